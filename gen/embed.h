@@ -1,0 +1,16 @@
+/* Files built into the library by scripts/embed.sh: Lua modules, templates and their headers. */
+#ifndef GEN_EMBED_H
+#define GEN_EMBED_H
+
+#include <stddef.h>
+
+struct embed_file {
+    const char *name; /* path from the repository root, e.g. "templates/attend.cu.lt" */
+    const char *text; /* NUL-terminated */
+    size_t size;      /* without the NUL */
+};
+
+/* Sorted by name; ends with a null name. */
+extern const struct embed_file embed_files[];
+
+#endif

@@ -1,0 +1,49 @@
+/* The generator: specs in, CUDA C++ out. Lua modules do the work inside a sandbox; this is the C host.
+ *
+ * JSON texts go in and come out, so that nothing here depends on how Lua represents them. A generator
+ * is used by one thread at a time. */
+#ifndef GEN_GEN_H
+#define GEN_GEN_H
+
+#include "error.h"
+
+typedef struct gen gen;
+
+/* `template_dir`: a directory to read templates and Lua modules from, or NULL for those built in. */
+xq_status gen_create(const char *template_dir, gen **out, error *err);
+void gen_destroy(gen *g);
+
+/* Validates a spec and fills in everything left open. `spec_json` is {"model": NAME | {...}, "cache":
+ * {...}, ...}; the result adds "layout", "weights_layout" and "tuning" (docs/spec.md). Unknown keys are
+ * refused. Caller frees *completed. */
+xq_status gen_complete(gen *g, const char *spec_json, char **completed, error *err);
+
+/* A Hugging Face config.json text → the `model` object of a spec, as JSON. `source` names it in errors.
+ * Caller frees *model. */
+xq_status gen_model_from_config(gen *g, const char *config_json, const char *source, char **model,
+                                error *err);
+
+/* The preset names, one a line, in a fixed order; belongs to the generator. */
+const char *gen_presets(gen *g);
+
+/* One rendered kernel. `info` is JSON: {"family","entry","threads","shared_bytes", and constants that
+ * the host side needs, such as "tile_tokens","split_tokens","cols"}; the launch geometry of docs/spec.md. */
+typedef struct gen_kernel {
+    char *source; /* CUDA C++ with #line directives; starts with the banner */
+    char *info;
+} gen_kernel;
+
+/* Renders family NAME (templates/NAME.cu.lt) for a completed spec. Nothing is returned on error. */
+xq_status gen_render(gen *g, const char *completed_json, const char *family, gen_kernel *out, error *err);
+void gen_kernel_free(gen_kernel *k);
+
+/* The headers that rendered sources may #include (templates/lib), for NVRTC: `*names` and `*texts`
+ * have *count entries and belong to the generator. */
+xq_status gen_headers(gen *g, int *count, const char *const **names, const char *const **texts,
+                      error *err);
+
+/* The place of every code of one 16-token by 64-channel unit, from gen/layout.lua: (*bit_offset)[t * 64
+ * + c] is the bit at which the code of token t, channel c starts. order is "k" or "v". Caller frees. */
+xq_status gen_unit_map(gen *g, const char *order, int bits, int32_t **bit_offset, error *err);
+
+#endif

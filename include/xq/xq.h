@@ -1,0 +1,268 @@
+/* xq: attention over a cache of low-bit quantized activations.
+ *
+ * A context holds a device and a kernel cache. A plan is a spec (model shape, cache method, bits)
+ * compiled for that device: it states the layout of cache pages, weights and workspace, and launches
+ * kernels over memory that the caller owns. Device pointers are uint64_t and streams void *, so this
+ * header needs no CUDA header.
+ *
+ * Conventions:
+ *   - Every call that can fail returns xq_status; results come through out-parameters, which are left
+ *     untouched on failure. xq_last_error gives the detail.
+ *   - Descriptors start with `size_t struct_size`; use their XQ_..._INIT initializer, so that a
+ *     program built against an older header keeps working with a newer library.
+ *   - Matrices are row major; y = x * W. Symbols (d, H, Hkv, dh, dkv) are those of docs/method.md.
+ *   - The library never prints, never calls exit, and keeps no global mutable state.
+ *
+ * Threads: a context, and the plans made from it, may be used from several threads at once, except
+ * that create and destroy calls must not race with other uses of the same object. xq_last_error
+ * returns the last failure of the calling thread on that context.
+ */
+#ifndef XQ_XQ_H
+#define XQ_XQ_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define XQ_VERSION_MAJOR 0
+#define XQ_VERSION_MINOR 1
+#define XQ_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define XQ_API __attribute__((visibility("default")))
+#else
+#define XQ_API
+#endif
+
+/* ---------------------------------------------------------------- errors */
+
+/* Values are pinned: they never change meaning; new ones are appended. */
+typedef enum xq_status {
+    XQ_OK = 0,
+    XQ_ERROR_ARGUMENT = 1,      /* a null, misaligned or out-of-range argument of an API call */
+    XQ_ERROR_SPEC = 2,          /* a spec or config.json names an impossible or unknown value */
+    XQ_ERROR_UNSUPPORTED = 3,   /* a valid spec asks for a feature that no kernel has yet */
+    XQ_ERROR_TEMPLATE = 4,      /* a template failed to compile or render */
+    XQ_ERROR_COMPILE = 5,       /* NVRTC refused the generated source */
+    XQ_ERROR_NO_DEVICE = 6,     /* no driver or no such GPU */
+    XQ_ERROR_NO_TOOLCHAIN = 7,  /* NVRTC was not found */
+    XQ_ERROR_DEVICE = 8,        /* the device reported a fault, or refused a launch */
+    XQ_ERROR_MEMORY = 9,        /* out of host memory */
+    XQ_ERROR_DEVICE_MEMORY = 10, /* out of device memory */
+    XQ_ERROR_IO = 11,           /* a file could not be read or written */
+    XQ_ERROR_FORMAT = 12,       /* a file is damaged, truncated or of another format */
+    XQ_ERROR_INTERNAL = 13      /* a fault of xq itself; please report it */
+} xq_status;
+
+/* The detail behind a failing status. Strings belong to the context and stay valid until the calling
+ * thread's next failing call on it. Fields that do not apply are NULL or 0. */
+typedef struct xq_error_detail {
+    size_t struct_size;
+    xq_status status;
+    const char *stage;   /* "argument", "spec", "template", "compile", "cache", "device", "file" */
+    const char *message; /* one line: what is wrong, and what would be valid */
+    const char *field;   /* the offending field or argument, e.g. "cache.bits" */
+    const char *file;    /* e.g. "templates/attend.cu.lt" or a path */
+    int line;            /* 1-based line in `file` */
+    const char *log;     /* the complete compiler log or device report, possibly many lines */
+} xq_error_detail;
+#define XQ_ERROR_DETAIL_INIT {sizeof(xq_error_detail), XQ_OK, 0, 0, 0, 0, 0, 0}
+
+/* A short name for a status, e.g. "XQ_ERROR_SPEC". Never NULL; static storage. */
+XQ_API const char *xq_status_name(xq_status status);
+
+/* The version of the library as "MAJOR.MINOR.PATCH"; static storage. */
+XQ_API const char *xq_version(void);
+
+/* --------------------------------------------------------------- context */
+
+typedef struct xq_context xq_context;
+
+typedef enum xq_log_level { XQ_LOG_DEBUG = 0, XQ_LOG_INFO = 1, XQ_LOG_WARNING = 2 } xq_log_level;
+
+/* Called from any thread that uses the context; `message` is one line without a newline, valid only
+ * during the call. Must not call back into xq. */
+typedef void (*xq_log_callback)(void *user, xq_log_level level, const char *message);
+
+typedef struct xq_context_options {
+    size_t struct_size;
+    const char *device;       /* "auto" (default), "cuda", "cuda:N", "sim", "sim:GPU" with GPU one of
+                                 h100, h200, a100, rtx4090; auto prefers a GPU */
+    const char *cache_dir;    /* kernel cache; default $XQ_CACHE_DIR, else $XDG_CACHE_HOME/xq, else
+                                 ~/.cache/xq. "" disables the on-disk cache */
+    const char *template_dir; /* read templates from here instead of those built in (development) */
+    xq_log_callback log;      /* may be NULL */
+    void *log_user;
+} xq_context_options;
+#define XQ_CONTEXT_OPTIONS_INIT {sizeof(xq_context_options), 0, 0, 0, 0, 0}
+
+/* Opens a device and the kernel cache. `options` may be NULL. On failure *context receives an object
+ * that only serves xq_last_error and xq_context_destroy, or NULL when memory ran out.
+ * Errors: XQ_ERROR_ARGUMENT, XQ_ERROR_NO_DEVICE, XQ_ERROR_MEMORY. */
+XQ_API xq_status xq_context_create(const xq_context_options *options, xq_context **context);
+XQ_API void xq_context_destroy(xq_context *context);
+
+/* Fills `detail` (whose struct_size the caller has set) with the calling thread's last failure. */
+XQ_API xq_status xq_last_error(const xq_context *context, xq_error_detail *detail);
+
+typedef struct xq_device_info {
+    size_t struct_size;
+    char name[128];        /* "NVIDIA H100 80GB HBM3", or "software device (H100 SXM ceilings)" */
+    char arch[16];         /* "sm_90a": what plans compile for by default */
+    int32_t is_sim;        /* 1: the software device; its times are modelled */
+    int32_t driver;        /* CUDA driver version, 1000 * major + 10 * minor; 0 for sim */
+    int32_t nvrtc;         /* NVRTC version likewise; 0: not found */
+    int32_t sm_count;
+    size_t memory_bytes;
+    size_t l2_bytes;
+    size_t shared_bytes_per_block; /* opt-in maximum */
+} xq_device_info;
+#define XQ_DEVICE_INFO_INIT {sizeof(xq_device_info)}
+XQ_API xq_status xq_context_device(xq_context *context, xq_device_info *info);
+
+/* ----------------------------------------------------------- device memory
+ * For callers without a CUDA runtime of their own, and for the software device. An engine on a GPU
+ * passes its own device pointers instead. Pointers are aligned to 256 bytes. */
+XQ_API xq_status xq_device_alloc(xq_context *context, size_t bytes, uint64_t *pointer);
+XQ_API xq_status xq_device_free(xq_context *context, uint64_t pointer);
+XQ_API xq_status xq_device_write(xq_context *context, uint64_t destination, const void *source,
+                                 size_t bytes);
+XQ_API xq_status xq_device_read(xq_context *context, void *destination, uint64_t source, size_t bytes);
+XQ_API xq_status xq_device_fill(xq_context *context, uint64_t destination, uint8_t value, size_t bytes);
+/* Waits for everything launched so far; reports asynchronous faults. */
+XQ_API xq_status xq_device_synchronize(xq_context *context);
+
+/* ------------------------------------------------------------------- specs */
+
+/* Validates and completes a spec given as JSON ({"model": …, "cache": …}; docs/spec.md). `model` may be
+ * a preset name. *completed is a JSON text to be freed with xq_string_free.
+ * Errors: XQ_ERROR_SPEC, XQ_ERROR_UNSUPPORTED (both with `field`), XQ_ERROR_MEMORY. */
+XQ_API xq_status xq_spec_complete(xq_context *context, const char *spec_json, char **completed);
+XQ_API void xq_string_free(char *string);
+
+/* ------------------------------------------------------------------- plans */
+
+typedef enum xq_implementation {
+    XQ_FUSED = 0,   /* dequantize, rematerialize, RoPE and attention in one kernel */
+    XQ_UNFUSED = 1, /* the same through device memory: dequantize, GEMM, RoPE, attention */
+    XQ_FP16_KV = 2  /* the baseline: an fp16 key/value cache and a flash-decoding kernel */
+} xq_implementation;
+
+typedef struct xq_plan_options {
+    size_t struct_size;
+    const char *spec_json;            /* as for xq_spec_complete */
+    xq_implementation implementation;
+    int32_t max_batch;                /* sequences in one call */
+    int64_t max_tokens;               /* cached tokens of the longest sequence */
+    int64_t max_pages;                /* page-table entries in one call, over all sequences; 0: enough
+                                         for max_batch sequences of max_tokens */
+    int64_t max_append;               /* tokens in one append call */
+} xq_plan_options;
+#define XQ_PLAN_OPTIONS_INIT {sizeof(xq_plan_options), 0, XQ_FUSED, 1, 4096, 0, 1}
+
+typedef struct xq_plan xq_plan;
+
+/* Completes the spec, renders, compiles (or finds in the kernel cache) and loads its kernels.
+ * The plan keeps a reference to the context: destroy it first.
+ * Errors: those of xq_spec_complete, XQ_ERROR_TEMPLATE, XQ_ERROR_COMPILE, XQ_ERROR_NO_TOOLCHAIN,
+ * XQ_ERROR_DEVICE, XQ_ERROR_ARGUMENT. */
+XQ_API xq_status xq_plan_create(xq_context *context, const xq_plan_options *options, xq_plan **plan);
+XQ_API void xq_plan_destroy(xq_plan *plan);
+
+typedef struct xq_plan_info {
+    size_t struct_size;
+    int32_t hidden_size, heads, kv_heads, head_dim; /* d, H, Hkv, dh */
+    int32_t page_tokens;              /* tokens per page */
+    int32_t rank_k, rank_v;           /* columns cached: latent's ranks; hidden_size (and 0) for x */
+    size_t page_bytes;                /* bytes of one page; also the stride between pages */
+    size_t page_align;                /* required alignment of the page pool */
+    size_t weights_bytes;             /* size of the packed weights */
+    size_t workspace_bytes;           /* zeroed once by the caller before its first use */
+    double cache_bytes_per_token;     /* everything included: codes, scales, offsets, padding */
+} xq_plan_info;
+#define XQ_PLAN_INFO_INIT {sizeof(xq_plan_info)}
+XQ_API xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info);
+
+/* The completed spec of the plan as JSON; belongs to the plan. */
+XQ_API const char *xq_plan_spec(const xq_plan *plan);
+
+/* Projections of one layer on the host, row major f32.
+ *   method x, and XQ_FP16_KV:  wk, wv [d, dkv]
+ *   method latent:             uk [d, rank_k], ak [rank_k, dkv], uv [d, rank_v], av [rank_v, dkv] */
+typedef struct xq_weights {
+    size_t struct_size;
+    const float *wk, *wv;
+    const float *uk, *ak, *uv, *av;
+} xq_weights;
+#define XQ_WEIGHTS_INIT {sizeof(xq_weights), 0, 0, 0, 0, 0, 0}
+
+/* Rounds to the plan's weight type and packs in the order the kernels read: `destination` is host
+ * memory of weights_bytes, to be copied to the device (256-byte aligned) as it is.
+ * Errors: XQ_ERROR_ARGUMENT for a missing matrix, NaN, infinity, or a value beyond the type's range. */
+XQ_API xq_status xq_plan_pack_weights(const xq_plan *plan, const xq_weights *weights, void *destination,
+                                      size_t destination_bytes);
+
+/* Pages of each sequence, FlashInfer's convention; all int32, on the device.
+ *   indptr [batch + 1]: sequence i owns indices[indptr[i] .. indptr[i+1])
+ *   indices [indptr[batch]]: page numbers in the pool
+ *   last_page_len [batch]: tokens in the last page, 1 .. page_tokens (ignored for an empty sequence)
+ * A sequence without pages has length zero. */
+typedef struct xq_page_table {
+    int32_t batch;
+    uint64_t indptr, indices, last_page_len;
+} xq_page_table;
+
+/* Writes tokens into their pages. Positions count from 0 within their sequence; the table describes
+ * the cache after the call. Tokens may come in any order, each once. */
+typedef struct xq_append_args {
+    size_t struct_size;
+    int64_t tokens;          /* rows of x; 0 is allowed */
+    uint64_t x;              /* [tokens, d] f16, 16-byte aligned */
+    uint64_t token_sequence; /* int32 [tokens] */
+    uint64_t token_position; /* int32 [tokens] */
+    xq_page_table table;
+    uint64_t pages;          /* the pool, page_align aligned */
+    uint64_t weights;        /* as packed */
+    uint64_t workspace;
+    size_t workspace_bytes;
+} xq_append_args;
+#define XQ_APPEND_ARGS_INIT {sizeof(xq_append_args)}
+XQ_API xq_status xq_plan_append(xq_plan *plan, const xq_append_args *args, void *stream);
+
+/* One query per sequence, at the last cached position. Allocates nothing, takes no lock. */
+typedef struct xq_attend_args {
+    size_t struct_size;
+    int64_t max_tokens;      /* no sequence of this call is longer; at most the plan's max_tokens */
+    uint64_t q;              /* [batch, H, dh] f16 before RoPE, 16-byte aligned */
+    uint64_t out;            /* [batch, H, dh] f16; zeros for an empty sequence */
+    uint64_t lse;            /* [batch, H] f32, natural logarithm; -inf for an empty sequence; 0: none */
+    xq_page_table table;
+    uint64_t pages;
+    uint64_t weights;
+    uint64_t workspace;
+    size_t workspace_bytes;
+} xq_attend_args;
+#define XQ_ATTEND_ARGS_INIT {sizeof(xq_attend_args)}
+XQ_API xq_status xq_plan_attend(xq_plan *plan, const xq_attend_args *args, void *stream);
+
+/* The cache as the kernels see it, for inspection: row p * page_tokens + t of the output is token t of
+ * the page that table entry p names. Rows beyond a sequence's length are left untouched.
+ *   method x: k [rows, d]; latent: k [rows, rank_k], v [rows, rank_v]; XQ_FP16_KV is refused. f16. */
+typedef struct xq_dequantize_args {
+    size_t struct_size;
+    int64_t table_entries;   /* indptr[batch] */
+    xq_page_table table;
+    uint64_t pages;
+    uint64_t k, v;           /* v is ignored for method x */
+} xq_dequantize_args;
+#define XQ_DEQUANTIZE_ARGS_INIT {sizeof(xq_dequantize_args)}
+XQ_API xq_status xq_plan_dequantize(xq_plan *plan, const xq_dequantize_args *args, void *stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

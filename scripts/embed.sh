@@ -1,0 +1,22 @@
+#!/bin/sh
+# Writes an assembler file that holds each FILE and a table of {name, text, size}, in the order given.
+# Texts end with a NUL that `size` does not count. gen/embed.h declares the table.
+set -eu
+echo '.section .rodata'
+i=0
+for f in "$@"; do
+    printf '.Lname%d: .asciz "%s"\n.Ltext%d: .incbin "%s"\n.Lend%d: .byte 0\n' $i "$f" $i "$f" $i
+    i=$((i + 1))
+done
+echo '.section .data.rel.ro, "aw"'
+echo '.balign 8'
+echo '.globl embed_files'
+echo '.hidden embed_files'
+echo 'embed_files:'
+i=0
+for f in "$@"; do
+    printf '.quad .Lname%d, .Ltext%d, .Lend%d - .Ltext%d\n' $i $i $i $i
+    i=$((i + 1))
+done
+echo '.quad 0, 0, 0'
+echo '.section .note.GNU-stack, "", @progbits'
