@@ -53,8 +53,10 @@ typedef struct device_counters {
     uint64_t launches;
     uint64_t read_sectors, read_sectors_unique;
     uint64_t write_sectors, write_sectors_unique;
-    uint64_t shared_requests;                   /* warp-level shared-memory accesses */
-    uint64_t shared_conflicts;                  /* extra passes those needed because of bank conflicts */
+    uint64_t shared_requests;  /* warp-level shared-memory accesses */
+    uint64_t shared_passes;    /* 128-byte passes those took: 64-bit accesses of a full warp need 2,
+                                  128-bit ones 4, and conflicts come on top */
+    uint64_t shared_conflicts; /* of these, the extra ones because of bank conflicts */
     uint64_t matrix_flops[MATRIX_TYPES];        /* 2 per multiply-add */
     uint64_t instructions[INSTRUCTION_CLASSES]; /* per warp */
     uint64_t barriers;                          /* per block */

@@ -1,0 +1,197 @@
+// Raw PTX, in one place: every instruction that CUDA C++ cannot spell, under the name the kernels use.
+// References are to sections of the PTX ISA. Fragments are arrays of 32-bit registers, two f16 each.
+#ifndef XQ_LIB_PTX_CUH
+#define XQ_LIB_PTX_CUH
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef u16 f16; // bits of an f16
+
+// ---------------------------------------------------------------- f16 arithmetic
+
+// Two f32 to packed f16, round to nearest even; `low` in bits 0-15.
+__device__ __forceinline__ u32 pack_f16x2(float low, float high)
+{
+    u32 packed;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+}
+
+__device__ __forceinline__ f16 f16_from_f32(float value)
+{
+    f16 bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+}
+
+__device__ __forceinline__ float f32_from_f16(f16 bits)
+{
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+}
+
+__device__ __forceinline__ float f32_from_f16_low(u32 packed)
+{
+    return f32_from_f16((f16)(packed & 0xffff));
+}
+
+__device__ __forceinline__ float f32_from_f16_high(u32 packed)
+{
+    return f32_from_f16((f16)(packed >> 16));
+}
+
+// The same f16 in both halves.
+__device__ __forceinline__ u32 f16x2_broadcast(f16 bits)
+{
+    return (u32)bits * 0x10001u;
+}
+
+__device__ __forceinline__ u32 f16x2_sub(u32 a, u32 b)
+{
+    u32 d;
+    asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+}
+
+__device__ __forceinline__ u32 f16x2_fma(u32 a, u32 b, u32 c)
+{
+    u32 d;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+
+// (a & b) | c in one instruction; lookup table (0xf0 & 0xcc) | 0xaa.
+__device__ __forceinline__ u32 and_or(u32 a, u32 b, u32 c)
+{
+    u32 d;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+
+// ---------------------------------------------------------------- f32 arithmetic
+
+// 2^x; 2^-inf is 0.
+__device__ __forceinline__ float exp2_approx(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// Minimum and maximum that keep a NaN.
+__device__ __forceinline__ float min_nan(float a, float b)
+{
+    float d;
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(d) : "f"(a), "f"(b));
+    return d;
+}
+
+__device__ __forceinline__ float max_nan(float a, float b)
+{
+    float d;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(d) : "f"(a), "f"(b));
+    return d;
+}
+
+// ---------------------------------------------------------------- tensor cores (PTX ISA 9.7.14)
+
+// d += a * b for one m16n8k16 tile, f16 operands, f32 accumulators. In lane l:
+//   a: a[0] (row l/4, k (l%4)*2+{0,1}), a[1] (row+8), a[2] (k+8), a[3] (row+8, k+8)
+//   b: b0 (k (l%4)*2+{0,1}, column l/4), b1 (k+8)
+//   d: d[0..1] (row l/4, columns (l%4)*2+{0,1}), d[2..3] (row+8)
+__device__ __forceinline__ void mma_f16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1)
+{
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// The transpose of an 8x8 f16 matrix held one register a lane: lane l has row l/4, columns (l%4)*2+{0,1}.
+__device__ __forceinline__ u32 transpose_8x8(u32 a)
+{
+    u32 d;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(d) : "r"(a));
+    return d;
+}
+
+// Four 8x8 f16 matrices from shared memory; lanes 8i..8i+7 give the row addresses of matrix i.
+__device__ __forceinline__ void ldmatrix_x4(u32 (&d)[4], u32 shared_address)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+                 : "r"(shared_address)
+                 : "memory");
+}
+
+__device__ __forceinline__ void ldmatrix_x4_trans(u32 (&d)[4], u32 shared_address)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+                 : "r"(shared_address)
+                 : "memory");
+}
+
+// ---------------------------------------------------------------- memory
+
+__device__ __forceinline__ u32 shared_address(const void *pointer)
+{
+    return (u32)__cvta_generic_to_shared(pointer);
+}
+
+// 16 bytes from device to shared memory, past the L1 cache.
+__device__ __forceinline__ void copy_async_16(u32 shared_destination, const void *source)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_destination), "l"(source) : "memory");
+}
+
+// The same; where `valid` is false nothing is read and 16 zero bytes are written.
+__device__ __forceinline__ void copy_async_16_or_zero(u32 shared_destination, const void *source, bool valid)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_destination), "l"(source),
+                 "r"(valid ? 16 : 0)
+                 : "memory");
+}
+
+__device__ __forceinline__ void copy_async_commit()
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+// Waits until at most `PENDING` of this thread's groups are under way.
+template <int PENDING> __device__ __forceinline__ void copy_async_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+}
+
+// Read-only data that is used once: not kept in L1.
+__device__ __forceinline__ uint4 load_streaming(const void *pointer)
+{
+    uint4 v;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(pointer));
+    return v;
+}
+
+__device__ __forceinline__ uint4 load_readonly(const void *pointer)
+{
+    uint4 v;
+    asm volatile("ld.global.nc.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(pointer));
+    return v;
+}
+
+// Data that other blocks have written during this launch: from L2, never from a stale L1 line.
+__device__ __forceinline__ float load_from_l2(const float *pointer)
+{
+    float v;
+    asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(v) : "l"(pointer) : "memory");
+    return v;
+}
+
+#endif

@@ -1,0 +1,29 @@
+// Rotary position embedding, accurate at any position.
+//
+// Angles are counted in turns, each frequency a pair of f32 (high, low): position * high has an exact
+// product in two f32, whole turns drop out without loss, and the rest goes to sincospi. At position 2^20
+// the angle is good to about 1e-6 rad, where one f32 product would be off by 0.1.
+#ifndef XQ_LIB_ROPE_CUH
+#define XQ_LIB_ROPE_CUH
+
+// (cos, sin) of position * turns; |position| < 2^24.
+__device__ __forceinline__ float2 rope_rotation(int position, float2 turns)
+{
+    float p = (float)position;
+    float product = p * turns.x;
+    float rest = fmaf(p, turns.x, -product) + p * turns.y;
+    float angle = (product - rintf(product)) + rest;
+    float2 rotation;
+    sincospif(2.0f * angle, &rotation.y, &rotation.x);
+    return rotation;
+}
+
+// Rotates the pair (x, y) by (cos, sin).
+__device__ __forceinline__ void rope_rotate(float &x, float &y, float2 rotation)
+{
+    float rotated = x * rotation.x - y * rotation.y;
+    y = y * rotation.x + x * rotation.y;
+    x = rotated;
+}
+
+#endif
