@@ -5,7 +5,9 @@
 BUILD   ?= build
 PREFIX  ?= /usr/local
 DESTDIR ?=
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
 CFLAGS  ?= -O2 -g
 WERROR  ?= 0
 V       ?= 0
@@ -110,7 +112,7 @@ test: deps
 	$(SUBMAKE) run-tests
 
 # The tests alone, for those who have everything: no set-up. TESTS='build/tests/test_x' picks some.
-run-tests: $(BUILD)/xq $(TESTS)
+run-tests: $(if $(CLI_SRC),$(BUILD)/xq) $(TESTS)
 	@$(RUN_ENV) sh scripts/run-tests.sh --python '$(VENV)/bin/python' $(TESTS)
 
 demo: deps
