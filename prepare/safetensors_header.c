@@ -168,7 +168,7 @@ static xq_status read_tensors(const char *path, const mapping *file, const cJSON
 xq_status safetensors_parse(const char *path, const mapping *file, cJSON **header, tensor **out, int *count,
                             error *err)
 {
-    uint64_t data_at;
+    uint64_t data_at = 0;
     tensor *tensors = NULL;
     *header = NULL;
     if (read_header(path, file, header, &data_at, err) == XQ_OK) {
