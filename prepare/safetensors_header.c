@@ -59,7 +59,7 @@ static xq_status read_shape(const char *path, const cJSON *shape, tensor *t, uin
 static xq_status read_tensor(const char *path, const cJSON *entry, const uint8_t *data, uint64_t size,
                              tensor *t, error *err)
 {
-    uint64_t count, begin, end;
+    uint64_t count = 0, begin = 0, end = 0;
     *t = (tensor){.name = entry->string, .file = path};
     if (!cJSON_IsObject(entry))
         return bad(path, t->name, err, "is not described by an object");
