@@ -6,6 +6,8 @@
 #ifndef XQ_LIB_ROPE_CUH
 #define XQ_LIB_ROPE_CUH
 
+#include "ptx.cuh"
+
 // (cos, sin) of position * turns; |position| < 2^24.
 __device__ __forceinline__ float2 rope_rotation(int position, float2 turns)
 {
@@ -24,6 +26,18 @@ __device__ __forceinline__ void rope_rotate(float &x, float &y, float2 rotation)
     float rotated = x * rotation.x - y * rotation.y;
     y = y * rotation.x + x * rotation.y;
     x = rotated;
+}
+
+// Rotates two neighbouring pairs held as f16: `x` has dimensions i and i + 1, `y` their partners, `rotations`
+// the two pairs' (cos, sin).
+__device__ __forceinline__ void rope_rotate_f16x2(u32 &x, u32 &y, float4 rotations)
+{
+    float x0 = f32_from_f16_low(x), x1 = f32_from_f16_high(x);
+    float y0 = f32_from_f16_low(y), y1 = f32_from_f16_high(y);
+    rope_rotate(x0, y0, make_float2(rotations.x, rotations.y));
+    rope_rotate(x1, y1, make_float2(rotations.z, rotations.w));
+    x = pack_f16x2(x0, x1);
+    y = pack_f16x2(y0, y1);
 }
 
 #endif
