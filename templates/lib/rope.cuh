@@ -28,6 +28,13 @@ __device__ __forceinline__ void rope_rotate(float &x, float &y, float2 rotation)
     x = rotated;
 }
 
+// Where a table of rotations in shared memory keeps a pair, if threads read 8 pairs each, as four 16-byte loads: in
+// this order those of neighbouring threads, and of neighbouring rows of the table, lie in different banks.
+__device__ __forceinline__ int rope_place(int row, int pair)
+{
+    return pair ^ (pair / 16 % 4 ^ row % 2 * 2) * 2;
+}
+
 // Rotates two neighbouring pairs held as f16: `x` has dimensions i and i + 1, `y` their partners, `rotations`
 // the two pairs' (cos, sin).
 __device__ __forceinline__ void rope_rotate_f16x2(u32 &x, u32 &y, float4 rotations)
@@ -38,6 +45,15 @@ __device__ __forceinline__ void rope_rotate_f16x2(u32 &x, u32 &y, float4 rotatio
     rope_rotate(x1, y1, make_float2(rotations.z, rotations.w));
     x = pack_f16x2(x0, x1);
     y = pack_f16x2(y0, y1);
+}
+
+// Rotates 8 neighbouring pairs of `row` of such a table, `pair` the first.
+__device__ __forceinline__ void rope_rotate_f16x8(uint4 &x, uint4 &y, const float2 *rotations, int row, int pair)
+{
+    rope_rotate_f16x2(x.x, y.x, *(const float4 *)(rotations + rope_place(row, pair)));
+    rope_rotate_f16x2(x.y, y.y, *(const float4 *)(rotations + rope_place(row, pair + 2)));
+    rope_rotate_f16x2(x.z, y.z, *(const float4 *)(rotations + rope_place(row, pair + 4)));
+    rope_rotate_f16x2(x.w, y.w, *(const float4 *)(rotations + rope_place(row, pair + 6)));
 }
 
 #endif
