@@ -1,12 +1,23 @@
 # xq: see README.md. `make demo` and `make test` install what is missing, build, and run.
+# docs/building.md explains every target.
 
 # ---------------------------------------------------------------- settings
 BUILD   ?= build
 PREFIX  ?= /usr/local
-CC      ?= gcc
+DESTDIR ?=
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
 CFLAGS  ?= -O2 -g
 WERROR  ?= 0
 V       ?= 0
+VENV    ?= .venv
+# make demo: the text that is run through the model, the layers, and how many tokens.
+TEXT    ?= /usr/share/common-licenses/GPL-3
+LAYERS  ?= 4,20
+BITS    ?= 4,8
+TOKENS  ?= 1024
+DEVICE  ?= auto
 
 # ---------------------------------------------------------------- flags
 STD      := -std=c17 -D_GNU_SOURCE
@@ -18,7 +29,7 @@ LUA_INCLUDE := $(firstword $(wildcard /usr/include/lua5.4 /usr/local/include/lua
 INCLUDES := -Iinclude -Itemplates/lib $(addprefix -I,$(LUA_INCLUDE))
 ALL_CFLAGS = $(STD) $(CFLAGS) $(WARNINGS) $(INCLUDES) -fPIC -fvisibility=hidden -MMD -MP
 LIBS     := -llua5.4 -lcjson -lxxhash -lpthread -ldl -lm
-PREPARE_LIBS := -llapacke -lopenblas
+PREPARE_LIBS := -llapacke -lopenblas -lsqlite3
 
 ifeq ($(V),0)
 Q := @
@@ -27,15 +38,15 @@ else
 Q :=
 say = @:
 endif
+SUBMAKE = +@$(MAKE) --no-print-directory
 
 # ---------------------------------------------------------------- sources
-DIRS      := gen runtime runtime/sim prepare autotune cli
 LIB_SRC   := $(wildcard gen/*.c runtime/*.c runtime/sim/*.c)
 TOOL_SRC  := $(wildcard prepare/*.c autotune/*.c)
 CLI_SRC   := $(wildcard cli/*.c)
 TEST_SRC  := $(wildcard tests/test_*.c)
 SUPPORT_SRC := $(filter-out $(TEST_SRC),$(wildcard tests/*.c))
-EMBED_FILES := $(sort $(wildcard gen/*.lua templates/*.cu.lt templates/*.spec.lua templates/lib/*))
+EMBED_FILES := $(sort $(wildcard gen/*.lua templates/*.cu.lt templates/*.spec.lua templates/lib/*.cuh templates/lib/*.h))
 
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_OBJ     := $(call obj,$(LIB_SRC)) $(BUILD)/embed.o
@@ -44,17 +55,28 @@ CLI_OBJ     := $(call obj,$(CLI_SRC))
 SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 TESTS       := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 
-.PHONY: all clean run-tests
+.PHONY: all demo test run-tests check-all lint install gpu-bundle deps venv clean FORCE
+.DELETE_ON_ERROR:
+.SECONDARY:
 all: $(BUILD)/xq
 
-$(BUILD)/%.o: %.c
+# ---------------------------------------------------------------- compiling and linking
+# Objects depend on the command line that made them, so that other CFLAGS rebuild.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(CC) $(ALL_CFLAGS)' | cmp -s - $@ || printf '%s\n' '$(CC) $(ALL_CFLAGS)' > $@
+
+$(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(ALL_CFLAGS) -c $< -o $@
 
 # Lua modules and templates, as data in the library: a table of names and texts (gen/embed.h).
-$(BUILD)/embed.S: $(EMBED_FILES) Makefile scripts/embed.sh
+# The list of files is a prerequisite too: removing one must rebuild.
+$(BUILD)/embed.list: FORCE
 	@mkdir -p $(@D)
+	@printf '%s\n' $(EMBED_FILES) | cmp -s - $@ || printf '%s\n' $(EMBED_FILES) > $@
+$(BUILD)/embed.S: $(BUILD)/embed.list scripts/embed.sh
 	$(call say,EMBED,$@)
 	$(Q)sh scripts/embed.sh $(EMBED_FILES) > $@.tmp && mv $@.tmp $@
 $(BUILD)/embed.o: $(BUILD)/embed.S $(EMBED_FILES)
@@ -68,10 +90,57 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(SUPPORT_OBJ) $(TOOL_OBJ) $(LIB_
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ -lcriterion $(PREPARE_LIBS) $(LIBS)
 
-run-tests: $(TESTS)
-	@for t in $(TESTS); do echo "== $$t"; $$t || exit 1; done
+# ---------------------------------------------------------------- set-up
+deps:
+	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh
+
+# The Python environment of tools/. Optional: without it `make demo` uses synthetic activations and
+# `make test` skips the tools' tests, and both say so.
+venv: $(VENV)/ready
+$(VENV)/ready: tools/requirements.txt
+	$(call say,VENV,$(VENV))
+	$(Q)test -x $(VENV)/bin/python || python3 -m venv $(VENV)
+	$(Q)$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tools/requirements.txt
+	@touch $@
+
+# ---------------------------------------------------------------- running
+# Where no toolkit is installed, NVRTC comes from the Python environment.
+RUN_ENV = VIRTUAL_ENV='$(abspath $(VENV))' XQ='$(abspath $(BUILD))/xq'
+
+test: deps
+	-$(SUBMAKE) venv
+	$(SUBMAKE) run-tests
+
+# The tests alone, for those who have everything: no set-up. TESTS='build/tests/test_x' picks some.
+run-tests: $(if $(CLI_SRC),$(BUILD)/xq) $(TESTS)
+	@$(RUN_ENV) sh scripts/run-tests.sh --python '$(VENV)/bin/python' $(TESTS)
+
+demo: deps
+	$(SUBMAKE) all
+	-$(SUBMAKE) venv
+	@$(RUN_ENV) BUILD='$(BUILD)' PYTHON='$(VENV)/bin/python' TEXT='$(TEXT)' LAYERS='$(LAYERS)' \
+	    BITS='$(BITS)' TOKENS='$(TOKENS)' DEVICE='$(DEVICE)' sh scripts/demo.sh
+
+# ---------------------------------------------------------------- checking
+# All tests under the address and undefined-behaviour sanitizers; the concurrent parts under the thread
+# sanitizer.
+ASAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+TSAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+check-all: deps
+	$(SUBMAKE) BUILD=$(BUILD)/asan CFLAGS='$(ASAN_FLAGS)' run-tests
+	$(SUBMAKE) BUILD=$(BUILD)/tsan CFLAGS='$(TSAN_FLAGS)' run-tests
+
+lint:
+	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh lint
+	@CPPFLAGS='$(STD) $(INCLUDES)' sh scripts/lint.sh
+
+# ---------------------------------------------------------------- installing
+install: all
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/include/xq'
+	install -m 755 $(BUILD)/xq '$(DESTDIR)$(PREFIX)/bin/xq'
+	install -m 644 include/xq/*.h '$(DESTDIR)$(PREFIX)/include/xq/'
 
 clean:
-	rm -rf $(BUILD)
+	rm -rf $(BUILD) dist
 
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TESTS:=.d)

@@ -17,7 +17,10 @@ typedef struct error {
     char *log; /* heap, or NULL; released by error_clear */
 } error;
 
-#define ERROR_INIT {XQ_OK, 0, "", "", "", 0, 0}
+#define ERROR_INIT                                                                                         \
+    {                                                                                                      \
+        XQ_OK, 0, "", "", "", 0, 0                                                                         \
+    }
 
 /* Fills `err` unless it already holds a failure; returns err->status. */
 xq_status error_set(error *err, xq_status status, const char *stage, const char *format, ...)

@@ -27,7 +27,7 @@ xq_status gen_model_from_config(gen *g, const char *config_json, const char *sou
 const char *gen_presets(gen *g);
 
 /* One rendered kernel. `info` is JSON: {"family","entry","threads","shared_bytes", and constants that
- * the host side needs, such as "tile_tokens","split_tokens","cols"}; the launch geometry of docs/spec.md. */
+ * the host side needs, such as "tile_tokens","split_tokens","cols"}; launch geometry: docs/spec.md. */
 typedef struct gen_kernel {
     char *source; /* CUDA C++ with #line directives; starts with the banner */
     char *info;
@@ -39,8 +39,7 @@ void gen_kernel_free(gen_kernel *k);
 
 /* The headers that rendered sources may #include (templates/lib), for NVRTC: `*names` and `*texts`
  * have *count entries and belong to the generator. */
-xq_status gen_headers(gen *g, int *count, const char *const **names, const char *const **texts,
-                      error *err);
+xq_status gen_headers(gen *g, int *count, const char *const **names, const char *const **texts, error *err);
 
 /* The place of every code of one 16-token by 64-channel unit, from gen/layout.lua: (*bit_offset)[t * 64
  * + c] is the bit at which the code of token t, channel c starts. order is "k" or "v". Caller frees. */

@@ -16,18 +16,18 @@ enum matrix_type { MATRIX_F16, MATRIX_BF16, MATRIX_S8, MATRIX_E4M3, MATRIX_TYPES
 
 /* Instruction classes of the counters. */
 enum instruction_class {
-    INSTRUCTION_INTEGER,  /* integer and logic, selects, moves, predicates */
-    INSTRUCTION_FLOAT,    /* fp32 and fp64 arithmetic */
-    INSTRUCTION_HALF,     /* fp16 and bf16 arithmetic, packed or not */
+    INSTRUCTION_INTEGER, /* integer and logic, selects, moves, predicates */
+    INSTRUCTION_FLOAT,   /* fp32 and fp64 arithmetic */
+    INSTRUCTION_HALF,    /* fp16 and bf16 arithmetic, packed or not */
     INSTRUCTION_CONVERT,
-    INSTRUCTION_SPECIAL,  /* ex2, lg2, rcp, rsqrt, sin, cos, ... */
+    INSTRUCTION_SPECIAL, /* ex2, lg2, rcp, rsqrt, sin, cos, ... */
     INSTRUCTION_MATRIX,
-    INSTRUCTION_GLOBAL,   /* loads, stores and atomics of device memory, cp.async too */
-    INSTRUCTION_SHARED,   /* loads, stores, ldmatrix and atomics of shared memory */
+    INSTRUCTION_GLOBAL,       /* loads, stores and atomics of device memory, cp.async too */
+    INSTRUCTION_SHARED,       /* loads, stores, ldmatrix and atomics of shared memory */
     INSTRUCTION_OTHER_MEMORY, /* local, const, param */
-    INSTRUCTION_EXCHANGE, /* shuffles, votes, matches, movmatrix */
-    INSTRUCTION_CONTROL,  /* branches, calls, exits */
-    INSTRUCTION_SYNC,     /* barriers, fences, waits */
+    INSTRUCTION_EXCHANGE,     /* shuffles, votes, matches, movmatrix */
+    INSTRUCTION_CONTROL,      /* branches, calls, exits */
+    INSTRUCTION_SYNC,         /* barriers, fences, waits */
     INSTRUCTION_CLASSES
 };
 
@@ -53,12 +53,14 @@ typedef struct device_counters {
     uint64_t launches;
     uint64_t read_sectors, read_sectors_unique;
     uint64_t write_sectors, write_sectors_unique;
-    uint64_t shared_requests;       /* warp-level shared-memory accesses */
-    uint64_t shared_conflicts;      /* extra passes those needed because of bank conflicts */
-    uint64_t matrix_flops[MATRIX_TYPES]; /* 2 per multiply-add */
+    uint64_t shared_requests;  /* warp-level shared-memory accesses */
+    uint64_t shared_passes;    /* 128-byte passes those took: 64-bit accesses of a full warp need 2,
+                                  128-bit ones 4, and conflicts come on top */
+    uint64_t shared_conflicts; /* of these, the extra ones because of bank conflicts */
+    uint64_t matrix_flops[MATRIX_TYPES];        /* 2 per multiply-add */
     uint64_t instructions[INSTRUCTION_CLASSES]; /* per warp */
-    uint64_t barriers;              /* per block */
-    double modelled_seconds;        /* from the above and the ceilings; sum over launches */
+    uint64_t barriers;                          /* per block */
+    double modelled_seconds;                    /* from the above and the ceilings; sum over launches */
 } device_counters;
 
 typedef struct device_launch {
@@ -82,12 +84,12 @@ typedef struct device_ops {
     xq_status (*read)(device *, void *destination, uint64_t source, size_t bytes, error *);
     xq_status (*fill)(device *, uint64_t destination, uint8_t value, size_t bytes, error *);
     /* image: a cubin for cuda, NUL-terminated PTX text for sim. `name` appears in errors. */
-    xq_status (*module_load)(device *, const void *image, size_t bytes, const char *name,
-                             device_module **, error *);
+    xq_status (*module_load)(device *, const void *image, size_t bytes, const char *name, device_module **,
+                             error *);
     void (*module_unload)(device_module *);
     /* The function belongs to its module. shared_bytes: the most dynamic shared memory it will use. */
-    xq_status (*function_get)(device_module *, const char *entry, size_t shared_bytes,
-                              device_function **, error *);
+    xq_status (*function_get)(device_module *, const char *entry, size_t shared_bytes, device_function **,
+                              error *);
     xq_status (*function_attributes)(const device_function *, device_function_attributes *, error *);
     xq_status (*launch)(device *, const device_launch *, error *);
     xq_status (*synchronize)(device *, error *);

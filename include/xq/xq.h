@@ -42,19 +42,19 @@ extern "C" {
 /* Values are pinned: they never change meaning; new ones are appended. */
 typedef enum xq_status {
     XQ_OK = 0,
-    XQ_ERROR_ARGUMENT = 1,      /* a null, misaligned or out-of-range argument of an API call */
-    XQ_ERROR_SPEC = 2,          /* a spec or config.json names an impossible or unknown value */
-    XQ_ERROR_UNSUPPORTED = 3,   /* a valid spec asks for a feature that no kernel has yet */
-    XQ_ERROR_TEMPLATE = 4,      /* a template failed to compile or render */
-    XQ_ERROR_COMPILE = 5,       /* NVRTC refused the generated source */
-    XQ_ERROR_NO_DEVICE = 6,     /* no driver or no such GPU */
-    XQ_ERROR_NO_TOOLCHAIN = 7,  /* NVRTC was not found */
-    XQ_ERROR_DEVICE = 8,        /* the device reported a fault, or refused a launch */
-    XQ_ERROR_MEMORY = 9,        /* out of host memory */
+    XQ_ERROR_ARGUMENT = 1,       /* a null, misaligned or out-of-range argument of an API call */
+    XQ_ERROR_SPEC = 2,           /* a spec or config.json names an impossible or unknown value */
+    XQ_ERROR_UNSUPPORTED = 3,    /* a valid spec asks for a feature that no kernel has yet */
+    XQ_ERROR_TEMPLATE = 4,       /* a template failed to compile or render */
+    XQ_ERROR_COMPILE = 5,        /* NVRTC refused the generated source */
+    XQ_ERROR_NO_DEVICE = 6,      /* no driver or no such GPU */
+    XQ_ERROR_NO_TOOLCHAIN = 7,   /* NVRTC was not found */
+    XQ_ERROR_DEVICE = 8,         /* the device reported a fault, or refused a launch */
+    XQ_ERROR_MEMORY = 9,         /* out of host memory */
     XQ_ERROR_DEVICE_MEMORY = 10, /* out of device memory */
-    XQ_ERROR_IO = 11,           /* a file could not be read or written */
-    XQ_ERROR_FORMAT = 12,       /* a file is damaged, truncated or of another format */
-    XQ_ERROR_INTERNAL = 13      /* a fault of xq itself; please report it */
+    XQ_ERROR_IO = 11,            /* a file could not be read or written */
+    XQ_ERROR_FORMAT = 12,        /* a file is damaged, truncated or of another format */
+    XQ_ERROR_INTERNAL = 13       /* a fault of xq itself; please report it */
 } xq_status;
 
 /* The detail behind a failing status. Strings belong to the context and stay valid until the calling
@@ -69,7 +69,10 @@ typedef struct xq_error_detail {
     int line;            /* 1-based line in `file` */
     const char *log;     /* the complete compiler log or device report, possibly many lines */
 } xq_error_detail;
-#define XQ_ERROR_DETAIL_INIT {sizeof(xq_error_detail), XQ_OK, 0, 0, 0, 0, 0, 0}
+#define XQ_ERROR_DETAIL_INIT                                                                               \
+    {                                                                                                      \
+        sizeof(xq_error_detail), XQ_OK, 0, 0, 0, 0, 0, 0                                                   \
+    }
 
 /* A short name for a status, e.g. "XQ_ERROR_SPEC". Never NULL; static storage. */
 XQ_API const char *xq_status_name(xq_status status);
@@ -97,7 +100,10 @@ typedef struct xq_context_options {
     xq_log_callback log;      /* may be NULL */
     void *log_user;
 } xq_context_options;
-#define XQ_CONTEXT_OPTIONS_INIT {sizeof(xq_context_options), 0, 0, 0, 0, 0}
+#define XQ_CONTEXT_OPTIONS_INIT                                                                            \
+    {                                                                                                      \
+        sizeof(xq_context_options), 0, 0, 0, 0, 0                                                          \
+    }
 
 /* Opens a device and the kernel cache. `options` may be NULL. On failure *context receives an object
  * that only serves xq_last_error and xq_context_destroy, or NULL when memory ran out.
@@ -110,17 +116,20 @@ XQ_API xq_status xq_last_error(const xq_context *context, xq_error_detail *detai
 
 typedef struct xq_device_info {
     size_t struct_size;
-    char name[128];        /* "NVIDIA H100 80GB HBM3", or "software device (H100 SXM ceilings)" */
-    char arch[16];         /* "sm_90a": what plans compile for by default */
-    int32_t is_sim;        /* 1: the software device; its times are modelled */
-    int32_t driver;        /* CUDA driver version, 1000 * major + 10 * minor; 0 for sim */
-    int32_t nvrtc;         /* NVRTC version likewise; 0: not found */
+    char name[128]; /* "NVIDIA H100 80GB HBM3", or "software device (H100 SXM ceilings)" */
+    char arch[16];  /* "sm_90a": what plans compile for by default */
+    int32_t is_sim; /* 1: the software device; its times are modelled */
+    int32_t driver; /* CUDA driver version, 1000 * major + 10 * minor; 0 for sim */
+    int32_t nvrtc;  /* NVRTC version likewise; 0: not found */
     int32_t sm_count;
     size_t memory_bytes;
     size_t l2_bytes;
     size_t shared_bytes_per_block; /* opt-in maximum */
 } xq_device_info;
-#define XQ_DEVICE_INFO_INIT {sizeof(xq_device_info)}
+#define XQ_DEVICE_INFO_INIT                                                                                \
+    {                                                                                                      \
+        sizeof(xq_device_info)                                                                             \
+    }
 XQ_API xq_status xq_context_device(xq_context *context, xq_device_info *info);
 
 /* ----------------------------------------------------------- device memory
@@ -153,15 +162,18 @@ typedef enum xq_implementation {
 
 typedef struct xq_plan_options {
     size_t struct_size;
-    const char *spec_json;            /* as for xq_spec_complete */
+    const char *spec_json; /* as for xq_spec_complete */
     xq_implementation implementation;
-    int32_t max_batch;                /* sequences in one call */
-    int64_t max_tokens;               /* cached tokens of the longest sequence */
-    int64_t max_pages;                /* page-table entries in one call, over all sequences; 0: enough
-                                         for max_batch sequences of max_tokens */
-    int64_t max_append;               /* tokens in one append call */
+    int32_t max_batch;  /* sequences in one call */
+    int64_t max_tokens; /* cached tokens of the longest sequence */
+    int64_t max_pages;  /* page-table entries in one call, over all sequences; 0: enough
+                           for max_batch sequences of max_tokens */
+    int64_t max_append; /* tokens in one append call */
 } xq_plan_options;
-#define XQ_PLAN_OPTIONS_INIT {sizeof(xq_plan_options), 0, XQ_FUSED, 1, 4096, 0, 1}
+#define XQ_PLAN_OPTIONS_INIT                                                                               \
+    {                                                                                                      \
+        sizeof(xq_plan_options), 0, XQ_FUSED, 1, 4096, 0, 1                                                \
+    }
 
 typedef struct xq_plan xq_plan;
 
@@ -175,15 +187,18 @@ XQ_API void xq_plan_destroy(xq_plan *plan);
 typedef struct xq_plan_info {
     size_t struct_size;
     int32_t hidden_size, heads, kv_heads, head_dim; /* d, H, Hkv, dh */
-    int32_t page_tokens;              /* tokens per page */
-    int32_t rank_k, rank_v;           /* columns cached: latent's ranks; hidden_size (and 0) for x */
-    size_t page_bytes;                /* bytes of one page; also the stride between pages */
-    size_t page_align;                /* required alignment of the page pool */
-    size_t weights_bytes;             /* size of the packed weights */
-    size_t workspace_bytes;           /* zeroed once by the caller before its first use */
-    double cache_bytes_per_token;     /* everything included: codes, scales, offsets, padding */
+    int32_t page_tokens;                            /* tokens per page */
+    int32_t rank_k, rank_v;       /* columns cached: latent's ranks; hidden_size (and 0) for x */
+    size_t page_bytes;            /* bytes of one page; also the stride between pages */
+    size_t page_align;            /* required alignment of the page pool */
+    size_t weights_bytes;         /* size of the packed weights */
+    size_t workspace_bytes;       /* zeroed once by the caller before its first use */
+    double cache_bytes_per_token; /* everything included: codes, scales, offsets, padding */
 } xq_plan_info;
-#define XQ_PLAN_INFO_INIT {sizeof(xq_plan_info)}
+#define XQ_PLAN_INFO_INIT                                                                                  \
+    {                                                                                                      \
+        sizeof(xq_plan_info)                                                                               \
+    }
 XQ_API xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info);
 
 /* The completed spec of the plan as JSON; belongs to the plan. */
@@ -197,7 +212,10 @@ typedef struct xq_weights {
     const float *wk, *wv;
     const float *uk, *ak, *uv, *av;
 } xq_weights;
-#define XQ_WEIGHTS_INIT {sizeof(xq_weights), 0, 0, 0, 0, 0, 0}
+#define XQ_WEIGHTS_INIT                                                                                    \
+    {                                                                                                      \
+        sizeof(xq_weights), 0, 0, 0, 0, 0, 0                                                               \
+    }
 
 /* Rounds to the plan's weight type and packs in the order the kernels read: `destination` is host
  * memory of weights_bytes, to be copied to the device (256-byte aligned) as it is.
@@ -224,28 +242,34 @@ typedef struct xq_append_args {
     uint64_t token_sequence; /* int32 [tokens] */
     uint64_t token_position; /* int32 [tokens] */
     xq_page_table table;
-    uint64_t pages;          /* the pool, page_align aligned */
-    uint64_t weights;        /* as packed */
+    uint64_t pages;   /* the pool, page_align aligned */
+    uint64_t weights; /* as packed */
     uint64_t workspace;
     size_t workspace_bytes;
 } xq_append_args;
-#define XQ_APPEND_ARGS_INIT {sizeof(xq_append_args)}
+#define XQ_APPEND_ARGS_INIT                                                                                \
+    {                                                                                                      \
+        sizeof(xq_append_args)                                                                             \
+    }
 XQ_API xq_status xq_plan_append(xq_plan *plan, const xq_append_args *args, void *stream);
 
 /* One query per sequence, at the last cached position. Allocates nothing, takes no lock. */
 typedef struct xq_attend_args {
     size_t struct_size;
-    int64_t max_tokens;      /* no sequence of this call is longer; at most the plan's max_tokens */
-    uint64_t q;              /* [batch, H, dh] f16 before RoPE, 16-byte aligned */
-    uint64_t out;            /* [batch, H, dh] f16; zeros for an empty sequence */
-    uint64_t lse;            /* [batch, H] f32, natural logarithm; -inf for an empty sequence; 0: none */
+    int64_t max_tokens; /* no sequence of this call is longer; at most the plan's max_tokens */
+    uint64_t q;         /* [batch, H, dh] f16 before RoPE, 16-byte aligned */
+    uint64_t out;       /* [batch, H, dh] f16; zeros for an empty sequence */
+    uint64_t lse;       /* [batch, H] f32, natural logarithm; -inf for an empty sequence; 0: none */
     xq_page_table table;
     uint64_t pages;
     uint64_t weights;
     uint64_t workspace;
     size_t workspace_bytes;
 } xq_attend_args;
-#define XQ_ATTEND_ARGS_INIT {sizeof(xq_attend_args)}
+#define XQ_ATTEND_ARGS_INIT                                                                                \
+    {                                                                                                      \
+        sizeof(xq_attend_args)                                                                             \
+    }
 XQ_API xq_status xq_plan_attend(xq_plan *plan, const xq_attend_args *args, void *stream);
 
 /* The cache as the kernels see it, for inspection: row p * page_tokens + t of the output is token t of
@@ -253,12 +277,15 @@ XQ_API xq_status xq_plan_attend(xq_plan *plan, const xq_attend_args *args, void 
  *   method x: k [rows, d]; latent: k [rows, rank_k], v [rows, rank_v]; XQ_FP16_KV is refused. f16. */
 typedef struct xq_dequantize_args {
     size_t struct_size;
-    int64_t table_entries;   /* indptr[batch] */
+    int64_t table_entries; /* indptr[batch] */
     xq_page_table table;
     uint64_t pages;
-    uint64_t k, v;           /* v is ignored for method x */
+    uint64_t k, v; /* v is ignored for method x */
 } xq_dequantize_args;
-#define XQ_DEQUANTIZE_ARGS_INIT {sizeof(xq_dequantize_args)}
+#define XQ_DEQUANTIZE_ARGS_INIT                                                                            \
+    {                                                                                                      \
+        sizeof(xq_dequantize_args)                                                                         \
+    }
 XQ_API xq_status xq_plan_dequantize(xq_plan *plan, const xq_dequantize_args *args, void *stream);
 
 #ifdef __cplusplus

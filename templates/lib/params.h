@@ -24,12 +24,12 @@ struct xq_table {
  * blocks over all streams). */
 struct xq_append_params {
     struct xq_table table;
-    XQ_PTR(const xq_half_bits) x;        /* [tokens, d] */
-    XQ_PTR(const int) token_sequence;    /* [tokens] */
-    XQ_PTR(const int) token_position;    /* [tokens] */
+    XQ_PTR(const xq_half_bits) x;     /* [tokens, d] */
+    XQ_PTR(const int) token_sequence; /* [tokens] */
+    XQ_PTR(const int) token_position; /* [tokens] */
     XQ_PTR(xq_byte) pages;
-    XQ_PTR(const xq_half_bits) uk;       /* packed [d, rank_k]; null for method x */
-    XQ_PTR(const xq_half_bits) uv;       /* packed [d, rank_v]; null for method x */
+    XQ_PTR(const xq_half_bits) uk; /* packed [d, rank_k]; null for method x */
+    XQ_PTR(const xq_half_bits) uv; /* packed [d, rank_v]; null for method x */
     int tokens;
 };
 
@@ -39,15 +39,15 @@ struct xq_append_params {
 struct xq_attend_params {
     struct xq_table table;
     XQ_PTR(const xq_byte) pages;
-    XQ_PTR(const xq_half_bits) wk;       /* packed: Ak [rank_k, dkv], or Wk [d, dkv] */
-    XQ_PTR(const xq_half_bits) wv;       /* packed: Av [rank_v, dkv], or Wv [d, dkv] */
-    XQ_PTR(const xq_half_bits) q;        /* [batch, H, dh] before RoPE */
-    XQ_PTR(xq_half_bits) out;            /* [batch, H, dh] */
-    XQ_PTR(float) lse;                   /* [batch, H] or null */
+    XQ_PTR(const xq_half_bits) wk; /* packed: Ak [rank_k, dkv], or Wk [d, dkv] */
+    XQ_PTR(const xq_half_bits) wv; /* packed: Av [rank_v, dkv], or Wv [d, dkv] */
+    XQ_PTR(const xq_half_bits) q;  /* [batch, H, dh] before RoPE */
+    XQ_PTR(xq_half_bits) out;      /* [batch, H, dh] */
+    XQ_PTR(float) lse;             /* [batch, H] or null */
     XQ_PTR(float) partial_out;
     XQ_PTR(float) partial_lse;
     XQ_PTR(int) counters;
-    int tokens_per_split;                /* a multiple of the kernel's tile_tokens, <= split_tokens */
+    int tokens_per_split; /* a multiple of the kernel's tile_tokens, <= split_tokens */
 };
 
 /* dequantize (templates/dequantize.cu.lt): pages to rows, unfused step 1. Row p * page + t is token t
@@ -56,23 +56,23 @@ struct xq_attend_params {
 struct xq_dequantize_params {
     struct xq_table table;
     XQ_PTR(const xq_byte) pages;
-    XQ_PTR(xq_half_bits) k;              /* [rows, rank_k or d] */
-    XQ_PTR(xq_half_bits) v;              /* [rows, rank_v]; unused for method x */
+    XQ_PTR(xq_half_bits) k; /* [rows, rank_k or d] */
+    XQ_PTR(xq_half_bits) v; /* [rows, rank_v]; unused for method x */
     int batch;
-    int entries;                         /* indptr[batch] */
+    int entries; /* indptr[batch] */
 };
 
 /* gemm (templates/gemm.cu.lt): y = x * W with packed W [k, n], f16 in and out, f32 accumulation.
  * Row r of y is at y + (r / page) * page_stride + (r % page) * row_stride (elements), so that it
  * can write fp16 KV pages; page = rows gives a plain matrix. Grid: (row tiles, column tiles). */
 struct xq_gemm_params {
-    XQ_PTR(const xq_half_bits) x;        /* [rows, k] */
-    XQ_PTR(const xq_half_bits) w;        /* packed [k, n] */
+    XQ_PTR(const xq_half_bits) x; /* [rows, k] */
+    XQ_PTR(const xq_half_bits) w; /* packed [k, n] */
     XQ_PTR(xq_half_bits) y;
     long long page_stride;
     int rows;
-    int k;                               /* multiple of 64 */
-    int n;                               /* multiple of 64 */
+    int k; /* multiple of 64 */
+    int n; /* multiple of 64 */
     int page;
     int row_stride;
 };
@@ -81,7 +81,7 @@ struct xq_gemm_params {
  * the table is page p of kv. Rows beyond a sequence's length are not touched. */
 struct xq_rope_params {
     struct xq_table table;
-    XQ_PTR(xq_half_bits) kv;             /* pages [2, page, Hkv, dh] */
+    XQ_PTR(xq_half_bits) kv; /* pages [2, page, Hkv, dh] */
     int batch;
     int entries;
 };
@@ -89,11 +89,11 @@ struct xq_rope_params {
 /* kv_append (templates/kv_append.cu.lt): rotates k, and scatters k and v into fp16 KV pages. */
 struct xq_kv_append_params {
     struct xq_table table;
-    XQ_PTR(const xq_half_bits) k;        /* [tokens, Hkv, dh] before RoPE */
-    XQ_PTR(const xq_half_bits) v;        /* [tokens, Hkv, dh] */
+    XQ_PTR(const xq_half_bits) k; /* [tokens, Hkv, dh] before RoPE */
+    XQ_PTR(const xq_half_bits) v; /* [tokens, Hkv, dh] */
     XQ_PTR(const int) token_sequence;
     XQ_PTR(const int) token_position;
-    XQ_PTR(xq_half_bits) kv;             /* pages [2, page, Hkv, dh]: K rows, then V rows */
+    XQ_PTR(xq_half_bits) kv; /* pages [2, page, Hkv, dh]: K rows, then V rows */
     int tokens;
 };
 
@@ -102,7 +102,7 @@ struct xq_kv_append_params {
 struct xq_kv_attend_params {
     struct xq_table table;
     XQ_PTR(const xq_half_bits) kv;
-    XQ_PTR(const xq_half_bits) q;        /* [batch, H, dh] before RoPE */
+    XQ_PTR(const xq_half_bits) q; /* [batch, H, dh] before RoPE */
     XQ_PTR(xq_half_bits) out;
     XQ_PTR(float) lse;
     XQ_PTR(float) partial_out;

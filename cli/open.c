@@ -1,0 +1,63 @@
+/* Contexts of the subcommands, over the public API. */
+#include "cli.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct log_settings {
+    const char *subcommand;
+    xq_log_level least;
+};
+
+/* The callback's user pointer outlives this file's calls: one context a process, one setting. */
+static struct log_settings settings;
+
+static void print_log_line(void *user, xq_log_level level, const char *message)
+{
+    const struct log_settings *s = user;
+    if (level >= s->least)
+        fprintf(stderr, "xq %s: %s%s\n", s->subcommand, level == XQ_LOG_WARNING ? "warning: " : "",
+                message);
+}
+
+int cli_open(const char *subcommand, const struct cli_common *common, xq_context **context)
+{
+    settings = (struct log_settings){subcommand, common->verbose ? XQ_LOG_DEBUG : XQ_LOG_WARNING};
+    xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
+    options.device = common->device;
+    options.cache_dir = common->cache_dir;
+    options.template_dir = common->templates;
+    if (!common->quiet) {
+        options.log = print_log_line;
+        options.log_user = &settings;
+    }
+    xq_context *opened = NULL;
+    *context = NULL;
+    if (xq_context_create(&options, &opened) != XQ_OK) {
+        int status = cli_fail_context(subcommand, common, opened);
+        xq_context_destroy(opened);
+        return status;
+    }
+    *context = opened;
+    return CLI_OK;
+}
+
+int cli_fail_context(const char *subcommand, const struct cli_common *common, const xq_context *context)
+{
+    error err = ERROR_INIT;
+    xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
+    if (!context || xq_last_error(context, &detail) != XQ_OK || detail.status == XQ_OK) {
+        error_set(&err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    } else {
+        error_set(&err, detail.status, "argument", "%s", detail.message);
+        if (detail.file)
+            error_at(&err, detail.file, detail.line);
+        if (detail.field)
+            error_field(&err, detail.field);
+        if (detail.log)
+            error_log(&err, detail.log);
+    }
+    int status = cli_fail(subcommand, common, &err);
+    error_clear(&err);
+    return status;
+}

@@ -1,0 +1,193 @@
+#include "model.h"
+
+#include <stdio.h>
+
+#define SECTOR_BYTES 32.0
+
+/* From launch to the first instruction, and from the last to the next launch in a stream: an empty kernel
+ * takes about 2 microseconds on every GPU of the table when launches follow each other. */
+#define LAUNCH_SECONDS 2e-6
+
+/* An SM takes at most 64 bytes per clock from L2 (A100 whitepaper, "A100 L2 cache"), so that a few blocks
+ * cannot draw the whole bandwidth. */
+#define SM_BYTES_PER_CLOCK 64.0
+
+/* Four warp schedulers per SM, each issuing one warp instruction per clock (all GPUs of the table). */
+#define SCHEDULERS 4.0
+
+/* How a grid lies over the GPU. Work is taken as equal in all blocks. */
+struct placement {
+    double blocks, blocks_per_sm;
+    double resident; /* blocks that run at once on the whole GPU */
+    double rounds;   /* blocks that the busiest SM runs: SM-side work is quantized by this */
+};
+
+static double at_least_one(double value)
+{
+    return value < 1 ? 1 : value;
+}
+
+static double ceiling(double value)
+{
+    double whole = (double)(uint64_t)value;
+    return whole < value ? whole + 1 : whole;
+}
+
+static struct placement place(const struct sim_ceilings *gpu, const device_launch *launch)
+{
+    double blocks = (double)launch->grid[0] * launch->grid[1] * launch->grid[2];
+    uint64_t threads = (uint64_t)launch->block[0] * launch->block[1] * launch->block[2];
+    uint64_t warps = (threads + 31) / 32;
+    uint64_t fit = (uint64_t)gpu->max_blocks_per_sm;
+    if (warps && (uint64_t)gpu->max_threads_per_sm / (warps * 32) < fit)
+        fit = (uint64_t)gpu->max_threads_per_sm / (warps * 32);
+    /* The system keeps 1 KiB of shared memory per block since compute capability 8.0. */
+    uint64_t shared = launch->shared_bytes + 1024ul;
+    if (gpu->shared_bytes_per_sm / shared < fit)
+        fit = gpu->shared_bytes_per_sm / shared;
+    double per_sm = at_least_one((double)fit);
+    return (struct placement){
+        .blocks = at_least_one(blocks),
+        .blocks_per_sm = per_sm,
+        .resident = per_sm * gpu->sm_count,
+        .rounds = ceiling(at_least_one(blocks) / gpu->sm_count),
+    };
+}
+
+/* Time to move `bytes` that the SMs share: whole waves at full bandwidth, the last one at what its SMs can
+ * draw. */
+static double shared_transfer(const struct sim_ceilings *gpu, const struct placement *place, double bytes,
+                              double bytes_per_second)
+{
+    double per_block = bytes / place->blocks;
+    double whole_waves = (double)(uint64_t)(place->blocks / place->resident);
+    double rest = place->blocks - whole_waves * place->resident;
+    double sms = rest < gpu->sm_count ? rest : gpu->sm_count;
+    double drawn = sms * SM_BYTES_PER_CLOCK * gpu->clock_hz;
+    double all = gpu->sm_count * SM_BYTES_PER_CLOCK * gpu->clock_hz;
+    double rate = bytes_per_second < all ? bytes_per_second : all;
+    double seconds = whole_waves * place->resident * per_block / rate;
+    if (rest > 0)
+        seconds += rest * per_block / (drawn < rate ? drawn : rate);
+    return seconds;
+}
+
+/* Time of `work` units that the busiest SM does `rounds` blocks' worth of, at `per_second` per SM. */
+static double sm_work(const struct placement *place, double work, double per_second)
+{
+    return work / place->blocks * place->rounds / per_second;
+}
+
+static double issue_time(const struct sim_ceilings *gpu, const struct placement *place,
+                         const device_counters *counted, int *pipe)
+{
+    double total = 0, longest = 0;
+    *pipe = -1;
+    for (int class = 0; class < INSTRUCTION_CLASSES; class ++) {
+        double count = (double)counted->instructions[class];
+        total += count;
+        if (gpu->instructions_per_clock[class] == 0)
+            continue;
+        double seconds = sm_work(place, count, gpu->instructions_per_clock[class] * gpu->clock_hz);
+        if (seconds > longest) {
+            longest = seconds;
+            *pipe = class;
+        }
+    }
+    double schedulers = sm_work(place, total, SCHEDULERS * gpu->clock_hz);
+    if (schedulers >= longest) {
+        longest = schedulers;
+        *pipe = -1;
+    }
+    return longest;
+}
+
+static double matrix_time(const struct sim_ceilings *gpu, const struct placement *place,
+                          const device_counters *counted)
+{
+    double seconds = 0; /* types share the same units: their times add */
+    for (int type = 0; type < MATRIX_TYPES; type++) {
+        double rate = gpu->matrix_flops_per_second[type];
+        if (rate == 0) /* emulated: such code converts to f16 first */
+            rate = gpu->matrix_flops_per_second[MATRIX_F16];
+        seconds += sm_work(place, (double)counted->matrix_flops[type],
+                           rate * gpu->mma_sync_fraction / gpu->sm_count);
+    }
+    return seconds;
+}
+
+void sim_model_evaluate(const struct sim_ceilings *ceilings, const device_counters *one_launch,
+                        const device_launch *launch, struct sim_model *out)
+{
+    struct placement where = place(ceilings, launch);
+    double unique = (double)(one_launch->read_sectors_unique + one_launch->write_sectors_unique);
+    double all = (double)(one_launch->read_sectors + one_launch->write_sectors);
+    *out = (struct sim_model){
+        .overhead = LAUNCH_SECONDS,
+        .blocks_per_sm = (int)where.blocks_per_sm,
+        .waves = where.blocks / where.resident,
+    };
+    out->times[SIM_LIMIT_MEMORY] =
+        shared_transfer(ceilings, &where, unique * SECTOR_BYTES, ceilings->memory_bytes_per_second);
+    out->times[SIM_LIMIT_L2] =
+        shared_transfer(ceilings, &where, all * SECTOR_BYTES, ceilings->l2_bytes_per_second);
+    out->times[SIM_LIMIT_SHARED] = sm_work(&where, (double)one_launch->shared_passes, ceilings->clock_hz);
+    out->times[SIM_LIMIT_MATRIX] = matrix_time(ceilings, &where, one_launch);
+    out->times[SIM_LIMIT_ISSUE] = issue_time(ceilings, &where, one_launch, &out->pipe);
+    for (int limit = 1; limit < SIM_LIMITS; limit++)
+        if (out->times[limit] > out->times[out->limit])
+            out->limit = (enum sim_limit)limit;
+    out->seconds = out->overhead + out->times[out->limit];
+}
+
+double sim_model_seconds(const struct sim_ceilings *ceilings, const device_counters *one_launch,
+                         const device_launch *launch)
+{
+    struct sim_model model;
+    sim_model_evaluate(ceilings, one_launch, launch, &model);
+    return model.seconds;
+}
+
+const char *sim_limit_name(enum sim_limit limit)
+{
+    static const char *const names[SIM_LIMITS] = {
+        [SIM_LIMIT_MEMORY] = "device memory",    [SIM_LIMIT_L2] = "L2",
+        [SIM_LIMIT_SHARED] = "shared memory",    [SIM_LIMIT_MATRIX] = "matrix units",
+        [SIM_LIMIT_ISSUE] = "instruction issue",
+    };
+    return limit < SIM_LIMITS ? names[limit] : "unknown";
+}
+
+static const char *pipe_name(int pipe)
+{
+    static const char *const names[INSTRUCTION_CLASSES] = {
+        [INSTRUCTION_INTEGER] = "integer",
+        [INSTRUCTION_FLOAT] = "float",
+        [INSTRUCTION_HALF] = "half",
+        [INSTRUCTION_CONVERT] = "convert",
+        [INSTRUCTION_SPECIAL] = "special",
+        [INSTRUCTION_MATRIX] = "matrix",
+        [INSTRUCTION_GLOBAL] = "global",
+        [INSTRUCTION_SHARED] = "shared",
+        [INSTRUCTION_OTHER_MEMORY] = "local/const",
+        [INSTRUCTION_EXCHANGE] = "exchange",
+        [INSTRUCTION_CONTROL] = "control",
+        [INSTRUCTION_SYNC] = "sync",
+    };
+    return pipe < 0 ? "schedulers" : names[pipe];
+}
+
+char *sim_model_explain(const struct sim_model *model, char *text, size_t bytes)
+{
+    snprintf(text, bytes,
+             "modelled %.2f us, bound by %s%s%s%s: memory %.2f, L2 %.2f, shared %.2f, matrix %.2f, issue "
+             "%.2f us; %.2f waves of %d blocks per SM",
+             model->seconds * 1e6, sim_limit_name(model->limit),
+             model->limit == SIM_LIMIT_ISSUE ? " (" : "",
+             model->limit == SIM_LIMIT_ISSUE ? pipe_name(model->pipe) : "",
+             model->limit == SIM_LIMIT_ISSUE ? ")" : "", model->times[SIM_LIMIT_MEMORY] * 1e6,
+             model->times[SIM_LIMIT_L2] * 1e6, model->times[SIM_LIMIT_SHARED] * 1e6,
+             model->times[SIM_LIMIT_MATRIX] * 1e6, model->times[SIM_LIMIT_ISSUE] * 1e6, model->waves,
+             model->blocks_per_sm);
+    return text;
+}

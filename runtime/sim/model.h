@@ -1,0 +1,45 @@
+/* A modelled time for one launch, from what the software device counted and a GPU's ceilings. It is a
+ * roofline: the launch takes as long as the busiest resource needs, perfectly overlapped with the others.
+ * So it is a lower bound that a good kernel comes near to, not a prediction for a bad one: latencies that
+ * no other work hides, register pressure and instruction dependences are not in it. It exists to compare
+ * kernels with each other and with their limit where there is no GPU. */
+#ifndef RUNTIME_SIM_MODEL_H
+#define RUNTIME_SIM_MODEL_H
+
+#include "ceilings.h"
+
+enum sim_limit {
+    SIM_LIMIT_MEMORY, /* device memory: each 32-byte sector touched moves once */
+    SIM_LIMIT_L2,     /* L2: every sector requested */
+    SIM_LIMIT_SHARED, /* passes through shared memory, 128 bytes per clock and SM */
+    SIM_LIMIT_MATRIX, /* matrix units */
+    SIM_LIMIT_ISSUE,  /* warp schedulers, and the pipe of each instruction class */
+    SIM_LIMITS
+};
+
+struct sim_model {
+    double seconds; /* overhead + the largest of the times below */
+    double overhead;
+    double times[SIM_LIMITS];
+    enum sim_limit limit; /* which was the largest */
+    int pipe;             /* for SIM_LIMIT_ISSUE: the instruction class, or -1 for the schedulers */
+    int blocks_per_sm;    /* resident at once */
+    double waves;         /* grid / (SMs * blocks_per_sm) */
+};
+
+/* `one_launch`: the counters of this launch alone. Of `launch`, grid, block and shared_bytes are read; give
+ * shared_bytes with the kernel's static shared memory included. Never fails: a launch that fits no SM is
+ * taken as one block per SM, an empty one costs the overhead. */
+void sim_model_evaluate(const struct sim_ceilings *ceilings, const device_counters *one_launch,
+                        const device_launch *launch, struct sim_model *out);
+
+double sim_model_seconds(const struct sim_ceilings *ceilings, const device_counters *one_launch,
+                         const device_launch *launch);
+
+/* "device memory", "L2", ... */
+const char *sim_limit_name(enum sim_limit limit);
+
+/* One line: what bound the launch and how far the others were; returns `text`. */
+char *sim_model_explain(const struct sim_model *model, char *text, size_t bytes);
+
+#endif

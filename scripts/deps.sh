@@ -1,0 +1,107 @@
+#!/bin/sh
+# Installs what a build and its tests need and this machine lacks. Quick when nothing is missing: every
+# need is probed (a header that compiles and links, a command that is found), so a library that came
+# from elsewhere than a package counts too. Packages are installed on Debian and Ubuntu only; elsewhere
+# the missing ones are named.
+#
+#   usage: scripts/deps.sh [lint]      lint: the checkers of `make lint` as well
+#
+#   CC        compiler to probe with (default gcc)
+#   VENV      Python environment that receives NVRTC where no CUDA toolkit is found (default .venv)
+#   XQ_HIDE_TOOLKIT=1   behave as if no toolkit were installed (to test that path)
+set -eu
+cd "$(dirname "$0")/.."
+CC=${CC:-gcc}
+VENV=${VENV:-.venv}
+
+say() { printf '  %-7s %s\n' DEPS "$*"; }
+die() {
+    printf 'deps: %s\n' "$*" >&2
+    exit 3
+}
+
+# ---------------------------------------------------------------- probes
+have() { command -v "$1" >/dev/null 2>&1; }
+# links HEADERS LIBS: does a program with these headers and libraries build?
+links() {
+    for header in $1; do printf '#include <%s>\n' "$header"; done |
+        { cat; echo 'int main(void) { return 0; }'; } |
+        "$CC" -I/usr/include/lua5.4 -x c - -o /dev/null -Wl,--no-as-needed $2 2>/dev/null
+}
+have_venv() { python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
+
+# package | probe, one a line; read twice: is anything missing, and what to install.
+needs() {
+    cat <<'TABLE'
+build-essential|have "$CC" && have make && have ar && links stdio.h -lm
+pkg-config|have pkg-config
+liblua5.4-dev|links "stddef.h lua.h lauxlib.h lualib.h" -llua5.4
+libcjson-dev|links "stddef.h cjson/cJSON.h" -lcjson
+libxxhash-dev|links "stddef.h xxhash.h" -lxxhash
+libsqlite3-dev|links "stddef.h sqlite3.h" -lsqlite3
+liblapacke-dev|links "lapacke.h" -llapacke
+libopenblas-dev|links stdio.h -lopenblas
+libcriterion-dev|links "criterion/criterion.h" -lcriterion
+python3-venv|have_venv
+TABLE
+    if [ "${1:-}" = lint ]; then
+        cat <<'TABLE'
+clang-format|have clang-format
+clang-tidy|have clang-tidy
+cppcheck|have cppcheck
+TABLE
+    fi
+}
+missing() {
+    needs "$@" | while IFS='|' read -r package probe; do
+        eval "$probe" </dev/null || printf '%s ' "$package"
+    done
+}
+# All libraries in one compilation: the usual case, nothing missing, takes a tenth of a second.
+everything() {
+    links "stddef.h stdio.h lua.h lauxlib.h cjson/cJSON.h xxhash.h sqlite3.h lapacke.h criterion/criterion.h" \
+        "-llua5.4 -lcjson -lxxhash -lsqlite3 -llapacke -lopenblas -lcriterion -lm" &&
+        have make && have pkg-config && have_venv &&
+        { [ "${1:-}" != lint ] || { have clang-format && have clang-tidy && have cppcheck; }; }
+}
+
+install_packages() {
+    have apt-get || die "missing: $*(named as on Debian); install them with this system's package manager"
+    sudo=
+    if [ "$(id -u)" != 0 ]; then
+        have sudo || die "missing: $*; run as root: apt-get install $*"
+        sudo=sudo
+    fi
+    say "apt-get install $*"
+    log=$(mktemp)
+    if ! { $sudo apt-get update && $sudo env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y --no-install-recommends "$@"; } >"$log" 2>&1; then
+        tail -n 15 "$log" >&2
+        rm -f "$log"
+        die "apt-get could not install: $*"
+    fi
+    rm -f "$log"
+}
+
+if ! everything "$@"; then
+    packages=$(missing "$@")
+    if [ -n "$packages" ]; then
+        # shellcheck disable=SC2086  # a list of words
+        install_packages $packages
+        still=$(missing "$@")
+        [ -z "$still" ] || die "still missing after the installation: $still"
+    fi
+fi
+
+# ---------------------------------------------------------------- NVRTC
+# The software device and every plan need it; the runtime looks in the same places (docs/building.md).
+found=$(sh scripts/find-nvrtc.sh) || found=
+if [ -z "$found" ]; then
+    say "no CUDA toolkit found: taking NVRTC from PyPI into $VENV"
+    [ -x "$VENV/bin/python" ] || python3 -m venv "$VENV" || die "python3 -m venv $VENV failed"
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --requirement tools/requirements-nvrtc.txt ||
+        die "pip could not install tools/requirements-nvrtc.txt; install a CUDA toolkit 12.4 or newer," \
+            "or set CUDA_HOME to one"
+    found=$(sh scripts/find-nvrtc.sh) || die "NVRTC was installed into $VENV, yet is not found there"
+fi
