@@ -27,7 +27,6 @@ return {
     end
     return p
   end,
-  shared_bytes = shared_bytes,
   constraints = {
     {text = "warp_rows must divide rows", check = function(_, p) return p.rows % p.warp_rows == 0 end},
     {text = "a block has at most 16 warps: rows * cols / (warp_rows * warp_cols)",

@@ -1,5 +1,7 @@
 -- kv_attend: flash-decoding over fp16 KV pages (kv_attend.cu.lt).
 
+local LOG2_E = 1.4426950408889634
+
 local function pass_tiles(spec, p)
   local group_heads = spec.model.num_attention_heads // spec.model.num_key_value_heads
   return math.min(p.query_tiles, (group_heads + 7) // 8)
@@ -29,20 +31,18 @@ return {
   defaults = function(spec)
     return {warps = 4, slice = 16, stages = spec.model.head_dim == 64 and 6 or 3, query_tiles = 2}
   end,
-  shared_bytes = shared_bytes,
   constraints = {
     {text = "slice * query_tiles must be at most 32, or accumulators do not fit into registers",
      check = function(_, p) return p.slice * p.query_tiles <= 32 end},
   },
   resources = function(spec, p)
-    local scale = spec.model.attention_scale or 1 / math.sqrt(spec.model.head_dim)
     return {
       threads = p.warps * 32,
       shared_bytes = shared_bytes(spec, p),
       tile_tokens = p.warps * p.slice,
       split_tokens = 1 << 20,
       pass_tiles = pass_tiles(spec, p),
-      score_scale = scale * math.log(math.exp(1), 2),
+      score_scale = LOG2_E / math.sqrt(spec.model.head_dim),
     }
   end,
 }
