@@ -31,6 +31,13 @@ extern "C" {
 #define XQ_VERSION_MINOR 1
 #define XQ_VERSION_PATCH 0
 
+/* A descriptor with its size set and everything else zero. */
+#ifdef __cplusplus
+#define XQ_SIZED(TYPE) {sizeof(TYPE)}
+#else
+#define XQ_SIZED(TYPE) {.struct_size = sizeof(TYPE)}
+#endif
+
 #if defined(__GNUC__)
 #define XQ_API __attribute__((visibility("default")))
 #else
@@ -69,10 +76,7 @@ typedef struct xq_error_detail {
     int line;            /* 1-based line in `file` */
     const char *log;     /* the complete compiler log or device report, possibly many lines */
 } xq_error_detail;
-#define XQ_ERROR_DETAIL_INIT                                                                               \
-    {                                                                                                      \
-        sizeof(xq_error_detail), XQ_OK, 0, 0, 0, 0, 0, 0                                                   \
-    }
+#define XQ_ERROR_DETAIL_INIT XQ_SIZED(xq_error_detail)
 
 /* A short name for a status, e.g. "XQ_ERROR_SPEC". Never NULL; static storage. */
 XQ_API const char *xq_status_name(xq_status status);
@@ -100,10 +104,7 @@ typedef struct xq_context_options {
     xq_log_callback log;      /* may be NULL */
     void *log_user;
 } xq_context_options;
-#define XQ_CONTEXT_OPTIONS_INIT                                                                            \
-    {                                                                                                      \
-        sizeof(xq_context_options), 0, 0, 0, 0, 0                                                          \
-    }
+#define XQ_CONTEXT_OPTIONS_INIT XQ_SIZED(xq_context_options)
 
 /* Opens a device and the kernel cache. `options` may be NULL. On failure *context receives an object
  * that only serves xq_last_error and xq_context_destroy, or NULL when memory ran out.
@@ -126,10 +127,7 @@ typedef struct xq_device_info {
     size_t l2_bytes;
     size_t shared_bytes_per_block; /* opt-in maximum */
 } xq_device_info;
-#define XQ_DEVICE_INFO_INIT                                                                                \
-    {                                                                                                      \
-        sizeof(xq_device_info)                                                                             \
-    }
+#define XQ_DEVICE_INFO_INIT XQ_SIZED(xq_device_info)
 XQ_API xq_status xq_context_device(xq_context *context, xq_device_info *info);
 
 /* ----------------------------------------------------------- device memory
@@ -170,10 +168,12 @@ typedef struct xq_plan_options {
                            for max_batch sequences of max_tokens */
     int64_t max_append; /* tokens in one append call */
 } xq_plan_options;
+#ifdef __cplusplus
+#define XQ_PLAN_OPTIONS_INIT {sizeof(xq_plan_options), 0, XQ_FUSED, 1, 4096, 0, 1}
+#else
 #define XQ_PLAN_OPTIONS_INIT                                                                               \
-    {                                                                                                      \
-        sizeof(xq_plan_options), 0, XQ_FUSED, 1, 4096, 0, 1                                                \
-    }
+    {.struct_size = sizeof(xq_plan_options), .max_batch = 1, .max_tokens = 4096, .max_append = 1}
+#endif
 
 typedef struct xq_plan xq_plan;
 
@@ -195,10 +195,7 @@ typedef struct xq_plan_info {
     size_t workspace_bytes;       /* zeroed once by the caller before its first use */
     double cache_bytes_per_token; /* everything included: codes, scales, offsets, padding */
 } xq_plan_info;
-#define XQ_PLAN_INFO_INIT                                                                                  \
-    {                                                                                                      \
-        sizeof(xq_plan_info)                                                                               \
-    }
+#define XQ_PLAN_INFO_INIT XQ_SIZED(xq_plan_info)
 XQ_API xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info);
 
 /* The completed spec of the plan as JSON; belongs to the plan. */
@@ -212,10 +209,7 @@ typedef struct xq_weights {
     const float *wk, *wv;
     const float *uk, *ak, *uv, *av;
 } xq_weights;
-#define XQ_WEIGHTS_INIT                                                                                    \
-    {                                                                                                      \
-        sizeof(xq_weights), 0, 0, 0, 0, 0, 0                                                               \
-    }
+#define XQ_WEIGHTS_INIT XQ_SIZED(xq_weights)
 
 /* Rounds to the plan's weight type and packs in the order the kernels read: `destination` is host
  * memory of weights_bytes, to be copied to the device (256-byte aligned) as it is.
@@ -247,10 +241,7 @@ typedef struct xq_append_args {
     uint64_t workspace;
     size_t workspace_bytes;
 } xq_append_args;
-#define XQ_APPEND_ARGS_INIT                                                                                \
-    {                                                                                                      \
-        sizeof(xq_append_args)                                                                             \
-    }
+#define XQ_APPEND_ARGS_INIT XQ_SIZED(xq_append_args)
 XQ_API xq_status xq_plan_append(xq_plan *plan, const xq_append_args *args, void *stream);
 
 /* One query per sequence, at the last cached position. Allocates nothing, takes no lock. */
@@ -266,10 +257,7 @@ typedef struct xq_attend_args {
     uint64_t workspace;
     size_t workspace_bytes;
 } xq_attend_args;
-#define XQ_ATTEND_ARGS_INIT                                                                                \
-    {                                                                                                      \
-        sizeof(xq_attend_args)                                                                             \
-    }
+#define XQ_ATTEND_ARGS_INIT XQ_SIZED(xq_attend_args)
 XQ_API xq_status xq_plan_attend(xq_plan *plan, const xq_attend_args *args, void *stream);
 
 /* The cache as the kernels see it, for inspection: row p * page_tokens + t of the output is token t of
@@ -282,10 +270,7 @@ typedef struct xq_dequantize_args {
     uint64_t pages;
     uint64_t k, v; /* v is ignored for method x */
 } xq_dequantize_args;
-#define XQ_DEQUANTIZE_ARGS_INIT                                                                            \
-    {                                                                                                      \
-        sizeof(xq_dequantize_args)                                                                         \
-    }
+#define XQ_DEQUANTIZE_ARGS_INIT XQ_SIZED(xq_dequantize_args)
 XQ_API xq_status xq_plan_dequantize(xq_plan *plan, const xq_dequantize_args *args, void *stream);
 
 #ifdef __cplusplus

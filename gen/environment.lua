@@ -1,0 +1,86 @@
+-- What templates and NAME.spec.lua files can name (docs/templates.md lists it). They get read-only views of
+-- the libraries, and reading a name that does not exist is an error rather than a silent nil.
+local environment = {}
+
+local function readonly(library, name)
+  return setmetatable({}, {
+    __index = function(_, key) error(("%s.%s does not exist"):format(name, tostring(key)), 2) end,
+    __newindex = function() error(name .. " cannot be changed", 2) end,
+  }), library
+end
+
+-- A view in which a missing key is an error. Members are copied, so a template cannot change the original.
+function environment.view(library, name)
+  local view, source = readonly(library, name)
+  for key, value in pairs(source) do rawset(view, key, value) end
+  return view
+end
+
+-- `t`, with an error for a missing key.
+function environment.strict(t, name)
+  return setmetatable(t, { __index = function(_, key)
+    error(("%s has no '%s'"):format(name, tostring(key)), 2)
+  end })
+end
+
+-- A number as a literal of type double: "0.5", "4.0", "1e-05".
+local function f64(x)
+  local text = ("%.17g"):format(x)
+  for _, shorter in ipairs { "%.15g", "%.16g" } do
+    if tonumber(shorter:format(x)) == x then
+      text = shorter:format(x)
+      break
+    end
+  end
+  if not text:find("^[-%d.e+]+$") then error("no literal for " .. text, 2) end
+  return text:find("[.e]") and text or text .. ".0"
+end
+
+-- A number as a literal of type float, rounded to nearest.
+local function f32(x)
+  local rounded = string.unpack("<f", string.pack("<f", x))
+  local text = ("%.9g"):format(rounded)
+  for _, shorter in ipairs { "%.6g", "%.7g", "%.8g" } do
+    if string.unpack("<f", string.pack("<f", tonumber(shorter:format(rounded)))) == rounded then
+      text = shorter:format(rounded)
+      break
+    end
+  end
+  if not text:find("^[-%d.e+]+$") then error("no literal for " .. text, 2) end
+  return (text:find("[.e]") and text or text .. ".0") .. "f"
+end
+
+environment.f64, environment.f32 = f64, f32
+
+local shared
+
+local function build()
+  local names = {
+    string = environment.view(string, "string"),
+    table = environment.view(table, "table"),
+    math = environment.view(math, "math"),
+    rope = environment.view(require "rope", "rope"),
+    arch = environment.view(require "arch", "arch"),
+    format = string.format,
+    f32 = f32,
+    f64 = f64,
+    ceil_div = function(a, b) return (a + b - 1) // b end,
+  }
+  for _, name in ipairs { "assert", "error", "ipairs", "pairs", "select", "tonumber", "tostring", "type" } do
+    names[name] = _G[name]
+  end
+  return names
+end
+
+-- A fresh set of names: the helpers, and what `extra` adds. Reading any other name is an error.
+function environment.helpers(extra)
+  shared = shared or build()
+  local names = {}
+  for key, value in pairs(shared) do names[key] = value end
+  for key, value in pairs(extra or {}) do names[key] = value end
+  return setmetatable(names, { __index = function(_, key)
+    error(("'%s' is not defined"):format(tostring(key)), 2)
+  end })
+end
+
+return environment

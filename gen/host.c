@@ -1,0 +1,271 @@
+/* gen.h: calls into the Lua modules, with JSON texts on the C side. */
+#include "gen.h"
+
+#include "json.h"
+#include "sandbox.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct gen {
+    source files;
+    sandbox box;
+    char *presets;
+    int header_count;
+    const char **header_names;
+    const char **header_texts;
+    char **header_memory; /* the texts, owned */
+};
+
+/* ---------------------------------------------------------------- calls */
+
+enum { MOST_ARGUMENTS = 3, MOST_RESULTS = 2 };
+
+/* One call of a module function. An argument is a parsed JSON value or a text. Results are strings, or
+ * tables, which become JSON. */
+typedef struct call {
+    const char *module, *function;
+    int arguments, results;
+    struct {
+        const cJSON *json;
+        const char *text;
+    } argument[MOST_ARGUMENTS];
+    char *result[MOST_RESULTS]; /* heap */
+} call;
+
+static int run_call(lua_State *L)
+{
+    const call *c = lua_touserdata(L, 1);
+    sandbox_require(L, c->module);
+    lua_getfield(L, -1, c->function);
+    for (int i = 0; i < c->arguments; i++)
+        if (c->argument[i].json)
+            json_push(L, c->argument[i].json);
+        else
+            lua_pushstring(L, c->argument[i].text);
+    lua_call(L, c->arguments, c->results);
+    for (int i = lua_gettop(L) - c->results + 1; i <= lua_gettop(L); i++)
+        if (lua_istable(L, i)) {
+            sandbox_require(L, "json");
+            lua_getfield(L, -1, "encode");
+            lua_pushvalue(L, i);
+            lua_call(L, 1, 1);
+            lua_replace(L, i);
+            lua_pop(L, 1);
+        }
+    return c->results;
+}
+
+static xq_status call_module(gen *g, call *c, error *err)
+{
+    lua_State *L = g->box.L;
+    if (sandbox_run(&g->box, run_call, c, c->results, err) != XQ_OK)
+        return err->status;
+    for (int i = 0; i < c->results; i++) {
+        const char *text = lua_tostring(L, i - c->results);
+        c->result[i] = strdup(text ? text : "");
+        if (!c->result[i])
+            error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
+    }
+    lua_pop(L, c->results);
+    if (err->status != XQ_OK)
+        for (int i = 0; i < c->results; i++) {
+            free(c->result[i]);
+            c->result[i] = NULL;
+        }
+    return err->status;
+}
+
+static xq_status missing(error *err, const char *name)
+{
+    error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s: must not be null", name);
+    return error_field(err, name);
+}
+
+/* ---------------------------------------------------------------- life */
+
+xq_status gen_create(const char *template_dir, gen **out, error *err)
+{
+    gen *g = calloc(1, sizeof *g);
+    if (!g)
+        return error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
+    call c = {.module = "models", .function = "names", .results = 1};
+    if (source_open(&g->files, template_dir, err) == XQ_OK &&
+        sandbox_open(&g->box, &g->files, err) == XQ_OK)
+        call_module(g, &c, err);
+    g->presets = c.result[0];
+    if (err->status == XQ_OK)
+        *out = g;
+    else
+        gen_destroy(g);
+    return err->status;
+}
+
+void gen_destroy(gen *g)
+{
+    if (!g)
+        return;
+    sandbox_close(&g->box);
+    for (int i = 0; i < g->header_count; i++)
+        free(g->header_memory[i]);
+    free(g->header_memory);
+    free(g->header_names);
+    free(g->header_texts);
+    free(g->presets);
+    source_close(&g->files);
+    free(g);
+}
+
+/* ---------------------------------------------------------------- specs */
+
+xq_status gen_complete(gen *g, const char *spec_json, char **completed, error *err)
+{
+    if (!spec_json)
+        return missing(err, "spec_json");
+    cJSON *spec = json_parse(spec_json, "spec", XQ_ERROR_SPEC, err);
+    if (!spec)
+        return err->status;
+    call c = {.module = "spec", .function = "complete", .arguments = 1, .results = 1};
+    c.argument[0].json = spec;
+    if (call_module(g, &c, err) == XQ_OK)
+        *completed = c.result[0];
+    cJSON_Delete(spec);
+    return err->status;
+}
+
+xq_status gen_model_from_config(gen *g, const char *config_json, const char *origin, char **model,
+                                error *err)
+{
+    if (!config_json)
+        return missing(err, "config_json");
+    origin = origin ? origin : "config.json";
+    cJSON *config = json_parse(config_json, origin, XQ_ERROR_FORMAT, err);
+    if (!config)
+        return err->status;
+    call c = {.module = "config", .function = "read", .arguments = 2, .results = 1};
+    c.argument[0].json = config;
+    c.argument[1].text = origin;
+    if (call_module(g, &c, err) == XQ_OK)
+        *model = c.result[0];
+    cJSON_Delete(config);
+    return err->status;
+}
+
+const char *gen_presets(gen *g)
+{
+    return g->presets;
+}
+
+/* ---------------------------------------------------------------- kernels */
+
+xq_status gen_render(gen *g, const char *completed_json, const char *family, gen_kernel *out, error *err)
+{
+    if (!completed_json || !family)
+        return missing(err, completed_json ? "family" : "completed_json");
+    cJSON *spec = json_parse(completed_json, "spec", XQ_ERROR_SPEC, err);
+    if (!spec)
+        return err->status;
+    char subject[128];
+    snprintf(subject, sizeof subject, "templates/%.60s.cu.lt", family);
+    g->box.subject = subject;
+    call c = {.module = "emit", .function = "render", .arguments = 2, .results = 2};
+    c.argument[0].json = spec;
+    c.argument[1].text = family;
+    if (call_module(g, &c, err) == XQ_OK)
+        *out = (gen_kernel){c.result[0], c.result[1]};
+    g->box.subject = NULL;
+    cJSON_Delete(spec);
+    return err->status;
+}
+
+void gen_kernel_free(gen_kernel *k)
+{
+    free(k->source);
+    free(k->info);
+    *k = (gen_kernel){NULL, NULL};
+}
+
+/* A header as NVRTC gets it: a first line makes diagnostics name the file in the repository. */
+static char *with_line_directive(const struct embed_file *file)
+{
+    size_t size = file->size + strlen(file->name) + 16;
+    char *text = malloc(size);
+    if (text)
+        snprintf(text, size, "#line 1 \"%s\"\n%s", file->name, file->text);
+    return text;
+}
+
+static xq_status collect_headers(gen *g, error *err)
+{
+    static const char folder[] = "templates/lib/";
+    size_t most = g->files.count + 1;
+    g->header_names = calloc(most, sizeof *g->header_names);
+    g->header_texts = calloc(most, sizeof *g->header_texts);
+    g->header_memory = calloc(most, sizeof *g->header_memory);
+    if (!g->header_names || !g->header_texts || !g->header_memory)
+        return error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
+    for (size_t i = 0; i < g->files.count; i++) {
+        const struct embed_file *file = &g->files.files[i];
+        if (strncmp(file->name, folder, sizeof folder - 1) != 0)
+            continue;
+        char *text = with_line_directive(file);
+        if (!text)
+            return error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
+        g->header_names[g->header_count] = file->name + sizeof folder - 1;
+        g->header_texts[g->header_count] = text;
+        g->header_memory[g->header_count++] = text;
+    }
+    return XQ_OK;
+}
+
+xq_status gen_headers(gen *g, int *count, const char *const **names, const char *const **texts, error *err)
+{
+    if (!g->header_names && collect_headers(g, err) != XQ_OK)
+        return err->status;
+    *count = g->header_count;
+    *names = g->header_names;
+    *texts = g->header_texts;
+    return XQ_OK;
+}
+
+/* ---------------------------------------------------------------- layout */
+
+enum { UNIT_CODES = 16 * 64 };
+
+typedef struct unit_map {
+    const char *order;
+    int bits;
+    int32_t *bit_offset;
+} unit_map;
+
+static int run_unit_map(lua_State *L)
+{
+    unit_map *map = lua_touserdata(L, 1);
+    sandbox_require(L, "layout");
+    lua_getfield(L, -1, "unit_map");
+    lua_pushstring(L, map->order);
+    lua_pushinteger(L, map->bits);
+    lua_call(L, 2, 1);
+    for (int i = 0; i < UNIT_CODES; i++) {
+        lua_rawgeti(L, -1, i + 1);
+        map->bit_offset[i] = (int32_t)lua_tointeger(L, -1);
+        lua_pop(L, 1);
+    }
+    return 0;
+}
+
+xq_status gen_unit_map(gen *g, const char *order, int bits, int32_t **bit_offset, error *err)
+{
+    if (!order)
+        return missing(err, "order");
+    unit_map map = {order, bits, malloc(UNIT_CODES * sizeof(int32_t))};
+    if (!map.bit_offset)
+        return error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
+    if (sandbox_run(&g->box, run_unit_map, &map, 0, err) == XQ_OK)
+        *bit_offset = map.bit_offset;
+    else
+        free(map.bit_offset);
+    return err->status;
+}

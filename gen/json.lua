@@ -1,0 +1,82 @@
+-- Lua values to JSON text. Objects write the keys that their metatable's `order` lists first, in that
+-- order, the others sorted; so the text is the same on every machine.
+local json = {}
+
+local array_mark = {}
+
+-- Marks a table as an array (an empty table is an object otherwise).
+function json.array(list)
+  return setmetatable(list, array_mark)
+end
+
+-- Marks a table as an object whose keys are written in this order.
+function json.ordered(object, order)
+  return setmetatable(object, { order = order })
+end
+
+local escapes = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
+
+local function encode_string(text)
+  return '"' .. text:gsub('[%c"\\]', function(c) return escapes[c] or ("\\u%04x"):format(c:byte()) end) .. '"'
+end
+
+local function encode_number(number)
+  if math.type(number) == "integer" then return ("%d"):format(number) end
+  if number ~= number or number == math.huge or number == -math.huge then
+    error("a number that JSON cannot hold: " .. tostring(number))
+  end
+  for _, format in ipairs { "%.15g", "%.16g" } do
+    local text = format:format(number)
+    if tonumber(text) == number then return text end
+  end
+  return ("%.17g"):format(number)
+end
+
+local encode
+
+local function encode_array(list)
+  local parts = {}
+  for i, value in ipairs(list) do parts[i] = encode(value) end
+  return "[" .. table.concat(parts, ",") .. "]"
+end
+
+local function encode_object(object, order)
+  local parts, done = {}, {}
+  local function add(key)
+    if object[key] ~= nil and not done[key] then
+      done[key] = true
+      parts[#parts + 1] = encode_string(key) .. ":" .. encode(object[key])
+    end
+  end
+  for _, key in ipairs(order or {}) do add(key) end
+  for key in pairs(object) do add(key) end
+  return "{" .. table.concat(parts, ",") .. "}"
+end
+
+function encode(value)
+  local kind = type(value)
+  if kind == "table" then
+    local mark = getmetatable(value)
+    if mark == array_mark or value[1] ~= nil then return encode_array(value) end
+    return encode_object(value, mark and mark.order)
+  elseif kind == "string" then
+    return encode_string(value)
+  elseif kind == "number" then
+    return encode_number(value)
+  elseif kind == "boolean" then
+    return tostring(value)
+  end
+  error("a value that JSON cannot hold: " .. kind)
+end
+
+json.encode = encode
+
+-- A copy whose objects write their keys sorted, for comparison.
+function json.sorted(value)
+  if type(value) ~= "table" then return value end
+  local copy = {}
+  for key, member in pairs(value) do copy[key] = json.sorted(member) end
+  if getmetatable(value) == array_mark then return json.array(copy) end
+  return copy
+end
+return json

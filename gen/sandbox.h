@@ -1,0 +1,38 @@
+/* A Lua state in which generator modules and templates run: no files, no processes, no clock, no
+ * bytecode; limits on memory and on instructions; nothing whose result depends on addresses or on the
+ * machine. Private to gen/. */
+#ifndef GEN_SANDBOX_H
+#define GEN_SANDBOX_H
+
+#include "source.h"
+
+#include <locale.h>
+#include <lua.h>
+
+enum {
+    SANDBOX_MEMORY = 64 << 20,        /* bytes that one generator may hold */
+    SANDBOX_INSTRUCTIONS = 100000000, /* Lua instructions of one call */
+};
+
+typedef struct sandbox {
+    lua_State *L;
+    const source *files;
+    size_t memory_used;
+    long instructions_left;
+    const char *subject; /* the file at work, for failures that know no line; may be NULL */
+    int memory_exceeded; /* 1: the limit refused an allocation; 2: the system did */
+    locale_t locale;     /* "C": numbers are written with a point whatever the program's locale */
+} sandbox;
+
+xq_status sandbox_open(sandbox *s, const source *files, error *err);
+void sandbox_close(sandbox *s);
+
+/* Runs function(L, data) protected, within the limits. On success its results are on the stack. On
+ * failure the stack is as before, and `err` says what happened and where: a failure raised by
+ * gen/fail.lua as it is, any other as a template error at the innermost template line. */
+xq_status sandbox_run(sandbox *s, lua_CFunction function, void *data, int results, error *err);
+
+/* Pushes the module gen/NAME.lua; for use inside sandbox_run. */
+void sandbox_require(lua_State *L, const char *name);
+
+#endif

@@ -1,0 +1,26 @@
+/* The files a generator works from: those built into the library, overlaid by a directory's. All are
+ * read once, when the generator is created, so that one generator never sees a file change. */
+#ifndef GEN_SOURCE_H
+#define GEN_SOURCE_H
+
+#include "embed.h"
+#include "error.h"
+
+typedef struct source {
+    struct embed_file *files; /* sorted by name */
+    size_t count;
+    char **owned; /* names and texts read from the directory */
+    size_t owned_count;
+} source;
+
+/* `directory` may be NULL. It is either laid out as templates/ (NAME.cu.lt, NAME.spec.lua, lib/, and
+ * Lua modules NAME.lua, which stand in for gen/NAME.lua), or a folder that holds templates/ and gen/. */
+xq_status source_open(source *s, const char *directory, error *err);
+void source_close(source *s);
+
+const struct embed_file *source_find(const source *s, const char *name);
+
+/* Line `number` (from 1) of a text, without surrounding blanks; "" beyond its end. */
+void source_line(const char *text, int number, char *line, size_t size);
+
+#endif

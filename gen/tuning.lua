@@ -1,0 +1,146 @@
+-- Kernel families and their tuning parameters, from templates/NAME.spec.lua (docs/templates.md).
+local host = require "host"
+local fail = require "fail"
+local json = require "json"
+local arch = require "arch"
+local environment = require "environment"
+
+local tuning = {}
+
+-- The families, sorted.
+function tuning.families()
+  return host.names("templates/", ".spec.lua")
+end
+
+local families = {}
+
+local function check_family(file, name, family)
+  local function demand(condition, text, ...)
+    if not condition then fail.template(file, 1, text, ...) end
+  end
+  demand(type(family) == "table", "must return a table")
+  demand(family.name == name, "name must be '%s'", name)
+  demand(type(family.entry) == "string" and family.entry:find("^[%a_][%w_]*$"), "entry must be the kernel's name")
+  demand(type(family.resources) == "function", "resources must be a function")
+  demand(type(family.parameters) == "table", "parameters must be a list")
+  demand(type(family.constraints or {}) == "table", "constraints must be a list")
+  for i, p in ipairs(family.parameters) do
+    demand(type(p) == "table" and type(p.name) == "string" and type(p.values) == "table" and #p.values > 0,
+      "parameter %d must have a name and values", i)
+    local found = p.default == nil
+    for _, value in ipairs(p.values) do found = found or value == p.default end
+    demand(found, "parameter '%s': the default is none of its values", p.name)
+  end
+  for i, c in ipairs(family.constraints or {}) do
+    demand(type(c) == "table" and type(c.text) == "string" and type(c.check) == "function",
+      "constraint %d must have a text and a check", i)
+  end
+end
+
+-- What templates/NAME.spec.lua returns; fails with field `family` for an unknown name.
+function tuning.family(name)
+  if families[name] then return families[name] end
+  local file = "templates/" .. name .. ".spec.lua"
+  local text = name:find("^[%w_]+$") and host.read(file)
+  if not text then
+    fail.argument("family", "'%s' is not known; %s", name, fail.suggestion(name, tuning.families()))
+  end
+  local chunk, message = host.load(text, file, environment.helpers())
+  if not chunk then
+    local line, what = message:match(":(%d+): (.*)$")
+    fail.template(file, tonumber(line) or 1, "%s", what or message)
+  end
+  local family = chunk()
+  check_family(file, name, family)
+  families[name] = family
+  return family
+end
+
+local function list(values)
+  local texts = {}
+  for i, value in ipairs(values) do texts[i] = tostring(value) end
+  return table.concat(texts, ", ")
+end
+
+local function check_parameter(field, parameter, value)
+  for _, valid in ipairs(parameter.values) do
+    if valid == value then return end
+  end
+  local shown = type(value) == "table" and "an object" or tostring(value)
+  fail.spec(field, "%s is not valid; valid: %s", shown, list(parameter.values))
+end
+
+-- Defaults, overridden by what was given.
+local function values_of(spec, name, family, given)
+  local names, values = {}, {}
+  local defaults = family.defaults and family.defaults(spec, given) or {}
+  for i, parameter in ipairs(family.parameters) do
+    names[i] = parameter.name
+    local value = given[parameter.name]
+    if value == nil then value = defaults[parameter.name] end
+    if value == nil then value = parameter.default end
+    if value == nil then value = parameter.values[1] end
+    check_parameter("tuning." .. name .. "." .. parameter.name, parameter, value)
+    values[parameter.name] = value
+  end
+  for key in pairs(given) do
+    if values[key] == nil then
+      fail.spec("tuning." .. name .. "." .. key, "is not known; %s", fail.suggestion(tostring(key), names))
+    end
+  end
+  return json.ordered(values, names)
+end
+
+local function describe(values)
+  local parts = {}
+  for key, value in pairs(values) do parts[#parts + 1] = key .. "=" .. tostring(value) end
+  return table.concat(parts, ", ")
+end
+
+-- The constraint that does not hold, or nil.
+local function broken_constraint(spec, family, values)
+  for _, constraint in ipairs(family.constraints or {}) do
+    if not constraint.check(spec, values) then return constraint.text end
+  end
+  local needs, gpu = family.resources(spec, values), arch.find(spec.arch)
+  if needs.threads > arch.threads_block then
+    return ("at most %d threads a block, not %d"):format(arch.threads_block, needs.threads)
+  end
+  if needs.shared_bytes > gpu.shared_bytes then
+    return ("at most %d bytes of shared memory on %s, not %d"):format(gpu.shared_bytes, gpu.name, needs.shared_bytes)
+  end
+end
+
+-- The parameters of a family for a spec (without its tuning); or nil, and why the family cannot serve.
+function tuning.resolve(spec, name, given)
+  local family = tuning.family(name)
+  local refusal = family.supports and family.supports(spec)
+  if refusal then return nil, tostring(refusal) end
+  local values = values_of(spec, name, family, given)
+  local broken = broken_constraint(spec, family, values)
+  if broken then return nil, ("%s (with %s)"):format(broken, describe(values)), values end
+  return values
+end
+
+-- `tuning` of a completed spec: every family that can serve it. A family that cannot is left out, and is
+-- refused when it is rendered; but parameters that were asked for must work.
+function tuning.complete(spec, given)
+  local names, result = tuning.families(), {}
+  for name in pairs(given) do
+    local known = false
+    for _, family in ipairs(names) do known = known or family == name end
+    if not known then fail.spec("tuning." .. name, "is not known; %s", fail.suggestion(tostring(name), names)) end
+    if type(given[name]) ~= "table" then fail.spec("tuning." .. name, "must be an object") end
+  end
+  for _, name in ipairs(names) do
+    local values, refusal, tried = tuning.resolve(spec, name, given[name] or {})
+    if not values and given[name] then
+      local raise = tried and fail.spec or fail.unsupported
+      raise("tuning." .. name, "%s", refusal)
+    end
+    result[name] = values
+  end
+  return json.ordered(result, names)
+end
+
+return tuning

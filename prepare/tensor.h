@@ -1,0 +1,44 @@
+/* Tensors in host memory, as files hold them: a name, a type, a shape and the values, row major. */
+#ifndef PREPARE_TENSOR_H
+#define PREPARE_TENSOR_H
+
+#include "../gen/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define TENSOR_MAX_RANK 8
+
+typedef enum tensor_type {
+    TENSOR_F32,
+    TENSOR_F16,
+    TENSOR_BF16,
+    TENSOR_F64,
+    TENSOR_OTHER /* integers, booleans, 8-bit floats: known by size only */
+} tensor_type;
+
+typedef struct tensor {
+    const char *name;
+    tensor_type type;
+    const char *type_name; /* as in the file, e.g. "BF16" */
+    int rank;
+    int64_t shape[TENSOR_MAX_RANK];
+    const void *data; /* unaligned */
+    size_t bytes;
+    const char *file; /* where it came from, for messages; may be NULL */
+} tensor;
+
+/* The element size of a safetensors type name in bytes, and its type; 0 for an unknown name. */
+size_t tensor_type_size(const char *type_name, tensor_type *type);
+
+size_t tensor_count(const tensor *t);
+
+/* Whether the shape is the `rank` numbers of `shape`, of which -1 matches anything.
+ * Errors: XQ_ERROR_FORMAT naming file, tensor, the shape found and the one needed. */
+xq_status tensor_expect_shape(const tensor *t, int rank, const int64_t *shape, error *err);
+
+/* All values as f32 (f64 is rounded); caller frees *values. With `finite` a NaN or an infinity is
+ * refused, naming its index. Errors: XQ_ERROR_FORMAT, XQ_ERROR_MEMORY. */
+xq_status tensor_to_floats(const tensor *t, int finite, float **values, error *err);
+
+#endif

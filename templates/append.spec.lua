@@ -1,0 +1,33 @@
+-- append: new tokens into the cache (append.cu.lt).
+
+-- Channels of one block: whole groups, at least 128.
+local function columns(spec)
+  return math.max(128, spec.cache.group)
+end
+
+return {
+  name = "append",
+  entry = "xq_append",
+  summary = "project (latent), quantize and pack new tokens into pages",
+  parameters = {
+    {name = "warps", values = {4, 8}, default = 8, doc = "warps in a block"},
+    {name = "stages", values = {2, 3, 4, 6}, default = 4, doc = "64-channel pieces of x under way or in use"},
+  },
+  constraints = {},
+  resources = function(spec, p)
+    local blocks = 0
+    for _, stream in ipairs(spec.layout.streams) do
+      blocks = blocks + (stream.width + columns(spec) - 1) // columns(spec)
+    end
+    local shared = 0
+    if spec.cache.method == "latent" then
+      shared = p.stages * 16 * (64 + 8) * 2 + 16 * (columns(spec) + 8) * 2
+    end
+    return {
+      threads = p.warps * 32,
+      shared_bytes = shared,
+      columns = columns(spec),
+      column_blocks = blocks,
+    }
+  end,
+}

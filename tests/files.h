@@ -1,0 +1,22 @@
+/* Temporary files for tests. */
+#ifndef TESTS_FILES_H
+#define TESTS_FILES_H
+
+#include <stddef.h>
+
+/* A fresh empty folder below $TMPDIR or /tmp, removed with everything in it when the test's process ends.
+ */
+const char *files_directory(void);
+
+/* directory/name; the text stays valid until the 8th next call. */
+const char *files_path(const char *directory, const char *name);
+
+void files_write(const char *path, const void *data, size_t size);
+
+/* The whole file, NUL-terminated; caller frees. */
+char *files_read(const char *path, size_t *size);
+
+/* How many entries a folder has. */
+int files_count(const char *directory);
+
+#endif
