@@ -27,6 +27,16 @@ static xq_status open_cuda(const char *name, const char *ordinal, device **out, 
     return device_cuda_open((int)n, out, err);
 }
 
+/* Weak: a build may leave the software device out. */
+extern __typeof__(device_sim_open) device_sim_open __attribute__((weak));
+
+static xq_status open_sim(const char *gpu, device **out, error *err)
+{
+    if (!device_sim_open)
+        return error_set(err, XQ_ERROR_NO_DEVICE, "device", "this build has no software device");
+    return device_sim_open(gpu, out, err);
+}
+
 /* A GPU where there is one that the kernels run on, else the software device. */
 static xq_status open_auto(const logger *log, device **out, error *err)
 {
@@ -35,7 +45,7 @@ static xq_status open_auto(const logger *log, device **out, error *err)
         return XQ_OK;
     log_message(log, XQ_LOG_INFO, "no GPU (%s); using the software device", why.message);
     error_clear(&why);
-    return device_sim_open(NULL, out, err);
+    return open_sim(NULL, out, err);
 }
 
 static xq_status open_device(const char *name, const logger *log, device **out, error *err)
@@ -47,9 +57,9 @@ static xq_status open_device(const char *name, const logger *log, device **out, 
     if (strncmp(name, "cuda:", 5) == 0)
         return open_cuda(name, name + 5, out, err);
     if (strcmp(name, "sim") == 0)
-        return device_sim_open(NULL, out, err);
+        return open_sim(NULL, out, err);
     if (strncmp(name, "sim:", 4) == 0)
-        return device_sim_open(name + 4, out, err);
+        return open_sim(name + 4, out, err);
     return bad_device(name, err);
 }
 
@@ -67,9 +77,10 @@ static xq_status fill_context(xq_context *c, const xq_context_options *given, er
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
     if (open_device(options.device, &c->log, &c->device, err) != XQ_OK)
         return err->status;
-    /* The software device interprets what NVRTC emits for compute_80, whatever GPU's ceilings it has. */
-    snprintf(c->arch, sizeof c->arch, "%s",
-             c->device->properties.is_sim ? "sm_80" : c->device->properties.arch);
+    /* A Hopper GPU also runs what is compiled for it alone. */
+    const device_properties *p = &c->device->properties;
+    bool hopper = !p->is_sim && strcmp(p->arch, "sm_90") == 0;
+    snprintf(c->arch, sizeof c->arch, "%s", hopper ? "sm_90a" : p->arch);
     return XQ_OK;
 }
 

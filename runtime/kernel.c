@@ -115,6 +115,7 @@ xq_status kernel_load(xq_context *context, const char *completed_json, const cha
                       error *err)
 {
     kernel *k;
+    /* The software device interprets what NVRTC emits for compute_80, whatever GPU's ceilings it has. */
     const char *arch = context->device->properties.is_sim ? "compute_80" : NULL;
     if (kernel_build(context, completed_json, family, arch, &k, err) != XQ_OK)
         return err->status;
