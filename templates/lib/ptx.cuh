@@ -194,6 +194,13 @@ __device__ __forceinline__ float load_from_l2(const float *pointer)
     return v;
 }
 
+__device__ __forceinline__ f16 load_from_l2(const f16 *pointer)
+{
+    f16 v;
+    asm volatile("ld.global.cg.u16 %0, [%1];" : "=h"(v) : "l"(pointer) : "memory");
+    return v;
+}
+
 __device__ __forceinline__ float4 load_from_l2_x4(const float *pointer)
 {
     float4 v;
