@@ -41,11 +41,11 @@ static xq_status read_rope(const cJSON *rope, reference_model *model, error *err
         return error_set(err, XQ_ERROR_UNSUPPORTED, "spec",
                          "model.rope.type is \"%s\"; the reference knows neox, none", text(rope, "type"));
     const cJSON *scaling = cJSON_GetObjectItemCaseSensitive(rope, "scaling");
-    const char *kind = text(scaling, "rope_type");
+    const char *kind = text(scaling, "type");
     bool scaled = cJSON_IsObject(scaling) && strcmp(kind, "default") != 0;
     if (scaled && strcmp(kind, "llama3"))
         return error_set(err, XQ_ERROR_UNSUPPORTED, "spec",
-                         "model.rope.scaling.rope_type is \"%s\"; the reference knows llama3", kind);
+                         "model.rope.scaling.type is \"%s\"; the reference knows llama3", kind);
     double theta = number(rope, "theta", 0);
     if (!(theta > 0))
         return error_set(err, XQ_ERROR_SPEC, "spec", "model.rope.theta must be positive");
@@ -74,7 +74,6 @@ xq_status reference_model_read(const char *completed_json, reference_model *out,
     else
         status = read_rope(cJSON_GetObjectItemCaseSensitive(json, "rope"), &model, err);
     model.scale = 1 / sqrt(model.head_dim);
-    model.scale = number(json, "attention_scale", model.scale);
     cJSON_Delete(spec);
     if (status == XQ_OK)
         *out = model;

@@ -1,5 +1,7 @@
 -- attend: fused decode over the quantized cache (attend.cu.lt).
 
+local LOG2_E = 1.4426950408889634
+
 -- The shared-memory map of attend.cu.lt, in bytes; the kernel asserts the same sum.
 local function shared_bytes(spec, p)
   local model = spec.model
@@ -49,13 +51,12 @@ return {
      check = function(spec, p) return p.warps < 16 or p.m_tiles * spec.model.head_dim <= 64 end},
   },
   resources = function(spec, p)
-    local scale = spec.model.attention_scale or 1 / math.sqrt(spec.model.head_dim)
     return {
       threads = p.warps * 32,
       shared_bytes = shared_bytes(spec, p),
       tile_tokens = p.warps * p.m_tiles * 16,
       split_tokens = p.split_tokens,
-      score_scale = scale * math.log(math.exp(1), 2),
+      score_scale = LOG2_E / math.sqrt(spec.model.head_dim), -- softmax in powers of two
     }
   end,
 }

@@ -255,10 +255,10 @@ Test(reference, llama3_scaling_keeps_fast_and_stretches_slow_frequencies)
 {
     reference_model m;
     error err = ERROR_INIT;
-    const char *spec = MODEL(
-        "{\"type\": \"neox\", \"theta\": 500000, \"scaling\": {\"rope_type\": \"llama3\", \"factor\": 32, "
-        "\"low_freq_factor\": 1, \"high_freq_factor\": 4, "
-        "\"original_max_position_embeddings\": 8192}}");
+    const char *spec =
+        MODEL("{\"type\": \"neox\", \"theta\": 500000, \"scaling\": {\"type\": \"llama3\", \"factor\": 32, "
+              "\"low_freq_factor\": 1, \"high_freq_factor\": 4, "
+              "\"original_max_position_embeddings\": 8192}}");
     cr_assert_eq(reference_model_read(spec, &m, &err), XQ_OK);
     cr_assert_eq(m.frequencies[0], 1);
     double slow = pow(500000, -62.0 / 64), middle = pow(500000, -34.0 / 64);
@@ -272,11 +272,11 @@ Test(reference, refuses_what_it_does_not_compute)
 {
     reference_model m;
     error err = ERROR_INIT;
-    cr_assert_eq(reference_model_read(
-                     MODEL("{\"type\": \"neox\", \"theta\": 1e4, \"scaling\": {\"rope_type\": \"yarn\"}}"),
-                     &m, &err),
-                 XQ_ERROR_UNSUPPORTED);
-    cr_assert_str_eq(err.message, "model.rope.scaling.rope_type is \"yarn\"; the reference knows llama3");
+    cr_assert_eq(
+        reference_model_read(
+            MODEL("{\"type\": \"neox\", \"theta\": 1e4, \"scaling\": {\"type\": \"yarn\"}}"), &m, &err),
+        XQ_ERROR_UNSUPPORTED);
+    cr_assert_str_eq(err.message, "model.rope.scaling.type is \"yarn\"; the reference knows llama3");
     error_clear(&err);
     cr_assert_eq(reference_model_read("{}", &m, &err), XQ_ERROR_SPEC);
 }

@@ -32,4 +32,10 @@ __device__ __forceinline__ int sequence_of_entry(const xq_table &table, int batc
     return low;
 }
 
+// Tokens in a table entry's page.
+__device__ __forceinline__ int tokens_of_entry(const xq_table &table, int sequence, int entry, int page_tokens)
+{
+    return entry + 1 == table.indptr[sequence + 1] ? table.last_page_len[sequence] : page_tokens;
+}
+
 #endif

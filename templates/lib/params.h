@@ -34,7 +34,7 @@ struct xq_append_params {
 };
 
 /* attend (templates/attend.cu.lt): fused decode. Grid: (splits, Hkv, batch).
- * partial_out [batch, splits, H, dh] f32 and partial_lse [batch, splits, H] f32 (log2 units) are used
+ * partial_out [batch, splits, H, dh] f16 and partial_lse [batch, splits, H] f32 (log2 units) are used
  * where a sequence has more than one split; counters [batch, Hkv] int32 are zero before and after. */
 struct xq_attend_params {
     struct xq_table table;
@@ -44,7 +44,7 @@ struct xq_attend_params {
     XQ_PTR(const xq_half_bits) q;  /* [batch, H, dh] before RoPE */
     XQ_PTR(xq_half_bits) out;      /* [batch, H, dh] */
     XQ_PTR(float) lse;             /* [batch, H] or null */
-    XQ_PTR(float) partial_out;
+    XQ_PTR(xq_half_bits) partial_out;
     XQ_PTR(float) partial_lse;
     XQ_PTR(int) counters;
     int tokens_per_split; /* a multiple of the kernel's tile_tokens, <= split_tokens */
@@ -98,7 +98,8 @@ struct xq_kv_append_params {
 };
 
 /* kv_attend (templates/kv_attend.cu.lt): flash-decoding over fp16 KV pages; K is already rotated.
- * table.indices may be null. Grid: (splits, Hkv, batch); partials and counters as for attend. */
+ * table.indices may be null. Grid: (splits, Hkv, batch); counters as for
+ * attend, partials too but for partial_out, which is f32. */
 struct xq_kv_attend_params {
     struct xq_table table;
     XQ_PTR(const xq_half_bits) kv;

@@ -6,6 +6,8 @@
 #ifndef XQ_LIB_ROPE_CUH
 #define XQ_LIB_ROPE_CUH
 
+#include "ptx.cuh"
+
 // (cos, sin) of position * turns; |position| < 2^24.
 __device__ __forceinline__ float2 rope_rotation(int position, float2 turns)
 {
@@ -24,6 +26,34 @@ __device__ __forceinline__ void rope_rotate(float &x, float &y, float2 rotation)
     float rotated = x * rotation.x - y * rotation.y;
     y = y * rotation.x + x * rotation.y;
     x = rotated;
+}
+
+// Where a table of rotations in shared memory keeps a pair, if threads read 8 pairs each, as four 16-byte loads: in
+// this order those of neighbouring threads, and of neighbouring rows of the table, lie in different banks.
+__device__ __forceinline__ int rope_place(int row, int pair)
+{
+    return pair ^ (pair / 16 % 4 ^ row % 2 * 2) * 2;
+}
+
+// Rotates two neighbouring pairs held as f16: `x` has dimensions i and i + 1, `y` their partners, `rotations`
+// the two pairs' (cos, sin).
+__device__ __forceinline__ void rope_rotate_f16x2(u32 &x, u32 &y, float4 rotations)
+{
+    float x0 = f32_from_f16_low(x), x1 = f32_from_f16_high(x);
+    float y0 = f32_from_f16_low(y), y1 = f32_from_f16_high(y);
+    rope_rotate(x0, y0, make_float2(rotations.x, rotations.y));
+    rope_rotate(x1, y1, make_float2(rotations.z, rotations.w));
+    x = pack_f16x2(x0, x1);
+    y = pack_f16x2(y0, y1);
+}
+
+// Rotates 8 neighbouring pairs of `row` of such a table, `pair` the first.
+__device__ __forceinline__ void rope_rotate_f16x8(uint4 &x, uint4 &y, const float2 *rotations, int row, int pair)
+{
+    rope_rotate_f16x2(x.x, y.x, *(const float4 *)(rotations + rope_place(row, pair)));
+    rope_rotate_f16x2(x.y, y.y, *(const float4 *)(rotations + rope_place(row, pair + 2)));
+    rope_rotate_f16x2(x.z, y.z, *(const float4 *)(rotations + rope_place(row, pair + 4)));
+    rope_rotate_f16x2(x.w, y.w, *(const float4 *)(rotations + rope_place(row, pair + 6)));
 }
 
 #endif

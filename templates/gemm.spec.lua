@@ -1,0 +1,48 @@
+-- gemm: y = x W with packed W, for the unfused pipeline (gemm.cu.lt).
+
+-- The shared-memory map of gemm.cu.lt, in bytes; the kernel asserts the same sum.
+local function shared_bytes(_, p)
+  local ring = p.stages * 64 * 2 * (p.rows + p.cols)
+  return math.max(ring, p.rows * p.cols * 2)
+end
+
+return {
+  name = "gemm",
+  entry = "xq_gemm",
+  summary = "f16 GEMM with packed weights, rows scattered over fp16 KV pages",
+  parameters = {
+    {name = "rows", values = {32, 64, 128, 256}, default = 128, doc = "rows of y in a block's tile"},
+    {name = "cols", values = {64, 128, 256}, default = 128, doc = "columns of y in a block's tile"},
+    {name = "warp_rows", values = {16, 32, 64}, default = 64, doc = "rows of one warp's part"},
+    {name = "warp_cols", values = {16, 32, 64}, default = 32, doc = "columns of one warp's part"},
+    {name = "stages", values = {2, 3, 4, 5}, default = 3,
+     doc = "pieces of 64 along the reduction, under way or in use"},
+  },
+  -- A width that is an odd multiple of 64 (one or three KV heads of 64) would leave half a tile of 128 idle.
+  defaults = function(spec)
+    local width = spec.model.num_key_value_heads * spec.model.head_dim
+    local p = {rows = 128, cols = 128, warp_rows = 64, warp_cols = 32, stages = 3}
+    if width % 128 ~= 0 then
+      p.cols, p.warp_rows, p.stages = 64, 32, 4
+    end
+    return p
+  end,
+  constraints = {
+    {text = "warp_rows must divide rows", check = function(_, p) return p.rows % p.warp_rows == 0 end},
+    {text = "a block has at most 16 warps: rows * cols / (warp_rows * warp_cols)",
+     check = function(_, p) return p.rows // p.warp_rows * (p.cols // p.warp_cols) <= 16 end},
+    {text = "warp_rows * warp_cols must be at most 4096, with more than 8 warps 2048, or accumulators do not fit",
+     check = function(_, p)
+       local warps = p.rows // p.warp_rows * (p.cols // p.warp_cols)
+       return p.warp_rows * p.warp_cols <= (warps > 8 and 2048 or 4096)
+     end},
+  },
+  resources = function(spec, p)
+    return {
+      threads = p.rows // p.warp_rows * (p.cols // p.warp_cols) * 32,
+      shared_bytes = shared_bytes(spec, p),
+      rows = p.rows,
+      cols = p.cols,
+    }
+  end,
+}

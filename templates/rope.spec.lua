@@ -1,0 +1,11 @@
+-- rope: rotates the K rows of fp16 KV pages in place (rope.cu.lt).
+return {
+  name = "rope",
+  entry = "xq_rope",
+  summary = "RoPE over fp16 KV pages, step 3 of the unfused pipeline",
+  parameters = {},
+  constraints = {},
+  resources = function(spec)
+    return {threads = spec.model.head_dim, shared_bytes = 0}
+  end,
+}
