@@ -27,7 +27,7 @@ enum { MOST_ARGUMENTS = 3, MOST_RESULTS = 2 };
  * tables, which become JSON. */
 typedef struct call {
     const char *module, *function;
-    int arguments, results;
+    int arguments, results, keep_null;
     struct {
         const cJSON *json;
         const char *text;
@@ -42,7 +42,7 @@ static int run_call(lua_State *L)
     lua_getfield(L, -1, c->function);
     for (int i = 0; i < c->arguments; i++)
         if (c->argument[i].json)
-            json_push(L, c->argument[i].json);
+            json_push(L, c->argument[i].json, c->keep_null);
         else
             lua_pushstring(L, c->argument[i].text);
     lua_call(L, c->arguments, c->results);
@@ -144,7 +144,7 @@ xq_status gen_model_from_config(gen *g, const char *config_json, const char *ori
     cJSON *config = json_parse(config_json, origin, XQ_ERROR_FORMAT, err);
     if (!config)
         return err->status;
-    call c = {.module = "config", .function = "read", .arguments = 2, .results = 1};
+    call c = {.module = "config", .function = "read", .arguments = 2, .results = 1, .keep_null = 1};
     c.argument[0].json = config;
     c.argument[1].text = origin;
     if (call_module(g, &c, err) == XQ_OK)

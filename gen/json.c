@@ -68,23 +68,23 @@ static void given_twice(lua_State *L, const char *name)
     lua_error(L);
 }
 
-static void push_object(lua_State *L, const cJSON *value)
+static void push_object(lua_State *L, const cJSON *value, int keep_null)
 {
     lua_newtable(L);
     for (const cJSON *child = value->child; child; child = child->next) {
-        if (cJSON_IsNull(child))
+        if (cJSON_IsNull(child) && !keep_null)
             continue;
         lua_pushstring(L, child->string);
         lua_pushvalue(L, -1);
         if (lua_rawget(L, -3) != LUA_TNIL)
             given_twice(L, child->string);
         lua_pop(L, 1);
-        json_push(L, child);
+        json_push(L, child, keep_null);
         lua_rawset(L, -3);
     }
 }
 
-void json_push(lua_State *L, const cJSON *value)
+void json_push(lua_State *L, const cJSON *value, int keep_null)
 {
     luaL_checkstack(L, 8, "JSON");
     if (cJSON_IsString(value)) {
@@ -94,15 +94,15 @@ void json_push(lua_State *L, const cJSON *value)
     } else if (cJSON_IsBool(value)) {
         lua_pushboolean(L, cJSON_IsTrue(value));
     } else if (cJSON_IsObject(value)) {
-        push_object(L, value);
+        push_object(L, value, keep_null);
     } else if (cJSON_IsArray(value)) {
         lua_newtable(L);
         lua_Integer index = 0;
         for (const cJSON *child = value->child; child; child = child->next) {
-            json_push(L, child);
+            json_push(L, child, keep_null);
             lua_rawseti(L, -2, ++index);
         }
     } else {
-        lua_pushnil(L);
+        lua_pushlightuserdata(L, NULL); /* host.null */
     }
 }

@@ -1,5 +1,5 @@
-/* JSON texts into Lua values. Objects and arrays become tables, null members are left out, whole
- * numbers become integers. (Lua values become JSON in gen/json.lua.) */
+/* JSON texts into Lua values. Objects and arrays become tables, whole numbers become integers, null
+ * members are left out or become host.null (a light userdata). (Lua values become JSON in gen/json.lua.) */
 #ifndef GEN_JSON_H
 #define GEN_JSON_H
 
@@ -13,6 +13,6 @@
 cJSON *json_parse(const char *text, const char *source, xq_status status, error *err);
 
 /* Pushes a parsed value. Raises a Lua error when memory runs out or an object names a member twice. */
-void json_push(lua_State *L, const cJSON *value);
+void json_push(lua_State *L, const cJSON *value, int keep_null);
 
 #endif

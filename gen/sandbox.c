@@ -139,6 +139,8 @@ static int open_state(lua_State *L)
     lua_setfield(L, -2, "version");
     lua_pushinteger(L, SANDBOX_MEMORY);
     lua_setfield(L, -2, "memory");
+    lua_pushlightuserdata(L, NULL);
+    lua_setfield(L, -2, "null");
     lua_call(L, 1, 0);
     return 0;
 }

@@ -1,0 +1,217 @@
+#include "context.h"
+#include "descriptor.h"
+#include "last_error.h"
+
+#include <cjson/cJSON.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ----------------------------------------------------------------- device */
+
+static xq_status bad_device(const char *name, error *err)
+{
+    error_set(
+        err, XQ_ERROR_ARGUMENT, "argument",
+        "device '%s' is none of auto, cuda, cuda:N, sim, sim:GPU (GPU one of h100, h200, a100, rtx4090)",
+        name);
+    return error_field(err, "device");
+}
+
+static xq_status open_cuda(const char *name, const char *ordinal, device **out, error *err)
+{
+    char *end;
+    long n = ordinal ? strtol(ordinal, &end, 10) : 0;
+    if (ordinal && (end == ordinal || *end || n < 0 || n > 1023))
+        return bad_device(name, err);
+    return device_cuda_open((int)n, out, err);
+}
+
+/* Weak: a build may leave the software device out. */
+extern __typeof__(device_sim_open) device_sim_open __attribute__((weak));
+
+static xq_status open_sim(const char *gpu, device **out, error *err)
+{
+    if (!device_sim_open)
+        return error_set(err, XQ_ERROR_NO_DEVICE, "device", "this build has no software device");
+    return device_sim_open(gpu, out, err);
+}
+
+/* A GPU where there is one that the kernels run on, else the software device. */
+static xq_status open_auto(const logger *log, device **out, error *err)
+{
+    error why = ERROR_INIT;
+    if (device_cuda_open(0, out, &why) == XQ_OK)
+        return XQ_OK;
+    log_message(log, XQ_LOG_INFO, "no GPU (%s); using the software device", why.message);
+    error_clear(&why);
+    return open_sim(NULL, out, err);
+}
+
+static xq_status open_device(const char *name, const logger *log, device **out, error *err)
+{
+    if (!name || strcmp(name, "auto") == 0)
+        return open_auto(log, out, err);
+    if (strcmp(name, "cuda") == 0)
+        return open_cuda(name, NULL, out, err);
+    if (strncmp(name, "cuda:", 5) == 0)
+        return open_cuda(name, name + 5, out, err);
+    if (strcmp(name, "sim") == 0)
+        return open_sim(NULL, out, err);
+    if (strncmp(name, "sim:", 4) == 0)
+        return open_sim(name + 4, out, err);
+    return bad_device(name, err);
+}
+
+/* --------------------------------------------------------------- lifetime */
+
+static xq_status fill_context(xq_context *c, const xq_context_options *given, error *err)
+{
+    xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
+    if (given && descriptor_read(&options, sizeof options, given, "options", err) != XQ_OK)
+        return err->status;
+    c->log = (logger){options.log, options.log_user};
+    c->template_dir = options.template_dir ? strdup(options.template_dir) : NULL;
+    c->cache = cache_open(options.cache_dir, &c->log);
+    if (!c->cache || (options.template_dir && !c->template_dir))
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    if (open_device(options.device, &c->log, &c->device, err) != XQ_OK)
+        return err->status;
+    /* A Hopper GPU also runs what is compiled for it alone. */
+    const device_properties *p = &c->device->properties;
+    bool hopper = !p->is_sim && strcmp(p->arch, "sm_90") == 0;
+    snprintf(c->arch, sizeof c->arch, "%s", hopper ? "sm_90a" : p->arch);
+    return XQ_OK;
+}
+
+xq_status xq_context_create(const xq_context_options *options, xq_context **context)
+{
+    if (!context)
+        return XQ_ERROR_ARGUMENT;
+    error err = ERROR_INIT;
+    xq_context *c = calloc(1, sizeof *c);
+    *context = c;
+    if (!c)
+        return XQ_ERROR_MEMORY;
+    pthread_mutex_init(&c->compile_lock, NULL);
+    pthread_mutex_init(&c->error_lock, NULL);
+    if (fill_context(c, options, &err) != XQ_OK)
+        return context_fail(c, &err);
+    return XQ_OK;
+}
+
+void xq_context_destroy(xq_context *context)
+{
+    if (!context)
+        return;
+    if (context->device)
+        context->device->ops->destroy(context->device);
+    gen_destroy(context->generator);
+    nvrtc_close(context->nvrtc);
+    cache_close(context->cache);
+    last_error_free_all(context);
+    pthread_mutex_destroy(&context->compile_lock);
+    pthread_mutex_destroy(&context->error_lock);
+    free(context->template_dir);
+    free(context);
+}
+
+/* ------------------------------------------------------- generator, NVRTC */
+
+void context_lock(xq_context *context)
+{
+    pthread_mutex_lock(&context->compile_lock);
+}
+
+void context_unlock(xq_context *context)
+{
+    pthread_mutex_unlock(&context->compile_lock);
+}
+
+xq_status context_generator(xq_context *context, gen **out, error *err)
+{
+    if (!context->generator && gen_create(context->template_dir, &context->generator, err) != XQ_OK)
+        return err->status;
+    *out = context->generator;
+    return XQ_OK;
+}
+
+xq_status context_nvrtc(xq_context *context, nvrtc **out, error *err)
+{
+    if (!context->nvrtc && nvrtc_open(&context->nvrtc, err) != XQ_OK)
+        return err->status;
+    *out = context->nvrtc;
+    return XQ_OK;
+}
+
+/* ----------------------------------------------------- questions to a context */
+
+xq_status xq_context_device(xq_context *context, xq_device_info *info)
+{
+    if (!context || !context->device)
+        return XQ_ERROR_ARGUMENT;
+    const device_properties *p = &context->device->properties;
+    xq_device_info full = {
+        .struct_size = sizeof full,
+        .is_sim = p->is_sim,
+        .driver = p->driver,
+        .sm_count = p->sm_count,
+        .memory_bytes = p->memory_bytes,
+        .l2_bytes = p->l2_bytes,
+        .shared_bytes_per_block = p->shared_bytes_per_block,
+    };
+    snprintf(full.name, sizeof full.name, "%s", p->name);
+    snprintf(full.arch, sizeof full.arch, "%s", context->arch);
+    error err = ERROR_INIT;
+    nvrtc *library = NULL;
+    context_lock(context);
+    if (context_nvrtc(context, &library, &err) == XQ_OK)
+        full.nvrtc = nvrtc_version(library);
+    context_unlock(context);
+    error_clear(&err); /* no NVRTC is an answer here, not a failure */
+    if (descriptor_write(info, &full, sizeof full, "info", &err) != XQ_OK)
+        return context_fail(context, &err);
+    return XQ_OK;
+}
+
+/* The text with "arch" filled in, or NULL where it is there already (or the text is no object, which is
+ * the generator's to refuse). */
+static char *with_arch(const char *spec_json, const char *arch)
+{
+    char *text = NULL;
+    cJSON *root = cJSON_ParseWithOpts(spec_json, NULL, 1);
+    if (cJSON_IsObject(root) && !cJSON_GetObjectItemCaseSensitive(root, "arch") &&
+        cJSON_AddStringToObject(root, "arch", arch))
+        text = cJSON_PrintUnformatted(root);
+    cJSON_Delete(root);
+    return text;
+}
+
+xq_status context_complete(xq_context *context, const char *spec_json, char **completed, error *err)
+{
+    gen *generator = NULL;
+    char *filled = with_arch(spec_json, context->arch);
+    context_lock(context);
+    xq_status status = context_generator(context, &generator, err);
+    if (status == XQ_OK)
+        status = gen_complete(generator, filled ? filled : spec_json, completed, err);
+    context_unlock(context);
+    free(filled);
+    return status;
+}
+
+xq_status xq_spec_complete(xq_context *context, const char *spec_json, char **completed)
+{
+    if (!context || !context->device)
+        return XQ_ERROR_ARGUMENT;
+    error err = ERROR_INIT;
+    if (!spec_json || !completed) {
+        const char *field = spec_json ? "completed" : "spec_json";
+        error_set(&err, XQ_ERROR_ARGUMENT, "argument", "%s must not be NULL", field);
+        error_field(&err, field);
+        return context_fail(context, &err);
+    }
+    if (context_complete(context, spec_json, completed, &err) != XQ_OK)
+        return context_fail(context, &err);
+    return XQ_OK;
+}

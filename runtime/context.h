@@ -1,0 +1,44 @@
+/* A context: a device, the generator, the compiler and the kernel cache; and the last error of every
+ * thread. */
+#ifndef RUNTIME_CONTEXT_H
+#define RUNTIME_CONTEXT_H
+
+#include "../gen/gen.h"
+#include "cache.h"
+#include "device.h"
+#include "log.h"
+#include "nvrtc.h"
+
+#include <pthread.h>
+
+struct thread_error;
+
+struct xq_context {
+    device *device; /* NULL in a context whose creation failed */
+    cache *cache;
+    logger log;
+    char *template_dir;
+    char arch[16]; /* what plans compile for by default */
+
+    pthread_mutex_t compile_lock; /* guards the two below: generating and compiling is one at a time */
+    gen *generator;               /* made on first use; so is nvrtc */
+    nvrtc *nvrtc;
+
+    pthread_mutex_t error_lock;
+    struct thread_error *errors;
+};
+
+/* Records a failure as the calling thread's last one, takes err's log, and returns the status. Every
+ * public function that fails ends here. */
+xq_status context_fail(xq_context *context, error *err);
+
+/* The generator and the compiler, between lock and unlock. Only the first use opens them. */
+void context_lock(xq_context *context);
+void context_unlock(xq_context *context);
+xq_status context_generator(xq_context *context, gen **out, error *err);
+xq_status context_nvrtc(xq_context *context, nvrtc **out, error *err);
+
+/* xq_spec_complete, with the device's architecture where the spec leaves it open. Takes the lock. */
+xq_status context_complete(xq_context *context, const char *spec_json, char **completed, error *err);
+
+#endif

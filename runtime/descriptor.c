@@ -1,0 +1,48 @@
+#include "descriptor.h"
+
+#include <string.h>
+
+/* No descriptor will ever be larger: a struct_size beyond is an uninitialized one. */
+enum { LARGEST = 4096 };
+
+static xq_status given_size(const void *given, const char *name, size_t *bytes, error *err)
+{
+    if (!given) {
+        error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s must not be NULL", name);
+        return error_field(err, name);
+    }
+    memcpy(bytes, given, sizeof *bytes);
+    if (*bytes >= sizeof(size_t) && *bytes <= LARGEST)
+        return XQ_OK;
+    error_set(err, XQ_ERROR_ARGUMENT, "argument",
+              "%s: struct_size is %zu, the size of no descriptor; initialize it with its XQ_..._INIT", name,
+              *bytes);
+    return error_field(err, "struct_size");
+}
+
+xq_status descriptor_read(void *full, size_t size, const void *given, const char *name, error *err)
+{
+    size_t bytes = 0;
+    if (given_size(given, name, &bytes, err) != XQ_OK)
+        return err->status;
+    for (size_t i = size; i < bytes; i++)
+        if (((const char *)given)[i]) {
+            error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                      "%s sets a field that this version of the library (%s) does not know", name,
+                      xq_version());
+            return error_field(err, "struct_size");
+        }
+    memcpy(full, given, bytes < size ? bytes : size);
+    memcpy(full, &size, sizeof size);
+    return XQ_OK;
+}
+
+xq_status descriptor_write(void *given, const void *full, size_t size, const char *name, error *err)
+{
+    size_t bytes = 0;
+    if (given_size(given, name, &bytes, err) != XQ_OK)
+        return err->status;
+    size_t known = bytes < size ? bytes : size;
+    memcpy((char *)given + sizeof(size_t), (const char *)full + sizeof(size_t), known - sizeof(size_t));
+    return XQ_OK;
+}

@@ -1,0 +1,15 @@
+/* Descriptors of the public API: structs that start with `size_t struct_size` and may be older (shorter)
+ * or newer (longer) than this library's. */
+#ifndef RUNTIME_DESCRIPTOR_H
+#define RUNTIME_DESCRIPTOR_H
+
+#include "../gen/error.h"
+
+/* Copies what the caller gave over `full`, which holds the defaults and has `size` bytes. Fields that
+ * only a newer library knows must be zero. `name` is that of the argument, for errors. */
+xq_status descriptor_read(void *full, size_t size, const void *given, const char *name, error *err);
+
+/* Copies `full` to the caller's struct, as much of it as the caller knows. */
+xq_status descriptor_write(void *given, const void *full, size_t size, const char *name, error *err);
+
+#endif

@@ -1,0 +1,119 @@
+#include "files.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int files_make_folder(const char *path)
+{
+    char part[4096];
+    if (snprintf(part, sizeof part, "%s", path) >= (int)sizeof part) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = 0;
+        if (mkdir(part, 0777) != 0 && errno != EEXIST)
+            return -1;
+        *slash = '/';
+    }
+    struct stat st;
+    if (mkdir(part, 0777) != 0 && errno != EEXIST)
+        return -1;
+    if (stat(part, &st) != 0)
+        return -1;
+    if (!S_ISDIR(st.st_mode)) {
+        errno = ENOTDIR;
+        return -1;
+    }
+    return 0;
+}
+
+/* close() that keeps the errno of the failure before it. */
+static int close_failed(int fd)
+{
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return -1;
+}
+
+int files_read_at(int folder, const char *name, char **data, size_t *bytes)
+{
+    struct stat st;
+    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    if (fstat(fd, &st) != 0)
+        return close_failed(fd);
+    size_t size = (size_t)st.st_size, n = 0;
+    char *buffer = S_ISREG(st.st_mode) ? malloc(size + 1) : NULL;
+    if (!buffer) {
+        errno = S_ISREG(st.st_mode) ? ENOMEM : EINVAL;
+        return close_failed(fd);
+    }
+    while (n < size) {
+        ssize_t got = read(fd, buffer + n, size - n);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0) {
+            free(buffer);
+            return close_failed(fd);
+        }
+        if (got == 0)
+            break; /* it shrank meanwhile: the caller's hash will tell */
+        n += (size_t)got;
+    }
+    close(fd);
+    buffer[n] = 0;
+    *data = buffer;
+    *bytes = n;
+    return 0;
+}
+
+int files_write_at(int folder, const char *name, const void *data, size_t bytes)
+{
+    int fd = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return -1;
+    const char *p = data;
+    while (bytes > 0) {
+        ssize_t n = write(fd, p, bytes);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return close_failed(fd);
+        p += n;
+        bytes -= (size_t)n;
+    }
+    if (fsync(fd) != 0)
+        return close_failed(fd);
+    return close(fd);
+}
+
+int files_remove_folder(const char *path)
+{
+    DIR *folder = opendir(path);
+    if (!folder)
+        return -1;
+    for (struct dirent *e = readdir(folder); e; e = readdir(folder))
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            unlinkat(dirfd(folder), e->d_name, 0);
+    closedir(folder);
+    return rmdir(path);
+}
+
+int files_sync_folder(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    if (fsync(fd) != 0)
+        return close_failed(fd);
+    return close(fd);
+}

@@ -1,0 +1,157 @@
+#include "kernel.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+xq_status kernel_constant(const kernel *k, const char *name, int64_t *value, error *err)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(k->info, name);
+    double number = cJSON_IsNumber(item) ? item->valuedouble : -1;
+    if (number < 0 || number != floor(number) || number > 0x1p52)
+        return error_set(err, XQ_ERROR_INTERNAL, "template",
+                         "templates/%s.spec.lua: resources state no whole number '%s'", k->family, name);
+    *value = (int64_t)number;
+    return XQ_OK;
+}
+
+static xq_status read_info(kernel *k, const char *info, error *err)
+{
+    int64_t threads, shared_bytes;
+    k->info = cJSON_Parse(info);
+    const cJSON *entry = cJSON_GetObjectItemCaseSensitive(k->info, "entry");
+    if (!cJSON_IsString(entry))
+        return error_set(err, XQ_ERROR_INTERNAL, "template", "templates/%s.spec.lua states no entry",
+                         k->family);
+    snprintf(k->entry, sizeof k->entry, "%s", entry->valuestring);
+    if (kernel_constant(k, "threads", &threads, err) != XQ_OK ||
+        kernel_constant(k, "shared_bytes", &shared_bytes, err) != XQ_OK)
+        return err->status;
+    if (threads < 1 || threads > 1024 || shared_bytes > INT32_MAX)
+        return error_set(
+            err, XQ_ERROR_INTERNAL, "template",
+            "templates/%s.spec.lua: resources are out of range (threads %lld, shared_bytes %lld)",
+            k->family, (long long)threads, (long long)shared_bytes);
+    k->threads = (uint32_t)threads;
+    k->shared_bytes = (uint32_t)shared_bytes;
+    return XQ_OK;
+}
+
+/* The "arch" of a completed spec. */
+static xq_status spec_arch(const char *completed_json, char arch[32], error *err)
+{
+    cJSON *root = cJSON_Parse(completed_json);
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(root, "arch");
+    if (cJSON_IsString(item))
+        snprintf(arch, 32, "%s", item->valuestring);
+    else
+        error_set(err, XQ_ERROR_SPEC, "spec", "arch is missing: not a completed spec");
+    cJSON_Delete(root);
+    return err->status;
+}
+
+/* Renders and compiles; the context is locked. */
+static xq_status build(xq_context *context, const char *completed_json, const char *arch, kernel *k,
+                       error *err)
+{
+    gen *generator = NULL;
+    nvrtc *library = NULL;
+    gen_kernel rendered;
+    if (context_generator(context, &generator, err) != XQ_OK ||
+        context_nvrtc(context, &library, err) != XQ_OK ||
+        gen_render(generator, completed_json, k->family, &rendered, err) != XQ_OK)
+        return err->status;
+    k->source = rendered.source;
+    rendered.source = NULL;
+    if (read_info(k, rendered.info, err) == XQ_OK)
+        compile_source(library, context->cache, generator, k->family, k->source, arch, &k->compiled, err);
+    gen_kernel_free(&rendered);
+    return err->status;
+}
+
+xq_status kernel_build(xq_context *context, const char *completed_json, const char *family,
+                       const char *arch, kernel **out, error *err)
+{
+    char own_arch[32];
+    if (!arch) {
+        if (spec_arch(completed_json, own_arch, err) != XQ_OK)
+            return err->status;
+        arch = own_arch;
+    }
+    kernel *k = calloc(1, sizeof *k);
+    if (!k)
+        return error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
+    k->device = context->device;
+    snprintf(k->family, sizeof k->family, "%s", family);
+    context_lock(context);
+    build(context, completed_json, arch, k, err);
+    context_unlock(context);
+    if (err->status != XQ_OK) {
+        kernel_destroy(k);
+        return err->status;
+    }
+    *out = k;
+    return XQ_OK;
+}
+
+static xq_status load(kernel *k, error *err)
+{
+    device *d = k->device;
+    const void *image = d->properties.is_sim ? k->compiled.ptx : k->compiled.cubin;
+    size_t bytes = d->properties.is_sim ? strlen(k->compiled.ptx) : k->compiled.cubin_bytes;
+    if (k->shared_bytes > d->properties.shared_bytes_per_block)
+        return error_set(err, XQ_ERROR_UNSUPPORTED, "device",
+                         "kernel %s needs %u bytes of shared memory a block; %s has %zu", k->family,
+                         (unsigned)k->shared_bytes, d->properties.name,
+                         d->properties.shared_bytes_per_block);
+    if (d->ops->module_load(d, image, bytes, k->family, &k->module, err) != XQ_OK)
+        return err->status;
+    return d->ops->function_get(k->module, k->entry, k->shared_bytes, &k->function, err);
+}
+
+xq_status kernel_load(xq_context *context, const char *completed_json, const char *family, kernel **out,
+                      error *err)
+{
+    kernel *k;
+    /* The software device interprets what NVRTC emits for compute_80, whatever GPU's ceilings it has. */
+    const char *arch = context->device->properties.is_sim ? "compute_80" : NULL;
+    if (kernel_build(context, completed_json, family, arch, &k, err) != XQ_OK)
+        return err->status;
+    if (load(k, err) != XQ_OK) {
+        kernel_destroy(k);
+        return err->status;
+    }
+    log_message(&context->log, XQ_LOG_DEBUG, "kernel %s: %s %s", k->family,
+                k->compiled.cached ? "found in the cache as" : "compiled as", k->compiled.key.hex);
+    *out = k;
+    return XQ_OK;
+}
+
+void kernel_destroy(kernel *k)
+{
+    if (!k)
+        return;
+    if (k->module)
+        k->device->ops->module_unload(k->module);
+    compiled_free(&k->compiled);
+    cJSON_Delete(k->info);
+    free(k->source);
+    free(k);
+}
+
+xq_status kernel_launch(const kernel *k, const uint32_t grid[3], const void *params, size_t params_bytes,
+                        void *stream, error *err)
+{
+    device_launch launch = {
+        .function = k->function,
+        .grid = {grid[0], grid[1], grid[2]},
+        .block = {k->threads, 1, 1},
+        .shared_bytes = k->shared_bytes,
+        .stream = stream,
+        .params = params,
+        .params_bytes = params_bytes,
+    };
+    return k->device->ops->launch(k->device, &launch, err);
+}

@@ -1,0 +1,107 @@
+/* Records are found by thread, under a lock that only failing calls take. A record lives until its
+ * context does, or until its thread is gone and others need room. */
+#include "last_error.h"
+#include "descriptor.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+struct thread_error {
+    struct thread_error *next;
+    pid_t thread;
+    error detail;
+};
+
+/* With more records than this, those of finished threads are dropped. */
+enum { MANY_THREADS = 64 };
+
+static pid_t this_thread(void)
+{
+    return (pid_t)syscall(SYS_gettid);
+}
+
+static struct thread_error *find(const xq_context *context, pid_t thread)
+{
+    struct thread_error *e = context->errors;
+    while (e && e->thread != thread)
+        e = e->next;
+    return e;
+}
+
+static void drop_finished(xq_context *context)
+{
+    int count = 0;
+    for (struct thread_error *e = context->errors; e; e = e->next)
+        count++;
+    if (count < MANY_THREADS)
+        return;
+    for (struct thread_error **link = &context->errors; *link;) {
+        struct thread_error *e = *link;
+        if (syscall(SYS_tgkill, getpid(), e->thread, 0) == 0) {
+            link = &e->next;
+            continue;
+        }
+        *link = e->next;
+        error_clear(&e->detail);
+        free(e);
+    }
+}
+
+xq_status context_fail(xq_context *context, error *err)
+{
+    xq_status status = err->status;
+    pid_t thread = this_thread();
+    pthread_mutex_lock(&context->error_lock);
+    struct thread_error *e = find(context, thread);
+    if (!e) {
+        drop_finished(context);
+        e = calloc(1, sizeof *e);
+        if (e) {
+            e->thread = thread;
+            e->next = context->errors;
+            context->errors = e;
+        }
+    }
+    if (e) {
+        error_clear(&e->detail);
+        e->detail = *err;
+        *err = (error)ERROR_INIT;
+    }
+    pthread_mutex_unlock(&context->error_lock);
+    error_clear(err);
+    return status;
+}
+
+void last_error_free_all(xq_context *context)
+{
+    while (context->errors) {
+        struct thread_error *e = context->errors;
+        context->errors = e->next;
+        error_clear(&e->detail);
+        free(e);
+    }
+}
+
+xq_status xq_last_error(const xq_context *context, xq_error_detail *detail)
+{
+    if (!context || !detail)
+        return XQ_ERROR_ARGUMENT;
+    xq_error_detail full = XQ_ERROR_DETAIL_INIT;
+    xq_context *c = (xq_context *)context; /* the lock is no part of what a reader sees */
+    pthread_mutex_lock(&c->error_lock);
+    const struct thread_error *e = find(c, this_thread());
+    pthread_mutex_unlock(&c->error_lock);
+    if (e) {
+        full.status = e->detail.status;
+        full.stage = e->detail.stage;
+        full.message = e->detail.message;
+        full.field = e->detail.field[0] ? e->detail.field : NULL;
+        full.file = e->detail.file[0] ? e->detail.file : NULL;
+        full.line = e->detail.line;
+        full.log = e->detail.log;
+    }
+    error err = ERROR_INIT;
+    return descriptor_write(detail, &full, sizeof full, "detail", &err);
+}

@@ -1,0 +1,236 @@
+#include "nvrtc.h"
+#include "nvrtc_find.h"
+#include "nvrtc_log.h"
+
+#include <dlfcn.h>
+#include <glob.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The part of nvrtc.h that is used; the interface is stable over versions 12 and 13. */
+typedef void *program;
+enum { NVRTC_SUCCESS = 0, NVRTC_OUT_OF_MEMORY = 1, NVRTC_INVALID_OPTION = 5, NVRTC_COMPILATION = 6 };
+
+struct nvrtc {
+    void *handle, *builtins;
+    char path[4096];
+    int version_number;
+    int (*version)(int *major, int *minor);
+    const char *(*error_string)(int);
+    int (*create)(program *, const char *source, const char *name, int headers, const char *const *texts,
+                  const char *const *names);
+    int (*compile)(program, int count, const char *const *options);
+    int (*destroy)(program *);
+    int (*log_size)(program, size_t *);
+    int (*log)(program, char *);
+    int (*ptx_size)(program, size_t *);
+    int (*ptx)(program, char *);
+    int (*cubin_size)(program, size_t *);
+    int (*cubin)(program, char *);
+};
+
+/* ---------------------------------------------------------------- loading */
+
+static int resolve(nvrtc *n)
+{
+    const struct {
+        const char *name;
+        void *pointer; /* of the function pointer to fill */
+    } symbols[] = {
+        {"nvrtcVersion", &n->version},
+        {"nvrtcGetErrorString", &n->error_string},
+        {"nvrtcCreateProgram", &n->create},
+        {"nvrtcCompileProgram", &n->compile},
+        {"nvrtcDestroyProgram", &n->destroy},
+        {"nvrtcGetProgramLogSize", &n->log_size},
+        {"nvrtcGetProgramLog", &n->log},
+        {"nvrtcGetPTXSize", &n->ptx_size},
+        {"nvrtcGetPTX", &n->ptx},
+        {"nvrtcGetCUBINSize", &n->cubin_size},
+        {"nvrtcGetCUBIN", &n->cubin},
+    };
+    for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++) {
+        void *symbol = dlsym(n->handle, symbols[i].name);
+        if (!symbol)
+            return -1;
+        memcpy(symbols[i].pointer, &symbol, sizeof symbol);
+    }
+    return 0;
+}
+
+/* NVRTC loads libnvrtc-builtins.so.MAJOR.MINOR by name while compiling. Where it came from a folder that
+ * the loader does not search, loading the one beside it first lets that find it. */
+static void *load_builtins(const char *path)
+{
+    char folder[4096], pattern[4200];
+    if (!strchr(path, '/'))
+        return NULL;
+    snprintf(folder, sizeof folder, "%s", path);
+    snprintf(pattern, sizeof pattern, "%s/libnvrtc-builtins.so.*", dirname(folder));
+    void *handle = NULL;
+    glob_t found;
+    if (glob(pattern, 0, NULL, &found) == 0)
+        for (size_t i = 0; i < found.gl_pathc && !handle; i++)
+            if (!strstr(found.gl_pathv[i], ".alt."))
+                handle = dlopen(found.gl_pathv[i], RTLD_NOW | RTLD_GLOBAL);
+    globfree(&found);
+    return handle;
+}
+
+static int try_open(nvrtc *n, const char *path)
+{
+    int major = 0, minor = 0;
+    n->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!n->handle)
+        return -1;
+    if (resolve(n) == 0 && n->version(&major, &minor) == NVRTC_SUCCESS && major >= 12) {
+        n->builtins = load_builtins(path);
+        n->version_number = 1000 * major + 10 * minor;
+        snprintf(n->path, sizeof n->path, "%s", path);
+        return 0;
+    }
+    dlclose(n->handle);
+    return -1;
+}
+
+xq_status nvrtc_open(nvrtc **out, error *err)
+{
+    struct nvrtc_candidates candidates;
+    nvrtc *n = calloc(1, sizeof *n);
+    int found = nvrtc_find(&candidates);
+    xq_status status = XQ_OK;
+    if (!n || found != 0) {
+        status = error_set(err, XQ_ERROR_MEMORY, "compile", "out of memory");
+    } else {
+        int i = 0;
+        while (i < candidates.count && try_open(n, candidates.paths[i]) != 0)
+            i++;
+        if (i == candidates.count) {
+            const char *chosen = getenv("XQ_NVRTC");
+            if (chosen && *chosen)
+                status =
+                    error_set(err, XQ_ERROR_NO_TOOLCHAIN, "compile",
+                              "XQ_NVRTC names %s, which is not an NVRTC library of CUDA 12 or 13", chosen);
+            else
+                status = error_set(
+                    err, XQ_ERROR_NO_TOOLCHAIN, "compile",
+                    "NVRTC of CUDA 12 or 13 was not found (tried CUDA_HOME, CUDA_PATH, the loader's path, "
+                    "/usr/local/cuda*, the nvidia packages of Python environments); install a CUDA toolkit "
+                    "or `pip install nvidia-cuda-nvrtc-cu12`, or set XQ_NVRTC to the library");
+            error_log(err, candidates.tried);
+        }
+    }
+    nvrtc_candidates_free(&candidates);
+    if (status == XQ_OK)
+        *out = n;
+    else
+        free(n);
+    return status;
+}
+
+void nvrtc_close(nvrtc *library)
+{
+    if (!library)
+        return;
+    dlclose(library->handle);
+    if (library->builtins)
+        dlclose(library->builtins);
+    free(library);
+}
+
+int nvrtc_version(const nvrtc *library)
+{
+    return library->version_number;
+}
+
+const char *nvrtc_path(const nvrtc *library)
+{
+    return library->path;
+}
+
+/* --------------------------------------------------------------- compiling */
+
+/* A result of the program, NUL-terminated; *bytes as NVRTC counts. Absent results have size 0. */
+static xq_status fetch(program p, int (*get_size)(program, size_t *), int (*get)(program, char *),
+                       char **data, size_t *bytes, error *err)
+{
+    size_t n = 0;
+    if (get_size(p, &n) != NVRTC_SUCCESS)
+        n = 0;
+    char *buffer = calloc(1, n + 1);
+    if (!buffer)
+        return error_set(err, XQ_ERROR_MEMORY, "compile", "out of memory");
+    if (n > 0 && get(p, buffer) != NVRTC_SUCCESS)
+        n = 0;
+    buffer[n] = 0;
+    *data = buffer;
+    if (bytes)
+        *bytes = n;
+    return XQ_OK;
+}
+
+static xq_status compile_error(const nvrtc *library, const nvrtc_input *input, int code,
+                               const nvrtc_output *out, error *err)
+{
+    struct nvrtc_diagnostic first;
+    if (code == NVRTC_OUT_OF_MEMORY)
+        return error_set(err, XQ_ERROR_MEMORY, "compile", "out of memory in NVRTC");
+    if (nvrtc_log_first_error(out->log, out->ptx, input, &first)) {
+        if (first.file[0])
+            error_set(err, XQ_ERROR_COMPILE, "compile", "%s:%d: %s", first.file, first.line, first.message);
+        else
+            error_set(err, XQ_ERROR_COMPILE, "compile", "%s: %s", input->name, first.message);
+        if (first.file[0])
+            error_at(err, first.file, first.line);
+    } else {
+        error_set(err, XQ_ERROR_COMPILE, "compile", "%s: NVRTC %d.%d: %s", input->name,
+                  library->version_number / 1000, library->version_number % 1000 / 10,
+                  library->error_string(code));
+    }
+    return error_log(err, out->log);
+}
+
+static xq_status collect(const nvrtc *n, program p, nvrtc_output *out, error *err)
+{
+    char *cubin = NULL;
+    if (fetch(p, n->log_size, n->log, &out->log, NULL, err) != XQ_OK ||
+        fetch(p, n->ptx_size, n->ptx, &out->ptx, NULL, err) != XQ_OK ||
+        fetch(p, n->cubin_size, n->cubin, &cubin, &out->cubin_bytes, err) != XQ_OK)
+        return err->status;
+    if (out->cubin_bytes > 0)
+        out->cubin = cubin;
+    else
+        free(cubin);
+    return XQ_OK;
+}
+
+xq_status nvrtc_compile(const nvrtc *library, const nvrtc_input *input, nvrtc_output *out, error *err)
+{
+    program p = NULL;
+    nvrtc_output result = {0};
+    int code = library->create(&p, input->source, input->name, input->header_count, input->header_texts,
+                               input->header_names);
+    if (code != NVRTC_SUCCESS)
+        return error_set(err, code == NVRTC_OUT_OF_MEMORY ? XQ_ERROR_MEMORY : XQ_ERROR_COMPILE, "compile",
+                         "%s: NVRTC: %s", input->name, library->error_string(code));
+    code = library->compile(p, input->option_count, input->options);
+    xq_status status = collect(library, p, &result, err);
+    library->destroy(&p);
+    if (status == XQ_OK && code != NVRTC_SUCCESS)
+        status = compile_error(library, input, code, &result, err);
+    if (status == XQ_OK)
+        *out = result;
+    else
+        nvrtc_output_free(&result);
+    return status;
+}
+
+void nvrtc_output_free(nvrtc_output *out)
+{
+    free(out->ptx);
+    free(out->cubin);
+    free(out->log);
+    *out = (nvrtc_output){0};
+}

@@ -1,0 +1,81 @@
+#include "generator.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+static gen *shared;
+
+static void destroy_shared(void)
+{
+    gen_destroy(shared);
+}
+
+gen *generator(void)
+{
+    if (!shared) {
+        error err = ERROR_INIT;
+        gen_create(NULL, &shared, &err);
+        cr_assert_eq(err.status, XQ_OK, "%s", err.message);
+        atexit(destroy_shared);
+    }
+    return shared;
+}
+
+char *generator_complete(const char *spec_json)
+{
+    error err = ERROR_INIT;
+    char *completed = NULL;
+    gen_complete(generator(), spec_json, &completed, &err);
+    cr_assert_eq(err.status, XQ_OK, "%s: %s", spec_json, err.message);
+    return completed;
+}
+
+cJSON *generator_complete_parsed(const char *spec_json)
+{
+    char *text = generator_complete(spec_json);
+    cJSON *parsed = cJSON_Parse(text);
+    cr_assert_not_null(parsed, "%s", text);
+    free(text);
+    return parsed;
+}
+
+void generator_refuses(const char *spec_json, xq_status status, const char *field, const char *text)
+{
+    error err = ERROR_INIT;
+    char *completed = NULL;
+    gen_complete(generator(), spec_json, &completed, &err);
+    cr_assert_null(completed, "%s was accepted: %s", spec_json, completed);
+    cr_assert_eq(err.status, status, "%s: %s", spec_json, err.message);
+    cr_assert_str_eq(err.field, field, "%s: %s", spec_json, err.message);
+    cr_assert_str_eq(err.stage, "spec");
+    cr_assert(strstr(err.message, field), "%s: %s", spec_json, err.message);
+    cr_assert(strstr(err.message, text), "%s: '%s' is not in '%s'", spec_json, text, err.message);
+}
+
+const cJSON *generator_member(const cJSON *root, const char *path)
+{
+    char copy[256];
+    cr_assert_lt(strlen(path), sizeof copy);
+    strcpy(copy, path);
+    const cJSON *at = root;
+    for (char *rest = copy, *name; at && (name = strsep(&rest, "."));)
+        at = cJSON_IsArray(at) ? cJSON_GetArrayItem(at, atoi(name))
+                               : cJSON_GetObjectItemCaseSensitive(at, name);
+    cr_assert_not_null(at, "no %s", path);
+    return at;
+}
+
+double generator_number(const cJSON *root, const char *path)
+{
+    const cJSON *value = generator_member(root, path);
+    cr_assert(cJSON_IsNumber(value), "%s is no number", path);
+    return value->valuedouble;
+}
+
+const char *generator_string(const cJSON *root, const char *path)
+{
+    const cJSON *value = generator_member(root, path);
+    cr_assert(cJSON_IsString(value), "%s is no string", path);
+    return value->valuestring;
+}

@@ -1,0 +1,27 @@
+/* A generator for tests, and what they often ask of it. */
+#ifndef TESTS_GENERATOR_H
+#define TESTS_GENERATOR_H
+
+#include "../gen/gen.h"
+
+#include <cjson/cJSON.h>
+
+/* With the templates built in; one for the test's process, never destroyed by the test. */
+gen *generator(void);
+
+/* The completed spec as text (caller frees); fails the test where completion fails. */
+char *generator_complete(const char *spec_json);
+
+/* The same, parsed; caller deletes. */
+cJSON *generator_complete_parsed(const char *spec_json);
+
+/* Fails the test unless completion fails with this status and field, and a message that names the field
+ * and contains `text`. */
+void generator_refuses(const char *spec_json, xq_status status, const char *field, const char *text);
+
+/* A member at a path like "cache.bits" or "layout.streams.0.width"; fails the test if it is absent. */
+const cJSON *generator_member(const cJSON *root, const char *path);
+double generator_number(const cJSON *root, const char *path);
+const char *generator_string(const cJSON *root, const char *path);
+
+#endif

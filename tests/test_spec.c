@@ -1,0 +1,456 @@
+#include "generator.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MHA "{\"hidden_size\": 256, \"num_attention_heads\": 4}"
+#define GQA "{\"hidden_size\": 512, \"num_attention_heads\": 8, \"num_key_value_heads\": 4}"
+
+/* ---------------------------------------------------------------- completion */
+
+Test(spec, defaults_are_filled_in)
+{
+    cJSON *spec = generator_complete_parsed("{\"model\": " MHA "}");
+    cr_assert_eq(generator_number(spec, "model.num_key_value_heads"), 4);
+    cr_assert_eq(generator_number(spec, "model.head_dim"), 64);
+    cr_assert_str_eq(generator_string(spec, "model.rope.type"), "neox");
+    cr_assert_eq(generator_number(spec, "model.rope.theta"), 10000);
+    cr_assert_str_eq(generator_string(spec, "cache.method"), "x");
+    cr_assert_eq(generator_number(spec, "cache.bits"), 4);
+    cr_assert_eq(generator_number(spec, "cache.group"), 128);
+    cr_assert_eq(generator_number(spec, "cache.page"), 64);
+    cr_assert_eq(generator_number(spec, "cache.rank_k"), 256);
+    cr_assert_eq(generator_number(spec, "cache.rank_v"), 0);
+    cr_assert_str_eq(generator_string(spec, "dtype"), "f16");
+    cr_assert_str_eq(generator_string(spec, "arch"), "sm_80");
+    cJSON_Delete(spec);
+}
+
+Test(spec, method_defaults_to_latent_where_heads_are_grouped)
+{
+    cJSON *spec = generator_complete_parsed("{\"model\": " GQA "}");
+    cr_assert_str_eq(generator_string(spec, "cache.method"), "latent");
+    cr_assert_eq(generator_number(spec, "cache.rank_k"), 256);
+    cr_assert_eq(generator_number(spec, "cache.rank_v"), 256);
+    cJSON_Delete(spec);
+}
+
+Test(spec, group_row_is_the_widest_row)
+{
+    cJSON *spec =
+        generator_complete_parsed("{\"model\": " GQA ", \"cache\": {\"group\": \"row\", \"rank_k\": 192}}");
+    cr_assert_eq(generator_number(spec, "cache.group"), 256);
+    cr_assert_eq(generator_number(spec, "layout.streams.0.groups"), 1);
+    cr_assert_eq(generator_number(spec, "layout.streams.1.groups"), 1);
+    cJSON_Delete(spec);
+}
+
+Test(spec, a_completed_spec_completes_to_itself)
+{
+    static const char *const specs[] = {
+        "{\"model\": \"llama-3.1-8b\", \"cache\": {\"bits\": 8, \"rank_k\": 512}, \"arch\": \"sm_90a\"}",
+        "{\"model\": \"llama-2-7b\", \"cache\": {\"group\": \"row\"}}",
+        "{\"model\": \"smollm2-135m\"}",
+        "{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 2, \"rope\": {\"type\": \"none\"}}}",
+    };
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+        char *once = generator_complete(specs[i]), *twice = generator_complete(once);
+        cr_assert_str_eq(once, twice);
+        free(once);
+        free(twice);
+    }
+}
+
+Test(spec, computed_parts_that_differ_are_refused)
+{
+    char *text = generator_complete("{\"model\": " MHA "}");
+    char *page = strstr(text, "\"page_bytes\":");
+    cr_assert_not_null(page);
+    page[strlen("\"page_bytes\":")] ^= 1; /* another first digit */
+    generator_refuses(text, XQ_ERROR_SPEC, "layout", "leave it out");
+    free(text);
+}
+
+Test(spec, rope_may_be_given_in_the_names_of_config_json)
+{
+    char *ours =
+        generator_complete("{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 2, \"rope\": "
+                           "{\"theta\": 5e5, \"scaling\": {\"type\": \"llama3\", \"factor\": 8, "
+                           "\"low_freq_factor\": 1, \"high_freq_factor\": 4, "
+                           "\"original_max_position_embeddings\": 8192}}}}");
+    char *theirs =
+        generator_complete("{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 2, "
+                           "\"rope_theta\": 500000.0, \"rope_scaling\": {\"rope_type\": \"llama3\", "
+                           "\"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, "
+                           "\"original_max_position_embeddings\": 8192}}}");
+    cr_assert_str_eq(ours, theirs);
+    free(ours);
+    free(theirs);
+}
+
+/* ---------------------------------------------------------------- layout */
+
+Test(layout, a_4_bit_latent_record_adds_up)
+{
+    cJSON *spec = generator_complete_parsed("{\"model\": \"llama-3.1-8b\"}");
+    cr_assert_eq(generator_number(spec, "layout.streams.0.codes_offset"), 0);
+    cr_assert_eq(generator_number(spec, "layout.streams.0.params_offset"), 8192);
+    cr_assert_eq(generator_number(spec, "layout.streams.1.codes_offset"), 8192 + 8 * 64);
+    cr_assert_eq(generator_number(spec, "layout.streams.1.params_offset"), 2 * 8192 + 8 * 64);
+    cr_assert_eq(generator_number(spec, "layout.tile_bytes"), 2 * (8192 + 8 * 64));
+    cr_assert_eq(generator_number(spec, "layout.page_bytes"), 4 * 2 * (8192 + 8 * 64));
+    cr_assert_eq(generator_number(spec, "layout.bytes_per_token"), 1088); /* method.md, section 5 */
+    cr_assert_eq(generator_number(spec, "layout.kv_page_bytes"), 2 * 64 * 1024 * 2);
+    cJSON_Delete(spec);
+}
+
+Test(layout, an_8_bit_record_with_a_shorter_last_group_adds_up)
+{
+    cJSON *spec = generator_complete_parsed("{\"model\": \"smollm2-135m\", \"cache\": {\"bits\": 8}}");
+    cr_assert_eq(generator_number(spec, "layout.streams.0.width"), 192);
+    cr_assert_eq(generator_number(spec, "layout.streams.0.groups"), 2);
+    cr_assert_eq(generator_number(spec, "layout.streams.1.codes_offset"), 192 * 16 + 2 * 64);
+    cr_assert_eq(generator_number(spec, "layout.tile_bytes"), 2 * (192 * 16 + 2 * 64));
+    cJSON_Delete(spec);
+}
+
+Test(layout, weights_follow_each_other_aligned)
+{
+    cJSON *spec = generator_complete_parsed("{\"model\": " GQA ", \"cache\": {\"rank_k\": 64}}");
+    static const struct {
+        const char *name;
+        int rows, cols;
+    } expected[] = {{"uk", 512, 64}, {"uv", 512, 256}, {"ak", 64, 256}, {"av", 256, 256}};
+    double offset = 0;
+    for (int i = 0; i < 4; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "weights_layout.matrices.%d", i);
+        const cJSON *matrix = generator_member(spec, path);
+        cr_assert_str_eq(generator_string(matrix, "name"), expected[i].name);
+        cr_assert_eq(generator_number(matrix, "rows"), expected[i].rows);
+        cr_assert_eq(generator_number(matrix, "cols"), expected[i].cols);
+        cr_assert_eq(generator_number(matrix, "offset"), offset);
+        offset += expected[i].rows * expected[i].cols * 2;
+    }
+    cr_assert_eq(generator_number(spec, "weights_layout.bytes"), offset);
+    cr_assert_eq(generator_number(spec, "kv_weights_layout.bytes"), 2 * 512 * 256 * 2);
+    cJSON_Delete(spec);
+}
+
+/* The registers of the A operand of mma.m16n8k16 (PTX ISA): element a_i of lane l lies at this row and
+ * column of the 16 x 16 fragment. */
+static void fragment_place(int lane, int i, int *row, int *k)
+{
+    *row = lane / 4 + (i / 2 % 2 ? 8 : 0);
+    *k = lane % 4 * 2 + i % 2 + (i >= 4 ? 8 : 0);
+}
+
+/* Where element a_i of a lane's fragment lies among the lane's bits of it, from the tables of
+ * docs/spec.md. */
+static int bit_in_fragment(const char *order, int bits, int i)
+{
+    static const int pair_k[4] = {0, 2, 1, 3}, pair_v[4] = {0, 1, 2, 3}; /* of (a0,a1) (a2,a3) … */
+    int pair = (*order == 'k' ? pair_k : pair_v)[i / 2];
+    return bits == 4 ? pair * 4 + i % 2 * 16 : (pair * 2 + i % 2) * 8;
+}
+
+static void check_unit_map(const char *order, int bits)
+{
+    error err = ERROR_INIT;
+    int32_t *map = NULL;
+    gen_unit_map(generator(), order, bits, &map, &err);
+    cr_assert_eq(err.status, XQ_OK, "%s", err.message);
+    int fragment_bits = 8 * bits;
+    for (int fragment = 0; fragment < 4; fragment++)
+        for (int lane = 0; lane < 32; lane++)
+            for (int i = 0; i < 8; i++) {
+                int row, k;
+                fragment_place(lane, i, &row, &k);
+                int token = *order == 'k' ? row : k;
+                int channel = fragment * 16 + (*order == 'k' ? k : row);
+                int load = fragment * fragment_bits / 128; /* which of the lane's 16-byte loads */
+                int expected = load * 32 * 128 + lane * 128 + fragment * fragment_bits % 128 +
+                               bit_in_fragment(order, bits, i);
+                cr_assert_eq(map[token * 64 + channel], expected, "%s %d bits, token %d, channel %d", order,
+                             bits, token, channel);
+            }
+    free(map);
+}
+
+Test(layout, codes_lie_in_the_order_of_the_matrix_instruction)
+{
+    check_unit_map("k", 4);
+    check_unit_map("v", 4);
+    check_unit_map("k", 8);
+    check_unit_map("v", 8);
+}
+
+Test(layout, every_byte_of_a_unit_belongs_to_one_token)
+{
+    for (int c = 0; c < 4; c++) {
+        const char *order = c % 2 ? "v" : "k";
+        int bits = c / 2 ? 8 : 4;
+        error err = ERROR_INIT;
+        int32_t *map = NULL;
+        cr_assert_eq(gen_unit_map(generator(), order, bits, &map, &err), XQ_OK);
+        int owner[1024], used[1024] = {0};
+        for (int i = 0; i < 1024; i++) {
+            int byte = map[i] / 8, token = i / 64;
+            cr_assert(byte >= 0 && byte < 128 * bits);
+            cr_assert(!used[byte] || owner[byte] == token, "order %s, %d bits, byte %d", order, bits, byte);
+            owner[byte] = token;
+            used[byte] += bits;
+        }
+        for (int byte = 0; byte < 128 * bits; byte++)
+            cr_assert_eq(used[byte], 8);
+        free(map);
+    }
+}
+
+Test(layout, unknown_orders_and_bits_are_refused)
+{
+    error err = ERROR_INIT;
+    int32_t *map = NULL;
+    cr_assert_eq(gen_unit_map(generator(), "x", 4, &map, &err), XQ_ERROR_ARGUMENT);
+    cr_assert_str_eq(err.field, "order");
+    error_clear(&err);
+    cr_assert_eq(gen_unit_map(generator(), "k", 5, &map, &err), XQ_ERROR_ARGUMENT);
+    cr_assert_str_eq(err.field, "bits");
+    cr_assert_null(map);
+}
+
+/* ---------------------------------------------------------------- refusals */
+
+static void refuses_model(const char *members, xq_status status, const char *field, const char *text)
+{
+    char spec[1024];
+    snprintf(spec, sizeof spec, "{\"model\": {\"hidden_size\": 512, \"num_attention_heads\": 8%s%s}}",
+             *members ? ", " : "", members);
+    generator_refuses(spec, status, field, text);
+}
+
+static void refuses_cache(const char *members, xq_status status, const char *field, const char *text)
+{
+    char spec[1024];
+    snprintf(spec, sizeof spec, "{\"model\": " GQA ", \"cache\": {%s}}", members);
+    generator_refuses(spec, status, field, text);
+}
+
+Test(spec, features_without_a_kernel_are_refused_by_name)
+{
+    static const struct {
+        const char *member, *field;
+    } features[] = {
+        {"\"attention_bias\": true", "model.attention_bias"},
+        {"\"qk_norm\": true", "model.qk_norm"},
+        {"\"attn_logit_softcapping\": 50.0", "model.attn_logit_softcapping"},
+        {"\"sliding_window\": 4096", "model.sliding_window"},
+        {"\"attention_sinks\": true", "model.attention_sinks"},
+        {"\"alibi\": true", "model.alibi"},
+        {"\"clip_qkv\": 8.0", "model.clip_qkv"},
+        {"\"partial_rotary_factor\": 0.5", "model.partial_rotary_factor"},
+        {"\"rope_interleaved\": true", "model.rope_interleaved"},
+        {"\"rope_local_base_freq\": 10000", "model.rope_local_base_freq"},
+        {"\"query_pre_attn_scalar\": 256", "model.query_pre_attn_scalar"},
+        {"\"rope\": {\"type\": \"interleaved\"}", "model.rope.type"},
+        {"\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4}", "model.rope_scaling"},
+        {"\"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}", "model.rope_scaling"},
+        {"\"head_dim\": 80", "model.head_dim"},
+        {"\"head_dim\": 256", "model.head_dim"},
+    };
+    for (size_t i = 0; i < sizeof features / sizeof *features; i++)
+        refuses_model(features[i].member, XQ_ERROR_UNSUPPORTED, features[i].field, "not supported yet");
+    generator_refuses("{\"model\": {\"hidden_size\": 96, \"num_attention_heads\": 1, \"head_dim\": 64}}",
+                      XQ_ERROR_UNSUPPORTED, "model.hidden_size", "multiples of 64");
+}
+
+Test(spec, features_that_are_off_are_accepted)
+{
+    char *plain = generator_complete("{\"model\": " GQA "}");
+    char *off = generator_complete(
+        "{\"model\": {\"hidden_size\": 512, \"num_attention_heads\": 8, \"num_key_value_heads\": 4, "
+        "\"attention_bias\": false, \"sliding_window\": null, \"rope_scaling\": null, \"qk_norm\": false, "
+        "\"partial_rotary_factor\": 1.0, \"alibi\": false}}");
+    cr_assert_str_eq(plain, off);
+    free(plain);
+    free(off);
+}
+
+Test(spec, cache_options_without_a_kernel_are_refused_by_name)
+{
+    refuses_cache("\"method\": \"x-cl\"", XQ_ERROR_UNSUPPORTED, "cache.method", "supported: x, latent");
+    refuses_cache("\"method\": \"latent-cl\"", XQ_ERROR_UNSUPPORTED, "cache.method",
+                  "supported: x, latent");
+    refuses_cache("\"bits\": 2", XQ_ERROR_UNSUPPORTED, "cache.bits", "supported: 4, 8");
+    refuses_cache("\"bits\": 3", XQ_ERROR_UNSUPPORTED, "cache.bits", "supported: 4, 8");
+    refuses_cache("\"axis_k\": \"channel\"", XQ_ERROR_UNSUPPORTED, "cache.axis_k", "supported: token");
+    refuses_cache("\"axis_v\": \"channel\"", XQ_ERROR_UNSUPPORTED, "cache.axis_v", "supported: token");
+    refuses_cache("\"groups\": 2", XQ_ERROR_UNSUPPORTED, "cache.groups", "supported: 1");
+    generator_refuses("{\"model\": " GQA ", \"dtype\": \"bf16\"}", XQ_ERROR_UNSUPPORTED, "dtype", "f16");
+    generator_refuses("{\"model\": " GQA ", \"weights\": \"int8\"}", XQ_ERROR_UNSUPPORTED, "weights",
+                      "f16");
+}
+
+Test(spec, impossible_values_are_refused_with_the_valid_ones)
+{
+    refuses_cache("\"bits\": 5", XQ_ERROR_SPEC, "cache.bits", "valid: 2, 3, 4, 8");
+    refuses_cache("\"bits\": \"4\"", XQ_ERROR_SPEC, "cache.bits", "valid: 2, 3, 4, 8");
+    refuses_cache("\"bits\": 4.5", XQ_ERROR_SPEC, "cache.bits", "whole number");
+    refuses_cache("\"method\": \"kv\"", XQ_ERROR_SPEC, "cache.method", "valid: x, latent, x-cl, latent-cl");
+    refuses_cache("\"group\": 100", XQ_ERROR_SPEC, "cache.group", "32, 64, 128, 256");
+    refuses_cache("\"group\": \"column\"", XQ_ERROR_SPEC, "cache.group", "\"row\"");
+    refuses_cache("\"page\": 20", XQ_ERROR_SPEC, "cache.page", "multiples of 16 from 16 to 256");
+    refuses_cache("\"page\": 272", XQ_ERROR_SPEC, "cache.page", "multiples of 16 from 16 to 256");
+    refuses_cache("\"page\": 0", XQ_ERROR_SPEC, "cache.page", "valid");
+    refuses_cache("\"rank_k\": 320", XQ_ERROR_SPEC, "cache.rank_k", "up to 256");
+    refuses_cache("\"rank_v\": 100", XQ_ERROR_SPEC, "cache.rank_v", "multiples of 64");
+    refuses_cache("\"method\": \"x\", \"rank_k\": 64", XQ_ERROR_SPEC, "cache.rank_k", "leave it out");
+    refuses_model("\"num_key_value_heads\": 3", XQ_ERROR_SPEC, "model.num_key_value_heads", "divide");
+    refuses_model("\"num_key_value_heads\": 0", XQ_ERROR_SPEC, "model.num_key_value_heads", "valid");
+    refuses_model("\"rope_theta\": -1", XQ_ERROR_SPEC, "model.rope_theta", "valid");
+    refuses_model("\"rope_theta\": 1e999", XQ_ERROR_SPEC, "model.rope_theta", "valid");
+    refuses_model("\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8}", XQ_ERROR_SPEC,
+                  "model.rope_scaling.low_freq_factor", "is missing");
+    refuses_model("\"rope_scaling\": {\"rope_type\": \"llama4\"}", XQ_ERROR_SPEC,
+                  "model.rope_scaling.rope_type", "llama3");
+    refuses_model("\"rope\": {}, \"rope_theta\": 10", XQ_ERROR_SPEC, "model.rope_theta", "model.rope");
+    generator_refuses("{\"model\": {\"num_attention_heads\": 8}}", XQ_ERROR_SPEC, "model.hidden_size",
+                      "missing");
+    generator_refuses("{\"model\": {\"hidden_size\": 100, \"num_attention_heads\": 3}}", XQ_ERROR_SPEC,
+                      "model.head_dim", "divide");
+    generator_refuses("{}", XQ_ERROR_SPEC, "model", "missing");
+    generator_refuses("{\"model\": 7}", XQ_ERROR_SPEC, "model", "preset");
+    generator_refuses("[1]", XQ_ERROR_SPEC, "spec", "an object");
+    generator_refuses("{\"model\": " GQA ", \"arch\": \"sm_75\"}", XQ_ERROR_SPEC, "arch", "sm_80");
+    generator_refuses("{\"model\": " GQA ", \"arch\": 80}", XQ_ERROR_SPEC, "arch", "string");
+}
+
+Test(spec, unknown_keys_are_refused_with_the_nearest)
+{
+    refuses_cache("\"bit\": 4", XQ_ERROR_SPEC, "cache.bit", "did you mean 'bits'?");
+    refuses_cache("\"page_size\": 64", XQ_ERROR_SPEC, "cache.page_size", "valid: method, bits");
+    refuses_model("\"num_heads\": 4", XQ_ERROR_SPEC, "model.num_heads", "valid: ");
+    generator_refuses("{\"model\": " GQA ", \"cashe\": {}}", XQ_ERROR_SPEC, "cashe",
+                      "did you mean 'cache'?");
+    generator_refuses("{\"model\": \"llama-3.1-8bb\"}", XQ_ERROR_SPEC, "model",
+                      "did you mean 'llama-3.1-8b'?");
+    generator_refuses("{\"model\": " GQA ", \"tuning\": {\"atend\": {}}}", XQ_ERROR_SPEC, "tuning.atend",
+                      "did you mean 'attend'?");
+    refuses_cache("\"bits\": 4, \"bits\": 8", XQ_ERROR_SPEC, "bits", "given twice");
+}
+
+Test(spec, malformed_json_names_its_line)
+{
+    error err = ERROR_INIT;
+    char *completed = NULL;
+    cr_assert_eq(
+        gen_complete(generator(), "{\n\"model\": \"llama-2-7b\",\n\"cache\": {bits}\n}", &completed, &err),
+        XQ_ERROR_SPEC);
+    cr_assert_eq(err.line, 3, "%s", err.message);
+    cr_assert(strstr(err.message, "spec:3: malformed JSON"), "%s", err.message);
+    error_clear(&err);
+    cr_assert_eq(gen_complete(generator(), "{\"model\":\n\"llama-2-7b\"", &completed, &err), XQ_ERROR_SPEC);
+    cr_assert(strstr(err.message, "ends too early"), "%s", err.message);
+    error_clear(&err);
+    cr_assert_eq(gen_complete(generator(), "", &completed, &err), XQ_ERROR_SPEC);
+    error_clear(&err);
+    cr_assert_eq(gen_complete(generator(), "{\"model\": \"llama-2-7b\"} x", &completed, &err),
+                 XQ_ERROR_SPEC);
+    error_clear(&err);
+    cr_assert_eq(gen_complete(generator(), NULL, &completed, &err), XQ_ERROR_ARGUMENT);
+}
+
+Test(spec, deep_nesting_is_refused)
+{
+    char spec[4096] = "{\"model\": ", *end = spec + strlen(spec);
+    for (int i = 0; i < 500; i++)
+        end = stpcpy(end, "[");
+    for (int i = 0; i < 500; i++)
+        end = stpcpy(end, "]");
+    strcpy(end, "}");
+    error err = ERROR_INIT;
+    char *completed = NULL;
+    cr_assert_eq(gen_complete(generator(), spec, &completed, &err), XQ_ERROR_SPEC);
+    cr_assert(strstr(err.message, "nested"), "%s", err.message);
+}
+
+/* ---------------------------------------------------------------- tuning */
+
+Test(tuning, given_parameters_override_defaults)
+{
+    cJSON *spec = generator_complete_parsed(
+        "{\"model\": \"llama-3.1-8b\", \"tuning\": {\"append\": {\"warps\": 4}}}");
+    cr_assert_eq(generator_number(spec, "tuning.append.warps"), 4);
+    generator_number(spec, "tuning.append.stages");
+    cJSON_Delete(spec);
+}
+
+Test(tuning, values_outside_their_domain_are_refused)
+{
+    generator_refuses("{\"model\": \"llama-3.1-8b\", \"tuning\": {\"append\": {\"warps\": 5}}}",
+                      XQ_ERROR_SPEC, "tuning.append.warps", "valid: 4, 8");
+    generator_refuses("{\"model\": \"llama-3.1-8b\", \"tuning\": {\"append\": {\"warp\": 4}}}",
+                      XQ_ERROR_SPEC, "tuning.append.warp", "did you mean 'warps'?");
+    generator_refuses("{\"model\": \"llama-3.1-8b\", \"tuning\": {\"append\": 4}}", XQ_ERROR_SPEC,
+                      "tuning.append", "object");
+}
+
+/* ---------------------------------------------------------------- mutations */
+
+static uint64_t random_state;
+
+static unsigned next_random(unsigned below)
+{
+    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+    return (unsigned)(random_state >> 33) % below;
+}
+
+static void mutate(char *text)
+{
+    static const char alphabet[] = "{}[]\":,0123456789.-e+ntrufalsx\\ \n\x01\xff";
+    for (unsigned n = 1 + next_random(4); n > 0; n--) {
+        size_t length = strlen(text), at = next_random((unsigned)length);
+        char replacement = alphabet[next_random(sizeof alphabet - 1)];
+        switch (next_random(3)) {
+        case 0:
+            text[at] = replacement;
+            break;
+        case 1:
+            memmove(text + at, text + at + 1, length - at);
+            break;
+        default:
+            memmove(text + at + 1, text + at, length - at + 1);
+            text[at] = replacement;
+        }
+    }
+}
+
+Test(spec, mutated_specs_are_completed_or_refused_with_a_message, .timeout = 60)
+{
+    char *seed = generator_complete("{\"model\": \"llama-3.2-1b\", \"cache\": {\"group\": \"row\"}}");
+    size_t size = strlen(seed);
+    char *text = malloc(size + 16);
+    int completed_count = 0;
+    for (int i = 0; i < 1500; i++) {
+        random_state = (uint64_t)i;
+        strcpy(text, seed);
+        mutate(text);
+        error err = ERROR_INIT;
+        char *completed = NULL;
+        if (gen_complete(generator(), text, &completed, &err) == XQ_OK) {
+            completed_count++;
+        } else {
+            cr_assert(err.status == XQ_ERROR_SPEC || err.status == XQ_ERROR_UNSUPPORTED, "%s: %d %s", text,
+                      err.status, err.message);
+            cr_assert(err.message[0] && !completed);
+        }
+        free(completed);
+        error_clear(&err);
+    }
+    cr_assert_lt(completed_count, 1500);
+    free(text);
+    free(seed);
+}
