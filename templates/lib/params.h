@@ -59,7 +59,7 @@ struct xq_dequantize_params {
     XQ_PTR(xq_half_bits) k; /* [rows, rank_k or d] */
     XQ_PTR(xq_half_bits) v; /* [rows, rank_v]; unused for method x */
     int batch;
-    int entries; /* indptr[batch] */
+    int entries; /* at least indptr[batch]; the grid covers this many, and those beyond are skipped */
 };
 
 /* gemm (templates/gemm.cu.lt): y = x * W with packed W [k, n], f16 in and out, f32 accumulation.
