@@ -32,10 +32,14 @@ __device__ __forceinline__ int sequence_of_entry(const xq_table &table, int batc
     return low;
 }
 
-// Tokens in a table entry's page.
+// Tokens in a table entry's page; 0 for an entry beyond the table's end, so that a grid may be larger than
+// the table: the host that launches it knows only a bound.
 __device__ __forceinline__ int tokens_of_entry(const xq_table &table, int sequence, int entry, int page_tokens)
 {
-    return entry + 1 == table.indptr[sequence + 1] ? table.last_page_len[sequence] : page_tokens;
+    const int end = table.indptr[sequence + 1];
+    if (entry >= end)
+        return 0;
+    return entry + 1 == end ? table.last_page_len[sequence] : page_tokens;
 }
 
 #endif
