@@ -51,7 +51,7 @@ SUBMAKE = +@$(MAKE) --no-print-directory
 # ---------------------------------------------------------------- sources
 LIB_SRC   := $(wildcard gen/*.c runtime/*.c runtime/sim/*.c)
 TOOL_SRC  := $(wildcard prepare/*.c autotune/*.c)
-CLI_SRC   := $(wildcard cli/*.c)
+CLI_SRC   := $(wildcard cli/*.c) $(if $(filter 1,$(STATIC)),scripts/bundle/dl_find_object.c)
 TEST_SRC  := $(wildcard tests/test_*.c)
 SUPPORT_SRC := $(filter-out $(TEST_SRC),$(wildcard tests/*.c))
 EMBED_FILES := $(sort $(wildcard gen/*.lua templates/*.cu.lt templates/*.spec.lua templates/lib/*.cuh templates/lib/*.h))
