@@ -108,7 +108,8 @@ venv: $(VENV)/ready
 $(VENV)/ready: tools/requirements.txt
 	$(call say,VENV,$(VENV))
 	$(Q)test -x $(VENV)/bin/python || python3 -m venv $(VENV)
-	$(Q)$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tools/requirements.txt
+	$(Q)log=$$($(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    -r tools/requirements.txt 2>&1) || { printf '%s\n' "$$log" | tail -n 1 >&2; exit 1; }
 	@touch $@
 
 # ---------------------------------------------------------------- running
