@@ -17,13 +17,13 @@ enum { BUFFER_BYTES = 1 << 20, SHARED_BYTES = 16384 };
 static const char head[] =
     ".address_size 64\n.visible .entry test(.param .align 8 .b8 params[16])\n{\n"
     "    .shared .align 128 .b8 memory[16384];\n"
-    "    .reg .pred %p<8>;\n    .reg .b32 %r<40>, %tid, %block, %base;\n    .reg .b64 %l<12>, %in, %out;\n"
+    "    .reg .pred %p<8>;\n    .reg .b32 %r<40>, %me, %block, %base;\n    .reg .b64 %l<12>, %in, %out;\n"
     "    ld.param.u64 %in, [params];\n    ld.param.u64 %out, [params+8];\n"
-    "    mov.u32 %tid, %tid.x;\n    mov.u32 %block, %ctaid.x;\n    mov.u32 %base, memory;\n";
+    "    mov.u32 %me, %tid.x;\n    mov.u32 %block, %ctaid.x;\n    mov.u32 %base, memory;\n";
 
 /* Zeroes all of shared memory: 128 bytes a warp and step, without conflicts. */
 #define CLEAR_SHARED                                                                                       \
-    "    mov.u32 %r39, %tid;\nCLEAR:\n    shl.b32 %r38, %r39, 2;\n    add.s32 %r38, %r38, %base;\n"        \
+    "    mov.u32 %r39, %me;\nCLEAR:\n    shl.b32 %r38, %r39, 2;\n    add.s32 %r38, %r38, %base;\n"         \
     "    st.shared.b32 [%r38], 0;\n    mov.u32 %r37, %ntid.x;\n    add.s32 %r39, %r39, %r37;\n"            \
     "    setp.lt.u32 %p7, %r39, 4096;\n    @%p7 bra CLEAR;\n    bar.sync 0;\n"
 
@@ -88,7 +88,7 @@ static device_counters difference(const char *before, const char *body, uint32_t
 TestSuite(sim_counters, .init = set_up, .fini = tear_down);
 
 #define ADDRESS(shift)                                                                                     \
-    "    shl.b32 %r1, %tid, " #shift ";\n    cvt.u64.u32 %l0, %r1;\n    add.s64 %l1, %in, %l0;\n"          \
+    "    shl.b32 %r1, %me, " #shift ";\n    cvt.u64.u32 %l0, %r1;\n    add.s64 %l1, %in, %l0;\n"           \
     "    add.s64 %l2, %out, %l0;\n"
 
 Test(sim_counters, sectors_of_reads)
@@ -110,17 +110,17 @@ Test(sim_counters, sectors_of_reads)
         {"broadcast", "ld.global.u32 %r2, [%in];\n", 1, 32, 1, 1},
         {"broadcast to four warps of two blocks", "ld.global.u32 %r2, [%in];\n", 2, 128, 8, 1},
         {"off by 16 bytes", ADDRESS(2) "ld.global.u32 %r2, [%l1+16];\n", 1, 32, 5, 5},
-        {"half the lanes", ADDRESS(2) "setp.lt.u32 %p0, %tid, 16;\n@%p0 ld.global.u32 %r2, [%l1];\n", 1, 32,
+        {"half the lanes", ADDRESS(2) "setp.lt.u32 %p0, %me, 16;\n@%p0 ld.global.u32 %r2, [%l1];\n", 1, 32,
          2, 2},
-        {"no lane", ADDRESS(2) "setp.gt.u32 %p0, %tid, 99;\n@%p0 ld.global.u32 %r2, [%l1];\n", 1, 32, 0, 0},
+        {"no lane", ADDRESS(2) "setp.gt.u32 %p0, %me, 99;\n@%p0 ld.global.u32 %r2, [%l1];\n", 1, 32, 0, 0},
         {"read-only path", ADDRESS(4) "ld.global.nc.v4.u32 {%r2,%r3,%r4,%r5}, [%l1];\n", 1, 32, 16, 16},
         {"generic", ADDRESS(2) "ld.u32 %r2, [%l1];\n", 1, 32, 4, 4},
         {"asynchronous copy",
-         ADDRESS(4) "shl.b32 %r2, %tid, 4;\nadd.s32 %r2, %r2, %base;\n"
+         ADDRESS(4) "shl.b32 %r2, %me, 4;\nadd.s32 %r2, %r2, %base;\n"
                     "cp.async.cg.shared.global [%r2], [%l1], 16;\ncp.async.wait_all;\n",
          1, 32, 16, 16},
         {"asynchronous copy of nothing",
-         ADDRESS(4) "shl.b32 %r2, %tid, 4;\nadd.s32 %r2, %r2, %base;\nmov.u32 %r3, 0;\n"
+         ADDRESS(4) "shl.b32 %r2, %me, 4;\nadd.s32 %r2, %r2, %base;\nmov.u32 %r3, 0;\n"
                     "cp.async.cg.shared.global [%r2], [%l1], 16, %r3;\ncp.async.wait_all;\n",
          1, 32, 0, 0},
         {"none", "", 4, 64, 0, 0},
@@ -142,12 +142,12 @@ Test(sim_counters, sectors_of_writes)
         uint32_t grid, block;
         uint64_t total, unique;
     } cases[] = {
-        {"coalesced", ADDRESS(2) "st.global.u32 [%l2], %tid;\n", 1, 64, 8, 8},
-        {"16 bytes", ADDRESS(4) "st.global.v4.u32 [%l2], {%tid,%tid,%tid,%tid};\n", 1, 32, 16, 16},
-        {"strided", ADDRESS(7) "st.global.u32 [%l2], %tid;\n", 1, 32, 32, 32},
+        {"coalesced", ADDRESS(2) "st.global.u32 [%l2], %me;\n", 1, 64, 8, 8},
+        {"16 bytes", ADDRESS(4) "st.global.v4.u32 [%l2], {%me,%me,%me,%me};\n", 1, 32, 16, 16},
+        {"strided", ADDRESS(7) "st.global.u32 [%l2], %me;\n", 1, 32, 32, 32},
         {"to one place", "st.global.u32 [%out], 1;\n", 1, 64, 2, 1},
-        {"by two blocks", ADDRESS(2) "st.global.u32 [%l2], %tid;\n", 2, 64, 16, 8},
-        {"2 bytes", ADDRESS(1) "cvt.u16.u32 %h, %tid;\nst.global.u16 [%l2], %h;\n", 1, 32, 2, 2},
+        {"by two blocks", ADDRESS(2) "st.global.u32 [%l2], %me;\n", 2, 64, 16, 8},
+        {"2 bytes", ADDRESS(1) "cvt.u16.u32 %h, %me;\nst.global.u16 [%l2], %h;\n", 1, 32, 2, 2},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char body[1024];
@@ -184,7 +184,7 @@ Test(sim_counters, unique_sectors_start_anew_with_each_launch)
 }
 
 /* A warp's access to shared memory at lane * stride bytes. */
-#define STRIDED(stride) "    mad.lo.s32 %r1, %tid, " #stride ", %base;\n"
+#define STRIDED(stride) "    mad.lo.s32 %r1, %me, " #stride ", %base;\n"
 
 Test(sim_counters, shared_memory_passes_and_conflicts)
 {
@@ -193,11 +193,11 @@ Test(sim_counters, shared_memory_passes_and_conflicts)
         uint64_t requests, passes, conflicts;
     } cases[] = {
         {"consecutive words", STRIDED(4) "ld.shared.b32 %r2, [%r1];\n", 1, 1, 0},
-        {"consecutive words, stored", STRIDED(4) "st.shared.b32 [%r1], %tid;\n", 1, 1, 0},
+        {"consecutive words, stored", STRIDED(4) "st.shared.b32 [%r1], %me;\n", 1, 1, 0},
         {"2-way", STRIDED(8) "ld.shared.b32 %r2, [%r1];\n", 1, 2, 1},
         {"4-way", STRIDED(16) "ld.shared.b32 %r2, [%r1];\n", 1, 4, 3},
         {"8-way", STRIDED(32) "ld.shared.b32 %r2, [%r1];\n", 1, 8, 7},
-        {"16-way", STRIDED(64) "st.shared.b32 [%r1], %tid;\n", 1, 16, 15},
+        {"16-way", STRIDED(64) "st.shared.b32 [%r1], %me;\n", 1, 16, 15},
         {"32-way", STRIDED(128) "ld.shared.b32 %r2, [%r1];\n", 1, 32, 31},
         {"odd stride", STRIDED(132) "ld.shared.b32 %r2, [%r1];\n", 1, 1, 0},
         {"stride of three words", STRIDED(12) "ld.shared.b32 %r2, [%r1];\n", 1, 1, 0},
@@ -205,15 +205,15 @@ Test(sim_counters, shared_memory_passes_and_conflicts)
         {"bytes of words", STRIDED(1) "ld.shared.u8 %r2, [%r1];\n", 1, 1, 0},
         {"halves of words", STRIDED(2) "ld.shared.u16 %h, [%r1];\n", 1, 1, 0},
         {"two words of a bank, each to half the warp",
-         "    and.b32 %r1, %tid, 1;\n    mad.lo.s32 %r1, %r1, 128, %base;\nld.shared.b32 %r2, [%r1];\n", 1,
+         "    and.b32 %r1, %me, 1;\n    mad.lo.s32 %r1, %r1, 128, %base;\nld.shared.b32 %r2, [%r1];\n", 1,
          2, 1},
         {"64 bits, consecutive", STRIDED(8) "ld.shared.b64 %l0, [%r1];\n", 1, 2, 0},
         {"64 bits, 2-way", STRIDED(16) "ld.shared.b64 %l0, [%r1];\n", 1, 4, 2},
-        {"64 bits, stored as a vector", STRIDED(8) "st.shared.v2.b32 [%r1], {%tid,%tid};\n", 1, 2, 0},
+        {"64 bits, stored as a vector", STRIDED(8) "st.shared.v2.b32 [%r1], {%me,%me};\n", 1, 2, 0},
         {"128 bits, consecutive", STRIDED(16) "ld.shared.v4.b32 {%r2,%r3,%r4,%r5}, [%r1];\n", 1, 4, 0},
         {"128 bits, 2-way", STRIDED(32) "ld.shared.v4.b32 {%r2,%r3,%r4,%r5}, [%r1];\n", 1, 8, 4},
-        {"128 bits, 8-way", STRIDED(128) "st.shared.v4.b32 [%r1], {%tid,%tid,%tid,%tid};\n", 1, 32, 28},
-        {"half the lanes", STRIDED(8) "setp.lt.u32 %p0, %tid, 16;\n@%p0 ld.shared.b32 %r2, [%r1];\n", 1, 1,
+        {"128 bits, 8-way", STRIDED(128) "st.shared.v4.b32 [%r1], {%me,%me,%me,%me};\n", 1, 32, 28},
+        {"half the lanes", STRIDED(8) "setp.lt.u32 %p0, %me, 16;\n@%p0 ld.shared.b32 %r2, [%r1];\n", 1, 1,
          0},
         {"ldmatrix, rows 16 bytes apart",
          STRIDED(16) "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r2,%r3,%r4,%r5}, [%r1];\n", 1, 4, 0},
@@ -273,22 +273,21 @@ Test(sim_counters, instructions_by_class)
         enum instruction_class class;
         uint64_t per_warp;
     } cases[] = {
-        {"add.s32 %r2, %tid, 1;\nxor.b32 %r2, %r2, %tid;\nsetp.eq.s32 %p0, %r2, 0;\nselp.b32 %r3, 1, 2, "
+        {"add.s32 %r2, %me, 1;\nxor.b32 %r2, %r2, %me;\nsetp.eq.s32 %p0, %r2, 0;\nselp.b32 %r3, 1, 2, "
          "%p0;\n",
          INSTRUCTION_INTEGER, 4},
-        {"prmt.b32 %r2, %tid, %tid, 0x5410;\nlop3.b32 %r2, %tid, %tid, %tid, 0xea;\n", INSTRUCTION_INTEGER,
-         2},
-        {"add.f32 %r2, %tid, %tid;\nfma.rn.f32 %r2, %r2, %r2, %r2;\nmul.f32 %r2, %r2, %r2;\n",
+        {"prmt.b32 %r2, %me, %me, 0x5410;\nlop3.b32 %r2, %me, %me, %me, 0xea;\n", INSTRUCTION_INTEGER, 2},
+        {"add.f32 %r2, %me, %me;\nfma.rn.f32 %r2, %r2, %r2, %r2;\nmul.f32 %r2, %r2, %r2;\n",
          INSTRUCTION_FLOAT, 3},
-        {"fma.rn.f16x2 %r2, %tid, %tid, %tid;\nsub.rn.f16x2 %r2, %r2, %r2;\n", INSTRUCTION_HALF, 2},
-        {"cvt.rn.f32.s32 %r2, %tid;\ncvt.rn.f16x2.f32 %r2, %r2, %r2;\n", INSTRUCTION_CONVERT, 2},
-        {"ex2.approx.ftz.f32 %r2, %tid;\nrcp.approx.ftz.f32 %r2, %r2;\nlg2.approx.f32 %r2, %r2;\n",
+        {"fma.rn.f16x2 %r2, %me, %me, %me;\nsub.rn.f16x2 %r2, %r2, %r2;\n", INSTRUCTION_HALF, 2},
+        {"cvt.rn.f32.s32 %r2, %me;\ncvt.rn.f16x2.f32 %r2, %r2, %r2;\n", INSTRUCTION_CONVERT, 2},
+        {"ex2.approx.ftz.f32 %r2, %me;\nrcp.approx.ftz.f32 %r2, %r2;\nlg2.approx.f32 %r2, %r2;\n",
          INSTRUCTION_SPECIAL, 3},
         {"ld.global.u32 %r2, [%in];\nst.global.u32 [%out], 0;\natom.global.add.u32 %r2, [%out], 0;\n",
          INSTRUCTION_GLOBAL, 3},
         {"st.shared.u32 [%base], 0;\nbar.warp.sync -1;\nld.shared.u32 %r2, [%base];\n", INSTRUCTION_SHARED,
          2},
-        {"shfl.sync.bfly.b32 %r2, %tid, 1, 31, -1;\nvote.sync.ballot.b32 %r2, 1, -1;\n"
+        {"shfl.sync.bfly.b32 %r2, %me, 1, 31, -1;\nvote.sync.ballot.b32 %r2, 1, -1;\n"
          "movmatrix.sync.aligned.m8n8.trans.b16 %r2, %r2;\n",
          INSTRUCTION_EXCHANGE, 3},
         {"bar.sync 0;\nmembar.gl;\nbar.warp.sync -1;\n", INSTRUCTION_SYNC, 3},
@@ -305,7 +304,7 @@ Test(sim_counters, instructions_by_class)
 Test(sim_counters, a_diverged_branch_issues_both_sides)
 {
     const char body[] =
-        "    setp.lt.u32 %p0, %tid, 7;\n    mov.u32 %r2, 1;\n    @%p0 bra SMALL;\n"
+        "    setp.lt.u32 %p0, %me, 7;\n    mov.u32 %r2, 1;\n    @%p0 bra SMALL;\n"
         "    add.f32 %r2, %r2, %r2;\n    bra.uni DONE;\nSMALL:\n    mul.f32 %r2, %r2, %r2;\nDONE:\n";
     /* Only the first of the two warps diverges. */
     cr_expect_eq(count(body, 1, 64).instructions[INSTRUCTION_FLOAT], 3);
@@ -322,7 +321,7 @@ Test(sim_counters, atomics_of_all_blocks_add_up)
 {
     error err = ERROR_INIT;
     uint32_t sums[4] = {0};
-    count("    st.shared.b32 [%base], 0;\n    bar.sync 0;\n    atom.global.add.u32 %r2, [%out], %tid;\n"
+    count("    st.shared.b32 [%base], 0;\n    bar.sync 0;\n    atom.global.add.u32 %r2, [%out], %me;\n"
           "    red.global.max.u32 [%out+4], %block;\n    red.global.add.u32 [%out+8], 1;\n"
           "    atom.global.inc.u32 %r3, [%out+12], 1000000;\n",
           200, 32);
@@ -339,7 +338,7 @@ Test(sim_counters, the_last_block_sees_the_work_of_all)
 {
     error err = ERROR_INIT;
     uint32_t sum = 0;
-    count("    .reg .pred %q;\n    setp.ne.u32 %q, %tid, 0;\n    mul.wide.u32 %l0, %block, 4;\n    add.s64 "
+    count("    .reg .pred %q;\n    setp.ne.u32 %q, %me, 0;\n    mul.wide.u32 %l0, %block, 4;\n    add.s64 "
           "%l1, %out, %l0;\n"
           "    add.s32 %r1, %block, 1;\n    @!%q st.global.u32 [%l1+16], %r1;\n    membar.gl;\n"
           "    mov.u32 %r2, 0;\n    @!%q atom.global.add.u32 %r2, [%out], 1;\n"
@@ -356,8 +355,8 @@ Test(sim_counters, the_last_block_sees_the_work_of_all)
 }
 
 static const char busy[] = CLEAR_SHARED ADDRESS(2) ZEROES
-    "    mov.u32 %r20, 0;\nAGAIN:\n    ld.global.u32 %r21, [%l1];\n    red.global.add.u32 [%l2], %tid;\n"
-    "    mad.lo.s32 %r22, %tid, 8, %base;\n    st.shared.b32 [%r22], %r21;\n    bar.sync 0;\n"
+    "    mov.u32 %r20, 0;\nAGAIN:\n    ld.global.u32 %r21, [%l1];\n    red.global.add.u32 [%l2], %me;\n"
+    "    mad.lo.s32 %r22, %me, 8, %base;\n    st.shared.b32 [%r22], %r21;\n    bar.sync 0;\n"
     "    mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 " REGISTERS4
     "    add.s32 %r20, %r20, 1;\n    add.s32 %r23, %block, 3;\n    setp.lt.u32 %p1, %r20, %r23;\n    @%p1 "
     "bra AGAIN;\n";

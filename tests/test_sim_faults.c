@@ -28,12 +28,12 @@ static const char head[] =
     ".extern .shared .align 16 .b8 dynamic[];\n"
     ".visible .entry fault_kernel(.param .align 8 .b8 params[16])\n{\n"
     "    .shared .align 16 .b8 memory[1024];\n    .local .align 16 .b8 frame[64];\n"
-    "    .reg .pred %p<8>;\n    .reg .b16 %h<4>;\n    .reg .b32 %r<20>, %tid, %warp, %lane, %block;\n"
+    "    .reg .pred %p<8>;\n    .reg .b16 %h<4>;\n    .reg .b32 %r<20>, %me, %warp, %lane, %block;\n"
     "    .reg .b64 %l<8>, %buffer, %freed, %mine;\n"
     "    ld.param.u64 %buffer, [params];\n    ld.param.u64 %freed, [params+8];\n"
-    "    mov.u32 %tid, %tid.x;\n    shr.u32 %warp, %tid, 5;\n    and.b32 %lane, %tid, 31;\n"
-    "    mov.u32 %block, %ctaid.x;\n    mul.wide.u32 %mine, %tid, 4;\n    add.s64 %mine, %mine, %buffer;\n"
-    "    mov.u32 %r0, memory;\n    shl.b32 %r1, %tid, 4;\n    add.s32 %r1, %r1, %r0;\n"
+    "    mov.u32 %me, %tid.x;\n    shr.u32 %warp, %me, 5;\n    and.b32 %lane, %me, 31;\n"
+    "    mov.u32 %block, %ctaid.x;\n    mul.wide.u32 %mine, %me, 4;\n    add.s64 %mine, %mine, %buffer;\n"
+    "    mov.u32 %r0, memory;\n    shl.b32 %r1, %me, 4;\n    add.s32 %r1, %r1, %r0;\n"
     "    .loc 1 7 0\n";
 
 static char *module_of(const char *body)
@@ -161,8 +161,8 @@ Test(sim_faults, device_memory_accesses_stay_in_their_allocation)
          .sound = LOC "ld.global.u32 %r2, [%buffer];" BAD,
          .says = "bounds"},
         {.name = "write past the end",
-         .faulty = LOC "st.global.u32 [%buffer+1020], %tid;" BAD,
-         .sound = LOC "st.global.u32 [%mine], %tid;" BAD,
+         .faulty = LOC "st.global.u32 [%buffer+1020], %me;" BAD,
+         .sound = LOC "st.global.u32 [%mine], %me;" BAD,
          .says = "bounds"},
         {.name = "atomic past the end",
          .faulty = LOC "atom.global.add.u32 %r2, [%buffer+1024], 1;" BAD,
@@ -177,17 +177,17 @@ Test(sim_faults, device_memory_accesses_stay_in_their_allocation)
          .faulty = "    mov.u64 %l0, 0;\n" LOC "ld.global.u32 %r2, [%l0];" BAD,
          .says = "bounds|0x0"},
         {.name = "wild",
-         .faulty = "    mov.u64 %l0, 0x7fffffffffffff00;\n" LOC "st.global.u32 [%l0], %tid;" BAD,
+         .faulty = "    mov.u64 %l0, 0x7fffffffffffff00;\n" LOC "st.global.u32 [%l0], %me;" BAD,
          .says = "bounds"},
         {.name = "generic address past the end",
          .faulty = LOC "ld.u32 %r2, [%buffer+1020];" BAD,
          .sound = LOC "ld.u32 %r2, [%buffer+1016];" BAD,
          .says = "bounds"},
         {.name = "one lane of one block",
-         .faulty = "    setp.eq.u32 %p0, %block, 2;\n    setp.eq.and.u32 %p0, %tid, 45, %p0;\n"
+         .faulty = "    setp.eq.u32 %p0, %block, 2;\n    setp.eq.and.u32 %p0, %me, 45, %p0;\n"
                    "    selp.b64 %l0, 4096, 0, %p0;\n    add.s64 %l0, %l0, %mine;\n" LOC
-                   "st.global.u32 [%l0], %tid;" BAD,
-         .sound = LOC "st.global.u32 [%mine], %tid;" BAD,
+                   "st.global.u32 [%l0], %me;" BAD,
+         .sound = LOC "st.global.u32 [%mine], %me;" BAD,
          .says = "bounds",
          .grid = 4,
          .block = 64,
@@ -217,23 +217,23 @@ Test(sim_faults, accesses_are_aligned)
          .sound = LOC "ld.global.v2.u32 {%r2,%r3}, [%buffer+8];" BAD,
          .says = "aligned|16"},
         {.name = "global store of one lane",
-         .faulty = "    setp.eq.u32 %p0, %tid, 9;\n    selp.b64 %l0, 1, 0, %p0;\n    add.s64 %l0, %l0, "
-                   "%mine;\n" LOC "st.global.u32 [%l0], %tid;" BAD,
-         .sound = LOC "st.global.u32 [%mine], %tid;" BAD,
+         .faulty = "    setp.eq.u32 %p0, %me, 9;\n    selp.b64 %l0, 1, 0, %p0;\n    add.s64 %l0, %l0, "
+                   "%mine;\n" LOC "st.global.u32 [%l0], %me;" BAD,
+         .sound = LOC "st.global.u32 [%mine], %me;" BAD,
          .says = "aligned",
          .at_thread = 1 + 9},
         {.name = "shared",
-         .faulty = LOC "st.shared.v4.b32 [%r1+8], {%tid,%tid,%tid,%tid};" BAD,
-         .sound = LOC "st.shared.v2.b32 [%r1+8], {%tid,%tid};" BAD,
+         .faulty = LOC "st.shared.v4.b32 [%r1+8], {%me,%me,%me,%me};" BAD,
+         .sound = LOC "st.shared.v2.b32 [%r1+8], {%me,%me};" BAD,
          .says = "aligned"},
         {.name = "asynchronous copy",
          .faulty = LOC "cp.async.cg.shared.global [%r1], [%buffer+8], 16;" BAD "    cp.async.wait_all;\n",
          .sound = LOC "cp.async.ca.shared.global [%r1], [%buffer+8], 8;" BAD "    cp.async.wait_all;\n",
          .says = "aligned"},
         {.name = "ldmatrix",
-         .faulty = "    st.shared.v4.b32 [%r1], {%tid,%tid,%tid,%tid};\n" LOC
+         .faulty = "    st.shared.v4.b32 [%r1], {%me,%me,%me,%me};\n" LOC
                    "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r2}, [%r1+8];" BAD,
-         .sound = "    st.shared.v4.b32 [%r1], {%tid,%tid,%tid,%tid};\n    bar.warp.sync -1;\n" LOC
+         .sound = "    st.shared.v4.b32 [%r1], {%me,%me,%me,%me};\n    bar.warp.sync -1;\n" LOC
                   "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r2}, [%r1];" BAD,
          .says = "aligned"},
         {.name = "atomic",
@@ -248,12 +248,12 @@ Test(sim_faults, shared_and_local_accesses_stay_in_bounds)
 {
     static const struct fault faults[] = {
         {.name = "past the static end",
-         .faulty = LOC "st.shared.b32 [%r1+1000], %tid;" BAD,
-         .sound = LOC "st.shared.b32 [%r1+500], %tid;" BAD,
+         .faulty = LOC "st.shared.b32 [%r1+1000], %me;" BAD,
+         .sound = LOC "st.shared.b32 [%r1+500], %me;" BAD,
          .says = "shared|bounds",
          .at_thread = 1 + 2},
         {.name = "past the dynamic end",
-         .faulty = "    mov.u32 %r2, dynamic;\n" LOC "st.shared.b32 [%r2+256], %tid;" BAD,
+         .faulty = "    mov.u32 %r2, dynamic;\n" LOC "st.shared.b32 [%r2+256], %me;" BAD,
          .sound = "    mov.u32 %r2, dynamic;\n" LOC "st.shared.b32 [%r2+252], 7;" BAD,
          .says = "shared|bounds",
          .shared_bytes = 256},
@@ -264,8 +264,8 @@ Test(sim_faults, shared_and_local_accesses_stay_in_bounds)
          .faulty = LOC "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r2}, [%r1+1024];" BAD,
          .says = "shared|bounds"},
         {.name = "local past the end",
-         .faulty = "    mov.u64 %l0, frame;\n" LOC "st.local.b32 [%l0+64], %tid;" BAD,
-         .sound = "    mov.u64 %l0, frame;\n" LOC "st.local.b32 [%l0+60], %tid;" BAD,
+         .faulty = "    mov.u64 %l0, frame;\n" LOC "st.local.b32 [%l0+64], %me;" BAD,
+         .sound = "    mov.u64 %l0, frame;\n" LOC "st.local.b32 [%l0+60], %me;" BAD,
          .says = "local|bounds"},
     };
     EXPECT_FAULTS(faults);
@@ -283,7 +283,7 @@ Test(sim_faults, shared_memory_is_written_before_it_is_read)
          .says = "uninitialized|shared",
          .shared_bytes = 512},
         {.name = "written in part",
-         .faulty = "    st.shared.b8 [%r1], %tid;\n    st.shared.b16 [%r1+2], %h0;\n" LOC
+         .faulty = "    st.shared.b8 [%r1], %me;\n    st.shared.b16 [%r1+2], %h0;\n" LOC
                    "ld.shared.b32 %r2, [%r1];" BAD,
          .sound =
              "    mov.u16 %h0, 1;\n    st.shared.b16 [%r1], %h0;\n    st.shared.b16 [%r1+2], %h0;\n" LOC
@@ -291,16 +291,16 @@ Test(sim_faults, shared_memory_is_written_before_it_is_read)
          .says = "uninitialized|shared"},
         {.name = "one lane of a vector",
          .faulty =
-             "    setp.ne.u32 %p0, %tid, 13;\n    @%p0 st.shared.v4.b32 [%r1], {%tid,%tid,%tid,%tid};\n" LOC
+             "    setp.ne.u32 %p0, %me, 13;\n    @%p0 st.shared.v4.b32 [%r1], {%me,%me,%me,%me};\n" LOC
              "ld.shared.v4.b32 {%r2,%r3,%r4,%r5}, [%r1];" BAD,
-         .sound = "    st.shared.v4.b32 [%r1], {%tid,%tid,%tid,%tid};\n" LOC
+         .sound = "    st.shared.v4.b32 [%r1], {%me,%me,%me,%me};\n" LOC
                   "ld.shared.v4.b32 {%r2,%r3,%r4,%r5}, [%r1];" BAD,
          .says = "uninitialized|shared",
          .at_thread = 1 + 13},
         {.name = "ldmatrix",
-         .faulty = "    st.shared.v2.b32 [%r1], {%tid,%tid};\n    bar.warp.sync -1;\n" LOC
+         .faulty = "    st.shared.v2.b32 [%r1], {%me,%me};\n    bar.warp.sync -1;\n" LOC
                    "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r2,%r3,%r4,%r5}, [%r1];" BAD,
-         .sound = "    st.shared.v4.b32 [%r1], {%tid,%tid,%tid,%tid};\n    bar.warp.sync -1;\n" LOC
+         .sound = "    st.shared.v4.b32 [%r1], {%me,%me,%me,%me};\n    bar.warp.sync -1;\n" LOC
                   "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r2,%r3,%r4,%r5}, [%r1];" BAD,
          .says = "uninitialized|shared"},
         {.name = "atomic",
@@ -319,47 +319,46 @@ Test(sim_faults, shared_memory_is_written_before_it_is_read)
 }
 
 /* The neighbour warp's word: %r3. */
-#define OTHER_WARP "    xor.b32 %r2, %tid, 32;\n    shl.b32 %r3, %r2, 4;\n    add.s32 %r3, %r3, %r0;\n"
+#define OTHER_WARP "    xor.b32 %r2, %me, 32;\n    shl.b32 %r3, %r2, 4;\n    add.s32 %r3, %r3, %r0;\n"
 
 Test(sim_faults, warps_share_data_only_across_a_barrier)
 {
     static const struct fault faults[] = {
         {.name = "read after write",
-         .faulty = OTHER_WARP "    st.shared.b32 [%r1], %tid;\n" LOC "ld.shared.b32 %r4, [%r3];" BAD,
-         .sound = OTHER_WARP "    st.shared.b32 [%r1], %tid;\n    bar.sync 0;\n" LOC
+         .faulty = OTHER_WARP "    st.shared.b32 [%r1], %me;\n" LOC "ld.shared.b32 %r4, [%r3];" BAD,
+         .sound = OTHER_WARP "    st.shared.b32 [%r1], %me;\n    bar.sync 0;\n" LOC
                              "ld.shared.b32 %r4, [%r3];" BAD,
          .says = "shared",
          .block = 64,
          .at_block = 1 + 0},
         {.name = "write after read",
          .faulty = OTHER_WARP
-         "    st.shared.b32 [%r1], %tid;\n    bar.sync 0;\n    ld.shared.b32 %r4, [%r3];\n" LOC
+         "    st.shared.b32 [%r1], %me;\n    bar.sync 0;\n    ld.shared.b32 %r4, [%r3];\n" LOC
          "st.shared.b32 [%r1], 5;" BAD,
          .sound =
-             OTHER_WARP "    st.shared.b32 [%r1], %tid;\n    bar.sync 0;\n    ld.shared.b32 %r4, [%r3];\n"
+             OTHER_WARP "    st.shared.b32 [%r1], %me;\n    bar.sync 0;\n    ld.shared.b32 %r4, [%r3];\n"
                         "    bar.sync 0;\n" LOC "st.shared.b32 [%r1], 5;" BAD,
          .says = "race|shared",
          .block = 64,
          .at_block = 1 + 0},
         {.name = "write after write",
-         .faulty = LOC "st.shared.b32 [memory], %tid;" BAD,
-         .sound = "    setp.eq.u32 %p0, %tid, 0;\n" LOC "@%p0 st.shared.b32 [memory], %tid;" BAD,
+         .faulty = LOC "st.shared.b32 [memory], %me;" BAD,
+         .sound = "    setp.eq.u32 %p0, %me, 0;\n" LOC "@%p0 st.shared.b32 [memory], %me;" BAD,
          .says = "race|shared",
          .block = 64},
         {.name = "a barrier that not all warps pass",
-         .faulty = OTHER_WARP "    st.shared.b32 [%r1], %tid;\n    setp.lt.u32 %p0, %warp, 2;\n"
-                              "    @%p0 bar.sync 1, 64;\n    @%p0 ret;\n    xor.b32 %r2, %tid, 96;\n"
+         .faulty = OTHER_WARP "    st.shared.b32 [%r1], %me;\n    setp.lt.u32 %p0, %warp, 2;\n"
+                              "    @%p0 bar.sync 1, 64;\n    @%p0 ret;\n    xor.b32 %r2, %me, 96;\n"
                               "    shl.b32 %r3, %r2, 4;\n    add.s32 %r3, %r3, %r0;\n" LOC
                               "ld.shared.b32 %r4, [%r3];" BAD,
-         .sound =
-             OTHER_WARP "    setp.ge.u32 %p0, %tid, 64;\n    @%p0 ret;\n    st.shared.b32 [%r1], %tid;\n"
-                        "    bar.sync 1, 64;\n" LOC "ld.shared.b32 %r4, [%r3];" BAD,
+         .sound = OTHER_WARP "    setp.ge.u32 %p0, %me, 64;\n    @%p0 ret;\n    st.shared.b32 [%r1], %me;\n"
+                             "    bar.sync 1, 64;\n" LOC "ld.shared.b32 %r4, [%r3];" BAD,
          .says = "shared",
          .block = 96},
         {.name = "atomic and plain read",
-         .faulty = "    setp.eq.u32 %p0, %tid, 0;\n    @%p0 st.shared.b32 [memory], 0;\n    bar.sync 0;\n"
+         .faulty = "    setp.eq.u32 %p0, %me, 0;\n    @%p0 st.shared.b32 [memory], 0;\n    bar.sync 0;\n"
                    "    red.shared.add.u32 [memory], 1;\n" LOC "ld.shared.b32 %r4, [memory];" BAD,
-         .sound = "    setp.eq.u32 %p0, %tid, 0;\n    @%p0 st.shared.b32 [memory], 0;\n    bar.sync 0;\n"
+         .sound = "    setp.eq.u32 %p0, %me, 0;\n    @%p0 st.shared.b32 [memory], 0;\n    bar.sync 0;\n"
                   "    red.shared.add.u32 [memory], 1;\n    bar.sync 0;\n" LOC
                   "ld.shared.b32 %r4, [memory];" BAD,
          .says = "race|shared",
@@ -431,24 +430,24 @@ Test(sim_faults, asynchronous_copies_are_waited_for)
          .block = 64},
         {.name = "another lane's copy without a barrier",
          .faulty = "    xor.b32 %r2, %r1, 16;\n" COPY_OWN
-                   "    setp.lt.u32 %p0, %tid, 16;\n    @%p0 cp.async.wait_all;\n" LOC
+                   "    setp.lt.u32 %p0, %me, 16;\n    @%p0 cp.async.wait_all;\n" LOC
                    "ld.shared.b32 %r4, [%r2];" BAD,
          .sound = "    xor.b32 %r2, %r1, 16;\n" COPY_OWN
                   "    cp.async.wait_all;\n    bar.warp.sync -1;\n" LOC "ld.shared.b32 %r4, [%r2];" BAD,
          .says = "cp.async"},
         {.name = "written over while under way",
-         .faulty = COPY_OWN "    cp.async.commit_group;\n" LOC "st.shared.b32 [%r1+4], %tid;" BAD
+         .faulty = COPY_OWN "    cp.async.commit_group;\n" LOC "st.shared.b32 [%r1+4], %me;" BAD
                             "    cp.async.wait_group 0;\n",
          .sound = COPY_OWN "    cp.async.commit_group;\n    cp.async.wait_group 0;\n" LOC
-                           "st.shared.b32 [%r1+4], %tid;" BAD,
+                           "st.shared.b32 [%r1+4], %me;" BAD,
          .says = "cp.async"},
         {.name = "copied over what another warp reads",
          .faulty =
-             OTHER_WARP "    st.shared.v4.b32 [%r1], {%tid,%tid,%tid,%tid};\n    bar.sync 0;\n"
+             OTHER_WARP "    st.shared.v4.b32 [%r1], {%me,%me,%me,%me};\n    bar.sync 0;\n"
                         "    ld.shared.b32 %r4, [%r3];\n" LOC
                         "cp.async.cg.shared.global [%r1], [%buffer+16], 16;" BAD "    cp.async.wait_all;\n",
          .sound =
-             OTHER_WARP "    st.shared.v4.b32 [%r1], {%tid,%tid,%tid,%tid};\n    bar.sync 0;\n"
+             OTHER_WARP "    st.shared.v4.b32 [%r1], {%me,%me,%me,%me};\n    bar.sync 0;\n"
                         "    ld.shared.b32 %r4, [%r3];\n    bar.sync 0;\n" LOC
                         "cp.async.cg.shared.global [%r1], [%buffer+16], 16;" BAD "    cp.async.wait_all;\n",
          .says = "shared",
@@ -499,12 +498,10 @@ Test(sim_faults, collective_instructions_are_executed_by_all_their_lanes)
          "{%r2,%r2}, {%r2,%r2,%r2,%r2};" BAD,
          .says = "mma"},
         {.name = "ldmatrix",
-         .faulty =
-             HALF_WARP "    st.shared.v4.b32 [%r1], {%tid,%tid,%tid,%tid};\n    bar.warp.sync -1;\n" LOC
-                       "@!%p0 ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r3}, [%r1];" BAD,
-         .sound =
-             HALF_WARP "    st.shared.v4.b32 [%r1], {%tid,%tid,%tid,%tid};\n    bar.warp.sync -1;\n" LOC
-                       "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r3}, [%r1];" BAD,
+         .faulty = HALF_WARP "    st.shared.v4.b32 [%r1], {%me,%me,%me,%me};\n    bar.warp.sync -1;\n" LOC
+                             "@!%p0 ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r3}, [%r1];" BAD,
+         .sound = HALF_WARP "    st.shared.v4.b32 [%r1], {%me,%me,%me,%me};\n    bar.warp.sync -1;\n" LOC
+                            "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r3}, [%r1];" BAD,
          .says = "ldmatrix"},
         {.name = "movmatrix",
          .faulty = HALF_WARP LOC "@%p0 movmatrix.sync.aligned.m8n8.trans.b16 %r3, %r2;" BAD,
@@ -581,8 +578,8 @@ Test(sim_faults, endless_loops_end_and_traps_are_told)
                    "    @%p0 bra LOOP;\n",
          .says = "instructions"},
         {.name = "trap",
-         .faulty = "    setp.eq.u32 %p0, %tid, 5;\n" LOC "@%p0 trap;" BAD,
-         .sound = "    setp.eq.u32 %p0, %tid, 50;\n" LOC "@%p0 trap;" BAD,
+         .faulty = "    setp.eq.u32 %p0, %me, 5;\n" LOC "@%p0 trap;" BAD,
+         .sound = "    setp.eq.u32 %p0, %me, 50;\n" LOC "@%p0 trap;" BAD,
          .says = "trap",
          .at_thread = 1 + 5},
     };
