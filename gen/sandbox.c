@@ -29,7 +29,7 @@ static void *limited_alloc(void *user, void *memory, size_t old_size, size_t new
         s->memory_used -= old_size;
         return NULL;
     }
-    if (new_size > old_size && s->memory_used + (new_size - old_size) > SANDBOX_MEMORY) {
+    if (new_size > old_size && s->memory_used + (new_size - old_size) > s->memory_limit) {
         s->memory_exceeded = 1;
         return NULL;
     }
@@ -39,6 +39,11 @@ static void *limited_alloc(void *user, void *memory, size_t old_size, size_t new
     else
         s->memory_used = s->memory_used - old_size + new_size;
     return moved;
+}
+
+static int too_much_memory(lua_State *L)
+{
+    return luaL_error(L, "uses too much memory: more than %d MiB", SOFT_MEMORY >> 20);
 }
 
 /* Once a limit is reached the hook fires at every instruction, so that no protected call can go on. */
@@ -57,7 +62,7 @@ static void limit_hook(lua_State *L, lua_Debug *event)
     if (spent)
         luaL_error(L, "runs too long: more than %d million Lua instructions",
                    SANDBOX_INSTRUCTIONS / 1000000);
-    luaL_error(L, "uses too much memory: more than %d MiB", SOFT_MEMORY >> 20);
+    too_much_memory(L);
 }
 
 /* ------------------------------------------- the host table of gen/sandbox.lua */
@@ -99,7 +104,10 @@ static int host_load(lua_State *L)
     const char *text = luaL_checklstring(L, 1, &size);
     lua_settop(L, 3);
     const char *name = lua_pushfstring(L, "@%s", luaL_checkstring(L, 2));
-    if (luaL_loadbufferx(L, text, size, name, "t") != LUA_OK) {
+    int outcome = luaL_loadbufferx(L, text, size, name, "t");
+    if (outcome == LUA_ERRMEM)
+        return too_much_memory(L);
+    if (outcome != LUA_OK) {
         lua_pushnil(L);
         lua_insert(L, -2);
         return 2;
@@ -149,6 +157,7 @@ xq_status sandbox_open(sandbox *s, const source *files, error *err)
 {
     memset(s, 0, sizeof *s);
     s->files = files;
+    s->memory_limit = SANDBOX_MEMORY;
     s->locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     s->L = s->locale ? lua_newstate(limited_alloc, s) : NULL;
     if (!s->L) {
