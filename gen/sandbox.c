@@ -30,7 +30,7 @@ static void *limited_alloc(void *user, void *memory, size_t old_size, size_t new
         return NULL;
     }
     if (new_size > old_size && s->memory_used + (new_size - old_size) > s->memory_limit) {
-        s->memory_exceeded = 1;
+        s->memory_exceeded = s->memory_exceeded ? s->memory_exceeded : 1;
         return NULL;
     }
     void *moved = realloc(memory, new_size);
@@ -39,11 +39,6 @@ static void *limited_alloc(void *user, void *memory, size_t old_size, size_t new
     else
         s->memory_used = s->memory_used - old_size + new_size;
     return moved;
-}
-
-static int too_much_memory(lua_State *L)
-{
-    return luaL_error(L, "uses too much memory: more than %d MiB", SOFT_MEMORY >> 20);
 }
 
 /* Once a limit is reached the hook fires at every instruction, so that no protected call can go on. */
@@ -62,7 +57,7 @@ static void limit_hook(lua_State *L, lua_Debug *event)
     if (spent)
         luaL_error(L, "runs too long: more than %d million Lua instructions",
                    SANDBOX_INSTRUCTIONS / 1000000);
-    too_much_memory(L);
+    luaL_error(L, "uses too much memory: more than %d MiB", SOFT_MEMORY >> 20);
 }
 
 /* ------------------------------------------- the host table of gen/sandbox.lua */
@@ -106,7 +101,7 @@ static int host_load(lua_State *L)
     const char *name = lua_pushfstring(L, "@%s", luaL_checkstring(L, 2));
     int outcome = luaL_loadbufferx(L, text, size, name, "t");
     if (outcome == LUA_ERRMEM)
-        return too_much_memory(L);
+        lua_newuserdatauv(L, 2 * (size_t)SANDBOX_MEMORY, 0); /* raises the memory error again */
     if (outcome != LUA_OK) {
         lua_pushnil(L);
         lua_insert(L, -2);
