@@ -51,7 +51,7 @@ SUBMAKE = +@$(MAKE) --no-print-directory
 # ---------------------------------------------------------------- sources
 LIB_SRC   := $(wildcard gen/*.c runtime/*.c runtime/sim/*.c)
 TOOL_SRC  := $(wildcard prepare/*.c autotune/*.c)
-CLI_SRC   := $(wildcard cli/*.c)
+CLI_SRC   := $(wildcard cli/*.c) $(if $(filter 1,$(STATIC)),scripts/bundle/dl_find_object.c)
 TEST_SRC  := $(wildcard tests/test_*.c)
 SUPPORT_SRC := $(filter-out $(TEST_SRC),$(wildcard tests/*.c))
 EMBED_FILES := $(sort $(wildcard gen/*.lua templates/*.cu.lt templates/*.spec.lua templates/lib/*.cuh templates/lib/*.h))
@@ -116,7 +116,8 @@ venv: $(VENV)/ready
 $(VENV)/ready: tools/requirements.txt
 	$(call say,VENV,$(VENV))
 	$(Q)test -x $(VENV)/bin/python || python3 -m venv $(VENV)
-	$(Q)$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tools/requirements.txt
+	$(Q)log=$$($(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    -r tools/requirements.txt 2>&1) || { printf '%s\n' "$$log" | tail -n 1 >&2; exit 1; }
 	@touch $@
 
 # ---------------------------------------------------------------- running
