@@ -106,6 +106,14 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(SUPPORT_OBJ) $(TOOL_OBJ) $(LIB_
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) $(PREPARE_LIBS) $(LIBS)
 
+# A stand-in for the NVIDIA driver, which tests of the CUDA device load; and the program that tests of the
+# command line run.
+$(BUILD)/tests/libfake_cuda.so: $(BUILD)/tests/fake/fake_cuda.o
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@
+$(addprefix $(BUILD)/tests/,test_device_cuda test_plan test_runtime): | $(BUILD)/tests/libfake_cuda.so
+$(BUILD)/tests/test_cli: | $(BUILD)/xq
+
 # ---------------------------------------------------------------- set-up
 deps:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh

@@ -96,10 +96,7 @@ function require(name)
     if not text then error("module '" .. tostring(name) .. "' not found: there is no " .. file, 2) end
     local chunk, message = host.load(text, file)
     if not chunk then error(message, 0) end
-    loaded[name] = false -- a cycle finds this
-    loaded[name] = chunk() or true
-  elseif loaded[name] == false then
-    error("modules require each other: " .. name, 2)
+    loaded[name] = chunk() or true -- only now: a module that failed (out of memory) is tried again
   end
   return loaded[name]
 end
