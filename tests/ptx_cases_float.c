@@ -16,6 +16,11 @@ static bool subnormal(uint32_t bits)
     return (bits & 0x7f800000) == 0 && (bits & 0x7fffff) != 0;
 }
 
+static double flushed(double x)
+{
+    return fpclassify(x) == FP_SUBNORMAL ? copysign(0, x) : x;
+}
+
 static double log2_of(double x)
 {
     return x == 0 ? -INFINITY : log2(x);
@@ -157,4 +162,14 @@ CASE(abs_f64, "abs.f64 %d0, %a0;", "d", "d", TO_F64(fabs(D(0))))
 CASE(neg_f64, "neg.f64 %d0, %a0;", "d", "d", TO_F64(-D(0)))
 CASE(min_f64, "min.f64 %d0, %a0, %a1;", "dd", "d", TO_F64(ptx_min(D(0), D(1), false)))
 CASE(max_f64, "max.f64 %d0, %a0, %a1;", "dd", "d", TO_F64(ptx_max(D(0), D(1), false)))
+CASE(copysign_f64, "copysign.f64 %d0, %a0, %a1;", "ll", "l", R64((L(1) & INT64_MAX) | (L(0) & ~(uint64_t)INT64_MAX)))
+CASE_NEAR(rsqrt_approx_f64, "rsqrt.approx.f64 %d0, %a0;", "d", "d", 0x1p-50, 0, TO_F64(1 / sqrt(D(0))))
+CASE_NEAR(rcp_approx_ftz_f64, "rcp.approx.ftz.f64 %d0, %a0;", "d", "d", 0x1p-19, 0x1p-1022, TO_F64(1 / flushed(D(0))))
+CASE_NEAR(rsqrt_approx_ftz_f64, "rsqrt.approx.ftz.f64 %d0, %a0;", "d", "d", 0x1p-19, 0, TO_F64(1 / sqrt(flushed(D(0)))))
+CASE(testp_f64, "testp.finite.f64 %p0, %a0; testp.infinite.f64 %p1, %a0; testp.number.f64 %p2, %a0;"
+     "testp.notanumber.f64 %p3, %a0; testp.normal.f64 %p4, %a0; testp.subnormal.f64 %p5, %a0; selp.b32 %d0, 1, 0, %p0;"
+     "selp.b32 %d1, 1, 0, %p1; selp.b32 %d2, 1, 0, %p2; selp.b32 %d3, 1, 0, %p3; selp.b32 %d4, 1, 0, %p4;"
+     "selp.b32 %d5, 1, 0, %p5;", "d", "rrrrrr",
+     d[0] = isfinite(D(0)); d[1] = isinf(D(0)); d[2] = !isnan(D(0)); d[3] = isnan(D(0)); d[4] = isnormal(D(0));
+     d[5] = fpclassify(D(0)) == FP_SUBNORMAL)
 // clang-format on

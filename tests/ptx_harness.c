@@ -222,7 +222,7 @@ static void append(struct text *text, const char *format, ...)
 
 static int operand_bits(char letter)
 {
-    return strchr("hHBNe", letter) ? 16 : strchr("ldZ", letter) ? 64 : 32;
+    return strchr("hHBNbe", letter) ? 16 : strchr("ldZ", letter) ? 64 : 32;
 }
 
 static const char preamble[] =
@@ -316,10 +316,16 @@ static bool result_equal(char letter, uint64_t got, uint64_t want, const struct 
         return halves_equal(got, want, &ptx_f16, 1, test);
     case 'M':
         return halves_equal(got, want, &ptx_f16, 2, test);
+    case 'b':
+        return halves_equal(got, want, &ptx_bf16, 1, test);
     case 'H':
         return near && halves_equal(got, want, &ptx_f16, 1, test);
     case 'P':
         return near && halves_equal(got, want, &ptx_f16, 2, test);
+    case 'B':
+        return near && halves_equal(got, want, &ptx_bf16, 1, test);
+    case 'Q':
+        return near && halves_equal(got, want, &ptx_bf16, 2, test);
     default:
         return false;
     }

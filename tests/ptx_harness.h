@@ -26,7 +26,7 @@ enum { PTX_OPERANDS = 16, PTX_LANES = 32 };
  *   r 32 bits      h 16 bits      l 64 bits       (edges and random bits; results compared exactly)
  *   f f32   d f64   H f16   B bf16   P f16 pair   Q bf16 pair   (NaN results must be the GPU's own NaN;
  *                                                               f64: any NaN)
- *   n f32   N f16   M f16 pair   (results only: any NaN will do)
+ *   n f32   N f16   M f16 pair   b bf16   (results only: any NaN will do)
  *   s 32 bits, 0 .. 71: shift counts, positions           z 32 bits, never 0
  *   Z 64 bits, never 0   e e4m3 pair (16 bits)   i 32 bits, small signed integers
  *   u f32, moderate: 2^-20 .. 2^20, both signs   v f32, within +-64
@@ -79,6 +79,9 @@ extern const struct ptx_case *const __start_ptx_cases[], *const __stop_ptx_cases
 
 #define CASE_SM89(identifier, ptx_text, in_letters, out_letters, ...)                                      \
     CASE_FULL(identifier, ptx_text, in_letters, out_letters, 0, 0, "sm_89", __VA_ARGS__)
+
+#define CASE_SM90(identifier, ptx_text, in_letters, out_letters, ...)                                      \
+    CASE_FULL(identifier, ptx_text, in_letters, out_letters, 0, 0, "sm_90", __VA_ARGS__)
 
 /* With declarations at module scope. */
 #define CASE_MODULE(identifier, module_text, ptx_text, in_letters, out_letters, ...)                       \

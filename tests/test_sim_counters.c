@@ -85,13 +85,13 @@ static device_counters difference(const char *before, const char *body, uint32_t
     return with;
 }
 
-TestSuite(sim_counters, .init = set_up, .fini = tear_down);
+#define SIM_TEST(name) Test(sim_counters, name, .init = set_up, .fini = tear_down)
 
 #define ADDRESS(shift)                                                                                     \
     "    shl.b32 %r1, %me, " #shift ";\n    cvt.u64.u32 %l0, %r1;\n    add.s64 %l1, %in, %l0;\n"           \
     "    add.s64 %l2, %out, %l0;\n"
 
-Test(sim_counters, sectors_of_reads)
+SIM_TEST(sectors_of_reads)
 {
     static const struct {
         const char *name, *body;
@@ -135,7 +135,7 @@ Test(sim_counters, sectors_of_reads)
     }
 }
 
-Test(sim_counters, sectors_of_writes)
+SIM_TEST(sectors_of_writes)
 {
     static const struct {
         const char *name, *body;
@@ -161,7 +161,7 @@ Test(sim_counters, sectors_of_writes)
     }
 }
 
-Test(sim_counters, unique_sectors_start_anew_with_each_launch)
+SIM_TEST(unique_sectors_start_anew_with_each_launch)
 {
     error err = ERROR_INIT;
     device_counters counted;
@@ -186,7 +186,7 @@ Test(sim_counters, unique_sectors_start_anew_with_each_launch)
 /* A warp's access to shared memory at lane * stride bytes. */
 #define STRIDED(stride) "    mad.lo.s32 %r1, %me, " #stride ", %base;\n"
 
-Test(sim_counters, shared_memory_passes_and_conflicts)
+SIM_TEST(shared_memory_passes_and_conflicts)
 {
     static const struct {
         const char *name, *body;
@@ -241,7 +241,7 @@ Test(sim_counters, shared_memory_passes_and_conflicts)
     "0;\n"                                                                                                 \
     "    mov.u32 %r10, 0; mov.u32 %r11, 0; mov.u32 %r12, 0; mov.u32 %r13, 0;\n"
 
-Test(sim_counters, matrix_flops_by_type)
+SIM_TEST(matrix_flops_by_type)
 {
     static const struct {
         const char *target, *body;
@@ -266,7 +266,7 @@ Test(sim_counters, matrix_flops_by_type)
     }
 }
 
-Test(sim_counters, instructions_by_class)
+SIM_TEST(instructions_by_class)
 {
     static const struct {
         const char *body;
@@ -301,7 +301,7 @@ Test(sim_counters, instructions_by_class)
     }
 }
 
-Test(sim_counters, a_diverged_branch_issues_both_sides)
+SIM_TEST(a_diverged_branch_issues_both_sides)
 {
     const char body[] =
         "    setp.lt.u32 %p0, %me, 7;\n    mov.u32 %r2, 1;\n    @%p0 bra SMALL;\n"
@@ -310,14 +310,14 @@ Test(sim_counters, a_diverged_branch_issues_both_sides)
     cr_expect_eq(count(body, 1, 64).instructions[INSTRUCTION_FLOAT], 3);
 }
 
-Test(sim_counters, barriers_are_counted_per_block)
+SIM_TEST(barriers_are_counted_per_block)
 {
     cr_expect_eq(count("bar.sync 0;\nbar.sync 0;\nbar.sync 0;\n", 5, 128).barriers, 15);
     cr_expect_eq(count("bar.warp.sync -1;\n", 5, 128).barriers, 0);
     cr_expect_eq(count("bar.sync 1, 64;\n", 2, 64).barriers, 2);
 }
 
-Test(sim_counters, atomics_of_all_blocks_add_up)
+SIM_TEST(atomics_of_all_blocks_add_up)
 {
     error err = ERROR_INIT;
     uint32_t sums[4] = {0};
@@ -334,7 +334,7 @@ Test(sim_counters, atomics_of_all_blocks_add_up)
 }
 
 /* The last block to arrive sees what the others wrote before their fence: the split merge of attention. */
-Test(sim_counters, the_last_block_sees_the_work_of_all)
+SIM_TEST(the_last_block_sees_the_work_of_all)
 {
     error err = ERROR_INIT;
     uint32_t sum = 0;
@@ -361,7 +361,7 @@ static const char busy[] = CLEAR_SHARED ADDRESS(2) ZEROES
     "    add.s32 %r20, %r20, 1;\n    add.s32 %r23, %block, 3;\n    setp.lt.u32 %p1, %r20, %r23;\n    @%p1 "
     "bra AGAIN;\n";
 
-Test(sim_counters, counters_and_results_are_the_same_every_time_and_on_one_core)
+SIM_TEST(counters_and_results_are_the_same_every_time_and_on_one_core)
 {
     error err = ERROR_INIT;
     device_counters first = count(busy, 37, 96);
@@ -385,7 +385,7 @@ Test(sim_counters, counters_and_results_are_the_same_every_time_and_on_one_core)
     cr_expect_eq(err.status, XQ_OK, "%s", err.message);
 }
 
-Test(sim_counters, the_modelled_time_is_the_models)
+SIM_TEST(the_modelled_time_is_the_models)
 {
     device_counters counted = count(busy, 37, 96);
     device_launch launch = {.grid = {37, 1, 1}, .block = {96, 1, 1}, .shared_bytes = SHARED_BYTES};
@@ -394,7 +394,7 @@ Test(sim_counters, the_modelled_time_is_the_models)
               counted.modelled_seconds, expected);
 }
 
-Test(sim_counters, marks_measure_modelled_time)
+SIM_TEST(marks_measure_modelled_time)
 {
     error err = ERROR_INIT;
     double milliseconds = -1, none = -1;
@@ -412,7 +412,7 @@ Test(sim_counters, marks_measure_modelled_time)
     error_clear(&err);
 }
 
-Test(sim_counters, a_reset_sets_everything_to_zero)
+SIM_TEST(a_reset_sets_everything_to_zero)
 {
     error err = ERROR_INIT;
     device_counters zero = {0}, counted;

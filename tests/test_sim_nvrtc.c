@@ -48,7 +48,7 @@ static void tear_down(void)
     free(outputs);
 }
 
-TestSuite(sim_nvrtc, .init = set_up, .fini = tear_down);
+#define SIM_TEST(name) Test(sim_nvrtc, name, .init = set_up, .fini = tear_down)
 
 static nvrtc_output compile(const char *code)
 {
@@ -104,7 +104,7 @@ static float as_float(uint32_t bits)
     "threadIdx.x;\n"                                                                                       \
     "    u32 x = a.in[i];\n" body "}\n"
 
-Test(sim_nvrtc, integer_division_and_shifts)
+SIM_TEST(integer_division_and_shifts)
 {
     run_well(KERNEL("int s = x; int d = (int)(x >> 20) - 2000; u64 w = (u64)x * 0x9e3779b97f4a7c15u;\n"
                     "if (d == 0) d = 7;\n"
@@ -139,7 +139,7 @@ static void expect_near(double (*reference)(double), double relative, double abs
     KERNEL("float f = (float)((double)(int)x * (1.0 / 2147483648.0) * 80); a.out[i] = "                    \
            "__float_as_uint(" expression ");\n")
 
-Test(sim_nvrtc, the_mathematical_library)
+SIM_TEST(the_mathematical_library)
 {
     run_well(FLOAT_KERNEL("expf(f)"), 8, 128);
     expect_near(exp, 2.5e-7, 1e-44);
@@ -156,7 +156,7 @@ Test(sim_nvrtc, the_mathematical_library)
 }
 
 /* Payne-Hanek reduction: constant tables, 64-bit products and a local array. */
-Test(sim_nvrtc, sine_of_large_arguments)
+SIM_TEST(sine_of_large_arguments)
 {
     run_well(KERNEL("float s, c; sincosf((float)x, &s, &c); a.out[i] = __float_as_uint(s + 2 * c);\n"), 8,
              128);
@@ -166,7 +166,7 @@ Test(sim_nvrtc, sine_of_large_arguments)
     }
 }
 
-Test(sim_nvrtc, switches_loops_and_local_arrays)
+SIM_TEST(switches_loops_and_local_arrays)
 {
     run_well(
         KERNEL(
@@ -214,7 +214,7 @@ Test(sim_nvrtc, switches_loops_and_local_arrays)
     }
 }
 
-Test(sim_nvrtc, functions_that_are_not_inlined)
+SIM_TEST(functions_that_are_not_inlined)
 {
     run_well("__noinline__ u32 mix(u32 x, u32 y) { for (u32 i = 0; i < (y & 7); i++) x = x * 31 + y; "
              "return x; }\n"
@@ -242,7 +242,7 @@ static const char reduction[] =
     "    if (threadIdx.x == 0) { sum = 0; for (int k = 0; k < 8; k++) sum += sums[k];\n"
     "        a.out[blockIdx.x] = sum; atomicAdd(a.out + 100, sum); }\n}\n";
 
-Test(sim_nvrtc, block_reduction)
+SIM_TEST(block_reduction)
 {
     char code[2048];
     snprintf(code, sizeof code, reduction, "    __syncthreads();\n");
@@ -258,7 +258,7 @@ Test(sim_nvrtc, block_reduction)
     cr_expect_eq(outputs[100], total);
 }
 
-Test(sim_nvrtc, a_missing_barrier_is_named_by_template_line)
+SIM_TEST(a_missing_barrier_is_named_by_template_line)
 {
     char code[2048];
     error err = ERROR_INIT;
@@ -270,7 +270,7 @@ Test(sim_nvrtc, a_missing_barrier_is_named_by_template_line)
     error_clear(&err);
 }
 
-Test(sim_nvrtc, an_access_out_of_bounds_is_named_by_template_line)
+SIM_TEST(an_access_out_of_bounds_is_named_by_template_line)
 {
     error err = ERROR_INIT;
     run("extern \"C\" __global__ void test(arguments a)\n{\n    int i = threadIdx.x;\n    a.out[i] = "
@@ -284,7 +284,7 @@ Test(sim_nvrtc, an_access_out_of_bounds_is_named_by_template_line)
     error_clear(&err);
 }
 
-Test(sim_nvrtc, doubles_and_64_bit_integers)
+SIM_TEST(doubles_and_64_bit_integers)
 {
     run_well(KERNEL("double d = (double)x / 3.0 + 1e-3 * (double)(long long)(x * 77ull); long long l = "
                     "llrint(d) ^ (long long)(d * 1e6);\n"
