@@ -171,4 +171,14 @@ CASE(cvta_global, "cvta.to.global.u64 %l0, %lane_scratch; cvta.global.u64 %l1, %
      d[0] = 0; d[1] = 1; d[2] = 0)
 CASE(cvta_local, "isspacep.local %p0, %lane_local; isspacep.shared %p1, %lane_local; selp.b32 %d0, 1, 0, %p0;"
      "selp.b32 %d1, 1, 0, %p1;", "", "rr", d[0] = 1; d[1] = 0)
+CASE(cvt_rna_tf32_f32, "cvt.rna.tf32.f32 %d0, %a0;", "u", "r", R((U(0) + 0x1000) & 0xffffe000))
+CASE(cvt_f32_s32_sat, "cvt.rn.sat.f32.s32 %d0, %a0;", "r", "f", TO_F32(ptx_saturate(I(0)), RN))
+CASE(cvt_u16_s8, "cvt.u16.s8 %d0, %a0;", "h", "h", R16((int8_t)U(0)))
+CASE(cvt_u32_s16, "cvt.u32.s16 %d0, %a0;", "h", "r", R(I16(0)))
+CASE(cvt_u64_s32, "cvt.u64.s32 %d0, %a0;", "r", "l", R64((int64_t)I(0)))
+CASE(cvt_s32_u16, "cvt.s32.u16 %d0, %a0;", "h", "r", R(U16(0)))
+CASE(cvt_s64_u8, "cvt.s64.u8 %d0, %a0;", "r", "l", R64(U(0) & 0xff))
+CASE(cvt_u64_s8, "cvt.u64.s8 %d0, %a0;", "r", "l", R64((int64_t)(int8_t)U(0)))
+CASE(cvt_s16_u64, "cvt.s16.u64 %d0, %a0;", "l", "h", R16(L(0)))
+CASE(cvt_f16_u64, "cvt.rn.f16.u64 %d0, %a0;", "l", "H", TO_F16(from_unsigned(L(0)), RN))
 // clang-format on

@@ -8,7 +8,7 @@
 #define WARP(identifier)                                                                                   \
     static void identifier(const struct ptx_case *self, uint64_t a[][PTX_LANES], uint64_t d[][PTX_LANES])
 
-enum element { F16, BF16, E4M3, S8, U8 };
+enum element { F16, BF16, E4M3, E5M2, S8, U8 };
 
 struct shape {
     int n, k; /* m is 16 */
@@ -30,6 +30,8 @@ static double element_value(uint32_t bits, enum element type)
         return ptx_decode(bits, &ptx_bf16);
     case E4M3:
         return ptx_decode(bits, &ptx_e4m3);
+    case E5M2:
+        return ptx_decode(bits, &ptx_e5m2);
     case S8:
         return (int8_t)bits;
     default:
@@ -106,6 +108,7 @@ SHAPE(f16_k8_f16, 8, 8, F16, F16, true, false);
 SHAPE(bf16_k16, 8, 16, BF16, BF16, false, false);
 SHAPE(bf16_k8, 8, 8, BF16, BF16, false, false);
 SHAPE(e4m3_k32, 8, 32, E4M3, E4M3, false, false);
+SHAPE(e5m2_k32, 8, 32, E5M2, E5M2, false, false);
 SHAPE(s8_k32, 8, 32, S8, S8, false, false);
 SHAPE(s8_k16, 8, 16, S8, S8, false, false);
 SHAPE(u8_k32, 8, 32, U8, U8, false, false);
@@ -156,6 +159,22 @@ WARP(load_4_transposed)
 {
     (void)self;
     load_matrices(a, d, 4, true);
+}
+
+/* Row r of matrix m is stored at lane 8m + r, which then loads 16 bytes: elements 2i, 2i+1 from lane 4r + i. */
+WARP(store_4)
+{
+    (void)self;
+    for (int lane = 0; lane < PTX_LANES; lane++)
+        for (int i = 0; i < 4; i++)
+            d[i][lane] = a[lane / 8][lane % 8 * 4 + i];
+}
+
+WARP(same_4)
+{
+    (void)self;
+    for (int i = 0; i < 4; i++)
+        memcpy(d[i], a[i], sizeof d[i]);
 }
 
 WARP(transpose)
@@ -213,4 +232,10 @@ CASE_WARP(ldmatrix_x4_trans, STORE_ROW "ldmatrix.sync.aligned.m8n8.x4.trans.shar
 CASE_WARP(ldmatrix_offset, STORE_ROW "sub.u32 %t0, %lane_shared, 32; ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%d0,%d1,%d2,%d3}, [%t0+32];",
      "rrrr", "rrrr", load_4)
 CASE_WARP(movmatrix, "movmatrix.sync.aligned.m8n8.trans.b16 %d0, %a0;", "r", "r", transpose)
+CASE_WARP_FULL(mma_e5m2, "mma.sync.aligned.m16n8k32.row.col.f32.e5m2.e5m2.f32" MMA4_2, "555555vvvv", "ffff", 0x1p-12, 0x1p-6,
+     "sm_89", &e5m2_k32, multiply)
+CASE_WARP_FULL(stmatrix_x4, "stmatrix.sync.aligned.m8n8.x4.shared.b16 [%lane_shared], {%a0,%a1,%a2,%a3}; bar.warp.sync -1;"
+     "ld.shared.v4.b32 {%d0,%d1,%d2,%d3}, [%lane_shared];", "rrrr", "rrrr", 0, 0, "sm_90", NULL, store_4)
+CASE_WARP_FULL(stmatrix_x4_trans, "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%lane_shared], {%a0,%a1,%a2,%a3}; bar.warp.sync -1;"
+     "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%d0,%d1,%d2,%d3}, [%lane_shared];", "rrrr", "rrrr", 0, 0, "sm_90", NULL, same_4)
 // clang-format on

@@ -201,4 +201,15 @@ CASE_MODULE(call_function, ".func (.param .b32 result) twice(.param .b32 x) { .r
 CASE(brx_idx, "{ targets: .branchtargets A, B, C; setp.lt.u32 %p0, %a0, 2; selp.b32 %t0, %a0, 2, %p0; brx.idx %t0, targets; A: mov.u32 %d0, 5; bra END;"
      "B: mov.u32 %d0, 6; bra END; C: mov.u32 %d0, 7; END: }", "2", "r", R(U(0) < 2 ? 5 + U(0) : 7))
 CASE(assumptions, ".pragma \"nounroll\"; mov.u32 %d0, %a0;", "r", "r", R(U(0)))
+CASE(ld_st_shared_cta, "st.shared::cta.b32 [%lane_shared], %a0; ld.shared::cta.b32 %d0, [%lane_shared];", "r", "r", R(U(0)))
+CASE(ldu_global, "ldu.global.u32 %t0, [%in]; ld.global.u32 %t1, [%in]; sub.u32 %d0, %t0, %t1;", "r", "r", R(0))
+CASE(atom_cas_b16, "and.b32 %t0, %a0, 0xffff; cvt.u16.u32 %h0, %t0; cvt.u16.u32 %h1, %a1; cvt.u16.u32 %h2, %a2; st.global.b16 [%lane_scratch+2], %h0;"
+     "atom.global.cas.b16 %h3, [%lane_scratch+2], %h1, %h2; cvt.u32.u16 %d0, %h3; ld.global.u16 %d1, [%lane_scratch+2];", "22r", "rr",
+     d[0] = U(0); d[1] = U(0) == U(1) ? U(2) & 0xffff : U(0))
+CASE(atom_add_f16, "st.global.b16 [%lane_scratch+2], %a0; atom.global.add.noftz.f16 %d0, [%lane_scratch+2], %a1; ld.global.b16 %d1, [%lane_scratch+2];",
+     "HH", "hH", d[0] = U16(0); d[1] = ptx_encode(ptx_add(H(0), H(1)), &ptx_f16, RN))
+CASE_SM90(atom_add_bf16x2, "st.global.b32 [%lane_scratch], %a0; atom.global.add.noftz.bf16x2 %d0, [%lane_scratch], %a1; ld.global.b32 %d1, [%lane_scratch];",
+     "ww", "rr", d[0] = U(0);
+     d[1] = ptx_encode(ptx_add(B(0), B(1)), &ptx_bf16, RN) |
+            ptx_encode(ptx_add(ptx_decode(U(0) >> 16, &ptx_bf16), ptx_decode(U(1) >> 16, &ptx_bf16)), &ptx_bf16, RN) << 16)
 // clang-format on

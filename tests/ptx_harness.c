@@ -159,10 +159,11 @@ static uint64_t random_value(char letter, uint64_t r)
                     ptx_encode((double)(r & 0xffff) / 8192 - 4, &ptx_f16, RN));
     case 'w':
         return pair(small_in(&ptx_bf16, r >> 8), small_in(&ptx_bf16, r >> 32));
-    case 'E': {
+    case 'E':
+    case '5': {
         uint64_t bits = 0;
         for (int i = 0; i < 4; i++)
-            bits |= (uint64_t)small_in(&ptx_e4m3, r >> (8 + 12 * i)) << i * 8;
+            bits |= (uint64_t)small_in(letter == 'E' ? &ptx_e4m3 : &ptx_e5m2, r >> (8 + 12 * i)) << i * 8;
         return bits;
     }
     case '1':

@@ -31,7 +31,7 @@ enum { PTX_OPERANDS = 16, PTX_LANES = 32 };
  *   Z 64 bits, never 0   e e4m3 pair (16 bits)   i 32 bits, small signed integers
  *   u f32, moderate: 2^-20 .. 2^20, both signs   v f32, within +-64
  *   m f16 pair, small integers   M for inputs: f16 pair within +-4   w bf16 pair, small integers
- *   E four e4m3, small values   1 32 bits, 0 or 1   2 32 bits, 0..3 */
+ *   E four e4m3, 5 four e5m2, small integers   1 32 bits, 0 or 1   2 32 bits, 0..3 */
 struct ptx_case {
     const char *name, *ptx, *in, *out;
     /* One lane: d from a. Or, if NULL, a whole warp: d[operand][lane] from a[operand][lane]. */
