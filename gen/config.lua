@@ -37,7 +37,8 @@ local types = {
 local harmless = {}
 for _, key in ipairs { "attention_dropout", "attn_pdrop", "attn_implementation", "_attn_implementation",
   "_attn_implementation_autoset", "_attn_implementation_internal", "attention_probs_dropout_prob",
-  "output_attentions", "pruned_heads", "num_lm_heads", "original_max_position_embeddings" } do
+  "output_attentions", "pruned_heads", "chunk_size_feed_forward", "original_max_position_embeddings",
+  "_sliding_window_pattern" } do
   harmless[key] = true
 end
 local signs = { "attn", "attention", "rope", "rotary", "head", "window", "softcap", "alibi", "qk_", "kv_", "_qk", "_kv",
