@@ -17,7 +17,8 @@ local copied = { "hidden_size", "num_attention_heads", "num_key_value_heads", "h
 local types = {
   llama = { defaults = { attention_bias = false } },
   mistral = { reads = { "sliding_window" }, defaults = { sliding_window = 4096 } },
-  qwen2 = { fixed = { attention_bias = true }, reads = { "sliding_window", "use_sliding_window", "max_window_layers" },
+  qwen2 = { fixed = { attention_bias = true },
+    reads = { "sliding_window", "use_sliding_window", "max_window_layers" },
     defaults = { use_sliding_window = false } },
   qwen3 = { fixed = { qk_norm = true }, reads = { "sliding_window", "use_sliding_window", "max_window_layers" },
     defaults = { use_sliding_window = false, head_dim = 128 } },
