@@ -12,6 +12,7 @@ CFLAGS  ?= -O2 -g
 WERROR  ?= 0
 V       ?= 0
 STATIC  ?= 0
+TSAN    ?= 0
 VENV    ?= .venv
 # make demo: the text that is run through the model, the layers, and how many tokens.
 TEXT    ?= /usr/share/common-licenses/GPL-3
@@ -39,6 +40,13 @@ LIBS     := -llua5.4 -lcjson -lxxhash -lpthread -ldl -lm
 PREPARE_LIBS := -llapacke -lopenblas
 endif
 
+# The thread sanitizer needs a stand-in for Criterion (tests/tsan/criterion/criterion.h).
+ifeq ($(TSAN),1)
+INCLUDES := -isystem tests/tsan $(INCLUDES)
+else
+TEST_LIBS := -lcriterion
+endif
+
 ifeq ($(V),0)
 Q := @
 say = @printf '  %-7s %s\n' $(1) $(2)
@@ -53,7 +61,7 @@ LIB_SRC   := $(wildcard gen/*.c runtime/*.c runtime/sim/*.c)
 TOOL_SRC  := $(wildcard prepare/*.c autotune/*.c)
 CLI_SRC   := $(wildcard cli/*.c) $(if $(filter 1,$(STATIC)),scripts/bundle/dl_find_object.c)
 TEST_SRC  := $(wildcard tests/test_*.c)
-SUPPORT_SRC := $(filter-out $(TEST_SRC),$(wildcard tests/*.c))
+SUPPORT_SRC := $(filter-out $(TEST_SRC),$(wildcard tests/*.c)) $(if $(filter 1,$(TSAN)),tests/tsan/main.c)
 EMBED_FILES := $(sort $(wildcard gen/*.lua templates/*.cu.lt templates/*.spec.lua templates/lib/*.cuh templates/lib/*.h))
 
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
@@ -96,7 +104,7 @@ $(BUILD)/xq: $(CLI_OBJ) $(TOOL_OBJ) $(LIB_OBJ)
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(SUPPORT_OBJ) $(TOOL_OBJ) $(LIB_OBJ)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(CFLAGS) $^ -o $@ -lcriterion $(PREPARE_LIBS) $(LIBS)
+	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) $(PREPARE_LIBS) $(LIBS)
 
 # A stand-in for the NVIDIA driver, which tests of the CUDA device load; and the program that tests of the
 # command line run.
@@ -122,6 +130,7 @@ $(VENV)/ready: tools/requirements.txt
 
 # ---------------------------------------------------------------- running
 # Where no toolkit is installed, NVRTC comes from the Python environment.
+TEST_PYTHON = $(VENV)/bin/python
 RUN_ENV = VIRTUAL_ENV='$(abspath $(VENV))' XQ='$(abspath $(BUILD))/xq'
 
 test: deps
@@ -130,7 +139,7 @@ test: deps
 
 # The tests alone, for those who have everything: no set-up. TESTS='build/tests/test_x' picks some.
 run-tests: $(if $(CLI_SRC),$(BUILD)/xq) $(TESTS)
-	@$(RUN_ENV) sh scripts/run-tests.sh --python '$(VENV)/bin/python' $(TESTS)
+	@$(RUN_ENV) sh scripts/run-tests.sh --python '$(TEST_PYTHON)' $(TESTS)
 
 demo: deps
 	$(SUBMAKE) all
@@ -139,17 +148,17 @@ demo: deps
 	    BITS='$(BITS)' TOKENS='$(TOKENS)' DEVICE='$(DEVICE)' sh scripts/demo.sh
 
 # ---------------------------------------------------------------- checking
-# All tests under the address and undefined-behaviour sanitizers; the concurrent parts under the thread
-# sanitizer.
+# All tests under the address and undefined-behaviour sanitizers, and under the thread sanitizer. WERROR=0:
+# instrumented code makes gcc see what is not there.
 ASAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 TSAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 check-all: deps
 	$(SUBMAKE) check-asan
 	$(SUBMAKE) check-tsan
 check-asan:
-	$(SUBMAKE) BUILD=$(BUILD)/asan CFLAGS='$(ASAN_FLAGS)' run-tests
+	$(SUBMAKE) BUILD=$(BUILD)/asan CFLAGS='$(ASAN_FLAGS)' WERROR=0 TEST_PYTHON= run-tests
 check-tsan:
-	$(SUBMAKE) BUILD=$(BUILD)/tsan CFLAGS='$(TSAN_FLAGS)' run-tests
+	$(SUBMAKE) BUILD=$(BUILD)/tsan CFLAGS='$(TSAN_FLAGS)' TSAN=1 WERROR=0 TEST_PYTHON= run-tests
 
 lint:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh lint
