@@ -113,6 +113,7 @@ $(BUILD)/tests/libfake_cuda.so: $(BUILD)/tests/fake/fake_cuda.o
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@
 $(addprefix $(BUILD)/tests/,test_device_cuda test_plan test_runtime): | $(BUILD)/tests/libfake_cuda.so
 $(BUILD)/tests/test_cli: | $(BUILD)/xq
+$(BUILD)/tests/test_abi: | libraries $(BUILD)/xq
 
 # ---------------------------------------------------------------- set-up
 deps:
@@ -165,10 +166,7 @@ lint:
 	@CPPFLAGS='$(STD) $(INCLUDES)' sh scripts/lint.sh
 
 # ---------------------------------------------------------------- installing
-install: all
-	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/include/xq'
-	install -m 755 $(BUILD)/xq '$(DESTDIR)$(PREFIX)/bin/xq'
-	install -m 644 include/xq/*.h '$(DESTDIR)$(PREFIX)/include/xq/'
+include scripts/install.mk
 
 gpu-bundle:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh bundle
