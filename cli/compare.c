@@ -158,6 +158,8 @@ static xq_status compare_layer(struct comparison *c, struct compare_task *task, 
     }
     free(exact);
     compare_layer_free(&layer);
+    task->layer = NULL;
+    task->exact = NULL;
     return err->status;
 }
 

@@ -598,7 +598,7 @@ Test(launch, regions_of_the_workspace_do_not_overlap)
     const struct plan_workspace *w = &plan->workspace;
     int64_t splits = split_most(&plan->split, 3, 1000);
     cr_assert_geq(w->partial_out - w->counters, 3 * 2 * 4);
-    cr_assert_geq(w->partial_lse - w->partial_out, (size_t)splits * 4 * 64 * 4);
+    cr_assert_geq(w->partial_lse - w->partial_out, (size_t)splits * 4 * 64 * 2);
     cr_assert_geq(w->rows_k - w->partial_lse, (size_t)splits * 4 * 4);
     cr_assert_geq(w->rows_v - w->rows_k, (size_t)plan->max_pages * 32 * 128 * 2);
     cr_assert_geq(w->kv - w->rows_v, (size_t)plan->max_pages * 32 * 64 * 2);
