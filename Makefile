@@ -74,7 +74,7 @@ TESTS       := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 .PHONY: all demo test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
-all: $(BUILD)/xq
+all: $(BUILD)/xq ; @:
 
 # ---------------------------------------------------------------- compiling and linking
 # Objects depend on the command line that made them, so that other CFLAGS rebuild.
@@ -121,7 +121,7 @@ deps:
 
 # The Python environment of tools/. Optional: without it `make demo` uses synthetic activations and
 # `make test` skips the tools' tests, and both say so.
-venv: $(VENV)/ready
+venv: $(VENV)/ready ; @:
 $(VENV)/ready: tools/requirements.txt
 	$(call say,VENV,$(VENV))
 	$(Q)test -x $(VENV)/bin/python || python3 -m venv $(VENV)
