@@ -74,7 +74,7 @@ TESTS       := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 .PHONY: all demo test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
-all: $(BUILD)/xq
+all: $(BUILD)/xq ; @:
 
 # ---------------------------------------------------------------- compiling and linking
 # Objects depend on the command line that made them, so that other CFLAGS rebuild.
@@ -113,6 +113,7 @@ $(BUILD)/tests/libfake_cuda.so: $(BUILD)/tests/fake/fake_cuda.o
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@
 $(addprefix $(BUILD)/tests/,test_device_cuda test_plan test_runtime): | $(BUILD)/tests/libfake_cuda.so
 $(BUILD)/tests/test_cli: | $(BUILD)/xq
+$(BUILD)/tests/test_abi: | libraries $(BUILD)/xq
 
 # ---------------------------------------------------------------- set-up
 deps:
@@ -120,7 +121,7 @@ deps:
 
 # The Python environment of tools/. Optional: without it `make demo` uses synthetic activations and
 # `make test` skips the tools' tests, and both say so.
-venv: $(VENV)/ready
+venv: $(VENV)/ready ; @:
 $(VENV)/ready: tools/requirements.txt
 	$(call say,VENV,$(VENV))
 	$(Q)test -x $(VENV)/bin/python || python3 -m venv $(VENV)
@@ -165,10 +166,7 @@ lint:
 	@CPPFLAGS='$(STD) $(INCLUDES)' sh scripts/lint.sh
 
 # ---------------------------------------------------------------- installing
-install: all
-	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/include/xq'
-	install -m 755 $(BUILD)/xq '$(DESTDIR)$(PREFIX)/bin/xq'
-	install -m 644 include/xq/*.h '$(DESTDIR)$(PREFIX)/include/xq/'
+include scripts/install.mk
 
 gpu-bundle:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh bundle

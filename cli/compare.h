@@ -53,7 +53,7 @@ struct compare_limit {
 };
 struct compare_ceilings {
     double bytes_per_second, flops_per_second; /* 0: not known */
-    const char *source;                        /* "datasheet", "measured" */
+    const char *source;                        /* where they come from, for people */
 };
 void compare_limit_of(const struct cli_shape *shape, bool rope, bool fp16_kv, double cache_bytes_per_token,
                       int64_t tokens, int batch, const struct compare_ceilings *ceilings,

@@ -144,6 +144,7 @@ xq_status compare_input_open(const struct compare_options *o, gen *g, const stru
     } else {
         compare_input_close(in);
         free(*layers);
+        *layers = NULL;
     }
     return err->status;
 }

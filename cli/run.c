@@ -1,4 +1,5 @@
 /* xq run: one attention layer on tensors of a safetensors file. */
+#include "../gen/gen.h"
 #include "../prepare/safetensors.h"
 #include "../runtime/half.h"
 #include "step.h"
@@ -32,7 +33,7 @@ struct options {
 struct run {
     struct options *o;
     xq_context *context;
-    char *spec; /* completed */
+    char *spec; /* as given: the plan completes it for its device */
     struct cli_shape shape;
     struct cli_weights weights;
     int64_t tokens, queries;
@@ -279,20 +280,18 @@ static xq_status report(const struct run *r, error *err)
 
 /* ---------------------------------------------------------------- command */
 
-static xq_status complete(struct run *r, error *err)
+/* The shape, before any device is asked for: bad input is found first. */
+static xq_status read_spec(struct run *r, error *err)
 {
-    char *given = NULL, *completed = NULL;
-    if (cli_spec_json(&r->o->spec, &r->o->common, NULL, &given, err) != XQ_OK)
-        return err->status;
-    xq_status status = xq_spec_complete(r->context, given, &completed);
-    free(given);
-    if (status != XQ_OK)
-        return cli_context_error(r->context, status, err);
-    r->spec = strdup(completed);
-    xq_string_free(completed);
-    if (!r->spec)
-        return error_set(err, XQ_ERROR_MEMORY, "spec", "out of memory");
-    return cli_shape_read(r->spec, &r->shape, err);
+    gen *g = NULL;
+    char *completed = NULL;
+    if (cli_spec_json(&r->o->spec, &r->o->common, NULL, &r->spec, err) == XQ_OK &&
+        gen_create(r->o->common.templates, &g, err) == XQ_OK &&
+        gen_complete(g, r->spec, &completed, err) == XQ_OK)
+        cli_shape_read(completed, &r->shape, err);
+    gen_destroy(g);
+    free(completed);
+    return err->status;
 }
 
 static xq_status compute(struct run *r, error *err)
@@ -372,11 +371,9 @@ int cli_run(int argc, char **argv)
     if (!cli_parse(&command, argc, argv, &status) || (status = check_usage(&o)) != CLI_OK)
         return status;
     struct run r = {.o = &o};
-    status = cli_open("run", &o.common, &r.context);
-    if (status != CLI_OK)
-        return status;
     error err = ERROR_INIT;
-    if (complete(&r, &err) == XQ_OK && read_input(&r, &err) == XQ_OK && compute(&r, &err) == XQ_OK &&
+    if (read_spec(&r, &err) == XQ_OK && read_input(&r, &err) == XQ_OK &&
+        (status = cli_open("run", &o.common, &r.context)) == CLI_OK && compute(&r, &err) == XQ_OK &&
         write_output(&r, &err) == XQ_OK)
         report(&r, &err);
     if (err.status != XQ_OK)

@@ -1,5 +1,7 @@
 #include "step.h"
 
+#include "../autotune/random.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,17 +14,15 @@
 
 /* ---------------------------------------------------------------- opening */
 
-/* A permutation of 0 .. count-1 (Fisher and Yates, over a linear congruential generator). */
+/* A permutation of 0 .. count-1. */
 static int32_t *shuffled(int64_t count, uint64_t seed)
 {
     int32_t *order = malloc(sizeof *order * (size_t)(count + 1));
-    uint64_t state = seed * 2 + 1;
-    for (int64_t i = 0; order && i < count; i++) {
-        state = state * 6364136223846793005u + 1442695040888963407u;
-        int64_t j = (int64_t)((state >> 33) % (uint64_t)(i + 1));
-        order[i] = order[j];
-        order[j] = (int32_t)i;
-    }
+    random_stream random = random_begin(seed, 0);
+    for (int64_t i = 0; order && i < count; i++)
+        order[i] = (int32_t)i;
+    if (order)
+        random_shuffle(&random, order, (size_t)count);
     return order;
 }
 

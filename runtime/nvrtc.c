@@ -84,7 +84,8 @@ static void *load_builtins(const char *path)
 static int try_open(nvrtc *n, const char *path)
 {
     int major = 0, minor = 0;
-    n->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    /* Never unmapped: what its C++ runtime allocated at start could not be freed any more. */
+    n->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!n->handle)
         return -1;
     if (resolve(n) == 0 && n->version(&major, &minor) == NVRTC_SUCCESS && major >= 12) {

@@ -57,6 +57,12 @@ Test(cli_gen, print_spec_prints_a_spec_that_can_be_given_back)
     free(first);
 }
 
+Test(cli_gen, list_models_prints_the_presets)
+{
+    cr_assert_eq(run_gen("--list-models"), 0, "%s", output);
+    cr_assert(strstr(output, "\nllama-3.1-8b\n"), "%s", output);
+}
+
 Test(cli_gen, one_family_goes_to_standard_output)
 {
     cr_assert_eq(run_gen("--model smollm2-135m --family rope"), 0, "%s", output);

@@ -316,6 +316,8 @@ Test(spec, impossible_values_are_refused_with_the_valid_ones)
                   "model.rope_scaling.low_freq_factor", "is missing");
     refuses_model("\"rope_scaling\": {\"rope_type\": \"llama4\"}", XQ_ERROR_SPEC,
                   "model.rope_scaling.rope_type", "llama3");
+    refuses_model("\"rope\": {\"type\": \"none\", \"theta\": 10}", XQ_ERROR_SPEC, "model.rope.theta",
+                  "leave it out");
     refuses_model("\"rope\": {}, \"rope_theta\": 10", XQ_ERROR_SPEC, "model.rope_theta", "model.rope");
     generator_refuses("{\"model\": {\"num_attention_heads\": 8}}", XQ_ERROR_SPEC, "model.hidden_size",
                       "missing");

@@ -300,7 +300,11 @@ static const struct escape {
     {"while true do end", "runs too long"},
     {"local function f() return f() end f()", "runs too long"},
     {"local function f() return 1 + f() end f()", "uses too much memory"},
-    {"local x = (\"x\"):rep(1 << 40)", "uses too much memory"},
+    {"local x = (\"x\"):rep(1 << 40)", "use too much memory"},
+    {"local x = (\"\"):rep(1 << 40)", "use too much memory"},
+    {"local x = (\"xx\"):rep(1 << 62)", "use too much memory"},
+    {"table.move({}, 1, 1 << 40, 2)", "use too much memory"},
+    {"table.move({}, -1 << 40, 1 << 62, 2)", "too much memory"},
     {"local t = {} for i = 1, 1e9 do t[i] = {} end", "uses too much memory"},
     {"local s = \"xxxxxxxxxxxxxxxx\" for i = 1, 40 do s = s .. s end", "uses too much memory"},
 };

@@ -1,5 +1,5 @@
 /* Runs the tests that registered themselves; closes with the line that scripts/run-tests.sh reads. */
-#include <criterion/criterion.h>
+#include "criterion/criterion.h"
 
 #include <sys/wait.h>
 #include <unistd.h>
