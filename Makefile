@@ -11,6 +11,7 @@ endif
 CFLAGS  ?= -O2 -g
 WERROR  ?= 0
 V       ?= 0
+STATIC  ?= 0
 VENV    ?= .venv
 # make demo: the text that is run through the model, the layers, and how many tokens.
 TEXT    ?= /usr/share/common-licenses/GPL-3
@@ -28,8 +29,15 @@ endif
 LUA_INCLUDE := $(firstword $(wildcard /usr/include/lua5.4 /usr/local/include/lua5.4))
 INCLUDES := -Iinclude -Itemplates/lib $(addprefix -I,$(LUA_INCLUDE))
 ALL_CFLAGS = $(STD) $(CFLAGS) $(WARNINGS) $(INCLUDES) -fPIC -fvisibility=hidden -MMD -MP
+ifeq ($(STATIC),1)
+# As little as possible from the machine it runs on; cJSON has no static library in Debian.
+LIBS     := -Wl,-Bstatic -llua5.4 -lxxhash -Wl,-Bdynamic -lcjson -lpthread -ldl -lm -static-libgcc \
+            -Wl,-rpath,'$$ORIGIN/../lib'
+PREPARE_LIBS := -Wl,-Bstatic -llapacke -lopenblas -lgfortran -lquadmath -Wl,-Bdynamic
+else
 LIBS     := -llua5.4 -lcjson -lxxhash -lpthread -ldl -lm
-PREPARE_LIBS := -llapacke -lopenblas -lsqlite3
+PREPARE_LIBS := -llapacke -lopenblas
+endif
 
 ifeq ($(V),0)
 Q := @
@@ -55,7 +63,7 @@ CLI_OBJ     := $(call obj,$(CLI_SRC))
 SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 TESTS       := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 
-.PHONY: all demo test run-tests check-all lint install gpu-bundle deps venv clean FORCE
+.PHONY: all demo test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BUILD)/xq
@@ -127,7 +135,11 @@ demo: deps
 ASAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 TSAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 check-all: deps
+	$(SUBMAKE) check-asan
+	$(SUBMAKE) check-tsan
+check-asan:
 	$(SUBMAKE) BUILD=$(BUILD)/asan CFLAGS='$(ASAN_FLAGS)' run-tests
+check-tsan:
 	$(SUBMAKE) BUILD=$(BUILD)/tsan CFLAGS='$(TSAN_FLAGS)' run-tests
 
 lint:
@@ -139,6 +151,11 @@ install: all
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/include/xq'
 	install -m 755 $(BUILD)/xq '$(DESTDIR)$(PREFIX)/bin/xq'
 	install -m 644 include/xq/*.h '$(DESTDIR)$(PREFIX)/include/xq/'
+
+gpu-bundle:
+	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh bundle
+	$(SUBMAKE) BUILD=$(BUILD)/bundle CFLAGS=-O2 STATIC=1 all
+	$(Q)sh scripts/bundle.sh $(BUILD)/bundle/xq dist/xq-gpu-bundle
 
 clean:
 	rm -rf $(BUILD) dist

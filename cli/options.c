@@ -14,10 +14,16 @@ struct option_table {
     int count, own, spec; /* own: how many are the command's; spec: how many follow of the spec */
 };
 
+/* A command's own option stands before a shared one of the same name: `compare --bits 4,8`. */
 static void add_options(struct option_table *table, const cli_option *options)
 {
-    for (; options->name && table->count < MAX_OPTIONS; options++)
-        table->options[table->count++] = *options;
+    for (; options->name && table->count < MAX_OPTIONS; options++) {
+        bool taken = false;
+        for (int i = 0; i < table->count && !taken; i++)
+            taken = strcmp(table->options[i].name, options->name) == 0;
+        if (!taken)
+            table->options[table->count++] = *options;
+    }
 }
 
 static void collect(const cli_command *command, struct option_table *table)

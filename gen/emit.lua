@@ -50,12 +50,7 @@ end
 
 local function info_of(name, family, spec, values)
   local info = { family = name, entry = family.entry }
-  for key, value in pairs(family.resources(spec, values)) do info[key] = value end
-  for _, key in ipairs { "threads", "shared_bytes" } do
-    if math.type(info[key]) ~= "integer" then
-      fail.template("templates/" .. name .. ".spec.lua", 1, "resources must give %s as a whole number", key)
-    end
-  end
+  for key, value in pairs(tuning.resources(spec, name, values)) do info[key] = value end
   return json.ordered(info, { "family", "entry", "threads", "shared_bytes" })
 end
 

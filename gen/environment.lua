@@ -2,18 +2,16 @@
 -- the libraries, and reading a name that does not exist is an error rather than a silent nil.
 local environment = {}
 
-local function readonly(library, name)
-  return setmetatable({}, {
-    __index = function(_, key) error(("%s.%s does not exist"):format(name, tostring(key)), 2) end,
-    __newindex = function() error(name .. " cannot be changed", 2) end,
-  }), library
-end
-
--- A view in which a missing key is an error. Members are copied, so a template cannot change the original.
+-- A library that cannot be changed, and where a missing name is an error.
 function environment.view(library, name)
-  local view, source = readonly(library, name)
-  for key, value in pairs(source) do rawset(view, key, value) end
-  return view
+  return setmetatable({}, {
+    __index = function(_, key)
+      local value = library[key]
+      if value == nil then error(("%s.%s does not exist"):format(name, tostring(key)), 2) end
+      return value
+    end,
+    __newindex = function() error(name .. " cannot be changed", 2) end,
+  })
 end
 
 -- `t`, with an error for a missing key.

@@ -4,7 +4,7 @@
 -- A page is page/16 tile records. A record holds 16 tokens: for each stream its codes, in units of 16
 -- tokens by 64 channels, then its parameters: per group 16 scales and 16 offsets, f16. A unit's bits lie
 -- in the order of the A operand of mma.m16n8k16 (PTX ISA, "Matrix Fragments for mma.m16n8k16"): lane l
--- finds its 16 bytes at 16*l. docs/spec.md draws it.
+-- finds its 16 bytes at 16*l. docs/layout.md draws it.
 local json = require "json"
 local fail = require "fail"
 

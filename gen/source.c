@@ -27,10 +27,13 @@ static char *read_text(const char *path, size_t *size, error *err)
         return NULL;
     }
     char *text = malloc(LARGEST_FILE + 1);
-    *size = text ? fread(text, 1, LARGEST_FILE + 1, file) : 0;
-    if (!text)
+    if (!text) {
         out_of_memory(err);
-    else if (ferror(file))
+        fclose(file);
+        return NULL;
+    }
+    *size = fread(text, 1, LARGEST_FILE + 1, file);
+    if (ferror(file))
         error_set(err, XQ_ERROR_IO, "file", "%s: cannot be read", path);
     else if (*size > LARGEST_FILE)
         error_set(err, XQ_ERROR_IO, "file", "%s: larger than %d MiB", path, LARGEST_FILE >> 20);
@@ -41,6 +44,7 @@ static char *read_text(const char *path, size_t *size, error *err)
     }
     text[*size] = 0;
     char *fitted = realloc(text, *size + 1);
+    // cppcheck-suppress memleak
     return fitted ? fitted : text;
 }
 

@@ -43,11 +43,14 @@ local function find_end(line, i)
   end
 end
 
+-- An expression must be one by itself, and still be one in parentheses (a comment would hide the second).
 local function check_expression(file, number, expression)
-  local chunk, message = host.load("return (" .. expression .. ")", file)
-  if not chunk or not expression:find("%S") then
-    message = message and message:gsub("^.-:%d+: ", "") or "it is empty"
-    fail.template(file, number, "bad expression ${%s}: %s", expression, message)
+  local message = not expression:find("%S") and "it is empty"
+  for _, code in ipairs { "return " .. expression, "return (" .. expression .. ")" } do
+    if not message then message = select(2, host.load(code, file)) end
+  end
+  if message then
+    fail.template(file, number, "bad expression ${%s}: %s", expression, (message:gsub("^.-:%d+: ", "")))
   end
 end
 
@@ -98,8 +101,8 @@ local function to_text(file, number, expression, value)
   if type(value) == "string" then return value end
   if math.type(value) == "integer" then return ("%d"):format(value) end
   if math.type(value) == "float" and value == value and math.abs(value) ~= math.huge then return f64(value) end
-  local shown = type(value) == "number" and tostring(value) or type(value) == "nil" and "nil" or "a " .. type(value)
-  fail.template(file, number, "${%s} is %s, not a string or a number", expression, shown)
+  local shown = value == nil and "nil" or type(value) == "number" and "no finite number" or "a " .. type(value)
+  fail.template(file, number, "${%s} is %s; it must be a string or a finite number", expression, shown)
 end
 
 -- Collects text lines; keeps the compiler's idea of the line in step with the template's.

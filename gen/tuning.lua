@@ -97,12 +97,25 @@ local function describe(values)
   return table.concat(parts, ", ")
 end
 
+-- What the host needs to launch the kernel, checked.
+function tuning.resources(spec, name, values)
+  local needs = tuning.family(name).resources(spec, values)
+  local file = "templates/" .. name .. ".spec.lua"
+  if type(needs) ~= "table" then fail.template(file, 1, "resources must return a table") end
+  for _, key in ipairs { "threads", "shared_bytes" } do
+    if math.type(needs[key]) ~= "integer" then
+      fail.template(file, 1, "resources must give %s as a whole number", key)
+    end
+  end
+  return needs
+end
+
 -- The constraint that does not hold, or nil.
-local function broken_constraint(spec, family, values)
+local function broken_constraint(spec, name, family, values)
   for _, constraint in ipairs(family.constraints or {}) do
     if not constraint.check(spec, values) then return constraint.text end
   end
-  local needs, gpu = family.resources(spec, values), arch.find(spec.arch)
+  local needs, gpu = tuning.resources(spec, name, values), arch.find(spec.arch)
   if needs.threads > arch.threads_block then
     return ("at most %d threads a block, not %d"):format(arch.threads_block, needs.threads)
   end
@@ -117,7 +130,7 @@ function tuning.resolve(spec, name, given)
   local refusal = family.supports and family.supports(spec)
   if refusal then return nil, tostring(refusal) end
   local values = values_of(spec, name, family, given)
-  local broken = broken_constraint(spec, family, values)
+  local broken = broken_constraint(spec, name, family, values)
   if broken then return nil, ("%s (with %s)"):format(broken, describe(values)), values end
   return values
 end

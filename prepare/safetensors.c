@@ -86,7 +86,8 @@ static xq_status add_shards(safetensors *s, const char *directory, const char *i
         if (!known && add_shard(s, path, err) != XQ_OK)
             return err->status;
     }
-    qsort(s->tensors, (size_t)s->count, sizeof *s->tensors, by_name);
+    if (s->count > 0)
+        qsort(s->tensors, (size_t)s->count, sizeof *s->tensors, by_name);
     for (int i = 1; i < s->count; i++)
         if (strcmp(s->tensors[i].name, s->tensors[i - 1].name) == 0)
             return bad_index(index_path, err, "two shards hold tensor", s->tensors[i].name);

@@ -4,12 +4,16 @@
 set -eu
 VENV=${VENV:-.venv}
 if [ "${XQ_HIDE_TOOLKIT:-0}" != 1 ]; then
+    if [ -e "${XQ_NVRTC:-}" ]; then
+        echo "$XQ_NVRTC"
+        exit 0
+    fi
     for directory in ${CUDA_HOME:+"$CUDA_HOME/lib64" "$CUDA_HOME/lib"} \
         /usr/local/cuda/lib64 /usr/local/cuda-1[23]*/lib64 /usr/local/cuda-1[23]*/lib \
         /usr/lib/x86_64-linux-gnu /usr/lib/aarch64-linux-gnu /usr/lib64; do
         for library in "$directory"/libnvrtc.so.1[23]; do
             if [ -e "$library" ]; then
-                echo "$library"
+                realpath -s "$library"
                 exit 0
             fi
         done
@@ -17,7 +21,7 @@ if [ "${XQ_HIDE_TOOLKIT:-0}" != 1 ]; then
 fi
 for library in "$VENV"/lib/python3*/site-packages/nvidia/*/lib/libnvrtc.so.1[23]; do
     if [ -e "$library" ]; then
-        echo "$library"
+        realpath -s "$library"
         exit 0
     fi
 done

@@ -1,7 +1,9 @@
+#include "../prepare/model.h"
 #include "../prepare/svd.h"
 #include "../prepare/xqw.h"
 #include "../runtime/half.h"
 #include "files.h"
+#include "model_files.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -280,4 +282,99 @@ Test(xqw, values_beyond_f16_are_refused_and_nothing_is_left)
     cr_assert_eq(xqw_add(w, 3, "wk", 1, 2, nan, &err), XQ_ERROR_ARGUMENT);
     xqw_abandon(w);
     cr_assert_eq(files_count(directory), 0);
+}
+
+/* ------------------------------------------------------------------ model */
+
+static xq_status open_model(const char *directory, model **m, error *err)
+{
+    gen *g;
+    cr_assert_eq(gen_create(NULL, &g, err), XQ_OK);
+    xq_status status = model_open(g, directory, m, err);
+    gen_destroy(g);
+    return status;
+}
+
+Test(model, projections_are_transposed_to_x_times_w)
+{
+    model *m;
+    float *wk, *wv;
+    error err = ERROR_INIT;
+    cr_assert_eq(open_model(model_files(&(struct model_change){0}), &m, &err), XQ_OK, "%s", err.message);
+    cr_assert(m->hidden_size == MODEL_D && m->kv_heads == 1 && m->head_dim == 64 && m->layers == 2);
+    cr_assert_eq(model_layer(m, 1, &wk, &wv, &err), XQ_OK, "%s", err.message);
+    for (int in = 0; in < MODEL_D; in++)
+        for (int out = 0; out < MODEL_DKV; out++) {
+            cr_assert_eq(wk[in * MODEL_DKV + out], model_value(1, 0, out, in));
+            cr_assert_eq(wv[in * MODEL_DKV + out], model_value(1, 1, out, in));
+        }
+    free(wk);
+    free(wv);
+    cr_assert_eq(model_layer(m, 2, &wk, &wv, &err), XQ_ERROR_ARGUMENT);
+    cr_assert_str_eq(err.message, "layer 2; the model has layers 0 .. 1");
+    model_close(m);
+}
+
+/* Reading layer 0 must fail with one line: the directory's weights file, then `message`. */
+static void layer_refused(const struct model_change *change, const char *message)
+{
+    model *m;
+    float *wk, *wv;
+    error err = ERROR_INIT;
+    char expected[512];
+    const char *directory = model_files(change);
+    cr_assert_eq(open_model(directory, &m, &err), XQ_OK, "%s", err.message);
+    cr_assert_neq(model_layer(m, 0, &wk, &wv, &err), XQ_OK);
+    snprintf(expected, sizeof expected, "%s%s", directory, message);
+    cr_assert_str_eq(err.message, expected);
+    model_close(m);
+}
+
+Test(model, bad_tensors_are_named)
+{
+    layer_refused(&(struct model_change){.nan = "model.layers.0.self_attn.v_proj.weight"},
+                  "/model.safetensors: tensor model.layers.0.self_attn.v_proj.weight holds NaN at index 5; "
+                  "every value "
+                  "must be finite");
+    layer_refused(&(struct model_change){.narrow = "model.layers.0.self_attn.k_proj.weight"},
+                  "/model.safetensors: tensor model.layers.0.self_attn.k_proj.weight has shape [63, 128], "
+                  "needs [64, 128]");
+    layer_refused(&(struct model_change){.drop = "model.layers.0.self_attn.v_proj.weight"},
+                  ": no tensor model.layers.0.self_attn.v_proj.weight among its 3");
+    layer_refused(&(struct model_change){.extra = "model.layers.0.self_attn.k_proj.bias"},
+                  "/model.safetensors: tensor model.layers.0.self_attn.k_proj.bias: no kernel supports "
+                  "projections with a "
+                  "bias yet");
+    layer_refused(&(struct model_change){.extra = "model.layers.0.self_attn.k_norm.weight"},
+                  "/model.safetensors: tensor model.layers.0.self_attn.k_norm.weight: no kernel supports "
+                  "QK-norm yet");
+}
+
+static void model_refused(const char *config, xq_status status, const char *field)
+{
+    model *m;
+    error err = ERROR_INIT;
+    const char *directory = model_files(&(struct model_change){.config = config});
+    cr_assert_eq(open_model(directory, &m, &err), status, "%s", err.message);
+    cr_assert_str_eq(err.file, files_path(directory, "config.json"));
+    cr_assert_str_eq(err.field, field);
+    cr_assert(!strchr(err.message, '\n'));
+}
+
+Test(model, bad_configurations_are_refused_by_field)
+{
+    model_refused("{\"model_type\": \"llama\", \"hidden_size\": 12", XQ_ERROR_FORMAT, "");
+    model_refused("{\"model_type\": \"llama\", \"hidden_size\": 128, \"num_attention_heads\": 2}",
+                  XQ_ERROR_FORMAT, "num_hidden_layers");
+    model_refused("{\"model_type\": \"llama\", \"hidden_size\": 128, \"num_attention_heads\": 3, "
+                  "\"num_key_value_heads\": 2, \"head_dim\": 64, \"num_hidden_layers\": 1}",
+                  XQ_ERROR_SPEC, "model.num_key_value_heads");
+}
+
+Test(model, a_directory_without_a_configuration_is_named)
+{
+    model *m;
+    error err = ERROR_INIT;
+    cr_assert_eq(open_model("/nonexistent", &m, &err), XQ_ERROR_IO);
+    cr_assert_str_eq(err.message, "cannot read /nonexistent/config.json: No such file or directory");
 }

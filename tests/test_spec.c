@@ -149,7 +149,7 @@ static void fragment_place(int lane, int i, int *row, int *k)
 }
 
 /* Where element a_i of a lane's fragment lies among the lane's bits of it, from the tables of
- * docs/spec.md. */
+ * docs/layout.md. */
 static int bit_in_fragment(const char *order, int bits, int i)
 {
     static const int pair_k[4] = {0, 2, 1, 3}, pair_v[4] = {0, 1, 2, 3}; /* of (a0,a1) (a2,a3) … */

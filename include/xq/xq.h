@@ -33,9 +33,15 @@ extern "C" {
 
 /* A descriptor with its size set and everything else zero. */
 #ifdef __cplusplus
-#define XQ_SIZED(TYPE) {sizeof(TYPE)}
+#define XQ_SIZED(TYPE)                                                                                     \
+    {                                                                                                      \
+        sizeof(TYPE)                                                                                       \
+    }
 #else
-#define XQ_SIZED(TYPE) {.struct_size = sizeof(TYPE)}
+#define XQ_SIZED(TYPE)                                                                                     \
+    {                                                                                                      \
+        .struct_size = sizeof(TYPE)                                                                        \
+    }
 #endif
 
 #if defined(__GNUC__)
@@ -169,10 +175,15 @@ typedef struct xq_plan_options {
     int64_t max_append; /* tokens in one append call */
 } xq_plan_options;
 #ifdef __cplusplus
-#define XQ_PLAN_OPTIONS_INIT {sizeof(xq_plan_options), 0, XQ_FUSED, 1, 4096, 0, 1}
+#define XQ_PLAN_OPTIONS_INIT                                                                               \
+    {                                                                                                      \
+        sizeof(xq_plan_options), 0, XQ_FUSED, 1, 4096, 0, 1                                                \
+    }
 #else
 #define XQ_PLAN_OPTIONS_INIT                                                                               \
-    {.struct_size = sizeof(xq_plan_options), .max_batch = 1, .max_tokens = 4096, .max_append = 1}
+    {                                                                                                      \
+        .struct_size = sizeof(xq_plan_options), .max_batch = 1, .max_tokens = 4096, .max_append = 1        \
+    }
 #endif
 
 typedef struct xq_plan xq_plan;

@@ -98,15 +98,14 @@ struct xq_kv_append_params {
 };
 
 /* kv_attend (templates/kv_attend.cu.lt): flash-decoding over fp16 KV pages; K is already rotated.
- * table.indices may be null. Grid: (splits, Hkv, batch); counters as for
- * attend, partials too but for partial_out, which is f32. */
+ * table.indices may be null. Grid: (splits, Hkv, batch); partials and counters as for attend. */
 struct xq_kv_attend_params {
     struct xq_table table;
     XQ_PTR(const xq_half_bits) kv;
     XQ_PTR(const xq_half_bits) q; /* [batch, H, dh] before RoPE */
     XQ_PTR(xq_half_bits) out;
     XQ_PTR(float) lse;
-    XQ_PTR(float) partial_out;
+    XQ_PTR(xq_half_bits) partial_out;
     XQ_PTR(float) partial_lse;
     XQ_PTR(int) counters;
     int tokens_per_split;

@@ -194,20 +194,11 @@ __device__ __forceinline__ float load_from_l2(const float *pointer)
     return v;
 }
 
-__device__ __forceinline__ f16 load_from_l2(const f16 *pointer)
+// Eight bytes.
+__device__ __forceinline__ uint2 load_from_l2_x2(const void *pointer)
 {
-    f16 v;
-    asm volatile("ld.global.cg.u16 %0, [%1];" : "=h"(v) : "l"(pointer) : "memory");
-    return v;
-}
-
-__device__ __forceinline__ float4 load_from_l2_x4(const float *pointer)
-{
-    float4 v;
-    asm volatile("ld.global.cg.v4.f32 {%0,%1,%2,%3}, [%4];"
-                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
-                 : "l"(pointer)
-                 : "memory");
+    uint2 v;
+    asm volatile("ld.global.cg.v2.u32 {%0,%1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(pointer) : "memory");
     return v;
 }
 

@@ -2,7 +2,8 @@
 // log-sum-exp. Used by every kernel whose parameters have out, lse, partial_out, partial_lse and counters.
 //
 // Heads of one block are consecutive: `first_head` and `heads` of HEADS. Exponents are base 2 throughout;
-// only the log-sum-exp that leaves the library is natural.
+// only the log-sum-exp that leaves the library is natural. Partial outputs are weighted means of values, so f16
+// holds them as well as it holds the output, at half the workspace traffic of f32.
 #ifndef XQ_LIB_SPLIT_CUH
 #define XQ_LIB_SPLIT_CUH
 
@@ -29,7 +30,7 @@ template <int HEADS, int HEAD_DIM, int THREADS> struct split_output {
     __device__ __forceinline__ void write(const PARAMS &p, int head, int quad, float4 values, float lse) const
     {
         if (splits > 1) {
-            *(float4 *)(p.partial_out + partial_row(split, head) * HEAD_DIM + quad * 4) = values;
+            store_f16x4(p.partial_out + partial_row(split, head) * HEAD_DIM + quad * 4, values);
             if (quad == 0)
                 p.partial_lse[partial_row(split, head)] = lse;
         } else {
@@ -37,11 +38,15 @@ template <int HEADS, int HEAD_DIM, int THREADS> struct split_output {
         }
     }
 
+    static __device__ __forceinline__ void store_f16x4(f16 *destination, float4 values)
+    {
+        *(uint2 *)destination = make_uint2(pack_f16x2(values.x, values.y), pack_f16x2(values.z, values.w));
+    }
+
     template <class PARAMS>
     __device__ __forceinline__ void write_final(const PARAMS &p, int head, int quad, float4 values, float lse) const
     {
-        uint2 packed = make_uint2(pack_f16x2(values.x, values.y), pack_f16x2(values.z, values.w));
-        *(uint2 *)(p.out + row(head) * HEAD_DIM + quad * 4) = packed;
+        store_f16x4(p.out + row(head) * HEAD_DIM + quad * 4, values);
         if (quad == 0 && p.lse)
             p.lse[row(head)] = lse * LN_2;
     }
@@ -84,12 +89,12 @@ template <int HEADS, int HEAD_DIM, int THREADS> struct split_output {
 #pragma unroll 4
             for (int part = 0; part < splits; part++) {
                 float weight = exp2_approx(load_from_l2(p.partial_lse + partial_row(part, head)) - peak);
-                float4 values = load_from_l2_x4(p.partial_out + partial_row(part, head) * HEAD_DIM + quad * 4);
+                uint2 packed = load_from_l2_x2(p.partial_out + partial_row(part, head) * HEAD_DIM + quad * 4);
                 sum += weight;
-                out.x += weight * values.x;
-                out.y += weight * values.y;
-                out.z += weight * values.z;
-                out.w += weight * values.w;
+                out.x += weight * f32_from_f16_low(packed.x);
+                out.y += weight * f32_from_f16_high(packed.x);
+                out.z += weight * f32_from_f16_low(packed.y);
+                out.w += weight * f32_from_f16_high(packed.y);
             }
             const float inverse = 1.0f / sum;
             out = make_float4(out.x * inverse, out.y * inverse, out.z * inverse, out.w * inverse);

@@ -1,0 +1,56 @@
+#include "check.h"
+
+static bool fail(const char *field, error *err)
+{
+    error_field(err, field);
+    return false;
+}
+
+bool check_pointer(const char *field, uint64_t pointer, unsigned alignment, error *err)
+{
+    if (pointer && pointer % alignment == 0)
+        return true;
+    if (!pointer)
+        error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s must not be null", field);
+    else
+        error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s is 0x%llx, which is not aligned to %u bytes",
+                  field, (unsigned long long)pointer, alignment);
+    return fail(field, err);
+}
+
+bool check_range(const char *field, int64_t value, int64_t least, int64_t most, error *err)
+{
+    if (value >= least && value <= most)
+        return true;
+    error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s is %lld; valid: %lld to %lld", field,
+              (long long)value, (long long)least, (long long)most);
+    return fail(field, err);
+}
+
+bool check_table(const xq_page_table *table, int32_t max_batch, error *err)
+{
+    if (!check_range("table.batch", table->batch, 0, max_batch, err))
+        return false;
+    return table->batch == 0 || (check_pointer("table.indptr", table->indptr, 4, err) &&
+                                 check_pointer("table.indices", table->indices, 4, err) &&
+                                 check_pointer("table.last_page_len", table->last_page_len, 4, err));
+}
+
+bool check_workspace(uint64_t workspace, size_t bytes, size_t needed, error *err)
+{
+    if (!check_pointer("workspace", workspace, 256, err))
+        return false;
+    if (bytes >= needed)
+        return true;
+    error_set(err, XQ_ERROR_ARGUMENT, "argument", "workspace_bytes is %zu; the plan needs %zu", bytes,
+              needed);
+    return fail("workspace_bytes", err);
+}
+
+bool check_not_null(const char *field, const void *pointer, error *err)
+{
+    if (pointer)
+        return true;
+    error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s must not be NULL", field);
+    return fail(field, err);
+}

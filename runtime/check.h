@@ -1,0 +1,19 @@
+/* Checks of launch arguments. Each returns whether the argument is good, and fills `err` (with the field's
+ * name and what would be valid) when it is not. Comparisons only: they run at every launch. */
+#ifndef RUNTIME_CHECK_H
+#define RUNTIME_CHECK_H
+
+#include "../gen/error.h"
+
+#include <stdbool.h>
+
+/* Not null, and a multiple of `alignment`. */
+bool check_pointer(const char *field, uint64_t pointer, unsigned alignment, error *err);
+bool check_range(const char *field, int64_t value, int64_t least, int64_t most, error *err);
+/* batch in 0..max_batch, and the three arrays where there is a sequence. */
+bool check_table(const xq_page_table *table, int32_t max_batch, error *err);
+bool check_workspace(uint64_t workspace, size_t bytes, size_t needed, error *err);
+/* A host pointer or a handle. */
+bool check_not_null(const char *field, const void *pointer, error *err);
+
+#endif

@@ -1,0 +1,46 @@
+/* xq_plan_dequantize: the cache as the kernels see it. */
+#include "check.h"
+#include "plan.h"
+
+static bool check_args(const xq_plan *plan, const xq_dequantize_args *a, error *err)
+{
+    if (plan->implementation == XQ_FP16_KV) {
+        error_set(
+            err, XQ_ERROR_UNSUPPORTED, "argument",
+            "a plan with implementation XQ_FP16_KV has no quantized cache; valid: XQ_FUSED, XQ_UNFUSED");
+        error_field(err, "implementation");
+        return false;
+    }
+    int64_t most =
+        plan->max_pages < INT32_MAX / plan->shape.page ? plan->max_pages : INT32_MAX / plan->shape.page;
+    if (!check_range("table_entries", a->table_entries, 0, most, err) ||
+        !check_table(&a->table, plan->max_batch, err))
+        return false;
+    return a->table_entries == 0 ||
+           (check_range("table.batch", a->table.batch, 1, plan->max_batch, err) &&
+            check_pointer("pages", a->pages, 128, err) && check_pointer("k", a->k, 16, err) &&
+            (!plan->shape.latent || check_pointer("v", a->v, 16, err)));
+}
+
+xq_status xq_plan_dequantize(xq_plan *plan, const xq_dequantize_args *args, void *stream)
+{
+    if (!plan)
+        return XQ_ERROR_ARGUMENT;
+    error err = ERROR_INIT;
+    xq_dequantize_args a = XQ_DEQUANTIZE_ARGS_INIT;
+    if (plan_read_args(&a, sizeof a, args, "args", &err) == XQ_OK && check_args(plan, &a, &err) &&
+        a.table_entries > 0) {
+        struct xq_dequantize_params params = {
+            .table = plan_table(&a.table),
+            .pages = a.pages,
+            .k = a.k,
+            .v = plan->shape.latent ? a.v : 0,
+            .batch = a.table.batch,
+            .entries = (int)a.table_entries,
+        };
+        uint32_t grid[3] = {(uint32_t)(a.table_entries * (plan->shape.page / 16)),
+                            (uint32_t)plan->dequantize_columns, 1};
+        kernel_launch(plan->kernels[PLAN_DEQUANTIZE], grid, &params, sizeof params, stream, &err);
+    }
+    return plan_result(plan, &err);
+}

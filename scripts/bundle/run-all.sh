@@ -1,0 +1,56 @@
+#!/bin/sh
+# Runs what is worth knowing about a GPU: info, the correctness matrix, comparisons. One text and one JSON
+# file a run in $OUT, and a summary. Goes on after a failure; exits with 1 if there was one.
+#
+#   OUT      folder for the results (default: results)
+#   DEVICE   auto, cuda[:N], sim[:GPU] (default: cuda)
+#   MODELS, TOKENS, BITS   what to compare
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+OUT=${OUT:-results}
+DEVICE=${DEVICE:-cuda}
+BITS=${BITS:-4,8}
+case $DEVICE in
+sim*)
+    MODELS=${MODELS:-smollm2-135m}
+    TOKENS=${TOKENS:-128}
+    ;;
+*)
+    MODELS=${MODELS:-smollm2-135m qwen2.5-0.5b llama-3.1-8b llama-2-7b}
+    TOKENS=${TOKENS:-1024 8192 32768}
+    ;;
+esac
+mkdir -p "$OUT" || exit 1
+export XQ_CACHE_DIR="${XQ_CACHE_DIR:-$OUT/cache}"
+failures=0
+: >"$OUT/summary.txt"
+
+# run NAME ARGUMENTS...: xq with --json, output into $OUT/NAME.txt and $OUT/NAME.json.
+run() {
+    name=$1
+    shift
+    start=$(date +%s)
+    "$here/bin/xq" "$@" --device "$DEVICE" --json "$OUT/$name.json" >"$OUT/$name.txt" 2>&1
+    status=$?
+    [ $status -eq 0 ] || failures=$((failures + 1))
+    printf '%-40s %s, %d s\n' "$name" "$([ $status -eq 0 ] && echo ok || echo "FAILED with $status")" \
+        $(($(date +%s) - start)) | tee -a "$OUT/summary.txt"
+    [ $status -eq 0 ] || tail -n 3 "$OUT/$name.txt" | tee -a "$OUT/summary.txt"
+}
+
+run info info
+run verify verify
+for model in $MODELS; do
+    case $model in
+    llama-2-*) methods=x ;;
+    *) methods="latent x" ;;
+    esac
+    for method in $methods; do
+        for tokens in $TOKENS; do
+            run "compare-$model-$method-$tokens" compare --model "$model" --synthetic --method "$method" \
+                --bits "$BITS" --tokens "$tokens"
+        done
+    done
+done
+echo "results in $OUT, $failures failures" | tee -a "$OUT/summary.txt"
+[ $failures -eq 0 ]
