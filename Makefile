@@ -12,6 +12,7 @@ CFLAGS  ?= -O2 -g
 WERROR  ?= 0
 V       ?= 0
 STATIC  ?= 0
+TSAN    ?= 0
 VENV    ?= .venv
 # make demo: the text that is run through the model, the layers, and how many tokens.
 TEXT    ?= /usr/share/common-licenses/GPL-3
@@ -39,6 +40,13 @@ LIBS     := -llua5.4 -lcjson -lxxhash -lpthread -ldl -lm
 PREPARE_LIBS := -llapacke -lopenblas
 endif
 
+# The thread sanitizer needs a stand-in for Criterion (tests/tsan/criterion/criterion.h).
+ifeq ($(TSAN),1)
+INCLUDES := -isystem tests/tsan $(INCLUDES)
+else
+TEST_LIBS := -lcriterion
+endif
+
 ifeq ($(V),0)
 Q := @
 say = @printf '  %-7s %s\n' $(1) $(2)
@@ -51,9 +59,9 @@ SUBMAKE = +@$(MAKE) --no-print-directory
 # ---------------------------------------------------------------- sources
 LIB_SRC   := $(wildcard gen/*.c runtime/*.c runtime/sim/*.c)
 TOOL_SRC  := $(wildcard prepare/*.c autotune/*.c)
-CLI_SRC   := $(wildcard cli/*.c)
+CLI_SRC   := $(wildcard cli/*.c) $(if $(filter 1,$(STATIC)),scripts/bundle/dl_find_object.c)
 TEST_SRC  := $(wildcard tests/test_*.c)
-SUPPORT_SRC := $(filter-out $(TEST_SRC),$(wildcard tests/*.c))
+SUPPORT_SRC := $(filter-out $(TEST_SRC),$(wildcard tests/*.c)) $(if $(filter 1,$(TSAN)),tests/tsan/main.c)
 EMBED_FILES := $(sort $(wildcard gen/*.lua templates/*.cu.lt templates/*.spec.lua templates/lib/*.cuh templates/lib/*.h))
 
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
@@ -66,7 +74,7 @@ TESTS       := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 .PHONY: all demo test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
-all: $(BUILD)/xq
+all: $(BUILD)/xq ; @:
 
 # ---------------------------------------------------------------- compiling and linking
 # Objects depend on the command line that made them, so that other CFLAGS rebuild.
@@ -96,7 +104,16 @@ $(BUILD)/xq: $(CLI_OBJ) $(TOOL_OBJ) $(LIB_OBJ)
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(SUPPORT_OBJ) $(TOOL_OBJ) $(LIB_OBJ)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(CFLAGS) $^ -o $@ -lcriterion $(PREPARE_LIBS) $(LIBS)
+	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) $(PREPARE_LIBS) $(LIBS)
+
+# A stand-in for the NVIDIA driver, which tests of the CUDA device load; and the program that tests of the
+# command line run.
+$(BUILD)/tests/libfake_cuda.so: $(BUILD)/tests/fake/fake_cuda.o
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@
+$(addprefix $(BUILD)/tests/,test_device_cuda test_plan test_runtime): | $(BUILD)/tests/libfake_cuda.so
+$(BUILD)/tests/test_cli: | $(BUILD)/xq
+$(BUILD)/tests/test_abi: | libraries $(BUILD)/xq
 
 # ---------------------------------------------------------------- set-up
 deps:
@@ -104,15 +121,17 @@ deps:
 
 # The Python environment of tools/. Optional: without it `make demo` uses synthetic activations and
 # `make test` skips the tools' tests, and both say so.
-venv: $(VENV)/ready
+venv: $(VENV)/ready ; @:
 $(VENV)/ready: tools/requirements.txt
 	$(call say,VENV,$(VENV))
 	$(Q)test -x $(VENV)/bin/python || python3 -m venv $(VENV)
-	$(Q)$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tools/requirements.txt
+	$(Q)log=$$($(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    -r tools/requirements.txt 2>&1) || { printf '%s\n' "$$log" | tail -n 1 >&2; exit 1; }
 	@touch $@
 
 # ---------------------------------------------------------------- running
 # Where no toolkit is installed, NVRTC comes from the Python environment.
+TEST_PYTHON = $(VENV)/bin/python
 RUN_ENV = VIRTUAL_ENV='$(abspath $(VENV))' XQ='$(abspath $(BUILD))/xq'
 
 test: deps
@@ -121,7 +140,7 @@ test: deps
 
 # The tests alone, for those who have everything: no set-up. TESTS='build/tests/test_x' picks some.
 run-tests: $(if $(CLI_SRC),$(BUILD)/xq) $(TESTS)
-	@$(RUN_ENV) sh scripts/run-tests.sh --python '$(VENV)/bin/python' $(TESTS)
+	@$(RUN_ENV) sh scripts/run-tests.sh --python '$(TEST_PYTHON)' $(TESTS)
 
 demo: deps
 	$(SUBMAKE) all
@@ -130,27 +149,24 @@ demo: deps
 	    BITS='$(BITS)' TOKENS='$(TOKENS)' DEVICE='$(DEVICE)' sh scripts/demo.sh
 
 # ---------------------------------------------------------------- checking
-# All tests under the address and undefined-behaviour sanitizers; the concurrent parts under the thread
-# sanitizer.
+# All tests under the address and undefined-behaviour sanitizers, and under the thread sanitizer. WERROR=0:
+# instrumented code makes gcc see what is not there.
 ASAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 TSAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 check-all: deps
 	$(SUBMAKE) check-asan
 	$(SUBMAKE) check-tsan
 check-asan:
-	$(SUBMAKE) BUILD=$(BUILD)/asan CFLAGS='$(ASAN_FLAGS)' run-tests
+	$(SUBMAKE) BUILD=$(BUILD)/asan CFLAGS='$(ASAN_FLAGS)' WERROR=0 TEST_PYTHON= run-tests
 check-tsan:
-	$(SUBMAKE) BUILD=$(BUILD)/tsan CFLAGS='$(TSAN_FLAGS)' run-tests
+	$(SUBMAKE) BUILD=$(BUILD)/tsan CFLAGS='$(TSAN_FLAGS)' TSAN=1 WERROR=0 TEST_PYTHON= run-tests
 
 lint:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh lint
 	@CPPFLAGS='$(STD) $(INCLUDES)' sh scripts/lint.sh
 
 # ---------------------------------------------------------------- installing
-install: all
-	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/include/xq'
-	install -m 755 $(BUILD)/xq '$(DESTDIR)$(PREFIX)/bin/xq'
-	install -m 644 include/xq/*.h '$(DESTDIR)$(PREFIX)/include/xq/'
+include scripts/install.mk
 
 gpu-bundle:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh bundle

@@ -15,7 +15,7 @@ enum { MOST_FILES = 512 };
 struct options {
     struct cli_list archs, families;
     const char *out;
-    bool print_spec, ptx, cubin;
+    bool list_models, print_spec, ptx, cubin;
 };
 
 /* A file to be written: DIR/name. */
@@ -204,6 +204,10 @@ static xq_status run(struct job *job, const struct cli_spec *spec, const struct 
     const struct options *o = job->options;
     if (gen_create(common->templates, &job->g, err) != XQ_OK)
         return err->status;
+    if (o->list_models) {
+        fputs(gen_presets(job->g), stdout);
+        return XQ_OK;
+    }
     if ((o->ptx || o->cubin) && nvrtc_open(&job->library, err) != XQ_OK)
         return err->status;
     if (o->archs.count == 0)
@@ -222,7 +226,7 @@ static xq_status run(struct job *job, const struct cli_spec *spec, const struct 
 static int check_options(const struct options *o)
 {
     int kernels = (o->archs.count ? o->archs.count : 1) * o->families.count;
-    if (o->print_spec || o->out)
+    if (o->list_models || o->print_spec || o->out)
         return CLI_OK;
     if (o->ptx || o->cubin)
         return cli_usage("gen", "--ptx and --cubin need --out DIR");
@@ -240,6 +244,7 @@ int cli_gen(int argc, char **argv)
         {"--arch", CLI_LIST, &o.archs, "ARCH[,ARCH]", "GPU architectures: sm_80, sm_90a, … (sm_80)"},
         {"--family", CLI_LIST, &o.families, "NAME[,NAME]", "kernels to write: attend, append, … (all)"},
         {"--out", CLI_STRING, &o.out, "DIR", "folder to write to; without it one --family is printed"},
+        {"--list-models", CLI_FLAG, &o.list_models, NULL, "print the presets that --model knows"},
         {"--print-spec", CLI_FLAG, &o.print_spec, NULL, "print the completed spec, and write nothing"},
         {"--ptx", CLI_FLAG, &o.ptx, NULL, "write PTX too (needs NVRTC)"},
         {"--cubin", CLI_FLAG, &o.cubin, NULL, "write cubins too (needs NVRTC)"},

@@ -17,7 +17,8 @@ local copied = { "hidden_size", "num_attention_heads", "num_key_value_heads", "h
 local types = {
   llama = { defaults = { attention_bias = false } },
   mistral = { reads = { "sliding_window" }, defaults = { sliding_window = 4096 } },
-  qwen2 = { fixed = { attention_bias = true }, reads = { "sliding_window", "use_sliding_window", "max_window_layers" },
+  qwen2 = { fixed = { attention_bias = true },
+    reads = { "sliding_window", "use_sliding_window", "max_window_layers" },
     defaults = { use_sliding_window = false } },
   qwen3 = { fixed = { qk_norm = true }, reads = { "sliding_window", "use_sliding_window", "max_window_layers" },
     defaults = { use_sliding_window = false, head_dim = 128 } },
@@ -37,7 +38,8 @@ local types = {
 local harmless = {}
 for _, key in ipairs { "attention_dropout", "attn_pdrop", "attn_implementation", "_attn_implementation",
   "_attn_implementation_autoset", "_attn_implementation_internal", "attention_probs_dropout_prob",
-  "output_attentions", "pruned_heads", "num_lm_heads", "original_max_position_embeddings" } do
+  "output_attentions", "pruned_heads", "chunk_size_feed_forward", "original_max_position_embeddings",
+  "_sliding_window_pattern" } do
   harmless[key] = true
 end
 local signs = { "attn", "attention", "rope", "rotary", "head", "window", "softcap", "alibi", "qk_", "kv_", "_qk", "_kv",

@@ -9,7 +9,9 @@
 
 typedef struct gen gen;
 
-/* `template_dir`: a directory to read templates and Lua modules from, or NULL for those built in. */
+/* `template_dir`: a directory to read templates and Lua modules from (gen/source.h), or NULL for those
+ * built in; what it lacks is taken from those built in. All is read here, nothing later. Errors:
+ * XQ_ERROR_IO, XQ_ERROR_MEMORY. */
 xq_status gen_create(const char *template_dir, gen **out, error *err);
 void gen_destroy(gen *g);
 
@@ -33,7 +35,10 @@ typedef struct gen_kernel {
     char *info;
 } gen_kernel;
 
-/* Renders family NAME (templates/NAME.cu.lt) for a completed spec. Nothing is returned on error. */
+/* Renders family NAME (templates/NAME.cu.lt) for a completed spec (one that is not is completed first).
+ * Nothing is returned on error. Errors: XQ_ERROR_TEMPLATE with `file` and `line`, XQ_ERROR_UNSUPPORTED
+ * where this family cannot serve the spec, XQ_ERROR_ARGUMENT for an unknown family, those of gen_complete.
+ */
 xq_status gen_render(gen *g, const char *completed_json, const char *family, gen_kernel *out, error *err);
 void gen_kernel_free(gen_kernel *k);
 

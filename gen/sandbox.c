@@ -29,8 +29,8 @@ static void *limited_alloc(void *user, void *memory, size_t old_size, size_t new
         s->memory_used -= old_size;
         return NULL;
     }
-    if (new_size > old_size && s->memory_used + (new_size - old_size) > SANDBOX_MEMORY) {
-        s->memory_exceeded = 1;
+    if (new_size > old_size && s->memory_used + (new_size - old_size) > s->memory_limit) {
+        s->memory_exceeded = s->memory_exceeded ? s->memory_exceeded : 1;
         return NULL;
     }
     void *moved = realloc(memory, new_size);
@@ -99,7 +99,10 @@ static int host_load(lua_State *L)
     const char *text = luaL_checklstring(L, 1, &size);
     lua_settop(L, 3);
     const char *name = lua_pushfstring(L, "@%s", luaL_checkstring(L, 2));
-    if (luaL_loadbufferx(L, text, size, name, "t") != LUA_OK) {
+    int outcome = luaL_loadbufferx(L, text, size, name, "t");
+    if (outcome == LUA_ERRMEM)
+        lua_newuserdatauv(L, 2 * (size_t)SANDBOX_MEMORY, 0); /* raises the memory error again */
+    if (outcome != LUA_OK) {
         lua_pushnil(L);
         lua_insert(L, -2);
         return 2;
@@ -149,6 +152,7 @@ xq_status sandbox_open(sandbox *s, const source *files, error *err)
 {
     memset(s, 0, sizeof *s);
     s->files = files;
+    s->memory_limit = SANDBOX_MEMORY;
     s->locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     s->L = s->locale ? lua_newstate(limited_alloc, s) : NULL;
     if (!s->L) {

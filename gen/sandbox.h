@@ -17,7 +17,7 @@ enum {
 typedef struct sandbox {
     lua_State *L;
     const source *files;
-    size_t memory_used;
+    size_t memory_used, memory_limit;
     long instructions_left;
     const char *subject; /* the file at work, for failures that know no line; may be NULL */
     int memory_exceeded; /* 1: the limit refused an allocation; 2: the system did */

@@ -2,7 +2,7 @@
 -- and provides `require` for gen/NAME.lua. `host` is described in gen/sandbox.c.
 local host = ...
 local next, sort, concat = next, table.sort, table.concat
-local raw_tostring, raw_format, raw_rep = tostring, string.format, string.rep
+local raw_tostring, raw_format, raw_rep, raw_move = tostring, string.format, string.rep, table.move
 
 for _, name in ipairs { "collectgarbage", "dofile", "load", "loadfile", "next", "print", "warn" } do
   _G[name] = nil
@@ -79,12 +79,20 @@ function string.format(template, ...)
   return raw_format(template, table.unpack(values, 1, count))
 end
 
+-- What runs long inside one call is out of the instruction limit's sight: refused beforehand.
 function string.rep(text, count, separator)
   local size = (#text + #(separator or "")) * count
-  if size > host.memory // 4 then
-    error("rep: a string of " .. raw_format("%.0f", size) .. " bytes uses too much memory", 2)
+  if size > host.memory // 4 or count > host.memory then
+    error(("rep: %d bytes %.0f times use too much memory"):format(#text, count), 2)
   end
   return raw_rep(text, count, separator)
+end
+
+function table.move(from, first, last, at, to)
+  if last - first > host.memory // 16 then
+    error(("move: %.0f elements use too much memory"):format(last - first + 1), 2)
+  end
+  return raw_move(from, first, last, at, to)
 end
 
 local loaded = {}
@@ -96,10 +104,7 @@ function require(name)
     if not text then error("module '" .. tostring(name) .. "' not found: there is no " .. file, 2) end
     local chunk, message = host.load(text, file)
     if not chunk then error(message, 0) end
-    loaded[name] = false -- a cycle finds this
-    loaded[name] = chunk() or true
-  elseif loaded[name] == false then
-    error("modules require each other: " .. name, 2)
+    loaded[name] = chunk() or true -- only now: a module that failed (out of memory) is tried again
   end
   return loaded[name]
 end

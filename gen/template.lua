@@ -78,7 +78,7 @@ local function compile_message(message)
   return message
 end
 
--- Returns {file=, text=, expressions=}, the Lua text of a template.
+-- Returns {file=, chunk=, expressions=}: a function of emit_line_ and the environment.
 function template.compile(file, text)
   local lines, expressions, number = {}, {}, 0
   for line in (text:gsub("\r\n", "\n"):gsub("\n$", "") .. "\n"):gmatch("(.-)\n") do
@@ -86,13 +86,13 @@ function template.compile(file, text)
     local code = line:match("^%s*%%(.*)$")
     lines[number] = code or compile_text(file, number, line, expressions)
   end
-  local lua = "local " .. EMIT .. " <const> = ... " .. table.concat(lines, "\n") .. "\n"
-  local chunk, message = host.load(lua, file, {})
+  local lua = "local " .. EMIT .. " <const>, _ENV = ... " .. table.concat(lines, "\n") .. "\n"
+  local chunk, message = host.load(lua, file)
   if not chunk then
     local line, what = message:match("^.-:(%d+): (.*)$")
     fail.template(file, math.min(tonumber(line) or 1, number), "%s", compile_message(what or message))
   end
-  return { file = file, text = lua, expressions = expressions }
+  return { file = file, chunk = chunk, expressions = expressions }
 end
 
 -- ---------------------------------------------------------------- rendering
@@ -145,8 +145,7 @@ function template.render(compiled, environment, banner)
     end
     put(number, text)
   end
-  local chunk = host.load(compiled.text, file, environment)
-  chunk(emit)
+  compiled.chunk(emit, environment)
   return table.concat(out, "\n") .. "\n"
 end
 

@@ -22,8 +22,9 @@ xq_status mapping_open(const char *path, mapping *out, error *err)
     if (fd < 0 || fstat(fd, &st) != 0)
         return failed(path, fd, err);
     if (!S_ISREG(st.st_mode)) {
-        errno = S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
-        return failed(path, fd, err);
+        close(fd);
+        error_set(err, XQ_ERROR_IO, "file", "cannot read %s: not a regular file", path);
+        return error_at(err, path, 0);
     }
     void *data = NULL;
     if (st.st_size > 0) {

@@ -5,9 +5,11 @@
 #include <dlfcn.h>
 #include <glob.h>
 #include <libgen.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The part of nvrtc.h that is used; the interface is stable over versions 12 and 13. */
 typedef void *program;
@@ -82,7 +84,8 @@ static void *load_builtins(const char *path)
 static int try_open(nvrtc *n, const char *path)
 {
     int major = 0, minor = 0;
-    n->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    /* Never unmapped: what its C++ runtime allocated at start could not be freed any more. */
+    n->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!n->handle)
         return -1;
     if (resolve(n) == 0 && n->version(&major, &minor) == NVRTC_SUCCESS && major >= 12) {
@@ -192,6 +195,29 @@ static xq_status compile_error(const nvrtc *library, const nvrtc_input *input, i
     return error_log(err, out->log);
 }
 
+/* NVRTC makes the names of .file directives absolute. Without the working directory they name templates as
+ * every other message does, and the same source gives the same PTX everywhere. */
+static void strip_directory(char *ptx)
+{
+    char here[4096];
+    if (!getcwd(here, sizeof here - 1))
+        return;
+    strcat(here, "/");
+    size_t n = strlen(here);
+    char *to = ptx;
+    bool in_directive = false;
+    for (const char *from = ptx; *from;) {
+        if (*from == '\n')
+            in_directive = false;
+        else if (strncmp(from, ".file", 5) == 0)
+            in_directive = true;
+        *to++ = *from++;
+        if (in_directive && to[-1] == '"' && strncmp(from, here, n) == 0)
+            from += n;
+    }
+    *to = 0;
+}
+
 static xq_status collect(const nvrtc *n, program p, nvrtc_output *out, error *err)
 {
     char *cubin = NULL;
@@ -199,6 +225,7 @@ static xq_status collect(const nvrtc *n, program p, nvrtc_output *out, error *er
         fetch(p, n->ptx_size, n->ptx, &out->ptx, NULL, err) != XQ_OK ||
         fetch(p, n->cubin_size, n->cubin, &cubin, &out->cubin_bytes, err) != XQ_OK)
         return err->status;
+    strip_directory(out->ptx);
     if (out->cubin_bytes > 0)
         out->cubin = cubin;
     else

@@ -116,8 +116,7 @@ static xq_status read_constants(xq_plan *p, error *err)
 /* Bytes that one query of every head leaves as a partial result: output and log-sum-exp. */
 static size_t partial_bytes(const xq_plan *p)
 {
-    size_t element = p->implementation == XQ_FUSED ? 2 : 4;
-    return (size_t)p->shape.heads * ((size_t)p->shape.head_dim * element + 4);
+    return (size_t)p->shape.heads * ((size_t)p->shape.head_dim * 2 + 4);
 }
 
 static xq_status set_split(xq_plan *p, error *err)
@@ -172,9 +171,8 @@ static xq_status lay_out_workspace(xq_plan *p, error *err)
     const struct shape *s = &p->shape;
     struct plan_workspace *w = &p->workspace;
     int64_t splits = split_most(&p->split, p->max_batch, p->max_tokens);
-    size_t element = p->implementation == XQ_FUSED ? 2 : 4;
     w->counters = take(w, p->max_batch, (size_t)s->kv_heads * 4, err);
-    w->partial_out = take(w, splits, (size_t)s->heads * (size_t)s->head_dim * element, err);
+    w->partial_out = take(w, splits, (size_t)s->heads * (size_t)s->head_dim * 2, err);
     w->partial_lse = take(w, splits, (size_t)s->heads * 4, err);
     if (p->implementation == XQ_UNFUSED) {
         int64_t rows = p->max_pages * s->page;

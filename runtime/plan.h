@@ -22,7 +22,7 @@ enum plan_kernel {
 /* Places in the workspace, in bytes from its start; 256-byte aligned. Regions do not overlap. */
 struct plan_workspace {
     size_t counters;       /* [max_batch, Hkv] int32, zero between launches */
-    size_t partial_out;    /* [splits, H, dh] f16 (attend) or f32 (kv_attend) */
+    size_t partial_out;    /* [splits, H, dh] f16 */
     size_t partial_lse;    /* [splits, H] f32 */
     size_t rows_k, rows_v; /* unfused: dequantized streams [pages * page, rank] f16 */
     size_t kv;             /* unfused: rematerialized pages [pages][2, page, Hkv, dh] f16 */

@@ -32,8 +32,8 @@ say "SmolLM2-135M reads the first $TOKENS tokens of $TEXT; layers $LAYERS are re
     --out "$model/activations.safetensors"
 
 say "Preparing the weights: SVD of the K and V projections of each layer."
-"$xq" prepare "$model" --method latent --out "$model/latent.xqw"
+"$xq" prepare "$model" --method latent --layers "$LAYERS" --out "$model/latent.xqw"
 
 say "One query per head attends over $TOKENS cached tokens, three ways."
-exec "$xq" compare --model "$model" --activations "$model/activations.safetensors" --method latent \
-    --layers "$LAYERS" --bits "$BITS" --tokens "$TOKENS" --device "$DEVICE"
+exec "$xq" compare --model "$model" --activations "$model/activations.safetensors" \
+    --prepared "$model/latent.xqw" --method latent --layers "$LAYERS" --bits "$BITS" --tokens "$TOKENS" --device "$DEVICE"

@@ -100,9 +100,10 @@ found=$(sh scripts/find-nvrtc.sh) || found=
 if [ -z "$found" ]; then
     say "no CUDA toolkit found: taking NVRTC from PyPI into $VENV"
     [ -x "$VENV/bin/python" ] || python3 -m venv "$VENV" || die "python3 -m venv $VENV failed"
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
-        --requirement tools/requirements-nvrtc.txt ||
-        die "pip could not install tools/requirements-nvrtc.txt; install a CUDA toolkit 12.4 or newer," \
+    log=$("$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --requirement tools/requirements-nvrtc.txt 2>&1) ||
+        die "$(echo "$log" | tail -n 1)
+deps: pip could not install tools/requirements-nvrtc.txt; install a CUDA toolkit 12.4 or newer," \
             "or set CUDA_HOME to one"
     found=$(sh scripts/find-nvrtc.sh) || die "NVRTC was installed into $VENV, yet is not found there"
 fi

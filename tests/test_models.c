@@ -222,6 +222,19 @@ Test(config, unknown_keys_that_may_change_attention_are_refused)
                         "\"layer_types\": [\"full_attention\", \"full_attention\"]}"));
 }
 
+/* What transformers writes when it saves every default. */
+Test(config, keys_that_only_sound_like_attention_are_ignored)
+{
+    cJSON_Delete(complete_config(
+        "{\"model_type\": \"llama\", " SHAPE
+        ", \"pruned_heads\": {}, \"output_attentions\": true, \"chunk_size_feed_forward\": 8, "
+        "\"cross_attention_hidden_size\": null, \"add_cross_attention\": false, \"attention_dropout\": "
+        "0.1, "
+        "\"_attn_implementation_autoset\": true, \"use_mrope\": false, \"max_position_embeddings\": 4096, "
+        "\"original_max_position_embeddings\": 4096, \"id2label\": {\"0\": \"LABEL_0\"}, "
+        "\"architectures\": []}"));
+}
+
 Test(config, rope_parameters_say_what_theta_and_scaling_say)
 {
     cJSON *spec =

@@ -2,6 +2,7 @@
 #include "../prepare/svd.h"
 #include "../prepare/xqw.h"
 #include "../runtime/half.h"
+#include "command.h"
 #include "files.h"
 #include "model_files.h"
 
@@ -377,4 +378,68 @@ Test(model, a_directory_without_a_configuration_is_named)
     error err = ERROR_INIT;
     cr_assert_eq(open_model("/nonexistent", &m, &err), XQ_ERROR_IO);
     cr_assert_str_eq(err.message, "cannot read /nonexistent/config.json: No such file or directory");
+}
+
+/* ------------------------------------------------------------- xq prepare */
+
+Test(prepare, says_what_it_wrote_and_keeps_the_layers_asked_for)
+{
+    const char *directory = model_files(&(struct model_change){0});
+    char path[512];
+    const int *layers;
+    xqw *x;
+    error err = ERROR_INIT;
+    snprintf(path, sizeof path, "%s/w.xqw", directory);
+    struct command_result r =
+        command_run("prepare %s --method latent --layers 1 --store f32 -o %s", directory, path);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_assert(strstr(r.out, "1 layer of") &&
+                  strstr(r.out, "method latent, ranks 64 and 64: nothing truncated"),
+              "%s", r.out);
+    cr_assert_eq(xqw_open(path, &x, &err), XQ_OK, "%s", err.message);
+    cr_assert(xqw_layers(x, &layers) == 1 && layers[0] == 1);
+    float *u, *a;
+    cr_assert_eq(xqw_matrix(x, 1, "uv", MODEL_D, MODEL_DKV, &u, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(xqw_matrix(x, 1, "av", MODEL_DKV, MODEL_DKV, &a, &err), XQ_OK, "%s", err.message);
+    for (int in = 0; in < MODEL_D; in += 17)
+        for (int out = 0; out < MODEL_DKV; out += 5) {
+            double product = 0;
+            for (int k = 0; k < MODEL_DKV; k++)
+                product += (double)u[in * MODEL_DKV + k] * a[k * MODEL_DKV + out];
+            cr_assert_float_eq(product, model_value(1, 1, out, in), 1e-6);
+        }
+    free(u);
+    free(a);
+    xqw_close(x);
+}
+
+/* `xq prepare` must fail with this line, %s being the directory, and write nothing. */
+static void prepare_refused(const struct model_change *change, const char *options, const char *format)
+{
+    const char *directory = model_files(change);
+    char arguments[1024], line[1024];
+    snprintf(arguments, sizeof arguments, "prepare %s --out %s/w.xqw %s", directory, directory, options);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    snprintf(line, sizeof line, format, directory);
+#pragma GCC diagnostic pop
+    command_refuses(arguments, 1, line);
+    cr_assert_eq(files_count(directory), 2, "something was written");
+}
+
+Test(prepare, bad_models_end_in_one_line_and_no_file)
+{
+    prepare_refused(&(struct model_change){.nan = "model.layers.1.self_attn.k_proj.weight"}, "",
+                    "xq prepare: %s/model.safetensors: tensor model.layers.1.self_attn.k_proj.weight holds "
+                    "NaN at index 5; "
+                    "every value must be finite");
+    prepare_refused(&(struct model_change){0}, "--method latent --rank 128",
+                    "xq prepare: cache.rank_k: 128 is not valid; valid: multiples of 64 up to 64, the "
+                    "smaller of hidden_size "
+                    "and the width of K");
+    prepare_refused(&(struct model_change){.config = "{\"model_type\": \"llama\", \"hidden_size\": 128"},
+                    "", "xq prepare: %s/config.json:1: malformed JSON: it ends too early");
+    prepare_refused(
+        &(struct model_change){0}, "--layers 2",
+        "xq prepare: --layers: '2' is no layer of the model; valid are layers 0 .. 1, each once");
 }

@@ -316,6 +316,8 @@ Test(spec, impossible_values_are_refused_with_the_valid_ones)
                   "model.rope_scaling.low_freq_factor", "is missing");
     refuses_model("\"rope_scaling\": {\"rope_type\": \"llama4\"}", XQ_ERROR_SPEC,
                   "model.rope_scaling.rope_type", "llama3");
+    refuses_model("\"rope\": {\"type\": \"none\", \"theta\": 10}", XQ_ERROR_SPEC, "model.rope.theta",
+                  "leave it out");
     refuses_model("\"rope\": {}, \"rope_theta\": 10", XQ_ERROR_SPEC, "model.rope_theta", "model.rope");
     generator_refuses("{\"model\": {\"num_attention_heads\": 8}}", XQ_ERROR_SPEC, "model.hidden_size",
                       "missing");
@@ -396,6 +398,36 @@ Test(tuning, values_outside_their_domain_are_refused)
                       XQ_ERROR_SPEC, "tuning.append.warp", "did you mean 'warps'?");
     generator_refuses("{\"model\": \"llama-3.1-8b\", \"tuning\": {\"append\": 4}}", XQ_ERROR_SPEC,
                       "tuning.append", "object");
+}
+
+/* Every family must have parameters of its own for any shape: queries per KV head, head_dim, bits, groups,
+ * GPU. */
+Test(tuning, every_family_serves_every_supported_shape, .timeout = 60)
+{
+    static const char *const families[] = {"append",    "attend",    "dequantize", "gemm",
+                                           "kv_append", "kv_attend", "rope"};
+    static const char *const archs[] = {"sm_80", "sm_86", "sm_90a", "sm_120"};
+    static const char *const groups[] = {"32", "128", "\"row\""};
+    for (int i = 0; i < 2 * 8 * 2 * 2 * 3 * 4; i++) {
+        int head_dim = i % 2 ? 128 : 64, queries = 1 << i / 2 % 8, bits = i / 16 % 2 ? 8 : 4,
+            x = i / 32 % 2;
+        int kv_heads = queries > 64 ? 1 : 3;
+        if (queries > 64 && head_dim == 128)
+            continue; /* attend's scores do not fit where a block has 99 KiB */
+        char text[512];
+        snprintf(
+            text, sizeof text,
+            "{\"model\": {\"hidden_size\": 576, \"num_attention_heads\": %d, \"num_key_value_heads\": %d, "
+            "\"head_dim\": %d}, \"cache\": {\"method\": \"%s\", \"bits\": %d, \"group\": %s}, \"arch\": "
+            "\"%s\"}",
+            queries * kv_heads, kv_heads, head_dim, x ? "x" : "latent", bits, groups[i / 64 % 3],
+            archs[i / 192]);
+        cJSON *spec = generator_complete_parsed(text);
+        for (size_t f = 0; f < sizeof families / sizeof *families; f++)
+            cr_assert(cJSON_HasObjectItem(generator_member(spec, "tuning"), families[f]), "%s: %s",
+                      families[f], text);
+        cJSON_Delete(spec);
+    }
 }
 
 /* ---------------------------------------------------------------- mutations */

@@ -73,6 +73,11 @@ __device__ __forceinline__ u32 and_or(u32 a, u32 b, u32 c)
 
 // ---------------------------------------------------------------- f32 arithmetic
 
+__device__ __forceinline__ float infinity()
+{
+    return __int_as_float(0x7f800000);
+}
+
 // 2^x; 2^-inf is 0.
 __device__ __forceinline__ float exp2_approx(float x)
 {

@@ -54,9 +54,8 @@ template <int HEADS, int HEAD_DIM, int THREADS> struct split_output {
     // An empty sequence: zeros, and the logarithm of nothing.
     template <class PARAMS> __device__ __forceinline__ void write_empty(const PARAMS &p) const
     {
-        const float minus_infinity = __int_as_float(0xff800000);
         for (int i = threadIdx.x; i < heads * QUADS; i += THREADS)
-            write_final(p, i / QUADS, i % QUADS, make_float4(0, 0, 0, 0), minus_infinity);
+            write_final(p, i / QUADS, i % QUADS, make_float4(0, 0, 0, 0), -infinity());
     }
 
     // To be called by the whole block after its last write. True in the block that finishes last; its

@@ -1,0 +1,286 @@
+/* xq compare: fp16 KV, unfused and fused rematerialization side by side. */
+#include "compare.h"
+
+#include "../autotune/ceilings.h"
+#include "../runtime/context.h"
+#include "../runtime/sim/ceilings.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char description[] =
+    "For each layer and bit width: one decode step by each implementation, with its error, memory, "
+    "traffic,\n"
+    "arithmetic and time, and how far that is from the least possible.\n\n"
+    "Activations come from a safetensors file with x.L [tokens, d] and q.L [tokens, H, dh] for layers L "
+    "(as\n"
+    "tools/smollm2.py writes), weights from the model directory, or else wk.L and wv.L of that file; or\n"
+    "all from a seed (--synthetic).";
+
+enum { IMPLEMENTATIONS = 3, MOST_BITS = 8 };
+static const xq_implementation order[IMPLEMENTATIONS] = {XQ_FP16_KV, XQ_UNFUSED, XQ_FUSED};
+
+struct comparison {
+    struct compare_options o;
+    xq_context *context;
+    gen *generator;
+    struct compare_input *input;
+    int bits[MOST_BITS], bit_count;
+    char *specs[MOST_BITS]; /* for each of bits, as given: plans complete them for their device */
+    char *completed;        /* the first of them */
+    int *layers, layer_count;
+    struct cli_shape shapes[MOST_BITS];
+    int64_t tokens;
+    struct compare_row *rows;
+    int row_count;
+    struct cli_progress progress;
+};
+
+/* --------------------------------------------------------------- settings */
+
+static xq_status read_bits(struct comparison *c, error *err)
+{
+    const struct cli_list *list = &c->o.bits;
+    for (int i = 0; i < list->count; i++) {
+        char *end;
+        long bits = strtol(list->items[i], &end, 10);
+        if (end == list->items[i] || *end || bits < 1 || bits > 16 || c->bit_count == MOST_BITS)
+            return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                             "--bits: '%s' is no bit width; e.g. --bits 4,8", list->items[i]);
+        c->bits[c->bit_count++] = (int)bits;
+    }
+    if (c->bit_count == 0 && c->o.spec.spec_file) {
+        c->bits[c->bit_count++] = 0; /* as the file says */
+    } else if (c->bit_count == 0) {
+        c->bits[c->bit_count++] = 4;
+        c->bits[c->bit_count++] = 8;
+    }
+    return XQ_OK;
+}
+
+/* Shapes are known, and bad input found, before any device is asked for. */
+static xq_status read_specs(struct comparison *c, struct compare_task *task, error *err)
+{
+    for (int i = c->bit_count; i-- > 0;) {
+        free(c->completed);
+        c->completed = NULL;
+        c->o.spec.bits = c->bits[i];
+        if (cli_spec_json(&c->o.spec, &c->o.common, NULL, &c->specs[i], err) != XQ_OK ||
+            gen_complete(c->generator, c->specs[i], &c->completed, err) != XQ_OK ||
+            cli_shape_read(c->completed, &c->shapes[i], err) != XQ_OK)
+            return err->status;
+    }
+    task->shape = c->shapes[0];
+    return reference_model_read(c->completed, &task->reference, err);
+}
+
+/* The datasheet of a GPU by the name that its driver gives it, or NULL. Variants differ in their SMs. */
+static const struct sim_ceilings *datasheet(const device_properties *p)
+{
+    static const char *const names[][2] = {
+        {"h100", "H100"}, {"h200", "H200"}, {"a100", "A100"}, {"rtx4090", "RTX 4090"}};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const struct sim_ceilings *sheet = sim_ceilings_find(names[i][0]);
+        if (sheet && strstr(p->name, names[i][1]) && sheet->sm_count == p->sm_count)
+            return sheet;
+    }
+    return NULL;
+}
+
+/* The software device's ceilings are a datasheet's. A GPU's are measured, here and now; but mma.sync, which
+ * measures the matrix rate, does not reach what newer GPUs can do by other instructions, so that a larger
+ * figure of the GPU's datasheet stands before it. */
+static xq_status find_ceilings(xq_context *context, struct compare_ceilings *out, error *err)
+{
+    const device_properties *p = &context->device->properties;
+    ceilings measured;
+    *out = (struct compare_ceilings){p->copy_bytes_per_second, p->matrix_flops_per_second[MATRIX_F16],
+                                     "from the GPU's datasheet"};
+    if (p->is_sim)
+        return XQ_OK;
+    if (ceilings_measure(context, &measured, err) != XQ_OK)
+        return err->status;
+    *out = (struct compare_ceilings){measured.copy_bytes_per_second, measured.f16_flops_per_second,
+                                     "both measured"};
+    const struct sim_ceilings *sheet = datasheet(p);
+    if (sheet && sheet->matrix_flops_per_second[MATRIX_F16] > out->flops_per_second) {
+        out->flops_per_second = sheet->matrix_flops_per_second[MATRIX_F16];
+        out->source = "the bandwidth measured, the rate from the GPU's datasheet";
+    }
+    return XQ_OK;
+}
+
+/* ------------------------------------------------------------------- work */
+
+static void show_progress(struct comparison *c, const struct compare_row *row)
+{
+    char detail[64];
+    snprintf(detail, sizeof detail, "layer %d, %d bits, %s", row->layer, row->bits,
+             compare_name(row->implementation));
+    cli_progress_update(&c->progress,
+                        (double)c->row_count / (IMPLEMENTATIONS * c->layer_count * c->bit_count), detail);
+}
+
+/* The fp16 KV cache is the same at any bit width: measured once a layer, repeated beside each. */
+static xq_status compare_bits(struct comparison *c, struct compare_task *task, int which, error *err)
+{
+    task->spec = c->specs[which];
+    task->shape = c->shapes[which];
+    for (int i = 0; i < IMPLEMENTATIONS; i++) {
+        struct compare_row *row = &c->rows[c->row_count];
+        if (order[i] == XQ_FP16_KV && which > 0) {
+            *row = row[-IMPLEMENTATIONS];
+            row->bits = task->shape.bits;
+        } else {
+            show_progress(c, &(struct compare_row){.layer = task->layer->number,
+                                                   .bits = task->shape.bits,
+                                                   .implementation = order[i]});
+            if (compare_measure(task, order[i], row, err) != XQ_OK)
+                return err->status;
+        }
+        c->row_count++;
+    }
+    return XQ_OK;
+}
+
+static xq_status compare_layer(struct comparison *c, struct compare_task *task, int number, error *err)
+{
+    struct compare_layer layer;
+    double *exact = NULL;
+    if (compare_input_layer(c->input, number, &layer, err) != XQ_OK)
+        return err->status;
+    task->layer = &layer;
+    if (compare_exact(task, &exact, err) == XQ_OK) {
+        task->exact = exact;
+        for (int i = 0; i < c->bit_count && err->status == XQ_OK; i++)
+            compare_bits(c, task, i, err);
+    }
+    free(exact);
+    compare_layer_free(&layer);
+    task->layer = NULL;
+    task->exact = NULL;
+    return err->status;
+}
+
+static xq_status compare_all(struct comparison *c, struct compare_task *task, error *err)
+{
+    c->rows = calloc((size_t)(IMPLEMENTATIONS * c->layer_count * c->bit_count), sizeof *c->rows);
+    if (!c->rows)
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    cli_progress_begin(&c->progress, &c->o.common, "comparing");
+    for (int i = 0; i < c->layer_count && err->status == XQ_OK; i++)
+        compare_layer(c, task, c->layers[i], err);
+    cli_progress_end(&c->progress);
+    return err->status;
+}
+
+static xq_status prepare(struct comparison *c, struct compare_task *task, error *err)
+{
+    if (read_bits(c, err) != XQ_OK || gen_create(c->o.common.templates, &c->generator, err) != XQ_OK ||
+        read_specs(c, task, err) != XQ_OK)
+        return err->status;
+    task->generator = c->generator;
+    task->seed = (uint64_t)c->o.common.seed;
+    return compare_input_open(&c->o, c->generator, &task->shape, &c->input, &c->layers, &c->layer_count,
+                              &c->tokens, err);
+}
+
+static xq_status use_device(const struct comparison *c, struct compare_task *task, error *err)
+{
+    task->context = c->context;
+    return find_ceilings(c->context, &task->ceilings, err);
+}
+
+/* ----------------------------------------------------------------- output */
+
+static const char *model_name(const struct comparison *c, char *text, size_t size)
+{
+    cJSON *spec = cJSON_Parse(c->completed);
+    const cJSON *model = cJSON_GetObjectItemCaseSensitive(spec, "model");
+    const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(model, "name"));
+    snprintf(text, size, "%s", c->o.spec.model ? c->o.spec.model : name ? name : c->o.spec.spec_file);
+    cJSON_Delete(spec);
+    return text;
+}
+
+static xq_status report(const struct comparison *c, const struct compare_task *task, error *err)
+{
+    char name[512];
+    xq_device_info info = XQ_DEVICE_INFO_INIT;
+    struct compare_result result = {.rows = c->rows,
+                                    .count = c->row_count,
+                                    .device = &info,
+                                    .ceilings = &task->ceilings,
+                                    .shape = &task->shape,
+                                    .spec = c->completed,
+                                    .model_name = model_name(c, name, sizeof name),
+                                    .input_name = c->o.synthetic ? "synthetic" : c->o.activations};
+    xq_context_device(c->context, &info);
+    cJSON *json = compare_json(&result);
+    cli_write_json(&c->o.common, json, err);
+    cJSON_Delete(json);
+    if (err->status == XQ_OK && !cli_json_to_stdout(&c->o.common))
+        compare_print(&result);
+    return err->status;
+}
+
+static void release(struct comparison *c)
+{
+    compare_input_close(c->input);
+    gen_destroy(c->generator);
+    for (int i = 0; i < MOST_BITS; i++)
+        free(c->specs[i]);
+    free(c->completed);
+    free(c->layers);
+    free(c->rows);
+    cli_list_free(&c->o.layers);
+    cli_list_free(&c->o.bits);
+    xq_context_destroy(c->context);
+}
+
+static int check_usage(const struct compare_options *o)
+{
+    if (o->batch < 1 || o->batch > 65535)
+        return cli_usage("compare", "--batch: %lld; valid are 1 .. 65535", (long long)o->batch);
+    if (o->synthetic && o->activations)
+        return cli_usage("compare", "--synthetic and --activations: give one of them");
+    return CLI_OK;
+}
+
+int cli_compare(int argc, char **argv)
+{
+    struct comparison c = {.o = {.batch = 1}};
+    struct compare_options *o = &c.o;
+    const cli_option own[] = {
+        {"--activations", CLI_STRING, &o->activations, "FILE", "safetensors with x.L and q.L"},
+        {"--synthetic", CLI_FLAG, &o->synthetic, NULL, "inputs from --seed, shaped like a model's"},
+        {"--prepared", CLI_STRING, &o->prepared, "FILE.xqw",
+         "factors that `xq prepare` wrote; else made here"},
+        {"--layers", CLI_LIST, &o->layers, "L,L...", "layers to compare (all in the file; synthetic: 0)"},
+        {"--bits", CLI_LIST, &o->bits, "N,N...", "bit widths to compare (4,8; with --spec, the file's)"},
+        {"--tokens", CLI_INT, &o->tokens, "N", "cached tokens of each sequence (all in the file; 1024)"},
+        {"--batch", CLI_INT, &o->batch, "N", "sequences (1)"},
+        {NULL, CLI_FLAG, NULL, NULL, NULL},
+    };
+    cli_command command = {.name = "compare",
+                           .description = description,
+                           .options = own,
+                           .common = &o->common,
+                           .spec = &o->spec};
+    struct compare_task task = {0};
+    error err = ERROR_INIT;
+    int status;
+    if (cli_parse(&command, argc, argv, &status) && (status = check_usage(o)) == CLI_OK) {
+        if (prepare(&c, &task, &err) == XQ_OK &&
+            (status = cli_open("compare", &o->common, &c.context)) == CLI_OK) {
+            if (use_device(&c, &task, &err) == XQ_OK && compare_all(&c, &task, &err) == XQ_OK)
+                report(&c, &task, &err);
+        }
+        if (err.status != XQ_OK)
+            status = cli_fail("compare", &o->common, &err);
+    }
+    error_clear(&err);
+    release(&c);
+    return status;
+}

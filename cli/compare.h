@@ -1,0 +1,114 @@
+/* xq compare in parts: inputs (compare_input.c), one implementation's figures (compare_row.c), the least
+ * that the task costs (compare_limit.c), and the output (compare_table.c). */
+#ifndef CLI_COMPARE_H
+#define CLI_COMPARE_H
+
+#include "../autotune/reference.h"
+#include "../gen/gen.h"
+#include "layers.h"
+
+#include <stdint.h>
+
+/* ------------------------------------------------------------------ input */
+
+struct compare_options {
+    struct cli_common common;
+    struct cli_spec spec;
+    const char *activations, *prepared;
+    struct cli_list layers, bits;
+    int64_t tokens; /* 0: as many as there are, or 1024 */
+    int64_t batch;
+    bool synthetic;
+};
+
+struct compare_input; /* the open files */
+
+/* Opens what the options name. layers: those to compare; caller frees. */
+xq_status compare_input_open(const struct compare_options *o, gen *g, const struct cli_shape *shape,
+                             struct compare_input **input, int **layers, int *layer_count, int64_t *tokens,
+                             error *err);
+void compare_input_close(struct compare_input *input);
+
+/* What one layer attends over: `batch` sequences of `tokens` tokens, a query each. */
+struct compare_layer {
+    int number, batch;
+    int64_t tokens;
+    struct cli_weights weights;
+    float *x;            /* [batch * tokens, d], as given */
+    float *q;            /* [batch, H, dh] */
+    uint16_t *x16, *q16; /* the same in f16 */
+};
+xq_status compare_input_layer(struct compare_input *input, int number, struct compare_layer *layer,
+                              error *err);
+void compare_layer_free(struct compare_layer *layer);
+
+/* ----------------------------------------------------------------- limits */
+
+/* The least that one decode step costs, whoever does it: every byte it must read or write once, and the
+ * FLOPs of the cheapest exact formulation (docs/method.md §4). */
+struct compare_limit {
+    double bytes, flops;
+    double seconds; /* 0 when the device's ceilings are not known */
+    bool by_memory; /* bytes bind, not FLOPs */
+};
+struct compare_ceilings {
+    double bytes_per_second, flops_per_second; /* 0: not known */
+    const char *source;                        /* where they come from, for people */
+};
+void compare_limit_of(const struct cli_shape *shape, bool rope, bool fp16_kv, double cache_bytes_per_token,
+                      int64_t tokens, int batch, const struct compare_ceilings *ceilings,
+                      struct compare_limit *limit);
+
+/* ------------------------------------------------------------------- rows */
+
+struct compare_row {
+    int layer, bits; /* bits of the comparison; fp16-kv itself always has 16 */
+    int batch;
+    int64_t tokens;
+    xq_implementation implementation;
+    double cache_bytes_per_token, cache_saving; /* against fp16-kv */
+    double kernel_error, method_error, lse_error;
+    bool counted; /* the figures below, to matrix_flops: only the software device counts */
+    double read_bytes, write_bytes;       /* device memory: unique 32-byte sectors, per launch */
+    double l2_read_bytes, l2_write_bytes; /* all sectors requested */
+    double matrix_flops;
+    int launches;
+    bool measured;                             /* else modelled */
+    double seconds, seconds_low, seconds_high; /* median, quartiles; one figure when modelled */
+    struct compare_limit limit;
+};
+const char *compare_name(xq_implementation implementation); /* "fp16-kv", ... */
+
+/* What a row is computed from. */
+struct compare_task {
+    xq_context *context;
+    gen *generator;
+    const char *spec; /* completed */
+    struct cli_shape shape;
+    reference_model reference;
+    struct compare_ceilings ceilings;
+    uint64_t seed;
+    const struct compare_layer *layer;
+    const double *exact; /* attention from the inputs as given, [batch, H, dh] */
+};
+/* Exact attention of the first compare_checked(layer) sequences, [.., H, dh]; caller frees. */
+xq_status compare_exact(const struct compare_task *task, double **exact, error *err);
+int compare_checked(const struct compare_layer *layer);
+
+xq_status compare_measure(const struct compare_task *task, xq_implementation implementation,
+                          struct compare_row *row, error *err);
+
+/* ----------------------------------------------------------------- output */
+
+struct compare_result {
+    const struct compare_row *rows; /* three a (layer, bits), in order */
+    int count;
+    const xq_device_info *device;
+    const struct compare_ceilings *ceilings;
+    const struct cli_shape *shape;
+    const char *model_name, *input_name, *spec;
+};
+void compare_print(const struct compare_result *result);
+cJSON *compare_json(const struct compare_result *result);
+
+#endif

@@ -1,0 +1,234 @@
+/* What compare says: a table for people, JSON for programs. */
+#include "compare.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------ table */
+
+/* Bytes in one unit for the whole table, so that columns compare at a glance. */
+struct unit {
+    const char *name;
+    double size;
+};
+
+static struct unit byte_unit(const struct compare_result *r)
+{
+    double most = 0;
+    for (int i = 0; i < r->count; i++)
+        most = fmax(most, fmax(r->rows[i].l2_read_bytes + r->rows[i].l2_write_bytes,
+                               r->rows[i].read_bytes + r->rows[i].write_bytes));
+    return most >= 1e7 ? (struct unit){"MB", 1e6} : (struct unit){"kB", 1e3};
+}
+
+/* About four significant digits, never in exponent form. */
+static const char *figure(char *text, size_t size, double value)
+{
+    int digits = value >= 1000 ? 0 : value >= 100 ? 1 : value >= 10 ? 2 : 3;
+    if (!isfinite(value))
+        snprintf(text, size, "%s", isnan(value) ? "NaN" : "inf");
+    else
+        snprintf(text, size, "%.*f", digits, value);
+    return text;
+}
+
+static const char *figure_if(char *text, size_t size, bool known, double value)
+{
+    if (known)
+        return figure(text, size, value);
+    snprintf(text, size, "-");
+    return text;
+}
+
+static void print_header(const struct unit *unit)
+{
+    printf("           %8s %7s %9s %9s %8s %8s %9s %9s %9s %7s\n", "cache", "smaller", "kernel", "method",
+           "device", "L2", "matrix", "time", "limit", "time /");
+    printf("           %8s %7s %9s %9s %8s %8s %9s %9s %9s %7s\n", "B/token", "x", "error", "error",
+           unit->name, unit->name, "MFLOP", "us", "us", "limit");
+}
+
+static void print_row(const struct compare_row *row, const struct unit *unit)
+{
+    char text[8][32];
+    bool limited = row->limit.seconds > 0;
+    printf(
+        "  %-8s %8s %7s %9.1e %9.1e %8s %8s %9s %9s %9s %7s\n", compare_name(row->implementation),
+        figure(text[0], sizeof text[0], row->cache_bytes_per_token),
+        figure(text[1], sizeof text[1], row->cache_saving), row->kernel_error, row->method_error,
+        figure_if(text[2], sizeof text[2], row->counted, (row->read_bytes + row->write_bytes) / unit->size),
+        figure_if(text[3], sizeof text[3], row->counted,
+                  (row->l2_read_bytes + row->l2_write_bytes) / unit->size),
+        figure_if(text[4], sizeof text[4], row->counted, row->matrix_flops * 1e-6),
+        figure(text[5], sizeof text[5], row->seconds * 1e6),
+        figure_if(text[6], sizeof text[6], limited, row->limit.seconds * 1e6),
+        figure_if(text[7], sizeof text[7], limited, limited ? row->seconds / row->limit.seconds : 0));
+}
+
+static void print_task(const struct compare_result *r)
+{
+    const struct cli_shape *s = r->shape;
+    const struct compare_row *row = &r->rows[0];
+    printf("%s: hidden size %d, %d query heads, %d key/value heads of %d; input: %s\n", r->model_name,
+           s->hidden_size, s->heads, s->kv_heads, s->head_dim, r->input_name);
+    if (s->latent)
+        printf("Method latent: the cache holds X*Uk and X*Uv, %d + %d numbers a token; K and V are made of "
+               "them again.\n",
+               s->rank_k, s->rank_v);
+    else
+        printf("Method x: the cache holds the activations X, %d numbers a token; K and V are made of them "
+               "again.\n",
+               s->hidden_size);
+    printf("One decode step of one layer: %d sequence%s of %lld cached tokens, one query each.\n",
+           row->batch, row->batch == 1 ? "" : "s", (long long)row->tokens);
+    printf("Device: %s. Times are %s.\n", r->device->name,
+           row->measured ? "MEASURED (median of 30 runs over caches that L2 does not hold)"
+                         : "MODELLED, not measured: from counted work and the datasheet of that GPU");
+}
+
+static void print_legend(const struct compare_result *r)
+{
+    const struct compare_row *row = &r->rows[0];
+    printf(
+        "\nRows     fp16-kv  keys and values kept in fp16, a flash-decoding kernel: what engines do today\n"
+        "         unfused  quantized cache; dequantize, GEMM, RoPE, attention, each through device memory\n"
+        "         fused    quantized cache; all of that in one kernel, nothing in between leaves the chip\n"
+        "Columns  cache    bytes of one token in one layer's cache: codes, scales, offsets, padding\n"
+        "         smaller  how many times smaller than the fp16 keys and values\n"
+        "         kernel   error of the output against double precision on the very same cache (relative, "
+        "L2)\n"
+        "         method   error against exact attention on the unquantized inputs: what the whole method "
+        "loses\n");
+    if (row->counted)
+        printf("         device   device memory read and written in the step (each 32-byte sector counted "
+               "once)\n"
+               "         L2       bytes that the kernels asked for, repeats included (most of them "
+               "answered by L2)\n"
+               "         matrix   work of the matrix units, in millions of floating-point operations\n");
+    else
+        printf("         device, L2, matrix   only the software device counts these (--device sim)\n");
+    printf("         time     one step%s\n",
+           row->measured
+               ? ""
+               : ", MODELLED: the busiest of memory, L2, shared memory, matrix units and issue slots");
+    if (row->limit.seconds > 0)
+        printf("         limit    least time for this cache: every byte moved once at %.2f TB/s, or the "
+               "cheapest exact\n"
+               "                  arithmetic at %.0f TFLOP/s, whichever is longer (%s)\n"
+               "         time / limit   1 would be perfect\n",
+               r->ceilings->bytes_per_second * 1e-12, r->ceilings->flops_per_second * 1e-12,
+               r->ceilings->source);
+    else
+        printf("         limit    not known: this GPU's bandwidth and matrix rate are not measured\n");
+}
+
+/* One sentence a bit width: the geometric means over layers. */
+static void print_summary(const struct compare_result *r)
+{
+    for (int i = 0; i < r->count; i += 3) {
+        int bits = r->rows[i].bits, groups = 0;
+        double to_fp16 = 0, to_unfused = 0, bytes = 0, worst = 0;
+        bool first = true;
+        for (int j = 0; j < i; j += 3)
+            first &= r->rows[j].bits != bits;
+        if (!first)
+            continue;
+        for (int j = i; j < r->count; j += 3) {
+            const struct compare_row *kv = &r->rows[j], *unfused = kv + 1, *fused = kv + 2;
+            if (kv->bits != bits)
+                continue;
+            groups++;
+            to_fp16 += log(kv->seconds / fused->seconds);
+            to_unfused += log(unfused->seconds / fused->seconds);
+            bytes += log((unfused->read_bytes + unfused->write_bytes) /
+                         (fused->read_bytes + fused->write_bytes));
+            worst = fmax(worst, fused->method_error);
+        }
+        printf("%sAt %d bits the cache is %.1fx smaller (error up to %.1e); the fused step takes 1/%.1f of "
+               "unfused's time",
+               i == 0 ? "\n" : "", bits, r->rows[i + 2].cache_saving, worst, exp(to_unfused / groups));
+        if (r->rows[i].counted)
+            printf(" and 1/%.1f of its\nmemory traffic", exp(bytes / groups));
+        printf(", and %.2fx the time of fp16-kv%s.\n", exp(-to_fp16 / groups),
+               r->rows[i].measured ? "" : " (modelled)");
+    }
+}
+
+void compare_print(const struct compare_result *r)
+{
+    struct unit unit = byte_unit(r);
+    print_task(r);
+    for (int i = 0; i < r->count; i++) {
+        if (i % 3 == 0) {
+            printf("\nlayer %d, %d bits\n", r->rows[i].layer, r->rows[i].bits);
+            print_header(&unit);
+        }
+        print_row(&r->rows[i], &unit);
+    }
+    print_legend(r);
+    print_summary(r);
+}
+
+/* ------------------------------------------------------------------- JSON */
+
+static void add(cJSON *o, const char *name, bool known, double value)
+{
+    if (known && isfinite(value))
+        cJSON_AddNumberToObject(o, name, value);
+    else
+        cJSON_AddNullToObject(o, name);
+}
+
+static cJSON *row_json(const struct compare_row *row)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "name", compare_name(row->implementation));
+    cJSON_AddNumberToObject(o, "layer", row->layer);
+    cJSON_AddNumberToObject(o, "bits", row->bits);
+    cJSON_AddNumberToObject(o, "tokens", (double)row->tokens);
+    cJSON_AddNumberToObject(o, "batch", row->batch);
+    add(o, "time_us", true, row->seconds * 1e6);
+    cJSON_AddStringToObject(o, "time_kind", row->measured ? "measured" : "modelled");
+    add(o, "time_us_low", row->measured, row->seconds_low * 1e6);
+    add(o, "time_us_high", row->measured, row->seconds_high * 1e6);
+    add(o, "limit_us", row->limit.seconds > 0, row->limit.seconds * 1e6);
+    if (row->limit.seconds > 0)
+        cJSON_AddStringToObject(o, "limit_by", row->limit.by_memory ? "memory" : "matrix");
+    add(o, "limit_bytes", true, row->limit.bytes);
+    add(o, "limit_flops", true, row->limit.flops);
+    add(o, "time_to_limit", row->limit.seconds > 0, row->seconds / row->limit.seconds);
+    add(o, "dram_read_bytes", row->counted, row->read_bytes);
+    add(o, "dram_write_bytes", row->counted, row->write_bytes);
+    add(o, "l2_read_bytes", row->counted, row->l2_read_bytes);
+    add(o, "l2_write_bytes", row->counted, row->l2_write_bytes);
+    add(o, "matrix_flops", row->counted, row->matrix_flops);
+    add(o, "launches", row->counted, row->launches);
+    add(o, "cache_bytes_per_token", true, row->cache_bytes_per_token);
+    add(o, "cache_saving", true, row->cache_saving);
+    add(o, "kernel_rel_err", true, row->kernel_error);
+    add(o, "method_rel_err", true, row->method_error);
+    add(o, "lse_abs_err", true, row->lse_error);
+    return o;
+}
+
+cJSON *compare_json(const struct compare_result *r)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "device", r->device->name);
+    cJSON_AddStringToObject(o, "device_kind", r->device->is_sim ? "sim" : "cuda");
+    cJSON_AddStringToObject(o, "arch", r->device->arch);
+    cJSON_AddNumberToObject(o, "driver", r->device->driver);
+    cJSON_AddNumberToObject(o, "nvrtc", r->device->nvrtc);
+    cJSON *ceilings = cJSON_AddObjectToObject(o, "ceilings");
+    add(ceilings, "bytes_per_second", r->ceilings->bytes_per_second > 0, r->ceilings->bytes_per_second);
+    add(ceilings, "f16_flops_per_second", r->ceilings->flops_per_second > 0, r->ceilings->flops_per_second);
+    cJSON_AddStringToObject(ceilings, "source", r->ceilings->source);
+    cJSON_AddStringToObject(o, "model", r->model_name);
+    cJSON_AddStringToObject(o, "input", r->input_name);
+    cJSON_AddItemToObject(o, "spec", cJSON_Parse(r->spec));
+    cJSON *rows = cJSON_AddArrayToObject(o, "rows");
+    for (int i = 0; i < r->count; i++)
+        cJSON_AddItemToArray(rows, row_json(&r->rows[i]));
+    return o;
+}

@@ -1,0 +1,23 @@
+/* Inputs of an attention layer that behave like a real model's, from a seed: for when no model is at hand.
+ *
+ * Activations after a normalization: correlated between neighbouring tokens, with a mean per channel, and
+ * with a few outlier channels many times larger than the rest, which is what makes quantization hard.
+ * Projections: random, with a spectrum that decays as real ones do. Queries are scaled so that scores
+ * spread by about 2. */
+#ifndef CLI_SYNTHETIC_H
+#define CLI_SYNTHETIC_H
+
+#include "layers.h"
+
+#include <stdint.h>
+
+/* w [rows, cols]; which: any number, another matrix for each. */
+xq_status synthetic_projection(uint64_t seed, int which, int rows, int cols, float *w, error *err);
+
+/* x [tokens, width]; sequence: another text for each. */
+void synthetic_activations(uint64_t seed, int sequence, int64_t tokens, int width, float *x);
+
+/* q [count]: normally distributed, of standard deviation `size`. */
+void synthetic_queries(uint64_t seed, int sequence, int count, double size, float *q);
+
+#endif

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Installs a build into DIRECTORY, and builds examples/embed there against it: DIRECTORY/shared/embed with the
+# shared library, DIRECTORY/static/embed with the static one.
+#
+#   usage: scripts/test-install.sh BUILD DIRECTORY [CFLAGS]
+set -eu
+cd "$(dirname "$0")/.."
+build=$1
+prefix=$2
+DESTDIR='' sh scripts/install.sh "$build" "$prefix"
+for kind in shared static; do
+    cp -r examples/embed "$prefix/$kind"
+    rm -f "$prefix/$kind/embed"
+    env -u MAKEFLAGS PKG_CONFIG_PATH="$prefix/lib/pkgconfig" make --no-print-directory -s -C "$prefix/$kind" \
+        CFLAGS="-O1 -Wall -Wextra -Werror ${3:-}" STATIC="$([ "$kind" = static ] && echo 1 || echo 0)"
+done

@@ -1,0 +1,57 @@
+#include "command.h"
+
+#include "files.h"
+
+#include <criterion/criterion.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* FOLDER/tests/test_x → FOLDER/xq */
+static const char *program(void)
+{
+    static char path[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 8);
+    cr_assert_gt(n, 0);
+    path[n] = 0;
+    *strrchr(path, '/') = 0;
+    strcpy(strrchr(path, '/'), "/xq");
+    cr_assert_eq(access(path, X_OK), 0, "%s is not built", path);
+    return path;
+}
+
+struct command_result command_run(const char *format, ...)
+{
+    static const char *directory;
+    static char *texts[2];
+    char arguments[4096], line[3 * 4096];
+    va_list list;
+    if (!directory)
+        directory = files_directory();
+    va_start(list, format);
+    vsnprintf(arguments, sizeof arguments, format, list);
+    va_end(list);
+    snprintf(line, sizeof line, "XQ_CACHE_DIR='%s/cache' '%s' %s >'%s/out' 2>'%s/err'", directory,
+             program(), arguments, directory, directory);
+    int status = system(line);
+    for (int i = 0; i < 2; i++) {
+        size_t size;
+        free(texts[i]);
+        texts[i] = files_read(files_path(directory, i ? "err" : "out"), &size);
+    }
+    return (struct command_result){WIFEXITED(status) ? WEXITSTATUS(status) : -1, texts[0], texts[1]};
+}
+
+void command_refuses(const char *arguments, int status, const char *line)
+{
+    struct command_result r = command_run("%s", arguments);
+    char expected[2048];
+    snprintf(expected, sizeof expected, "%s\n", line);
+    cr_assert_str_eq(r.err, expected, "xq %s", arguments);
+    cr_assert_str_eq(r.out, "", "xq %s", arguments);
+    cr_assert_eq(r.status, status, "xq %s: exit status %d", arguments, r.status);
+}

@@ -1,0 +1,375 @@
+/* A stand-in for libcuda.so.1, built as a library of its own and found through XQ_LIBCUDA: the driver API
+ * calls that runtime/cuda_api.h declares, over host memory, without any GPU. It records what was called and
+ * refuses what a driver refuses: no context current, an unknown kernel, a grid of size zero. Kernels do not
+ * run; their launches are kept for a test to look at (tests/fake_cuda.h). */
+#include "../fake_cuda.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The prototypes are cuda.h's, which is not needed here. */
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
+#define EXPORT __attribute__((visibility("default")))
+
+enum {
+    OK = 0,
+    INVALID_VALUE = 1,
+    OUT_OF_MEMORY = 2,
+    NO_DEVICE = 100,
+    INVALID_DEVICE = 101,
+    INVALID_IMAGE = 200,
+    INVALID_CONTEXT = 201,
+    NOT_FOUND = 500,
+    ILLEGAL_ADDRESS = 700
+};
+
+static struct fake_cuda_state state = {
+    .device_count = 1, .major = 9, .minor = 0, .sm_count = 132, .registers = 128};
+
+static int context_object;            /* its address is the primary context */
+static _Thread_local void *stack[16]; /* the thread's contexts; 0 is the bottom */
+static _Thread_local int depth;
+
+EXPORT struct fake_cuda_state *fake_cuda_get_state(void)
+{
+    return &state;
+}
+
+EXPORT int fake_cuda_context_depth(void)
+{
+    return depth;
+}
+
+/* Adds "NAME" to the record; returns the failure planted for it, if any. */
+static int enter(const char *name)
+{
+    size_t n = strlen(state.calls);
+    snprintf(state.calls + n, sizeof state.calls - n, "%s ", name);
+    if (state.fail_function && strcmp(state.fail_function, name) == 0)
+        return state.fail_result;
+    return OK;
+}
+
+/* The same for calls that need a current context. */
+static int enter_context(const char *name)
+{
+    int result = enter(name);
+    if (result == OK && (depth == 0 || stack[depth - 1] != &context_object))
+        return INVALID_CONTEXT;
+    return result;
+}
+
+#define ENTER(name)                                                                                        \
+    do {                                                                                                   \
+        int result_ = enter(name);                                                                         \
+        if (result_ != OK)                                                                                 \
+            return result_;                                                                                \
+    } while (0)
+#define ENTER_CONTEXT(name)                                                                                \
+    do {                                                                                                   \
+        int result_ = enter_context(name);                                                                 \
+        if (result_ != OK)                                                                                 \
+            return result_;                                                                                \
+    } while (0)
+
+/* ------------------------------------------------------- driver and device */
+
+EXPORT int cuInit(unsigned flags)
+{
+    ENTER("cuInit");
+    return flags == 0 ? OK : INVALID_VALUE;
+}
+
+EXPORT int cuDriverGetVersion(int *version)
+{
+    *version = 12040;
+    return OK;
+}
+
+EXPORT int cuGetErrorName(int result, const char **text)
+{
+    switch (result) {
+    case OUT_OF_MEMORY:
+        *text = "CUDA_ERROR_OUT_OF_MEMORY";
+        return OK;
+    case NO_DEVICE:
+        *text = "CUDA_ERROR_NO_DEVICE";
+        return OK;
+    case INVALID_IMAGE:
+        *text = "CUDA_ERROR_INVALID_IMAGE";
+        return OK;
+    case ILLEGAL_ADDRESS:
+        *text = "CUDA_ERROR_ILLEGAL_ADDRESS";
+        return OK;
+    case NOT_FOUND:
+        *text = "CUDA_ERROR_NOT_FOUND";
+        return OK;
+    default:
+        *text = NULL;
+        return INVALID_VALUE;
+    }
+}
+
+EXPORT int cuGetErrorString(int result, const char **text)
+{
+    *text = result == ILLEGAL_ADDRESS ? "an illegal memory access was encountered" : "some words";
+    return OK;
+}
+
+EXPORT int cuDeviceGetCount(int *count)
+{
+    ENTER("cuDeviceGetCount");
+    *count = state.device_count;
+    return OK;
+}
+
+EXPORT int cuDeviceGet(int *device, int ordinal)
+{
+    *device = ordinal;
+    return ordinal < state.device_count ? OK : INVALID_DEVICE;
+}
+
+EXPORT int cuDeviceGetName(char *name, int size, int device)
+{
+    snprintf(name, (size_t)size, "Fake GPU %d", device);
+    return OK;
+}
+
+EXPORT int cuDeviceTotalMem_v2(size_t *bytes, int device)
+{
+    (void)device;
+    *bytes = (size_t)80 << 30;
+    return OK;
+}
+
+EXPORT int cuDeviceGetAttribute(int *value, int attribute, int device)
+{
+    (void)device;
+    const int table[][2] = {{16, state.sm_count}, {38, 50 << 20}, {39, 2048},  {75, state.major},
+                            {76, state.minor},    {81, 233472},   {82, 65536}, {97, 232448}};
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        if (table[i][0] == attribute) {
+            *value = table[i][1];
+            return OK;
+        }
+    return INVALID_VALUE;
+}
+
+/* ---------------------------------------------------------------- contexts */
+
+EXPORT int cuDevicePrimaryCtxRetain(void **context, int device)
+{
+    (void)device;
+    ENTER("cuDevicePrimaryCtxRetain");
+    *context = &context_object;
+    state.retained++;
+    return OK;
+}
+
+EXPORT int cuDevicePrimaryCtxRelease_v2(int device)
+{
+    (void)device;
+    state.retained--;
+    return OK;
+}
+
+EXPORT int cuCtxGetCurrent(void **context)
+{
+    *context = depth > 0 ? stack[depth - 1] : NULL;
+    return OK;
+}
+
+EXPORT int cuCtxPushCurrent_v2(void *context)
+{
+    ENTER("cuCtxPushCurrent");
+    stack[depth++] = context;
+    return OK;
+}
+
+EXPORT int cuCtxPopCurrent_v2(void **context)
+{
+    ENTER("cuCtxPopCurrent");
+    if (depth == 0)
+        return INVALID_CONTEXT;
+    *context = stack[--depth];
+    return OK;
+}
+
+EXPORT int cuCtxSynchronize(void)
+{
+    ENTER_CONTEXT("cuCtxSynchronize");
+    return OK;
+}
+
+/* ------------------------------------------------------------------ memory */
+
+EXPORT int cuMemAlloc_v2(uint64_t *pointer, size_t bytes)
+{
+    ENTER_CONTEXT("cuMemAlloc");
+    if (bytes > (size_t)1 << 34)
+        return OUT_OF_MEMORY;
+    void *p = aligned_alloc(256, (bytes + 255) / 256 * 256);
+    *pointer = (uint64_t)(uintptr_t)p;
+    return p ? OK : OUT_OF_MEMORY;
+}
+
+EXPORT int cuMemFree_v2(uint64_t pointer)
+{
+    ENTER_CONTEXT("cuMemFree");
+    free((void *)(uintptr_t)pointer);
+    return OK;
+}
+
+EXPORT int cuMemcpyHtoD_v2(uint64_t destination, const void *source, size_t bytes)
+{
+    ENTER_CONTEXT("cuMemcpyHtoD");
+    memcpy((void *)(uintptr_t)destination, source, bytes);
+    return OK;
+}
+
+EXPORT int cuMemcpyDtoH_v2(void *destination, uint64_t source, size_t bytes)
+{
+    ENTER_CONTEXT("cuMemcpyDtoH");
+    memcpy(destination, (const void *)(uintptr_t)source, bytes);
+    return OK;
+}
+
+EXPORT int cuMemsetD8_v2(uint64_t pointer, unsigned char value, size_t count)
+{
+    ENTER_CONTEXT("cuMemsetD8");
+    memset((void *)(uintptr_t)pointer, value, count);
+    return OK;
+}
+
+/* ------------------------------------------------------ modules and kernels
+ * A module is its image, which must be an ELF file that names the function. */
+
+struct module {
+    const char *image;
+};
+
+EXPORT int cuModuleLoadDataEx(void **module, const void *image, unsigned count, int *names, void **values)
+{
+    ENTER_CONTEXT("cuModuleLoadDataEx");
+    if (memcmp(image, "\177ELF", 4) != 0) {
+        for (unsigned i = 0; i < count; i++)
+            if (names[i] == 5) /* CU_JIT_ERROR_LOG_BUFFER; 6 is its size */
+                snprintf(values[i], 64, "this is no cubin");
+        return INVALID_IMAGE;
+    }
+    struct module *m = calloc(1, sizeof *m);
+    m->image = image;
+    *module = m;
+    state.modules++;
+    return OK;
+}
+
+EXPORT int cuModuleUnload(void *module)
+{
+    ENTER_CONTEXT("cuModuleUnload");
+    free(module);
+    state.modules--;
+    return OK;
+}
+
+EXPORT int cuModuleGetFunction(void **function, void *module, const char *name)
+{
+    ENTER_CONTEXT("cuModuleGetFunction");
+    (void)module;
+    for (int i = 0; i < FAKE_CUDA_FUNCTIONS; i++) {
+        struct fake_cuda_function *f = &state.functions[i];
+        if (strncmp(name, "xq_", 3) != 0)
+            return NOT_FOUND;
+        if (f->name[0] && strcmp(f->name, name) != 0)
+            continue;
+        snprintf(f->name, sizeof f->name, "%s", name);
+        *function = f;
+        return OK;
+    }
+    return NOT_FOUND;
+}
+
+EXPORT int cuFuncSetAttribute(void *function, int attribute, int value)
+{
+    ENTER_CONTEXT("cuFuncSetAttribute");
+    if (attribute != 8) /* MAX_DYNAMIC_SHARED_SIZE_BYTES */
+        return INVALID_VALUE;
+    ((struct fake_cuda_function *)function)->shared_bytes = value;
+    return OK;
+}
+
+EXPORT int cuFuncGetAttribute(int *value, int attribute, void *function)
+{
+    (void)function;
+    ENTER_CONTEXT("cuFuncGetAttribute");
+    *value = attribute == 4 ? state.registers : attribute == 0 ? 1024 : 0;
+    return OK;
+}
+
+EXPORT int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                          unsigned bz, unsigned shared_bytes, void *stream, void **parameters, void **extra)
+{
+    ENTER_CONTEXT("cuLaunchKernel");
+    struct fake_cuda_function *f = function;
+    if (!gx || !gy || !gz || gy > 65535 || gz > 65535 || (int)shared_bytes > f->shared_bytes || parameters)
+        return INVALID_VALUE;
+    struct fake_cuda_launch *l = &state.launches[state.launch_count % FAKE_CUDA_LAUNCHES];
+    *l = (struct fake_cuda_launch){
+        .grid = {gx, gy, gz}, .block = {bx, by, bz}, .shared_bytes = shared_bytes, .stream = stream};
+    snprintf(l->name, sizeof l->name, "%s", f->name);
+    const void *buffer = NULL;
+    for (; *extra; extra += 2) { /* CU_LAUNCH_PARAM_END is 0 */
+        if ((uintptr_t)extra[0] == 1)
+            buffer = extra[1];
+        else if ((uintptr_t)extra[0] == 2)
+            l->params_bytes = *(size_t *)extra[1];
+        else
+            return INVALID_VALUE;
+    }
+    if (!buffer || l->params_bytes > sizeof l->params)
+        return INVALID_VALUE;
+    memcpy(l->params, buffer, l->params_bytes);
+    state.launch_count++;
+    return OK;
+}
+
+/* ------------------------------------------------------------------ events */
+
+EXPORT int cuEventCreate(void **event, unsigned flags)
+{
+    ENTER_CONTEXT("cuEventCreate");
+    *event = calloc(1, sizeof(double));
+    state.events++;
+    return flags == 0 ? OK : INVALID_VALUE;
+}
+
+EXPORT int cuEventDestroy_v2(void *event)
+{
+    ENTER_CONTEXT("cuEventDestroy");
+    free(event);
+    state.events--;
+    return OK;
+}
+
+EXPORT int cuEventRecord(void *event, void *stream)
+{
+    (void)stream;
+    ENTER_CONTEXT("cuEventRecord");
+    *(double *)event = 1.5 * state.launch_count; /* every launch takes 1.5 ms */
+    return OK;
+}
+
+EXPORT int cuEventSynchronize(void *event)
+{
+    (void)event;
+    ENTER_CONTEXT("cuEventSynchronize");
+    return OK;
+}
+
+EXPORT int cuEventElapsedTime(float *milliseconds, void *from, void *to)
+{
+    ENTER_CONTEXT("cuEventElapsedTime");
+    *milliseconds = (float)(*(double *)to - *(double *)from);
+    return OK;
+}

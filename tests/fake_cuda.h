@@ -1,0 +1,45 @@
+/* The fake CUDA driver (tests/fake/fake_cuda.c) as tests see it: what it is, and what was called. */
+#ifndef TESTS_FAKE_CUDA_H
+#define TESTS_FAKE_CUDA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { FAKE_CUDA_FUNCTIONS = 16, FAKE_CUDA_LAUNCHES = 16 };
+
+struct fake_cuda_function {
+    char name[64];
+    int shared_bytes; /* as set by cuFuncSetAttribute */
+};
+
+struct fake_cuda_launch {
+    char name[64];
+    unsigned grid[3], block[3], shared_bytes;
+    void *stream;
+    unsigned char params[512];
+    size_t params_bytes;
+};
+
+struct fake_cuda_state {
+    /* What the driver pretends; a test may change it. */
+    int device_count, major, minor, sm_count, registers;
+    const char *fail_function; /* this call fails */
+    int fail_result;           /* with this result */
+    /* What happened. */
+    char calls[8192]; /* names, each followed by a space */
+    int retained, modules, events, launch_count;
+    struct fake_cuda_function functions[FAKE_CUDA_FUNCTIONS];
+    struct fake_cuda_launch launches[FAKE_CUDA_LAUNCHES]; /* launch i is at i % FAKE_CUDA_LAUNCHES */
+};
+
+/* Points XQ_LIBCUDA at the fake driver beside the test program, loads it, and returns its state; fails
+ * the test when it is not there. */
+struct fake_cuda_state *fake_cuda_use(void);
+
+/* The calling thread's context stack. */
+int fake_cuda_context_depth_of_thread(void);
+
+/* The latest launch, `back` launches ago (0: the last). */
+const struct fake_cuda_launch *fake_cuda_launched(const struct fake_cuda_state *state, int back);
+
+#endif

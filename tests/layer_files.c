@@ -1,0 +1,74 @@
+#include "layer_files.h"
+
+#include "../prepare/safetensors.h"
+#include "files.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static float *random_floats(size_t count, double size)
+{
+    float *values = malloc(sizeof *values * count);
+    for (size_t i = 0; i < count; i++)
+        values[i] = (float)((drand48() + drand48() + drand48() - 1.5) * 2 * size);
+    return values;
+}
+
+struct layer layer_random(int64_t tokens, int64_t queries)
+{
+    srand48(tokens * 31 + queries);
+    struct layer layer = {.tokens = tokens, .queries = queries, .suffix = "", .wk_cols = LAYER_DKV};
+    layer.x = random_floats((size_t)tokens * LAYER_D, 1);
+    layer.wk = random_floats((size_t)LAYER_D * LAYER_DKV, 0.1);
+    layer.wv = random_floats((size_t)LAYER_D * LAYER_DKV, 0.1);
+    layer.q = random_floats((size_t)queries * LAYER_HEADS * LAYER_DH, 1);
+    return layer;
+}
+
+const char *layer_files_write(const struct layer *layer, const char *method, int bits)
+{
+    const struct {
+        const char *name;
+        int rank;
+        int64_t shape[3];
+        const float *data;
+    } all[] = {
+        {"x", 2, {layer->tokens, LAYER_D}, layer->x},
+        {"wk", 2, {LAYER_D, layer->wk_cols}, layer->wk},
+        {"wv", 2, {LAYER_D, LAYER_DKV}, layer->wv},
+        {"q", 3, {layer->queries, LAYER_HEADS, LAYER_DH}, layer->q},
+    };
+    char names[5][32], spec[512];
+    tensor tensors[5];
+    int count = 0;
+    for (int i = 0; i < 4; i++) {
+        if (layer->drop && strcmp(layer->drop, all[i].name) == 0)
+            continue;
+        snprintf(names[i], sizeof names[i], "%s%s", all[i].name, layer->suffix);
+        tensor t = {.name = names[i], .type = TENSOR_F32, .rank = all[i].rank, .data = all[i].data};
+        memcpy(t.shape, all[i].shape, sizeof all[i].shape);
+        t.bytes = 4 * tensor_count(&t);
+        tensors[count++] = t;
+    }
+    if (layer->extra)
+        tensors[count++] = (tensor){.name = layer->extra,
+                                    .type = TENSOR_F32,
+                                    .rank = 1,
+                                    .shape = {1},
+                                    .data = layer->x,
+                                    .bytes = 4};
+    const char *directory = files_directory();
+    error err = ERROR_INIT;
+    cr_assert_eq(safetensors_write(files_path(directory, "in.safetensors"), tensors, count, NULL, &err),
+                 XQ_OK);
+    snprintf(spec, sizeof spec,
+             "{\"model\": {\"hidden_size\": %d, \"num_attention_heads\": %d, \"num_key_value_heads\": %d, "
+             "\"head_dim\": %d,"
+             " \"rope_theta\": 10000.0}, \"cache\": {\"method\": \"%s\", \"bits\": %d, \"page\": 16, "
+             "\"group\": 32}}",
+             LAYER_D, LAYER_HEADS, LAYER_KV, LAYER_DH, method, bits);
+    files_write(files_path(directory, "spec.json"), spec, strlen(spec));
+    return directory;
+}

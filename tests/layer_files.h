@@ -1,0 +1,24 @@
+/* A small attention layer for tests of `xq run` and `xq compare`: its spec and its tensors in files. */
+#ifndef TESTS_LAYER_FILES_H
+#define TESTS_LAYER_FILES_H
+
+#include <stdint.h>
+
+/* hidden size 128, 4 query heads, 2 KV heads of 64 */
+enum { LAYER_D = 128, LAYER_HEADS = 4, LAYER_KV = 2, LAYER_DH = 64, LAYER_DKV = LAYER_KV * LAYER_DH };
+
+/* Random tensors; change them before layer_files_write. Released with the process. */
+struct layer {
+    int64_t tokens, queries;
+    float *x, *wk, *wv, *q;
+    const char *suffix; /* behind each name, e.g. ".3"; "" */
+    const char *drop;   /* a tensor left out, or NULL */
+    const char *extra;  /* one of shape [1] more, or NULL */
+    int64_t wk_cols;    /* written shape of wk; LAYER_DKV */
+};
+struct layer layer_random(int64_t tokens, int64_t queries);
+
+/* Writes FOLDER/in.safetensors and FOLDER/spec.json (method and bits as given); returns FOLDER. */
+const char *layer_files_write(const struct layer *layer, const char *method, int bits);
+
+#endif

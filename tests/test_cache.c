@@ -1,0 +1,321 @@
+/* The on-disk kernel cache: what is stored comes back whole or not at all. */
+#include "../runtime/cache.h"
+#include "files.h"
+
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int warnings;
+static char last_warning[1024];
+
+static void count_warnings(void *user, xq_log_level level, const char *message)
+{
+    (void)user;
+    if (level != XQ_LOG_WARNING)
+        return;
+    warnings++;
+    snprintf(last_warning, sizeof last_warning, "%s", message);
+}
+
+static const logger log_to_test = {count_warnings, NULL};
+static const cache_key key = {"0123456789abcdef0123456789abcdef"};
+static const cache_key other_key = {"ffffffffffffffffffffffffffffffff"};
+
+static cache_entry make_entry(void)
+{
+    static char source[] = "__global__ void k() {}\n", options[] = "name attend\narch sm_90a\n-lineinfo\n",
+                log[] = "", ptx[] = ".version 8.0\n", cubin[] = "\177ELF\0\1\2\3";
+    cache_entry e = {0};
+    e.parts[CACHE_SOURCE].data = source;
+    e.parts[CACHE_SOURCE].bytes = strlen(source);
+    e.parts[CACHE_OPTIONS].data = options;
+    e.parts[CACHE_OPTIONS].bytes = strlen(options);
+    e.parts[CACHE_LOG].data = log;
+    e.parts[CACHE_PTX].data = ptx;
+    e.parts[CACHE_PTX].bytes = strlen(ptx);
+    e.parts[CACHE_CUBIN].data = cubin;
+    e.parts[CACHE_CUBIN].bytes = sizeof cubin - 1;
+    return e;
+}
+
+static void assert_same(const cache_entry *a, const cache_entry *b)
+{
+    for (int i = 0; i < CACHE_PARTS; i++) {
+        cr_assert_eq(a->parts[i].data == NULL, b->parts[i].data == NULL, "part %d", i);
+        cr_assert_eq(a->parts[i].bytes, b->parts[i].bytes, "part %d", i);
+        if (a->parts[i].data)
+            cr_assert_eq(memcmp(a->parts[i].data, b->parts[i].data, a->parts[i].bytes), 0, "part %d", i);
+    }
+}
+
+/* A cache in a folder of its own that holds one entry. */
+static cache *filled_cache(void)
+{
+    cache *c = cache_open(files_directory(), &log_to_test);
+    cache_entry e = make_entry();
+    cache_store(c, &key, &e);
+    cr_assert_eq(warnings, 0, "%s", last_warning);
+    return c;
+}
+
+static char *entry_path(const cache *c, const char *file)
+{
+    static char path[4096];
+    snprintf(path, sizeof path, "%s/kernels/%s%s%s", cache_dir(c), key.hex, *file ? "/" : "", file);
+    return path;
+}
+
+static void assert_damaged_then_rebuilt(cache *c, const char *what)
+{
+    cache_entry out, e = make_entry();
+    warnings = 0;
+    cr_assert_not(cache_load(c, &key, &out), "%s was not noticed", what);
+    cr_assert_eq(warnings, 1, "%s", what);
+    cr_assert(strstr(last_warning, key.hex) && strstr(last_warning, "damaged"), "%s", last_warning);
+    cache_store(c, &key, &e);
+    cr_assert(cache_load(c, &key, &out), "after %s the entry was not replaced", what);
+    assert_same(&e, &out);
+    cache_entry_free(&out);
+    cr_assert_eq(warnings, 1, "%s", last_warning);
+}
+
+Test(cache, stored_entry_comes_back)
+{
+    cache *c = filled_cache();
+    cache_entry out, e = make_entry();
+    cr_assert(cache_load(c, &key, &out));
+    assert_same(&e, &out);
+    cache_entry_free(&out);
+    cr_assert_not(cache_load(c, &other_key, &out));
+    cr_assert_eq(warnings, 0);
+    cache_close(c);
+}
+
+Test(cache, absent_cubin_stays_absent)
+{
+    cache *c = cache_open(files_directory(), &log_to_test);
+    cache_entry out, e = make_entry();
+    e.parts[CACHE_CUBIN].data = NULL;
+    e.parts[CACHE_CUBIN].bytes = 0;
+    cache_store(c, &key, &e);
+    cr_assert(cache_load(c, &key, &out));
+    assert_same(&e, &out);
+    cache_entry_free(&out);
+    cache_close(c);
+}
+
+Test(cache, nothing_temporary_is_left_behind)
+{
+    cache *c = filled_cache();
+    char kernels[4096];
+    snprintf(kernels, sizeof kernels, "%s/kernels", cache_dir(c));
+    cr_assert_eq(files_count(kernels), 1);
+    cr_assert_eq(files_count(entry_path(c, "")), 6);
+    cache_close(c);
+}
+
+Test(cache, any_flipped_byte_of_any_file_is_noticed)
+{
+    static const char *const names[] = {"source.cu", "options.txt", "kernel.ptx", "kernel.cubin",
+                                        "manifest.json"};
+    cache *c = filled_cache();
+    for (size_t n = 0; n < sizeof names / sizeof names[0]; n++) {
+        size_t size;
+        char *text = files_read(entry_path(c, names[n]), &size);
+        for (size_t i = 0; i < size; i += 1 + size / 16) {
+            char *changed = malloc(size);
+            memcpy(changed, text, size);
+            changed[i] ^= 0x20;
+            files_write(entry_path(c, names[n]), changed, size);
+            free(changed);
+            assert_damaged_then_rebuilt(c, names[n]);
+        }
+        free(text);
+    }
+    cache_close(c);
+}
+
+Test(cache, truncated_and_missing_files_are_noticed)
+{
+    static const char *const names[] = {"source.cu",  "options.txt",  "log.txt",
+                                        "kernel.ptx", "kernel.cubin", "manifest.json"};
+    cache *c = filled_cache();
+    for (size_t n = 0; n < sizeof names / sizeof names[0]; n++) {
+        size_t size;
+        free(files_read(entry_path(c, names[n]), &size));
+        if (size > 0) {
+            cr_assert_eq(truncate(entry_path(c, names[n]), (off_t)(size / 2)), 0);
+            assert_damaged_then_rebuilt(c, names[n]);
+        }
+        cr_assert_eq(unlink(entry_path(c, names[n])), 0);
+        assert_damaged_then_rebuilt(c, names[n]);
+    }
+    cache_close(c);
+}
+
+Test(cache, empty_folder_and_file_in_place_of_an_entry_are_replaced)
+{
+    cache *c = filled_cache();
+    int removed;
+    error err = ERROR_INIT;
+    cr_assert_eq(cache_clear(c, key.hex, &removed, &err), XQ_OK);
+    cr_assert_eq(removed, 1);
+    cr_assert_eq(mkdir(entry_path(c, ""), 0777), 0);
+    assert_damaged_then_rebuilt(c, "an empty folder");
+    cr_assert_eq(cache_clear(c, key.hex, &removed, &err), XQ_OK);
+    files_write(entry_path(c, ""), "x", 1);
+    assert_damaged_then_rebuilt(c, "a file");
+    cache_close(c);
+}
+
+Test(cache, unwritable_folder_warns_once_and_goes_on)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/file", files_directory());
+    files_write(path, "x", 1);
+    cache *c = cache_open(path, &log_to_test); /* a file stands where the folder should: root fails too */
+    cache_entry out, e = make_entry();
+    cache_store(c, &key, &e);
+    cache_store(c, &key, &e);
+    cr_assert_eq(warnings, 1);
+    cr_assert(strstr(last_warning, path), "%s", last_warning);
+    cr_assert_not(cache_load(c, &key, &out));
+    cache_close(c);
+}
+
+Test(cache, empty_name_means_no_cache)
+{
+    cache *c = cache_open("", &log_to_test);
+    cache_entry out, e = make_entry();
+    cache_item *items;
+    int count;
+    error err = ERROR_INIT;
+    cache_store(c, &key, &e);
+    cr_assert_not(cache_load(c, &key, &out));
+    cr_assert_eq(cache_list(c, true, &items, &count, &err), XQ_OK);
+    cr_assert_eq(count, 0);
+    cr_assert_eq(warnings, 0);
+    cache_close(c);
+}
+
+Test(cache, default_folder_follows_the_environment)
+{
+    setenv("HOME", "/home/someone", 1);
+    unsetenv("XDG_CACHE_HOME");
+    unsetenv("XQ_CACHE_DIR");
+    cache *c = cache_open(NULL, &log_to_test);
+    cr_assert_str_eq(cache_dir(c), "/home/someone/.cache/xq");
+    cache_close(c);
+    setenv("XDG_CACHE_HOME", "/var/xdg", 1);
+    c = cache_open(NULL, &log_to_test);
+    cr_assert_str_eq(cache_dir(c), "/var/xdg/xq");
+    cache_close(c);
+    setenv("XQ_CACHE_DIR", "/var/own", 1);
+    c = cache_open(NULL, &log_to_test);
+    cr_assert_str_eq(cache_dir(c), "/var/own");
+    cache_close(c);
+}
+
+Test(cache, listing_names_kernel_arch_size_and_damage)
+{
+    cache *c = filled_cache();
+    cache_entry e = make_entry();
+    cache_item *items;
+    int count;
+    error err = ERROR_INIT;
+    cache_store(c, &other_key, &e);
+    cr_assert_eq(truncate(entry_path(c, "kernel.ptx"), 3), 0);
+    cr_assert_eq(cache_list(c, true, &items, &count, &err), XQ_OK);
+    cr_assert_eq(count, 2);
+    cr_assert_str_eq(items[0].key, key.hex);
+    cr_assert_str_eq(items[1].key, other_key.hex);
+    cr_assert(items[0].damaged);
+    cr_assert_not(items[1].damaged);
+    cr_assert_str_eq(items[1].name, "attend");
+    cr_assert_str_eq(items[1].arch, "sm_90a");
+    cr_assert_gt(items[1].bytes, items[0].bytes);
+    cr_assert_gt(items[1].created, 1000000000);
+    free(items);
+    cache_close(c);
+}
+
+Test(cache, clearing_leaves_foreign_files_alone)
+{
+    cache *c = filled_cache();
+    char foreign[4096], unfinished[4096];
+    int removed;
+    error err = ERROR_INIT;
+    snprintf(foreign, sizeof foreign, "%s/kernels/notes.txt", cache_dir(c));
+    snprintf(unfinished, sizeof unfinished, "%s/kernels/tmp.AbCdEf", cache_dir(c));
+    files_write(foreign, "mine", 4);
+    cr_assert_eq(mkdir(unfinished, 0777), 0);
+    cr_assert_eq(cache_clear(c, NULL, &removed, &err), XQ_OK);
+    cr_assert_eq(removed, 1);
+    cr_assert_eq(access(foreign, F_OK), 0);
+    cr_assert_neq(access(unfinished, F_OK), 0);
+    cr_assert_eq(cache_clear(c, NULL, &removed, &err), XQ_OK);
+    cr_assert_eq(removed, 0);
+    cache_close(c);
+}
+
+Test(cache, key_depends_on_every_field_and_their_borders)
+{
+    const cache_field fields[] = {{"abc", 3}, {"de", 2}};
+    const cache_field moved[] = {{"ab", 2}, {"cde", 3}};
+    const cache_field swapped[] = {{"de", 2}, {"abc", 3}};
+    const cache_field more[] = {{"abc", 3}, {"de", 2}, {"", 0}};
+    cache_key a = cache_key_of(fields, 2);
+    cr_assert_eq(strlen(a.hex), 32);
+    cr_assert_str_eq(a.hex, cache_key_of(fields, 2).hex);
+    cr_assert_str_neq(a.hex, cache_key_of(moved, 2).hex);
+    cr_assert_str_neq(a.hex, cache_key_of(swapped, 2).hex);
+    cr_assert_str_neq(a.hex, cache_key_of(more, 3).hex);
+}
+
+/* Writers that each time damage what they find, and readers: whatever a load returns must be whole. */
+Test(cache, many_processes_at_once_see_whole_entries, .timeout = 60)
+{
+    cache *c = filled_cache();
+    for (int process = 0; process < 6; process++) {
+        if (fork() != 0)
+            continue;
+        const logger silent = {NULL, NULL};
+        cache *mine = cache_open(cache_dir(c), &silent);
+        cache_entry e = make_entry(), out;
+        char ptx[64];
+        int bad = 0;
+        snprintf(ptx, sizeof ptx, ".version %d\n", process); /* as compile times differ in a log */
+        e.parts[CACHE_PTX].data = ptx;
+        e.parts[CACHE_PTX].bytes = strlen(ptx);
+        for (int i = 0; i < 20; i++) {
+            if (process % 2 == 0 && i % 4 == 3)
+                (void)!truncate(entry_path(mine, "source.cu"), 1);
+            cache_store(mine, &key, &e);
+            if (cache_load(mine, &key, &out)) {
+                bad += strncmp(out.parts[CACHE_PTX].data, ".version ", 9) != 0 ||
+                       out.parts[CACHE_SOURCE].bytes != e.parts[CACHE_SOURCE].bytes;
+                cache_entry_free(&out);
+            }
+        }
+        cache_close(mine);
+        _exit(bad ? 1 : 0);
+    }
+    int status, failures = 0;
+    while (wait(&status) > 0)
+        failures += !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    cr_assert_eq(failures, 0);
+    cache_entry e = make_entry(), out;
+    cache_store(c, &key, &e);
+    cr_assert(cache_load(c, &key, &out));
+    cache_entry_free(&out);
+    char kernels[4096];
+    snprintf(kernels, sizeof kernels, "%s/kernels", cache_dir(c));
+    cr_assert_eq(files_count(kernels), 1, "writers left something behind");
+    cache_close(c);
+}

@@ -1,0 +1,196 @@
+/* The command line as a user meets it: exit statuses, and errors of one line that say what would be valid.
+ * What each subcommand computes is tested elsewhere. */
+#include "files.h"
+
+#include <criterion/criterion.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct result {
+    int status;
+    char *out, *err;
+};
+
+/* The test's folder: files_directory makes a new one each time. */
+static const char *folder_of_test(void)
+{
+    static const char *folder;
+    if (!folder)
+        folder = files_directory();
+    return folder;
+}
+
+/* Runs `xq ARGUMENTS` through the shell, with a kernel cache of its own. */
+static struct result xq(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static struct result xq(const char *format, ...)
+{
+    static int serial;
+    char program[4096], arguments[4096], command[20000], out[4200], err[4200];
+    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 8);
+    cr_assert_gt(n, 0);
+    program[n] = 0;
+    for (int up = 0; up < 2; up++)
+        *strrchr(program, '/') = 0;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(arguments, sizeof arguments, format, args);
+    va_end(args);
+    const char *folder = folder_of_test();
+    snprintf(out, sizeof out, "%s/out%d", folder, serial);
+    snprintf(err, sizeof err, "%s/err%d", folder, serial++);
+    snprintf(command, sizeof command, "XQ_CACHE_DIR=%s/cache %s/xq %s >%s 2>%s </dev/null", folder, program,
+             arguments, out, err);
+    int status = system(command);
+    size_t size;
+    return (struct result){WIFEXITED(status) ? WEXITSTATUS(status) : -1, files_read(out, &size),
+                           files_read(err, &size)};
+}
+
+static void free_result(struct result *r)
+{
+    free(r->out);
+    free(r->err);
+}
+
+/* One line on stderr that starts with `xq SUBCOMMAND: ` and holds `part`; nothing on stdout. */
+static void assert_error(struct result r, int status, const char *start, const char *part)
+{
+    cr_assert_eq(r.status, status, "exit status %d: %s", r.status, r.err);
+    cr_assert_str_empty(r.out);
+    cr_assert_eq(strncmp(r.err, start, strlen(start)), 0, "%s", r.err);
+    cr_assert(strstr(r.err, part), "no '%s' in: %s", part, r.err);
+    cr_assert_eq(strchr(r.err, '\n'), r.err + strlen(r.err) - 1, "not one line: %s", r.err);
+    free_result(&r);
+}
+
+Test(cli, without_arguments_shows_help_and_is_wrong_usage)
+{
+    struct result r = xq("%s", "");
+    cr_assert_eq(r.status, 2);
+    cr_assert(strstr(r.err, "usage: xq SUBCOMMAND"), "%s", r.err);
+    free_result(&r);
+}
+
+Test(cli, every_subcommand_explains_itself)
+{
+    struct result r = xq("--help");
+    cr_assert_eq(r.status, 0);
+    int count = 0;
+    for (const char *line = strstr(r.out, "\n  "); line; line = strstr(line + 1, "\n  ")) {
+        char name[32];
+        cr_assert_eq(sscanf(line, " %31s", name), 1);
+        struct result help = xq("%s --help", name);
+        cr_assert_eq(help.status, 0, "%s: %s", name, help.err);
+        cr_assert(strstr(help.out, "usage: xq "), "%s", help.out);
+        cr_assert(strstr(help.out, "--device"), "%s does not take the common options", name);
+        cr_assert_str_empty(help.err);
+        free_result(&help);
+        count++;
+    }
+    cr_assert_geq(count, 7);
+    free_result(&r);
+}
+
+Test(cli, unknown_subcommand_suggests_the_nearest)
+{
+    assert_error(xq("comprae"), 2, "xq: ", "did you mean 'compare'?");
+    assert_error(xq("frobnicate"), 2, "xq: ", "`xq --help`");
+}
+
+Test(cli, unknown_option_suggests_the_nearest)
+{
+    assert_error(xq("info --devise sim"), 2, "xq info: ", "did you mean '--device'?");
+    assert_error(xq("info --frobnicate"), 2, "xq info: ", "`xq info --help`");
+    assert_error(xq("gen --bitz 4"), 2, "xq gen: ", "did you mean '--bits'?");
+}
+
+Test(cli, wrong_usage_says_what_is_expected)
+{
+    assert_error(xq("info --device"), 2, "xq info: ", "--device needs an argument");
+    assert_error(xq("info --seed four"), 2, "xq info: ", "'four' is not an integer");
+    assert_error(xq("info --quiet=yes"), 2, "xq info: ", "takes no argument");
+    assert_error(xq("info extra"), 2, "xq info: ", "unexpected argument 'extra'");
+    assert_error(xq("cache"), 2, "xq cache: ", "list|verify|clear");
+    assert_error(xq("cache lits"), 2, "xq cache: ", "did you mean 'list'?");
+}
+
+Test(cli, version_is_one_line)
+{
+    struct result r = xq("--version");
+    cr_assert_eq(r.status, 0);
+    cr_assert_str_eq(r.out, "xq 0.1.0\n");
+    free_result(&r);
+}
+
+Test(cli, bad_and_missing_devices)
+{
+    assert_error(xq("info --device gpu"), 1, "xq info: ", "cuda:N");
+    assert_error(xq("info --device cuda:x"), 1, "xq info: ", "cuda:N");
+    setenv("XQ_LIBCUDA", "/nowhere/libcuda.so.1", 1);
+    assert_error(xq("info --device cuda"), 3, "xq info: ", "/nowhere/libcuda.so.1");
+}
+
+Test(cli, impossible_specs_are_bad_input_with_the_field)
+{
+    assert_error(xq("gen --print-spec --model llama-3.1-8b --bits 5"), 1, "xq gen: ", "bits");
+    assert_error(xq("gen --print-spec --model lama-3.1-8b"), 1, "xq gen: ", "llama-3.1-8b");
+    assert_error(xq("gen --print-spec --model llama-3.1-8b --method latent --rank 1,x"), 1,
+                 "xq gen: ", "--rank");
+    assert_error(xq("gen --print-spec --model /nowhere/config.json"), 1,
+                 "xq gen: ", "/nowhere/config.json");
+    assert_error(xq("gen --print-spec --spec /nowhere/spec.json"), 1, "xq gen: ", "/nowhere/spec.json");
+    assert_error(xq("gen --print-spec --method x"), 1, "xq gen: ", "--model");
+    const char *path = files_path(folder_of_test(), "bad.json");
+    files_write(path, "{\"model\": ", 10);
+    assert_error(xq("gen --print-spec --spec %s", path), 1, "xq gen: ", "bad.json");
+    assert_error(xq("gen --print-spec --model %s", path), 1, "xq gen: ", "bad.json");
+}
+
+Test(cli, cache_lists_verifies_and_clears)
+{
+    struct result r = xq("cache list");
+    cr_assert_eq(r.status, 0);
+    cr_assert(strstr(r.out, "0 kernels"), "%s", r.out);
+    free_result(&r);
+    char command[4200];
+    snprintf(command, sizeof command, "mkdir -p %s/cache/kernels/0123456789abcdef0123456789abcdef",
+             folder_of_test());
+    cr_assert_eq(system(command), 0);
+    r = xq("cache verify");
+    cr_assert_eq(r.status, 1);
+    cr_assert(strstr(r.out, "damaged") && strstr(r.err, "xq cache: "), "%s%s", r.out, r.err);
+    free_result(&r);
+    r = xq("cache list --json -");
+    cr_assert_eq(r.status, 0);
+    cr_assert(strstr(r.out, "\"key\":\t\"0123456789abcdef0123456789abcdef\""), "%s", r.out);
+    free_result(&r);
+    r = xq("cache clear");
+    cr_assert_eq(r.status, 0);
+    cr_assert(strstr(r.out, "removed 1 kernel"), "%s", r.out);
+    free_result(&r);
+    r = xq("cache verify");
+    cr_assert_eq(r.status, 0);
+    free_result(&r);
+}
+
+Test(cli, results_are_not_half_written)
+{
+    /* The folder does not exist: nothing is left behind, and the error names the file. */
+    struct result r = xq("cache list --json /nowhere/list.json");
+    cr_assert_eq(r.status, 1);
+    cr_assert(strstr(r.err, "/nowhere/list.json"), "%s", r.err);
+    free_result(&r);
+    const char *path = files_path(folder_of_test(), "list.json");
+    r = xq("cache list --json %s", path);
+    cr_assert_eq(r.status, 0);
+    size_t size;
+    char *text = files_read(path, &size);
+    cr_assert_eq(text[0], '{');
+    cr_assert_eq(text[strlen(text) - 1], '\n');
+    free(text);
+    free_result(&r);
+}

@@ -1,0 +1,108 @@
+/* What ptxas says of the kernels on every architecture they are for: no spills, and shared memory and
+ * threads within what the architecture has. */
+#include "../gen/gen.h"
+#include "../runtime/compile.h"
+
+#include <cjson/cJSON.h>
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Architectures with the shared memory a block can ask for (CUDA programming guide, technical
+ * specifications per compute capability). */
+static const struct {
+    const char *arch;
+    int shared_bytes;
+} architectures[] = {{"sm_80", 163 << 10}, {"sm_86", 99 << 10},   {"sm_89", 99 << 10},
+                     {"sm_90", 227 << 10}, {"sm_100", 227 << 10}, {"sm_120", 99 << 10}};
+
+enum { ARCHITECTURES = sizeof architectures / sizeof architectures[0] };
+
+struct toolchain {
+    gen *generator;
+    nvrtc *library;
+};
+
+static struct toolchain open_toolchain(void)
+{
+    struct toolchain t = {0};
+    error err = ERROR_INIT;
+    cr_assert_eq(gen_create(NULL, &t.generator, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(nvrtc_open(&t.library, &err), XQ_OK, "%s", err.message);
+    return t;
+}
+
+static void close_toolchain(struct toolchain *t)
+{
+    nvrtc_close(t->library);
+    gen_destroy(t->generator);
+}
+
+static void check_kernel(struct toolchain *t, const char *completed, const char *family, const char *arch,
+                         int shared_limit)
+{
+    error err = ERROR_INIT;
+    gen_kernel kernel;
+    compiled c = {0};
+    cr_assert_eq(gen_render(t->generator, completed, family, &kernel, &err), XQ_OK, "%s", err.message);
+    compile_source(t->library, NULL, t->generator, family, kernel.source, arch, &c, &err);
+    cr_assert_eq(err.status, XQ_OK, "%s for %s: %s", family, arch, err.message);
+    cr_expect_gt(c.resources.registers, 0, "%s for %s: no report", family, arch);
+    cr_expect_eq(c.resources.spill_store_bytes, 0, "%s for %s spills: %s", family, arch, c.log);
+    cr_expect_eq(c.resources.spill_load_bytes, 0, "%s for %s spills: %s", family, arch, c.log);
+    cJSON *info = cJSON_Parse(kernel.info);
+    int shared = cJSON_GetObjectItem(info, "shared_bytes")->valueint + c.resources.shared_bytes;
+    int threads = cJSON_GetObjectItem(info, "threads")->valueint;
+    cr_expect_leq(shared, shared_limit, "%s for %s: %d bytes of shared memory", family, arch, shared);
+    cr_expect_leq(threads * c.resources.registers, 65536, "%s for %s: too many registers", family, arch);
+    cJSON_Delete(info);
+    compiled_free(&c);
+    gen_kernel_free(&kernel);
+}
+
+/* One spec, some families (ends with NULL), all architectures that the NVRTC found knows. */
+static void check_spec(const char *spec, const char *const *families)
+{
+    struct toolchain t = open_toolchain();
+    for (int a = 0; a < ARCHITECTURES; a++) {
+        error err = ERROR_INIT;
+        const char *arch = architectures[a].arch;
+        if (nvrtc_version(t.library) < 12080 && strlen(arch) > 5)
+            continue; /* Blackwell came with CUDA 12.8 */
+        char *completed, json[512];
+        snprintf(json, sizeof json, "{%s, \"arch\": \"%s\"}", spec, arch);
+        cr_assert_eq(gen_complete(t.generator, json, &completed, &err), XQ_OK, "%s", err.message);
+        for (int f = 0; families[f]; f++)
+            check_kernel(&t, completed, families[f], arch, architectures[a].shared_bytes);
+        free(completed);
+    }
+    close_toolchain(&t);
+}
+
+static const char *const ALL[] = {"append", "attend",    "dequantize", "gemm",
+                                  "rope",   "kv_append", "kv_attend",  NULL};
+static const char *const ATTEND[] = {"append", "attend", "kv_attend", NULL};
+
+Test(compile_report, llama_3_8b_4_bit_latents, .timeout = 600)
+{
+    check_spec("\"model\": \"llama-3.1-8b\", \"cache\": {\"bits\": 4}", ALL);
+}
+
+Test(compile_report, llama_2_7b_8_bit_inputs, .timeout = 600)
+{
+    check_spec("\"model\": \"llama-2-7b\", \"cache\": {\"method\": \"x\", \"bits\": 8}", ATTEND);
+}
+
+Test(compile_report, smollm2_8_bit_latents, .timeout = 600)
+{
+    check_spec("\"model\": \"smollm2-135m\", \"cache\": {\"bits\": 8, \"group\": \"row\"}", ATTEND);
+}
+
+Test(compile_report, small_groups_and_many_query_heads, .timeout = 600)
+{
+    check_spec(
+        "\"model\": {\"hidden_size\": 1024, \"num_attention_heads\": 24, \"num_key_value_heads\": 1, "
+        "\"head_dim\": 128, \"rope_theta\": 10000.0}, \"cache\": {\"method\": \"x\", \"group\": 32}",
+        ATTEND);
+}

@@ -1,0 +1,270 @@
+/* The CUDA device over the fake driver: what is passed to the driver, how its failures come back, and that
+ * the caller's context is left as it was. */
+#include "../runtime/device.h"
+#include "fake_cuda.h"
+
+#include <criterion/criterion.h>
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct fake_cuda_state *fake;
+static error err = ERROR_INIT;
+
+static device *open_fake(void)
+{
+    device *d = NULL;
+    fake = fake_cuda_use();
+    cr_assert_eq(device_cuda_open(0, &d, &err), XQ_OK, "%s", err.message);
+    return d;
+}
+
+static const char cubin[] = "\177ELF and so on";
+
+Test(device_cuda, missing_driver_is_named)
+{
+    device *d = NULL;
+    setenv("XQ_LIBCUDA", "/nowhere/libcuda.so.1", 1);
+    cr_assert_eq(device_cuda_open(0, &d, &err), XQ_ERROR_NO_DEVICE);
+    cr_assert(strstr(err.message, "/nowhere/libcuda.so.1"), "%s", err.message);
+    cr_assert_null(d);
+}
+
+Test(device_cuda, library_that_is_no_driver_is_refused)
+{
+    device *d = NULL;
+    setenv("XQ_LIBCUDA", "libm.so.6", 1);
+    cr_assert_eq(device_cuda_open(0, &d, &err), XQ_ERROR_NO_DEVICE);
+    cr_assert(strstr(err.message, "cuInit"), "%s", err.message);
+}
+
+Test(device_cuda, failing_init_and_no_gpu_are_no_device)
+{
+    device *d = NULL;
+    fake = fake_cuda_use();
+    fake->fail_function = "cuInit";
+    fake->fail_result = 100;
+    cr_assert_eq(device_cuda_open(0, &d, &err), XQ_ERROR_NO_DEVICE);
+    cr_assert(strstr(err.message, "CUDA_ERROR_NO_DEVICE"), "%s", err.message);
+    fake->fail_function = NULL;
+    fake->device_count = 0;
+    error_clear(&err);
+    cr_assert_eq(device_cuda_open(0, &d, &err), XQ_ERROR_NO_DEVICE);
+    cr_assert(strstr(err.message, "no GPU"), "%s", err.message);
+    cr_assert_eq(fake->retained, 0);
+}
+
+Test(device_cuda, ordinal_beyond_the_last_names_the_valid_ones)
+{
+    device *d = NULL;
+    fake = fake_cuda_use();
+    fake->device_count = 2;
+    cr_assert_eq(device_cuda_open(2, &d, &err), XQ_ERROR_NO_DEVICE);
+    cr_assert(strstr(err.message, "0 to 1"), "%s", err.message);
+}
+
+Test(device_cuda, gpu_older_than_ampere_is_refused)
+{
+    device *d = NULL;
+    fake = fake_cuda_use();
+    fake->major = 7;
+    fake->minor = 5;
+    cr_assert_eq(device_cuda_open(0, &d, &err), XQ_ERROR_NO_DEVICE);
+    cr_assert(strstr(err.message, "7.5") && strstr(err.message, "8.0"), "%s", err.message);
+}
+
+Test(device_cuda, properties_come_from_the_driver)
+{
+    device *d = open_fake();
+    cr_assert_str_eq(d->properties.name, "Fake GPU 0");
+    cr_assert_str_eq(d->properties.arch, "sm_90");
+    cr_assert_not(d->properties.is_sim);
+    cr_assert_eq(d->properties.driver, 12040);
+    cr_assert_eq(d->properties.sm_count, 132);
+    cr_assert_eq(d->properties.max_threads_per_sm, 2048);
+    cr_assert_eq(d->properties.memory_bytes, (size_t)80 << 30);
+    cr_assert_eq(d->properties.l2_bytes, 50 << 20);
+    cr_assert_eq(d->properties.shared_bytes_per_block, 232448);
+    cr_assert_eq(d->properties.shared_bytes_per_sm, 233472);
+    cr_assert_eq(d->properties.registers_per_sm, 65536);
+    d->ops->destroy(d);
+    cr_assert_eq(fake->retained, 0);
+}
+
+Test(device_cuda, memory_is_written_filled_and_read_back)
+{
+    device *d = open_fake();
+    uint64_t p = 0;
+    char in[300], out[300];
+    for (int i = 0; i < 300; i++)
+        in[i] = (char)i;
+    cr_assert_eq(d->ops->alloc(d, sizeof in, &p, &err), XQ_OK);
+    cr_assert_eq(p % 256, 0);
+    cr_assert_eq(d->ops->write(d, p, in, sizeof in, &err), XQ_OK);
+    cr_assert_eq(d->ops->fill(d, p + 10, 0xab, 5, &err), XQ_OK);
+    memset(in + 10, 0xab, 5);
+    cr_assert_eq(d->ops->read(d, out, p, sizeof out, &err), XQ_OK);
+    cr_assert_arr_eq(in, out, sizeof in);
+    cr_assert_eq(d->ops->free(d, p, &err), XQ_OK);
+    d->ops->destroy(d);
+}
+
+Test(device_cuda, reading_waits_for_launches_and_reports_their_faults)
+{
+    device *d = open_fake();
+    uint64_t p = 0;
+    char byte;
+    cr_assert_eq(d->ops->alloc(d, 1, &p, &err), XQ_OK);
+    fake->calls[0] = 0;
+    cr_assert_eq(d->ops->read(d, &byte, p, 1, &err), XQ_OK);
+    cr_assert(strstr(fake->calls, "cuCtxSynchronize") < strstr(fake->calls, "cuMemcpyDtoH"), "%s",
+              fake->calls);
+    fake->fail_function = "cuCtxSynchronize";
+    fake->fail_result = 700;
+    cr_assert_eq(d->ops->read(d, &byte, p, 1, &err), XQ_ERROR_DEVICE);
+    cr_assert(strstr(err.message, "CUDA_ERROR_ILLEGAL_ADDRESS") && strstr(err.message, "launched earlier"),
+              "%s", err.message);
+    cr_assert_eq(fake_cuda_context_depth_of_thread(), 0);
+}
+
+Test(device_cuda, too_large_an_allocation_is_out_of_device_memory)
+{
+    device *d = open_fake();
+    uint64_t p = 77;
+    cr_assert_eq(d->ops->alloc(d, (size_t)1 << 40, &p, &err), XQ_ERROR_DEVICE_MEMORY);
+    cr_assert_eq(p, 77);
+    cr_assert(strstr(err.message, "CUDA_ERROR_OUT_OF_MEMORY"), "%s", err.message);
+    d->ops->destroy(d);
+}
+
+Test(device_cuda, image_that_the_driver_refuses_carries_its_log)
+{
+    device *d = open_fake();
+    device_module *m = NULL;
+    cr_assert_eq(d->ops->module_load(d, "not a cubin", 12, "attend", &m, &err), XQ_ERROR_DEVICE);
+    cr_assert_null(m);
+    cr_assert(strstr(err.message, "attend") && strstr(err.message, "CUDA_ERROR_INVALID_IMAGE"), "%s",
+              err.message);
+    cr_assert_str_eq(err.log, "this is no cubin");
+    error_clear(&err);
+    d->ops->destroy(d);
+}
+
+Test(device_cuda, unknown_entry_is_named)
+{
+    device *d = open_fake();
+    device_module *m;
+    device_function *f = NULL;
+    cr_assert_eq(d->ops->module_load(d, cubin, sizeof cubin, "attend", &m, &err), XQ_OK);
+    cr_assert_eq(d->ops->function_get(m, "nothing", 0, &f, &err), XQ_ERROR_DEVICE);
+    cr_assert(strstr(err.message, "nothing"), "%s", err.message);
+    d->ops->module_unload(m);
+    d->ops->destroy(d);
+    cr_assert_eq(fake->modules, 0);
+}
+
+Test(device_cuda, launch_passes_geometry_stream_and_params)
+{
+    device *d = open_fake();
+    device_module *m;
+    device_function *f;
+    struct {
+        uint64_t pointer;
+        int number;
+    } params = {0x123456789abcdef0u, 42};
+    cr_assert_eq(d->ops->module_load(d, cubin, sizeof cubin, "attend", &m, &err), XQ_OK);
+    cr_assert_eq(d->ops->function_get(m, "xq_attend", 70000, &f, &err), XQ_OK);
+    device_launch l = {.function = f,
+                       .grid = {3, 8, 2},
+                       .block = {256, 1, 1},
+                       .shared_bytes = 70000,
+                       .stream = (void *)0x77,
+                       .params = &params,
+                       .params_bytes = sizeof params};
+    cr_assert_eq(d->ops->launch(d, &l, &err), XQ_OK, "%s", err.message);
+    const struct fake_cuda_launch *seen = fake_cuda_launched(fake, 0);
+    cr_assert_str_eq(seen->name, "xq_attend");
+    cr_assert_arr_eq(seen->grid, l.grid, sizeof l.grid);
+    cr_assert_arr_eq(seen->block, l.block, sizeof l.block);
+    cr_assert_eq(seen->shared_bytes, 70000);
+    cr_assert_eq(seen->stream, (void *)0x77);
+    cr_assert_eq(seen->params_bytes, sizeof params);
+    cr_assert_arr_eq(seen->params, (unsigned char *)&params, sizeof params);
+
+    l.grid[2] = 0; /* refused by the driver: the message says what was launched */
+    cr_assert_eq(d->ops->launch(d, &l, &err), XQ_ERROR_DEVICE);
+    cr_assert(strstr(err.message, "xq_attend") && strstr(err.message, "grid 3x8x0"), "%s", err.message);
+    d->ops->module_unload(m);
+    d->ops->destroy(d);
+}
+
+Test(device_cuda, callers_context_is_left_as_it_was)
+{
+    device *d = open_fake();
+    uint64_t p;
+    cr_assert_eq(fake_cuda_context_depth_of_thread(), 0);
+    cr_assert_eq(d->ops->alloc(d, 16, &p, &err), XQ_OK);
+    cr_assert_eq(fake_cuda_context_depth_of_thread(), 0);
+    fake->fail_function = "cuMemFree";
+    fake->fail_result = 1;
+    cr_assert_eq(d->ops->free(d, p, &err), XQ_ERROR_DEVICE);
+    cr_assert_eq(fake_cuda_context_depth_of_thread(), 0);
+    d->ops->destroy(d);
+}
+
+Test(device_cuda, context_that_is_current_already_is_not_pushed_again)
+{
+    device *d = open_fake();
+    void *library = dlopen(getenv("XQ_LIBCUDA"), RTLD_NOW | RTLD_LOCAL), *found, *context;
+    int (*retain)(void **, int), (*push)(void *);
+    found = dlsym(library, "cuDevicePrimaryCtxRetain");
+    memcpy(&retain, &found, sizeof retain);
+    found = dlsym(library, "cuCtxPushCurrent_v2");
+    memcpy(&push, &found, sizeof push);
+    cr_assert_eq(retain(&context, 0), 0);
+    cr_assert_eq(push(context), 0);
+    fake->calls[0] = 0;
+    cr_assert_eq(d->ops->synchronize(d, &err), XQ_OK);
+    cr_assert_str_eq(fake->calls, "cuCtxSynchronize ");
+    cr_assert_eq(fake_cuda_context_depth_of_thread(), 1);
+    d->ops->destroy(d);
+}
+
+Test(device_cuda, marks_measure_what_was_launched_between)
+{
+    device *d = open_fake();
+    device_module *m;
+    device_function *f;
+    double milliseconds = -1;
+    int params = 0;
+    d->ops->module_load(d, cubin, sizeof cubin, "rope", &m, &err);
+    d->ops->function_get(m, "xq_rope", 0, &f, &err);
+    device_launch l = {.function = f,
+                       .grid = {1, 1, 1},
+                       .block = {32, 1, 1},
+                       .params = &params,
+                       .params_bytes = sizeof params};
+    cr_assert_eq(d->ops->mark(d, NULL, 0, &err), XQ_OK);
+    d->ops->launch(d, &l, &err);
+    d->ops->launch(d, &l, &err);
+    cr_assert_eq(d->ops->mark(d, NULL, 63, &err), XQ_OK);
+    cr_assert_eq(d->ops->elapsed(d, 0, 63, &milliseconds, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(milliseconds, 3.0);
+    cr_assert_eq(d->ops->mark(d, NULL, 64, &err), XQ_ERROR_ARGUMENT);
+    error_clear(&err);
+    cr_assert_eq(d->ops->elapsed(d, 0, 5, &milliseconds, &err), XQ_ERROR_ARGUMENT);
+    d->ops->module_unload(m);
+    d->ops->destroy(d);
+    cr_assert_eq(fake->events, 0);
+}
+
+Test(device_cuda, counters_are_the_software_devices)
+{
+    device *d = open_fake();
+    device_counters c;
+    cr_assert_eq(d->ops->counters(d, &c, &err), XQ_ERROR_UNSUPPORTED);
+    cr_assert(strstr(err.message, "sim"), "%s", err.message);
+    error_clear(&err);
+    cr_assert_eq(d->ops->counters_reset(d, &err), XQ_ERROR_UNSUPPORTED);
+    d->ops->destroy(d);
+}
