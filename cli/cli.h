@@ -127,13 +127,12 @@ void cli_progress_end(struct cli_progress *p);
 
 /* ------------------------------------------------------------- subcommands */
 
-#define CLI_SUBCOMMAND(NAME) int cli_##NAME(int argc, char **argv) __attribute__((weak))
-CLI_SUBCOMMAND(cache);
-CLI_SUBCOMMAND(compare);
-CLI_SUBCOMMAND(gen);
-CLI_SUBCOMMAND(info);
-CLI_SUBCOMMAND(prepare);
-CLI_SUBCOMMAND(run);
-CLI_SUBCOMMAND(verify);
+int cli_cache(int argc, char **argv);
+int cli_compare(int argc, char **argv);
+int cli_gen(int argc, char **argv);
+int cli_info(int argc, char **argv);
+int cli_prepare(int argc, char **argv);
+int cli_run(int argc, char **argv);
+int cli_verify(int argc, char **argv);
 
 #endif

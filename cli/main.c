@@ -10,7 +10,7 @@ struct subcommand {
     const char *summary;
 };
 
-/* One line a subcommand, in the order of --help. A subcommand whose file is not linked in is absent. */
+/* One line a subcommand, in the order of --help. */
 static const struct subcommand subcommands[] = {
     {"info", cli_info, "devices, toolchain, ceilings, cache location"},
     {"gen", cli_gen, "write the specialized sources of a spec"},
@@ -38,8 +38,7 @@ static void print_help(FILE *out)
           "the kernels.\n\n",
           out);
     for (int i = 0; i < SUBCOMMANDS; i++)
-        if (subcommands[i].run)
-            fprintf(out, "  %-9s %s\n", subcommands[i].name, subcommands[i].summary);
+        fprintf(out, "  %-9s %s\n", subcommands[i].name, subcommands[i].summary);
     fputs("\n`xq SUBCOMMAND --help` explains each; `xq --version` prints the version.\n"
           "Exit status: 0 success, 1 bad input, 2 wrong usage, 3 missing device or toolchain.\n",
           out);
@@ -71,7 +70,7 @@ int main(int argc, char **argv)
         return CLI_OK;
     }
     for (int i = 0; i < SUBCOMMANDS; i++)
-        if (subcommands[i].run && strcmp(argv[1], subcommands[i].name) == 0) {
+        if (strcmp(argv[1], subcommands[i].name) == 0) {
             int status = subcommands[i].run(argc - 1, argv + 1);
             /* A full disk or a closed pipe must not look like success. */
             if (fflush(stdout) != 0 && status == CLI_OK) {

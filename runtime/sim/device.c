@@ -1,0 +1,451 @@
+/* The software device behind runtime/device.h. */
+#include "launch.h"
+#include "model.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { MARKS = 64 };
+
+/* Warp instructions after which a warp is taken to loop forever: ten seconds and more. */
+#define INSTRUCTION_BUDGET (1ull << 28)
+
+typedef struct sim_device {
+    device base;
+    const struct sim_ceilings *ceilings;
+    const struct sim_lanes *lanes;
+    pthread_mutex_t lock; /* every operation */
+    sim_memory memory;
+    device_counters counters;
+    double clock; /* modelled seconds since the device was opened */
+    double marks[MARKS];
+    bool marked[MARKS];
+} sim_device;
+
+struct device_function {
+    struct device_module *module;
+    sim_program *program;
+};
+
+struct device_module {
+    sim_device *device;
+    sim_arena arena;
+    ptx_module *ptx;
+    int function_count;
+    device_function *functions;
+    uint64_t *addresses; /* of the module's variables */
+};
+
+static sim_device *sim_of(device *d)
+{
+    return (sim_device *)d;
+}
+
+static void lock(sim_device *s)
+{
+    pthread_mutex_lock(&s->lock);
+}
+
+static xq_status unlock(sim_device *s, xq_status status)
+{
+    pthread_mutex_unlock(&s->lock);
+    return status;
+}
+
+/* ---------------------------------------------------------------- memory */
+
+static xq_status sim_alloc(device *d, size_t bytes, uint64_t *pointer, error *err)
+{
+    sim_device *s = sim_of(d);
+    sim_allocation *a = NULL;
+    lock(s);
+    xq_status status = sim_memory_alloc(&s->memory, bytes, NULL, &a, err);
+    *pointer = a ? a->address : 0;
+    return unlock(s, status);
+}
+
+static xq_status sim_free(device *d, uint64_t pointer, error *err)
+{
+    sim_device *s = sim_of(d);
+    if (!pointer)
+        return XQ_OK;
+    lock(s);
+    return unlock(s, sim_memory_free(&s->memory, pointer, err));
+}
+
+static uint8_t *host_of(sim_device *s, uint64_t address, size_t bytes, const char *what, error *err)
+{
+    char why[256];
+    uint8_t *host = sim_memory_host(&s->memory, address, bytes, why);
+    if (!host)
+        error_set(err, XQ_ERROR_DEVICE, "device", "%s: %s", what, why);
+    return host;
+}
+
+static xq_status sim_write(device *d, uint64_t destination, const void *source, size_t bytes, error *err)
+{
+    sim_device *s = sim_of(d);
+    if (!bytes)
+        return XQ_OK;
+    lock(s);
+    uint8_t *host = host_of(s, destination, bytes, "write to the device", err);
+    if (host)
+        memcpy(host, source, bytes);
+    return unlock(s, err->status);
+}
+
+static xq_status sim_read(device *d, void *destination, uint64_t source, size_t bytes, error *err)
+{
+    sim_device *s = sim_of(d);
+    if (!bytes)
+        return XQ_OK;
+    lock(s);
+    const uint8_t *host = host_of(s, source, bytes, "read from the device", err);
+    if (host)
+        memcpy(destination, host, bytes);
+    return unlock(s, err->status);
+}
+
+static xq_status sim_fill(device *d, uint64_t destination, uint8_t value, size_t bytes, error *err)
+{
+    sim_device *s = sim_of(d);
+    if (!bytes)
+        return XQ_OK;
+    lock(s);
+    uint8_t *host = host_of(s, destination, bytes, "fill on the device", err);
+    if (host)
+        memset(host, value, bytes);
+    return unlock(s, err->status);
+}
+
+/* ---------------------------------------------------------------- modules */
+
+static uint64_t address_of(void *context, const ptx_variable *variable)
+{
+    const device_module *m = context;
+    return m->addresses[variable->id];
+}
+
+static void place_variables(device_module *m)
+{
+    sim_memory *memory = &m->device->memory;
+    m->addresses = sim_arena_alloc(&m->arena, ((size_t)m->ptx->variable_count + 1) * sizeof *m->addresses);
+    for (int i = 0; i < m->ptx->variable_count; i++) {
+        const ptx_variable *v = m->ptx->variables[i];
+        if (v->space != PTX_GLOBAL && v->space != PTX_CONST)
+            continue;
+        if (v->is_extern)
+            sim_arena_fail(&m->arena, XQ_ERROR_DEVICE, "%s: variable %s is extern, and nothing defines it",
+                           m->ptx->name, v->name);
+        sim_allocation *a;
+        if (sim_memory_alloc(memory, v->bytes, v->name, &a, m->arena.err) != XQ_OK)
+            longjmp(m->arena.escape, 1);
+        m->addresses[i] = a->address;
+        a->read_only = v->space == PTX_CONST;
+        memset(a->data, 0, v->bytes);
+        if (v->initial)
+            memcpy(a->data, v->initial, v->bytes);
+    }
+    for (int i = 0; i < m->ptx->variable_count; i++)
+        for (const ptx_relocation *r = m->ptx->variables[i]->relocations; r; r = r->next) {
+            uint64_t value = m->addresses[r->target->id] + (uint64_t)r->addend;
+            char why[256];
+            memcpy(sim_memory_host(memory, m->addresses[i] + r->offset, 8, why), &value, 8);
+        }
+}
+
+static void unload(device_module *m)
+{
+    error ignored = ERROR_INIT;
+    for (int i = 0; m->addresses && i < m->ptx->variable_count; i++)
+        if (m->addresses[i])
+            sim_memory_free(&m->device->memory, m->addresses[i], &ignored);
+    error_clear(&ignored);
+    sim_arena_free(&m->arena);
+    free(m);
+}
+
+static void load(device_module *m, const char *text, const char *name)
+{
+    m->ptx = ptx_parse(&m->arena, text, name);
+    place_variables(m);
+    m->functions = sim_arena_alloc(&m->arena, (size_t)m->ptx->function_count * sizeof *m->functions);
+    for (int i = 0; i < m->ptx->function_count; i++) {
+        const ptx_function *f = m->ptx->functions[i];
+        if (!f->is_entry || !f->is_defined)
+            continue;
+        m->functions[m->function_count++] =
+            (device_function){m, sim_decode(m->ptx, f, m->device->lanes, address_of, m)};
+    }
+}
+
+static xq_status sim_module_load(device *d, const void *image, size_t bytes, const char *name,
+                                 device_module **out, error *err)
+{
+    sim_device *s = sim_of(d);
+    *out = NULL;
+    device_module *m = calloc(1, sizeof *m);
+    char *text = malloc(bytes + 1);
+    if (!m || !text) {
+        free(m);
+        free(text);
+        return error_set(err, XQ_ERROR_MEMORY, "device", "out of memory loading %s", name);
+    }
+    memcpy(text, image, bytes);
+    text[bytes] = 0;
+    m->device = s;
+    m->arena.err = err;
+    lock(s);
+    if (setjmp(m->arena.escape)) {
+        unload(m);
+        free(text);
+        return unlock(s, err->status);
+    }
+    load(m, text, name);
+    free(text);
+    m->arena.err = NULL;
+    *out = m;
+    return unlock(s, XQ_OK);
+}
+
+static void sim_module_unload(device_module *m)
+{
+    if (!m)
+        return;
+    sim_device *s = m->device;
+    lock(s);
+    unload(m);
+    unlock(s, XQ_OK);
+}
+
+static xq_status sim_function_get(device_module *m, const char *entry, size_t shared_bytes,
+                                  device_function **out, error *err)
+{
+    *out = NULL;
+    for (int i = 0; i < m->function_count; i++) {
+        const sim_program *p = m->functions[i].program;
+        if (strcmp(p->name, entry))
+            continue;
+        size_t most = m->device->base.properties.shared_bytes_per_block;
+        if (p->shared_dynamic + shared_bytes > most)
+            return error_set(err, XQ_ERROR_DEVICE, "device",
+                             "kernel %s: %zu bytes of shared memory (%u static), %s allows %zu", entry,
+                             p->shared_dynamic + shared_bytes, p->shared_static,
+                             m->device->base.properties.name, most);
+        *out = &m->functions[i];
+        return XQ_OK;
+    }
+    return error_set(err, XQ_ERROR_DEVICE, "device", "%s has no kernel %s", m->ptx->name, entry);
+}
+
+static xq_status sim_function_attributes(const device_function *f, device_function_attributes *out,
+                                         error *err)
+{
+    (void)err;
+    *out = (device_function_attributes){f->program->registers, (int)f->program->shared_static,
+                                        (int)f->program->local_bytes, f->program->max_threads};
+    return XQ_OK;
+}
+
+/* ---------------------------------------------------------------- launches */
+
+static xq_status check_launch(const sim_device *s, const device_launch *l, error *err)
+{
+    const sim_program *p = l->function->program;
+    uint64_t threads = (uint64_t)l->block[0] * l->block[1] * l->block[2];
+    if (!threads || threads > (uint64_t)p->max_threads || threads > 1024 || l->block[2] > 64)
+        return error_set(err, XQ_ERROR_DEVICE, "device",
+                         "kernel %s: block of %ux%ux%u threads, the kernel takes 1 to %d", p->name,
+                         l->block[0], l->block[1], l->block[2],
+                         p->max_threads < 1024 ? p->max_threads : 1024);
+    if (!l->grid[0] || !l->grid[1] || !l->grid[2] || l->grid[0] > 0x7fffffff || l->grid[1] > 65535 ||
+        l->grid[2] > 65535)
+        return error_set(
+            err, XQ_ERROR_DEVICE, "device",
+            "kernel %s: grid of %ux%ux%u blocks, 1 to 2147483647, 65535 and 65535 are possible", p->name,
+            l->grid[0], l->grid[1], l->grid[2]);
+    if (p->shared_dynamic + (size_t)l->shared_bytes > s->base.properties.shared_bytes_per_block)
+        return error_set(err, XQ_ERROR_DEVICE, "device",
+                         "kernel %s: %zu bytes of shared memory, the device has %zu", p->name,
+                         p->shared_dynamic + (size_t)l->shared_bytes,
+                         s->base.properties.shared_bytes_per_block);
+    if (l->params_bytes < p->param_bytes || l->params_bytes >= p->param_bytes + 16)
+        return error_set(err, XQ_ERROR_DEVICE, "device",
+                         "kernel %s: %zu bytes of parameters given, it takes %zu", p->name, l->params_bytes,
+                         p->param_bytes);
+    return XQ_OK;
+}
+
+/* The program's constants with the parameters that this launch has. */
+static uint8_t *launch_constants(const sim_program *p, const uint8_t *params)
+{
+    uint8_t *constants = aligned_alloc(64, (p->constants_bytes + 127) & ~(size_t)63);
+    if (!constants)
+        return NULL;
+    memcpy(constants, p->constants, p->constants_bytes);
+    for (int i = 0; i < p->param_use_count; i++) {
+        const sim_param_use *u = &p->param_uses[i];
+        uint64_t value = 0;
+        memcpy(&value, params + u->at, u->bytes);
+        if (u->is_signed && u->bytes < 8 && value >> (u->bytes * 8 - 1) & 1)
+            value |= ~0ull << u->bytes * 8;
+        for (int lane = 0; lane < 32; lane++)
+            memcpy(constants + u->offset + lane * (u->wide ? 8 : 4), &value, u->wide ? 8 : 4);
+    }
+    return constants;
+}
+
+static void add_launch(sim_device *s, device_counters *one, const device_launch *l)
+{
+    device_launch whole = *l;
+    whole.shared_bytes += l->function->program->shared_static;
+    one->launches = 1;
+    one->modelled_seconds = sim_model_seconds(s->ceilings, one, &whole);
+    s->clock += one->modelled_seconds;
+    device_counters *c = &s->counters;
+    c->launches++;
+    c->read_sectors += one->read_sectors;
+    c->read_sectors_unique += one->read_sectors_unique;
+    c->write_sectors += one->write_sectors;
+    c->write_sectors_unique += one->write_sectors_unique;
+    c->shared_requests += one->shared_requests;
+    c->shared_conflicts += one->shared_conflicts;
+    c->barriers += one->barriers;
+    c->modelled_seconds += one->modelled_seconds;
+    for (int i = 0; i < MATRIX_TYPES; i++)
+        c->matrix_flops[i] += one->matrix_flops[i];
+    for (int i = 0; i < INSTRUCTION_CLASSES; i++)
+        c->instructions[i] += one->instructions[i];
+}
+
+static xq_status sim_launch_kernel(device *d, const device_launch *l, error *err)
+{
+    sim_device *s = sim_of(d);
+    if (check_launch(s, l, err) != XQ_OK)
+        return err->status;
+    sim_program *p = l->function->program;
+    uint8_t *constants = launch_constants(p, l->params);
+    if (!constants)
+        return error_set(err, XQ_ERROR_MEMORY, "device", "out of memory launching %s", p->name);
+    sim_launch launch = {.memory = &s->memory,
+                         .program = p,
+                         .lanes = s->lanes,
+                         .constants = constants,
+                         .params = l->params,
+                         .shared_bytes = l->shared_bytes,
+                         .budget = INSTRUCTION_BUDGET,
+                         .blocks = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2],
+                         .err = err,
+                         .lock = PTHREAD_MUTEX_INITIALIZER};
+    memcpy(launch.grid, l->grid, sizeof launch.grid);
+    memcpy(launch.block, l->block, sizeof launch.block);
+    device_counters one = {0};
+    lock(s);
+    sim_memory_clear_sectors(&s->memory);
+    xq_status status = sim_launch_run(&launch, &one);
+    if (status == XQ_OK)
+        add_launch(s, &one, l);
+    free(constants);
+    return unlock(s, status);
+}
+
+/* Launches have ended when they return. */
+static xq_status sim_synchronize(device *d, error *err)
+{
+    (void)d;
+    (void)err;
+    return XQ_OK;
+}
+
+/* ---------------------------------------------------------------- time and counters */
+
+static xq_status sim_mark(device *d, void *stream, int index, error *err)
+{
+    (void)stream;
+    sim_device *s = sim_of(d);
+    if (index < 0 || index >= MARKS)
+        return error_set(err, XQ_ERROR_ARGUMENT, "device", "mark %d, 0 to %d exist", index, MARKS - 1);
+    lock(s);
+    s->marks[index] = s->clock;
+    s->marked[index] = true;
+    return unlock(s, XQ_OK);
+}
+
+static xq_status sim_elapsed(device *d, int from, int to, double *milliseconds, error *err)
+{
+    sim_device *s = sim_of(d);
+    if (from < 0 || from >= MARKS || to < 0 || to >= MARKS || !s->marked[from] || !s->marked[to])
+        return error_set(err, XQ_ERROR_ARGUMENT, "device",
+                         "time between marks %d and %d, which were not both set", from, to);
+    lock(s);
+    *milliseconds = (s->marks[to] - s->marks[from]) * 1e3;
+    return unlock(s, XQ_OK);
+}
+
+static xq_status sim_counters(device *d, device_counters *out, error *err)
+{
+    (void)err;
+    sim_device *s = sim_of(d);
+    lock(s);
+    *out = s->counters;
+    return unlock(s, XQ_OK);
+}
+
+static xq_status sim_counters_reset(device *d, error *err)
+{
+    (void)err;
+    sim_device *s = sim_of(d);
+    lock(s);
+    s->counters = (device_counters){0};
+    return unlock(s, XQ_OK);
+}
+
+static void sim_destroy(device *d)
+{
+    if (!d)
+        return;
+    sim_device *s = sim_of(d);
+    sim_memory_destroy(&s->memory);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+static const device_ops ops = {
+    .destroy = sim_destroy,
+    .alloc = sim_alloc,
+    .free = sim_free,
+    .write = sim_write,
+    .read = sim_read,
+    .fill = sim_fill,
+    .module_load = sim_module_load,
+    .module_unload = sim_module_unload,
+    .function_get = sim_function_get,
+    .function_attributes = sim_function_attributes,
+    .launch = sim_launch_kernel,
+    .synchronize = sim_synchronize,
+    .mark = sim_mark,
+    .elapsed = sim_elapsed,
+    .counters = sim_counters,
+    .counters_reset = sim_counters_reset,
+};
+
+xq_status device_sim_open(const char *gpu, device **out, error *err)
+{
+    *out = NULL;
+    const struct sim_ceilings *ceilings = sim_ceilings_find(gpu);
+    if (!ceilings)
+        return error_set(err, XQ_ERROR_NO_DEVICE, "device",
+                         "the software device stands in for %s, not for %s", sim_ceilings_names(), gpu);
+    sim_device *s = calloc(1, sizeof *s);
+    if (!s)
+        return error_set(err, XQ_ERROR_MEMORY, "device", "out of memory");
+    s->base.ops = &ops;
+    sim_ceilings_properties(ceilings, &s->base.properties);
+    s->ceilings = ceilings;
+    s->lanes = sim_lanes_best();
+    s->memory.bytes_max = ceilings->memory_bytes;
+    pthread_mutex_init(&s->lock, NULL);
+    *out = &s->base;
+    return XQ_OK;
+}

@@ -1,0 +1,196 @@
+/* Matrix instructions. Fragment layouts: PTX ISA, "Warp Level Matrix Multiply-Accumulate Instructions". */
+#include "exec.h"
+#include "number.h"
+#include "shared.h"
+
+static enum sim_outcome check_warp(sim_warp *warp, uint32_t mask)
+{
+    if (mask != 0xffffffffu)
+        return sim_fault(warp, mask,
+                         "diverged: a matrix instruction needs all 32 lanes, only 0x%08x are here", mask);
+    return SIM_NEXT;
+}
+
+/* ---------------------------------------------------------------- ldmatrix */
+
+/* Addresses of the rows: lane 8 i + r has row r of matrix i. */
+static enum sim_outcome row_addresses(sim_warp *warp, const sim_instruction *in, int rows,
+                                      uint32_t *address)
+{
+    const void *a = sim_at(warp, in->a);
+    for (int i = 0; i < rows; i++) {
+        uint64_t at = in->x[SIM_X_ADDRESS_64]
+                          ? ((const uint64_t *)a)[i] + in->immediate
+                          : (uint32_t)(((const uint32_t *)a)[i] + (uint32_t)in->immediate);
+        if (at & 15)
+            return sim_fault(warp, 1u << i, "misaligned matrix row at shared address %llu (0x%llx)",
+                             (unsigned long long)at, (unsigned long long)at);
+        if (at + 16 > warp->block->shared_bytes || at + 16 < 16)
+            return sim_fault(warp, 1u << i,
+                             "out of bounds: a matrix row at shared address %llu is beyond its %u bytes",
+                             (unsigned long long)at, warp->block->shared_bytes);
+        address[i] = (uint32_t)at;
+    }
+    return SIM_NEXT;
+}
+
+static void transpose(uint16_t m[8][8])
+{
+    for (int i = 0; i < 8; i++)
+        for (int k = 0; k < i; k++) {
+            uint16_t t = m[i][k];
+            m[i][k] = m[k][i];
+            m[k][i] = t;
+        }
+}
+
+enum sim_outcome sim_exec_ldmatrix(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+{
+    uint32_t address[32];
+    int count = in->x[0], rows = count * 8;
+    if (check_warp(warp, mask) == SIM_FAULT || row_addresses(warp, in, rows, address) == SIM_FAULT ||
+        sim_shared_rows(warp, rows, address, SIM_READ) == SIM_FAULT)
+        return SIM_FAULT;
+    for (int i = 0; i < count; i++) {
+        uint16_t m[8][8]; /* row r: the values of lanes 4 r to 4 r + 3 */
+        for (int r = 0; r < 8; r++)
+            memcpy(m[r], warp->block->shared + address[i * 8 + r], 16);
+        if (in->x[1])
+            transpose(m);
+        memcpy(sim_at(warp, sim_listed(warp, in, i)), m, 128);
+    }
+    return SIM_NEXT;
+}
+
+enum sim_outcome sim_exec_stmatrix(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+{
+    uint32_t address[32];
+    int count = in->x[0], rows = count * 8;
+    if (check_warp(warp, mask) == SIM_FAULT || row_addresses(warp, in, rows, address) == SIM_FAULT ||
+        sim_shared_rows(warp, rows, address, SIM_WRITE) == SIM_FAULT)
+        return SIM_FAULT;
+    for (int i = 0; i < count; i++) {
+        uint16_t m[8][8];
+        memcpy(m, sim_at(warp, sim_listed(warp, in, i)), 128);
+        if (in->x[1])
+            transpose(m);
+        for (int r = 0; r < 8; r++)
+            memcpy(warp->block->shared + address[i * 8 + r], m[r], 16);
+    }
+    return SIM_NEXT;
+}
+
+enum sim_outcome sim_exec_movmatrix(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+{
+    uint16_t m[8][8];
+    if (check_warp(warp, mask) == SIM_FAULT)
+        return SIM_FAULT;
+    memcpy(m, sim_at(warp, in->a), 128);
+    transpose(m);
+    memcpy(sim_at(warp, in->d), m, 128);
+    return SIM_NEXT;
+}
+
+/* ---------------------------------------------------------------- mma */
+
+static void count_flops(sim_warp *warp, const sim_instruction *in)
+{
+    warp->block->worker->counters.matrix_flops[in->x[6]] += 2ull * 16 * 8 * in->x[1];
+}
+
+static void operands(const sim_warp *warp, const sim_instruction *in, int first, int count,
+                     const uint32_t **registers)
+{
+    for (int i = 0; i < count; i++)
+        registers[i] = sim_at(warp, sim_listed(warp, in, first + i));
+}
+
+/* Accumulator register r, lane l: row l / 4 + 8 (r / 2), column 2 (l % 4) + r % 2; with f16, two a word. */
+static void load_floats(const sim_warp *warp, const sim_instruction *in, int first, bool half,
+                        float (*c)[8])
+{
+    const uint32_t *r[4];
+    operands(warp, in, first, in->x[3], r);
+    for (int row = 0; row < 16; row++)
+        for (int n = 0; n < 8; n++) {
+            int lane = row % 8 * 4 + n / 2, e = row / 8 * 2 + n % 2;
+            c[row][n] =
+                half ? sim_half_to_float(r[e / 2][lane] >> 16 * (e & 1) & 0xffff) : sim_float(r[e][lane]);
+        }
+}
+
+static void store_floats(const sim_warp *warp, const sim_instruction *in, bool half, float (*c)[8])
+{
+    for (int i = 0; i < in->x[3]; i++) {
+        uint32_t *d = sim_at(warp, sim_listed(warp, in, i));
+        for (int lane = 0; lane < 32; lane++) {
+            int row = lane / 4, n = lane % 4 * 2;
+            if (half)
+                d[lane] = sim_float_to_half(c[row + 8 * i][n]) | sim_float_to_half(c[row + 8 * i][n + 1])
+                                                                     << 16;
+            else {
+                float f = c[row + i / 2 * 8][n + i % 2];
+                d[lane] = f != f ? 0x7fffffff : sim_float_bits(f);
+            }
+        }
+    }
+}
+
+enum sim_outcome sim_exec_mma_float(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+{
+    float c[16][8];
+    const uint32_t *a[4], *b[2];
+    if (check_warp(warp, mask) == SIM_FAULT)
+        return SIM_FAULT;
+    int at = in->x[3];
+    operands(warp, in, at, in->x[4], a);
+    operands(warp, in, at + in->x[4], in->x[5], b);
+    load_floats(warp, in, at + in->x[4] + in->x[5], in->x[2], c);
+    warp->block->launch->lanes->matrix[in->x[0]](in->x[1], a, b, c);
+    store_floats(warp, in, in->x[2], c);
+    count_flops(warp, in);
+    return SIM_NEXT;
+}
+
+static int32_t byte_of(uint32_t word, int i, bool is_signed)
+{
+    return is_signed ? (int8_t)(word >> 8 * i) : (uint8_t)(word >> 8 * i);
+}
+
+enum sim_outcome sim_exec_mma_integer(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+{
+    const uint32_t *a[4], *b[2], *c[4];
+    int32_t fa[16][32], fb[8][32];
+    uint32_t d[4][32];
+    if (check_warp(warp, mask) == SIM_FAULT)
+        return SIM_FAULT;
+    int at = in->x[3], k = in->x[1];
+    operands(warp, in, at, in->x[4], a);
+    operands(warp, in, at + in->x[4], in->x[5], b);
+    operands(warp, in, at + in->x[4] + in->x[5], 4, c);
+    /* Register r of a: rows r % 2, bytes of k r / 2, as those of 16-bit types. */
+    for (int r = 0; r < in->x[4]; r++)
+        for (int lane = 0; lane < 32; lane++)
+            for (int e = 0; e < 4; e++)
+                fa[r % 2 * 8 + lane / 4][r / 2 * 16 + lane % 4 * 4 + e] =
+                    byte_of(a[r][lane], e, in->x[0] & 1);
+    for (int r = 0; r < in->x[5]; r++)
+        for (int lane = 0; lane < 32; lane++)
+            for (int e = 0; e < 4; e++)
+                fb[lane / 4][r * 16 + lane % 4 * 4 + e] = byte_of(b[r][lane], e, in->x[0] & 2);
+    for (int r = 0; r < 4; r++)
+        for (int lane = 0; lane < 32; lane++) {
+            const int32_t *x = fa[lane / 4 + r / 2 * 8], *y = fb[lane % 4 * 2 + r % 2];
+            int32_t dot = 0;
+            for (int i = 0; i < k; i++)
+                dot += x[i] * y[i];
+            int64_t sum = (int64_t)(int32_t)c[r][lane] + dot;
+            if (in->x[2])
+                sum = sum > INT32_MAX ? INT32_MAX : sum < INT32_MIN ? INT32_MIN : sum;
+            d[r][lane] = (uint32_t)sum;
+        }
+    for (int r = 0; r < 4; r++)
+        memcpy(sim_at(warp, sim_listed(warp, in, r)), d[r], 128);
+    count_flops(warp, in);
+    return SIM_NEXT;
+}

@@ -1,0 +1,134 @@
+#include "launch.h"
+#include "shared.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+void sim_launch_lock(sim_launch *launch)
+{
+    pthread_mutex_lock(&launch->lock);
+}
+
+void sim_launch_unlock(sim_launch *launch)
+{
+    pthread_mutex_unlock(&launch->lock);
+}
+
+static void *aligned(size_t bytes)
+{
+    return aligned_alloc(64, (bytes + 127) & ~(size_t)63);
+}
+
+static void worker_free(sim_worker *worker)
+{
+    sim_block *b = &worker->block;
+    for (int w = 0; b->warps && w < b->warp_count; w++)
+        free(b->warps[w].copies);
+    free(b->warps);
+    free(b->shared);
+    free(b->written);
+    free(b->read);
+    free(b->written_bytes);
+    free(b->read_bytes);
+    free(b->local);
+    free(worker->registers);
+    free(worker);
+}
+
+static sim_worker *worker_new(sim_launch *launch)
+{
+    const sim_program *p = launch->program;
+    sim_worker *worker = aligned(sizeof *worker);
+    if (!worker)
+        return NULL;
+    memset(worker, 0, sizeof *worker);
+    worker->launch = launch;
+    sim_block *b = &worker->block;
+    b->launch = launch;
+    b->worker = worker;
+    b->threads = (int)(launch->block[0] * launch->block[1] * launch->block[2]);
+    b->warp_count = (b->threads + 31) / 32;
+    b->shared_bytes = p->shared_dynamic + launch->shared_bytes;
+    if (!launch->shared_bytes)
+        b->shared_bytes = p->shared_static;
+    size_t words = b->shared_bytes / 4 + 8, registers = (p->register_bytes + 255) & ~(size_t)63;
+    b->warps = calloc((size_t)b->warp_count, sizeof *b->warps);
+    b->shared = aligned(b->shared_bytes + 16);
+    b->written = calloc(words, 4);
+    b->read = calloc(words, 4);
+    b->local = calloc((size_t)b->warp_count * 32 * p->local_bytes + 16, 1);
+    worker->registers = aligned(registers * (size_t)b->warp_count);
+    if (!b->warps || !b->shared || !b->written || !b->read || !b->local || !worker->registers) {
+        worker_free(worker);
+        return NULL;
+    }
+    memset(worker->registers, 0, registers * (size_t)b->warp_count);
+    for (int w = 0; w < b->warp_count; w++) {
+        sim_warp *warp = &b->warps[w];
+        warp->base[0] = worker->registers + registers * (size_t)w;
+        warp->base[1] = (uint8_t *)(uintptr_t)launch->constants;
+        warp->block = b;
+        warp->program = p;
+        warp->index = w;
+    }
+    return worker;
+}
+
+static void *work(void *context)
+{
+    sim_worker *worker = context;
+    sim_launch *launch = worker->launch;
+    for (;;) {
+        uint64_t n = atomic_fetch_add(&launch->next_block, 1);
+        if (n >= launch->blocks || atomic_load(&launch->stop))
+            return NULL;
+        worker->block.id[0] = (uint32_t)(n % launch->grid[0]);
+        worker->block.id[1] = (uint32_t)(n / launch->grid[0] % launch->grid[1]);
+        worker->block.id[2] = (uint32_t)(n / launch->grid[0] / launch->grid[1]);
+        if (!sim_block_run(&worker->block))
+            return NULL;
+    }
+}
+
+static void add_counters(device_counters *to, const sim_worker *worker)
+{
+    const device_counters *c = &worker->counters;
+    to->read_sectors += c->read_sectors;
+    to->read_sectors_unique += c->read_sectors_unique;
+    to->write_sectors += c->write_sectors;
+    to->write_sectors_unique += c->write_sectors_unique;
+    to->shared_requests += c->shared_requests;
+    to->shared_conflicts += c->shared_conflicts;
+    to->barriers += c->barriers;
+    for (int i = 0; i < MATRIX_TYPES; i++)
+        to->matrix_flops[i] += c->matrix_flops[i];
+    for (int i = 0; i < INSTRUCTION_CLASSES; i++)
+        to->instructions[i] += worker->instructions[i];
+}
+
+xq_status sim_launch_run(sim_launch *launch, device_counters *counters)
+{
+    enum { WORKERS_MAX = 256 };
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    uint64_t wanted = cores < 1 ? 1 : cores > WORKERS_MAX ? WORKERS_MAX : (uint64_t)cores;
+    if (wanted > launch->blocks)
+        wanted = launch->blocks;
+    sim_worker *workers[WORKERS_MAX];
+    pthread_t threads[WORKERS_MAX];
+    uint64_t count = 0, started = 1;
+    while (count < wanted && (workers[count] = worker_new(launch)))
+        count++;
+    if (!count)
+        return error_set(launch->err, XQ_ERROR_MEMORY, "device", "out of memory launching %s",
+                         launch->program->name);
+    while (started < count && !pthread_create(&threads[started], NULL, work, workers[started]))
+        started++;
+    work(workers[0]);
+    for (uint64_t i = 1; i < started; i++)
+        pthread_join(threads[i], NULL);
+    for (uint64_t i = 0; i < count; i++) {
+        add_counters(counters, workers[i]);
+        worker_free(workers[i]);
+    }
+    return launch->err->status;
+}

@@ -1,0 +1,158 @@
+/* A parsed PTX module: declarations resolved, instructions still text. PTX ISA 8.x, the part that NVRTC
+ * emits; what is not understood fails the parse with its line. */
+#ifndef RUNTIME_SIM_PTX_H
+#define RUNTIME_SIM_PTX_H
+
+#include "arena.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Fundamental and packed types, in suffix order of ptx_type_table (ptx.c). */
+enum ptx_type {
+    PTX_NONE,
+    PTX_B8,
+    PTX_B16,
+    PTX_B32,
+    PTX_B64,
+    PTX_B128,
+    PTX_U8,
+    PTX_U16,
+    PTX_U32,
+    PTX_U64,
+    PTX_S8,
+    PTX_S16,
+    PTX_S32,
+    PTX_S64,
+    PTX_F16,
+    PTX_F16X2,
+    PTX_BF16,
+    PTX_BF16X2,
+    PTX_F32,
+    PTX_F64,
+    PTX_TF32,
+    PTX_E4M3,
+    PTX_E5M2,
+    PTX_E4M3X2,
+    PTX_E5M2X2,
+    PTX_PRED,
+    PTX_TYPES
+};
+
+/* Bits of a type, 1 for predicates; 0 for PTX_NONE. */
+int ptx_type_bits(enum ptx_type type);
+/* The type a suffix such as "u32" names, or PTX_NONE. */
+enum ptx_type ptx_type_named(const char *text, int length);
+
+enum ptx_space { PTX_REG, PTX_PARAM, PTX_LOCAL, PTX_SHARED, PTX_GLOBAL, PTX_CONST, PTX_GENERIC };
+
+enum ptx_operand_kind {
+    PTX_OPERAND_REGISTER, /* index: register of the function */
+    PTX_OPERAND_INTEGER,  /* bits */
+    PTX_OPERAND_FLOAT32,  /* bits */
+    PTX_OPERAND_FLOAT64,  /* bits */
+    PTX_OPERAND_SPECIAL,  /* name: %tid.x and the like */
+    PTX_OPERAND_VARIABLE, /* variable + bits */
+    PTX_OPERAND_NAME,     /* a label or function: name, scope */
+    PTX_OPERAND_ADDRESS,  /* [base + bits]: one element, a register, variable or integer */
+    PTX_OPERAND_VECTOR,   /* {...} or (...): elements */
+    PTX_OPERAND_SINK      /* _ */
+};
+
+typedef struct ptx_variable {
+    const char *name;
+    enum ptx_space space;
+    int align;
+    uint64_t bytes;   /* 0: extern [] */
+    uint8_t *initial; /* module variables: `bytes` of contents, or NULL */
+    bool is_extern;
+    int id; /* of the function (local ones) or module */
+    bool is_module;
+    uint32_t shared_offset;             /* of shared ones, set by the decoder for the kernel at hand */
+    struct ptx_relocation *relocations; /* addresses of variables within `initial` */
+} ptx_variable;
+
+typedef struct ptx_relocation {
+    struct ptx_relocation *next;
+    uint64_t offset;
+    const char *name;
+    int64_t addend;
+    ptx_variable *target; /* resolved once the module is read */
+} ptx_relocation;
+
+typedef struct ptx_operand {
+    enum ptx_operand_kind kind;
+    bool negated; /* !p */
+    int index;
+    uint64_t bits;
+    const char *name;
+    int scope;
+    ptx_variable *variable;
+    int count; /* elements */
+    struct ptx_operand *elements;
+    struct ptx_operand *second; /* a|b */
+} ptx_operand;
+
+typedef struct ptx_instruction {
+    const char *opcode;    /* with its modifiers, NUL-terminated */
+    const char *text;      /* the statement, one line */
+    int line;              /* of the PTX text */
+    int file, source_line; /* .loc; 0 if unknown */
+    int guard;             /* register, or -1 */
+    bool guard_negated;
+    int count;
+    ptx_operand *operands;
+} ptx_instruction;
+
+typedef struct ptx_label {
+    const char *name;
+    int scope, at; /* instruction index */
+} ptx_label;
+
+/* name: .branchtargets ... ; */
+typedef struct ptx_targets {
+    const char *name;
+    int count;
+    ptx_operand *labels;
+} ptx_targets;
+
+typedef struct ptx_function {
+    const char *name;
+    bool is_entry, is_defined;
+    int line;
+    int max_threads; /* .maxntid, 0 if none */
+    int register_count, register_capacity;
+    uint8_t *register_types; /* enum ptx_type */
+    int variable_count, variable_capacity;
+    ptx_variable **variables; /* params (returned first), locals, shared declared inside */
+    int param_count, result_count;
+    ptx_variable **params, **results;
+    int instruction_count, instruction_capacity;
+    ptx_instruction *instructions;
+    int label_count, label_capacity;
+    ptx_label *labels;
+    int targets_count, targets_capacity;
+    ptx_targets *targets;
+    int scope_count, scope_capacity;
+    int *scope_parent;
+} ptx_function;
+
+typedef struct ptx_module {
+    const char *name;
+    sim_arena *arena;
+    int variable_count, variable_capacity;
+    ptx_variable **variables;
+    int function_count, function_capacity;
+    ptx_function **functions;
+    int file_count, file_capacity;
+    const char **files; /* by .file number; NULL where absent */
+} ptx_module;
+
+/* Parses NUL-terminated text. Fails by the arena's escape, naming `name` and the line. */
+ptx_module *ptx_parse(sim_arena *arena, const char *text, const char *name);
+
+ptx_function *ptx_module_function(const ptx_module *module, const char *name);
+/* Instruction index of a label seen from `scope`, or -1. */
+int ptx_function_label(const ptx_function *function, const char *name, int scope);
+
+#endif

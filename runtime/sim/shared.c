@@ -1,0 +1,413 @@
+/* The shadow of shared memory: for each 4-byte word who wrote it last and who read it since, and when.
+ *
+ * Time is counted in barriers completed in the block (`now`). Accesses of warp w stamped before
+ * warp->synced[w] happened before what the warp does now; any other access of another warp is concurrent,
+ * and two concurrent accesses, one a write, are a race. A word accessed in parts has a shadow for each of
+ * its bytes instead (SPLIT), until it is written whole again.
+ *
+ * written: stamp 0-15, warp 16-20, lane 21-25, flags. 0: never written.
+ * read: stamp 0-15, warp 16-20, MANY where several warps read at that stamp. Only the latest stamp is kept:
+ * older readers were ordered by the barriers in between, unless those were of other warps only. */
+#include "shared.h"
+
+#include <stdlib.h>
+
+enum {
+    STAMP = 0xffff,
+    WARP_SHIFT = 16,
+    LANE_SHIFT = 21,
+    INITIALIZED = 1 << 26,
+    PENDING = 1 << 27, /* by a cp.async that was not waited for */
+    SPLIT = 1 << 28,
+    COPIED = 1 << 29, /* by a cp.async that its lane waited for */
+    STRONG = 1 << 30, /* by an atomic, volatile or ordered access */
+    MANY = 1 << 21
+};
+
+static inline uint32_t warp_of(uint32_t shadow)
+{
+    return shadow >> WARP_SHIFT & 31;
+}
+
+static bool ordered(const sim_warp *warp, uint32_t shadow)
+{
+    return (shadow & STAMP) < warp->synced[warp_of(shadow)];
+}
+
+/* ---------------------------------------------------------------- exact checks */
+
+static enum sim_outcome race(sim_warp *warp, uint32_t lane, uint32_t address, const char *what,
+                             uint32_t with)
+{
+    return sim_fault(
+        warp, 1u << (lane & 31),
+        "shared-memory race: %s at shared address %u (0x%x) by warp %u without a barrier in between", what,
+        address, address, warp_of(with));
+}
+
+static enum sim_outcome check_pending(sim_warp *warp, uint32_t lane, uint32_t address, uint32_t w)
+{
+    if (w & PENDING)
+        return sim_fault(
+            warp, 1u << (lane & 31),
+            "shared address %u (0x%x) is the destination of a cp.async%s that was not waited for", address,
+            address, warp_of(w) == (uint32_t)warp->index ? "" : " of another warp");
+    return SIM_NEXT;
+}
+
+/* One shadow, of a word or a byte, for a read. */
+static enum sim_outcome check_read(sim_warp *warp, uint32_t lane, uint32_t address, uint32_t w, bool strong)
+{
+    if (check_pending(warp, lane, address, w) == SIM_FAULT)
+        return SIM_FAULT;
+    if (!(w & INITIALIZED))
+        return sim_fault(warp, 1u << (lane & 31),
+                         "read of uninitialized shared memory at shared address %u (0x%x)", address,
+                         address);
+    if (ordered(warp, w) || (strong && w & STRONG))
+        return SIM_NEXT;
+    if (warp_of(w) != (uint32_t)warp->index)
+        return race(warp, lane, address, "read of what was written", w);
+    if (w & COPIED && (w >> LANE_SHIFT & 31) != lane)
+        return sim_fault(warp, 1u << (lane & 31),
+                         "shared address %u (0x%x) was copied by cp.async of lane %u: other lanes need a "
+                         "barrier or __syncwarp before reading it",
+                         address, address, w >> LANE_SHIFT & 31);
+    return SIM_NEXT;
+}
+
+static enum sim_outcome check_write(sim_warp *warp, uint32_t lane, uint32_t address, uint32_t w, uint32_t r,
+                                    bool strong, bool atomic)
+{
+    if (check_pending(warp, lane, address, w) == SIM_FAULT)
+        return SIM_FAULT;
+    if (atomic && !(w & INITIALIZED))
+        return sim_fault(warp, 1u << (lane & 31),
+                         "atomic on uninitialized shared memory at shared address %u (0x%x)", address,
+                         address);
+    bool same_writer = warp_of(w) == (uint32_t)warp->index;
+    if (w & INITIALIZED && !same_writer && !ordered(warp, w) && !(strong && w & STRONG))
+        return race(warp, lane, address, "write over what was written", w);
+    bool same_reader = warp_of(r) == (uint32_t)warp->index && !(r & MANY);
+    if (r && !same_reader && (r & STAMP) >= warp->synced[warp_of(r)])
+        return race(warp, lane, address, "write over what was read", r);
+    if (r & MANY && (r & STAMP) >= warp->synced_least)
+        return race(warp, lane, address, "write over what was read", r);
+    return SIM_NEXT;
+}
+
+static void mark_read(const sim_warp *warp, uint32_t *r)
+{
+    uint32_t now = warp->block->now, mine = now | (uint32_t)warp->index << WARP_SHIFT;
+    if ((*r & ~(uint32_t)MANY) == mine)
+        return;
+    *r = (*r & STAMP) == now ? *r | MANY : mine;
+}
+
+static inline uint32_t stamp_write(const sim_warp *warp, uint32_t lane, uint32_t flags)
+{
+    return warp->block->now | (uint32_t)warp->index << WARP_SHIFT | (lane & 31) << LANE_SHIFT |
+           INITIALIZED | flags;
+}
+
+static enum sim_outcome split(sim_warp *warp, uint32_t word)
+{
+    sim_block *b = warp->block;
+    if (!b->written_bytes) {
+        b->written_bytes = calloc((size_t)b->shared_bytes + 4, 4);
+        b->read_bytes = calloc((size_t)b->shared_bytes + 4, 4);
+    }
+    if (!b->written_bytes || !b->read_bytes)
+        return sim_fault(warp, warp->mask, "out of host memory");
+    for (int i = 0; i < 4; i++) {
+        b->written_bytes[word * 4 + i] = b->written[word];
+        b->read_bytes[word * 4 + i] = b->read[word];
+    }
+    b->written[word] = SPLIT;
+    b->read[word] = 0;
+    return SIM_NEXT;
+}
+
+/* Exact, for the bytes of `cover` (4 bits) of a word. */
+static enum sim_outcome access_word(sim_warp *warp, uint32_t lane, uint32_t word, uint32_t cover,
+                                    enum sim_access access)
+{
+    sim_block *b = warp->block;
+    bool strong = access >= SIM_STRONG_READ,
+         writes = access == SIM_WRITE || access == SIM_STRONG_WRITE || access == SIM_ATOMIC;
+    uint32_t flags = strong ? STRONG : 0;
+    if (!(b->written[word] & SPLIT)) {
+        enum sim_outcome o = writes ? check_write(warp, lane, word * 4, b->written[word], b->read[word],
+                                                  strong, access == SIM_ATOMIC)
+                                    : check_read(warp, lane, word * 4, b->written[word], strong);
+        if (cover == 15) {
+            if (o != SIM_FAULT && writes)
+                b->written[word] = stamp_write(warp, lane, flags);
+            else if (o != SIM_FAULT && !strong)
+                mark_read(warp, &b->read[word]);
+            return o;
+        }
+        if (o == SIM_FAULT)
+            return o;
+        uint32_t mine = b->now | (uint32_t)warp->index << WARP_SHIFT;
+        if (!writes && (strong || b->read[word] == mine || b->read[word] == (mine | MANY)))
+            return SIM_NEXT;
+        if (split(warp, word) == SIM_FAULT)
+            return SIM_FAULT;
+    }
+    uint32_t *w = b->written_bytes + word * 4, *r = b->read_bytes + word * 4;
+    for (uint32_t i = 0; i < 4; i++) {
+        if (!(cover >> i & 1))
+            continue;
+        enum sim_outcome o =
+            writes ? check_write(warp, lane, word * 4 + i, w[i], r[i], strong, access == SIM_ATOMIC)
+                   : check_read(warp, lane, word * 4 + i, w[i], strong);
+        if (o == SIM_FAULT)
+            return o;
+        if (writes)
+            w[i] = stamp_write(warp, lane, flags);
+        else if (!strong)
+            mark_read(warp, &r[i]);
+    }
+    if (writes && cover == 15) { /* whole again */
+        b->written[word] = w[0];
+        b->read[word] = 0;
+        for (int i = 0; i < 4; i++)
+            b->read[word] = b->read[word] == r[i] || !b->read[word] ? r[i]
+                            : r[i]                                  ? r[i] | MANY
+                                                                    : b->read[word];
+    }
+    return SIM_NEXT;
+}
+
+/* ---------------------------------------------------------------- the common case */
+
+/* A word that may be read at once: whole, initialized, and written by this warp or before a barrier. */
+static inline bool read_passes(const sim_warp *warp, uint32_t w)
+{
+    return (w & (INITIALIZED | PENDING | SPLIT)) == INITIALIZED &&
+           ((w & STAMP) < warp->synced_least || (warp_of(w) == (uint32_t)warp->index && !(w & COPIED)));
+}
+
+static inline bool write_passes(const sim_warp *warp, uint32_t w, uint32_t r)
+{
+    return !(w & (PENDING | SPLIT)) &&
+           ((w & STAMP) < warp->synced_least || warp_of(w) == (uint32_t)warp->index) &&
+           ((r & STAMP) < warp->synced_least || (warp_of(r) == (uint32_t)warp->index && !(r & MANY)));
+}
+
+/* `count` words from `word` on by one lane. */
+static inline enum sim_outcome access_words(sim_warp *warp, uint32_t lane, uint32_t word, uint32_t count,
+                                            enum sim_access access)
+{
+    sim_block *b = warp->block;
+    uint32_t now = b->now, mine = now | (uint32_t)warp->index << WARP_SHIFT;
+    for (uint32_t i = word; i < word + count; i++) {
+        if (access == SIM_READ && read_passes(warp, b->written[i])) {
+            uint32_t r = b->read[i];
+            if ((r & ~(uint32_t)MANY) != mine)
+                b->read[i] = (r & STAMP) == now ? r | MANY : mine;
+        } else if (access == SIM_WRITE && write_passes(warp, b->written[i], b->read[i]))
+            b->written[i] = mine | (lane & 31) << LANE_SHIFT | INITIALIZED;
+        else if (access_word(warp, lane, i, 15, access) == SIM_FAULT)
+            return SIM_FAULT;
+    }
+    return SIM_NEXT;
+}
+
+/* Accesses narrower than a word: neighbouring lanes that fall into one word are taken together. */
+static enum sim_outcome access_parts(sim_warp *warp, uint32_t mask, const uint32_t *address, uint32_t bytes,
+                                     enum sim_access access)
+{
+    uint32_t word = ~0u, cover = 0, first = 0;
+    for (uint32_t rest = mask; rest; rest &= rest - 1) {
+        uint32_t lane = (uint32_t)__builtin_ctz(rest);
+        uint32_t at = address[lane] >> 2, bits = ((1u << bytes) - 1) << (address[lane] & 3);
+        if (at != word) {
+            if (cover && (cover == 15 ? access_words(warp, first, word, 1, access)
+                                      : access_word(warp, first, word, cover, access)) == SIM_FAULT)
+                return SIM_FAULT;
+            word = at;
+            cover = 0;
+            first = lane;
+        }
+        cover |= bits;
+    }
+    return cover == 15 ? access_words(warp, first, word, 1, access)
+                       : access_word(warp, first, word, cover, access);
+}
+
+enum sim_outcome sim_shared_access(sim_warp *warp, uint32_t mask, const uint32_t address[32],
+                                   uint32_t bytes, enum sim_access access)
+{
+    device_counters *c = &warp->block->worker->counters;
+    c->shared_requests++;
+    c->shared_conflicts += sim_bank_conflicts(mask, address, bytes);
+    if (bytes < 4)
+        return access_parts(warp, mask, address, bytes, access);
+    uint32_t last = ~0u;
+    for (uint32_t rest = mask; rest; rest &= rest - 1) {
+        uint32_t lane = (uint32_t)__builtin_ctz(rest);
+        if (access == SIM_READ && address[lane] == last)
+            continue;
+        last = address[lane];
+        if (access_words(warp, lane, last >> 2, bytes >> 2, access) == SIM_FAULT)
+            return SIM_FAULT;
+    }
+    return SIM_NEXT;
+}
+
+enum sim_outcome sim_shared_rows(sim_warp *warp, int rows, const uint32_t address[32],
+                                 enum sim_access access)
+{
+    device_counters *c = &warp->block->worker->counters;
+    c->shared_requests++;
+    for (int i = 0; i < rows; i += 8)
+        c->shared_conflicts += sim_bank_conflicts(0xff, address + i, 16);
+    for (int i = 0; i < rows; i++)
+        if (access_words(warp, (uint32_t)i | 32, address[i] >> 2, 4, access) == SIM_FAULT)
+            return SIM_FAULT;
+    return SIM_NEXT;
+}
+
+/* ---------------------------------------------------------------- cp.async */
+
+enum sim_outcome sim_shared_pending(sim_warp *warp, uint32_t mask, const uint32_t address[32],
+                                    uint32_t bytes)
+{
+    sim_block *b = warp->block;
+    for (uint32_t rest = mask; rest; rest &= rest - 1) {
+        uint32_t lane = (uint32_t)__builtin_ctz(rest);
+        uint32_t mark = stamp_write(warp, lane, PENDING);
+        for (uint32_t i = address[lane] >> 2; i < (address[lane] + bytes) >> 2; i++) {
+            if (!write_passes(warp, b->written[i], b->read[i]) &&
+                access_word(warp, lane, i, 15, SIM_WRITE) == SIM_FAULT)
+                return SIM_FAULT;
+            b->written[i] = mark;
+        }
+    }
+    return SIM_NEXT;
+}
+
+void sim_shared_done(sim_warp *warp, uint32_t mask, const uint32_t address[32], uint32_t bytes)
+{
+    sim_block *b = warp->block;
+    for (uint32_t rest = mask; rest; rest &= rest - 1) {
+        uint32_t lane = (uint32_t)__builtin_ctz(rest);
+        uint32_t mark = stamp_write(warp, lane, COPIED);
+        for (uint32_t i = address[lane] >> 2; i < (address[lane] + bytes) >> 2; i++)
+            b->written[i] = mark;
+    }
+}
+
+/* ---------------------------------------------------------------- banks */
+
+/* The most different words in one of 32 banks, of the words the lanes in `mask` touch. */
+static uint32_t ways(uint32_t mask, const uint32_t *address, uint32_t words)
+{
+    uint32_t seen[32][32], count[32] = {0}, most = 0;
+    for (uint32_t rest = mask; rest; rest &= rest - 1) {
+        uint32_t word = address[__builtin_ctz(rest)] >> 2;
+        for (uint32_t k = 0; k < words; k++, word++) {
+            uint32_t bank = word & 31, i = 0;
+            while (i < count[bank] && seen[bank][i] != word)
+                i++;
+            if (i == count[bank]) {
+                seen[bank][count[bank]++] = word;
+                most = count[bank] > most ? count[bank] : most;
+            }
+        }
+    }
+    return most;
+}
+
+uint32_t sim_bank_conflicts(uint32_t mask, const uint32_t address[32], uint32_t bytes)
+{
+    /* 8 bytes a lane go by half warps, 16 by quarters: each phase can touch every bank once. */
+    uint32_t words = bytes < 4 ? 1 : bytes >> 2, lanes = 32 / words, extra = 0;
+    for (uint32_t from = 0; from < 32; from += lanes) {
+        uint32_t phase = mask >> from & (lanes == 32 ? ~0u : (1u << lanes) - 1);
+        if (!phase)
+            continue;
+        uint32_t banks = 0, count = 0, first = address[from + (uint32_t)__builtin_ctz(phase)], same = 1;
+        for (uint32_t rest = phase; rest; rest &= rest - 1) {
+            uint32_t a = address[from + (uint32_t)__builtin_ctz(rest)];
+            banks |= 1u << (a / (words * 4) % lanes);
+            same &= a == first;
+            count++;
+        }
+        if (same || (uint32_t)__builtin_popcount(banks) == count)
+            continue;
+        extra += ways(phase, address + from, words) - 1;
+    }
+    return extra;
+}
+
+/* ---------------------------------------------------------------- time */
+
+void sim_shared_reset(sim_block *block)
+{
+    size_t words = (block->shared_bytes + 3) / 4;
+    memset(block->written, 0, words * 4);
+    memset(block->read, 0, words * 4);
+    memset(block->shared, 0xff, block->shared_bytes);
+    block->now = 1;
+    for (int v = 0; v < block->warp_count; v++) {
+        for (int w = 0; w < SIM_BLOCK_WARPS; w++)
+            block->warps[v].synced[w] = 1;
+        block->warps[v].synced_least = 1;
+    }
+}
+
+/* Stamps would overflow: everything so far becomes ordered. */
+static void restart_time(sim_block *block)
+{
+    for (uint32_t i = 0; i < (block->shared_bytes + 3) / 4; i++) {
+        block->written[i] &= ~(uint32_t)STAMP;
+        block->read[i] = 0;
+        for (int k = 0; block->written_bytes && k < 4; k++) {
+            block->written_bytes[i * 4 + (uint32_t)k] &= ~(uint32_t)STAMP;
+            block->read_bytes[i * 4 + (uint32_t)k] = 0;
+        }
+    }
+    block->now = 1;
+    for (int v = 0; v < block->warp_count; v++) {
+        for (int w = 0; w < SIM_BLOCK_WARPS; w++)
+            block->warps[v].synced[w] = 1;
+        block->warps[v].synced_least = 1;
+    }
+}
+
+static void find_least(sim_warp *warp)
+{
+    uint16_t least = 0xffff;
+    for (int w = 0; w < warp->block->warp_count; w++)
+        if (w != warp->index && warp->synced[w] < least)
+            least = warp->synced[w];
+    warp->synced_least = least;
+}
+
+void sim_shared_barrier(sim_block *block, uint32_t warps, uint32_t waiting)
+{
+    if (block->now >= 0xfff0) {
+        restart_time(block);
+        return;
+    }
+    uint16_t joined[SIM_BLOCK_WARPS] = {0};
+    for (int u = 0; u < block->warp_count; u++)
+        for (int w = 0; warps >> u & 1 && w < block->warp_count; w++) {
+            uint16_t at = w == u ? (uint16_t)(block->now + 1) : block->warps[u].synced[w];
+            joined[w] = at > joined[w] ? at : joined[w];
+        }
+    block->now++;
+    for (int v = 0; v < block->warp_count; v++)
+        if (waiting >> v & 1) {
+            memcpy(block->warps[v].synced, joined, sizeof joined);
+            find_least(&block->warps[v]);
+        }
+}
+
+void sim_shared_warp_sync(sim_warp *warp)
+{
+    warp->synced[warp->index] = (uint16_t)(warp->block->now + 1);
+}
