@@ -29,13 +29,14 @@ xq_status compare_input_open(const struct compare_options *o, gen *g, const stru
                              error *err);
 void compare_input_close(struct compare_input *input);
 
-/* What one layer attends over: `batch` sequences of `tokens` tokens, a query each. */
+/* What one layer attends over: `batch` sequences of `tokens` tokens, a query each. A large batch repeats a
+ * few texts: sequence i holds text i % distinct. */
 struct compare_layer {
-    int number, batch;
+    int number, batch, distinct;
     int64_t tokens;
     struct cli_weights weights;
-    float *x;            /* [batch * tokens, d], as given */
-    float *q;            /* [batch, H, dh] */
+    float *x;            /* [distinct * tokens, d], as given */
+    float *q;            /* [distinct, H, dh] */
     uint16_t *x16, *q16; /* the same in f16 */
 };
 xq_status compare_input_layer(struct compare_input *input, int number, struct compare_layer *layer,
@@ -89,11 +90,10 @@ struct compare_task {
     struct compare_ceilings ceilings;
     uint64_t seed;
     const struct compare_layer *layer;
-    const double *exact; /* attention from the inputs as given, [batch, H, dh] */
+    const double *exact; /* attention from the inputs as given, [distinct, H, dh] */
 };
-/* Exact attention of the first compare_checked(layer) sequences, [.., H, dh]; caller frees. */
+/* Exact attention of the distinct sequences, [distinct, H, dh]; caller frees. */
 xq_status compare_exact(const struct compare_task *task, double **exact, error *err);
-int compare_checked(const struct compare_layer *layer);
 
 xq_status compare_measure(const struct compare_task *task, xq_implementation implementation,
                           struct compare_row *row, error *err);

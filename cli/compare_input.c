@@ -11,6 +11,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+enum { MOST_DISTINCT = 4 }; /* texts of a batch: each is checked against a reference */
+
 struct compare_input {
     const struct compare_options *o;
     struct cli_shape shape;
@@ -225,7 +227,7 @@ static xq_status recorded_sequences(const struct compare_input *in, struct compa
                   "%s: tensors %s and %s have %lld and %lld tokens, need %lld each", in->o->activations,
                   tx->name, tq->name, (long long)tx->shape[0], (long long)tq->shape[0],
                   (long long)layer->tokens);
-    for (int b = 0; b < layer->batch && err->status == XQ_OK; b++) {
+    for (int b = 0; b < layer->distinct && err->status == XQ_OK; b++) {
         int64_t start = (int64_t)b * 97 % (tx->shape[0] - layer->tokens + 1);
         memcpy(layer->x + (size_t)b * (size_t)layer->tokens * d, x + (size_t)start * d,
                sizeof *x * (size_t)layer->tokens * d);
@@ -260,11 +262,11 @@ static void synthetic_sequences(const struct compare_input *in, struct compare_l
     const struct cli_shape *s = &in->shape;
     uint64_t seed = (uint64_t)in->o->common.seed + 1000003u * (uint64_t)layer->number;
     size_t row = (size_t)s->heads * (size_t)s->head_dim;
-    for (int b = 0; b < layer->batch; b++)
+    for (int b = 0; b < layer->distinct; b++)
         synthetic_activations(seed, b, layer->tokens, s->hidden_size,
                               layer->x + (size_t)b * (size_t)layer->tokens * (size_t)s->hidden_size);
     double size = key_size(s, layer);
-    for (int b = 0; b < layer->batch; b++)
+    for (int b = 0; b < layer->distinct; b++)
         synthetic_queries(seed, b, (int)row, size > 0 ? 2 / size : 1, layer->q + (size_t)b * row);
 }
 
@@ -284,8 +286,9 @@ xq_status compare_input_layer(struct compare_input *in, int number, struct compa
 {
     const struct cli_shape *s = &in->shape;
     struct compare_layer layer = {.number = number, .batch = in->batch, .tokens = in->tokens};
-    size_t rows = (size_t)in->batch * (size_t)in->tokens, x_count = rows * (size_t)s->hidden_size;
-    size_t q_count = (size_t)in->batch * (size_t)s->heads * (size_t)s->head_dim;
+    layer.distinct = in->batch < MOST_DISTINCT ? in->batch : MOST_DISTINCT;
+    size_t rows = (size_t)layer.distinct * (size_t)in->tokens, x_count = rows * (size_t)s->hidden_size;
+    size_t q_count = (size_t)layer.distinct * (size_t)s->heads * (size_t)s->head_dim;
     layer.x = malloc(sizeof *layer.x * x_count);
     layer.q = malloc(sizeof *layer.q * q_count);
     layer.x16 = malloc(sizeof *layer.x16 * x_count);

@@ -15,12 +15,6 @@ const char *compare_name(xq_implementation implementation)
     return implementation == XQ_FP16_KV ? "fp16-kv" : implementation == XQ_UNFUSED ? "unfused" : "fused";
 }
 
-/* Sequences whose results are compared with a reference: all of a small batch, some of a large one. */
-int compare_checked(const struct compare_layer *layer)
-{
-    return layer->batch < 4 ? layer->batch : 4;
-}
-
 static double *doubles(const float *values, size_t count, bool rounded)
 {
     double *out = malloc(sizeof *out * (count + 1));
@@ -40,7 +34,7 @@ xq_status compare_exact(const struct compare_task *task, double **exact, error *
 {
     const struct compare_layer *layer = task->layer;
     const struct cli_shape *s = &task->shape;
-    int checked = compare_checked(layer);
+    int checked = layer->distinct;
     size_t d = (size_t)s->hidden_size, row = (size_t)s->heads * (size_t)s->head_dim,
            w_count = d * (size_t)s->kv_width;
     size_t x_count = (size_t)layer->tokens * d;
@@ -174,7 +168,7 @@ static void scratch_free(struct scratch *m)
 static bool scratch_allocate(struct scratch *m, const struct compare_task *task, size_t page_bytes)
 {
     size_t heads = (size_t)task->shape.heads, row = heads * (size_t)task->shape.head_dim;
-    size_t batch = (size_t)task->layer->batch, checked = (size_t)compare_checked(task->layer);
+    size_t batch = (size_t)task->layer->batch, checked = (size_t)task->layer->distinct;
     m->out = malloc(sizeof *m->out * batch * row);
     m->lse = malloc(sizeof *m->lse * batch * heads);
     m->page = malloc(page_bytes);
@@ -194,7 +188,7 @@ static xq_status check(const struct compare_task *task, step *s, struct scratch 
                        error *err)
 {
     size_t heads = (size_t)task->shape.heads, size = heads * (size_t)task->shape.head_dim;
-    int checked = compare_checked(task->layer);
+    int checked = task->layer->distinct;
     xq_status status = step_results(s, task->layer->batch, m->out, m->lse);
     if (status != XQ_OK)
         return cli_context_error(task->context, status, err);
@@ -219,26 +213,44 @@ static xq_status check(const struct compare_task *task, step *s, struct scratch 
 
 /* -------------------------------------------------------------------- run */
 
+enum { APPEND = 16384 }; /* tokens of one append, at most */
+
+/* Appends sequence `b` of a table, token after token. */
+static xq_status append_sequence(const struct compare_task *task, step *s, int table, int b,
+                                 int32_t *sequence, int32_t *position)
+{
+    const struct compare_layer *layer = task->layer;
+    const uint16_t *x = layer->x16 + (size_t)(b % layer->distinct) * (size_t)layer->tokens *
+                                         (size_t)task->shape.hidden_size;
+    for (int64_t begin = 0; begin < layer->tokens; begin += APPEND) {
+        int64_t count = layer->tokens - begin < APPEND ? layer->tokens - begin : APPEND;
+        for (int64_t i = 0; i < count; i++) {
+            sequence[i] = b;
+            position[i] = (int32_t)(begin + i);
+        }
+        xq_status status = step_append(s, table, count, x + (size_t)begin * (size_t)task->shape.hidden_size,
+                                       sequence, position);
+        if (status != XQ_OK)
+            return status;
+    }
+    return XQ_OK;
+}
+
 /* Fills `copies` caches with the same tokens, in pages of their own. */
 static xq_status append_all(const struct compare_task *task, step *s, int copies)
 {
     const struct compare_layer *layer = task->layer;
-    size_t rows = (size_t)layer->batch * (size_t)layer->tokens;
     int64_t *lengths = malloc(2 * sizeof *lengths * (size_t)layer->batch), *first = lengths + layer->batch;
-    int32_t *sequence = malloc(2 * sizeof *sequence * rows), *position = sequence + rows;
+    int32_t *sequence = malloc(2 * sizeof *sequence * APPEND), *position = sequence + APPEND;
     xq_status status = lengths && sequence ? XQ_OK : XQ_ERROR_MEMORY;
-    for (size_t i = 0; status == XQ_OK && i < rows; i++) {
-        sequence[i] = (int32_t)(i / (size_t)layer->tokens);
-        position[i] = (int32_t)(i % (size_t)layer->tokens);
-    }
     for (int c = 0; status == XQ_OK && c < copies; c++) {
         for (int b = 0; b < layer->batch; b++) {
             lengths[b] = layer->tokens;
             first[b] = (c * (int64_t)layer->batch + b) * pages_per_sequence(task);
         }
         status = step_set_table(s, c, layer->batch, lengths, first);
-        if (status == XQ_OK)
-            status = step_append(s, c, (int64_t)rows, layer->x16, sequence, position);
+        for (int b = 0; status == XQ_OK && b < layer->batch; b++)
+            status = append_sequence(task, s, c, b, sequence, position);
     }
     free(lengths);
     free(sequence);
@@ -263,7 +275,16 @@ static int copies_needed(const struct compare_task *task, xq_implementation impl
 static xq_status count_and_time(const struct compare_task *task, step *s, int copies,
                                 struct compare_row *row, error *err)
 {
-    xq_status status = step_set_queries(s, task->layer->batch, task->layer->q16);
+    const struct compare_layer *layer = task->layer;
+    size_t row_size = (size_t)task->shape.heads * (size_t)task->shape.head_dim;
+    uint16_t *q = malloc(sizeof *q * row_size * (size_t)layer->batch);
+    if (!q)
+        return no_memory(err);
+    for (int b = 0; b < layer->batch; b++)
+        memcpy(q + (size_t)b * row_size, layer->q16 + (size_t)(b % layer->distinct) * row_size,
+               sizeof *q * row_size);
+    xq_status status = step_set_queries(s, layer->batch, q);
+    free(q);
     if (status != XQ_OK)
         return cli_context_error(task->context, status, err);
     if (task->context->device->properties.is_sim)
@@ -278,7 +299,7 @@ xq_status compare_measure(const struct compare_task *task, xq_implementation imp
     int copies = copies_needed(task, implementation);
     struct step_size size = {.max_batch = layer->batch,
                              .max_tokens = layer->tokens,
-                             .max_append = (int64_t)layer->batch * layer->tokens,
+                             .max_append = layer->tokens < APPEND ? layer->tokens : APPEND,
                              .tables = copies,
                              .pool_pages = copies * (int64_t)layer->batch * pages_per_sequence(task)};
     step s;

@@ -27,16 +27,6 @@ static xq_status open_cuda(const char *name, const char *ordinal, device **out, 
     return device_cuda_open((int)n, out, err);
 }
 
-/* Weak: a build may leave the software device out. */
-extern __typeof__(device_sim_open) device_sim_open __attribute__((weak));
-
-static xq_status open_sim(const char *gpu, device **out, error *err)
-{
-    if (!device_sim_open)
-        return error_set(err, XQ_ERROR_NO_DEVICE, "device", "this build has no software device");
-    return device_sim_open(gpu, out, err);
-}
-
 /* A GPU where there is one that the kernels run on, else the software device. */
 static xq_status open_auto(const logger *log, device **out, error *err)
 {
@@ -45,7 +35,7 @@ static xq_status open_auto(const logger *log, device **out, error *err)
         return XQ_OK;
     log_message(log, XQ_LOG_INFO, "no GPU (%s); using the software device", why.message);
     error_clear(&why);
-    return open_sim(NULL, out, err);
+    return device_sim_open(NULL, out, err);
 }
 
 static xq_status open_device(const char *name, const logger *log, device **out, error *err)
@@ -57,9 +47,9 @@ static xq_status open_device(const char *name, const logger *log, device **out, 
     if (strncmp(name, "cuda:", 5) == 0)
         return open_cuda(name, name + 5, out, err);
     if (strcmp(name, "sim") == 0)
-        return open_sim(NULL, out, err);
+        return device_sim_open(NULL, out, err);
     if (strncmp(name, "sim:", 4) == 0)
-        return open_sim(name + 4, out, err);
+        return device_sim_open(name + 4, out, err);
     return bad_device(name, err);
 }
 

@@ -110,7 +110,7 @@ Test(abi, header_compiles_alone_as_c_and_cpp)
         assert_output(commands[i], "", commands[i]);
 }
 
-Test(install, example_builds_against_the_installed_libraries, .timeout = 120)
+Test(install, example_builds_and_runs_against_the_installed_libraries, .timeout = 120)
 {
     char command[8192], *output = NULL;
     const char *folder = files_directory();
@@ -126,6 +126,10 @@ Test(install, example_builds_against_the_installed_libraries, .timeout = 120)
                   output);
         free(output);
     }
+    snprintf(command, sizeof command, "XQ_CACHE_DIR=%s/cache %s/static/embed sim", folder, folder);
+    cr_assert_eq(run(command, &output), 0, "%s", output);
+    cr_assert(strstr(output, "software device") && strstr(output, "relative error"), "%s", output);
+    free(output);
     snprintf(command, sizeof command, "PKG_CONFIG_PATH=%s/lib/pkgconfig pkg-config --modversion xq",
              folder);
     assert_output(command, "0.1.0\n", "the version in xq.pc");

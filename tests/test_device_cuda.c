@@ -125,6 +125,10 @@ Test(device_cuda, reading_waits_for_launches_and_reports_their_faults)
     cr_assert(strstr(err.message, "CUDA_ERROR_ILLEGAL_ADDRESS") && strstr(err.message, "launched earlier"),
               "%s", err.message);
     cr_assert_eq(fake_cuda_context_depth_of_thread(), 0);
+    error_clear(&err);
+    fake->fail_function = NULL;
+    cr_assert_eq(d->ops->free(d, p, &err), XQ_OK);
+    d->ops->destroy(d);
 }
 
 Test(device_cuda, too_large_an_allocation_is_out_of_device_memory)
@@ -209,6 +213,9 @@ Test(device_cuda, callers_context_is_left_as_it_was)
     fake->fail_result = 1;
     cr_assert_eq(d->ops->free(d, p, &err), XQ_ERROR_DEVICE);
     cr_assert_eq(fake_cuda_context_depth_of_thread(), 0);
+    error_clear(&err);
+    fake->fail_function = NULL;
+    cr_assert_eq(d->ops->free(d, p, &err), XQ_OK);
     d->ops->destroy(d);
 }
 

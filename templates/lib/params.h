@@ -115,12 +115,12 @@ struct xq_kv_attend_params {
 struct xq_ceiling_copy_params {
     XQ_PTR(const void) source;
     XQ_PTR(void) destination;
-    long long count;                     /* 16-byte pieces: a multiple of 8 * all threads */
+    long long count; /* 16-byte pieces: a multiple of 8 * all threads */
 };
 
 struct xq_ceiling_matrix_params {
-    XQ_PTR(float) out;                   /* one for each thread */
-    int rounds;                          /* each of 8 products of 16 x 8 x 16 a warp */
+    XQ_PTR(float) out; /* one for each thread */
+    int rounds;        /* each of 8 products of 16 x 8 x 16 a warp */
 };
 
 #endif

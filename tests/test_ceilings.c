@@ -1,0 +1,22 @@
+#include "../autotune/ceilings.h"
+
+#include <criterion/criterion.h>
+
+/* The software device's times are modelled from its GPU's datasheet: a measurement there cannot find more. */
+Test(ceilings, a_measurement_stays_below_the_datasheet)
+{
+    xq_context *context;
+    xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
+    ceilings measured = {0};
+    error err = ERROR_INIT;
+    options.device = "sim:a100";
+    options.cache_dir = "";
+    cr_assert_eq(xq_context_create(&options, &context), XQ_OK);
+    cr_assert_eq(ceilings_measure(context, &measured, &err), XQ_OK, "%s", err.message);
+    const device_properties *p = &context->device->properties;
+    cr_assert_gt(measured.copy_bytes_per_second, 0);
+    cr_assert_lt(measured.copy_bytes_per_second, p->copy_bytes_per_second);
+    cr_assert_gt(measured.f16_flops_per_second, 0);
+    cr_assert_lt(measured.f16_flops_per_second, p->matrix_flops_per_second[MATRIX_F16]);
+    xq_context_destroy(context);
+}

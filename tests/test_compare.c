@@ -1,0 +1,211 @@
+#include "../prepare/safetensors.h"
+#include "command.h"
+#include "files.h"
+#include "generator.h"
+#include "layer_files.h"
+#include "model_files.h"
+
+#include <cjson/cJSON.h>
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- results */
+
+/* `xq compare` over the layer's files with these options; the parsed JSON, to be deleted. */
+static cJSON *compare(const char *directory, const char *options)
+{
+    struct command_result r =
+        command_run("compare --device sim:a100 --spec %s/spec.json --activations %s/in.safetensors "
+                    "--json - %s",
+                    directory, directory, options);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_assert_str_eq(r.err, "");
+    cJSON *json = cJSON_Parse(r.out);
+    cr_assert_not_null(json, "not JSON: %s", r.out);
+    return json;
+}
+
+/* The queries of compare are those at the last position: as many as tokens. */
+static struct layer layer_of(int64_t tokens)
+{
+    struct layer layer = layer_random(tokens, tokens);
+    layer.suffix = ".5";
+    return layer;
+}
+
+Test(compare, json_has_three_rows_for_each_bit_width_and_small_errors)
+{
+    struct layer layer = layer_of(100);
+    const char *directory = layer_files_write(&layer, "latent", 4);
+    const char *names[3] = {"fp16-kv", "unfused", "fused"};
+    const double bytes_per_token[2] = {2 * (64 + 16),
+                                       2 * (128 + 16)}; /* 4 groups of 32, 4 bytes each, K and V */
+    const double method_most[2] = {0.2, 2e-2};
+    cJSON *json = compare(directory, "--bits 4,8 --tokens 90");
+    cr_assert_str_eq(generator_string(json, "device_kind"), "sim");
+    cr_assert_eq(cJSON_GetArraySize(cJSON_GetObjectItem(json, "rows")), 6);
+    for (int i = 0; i < 6; i++) {
+        const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), i);
+        cr_assert_str_eq(generator_string(row, "name"), names[i % 3]);
+        cr_assert_str_eq(generator_string(row, "time_kind"), "modelled");
+        cr_assert(generator_number(row, "layer") == 5 && generator_number(row, "bits") == (i < 3 ? 4 : 8));
+        cr_assert(generator_number(row, "tokens") == 90 && generator_number(row, "batch") == 1);
+        cr_assert_lt(generator_number(row, "kernel_rel_err"), 2e-3);
+        cr_assert_lt(generator_number(row, "lse_abs_err"), 2e-2);
+        cr_assert_lt(generator_number(row, "method_rel_err"), i % 3 ? method_most[i / 3] : 2e-3);
+        cr_assert_eq(generator_number(row, "cache_bytes_per_token"), i % 3 ? bytes_per_token[i / 3] : 512);
+        cr_assert_float_eq(generator_number(row, "cache_saving"), i % 3 ? 512 / bytes_per_token[i / 3] : 1,
+                           1e-12);
+        cr_assert_gt(generator_number(row, "matrix_flops"), 0);
+        cr_assert_gt(generator_number(row, "time_us"), generator_number(row, "limit_us"));
+    }
+    cJSON_Delete(json);
+}
+
+/* The fused step reads its cache, weights, query and tables, and writes its output, and little else. */
+Test(compare, fused_traffic_is_near_the_least_possible)
+{
+    struct layer layer = layer_of(256);
+    const char *directory = layer_files_write(&layer, "latent", 8);
+    cJSON *json = compare(directory, "");
+    const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), 2);
+    double moved = generator_number(row, "dram_read_bytes") + generator_number(row, "dram_write_bytes");
+    double least = 256 * 2 * (128 + 16) + 2 * 2 * 128 * 128 + 2 * 2 * 256 + 16;
+    cr_assert_eq(generator_number(row, "limit_bytes"), least);
+    cr_assert(moved >= least && moved < 1.05 * least, "%g of %g bytes", moved, least);
+    cJSON_Delete(json);
+}
+
+Test(compare, limits_are_those_of_the_cheapest_exact_formulation)
+{
+    struct layer layer = layer_of(64);
+    cJSON *json = compare(layer_files_write(&layer, "x", 8), "");
+    const cJSON *rows = cJSON_GetObjectItem(json, "rows");
+    /* 4 heads of 64, d = dkv = 128: scores 2*256 FLOPs a token, K remat 2*128*128, V absorbed 2*4*128 and
+       2*4*128*64 once. */
+    cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 0), "limit_flops"), 64 * 2 * 2 * 256);
+    for (int i = 1; i < 3; i++)
+        cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, i), "limit_flops"),
+                     64 * (2 * 128 * 128 + 2 * 256 + 2 * 4 * 128) + 2 * 4 * 128 * 64);
+    cJSON_Delete(json);
+}
+
+Test(compare, batches_and_synthetic_inputs_work_from_a_seed)
+{
+    struct command_result r =
+        command_run("compare --device sim --model smollm2-135m --synthetic --seed 3 --tokens 40 "
+                    "--batch 2 --bits 8 --json -");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    char *first = strdup(r.out);
+    cJSON *json = cJSON_Parse(r.out), *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), 2);
+    cr_assert_eq(generator_number(row, "batch"), 2);
+    cr_assert_lt(generator_number(row, "kernel_rel_err"), 2e-3);
+    cr_assert_lt(generator_number(row, "method_rel_err"), 5e-2);
+    cJSON_Delete(json);
+    r = command_run("compare --device sim --model smollm2-135m --synthetic --seed 3 --tokens 40 --batch 2 "
+                    "--bits 8 --json -");
+    cr_assert_str_eq(r.out, first, "the same seed gave other results");
+    free(first);
+}
+
+Test(compare, prepared_factors_give_what_factors_made_here_give)
+{
+    const char *directory = model_files(&(struct model_change){0});
+    struct command_result r =
+        command_run("prepare %s --method latent --out %s/w.xqw", directory, directory);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    double errors[2];
+    for (int i = 0; i < 2; i++) {
+        char prepared[512];
+        snprintf(prepared, sizeof prepared, "--prepared %s/w.xqw", directory);
+        r = command_run(
+            "compare --device sim --model %s --synthetic --method latent --tokens 48 --bits 4 --layers 1 "
+            "--json - %s",
+            directory, i ? prepared : "");
+        cr_assert_eq(r.status, 0, "%s", r.err);
+        cJSON *json = cJSON_Parse(r.out);
+        errors[i] = generator_number(json, "rows.2.method_rel_err");
+        cJSON_Delete(json);
+    }
+    cr_assert_float_eq(errors[0], errors[1], 1e-4);
+}
+
+Test(compare, the_table_says_what_was_modelled)
+{
+    struct command_result r =
+        command_run("compare --device sim --model smollm2-135m --synthetic --tokens 32 --bits 4");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    const char *needed[] = {"fp16-kv",      "unfused", "fused",          "MODELLED, not measured",
+                            "time / limit", "B/token", "layer 0, 4 bits"};
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
+        cr_assert(strstr(r.out, needed[i]), "%s is not in\n%s", needed[i], r.out);
+}
+
+/* -------------------------------------------------------------- bad input */
+
+static void refused(const char *arguments, const char *message)
+{
+    char line[1200];
+    snprintf(line, sizeof line, "xq compare: %s", message);
+    command_refuses(arguments, 1, line);
+}
+
+Test(compare, impossible_settings_are_named)
+{
+    refused("compare --model smollm2-135m",
+            "nothing to attend over: give --activations FILE, or --synthetic");
+    refused("compare --model smollm2-135m --synthetic --bits 4,7",
+            "cache.bits: 7 is not valid; valid: 2, 3, 4, 8");
+    refused("compare --model smollm2-135m --synthetic --bits 4,x",
+            "--bits: 'x' is no bit width; e.g. --bits 4,8");
+    refused("compare --model smollm2-135m --synthetic --layers 1,1",
+            "--layers: '1' comes twice; valid are layers 0 .. 999, each once");
+    refused("compare --model smollm2-135m --synthetic --tokens -3",
+            "--tokens: -3; valid are 1 .. 16777216");
+    refused("compare --model qwen2.5-0.5b --synthetic",
+            "model.attention_bias: a bias on the key and value projections is not supported yet");
+    command_refuses("compare --model smollm2-135m --synthetic --batch 0", 2,
+                    "xq compare: --batch: 0; valid are 1 .. 65535");
+    command_refuses("compare --model smollm2-135m --synthetic --activations f", 2,
+                    "xq compare: --synthetic and --activations: give one of them");
+}
+
+Test(compare, unfit_activations_are_named)
+{
+    struct layer layer = layer_of(10);
+    const char *directory = layer_files_write(&layer, "x", 4);
+    char arguments[1024], line[1024];
+    const char *format = "compare --spec %s/spec.json --activations %s/in.safetensors %s";
+    snprintf(arguments, sizeof arguments, format, directory, directory, "--tokens 11");
+    snprintf(line, sizeof line, "--tokens: 11; valid are 1 .. 10, as many as in %s/in.safetensors",
+             directory);
+    refused(arguments, line);
+    snprintf(arguments, sizeof arguments, format, directory, directory, "--layers 4");
+    snprintf(line, sizeof line, "%s/in.safetensors: no tensor x.4 among its 4", directory);
+    refused(arguments, line);
+    snprintf(arguments, sizeof arguments, format, directory, directory, "--model llama-2-7b");
+    snprintf(line, sizeof line, "%s/in.safetensors: tensor x.5 has shape [10, 128], needs [any, 4096]",
+             directory);
+    refused(arguments, line);
+}
+
+Test(compare, unfit_prepared_weights_are_named)
+{
+    const char *directory = model_files(&(struct model_change){0}), *path = files_path(directory, "w.xqw");
+    struct command_result r = command_run("prepare %s --method x --layers 0 -o %s", directory, path);
+    char arguments[1024], line[1024];
+    size_t size;
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    snprintf(arguments, sizeof arguments, "compare --model %s --synthetic --method latent --prepared %s",
+             directory, path);
+    snprintf(line, sizeof line, "%s: prepared for method x, not latent; run `xq prepare` for it", path);
+    refused(arguments, line);
+    char *data = files_read(path, &size);
+    files_write(path, data, size / 2);
+    snprintf(line, sizeof line, "%s: truncated or damaged: the index is not at its end", path);
+    refused(arguments, line);
+    free(data);
+}

@@ -1,0 +1,341 @@
+/* The kernels of the unfused pipeline, each and together, against double precision. */
+#include "../autotune/page_codec.h"
+#include "../autotune/quantizer.h"
+#include "../runtime/half.h"
+#include "kernel_attention.h"
+
+#include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- gemm */
+
+/* W [k, n] in the order that docs/layout.md gives packed weights. */
+static uint16_t *pack(const uint16_t *w, int k, int n)
+{
+    uint16_t *packed = malloc((size_t)(k * n) * sizeof *packed), *next = packed;
+    for (int panel = 0; panel < n / 64; panel++)
+        for (int step = 0; step < k / 16; step++)
+            for (int i = 0; i < 4 * 32 * 4 * 2; i++) {
+                int half = i % 2, reg = i / 2 % 4, lane = i / 8 % 32, tile = i / 256;
+                int column = panel * 64 + tile * 16 + (reg >= 2 ? 8 : 0) + lane / 4;
+                int row = step * 16 + (reg & 1 ? 8 : 0) + lane % 4 * 2 + half;
+                *next++ = w[row * n + column];
+            }
+    return packed;
+}
+
+/* One product into pages of `page` rows, page_stride and row_stride apart; what lies between stays NaN. */
+static double multiply_once(fixture *f, const kernel *gemm, random_stream *r, int rows, int k, int n)
+{
+    uint16_t *x = fixture_normals(r, (size_t)(rows * k), 1), *w = fixture_normals(r, (size_t)(k * n), 0.1f);
+    uint16_t *packed = pack(w, k, n);
+    double *xd = fixture_doubles(x, (size_t)(rows * k)), *wd = fixture_doubles(w, (size_t)(k * n));
+    double *expected = malloc((size_t)(rows * n) * sizeof *expected),
+           *got = malloc((size_t)(rows * n) * sizeof *got);
+    reference_multiply(xd, wd, expected, rows, k, n);
+
+    struct xq_gemm_params args = {0};
+    args.page = random_between(r, 0, 1) ? rows : 16 * random_between(r, 1, 4);
+    args.row_stride = n + 8 * random_between(r, 0, 2);
+    args.page_stride = (long long)args.row_stride * args.page * random_between(r, 1, 2);
+    size_t elements = (size_t)args.page_stride * (size_t)((rows + args.page - 1) / args.page);
+    args.x = fixture_upload(f, x, (size_t)(rows * k) * 2);
+    args.w = fixture_upload(f, packed, (size_t)(k * n) * 2);
+    args.y = fixture_filled(f, 0xff, elements * 2);
+    args.rows = rows;
+    args.k = k;
+    args.n = n;
+    int tile_rows = fixture_constant(gemm, "rows"), tile_cols = fixture_constant(gemm, "cols");
+    fixture_launch(f, gemm, (rows + tile_rows - 1) / tile_rows, (n + tile_cols - 1) / tile_cols, 1, &args,
+                   sizeof args);
+
+    uint16_t *y = fixture_download(f, args.y, elements * 2);
+    size_t written = 0;
+    for (int row = 0; row < rows; row++)
+        half_to_doubles(got + (size_t)row * (size_t)n,
+                        y + row / args.page * args.page_stride + row % args.page * args.row_stride,
+                        (size_t)n);
+    for (size_t i = 0; i < elements; i++)
+        written += y[i] != FIXTURE_NAN;
+    cr_assert_eq(written, (size_t)(rows * n), "elements besides the result were written");
+    double e = reference_error(expected, got, (size_t)(rows * n));
+    cr_assert(e <= 1e-3, "%d x %d x %d: error %g", rows, k, n, e);
+    fixture_release(f);
+    free(x);
+    free(w);
+    free(packed);
+    free(xd);
+    free(wd);
+    free(expected);
+    free(got);
+    free(y);
+    return e;
+}
+
+struct gemm_case {
+    char tuning[128];
+};
+
+ParameterizedTestParameters(kernels_unfused, gemm_matches_the_reference)
+{
+    static struct gemm_case cases[] = {
+        {"\"gemm\": {}"},
+        {"\"gemm\": {\"rows\": 32, \"cols\": 64, \"warp_rows\": 16, \"warp_cols\": 64, \"stages\": 5}"},
+        {"\"gemm\": {\"rows\": 64, \"cols\": 256, \"warp_rows\": 64, \"warp_cols\": 16, \"stages\": 2}"},
+    };
+    return cr_make_param_array(struct gemm_case, cases, sizeof cases / sizeof *cases);
+}
+
+ParameterizedTest(struct gemm_case *c, kernels_unfused, gemm_matches_the_reference)
+{
+    fixture f;
+    fixture_open(&f, fixture_spec("x", 64, 2, 2, 64, 64, 4, 64, c->tuning));
+    const kernel *gemm = fixture_kernel(&f, "gemm");
+    static const int rows[] = {1, 15, 17, 64, 130, 200};
+    for (int i = 0; i < 12; i++) {
+        random_stream r = random_begin(11, (uint64_t)i);
+        multiply_once(&f, gemm, &r, rows[i % 6], 64 * random_between(&r, 1, 5),
+                      64 * random_between(&r, 1, 5));
+    }
+    fixture_close(&f);
+}
+
+/* ---------------------------------------------------------------- dequantize, and the whole pipeline */
+
+/* Cache pages with random rows in them, quantized by the host. */
+typedef struct cached {
+    page_codec *codec;
+    gen *generator;
+    uint8_t *pages;
+    size_t bytes;
+} cached;
+
+static void cached_draw(random_stream *r, const fixture *f, const paged *p, cached *c)
+{
+    error err = ERROR_INIT;
+    cr_assert_eq(gen_create(NULL, &c->generator, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(page_codec_create(c->generator, f->completed, &c->codec, &err), XQ_OK, "%s", err.message);
+    c->bytes = c->codec->page_bytes * (size_t)p->pool;
+    c->pages = malloc(c->bytes + 1);
+    memset(c->pages, 0xff, c->bytes); /* scales and offsets of unused slots are NaN */
+    for (int s = 0; s < c->codec->streams; s++) {
+        int width = c->codec->stream[s].width, groups = c->codec->stream[s].groups;
+        uint8_t *codes = malloc((size_t)width);
+        uint16_t *scale = malloc((size_t)groups * 2), *offset = malloc((size_t)groups * 2);
+        for (int i = 0; i < p->batch; i++)
+            for (int t = 0; t < p->lengths[i]; t++) {
+                uint16_t *x = fixture_normals(r, (size_t)width, 1);
+                quantizer_encode(x, (size_t)width, f->bits, (size_t)f->group, codes, scale, offset);
+                page_codec_write(c->codec, s, c->pages + c->codec->page_bytes * (size_t)paged_page(p, i, t),
+                                 t % p->page, codes, scale, offset);
+                free(x);
+            }
+        free(codes);
+        free(scale);
+        free(offset);
+    }
+}
+
+static void cached_free(cached *c)
+{
+    page_codec_destroy(c->codec);
+    gen_destroy(c->generator);
+    free(c->pages);
+}
+
+/* The rows [length, width] of a sequence in a stream, exact. */
+static double *cached_rows(const cached *c, const paged *p, int stream, int sequence)
+{
+    size_t width = (size_t)c->codec->stream[stream].width;
+    double *rows = malloc(((size_t)p->lengths[sequence] * width + 1) * sizeof *rows);
+    for (int t = 0; t < p->lengths[sequence]; t++)
+        page_codec_dequantize(c->codec, stream,
+                              c->pages + c->codec->page_bytes * (size_t)paged_page(p, sequence, t),
+                              t % p->page, rows + (size_t)t * width);
+    return rows;
+}
+
+/* Launches dequantize; the rows of stream s are then at rows[s], all others NaN. */
+static void dequantize(fixture *f, const kernel *k, const paged *p, const cached *c, struct xq_table table,
+                       uint64_t rows[2])
+{
+    for (int s = 0; s < 2; s++) {
+        size_t width = s < c->codec->streams ? (size_t)c->codec->stream[s].width : 0;
+        rows[s] = fixture_filled(f, 0xff, (size_t)(p->entries * p->page) * width * 2);
+    }
+    struct xq_dequantize_params args = {0};
+    args.table = table;
+    args.pages = fixture_upload(f, c->pages, c->bytes);
+    args.k = rows[0];
+    args.v = rows[1];
+    args.batch = p->batch;
+    args.entries = p->entries;
+    if (p->entries)
+        fixture_launch(f, k, p->entries * p->page / 16, fixture_constant(k, "column_blocks"), 1, &args,
+                       sizeof args);
+}
+
+struct cache_case {
+    char method[8];
+    int hidden, heads, kv_heads, head_dim, page, bits, group;
+};
+
+static void check_dequantized(fixture *f, const paged *p, const cached *c, const uint64_t rows[2])
+{
+    for (int s = 0; s < c->codec->streams; s++) {
+        size_t width = (size_t)c->codec->stream[s].width, all = (size_t)(p->entries * p->page) * width;
+        uint16_t *got = fixture_download(f, rows[s], all * 2);
+        for (int i = 0; i < p->batch; i++) {
+            double *expected = cached_rows(c, p, s, i);
+            size_t at = (size_t)(p->indptr[i] * p->page) * width, count = (size_t)p->lengths[i] * width;
+            size_t end = (size_t)(p->indptr[i + 1] * p->page) * width;
+            for (size_t e = 0; e < count; e++) {
+                double difference = fabs(half_to_float(got[at + e]) - expected[e]);
+                cr_assert(difference <= fabs(expected[e]) * 0x1.01p-11 + 0x1p-25,
+                          "stream %d, sequence %d, element %zu: off by %g", s, i, e, difference);
+            }
+            for (size_t e = at + count; e < end; e++)
+                cr_assert_eq(got[e], FIXTURE_NAN, "a row beyond the sequence was written");
+            free(expected);
+        }
+        free(got);
+    }
+}
+
+static struct cache_case cache_cases[] = {
+    {"x", 192, 3, 3, 64, 16, 4, 32},        {"x", 320, 2, 2, 128, 64, 8, 128},
+    {"latent", 256, 8, 2, 128, 32, 4, 64},  {"latent", 256, 9, 3, 64, 256, 8, 32},
+    {"latent", 128, 7, 1, 128, 64, 4, 128},
+};
+
+ParameterizedTestParameters(kernels_unfused, dequantize_rounds_each_cached_value_once)
+{
+    return cr_make_param_array(struct cache_case, cache_cases, sizeof cache_cases / sizeof *cache_cases);
+}
+
+ParameterizedTest(struct cache_case *c, kernels_unfused, dequantize_rounds_each_cached_value_once)
+{
+    fixture f;
+    fixture_open(&f, fixture_spec(c->method, c->hidden, c->heads, c->kv_heads, c->head_dim, c->page,
+                                  c->bits, c->group, ""));
+    const kernel *k = fixture_kernel(&f, "dequantize");
+    for (int n = 0; n < 6; n++) {
+        random_stream r = random_begin(13, (uint64_t)n);
+        paged p;
+        cached pool;
+        uint64_t rows[2];
+        paged_draw(&r, &p, 3, c->page, 150, false);
+        cached_draw(&r, &f, &p, &pool);
+        dequantize(&f, k, &p, &pool, paged_upload(&f, &p, false), rows);
+        check_dequantized(&f, &p, &pool, rows);
+        fixture_release(&f);
+        cached_free(&pool);
+        paged_free(&p);
+    }
+    fixture_close(&f);
+}
+
+/* A projection of the pipeline: rows of a stream times W, into K or V of fp16 KV pages. */
+static void project(fixture *f, const kernel *gemm, const paged *p, uint64_t x, int k, const uint16_t *w,
+                    uint64_t kv, int which)
+{
+    int width = f->model.kv_heads * f->model.head_dim;
+    uint16_t *packed = pack(w, k, width);
+    struct xq_gemm_params args = {0};
+    args.x = x;
+    args.w = fixture_upload(f, packed, (size_t)(k * width) * 2);
+    args.y = kv + kv_row(f, 0, which, 0) * 2;
+    args.page = p->page;
+    args.page_stride = (long long)kv_row(f, 1, 0, 0);
+    args.row_stride = width;
+    args.rows = p->entries * p->page;
+    args.k = k;
+    args.n = width;
+    int tile_rows = fixture_constant(gemm, "rows"), tile_cols = fixture_constant(gemm, "cols");
+    if (args.rows)
+        fixture_launch(f, gemm, (args.rows + tile_rows - 1) / tile_rows,
+                       (width + tile_cols - 1) / tile_cols, 1, &args, sizeof args);
+    free(packed);
+}
+
+ParameterizedTestParameters(kernels_unfused, the_pipeline_matches_the_reference)
+{
+    return cr_make_param_array(struct cache_case, cache_cases, sizeof cache_cases / sizeof *cache_cases);
+}
+
+ParameterizedTest(struct cache_case *c, kernels_unfused, the_pipeline_matches_the_reference)
+{
+    fixture f;
+    fixture_open(&f, fixture_spec(c->method, c->hidden, c->heads, c->kv_heads, c->head_dim, c->page,
+                                  c->bits, c->group, ""));
+    const kernel *unpack = fixture_kernel(&f, "dequantize"), *gemm = fixture_kernel(&f, "gemm");
+    const kernel *rope = fixture_kernel(&f, "rope"), *attend = fixture_kernel(&f, "kv_attend");
+    int width = c->kv_heads * c->head_dim;
+    double worst = 0;
+    for (int n = 0; n < 6; n++) {
+        random_stream r = random_begin(17, (uint64_t)n);
+        paged p;
+        cached pool;
+        paged_draw(&r, &p, 3, c->page, 200, false);
+        cached_draw(&r, &f, &p, &pool);
+        const page_stream *key = &pool.codec->stream[0],
+                          *value = &pool.codec->stream[pool.codec->streams - 1];
+        uint16_t *wk = fixture_normals(&r, (size_t)(key->width * width), 1 / sqrtf((float)key->width));
+        uint16_t *wv = fixture_normals(&r, (size_t)(value->width * width), 1 / sqrtf((float)value->width));
+        uint16_t *q = fixture_normals(&r, (size_t)(p.batch * c->heads * c->head_dim), 2);
+        double *wkd = fixture_doubles(wk, (size_t)(key->width * width)),
+               *wvd = fixture_doubles(wv, (size_t)(value->width * width));
+
+        size_t per_sequence = (size_t)(c->heads * c->head_dim);
+        double *expected = malloc(per_sequence * (size_t)p.batch * sizeof *expected);
+        double *lse = malloc((size_t)(p.batch * c->heads) * sizeof *lse);
+        for (int i = 0; i < p.batch; i++) {
+            double *xk = cached_rows(&pool, &p, 0, i),
+                   *xv = cached_rows(&pool, &p, pool.codec->streams - 1, i);
+            double *qd = fixture_doubles(q + (size_t)i * per_sequence, per_sequence);
+            reference_factors factors = {xk, xv, wkd, wvd, key->width, value->width};
+            error err = ERROR_INIT;
+            cr_assert_eq(reference_attend_factors(&f.model, p.lengths[i], &factors, qd,
+                                                  expected + (size_t)i * per_sequence, lse + i * c->heads,
+                                                  &err),
+                         XQ_OK);
+            free(xk);
+            free(xv);
+            free(qd);
+        }
+
+        struct xq_table table = paged_upload(&f, &p, false);
+        uint64_t rows[2], kv = fixture_filled(&f, 0, kv_row(&f, p.entries, 0, 0) * 2);
+        dequantize(&f, unpack, &p, &pool, table, rows);
+        project(&f, gemm, &p, rows[0], key->width, wk, kv, 0);
+        project(&f, gemm, &p, rows[pool.codec->streams - 1], value->width, wv, kv, 1);
+        struct xq_rope_params turn = {table, kv, p.batch, p.entries};
+        if (p.entries)
+            fixture_launch(&f, rope, p.entries * c->page / 16, c->kv_heads, 1, &turn, sizeof turn);
+        int per_split = fixture_constant(attend, "tile_tokens");
+        int splits = p.longest ? (p.longest + per_split - 1) / per_split : 1;
+        struct xq_kv_attend_params args = attention_arguments(&f, &p, splits, kv, q, true);
+        args.table = table;
+        args.table.indices = 0;
+        args.tokens_per_split = per_split;
+        fixture_launch(&f, attend, splits, c->kv_heads, p.batch, &args, sizeof args);
+        double e = attention_check(&f, &p, &args, expected, lse);
+        worst = e > worst ? e : worst;
+
+        fixture_release(&f);
+        free(wk);
+        free(wv);
+        free(wkd);
+        free(wvd);
+        free(q);
+        free(expected);
+        free(lse);
+        cached_free(&pool);
+        paged_free(&p);
+    }
+    cr_log_info("%s, %d bits, head_dim %d: worst error %.2e", c->method, c->bits, c->head_dim, worst);
+    fixture_close(&f);
+}
