@@ -106,7 +106,7 @@ CASE(testp_f32, "testp.finite.f32 %p0, %a0; testp.infinite.f32 %p1, %a0; testp.n
      "testp.notanumber.f32 %p3, %a0; testp.normal.f32 %p4, %a0; testp.subnormal.f32 %p5, %a0; selp.b32 %d0, 1, 0, %p0;"
      "selp.b32 %d1, 1, 0, %p1; selp.b32 %d2, 1, 0, %p2; selp.b32 %d3, 1, 0, %p3; selp.b32 %d4, 1, 0, %p4;"
      "selp.b32 %d5, 1, 0, %p5;", "f", "rrrrrr",
-     d[0] = isfinite(F(0)); d[1] = isinf(F(0)); d[2] = !isnan(F(0)); d[3] = isnan(F(0));
+     d[0] = isfinite(F(0)) != 0; d[1] = isinf(F(0)) != 0; d[2] = !isnan(F(0)); d[3] = isnan(F(0)) != 0;
      d[4] = isfinite(F(0)) && (U(0) & 0x7f800000); d[5] = subnormal(U(0)))
 
 COMPARE_F32(eq, x == y)
@@ -170,6 +170,6 @@ CASE(testp_f64, "testp.finite.f64 %p0, %a0; testp.infinite.f64 %p1, %a0; testp.n
      "testp.notanumber.f64 %p3, %a0; testp.normal.f64 %p4, %a0; testp.subnormal.f64 %p5, %a0; selp.b32 %d0, 1, 0, %p0;"
      "selp.b32 %d1, 1, 0, %p1; selp.b32 %d2, 1, 0, %p2; selp.b32 %d3, 1, 0, %p3; selp.b32 %d4, 1, 0, %p4;"
      "selp.b32 %d5, 1, 0, %p5;", "d", "rrrrrr",
-     d[0] = isfinite(D(0)); d[1] = isinf(D(0)); d[2] = !isnan(D(0)); d[3] = isnan(D(0)); d[4] = isnormal(D(0));
+     d[0] = isfinite(D(0)) != 0; d[1] = isinf(D(0)) != 0; d[2] = !isnan(D(0)); d[3] = isnan(D(0)) != 0; d[4] = isnormal(D(0)) != 0;
      d[5] = fpclassify(D(0)) == FP_SUBNORMAL)
 // clang-format on
