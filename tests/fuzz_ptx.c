@@ -2,7 +2,7 @@
  *     clang -fsanitize=fuzzer,address ... tests/fuzz_ptx.c (the library's sources)
  * and driven with mutations of known modules by test_sim_fuzz.c. */
 #include "fuzz_ptx.h"
-#include "../runtime/device.h"
+#include "../runtime/sim/sim.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     device_module *module = NULL;
     char *text = malloc(bytes + 1);
     if (text && device_sim_open(NULL, &sim, &err) == XQ_OK) {
+        sim_set_instruction_budget(sim, 100000);
         memcpy(text, data, bytes);
         text[bytes] = '\0';
         if (sim->ops->module_load(sim, text, bytes + 1, "fuzz.ptx", &module, &err) == XQ_OK) {

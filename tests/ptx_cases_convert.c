@@ -53,8 +53,8 @@ static int64_t clamped(int64_t x, int64_t low, int64_t high)
 
 #define TO_S32(mode)  d[0] = (uint32_t)to_integer(F(0), mode, 32, true, false)
 #define TO_U32(mode)  d[0] = (uint32_t)to_integer(F(0), mode, 32, false, false)
-#define E4M3(i, half) ptx_decode((uint32_t)a[i] >> (half) * 8 & 0xff, &ptx_e4m3)
-#define E5M2(i, half) ptx_decode((uint32_t)a[i] >> (half) * 8 & 0xff, &ptx_e5m2)
+#define E4M3(i, half) ptx_decode((uint32_t)a[i] >> (half)*8 & 0xff, &ptx_e4m3)
+#define E5M2(i, half) ptx_decode((uint32_t)a[i] >> (half)*8 & 0xff, &ptx_e5m2)
 #define HIGH(i)       ptx_decode((uint32_t)a[i] >> 16, &ptx_f16)
 
 // clang-format off

@@ -27,12 +27,23 @@ static double log2_of(double x)
 }
 
 #define COMPARE_F32(operator, test)                                                                        \
-    CASE(setp_##operator##_f32, "setp." #operator ".f32 %p0, %a0, %a1; selp.b32 %d0, 1, 0, %p0;", "ff", "r", \
-         double x = F(0); double y = F(1); bool nan = isnan(x) || isnan(y); (void)nan; R(test))
+    CASE(setp_##operator##_f32, "setp." #operator".f32 %p0, %a0, %a1; selp.b32 %d0, 1, 0, %p0;", "ff",     \
+         "r", double x = F(0);                                                                             \
+         double y = F(1); bool nan = isnan(x) || isnan(y); (void)nan; R(test))
 
 #define COMPARE_INT(operator, type, X, test)                                                               \
-    CASE(setp_##operator##_##type, "setp." #operator "." #type " %p0, %a0, %a1; selp.b32 %d0, 1, 0, %p0;",   \
+    CASE(setp_##operator##_##type, "setp." #operator"." #type " %p0, %a0, %a1; selp.b32 %d0, 1, 0, %p0;",  \
          "rr", "r", R(X(0) test X(1)))
+
+#define XORSIGN(operation, function)                                                                       \
+    CASE_FULL(operation##_xorsign_f32, #operation ".xorsign.abs.f32 %d0, %a0, %a1;", "uu", "f", 0, 0,      \
+              "sm_86", TO_F32(copy_sign_xor(function(fabs(F(0)), fabs(F(1))), F(0), F(1)), RN))            \
+    CASE_FULL(operation##_nan_xorsign_f32, #operation ".NaN.xorsign.abs.f32 %d0, %a0, %a1;", "ff", "f", 0, \
+              0, "sm_86",                                                                                  \
+              TO_F32(isnan(F(0)) || isnan(F(1))                                                            \
+                         ? NAN                                                                             \
+                         : copy_sign_xor(function(fabs(F(0)), fabs(F(1))), F(0), F(1)),                    \
+                     RN))
 
 // clang-format off
 CASE(add_f32, "add.f32 %d0, %a0, %a1;", "ff", "f", TO_F32(ptx_add(F(0), F(1)), RN))
@@ -99,8 +110,8 @@ CASE(min_ftz_f32, "min.ftz.f32 %d0, %a0, %a1;", "ff", "f", TO_F32(ptx_min(FZ(0),
 CASE(max_ftz_f32, "max.ftz.f32 %d0, %a0, %a1;", "ff", "f", TO_F32(ptx_max(FZ(0), FZ(1), false), RN))
 CASE(min_nan_f32, "min.NaN.f32 %d0, %a0, %a1;", "ff", "f", TO_F32(ptx_min(F(0), F(1), true), RN))
 CASE(max_nan_f32, "max.NaN.f32 %d0, %a0, %a1;", "ff", "f", TO_F32(ptx_max(F(0), F(1), true), RN))
-CASE_FULL(max_xorsign_f32, "max.xorsign.abs.f32 %d0, %a0, %a1;", "uu", "f", 0, 0, "sm_86",
-     TO_F32(copy_sign_xor(fmax(fabs(F(0)), fabs(F(1))), F(0), F(1)), RN))
+XORSIGN(min, fmin)
+XORSIGN(max, fmax)
 CASE(copysign_f32, "copysign.f32 %d0, %a0, %a1;", "rr", "r", R((U(1) & 0x7fffffff) | (U(0) & 0x80000000)))
 CASE(testp_f32, "testp.finite.f32 %p0, %a0; testp.infinite.f32 %p1, %a0; testp.number.f32 %p2, %a0;"
      "testp.notanumber.f32 %p3, %a0; testp.normal.f32 %p4, %a0; testp.subnormal.f32 %p5, %a0; selp.b32 %d0, 1, 0, %p0;"

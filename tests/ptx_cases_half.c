@@ -8,8 +8,8 @@ static double minus(double x, double y)
     return ptx_add(x, -y);
 }
 
-#define FMA ptx_fma(X, Y, Z)
-#define SAT ptx_saturate
+#define FMA      ptx_fma(X, Y, Z)
+#define SAT      ptx_saturate
 #define MIN(nan) ptx_min(X, Y, nan)
 #define MAX(nan) ptx_max(X, Y, nan)
 
@@ -18,7 +18,7 @@ static uint32_t mask_pair(bool low, bool high)
 {
     return (low ? 0xffff : 0) | (high ? 0xffff0000 : 0);
 }
-#define HIGH(i) ptx_decode((uint32_t)a[i] >> 16, &ptx_f16)
+#define HIGH(i)  ptx_decode((uint32_t)a[i] >> 16, &ptx_f16)
 #define HIGHB(i) ptx_decode((uint32_t)a[i] >> 16, &ptx_bf16)
 
 // clang-format off

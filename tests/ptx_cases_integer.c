@@ -161,12 +161,12 @@ static uint32_t nth_set(uint32_t mask, uint32_t base, int32_t n)
 
 #define SIGN24(i) ((int64_t)(int32_t)(U(i) << 8) >> 8)
 #define SELECT(type, inputs, output, mask)                                                                 \
-    CASE(selp_##type, "setp.ne.u32 %p0, %a2, 0; selp." #type " %d0, %a0, %a1, %p0;", inputs, output,        \
+    CASE(selp_##type, "setp.ne.u32 %p0, %a2, 0; selp." #type " %d0, %a0, %a1, %p0;", inputs, output,       \
          d[0] = (U(2) ? L(0) : L(1)) & mask)
 #define SLCT(type, inputs, float_inputs, output)                                                           \
-    CASE(slct_##type##_s32, "slct." #type ".s32 %d0, %a0, %a1, %a2;", inputs, output,                       \
+    CASE(slct_##type##_s32, "slct." #type ".s32 %d0, %a0, %a1, %a2;", inputs, output,                      \
          d[0] = I(2) >= 0 ? L(0) : L(1))                                                                   \
-    CASE(slct_##type##_f32, "slct." #type ".f32 %d0, %a0, %a1, %a2;", float_inputs, output,                 \
+    CASE(slct_##type##_f32, "slct." #type ".f32 %d0, %a0, %a1, %a2;", float_inputs, output,                \
          d[0] = F(2) >= 0 ? L(0) : L(1))
 
 // clang-format off

@@ -1,5 +1,6 @@
 /* Matrix instructions: fragments as in the figures of PTX ISA 9.7.14.5 (mma), 9.7.14.5.15 (ldmatrix),
- * 9.7.14.5.17 (movmatrix). The reference gathers whole matrices from the lanes' registers element by element. */
+ * 9.7.14.5.17 (movmatrix). The reference gathers whole matrices from the lanes' registers element by
+ * element. */
 #include "ptx_harness.h"
 
 #include <math.h>
@@ -39,8 +40,8 @@ static double element_value(uint32_t bits, enum element type)
     }
 }
 
-/* Elements lie in 32-bit registers, `per` in each; a lane holds `per` consecutive k of a row of A (or column
- * of B). A: registers alternate rows group, group + 8, then k + 4 * per. */
+/* Elements lie in 32-bit registers, `per` in each; a lane holds `per` consecutive k of a row of A (or
+ * column of B). A: registers alternate rows group, group + 8, then k + 4 * per. */
 static double a_element(const struct shape *shape, uint64_t a[][PTX_LANES], int row, int k)
 {
     int bits = element_bits(shape->a), per = 32 / bits;
@@ -68,7 +69,8 @@ static double b_element(const struct shape *shape, uint64_t a[][PTX_LANES], int 
 }
 
 /* Accumulators: c0, c1 in row lane / 4, columns lane % 4 * 2 + {0, 1}; c2, c3 eight rows below. */
-static void accumulate_lane(const struct shape *shape, uint64_t a[][PTX_LANES], uint64_t d[][PTX_LANES], int lane)
+static void accumulate_lane(const struct shape *shape, uint64_t a[][PTX_LANES], uint64_t d[][PTX_LANES],
+                            int lane)
 {
     int first = a_registers(shape) + b_registers(shape);
     bool integer = shape->a == S8 || shape->a == U8;
@@ -120,7 +122,8 @@ SHAPE(s8_k32_saturate, 8, 32, S8, S8, false, true);
 #define MMA4_2 " {%d0,%d1,%d2,%d3}, {%a0,%a1,%a2,%a3}, {%a4,%a5}, {%a6,%a7,%a8,%a9};"
 #define MMA2_1 " {%d0,%d1,%d2,%d3}, {%a0,%a1}, {%a2}, {%a3,%a4,%a5,%a6};"
 
-/* ldmatrix: each lane first stores 16 bytes of its own to its row; lanes 8i .. 8i+7 give matrix i's rows. */
+/* ldmatrix: each lane first stores 16 bytes of its own to its row; lanes 8i .. 8i+7 give matrix i's rows.
+ */
 static uint32_t half_at(uint64_t a[][PTX_LANES], int row, int column)
 {
     return (uint32_t)(a[column / 2][row] >> column % 2 * 16) & 0xffff;
@@ -132,7 +135,8 @@ static void load_matrices(uint64_t a[][PTX_LANES], uint64_t d[][PTX_LANES], int 
         for (int lane = 0; lane < PTX_LANES; lane++) {
             int row = lane / 4, column = lane % 4 * 2, base = matrix * 8;
             uint32_t low = transpose ? half_at(a, base + column, row) : half_at(a, base + row, column);
-            uint32_t high = transpose ? half_at(a, base + column + 1, row) : half_at(a, base + row, column + 1);
+            uint32_t high =
+                transpose ? half_at(a, base + column + 1, row) : half_at(a, base + row, column + 1);
             d[matrix][lane] = low | high << 16;
         }
 }
@@ -161,7 +165,8 @@ WARP(load_4_transposed)
     load_matrices(a, d, 4, true);
 }
 
-/* Row r of matrix m is stored at lane 8m + r, which then loads 16 bytes: elements 2i, 2i+1 from lane 4r + i. */
+/* Row r of matrix m is stored at lane 8m + r, which then loads 16 bytes: elements 2i, 2i+1 from lane 4r +
+ * i. */
 WARP(store_4)
 {
     (void)self;

@@ -61,11 +61,17 @@ static uint32_t collatz_steps(uint32_t x)
 /* atom: %d0 is what was there (%a0 was stored first), %d1 what is there afterwards. */
 #define ATOM(identifier, instruction, bits, letters, results, old, ...)                                    \
     CASE(identifier##_global,                                                                              \
-         "st.global.b" #bits " [%lane_scratch], %a0; atom.global." instruction " %d0, [%lane_scratch], " old "; " \
-         "ld.global.b" #bits " %d1, [%lane_scratch];", letters, results, d[0] = a[0]; __VA_ARGS__)          \
+         "st.global.b" #bits " [%lane_scratch], %a0; atom.global." instruction                             \
+         " %d0, [%lane_scratch], " old "; "                                                                \
+         "ld.global.b" #bits " %d1, [%lane_scratch];",                                                     \
+         letters, results, d[0] = a[0];                                                                    \
+         __VA_ARGS__)                                                                                      \
     CASE(identifier##_shared,                                                                              \
-         "st.shared.b" #bits " [%lane_shared], %a0; atom.shared." instruction " %d0, [%lane_shared], " old "; "  \
-         "ld.shared.b" #bits " %d1, [%lane_shared];", letters, results, d[0] = a[0]; __VA_ARGS__)
+         "st.shared.b" #bits " [%lane_shared], %a0; atom.shared." instruction " %d0, [%lane_shared], " old \
+         "; "                                                                                              \
+         "ld.shared.b" #bits " %d1, [%lane_shared];",                                                      \
+         letters, results, d[0] = a[0];                                                                    \
+         __VA_ARGS__)
 
 // clang-format off
 CASE(ld_st_global_b8, "st.global.b8 [%lane_scratch+3], %a0; ld.global.u8 %d0, [%lane_scratch+3]; ld.global.s8 %d1, [%lane_scratch+3];",

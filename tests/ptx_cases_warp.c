@@ -51,8 +51,8 @@ WARP(shuffle)
 
 #define SHUFFLE(identifier, text, inputs, mode_, b_, c_)                                                   \
     static const struct shuffle how_##identifier = {mode_, b_, c_};                                        \
-    CASE_WARP_FULL(identifier, text " selp.b32 %d1, 1, 0, %p0;", inputs, "rr", 0, 0, NULL, &how_##identifier, \
-                   shuffle)
+    CASE_WARP_FULL(identifier, text " selp.b32 %d1, 1, 0, %p0;", inputs, "rr", 0, 0, NULL,                 \
+                   &how_##identifier, shuffle)
 
 static uint32_t ballot(const uint64_t values[PTX_LANES])
 {
@@ -171,8 +171,8 @@ WARP(elected)
 }
 
 #define REDUX(identifier, operation, type, symbol)                                                         \
-    CASE_WARP_FULL(identifier, "redux.sync." operation "." type " %d0, %a0, 0xffffffff;", "r", "r", 0, 0, NULL, \
-                   symbol, reduce)
+    CASE_WARP_FULL(identifier, "redux.sync." operation "." type " %d0, %a0, 0xffffffff;", "r", "r", 0, 0,  \
+                   NULL, symbol, reduce)
 
 // clang-format off
 SHUFFLE(shfl_idx, "shfl.sync.idx.b32 %d0|%p0, %a0, %a1, 31, -1;", "rs", SHUFFLE_INDEX, 0xffffffff, 31)

@@ -37,12 +37,13 @@ static const uint64_t edges64[] = {0,
                                    0xfffffffffffffffe,
                                    0xffffffffffffffff};
 /* Zeros, subnormals, one, ties, largest, infinities, quiet and signalling NaN, integer limits. */
-static const uint32_t edges_f32[] = {
-    0,          0x80000000, 1,          0x80000001, 0x007fffff, 0x00800000, 0x80800000, 0x3f800000, 0xbf800000,
-    0x3f000000, 0xbf000000, 0x3fc00000, 0x40200000, 0xc0200000, 0x3f800001, 0x3f801000, 0x3f803000, 0x33000000,
-    0x33800000, 0x387fc000, 0x387fe000, 0x477fe000, 0x477ff000, 0x477fefff, 0x43e00000, 0x43e80000, 0x43e7ffff,
-    0x4b800000, 0x4effffff, 0x4f000000, 0xcf000000, 0x4f800000, 0x5f000000, 0xdf000000, 0x7f7fffff, 0xff7fffff,
-    0x7f800000, 0xff800000, 0x7fc00000, 0xffc12345, 0x7f800001};
+static const uint32_t edges_f32[] = {0,          0x80000000, 1,          0x80000001, 0x007fffff, 0x00800000,
+                                     0x80800000, 0x3f800000, 0xbf800000, 0x3f000000, 0xbf000000, 0x3fc00000,
+                                     0x40200000, 0xc0200000, 0x3f800001, 0x3f801000, 0x3f803000, 0x33000000,
+                                     0x33800000, 0x387fc000, 0x387fe000, 0x477fe000, 0x477ff000, 0x477fefff,
+                                     0x43e00000, 0x43e80000, 0x43e7ffff, 0x4b800000, 0x4effffff, 0x4f000000,
+                                     0xcf000000, 0x4f800000, 0x5f000000, 0xdf000000, 0x7f7fffff, 0xff7fffff,
+                                     0x7f800000, 0xff800000, 0x7fc00000, 0xffc12345, 0x7f800001};
 static const uint64_t edges_f64[] = {0,
                                      0x8000000000000000,
                                      1,
@@ -67,12 +68,12 @@ static const uint64_t edges_f64[] = {0,
                                      0xfff0000000000000,
                                      0x7ff8000000000000,
                                      0x7ff0000000000001};
-static const uint16_t edges_f16[] = {0,      0x8000, 1,      0x8001, 0x03ff, 0x0400, 0x8400, 0x3c00, 0xbc00,
-                                     0x3800, 0x3e00, 0x4100, 0x3c01, 0x6400, 0x6401, 0x7bff, 0xfbff, 0x7c00,
-                                     0xfc00, 0x7e00, 0xfe01, 0x7c01};
-static const uint16_t edges_bf16[] = {0,      0x8000, 1,      0x8001, 0x007f, 0x0080, 0x8080, 0x3f80, 0xbf80,
-                                      0x3f00, 0x3fc0, 0x4020, 0x3f81, 0x4300, 0x7f7f, 0xff7f, 0x7f80, 0xff80,
-                                      0x7fc0, 0xffc1, 0x7f81};
+static const uint16_t edges_f16[] = {0,      0x8000, 1,      0x8001, 0x03ff, 0x0400, 0x8400, 0x3c00,
+                                     0xbc00, 0x3800, 0x3e00, 0x4100, 0x3c01, 0x6400, 0x6401, 0x7bff,
+                                     0xfbff, 0x7c00, 0xfc00, 0x7e00, 0xfe01, 0x7c01};
+static const uint16_t edges_bf16[] = {0,      0x8000, 1,      0x8001, 0x007f, 0x0080, 0x8080,
+                                      0x3f80, 0xbf80, 0x3f00, 0x3fc0, 0x4020, 0x3f81, 0x4300,
+                                      0x7f7f, 0xff7f, 0x7f80, 0xff80, 0x7fc0, 0xffc1, 0x7f81};
 
 #define COUNT(array)        (sizeof(array) / sizeof *(array))
 #define EDGE(array, choice) ((array)[(choice) % COUNT(array)])
@@ -258,10 +259,12 @@ char *ptx_case_module(const struct ptx_case *test)
         append(&text, "    .reg .b%d %%d%zu;\n", operand_bits(test->out[i]), i);
     append(&text, "%s", preamble);
     for (size_t i = 0; test->in[i]; i++)
-        append(&text, "    ld.global.b%d %%a%zu, [%%in+%zu];\n", operand_bits(test->in[i]), i, i * THREADS * 8);
+        append(&text, "    ld.global.b%d %%a%zu, [%%in+%zu];\n", operand_bits(test->in[i]), i,
+               i * THREADS * 8);
     append(&text, "    %s\n", test->ptx);
     for (size_t i = 0; test->out[i]; i++)
-        append(&text, "    st.global.b%d [%%out+%zu], %%d%zu;\n", operand_bits(test->out[i]), i * THREADS * 8, i);
+        append(&text, "    st.global.b%d [%%out+%zu], %%d%zu;\n", operand_bits(test->out[i]),
+               i * THREADS * 8, i);
     append(&text, "    ret;\n}\n");
     return text.data;
 }
@@ -353,10 +356,10 @@ static bool compare_warp(const struct ptx_case *test, const uint64_t *in, const 
             if (result_equal(test->out[i], got, lane_d[i], test))
                 continue;
             snprintf(message, bytes,
-                     "%s (%s:%d): %.300s lane %zu, inputs %" PRIx64 " %" PRIx64 " %" PRIx64 ": %%d%zu is %" PRIx64
-                     ", not %" PRIx64,
-                     test->name, test->file, test->line, test->ptx, lane, lane_a[0], lane_a[1], lane_a[2], i, got,
-                     lane_d[i]);
+                     "%s (%s:%d): %.300s lane %zu, inputs %" PRIx64 " %" PRIx64 " %" PRIx64
+                     ": %%d%zu is %" PRIx64 ", not %" PRIx64,
+                     test->name, test->file, test->line, test->ptx, lane, lane_a[0], lane_a[1], lane_a[2],
+                     i, got, lane_d[i]);
             return false;
         }
     }
@@ -402,12 +405,17 @@ static bool run_on(device *sim, const struct ptx_case *test, const char *ptx, co
     const device_ops *ops = sim->ops;
     size_t bytes = PTX_OPERANDS * THREADS * sizeof *in;
     struct case_params params = {0};
-    if (ops->alloc(sim, bytes, &params.in, err) == XQ_OK && ops->alloc(sim, bytes, &params.out, err) == XQ_OK &&
+    if (ops->alloc(sim, bytes, &params.in, err) == XQ_OK &&
+        ops->alloc(sim, bytes, &params.out, err) == XQ_OK &&
         ops->alloc(sim, WARPS * 512, &params.scratch, err) == XQ_OK &&
-        ops->write(sim, params.in, in, bytes, err) == XQ_OK && ops->fill(sim, params.out, 0, bytes, err) == XQ_OK &&
+        ops->write(sim, params.in, in, bytes, err) == XQ_OK &&
+        ops->fill(sim, params.out, 0, bytes, err) == XQ_OK &&
         ops->fill(sim, params.scratch, 0, WARPS * 512, err) == XQ_OK) {
-        struct ptx_launch launch = {
-            .ptx = ptx, .grid = WARPS, .block = PTX_LANES, .params = &params, .params_bytes = sizeof params};
+        struct ptx_launch launch = {.ptx = ptx,
+                                    .grid = WARPS,
+                                    .block = PTX_LANES,
+                                    .params = &params,
+                                    .params_bytes = sizeof params};
         if (ptx_run(sim, &launch, err) == XQ_OK)
             ops->read(sim, out, params.out, bytes, err);
     }

@@ -49,10 +49,10 @@ struct ptx_case {
 extern const struct ptx_case *const __start_ptx_cases[], *const __stop_ptx_cases[];
 
 #define PTX_LIST(ptx_case_name)                                                                            \
-    static const struct ptx_case *const list_##ptx_case_name                                               \
-        __attribute__((section("ptx_cases"), used)) = &case_##ptx_case_name;
+    static const struct ptx_case *const list_##ptx_case_name __attribute__((section("ptx_cases"), used)) = \
+        &case_##ptx_case_name;
 
-#define CASE_FULL(identifier, ptx_text, in_letters, out_letters, rel, abs_, target_, ...)                   \
+#define CASE_FULL(identifier, ptx_text, in_letters, out_letters, rel, abs_, target_, ...)                  \
     static void lane_##identifier(const struct ptx_case *self, const uint64_t *a, uint64_t *d)             \
     {                                                                                                      \
         (void)self, (void)a, (void)d;                                                                      \
@@ -74,7 +74,7 @@ extern const struct ptx_case *const __start_ptx_cases[], *const __stop_ptx_cases
 #define CASE(identifier, ptx_text, in_letters, out_letters, ...)                                           \
     CASE_FULL(identifier, ptx_text, in_letters, out_letters, 0, 0, NULL, __VA_ARGS__)
 
-#define CASE_NEAR(identifier, ptx_text, in_letters, out_letters, rel, abs_, ...)                            \
+#define CASE_NEAR(identifier, ptx_text, in_letters, out_letters, rel, abs_, ...)                           \
     CASE_FULL(identifier, ptx_text, in_letters, out_letters, rel, abs_, NULL, __VA_ARGS__)
 
 #define CASE_SM89(identifier, ptx_text, in_letters, out_letters, ...)                                      \
@@ -101,7 +101,8 @@ extern const struct ptx_case *const __start_ptx_cases[], *const __stop_ptx_cases
     PTX_LIST(identifier)
 
 /* The reference is a function over the warp. */
-#define CASE_WARP_FULL(identifier, ptx_text, in_letters, out_letters, rel, abs_, target_, context_, reference) \
+#define CASE_WARP_FULL(identifier, ptx_text, in_letters, out_letters, rel, abs_, target_, context_,        \
+                       reference)                                                                          \
     static const struct ptx_case case_##identifier = {.name = #identifier,                                 \
                                                       .ptx = ptx_text,                                     \
                                                       .in = in_letters,                                    \
@@ -158,7 +159,8 @@ bool ptx_case_run(device *sim, const struct ptx_case *test, char *message, size_
 /* The module that ptx_case_run makes of a case; heap. */
 char *ptx_case_module(const struct ptx_case *test);
 
-/* A module's kernel, launched once with `params`; the error is returned as it came (the caller clears it). */
+/* A module's kernel, launched once with `params`; the error is returned as it came (the caller clears it).
+ */
 struct ptx_launch {
     const char *ptx;
     const char *entry; /* NULL: "test" */

@@ -9,8 +9,8 @@
 
 enum ptx_rounding { RN, RZ, RM, RP };
 
-/* A binary floating-point format. e4m3 has no infinity: its largest exponent holds finite values, and NaN is
- * all ones. */
+/* A binary floating-point format. e4m3 has no infinity: its largest exponent holds finite values, and NaN
+ * is all ones. */
 struct ptx_format {
     int exponent_bits, mantissa_bits;
     bool has_infinity;

@@ -1,6 +1,7 @@
 /* Plants each fault that the software device promises to find, and reads the error; beside each, the same
  * kernel put right, which must run. The line of PTX that is at fault carries the mark //!, and .loc says
  * that it comes from line 42 of a template. */
+#include "../runtime/sim/sim.h"
 #include "ptx_harness.h"
 
 #include <criterion/criterion.h>
@@ -128,12 +129,12 @@ static void expect_fault(device *sim, const struct fault *fault)
     }
     free(text);
     if (fault->at_block > 0) {
-        snprintf(expected, sizeof expected, "block (%d,0,0)", fault->at_block - 1);
+        snprintf(expected, sizeof expected, "block (%d, 0, 0)", fault->at_block - 1);
         cr_expect(contains_all(err.message, expected), "%s: not %s in '%s'", fault->name, expected,
                   err.message);
     }
     if (fault->at_thread > 0) {
-        snprintf(expected, sizeof expected, "thread (%d,0,0)", fault->at_thread - 1);
+        snprintf(expected, sizeof expected, "thread (%d, 0, 0)", fault->at_thread - 1);
         cr_expect(contains_all(err.message, expected), "%s: not %s in '%s'", fault->name, expected,
                   err.message);
     }
@@ -148,6 +149,7 @@ static void expect_fault(device *sim, const struct fault *fault)
 static void expect_faults(const struct fault *faults, size_t count)
 {
     device *sim = ptx_device();
+    sim_set_instruction_budget(sim, 1000000); /* the longest sound kernel needs 300,000 */
     for (size_t i = 0; i < count; i++)
         expect_fault(sim, &faults[i]);
     sim->ops->destroy(sim);
@@ -596,6 +598,10 @@ Test(sim_faults, endless_loops_end_and_traps_are_told)
          .faulty = "LOOP:\n    ld.volatile.global.u32 %r2, [%buffer];\n    setp.eq.u32 %p0, %r2, 0;\n"
                    "    @%p0 bra LOOP;\n",
          .says = "instructions"},
+        {.name = "breakpoint",
+         .faulty = "    setp.eq.u32 %p0, %me, 5;\n" LOC "@%p0 brkpt;" BAD,
+         .says = "brkpt",
+         .at_thread = 1 + 5},
         {.name = "trap",
          .faulty = "    setp.eq.u32 %p0, %me, 5;\n" LOC "@%p0 trap;" BAD,
          .sound = "    setp.eq.u32 %p0, %me, 50;\n" LOC "@%p0 trap;" BAD,

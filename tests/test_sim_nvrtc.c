@@ -280,7 +280,7 @@ SIM_TEST(an_access_out_of_bounds_is_named_by_template_line)
     cr_expect_eq(err.status, XQ_ERROR_DEVICE, "%s", err.message);
     cr_expect_str_eq(err.file, "templates/sample.cu.lt", "%s", err.file);
     cr_expect_eq(err.line, 7, "line %d: %s", err.line, err.message);
-    cr_expect(strstr(err.message, "thread (64,0,0)"), "%s", err.message);
+    cr_expect(strstr(err.message, "thread (64, 0, 0)"), "%s", err.message);
     error_clear(&err);
 }
 
