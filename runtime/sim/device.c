@@ -8,8 +8,9 @@
 
 enum { MARKS = 64 };
 
-/* Warp instructions after which a warp is taken to loop forever: ten seconds and more. */
-#define INSTRUCTION_BUDGET (1ull << 28)
+/* Warp instructions after which a warp is taken to loop forever: seconds here, and on a GPU a hundred
+ * milliseconds of one warp issuing all the time. */
+#define INSTRUCTION_BUDGET (1ull << 26)
 
 typedef struct sim_device {
     device base;
@@ -270,7 +271,7 @@ static xq_status check_launch(const sim_device *s, const device_launch *l, error
                          "kernel %s: %zu bytes of shared memory, the device has %zu", p->name,
                          p->shared_dynamic + (size_t)l->shared_bytes,
                          s->base.properties.shared_bytes_per_block);
-    if (l->params_bytes < p->param_bytes || l->params_bytes >= p->param_bytes + 16)
+    if (l->params_bytes < p->param_bytes || l->params_bytes >= p->param_bytes + 8)
         return error_set(err, XQ_ERROR_DEVICE, "device",
                          "kernel %s: %zu bytes of parameters given, it takes %zu", p->name, l->params_bytes,
                          p->param_bytes);
@@ -310,6 +311,7 @@ static void add_launch(sim_device *s, device_counters *one, const device_launch 
     c->write_sectors += one->write_sectors;
     c->write_sectors_unique += one->write_sectors_unique;
     c->shared_requests += one->shared_requests;
+    c->shared_passes += one->shared_passes;
     c->shared_conflicts += one->shared_conflicts;
     c->barriers += one->barriers;
     c->modelled_seconds += one->modelled_seconds;
