@@ -494,6 +494,16 @@ BINARY(min_f32, u32, u32, u32, minimum(x, y, 0, false))
 BINARY(max_f32, u32, u32, u32, minimum(x, y, ~0u, false))
 BINARY(min_nan_f32, u32, u32, u32, minimum(x, y, 0, true))
 BINARY(max_nan_f32, u32, u32, u32, minimum(x, y, ~0u, true))
+/* Of the magnitudes, with the product's sign. */
+static inline u32 minimum_xorsign(u32 a, u32 b, u32 flip, bool nan)
+{
+    u32 r = minimum(a & 0x7fffffffu, b & 0x7fffffffu, flip, nan);
+    return r > 0x7f800000u ? r : (r & 0x7fffffffu) | ((a ^ b) & 0x80000000u);
+}
+BINARY(min_xorsign_f32, u32, u32, u32, minimum_xorsign(x, y, 0, false))
+BINARY(max_xorsign_f32, u32, u32, u32, minimum_xorsign(x, y, ~0u, false))
+BINARY(min_nan_xorsign_f32, u32, u32, u32, minimum_xorsign(x, y, 0, true))
+BINARY(max_nan_xorsign_f32, u32, u32, u32, minimum_xorsign(x, y, ~0u, true))
 DOUBLE_2(min, x != x ? y : y != y ? x : x == y ? (signbit(x) ? x : y) : x < y ? x : y)
 DOUBLE_2(max, x != x ? y : y != y ? x : x == y ? (signbit(x) ? y : x) : x > y ? x : y)
 
@@ -510,8 +520,17 @@ FLOAT_1(lg2, log2f(x))
 FLOAT_1(sin, sinf(x))
 FLOAT_1(cos, cosf(x))
 FLOAT_1(tanh, tanhf(x))
-DOUBLE_1(rcp_ftz, sim_double(sim_double_bits(1.0 / x) & ~(u64)0xffffffff))
-DOUBLE_1(rsqrt_ftz, sim_double(sim_double_bits(1.0 / sqrt(x)) & ~(u64)0xffffffff))
+/* Subnormals flushed on both sides, the low half of the result zero. */
+static inline double flush_double(double x)
+{
+    return fabs(x) < 0x1p-1022 ? copysign(0, x) : x;
+}
+static inline double upper_half(double x)
+{
+    return x != x ? x : sim_double(sim_double_bits(flush_double(x)) & ~(u64)0xffffffff);
+}
+DOUBLE_1(rcp_ftz, upper_half(1.0 / flush_double(x)))
+DOUBLE_1(rsqrt_ftz, upper_half(1.0 / sqrt(flush_double(x))))
 
 /* testp; immediate: enum lane_test */
 static inline u32 test(double x, bool normal, u64 what)
