@@ -7,6 +7,7 @@
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -707,5 +708,45 @@ Test(arguments, dequantize_names_what_is_wrong)
     a.table_entries = 5;
     cr_assert_eq(xq_plan_dequantize(plan, &a, NULL), XQ_ERROR_UNSUPPORTED);
     cr_assert_str_eq(last_error()->field, "implementation");
+    close_all(plan);
+}
+
+/* ------------------------------------------------------------------ threads */
+
+enum { THREADS = 4, ROUNDS = 20 };
+
+/* A plan of its own, and the shared one; now and then a mistake, whose detail must be this thread's. */
+static void *use_plans(void *argument)
+{
+    xq_plan *shared = argument, *own = NULL;
+    xq_plan_options o = plan_options(latent_spec, XQ_FUSED);
+    xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
+    intptr_t failures = xq_plan_create(context, &o, &own) != XQ_OK;
+    for (int i = 0; i < ROUNDS && !failures; i++) {
+        xq_append_args a = append_args(own);
+        xq_attend_args b = attend_args(shared);
+        failures += xq_plan_append(own, &a, NULL) != XQ_OK;
+        failures += xq_plan_attend(shared, &b, NULL) != XQ_OK;
+        b.q = 8;
+        failures += xq_plan_attend(shared, &b, NULL) != XQ_ERROR_ARGUMENT;
+        failures +=
+            xq_last_error(context, &detail) != XQ_OK || !detail.field || strcmp(detail.field, "q") != 0;
+    }
+    xq_plan_destroy(own);
+    return (void *)failures; /* NOLINT(performance-no-int-to-ptr) */
+}
+
+Test(plan, several_threads_create_plans_and_launch_at_once)
+{
+    pthread_t threads[THREADS];
+    xq_plan *plan = make_plan(latent_spec, XQ_UNFUSED);
+    for (int i = 0; i < THREADS; i++)
+        cr_assert_eq(pthread_create(&threads[i], NULL, use_plans, plan), 0);
+    for (int i = 0; i < THREADS; i++) {
+        void *failures = NULL;
+        pthread_join(threads[i], &failures);
+        cr_assert_null(failures);
+    }
+    cr_assert_eq(fake->launch_count, THREADS * ROUNDS * (1 + 5));
     close_all(plan);
 }

@@ -273,6 +273,7 @@ Test(nvrtc, missing_library_names_what_was_tried)
 
 Test(nvrtc, is_found_in_python_environments_and_toolkits)
 {
+    unsetenv("XQ_NVRTC");
     static const char *const places[][2] = {
         {"VIRTUAL_ENV", "lib/python3.11/site-packages/nvidia/cuda_nvrtc/lib"},
         {"VIRTUAL_ENV", "lib/python3.12/site-packages/nvidia/cu13/lib"},
@@ -300,6 +301,7 @@ Test(nvrtc, is_found_in_python_environments_and_toolkits)
 
 Test(nvrtc, python_on_the_path_is_searched)
 {
+    unsetenv("XQ_NVRTC");
     char folder[4200], library_path[4300], python[4300];
     const char *root = files_directory();
     snprintf(folder, sizeof folder, "%s/lib/python3.10/site-packages/nvidia/cuda_nvrtc/lib", root);
