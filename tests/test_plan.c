@@ -243,6 +243,63 @@ Test(plan, a_kernel_that_the_driver_refuses_fails_the_plan_and_leaks_nothing)
     close_all(NULL);
 }
 
+/* --------------------------------------------------------- broken templates */
+
+/* A context whose templates/dequantize.cu.lt has `line` as its line number `number`. */
+static void open_context_with_broken_template(int number, const char *line)
+{
+    size_t size;
+    char *text = files_read("templates/dequantize.cu.lt", &size);
+    char *broken = NULL, *rest = text;
+    FILE *f = open_memstream(&broken, &size);
+    for (int i = 1; i < number; i++) {
+        size_t length = strcspn(rest, "\n") + 1;
+        fwrite(rest, 1, length, f);
+        rest += length;
+    }
+    fprintf(f, "%s\n%s", line, strchr(rest, '\n') + 1);
+    fclose(f);
+    const char *folder = files_directory();
+    files_write(files_path(folder, "dequantize.cu.lt"), broken, size);
+    free(broken);
+    free(text);
+    xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
+    options.device = "cuda";
+    options.cache_dir = shared_cache();
+    options.template_dir = folder;
+    fake = fake_cuda_use();
+    cr_assert_eq(xq_context_create(&options, &context), XQ_OK);
+}
+
+Test(plan, compiler_error_has_template_line_and_complete_log)
+{
+    open_context_with_broken_template(3, "int broken = undefined_thing;");
+    xq_plan_options o = plan_options(x_spec, XQ_FUSED);
+    xq_plan *plan = NULL;
+    cr_assert_eq(xq_plan_create(context, &o, &plan), XQ_ERROR_COMPILE);
+    const xq_error_detail *detail = last_error();
+    cr_assert_str_eq(detail->stage, "compile");
+    cr_assert_str_eq(detail->file, "templates/dequantize.cu.lt");
+    cr_assert_eq(detail->line, 3);
+    cr_assert(strstr(detail->message, "undefined_thing"), "%s", detail->message);
+    cr_assert_not(strchr(detail->message, '\n'));
+    cr_assert_not_null(detail->log);
+    cr_assert(strstr(detail->log, "int broken = undefined_thing;"), "%s", detail->log);
+    close_all(NULL);
+}
+
+Test(plan, lua_error_has_template_line)
+{
+    open_context_with_broken_template(3, "% nothing.at.all()");
+    xq_plan_options o = plan_options(x_spec, XQ_FUSED);
+    xq_plan *plan = NULL;
+    cr_assert_eq(xq_plan_create(context, &o, &plan), XQ_ERROR_TEMPLATE);
+    cr_assert_str_eq(last_error()->stage, "template");
+    cr_assert_str_eq(last_error()->file, "templates/dequantize.cu.lt");
+    cr_assert_eq(last_error()->line, 3);
+    close_all(NULL);
+}
+
 /* ------------------------------------------------------------------ weights */
 
 /* The place of W[k, n] in packed order, from the definition in docs/layout.md. */
