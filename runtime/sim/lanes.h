@@ -89,6 +89,8 @@ struct sim_lanes {
 
 /* The fastest table that this machine runs. */
 const struct sim_lanes *sim_lanes_best(void);
+/* Table `level` of those that this machine runs, the fastest last; NULL past the end. */
+const struct sim_lanes *sim_lanes_at(int level);
 
 extern const struct sim_lanes sim_lanes_base, sim_lanes_avx2, sim_lanes_avx512;
 
