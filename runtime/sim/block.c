@@ -114,7 +114,6 @@ static void start_warp(sim_warp *warp)
 {
     int threads = threads_of(warp->block, warp->index);
     warp->mask = warp->live = threads == 32 ? ~0u : (1u << threads) - 1;
-    warp->started = warp->live;
     warp->pc = 0;
     warp->carry = 0;
     warp->state = SIM_WARP_READY;

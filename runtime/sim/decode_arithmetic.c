@@ -171,7 +171,7 @@ static const struct row rows[] = {
                                                                                   I, NO_FORMAT, 0)
     /* selects */
     R("selp.b16", "hhhp", selp_32, I, NO_FORMAT, 0) R("selp.u16", "hhhp", selp_32, I, NO_FORMAT, 0) R(
-        "selp.s16", "hhhp", selp_32, I, NO_FORMAT, 0) R("selp.f16", "hhhp", selp_32, I, NO_FORMAT, 0)
+        "selp.s16", "hhhp", selp_32, I, NO_FORMAT, 0)
         R("selp.b32", "wwwp", selp_32, I, NO_FORMAT, 0) R("selp.u32", "wwwp", selp_32, I, NO_FORMAT, 0) R(
             "selp.s32", "wwwp", selp_32, I, NO_FORMAT, 0) R("selp.f32", "wwwp", selp_32, I, NO_FORMAT, 0)
             R("selp.b64", "xxxp", selp_64, I, NO_FORMAT, 0) R("selp.u64", "xxxp", selp_64, I, NO_FORMAT, 0)
@@ -215,6 +215,11 @@ static const struct row rows[] = {
                 HALVES("min", min, "hhh", "www", HALF) HALVES("max", max, "hhh", "www", HALF) HALVES(
                     "min.NaN", min_nan, "hhh", "www", HALF) HALVES("max.NaN", max_nan, "hhh", "www", HALF)
                     HALVES("ex2.approx", ex2, "hh", "ww", S) HALVES("tanh.approx", tanh, "hh", "ww", S)};
+
+const char *decode_arithmetic_key(size_t index)
+{
+    return index < sizeof rows / sizeof *rows ? rows[index].key : NULL;
+}
 
 static const struct row *find(const char *key)
 {

@@ -1,6 +1,7 @@
 /* The software device behind runtime/device.h. */
 #include "launch.h"
 #include "model.h"
+#include "sim.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@ typedef struct sim_device {
     device base;
     const struct sim_ceilings *ceilings;
     const struct sim_lanes *lanes;
+    uint64_t budget;
     pthread_mutex_t lock; /* every operation */
     sim_memory memory;
     device_counters counters;
@@ -336,7 +338,7 @@ static xq_status sim_launch_kernel(device *d, const device_launch *l, error *err
                          .constants = constants,
                          .params = l->params,
                          .shared_bytes = l->shared_bytes,
-                         .budget = INSTRUCTION_BUDGET,
+                         .budget = s->budget,
                          .blocks = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2],
                          .err = err,
                          .lock = PTHREAD_MUTEX_INITIALIZER};
@@ -446,8 +448,22 @@ xq_status device_sim_open(const char *gpu, device **out, error *err)
     sim_ceilings_properties(ceilings, &s->base.properties);
     s->ceilings = ceilings;
     s->lanes = sim_lanes_best();
+    s->budget = INSTRUCTION_BUDGET;
     s->memory.bytes_max = ceilings->memory_bytes;
     pthread_mutex_init(&s->lock, NULL);
     *out = &s->base;
     return XQ_OK;
+}
+
+void sim_set_instruction_budget(device *sim, uint64_t instructions)
+{
+    sim_of(sim)->budget = instructions;
+}
+
+bool sim_set_lanes(device *sim, int level)
+{
+    const struct sim_lanes *lanes = sim_lanes_at(level);
+    if (lanes)
+        sim_of(sim)->lanes = lanes;
+    return lanes != NULL;
 }

@@ -16,7 +16,8 @@ static enum sim_outcome check_members(sim_warp *warp, sim_operand o, uint32_t ma
             return sim_fault(warp, 1u << lane, "member masks differ: 0x%08x and 0x%08x", given[lane],
                              first);
     }
-    uint32_t missing = first & warp->started & ~mask;
+    /* Exited lanes count as arrived (PTX ISA: "all non-exited threads"). */
+    uint32_t missing = first & warp->live & ~mask;
     if (missing)
         return sim_fault(warp, mask, "diverged: lanes 0x%08x of the member mask 0x%08x are not here",
                          missing, first);

@@ -32,7 +32,6 @@ typedef struct sim_warp {
     int32_t pc;
     uint32_t mask;    /* lanes at pc */
     uint32_t live;    /* lanes that have not exited */
-    uint32_t started; /* lanes that there are */
     uint32_t carry;   /* CC.CF of each lane */
     int index;        /* in the block */
     int depth;
