@@ -16,11 +16,11 @@ void case_spec_draw(random_stream *r, case_spec *spec)
     spec->heads = spec->kv_heads * random_choice(r, 9, 1, 1, 2, 3, 4, 5, 7, 8, 12);
     spec->hidden = 64 * random_between(r, 2, 12);
     spec->page = random_choice(r, 6, 16, 32, 48, 64, 128, 256);
-    int dkv = spec->kv_heads * spec->head_dim;
-    spec->rank_k = 64 * random_between(r, 1, dkv / 64);
-    spec->rank_v = 64 * random_between(r, 1, dkv / 64);
+    int dkv = spec->kv_heads * spec->head_dim, full = dkv < spec->hidden ? dkv : spec->hidden;
+    spec->rank_k = 64 * random_between(r, 1, full / 64);
+    spec->rank_v = 64 * random_between(r, 1, full / 64);
     if (random_between(r, 0, 1)) /* full rank is the common case */
-        spec->rank_k = spec->rank_v = dkv;
+        spec->rank_k = spec->rank_v = full;
 
     char group[16], ranks[64] = "", scaling[192] = "";
     int channels = random_choice(r, 5, 32, 64, 128, 256, 0);
