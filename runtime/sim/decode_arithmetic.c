@@ -171,7 +171,7 @@ static const struct row rows[] = {
                                                                                   I, NO_FORMAT, 0)
     /* selects */
     R("selp.b16", "hhhp", selp_32, I, NO_FORMAT, 0) R("selp.u16", "hhhp", selp_32, I, NO_FORMAT, 0) R(
-        "selp.s16", "hhhp", selp_32, I, NO_FORMAT, 0) R("selp.f16", "hhhp", selp_32, I, NO_FORMAT, 0)
+        "selp.s16", "hhhp", selp_32, I, NO_FORMAT, 0)
         R("selp.b32", "wwwp", selp_32, I, NO_FORMAT, 0) R("selp.u32", "wwwp", selp_32, I, NO_FORMAT, 0) R(
             "selp.s32", "wwwp", selp_32, I, NO_FORMAT, 0) R("selp.f32", "wwwp", selp_32, I, NO_FORMAT, 0)
             R("selp.b64", "xxxp", selp_64, I, NO_FORMAT, 0) R("selp.u64", "xxxp", selp_64, I, NO_FORMAT, 0)
@@ -188,11 +188,15 @@ static const struct row rows[] = {
         FLOATS("fma", fma, "wwww", "xxxx") FLOATS("mad", fma, "wwww", "xxxx") FLOATS(
             "div", div, "www", "xxx") FLOATS("neg", neg, "ww", "xx") FLOATS("abs", abs, "ww", "xx")
             FLOATS("min", min, "www", "xxx") FLOATS("max", max, "www", "xxx") FLOATS("rcp", rcp, "ww", "xx")
-                FLOATS("sqrt", sqrt, "ww", "xx") FLOATS("copysign", copysign, "www", "xxx")
-                    R("min.NaN.f32", "www", min_nan_f32, F, SIM_FORMAT_F32,
-                      0) R("max.NaN.f32", "www", max_nan_f32, F, SIM_FORMAT_F32,
-                           0) R("div.full.f32", "www", div_f32, F, SIM_FORMAT_F32,
-                                0) R("div.approx.f32", "www", div_approx_f32, S, SIM_FORMAT_F32, 0)
+                FLOATS("sqrt", sqrt, "ww", "xx") FLOATS("copysign", copysign, "www", "xxx") R(
+                    "min.NaN.f32", "www", min_nan_f32, F, SIM_FORMAT_F32,
+                    0) R("max.NaN.f32", "www", max_nan_f32, F, SIM_FORMAT_F32,
+                         0) R("min.xorsign.abs.f32", "www", min_xorsign_f32, F, SIM_FORMAT_F32, 0)
+                    R("max.xorsign.abs.f32", "www", max_xorsign_f32, F, SIM_FORMAT_F32,
+                      0) R("min.NaN.xorsign.abs.f32", "www", min_nan_xorsign_f32, F, SIM_FORMAT_F32,
+                           0) R("max.NaN.xorsign.abs.f32", "www", max_nan_xorsign_f32, F, SIM_FORMAT_F32,
+                                0) R("div.full.f32", "www", div_f32, F, SIM_FORMAT_F32,
+                                     0) R("div.approx.f32", "www", div_approx_f32, S, SIM_FORMAT_F32, 0)
                         APPROX("rcp", rcp) APPROX("sqrt", sqrt) APPROX("rsqrt", rsqrt) APPROX("ex2", ex2)
                             APPROX("lg2", lg2) APPROX("sin", sin) APPROX("cos", cos) APPROX("tanh", tanh)
                                 R("rsqrt.approx.f64", "xx", rsqrt_f64, S, SIM_FORMAT_F64, 0)
@@ -211,6 +215,11 @@ static const struct row rows[] = {
                 HALVES("min", min, "hhh", "www", HALF) HALVES("max", max, "hhh", "www", HALF) HALVES(
                     "min.NaN", min_nan, "hhh", "www", HALF) HALVES("max.NaN", max_nan, "hhh", "www", HALF)
                     HALVES("ex2.approx", ex2, "hh", "ww", S) HALVES("tanh.approx", tanh, "hh", "ww", S)};
+
+const char *decode_arithmetic_key(size_t index)
+{
+    return index < sizeof rows / sizeof *rows ? rows[index].key : NULL;
+}
 
 static const struct row *find(const char *key)
 {
@@ -277,6 +286,10 @@ bool decode_arithmetic(decoder *dc)
     sim_operand o[4] = {SIM_ZERO, SIM_ZERO, SIM_ZERO, SIM_ZERO};
     for (int i = 1; i < count; i++)
         o[i] = decode_source(dc, &dc->in->operands[i], letter_width(row->signature[i]));
+    if (m.ftz && !strcmp(dc->parts[0], "slct")) { /* of the compared value only */
+        o[3] = decode_helper(dc, LANE_flush_f32, WIDTH_32, o[3], SIM_ZERO, SIM_ZERO);
+        m.ftz = false;
+    }
     enum decode_width width = letter_width(row->signature[0]);
     o[0] = decode_destination(dc, &dc->in->operands[0], width);
     sim_instruction *e;

@@ -127,7 +127,7 @@ static bool known(enum ptx_type to, enum ptx_type from, bool pair, int rounding)
     /* float to float: a rounding where bits are lost, an integer rounding where the type stays */
     int to_bits = ptx_type_bits(to), from_bits = ptx_type_bits(from);
     if (to == from)
-        return rounding >= SIM_CVT_RNI && rounding != SIM_CVT_RNA;
+        return rounding >= SIM_CVT_RNI;
     return to_bits > from_bits ? rounding == SIM_CVT_NONE : rounding <= SIM_CVT_RP;
 }
 

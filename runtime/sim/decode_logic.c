@@ -142,22 +142,28 @@ static void emit_test(decoder *dc, const struct test *t, sim_operand p, int part
     e->b = with;
 }
 
-static struct test take_test(decoder *dc)
+/* .and, .or, .xor with a predicate: the fourth operand. */
+static void take_boolean(decoder *dc, struct test *t)
 {
-    struct test t = {.boolean = -1};
-    const struct comparison *c = take_comparison(dc);
     static const struct {
         const char *name;
         enum sim_lane lane;
     } booleans[] = {{"and", LANE_and_pred}, {"or", LANE_or_pred}, {"xor", LANE_xor_pred}};
     for (int i = 0; i < 3; i++)
         if (decode_take(dc, booleans[i].name)) {
-            t.boolean = (int)booleans[i].lane;
+            t->boolean = (int)booleans[i].lane;
             decode_arity(dc, 4);
-            t.with = &dc->in->operands[3];
+            t->with = &dc->in->operands[3];
+            return;
         }
-    if (t.boolean < 0)
-        decode_arity(dc, 3);
+    decode_arity(dc, 3);
+}
+
+static struct test take_test(decoder *dc)
+{
+    struct test t = {.boolean = -1};
+    const struct comparison *c = take_comparison(dc);
+    take_boolean(dc, &t);
     t.ftz = decode_take(dc, "ftz");
     t.type = decode_take_type(dc);
     t.lane = comparison_lane(dc, c, t.type);
@@ -188,9 +194,9 @@ static void decode_setp(decoder *dc)
 
 static void decode_set(decoder *dc)
 {
-    const struct comparison *c = take_comparison(dc);
     struct test t = {.boolean = -1};
-    decode_arity(dc, 3);
+    const struct comparison *c = take_comparison(dc);
+    take_boolean(dc, &t);
     t.ftz = decode_take(dc, "ftz");
     enum ptx_type result = decode_take_type(dc);
     t.type = decode_take_type(dc);

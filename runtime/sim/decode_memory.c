@@ -401,4 +401,6 @@ const decode_opcode decode_memory_opcodes[] = {{"ld", decode_ld},
                                                {"isspacep", decode_isspacep},
                                                {"prefetch", decode_prefetch},
                                                {"prefetchu", decode_prefetch},
+                                               {"discard", decode_prefetch},
+                                               {"applypriority", decode_prefetch},
                                                {NULL, NULL}};

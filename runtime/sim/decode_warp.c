@@ -114,6 +114,23 @@ static void decode_redux(decoder *dc)
     e->x[1] = type == PTX_S32;
 }
 
+/* elect.sync d|p, members: one leader, the lowest. */
+static void decode_elect(decoder *dc)
+{
+    need(dc, "sync");
+    decode_all_taken(dc);
+    decode_arity(dc, 2);
+    const ptx_operand *o = dc->in->operands;
+    sim_operand members = decode_source(dc, &o[1], WIDTH_32), d = decode_destination(dc, &o[0], WIDTH_32);
+    sim_operand p =
+        o[0].second ? decode_destination(dc, o[0].second, WIDTH_PRED) : decode_temporary(dc, WIDTH_PRED);
+    sim_instruction *e = decode_emit_handler(dc, sim_exec_elect, INSTRUCTION_EXCHANGE);
+    e->d = d;
+    e->b = members;
+    e->list_defs = 1;
+    decode_list(dc, p);
+}
+
 static void decode_activemask(decoder *dc)
 {
     need(dc, "b32");
@@ -351,6 +368,7 @@ const decode_opcode decode_warp_opcodes[] = {{"shfl", decode_shfl},
                                              {"vote", decode_vote},
                                              {"match", decode_match},
                                              {"redux", decode_redux},
+                                             {"elect", decode_elect},
                                              {"activemask", decode_activemask},
                                              {"bar", decode_bar},
                                              {"barrier", decode_bar},

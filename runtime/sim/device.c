@@ -1,6 +1,7 @@
 /* The software device behind runtime/device.h. */
 #include "launch.h"
 #include "model.h"
+#include "sim.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -8,13 +9,15 @@
 
 enum { MARKS = 64 };
 
-/* Warp instructions after which a warp is taken to loop forever: ten seconds and more. */
-#define INSTRUCTION_BUDGET (1ull << 28)
+/* Warp instructions after which a warp is taken to loop forever: seconds here, and on a GPU a hundred
+ * milliseconds of one warp issuing all the time. */
+#define INSTRUCTION_BUDGET (1ull << 26)
 
 typedef struct sim_device {
     device base;
     const struct sim_ceilings *ceilings;
     const struct sim_lanes *lanes;
+    uint64_t budget;
     pthread_mutex_t lock; /* every operation */
     sim_memory memory;
     device_counters counters;
@@ -270,7 +273,7 @@ static xq_status check_launch(const sim_device *s, const device_launch *l, error
                          "kernel %s: %zu bytes of shared memory, the device has %zu", p->name,
                          p->shared_dynamic + (size_t)l->shared_bytes,
                          s->base.properties.shared_bytes_per_block);
-    if (l->params_bytes < p->param_bytes || l->params_bytes >= p->param_bytes + 16)
+    if (l->params_bytes < p->param_bytes || l->params_bytes >= p->param_bytes + 8)
         return error_set(err, XQ_ERROR_DEVICE, "device",
                          "kernel %s: %zu bytes of parameters given, it takes %zu", p->name, l->params_bytes,
                          p->param_bytes);
@@ -310,6 +313,7 @@ static void add_launch(sim_device *s, device_counters *one, const device_launch 
     c->write_sectors += one->write_sectors;
     c->write_sectors_unique += one->write_sectors_unique;
     c->shared_requests += one->shared_requests;
+    c->shared_passes += one->shared_passes;
     c->shared_conflicts += one->shared_conflicts;
     c->barriers += one->barriers;
     c->modelled_seconds += one->modelled_seconds;
@@ -334,7 +338,7 @@ static xq_status sim_launch_kernel(device *d, const device_launch *l, error *err
                          .constants = constants,
                          .params = l->params,
                          .shared_bytes = l->shared_bytes,
-                         .budget = INSTRUCTION_BUDGET,
+                         .budget = s->budget,
                          .blocks = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2],
                          .err = err,
                          .lock = PTHREAD_MUTEX_INITIALIZER};
@@ -444,8 +448,22 @@ xq_status device_sim_open(const char *gpu, device **out, error *err)
     sim_ceilings_properties(ceilings, &s->base.properties);
     s->ceilings = ceilings;
     s->lanes = sim_lanes_best();
+    s->budget = INSTRUCTION_BUDGET;
     s->memory.bytes_max = ceilings->memory_bytes;
     pthread_mutex_init(&s->lock, NULL);
     *out = &s->base;
     return XQ_OK;
+}
+
+void sim_set_instruction_budget(device *sim, uint64_t instructions)
+{
+    sim_of(sim)->budget = instructions;
+}
+
+bool sim_set_lanes(device *sim, int level)
+{
+    const struct sim_lanes *lanes = sim_lanes_at(level);
+    if (lanes)
+        sim_of(sim)->lanes = lanes;
+    return lanes != NULL;
 }

@@ -89,6 +89,7 @@ enum sim_vote { SIM_VOTE_ALL, SIM_VOTE_ANY, SIM_VOTE_UNI, SIM_VOTE_BALLOT };
 sim_handler sim_exec_vote;   /* x: enum sim_vote; a predicate, b member mask */
 sim_handler sim_exec_match;  /* x: all, 64-bit; a value, b member mask; list: predicate written (all) */
 sim_handler sim_exec_reduce; /* x: enum sim_atomic, signed; a value, b member mask */
+sim_handler sim_exec_elect;  /* b member mask; list: predicate written */
 sim_handler sim_exec_activemask, sim_exec_warp_sync, sim_exec_fence, sim_exec_nothing;
 /* a index, b threads, c predicate; x: enum, whether b is given */
 enum sim_barrier_kind {

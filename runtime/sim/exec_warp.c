@@ -16,6 +16,7 @@ static enum sim_outcome check_members(sim_warp *warp, sim_operand o, uint32_t ma
             return sim_fault(warp, 1u << lane, "member masks differ: 0x%08x and 0x%08x", given[lane],
                              first);
     }
+    /* Exited lanes count as arrived (PTX ISA: "all non-exited threads"). */
     uint32_t missing = first & warp->live & ~mask;
     if (missing)
         return sim_fault(warp, mask, "diverged: lanes 0x%08x of the member mask 0x%08x are not here",
@@ -144,6 +145,16 @@ enum sim_outcome sim_exec_reduce(sim_warp *warp, const sim_instruction *in, uint
     for (uint32_t rest = mask & (mask - 1); rest; rest &= rest - 1)
         r = combine(in->x[0], in->x[1], r, a[__builtin_ctz(rest)]);
     write_same(warp, in->d, r, mask);
+    return SIM_NEXT;
+}
+
+enum sim_outcome sim_exec_elect(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+{
+    uint32_t members;
+    if (check_members(warp, in->b, mask, &members) == SIM_FAULT)
+        return SIM_FAULT;
+    write_same(warp, in->d, (uint32_t)__builtin_ctz(mask), mask);
+    sim_write_predicate(warp, sim_listed(warp, in, 0), mask & -mask, mask);
     return SIM_NEXT;
 }
 

@@ -494,6 +494,16 @@ BINARY(min_f32, u32, u32, u32, minimum(x, y, 0, false))
 BINARY(max_f32, u32, u32, u32, minimum(x, y, ~0u, false))
 BINARY(min_nan_f32, u32, u32, u32, minimum(x, y, 0, true))
 BINARY(max_nan_f32, u32, u32, u32, minimum(x, y, ~0u, true))
+/* Of the magnitudes, with the product's sign. */
+static inline u32 minimum_xorsign(u32 a, u32 b, u32 flip, bool nan)
+{
+    u32 r = minimum(a & 0x7fffffffu, b & 0x7fffffffu, flip, nan);
+    return r > 0x7f800000u ? r : (r & 0x7fffffffu) | ((a ^ b) & 0x80000000u);
+}
+BINARY(min_xorsign_f32, u32, u32, u32, minimum_xorsign(x, y, 0, false))
+BINARY(max_xorsign_f32, u32, u32, u32, minimum_xorsign(x, y, ~0u, false))
+BINARY(min_nan_xorsign_f32, u32, u32, u32, minimum_xorsign(x, y, 0, true))
+BINARY(max_nan_xorsign_f32, u32, u32, u32, minimum_xorsign(x, y, ~0u, true))
 DOUBLE_2(min, x != x ? y : y != y ? x : x == y ? (signbit(x) ? x : y) : x < y ? x : y)
 DOUBLE_2(max, x != x ? y : y != y ? x : x == y ? (signbit(x) ? y : x) : x > y ? x : y)
 
@@ -510,8 +520,17 @@ FLOAT_1(lg2, log2f(x))
 FLOAT_1(sin, sinf(x))
 FLOAT_1(cos, cosf(x))
 FLOAT_1(tanh, tanhf(x))
-DOUBLE_1(rcp_ftz, sim_double(sim_double_bits(1.0 / x) & ~(u64)0xffffffff))
-DOUBLE_1(rsqrt_ftz, sim_double(sim_double_bits(1.0 / sqrt(x)) & ~(u64)0xffffffff))
+/* Subnormals flushed on both sides, the low half of the result zero. */
+static inline double flush_double(double x)
+{
+    return fabs(x) < 0x1p-1022 ? copysign(0, x) : x;
+}
+static inline double upper_half(double x)
+{
+    return x != x ? x : sim_double(sim_double_bits(flush_double(x)) & ~(u64)0xffffffff);
+}
+DOUBLE_1(rcp_ftz, upper_half(1.0 / flush_double(x)))
+DOUBLE_1(rsqrt_ftz, upper_half(1.0 / sqrt(flush_double(x))))
 
 /* testp; immediate: enum lane_test */
 static inline u32 test(double x, bool normal, u64 what)
@@ -693,44 +712,7 @@ HALF_1(saturate, bf16, (x & 0x8000) || x > 0x7f80 ? 0 : x > 0x3f80 ? 0x3f80 : x)
 HALF_1(relu, f16, (x & 0x7fff) > 0x7c00 ? 0x7fff : x & 0x8000 ? 0 : x)
 HALF_1(relu, bf16, (x & 0x7fff) > 0x7f80 ? 0x7fff : x & 0x8000 ? 0 : x)
 
-/* ---------------------------------------------------------------- matrix products */
-
-/* Products are exact; sums are f32 (fused, rounded to nearest), in ascending order of k from the
- * accumulator on. Hardware's order and inner precision are unspecified. */
-static void product(int k, float (*a)[32], float (*b)[8], float (*c)[8])
-{
-    for (int row = 0; row < 16; row++) {
-        float sum[8];
-        for (int n = 0; n < 8; n++)
-            sum[n] = c[row][n];
-        for (int i = 0; i < k; i++)
-            for (int n = 0; n < 8; n++)
-                sum[n] = __builtin_fmaf(a[row][i], b[i][n], sum[n]);
-        for (int n = 0; n < 8; n++)
-            c[row][n] = sum[n];
-    }
-}
-/* A fragment register holds 4 bytes of a row of 8 (rows g = lane / 4): as an 8 x 16-byte matrix. */
-#define MATRIX(name, per_word, convert)                                                                    \
-    static void name(int k, const u32 *const *a, const u32 *const *b, float(*c)[8])                        \
-    {                                                                                                      \
-        float fa[16][32], fb[32][8];                                                                       \
-        for (int r = 0; r < 2 * (k / (4 * per_word)); r++)                                                 \
-            for (int l = 0; l < 32; l++)                                                                   \
-                for (int e = 0; e < per_word; e++)                                                         \
-                    fa[(r & 1) * 8 + l / 4][(r >> 1) * 4 * per_word + l % 4 * per_word + e] =              \
-                        convert(a[r][l] >> e * (32 / per_word) & (0xffffffffu >> (32 - 32 / per_word)));   \
-        for (int r = 0; r < k / (4 * per_word); r++)                                                       \
-            for (int l = 0; l < 32; l++)                                                                   \
-                for (int e = 0; e < per_word; e++)                                                         \
-                    fb[r * 4 * per_word + l % 4 * per_word + e][l / 4] =                                   \
-                        convert(b[r][l] >> e * (32 / per_word) & (0xffffffffu >> (32 - 32 / per_word)));   \
-        product(k, fa, fb, c);                                                                             \
-    }
-MATRIX(matrix_f16, 2, sim_half_to_float)
-MATRIX(matrix_bf16, 2, sim_bfloat_to_float)
-MATRIX(matrix_e4m3, 4, sim_from_e4m3)
-MATRIX(matrix_e5m2, 4, sim_from_e5m2)
+#include "lanes_matrix.h"
 
 #define ROW(name) [LANE_##name] = name,
 const struct sim_lanes SIM_LANES_NAME = {

@@ -28,6 +28,8 @@ static void worker_free(sim_worker *worker)
     free(b->shared);
     free(b->written);
     free(b->read);
+    free(b->written_at);
+    free(b->read_at);
     free(b->written_bytes);
     free(b->read_bytes);
     free(b->local);
@@ -56,9 +58,12 @@ static sim_worker *worker_new(sim_launch *launch)
     b->shared = aligned(b->shared_bytes + 16);
     b->written = calloc(words, 4);
     b->read = calloc(words, 4);
+    b->written_at = calloc(words, 4);
+    b->read_at = calloc(words, 4);
     b->local = calloc((size_t)b->warp_count * 32 * p->local_bytes + 16, 1);
     worker->registers = aligned(registers * (size_t)b->warp_count);
-    if (!b->warps || !b->shared || !b->written || !b->read || !b->local || !worker->registers) {
+    if (!b->warps || !b->shared || !b->written || !b->read || !b->written_at || !b->read_at || !b->local ||
+        !worker->registers) {
         worker_free(worker);
         return NULL;
     }
@@ -98,6 +103,7 @@ static void add_counters(device_counters *to, const sim_worker *worker)
     to->write_sectors += c->write_sectors;
     to->write_sectors_unique += c->write_sectors_unique;
     to->shared_requests += c->shared_requests;
+    to->shared_passes += c->shared_passes;
     to->shared_conflicts += c->shared_conflicts;
     to->barriers += c->barriers;
     for (int i = 0; i < MATRIX_TYPES; i++)

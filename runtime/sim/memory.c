@@ -91,7 +91,7 @@ uint8_t *sim_memory_host(const sim_memory *m, uint64_t address, uint64_t bytes, 
     unsigned long long at = address, n = bytes;
     sim_allocation *a = sim_memory_find(m, address);
     if (!a) {
-        snprintf(why, 256, "%llu bytes at 0x%llx are outside every allocation", n, at);
+        snprintf(why, 256, "out of bounds: %llu bytes at 0x%llx are outside every allocation", n, at);
         return NULL;
     }
     const char *what = a->name ? "variable " : "the allocation of ";

@@ -167,6 +167,15 @@ static uint64_t hex_float(parser *ps, bool *is_double)
     return bits;
 }
 
+static void skip_to(parser *ps, char c)
+{
+    while (*ps->p && *ps->p != c) {
+        ps->line += *ps->p == '\n';
+        ps->p++;
+    }
+    expect(ps, c);
+}
+
 /* ---------------------------------------------------------------- names */
 
 static struct name *name_add(parser *ps, const char *text)
@@ -453,7 +462,11 @@ static ptx_operand operand(parser *ps)
         skip(ps);
         if (*ps->p == '-')
             o.bits += integer(ps);
-        expect(ps, ']');
+        if (accept(ps, ',')) { /* texture coordinates and the like: no instruction that is known has them */
+            o.kind = PTX_OPERAND_SINK;
+            skip_to(ps, ']');
+        } else
+            expect(ps, ']');
         return o;
     }
     if (c == '!') {
@@ -556,15 +569,6 @@ static void location(parser *ps)
     /* ", function_name LABEL[+N], inlined_at FILE LINE COLUMN" until the end of the line */
     while (*ps->p && *ps->p != '\n')
         ps->p++;
-}
-
-static void skip_to(parser *ps, char c)
-{
-    while (*ps->p && *ps->p != c) {
-        ps->line += *ps->p == '\n';
-        ps->p++;
-    }
-    expect(ps, c);
 }
 
 /* "name:" before a statement; also "name: .branchtargets a, b;". */

@@ -36,13 +36,28 @@ static bool ordered(const sim_warp *warp, uint32_t shadow)
 
 /* ---------------------------------------------------------------- exact checks */
 
-static enum sim_outcome race(sim_warp *warp, uint32_t lane, uint32_t address, const char *what,
-                             uint32_t with)
+/* Of the two accesses of a race, the one further down the program is reported: it lacks the barrier. */
+static enum sim_outcome race(sim_warp *warp, uint32_t lane, uint32_t address, bool writes, uint32_t with,
+                             bool with_write)
 {
-    return sim_fault(
-        warp, 1u << (lane & 31),
-        "shared-memory race: %s at shared address %u (0x%x) by warp %u without a barrier in between", what,
-        address, address, warp_of(with));
+    const sim_block *b = warp->block;
+    int32_t other = (int32_t)(with_write ? b->written_at : b->read_at)[address >> 2];
+    uint32_t other_warp = warp_of(with);
+    const char *here = writes ? "write" : "read", *there = with_write ? "write" : "read";
+    const sim_origin *origins = warp->program->origins;
+    if (other <= warp->pc)
+        return sim_fault(warp, 1u << (lane & 31),
+                         "shared-memory race at shared address %u (0x%x): this %s and the %s of PTX line "
+                         "%d by warp %u have no barrier in between",
+                         address, address, here, there, origins[other].line, other_warp);
+    sim_warp *blamed = &warp->block->warps[other_warp];
+    int32_t pc = warp->pc;
+    int line = origins[pc].line;
+    blamed->pc = other; /* where the message is to point */
+    return sim_fault(blamed, with_write ? 1u << (with >> LANE_SHIFT & 31) : 1,
+                     "shared-memory race at shared address %u (0x%x): this %s and the %s of PTX line %d by "
+                     "warp %d have no barrier in between",
+                     address, address, there, here, line, warp->index);
 }
 
 static enum sim_outcome check_pending(sim_warp *warp, uint32_t lane, uint32_t address, uint32_t w)
@@ -67,7 +82,7 @@ static enum sim_outcome check_read(sim_warp *warp, uint32_t lane, uint32_t addre
     if (ordered(warp, w) || (strong && w & STRONG))
         return SIM_NEXT;
     if (warp_of(w) != (uint32_t)warp->index)
-        return race(warp, lane, address, "read of what was written", w);
+        return race(warp, lane, address, false, w, true);
     if (w & COPIED && (w >> LANE_SHIFT & 31) != lane)
         return sim_fault(warp, 1u << (lane & 31),
                          "shared address %u (0x%x) was copied by cp.async of lane %u: other lanes need a "
@@ -87,21 +102,22 @@ static enum sim_outcome check_write(sim_warp *warp, uint32_t lane, uint32_t addr
                          address);
     bool same_writer = warp_of(w) == (uint32_t)warp->index;
     if (w & INITIALIZED && !same_writer && !ordered(warp, w) && !(strong && w & STRONG))
-        return race(warp, lane, address, "write over what was written", w);
+        return race(warp, lane, address, true, w, true);
     bool same_reader = warp_of(r) == (uint32_t)warp->index && !(r & MANY);
     if (r && !same_reader && (r & STAMP) >= warp->synced[warp_of(r)])
-        return race(warp, lane, address, "write over what was read", r);
+        return race(warp, lane, address, true, r, false);
     if (r & MANY && (r & STAMP) >= warp->synced_least)
-        return race(warp, lane, address, "write over what was read", r);
+        return race(warp, lane, address, true, r, false);
     return SIM_NEXT;
 }
 
-static void mark_read(const sim_warp *warp, uint32_t *r)
+static void mark_read(const sim_warp *warp, uint32_t *r, uint32_t word)
 {
     uint32_t now = warp->block->now, mine = now | (uint32_t)warp->index << WARP_SHIFT;
     if ((*r & ~(uint32_t)MANY) == mine)
         return;
     *r = (*r & STAMP) == now ? *r | MANY : mine;
+    warp->block->read_at[word] = (uint32_t)warp->pc;
 }
 
 static inline uint32_t stamp_write(const sim_warp *warp, uint32_t lane, uint32_t flags)
@@ -141,10 +157,11 @@ static enum sim_outcome access_word(sim_warp *warp, uint32_t lane, uint32_t word
                                                   strong, access == SIM_ATOMIC)
                                     : check_read(warp, lane, word * 4, b->written[word], strong);
         if (cover == 15) {
-            if (o != SIM_FAULT && writes)
+            if (o != SIM_FAULT && writes) {
                 b->written[word] = stamp_write(warp, lane, flags);
-            else if (o != SIM_FAULT && !strong)
-                mark_read(warp, &b->read[word]);
+                b->written_at[word] = (uint32_t)warp->pc;
+            } else if (o != SIM_FAULT && !strong)
+                mark_read(warp, &b->read[word], word);
             return o;
         }
         if (o == SIM_FAULT)
@@ -167,8 +184,10 @@ static enum sim_outcome access_word(sim_warp *warp, uint32_t lane, uint32_t word
         if (writes)
             w[i] = stamp_write(warp, lane, flags);
         else if (!strong)
-            mark_read(warp, &r[i]);
+            mark_read(warp, &r[i], word);
     }
+    if (writes)
+        b->written_at[word] = (uint32_t)warp->pc;
     if (writes && cover == 15) { /* whole again */
         b->written[word] = w[0];
         b->read[word] = 0;
@@ -205,11 +224,14 @@ static inline enum sim_outcome access_words(sim_warp *warp, uint32_t lane, uint3
     for (uint32_t i = word; i < word + count; i++) {
         if (access == SIM_READ && read_passes(warp, b->written[i])) {
             uint32_t r = b->read[i];
-            if ((r & ~(uint32_t)MANY) != mine)
+            if ((r & ~(uint32_t)MANY) != mine) {
                 b->read[i] = (r & STAMP) == now ? r | MANY : mine;
-        } else if (access == SIM_WRITE && write_passes(warp, b->written[i], b->read[i]))
+                b->read_at[i] = (uint32_t)warp->pc;
+            }
+        } else if (access == SIM_WRITE && write_passes(warp, b->written[i], b->read[i])) {
             b->written[i] = mine | (lane & 31) << LANE_SHIFT | INITIALIZED;
-        else if (access_word(warp, lane, i, 15, access) == SIM_FAULT)
+            b->written_at[i] = (uint32_t)warp->pc;
+        } else if (access_word(warp, lane, i, 15, access) == SIM_FAULT)
             return SIM_FAULT;
     }
     return SIM_NEXT;
@@ -242,7 +264,7 @@ enum sim_outcome sim_shared_access(sim_warp *warp, uint32_t mask, const uint32_t
 {
     device_counters *c = &warp->block->worker->counters;
     c->shared_requests++;
-    c->shared_conflicts += sim_bank_conflicts(mask, address, bytes);
+    sim_shared_count(c, mask, address, bytes);
     if (bytes < 4)
         return access_parts(warp, mask, address, bytes, access);
     uint32_t last = ~0u;
@@ -263,7 +285,7 @@ enum sim_outcome sim_shared_rows(sim_warp *warp, int rows, const uint32_t addres
     device_counters *c = &warp->block->worker->counters;
     c->shared_requests++;
     for (int i = 0; i < rows; i += 8)
-        c->shared_conflicts += sim_bank_conflicts(0xff, address + i, 16);
+        sim_shared_count(c, 0xff, address + i, 16);
     for (int i = 0; i < rows; i++)
         if (access_words(warp, (uint32_t)i | 32, address[i] >> 2, 4, access) == SIM_FAULT)
             return SIM_FAULT;
@@ -284,6 +306,7 @@ enum sim_outcome sim_shared_pending(sim_warp *warp, uint32_t mask, const uint32_
                 access_word(warp, lane, i, 15, SIM_WRITE) == SIM_FAULT)
                 return SIM_FAULT;
             b->written[i] = mark;
+            b->written_at[i] = (uint32_t)warp->pc;
         }
     }
     return SIM_NEXT;
@@ -321,10 +344,10 @@ static uint32_t ways(uint32_t mask, const uint32_t *address, uint32_t words)
     return most;
 }
 
-uint32_t sim_bank_conflicts(uint32_t mask, const uint32_t address[32], uint32_t bytes)
+void sim_shared_count(device_counters *c, uint32_t mask, const uint32_t address[32], uint32_t bytes)
 {
     /* 8 bytes a lane go by half warps, 16 by quarters: each phase can touch every bank once. */
-    uint32_t words = bytes < 4 ? 1 : bytes >> 2, lanes = 32 / words, extra = 0;
+    uint32_t words = bytes < 4 ? 1 : bytes >> 2, lanes = 32 / words;
     for (uint32_t from = 0; from < 32; from += lanes) {
         uint32_t phase = mask >> from & (lanes == 32 ? ~0u : (1u << lanes) - 1);
         if (!phase)
@@ -336,11 +359,12 @@ uint32_t sim_bank_conflicts(uint32_t mask, const uint32_t address[32], uint32_t 
             same &= a == first;
             count++;
         }
-        if (same || (uint32_t)__builtin_popcount(banks) == count)
-            continue;
-        extra += ways(phase, address + from, words) - 1;
+        uint32_t passes = 1;
+        if (!same && (uint32_t)__builtin_popcount(banks) != count)
+            passes = ways(phase, address + from, words);
+        c->shared_passes += passes;
+        c->shared_conflicts += passes - 1;
     }
-    return extra;
 }
 
 /* ---------------------------------------------------------------- time */

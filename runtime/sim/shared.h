@@ -19,8 +19,8 @@ void sim_shared_done(sim_warp *warp, uint32_t mask, const uint32_t address[32], 
 enum sim_outcome sim_shared_rows(sim_warp *warp, int rows, const uint32_t address[32],
                                  enum sim_access access);
 
-/* Passes beyond the first that an access needs because lanes meet in a bank. */
-uint32_t sim_bank_conflicts(uint32_t mask, const uint32_t address[32], uint32_t bytes);
+/* Adds the passes that an access needs because lanes meet in a bank. */
+void sim_shared_count(device_counters *counters, uint32_t mask, const uint32_t address[32], uint32_t bytes);
 
 /* A new block; and a barrier among `warps` (bits), of which `waiting` wait for the others. */
 void sim_shared_reset(sim_block *block);

@@ -33,7 +33,7 @@ enum sim_outcome sim_fault(sim_warp *warp, uint32_t mask, const char *format, ..
         error_clear(launch->err);
         launch->fault_block = block_number(b);
         error_set(launch->err, XQ_ERROR_DEVICE, "device",
-                  "kernel %s, block (%u,%u,%u), thread (%u,%u,%u), PTX line %d `%s`: %s",
+                  "kernel %s, block (%u, %u, %u), thread (%u, %u, %u), PTX line %d `%s`: %s",
                   warp->program->name, b->id[0], b->id[1], b->id[2], thread % launch->block[0],
                   thread / launch->block[0] % launch->block[1],
                   thread / (launch->block[0] * launch->block[1]), at->line, at->text, what);

@@ -30,10 +30,10 @@ typedef struct sim_warp {
     struct sim_block *block;
     const sim_program *program;
     int32_t pc;
-    uint32_t mask;  /* lanes at pc */
-    uint32_t live;  /* lanes that have not exited */
-    uint32_t carry; /* CC.CF of each lane */
-    int index;      /* in the block */
+    uint32_t mask;    /* lanes at pc */
+    uint32_t live;    /* lanes that have not exited */
+    uint32_t carry;   /* CC.CF of each lane */
+    int index;        /* in the block */
     int depth;
     enum sim_warp_state state;
     int barrier;     /* SIM_WARP_AT_BARRIER: which */
@@ -68,8 +68,9 @@ typedef struct sim_block {
     uint32_t shared_bytes;
     uint32_t *written, *read; /* shadow of shared memory, see shared.c */
     uint32_t *written_bytes, *read_bytes;
-    uint16_t now;   /* barriers completed, plus 1 */
-    uint8_t *local; /* warp, lane, bytes */
+    uint32_t *written_at, *read_at; /* instructions that last did, by word */
+    uint16_t now;                   /* barriers completed, plus 1 */
+    uint8_t *local;                 /* warp, lane, bytes */
 } sim_block;
 
 typedef struct sim_launch {

@@ -1,0 +1,198 @@
+/* Damaged PTX never crashes the software device: mutations of the modules of the instruction tests. */
+#include "fuzz_ptx.h"
+#include "ptx_harness.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROUNDS = 1500, ROOM = 1 << 16 };
+
+struct text {
+    char data[ROOM];
+    size_t length;
+};
+
+/* Replaces `cut` bytes at `at` by `bytes` bytes; no change where that would not fit. */
+static void splice(struct text *text, size_t at, size_t cut, const char *with, size_t bytes)
+{
+    if (at > text->length || text->length - cut + bytes > ROOM)
+        return;
+    if (cut > text->length - at)
+        cut = text->length - at;
+    memmove(text->data + at + bytes, text->data + at + cut, text->length - at - cut);
+    memcpy(text->data + at, with, bytes);
+    text->length = text->length - cut + bytes;
+}
+
+static size_t line_start(const struct text *text, size_t at)
+{
+    while (at > 0 && text->data[at - 1] != '\n')
+        at--;
+    return at;
+}
+
+static size_t line_length(const struct text *text, size_t at)
+{
+    const char *end = memchr(text->data + at, '\n', text->length - at);
+    return end ? (size_t)(end - text->data) - at + 1 : text->length - at;
+}
+
+static const char *const words[] = {"0",
+                                    "-1",
+                                    "4294967295",
+                                    "18446744073709551616",
+                                    "0x",
+                                    "99999999999999999999999",
+                                    "%a0",
+                                    "%p0",
+                                    "%tid.x",
+                                    "%r",
+                                    ";",
+                                    ",",
+                                    "{",
+                                    "}",
+                                    "[",
+                                    "]",
+                                    "<",
+                                    "1000000000",
+                                    ">",
+                                    "(",
+                                    ")",
+                                    ".b32",
+                                    ".b8",
+                                    ".v4",
+                                    ".pred",
+                                    ".shared",
+                                    ".param",
+                                    ".global",
+                                    ".align",
+                                    "3",
+                                    "@",
+                                    "!",
+                                    ":",
+                                    "|",
+                                    "\"",
+                                    "//",
+                                    "/*",
+                                    "*/",
+                                    "bra",
+                                    "LOOP",
+                                    "ret;",
+                                    "call",
+                                    ".func",
+                                    ".entry",
+                                    ".loc 1 2 3",
+                                    ".file",
+                                    "0f",
+                                    "0d7FF0000000000000",
+                                    "+",
+                                    "-",
+                                    "\xff",
+                                    "_",
+                                    "mma.sync",
+                                    "ldmatrix.sync",
+                                    "cp.async.wait_all;",
+                                    "bar.sync",
+                                    "memory",
+                                    "table",
+                                    "params",
+                                    ".reg",
+                                    ".sync",
+                                    ".x4",
+                                    "generic(",
+                                    "="};
+
+static void mutate(struct text *text, uint64_t *state)
+{
+    char line[512];
+    size_t at = ptx_random(state) % (text->length + 1);
+    size_t other = ptx_random(state) % (text->length + 1);
+    const char *word = words[ptx_random(state) % (sizeof words / sizeof *words)];
+    size_t start = line_start(text, other), length = line_length(text, start);
+    length = length < sizeof line ? length : sizeof line;
+    memcpy(line, text->data + start, length);
+    switch (ptx_random(state) % 9) {
+    case 0: /* one byte */
+        line[0] = (char)ptx_random(state);
+        splice(text, at, 1, line, 1);
+        break;
+    case 1: /* a few bytes away */
+        splice(text, at, ptx_random(state) % 12, "", 0);
+        break;
+    case 2: /* a word in */
+        splice(text, at, 0, word, strlen(word));
+        break;
+    case 3: /* a word over */
+        splice(text, at, strlen(word), word, strlen(word));
+        break;
+    case 4: /* a line away */
+        splice(text, start, length, "", 0);
+        break;
+    case 5: /* a line again, elsewhere */
+        splice(text, line_start(text, at), 0, line, length);
+        break;
+    case 6: /* bytes from elsewhere */
+        splice(text, at, ptx_random(state) % 8, line, length / 2);
+        break;
+    case 7: /* the end away */
+        if (ptx_random(state) % 8 == 0)
+            text->length = at;
+        break;
+    case 8: { /* a digit */
+        char *digit = memchr(text->data + at, '1', text->length - at);
+        if (digit)
+            *digit = (char)('0' + ptx_random(state) % 10);
+        break;
+    }
+    }
+}
+
+static void mutate_and_run(uint64_t seed)
+{
+    static struct text text;
+    size_t cases = (size_t)(__stop_ptx_cases - __start_ptx_cases);
+    uint64_t state = seed;
+    char *module = ptx_case_module(__start_ptx_cases[ptx_random(&state) % cases]);
+    text.length = strlen(module) < ROOM ? strlen(module) : ROOM;
+    memcpy(text.data, module, text.length);
+    free(module);
+    for (uint64_t n = ptx_random(&state) % 4 + 1; n; n--)
+        mutate(&text, &state);
+    LLVMFuzzerTestOneInput((const uint8_t *)text.data, text.length);
+}
+
+/* PTX_SEED=N runs that one alone. */
+static void fuzz(uint64_t from)
+{
+    const char *only = getenv("PTX_SEED");
+    if (only) {
+        mutate_and_run(strtoull(only, NULL, 0));
+        return;
+    }
+    for (uint64_t i = 0; i < ROUNDS; i++)
+        mutate_and_run(from + i);
+}
+
+Test(sim_fuzz, mutated_modules_are_refused_or_run_1)
+{
+    fuzz(1000000);
+}
+
+Test(sim_fuzz, mutated_modules_are_refused_or_run_2)
+{
+    fuzz(2000000);
+}
+
+Test(sim_fuzz, any_bytes_are_refused)
+{
+    uint64_t state = 9;
+    uint8_t bytes[300];
+    for (int round = 0; round < 2000; round++) {
+        size_t length = ptx_random(&state) % sizeof bytes;
+        for (size_t i = 0; i < length; i++)
+            bytes[i] = (uint8_t)(round % 2 ? ptx_random(&state) : ptx_random(&state) % 96 + 32);
+        LLVMFuzzerTestOneInput(bytes, length);
+    }
+}
