@@ -92,14 +92,16 @@ static void draw_tokens(random_stream *r, case_shape *shape, int32_t *order)
     }
 }
 
-/* Rows like those of a real model: some channels much larger than the rest, a constant run now and then. */
+/* Rows like those of a real model: a channel much larger than the rest (by less in narrow rows, so that
+ * logits stay where those of real models are, within about 10), and a constant run now and then. */
 static void draw_rows(random_stream *r, const case_spec *spec, case_shape *shape)
 {
     int outlier = random_between(r, 0, spec->hidden - 1);
+    float size = 12 * sqrtf((float)spec->hidden / 768);
     for (int t = 0; t < shape->tokens; t++) {
         uint16_t *row = shape->x + (size_t)t * (size_t)spec->hidden;
         for (int c = 0; c < spec->hidden; c++)
-            row[c] = half_from_float(random_normal(r) * (c == outlier ? 12.0f : 1.0f));
+            row[c] = half_from_float(random_normal(r) * (c == outlier ? size : 1.0f));
         if (random_between(r, 0, 15) == 0)
             for (int c = 0; c < 64; c++)
                 row[c] = row[0];
