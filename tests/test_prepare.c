@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 /* -------------------------------------------------------------------- svd */
 
@@ -265,6 +266,42 @@ Test(xqw, truncation_and_flipped_bits_anywhere_never_pass_unseen)
         xqw_close(x);
     }
     free(data);
+}
+
+/* The file with one text of its index replaced by another of the same length, its checksum made right. */
+static void forged(const char *path, const char *from, const char *to, const char *message)
+{
+    const char *bad = files_path(files_directory(), "forged.xqw");
+    size_t size;
+    char *data = files_read(path, &size), *index = NULL;
+    for (size_t i = 64; i + 8 < size && !index; i++)
+        index = memcmp(data + i, "{\"spec\"", 7) == 0 ? data + i : NULL;
+    cr_assert_not_null(index);
+    char *place = strstr(index, from);
+    cr_assert(place && strlen(from) == strlen(to));
+    memcpy(place, to, strlen(to));
+    uint64_t hash = XXH3_64bits(index, size - (size_t)(index - data));
+    for (int i = 0; i < 8; i++)
+        data[32 + i] = (char)(hash >> 8 * i);
+    open_refused(bad, data, size, message);
+    free(data);
+}
+
+Test(xqw, an_index_that_points_elsewhere_is_refused)
+{
+    const char *path = written(TENSOR_F32);
+    forged(path, "\"offset\":256", "\"offset\":999",
+           "damaged: matrix 0 of the index is not within the file");
+    forged(path, "\"offset\":256", "\"offset\":-56",
+           "damaged: matrix 0 of the index is not within the file");
+    forged(path, "\"rows\":2,\"cols\":3", "\"rows\":9e8,\"co\":3",
+           "damaged: matrix 0 of the index is not within the file");
+    forged(path, "\"layer\":7", "\"layer\":[", "the index holds no spec");
+    forged(path, "\"type\":\"F32\"", "\"type\":\"I64\"",
+           "damaged: matrix 0 of the index is not within the file");
+    forged(path, "\"rows\":2", "\"rows\":\"", "the index holds no spec");
+    forged(path, "\"name\":\"uk\"", "\"name\":1234",
+           "damaged: matrix 0 of the index is not within the file");
 }
 
 Test(xqw, values_beyond_f16_are_refused_and_nothing_is_left)

@@ -147,6 +147,14 @@ __device__ __forceinline__ u32 shared_address(const void *pointer)
     return (u32)__cvta_generic_to_shared(pointer);
 }
 
+// The same pointer, of which the compiler no longer knows how it was made: what is added to it afterwards stays
+// an offset, which constants can be in the instruction itself.
+template <class T> __device__ __forceinline__ const T *opaque(const T *pointer)
+{
+    asm("" : "+l"(pointer));
+    return pointer;
+}
+
 // 16 bytes from device to shared memory, past the L1 cache.
 __device__ __forceinline__ void copy_async_16(u32 shared_destination, const void *source)
 {
