@@ -199,6 +199,13 @@ __device__ __forceinline__ uint4 load_readonly(const void *pointer)
     return v;
 }
 
+// 16 bytes as one store; the compiler may take an assignment of a uint4 apart.
+__device__ __forceinline__ void store_vector(void *pointer, uint4 v)
+{
+    asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(pointer), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+                 : "memory");
+}
+
 // Data that other blocks have written during this launch: from L2, never from a stale L1 line.
 __device__ __forceinline__ float load_from_l2(const float *pointer)
 {
