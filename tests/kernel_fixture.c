@@ -130,6 +130,16 @@ double *fixture_rotated(const fixture *f, const uint16_t *halves, int rows, int 
     return values;
 }
 
+device_counters fixture_counters(fixture *f)
+{
+    error err = ERROR_INIT;
+    device_counters counters;
+    device *d = f->context->device;
+    require(d->ops->counters(d, &counters, &err), &err);
+    require(d->ops->counters_reset(d, &err), &err);
+    return counters;
+}
+
 uint16_t *fixture_normals(random_stream *r, size_t count, float deviation)
 {
     uint16_t *values = malloc((count + 1) * sizeof *values);

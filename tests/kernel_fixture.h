@@ -46,6 +46,9 @@ void fixture_release(fixture *f);
 void fixture_launch(fixture *f, const kernel *k, int grid_x, int grid_y, int grid_z, const void *params,
                     size_t params_bytes);
 
+/* What the software device has counted since the last call. */
+device_counters fixture_counters(fixture *f);
+
 /* Arrays; the caller frees them. */
 uint16_t *fixture_normals(random_stream *r, size_t count, float deviation); /* f16 */
 /* Rows [rows, heads, head_dim] in double precision, row r rotated to position first + r. */

@@ -76,7 +76,44 @@ ParameterizedTest(struct attend_case *c, kernels_kv, kv_attend_matches_the_refer
         worst = e > worst ? e : worst;
     }
     cr_log_info("heads %d/%d, head_dim %d: worst error %.2e", c->heads, c->kv_heads, c->head_dim, worst);
+    cr_expect_eq(fixture_counters(&f).shared_conflicts, 0, "bank conflicts");
     fixture_close(&f);
+}
+
+/* Twelve query heads a KV head, two tiles of the matrix instruction, share one pass over the cache. */
+Test(kernels_kv, kv_attend_reads_keys_values_and_queries_once)
+{
+    enum { LENGTH = 500 };
+    fixture f;
+    fixture_open(&f, fixture_spec("x", 64, 24, 2, 128, 64, 4, 64, ""));
+    const kernel *k = fixture_kernel(&f, "kv_attend");
+    random_stream r = random_begin(12, 0);
+    paged p;
+    attention a;
+    for (;;) {
+        paged_draw(&r, &p, 1, f.page, LENGTH, false);
+        if (p.longest >= LENGTH / 2)
+            break;
+        paged_free(&p);
+    }
+    attention_draw(&r, &f, &p, &a);
+    struct xq_kv_attend_params args =
+        attention_arguments(&f, &p, 1, fixture_upload(&f, a.kv, a.kv_bytes), a.q, true);
+    args.table = paged_upload(&f, &p, false);
+    args.tokens_per_split = fixture_constant(k, "tile_tokens") * 16;
+    fixture_counters(&f);
+    fixture_launch(&f, k, 1, f.model.kv_heads, 1, &args, sizeof args);
+    device_counters c = fixture_counters(&f);
+    double rows = 2.0 * p.longest * f.model.kv_heads * f.model.head_dim * 2;
+    double queries = (double)f.model.heads * f.model.head_dim * 2;
+    double least = (rows + queries) / 32;
+    cr_assert_leq((double)c.read_sectors_unique, 1.02 * least);
+    cr_assert_geq((double)c.read_sectors_unique, least);
+    cr_assert_eq((double)c.write_sectors_unique, queries / 32 + (double)f.model.heads * 4 / 32);
+    cr_expect_eq(fixture_counters(&f).shared_conflicts, 0, "bank conflicts");
+    fixture_close(&f);
+    attention_free(&p, &a);
+    paged_free(&p);
 }
 
 /* ---------------------------------------------------------------- kv_append and rope */
@@ -166,6 +203,7 @@ ParameterizedTest(struct shape_case *c, kernels_kv, kv_append_rotates_and_scatte
         free(position);
         paged_free(&p);
     }
+    cr_expect_eq(fixture_counters(&f).shared_conflicts, 0, "bank conflicts");
     fixture_close(&f);
 }
 
@@ -196,6 +234,7 @@ Test(kernels_kv, kv_append_is_accurate_a_million_tokens_in)
     free(values);
     free(got);
     free(k);
+    cr_expect_eq(fixture_counters(&f).shared_conflicts, 0, "bank conflicts");
     fixture_close(&f);
 }
 
@@ -241,5 +280,6 @@ ParameterizedTest(struct shape_case *c, kernels_kv, rope_rotates_valid_rows_in_p
         attention_free(&p, &a);
         paged_free(&p);
     }
+    cr_expect_eq(fixture_counters(&f).shared_conflicts, 0, "bank conflicts");
     fixture_close(&f);
 }

@@ -100,6 +100,7 @@ ParameterizedTest(struct gemm_case *c, kernels_unfused, gemm_matches_the_referen
         multiply_once(&f, gemm, &r, rows[i % 6], 64 * random_between(&r, 1, 5),
                       64 * random_between(&r, 1, 5));
     }
+    cr_expect_eq(fixture_counters(&f).shared_conflicts, 0, "bank conflicts");
     fixture_close(&f);
 }
 
@@ -235,6 +236,7 @@ ParameterizedTest(struct cache_case *c, kernels_unfused, dequantize_rounds_each_
         cached_free(&pool);
         paged_free(&p);
     }
+    cr_expect_eq(fixture_counters(&f).shared_conflicts, 0, "bank conflicts");
     fixture_close(&f);
 }
 
@@ -337,5 +339,6 @@ ParameterizedTest(struct cache_case *c, kernels_unfused, the_pipeline_matches_th
         paged_free(&p);
     }
     cr_log_info("%s, %d bits, head_dim %d: worst error %.2e", c->method, c->bits, c->head_dim, worst);
+    cr_expect_eq(fixture_counters(&f).shared_conflicts, 0, "bank conflicts");
     fixture_close(&f);
 }

@@ -7,6 +7,7 @@
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -239,6 +240,63 @@ Test(plan, a_kernel_that_the_driver_refuses_fails_the_plan_and_leaks_nothing)
     fake->fail_result = 1;
     cr_assert_eq(xq_plan_create(context, &o, &plan), XQ_ERROR_DEVICE);
     cr_assert_null(plan);
+    close_all(NULL);
+}
+
+/* --------------------------------------------------------- broken templates */
+
+/* A context whose templates/dequantize.cu.lt has `line` as its line number `number`. */
+static void open_context_with_broken_template(int number, const char *line)
+{
+    size_t size;
+    char *text = files_read("templates/dequantize.cu.lt", &size);
+    char *broken = NULL, *rest = text;
+    FILE *f = open_memstream(&broken, &size);
+    for (int i = 1; i < number; i++) {
+        size_t length = strcspn(rest, "\n") + 1;
+        fwrite(rest, 1, length, f);
+        rest += length;
+    }
+    fprintf(f, "%s\n%s", line, strchr(rest, '\n') + 1);
+    fclose(f);
+    const char *folder = files_directory();
+    files_write(files_path(folder, "dequantize.cu.lt"), broken, size);
+    free(broken);
+    free(text);
+    xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
+    options.device = "cuda";
+    options.cache_dir = shared_cache();
+    options.template_dir = folder;
+    fake = fake_cuda_use();
+    cr_assert_eq(xq_context_create(&options, &context), XQ_OK);
+}
+
+Test(plan, compiler_error_has_template_line_and_complete_log)
+{
+    open_context_with_broken_template(3, "int broken = undefined_thing;");
+    xq_plan_options o = plan_options(x_spec, XQ_FUSED);
+    xq_plan *plan = NULL;
+    cr_assert_eq(xq_plan_create(context, &o, &plan), XQ_ERROR_COMPILE);
+    const xq_error_detail *detail = last_error();
+    cr_assert_str_eq(detail->stage, "compile");
+    cr_assert_str_eq(detail->file, "templates/dequantize.cu.lt");
+    cr_assert_eq(detail->line, 3);
+    cr_assert(strstr(detail->message, "undefined_thing"), "%s", detail->message);
+    cr_assert_not(strchr(detail->message, '\n'));
+    cr_assert_not_null(detail->log);
+    cr_assert(strstr(detail->log, "int broken = undefined_thing;"), "%s", detail->log);
+    close_all(NULL);
+}
+
+Test(plan, lua_error_has_template_line)
+{
+    open_context_with_broken_template(3, "% nothing.at.all()");
+    xq_plan_options o = plan_options(x_spec, XQ_FUSED);
+    xq_plan *plan = NULL;
+    cr_assert_eq(xq_plan_create(context, &o, &plan), XQ_ERROR_TEMPLATE);
+    cr_assert_str_eq(last_error()->stage, "template");
+    cr_assert_str_eq(last_error()->file, "templates/dequantize.cu.lt");
+    cr_assert_eq(last_error()->line, 3);
     close_all(NULL);
 }
 
@@ -707,5 +765,45 @@ Test(arguments, dequantize_names_what_is_wrong)
     a.table_entries = 5;
     cr_assert_eq(xq_plan_dequantize(plan, &a, NULL), XQ_ERROR_UNSUPPORTED);
     cr_assert_str_eq(last_error()->field, "implementation");
+    close_all(plan);
+}
+
+/* ------------------------------------------------------------------ threads */
+
+enum { THREADS = 4, ROUNDS = 20 };
+
+/* A plan of its own, and the shared one; now and then a mistake, whose detail must be this thread's. */
+static void *use_plans(void *argument)
+{
+    xq_plan *shared = argument, *own = NULL;
+    xq_plan_options o = plan_options(latent_spec, XQ_FUSED);
+    xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
+    intptr_t failures = xq_plan_create(context, &o, &own) != XQ_OK;
+    for (int i = 0; i < ROUNDS && !failures; i++) {
+        xq_append_args a = append_args(own);
+        xq_attend_args b = attend_args(shared);
+        failures += xq_plan_append(own, &a, NULL) != XQ_OK;
+        failures += xq_plan_attend(shared, &b, NULL) != XQ_OK;
+        b.q = 8;
+        failures += xq_plan_attend(shared, &b, NULL) != XQ_ERROR_ARGUMENT;
+        failures +=
+            xq_last_error(context, &detail) != XQ_OK || !detail.field || strcmp(detail.field, "q") != 0;
+    }
+    xq_plan_destroy(own);
+    return (void *)failures; /* NOLINT(performance-no-int-to-ptr) */
+}
+
+Test(plan, several_threads_create_plans_and_launch_at_once)
+{
+    pthread_t threads[THREADS];
+    xq_plan *plan = make_plan(latent_spec, XQ_UNFUSED);
+    for (int i = 0; i < THREADS; i++)
+        cr_assert_eq(pthread_create(&threads[i], NULL, use_plans, plan), 0);
+    for (int i = 0; i < THREADS; i++) {
+        void *failures = NULL;
+        pthread_join(threads[i], &failures);
+        cr_assert_null(failures);
+    }
+    cr_assert_eq(fake->launch_count, THREADS * ROUNDS * (1 + 5));
     close_all(plan);
 }

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 /* -------------------------------------------------------------------- svd */
 
@@ -267,6 +268,42 @@ Test(xqw, truncation_and_flipped_bits_anywhere_never_pass_unseen)
     free(data);
 }
 
+/* The file with one text of its index replaced by another of the same length, its checksum made right. */
+static void forged(const char *path, const char *from, const char *to, const char *message)
+{
+    const char *bad = files_path(files_directory(), "forged.xqw");
+    size_t size;
+    char *data = files_read(path, &size), *index = NULL;
+    for (size_t i = 64; i + 8 < size && !index; i++)
+        index = memcmp(data + i, "{\"spec\"", 7) == 0 ? data + i : NULL;
+    cr_assert_not_null(index);
+    char *place = strstr(index, from);
+    cr_assert(place && strlen(from) == strlen(to));
+    memcpy(place, to, strlen(to));
+    uint64_t hash = XXH3_64bits(index, size - (size_t)(index - data));
+    for (int i = 0; i < 8; i++)
+        data[32 + i] = (char)(hash >> 8 * i);
+    open_refused(bad, data, size, message);
+    free(data);
+}
+
+Test(xqw, an_index_that_points_elsewhere_is_refused)
+{
+    const char *path = written(TENSOR_F32);
+    forged(path, "\"offset\":256", "\"offset\":999",
+           "damaged: matrix 0 of the index is not within the file");
+    forged(path, "\"offset\":256", "\"offset\":-56",
+           "damaged: matrix 0 of the index is not within the file");
+    forged(path, "\"rows\":2,\"cols\":3", "\"rows\":9e8,\"co\":3",
+           "damaged: matrix 0 of the index is not within the file");
+    forged(path, "\"layer\":7", "\"layer\":[", "the index holds no spec");
+    forged(path, "\"type\":\"F32\"", "\"type\":\"I64\"",
+           "damaged: matrix 0 of the index is not within the file");
+    forged(path, "\"rows\":2", "\"rows\":\"", "the index holds no spec");
+    forged(path, "\"name\":\"uk\"", "\"name\":1234",
+           "damaged: matrix 0 of the index is not within the file");
+}
+
 Test(xqw, values_beyond_f16_are_refused_and_nothing_is_left)
 {
     const char *directory = files_directory(), *path = files_path(directory, "w.xqw");
@@ -413,16 +450,14 @@ Test(prepare, says_what_it_wrote_and_keeps_the_layers_asked_for)
     xqw_close(x);
 }
 
-/* `xq prepare` must fail with this line, %s being the directory, and write nothing. */
-static void prepare_refused(const struct model_change *change, const char *options, const char *format)
+/* `xq prepare` must fail with "xq prepare: " and this text, which names a file of the directory when it
+ * begins with '/'; and write nothing. */
+static void prepare_refused(const struct model_change *change, const char *options, const char *text)
 {
     const char *directory = model_files(change);
     char arguments[1024], line[1024];
     snprintf(arguments, sizeof arguments, "prepare %s --out %s/w.xqw %s", directory, directory, options);
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    snprintf(line, sizeof line, format, directory);
-#pragma GCC diagnostic pop
+    snprintf(line, sizeof line, "xq prepare: %s%s", text[0] == '/' ? directory : "", text);
     command_refuses(arguments, 1, line);
     cr_assert_eq(files_count(directory), 2, "something was written");
 }
@@ -430,16 +465,15 @@ static void prepare_refused(const struct model_change *change, const char *optio
 Test(prepare, bad_models_end_in_one_line_and_no_file)
 {
     prepare_refused(&(struct model_change){.nan = "model.layers.1.self_attn.k_proj.weight"}, "",
-                    "xq prepare: %s/model.safetensors: tensor model.layers.1.self_attn.k_proj.weight holds "
+                    "/model.safetensors: tensor model.layers.1.self_attn.k_proj.weight holds "
                     "NaN at index 5; "
                     "every value must be finite");
     prepare_refused(&(struct model_change){0}, "--method latent --rank 128",
-                    "xq prepare: cache.rank_k: 128 is not valid; valid: multiples of 64 up to 64, the "
+                    "cache.rank_k: 128 is not valid; valid: multiples of 64 up to 64, the "
                     "smaller of hidden_size "
                     "and the width of K");
     prepare_refused(&(struct model_change){.config = "{\"model_type\": \"llama\", \"hidden_size\": 128"},
-                    "", "xq prepare: %s/config.json:1: malformed JSON: it ends too early");
-    prepare_refused(
-        &(struct model_change){0}, "--layers 2",
-        "xq prepare: --layers: '2' is no layer of the model; valid are layers 0 .. 1, each once");
+                    "", "/config.json:1: malformed JSON: it ends too early");
+    prepare_refused(&(struct model_change){0}, "--layers 2",
+                    "--layers: '2' is no layer of the model; valid are layers 0 .. 1, each once");
 }

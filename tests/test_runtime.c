@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static error err = ERROR_INIT;
@@ -273,6 +274,7 @@ Test(nvrtc, missing_library_names_what_was_tried)
 
 Test(nvrtc, is_found_in_python_environments_and_toolkits)
 {
+    unsetenv("XQ_NVRTC");
     static const char *const places[][2] = {
         {"VIRTUAL_ENV", "lib/python3.11/site-packages/nvidia/cuda_nvrtc/lib"},
         {"VIRTUAL_ENV", "lib/python3.12/site-packages/nvidia/cu13/lib"},
@@ -300,6 +302,7 @@ Test(nvrtc, is_found_in_python_environments_and_toolkits)
 
 Test(nvrtc, python_on_the_path_is_searched)
 {
+    unsetenv("XQ_NVRTC");
     char folder[4200], library_path[4300], python[4300];
     const char *root = files_directory();
     snprintf(folder, sizeof folder, "%s/lib/python3.10/site-packages/nvidia/cuda_nvrtc/lib", root);
@@ -507,4 +510,30 @@ Test(compile, second_time_comes_from_the_cache_and_a_damaged_entry_is_rebuilt)
     cache_close(c);
     gen_destroy(g);
     nvrtc_close(library);
+}
+
+Test(compile, several_processes_that_compile_the_same_all_succeed, .timeout = 120)
+{
+    static const char source[] = "extern \"C\" __global__ void xq_k(int *p) { p[threadIdx.x] = 2; }\n";
+    const logger log = {keep_warning, NULL};
+    const char *folder = files_directory();
+    for (int process = 0; process < 4; process++) {
+        if (fork() != 0)
+            continue;
+        nvrtc *library = NULL;
+        gen *g = NULL;
+        compiled k;
+        cache *c = cache_open(folder, &log);
+        bool good = nvrtc_open(&library, &err) == XQ_OK && gen_create(NULL, &g, &err) == XQ_OK &&
+                    compile_source(library, c, g, "k", source, "sm_80", &k, &err) == XQ_OK &&
+                    k.cubin_bytes > 0;
+        _exit(good && !warned[0] ? 0 : 1);
+    }
+    int status, failures = 0;
+    while (wait(&status) > 0)
+        failures += !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    cr_assert_eq(failures, 0);
+    char kernels[4200];
+    snprintf(kernels, sizeof kernels, "%s/kernels", folder);
+    cr_assert_eq(files_count(kernels), 1);
 }

@@ -125,6 +125,40 @@ Test(safetensors, truncation_at_any_byte_is_an_error)
     free(whole);
 }
 
+/* Random bytes changed: opening, and reading what opened, must end well or in one line. */
+Test(safetensors, a_damaged_file_never_crashes_the_reader)
+{
+    const char *header =
+        "{\"__metadata__\":{\"k\":\"v\"},\"x\":{\"dtype\":\"F16\",\"shape\":[2,3],\"data_offsets\":[0,12]},"
+        "\"y\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[12,16]}}";
+    const char *path = files_path(files_directory(), "damaged");
+    size_t size;
+    char *data = files_read(file_with(header, 16), &size);
+    srand48(7);
+    for (int round = 0; round < 3000; round++) {
+        char *copy = malloc(size);
+        memcpy(copy, data, size);
+        for (int i = 1 + (int)(lrand48() % 3); i > 0; i--)
+            copy[lrand48() % (long)size] = (char)"\"{}[]:,0189-F\\\377"[lrand48() % 16];
+        files_write(path, copy, size);
+        free(copy);
+        safetensors *s;
+        error err = ERROR_INIT;
+        if (safetensors_open(path, &s, &err) != XQ_OK) {
+            cr_assert(strstr(err.message, path) && !strchr(err.message, '\n'), "%s", err.message);
+            continue;
+        }
+        for (int i = 0; i < safetensors_count(s); i++) {
+            float *values = NULL;
+            error_clear(&err);
+            tensor_to_floats(safetensors_at(s, i), 0, &values, &err);
+            free(values);
+        }
+        safetensors_close(s);
+    }
+    free(data);
+}
+
 Test(safetensors, refuses_a_header_that_is_too_large)
 {
     const char *path = files_path(files_directory(), "huge");

@@ -105,49 +105,44 @@ static void operands(const sim_warp *warp, const sim_instruction *in, int first,
         registers[i] = sim_at(warp, sim_listed(warp, in, first + i));
 }
 
-/* Accumulator register r, lane l: row l / 4 + 8 (r / 2), column 2 (l % 4) + r % 2; with f16, two a word. */
-static void load_floats(const sim_warp *warp, const sim_instruction *in, int first, bool half,
-                        float (*c)[8])
+/* f16 accumulators hold two columns a register: widened to four registers of f32, and back. */
+static void widen(const uint32_t *const *half, uint32_t (*wide)[32])
 {
-    const uint32_t *r[4];
-    operands(warp, in, first, in->x[3], r);
-    for (int row = 0; row < 16; row++)
-        for (int n = 0; n < 8; n++) {
-            int lane = row % 8 * 4 + n / 2, e = row / 8 * 2 + n % 2;
-            c[row][n] =
-                half ? sim_half_to_float(r[e / 2][lane] >> 16 * (e & 1) & 0xffff) : sim_float(r[e][lane]);
-        }
+    for (int e = 0; e < 4; e++)
+        for (int lane = 0; lane < 32; lane++)
+            wide[e][lane] = sim_float_bits(sim_half_to_float(half[e / 2][lane] >> 16 * (e & 1) & 0xffff));
 }
 
-static void store_floats(const sim_warp *warp, const sim_instruction *in, bool half, float (*c)[8])
+static void narrow(uint32_t (*wide)[32], uint32_t *half, int first)
 {
-    for (int i = 0; i < in->x[3]; i++) {
-        uint32_t *d = sim_at(warp, sim_listed(warp, in, i));
-        for (int lane = 0; lane < 32; lane++) {
-            int row = lane / 4, n = lane % 4 * 2;
-            if (half)
-                d[lane] = sim_float_to_half(c[row + 8 * i][n]) | sim_float_to_half(c[row + 8 * i][n + 1])
-                                                                     << 16;
-            else {
-                float f = c[row + i / 2 * 8][n + i % 2];
-                d[lane] = f != f ? 0x7fffffff : sim_float_bits(f);
-            }
-        }
-    }
+    for (int lane = 0; lane < 32; lane++)
+        half[lane] = sim_float_to_half(sim_float(wide[first][lane])) |
+                     sim_float_to_half(sim_float(wide[first + 1][lane])) << 16;
 }
 
 enum sim_outcome sim_exec_mma_float(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
-    float c[16][8];
-    const uint32_t *a[4], *b[2];
+    const uint32_t *a[4], *b[2], *c[4];
+    uint32_t *d[4], wide[4][32];
     if (check_warp(warp, mask) == SIM_FAULT)
         return SIM_FAULT;
     int at = in->x[3];
     operands(warp, in, at, in->x[4], a);
     operands(warp, in, at + in->x[4], in->x[5], b);
-    load_floats(warp, in, at + in->x[4] + in->x[5], in->x[2], c);
-    warp->block->launch->lanes->matrix[in->x[0]](in->x[1], a, b, c);
-    store_floats(warp, in, in->x[2], c);
+    operands(warp, in, at + in->x[4] + in->x[5], in->x[3], c);
+    bool half = in->x[2];
+    for (int i = 0; i < in->x[3]; i++)
+        d[i] = sim_at(warp, sim_listed(warp, in, i));
+    if (half) {
+        uint32_t *narrowed[2] = {d[0], d[1]};
+        widen(c, wide);
+        for (int i = 0; i < 4; i++)
+            c[i] = d[i] = wide[i];
+        warp->block->launch->lanes->matrix[in->x[0]](in->x[1], a, b, c, d);
+        narrow(wide, narrowed[0], 0);
+        narrow(wide, narrowed[1], 2);
+    } else
+        warp->block->launch->lanes->matrix[in->x[0]](in->x[1], a, b, c, d);
     count_flops(warp, in);
     return SIM_NEXT;
 }

@@ -8,8 +8,9 @@
 /* d = f(a, b, c) on 32 lanes; lanes_body.h says what each takes. */
 typedef void sim_lane_fn(void *d, const void *a, const void *b, const void *c, uint64_t immediate);
 
-/* c (16 x 8, rows) += a (16 x k) * b (k x 8) from fragments of mma.m16n8. */
-typedef void sim_matrix_fn(int k, const uint32_t *const *a, const uint32_t *const *b, float (*c)[8]);
+/* d (16 x 8, f32) = a (16 x k) * b (k x 8) + c from fragments of mma.m16n8; lanes_matrix.h. d may be c. */
+typedef void sim_matrix_fn(int k, const uint32_t *const *a, const uint32_t *const *b,
+                           const uint32_t *const *c, uint32_t *const *d);
 
 enum lane_test {
     LANE_TEST_FINITE,

@@ -9,7 +9,12 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#define LANES  _Pragma("GCC ivdep") for (int i = 0; i < 32; i++)
+/* A loop over lanes: no iteration depends on another, even where d is one of the sources. */
+#if defined(__clang__)
+#define LANES _Pragma("clang loop vectorize(assume_safety)") for (int i = 0; i < 32; i++)
+#else
+#define LANES _Pragma("GCC ivdep") for (int i = 0; i < 32; i++)
+#endif
 #define UNUSED __attribute__((unused))
 #define FUNCTION(name)                                                                                     \
     static void name(void *d_, UNUSED const void *a_, UNUSED const void *b_, UNUSED const void *c_,        \
@@ -712,44 +717,7 @@ HALF_1(saturate, bf16, (x & 0x8000) || x > 0x7f80 ? 0 : x > 0x3f80 ? 0x3f80 : x)
 HALF_1(relu, f16, (x & 0x7fff) > 0x7c00 ? 0x7fff : x & 0x8000 ? 0 : x)
 HALF_1(relu, bf16, (x & 0x7fff) > 0x7f80 ? 0x7fff : x & 0x8000 ? 0 : x)
 
-/* ---------------------------------------------------------------- matrix products */
-
-/* Products are exact; sums are f32 (fused, rounded to nearest), in ascending order of k from the
- * accumulator on. Hardware's order and inner precision are unspecified. */
-static void product(int k, float (*a)[32], float (*b)[8], float (*c)[8])
-{
-    for (int row = 0; row < 16; row++) {
-        float sum[8];
-        for (int n = 0; n < 8; n++)
-            sum[n] = c[row][n];
-        for (int i = 0; i < k; i++)
-            for (int n = 0; n < 8; n++)
-                sum[n] = __builtin_fmaf(a[row][i], b[i][n], sum[n]);
-        for (int n = 0; n < 8; n++)
-            c[row][n] = sum[n];
-    }
-}
-/* A fragment register holds 4 bytes of a row of 8 (rows g = lane / 4): as an 8 x 16-byte matrix. */
-#define MATRIX(name, per_word, convert)                                                                    \
-    static void name(int k, const u32 *const *a, const u32 *const *b, float(*c)[8])                        \
-    {                                                                                                      \
-        float fa[16][32], fb[32][8];                                                                       \
-        for (int r = 0; r < 2 * (k / (4 * per_word)); r++)                                                 \
-            for (int l = 0; l < 32; l++)                                                                   \
-                for (int e = 0; e < per_word; e++)                                                         \
-                    fa[(r & 1) * 8 + l / 4][(r >> 1) * 4 * per_word + l % 4 * per_word + e] =              \
-                        convert(a[r][l] >> e * (32 / per_word) & (0xffffffffu >> (32 - 32 / per_word)));   \
-        for (int r = 0; r < k / (4 * per_word); r++)                                                       \
-            for (int l = 0; l < 32; l++)                                                                   \
-                for (int e = 0; e < per_word; e++)                                                         \
-                    fb[r * 4 * per_word + l % 4 * per_word + e][l / 4] =                                   \
-                        convert(b[r][l] >> e * (32 / per_word) & (0xffffffffu >> (32 - 32 / per_word)));   \
-        product(k, fa, fb, c);                                                                             \
-    }
-MATRIX(matrix_f16, 2, sim_half_to_float)
-MATRIX(matrix_bf16, 2, sim_bfloat_to_float)
-MATRIX(matrix_e4m3, 4, sim_from_e4m3)
-MATRIX(matrix_e5m2, 4, sim_from_e5m2)
+#include "lanes_matrix.h"
 
 #define ROW(name) [LANE_##name] = name,
 const struct sim_lanes SIM_LANES_NAME = {

@@ -133,13 +133,11 @@ static inline uint32_t sim_to_e4m3(double x)
     return sign | sim_narrow(magnitude, 3, 4, SIM_RN);
 }
 
+/* The bits, moved to where f16 has them, are the number but for a factor of 2^8. */
 static inline float sim_from_e4m3(uint32_t b)
 {
-    uint32_t e = b >> 3 & 15, m = b & 7;
-    float f = (b & 0x7f) == 0x7f ? sim_float(0x7fffffff)
-              : e                ? ldexpf((float)(8 + m), (int)e - 10)
-                                 : ldexpf((float)m, -9);
-    return b & 0x80 ? -f : f;
+    float f = sim_half_to_float((b & 0x80) << 8 | (b & 0x7f) << 7) * 256;
+    return (b & 0x7f) == 0x7f ? sim_float(0x7fffffff) : f;
 }
 
 static inline uint32_t sim_to_e5m2(double x)

@@ -147,6 +147,14 @@ __device__ __forceinline__ u32 shared_address(const void *pointer)
     return (u32)__cvta_generic_to_shared(pointer);
 }
 
+// The same pointer, of which the compiler no longer knows how it was made: what is added to it afterwards stays
+// an offset, which constants can be in the instruction itself.
+template <class T> __device__ __forceinline__ const T *opaque(const T *pointer)
+{
+    asm("" : "+l"(pointer));
+    return pointer;
+}
+
 // 16 bytes from device to shared memory, past the L1 cache.
 __device__ __forceinline__ void copy_async_16(u32 shared_destination, const void *source)
 {
@@ -189,6 +197,13 @@ __device__ __forceinline__ uint4 load_readonly(const void *pointer)
                  : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                  : "l"(pointer));
     return v;
+}
+
+// 16 bytes as one store; the compiler may take an assignment of a uint4 apart.
+__device__ __forceinline__ void store_vector(void *pointer, uint4 v)
+{
+    asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(pointer), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+                 : "memory");
 }
 
 // Data that other blocks have written during this launch: from L2, never from a stale L1 line.

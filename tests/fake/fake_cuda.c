@@ -4,6 +4,7 @@
  * run; their launches are kept for a test to look at (tests/fake_cuda.h). */
 #include "../fake_cuda.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,11 +42,16 @@ EXPORT int fake_cuda_context_depth(void)
     return depth;
 }
 
+/* A driver may be called from many threads. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
 /* Adds "NAME" to the record; returns the failure planted for it, if any. */
 static int enter(const char *name)
 {
+    pthread_mutex_lock(&lock);
     size_t n = strlen(state.calls);
     snprintf(state.calls + n, sizeof state.calls - n, "%s ", name);
+    pthread_mutex_unlock(&lock);
     if (state.fail_function && strcmp(state.fail_function, name) == 0)
         return state.fail_result;
     return OK;
@@ -261,7 +267,7 @@ EXPORT int cuModuleLoadDataEx(void **module, const void *image, unsigned count, 
     struct module *m = calloc(1, sizeof *m);
     m->image = image;
     *module = m;
-    state.modules++;
+    __atomic_add_fetch(&state.modules, 1, __ATOMIC_RELAXED);
     return OK;
 }
 
@@ -269,25 +275,32 @@ EXPORT int cuModuleUnload(void *module)
 {
     ENTER_CONTEXT("cuModuleUnload");
     free(module);
-    state.modules--;
+    __atomic_sub_fetch(&state.modules, 1, __ATOMIC_RELAXED);
     return OK;
+}
+
+static struct fake_cuda_function *find_function(const char *name)
+{
+    for (int i = 0; i < FAKE_CUDA_FUNCTIONS; i++) {
+        struct fake_cuda_function *f = &state.functions[i];
+        if (f->name[0] && strcmp(f->name, name) != 0)
+            continue;
+        snprintf(f->name, sizeof f->name, "%s", name);
+        return f;
+    }
+    return NULL;
 }
 
 EXPORT int cuModuleGetFunction(void **function, void *module, const char *name)
 {
     ENTER_CONTEXT("cuModuleGetFunction");
     (void)module;
-    for (int i = 0; i < FAKE_CUDA_FUNCTIONS; i++) {
-        struct fake_cuda_function *f = &state.functions[i];
-        if (strncmp(name, "xq_", 3) != 0)
-            return NOT_FOUND;
-        if (f->name[0] && strcmp(f->name, name) != 0)
-            continue;
-        snprintf(f->name, sizeof f->name, "%s", name);
-        *function = f;
-        return OK;
-    }
-    return NOT_FOUND;
+    if (strncmp(name, "xq_", 3) != 0)
+        return NOT_FOUND;
+    pthread_mutex_lock(&lock);
+    *function = find_function(name);
+    pthread_mutex_unlock(&lock);
+    return *function ? OK : NOT_FOUND;
 }
 
 EXPORT int cuFuncSetAttribute(void *function, int attribute, int value)
@@ -295,7 +308,7 @@ EXPORT int cuFuncSetAttribute(void *function, int attribute, int value)
     ENTER_CONTEXT("cuFuncSetAttribute");
     if (attribute != 8) /* MAX_DYNAMIC_SHARED_SIZE_BYTES */
         return INVALID_VALUE;
-    ((struct fake_cuda_function *)function)->shared_bytes = value;
+    __atomic_store_n(&((struct fake_cuda_function *)function)->shared_bytes, value, __ATOMIC_RELAXED);
     return OK;
 }
 
@@ -307,19 +320,11 @@ EXPORT int cuFuncGetAttribute(int *value, int attribute, void *function)
     return OK;
 }
 
-EXPORT int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                          unsigned bz, unsigned shared_bytes, void *stream, void **parameters, void **extra)
+/* Reads `extra`: pairs of a key and a pointer; CU_LAUNCH_PARAM_END is 0. */
+static int copy_params(struct fake_cuda_launch *l, void **extra)
 {
-    ENTER_CONTEXT("cuLaunchKernel");
-    struct fake_cuda_function *f = function;
-    if (!gx || !gy || !gz || gy > 65535 || gz > 65535 || (int)shared_bytes > f->shared_bytes || parameters)
-        return INVALID_VALUE;
-    struct fake_cuda_launch *l = &state.launches[state.launch_count % FAKE_CUDA_LAUNCHES];
-    *l = (struct fake_cuda_launch){
-        .grid = {gx, gy, gz}, .block = {bx, by, bz}, .shared_bytes = shared_bytes, .stream = stream};
-    snprintf(l->name, sizeof l->name, "%s", f->name);
     const void *buffer = NULL;
-    for (; *extra; extra += 2) { /* CU_LAUNCH_PARAM_END is 0 */
+    for (; *extra; extra += 2) {
         if ((uintptr_t)extra[0] == 1)
             buffer = extra[1];
         else if ((uintptr_t)extra[0] == 2)
@@ -330,7 +335,25 @@ EXPORT int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz,
     if (!buffer || l->params_bytes > sizeof l->params)
         return INVALID_VALUE;
     memcpy(l->params, buffer, l->params_bytes);
-    state.launch_count++;
+    return OK;
+}
+
+EXPORT int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                          unsigned bz, unsigned shared_bytes, void *stream, void **parameters, void **extra)
+{
+    ENTER_CONTEXT("cuLaunchKernel");
+    struct fake_cuda_function *f = function;
+    int most_shared = __atomic_load_n(&f->shared_bytes, __ATOMIC_RELAXED);
+    if (!gx || !gy || !gz || gy > 65535 || gz > 65535 || (int)shared_bytes > most_shared || parameters)
+        return INVALID_VALUE;
+    struct fake_cuda_launch l = {
+        .grid = {gx, gy, gz}, .block = {bx, by, bz}, .shared_bytes = shared_bytes, .stream = stream};
+    if (copy_params(&l, extra) != OK)
+        return INVALID_VALUE;
+    pthread_mutex_lock(&lock);
+    snprintf(l.name, sizeof l.name, "%s", f->name);
+    state.launches[state.launch_count++ % FAKE_CUDA_LAUNCHES] = l;
+    pthread_mutex_unlock(&lock);
     return OK;
 }
 
