@@ -16,11 +16,11 @@ void case_spec_draw(random_stream *r, case_spec *spec)
     spec->heads = spec->kv_heads * random_choice(r, 9, 1, 1, 2, 3, 4, 5, 7, 8, 12);
     spec->hidden = 64 * random_between(r, 2, 12);
     spec->page = random_choice(r, 6, 16, 32, 48, 64, 128, 256);
-    int dkv = spec->kv_heads * spec->head_dim;
-    spec->rank_k = 64 * random_between(r, 1, dkv / 64);
-    spec->rank_v = 64 * random_between(r, 1, dkv / 64);
+    int dkv = spec->kv_heads * spec->head_dim, full = dkv < spec->hidden ? dkv : spec->hidden;
+    spec->rank_k = 64 * random_between(r, 1, full / 64);
+    spec->rank_v = 64 * random_between(r, 1, full / 64);
     if (random_between(r, 0, 1)) /* full rank is the common case */
-        spec->rank_k = spec->rank_v = dkv;
+        spec->rank_k = spec->rank_v = full;
 
     char group[16], ranks[64] = "", scaling[192] = "";
     int channels = random_choice(r, 5, 32, 64, 128, 256, 0);
@@ -92,14 +92,16 @@ static void draw_tokens(random_stream *r, case_shape *shape, int32_t *order)
     }
 }
 
-/* Rows like those of a real model: some channels much larger than the rest, a constant run now and then. */
+/* Rows like those of a real model: a channel much larger than the rest (by less in narrow rows, so that
+ * logits stay where those of real models are, within about 10), and a constant run now and then. */
 static void draw_rows(random_stream *r, const case_spec *spec, case_shape *shape)
 {
     int outlier = random_between(r, 0, spec->hidden - 1);
+    float size = 12 * sqrtf((float)spec->hidden / 768);
     for (int t = 0; t < shape->tokens; t++) {
         uint16_t *row = shape->x + (size_t)t * (size_t)spec->hidden;
         for (int c = 0; c < spec->hidden; c++)
-            row[c] = half_from_float(random_normal(r) * (c == outlier ? 12.0f : 1.0f));
+            row[c] = half_from_float(random_normal(r) * (c == outlier ? size : 1.0f));
         if (random_between(r, 0, 15) == 0)
             for (int c = 0; c < 64; c++)
                 row[c] = row[0];

@@ -101,6 +101,9 @@ int cli_usage(const char *subcommand, const char *format, ...) __attribute__((fo
  * the exit status after reporting the failure (*context is then NULL). */
 int cli_open(const char *subcommand, const struct cli_common *common, xq_context **context);
 
+/* Finds NVRTC, for a subcommand that would otherwise report its absence once for each thing it does. */
+xq_status cli_require_toolchain(xq_context *context, error *err);
+
 /* ----------------------------------------------------------------- output */
 
 /* Whether the JSON goes to stdout, so that nothing else may. */

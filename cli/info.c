@@ -1,5 +1,7 @@
 /* xq info: what this machine offers. */
+#include "../autotune/ceilings.h"
 #include "../runtime/context.h"
+#include "../runtime/sim/ceilings.h"
 #include "cli.h"
 
 #include <stdio.h>
@@ -13,7 +15,18 @@ static void print_version(int number)
     printf("%d.%d", number / 1000, number % 1000 / 10);
 }
 
-/* Datasheet figures stand behind the software device; a GPU's own are 0 until `xq tune` measures them. */
+/* A GPU's ceilings are measured, which takes some tenths of a second; the software device has those of the
+ * GPU that it stands in for, from its datasheet. Where measuring fails, *why says so. */
+static void measure_ceilings(xq_context *context, error *why)
+{
+    device_properties *p = &context->device->properties;
+    ceilings measured;
+    if (p->is_sim || ceilings_measure(context, &measured, why) != XQ_OK)
+        return;
+    p->copy_bytes_per_second = measured.copy_bytes_per_second;
+    p->matrix_flops_per_second[MATRIX_F16] = measured.f16_flops_per_second;
+}
+
 static const char *ceilings_kind(const device_properties *p)
 {
     if (p->is_sim)
@@ -21,10 +34,10 @@ static const char *ceilings_kind(const device_properties *p)
     return p->copy_bytes_per_second > 0 ? "measured" : "unmeasured";
 }
 
-static void print_ceilings(const device_properties *p)
+static void print_ceilings(const device_properties *p, const error *why)
 {
     if (p->copy_bytes_per_second <= 0) {
-        printf("ceilings   not measured on this GPU yet\n");
+        printf("ceilings   not measured: %s\n", why->message);
         return;
     }
     printf("ceilings   %s: copy %.2f TB/s",
@@ -36,7 +49,46 @@ static void print_ceilings(const device_properties *p)
     putchar('\n');
 }
 
-static void print_text(const xq_context *context, const nvrtc *library, const error *missing)
+/* The names that --device takes here. */
+static cJSON *available_devices(void)
+{
+    cJSON *list = cJSON_CreateArray();
+    error err = ERROR_INIT;
+    device *d;
+    char name[32];
+    for (int i = 0; device_cuda_open(i, &d, &err) == XQ_OK; i++) {
+        snprintf(name, sizeof name, "cuda:%d", i);
+        cJSON *o = cJSON_CreateObject();
+        cJSON_AddStringToObject(o, "device", name);
+        cJSON_AddStringToObject(o, "name", d->properties.name);
+        cJSON_AddItemToArray(list, o);
+        d->ops->destroy(d);
+    }
+    error_clear(&err);
+    for (size_t i = 0; sim_ceilings_at(i); i++) {
+        snprintf(name, sizeof name, "sim:%s", sim_ceilings_at(i)->gpu);
+        cJSON *o = cJSON_CreateObject();
+        cJSON_AddStringToObject(o, "device", name);
+        cJSON_AddStringToObject(o, "name", sim_ceilings_at(i)->name);
+        cJSON_AddItemToArray(list, o);
+    }
+    return list;
+}
+
+static void print_available(const cJSON *devices)
+{
+    const cJSON *item;
+    const char *label = "available ";
+    cJSON_ArrayForEach(item, devices)
+    {
+        printf("%s %-13s %s\n", label, cJSON_GetObjectItem(item, "device")->valuestring,
+               cJSON_GetObjectItem(item, "name")->valuestring);
+        label = "          ";
+    }
+}
+
+static void print_text(const xq_context *context, const nvrtc *library, const error *missing,
+                       const error *why, const cJSON *devices)
 {
     const device_properties *p = &context->device->properties;
     printf("xq         %s\n", xq_version());
@@ -48,7 +100,7 @@ static void print_text(const xq_context *context, const nvrtc *library, const er
         print_version(p->driver);
         putchar('\n');
     }
-    print_ceilings(p);
+    print_ceilings(p, why);
     if (library) {
         printf("toolchain  NVRTC ");
         print_version(nvrtc_version(library));
@@ -58,6 +110,7 @@ static void print_text(const xq_context *context, const nvrtc *library, const er
     }
     const char *dir = cache_dir(context->cache);
     printf("cache      %s\n", *dir ? dir : "none");
+    print_available(devices);
 }
 
 static cJSON *device_json(const xq_context *context)
@@ -72,10 +125,10 @@ static cJSON *device_json(const xq_context *context)
     cJSON_AddNumberToObject(o, "memory_bytes", (double)p->memory_bytes);
     cJSON_AddNumberToObject(o, "l2_bytes", (double)p->l2_bytes);
     cJSON_AddNumberToObject(o, "shared_bytes_per_block", (double)p->shared_bytes_per_block);
-    cJSON *ceilings = cJSON_AddObjectToObject(o, "ceilings");
-    cJSON_AddStringToObject(ceilings, "kind", ceilings_kind(p));
-    cJSON_AddNumberToObject(ceilings, "copy_bytes_per_second", p->copy_bytes_per_second);
-    cJSON *matrix = cJSON_AddObjectToObject(ceilings, "matrix_flops_per_second");
+    cJSON *rates = cJSON_AddObjectToObject(o, "ceilings");
+    cJSON_AddStringToObject(rates, "kind", ceilings_kind(p));
+    cJSON_AddNumberToObject(rates, "copy_bytes_per_second", p->copy_bytes_per_second);
+    cJSON *matrix = cJSON_AddObjectToObject(rates, "matrix_flops_per_second");
     for (int i = 0; i < MATRIX_TYPES; i++)
         cJSON_AddNumberToObject(matrix, matrix_names[i], p->matrix_flops_per_second[i]);
     return o;
@@ -103,8 +156,10 @@ int cli_info(int argc, char **argv)
     struct cli_common common = {0};
     cli_command command = {
         .name = "info",
-        .description = "Shows the device that --device picks, with its ceilings (from datasheets for the\n"
-                       "software device), the NVRTC that was found, and where compiled kernels are kept.",
+        .description =
+            "Shows the device that --device picks, with its ceilings (measured on a GPU, from the\n"
+            "datasheet on the software device), the NVRTC that was found, where compiled kernels\n"
+            "are kept, and which devices there are.",
         .common = &common,
     };
     int status;
@@ -116,16 +171,20 @@ int cli_info(int argc, char **argv)
         return status;
 
     nvrtc *library = NULL;
-    error missing = ERROR_INIT, err = ERROR_INIT;
+    error missing = ERROR_INIT, why = ERROR_INIT, err = ERROR_INIT;
     context_lock(context);
     context_nvrtc(context, &library, &missing);
     context_unlock(context);
-    if (!cli_json_to_stdout(&common))
-        print_text(context, library, &missing);
+    measure_ceilings(context, &why);
     cJSON *json = info_json(context, library, &missing);
+    cJSON *devices = available_devices();
+    if (!cli_json_to_stdout(&common))
+        print_text(context, library, &missing, &why, devices);
+    cJSON_AddItemToObject(json, "devices", devices);
     if (cli_write_json(&common, json, &err) != XQ_OK)
         status = cli_fail("info", &common, &err);
     cJSON_Delete(json);
+    error_clear(&why);
     error_clear(&missing);
     error_clear(&err);
     xq_context_destroy(context);

@@ -1,4 +1,5 @@
-/* Contexts of the subcommands, over the public API. */
+/* Contexts of the subcommands. */
+#include "../runtime/context.h"
 #include "cli.h"
 
 #include <stdio.h>
@@ -40,6 +41,15 @@ int cli_open(const char *subcommand, const struct cli_common *common, xq_context
     }
     *context = opened;
     return CLI_OK;
+}
+
+xq_status cli_require_toolchain(xq_context *context, error *err)
+{
+    nvrtc *library;
+    context_lock(context);
+    context_nvrtc(context, &library, err);
+    context_unlock(context);
+    return err->status;
 }
 
 int cli_fail_context(const char *subcommand, const struct cli_common *common, const xq_context *context)

@@ -150,7 +150,8 @@ int cli_verify(int argc, char **argv)
     struct summary summary = {0};
     xq_device_info info = XQ_DEVICE_INFO_INIT;
     xq_context_device(context, &info);
-    if (verifier_create(context, common.templates, (uint64_t)common.seed, &v, &err) == XQ_OK) {
+    if (cli_require_toolchain(context, &err) == XQ_OK &&
+        verifier_create(context, common.templates, (uint64_t)common.seed, &v, &err) == XQ_OK) {
         run_cases(v, &common, only < 0 ? 0 : only, only < 0 ? cases : only + 1, &summary);
         if (!cli_json_to_stdout(&common))
             print_summary(&summary, &info);

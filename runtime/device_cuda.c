@@ -84,8 +84,8 @@ static xq_status cuda_free(device *base, uint64_t pointer, error *err)
     return err->status;
 }
 
-/* Copies and fills go through the default stream, and are complete when they return whatever streams
- * the caller uses: reads wait for all launches before, writes are visible to all launches after. */
+/* Copies and fills go through the default stream, which other streams need not wait for. So that they come
+ * after all launches before them and before all launches after, they wait for the whole device. */
 static xq_status cuda_synchronize(device *base, error *err)
 {
     struct cuda_device *d = (struct cuda_device *)base;
@@ -97,7 +97,8 @@ static xq_status cuda_write(device *base, uint64_t destination, const void *sour
                             error *err)
 {
     struct cuda_device *d = (struct cuda_device *)base;
-    IN_CONTEXT(d, "cuMemcpyHtoD", err, d->api.memory_write(destination, source, bytes));
+    if (cuda_synchronize(base, err) == XQ_OK)
+        IN_CONTEXT(d, "cuMemcpyHtoD", err, d->api.memory_write(destination, source, bytes));
     return err->status == XQ_OK ? cuda_synchronize(base, err) : err->status;
 }
 
@@ -112,7 +113,8 @@ static xq_status cuda_read(device *base, void *destination, uint64_t source, siz
 static xq_status cuda_fill(device *base, uint64_t destination, uint8_t value, size_t bytes, error *err)
 {
     struct cuda_device *d = (struct cuda_device *)base;
-    IN_CONTEXT(d, "cuMemsetD8", err, d->api.memory_fill(destination, value, bytes));
+    if (cuda_synchronize(base, err) == XQ_OK)
+        IN_CONTEXT(d, "cuMemsetD8", err, d->api.memory_fill(destination, value, bytes));
     return err->status == XQ_OK ? cuda_synchronize(base, err) : err->status;
 }
 

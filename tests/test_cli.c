@@ -1,5 +1,6 @@
 /* The command line as a user meets it: exit statuses, and errors of one line that say what would be valid.
  * What each subcommand computes is tested elsewhere. */
+#include "fake_cuda.h"
 #include "files.h"
 
 #include <criterion/criterion.h>
@@ -132,6 +133,36 @@ Test(cli, bad_and_missing_devices)
     assert_error(xq("info --device cuda:x"), 1, "xq info: ", "cuda:N");
     setenv("XQ_LIBCUDA", "/nowhere/libcuda.so.1", 1);
     assert_error(xq("info --device cuda"), 3, "xq info: ", "/nowhere/libcuda.so.1");
+}
+
+Test(cli, info_says_whether_ceilings_are_measured)
+{
+    struct result r = xq("info --device sim:a100");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_assert(strstr(r.out, "A100") && strstr(r.out, "datasheet") && strstr(r.out, "sim:rtx4090"), "%s",
+              r.out);
+    free_result(&r);
+    fake_cuda_use();
+    r = xq("info --json -");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_assert(strstr(r.out, "Fake GPU 0") && strstr(r.out, "measured") && strstr(r.out, "cuda:0"), "%s",
+              r.out);
+    free_result(&r);
+    setenv("XQ_NVRTC", "/nowhere/libnvrtc.so", 1); /* no toolchain is an answer here, not a failure */
+    r = xq("info");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_assert(strstr(r.out, "not measured") && strstr(r.out, "/nowhere/libnvrtc.so"), "%s", r.out);
+    free_result(&r);
+}
+
+Test(cli, work_without_a_toolchain_is_missing)
+{
+    setenv("XQ_NVRTC", "/nowhere/libnvrtc.so", 1);
+    assert_error(xq("verify --device sim --cases 1 --quiet"), 3, "xq verify: ", "/nowhere/libnvrtc.so");
+    assert_error(xq("compare --synthetic --model smollm2-135m --tokens 32 --device sim --quiet"), 3,
+                 "xq compare: ", "/nowhere/libnvrtc.so");
+    const char *out = files_path(folder_of_test(), "gen");
+    assert_error(xq("gen --model smollm2-135m --ptx --out %s", out), 3, "xq gen: ", "/nowhere/libnvrtc.so");
 }
 
 Test(cli, impossible_specs_are_bad_input_with_the_field)

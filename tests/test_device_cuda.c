@@ -5,6 +5,7 @@
 
 #include <criterion/criterion.h>
 #include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -127,6 +128,27 @@ Test(device_cuda, reading_waits_for_launches_and_reports_their_faults)
     cr_assert_eq(fake_cuda_context_depth_of_thread(), 0);
     error_clear(&err);
     fake->fail_function = NULL;
+    cr_assert_eq(d->ops->free(d, p, &err), XQ_OK);
+    d->ops->destroy(d);
+}
+
+Test(device_cuda, writes_and_fills_come_after_launches_before_and_before_launches_after)
+{
+    device *d = open_fake();
+    uint64_t p = 0;
+    char byte = 1;
+    cr_assert_eq(d->ops->alloc(d, 1, &p, &err), XQ_OK);
+    fake->calls[0] = 0;
+    cr_assert_eq(d->ops->write(d, p, &byte, 1, &err), XQ_OK);
+    cr_assert_eq(d->ops->fill(d, p, 2, 1, &err), XQ_OK);
+    char calls[sizeof fake->calls], *order = calls; /* less the context switches */
+    char *copy = strdup(fake->calls), *rest = NULL;
+    for (char *name = strtok_r(copy, " ", &rest); name; name = strtok_r(NULL, " ", &rest))
+        if (!strstr(name, "Current"))
+            order += sprintf(order, "%s ", name);
+    free(copy);
+    cr_assert_str_eq(calls, "cuCtxSynchronize cuMemcpyHtoD cuCtxSynchronize "
+                            "cuCtxSynchronize cuMemsetD8 cuCtxSynchronize ");
     cr_assert_eq(d->ops->free(d, p, &err), XQ_OK);
     d->ops->destroy(d);
 }

@@ -138,7 +138,9 @@ XQ_API xq_status xq_context_device(xq_context *context, xq_device_info *info);
 
 /* ----------------------------------------------------------- device memory
  * For callers without a CUDA runtime of their own, and for the software device. An engine on a GPU
- * passes its own device pointers instead. Pointers are aligned to 256 bytes. */
+ * passes its own device pointers instead. Pointers are aligned to 256 bytes. Write, read and fill are
+ * complete when they return, and come after every launch before them, whatever its stream.
+ * Errors: XQ_ERROR_ARGUMENT, XQ_ERROR_DEVICE_MEMORY (alloc), XQ_ERROR_DEVICE. */
 XQ_API xq_status xq_device_alloc(xq_context *context, size_t bytes, uint64_t *pointer);
 XQ_API xq_status xq_device_free(xq_context *context, uint64_t pointer);
 XQ_API xq_status xq_device_write(xq_context *context, uint64_t destination, const void *source,
@@ -168,11 +170,12 @@ typedef struct xq_plan_options {
     size_t struct_size;
     const char *spec_json; /* as for xq_spec_complete */
     xq_implementation implementation;
-    int32_t max_batch;  /* sequences in one call */
-    int64_t max_tokens; /* cached tokens of the longest sequence */
+    int32_t max_batch;  /* sequences in one call: 1 to 65535 */
+    int64_t max_tokens; /* cached tokens of the longest sequence: 1 to 2^30 */
     int64_t max_pages;  /* page-table entries in one call, over all sequences; 0: enough
-                           for max_batch sequences of max_tokens */
-    int64_t max_append; /* tokens in one append call */
+                           for max_batch sequences of max_tokens. The
+                           workspace of XQ_UNFUSED grows with it */
+    int64_t max_append; /* tokens in one append call: 1 to 2^30 */
 } xq_plan_options;
 #ifdef __cplusplus
 #define XQ_PLAN_OPTIONS_INIT                                                                               \
@@ -193,17 +196,20 @@ typedef struct xq_plan xq_plan;
  * Errors: those of xq_spec_complete, XQ_ERROR_TEMPLATE, XQ_ERROR_COMPILE, XQ_ERROR_NO_TOOLCHAIN,
  * XQ_ERROR_DEVICE, XQ_ERROR_ARGUMENT. */
 XQ_API xq_status xq_plan_create(xq_context *context, const xq_plan_options *options, xq_plan **plan);
+/* Unloads the kernels: wait for the plan's launches first (xq_device_synchronize). */
 XQ_API void xq_plan_destroy(xq_plan *plan);
 
 typedef struct xq_plan_info {
     size_t struct_size;
     int32_t hidden_size, heads, kv_heads, head_dim; /* d, H, Hkv, dh */
     int32_t page_tokens;                            /* tokens per page */
-    int32_t rank_k, rank_v;       /* columns cached: latent's ranks; hidden_size (and 0) for x */
+    int32_t rank_k, rank_v;       /* columns cached: latent's ranks; hidden_size and 0 for x; dkv
+                                     for XQ_FP16_KV */
     size_t page_bytes;            /* bytes of one page; also the stride between pages */
     size_t page_align;            /* required alignment of the page pool */
     size_t weights_bytes;         /* size of the packed weights */
-    size_t workspace_bytes;       /* zeroed once by the caller before its first use */
+    size_t workspace_bytes;       /* zeroed once by the caller before its first use; calls
+                                     that may run at the same time need one each */
     double cache_bytes_per_token; /* everything included: codes, scales, offsets, padding */
 } xq_plan_info;
 #define XQ_PLAN_INFO_INIT XQ_SIZED(xq_plan_info)
@@ -247,9 +253,9 @@ typedef struct xq_append_args {
     uint64_t token_sequence; /* int32 [tokens] */
     uint64_t token_position; /* int32 [tokens] */
     xq_page_table table;
-    uint64_t pages;   /* the pool, page_align aligned */
-    uint64_t weights; /* as packed */
-    uint64_t workspace;
+    uint64_t pages;     /* the pool, page_align aligned */
+    uint64_t weights;   /* as packed, 256-byte aligned; not read where x itself is cached */
+    uint64_t workspace; /* 256-byte aligned; used by XQ_FP16_KV alone */
     size_t workspace_bytes;
 } xq_append_args;
 #define XQ_APPEND_ARGS_INIT XQ_SIZED(xq_append_args)
@@ -260,12 +266,12 @@ typedef struct xq_attend_args {
     size_t struct_size;
     int64_t max_tokens; /* no sequence of this call is longer; at most the plan's max_tokens */
     uint64_t q;         /* [batch, H, dh] f16 before RoPE, 16-byte aligned */
-    uint64_t out;       /* [batch, H, dh] f16; zeros for an empty sequence */
+    uint64_t out;       /* [batch, H, dh] f16, 16-byte aligned; zeros for an empty sequence */
     uint64_t lse;       /* [batch, H] f32, natural logarithm; -inf for an empty sequence; 0: none */
     xq_page_table table;
-    uint64_t pages;
-    uint64_t weights;
-    uint64_t workspace;
+    uint64_t pages;     /* page_align aligned */
+    uint64_t weights;   /* as packed, 256-byte aligned; not read by XQ_FP16_KV */
+    uint64_t workspace; /* 256-byte aligned */
     size_t workspace_bytes;
 } xq_attend_args;
 #define XQ_ATTEND_ARGS_INIT XQ_SIZED(xq_attend_args)
@@ -279,7 +285,7 @@ typedef struct xq_dequantize_args {
     int64_t table_entries; /* indptr[batch] */
     xq_page_table table;
     uint64_t pages;
-    uint64_t k, v; /* v is ignored for method x */
+    uint64_t k, v; /* 16-byte aligned; v is ignored for method x */
 } xq_dequantize_args;
 #define XQ_DEQUANTIZE_ARGS_INIT XQ_SIZED(xq_dequantize_args)
 XQ_API xq_status xq_plan_dequantize(xq_plan *plan, const xq_dequantize_args *args, void *stream);

@@ -188,9 +188,19 @@ static void set_specials(sim_warp *warp)
     }
 }
 
+/* What nobody wrote is NaN, and the same whichever block ran here before. */
+static void poison(sim_block *b)
+{
+    const sim_program *p = b->launch->program;
+    for (int w = 0; w < b->warp_count; w++)
+        memset(b->warps[w].base[0], 0xff, p->register_bytes);
+    memset(b->local, 0xff, (size_t)b->warp_count * 32 * p->local_bytes);
+}
+
 bool sim_block_run(sim_block *b)
 {
     memset(b->barriers, 0, sizeof b->barriers);
+    poison(b);
     sim_shared_reset(b);
     for (int w = 0; w < b->warp_count; w++) {
         start_warp(&b->warps[w]);
@@ -210,7 +220,7 @@ bool sim_block_run(sim_block *b)
                 warp->state = SIM_WARP_EXITED;
                 exited++;
             }
-            if (atomic_load_explicit(&b->launch->stop, memory_order_relaxed))
+            if (sim_launch_stopped(b))
                 return false;
         }
         if (!progress && exited < b->warp_count) {

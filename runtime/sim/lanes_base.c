@@ -1,5 +1,7 @@
 /* The lanes on any machine. */
+#if !defined(__clang__)
 #pragma GCC optimize("O3")
+#endif
 #define SIM_LANES_NAME sim_lanes_base
 #include "lanes_body.h"
 

@@ -14,6 +14,22 @@ void sim_launch_unlock(sim_launch *launch)
     pthread_mutex_unlock(&launch->lock);
 }
 
+uint64_t sim_block_number(const sim_block *b)
+{
+    const uint32_t *grid = b->launch->grid;
+    return b->id[0] + grid[0] * (b->id[1] + (uint64_t)grid[1] * b->id[2]);
+}
+
+bool sim_launch_stopped(sim_block *b)
+{
+    if (!atomic_load_explicit(&b->launch->stop, memory_order_relaxed))
+        return false;
+    sim_launch_lock(b->launch);
+    bool stopped = sim_block_number(b) > b->launch->fault_block;
+    sim_launch_unlock(b->launch);
+    return stopped;
+}
+
 static void *aligned(size_t bytes)
 {
     return aligned_alloc(64, (bytes + 127) & ~(size_t)63);

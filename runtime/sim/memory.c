@@ -54,6 +54,7 @@ static void release(sim_memory *m, sim_allocation *a)
     free_sectors(a);
     free(a->data);
     a->data = NULL;
+    a->name = NULL; /* its module's */
     m->bytes_in_use -= a->bytes;
 }
 

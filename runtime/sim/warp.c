@@ -9,12 +9,6 @@ enum { FULL = -1 };
 
 /* ---------------------------------------------------------------- faults */
 
-static uint64_t block_number(const sim_block *b)
-{
-    const uint32_t *grid = b->launch->grid;
-    return b->id[0] + grid[0] * (b->id[1] + (uint64_t)grid[1] * b->id[2]);
-}
-
 enum sim_outcome sim_fault(sim_warp *warp, uint32_t mask, const char *format, ...)
 {
     const sim_block *b = warp->block;
@@ -29,9 +23,9 @@ enum sim_outcome sim_fault(sim_warp *warp, uint32_t mask, const char *format, ..
         &warp->program->origins[warp->pc < warp->program->count ? warp->pc : warp->program->count - 1];
     sim_launch_lock(launch);
     /* of several, the one of the first block, so that the message does not depend on timing */
-    if (launch->err->status == XQ_OK || block_number(b) < launch->fault_block) {
+    if (launch->err->status == XQ_OK || sim_block_number(b) < launch->fault_block) {
         error_clear(launch->err);
-        launch->fault_block = block_number(b);
+        launch->fault_block = sim_block_number(b);
         error_set(launch->err, XQ_ERROR_DEVICE, "device",
                   "kernel %s, block (%u, %u, %u), thread (%u, %u, %u), PTX line %d `%s`: %s",
                   warp->program->name, b->id[0], b->id[1], b->id[2], thread % launch->block[0],
