@@ -106,12 +106,13 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(SUPPORT_OBJ) $(TOOL_OBJ) $(LIB_
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) $(PREPARE_LIBS) $(LIBS)
 
-# A stand-in for the NVIDIA driver, which tests of the CUDA device load; and the program that tests of the
-# command line run.
-$(BUILD)/tests/libfake_cuda.so: $(BUILD)/tests/fake/fake_cuda.o
+# Stand-ins for the NVIDIA driver and for NVRTC, which tests of the CUDA device load; and the program that
+# tests of the command line run.
+$(BUILD)/tests/libfake_%.so: $(BUILD)/tests/fake/fake_%.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@
 $(addprefix $(BUILD)/tests/,test_cli test_device_cuda test_plan test_runtime): | $(BUILD)/tests/libfake_cuda.so
+$(BUILD)/tests/test_runtime: | $(BUILD)/tests/libfake_nvrtc.so
 $(BUILD)/tests/test_cli: | $(BUILD)/xq
 $(BUILD)/tests/test_abi: | libraries $(BUILD)/xq
 

@@ -128,7 +128,8 @@ xq_status context_generator(xq_context *context, gen **out, error *err)
 
 xq_status context_nvrtc(xq_context *context, nvrtc **out, error *err)
 {
-    if (!context->nvrtc && nvrtc_open(&context->nvrtc, err) != XQ_OK)
+    if (!context->nvrtc &&
+        nvrtc_open_for(context->device->properties.driver, &context->nvrtc, err) != XQ_OK)
         return err->status;
     *out = context->nvrtc;
     return XQ_OK;

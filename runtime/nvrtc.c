@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <glob.h>
 #include <libgen.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,14 +82,15 @@ static void *load_builtins(const char *path)
     return handle;
 }
 
-static int try_open(nvrtc *n, const char *path)
+static int try_open(nvrtc *n, const char *path, int most_major)
 {
     int major = 0, minor = 0;
     /* Never unmapped: what its C++ runtime allocated at start could not be freed any more. */
     n->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!n->handle)
         return -1;
-    if (resolve(n) == 0 && n->version(&major, &minor) == NVRTC_SUCCESS && major >= 12) {
+    if (resolve(n) == 0 && n->version(&major, &minor) == NVRTC_SUCCESS && major >= 12 &&
+        major <= most_major) {
         n->builtins = load_builtins(path);
         n->version_number = 1000 * major + 10 * minor;
         snprintf(n->path, sizeof n->path, "%s", path);
@@ -98,39 +100,49 @@ static int try_open(nvrtc *n, const char *path)
     return -1;
 }
 
-xq_status nvrtc_open(nvrtc **out, error *err)
+static int open_first(nvrtc *n, const struct nvrtc_candidates *candidates, int most_major)
+{
+    for (int i = 0; i < candidates->count; i++)
+        if (try_open(n, candidates->paths[i], most_major) == 0)
+            return 0;
+    return -1;
+}
+
+static xq_status not_found(const struct nvrtc_candidates *candidates, error *err)
+{
+    const char *chosen = getenv("XQ_NVRTC");
+    if (chosen && *chosen)
+        error_set(err, XQ_ERROR_NO_TOOLCHAIN, "compile",
+                  "XQ_NVRTC names %s, which is not an NVRTC library of CUDA 12 or 13", chosen);
+    else
+        error_set(err, XQ_ERROR_NO_TOOLCHAIN, "compile",
+                  "NVRTC of CUDA 12 or 13 was not found (tried CUDA_HOME, CUDA_PATH, the loader's path, "
+                  "/usr/local/cuda*, the nvidia packages of Python environments); install a CUDA toolkit "
+                  "or `pip install nvidia-cuda-nvrtc-cu12`, or set XQ_NVRTC to the library");
+    return error_log(err, candidates->tried);
+}
+
+xq_status nvrtc_open_for(int driver, nvrtc **out, error *err)
 {
     struct nvrtc_candidates candidates;
     nvrtc *n = calloc(1, sizeof *n);
     int found = nvrtc_find(&candidates);
-    xq_status status = XQ_OK;
-    if (!n || found != 0) {
-        status = error_set(err, XQ_ERROR_MEMORY, "compile", "out of memory");
-    } else {
-        int i = 0;
-        while (i < candidates.count && try_open(n, candidates.paths[i]) != 0)
-            i++;
-        if (i == candidates.count) {
-            const char *chosen = getenv("XQ_NVRTC");
-            if (chosen && *chosen)
-                status =
-                    error_set(err, XQ_ERROR_NO_TOOLCHAIN, "compile",
-                              "XQ_NVRTC names %s, which is not an NVRTC library of CUDA 12 or 13", chosen);
-            else
-                status = error_set(
-                    err, XQ_ERROR_NO_TOOLCHAIN, "compile",
-                    "NVRTC of CUDA 12 or 13 was not found (tried CUDA_HOME, CUDA_PATH, the loader's path, "
-                    "/usr/local/cuda*, the nvidia packages of Python environments); install a CUDA toolkit "
-                    "or `pip install nvidia-cuda-nvrtc-cu12`, or set XQ_NVRTC to the library");
-            error_log(err, candidates.tried);
-        }
-    }
+    if (!n || found != 0)
+        error_set(err, XQ_ERROR_MEMORY, "compile", "out of memory");
+    else if ((driver <= 0 || open_first(n, &candidates, driver / 1000) != 0) &&
+             open_first(n, &candidates, INT_MAX) != 0)
+        not_found(&candidates, err);
     nvrtc_candidates_free(&candidates);
-    if (status == XQ_OK)
+    if (err->status == XQ_OK)
         *out = n;
     else
         free(n);
-    return status;
+    return err->status;
+}
+
+xq_status nvrtc_open(nvrtc **out, error *err)
+{
+    return nvrtc_open_for(0, out, err);
 }
 
 void nvrtc_close(nvrtc *library)
@@ -180,7 +192,12 @@ static xq_status compile_error(const nvrtc *library, const nvrtc_input *input, i
     struct nvrtc_diagnostic first;
     if (code == NVRTC_OUT_OF_MEMORY)
         return error_set(err, XQ_ERROR_MEMORY, "compile", "out of memory in NVRTC");
-    if (nvrtc_log_first_error(out->log, out->ptx, input, &first)) {
+    if (code == NVRTC_INVALID_OPTION) {
+        error_set(err, XQ_ERROR_COMPILE, "compile",
+                  "%s: NVRTC %d.%d refuses an option (%.*s); a newer GPU needs a newer CUDA toolkit",
+                  input->name, library->version_number / 1000, library->version_number % 1000 / 10,
+                  (int)strcspn(out->log, "\n"), out->log);
+    } else if (nvrtc_log_first_error(out->log, out->ptx, input, &first)) {
         if (first.file[0])
             error_set(err, XQ_ERROR_COMPILE, "compile", "%s:%d: %s", first.file, first.line, first.message);
         else

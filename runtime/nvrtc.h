@@ -11,6 +11,11 @@ typedef struct nvrtc nvrtc;
  * environments VIRTUAL_ENV, those on PATH, and the user's. Errors: XQ_ERROR_NO_TOOLCHAIN naming what was
  * tried (all of it in the log). */
 xq_status nvrtc_open(nvrtc **out, error *err);
+
+/* The same for a GPU whose driver is of CUDA version `driver` (1000 * major + 10 * minor; 0: no GPU): one
+ * of a later major version is taken only where there is no other, for the driver may refuse what it makes.
+ */
+xq_status nvrtc_open_for(int driver, nvrtc **out, error *err);
 void nvrtc_close(nvrtc *library);
 
 int nvrtc_version(const nvrtc *library);      /* 1000 * major + 10 * minor */

@@ -327,6 +327,38 @@ Test(nvrtc, python_on_the_path_is_searched)
     nvrtc_candidates_free(&found);
 }
 
+/* The version that is chosen for a driver, where CUDA_HOME has those named (each a copy of the fake). */
+static int chosen_version(int driver, const char *suffixes)
+{
+    char program[4096], folder[4200], command[9000];
+    const char *home = files_directory();
+    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
+    cr_assert_gt(n, 0);
+    program[n] = 0;
+    *strrchr(program, '/') = 0;
+    snprintf(folder, sizeof folder, "%s/lib64", home);
+    cr_assert_eq(files_make_folder(folder), 0);
+    snprintf(command, sizeof command, "for s in %s; do cp %s/libfake_nvrtc.so %s/libnvrtc.so.$s; done",
+             suffixes, program, folder);
+    cr_assert_eq(system(command), 0);
+    unsetenv("XQ_NVRTC");
+    setenv("CUDA_HOME", home, 1);
+    nvrtc *library = NULL;
+    cr_assert_eq(nvrtc_open_for(driver, &library, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(strncmp(nvrtc_path(library), home, strlen(home)), 0, "%s", nvrtc_path(library));
+    int version = nvrtc_version(library);
+    nvrtc_close(library);
+    return version;
+}
+
+Test(nvrtc, one_that_the_driver_understands_is_preferred)
+{
+    cr_assert_eq(chosen_version(12040, "12 13"), 12000);
+    cr_assert_eq(chosen_version(13000, "12 13"), 13000);
+    cr_assert_eq(chosen_version(0, "12 13"), 13000);
+    cr_assert_eq(chosen_version(13000, "12"), 12000);
+}
+
 Test(nvrtc, virtual_architecture_gives_ptx_alone)
 {
     nvrtc *library = open_nvrtc();
