@@ -39,6 +39,17 @@ static size_t line_length(const struct text *text, size_t at)
     return end ? (size_t)(end - text->data) - at + 1 : text->length - at;
 }
 
+/* A place in the text, every line as likely as any other. */
+static size_t somewhere(const struct text *text, uint64_t *state)
+{
+    size_t lines = 1, start = 0;
+    for (size_t i = 0; i < text->length; i++)
+        lines += text->data[i] == '\n';
+    for (size_t skip = ptx_random(state) % lines; skip; skip--)
+        start += line_length(text, start);
+    return start + ptx_random(state) % (line_length(text, start) + 1);
+}
+
 static const char *const words[] = {"0",
                                     "-1",
                                     "4294967295",
@@ -104,11 +115,47 @@ static const char *const words[] = {"0",
                                     "generic(",
                                     "="};
 
+static bool is_word(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '%' || c == '.';
+}
+
+/* The word at or before `at`, or the character there; a modifier (".u32") counts as one. */
+static size_t word_at(const struct text *text, size_t at, size_t *length)
+{
+    *length = at < text->length;
+    if (at >= text->length || !is_word(text->data[at]))
+        return at;
+    while (at > 0 && text->data[at] != '.' && is_word(text->data[at - 1]))
+        at--;
+    *length = 1;
+    while (at + *length < text->length && is_word(text->data[at + *length]) &&
+           text->data[at + *length] != '.')
+        (*length)++;
+    return at;
+}
+
+/* Mostly well-formed text results: what the parser lets through reaches the decoder and the kernel. */
+static void mutate_word(struct text *text, uint64_t *state)
+{
+    char word[128];
+    size_t length, cut;
+    size_t from = word_at(text, somewhere(text, state), &length);
+    length = length < sizeof word ? length : sizeof word;
+    memcpy(word, text->data + from, length);
+    size_t to = word_at(text, somewhere(text, state), &cut);
+    splice(text, to, cut, word, length);
+}
+
 static void mutate(struct text *text, uint64_t *state)
 {
+    if (ptx_random(state) % 2) {
+        mutate_word(text, state);
+        return;
+    }
     char line[512];
-    size_t at = ptx_random(state) % (text->length + 1);
-    size_t other = ptx_random(state) % (text->length + 1);
+    size_t at = somewhere(text, state), other = somewhere(text, state);
     const char *word = words[ptx_random(state) % (sizeof words / sizeof *words)];
     size_t start = line_start(text, other), length = line_length(text, start);
     length = length < sizeof line ? length : sizeof line;
