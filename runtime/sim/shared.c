@@ -18,6 +18,7 @@
 
 enum {
     STAMP = 0xffff,
+    STAMPS_END = 0xf000, /* time starts anew; between barriers, every warp may arrive at 16 more */
     WARP_SHIFT = 16,
     LANE_SHIFT = 21,
     INITIALIZED = 1 << 26,
@@ -472,6 +473,9 @@ static void restart_time(sim_block *block)
             block->warps[v].synced[w] = 1;
         block->warps[v].synced_least = 1;
     }
+    for (int i = 0; i < SIM_BARRIERS; i++)
+        for (int w = 0; w < SIM_BLOCK_WARPS; w++)
+            block->barriers[i].stamps[w] = 1;
 }
 
 static void find_least(sim_warp *warp)
@@ -483,16 +487,25 @@ static void find_least(sim_warp *warp)
     warp->synced_least = least;
 }
 
-void sim_shared_barrier(sim_block *block, uint32_t warps, uint32_t waiting)
+/* What the warp does from now on is stamped later than what the barrier will order. */
+void sim_shared_arrive(sim_warp *warp, sim_barrier *barrier)
 {
-    if (block->now >= 0xfff0) {
+    sim_block *b = warp->block;
+    barrier->left |= 1u << warp->index;
+    barrier->stamps[warp->index] = ++b->now;
+}
+
+void sim_shared_barrier(sim_block *block, const sim_barrier *barrier, uint32_t waiting)
+{
+    if (block->now >= STAMPS_END) {
         restart_time(block);
         return;
     }
     uint16_t joined[SIM_BLOCK_WARPS] = {0};
     for (int u = 0; u < block->warp_count; u++)
-        for (int w = 0; warps >> u & 1 && w < block->warp_count; w++) {
-            uint16_t at = w == u ? (uint16_t)(block->now + 1) : block->warps[u].synced[w];
+        for (int w = 0; barrier->arrived >> u & 1 && w < block->warp_count; w++) {
+            uint16_t own = barrier->left >> u & 1 ? barrier->stamps[u] : (uint16_t)(block->now + 1);
+            uint16_t at = w == u ? own : block->warps[u].synced[w];
             joined[w] = at > joined[w] ? at : joined[w];
         }
     block->now++;
