@@ -372,15 +372,11 @@ enum sim_outcome sim_shared_pending(sim_warp *warp, uint32_t mask, const uint32_
 {
     sim_block *b = warp->block;
     for (uint32_t rest = mask; rest; rest &= rest - 1) {
-        uint32_t lane = (uint32_t)__builtin_ctz(rest);
-        uint32_t mark = stamp_write(warp, lane, PENDING);
-        for (uint32_t i = address[lane] >> 2; i < (address[lane] + bytes) >> 2; i++) {
-            if (!writes_pass(warp, b->written + i, b->read + i, 1) &&
-                access_word(warp, lane, i, 15, SIM_WRITE) == SIM_FAULT)
-                return SIM_FAULT;
-            b->written[i] = mark;
-            b->written_at[i] = (uint32_t)warp->pc;
-        }
+        uint32_t lane = (uint32_t)__builtin_ctz(rest), word = address[lane] >> 2, count = bytes >> 2;
+        if (access_words(warp, lane, word, count, SIM_WRITE) == SIM_FAULT)
+            return SIM_FAULT;
+        for (uint32_t i = 0; i < count; i++)
+            b->written[word + i] |= PENDING;
     }
     return SIM_NEXT;
 }
@@ -389,10 +385,14 @@ void sim_shared_done(sim_warp *warp, uint32_t mask, const uint32_t address[32], 
 {
     sim_block *b = warp->block;
     for (uint32_t rest = mask; rest; rest &= rest - 1) {
-        uint32_t lane = (uint32_t)__builtin_ctz(rest);
-        uint32_t mark = stamp_write(warp, lane, COPIED);
-        for (uint32_t i = address[lane] >> 2; i < (address[lane] + bytes) >> 2; i++)
-            b->written[i] = mark;
+        uint32_t lane = (uint32_t)__builtin_ctz(rest), mark = stamp_write(warp, lane, COPIED);
+        uint32_t *written = b->written + (address[lane] >> 2);
+        if (bytes == 16)
+            for (uint32_t i = 0; i < 4; i++)
+                written[i] = mark;
+        else
+            for (uint32_t i = 0; i < bytes >> 2; i++)
+                written[i] = mark;
     }
 }
 
@@ -421,6 +421,7 @@ void sim_shared_count(device_counters *c, uint32_t mask, const uint32_t address[
 {
     /* 8 bytes a lane go by half warps, 16 by quarters: each phase can touch every bank once. */
     uint32_t words = bytes < 4 ? 1 : bytes >> 2, lanes = 32 / words;
+    uint32_t shift = 2 + (uint32_t)__builtin_ctz(words);
     for (uint32_t from = 0; from < 32; from += lanes) {
         uint32_t phase = mask >> from & (lanes == 32 ? ~0u : (1u << lanes) - 1);
         if (!phase)
@@ -428,7 +429,7 @@ void sim_shared_count(device_counters *c, uint32_t mask, const uint32_t address[
         uint32_t banks = 0, count = 0, first = address[from + (uint32_t)__builtin_ctz(phase)], same = 1;
         for (uint32_t rest = phase; rest; rest &= rest - 1) {
             uint32_t a = address[from + (uint32_t)__builtin_ctz(rest)];
-            banks |= 1u << (a / (words * 4) % lanes);
+            banks |= 1u << (a >> shift & (lanes - 1));
             same &= a == first;
             count++;
         }
