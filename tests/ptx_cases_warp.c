@@ -220,4 +220,9 @@ CASE_WARP(activemask, "setp.ne.u32 %p0, %a0, 0; @%p0 bra ODD; activemask.b32 %d0
 CASE_WARP_FULL(elect_sync, "elect.sync %t0|%p0, 0xffffffff; selp.b32 %t1, 1, 0, %p0; redux.sync.add.u32 %d0, %t1, 0xffffffff;"
      "setp.eq.and.u32 %p1, %t0, %lane, %p0; selp.b32 %t1, 1, 0, %p1; redux.sync.add.u32 %d1, %t1, 0xffffffff;", "", "rr",
      0, 0, "sm_90", NULL, elected)
+CASE_WARP(redux_halves_at_once, "setp.lt.u32 %p1, %lane, 16; selp.b32 %t0, 0xffff, 0xffff0000, %p1; redux.sync.add.u32 %d0, %a0, %t0;", "r", "r", reduce_halves)
+CASE_WARP(vote_halves_at_once, "setp.ne.u32 %p0, %a0, 0; setp.lt.u32 %p1, %lane, 16; selp.b32 %t0, 0xffff, 0xffff0000, %p1;"
+     "vote.sync.ballot.b32 %d0, %p0, %t0; bar.warp.sync %t0;", "1", "r", half_ballot)
+SHUFFLE(shfl_own_mask, "shr.u32 %t0, %lane, 3; shl.b32 %t0, %t0, 3; shl.b32 %t1, 0xff, %t0; shfl.sync.idx.b32 %d0|%p0, %a0, %a1, 0x181f, %t1;",
+     "rs", SHUFFLE_INDEX, 0xffffffff, 0x181f)
 // clang-format on

@@ -377,6 +377,11 @@ device *ptx_device(void)
     return sim;
 }
 
+static uint32_t or_one(uint32_t extent)
+{
+    return extent ? extent : 1;
+}
+
 xq_status ptx_run(device *sim, const struct ptx_launch *launch, error *err)
 {
     device_module *module = NULL;
@@ -386,12 +391,13 @@ xq_status ptx_run(device *sim, const struct ptx_launch *launch, error *err)
     if (ops->module_load(sim, launch->ptx, strlen(launch->ptx) + 1, "test.ptx", &module, err) != XQ_OK)
         return err->status;
     if (ops->function_get(module, entry, launch->shared_bytes, &function, err) == XQ_OK) {
-        device_launch what = {.function = function,
-                              .grid = {launch->grid, 1, 1},
-                              .block = {launch->block, 1, 1},
-                              .shared_bytes = launch->shared_bytes,
-                              .params = launch->params,
-                              .params_bytes = launch->params_bytes};
+        device_launch what = {
+            .function = function,
+            .grid = {launch->grid, or_one(launch->grid_yz[0]), or_one(launch->grid_yz[1])},
+            .block = {launch->block, or_one(launch->block_yz[0]), or_one(launch->block_yz[1])},
+            .shared_bytes = launch->shared_bytes,
+            .params = launch->params,
+            .params_bytes = launch->params_bytes};
         if (ops->launch(sim, &what, err) == XQ_OK)
             ops->synchronize(sim, err);
     }

@@ -84,7 +84,7 @@ ParameterizedTestParameters(kernels_unfused, gemm_matches_the_reference)
     static struct gemm_case cases[] = {
         {"\"gemm\": {}"},
         {"\"gemm\": {\"rows\": 32, \"cols\": 64, \"warp_rows\": 16, \"warp_cols\": 64, \"stages\": 5}"},
-        {"\"gemm\": {\"rows\": 64, \"cols\": 256, \"warp_rows\": 64, \"warp_cols\": 16, \"stages\": 2}"},
+        {"\"gemm\": {\"rows\": 32, \"cols\": 256, \"warp_rows\": 16, \"warp_cols\": 32, \"stages\": 2}"},
     };
     return cr_make_param_array(struct gemm_case, cases, sizeof cases / sizeof *cases);
 }

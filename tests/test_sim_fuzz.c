@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROUNDS = 1500, ROOM = 1 << 16 };
+enum { ROUNDS = 12000, ROOM = 1 << 16 };
 
 struct text {
     char data[ROOM];

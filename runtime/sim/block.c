@@ -34,7 +34,7 @@ static void complete(sim_block *b, int index)
                                 (in->x[0] == SIM_BARRIER_AND ? barrier->all : barrier->any) ? ~0u : 0,
                                 warp->mask);
     }
-    sim_shared_barrier(b, barrier->arrived, waiting);
+    sim_shared_barrier(b, barrier, waiting);
     b->worker->counters.barriers++;
     *barrier = (sim_barrier){0};
 }
@@ -50,9 +50,28 @@ static void arrive(sim_warp *warp, const sim_instruction *in, sim_barrier *barri
     barrier->any |= p != 0;
     barrier->arrived |= 1u << warp->index;
     /* a warp that is not full counts as one that is, as on hardware */
-    barrier->threads += barrier->expected && barrier->expected != warp->block->threads
-                            ? 32
-                            : threads_of(warp->block, warp->index);
+    barrier->threads += barrier->whole ? threads_of(warp->block, warp->index) : 32;
+}
+
+/* Warps that exited do not hold up a barrier of the whole block (CUDA C++ Programming Guide, Volta's
+ * independent thread scheduling: "all non-exited threads"). */
+static bool is_complete(const sim_block *b, const sim_barrier *barrier)
+{
+    if (!barrier->whole)
+        return barrier->threads >= barrier->expected;
+    for (int w = 0; w < b->warp_count; w++)
+        if (b->warps[w].state != SIM_WARP_EXITED && !(barrier->arrived >> w & 1))
+            return false;
+    return true;
+}
+
+static void exit_warp(sim_warp *warp)
+{
+    sim_block *b = warp->block;
+    warp->state = SIM_WARP_EXITED;
+    for (int i = 0; i < SIM_BARRIERS; i++)
+        if (b->barriers[i].active && b->barriers[i].whole && is_complete(b, &b->barriers[i]))
+            complete(b, i);
 }
 
 enum sim_outcome sim_exec_barrier(sim_warp *warp, const sim_instruction *in, uint32_t mask)
@@ -77,14 +96,16 @@ enum sim_outcome sim_exec_barrier(sim_warp *warp, const sim_instruction *in, uin
         return sim_fault(warp, mask, "the warp arrives at barrier %u a second time before it completed",
                          index);
     barrier->expected = expected;
+    if (!barrier->active)
+        barrier->whole = !in->x[1];
     arrive(warp, in, barrier);
     warp->pc++;
     if (in->x[0] != SIM_BARRIER_ARRIVE) {
         warp->state = SIM_WARP_AT_BARRIER;
         warp->barrier = (int)index;
-    }
-    bool last = barrier->threads >= expected;
-    if (last)
+    } else
+        sim_shared_arrive(warp, barrier);
+    if (is_complete(b, barrier))
         complete(b, (int)index);
     return warp->state == SIM_WARP_READY ? SIM_JUMPED : SIM_BLOCKED;
 }
@@ -217,7 +238,7 @@ bool sim_block_run(sim_block *b)
             if (outcome == SIM_FAULT)
                 return false;
             if (outcome == SIM_DONE) {
-                warp->state = SIM_WARP_EXITED;
+                exit_warp(warp);
                 exited++;
             }
             if (sim_launch_stopped(b))

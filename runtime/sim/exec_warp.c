@@ -2,34 +2,35 @@
 #include "exec.h"
 #include "shared.h"
 
-/* The lanes that take part: those of the member mask, all of which must be here. */
-static enum sim_outcome check_members(sim_warp *warp, sim_operand o, uint32_t mask, uint32_t *members)
+/* Runs `one` for the lanes of each member mask given: all of a mask's lanes must be here. Lanes may name
+ * different masks at once, as parts of a warp that cooperate separately do. */
+static enum sim_outcome by_members(sim_warp *warp, const sim_instruction *in, sim_operand members,
+                                   uint32_t mask, sim_handler *one)
 {
-    const uint32_t *given = sim_at(warp, o);
-    uint32_t first = given[__builtin_ctz(mask)];
-    for (uint32_t rest = mask; rest; rest &= rest - 1) {
-        int lane = __builtin_ctz(rest);
-        if (!(given[lane] >> lane & 1))
-            return sim_fault(warp, 1u << lane, "the lane is not in its own member mask 0x%08x",
-                             given[lane]);
-        if (given[lane] != first)
-            return sim_fault(warp, 1u << lane, "member masks differ: 0x%08x and 0x%08x", given[lane],
-                             first);
+    uint32_t given[32], group;
+    memcpy(given, sim_at(warp, members), sizeof given); /* `one` may write over them */
+    for (uint32_t rest = mask; rest; rest &= ~group) {
+        uint32_t first = given[__builtin_ctz(rest)];
+        group = 0;
+        for (uint32_t lanes = rest; lanes; lanes &= lanes - 1)
+            group |= given[__builtin_ctz(lanes)] == first ? lanes & -lanes : 0;
+        if (group & ~first)
+            return sim_fault(warp, group & ~first, "the lane is not in its own member mask 0x%08x", first);
+        /* Exited lanes count as arrived (PTX ISA: "all non-exited threads"). */
+        uint32_t missing = first & warp->live & ~group;
+        if (missing)
+            return sim_fault(warp, group,
+                             "diverged: lanes 0x%08x of the member mask 0x%08x are not here with it",
+                             missing, first);
+        if (one(warp, in, group) == SIM_FAULT)
+            return SIM_FAULT;
     }
-    /* Exited lanes count as arrived (PTX ISA: "all non-exited threads"). */
-    uint32_t missing = first & warp->live & ~mask;
-    if (missing)
-        return sim_fault(warp, mask, "diverged: lanes 0x%08x of the member mask 0x%08x are not here",
-                         missing, first);
-    *members = first;
     return SIM_NEXT;
 }
 
-enum sim_outcome sim_exec_shuffle(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+static enum sim_outcome shuffle(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
-    uint32_t members, values[32], found = 0;
-    if (check_members(warp, sim_listed(warp, in, 1), mask, &members) == SIM_FAULT)
-        return SIM_FAULT;
+    uint32_t values[32], found = 0;
     const uint32_t *a = sim_at(warp, in->a), *b = sim_at(warp, in->b), *c = sim_at(warp, in->c);
     for (uint32_t lane = 0; lane < 32; lane++) {
         uint32_t step = b[lane] & 31, clamp = c[lane] & 31, segment = c[lane] >> 8 & 31;
@@ -64,6 +65,11 @@ enum sim_outcome sim_exec_shuffle(sim_warp *warp, const sim_instruction *in, uin
     return SIM_NEXT;
 }
 
+enum sim_outcome sim_exec_shuffle(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+{
+    return by_members(warp, in, sim_listed(warp, in, 1), mask, shuffle);
+}
+
 static void write_same(const sim_warp *warp, sim_operand d, uint32_t value, uint32_t mask)
 {
     uint32_t values[32];
@@ -72,11 +78,9 @@ static void write_same(const sim_warp *warp, sim_operand d, uint32_t value, uint
     sim_write_32(warp, d, values, mask);
 }
 
-enum sim_outcome sim_exec_vote(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+static enum sim_outcome vote(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
-    uint32_t members, p = sim_predicate(warp, in->a) & mask;
-    if (check_members(warp, in->b, mask, &members) == SIM_FAULT)
-        return SIM_FAULT;
+    uint32_t p = sim_predicate(warp, in->a) & mask;
     switch ((enum sim_vote)in->x[0]) {
     case SIM_VOTE_BALLOT:
         write_same(warp, in->d, p, mask);
@@ -94,11 +98,14 @@ enum sim_outcome sim_exec_vote(sim_warp *warp, const sim_instruction *in, uint32
     return SIM_NEXT;
 }
 
-enum sim_outcome sim_exec_match(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+enum sim_outcome sim_exec_vote(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
-    uint32_t members, values[32];
-    if (check_members(warp, in->b, mask, &members) == SIM_FAULT)
-        return SIM_FAULT;
+    return by_members(warp, in, in->b, mask, vote);
+}
+
+static enum sim_outcome match(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+{
+    uint32_t values[32];
     const void *a = sim_at(warp, in->a);
     for (int i = 0; i < 32; i++) {
         values[i] = 0;
@@ -115,6 +122,11 @@ enum sim_outcome sim_exec_match(sim_warp *warp, const sim_instruction *in, uint3
     } else
         sim_write_32(warp, in->d, values, mask);
     return SIM_NEXT;
+}
+
+enum sim_outcome sim_exec_match(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+{
+    return by_members(warp, in, in->b, mask, match);
 }
 
 static uint32_t combine(enum sim_atomic op, bool is_signed, uint32_t x, uint32_t y)
@@ -135,11 +147,8 @@ static uint32_t combine(enum sim_atomic op, bool is_signed, uint32_t x, uint32_t
     }
 }
 
-enum sim_outcome sim_exec_reduce(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+static enum sim_outcome reduce(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
-    uint32_t members;
-    if (check_members(warp, in->b, mask, &members) == SIM_FAULT)
-        return SIM_FAULT;
     const uint32_t *a = sim_at(warp, in->a);
     uint32_t r = a[__builtin_ctz(mask)];
     for (uint32_t rest = mask & (mask - 1); rest; rest &= rest - 1)
@@ -148,14 +157,21 @@ enum sim_outcome sim_exec_reduce(sim_warp *warp, const sim_instruction *in, uint
     return SIM_NEXT;
 }
 
-enum sim_outcome sim_exec_elect(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+enum sim_outcome sim_exec_reduce(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
-    uint32_t members;
-    if (check_members(warp, in->b, mask, &members) == SIM_FAULT)
-        return SIM_FAULT;
+    return by_members(warp, in, in->b, mask, reduce);
+}
+
+static enum sim_outcome elect(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+{
     write_same(warp, in->d, (uint32_t)__builtin_ctz(mask), mask);
     sim_write_predicate(warp, sim_listed(warp, in, 0), mask & -mask, mask);
     return SIM_NEXT;
+}
+
+enum sim_outcome sim_exec_elect(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+{
+    return by_members(warp, in, in->b, mask, elect);
 }
 
 enum sim_outcome sim_exec_activemask(sim_warp *warp, const sim_instruction *in, uint32_t mask)
@@ -164,13 +180,17 @@ enum sim_outcome sim_exec_activemask(sim_warp *warp, const sim_instruction *in, 
     return SIM_NEXT;
 }
 
-enum sim_outcome sim_exec_warp_sync(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+static enum sim_outcome warp_sync(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
-    uint32_t members;
-    if (check_members(warp, in->b, mask, &members) == SIM_FAULT)
-        return SIM_FAULT;
+    (void)in;
+    (void)mask;
     sim_shared_warp_sync(warp);
     return SIM_NEXT;
+}
+
+enum sim_outcome sim_exec_warp_sync(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+{
+    return by_members(warp, in, in->b, mask, warp_sync);
 }
 
 enum sim_outcome sim_exec_fence(sim_warp *warp, const sim_instruction *in, uint32_t mask)

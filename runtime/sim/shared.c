@@ -8,12 +8,17 @@
  * written: stamp 0-15, warp 16-20, lane 21-25, flags. 0: never written.
  * read: stamp 0-15, warp 16-20, MANY where several warps read at that stamp. Only the latest stamp is kept:
  * older readers were ordered by the barriers in between, unless those were of other warps only. */
+#if !defined(__clang__)
+#pragma GCC optimize("O3")
+#endif
+
 #include "shared.h"
 
 #include <stdlib.h>
 
 enum {
     STAMP = 0xffff,
+    STAMPS_END = 0xf000, /* time starts anew; between barriers, every warp may arrive at 16 more */
     WARP_SHIFT = 16,
     LANE_SHIFT = 21,
     INITIALIZED = 1 << 26,
@@ -201,40 +206,102 @@ static enum sim_outcome access_word(sim_warp *warp, uint32_t lane, uint32_t word
 
 /* ---------------------------------------------------------------- the common case */
 
-/* A word that may be read at once: whole, initialized, and written by this warp or before a barrier. */
-static inline bool read_passes(const sim_warp *warp, uint32_t w)
+/* Whether words may be read at once: whole, initialized, and written by this warp or before a barrier. No
+ * branches, so that the loops over words vectorize; likewise below. */
+static inline bool reads_pass(const sim_warp *warp, const uint32_t *written, uint32_t count)
 {
-    return (w & (INITIALIZED | PENDING | SPLIT)) == INITIALIZED &&
-           ((w & STAMP) < warp->synced_least || (warp_of(w) == (uint32_t)warp->index && !(w & COPIED)));
+    int32_t least = warp->synced_least;
+    uint32_t me = (uint32_t)warp->index << WARP_SHIFT, bad = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t w = written[i];
+        uint32_t whole = (w & (INITIALIZED | PENDING | SPLIT)) == INITIALIZED;
+        uint32_t old = (int32_t)(w & STAMP) < least, mine = (w & (31u << WARP_SHIFT | COPIED)) == me;
+        bad |= (whole & (old | mine)) ^ 1;
+    }
+    return !bad;
 }
 
-static inline bool write_passes(const sim_warp *warp, uint32_t w, uint32_t r)
+static inline bool writes_pass(const sim_warp *warp, const uint32_t *written, const uint32_t *read,
+                               uint32_t count)
 {
-    return !(w & (PENDING | SPLIT)) &&
-           ((w & STAMP) < warp->synced_least || warp_of(w) == (uint32_t)warp->index) &&
-           ((r & STAMP) < warp->synced_least || (warp_of(r) == (uint32_t)warp->index && !(r & MANY)));
+    int32_t least = warp->synced_least;
+    uint32_t me = (uint32_t)warp->index << WARP_SHIFT, bad = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t w = written[i], r = read[i];
+        uint32_t free = (w & (PENDING | SPLIT)) == 0;
+        uint32_t w_old = (int32_t)(w & STAMP) < least, w_mine = (w & 31u << WARP_SHIFT) == me;
+        uint32_t r_old = (int32_t)(r & STAMP) < least, r_mine = (r & (31u << WARP_SHIFT | MANY)) == me;
+        bad |= (free & (w_old | w_mine) & (r_old | r_mine)) ^ 1;
+    }
+    return !bad;
 }
 
-/* `count` words from `word` on by one lane. */
+static inline void mark_reads(const sim_warp *warp, uint32_t word, uint32_t count)
+{
+    const sim_block *b = warp->block;
+    uint32_t now = b->now, mine = now | (uint32_t)warp->index << WARP_SHIFT, fresh = 0;
+    uint32_t *read = b->read + word, *at = b->read_at + word, pc = (uint32_t)warp->pc;
+    for (uint32_t i = 0; i < count; i++)
+        fresh |= (read[i] & ~(uint32_t)MANY) ^ mine;
+    if (!fresh)
+        return;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t r = read[i];
+        bool known = (r & ~(uint32_t)MANY) == mine;
+        uint32_t other = (r & STAMP) == now ? r | MANY : mine;
+        read[i] = known ? r : other;
+        at[i] = known ? at[i] : pc;
+    }
+}
+
+/* `lane` wrote the first words, the next lane the next, `each` words a lane; one lane all of them: 0. */
+static inline void mark_writes(const sim_warp *warp, uint32_t lane, uint32_t word, uint32_t count,
+                               uint32_t each)
+{
+    const sim_block *b = warp->block;
+    uint32_t mark = stamp_write(warp, lane, 0), pc = (uint32_t)warp->pc;
+    for (uint32_t i = 0; i < count; i++) {
+        b->written[word + i] = mark + (each ? i / each << LANE_SHIFT : 0);
+        b->written_at[word + i] = pc;
+    }
+}
+
+static inline bool access_at_once(sim_warp *warp, uint32_t lane, uint32_t word, uint32_t count,
+                                  uint32_t each, enum sim_access access)
+{
+    const sim_block *b = warp->block;
+    if (access == SIM_READ && reads_pass(warp, b->written + word, count)) {
+        mark_reads(warp, word, count);
+        return true;
+    }
+    if (access == SIM_WRITE && writes_pass(warp, b->written + word, b->read + word, count)) {
+        mark_writes(warp, lane, word, count, each);
+        return true;
+    }
+    return false;
+}
+
+/* `count` words (1, 2 or 4) from `word` on by one lane. */
 static inline enum sim_outcome access_words(sim_warp *warp, uint32_t lane, uint32_t word, uint32_t count,
                                             enum sim_access access)
 {
-    sim_block *b = warp->block;
-    uint32_t now = b->now, mine = now | (uint32_t)warp->index << WARP_SHIFT;
-    for (uint32_t i = word; i < word + count; i++) {
-        if (access == SIM_READ && read_passes(warp, b->written[i])) {
-            uint32_t r = b->read[i];
-            if ((r & ~(uint32_t)MANY) != mine) {
-                b->read[i] = (r & STAMP) == now ? r | MANY : mine;
-                b->read_at[i] = (uint32_t)warp->pc;
-            }
-        } else if (access == SIM_WRITE && write_passes(warp, b->written[i], b->read[i])) {
-            b->written[i] = mine | (lane & 31) << LANE_SHIFT | INITIALIZED;
-            b->written_at[i] = (uint32_t)warp->pc;
-        } else if (access_word(warp, lane, i, 15, access) == SIM_FAULT)
+    if (count == 4   ? access_at_once(warp, lane, word, 4, 0, access)
+        : count == 2 ? access_at_once(warp, lane, word, 2, 0, access)
+                     : access_at_once(warp, lane, word, 1, 0, access))
+        return SIM_NEXT;
+    for (uint32_t i = word; i < word + count; i++)
+        if (access_word(warp, lane, i, 15, access) == SIM_FAULT)
             return SIM_FAULT;
-    }
     return SIM_NEXT;
+}
+
+/* Whether all 32 lanes access consecutive places. */
+static bool consecutive(uint32_t mask, const uint32_t *address, uint32_t bytes)
+{
+    uint32_t off = ~mask;
+    for (uint32_t i = 0; i < 32; i++)
+        off |= address[i] ^ (address[0] + i * bytes);
+    return !off;
 }
 
 /* Accesses narrower than a word: neighbouring lanes that fall into one word are taken together. */
@@ -264,7 +331,13 @@ enum sim_outcome sim_shared_access(sim_warp *warp, uint32_t mask, const uint32_t
 {
     device_counters *c = &warp->block->worker->counters;
     c->shared_requests++;
-    sim_shared_count(c, mask, address, bytes);
+    if (consecutive(mask, address, bytes)) {
+        c->shared_passes += bytes < 4 ? 1 : bytes / 4;
+        if (!(address[0] & 3) &&
+            access_at_once(warp, 0, address[0] >> 2, bytes * 8, bytes < 4 ? 0 : bytes / 4, access))
+            return SIM_NEXT;
+    } else
+        sim_shared_count(c, mask, address, bytes);
     if (bytes < 4)
         return access_parts(warp, mask, address, bytes, access);
     uint32_t last = ~0u;
@@ -302,7 +375,7 @@ enum sim_outcome sim_shared_pending(sim_warp *warp, uint32_t mask, const uint32_
         uint32_t lane = (uint32_t)__builtin_ctz(rest);
         uint32_t mark = stamp_write(warp, lane, PENDING);
         for (uint32_t i = address[lane] >> 2; i < (address[lane] + bytes) >> 2; i++) {
-            if (!write_passes(warp, b->written[i], b->read[i]) &&
+            if (!writes_pass(warp, b->written + i, b->read + i, 1) &&
                 access_word(warp, lane, i, 15, SIM_WRITE) == SIM_FAULT)
                 return SIM_FAULT;
             b->written[i] = mark;
@@ -400,6 +473,9 @@ static void restart_time(sim_block *block)
             block->warps[v].synced[w] = 1;
         block->warps[v].synced_least = 1;
     }
+    for (int i = 0; i < SIM_BARRIERS; i++)
+        for (int w = 0; w < SIM_BLOCK_WARPS; w++)
+            block->barriers[i].stamps[w] = 1;
 }
 
 static void find_least(sim_warp *warp)
@@ -411,16 +487,25 @@ static void find_least(sim_warp *warp)
     warp->synced_least = least;
 }
 
-void sim_shared_barrier(sim_block *block, uint32_t warps, uint32_t waiting)
+/* What the warp does from now on is stamped later than what the barrier will order. */
+void sim_shared_arrive(sim_warp *warp, sim_barrier *barrier)
 {
-    if (block->now >= 0xfff0) {
+    sim_block *b = warp->block;
+    barrier->left |= 1u << warp->index;
+    barrier->stamps[warp->index] = ++b->now;
+}
+
+void sim_shared_barrier(sim_block *block, const sim_barrier *barrier, uint32_t waiting)
+{
+    if (block->now >= STAMPS_END) {
         restart_time(block);
         return;
     }
     uint16_t joined[SIM_BLOCK_WARPS] = {0};
     for (int u = 0; u < block->warp_count; u++)
-        for (int w = 0; warps >> u & 1 && w < block->warp_count; w++) {
-            uint16_t at = w == u ? (uint16_t)(block->now + 1) : block->warps[u].synced[w];
+        for (int w = 0; barrier->arrived >> u & 1 && w < block->warp_count; w++) {
+            uint16_t own = barrier->left >> u & 1 ? barrier->stamps[u] : (uint16_t)(block->now + 1);
+            uint16_t at = w == u ? own : block->warps[u].synced[w];
             joined[w] = at > joined[w] ? at : joined[w];
         }
     block->now++;

@@ -22,9 +22,11 @@ enum sim_outcome sim_shared_rows(sim_warp *warp, int rows, const uint32_t addres
 /* Adds the passes that an access needs because lanes meet in a bank. */
 void sim_shared_count(device_counters *counters, uint32_t mask, const uint32_t address[32], uint32_t bytes);
 
-/* A new block; and a barrier among `warps` (bits), of which `waiting` wait for the others. */
+/* A new block; a warp that arrives at a barrier and goes on; a barrier that completes for the warps in
+ * `waiting` (bits). */
 void sim_shared_reset(sim_block *block);
-void sim_shared_barrier(sim_block *block, uint32_t warps, uint32_t waiting);
+void sim_shared_arrive(sim_warp *warp, sim_barrier *barrier);
+void sim_shared_barrier(sim_block *block, const sim_barrier *barrier, uint32_t waiting);
 void sim_shared_warp_sync(sim_warp *warp);
 
 #endif

@@ -30,10 +30,10 @@ typedef struct sim_warp {
     struct sim_block *block;
     const sim_program *program;
     int32_t pc;
-    uint32_t mask;    /* lanes at pc */
-    uint32_t live;    /* lanes that have not exited */
-    uint32_t carry;   /* CC.CF of each lane */
-    int index;        /* in the block */
+    uint32_t mask;  /* lanes at pc */
+    uint32_t live;  /* lanes that have not exited */
+    uint32_t carry; /* CC.CF of each lane */
+    int index;      /* in the block */
     int depth;
     enum sim_warp_state state;
     int barrier;     /* SIM_WARP_AT_BARRIER: which */
@@ -48,11 +48,13 @@ typedef struct sim_warp {
 } sim_warp;
 
 typedef struct sim_barrier {
-    uint32_t arrived; /* warps */
-    int threads;      /* arrived */
-    int expected;     /* 0: every thread of the block */
-    bool active;
-    int popc; /* barrier.red: predicates so far */
+    uint32_t arrived;                 /* warps */
+    uint32_t left;                    /* of these, the ones that did not wait (bar.arrive) */
+    uint16_t stamps[SIM_BLOCK_WARPS]; /* of `left`: accesses stamped before this precede the barrier */
+    int threads;                      /* arrived */
+    int expected;
+    bool active, whole; /* whole: for every thread of the block that has not exited */
+    int popc;           /* barrier.red: predicates so far */
     bool all, any;
     const sim_instruction *in;
 } sim_barrier;
@@ -155,8 +157,5 @@ enum sim_outcome sim_warp_exit(sim_warp *warp, uint32_t mask);
 
 /* Runs one block. False if it faulted. */
 bool sim_block_run(sim_block *block);
-
-/* Barrier `index` completed or not after a change; wakes its warps. See block.c. */
-void sim_barrier_check(sim_block *block, int index);
 
 #endif
