@@ -116,7 +116,7 @@ static enum sim_outcome check_write(sim_warp *warp, uint32_t lane, uint32_t addr
     return SIM_NEXT;
 }
 
-static void mark_read(const sim_warp *warp, uint32_t *r, uint32_t word)
+static inline void mark_read(const sim_warp *warp, uint32_t *r, uint32_t word)
 {
     uint32_t now = warp->block->now, mine = now | (uint32_t)warp->index << WARP_SHIFT;
     if ((*r & ~(uint32_t)MANY) == mine)
@@ -206,52 +206,91 @@ static enum sim_outcome access_word(sim_warp *warp, uint32_t lane, uint32_t word
 
 /* ---------------------------------------------------------------- the common case */
 
-/* Whether words may be read at once: whole, initialized, and written by this warp or before a barrier. No
- * branches, so that the loops over words vectorize; likewise below. */
+/* Four words, as a vector: the common accesses are of 4 words, or of a multiple of them. Comparisons give
+ * all ones or zero in each. */
+typedef uint32_t words4 __attribute__((vector_size(16)));
+typedef int32_t flags4 __attribute__((vector_size(16)));
+
+static inline bool all_set(flags4 f)
+{
+    uint64_t halves[2];
+    memcpy(halves, &f, 16);
+    return (halves[0] & halves[1]) == ~0ull;
+}
+
+/* Whether a word may be read at once: whole, initialized, and written by this warp or before a barrier. */
+static inline bool read_passes(const sim_warp *warp, uint32_t w)
+{
+    return (w & (INITIALIZED | PENDING | SPLIT)) == INITIALIZED &&
+           ((w & STAMP) < warp->synced_least || (warp_of(w) == (uint32_t)warp->index && !(w & COPIED)));
+}
+
+static inline bool write_passes(const sim_warp *warp, uint32_t w, uint32_t r)
+{
+    return !(w & (PENDING | SPLIT)) &&
+           ((w & STAMP) < warp->synced_least || warp_of(w) == (uint32_t)warp->index) &&
+           ((r & STAMP) < warp->synced_least || (warp_of(r) == (uint32_t)warp->index && !(r & MANY)));
+}
+
 static inline bool reads_pass(const sim_warp *warp, const uint32_t *written, uint32_t count)
 {
     int32_t least = warp->synced_least;
-    uint32_t me = (uint32_t)warp->index << WARP_SHIFT, bad = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t w = written[i];
-        uint32_t whole = (w & (INITIALIZED | PENDING | SPLIT)) == INITIALIZED;
-        uint32_t old = (int32_t)(w & STAMP) < least, mine = (w & (31u << WARP_SHIFT | COPIED)) == me;
-        bad |= (whole & (old | mine)) ^ 1;
+    uint32_t me = (uint32_t)warp->index << WARP_SHIFT;
+    flags4 good = ~(flags4){0};
+    uint32_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+        words4 w;
+        memcpy(&w, written + i, 16);
+        flags4 whole = (w & (INITIALIZED | PENDING | SPLIT)) == (words4){0} + INITIALIZED;
+        flags4 old = (flags4)(w & STAMP) < (flags4){0} + least;
+        flags4 mine = (w & (31u << WARP_SHIFT | COPIED)) == (words4){0} + me;
+        good &= whole & (old | mine);
     }
-    return !bad;
+    bool rest = true;
+    for (; i < count; i++)
+        rest &= read_passes(warp, written[i]);
+    return rest && all_set(good);
 }
 
 static inline bool writes_pass(const sim_warp *warp, const uint32_t *written, const uint32_t *read,
                                uint32_t count)
 {
     int32_t least = warp->synced_least;
-    uint32_t me = (uint32_t)warp->index << WARP_SHIFT, bad = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t w = written[i], r = read[i];
-        uint32_t free = (w & (PENDING | SPLIT)) == 0;
-        uint32_t w_old = (int32_t)(w & STAMP) < least, w_mine = (w & 31u << WARP_SHIFT) == me;
-        uint32_t r_old = (int32_t)(r & STAMP) < least, r_mine = (r & (31u << WARP_SHIFT | MANY)) == me;
-        bad |= (free & (w_old | w_mine) & (r_old | r_mine)) ^ 1;
+    uint32_t me = (uint32_t)warp->index << WARP_SHIFT;
+    flags4 good = ~(flags4){0};
+    uint32_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+        words4 w, r;
+        memcpy(&w, written + i, 16);
+        memcpy(&r, read + i, 16);
+        flags4 free = (w & (PENDING | SPLIT)) == (words4){0};
+        flags4 w_old = (flags4)(w & STAMP) < (flags4){0} + least;
+        flags4 w_mine = (w & 31u << WARP_SHIFT) == (words4){0} + me;
+        flags4 r_old = (flags4)(r & STAMP) < (flags4){0} + least;
+        flags4 r_mine = (r & (31u << WARP_SHIFT | MANY)) == (words4){0} + me;
+        good &= free & (w_old | w_mine) & (r_old | r_mine);
     }
-    return !bad;
+    bool rest = true;
+    for (; i < count; i++)
+        rest &= write_passes(warp, written[i], read[i]);
+    return rest && all_set(good);
 }
 
 static inline void mark_reads(const sim_warp *warp, uint32_t word, uint32_t count)
 {
     const sim_block *b = warp->block;
-    uint32_t now = b->now, mine = now | (uint32_t)warp->index << WARP_SHIFT, fresh = 0;
-    uint32_t *read = b->read + word, *at = b->read_at + word, pc = (uint32_t)warp->pc;
-    for (uint32_t i = 0; i < count; i++)
-        fresh |= (read[i] & ~(uint32_t)MANY) ^ mine;
-    if (!fresh)
-        return;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t r = read[i];
-        bool known = (r & ~(uint32_t)MANY) == mine;
-        uint32_t other = (r & STAMP) == now ? r | MANY : mine;
-        read[i] = known ? r : other;
-        at[i] = known ? at[i] : pc;
+    uint32_t mine = b->now | (uint32_t)warp->index << WARP_SHIFT;
+    uint32_t *read = b->read + word, i = 0;
+    for (; i + 4 <= count; i += 4) {
+        words4 r;
+        memcpy(&r, read + i, 16);
+        if (all_set((r & ~(uint32_t)MANY) == (words4){0} + mine))
+            continue;
+        for (uint32_t k = i; k < i + 4; k++)
+            mark_read(warp, &read[k], word + k);
     }
+    for (; i < count; i++)
+        mark_read(warp, &read[i], word + i);
 }
 
 /* `lane` wrote the first words, the next lane the next, `each` words a lane; one lane all of them: 0. */
@@ -372,15 +411,11 @@ enum sim_outcome sim_shared_pending(sim_warp *warp, uint32_t mask, const uint32_
 {
     sim_block *b = warp->block;
     for (uint32_t rest = mask; rest; rest &= rest - 1) {
-        uint32_t lane = (uint32_t)__builtin_ctz(rest);
-        uint32_t mark = stamp_write(warp, lane, PENDING);
-        for (uint32_t i = address[lane] >> 2; i < (address[lane] + bytes) >> 2; i++) {
-            if (!writes_pass(warp, b->written + i, b->read + i, 1) &&
-                access_word(warp, lane, i, 15, SIM_WRITE) == SIM_FAULT)
-                return SIM_FAULT;
-            b->written[i] = mark;
-            b->written_at[i] = (uint32_t)warp->pc;
-        }
+        uint32_t lane = (uint32_t)__builtin_ctz(rest), word = address[lane] >> 2, count = bytes >> 2;
+        if (access_words(warp, lane, word, count, SIM_WRITE) == SIM_FAULT)
+            return SIM_FAULT;
+        for (uint32_t i = 0; i < count; i++)
+            b->written[word + i] |= PENDING;
     }
     return SIM_NEXT;
 }
@@ -389,10 +424,14 @@ void sim_shared_done(sim_warp *warp, uint32_t mask, const uint32_t address[32], 
 {
     sim_block *b = warp->block;
     for (uint32_t rest = mask; rest; rest &= rest - 1) {
-        uint32_t lane = (uint32_t)__builtin_ctz(rest);
-        uint32_t mark = stamp_write(warp, lane, COPIED);
-        for (uint32_t i = address[lane] >> 2; i < (address[lane] + bytes) >> 2; i++)
-            b->written[i] = mark;
+        uint32_t lane = (uint32_t)__builtin_ctz(rest), mark = stamp_write(warp, lane, COPIED);
+        uint32_t *written = b->written + (address[lane] >> 2);
+        if (bytes == 16)
+            for (uint32_t i = 0; i < 4; i++)
+                written[i] = mark;
+        else
+            for (uint32_t i = 0; i < bytes >> 2; i++)
+                written[i] = mark;
     }
 }
 
@@ -421,6 +460,7 @@ void sim_shared_count(device_counters *c, uint32_t mask, const uint32_t address[
 {
     /* 8 bytes a lane go by half warps, 16 by quarters: each phase can touch every bank once. */
     uint32_t words = bytes < 4 ? 1 : bytes >> 2, lanes = 32 / words;
+    uint32_t shift = 2 + (uint32_t)__builtin_ctz(words);
     for (uint32_t from = 0; from < 32; from += lanes) {
         uint32_t phase = mask >> from & (lanes == 32 ? ~0u : (1u << lanes) - 1);
         if (!phase)
@@ -428,7 +468,7 @@ void sim_shared_count(device_counters *c, uint32_t mask, const uint32_t address[
         uint32_t banks = 0, count = 0, first = address[from + (uint32_t)__builtin_ctz(phase)], same = 1;
         for (uint32_t rest = phase; rest; rest &= rest - 1) {
             uint32_t a = address[from + (uint32_t)__builtin_ctz(rest)];
-            banks |= 1u << (a / (words * 4) % lanes);
+            banks |= 1u << (a >> shift & (lanes - 1));
             same &= a == first;
             count++;
         }
