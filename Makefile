@@ -106,8 +106,8 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(SUPPORT_OBJ) $(TOOL_OBJ) $(LIB_
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) $(PREPARE_LIBS) $(LIBS)
 
-# Stand-ins for the NVIDIA driver and for NVRTC, which tests of the CUDA device load; and the program that
-# tests of the command line run.
+# Stand-ins that tests load: for the NVIDIA driver, for NVRTC, for malloc. And the program that tests of the
+# command line run.
 $(BUILD)/tests/libfake_%.so: $(BUILD)/tests/fake/fake_%.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@
@@ -115,6 +115,7 @@ $(addprefix $(BUILD)/tests/,test_cli test_device_cuda test_plan test_runtime): |
 $(BUILD)/tests/test_runtime: | $(BUILD)/tests/libfake_nvrtc.so
 $(BUILD)/tests/test_cli: | $(BUILD)/xq
 $(BUILD)/tests/test_abi: | libraries $(BUILD)/xq
+$(BUILD)/tests/test_memory: | libraries $(BUILD)/xq $(BUILD)/tests/libfake_malloc.so
 
 # ---------------------------------------------------------------- set-up
 deps:

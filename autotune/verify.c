@@ -1,6 +1,7 @@
 #include "verify.h"
 
 #include "../runtime/half.h"
+#include "../runtime/last_error.h"
 #include "page_codec.h"
 #include "quantizer.h"
 #include "reference.h"
@@ -56,20 +57,6 @@ static void buffers_free(buffers *b)
         xq_device_free(b->context, b->pointers[i]);
 }
 
-/* The context's last failure, as an error of our own. */
-static xq_status context_error(const verifier *v, error *err)
-{
-    xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
-    xq_last_error(v->context, &detail);
-    error_set(err, detail.status == XQ_OK ? XQ_ERROR_INTERNAL : detail.status, detail.stage, "%s",
-              detail.message ? detail.message : "unknown failure");
-    if (detail.field)
-        error_field(err, detail.field);
-    if (detail.file)
-        error_at(err, detail.file, detail.line);
-    return error_log(err, detail.log);
-}
-
 static xq_status out_of_memory(error *err)
 {
     return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory while verifying");
@@ -100,12 +87,14 @@ static xq_status open_plan(verifier *v, int implementation, error *err)
     options.max_batch = CASE_MAX_BATCH;
     options.max_tokens = 1024;
     options.max_append = 1024 * CASE_MAX_BATCH;
-    if (xq_plan_create(v->context, &options, &v->plan[implementation]) != XQ_OK)
-        return context_error(v, err);
+    xq_status status = xq_plan_create(v->context, &options, &v->plan[implementation]);
+    if (status != XQ_OK)
+        return last_error_read(v->context, status, err);
     xq_plan_info *info = &v->info[implementation];
     *info = (xq_plan_info)XQ_PLAN_INFO_INIT;
-    if (xq_plan_query(v->plan[implementation], info) != XQ_OK)
-        return context_error(v, err);
+    status = xq_plan_query(v->plan[implementation], info);
+    if (status != XQ_OK)
+        return last_error_read(v->context, status, err);
 
     xq_weights w = XQ_WEIGHTS_INIT;
     const case_weights *m = &v->weights;
@@ -117,14 +106,14 @@ static xq_status open_plan(verifier *v, int implementation, error *err)
     void *packed = malloc(info->weights_bytes);
     if (!packed)
         return out_of_memory(err);
-    xq_status status = xq_plan_pack_weights(v->plan[implementation], &w, packed, info->weights_bytes);
+    status = xq_plan_pack_weights(v->plan[implementation], &w, packed, info->weights_bytes);
     if (status == XQ_OK)
         status = xq_device_alloc(v->context, info->weights_bytes, &v->device_weights[implementation]);
     if (status == XQ_OK)
         status =
             xq_device_write(v->context, v->device_weights[implementation], packed, info->weights_bytes);
     free(packed);
-    return status == XQ_OK ? XQ_OK : context_error(v, err);
+    return status == XQ_OK ? XQ_OK : last_error_read(v->context, status, err);
 }
 
 static xq_status open_spec(verifier *v, int64_t index, error *err)
@@ -235,7 +224,7 @@ static xq_status run_device(verifier *v, int implementation, const case_shape *s
     if (b.status == XQ_OK && complete)
         b.status = xq_device_read(v->context, out->lse, attend.lse, heads * 4);
     if (b.status != XQ_OK)
-        context_error(v, err);
+        last_error_read(v->context, b.status, err);
     else if (!complete)
         out_of_memory(err);
     else

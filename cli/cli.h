@@ -91,9 +91,6 @@ const char *cli_summary(const char *subcommand);
 /* Prints `xq SUBCOMMAND: …` on stderr and returns the exit status for the failure. */
 int cli_fail(const char *subcommand, const struct cli_common *common, const error *err);
 
-/* The same from the last error of a context, for calls of the public API. */
-int cli_fail_context(const char *subcommand, const struct cli_common *common, const xq_context *context);
-
 /* Prints a usage error and returns CLI_USAGE. */
 int cli_usage(const char *subcommand, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

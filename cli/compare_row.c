@@ -2,6 +2,7 @@
 #include "../autotune/page_codec.h"
 #include "../runtime/context.h"
 #include "../runtime/half.h"
+#include "../runtime/last_error.h"
 #include "compare.h"
 #include "compare_time.h"
 #include "step.h"
@@ -87,7 +88,7 @@ static xq_status from_kv_pages(const struct compare_task *task, step *s, int64_t
         xq_status status = step_read_page(s, first + (int64_t)(t / per_page), page);
         if (status != XQ_OK) {
             free(k);
-            return cli_context_error(task->context, status, err);
+            return last_error_read(task->context, status, err);
         }
         half_to_doubles(k + t * width, (const uint16_t *)page, rows * width);
         half_to_doubles(v + t * width, (const uint16_t *)page + per_page * width, rows * width);
@@ -108,7 +109,7 @@ static xq_status read_streams(const struct compare_task *task, step *s, const pa
         if (t % codec->page_tokens == 0) {
             xq_status status = step_read_page(s, first + t / codec->page_tokens, page);
             if (status != XQ_OK)
-                return cli_context_error(task->context, status, err);
+                return last_error_read(task->context, status, err);
         }
         for (int i = 0; i < codec->streams; i++)
             page_codec_dequantize(codec, i, page, (int)(t % codec->page_tokens),
@@ -191,7 +192,7 @@ static xq_status check(const struct compare_task *task, step *s, struct scratch 
     int checked = task->layer->distinct;
     xq_status status = step_results(s, task->layer->batch, m->out, m->lse);
     if (status != XQ_OK)
-        return cli_context_error(task->context, status, err);
+        return last_error_read(task->context, status, err);
     row->lse_error = 0;
     for (int b = 0; b < checked; b++) {
         struct expected e = {m->expected + (size_t)b * size, m->expected_lse};
@@ -286,7 +287,7 @@ static xq_status count_and_time(const struct compare_task *task, step *s, int co
     xq_status status = step_set_queries(s, layer->batch, q);
     free(q);
     if (status != XQ_OK)
-        return cli_context_error(task->context, status, err);
+        return last_error_read(task->context, status, err);
     if (task->context->device->properties.is_sim)
         return compare_count(task, s, row, err);
     return compare_time(task, s, copies, row, err);
@@ -312,14 +313,14 @@ xq_status compare_measure(const struct compare_task *task, xq_implementation imp
     xq_status status =
         step_open(task->context, task->spec, implementation, &size, &layer->weights, task->seed, &s);
     if (status != XQ_OK)
-        return cli_context_error(task->context, status, err);
+        return last_error_read(task->context, status, err);
     row->cache_bytes_per_token = s.info.cache_bytes_per_token;
     row->cache_saving = 4.0 * task->shape.kv_width / row->cache_bytes_per_token;
     compare_limit_of(&task->shape, task->reference.pairs > 0, implementation == XQ_FP16_KV,
                      row->cache_bytes_per_token, layer->tokens, layer->batch, &task->ceilings, &row->limit);
     status = append_all(task, &s, copies);
     if (status != XQ_OK)
-        cli_context_error(task->context, status, err);
+        last_error_read(task->context, status, err);
     else if (!scratch_allocate(&m, task, s.info.page_bytes))
         no_memory(err);
     else if (count_and_time(task, &s, copies, row, err) == XQ_OK)

@@ -1,4 +1,5 @@
 #include "compare_time.h"
+#include "../runtime/last_error.h"
 
 #include "../runtime/context.h"
 
@@ -9,7 +10,7 @@
 
 static xq_status failed(const struct compare_task *task, xq_status status, error *err)
 {
-    return cli_context_error(task->context, status, err);
+    return last_error_read(task->context, status, err);
 }
 
 xq_status compare_count(const struct compare_task *task, step *s, struct compare_row *row, error *err)

@@ -91,17 +91,3 @@ void cli_weights_free(struct cli_weights *w)
         free(all[i]);
     *w = (struct cli_weights){0};
 }
-
-xq_status cli_context_error(const xq_context *context, xq_status status, error *err)
-{
-    xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
-    if (xq_last_error(context, &detail) != XQ_OK || detail.status != status)
-        return error_set(err, status, "argument", "%s",
-                         status == XQ_ERROR_MEMORY ? "out of memory" : xq_status_name(status));
-    error_set(err, status, "argument", "%s", detail.message);
-    if (detail.file)
-        error_at(err, detail.file, detail.line);
-    if (detail.field)
-        error_field(err, detail.field);
-    return error_log(err, detail.log);
-}

@@ -30,7 +30,4 @@ struct cli_weights {
 xq_status cli_weights_factor(const struct cli_shape *shape, struct cli_weights *w, error *err);
 void cli_weights_free(struct cli_weights *w);
 
-/* The failure `status` of a call of the public API, with its detail, as an error; returns err->status. */
-xq_status cli_context_error(const xq_context *context, xq_status status, error *err);
-
 #endif

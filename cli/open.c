@@ -1,5 +1,6 @@
 /* Contexts of the subcommands. */
 #include "../runtime/context.h"
+#include "../runtime/last_error.h"
 #include "cli.h"
 
 #include <stdio.h>
@@ -34,8 +35,12 @@ int cli_open(const char *subcommand, const struct cli_common *common, xq_context
     }
     xq_context *opened = NULL;
     *context = NULL;
-    if (xq_context_create(&options, &opened) != XQ_OK) {
-        int status = cli_fail_context(subcommand, common, opened);
+    xq_status created = xq_context_create(&options, &opened);
+    if (created != XQ_OK) {
+        error err = ERROR_INIT;
+        last_error_read(opened, created, &err);
+        int status = cli_fail(subcommand, common, &err);
+        error_clear(&err);
         xq_context_destroy(opened);
         return status;
     }
@@ -50,24 +55,4 @@ xq_status cli_require_toolchain(xq_context *context, error *err)
     context_nvrtc(context, &library, err);
     context_unlock(context);
     return err->status;
-}
-
-int cli_fail_context(const char *subcommand, const struct cli_common *common, const xq_context *context)
-{
-    error err = ERROR_INIT;
-    xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
-    if (!context || xq_last_error(context, &detail) != XQ_OK || detail.status == XQ_OK) {
-        error_set(&err, XQ_ERROR_MEMORY, "argument", "out of memory");
-    } else {
-        error_set(&err, detail.status, "argument", "%s", detail.message);
-        if (detail.file)
-            error_at(&err, detail.file, detail.line);
-        if (detail.field)
-            error_field(&err, detail.field);
-        if (detail.log)
-            error_log(&err, detail.log);
-    }
-    int status = cli_fail(subcommand, common, &err);
-    error_clear(&err);
-    return status;
 }

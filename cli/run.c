@@ -2,6 +2,7 @@
 #include "../gen/gen.h"
 #include "../prepare/safetensors.h"
 #include "../runtime/half.h"
+#include "../runtime/last_error.h"
 #include "step.h"
 
 #include <stdio.h>
@@ -319,7 +320,7 @@ static xq_status compute(struct run *r, error *err)
     if (status == XQ_OK && r->o->dump)
         status = dequantize(r);
     cli_progress_end(&progress);
-    return status == XQ_OK ? XQ_OK : cli_context_error(r->context, status, err);
+    return status == XQ_OK ? XQ_OK : last_error_read(r->context, status, err);
 }
 
 static void release(struct run *r)

@@ -54,6 +54,15 @@ local function info_of(name, family, spec, values)
   return json.ordered(info, { "family", "entry", "threads", "shared_bytes" })
 end
 
+-- The rotary frequencies as the rows of a float2 array.
+local function rope_table(model)
+  local rows = {}
+  for i, turns in ipairs(rope.turns(model)) do
+    rows[i] = ("    {%s, %s},"):format(environment.f32(turns.high), environment.f32(turns.low))
+  end
+  return table.concat(rows, "\n")
+end
+
 -- Returns the source and the info table. `given` is a spec, completed or not.
 function emit.render(given, name)
   local family = tuning.family(name)
@@ -67,6 +76,7 @@ function emit.render(given, name)
     tuning = environment.strict(values, "tuning"),
     kernel = environment.strict(info, "kernel"),
     rope_turns = function() return rope.turns(spec.model) end,
+    rope_table = function() return rope_table(spec.model) end,
   }, banner(name, spec, values))
   return source, json.ordered(info, { "family", "entry", "threads", "shared_bytes" })
 end

@@ -63,6 +63,7 @@ local function build()
     f32 = f32,
     f64 = f64,
     ceil_div = function(a, b) return (a + b - 1) // b end,
+    constant = function(name, value) return ("constexpr int %s = %d;"):format(name, value) end,
   }
   for _, name in ipairs { "assert", "error", "ipairs", "pairs", "select", "tonumber", "tostring", "type" } do
     names[name] = _G[name]

@@ -1,10 +1,4 @@
 #include "error.h"
-#ifdef __clang_analyzer__
-#undef error_set
-#undef error_at
-#undef error_field
-#undef error_log
-#endif
 
 #include <stdarg.h>
 #include <stdio.h>

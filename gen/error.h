@@ -33,13 +33,4 @@ xq_status error_log(error *err, const char *log); /* copied */
 
 void error_clear(error *err);
 
-#ifdef __clang_analyzer__ /* what the analyzer cannot see from here: a failure stays a failure */
-void error_note(const char *, ...);
-#define error_set(err, code, ...)                                                                          \
-    (error_note(__VA_ARGS__), (err)->status = (err)->status != XQ_OK ? (err)->status : (code))
-#define error_at(err, file, line) (error_note(file, line), (err)->status)
-#define error_field(err, name)    (error_note(name), (err)->status)
-#define error_log(err, text)      (error_note(text), (err)->status)
-#endif
-
 #endif

@@ -105,3 +105,17 @@ xq_status xq_last_error(const xq_context *context, xq_error_detail *detail)
     error err = ERROR_INIT;
     return descriptor_write(detail, &full, sizeof full, "detail", &err);
 }
+
+xq_status last_error_read(const xq_context *context, xq_status status, error *err)
+{
+    xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
+    if (!context || xq_last_error(context, &detail) != XQ_OK || detail.status != status)
+        return error_set(err, status, "argument", "%s",
+                         status == XQ_ERROR_MEMORY ? "out of memory" : xq_status_name(status));
+    error_set(err, status, detail.stage, "%s", detail.message);
+    if (detail.file)
+        error_at(err, detail.file, detail.line);
+    if (detail.field)
+        error_field(err, detail.field);
+    return error_log(err, detail.log);
+}

@@ -21,7 +21,7 @@ headers=$(find include gen runtime prepare autotune cli tests examples templates
 clang-format --dry-run -Werror "$@" $headers
 result $? "clang-format"
 
-# One line a finding; run clang-tidy by hand on that file for the path that leads there.
+# One line a finding.
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 printf '%s\n' "$@" | xargs -P "${JOBS:-2}" -n 4 sh -c '

@@ -24,7 +24,7 @@ return {
   summary = "fused dequantize, rematerialize, RoPE and attention; one query per sequence",
   parameters = {
     {name = "warps", values = {4, 8, 16}, default = 8, doc = "warps in a block"},
-    {name = "m_tiles", values = {1, 2, 4}, default = 1,
+    {name = "m_tiles", values = {1, 2, 4}, default = 2,
      doc = "16-token tiles that a warp multiplies at once: more reuse of Wk, more registers"},
     {name = "stages", values = {2, 3, 4}, default = 3, doc = "64-channel pieces of Wk under way or in use"},
     {name = "split_tokens", values = {64, 128, 256, 512, 1024}, default = 512,
@@ -33,7 +33,7 @@ return {
   -- Many query heads a KV head need much shared memory for scores: shorter splits, down to one tile.
   defaults = function(spec)
     local rows = (spec.model.num_attention_heads // spec.model.num_key_value_heads + 7) // 8 * 8
-    local p = {warps = 8, m_tiles = spec.model.head_dim == 64 and 2 or 1, stages = 3, split_tokens = 512}
+    local p = {warps = 8, m_tiles = 2, stages = 3, split_tokens = 512} -- a tile of 256 tokens
     if rows > 8 then
       p.warps, p.m_tiles = 4, 1
     end

@@ -1,54 +1,17 @@
 /* What leaves the libraries, and that a project can use them as installed. Runs in the repository's root,
  * as all tests do; the libraries lie one folder above the test program. */
 #include "files.h"
+#include "shell.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-/* What the libraries were built with, an example must be built with. */
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZER "-fsanitize=address,undefined"
-#elif defined(__SANITIZE_THREAD__)
-#define SANITIZER "-fsanitize=thread"
-#else
-#define SANITIZER ""
-#endif
-
-static const char *build_folder(void)
-{
-    static char path[4096];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
-    cr_assert_gt(n, 0);
-    path[n] = 0;
-    for (int up = 0; up < 2; up++)
-        *strrchr(path, '/') = 0;
-    return path;
-}
-
-/* Runs a command; returns its exit status, and what it printed (both streams) in *output, to be freed. */
-static int run(const char *command, char **output)
-{
-    char line[8192];
-    size_t size = 0;
-    snprintf(line, sizeof line, "%s 2>&1", command);
-    FILE *pipe = popen(line, "r");
-    cr_assert_not_null(pipe);
-    FILE *text = open_memstream(output, &size);
-    for (int c = fgetc(pipe); c != EOF; c = fgetc(pipe))
-        fputc(c, text);
-    fclose(text);
-    int status = pclose(pipe);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
 
 static void assert_output(const char *command, const char *expected, const char *what)
 {
     char *output = NULL;
-    cr_assert_eq(run(command, &output), 0, "%s: %s", command, output);
+    cr_assert_eq(shell_run(command, &output), 0, "%s: %s", command, output);
     cr_assert_str_eq(output, expected, "%s", what);
     free(output);
 }
@@ -65,7 +28,7 @@ Test(abi, shared_library_exports_the_reviewed_symbols_alone)
     snprintf(
         command, sizeof command,
         "nm -D --defined-only %s/libxq.so | awk '{ print $NF }' | grep -v '^__[atu]*san' | LC_ALL=C sort",
-        build_folder());
+        shell_build_folder());
     assert_output(command, expected,
                   "tests/abi.txt does not list what libxq.so exports; if that is meant, change it");
     free(expected);
@@ -76,7 +39,7 @@ Test(abi, static_library_defines_no_other_global_symbol)
     char command[8192], *expected = abi();
     snprintf(command, sizeof command,
              "nm -g --defined-only %s/libxq.a | awk 'NF == 3 { print $3 }' | LC_ALL=C sort",
-             build_folder());
+             shell_build_folder());
     assert_output(command, expected, "libxq.a");
     free(expected);
 }
@@ -93,7 +56,7 @@ Test(abi, soname_is_the_major_version)
 {
     char command[8192];
     snprintf(command, sizeof command, "objdump -p %s/libxq.so | awk '/SONAME/ { print $2 }'",
-             build_folder());
+             shell_build_folder());
     assert_output(command, "libxq.so.0\n", "the soname");
 }
 
@@ -114,20 +77,20 @@ Test(install, example_builds_and_runs_against_the_installed_libraries, .timeout 
 {
     char command[8192], *output = NULL;
     const char *folder = files_directory();
-    snprintf(command, sizeof command, "sh scripts/test-install.sh %s %s '%s'", build_folder(), folder,
-             SANITIZER);
-    cr_assert_eq(run(command, &output), 0, "%s", output);
+    snprintf(command, sizeof command, "sh scripts/test-install.sh %s %s '%s'", shell_build_folder(), folder,
+             SHELL_SANITIZER);
+    cr_assert_eq(shell_run(command, &output), 0, "%s", output);
     free(output);
     static const char *const kinds[] = {"shared", "static"};
     for (int i = 0; i < 2; i++) { /* an impossible device: the library is found, loads, and answers */
         snprintf(command, sizeof command, "%s/%s/embed nothing", folder, kinds[i]);
-        cr_assert_eq(run(command, &output), 1, "%s: %s", kinds[i], output);
+        cr_assert_eq(shell_run(command, &output), 1, "%s: %s", kinds[i], output);
         cr_assert(strstr(output, "XQ_ERROR_ARGUMENT") && strstr(output, "'nothing'"), "%s: %s", kinds[i],
                   output);
         free(output);
     }
     snprintf(command, sizeof command, "XQ_CACHE_DIR=%s/cache %s/static/embed sim", folder, folder);
-    cr_assert_eq(run(command, &output), 0, "%s", output);
+    cr_assert_eq(shell_run(command, &output), 0, "%s", output);
     cr_assert(strstr(output, "software device") && strstr(output, "relative error"), "%s", output);
     free(output);
     snprintf(command, sizeof command, "PKG_CONFIG_PATH=%s/lib/pkgconfig pkg-config --modversion xq",

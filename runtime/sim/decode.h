@@ -104,7 +104,7 @@ enum decode_width decode_type_width(enum ptx_type type);
 /* Rows of decode_arithmetic.c. */
 bool decode_arithmetic(decoder *dc);
 const char *decode_arithmetic_key(size_t index); /* NULL past the end */
-void decode_carry(decoder *dc); /* add.cc and the rest that read or write CC.CF */
+void decode_carry(decoder *dc);                  /* add.cc and the rest that read or write CC.CF */
 void decode_call(decoder *dc);
 /* An opcode with a decoder of its own. */
 typedef struct decode_opcode {

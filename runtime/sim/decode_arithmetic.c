@@ -171,12 +171,11 @@ static const struct row rows[] = {
                                                                                   I, NO_FORMAT, 0)
     /* selects */
     R("selp.b16", "hhhp", selp_32, I, NO_FORMAT, 0) R("selp.u16", "hhhp", selp_32, I, NO_FORMAT, 0) R(
-        "selp.s16", "hhhp", selp_32, I, NO_FORMAT, 0)
-        R("selp.b32", "wwwp", selp_32, I, NO_FORMAT, 0) R("selp.u32", "wwwp", selp_32, I, NO_FORMAT, 0) R(
-            "selp.s32", "wwwp", selp_32, I, NO_FORMAT, 0) R("selp.f32", "wwwp", selp_32, I, NO_FORMAT, 0)
-            R("selp.b64", "xxxp", selp_64, I, NO_FORMAT, 0) R("selp.u64", "xxxp", selp_64, I, NO_FORMAT, 0)
-                R("selp.s64", "xxxp", selp_64, I, NO_FORMAT, 0) R("selp.f64", "xxxp", selp_64, I, NO_FORMAT,
-                                                                  0)
+        "selp.s16", "hhhp", selp_32, I, NO_FORMAT, 0) R("selp.b32", "wwwp", selp_32, I, NO_FORMAT, 0)
+        R("selp.u32", "wwwp", selp_32, I, NO_FORMAT, 0) R("selp.s32", "wwwp", selp_32, I, NO_FORMAT, 0) R(
+            "selp.f32", "wwwp", selp_32, I, NO_FORMAT, 0) R("selp.b64", "xxxp", selp_64, I, NO_FORMAT, 0)
+            R("selp.u64", "xxxp", selp_64, I, NO_FORMAT, 0) R("selp.s64", "xxxp", selp_64, I, NO_FORMAT, 0)
+                R("selp.f64", "xxxp", selp_64, I, NO_FORMAT, 0)
 #define SLCT(type, w, size)                                                                                \
     R("slct." type ".s32", w w w "w", slct_##size##_s32, I, NO_FORMAT, 0)                                  \
     R("slct." type ".f32", w w w "w", slct_##size##_f32, I, SIM_FORMAT_F32, 0)

@@ -80,13 +80,19 @@ static void decode_trap(decoder *dc)
     decode_emit_handler(dc, sim_exec_trap, INSTRUCTION_CONTROL);
 }
 
+static void decode_nanosleep(decoder *dc)
+{
+    decode_emit_handler(dc, sim_exec_sleep, INSTRUCTION_CONTROL);
+}
+
 static void decode_nothing(decoder *dc)
 {
     decode_emit_handler(dc, sim_exec_nothing, INSTRUCTION_CONTROL);
 }
 
-const decode_opcode decode_control_opcodes[] = {{"bra", decode_bra},         {"brx", decode_brx},
-                                                {"call", decode_call},       {"ret", decode_ret},
-                                                {"exit", decode_exit},       {"trap", decode_trap},
-                                                {"brkpt", decode_trap},      {"nanosleep", decode_nothing},
-                                                {"pmevent", decode_nothing}, {NULL, NULL}};
+const decode_opcode decode_control_opcodes[] = {
+    {"bra", decode_bra},         {"brx", decode_brx},
+    {"call", decode_call},       {"ret", decode_ret},
+    {"exit", decode_exit},       {"trap", decode_trap},
+    {"brkpt", decode_trap},      {"nanosleep", decode_nanosleep},
+    {"pmevent", decode_nothing}, {NULL, NULL}};

@@ -108,6 +108,6 @@ sim_handler sim_exec_ldmatrix, sim_exec_stmatrix, sim_exec_movmatrix;
 sim_handler sim_exec_mma_float, sim_exec_mma_integer;
 
 /* warp.c */
-sim_handler sim_exec_exit, sim_exec_trap, sim_exec_switch;
+sim_handler sim_exec_exit, sim_exec_trap, sim_exec_switch, sim_exec_sleep;
 
 #endif

@@ -27,26 +27,32 @@ typedef float row8 __attribute__((vector_size(32)));
 #define MULTIPLY_ADD(x, y, z) ((x) * (y) + (z))
 #endif
 
+/* d may be any of c's registers: all of c is read before any of d is written. */
 static void product(int k, float (*a)[32], float (*b)[8], const u32 *const *c, u32 *const *d)
 {
+    row8 sum[16];
+    for (int row = 0; row < 16; row++) {
+        memcpy(&sum[row], c[row / 8 * 2] + row % 8 * 4, 16);
+        memcpy((float *)&sum[row] + 4, c[row / 8 * 2 + 1] + row % 8 * 4, 16);
+    }
     for (int row = 0; row < 16; row += 4) {
-        row8 sum[4];
-        for (int i = 0; i < 4; i++) {
-            memcpy(&sum[i], c[row / 8 * 2] + (row + i) % 8 * 4, 16);
-            memcpy((float *)&sum[i] + 4, c[row / 8 * 2 + 1] + (row + i) % 8 * 4, 16);
-        }
+        row8 s0 = sum[row], s1 = sum[row + 1], s2 = sum[row + 2], s3 = sum[row + 3];
         for (int i = 0; i < k; i++) {
             row8 y, zero = {0};
             memcpy(&y, b[i], 32);
-            sum[0] = MULTIPLY_ADD(zero + a[row][i], y, sum[0]);
-            sum[1] = MULTIPLY_ADD(zero + a[row + 1][i], y, sum[1]);
-            sum[2] = MULTIPLY_ADD(zero + a[row + 2][i], y, sum[2]);
-            sum[3] = MULTIPLY_ADD(zero + a[row + 3][i], y, sum[3]);
+            s0 = MULTIPLY_ADD(zero + a[row][i], y, s0);
+            s1 = MULTIPLY_ADD(zero + a[row + 1][i], y, s1);
+            s2 = MULTIPLY_ADD(zero + a[row + 2][i], y, s2);
+            s3 = MULTIPLY_ADD(zero + a[row + 3][i], y, s3);
         }
-        for (int i = 0; i < 4; i++) {
-            memcpy(d[row / 8 * 2] + (row + i) % 8 * 4, &sum[i], 16);
-            memcpy(d[row / 8 * 2 + 1] + (row + i) % 8 * 4, (float *)&sum[i] + 4, 16);
-        }
+        sum[row] = s0;
+        sum[row + 1] = s1;
+        sum[row + 2] = s2;
+        sum[row + 3] = s3;
+    }
+    for (int row = 0; row < 16; row++) {
+        memcpy(d[row / 8 * 2] + row % 8 * 4, &sum[row], 16);
+        memcpy(d[row / 8 * 2 + 1] + row % 8 * 4, (float *)&sum[row] + 4, 16);
     }
     for (int e = 0; e < 4; e++)
         canonical_lanes(d[e]);

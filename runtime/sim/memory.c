@@ -5,6 +5,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+/* Memory is written at once (as NaN), so promising more than the host has would end the process. */
+static bool host_has(uint64_t bytes)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    return pages <= 0 || size <= 0 || bytes < (uint64_t)pages * (uint64_t)size / 8 * 7;
+}
 
 xq_status sim_memory_alloc(sim_memory *m, uint64_t bytes, const char *name, sim_allocation **out,
                            error *err)
@@ -24,7 +32,7 @@ xq_status sim_memory_alloc(sim_memory *m, uint64_t bytes, const char *name, sim_
     }
     sim_allocation *a = calloc(1, sizeof *a);
     uint8_t *data = aligned_alloc(256, (bytes + 511) & ~255ull);
-    if (!a || !data || m->count + 1 >= (1u << 21)) {
+    if (!a || !data || !host_has(m->bytes_in_use + bytes) || m->count + 1 >= (1u << 21)) {
         free(a);
         free(data);
         return error_set(err, XQ_ERROR_DEVICE_MEMORY, "device", "out of host memory for %llu bytes",

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SCOPES_OPEN_MAX = 64 };
+enum { SCOPES_OPEN_MAX = 64, NESTING_MAX = 16 };
 
 struct name {
     const char *text;
@@ -24,6 +24,7 @@ typedef struct parser {
     int name_count, name_capacity;
     struct name *names; /* innermost last */
     int scope_depth;
+    int nesting; /* of braces within one statement */
     int scopes[SCOPES_OPEN_MAX], scope_names[SCOPES_OPEN_MAX];
 } parser;
 
@@ -290,12 +291,15 @@ static void put(uint8_t *to, uint64_t value, int bytes)
 static void initializer(parser *ps, ptx_variable *v, int bytes, uint64_t *at)
 {
     if (accept(ps, '{')) {
+        if (++ps->nesting > NESTING_MAX)
+            fail(ps, "braces nested too deeply");
         if (!accept(ps, '}')) {
             do
                 initializer(ps, v, bytes, at);
             while (accept(ps, ','));
             expect(ps, '}');
         }
+        ps->nesting--;
         return;
     }
     if (*at + (uint64_t)bytes > v->bytes)
@@ -345,9 +349,9 @@ static ptx_variable *declare_variable(parser *ps, enum ptx_space space, bool is_
             n = integer(ps);
             expect(ps, ']');
         }
-        if (n > 1u << 30)
-            fail(ps, "array too large");
         count *= n;
+        if (n > 1u << 30 || count > 1u << 30)
+            fail(ps, "array too large");
     }
     v->bytes = count * (uint64_t)element;
     if (v->bytes > 1u << 30)
@@ -437,7 +441,7 @@ static void named_operand(parser *ps, ptx_operand *o)
     }
 }
 
-static ptx_operand operand(parser *ps)
+static ptx_operand operand_inside(parser *ps)
 {
     ptx_operand o = {.kind = PTX_OPERAND_INTEGER, .index = -1};
     skip(ps);
@@ -512,6 +516,15 @@ static ptx_operand operand(parser *ps)
         o.second = sim_arena_alloc(ps->arena, sizeof *o.second);
         *o.second = operand(ps);
     }
+    return o;
+}
+
+static ptx_operand operand(parser *ps)
+{
+    if (++ps->nesting > NESTING_MAX)
+        fail(ps, "operands nested too deeply");
+    ptx_operand o = operand_inside(ps);
+    ps->nesting--;
     return o;
 }
 

@@ -8,6 +8,10 @@
  * written: stamp 0-15, warp 16-20, lane 21-25, flags. 0: never written.
  * read: stamp 0-15, warp 16-20, MANY where several warps read at that stamp. Only the latest stamp is kept:
  * older readers were ordered by the barriers in between, unless those were of other warps only. */
+#if !defined(__clang__)
+#pragma GCC optimize("O3")
+#endif
+
 #include "shared.h"
 
 #include <stdlib.h>
@@ -112,7 +116,7 @@ static enum sim_outcome check_write(sim_warp *warp, uint32_t lane, uint32_t addr
     return SIM_NEXT;
 }
 
-static void mark_read(const sim_warp *warp, uint32_t *r, uint32_t word)
+static inline void mark_read(const sim_warp *warp, uint32_t *r, uint32_t word)
 {
     uint32_t now = warp->block->now, mine = now | (uint32_t)warp->index << WARP_SHIFT;
     if ((*r & ~(uint32_t)MANY) == mine)
@@ -202,7 +206,19 @@ static enum sim_outcome access_word(sim_warp *warp, uint32_t lane, uint32_t word
 
 /* ---------------------------------------------------------------- the common case */
 
-/* A word that may be read at once: whole, initialized, and written by this warp or before a barrier. */
+/* Four words, as a vector: the common accesses are of 4 words, or of a multiple of them. Comparisons give
+ * all ones or zero in each. */
+typedef uint32_t words4 __attribute__((vector_size(16)));
+typedef int32_t flags4 __attribute__((vector_size(16)));
+
+static inline bool all_set(flags4 f)
+{
+    uint64_t halves[2];
+    memcpy(halves, &f, 16);
+    return (halves[0] & halves[1]) == ~0ull;
+}
+
+/* Whether a word may be read at once: whole, initialized, and written by this warp or before a barrier. */
 static inline bool read_passes(const sim_warp *warp, uint32_t w)
 {
     return (w & (INITIALIZED | PENDING | SPLIT)) == INITIALIZED &&
@@ -216,26 +232,115 @@ static inline bool write_passes(const sim_warp *warp, uint32_t w, uint32_t r)
            ((r & STAMP) < warp->synced_least || (warp_of(r) == (uint32_t)warp->index && !(r & MANY)));
 }
 
-/* `count` words from `word` on by one lane. */
+static inline bool reads_pass(const sim_warp *warp, const uint32_t *written, uint32_t count)
+{
+    int32_t least = warp->synced_least;
+    uint32_t me = (uint32_t)warp->index << WARP_SHIFT;
+    flags4 good = ~(flags4){0};
+    uint32_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+        words4 w;
+        memcpy(&w, written + i, 16);
+        flags4 whole = (w & (INITIALIZED | PENDING | SPLIT)) == (words4){0} + INITIALIZED;
+        flags4 old = (flags4)(w & STAMP) < (flags4){0} + least;
+        flags4 mine = (w & (31u << WARP_SHIFT | COPIED)) == (words4){0} + me;
+        good &= whole & (old | mine);
+    }
+    bool rest = true;
+    for (; i < count; i++)
+        rest &= read_passes(warp, written[i]);
+    return rest && all_set(good);
+}
+
+static inline bool writes_pass(const sim_warp *warp, const uint32_t *written, const uint32_t *read,
+                               uint32_t count)
+{
+    int32_t least = warp->synced_least;
+    uint32_t me = (uint32_t)warp->index << WARP_SHIFT;
+    flags4 good = ~(flags4){0};
+    uint32_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+        words4 w, r;
+        memcpy(&w, written + i, 16);
+        memcpy(&r, read + i, 16);
+        flags4 free = (w & (PENDING | SPLIT)) == (words4){0};
+        flags4 w_old = (flags4)(w & STAMP) < (flags4){0} + least;
+        flags4 w_mine = (w & 31u << WARP_SHIFT) == (words4){0} + me;
+        flags4 r_old = (flags4)(r & STAMP) < (flags4){0} + least;
+        flags4 r_mine = (r & (31u << WARP_SHIFT | MANY)) == (words4){0} + me;
+        good &= free & (w_old | w_mine) & (r_old | r_mine);
+    }
+    bool rest = true;
+    for (; i < count; i++)
+        rest &= write_passes(warp, written[i], read[i]);
+    return rest && all_set(good);
+}
+
+static inline void mark_reads(const sim_warp *warp, uint32_t word, uint32_t count)
+{
+    const sim_block *b = warp->block;
+    uint32_t mine = b->now | (uint32_t)warp->index << WARP_SHIFT;
+    uint32_t *read = b->read + word, i = 0;
+    for (; i + 4 <= count; i += 4) {
+        words4 r;
+        memcpy(&r, read + i, 16);
+        if (all_set((r & ~(uint32_t)MANY) == (words4){0} + mine))
+            continue;
+        for (uint32_t k = i; k < i + 4; k++)
+            mark_read(warp, &read[k], word + k);
+    }
+    for (; i < count; i++)
+        mark_read(warp, &read[i], word + i);
+}
+
+/* `lane` wrote the first words, the next lane the next, `each` words a lane; one lane all of them: 0. */
+static inline void mark_writes(const sim_warp *warp, uint32_t lane, uint32_t word, uint32_t count,
+                               uint32_t each)
+{
+    const sim_block *b = warp->block;
+    uint32_t mark = stamp_write(warp, lane, 0), pc = (uint32_t)warp->pc;
+    for (uint32_t i = 0; i < count; i++) {
+        b->written[word + i] = mark + (each ? i / each << LANE_SHIFT : 0);
+        b->written_at[word + i] = pc;
+    }
+}
+
+static inline bool access_at_once(sim_warp *warp, uint32_t lane, uint32_t word, uint32_t count,
+                                  uint32_t each, enum sim_access access)
+{
+    const sim_block *b = warp->block;
+    if (access == SIM_READ && reads_pass(warp, b->written + word, count)) {
+        mark_reads(warp, word, count);
+        return true;
+    }
+    if (access == SIM_WRITE && writes_pass(warp, b->written + word, b->read + word, count)) {
+        mark_writes(warp, lane, word, count, each);
+        return true;
+    }
+    return false;
+}
+
+/* `count` words (1, 2 or 4) from `word` on by one lane. */
 static inline enum sim_outcome access_words(sim_warp *warp, uint32_t lane, uint32_t word, uint32_t count,
                                             enum sim_access access)
 {
-    sim_block *b = warp->block;
-    uint32_t now = b->now, mine = now | (uint32_t)warp->index << WARP_SHIFT;
-    for (uint32_t i = word; i < word + count; i++) {
-        if (access == SIM_READ && read_passes(warp, b->written[i])) {
-            uint32_t r = b->read[i];
-            if ((r & ~(uint32_t)MANY) != mine) {
-                b->read[i] = (r & STAMP) == now ? r | MANY : mine;
-                b->read_at[i] = (uint32_t)warp->pc;
-            }
-        } else if (access == SIM_WRITE && write_passes(warp, b->written[i], b->read[i])) {
-            b->written[i] = mine | (lane & 31) << LANE_SHIFT | INITIALIZED;
-            b->written_at[i] = (uint32_t)warp->pc;
-        } else if (access_word(warp, lane, i, 15, access) == SIM_FAULT)
+    if (count == 4   ? access_at_once(warp, lane, word, 4, 0, access)
+        : count == 2 ? access_at_once(warp, lane, word, 2, 0, access)
+                     : access_at_once(warp, lane, word, 1, 0, access))
+        return SIM_NEXT;
+    for (uint32_t i = word; i < word + count; i++)
+        if (access_word(warp, lane, i, 15, access) == SIM_FAULT)
             return SIM_FAULT;
-    }
     return SIM_NEXT;
+}
+
+/* Whether all 32 lanes access consecutive places. */
+static bool consecutive(uint32_t mask, const uint32_t *address, uint32_t bytes)
+{
+    uint32_t off = ~mask;
+    for (uint32_t i = 0; i < 32; i++)
+        off |= address[i] ^ (address[0] + i * bytes);
+    return !off;
 }
 
 /* Accesses narrower than a word: neighbouring lanes that fall into one word are taken together. */
@@ -265,7 +370,13 @@ enum sim_outcome sim_shared_access(sim_warp *warp, uint32_t mask, const uint32_t
 {
     device_counters *c = &warp->block->worker->counters;
     c->shared_requests++;
-    sim_shared_count(c, mask, address, bytes);
+    if (consecutive(mask, address, bytes)) {
+        c->shared_passes += bytes < 4 ? 1 : bytes / 4;
+        if (!(address[0] & 3) &&
+            access_at_once(warp, 0, address[0] >> 2, bytes * 8, bytes < 4 ? 0 : bytes / 4, access))
+            return SIM_NEXT;
+    } else
+        sim_shared_count(c, mask, address, bytes);
     if (bytes < 4)
         return access_parts(warp, mask, address, bytes, access);
     uint32_t last = ~0u;
@@ -300,15 +411,11 @@ enum sim_outcome sim_shared_pending(sim_warp *warp, uint32_t mask, const uint32_
 {
     sim_block *b = warp->block;
     for (uint32_t rest = mask; rest; rest &= rest - 1) {
-        uint32_t lane = (uint32_t)__builtin_ctz(rest);
-        uint32_t mark = stamp_write(warp, lane, PENDING);
-        for (uint32_t i = address[lane] >> 2; i < (address[lane] + bytes) >> 2; i++) {
-            if (!write_passes(warp, b->written[i], b->read[i]) &&
-                access_word(warp, lane, i, 15, SIM_WRITE) == SIM_FAULT)
-                return SIM_FAULT;
-            b->written[i] = mark;
-            b->written_at[i] = (uint32_t)warp->pc;
-        }
+        uint32_t lane = (uint32_t)__builtin_ctz(rest), word = address[lane] >> 2, count = bytes >> 2;
+        if (access_words(warp, lane, word, count, SIM_WRITE) == SIM_FAULT)
+            return SIM_FAULT;
+        for (uint32_t i = 0; i < count; i++)
+            b->written[word + i] |= PENDING;
     }
     return SIM_NEXT;
 }
@@ -317,10 +424,14 @@ void sim_shared_done(sim_warp *warp, uint32_t mask, const uint32_t address[32], 
 {
     sim_block *b = warp->block;
     for (uint32_t rest = mask; rest; rest &= rest - 1) {
-        uint32_t lane = (uint32_t)__builtin_ctz(rest);
-        uint32_t mark = stamp_write(warp, lane, COPIED);
-        for (uint32_t i = address[lane] >> 2; i < (address[lane] + bytes) >> 2; i++)
-            b->written[i] = mark;
+        uint32_t lane = (uint32_t)__builtin_ctz(rest), mark = stamp_write(warp, lane, COPIED);
+        uint32_t *written = b->written + (address[lane] >> 2);
+        if (bytes == 16)
+            for (uint32_t i = 0; i < 4; i++)
+                written[i] = mark;
+        else
+            for (uint32_t i = 0; i < bytes >> 2; i++)
+                written[i] = mark;
     }
 }
 
@@ -349,6 +460,7 @@ void sim_shared_count(device_counters *c, uint32_t mask, const uint32_t address[
 {
     /* 8 bytes a lane go by half warps, 16 by quarters: each phase can touch every bank once. */
     uint32_t words = bytes < 4 ? 1 : bytes >> 2, lanes = 32 / words;
+    uint32_t shift = 2 + (uint32_t)__builtin_ctz(words);
     for (uint32_t from = 0; from < 32; from += lanes) {
         uint32_t phase = mask >> from & (lanes == 32 ? ~0u : (1u << lanes) - 1);
         if (!phase)
@@ -356,7 +468,7 @@ void sim_shared_count(device_counters *c, uint32_t mask, const uint32_t address[
         uint32_t banks = 0, count = 0, first = address[from + (uint32_t)__builtin_ctz(phase)], same = 1;
         for (uint32_t rest = phase; rest; rest &= rest - 1) {
             uint32_t a = address[from + (uint32_t)__builtin_ctz(rest)];
-            banks |= 1u << (a / (words * 4) % lanes);
+            banks |= 1u << (a >> shift & (lanes - 1));
             same &= a == first;
             count++;
         }

@@ -9,7 +9,7 @@
  */
 const char *sim_opcode_name(size_t index);
 
-/* Warp instructions after which a warp is taken to loop forever (default: 2^28). Of a device that
+/* Warp instructions after which a warp is taken to loop forever (default: 2^26). Of a device that
  * device_sim_open made. */
 void sim_set_instruction_budget(device *sim, uint64_t instructions);
 

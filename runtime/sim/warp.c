@@ -5,7 +5,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { FULL = -1 };
+/* Instructions until other warps of the block get a turn, in case this one waits for them in a loop. */
+enum { SLICE = 1 << 14 };
 
 /* ---------------------------------------------------------------- faults */
 
@@ -134,6 +135,15 @@ enum sim_outcome sim_exec_trap(sim_warp *warp, const sim_instruction *in, uint32
     return sim_fault(warp, mask, "trap");
 }
 
+/* nanosleep: the others' turn at the next branch. */
+enum sim_outcome sim_exec_sleep(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+{
+    (void)in;
+    (void)mask;
+    warp->slice = 0;
+    return SIM_NEXT;
+}
+
 enum sim_outcome sim_exec_nothing(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
     (void)warp;
@@ -197,7 +207,7 @@ enum sim_outcome sim_warp_run(sim_warp *warp)
     const sim_instruction *code = warp->program->code;
     uint64_t *counts = warp->block->worker->instructions;
     enum sim_outcome outcome = SIM_NEXT;
-    warp->slice = 1 << 20;
+    warp->slice = SLICE;
     for (;;) {
         const sim_instruction *in = &code[warp->pc];
         uint32_t mask = warp->mask;

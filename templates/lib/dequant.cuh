@@ -99,13 +99,13 @@ struct group_params {
             if (ORDER == ORDER_K) {
                 int token = lane / 4 + 8 * i;
                 bool valid = token < valid_tokens;
-                scale[i] = valid ? f16x2_broadcast(scales[token]) : 0;
-                offset[i] = valid ? f16x2_broadcast(offsets[token]) : 0;
+                scale[i] = valid ? f16x2_broadcast(__ldg(scales + token)) : 0;
+                offset[i] = valid ? f16x2_broadcast(__ldg(offsets + token)) : 0;
             } else {
                 int token = lane % 4 * 2 + 8 * i;
                 u32 keep = token + 1 < valid_tokens ? 0xffffffffu : token < valid_tokens ? 0xffffu : 0;
-                scale[i] = keep ? *(const u32 *)(scales + token) & keep : 0;
-                offset[i] = keep ? *(const u32 *)(offsets + token) & keep : 0;
+                scale[i] = keep ? __ldg((const u32 *)(scales + token)) & keep : 0;
+                offset[i] = keep ? __ldg((const u32 *)(offsets + token)) & keep : 0;
             }
         }
     }
