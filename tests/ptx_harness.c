@@ -368,6 +368,14 @@ static bool compare_warp(const struct ptx_case *test, const uint64_t *in, const 
 
 /* ---------------------------------------------------------------- running */
 
+size_t ptx_case_count(void)
+{
+    size_t count = 0;
+    for (const struct ptx_case *const *test = __start_ptx_cases; test < __stop_ptx_cases; test++)
+        count++;
+    return count;
+}
+
 device *ptx_device(void)
 {
     error err = ERROR_INIT;

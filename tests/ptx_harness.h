@@ -47,6 +47,7 @@ struct ptx_case {
 
 /* Every CASE of every tests/ptx_cases_*.c, in no particular order. */
 extern const struct ptx_case *const __start_ptx_cases[], *const __stop_ptx_cases[];
+size_t ptx_case_count(void);
 
 #define PTX_LIST(ptx_case_name)                                                                            \
     static const struct ptx_case *const list_##ptx_case_name __attribute__((section("ptx_cases"), used)) = \

@@ -617,9 +617,8 @@ Test(sim_faults, unknown_instructions_are_errors)
         "frobnicate.b32 %r2, %r3;",
         "add.s33 %r2, %r3, %r4;",
         "add.sideways.s32 %r2, %r3, %r4;",
-        "mma.sync.aligned.m16n8k12.row.col.f32.f16.f16.f32 {%r4,%r5,%r6,%r7}, {%r2,%r2,%r2,%r2}, "
-        "{%r2,%r2}, "
-        "{%r2,%r2,%r2,%r2};",
+        ("mma.sync.aligned.m16n8k12.row.col.f32.f16.f16.f32 {%r4,%r5,%r6,%r7}, {%r2,%r2,%r2,%r2}, "
+         "{%r2,%r2}, {%r2,%r2,%r2,%r2};"),
         "cvt.rn.f16.f17 %h0, %r2;",
         "wgmma.fence.sync.aligned;",
         "ld.imaginary.u32 %r2, [%buffer];",

@@ -124,12 +124,14 @@ static bool is_word(char c)
 /* The word at or before `at`, or the character there; a modifier (".u32") counts as one. */
 static size_t word_at(const struct text *text, size_t at, size_t *length)
 {
-    *length = at < text->length;
-    if (at >= text->length || !is_word(text->data[at]))
+    *length = 0;
+    if (at >= text->length)
+        return at;
+    *length = 1;
+    if (!is_word(text->data[at]))
         return at;
     while (at > 0 && text->data[at] != '.' && is_word(text->data[at - 1]))
         at--;
-    *length = 1;
     while (at + *length < text->length && is_word(text->data[at + *length]) &&
            text->data[at + *length] != '.')
         (*length)++;
@@ -199,9 +201,8 @@ static void mutate(struct text *text, uint64_t *state)
 static void mutate_and_run(uint64_t seed)
 {
     static struct text text;
-    size_t cases = (size_t)(__stop_ptx_cases - __start_ptx_cases);
     uint64_t state = seed;
-    char *module = ptx_case_module(__start_ptx_cases[ptx_random(&state) % cases]);
+    char *module = ptx_case_module(__start_ptx_cases[ptx_random(&state) % ptx_case_count()]);
     text.length = strlen(module) < ROOM ? strlen(module) : ROOM;
     memcpy(text.data, module, text.length);
     free(module);
