@@ -10,7 +10,7 @@
 enum { ROUNDS = 12000, ROOM = 1 << 16 };
 
 struct text {
-    char data[ROOM];
+    char data[ROOM + 1];
     size_t length;
 };
 
