@@ -10,7 +10,7 @@
 enum { ROUNDS = 12000, ROOM = 1 << 16 };
 
 struct text {
-    char data[ROOM + 1];
+    char data[ROOM];
     size_t length;
 };
 
@@ -130,7 +130,7 @@ static size_t word_at(const struct text *text, size_t at, size_t *length)
     *length = 1;
     if (!is_word(text->data[at]))
         return at;
-    while (at > 0 && text->data[at] != '.' && is_word(text->data[at - 1]))
+    while (text->data[at] != '.' && at > 0 && is_word(text->data[at - 1]))
         at--;
     while (at + *length < text->length && is_word(text->data[at + *length]) &&
            text->data[at + *length] != '.')
