@@ -54,7 +54,9 @@ return {
     return {
       threads = p.warps * 32,
       shared_bytes = shared_bytes(spec, p),
-      tile_tokens = p.warps * p.m_tiles * 16,
+      -- What splits are multiples of: half a block's tile, when it is large, keeps enough blocks for the GPU where
+      -- sequences are short and few. The other half's warps then only help with values.
+      tile_tokens = math.min(p.warps * p.m_tiles * 16, 128),
       split_tokens = p.split_tokens,
       score_scale = LOG2_E / math.sqrt(spec.model.head_dim), -- softmax in powers of two
     }
