@@ -250,7 +250,7 @@ static int check_usage(const struct compare_options *o)
 
 int cli_compare(int argc, char **argv)
 {
-    struct comparison c = {.o = {.batch = 1}};
+    struct comparison c = {.o = {.tokens = COMPARE_ALL_TOKENS, .batch = 1}};
     struct compare_options *o = &c.o;
     const cli_option own[] = {
         {"--activations", CLI_STRING, &o->activations, "FILE", "safetensors with x.L and q.L"},

@@ -11,12 +11,14 @@
 
 /* ------------------------------------------------------------------ input */
 
+enum { COMPARE_ALL_TOKENS = INT32_MIN }; /* --tokens not given: as many as there are, or 1024 */
+
 struct compare_options {
     struct cli_common common;
     struct cli_spec spec;
     const char *activations, *prepared;
     struct cli_list layers, bits;
-    int64_t tokens; /* 0: as many as there are, or 1024 */
+    int64_t tokens; /* or COMPARE_ALL_TOKENS */
     int64_t batch;
     bool synthetic;
 };

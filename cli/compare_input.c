@@ -101,7 +101,7 @@ static xq_status choose_tokens(struct compare_input *in, int layer, error *err)
             return err->status;
         most = x->shape[0];
     }
-    in->tokens = o->tokens ? o->tokens : in->activations ? most : 1024;
+    in->tokens = o->tokens != COMPARE_ALL_TOKENS ? o->tokens : in->activations ? most : 1024;
     if (in->tokens < 1 || in->tokens > most)
         return error_set(err, XQ_ERROR_ARGUMENT, "argument", "--tokens: %lld; valid are 1 .. %lld%s%s",
                          (long long)in->tokens, (long long)most, o->activations ? ", as many as in " : "",

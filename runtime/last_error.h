@@ -4,8 +4,8 @@
 
 #include "context.h"
 
-/* The calling thread's last failure on the context as an error of the caller's own, for code that works over
- * the public API: `status` is what the failing call returned. Returns it. */
+/* The calling thread's last failure on the context as an error of the caller's own, for code that works
+ * over the public API: `status` is what the failing call returned. Returns it. */
 xq_status last_error_read(const xq_context *context, xq_status status, error *err);
 
 void last_error_free_all(xq_context *context);

@@ -163,6 +163,7 @@ Test(compare, impossible_settings_are_named)
             "--bits: 'x' is no bit width; e.g. --bits 4,8");
     refused("compare --model smollm2-135m --synthetic --layers 1,1",
             "--layers: '1' comes twice; valid are layers 0 .. 999, each once");
+    refused("compare --model smollm2-135m --synthetic --tokens 0", "--tokens: 0; valid are 1 .. 16777216");
     refused("compare --model smollm2-135m --synthetic --tokens -3",
             "--tokens: -3; valid are 1 .. 16777216");
     refused("compare --model qwen2.5-0.5b --synthetic",
