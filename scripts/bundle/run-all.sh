@@ -4,6 +4,7 @@
 #
 #   OUT      folder for the results (default: results)
 #   DEVICE   auto, cuda[:N], sim[:GPU] (default: cuda)
+#   CASES    random shapes to verify
 #   MODELS, TOKENS, BITS   what to compare
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -14,10 +15,12 @@ case $DEVICE in
 sim*)
     MODELS=${MODELS:-smollm2-135m}
     TOKENS=${TOKENS:-128}
+    CASES=${CASES:-10}
     ;;
 *)
-    MODELS=${MODELS:-smollm2-135m qwen2.5-0.5b llama-3.1-8b llama-2-7b}
+    MODELS=${MODELS:-smollm2-135m llama-3.2-1b llama-3.1-8b llama-2-7b}
     TOKENS=${TOKENS:-1024 8192 32768}
+    CASES=${CASES:-200}
     ;;
 esac
 mkdir -p "$OUT" || exit 1
@@ -39,7 +42,7 @@ run() {
 }
 
 run info info
-run verify verify
+run verify verify --cases "$CASES"
 for model in $MODELS; do
     case $model in
     llama-2-*) methods=x ;;
