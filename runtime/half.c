@@ -62,12 +62,6 @@ void half_from_floats(uint16_t *destination, const float *source, size_t count)
         destination[i] = half_from_float(source[i]);
 }
 
-void half_to_floats(float *destination, const uint16_t *source, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        destination[i] = half_to_float(source[i]);
-}
-
 void half_to_doubles(double *destination, const uint16_t *source, size_t count)
 {
     for (size_t i = 0; i < count; i++)

@@ -14,7 +14,6 @@ float half_from_bfloat(uint16_t bits); /* bfloat16 -> f32, exact */
 
 /* Arrays; source and destination do not overlap. */
 void half_from_floats(uint16_t *destination, const float *source, size_t count);
-void half_to_floats(float *destination, const uint16_t *source, size_t count);
 void half_to_doubles(double *destination, const uint16_t *source, size_t count);
 
 /* value rounded to f16 and back: what a kernel sees of a weight. */

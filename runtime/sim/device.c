@@ -306,21 +306,7 @@ static void add_launch(sim_device *s, device_counters *one, const device_launch 
     one->launches = 1;
     one->modelled_seconds = sim_model_seconds(s->ceilings, one, &whole);
     s->clock += one->modelled_seconds;
-    device_counters *c = &s->counters;
-    c->launches++;
-    c->read_sectors += one->read_sectors;
-    c->read_sectors_unique += one->read_sectors_unique;
-    c->write_sectors += one->write_sectors;
-    c->write_sectors_unique += one->write_sectors_unique;
-    c->shared_requests += one->shared_requests;
-    c->shared_passes += one->shared_passes;
-    c->shared_conflicts += one->shared_conflicts;
-    c->barriers += one->barriers;
-    c->modelled_seconds += one->modelled_seconds;
-    for (int i = 0; i < MATRIX_TYPES; i++)
-        c->matrix_flops[i] += one->matrix_flops[i];
-    for (int i = 0; i < INSTRUCTION_CLASSES; i++)
-        c->instructions[i] += one->instructions[i];
+    sim_counters_add(&s->counters, one);
 }
 
 static xq_status sim_launch_kernel(device *d, const device_launch *l, error *err)

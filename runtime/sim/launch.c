@@ -2,6 +2,7 @@
 #include "shared.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 void sim_launch_lock(sim_launch *launch)
@@ -111,21 +112,30 @@ static void *work(void *context)
     }
 }
 
-static void add_counters(device_counters *to, const sim_worker *worker)
+void sim_counters_add(device_counters *to, const device_counters *from)
 {
-    const device_counters *c = &worker->counters;
-    to->read_sectors += c->read_sectors;
-    to->read_sectors_unique += c->read_sectors_unique;
-    to->write_sectors += c->write_sectors;
-    to->write_sectors_unique += c->write_sectors_unique;
-    to->shared_requests += c->shared_requests;
-    to->shared_passes += c->shared_passes;
-    to->shared_conflicts += c->shared_conflicts;
-    to->barriers += c->barriers;
+    to->launches += from->launches;
+    to->read_sectors += from->read_sectors;
+    to->read_sectors_unique += from->read_sectors_unique;
+    to->write_sectors += from->write_sectors;
+    to->write_sectors_unique += from->write_sectors_unique;
+    to->shared_requests += from->shared_requests;
+    to->shared_passes += from->shared_passes;
+    to->shared_conflicts += from->shared_conflicts;
+    to->barriers += from->barriers;
+    to->modelled_seconds += from->modelled_seconds;
     for (int i = 0; i < MATRIX_TYPES; i++)
-        to->matrix_flops[i] += c->matrix_flops[i];
+        to->matrix_flops[i] += from->matrix_flops[i];
     for (int i = 0; i < INSTRUCTION_CLASSES; i++)
-        to->instructions[i] += worker->instructions[i];
+        to->instructions[i] += from->instructions[i];
+}
+
+/* A worker counts instructions apart from the rest: the uncounted class has a place there. */
+static void add_worker(device_counters *to, const sim_worker *worker)
+{
+    device_counters counted = worker->counters;
+    memcpy(counted.instructions, worker->instructions, sizeof counted.instructions);
+    sim_counters_add(to, &counted);
 }
 
 xq_status sim_launch_run(sim_launch *launch, device_counters *counters)
@@ -149,7 +159,7 @@ xq_status sim_launch_run(sim_launch *launch, device_counters *counters)
     for (uint64_t i = 1; i < started; i++)
         pthread_join(threads[i], NULL);
     for (uint64_t i = 0; i < count; i++) {
-        add_counters(counters, workers[i]);
+        add_worker(counters, workers[i]);
         worker_free(workers[i]);
     }
     return launch->err->status;

@@ -14,6 +14,9 @@ uint64_t sim_block_number(const sim_block *block);
  * first block's is reported, whatever the timing. */
 bool sim_launch_stopped(sim_block *block);
 
+/* Adds every counter of `from`; launches add up in the same way as the workers of one. */
+void sim_counters_add(device_counters *to, const device_counters *from);
+
 /* Runs every block of `launch` and adds what was counted to `counters`. Fails with launch->err filled. */
 xq_status sim_launch_run(sim_launch *launch, device_counters *counters);
 
