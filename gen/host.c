@@ -248,7 +248,7 @@ static int run_unit_map(lua_State *L)
     lua_pushstring(L, map->order);
     lua_pushinteger(L, map->bits);
     lua_call(L, 2, 1);
-    for (int i = 0; i < UNIT_CODES; i++) {
+    for (int i = 0; i < UNIT_CODES * map->bits; i++) {
         lua_rawgeti(L, -1, i + 1);
         map->bit_offset[i] = (int32_t)lua_tointeger(L, -1);
         lua_pop(L, 1);
@@ -260,7 +260,9 @@ xq_status gen_unit_map(gen *g, const char *order, int bits, int32_t **bit_offset
 {
     if (!order)
         return missing(err, "order");
-    unit_map map = {order, bits, malloc(UNIT_CODES * sizeof(int32_t))};
+    if (bits < 1 || bits > 16)
+        return error_set(err, XQ_ERROR_ARGUMENT, "argument", "bits is %d; valid: 2, 3, 4, 8, 16", bits);
+    unit_map map = {order, bits, malloc(UNIT_CODES * (size_t)bits * sizeof(int32_t))};
     if (!map.bit_offset)
         return error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
     if (sandbox_run(&g->box, run_unit_map, &map, 0, err) == XQ_OK)

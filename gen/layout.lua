@@ -1,10 +1,10 @@
 -- Where every byte of the cache and of the packed weights lies: the only definition. C gets it from the
--- completed spec (`layout`, `weights_layout`) and from unit_map; templates from `layout`.
+-- completed spec (`layout`, the weights layouts) and from unit_map; templates from `layout`, `accumulator` and `keys`.
 --
--- A page is page/16 tile records. A record holds 16 tokens: for each stream its codes, in units of 16
--- tokens by 64 channels, then its parameters: per group 16 scales and 16 offsets, f16. A unit's bits lie
--- in the order of the A operand of mma.m16n8k16 (PTX ISA, "Matrix Fragments for mma.m16n8k16"): lane l
--- finds its 16 bytes at 16*l. docs/layout.md draws it.
+-- A page is page/16 tile records, and after them the parameters of per-channel groups. A record holds 16 tokens: for
+-- each stream its codes, in units of 16 tokens by 64 channels, then the parameters of per-token groups. A
+-- unit's bits lie in the order of the A operand of mma.m16n8k16 (PTX ISA, "Matrix Fragments for
+-- mma.m16n8k16"). docs/layout.md draws it.
 local json = require "json"
 local fail = require "fail"
 
@@ -12,95 +12,306 @@ local layout = {}
 
 layout.tile_tokens = 16
 layout.unit_channels = 64
+local UNIT = layout.unit_channels
 local HALF = 2           -- bytes of an f16
 local WEIGHT_ALIGN = 256 -- of a matrix among the packed weights
+local RECORD_ALIGN = 16  -- of what a record, a page and a tail are made of
 
 local function ceil_div(a, b) return (a + b - 1) // b end
+local function align(a, b) return ceil_div(a, b) * b end
 
--- The cached matrices of a spec. Order "k": tokens are the rows of the mma operand; "v": channels.
+-- ---------------------------------------------------------------- streams
+local function stream_of(name, order, axis, latents, columns)
+  local latent_width = align(columns // latents, UNIT)
+  return { name = name, order = order, axis = axis, latents = latents, rank = columns // latents,
+    latent_width = latent_width, width = latents * latent_width }
+end
+
+-- The cached matrices of a spec. Order "k": tokens are the rows of the mma operand; "v": channels. A stream is
+-- `latents` matrices side by side, each of `rank` channels, stored as latent_width, a multiple of 64.
 function layout.streams(model, cache)
   if cache.method == "x" then
-    return { { name = "x", width = model.hidden_size, order = "k" } }
+    return { stream_of("x", "k", cache.axis_k, 1, model.hidden_size) }
+  elseif cache.method == "x-cl" then
+    return { stream_of("delta", "k", cache.axis_k, 1, model.hidden_size) }
+  elseif cache.method == "latent-cl" then
+    return { stream_of("delta", "k", cache.axis_k, 1, cache.rank_k) }
   end
   return {
-    { name = "k", width = cache.rank_k, order = "k" },
-    { name = "v", width = cache.rank_v, order = "v" },
+    stream_of("k", "k", cache.axis_k, cache.groups, cache.rank_k),
+    stream_of("v", "v", cache.axis_v, cache.groups, cache.rank_v),
   }
 end
+
+-- ---------------------------------------------------------------- cache pages
+-- Codes and per-token parameters, from `offset` in a tile record on. Returns the offset after them.
+local function place_in_record(s, cache, offset)
+  s.codes_offset = offset
+  offset = offset + s.width * layout.tile_tokens * s.bits // 8
+  if s.bits == 16 or s.axis == "channel" then return offset end
+  s.groups = ceil_div(s.width, cache.group)
+  s.params_offset = offset
+  if cache.zero_point == "float" then return offset + s.groups * 2 * layout.tile_tokens * HALF end
+  s.zeros_offset = offset + s.groups * layout.tile_tokens * HALF
+  return align(s.zeros_offset + s.groups * layout.tile_tokens * s.bits // 8, RECORD_ALIGN)
+end
+
+-- Parameters of per-channel groups, in slots of 64 channels of one group of tokens: 64 scales, then 64 offsets or integer
+-- zero points. Chunk j (64 channels) of token group i lies, where a group spans P = chunk_pages > 1 pages, in the
+-- sequence's page i * P + j % P; else in page i // Q, Q = page_groups; its slot is (i % Q) * page_chunks + j // P.
+local function place_in_page(s, cache, offset)
+  if s.axis ~= "channel" then return offset end
+  local zeros = cache.zero_point == "float" and UNIT * HALF or UNIT * s.bits // 8
+  s.slot_bytes = align(UNIT * HALF + zeros, RECORD_ALIGN)
+  s.chunk_pages = math.max(1, cache.group // cache.page)
+  s.page_groups = math.max(1, cache.page // cache.group)
+  s.page_chunks = ceil_div(s.width // UNIT, s.chunk_pages)
+  s.slots_offset = offset
+  return offset + s.page_groups * s.page_chunks * s.slot_bytes
+end
+
+-- The newest tokens, up to a group, f16: of cross-layer methods the activations themselves.
+local function place_in_tail(s, model, cache, offset)
+  if s.axis ~= "channel" then return offset end
+  s.tail_offset = offset
+  s.tail_width = s.name == "delta" and model.hidden_size or s.width
+  return offset + cache.group * s.tail_width * HALF
+end
+
+local stream_keys = { "name", "width", "latents", "rank", "latent_width", "order", "bits", "axis", "groups",
+  "codes_offset", "params_offset", "zeros_offset", "slots_offset", "slot_bytes", "chunk_pages", "page_groups",
+  "page_chunks", "tail_offset", "tail_width" }
 
 function layout.cache(model, cache)
-  local offset, streams = 0, json.array {}
-  for i, stream in ipairs(layout.streams(model, cache)) do
-    local groups = ceil_div(stream.width, cache.group)
-    local codes_bytes = stream.width * layout.tile_tokens * cache.bits // 8
-    streams[i] = json.ordered({
-      name = stream.name, width = stream.width, order = stream.order, groups = groups,
-      codes_offset = offset, params_offset = offset + codes_bytes,
-    }, { "name", "width", "order", "groups", "codes_offset", "params_offset" })
-    offset = offset + codes_bytes + groups * 2 * layout.tile_tokens * HALF
+  local record, tail, streams = 0, 0, layout.streams(model, cache)
+  for _, s in ipairs(streams) do
+    s.bits = cache.bits
+    record = place_in_record(s, cache, record)
   end
-  local kv_width = model.num_key_value_heads * model.head_dim
+  local page = cache.page // layout.tile_tokens * record
+  local list = json.array {}
+  for i, s in ipairs(streams) do
+    page = place_in_page(s, cache, page)
+    tail = place_in_tail(s, model, cache, tail)
+    list[i] = json.ordered(s, stream_keys)
+  end
   return json.ordered({
     tile_tokens = layout.tile_tokens,
-    unit_channels = layout.unit_channels,
-    tile_bytes = offset,
-    page_bytes = cache.page // layout.tile_tokens * offset,
-    bytes_per_token = offset / layout.tile_tokens,
-    kv_page_bytes = 2 * cache.page * kv_width * HALF,
-    streams = streams,
-  }, { "tile_tokens", "unit_channels", "tile_bytes", "page_bytes", "bytes_per_token", "kv_page_bytes", "streams" })
+    unit_channels = UNIT,
+    tile_bytes = record,
+    page_bytes = page,
+    bytes_per_token = page / cache.page,
+    tail_bytes = tail,
+    kv_page_bytes = 2 * cache.page * model.num_key_value_heads * model.head_dim * HALF,
+    streams = list,
+  }, { "tile_tokens", "unit_channels", "tile_bytes", "page_bytes", "bytes_per_token", "tail_bytes", "kv_page_bytes",
+    "streams" })
 end
 
-local function pack(matrices)
-  local offset, list = 0, json.array {}
-  for i, m in ipairs(matrices) do
-    list[i] = json.ordered({ name = m[1], rows = m[2], cols = m[3], offset = offset },
-      { "name", "rows", "cols", "offset" })
-    offset = ceil_div(offset + m[2] * m[3] * HALF, WEIGHT_ALIGN) * WEIGHT_ALIGN
+-- The accumulator of cross-layer methods: the activations as all layers so far reconstruct them; pages of its own, of
+-- the same form. nil for other methods.
+function layout.accumulator(model, cache)
+  if cache.method ~= "x-cl" and cache.method ~= "latent-cl" then return nil end
+  local s = stream_of("x", "k", "token", 1, model.hidden_size)
+  s.bits = cache.accumulator_bits
+  local record = place_in_record(s, cache, 0)
+  local page = cache.page // layout.tile_tokens * record
+  return json.ordered({ tile_tokens = layout.tile_tokens, unit_channels = UNIT, tile_bytes = record, page_bytes = page,
+    bytes_per_token = page / cache.page, tail_bytes = 0, streams = json.array { json.ordered(s, stream_keys) } },
+    { "tile_tokens", "unit_channels", "tile_bytes", "page_bytes", "bytes_per_token", "tail_bytes", "streams" })
+end
+
+-- ---------------------------------------------------------------- columns of K
+local function pad(list, multiple)
+  while #list % multiple ~= 0 do list[#list + 1] = -1 end
+end
+
+-- The order in which the fused kernel has the columns of a head of K, as dimensions of the head (-1: a column of
+-- zeros). Rematerialized: the first members of all rotary pairs, padded to a multiple of 8, their partners likewise,
+-- then dimensions that do not turn but are normalized, padded to 16. Absorbed into the query: dimensions that
+-- neither turn nor are normalized, padded to 16 (docs/method.md, identity 2).
+function layout.keys(model)
+  local rope, firsts, seconds, rest = model.rope, json.array {}, {}, json.array {}
+  local turning = rope.type == "none" and 0 or rope.rotary_dim
+  for i = 0, turning // 2 - 1 do
+    firsts[#firsts + 1] = rope.type == "interleaved" and 2 * i or i
+    seconds[#seconds + 1] = rope.type == "interleaved" and 2 * i + 1 or i + turning // 2
   end
-  return json.ordered({ bytes = offset, matrices = list }, { "bytes", "matrices" })
+  for i = turning, model.head_dim - 1 do rest[#rest + 1] = i end
+  pad(firsts, 8)
+  pad(seconds, 8)
+  pad(rest, 16)
+  local pair_columns, absorbed = #firsts, rest
+  table.move(seconds, 1, #seconds, #firsts + 1, firsts)
+  if model.qk_norm then
+    table.move(rest, 1, #rest, #firsts + 1, firsts)
+    absorbed = json.array {}
+  end
+  return json.ordered({ pairs = turning // 2, pair_columns = pair_columns, columns = #firsts, absorbed_columns = #absorbed,
+    rematerialized = firsts, absorbed = absorbed },
+    { "pairs", "pair_columns", "columns", "absorbed_columns", "rematerialized", "absorbed" })
 end
 
--- The projections of an fp16 KV cache, and of method x.
-function layout.kv_weights(model)
+-- ---------------------------------------------------------------- packed weights
+-- Collects matrices and vectors one after the other.
+local packer = {}
+packer.__index = packer
+
+local function new_packer()
+  return setmetatable({ bytes = 0, matrices = json.array {}, vectors = json.array {} }, packer)
+end
+
+function packer:place(bytes)
+  local offset = self.bytes
+  self.bytes = align(offset + bytes, WEIGHT_ALIGN)
+  return offset
+end
+
+-- `source`: the caller's matrix; `columns`: "all" as they are, "keys" or "absorbed" those of layout.keys of each head;
+-- "transposed" and "absorbed" have the source's columns as rows.
+function packer:matrix(name, source, columns, rows, cols, kind)
+  local wide = kind == "f16" or kind == "bf16"
+  local m = { name = name, source = source, columns = columns, rows = rows, cols = cols, type = kind,
+    offset = self:place(rows * cols * (wide and 2 or 1)) }
+  if not wide then m.scale_offset = self:place(cols * 4) end
+  self.matrices[#self.matrices + 1] = json.ordered(m,
+    { "name", "source", "columns", "rows", "cols", "type", "offset", "scale_offset" })
+end
+
+function packer:vector(name, source, columns, count)
+  self.vectors[#self.vectors + 1] = json.ordered({ name = name, source = source, columns = columns, count = count,
+    offset = self:place(count * 4) }, { "name", "source", "columns", "count", "offset" })
+end
+
+function packer:finish()
+  return json.ordered({ bytes = self.bytes, matrices = self.matrices, vectors = self.vectors },
+    { "bytes", "matrices", "vectors" })
+end
+
+local function half_type(weights) return weights == "bf16" and "bf16" or "f16" end
+
+-- Projections to the cached streams, and back to the activations.
+local function pack_projections(p, spec)
+  local model, cache, streams = spec.model, spec.cache, spec.layout.streams
+  local d, kind = model.hidden_size, half_type(spec.weights)
+  if cache.method == "latent" then
+    p:matrix("uk", "uk", "all", d, streams[1].width, kind)
+    p:matrix("uv", "uv", "all", d, streams[2].width, kind)
+  elseif cache.method == "latent-cl" then
+    p:matrix("ukv", "ukv", "all", d, streams[1].width, kind)
+    p:matrix("ukvt", "ukv", "transposed", streams[1].width, d, kind)
+  end
+end
+
+local function pack_vectors(p, spec, by_key)
+  local model, keys = spec.model, spec.keys
+  local heads = model.num_key_value_heads
+  local kv_width = heads * model.head_dim
+  if model.attention_bias then
+    if by_key then
+      if keys.columns > 0 then p:vector("bk", "bk", "keys", heads * keys.columns) end
+      if keys.absorbed_columns > 0 then p:vector("bk_absorb", "bk", "absorbed", heads * keys.absorbed_columns) end
+    else
+      p:vector("bk", "bk", "all", kv_width)
+    end
+    p:vector("bv", "bv", "all", kv_width)
+  end
+  if model.qk_norm then
+    local count = model.qk_norm == "row" and heads or 1
+    p:vector("k_norm", "k_norm", by_key and "keys" or "all", count * (by_key and keys.columns or model.head_dim))
+  end
+  if model.attention_sinks then p:vector("sinks", "sinks", "all", model.num_attention_heads) end
+end
+
+-- Of an fp16 KV cache.
+function layout.kv_weights(spec)
+  local model, p = spec.model, new_packer()
   local d, kv_width = model.hidden_size, model.num_key_value_heads * model.head_dim
-  return pack { { "wk", d, kv_width }, { "wv", d, kv_width } }
+  p:matrix("wk", "wk", "all", d, kv_width, spec.weights)
+  p:matrix("wv", "wv", "all", d, kv_width, spec.weights)
+  pack_vectors(p, spec, false)
+  return p:finish()
 end
 
-function layout.weights(model, cache)
-  if cache.method == "x" then return layout.kv_weights(model) end
-  local d, kv_width = model.hidden_size, model.num_key_value_heads * model.head_dim
-  return pack {
-    { "uk", d, cache.rank_k }, { "uv", d, cache.rank_v },
-    { "ak", cache.rank_k, kv_width }, { "av", cache.rank_v, kv_width },
-  }
+-- Of the unfused pipeline: columns of K in the model's order.
+function layout.unfused_weights(spec)
+  local model, p = spec.model, new_packer()
+  local kv_width = model.num_key_value_heads * model.head_dim
+  local latent, streams = spec.cache.method == "latent", spec.layout.streams
+  local rows_k = latent and streams[1].latent_width or model.hidden_size
+  local rows_v = latent and streams[2].latent_width or model.hidden_size
+  pack_projections(p, spec)
+  p:matrix("wk", latent and "ak" or "wk", "all", rows_k, kv_width, spec.weights)
+  p:matrix("wv", latent and "av" or "wv", "all", rows_v, kv_width, spec.weights)
+  pack_vectors(p, spec, false)
+  return p:finish()
 end
 
--- The bit, within a unit, at which the code of token t and channel c starts. `row` and `k` are the
--- element's place in its m16k16 operand; a fragment is 16 channels.
-local function code_bit(order, bits, t, c)
+-- Of the fused kernel: columns of K in the order of layout.keys.
+function layout.weights(spec)
+  local model, keys, p = spec.model, spec.keys, new_packer()
+  local heads = model.num_key_value_heads
+  local latent, streams = spec.cache.method == "latent", spec.layout.streams
+  local source = latent and "ak" or "wk"
+  local rows_k = latent and streams[1].latent_width or model.hidden_size
+  local rows_v = latent and streams[2].latent_width or model.hidden_size
+  pack_projections(p, spec)
+  if keys.columns > 0 then p:matrix("wk", source, "keys", rows_k, heads * keys.columns, spec.weights) end
+  if keys.absorbed_columns > 0 then
+    p:matrix("wk_absorb", source, "absorbed", heads * keys.absorbed_columns, rows_k, spec.weights)
+  end
+  p:matrix("wv", latent and "av" or "wv", "all", rows_v, heads * model.head_dim, spec.weights)
+  pack_vectors(p, spec, true)
+  return p:finish()
+end
+
+-- ---------------------------------------------------------------- units
+layout.bits = { 2, 3, 4, 8, 16 }
+
+-- Place of an element in words of `bits` (1, 2 or 4) bits a code, `words` of them a lane: a word holds 4 / bits
+-- fragments; the two elements of a pair are in its two half-words, and each byte belongs to one token.
+local function word_bit(bits, lane, fragment, pair, element)
+  local fragments = 4 // bits
+  local words = 4 // fragments
+  local word = lane * words + fragment // fragments
+  return word * 32 + element * 16 + pair // 2 * 8 + (fragment % fragments * 2 + pair % 2) * bits
+end
+
+-- The places, within a unit, of the bits of the code of token t and channel c, lowest first. `row` and `k` are the element's
+-- place in its m16k16 operand; a fragment is 16 channels. A pair is two elements that share a register.
+local function code_bits(order, bits, t, c)
   local fragment = c // 16
   local row, k = t, c % 16
   if order == "v" then row, k = c % 16, t end
   local lane, element = row % 8 * 4 + k % 8 // 2, k % 2
   local row_high, k_high = row // 8, k // 8
   local pair = order == "k" and 2 * row_high + k_high or 2 * k_high + row_high
-  if bits == 4 then
-    -- A word a fragment; pair p of elements in nibble p of both half-words.
-    return lane * 128 + fragment * 32 + element * 16 + pair * 4
+  local first
+  if bits == 16 then -- 16 bytes a lane: the operand's four registers
+    first = fragment * 4096 + lane * 128 + (row_high + 2 * k_high) * 32 + element * 16
+  elseif bits == 8 then -- two words a fragment, two fragments to a lane's 16 bytes, two such halves a unit
+    first = (fragment // 2) * 4096 + lane * 128 + (fragment % 2) * 64 + (2 * pair + element) * 8
+  elseif bits == 3 then -- the two low bits as for 2 bits; then the high bits, as one bit
+    first = word_bit(2, lane, fragment, pair, element)
+    return { first, first + 1, 2048 + word_bit(1, lane, fragment, pair, element) }
+  else
+    first = word_bit(bits, lane, fragment, pair, element)
   end
-  -- Two words a fragment, two fragments to a lane's 16 bytes, two such halves a unit.
-  return (fragment // 2) * 4096 + lane * 128 + (fragment % 2) * 64 + (2 * pair + element) * 8
+  local list = {}
+  for i = 1, bits do list[i] = first + i - 1 end
+  return list
 end
 
--- A list: entry t * 64 + c + 1 is the bit of token t, channel c.
+-- A list: entry (t * 64 + c) * bits + i + 1 is the place of bit i of the code of token t, channel c.
 function layout.unit_map(order, bits)
   if order ~= "k" and order ~= "v" then fail.argument("order", "'%s' is not known; valid: k, v", order) end
-  if bits ~= 4 and bits ~= 8 then fail.argument("bits", "%d is not known; valid: 4, 8", bits) end
+  local known = false
+  for _, valid in ipairs(layout.bits) do known = known or valid == bits end
+  if not known then fail.argument("bits", "%d is not known; valid: 2, 3, 4, 8, 16", bits) end
   local map = {}
   for t = 0, layout.tile_tokens - 1 do
-    for c = 0, layout.unit_channels - 1 do
-      map[#map + 1] = code_bit(order, bits, t, c)
+    for c = 0, UNIT - 1 do
+      for _, bit in ipairs(code_bits(order, bits, t, c)) do map[#map + 1] = bit end
     end
   end
   return map

@@ -93,17 +93,13 @@ local cache = {}
 
 local function key_of(model)
   local s = model.rope.scaling
-  return table.concat({ model.rope.type, model.head_dim, ("%.17g"):format(model.rope.theta or 0),
+  return table.concat({ model.rope.type, model.rope.rotary_dim or 0, ("%.17g"):format(model.rope.theta or 0),
     s and ("%.17g/%.17g/%.17g/%.17g"):format(s.factor, s.low_freq_factor, s.high_freq_factor,
       s.original_max_position_embeddings) or "plain" }, "/")
 end
 
 local function compute(model)
-  local pairs_count, turns = model.head_dim // 2, {}
-  if model.rope.type == "none" then
-    for i = 1, pairs_count do turns[i] = number(0) end
-    return turns
-  end
+  local pairs_count, turns = (model.rope.rotary_dim or 0) // 2, {}
   -- theta^(-i / pairs), by repeated multiplication with theta^(-1 / pairs)
   local exponent = divide(ln(model.rope.theta + 0.0), number(-pairs_count))
   local step, frequency = exp(exponent), number(1)
@@ -117,7 +113,7 @@ end
 
 local function round_f32(x) return (string.unpack("<f", string.pack("<f", x))) end
 
--- For pair i (channels i and i + head_dim/2), at [i + 1]: {high=, low=}, floats whose sum is the frequency in
+-- For rotary pair i (of rotary_dim / 2; without RoPE there are none), at [i + 1]: {high=, low=}, floats whose sum is the frequency in
 -- turns per token. `model` is that of a completed spec.
 function rope.turns(model)
   local key = key_of(model)

@@ -4,6 +4,7 @@ local fail = require "fail"
 local json = require "json"
 local arch = require "arch"
 local environment = require "environment"
+local features = require "features"
 
 local tuning = {}
 
@@ -127,7 +128,7 @@ end
 -- The parameters of a family for a spec (without its tuning); or nil, and why the family cannot serve.
 function tuning.resolve(spec, name, given)
   local family = tuning.family(name)
-  local refusal = family.supports and family.supports(spec)
+  local refusal = family.supports and family.supports(spec) or features.refusal(spec, name, family.handles)
   if refusal then return nil, tostring(refusal) end
   local values = values_of(spec, name, family, given)
   local broken = broken_constraint(spec, name, family, values)

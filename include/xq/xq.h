@@ -176,16 +176,19 @@ typedef struct xq_plan_options {
                            for max_batch sequences of max_tokens. The
                            workspace of XQ_UNFUSED grows with it */
     int64_t max_append; /* tokens in one append call: 1 to 2^30 */
+    int64_t max_queries;       /* queries of one sequence in one attend call: 1 (default) to 2^20 */
+    int64_t max_total_queries; /* over all sequences of a call; 0: max_batch * max_queries */
 } xq_plan_options;
 #ifdef __cplusplus
 #define XQ_PLAN_OPTIONS_INIT                                                                               \
     {                                                                                                      \
-        sizeof(xq_plan_options), 0, XQ_FUSED, 1, 4096, 0, 1                                                \
+        sizeof(xq_plan_options), 0, XQ_FUSED, 1, 4096, 0, 1, 1, 0                                             \
     }
 #else
 #define XQ_PLAN_OPTIONS_INIT                                                                               \
     {                                                                                                      \
-        .struct_size = sizeof(xq_plan_options), .max_batch = 1, .max_tokens = 4096, .max_append = 1        \
+        .struct_size = sizeof(xq_plan_options), .max_batch = 1, .max_tokens = 4096, .max_append = 1,       \
+        .max_queries = 1                                                                                   \
     }
 #endif
 
@@ -203,14 +206,20 @@ typedef struct xq_plan_info {
     size_t struct_size;
     int32_t hidden_size, heads, kv_heads, head_dim; /* d, H, Hkv, dh */
     int32_t page_tokens;                            /* tokens per page */
-    int32_t rank_k, rank_v;       /* columns cached: latent's ranks; hidden_size and 0 for x; dkv
-                                     for XQ_FP16_KV */
+    int32_t rank_k, rank_v;       /* columns cached, as stored: latents padded to multiples of 64; hidden_size
+                                     and 0 for x, x-cl; the joint latent and 0 for latent-cl; dkv for XQ_FP16_KV */
     size_t page_bytes;            /* bytes of one page; also the stride between pages */
     size_t page_align;            /* required alignment of the page pool */
     size_t weights_bytes;         /* size of the packed weights */
     size_t workspace_bytes;       /* zeroed once by the caller before its first use; calls
                                      that may run at the same time need one each */
-    double cache_bytes_per_token; /* everything included: codes, scales, offsets, padding */
+    double cache_bytes_per_token; /* of pages, everything included: codes, scales, offsets, padding */
+    size_t tail_bytes;             /* of a sequence's slot in the tail pool: its newest, unquantized tokens; 0 where no
+                                      groups are per channel. Slots are tail_bytes apart */
+    size_t accumulator_page_bytes; /* cross-layer methods: of a page of the accumulator; else 0 */
+    double accumulator_bytes_per_token;
+    int32_t needs_append_indptr; /* 1: append takes append_indptr (per-channel groups) */
+    int32_t latents;             /* groups of KV heads with latents of their own; rank_k counts all */
 } xq_plan_info;
 #define XQ_PLAN_INFO_INIT XQ_SIZED(xq_plan_info)
 XQ_API xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info);
@@ -219,12 +228,19 @@ XQ_API xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info);
 XQ_API const char *xq_plan_spec(const xq_plan *plan);
 
 /* Projections of one layer on the host, row major f32.
- *   method x, and XQ_FP16_KV:  wk, wv [d, dkv]
- *   method latent:             uk [d, rank_k], ak [rank_k, dkv], uv [d, rank_v], av [rank_v, dkv] */
+ *   method x, x-cl, and XQ_FP16_KV: wk, wv [d, dkv]
+ *   method latent:    uk [d, rank_k], ak [rank_k / groups, dkv], uv [d, rank_v], av [rank_v / groups, dkv]: the
+ *                     columns of a KV head multiply the latents of its group
+ *   method latent-cl: wk, wv [d, dkv], ukv [d, rank_k], with orthonormal columns
+ *   where the model has them: bk, bv [dkv]; k_norm [dh] (qk_norm "row": [dkv]), the factors as multiplied (Gemma: 1 + w);
+ *   sinks [H]
+ * Ranks here are those of the spec, without padding. */
 typedef struct xq_weights {
     size_t struct_size;
     const float *wk, *wv;
     const float *uk, *ak, *uv, *av;
+    const float *ukv;
+    const float *bk, *bv, *k_norm, *sinks;
 } xq_weights;
 #define XQ_WEIGHTS_INIT XQ_SIZED(xq_weights)
 
@@ -244,48 +260,107 @@ typedef struct xq_page_table {
     uint64_t indptr, indices, last_page_len;
 } xq_page_table;
 
+/* Per-channel groups keep the newest tokens of a sequence, up to a group, unquantized: in slot slots[i] of the pool, for
+ * sequence i of the table. The caller gives a sequence a slot before its first append, and keeps it. */
+typedef struct xq_tail_pool {
+    uint64_t pool;  /* 128-byte aligned; slot n is at n * tail_bytes */
+    uint64_t slots; /* int32 [batch], on the device */
+} xq_tail_pool;
+
 /* Writes tokens into their pages. Positions count from 0 within their sequence; the table describes
- * the cache after the call. Tokens may come in any order, each once. */
+ * the cache after the call. Tokens may come in any order, each once; with append_indptr, they are the last tokens
+ * of their sequences, in order.
+ * Cross-layer methods, layer by layer: append, accumulate, attend. The accumulator then holds the layers before. */
 typedef struct xq_append_args {
     size_t struct_size;
     int64_t tokens;          /* rows of x; 0 is allowed */
-    uint64_t x;              /* [tokens, d] f16, 16-byte aligned */
+    uint64_t x;              /* [tokens, d] of the spec's dtype, 16-byte aligned */
     uint64_t token_sequence; /* int32 [tokens] */
-    uint64_t token_position; /* int32 [tokens] */
+    uint64_t token_position; /* int32 [tokens]: a token's place in its sequence */
     xq_page_table table;
     uint64_t pages;     /* the pool, page_align aligned */
     uint64_t weights;   /* as packed, 256-byte aligned; not read where x itself is cached */
     uint64_t workspace; /* 256-byte aligned; used by XQ_FP16_KV alone */
     size_t workspace_bytes;
+    uint64_t append_indptr;   /* int32 [batch + 1]: rows of x of each sequence; read if needs_append_indptr */
+    xq_tail_pool tails;       /* where tail_bytes is not 0 */
+    uint64_t accumulator;     /* pages, as many as the pool has: cross-layer methods, but for the base layer */
+    uint64_t rotary_position; /* int32 [tokens]; XQ_FP16_KV: positions for RoPE; 0: token_position */
 } xq_append_args;
 #define XQ_APPEND_ARGS_INIT XQ_SIZED(xq_append_args)
 XQ_API xq_status xq_plan_append(xq_plan *plan, const xq_append_args *args, void *stream);
 
-/* One query per sequence, at the last cached position. Allocates nothing, takes no lock. */
+/* Adds a layer's deltas to the accumulator, for every token of the table; the base layer starts it. Cross-layer
+ * methods only; other plans, and XQ_FP16_KV, refuse it with XQ_ERROR_ARGUMENT. */
+typedef struct xq_accumulate_args {
+    size_t struct_size;
+    int64_t max_tokens; /* no sequence of this call is longer */
+    xq_page_table table;
+    uint64_t pages; /* the layer's deltas */
+    uint64_t weights;
+    xq_tail_pool tails;
+    uint64_t accumulator; /* pages of accumulator_page_bytes, of the same numbers; page_align aligned */
+} xq_accumulate_args;
+#define XQ_ACCUMULATE_ARGS_INIT XQ_SIZED(xq_accumulate_args)
+XQ_API xq_status xq_plan_accumulate(xq_plan *plan, const xq_accumulate_args *args, void *stream);
+
+/* Attends with one or more queries of each sequence. Allocates nothing, takes no lock.
+ *
+ * Token t of sequence i is at position token_offset[i] + t. Its queries are rows query_indptr[i] .. query_indptr[i + 1] of
+ * q, at the positions query_position says. A query sees the tokens at positions up to its own (and, in models with
+ * a sliding window, within the window). So with everything left 0 there is one query a sequence, at its last token;
+ * several queries without positions are at the last tokens, as in speculative decoding and prefill chunks; a shared
+ * prefix is attended with the queries' true positions, the rest with token_offset, and xq_plan_merge joins both.
+ * With tree_mask the sequence's last tokens, as many as its queries, are drafts: draft t is at the position of query
+ * t, and query j sees it if bit t % 32 of word t / 32 of its row of tree_mask is set. */
 typedef struct xq_attend_args {
     size_t struct_size;
     int64_t max_tokens; /* no sequence of this call is longer; at most the plan's max_tokens */
-    uint64_t q;         /* [batch, H, dh] f16 before RoPE, 16-byte aligned */
-    uint64_t out;       /* [batch, H, dh] f16, 16-byte aligned; zeros for an empty sequence */
-    uint64_t lse;       /* [batch, H] f32, natural logarithm; -inf for an empty sequence; 0: none */
+    uint64_t q;         /* [queries, H, dh] before RoPE, after bias and norm; 16-byte aligned */
+    uint64_t out;       /* [queries, H, dh], 16-byte aligned; zeros where a query sees no token */
+    uint64_t lse;       /* [queries, H] f32, natural logarithm; -inf where a query sees no token; 0: none */
     xq_page_table table;
     uint64_t pages;     /* page_align aligned */
-    uint64_t weights;   /* as packed, 256-byte aligned; not read by XQ_FP16_KV */
+    uint64_t weights;   /* as packed, 256-byte aligned; XQ_FP16_KV reads it only for attention sinks */
     uint64_t workspace; /* 256-byte aligned */
     size_t workspace_bytes;
+    int64_t queries;     /* rows of q; 0: one for each sequence */
+    int64_t max_queries; /* no sequence of this call has more; 0: 1, or all of `queries` if there is an indptr */
+    uint64_t query_indptr;   /* int32 [batch + 1]; 0: one each */
+    uint64_t query_position; /* int32 [queries]; 0: the last positions of each sequence */
+    uint64_t token_offset;   /* int32 [batch]; 0: zeros */
+    uint64_t tree_mask;      /* uint32 [queries, mask_words]; 0: none. Needs query_position */
+    int32_t mask_words;      /* at least max_queries / 32, rounded up */
+    int32_t without_sinks;   /* 1: leave the model's attention sinks out, as in all but one part of a merge */
+    xq_tail_pool tails;      /* where tail_bytes is not 0 and there is no accumulator */
+    uint64_t accumulator;    /* cross-layer methods: after accumulate; pages are then not read */
 } xq_attend_args;
 #define XQ_ATTEND_ARGS_INIT XQ_SIZED(xq_attend_args)
 XQ_API xq_status xq_plan_attend(xq_plan *plan, const xq_attend_args *args, void *stream);
 
+/* Joins attention over two disjoint sets of tokens: each row by its log-sum-exp. */
+typedef struct xq_merge_args {
+    size_t struct_size;
+    int64_t queries;
+    uint64_t out_a, out_b; /* [queries, H, dh], 16-byte aligned */
+    uint64_t lse_a, lse_b; /* [queries, H] f32 */
+    uint64_t out, lse;     /* may be those of a or of b; lse may be 0 */
+} xq_merge_args;
+#define XQ_MERGE_ARGS_INIT XQ_SIZED(xq_merge_args)
+XQ_API xq_status xq_plan_merge(xq_plan *plan, const xq_merge_args *args, void *stream);
+
 /* The cache as the kernels see it, for inspection: row p * page_tokens + t of the output is token t of
  * the page that table entry p names. Rows beyond a sequence's length are left untouched.
- *   method x: k [rows, d]; latent: k [rows, rank_k], v [rows, rank_v]; XQ_FP16_KV is refused. f16. */
+ *   method x: k [rows, d]; latent: k [rows, rank_k], v [rows, rank_v], as stored; cross-layer methods: k [rows, d], the
+ *   accumulator. XQ_FP16_KV is refused. Values of the spec's dtype. */
 typedef struct xq_dequantize_args {
     size_t struct_size;
     int64_t table_entries; /* indptr[batch] */
     xq_page_table table;
     uint64_t pages;
-    uint64_t k, v; /* 16-byte aligned; v is ignored for method x */
+    uint64_t k, v; /* 16-byte aligned; v is ignored where one stream is cached */
+    xq_tail_pool tails;
+    uint64_t accumulator;
 } xq_dequantize_args;
 #define XQ_DEQUANTIZE_ARGS_INIT XQ_SIZED(xq_dequantize_args)
 XQ_API xq_status xq_plan_dequantize(xq_plan *plan, const xq_dequantize_args *args, void *stream);

@@ -20,89 +20,175 @@ struct xq_table {
     XQ_PTR(const int) last_page_len;
 };
 
-/* append (templates/append.cu.lt): quantize x, or x*U, into pages. Grid: (tiles of 16 tokens, column
- * blocks over all streams). */
+/* Which tokens the queries of each sequence see, and where all of them stand. Every pointer may be null.
+ * Token t of sequence i is at position token_offset[i] + t (null: t). Query j of it, the row
+ * query_indptr[i] + j of q (null: one each), is at query_position[query_indptr[i] + j] (null: the last
+ * positions, in order). A query sees the tokens at positions up to its own and within the sliding window. With a tree
+ * mask the last tokens of a sequence, as many as it has queries, are drafts: they are at the queries' positions,
+ * and query j sees draft t where bit t % 32 of tree_mask[row * mask_words + t / 32] is set. */
+struct xq_queries {
+    XQ_PTR(const int) query_indptr;   /* [batch + 1] */
+    XQ_PTR(const int) query_position; /* [queries] */
+    XQ_PTR(const int) token_offset;   /* [batch] */
+    XQ_PTR(const unsigned) tree_mask; /* [queries, mask_words] */
+    int mask_words;
+    int queries; /* rows of q */
+    int blocks;  /* blocks of query rows a sequence: the grid's third dimension is batch * blocks */
+};
+
+/* Unquantized newest tokens of the streams with per-channel groups: sequence i owns slot slots[i] of layout.tail_bytes;
+ * token t is in row t % group. Null where no stream has such groups. */
+struct xq_tails {
+    XQ_PTR(xq_byte) pool;
+    XQ_PTR(const int) slots; /* [batch] */
+};
+
+/* A packed matrix: the codes in fragment order (docs/layout.md), and for 8-bit weights a scale for each column. */
+struct xq_matrix {
+    XQ_PTR(const xq_byte) data;
+    XQ_PTR(const float) scale; /* [columns]; null for 16-bit weights */
+};
+
+/* append (templates/append.cu.lt): quantize x, or x*U, or (x - accumulator)[*U], into pages: the streams
+ * with per-token groups. Grid: (tiles of 16 tokens, column blocks over those streams).
+ * append_channel (templates/append_channel.cu.lt): the streams with per-channel groups. Grid: (groups of a sequence that the
+ * call may touch, blocks of 64 channels over those streams, batch). */
 struct xq_append_params {
     struct xq_table table;
     XQ_PTR(const xq_half_bits) x;     /* [tokens, d] */
     XQ_PTR(const int) token_sequence; /* [tokens] */
     XQ_PTR(const int) token_position; /* [tokens] */
+    XQ_PTR(const int) append_indptr;  /* [batch + 1]; append_channel: sequence i's rows of x, its last tokens */
     XQ_PTR(xq_byte) pages;
-    XQ_PTR(const xq_half_bits) uk; /* packed [d, rank_k]; null for method x */
-    XQ_PTR(const xq_half_bits) uv; /* packed [d, rank_v]; null for method x */
+    struct xq_tails tails;
+    XQ_PTR(const xq_byte) accumulator; /* pages: cross-layer methods, but for the base layer */
+    struct xq_matrix uk; /* latent [d, width of k]; latent-cl: Ukv [d, width of x]; else null */
+    struct xq_matrix uv; /* latent [d, width of v] */
     int tokens;
 };
 
-/* attend (templates/attend.cu.lt): fused decode. Grid: (splits, Hkv, batch).
- * partial_out [batch, splits, H, dh] f16 and partial_lse [batch, splits, H] f32 (log2 units) are used
- * where a sequence has more than one split; counters [batch, Hkv] int32 are zero before and after. */
-struct xq_attend_params {
+/* accumulate (templates/accumulate.cu.lt): accumulator += this layer's deltas, for every cached token; the base layer
+ * starts it. Grid: (table entries' tiles of 16 tokens, column blocks). */
+struct xq_accumulate_params {
     struct xq_table table;
     XQ_PTR(const xq_byte) pages;
-    XQ_PTR(const xq_half_bits) wk; /* packed: Ak [rank_k, dkv], or Wk [d, dkv] */
-    XQ_PTR(const xq_half_bits) wv; /* packed: Av [rank_v, dkv], or Wv [d, dkv] */
-    XQ_PTR(const xq_half_bits) q;  /* [batch, H, dh] before RoPE */
-    XQ_PTR(xq_half_bits) out;      /* [batch, H, dh] */
-    XQ_PTR(float) lse;             /* [batch, H] or null */
+    struct xq_tails tails;
+    XQ_PTR(xq_byte) accumulator;
+    struct xq_matrix ukvt; /* latent-cl: Ukv transposed, [width of x, d] */
+    int batch;
+    int entries; /* as for dequantize */
+};
+
+/* absorb (templates/absorb.cu.lt): for the columns of K that need no rematerializing, q' = Wk q, as B fragments for attend:
+ * absorbed [batch * blocks, Hkv, query_rows / 8, latent_width / 64, 32 lanes, 8] words (4 steps of 16 channels, 2 registers
+ * each) and their q * bias, bias [batch * blocks, Hkv, query_rows] f32. Grid: (chunks of 64 channels, Hkv, batch * blocks). */
+struct xq_absorb_params {
+    struct xq_queries queries;
+    XQ_PTR(const xq_half_bits) q;
+    struct xq_matrix wk;     /* wk_absorb: [Hkv * absorbed columns (padded), latent_width] */
+    XQ_PTR(const float) bk;  /* [Hkv, absorbed columns (padded)] or null */
+    XQ_PTR(unsigned) absorbed;
+    XQ_PTR(float) absorbed_bias;
+};
+
+/* attend (templates/attend.cu.lt): the fused kernel. Grid: (splits, Hkv, batch * queries.blocks).
+ * partial_out [queries, splits, H, dh] f16 and partial_lse [queries, splits, H] f32 (log2 units) are used
+ * where a sequence has more than one split; counters [batch * queries.blocks, Hkv] int32 are zero before and after. */
+struct xq_attend_params {
+    struct xq_table table;
+    struct xq_queries queries;
+    XQ_PTR(const xq_byte) pages; /* cross-layer methods: the accumulator's */
+    struct xq_tails tails;
+    struct xq_matrix wk;            /* Ak [latent_width, Hkv * key columns], or Wk [d, Hkv * key columns] */
+    struct xq_matrix wv;            /* Av [latent_width, dkv], or Wv [d, dkv] */
+    XQ_PTR(const float) bk;         /* [Hkv, key columns] or null */
+    XQ_PTR(const float) bv;         /* [dkv] or null */
+    XQ_PTR(const float) k_norm;     /* [key columns] or null */
+    XQ_PTR(const float) sinks;      /* [H], natural logarithms, or null */
+    XQ_PTR(const unsigned) absorbed;
+    XQ_PTR(const float) absorbed_bias;
+    XQ_PTR(const xq_half_bits) q;  /* [queries, H, dh] before RoPE */
+    XQ_PTR(xq_half_bits) out;      /* [queries, H, dh] */
+    XQ_PTR(float) lse;             /* [queries, H] or null */
     XQ_PTR(xq_half_bits) partial_out;
     XQ_PTR(float) partial_lse;
     XQ_PTR(int) counters;
     int tokens_per_split; /* a multiple of the kernel's tile_tokens, <= split_tokens */
 };
 
-/* dequantize (templates/dequantize.cu.lt): pages to rows, unfused step 1. Row p * page + t is token t
+/* merge (templates/merge.cu.lt): two results over different tokens into one. Grid: (rows). */
+struct xq_merge_params {
+    XQ_PTR(const xq_half_bits) out_a; /* [rows, dh] */
+    XQ_PTR(const xq_half_bits) out_b;
+    XQ_PTR(const float) lse_a; /* [rows], natural logarithm */
+    XQ_PTR(const float) lse_b;
+    XQ_PTR(xq_half_bits) out; /* may be out_a or out_b */
+    XQ_PTR(float) lse;        /* or null; may be lse_a or lse_b */
+    int rows;
+};
+
+/* dequantize (templates/dequantize.cu.lt): pages (and tails) to rows, unfused step 1. Row p * page + t is token t
  * of table entry p; rows beyond a sequence's length are not written. Grid: (table entries' tiles of 16
  * tokens, column blocks of all streams). */
 struct xq_dequantize_params {
     struct xq_table table;
-    XQ_PTR(const xq_byte) pages;
-    XQ_PTR(xq_half_bits) k; /* [rows, rank_k or d] */
-    XQ_PTR(xq_half_bits) v; /* [rows, rank_v]; unused for method x */
+    XQ_PTR(const xq_byte) pages; /* cross-layer methods: the accumulator's */
+    struct xq_tails tails;
+    XQ_PTR(xq_half_bits) k; /* [rows, width of k, or of x] */
+    XQ_PTR(xq_half_bits) v; /* [rows, width of v]; unused where there is one stream */
     int batch;
     int entries; /* at least indptr[batch]; the grid covers this many, and those beyond are skipped */
 };
 
-/* gemm (templates/gemm.cu.lt): y = x * W with packed W [k, n], f16 in and out, f32 accumulation.
+/* gemm (templates/gemm.cu.lt): y = x * W (* scale) (+ bias) with packed W [k, n], f32 accumulation.
  * Row r of y is at y + (r / page) * page_stride + (r % page) * row_stride (elements), so that it
- * can write fp16 KV pages; page = rows gives a plain matrix. Grid: (row tiles, column tiles). */
+ * can write fp16 KV pages; page = rows gives a plain matrix. Row r of x is at x + r * x_stride. Grid: (row tiles, column tiles). */
 struct xq_gemm_params {
     XQ_PTR(const xq_half_bits) x; /* [rows, k] */
-    XQ_PTR(const xq_half_bits) w; /* packed [k, n] */
+    struct xq_matrix w;           /* packed [k, n] */
+    XQ_PTR(const float) bias;     /* [n] or null */
     XQ_PTR(xq_half_bits) y;
     long long page_stride;
     int rows;
     int k; /* multiple of 64 */
-    int n; /* multiple of 64 */
+    int n; /* multiple of 16 */
     int page;
     int row_stride;
+    int x_stride;
 };
 
-/* rope (templates/rope.cu.lt): rotates the K rows of fp16 KV pages in place, unfused step 3. Entry p of
- * the table is page p of kv. Rows beyond a sequence's length are not touched. */
+/* rope (templates/rope.cu.lt): normalizes (QK-norm) and rotates the K rows of fp16 KV pages in place, unfused step
+ * 3. Entry p of the table is page p of kv. Rows beyond a sequence's length are not touched. */
 struct xq_rope_params {
     struct xq_table table;
-    XQ_PTR(xq_half_bits) kv; /* pages [2, page, Hkv, dh] */
+    struct xq_queries queries;  /* positions: token_offset, and those of drafts */
+    XQ_PTR(xq_half_bits) kv;    /* pages [2, page, Hkv, dh] */
+    XQ_PTR(const float) k_norm; /* [dh] ([dkv] for qk_norm "row") or null */
     int batch;
     int entries;
 };
 
-/* kv_append (templates/kv_append.cu.lt): rotates k, and scatters k and v into fp16 KV pages. */
+/* kv_append (templates/kv_append.cu.lt): normalizes and rotates k, and scatters k and v into fp16 KV pages. */
 struct xq_kv_append_params {
     struct xq_table table;
-    XQ_PTR(const xq_half_bits) k; /* [tokens, Hkv, dh] before RoPE */
+    XQ_PTR(const xq_half_bits) k; /* [tokens, Hkv, dh] before QK-norm and RoPE */
     XQ_PTR(const xq_half_bits) v; /* [tokens, Hkv, dh] */
     XQ_PTR(const int) token_sequence;
     XQ_PTR(const int) token_position;
+    XQ_PTR(const int) rotary_position; /* [tokens]; null: token_position */
+    XQ_PTR(const float) k_norm;
     XQ_PTR(xq_half_bits) kv; /* pages [2, page, Hkv, dh]: K rows, then V rows */
     int tokens;
 };
 
 /* kv_attend (templates/kv_attend.cu.lt): flash-decoding over fp16 KV pages; K is already rotated.
- * table.indices may be null. Grid: (splits, Hkv, batch); partials and counters as for attend. */
+ * table.indices may be null. Grid: (splits, Hkv, batch * queries.blocks); partials and counters as for attend. */
 struct xq_kv_attend_params {
     struct xq_table table;
+    struct xq_queries queries;
     XQ_PTR(const xq_half_bits) kv;
-    XQ_PTR(const xq_half_bits) q; /* [batch, H, dh] before RoPE */
+    XQ_PTR(const float) sinks;
+    XQ_PTR(const xq_half_bits) q; /* [queries, H, dh] before RoPE */
     XQ_PTR(xq_half_bits) out;
     XQ_PTR(float) lse;
     XQ_PTR(xq_half_bits) partial_out;
