@@ -1,18 +1,9 @@
-#include "../autotune/quantizer.h"
 #include "../autotune/reference.h"
-#include "../runtime/half.h"
 
 #include <complex.h>
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
-
-#define NAN_HALF 0x7e00
-
-static uint16_t h(float value)
-{
-    return half_from_float(value);
-}
 
 /* ---------------------------------------------------------------- reference */
 
