@@ -12,11 +12,11 @@ template <bool BF16> struct element {
     }
     static __device__ __forceinline__ float low(u32 packed)
     {
-        return BF16 ? __uint_as_float(packed << 16) : f32_from_f16_low(packed);
+        return BF16 ? f32_from_bf16_low(packed) : f32_from_f16_low(packed);
     }
     static __device__ __forceinline__ float high(u32 packed)
     {
-        return BF16 ? __uint_as_float(packed & 0xffff0000) : f32_from_f16_high(packed);
+        return BF16 ? f32_from_bf16_high(packed) : f32_from_f16_high(packed);
     }
     // d += a * b, one m16n8k16 tile.
     static __device__ __forceinline__ void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1)
@@ -27,21 +27,5 @@ template <bool BF16> struct element {
             mma_f16(d, a, b0, b1);
     }
 };
-
-// Two f32 to the nearest f16; beyond its range to the last that is finite. NaN stays.
-__device__ __forceinline__ u32 pack_f16x2_saturated(float low, float high)
-{
-    return pack_f16x2(max_nan(min_nan(low, 65504.0f), -65504.0f), max_nan(min_nan(high, 65504.0f), -65504.0f));
-}
-
-__device__ __forceinline__ u32 f16x2_from_bf16x2(u32 packed)
-{
-    return pack_f16x2_saturated(element<true>::low(packed), element<true>::high(packed));
-}
-
-__device__ __forceinline__ u32 bf16x2_from_f16x2(u32 packed)
-{
-    return pack_bf16x2(f32_from_f16_low(packed), f32_from_f16_high(packed));
-}
 
 #endif

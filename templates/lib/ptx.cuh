@@ -19,14 +19,6 @@ __device__ __forceinline__ u32 pack_f16x2(float low, float high)
     return packed;
 }
 
-// The same to bf16.
-__device__ __forceinline__ u32 pack_bf16x2(float low, float high)
-{
-    u32 packed;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-    return packed;
-}
-
 __device__ __forceinline__ f16 f16_from_f32(float value)
 {
     f16 bits;
