@@ -47,8 +47,8 @@ void gen_kernel_free(gen_kernel *k);
 xq_status gen_headers(gen *g, int *count, const char *const **names, const char *const **texts, error *err);
 
 /* The place of every code of one 16-token by 64-channel unit, from gen/layout.lua: (*bit_offset)[(t * 64
- * + c) * bits + i] is the place of bit i (0: lowest) of the code of token t, channel c. order is "k" or "v"; bits 2,
- * 3, 4, 8, or 16 (f16 values themselves). Caller frees. */
+ * + c) * bits + i] is the place of bit i (0: lowest) of the code of token t, channel c. order is "k" or
+ * "v"; bits 2, 3, 4, 8, or 16 (f16 values themselves). Caller frees. */
 xq_status gen_unit_map(gen *g, const char *order, int bits, int32_t **bit_offset, error *err);
 
 #endif

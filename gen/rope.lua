@@ -99,7 +99,8 @@ local function key_of(model)
 end
 
 local function compute(model)
-  local pairs_count, turns = (model.rope.rotary_dim or 0) // 2, {}
+  if model.rope.type == "none" then return {} end
+  local pairs_count, turns = model.rope.rotary_dim // 2, {}
   -- theta^(-i / pairs), by repeated multiplication with theta^(-1 / pairs)
   local exponent = divide(ln(model.rope.theta + 0.0), number(-pairs_count))
   local step, frequency = exp(exponent), number(1)

@@ -20,10 +20,15 @@ struct shape_stream {
 enum shape_columns { SHAPE_ALL, SHAPE_KEYS, SHAPE_ABSORBED, SHAPE_TRANSPOSED };
 
 struct shape_matrix {
+<<<<<<< HEAD
     char name[16];  /* what kernels know it as: "wk", "wk_absorb", "wv", "uk", "uv", "ukv", "ukvt" */
     char source[8]; /* the caller's: "wk", "ak", ... */
     enum shape_columns columns;
     enum weight_type type;
+=======
+    char name[16];  /* "wk", "wv", "uk", "uv": what kernels know it as */
+    char source[8]; /* the caller's: "wk", "ak", "wv", "av", "uk", "uv" */
+>>>>>>> lead
     int32_t rows, cols;
     size_t offset, scale_offset; /* in the packed weights; scales are for 8-bit types only */
 };
@@ -55,6 +60,7 @@ struct shape {
     bool latent, cross_layer, base;                           /* method latent; x-cl or latent-cl; base layer */
     bool many;                                                /* kernels for several queries of a sequence */
     int32_t page;                                             /* tokens of a page */
+<<<<<<< HEAD
     struct shape_stream streams[SHAPE_STREAMS];
     int stream_count;
     int32_t rank_k, rank_v; /* widths of the streams, 0 where there is none */
@@ -63,6 +69,15 @@ struct shape {
     double bytes_per_token, accumulator_bytes_per_token;
     struct shape_keys keys;
     struct shape_weights weights[XQ_FP16_KV + 1]; /* by implementation */
+=======
+    int32_t rank_k, rank_v; /* columns of the cached streams; method x: hidden_size and 0 */
+    bool latent, rotary;
+    size_t page_bytes, kv_page_bytes;
+    double bytes_per_token;
+    struct shape_matrix matrices[8], unfused_matrices[8], kv_matrices[2]; /* by implementation */
+    int matrix_count, unfused_matrix_count, kv_matrix_count;
+    size_t weights_bytes, unfused_weights_bytes, kv_weights_bytes;
+>>>>>>> lead
 };
 
 /* Errors: XQ_ERROR_INTERNAL naming what a completed spec lacks. */
