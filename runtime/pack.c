@@ -26,8 +26,8 @@ static xq_status check_finite(const struct pack_view *view, const char *source, 
                      (long long)(i % view->source_cols));
         if (!isinf(limit))
             snprintf(most, sizeof most, ", and below %g", (double)limit);
-        error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s[%s] is %g; weights must be finite%s", field, place,
-                  value, most);
+        error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s[%s] is %g; weights must be finite%s", field,
+                  place, value, most);
         return error_field(err, field);
     }
     return XQ_OK;
@@ -43,7 +43,6 @@ static xq_status check_all(const struct shape *shape, const struct shape_weights
             check_finite(&view, m->source, weight_limit(m->type), err);
             pack_view_free(&view);
         }
-<<<<<<< HEAD
     }
     for (int i = 0; i < layout->vector_count && err->status == XQ_OK; i++) {
         const struct shape_vector *v = &layout->vectors[i];
@@ -51,73 +50,6 @@ static xq_status check_all(const struct shape *shape, const struct shape_weights
             check_finite(&view, v->source, INFINITY, err);
             pack_view_free(&view);
         }
-=======
-    return XQ_OK;
-}
-
-/* One tile of 16 rows and 16 columns: lane l holds 4 registers of 2 halves. Registers 0 and 1 are the B
- * fragment of columns 0-7 (mma.m16n8k16: row k = (l % 4) * 2 + {0, 1}, and 8 more; column n = l / 4),
- * registers 2 and 3 that of columns 8-15. */
-static uint16_t *pack_tile(uint16_t *out, const float *tile, int32_t cols)
-{
-    for (int lane = 0; lane < 32; lane++)
-        for (int reg = 0; reg < 4; reg++)
-            for (int half = 0; half < 2; half++) {
-                int n = (reg >= 2 ? 8 : 0) + lane / 4;
-                int k = (reg & 1 ? 8 : 0) + lane % 4 * 2 + half;
-                *out++ = half_from_float(tile[(int64_t)k * cols + n]);
-            }
-    return out;
-}
-
-xq_status pack_matrix(uint16_t *destination, const float *source, int32_t rows, int32_t cols,
-                      const char *name, error *err)
-{
-    if (check_finite(source, rows, cols, name, err) != XQ_OK)
-        return err->status;
-    for (int32_t tile = 0; tile < cols; tile += 16)
-        for (int32_t step = 0; step < rows; step += 16)
-            destination = pack_tile(destination, source + (int64_t)step * cols + tile, cols);
-    return XQ_OK;
-}
-
-static const float *given(const xq_weights *w, const char *name)
-{
-    const struct {
-        const char *name;
-        const float *matrix;
-    } all[] = {{"wk", w->wk}, {"wv", w->wv}, {"uk", w->uk}, {"ak", w->ak}, {"uv", w->uv}, {"av", w->av}};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        if (strcmp(all[i].name, name) == 0)
-            return all[i].matrix;
-    return NULL;
-}
-
-static xq_status pack_weights(const xq_plan *plan, const xq_weights *weights, void *destination,
-                              size_t bytes, error *err)
-{
-    if (!check_not_null("destination", destination, err))
-        return err->status;
-    if (bytes < plan->weights_bytes) {
-        error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                  "destination_bytes is %zu; the plan's weights need %zu", bytes, plan->weights_bytes);
-        return error_field(err, "destination_bytes");
-    }
-    char field[32];
-    for (int i = 0; i < plan->matrix_count; i++) { /* all are checked before any is written */
-        const struct shape_matrix *m = &plan->matrices[i];
-        const float *source = given(weights, m->source);
-        snprintf(field, sizeof field, "weights.%s", m->source);
-        if (!check_not_null(field, source, err) ||
-            check_finite(source, m->rows, m->cols, field, err) != XQ_OK)
-            return err->status;
-    }
-    memset(destination, 0, plan->weights_bytes); /* padding between the matrices */
-    for (int i = 0; i < plan->matrix_count; i++) {
-        const struct shape_matrix *m = &plan->matrices[i];
-        pack_matrix((uint16_t *)((char *)destination + m->offset), given(weights, m->source), m->rows,
-                    m->cols, m->source, err);
->>>>>>> lead
     }
     return err->status;
 }
@@ -136,8 +68,9 @@ static float *column_scales(const struct pack_view *view, enum weight_type type)
     return scales;
 }
 
-static xq_status open_matrix(const struct shape *shape, const xq_weights *weights, const struct shape_matrix *m,
-                             struct pack_view *view, float **scales, error *err)
+static xq_status open_matrix(const struct shape *shape, const xq_weights *weights,
+                             const struct shape_matrix *m, struct pack_view *view, float **scales,
+                             error *err)
 {
     if (pack_view_matrix(shape, weights, m, view, err) != XQ_OK)
         return err->status;
@@ -169,8 +102,8 @@ static unsigned char *pack_tile(unsigned char *out, const struct pack_view *view
     return out + (size_t)weight_bytes(type) * 256;
 }
 
-static xq_status pack_matrix(const struct shape *shape, const xq_weights *weights, const struct shape_matrix *m,
-                             unsigned char *destination, error *err)
+static xq_status pack_matrix(const struct shape *shape, const xq_weights *weights,
+                             const struct shape_matrix *m, unsigned char *destination, error *err)
 {
     struct pack_view view;
     float *scales;
@@ -187,8 +120,8 @@ static xq_status pack_matrix(const struct shape *shape, const xq_weights *weight
     return XQ_OK;
 }
 
-static xq_status pack_vector(const struct shape *shape, const xq_weights *weights, const struct shape_vector *v,
-                             unsigned char *destination, error *err)
+static xq_status pack_vector(const struct shape *shape, const xq_weights *weights,
+                             const struct shape_vector *v, unsigned char *destination, error *err)
 {
     struct pack_view view;
     if (pack_view_vector(shape, weights, v, &view, err) != XQ_OK)
@@ -201,8 +134,8 @@ static xq_status pack_vector(const struct shape *shape, const xq_weights *weight
     return XQ_OK;
 }
 
-xq_status pack_weights(const struct shape *shape, xq_implementation implementation, const xq_weights *weights,
-                       void *destination, error *err)
+xq_status pack_weights(const struct shape *shape, xq_implementation implementation,
+                       const xq_weights *weights, void *destination, error *err)
 {
     const struct shape_weights *layout = &shape->weights[implementation];
     if (check_all(shape, layout, weights, err) != XQ_OK)
@@ -217,7 +150,8 @@ xq_status pack_weights(const struct shape *shape, xq_implementation implementati
 
 /* ---------------------------------------------------------------- rounding */
 
-static void round_into(double *out, const struct pack_view *view, enum weight_type type, const float *scales)
+static void round_into(double *out, const struct pack_view *view, enum weight_type type,
+                       const float *scales)
 {
     for (int32_t k = 0; k < view->rows; k++)
         for (int32_t n = 0; n < view->cols; n++) {
@@ -227,8 +161,8 @@ static void round_into(double *out, const struct pack_view *view, enum weight_ty
         }
 }
 
-xq_status pack_rounded(const struct shape *shape, xq_implementation implementation, const xq_weights *weights,
-                       const char *source, double *out, error *err)
+xq_status pack_rounded(const struct shape *shape, xq_implementation implementation,
+                       const xq_weights *weights, const char *source, double *out, error *err)
 {
     const struct shape_weights *layout = &shape->weights[implementation];
     bool found = false;

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One side of a caller's matrix: `count` indices, in blocks of `kept` that are stored as `block` (padded). */
+/* One side of a caller's matrix: `count` indices, in blocks of `kept` that are stored as `block` (padded).
+ */
 struct side {
     int32_t count, kept, block;
 };
@@ -31,8 +32,8 @@ static struct side latent_columns(const struct shape_stream *s)
 }
 
 /* The caller's matrix or vector of that name (xq_weights says the shapes). */
-static xq_status find_source(const struct shape *s, const xq_weights *w, const char *name, struct source *out,
-                             error *err)
+static xq_status find_source(const struct shape *s, const xq_weights *w, const char *name,
+                             struct source *out, error *err)
 {
     struct side d = whole(s->hidden_size), kv = whole(s->kv_width), one = whole(1);
     const struct shape_stream *k = &s->streams[0], *v = &s->streams[1];
@@ -60,7 +61,8 @@ static xq_status find_source(const struct shape *s, const xq_weights *w, const c
             check_not_null(field, out->values, err);
             return err->status;
         }
-    return error_set(err, XQ_ERROR_INTERNAL, "spec", "weights '%s' of the completed spec are not known", name);
+    return error_set(err, XQ_ERROR_INTERNAL, "spec", "weights '%s' of the completed spec are not known",
+                     name);
 }
 
 static int32_t stored(struct side side)
@@ -120,8 +122,8 @@ static xq_status make_view(const struct shape *s, const struct source *source, e
     return XQ_OK;
 }
 
-xq_status pack_view_matrix(const struct shape *shape, const xq_weights *weights, const struct shape_matrix *m,
-                           struct pack_view *view, error *err)
+xq_status pack_view_matrix(const struct shape *shape, const xq_weights *weights,
+                           const struct shape_matrix *m, struct pack_view *view, error *err)
 {
     struct source source;
     bool turned = m->columns == SHAPE_TRANSPOSED || m->columns == SHAPE_ABSORBED;
@@ -130,8 +132,8 @@ xq_status pack_view_matrix(const struct shape *shape, const xq_weights *weights,
     return make_view(shape, &source, m->columns, turned, m->rows, m->cols, view, err);
 }
 
-xq_status pack_view_vector(const struct shape *shape, const xq_weights *weights, const struct shape_vector *v,
-                           struct pack_view *view, error *err)
+xq_status pack_view_vector(const struct shape *shape, const xq_weights *weights,
+                           const struct shape_vector *v, struct pack_view *view, error *err)
 {
     struct source source;
     if (find_source(shape, weights, v->source, &source, err) != XQ_OK)

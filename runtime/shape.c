@@ -119,17 +119,7 @@ static int32_t read_columns(const cJSON *list, int16_t *columns, int32_t head_di
             error_set(err, XQ_ERROR_INTERNAL, "spec", "the completed spec's columns of keys are malformed");
             return count;
         }
-<<<<<<< HEAD
         columns[count++] = (int16_t)dimension;
-=======
-        struct shape_matrix *m = &matrices[(*count)++];
-        const cJSON *source = object(item, "source", err);
-        snprintf(m->name, sizeof m->name, "%s", name->valuestring);
-        snprintf(m->source, sizeof m->source, "%s", cJSON_IsString(source) ? source->valuestring : "");
-        m->rows = integer(item, "rows", err);
-        m->cols = integer(item, "cols", err);
-        m->offset = (size_t)number(item, "offset", err);
->>>>>>> lead
     }
     return count;
 }
@@ -137,14 +127,17 @@ static int32_t read_columns(const cJSON *list, int16_t *columns, int32_t head_di
 static void read_keys(const cJSON *item, struct shape *s, error *err)
 {
     struct shape_keys *keys = &s->keys;
-    keys->columns = read_columns(object(item, "rematerialized", err), keys->rematerialized, s->head_dim, err);
+    keys->columns =
+        read_columns(object(item, "rematerialized", err), keys->rematerialized, s->head_dim, err);
     keys->absorbed_columns = read_columns(object(item, "absorbed", err), keys->absorbed, s->head_dim, err);
 }
 
 static enum shape_columns read_order(const cJSON *item, error *err)
 {
-    static const char *const names[] = {
-        [SHAPE_ALL] = "all", [SHAPE_KEYS] = "keys", [SHAPE_ABSORBED] = "absorbed", [SHAPE_TRANSPOSED] = "transposed"};
+    static const char *const names[] = {[SHAPE_ALL] = "all",
+                                        [SHAPE_KEYS] = "keys",
+                                        [SHAPE_ABSORBED] = "absorbed",
+                                        [SHAPE_TRANSPOSED] = "transposed"};
     for (int i = SHAPE_ALL; i <= SHAPE_TRANSPOSED; i++)
         if (has_text(item, "columns", names[i]))
             return (enum shape_columns)i;
@@ -198,21 +191,12 @@ xq_status shape_read(const char *completed_json, struct shape *out, error *err)
     s.many = has_text(root, "queries", "many");
     read_model(object(root, "model", err), &s, err);
     read_layout(object(root, "cache", err), object(root, "layout", err), &s, err);
-<<<<<<< HEAD
     if (s.cross_layer)
         read_accumulator(object(root, "accumulator", err), &s, err);
     read_keys(object(root, "keys", err), &s, err);
     read_weights(object(root, "weights_layout", err), &s.weights[XQ_FUSED], err);
     read_weights(object(root, "unfused_weights_layout", err), &s.weights[XQ_UNFUSED], err);
     read_weights(object(root, "kv_weights_layout", err), &s.weights[XQ_FP16_KV], err);
-=======
-    read_weights(object(root, "weights_layout", err), s.matrices, 8, &s.matrix_count, &s.weights_bytes,
-                 err);
-    read_weights(object(root, "unfused_weights_layout", err), s.unfused_matrices, 8,
-                 &s.unfused_matrix_count, &s.unfused_weights_bytes, err);
-    read_weights(object(root, "kv_weights_layout", err), s.kv_matrices, 2, &s.kv_matrix_count,
-                 &s.kv_weights_bytes, err);
->>>>>>> lead
     cJSON_Delete(root);
     if (err->status == XQ_OK)
         *out = s;

@@ -1,5 +1,5 @@
-/* What the host side needs of a completed spec, read once: sizes, the cache's and the packed weights' layout. The
- * numbers come from gen/layout.lua through the spec's JSON; nothing is computed again here. */
+/* What the host side needs of a completed spec, read once: sizes, the cache's and the packed weights'
+ * layout. The numbers come from gen/layout.lua through the spec's JSON; nothing is computed again here. */
 #ifndef RUNTIME_SHAPE_H
 #define RUNTIME_SHAPE_H
 
@@ -20,15 +20,10 @@ struct shape_stream {
 enum shape_columns { SHAPE_ALL, SHAPE_KEYS, SHAPE_ABSORBED, SHAPE_TRANSPOSED };
 
 struct shape_matrix {
-<<<<<<< HEAD
     char name[16];  /* what kernels know it as: "wk", "wk_absorb", "wv", "uk", "uv", "ukv", "ukvt" */
     char source[8]; /* the caller's: "wk", "ak", ... */
     enum shape_columns columns;
     enum weight_type type;
-=======
-    char name[16];  /* "wk", "wv", "uk", "uv": what kernels know it as */
-    char source[8]; /* the caller's: "wk", "ak", "wv", "av", "uk", "uv" */
->>>>>>> lead
     int32_t rows, cols;
     size_t offset, scale_offset; /* in the packed weights; scales are for 8-bit types only */
 };
@@ -48,7 +43,8 @@ struct shape_weights {
     size_t bytes;
 };
 
-/* The fused kernel's order of the columns of a head of K, as dimensions of the head; -1: a column of zeros. */
+/* The fused kernel's order of the columns of a head of K, as dimensions of the head; -1: a column of zeros.
+ */
 struct shape_keys {
     int32_t columns, absorbed_columns;
     int16_t rematerialized[SHAPE_KEY_COLUMNS], absorbed[SHAPE_KEY_COLUMNS];
@@ -56,28 +52,18 @@ struct shape_keys {
 
 struct shape {
     int32_t hidden_size, heads, kv_heads, head_dim, kv_width; /* d, H, Hkv, dh, dkv */
-    bool rotary, key_norm, key_norm_row, sinks;               /* RoPE; QK-norm, over all heads; attention sinks */
-    bool latent, cross_layer, base;                           /* method latent; x-cl or latent-cl; base layer */
-    bool many;                                                /* kernels for several queries of a sequence */
-    int32_t page;                                             /* tokens of a page */
-<<<<<<< HEAD
+    bool rotary, key_norm, key_norm_row, sinks; /* RoPE; QK-norm, over all heads; attention sinks */
+    bool latent, cross_layer, base;             /* method latent; x-cl or latent-cl; base layer */
+    bool many;                                  /* kernels for several queries of a sequence */
+    int32_t page;                               /* tokens of a page */
     struct shape_stream streams[SHAPE_STREAMS];
     int stream_count;
-    int32_t rank_k, rank_v; /* widths of the streams, 0 where there is none */
+    int32_t rank_k, rank_v;    /* widths of the streams, 0 where there is none */
     bool by_token, by_channel; /* whether a stream has per-token, per-channel groups */
     size_t page_bytes, kv_page_bytes, tail_bytes, accumulator_page_bytes;
     double bytes_per_token, accumulator_bytes_per_token;
     struct shape_keys keys;
     struct shape_weights weights[XQ_FP16_KV + 1]; /* by implementation */
-=======
-    int32_t rank_k, rank_v; /* columns of the cached streams; method x: hidden_size and 0 */
-    bool latent, rotary;
-    size_t page_bytes, kv_page_bytes;
-    double bytes_per_token;
-    struct shape_matrix matrices[8], unfused_matrices[8], kv_matrices[2]; /* by implementation */
-    int matrix_count, unfused_matrix_count, kv_matrix_count;
-    size_t weights_bytes, unfused_weights_bytes, kv_weights_bytes;
->>>>>>> lead
 };
 
 /* Errors: XQ_ERROR_INTERNAL naming what a completed spec lacks. */

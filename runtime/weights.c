@@ -42,8 +42,8 @@ float weight_scale(enum weight_type type, float largest)
 }
 
 /* ------------------------------------------------------------------- e4m3
- * Sign, 4 bits of exponent (bias 7), 3 of mantissa; no infinities; largest value 448 (OCP 8-bit floating point
- * specification, "E4M3"). */
+ * Sign, 4 bits of exponent (bias 7), 3 of mantissa; no infinities; largest value 448 (OCP 8-bit floating
+ * point specification, "E4M3"). */
 enum { E4M3_LARGEST = 0x7e, E4M3_LEAST_EXPONENT = -6 };
 
 static uint16_t e4m3_encode(float value)

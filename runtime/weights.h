@@ -1,5 +1,5 @@
-/* The types of packed weights, and what rounding to them does. 8-bit types have a scale for each column of a
- * matrix, so that its largest value has the largest code. */
+/* The types of packed weights, and what rounding to them does. 8-bit types have a scale for each column of
+ * a matrix, so that its largest value has the largest code. */
 #ifndef RUNTIME_WEIGHTS_H
 #define RUNTIME_WEIGHTS_H
 
@@ -14,7 +14,8 @@ bool weight_type_find(const char *name, enum weight_type *type);
 /* Bytes of a code. */
 int weight_bytes(enum weight_type type);
 
-/* The least magnitude that cannot be represented: what rounds to infinity; for 8-bit types, infinity itself. */
+/* The least magnitude that cannot be represented: what rounds to infinity; for 8-bit types, infinity
+ * itself. */
 float weight_limit(enum weight_type type);
 
 /* The scale of a column whose largest magnitude is `largest`; 1 for 16-bit types. */
