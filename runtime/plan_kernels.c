@@ -39,8 +39,8 @@ static bool needs(const xq_plan *p, enum plan_kernel which)
         return p->implementation == XQ_UNFUSED && (s->rotary || s->key_norm);
     case PLAN_KV_APPEND:
         return fp16_kv;
-    case PLAN_MERGE:
-        return true;
+    case PLAN_MERGE: /* no family yet */
+        return false;
     case PLAN_KERNELS:
         break;
     }
