@@ -86,7 +86,8 @@ static size_t code_bit(const page_codec *codec, const page_stream *stream, int t
     size_t unit_bits = (size_t)codec->tile_tokens * (size_t)codec->unit_channels * (size_t)codec->bits;
     int in_unit = token % codec->tile_tokens * codec->unit_channels + channel % codec->unit_channels;
     return 8 * (record(codec, token) + stream->codes_offset) +
-           (size_t)(channel / codec->unit_channels) * unit_bits + (size_t)stream->bit_offset[in_unit];
+           (size_t)(channel / codec->unit_channels) * unit_bits +
+           (size_t)stream->bit_offset[in_unit * codec->bits];
 }
 
 /* which: 0 the scale, 1 the offset. Each group holds tile_tokens scales, then as many offsets. */

@@ -71,12 +71,12 @@ end
 
 json.encode = encode
 
--- A copy whose objects write their keys sorted, for comparison.
+-- A copy whose objects write their keys sorted, for comparison. Empty lists and objects are the same there, as in
+-- JSON that was read.
 function json.sorted(value)
   if type(value) ~= "table" then return value end
   local copy = {}
   for key, member in pairs(value) do copy[key] = json.sorted(member) end
-  if getmetatable(value) == array_mark then return json.array(copy) end
   return copy
 end
 return json

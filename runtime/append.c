@@ -29,8 +29,8 @@ static xq_status append_quantized(const xq_plan *plan, const xq_append_args *a, 
         .token_sequence = a->token_sequence,
         .token_position = a->token_position,
         .pages = a->pages,
-        .uk = latent ? plan_matrix(plan, a->weights, "uk") : 0,
-        .uv = latent ? plan_matrix(plan, a->weights, "uv") : 0,
+        .uk = {latent ? plan_matrix(plan, a->weights, "uk") : 0, 0},
+        .uv = {latent ? plan_matrix(plan, a->weights, "uv") : 0, 0},
         .tokens = (int)a->tokens,
     };
     uint32_t grid[3] = {(uint32_t)((a->tokens + 15) / 16), (uint32_t)plan->append_columns, 1};

@@ -30,12 +30,11 @@ static int set_grid(const xq_plan *plan, const xq_attend_args *a, uint32_t grid[
 static xq_status attend_fused(const xq_plan *plan, const xq_attend_args *a, void *stream, error *err)
 {
     uint32_t grid[3];
-    bool latent = plan->shape.latent;
     struct xq_attend_params params = {
         .table = plan_table(&a->table),
         .pages = a->pages,
-        .wk = plan_matrix(plan, a->weights, latent ? "ak" : "wk"),
-        .wv = plan_matrix(plan, a->weights, latent ? "av" : "wv"),
+        .wk = {plan_matrix(plan, a->weights, "wk"), 0},
+        .wv = {plan_matrix(plan, a->weights, "wv"), 0},
         .q = a->q,
         .out = a->out,
         .lse = a->lse,
@@ -90,8 +89,8 @@ static xq_status rematerialize(const xq_plan *plan, const xq_attend_args *a, int
     const struct shape *s = &plan->shape;
     int64_t half_page = (int64_t)s->page * s->kv_width; /* elements: a page's keys, then its values */
     int64_t rows = entries * s->page;
-    uint64_t wk = plan_matrix(plan, a->weights, s->latent ? "ak" : "wk");
-    uint64_t wv = plan_matrix(plan, a->weights, s->latent ? "av" : "wv");
+    uint64_t wk = plan_matrix(plan, a->weights, "wk");
+    uint64_t wv = plan_matrix(plan, a->weights, "wv");
     if (plan_gemm(plan, a->workspace + plan->workspace.rows_k, wk, s->rank_k, kv, rows, s->page,
                   2 * half_page, stream, err) != XQ_OK)
         return err->status;

@@ -7,7 +7,7 @@ xq_status plan_gemm(const xq_plan *plan, uint64_t x, uint64_t w, int32_t k, uint
     int32_t n = plan->shape.kv_width;
     struct xq_gemm_params params = {
         .x = x,
-        .w = w,
+        .w = {w, 0},
         .y = y,
         .page_stride = page_stride,
         .rows = (int)rows,
@@ -15,6 +15,7 @@ xq_status plan_gemm(const xq_plan *plan, uint64_t x, uint64_t w, int32_t k, uint
         .n = n,
         .page = page,
         .row_stride = n,
+        .x_stride = k,
     };
     uint32_t grid[3] = {(uint32_t)((rows + plan->gemm_rows - 1) / plan->gemm_rows),
                         (uint32_t)((n + plan->gemm_cols - 1) / plan->gemm_cols), 1};

@@ -42,10 +42,9 @@ xq_status pack_matrix(uint16_t *destination, const float *source, int32_t rows, 
 {
     if (check_finite(source, rows, cols, name, err) != XQ_OK)
         return err->status;
-    for (int32_t panel = 0; panel < cols; panel += 64)
+    for (int32_t tile = 0; tile < cols; tile += 16)
         for (int32_t step = 0; step < rows; step += 16)
-            for (int32_t tile = 0; tile < 64; tile += 16)
-                destination = pack_tile(destination, source + (int64_t)step * cols + panel + tile, cols);
+            destination = pack_tile(destination, source + (int64_t)step * cols + tile, cols);
     return XQ_OK;
 }
 
@@ -74,8 +73,8 @@ static xq_status pack_weights(const xq_plan *plan, const xq_weights *weights, vo
     char field[32];
     for (int i = 0; i < plan->matrix_count; i++) { /* all are checked before any is written */
         const struct shape_matrix *m = &plan->matrices[i];
-        const float *source = given(weights, m->name);
-        snprintf(field, sizeof field, "weights.%s", m->name);
+        const float *source = given(weights, m->source);
+        snprintf(field, sizeof field, "weights.%s", m->source);
         if (!check_not_null(field, source, err) ||
             check_finite(source, m->rows, m->cols, field, err) != XQ_OK)
             return err->status;
@@ -83,8 +82,8 @@ static xq_status pack_weights(const xq_plan *plan, const xq_weights *weights, vo
     memset(destination, 0, plan->weights_bytes); /* padding between the matrices */
     for (int i = 0; i < plan->matrix_count; i++) {
         const struct shape_matrix *m = &plan->matrices[i];
-        pack_matrix((uint16_t *)((char *)destination + m->offset), given(weights, m->name), m->rows,
-                    m->cols, m->name, err);
+        pack_matrix((uint16_t *)((char *)destination + m->offset), given(weights, m->source), m->rows,
+                    m->cols, m->source, err);
     }
     return err->status;
 }

@@ -200,9 +200,23 @@ static xq_status fill_plan(xq_plan *p, const xq_plan_options *o, error *err)
         return err->status;
     bool fp16_kv = p->implementation == XQ_FP16_KV;
     p->page_bytes = fp16_kv ? p->shape.kv_page_bytes : p->shape.page_bytes;
-    p->weights_bytes = fp16_kv ? p->shape.kv_weights_bytes : p->shape.weights_bytes;
-    p->matrices = fp16_kv ? p->shape.kv_matrices : p->shape.matrices;
-    p->matrix_count = fp16_kv ? p->shape.kv_matrix_count : p->shape.matrix_count;
+    switch (p->implementation) {
+    case XQ_FUSED:
+        p->weights_bytes = p->shape.weights_bytes;
+        p->matrices = p->shape.matrices;
+        p->matrix_count = p->shape.matrix_count;
+        break;
+    case XQ_UNFUSED:
+        p->weights_bytes = p->shape.unfused_weights_bytes;
+        p->matrices = p->shape.unfused_matrices;
+        p->matrix_count = p->shape.unfused_matrix_count;
+        break;
+    case XQ_FP16_KV:
+        p->weights_bytes = p->shape.kv_weights_bytes;
+        p->matrices = p->shape.kv_matrices;
+        p->matrix_count = p->shape.kv_matrix_count;
+        break;
+    }
     if (load_kernels(p, err) != XQ_OK || read_constants(p, err) != XQ_OK || set_split(p, err) != XQ_OK)
         return err->status;
     return lay_out_workspace(p, err);

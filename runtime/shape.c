@@ -72,7 +72,9 @@ static void read_weights(const cJSON *layout, struct shape_matrix *matrices, int
             return;
         }
         struct shape_matrix *m = &matrices[(*count)++];
+        const cJSON *source = object(item, "source", err);
         snprintf(m->name, sizeof m->name, "%s", name->valuestring);
+        snprintf(m->source, sizeof m->source, "%s", cJSON_IsString(source) ? source->valuestring : "");
         m->rows = integer(item, "rows", err);
         m->cols = integer(item, "cols", err);
         m->offset = (size_t)number(item, "offset", err);
@@ -87,8 +89,10 @@ xq_status shape_read(const char *completed_json, struct shape *out, error *err)
         return error_set(err, XQ_ERROR_INTERNAL, "spec", "the completed spec is no JSON");
     read_model(object(root, "model", err), &s, err);
     read_layout(object(root, "cache", err), object(root, "layout", err), &s, err);
-    read_weights(object(root, "weights_layout", err), s.matrices, 4, &s.matrix_count, &s.weights_bytes,
+    read_weights(object(root, "weights_layout", err), s.matrices, 8, &s.matrix_count, &s.weights_bytes,
                  err);
+    read_weights(object(root, "unfused_weights_layout", err), s.unfused_matrices, 8,
+                 &s.unfused_matrix_count, &s.unfused_weights_bytes, err);
     read_weights(object(root, "kv_weights_layout", err), s.kv_matrices, 2, &s.kv_matrix_count,
                  &s.kv_weights_bytes, err);
     cJSON_Delete(root);

@@ -8,7 +8,8 @@
 #include <stdbool.h>
 
 struct shape_matrix {
-    char name[8]; /* "wk", "wv", "uk", "uv", "ak", "av" */
+    char name[16];  /* "wk", "wv", "uk", "uv": what kernels know it as */
+    char source[8]; /* the caller's: "wk", "ak", "wv", "av", "uk", "uv" */
     int32_t rows, cols;
     size_t offset; /* in the packed weights */
 };
@@ -20,9 +21,9 @@ struct shape {
     bool latent, rotary;
     size_t page_bytes, kv_page_bytes;
     double bytes_per_token;
-    struct shape_matrix matrices[4], kv_matrices[2]; /* of the cache method; of the fp16 KV baseline */
-    int matrix_count, kv_matrix_count;
-    size_t weights_bytes, kv_weights_bytes;
+    struct shape_matrix matrices[8], unfused_matrices[8], kv_matrices[2]; /* by implementation */
+    int matrix_count, unfused_matrix_count, kv_matrix_count;
+    size_t weights_bytes, unfused_weights_bytes, kv_weights_bytes;
 };
 
 /* Errors: XQ_ERROR_INTERNAL naming what a completed spec lacks. */

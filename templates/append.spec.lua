@@ -7,6 +7,7 @@ end
 
 return {
   name = "append",
+  handles = {},
   entry = "xq_append",
   summary = "project (latent), quantize and pack new tokens into pages",
   parameters = {

@@ -20,6 +20,7 @@ end
 
 return {
   name = "attend",
+  handles = {},
   entry = "xq_attend",
   summary = "fused dequantize, rematerialize, RoPE and attention; one query per sequence",
   parameters = {

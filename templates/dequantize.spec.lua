@@ -1,6 +1,7 @@
 -- dequantize: pages of codes to rows of f16 (dequantize.cu.lt).
 return {
   name = "dequantize",
+  handles = {},
   entry = "xq_dequantize",
   summary = "dequantizes cache pages to f16 rows, step 1 of the unfused pipeline",
   parameters = {

@@ -8,6 +8,7 @@ end
 
 return {
   name = "gemm",
+  handles = {},
   entry = "xq_gemm",
   summary = "f16 GEMM with packed weights, rows scattered over fp16 KV pages",
   parameters = {

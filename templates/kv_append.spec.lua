@@ -1,6 +1,7 @@
 -- kv_append: rotates k and scatters k and v into fp16 KV pages (kv_append.cu.lt).
 return {
   name = "kv_append",
+  handles = {},
   entry = "xq_kv_append",
   summary = "appends rotated keys and values to fp16 KV pages",
   parameters = {

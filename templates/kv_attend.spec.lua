@@ -18,6 +18,7 @@ end
 
 return {
   name = "kv_attend",
+  handles = {},
   entry = "xq_kv_attend",
   summary = "flash-decoding over an fp16 paged KV cache; one query per sequence",
   parameters = {

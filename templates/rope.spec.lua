@@ -1,6 +1,7 @@
 -- rope: rotates the K rows of fp16 KV pages in place (rope.cu.lt).
 return {
   name = "rope",
+  handles = {},
   entry = "xq_rope",
   summary = "RoPE over fp16 KV pages, step 3 of the unfused pipeline",
   parameters = {},

@@ -166,8 +166,6 @@ Test(compare, impossible_settings_are_named)
     refused("compare --model smollm2-135m --synthetic --tokens 0", "--tokens: 0; valid are 1 .. 16777216");
     refused("compare --model smollm2-135m --synthetic --tokens -3",
             "--tokens: -3; valid are 1 .. 16777216");
-    refused("compare --model qwen2.5-0.5b --synthetic",
-            "model.attention_bias: a bias on the key and value projections is not supported yet");
     command_refuses("compare --model smollm2-135m --synthetic --batch 0", 2,
                     "xq compare: --batch: 0; valid are 1 .. 65535");
     command_refuses("compare --model smollm2-135m --synthetic --activations f", 2,

@@ -16,11 +16,11 @@
 static uint16_t *pack(const uint16_t *w, int k, int n)
 {
     uint16_t *packed = malloc((size_t)(k * n) * sizeof *packed), *next = packed;
-    for (int panel = 0; panel < n / 64; panel++)
+    for (int tile = 0; tile < n / 16; tile++)
         for (int step = 0; step < k / 16; step++)
-            for (int i = 0; i < 4 * 32 * 4 * 2; i++) {
-                int half = i % 2, reg = i / 2 % 4, lane = i / 8 % 32, tile = i / 256;
-                int column = panel * 64 + tile * 16 + (reg >= 2 ? 8 : 0) + lane / 4;
+            for (int i = 0; i < 32 * 4 * 2; i++) {
+                int half = i % 2, reg = i / 2 % 4, lane = i / 8;
+                int column = tile * 16 + (reg >= 2 ? 8 : 0) + lane / 4;
                 int row = step * 16 + (reg & 1 ? 8 : 0) + lane % 4 * 2 + half;
                 *next++ = w[row * n + column];
             }
@@ -43,10 +43,11 @@ static double multiply_once(fixture *f, const kernel *gemm, random_stream *r, in
     args.page_stride = (long long)args.row_stride * args.page * random_between(r, 1, 2);
     size_t elements = (size_t)args.page_stride * (size_t)((rows + args.page - 1) / args.page);
     args.x = fixture_upload(f, x, (size_t)(rows * k) * 2);
-    args.w = fixture_upload(f, packed, (size_t)(k * n) * 2);
+    args.w.data = fixture_upload(f, packed, (size_t)(k * n) * 2);
     args.y = fixture_filled(f, 0xff, elements * 2);
     args.rows = rows;
     args.k = k;
+    args.x_stride = k;
     args.n = n;
     int tile_rows = fixture_constant(gemm, "rows"), tile_cols = fixture_constant(gemm, "cols");
     fixture_launch(f, gemm, (rows + tile_rows - 1) / tile_rows, (n + tile_cols - 1) / tile_cols, 1, &args,
@@ -248,13 +249,14 @@ static void project(fixture *f, const kernel *gemm, const paged *p, uint64_t x, 
     uint16_t *packed = pack(w, k, width);
     struct xq_gemm_params args = {0};
     args.x = x;
-    args.w = fixture_upload(f, packed, (size_t)(k * width) * 2);
+    args.w.data = fixture_upload(f, packed, (size_t)(k * width) * 2);
     args.y = kv + kv_row(f, 0, which, 0) * 2;
     args.page = p->page;
     args.page_stride = (long long)kv_row(f, 1, 0, 0);
     args.row_stride = width;
     args.rows = p->entries * p->page;
     args.k = k;
+    args.x_stride = k;
     args.n = width;
     int tile_rows = fixture_constant(gemm, "rows"), tile_cols = fixture_constant(gemm, "cols");
     if (args.rows)
@@ -314,7 +316,7 @@ ParameterizedTest(struct cache_case *c, kernels_unfused, the_pipeline_matches_th
         dequantize(&f, unpack, &p, &pool, table, rows);
         project(&f, gemm, &p, rows[0], key->width, wk, kv, 0);
         project(&f, gemm, &p, rows[pool.codec->streams - 1], value->width, wv, kv, 1);
-        struct xq_rope_params turn = {table, kv, p.batch, p.entries};
+        struct xq_rope_params turn = {.table = table, .kv = kv, .batch = p.batch, .entries = p.entries};
         if (p.entries)
             fixture_launch(&f, rope, p.entries * c->page / 16, c->kv_heads, 1, &turn, sizeof turn);
         int per_split = fixture_constant(attend, "tile_tokens");

@@ -15,8 +15,8 @@ static const struct preset {
     double theta, factor; /* factor: of llama3 scaling; 0: none */
     const char *refused;
 } presets[] = {
-    {"gemma-3-1b", 0, 0, 0, 0, 0, 0, "model.qk_norm"},
-    {"gpt-oss-20b", 0, 0, 0, 0, 0, 0, "model.attention_bias"},
+    {"gemma-3-1b", 0, 0, 0, 0, 0, 0, "model.rope_local_base_freq"},
+    {"gpt-oss-20b", 0, 0, 0, 0, 0, 0, "model.rope_scaling"},
     {"llama-2-7b", 4096, 32, 32, 128, 1e4, 0, NULL},
     {"llama-2-13b", 5120, 40, 40, 128, 1e4, 0, NULL},
     {"llama-3.1-8b", 4096, 32, 8, 128, 5e5, 8, NULL},
@@ -24,12 +24,12 @@ static const struct preset {
     {"llama-3.2-1b", 2048, 32, 8, 64, 5e5, 32, NULL},
     {"llama-3.2-3b", 3072, 24, 8, 128, 5e5, 32, NULL},
     {"mistral-7b", 4096, 32, 8, 128, 1e6, 0, NULL},
-    {"phi-3-mini", 0, 0, 0, 0, 0, 0, "model.sliding_window"},
-    {"qwen2.5-0.5b", 0, 0, 0, 0, 0, 0, "model.attention_bias"},
-    {"qwen2.5-7b", 0, 0, 0, 0, 0, 0, "model.attention_bias"},
-    {"qwen3-0.6b", 0, 0, 0, 0, 0, 0, "model.qk_norm"},
-    {"qwen3-8b", 0, 0, 0, 0, 0, 0, "model.qk_norm"},
-    {"qwen3-30b-a3b", 0, 0, 0, 0, 0, 0, "model.qk_norm"},
+    {"phi-3-mini", 3072, 32, 32, 96, 1e4, 0, NULL},
+    {"qwen2.5-0.5b", 896, 14, 2, 64, 1e6, 0, NULL},
+    {"qwen2.5-7b", 3584, 28, 4, 128, 1e6, 0, NULL},
+    {"qwen3-0.6b", 1024, 16, 8, 128, 1e6, 0, NULL},
+    {"qwen3-8b", 4096, 32, 8, 128, 1e6, 0, NULL},
+    {"qwen3-30b-a3b", 2048, 32, 4, 128, 1e6, 0, NULL},
     {"smollm2-135m", 576, 9, 3, 64, 1e5, 0, NULL},
     {"smollm2-360m", 960, 15, 5, 64, 1e5, 0, NULL},
 };
@@ -164,9 +164,10 @@ Test(config, mistral_without_window_completes)
 
 Test(config, missing_keys_mean_what_transformers_takes_them_for)
 {
-    config_refused("{\"model_type\": \"mistral\", " SHAPE "}", XQ_ERROR_UNSUPPORTED, "model.sliding_window",
-                   "sliding window");
-    cJSON *spec = read_config("{\"model_type\": \"qwen2\", " SHAPE ", \"sliding_window\": 4096}");
+    cJSON *spec = read_config("{\"model_type\": \"mistral\", " SHAPE "}");
+    cr_assert_eq(generator_number(spec, "model.sliding_window"), 4096);
+    cJSON_Delete(spec);
+    spec = read_config("{\"model_type\": \"qwen2\", " SHAPE ", \"sliding_window\": 4096}");
     cr_assert(cJSON_IsTrue(generator_member(spec, "model.attention_bias")));
     cr_assert_not(cJSON_HasObjectItem(generator_member(spec, "model"), "sliding_window"));
     cJSON_Delete(spec);
@@ -174,29 +175,6 @@ Test(config, missing_keys_mean_what_transformers_takes_them_for)
     cr_assert_eq(generator_number(spec, "model.head_dim"), 128);
     cr_assert(cJSON_IsTrue(generator_member(spec, "model.qk_norm")));
     cJSON_Delete(spec);
-}
-
-Test(config, features_of_model_types_are_refused_by_name)
-{
-    config_refused("{\"model_type\": \"qwen2\", " SHAPE "}", XQ_ERROR_UNSUPPORTED, "model.attention_bias",
-                   "bias");
-    config_refused("{\"model_type\": \"qwen3\", " SHAPE "}", XQ_ERROR_UNSUPPORTED, "model.qk_norm",
-                   "QK-norm");
-    config_refused("{\"model_type\": \"qwen3_moe\", " SHAPE ", \"num_experts\": 128}", XQ_ERROR_UNSUPPORTED,
-                   "model.qk_norm", "QK-norm");
-    config_refused("{\"model_type\": \"gemma3_text\", " SHAPE "}", XQ_ERROR_UNSUPPORTED, "model.qk_norm",
-                   "QK-norm");
-    config_refused("{\"model_type\": \"phi3\", " SHAPE ", \"sliding_window\": 2047}", XQ_ERROR_UNSUPPORTED,
-                   "model.sliding_window", "sliding window");
-    config_refused("{\"model_type\": \"phi3\", " SHAPE
-                   ", \"sliding_window\": null, \"rope_scaling\": {\"type\": "
-                   "\"longrope\", \"long_factor\": [1.0], \"short_factor\": [1.0]}}",
-                   XQ_ERROR_UNSUPPORTED, "model.rope_scaling", "longrope");
-    config_refused("{\"model_type\": \"gpt_oss\", " SHAPE ", \"attention_bias\": false}",
-                   XQ_ERROR_UNSUPPORTED, "model.sliding_window", "sliding window");
-    config_refused("{\"model_type\": \"gpt_oss\", " SHAPE ", \"attention_bias\": false, \"layer_types\": "
-                   "[\"full_attention\"]}",
-                   XQ_ERROR_UNSUPPORTED, "model.attention_sinks", "sinks");
 }
 
 Test(config, unknown_model_types_are_refused_with_those_known)

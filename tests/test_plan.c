@@ -305,12 +305,9 @@ Test(plan, lua_error_has_template_line)
 /* The place of W[k, n] in packed order, from the definition in docs/layout.md. */
 static size_t packed_index(int rows, int k, int n)
 {
-    int panel = n / 64, tile = n % 64 / 16, step = k / 16;
+    int tile = n / 16, step = k / 16;
     int lane = n % 8 * 4 + k % 8 / 2, reg = (n % 16 >= 8 ? 2 : 0) + (k % 16 >= 8 ? 1 : 0), half = k % 2;
-    return (((((size_t)panel * (size_t)(rows / 16) + (size_t)step) * 4 + (size_t)tile) * 32 +
-             (size_t)lane) *
-                4 +
-            (size_t)reg) *
+    return ((((size_t)tile * (size_t)(rows / 16) + (size_t)step) * 32 + (size_t)lane) * 4 + (size_t)reg) *
                2 +
            (size_t)half;
 }
@@ -496,8 +493,8 @@ Test(launch, append_passes_projections_and_covers_all_tokens)
     cr_assert_eq(p->token_sequence, SEQUENCE);
     cr_assert_eq(p->token_position, POSITION);
     cr_assert_eq(p->pages, PAGES);
-    cr_assert_eq(p->uk, WEIGHTS);
-    cr_assert_eq(p->uv, WEIGHTS + 2 * 256 * 128);
+    cr_assert_eq(p->uk.data, WEIGHTS);
+    cr_assert_eq(p->uv.data, WEIGHTS + 2 * 256 * 128);
     cr_assert_eq(p->tokens, 40);
     close_all(plan);
 }
@@ -509,8 +506,8 @@ Test(launch, append_of_method_x_needs_no_weights)
     a.weights = a.workspace = 0;
     cr_assert_eq(xq_plan_append(plan, &a, NULL), XQ_OK, "%s", last_error()->message);
     const struct xq_append_params *p = (const void *)fake_cuda_launched(fake, 0)->params;
-    cr_assert_eq(p->uk, 0);
-    cr_assert_eq(p->uv, 0);
+    cr_assert_eq(p->uk.data, 0);
+    cr_assert_eq(p->uv.data, 0);
     close_all(plan);
 }
 
@@ -527,8 +524,8 @@ Test(launch, fused_attend_is_one_kernel_over_splits_heads_and_sequences)
     cr_assert_eq(l->params_bytes, sizeof *p);
     assert_table(&p->table, INDICES);
     cr_assert_eq(p->tokens_per_split, tokens);
-    cr_assert_eq(p->wk, WEIGHTS + 2 * 256 * 192);
-    cr_assert_eq(p->wv, WEIGHTS + 2 * (256 * 192 + 128 * 128));
+    cr_assert_eq(p->wk.data, WEIGHTS + 2 * 256 * 192);
+    cr_assert_eq(p->wv.data, WEIGHTS + 2 * (256 * 192 + 128 * 128));
     cr_assert_eq(p->q, Q);
     cr_assert_eq(p->out, OUT);
     cr_assert_eq(p->lse, LSE);
@@ -562,7 +559,7 @@ Test(launch, unfused_attend_is_dequantize_two_products_rope_and_attention)
         const struct xq_gemm_params *g = (const void *)l->params;
         assert_grid(l, "xq_gemm", row_tiles, col_tiles, 1);
         cr_assert_eq(g->x, v ? d->v : d->k);
-        cr_assert_eq(g->w, v ? WEIGHTS + 2 * (256 * 192 + 128 * 128) : WEIGHTS + 2 * 256 * 192);
+        cr_assert_eq(g->w.data, v ? WEIGHTS + 2 * (256 * 192 + 128 * 128) : WEIGHTS + 2 * 256 * 192);
         cr_assert_eq(g->y, WORKSPACE + plan->workspace.kv + (v ? 2 * 32 * 128 : 0));
         cr_assert_eq(g->page_stride, 2 * 32 * 128);
         cr_assert_eq(g->rows, (int)entries * 32);
@@ -594,7 +591,7 @@ Test(launch, unfused_method_x_takes_both_products_from_the_same_rows)
     cr_assert_eq(k->x, v->x);
     cr_assert_eq(k->k, 256);
     cr_assert_eq(v->k, 256);
-    cr_assert_eq(v->w, WEIGHTS + 2 * 256 * 128);
+    cr_assert_eq(v->w.data, WEIGHTS + 2 * 256 * 128);
     close_all(plan);
 }
 
@@ -607,7 +604,7 @@ Test(launch, fp16_kv_projects_then_appends_and_attends_over_its_pages)
     for (int v = 0; v < 2; v++) {
         const struct xq_gemm_params *g = (const void *)fake_cuda_launched(fake, 2 - v)->params;
         cr_assert_eq(g->x, X);
-        cr_assert_eq(g->w, WEIGHTS + (v ? 2 * 256 * 128 : 0));
+        cr_assert_eq(g->w.data, WEIGHTS + (v ? 2 * 256 * 128 : 0));
         cr_assert_eq(g->y, WORKSPACE + (v ? plan->workspace.new_v : plan->workspace.new_k));
         cr_assert_eq(g->rows, 40);
         cr_assert_eq(g->page, 40);

@@ -469,9 +469,7 @@ Test(prepare, bad_models_end_in_one_line_and_no_file)
                     "NaN at index 5; "
                     "every value must be finite");
     prepare_refused(&(struct model_change){0}, "--method latent --rank 128",
-                    "cache.rank_k: 128 is not valid; valid: multiples of 64 up to 64, the "
-                    "smaller of hidden_size "
-                    "and the width of K");
+                    "cache.rank_k: 128 is not valid; valid: 1 to 64");
     prepare_refused(&(struct model_change){.config = "{\"model_type\": \"llama\", \"hidden_size\": 128"},
                     "", "/config.json:1: malformed JSON: it ends too early");
     prepare_refused(&(struct model_change){0}, "--layers 2",

@@ -213,7 +213,6 @@ Test(run, impossible_specs_are_refused_by_field)
 {
     struct layer layer = layer_random(4, 1);
     refused(&layer, "latent", 4, "--bits 5", "cache.bits: 5 is not valid; valid: 2, 3, 4, 8");
-    refused(&layer, "latent", 4, "--bits 3", "cache.bits: 3 is not supported yet; supported: 4, 8");
 }
 
 Test(run, a_truncated_file_is_refused)

@@ -170,19 +170,19 @@ typedef struct xq_plan_options {
     size_t struct_size;
     const char *spec_json; /* as for xq_spec_complete */
     xq_implementation implementation;
-    int32_t max_batch;  /* sequences in one call: 1 to 65535 */
-    int64_t max_tokens; /* cached tokens of the longest sequence: 1 to 2^30 */
-    int64_t max_pages;  /* page-table entries in one call, over all sequences; 0: enough
-                           for max_batch sequences of max_tokens. The
-                           workspace of XQ_UNFUSED grows with it */
-    int64_t max_append; /* tokens in one append call: 1 to 2^30 */
+    int32_t max_batch;         /* sequences in one call: 1 to 65535 */
+    int64_t max_tokens;        /* cached tokens of the longest sequence: 1 to 2^30 */
+    int64_t max_pages;         /* page-table entries in one call, over all sequences; 0: enough
+                                  for max_batch sequences of max_tokens. The
+                                  workspace of XQ_UNFUSED grows with it */
+    int64_t max_append;        /* tokens in one append call: 1 to 2^30 */
     int64_t max_queries;       /* queries of one sequence in one attend call: 1 (default) to 2^20 */
     int64_t max_total_queries; /* over all sequences of a call; 0: max_batch * max_queries */
 } xq_plan_options;
 #ifdef __cplusplus
 #define XQ_PLAN_OPTIONS_INIT                                                                               \
     {                                                                                                      \
-        sizeof(xq_plan_options), 0, XQ_FUSED, 1, 4096, 0, 1, 1, 0                                             \
+        sizeof(xq_plan_options), 0, XQ_FUSED, 1, 4096, 0, 1, 1, 0                                          \
     }
 #else
 #define XQ_PLAN_OPTIONS_INIT                                                                               \
@@ -206,16 +206,17 @@ typedef struct xq_plan_info {
     size_t struct_size;
     int32_t hidden_size, heads, kv_heads, head_dim; /* d, H, Hkv, dh */
     int32_t page_tokens;                            /* tokens per page */
-    int32_t rank_k, rank_v;       /* columns cached, as stored: latents padded to multiples of 64; hidden_size
-                                     and 0 for x, x-cl; the joint latent and 0 for latent-cl; dkv for XQ_FP16_KV */
-    size_t page_bytes;            /* bytes of one page; also the stride between pages */
-    size_t page_align;            /* required alignment of the page pool */
-    size_t weights_bytes;         /* size of the packed weights */
-    size_t workspace_bytes;       /* zeroed once by the caller before its first use; calls
-                                     that may run at the same time need one each */
+    int32_t rank_k,
+        rank_v;             /* columns cached, as stored: latents padded to multiples of 64; hidden_size
+                               and 0 for x, x-cl; the joint latent and 0 for latent-cl; dkv for XQ_FP16_KV */
+    size_t page_bytes;      /* bytes of one page; also the stride between pages */
+    size_t page_align;      /* required alignment of the page pool */
+    size_t weights_bytes;   /* size of the packed weights */
+    size_t workspace_bytes; /* zeroed once by the caller before its first use; calls
+                               that may run at the same time need one each */
     double cache_bytes_per_token; /* of pages, everything included: codes, scales, offsets, padding */
-    size_t tail_bytes;             /* of a sequence's slot in the tail pool: its newest, unquantized tokens; 0 where no
-                                      groups are per channel. Slots are tail_bytes apart */
+    size_t tail_bytes; /* of a sequence's slot in the tail pool: its newest, unquantized tokens; 0 where no
+                          groups are per channel. Slots are tail_bytes apart */
     size_t accumulator_page_bytes; /* cross-layer methods: of a page of the accumulator; else 0 */
     double accumulator_bytes_per_token;
     int32_t needs_append_indptr; /* 1: append takes append_indptr (per-channel groups) */
@@ -229,12 +230,11 @@ XQ_API const char *xq_plan_spec(const xq_plan *plan);
 
 /* Projections of one layer on the host, row major f32.
  *   method x, x-cl, and XQ_FP16_KV: wk, wv [d, dkv]
- *   method latent:    uk [d, rank_k], ak [rank_k / groups, dkv], uv [d, rank_v], av [rank_v / groups, dkv]: the
- *                     columns of a KV head multiply the latents of its group
- *   method latent-cl: wk, wv [d, dkv], ukv [d, rank_k], with orthonormal columns
- *   where the model has them: bk, bv [dkv]; k_norm [dh] (qk_norm "row": [dkv]), the factors as multiplied (Gemma: 1 + w);
- *   sinks [H]
- * Ranks here are those of the spec, without padding. */
+ *   method latent:    uk [d, rank_k], ak [rank_k / groups, dkv], uv [d, rank_v], av [rank_v / groups, dkv]:
+ * the columns of a KV head multiply the latents of its group method latent-cl: wk, wv [d, dkv], ukv [d,
+ * rank_k], with orthonormal columns where the model has them: bk, bv [dkv]; k_norm [dh] (qk_norm "row":
+ * [dkv]), the factors as multiplied (Gemma: 1 + w); sinks [H] Ranks here are those of the spec, without
+ * padding. */
 typedef struct xq_weights {
     size_t struct_size;
     const float *wk, *wv;
@@ -260,17 +260,18 @@ typedef struct xq_page_table {
     uint64_t indptr, indices, last_page_len;
 } xq_page_table;
 
-/* Per-channel groups keep the newest tokens of a sequence, up to a group, unquantized: in slot slots[i] of the pool, for
- * sequence i of the table. The caller gives a sequence a slot before its first append, and keeps it. */
+/* Per-channel groups keep the newest tokens of a sequence, up to a group, unquantized: in slot slots[i] of
+ * the pool, for sequence i of the table. The caller gives a sequence a slot before its first append, and
+ * keeps it. */
 typedef struct xq_tail_pool {
     uint64_t pool;  /* 128-byte aligned; slot n is at n * tail_bytes */
     uint64_t slots; /* int32 [batch], on the device */
 } xq_tail_pool;
 
 /* Writes tokens into their pages. Positions count from 0 within their sequence; the table describes
- * the cache after the call. Tokens may come in any order, each once; with append_indptr, they are the last tokens
- * of their sequences, in order.
- * Cross-layer methods, layer by layer: append, accumulate, attend. The accumulator then holds the layers before. */
+ * the cache after the call. Tokens may come in any order, each once; with append_indptr, they are the last
+ * tokens of their sequences, in order. Cross-layer methods, layer by layer: append, accumulate, attend. The
+ * accumulator then holds the layers before. */
 typedef struct xq_append_args {
     size_t struct_size;
     int64_t tokens;          /* rows of x; 0 is allowed */
@@ -282,16 +283,16 @@ typedef struct xq_append_args {
     uint64_t weights;   /* as packed, 256-byte aligned; not read where x itself is cached */
     uint64_t workspace; /* 256-byte aligned; used by XQ_FP16_KV alone */
     size_t workspace_bytes;
-    uint64_t append_indptr;   /* int32 [batch + 1]: rows of x of each sequence; read if needs_append_indptr */
-    xq_tail_pool tails;       /* where tail_bytes is not 0 */
-    uint64_t accumulator;     /* pages, as many as the pool has: cross-layer methods, but for the base layer */
+    uint64_t append_indptr; /* int32 [batch + 1]: rows of x of each sequence; read if needs_append_indptr */
+    xq_tail_pool tails;     /* where tail_bytes is not 0 */
+    uint64_t accumulator; /* pages, as many as the pool has: cross-layer methods, but for the base layer */
     uint64_t rotary_position; /* int32 [tokens]; XQ_FP16_KV: positions for RoPE; 0: token_position */
 } xq_append_args;
 #define XQ_APPEND_ARGS_INIT XQ_SIZED(xq_append_args)
 XQ_API xq_status xq_plan_append(xq_plan *plan, const xq_append_args *args, void *stream);
 
-/* Adds a layer's deltas to the accumulator, for every token of the table; the base layer starts it. Cross-layer
- * methods only; other plans, and XQ_FP16_KV, refuse it with XQ_ERROR_ARGUMENT. */
+/* Adds a layer's deltas to the accumulator, for every token of the table; the base layer starts it.
+ * Cross-layer methods only; other plans, and XQ_FP16_KV, refuse it with XQ_ERROR_ARGUMENT. */
 typedef struct xq_accumulate_args {
     size_t struct_size;
     int64_t max_tokens; /* no sequence of this call is longer */
@@ -306,13 +307,14 @@ XQ_API xq_status xq_plan_accumulate(xq_plan *plan, const xq_accumulate_args *arg
 
 /* Attends with one or more queries of each sequence. Allocates nothing, takes no lock.
  *
- * Token t of sequence i is at position token_offset[i] + t. Its queries are rows query_indptr[i] .. query_indptr[i + 1] of
- * q, at the positions query_position says. A query sees the tokens at positions up to its own (and, in models with
- * a sliding window, within the window). So with everything left 0 there is one query a sequence, at its last token;
- * several queries without positions are at the last tokens, as in speculative decoding and prefill chunks; a shared
- * prefix is attended with the queries' true positions, the rest with token_offset, and xq_plan_merge joins both.
- * With tree_mask the sequence's last tokens, as many as its queries, are drafts: draft t is at the position of query
- * t, and query j sees it if bit t % 32 of word t / 32 of its row of tree_mask is set. */
+ * Token t of sequence i is at position token_offset[i] + t. Its queries are rows query_indptr[i] ..
+ * query_indptr[i + 1] of q, at the positions query_position says. A query sees the tokens at positions up
+ * to its own (and, in models with a sliding window, within the window). So with everything left 0 there is
+ * one query a sequence, at its last token; several queries without positions are at the last tokens, as in
+ * speculative decoding and prefill chunks; a shared prefix is attended with the queries' true positions,
+ * the rest with token_offset, and xq_plan_merge joins both. With tree_mask the sequence's last tokens, as
+ * many as its queries, are drafts: draft t is at the position of query t, and query j sees it if bit t % 32
+ * of word t / 32 of its row of tree_mask is set. */
 typedef struct xq_attend_args {
     size_t struct_size;
     int64_t max_tokens; /* no sequence of this call is longer; at most the plan's max_tokens */
@@ -324,16 +326,17 @@ typedef struct xq_attend_args {
     uint64_t weights;   /* as packed, 256-byte aligned; XQ_FP16_KV reads it only for attention sinks */
     uint64_t workspace; /* 256-byte aligned */
     size_t workspace_bytes;
-    int64_t queries;     /* rows of q; 0: one for each sequence */
-    int64_t max_queries; /* no sequence of this call has more; 0: 1, or all of `queries` if there is an indptr */
+    int64_t queries;         /* rows of q; 0: one for each sequence */
+    int64_t max_queries;     /* no sequence of this call has more; 0: 1, or all of `queries` if there is an
+                                indptr */
     uint64_t query_indptr;   /* int32 [batch + 1]; 0: one each */
     uint64_t query_position; /* int32 [queries]; 0: the last positions of each sequence */
     uint64_t token_offset;   /* int32 [batch]; 0: zeros */
     uint64_t tree_mask;      /* uint32 [queries, mask_words]; 0: none. Needs query_position */
     int32_t mask_words;      /* at least max_queries / 32, rounded up */
-    int32_t without_sinks;   /* 1: leave the model's attention sinks out, as in all but one part of a merge */
-    xq_tail_pool tails;      /* where tail_bytes is not 0 and there is no accumulator */
-    uint64_t accumulator;    /* cross-layer methods: after accumulate; pages are then not read */
+    int32_t without_sinks; /* 1: leave the model's attention sinks out, as in all but one part of a merge */
+    xq_tail_pool tails;    /* where tail_bytes is not 0 and there is no accumulator */
+    uint64_t accumulator;  /* cross-layer methods: after accumulate; pages are then not read */
 } xq_attend_args;
 #define XQ_ATTEND_ARGS_INIT XQ_SIZED(xq_attend_args)
 XQ_API xq_status xq_plan_attend(xq_plan *plan, const xq_attend_args *args, void *stream);
@@ -351,8 +354,8 @@ XQ_API xq_status xq_plan_merge(xq_plan *plan, const xq_merge_args *args, void *s
 
 /* The cache as the kernels see it, for inspection: row p * page_tokens + t of the output is token t of
  * the page that table entry p names. Rows beyond a sequence's length are left untouched.
- *   method x: k [rows, d]; latent: k [rows, rank_k], v [rows, rank_v], as stored; cross-layer methods: k [rows, d], the
- *   accumulator. XQ_FP16_KV is refused. Values of the spec's dtype. */
+ *   method x: k [rows, d]; latent: k [rows, rank_k], v [rows, rank_v], as stored; cross-layer methods: k
+ * [rows, d], the accumulator. XQ_FP16_KV is refused. Values of the spec's dtype. */
 typedef struct xq_dequantize_args {
     size_t struct_size;
     int64_t table_entries; /* indptr[batch] */

@@ -23,9 +23,10 @@ struct xq_table {
 /* Which tokens the queries of each sequence see, and where all of them stand. Every pointer may be null.
  * Token t of sequence i is at position token_offset[i] + t (null: t). Query j of it, the row
  * query_indptr[i] + j of q (null: one each), is at query_position[query_indptr[i] + j] (null: the last
- * positions, in order). A query sees the tokens at positions up to its own and within the sliding window. With a tree
- * mask the last tokens of a sequence, as many as it has queries, are drafts: they are at the queries' positions,
- * and query j sees draft t where bit t % 32 of tree_mask[row * mask_words + t / 32] is set. */
+ * positions, in order). A query sees the tokens at positions up to its own and within the sliding window.
+ * With a tree mask the last tokens of a sequence, as many as it has queries, are drafts: they are at the
+ * queries' positions, and query j sees draft t where bit t % 32 of tree_mask[row * mask_words + t / 32] is
+ * set. */
 struct xq_queries {
     XQ_PTR(const int) query_indptr;   /* [batch + 1] */
     XQ_PTR(const int) query_position; /* [queries] */
@@ -36,14 +37,15 @@ struct xq_queries {
     int blocks;  /* blocks of query rows a sequence: the grid's third dimension is batch * blocks */
 };
 
-/* Unquantized newest tokens of the streams with per-channel groups: sequence i owns slot slots[i] of layout.tail_bytes;
- * token t is in row t % group. Null where no stream has such groups. */
+/* Unquantized newest tokens of the streams with per-channel groups: sequence i owns slot slots[i] of
+ * layout.tail_bytes; token t is in row t % group. Null where no stream has such groups. */
 struct xq_tails {
     XQ_PTR(xq_byte) pool;
     XQ_PTR(const int) slots; /* [batch] */
 };
 
-/* A packed matrix: the codes in fragment order (docs/layout.md), and for 8-bit weights a scale for each column. */
+/* A packed matrix: the codes in fragment order (docs/layout.md), and for 8-bit weights a scale for each
+ * column. */
 struct xq_matrix {
     XQ_PTR(const xq_byte) data;
     XQ_PTR(const float) scale; /* [columns]; null for 16-bit weights */
@@ -51,14 +53,15 @@ struct xq_matrix {
 
 /* append (templates/append.cu.lt): quantize x, or x*U, or (x - accumulator)[*U], into pages: the streams
  * with per-token groups. Grid: (tiles of 16 tokens, column blocks over those streams).
- * append_channel (templates/append_channel.cu.lt): the streams with per-channel groups. Grid: (groups of a sequence that the
- * call may touch, blocks of 64 channels over those streams, batch). */
+ * append_channel (templates/append_channel.cu.lt): the streams with per-channel groups. Grid: (groups of a
+ * sequence that the call may touch, blocks of 64 channels over those streams, batch). */
 struct xq_append_params {
     struct xq_table table;
     XQ_PTR(const xq_half_bits) x;     /* [tokens, d] */
     XQ_PTR(const int) token_sequence; /* [tokens] */
     XQ_PTR(const int) token_position; /* [tokens] */
-    XQ_PTR(const int) append_indptr;  /* [batch + 1]; append_channel: sequence i's rows of x, its last tokens */
+    XQ_PTR(const int)
+    append_indptr; /* [batch + 1]; append_channel: sequence i's rows of x, its last tokens */
     XQ_PTR(xq_byte) pages;
     struct xq_tails tails;
     XQ_PTR(const xq_byte) accumulator; /* pages: cross-layer methods, but for the base layer */
@@ -67,8 +70,8 @@ struct xq_append_params {
     int tokens;
 };
 
-/* accumulate (templates/accumulate.cu.lt): accumulator += this layer's deltas, for every cached token; the base layer
- * starts it. Grid: (table entries' tiles of 16 tokens, column blocks). */
+/* accumulate (templates/accumulate.cu.lt): accumulator += this layer's deltas, for every cached token; the
+ * base layer starts it. Grid: (table entries' tiles of 16 tokens, column blocks). */
 struct xq_accumulate_params {
     struct xq_table table;
     XQ_PTR(const xq_byte) pages;
@@ -79,37 +82,39 @@ struct xq_accumulate_params {
     int entries; /* as for dequantize */
 };
 
-/* absorb (templates/absorb.cu.lt): for the columns of K that need no rematerializing, q' = Wk q, as B fragments for attend:
- * absorbed [batch * blocks, Hkv, query_rows / 8, latent_width / 64, 32 lanes, 8] words (4 steps of 16 channels, 2 registers
- * each) and their q * bias, bias [batch * blocks, Hkv, query_rows] f32. Grid: (chunks of 64 channels, Hkv, batch * blocks). */
+/* absorb (templates/absorb.cu.lt): for the columns of K that need no rematerializing, q' = Wk q, as B
+ * fragments for attend: absorbed [batch * blocks, Hkv, query_rows / 8, latent_width / 64, 32 lanes, 8]
+ * words (4 steps of 16 channels, 2 registers each) and their q * bias, bias [batch * blocks, Hkv,
+ * query_rows] f32. Grid: (chunks of 64 channels, Hkv, batch * blocks). */
 struct xq_absorb_params {
     struct xq_queries queries;
     XQ_PTR(const xq_half_bits) q;
-    struct xq_matrix wk;     /* wk_absorb: [Hkv * absorbed columns (padded), latent_width] */
-    XQ_PTR(const float) bk;  /* [Hkv, absorbed columns (padded)] or null */
+    struct xq_matrix wk;    /* wk_absorb: [Hkv * absorbed columns (padded), latent_width] */
+    XQ_PTR(const float) bk; /* [Hkv, absorbed columns (padded)] or null */
     XQ_PTR(unsigned) absorbed;
     XQ_PTR(float) absorbed_bias;
 };
 
 /* attend (templates/attend.cu.lt): the fused kernel. Grid: (splits, Hkv, batch * queries.blocks).
  * partial_out [queries, splits, H, dh] f16 and partial_lse [queries, splits, H] f32 (log2 units) are used
- * where a sequence has more than one split; counters [batch * queries.blocks, Hkv] int32 are zero before and after. */
+ * where a sequence has more than one split; counters [batch * queries.blocks, Hkv] int32 are zero before
+ * and after. */
 struct xq_attend_params {
     struct xq_table table;
     struct xq_queries queries;
     XQ_PTR(const xq_byte) pages; /* cross-layer methods: the accumulator's */
     struct xq_tails tails;
-    struct xq_matrix wk;            /* Ak [latent_width, Hkv * key columns], or Wk [d, Hkv * key columns] */
-    struct xq_matrix wv;            /* Av [latent_width, dkv], or Wv [d, dkv] */
-    XQ_PTR(const float) bk;         /* [Hkv, key columns] or null */
-    XQ_PTR(const float) bv;         /* [dkv] or null */
-    XQ_PTR(const float) k_norm;     /* [key columns] or null */
-    XQ_PTR(const float) sinks;      /* [H], natural logarithms, or null */
+    struct xq_matrix wk;        /* Ak [latent_width, Hkv * key columns], or Wk [d, Hkv * key columns] */
+    struct xq_matrix wv;        /* Av [latent_width, dkv], or Wv [d, dkv] */
+    XQ_PTR(const float) bk;     /* [Hkv, key columns] or null */
+    XQ_PTR(const float) bv;     /* [dkv] or null */
+    XQ_PTR(const float) k_norm; /* [key columns] or null */
+    XQ_PTR(const float) sinks;  /* [H], natural logarithms, or null */
     XQ_PTR(const unsigned) absorbed;
     XQ_PTR(const float) absorbed_bias;
-    XQ_PTR(const xq_half_bits) q;  /* [queries, H, dh] before RoPE */
-    XQ_PTR(xq_half_bits) out;      /* [queries, H, dh] */
-    XQ_PTR(float) lse;             /* [queries, H] or null */
+    XQ_PTR(const xq_half_bits) q; /* [queries, H, dh] before RoPE */
+    XQ_PTR(xq_half_bits) out;     /* [queries, H, dh] */
+    XQ_PTR(float) lse;            /* [queries, H] or null */
     XQ_PTR(xq_half_bits) partial_out;
     XQ_PTR(float) partial_lse;
     XQ_PTR(int) counters;
@@ -127,9 +132,9 @@ struct xq_merge_params {
     int rows;
 };
 
-/* dequantize (templates/dequantize.cu.lt): pages (and tails) to rows, unfused step 1. Row p * page + t is token t
- * of table entry p; rows beyond a sequence's length are not written. Grid: (table entries' tiles of 16
- * tokens, column blocks of all streams). */
+/* dequantize (templates/dequantize.cu.lt): pages (and tails) to rows, unfused step 1. Row p * page + t is
+ * token t of table entry p; rows beyond a sequence's length are not written. Grid: (table entries' tiles of
+ * 16 tokens, column blocks of all streams). */
 struct xq_dequantize_params {
     struct xq_table table;
     XQ_PTR(const xq_byte) pages; /* cross-layer methods: the accumulator's */
@@ -142,7 +147,8 @@ struct xq_dequantize_params {
 
 /* gemm (templates/gemm.cu.lt): y = x * W (* scale) (+ bias) with packed W [k, n], f32 accumulation.
  * Row r of y is at y + (r / page) * page_stride + (r % page) * row_stride (elements), so that it
- * can write fp16 KV pages; page = rows gives a plain matrix. Row r of x is at x + r * x_stride. Grid: (row tiles, column tiles). */
+ * can write fp16 KV pages; page = rows gives a plain matrix. Row r of x is at x + r * x_stride. Grid: (row
+ * tiles, column tiles). */
 struct xq_gemm_params {
     XQ_PTR(const xq_half_bits) x; /* [rows, k] */
     struct xq_matrix w;           /* packed [k, n] */
@@ -157,7 +163,8 @@ struct xq_gemm_params {
     int x_stride;
 };
 
-/* rope (templates/rope.cu.lt): normalizes (QK-norm) and rotates the K rows of fp16 KV pages in place, unfused step
+/* rope (templates/rope.cu.lt): normalizes (QK-norm) and rotates the K rows of fp16 KV pages in place,
+ * unfused step
  * 3. Entry p of the table is page p of kv. Rows beyond a sequence's length are not touched. */
 struct xq_rope_params {
     struct xq_table table;
@@ -168,7 +175,8 @@ struct xq_rope_params {
     int entries;
 };
 
-/* kv_append (templates/kv_append.cu.lt): normalizes and rotates k, and scatters k and v into fp16 KV pages. */
+/* kv_append (templates/kv_append.cu.lt): normalizes and rotates k, and scatters k and v into fp16 KV pages.
+ */
 struct xq_kv_append_params {
     struct xq_table table;
     XQ_PTR(const xq_half_bits) k; /* [tokens, Hkv, dh] before QK-norm and RoPE */
@@ -182,7 +190,8 @@ struct xq_kv_append_params {
 };
 
 /* kv_attend (templates/kv_attend.cu.lt): flash-decoding over fp16 KV pages; K is already rotated.
- * table.indices may be null. Grid: (splits, Hkv, batch * queries.blocks); partials and counters as for attend. */
+ * table.indices may be null. Grid: (splits, Hkv, batch * queries.blocks); partials and counters as for
+ * attend. */
 struct xq_kv_attend_params {
     struct xq_table table;
     struct xq_queries queries;

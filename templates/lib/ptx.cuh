@@ -63,6 +63,67 @@ __device__ __forceinline__ u32 f16x2_fma(u32 a, u32 b, u32 c)
     return d;
 }
 
+__device__ __forceinline__ u32 f16x2_mul(u32 a, u32 b)
+{
+    u32 d;
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+}
+
+// Minimum and maximum that keep a NaN.
+__device__ __forceinline__ u32 f16x2_min_nan(u32 a, u32 b)
+{
+    u32 d;
+    asm("min.NaN.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+}
+
+__device__ __forceinline__ u32 f16x2_max_nan(u32 a, u32 b)
+{
+    u32 d;
+    asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+}
+
+// Infinities become the largest finite values, +-65504; NaN stays.
+__device__ __forceinline__ u32 f16x2_saturate(u32 a)
+{
+    return f16x2_min_nan(f16x2_max_nan(a, 0xfbfffbff), 0x7bff7bff);
+}
+
+// ---------------------------------------------------------------- bf16
+
+// Two f32 to packed bf16, round to nearest even; `low` in bits 0-15.
+__device__ __forceinline__ u32 pack_bf16x2(float low, float high)
+{
+    u32 packed;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+}
+
+__device__ __forceinline__ float f32_from_bf16_low(u32 packed)
+{
+    return __uint_as_float(packed << 16);
+}
+
+__device__ __forceinline__ float f32_from_bf16_high(u32 packed)
+{
+    return __uint_as_float(packed & 0xffff0000);
+}
+
+// Saturating: what f16 cannot hold becomes +-65504.
+__device__ __forceinline__ u32 f16x2_from_bf16x2(u32 packed)
+{
+    return f16x2_saturate(pack_f16x2(f32_from_bf16_low(packed), f32_from_bf16_high(packed)));
+}
+
+__device__ __forceinline__ u32 bf16x2_from_f16x2(u32 packed)
+{
+    return pack_bf16x2(f32_from_f16_low(packed), f32_from_f16_high(packed));
+}
+
+// ---------------------------------------------------------------- bits
+
 // (a & b) | c in one instruction; lookup table (0xf0 & 0xcc) | 0xaa.
 __device__ __forceinline__ u32 and_or(u32 a, u32 b, u32 c)
 {
@@ -110,6 +171,15 @@ __device__ __forceinline__ float max_nan(float a, float b)
 __device__ __forceinline__ void mma_f16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1)
 {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// The same with bf16 operands.
+__device__ __forceinline__ void mma_bf16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1)
+{
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
         "{%0,%1,%2,%3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));

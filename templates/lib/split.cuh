@@ -1,61 +1,116 @@
 // A sequence split over blocks: each block leaves its part, the last one to finish merges them by
-// log-sum-exp. Used by every kernel whose parameters have out, lse, partial_out, partial_lse and counters.
+// log-sum-exp. Used by every kernel whose parameters have out, lse, partial_out, partial_lse, counters, sinks (where
+// SINKS) and bv, a bias of the values (where BIAS).
 //
-// Heads of one block are consecutive: `first_head` and `heads` of HEADS. Exponents are base 2 throughout;
-// only the log-sum-exp that leaves the library is natural. Partial outputs are weighted means of values, so f16
-// holds them as well as it holds the output, at half the workspace traffic of f32.
+// Rows of a block are those of lib/queries.cuh. Exponents are base 2 throughout; only the log-sum-exp that leaves the
+// library is natural. Partial outputs are weighted means of values, so 16 bits hold them as well as they hold the
+// output, at half the workspace traffic of f32. A row that sees nothing has a sum of 0 and a log-sum-exp of minus
+// infinity; its output is zeros.
 #ifndef XQ_LIB_SPLIT_CUH
 #define XQ_LIB_SPLIT_CUH
 
-#include "ptx.cuh"
+#include "element.cuh"
+#include "queries.cuh"
 
-template <int HEADS, int HEAD_DIM, int THREADS> struct split_output {
+template <int HEADS, int HEAD_DIM, int THREADS, class ROWS, class ELEMENT, bool BIAS, bool SINKS>
+struct split_output {
     static constexpr int QUADS = HEAD_DIM / 4;
-    static constexpr float LN_2 = 0.693147180559945f;
+    static constexpr float LN_2 = 0.693147180559945f, LOG2_E = 1.44269504088896341f;
 
-    int sequence, first_head, heads;
-    int split, splits; // splits: those that have tokens; gridDim.x is the stride of the partial results
+    ROWS rows;
+    int first_query; // the row of q of the sequence's first query
+    int first_head;  // the first query head of the KV head
+    int split, first_split, splits; // first_split and the `splits` after it have tokens that the block sees
 
-    __device__ __forceinline__ size_t row(int head) const
+    __device__ __forceinline__ int head(int row) const
     {
-        return (size_t)sequence * HEADS + first_head + head;
+        return first_head + rows.head(row);
     }
-    __device__ __forceinline__ size_t partial_row(int part, int head) const
+    __device__ __forceinline__ size_t place(int row) const
     {
-        return ((size_t)sequence * gridDim.x + part) * HEADS + first_head + head;
+        return (size_t)(first_query + rows.query(row)) * HEADS + head(row);
+    }
+    // gridDim.x is the stride of the partial results.
+    __device__ __forceinline__ size_t partial_place(int part, int row) const
+    {
+        return ((size_t)(first_query + rows.query(row)) * gridDim.x + part) * HEADS + head(row);
     }
 
-    // Four dimensions of one head's output over this split, normalized, and the split's log2-sum-exp2.
+    // Which splits have tokens of `seen`. False where this block's has none: nothing is left to do for it.
     template <class PARAMS>
-    __device__ __forceinline__ void write(const PARAMS &p, int head, int quad, float4 values, float lse) const
+    __device__ __forceinline__ bool open_splits(const PARAMS &p, token_span seen, int tokens_per_split)
+    {
+        split = blockIdx.x;
+        first_split = seen.empty() ? 0 : seen.first / tokens_per_split;
+        splits = seen.empty() ? 0 : (seen.end + tokens_per_split - 1) / tokens_per_split - first_split;
+        if (splits == 0 && split == 0)
+            write_empty(p);
+        return split >= first_split && split < first_split + splits;
+    }
+
+    // Four dimensions of one row over this split: the sum of values weighted by exp2(score - peak), and the sum of weights.
+    template <class PARAMS>
+    __device__ __forceinline__ void write(const PARAMS &p, int row, int quad, float4 values, float peak, float sum) const
     {
         if (splits > 1) {
-            store_f16x4(p.partial_out + partial_row(split, head) * HEAD_DIM + quad * 4, values);
+            const float4 mean = scaled(values, sum != 0 ? 1.0f / sum : 0);
+            store(p.partial_out + partial_place(split, row) * HEAD_DIM + quad * 4, mean);
             if (quad == 0)
-                p.partial_lse[partial_row(split, head)] = lse;
+                p.partial_lse[partial_place(split, row)] = sum != 0 ? peak + log2f(sum) : -infinity();
         } else {
-            write_final(p, head, quad, values, lse);
+            write_final(p, row, quad, values, peak, sum);
         }
     }
 
-    static __device__ __forceinline__ void store_f16x4(f16 *destination, float4 values)
-    {
-        *(uint2 *)destination = make_uint2(pack_f16x2(values.x, values.y), pack_f16x2(values.z, values.w));
-    }
-
+    // The same of values that are divided by the sum already: their mean, and its log2-sum-exp2.
     template <class PARAMS>
-    __device__ __forceinline__ void write_final(const PARAMS &p, int head, int quad, float4 values, float lse) const
+    __device__ __forceinline__ void write_mean(const PARAMS &p, int row, int quad, float4 mean, float lse) const
     {
-        store_f16x4(p.out + row(head) * HEAD_DIM + quad * 4, values);
-        if (quad == 0 && p.lse)
-            p.lse[row(head)] = lse * LN_2;
+        write(p, row, quad, mean, lse, lse != -infinity() ? 1 : 0);
     }
 
-    // An empty sequence: zeros, and the logarithm of nothing.
+    static __device__ __forceinline__ float4 scaled(float4 v, float factor)
+    {
+        return make_float4(v.x * factor, v.y * factor, v.z * factor, v.w * factor);
+    }
+
+    static __device__ __forceinline__ void store(f16 *destination, float4 values)
+    {
+        *(uint2 *)destination = make_uint2(ELEMENT::pack(values.x, values.y), ELEMENT::pack(values.z, values.w));
+    }
+
+    // The same over all tokens; a sink takes part in the sum of weights, with no value.
+    template <class PARAMS>
+    __device__ __forceinline__ void write_final(const PARAMS &p, int row, int quad, float4 values, float peak,
+                                                float sum) const
+    {
+        const bool seen = sum != 0; // NaN stays NaN
+        if constexpr (BIAS) {
+            if (p.bv) {
+                const float4 bias = *(const float4 *)(p.bv + first_head / ROWS::GROUP * HEAD_DIM + quad * 4);
+                values = make_float4(values.x + sum * bias.x, values.y + sum * bias.y, values.z + sum * bias.z,
+                                     values.w + sum * bias.w);
+            }
+        }
+        if constexpr (SINKS) {
+            if (p.sinks && seen) {
+                const float sink = p.sinks[head(row)] * LOG2_E, top = fmaxf(peak, sink);
+                const float factor = exp2_approx(peak - top);
+                sum = sum * factor + exp2_approx(sink - top);
+                values = scaled(values, factor);
+                peak = top;
+            }
+        }
+        store(p.out + place(row) * HEAD_DIM + quad * 4, scaled(values, seen ? 1.0f / sum : 0));
+        if (quad == 0 && p.lse)
+            p.lse[place(row)] = seen ? (peak + log2f(sum)) * LN_2 : -infinity();
+    }
+
+    // No row sees anything.
     template <class PARAMS> __device__ __forceinline__ void write_empty(const PARAMS &p) const
     {
-        for (int i = threadIdx.x; i < heads * QUADS; i += THREADS)
-            write_final(p, i / QUADS, i % QUADS, make_float4(0, 0, 0, 0), -infinity());
+        for (int i = threadIdx.x; i < rows.count * QUADS; i += THREADS)
+            write_final(p, i / QUADS, i % QUADS, make_float4(0, 0, 0, 0), -infinity(), 0);
     }
 
     // To be called by the whole block after its last write. True in the block that finishes last; its
@@ -78,26 +133,25 @@ template <int HEADS, int HEAD_DIM, int THREADS> struct split_output {
     template <class PARAMS> __device__ __forceinline__ void merge(const PARAMS &p) const
     {
         __threadfence();
-        for (int i = threadIdx.x; i < heads * QUADS; i += THREADS) {
-            const int head = i / QUADS, quad = i % QUADS;
-            float peak = load_from_l2(p.partial_lse + partial_row(0, head));
-            for (int part = 1; part < splits; part++)
-                peak = fmaxf(peak, load_from_l2(p.partial_lse + partial_row(part, head)));
+        for (int i = threadIdx.x; i < rows.count * QUADS; i += THREADS) {
+            const int row = i / QUADS, quad = i % QUADS, end = first_split + splits;
+            float peak = -infinity();
+            for (int part = first_split; part < end; part++)
+                peak = fmaxf(peak, load_from_l2(p.partial_lse + partial_place(part, row)));
+            const float base = peak == -infinity() ? 0 : peak; // of a row that sees nothing: all weights are 0
             float sum = 0;
             float4 out = make_float4(0, 0, 0, 0);
 #pragma unroll 4
-            for (int part = 0; part < splits; part++) {
-                float weight = exp2_approx(load_from_l2(p.partial_lse + partial_row(part, head)) - peak);
-                uint2 packed = load_from_l2_x2(p.partial_out + partial_row(part, head) * HEAD_DIM + quad * 4);
+            for (int part = first_split; part < end; part++) {
+                float weight = exp2_approx(load_from_l2(p.partial_lse + partial_place(part, row)) - base);
+                uint2 packed = load_from_l2_x2(p.partial_out + partial_place(part, row) * HEAD_DIM + quad * 4);
                 sum += weight;
-                out.x += weight * f32_from_f16_low(packed.x);
-                out.y += weight * f32_from_f16_high(packed.x);
-                out.z += weight * f32_from_f16_low(packed.y);
-                out.w += weight * f32_from_f16_high(packed.y);
+                out.x += weight * ELEMENT::low(packed.x);
+                out.y += weight * ELEMENT::high(packed.x);
+                out.z += weight * ELEMENT::low(packed.y);
+                out.w += weight * ELEMENT::high(packed.y);
             }
-            const float inverse = 1.0f / sum;
-            out = make_float4(out.x * inverse, out.y * inverse, out.z * inverse, out.w * inverse);
-            write_final(p, head, quad, out, peak + log2f(sum));
+            write_final(p, row, quad, out, peak, sum);
         }
     }
 };

@@ -1,0 +1,31 @@
+// Elements of 16 bits, f16 or bf16: activations, and what fp16 KV pages hold.
+#ifndef XQ_LIB_ELEMENT_CUH
+#define XQ_LIB_ELEMENT_CUH
+
+#include "ptx.cuh"
+
+template <bool BF16> struct element {
+    // Two f32, rounded to nearest even; `low` in bits 0-15.
+    static __device__ __forceinline__ u32 pack(float low, float high)
+    {
+        return BF16 ? pack_bf16x2(low, high) : pack_f16x2(low, high);
+    }
+    static __device__ __forceinline__ float low(u32 packed)
+    {
+        return BF16 ? f32_from_bf16_low(packed) : f32_from_f16_low(packed);
+    }
+    static __device__ __forceinline__ float high(u32 packed)
+    {
+        return BF16 ? f32_from_bf16_high(packed) : f32_from_f16_high(packed);
+    }
+    // d += a * b, one m16n8k16 tile.
+    static __device__ __forceinline__ void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1)
+    {
+        if (BF16)
+            mma_bf16(d, a, b0, b1);
+        else
+            mma_f16(d, a, b0, b1);
+    }
+};
+
+#endif

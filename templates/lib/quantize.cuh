@@ -1,0 +1,243 @@
+// The quantizer: parameters of a group from its extremes, codes, and where both are stored (docs/layout.md). Bit
+// for bit what autotune/quantizer.h does on the host.
+//
+// Values are f16, infinities saturated to +-65504. A NaN makes its group's scale NaN and its codes 0.
+#ifndef XQ_LIB_QUANTIZE_CUH
+#define XQ_LIB_QUANTIZE_CUH
+
+#include "ptx.cuh"
+
+// ---------------------------------------------------------------- extremes of a group
+
+// Smallest and largest of the values included so far, two at a time.
+struct extremes {
+    u32 low, high; // two f16 each: of the values in lower halves, and of those in upper halves
+
+    __device__ __forceinline__ void clear()
+    {
+        low = 0x7c007c00;
+        high = 0xfc00fc00;
+    }
+
+    __device__ __forceinline__ void include(u32 pair)
+    {
+        low = f16x2_min_nan(low, pair);
+        high = f16x2_max_nan(high, pair);
+    }
+
+    // Only the halves that `keep` has as ones.
+    __device__ __forceinline__ void include_some(u32 pair, u32 keep)
+    {
+        low = f16x2_min_nan(low, pair & keep | 0x7c007c00 & ~keep);
+        high = f16x2_max_nan(high, pair & keep | 0xfc00fc00 & ~keep);
+    }
+
+    // Minimum, and negated maximum, of everything: one word, of which the minimum is what joins two.
+    __device__ __forceinline__ u32 joined() const
+    {
+        u32 negated = high ^ 0x80008000;
+        return f16x2_min_nan(__byte_perm(low, negated, 0x5410), __byte_perm(low, negated, 0x7632));
+    }
+};
+
+// Joins what extremes::joined gave over the lanes whose numbers differ in the bits below LANES.
+template <int LANES> __device__ __forceinline__ u32 join_lanes(u32 joined)
+{
+#pragma unroll
+    for (int offset = LANES / 2; offset; offset /= 2)
+        joined = f16x2_min_nan(joined, __shfl_xor_sync(0xffffffff, joined, offset));
+    return joined;
+}
+
+// ---------------------------------------------------------------- parameters and codes
+
+// x = scale * code + offset, or, with an integer zero point, x = scale * (code - zero).
+template <int BITS, bool INTEGER_ZERO> struct quantizer {
+    static constexpr float CODE_MAX = (1 << BITS) - 1;
+
+    float scale;
+    float zero; // the offset (the group's minimum), or the zero point
+
+    // From extremes::joined. A group in which nothing was included has scale and zero 0.
+    __device__ __forceinline__ explicit quantizer(u32 joined)
+    {
+        float low = f32_from_f16_low(joined), high = -f32_from_f16_high(joined);
+        if (low > high)
+            low = high = 0;
+        if (INTEGER_ZERO) {
+            low = min_nan(low, 0.0f);
+            high = max_nan(high, 0.0f);
+        }
+        scale = f32_from_f16(f16_from_f32(__fdiv_rn(high - low, CODE_MAX)));
+        zero = !INTEGER_ZERO ? low : scale == 0.0f ? 0.0f : clamp(rintf(__fdiv_rn(-low, scale)));
+    }
+    quantizer() = default;
+
+    __device__ __forceinline__ u32 code(float value) const
+    {
+        if (scale == 0.0f) // a constant group
+            return 0;
+        return (u32)(INTEGER_ZERO ? clamp(rintf(__fdiv_rn(value, scale)) + zero)
+                                  : clamp(rintf(__fdiv_rn(value - zero, scale))));
+    }
+
+    // Codes of two values; `high` that of the upper half.
+    __device__ __forceinline__ void codes(u32 pair, u32 &low, u32 &high) const
+    {
+        low = code(f32_from_f16_low(pair));
+        high = code(f32_from_f16_high(pair));
+    }
+
+private:
+    // NaN becomes 0.
+    static __device__ __forceinline__ float clamp(float v)
+    {
+        return fminf(fmaxf(v, 0.0f), CODE_MAX);
+    }
+};
+
+// ---------------------------------------------------------------- one token of a tile: four codes a lane
+
+// Sixteen lanes serve a token. In each unit of 64 channels lane i has the four channels quad_channel(i) + {0, 1, 8, 9}: those
+// that one lane of a matrix instruction holds of a row of a fragment.
+__device__ __forceinline__ int quad_channel(int lane)
+{
+    return lane % 16 / 4 * 16 + lane % 4 * 2;
+}
+
+// Where the codes of a quad lie in units with LANE_BYTES a lane and less than 8 bits a code: those of channels base and
+// base + 8 share the byte at `first`, those of the next two that at first + step.
+template <int LANE_BYTES> struct quad_place {
+    int first, step;
+
+    __device__ __forceinline__ quad_place(int lane, int row, bool channel_rows, int word)
+    {
+        const int part = lane % 4;
+        const int owner = channel_rows ? part * 8 + row % 8 / 2 : row % 8 * 4 + part;
+        first = owner * LANE_BYTES + word * 4 + (channel_rows ? row % 2 * 2 : 0) + row / 8;
+        step = channel_rows ? 4 * LANE_BYTES : 2;
+    }
+};
+
+// Eight codes of 1 or 2 bits share a byte over 4 or 2 lanes: joins the lanes' bits, `low` and `high` for the two bytes,
+// and has one lane store each.
+template <int LANES>
+__device__ __forceinline__ void store_shared_bytes(u8 *at, int step, u32 low, u32 high, bool writes)
+{
+    const int fragment = threadIdx.x % 16 / 4;
+    u32 both = low | high << 16;
+#pragma unroll
+    for (int offset = 4; offset < 4 * LANES; offset *= 2)
+        both |= __shfl_xor_sync(0xffffffff, both, offset);
+    if (writes && fragment % LANES < 2)
+        at[fragment % LANES ? step : 0] = fragment % LANES ? both >> 16 : both;
+}
+
+// Stores a quad's codes; `row` is the token's place in its tile, channel_rows that of order v. All lanes of the warp must
+// call; those without `writes` store nothing. Every byte belongs to one token.
+template <int BITS>
+__device__ __forceinline__ void store_quad(u8 *unit, const u32 (&code)[4], int row, bool channel_rows, bool writes)
+{
+    const int lane = threadIdx.x % 16, fragment = lane / 4;
+    if (BITS == 8) {
+        u8 *half = unit + fragment / 2 * 512 + fragment % 2 * 8;
+        if (channel_rows) {
+            u8 *at = half + lane % 4 * 2 * 64 + row % 8 / 2 * 16 + row / 8 * 4 + row % 2;
+            if (writes) {
+                at[0] = code[0];
+                at[2] = code[2];
+                at[64] = code[1];
+                at[66] = code[3];
+            }
+        } else if (writes) {
+            u8 *at = half + (row % 8 * 4 + lane % 4) * 16 + row / 8 * 4;
+            *(u32 *)at = code[0] | code[1] << 8 | code[2] << 16 | code[3] << 24;
+        }
+    } else if (BITS == 4) {
+        const quad_place<16> place(lane, row, channel_rows, fragment);
+        if (writes) {
+            unit[place.first] = code[0] | code[2] << 4;
+            unit[place.first + place.step] = code[1] | code[3] << 4;
+        }
+    } else {
+        const quad_place<8> place(lane, row, channel_rows, fragment / 2);
+        const int shift = fragment % 2 * 4;
+        store_shared_bytes<2>(unit + place.first, place.step, (code[0] & 3 | (code[2] & 3) << 2) << shift,
+                              (code[1] & 3 | (code[3] & 3) << 2) << shift, writes);
+        if (BITS == 3) { // the high bits, a plane of their own
+            const quad_place<4> high(lane, row, channel_rows, 0);
+            store_shared_bytes<4>(unit + 256 + high.first, high.step, (code[0] >> 2 | code[2] >> 2 << 1) << fragment * 2,
+                                  (code[1] >> 2 | code[3] >> 2 << 1) << fragment * 2, writes);
+        }
+    }
+}
+
+// Stores an integer zero point among others, packed: place `index` at `zeros`, 4-byte aligned. Others may store into
+// the same word at the same time.
+template <int BITS> __device__ __forceinline__ void store_zero_point(u8 *zeros, int index, u32 zero)
+{
+    if (BITS == 8) {
+        zeros[index] = zero;
+        return;
+    }
+    u32 *word = (u32 *)zeros + index * BITS / 32;
+    const int shift = index * BITS % 32;
+    atomicAnd(word, ~(((1u << BITS) - 1) << shift));
+    atomicOr(word, zero << shift);
+    if (32 % BITS != 0 && shift + BITS > 32) {
+        atomicAnd(word + 1, ~(((1u << BITS) - 1) >> (32 - shift)));
+        atomicOr(word + 1, zero >> (32 - shift));
+    }
+}
+
+// Stores the parameters of one token's group: `params` and `zeros` are those of the tile record, row as above.
+template <int BITS, bool INTEGER_ZERO>
+__device__ __forceinline__ void store_params(u8 *params, u8 *zeros, int group, int row,
+                                             const quantizer<BITS, INTEGER_ZERO> &q)
+{
+    if (INTEGER_ZERO) {
+        ((f16 *)params)[group * 16 + row] = f16_from_f32(q.scale);
+        store_zero_point<BITS>(zeros, group * 16 + row, (u32)q.zero);
+    } else {
+        ((f16 *)params)[group * 32 + row] = f16_from_f32(q.scale);
+        ((f16 *)params)[group * 32 + 16 + row] = f16_from_f32(q.zero);
+    }
+}
+
+// ---------------------------------------------------------------- a whole unit by one warp
+
+// Stores a unit, each lane its words. code(fragment, pair, element) is the code of an element of this lane's fragment of 16 channels.
+// With r = lane / 4 and c = lane % 4 * 2 it is, in order k, that of token r + 8 * (pair / 2), channel c + element + 8 * (pair % 2)
+// of the fragment; in order v that of token c + element + 8 * (pair / 2), channel r + 8 * (pair % 2).
+template <int BITS, class CODE> __device__ __forceinline__ void store_unit(u8 *unit, CODE code)
+{
+    const int lane = threadIdx.x % 32;
+    constexpr int PLANE = BITS == 3 ? 2 : BITS; // bits of a code in the first plane
+    u32 words[4 * PLANE / 4] = {}, high = 0;
+#pragma unroll
+    for (int i = 0; i < 4 * 4 * 2; i++) {
+        const int fragment = i / 8, pair = i / 2 % 4, element = i % 2;
+        const u32 c = code(fragment, pair, element);
+        const int byte = element * 16 + pair / 2 * 8; // below 8 bits
+        if (PLANE == 8)
+            words[fragment * 2 + pair / 2] |= c << (pair % 2 * 2 + element) * 8;
+        else if (PLANE == 4)
+            words[fragment] |= c << (byte + pair % 2 * 4);
+        else
+            words[fragment / 2] |= (c & 3) << (byte + (fragment % 2 * 2 + pair % 2) * 2);
+        if (BITS == 3)
+            high |= (c >> 2) << (byte + fragment * 2 + pair % 2);
+    }
+    if (PLANE == 2) {
+        *(uint2 *)(unit + lane * 8) = make_uint2(words[0], words[1]);
+        if (BITS == 3)
+            *(u32 *)(unit + 256 + lane * 4) = high;
+        return;
+    }
+#pragma unroll
+    for (int half = 0; half < PLANE / 4; half++)
+        store_vector(unit + half * 512 + lane * 16, make_uint4(words[half * 4], words[half * 4 + 1], words[half * 4 + 2],
+                                                               words[half * 4 + 3]));
+}
+
+#endif

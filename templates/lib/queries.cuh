@@ -1,0 +1,118 @@
+// The queries of a sequence, and which tokens each of them sees (struct xq_queries).
+//
+// Rows of an attention block: a sequence's flat row R is query R / GROUP_HEADS and head R % GROUP_HEADS of those that
+// share a KV head. The block b of a sequence has the rows b * ROWS and on: blockIdx.z = sequence * blocks + b.
+#ifndef XQ_LIB_QUERIES_CUH
+#define XQ_LIB_QUERIES_CUH
+
+#include "page.cuh"
+
+// Tokens first .. end - 1 of a sequence; none where end <= first.
+struct token_span {
+    int first, end;
+
+    __device__ __forceinline__ bool empty() const
+    {
+        return end <= first;
+    }
+};
+
+// MANY: whether a sequence may have several queries, or a tree of them; else it has one, or none. WINDOW: of the sliding
+// window, or 0.
+template <bool MANY, int WINDOW> struct sequence_queries {
+    int sequence;
+    int first, count; // rows of q
+    int tokens;       // of the sequence
+    int offset;       // position of its token 0
+    int drafts;       // the first token that is a draft; `tokens` where there is no tree
+
+    __device__ __forceinline__ void open(const xq_table &table, const xq_queries &q, int which, int page_tokens)
+    {
+        sequence = which;
+        tokens = sequence_tokens(table, sequence, page_tokens);
+        first = q.query_indptr ? q.query_indptr[sequence] : sequence;
+        count = q.query_indptr ? q.query_indptr[sequence + 1] - first : 1;
+        offset = q.token_offset ? q.token_offset[sequence] : 0;
+        drafts = MANY && q.tree_mask ? max(tokens - count, 0) : tokens;
+    }
+
+    // Of query j of the sequence.
+    __device__ __forceinline__ int position(const xq_queries &q, int j) const
+    {
+        return q.query_position ? q.query_position[first + j] : offset + tokens - count + j;
+    }
+
+    // What a query at `position` sees of the tokens that are no drafts.
+    __device__ __forceinline__ token_span span(int position) const
+    {
+        token_span s;
+        s.end = min(position + 1 - offset, drafts);
+        s.first = WINDOW ? max(position + 1 - WINDOW - offset, 0) : 0;
+        return s;
+    }
+
+    // Whether query j at `position` sees token t, a draft.
+    __device__ __forceinline__ bool sees_draft(const xq_queries &q, int j, int position, int t) const
+    {
+        const int draft = t - drafts;
+        const unsigned word = q.tree_mask[(size_t)(first + j) * q.mask_words + draft / 32];
+        if (!(word >> draft % 32 & 1))
+            return false;
+        return !WINDOW || position - q.query_position[first + draft] < WINDOW;
+    }
+
+    // A span around all that the queries from .. to - 1 see, drafts included. To be asked by whole warps.
+    __device__ __forceinline__ token_span around(const xq_queries &q, int from, int to) const
+    {
+        if (!MANY)
+            return span(position(q, 0));
+        token_span all;
+        all.first = tokens;
+        all.end = 0;
+        for (int j = from + (int)threadIdx.x % 32; j < to; j += 32) {
+            const token_span s = span(position(q, j));
+            if (s.empty())
+                continue;
+            all.first = min(all.first, s.first);
+            all.end = max(all.end, s.end);
+        }
+#pragma unroll
+        for (int distance = 1; distance < 32; distance *= 2) {
+            all.first = min(all.first, __shfl_xor_sync(0xffffffff, all.first, distance));
+            all.end = max(all.end, __shfl_xor_sync(0xffffffff, all.end, distance));
+        }
+        if (drafts < tokens) {
+            all.first = min(all.first, drafts);
+            all.end = tokens;
+        }
+        return all;
+    }
+};
+
+// The rows of one block.
+template <int GROUP_HEADS, int ROWS, bool MANY> struct query_rows {
+    static constexpr int GROUP = GROUP_HEADS;
+
+    int first, count; // flat rows; count is 0 where the block has none
+
+    __device__ __forceinline__ void open(int block, int queries)
+    {
+        first = block * ROWS;
+        count = max(min(queries * GROUP_HEADS - first, ROWS), 0);
+    }
+    __device__ __forceinline__ int query(int row) const
+    {
+        return MANY ? (first + row) / GROUP_HEADS : 0;
+    }
+    __device__ __forceinline__ int head(int row) const
+    {
+        return MANY ? (first + row) % GROUP_HEADS : first + row;
+    }
+    // The block's queries: query(0) .. end_query() - 1.
+    __device__ __forceinline__ int end_query() const
+    {
+        return MANY ? (first + count + GROUP_HEADS - 1) / GROUP_HEADS : 1;
+    }
+};
+
+#endif
