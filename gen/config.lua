@@ -18,7 +18,7 @@ local harmless = {}
 for _, key in ipairs { "attention_dropout", "attn_pdrop", "attn_implementation", "_attn_implementation",
   "_attn_implementation_autoset", "_attn_implementation_internal", "attention_probs_dropout_prob",
   "output_attentions", "pruned_heads", "chunk_size_feed_forward", "original_max_position_embeddings",
-  "_sliding_window_pattern" } do
+  "_sliding_window_pattern", "final_logit_softcapping" } do
   harmless[key] = true
 end
 local signs = { "attn", "attention", "rope", "rotary", "head", "window", "softcap", "alibi", "qk_", "kv_", "_qk", "_kv",

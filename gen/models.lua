@@ -32,10 +32,11 @@ local function qwen2() return { attention_bias = true } end
 local function qwen3() return { qk_norm = true } end
 local function olmo2() return { qk_norm = "row" } end
 
--- columns: name, d, H, Hkv, head_dim, layers, context, rope_theta (false: no RoPE), other keys
+-- columns: name, d, H, Hkv, head_dim, layers, context (false: not stated), rope_theta (false: no RoPE), other
+-- keys
 local rows = {
-  { "bloom-560m", 1024, 16, 16, 64, 24, 2048, false, bloom() },
-  { "bloom-7b1", 4096, 32, 32, 128, 30, 2048, false, bloom() },
+  { "bloom-560m", 1024, 16, 16, 64, 24, false, false, bloom() },
+  { "bloom-7b1", 4096, 32, 32, 128, 30, false, false, bloom() },
   { "falcon-7b", 4544, 71, 1, 64, 32, 2048, 10000.0 },
   { "falcon-40b", 8192, 128, 8, 64, 60, 2048, 10000.0 },
   { "falcon-rw-1b", 2048, 32, 32, 64, 24, 2048, false, { attention_bias = true, alibi = true, alibi_scale = 0.125 } },
@@ -116,7 +117,7 @@ function models.find(name)
   local row = by_name[name:lower()]
   if not row then return nil end
   local model = { name = row[1], hidden_size = row[2], num_attention_heads = row[3], num_key_value_heads = row[4],
-    head_dim = row[5], num_hidden_layers = row[6], max_position_embeddings = row[7], rope_theta = row[8] or nil }
+    head_dim = row[5], num_hidden_layers = row[6], max_position_embeddings = row[7] or nil, rope_theta = row[8] or nil }
   for key, value in pairs(row[9] or {}) do model[key] = value end
   return model
 end
