@@ -7,6 +7,6 @@ return {
   parameters = {},
   constraints = {},
   resources = function(spec)
-    return {threads = spec.model.head_dim, shared_bytes = 0}
+    return {threads = spec.model.head_dim, shared_bytes = 0, head_blocks = spec.model.num_key_value_heads}
   end,
 }
