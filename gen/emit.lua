@@ -6,6 +6,7 @@ local spec_module = require "spec"
 local tuning = require "tuning"
 local template = require "template"
 local environment = require "environment"
+local alibi = require "alibi"
 local rope = require "rope"
 
 local emit = {}
@@ -24,7 +25,7 @@ end
 
 local function describe_rope(r)
   if r.type == "none" then return "no RoPE" end
-  return ("RoPE %s, theta %s%s"):format(r.type, environment.f64(r.theta), r.scaling and ", llama3 scaling" or "")
+  return ("RoPE %s, theta %s%s"):format(r.type, environment.f64(r.theta), r.scaling and (", %s scaling"):format(r.scaling.type) or "")
 end
 
 local function describe_tuning(values)
@@ -75,6 +76,7 @@ function emit.render(given, name)
     layout = environment.strict(spec.layout, "layout"),
     tuning = environment.strict(values, "tuning"),
     kernel = environment.strict(info, "kernel"),
+    alibi_slopes = function() return alibi.slopes(spec.model) end,
     rope_turns = function() return rope.turns(spec.model) end,
     rope_table = function() return rope_table(spec.model) end,
   }, banner(name, spec, values))
