@@ -1,9 +1,9 @@
 #include "compare_check.h"
 
 #include "../autotune/driver_cache.h"
+#include "../autotune/seen.h"
 #include "../runtime/half.h"
 #include "../runtime/last_error.h"
-#include "../runtime/pack.h"
 #include "../runtime/plan.h"
 
 #include <math.h>
@@ -126,31 +126,34 @@ struct keys_values {
     double *k, *v;
 };
 
-/* Wk or Wv as packed, with rows for the padding of a latent. */
-static double *rounded(const struct compare_task *task, const xq_plan *plan, const char *source, int rows,
-                       error *err)
+/* Wk or Wv as the kernels see it, with rows for the padding of a latent. */
+static double *seen(const struct compare_task *task, const xq_plan *plan, const char *source,
+                    const float *w, int rows, int stored, error *err)
 {
-    const xq_weights weights = layer_api_weights(&task->layer->weights);
-    double *w = calloc((size_t)rows * (size_t)task->traits.shape.kv_width, sizeof *w);
-    if (!w)
+    size_t dkv = (size_t)task->traits.shape.kv_width;
+    double *out = calloc((size_t)stored * dkv, sizeof *out);
+    if (!out)
         no_memory(err);
     else
-        pack_rounded(&plan->shape, plan->implementation, &weights, source, w, err);
-    return w;
+        seen_matrix(xq_plan_spec(plan), plan->implementation, source, w, (size_t)rows, dkv, out, NULL, err);
+    return out;
 }
 
 static xq_status rematerialize(const struct compare_task *task, const xq_plan *plan,
-                               const page_codec *codec, const page_sequence *sequence, struct keys_values *kv,
-                               error *err)
+                               const page_codec *codec, const page_sequence *sequence,
+                               struct keys_values *kv, error *err)
 {
     bool latent = task->traits.shape.method == LAYER_LATENT;
     const page_stream *k = &codec->stream[0], *v = &codec->stream[latent ? 1 : 0];
     const int64_t tokens = sequence->length;
     struct layer_doubles l = {
         .layer = {.inner_k = k->latent_width, .inner_v = v->latent_width, .latents = k->latents}};
-    l.layer.wk = l.wk = rounded(task, plan, latent ? "ak" : "wk", k->latent_width, err);
-    l.layer.wv = l.wv = rounded(task, plan, latent ? "av" : "wv", v->latent_width, err);
-    bool ok = add_vectors(&l, &task->traits.shape, &task->layer->weights);
+    const layer_weights *w = &task->layer->weights;
+    l.layer.wk = l.wk =
+        seen(task, plan, latent ? "ak" : "wk", latent ? w->ak : w->wk, k->rank, k->latent_width, err);
+    l.layer.wv = l.wv =
+        seen(task, plan, latent ? "av" : "wv", latent ? w->av : w->wv, v->rank, v->latent_width, err);
+    bool ok = add_vectors(&l, &task->traits.shape, w);
     double *x = malloc(sizeof *x * (size_t)tokens * (size_t)(k->width > v->width ? k->width : v->width));
     int64_t *positions = malloc(sizeof *positions * (size_t)tokens);
     if (!ok || !x || !positions)
@@ -182,8 +185,9 @@ static xq_status from_quantized(const struct compare_task *task, driver *d, int 
     if ((cross ? page_codec_create_accumulator : page_codec_create)(task->generator, xq_plan_spec(plan),
                                                                     &codec, err) != XQ_OK)
         return err->status;
-    xq_status status = cross ? driver_read_accumulated(d, layer, first, task->layer->tokens, &cached)
-                             : driver_read_cache(d, layer, 0, sequence, first, task->layer->tokens, &cached);
+    xq_status status = cross
+                           ? driver_read_accumulated(d, layer, first, task->layer->tokens, &cached)
+                           : driver_read_cache(d, layer, 0, sequence, first, task->layer->tokens, &cached);
     if (status != XQ_OK)
         last_error_read(task->context, status, err);
     else

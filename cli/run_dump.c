@@ -1,10 +1,8 @@
 /* xq run --dump-cache. */
-#include "../runtime/half.h"
+#include "../autotune/seen.h"
 #include "../runtime/last_error.h"
-#include "../runtime/weights.h"
 #include "run.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,35 +57,39 @@ static xq_status add_cache(struct run *r, struct run_layer *l, int index, error 
 
 /* ---------------------------------------------------------------- weights */
 
-/* As they are packed: 16-bit types hold them; 8-bit ones scale each column, which f32 shows. */
-static xq_status add_matrix(struct run_layer *l, const char *name, const float *w, int rows, int cols,
-                            error *err)
+/* As the kernels see them: 16-bit types hold that; the scales of 8-bit ones need f32. */
+static xq_status add_matrix(struct run *r, struct run_layer *l, int index, const char *name, const float *w,
+                            int rows, int cols, error *err)
 {
     const int64_t shape[2] = {rows, cols};
+    const xq_plan *plan = r->driver.layers[index].plan;
     size_t count = (size_t)rows * (size_t)cols;
-    enum weight_type type;
-    if (!weight_type_find(l->traits.weights, &type))
-        return error_set(err, XQ_ERROR_INTERNAL, "spec", "no type of weights: %s", l->traits.weights);
-    bool narrow = weight_bytes(type) == 1;
-    void *data = malloc(count * (narrow ? 4 : 2));
-    if (!data)
-        return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
-    for (int c = 0; c < cols; c++) {
-        float most = 0;
-        for (int r = 0; r < rows; r++)
-            most = fmaxf(most, fabsf(w[(size_t)r * (size_t)cols + (size_t)c]));
-        float scale = weight_scale(type, most);
-        for (int r = 0; r < rows; r++) {
-            size_t i = (size_t)r * (size_t)cols + (size_t)c;
-            uint16_t code = weight_encode(type, w[i], scale);
-            if (narrow)
-                ((float *)data)[i] = (float)weight_decode(type, code, scale);
-            else
-                ((uint16_t *)data)[i] = code;
-        }
+    double *seen = malloc(sizeof *seen * count);
+    float *data = malloc(sizeof *data * count);
+    rounding_type type;
+    if (!seen || !data)
+        error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+    else
+        seen_matrix(xq_plan_spec(plan), r->o->unfused ? XQ_UNFUSED : XQ_FUSED, name, w, (size_t)rows,
+                    (size_t)cols, seen, &type, err);
+    for (size_t i = 0; err->status == XQ_OK && i < count; i++) {
+        if (type == ROUNDING_F16)
+            ((uint16_t *)data)[i] = rounding_to_half(seen[i]);
+        else if (type == ROUNDING_BF16)
+            ((uint16_t *)data)[i] = rounding_to_bfloat(seen[i]);
+        else
+            data[i] = (float)seen[i];
     }
-    run_add(l, name, narrow ? TENSOR_F32 : type == WEIGHT_BF16 ? TENSOR_BF16 : TENSOR_F16, 2, shape, data);
-    return XQ_OK;
+    free(seen);
+    if (err->status != XQ_OK)
+        free(data);
+    else
+        run_add(l, name,
+                type == ROUNDING_F16    ? TENSOR_F16
+                : type == ROUNDING_BF16 ? TENSOR_BF16
+                                        : TENSOR_F32,
+                2, shape, data);
+    return err->status;
 }
 
 xq_status run_dump(struct run *r, struct run_layer *l, int index, error *err)
@@ -97,10 +99,10 @@ xq_status run_dump(struct run *r, struct run_layer *l, int index, error *err)
     if (add_cache(r, l, index, err) != XQ_OK)
         return err->status;
     if (s->method == LAYER_LATENT) {
-        if (add_matrix(l, "ak", w->ak, s->rank_k / s->groups, s->kv_width, err) == XQ_OK)
-            add_matrix(l, "av", w->av, s->rank_v / s->groups, s->kv_width, err);
-    } else if (add_matrix(l, "wk", w->wk, s->hidden_size, s->kv_width, err) == XQ_OK) {
-        add_matrix(l, "wv", w->wv, s->hidden_size, s->kv_width, err);
+        if (add_matrix(r, l, index, "ak", w->ak, s->rank_k / s->groups, s->kv_width, err) == XQ_OK)
+            add_matrix(r, l, index, "av", w->av, s->rank_v / s->groups, s->kv_width, err);
+    } else if (add_matrix(r, l, index, "wk", w->wk, s->hidden_size, s->kv_width, err) == XQ_OK) {
+        add_matrix(r, l, index, "wv", w->wv, s->hidden_size, s->kv_width, err);
     }
     return err->status;
 }
