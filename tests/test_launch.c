@@ -176,6 +176,23 @@ Test(launch, deltas_are_taken_from_the_accumulator)
     plan_close(plan);
 }
 
+Test(launch, append_by_channel_takes_as_many_steps_as_its_kernel_says)
+{
+    xq_plan *plan =
+        make("{" PLAN_MODEL ", \"cache\": {\"method\": \"x-cl\", \"axis_k\": \"channel\", \"page\": 64, "
+             "\"group\": 64, \"base\": true}}",
+             XQ_FUSED);
+    xq_append_args a = plan_append_args(plan);
+    append(plan, &a);
+    cr_assert_eq(fake->launch_count, STUB_STEPS);
+    for (int step = 0; step < STUB_STEPS; step++) {
+        const struct xq_append_params *p =
+            plan_launched(STUB_STEPS - 1 - step, "xq_append_channel", 2, STUB_COLUMN_BLOCKS + 1, 2);
+        cr_assert_eq(p->step, step);
+    }
+    plan_close(plan);
+}
+
 /* --------------------------------------------------------------- accumulate */
 
 static xq_accumulate_args accumulate_args(void)
