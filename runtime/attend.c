@@ -190,13 +190,32 @@ static xq_status launch_absorb(const struct plan_attend_call *c, const struct pa
     return kernel_launch(c->kernels->absorb, grid, &params, sizeof params, c->stream, err);
 }
 
+static xq_status launch_key_norms(const struct plan_attend_call *c, const struct part *part, error *err)
+{
+    const xq_plan *plan = c->plan;
+    const xq_attend_args *a = c->args;
+    if (!plan->kernels[PLAN_KEY_NORMS] || a->max_tokens == 0)
+        return XQ_OK;
+    struct xq_key_norms_params params = {
+        .table = {part->indptr, a->table.indices, part->last_page_len},
+        .pages = plan->shape.cross_layer ? a->accumulator : a->pages,
+        .tails = part->tails,
+        .wk = plan_matrix(plan, a->weights, "wk"),
+        .bk = plan_vector(plan, a->weights, "bk"),
+        .sums = a->workspace + plan->workspace.key_sums,
+    };
+    uint32_t grid[3] = {(uint32_t)((a->max_tokens + plan->norm_tokens - 1) / plan->norm_tokens),
+                        (uint32_t)plan->shape.kv_heads, (uint32_t)part->count};
+    return kernel_launch(plan->kernels[PLAN_KEY_NORMS], grid, &params, sizeof params, c->stream, err);
+}
+
 static xq_status launch_fused(const struct plan_attend_call *c, const struct part *part, error *err)
 {
     const xq_plan *plan = c->plan;
     const xq_attend_args *a = c->args;
     uint64_t workspace = a->workspace, weights = a->weights;
     bool absorbs = c->kernels->absorb;
-    if (launch_absorb(c, part, err) != XQ_OK)
+    if (launch_absorb(c, part, err) != XQ_OK || launch_key_norms(c, part, err) != XQ_OK)
         return err->status;
     struct xq_attend_params params = {
         .table = {part->indptr, a->table.indices, part->last_page_len},
@@ -211,6 +230,7 @@ static xq_status launch_fused(const struct plan_attend_call *c, const struct par
         .sinks = sinks_of(c),
         .absorbed = absorbs ? workspace + plan->workspace.absorbed : 0,
         .absorbed_bias = absorbs ? workspace + plan->workspace.absorbed_bias : 0,
+        .key_sums = plan->kernels[PLAN_KEY_NORMS] ? workspace + plan->workspace.key_sums : 0,
         .q = part->q,
         .out = part->out,
         .lse = part->lse,
