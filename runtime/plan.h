@@ -55,7 +55,8 @@ struct xq_plan {
     kernel *kernels[PLAN_KERNELS]; /* NULL where the implementation needs none */
     struct plan_attention attention[PLAN_QUERIES];
     /* The kernels' grids and tiles, as their families state them: */
-    int64_t append_columns, append_channel_columns, append_group, accumulate_columns, dequantize_columns;
+    int64_t append_columns, append_channel_columns, append_group, accumulate_columns, accumulate_tiles,
+        dequantize_columns;
     int64_t gemm_rows, gemm_cols, rope_heads, merge_rows;
     struct plan_workspace workspace;
     /* Those of the implementation: */
