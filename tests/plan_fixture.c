@@ -76,15 +76,17 @@ static void write_features(const char *folder)
 void plan_open_stubs(void)
 {
     const char *folder = files_directory();
-    char columns[64], attention[128], gemm[64], heads[32], rows[32], channel[96];
+    char columns[64], attention[128], gemm[64], heads[32], rows[32], tile[32], channel[128];
     snprintf(columns, sizeof columns, "column_blocks = %d", STUB_COLUMN_BLOCKS);
-    snprintf(channel, sizeof channel, "column_blocks = %d, group_tokens = spec.cache.group",
-             STUB_COLUMN_BLOCKS + 1);
+    snprintf(channel, sizeof channel,
+             "column_blocks = %d, group_tokens = spec.cache.group, steps = spec.cache.base and %d or 1",
+             STUB_COLUMN_BLOCKS + 1, STUB_STEPS);
     snprintf(attention, sizeof attention,
              "query_rows = many and %d or %d, tile_tokens = %d, split_tokens = many and 1 << 20 or %d",
              STUB_MANY_ROWS, STUB_ONE_ROWS, STUB_TILE, STUB_SPLIT);
     snprintf(gemm, sizeof gemm, "rows = %d, cols = %d", STUB_GEMM_ROWS, STUB_GEMM_COLS);
     snprintf(heads, sizeof heads, "head_blocks = %d", STUB_HEAD_BLOCKS);
+    snprintf(tile, sizeof tile, "tile_tokens = %d", STUB_TILE);
     snprintf(rows, sizeof rows, "rows = %d", STUB_MERGE_ROWS);
     write_features(folder);
     write_stub(folder, "append", "append", columns);
@@ -98,6 +100,7 @@ void plan_open_stubs(void)
     write_stub(folder, "gemm", "gemm", gemm);
     write_stub(folder, "rope", "rope", heads);
     write_stub(folder, "merge", "merge", rows);
+    write_stub(folder, "key_norms", "key_norms", tile);
     plan_open(folder);
 }
 

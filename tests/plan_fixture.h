@@ -24,8 +24,9 @@ void plan_open(const char *template_dir);
  * tested whatever the kernels are. What they state: */
 void plan_open_stubs(void);
 enum {
-    STUB_COLUMN_BLOCKS = 5,
-    STUB_ONE_ROWS = 16, /* query_rows of the kernels for one query */
+    STUB_COLUMN_BLOCKS = 5, /* of append_channel one more */
+    STUB_STEPS = 3,         /* of append_channel in base layers */
+    STUB_ONE_ROWS = 16,     /* query_rows of the kernels for one query */
     STUB_MANY_ROWS = 64,
     STUB_TILE = 64,
     STUB_SPLIT = 512, /* split_tokens of the kernels for one query */

@@ -176,6 +176,23 @@ Test(launch, deltas_are_taken_from_the_accumulator)
     plan_close(plan);
 }
 
+Test(launch, append_by_channel_takes_as_many_steps_as_its_kernel_says)
+{
+    xq_plan *plan =
+        make("{" PLAN_MODEL ", \"cache\": {\"method\": \"x-cl\", \"axis_k\": \"channel\", \"page\": 64, "
+             "\"group\": 64, \"base\": true}}",
+             XQ_FUSED);
+    xq_append_args a = plan_append_args(plan);
+    append(plan, &a);
+    cr_assert_eq(fake->launch_count, STUB_STEPS);
+    for (int step = 0; step < STUB_STEPS; step++) {
+        const struct xq_append_params *p =
+            plan_launched(STUB_STEPS - 1 - step, "xq_append_channel", 2, STUB_COLUMN_BLOCKS + 1, 2);
+        cr_assert_eq(p->step, step);
+    }
+    plan_close(plan);
+}
+
 /* --------------------------------------------------------------- accumulate */
 
 static xq_accumulate_args accumulate_args(void)
@@ -326,6 +343,38 @@ Test(launch, fused_weights_of_8_bits_come_with_scales)
     cr_assert_eq(p->wk.scale, WEIGHTS + shape_matrix(plan->weights, "wk")->scale_offset);
     cr_assert_eq(p->wv.scale, WEIGHTS + shape_matrix(plan->weights, "wv")->scale_offset);
     cr_assert_eq(p->k_norm, weight(plan, "k_norm"));
+    plan_close(plan);
+}
+
+Test(launch, keys_normalized_over_all_heads_are_summed_up_before_attention)
+{
+    xq_plan *plan =
+        make("{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
+             "\"head_dim\": 64, \"qk_norm\": \"row\", \"attention_bias\": true}, \"cache\": {\"method\": "
+             "\"x\", \"axis_k\": \"channel\", \"group\": 64}}",
+             XQ_FUSED);
+    xq_attend_args a = plan_attend_args(plan);
+    attend(plan, &a);
+    cr_assert_eq(fake->launch_count, 2);
+    const struct xq_key_norms_params *n =
+        plan_launched(1, "xq_key_norms", (700 + STUB_TILE - 1) / STUB_TILE, 2, 2);
+    assert_table(&n->table, INDICES);
+    cr_assert_eq(n->pages, PAGES);
+    cr_assert_eq(n->tails.pool, TAILS);
+    cr_assert_eq(n->wk.data, weight(plan, "wk"));
+    cr_assert_eq(n->bk, weight(plan, "bk"));
+    cr_assert_eq(n->sums, WORKSPACE + plan->workspace.key_sums);
+    const struct xq_attend_params *p = plan_launched(0, "xq_attend", splits_of_one(plan, 2, 700), 2, 2);
+    cr_assert_eq(p->key_sums, n->sums);
+    cr_assert_geq(plan->workspace.bytes - plan->workspace.key_sums, (size_t)plan->max_pages * 64 * 2 * 4);
+    a.max_tokens = 0;
+    attend(plan, &a);
+    cr_assert_eq(fake->launch_count, 3);
+    xq_plan_destroy(plan);
+    plan = make(normed, XQ_FUSED); /* over a head: attend does it */
+    a = plan_attend_args(plan);
+    attend(plan, &a);
+    cr_assert_eq(fake->launch_count, 4);
     plan_close(plan);
 }
 

@@ -79,6 +79,15 @@ static double packed_at(const unsigned char *packed, const struct shape_matrix *
     return (m->type == WEIGHT_INT8 ? (double)(signed char)data[at] : e4m3_value(data[at])) * scale;
 }
 
+/* Element i of a packed vector. */
+static float vector_at(const xq_plan *plan, const unsigned char *packed, const char *name, int i)
+{
+    float value;
+    memcpy(&value, packed + shape_vector(plan->weights, name)->offset + (size_t)i * sizeof value,
+           sizeof value);
+    return value;
+}
+
 static const struct shape_matrix *matrix(const xq_plan *plan, const char *name, int rows, int cols)
 {
     const struct shape_matrix *m = shape_matrix(plan->weights, name);
@@ -166,11 +175,9 @@ Test(pack, fused_keys_are_pairs_then_absorbed_columns_as_rows)
         pack(spec_of(PARTIAL ", \"attention_bias\": true", "\"method\": \"x\"", ""), XQ_FUSED, &w, &packed);
     const struct shape_matrix *wk = matrix(plan, "wk", D, 2 * KEYS);
     const struct shape_matrix *absorb = matrix(plan, "wk_absorb", 2 * ABSORBED, D);
-    const float *bk = (const float *)(packed + shape_vector(plan->weights, "bk")->offset);
-    const float *bk_absorb = (const float *)(packed + shape_vector(plan->weights, "bk_absorb")->offset);
     for (int n = 0; n < 2 * KEYS; n++) {
         int column = key_column(n % KEYS), from = n / KEYS * HEAD_DIM + column;
-        cr_assert_eq(bk[n], column < 0 ? 0 : w.bk[from], "bk[%d]", n);
+        cr_assert_eq(vector_at(plan, packed, "bk", n), column < 0 ? 0 : w.bk[from], "bk[%d]", n);
         for (int k = 0; k < D; k++)
             cr_assert_eq(packed_at(packed, wk, k, n),
                          column < 0 ? 0 : (double)half_round(w.wk[k * KV + from]), "wk[%d, %d]", k, n);
@@ -178,7 +185,8 @@ Test(pack, fused_keys_are_pairs_then_absorbed_columns_as_rows)
     for (int r = 0; r < 2 * ABSORBED; r++) {
         int column = r % ABSORBED < REST ? 2 * PAIRS + r % ABSORBED : -1,
             from = r / ABSORBED * HEAD_DIM + column;
-        cr_assert_eq(bk_absorb[r], column < 0 ? 0 : w.bk[from], "bk_absorb[%d]", r);
+        cr_assert_eq(vector_at(plan, packed, "bk_absorb", r), column < 0 ? 0 : w.bk[from], "bk_absorb[%d]",
+                     r);
         for (int c = 0; c < D; c++)
             cr_assert_eq(packed_at(packed, absorb, r, c),
                          column < 0 ? 0 : (double)half_round(w.wk[c * KV + from]), "wk_absorb[%d, %d]", r,
@@ -200,15 +208,14 @@ Test(pack, normalized_keys_are_all_rematerialized)
         spec_of(PARTIAL ", \"qk_norm\": \"row\", \"attention_sinks\": true", "\"method\": \"x\"", "");
     xq_plan *plan = pack(spec, XQ_FUSED, &w, &packed);
     const struct shape_vector *norm = shape_vector(plan->weights, "k_norm");
-    const float *k_norm = (const float *)(packed + norm->offset);
     enum { COLUMNS = KEYS + 64 }; /* of a head */
     cr_assert_eq(norm->count, 2 * COLUMNS);
     cr_assert_null(shape_matrix(plan->weights, "wk_absorb"));
     for (int n = 0; n < norm->count; n++) {
         int rest = n % COLUMNS - KEYS;
         int column = rest < 0 ? key_column(n % COLUMNS) : rest < REST ? 2 * PAIRS + rest : -1;
-        cr_assert_eq(k_norm[n], column < 0 ? 0 : w.k_norm[n / COLUMNS * HEAD_DIM + column], "k_norm[%d]",
-                     n);
+        cr_assert_eq(vector_at(plan, packed, "k_norm", n),
+                     column < 0 ? 0 : w.k_norm[n / COLUMNS * HEAD_DIM + column], "k_norm[%d]", n);
     }
     cr_assert_arr_eq(packed + shape_vector(plan->weights, "sinks")->offset, w.sinks, 4 * sizeof(float));
     plan_close(plan);

@@ -68,6 +68,7 @@ struct xq_append_params {
     struct xq_matrix uk; /* latent [d, width of k]; latent-cl: Ukv [d, width of x]; else null */
     struct xq_matrix uv; /* latent [d, width of v] */
     int tokens;
+    int step; /* append_channel is launched `steps` times (what the kernel states), counting from 0 */
 };
 
 /* accumulate (templates/accumulate.cu.lt): accumulator += this layer's deltas, for every cached token; the
