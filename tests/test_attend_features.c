@@ -74,7 +74,7 @@ static void add_draft(struct call *c, int i, int child, int parent, int distance
 struct layer {
     fixture f;
     struct shape shape;
-    const kernel *attend, *absorb;
+    const kernel *attend, *absorb, *key_norms;
     reference_layer reference;
     float *matrices[7]; /* wk or ak, wv or av, bk, bv, k_norm, sinks; zeros */
     double *doubles[7];
@@ -147,6 +147,8 @@ static void layer_open(struct layer *l, const char *spec, random_stream *r)
     l->attend = fixture_kernel(&l->f, "attend");
     if (l->shape.keys.absorbed_columns)
         l->absorb = fixture_kernel(&l->f, "absorb");
+    if (l->shape.key_norm_row)
+        l->key_norms = fixture_kernel(&l->f, "key_norms");
     draw_weights(l, r);
 }
 
@@ -261,6 +263,16 @@ static struct xq_attend_params launch(struct layer *l, const struct call *c, con
         fixture_launch(f, l->absorb, width / 64, s->kv_heads, c->batch * blocks, &b, sizeof b);
         a.absorbed = b.absorbed;
         a.absorbed_bias = b.absorbed_bias;
+    }
+    if (l->key_norms) {
+        struct xq_key_norms_params n = {
+            .table = a.table, .pages = a.pages, .tails = a.tails, .wk = a.wk, .bk = a.bk};
+        int tile = fixture_constant(l->key_norms, "tile_tokens");
+        n.sums =
+            fixture_filled(f, 0xff, (size_t)(image->paged->entries * image->paged->page * s->kv_heads) * 4);
+        fixture_launch(f, l->key_norms, image->paged->longest / tile + 1, s->kv_heads, c->batch, &n,
+                       sizeof n);
+        a.key_sums = n.sums;
     }
     for (int repeat = 0; repeat < 2; repeat++) /* counters are back at zero after the first */
         fixture_launch(f, l->attend, splits, s->kv_heads, c->batch * blocks, &a, sizeof a);
@@ -446,6 +458,16 @@ static struct model_case models[] = {
           : true, "qk_norm"
           : true, "attention_scale" : 0.0625),
      LATENT},
+    {"row norm, bias",
+     TEXT("num_attention_heads" : 6, "num_key_value_heads" : 3, "head_dim" : 80, "attention_bias"
+          : true, "qk_norm"
+          : "row"),
+     LATENT},
+    {"row norm, partly turning, x",
+     TEXT("num_attention_heads" : 5, "num_key_value_heads" : 5, "head_dim" : 64, "qk_norm"
+          : "row", "rope"
+          : {"type" : "interleaved", "theta" : 10000.0, "rotary_dim" : 24}),
+     X},
     {"window 1",
      TEXT("num_attention_heads" : 4, "num_key_value_heads" : 2, "head_dim" : 64, "sliding_window" : 1),
      LATENT},
