@@ -116,6 +116,8 @@ static const struct naming {
     {"model.layers", "self_attn", "qkv_proj", IN_BLOCKS},
     {"gpt_neox.layers", "attention", "query_key_value", BY_HEAD},
     {"transformer.h", "self_attention", "query_key_value", BY_HEAD},
+    {"h", "self_attention", "query_key_value", BY_HEAD},
+    {"transformer.blocks", "attn", "Wqkv", IN_BLOCKS},
 };
 
 struct layer_name {
@@ -218,10 +220,10 @@ static xq_status refuse_extras(const struct layer_name *l, error *err)
     const struct {
         const char *what;
         bool announced;
-    } extras[] = {{"k_proj.bias", s->bias},         {"v_proj.bias", s->bias},
-                  {"qkv_proj.bias", s->bias},       {"query_key_value.bias", s->bias},
-                  {"k_norm.weight", s->k_norm > 0}, {"k_layernorm.weight", false},
-                  {"k_norm.bias", false},           {"sinks", s->sinks}};
+    } extras[] = {
+        {"k_proj.bias", s->bias},          {"v_proj.bias", s->bias}, {"qkv_proj.bias", s->bias},
+        {"query_key_value.bias", s->bias}, {"Wqkv.bias", s->bias},   {"k_norm.weight", s->k_norm > 0},
+        {"k_layernorm.weight", false},     {"k_norm.bias", false},   {"sinks", s->sinks}};
     for (size_t i = 0; i < sizeof extras / sizeof extras[0]; i++) {
         const tensor *t = extras[i].announced ? NULL : find(l, extras[i].what);
         if (t) {
