@@ -35,6 +35,8 @@ void fixture_close(fixture *f);
 
 /* Loads a family; it belongs to the fixture. */
 kernel *fixture_kernel(fixture *f, const char *family);
+/* A kernel `test` of CUDA source that includes templates/lib headers; it belongs to the fixture. */
+kernel *fixture_source(fixture *f, const char *source, int threads);
 int fixture_constant(const kernel *k, const char *name);
 
 /* Device memory until fixture_release: with a copy of `data`, or filled with a byte. */

@@ -18,6 +18,15 @@ template <bool BF16> struct element {
     {
         return BF16 ? f32_from_bf16_high(packed) : f32_from_f16_high(packed);
     }
+    // To the f16 that kernels compute on: bf16 beyond ±65504 saturates, NaN stays NaN; f16 stays as it is.
+    static __device__ __forceinline__ u32 to_f16x2(u32 packed)
+    {
+        return BF16 ? f16x2_from_bf16x2(packed) : packed;
+    }
+    static __device__ __forceinline__ u32 from_f16x2(u32 packed)
+    {
+        return BF16 ? bf16x2_from_f16x2(packed) : packed;
+    }
     // d += a * b, one m16n8k16 tile.
     static __device__ __forceinline__ void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1)
     {

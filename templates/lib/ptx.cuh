@@ -132,6 +132,14 @@ __device__ __forceinline__ u32 and_or(u32 a, u32 b, u32 c)
     return d;
 }
 
+// Bytes chosen from b:a, eight of them: nibble i of `selector` names that of byte i; its top bit repeats the sign instead.
+__device__ __forceinline__ u32 permute_bytes(u32 a, u32 b, u32 selector)
+{
+    u32 d;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(selector));
+    return d;
+}
+
 // ---------------------------------------------------------------- f32 arithmetic
 
 __device__ __forceinline__ float infinity()
