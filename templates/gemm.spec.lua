@@ -9,7 +9,7 @@ end
 
 return {
   name = "gemm",
-  handles = {},
+  handles = {"bf16", "weights-bf16", "weights-int8", "weights-e4m3", "bias"},
   entry = "xq_gemm",
   summary = "GEMM with packed weights, rows scattered over fp16 KV pages",
   parameters = {
