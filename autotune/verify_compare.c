@@ -25,7 +25,7 @@ static int quantizer_mismatches(const verifier *v, const verify_run *r, int t)
     uint16_t params[4][512];
     int position = shape->token_position[t], mismatches = 0;
     const uint8_t *page = page_of(v, r, XQ_FUSED, shape->token_sequence[t], position);
-    quantizer_encode(shape->x + (size_t)t * (size_t)width, (size_t)width, v->codec->bits, (size_t)group,
+    quantizer_encode(&v->codec->stream[0].format, shape->x + (size_t)t * (size_t)width, (size_t)width,
                      expected, params[0], params[1]);
     page_codec_read(v->codec, 0, page, position % v->spec.page, got, params[2], params[3]);
     for (int c = 0; c < width; c++)

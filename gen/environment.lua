@@ -58,6 +58,7 @@ local function build()
     table = environment.view(table, "table"),
     math = environment.view(math, "math"),
     rope = environment.view(require "rope", "rope"),
+    operand = environment.view(require "operand", "operand"),
     arch = environment.view(require "arch", "arch"),
     format = string.format,
     f32 = f32,

@@ -1,14 +1,50 @@
-/* xq_plan_accumulate: a layer's deltas into the accumulator. */
+/* xq_plan_accumulate: a layer's deltas into the accumulator of cross-layer methods. */
+#include "check.h"
 #include "plan.h"
+
+static bool check_args(const xq_plan *plan, const xq_accumulate_args *a, error *err)
+{
+    if (!plan->kernels[PLAN_ACCUMULATE]) {
+        error_set(
+            err, XQ_ERROR_ARGUMENT, "argument",
+            "the plan has no accumulator; valid: methods x-cl and latent-cl, implementations XQ_FUSED "
+            "and XQ_UNFUSED");
+        error_field(err, "plan");
+        return false;
+    }
+    if (!check_range("max_tokens", a->max_tokens, 0, plan->max_tokens, err) ||
+        !check_table(&a->table, plan->max_batch, err))
+        return false;
+    if (a->table.batch == 0 || a->max_tokens == 0)
+        return true;
+    bool projects = shape_matrix(plan->weights, "ukvt");
+    return check_pointer("pages", a->pages, 128, err) &&
+           (!projects || check_pointer("weights", a->weights, 256, err)) &&
+           (!plan->shape.by_channel || check_tails(&a->tails, err)) &&
+           check_pointer("accumulator", a->accumulator, 128, err);
+}
 
 xq_status xq_plan_accumulate(xq_plan *plan, const xq_accumulate_args *args, void *stream)
 {
-    (void)stream;
     if (!plan)
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
     xq_accumulate_args a = XQ_ACCUMULATE_ARGS_INIT;
-    if (plan_read_args(&a, sizeof a, args, "args", &err) == XQ_OK)
-        error_set(&err, XQ_ERROR_ARGUMENT, "argument", "the plan's method has no accumulator");
+    if (plan_read_args(&a, sizeof a, args, "args", &err) == XQ_OK && check_args(plan, &a, &err) &&
+        a.table.batch > 0 && a.max_tokens > 0) {
+        int64_t entries = plan_entries(plan, a.table.batch, a.max_tokens);
+        struct xq_accumulate_params params = {
+            .table = plan_table(&a.table),
+            .pages = a.pages,
+            .tails = plan->shape.by_channel ? plan_tails(&a.tails) : (struct xq_tails){0, 0},
+            .accumulator = a.accumulator,
+            .ukvt = plan_matrix(plan, a.weights, "ukvt"),
+            .batch = a.table.batch,
+            .entries = (int)entries,
+        };
+        uint32_t grid[3] = {(uint32_t)(entries * (plan->shape.page / 16)),
+                            (uint32_t)plan->accumulate_columns, 1};
+        kernel_launch(plan->kernels[PLAN_ACCUMULATE], grid, &params, sizeof params, stream, &err);
+    }
     return plan_result(plan, &err);
 }

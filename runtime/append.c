@@ -2,6 +2,24 @@
 #include "check.h"
 #include "plan.h"
 
+/* What only a quantized cache has. */
+static bool check_quantized(const xq_plan *plan, const xq_append_args *a, error *err)
+{
+    const struct shape *s = &plan->shape;
+    bool projects = shape_matrix(plan->weights, "uk") || shape_matrix(plan->weights, "ukv");
+    return (!projects || check_pointer("weights", a->weights, 256, err)) &&
+           (!s->by_channel ||
+            (check_pointer("append_indptr", a->append_indptr, 4, err) && check_tails(&a->tails, err))) &&
+           (!s->cross_layer || s->base || check_pointer("accumulator", a->accumulator, 128, err));
+}
+
+static bool check_fp16_kv(const xq_plan *plan, const xq_append_args *a, error *err)
+{
+    return check_pointer("weights", a->weights, 256, err) &&
+           (!a->rotary_position || check_pointer("rotary_position", a->rotary_position, 4, err)) &&
+           check_workspace(a->workspace, a->workspace_bytes, plan->workspace.bytes, err);
+}
+
 static bool check_args(const xq_plan *plan, const xq_append_args *a, error *err)
 {
     if (!check_range("tokens", a->tokens, 0, plan->max_append, err) ||
@@ -9,50 +27,76 @@ static bool check_args(const xq_plan *plan, const xq_append_args *a, error *err)
         return false;
     if (a->tokens == 0)
         return true;
-    bool fp16_kv = plan->implementation == XQ_FP16_KV;
     return check_range("table.batch", a->table.batch, 1, plan->max_batch, err) &&
            check_pointer("x", a->x, 16, err) &&
            check_pointer("token_sequence", a->token_sequence, 4, err) &&
            check_pointer("token_position", a->token_position, 4, err) &&
            check_pointer("pages", a->pages, 128, err) &&
-           (!(fp16_kv || plan->shape.latent) || check_pointer("weights", a->weights, 256, err)) &&
-           (!fp16_kv || check_workspace(a->workspace, a->workspace_bytes, plan->workspace.bytes, err));
+           (plan->implementation == XQ_FP16_KV ? check_fp16_kv(plan, a, err)
+                                               : check_quantized(plan, a, err));
 }
 
-/* Quantize x, or its projections, into pages. */
+/* Quantize x, or its projections, or what it adds to the accumulator, into pages: the streams with
+ * per-token groups, then those with per-channel groups. */
 static xq_status append_quantized(const xq_plan *plan, const xq_append_args *a, void *stream, error *err)
 {
-    bool latent = plan->shape.latent;
+    const struct shape *s = &plan->shape;
     struct xq_append_params params = {
         .table = plan_table(&a->table),
         .x = a->x,
         .token_sequence = a->token_sequence,
         .token_position = a->token_position,
+        .append_indptr = s->by_channel ? a->append_indptr : 0,
         .pages = a->pages,
-        .uk = {latent ? plan_matrix(plan, a->weights, "uk") : 0, 0},
-        .uv = {latent ? plan_matrix(plan, a->weights, "uv") : 0, 0},
+        .tails = s->by_channel ? plan_tails(&a->tails) : (struct xq_tails){0, 0},
+        .accumulator = s->cross_layer && !s->base ? a->accumulator : 0,
+        .uk = plan_matrix(plan, a->weights, s->cross_layer ? "ukv" : "uk"),
+        .uv = plan_matrix(plan, a->weights, "uv"),
         .tokens = (int)a->tokens,
     };
-    uint32_t grid[3] = {(uint32_t)((a->tokens + 15) / 16), (uint32_t)plan->append_columns, 1};
-    return kernel_launch(plan->kernels[PLAN_APPEND], grid, &params, sizeof params, stream, err);
+    uint32_t tiles[3] = {(uint32_t)((a->tokens + 15) / 16), (uint32_t)plan->append_columns, 1};
+    if (plan->kernels[PLAN_APPEND] &&
+        kernel_launch(plan->kernels[PLAN_APPEND], tiles, &params, sizeof params, stream, err) != XQ_OK)
+        return err->status;
+    if (!plan->kernels[PLAN_APPEND_CHANNEL])
+        return XQ_OK;
+    /* The tokens of one sequence at worst: they begin with the last token of a group. */
+    int64_t groups_most = (a->tokens + plan->append_group - 2) / plan->append_group + 1;
+    uint32_t groups[3] = {(uint32_t)groups_most, (uint32_t)plan->append_channel_columns,
+                          (uint32_t)a->table.batch};
+    return kernel_launch(plan->kernels[PLAN_APPEND_CHANNEL], groups, &params, sizeof params, stream, err);
 }
 
-/* Project to K and V, rotate K, write both as they are. */
+/* Project to K and V, normalize and rotate K, write both as they are. */
 static xq_status append_fp16_kv(const xq_plan *plan, const xq_append_args *a, void *stream, error *err)
 {
     const struct shape *s = &plan->shape;
-    uint64_t k = a->workspace + plan->workspace.new_k, v = a->workspace + plan->workspace.new_v;
     int32_t rows = (int32_t)a->tokens;
-    uint64_t wk = plan_matrix(plan, a->weights, "wk"), wv = plan_matrix(plan, a->weights, "wv");
-    if (plan_gemm(plan, a->x, wk, s->hidden_size, k, rows, rows, 0, stream, err) != XQ_OK ||
-        plan_gemm(plan, a->x, wv, s->hidden_size, v, rows, rows, 0, stream, err) != XQ_OK)
+    struct plan_product k = {
+        .matrix = "wk",
+        .bias = "bk",
+        .weights = a->weights,
+        .columns = s->kv_width,
+        .x = a->x,
+        .x_stride = s->hidden_size,
+        .y = a->workspace + plan->workspace.new_k,
+        .rows = rows,
+        .page = rows,
+    };
+    struct plan_product v = k;
+    v.matrix = "wv";
+    v.bias = "bv";
+    v.y = a->workspace + plan->workspace.new_v;
+    if (plan_gemm(plan, &k, stream, err) != XQ_OK || plan_gemm(plan, &v, stream, err) != XQ_OK)
         return err->status;
     struct xq_kv_append_params params = {
         .table = plan_table(&a->table),
-        .k = k,
-        .v = v,
+        .k = k.y,
+        .v = v.y,
         .token_sequence = a->token_sequence,
         .token_position = a->token_position,
+        .rotary_position = a->rotary_position,
+        .k_norm = plan_vector(plan, a->weights, "k_norm"),
         .kv = a->pages,
         .tokens = rows,
     };

@@ -1,131 +1,266 @@
-/* xq_plan_attend: one query per sequence over the cache. */
+/* xq_plan_attend: queries of each sequence over the cache. */
 #include "check.h"
 #include "plan.h"
 
-static bool check_args(const xq_plan *plan, const xq_attend_args *a, error *err)
+/* Blocks of a grid's third dimension. */
+enum { MOST_BLOCKS = 65535 };
+
+/* ------------------------------------------------------------------ checks */
+
+static bool refuse(const char *field, const char *text, error *err)
 {
+    error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s %s", field, text);
+    error_field(err, field);
+    return false;
+}
+
+static bool optional_pointer(const char *field, uint64_t pointer, error *err)
+{
+    return !pointer || check_pointer(field, pointer, 4, err);
+}
+
+static bool check_cache(const xq_plan *plan, const xq_attend_args *a, error *err)
+{
+    const struct shape *s = &plan->shape;
+    if (plan->implementation == XQ_FP16_KV)
+        return check_pointer("pages", a->pages, 128, err) &&
+               (!s->sinks || a->without_sinks || check_pointer("weights", a->weights, 256, err));
+    return check_pointer("weights", a->weights, 256, err) &&
+           (s->cross_layer ? check_pointer("accumulator", a->accumulator, 128, err)
+                           : check_pointer("pages", a->pages, 128, err)) &&
+           (s->cross_layer || !s->by_channel || check_tails(&a->tails, err));
+}
+
+/* Which of the caller's arguments asks for the kernels of many queries; NULL: none. */
+static const char *asks_for_many(const xq_attend_args *a)
+{
+    return a->query_indptr     ? "query_indptr"
+           : a->query_position ? "query_position"
+           : a->tree_mask      ? "tree_mask"
+                               : NULL;
+}
+
+static bool check_mask(const xq_attend_args *a, int64_t max_queries, error *err)
+{
+    if (!a->tree_mask)
+        return true;
+    if (!a->query_position)
+        return refuse("query_position", "must not be null where there is a tree_mask", err);
+    return check_pointer("tree_mask", a->tree_mask, 4, err) &&
+           check_range("mask_words", a->mask_words, (max_queries + 31) / 32, INT32_MAX, err);
+}
+
+/* How many queries there are; picks the kernels for them. */
+static bool count_queries(struct plan_attend_call *c, error *err)
+{
+    const xq_plan *plan = c->plan;
+    const xq_attend_args *a = c->args;
+    const char *many = asks_for_many(a);
+    c->kernels = &plan->attention[many || plan->shape.many ? PLAN_MANY : PLAN_ONE];
+    if (!c->kernels->attend)
+        return refuse(
+            many, "is for plans with max_queries above 1, or with \"queries\": \"many\" in the spec", err);
+    c->queries = a->queries ? a->queries : a->table.batch;
+    if (!a->query_indptr && c->queries != a->table.batch)
+        return refuse("query_indptr", "must not be null where there is not one query for each sequence",
+                      err);
+    int64_t most = c->kernels == &plan->attention[PLAN_ONE] ? plan->max_batch : plan->max_total_queries;
+    if (!check_range("queries", c->queries, 1, most, err) ||
+        !check_range("max_queries", a->max_queries, 0, a->query_indptr ? plan->max_queries : 1, err))
+        return false;
+    c->max_queries = c->queries < plan->max_queries ? c->queries : plan->max_queries;
+    if (!a->query_indptr)
+        c->max_queries = 1;
+    else if (a->max_queries)
+        c->max_queries = a->max_queries;
+    return check_mask(a, c->max_queries, err);
+}
+
+static bool check_args(struct plan_attend_call *c, error *err)
+{
+    const xq_plan *plan = c->plan;
+    const xq_attend_args *a = c->args;
     if (!check_range("max_tokens", a->max_tokens, 0, plan->max_tokens, err) ||
-        !check_table(&a->table, plan->max_batch, err))
+        !check_table(&a->table, plan->max_batch, err) ||
+        !check_range("without_sinks", a->without_sinks, 0, 1, err))
         return false;
     if (a->table.batch == 0)
         return true;
-    bool needs_weights = plan->implementation != XQ_FP16_KV;
     return check_pointer("q", a->q, 16, err) && check_pointer("out", a->out, 16, err) &&
-           (!a->lse || check_pointer("lse", a->lse, 4, err)) &&
-           check_pointer("pages", a->pages, 128, err) &&
-           (!needs_weights || check_pointer("weights", a->weights, 256, err)) &&
-           check_workspace(a->workspace, a->workspace_bytes, plan->workspace.bytes, err);
+           optional_pointer("lse", a->lse, err) && check_cache(plan, a, err) &&
+           optional_pointer("query_indptr", a->query_indptr, err) &&
+           optional_pointer("query_position", a->query_position, err) &&
+           optional_pointer("token_offset", a->token_offset, err) &&
+           check_workspace(a->workspace, a->workspace_bytes, plan->workspace.bytes, err) &&
+           count_queries(c, err);
 }
 
-/* The grid of an attention kernel, and the tokens of a split. */
-static int set_grid(const xq_plan *plan, const xq_attend_args *a, uint32_t grid[3])
-{
-    int64_t tokens = split_tokens(&plan->split, a->table.batch, a->max_tokens);
-    grid[0] = (uint32_t)split_count(a->max_tokens, tokens);
-    grid[1] = (uint32_t)plan->shape.kv_heads;
-    grid[2] = (uint32_t)a->table.batch;
-    return (int)tokens;
-}
+/* ---------------------------------------------------------------- geometry */
 
-static xq_status attend_fused(const xq_plan *plan, const xq_attend_args *a, void *stream, error *err)
+/* Tokens of a split, and so splits. */
+static void set_splits(struct plan_attend_call *c)
 {
-    uint32_t grid[3];
-    struct xq_attend_params params = {
-        .table = plan_table(&a->table),
-        .pages = a->pages,
-        .wk = {plan_matrix(plan, a->weights, "wk"), 0},
-        .wv = {plan_matrix(plan, a->weights, "wv"), 0},
-        .q = a->q,
-        .out = a->out,
-        .lse = a->lse,
-        .partial_out = a->workspace + plan->workspace.partial_out,
-        .partial_lse = a->workspace + plan->workspace.partial_lse,
-        .counters = a->workspace + plan->workspace.counters,
-        .tokens_per_split = set_grid(plan, a, grid),
+    const xq_plan *plan = c->plan;
+    int64_t group = plan->shape.heads / plan->shape.kv_heads, rows = c->kernels->query_rows;
+    int64_t batch = c->args->table.batch, blocks = (c->max_queries * group + rows - 1) / rows;
+    /* Sequences with fewer queries than the most leave blocks empty. */
+    int64_t full = batch + c->queries * group / rows;
+    struct split_load load = {
+        .batch = batch,
+        .queries = c->queries,
+        .blocks = blocks == 1 || batch * blocks < full ? batch * blocks : full,
+        .max_tokens = c->args->max_tokens,
     };
-    return kernel_launch(plan->kernels[PLAN_ATTEND], grid, &params, sizeof params, stream, err);
+    c->blocks = (int32_t)blocks;
+    c->tokens_per_split = split_tokens(&c->kernels->split, &load);
+    c->splits = split_count(c->args->max_tokens, c->tokens_per_split);
 }
 
-/* Attention over fp16 KV pages at `kv`; `indices` 0: table entry p is page p. */
-static xq_status attend_kv(const xq_plan *plan, const xq_attend_args *a, uint64_t kv, uint64_t indices,
-                           void *stream, error *err)
+/* Arguments of one launch: the call's, for `count` sequences from `first` on. */
+struct part {
+    int32_t first, count;
+    uint64_t indptr, last_page_len, q, out, lse;
+    struct xq_tails tails;
+};
+
+static uint64_t advance(uint64_t pointer, uint64_t bytes)
 {
-    uint32_t grid[3];
-    struct xq_kv_attend_params params = {
-        .table = {a->table.indptr, indices, a->table.last_page_len},
-        .kv = kv,
-        .q = a->q,
-        .out = a->out,
-        .lse = a->lse,
-        .partial_out = a->workspace + plan->workspace.partial_out,
-        .partial_lse = a->workspace + plan->workspace.partial_lse,
-        .counters = a->workspace + plan->workspace.counters,
-        .tokens_per_split = set_grid(plan, a, grid),
+    return pointer ? pointer + bytes : 0;
+}
+
+static struct part part_of(const struct plan_attend_call *c, int32_t first, int32_t count)
+{
+    const xq_attend_args *a = c->args;
+    const struct shape *s = &c->plan->shape;
+    bool has_tails = c->plan->implementation == XQ_FUSED && s->by_channel && !s->cross_layer;
+    uint64_t ints = (uint64_t)first * 4;
+    /* Without an indptr, rows of q count from the first sequence of the launch. */
+    uint64_t heads = a->query_indptr ? 0 : (uint64_t)first * (uint64_t)s->heads;
+    return (struct part){
+        .first = first,
+        .count = count,
+        .indptr = a->table.indptr + ints,
+        .last_page_len = a->table.last_page_len + ints,
+        .q = a->q + heads * (uint64_t)s->head_dim * 2,
+        .out = a->out + heads * (uint64_t)s->head_dim * 2,
+        .lse = advance(a->lse, heads * 4),
+        .tails =
+            has_tails ? (struct xq_tails){a->tails.pool, a->tails.slots + ints} : (struct xq_tails){0, 0},
     };
-    return kernel_launch(plan->kernels[PLAN_KV_ATTEND], grid, &params, sizeof params, stream, err);
 }
 
-/* Pages to rows of f16: step 1. */
-static xq_status dequantize(const xq_plan *plan, const xq_attend_args *a, int64_t entries, void *stream,
-                            error *err)
+struct xq_queries plan_queries(const struct plan_attend_call *c, int32_t first)
 {
-    struct xq_dequantize_params params = {
-        .table = plan_table(&a->table),
-        .pages = a->pages,
-        .k = a->workspace + plan->workspace.rows_k,
-        .v = a->workspace + plan->workspace.rows_v,
-        .batch = a->table.batch,
-        .entries = (int)entries,
+    const xq_attend_args *a = c->args;
+    uint64_t ints = (uint64_t)first * 4, rows = a->query_indptr ? 0 : (uint64_t)first;
+    return (struct xq_queries){
+        .query_indptr = advance(a->query_indptr, ints),
+        .query_position = advance(a->query_position, rows * 4),
+        .token_offset = advance(a->token_offset, ints),
+        .tree_mask = advance(a->tree_mask, rows * (uint64_t)a->mask_words * 4),
+        .mask_words = a->tree_mask ? a->mask_words : 0,
+        .queries = (int)c->queries,
+        .blocks = c->blocks,
     };
-    uint32_t grid[3] = {(uint32_t)(entries * (plan->shape.page / 16)), (uint32_t)plan->dequantize_columns,
-                        1};
-    return kernel_launch(plan->kernels[PLAN_DEQUANTIZE], grid, &params, sizeof params, stream, err);
 }
 
-/* Rows to keys and values, in pages of the workspace: step 2. */
-static xq_status rematerialize(const xq_plan *plan, const xq_attend_args *a, int64_t entries, uint64_t kv,
-                               void *stream, error *err)
+/* ---------------------------------------------------------------- launches */
+
+static uint64_t sinks_of(const struct plan_attend_call *c)
 {
-    const struct shape *s = &plan->shape;
-    int64_t half_page = (int64_t)s->page * s->kv_width; /* elements: a page's keys, then its values */
-    int64_t rows = entries * s->page;
-    uint64_t wk = plan_matrix(plan, a->weights, "wk");
-    uint64_t wv = plan_matrix(plan, a->weights, "wv");
-    if (plan_gemm(plan, a->workspace + plan->workspace.rows_k, wk, s->rank_k, kv, rows, s->page,
-                  2 * half_page, stream, err) != XQ_OK)
-        return err->status;
-    return plan_gemm(plan, a->workspace + plan->workspace.rows_v, wv, s->latent ? s->rank_v : s->rank_k,
-                     kv + (uint64_t)half_page * 2, rows, s->page, 2 * half_page, stream, err);
+    return c->args->without_sinks ? 0 : plan_vector(c->plan, c->args->weights, "sinks");
 }
 
-/* Rotates the keys in place: step 3. */
-static xq_status rotate(const xq_plan *plan, const xq_attend_args *a, int64_t entries, uint64_t kv,
-                        void *stream, error *err)
+static xq_status launch_absorb(const struct plan_attend_call *c, const struct part *part, error *err)
 {
-    if (!plan->kernels[PLAN_ROPE])
+    const xq_plan *plan = c->plan;
+    const struct shape_matrix *m = shape_matrix(plan->weights, "wk_absorb");
+    if (!c->kernels->absorb || !m)
         return XQ_OK;
-    struct xq_rope_params params = {
-        .table = plan_table(&a->table),
-        .kv = kv,
-        .batch = a->table.batch,
-        .entries = (int)entries,
+    struct xq_absorb_params params = {
+        .queries = plan_queries(c, part->first),
+        .q = part->q,
+        .wk = plan_matrix(plan, c->args->weights, "wk_absorb"),
+        .bk = plan_vector(plan, c->args->weights, "bk_absorb"),
+        .absorbed = c->args->workspace + plan->workspace.absorbed,
+        .absorbed_bias = c->args->workspace + plan->workspace.absorbed_bias,
     };
-    uint32_t grid[3] = {(uint32_t)(entries * (plan->shape.page / 16)), (uint32_t)plan->shape.kv_heads, 1};
-    return kernel_launch(plan->kernels[PLAN_ROPE], grid, &params, sizeof params, stream, err);
+    uint32_t grid[3] = {(uint32_t)(m->cols / 64), (uint32_t)plan->shape.kv_heads,
+                        (uint32_t)(part->count * c->blocks)};
+    return kernel_launch(c->kernels->absorb, grid, &params, sizeof params, c->stream, err);
 }
 
-static xq_status attend_unfused(const xq_plan *plan, const xq_attend_args *a, void *stream, error *err)
+static xq_status launch_fused(const struct plan_attend_call *c, const struct part *part, error *err)
 {
-    /* The host does not know indptr[batch]; no more entries than this are possible, and kernels skip those
-     * beyond the table's end. */
-    int64_t pages = (a->max_tokens + plan->shape.page - 1) / plan->shape.page;
-    int64_t entries = a->table.batch * pages < plan->max_pages ? a->table.batch * pages : plan->max_pages;
-    uint64_t kv = a->workspace + plan->workspace.kv;
-    if (entries > 0 && (dequantize(plan, a, entries, stream, err) != XQ_OK ||
-                        rematerialize(plan, a, entries, kv, stream, err) != XQ_OK ||
-                        rotate(plan, a, entries, kv, stream, err) != XQ_OK))
+    const xq_plan *plan = c->plan;
+    const xq_attend_args *a = c->args;
+    uint64_t workspace = a->workspace, weights = a->weights;
+    bool absorbs = c->kernels->absorb;
+    if (launch_absorb(c, part, err) != XQ_OK)
         return err->status;
-    return attend_kv(plan, a, kv, 0, stream, err);
+    struct xq_attend_params params = {
+        .table = {part->indptr, a->table.indices, part->last_page_len},
+        .queries = plan_queries(c, part->first),
+        .pages = plan->shape.cross_layer ? a->accumulator : a->pages,
+        .tails = part->tails,
+        .wk = plan_matrix(plan, weights, "wk"),
+        .wv = plan_matrix(plan, weights, "wv"),
+        .bk = plan_vector(plan, weights, "bk"),
+        .bv = plan_vector(plan, weights, "bv"),
+        .k_norm = plan_vector(plan, weights, "k_norm"),
+        .sinks = sinks_of(c),
+        .absorbed = absorbs ? workspace + plan->workspace.absorbed : 0,
+        .absorbed_bias = absorbs ? workspace + plan->workspace.absorbed_bias : 0,
+        .q = part->q,
+        .out = part->out,
+        .lse = part->lse,
+        .partial_out = workspace + plan->workspace.partial_out,
+        .partial_lse = workspace + plan->workspace.partial_lse,
+        .counters = workspace + plan->workspace.counters,
+        .tokens_per_split = (int)c->tokens_per_split,
+    };
+    uint32_t grid[3] = {(uint32_t)c->splits, (uint32_t)plan->shape.kv_heads,
+                        (uint32_t)(part->count * c->blocks)};
+    return kernel_launch(c->kernels->attend, grid, &params, sizeof params, c->stream, err);
+}
+
+/* Over fp16 KV pages: the caller's, or those of the workspace, where table entry p is page p. */
+static xq_status launch_kv(const struct plan_attend_call *c, const struct part *part, error *err)
+{
+    const xq_plan *plan = c->plan;
+    const xq_attend_args *a = c->args;
+    bool own = plan->implementation == XQ_UNFUSED;
+    struct xq_kv_attend_params params = {
+        .table = {part->indptr, own ? 0 : a->table.indices, part->last_page_len},
+        .queries = plan_queries(c, part->first),
+        .kv = own ? a->workspace + plan->workspace.kv : a->pages,
+        .sinks = sinks_of(c),
+        .q = part->q,
+        .out = part->out,
+        .lse = part->lse,
+        .partial_out = a->workspace + plan->workspace.partial_out,
+        .partial_lse = a->workspace + plan->workspace.partial_lse,
+        .counters = a->workspace + plan->workspace.counters,
+        .tokens_per_split = (int)c->tokens_per_split,
+    };
+    uint32_t grid[3] = {(uint32_t)c->splits, (uint32_t)plan->shape.kv_heads,
+                        (uint32_t)(part->count * c->blocks)};
+    return kernel_launch(c->kernels->attend, grid, &params, sizeof params, c->stream, err);
+}
+
+/* One launch, or, where the grid has no room for all sequences, several after one another. */
+static xq_status attend(const struct plan_attend_call *c, error *err)
+{
+    int32_t batch = c->args->table.batch, most = MOST_BLOCKS / c->blocks;
+    bool fused = c->plan->implementation == XQ_FUSED;
+    if (c->plan->implementation == XQ_UNFUSED && plan_rematerialize(c, err) != XQ_OK)
+        return err->status;
+    for (int32_t first = 0; first < batch; first += most) {
+        struct part part = part_of(c, first, batch - first < most ? batch - first : most);
+        if ((fused ? launch_fused(c, &part, err) : launch_kv(c, &part, err)) != XQ_OK)
+            break;
+    }
+    return err->status;
 }
 
 xq_status xq_plan_attend(xq_plan *plan, const xq_attend_args *args, void *stream)
@@ -134,14 +269,11 @@ xq_status xq_plan_attend(xq_plan *plan, const xq_attend_args *args, void *stream
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
     xq_attend_args a = XQ_ATTEND_ARGS_INIT;
-    if (plan_read_args(&a, sizeof a, args, "args", &err) == XQ_OK && check_args(plan, &a, &err) &&
+    struct plan_attend_call call = {.plan = plan, .args = &a, .stream = stream};
+    if (plan_read_args(&a, sizeof a, args, "args", &err) == XQ_OK && check_args(&call, &err) &&
         a.table.batch > 0) {
-        if (plan->implementation == XQ_FUSED)
-            attend_fused(plan, &a, stream, &err);
-        else if (plan->implementation == XQ_UNFUSED)
-            attend_unfused(plan, &a, stream, &err);
-        else
-            attend_kv(plan, &a, a.pages, a.table.indices, stream, &err);
+        set_splits(&call);
+        attend(&call, &err);
     }
     return plan_result(plan, &err);
 }

@@ -36,6 +36,12 @@ bool check_table(const xq_page_table *table, int32_t max_batch, error *err)
                                  check_pointer("table.last_page_len", table->last_page_len, 4, err));
 }
 
+bool check_tails(const xq_tail_pool *tails, error *err)
+{
+    return check_pointer("tails.pool", tails->pool, 128, err) &&
+           check_pointer("tails.slots", tails->slots, 4, err);
+}
+
 bool check_workspace(uint64_t workspace, size_t bytes, size_t needed, error *err)
 {
     if (!check_pointer("workspace", workspace, 256, err))

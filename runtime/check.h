@@ -13,6 +13,8 @@ bool check_range(const char *field, int64_t value, int64_t least, int64_t most, 
 /* batch in 0..max_batch, and the three arrays where there is a sequence. */
 bool check_table(const xq_page_table *table, int32_t max_batch, error *err);
 bool check_workspace(uint64_t workspace, size_t bytes, size_t needed, error *err);
+/* The pool, 128-byte aligned, and the slots. */
+bool check_tails(const xq_tail_pool *tails, error *err);
 /* A host pointer or a handle. */
 bool check_not_null(const char *field, const void *pointer, error *err);
 

@@ -56,6 +56,15 @@ float half_from_bfloat(uint16_t bits)
     return bits_float((uint32_t)bits << 16);
 }
 
+uint16_t half_to_bfloat(float value)
+{
+    uint32_t bits = float_bits(value);
+    if ((bits & 0x7fffffff) > 0x7f800000)
+        return 0x7fff;
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >>
+                      16); /* a carry steps the exponent, up to infinity */
+}
+
 void half_from_floats(uint16_t *destination, const float *source, size_t count)
 {
     for (size_t i = 0; i < count; i++)

@@ -11,6 +11,7 @@ uint16_t half_from_float(float value);
 float half_to_float(uint16_t bits);
 
 float half_from_bfloat(uint16_t bits); /* bfloat16 -> f32, exact */
+uint16_t half_to_bfloat(float value);  /* f32 -> bfloat16; a NaN stays a NaN (0x7fff) */
 
 /* Arrays; source and destination do not overlap. */
 void half_from_floats(uint16_t *destination, const float *source, size_t count);

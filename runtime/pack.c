@@ -1,92 +1,188 @@
 #include "pack.h"
 #include "check.h"
-#include "half.h"
+#include "pack_view.h"
 #include "plan.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* f16 rounds larger values to infinity: 65504 and half a unit in its last place, a tie that goes up. */
-static const float first_infinite = 65520.0f;
+/* ------------------------------------------------------------------ checks */
 
-static xq_status check_finite(const float *source, int32_t rows, int32_t cols, const char *name, error *err)
+/* `limit`: the least magnitude that is refused. */
+static xq_status check_finite(const struct pack_view *view, const char *source, float limit, error *err)
 {
-    for (int64_t i = 0; i < (int64_t)rows * cols; i++)
-        if (!(fabsf(source[i]) < first_infinite)) {
-            error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                      "%s[%lld, %lld] is %g; weights must be finite, and below 65520 for f16", name,
-                      (long long)(i / cols), (long long)(i % cols), (double)source[i]);
-            return error_field(err, name);
+    char field[32], place[48], most[32] = "";
+    for (int64_t i = 0; i < (int64_t)view->source_rows * view->source_cols; i++) {
+        double value = view->source[i];
+        if (fabs(value) < (double)limit)
+            continue;
+        snprintf(field, sizeof field, "weights.%s", source);
+        if (view->source_rows == 1)
+            snprintf(place, sizeof place, "%lld", (long long)i);
+        else
+            snprintf(place, sizeof place, "%lld, %lld", (long long)(i / view->source_cols),
+                     (long long)(i % view->source_cols));
+        if (!isinf(limit))
+            snprintf(most, sizeof most, ", and below %g", (double)limit);
+        error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s[%s] is %g; weights must be finite%s", field,
+                  place, value, most);
+        return error_field(err, field);
+    }
+    return XQ_OK;
+}
+
+static xq_status check_all(const struct shape *shape, const struct shape_weights *layout,
+                           const xq_weights *weights, error *err)
+{
+    struct pack_view view;
+    for (int i = 0; i < layout->matrix_count && err->status == XQ_OK; i++) {
+        const struct shape_matrix *m = &layout->matrices[i];
+        if (pack_view_matrix(shape, weights, m, &view, err) == XQ_OK) {
+            check_finite(&view, m->source, weight_limit(m->type), err);
+            pack_view_free(&view);
         }
-    return XQ_OK;
-}
-
-/* One tile of 16 rows and 16 columns: lane l holds 4 registers of 2 halves. Registers 0 and 1 are the B
- * fragment of columns 0-7 (mma.m16n8k16: row k = (l % 4) * 2 + {0, 1}, and 8 more; column n = l / 4),
- * registers 2 and 3 that of columns 8-15. */
-static uint16_t *pack_tile(uint16_t *out, const float *tile, int32_t cols)
-{
-    for (int lane = 0; lane < 32; lane++)
-        for (int reg = 0; reg < 4; reg++)
-            for (int half = 0; half < 2; half++) {
-                int n = (reg >= 2 ? 8 : 0) + lane / 4;
-                int k = (reg & 1 ? 8 : 0) + lane % 4 * 2 + half;
-                *out++ = half_from_float(tile[(int64_t)k * cols + n]);
-            }
-    return out;
-}
-
-xq_status pack_matrix(uint16_t *destination, const float *source, int32_t rows, int32_t cols,
-                      const char *name, error *err)
-{
-    if (check_finite(source, rows, cols, name, err) != XQ_OK)
-        return err->status;
-    for (int32_t tile = 0; tile < cols; tile += 16)
-        for (int32_t step = 0; step < rows; step += 16)
-            destination = pack_tile(destination, source + (int64_t)step * cols + tile, cols);
-    return XQ_OK;
-}
-
-static const float *given(const xq_weights *w, const char *name)
-{
-    const struct {
-        const char *name;
-        const float *matrix;
-    } all[] = {{"wk", w->wk}, {"wv", w->wv}, {"uk", w->uk}, {"ak", w->ak}, {"uv", w->uv}, {"av", w->av}};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        if (strcmp(all[i].name, name) == 0)
-            return all[i].matrix;
-    return NULL;
-}
-
-static xq_status pack_weights(const xq_plan *plan, const xq_weights *weights, void *destination,
-                              size_t bytes, error *err)
-{
-    if (!check_not_null("destination", destination, err))
-        return err->status;
-    if (bytes < plan->weights_bytes) {
-        error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                  "destination_bytes is %zu; the plan's weights need %zu", bytes, plan->weights_bytes);
-        return error_field(err, "destination_bytes");
     }
-    char field[32];
-    for (int i = 0; i < plan->matrix_count; i++) { /* all are checked before any is written */
-        const struct shape_matrix *m = &plan->matrices[i];
-        const float *source = given(weights, m->source);
-        snprintf(field, sizeof field, "weights.%s", m->source);
-        if (!check_not_null(field, source, err) ||
-            check_finite(source, m->rows, m->cols, field, err) != XQ_OK)
-            return err->status;
-    }
-    memset(destination, 0, plan->weights_bytes); /* padding between the matrices */
-    for (int i = 0; i < plan->matrix_count; i++) {
-        const struct shape_matrix *m = &plan->matrices[i];
-        pack_matrix((uint16_t *)((char *)destination + m->offset), given(weights, m->source), m->rows,
-                    m->cols, m->source, err);
+    for (int i = 0; i < layout->vector_count && err->status == XQ_OK; i++) {
+        const struct shape_vector *v = &layout->vectors[i];
+        if (pack_view_vector(shape, weights, v, &view, err) == XQ_OK) {
+            check_finite(&view, v->source, INFINITY, err);
+            pack_view_free(&view);
+        }
     }
     return err->status;
 }
+
+/* ------------------------------------------------------------------ scales */
+
+/* A scale for each column; the caller frees. NULL when memory runs out. */
+static float *column_scales(const struct pack_view *view, enum weight_type type)
+{
+    float *scales = calloc((size_t)view->cols, sizeof *scales);
+    for (int32_t k = 0; scales && weight_bytes(type) == 1 && k < view->rows; k++)
+        for (int32_t n = 0; n < view->cols; n++)
+            scales[n] = fmaxf(scales[n], fabsf(pack_view_at(view, k, n)));
+    for (int32_t n = 0; scales && n < view->cols; n++)
+        scales[n] = weight_scale(type, scales[n]);
+    return scales;
+}
+
+static xq_status open_matrix(const struct shape *shape, const xq_weights *weights,
+                             const struct shape_matrix *m, struct pack_view *view, float **scales,
+                             error *err)
+{
+    if (pack_view_matrix(shape, weights, m, view, err) != XQ_OK)
+        return err->status;
+    *scales = column_scales(view, m->type);
+    if (*scales)
+        return XQ_OK;
+    pack_view_free(view);
+    return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+}
+
+/* ----------------------------------------------------------------- packing */
+
+/* One tile of 16 rows and 16 columns: lane l holds 4 registers of 2 elements. Registers 0 and 1 are the B
+ * fragment of columns 0-7 (mma.m16n8k16: row k = (l % 4) * 2 + {0, 1}, and 8 more; column n = l / 4),
+ * registers 2 and 3 that of columns 8-15. */
+static unsigned char *pack_tile(unsigned char *out, const struct pack_view *view, enum weight_type type,
+                                const float *scales, int32_t step, int32_t tile)
+{
+    for (int i = 0; i < 32 * 4 * 2; i++) {
+        int lane = i / 8, reg = i / 2 % 4, element = i % 2;
+        int32_t n = tile + (reg >= 2 ? 8 : 0) + lane / 4;
+        int32_t k = step + (reg & 1 ? 8 : 0) + lane % 4 * 2 + element;
+        uint16_t code = weight_encode(type, pack_view_at(view, k, n), scales[n]);
+        if (weight_bytes(type) == 2)
+            memcpy(out + (size_t)i * 2, &code, 2);
+        else
+            out[i] = (unsigned char)code;
+    }
+    return out + (size_t)weight_bytes(type) * 256;
+}
+
+static xq_status pack_matrix(const struct shape *shape, const xq_weights *weights,
+                             const struct shape_matrix *m, unsigned char *destination, error *err)
+{
+    struct pack_view view;
+    float *scales;
+    if (open_matrix(shape, weights, m, &view, &scales, err) != XQ_OK)
+        return err->status;
+    unsigned char *out = destination + m->offset;
+    for (int32_t tile = 0; tile < m->cols; tile += 16)
+        for (int32_t step = 0; step < m->rows; step += 16)
+            out = pack_tile(out, &view, m->type, scales, step, tile);
+    if (weight_bytes(m->type) == 1)
+        memcpy(destination + m->scale_offset, scales, sizeof *scales * (size_t)m->cols);
+    free(scales);
+    pack_view_free(&view);
+    return XQ_OK;
+}
+
+static xq_status pack_vector(const struct shape *shape, const xq_weights *weights,
+                             const struct shape_vector *v, unsigned char *destination, error *err)
+{
+    struct pack_view view;
+    if (pack_view_vector(shape, weights, v, &view, err) != XQ_OK)
+        return err->status;
+    for (int32_t i = 0; i < v->count; i++) {
+        float value = pack_view_at(&view, 0, i);
+        memcpy(destination + v->offset + (size_t)i * sizeof value, &value, sizeof value);
+    }
+    pack_view_free(&view);
+    return XQ_OK;
+}
+
+xq_status pack_weights(const struct shape *shape, xq_implementation implementation,
+                       const xq_weights *weights, void *destination, error *err)
+{
+    const struct shape_weights *layout = &shape->weights[implementation];
+    if (check_all(shape, layout, weights, err) != XQ_OK)
+        return err->status;
+    memset(destination, 0, layout->bytes); /* padding between the matrices */
+    for (int i = 0; i < layout->matrix_count && err->status == XQ_OK; i++)
+        pack_matrix(shape, weights, &layout->matrices[i], destination, err);
+    for (int i = 0; i < layout->vector_count && err->status == XQ_OK; i++)
+        pack_vector(shape, weights, &layout->vectors[i], destination, err);
+    return err->status;
+}
+
+/* ---------------------------------------------------------------- rounding */
+
+static void round_into(double *out, const struct pack_view *view, enum weight_type type,
+                       const float *scales)
+{
+    for (int32_t k = 0; k < view->rows; k++)
+        for (int32_t n = 0; n < view->cols; n++) {
+            int64_t i = pack_view_index(view, k, n);
+            if (i >= 0)
+                out[i] = weight_decode(type, weight_encode(type, view->source[i], scales[n]), scales[n]);
+        }
+}
+
+xq_status pack_rounded(const struct shape *shape, xq_implementation implementation,
+                       const xq_weights *weights, const char *source, double *out, error *err)
+{
+    const struct shape_weights *layout = &shape->weights[implementation];
+    bool found = false;
+    for (int i = 0; i < layout->matrix_count && err->status == XQ_OK; i++) {
+        const struct shape_matrix *m = &layout->matrices[i];
+        struct pack_view view;
+        float *scales;
+        if (strcmp(m->source, source) != 0 || open_matrix(shape, weights, m, &view, &scales, err) != XQ_OK)
+            continue;
+        found = true;
+        round_into(out, &view, m->type, scales);
+        free(scales);
+        pack_view_free(&view);
+    }
+    if (err->status == XQ_OK && !found)
+        error_set(err, XQ_ERROR_ARGUMENT, "argument", "the plan's weights have no matrix '%s'", source);
+    return err->status;
+}
+
+/* ---------------------------------------------------------------- public */
 
 xq_status xq_plan_pack_weights(const xq_plan *plan, const xq_weights *weights, void *destination,
                                size_t destination_bytes)
@@ -95,7 +191,16 @@ xq_status xq_plan_pack_weights(const xq_plan *plan, const xq_weights *weights, v
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
     xq_weights w = XQ_WEIGHTS_INIT;
-    if (plan_read_args(&w, sizeof w, weights, "weights", &err) == XQ_OK)
-        pack_weights(plan, &w, destination, destination_bytes, &err);
+    size_t needed = plan->shape.weights[plan->implementation].bytes;
+    if (plan_read_args(&w, sizeof w, weights, "weights", &err) == XQ_OK &&
+        check_not_null("destination", destination, &err)) {
+        if (destination_bytes < needed) {
+            error_set(&err, XQ_ERROR_ARGUMENT, "argument",
+                      "destination_bytes is %zu; the plan's weights need %zu", destination_bytes, needed);
+            error_field(&err, "destination_bytes");
+        } else {
+            pack_weights(&plan->shape, plan->implementation, &w, destination, &err);
+        }
+    }
     return plan_result(plan, &err);
 }

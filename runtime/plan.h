@@ -1,5 +1,6 @@
 /* A plan: a completed spec with its kernels loaded, and what a launch needs worked out beforehand. The
- * struct is open to the tuner, the command line and tests, which read it; only plan.c writes it. */
+ * struct is open to the tuner, the command line and tests, which read it; only plan.c, plan_kernels.c and
+ * plan_workspace.c write it. */
 #ifndef RUNTIME_PLAN_H
 #define RUNTIME_PLAN_H
 
@@ -10,21 +11,35 @@
 
 enum plan_kernel {
     PLAN_APPEND,
-    PLAN_ATTEND,
+    PLAN_APPEND_CHANNEL,
+    PLAN_ACCUMULATE,
     PLAN_DEQUANTIZE,
     PLAN_GEMM,
     PLAN_ROPE,
     PLAN_KV_APPEND,
-    PLAN_KV_ATTEND,
+    PLAN_MERGE,
     PLAN_KERNELS
+};
+
+/* The attention kernels are made for one query of each sequence, and for many (`queries` of a spec). */
+enum plan_queries { PLAN_ONE, PLAN_MANY, PLAN_QUERIES };
+
+struct plan_attention {
+    kernel *attend;      /* attend, or kv_attend; NULL: the plan has none such */
+    kernel *absorb;      /* NULL where no columns of K are absorbed */
+    int64_t query_rows;  /* of a block: queries times the heads of a KV head */
+    int64_t most_blocks; /* blocks of query rows in one launch: sequences times blocks of each */
+    struct split_limits split;
 };
 
 /* Places in the workspace, in bytes from its start; 256-byte aligned. Regions do not overlap. */
 struct plan_workspace {
-    size_t counters;       /* [max_batch, Hkv] int32, zero between launches */
-    size_t partial_out;    /* [splits, H, dh] f16 */
-    size_t partial_lse;    /* [splits, H] f32 */
-    size_t rows_k, rows_v; /* unfused: dequantized streams [pages * page, rank] f16 */
+    size_t counters;       /* [most_blocks, Hkv] int32, zero between launches */
+    size_t partial_out;    /* [partials, H, dh] f16: a partial result is that of one query and split */
+    size_t partial_lse;    /* [partials, H] f32 */
+    size_t absorbed;       /* [most_blocks, Hkv, query_rows, latent_width] f16 */
+    size_t absorbed_bias;  /* [most_blocks, Hkv, query_rows] f32 */
+    size_t rows_k, rows_v; /* unfused: dequantized streams [pages * page, width] f16 */
     size_t kv;             /* unfused: rematerialized pages [pages][2, page, Hkv, dh] f16 */
     size_t new_k, new_v;   /* fp16 KV: projections [max_append, dkv] f16 */
     size_t bytes;          /* of all */
@@ -36,19 +51,27 @@ struct xq_plan {
     char *spec; /* completed, JSON */
     struct shape shape;
     int32_t max_batch;
-    int64_t max_tokens, max_pages, max_append;
+    int64_t max_tokens, max_pages, max_append, max_queries, max_total_queries;
     kernel *kernels[PLAN_KERNELS]; /* NULL where the implementation needs none */
-    struct split_limits split;     /* of the attention kernel */
-    int64_t append_columns, dequantize_columns, gemm_rows, gemm_cols; /* the kernels' grids */
+    struct plan_attention attention[PLAN_QUERIES];
+    /* The kernels' grids and tiles, as their families state them: */
+    int64_t append_columns, append_channel_columns, append_group, accumulate_columns, dequantize_columns;
+    int64_t gemm_rows, gemm_cols, rope_heads, merge_rows;
     struct plan_workspace workspace;
     /* Those of the implementation: */
-    size_t page_bytes, weights_bytes;
-    const struct shape_matrix *matrices;
-    int matrix_count;
+    size_t page_bytes;
+    const struct shape_weights *weights;
 };
 
-/* The family of a kernel, e.g. "kv_attend". */
+/* The family of a kernel, e.g. "kv_append". */
 const char *plan_family(enum plan_kernel which);
+
+/* Loads the kernels that the plan's implementation and spec need, and reads what they state about their
+ * launches. `spec_json` is the caller's spec. */
+xq_status plan_load_kernels(xq_plan *plan, const char *spec_json, error *err);
+
+/* Bounds the splits of attention, and places everything in the workspace. */
+xq_status plan_lay_out_workspace(xq_plan *plan, error *err);
 
 /* Ends a public call on a plan: records a failure in the context. */
 xq_status plan_result(const xq_plan *plan, error *err);
@@ -56,15 +79,53 @@ xq_status plan_result(const xq_plan *plan, error *err);
 /* descriptor_read, for arguments of plan calls. */
 xq_status plan_read_args(void *full, size_t size, const void *given, const char *name, error *err);
 
-/* The device address of a packed matrix, given that of the packed weights; 0 if the plan has none such. */
-uint64_t plan_matrix(const xq_plan *plan, uint64_t weights, const char *name);
+/* A packed matrix or vector, given the device address of the packed weights; null if the plan has none
+ * such. */
+struct xq_matrix plan_matrix(const xq_plan *plan, uint64_t weights, const char *name);
+uint64_t plan_vector(const xq_plan *plan, uint64_t weights, const char *name);
 
-/* A page table as kernels take it. */
+/* A page table and tails as kernels take them. */
 struct xq_table plan_table(const xq_page_table *table);
+struct xq_tails plan_tails(const xq_tail_pool *tails);
 
-/* y = x * W for `rows` rows, W packed at `w` with k rows and kv_width columns (runtime/gemm.c). Row r of y
- * is at y + (r / page) * page_stride + (r % page) * kv_width elements. */
-xq_status plan_gemm(const xq_plan *plan, uint64_t x, uint64_t w, int32_t k, uint64_t y, int64_t rows,
-                    int32_t page, int64_t page_stride, void *stream, error *err);
+/* Page-table entries that a call with sequences of at most `max_tokens` can have: the host does not know
+ * indptr[batch], and kernels skip what is beyond it. */
+int64_t plan_entries(const xq_plan *plan, int32_t batch, int64_t max_tokens);
+
+/* ------------------------------------------------------------ the matrix product (runtime/gemm.c) */
+
+struct plan_product {
+    const char *matrix, *bias; /* names among the packed weights; without the bias, none is added */
+    uint64_t weights;
+    int32_t column, columns; /* of the matrix and of y */
+    uint64_t x;              /* [rows, x_stride] f16 */
+    int32_t x_stride;
+    uint64_t y; /* row r is at (r / page) * page_stride + (r % page) * kv_width elements */
+    int64_t rows;
+    int32_t page;
+    int64_t page_stride;
+};
+
+/* y = x * W (+ bias), for some of W's columns. */
+xq_status plan_gemm(const xq_plan *plan, const struct plan_product *product, void *stream, error *err);
+
+/* -------------------------------------------------------------- attention (runtime/attend.c) */
+
+/* One call of attend with everything that the caller left open filled in. */
+struct plan_attend_call {
+    const xq_plan *plan;
+    const xq_attend_args *args;
+    const struct plan_attention *kernels;
+    int64_t queries, max_queries;
+    int32_t blocks; /* of query rows of a sequence */
+    int64_t tokens_per_split, splits;
+    void *stream;
+};
+
+/* Dequantizes, rematerializes and rotates into the workspace (runtime/unfused.c). */
+xq_status plan_rematerialize(const struct plan_attend_call *call, error *err);
+
+/* The call's queries, from sequence `first` on. */
+struct xq_queries plan_queries(const struct plan_attend_call *call, int32_t first);
 
 #endif

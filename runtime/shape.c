@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+/* ------------------------------------------------------------- JSON values */
+
 static const cJSON *object(const cJSON *parent, const char *key, error *err)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(parent, key);
@@ -29,11 +31,24 @@ static int32_t integer(const cJSON *parent, const char *key, error *err)
     return err->status == XQ_OK ? (int32_t)value : 0;
 }
 
-static bool has_text(const cJSON *parent, const char *key, const char *text)
+/* A text, or "" where there is none. */
+static const char *text(const cJSON *parent, const char *key)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(parent, key);
-    return cJSON_IsString(item) && strcmp(item->valuestring, text) == 0;
+    return cJSON_IsString(item) ? item->valuestring : "";
 }
+
+static bool has_text(const cJSON *parent, const char *key, const char *wanted)
+{
+    return strcmp(text(parent, key), wanted) == 0;
+}
+
+static bool has_true(const cJSON *parent, const char *key)
+{
+    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(parent, key));
+}
+
+/* --------------------------------------------------------- model and cache */
 
 static void read_model(const cJSON *model, struct shape *s, error *err)
 {
@@ -43,42 +58,128 @@ static void read_model(const cJSON *model, struct shape *s, error *err)
     s->head_dim = integer(model, "head_dim", err);
     s->kv_width = s->kv_heads * s->head_dim;
     s->rotary = !has_text(object(model, "rope", err), "type", "none");
+    s->key_norm_row = has_text(model, "qk_norm", "row");
+    s->key_norm = s->key_norm_row || has_text(model, "qk_norm", "head");
+    s->sinks = has_true(model, "attention_sinks");
+}
+
+static void read_stream(const cJSON *item, struct shape *s, error *err)
+{
+    if (s->stream_count == SHAPE_STREAMS) {
+        error_set(err, XQ_ERROR_INTERNAL, "spec", "the completed spec has too many streams");
+        return;
+    }
+    struct shape_stream *stream = &s->streams[s->stream_count++];
+    *stream = (struct shape_stream){
+        .width = integer(item, "width", err),
+        .latents = integer(item, "latents", err),
+        .rank = integer(item, "rank", err),
+        .latent_width = integer(item, "latent_width", err),
+        .by_channel = has_text(item, "axis", "channel"),
+    };
+    s->by_channel |= stream->by_channel;
+    s->by_token |= !stream->by_channel;
 }
 
 static void read_layout(const cJSON *cache, const cJSON *layout, struct shape *s, error *err)
 {
     s->page = integer(cache, "page", err);
     s->latent = has_text(cache, "method", "latent");
+    s->cross_layer = has_text(cache, "method", "x-cl") || has_text(cache, "method", "latent-cl");
+    s->base = has_true(cache, "base");
     s->page_bytes = (size_t)number(layout, "page_bytes", err);
     s->kv_page_bytes = (size_t)number(layout, "kv_page_bytes", err);
+    s->tail_bytes = (size_t)number(layout, "tail_bytes", err);
     s->bytes_per_token = number(layout, "bytes_per_token", err);
-    const cJSON *streams = object(layout, "streams", err);
-    s->rank_k = integer(cJSON_GetArrayItem(streams, 0), "width", err);
-    s->rank_v = cJSON_GetArraySize(streams) > 1 ? integer(cJSON_GetArrayItem(streams, 1), "width", err) : 0;
-    if (s->page < 16 || s->page % 16 != 0)
-        error_set(err, XQ_ERROR_INTERNAL, "spec", "'page' of the completed spec is no multiple of 16");
+    const cJSON *item;
+    cJSON_ArrayForEach(item, object(layout, "streams", err)) read_stream(item, s, err);
+    s->rank_k = s->streams[0].width;
+    s->rank_v = s->streams[1].width;
+    if (s->page < 16 || s->page % 16 != 0 || s->rank_k < 1)
+        error_set(err, XQ_ERROR_INTERNAL, "spec", "the completed spec's cache layout is malformed");
 }
 
-static void read_weights(const cJSON *layout, struct shape_matrix *matrices, int most, int *count,
-                         size_t *bytes, error *err)
+static void read_accumulator(const cJSON *accumulator, struct shape *s, error *err)
 {
-    *bytes = (size_t)number(layout, "bytes", err);
-    const cJSON *list = object(layout, "matrices", err), *item;
+    s->accumulator_page_bytes = (size_t)number(accumulator, "page_bytes", err);
+    s->accumulator_bytes_per_token = number(accumulator, "bytes_per_token", err);
+}
+
+/* ----------------------------------------------------------------- weights */
+
+static int32_t read_columns(const cJSON *list, int16_t *columns, int32_t head_dim, error *err)
+{
+    int32_t count = 0;
+    const cJSON *item;
     cJSON_ArrayForEach(item, list)
     {
-        const cJSON *name = object(item, "name", err);
-        if (*count == most || !cJSON_IsString(name)) {
-            error_set(err, XQ_ERROR_INTERNAL, "spec", "the completed spec's matrices are malformed");
-            return;
+        double dimension = cJSON_IsNumber(item) ? item->valuedouble : -2;
+        if (count == SHAPE_KEY_COLUMNS || dimension != floor(dimension) || dimension < -1 ||
+            dimension >= head_dim) {
+            error_set(err, XQ_ERROR_INTERNAL, "spec", "the completed spec's columns of keys are malformed");
+            return count;
         }
-        struct shape_matrix *m = &matrices[(*count)++];
-        const cJSON *source = object(item, "source", err);
-        snprintf(m->name, sizeof m->name, "%s", name->valuestring);
-        snprintf(m->source, sizeof m->source, "%s", cJSON_IsString(source) ? source->valuestring : "");
-        m->rows = integer(item, "rows", err);
-        m->cols = integer(item, "cols", err);
-        m->offset = (size_t)number(item, "offset", err);
+        columns[count++] = (int16_t)dimension;
     }
+    return count;
+}
+
+static void read_keys(const cJSON *item, struct shape *s, error *err)
+{
+    struct shape_keys *keys = &s->keys;
+    keys->columns =
+        read_columns(object(item, "rematerialized", err), keys->rematerialized, s->head_dim, err);
+    keys->absorbed_columns = read_columns(object(item, "absorbed", err), keys->absorbed, s->head_dim, err);
+}
+
+static enum shape_columns read_order(const cJSON *item, error *err)
+{
+    static const char *const names[] = {[SHAPE_ALL] = "all",
+                                        [SHAPE_KEYS] = "keys",
+                                        [SHAPE_ABSORBED] = "absorbed",
+                                        [SHAPE_TRANSPOSED] = "transposed"};
+    for (int i = SHAPE_ALL; i <= SHAPE_TRANSPOSED; i++)
+        if (has_text(item, "columns", names[i]))
+            return (enum shape_columns)i;
+    error_set(err, XQ_ERROR_INTERNAL, "spec", "columns '%s' of the completed spec are not known",
+              text(item, "columns"));
+    return SHAPE_ALL;
+}
+
+static void read_matrix(const cJSON *item, struct shape_matrix *m, error *err)
+{
+    snprintf(m->name, sizeof m->name, "%s", text(item, "name"));
+    snprintf(m->source, sizeof m->source, "%s", text(item, "source"));
+    m->columns = read_order(item, err);
+    if (!weight_type_find(text(item, "type"), &m->type))
+        error_set(err, XQ_ERROR_INTERNAL, "spec", "weight type '%s' of the completed spec is not known",
+                  text(item, "type"));
+    m->rows = integer(item, "rows", err);
+    m->cols = integer(item, "cols", err);
+    m->offset = (size_t)number(item, "offset", err);
+    if (weight_bytes(m->type) == 1)
+        m->scale_offset = (size_t)number(item, "scale_offset", err);
+}
+
+static void read_vector(const cJSON *item, struct shape_vector *v, error *err)
+{
+    snprintf(v->name, sizeof v->name, "%s", text(item, "name"));
+    snprintf(v->source, sizeof v->source, "%s", text(item, "source"));
+    v->columns = read_order(item, err);
+    v->count = integer(item, "count", err);
+    v->offset = (size_t)number(item, "offset", err);
+}
+
+static void read_weights(const cJSON *layout, struct shape_weights *w, error *err)
+{
+    const cJSON *item;
+    w->bytes = (size_t)number(layout, "bytes", err);
+    cJSON_ArrayForEach(item, object(layout, "matrices", err)) if (w->matrix_count < SHAPE_MATRICES)
+        read_matrix(item, &w->matrices[w->matrix_count++], err);
+    else error_set(err, XQ_ERROR_INTERNAL, "spec", "the completed spec has too many matrices");
+    cJSON_ArrayForEach(item, object(layout, "vectors", err)) if (w->vector_count < SHAPE_VECTORS)
+        read_vector(item, &w->vectors[w->vector_count++], err);
+    else error_set(err, XQ_ERROR_INTERNAL, "spec", "the completed spec has too many vectors");
 }
 
 xq_status shape_read(const char *completed_json, struct shape *out, error *err)
@@ -87,24 +188,33 @@ xq_status shape_read(const char *completed_json, struct shape *out, error *err)
     cJSON *root = cJSON_Parse(completed_json);
     if (!root)
         return error_set(err, XQ_ERROR_INTERNAL, "spec", "the completed spec is no JSON");
+    s.many = has_text(root, "queries", "many");
     read_model(object(root, "model", err), &s, err);
     read_layout(object(root, "cache", err), object(root, "layout", err), &s, err);
-    read_weights(object(root, "weights_layout", err), s.matrices, 8, &s.matrix_count, &s.weights_bytes,
-                 err);
-    read_weights(object(root, "unfused_weights_layout", err), s.unfused_matrices, 8,
-                 &s.unfused_matrix_count, &s.unfused_weights_bytes, err);
-    read_weights(object(root, "kv_weights_layout", err), s.kv_matrices, 2, &s.kv_matrix_count,
-                 &s.kv_weights_bytes, err);
+    if (s.cross_layer)
+        read_accumulator(object(root, "accumulator", err), &s, err);
+    read_keys(object(root, "keys", err), &s, err);
+    read_weights(object(root, "weights_layout", err), &s.weights[XQ_FUSED], err);
+    read_weights(object(root, "unfused_weights_layout", err), &s.weights[XQ_UNFUSED], err);
+    read_weights(object(root, "kv_weights_layout", err), &s.weights[XQ_FP16_KV], err);
     cJSON_Delete(root);
     if (err->status == XQ_OK)
         *out = s;
     return err->status;
 }
 
-const struct shape_matrix *shape_find(const struct shape_matrix *matrices, int count, const char *name)
+const struct shape_matrix *shape_matrix(const struct shape_weights *weights, const char *name)
 {
-    for (int i = 0; i < count; i++)
-        if (strcmp(matrices[i].name, name) == 0)
-            return &matrices[i];
+    for (int i = 0; i < weights->matrix_count; i++)
+        if (strcmp(weights->matrices[i].name, name) == 0)
+            return &weights->matrices[i];
+    return NULL;
+}
+
+const struct shape_vector *shape_vector(const struct shape_weights *weights, const char *name)
+{
+    for (int i = 0; i < weights->vector_count; i++)
+        if (strcmp(weights->vectors[i].name, name) == 0)
+            return &weights->vectors[i];
     return NULL;
 }

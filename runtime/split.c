@@ -15,21 +15,21 @@ static int64_t lesser(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* Splits of one sequence that keep the partial results within their share. */
-static int64_t affordable(const struct split_limits *l, int64_t batch, int64_t max_tokens)
+/* Splits that keep the partial results within their share. Every block of query rows reads all tokens. */
+static int64_t affordable(const struct split_limits *l, const struct split_load *load)
 {
-    double bytes = l->shared_bytes / (double)batch + (double)max_tokens * l->token_bytes;
-    double splits = l->share * bytes / l->partial_bytes;
+    double bytes = l->shared_bytes / (double)load->batch + (double)load->max_tokens * l->token_bytes;
+    double splits = l->share * bytes * (double)load->blocks / ((double)load->queries * l->partial_bytes);
     return splits < 1e9 ? at_least_one((int64_t)splits) : 1000000000;
 }
 
-int64_t split_tokens(const struct split_limits *l, int64_t batch, int64_t max_tokens)
+int64_t split_tokens(const struct split_limits *l, const struct split_load *load)
 {
-    if (max_tokens <= l->tile_tokens)
+    if (load->max_tokens <= l->tile_tokens)
         return l->tile_tokens;
-    int64_t blocks = batch * l->kv_heads; /* of one split each */
-    int64_t most = affordable(l, batch, max_tokens);
-    int64_t needed = ceil_divide(max_tokens, l->most_tokens); /* the kernel takes no longer splits */
+    int64_t blocks = load->blocks * l->kv_heads; /* of one split each */
+    int64_t most = affordable(l, load);
+    int64_t needed = ceil_divide(load->max_tokens, l->most_tokens); /* the kernel takes no longer splits */
     int64_t splits = lesser(at_least_one(l->resident / blocks), most);
     if (splits < needed)
         splits = needed;
@@ -37,7 +37,10 @@ int64_t split_tokens(const struct split_limits *l, int64_t batch, int64_t max_to
     int64_t filling = at_least_one(waves * l->resident / blocks);
     if (filling > splits)
         splits = filling <= most ? filling : splits > most ? splits : most;
-    int64_t tokens = ceil_divide(ceil_divide(max_tokens, splits), l->tile_tokens) * l->tile_tokens;
+    int64_t room = at_least_one(l->partials / load->queries);
+    if (splits > room)
+        splits = room > needed ? room : needed;
+    int64_t tokens = ceil_divide(ceil_divide(load->max_tokens, splits), l->tile_tokens) * l->tile_tokens;
     return lesser(tokens, l->most_tokens);
 }
 
@@ -46,10 +49,12 @@ int64_t split_count(int64_t max_tokens, int64_t tokens_per_split)
     return at_least_one(ceil_divide(max_tokens, tokens_per_split));
 }
 
-int64_t split_most(const struct split_limits *l, int64_t max_batch, int64_t max_tokens)
+int64_t split_partials(const struct split_limits *l, int64_t max_queries, int64_t queries_per_block,
+                       int64_t max_tokens)
 {
-    /* Of `splits` above: what the kernel needs, or one wave's room, and at most another wave's to fill the
-     * last one. A wave's room is resident / kv_heads splits whatever the batch, or one a sequence. */
-    int64_t room = l->resident / l->kv_heads;
-    return max_batch * (1 + ceil_divide(max_tokens, l->most_tokens)) + 2 * room;
+    /* A call that fills the GPU with one split of each block leaves no partial results. One with fewer
+     * blocks takes one wave's room, resident / kv_heads splits of a block, or fills a second one. */
+    int64_t needed = ceil_divide(max_tokens, l->most_tokens);
+    return (needed > 1 ? max_queries * needed : 0) +
+           2 * at_least_one(l->resident / l->kv_heads) * queries_per_block;
 }

@@ -59,6 +59,7 @@ return {
       -- sequences are short and few. The other half's warps then only help with values.
       tile_tokens = math.min(p.warps * p.m_tiles * 16, 128),
       split_tokens = p.split_tokens,
+      query_rows = (spec.model.num_attention_heads // spec.model.num_key_value_heads + 7) // 8 * 8,
       score_scale = LOG2_E / math.sqrt(spec.model.head_dim), -- softmax in powers of two
     }
   end,

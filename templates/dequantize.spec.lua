@@ -1,7 +1,8 @@
 -- dequantize: pages of codes to rows of f16 (dequantize.cu.lt).
 return {
   name = "dequantize",
-  handles = {},
+  handles = {"bits-2", "bits-3", "zero-point", "axis-channel", "latent-groups", "padded-rank", "cross-layer",
+    "accumulator-quantized", "bf16"},
   entry = "xq_dequantize",
   summary = "dequantizes cache pages to f16 rows, step 1 of the unfused pipeline",
   parameters = {
@@ -11,7 +12,7 @@ return {
   constraints = {},
   resources = function(spec, p)
     local units = 0
-    for _, stream in ipairs(spec.layout.streams) do
+    for _, stream in ipairs((spec.accumulator or spec.layout).streams) do
       units = units + stream.width // 64
     end
     return {

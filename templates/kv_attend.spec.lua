@@ -43,6 +43,7 @@ return {
       tile_tokens = p.warps * p.slice,
       split_tokens = 1 << 20,
       pass_tiles = pass_tiles(spec, p),
+      query_rows = (spec.model.num_attention_heads // spec.model.num_key_value_heads + 7) // 8 * 8,
       score_scale = LOG2_E / math.sqrt(spec.model.head_dim),
     }
   end,

@@ -130,7 +130,7 @@ static void cached_draw(random_stream *r, const fixture *f, const paged *p, cach
         for (int i = 0; i < p->batch; i++)
             for (int t = 0; t < p->lengths[i]; t++) {
                 uint16_t *x = fixture_normals(r, (size_t)width, 1);
-                quantizer_encode(x, (size_t)width, f->bits, (size_t)f->group, codes, scale, offset);
+                quantizer_encode(&c->codec->stream[s].format, x, (size_t)width, codes, scale, offset);
                 page_codec_write(c->codec, s, c->pages + c->codec->page_bytes * (size_t)paged_page(p, i, t),
                                  t % p->page, codes, scale, offset);
                 free(x);

@@ -192,35 +192,29 @@ Test(plan, bad_options_name_the_field)
     open_context();
     const struct {
         const char *field;
-        xq_plan_options options;
+        size_t offset;
+        int64_t value;
+        size_t size;
     } cases[] = {
-        {"max_batch",
-         {.struct_size = sizeof(xq_plan_options), .spec_json = x_spec, .max_tokens = 1, .max_append = 1}},
-        {"max_tokens",
-         {.struct_size = sizeof(xq_plan_options), .spec_json = x_spec, .max_batch = 1, .max_append = 1}},
-        {"max_append",
-         {.struct_size = sizeof(xq_plan_options), .spec_json = x_spec, .max_batch = 1, .max_tokens = 1}},
-        {"spec_json",
-         {.struct_size = sizeof(xq_plan_options), .max_batch = 1, .max_tokens = 1, .max_append = 1}},
-        {"implementation",
-         {.struct_size = sizeof(xq_plan_options),
-          .spec_json = x_spec,
-          .implementation = (xq_implementation)7,
-          .max_batch = 1,
-          .max_tokens = 1,
-          .max_append = 1}},
-        {"max_pages",
-         {.struct_size = sizeof(xq_plan_options),
-          .spec_json = x_spec,
-          .implementation = XQ_UNFUSED,
-          .max_batch = 60000,
-          .max_tokens = 1 << 20,
-          .max_append = 1}},
+        {"max_batch", offsetof(xq_plan_options, max_batch), 0, 4},
+        {"max_batch", offsetof(xq_plan_options, max_batch), 65536, 4},
+        {"max_tokens", offsetof(xq_plan_options, max_tokens), 0, 8},
+        {"max_append", offsetof(xq_plan_options, max_append), 0, 8},
+        {"max_queries", offsetof(xq_plan_options, max_queries), 0, 8},
+        {"max_queries", offsetof(xq_plan_options, max_queries), (1 << 20) + 1, 8},
+        {"max_total_queries", offsetof(xq_plan_options, max_total_queries), -1, 8},
+        {"max_total_queries", offsetof(xq_plan_options, max_queries), 1 << 20, 8}, /* of 60000 sequences */
+        {"spec_json", offsetof(xq_plan_options, spec_json), 0, sizeof(char *)},
+        {"implementation", offsetof(xq_plan_options, implementation), 7, sizeof(xq_implementation)},
+        {"max_pages", offsetof(xq_plan_options, max_tokens), 1 << 20, 8}, /* of 60000 sequences */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         xq_plan *plan = (xq_plan *)&cases;
-        cr_assert_eq(xq_plan_create(context, &cases[i].options, &plan), XQ_ERROR_ARGUMENT, "%s",
-                     cases[i].field);
+        xq_plan_options o = plan_options(x_spec, XQ_UNFUSED);
+        o.max_batch = 60000;
+        o.max_tokens = 1;
+        memcpy((char *)&o + cases[i].offset, &cases[i].value, cases[i].size);
+        cr_assert_eq(xq_plan_create(context, &o, &plan), XQ_ERROR_ARGUMENT, "%s", cases[i].field);
         cr_assert_str_eq(last_error()->field, cases[i].field);
         cr_assert_eq(plan, (xq_plan *)&cases, "%s: the result was touched", cases[i].field);
     }
@@ -397,7 +391,15 @@ static struct split_limits some_limits(void)
                                  .partial_bytes = 2 * 32 * (128 * 2 + 4),
                                  .token_bytes = 1088,
                                  .shared_bytes = 4 << 20,
-                                 .share = 0.04};
+                                 .share = 0.04,
+                                 .partials = 1 << 20};
+}
+
+/* One query of each of `batch` sequences. */
+static int64_t tokens_of_one(const struct split_limits *l, int64_t batch, int64_t max_tokens)
+{
+    struct split_load load = {batch, batch, batch, max_tokens};
+    return split_tokens(l, &load);
 }
 
 Test(split, sizes_are_valid_and_the_workspace_bound_holds)
@@ -410,25 +412,51 @@ Test(split, sizes_are_valid_and_the_workspace_bound_holds)
         l.resident = 1 + rand() % 600;
         l.kv_heads = 1 + rand() % 64;
         l.share = rand() % 100 * 0.01;
-        int64_t max_batch = 1 + rand() % 64, max_tokens = 1 + rand() % 20000;
-        int64_t batch = 1 + rand() % max_batch, longest = rand() % (max_tokens + 1);
-        int64_t tokens = split_tokens(&l, batch, longest);
+        int64_t max_queries = 1 + rand() % 300, max_tokens = 1 + rand() % 20000, of_block = 1 + rand() % 64;
+        l.partials = split_partials(&l, max_queries, of_block, max_tokens);
+        struct split_load load = {.queries = 1 + rand() % max_queries,
+                                  .max_tokens = rand() % (max_tokens + 1)};
+        load.batch = 1 + rand() % load.queries;
+        load.blocks = load.batch + rand() % (load.queries - load.batch + 1);
+        int64_t tokens = split_tokens(&l, &load);
         cr_assert_gt(tokens, 0);
         cr_assert_eq(tokens % l.tile_tokens, 0);
         cr_assert_leq(tokens, l.most_tokens);
-        int64_t count = split_count(longest, tokens);
-        cr_assert_geq(count * tokens, longest);
-        cr_assert_leq(batch * count, split_most(&l, max_batch, max_tokens),
-                      "batch %ld of %ld, %ld of %ld tokens, resident %ld, %d heads", (long)batch,
-                      (long)max_batch, (long)longest, (long)max_tokens, (long)l.resident, l.kv_heads);
+        int64_t count = split_count(load.max_tokens, tokens);
+        cr_assert_geq(count * tokens, load.max_tokens);
+        cr_assert(count == 1 || load.queries * count <= l.partials,
+                  "%ld queries of %ld, %ld of %ld tokens, resident %ld, %d heads", (long)load.queries,
+                  (long)max_queries, (long)load.max_tokens, (long)max_tokens, (long)l.resident, l.kv_heads);
     }
+}
+
+Test(split, small_batches_find_room_for_all_splits_that_fill_the_gpu)
+{
+    struct split_limits l = some_limits(), roomy = l;
+    l.share = roomy.share = 1;
+    l.partials = split_partials(&l, 64, 1, 4096);
+    for (int64_t batch = 1; batch <= 64; batch++)
+        for (int64_t tokens = 128; tokens <= 4096; tokens += 128)
+            cr_assert_eq(tokens_of_one(&l, batch, tokens), tokens_of_one(&roomy, batch, tokens),
+                         "%ld sequences of %ld tokens", (long)batch, (long)tokens);
+}
+
+Test(split, queries_that_fill_the_gpu_are_not_split)
+{
+    struct split_limits l = some_limits();
+    l.most_tokens = 1 << 20;
+    l.share = 1;
+    struct split_load prefill = {.batch = 1, .queries = 2048, .blocks = 128, .max_tokens = 32768};
+    cr_assert_eq(split_count(32768, split_tokens(&l, &prefill)), 1);
+    struct split_load drafts = {.batch = 1, .queries = 8, .blocks = 1, .max_tokens = 32768};
+    cr_assert_gt(split_count(32768, split_tokens(&l, &drafts)), 16);
 }
 
 Test(split, partial_results_stay_within_their_share)
 {
     struct split_limits l = some_limits();
     for (int64_t tokens = 512; tokens <= 16384; tokens *= 2) {
-        int64_t count = split_count(tokens, split_tokens(&l, 1, tokens));
+        int64_t count = split_count(tokens, tokens_of_one(&l, 1, tokens));
         double others = l.shared_bytes + (double)tokens * l.token_bytes;
         /* Beyond what the kernel itself asks for: one split in most_tokens. */
         double allowed = fmax(l.share * others, (double)(tokens / l.most_tokens) * l.partial_bytes);
@@ -441,10 +469,10 @@ Test(split, a_long_sequence_fills_the_gpu)
 {
     struct split_limits l = some_limits();
     l.share = 1; /* no other limit */
-    int64_t count = split_count(8192, split_tokens(&l, 1, 8192));
+    int64_t count = split_count(8192, tokens_of_one(&l, 1, 8192));
     cr_assert_geq(count * l.kv_heads, 200);
     cr_assert_leq(count * l.kv_heads, 264);
-    cr_assert_eq(split_count(8192, split_tokens(&l, 33, 8192)), 16,
+    cr_assert_eq(split_count(8192, tokens_of_one(&l, 33, 8192)), 16,
                  "a large batch takes the longest splits");
 }
 
@@ -453,8 +481,8 @@ Test(split, tokens_are_spread_evenly)
     struct split_limits l = some_limits();
     l.share = 0; /* as few splits as the kernel allows */
     l.resident = 8;
-    cr_assert_eq(split_tokens(&l, 1, 513), 384); /* two of 384 and 129, not 512 and 1 */
-    cr_assert_eq(split_tokens(&l, 1, 0), 128);
+    cr_assert_eq(tokens_of_one(&l, 1, 513), 384); /* two of 384 and 129, not 512 and 1 */
+    cr_assert_eq(tokens_of_one(&l, 1, 0), 128);
     cr_assert_eq(split_count(0, 128), 1);
 }
 
@@ -519,7 +547,7 @@ Test(launch, fused_attend_is_one_kernel_over_splits_heads_and_sequences)
     cr_assert_eq(fake->launch_count, 1);
     const struct fake_cuda_launch *l = fake_cuda_launched(fake, 0);
     const struct xq_attend_params *p = (const void *)l->params;
-    int64_t tokens = split_tokens(&plan->split, 2, 700);
+    int64_t tokens = tokens_of_one(&plan->attention[PLAN_ONE].split, 2, 700);
     assert_grid(l, "xq_attend", (unsigned)split_count(700, tokens), 2, 2);
     cr_assert_eq(l->params_bytes, sizeof *p);
     assert_table(&p->table, INDICES);
@@ -575,7 +603,8 @@ Test(launch, unfused_attend_is_dequantize_two_products_rope_and_attention)
     cr_assert_eq(r->entries, (int)entries);
     l = fake_cuda_launched(fake, 0);
     const struct xq_kv_attend_params *p = (const void *)l->params;
-    assert_grid(l, "xq_kv_attend", (unsigned)split_count(700, split_tokens(&plan->split, 2, 700)), 2, 2);
+    assert_grid(l, "xq_kv_attend",
+                (unsigned)split_count(700, tokens_of_one(&plan->attention[PLAN_ONE].split, 2, 700)), 2, 2);
     assert_table(&p->table, 0); /* entry p is page p of the workspace */
     cr_assert_eq(p->kv, WORKSPACE + plan->workspace.kv);
     close_all(plan);
@@ -651,7 +680,7 @@ Test(launch, regions_of_the_workspace_do_not_overlap)
 {
     xq_plan *plan = make_plan(latent_spec, XQ_UNFUSED);
     const struct plan_workspace *w = &plan->workspace;
-    int64_t splits = split_most(&plan->split, 3, 1000);
+    int64_t splits = plan->attention[PLAN_ONE].split.partials;
     cr_assert_geq(w->partial_out - w->counters, 3 * 2 * 4);
     cr_assert_geq(w->partial_lse - w->partial_out, (size_t)splits * 4 * 64 * 2);
     cr_assert_geq(w->rows_k - w->partial_lse, (size_t)splits * 4 * 4);

@@ -1,8 +1,8 @@
 // Codes to f16: from the words of a unit (docs/layout.md) to A fragments of m16n8k16.
 //
 // An f16 with the bits 0x6400 + c is 1024 + c, so a code becomes a number by masking it into place and
-// subtracting 1024; every step is exact. The codes' order within a word is chosen so that no more than
-// one shift is needed.
+// subtracting 1024; every step is exact. A code that lies i bits higher is scaled down by the same fma. The
+// codes' order within a word is chosen so that no more than one shift is needed for those of a byte.
 #ifndef XQ_LIB_DEQUANT_CUH
 #define XQ_LIB_DEQUANT_CUH
 
@@ -12,21 +12,40 @@
 // the reduction (K); order v has channels as rows and tokens as the reduction.
 enum unit_order { ORDER_K, ORDER_V };
 
-// One word of 4-bit codes: nibble p of both half-words is element pair p.
-template <unit_order ORDER> __device__ __forceinline__ void codes_from_4bit(u32 (&fragment)[4], u32 word)
+// The pairs of a word in that order.
+template <unit_order ORDER>
+__device__ __forceinline__ void set_pairs(u32 (&fragment)[4], u32 pair0, u32 pair1, u32 pair2, u32 pair3)
 {
-    const u32 magic = 0x64006400;     // 1024, 1024
-    const u32 sixteenth = 0x2c002c00; // 1/16, 1/16
-    const u32 minus_64 = 0xd400d400;
-    u32 pair0 = f16x2_sub(and_or(word, 0x000f000f, magic), magic);
-    u32 pair1 = f16x2_fma(and_or(word, 0x00f000f0, magic), sixteenth, minus_64); // (1024 + 16c)/16 - 64
-    u32 upper = word >> 8;
-    u32 pair2 = f16x2_sub(and_or(upper, 0x000f000f, magic), magic);
-    u32 pair3 = f16x2_fma(and_or(upper, 0x00f000f0, magic), sixteenth, minus_64);
     fragment[0] = pair0;
     fragment[1] = ORDER == ORDER_K ? pair2 : pair1;
     fragment[2] = ORDER == ORDER_K ? pair1 : pair2;
     fragment[3] = pair3;
+}
+
+// 1024 + code * 2^AT in both halves, to the codes.
+template <int AT> __device__ __forceinline__ u32 codes_from_magic(u32 packed)
+{
+    constexpr u32 inverse = (15u - AT) << 10;         // 2^-AT
+    constexpr u32 minus = 0x8000u | (25u - AT) << 10; // -1024 * 2^-AT
+    return AT == 0 ? f16x2_sub(packed, 0x64006400) : f16x2_fma(packed, inverse * 0x10001u, minus * 0x10001u);
+}
+
+// The pair of codes of BITS bits that starts at bit AT of both half-words.
+template <int BITS, int AT> __device__ __forceinline__ u32 codes_at(u32 word)
+{
+    constexpr u32 mask = ((1u << BITS) - 1) << AT;
+    return codes_from_magic<AT>(and_or(word, mask * 0x10001u, 0x64006400));
+}
+
+// One word of 4-bit codes: nibble p of both half-words is element pair p.
+template <unit_order ORDER> __device__ __forceinline__ void codes_from_4bit(u32 (&fragment)[4], u32 word)
+{
+    u32 pair0 = codes_at<4, 0>(word);
+    u32 pair1 = codes_at<4, 4>(word);
+    u32 upper = word >> 8;
+    u32 pair2 = codes_at<4, 0>(upper);
+    u32 pair3 = codes_at<4, 4>(upper);
+    set_pairs<ORDER>(fragment, pair0, pair1, pair2, pair3);
 }
 
 // Two words of 8-bit codes: the bytes are element pairs in the order of pair0 .. pair3 above.
@@ -38,43 +57,105 @@ __device__ __forceinline__ void codes_from_8bit(u32 (&fragment)[4], u32 word0, u
     u32 pair1 = f16x2_sub(__byte_perm(word0, magic, 0x5352), magic);
     u32 pair2 = f16x2_sub(__byte_perm(word1, magic, 0x5150), magic);
     u32 pair3 = f16x2_sub(__byte_perm(word1, magic, 0x5352), magic);
-    fragment[0] = pair0;
-    fragment[1] = ORDER == ORDER_K ? pair2 : pair1;
-    fragment[2] = ORDER == ORDER_K ? pair1 : pair2;
-    fragment[3] = pair3;
+    set_pairs<ORDER>(fragment, pair0, pair1, pair2, pair3);
 }
 
-// One lane's codes of a unit of 16 tokens by 64 channels.
+// Half a word of 2-bit codes: in each byte of a half-word, the pairs of two fragments; SECOND: of the later one.
+template <unit_order ORDER, bool SECOND> __device__ __forceinline__ void codes_from_2bit(u32 (&fragment)[4], u32 word)
+{
+    constexpr int at = SECOND ? 4 : 0;
+    u32 upper = word >> 8;
+    set_pairs<ORDER>(fragment, codes_at<2, at>(word), codes_at<2, at + 2>(word), codes_at<2, at>(upper),
+                     codes_at<2, at + 2>(upper));
+}
+
+// Left by BY bits, or right where that is negative.
+template <int BY> __device__ __forceinline__ u32 shifted(u32 word)
+{
+    if constexpr (BY >= 0)
+        return word << BY;
+    else
+        return word >> -BY;
+}
+
+// A pair of 3-bit codes: two bits at AT of each half-word of `low`, the highest at bit FROM of those of `high`.
+template <int AT, int FROM> __device__ __forceinline__ u32 codes_of_planes(u32 low, u32 high)
+{
+    u32 packed = and_or(low, (3u << AT) * 0x10001u, 0x64006400);
+    return codes_from_magic<AT>(and_or(shifted<AT + 2 - FROM>(high), (4u << AT) * 0x10001u, packed));
+}
+
+// Fragment I of 3-bit codes: a word of two-bit parts as above, and one of high bits, of all four fragments.
+template <unit_order ORDER, int I>
+__device__ __forceinline__ void codes_from_3bit(u32 (&fragment)[4], u32 low, u32 high)
+{
+    constexpr int at = I % 2 * 4, from = I * 2;
+    set_pairs<ORDER>(fragment, codes_of_planes<at, from>(low, high), codes_of_planes<at + 2, from + 1>(low, high),
+                     codes_of_planes<at, from + 8>(low >> 8, high),
+                     codes_of_planes<at + 2, from + 9>(low >> 8, high));
+}
+
+// One lane's codes of a unit of 16 tokens by 64 channels; 16 bits are not codes but values.
 template <int BITS> struct unit_codes {
-    u32 words[4 * BITS / 4];
+    static_assert(BITS == 2 || BITS == 3 || BITS == 4 || BITS == 8 || BITS == 16, "bits of a code");
+    static constexpr int BYTES = 16 * 64 * BITS / 8;
+    static constexpr int WORDS = BYTES / 128;
+    u32 words[WORDS];
 
     // `unit` is the unit's first byte.
     __device__ __forceinline__ void load(const u8 *unit, int lane)
     {
+        if constexpr (BITS < 4) {
+            uint2 v = __ldg((const uint2 *)(unit + lane * 8));
+            words[0] = v.x;
+            words[1] = v.y;
+            if constexpr (BITS == 3)
+                words[2] = __ldg((const u32 *)(unit + 256 + lane * 4));
+        } else {
 #pragma unroll
-        for (int half = 0; half < BITS / 4; half++) {
-            uint4 v = load_readonly(unit + half * 512 + lane * 16);
-            words[4 * half + 0] = v.x;
-            words[4 * half + 1] = v.y;
-            words[4 * half + 2] = v.z;
-            words[4 * half + 3] = v.w;
+            for (int part = 0; part < WORDS / 4; part++) {
+                uint4 v = load_readonly(unit + part * 512 + lane * 16);
+                words[4 * part + 0] = v.x;
+                words[4 * part + 1] = v.y;
+                words[4 * part + 2] = v.z;
+                words[4 * part + 3] = v.w;
+            }
         }
     }
 
     __device__ __forceinline__ void clear()
     {
 #pragma unroll
-        for (int i = 0; i < 4 * BITS / 4; i++)
+        for (int i = 0; i < WORDS; i++)
             words[i] = 0;
     }
 
-    // Fragment i of 4 (16 channels each) as exact integers.
+    // Fragment i of 4 (16 channels each) as exact integers; i must be known to the compiler after unrolling.
     template <unit_order ORDER> __device__ __forceinline__ void fragment(u32 (&out)[4], int i) const
     {
-        if (BITS == 4)
+        if constexpr (BITS == 4) {
             codes_from_4bit<ORDER>(out, words[i]);
-        else
+        } else if constexpr (BITS == 8) {
             codes_from_8bit<ORDER>(out, words[2 * i], words[2 * i + 1]);
+        } else if constexpr (BITS == 2) {
+            if (i % 2)
+                codes_from_2bit<ORDER, true>(out, words[i / 2]);
+            else
+                codes_from_2bit<ORDER, false>(out, words[i / 2]);
+        } else if constexpr (BITS == 3) {
+            if (i == 0)
+                codes_from_3bit<ORDER, 0>(out, words[0], words[2]);
+            else if (i == 1)
+                codes_from_3bit<ORDER, 1>(out, words[0], words[2]);
+            else if (i == 2)
+                codes_from_3bit<ORDER, 2>(out, words[1], words[2]);
+            else
+                codes_from_3bit<ORDER, 3>(out, words[1], words[2]);
+        } else {
+#pragma unroll
+            for (int r = 0; r < 4; r++)
+                out[r] = words[4 * i + r];
+        }
     }
 };
 

@@ -1,0 +1,37 @@
+-- A stream of the cache as constants of C++, for templates/lib/operand.cuh.
+local operand = {}
+
+local function axis_of(stream)
+  if stream.bits == 16 then return "AXIS_NONE" end
+  return stream.axis == "channel" and "AXIS_CHANNEL" or "AXIS_TOKEN"
+end
+
+-- A struct NAME. `owner`: the layout that the stream is of, spec.layout or spec.accumulator.
+function operand.stream(name, stream, owner, cache)
+  local function constants(comment, ...)
+    local parts, list = {}, { ... }
+    for i = 1, #list, 2 do parts[#parts + 1] = ("%s = %d"):format(list[i], list[i + 1]) end
+    return ("    static constexpr int %s; // %s"):format(table.concat(parts, ", "), comment)
+  end
+  local lines = {
+    ("struct %s {"):format(name),
+    ("    static constexpr unit_order ORDER = ORDER_%s;"):format(stream.order:upper()),
+    ("    static constexpr group_axis AXIS = %s;"):format(axis_of(stream)),
+    ("    static constexpr bool INTEGER_ZERO = %s;"):format(cache.zero_point == "integer" and "true" or "false"),
+    constants("tokens or channels a group", "BITS", stream.bits, "GROUP", cache.group),
+    constants("as stored", "WIDTH", stream.width, "LATENTS", stream.latents, "LATENT_WIDTH", stream.latent_width),
+    constants("of 16 tokens of all streams", "PAGE_TOKENS", cache.page, "PAGE_BYTES", owner.page_bytes, "TILE_BYTES",
+      owner.tile_bytes),
+    constants("in a tile record", "CODES", stream.codes_offset, "PARAMS", stream.params_offset or 0, "ZEROS",
+      stream.zeros_offset or 0),
+  }
+  if axis_of(stream) == "AXIS_CHANNEL" then
+    lines[#lines + 1] = constants("in a page: parameters", "SLOTS", stream.slots_offset, "SLOT_BYTES", stream.slot_bytes,
+      "CHUNK_PAGES", stream.chunk_pages, "PAGE_GROUPS", stream.page_groups, "PAGE_CHUNKS", stream.page_chunks)
+    lines[#lines + 1] = constants("in a sequence's tail", "TAIL", stream.tail_offset, "TAIL_WIDTH", stream.tail_width)
+  end
+  lines[#lines + 1] = "};"
+  return table.concat(lines, "\n")
+end
+
+return operand

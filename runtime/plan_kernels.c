@@ -1,0 +1,188 @@
+/* Which kernels a plan needs, and what they state about their launches. */
+#include "occupancy.h"
+#include "plan.h"
+
+#include <cjson/cJSON.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What partial results may add to the bytes that attention reads anyway. The fused kernel must touch
+ * little else than its operands; the others pay for a fuller GPU. */
+static const double fused_share = 0.047, other_share = 0.10;
+
+/* A grid's second and third dimensions. */
+enum { MOST_BLOCKS = 65535 };
+
+const char *plan_family(enum plan_kernel which)
+{
+    static const char *const names[PLAN_KERNELS] = {"append", "append_channel", "accumulate", "dequantize",
+                                                    "gemm",   "rope",           "kv_append",  "merge"};
+    return names[which];
+}
+
+static bool needs(const xq_plan *p, enum plan_kernel which)
+{
+    const struct shape *s = &p->shape;
+    bool fp16_kv = p->implementation == XQ_FP16_KV;
+    switch (which) {
+    case PLAN_APPEND:
+        return !fp16_kv && s->by_token;
+    case PLAN_APPEND_CHANNEL:
+        return !fp16_kv && s->by_channel;
+    case PLAN_ACCUMULATE:
+        return !fp16_kv && s->cross_layer;
+    case PLAN_DEQUANTIZE:
+        return !fp16_kv;
+    case PLAN_GEMM:
+        return p->implementation != XQ_FUSED;
+    case PLAN_ROPE:
+        return p->implementation == XQ_UNFUSED && (s->rotary || s->key_norm);
+    case PLAN_KV_APPEND:
+        return fp16_kv;
+    case PLAN_MERGE: /* no family yet */
+        return false;
+    case PLAN_KERNELS:
+        break;
+    }
+    return false;
+}
+
+static void read_constant(const kernel *k, const char *name, int64_t *value, error *err)
+{
+    if (k && err->status == XQ_OK && kernel_constant(k, name, value, err) == XQ_OK &&
+        (*value < 1 || *value > INT32_MAX))
+        error_set(err, XQ_ERROR_INTERNAL, "template", "templates/%s.spec.lua: '%s' must be positive",
+                  k->family, name);
+}
+
+static xq_status load_kernels(xq_plan *p, error *err)
+{
+    for (int i = 0; i < PLAN_KERNELS && err->status == XQ_OK; i++)
+        if (needs(p, (enum plan_kernel)i))
+            kernel_load(p->context, p->spec, plan_family((enum plan_kernel)i), &p->kernels[i], err);
+    read_constant(p->kernels[PLAN_APPEND], "column_blocks", &p->append_columns, err);
+    read_constant(p->kernels[PLAN_APPEND_CHANNEL], "column_blocks", &p->append_channel_columns, err);
+    read_constant(p->kernels[PLAN_APPEND_CHANNEL], "group_tokens", &p->append_group, err);
+    read_constant(p->kernels[PLAN_ACCUMULATE], "column_blocks", &p->accumulate_columns, err);
+    read_constant(p->kernels[PLAN_DEQUANTIZE], "column_blocks", &p->dequantize_columns, err);
+    read_constant(p->kernels[PLAN_GEMM], "rows", &p->gemm_rows, err);
+    read_constant(p->kernels[PLAN_GEMM], "cols", &p->gemm_cols, err);
+    read_constant(p->kernels[PLAN_ROPE], "head_blocks", &p->rope_heads, err);
+    read_constant(p->kernels[PLAN_MERGE], "rows", &p->merge_rows, err);
+    return err->status;
+}
+
+/* ---------------------------------------------------------------- attention */
+
+/* Bytes that one query of every head leaves as a partial result: output and log-sum-exp. */
+static double partial_bytes(const struct shape *s)
+{
+    return (double)s->heads * (s->head_dim * 2 + 4);
+}
+
+static xq_status set_split(const xq_plan *p, struct plan_attention *a, error *err)
+{
+    const struct shape *s = &p->shape;
+    int64_t tile = 1, most = 1;
+    read_constant(a->attend, "tile_tokens", &tile, err);
+    read_constant(a->attend, "split_tokens", &most, err);
+    if (err->status == XQ_OK && tile > most)
+        error_set(err, XQ_ERROR_INTERNAL, "template",
+                  "templates/%s.spec.lua: split_tokens is less than tile_tokens", a->attend->family);
+    int blocks = 1;
+    if (err->status != XQ_OK || occupancy_blocks_per_sm(a->attend, &blocks, err) != XQ_OK)
+        return err->status;
+    bool fused = p->implementation == XQ_FUSED;
+    double kv_bytes = (double)s->kv_page_bytes / s->page;
+    size_t remat = (size_t)(s->rank_k + (s->latent ? s->rank_v : s->rank_k)) * (size_t)s->kv_width * 2;
+    int sms = p->context->device->properties.sm_count;
+    a->split = (struct split_limits){
+        .tile_tokens = (int32_t)tile,
+        .most_tokens = most / tile * tile,
+        .resident = (int64_t)blocks * (sms > 0 ? sms : 1),
+        .kv_heads = s->kv_heads,
+        .partial_bytes = 2 * partial_bytes(s),
+        .token_bytes = !fused           ? kv_bytes
+                       : s->cross_layer ? s->accumulator_bytes_per_token
+                                        : s->bytes_per_token,
+        .shared_bytes = fused ? (double)remat : 0,
+        .share = fused ? fused_share : other_share,
+    };
+    return XQ_OK;
+}
+
+/* Blocks of query rows, at most, in one launch. */
+static xq_status set_rows(const xq_plan *p, struct plan_attention *a, int64_t max_queries, error *err)
+{
+    const struct shape *s = &p->shape;
+    int64_t group = s->heads / s->kv_heads, absorbing = 0;
+    read_constant(a->attend, "query_rows", &a->query_rows, err);
+    read_constant(a->absorb, "query_rows", &absorbing, err);
+    if (err->status != XQ_OK)
+        return err->status;
+    if (a->absorb && absorbing != a->query_rows)
+        return error_set(err, XQ_ERROR_INTERNAL, "template",
+                         "query_rows of templates/absorb.spec.lua and templates/attend.spec.lua differ");
+    int64_t of_one = (max_queries * group + a->query_rows - 1) / a->query_rows;
+    if (of_one > MOST_BLOCKS) {
+        error_set(err, XQ_ERROR_ARGUMENT, "argument", "max_queries is %lld; valid: 1 to %lld",
+                  (long long)max_queries, (long long)(MOST_BLOCKS * a->query_rows / group));
+        return error_field(err, "max_queries");
+    }
+    int64_t blocks = p->max_batch * of_one;
+    a->most_blocks = blocks < MOST_BLOCKS ? blocks : MOST_BLOCKS;
+    return XQ_OK;
+}
+
+static xq_status load_attention(xq_plan *p, const char *completed, int64_t max_queries,
+                                struct plan_attention *a, error *err)
+{
+    bool fused = p->implementation == XQ_FUSED;
+    if (fused && p->shape.keys.absorbed_columns > 0)
+        kernel_load(p->context, completed, "absorb", &a->absorb, err);
+    if (err->status == XQ_OK)
+        kernel_load(p->context, completed, fused ? "attend" : "kv_attend", &a->attend, err);
+    if (err->status != XQ_OK || set_rows(p, a, max_queries, err) != XQ_OK)
+        return err->status;
+    return set_split(p, a, err);
+}
+
+/* The caller's spec, for several queries of a sequence. Parameters that the caller chose for the kernels of
+ * one query are not those of the kernels of many. */
+static char *spec_for_many(const char *spec_json)
+{
+    char *text = NULL;
+    cJSON *root = cJSON_Parse(spec_json);
+    cJSON *tuning = cJSON_GetObjectItemCaseSensitive(root, "tuning");
+    cJSON_DeleteItemFromObjectCaseSensitive(root, "queries");
+    cJSON_DeleteItemFromObjectCaseSensitive(tuning, "attend");
+    cJSON_DeleteItemFromObjectCaseSensitive(tuning, "absorb");
+    cJSON_DeleteItemFromObjectCaseSensitive(tuning, "kv_attend");
+    if (cJSON_AddStringToObject(root, "queries", "many"))
+        text = cJSON_PrintUnformatted(root);
+    cJSON_Delete(root);
+    return text;
+}
+
+static xq_status load_many(xq_plan *p, const char *spec_json, error *err)
+{
+    char *completed = NULL, *many = spec_for_many(spec_json);
+    if (!many)
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    if (context_complete(p->context, many, &completed, err) == XQ_OK)
+        load_attention(p, completed, p->max_queries, &p->attention[PLAN_MANY], err);
+    free(completed);
+    free(many);
+    return err->status;
+}
+
+xq_status plan_load_kernels(xq_plan *p, const char *spec_json, error *err)
+{
+    if (load_kernels(p, err) != XQ_OK)
+        return err->status;
+    if (p->shape.many)
+        return load_attention(p, p->spec, p->max_queries, &p->attention[PLAN_MANY], err);
+    if (load_attention(p, p->spec, 1, &p->attention[PLAN_ONE], err) == XQ_OK && p->max_queries > 1)
+        load_many(p, spec_json, err);
+    return err->status;
+}

@@ -1,0 +1,72 @@
+/* Where everything lies in a plan's workspace. */
+#include "plan.h"
+
+/* Takes `count * size` bytes at the end of the workspace; what does not fit into an address is an error. */
+static size_t take(struct plan_workspace *w, int64_t count, size_t size, error *err)
+{
+    size_t place = w->bytes, bytes;
+    if (__builtin_mul_overflow((size_t)count, size, &bytes) || bytes > SIZE_MAX / 4 - place) {
+        error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                  "the workspace would exceed the address space; lower max_batch, max_tokens, max_pages or "
+                  "max_total_queries");
+        return 0;
+    }
+    w->bytes = place + (bytes + 255) / 256 * 256;
+    return place;
+}
+
+/* Sets how many partial results there may be; returns the most of both kernels. */
+static int64_t bound_partials(xq_plan *p)
+{
+    int64_t most = 0, group = p->shape.heads / p->shape.kv_heads;
+    for (int i = 0; i < PLAN_QUERIES; i++) {
+        struct plan_attention *a = &p->attention[i];
+        if (!a->attend)
+            continue;
+        int64_t queries = i == PLAN_ONE ? p->max_batch : p->max_total_queries;
+        int64_t of_block = i == PLAN_ONE || a->query_rows < group ? 1 : a->query_rows / group;
+        a->split.partials = split_partials(&a->split, queries, of_block, p->max_tokens);
+        most = a->split.partials > most ? a->split.partials : most;
+    }
+    return most;
+}
+
+/* What the kernels of one and of many queries use in turn is as large as the larger needs it. */
+static void take_attention(xq_plan *p, error *err)
+{
+    const struct shape *s = &p->shape;
+    const struct shape_matrix *absorbed = shape_matrix(p->weights, "wk_absorb");
+    struct plan_workspace *w = &p->workspace;
+    int64_t partials = bound_partials(p), blocks = 0, rows = 0;
+    for (int i = 0; i < PLAN_QUERIES; i++) {
+        const struct plan_attention *a = &p->attention[i];
+        blocks = a->most_blocks > blocks ? a->most_blocks : blocks;
+        if (a->absorb && a->most_blocks * a->query_rows > rows)
+            rows = a->most_blocks * a->query_rows;
+    }
+    w->counters = take(w, blocks, (size_t)s->kv_heads * 4, err);
+    w->partial_out = take(w, partials, (size_t)s->heads * (size_t)s->head_dim * 2, err);
+    w->partial_lse = take(w, partials, (size_t)s->heads * 4, err);
+    if (rows > 0 && absorbed) {
+        w->absorbed = take(w, rows * s->kv_heads, (size_t)absorbed->cols * 2, err);
+        w->absorbed_bias = take(w, rows * s->kv_heads, 4, err);
+    }
+}
+
+xq_status plan_lay_out_workspace(xq_plan *p, error *err)
+{
+    const struct shape *s = &p->shape;
+    struct plan_workspace *w = &p->workspace;
+    take_attention(p, err);
+    if (p->implementation == XQ_UNFUSED) {
+        int64_t rows = p->max_pages * s->page;
+        w->rows_k = take(w, rows, (size_t)(s->cross_layer ? s->hidden_size : s->rank_k) * 2, err);
+        w->rows_v = s->latent ? take(w, rows, (size_t)s->rank_v * 2, err) : w->rows_k;
+        w->kv = take(w, p->max_pages, s->kv_page_bytes, err);
+    }
+    if (p->implementation == XQ_FP16_KV) {
+        w->new_k = take(w, p->max_append, (size_t)s->kv_width * 2, err);
+        w->new_v = take(w, p->max_append, (size_t)s->kv_width * 2, err);
+    }
+    return err->status;
+}

@@ -1,0 +1,93 @@
+/* The unfused pipeline up to attention: fp16 keys and values of the whole cache in the workspace. */
+#include "plan.h"
+
+/* Pages and tails, or the accumulator, to rows of f16: step 1. */
+static xq_status dequantize(const struct plan_attend_call *c, int64_t entries, error *err)
+{
+    const xq_plan *plan = c->plan;
+    const xq_attend_args *a = c->args;
+    const struct shape *s = &plan->shape;
+    bool has_tails = s->by_channel && !s->cross_layer;
+    struct xq_dequantize_params params = {
+        .table = plan_table(&a->table),
+        .pages = s->cross_layer ? a->accumulator : a->pages,
+        .tails = has_tails ? plan_tails(&a->tails) : (struct xq_tails){0, 0},
+        .k = a->workspace + plan->workspace.rows_k,
+        .v = a->workspace + plan->workspace.rows_v,
+        .batch = a->table.batch,
+        .entries = (int)entries,
+    };
+    uint32_t grid[3] = {(uint32_t)(entries * (s->page / 16)), (uint32_t)plan->dequantize_columns, 1};
+    return kernel_launch(plan->kernels[PLAN_DEQUANTIZE], grid, &params, sizeof params, c->stream, err);
+}
+
+/* Rows to keys or values, in pages of the workspace: step 2. The columns of each group of KV heads multiply
+ * the latents of that group. */
+static xq_status multiply(const struct plan_attend_call *c, struct plan_product product, int32_t latents,
+                          error *err)
+{
+    uint64_t x = product.x;
+    int32_t k = product.x_stride / latents;
+    product.columns = c->plan->shape.kv_width / latents;
+    for (int32_t i = 0; i < latents && err->status == XQ_OK; i++) {
+        product.x = x + (uint64_t)i * (uint64_t)k * 2;
+        product.column = i * product.columns;
+        plan_gemm(c->plan, &product, c->stream, err);
+    }
+    return err->status;
+}
+
+static xq_status project(const struct plan_attend_call *c, int64_t entries, uint64_t kv, error *err)
+{
+    const xq_plan *plan = c->plan;
+    const struct shape *s = &plan->shape;
+    int64_t half_page = (int64_t)s->page * s->kv_width; /* elements: a page's keys, then its values */
+    int32_t latents = s->latent ? s->streams[0].latents : 1;
+    struct plan_product k = {
+        .matrix = "wk",
+        .bias = "bk",
+        .weights = c->args->weights,
+        .x = c->args->workspace + plan->workspace.rows_k,
+        .x_stride = s->cross_layer ? s->hidden_size : s->rank_k,
+        .y = kv,
+        .rows = entries * s->page,
+        .page = s->page,
+        .page_stride = 2 * half_page,
+    };
+    struct plan_product v = k;
+    v.matrix = "wv";
+    v.bias = "bv";
+    v.x = c->args->workspace + plan->workspace.rows_v;
+    v.x_stride = s->latent ? s->rank_v : k.x_stride;
+    v.y = kv + (uint64_t)half_page * 2;
+    if (multiply(c, k, latents, err) != XQ_OK)
+        return err->status;
+    return multiply(c, v, latents, err);
+}
+
+/* Normalizes and rotates the keys in place: step 3. */
+static xq_status rotate(const struct plan_attend_call *c, int64_t entries, uint64_t kv, error *err)
+{
+    const xq_plan *plan = c->plan;
+    if (!plan->kernels[PLAN_ROPE])
+        return XQ_OK;
+    struct xq_rope_params params = {
+        .table = plan_table(&c->args->table),
+        .queries = plan_queries(c, 0),
+        .kv = kv,
+        .k_norm = plan_vector(plan, c->args->weights, "k_norm"),
+        .batch = c->args->table.batch,
+        .entries = (int)entries,
+    };
+    uint32_t grid[3] = {(uint32_t)(entries * (plan->shape.page / 16)), (uint32_t)plan->rope_heads, 1};
+    return kernel_launch(plan->kernels[PLAN_ROPE], grid, &params, sizeof params, c->stream, err);
+}
+
+xq_status plan_rematerialize(const struct plan_attend_call *c, error *err)
+{
+    int64_t entries = plan_entries(c->plan, c->args->table.batch, c->args->max_tokens);
+    uint64_t kv = c->args->workspace + c->plan->workspace.kv;
+    if (entries > 0 && dequantize(c, entries, err) == XQ_OK && project(c, entries, kv, err) == XQ_OK)
+        rotate(c, entries, kv, err);
+    return err->status;
+}

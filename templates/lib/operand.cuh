@@ -1,0 +1,424 @@
+// What is cached, as operands of m16n8k16: 16 tokens by 64 channels of a stream at a time, in f16.
+//
+// One interface for every kernel that reads a cache, whatever its bits, groups, zero points and order (docs/layout.md):
+//
+//   struct x : …                          a stream's constants, written by operand.stream() (gen/operand.lua)
+//   sequence_source sequence(…);          where a sequence's pages and its tail are
+//   tile_source<x> tile(…);               where 16 tokens of it are: in a page, or in the tail
+//   chunk_operand<x> chunk;               one lane's part of 64 channels of them
+//   chunk.load(tile, 3, lane);            loads only: to be issued early
+//   chunk.fragment(a, step);              16 of the 64 channels: x as the kernels see it, rounded once
+//
+// Tokens of the tile beyond the sequence give zeros.
+#ifndef XQ_LIB_OPERAND_CUH
+#define XQ_LIB_OPERAND_CUH
+
+#include "dequant.cuh"
+#include "params.h"
+#include "ptx.cuh"
+
+// Whether values of a stream have scales, and along what a group of values that share one lies.
+enum group_axis { AXIS_NONE, AXIS_TOKEN, AXIS_CHANNEL };
+
+// ---------------------------------------------------------------- where things are
+
+// What all tiles of a sequence share.
+struct sequence_source {
+    const u8 *pages;
+    const int *indices; // of the whole table, or null: entry e is page e
+    int first_entry;
+    const u8 *tail; // null where no stream has one
+    int length;
+
+    // P: the parameters of a kernel that reads a cache. TAIL_BYTES: of all streams, 0 without tails.
+    template <int TAIL_BYTES, class P>
+    static __device__ __forceinline__ sequence_source of(const P &p, const u8 *pages, int sequence, int length)
+    {
+        sequence_source s;
+        s.pages = pages;
+        s.indices = p.table.indices;
+        s.first_entry = p.table.indptr[sequence];
+        s.tail = nullptr;
+        if constexpr (TAIL_BYTES > 0)
+            s.tail = p.tails.pool + (size_t)p.tails.slots[sequence] * TAIL_BYTES;
+        s.length = length;
+        return s;
+    }
+
+    __device__ __forceinline__ size_t page(int i) const
+    {
+        return indices ? __ldg(indices + first_entry + i) : first_entry + i;
+    }
+};
+
+// The tile record of a token.
+template <class S> __device__ __forceinline__ const u8 *record_of(const sequence_source &s, int token)
+{
+    return s.pages + s.page(token / S::PAGE_TOKENS) * S::PAGE_BYTES + token % S::PAGE_TOKENS / 16 * S::TILE_BYTES;
+}
+
+// Where 16 tokens are. `record`: of their first one, `token`; `valid`: how many of them are wanted.
+template <class S, group_axis AXIS = S::AXIS> struct tile_source {
+    const u8 *record;
+    int valid;
+
+    __device__ __forceinline__ tile_source(const sequence_source &, const u8 *record, int, int valid)
+        : record(record), valid(valid)
+    {
+    }
+};
+
+// With groups of tokens, those of the unfinished one are in the tail, and parameters in slots of the pages.
+template <class S> struct tile_source<S, AXIS_CHANNEL> {
+    const u8 *record;
+    const u8 *tail; // row `token`, or null: in the page
+    const u8 *slot; // CHUNK_PAGES == 1: of the first 64 channels
+    const sequence_source &sequence;
+    int group, valid;
+
+    __device__ __forceinline__ tile_source(const sequence_source &sequence, const u8 *record, int token, int valid)
+        : record(record), tail(nullptr), slot(nullptr), sequence(sequence), group(token / S::GROUP), valid(valid)
+    {
+        if (group == sequence.length / S::GROUP) {
+            tail = sequence.tail + S::TAIL + (size_t)(token % S::GROUP) * (S::TAIL_WIDTH * 2);
+        } else if (S::CHUNK_PAGES == 1) {
+            const u8 *page = record - token % S::PAGE_TOKENS / 16 * S::TILE_BYTES;
+            slot = page + S::SLOTS + group % S::PAGE_GROUPS * (S::PAGE_CHUNKS * S::SLOT_BYTES);
+        }
+    }
+
+    __device__ __forceinline__ const u8 *slot_of(int chunk) const
+    {
+        if constexpr (S::CHUNK_PAGES == 1)
+            return slot + chunk * S::SLOT_BYTES;
+        const size_t page = sequence.page(group * S::CHUNK_PAGES + chunk % S::CHUNK_PAGES);
+        return sequence.pages + page * S::PAGE_BYTES + S::SLOTS + chunk / S::CHUNK_PAGES * S::SLOT_BYTES;
+    }
+};
+
+// ---------------------------------------------------------------- scales, offsets, zero points
+
+// x = scale * code + offset, or scale * (code - zero point); rounded once.
+template <bool INTEGER> __device__ __forceinline__ u32 dequantized(u32 codes, u32 scale, u32 offset)
+{
+    return INTEGER ? f16x2_mul(f16x2_sub(codes, offset), scale) : f16x2_fma(codes, scale, offset);
+}
+
+// Zero points packed to BITS bits: those of an even index and of the next, and a single one, twice; as f16.
+template <int BITS> __device__ __forceinline__ u32 zero_pair(const u8 *zeros, int index)
+{
+    const int bit = index * BITS;
+    const u32 both = (__ldg(zeros + bit / 8) | __ldg(zeros + (bit + 2 * BITS - 1) / 8) << 8) >> bit % 8;
+    const u32 mask = (1u << BITS) - 1;
+    return codes_from_magic<0>((both & mask) | (both >> BITS & mask) << 16 | 0x64006400);
+}
+
+template <int BITS> __device__ __forceinline__ u32 zero_twice(const u8 *zeros, int index)
+{
+    const int bit = index * BITS;
+    const u32 code = (__ldg(zeros + bit / 8) | __ldg(zeros + (bit + BITS - 1) / 8) << 8) >> bit % 8;
+    return codes_from_magic<0>((code & ((1u << BITS) - 1)) * 0x10001u | 0x64006400);
+}
+
+// Of a group of channels of each token, for the registers of a fragment, each two f16. Registers 0 and 2 of
+// order k belong to token row l/4, registers 1 and 3 to row l/4 + 8; registers 0 and 1 of order v belong to
+// tokens (l%4)*2+{0,1}, registers 2 and 3 to those + 8.
+template <class S> struct token_params {
+    u32 scale[2], offset[2];
+
+    __device__ __forceinline__ void clear()
+    {
+        scale[0] = scale[1] = offset[0] = offset[1] = 0;
+    }
+
+    // Tokens at or after `valid` of the tile get scale 0, and offset 0: what their slots hold is never used.
+    __device__ __forceinline__ void load(const u8 *record, int group, int lane, int valid)
+    {
+        const f16 *scales = (const f16 *)(record + S::PARAMS + group * (S::INTEGER_ZERO ? 32 : 64));
+        const f16 *offsets = scales + 16;
+        const u8 *zeros = record + S::ZEROS;
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            scale[i] = offset[i] = 0;
+            if constexpr (S::ORDER == ORDER_K) {
+                const int token = lane / 4 + 8 * i;
+                if (token < valid) {
+                    scale[i] = f16x2_broadcast(__ldg(scales + token));
+                    if constexpr (S::INTEGER_ZERO)
+                        offset[i] = zero_twice<S::BITS>(zeros, group * 16 + token);
+                    else
+                        offset[i] = f16x2_broadcast(__ldg(offsets + token));
+                }
+            } else {
+                const int token = lane % 4 * 2 + 8 * i;
+                const u32 keep = token + 1 < valid ? 0xffffffffu : token < valid ? 0xffffu : 0;
+                if (keep) {
+                    scale[i] = __ldg((const u32 *)(scales + token)) & keep;
+                    if constexpr (S::INTEGER_ZERO)
+                        offset[i] = zero_pair<S::BITS>(zeros, group * 16 + token);
+                    else
+                        offset[i] = __ldg((const u32 *)(offsets + token)) & keep;
+                }
+            }
+        }
+    }
+
+    __device__ __forceinline__ void apply(u32 (&fragment)[4]) const
+    {
+#pragma unroll
+        for (int r = 0; r < 4; r++) {
+            const int i = S::ORDER == ORDER_K ? r % 2 : r / 2;
+            fragment[r] = dequantized<S::INTEGER_ZERO>(fragment[r], scale[i], offset[i]);
+        }
+    }
+};
+
+// Of a group of tokens, in each of 64 channels. Order k: pairs of channels, two for each 16 of them. Order v: for each
+// 16 channels rows l/4 and l/4 + 8, in the two halves of a word.
+template <class S> struct channel_params {
+    static constexpr int COUNT = S::ORDER == ORDER_K ? 8 : 4;
+    u32 scale[COUNT], offset[COUNT];
+
+    __device__ __forceinline__ void load(const u8 *slot, int lane)
+    {
+        const f16 *scales = (const f16 *)slot, *offsets = scales + 64;
+        const u8 *zeros = slot + 128;
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            if constexpr (S::ORDER == ORDER_K) {
+                const int channel = i * 8 + lane % 4 * 2;
+                scale[i] = __ldg((const u32 *)(scales + channel));
+                if constexpr (S::INTEGER_ZERO)
+                    offset[i] = zero_pair<S::BITS>(zeros, channel);
+                else
+                    offset[i] = __ldg((const u32 *)(offsets + channel));
+            } else {
+                const int channel = i * 16 + lane / 4;
+                scale[i] = __ldg(scales + channel) | (u32)__ldg(scales + channel + 8) << 16;
+                if constexpr (S::INTEGER_ZERO)
+                    offset[i] = permute_bytes(zero_twice<S::BITS>(zeros, channel),
+                                              zero_twice<S::BITS>(zeros, channel + 8), 0x5410);
+                else
+                    offset[i] = __ldg(offsets + channel) | (u32)__ldg(offsets + channel + 8) << 16;
+            }
+        }
+    }
+
+    __device__ __forceinline__ void apply(u32 (&fragment)[4], int step) const
+    {
+#pragma unroll
+        for (int r = 0; r < 4; r++) {
+            if constexpr (S::ORDER == ORDER_K) {
+                const int i = step * 2 + r / 2;
+                fragment[r] = dequantized<S::INTEGER_ZERO>(fragment[r], scale[i], offset[i]);
+            } else {
+                const u32 half = r % 2 ? 0x3232 : 0x1010;
+                fragment[r] = dequantized<S::INTEGER_ZERO>(fragment[r], permute_bytes(scale[step], 0, half),
+                                                           permute_bytes(offset[step], 0, half));
+            }
+        }
+    }
+};
+
+// ---------------------------------------------------------------- 64 channels of a tile
+
+// An A fragment with tokens as rows to one with channels as rows, and back.
+__device__ __forceinline__ void transpose_fragment(u32 (&out)[4], const u32 (&in)[4])
+{
+    out[0] = transpose_8x8(in[0]);
+    out[1] = transpose_8x8(in[2]);
+    out[2] = transpose_8x8(in[1]);
+    out[3] = transpose_8x8(in[3]);
+}
+
+// Zeros in the rows at and after `valid` of a fragment with tokens as rows.
+__device__ __forceinline__ void keep_rows(u32 *fragment, int lane, int valid)
+{
+#pragma unroll
+    for (int r = 0; r < 4; r++)
+        fragment[r] = lane / 4 + r % 2 * 8 < valid ? fragment[r] : 0;
+}
+
+template <class S, group_axis AXIS = S::AXIS> struct chunk_data;
+
+// Per-token groups.
+template <class S> struct chunk_data<S, AXIS_TOKEN> {
+    static constexpr int GROUPS = S::GROUP < 64 ? 64 / S::GROUP : 1; // in 64 channels
+    unit_codes<S::BITS> codes;
+    token_params<S> params[GROUPS];
+
+    __device__ __forceinline__ void load(const tile_source<S> &tile, int chunk, int lane)
+    {
+        codes.load(tile.record + S::CODES + chunk * unit_codes<S::BITS>::BYTES, lane);
+#pragma unroll
+        for (int i = 0; i < GROUPS; i++)
+            params[i].load(tile.record, chunk * 64 / S::GROUP + i, lane, tile.valid);
+    }
+
+    __device__ __forceinline__ void clear()
+    {
+        codes.clear();
+#pragma unroll
+        for (int i = 0; i < GROUPS; i++)
+            params[i].clear();
+    }
+
+    __device__ __forceinline__ void fragment(u32 (&out)[4], int step) const
+    {
+        codes.template fragment<S::ORDER>(out, step);
+        params[step * GROUPS / 4].apply(out);
+    }
+};
+
+// Values of 16 bits, tokens as rows.
+template <class S> struct chunk_data<S, AXIS_NONE> {
+    static_assert(S::BITS == 16 && S::ORDER == ORDER_K, "an accumulator");
+    unit_codes<16> values;
+
+    __device__ __forceinline__ void load(const tile_source<S> &tile, int chunk, int lane)
+    {
+        values.load(tile.record + S::CODES + chunk * unit_codes<16>::BYTES, lane);
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            keep_rows(values.words + 4 * i, lane, tile.valid);
+    }
+
+    __device__ __forceinline__ void clear()
+    {
+        values.clear();
+    }
+
+    __device__ __forceinline__ void fragment(u32 (&out)[4], int step) const
+    {
+        values.template fragment<S::ORDER>(out, step);
+    }
+};
+
+// Per-channel groups: codes and parameters, or, of a tile in the tail, values: fragments with tokens as rows. Which it is
+// is the same for all lanes.
+template <class S> struct chunk_data<S, AXIS_CHANNEL> {
+    static constexpr int CODES = unit_codes<S::BITS>::WORDS, PARAMS = channel_params<S>::COUNT;
+    static constexpr int WORDS = CODES + 2 * PARAMS < 16 ? 16 : CODES + 2 * PARAMS;
+    u32 words[WORDS];
+    bool in_tail;
+
+    __device__ __forceinline__ void load(const tile_source<S> &tile, int chunk, int lane)
+    {
+        in_tail = tile.tail != nullptr;
+        if (in_tail)
+            load_tail(tile, chunk, lane);
+        else
+            load_codes(tile, chunk, lane);
+    }
+
+    __device__ __forceinline__ void clear()
+    {
+        in_tail = false;
+#pragma unroll
+        for (int i = 0; i < WORDS; i++)
+            words[i] = 0;
+    }
+
+    __device__ __forceinline__ void fragment(u32 (&out)[4], int step) const
+    {
+        if (in_tail) {
+            u32 rows[4] = {words[4 * step], words[4 * step + 1], words[4 * step + 2], words[4 * step + 3]};
+            if constexpr (S::ORDER == ORDER_V) {
+                transpose_fragment(out, rows);
+            } else {
+#pragma unroll
+                for (int r = 0; r < 4; r++)
+                    out[r] = rows[r];
+            }
+            return;
+        }
+        unit_codes<S::BITS> codes;
+        channel_params<S> params;
+#pragma unroll
+        for (int i = 0; i < CODES; i++)
+            codes.words[i] = words[i];
+#pragma unroll
+        for (int i = 0; i < PARAMS; i++) {
+            params.scale[i] = words[CODES + i];
+            params.offset[i] = words[CODES + PARAMS + i];
+        }
+        codes.template fragment<S::ORDER>(out, step);
+        params.apply(out, step);
+    }
+
+  private:
+    __device__ __forceinline__ void load_codes(const tile_source<S> &tile, int chunk, int lane)
+    {
+        unit_codes<S::BITS> codes;
+        channel_params<S> params;
+        codes.load(tile.record + S::CODES + chunk * unit_codes<S::BITS>::BYTES, lane);
+        params.load(tile.slot_of(chunk), lane);
+#pragma unroll
+        for (int i = 0; i < CODES; i++)
+            words[i] = codes.words[i];
+#pragma unroll
+        for (int i = 0; i < PARAMS; i++) {
+            words[CODES + i] = params.scale[i];
+            words[CODES + PARAMS + i] = params.offset[i];
+        }
+    }
+
+    __device__ __forceinline__ void load_tail(const tile_source<S> &tile, int chunk, int lane)
+    {
+#pragma unroll
+        for (int i = 0; i < 16; i++) {
+            const int token = lane / 4 + i % 2 * 8, channel = chunk * 64 + i / 2 * 8 + lane % 4 * 2;
+            words[i] = 0;
+            if (token < tile.valid)
+                words[i] = __ldg((const u32 *)(tile.tail + ((size_t)token * S::TAIL_WIDTH + channel) * 2));
+        }
+    }
+};
+
+template <class S> struct chunk_operand {
+    chunk_data<S> data;
+
+    // Chunk `chunk` (64 channels of the stream) of a tile.
+    __device__ __forceinline__ void load(const tile_source<S> &tile, int chunk, int lane)
+    {
+        data.load(tile, chunk, lane);
+    }
+
+    // Zeros.
+    __device__ __forceinline__ void clear()
+    {
+        data.clear();
+    }
+
+    // Channels 16 * step and on, rows as the stream's order has them.
+    __device__ __forceinline__ void fragment(u32 (&out)[4], int step) const
+    {
+        data.fragment(out, step);
+    }
+
+    // Tokens as rows, channels as the reduction.
+    __device__ __forceinline__ void fragment_of_tokens(u32 (&out)[4], int step) const
+    {
+        if constexpr (S::ORDER == ORDER_K) {
+            data.fragment(out, step);
+        } else {
+            u32 rows[4];
+            data.fragment(rows, step);
+            transpose_fragment(out, rows);
+        }
+    }
+
+    // Channels as rows, tokens as the reduction.
+    __device__ __forceinline__ void fragment_of_channels(u32 (&out)[4], int step) const
+    {
+        if constexpr (S::ORDER == ORDER_V) {
+            data.fragment(out, step);
+        } else {
+            u32 rows[4];
+            data.fragment(rows, step);
+            transpose_fragment(out, rows);
+        }
+    }
+};
+
+#endif
