@@ -7,6 +7,7 @@ local tuning = require "tuning"
 local template = require "template"
 local environment = require "environment"
 local rope = require "rope"
+local alibi = require "alibi"
 
 local emit = {}
 
@@ -63,6 +64,15 @@ local function rope_table(model)
   return table.concat(rows, "\n")
 end
 
+-- ALiBi's slopes times `factor`, as the rows of a float array.
+local function alibi_table(model, factor)
+  local rows = {}
+  for i, slope in ipairs(alibi.slopes(model.num_attention_heads)) do
+    rows[i] = ("    %s,"):format(environment.f32(slope * factor))
+  end
+  return table.concat(rows, "\n")
+end
+
 -- Returns the source and the info table. `given` is a spec, completed or not.
 function emit.render(given, name)
   local family = tuning.family(name)
@@ -77,6 +87,7 @@ function emit.render(given, name)
     kernel = environment.strict(info, "kernel"),
     rope_turns = function() return rope.turns(spec.model) end,
     rope_table = function() return rope_table(spec.model) end,
+    alibi_table = function(factor) return alibi_table(spec.model, factor) end,
   }, banner(name, spec, values))
   return source, json.ordered(info, { "family", "entry", "threads", "shared_bytes" })
 end
