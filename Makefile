@@ -71,7 +71,7 @@ CLI_OBJ     := $(call obj,$(CLI_SRC))
 SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 TESTS       := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 
-.PHONY: all demo test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv clean FORCE
+.PHONY: all demo features test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BUILD)/xq ; @:
@@ -149,6 +149,10 @@ demo: deps
 	-$(SUBMAKE) venv
 	@$(RUN_ENV) BUILD='$(BUILD)' PYTHON='$(VENV)/bin/python' TEXT='$(TEXT)' LAYERS='$(LAYERS)' \
 	    BITS='$(BITS)' TOKENS='$(TOKENS)' DEVICE='$(DEVICE)' sh scripts/demo.sh
+
+# The table of docs/features.md, from what the kernel families say of themselves.
+features: $(BUILD)/xq
+	$(Q)$(BUILD)/xq gen --features > docs/features.md.tmp && mv docs/features.md.tmp docs/features.md
 
 # ---------------------------------------------------------------- checking
 # All tests under the address and undefined-behaviour sanitizers; those with threads under the thread

@@ -5,22 +5,51 @@
 #include <stdlib.h>
 #include <string.h>
 
-void reference_rotate(const reference_model *model, double *data, int64_t rows, int heads, int64_t first)
+static xq_status out_of_memory(error *err)
 {
-    int half = model->head_dim / 2;
-    for (int64_t r = 0; r < rows; r++) {
-        for (int i = 0; i < model->pairs; i++) {
-            double angle = (double)(first + r) * model->frequencies[i];
-            double c = cos(angle), s = sin(angle);
-            for (int h = 0; h < heads; h++) {
-                double *head = data + ((size_t)r * (size_t)heads + (size_t)h) * (size_t)model->head_dim;
-                double a = head[i], b = head[i + half];
-                head[i] = a * c - b * s;
-                head[i + half] = b * c + a * s;
-            }
+    return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for a reference attention");
+}
+
+static double *copied(const double *data, size_t count)
+{
+    double *copy = malloc((count + 1) * sizeof *copy);
+    if (copy)
+        memcpy(copy, data, count * sizeof *copy);
+    return copy;
+}
+
+/* ---------------------------------------------------------------- RoPE */
+
+static void rotate_row(const reference_model *model, double *row, int heads, int64_t position)
+{
+    for (int i = 0; i < model->pairs; i++) {
+        double angle = (double)position * model->frequencies[i];
+        double c = cos(angle), s = sin(angle);
+        int first = model->interleaved ? 2 * i : i,
+            second = model->interleaved ? 2 * i + 1 : i + model->pairs;
+        for (int h = 0; h < heads; h++) {
+            double *head = row + (size_t)h * (size_t)model->head_dim;
+            double a = head[first], b = head[second];
+            head[first] = a * c - b * s;
+            head[second] = b * c + a * s;
         }
     }
 }
+
+void reference_rotate(const reference_model *model, double *data, int64_t rows, int heads, int64_t first)
+{
+    for (int64_t r = 0; r < rows; r++)
+        rotate_row(model, data + (size_t)r * (size_t)heads * (size_t)model->head_dim, heads, first + r);
+}
+
+void reference_rotate_at(const reference_model *model, double *data, int64_t rows, int heads,
+                         const int64_t *positions)
+{
+    for (int64_t r = 0; r < rows; r++)
+        rotate_row(model, data + (size_t)r * (size_t)heads * (size_t)model->head_dim, heads, positions[r]);
+}
+
+/* ---------------------------------------------------------------- keys and values */
 
 void reference_multiply(const double *x, const double *w, double *y, int64_t rows, int inner, int cols)
 {
@@ -29,69 +58,102 @@ void reference_multiply(const double *x, const double *w, double *y, int64_t row
                     cols, 0.0, y, cols);
 }
 
-static double dot(const double *a, const double *b, int count)
+/* y [tokens, dkv]: the heads of each group of latents by their part of x. */
+static void project(const reference_model *model, int64_t tokens, const double *x, const double *w,
+                    int inner, int latents, const double *bias, double *y)
 {
-    double sum = 0;
+    int dkv = model->kv_heads * model->head_dim, cols = dkv / latents;
+    for (int l = 0; l < latents && tokens > 0; l++)
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)tokens, cols, inner, 1.0,
+                    x + (size_t)l * (size_t)inner, latents * inner, w + (size_t)l * (size_t)cols, dkv, 0.0,
+                    y + (size_t)l * (size_t)cols, dkv);
+    for (int64_t i = 0; bias && i < tokens * dkv; i++)
+        y[i] += bias[i % dkv];
+}
+
+/* RMS normalization of `count` values. */
+static void normalize(double *values, const double *factors, int count, double epsilon)
+{
+    double squares = 0;
     for (int i = 0; i < count; i++)
-        sum += a[i] * b[i];
-    return sum;
+        squares += values[i] * values[i];
+    double inverse = 1 / sqrt(squares / count + epsilon);
+    for (int i = 0; i < count; i++)
+        values[i] *= inverse * factors[i];
 }
 
-/* scores [tokens] is scratch; head h reads KV head h / (heads / kv_heads). */
-static void attend_head(const reference_model *m, int64_t tokens, const double *k, const double *v,
-                        const double *q, double *scores, double *out, double *lse)
+xq_status reference_keys(const reference_model *model, const reference_layer *layer, int64_t tokens,
+                         const double *xk, const int64_t *positions, double *k, error *err)
 {
-    size_t stride = (size_t)m->kv_heads * (size_t)m->head_dim;
-    double most = -INFINITY, sum = 0;
-    for (int64_t t = 0; t < tokens; t++) {
-        scores[t] = m->scale * dot(q, k + (size_t)t * stride, m->head_dim);
-        most = scores[t] > most || isnan(scores[t]) ? scores[t] : most;
-    }
-    memset(out, 0, sizeof *out * (size_t)m->head_dim);
-    for (int64_t t = 0; t < tokens; t++) {
-        double weight = exp(scores[t] - most);
-        sum += weight;
-        for (int i = 0; i < m->head_dim; i++)
-            out[i] += weight * v[(size_t)t * stride + (size_t)i];
-    }
-    for (int i = 0; i < m->head_dim && tokens > 0; i++)
-        out[i] /= sum;
-    *lse = tokens > 0 ? most + log(sum) : -INFINITY;
-}
-
-xq_status reference_attend(const reference_model *model, int64_t tokens, const double *k, const double *v,
-                           const double *q, double *out, double *lse, error *err)
-{
-    double *scores = malloc(sizeof *scores * (size_t)(tokens + 1));
-    if (!scores)
-        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for a reference attention");
-    int per_kv = model->heads / model->kv_heads, dh = model->head_dim;
-    for (int h = 0; h < model->heads; h++) {
-        size_t kv = (size_t)(h / per_kv) * (size_t)dh, at = (size_t)h * (size_t)dh;
-        attend_head(model, tokens, k + kv, v + kv, q + at, scores, out + at, lse + h);
-    }
-    free(scores);
+    int dkv = model->kv_heads * model->head_dim,
+        span = model->norm == REFERENCE_NORM_ROW ? dkv : model->head_dim;
+    if ((model->bias && !layer->bk) || (model->norm && !layer->k_norm))
+        return error_set(err, XQ_ERROR_INTERNAL, "argument", "the reference lacks bk or k_norm");
+    project(model, tokens, xk, layer->wk, layer->inner_k, layer->latents, model->bias ? layer->bk : NULL,
+            k);
+    for (int64_t i = 0; model->norm && i < tokens * dkv; i += span)
+        normalize(k + i, layer->k_norm, span, model->norm_epsilon);
+    reference_rotate_at(model, k, tokens, model->kv_heads, positions);
     return XQ_OK;
+}
+
+xq_status reference_values(const reference_model *model, const reference_layer *layer, int64_t tokens,
+                           const double *xv, double *v, error *err)
+{
+    if (model->bias && !layer->bv)
+        return error_set(err, XQ_ERROR_INTERNAL, "argument", "the reference lacks bv");
+    project(model, tokens, xv, layer->wv, layer->inner_v, layer->latents, model->bias ? layer->bv : NULL,
+            v);
+    return XQ_OK;
+}
+
+/* ---------------------------------------------------------------- all of it */
+
+xq_status reference_attend_layer(const reference_model *model, const reference_layer *layer, int64_t tokens,
+                                 const double *xk, const double *xv, const reference_queries *queries,
+                                 double *out, double *lse, error *err)
+{
+    size_t count = (size_t)tokens * (size_t)model->kv_heads * (size_t)model->head_dim;
+    double *k = malloc((2 * count + 1) * sizeof *k);
+    int64_t *positions = malloc(((size_t)tokens + 1) * sizeof *positions);
+    if (!k || !positions) {
+        out_of_memory(err);
+    } else {
+        reference_token_positions(queries, tokens, positions);
+        if (reference_keys(model, layer, tokens, xk, positions, k, err) == XQ_OK &&
+            reference_values(model, layer, tokens, xv, k + count, err) == XQ_OK)
+            reference_attend_queries(model, layer, tokens, k, k + count, queries, out, lse, err);
+    }
+    free(k);
+    free(positions);
+    return err->status;
 }
 
 xq_status reference_attend_factors(const reference_model *model, int64_t tokens, const reference_factors *f,
                                    const double *q, double *out, double *lse, error *err)
 {
-    int dkv = model->kv_heads * model->head_dim;
-    size_t kv_count = (size_t)tokens * (size_t)dkv,
-           q_count = (size_t)model->heads * (size_t)model->head_dim;
-    double *k = malloc(sizeof *k * (2 * kv_count + q_count + 1));
-    if (!k)
-        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for a reference attention");
-    double *v = k + kv_count, *rotated = v + kv_count;
-    reference_multiply(f->xk, f->wk, k, tokens, f->inner_k, dkv);
-    reference_multiply(f->xv, f->wv, v, tokens, f->inner_v, dkv);
-    memcpy(rotated, q, sizeof *q * q_count);
-    reference_rotate(model, k, tokens, model->kv_heads, 0);
-    reference_rotate(model, rotated, 1, model->heads, tokens - 1);
-    xq_status status = reference_attend(model, tokens, k, v, rotated, out, lse, err);
-    free(k);
-    return status;
+    reference_layer layer = {
+        .wk = f->wk, .wv = f->wv, .inner_k = f->inner_k, .inner_v = f->inner_v, .latents = 1};
+    reference_queries one = {.count = 1, .q = q, .without_sinks = true};
+    return reference_attend_layer(model, &layer, tokens, f->xk, f->xv, &one, out, lse, err);
+}
+
+xq_status reference_attend(const reference_model *model, int64_t tokens, const double *k, const double *v,
+                           const double *q, double *out, double *lse, error *err)
+{
+    /* The query is turned back, as reference_attend_queries turns it. */
+    reference_model reversed = *model;
+    double *turned = copied(q, (size_t)model->heads * (size_t)model->head_dim);
+    if (!turned)
+        return out_of_memory(err);
+    for (int i = 0; i < model->pairs; i++)
+        reversed.frequencies[i] = -model->frequencies[i];
+    reference_rotate(&reversed, turned, 1, model->heads, tokens - 1);
+    reference_layer none = {.latents = 1};
+    reference_queries one = {.count = 1, .q = turned, .without_sinks = true};
+    reference_attend_queries(model, &none, tokens, k, v, &one, out, lse, err);
+    free(turned);
+    return err->status;
 }
 
 double reference_error(const double *expected, const double *got, size_t count)

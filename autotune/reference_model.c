@@ -1,9 +1,8 @@
-/* Reading a reference_model from a completed spec. */
+/* Reading a reference_model from a completed spec: RoPE frequencies and ALiBi slopes from their papers. */
 #include "reference.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
-#include <stdbool.h>
 #include <string.h>
 
 static double number(const cJSON *object, const char *name, double missing)
@@ -17,6 +16,13 @@ static const char *text(const cJSON *object, const char *name)
     const char *value = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
     return value ? value : "";
 }
+
+static bool flag(const cJSON *object, const char *name)
+{
+    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, name));
+}
+
+/* ---------------------------------------------------------------- frequencies */
 
 /* Llama-3's stretch of slow frequencies, as Hugging Face's rope_type "llama3" defines it. */
 static double llama3(const cJSON *scaling, double frequency)
@@ -33,27 +39,113 @@ static double llama3(const cJSON *scaling, double frequency)
     return (1 - smooth) * frequency / factor + smooth * frequency;
 }
 
+/* YaRN (arXiv 2309.00071, §3.2): by how many turns a pair makes over the original context, r = L /
+ * wavelength, it is interpolated (factor), kept, or between. The ramp is linear in the pair's number, as in
+ * the authors' code. */
+static double yarn(const cJSON *scaling, double theta, int pairs, int i)
+{
+    double original = number(scaling, "original_max_position_embeddings", 0);
+    double fast = number(scaling, "beta_fast", 32), slow = number(scaling, "beta_slow", 1);
+    /* pair i turns L * theta^(-i / pairs) / 2π times; solved for i */
+    double begin = pairs * log(original / (2 * M_PI * fast)) / log(theta);
+    double end = pairs * log(original / (2 * M_PI * slow)) / log(theta);
+    const cJSON *truncate = cJSON_GetObjectItemCaseSensitive(scaling, "truncate");
+    if (!cJSON_IsFalse(truncate)) {
+        begin = floor(begin);
+        end = ceil(end);
+    }
+    begin = fmax(begin, 0);
+    end = fmin(end, 2 * pairs - 1);
+    if (begin == end)
+        end += 1e-3;
+    double interpolated = fmin(fmax((i - begin) / (end - begin), 0), 1);
+    double frequency = pow(theta, -(double)i / pairs);
+    return frequency * (1 - interpolated) + frequency / number(scaling, "factor", 1) * interpolated;
+}
+
+static double stretched(const cJSON *scaling, const char *kind, double theta, int pairs, int i)
+{
+    double frequency = pow(theta, -(double)i / pairs);
+    if (!strcmp(kind, "linear"))
+        return frequency / number(scaling, "factor", 1);
+    if (!strcmp(kind, "llama3"))
+        return llama3(scaling, frequency);
+    return !strcmp(kind, "yarn") ? yarn(scaling, theta, pairs, i) : frequency;
+}
+
+/* YaRN's temperature, where the spec does not say it. */
+static double yarn_factor(const cJSON *scaling)
+{
+    double factor = number(scaling, "factor", 1);
+    double mscale = number(scaling, "mscale", 0), all = number(scaling, "mscale_all_dim", 0);
+    if (factor <= 1)
+        return 1;
+    if (mscale > 0 && all > 0)
+        return (0.1 * mscale * log(factor) + 1) / (0.1 * all * log(factor) + 1);
+    return 0.1 * log(factor) + 1;
+}
+
 static xq_status read_rope(const cJSON *rope, reference_model *model, error *err)
 {
-    if (!strcmp(text(rope, "type"), "none"))
+    const char *type = text(rope, "type");
+    if (!strcmp(type, "none"))
         return XQ_OK;
-    if (strcmp(text(rope, "type"), "neox"))
+    if (strcmp(type, "neox") && strcmp(type, "interleaved"))
         return error_set(err, XQ_ERROR_UNSUPPORTED, "spec",
-                         "model.rope.type is \"%s\"; the reference knows neox, none", text(rope, "type"));
+                         "model.rope.type is \"%s\"; the reference knows neox, interleaved, none", type);
     const cJSON *scaling = cJSON_GetObjectItemCaseSensitive(rope, "scaling");
-    const char *kind = text(scaling, "type");
-    bool scaled = cJSON_IsObject(scaling) && strcmp(kind, "default") != 0;
-    if (scaled && strcmp(kind, "llama3"))
+    const char *kind = cJSON_IsObject(scaling) ? text(scaling, "type") : "default";
+    if (strcmp(kind, "default") && strcmp(kind, "linear") && strcmp(kind, "llama3") && strcmp(kind, "yarn"))
         return error_set(err, XQ_ERROR_UNSUPPORTED, "spec",
-                         "model.rope.scaling.type is \"%s\"; the reference knows llama3", kind);
+                         "model.rope.scaling.type is \"%s\"; the reference knows linear, llama3, yarn",
+                         kind);
     double theta = number(rope, "theta", 0);
-    if (!(theta > 0))
-        return error_set(err, XQ_ERROR_SPEC, "spec", "model.rope.theta must be positive");
-    model->pairs = model->head_dim / 2;
-    for (int i = 0; i < model->pairs; i++) {
-        double frequency = pow(theta, -2.0 * i / model->head_dim);
-        model->frequencies[i] = scaled ? llama3(scaling, frequency) : frequency;
-    }
+    int rotary_dim = (int)number(rope, "rotary_dim", model->head_dim);
+    if (!(theta > 0) || rotary_dim < 2 || rotary_dim % 2 || rotary_dim > model->head_dim)
+        return error_set(err, XQ_ERROR_SPEC, "spec",
+                         "model.rope.theta must be positive, and rotary_dim even and at most head_dim");
+    model->interleaved = !strcmp(type, "interleaved");
+    model->pairs = rotary_dim / 2;
+    model->attention_factor =
+        number(rope, "attention_factor", strcmp(kind, "yarn") ? 1 : yarn_factor(scaling));
+    for (int i = 0; i < model->pairs; i++)
+        model->frequencies[i] = stretched(scaling, kind, theta, model->pairs, i);
+    return XQ_OK;
+}
+
+/* ---------------------------------------------------------------- the rest */
+
+/* ALiBi (arXiv 2108.12409, §3): for n heads, a power of two, 2^(-8 i / n), i = 1 .. n; for others those of
+ * the power of two below, and then every other one of the power above. */
+static void read_slopes(reference_model *model)
+{
+    int whole = 1, heads = model->heads;
+    while (2 * whole <= heads)
+        whole *= 2;
+    for (int h = 0; h < heads; h++)
+        model->slopes[h] =
+            h < whole ? exp2(-8.0 * (h + 1) / whole) : exp2(-8.0 * (2 * (h - whole) + 1) / (2 * whole));
+}
+
+static xq_status read_features(const cJSON *json, reference_model *model, error *err)
+{
+    const char *norm = text(json, "qk_norm");
+    model->scale = number(json, "attention_scale", 1 / sqrt(model->head_dim));
+    model->softcap = number(json, "attn_logit_softcapping", 0);
+    model->window = (int64_t)number(json, "sliding_window", 0);
+    model->bias = flag(json, "attention_bias");
+    model->sinks = flag(json, "attention_sinks");
+    model->alibi = flag(json, "alibi");
+    model->norm_epsilon = number(json, "rms_norm_eps", 1e-6);
+    if (flag(json, "qk_norm") || !strcmp(norm, "head"))
+        model->norm = REFERENCE_NORM_HEAD;
+    else if (!strcmp(norm, "row"))
+        model->norm = REFERENCE_NORM_ROW;
+    else if (*norm)
+        return error_set(err, XQ_ERROR_UNSUPPORTED, "spec",
+                         "model.qk_norm is \"%s\"; the reference knows head, row", norm);
+    if (model->alibi)
+        read_slopes(model);
     return XQ_OK;
 }
 
@@ -67,15 +159,14 @@ xq_status reference_model_read(const char *completed_json, reference_model *out,
         .kv_heads = (int)number(json, "num_key_value_heads", 0),
         .head_dim = (int)number(json, "head_dim", 0),
     };
-    xq_status status = XQ_OK;
-    if (model.hidden_size < 1 || model.heads < 1 || model.kv_heads < 1 || model.heads % model.kv_heads ||
-        model.head_dim < 2 || model.head_dim > 2 * REFERENCE_MAX_PAIRS)
-        status = error_set(err, XQ_ERROR_SPEC, "spec", "not a completed spec: no usable \"model\" object");
-    else
-        status = read_rope(cJSON_GetObjectItemCaseSensitive(json, "rope"), &model, err);
-    model.scale = 1 / sqrt(model.head_dim);
+    if (model.hidden_size < 1 || model.heads < 1 || model.heads > REFERENCE_MAX_HEADS ||
+        model.kv_heads < 1 || model.heads % model.kv_heads || model.head_dim < 2 ||
+        model.head_dim > 2 * REFERENCE_MAX_PAIRS)
+        error_set(err, XQ_ERROR_SPEC, "spec", "not a completed spec: no usable \"model\" object");
+    else if (read_features(json, &model, err) == XQ_OK)
+        read_rope(cJSON_GetObjectItemCaseSensitive(json, "rope"), &model, err);
     cJSON_Delete(spec);
-    if (status == XQ_OK)
+    if (err->status == XQ_OK)
         *out = model;
-    return status;
+    return err->status;
 }

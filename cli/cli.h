@@ -53,8 +53,10 @@ struct cli_common {
 struct cli_spec {
     const char *spec_file;
     const char *model;
-    const char *method, *group, *axis_k, *axis_v, *rank, *dtype, *weights;
-    int64_t bits, groups, page;
+    const char *layer_kind;
+    const char *method, *group, *axis_k, *axis_v, *zero_point, *rank, *dtype, *weights, *queries;
+    int64_t bits, groups, accumulator_bits, page;
+    bool rotation, base;
 };
 
 typedef struct cli_command {
@@ -78,6 +80,12 @@ bool cli_parse(cli_command *command, int argc, char **argv, int *status);
  * and --model files. `arch` may be NULL: left to the device. */
 xq_status cli_spec_json(const struct cli_spec *spec, const struct cli_common *common, const char *arch,
                         char **json, error *err);
+
+/* What --layer-kind must say for a layer (counted from 0) of the model that the options name: "full" or
+ * "sliding", to be put into spec->layer_kind before cli_spec_json; NULL where all layers of the model are
+ * alike. An option given already stands, and must be the layer's. */
+xq_status cli_spec_layer_kind(const struct cli_spec *spec, const struct cli_common *common, int layer,
+                              const char **kind, error *err);
 
 /* The one of `names` (`count` of them, `stride` bytes apart, each a const char *) nearest to `given`,
  * or NULL when none is close. */

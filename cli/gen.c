@@ -15,7 +15,7 @@ enum { MOST_FILES = 512 };
 struct options {
     struct cli_list archs, families;
     const char *out;
-    bool list_models, print_spec, ptx, cubin;
+    bool list_models, features, print_spec, ptx, cubin;
 };
 
 /* A file to be written: DIR/name. */
@@ -141,6 +141,15 @@ static xq_status print_spec(const cJSON *spec, error *err)
     return XQ_OK;
 }
 
+static xq_status print_features(struct job *job, error *err)
+{
+    char *page = NULL;
+    if (gen_features(job->g, &page, err) == XQ_OK)
+        fputs(page, stdout);
+    free(page);
+    return err->status;
+}
+
 static xq_status add_arch(struct job *job, const struct cli_spec *spec_options,
                           const struct cli_common *common, const char *arch, error *err)
 {
@@ -208,6 +217,8 @@ static xq_status run(struct job *job, const struct cli_spec *spec, const struct 
         fputs(gen_presets(job->g), stdout);
         return XQ_OK;
     }
+    if (o->features)
+        return print_features(job, err);
     if ((o->ptx || o->cubin) && nvrtc_open(&job->library, err) != XQ_OK)
         return err->status;
     if (o->archs.count == 0)
@@ -226,7 +237,7 @@ static xq_status run(struct job *job, const struct cli_spec *spec, const struct 
 static int check_options(const struct options *o)
 {
     int kernels = (o->archs.count ? o->archs.count : 1) * o->families.count;
-    if (o->list_models || o->print_spec || o->out)
+    if (o->list_models || o->features || o->print_spec || o->out)
         return CLI_OK;
     if (o->ptx || o->cubin)
         return cli_usage("gen", "--ptx and --cubin need --out DIR");
@@ -245,6 +256,7 @@ int cli_gen(int argc, char **argv)
         {"--family", CLI_LIST, &o.families, "NAME[,NAME]", "kernels to write: attend, append, … (all)"},
         {"--out", CLI_STRING, &o.out, "DIR", "folder to write to; without it one --family is printed"},
         {"--list-models", CLI_FLAG, &o.list_models, NULL, "print the presets that --model knows"},
+        {"--features", CLI_FLAG, &o.features, NULL, "print what each kernel supports (docs/features.md)"},
         {"--print-spec", CLI_FLAG, &o.print_spec, NULL, "print the completed spec, and write nothing"},
         {"--ptx", CLI_FLAG, &o.ptx, NULL, "write PTX too (needs NVRTC)"},
         {"--cubin", CLI_FLAG, &o.cubin, NULL, "write cubins too (needs NVRTC)"},

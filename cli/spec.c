@@ -118,11 +118,42 @@ static xq_status read_spec(const char *path, cJSON **root, error *err)
     return error_at(err, path, 0);
 }
 
+static void set_flag(cJSON *object, const char *key, bool value)
+{
+    if (!value)
+        return;
+    cJSON_DeleteItemFromObjectCaseSensitive(object, key);
+    cJSON_AddTrueToObject(object, key);
+}
+
+/* --layer-kind. A preset's name becomes an object, to hold it; what a completed spec chose for another kind
+ * goes. */
+static void set_layer_kind(cJSON *root, const char *kind)
+{
+    cJSON *model = cJSON_GetObjectItemCaseSensitive(root, "model");
+    if (!kind)
+        return;
+    if (cJSON_IsString(model)) {
+        cJSON *object = cJSON_CreateObject();
+        cJSON_AddStringToObject(object, "preset", model->valuestring);
+        cJSON_ReplaceItemInObjectCaseSensitive(root, "model", object);
+        model = object;
+    }
+    if (!cJSON_IsObject(model))
+        return; /* the generator names the fault */
+    if (cJSON_HasObjectItem(model, "layer_kinds")) {
+        cJSON_DeleteItemFromObjectCaseSensitive(model, "rope");
+        cJSON_DeleteItemFromObjectCaseSensitive(model, "sliding_window");
+    }
+    set_string(model, "layer_kind", kind);
+}
+
 static xq_status fill(cJSON *root, const struct cli_spec *s, const struct cli_common *common,
                       const char *arch, error *err)
 {
     if (s->model && add_model(root, s->model, common, err) != XQ_OK)
         return err->status;
+    set_layer_kind(root, s->layer_kind);
     cJSON *cache = cJSON_GetObjectItemCaseSensitive(root, "cache");
     if (!cache)
         cache = cJSON_AddObjectToObject(root, "cache");
@@ -132,13 +163,18 @@ static xq_status fill(cJSON *root, const struct cli_spec *s, const struct cli_co
         set_number_or_string(cache, "group", s->group);
         set_string(cache, "axis_k", s->axis_k);
         set_string(cache, "axis_v", s->axis_v);
+        set_string(cache, "zero_point", s->zero_point);
         set_number(cache, "groups", (double)s->groups);
+        set_flag(cache, "rotation", s->rotation);
+        set_flag(cache, "base", s->base);
+        set_number(cache, "accumulator_bits", (double)s->accumulator_bits);
         set_number(cache, "page", (double)s->page);
         if (set_rank(cache, s->rank, err) != XQ_OK)
             return err->status;
     }
     set_string(root, "dtype", s->dtype);
     set_string(root, "weights", s->weights);
+    set_string(root, "queries", s->queries);
     set_string(root, "arch", arch);
     return XQ_OK;
 }
@@ -159,5 +195,29 @@ xq_status cli_spec_json(const struct cli_spec *spec, const struct cli_common *co
     if (fill(root, spec, common, arch, err) == XQ_OK && !(*json = cJSON_PrintUnformatted(root)))
         error_set(err, XQ_ERROR_MEMORY, "spec", "out of memory");
     cJSON_Delete(root);
+    return err->status;
+}
+
+xq_status cli_spec_layer_kind(const struct cli_spec *spec, const struct cli_common *common, int layer,
+                              const char **kind, error *err)
+{
+    static const char *const kinds[] = {"full", "sliding"};
+    char *json = NULL, *found = NULL;
+    gen *g = NULL;
+    *kind = NULL;
+    if (cli_spec_json(spec, common, NULL, &json, err) == XQ_OK &&
+        gen_create(common->templates, &g, err) == XQ_OK &&
+        gen_layer_kind(g, json, layer, &found, err) == XQ_OK)
+        for (int i = 0; i < 2; i++)
+            if (strcmp(found, kinds[i]) == 0)
+                *kind = kinds[i];
+    if (*kind && spec->layer_kind && strcmp(spec->layer_kind, *kind) != 0) {
+        error_set(err, XQ_ERROR_ARGUMENT, "argument", "--layer-kind: layer %d is %s, not %s", layer, *kind,
+                  spec->layer_kind);
+        *kind = NULL;
+    }
+    gen_destroy(g);
+    free(found);
+    free(json);
     return err->status;
 }

@@ -1,28 +1,24 @@
--- Slopes of ALiBi (O. Press et al., "Train Short, Test Long", 2021; the interpolation for other numbers of heads is that of
--- its authors' code), from square roots and products alone, so that every machine gets the same bytes.
+-- ALiBi (Press, Smith and Lewis, 2021): scores fall linearly with distance, by a slope of each head.
+local double_double = require "double_double"
+
 local alibi = {}
 
--- 2^(-8 / count) for a power of two.
-local function base(count)
-  local b = 1 / 256
-  while count > 1 do b, count = math.sqrt(b), count // 2 end
-  return b
+-- 2^-x, x >= 0
+local function power_of_half(x)
+  local exponent = double_double.multiply(double_double.number(-x), double_double.LN2)
+  return double_double.exp(exponent)[1]
 end
 
--- The slope of each of `heads` heads: scores of a token n positions back fall by slope * n.
-function alibi.slopes(heads)
-  local even = 1
-  while even * 2 <= heads do even = even * 2 end
-  local slopes, step, slope = {}, base(even), 1.0
-  for i = 1, even do
-    slope = slope * step
-    slopes[i] = slope
-  end
-  local between = math.sqrt(step) -- the odd powers of the base of twice as many heads
-  slope = between
-  for i = even + 1, heads do
-    slopes[i] = slope
-    slope = slope * step
+-- Of query head h at [h + 1], what a score loses with every token of distance. With n a power of two the slopes are
+-- 2^(-8 (h + 1) / n); other models have those of the next smaller power, then every other one of the next larger.
+-- alibi_scale multiplies them all (Falcon scales the bias as it scales scores).
+function alibi.slopes(model)
+  local heads, power = model.num_attention_heads, 1
+  while power * 2 <= heads do power = power * 2 end
+  local slopes = {}
+  for h = 0, heads - 1 do
+    local exponent = h < power and 8 * (h + 1) / power or 4 * (2 * (h - power) + 1) / power
+    slopes[h + 1] = power_of_half(exponent) * (model.alibi_scale or 1)
   end
   return slopes
 end

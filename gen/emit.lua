@@ -25,7 +25,7 @@ end
 
 local function describe_rope(r)
   if r.type == "none" then return "no RoPE" end
-  return ("RoPE %s, theta %s%s"):format(r.type, environment.f64(r.theta), r.scaling and ", llama3 scaling" or "")
+  return ("RoPE %s, theta %s%s"):format(r.type, environment.f64(r.theta), r.scaling and (", %s scaling"):format(r.scaling.type) or "")
 end
 
 local function describe_tuning(values)
@@ -67,7 +67,7 @@ end
 -- ALiBi's slopes times `factor`, as the rows of a float array.
 local function alibi_table(model, factor)
   local rows = {}
-  for i, slope in ipairs(alibi.slopes(model.num_attention_heads)) do
+  for i, slope in ipairs(alibi.slopes(model)) do
     rows[i] = ("    %s,"):format(environment.f32(slope * factor))
   end
   return table.concat(rows, "\n")
@@ -85,6 +85,7 @@ function emit.render(given, name)
     layout = environment.strict(spec.layout, "layout"),
     tuning = environment.strict(values, "tuning"),
     kernel = environment.strict(info, "kernel"),
+    alibi_slopes = function() return alibi.slopes(spec.model) end,
     rope_turns = function() return rope.turns(spec.model) end,
     rope_table = function() return rope_table(spec.model) end,
     alibi_table = function(factor) return alibi_table(spec.model, factor) end,

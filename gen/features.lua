@@ -65,6 +65,7 @@ features.list = {
   { "sliding-window", "a sliding window", attending, function(s) return s.model.sliding_window end },
   { "sinks", "learned attention sinks", attending, function(s) return s.model.attention_sinks end },
   { "alibi", "ALiBi", attending, function(s) return s.model.alibi end },
+  { "alibi-scale", "ALiBi with scaled slopes", attending, function(s) return s.model.alibi_scale end },
   { "scale", "an attention scale other than 1/sqrt(head_dim)", attending,
     function(s) return s.model.attention_scale ~= 1 / math.sqrt(s.model.head_dim) end },
 }

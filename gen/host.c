@@ -23,14 +23,15 @@ struct gen {
 
 enum { MOST_ARGUMENTS = 3, MOST_RESULTS = 2 };
 
-/* One call of a module function. An argument is a parsed JSON value or a text. Results are strings, or
- * tables, which become JSON. */
+/* One call of a module function. An argument is a parsed JSON value, a text or else a number. Results are
+ * strings, or tables, which become JSON. */
 typedef struct call {
     const char *module, *function;
     int arguments, results, keep_null;
     struct {
         const cJSON *json;
         const char *text;
+        int number;
     } argument[MOST_ARGUMENTS];
     char *result[MOST_RESULTS]; /* heap */
 } call;
@@ -43,8 +44,10 @@ static int run_call(lua_State *L)
     for (int i = 0; i < c->arguments; i++)
         if (c->argument[i].json)
             json_push(L, c->argument[i].json, c->keep_null);
-        else
+        else if (c->argument[i].text)
             lua_pushstring(L, c->argument[i].text);
+        else
+            lua_pushinteger(L, c->argument[i].number);
     lua_call(L, c->arguments, c->results);
     for (int i = lua_gettop(L) - c->results + 1; i <= lua_gettop(L); i++)
         if (lua_istable(L, i)) {
@@ -153,9 +156,33 @@ xq_status gen_model_from_config(gen *g, const char *config_json, const char *ori
     return err->status;
 }
 
+xq_status gen_layer_kind(gen *g, const char *spec_json, int layer, char **kind, error *err)
+{
+    if (!spec_json)
+        return missing(err, "spec_json");
+    cJSON *spec = json_parse(spec_json, "spec", XQ_ERROR_SPEC, err);
+    if (!spec)
+        return err->status;
+    call c = {.module = "spec", .function = "layer_kind", .arguments = 2, .results = 1};
+    c.argument[0].json = spec;
+    c.argument[1].number = layer;
+    if (call_module(g, &c, err) == XQ_OK)
+        *kind = c.result[0];
+    cJSON_Delete(spec);
+    return err->status;
+}
+
 const char *gen_presets(gen *g)
 {
     return g->presets;
+}
+
+xq_status gen_features(gen *g, char **page, error *err)
+{
+    call c = {.module = "features_page", .function = "text", .results = 1};
+    if (call_module(g, &c, err) == XQ_OK)
+        *page = c.result[0];
+    return err->status;
 }
 
 /* ---------------------------------------------------------------- kernels */

@@ -1,123 +1,103 @@
 -- Rotary frequencies, in turns (revolutions) per token, as kernels need them: a position times a
--- frequency in turns needs only its fraction, so no range reduction loses digits at long contexts.
---
--- Computed in double-double arithmetic (T. J. Dekker, 1971) from the operations that IEEE 754 fixes to the
--- last bit, not with the C library's pow, so that every machine renders the same bytes.
+-- frequency in turns needs only its fraction, so no range reduction loses digits at long contexts. And what
+-- stretches them to longer contexts, as Hugging Face transformers does (modeling_rope_utils).
+local double_double = require "double_double"
+
 local rope = {}
 
--- ---------------------------------------------------------------- double-double numbers {high, low}
-local function two_sum(a, b)
-  local s = a + b
-  local t = s - a
-  return s, (a - (s - t)) + (b - t)
+local number, add, multiply, divide = double_double.number, double_double.add, double_double.multiply, double_double.divide
+local TWO_PI = double_double.TWO_PI
+
+-- ---------------------------------------------------------------- stretching
+-- {type = function(model) → function(frequency, pair) → frequency}; all in radians per token
+local stretch = {}
+
+function stretch.linear(model)
+  local factor = number(model.rope.scaling.factor)
+  return function(frequency) return divide(frequency, factor) end
 end
 
-local function split(a)
-  local t = 134217729.0 * a -- 2^27 + 1
-  local high = t - (t - a)
-  return high, a - high
-end
-
-local function two_product(a, b)
-  local p = a * b
-  local ah, al = split(a)
-  local bh, bl = split(b)
-  return p, ((ah * bh - p) + ah * bl + al * bh) + al * bl
-end
-
-local function add(a, b)
-  local s, e = two_sum(a[1], b[1])
-  local high, low = two_sum(s, e + (a[2] + b[2]))
-  return { high, low }
-end
-
-local function multiply(a, b)
-  local p, e = two_product(a[1], b[1])
-  local high, low = two_sum(p, e + (a[1] * b[2] + a[2] * b[1]))
-  return { high, low }
-end
-
-local function divide(a, b)
-  local q = a[1] / b[1]
-  local rest = add(a, multiply({ -q, 0.0 }, b))
-  local high, low = two_sum(q, rest[1] / b[1])
-  return { high, low }
-end
-
-local function number(x) return { x + 0.0, 0.0 } end
-
-local LN2 = { 0x1.62e42fefa39efp-1, 0x1.abc9e3b39803fp-56 }
-local TWO_PI = { 0x1.921fb54442d18p+2, 0x1.1a62633145c07p-52 }
-
--- exp(a) by its series at a/2^k, then k squarings undone: a = n*ln2 + r, |r| <= ln2/2.
-local function exp(a)
-  local n = math.floor(a[1] / LN2[1] + 0.5)
-  local r = add(a, multiply(number(-n), LN2))
-  local sum, term = number(1), number(1)
-  for i = 1, 26 do
-    term = divide(multiply(term, r), number(i))
-    sum = add(sum, term)
+-- Long wavelengths are stretched by `factor`, short ones kept, those between interpolated.
+function stretch.llama3(model)
+  local scaling = model.rope.scaling
+  local context, low, high = scaling.original_max_position_embeddings, scaling.low_freq_factor, scaling.high_freq_factor
+  return function(frequency)
+    local wavelength = divide(TWO_PI, frequency)[1]
+    local stretched = divide(frequency, number(scaling.factor))
+    if wavelength > context / low then return stretched end
+    if wavelength < context / high then return frequency end
+    local smooth = (context / wavelength - low) / (high - low)
+    return add(multiply(number(1.0 - smooth), stretched), multiply(number(smooth), frequency))
   end
-  local power = 1.0
-  for _ = 1, math.abs(n) do power = power * (n < 0 and 0.5 or 2.0) end
-  return { sum[1] * power, sum[2] * power }
 end
 
--- ln(x) for x >= 1, by Newton's iteration on exp.
-local function ln(x)
-  local halvings, y = 0, x
-  while y >= 2.0 do y, halvings = y / 2.0, halvings + 1 end
-  local guess = number(halvings * LN2[1] + (y - 1.0) * 0.7)
-  for _ = 1, 7 do
-    local e = multiply(number(x), exp { -guess[1], -guess[2] })
-    guess = add(guess, add(e, number(-1)))
+-- The rotary pair, as a fraction, that turns `rotations` times over the original context.
+local function pair_of(model, rotations)
+  local scaling = model.rope.scaling
+  local wavelength = divide(number(scaling.original_max_position_embeddings), multiply(number(rotations), TWO_PI))
+  local ratio = divide(double_double.ln(wavelength[1]), double_double.ln(model.rope.theta + 0.0))
+  return model.rope.rotary_dim / 2 * ratio[1]
+end
+
+-- YaRN (Peng et al., 2023, arXiv 2309.00071): pairs that turn often over the original context are kept, those that
+-- turn seldom stretched, with a ramp between.
+function stretch.yarn(model)
+  local scaling = model.rope.scaling
+  local low, high = pair_of(model, scaling.beta_fast), pair_of(model, scaling.beta_slow)
+  if scaling.truncate then low, high = math.floor(low), math.ceil(high) end
+  low, high = math.max(low, 0), math.min(high, model.rope.rotary_dim - 1)
+  if low == high then high = high + 0.001 end
+  return function(frequency, pair)
+    local ramp = math.min(math.max((pair - low) / (high - low), 0.0), 1.0)
+    local stretched = divide(frequency, number(scaling.factor))
+    return add(multiply(number(ramp), stretched), multiply(number(1.0 - ramp), frequency))
   end
-  return guess
+end
+
+-- What YaRN multiplies rotated queries and keys by, unless the model says it: `scaling` has factor and, of some models,
+-- mscale and mscale_all_dim.
+function rope.yarn_attention_factor(scaling)
+  local function temperature(mscale)
+    if scaling.factor <= 1 then return 1.0 end
+    return 0.1 * mscale * double_double.ln(scaling.factor + 0.0)[1] + 1.0
+  end
+  local mscale, all = scaling.mscale or 0, scaling.mscale_all_dim or 0
+  if mscale ~= 0 and all ~= 0 then return temperature(mscale) / temperature(all) end
+  return temperature(1)
 end
 
 -- ---------------------------------------------------------------- frequencies
--- rope_type llama3 of Hugging Face transformers, modeling_rope_utils._compute_llama3_parameters: long wavelengths are
--- stretched by `factor`, short ones kept, those between interpolated.
-local function llama3(frequency, scaling)
-  local wavelength = divide(TWO_PI, frequency)[1]
-  local context = scaling.original_max_position_embeddings
-  local low, high = scaling.low_freq_factor, scaling.high_freq_factor
-  local stretched = divide(frequency, number(scaling.factor))
-  if wavelength > context / low then return stretched end
-  if wavelength < context / high then return frequency end
-  local smooth = (context / wavelength - low) / (high - low)
-  return add(multiply(number(1.0 - smooth), stretched), multiply(number(smooth), frequency))
-end
-
-local cache = {}
-
-local function key_of(model)
-  local s = model.rope.scaling
-  return table.concat({ model.rope.type, model.rope.rotary_dim or 0, ("%.17g"):format(model.rope.theta or 0),
-    s and ("%.17g/%.17g/%.17g/%.17g"):format(s.factor, s.low_freq_factor, s.high_freq_factor,
-      s.original_max_position_embeddings) or "plain" }, "/")
-end
-
 local function compute(model)
-  if model.rope.type == "none" then return {} end
-  local pairs_count, turns = model.rope.rotary_dim // 2, {}
+  local count, turns = (model.rope.rotary_dim or 0) // 2, {}
+  if count == 0 then return turns end
+  local scaling = model.rope.scaling
+  local stretched = scaling and stretch[scaling.type](model)
   -- theta^(-i / pairs), by repeated multiplication with theta^(-1 / pairs)
-  local exponent = divide(ln(model.rope.theta + 0.0), number(-pairs_count))
-  local step, frequency = exp(exponent), number(1)
-  for i = 1, pairs_count do
-    local scaled = model.rope.scaling and llama3(frequency, model.rope.scaling) or frequency
-    turns[i] = divide(scaled, TWO_PI)
+  local step = double_double.exp(divide(double_double.ln(model.rope.theta + 0.0), number(-count)))
+  local frequency = number(1)
+  for i = 1, count do
+    turns[i] = divide(stretched and stretched(frequency, i - 1) or frequency, TWO_PI)
     frequency = multiply(frequency, step)
   end
   return turns
 end
 
+local cache = {}
+
+local function key_of(r)
+  local parts = { r.type, tostring(r.rotary_dim), ("%.17g"):format(r.theta or 0) }
+  for name, value in pairs(r.scaling or {}) do
+    parts[#parts + 1] = name .. "=" .. (type(value) == "number" and ("%.17g"):format(value) or tostring(value))
+  end
+  return table.concat(parts, "/")
+end
+
 local function round_f32(x) return (string.unpack("<f", string.pack("<f", x))) end
 
--- For rotary pair i (of rotary_dim / 2; without RoPE there are none), at [i + 1]: {high=, low=}, floats whose sum is the frequency in
--- turns per token. `model` is that of a completed spec.
+-- For rotary pair i (of rotary_dim / 2; without RoPE there are none), at [i + 1]: {high=, low=}, floats whose sum is the
+-- frequency in turns per token. `model` is that of a completed spec.
 function rope.turns(model)
-  local key = key_of(model)
+  local key = key_of(model.rope)
   if not cache[key] then
     local list = {}
     for i, t in ipairs(compute(model)) do

@@ -13,6 +13,7 @@ end
 
 schema.model = {
   { "name", "string", "label of the model" },
+  { "preset", "string", "a preset, whose values those beside it replace" },
   { "model_type", "string", "the config.json type that it came from" },
   { "hidden_size", "integer", "width of the attention block's input, d",
     required = true, min = 1, max = 65536 },
@@ -32,10 +33,17 @@ schema.model = {
   { "rms_norm_eps", "number", "what QK-norm adds to the mean square", min = 0, max = 1 },
   { "attn_logit_softcapping", "number", "bound of the scores", min = 1e-3, max = 1e6 },
   { "sliding_window", "integer", "tokens that a query sees, itself among them", min = 1, max = 1 << 40 },
-  { "rope_local_base_freq", "number", "rotary base of local layers", min = 1, max = 1e15,
-    refuse = refuse_if "a second rotary base for local layers" },
+  { "rope_local_base_freq", "number", "rotary base of sliding layers, not stretched", min = 1, max = 1e15 },
+  { "layer_kind", "string", "the layers that the spec is for, of a model that mixes kinds",
+    values = { "full", "sliding" } },
+  { "layer_types", "list", "the kind of each layer: full_attention or sliding_attention" },
+  { "sliding_window_pattern", "integer", "every how many layers one is full, the others sliding",
+    min = 1, max = 10000 },
+  { "max_window_layers", "integer", "how many layers are full before the sliding ones", min = 0, max = 10000 },
+  { "layer_kinds", "object", "computed: rope and sliding_window of each kind of layer" },
   { "attention_sinks", "boolean", "whether softmax has a learned sink" },
   { "alibi", "boolean", "whether scores fall with distance" },
+  { "alibi_scale", "number", "what ALiBi's slopes are multiplied by", min = 1e-6, max = 1e3 },
   { "clip_qkv", "number", "bound of queries, keys and values",
     min = 0, max = 1e6, refuse = refuse_if "clipping of queries, keys and values" },
   { "query_pre_attn_scalar", "number", "scores are divided by its square root", min = 1e-6, max = 1e6 },
@@ -84,18 +92,48 @@ schema.rope = {
   { "scaling", "object", "how rotary frequencies are stretched" },
 }
 
-schema.llama3 = {
-  { "type", "string", "kind of rotary embedding" },
-  { "rope_type", "string", "kind of scaling" },
-  { "factor", "number", "how far long wavelengths are stretched", min = 1, max = 1e6, required = true },
-  { "low_freq_factor", "number", "original context over the longest wavelength kept in part",
-    min = 1e-3, max = 1e6, required = true },
-  { "high_freq_factor", "number", "original context over the longest wavelength kept whole",
-    min = 1e-3, max = 1e6, required = true },
-  { "original_max_position_embeddings", "integer", "context before stretching",
-    min = 1, max = 1 << 40, required = true },
+-- Keys of the ways to stretch rotary frequencies, by type (gen/rope.lua).
+local function scaling_keys(keys)
+  table.insert(keys, 1, { "type", "string", "kind of scaling" })
+  table.insert(keys, 2, { "rope_type", "string", "kind of scaling" })
+  table.insert(keys, 3, { "factor", "number", "how far wavelengths are stretched", min = 1, max = 1e6, required = true })
+  return keys
+end
+
+local original_context = { "original_max_position_embeddings", "integer", "context before stretching",
+  min = 1, max = 1 << 40, required = true }
+
+schema.scalings = {
+  linear = scaling_keys {},
+  llama3 = scaling_keys {
+    { "low_freq_factor", "number", "original context over the longest wavelength kept in part",
+      min = 1e-3, max = 1e6, required = true },
+    { "high_freq_factor", "number", "original context over the longest wavelength kept whole",
+      min = 1e-3, max = 1e6, required = true },
+    original_context,
+  },
+  yarn = scaling_keys {
+    { "beta_fast", "number", "turns over the original context from which a pair is kept whole",
+      min = 1e-3, max = 1e6, default = 32 },
+    { "beta_slow", "number", "turns over the original context up to which a pair is stretched",
+      min = 1e-3, max = 1e6, default = 1 },
+    { "truncate", "boolean", "whether the ramp between them begins and ends at whole pairs", default = true },
+    { "attention_factor", "number", "what rotated queries and keys are multiplied by", min = 1e-3, max = 1e3 },
+    { "mscale", "number", "weight of the attention factor", min = 0, max = 1e3 },
+    { "mscale_all_dim", "number", "weight of what it is divided by", min = 0, max = 1e3 },
+    { "original_max_position_embeddings", "integer", "context before stretching", min = 1, max = 1 << 40 },
+  },
 }
-schema.scaling_types = { "default", "llama3", "linear", "dynamic", "yarn", "longrope", "su" }
+schema.scaling_types = { "default", "linear", "llama3", "yarn", "dynamic", "longrope", "su" }
+
+schema.layer_kinds = {
+  { "full", "object", "what layers that see everything have of their own", required = true },
+  { "sliding", "object", "what layers with a sliding window have of their own", required = true },
+}
+schema.layer_kind = {
+  { "rope", "object", "rotary embedding: type, theta, rotary_dim, scaling", required = true },
+  { "sliding_window", "integer", "tokens that a query sees, itself among them", min = 1, max = 1 << 40 },
+}
 
 -- ---------------------------------------------------------------- checking against keys
 function schema.names_of(keys)
@@ -129,11 +167,12 @@ local kinds = {
   number = function(v) return type(v) == "number" end,
   integer = function(v) return math.type(v) == "integer" end,
   object = function(v) return type(v) == "table" and v[1] == nil end,
+  list = function(v) return type(v) == "table" and v[1] ~= nil end,
   ["integer or row"] = function(v) return math.type(v) == "integer" or v == "row" end,
   ["boolean or string"] = function(v) return type(v) == "boolean" or type(v) == "string" end,
 }
 local article = { string = "a string", boolean = "true or false", number = "a number", integer = "a whole number",
-  object = "an object", ["integer or row"] = 'a whole number or "row"',
+  object = "an object", list = "a list", ["integer or row"] = 'a whole number or "row"',
   ["boolean or string"] = "true, false or a text" }
 
 local function check_value(field, key, value)

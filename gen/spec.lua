@@ -2,124 +2,12 @@
 local fail = require "fail"
 local json = require "json"
 local layout = require "layout"
-local models = require "models"
+local model_module = require "model"
 local arch = require "arch"
 local schema = require "schema"
 local tuning = require "tuning"
 
 local spec = {}
-
--- ---------------------------------------------------------------- model
-local function check_scaling(field, scaling)
-  local kind = scaling.rope_type or scaling.type or "default"
-  if not schema.contains(schema.scaling_types, kind) then
-    fail.spec(field .. ".rope_type", "%s is not known; valid: %s", schema.show(kind),
-      schema.list(schema.scaling_types))
-  end
-  if kind == "default" then return nil end
-  if kind ~= "llama3" then
-    fail.unsupported(field, "RoPE scaling '%s' is not supported yet; supported: default, llama3", kind)
-  end
-  local checked = schema.check_object(field .. ".", scaling, schema.llama3)
-  if checked.high_freq_factor <= checked.low_freq_factor then
-    fail.spec(field .. ".high_freq_factor", "must be greater than low_freq_factor")
-  end
-  checked.type, checked.rope_type = "llama3", nil
-  return json.ordered(checked,
-    { "type", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings" })
-end
-
-local function complete_rotary_dim(rope, given, head_dim)
-  rope.rotary_dim = rope.rotary_dim or math.floor(head_dim * (given.partial_rotary_factor or 1))
-  if rope.rotary_dim % 2 ~= 0 or rope.rotary_dim < 2 or rope.rotary_dim > head_dim then
-    fail.spec("model.rope.rotary_dim", "%d is not valid; valid: even numbers from 2 to head_dim (%d)", rope.rotary_dim,
-      head_dim)
-  end
-end
-
--- Either `rope` (as completed specs have it), or the names of config.json: rope_theta, rope_scaling and others.
-local function complete_rope(given, head_dim)
-  local rope
-  if given.rope then
-    for _, other in ipairs { "rope_theta", "rope_scaling", "rope_interleaved", "partial_rotary_factor" } do
-      if given[other] ~= nil then fail.spec("model." .. other, "cannot be given beside model.rope") end
-    end
-    rope = schema.check_object("model.rope.", given.rope, schema.rope)
-    rope.scaling = rope.scaling and check_scaling("model.rope.scaling", rope.scaling)
-  else
-    rope = { type = given.alibi and "none" or given.rope_interleaved and "interleaved" or "neox",
-      theta = given.rope_theta, scaling = given.rope_scaling and check_scaling("model.rope_scaling", given.rope_scaling) }
-  end
-  if rope.type ~= "none" then
-    rope.theta = (rope.theta or 10000) + 0.0
-    complete_rotary_dim(rope, given, head_dim)
-  else
-    for _, name in ipairs { "theta", "scaling", "rotary_dim", "attention_factor" } do
-      if rope[name] then fail.spec("model.rope." .. name, "means nothing without RoPE; leave it out") end
-    end
-  end
-  return json.ordered(rope, { "type", "theta", "rotary_dim", "attention_factor", "scaling" })
-end
-
-local head_dims = { 64, 80, 96, 112, 128, 160, 192, 256 }
-
-local function check_shape(model)
-  local heads, kv_heads = model.num_attention_heads, model.num_key_value_heads
-  if heads % kv_heads ~= 0 then
-    fail.spec("model.num_key_value_heads", "%d does not divide num_attention_heads (%d)", kv_heads, heads)
-  end
-  if not schema.contains(head_dims, model.head_dim) then
-    fail.unsupported("model.head_dim", "%d is not supported; supported: %s", model.head_dim, schema.list(head_dims))
-  end
-  if model.hidden_size % layout.unit_channels ~= 0 then
-    fail.unsupported("model.hidden_size", "%d is not supported; supported: multiples of %d", model.hidden_size,
-      layout.unit_channels)
-  end
-end
-
-local function complete_scale(model)
-  local scalar = model.query_pre_attn_scalar
-  if scalar and model.attention_scale and model.attention_scale ~= 1 / math.sqrt(scalar) then
-    fail.spec("model.attention_scale", "differs from query_pre_attn_scalar's; give one of them")
-  end
-  model.attention_scale = model.attention_scale or 1 / math.sqrt(scalar or model.head_dim)
-  model.query_pre_attn_scalar = nil
-end
-
-local function find_model(given)
-  if given == nil then fail.spec("model", "is missing; give a preset's name or an object") end
-  if type(given) == "string" then
-    return models.find(given) or
-      fail.spec("model", "'%s' is no preset; %s", given:sub(1, 60), fail.suggestion(given, models.order))
-  end
-  if not schema.is_object(given) then
-    fail.spec("model", "must be a preset's name or an object, not %s", schema.show(given))
-  end
-  return given
-end
-
-local function complete_model(given)
-  given = find_model(given)
-  local model = schema.check_object("model.", given, schema.model)
-  model.num_key_value_heads = model.num_key_value_heads or model.num_attention_heads
-  if not model.head_dim then
-    if model.hidden_size % model.num_attention_heads ~= 0 then
-      fail.spec("model.head_dim", "is missing, and num_attention_heads (%d) does not divide hidden_size (%d)",
-        model.num_attention_heads, model.hidden_size)
-    end
-    model.head_dim = model.hidden_size // model.num_attention_heads
-  end
-  check_shape(model)
-  model.rope = complete_rope(given, model.head_dim)
-  complete_scale(model)
-  if model.qk_norm == true then model.qk_norm = "head" end
-  model.rms_norm_eps = model.qk_norm and (model.rms_norm_eps or 1e-6) or nil
-  model.rope_theta, model.rope_scaling, model.partial_rotary_factor, model.rope_interleaved = nil, nil, nil, nil
-  for name, value in pairs(model) do
-    if value == false then model[name] = nil end -- features are named only where a model has them
-  end
-  return json.ordered(model, schema.names_of(schema.model))
-end
 
 -- ---------------------------------------------------------------- cache
 local function full_rank(cache, model)
@@ -233,7 +121,7 @@ end
 function spec.complete(given)
   if not schema.is_object(given) then fail.spec("spec", "must be an object, not %s", schema.show(given)) end
   local result = schema.check_object("", given, schema.top)
-  result.model = complete_model(given.model)
+  result.model = model_module.complete(given.model)
   result.cache = complete_cache(given.cache, result.model)
   arch.find(result.arch)
   result.keys = layout.keys(result.model)
@@ -245,6 +133,13 @@ function spec.complete(given)
   check_computed(result, given)
   result.tuning = tuning.complete(result, given.tuning or {})
   return json.ordered(result, schema.names_of(schema.top))
+end
+
+-- The kind of a layer, counted from 0, "full" or "sliding", where the spec's model mixes them; else "".
+function spec.layer_kind(given, layer)
+  if not schema.is_object(given) then fail.spec("spec", "must be an object, not %s", schema.show(given)) end
+  local kind, mixed = model_module.kind_at(given.model, layer)
+  return mixed and kind or ""
 end
 
 return spec

@@ -1,55 +1,114 @@
--- attend: fused decode over the quantized cache (attend.cu.lt).
+-- attend: fused attention over the quantized cache (attend.cu.lt).
 
 local LOG2_E = 1.4426950408889634
+local KIB = 1024
+
+local function group_heads(spec) return spec.model.num_attention_heads // spec.model.num_key_value_heads end
+
+-- Rows of a block if one query's heads are all of them.
+local function one_query_rows(spec) return (group_heads(spec) + 7) // 8 * 8 end
+
+-- Dimensions of the output whose partial sums are in shared memory at once.
+local function partial_dims(spec)
+  local head_dim = spec.model.head_dim
+  return head_dim <= 128 and head_dim or head_dim // 2
+end
 
 -- The shared-memory map of attend.cu.lt, in bytes; the kernel asserts the same sum.
 local function shared_bytes(spec, p)
-  local model = spec.model
-  local head_dim = model.head_dim
-  local query_rows = (model.num_attention_heads // model.num_key_value_heads + 7) // 8 * 8
-  local ring = p.stages * 64 * head_dim * 2
-  local later = query_rows * (p.split_tokens + 8) * 2 + p.warps * head_dim * 8 * 4
-  local scores = query_rows * (p.split_tokens + 4) * 4
-  local row_turns = 16 * (head_dim // 2 + 8) * 8
-  local tile_turns = p.warps * p.m_tiles * (head_dim // 2) * 8
-  local query = query_rows * (head_dim + 8) * 2
+  local keys, rows = spec.keys, p.query_rows
+  local stage = p.stage_steps * keys.columns * 32
+  if keys.absorbed_columns > 0 then stage = stage + rows // 8 * p.stage_steps * 256 end
+  local later = rows * (p.split_tokens + 8) * 2 + p.warps * partial_dims(spec) * 8 * 4
+  local scores = rows * (p.split_tokens + 4) * 4
+  local row_turns, query = 0, 0
+  if keys.pairs > 0 then
+    row_turns = 16 * (keys.pair_columns + (keys.pair_columns % 16 == 0 and 8 or 0)) * 8
+  end
+  local tile_turns = p.warps * (spec.queries == "many" and 1 or p.m_tiles) * keys.pair_columns * 8
+  if keys.columns > 0 then query = rows * (keys.columns + 8) * 2 end
   local records = p.split_tokens // 16 * 8
-  local stats = (2 * query_rows + 4) * 4
-  return math.max(ring, later) + scores + row_turns + tile_turns + query + records + stats
+  local stats = (2 * rows + 4) * 4
+  return math.max(p.stages * stage, later) + scores + row_turns + tile_turns + query + records + stats
+end
+
+-- Accumulators of a warp's tile of 16 tokens, in columns: of K, and of the scores that absorbed dimensions give at once.
+local function columns(spec, p)
+  return spec.keys.columns + (spec.keys.absorbed_columns > 0 and p.query_rows or 0)
+end
+
+-- Half the tokens of a split, but for the least: a block's tile.
+local function shorten(p)
+  if p.split_tokens // 2 < math.max(64, 16 * p.m_tiles * p.warps) then return false end
+  p.split_tokens = p.split_tokens // 2
+  return true
+end
+
+-- One query: a row for each of its heads. Many of them need much shared memory for scores: shorter splits, down to one
+-- tile, then a leaner ring, then several blocks for one KV head.
+local function defaults_one(spec)
+  local p = { warps = 8, m_tiles = 2, stages = 3, stage_steps = 4, split_tokens = 512, value_tiles = 1,
+    query_rows = math.min(one_query_rows(spec), 128) } -- a tile of 256 tokens
+  if p.query_rows > 8 then p.warps, p.m_tiles = 4, 1 end
+  if columns(spec, p) > 128 then p.m_tiles = 1 end
+  if spec.keys.columns > 160 then p.stage_steps = 2 end
+  while shared_bytes(spec, p) > 96 * KIB and shorten(p) do end
+  while shared_bytes(spec, p) > 96 * KIB and p.query_rows > 8 do
+    p.query_rows = (p.query_rows // 2 + 7) // 8 * 8
+  end
+  return p
+end
+
+-- Many queries: as many rows as shared memory holds beside a block's tile, up to 64.
+local function defaults_many(spec)
+  local most = arch.find(spec.arch).shared_bytes
+  for _, rows in ipairs { 64, 32, 16, 8 } do
+    local p = { warps = 8, m_tiles = 2, stages = 3, stage_steps = 4, split_tokens = 256, value_tiles = 1,
+      query_rows = rows }
+    if columns(spec, p) > 128 then p.m_tiles, p.split_tokens = 1, 128 end
+    if spec.keys.columns > 160 then p.stage_steps = 2 end
+    if spec.model.head_dim <= 128 then p.value_tiles = 2 end
+    if columns(spec, p) <= 256 then
+      if shared_bytes(spec, p) > most and p.m_tiles == 2 then p.m_tiles, p.split_tokens = 1, 128 end
+      if shared_bytes(spec, p) > most then p.stages = 2 end
+      if shared_bytes(spec, p) <= most or rows == 8 then return p end
+    end
+  end
 end
 
 return {
   name = "attend",
   handles = {},
   entry = "xq_attend",
-  summary = "fused dequantize, rematerialize, RoPE and attention; one query per sequence",
+  summary = "fused dequantize, rematerialize, RoPE and attention",
   parameters = {
     {name = "warps", values = {4, 8, 16}, default = 8, doc = "warps in a block"},
     {name = "m_tiles", values = {1, 2, 4}, default = 2,
      doc = "16-token tiles that a warp multiplies at once: more reuse of Wk, more registers"},
-    {name = "stages", values = {2, 3, 4}, default = 3, doc = "64-channel pieces of Wk under way or in use"},
+    {name = "stages", values = {2, 3, 4}, default = 3, doc = "pieces of Wk under way or in use"},
+    {name = "stage_steps", values = {2, 4}, default = 4, doc = "16-channel steps in such a piece"},
     {name = "split_tokens", values = {64, 128, 256, 512, 1024}, default = 512,
      doc = "the most tokens of one block; a multiple of a block's tile of 16 * m_tiles * warps"},
+    {name = "query_rows", values = {8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120, 128}, default = 8,
+     doc = "rows of a block: a query and one of its heads each"},
+    {name = "value_tiles", values = {1, 2, 4}, default = 1,
+     doc = "tiles of 8 rows that read the values together: less dequantizing, more registers"},
   },
-  -- Many query heads a KV head need much shared memory for scores: shorter splits, down to one tile.
-  defaults = function(spec)
-    local rows = (spec.model.num_attention_heads // spec.model.num_key_value_heads + 7) // 8 * 8
-    local p = {warps = 8, m_tiles = 2, stages = 3, split_tokens = 512} -- a tile of 256 tokens
-    if rows > 8 then
-      p.warps, p.m_tiles = 4, 1
-    end
-    while p.split_tokens > 64 and shared_bytes(spec, p) > 96 * 1024 do
-      p.split_tokens = p.split_tokens // 2
-    end
-    return p
-  end,
+  defaults = function(spec) return spec.queries == "many" and defaults_many(spec) or defaults_one(spec) end,
   constraints = {
     {text = "split_tokens must be a multiple of 16 * m_tiles * warps",
      check = function(_, p) return p.split_tokens % (16 * p.m_tiles * p.warps) == 0 end},
-    {text = "m_tiles * head_dim must be at most 256, or accumulators do not fit into registers",
-     check = function(spec, p) return p.m_tiles * spec.model.head_dim <= 256 end},
-    {text = "16 warps leave registers for m_tiles * head_dim of at most 64",
-     check = function(spec, p) return p.warps < 16 or p.m_tiles * spec.model.head_dim <= 64 end},
+    {text = "m_tiles * (columns of K, and with absorbed dimensions query_rows) must be at most 256, or accumulators do not " ..
+       "fit into registers",
+     check = function(spec, p) return p.m_tiles * columns(spec, p) <= 256 end},
+    {text = "16 warps leave registers for m_tiles * (columns of K, ...) of at most 64",
+     check = function(spec, p) return p.warps < 16 or p.m_tiles * columns(spec, p) <= 64 end},
+    {text = "query_rows must be a multiple of 8 * value_tiles",
+     check = function(_, p) return p.query_rows % (8 * p.value_tiles) == 0 end},
+    {text = "with one query, query_rows must be at most the query heads of a KV head, rounded up to 8",
+     check = function(spec, p) return spec.queries == "many" or p.query_rows <= one_query_rows(spec) end},
+    {text = "value_tiles * head_dim must be at most 256, or accumulators do not fit into registers",
+     check = function(spec, p) return p.value_tiles * spec.model.head_dim <= 256 end},
   },
   resources = function(spec, p)
     return {
@@ -59,8 +118,9 @@ return {
       -- sequences are short and few. The other half's warps then only help with values.
       tile_tokens = math.min(p.warps * p.m_tiles * 16, 128),
       split_tokens = p.split_tokens,
-      query_rows = (spec.model.num_attention_heads // spec.model.num_key_value_heads + 7) // 8 * 8,
-      score_scale = LOG2_E / math.sqrt(spec.model.head_dim), -- softmax in powers of two
+      query_rows = p.query_rows,
+      partial_dims = partial_dims(spec),
+      score_scale = LOG2_E * spec.model.attention_scale, -- softmax in powers of two
     }
   end,
 }

@@ -40,6 +40,18 @@ cJSON *generator_complete_parsed(const char *spec_json)
     return parsed;
 }
 
+cJSON *generator_config(const char *config)
+{
+    error err = ERROR_INIT;
+    char *model = NULL;
+    gen_model_from_config(generator(), config, "dir/config.json", &model, &err);
+    cr_assert_eq(err.status, XQ_OK, "%s: %s", config, err.message);
+    cJSON *spec = cJSON_CreateObject();
+    cJSON_AddItemToObject(spec, "model", cJSON_Parse(model));
+    free(model);
+    return spec;
+}
+
 void generator_refuses(const char *spec_json, xq_status status, const char *field, const char *text)
 {
     error err = ERROR_INIT;

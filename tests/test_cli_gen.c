@@ -1,5 +1,6 @@
 /* `xq gen` as a user runs it: the program named by $XQ, which `make run-tests` sets. */
 #include "files.h"
+#include "generator.h"
 
 #include <cjson/cJSON.h>
 #include <criterion/criterion.h>
@@ -102,11 +103,81 @@ Test(cli_gen, bad_input_is_one_line_and_status_1)
 {
     expect_error("--model smollm2-135m --family rope --bits 5", 1,
                  "cache.bits: 5 is not valid; valid: 2, 3, 4, 8");
-    expect_error("--model smollm-135m --family rope", 1, "did you mean 'smollm2-135m'?");
+    expect_error("--model lama-2-7b --family rope", 1, "did you mean 'llama-2-7b'?");
     expect_error("--model smollm2-135m --family rop", 1, "did you mean 'rope'?");
     expect_error("--model smollm2-135m --family rope --arch sm_70", 1, "arch: 'sm_70' is not known");
     expect_error("--model /nonexistent/config.json --family rope", 1, "/nonexistent/config.json");
     expect_error("--family rope", 1, "--model");
+}
+
+/* The completed spec of `arguments`, parsed; caller deletes. */
+static cJSON *print_spec(const char *arguments)
+{
+    char all[512];
+    snprintf(all, sizeof all, "%s --print-spec", arguments);
+    cr_assert_eq(run_gen(all), 0, "%s: %s", arguments, output);
+    cJSON *spec = cJSON_Parse(output);
+    cr_assert_not_null(spec, "%s", output);
+    return spec;
+}
+
+static void expect_option(const char *arguments, const char *path, const char *expected)
+{
+    cJSON *spec = print_spec(arguments);
+    char *value = cJSON_PrintUnformatted(generator_member(spec, path));
+    cr_assert_str_eq(value, expected, "%s: %s", arguments, path);
+    free(value);
+    cJSON_Delete(spec);
+}
+
+Test(cli_gen, every_key_of_the_cache_has_an_option)
+{
+#define LATENT "--model llama-3.1-8b --method latent "
+    expect_option("--model llama-3.1-8b --method x-cl", "cache.method", "\"x-cl\"");
+    expect_option(LATENT "--bits 3", "cache.bits", "3");
+    expect_option(LATENT "--group 64", "cache.group", "64");
+    expect_option(LATENT "--group row", "cache.group", "1024");
+    expect_option(LATENT "--axis-k channel", "cache.axis_k", "\"channel\"");
+    expect_option(LATENT "--axis-v channel", "cache.axis_v", "\"channel\"");
+    expect_option(LATENT "--zero-point integer", "cache.zero_point", "\"integer\"");
+    expect_option(LATENT "--rank 512", "cache.rank_v", "512");
+    expect_option(LATENT "--rank 512,256", "cache.rank_v", "256");
+    expect_option(LATENT "--groups 4", "cache.groups", "4");
+    expect_option(LATENT "--rotation", "cache.rotation", "true");
+    expect_option(LATENT "--page 128", "cache.page", "128");
+    expect_option("--model llama-3.1-8b --method latent-cl --base", "cache.base", "true");
+    expect_option("--model llama-3.1-8b --method latent-cl --accumulator-bits 8", "cache.accumulator_bits",
+                  "8");
+    expect_option(LATENT "--dtype bf16", "dtype", "\"bf16\"");
+    expect_option(LATENT "--weights int8", "weights", "\"int8\"");
+    expect_option(LATENT "--queries many", "queries", "\"many\"");
+    expect_option("--model gemma-3-1b --layer-kind sliding", "model.sliding_window", "512");
+}
+
+Test(cli_gen, layer_kind_turns_a_completed_spec)
+{
+    cJSON *spec = print_spec("--model gemma-3-1b --layer-kind full");
+    char *text = cJSON_Print(spec), arguments[256];
+    const char *file = files_path(files_directory(), "full.json");
+    files_write(file, text, strlen(text));
+    snprintf(arguments, sizeof arguments, "--spec '%s' --layer-kind sliding", file);
+    expect_option(arguments, "model.rope.theta", "10000");
+    snprintf(arguments, sizeof arguments, "--spec '%s'", file);
+    expect_option(arguments, "model.rope.theta", "1000000");
+    free(text);
+    cJSON_Delete(spec);
+    expect_error("--model gemma-3-1b --print-spec", 1, "22 sliding and 4 full layers");
+    expect_error("--model gemma-3-1b --print-spec --layer-kind local", 1, "valid: full, sliding");
+}
+
+Test(cli_gen, features_prints_the_table_of_the_docs)
+{
+    cr_assert_eq(run_gen("--features"), 0, "%s", output);
+    size_t size;
+    char *page = files_read("docs/features.md", &size);
+    cr_assert_str_eq(output, page,
+                     "docs/features.md differs from what the kernels say; run `make features`");
+    free(page);
 }
 
 Test(cli_gen, wrong_usage_is_status_2)

@@ -1,3 +1,4 @@
+#include "files.h"
 #include "generator.h"
 
 #include <criterion/criterion.h>
@@ -8,62 +9,109 @@
 
 /* ---------------------------------------------------------------- presets */
 
-/* What each preset completes to, or which field refuses it. */
+/* The shape of each preset, and how many of its layers slide (0: none; -1: all). */
 static const struct preset {
     const char *name;
-    int hidden_size, heads, kv_heads, head_dim;
-    double theta, factor; /* factor: of llama3 scaling; 0: none */
-    const char *refused;
+    int hidden_size, heads, kv_heads, head_dim, layers, sliding;
 } presets[] = {
-    {"gemma-3-1b", 0, 0, 0, 0, 0, 0, "model.rope_local_base_freq"},
-    {"gpt-oss-20b", 0, 0, 0, 0, 0, 0, "model.rope_scaling"},
-    {"llama-2-7b", 4096, 32, 32, 128, 1e4, 0, NULL},
-    {"llama-2-13b", 5120, 40, 40, 128, 1e4, 0, NULL},
-    {"llama-3.1-8b", 4096, 32, 8, 128, 5e5, 8, NULL},
-    {"llama-3.1-70b", 8192, 64, 8, 128, 5e5, 8, NULL},
-    {"llama-3.2-1b", 2048, 32, 8, 64, 5e5, 32, NULL},
-    {"llama-3.2-3b", 3072, 24, 8, 128, 5e5, 32, NULL},
-    {"mistral-7b", 4096, 32, 8, 128, 1e6, 0, NULL},
-    {"phi-3-mini", 3072, 32, 32, 96, 1e4, 0, NULL},
-    {"qwen2.5-0.5b", 896, 14, 2, 64, 1e6, 0, NULL},
-    {"qwen2.5-7b", 3584, 28, 4, 128, 1e6, 0, NULL},
-    {"qwen3-0.6b", 1024, 16, 8, 128, 1e6, 0, NULL},
-    {"qwen3-8b", 4096, 32, 8, 128, 1e6, 0, NULL},
-    {"qwen3-30b-a3b", 2048, 32, 4, 128, 1e6, 0, NULL},
-    {"smollm2-135m", 576, 9, 3, 64, 1e5, 0, NULL},
-    {"smollm2-360m", 960, 15, 5, 64, 1e5, 0, NULL},
+    {"bloom-560m", 1024, 16, 16, 64, 24, 0},    {"bloom-7b1", 4096, 32, 32, 128, 30, 0},
+    {"falcon-7b", 4544, 71, 1, 64, 32, 0},      {"falcon-40b", 8192, 128, 8, 64, 60, 0},
+    {"falcon-rw-1b", 2048, 32, 32, 64, 24, 0},  {"gemma-2-2b", 2304, 8, 4, 256, 26, 13},
+    {"gemma-2-9b", 3584, 16, 8, 256, 42, 21},   {"gemma-2-27b", 4608, 32, 16, 128, 46, 23},
+    {"gemma-3-270m", 640, 4, 1, 256, 18, 15},   {"gemma-3-1b", 1152, 4, 1, 256, 26, 22},
+    {"gemma-3-4b", 2560, 8, 4, 256, 34, 29},    {"gemma-3-12b", 3840, 16, 8, 256, 48, 40},
+    {"gemma-3-27b", 5376, 32, 16, 128, 62, 52}, {"glm-4-9b", 4096, 32, 2, 128, 40, 0},
+    {"gpt-neox-20b", 6144, 64, 64, 96, 44, 0},  {"gpt-oss-20b", 2880, 64, 8, 64, 24, 12},
+    {"gpt-oss-120b", 2880, 64, 8, 64, 36, 18},  {"llama-2-7b", 4096, 32, 32, 128, 32, 0},
+    {"llama-2-13b", 5120, 40, 40, 128, 40, 0},  {"llama-3.1-8b", 4096, 32, 8, 128, 32, 0},
+    {"llama-3.1-70b", 8192, 64, 8, 128, 80, 0}, {"llama-3.2-1b", 2048, 32, 8, 64, 16, 0},
+    {"llama-3.2-3b", 3072, 24, 8, 128, 28, 0},  {"mistral-7b", 4096, 32, 8, 128, 32, 0},
+    {"mixtral-8x7b", 4096, 32, 8, 128, 32, 0},  {"mpt-7b", 4096, 32, 32, 128, 32, 0},
+    {"olmo-2-1b", 2048, 16, 16, 128, 16, 0},    {"olmo-2-7b", 4096, 32, 32, 128, 32, 0},
+    {"olmo-2-13b", 5120, 40, 40, 128, 40, 0},   {"olmo-2-32b", 5120, 40, 8, 128, 64, 0},
+    {"phi-1.5", 2048, 32, 32, 64, 24, 0},       {"phi-2", 2560, 32, 32, 80, 32, 0},
+    {"phi-3-mini", 3072, 32, 32, 96, 32, -1},   {"phi-3-medium", 5120, 40, 10, 128, 40, -1},
+    {"phi-4", 5120, 40, 10, 128, 40, 0},        {"pythia-410m", 1024, 16, 16, 64, 24, 0},
+    {"pythia-1.4b", 2048, 16, 16, 128, 24, 0},  {"pythia-6.9b", 4096, 32, 32, 128, 32, 0},
+    {"qwen2-0.5b", 896, 14, 2, 64, 24, 0},      {"qwen2-1.5b", 1536, 12, 2, 128, 28, 0},
+    {"qwen2-7b", 3584, 28, 4, 128, 28, 0},      {"qwen2-72b", 8192, 64, 8, 128, 80, 0},
+    {"qwen2.5-0.5b", 896, 14, 2, 64, 24, 0},    {"qwen2.5-3b", 2048, 16, 2, 128, 36, 0},
+    {"qwen2.5-7b", 3584, 28, 4, 128, 28, 0},    {"qwen2.5-14b", 5120, 40, 8, 128, 48, 0},
+    {"qwen2.5-32b", 5120, 40, 8, 128, 64, 0},   {"qwen2.5-72b", 8192, 64, 8, 128, 80, 0},
+    {"qwen3-0.6b", 1024, 16, 8, 128, 28, 0},    {"qwen3-1.7b", 2048, 16, 8, 128, 28, 0},
+    {"qwen3-4b", 2560, 32, 8, 128, 36, 0},      {"qwen3-8b", 4096, 32, 8, 128, 36, 0},
+    {"qwen3-14b", 5120, 40, 8, 128, 40, 0},     {"qwen3-32b", 5120, 64, 8, 128, 64, 0},
+    {"qwen3-30b-a3b", 2048, 32, 4, 128, 48, 0}, {"qwen3-235b-a22b", 4096, 64, 4, 128, 94, 0},
+    {"smollm-135m", 576, 9, 3, 64, 30, 0},      {"smollm-360m", 960, 15, 5, 64, 32, 0},
+    {"smollm-1.7b", 2048, 32, 32, 64, 24, 0},   {"smollm2-135m", 576, 9, 3, 64, 30, 0},
+    {"smollm2-360m", 960, 15, 5, 64, 32, 0},    {"smollm2-1.7b", 2048, 32, 32, 64, 24, 0},
 };
 
 enum { PRESETS = sizeof presets / sizeof *presets };
 
-Test(models, every_preset_completes_or_is_refused_with_its_feature)
+static cJSON *complete_kind(const char *name, const char *kind)
+{
+    char spec[160];
+    snprintf(spec, sizeof spec,
+             kind ? "{\"model\": {\"preset\": \"%s\", \"layer_kind\": \"%s\"}}" : "{\"model\": \"%s\"}",
+             name, kind);
+    return generator_complete_parsed(spec);
+}
+
+static void check_shape(const cJSON *completed, const struct preset *p)
+{
+    cr_assert_str_eq(generator_string(completed, "model.name"), p->name);
+    cr_assert_eq(generator_number(completed, "model.hidden_size"), p->hidden_size, "%s", p->name);
+    cr_assert_eq(generator_number(completed, "model.num_attention_heads"), p->heads, "%s", p->name);
+    cr_assert_eq(generator_number(completed, "model.num_key_value_heads"), p->kv_heads, "%s", p->name);
+    cr_assert_eq(generator_number(completed, "model.head_dim"), p->head_dim, "%s", p->name);
+    cr_assert_eq(generator_number(completed, "model.num_hidden_layers"), p->layers, "%s", p->name);
+}
+
+static int count_sliding(const cJSON *completed)
+{
+    int count = 0;
+    const cJSON *type;
+    cJSON_ArrayForEach(type, generator_member(completed, "model.layer_types")) count +=
+        strcmp(type->valuestring, "sliding_attention") == 0;
+    return count;
+}
+
+static void check_mixed(const struct preset *p)
+{
+    char spec[96], counts[64];
+    snprintf(spec, sizeof spec, "{\"model\": \"%s\"}", p->name);
+    snprintf(counts, sizeof counts, "%d sliding and %d full layers", p->sliding, p->layers - p->sliding);
+    generator_refuses(spec, XQ_ERROR_SPEC, "model.layer_kind", counts);
+    for (int k = 0; k < 2; k++) {
+        cJSON *completed = complete_kind(p->name, k ? "sliding" : "full");
+        check_shape(completed, p);
+        cr_assert_eq(count_sliding(completed), p->sliding);
+        cr_assert_eq(cJSON_HasObjectItem(generator_member(completed, "model"), "sliding_window"), k);
+        cJSON_Delete(completed);
+    }
+}
+
+Test(models, every_preset_completes, .timeout = 60)
 {
     for (int i = 0; i < PRESETS; i++) {
         const struct preset *p = &presets[i];
-        char spec[128];
-        snprintf(spec, sizeof spec, "{\"model\": \"%s\"}", p->name);
-        if (p->refused) {
-            generator_refuses(spec, XQ_ERROR_UNSUPPORTED, p->refused, "not supported yet");
+        if (p->sliding > 0) {
+            check_mixed(p);
             continue;
         }
-        cJSON *completed = generator_complete_parsed(spec);
-        cr_assert_str_eq(generator_string(completed, "model.name"), p->name);
-        cr_assert_eq(generator_number(completed, "model.hidden_size"), p->hidden_size);
-        cr_assert_eq(generator_number(completed, "model.num_attention_heads"), p->heads);
-        cr_assert_eq(generator_number(completed, "model.num_key_value_heads"), p->kv_heads);
-        cr_assert_eq(generator_number(completed, "model.head_dim"), p->head_dim);
-        cr_assert_eq(generator_number(completed, "model.rope.theta"), p->theta);
-        const cJSON *rope = generator_member(completed, "model.rope");
-        cr_assert_eq(cJSON_HasObjectItem(rope, "scaling"), p->factor != 0);
-        if (p->factor != 0)
-            cr_assert_eq(generator_number(rope, "scaling.factor"), p->factor);
+        cJSON *completed = complete_kind(p->name, NULL);
+        check_shape(completed, p);
+        const cJSON *model = generator_member(completed, "model");
+        cr_assert_eq(cJSON_HasObjectItem(model, "sliding_window"), p->sliding < 0, "%s", p->name);
+        cr_assert_not(cJSON_HasObjectItem(model, "layer_types"), "%s", p->name);
         cJSON_Delete(completed);
     }
 }
 
 Test(models, presets_are_listed_in_order)
 {
-    char expected[1024] = "";
+    char expected[4096] = "";
     for (int i = 0; i < PRESETS; i++) {
         strcat(expected, presets[i].name);
         strcat(expected, "\n");
@@ -80,207 +128,111 @@ Test(models, preset_names_match_in_any_case)
     free(upper);
 }
 
+Test(models, keys_beside_a_preset_replace_its_values)
+{
+    cJSON *spec = generator_complete_parsed(
+        "{\"model\": {\"preset\": \"llama-3.1-8b\", \"num_key_value_heads\": 4, \"rope_scaling\": null}}");
+    cr_assert_eq(generator_number(spec, "model.num_key_value_heads"), 4);
+    cr_assert_eq(generator_number(spec, "model.hidden_size"), 4096);
+    cr_assert_not(cJSON_HasObjectItem(generator_member(spec, "model"), "preset"));
+    cJSON_Delete(spec);
+    generator_refuses("{\"model\": {\"preset\": \"llama-3.1-8bb\"}}", XQ_ERROR_SPEC, "model.preset",
+                      "did you mean 'llama-3.1-8b'?");
+    generator_refuses("{\"model\": {\"preset\": 8}}", XQ_ERROR_SPEC, "model.preset", "a preset's name");
+}
+
+/* Values that presets of a family have beside the shape, at paths of the completed spec. */
+Test(models, presets_have_the_features_of_their_families)
+{
+    static const struct {
+        const char *name, *kind, *path;
+        double value;
+    } cases[] = {
+        {"gemma-2-9b", "full", "model.attn_logit_softcapping", 50},
+        {"gemma-2-9b", "sliding", "model.sliding_window", 4096},
+        {"gemma-2-27b", "full", "model.attention_scale", 1.0 / 12},
+        {"gemma-3-1b", "sliding", "model.sliding_window", 512},
+        {"gemma-3-1b", "sliding", "model.rope.theta", 1e4},
+        {"gemma-3-1b", "full", "model.rope.theta", 1e6},
+        {"gemma-3-1b", "full", "model.rms_norm_eps", 1e-6},
+        {"gemma-3-4b", "full", "model.rope.scaling.factor", 8},
+        {"gemma-3-4b", "full", "model.attention_scale", 1.0 / 16},
+        {"glm-4-9b", NULL, "model.rope.rotary_dim", 64},
+        {"gpt-neox-20b", NULL, "model.rope.rotary_dim", 24},
+        {"gpt-oss-20b", "sliding", "model.sliding_window", 128},
+        {"gpt-oss-20b", "sliding", "model.rope.scaling.factor", 32},
+        {"gpt-oss-20b", "full", "model.rope.scaling.original_max_position_embeddings", 4096},
+        {"falcon-rw-1b", NULL, "model.alibi_scale", 0.125},
+        {"phi-2", NULL, "model.rope.rotary_dim", 32},
+        {"phi-3-mini", NULL, "model.sliding_window", 2047},
+        {"phi-4", NULL, "model.rope.theta", 250000},
+        {"smollm2-1.7b", NULL, "model.rope.theta", 130000},
+        {"llama-3.2-1b", NULL, "model.rope.scaling.factor", 32},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cJSON *spec = complete_kind(cases[i].name, cases[i].kind);
+        cr_assert_float_eq(generator_number(spec, cases[i].path), cases[i].value, 1e-12 * cases[i].value,
+                           "%s %s", cases[i].name, cases[i].path);
+        cJSON_Delete(spec);
+    }
+    cJSON *olmo = complete_kind("olmo-2-7b", NULL), *glm = complete_kind("glm-4-9b", NULL),
+          *bloom = complete_kind("bloom-7b1", NULL), *oss = complete_kind("gpt-oss-20b", "full"),
+          *gemma = complete_kind("gemma-3-4b", "sliding");
+    cr_assert_str_eq(generator_string(olmo, "model.qk_norm"), "row");
+    cr_assert_str_eq(generator_string(glm, "model.rope.type"), "interleaved");
+    cr_assert_str_eq(generator_string(bloom, "model.rope.type"), "none");
+    cr_assert(cJSON_IsTrue(generator_member(bloom, "model.alibi")));
+    cr_assert(cJSON_IsTrue(generator_member(oss, "model.attention_sinks")));
+    cr_assert_not(cJSON_HasObjectItem(generator_member(gemma, "model.rope"), "scaling"));
+    cJSON_Delete(olmo);
+    cJSON_Delete(glm);
+    cJSON_Delete(bloom);
+    cJSON_Delete(oss);
+    cJSON_Delete(gemma);
+}
+
 /* ---------------------------------------------------------------- config.json */
 
-#define LLAMA_31                                                                                           \
-    "{\"architectures\": [\"LlamaForCausalLM\"], \"attention_bias\": false, \"attention_dropout\": 0.0, "  \
-    "\"bos_token_id\": 128000, \"eos_token_id\": 128001, \"hidden_act\": \"silu\", \"hidden_size\": "      \
-    "4096, "                                                                                               \
-    "\"initializer_range\": 0.02, \"intermediate_size\": 14336, \"max_position_embeddings\": 131072, "     \
-    "\"mlp_bias\": false, \"model_type\": \"llama\", \"num_attention_heads\": 32, "                        \
-    "\"num_hidden_layers\": 32, \"num_key_value_heads\": 8, \"pretraining_tp\": 1, "                       \
-    "\"rms_norm_eps\": 1e-05, \"rope_scaling\": {\"factor\": 8.0, \"low_freq_factor\": 1.0, "              \
-    "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 8192, \"rope_type\": \"llama3\"}, "  \
-    "\"rope_theta\": 500000.0, \"tie_word_embeddings\": false, \"torch_dtype\": \"bfloat16\", "            \
-    "\"transformers_version\": \"4.43.0.dev0\", \"use_cache\": true, \"vocab_size\": 128256}"
-
-static cJSON *read_config(const char *config)
+/* Those of tests/configs. `kind`: NULL where all layers are alike. */
+static void check_published(const char *name, const char *kind)
 {
-    error err = ERROR_INIT;
-    char *model = NULL;
-    gen_model_from_config(generator(), config, "dir/config.json", &model, &err);
-    cr_assert_eq(err.status, XQ_OK, "%s: %s", config, err.message);
-    cJSON *spec = cJSON_CreateObject();
-    cJSON_AddItemToObject(spec, "model", cJSON_Parse(model));
-    free(model);
-    return spec;
-}
-
-static cJSON *complete_config(const char *config)
-{
-    cJSON *spec = read_config(config);
-    char *text = cJSON_PrintUnformatted(spec);
-    cJSON *completed = generator_complete_parsed(text);
-    free(text);
-    cJSON_Delete(spec);
-    return completed;
-}
-
-/* Reading the config, or completing its model, fails with this field. */
-static void config_refused(const char *config, xq_status status, const char *field, const char *text)
-{
-    error err = ERROR_INIT;
-    char *model = NULL, *completed = NULL;
-    if (gen_model_from_config(generator(), config, "dir/config.json", &model, &err) == XQ_OK) {
-        char *spec = malloc(strlen(model) + 32);
-        sprintf(spec, "{\"model\": %s}", model);
-        gen_complete(generator(), spec, &completed, &err);
-        free(spec);
-    } else {
-        cr_assert_null(model);
-        cr_assert_str_eq(err.file, "dir/config.json", "%s", err.message);
-        cr_assert(strstr(err.message, "dir/config.json"), "%s", err.message);
-    }
-    cr_assert_eq(err.status, status, "%s: %s", config, err.message);
-    cr_assert_str_eq(err.field, field, "%s: %s", config, err.message);
-    cr_assert(strstr(err.message, text), "%s", err.message);
-    cr_assert_null(completed);
-    free(model);
-}
-
-Test(config, llama_reads_as_its_preset)
-{
-    cJSON *ours = generator_complete_parsed("{\"model\": \"llama-3.1-8b\"}"),
-          *theirs = complete_config(LLAMA_31);
+    char path[128];
+    snprintf(path, sizeof path, "tests/configs/%s.json", name);
+    size_t size;
+    char *text = files_read(path, &size);
+    cJSON *spec = generator_config(text), *ours = complete_kind(name, kind);
+    if (kind)
+        cJSON_AddStringToObject(cJSON_GetObjectItem(spec, "model"), "layer_kind", kind);
+    char *json = cJSON_PrintUnformatted(spec);
+    cJSON *theirs = generator_complete_parsed(json);
     cJSON *model = cJSON_GetObjectItem(ours, "model"), *read = cJSON_GetObjectItem(theirs, "model");
-    cr_assert_str_eq(generator_string(read, "model_type"), "llama");
+    generator_string(read, "model_type");
     cJSON_DeleteItemFromObject(model, "name");
     cJSON_DeleteItemFromObject(read, "model_type");
-    cr_assert(cJSON_Compare(ours, theirs, 1));
+    char *a = cJSON_PrintUnformatted(model), *b = cJSON_PrintUnformatted(read);
+    cr_assert_str_eq(a, b, "%s", name);
+    cr_assert(cJSON_Compare(ours, theirs, 1), "%s", name);
+    free(a);
+    free(b);
+    free(json);
+    free(text);
+    cJSON_Delete(spec);
     cJSON_Delete(ours);
     cJSON_Delete(theirs);
 }
 
-#define SHAPE                                                                                              \
-    "\"hidden_size\": 512, \"num_attention_heads\": 8, \"num_key_value_heads\": 2, \"head_dim\": 64"
-
-Test(config, mistral_without_window_completes)
+Test(models, published_configs_read_as_their_presets, .timeout = 60)
 {
-    cJSON *spec = complete_config("{\"model_type\": \"mistral\", " SHAPE
-                                  ", \"sliding_window\": null, \"rope_theta\": 1000000.0}");
-    cr_assert_eq(generator_number(spec, "model.rope.theta"), 1e6);
-    cJSON_Delete(spec);
-}
-
-Test(config, missing_keys_mean_what_transformers_takes_them_for)
-{
-    cJSON *spec = read_config("{\"model_type\": \"mistral\", " SHAPE "}");
-    cr_assert_eq(generator_number(spec, "model.sliding_window"), 4096);
-    cJSON_Delete(spec);
-    spec = read_config("{\"model_type\": \"qwen2\", " SHAPE ", \"sliding_window\": 4096}");
-    cr_assert(cJSON_IsTrue(generator_member(spec, "model.attention_bias")));
-    cr_assert_not(cJSON_HasObjectItem(generator_member(spec, "model"), "sliding_window"));
-    cJSON_Delete(spec);
-    spec = read_config("{\"model_type\": \"qwen3\", \"hidden_size\": 1024, \"num_attention_heads\": 16}");
-    cr_assert_eq(generator_number(spec, "model.head_dim"), 128);
-    cr_assert(cJSON_IsTrue(generator_member(spec, "model.qk_norm")));
-    cJSON_Delete(spec);
-}
-
-Test(config, unknown_model_types_are_refused_with_those_known)
-{
-    config_refused("{\"model_type\": \"lama\", " SHAPE "}", XQ_ERROR_UNSUPPORTED, "model_type",
-                   "did you mean 'llama'?");
-    config_refused("{\"model_type\": \"deepseek_v3\", " SHAPE "}", XQ_ERROR_UNSUPPORTED, "model_type",
-                   "qwen3_moe");
-    config_refused("{" SHAPE "}", XQ_ERROR_SPEC, "model_type", "missing");
-}
-
-Test(config, unknown_keys_that_may_change_attention_are_refused)
-{
-    config_refused("{\"model_type\": \"llama\", " SHAPE ", \"attn_output_gate\": true}",
-                   XQ_ERROR_UNSUPPORTED, "attn_output_gate", "may change attention");
-    config_refused("{\"model_type\": \"llama\", " SHAPE ", \"sliding_window\": 4096}", XQ_ERROR_UNSUPPORTED,
-                   "sliding_window", "may change attention");
-    config_refused("{\"model_type\": \"llama\", " SHAPE ", \"layer_types\": [\"linear_attention\"]}",
-                   XQ_ERROR_UNSUPPORTED, "layer_types", "linear_attention");
-    cJSON_Delete(
-        complete_config("{\"model_type\": \"llama\", " SHAPE ", \"attn_output_gate\": false, "
-                        "\"rope_interleaved\": false, \"alibi\": null, \"vision_tower\": \"none\", "
-                        "\"layer_types\": [\"full_attention\", \"full_attention\"]}"));
-}
-
-/* What transformers writes when it saves every default. */
-Test(config, keys_that_only_sound_like_attention_are_ignored)
-{
-    cJSON_Delete(complete_config(
-        "{\"model_type\": \"llama\", " SHAPE
-        ", \"pruned_heads\": {}, \"output_attentions\": true, \"chunk_size_feed_forward\": 8, "
-        "\"cross_attention_hidden_size\": null, \"add_cross_attention\": false, \"attention_dropout\": "
-        "0.1, "
-        "\"_attn_implementation_autoset\": true, \"use_mrope\": false, \"max_position_embeddings\": 4096, "
-        "\"original_max_position_embeddings\": 4096, \"id2label\": {\"0\": \"LABEL_0\"}, "
-        "\"architectures\": []}"));
-}
-
-Test(config, rope_parameters_say_what_theta_and_scaling_say)
-{
-    cJSON *spec =
-        complete_config("{\"model_type\": \"llama\", " SHAPE ", \"rope_parameters\": {\"rope_theta\": "
-                        "500000.0, \"rope_type\": \"llama3\", \"factor\": 32.0, \"low_freq_factor\": 1.0, "
-                        "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 8192}}");
-    cr_assert_eq(generator_number(spec, "model.rope.theta"), 5e5);
-    cr_assert_eq(generator_number(spec, "model.rope.scaling.factor"), 32);
-    cJSON_Delete(spec);
-    spec = complete_config("{\"model_type\": \"llama\", " SHAPE
-                           ", \"rope_parameters\": {\"rope_theta\": 1000.0, \"rope_type\": \"default\"}}");
-    cr_assert_eq(generator_number(spec, "model.rope.theta"), 1e3);
-    cJSON_Delete(spec);
-    config_refused("{\"model_type\": \"gemma3_text\", " SHAPE ", \"rope_parameters\": {\"full_attention\": "
-                   "{\"rope_theta\": 1}}}",
-                   XQ_ERROR_UNSUPPORTED, "rope_parameters", "local layers");
-}
-
-Test(config, wrong_values_name_their_field)
-{
-    config_refused("{\"model_type\": \"llama\", \"hidden_size\": \"big\", \"num_attention_heads\": 8}",
-                   XQ_ERROR_SPEC, "model.hidden_size", "whole number");
-    config_refused("{\"model_type\": \"llama\", \"num_attention_heads\": 8}", XQ_ERROR_SPEC, "hidden_size",
-                   "missing");
-    config_refused("{\"model_type\": \"llama\", " SHAPE ", \"rope_scaling\": 4}", XQ_ERROR_SPEC,
-                   "model.rope_scaling", "object");
-    config_refused("{\"model_type\": \"llama\", " SHAPE ", \"rope_parameters\": 4}", XQ_ERROR_SPEC,
-                   "rope_parameters", "object");
-    config_refused("{\"model_type\": \"llama\", " SHAPE ", \"layer_types\": 4}", XQ_ERROR_SPEC,
-                   "layer_types", "list");
-    config_refused("[1, 2]", XQ_ERROR_FORMAT, "config", "object");
-}
-
-Test(config, malformed_files_name_file_and_line)
-{
-    static const struct {
-        const char *text, *message;
-    } cases[] = {
-        {"{\n  \"model_type\": \"llama\",\n  \"hidden_size\": 4096,,\n}",
-         "dir/config.json:3: malformed JSON"},
-        {"{\n  \"model_type\": \"llama\",\n  \"hidden_size\": 40", "dir/config.json:3: malformed JSON"},
-        {"", "dir/config.json:1: malformed JSON"},
-        {"\x7f"
-         "ELF",
-         "dir/config.json:1: malformed JSON"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        error err = ERROR_INIT;
-        char *model = NULL;
-        cr_assert_eq(gen_model_from_config(generator(), cases[i].text, "dir/config.json", &model, &err),
-                     XQ_ERROR_FORMAT);
-        cr_assert_null(model);
-        cr_assert(strstr(err.message, cases[i].message), "%s", err.message);
-        cr_assert_str_eq(err.file, "dir/config.json");
-    }
-}
-
-Test(config, every_truncation_is_refused)
-{
-    char text[sizeof LLAMA_31];
-    for (size_t size = 0; size < sizeof LLAMA_31 - 1; size++) {
-        memcpy(text, LLAMA_31, size);
-        text[size] = 0;
-        error err = ERROR_INIT;
-        char *model = NULL;
-        cr_assert_eq(gen_model_from_config(generator(), text, NULL, &model, &err), XQ_ERROR_FORMAT, "%s",
-                     text);
-        cr_assert_null(model);
-        error_clear(&err);
+    static const char *const names[] = {
+        "bloom-560m",   "falcon-7b",    "falcon-40b", "falcon-rw-1b", "glm-4-9b",      "gpt-neox-20b",
+        "llama-3.1-8b", "mixtral-8x7b", "mpt-7b",     "olmo-2-7b",    "phi-2",         "phi-3-mini",
+        "phi-4",        "pythia-1.4b",  "qwen2.5-7b", "qwen3-8b",     "qwen3-30b-a3b", "smollm2-135m"};
+    static const char *const mixed[] = {"gemma-2-9b", "gemma-2-27b", "gemma-3-1b",
+                                        "gemma-3-4b", "gemma-3-27b", "gpt-oss-20b"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        check_published(names[i], NULL);
+    for (size_t i = 0; i < sizeof mixed / sizeof *mixed; i++) {
+        check_published(mixed[i], "full");
+        check_published(mixed[i], "sliding");
     }
 }

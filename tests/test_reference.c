@@ -148,9 +148,10 @@ Test(reference, refuses_what_it_does_not_compute)
     error err = ERROR_INIT;
     cr_assert_eq(
         reference_model_read(
-            MODEL("{\"type\": \"neox\", \"theta\": 1e4, \"scaling\": {\"type\": \"yarn\"}}"), &m, &err),
+            MODEL("{\"type\": \"neox\", \"theta\": 1e4, \"scaling\": {\"type\": \"longrope\"}}"), &m, &err),
         XQ_ERROR_UNSUPPORTED);
-    cr_assert_str_eq(err.message, "model.rope.scaling.type is \"yarn\"; the reference knows llama3");
+    cr_assert_str_eq(err.message,
+                     "model.rope.scaling.type is \"longrope\"; the reference knows linear, llama3, yarn");
     error_clear(&err);
     cr_assert_eq(reference_model_read("{}", &m, &err), XQ_ERROR_SPEC);
 }

@@ -245,9 +245,9 @@ Test(spec, features_that_no_kernel_knows_are_refused_by_name)
         const char *member, *field;
     } features[] = {
         {"\"clip_qkv\": 8.0", "model.clip_qkv"},
-        {"\"rope_local_base_freq\": 10000", "model.rope_local_base_freq"},
-        {"\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4}", "model.rope_scaling"},
-        {"\"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}", "model.rope_scaling"},
+        {"\"rope_scaling\": {\"rope_type\": \"dynamic\", \"factor\": 4}", "model.rope_scaling"},
+        {"\"rope_scaling\": {\"rope_type\": \"longrope\", \"factor\": 4}", "model.rope_scaling"},
+        {"\"rope_scaling\": {\"type\": \"su\", \"factor\": 4}", "model.rope_scaling"},
         {"\"head_dim\": 72", "model.head_dim"},
     };
     for (size_t i = 0; i < sizeof features / sizeof *features; i++)

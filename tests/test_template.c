@@ -7,7 +7,6 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <lauxlib.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -482,88 +481,6 @@ Test(template, mutated_templates_render_or_fail_with_their_line, .timeout = 60)
     gen_destroy(o.g);
     free(text);
     free(seed);
-}
-
-/* ---------------------------------------------------------------- rotary frequencies */
-
-/* Frequency i in turns per token, in long double, after transformers' _compute_llama3_parameters. */
-static long double turns_of(int i, int head_dim, double theta, double factor)
-{
-    const long double two_pi = 6.283185307179586476925286766559L;
-    long double frequency = powl(theta, -2.0L * i / head_dim), wavelength = two_pi / frequency;
-    if (factor != 0) {
-        long double low = 8192 / 1.0L, high = 8192 / 4.0L, smooth = (8192 / wavelength - 1) / (4 - 1);
-        if (wavelength > low)
-            frequency /= factor;
-        else if (wavelength >= high)
-            frequency = (1 - smooth) * frequency / factor + smooth * frequency;
-    }
-    return frequency / two_pi;
-}
-
-static void check_turns(const gen *g, int head_dim, double theta, double factor)
-{
-    char spec[512], scaling[256] = "";
-    if (factor != 0)
-        snprintf(scaling, sizeof scaling,
-                 ", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": %g, \"low_freq_factor\": 1, "
-                 "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 8192}",
-                 factor);
-    snprintf(spec, sizeof spec,
-             "{\"model\": {\"hidden_size\": 512, \"num_attention_heads\": 4, \"head_dim\": %d, "
-             "\"rope_theta\": %.17g%s}}",
-             head_dim, theta, scaling);
-    gen_kernel kernel = {NULL, NULL};
-    error err = ERROR_INIT;
-    cr_assert_eq(gen_render((gen *)g, spec, "turns", &kernel, &err), XQ_OK, "%s", err.message);
-    int count = 0;
-    char *rest = kernel.source;
-    for (char *line; (line = strsep(&rest, "\n"));) {
-        int i;
-        float high, low;
-        if (sscanf(line, "turn %d %f %f", &i, &high, &low) != 3)
-            continue;
-        long double expected = turns_of(i, head_dim, theta, factor);
-        long double error_of = fabsl(((long double)high + low - expected) / expected);
-        cr_assert_lt(error_of, 0x1p-47L, "head_dim %d, theta %g, factor %g, pair %d", head_dim, theta,
-                     factor, i);
-        cr_assert_eq(high, (float)expected);
-        count++;
-    }
-    cr_assert_eq(count, head_dim / 2);
-    gen_kernel_free(&kernel);
-}
-
-Test(rope, frequencies_are_those_of_transformers_to_48_bits)
-{
-    overlay o = {NULL, NULL};
-    add_family(&o, "turns",
-               "% for i, t in ipairs(rope_turns()) do\nturn ${i - 1} ${format(\"%.9g\", t.high)} "
-               "${format(\"%.9g\", t.low)}\n% end\n",
-               NULL);
-    open_overlay(&o);
-    static const double thetas[] = {10000, 100000, 500000, 1e6, 1e9, 1.5, 150000};
-    for (size_t i = 0; i < sizeof thetas / sizeof *thetas; i++)
-        for (int head_dim = 64; head_dim <= 128; head_dim *= 2)
-            for (int factor = 0; factor <= 32; factor += 8)
-                check_turns(o.g, head_dim, thetas[i], factor);
-    gen_destroy(o.g);
-}
-
-Test(rope, without_rope_nothing_turns)
-{
-    overlay o = {NULL, NULL};
-    add_family(&o, "turns", "% assert(#rope_turns() == 0)\nint a;\n", NULL);
-    open_overlay(&o);
-    gen_kernel kernel = {NULL, NULL};
-    error err = ERROR_INIT;
-    gen_render(
-        o.g,
-        "{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 2, \"rope\": {\"type\": \"none\"}}}",
-        "turns", &kernel, &err);
-    cr_assert_eq(err.status, XQ_OK, "%s", err.message);
-    gen_kernel_free(&kernel);
-    gen_destroy(o.g);
 }
 
 /* ---------------------------------------------------------------- all families */

@@ -1,0 +1,160 @@
+/* Scores, masks and softmax of the reference. */
+#include "reference.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- positions */
+
+/* The first token that is a draft. */
+static int64_t first_draft(const reference_queries *queries, int64_t tokens)
+{
+    if (!queries->tree_mask)
+        return tokens;
+    return tokens > queries->count ? tokens - queries->count : 0;
+}
+
+static int64_t query_position(const reference_queries *queries, int64_t tokens, int64_t j)
+{
+    return queries->positions ? queries->positions[j] : queries->token_offset + tokens - queries->count + j;
+}
+
+void reference_query_positions(const reference_queries *queries, int64_t tokens, int64_t *positions)
+{
+    for (int64_t j = 0; j < queries->count; j++)
+        positions[j] = query_position(queries, tokens, j);
+}
+
+void reference_token_positions(const reference_queries *queries, int64_t tokens, int64_t *positions)
+{
+    int64_t drafts = first_draft(queries, tokens);
+    for (int64_t t = 0; t < tokens; t++)
+        positions[t] = t < drafts ? queries->token_offset + t : query_position(queries, tokens, t - drafts);
+}
+
+/* ---------------------------------------------------------------- one query, one head */
+
+/* A query among the tokens of its sequence. */
+typedef struct view {
+    const reference_model *model;
+    const reference_queries *queries;
+    int64_t tokens, drafts, query, position;
+    const int64_t *token_positions;
+} view;
+
+static bool sees(const view *w, int64_t t)
+{
+    int64_t distance = w->position - w->token_positions[t];
+    if (w->model->window && distance >= w->model->window)
+        return false;
+    if (t < w->drafts)
+        return distance >= 0;
+    int64_t draft = t - w->drafts;
+    return w->queries->tree_mask[w->query * w->queries->mask_words + draft / 32] >> draft % 32 & 1;
+}
+
+static double score(const view *w, int head, const double *q, const double *k, int64_t t)
+{
+    const reference_model *m = w->model;
+    double s = 0;
+    for (int i = 0; i < m->head_dim; i++)
+        s += q[i] * k[i];
+    s *= m->scale;
+    if (m->softcap > 0)
+        s = m->softcap * tanh(s / m->softcap);
+    if (m->alibi)
+        s += m->slopes[head] * (double)(w->token_positions[t] - w->position);
+    return s;
+}
+
+/* scores [tokens] is scratch; head h reads KV head h / (heads / kv_heads). `sink`: NULL for none. */
+static void attend_head(const view *w, int head, const double *q, const double *k, const double *v,
+                        const double *sink, double *scores, double *out, double *lse)
+{
+    const reference_model *m = w->model;
+    size_t stride = (size_t)m->kv_heads * (size_t)m->head_dim;
+    size_t kv = (size_t)(head / (m->heads / m->kv_heads)) * (size_t)m->head_dim;
+    double most = -INFINITY, sum = 0;
+    for (int64_t t = 0; t < w->tokens; t++) {
+        scores[t] = sees(w, t) ? score(w, head, q, k + (size_t)t * stride + kv, t) : -INFINITY;
+        most = scores[t] > most || isnan(scores[t]) ? scores[t] : most;
+    }
+    memset(out, 0, sizeof *out * (size_t)m->head_dim);
+    *lse = most;
+    if (most == -INFINITY)
+        return;
+    most = sink && *sink > most ? *sink : most;
+    sum = sink ? exp(*sink - most) : 0;
+    for (int64_t t = 0; t < w->tokens; t++) {
+        double weight = exp(scores[t] - most);
+        if (weight == 0)
+            continue; /* of tokens that are not seen, nothing may matter */
+        sum += weight;
+        for (int i = 0; i < m->head_dim; i++)
+            out[i] += weight * v[(size_t)t * stride + kv + (size_t)i];
+    }
+    for (int i = 0; i < m->head_dim; i++)
+        out[i] /= sum;
+    *lse = most + log(sum);
+}
+
+/* The attention factor is of queries and keys; keys stay without it, so that queries have it twice. */
+static void scale_rotated(const reference_model *m, double *q)
+{
+    double f = m->attention_factor > 0 ? m->attention_factor * m->attention_factor : 1;
+    for (int h = 0; h < m->heads; h++)
+        for (int i = 0; i < 2 * m->pairs; i++)
+            q[(size_t)h * (size_t)m->head_dim + (size_t)i] *= f;
+}
+
+xq_status reference_attend_queries(const reference_model *model, const reference_layer *layer,
+                                   int64_t tokens, const double *k, const double *v,
+                                   const reference_queries *queries, double *out, double *lse, error *err)
+{
+    size_t row = (size_t)model->heads * (size_t)model->head_dim, heads = (size_t)model->heads;
+    bool sinks = model->sinks && !queries->without_sinks;
+    if (sinks && !layer->sinks)
+        return error_set(err, XQ_ERROR_INTERNAL, "argument", "the reference lacks sinks");
+    double *scratch = malloc((row + (size_t)tokens + 1) * sizeof *scratch);
+    int64_t *positions = malloc(((size_t)tokens + 1) * sizeof *positions);
+    if (!scratch || !positions) {
+        free(scratch);
+        free(positions);
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for a reference attention");
+    }
+    double *q = scratch, *scores = scratch + row;
+    reference_token_positions(queries, tokens, positions);
+    view w = {model, queries, tokens, first_draft(queries, tokens), 0, 0, positions};
+    for (int64_t j = 0; j < queries->count; j++) {
+        w.query = j;
+        w.position = query_position(queries, tokens, j);
+        memcpy(q, queries->q + (size_t)j * row, row * sizeof *q);
+        reference_rotate(model, q, 1, model->heads, w.position);
+        scale_rotated(model, q);
+        for (int h = 0; h < model->heads; h++)
+            attend_head(&w, h, q + (size_t)h * (size_t)model->head_dim, k, v,
+                        sinks ? layer->sinks + h : NULL, scores,
+                        out + (size_t)j * row + (size_t)h * (size_t)model->head_dim,
+                        lse + (size_t)j * heads + h);
+    }
+    free(scratch);
+    free(positions);
+    return XQ_OK;
+}
+
+void reference_merge(double *out_a, double *lse_a, const double *out_b, const double *lse_b, int64_t rows,
+                     int width)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        double most = lse_a[r] > lse_b[r] ? lse_a[r] : lse_b[r];
+        if (most == -INFINITY)
+            continue;
+        double a = exp(lse_a[r] - most), b = exp(lse_b[r] - most);
+        for (int i = 0; i < width; i++) {
+            size_t at = (size_t)r * (size_t)width + (size_t)i;
+            out_a[at] = (a * out_a[at] + b * out_b[at]) / (a + b);
+        }
+        lse_a[r] = most + log(a + b);
+    }
+}

@@ -1,0 +1,160 @@
+-- Validates the model of a spec and fills in what was left open.
+local fail = require "fail"
+local json = require "json"
+local layers = require "layers"
+local layout = require "layout"
+local model_rope = require "model_rope"
+local models = require "models"
+local schema = require "schema"
+
+local model_module = {}
+
+-- ---------------------------------------------------------------- finding it
+local function find_preset(field, name)
+  return models.find(name) or
+    fail.spec(field, "'%s' is no preset; %s", name:sub(1, 60), fail.suggestion(name, models.order))
+end
+
+-- {preset = NAME, ...}: the preset's values, but for those beside the name.
+local function with_preset(given)
+  if type(given.preset) ~= "string" then
+    fail.spec("model.preset", "must be a string (a preset's name), not %s", schema.show(given.preset))
+  end
+  local model = find_preset("model.preset", given.preset)
+  for key, value in pairs(given) do
+    if key ~= "preset" then model[key] = value end
+  end
+  return model
+end
+
+local function find_model(given)
+  if given == nil then fail.spec("model", "is missing; give a preset's name or an object") end
+  if type(given) == "string" then return find_preset("model", given) end
+  if not schema.is_object(given) then
+    fail.spec("model", "must be a preset's name or an object, not %s", schema.show(given))
+  end
+  return given.preset ~= nil and with_preset(given) or given
+end
+
+-- ---------------------------------------------------------------- shape and scores
+local head_dims = { 64, 80, 96, 112, 128, 160, 192, 256 }
+
+local function complete_shape(model)
+  local heads = model.num_attention_heads
+  model.num_key_value_heads = model.num_key_value_heads or heads
+  if not model.head_dim then
+    if model.hidden_size % heads ~= 0 then
+      fail.spec("model.head_dim", "is missing, and num_attention_heads (%d) does not divide hidden_size (%d)", heads,
+        model.hidden_size)
+    end
+    model.head_dim = model.hidden_size // heads
+  end
+  if heads % model.num_key_value_heads ~= 0 then
+    fail.spec("model.num_key_value_heads", "%d does not divide num_attention_heads (%d)", model.num_key_value_heads, heads)
+  end
+  if not schema.contains(head_dims, model.head_dim) then
+    fail.unsupported("model.head_dim", "%d is not supported; supported: %s", model.head_dim, schema.list(head_dims))
+  end
+  if model.hidden_size % layout.unit_channels ~= 0 then
+    fail.unsupported("model.hidden_size", "%d is not supported; supported: multiples of %d", model.hidden_size,
+      layout.unit_channels)
+  end
+end
+
+local function complete_scores(model)
+  local scalar = model.query_pre_attn_scalar
+  if scalar and model.attention_scale and model.attention_scale ~= 1 / math.sqrt(scalar) then
+    fail.spec("model.attention_scale", "differs from query_pre_attn_scalar's; give one of them")
+  end
+  model.attention_scale = model.attention_scale or 1 / math.sqrt(scalar or model.head_dim)
+  model.query_pre_attn_scalar = nil
+  if model.alibi_scale and not model.alibi then
+    fail.spec("model.alibi_scale", "means nothing without ALiBi; leave it out")
+  end
+  if model.alibi_scale == 1 then model.alibi_scale = nil end
+  if model.qk_norm == true then model.qk_norm = "head" end
+  model.rms_norm_eps = model.qk_norm and (model.rms_norm_eps or 1e-6) or nil
+end
+
+-- ---------------------------------------------------------------- kinds of layers
+local kind_order = { "rope", "sliding_window" }
+
+-- What each kind of layer has of its own, from the names of config.json.
+local function kinds_from_keys(model, given)
+  local rope = model_rope.complete(given, model, "model.rope")
+  local base = model.rope_local_base_freq
+  return json.ordered({
+    full = json.ordered({ rope = rope }, kind_order),
+    sliding = json.ordered({ rope = base and model_rope.of_base(rope, base) or rope,
+      sliding_window = model.sliding_window }, kind_order),
+  }, { "full", "sliding" })
+end
+
+-- The same as a completed spec has it.
+local function kinds_as_given(model, given)
+  for _, other in ipairs { "rope_theta", "rope_scaling", "rope_interleaved", "partial_rotary_factor",
+    "rope_local_base_freq" } do
+    if given[other] ~= nil then fail.spec("model." .. other, "cannot be given beside model.layer_kinds") end
+  end
+  local kinds = schema.check_object("model.layer_kinds.", given.layer_kinds, schema.layer_kinds)
+  for _, name in ipairs { "full", "sliding" } do
+    local field = "model.layer_kinds." .. name
+    local kind = schema.check_object(field .. ".", kinds[name], schema.layer_kind)
+    kind.rope = model_rope.complete({ rope = kind.rope }, model, field .. ".rope")
+    kinds[name] = json.ordered(kind, kind_order)
+  end
+  if kinds.full.sliding_window then
+    fail.spec("model.layer_kinds.full.sliding_window", "means nothing in full layers; leave it out")
+  end
+  return json.ordered(kinds, { "full", "sliding" })
+end
+
+-- What a spec of mixed layers has computed from layer_kinds may be given, but only as computed.
+local function check_chosen(given, kind, name)
+  for _, key in ipairs(kind_order) do
+    if given[key] ~= nil and json.encode(json.sorted { given[key] }) ~= json.encode(json.sorted { kind[key] }) then
+      fail.spec("model." .. key, "differs from model.layer_kinds.%s.%s; leave it out", name, key)
+    end
+  end
+end
+
+local function complete_layers(model, given)
+  local types, only = layers.types(model)
+  local name = layers.kind(model, types, only)
+  if given.layer_kinds and not types then
+    fail.spec("model.layer_kinds", "is for models that mix kinds of layers; leave it out")
+  end
+  local kinds = given.layer_kinds and kinds_as_given(model, given) or kinds_from_keys(model, given)
+  local kind = kinds[name]
+  if (types or name == "sliding") and not kinds.sliding.sliding_window then
+    fail.spec("model.sliding_window", "is missing, for layers that slide; it must be a whole number")
+  end
+  if given.layer_kinds then check_chosen(given, kind, name) end
+  model.rope, model.sliding_window = kind.rope, kind.sliding_window
+  model.layer_kind, model.layer_types, model.layer_kinds = types and name, types, types and kinds
+  model.sliding_window_pattern, model.max_window_layers, model.rope_local_base_freq = nil, nil, nil
+end
+
+-- ---------------------------------------------------------------- all of it
+-- `given`: a preset's name, or an object with the keys of schema.model.
+function model_module.complete(given)
+  given = find_model(given)
+  local model = schema.check_object("model.", given, schema.model)
+  complete_shape(model)
+  complete_layers(model, given)
+  complete_scores(model)
+  model.rope_theta, model.rope_scaling, model.partial_rotary_factor, model.rope_interleaved = nil, nil, nil, nil
+  for name, value in pairs(model) do
+    if value == false then model[name] = nil end -- features are named only where a model has them
+  end
+  return json.ordered(model, schema.names_of(schema.model))
+end
+
+-- The kind of a layer, counted from 0, "full" or "sliding"; and whether the model has both.
+function model_module.kind_at(given, layer)
+  local model = schema.check_object("model.", find_model(given), schema.model)
+  local types, only = layers.types(model)
+  return layers.kind_at(types, only, model, layer), types ~= nil
+end
+
+return model_module
