@@ -6,8 +6,8 @@ local spec_module = require "spec"
 local tuning = require "tuning"
 local template = require "template"
 local environment = require "environment"
-local rope = require "rope"
 local alibi = require "alibi"
+local rope = require "rope"
 
 local emit = {}
 
@@ -64,15 +64,6 @@ local function rope_table(model)
   return table.concat(rows, "\n")
 end
 
--- ALiBi's slopes times `factor`, as the rows of a float array.
-local function alibi_table(model, factor)
-  local rows = {}
-  for i, slope in ipairs(alibi.slopes(model)) do
-    rows[i] = ("    %s,"):format(environment.f32(slope * factor))
-  end
-  return table.concat(rows, "\n")
-end
-
 -- Returns the source and the info table. `given` is a spec, completed or not.
 function emit.render(given, name)
   local family = tuning.family(name)
@@ -88,7 +79,6 @@ function emit.render(given, name)
     alibi_slopes = function() return alibi.slopes(spec.model) end,
     rope_turns = function() return rope.turns(spec.model) end,
     rope_table = function() return rope_table(spec.model) end,
-    alibi_table = function(factor) return alibi_table(spec.model, factor) end,
   }, banner(name, spec, values))
   return source, json.ordered(info, { "family", "entry", "threads", "shared_bytes" })
 end

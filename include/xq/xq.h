@@ -320,7 +320,7 @@ typedef struct xq_attend_args {
     int64_t max_tokens; /* no sequence of this call is longer; at most the plan's max_tokens */
     uint64_t q;         /* [queries, H, dh] before RoPE, after bias and norm; 16-byte aligned */
     uint64_t out;       /* [queries, H, dh], 16-byte aligned; zeros where a query sees no token */
-    uint64_t lse;       /* [queries, H] f32, natural logarithm; -inf (or the sink) where a query sees no token; 0: none */
+    uint64_t lse;       /* [queries, H] f32, natural logarithm; -inf where a query sees no token; 0: none */
     xq_page_table table;
     uint64_t pages;     /* page_align aligned */
     uint64_t weights;   /* as packed, 256-byte aligned; XQ_FP16_KV reads it only for attention sinks */

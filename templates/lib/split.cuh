@@ -5,7 +5,7 @@
 // Rows of a block are those of lib/queries.cuh. Exponents are base 2 throughout; only the log-sum-exp that leaves the
 // library is natural. Partial outputs are weighted means of values, so 16 bits hold them as well as they hold the
 // output, at half the workspace traffic of f32. A row that sees nothing has a sum of 0 and a log-sum-exp of minus
-// infinity, or the sink; its output is zeros.
+// infinity, even where there is a sink; its output is zeros.
 #ifndef XQ_LIB_SPLIT_CUH
 #define XQ_LIB_SPLIT_CUH
 
@@ -84,6 +84,7 @@ struct split_output {
     __device__ __forceinline__ void write_final(const PARAMS &p, int row, int quad, float4 values, float peak,
                                                 float sum) const
     {
+        const bool seen = sum != 0; // NaN stays NaN
         if constexpr (BIAS) {
             if (p.bv) {
                 const float4 bias = *(const float4 *)(p.bv + first_head / ROWS::GROUP * HEAD_DIM + quad * 4);
@@ -92,7 +93,7 @@ struct split_output {
             }
         }
         if constexpr (SINKS) {
-            if (p.sinks) {
+            if (p.sinks && seen) {
                 const float sink = p.sinks[head(row)] * LOG2_E, top = fmaxf(peak, sink);
                 const float factor = exp2_approx(peak - top);
                 sum = sum * factor + exp2_approx(sink - top);
@@ -100,7 +101,6 @@ struct split_output {
                 peak = top;
             }
         }
-        const bool seen = sum != 0; // NaN stays NaN
         store(p.out + place(row) * HEAD_DIM + quad * 4, scaled(values, seen ? 1.0f / sum : 0));
         if (quad == 0 && p.lse)
             p.lse[place(row)] = seen ? (peak + log2f(sum)) * LN_2 : -infinity();
