@@ -111,7 +111,7 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(SUPPORT_OBJ) $(TOOL_OBJ) $(LIB_
 $(BUILD)/tests/libfake_%.so: $(BUILD)/tests/fake/fake_%.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@
-$(addprefix $(BUILD)/tests/,test_cli test_device_cuda test_plan test_runtime): | $(BUILD)/tests/libfake_cuda.so
+$(addprefix $(BUILD)/tests/,test_cli test_device_cuda test_launch test_pack test_plan test_runtime): | $(BUILD)/tests/libfake_cuda.so
 $(BUILD)/tests/test_runtime: | $(BUILD)/tests/libfake_nvrtc.so
 $(BUILD)/tests/test_cli: | $(BUILD)/xq
 $(BUILD)/tests/test_abi: | libraries $(BUILD)/xq

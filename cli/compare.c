@@ -10,9 +10,12 @@
 #include <string.h>
 
 static const char description[] =
-    "For each layer and bit width: one decode step by each implementation, with its error, memory, "
-    "traffic,\n"
-    "arithmetic and time, and how far that is from the least possible.\n\n"
+    "For each layer and bit width: one step by each implementation, with its error, memory, traffic,\n"
+    "arithmetic and time, and how far that is from the least possible. A step attends with the queries at "
+    "the\n"
+    "last positions; a cross-layer method also adds the layer's deltas to the accumulator, which the "
+    "layers from\n"
+    "the base on fill first.\n\n"
     "Activations come from a safetensors file with x.L [tokens, d] and q.L [tokens, H, dh] for layers L "
     "(as\n"
     "tools/smollm2.py writes), weights from the model directory, or else wk.L and wv.L of that file; or\n"
@@ -30,7 +33,7 @@ struct comparison {
     char *specs[MOST_BITS]; /* for each of bits, as given: plans complete them for their device */
     char *completed;        /* the first of them */
     int *layers, layer_count;
-    struct cli_shape shapes[MOST_BITS];
+    struct cli_traits traits[MOST_BITS];
     int64_t tokens;
     struct compare_row *rows;
     int row_count;
@@ -68,10 +71,10 @@ static xq_status read_specs(struct comparison *c, struct compare_task *task, err
         c->o.spec.bits = c->bits[i];
         if (cli_spec_json(&c->o.spec, &c->o.common, NULL, &c->specs[i], err) != XQ_OK ||
             gen_complete(c->generator, c->specs[i], &c->completed, err) != XQ_OK ||
-            cli_shape_read(c->completed, &c->shapes[i], err) != XQ_OK)
+            cli_traits_read(c->generator, c->specs[i], &c->traits[i], err) != XQ_OK)
             return err->status;
     }
-    task->shape = c->shapes[0];
+    task->traits = c->traits[0];
     return reference_model_read(c->completed, &task->reference, err);
 }
 
@@ -125,30 +128,39 @@ static void show_progress(struct comparison *c, const struct compare_row *row)
 /* The fp16 KV cache is the same at any bit width: measured once a layer, repeated beside each. */
 static xq_status compare_bits(struct comparison *c, struct compare_task *task, int which, error *err)
 {
+    char *spec = NULL;
+    if (cli_layer_spec(c->specs[which], task->layer->number, task->base_layer, c->o.queries > 1, &spec,
+                       err) != XQ_OK ||
+        cli_traits_read(c->generator, spec, &task->traits, err) != XQ_OK) {
+        free(spec);
+        return err->status;
+    }
     task->spec = c->specs[which];
-    task->shape = c->shapes[which];
+    task->layer_spec = spec;
+    int bits = c->traits[which].bits; /* of the comparison: a base layer has its own */
     for (int i = 0; i < IMPLEMENTATIONS; i++) {
         struct compare_row *row = &c->rows[c->row_count];
         if (order[i] == XQ_FP16_KV && which > 0) {
             *row = row[-IMPLEMENTATIONS];
-            row->bits = task->shape.bits;
         } else {
-            show_progress(c, &(struct compare_row){.layer = task->layer->number,
-                                                   .bits = task->shape.bits,
-                                                   .implementation = order[i]});
+            show_progress(c, &(struct compare_row){
+                                 .layer = task->layer->number, .bits = bits, .implementation = order[i]});
             if (compare_measure(task, order[i], row, err) != XQ_OK)
-                return err->status;
+                break;
         }
+        row->bits = bits;
         c->row_count++;
     }
-    return XQ_OK;
+    free(spec);
+    task->layer_spec = NULL;
+    return err->status;
 }
 
 static xq_status compare_layer(struct comparison *c, struct compare_task *task, int number, error *err)
 {
     struct compare_layer layer;
     double *exact = NULL;
-    if (compare_input_layer(c->input, number, &layer, err) != XQ_OK)
+    if (compare_input_layer(c->input, number, &c->traits[0], &layer, err) != XQ_OK)
         return err->status;
     task->layer = &layer;
     if (compare_exact(task, &exact, err) == XQ_OK) {
@@ -182,12 +194,14 @@ static xq_status prepare(struct comparison *c, struct compare_task *task, error 
         return err->status;
     task->generator = c->generator;
     task->seed = (uint64_t)c->o.common.seed;
-    return compare_input_open(&c->o, c->generator, &task->shape, &c->input, &c->layers, &c->layer_count,
+    task->base_layer = (int)c->o.base_layer;
+    return compare_input_open(&c->o, c->generator, &task->traits, &c->input, &c->layers, &c->layer_count,
                               &c->tokens, err);
 }
 
 static xq_status use_device(const struct comparison *c, struct compare_task *task, error *err)
 {
+    task->input = c->input;
     task->context = c->context;
     return find_ceilings(c->context, &task->ceilings, err);
 }
@@ -212,7 +226,7 @@ static xq_status report(const struct comparison *c, const struct compare_task *t
                                     .count = c->row_count,
                                     .device = &info,
                                     .ceilings = &task->ceilings,
-                                    .shape = &task->shape,
+                                    .traits = &c->traits[0],
                                     .spec = c->completed,
                                     .model_name = model_name(c, name, sizeof name),
                                     .input_name = c->o.synthetic ? "synthetic" : c->o.activations};
@@ -243,6 +257,10 @@ static int check_usage(const struct compare_options *o)
 {
     if (o->batch < 1 || o->batch > 65535)
         return cli_usage("compare", "--batch: %lld; valid are 1 .. 65535", (long long)o->batch);
+    if (o->queries < 1 || o->queries > 65536)
+        return cli_usage("compare", "--queries: %lld; valid are 1 .. 65536", (long long)o->queries);
+    if (o->base_layer < 0 || o->base_layer > 10000)
+        return cli_usage("compare", "--base-layer: %lld; valid are 0 .. 10000", (long long)o->base_layer);
     if (o->synthetic && o->activations)
         return cli_usage("compare", "--synthetic and --activations: give one of them");
     return CLI_OK;
@@ -250,7 +268,8 @@ static int check_usage(const struct compare_options *o)
 
 int cli_compare(int argc, char **argv)
 {
-    struct comparison c = {.o = {.tokens = COMPARE_ALL_TOKENS, .batch = 1}};
+    struct comparison c = {
+        .o = {.tokens = COMPARE_ALL_TOKENS, .batch = 1, .queries = 1, .base_layer = CLI_BASE_LAYER}};
     struct compare_options *o = &c.o;
     const cli_option own[] = {
         {"--activations", CLI_STRING, &o->activations, "FILE", "safetensors with x.L and q.L"},
@@ -261,6 +280,9 @@ int cli_compare(int argc, char **argv)
         {"--bits", CLI_LIST, &o->bits, "N,N...", "bit widths to compare (4,8; with --spec, the file's)"},
         {"--tokens", CLI_INT, &o->tokens, "N", "cached tokens of each sequence (all in the file; 1024)"},
         {"--batch", CLI_INT, &o->batch, "N", "sequences (1)"},
+        {"--queries", CLI_INT, &o->queries, "N", "queries of each sequence, at its last positions (1)"},
+        {"--base-layer", CLI_INT, &o->base_layer, "L",
+         "cross-layer: the layer that starts the accumulator (2)"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {.name = "compare",

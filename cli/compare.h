@@ -19,35 +19,36 @@ struct compare_options {
     const char *activations, *prepared;
     struct cli_list layers, bits;
     int64_t tokens; /* or COMPARE_ALL_TOKENS */
-    int64_t batch;
+    int64_t batch, queries, base_layer;
     bool synthetic;
 };
 
 struct compare_input; /* the open files */
 
 /* Opens what the options name. layers: those to compare; caller frees. */
-xq_status compare_input_open(const struct compare_options *o, gen *g, const struct cli_shape *shape,
+xq_status compare_input_open(const struct compare_options *o, gen *g, const struct cli_traits *traits,
                              struct compare_input **input, int **layers, int *layer_count, int64_t *tokens,
                              error *err);
 void compare_input_close(struct compare_input *input);
 
-/* What one layer attends over: `batch` sequences of `tokens` tokens, a query each. A large batch repeats a
- * few texts: sequence i holds text i % distinct. */
+/* What one layer attends over: `batch` sequences of `tokens` tokens, `queries` queries each, at the last
+ * positions. A large batch repeats a few texts: sequence i holds text i % distinct. */
 struct compare_layer {
-    int number, batch, distinct;
+    int number, batch, distinct, queries;
     int64_t tokens;
-    struct cli_weights weights;
+    layer_weights weights;
     float *x;            /* [distinct * tokens, d], as given */
-    float *q;            /* [distinct, H, dh] */
-    uint16_t *x16, *q16; /* the same in f16 */
+    float *q;            /* [distinct, queries, H, dh] */
+    uint16_t *x16, *q16; /* the same in the spec's dtype */
 };
-xq_status compare_input_layer(struct compare_input *input, int number, struct compare_layer *layer,
-                              error *err);
+/* traits: of this layer's spec, whose factors are made. */
+xq_status compare_input_layer(struct compare_input *input, int number, const struct cli_traits *traits,
+                              struct compare_layer *layer, error *err);
 void compare_layer_free(struct compare_layer *layer);
 
 /* ----------------------------------------------------------------- limits */
 
-/* The least that one decode step costs, whoever does it: every byte it must read or write once, and the
+/* The least that one step costs, whoever does it: every byte it must read or write once, and the
  * FLOPs of the cheapest exact formulation (docs/method.md §4). */
 struct compare_limit {
     double bytes, flops;
@@ -58,18 +59,25 @@ struct compare_ceilings {
     double bytes_per_second, flops_per_second; /* 0: not known */
     const char *source;                        /* where they come from, for people */
 };
-void compare_limit_of(const struct cli_shape *shape, bool rope, bool fp16_kv, double cache_bytes_per_token,
-                      int64_t tokens, int batch, const struct compare_ceilings *ceilings,
-                      struct compare_limit *limit);
+struct compare_size {
+    int64_t tokens; /* of each sequence */
+    int batch, queries;
+    double page_bytes_per_token, accumulator_bytes_per_token, tail_bytes;
+};
+void compare_limit_of(const struct cli_traits *traits, bool fp16_kv, const struct compare_size *size,
+                      const struct compare_ceilings *ceilings, struct compare_limit *limit);
 
 /* ------------------------------------------------------------------- rows */
 
 struct compare_row {
     int layer, bits; /* bits of the comparison; fp16-kv itself always has 16 */
-    int batch;
+    int batch, queries;
     int64_t tokens;
     xq_implementation implementation;
-    double cache_bytes_per_token, cache_saving; /* against fp16-kv */
+    double cache_bytes_per_token;       /* of pages */
+    double tail_bytes;                  /* of a sequence: its newest tokens, unquantized */
+    double accumulator_bytes_per_token; /* cross-layer: of the one accumulator of all layers */
+    double cache_saving;                /* pages and tails against fp16-kv */
     double kernel_error, method_error, lse_error;
     bool counted; /* the figures below, to matrix_flops: only the software device counts */
     double read_bytes, write_bytes;       /* device memory: unique 32-byte sectors, per launch */
@@ -86,15 +94,18 @@ const char *compare_name(xq_implementation implementation); /* "fp16-kv", ... */
 struct compare_task {
     xq_context *context;
     gen *generator;
-    const char *spec; /* completed */
-    struct cli_shape shape;
+    struct compare_input *input; /* of the layers before, which deltas need */
+    const char *spec;            /* as given, for one bit width; of one layer: cli_layer_spec */
+    char *layer_spec;            /* that of `layer` */
+    struct cli_traits traits;    /* of layer_spec */
+    int base_layer;
     reference_model reference;
     struct compare_ceilings ceilings;
     uint64_t seed;
     const struct compare_layer *layer;
-    const double *exact; /* attention from the inputs as given, [distinct, H, dh] */
+    const double *exact; /* attention from the inputs as given, [distinct, queries, H, dh] */
 };
-/* Exact attention of the distinct sequences, [distinct, H, dh]; caller frees. */
+/* Exact attention of the distinct sequences, [distinct, queries, H, dh]; caller frees. */
 xq_status compare_exact(const struct compare_task *task, double **exact, error *err);
 
 xq_status compare_measure(const struct compare_task *task, xq_implementation implementation,
@@ -107,7 +118,7 @@ struct compare_result {
     int count;
     const xq_device_info *device;
     const struct compare_ceilings *ceilings;
-    const struct cli_shape *shape;
+    const struct cli_traits *traits;
     const char *model_name, *input_name, *spec;
 };
 void compare_print(const struct compare_result *result);

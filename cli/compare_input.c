@@ -15,7 +15,7 @@ enum { MOST_DISTINCT = 4 }; /* texts of a batch: each is checked against a refer
 
 struct compare_input {
     const struct compare_options *o;
-    struct cli_shape shape;
+    layer_shape shape;
     model *source;
     xqw *prepared;
     safetensors *activations;
@@ -25,54 +25,21 @@ struct compare_input {
 
 /* ---------------------------------------------------------------- opening */
 
-static int member(const cJSON *object, const char *name)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
-    return cJSON_IsNumber(item) ? item->valueint : 0;
-}
-
-/* The file's shape must be the spec's: its factors would not fit otherwise. */
-static xq_status check_prepared(const struct compare_input *in, error *err)
-{
-    cJSON *spec = cJSON_Parse(xqw_spec(in->prepared));
-    const cJSON *m = cJSON_GetObjectItemCaseSensitive(spec, "model");
-    const cJSON *c = cJSON_GetObjectItemCaseSensitive(spec, "cache");
-    const char *method = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(c, "method"));
-    const struct cli_shape *s = &in->shape;
-    const char *wanted = s->latent ? "latent" : "x", *path = in->o->prepared;
-    const struct {
-        const char *name;
-        int found, needed;
-    } sizes[] = {
-        {"hidden_size", member(m, "hidden_size"), s->hidden_size},
-        {"num_key_value_heads", member(m, "num_key_value_heads"), s->kv_heads},
-        {"head_dim", member(m, "head_dim"), s->head_dim},
-        {"rank_k", member(c, "rank_k"), s->rank_k},
-        {"rank_v", member(c, "rank_v"), s->rank_v},
-    };
-    if (!method || strcmp(method, wanted) != 0)
-        error_set(err, XQ_ERROR_FORMAT, "file",
-                  "%s: prepared for method %s, not %s; run `xq prepare` for it", path,
-                  method ? method : "(none)", wanted);
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
-        if (sizes[i].found != sizes[i].needed)
-            error_set(err, XQ_ERROR_FORMAT, "file",
-                      "%s: prepared for %s %d, not %d; run `xq prepare` for it", path, sizes[i].name,
-                      sizes[i].found, sizes[i].needed);
-    cJSON_Delete(spec);
-    return err->status;
-}
-
 /* --layers, or else every layer that the activations file has; synthetic: layer 0. */
 static xq_status choose_layers(const struct compare_input *in, int **layers, int *count, error *err)
 {
     const struct compare_options *o = in->o;
     int most = in->source ? in->source->layers : 1000;
-    if (o->layers.count || !in->activations)
-        return cli_layers(&o->layers, o->layers.count ? most : 1, layers, count, err);
+    bool cross = layer_is_cross(&in->shape);
+    if (o->layers.count || !in->activations) {
+        if (cli_layers(&o->layers, o->layers.count ? most : 1, layers, count, err) == XQ_OK &&
+            !o->layers.count && cross)
+            (*layers)[0] = (int)o->base_layer + 1;
+        return err->status;
+    }
     struct cli_list found = {0};
     char name[32], item[16];
-    for (int l = 0; l < most && found.count < 32; l++) {
+    for (int l = cross ? (int)o->base_layer : 0; l < most && found.count < 32; l++) {
         snprintf(name, sizeof name, "x.%d", l);
         snprintf(item, sizeof item, "%d", l);
         if (safetensors_find(in->activations, name))
@@ -106,6 +73,10 @@ static xq_status choose_tokens(struct compare_input *in, int layer, error *err)
         return error_set(err, XQ_ERROR_ARGUMENT, "argument", "--tokens: %lld; valid are 1 .. %lld%s%s",
                          (long long)in->tokens, (long long)most, o->activations ? ", as many as in " : "",
                          o->activations ? o->activations : "");
+    if (o->queries > in->tokens)
+        return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                         "--queries: %lld; valid are 1 .. %lld, as many as tokens", (long long)o->queries,
+                         (long long)in->tokens);
     return XQ_OK;
 }
 
@@ -119,17 +90,24 @@ static xq_status open_all(struct compare_input *in, gen *g, int **layers, int *c
     if (o->spec.model && stat(o->spec.model, &st) == 0 && S_ISDIR(st.st_mode) &&
         model_open(g, o->spec.model, &in->source, err) != XQ_OK)
         return err->status;
-    if (o->prepared &&
-        (xqw_open(o->prepared, &in->prepared, err) != XQ_OK || check_prepared(in, err) != XQ_OK))
+    if (o->prepared && (xqw_open(o->prepared, &in->prepared, err) != XQ_OK ||
+                        xqw_expect_shape(in->prepared, &in->shape, err) != XQ_OK))
         return err->status;
     if (o->activations && safetensors_open(o->activations, &in->activations, err) != XQ_OK)
         return err->status;
     if (choose_layers(in, layers, count, err) != XQ_OK)
         return err->status;
+    for (int i = 0; i < *count && layer_is_cross(&in->shape); i++)
+        if ((*layers)[i] < o->base_layer)
+            return error_set(
+                err, XQ_ERROR_ARGUMENT, "argument",
+                "--layers: layer %d comes before the base layer (--base-layer %lld), so that method "
+                "%s does not concern it",
+                (*layers)[i], (long long)o->base_layer, layer_method_name(in->shape.method));
     return choose_tokens(in, (*layers)[0], err);
 }
 
-xq_status compare_input_open(const struct compare_options *o, gen *g, const struct cli_shape *shape,
+xq_status compare_input_open(const struct compare_options *o, gen *g, const struct cli_traits *traits,
                              struct compare_input **input, int **layers, int *layer_count, int64_t *tokens,
                              error *err)
 {
@@ -138,7 +116,7 @@ xq_status compare_input_open(const struct compare_options *o, gen *g, const stru
     if (!in)
         return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
     in->o = o;
-    in->shape = *shape;
+    in->shape = traits->shape;
     in->batch = (int)o->batch;
     if (open_all(in, g, layers, layer_count, err) == XQ_OK) {
         *input = in;
@@ -174,40 +152,79 @@ static xq_status recorded(const struct compare_input *in, const char *name, int 
     return tensor_to_floats(*found, 1, values, err);
 }
 
-static xq_status synthetic_weights(const struct compare_input *in, int layer, struct cli_weights *w,
-                                   error *err)
+static bool allocate_parts(const layer_shape *s, layer_weights *w)
 {
-    const struct cli_shape *s = &in->shape;
-    size_t count = (size_t)s->hidden_size * (size_t)s->kv_width;
+    layer_part parts[LAYER_MOST_PARTS];
+    bool ok = true;
+    for (int i = 0, count = layer_given(s, parts); i < count; i++) {
+        float **values = layer_member(w, &parts[i]);
+        *values = malloc(sizeof **values * (size_t)parts[i].rows * (size_t)parts[i].cols);
+        ok &= *values != NULL;
+    }
+    return ok;
+}
+
+static xq_status synthetic_weights(const struct compare_input *in, int layer, layer_weights *w, error *err)
+{
+    const layer_shape *s = &in->shape;
     uint64_t seed = (uint64_t)in->o->common.seed;
-    w->wk = malloc(sizeof *w->wk * count);
-    w->wv = malloc(sizeof *w->wv * count);
-    if (!w->wk || !w->wv)
+    if (!allocate_parts(s, w))
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for synthetic weights");
-    if (synthetic_projection(seed, 2 * layer, s->hidden_size, s->kv_width, w->wk, err) == XQ_OK)
-        synthetic_projection(seed, 2 * layer + 1, s->hidden_size, s->kv_width, w->wv, err);
+    if (synthetic_projection(seed, 2 * layer, s->hidden_size, s->kv_width, w->wk, err) != XQ_OK ||
+        synthetic_projection(seed, 2 * layer + 1, s->hidden_size, s->kv_width, w->wv, err) != XQ_OK)
+        return err->status;
+    if (s->bias) {
+        synthetic_vector(seed, 4 * layer, s->kv_width, 0, 0.5, w->bk);
+        synthetic_vector(seed, 4 * layer + 1, s->kv_width, 0, 0.1, w->bv);
+    }
+    if (s->k_norm)
+        synthetic_vector(seed, 4 * layer + 2, s->k_norm, 1, 0.1, w->k_norm);
+    if (s->sinks)
+        synthetic_vector(seed, 4 * layer + 3, s->heads, 1, 0.5, w->sinks);
+    return XQ_OK;
+}
+
+static xq_status recorded_weights(const struct compare_input *in, int layer, layer_weights *w, error *err)
+{
+    layer_part parts[LAYER_MOST_PARTS];
+    const tensor *t;
+    for (int i = 0, count = layer_given(&in->shape, parts); i < count && err->status == XQ_OK; i++) {
+        const int64_t shape[2] = {parts[i].rows, parts[i].cols};
+        bool vector = parts[i].rows == 1;
+        recorded(in, parts[i].name, layer, vector ? 1 : 2, shape + vector, layer_member(w, &parts[i]), &t,
+                 err);
+    }
     return err->status;
 }
 
-static xq_status load_weights(const struct compare_input *in, int layer, struct cli_weights *w, error *err)
+/* The factors of an .xqw file beside the projections. */
+static xq_status prepared_factors(const struct compare_input *in, int layer, layer_weights *w, error *err)
 {
-    const struct cli_shape *s = &in->shape;
-    const int64_t shape[2] = {s->hidden_size, s->kv_width};
-    const tensor *t;
-    if (in->source) {
-        model_layer(in->source, layer, &w->wk, &w->wv, err);
-    } else if (in->activations) {
-        if (recorded(in, "wk", layer, 2, shape, &w->wk, &t, err) == XQ_OK)
-            recorded(in, "wv", layer, 2, shape, &w->wv, &t, err);
-    } else {
-        synthetic_weights(in, layer, w, err);
+    layer_weights p;
+    if (xqw_layer(in->prepared, layer, &p, err) != XQ_OK)
+        return err->status;
+    float **to[] = {&w->uk, &w->ak, &w->uv, &w->av, &w->ukv};
+    float **from[] = {&p.uk, &p.ak, &p.uv, &p.av, &p.ukv};
+    for (size_t i = 0; i < sizeof to / sizeof to[0]; i++) {
+        *to[i] = *from[i];
+        *from[i] = NULL;
     }
-    if (err->status == XQ_OK && in->prepared && s->latent &&
-        xqw_matrix(in->prepared, layer, "uk", s->hidden_size, s->rank_k, &w->uk, err) == XQ_OK &&
-        xqw_matrix(in->prepared, layer, "ak", s->rank_k, s->kv_width, &w->ak, err) == XQ_OK &&
-        xqw_matrix(in->prepared, layer, "uv", s->hidden_size, s->rank_v, &w->uv, err) == XQ_OK)
-        xqw_matrix(in->prepared, layer, "av", s->rank_v, s->kv_width, &w->av, err);
-    return err->status == XQ_OK ? cli_weights_factor(s, w, err) : err->status;
+    layer_weights_free(&p);
+    return XQ_OK;
+}
+
+static xq_status load_weights(const struct compare_input *in, int layer, const layer_shape *shape,
+                              layer_weights *w, error *err)
+{
+    if (in->source)
+        model_layer(in->source, layer, w, err);
+    else if (in->activations)
+        recorded_weights(in, layer, w, err);
+    else
+        synthetic_weights(in, layer, w, err);
+    if (err->status == XQ_OK && in->prepared && shape->method == in->shape.method)
+        prepared_factors(in, layer, w, err);
+    return err->status == XQ_OK ? layer_factor(shape, w, NULL, err) : err->status;
 }
 
 /* ------------------------------------------------------------ activations */
@@ -215,9 +232,10 @@ static xq_status load_weights(const struct compare_input *in, int layer, struct 
 /* Sequences of a file start at different tokens of its text, as far as it reaches. */
 static xq_status recorded_sequences(const struct compare_input *in, struct compare_layer *layer, error *err)
 {
-    const struct cli_shape *s = &in->shape;
+    const layer_shape *s = &in->shape;
     const int64_t x_shape[2] = {-1, s->hidden_size}, q_shape[3] = {-1, s->heads, s->head_dim};
     size_t d = (size_t)s->hidden_size, row = (size_t)s->heads * (size_t)s->head_dim;
+    size_t queries = (size_t)layer->queries;
     float *x = NULL, *q = NULL;
     const tensor *tx, *tq;
     if (recorded(in, "x", layer->number, 2, x_shape, &x, &tx, err) == XQ_OK &&
@@ -231,7 +249,8 @@ static xq_status recorded_sequences(const struct compare_input *in, struct compa
         int64_t start = (int64_t)b * 97 % (tx->shape[0] - layer->tokens + 1);
         memcpy(layer->x + (size_t)b * (size_t)layer->tokens * d, x + (size_t)start * d,
                sizeof *x * (size_t)layer->tokens * d);
-        memcpy(layer->q + (size_t)b * row, q + (size_t)(start + layer->tokens - 1) * row, sizeof *q * row);
+        memcpy(layer->q + (size_t)b * queries * row,
+               q + (size_t)(start + layer->tokens - layer->queries) * row, sizeof *q * queries * row);
     }
     free(x);
     free(q);
@@ -239,7 +258,7 @@ static xq_status recorded_sequences(const struct compare_input *in, struct compa
 }
 
 /* The root mean square of K, from the first tokens; 0 without memory. */
-static double key_size(const struct cli_shape *s, const struct compare_layer *layer)
+static double key_size(const layer_shape *s, const struct compare_layer *layer)
 {
     int64_t rows = layer->tokens < 16 ? layer->tokens : 16;
     size_t cols = (size_t)s->kv_width;
@@ -257,52 +276,72 @@ static double key_size(const struct cli_shape *s, const struct compare_layer *la
     return sqrt(sum / ((double)rows * (double)cols));
 }
 
-static void synthetic_sequences(const struct compare_input *in, struct compare_layer *layer)
+/* Layers of a cross-layer cache share most of their activations, as those of real models do. */
+static xq_status synthetic_sequences(const struct compare_input *in, struct compare_layer *layer,
+                                     error *err)
 {
-    const struct cli_shape *s = &in->shape;
-    uint64_t seed = (uint64_t)in->o->common.seed + 1000003u * (uint64_t)layer->number;
-    size_t row = (size_t)s->heads * (size_t)s->head_dim;
+    const layer_shape *s = &in->shape;
+    uint64_t common = (uint64_t)in->o->common.seed, own = common + 1000003u * (uint64_t)layer->number;
+    size_t row = (size_t)layer->queries * (size_t)s->heads * (size_t)s->head_dim;
+    size_t count = (size_t)layer->tokens * (size_t)s->hidden_size;
+    for (int b = 0; b < layer->distinct; b++) {
+        float *x = layer->x + (size_t)b * count;
+        if (layer_is_cross(s)) {
+            if (synthetic_layer(common, own, b, layer->tokens, s->hidden_size, x, err) != XQ_OK)
+                return err->status;
+        } else {
+            synthetic_activations(own, b, layer->tokens, s->hidden_size, x);
+        }
+    }
+    double size = s->k_norm ? 1 : key_size(s, layer);
     for (int b = 0; b < layer->distinct; b++)
-        synthetic_activations(seed, b, layer->tokens, s->hidden_size,
-                              layer->x + (size_t)b * (size_t)layer->tokens * (size_t)s->hidden_size);
-    double size = key_size(s, layer);
-    for (int b = 0; b < layer->distinct; b++)
-        synthetic_queries(seed, b, (int)row, size > 0 ? 2 / size : 1, layer->q + (size_t)b * row);
-}
-
-static xq_status round_to_f16(const struct compare_input *in, const char *what, const float *values,
-                              size_t count, uint16_t *out, error *err)
-{
-    half_from_floats(out, values, count);
-    for (size_t i = 0; i < count; i++)
-        if ((out[i] & 0x7c00) == 0x7c00)
-            return error_set(err, XQ_ERROR_FORMAT, "file", "%s: %s holds %g; f16 holds up to 65504",
-                             in->o->activations ? in->o->activations : "synthetic input", what,
-                             (double)values[i]);
+        synthetic_queries(own, b, (int)row, size > 0 ? 2 / size : 1, layer->q + (size_t)b * row);
     return XQ_OK;
 }
 
-xq_status compare_input_layer(struct compare_input *in, int number, struct compare_layer *out, error *err)
+static xq_status round_activations(const struct compare_input *in, bool bfloat, const char *what,
+                                   const float *values, size_t count, uint16_t *out, error *err)
 {
-    const struct cli_shape *s = &in->shape;
-    struct compare_layer layer = {.number = number, .batch = in->batch, .tokens = in->tokens};
+    const uint16_t exponent = bfloat ? 0x7f80 : 0x7c00;
+    for (size_t i = 0; i < count; i++) {
+        out[i] = bfloat ? half_to_bfloat(values[i]) : half_from_float(values[i]);
+        if ((out[i] & exponent) == exponent)
+            return error_set(err, XQ_ERROR_FORMAT, "file", "%s: %s holds %g; %s holds up to %s",
+                             in->o->activations ? in->o->activations : "synthetic input", what,
+                             (double)values[i], bfloat ? "bf16" : "f16", bfloat ? "3.39e38" : "65504");
+    }
+    return XQ_OK;
+}
+
+static bool allocate_layer(struct compare_layer *l, size_t x_count, size_t q_count)
+{
+    l->x = malloc(sizeof *l->x * x_count);
+    l->q = malloc(sizeof *l->q * q_count);
+    l->x16 = malloc(sizeof *l->x16 * x_count);
+    l->q16 = malloc(sizeof *l->q16 * q_count);
+    return l->x && l->q && l->x16 && l->q16;
+}
+
+xq_status compare_input_layer(struct compare_input *in, int number, const struct cli_traits *traits,
+                              struct compare_layer *out, error *err)
+{
+    const layer_shape *s = &in->shape;
+    struct compare_layer layer = {
+        .number = number, .batch = in->batch, .tokens = in->tokens, .queries = (int)in->o->queries};
     layer.distinct = in->batch < MOST_DISTINCT ? in->batch : MOST_DISTINCT;
     size_t rows = (size_t)layer.distinct * (size_t)in->tokens, x_count = rows * (size_t)s->hidden_size;
-    size_t q_count = (size_t)layer.distinct * (size_t)s->heads * (size_t)s->head_dim;
-    layer.x = malloc(sizeof *layer.x * x_count);
-    layer.q = malloc(sizeof *layer.q * q_count);
-    layer.x16 = malloc(sizeof *layer.x16 * x_count);
-    layer.q16 = malloc(sizeof *layer.q16 * q_count);
-    if (!layer.x || !layer.q || !layer.x16 || !layer.q16)
+    size_t q_count = (size_t)(layer.distinct * layer.queries) * (size_t)s->heads * (size_t)s->head_dim;
+    if (!allocate_layer(&layer, x_count, q_count))
         error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for %zu tokens", rows);
-    else if (load_weights(in, number, &layer.weights, err) == XQ_OK) {
+    else if (load_weights(in, number, &traits->shape, &layer.weights, err) == XQ_OK) {
         if (in->activations && !in->o->synthetic)
             recorded_sequences(in, &layer, err);
         else
-            synthetic_sequences(in, &layer);
+            synthetic_sequences(in, &layer, err);
     }
-    if (err->status == XQ_OK && round_to_f16(in, "x", layer.x, x_count, layer.x16, err) == XQ_OK)
-        round_to_f16(in, "q", layer.q, q_count, layer.q16, err);
+    if (err->status == XQ_OK &&
+        round_activations(in, traits->bfloat, "x", layer.x, x_count, layer.x16, err) == XQ_OK)
+        round_activations(in, traits->bfloat, "q", layer.q, q_count, layer.q16, err);
     if (err->status == XQ_OK)
         *out = layer;
     else
@@ -312,7 +351,7 @@ xq_status compare_input_layer(struct compare_input *in, int number, struct compa
 
 void compare_layer_free(struct compare_layer *layer)
 {
-    cli_weights_free(&layer->weights);
+    layer_weights_free(&layer->weights);
     free(layer->x);
     free(layer->q);
     free(layer->x16);

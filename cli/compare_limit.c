@@ -1,32 +1,78 @@
-/* The least that a decode step costs. */
+/* The least that a step costs. */
 #include "compare.h"
+
+#include <string.h>
 
 static double least(double a, double b)
 {
     return a < b ? a : b;
 }
 
-/* FLOPs of scores and output over `s` cached tokens of one sequence, through factors of rank rk and rv,
- * in the cheapest exact way: 2 a multiply-add. */
-static double factored_flops(const struct cli_shape *p, bool rope, double s)
+/* Pairs of a query and a token that it sees, of one sequence; and the tokens that any query sees. */
+struct visible {
+    double pairs, tokens;
+};
+
+static struct visible visible(const struct cli_traits *t, const struct compare_size *s)
 {
-    double h = p->heads, dh = p->head_dim, dkv = p->kv_width, plain = 2 * h * dh * s;
-    double rk = p->rank_k, rv = p->latent ? p->rank_v : p->rank_k;
-    double remat_k = 2 * rk * dkv * s + plain, remat_v = 2 * rv * dkv * s + plain;
-    /* Absorbed: the query (or the output) goes through the factor once, the tokens stay factors. */
-    double absorbed_k = 2 * h * dh * rk + 2 * h * rk * s, absorbed_v = 2 * h * rv * s + 2 * h * rv * dh;
-    return (rope ? remat_k : least(remat_k, absorbed_k)) + least(remat_v, absorbed_v);
+    struct visible v = {0, (double)s->tokens};
+    for (int j = 0; j < s->queries; j++) {
+        int64_t seen = s->tokens - s->queries + j + 1;
+        v.pairs += (double)(t->window > 0 && t->window < seen ? t->window : seen);
+    }
+    if (t->window > 0)
+        v.tokens = least(v.tokens, (double)(t->window + s->queries - 1));
+    return v;
 }
 
-void compare_limit_of(const struct cli_shape *p, bool rope, bool fp16_kv, double cache_bytes_per_token,
-                      int64_t tokens, int batch, const struct compare_ceilings *ceilings,
-                      struct compare_limit *limit)
+/* FLOPs of scores and output of one sequence in the cheapest exact way, 2 a multiply-add: columns of K and
+ * V either rematerialized for each token, or absorbed: the query (or the output) goes through the factor
+ * once, and the tokens stay factors. A head's factors are those of its latent group. */
+static double factored_flops(const struct cli_traits *t, const struct visible *v, double queries)
 {
-    double s = (double)tokens, width = (double)p->heads * p->head_dim, dkv = p->kv_width;
-    double query_and_output = 2 * width + 2 * width + 4 * p->heads; /* f16, f16, f32 log-sum-exp */
-    double weights = fp16_kv ? 0 : 2 * dkv * (p->rank_k + (p->latent ? p->rank_v : p->rank_k));
-    limit->bytes = batch * (s * cache_bytes_per_token + query_and_output) + weights;
-    limit->flops = batch * (fp16_kv ? 4 * width * s : factored_flops(p, rope, s));
+    const layer_shape *p = &t->shape;
+    double h = p->heads, hkv = p->kv_heads, dh = p->head_dim;
+    bool latent = p->method == LAYER_LATENT;
+    double rk = latent ? (double)p->rank_k / p->groups : p->hidden_size;
+    double rv = latent ? (double)p->rank_v / p->groups : p->hidden_size;
+    double turning = t->remat_columns, still = dh - turning;
+    double flops = 2 * rk * hkv * turning * v->tokens + 2 * h * turning * v->pairs;
+    if (still > 0)
+        flops += least(2 * rk * hkv * still * v->tokens + 2 * h * still * v->pairs,
+                       2 * h * still * rk * queries + 2 * h * rk * v->pairs);
+    return flops + least(2 * rv * hkv * dh * v->tokens + 2 * h * dh * v->pairs,
+                         2 * h * rv * v->pairs + 2 * h * rv * dh * queries);
+}
+
+static double weights_bytes(const struct cli_traits *t)
+{
+    const layer_shape *p = &t->shape;
+    bool narrow = strcmp(t->weights, "int8") == 0 || strcmp(t->weights, "e4m3") == 0;
+    double inner =
+        p->method == LAYER_LATENT ? (double)(p->rank_k + p->rank_v) / p->groups : 2.0 * p->hidden_size;
+    double bytes = inner * p->kv_width * (narrow ? 1 : 2) + (narrow ? 2.0 * 4 * p->kv_width : 0);
+    if (p->bias)
+        bytes += 2.0 * 4 * p->kv_width;
+    bytes += 4.0 * p->k_norm + (p->sinks ? 4.0 * p->heads : 0);
+    return bytes + (p->method == LAYER_LATENT_CL ? 2.0 * p->hidden_size * p->rank_k : 0);
+}
+
+void compare_limit_of(const struct cli_traits *t, bool fp16_kv, const struct compare_size *s,
+                      const struct compare_ceilings *ceilings, struct compare_limit *limit)
+{
+    const layer_shape *p = &t->shape;
+    const struct visible v = visible(t, s);
+    double width = (double)p->heads * p->head_dim, all = (double)s->tokens, queries = s->queries;
+    double cache = v.tokens * s->page_bytes_per_token;
+    limit->flops = fp16_kv ? 4 * width * v.pairs : factored_flops(t, &v, queries);
+    if (!fp16_kv &&
+        layer_is_cross(p)) { /* the accumulator is read, unless this layer starts it, and written */
+        cache = all * (s->page_bytes_per_token + (t->base ? 1 : 2) * s->accumulator_bytes_per_token);
+        limit->flops += p->method == LAYER_LATENT_CL ? 2.0 * p->rank_k * p->hidden_size * all : 0;
+    }
+    double query_and_output = queries * (2 * width + 2 * width + 4.0 * p->heads); /* lse is f32 */
+    limit->bytes = s->batch * (cache + query_and_output) + (fp16_kv ? 0 : weights_bytes(t));
+    limit->flops *= s->batch;
     limit->seconds = 0;
     if (ceilings->bytes_per_second > 0 && ceilings->flops_per_second > 0) {
         double memory = limit->bytes / ceilings->bytes_per_second;

@@ -1,11 +1,11 @@
 /* One row of the comparison: an implementation on a layer, checked, counted and timed. */
-#include "../autotune/page_codec.h"
+#include "../autotune/driver_cache.h"
 #include "../runtime/context.h"
 #include "../runtime/half.h"
 #include "../runtime/last_error.h"
 #include "compare.h"
+#include "compare_check.h"
 #include "compare_time.h"
-#include "step.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -16,245 +16,85 @@ const char *compare_name(xq_implementation implementation)
     return implementation == XQ_FP16_KV ? "fp16-kv" : implementation == XQ_UNFUSED ? "unfused" : "fused";
 }
 
-static double *doubles(const float *values, size_t count, bool rounded)
-{
-    double *out = malloc(sizeof *out * (count + 1));
-    for (size_t i = 0; out && i < count; i++)
-        out[i] = rounded ? half_round(values[i]) : values[i];
-    return out;
-}
-
-static xq_status no_memory(error *err)
-{
-    return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for a reference");
-}
-
-/* -------------------------------------------------------- exact attention */
-
-xq_status compare_exact(const struct compare_task *task, double **exact, error *err)
-{
-    const struct compare_layer *layer = task->layer;
-    const struct cli_shape *s = &task->shape;
-    int checked = layer->distinct;
-    size_t d = (size_t)s->hidden_size, row = (size_t)s->heads * (size_t)s->head_dim,
-           w_count = d * (size_t)s->kv_width;
-    size_t x_count = (size_t)layer->tokens * d;
-    double *wk = doubles(layer->weights.wk, w_count, false),
-           *wv = doubles(layer->weights.wv, w_count, false);
-    double *out = malloc(sizeof *out * ((size_t)checked * row + (size_t)s->heads));
-    for (int b = 0; b < checked && err->status == XQ_OK; b++) {
-        double *x = doubles(layer->x + (size_t)b * x_count, x_count, false);
-        double *q = doubles(layer->q + (size_t)b * row, row, false);
-        if (!wk || !wv || !out || !x || !q) {
-            no_memory(err);
-        } else {
-            reference_factors factors = {x, x, wk, wv, (int)d, (int)d};
-            reference_attend_factors(&task->reference, layer->tokens, &factors, q, out + (size_t)b * row,
-                                     out + (size_t)checked * row, err);
-        }
-        free(x);
-        free(q);
-    }
-    free(wk);
-    free(wv);
-    if (err->status == XQ_OK)
-        *exact = out;
-    else
-        free(out);
-    return err->status;
-}
-
-/* --------------------------------------------- reference on the same cache */
-
-/* Expected results of one sequence, from what the cache holds. */
-struct expected {
-    double *out, *lse;
-};
-
-/* fp16-kv: pages hold [2, page, Hkv, dh], keys already rotated. */
-static xq_status from_kv_pages(const struct compare_task *task, step *s, int64_t first, uint8_t *page,
-                               const double *q, struct expected *e, error *err)
-{
-    const struct compare_layer *layer = task->layer;
-    size_t width = (size_t)task->shape.kv_width, per_page = (size_t)s->info.page_tokens;
-    size_t tokens = (size_t)layer->tokens, row = (size_t)task->shape.heads * (size_t)task->shape.head_dim;
-    double *k = malloc(sizeof *k * (2 * tokens * width + row)), *v, *rotated;
-    if (!k)
-        return no_memory(err);
-    v = k + tokens * width;
-    rotated = v + tokens * width;
-    for (size_t t = 0; t < tokens; t += per_page) {
-        size_t rows = tokens - t < per_page ? tokens - t : per_page;
-        xq_status status = step_read_page(s, first + (int64_t)(t / per_page), page);
-        if (status != XQ_OK) {
-            free(k);
-            return last_error_read(task->context, status, err);
-        }
-        half_to_doubles(k + t * width, (const uint16_t *)page, rows * width);
-        half_to_doubles(v + t * width, (const uint16_t *)page + per_page * width, rows * width);
-    }
-    memcpy(rotated, q, sizeof *q * row);
-    reference_rotate(&task->reference, rotated, 1, task->shape.heads, layer->tokens - 1);
-    reference_attend(&task->reference, layer->tokens, k, v, rotated, e->out, e->lse, err);
-    free(k);
-    return err->status;
-}
-
-/* Quantized pages → x̂ of every token, in double precision. */
-static xq_status read_streams(const struct compare_task *task, step *s, const page_codec *codec,
-                              int64_t first, uint8_t *page, double *const *x_hat, error *err)
-{
-    int64_t tokens = task->layer->tokens;
-    for (int64_t t = 0; t < tokens; t++) {
-        if (t % codec->page_tokens == 0) {
-            xq_status status = step_read_page(s, first + t / codec->page_tokens, page);
-            if (status != XQ_OK)
-                return last_error_read(task->context, status, err);
-        }
-        for (int i = 0; i < codec->streams; i++)
-            page_codec_dequantize(codec, i, page, (int)(t % codec->page_tokens),
-                                  x_hat[i] + (size_t)t * (size_t)codec->stream[i].width);
-    }
-    return XQ_OK;
-}
-
-static xq_status from_quantized_pages(const struct compare_task *task, step *s, int64_t first,
-                                      uint8_t *page, const double *q, struct expected *e, error *err)
-{
-    const struct cli_shape *p = &task->shape;
-    const struct cli_weights *w = &task->layer->weights;
-    int inner_k = p->rank_k, inner_v = p->latent ? p->rank_v : p->rank_k;
-    size_t tokens = (size_t)task->layer->tokens, width = (size_t)p->kv_width;
-    page_codec *codec = NULL;
-    if (page_codec_create(task->generator, xq_plan_spec(s->plan), &codec, err) != XQ_OK)
-        return err->status;
-    double *x_hat[2] = {malloc(sizeof(double) * tokens * (size_t)inner_k),
-                        p->latent ? malloc(sizeof(double) * tokens * (size_t)inner_v) : NULL};
-    double *wk = doubles(p->latent ? w->ak : w->wk, (size_t)inner_k * width, true);
-    double *wv = doubles(p->latent ? w->av : w->wv, (size_t)inner_v * width, true);
-    if (!x_hat[0] || (p->latent && !x_hat[1]) || !wk || !wv) {
-        no_memory(err);
-    } else if (read_streams(task, s, codec, first, page, x_hat, err) == XQ_OK) {
-        reference_factors factors = {x_hat[0], p->latent ? x_hat[1] : x_hat[0], wk, wv, inner_k, inner_v};
-        reference_attend_factors(&task->reference, (int64_t)tokens, &factors, q, e->out, e->lse, err);
-    }
-    free(x_hat[0]);
-    free(x_hat[1]);
-    free(wk);
-    free(wv);
-    page_codec_destroy(codec);
-    return err->status;
-}
-
-/* ----------------------------------------------------------------- errors */
-
-struct scratch {
-    uint16_t *out; /* [batch, H, dh] as the kernel wrote it */
-    float *lse;    /* [batch, H] */
-    uint8_t *page;
-    double *got, *q, *expected, *expected_lse; /* got, expected: of the checked sequences */
-};
-
-static void scratch_free(struct scratch *m)
-{
-    free(m->out);
-    free(m->lse);
-    free(m->page);
-    free(m->got);
-    free(m->q);
-    free(m->expected);
-    free(m->expected_lse);
-}
-
-static bool scratch_allocate(struct scratch *m, const struct compare_task *task, size_t page_bytes)
-{
-    size_t heads = (size_t)task->shape.heads, row = heads * (size_t)task->shape.head_dim;
-    size_t batch = (size_t)task->layer->batch, checked = (size_t)task->layer->distinct;
-    m->out = malloc(sizeof *m->out * batch * row);
-    m->lse = malloc(sizeof *m->lse * batch * heads);
-    m->page = malloc(page_bytes);
-    m->got = malloc(sizeof *m->got * checked * row);
-    m->q = malloc(sizeof *m->q * row);
-    m->expected = malloc(sizeof *m->expected * checked * row);
-    m->expected_lse = malloc(sizeof *m->expected_lse * heads);
-    return m->out && m->lse && m->page && m->got && m->q && m->expected && m->expected_lse;
-}
-
-static int64_t pages_per_sequence(const struct compare_task *task)
-{
-    return (task->layer->tokens + task->shape.page - 1) / task->shape.page;
-}
-
-static xq_status check(const struct compare_task *task, step *s, struct scratch *m, struct compare_row *row,
-                       error *err)
-{
-    size_t heads = (size_t)task->shape.heads, size = heads * (size_t)task->shape.head_dim;
-    int checked = task->layer->distinct;
-    xq_status status = step_results(s, task->layer->batch, m->out, m->lse);
-    if (status != XQ_OK)
-        return last_error_read(task->context, status, err);
-    row->lse_error = 0;
-    for (int b = 0; b < checked; b++) {
-        struct expected e = {m->expected + (size_t)b * size, m->expected_lse};
-        int64_t first = (int64_t)b * pages_per_sequence(task);
-        half_to_doubles(m->q, task->layer->q16 + (size_t)b * size, size);
-        if ((row->implementation == XQ_FP16_KV ? from_kv_pages : from_quantized_pages)(
-                task, s, first, m->page, m->q, &e, err) != XQ_OK)
-            return err->status;
-        for (size_t h = 0; h < heads; h++) {
-            double difference = fabs(m->lse[(size_t)b * heads + h] - e.lse[h]);
-            row->lse_error = difference <= row->lse_error ? row->lse_error : difference; /* NaN stays */
-        }
-    }
-    half_to_doubles(m->got, m->out, (size_t)checked * size);
-    row->kernel_error = reference_error(m->expected, m->got, (size_t)checked * size);
-    row->method_error = reference_error(task->exact, m->got, (size_t)checked * size);
-    return XQ_OK;
-}
-
 /* -------------------------------------------------------------------- run */
 
 enum { APPEND = 16384 }; /* tokens of one append, at most */
 
-/* Appends sequence `b` of a table, token after token. */
-static xq_status append_sequence(const struct compare_task *task, step *s, int table, int b,
-                                 int32_t *sequence, int32_t *position)
+/* Tokens of every sequence of a table that one append adds. */
+struct batch_rows {
+    uint16_t *x;
+    int32_t *sequence, *position;
+};
+
+static void rows_free(struct batch_rows *rows)
 {
-    const struct compare_layer *layer = task->layer;
-    const uint16_t *x = layer->x16 + (size_t)(b % layer->distinct) * (size_t)layer->tokens *
-                                         (size_t)task->shape.hidden_size;
-    for (int64_t begin = 0; begin < layer->tokens; begin += APPEND) {
-        int64_t count = layer->tokens - begin < APPEND ? layer->tokens - begin : APPEND;
-        for (int64_t i = 0; i < count; i++) {
-            sequence[i] = b;
-            position[i] = (int32_t)(begin + i);
-        }
-        xq_status status = step_append(s, table, count, x + (size_t)begin * (size_t)task->shape.hidden_size,
-                                       sequence, position);
-        if (status != XQ_OK)
-            return status;
-    }
-    return XQ_OK;
+    free(rows->x);
+    free(rows->sequence);
 }
 
-/* Fills `copies` caches with the same tokens, in pages of their own. */
-static xq_status append_all(const struct compare_task *task, step *s, int copies)
+static bool rows_allocate(struct batch_rows *rows, size_t width)
 {
-    const struct compare_layer *layer = task->layer;
-    int64_t *lengths = malloc(2 * sizeof *lengths * (size_t)layer->batch), *first = lengths + layer->batch;
-    int32_t *sequence = malloc(2 * sizeof *sequence * APPEND), *position = sequence + APPEND;
-    xq_status status = lengths && sequence ? XQ_OK : XQ_ERROR_MEMORY;
-    for (int c = 0; status == XQ_OK && c < copies; c++) {
-        for (int b = 0; b < layer->batch; b++) {
-            lengths[b] = layer->tokens;
-            first[b] = (c * (int64_t)layer->batch + b) * pages_per_sequence(task);
+    rows->x = malloc(sizeof *rows->x * APPEND * width);
+    rows->sequence = malloc(2 * sizeof *rows->sequence * APPEND);
+    rows->position = rows->sequence ? rows->sequence + APPEND : NULL;
+    return rows->x && rows->sequence;
+}
+
+static int64_t pages_per_sequence(const struct compare_task *task)
+{
+    return (task->layer->tokens + task->traits.page - 1) / task->traits.page;
+}
+
+/* Each sequence of a table has `lengths` tokens; pages are those of copy `table`. */
+static xq_status set_lengths(const struct compare_task *task, driver *d, int table, int64_t *lengths)
+{
+    int batch = task->layer->batch;
+    int64_t *first = malloc(sizeof *first * (size_t)batch);
+    if (!first)
+        return XQ_ERROR_MEMORY;
+    for (int b = 0; b < batch; b++)
+        first[b] = (table * (int64_t)batch + b) * pages_per_sequence(task);
+    xq_status status = driver_set_table(d, table, batch, lengths, first);
+    free(first);
+    return status;
+}
+
+/* Appends to one sequence after the other, in runs of at most APPEND tokens. */
+static xq_status append_table(const struct compare_task *task, driver *d, const struct compare_layer *layer,
+                              int index, int table, struct batch_rows *rows)
+{
+    size_t width = (size_t)task->traits.shape.hidden_size;
+    int64_t *lengths = calloc((size_t)layer->batch, sizeof *lengths);
+    xq_status status = lengths ? XQ_OK : XQ_ERROR_MEMORY;
+    for (int b = 0; b < layer->batch; b++) {
+        const uint16_t *x = layer->x16 + (size_t)(b % layer->distinct) * (size_t)layer->tokens * width;
+        for (int64_t begin = 0; begin < layer->tokens && status == XQ_OK; begin += APPEND) {
+            int64_t count = layer->tokens - begin < APPEND ? layer->tokens - begin : APPEND;
+            for (int64_t i = 0; i < count; i++) {
+                rows->sequence[i] = b;
+                rows->position[i] = (int32_t)(begin + i);
+            }
+            lengths[b] = begin + count;
+            status = set_lengths(task, d, table, lengths);
+            if (status == XQ_OK)
+                status = driver_append(d, index, table, count, x + (size_t)begin * width, rows->sequence,
+                                       rows->position);
         }
-        status = step_set_table(s, c, layer->batch, lengths, first);
-        for (int b = 0; status == XQ_OK && b < layer->batch; b++)
-            status = append_sequence(task, s, c, b, sequence, position);
     }
     free(lengths);
-    free(sequence);
+    return status;
+}
+
+/* Fills `copies` caches of a layer with the same tokens, in pages of their own. */
+static xq_status append_all(const struct compare_task *task, driver *d, const struct compare_layer *layer,
+                            int index, int copies)
+{
+    struct batch_rows rows = {0};
+    xq_status status =
+        rows_allocate(&rows, (size_t)task->traits.shape.hidden_size) ? XQ_OK : XQ_ERROR_MEMORY;
+    for (int c = 0; status == XQ_OK && c < copies; c++)
+        status = append_table(task, d, layer, index, c, &rows);
+    rows_free(&rows);
     return status;
 }
 
@@ -262,35 +102,119 @@ static xq_status append_all(const struct compare_task *task, step *s, int copies
 static int copies_needed(const struct compare_task *task, xq_implementation implementation)
 {
     const device_properties *p = &task->context->device->properties;
+    const layer_shape *s = &task->traits.shape;
     if (p->is_sim)
         return 1;
-    double per_token = implementation == XQ_FP16_KV
-                           ? 4.0 * task->shape.kv_width
-                           : task->shape.bits / 8.0 * (task->shape.rank_k + task->shape.rank_v);
+    double per_token = implementation == XQ_FP16_KV ? 4.0 * s->kv_width
+                                                    : task->traits.bits / 8.0 * (s->rank_k + s->rank_v);
     double bytes =
-        per_token * (double)task->layer->batch * (double)pages_per_sequence(task) * task->shape.page;
+        per_token * (double)task->layer->batch * (double)pages_per_sequence(task) * task->traits.page;
     double copies = ceil(4 * (double)p->l2_bytes / bytes);
     return copies < 2 ? 2 : copies > 256 ? 256 : (int)copies;
 }
 
-static xq_status count_and_time(const struct compare_task *task, step *s, int copies,
-                                struct compare_row *row, error *err)
+/* ------------------------------------------------------------------ layers */
+
+/* The layer being compared, in the driver: the last one added. */
+static xq_status add_layer(const struct compare_task *task, driver *d, const char *spec,
+                           const struct compare_layer *layer, xq_implementation implementation, int copies,
+                           error *err)
+{
+    xq_weights weights = layer_api_weights(&layer->weights);
+    xq_status status = driver_add_layer(d, spec, implementation, &weights);
+    if (status == XQ_OK)
+        status = append_all(task, d, layer, d->layer_count - 1, copies);
+    return status == XQ_OK ? XQ_OK : last_error_read(task->context, status, err);
+}
+
+/* A cross-layer method's layers from the base to the one before this: the accumulator that its deltas are
+ * against. */
+static xq_status add_layers_before(const struct compare_task *task, driver *d,
+                                   xq_implementation implementation, int copies, error *err)
+{
+    if (!layer_is_cross(&task->traits.shape) || implementation == XQ_FP16_KV)
+        return XQ_OK;
+    for (int number = task->base_layer; number < task->layer->number && err->status == XQ_OK; number++) {
+        struct compare_layer layer;
+        struct cli_traits traits;
+        char *spec = NULL;
+        bool many = task->layer->queries > 1;
+        if (cli_layer_spec(task->spec, number, task->base_layer, many, &spec, err) == XQ_OK &&
+            cli_traits_read(task->generator, spec, &traits, err) == XQ_OK &&
+            compare_input_layer(task->input, number, &traits, &layer, err) == XQ_OK) {
+            add_layer(task, d, spec, &layer, implementation, copies, err);
+            for (int c = 0; c < copies && err->status == XQ_OK; c++) {
+                xq_status status = driver_accumulate(d, d->layer_count - 1, c);
+                if (status != XQ_OK)
+                    last_error_read(task->context, status, err);
+            }
+            compare_layer_free(&layer);
+        }
+        free(spec);
+    }
+    return err->status;
+}
+
+/* --------------------------------------------------------------------- row */
+
+static xq_status set_queries(const struct compare_task *task, driver *d, error *err)
 {
     const struct compare_layer *layer = task->layer;
-    size_t row_size = (size_t)task->shape.heads * (size_t)task->shape.head_dim;
-    uint16_t *q = malloc(sizeof *q * row_size * (size_t)layer->batch);
-    if (!q)
-        return no_memory(err);
-    for (int b = 0; b < layer->batch; b++)
-        memcpy(q + (size_t)b * row_size, layer->q16 + (size_t)(b % layer->distinct) * row_size,
-               sizeof *q * row_size);
-    xq_status status = step_set_queries(s, layer->batch, q);
+    size_t row =
+        (size_t)layer->queries * (size_t)task->traits.shape.heads * (size_t)task->traits.shape.head_dim;
+    size_t batch = (size_t)layer->batch;
+    uint16_t *q = malloc(sizeof *q * row * batch);
+    int32_t *indptr = malloc(sizeof *indptr * (batch + 1));
+    xq_status status = q && indptr ? XQ_OK : XQ_ERROR_MEMORY;
+    for (size_t b = 0; status == XQ_OK && b <= batch; b++)
+        indptr[b] = (int32_t)b * layer->queries;
+    for (size_t b = 0; status == XQ_OK && b < batch; b++)
+        memcpy(q + b * row, layer->q16 + b % (size_t)layer->distinct * row, sizeof *q * row);
+    const driver_queries queries = {(int64_t)layer->batch * layer->queries, q,
+                                    layer->queries > 1 ? indptr : NULL, NULL};
+    if (status == XQ_OK)
+        status = driver_set_queries(d, layer->batch, &queries);
     free(q);
-    if (status != XQ_OK)
-        return last_error_read(task->context, status, err);
-    if (task->context->device->properties.is_sim)
-        return compare_count(task, s, row, err);
-    return compare_time(task, s, copies, row, err);
+    free(indptr);
+    return status == XQ_OK ? XQ_OK : last_error_read(task->context, status, err);
+}
+
+/* Checked before it is timed: repeats would add a cross-layer method's deltas again and again. */
+static xq_status measure(const struct compare_task *task, driver *d, int copies, struct compare_row *row,
+                         error *err)
+{
+    bool sim = task->context->device->properties.is_sim;
+    if (set_queries(task, d, err) != XQ_OK)
+        return err->status;
+    if (sim) {
+        if (compare_count(task, d, row, err) != XQ_OK)
+            return err->status;
+    } else {
+        xq_status status = compare_step(d, 0);
+        if (status != XQ_OK)
+            return last_error_read(task->context, status, err);
+    }
+    if (compare_check(task, d, row, err) != XQ_OK || sim)
+        return err->status;
+    return compare_time(task, d, copies, row, err);
+}
+
+static void describe(const struct compare_task *task, const xq_plan_info *info, struct compare_row *row)
+{
+    const struct compare_layer *layer = task->layer;
+    double tokens = (double)layer->tokens;
+    row->cache_bytes_per_token = info->cache_bytes_per_token;
+    row->tail_bytes = (double)info->tail_bytes;
+    row->accumulator_bytes_per_token = info->accumulator_bytes_per_token;
+    row->cache_saving = 4.0 * task->traits.shape.kv_width * tokens /
+                        (row->cache_bytes_per_token * tokens + row->tail_bytes);
+    const struct compare_size size = {layer->tokens,
+                                      layer->batch,
+                                      layer->queries,
+                                      row->cache_bytes_per_token,
+                                      row->accumulator_bytes_per_token,
+                                      row->tail_bytes};
+    compare_limit_of(&task->traits, row->implementation == XQ_FP16_KV, &size, &task->ceilings, &row->limit);
 }
 
 xq_status compare_measure(const struct compare_task *task, xq_implementation implementation,
@@ -298,34 +222,26 @@ xq_status compare_measure(const struct compare_task *task, xq_implementation imp
 {
     const struct compare_layer *layer = task->layer;
     int copies = copies_needed(task, implementation);
-    struct step_size size = {.max_batch = layer->batch,
-                             .max_tokens = layer->tokens,
-                             .max_append = layer->tokens < APPEND ? layer->tokens : APPEND,
-                             .tables = copies,
-                             .pool_pages = copies * (int64_t)layer->batch * pages_per_sequence(task)};
-    step s;
-    struct scratch m = {0};
+    const driver_size size = {.max_batch = layer->batch,
+                              .max_tokens = layer->tokens,
+                              .max_append = layer->tokens < APPEND ? layer->tokens : APPEND,
+                              .max_queries = layer->queries,
+                              .tables = copies,
+                              .pool_pages = copies * (int64_t)layer->batch * pages_per_sequence(task)};
+    driver d = {0};
     *row = (struct compare_row){.layer = layer->number,
-                                .bits = task->shape.bits,
+                                .bits = task->traits.bits,
                                 .batch = layer->batch,
+                                .queries = layer->queries,
                                 .tokens = layer->tokens,
                                 .implementation = implementation};
-    xq_status status =
-        step_open(task->context, task->spec, implementation, &size, &layer->weights, task->seed, &s);
-    if (status != XQ_OK)
-        return last_error_read(task->context, status, err);
-    row->cache_bytes_per_token = s.info.cache_bytes_per_token;
-    row->cache_saving = 4.0 * task->shape.kv_width / row->cache_bytes_per_token;
-    compare_limit_of(&task->shape, task->reference.pairs > 0, implementation == XQ_FP16_KV,
-                     row->cache_bytes_per_token, layer->tokens, layer->batch, &task->ceilings, &row->limit);
-    status = append_all(task, &s, copies);
-    if (status != XQ_OK)
-        last_error_read(task->context, status, err);
-    else if (!scratch_allocate(&m, task, s.info.page_bytes))
-        no_memory(err);
-    else if (count_and_time(task, &s, copies, row, err) == XQ_OK)
-        check(task, &s, &m, row, err);
-    scratch_free(&m);
-    step_close(&s);
+    if (driver_open(task->context, &size, task->seed, &d) != XQ_OK)
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    if (add_layers_before(task, &d, implementation, copies, err) == XQ_OK &&
+        add_layer(task, &d, task->layer_spec, layer, implementation, copies, err) == XQ_OK) {
+        describe(task, &d.layers[d.layer_count - 1].info, row);
+        measure(task, &d, copies, row, err);
+    }
+    driver_close(&d);
     return err->status;
 }

@@ -66,22 +66,57 @@ static void print_row(const struct compare_row *row, const struct unit *unit)
         figure_if(text[7], sizeof text[7], limited, limited ? row->seconds / row->limit.seconds : 0));
 }
 
-static void print_task(const struct compare_result *r)
+static void print_method(const layer_shape *s)
 {
-    const struct cli_shape *s = r->shape;
-    const struct compare_row *row = &r->rows[0];
-    printf("%s: hidden size %d, %d query heads, %d key/value heads of %d; input: %s\n", r->model_name,
-           s->hidden_size, s->heads, s->kv_heads, s->head_dim, r->input_name);
-    if (s->latent)
+    const char *name = layer_method_name(s->method);
+    if (s->method == LAYER_LATENT && s->groups > 1)
+        printf("Method latent, %d groups: the cache holds latents of %d + %d numbers a token for each "
+               "group of "
+               "KV heads; K and V are\nmade of them again.\n",
+               s->groups, s->rank_k / s->groups, s->rank_v / s->groups);
+    else if (s->method == LAYER_LATENT)
         printf("Method latent: the cache holds X*Uk and X*Uv, %d + %d numbers a token; K and V are made of "
                "them again.\n",
                s->rank_k, s->rank_v);
-    else
+    else if (s->method == LAYER_X)
         printf("Method x: the cache holds the activations X, %d numbers a token; K and V are made of them "
                "again.\n",
                s->hidden_size);
-    printf("One decode step of one layer: %d sequence%s of %lld cached tokens, one query each.\n",
-           row->batch, row->batch == 1 ? "" : "s", (long long)row->tokens);
+    else
+        printf("Method %s: the cache holds what X has that the layers before had not, %d numbers a token; "
+               "added "
+               "up, it is X,\nof which K and V are made again.\n",
+               name, s->rank_k);
+}
+
+/* Memory beside the pages. */
+static void print_extras(const struct compare_row *row)
+{
+    if (row->tail_bytes > 0)
+        printf(
+            "Beside the pages, %.0f bytes a sequence: its newest tokens, unquantized until their group is "
+            "full.\n",
+            row->tail_bytes);
+    if (row->accumulator_bytes_per_token > 0)
+        printf("Beside the pages, %.4g bytes a token, once for all layers: the accumulator.\n",
+               row->accumulator_bytes_per_token);
+}
+
+static void print_task(const struct compare_result *r)
+{
+    const layer_shape *s = &r->traits->shape;
+    const struct compare_row *row = &r->rows[0];
+    printf("%s: hidden size %d, %d query heads, %d key/value heads of %d; input: %s\n", r->model_name,
+           s->hidden_size, s->heads, s->kv_heads, s->head_dim, r->input_name);
+    print_method(s);
+    printf("One %sstep of one layer: %d sequence%s of %lld cached tokens, ",
+           row->queries == 1 ? "decode " : "", row->batch, row->batch == 1 ? "" : "s",
+           (long long)row->tokens);
+    if (row->queries == 1)
+        printf("one query each.\n");
+    else
+        printf("%d queries each.\n", row->queries);
+    print_extras(row + 2);
     printf("Device: %s. Times are %s.\n", r->device->name,
            row->measured ? "MEASURED (median of 30 runs over caches that L2 does not hold)"
                          : "MODELLED, not measured: from counted work and the datasheet of that GPU");
@@ -95,7 +130,8 @@ static void print_legend(const struct compare_result *r)
         "         unfused  quantized cache; dequantize, GEMM, RoPE, attention, each through device memory\n"
         "         fused    quantized cache; all of that in one kernel, nothing in between leaves the chip\n"
         "Columns  cache    bytes of one token in one layer's cache: codes, scales, offsets, padding\n"
-        "         smaller  how many times smaller than the fp16 keys and values\n"
+        "         smaller  how many times smaller than the fp16 keys and values, unquantized tokens "
+        "included\n"
         "         kernel   error of the output against double precision on the very same cache (relative, "
         "L2)\n"
         "         method   error against exact attention on the unquantized inputs: what the whole method "
@@ -190,6 +226,7 @@ static cJSON *row_json(const struct compare_row *row)
     cJSON_AddNumberToObject(o, "bits", row->bits);
     cJSON_AddNumberToObject(o, "tokens", (double)row->tokens);
     cJSON_AddNumberToObject(o, "batch", row->batch);
+    cJSON_AddNumberToObject(o, "queries", row->queries);
     add(o, "time_us", true, row->seconds * 1e6);
     cJSON_AddStringToObject(o, "time_kind", row->measured ? "measured" : "modelled");
     add(o, "time_us_low", row->measured, row->seconds_low * 1e6);
@@ -207,6 +244,8 @@ static cJSON *row_json(const struct compare_row *row)
     add(o, "matrix_flops", row->counted, row->matrix_flops);
     add(o, "launches", row->counted, row->launches);
     add(o, "cache_bytes_per_token", true, row->cache_bytes_per_token);
+    add(o, "tail_bytes", true, row->tail_bytes);
+    add(o, "accumulator_bytes_per_token", true, row->accumulator_bytes_per_token);
     add(o, "cache_saving", true, row->cache_saving);
     add(o, "kernel_rel_err", true, row->kernel_error);
     add(o, "method_rel_err", true, row->method_error);

@@ -13,13 +13,22 @@ static xq_status failed(const struct compare_task *task, xq_status status, error
     return last_error_read(task->context, status, err);
 }
 
-xq_status compare_count(const struct compare_task *task, step *s, struct compare_row *row, error *err)
+xq_status compare_step(driver *d, int table)
+{
+    int layer = d->layer_count - 1;
+    xq_status status =
+        d->layers[layer].info.accumulator_page_bytes ? driver_accumulate(d, layer, table) : XQ_OK;
+    return status == XQ_OK ? driver_attend(d, layer, table) : status;
+}
+
+xq_status compare_count(const struct compare_task *task, driver *driven, struct compare_row *row,
+                        error *err)
 {
     device *d = task->context->device;
     device_counters c;
     if (d->ops->counters_reset(d, err) != XQ_OK)
         return err->status;
-    xq_status status = step_attend(s, 0);
+    xq_status status = compare_step(driven, 0);
     if (status == XQ_OK)
         status = xq_device_synchronize(task->context);
     if (status != XQ_OK)
@@ -44,10 +53,10 @@ enum { WARM_UP = 5, REPEATS = 30 };
 #define REPEAT_SECONDS 300e-6 /* of launches between two events, so that the events' own cost is small */
 
 /* Launches `count` steps, on one cache after the other. */
-static xq_status launch(step *s, int copies, int count, int *next)
+static xq_status launch(driver *driven, int copies, int count, int *next)
 {
     for (int i = 0; i < count; i++) {
-        xq_status status = step_attend(s, *next);
+        xq_status status = compare_step(driven, *next);
         if (status != XQ_OK)
             return status;
         *next = (*next + 1) % copies;
@@ -62,14 +71,14 @@ static int ascending(const void *a, const void *b)
 }
 
 /* Seconds of one step in each of `repeats` runs of `inner` steps. */
-static xq_status run(const struct compare_task *task, step *s, int copies, int repeats, int inner,
+static xq_status run(const struct compare_task *task, driver *driven, int copies, int repeats, int inner,
                      int *next, double *seconds, error *err)
 {
     device *d = task->context->device;
     for (int r = 0; r < repeats; r++) {
         if (d->ops->mark(d, NULL, 2 * r, err) != XQ_OK)
             return err->status;
-        xq_status status = launch(s, copies, inner, next);
+        xq_status status = launch(driven, copies, inner, next);
         if (status != XQ_OK)
             return failed(task, status, err);
         if (d->ops->mark(d, NULL, 2 * r + 1, err) != XQ_OK)
@@ -87,16 +96,16 @@ static xq_status run(const struct compare_task *task, step *s, int copies, int r
     return XQ_OK;
 }
 
-xq_status compare_time(const struct compare_task *task, step *s, int copies, struct compare_row *row,
+xq_status compare_time(const struct compare_task *task, driver *driven, int copies, struct compare_row *row,
                        error *err)
 {
     double seconds[REPEATS];
     int next = 0;
-    if (run(task, s, copies, WARM_UP, 1, &next, seconds, err) != XQ_OK)
+    if (run(task, driven, copies, WARM_UP, 1, &next, seconds, err) != XQ_OK)
         return err->status;
     qsort(seconds, WARM_UP, sizeof *seconds, ascending);
     double inner = ceil(REPEAT_SECONDS / fmax(seconds[WARM_UP / 2], 1e-6));
-    if (run(task, s, copies, REPEATS, inner > 100 ? 100 : (int)inner, &next, seconds, err) != XQ_OK)
+    if (run(task, driven, copies, REPEATS, inner > 100 ? 100 : (int)inner, &next, seconds, err) != XQ_OK)
         return err->status;
     qsort(seconds, REPEATS, sizeof *seconds, ascending);
     row->measured = true;

@@ -1,9 +1,54 @@
 #include "layers.h"
 
-#include "../prepare/svd.h"
-
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* ------------------------------------------------------------------ specs */
+
+static xq_status no_memory(error *err)
+{
+    return error_set(err, XQ_ERROR_MEMORY, "spec", "out of memory");
+}
+
+/* Method x-cl or latent-cl → x or latent; 0 for another method. */
+static int strip_method(cJSON *cache, bool plain)
+{
+    const char *method = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(cache, "method"));
+    if (!method || (strcmp(method, "x-cl") != 0 && strcmp(method, "latent-cl") != 0))
+        return 0;
+    if (plain) {
+        static const char *const others[] = {"base", "accumulator_bits", "rank_k", "rank_v"};
+        cJSON *name = cJSON_CreateString(strcmp(method, "x-cl") == 0 ? "x" : "latent");
+        cJSON_ReplaceItemInObjectCaseSensitive(cache, "method", name);
+        for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+            cJSON_DeleteItemFromObjectCaseSensitive(cache, others[i]);
+    }
+    return 1;
+}
+
+static void set(cJSON *object, const char *name, cJSON *value)
+{
+    cJSON_DeleteItemFromObjectCaseSensitive(object, name);
+    cJSON_AddItemToObject(object, name, value);
+}
+
+xq_status cli_layer_spec(const char *spec_json, int layer, int base, bool many, char **out, error *err)
+{
+    cJSON *spec = cJSON_Parse(spec_json);
+    cJSON *cache = cJSON_GetObjectItemCaseSensitive(spec, "cache");
+    if (strip_method(cache, layer < base)) {
+        if (layer <= base)
+            set(cache, "bits", cJSON_CreateNumber(CLI_BASE_BITS));
+        if (layer >= base)
+            set(cache, "base", cJSON_CreateBool(layer == base));
+    }
+    if (many)
+        set(spec, "queries", cJSON_CreateString("many"));
+    *out = spec ? cJSON_PrintUnformatted(spec) : NULL;
+    cJSON_Delete(spec);
+    return *out ? XQ_OK : no_memory(err);
+}
 
 static int integer(const cJSON *object, const char *name)
 {
@@ -11,30 +56,38 @@ static int integer(const cJSON *object, const char *name)
     return cJSON_IsNumber(item) ? item->valueint : 0;
 }
 
-xq_status cli_shape_read(const char *completed_json, struct cli_shape *shape, error *err)
+xq_status cli_traits_read(gen *g, const char *spec_json, struct cli_traits *out, error *err)
 {
-    cJSON *spec = cJSON_Parse(completed_json);
-    const cJSON *m = cJSON_GetObjectItemCaseSensitive(spec, "model");
-    const cJSON *c = cJSON_GetObjectItemCaseSensitive(spec, "cache");
-    const char *method = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(c, "method"));
-    struct cli_shape s = {
-        .hidden_size = integer(m, "hidden_size"),
-        .heads = integer(m, "num_attention_heads"),
-        .kv_heads = integer(m, "num_key_value_heads"),
-        .head_dim = integer(m, "head_dim"),
-        .latent = method && strcmp(method, "latent") == 0,
-        .bits = integer(c, "bits"),
-        .page = integer(c, "page"),
-        .rank_k = integer(c, "rank_k"),
-        .rank_v = integer(c, "rank_v"),
-    };
-    s.kv_width = s.kv_heads * s.head_dim;
+    char *completed = NULL;
+    struct cli_traits t = {0};
+    if (gen_complete(g, spec_json, &completed, err) != XQ_OK ||
+        layer_shape_read(completed, &t.shape, err) != XQ_OK) {
+        free(completed);
+        return err->status;
+    }
+    cJSON *spec = cJSON_Parse(completed);
+    const cJSON *cache = cJSON_GetObjectItemCaseSensitive(spec, "cache");
+    const char *dtype = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(spec, "dtype"));
+    const char *type = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(spec, "weights"));
+    t.bits = integer(cache, "bits");
+    t.page = integer(cache, "page");
+    t.bfloat = dtype && strcmp(dtype, "bf16") == 0;
+    t.base = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(cache, "base"));
+    t.remat_columns = t.shape.k_norm ? t.shape.head_dim
+                                     : 2 * integer(cJSON_GetObjectItemCaseSensitive(spec, "keys"), "pairs");
+    const cJSON *model = cJSON_GetObjectItemCaseSensitive(spec, "model");
+    const cJSON *window = cJSON_GetObjectItemCaseSensitive(model, "sliding_window");
+    t.window = cJSON_IsNumber(window) ? (int64_t)window->valuedouble : 0;
+    snprintf(t.weights, sizeof t.weights, "%s", type ? type : "f16");
     cJSON_Delete(spec);
-    if (s.hidden_size < 1 || s.heads < 1 || s.kv_width < 1 || s.page < 1)
+    free(completed);
+    if (t.page < 1)
         return error_set(err, XQ_ERROR_INTERNAL, "spec", "not a completed spec");
-    *shape = s;
+    *out = t;
     return XQ_OK;
 }
+
+/* ---------------------------------------------------------------- numbers */
 
 xq_status cli_layers(const struct cli_list *list, int count, int **layers, int *layer_count, error *err)
 {
@@ -60,34 +113,4 @@ xq_status cli_layers(const struct cli_list *list, int count, int **layers, int *
     *layers = out;
     *layer_count = wanted;
     return XQ_OK;
-}
-
-/* u [d, rank], a [rank, dkv] of w [d, dkv] */
-static xq_status factor(const struct cli_shape *shape, const float *w, int rank, float **u, float **a,
-                        error *err)
-{
-    *u = malloc(sizeof **u * (size_t)shape->hidden_size * (size_t)rank);
-    *a = malloc(sizeof **a * (size_t)rank * (size_t)shape->kv_width);
-    if (!*u || !*a)
-        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
-    return svd_factor(w, shape->hidden_size, shape->kv_width, rank, *u, *a, NULL, err);
-}
-
-xq_status cli_weights_factor(const struct cli_shape *shape, struct cli_weights *w, error *err)
-{
-    if (!shape->latent)
-        return XQ_OK;
-    if (!w->uk && factor(shape, w->wk, shape->rank_k, &w->uk, &w->ak, err) != XQ_OK)
-        return err->status;
-    if (!w->uv)
-        factor(shape, w->wv, shape->rank_v, &w->uv, &w->av, err);
-    return err->status;
-}
-
-void cli_weights_free(struct cli_weights *w)
-{
-    float *all[] = {w->wk, w->wv, w->uk, w->ak, w->uv, w->av};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        free(all[i]);
-    *w = (struct cli_weights){0};
 }

@@ -1,33 +1,37 @@
-/* What prepare, run and compare share: the shape of a completed spec, layer numbers, and the weights of
- * one layer as kernels and references take them. */
+/* What prepare, run and compare share: layer numbers, and the specs of the layers of a cross-layer cache.
+ */
 #ifndef CLI_LAYERS_H
 #define CLI_LAYERS_H
 
+#include "../gen/gen.h"
+#include "../prepare/layer.h"
 #include "cli.h"
 
 #include <stdint.h>
-
-/* Sizes of a completed spec, by the names of docs/method.md. */
-struct cli_shape {
-    int hidden_size, heads, kv_heads, head_dim;
-    int kv_width; /* dkv = kv_heads * head_dim */
-    bool latent;  /* else method x */
-    int bits, page;
-    int rank_k, rank_v; /* x: hidden_size, 0 */
-};
-xq_status cli_shape_read(const char *completed_json, struct cli_shape *shape, error *err);
 
 /* The layer numbers of --layers, all of 0 .. count-1 when it is empty. Caller frees *layers.
  * Errors: XQ_ERROR_ARGUMENT for what is no layer number. */
 xq_status cli_layers(const struct cli_list *list, int count, int **layers, int *layer_count, error *err);
 
-/* Projections of one layer: wk, wv always; for method latent their factors too. All f32 and row major. */
-struct cli_weights {
-    float *wk, *wv;           /* [d, dkv], as given */
-    float *uk, *ak, *uv, *av; /* latent: [d, rank_k], [rank_k, dkv], [d, rank_v], [rank_v, dkv] */
+/* The paper's cross-layer caches begin with layers of a plain cache at 4 bits, the last of which also
+ * starts the accumulator (docs/method.md §2). */
+enum { CLI_BASE_LAYER = 2, CLI_BASE_BITS = 4 };
+
+/* The spec of one layer. Methods x and latent: a copy. Cross-layer methods: layers before `base` have the
+ * plain method, the base and those before it have 4 bits. `many`: several queries of a sequence at a time.
+ * Caller frees. */
+xq_status cli_layer_spec(const char *spec_json, int layer, int base, bool many, char **out, error *err);
+
+/* What else run and compare need of a completed spec. */
+struct cli_traits {
+    layer_shape shape;
+    int bits, page;
+    bool bfloat;       /* activations are bf16, else f16 */
+    char weights[8];   /* type of packed weights */
+    bool base;         /* cross-layer: starts the accumulator */
+    int remat_columns; /* of a head of K: those that turn or are normalized; the others can be absorbed */
+    int64_t window;    /* tokens that a query sees; 0: all */
 };
-/* Fills the factors that are NULL from wk and wv (latent). */
-xq_status cli_weights_factor(const struct cli_shape *shape, struct cli_weights *w, error *err);
-void cli_weights_free(struct cli_weights *w);
+xq_status cli_traits_read(gen *g, const char *spec_json, struct cli_traits *traits, error *err);
 
 #endif

@@ -1,6 +1,5 @@
 /* xq prepare: the weights of a Hugging Face model directory → .xqw */
 #include "../prepare/model.h"
-#include "../prepare/svd.h"
 #include "../prepare/xqw.h"
 #include "cli.h"
 #include "layers.h"
@@ -10,10 +9,14 @@
 #include <string.h>
 
 static const char description[] =
-    "Reads config.json and the safetensors of MODEL_DIR. For method latent, the key and value projections "
-    "of\n"
-    "each layer become U*A by a singular value decomposition; for method x they are kept as they are. The\n"
-    "result is one file, written whole or not at all.";
+    "Reads config.json and the safetensors of MODEL_DIR, and writes what the kernels need of each layer: "
+    "for "
+    "method\n"
+    "latent the factors U*A of the key and value projections, by a singular value decomposition for each "
+    "group\n"
+    "of KV heads; for latent-cl the projections and one U for both; for x and x-cl the projections as they "
+    "are.\n"
+    "Biases, key norms and sinks come along. The result is one file, written whole or not at all.";
 
 struct options {
     struct cli_common common;
@@ -26,7 +29,7 @@ struct job {
     gen *generator;
     model *source;
     char *spec; /* completed */
-    struct cli_shape shape;
+    layer_shape shape;
     int *layers, layer_count;
     xqw_writer *writer;
     cJSON *report;  /* of --json */
@@ -48,35 +51,15 @@ static void default_output(const char *directory, char *path, size_t size)
              unnamed ? "model" : directory + begin);
 }
 
-static xq_status add_latent(struct job *job, int layer, const char *u_name, const char *a_name,
-                            const float *w, int rank, double *lost, error *err)
-{
-    size_t d = (size_t)job->shape.hidden_size, dkv = (size_t)job->shape.kv_width;
-    float *u = malloc(sizeof *u * (d + dkv) * (size_t)rank), *a = u ? u + d * (size_t)rank : NULL;
-    if (!u)
-        return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
-    if (svd_factor(w, (int)d, (int)dkv, rank, u, a, lost, err) == XQ_OK &&
-        xqw_add(job->writer, layer, u_name, (int)d, rank, u, err) == XQ_OK)
-        xqw_add(job->writer, layer, a_name, rank, (int)dkv, a, err);
-    free(u);
-    return err->status;
-}
-
 static xq_status add_layer(struct job *job, int layer, error *err)
 {
-    float *wk, *wv;
+    layer_weights w;
     double lost[2] = {0, 0};
-    int d = job->shape.hidden_size, dkv = job->shape.kv_width;
-    if (model_layer(job->source, layer, &wk, &wv, err) != XQ_OK)
+    if (model_layer(job->source, layer, &w, err) != XQ_OK)
         return err->status;
-    if (job->shape.latent) {
-        if (add_latent(job, layer, "uk", "ak", wk, job->shape.rank_k, &lost[0], err) == XQ_OK)
-            add_latent(job, layer, "uv", "av", wv, job->shape.rank_v, &lost[1], err);
-    } else if (xqw_add(job->writer, layer, "wk", d, dkv, wk, err) == XQ_OK) {
-        xqw_add(job->writer, layer, "wv", d, dkv, wv, err);
-    }
-    free(wk);
-    free(wv);
+    if (layer_factor(&job->shape, &w, lost, err) == XQ_OK)
+        xqw_add_layer(job->writer, layer, &w, err);
+    layer_weights_free(&w);
     cJSON *entry = cJSON_CreateObject();
     cJSON_AddNumberToObject(entry, "layer", layer);
     cJSON_AddNumberToObject(entry, "lost_k", lost[0]);
@@ -97,7 +80,7 @@ static xq_status open_job(struct job *job, const char *directory, struct options
         return err->status;
     gen_complete(job->generator, spec, &job->spec, err);
     free(spec);
-    if (err->status != XQ_OK || cli_shape_read(job->spec, &job->shape, err) != XQ_OK)
+    if (err->status != XQ_OK || layer_shape_read(job->spec, &job->shape, err) != XQ_OK)
         return err->status;
     return cli_layers(&o->layers, job->source->layers, &job->layers, &job->layer_count, err);
 }
@@ -125,18 +108,25 @@ static xq_status write_layers(struct job *job, const char *path, const struct op
 
 static void say_done(const struct job *job, const char *path, const struct options *o)
 {
+    const layer_shape *s = &job->shape;
     if (o->common.quiet || cli_json_to_stdout(&o->common))
         return;
     printf("%s: %d layer%s of %s", path, job->layer_count, job->layer_count == 1 ? "" : "s", o->spec.model);
-    if (!job->shape.latent)
-        printf(", method x: Wk and Wv as they are\n");
-    else if (job->lost[0] == 0 && job->lost[1] == 0)
-        printf(", method latent, ranks %d and %d: nothing truncated\n", job->shape.rank_k,
-               job->shape.rank_v);
+    printf(", method %s", layer_method_name(s->method));
+    if (s->method == LAYER_X || s->method == LAYER_X_CL)
+        printf(": Wk and Wv as they are\n");
+    else if (s->method == LAYER_LATENT)
+        printf(", ranks %d and %d%s: ", s->rank_k, s->rank_v, s->rotation ? ", rotated" : "");
     else
-        printf(", method latent, ranks %d and %d: at most %.2g of Wk and %.2g of Wv truncated (relative, "
-               "L2)\n",
-               job->shape.rank_k, job->shape.rank_v, job->lost[0], job->lost[1]);
+        printf(", rank %d%s: ", s->rank_k, s->rotation ? ", rotated" : "");
+    if (s->method == LAYER_X || s->method == LAYER_X_CL)
+        return;
+    if (job->lost[0] == 0 && job->lost[1] == 0)
+        printf("nothing truncated\n");
+    else if (s->method == LAYER_LATENT)
+        printf("at most %.2g of Wk and %.2g of Wv truncated (relative, L2)\n", job->lost[0], job->lost[1]);
+    else
+        printf("at most %.2g of [Wk Wv] truncated (relative, L2)\n", job->lost[0]);
 }
 
 int cli_prepare(int argc, char **argv)
@@ -146,7 +136,7 @@ int cli_prepare(int argc, char **argv)
         {"--out", CLI_STRING, &o.out, "FILE", "where to write (MODEL_DIR's name with .xqw)"},
         {"-o", CLI_STRING, &o.out, "FILE", "the same"},
         {"--layers", CLI_LIST, &o.layers, "L,L...", "only these layers, counted from 0 (all)"},
-        {"--store", CLI_STRING, &o.store, "f16|f32", "type of the stored matrices (f16)"},
+        {"--store", CLI_STRING, &o.store, "f16|bf16|f32", "type of the stored matrices (f16)"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {.name = "prepare",
@@ -160,11 +150,15 @@ int cli_prepare(int argc, char **argv)
     int status;
     if (!cli_parse(&command, argc, argv, &status))
         return status;
-    bool single = strcmp(o.store, "f32") == 0;
-    if (o.spec.model || (!single && strcmp(o.store, "f16") != 0)) {
+    tensor_type type = strcmp(o.store, "f16") == 0    ? TENSOR_F16
+                       : strcmp(o.store, "bf16") == 0 ? TENSOR_BF16
+                       : strcmp(o.store, "f32") == 0  ? TENSOR_F32
+                                                      : TENSOR_OTHER;
+    if (o.spec.model || type == TENSOR_OTHER) {
         cli_list_free(&o.layers);
-        return o.spec.model ? cli_usage("prepare", "--model: the model is MODEL_DIR; leave it out")
-                            : cli_usage("prepare", "--store: '%s' is not known; valid: f16, f32", o.store);
+        return o.spec.model
+                   ? cli_usage("prepare", "--model: the model is MODEL_DIR; leave it out")
+                   : cli_usage("prepare", "--store: '%s' is not known; valid: f16, bf16, f32", o.store);
     }
     char path[4096];
     if (o.out)
@@ -177,7 +171,7 @@ int cli_prepare(int argc, char **argv)
     cJSON_AddStringToObject(job.report, "file", path);
     cJSON_AddArrayToObject(job.report, "layers");
     if (open_job(&job, command.positional[0], &o, &err) == XQ_OK &&
-        write_layers(&job, path, &o, single ? TENSOR_F32 : TENSOR_F16, &err) == XQ_OK &&
+        write_layers(&job, path, &o, type, &err) == XQ_OK &&
         cli_write_json(&o.common, job.report, &err) == XQ_OK)
         say_done(&job, path, &o);
     status = err.status == XQ_OK ? CLI_OK : cli_fail("prepare", &o.common, &err);

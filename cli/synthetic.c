@@ -56,6 +56,28 @@ void synthetic_activations(uint64_t seed, int sequence, int64_t tokens, int widt
     }
 }
 
+xq_status synthetic_layer(uint64_t common, uint64_t own, int sequence, int64_t tokens, int width, float *x,
+                          error *err)
+{
+    size_t count = (size_t)tokens * (size_t)width;
+    float *part = malloc(sizeof *part * count);
+    if (!part)
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for %zu activations", count);
+    synthetic_activations(common, sequence, tokens, width, x);
+    synthetic_activations(own, sequence, tokens, width, part);
+    for (size_t i = 0; i < count; i++)
+        x[i] = (float)(sqrt(0.9) * x[i] + sqrt(0.1) * part[i]);
+    free(part);
+    return XQ_OK;
+}
+
+void synthetic_vector(uint64_t seed, int which, int count, double mean, double deviation, float *v)
+{
+    random_stream random = stream(seed, 5, which);
+    for (int i = 0; i < count; i++)
+        v[i] = (float)(mean + deviation * random_normal(&random));
+}
+
 void synthetic_queries(uint64_t seed, int sequence, int count, double size, float *q)
 {
     random_stream random = stream(seed, 4, sequence);

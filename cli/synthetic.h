@@ -7,7 +7,7 @@
 #ifndef CLI_SYNTHETIC_H
 #define CLI_SYNTHETIC_H
 
-#include "layers.h"
+#include "../gen/error.h"
 
 #include <stdint.h>
 
@@ -16,6 +16,14 @@ xq_status synthetic_projection(uint64_t seed, int which, int rows, int cols, flo
 
 /* x [tokens, width]; sequence: another text for each. */
 void synthetic_activations(uint64_t seed, int sequence, int64_t tokens, int width, float *x);
+
+/* x [tokens, width] of a layer among layers: `common` and `own` are seeds of what layers share, and of this
+ * one's own part, a tenth of the variance. */
+xq_status synthetic_layer(uint64_t common, uint64_t own, int sequence, int64_t tokens, int width, float *x,
+                          error *err);
+
+/* v [count]: normally distributed around `mean`; another vector for each `which`. */
+void synthetic_vector(uint64_t seed, int which, int count, double mean, double deviation, float *v);
 
 /* q [count]: normally distributed, of standard deviation `size`. */
 void synthetic_queries(uint64_t seed, int sequence, int count, double size, float *q);

@@ -3,7 +3,7 @@
 -- docs/features.md is made from this.
 local features = {}
 
-local quantized = { "append", "append_channel", "accumulate", "attend", "dequantize" }
+local quantized = { "append", "append_channel", "accumulate", "key_norms", "attend", "dequantize" }
 local weighted = { "append", "append_channel", "accumulate", "absorb", "attend", "gemm" }
 local rotating = { "attend", "absorb", "rope", "kv_append", "kv_attend" }
 local attending = { "attend", "kv_attend" }

@@ -1,5 +1,7 @@
 -- docs/features.md, made from gen/features.lua and what each kernel family says that it handles.
 local features = require "features"
+local models = require "models"
+local spec = require "spec"
 local tuning = require "tuning"
 
 local features_page = {}
@@ -34,6 +36,72 @@ local function row(first, families, value)
   return "| " .. table.concat(cells, " | ") .. " |"
 end
 
+local presets_head = [[
+
+## Presets
+
+What each preset's attention asks for beyond the plainest, and which of the kernels of a plan with default options refuse it on sm_80.
+"Layers": how many slide, of how many.
+
+| preset | d | H | Hkv | dh | layers | asks for | refused by |
+| --- | --- | --- | --- | --- | --- | --- | --- |]]
+
+-- The families of every plan; others serve some methods, or some models.
+local needed = { "append", "attend", "dequantize", "gemm", "rope", "kv_append", "kv_attend" }
+
+local function quoted(list)
+  for i, item in ipairs(list) do list[i] = "`" .. item .. "`" end
+  return table.concat(list, ", ")
+end
+
+local function asked(completed)
+  local names = {}
+  for _, feature in ipairs(features.list) do
+    local name, _, _, asks = table.unpack(feature)
+    if asks(completed) then names[#names + 1] = name end
+  end
+  return names
+end
+
+local function refusing(completed)
+  local names = {}
+  for _, family in ipairs(needed) do
+    local idle = family == "rope" and completed.model.rope.type == "none"
+    if not idle and not completed.tuning[family] then names[#names + 1] = family end
+  end
+  return names
+end
+
+local function layers_of(model)
+  local count, sliding = model.num_hidden_layers, model.sliding_window and model.num_hidden_layers or 0
+  if model.layer_types then
+    sliding = 0
+    for _, name in ipairs(model.layer_types) do sliding = sliding + (name == "sliding_attention" and 1 or 0) end
+  end
+  return sliding > 0 and ("%d of %d"):format(sliding, count) or tostring(count)
+end
+
+local function preset_row(name, kind)
+  local completed = spec.complete { model = { preset = name, layer_kind = kind } }
+  local m = completed.model
+  return ("| `%s`%s | %d | %d | %d | %d | %s | %s | %s |"):format(name, kind and ", " .. kind or "", m.hidden_size,
+    m.num_attention_heads, m.num_key_value_heads, m.head_dim, layers_of(m), quoted(asked(completed)),
+    quoted(refusing(completed)))
+end
+
+local function add_presets(lines)
+  lines[#lines + 1] = presets_head
+  for _, name in ipairs(models.order) do
+    local _, mixed = spec.layer_kind({ model = name }, 0)
+    if mixed then
+      lines[#lines + 1] = preset_row(name, "full")
+      lines[#lines + 1] = preset_row(name, "sliding")
+    else
+      lines[#lines + 1] = preset_row(name)
+    end
+  end
+end
+
 function features_page.text()
   local families = tuning.families()
   local lines = { head,
@@ -43,6 +111,7 @@ function features_page.text()
     lines[#lines + 1] = row(("`%s`: %s"):format(feature[1], feature[2]), families,
       function(family) return cell(feature, family) end)
   end
+  add_presets(lines)
   return table.concat(lines, "\n") .. "\n"
 end
 

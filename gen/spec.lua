@@ -135,11 +135,12 @@ function spec.complete(given)
   return json.ordered(result, schema.names_of(schema.top))
 end
 
--- The kind of a layer, counted from 0, "full" or "sliding", where the spec's model mixes them; else "".
+-- The kind of a layer, counted from 0, "full" or "sliding", where the spec's model mixes them; else "". And whether it
+-- does.
 function spec.layer_kind(given, layer)
   if not schema.is_object(given) then fail.spec("spec", "must be an object, not %s", schema.show(given)) end
   local kind, mixed = model_module.kind_at(given.model, layer)
-  return mixed and kind or ""
+  return mixed and kind or "", mixed
 end
 
 return spec

@@ -9,14 +9,6 @@
 
 /* ---------------------------------------------------------------- opening */
 
-static int integer(const cJSON *object, const char *name)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
-    return cJSON_IsNumber(item) && item->valuedouble >= 1 && item->valuedouble <= 1e9
-               ? (int)item->valuedouble
-               : 0;
-}
-
 static xq_status read_file(const char *path, char **text, error *err)
 {
     mapping file;
@@ -49,14 +41,15 @@ static xq_status read_sizes(gen *g, model *m, const char *path, error *err)
         return err->status;
     spec = cJSON_Parse(completed);
     const cJSON *json = cJSON_GetObjectItemCaseSensitive(spec, "model");
-    m->hidden_size = integer(json, "hidden_size");
-    m->kv_heads = integer(json, "num_key_value_heads");
-    m->head_dim = integer(json, "head_dim");
-    m->layers = integer(json, "num_hidden_layers");
+    const cJSON *layers = cJSON_GetObjectItemCaseSensitive(json, "num_hidden_layers");
+    const char *type = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "model_type"));
+    m->layers = cJSON_IsNumber(layers) ? layers->valueint : 0;
+    m->norm_plus_one = type && strncmp(type, "gemma", 5) == 0;
+    layer_shape_read(completed, &m->shape, err);
     cJSON_Delete(spec);
     free(completed);
-    if (m->layers)
-        return XQ_OK;
+    if (m->layers || err->status != XQ_OK)
+        return err->status;
     error_set(err, XQ_ERROR_FORMAT, "spec", "%s: num_hidden_layers must be a positive integer", path);
     error_at(err, path, 0);
     return error_field(err, "num_hidden_layers");
@@ -90,89 +83,164 @@ void model_close(model *m)
     free(m);
 }
 
-/* ----------------------------------------------------------------- layers */
+/* ------------------------------------------------------------------ names */
 
-/* The names that Hugging Face gives a decoder layer, by model class. */
-static const char *const prefixes[] = {"model.layers.", "model.language_model.layers.", "layers.",
-                                       "transformer.h."};
+/* How files keep the rows of K's and V's projections: matrices of their own, or one of query, key and
+ * value; then either all queries, all keys, all values, or so for each KV head in turn. */
+enum packing { SEPARATE, IN_BLOCKS, BY_HEAD };
 
-/* Writes the prefix under which this model keeps its layers; the first one when none fits, for errors. */
-static const char *prefix_of(const model *m)
+/* What Hugging Face calls the attention of a decoder layer, by model class: PREFIX.N.ATTENTION.PROJECTION.
+ */
+static const struct naming {
+    const char *prefix, *attention, *fused;
+    enum packing packing;
+} namings[] = {
+    {"model.layers", "self_attn", NULL, SEPARATE},
+    {"model.language_model.layers", "self_attn", NULL, SEPARATE},
+    {"language_model.model.layers", "self_attn", NULL, SEPARATE},
+    {"layers", "self_attn", NULL, SEPARATE},
+    {"transformer.h", "self_attn", NULL, SEPARATE},
+    {"model.layers", "self_attn", "qkv_proj", IN_BLOCKS},
+    {"gpt_neox.layers", "attention", "query_key_value", BY_HEAD},
+    {"transformer.h", "self_attention", "query_key_value", BY_HEAD},
+};
+
+struct layer_name {
+    const model *m;
+    const struct naming *naming;
+    int layer;
+};
+
+static void tensor_name(const struct layer_name *l, const char *what, char *name, size_t size)
 {
-    char name[128];
-    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
-        snprintf(name, sizeof name, "%s0.self_attn.k_proj.weight", prefixes[i]);
-        if (safetensors_find(m->weights, name))
-            return prefixes[i];
-    }
-    return prefixes[0];
+    snprintf(name, size, "%s.%d.%s.%s", l->naming->prefix, l->layer, l->naming->attention, what);
 }
 
-static xq_status refuse_extras(const model *m, const char *prefix, int layer, error *err)
+static const tensor *find(const struct layer_name *l, const char *what)
 {
-    static const char *const extras[] = {"k_proj.bias", "v_proj.bias", "k_norm.weight", "q_norm.weight",
-                                         "sinks"};
     char name[128];
+    tensor_name(l, what, name, sizeof name);
+    return safetensors_find(l->m->weights, name);
+}
+
+/* The first naming that fits; the very first when none does, for errors. */
+static const struct naming *naming_of(const model *m)
+{
+    for (size_t i = 0; i < sizeof namings / sizeof namings[0]; i++) {
+        const struct layer_name first = {m, &namings[i], 0};
+        char what[64];
+        snprintf(what, sizeof what, "%s.weight", namings[i].fused ? namings[i].fused : "k_proj");
+        if (find(&first, what))
+            return &namings[i];
+    }
+    return &namings[0];
+}
+
+/* ----------------------------------------------------------------- layers */
+
+/* Where rows of a KV head's keys (or values) begin in the tensor that holds them. */
+static int first_row(const layer_shape *s, enum packing packing, bool value, int head)
+{
+    int per_kv = s->heads / s->kv_heads;
+    if (packing == SEPARATE)
+        return head * s->head_dim;
+    if (packing == IN_BLOCKS)
+        return (s->heads + (value ? s->kv_heads : 0) + head) * s->head_dim;
+    return (head * (per_kv + 2) + per_kv + value) * s->head_dim;
+}
+
+/* K's (V's) rows of a tensor [rows, inner] as columns: [inner, dkv]; a bias has inner 1. */
+static xq_status take(const struct layer_name *l, const char *suffix, bool value, int inner, float **out,
+                      error *err)
+{
+    const layer_shape *s = &l->m->shape;
+    enum packing packing = l->naming->packing;
+    char what[64], name[128];
+    const tensor *t;
+    float *values;
+    int64_t rows = packing == SEPARATE ? s->kv_width : ((int64_t)s->heads + 2 * s->kv_heads) * s->head_dim;
+    const int64_t shape[2] = {rows, inner};
+    snprintf(what, sizeof what, "%s.%s",
+             packing != SEPARATE ? l->naming->fused
+             : value             ? "v_proj"
+                                 : "k_proj",
+             suffix);
+    tensor_name(l, what, name, sizeof name);
+    if (safetensors_need(l->m->weights, name, &t, err) != XQ_OK ||
+        tensor_expect_shape(t, strcmp(suffix, "bias") == 0 ? 1 : 2, shape, err) != XQ_OK ||
+        tensor_to_floats(t, 1, &values, err) != XQ_OK)
+        return err->status;
+    float *w = malloc(sizeof *w * (size_t)inner * (size_t)s->kv_width);
+    if (!w)
+        error_set(err, XQ_ERROR_MEMORY, "file", "out of memory for tensor %s", name);
+    for (int c = 0; w && c < s->kv_width; c++) {
+        size_t row = (size_t)(first_row(s, packing, value, c / s->head_dim) + c % s->head_dim);
+        for (int i = 0; i < inner; i++)
+            w[(size_t)i * (size_t)s->kv_width + (size_t)c] = values[row * (size_t)inner + (size_t)i];
+    }
+    free(values);
+    *out = w;
+    return err->status;
+}
+
+static xq_status take_vector(const struct layer_name *l, const char *what, int count, bool plus_one,
+                             float **out, error *err)
+{
+    char name[128];
+    const tensor *t;
+    const int64_t shape[1] = {count};
+    tensor_name(l, what, name, sizeof name);
+    if (safetensors_need(l->m->weights, name, &t, err) != XQ_OK ||
+        tensor_expect_shape(t, 1, shape, err) != XQ_OK || tensor_to_floats(t, 1, out, err) != XQ_OK)
+        return err->status;
+    for (int i = 0; plus_one && i < count; i++)
+        (*out)[i] += 1;
+    return XQ_OK;
+}
+
+/* What the files have and the configuration does not say would be left out, and the result be wrong. */
+static xq_status refuse_extras(const struct layer_name *l, error *err)
+{
+    const layer_shape *s = &l->m->shape;
+    const struct {
+        const char *what;
+        bool announced;
+    } extras[] = {{"k_proj.bias", s->bias},         {"v_proj.bias", s->bias},
+                  {"qkv_proj.bias", s->bias},       {"query_key_value.bias", s->bias},
+                  {"k_norm.weight", s->k_norm > 0}, {"k_layernorm.weight", false},
+                  {"k_norm.bias", false},           {"sinks", s->sinks}};
     for (size_t i = 0; i < sizeof extras / sizeof extras[0]; i++) {
-        snprintf(name, sizeof name, "%s%d.self_attn.%s", prefix, layer, extras[i]);
-        const tensor *t = safetensors_find(m->weights, name);
+        const tensor *t = extras[i].announced ? NULL : find(l, extras[i].what);
         if (t) {
-            error_set(err, XQ_ERROR_UNSUPPORTED, "file", "%s: tensor %s: no kernel supports %s yet",
-                      t->file, name,
-                      strstr(name, "bias")   ? "projections with a bias"
-                      : strstr(name, "norm") ? "QK-norm"
-                                             : "sinks");
+            error_set(err, XQ_ERROR_UNSUPPORTED, "file",
+                      "%s: tensor %s: the configuration says nothing of it, so that it would be left out",
+                      t->file, t->name);
             error_at(err, t->file, 0);
-            return error_field(err, name);
+            return error_field(err, t->name);
         }
     }
     return XQ_OK;
 }
 
-/* [out, in] → [in, out] */
-static float *transposed(const float *w, size_t out, size_t in)
+xq_status model_layer(const model *m, int layer, layer_weights *out, error *err)
 {
-    float *result = malloc(sizeof *result * out * in);
-    for (size_t i = 0; result && i < in; i++)
-        for (size_t o = 0; o < out; o++)
-            result[i * out + o] = w[o * in + i];
-    return result;
-}
-
-static xq_status projection(const model *m, const char *prefix, int layer, const char *which, float **out,
-                            error *err)
-{
-    char name[128];
-    const tensor *t;
-    float *values;
-    int64_t dkv = (int64_t)m->kv_heads * m->head_dim, shape[2] = {dkv, m->hidden_size};
-    snprintf(name, sizeof name, "%s%d.self_attn.%s.weight", prefix, layer, which);
-    if (safetensors_need(m->weights, name, &t, err) != XQ_OK ||
-        tensor_expect_shape(t, 2, shape, err) != XQ_OK || tensor_to_floats(t, 1, &values, err) != XQ_OK)
-        return err->status;
-    float *w = transposed(values, (size_t)dkv, (size_t)m->hidden_size);
-    free(values);
-    if (!w)
-        return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory for tensor %s", name);
-    *out = w;
-    return XQ_OK;
-}
-
-xq_status model_layer(const model *m, int layer, float **wk, float **wv, error *err)
-{
-    float *k = NULL, *v = NULL;
+    const layer_shape *s = &m->shape;
+    const struct layer_name l = {m, naming_of(m), layer};
+    layer_weights w = {0};
     if (layer < 0 || layer >= m->layers)
         return error_set(err, XQ_ERROR_ARGUMENT, "argument", "layer %d; the model has layers 0 .. %d",
                          layer, m->layers - 1);
-    const char *prefix = prefix_of(m);
-    if (refuse_extras(m, prefix, layer, err) == XQ_OK &&
-        projection(m, prefix, layer, "k_proj", &k, err) == XQ_OK)
-        projection(m, prefix, layer, "v_proj", &v, err);
-    if (err->status != XQ_OK) {
-        free(k);
-        return err->status;
-    }
-    *wk = k;
-    *wv = v;
-    return XQ_OK;
+    if (refuse_extras(&l, err) == XQ_OK && take(&l, "weight", false, s->hidden_size, &w.wk, err) == XQ_OK &&
+        take(&l, "weight", true, s->hidden_size, &w.wv, err) == XQ_OK &&
+        (!s->bias || (take(&l, "bias", false, 1, &w.bk, err) == XQ_OK &&
+                      take(&l, "bias", true, 1, &w.bv, err) == XQ_OK)) &&
+        (!s->k_norm ||
+         take_vector(&l, "k_norm.weight", s->k_norm, m->norm_plus_one, &w.k_norm, err) == XQ_OK) &&
+        s->sinks)
+        take_vector(&l, "sinks", s->heads, false, &w.sinks, err);
+    if (err->status == XQ_OK)
+        *out = w;
+    else
+        layer_weights_free(&w);
+    return err->status;
 }

@@ -3,11 +3,14 @@
 #define PREPARE_MODEL_H
 
 #include "../gen/gen.h"
+#include "layer.h"
 #include "safetensors.h"
 
 typedef struct model {
     char *json; /* the `model` object of a spec */
-    int hidden_size, kv_heads, head_dim, layers;
+    layer_shape shape;
+    bool norm_plus_one; /* norms are stored less one, as Gemma's are */
+    int layers;
     safetensors *weights;
 } model;
 
@@ -15,10 +18,11 @@ typedef struct model {
 xq_status model_open(gen *g, const char *directory, model **out, error *err);
 void model_close(model *m);
 
-/* Projections of a layer, x·W as docs/method.md writes them: wk, wv [hidden_size, kv_heads * head_dim],
- * f32; the file holds their transposes. Caller frees both. A missing tensor, a wrong shape, a NaN or an
- * infinity, a bias or QK-norm (no kernel applies them yet) are refused by the tensor's name.
- * Errors: XQ_ERROR_FORMAT, XQ_ERROR_UNSUPPORTED, XQ_ERROR_ARGUMENT (layer), XQ_ERROR_MEMORY. */
-xq_status model_layer(const model *m, int layer, float **wk, float **wv, error *err);
+/* Projections of a layer, x·W as docs/method.md writes them (files hold transposes, some with the query's
+ * in the same matrix), and the biases, key norms and sinks that the model has. Caller frees with
+ * layer_weights_free. A missing tensor, one that config.json says nothing of, a wrong shape, a NaN or an
+ * infinity are refused by the tensor's name. Errors: XQ_ERROR_FORMAT, XQ_ERROR_UNSUPPORTED,
+ * XQ_ERROR_ARGUMENT (layer), XQ_ERROR_MEMORY. */
+xq_status model_layer(const model *m, int layer, layer_weights *out, error *err);
 
 #endif

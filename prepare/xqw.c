@@ -13,6 +13,7 @@ struct xqw {
     char *path, *spec;
     mapping file;
     cJSON *index;
+    layer_shape shape;
     uint64_t index_at;
     int *layers;
     int layer_count;
@@ -63,6 +64,9 @@ static xq_status read_index(xqw *x, error *err)
     const cJSON *spec = cJSON_GetObjectItemCaseSensitive(x->index, "spec");
     if (!cJSON_IsObject(spec) || !(x->spec = cJSON_PrintUnformatted(spec)))
         return bad(x, err, "the index holds no spec");
+    error unusable = ERROR_INIT;
+    if (layer_shape_read(x->spec, &x->shape, &unusable) != XQ_OK)
+        return bad(x, err, "the index holds no usable spec");
     return XQ_OK;
 }
 
@@ -110,6 +114,38 @@ static int by_number(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* Every layer has every part once, of its shape, and there is nothing else. */
+static xq_status check_complete(xqw *x, int entries, error *err)
+{
+    layer_part parts[LAYER_MOST_PARTS];
+    int count = layer_parts(&x->shape, parts);
+    for (int i = 0; i < x->layer_count; i++) {
+        for (int p = 0; p < count; p++) {
+            const cJSON *entry;
+            int found = 0;
+            cJSON_ArrayForEach(entry, cJSON_GetObjectItemCaseSensitive(x->index, "matrices"))
+            {
+                struct place at;
+                if (!read_place(x, entry, &at) || (int)at.layer != x->layers[i] ||
+                    strcmp(at.name, parts[p].name) != 0)
+                    continue;
+                if (at.rows != (uint64_t)parts[p].rows || at.cols != (uint64_t)parts[p].cols)
+                    return bad(x, err, "layer %d's %s is [%llu, %llu], needs [%d, %d]", x->layers[i],
+                               at.name, (unsigned long long)at.rows, (unsigned long long)at.cols,
+                               parts[p].rows, parts[p].cols);
+                found++;
+            }
+            if (found != 1)
+                return bad(x, err, "layer %d holds %s %d times, needs it once", x->layers[i], parts[p].name,
+                           found);
+        }
+    }
+    if (entries != x->layer_count * count)
+        return bad(x, err, "holds matrices that method %s has no use for",
+                   layer_method_name(x->shape.method));
+    return XQ_OK;
+}
+
 static xq_status read_layers(xqw *x, error *err)
 {
     const cJSON *matrices = cJSON_GetObjectItemCaseSensitive(x->index, "matrices"), *entry;
@@ -130,7 +166,7 @@ static xq_status read_layers(xqw *x, error *err)
     for (int i = 0; i < count; i++)
         if (i == 0 || x->layers[i] != x->layers[i - 1])
             x->layers[x->layer_count++] = x->layers[i];
-    return XQ_OK;
+    return check_complete(x, count, err);
 }
 
 xq_status xqw_open(const char *path, xqw **out, error *err)
@@ -172,32 +208,80 @@ int xqw_layers(const xqw *x, const int **layers)
     return x->layer_count;
 }
 
-xq_status xqw_matrix(const xqw *x, int layer, const char *name, int rows, int cols, float **values,
-                     error *err)
+const layer_shape *xqw_shape(const xqw *x)
+{
+    return &x->shape;
+}
+
+xq_status xqw_expect_shape(const xqw *x, const layer_shape *needed, error *err)
+{
+    const layer_shape *s = &x->shape, *n = needed;
+    const struct {
+        const char *name;
+        int found, needed;
+    } sizes[] = {
+        {"hidden_size", s->hidden_size, n->hidden_size},
+        {"num_attention_heads", s->heads, n->heads},
+        {"num_key_value_heads", s->kv_heads, n->kv_heads},
+        {"head_dim", s->head_dim, n->head_dim},
+        {"groups", s->groups, n->groups},
+        {"rank_k", s->rank_k, n->rank_k},
+        {"rank_v", s->rank_v, n->rank_v},
+        {"rotation", s->rotation, n->rotation},
+        {"attention_bias", s->bias, n->bias},
+        {"qk_norm factors", s->k_norm, n->k_norm},
+        {"attention_sinks", s->sinks, n->sinks},
+    };
+    if (s->method != n->method)
+        return bad(x, err, "prepared for method %s, not %s; run `xq prepare` for it",
+                   layer_method_name(s->method), layer_method_name(n->method));
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        if (sizes[i].found != sizes[i].needed)
+            return bad(x, err, "prepared for %s %d, not %d; run `xq prepare` for it", sizes[i].name,
+                       sizes[i].found, sizes[i].needed);
+    return XQ_OK;
+}
+
+/* The matrix of that layer and name, which check_complete has found. */
+static xq_status read_matrix(const xqw *x, int layer, const layer_part *part, float **values, error *err)
 {
     const cJSON *entry;
-    cJSON_ArrayForEach(entry, cJSON_GetObjectItemCaseSensitive(x->index, "matrices"))
-    {
-        struct place p;
-        char checksum[20];
-        if (!read_place(x, entry, &p) || (int)p.layer != layer || strcmp(p.name, name) != 0)
-            continue;
-        tensor t = {.name = p.name,
-                    .type_name = p.type,
-                    .rank = 2,
-                    .shape = {(int64_t)p.rows, (int64_t)p.cols},
-                    .data = x->file.data + p.offset,
-                    .bytes = (size_t)p.bytes,
-                    .file = x->path};
-        tensor_type_size(p.type, &t.type);
-        snprintf(checksum, sizeof checksum, "%016llx", (unsigned long long)XXH3_64bits(t.data, t.bytes));
-        if (strcmp(checksum, p.checksum) != 0)
-            return bad(x, err, "damaged: the checksum of layer %d's %s does not match", layer, name);
-        int64_t shape[2] = {rows, cols};
-        if (tensor_expect_shape(&t, 2, shape, err) != XQ_OK)
-            return err->status;
-        return tensor_to_floats(&t, 1, values, err);
-    }
-    return bad(x, err, "holds no matrix %s of layer %d; it has %d layers (`xq prepare --layers` chooses)",
-               name, layer, x->layer_count);
+    struct place p = {0};
+    cJSON_ArrayForEach(entry, cJSON_GetObjectItemCaseSensitive(
+                                  x->index, "matrices")) if (read_place(x, entry, &p) &&
+                                                             (int)p.layer == layer &&
+                                                             strcmp(p.name, part->name) == 0) break;
+    tensor t = {.name = p.name,
+                .type_name = p.type,
+                .rank = 2,
+                .shape = {(int64_t)p.rows, (int64_t)p.cols},
+                .data = x->file.data + p.offset,
+                .bytes = (size_t)p.bytes,
+                .file = x->path};
+    char checksum[20];
+    tensor_type_size(p.type, &t.type);
+    snprintf(checksum, sizeof checksum, "%016llx", (unsigned long long)XXH3_64bits(t.data, t.bytes));
+    if (strcmp(checksum, p.checksum) != 0)
+        return bad(x, err, "damaged: the checksum of layer %d's %s does not match", layer, part->name);
+    return tensor_to_floats(&t, 1, values, err);
+}
+
+xq_status xqw_layer(const xqw *x, int layer, layer_weights *out, error *err)
+{
+    layer_part parts[LAYER_MOST_PARTS];
+    int count = layer_parts(&x->shape, parts);
+    layer_weights all = {0};
+    bool there = false;
+    for (int i = 0; i < x->layer_count; i++)
+        there |= x->layers[i] == layer;
+    if (!there)
+        return bad(x, err, "holds no layer %d; it has %d layers (`xq prepare --layers` chooses)", layer,
+                   x->layer_count);
+    for (int i = 0; i < count && err->status == XQ_OK; i++)
+        read_matrix(x, layer, &parts[i], layer_member(&all, &parts[i]), err);
+    if (err->status == XQ_OK)
+        *out = all;
+    else
+        layer_weights_free(&all);
+    return err->status;
 }

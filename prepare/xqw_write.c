@@ -13,6 +13,7 @@
 struct xqw_writer {
     publication *file;
     cJSON *index, *matrices;
+    layer_shape shape;
     tensor_type type;
     char *path;
 };
@@ -30,7 +31,7 @@ void xqw_abandon(xqw_writer *w)
 /* Of a completed spec only what the matrices depend on: tuning and page layout may change under them. */
 static bool keep_spec(cJSON *index, const char *spec_json)
 {
-    static const char *const kept[] = {"method", "groups", "rank_k", "rank_v"};
+    static const char *const kept[] = {"method", "groups", "rank_k", "rank_v", "rotation"};
     cJSON *spec = cJSON_Parse(spec_json), *out = cJSON_AddObjectToObject(index, "spec");
     cJSON *model = cJSON_DetachItemFromObjectCaseSensitive(spec, "model");
     const cJSON *cache = cJSON_GetObjectItemCaseSensitive(spec, "cache");
@@ -60,7 +61,8 @@ xq_status xqw_create(const char *path, const char *spec_json, tensor_type type, 
         xqw_abandon(w);
         return error_set(err, XQ_ERROR_MEMORY, "file", "%s: out of memory", path);
     }
-    if (publish_begin(path, &w->file, err) != XQ_OK ||
+    if (layer_shape_read(spec_json, &w->shape, err) != XQ_OK ||
+        publish_begin(path, &w->file, err) != XQ_OK ||
         publish_write(w->file, prefix, sizeof prefix, err) != XQ_OK) {
         xqw_abandon(w);
         return err->status;
@@ -69,48 +71,67 @@ xq_status xqw_create(const char *path, const char *spec_json, tensor_type type, 
     return XQ_OK;
 }
 
-/* The values in the file's type, or NULL with an error. Caller frees. */
-static void *converted(const xqw_writer *w, int layer, const char *name, size_t count, const float *values,
-                       error *err)
+struct storage {
+    const char *name, *most;
+    size_t element;
+};
+
+static struct storage storage_of(tensor_type type)
 {
-    size_t element = w->type == TENSOR_F16 ? 2 : 4;
-    void *data = malloc(count * element + 1);
+    if (type == TENSOR_F16)
+        return (struct storage){"F16", " up to 65504 in size", 2};
+    return type == TENSOR_BF16 ? (struct storage){"BF16", "", 2} : (struct storage){"F32", "", 4};
+}
+
+/* One value into the file's type; false if that does not hold it. */
+static bool store(tensor_type type, float value, char *at)
+{
+    if (type == TENSOR_F32) {
+        memcpy(at, &value, sizeof value);
+        return isfinite(value);
+    }
+    uint16_t bits = type == TENSOR_F16 ? half_from_float(value) : half_to_bfloat(value);
+    uint16_t exponent = type == TENSOR_F16 ? 0x7c00 : 0x7f80;
+    memcpy(at, &bits, sizeof bits);
+    return isfinite(value) && (bits & exponent) != exponent;
+}
+
+/* The values as they are stored, or NULL with an error. Caller frees. */
+static char *converted(const xqw_writer *w, tensor_type type, int layer, const char *name, size_t count,
+                       const float *values, error *err)
+{
+    struct storage storage = storage_of(type);
+    char *data = malloc(count * storage.element + 1);
     if (!data)
         error_set(err, XQ_ERROR_MEMORY, "file", "%s: out of memory", w->path);
     for (size_t i = 0; data && i < count; i++) {
-        uint16_t half = half_from_float(values[i]);
-        bool fits = w->type == TENSOR_F16 ? (half & 0x7c00) != 0x7c00 : isfinite(values[i]) != 0;
-        if (!fits) {
-            error_set(err, XQ_ERROR_ARGUMENT, "file",
-                      "%s: layer %d: %s holds %g at index %zu; valid are finite values%s", w->path, layer,
-                      name, (double)values[i], i, w->type == TENSOR_F16 ? " up to 65504 in size" : "");
-            free(data);
-            return NULL;
-        }
-        if (w->type == TENSOR_F16)
-            memcpy((char *)data + 2 * i, &half, 2);
-        else
-            memcpy((char *)data + 4 * i, &values[i], 4);
+        if (store(type, values[i], data + i * storage.element))
+            continue;
+        error_set(err, XQ_ERROR_ARGUMENT, "file",
+                  "%s: layer %d: %s holds %g at index %zu; valid are finite values%s", w->path, layer, name,
+                  (double)values[i], i, storage.most);
+        free(data);
+        return NULL;
     }
     return data;
 }
 
-xq_status xqw_add(xqw_writer *w, int layer, const char *name, int rows, int cols, const float *values,
-                  error *err)
+static xq_status add(xqw_writer *w, int layer, const layer_part *part, const float *values, error *err)
 {
-    size_t count = (size_t)rows * (size_t)cols, bytes = count * (w->type == TENSOR_F16 ? 2 : 4);
-    void *data = converted(w, layer, name, count, values, err);
+    tensor_type type = part->rows == 1 ? TENSOR_F32 : w->type; /* vectors are small, and used in f32 */
+    struct storage storage = storage_of(type);
+    size_t count = (size_t)part->rows * (size_t)part->cols, bytes = count * storage.element;
+    char *data = converted(w, type, layer, part->name, count, values, err), checksum[20];
     if (!data)
         return err->status;
     uint64_t position = (publish_position(w->file) + XQW_ALIGN - 1) / XQW_ALIGN * XQW_ALIGN;
-    char checksum[20];
     snprintf(checksum, sizeof checksum, "%016llx", (unsigned long long)XXH3_64bits(data, bytes));
     cJSON *entry = cJSON_CreateObject();
     cJSON_AddNumberToObject(entry, "layer", layer);
-    cJSON_AddStringToObject(entry, "name", name);
-    cJSON_AddNumberToObject(entry, "rows", rows);
-    cJSON_AddNumberToObject(entry, "cols", cols);
-    cJSON_AddStringToObject(entry, "type", w->type == TENSOR_F16 ? "F16" : "F32");
+    cJSON_AddStringToObject(entry, "name", part->name);
+    cJSON_AddNumberToObject(entry, "rows", part->rows);
+    cJSON_AddNumberToObject(entry, "cols", part->cols);
+    cJSON_AddStringToObject(entry, "type", storage.name);
     cJSON_AddNumberToObject(entry, "offset", (double)position);
     cJSON_AddStringToObject(entry, "xxh3", checksum);
     cJSON_AddItemToArray(w->matrices, entry);
@@ -118,6 +139,22 @@ xq_status xqw_add(xqw_writer *w, int layer, const char *name, int rows, int cols
     if (err->status == XQ_OK)
         publish_write(w->file, data, bytes, err);
     free(data);
+    return err->status;
+}
+
+xq_status xqw_add_layer(xqw_writer *w, int layer, const layer_weights *given, error *err)
+{
+    layer_part parts[LAYER_MOST_PARTS];
+    int count = layer_parts(&w->shape, parts);
+    layer_weights all = *given;
+    for (int i = 0; i < count && err->status == XQ_OK; i++) {
+        const float *values = *layer_member(&all, &parts[i]);
+        if (!values)
+            error_set(err, XQ_ERROR_ARGUMENT, "file", "%s: layer %d: %s is missing", w->path, layer,
+                      parts[i].name);
+        else
+            add(w, layer, &parts[i], values, err);
+    }
     return err->status;
 }
 

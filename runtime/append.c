@@ -64,7 +64,9 @@ static xq_status append_quantized(const xq_plan *plan, const xq_append_args *a, 
     int64_t groups_most = (a->tokens + plan->append_group - 2) / plan->append_group + 1;
     uint32_t groups[3] = {(uint32_t)groups_most, (uint32_t)plan->append_channel_columns,
                           (uint32_t)a->table.batch};
-    return kernel_launch(plan->kernels[PLAN_APPEND_CHANNEL], groups, &params, sizeof params, stream, err);
+    for (params.step = 0; params.step < plan->append_steps && err->status == XQ_OK; params.step++)
+        kernel_launch(plan->kernels[PLAN_APPEND_CHANNEL], groups, &params, sizeof params, stream, err);
+    return err->status;
 }
 
 /* Project to K and V, normalize and rotate K, write both as they are. */

@@ -68,19 +68,6 @@ static float *column_scales(const struct pack_view *view, enum weight_type type)
     return scales;
 }
 
-static xq_status open_matrix(const struct shape *shape, const xq_weights *weights,
-                             const struct shape_matrix *m, struct pack_view *view, float **scales,
-                             error *err)
-{
-    if (pack_view_matrix(shape, weights, m, view, err) != XQ_OK)
-        return err->status;
-    *scales = column_scales(view, m->type);
-    if (*scales)
-        return XQ_OK;
-    pack_view_free(view);
-    return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
-}
-
 /* ----------------------------------------------------------------- packing */
 
 /* One tile of 16 rows and 16 columns: lane l holds 4 registers of 2 elements. Registers 0 and 1 are the B
@@ -106,10 +93,14 @@ static xq_status pack_matrix(const struct shape *shape, const xq_weights *weight
                              const struct shape_matrix *m, unsigned char *destination, error *err)
 {
     struct pack_view view;
-    float *scales;
-    if (open_matrix(shape, weights, m, &view, &scales, err) != XQ_OK)
+    if (pack_view_matrix(shape, weights, m, &view, err) != XQ_OK)
         return err->status;
     unsigned char *out = destination + m->offset;
+    float *scales = column_scales(&view, m->type);
+    if (!scales) {
+        pack_view_free(&view);
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    }
     for (int32_t tile = 0; tile < m->cols; tile += 16)
         for (int32_t step = 0; step < m->rows; step += 16)
             out = pack_tile(out, &view, m->type, scales, step, tile);
@@ -145,40 +136,6 @@ xq_status pack_weights(const struct shape *shape, xq_implementation implementati
         pack_matrix(shape, weights, &layout->matrices[i], destination, err);
     for (int i = 0; i < layout->vector_count && err->status == XQ_OK; i++)
         pack_vector(shape, weights, &layout->vectors[i], destination, err);
-    return err->status;
-}
-
-/* ---------------------------------------------------------------- rounding */
-
-static void round_into(double *out, const struct pack_view *view, enum weight_type type,
-                       const float *scales)
-{
-    for (int32_t k = 0; k < view->rows; k++)
-        for (int32_t n = 0; n < view->cols; n++) {
-            int64_t i = pack_view_index(view, k, n);
-            if (i >= 0)
-                out[i] = weight_decode(type, weight_encode(type, view->source[i], scales[n]), scales[n]);
-        }
-}
-
-xq_status pack_rounded(const struct shape *shape, xq_implementation implementation,
-                       const xq_weights *weights, const char *source, double *out, error *err)
-{
-    const struct shape_weights *layout = &shape->weights[implementation];
-    bool found = false;
-    for (int i = 0; i < layout->matrix_count && err->status == XQ_OK; i++) {
-        const struct shape_matrix *m = &layout->matrices[i];
-        struct pack_view view;
-        float *scales;
-        if (strcmp(m->source, source) != 0 || open_matrix(shape, weights, m, &view, &scales, err) != XQ_OK)
-            continue;
-        found = true;
-        round_into(out, &view, m->type, scales);
-        free(scales);
-        pack_view_free(&view);
-    }
-    if (err->status == XQ_OK && !found)
-        error_set(err, XQ_ERROR_ARGUMENT, "argument", "the plan's weights have no matrix '%s'", source);
     return err->status;
 }
 

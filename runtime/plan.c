@@ -67,8 +67,8 @@ static xq_status set_pages(xq_plan *p, int64_t given, error *err)
     int64_t enough = p->max_batch * ((p->max_tokens + p->shape.page - 1) / p->shape.page);
     int64_t most = INT32_MAX / p->shape.page;
     p->max_pages = given ? given : enough;
-    bool counts =
-        p->implementation == XQ_UNFUSED || (p->implementation == XQ_FUSED && p->shape.cross_layer);
+    bool counts = p->implementation == XQ_UNFUSED ||
+                  (p->implementation == XQ_FUSED && (p->shape.cross_layer || p->shape.key_norm_row));
     if (!counts || p->max_pages <= most)
         return XQ_OK;
     error_set(err, XQ_ERROR_ARGUMENT, "argument",

@@ -15,8 +15,15 @@ enum { MOST_BLOCKS = 65535 };
 
 const char *plan_family(enum plan_kernel which)
 {
-    static const char *const names[PLAN_KERNELS] = {"append", "append_channel", "accumulate", "dequantize",
-                                                    "gemm",   "rope",           "kv_append",  "merge"};
+<<<<<<< HEAD
+    static const char *const names[PLAN_KERNELS] = {"append",    "append_channel", "accumulate",
+                                                    "key_norms", "dequantize",     "gemm",
+                                                    "rope",      "kv_append",      "merge"};
+=======
+    static const char *const names[PLAN_KERNELS] = {"append",     "append_channel", "accumulate",
+                                                    "dequantize", "gemm",           "rope",
+                                                    "key_norms",  "kv_append",      "merge"};
+>>>>>>> main
     return names[which];
 }
 
@@ -31,12 +38,16 @@ static bool needs(const xq_plan *p, enum plan_kernel which)
         return !fp16_kv && s->by_channel;
     case PLAN_ACCUMULATE:
         return !fp16_kv && s->cross_layer;
+    case PLAN_KEY_NORMS:
+        return p->implementation == XQ_FUSED && s->key_norm_row;
     case PLAN_DEQUANTIZE:
         return !fp16_kv;
     case PLAN_GEMM:
         return p->implementation != XQ_FUSED;
     case PLAN_ROPE:
         return p->implementation == XQ_UNFUSED && (s->rotary || s->key_norm);
+    case PLAN_KEY_NORMS: /* attend sees one head at a time */
+        return p->implementation == XQ_FUSED && s->key_norm_row;
     case PLAN_KV_APPEND:
         return fp16_kv;
     case PLAN_MERGE: /* no family yet */
@@ -63,11 +74,14 @@ static xq_status load_kernels(xq_plan *p, error *err)
     read_constant(p->kernels[PLAN_APPEND], "column_blocks", &p->append_columns, err);
     read_constant(p->kernels[PLAN_APPEND_CHANNEL], "column_blocks", &p->append_channel_columns, err);
     read_constant(p->kernels[PLAN_APPEND_CHANNEL], "group_tokens", &p->append_group, err);
+    read_constant(p->kernels[PLAN_APPEND_CHANNEL], "steps", &p->append_steps, err);
     read_constant(p->kernels[PLAN_ACCUMULATE], "column_blocks", &p->accumulate_columns, err);
+    read_constant(p->kernels[PLAN_KEY_NORMS], "tile_tokens", &p->norm_tokens, err);
     read_constant(p->kernels[PLAN_DEQUANTIZE], "column_blocks", &p->dequantize_columns, err);
     read_constant(p->kernels[PLAN_GEMM], "rows", &p->gemm_rows, err);
     read_constant(p->kernels[PLAN_GEMM], "cols", &p->gemm_cols, err);
     read_constant(p->kernels[PLAN_ROPE], "head_blocks", &p->rope_heads, err);
+    read_constant(p->kernels[PLAN_KEY_NORMS], "tile_tokens", &p->key_norms_tokens, err);
     read_constant(p->kernels[PLAN_MERGE], "rows", &p->merge_rows, err);
     return err->status;
 }

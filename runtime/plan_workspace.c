@@ -58,6 +58,8 @@ xq_status plan_lay_out_workspace(xq_plan *p, error *err)
     const struct shape *s = &p->shape;
     struct plan_workspace *w = &p->workspace;
     take_attention(p, err);
+    if (p->kernels[PLAN_KEY_NORMS])
+        w->key_sums = take(w, p->max_pages * s->page, (size_t)s->kv_heads * 4, err);
     if (p->implementation == XQ_UNFUSED) {
         int64_t rows = p->max_pages * s->page;
         w->rows_k = take(w, rows, (size_t)(s->cross_layer ? s->hidden_size : s->rank_k) * 2, err);

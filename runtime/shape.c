@@ -92,7 +92,10 @@ static void read_layout(const cJSON *cache, const cJSON *layout, struct shape *s
     s->tail_bytes = (size_t)number(layout, "tail_bytes", err);
     s->bytes_per_token = number(layout, "bytes_per_token", err);
     const cJSON *item;
-    cJSON_ArrayForEach(item, object(layout, "streams", err)) read_stream(item, s, err);
+    cJSON_ArrayForEach(item, object(layout, "streams", err))
+    {
+        read_stream(item, s, err);
+    }
     s->rank_k = s->streams[0].width;
     s->rank_v = s->streams[1].width;
     if (s->page < 16 || s->page % 16 != 0 || s->rank_k < 1)
@@ -174,12 +177,20 @@ static void read_weights(const cJSON *layout, struct shape_weights *w, error *er
 {
     const cJSON *item;
     w->bytes = (size_t)number(layout, "bytes", err);
-    cJSON_ArrayForEach(item, object(layout, "matrices", err)) if (w->matrix_count < SHAPE_MATRICES)
-        read_matrix(item, &w->matrices[w->matrix_count++], err);
-    else error_set(err, XQ_ERROR_INTERNAL, "spec", "the completed spec has too many matrices");
-    cJSON_ArrayForEach(item, object(layout, "vectors", err)) if (w->vector_count < SHAPE_VECTORS)
-        read_vector(item, &w->vectors[w->vector_count++], err);
-    else error_set(err, XQ_ERROR_INTERNAL, "spec", "the completed spec has too many vectors");
+    cJSON_ArrayForEach(item, object(layout, "matrices", err))
+    {
+        if (w->matrix_count < SHAPE_MATRICES)
+            read_matrix(item, &w->matrices[w->matrix_count++], err);
+        else
+            error_set(err, XQ_ERROR_INTERNAL, "spec", "the completed spec has too many matrices");
+    }
+    cJSON_ArrayForEach(item, object(layout, "vectors", err))
+    {
+        if (w->vector_count < SHAPE_VECTORS)
+            read_vector(item, &w->vectors[w->vector_count++], err);
+        else
+            error_set(err, XQ_ERROR_INTERNAL, "spec", "the completed spec has too many vectors");
+    }
 }
 
 xq_status shape_read(const char *completed_json, struct shape *out, error *err)

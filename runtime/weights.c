@@ -60,13 +60,6 @@ static uint16_t e4m3_encode(float value)
     return sign | (uint16_t)((exponent - E4M3_LEAST_EXPONENT) * 8 + units);
 }
 
-static double e4m3_decode(uint16_t code)
-{
-    int exponent = code >> 3 & 15, units = (code & 7) + (exponent ? 8 : 0);
-    double magnitude = ldexp(units, (exponent ? exponent - 1 : 0) + E4M3_LEAST_EXPONENT - 3);
-    return code & 0x80 ? -magnitude : magnitude;
-}
-
 /* ------------------------------------------------------------------ codes */
 
 uint16_t weight_encode(enum weight_type type, float value, float scale)
@@ -80,21 +73,6 @@ uint16_t weight_encode(enum weight_type type, float value, float scale)
         return scale > 0 ? (uint8_t)(int8_t)fminf(fmaxf(rintf(value / scale), -127), 127) : 0;
     case WEIGHT_E4M3:
         return scale > 0 ? e4m3_encode(value / scale) : 0;
-    }
-    return 0;
-}
-
-double weight_decode(enum weight_type type, uint16_t code, float scale)
-{
-    switch (type) {
-    case WEIGHT_F16:
-        return half_to_float(code);
-    case WEIGHT_BF16:
-        return half_from_bfloat(code);
-    case WEIGHT_INT8:
-        return (double)(int8_t)(uint8_t)code * scale;
-    case WEIGHT_E4M3:
-        return e4m3_decode(code) * scale;
     }
     return 0;
 }

@@ -24,7 +24,4 @@ float weight_scale(enum weight_type type, float largest);
 /* Rounds value / scale to nearest, ties to even; a scale of 0 gives code 0. */
 uint16_t weight_encode(enum weight_type type, float value, float scale);
 
-/* What the kernels take a code for: exact in double precision. */
-double weight_decode(enum weight_type type, uint16_t code, float scale);
-
 #endif

@@ -15,7 +15,8 @@ char *generator_complete(const char *spec_json);
 /* The same, parsed; caller deletes. */
 cJSON *generator_complete_parsed(const char *spec_json);
 
-/* {"model": what the text of a config.json reads as}; fails the test where reading fails. Caller deletes. */
+/* {"model": what the text of a config.json reads as}; fails the test where reading fails. Caller deletes.
+ */
 cJSON *generator_config(const char *config);
 
 /* Fails the test unless completion fails with this status and field, and a message that names the field

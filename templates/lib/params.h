@@ -68,6 +68,7 @@ struct xq_append_params {
     struct xq_matrix uk; /* latent [d, width of k]; latent-cl: Ukv [d, width of x]; else null */
     struct xq_matrix uv; /* latent [d, width of v] */
     int tokens;
+    int step; /* append_channel is launched `steps` times (what the kernel states), counting from 0 */
 };
 
 /* accumulate (templates/accumulate.cu.lt): accumulator += this layer's deltas, for every cached token; the
@@ -95,6 +96,17 @@ struct xq_absorb_params {
     XQ_PTR(float) absorbed_bias;
 };
 
+/* key_norms (templates/key_norms.cu.lt): each head's share of the sums of squares of K's rows, for qk_norm "row". Row
+ * p * page + t is token t of table entry p. Grid: (runs of tile_tokens tokens of the longest sequence, Hkv, batch). */
+struct xq_key_norms_params {
+    struct xq_table table;
+    XQ_PTR(const xq_byte) pages; /* cross-layer methods: the accumulator's */
+    struct xq_tails tails;
+    struct xq_matrix wk;    /* as attend's */
+    XQ_PTR(const float) bk; /* [Hkv, key columns] or null */
+    XQ_PTR(float) sums;     /* [rows, Hkv] */
+};
+
 /* attend (templates/attend.cu.lt): the fused kernel. Grid: (splits, Hkv, batch * queries.blocks).
  * partial_out [queries, splits, H, dh] f16 and partial_lse [queries, splits, H] f32 (log2 units) are used
  * where a sequence has more than one split; counters [batch * queries.blocks, Hkv] int32 are zero before
@@ -112,6 +124,7 @@ struct xq_attend_params {
     XQ_PTR(const float) sinks;  /* [H], natural logarithms, or null */
     XQ_PTR(const unsigned) absorbed;
     XQ_PTR(const float) absorbed_bias;
+    XQ_PTR(const float) key_sums;  /* qk_norm "row": from key_norms; else null */
     XQ_PTR(const xq_half_bits) q; /* [queries, H, dh] before RoPE */
     XQ_PTR(xq_half_bits) out;     /* [queries, H, dh] */
     XQ_PTR(float) lse;            /* [queries, H] or null */

@@ -1,0 +1,314 @@
+#include "compare_check.h"
+
+#include "../autotune/driver_cache.h"
+#include "../autotune/seen.h"
+#include "../runtime/half.h"
+#include "../runtime/last_error.h"
+#include "../runtime/plan.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static xq_status no_memory(error *err)
+{
+    return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for a reference");
+}
+
+static double *doubles(const float *values, size_t count)
+{
+    double *out = malloc(sizeof *out * (count + 1));
+    for (size_t i = 0; out && i < count; i++)
+        out[i] = values[i];
+    return out;
+}
+
+/* 16-bit values of the spec's dtype. */
+static void widen(const struct compare_task *task, double *out, const uint16_t *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = task->traits.bfloat ? half_from_bfloat(values[i]) : half_to_float(values[i]);
+}
+
+/* ------------------------------------------------------------------ a layer */
+
+/* The layer as the reference takes it; what it points to is its own, but for the vectors' sources. */
+struct layer_doubles {
+    reference_layer layer;
+    double *wk, *wv, *vectors[4];
+};
+
+static void layer_doubles_free(struct layer_doubles *l)
+{
+    free(l->wk);
+    free(l->wv);
+    for (int i = 0; i < 4; i++)
+        free(l->vectors[i]);
+}
+
+static bool add_vectors(struct layer_doubles *l, const layer_shape *s, const layer_weights *w)
+{
+    const float *from[4] = {w->bk, w->bv, w->k_norm, w->sinks};
+    const size_t counts[4] = {(size_t)s->kv_width, (size_t)s->kv_width, (size_t)s->k_norm,
+                              (size_t)s->heads};
+    bool ok = true;
+    for (int i = 0; i < 4; i++)
+        if (from[i]) {
+            l->vectors[i] = doubles(from[i], counts[i]);
+            ok &= l->vectors[i] != NULL;
+        }
+    l->layer.bk = l->vectors[0];
+    l->layer.bv = l->vectors[1];
+    l->layer.k_norm = l->vectors[2];
+    l->layer.sinks = l->vectors[3];
+    return ok;
+}
+
+static reference_queries queries_of(const struct compare_task *task, const double *q)
+{
+    return (reference_queries){.count = task->layer->queries, .q = q};
+}
+
+static size_t query_values(const struct compare_task *task) /* of one sequence */
+{
+    return (size_t)task->layer->queries * (size_t)task->traits.shape.heads *
+           (size_t)task->traits.shape.head_dim;
+}
+
+/* -------------------------------------------------------- exact attention */
+
+static xq_status exact_sequence(const struct compare_task *task, const reference_layer *layer, int b,
+                                double *out, error *err)
+{
+    size_t x_count = (size_t)task->layer->tokens * (size_t)task->traits.shape.hidden_size;
+    size_t values = query_values(task), lses = (size_t)task->layer->queries * (size_t)task->reference.heads;
+    double *x = doubles(task->layer->x + (size_t)b * x_count, x_count);
+    double *q = doubles(task->layer->q + (size_t)b * values, values), *lse = malloc(sizeof *lse * lses);
+    if (!x || !q || !lse) {
+        no_memory(err);
+    } else {
+        const reference_queries queries = queries_of(task, q);
+        reference_attend_layer(&task->reference, layer, task->layer->tokens, x, x, &queries, out, lse, err);
+    }
+    free(x);
+    free(q);
+    free(lse);
+    return err->status;
+}
+
+xq_status compare_exact(const struct compare_task *task, double **exact, error *err)
+{
+    const layer_shape *s = &task->traits.shape;
+    const layer_weights *w = &task->layer->weights;
+    size_t count = (size_t)s->hidden_size * (size_t)s->kv_width;
+    struct layer_doubles l = {.layer = {.inner_k = s->hidden_size, .inner_v = s->hidden_size, .latents = 1},
+                              .wk = doubles(w->wk, count),
+                              .wv = doubles(w->wv, count)};
+    double *out = malloc(sizeof *out * (size_t)task->layer->distinct * query_values(task));
+    l.layer.wk = l.wk;
+    l.layer.wv = l.wv;
+    if (!add_vectors(&l, s, w) || !l.wk || !l.wv || !out)
+        no_memory(err);
+    for (int b = 0; b < task->layer->distinct && err->status == XQ_OK; b++)
+        exact_sequence(task, &l.layer, b, out + (size_t)b * query_values(task), err);
+    layer_doubles_free(&l);
+    if (err->status == XQ_OK)
+        *exact = out;
+    else
+        free(out);
+    return err->status;
+}
+
+/* ----------------------------------------------- reference on the same cache */
+
+/* Keys and values of one sequence, [tokens, dkv] each, as they meet queries. */
+struct keys_values {
+    double *k, *v;
+};
+
+/* Wk or Wv as the kernels see it, with rows for the padding of a latent. */
+static double *seen(const struct compare_task *task, const xq_plan *plan, const char *source,
+                    const float *w, int rows, int stored, error *err)
+{
+    size_t dkv = (size_t)task->traits.shape.kv_width;
+    double *out = calloc((size_t)stored * dkv, sizeof *out);
+    if (!out)
+        no_memory(err);
+    else
+        seen_matrix(xq_plan_spec(plan), plan->implementation, source, w, (size_t)rows, dkv, out, NULL, err);
+    return out;
+}
+
+static xq_status rematerialize(const struct compare_task *task, const xq_plan *plan,
+                               const page_codec *codec, const page_sequence *sequence,
+                               struct keys_values *kv, error *err)
+{
+    bool latent = task->traits.shape.method == LAYER_LATENT;
+    const page_stream *k = &codec->stream[0], *v = &codec->stream[latent ? 1 : 0];
+    const int64_t tokens = sequence->length;
+    struct layer_doubles l = {
+        .layer = {.inner_k = k->latent_width, .inner_v = v->latent_width, .latents = k->latents}};
+    const layer_weights *w = &task->layer->weights;
+    l.layer.wk = l.wk =
+        seen(task, plan, latent ? "ak" : "wk", latent ? w->ak : w->wk, k->rank, k->latent_width, err);
+    l.layer.wv = l.wv =
+        seen(task, plan, latent ? "av" : "wv", latent ? w->av : w->wv, v->rank, v->latent_width, err);
+    bool ok = add_vectors(&l, &task->traits.shape, w);
+    double *x = malloc(sizeof *x * (size_t)tokens * (size_t)(k->width > v->width ? k->width : v->width));
+    int64_t *positions = malloc(sizeof *positions * (size_t)tokens);
+    if (!ok || !x || !positions)
+        no_memory(err);
+    for (int64_t t = 0; positions && t < tokens; t++)
+        positions[t] = t;
+    if (err->status == XQ_OK) {
+        driver_decode(codec, 0, sequence, x);
+        reference_keys(&task->reference, &l.layer, tokens, x, positions, kv->k, err);
+    }
+    if (err->status == XQ_OK) {
+        driver_decode(codec, latent ? 1 : 0, sequence, x);
+        reference_values(&task->reference, &l.layer, tokens, x, kv->v, err);
+    }
+    free(x);
+    free(positions);
+    layer_doubles_free(&l);
+    return err->status;
+}
+
+static xq_status from_quantized(const struct compare_task *task, driver *d, int sequence, int64_t first,
+                                struct keys_values *kv, error *err)
+{
+    int layer = d->layer_count - 1;
+    const xq_plan *plan = d->layers[layer].plan;
+    bool cross = layer_is_cross(&task->traits.shape);
+    page_codec *codec = NULL;
+    page_sequence cached = {0};
+    if ((cross ? page_codec_create_accumulator : page_codec_create)(task->generator, xq_plan_spec(plan),
+                                                                    &codec, err) != XQ_OK)
+        return err->status;
+    xq_status status = cross
+                           ? driver_read_accumulated(d, layer, first, task->layer->tokens, &cached)
+                           : driver_read_cache(d, layer, 0, sequence, first, task->layer->tokens, &cached);
+    if (status != XQ_OK)
+        last_error_read(task->context, status, err);
+    else
+        rematerialize(task, plan, codec, &cached, kv, err);
+    driver_free_cache(&cached);
+    page_codec_destroy(codec);
+    return err->status;
+}
+
+/* fp16-kv: pages hold [2, page, Hkv, dh]. */
+static xq_status from_kv_pages(const struct compare_task *task, driver *d, int64_t first,
+                               struct keys_values *kv, error *err)
+{
+    const xq_plan_info *info = &d->layers[d->layer_count - 1].info;
+    size_t width = (size_t)task->traits.shape.kv_width, per_page = (size_t)info->page_tokens;
+    size_t tokens = (size_t)task->layer->tokens;
+    uint16_t *page = malloc(info->page_bytes);
+    if (!page)
+        return no_memory(err);
+    for (size_t t = 0; t < tokens && err->status == XQ_OK; t += per_page) {
+        size_t rows = tokens - t < per_page ? tokens - t : per_page;
+        xq_status status = driver_read_page(d, d->layer_count - 1, first + (int64_t)(t / per_page), page);
+        if (status != XQ_OK) {
+            last_error_read(task->context, status, err);
+            break;
+        }
+        widen(task, kv->k + t * width, page, rows * width);
+        widen(task, kv->v + t * width, page + per_page * width, rows * width);
+    }
+    free(page);
+    return err->status;
+}
+
+/* Expected results of one sequence, from what the cache holds: out [queries, H, dh], lse [queries, H]. */
+static xq_status expect(const struct compare_task *task, driver *d, xq_implementation implementation, int b,
+                        double *out, double *lse, error *err)
+{
+    const struct compare_layer *layer = task->layer;
+    int64_t first = b * ((layer->tokens + task->traits.page - 1) / task->traits.page);
+    size_t count = (size_t)layer->tokens * (size_t)task->traits.shape.kv_width, values = query_values(task);
+    struct keys_values kv = {malloc(sizeof(double) * count), malloc(sizeof(double) * count)};
+    double *q = malloc(sizeof *q * values), *sinks = NULL;
+    if (layer->weights.sinks)
+        sinks = doubles(layer->weights.sinks, (size_t)task->traits.shape.heads);
+    if (!kv.k || !kv.v || !q || (layer->weights.sinks && !sinks)) {
+        no_memory(err);
+    } else if ((implementation == XQ_FP16_KV ? from_kv_pages(task, d, first, &kv, err)
+                                             : from_quantized(task, d, b, first, &kv, err)) == XQ_OK) {
+        const reference_layer vectors = {.sinks = sinks};
+        const reference_queries queries = queries_of(task, q);
+        widen(task, q, layer->q16 + (size_t)b * values, values);
+        reference_attend_queries(&task->reference, &vectors, layer->tokens, kv.k, kv.v, &queries, out, lse,
+                                 err);
+    }
+    free(kv.k);
+    free(kv.v);
+    free(q);
+    free(sinks);
+    return err->status;
+}
+
+/* ----------------------------------------------------------------- errors */
+
+struct scratch {
+    uint16_t *out;                         /* [batch, queries, H, dh] as the kernel wrote it */
+    float *lse;                            /* [batch, queries, H] */
+    double *got, *expected, *expected_lse; /* got, expected: of the checked sequences */
+};
+
+static bool scratch_allocate(struct scratch *m, const struct compare_task *task)
+{
+    size_t lses = (size_t)task->layer->queries * (size_t)task->traits.shape.heads;
+    size_t batch = (size_t)task->layer->batch, checked = (size_t)task->layer->distinct;
+    m->out = malloc(sizeof *m->out * batch * query_values(task));
+    m->lse = malloc(sizeof *m->lse * batch * lses);
+    m->got = malloc(sizeof *m->got * checked * query_values(task));
+    m->expected = malloc(sizeof *m->expected * checked * query_values(task));
+    m->expected_lse = malloc(sizeof *m->expected_lse * lses);
+    return m->out && m->lse && m->got && m->expected && m->expected_lse;
+}
+
+static void scratch_free(struct scratch *m)
+{
+    free(m->out);
+    free(m->lse);
+    free(m->got);
+    free(m->expected);
+    free(m->expected_lse);
+}
+
+static xq_status check(const struct compare_task *task, driver *d, struct scratch *m,
+                       struct compare_row *row, error *err)
+{
+    size_t values = query_values(task), checked = (size_t)task->layer->distinct;
+    size_t lses = (size_t)task->layer->queries * (size_t)task->traits.shape.heads;
+    xq_status status = driver_results(d, m->out, m->lse);
+    if (status != XQ_OK)
+        return last_error_read(task->context, status, err);
+    row->lse_error = 0;
+    for (size_t b = 0; b < checked; b++) {
+        if (expect(task, d, row->implementation, (int)b, m->expected + b * values, m->expected_lse, err) !=
+            XQ_OK)
+            return err->status;
+        for (size_t i = 0; i < lses; i++) {
+            double difference = fabs(m->lse[b * lses + i] - m->expected_lse[i]);
+            row->lse_error = difference <= row->lse_error ? row->lse_error : difference; /* NaN stays */
+        }
+    }
+    widen(task, m->got, m->out, checked * values);
+    row->kernel_error = reference_error(m->expected, m->got, checked * values);
+    row->method_error = reference_error(task->exact, m->got, checked * values);
+    return XQ_OK;
+}
+
+xq_status compare_check(const struct compare_task *task, driver *d, struct compare_row *row, error *err)
+{
+    struct scratch m = {0};
+    if (!scratch_allocate(&m, task))
+        no_memory(err);
+    else
+        check(task, d, &m, row, err);
+    scratch_free(&m);
+    return err->status;
+}

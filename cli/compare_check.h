@@ -1,0 +1,13 @@
+/* The errors of a row, against double precision. */
+#ifndef CLI_COMPARE_CHECK_H
+#define CLI_COMPARE_CHECK_H
+
+#include "../autotune/driver.h"
+#include "compare.h"
+
+/* Waits for the step of the driver's last layer, and fills kernel_error (against attention over the very
+ * same cache: pages, tails, the accumulator as they are on the device, weights as packed), method_error
+ * (against task->exact) and lse_error of the distinct sequences. */
+xq_status compare_check(const struct compare_task *task, driver *d, struct compare_row *row, error *err);
+
+#endif

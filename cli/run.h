@@ -1,0 +1,72 @@
+/* xq run in parts: options and output (run.c), layers from the input file (run_input.c), the device's work
+ * (run_compute.c), and what --dump-cache writes (run_dump.c). */
+#ifndef CLI_RUN_H
+#define CLI_RUN_H
+
+#include "../autotune/driver.h"
+#include "../prepare/safetensors.h"
+#include "layers.h"
+
+struct run_options {
+    struct cli_common common;
+    struct cli_spec spec;
+    const char *input, *output;
+    bool fused, unfused, fp16_kv, dump;
+    int64_t layer; /* read this one, as if it were alone; -1: all */
+    int64_t base_layer, chunk;
+    struct cli_list layers;
+};
+
+/* A tensor to write, its data owned. */
+struct run_tensor {
+    tensor t;
+    char name[32];
+    void *data;
+};
+enum { RUN_MOST_TENSORS = 7 }; /* o, lse, two caches, two or three matrices */
+
+struct run_layer {
+    int number;
+    char suffix[16]; /* behind the names of its tensors in the file, e.g. ".3" */
+    char *spec;      /* as given: the plan completes it for its device */
+    struct cli_traits traits;
+    int64_t tokens, queries;
+    /* Loaded for as long as the layer is worked on: */
+    layer_weights weights;
+    uint16_t *x, *q; /* of the spec's dtype */
+    /* Results: */
+    struct run_tensor out[RUN_MOST_TENSORS];
+    int out_count;
+    xq_plan_info info;
+};
+
+struct run {
+    struct run_options *o;
+    xq_context *context;
+    gen *generator;
+    safetensors *file;
+    char *spec; /* as given */
+    struct run_layer *layers;
+    int layer_count;
+    bool numbered; /* outputs have suffixes too */
+    driver driver;
+};
+
+/* Opens the file and finds its layers, their specs and sizes; checks names and shapes of all tensors. */
+xq_status run_input_open(struct run *r, error *err);
+
+/* A layer's tensors, and the factors made of them; until run_layer_unload. */
+xq_status run_layer_load(const struct run *r, struct run_layer *l, error *err);
+void run_layer_unload(struct run_layer *l);
+
+/* All layers in order: append, accumulate, attend; results into their `out`. */
+xq_status run_compute(struct run *r, error *err);
+
+/* The next result of a layer: `data` becomes its own. */
+void run_add(struct run_layer *l, const char *name, tensor_type type, int rank, const int64_t *shape,
+             void *data);
+
+/* What the kernels computed with: the cache as they see it, and the matrices as they are packed. */
+xq_status run_dump(struct run *r, struct run_layer *l, int index, error *err);
+
+#endif

@@ -1,0 +1,108 @@
+/* xq run --dump-cache. */
+#include "../autotune/seen.h"
+#include "../runtime/last_error.h"
+#include "run.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Rows of `latents` matrices side by side, each stored `stored` columns wide → without the padding. */
+static uint16_t *unpadded(const uint16_t *rows, int64_t count, int latents, int stored, int rank)
+{
+    size_t from = (size_t)latents * (size_t)stored, to = (size_t)latents * (size_t)rank;
+    uint16_t *out = malloc(2 * (size_t)count * to + 1);
+    for (int64_t t = 0; out && t < count; t++)
+        for (int g = 0; g < latents; g++)
+            memcpy(out + (size_t)t * to + (size_t)(g * rank),
+                   rows + (size_t)t * from + (size_t)g * (size_t)stored, 2 * (size_t)rank);
+    return out;
+}
+
+static xq_status add_stream(struct run_layer *l, const char *name, const uint16_t *rows, int stored,
+                            int rank, int latents, error *err)
+{
+    const int64_t shape[2] = {l->tokens, rank};
+    uint16_t *values = unpadded(rows, l->tokens, latents, stored / latents, rank / latents);
+    if (!values)
+        return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+    run_add(l, name, TENSOR_F16, 2, shape, values);
+    return XQ_OK;
+}
+
+static xq_status add_cache(struct run *r, struct run_layer *l, int index, error *err)
+{
+    const layer_shape *s = &l->traits.shape;
+    bool latent = s->method == LAYER_LATENT;
+    size_t rows =
+        (size_t)((l->tokens + l->info.page_tokens - 1) / l->info.page_tokens) * (size_t)l->info.page_tokens;
+    int stored_k = layer_is_cross(s) ? s->hidden_size : l->info.rank_k;
+    int rank_k = latent ? s->rank_k : s->hidden_size;
+    uint16_t *k = malloc(2 * rows * (size_t)stored_k);
+    uint16_t *v = latent ? malloc(2 * rows * (size_t)l->info.rank_v) : NULL;
+    if (!k || (latent && !v)) {
+        error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+    } else {
+        xq_status status = driver_dequantize(&r->driver, index, 0, k, v);
+        if (status != XQ_OK)
+            last_error_read(r->context, status, err);
+        else if (add_stream(l, latent ? "lk_hat" : "x_hat", k, stored_k, rank_k,
+                            latent ? l->info.latents : 1, err) == XQ_OK &&
+                 latent)
+            add_stream(l, "lv_hat", v, l->info.rank_v, s->rank_v, l->info.latents, err);
+    }
+    free(k);
+    free(v);
+    return err->status;
+}
+
+/* ---------------------------------------------------------------- weights */
+
+/* As the kernels see them: 16-bit types hold that; the scales of 8-bit ones need f32. */
+static xq_status add_matrix(struct run *r, struct run_layer *l, int index, const char *name, const float *w,
+                            int rows, int cols, error *err)
+{
+    const int64_t shape[2] = {rows, cols};
+    const xq_plan *plan = r->driver.layers[index].plan;
+    size_t count = (size_t)rows * (size_t)cols;
+    double *seen = malloc(sizeof *seen * count);
+    float *data = malloc(sizeof *data * count);
+    rounding_type type;
+    if (!seen || !data)
+        error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+    else
+        seen_matrix(xq_plan_spec(plan), r->o->unfused ? XQ_UNFUSED : XQ_FUSED, name, w, (size_t)rows,
+                    (size_t)cols, seen, &type, err);
+    for (size_t i = 0; err->status == XQ_OK && i < count; i++) {
+        if (type == ROUNDING_F16)
+            ((uint16_t *)data)[i] = rounding_to_half(seen[i]);
+        else if (type == ROUNDING_BF16)
+            ((uint16_t *)data)[i] = rounding_to_bfloat(seen[i]);
+        else
+            data[i] = (float)seen[i];
+    }
+    free(seen);
+    if (err->status != XQ_OK)
+        free(data);
+    else
+        run_add(l, name,
+                type == ROUNDING_F16    ? TENSOR_F16
+                : type == ROUNDING_BF16 ? TENSOR_BF16
+                                        : TENSOR_F32,
+                2, shape, data);
+    return err->status;
+}
+
+xq_status run_dump(struct run *r, struct run_layer *l, int index, error *err)
+{
+    const layer_shape *s = &l->traits.shape;
+    const layer_weights *w = &l->weights;
+    if (add_cache(r, l, index, err) != XQ_OK)
+        return err->status;
+    if (s->method == LAYER_LATENT) {
+        if (add_matrix(r, l, index, "ak", w->ak, s->rank_k / s->groups, s->kv_width, err) == XQ_OK)
+            add_matrix(r, l, index, "av", w->av, s->rank_v / s->groups, s->kv_width, err);
+    } else if (add_matrix(r, l, index, "wk", w->wk, s->hidden_size, s->kv_width, err) == XQ_OK) {
+        add_matrix(r, l, index, "wv", w->wv, s->hidden_size, s->kv_width, err);
+    }
+    return err->status;
+}

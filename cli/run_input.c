@@ -1,0 +1,262 @@
+/* The layers of xq run, from a safetensors file. */
+#include "../runtime/half.h"
+#include "run.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ----------------------------------------------------------------- layers */
+
+static bool cross_layer(const struct run *r)
+{
+    cJSON *spec = cJSON_Parse(r->spec);
+    const cJSON *cache = cJSON_GetObjectItemCaseSensitive(spec, "cache");
+    const char *method = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(cache, "method"));
+    bool found = method && (strcmp(method, "x-cl") == 0 || strcmp(method, "latent-cl") == 0);
+    cJSON_Delete(spec);
+    return found && !r->o->fp16_kv;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    int x = *(const int *)a, y = *(const int *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Ascending numbers L of the tensors x.L; caller frees. */
+static xq_status numbers_in_file(const struct run *r, int **numbers, int *count, error *err)
+{
+    int most = safetensors_count(r->file), *found = malloc(sizeof *found * (size_t)(most + 1)), used = 0;
+    if (!found)
+        return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+    for (int i = 0; i < most; i++) {
+        const char *name = safetensors_at(r->file, i)->name;
+        int number, end = 0;
+        if (sscanf(name, "x.%d%n", &number, &end) == 1 && !name[end] && number >= 0)
+            found[used++] = number;
+    }
+    qsort(found, (size_t)used, sizeof *found, by_number);
+    *numbers = found;
+    *count = used;
+    return XQ_OK;
+}
+
+/* Those of --layers; else --layer, or the tensors without a number, or else all that the file has. */
+static xq_status choose_numbers(struct run *r, int **numbers, int *count, error *err)
+{
+    const struct run_options *o = r->o;
+    if (o->layers.count) {
+        r->numbered = true;
+        if (cli_layers(&o->layers, 1 << 20, numbers, count, err) == XQ_OK)
+            qsort(*numbers, (size_t)*count, sizeof **numbers, by_number);
+        return err->status;
+    }
+    if (numbers_in_file(r, numbers, count, err) != XQ_OK)
+        return err->status;
+    r->numbered = o->layer < 0 && *count > 0 && !safetensors_find(r->file, "x");
+    if (!r->numbered) {
+        (*numbers)[0] = (int)o->layer;
+        *count = 1;
+    }
+    return XQ_OK;
+}
+
+/* A delta needs the layers before it, down to the base. */
+static xq_status check_chain(const struct run *r, const int *numbers, int count, error *err)
+{
+    const char *file = r->o->input;
+    int base = (int)r->o->base_layer, at = -1;
+    if (!r->numbered)
+        return error_set(err, XQ_ERROR_ARGUMENT, "file",
+                         "%s: a cross-layer method runs several layers in order: tensors x.0, x.1, ... "
+                         "(--layers), not x alone",
+                         file);
+    for (int i = 0; i < count; i++)
+        at = numbers[i] == base ? i : at;
+    if (at < 0)
+        return error_set(err, XQ_ERROR_ARGUMENT, "file",
+                         "--base-layer: layer %d, which starts the accumulator, is not among the %d layers "
+                         "from %s (%d .. %d)",
+                         base, count, file, numbers[0], numbers[count - 1]);
+    for (int i = at + 1; i < count; i++)
+        if (numbers[i] != numbers[i - 1] + 1)
+            return error_set(err, XQ_ERROR_ARGUMENT, "file",
+                             "layer %d comes after layer %d: cross-layer methods need every layer from the "
+                             "base layer (%d) on",
+                             numbers[i], numbers[i - 1], base);
+    return XQ_OK;
+}
+
+/* ---------------------------------------------------------------- tensors */
+
+static xq_status find(const struct run *r, const struct run_layer *l, const char *name, int rank,
+                      const int64_t *shape, const tensor **out, error *err)
+{
+    char full[64];
+    snprintf(full, sizeof full, "%s%s", name, l->suffix);
+    if (safetensors_need(r->file, full, out, err) != XQ_OK)
+        return err->status;
+    return tensor_expect_shape(*out, rank, shape, err);
+}
+
+static xq_status find_part(const struct run *r, const struct run_layer *l, const layer_part *part,
+                           const tensor **out, error *err)
+{
+    const int64_t shape[2] = {part->rows, part->cols};
+    bool vector = part->rows == 1;
+    return find(r, l, part->name, vector ? 1 : 2, shape + vector, out, err);
+}
+
+/* A vector that the spec does not know of would be left out, and the result be wrong. */
+static xq_status refuse_extras(const struct run *r, const struct run_layer *l, error *err)
+{
+    const layer_shape *s = &l->traits.shape;
+    const struct {
+        const char *name, *field;
+        bool known;
+    } extras[] = {{"bk", "model.attention_bias", s->bias},
+                  {"bv", "model.attention_bias", s->bias},
+                  {"k_norm", "model.qk_norm", s->k_norm > 0},
+                  {"sinks", "model.attention_sinks", s->sinks}};
+    for (size_t i = 0; i < sizeof extras / sizeof extras[0]; i++) {
+        char full[64];
+        snprintf(full, sizeof full, "%s%s", extras[i].name, l->suffix);
+        const tensor *t = extras[i].known ? NULL : safetensors_find(r->file, full);
+        if (t) {
+            error_set(err, XQ_ERROR_FORMAT, "file", "%s: tensor %s: the spec has no %s that would use it",
+                      t->file, t->name, extras[i].field);
+            return error_field(err, t->name);
+        }
+    }
+    return XQ_OK;
+}
+
+static xq_status check_tensors(const struct run *r, struct run_layer *l, error *err)
+{
+    const layer_shape *s = &l->traits.shape;
+    const int64_t x_shape[2] = {-1, s->hidden_size}, q_shape[3] = {-1, s->heads, s->head_dim};
+    layer_part parts[LAYER_MOST_PARTS];
+    const tensor *x, *q, *t;
+    int count = layer_given(s, parts);
+    if (refuse_extras(r, l, err) != XQ_OK || find(r, l, "x", 2, x_shape, &x, err) != XQ_OK)
+        return err->status;
+    for (int i = 0; i < count && err->status == XQ_OK; i++)
+        find_part(r, l, &parts[i], &t, err);
+    if (err->status != XQ_OK || find(r, l, "q", 3, q_shape, &q, err) != XQ_OK)
+        return err->status;
+    l->tokens = x->shape[0];
+    l->queries = q->shape[0];
+    if (l->tokens < 1 || l->queries < 1 || l->queries > l->tokens) {
+        error_set(
+            err, XQ_ERROR_FORMAT, "file",
+            "%s: %lld queries over %lld tokens; valid are 1 token or more, and 1 to that many queries",
+            q->file, (long long)l->queries, (long long)l->tokens);
+        return error_at(err, q->file, 0);
+    }
+    if (l->tokens != r->layers[0].tokens) {
+        error_set(err, XQ_ERROR_FORMAT, "file", "%s: tensor %s has %lld tokens, that of layer %d %lld",
+                  x->file, x->name, (long long)l->tokens, r->layers[0].number,
+                  (long long)r->layers[0].tokens);
+        return error_at(err, x->file, 0);
+    }
+    return XQ_OK;
+}
+
+/* ---------------------------------------------------------------- opening */
+
+static xq_status read_spec(const struct run *r, struct run_layer *l, bool many, error *err)
+{
+    free(l->spec);
+    l->spec = NULL;
+    if (cli_layer_spec(r->spec, l->number, (int)r->o->base_layer, many, &l->spec, err) != XQ_OK)
+        return err->status;
+    return cli_traits_read(r->generator, l->spec, &l->traits, err);
+}
+
+/* How many queries there are, which the spec says, only its shapes can tell. */
+static xq_status open_layer(struct run *r, struct run_layer *l, int number, error *err)
+{
+    l->number = number;
+    if (number >= 0)
+        snprintf(l->suffix, sizeof l->suffix, ".%d", number);
+    if (read_spec(r, l, false, err) != XQ_OK || check_tensors(r, l, err) != XQ_OK || l->queries == 1)
+        return err->status;
+    return read_spec(r, l, true, err);
+}
+
+xq_status run_input_open(struct run *r, error *err)
+{
+    int *numbers = NULL, count = 0;
+    if (safetensors_open(r->o->input, &r->file, err) == XQ_OK &&
+        choose_numbers(r, &numbers, &count, err) == XQ_OK && cross_layer(r))
+        check_chain(r, numbers, count, err);
+    r->layers = calloc((size_t)count + 1, sizeof *r->layers);
+    if (!r->layers)
+        error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+    for (int i = 0; i < count && err->status == XQ_OK; i++) {
+        r->layer_count = i + 1;
+        open_layer(r, &r->layers[i], numbers[i], err);
+    }
+    free(numbers);
+    return err->status;
+}
+
+/* ---------------------------------------------------------------- loading */
+
+/* The values in the spec's dtype; those that it cannot hold are refused. */
+static xq_status read_activations(const tensor *t, bool bfloat, uint16_t **out, error *err)
+{
+    float *values;
+    size_t count = tensor_count(t);
+    const uint16_t exponent = bfloat ? 0x7f80 : 0x7c00;
+    if (tensor_to_floats(t, 1, &values, err) != XQ_OK)
+        return err->status;
+    uint16_t *halves = malloc(2 * count + 1);
+    if (!halves)
+        error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+    for (size_t i = 0; halves && i < count; i++) {
+        halves[i] = bfloat ? half_to_bfloat(values[i]) : half_from_float(values[i]);
+        if ((halves[i] & exponent) == exponent) {
+            error_set(err, XQ_ERROR_FORMAT, "file",
+                      "%s: tensor %s holds %g at index %zu; %s holds up to %s", t->file, t->name,
+                      (double)values[i], i, bfloat ? "bf16" : "f16", bfloat ? "3.39e38" : "65504");
+            error_field(err, t->name);
+            break;
+        }
+    }
+    free(values);
+    if (err->status == XQ_OK)
+        *out = halves;
+    else
+        free(halves);
+    return err->status;
+}
+
+xq_status run_layer_load(const struct run *r, struct run_layer *l, error *err)
+{
+    const layer_shape *s = &l->traits.shape;
+    const int64_t x_shape[2] = {-1, s->hidden_size}, q_shape[3] = {-1, s->heads, s->head_dim};
+    layer_part parts[LAYER_MOST_PARTS];
+    const tensor *t;
+    int count = layer_given(s, parts);
+    for (int i = 0; i < count; i++)
+        if (find_part(r, l, &parts[i], &t, err) != XQ_OK ||
+            tensor_to_floats(t, 1, layer_member(&l->weights, &parts[i]), err) != XQ_OK)
+            return err->status;
+    if (find(r, l, "x", 2, x_shape, &t, err) != XQ_OK ||
+        read_activations(t, l->traits.bfloat, &l->x, err) != XQ_OK ||
+        find(r, l, "q", 3, q_shape, &t, err) != XQ_OK ||
+        read_activations(t, l->traits.bfloat, &l->q, err) != XQ_OK)
+        return err->status;
+    return layer_factor(s, &l->weights, NULL, err);
+}
+
+void run_layer_unload(struct run_layer *l)
+{
+    layer_weights_free(&l->weights);
+    free(l->x);
+    free(l->q);
+    l->x = l->q = NULL;
+}

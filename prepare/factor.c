@@ -1,0 +1,97 @@
+#include "factor.h"
+
+#include "rotation.h"
+#include "svd.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static xq_status no_memory(const factor_shape *s, error *err)
+{
+    return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for factors of a %d x %d matrix",
+                     s->rows, s->cols);
+}
+
+/* x [rows, n] ← x·R; with `transposed`, x is [n, rows] and becomes Rᵀ·x. */
+static xq_status rotate(float *x, int rows, int n, bool transposed, error *err)
+{
+    size_t count = (size_t)rows * (size_t)n;
+    double *wide = malloc(sizeof *wide * count);
+    if (!wide)
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for a rotation");
+    for (size_t i = 0; i < count; i++) {
+        size_t row = i / (size_t)n, col = i % (size_t)n;
+        wide[i] = x[transposed ? col * (size_t)rows + row : i];
+    }
+    if (rotation_apply(wide, rows, n, err) == XQ_OK)
+        for (size_t i = 0; i < count; i++) {
+            size_t row = i / (size_t)n, col = i % (size_t)n;
+            x[transposed ? col * (size_t)rows + row : i] = (float)wide[i];
+        }
+    free(wide);
+    return err->status;
+}
+
+/* Columns first .. first + cols of a matrix of `stride` columns, to or from a matrix of its own. */
+static void take_columns(float *to, const float *from, int rows, int cols, int stride)
+{
+    for (int r = 0; r < rows; r++)
+        memcpy(to + (size_t)r * (size_t)cols, from + (size_t)r * (size_t)stride, sizeof *to * (size_t)cols);
+}
+
+static void put_columns(float *to, const float *from, int rows, int cols, int stride)
+{
+    for (int r = 0; r < rows; r++)
+        memcpy(to + (size_t)r * (size_t)stride, from + (size_t)r * (size_t)cols, sizeof *to * (size_t)cols);
+}
+
+static double energy(const float *w, size_t count)
+{
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += (double)w[i] * w[i];
+    return sum;
+}
+
+xq_status factor_latent(const factor_shape *s, const float *w, float *u, float *a, double *lost, error *err)
+{
+    int cols = s->cols / s->groups, rank = s->rank / s->groups;
+    size_t w_count = (size_t)s->rows * (size_t)cols, u_count = (size_t)s->rows * (size_t)rank;
+    float *block = malloc(sizeof *block * (w_count + u_count + (size_t)rank * (size_t)cols));
+    double all = 0, dropped = 0;
+    if (!block)
+        return no_memory(s, err);
+    float *block_u = block + w_count, *block_a = block_u + u_count;
+    for (int g = 0; g < s->groups && err->status == XQ_OK; g++) {
+        double part;
+        take_columns(block, w + (size_t)g * (size_t)cols, s->rows, cols, s->cols);
+        if (svd_factor(block, s->rows, cols, rank, block_u, block_a, &part, err) != XQ_OK ||
+            (s->rotated && (rotate(block_u, s->rows, rank, false, err) != XQ_OK ||
+                            rotate(block_a, cols, rank, true, err) != XQ_OK)))
+            break;
+        put_columns(u + (size_t)g * (size_t)rank, block_u, s->rows, rank, s->rank);
+        put_columns(a + (size_t)g * (size_t)cols, block_a, rank, cols, s->cols);
+        all += energy(block, w_count);
+        dropped += part * part * energy(block, w_count);
+    }
+    free(block);
+    if (lost && err->status == XQ_OK)
+        *lost = all > 0 ? sqrt(dropped / all) : 0;
+    return err->status;
+}
+
+xq_status factor_joint(const factor_shape *s, const float *wk, const float *wv, float *u, double *lost,
+                       error *err)
+{
+    size_t rows = (size_t)s->rows, both = 2 * (size_t)s->cols;
+    float *w = malloc(sizeof *w * (rows + (size_t)s->rank) * both);
+    if (!w)
+        return no_memory(s, err);
+    put_columns(w, wk, s->rows, s->cols, (int)both);
+    put_columns(w + s->cols, wv, s->rows, s->cols, (int)both);
+    if (svd_factor(w, s->rows, (int)both, s->rank, u, w + rows * both, lost, err) == XQ_OK && s->rotated)
+        rotate(u, s->rows, s->rank, false, err);
+    free(w);
+    return err->status;
+}

@@ -1,0 +1,25 @@
+/* Projections as the factors that the cache methods want (docs/method.md §2, §4). Row major, f32; the
+ * algebra runs in double precision. With `rotated`, R (rotation.h) is folded in: U·R and Rᵀ·A.
+ * *lost (may be NULL): what a rank below the full one loses of W, relative (Frobenius); 0 at full rank.
+ * Errors: those of svd_factor. */
+#ifndef PREPARE_FACTOR_H
+#define PREPARE_FACTOR_H
+
+#include "../gen/error.h"
+
+#include <stdbool.h>
+
+/* Method latent: w [rows, cols] in `groups` blocks of columns, each an SVD of its own of rank / groups.
+ * u [rows, rank]: the groups' factors side by side; a [rank / groups, cols]. */
+typedef struct factor_shape {
+    int rows, cols, groups, rank;
+    bool rotated;
+} factor_shape;
+xq_status factor_latent(const factor_shape *shape, const float *w, float *u, float *a, double *lost,
+                        error *err);
+
+/* Method latent-cl: u [rows, rank], orthonormal columns that span [Wk | Wv] (wk, wv [rows, cols]) best. */
+xq_status factor_joint(const factor_shape *shape, const float *wk, const float *wv, float *u, double *lost,
+                       error *err);
+
+#endif

@@ -1,0 +1,188 @@
+#include "layer.h"
+
+#include "factor.h"
+
+#include <cjson/cJSON.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------ shape */
+
+static const char *const methods[] = {"x", "latent", "x-cl", "latent-cl"};
+
+const char *layer_method_name(layer_method method)
+{
+    return methods[method];
+}
+
+bool layer_is_cross(const layer_shape *shape)
+{
+    return shape->method == LAYER_X_CL || shape->method == LAYER_LATENT_CL;
+}
+
+static int integer(const cJSON *object, const char *name)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
+    return cJSON_IsNumber(item) && item->valuedouble >= 1 && item->valuedouble <= 1e9
+               ? (int)item->valuedouble
+               : 0;
+}
+
+static bool is_true(const cJSON *object, const char *name)
+{
+    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, name));
+}
+
+static int read_method(const cJSON *cache)
+{
+    const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(cache, "method"));
+    int method = LAYER_LATENT_CL;
+    while (method >= 0 && (!name || strcmp(methods[method], name) != 0))
+        method--;
+    return method;
+}
+
+xq_status layer_shape_read(const char *completed_json, layer_shape *out, error *err)
+{
+    cJSON *spec = cJSON_Parse(completed_json);
+    const cJSON *m = cJSON_GetObjectItemCaseSensitive(spec, "model");
+    const cJSON *c = cJSON_GetObjectItemCaseSensitive(spec, "cache");
+    const char *norm = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(m, "qk_norm"));
+    int method = read_method(c);
+    layer_shape s = {
+        .method = method < 0 ? LAYER_X : (layer_method)method,
+        .hidden_size = integer(m, "hidden_size"),
+        .heads = integer(m, "num_attention_heads"),
+        .kv_heads = integer(m, "num_key_value_heads"),
+        .head_dim = integer(m, "head_dim"),
+        .rank_k = integer(c, "rank_k"),
+        .rank_v = integer(c, "rank_v"),
+        .groups = integer(c, "groups"),
+        .rotation = is_true(c, "rotation"),
+        .bias = is_true(m, "attention_bias"),
+        .sinks = is_true(m, "attention_sinks"),
+    };
+    s.kv_width = s.kv_heads * s.head_dim;
+    s.k_norm = !norm ? 0 : strcmp(norm, "row") == 0 ? s.kv_width : s.head_dim;
+    cJSON_Delete(spec);
+    if (method < 0 || s.hidden_size < 1 || s.heads < 1 || s.kv_width < 1 || s.groups < 1 || s.rank_k < 1 ||
+        s.rank_k % s.groups || s.rank_v % s.groups || s.kv_heads % s.groups ||
+        (s.method == LAYER_LATENT && s.rank_v < 1))
+        return error_set(err, XQ_ERROR_INTERNAL, "spec", "not a completed spec");
+    *out = s;
+    return XQ_OK;
+}
+
+/* ------------------------------------------------------------------ parts */
+
+static void add(layer_part *parts, int *count, bool there, const char *name, int rows, int cols,
+                size_t member)
+{
+    if (there)
+        parts[(*count)++] = (layer_part){name, rows, cols, member};
+}
+
+static void add_vectors(const layer_shape *s, layer_part *parts, int *count)
+{
+    add(parts, count, s->bias, "bk", 1, s->kv_width, offsetof(layer_weights, bk));
+    add(parts, count, s->bias, "bv", 1, s->kv_width, offsetof(layer_weights, bv));
+    add(parts, count, s->k_norm > 0, "k_norm", 1, s->k_norm, offsetof(layer_weights, k_norm));
+    add(parts, count, s->sinks, "sinks", 1, s->heads, offsetof(layer_weights, sinks));
+}
+
+int layer_parts(const layer_shape *s, layer_part parts[LAYER_MOST_PARTS])
+{
+    int count = 0, d = s->hidden_size, rk = s->rank_k / s->groups, rv = s->rank_v / s->groups;
+    bool latent = s->method == LAYER_LATENT;
+    add(parts, &count, !latent, "wk", d, s->kv_width, offsetof(layer_weights, wk));
+    add(parts, &count, !latent, "wv", d, s->kv_width, offsetof(layer_weights, wv));
+    add(parts, &count, latent, "uk", d, s->rank_k, offsetof(layer_weights, uk));
+    add(parts, &count, latent, "ak", rk, s->kv_width, offsetof(layer_weights, ak));
+    add(parts, &count, latent, "uv", d, s->rank_v, offsetof(layer_weights, uv));
+    add(parts, &count, latent, "av", rv, s->kv_width, offsetof(layer_weights, av));
+    add(parts, &count, s->method == LAYER_LATENT_CL, "ukv", d, s->rank_k, offsetof(layer_weights, ukv));
+    add_vectors(s, parts, &count);
+    return count;
+}
+
+int layer_given(const layer_shape *s, layer_part parts[LAYER_MOST_PARTS])
+{
+    int count = 0;
+    add(parts, &count, true, "wk", s->hidden_size, s->kv_width, offsetof(layer_weights, wk));
+    add(parts, &count, true, "wv", s->hidden_size, s->kv_width, offsetof(layer_weights, wv));
+    add_vectors(s, parts, &count);
+    return count;
+}
+
+float **layer_member(layer_weights *w, const layer_part *part)
+{
+    return (float **)((char *)w + part->member);
+}
+
+/* ---------------------------------------------------------------- factors */
+
+static float *matrix(int rows, int cols)
+{
+    return malloc(sizeof(float) * (size_t)rows * (size_t)cols);
+}
+
+static xq_status make_latent(const layer_shape *s, const float *w, int rank, float **u, float **a,
+                             double *lost, error *err)
+{
+    const factor_shape shape = {s->hidden_size, s->kv_width, s->groups, rank, s->rotation};
+    if (*u)
+        return XQ_OK;
+    *u = matrix(s->hidden_size, rank);
+    *a = matrix(rank / s->groups, s->kv_width);
+    if (!*u || !*a)
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for factors");
+    return factor_latent(&shape, w, *u, *a, lost, err);
+}
+
+static xq_status make_joint(const layer_shape *s, layer_weights *w, double *lost, error *err)
+{
+    const factor_shape shape = {s->hidden_size, s->kv_width, 1, s->rank_k, s->rotation};
+    if (w->ukv)
+        return XQ_OK;
+    if (!(w->ukv = matrix(s->hidden_size, s->rank_k)))
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for factors");
+    return factor_joint(&shape, w->wk, w->wv, w->ukv, lost, err);
+}
+
+xq_status layer_factor(const layer_shape *s, layer_weights *w, double lost[2], error *err)
+{
+    double unused[2], *l = lost ? lost : unused;
+    l[0] = l[1] = 0;
+    if (s->method == LAYER_LATENT && make_latent(s, w->wk, s->rank_k, &w->uk, &w->ak, &l[0], err) == XQ_OK)
+        make_latent(s, w->wv, s->rank_v, &w->uv, &w->av, &l[1], err);
+    if (s->method == LAYER_LATENT_CL && make_joint(s, w, &l[0], err) == XQ_OK)
+        l[1] = l[0];
+    return err->status;
+}
+
+/* ------------------------------------------------------------------- ends */
+
+xq_weights layer_api_weights(const layer_weights *w)
+{
+    xq_weights all = XQ_WEIGHTS_INIT;
+    all.wk = w->wk;
+    all.wv = w->wv;
+    all.uk = w->uk;
+    all.ak = w->ak;
+    all.uv = w->uv;
+    all.av = w->av;
+    all.ukv = w->ukv;
+    all.bk = w->bk;
+    all.bv = w->bv;
+    all.k_norm = w->k_norm;
+    all.sinks = w->sinks;
+    return all;
+}
+
+void layer_weights_free(layer_weights *w)
+{
+    float *all[] = {w->wk, w->wv, w->uk, w->ak, w->uv, w->av, w->ukv, w->bk, w->bv, w->k_norm, w->sinks};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free(all[i]);
+    *w = (layer_weights){0};
+}

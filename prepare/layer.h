@@ -1,0 +1,57 @@
+/* What the kernels need of one attention layer, on the host: which matrices a cache method has, and making
+ * them from the projections. All f32, row major, shaped as xq_weights says. */
+#ifndef PREPARE_LAYER_H
+#define PREPARE_LAYER_H
+
+#include "../gen/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef enum layer_method { LAYER_X, LAYER_LATENT, LAYER_X_CL, LAYER_LATENT_CL } layer_method;
+
+/* Sizes of a completed spec, by the names of docs/method.md. */
+typedef struct layer_shape {
+    layer_method method;
+    int hidden_size, heads, kv_heads, head_dim;
+    int kv_width;               /* dkv = kv_heads * head_dim */
+    int rank_k, rank_v, groups; /* x, x-cl: hidden_size, 0, 1 */
+    bool rotation;
+    bool bias, sinks;
+    int k_norm; /* factors of QK-norm: head_dim, or kv_width; 0: none */
+} layer_shape;
+xq_status layer_shape_read(const char *completed_json, layer_shape *shape, error *err);
+
+const char *layer_method_name(layer_method method); /* "latent-cl" */
+bool layer_is_cross(const layer_shape *shape);
+
+/* NULL where there is none. */
+typedef struct layer_weights {
+    float *wk, *wv;           /* [d, dkv] */
+    float *uk, *ak, *uv, *av; /* latent: [d, rank_k], [rank_k / groups, dkv], [d, rank_v], ... */
+    float *ukv;               /* latent-cl: [d, rank_k] */
+    float *bk, *bv;           /* [dkv] */
+    float *k_norm;            /* [dh], or [dkv] */
+    float *sinks;             /* [H] */
+} layer_weights;
+
+/* The matrices (vectors: one row) that kernels of this method take, of a model as it comes: */
+typedef struct layer_part {
+    const char *name;
+    int rows, cols;
+    size_t member; /* offset of its pointer in `weights` */
+} layer_part;
+enum { LAYER_MOST_PARTS = 8 };
+int layer_parts(const layer_shape *shape, layer_part parts[LAYER_MOST_PARTS]);
+/* Those that the model's files give, whatever the method: wk, wv, and the vectors. */
+int layer_given(const layer_shape *shape, layer_part parts[LAYER_MOST_PARTS]);
+float **layer_member(layer_weights *w, const layer_part *part);
+
+/* Makes the factors of the method from wk and wv, unless they are there. lost (may be NULL): of K's and V's
+ * projections (latent-cl: both the same), as factor.h says. Errors: those of factor.h. */
+xq_status layer_factor(const layer_shape *shape, layer_weights *w, double lost[2], error *err);
+
+xq_weights layer_api_weights(const layer_weights *w); /* as the API takes them; points into w */
+void layer_weights_free(layer_weights *w);
+
+#endif

@@ -1,0 +1,65 @@
+#include "rotation.h"
+
+#include <cblas.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ±1 for channel i: the top bit of splitmix64. */
+static double sign(int n, int i)
+{
+    uint64_t z = ((uint64_t)(unsigned)n << 32 | (unsigned)i) * 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return (z ^ z >> 31) >> 63 ? -1 : 1;
+}
+
+static void change_signs(double *x, int rows, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (sign(n, i) < 0)
+            for (int r = 0; r < rows; r++)
+                x[(size_t)r * (size_t)n + (size_t)i] *= -1;
+}
+
+/* x [rows, m] ← x·C for the orthonormal DCT-II. */
+static xq_status cosine(double *x, size_t rows, int m, error *err)
+{
+    size_t width = (size_t)m, count = rows * width;
+    double *c = malloc(sizeof *c * (width * width + count));
+    if (!c)
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for a rotation of %zu numbers",
+                         count);
+    double *y = c + width * width;
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < m; j++)
+            c[(size_t)i * width + (size_t)j] = sqrt((j ? 2.0 : 1.0) / m) * cos(M_PI * (i + 0.5) * j / m);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, m, m, 1, x, m, c, m, 0, y, m);
+    memcpy(x, y, sizeof *x * count);
+    free(c);
+    return XQ_OK;
+}
+
+/* row [size, m] ← H·row, H orthonormal: butterflies. */
+static void hadamard(double *row, int size, int m)
+{
+    for (int half = 1; half < size; half *= 2)
+        for (int first = 0; first < size; first += 2 * half)
+            for (int i = first * m; i < (first + half) * m; i++) {
+                double a = row[i], b = row[i + half * m];
+                row[i] = (a + b) * M_SQRT1_2;
+                row[i + half * m] = (a - b) * M_SQRT1_2;
+            }
+}
+
+xq_status rotation_apply(double *x, int rows, int n, error *err)
+{
+    int power = n & -n, rest = n / power;
+    change_signs(x, rows, n);
+    if (rest > 1 && cosine(x, (size_t)rows * (size_t)power, rest, err) != XQ_OK)
+        return err->status;
+    for (int r = 0; r < rows; r++)
+        hadamard(x + (size_t)r * (size_t)n, power, rest);
+    return XQ_OK;
+}

@@ -1,0 +1,14 @@
+/* An orthogonal matrix R for any size n, which spreads each of n channels over all (docs/method.md §4.5).
+ *
+ * R = D·(H ⊗ C): D the signs of a fixed random number generator, H the Hadamard matrix of the largest power
+ * of two that divides n, C the orthonormal cosine transform (DCT-II) of what remains. No entry is larger
+ * than √(2/n), and the same n gives the same R everywhere. */
+#ifndef PREPARE_ROTATION_H
+#define PREPARE_ROTATION_H
+
+#include "../gen/error.h"
+
+/* x [rows, n] ← x·R, row major. Errors: XQ_ERROR_MEMORY. */
+xq_status rotation_apply(double *x, int rows, int n, error *err);
+
+#endif

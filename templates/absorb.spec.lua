@@ -1,0 +1,18 @@
+-- absorb: queries times the columns of K that attend need not rematerialize (absorb.cu.lt).
+
+return {
+  name = "absorb",
+  handles = { "queries-many", "head-dim", "rope-interleaved", "rope-partial", "rope-none", "bias" },
+  entry = "xq_absorb",
+  summary = "queries times the columns of K that need no rematerializing",
+  parameters = {},
+  supports = function(spec)
+    if spec.keys.absorbed_columns == 0 then return "no columns of K can be absorbed: all turn, or are normalized" end
+  end,
+  resources = function(spec)
+    -- Rows of a block are attend's. While a spec is completed attend's parameters are still open; they do not matter
+    -- before it is rendered.
+    local attend = (spec.tuning or {}).attend or {}
+    return { threads = 128, shared_bytes = 0, query_rows = attend.query_rows or 8 }
+  end,
+}
