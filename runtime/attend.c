@@ -190,39 +190,24 @@ static xq_status launch_absorb(const struct plan_attend_call *c, const struct pa
     return kernel_launch(c->kernels->absorb, grid, &params, sizeof params, c->stream, err);
 }
 
-<<<<<<< HEAD
-static xq_status launch_key_norms(const struct plan_attend_call *c, const struct part *part, error *err)
-=======
 /* For all sequences at once: sums are in the order of the page table. */
 static xq_status launch_key_norms(const struct plan_attend_call *c, error *err)
->>>>>>> main
 {
     const xq_plan *plan = c->plan;
     const xq_attend_args *a = c->args;
     if (!plan->kernels[PLAN_KEY_NORMS] || a->max_tokens == 0)
         return XQ_OK;
     struct xq_key_norms_params params = {
-<<<<<<< HEAD
-        .table = {part->indptr, a->table.indices, part->last_page_len},
-        .pages = plan->shape.cross_layer ? a->accumulator : a->pages,
-        .tails = part->tails,
-=======
         .table = plan_table(&a->table),
         .pages = plan->shape.cross_layer ? a->accumulator : a->pages,
         .tails = part_of(c, 0, a->table.batch).tails,
->>>>>>> main
         .wk = plan_matrix(plan, a->weights, "wk"),
         .bk = plan_vector(plan, a->weights, "bk"),
         .sums = a->workspace + plan->workspace.key_sums,
     };
-<<<<<<< HEAD
-    uint32_t grid[3] = {(uint32_t)((a->max_tokens + plan->norm_tokens - 1) / plan->norm_tokens),
-                        (uint32_t)plan->shape.kv_heads, (uint32_t)part->count};
-=======
     int64_t tokens = plan->key_norms_tokens;
     uint32_t grid[3] = {(uint32_t)((a->max_tokens + tokens - 1) / tokens), (uint32_t)plan->shape.kv_heads,
                         (uint32_t)a->table.batch};
->>>>>>> main
     return kernel_launch(plan->kernels[PLAN_KEY_NORMS], grid, &params, sizeof params, c->stream, err);
 }
 
@@ -232,7 +217,7 @@ static xq_status launch_fused(const struct plan_attend_call *c, const struct par
     const xq_attend_args *a = c->args;
     uint64_t workspace = a->workspace, weights = a->weights;
     bool absorbs = c->kernels->absorb;
-    if (launch_absorb(c, part, err) != XQ_OK || launch_key_norms(c, part, err) != XQ_OK)
+    if (launch_absorb(c, part, err) != XQ_OK)
         return err->status;
     struct xq_attend_params params = {
         .table = {part->indptr, a->table.indices, part->last_page_len},

@@ -13,7 +13,6 @@ enum plan_kernel {
     PLAN_APPEND,
     PLAN_APPEND_CHANNEL,
     PLAN_ACCUMULATE,
-    PLAN_KEY_NORMS,
     PLAN_DEQUANTIZE,
     PLAN_GEMM,
     PLAN_ROPE,
@@ -41,11 +40,7 @@ struct plan_workspace {
     size_t partial_lse;    /* [partials, H] f32 */
     size_t absorbed;       /* [most_blocks, Hkv, query_rows, latent_width] f16 */
     size_t absorbed_bias;  /* [most_blocks, Hkv, query_rows] f32 */
-<<<<<<< HEAD
-    size_t key_sums;       /* fused, qk_norm "row": [pages * page, Hkv] f32 */
-=======
     size_t key_sums;       /* [pages * page, Hkv] f32 */
->>>>>>> main
     size_t rows_k, rows_v; /* unfused: dequantized streams [pages * page, width] f16 */
     size_t kv;             /* unfused: rematerialized pages [pages][2, page, Hkv, dh] f16 */
     size_t new_k, new_v;   /* fp16 KV: projections [max_append, dkv] f16 */
@@ -62,14 +57,9 @@ struct xq_plan {
     kernel *kernels[PLAN_KERNELS]; /* NULL where the implementation needs none */
     struct plan_attention attention[PLAN_QUERIES];
     /* The kernels' grids and tiles, as their families state them: */
-<<<<<<< HEAD
-    int64_t append_columns, append_channel_columns, append_group, accumulate_columns, dequantize_columns;
-    int64_t gemm_rows, gemm_cols, rope_heads, merge_rows, norm_tokens;
-=======
     int64_t append_columns, append_channel_columns, append_group, append_steps, accumulate_columns,
         dequantize_columns;
     int64_t gemm_rows, gemm_cols, rope_heads, key_norms_tokens, merge_rows;
->>>>>>> main
     struct plan_workspace workspace;
     /* Those of the implementation: */
     size_t page_bytes;

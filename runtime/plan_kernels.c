@@ -15,15 +15,9 @@ enum { MOST_BLOCKS = 65535 };
 
 const char *plan_family(enum plan_kernel which)
 {
-<<<<<<< HEAD
-    static const char *const names[PLAN_KERNELS] = {"append",    "append_channel", "accumulate",
-                                                    "key_norms", "dequantize",     "gemm",
-                                                    "rope",      "kv_append",      "merge"};
-=======
     static const char *const names[PLAN_KERNELS] = {"append",     "append_channel", "accumulate",
                                                     "dequantize", "gemm",           "rope",
                                                     "key_norms",  "kv_append",      "merge"};
->>>>>>> main
     return names[which];
 }
 
@@ -38,8 +32,6 @@ static bool needs(const xq_plan *p, enum plan_kernel which)
         return !fp16_kv && s->by_channel;
     case PLAN_ACCUMULATE:
         return !fp16_kv && s->cross_layer;
-    case PLAN_KEY_NORMS:
-        return p->implementation == XQ_FUSED && s->key_norm_row;
     case PLAN_DEQUANTIZE:
         return !fp16_kv;
     case PLAN_GEMM:
@@ -76,7 +68,6 @@ static xq_status load_kernels(xq_plan *p, error *err)
     read_constant(p->kernels[PLAN_APPEND_CHANNEL], "group_tokens", &p->append_group, err);
     read_constant(p->kernels[PLAN_APPEND_CHANNEL], "steps", &p->append_steps, err);
     read_constant(p->kernels[PLAN_ACCUMULATE], "column_blocks", &p->accumulate_columns, err);
-    read_constant(p->kernels[PLAN_KEY_NORMS], "tile_tokens", &p->norm_tokens, err);
     read_constant(p->kernels[PLAN_DEQUANTIZE], "column_blocks", &p->dequantize_columns, err);
     read_constant(p->kernels[PLAN_GEMM], "rows", &p->gemm_rows, err);
     read_constant(p->kernels[PLAN_GEMM], "cols", &p->gemm_cols, err);
