@@ -32,7 +32,7 @@ end
 
 return {
   name = "kv_attend",
-  handles = {"bf16", "queries-many", "head-dim", "rope-interleaved", "rope-partial", "rope-none", "rope-factor", "softcap", "sliding-window", "sinks", "alibi", "scale"},
+  handles = {"bf16", "queries-many", "head-dim", "rope-interleaved", "rope-partial", "rope-none", "rope-factor", "softcap", "sliding-window", "sinks", "alibi", "alibi-scale", "scale"},
   entry = "xq_kv_attend",
   summary = "attention over an fp16 paged KV cache, split over tokens",
   parameters = {

@@ -320,6 +320,7 @@ static struct attend_case cases[] = {
     {6, 2, 128, 16, "\"attn_logit_softcapping\": 5.0, \"attention_scale\": 0.05", ""},
     {10, 2, 64, 32, "\"attention_sinks\": true, \"sliding_window\": 128", ""},
     {12, 3, 64, 16, "\"alibi\": true", ""},
+    {6, 6, 64, 32, "\"alibi\": true, \"alibi_scale\": 0.125", ""},
     {5, 1, 80, 32, "\"rope\": {\"type\": \"neox\", \"rotary_dim\": 20}", ""},
     {4, 2, 96, 16, "\"rope\": {\"type\": \"interleaved\", \"attention_factor\": 1.3}", ""},
     {6, 1, 112, 64, "\"rope\": {\"type\": \"neox\", \"rotary_dim\": 32, \"attention_factor\": 0.9}", ""},
