@@ -117,14 +117,14 @@ static xq_status read_rope(const cJSON *rope, reference_model *model, error *err
 
 /* ALiBi (arXiv 2108.12409, §3): for n heads, a power of two, 2^(-8 i / n), i = 1 .. n; for others those of
  * the power of two below, and then every other one of the power above. */
-static void read_slopes(reference_model *model)
+static void read_slopes(reference_model *model, double scale)
 {
     int whole = 1, heads = model->heads;
     while (2 * whole <= heads)
         whole *= 2;
     for (int h = 0; h < heads; h++)
-        model->slopes[h] =
-            h < whole ? exp2(-8.0 * (h + 1) / whole) : exp2(-8.0 * (2 * (h - whole) + 1) / (2 * whole));
+        model->slopes[h] = scale * (h < whole ? exp2(-8.0 * (h + 1) / whole)
+                                              : exp2(-8.0 * (2 * (h - whole) + 1) / (2 * whole)));
 }
 
 static xq_status read_features(const cJSON *json, reference_model *model, error *err)
@@ -145,7 +145,7 @@ static xq_status read_features(const cJSON *json, reference_model *model, error 
         return error_set(err, XQ_ERROR_UNSUPPORTED, "spec",
                          "model.qk_norm is \"%s\"; the reference knows head, row", norm);
     if (model->alibi)
-        read_slopes(model);
+        read_slopes(model, number(json, "alibi_scale", 1));
     return XQ_OK;
 }
 

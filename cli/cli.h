@@ -81,11 +81,8 @@ bool cli_parse(cli_command *command, int argc, char **argv, int *status);
 xq_status cli_spec_json(const struct cli_spec *spec, const struct cli_common *common, const char *arch,
                         char **json, error *err);
 
-/* What --layer-kind must say for a layer (counted from 0) of the model that the options name: "full" or
- * "sliding", to be put into spec->layer_kind before cli_spec_json; NULL where all layers of the model are
- * alike. An option given already stands, and must be the layer's. */
-xq_status cli_spec_layer_kind(const struct cli_spec *spec, const struct cli_common *common, int layer,
-                              const char **kind, error *err);
+/* Makes a parsed spec one for this kind of layers ("full", "sliding"), of a model that mixes them. */
+void cli_spec_set_kind(cJSON *spec, const char *kind);
 
 /* The one of `names` (`count` of them, `stride` bytes apart, each a const char *) nearest to `given`,
  * or NULL when none is close. */

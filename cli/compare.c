@@ -70,12 +70,25 @@ static xq_status read_specs(struct comparison *c, struct compare_task *task, err
         c->completed = NULL;
         c->o.spec.bits = c->bits[i];
         if (cli_spec_json(&c->o.spec, &c->o.common, NULL, &c->specs[i], err) != XQ_OK ||
-            gen_complete(c->generator, c->specs[i], &c->completed, err) != XQ_OK ||
-            cli_traits_read(c->generator, c->specs[i], &c->traits[i], err) != XQ_OK)
+            cli_any_layer_spec(c->generator, c->specs[i], &c->completed, err) != XQ_OK ||
+            cli_traits_read(c->generator, c->completed, &c->traits[i], err) != XQ_OK)
             return err->status;
     }
     task->traits = c->traits[0];
     return reference_model_read(c->completed, &task->reference, err);
+}
+
+/* The reference of a layer: windows and rotary embeddings may be its own. */
+static xq_status read_reference(const struct comparison *c, struct compare_task *task, int number,
+                                error *err)
+{
+    char *spec = NULL, *completed = NULL;
+    if (cli_layer_spec(c->generator, c->specs[0], number, task->base_layer, false, &spec, err) == XQ_OK &&
+        gen_complete(c->generator, spec, &completed, err) == XQ_OK)
+        reference_model_read(completed, &task->reference, err);
+    free(completed);
+    free(spec);
+    return err->status;
 }
 
 /* The datasheet of a GPU by the name that its driver gives it, or NULL. Variants differ in their SMs. */
@@ -129,8 +142,8 @@ static void show_progress(struct comparison *c, const struct compare_row *row)
 static xq_status compare_bits(struct comparison *c, struct compare_task *task, int which, error *err)
 {
     char *spec = NULL;
-    if (cli_layer_spec(c->specs[which], task->layer->number, task->base_layer, c->o.queries > 1, &spec,
-                       err) != XQ_OK ||
+    if (cli_layer_spec(c->generator, c->specs[which], task->layer->number, task->base_layer,
+                       c->o.queries > 1, &spec, err) != XQ_OK ||
         cli_traits_read(c->generator, spec, &task->traits, err) != XQ_OK) {
         free(spec);
         return err->status;
@@ -163,7 +176,7 @@ static xq_status compare_layer(struct comparison *c, struct compare_task *task, 
     if (compare_input_layer(c->input, number, &c->traits[0], &layer, err) != XQ_OK)
         return err->status;
     task->layer = &layer;
-    if (compare_exact(task, &exact, err) == XQ_OK) {
+    if (read_reference(c, task, number, err) == XQ_OK && compare_exact(task, &exact, err) == XQ_OK) {
         task->exact = exact;
         for (int i = 0; i < c->bit_count && err->status == XQ_OK; i++)
             compare_bits(c, task, i, err);

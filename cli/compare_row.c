@@ -139,7 +139,8 @@ static xq_status add_layers_before(const struct compare_task *task, driver *d,
         struct cli_traits traits;
         char *spec = NULL;
         bool many = task->layer->queries > 1;
-        if (cli_layer_spec(task->spec, number, task->base_layer, many, &spec, err) == XQ_OK &&
+        if (cli_layer_spec(task->generator, task->spec, number, task->base_layer, many, &spec, err) ==
+                XQ_OK &&
             cli_traits_read(task->generator, spec, &traits, err) == XQ_OK &&
             compare_input_layer(task->input, number, &traits, &layer, err) == XQ_OK) {
             add_layer(task, d, spec, &layer, implementation, copies, err);

@@ -33,10 +33,55 @@ static void set(cJSON *object, const char *name, cJSON *value)
     cJSON_AddItemToObject(object, name, value);
 }
 
-xq_status cli_layer_spec(const char *spec_json, int layer, int base, bool many, char **out, error *err)
+static const char *given_kind(const cJSON *spec)
+{
+    const cJSON *model = cJSON_GetObjectItemCaseSensitive(spec, "model");
+    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(model, "layer_kind"));
+}
+
+/* Chooses the kind of this layer; nothing where all layers of the model are alike. */
+static xq_status choose_kind(gen *g, const char *spec_json, int layer, cJSON *spec, error *err)
+{
+    char *kind = NULL;
+    const char *given = given_kind(spec);
+    if (gen_layer_kind(g, spec_json, layer, &kind, err) != XQ_OK)
+        return err->status;
+    if (*kind && given && strcmp(given, kind) != 0) {
+        error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                  "model.layer_kind: layer %d is %s, not %s; leave --layer-kind out", layer, kind, given);
+        error_field(err, "model.layer_kind");
+    } else if (*kind && !given) {
+        cli_spec_set_kind(spec, kind);
+    }
+    free(kind);
+    return err->status;
+}
+
+xq_status cli_any_layer_spec(gen *g, const char *spec_json, char **completed, error *err)
+{
+    cJSON *spec = cJSON_Parse(spec_json);
+    char *text = NULL;
+    if (given_kind(spec) || choose_kind(g, spec_json, 0, spec, err) == XQ_OK) {
+        text = cJSON_PrintUnformatted(spec);
+        if (!text)
+            no_memory(err);
+        else
+            gen_complete(g, text, completed, err);
+    }
+    cJSON_Delete(spec);
+    free(text);
+    return err->status;
+}
+
+xq_status cli_layer_spec(gen *g, const char *spec_json, int layer, int base, bool many, char **out,
+                         error *err)
 {
     cJSON *spec = cJSON_Parse(spec_json);
     cJSON *cache = cJSON_GetObjectItemCaseSensitive(spec, "cache");
+    if (layer >= 0 && choose_kind(g, spec_json, layer, spec, err) != XQ_OK) {
+        cJSON_Delete(spec);
+        return err->status;
+    }
     if (strip_method(cache, layer < base)) {
         if (layer <= base)
             set(cache, "bits", cJSON_CreateNumber(CLI_BASE_BITS));

@@ -17,10 +17,16 @@ xq_status cli_layers(const struct cli_list *list, int count, int **layers, int *
  * starts the accumulator (docs/method.md §2). */
 enum { CLI_BASE_LAYER = 2, CLI_BASE_BITS = 4 };
 
-/* The spec of one layer. Methods x and latent: a copy. Cross-layer methods: layers before `base` have the
- * plain method, the base and those before it have 4 bits. `many`: several queries of a sequence at a time.
- * Caller frees. */
-xq_status cli_layer_spec(const char *spec_json, int layer, int base, bool many, char **out, error *err);
+/* The spec of one layer. Cross-layer methods: layers before `base` have the plain method, the base and
+ * those before it have 4 bits. Models that mix layers: the layer's kind, which must be the one given, if
+ * any; for `layer` -1, one without a number, the one given. `many`: several queries of a sequence at a
+ * time. Caller frees. Errors: XQ_ERROR_ARGUMENT for another kind than given, those of gen_layer_kind. */
+xq_status cli_layer_spec(gen *g, const char *spec_json, int layer, int base, bool many, char **out,
+                         error *err);
+
+/* The completed spec where only sizes matter, which all layers share: of a model that mixes layers, of the
+ * kind given or else that of the first. Caller frees. */
+xq_status cli_any_layer_spec(gen *g, const char *spec_json, char **completed, error *err);
 
 /* What else run and compare need of a completed spec. */
 struct cli_traits {

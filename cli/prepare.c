@@ -78,7 +78,7 @@ static xq_status open_job(struct job *job, const char *directory, struct options
         model_open(job->generator, directory, &job->source, err) != XQ_OK ||
         cli_spec_json(&o->spec, &o->common, NULL, &spec, err) != XQ_OK)
         return err->status;
-    gen_complete(job->generator, spec, &job->spec, err);
+    cli_any_layer_spec(job->generator, spec, &job->spec, err);
     free(spec);
     if (err->status != XQ_OK || layer_shape_read(job->spec, &job->shape, err) != XQ_OK)
         return err->status;

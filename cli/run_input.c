@@ -170,7 +170,8 @@ static xq_status read_spec(const struct run *r, struct run_layer *l, bool many, 
 {
     free(l->spec);
     l->spec = NULL;
-    if (cli_layer_spec(r->spec, l->number, (int)r->o->base_layer, many, &l->spec, err) != XQ_OK)
+    if (cli_layer_spec(r->generator, r->spec, l->number, (int)r->o->base_layer, many, &l->spec, err) !=
+        XQ_OK)
         return err->status;
     return cli_traits_read(r->generator, l->spec, &l->traits, err);
 }

@@ -126,13 +126,11 @@ static void set_flag(cJSON *object, const char *key, bool value)
     cJSON_AddTrueToObject(object, key);
 }
 
-/* --layer-kind. A preset's name becomes an object, to hold it; what a completed spec chose for another kind
- * goes. */
-static void set_layer_kind(cJSON *root, const char *kind)
+/* A preset's name becomes an object, to hold the kind; what a completed spec chose for another kind goes.
+ */
+void cli_spec_set_kind(cJSON *root, const char *kind)
 {
     cJSON *model = cJSON_GetObjectItemCaseSensitive(root, "model");
-    if (!kind)
-        return;
     if (cJSON_IsString(model)) {
         cJSON *object = cJSON_CreateObject();
         cJSON_AddStringToObject(object, "preset", model->valuestring);
@@ -153,7 +151,8 @@ static xq_status fill(cJSON *root, const struct cli_spec *s, const struct cli_co
 {
     if (s->model && add_model(root, s->model, common, err) != XQ_OK)
         return err->status;
-    set_layer_kind(root, s->layer_kind);
+    if (s->layer_kind)
+        cli_spec_set_kind(root, s->layer_kind);
     cJSON *cache = cJSON_GetObjectItemCaseSensitive(root, "cache");
     if (!cache)
         cache = cJSON_AddObjectToObject(root, "cache");
@@ -195,29 +194,5 @@ xq_status cli_spec_json(const struct cli_spec *spec, const struct cli_common *co
     if (fill(root, spec, common, arch, err) == XQ_OK && !(*json = cJSON_PrintUnformatted(root)))
         error_set(err, XQ_ERROR_MEMORY, "spec", "out of memory");
     cJSON_Delete(root);
-    return err->status;
-}
-
-xq_status cli_spec_layer_kind(const struct cli_spec *spec, const struct cli_common *common, int layer,
-                              const char **kind, error *err)
-{
-    static const char *const kinds[] = {"full", "sliding"};
-    char *json = NULL, *found = NULL;
-    gen *g = NULL;
-    *kind = NULL;
-    if (cli_spec_json(spec, common, NULL, &json, err) == XQ_OK &&
-        gen_create(common->templates, &g, err) == XQ_OK &&
-        gen_layer_kind(g, json, layer, &found, err) == XQ_OK)
-        for (int i = 0; i < 2; i++)
-            if (strcmp(found, kinds[i]) == 0)
-                *kind = kinds[i];
-    if (*kind && spec->layer_kind && strcmp(spec->layer_kind, *kind) != 0) {
-        error_set(err, XQ_ERROR_ARGUMENT, "argument", "--layer-kind: layer %d is %s, not %s", layer, *kind,
-                  spec->layer_kind);
-        *kind = NULL;
-    }
-    gen_destroy(g);
-    free(found);
-    free(json);
     return err->status;
 }

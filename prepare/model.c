@@ -24,22 +24,35 @@ static xq_status read_file(const char *path, char **text, error *err)
     return *text ? XQ_OK : error_set(err, XQ_ERROR_MEMORY, "file", "out of memory reading %s", path);
 }
 
-/* Sizes come from the completed spec, which has what config.json leaves to its defaults. */
+/* The completed spec, which has what config.json leaves to its defaults. Of a model that mixes layers, that
+ * of one kind: sizes are the same for both. */
+static xq_status complete_spec(gen *g, const model *m, char **completed, error *err)
+{
+    char *kind = NULL, *text = NULL;
+    cJSON *spec = cJSON_CreateObject(), *json = cJSON_Parse(m->json);
+    cJSON_AddItemToObject(spec, "model", json);
+    text = cJSON_PrintUnformatted(spec);
+    if (text && gen_layer_kind(g, text, 0, &kind, err) == XQ_OK && *kind) {
+        free(text);
+        cJSON_AddStringToObject(json, "layer_kind", kind);
+        text = cJSON_PrintUnformatted(spec);
+    }
+    if (!text)
+        error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+    else if (err->status == XQ_OK)
+        gen_complete(g, text, completed, err);
+    cJSON_Delete(spec);
+    free(kind);
+    free(text);
+    return err->status;
+}
+
 static xq_status read_sizes(gen *g, model *m, const char *path, error *err)
 {
     char *completed = NULL;
-    cJSON *spec = cJSON_CreateObject();
-    cJSON_AddItemToObject(spec, "model", cJSON_Parse(m->json));
-    char *text = cJSON_PrintUnformatted(spec);
-    cJSON_Delete(spec);
-    if (!text)
-        return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
-    if (gen_complete(g, text, &completed, err) != XQ_OK && !err->file[0])
-        error_at(err, path, 0);
-    free(text);
-    if (err->status != XQ_OK)
-        return err->status;
-    spec = cJSON_Parse(completed);
+    if (complete_spec(g, m, &completed, err) != XQ_OK)
+        return err->file[0] ? err->status : error_at(err, path, 0);
+    cJSON *spec = cJSON_Parse(completed);
     const cJSON *json = cJSON_GetObjectItemCaseSensitive(spec, "model");
     const cJSON *layers = cJSON_GetObjectItemCaseSensitive(json, "num_hidden_layers");
     const char *type = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "model_type"));
@@ -103,6 +116,8 @@ static const struct naming {
     {"model.layers", "self_attn", "qkv_proj", IN_BLOCKS},
     {"gpt_neox.layers", "attention", "query_key_value", BY_HEAD},
     {"transformer.h", "self_attention", "query_key_value", BY_HEAD},
+    {"h", "self_attention", "query_key_value", BY_HEAD},
+    {"transformer.blocks", "attn", "Wqkv", IN_BLOCKS},
 };
 
 struct layer_name {
@@ -205,10 +220,10 @@ static xq_status refuse_extras(const struct layer_name *l, error *err)
     const struct {
         const char *what;
         bool announced;
-    } extras[] = {{"k_proj.bias", s->bias},         {"v_proj.bias", s->bias},
-                  {"qkv_proj.bias", s->bias},       {"query_key_value.bias", s->bias},
-                  {"k_norm.weight", s->k_norm > 0}, {"k_layernorm.weight", false},
-                  {"k_norm.bias", false},           {"sinks", s->sinks}};
+    } extras[] = {
+        {"k_proj.bias", s->bias},          {"v_proj.bias", s->bias}, {"qkv_proj.bias", s->bias},
+        {"query_key_value.bias", s->bias}, {"Wqkv.bias", s->bias},   {"k_norm.weight", s->k_norm > 0},
+        {"k_layernorm.weight", false},     {"k_norm.bias", false},   {"sinks", s->sinks}};
     for (size_t i = 0; i < sizeof extras / sizeof extras[0]; i++) {
         const tensor *t = extras[i].announced ? NULL : find(l, extras[i].what);
         if (t) {

@@ -42,7 +42,8 @@ xq_status xq_plan_accumulate(xq_plan *plan, const xq_accumulate_args *args, void
             .batch = a.table.batch,
             .entries = (int)entries,
         };
-        uint32_t grid[3] = {(uint32_t)(entries * (plan->shape.page / 16)),
+        int64_t tiles = entries * (plan->shape.page / 16);
+        uint32_t grid[3] = {(uint32_t)((tiles + plan->accumulate_tiles - 1) / plan->accumulate_tiles),
                             (uint32_t)plan->accumulate_columns, 1};
         kernel_launch(plan->kernels[PLAN_ACCUMULATE], grid, &params, sizeof params, stream, &err);
     }

@@ -58,7 +58,7 @@ struct xq_plan {
     struct plan_attention attention[PLAN_QUERIES];
     /* The kernels' grids and tiles, as their families state them: */
     int64_t append_columns, append_channel_columns, append_group, append_steps, accumulate_columns,
-        dequantize_columns;
+        accumulate_tiles, dequantize_columns;
     int64_t gemm_rows, gemm_cols, rope_heads, key_norms_tokens, merge_rows;
     struct plan_workspace workspace;
     /* Those of the implementation: */

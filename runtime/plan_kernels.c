@@ -68,6 +68,7 @@ static xq_status load_kernels(xq_plan *p, error *err)
     read_constant(p->kernels[PLAN_APPEND_CHANNEL], "group_tokens", &p->append_group, err);
     read_constant(p->kernels[PLAN_APPEND_CHANNEL], "steps", &p->append_steps, err);
     read_constant(p->kernels[PLAN_ACCUMULATE], "column_blocks", &p->accumulate_columns, err);
+    read_constant(p->kernels[PLAN_ACCUMULATE], "tiles", &p->accumulate_tiles, err);
     read_constant(p->kernels[PLAN_DEQUANTIZE], "column_blocks", &p->dequantize_columns, err);
     read_constant(p->kernels[PLAN_GEMM], "rows", &p->gemm_rows, err);
     read_constant(p->kernels[PLAN_GEMM], "cols", &p->gemm_cols, err);

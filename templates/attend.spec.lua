@@ -78,8 +78,8 @@ end
 
 return {
   name = "attend",
-  handles = { "queries-many", "head-dim", "rope-interleaved", "rope-partial", "rope-none", "rope-factor", "bias", "qk-norm", "qk-norm-row",
-    "softcap", "sliding-window", "sinks", "alibi", "scale" },
+  handles = { "queries-many", "head-dim", "rope-interleaved", "rope-partial", "rope-none", "rope-factor", "bias", "qk-norm",
+    "qk-norm-row", "softcap", "sliding-window", "sinks", "alibi", "alibi-scale", "scale" },
   entry = "xq_attend",
   summary = "fused dequantize, rematerialize, RoPE and attention",
   parameters = {

@@ -191,16 +191,22 @@ static void draw_params(const cache_image *image, const image_stream *s, random_
         put_half(at.offset, random_normal(r) - 3);
 }
 
+static void put_code(const cache_image *image, const image_stream *s, int sequence, int token, int channel,
+                     unsigned code)
+{
+    uint8_t *unit = unit_at(image, s, sequence, token, channel);
+    const int32_t *map = code_map(s, token, channel);
+    for (int i = 0; i < s->bits; i++)
+        put_bits(unit, (size_t)map[i], 1, code >> i & 1);
+}
+
 static void draw_token(const cache_image *image, const image_stream *s, random_stream *r, int sequence,
                        int token)
 {
     for (int c = 0; c < s->width; c++) {
-        uint8_t *unit = unit_at(image, s, sequence, token, c);
-        const int32_t *map = code_map(s, token, c);
         unsigned value = s->bits == 16 ? half_from_float(random_normal(r) * 3)
                                        : (unsigned)random_between(r, 0, (1 << s->bits) - 1);
-        for (int i = 0; i < s->bits; i++)
-            put_bits(unit, (size_t)map[i], 1, is_padding(s, c) ? 0 : value >> i & 1);
+        put_code(image, s, sequence, token, c, is_padding(s, c) ? 0 : value);
         if (s->bits < 16 && (s->by_channel ? token % image->group == 0 : c % image->group == 0))
             draw_params(image, s, r, sequence, token, c);
     }
@@ -224,6 +230,19 @@ void cache_image_draw(cache_image *image, random_stream *r)
                 else
                     draw_token(image, &image->stream[s], r, i, t);
             }
+}
+
+void cache_image_set_code(cache_image *image, int stream, int sequence, int token, int channel, int code)
+{
+    put_code(image, &image->stream[stream], sequence, token, channel, (unsigned)code);
+}
+
+void cache_image_set_params(cache_image *image, int stream, int sequence, int token, int channel,
+                            uint16_t scale, uint16_t offset)
+{
+    struct place at = params_at(image, &image->stream[stream], sequence, token, channel);
+    memcpy(at.scale, &scale, sizeof scale);
+    memcpy(at.offset, &offset, sizeof offset);
 }
 
 /* ---------------------------------------------------------------- decoding */

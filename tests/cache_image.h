@@ -47,6 +47,11 @@ int cache_image_code(const cache_image *image, int stream, int sequence, int tok
 void cache_image_params(const cache_image *image, int stream, int sequence, int token, int channel,
                         double *scale, double *offset);
 
+/* Chosen instead of drawn: bits of a 16-bit value or a code; of a float scale and offset. */
+void cache_image_set_code(cache_image *image, int stream, int sequence, int token, int channel, int code);
+void cache_image_set_params(cache_image *image, int stream, int sequence, int token, int channel,
+                            uint16_t scale, uint16_t offset);
+
 struct xq_tails cache_image_upload_tails(fixture *f, const cache_image *image);
 
 #endif

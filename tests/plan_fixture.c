@@ -76,8 +76,9 @@ static void write_features(const char *folder)
 void plan_open_stubs(void)
 {
     const char *folder = files_directory();
-    char columns[64], attention[128], gemm[64], heads[32], rows[32], tile[32], channel[128];
+    char columns[64], sums[96], attention[128], gemm[64], heads[32], rows[32], tile[32], channel[128];
     snprintf(columns, sizeof columns, "column_blocks = %d", STUB_COLUMN_BLOCKS);
+    snprintf(sums, sizeof sums, "%s, tiles = %d", columns, STUB_SUM_TILES);
     snprintf(channel, sizeof channel,
              "column_blocks = %d, group_tokens = spec.cache.group, steps = spec.cache.base and %d or 1",
              STUB_COLUMN_BLOCKS + 1, STUB_STEPS);
@@ -91,7 +92,7 @@ void plan_open_stubs(void)
     write_features(folder);
     write_stub(folder, "append", "append", columns);
     write_stub(folder, "append_channel", "append", channel);
-    write_stub(folder, "accumulate", "accumulate", columns);
+    write_stub(folder, "accumulate", "accumulate", sums);
     write_stub(folder, "dequantize", "dequantize", columns);
     write_stub(folder, "absorb", "absorb", attention);
     write_stub(folder, "attend", "attend", attention);

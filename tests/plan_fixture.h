@@ -26,6 +26,7 @@ void plan_open_stubs(void);
 enum {
     STUB_COLUMN_BLOCKS = 5, /* of append_channel one more */
     STUB_STEPS = 3,         /* of append_channel in base layers */
+    STUB_SUM_TILES = 3,     /* 16-token tiles of a block of accumulate */
     STUB_ONE_ROWS = 16,     /* query_rows of the kernels for one query */
     STUB_MANY_ROWS = 64,
     STUB_TILE = 64,

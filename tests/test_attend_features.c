@@ -433,6 +433,10 @@ static struct model_case models[] = {
           : true, "attention_bias"
           : true),
      LATENT},
+    {"ALiBi with scaled slopes, x",
+     TEXT("num_attention_heads" : 4, "num_key_value_heads" : 4, "head_dim" : 64, "alibi"
+          : true, "alibi_scale" : 0.125),
+     X},
     {"no RoPE, MQA of 40",
      TEXT("num_attention_heads" : 40, "num_key_value_heads" : 1, "head_dim" : 128, "rope"
           : {"type" : "none"}),

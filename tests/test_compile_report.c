@@ -127,3 +127,19 @@ Test(compile_report, deltas_by_token, .timeout = 600)
         "\"dtype\": \"bf16\", \"weights\": \"bf16\"",
         append);
 }
+
+static const char *const CROSS_LAYER[] = {"accumulate", "dequantize", NULL};
+
+Test(compile_report, accumulators_of_every_width, .timeout = 600)
+{
+    check_spec("\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent-cl\", \"bits\": 3}",
+               CROSS_LAYER);
+    check_spec(
+        "\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent-cl\", \"bits\": 2, \"axis_k\": "
+        "\"channel\", \"zero_point\": \"integer\", \"accumulator_bits\": 4}",
+        CROSS_LAYER);
+    check_spec("\"model\": \"llama-2-7b\", \"cache\": {\"method\": \"x-cl\", \"bits\": 2, \"axis_k\": "
+               "\"channel\", "
+               "\"accumulator_bits\": 8, \"group\": 256}",
+               CROSS_LAYER);
+}

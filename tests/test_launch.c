@@ -213,8 +213,8 @@ Test(launch, accumulate_covers_every_tile_of_the_table)
     xq_accumulate_args a = accumulate_args();
     cr_assert_eq(xq_plan_accumulate(plan, &a, (void *)0x66), XQ_OK, "%s", plan_error()->message);
     unsigned entries = 2 * 11; /* of 64 tokens, for 700 tokens in each of 2 sequences */
-    const struct xq_accumulate_params *p =
-        plan_launched(0, "xq_accumulate", entries * 4, STUB_COLUMN_BLOCKS, 1);
+    const struct xq_accumulate_params *p = plan_launched(
+        0, "xq_accumulate", (entries * 4 + STUB_SUM_TILES - 1) / STUB_SUM_TILES, STUB_COLUMN_BLOCKS, 1);
     cr_assert_eq(fake_cuda_launched(fake, 0)->stream, (void *)0x66);
     assert_table(&p->table, INDICES);
     cr_assert_eq(p->pages, PAGES);
@@ -232,7 +232,8 @@ Test(launch, accumulate_covers_every_tile_of_the_table)
     a = accumulate_args();
     a.weights = 0;
     cr_assert_eq(xq_plan_accumulate(plan, &a, NULL), XQ_OK, "%s", plan_error()->message);
-    p = plan_launched(0, "xq_accumulate", entries * 4, STUB_COLUMN_BLOCKS, 1);
+    p = plan_launched(0, "xq_accumulate", (entries * 4 + STUB_SUM_TILES - 1) / STUB_SUM_TILES,
+                      STUB_COLUMN_BLOCKS, 1);
     cr_assert_eq(p->tails.pool, TAILS);
     cr_assert_eq(p->tails.slots, SLOTS);
     plan_close(plan);

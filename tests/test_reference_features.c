@@ -124,6 +124,13 @@ Test(reference_features, alibi_slopes_are_those_of_the_paper)
         cr_assert_eq(m.slopes[h], ldexp(1, -h - 1));
     for (int h = 8; h < 12; h++) /* 2^-0.5, 2^-1.5, … */
         cr_assert_float_eq(m.slopes[h], exp2(-(h - 8) - 0.5), 1e-15);
+    cr_assert_eq(reference_model_read("{\"model\": {\"hidden_size\": 512, \"num_attention_heads\": 8, "
+                                      "\"num_key_value_heads\": 8, \"head_dim\": 64, \"alibi\": true, "
+                                      "\"alibi_scale\": 0.125, \"rope\": {\"type\": \"none\"}}}",
+                                      &m, &err),
+                 XQ_OK);
+    for (int h = 0; h < 8; h++) /* Falcon */
+        cr_assert_eq(m.slopes[h], ldexp(1, -h - 4));
 }
 
 Test(reference_features, alibi_takes_its_slope_for_each_position_of_distance)

@@ -59,9 +59,11 @@ template <class S> __device__ __forceinline__ const u8 *record_of(const sequence
 
 // Where 16 tokens are. `record`: of their first one, `token`; `valid`: how many of them are wanted.
 template <class S, group_axis AXIS = S::AXIS> struct tile_source {
+    static constexpr bool in_tail = false;
     const u8 *record;
     int valid;
 
+    tile_source() = default;
     __device__ __forceinline__ tile_source(const sequence_source &, const u8 *record, int, int valid)
         : record(record), valid(valid)
     {
@@ -70,16 +72,19 @@ template <class S, group_axis AXIS = S::AXIS> struct tile_source {
 
 // With groups of tokens, those of the unfinished one are in the tail, and parameters in slots of the pages.
 template <class S> struct tile_source<S, AXIS_CHANNEL> {
+    bool in_tail;
     const u8 *record;
-    const u8 *tail; // row `token`, or null: in the page
-    const u8 *slot; // CHUNK_PAGES == 1: of the first 64 channels
-    const sequence_source &sequence;
+    const u8 *tail; // in the tail: row `token`
+    const u8 *slot; // else, where CHUNK_PAGES is 1: of the first 64 channels
+    sequence_source sequence;
     int group, valid;
 
+    tile_source() = default;
     __device__ __forceinline__ tile_source(const sequence_source &sequence, const u8 *record, int token, int valid)
         : record(record), tail(nullptr), slot(nullptr), sequence(sequence), group(token / S::GROUP), valid(valid)
     {
-        if (group == sequence.length / S::GROUP) {
+        in_tail = group == sequence.length / S::GROUP;
+        if (in_tail) {
             tail = sequence.tail + S::TAIL + (size_t)(token % S::GROUP) * (S::TAIL_WIDTH * 2);
         } else if (S::CHUNK_PAGES == 1) {
             const u8 *page = record - token % S::PAGE_TOKENS / 16 * S::TILE_BYTES;
@@ -173,52 +178,38 @@ template <class S> struct token_params {
     }
 };
 
-// Of a group of tokens, in each of 64 channels. Order k: pairs of channels, two for each 16 of them. Order v: for each
-// 16 channels rows l/4 and l/4 + 8, in the two halves of a word.
-template <class S> struct channel_params {
-    static constexpr int COUNT = S::ORDER == ORDER_K ? 8 : 4;
-    u32 scale[COUNT], offset[COUNT];
-
-    __device__ __forceinline__ void load(const u8 *slot, int lane)
-    {
-        const f16 *scales = (const f16 *)slot, *offsets = scales + 64;
-        const u8 *zeros = slot + 128;
+// Codes of 16 channels to values, with the parameters of a group of tokens in their slot. Registers 0 and 1 of order k belong to
+// channels (l%4)*2+{0,1}, registers 2 and 3 to those + 8; registers 0 and 2 of order v to channel l/4, 1 and 3 to l/4 + 8.
+template <class S>
+__device__ __forceinline__ void apply_channel_params(u32 (&fragment)[4], const u8 *slot, int step, int lane)
+{
+    const f16 *scales = (const f16 *)slot, *offsets = scales + 64;
+    const u8 *zeros = slot + 128;
 #pragma unroll
-        for (int i = 0; i < COUNT; i++) {
-            if constexpr (S::ORDER == ORDER_K) {
-                const int channel = i * 8 + lane % 4 * 2;
-                scale[i] = __ldg((const u32 *)(scales + channel));
-                if constexpr (S::INTEGER_ZERO)
-                    offset[i] = zero_pair<S::BITS>(zeros, channel);
-                else
-                    offset[i] = __ldg((const u32 *)(offsets + channel));
-            } else {
-                const int channel = i * 16 + lane / 4;
-                scale[i] = __ldg(scales + channel) | (u32)__ldg(scales + channel + 8) << 16;
-                if constexpr (S::INTEGER_ZERO)
-                    offset[i] = permute_bytes(zero_twice<S::BITS>(zeros, channel),
-                                              zero_twice<S::BITS>(zeros, channel + 8), 0x5410);
-                else
-                    offset[i] = __ldg(offsets + channel) | (u32)__ldg(offsets + channel + 8) << 16;
-            }
+    for (int i = 0; i < 2; i++) {
+        u32 scale, offset;
+        if constexpr (S::ORDER == ORDER_K) {
+            const int channel = step * 16 + i * 8 + lane % 4 * 2;
+            scale = __ldg((const u32 *)(scales + channel));
+            if constexpr (S::INTEGER_ZERO)
+                offset = zero_pair<S::BITS>(zeros, channel);
+            else
+                offset = __ldg((const u32 *)(offsets + channel));
+        } else {
+            const int channel = step * 16 + i * 8 + lane / 4;
+            scale = f16x2_broadcast(__ldg(scales + channel));
+            if constexpr (S::INTEGER_ZERO)
+                offset = zero_twice<S::BITS>(zeros, channel);
+            else
+                offset = f16x2_broadcast(__ldg(offsets + channel));
+        }
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            u32 &x = fragment[S::ORDER == ORDER_K ? i * 2 + j : i + j * 2];
+            x = dequantized<S::INTEGER_ZERO>(x, scale, offset);
         }
     }
-
-    __device__ __forceinline__ void apply(u32 (&fragment)[4], int step) const
-    {
-#pragma unroll
-        for (int r = 0; r < 4; r++) {
-            if constexpr (S::ORDER == ORDER_K) {
-                const int i = step * 2 + r / 2;
-                fragment[r] = dequantized<S::INTEGER_ZERO>(fragment[r], scale[i], offset[i]);
-            } else {
-                const u32 half = r % 2 ? 0x3232 : 0x1010;
-                fragment[r] = dequantized<S::INTEGER_ZERO>(fragment[r], permute_bytes(scale[step], 0, half),
-                                                           permute_bytes(offset[step], 0, half));
-            }
-        }
-    }
-};
+}
 
 // ---------------------------------------------------------------- 64 channels of a tile
 
@@ -237,6 +228,20 @@ __device__ __forceinline__ void keep_rows(u32 *fragment, int lane, int valid)
 #pragma unroll
     for (int r = 0; r < 4; r++)
         fragment[r] = lane / 4 + r % 2 * 8 < valid ? fragment[r] : 0;
+}
+
+// 16 columns of a tile in the tail, tokens as rows.
+template <class S>
+__device__ __forceinline__ void load_tail_fragment(u32 (&out)[4], const tile_source<S> &tile, int chunk, int step,
+                                                   int lane)
+{
+#pragma unroll
+    for (int r = 0; r < 4; r++) {
+        const int token = lane / 4 + r % 2 * 8, channel = chunk * 64 + step * 16 + r / 2 * 8 + lane % 4 * 2;
+        out[r] = 0;
+        if (token < tile.valid)
+            out[r] = __ldg((const u32 *)(tile.tail + ((size_t)token * S::TAIL_WIDTH + channel) * 2));
+    }
 }
 
 template <class S, group_axis AXIS = S::AXIS> struct chunk_data;
@@ -294,83 +299,42 @@ template <class S> struct chunk_data<S, AXIS_NONE> {
     }
 };
 
-// Per-channel groups: codes and parameters, or, of a tile in the tail, values: fragments with tokens as rows. Which it is
-// is the same for all lanes.
+// Per-channel groups. Only codes are loaded ahead: the parameters, 16 registers, serve many tiles, and are near when they are
+// used. So is a tile in the tail, which is one of few. Which a tile is is the same for all lanes.
 template <class S> struct chunk_data<S, AXIS_CHANNEL> {
-    static constexpr int CODES = unit_codes<S::BITS>::WORDS, PARAMS = channel_params<S>::COUNT;
-    static constexpr int WORDS = CODES + 2 * PARAMS < 16 ? 16 : CODES + 2 * PARAMS;
-    u32 words[WORDS];
-    bool in_tail;
+    unit_codes<S::BITS> codes;
+    tile_source<S> tile;
+    const u8 *slot;
+    int chunk;
 
-    __device__ __forceinline__ void load(const tile_source<S> &tile, int chunk, int lane)
+    __device__ __forceinline__ void load(const tile_source<S> &source, int from_chunk, int lane)
     {
-        in_tail = tile.tail != nullptr;
-        if (in_tail)
-            load_tail(tile, chunk, lane);
-        else
-            load_codes(tile, chunk, lane);
+        tile = source;
+        chunk = from_chunk;
+        if (tile.in_tail)
+            return;
+        slot = tile.slot_of(chunk);
+        codes.load(tile.record + S::CODES + chunk * unit_codes<S::BITS>::BYTES, lane);
     }
 
-    __device__ __forceinline__ void clear()
+    __device__ __forceinline__ void clear() // a tile of the tail, without tokens
     {
-        in_tail = false;
-#pragma unroll
-        for (int i = 0; i < WORDS; i++)
-            words[i] = 0;
+        tile.in_tail = true;
+        tile.valid = 0;
     }
 
     __device__ __forceinline__ void fragment(u32 (&out)[4], int step) const
     {
-        if (in_tail) {
-            u32 rows[4] = {words[4 * step], words[4 * step + 1], words[4 * step + 2], words[4 * step + 3]};
-            if constexpr (S::ORDER == ORDER_V) {
-                transpose_fragment(out, rows);
-            } else {
-#pragma unroll
-                for (int r = 0; r < 4; r++)
-                    out[r] = rows[r];
-            }
-            return;
-        }
-        unit_codes<S::BITS> codes;
-        channel_params<S> params;
-#pragma unroll
-        for (int i = 0; i < CODES; i++)
-            codes.words[i] = words[i];
-#pragma unroll
-        for (int i = 0; i < PARAMS; i++) {
-            params.scale[i] = words[CODES + i];
-            params.offset[i] = words[CODES + PARAMS + i];
-        }
-        codes.template fragment<S::ORDER>(out, step);
-        params.apply(out, step);
-    }
-
-  private:
-    __device__ __forceinline__ void load_codes(const tile_source<S> &tile, int chunk, int lane)
-    {
-        unit_codes<S::BITS> codes;
-        channel_params<S> params;
-        codes.load(tile.record + S::CODES + chunk * unit_codes<S::BITS>::BYTES, lane);
-        params.load(tile.slot_of(chunk), lane);
-#pragma unroll
-        for (int i = 0; i < CODES; i++)
-            words[i] = codes.words[i];
-#pragma unroll
-        for (int i = 0; i < PARAMS; i++) {
-            words[CODES + i] = params.scale[i];
-            words[CODES + PARAMS + i] = params.offset[i];
-        }
-    }
-
-    __device__ __forceinline__ void load_tail(const tile_source<S> &tile, int chunk, int lane)
-    {
-#pragma unroll
-        for (int i = 0; i < 16; i++) {
-            const int token = lane / 4 + i % 2 * 8, channel = chunk * 64 + i / 2 * 8 + lane % 4 * 2;
-            words[i] = 0;
-            if (token < tile.valid)
-                words[i] = __ldg((const u32 *)(tile.tail + ((size_t)token * S::TAIL_WIDTH + channel) * 2));
+        const int lane = threadIdx.x % 32;
+        if (!tile.in_tail) {
+            codes.template fragment<S::ORDER>(out, step);
+            apply_channel_params<S>(out, slot, step, lane);
+        } else if constexpr (S::ORDER == ORDER_V) {
+            u32 rows[4];
+            load_tail_fragment(rows, tile, chunk, step, lane);
+            transpose_fragment(out, rows);
+        } else {
+            load_tail_fragment(out, tile, chunk, step, lane);
         }
     }
 };

@@ -49,6 +49,13 @@ __device__ __forceinline__ u32 f16x2_broadcast(f16 bits)
     return (u32)bits * 0x10001u;
 }
 
+__device__ __forceinline__ u32 f16x2_add(u32 a, u32 b)
+{
+    u32 d;
+    asm("add.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+}
+
 __device__ __forceinline__ u32 f16x2_sub(u32 a, u32 b)
 {
     u32 d;

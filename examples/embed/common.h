@@ -1,0 +1,93 @@
+/* What both programs need and an engine has of its own: errors, device memory, f16 numbers. */
+#ifndef EMBED_COMMON_H
+#define EMBED_COMMON_H
+
+#include <xq/xq.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static xq_context *context;
+
+/* Every xq call goes through here: an engine would hand the detail to its own error path. */
+static void check(xq_status status, const char *what)
+{
+    if (status == XQ_OK)
+        return;
+    xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
+    xq_last_error(context, &detail);
+    fprintf(stderr, "%s: %s: %s\n", what, xq_status_name(status), detail.message ? detail.message : "");
+    exit(1);
+}
+
+static void open_context(int argc, char **argv)
+{
+    xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
+    xq_device_info device = XQ_DEVICE_INFO_INIT;
+    options.device = argc > 1 ? argv[1] : "auto";
+    check(xq_context_create(&options, &context), "xq_context_create");
+    check(xq_context_device(context, &device), "xq_context_device");
+    printf("device          %s\n", device.name);
+}
+
+static uint64_t upload(const void *data, size_t bytes)
+{
+    uint64_t pointer;
+    check(xq_device_alloc(context, bytes, &pointer), "xq_device_alloc");
+    check(xq_device_write(context, pointer, data, bytes), "xq_device_write");
+    return pointer;
+}
+
+/* Zeros; 0 for no bytes. */
+static uint64_t allocate(size_t bytes)
+{
+    uint64_t pointer = 0;
+    if (bytes == 0)
+        return 0;
+    check(xq_device_alloc(context, bytes, &pointer), "xq_device_alloc");
+    check(xq_device_fill(context, pointer, 0, bytes), "xq_device_fill");
+    return pointer;
+}
+
+static void release(uint64_t pointer)
+{
+    if (pointer)
+        check(xq_device_free(context, pointer), "xq_device_free");
+}
+
+/* The f16 nearest to a number that is finite, and within f16's normal range or zero: all that is used here.
+ */
+static uint16_t half_bits(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
+    if (magnitude < 0x38800000) /* below 2^-14: flushed */
+        return (uint16_t)sign;
+    magnitude += 0xfff + (magnitude >> 13 & 1); /* to nearest, ties to even */
+    return (uint16_t)(sign | ((magnitude - 0x38000000) >> 13));
+}
+
+static double half_value(uint16_t bits)
+{
+    int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    double magnitude = exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24);
+    return bits & 0x8000 ? -magnitude : magnitude;
+}
+
+/* Random numbers, uniform in -scale .. scale, that are f16 numbers. */
+static void random_halves(uint16_t *bits, int count, float scale)
+{
+    for (int i = 0; i < count; i++)
+        bits[i] = half_bits(((float)rand() / (float)RAND_MAX * 2 - 1) * scale);
+}
+
+static void half_floats(float *values, const uint16_t *bits, int count)
+{
+    for (int i = 0; i < count; i++)
+        values[i] = (float)half_value(bits[i]);
+}
+
+#endif
