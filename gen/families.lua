@@ -57,7 +57,7 @@ local function adapt_falcon(model)
   drop(model, "new_decoder_architecture", "multi_query", "num_kv_heads", "n_head_kv")
   if not model.alibi then return end
   local width, heads = model.hidden_size, model.num_attention_heads
-  if math.type(width) == "integer" and math.type(heads) == "integer" and heads > 0 then
+  if math.type(width) == "integer" and math.type(heads) == "integer" and heads > 0 and width >= heads then
     model.alibi_scale = 1 / math.sqrt(width // heads)
   end
   drop(model, "rope_theta", "rope_scaling", "partial_rotary_factor")

@@ -17,7 +17,8 @@ end
 -- The shared-memory map of attend.cu.lt, in bytes; the kernel asserts the same sum.
 local function shared_bytes(spec, p)
   local keys, rows = spec.keys, p.query_rows
-  local stage = p.stage_steps * keys.columns * 32
+  local weight_bytes = (spec.weights == "f16" or spec.weights == "bf16") and 2 or 1
+  local stage = p.stage_steps * keys.columns * 16 * weight_bytes
   if keys.absorbed_columns > 0 then stage = stage + rows // 8 * p.stage_steps * 256 end
   local later = rows * (p.split_tokens + 8) * 2 + p.warps * partial_dims(spec) * 8 * 4
   local scores = rows * (p.split_tokens + 4) * 4

@@ -110,6 +110,11 @@ template <weight_type TYPE> __device__ __forceinline__ u32 weight_partner(u32 pa
     return TYPE == WEIGHT_BF16 ? bf16x2_from_f16x2(packed) : packed;
 }
 
+template <weight_type TYPE> __device__ __forceinline__ u32 weight_partner(float low, float high)
+{
+    return TYPE == WEIGHT_BF16 ? pack_bf16x2(low, high) : pack_f16x2(low, high);
+}
+
 template <weight_type TYPE> __device__ __forceinline__ void weight_partner(u32 (&fragment)[4])
 {
 #pragma unroll
