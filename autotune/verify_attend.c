@@ -197,13 +197,14 @@ xq_status verify_check_kv(const verifier *v, const case_shape *shape, const veri
     const size_t dkv = (size_t)v->spec.kv_heads * (size_t)v->spec.head_dim, d = (size_t)v->spec.hidden;
     verify_layer weights;
     cached c = {0};
-    double *expected = malloc((2 * dkv + d) * sizeof *expected), *x = expected + 2 * dkv;
+    double *expected = malloc((2 * dkv + d) * sizeof *expected);
     if (!expected)
         return verify_out_of_memory(err);
     if (verify_layer_create(v, XQ_FP16_KV, 0, &weights, err) != XQ_OK) {
         free(expected);
         return err->status;
     }
+    double *x = expected + 2 * dkv;
     case_shape whole = *shape; /* each sequence for itself, the prefix too */
     whole.kind = CASE_PLAIN;
     for (int i = 0; i < shape->sequences && err->status == XQ_OK; i++) {
