@@ -3,141 +3,272 @@
 #include "../runtime/last_error.h"
 #include "verify_parts.h"
 
+#include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+const char *const verify_implementation_names[VERIFY_IMPLEMENTATIONS] = {"fused", "unfused", "fp16-kv"};
 
 xq_status verify_out_of_memory(error *err)
 {
     return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory while verifying");
 }
 
-/* ------------------------------------------------------------------ specs */
+/* ---------------------------------------------------------------- outcomes */
 
-static void release_spec(verifier *v)
+static void note(verify_part *part, verify_outcome outcome, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static void note(verify_part *part, verify_outcome outcome, const char *format, ...)
 {
+    if (part->outcome == VERIFY_FAILED)
+        return; /* the first fault is told */
+    va_list args;
+    va_start(args, format);
+    vsnprintf(part->message, sizeof part->message, format, args);
+    va_end(args);
+    part->outcome = outcome;
+}
+
+/* Notes what a call said. What only this machine can repair is left in `err`. */
+static bool went_well(verify_part *part, const char *call, error *err)
+{
+    if (err->status == XQ_OK)
+        return true;
+    if (err->status != XQ_ERROR_MEMORY) {
+        note(part, err->status == XQ_ERROR_UNSUPPORTED ? VERIFY_UNSUPPORTED : VERIFY_FAILED, "%s: %s", call,
+             err->message);
+        error_clear(err);
+        *err = (error)ERROR_INIT;
+    }
+    return false;
+}
+
+verify_outcome verify_result_outcome(const verify_result *result)
+{
+    verify_outcome outcome = VERIFY_UNSUPPORTED;
     for (int i = 0; i < IMPLEMENTATIONS; i++) {
-        if (v->device_weights[i])
-            xq_device_free(v->context, v->device_weights[i]);
-        xq_plan_destroy(v->plan[i]);
-        v->device_weights[i] = 0;
-        v->plan[i] = NULL;
+        if (result->part[i].outcome == VERIFY_FAILED)
+            return VERIFY_FAILED;
+        if (result->part[i].outcome == VERIFY_PASSED)
+            outcome = VERIFY_PASSED;
     }
-    page_codec_destroy(v->codec);
-    v->codec = NULL;
-    case_weights_free(&v->weights);
-    v->spec_index = -1;
+    return outcome;
 }
 
-static xq_status open_plan(verifier *v, int implementation, error *err)
-{
-    xq_plan_options options = XQ_PLAN_OPTIONS_INIT;
-    options.spec_json = v->spec.json;
-    options.implementation = (xq_implementation)implementation;
-    options.max_batch = CASE_MAX_BATCH;
-    options.max_tokens = 1024;
-    options.max_append = 1024 * CASE_MAX_BATCH;
-    xq_status status = xq_plan_create(v->context, &options, &v->plan[implementation]);
-    if (status != XQ_OK)
-        return last_error_read(v->context, status, err);
-    xq_plan_info *info = &v->info[implementation];
-    *info = (xq_plan_info)XQ_PLAN_INFO_INIT;
-    status = xq_plan_query(v->plan[implementation], info);
-    if (status != XQ_OK)
-        return last_error_read(v->context, status, err);
+/* ---------------------------------------------------------------- one case */
 
-    xq_weights w = XQ_WEIGHTS_INIT;
-    const case_weights *m = &v->weights;
-    if (v->spec.latent && implementation != XQ_FP16_KV) {
-        w.uk = m->uk, w.ak = m->ak, w.uv = m->uv, w.av = m->av;
-    } else {
-        w.wk = m->wk, w.wv = m->wv;
+/* A case under way. */
+typedef struct run {
+    verifier *v;
+    const case_shape *shape;
+    verify_result *result;
+    verify_memory memory;
+    int appender; /* the implementation that appends */
+    double *out;
+    float *lse;
+} run;
+
+static bool serves(const run *r, int implementation)
+{
+    return r->result->part[implementation].outcome == VERIFY_PASSED;
+}
+
+static void judge(run *r, int implementation)
+{
+    verify_part *part = &r->result->part[implementation];
+    if (!(part->out_error <= r->result->bound))
+        note(part, VERIFY_FAILED, "output differs by %.3g, more than %.3g", part->out_error,
+             r->result->bound);
+    else if (!(part->lse_error <= 2 * r->result->bound))
+        note(part, VERIFY_FAILED, "log-sum-exp differs by %.3g, more than %.3g", part->lse_error,
+             2 * r->result->bound);
+}
+
+static void attend_and_compare(run *r, int implementation, int layer, const verify_snapshot *cached,
+                               error *err)
+{
+    verify_part *part = &r->result->part[implementation];
+    if (!serves(r, implementation))
+        return;
+    verify_call_attend(&r->memory, implementation, layer, r->out, r->lse, err);
+    if (went_well(part, "attend", err) && r->shape->queries > 0) {
+        verify_check_attend(r->v, r->shape, implementation, layer, cached, r->out, r->lse, r->result, err);
+        judge(r, implementation);
     }
-    void *packed = malloc(info->weights_bytes);
-    if (!packed)
-        return verify_out_of_memory(err);
-    status = xq_plan_pack_weights(v->plan[implementation], &w, packed, info->weights_bytes);
-    if (status == XQ_OK)
-        status = xq_device_alloc(v->context, info->weights_bytes, &v->device_weights[implementation]);
-    if (status == XQ_OK)
-        status =
-            xq_device_write(v->context, v->device_weights[implementation], packed, info->weights_bytes);
-    free(packed);
-    return status == XQ_OK ? XQ_OK : last_error_read(v->context, status, err);
 }
 
-static xq_status open_spec(verifier *v, int64_t index, error *err)
+/* A fault in what was cached is one of everything that uses it. */
+static void judge_cache(run *r, int layer, int round)
 {
-    if (v->spec_index == index)
-        return XQ_OK;
-    release_spec(v);
-    random_stream r = random_begin(v->seed, (uint64_t)index * 2);
-    case_spec_draw(&r, &v->spec);
-    xq_status status = case_weights_draw(&r, &v->spec, &v->weights, err);
-    for (int i = 0; i < IMPLEMENTATIONS && status == XQ_OK; i++)
-        status = open_plan(v, i, err);
-    if (status == XQ_OK)
-        status = page_codec_create(v->generator, xq_plan_spec(v->plan[XQ_FUSED]), &v->codec, err);
-    if (status == XQ_OK)
-        status = reference_model_read(xq_plan_spec(v->plan[XQ_FUSED]), &v->model, err);
-    if (status == XQ_OK)
-        v->spec_index = index;
-    else
-        release_spec(v);
-    return status;
+    const verify_result *result = r->result;
+    for (int i = XQ_FUSED; i <= XQ_UNFUSED; i++) {
+        if (!serves(r, i))
+            continue;
+        if (result->mismatches)
+            note(&r->result->part[i], VERIFY_FAILED,
+                 "layer %d, round %d: %lld cached values are not those of the host quantizer", layer, round,
+                 (long long)result->mismatches);
+        else if (!(result->append_error <= 0.51))
+            note(&r->result->part[i], VERIFY_FAILED, "layer %d, round %d: cached values are %.3g steps off",
+                 layer, round, result->append_error);
+    }
 }
 
-/* ------------------------------------------------------------------ cases */
-
-static void describe(const verifier *v, const case_shape *shape, verify_result *result)
+static void fail_quantized(run *r, const char *call, error *err)
 {
-    int used = snprintf(result->description, sizeof result->description, "%s lengths [", v->spec.json);
-    for (int i = 0; i < shape->batch && used < (int)sizeof result->description; i++)
-        used += snprintf(result->description + used, sizeof result->description - (size_t)used,
-                         i ? ", %d" : "%d", shape->lengths[i]);
-    if (used < (int)sizeof result->description)
-        snprintf(result->description + used, sizeof result->description - (size_t)used, "]");
+    error copy = *err;
+    for (int i = XQ_FUSED; i <= XQ_UNFUSED; i++)
+        if (serves(r, i)) {
+            *err = copy;
+            err->log = NULL;
+            went_well(&r->result->part[i], call, err);
+        }
+    error_clear(&copy);
 }
 
-static int within_bounds(const verify_result *result)
+/* One round of one layer; false where the case cannot go on. */
+static bool run_round(run *r, int layer, int round, error *err)
 {
-    int good = result->quantizer_mismatches == 0 && result->append_error <= 0.51 &&
-               result->kv_append_error <= VERIFY_BOUND;
-    for (int i = 0; i < IMPLEMENTATIONS; i++)
-        good = good && result->out_error[i] <= VERIFY_BOUND && result->lse_error[i] <= VERIFY_BOUND * 2;
+    verifier *v = r->v;
+    verify_snapshot before = {0}, cached = {0}, after = {0};
+    bool last = round == r->shape->rounds - 1, good = false;
+    if (v->accumulator && verify_snapshot_take(&r->memory, layer, &before, err) != XQ_OK)
+        goto done;
+    if (verify_call_append(&r->memory, r->appender, layer, round, err) != XQ_OK) {
+        fail_quantized(r, "append", err);
+        goto done;
+    }
+    if (verify_snapshot_take(&r->memory, layer, &cached, err) != XQ_OK ||
+        verify_check_append(v, r->shape, layer, round, &cached, layer ? &before : NULL, r->result, err) !=
+            XQ_OK)
+        goto done;
+    judge_cache(r, layer, round);
+    if (v->accumulator) {
+        if (verify_call_accumulate(&r->memory, r->appender, layer, round, err) != XQ_OK) {
+            fail_quantized(r, "accumulate", err);
+            goto done;
+        }
+        if (verify_snapshot_take(&r->memory, layer, &after, err) != XQ_OK ||
+            verify_check_accumulate(v, r->shape, layer, round, &after, &before, r->result, err) != XQ_OK)
+            goto done;
+        judge_cache(r, layer, round);
+    }
+    const verify_snapshot *seen = v->accumulator ? &after : &cached;
+    if (!verify_snapshot_untouched(&r->memory, seen))
+        for (int i = XQ_FUSED; i <= XQ_UNFUSED; i++)
+            note(&r->result->part[i], VERIFY_FAILED, "pages or tails that no sequence owns were written");
+    for (int i = XQ_FUSED; last && i <= XQ_UNFUSED && err->status == XQ_OK; i++)
+        attend_and_compare(r, i, layer, seen, err);
+    good = err->status == XQ_OK && serves(r, r->appender);
+done:
+    verify_snapshot_free(&before);
+    verify_snapshot_free(&cached);
+    verify_snapshot_free(&after);
     return good;
 }
 
-static xq_status run_case(verifier *v, const case_shape *shape, verify_result *result, error *err)
+static void check_arguments(run *r, int implementation, error *err)
 {
-    verify_run runs[IMPLEMENTATIONS] = {0};
-    xq_status status = verify_run_device(v, XQ_FUSED, shape, NULL, &runs[XQ_FUSED], err);
-    if (status == XQ_OK)
-        status = verify_run_device(v, XQ_UNFUSED, shape, runs[XQ_FUSED].pages, &runs[XQ_UNFUSED], err);
-    if (status == XQ_OK)
-        status = verify_run_device(v, XQ_FP16_KV, shape, NULL, &runs[XQ_FP16_KV], err);
-    if (status == XQ_OK)
-        status = verify_compare(v, runs, result, err);
-    for (int i = 0; i < IMPLEMENTATIONS; i++)
-        verify_run_free(&runs[i]);
-    return status;
+    if (serves(r, implementation)) {
+        verify_arguments(&r->memory, implementation, &r->result->refused_arguments, err);
+        went_well(&r->result->part[implementation], "arguments", err);
+    }
+}
+
+static void run_quantized(run *r, error *err)
+{
+    /* Both implementations append by the same kernels: by turns, so that both ways there are seen. */
+    r->appender = r->shape->order_seed % 2 || !serves(r, XQ_UNFUSED) ? XQ_FUSED : XQ_UNFUSED;
+    if (!serves(r, r->appender))
+        r->appender = XQ_UNFUSED;
+    if (!serves(r, r->appender))
+        return;
+    if (verify_memory_create(r->v, r->appender, r->shape, &r->memory, err) == XQ_OK) {
+        bool good = true;
+        for (int round = 0; round < r->shape->rounds && good; round++)
+            for (int layer = 0; layer < r->v->spec.layers && good; layer++)
+                good = run_round(r, layer, round, err);
+        for (int i = XQ_FUSED; i <= XQ_UNFUSED && err->status == XQ_OK; i++)
+            check_arguments(r, i, err);
+    }
+    verify_memory_free(&r->memory);
+}
+
+static void run_kv(run *r, error *err)
+{
+    verify_part *part = &r->result->part[XQ_FP16_KV];
+    verify_snapshot cached = {0};
+    if (!serves(r, XQ_FP16_KV) ||
+        verify_memory_create(r->v, XQ_FP16_KV, r->shape, &r->memory, err) != XQ_OK)
+        return;
+    for (int round = 0; round < r->shape->rounds && err->status == XQ_OK; round++)
+        verify_call_append(&r->memory, XQ_FP16_KV, 0, round, err);
+    if (went_well(part, "append", err) && verify_snapshot_take(&r->memory, 0, &cached, err) == XQ_OK &&
+        verify_check_kv(r->v, r->shape, &cached, r->result, err) == XQ_OK) {
+        if (!(r->result->kv_error <= r->result->bound))
+            note(part, VERIFY_FAILED, "cached keys or values differ by %.3g, more than %.3g",
+                 r->result->kv_error, r->result->bound);
+        if (!verify_snapshot_untouched(&r->memory, &cached))
+            note(part, VERIFY_FAILED, "pages that no sequence owns were written");
+        attend_and_compare(r, XQ_FP16_KV, 0, &cached, err);
+    }
+    if (err->status == XQ_OK)
+        check_arguments(r, XQ_FP16_KV, err);
+    verify_snapshot_free(&cached);
+    verify_memory_free(&r->memory);
+}
+
+static void run_case(verifier *v, const case_shape *shape, verify_result *result, error *err)
+{
+    size_t heads = (size_t)shape->queries * (size_t)v->spec.heads;
+    run r = {.v = v, .shape = shape, .result = result};
+    r.out = malloc((heads * (size_t)v->spec.head_dim + 1) * sizeof *r.out);
+    r.lse = malloc((heads + 1) * sizeof *r.lse);
+    if (!r.out || !r.lse) {
+        verify_out_of_memory(err);
+    } else {
+        run_quantized(&r, err);
+        if (err->status == XQ_OK)
+            run_kv(&r, err);
+    }
+    free(r.out);
+    free(r.lse);
+}
+
+/* ---------------------------------------------------------------- descriptions */
+
+static void describe(const verifier *v, const case_shape *shape, char *text, size_t size)
+{
+    static const char *const kinds[CASE_KINDS] = {"plain", "placed", "shared prefix"};
+    size_t used = (size_t)snprintf(text, size, "%s; %s%s, %d rounds, tokens/queries", v->spec.json,
+                                   kinds[shape->kind], shape->tree ? ", trees" : "", shape->rounds);
+    for (int i = 0; i < shape->sequences && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, " %d/%d", shape->sequence[i].length,
+                                 shape->sequence[i].queries);
 }
 
 xq_status verifier_run(verifier *v, int64_t index, verify_result *result, error *err)
 {
+    case_shape shape;
+    int64_t spec = index / VERIFY_SPEC_CASES, which = index % VERIFY_SPEC_CASES;
     memset(result, 0, sizeof *result);
-    snprintf(result->description, sizeof result->description, "%s", "a spec that could not be opened");
-    if (open_spec(v, index / VERIFY_SHAPES_PER_SPEC, err) != XQ_OK) {
-        snprintf(result->description, sizeof result->description, "%.500s", v->spec.json);
+    if (verify_open(v, spec, err) != XQ_OK) {
+        snprintf(result->description, sizeof result->description, "%s", v->spec.json);
+        verify_close(v);
         return err->status;
     }
-    case_shape shape;
+    result->bound = v->spec.bf16 || v->spec.weights == ROUNDING_BF16 ? VERIFY_BOUND_BF16 : VERIFY_BOUND;
+    for (int i = 0; i < IMPLEMENTATIONS; i++) {
+        result->part[i].outcome = v->plans[i].outcome;
+        snprintf(result->part[i].message, sizeof result->part[i].message, "%s", v->plans[i].message);
+    }
     random_stream r = random_begin(v->seed, (uint64_t)index * 2 + 1);
-    if (case_shape_draw(&r, &v->spec, &shape, err) != XQ_OK)
+    if (case_shape_draw(&r, &v->spec, 2 * spec + which, &shape, err) != XQ_OK)
         return err->status;
-    describe(v, &shape, result);
-    if (run_case(v, &shape, result, err) == XQ_OK)
-        result->passed = within_bounds(result);
+    describe(v, &shape, result->description, sizeof result->description);
+    run_case(v, &shape, result, err);
     case_shape_free(&shape);
     return err->status;
 }
@@ -151,7 +282,11 @@ xq_status verifier_create(xq_context *context, const char *template_dir, uint64_
     v->context = context;
     v->seed = seed;
     v->spec_index = -1;
-    if (gen_create(template_dir, &v->generator, err) != XQ_OK) {
+    v->choices = verify_sequence_create(seed);
+    if (!v->choices)
+        verify_out_of_memory(err);
+    if (err->status != XQ_OK || gen_create(template_dir, &v->generator, err) != XQ_OK) {
+        verify_sequence_destroy(v->choices);
         free(v);
         return err->status;
     }
@@ -163,7 +298,8 @@ void verifier_destroy(verifier *v)
 {
     if (!v)
         return;
-    release_spec(v);
+    verify_close(v);
+    verify_sequence_destroy(v->choices);
     gen_destroy(v->generator);
     free(v);
 }

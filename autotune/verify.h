@@ -1,31 +1,51 @@
-/* Verification: random shapes through append and attend of every implementation, compared with the
- * double-precision reference on the same cache.
+/* Verification: the correctness matrix over methods, widths, layouts, weights, model features and shapes of
+ * batches. Every implementation appends and attends, and is compared with the double-precision reference on
+ * the same cache.
  *
- * Cases are numbered. Case k of a seed is always the same: cases k / VERIFY_SHAPES_PER_SPEC share a
- * spec (and so compiled kernels), k itself picks batch, lengths, page order and data. Unused cache slots
- * hold NaN, unused table entries name no page, outputs start as NaN. */
+ * Cases are numbered: case k of a seed is always the same. Cases k / VERIFY_SPEC_CASES share a spec (and so
+ * compiled kernels); k itself picks sequences, queries, page order and data. Unused cache slots hold NaN,
+ * unused table entries name no page, outputs start as NaN. */
 #ifndef AUTOTUNE_VERIFY_H
 #define AUTOTUNE_VERIFY_H
 
 #include "../gen/gen.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
-#define VERIFY_SHAPES_PER_SPEC 5
+#define VERIFY_SPEC_CASES      8
+#define VERIFY_IMPLEMENTATIONS 3    /* by xq_implementation */
 #define VERIFY_BOUND           2e-3 /* relative, L2, worst sequence of a case: f16 */
+#define VERIFY_BOUND_BF16      1.5e-2
+
+extern const char *const verify_implementation_names[VERIFY_IMPLEMENTATIONS];
 
 typedef struct verifier verifier;
 
-/* What one case found. */
+typedef enum verify_outcome {
+    VERIFY_PASSED,
+    VERIFY_FAILED,
+    VERIFY_UNSUPPORTED /* refused by name: neither good nor bad */
+} verify_outcome;
+
+/* What one implementation made of a case. */
+typedef struct verify_part {
+    verify_outcome outcome;
+    double out_error;  /* relative L2, worst sequence */
+    double lse_error;  /* absolute, worst head */
+    char message[400]; /* unless passed: why */
+} verify_part;
+
 typedef struct verify_result {
-    char description[512];    /* spec and shape, one line */
-    int quantizer_mismatches; /* method x: codes, scales or offsets that differ from the host quantizer */
-    double append_error;      /* cached values against exact projections, in quantization steps (x and
-                                 latent: at most 0.5 plus rounding); */
-    double kv_append_error;   /* fp16 KV cache against exact keys and values, relative L2 */
-    double out_error[3];      /* by xq_implementation: output, relative L2, worst sequence */
-    double lse_error[3];      /* absolute, worst head */
-    int passed;
+    char description[3072]; /* spec and shape, one line */
+    double bound;           /* of out_error; lse_error: twice */
+    verify_part part[VERIFY_IMPLEMENTATIONS];
+    /* What was cached; a fault here fails the implementations that appended. */
+    int64_t
+        mismatches; /* codes and parameters that must be the host quantizer's, bit for bit, and are not */
+    double append_error;   /* latents: distance from the exact projection, in quantization steps */
+    double kv_error;       /* fp16 KV rows against exact keys and values, relative L2 */
+    int refused_arguments; /* bad calls that were refused as they should be */
 } verify_result;
 
 /* `template_dir` as for the context. */
@@ -33,8 +53,25 @@ xq_status verifier_create(xq_context *context, const char *template_dir, uint64_
                           error *err);
 void verifier_destroy(verifier *v);
 
-/* Runs case `index`. Errors are failures to run at all (a fault of the device, say); a wrong result is
- * result->passed == 0. */
+/* Runs case `index`. Errors are failures to run at all (memory, a device that is gone); everything else is
+ * in the result. */
 xq_status verifier_run(verifier *v, int64_t index, verify_result *result, error *err);
+
+/* The worst outcome of all parts: failed if one is, unsupported if none passed. */
+verify_outcome verify_result_outcome(const verify_result *result);
+
+/* ---------------------------------------------------------------- tiers */
+typedef enum verify_tier { VERIFY_SMALL, VERIFY_FULL, VERIFY_EXHAUSTIVE } verify_tier;
+
+/* XQ_ERROR_ARGUMENT for a name that is none of small, full, exhaustive. */
+xq_status verify_tier_named(const char *name, verify_tier *tier, error *err);
+
+/* The tier has so many cases; the number of the i-th of them. */
+int64_t verifier_tier_cases(verifier *v, verify_tier tier);
+int64_t verifier_tier_case(verify_tier tier, int64_t i);
+
+/* What a case's spec has of what may vary: calls `visit` with "bits 3", "rope yarn", … */
+void verifier_features(verifier *v, int64_t index, void (*visit)(void *user, const char *feature),
+                       void *user);
 
 #endif

@@ -1,169 +1,147 @@
 /* xq verify: the correctness matrix on a device; the first thing to run on a new GPU. */
-#include "../autotune/verify.h"
-#include "cli.h"
+#include "verify.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
-static const char *const NAMES[3] = {"fused", "unfused", "fp16-kv"};
-
-/* What all cases together found. */
-struct summary {
-    int64_t cases, failed;
-    int mismatches;
-    double out[3], lse[3], append, kv_append;
+/* Which cases to run. */
+struct selection {
+    verify_tier tier;
+    int64_t cases; /* of the tier, from the first on; 0: all */
+    int64_t only;  /* -1, or the one case to run */
 };
 
-static double larger(double a, double b)
+static double now(void)
 {
-    return a > b ? a : b;
-}
-
-static void add_result(struct summary *s, const verify_result *result)
-{
-    s->cases++;
-    s->failed += !result->passed;
-    s->mismatches += result->quantizer_mismatches;
-    s->append = larger(s->append, result->append_error);
-    s->kv_append = larger(s->kv_append, result->kv_append_error);
-    for (int i = 0; i < 3; i++) {
-        s->out[i] = larger(s->out[i], result->out_error[i]);
-        s->lse[i] = larger(s->lse[i], result->lse_error[i]);
-    }
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 static void print_failure(const struct cli_common *common, int64_t index, const verify_result *result,
                           const error *err)
 {
     fprintf(stderr, "FAILED case %lld: %s\n", (long long)index, result->description);
-    if (err->status != XQ_OK) {
+    if (err->status != XQ_OK)
         cli_fail("verify", common, err);
-    } else {
-        for (int i = 0; i < 3; i++)
-            fprintf(stderr, "  %-8s output error %.3g, lse error %.3g\n", NAMES[i], result->out_error[i],
-                    result->lse_error[i]);
-        fprintf(stderr, "  append: %d mismatches with the quantizer, %.3g steps, fp16 KV %.3g\n",
-                result->quantizer_mismatches, result->append_error, result->kv_append_error);
-    }
+    for (int i = 0; i < VERIFY_IMPLEMENTATIONS; i++)
+        if (result->part[i].outcome == VERIFY_FAILED)
+            fprintf(stderr, "  %s: %s\n", verify_implementation_names[i], result->part[i].message);
     fprintf(stderr, "  reproduce: xq verify --device %s --seed %lld --case %lld\n",
             common->device ? common->device : "auto", (long long)common->seed, (long long)index);
 }
 
-static void print_summary(const struct summary *s, const xq_device_info *info)
+static void print_case(int64_t index, const verify_result *result)
 {
-    printf("%s, %s\n", info->name, info->arch);
-    printf("%-10s %14s %14s\n", "", "output error", "lse error");
-    for (int i = 0; i < 3; i++)
-        printf("%-10s %14.2e %14.2e\n", NAMES[i], s->out[i], s->lse[i]);
-    printf("bounds     %14.2e %14.2e   worst of all cases, against double precision on the same cache\n",
-           VERIFY_BOUND, 2 * VERIFY_BOUND);
-    printf(
-        "append: %d values differ from the host quantizer (x); at most %.3f steps from the exact latent;\n"
-        "        fp16 KV rows within %.2e\n",
-        s->mismatches, s->append, s->kv_append);
-    printf("%lld cases, %lld failed\n", (long long)s->cases, (long long)s->failed);
-}
-
-static cJSON *summary_json(const struct summary *s, const xq_device_info *info, int64_t seed)
-{
-    cJSON *json = cJSON_CreateObject();
-    cJSON *device = cJSON_AddObjectToObject(json, "device");
-    cJSON_AddStringToObject(device, "name", info->name);
-    cJSON_AddStringToObject(device, "arch", info->arch);
-    cJSON_AddNumberToObject(device, "driver", info->driver);
-    cJSON_AddNumberToObject(device, "nvrtc", info->nvrtc);
-    cJSON_AddNumberToObject(json, "seed", (double)seed);
-    cJSON_AddNumberToObject(json, "cases", (double)s->cases);
-    cJSON_AddNumberToObject(json, "failed", (double)s->failed);
-    cJSON_AddNumberToObject(json, "quantizer_mismatches", s->mismatches);
-    cJSON_AddNumberToObject(json, "append_error_steps", s->append);
-    cJSON_AddNumberToObject(json, "kv_append_error", s->kv_append);
-    cJSON *rows = cJSON_AddArrayToObject(json, "rows");
-    for (int i = 0; i < 3; i++) {
-        cJSON *row = cJSON_CreateObject();
-        cJSON_AddStringToObject(row, "name", NAMES[i]);
-        cJSON_AddNumberToObject(row, "out_error", s->out[i]);
-        cJSON_AddNumberToObject(row, "lse_error", s->lse[i]);
-        cJSON_AddItemToArray(rows, row);
+    static const char *const outcomes[] = {"passed", "FAILED", "not supported"};
+    fprintf(stderr, "case %lld:", (long long)index);
+    for (int i = 0; i < VERIFY_IMPLEMENTATIONS; i++) {
+        const verify_part *part = &result->part[i];
+        if (part->outcome == VERIFY_PASSED)
+            fprintf(stderr, " %s %.2e;", verify_implementation_names[i], part->out_error);
+        else
+            fprintf(stderr, " %s %s: %s;", verify_implementation_names[i], outcomes[part->outcome],
+                    part->message);
     }
-    return json;
+    fprintf(stderr, " %s\n", result->description);
 }
 
-static void run_cases(verifier *v, const struct cli_common *common, int64_t first, int64_t end,
-                      struct summary *summary)
+static xq_status run_cases(verifier *v, const struct cli_common *common, const struct selection *selection,
+                           struct verify_summary *summary, error *err)
 {
     struct cli_progress progress;
+    int64_t count = selection->only >= 0 ? 1
+                    : selection->cases   ? selection->cases
+                                         : verifier_tier_cases(v, selection->tier);
+    double started = now();
     cli_progress_begin(&progress, common, "verifying");
-    for (int64_t i = first; i < end; i++) {
-        char detail[64];
+    for (int64_t i = 0; i < count && err->status == XQ_OK; i++) {
+        int64_t index = selection->only >= 0 ? selection->only : verifier_tier_case(selection->tier, i);
+        char detail[96];
         verify_result result;
-        error err = ERROR_INIT;
-        snprintf(detail, sizeof detail, "case %lld of %lld", (long long)(i - first + 1),
-                 (long long)(end - first));
-        cli_progress_update(&progress, (double)(i - first) / (double)(end - first), detail);
-        verifier_run(v, i, &result, &err);
-        add_result(summary, &result);
-        if (!result.passed)
-            print_failure(common, i, &result, &err);
+        snprintf(detail, sizeof detail, "case %lld of %lld, %lld failed", (long long)(i + 1),
+                 (long long)count, (long long)summary->failed);
+        cli_progress_update(&progress, (double)i / (double)count, detail);
+        verifier_run(v, index, &result, err);
+        verify_summary_add(summary, v, index, &result);
+        if (err->status != XQ_OK || verify_result_outcome(&result) == VERIFY_FAILED)
+            print_failure(common, index, &result, err);
         else if (common->verbose)
-            fprintf(stderr, "case %lld: fused %.2e, unfused %.2e, fp16-kv %.2e: %s\n", (long long)i,
-                    result.out_error[0], result.out_error[1], result.out_error[2], result.description);
-        error_clear(&err);
+            print_case(index, &result);
     }
     cli_progress_end(&progress);
+    summary->seconds = now() - started;
+    return err->status;
+}
+
+static int run_and_report(xq_context *context, const struct cli_common *common,
+                          const struct selection *selection)
+{
+    static struct verify_summary summary;
+    error err = ERROR_INIT;
+    verifier *v = NULL;
+    xq_device_info info = XQ_DEVICE_INFO_INIT;
+    xq_context_device(context, &info);
+    memset(&summary, 0, sizeof summary);
+    if (cli_require_toolchain(context, &err) == XQ_OK &&
+        verifier_create(context, common->templates, (uint64_t)common->seed, &v, &err) == XQ_OK &&
+        run_cases(v, common, selection, &summary, &err) == XQ_OK) {
+        if (!cli_json_to_stdout(common))
+            verify_summary_print(&summary, &info);
+        cJSON *json = verify_summary_json(&summary, &info, common->seed);
+        cli_write_json(common, json, &err);
+        cJSON_Delete(json);
+    }
+    verifier_destroy(v);
+    int status = err.status != XQ_OK ? cli_fail("verify", common, &err)
+                 : summary.failed    ? CLI_BAD_INPUT
+                                     : CLI_OK;
+    error_clear(&err);
+    return status;
 }
 
 int cli_verify(int argc, char **argv)
 {
-    int64_t cases = 40, only = -1;
+    struct selection selection = {.only = -1};
+    const char *tier = "small";
     const cli_option options[] = {
-        {"--cases", CLI_INT, &cases, "N", "random cases to run (default 40; five share a spec)"},
-        {"--case", CLI_INT, &only, "K", "run case K alone, as a failure's message says"},
+        {"--tier", CLI_STRING, &tier, "NAME",
+         "small (default: every feature, and all pairs of those that interact), full (hundreds of cases), "
+         "exhaustive (thousands)"},
+        {"--cases", CLI_INT, &selection.cases, "N", "the first N cases of the tier"},
+        {"--case", CLI_INT, &selection.only, "K", "case K alone, as a failure's message says"},
         {0},
     };
     struct cli_common common = {0};
     cli_command command = {
         .name = "verify",
         .description =
-            "Random model shapes, cache methods, bits, groups, batches, lengths and page orders go "
-            "through\n"
-            "append and attend, fused, unfused and over an fp16 KV cache, and are compared with a\n"
-            "double-precision reference on the same cache. Unused slots hold NaN.\n"
+            "The correctness matrix: cache methods, bits, axes, zero points, weights, activations, model\n"
+            "features, batches of prompts, decoding and trees go through append and attend, fused, "
+            "unfused\n"
+            "and over an fp16 KV cache, and are compared with a double-precision reference on the same\n"
+            "cache. Unused slots hold NaN. What kernels refuse by name is counted apart (docs/verify.md).\n"
             "Exit status 1 if any case fails.",
         .options = options,
         .common = &common,
     };
     int status;
+    error err = ERROR_INIT;
     if (!cli_parse(&command, argc, argv, &status))
         return status;
-    if (cases < 1 || cases > 1000000)
-        return cli_usage("verify", "--cases %lld: 1 to 1000000 are possible", (long long)cases);
-    if (only < -1)
-        return cli_usage("verify", "--case %lld: a case number is 0 or more", (long long)only);
+    if (verify_tier_named(tier, &selection.tier, &err) != XQ_OK)
+        return cli_usage("verify", "--tier: %s", err.message);
+    if (selection.cases < 0 || selection.cases > 1000000)
+        return cli_usage("verify", "--cases %lld: 1 to 1000000 are possible", (long long)selection.cases);
+    if (selection.only < -1)
+        return cli_usage("verify", "--case %lld: a case number is 0 or more", (long long)selection.only);
 
     xq_context *context;
     status = cli_open("verify", &common, &context);
     if (status != CLI_OK)
         return status;
-    error err = ERROR_INIT;
-    verifier *v = NULL;
-    struct summary summary = {0};
-    xq_device_info info = XQ_DEVICE_INFO_INIT;
-    xq_context_device(context, &info);
-    if (cli_require_toolchain(context, &err) == XQ_OK &&
-        verifier_create(context, common.templates, (uint64_t)common.seed, &v, &err) == XQ_OK) {
-        run_cases(v, &common, only < 0 ? 0 : only, only < 0 ? cases : only + 1, &summary);
-        if (!cli_json_to_stdout(&common))
-            print_summary(&summary, &info);
-        cJSON *json = summary_json(&summary, &info, common.seed);
-        cli_write_json(&common, json, &err);
-        cJSON_Delete(json);
-    }
-    verifier_destroy(v);
+    status = run_and_report(context, &common, &selection);
     xq_context_destroy(context);
-    status = err.status != XQ_OK ? cli_fail("verify", &common, &err)
-             : summary.failed    ? CLI_BAD_INPUT
-                                 : CLI_OK;
-    error_clear(&err);
     return status;
 }

@@ -57,7 +57,7 @@ local function adapt_falcon(model)
   drop(model, "new_decoder_architecture", "multi_query", "num_kv_heads", "n_head_kv")
   if not model.alibi then return end
   local width, heads = model.hidden_size, model.num_attention_heads
-  if math.type(width) == "integer" and math.type(heads) == "integer" and heads > 0 then
+  if math.type(width) == "integer" and math.type(heads) == "integer" and heads > 0 and width >= heads then
     model.alibi_scale = 1 / math.sqrt(width // heads)
   end
   drop(model, "rope_theta", "rope_scaling", "partial_rotary_factor")
@@ -103,6 +103,8 @@ families.types = {
     ignores = { "max_window_layers" },
     defaults = { use_sliding_window = false, sliding_window = 4096, num_key_value_heads = 4 },
     adapt = settle_qwen_window },
+  granite = { renames = { attention_multiplier = "attention_scale" }, reads = { "attention_scale" },
+    defaults = { attention_scale = 1.0 } },
   gemma = { defaults = { num_key_value_heads = 16, head_dim = 256 } },
   gemma2 = { reads = { "sliding_window", "layer_types", "query_pre_attn_scalar", "attn_logit_softcapping" },
     fixed = { sliding_window_pattern = 2 },
@@ -142,6 +144,8 @@ families.types = {
     renames = { d_model = "hidden_size", n_heads = "num_attention_heads", n_layers = "num_hidden_layers",
       max_seq_len = "max_position_embeddings" },
     ignores = { "attn_config" }, adapt = adapt_mpt },
+  nemotron = { defaults = { partial_rotary_factor = 0.5 } },
+  olmoe = { fixed = { qk_norm = "row" }, reads = { "rms_norm_eps", "clip_qkv" }, defaults = { rms_norm_eps = 1e-5 } },
   olmo2 = { fixed = { qk_norm = "row" }, reads = { "rms_norm_eps" }, defaults = { rms_norm_eps = 1e-5 } },
   -- only full layers are stretched
   olmo3 = { fixed = { qk_norm = "row", sliding_window_pattern = 4 },
@@ -151,6 +155,10 @@ families.types = {
       model.rope_local_base_freq = model.rope_local_base_freq or model.rope_theta
       settle_window(model)
     end },
+  stablelm = { renames = { use_qkv_bias = "attention_bias" },
+    defaults = { partial_rotary_factor = 0.25, num_key_value_heads = 32, attention_bias = false } },
+  starcoder2 = { renames = { use_bias = "attention_bias" }, reads = { "sliding_window" },
+    defaults = { num_key_value_heads = 2, attention_bias = true } },
 }
 
 -- Types whose text model is an object within.

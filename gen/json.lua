@@ -65,6 +65,8 @@ function encode(value)
     return encode_number(value)
   elseif kind == "boolean" then
     return tostring(value)
+  elseif kind == "userdata" then -- host.null, in what was read
+    return "null"
   end
   error("a value that JSON cannot hold: " .. kind)
 end

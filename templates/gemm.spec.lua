@@ -1,16 +1,17 @@
 -- gemm: y = x W with packed W, for the unfused pipeline (gemm.cu.lt).
 
 -- The shared-memory map of gemm.cu.lt, in bytes; the kernel asserts the same sum.
-local function shared_bytes(_, p)
-  local ring = p.stages * 64 * 2 * (p.rows + p.cols)
+local function shared_bytes(spec, p)
+  local narrow = spec.weights == "int8" or spec.weights == "e4m3"
+  local ring = p.stages * 64 * (2 * p.rows + (narrow and 1 or 2) * p.cols)
   return math.max(ring, p.rows * p.cols * 2)
 end
 
 return {
   name = "gemm",
-  handles = {},
+  handles = {"bf16", "weights-bf16", "weights-int8", "weights-e4m3", "bias"},
   entry = "xq_gemm",
-  summary = "f16 GEMM with packed weights, rows scattered over fp16 KV pages",
+  summary = "GEMM with packed weights, rows scattered over fp16 KV pages",
   parameters = {
     {name = "rows", values = {32, 64, 128, 256}, default = 128, doc = "rows of y in a block's tile"},
     {name = "cols", values = {64, 128, 256}, default = 128, doc = "columns of y in a block's tile"},

@@ -1,14 +1,17 @@
--- kv_append: rotates k and scatters k and v into fp16 KV pages (kv_append.cu.lt).
+-- kv_append: normalizes and rotates k, and scatters k and v into fp16 KV pages (kv_append.cu.lt).
 return {
   name = "kv_append",
-  handles = {},
+  handles = {"bf16", "head-dim", "rope-interleaved", "rope-partial", "rope-none", "qk-norm", "qk-norm-row"},
   entry = "xq_kv_append",
-  summary = "appends rotated keys and values to fp16 KV pages",
+  summary = "appends normalized and rotated keys, and values, to fp16 KV pages",
   parameters = {
     {name = "threads", values = {32, 64, 128, 256}, default = 128, doc = "threads of a block, which has one token"},
   },
   constraints = {},
-  resources = function(_, p)
-    return {threads = p.threads, shared_bytes = 0}
+  resources = function(spec, p)
+    local model = spec.model
+    -- heads that only turn, whole, in halves of whole 16-byte chunks
+    local whole = model.rope.type == "neox" and model.rope.rotary_dim == model.head_dim and not model.qk_norm
+    return {threads = p.threads, shared_bytes = 0, whole = whole and 1 or 0}
   end,
 }

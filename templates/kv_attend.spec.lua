@@ -1,50 +1,78 @@
--- kv_attend: flash-decoding over fp16 KV pages (kv_attend.cu.lt).
+-- kv_attend: attention over fp16 KV pages (kv_attend.cu.lt).
 
 local LOG2_E = 1.4426950408889634
 
+-- Warps that share slices of tokens, each with rows of its own; the others share rows and have slices of their own.
+local function row_warps(spec, p)
+  return spec.queries == "many" and p.warps or 1
+end
+
 local function pass_tiles(spec, p)
+  if spec.queries == "many" then return p.query_tiles end
   local group_heads = spec.model.num_attention_heads // spec.model.num_key_value_heads
   return math.min(p.query_tiles, (group_heads + 7) // 8)
 end
 
+local function query_rows(spec, p)
+  if spec.queries == "many" then return p.warps * p.query_tiles * 8 end
+  return (spec.model.num_attention_heads // spec.model.num_key_value_heads + 7) // 8 * 8
+end
+
 -- The shared-memory map of kv_attend.cu.lt, in bytes; the kernel asserts the same sum.
 local function shared_bytes(spec, p)
-  local head_dim = spec.model.head_dim
-  local ring = p.warps * p.stages * 2 * p.slice * head_dim * 2
-  local rotations = head_dim // 2 * 8
+  local head_dim, rope = spec.model.head_dim, spec.model.rope
+  local row = head_dim * 2 + (head_dim % 64 == 0 and 0 or 16)
+  local ring = p.warps // row_warps(spec, p) * p.stages * 2 * p.slice * row
+  local outputs = p.warps * pass_tiles(spec, p) * 8 * (head_dim + 4) * 4
+  local shared_rotations = rope.type ~= "none" and spec.queries == "one"
+  local rotations = shared_rotations and (rope.rotary_dim // 2 + 1) // 2 * 16 or 0
   local stats = p.warps * pass_tiles(spec, p) * 8 * 8
-  return ring + rotations + stats + 16
+  return math.max(ring, outputs) + rotations + stats + 16
 end
 
 return {
   name = "kv_attend",
-  handles = {},
+  handles = {"bf16", "queries-many", "head-dim", "rope-interleaved", "rope-partial", "rope-none", "rope-factor", "softcap", "sliding-window", "sinks", "alibi", "alibi-scale", "scale"},
   entry = "xq_kv_attend",
-  summary = "flash-decoding over an fp16 paged KV cache; one query per sequence",
+  summary = "attention over an fp16 paged KV cache, split over tokens",
   parameters = {
-    {name = "warps", values = {1, 2, 4, 8}, default = 4, doc = "warps in a block, each with its own slices"},
-    {name = "slice", values = {16, 32}, default = 16, doc = "tokens a warp takes at once"},
-    {name = "stages", values = {2, 3, 4, 5, 6}, default = 3, doc = "slices of a warp under way or in use"},
+    {name = "warps", values = {1, 2, 4, 8}, default = 4,
+     doc = "warps in a block: each with its own slices, or, with several queries of a sequence, with its own rows"},
+    {name = "slice", values = {16, 32, 64}, default = 16, doc = "tokens taken at once"},
+    {name = "stages", values = {2, 3, 4, 5, 6}, default = 3, doc = "slices under way or in use"},
     {name = "query_tiles", values = {1, 2}, default = 2,
-     doc = "tiles of 8 query heads in one pass over the tokens; more heads take several passes"},
+     doc = "tiles of 8 rows of a warp in one pass over the tokens; more heads of one query take several passes"},
   },
   -- Half the bytes a row: as many more stages, so that the bytes under way stay the same.
   defaults = function(spec)
-    return {warps = 4, slice = 16, stages = spec.model.head_dim == 64 and 6 or 3, query_tiles = 2}
+    local head_dim = spec.model.head_dim
+    if spec.queries == "many" then
+      return {warps = 4, slice = 32, stages = head_dim <= 128 and 3 or 2, query_tiles = head_dim <= 128 and 2 or 1,}
+    end
+    local p = {warps = 4, slice = 16, stages = head_dim <= 64 and 6 or head_dim <= 80 and 4 or 3, query_tiles = 2}
+    if head_dim > 128 then
+      p.warps, p.query_tiles = 2, 1
+    end
+    return p
   end,
   constraints = {
-    {text = "slice * query_tiles must be at most 32, or accumulators do not fit into registers",
-     check = function(_, p) return p.slice * p.query_tiles <= 32 end},
+    {text = "slice * query_tiles must be at most 32, with several queries of a sequence 64, or accumulators do not fit into registers",
+     check = function(spec, p) return p.slice * p.query_tiles <= (spec.queries == "many" and 64 or 32) end},
+    {text = "query_tiles must be 1 where head_dim is more than 128, or accumulators do not fit into registers",
+     check = function(spec, p) return p.query_tiles == 1 or spec.model.head_dim <= 128 end},
+    {text = "with several queries of a sequence, every warp must copy at least 4 tokens of a slice: slice / warps",
+     check = function(spec, p) return spec.queries == "one" or p.slice >= 4 * p.warps end},
   },
   resources = function(spec, p)
     return {
       threads = p.warps * 32,
       shared_bytes = shared_bytes(spec, p),
-      tile_tokens = p.warps * p.slice,
+      tile_tokens = p.warps // row_warps(spec, p) * p.slice,
       split_tokens = 1 << 20,
+      row_warps = row_warps(spec, p),
       pass_tiles = pass_tiles(spec, p),
-      query_rows = (spec.model.num_attention_heads // spec.model.num_key_value_heads + 7) // 8 * 8,
-      score_scale = LOG2_E / math.sqrt(spec.model.head_dim),
+      query_rows = query_rows(spec, p),
+      score_scale = LOG2_E * spec.model.attention_scale,
     }
   end,
 }

@@ -210,6 +210,16 @@ static const struct {
      NAN},
     {"\"model_type\": \"mpt\", \"d_model\": 512, \"n_heads\": 8, \"attn_config\": {\"softmax_scale\": 0.5}",
      NULL, "model.attention_scale", 0.5},
+    {"\"model_type\": \"granite\", " SHAPE ", \"attention_multiplier\": 0.0078125", NULL,
+     "model.attention_scale", 0.0078125},
+    {"\"model_type\": \"granite\", " SHAPE, NULL, "model.attention_scale", 1},
+    {"\"model_type\": \"nemotron\", " SHAPE, NULL, "model.rope.rotary_dim", 32},
+    {"\"model_type\": \"stablelm\", " SHAPE, NULL, "model.rope.rotary_dim", 16},
+    {"\"model_type\": \"stablelm\", " SHAPE, NULL, "model.attention_bias", NAN},
+    {"\"model_type\": \"starcoder2\", " SHAPE ", \"sliding_window\": 4096", NULL, "model.sliding_window",
+     4096},
+    {"\"model_type\": \"starcoder2\", " SHAPE ", \"use_bias\": false", NULL, "model.attention_bias", NAN},
+    {"\"model_type\": \"olmoe\", " SHAPE ", \"clip_qkv\": null", NULL, "model.rms_norm_eps", 1e-5},
     {"\"model_type\": \"olmo2\", " SHAPE, NULL, "model.rms_norm_eps", 1e-5},
     {"\"model_type\": \"olmo3\", " SHAPE
      ", \"num_hidden_layers\": 8, \"rope_scaling\": {\"rope_type\": \"linear\", "
@@ -265,6 +275,10 @@ Test(config, what_families_cannot_do_here_is_refused_by_name)
                    XQ_ERROR_UNSUPPORTED, "use_bidirectional_attention", "may change attention");
     config_refused("{\"model_type\": \"gemma3\", \"text_config\": {\"model_type\": \"gemma4_text\"}}",
                    XQ_ERROR_UNSUPPORTED, "text_config.model_type", "gemma3_text");
+    config_refused("{\"model_type\": \"olmoe\", " SHAPE ", \"clip_qkv\": 8.0}", XQ_ERROR_UNSUPPORTED,
+                   "model.clip_qkv", "clipping");
+    config_refused("{\"model_type\": \"stablelm\", " SHAPE ", \"qk_layernorm\": true}",
+                   XQ_ERROR_UNSUPPORTED, "qk_layernorm", "may change attention");
     config_refused("{\"model_type\": \"gemma3\"}", XQ_ERROR_SPEC, "text_config", "missing");
     static const struct {
         const char *options, *field;

@@ -2,6 +2,7 @@
 #include "../autotune/page_codec.h"
 #include "../autotune/quantizer.h"
 #include "../runtime/half.h"
+#include "elements.h"
 #include "kernel_attention.h"
 
 #include <criterion/criterion.h>
@@ -9,101 +10,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* ---------------------------------------------------------------- gemm */
-
-/* W [k, n] in the order that docs/layout.md gives packed weights. */
-static uint16_t *pack(const uint16_t *w, int k, int n)
-{
-    uint16_t *packed = malloc((size_t)(k * n) * sizeof *packed), *next = packed;
-    for (int tile = 0; tile < n / 16; tile++)
-        for (int step = 0; step < k / 16; step++)
-            for (int i = 0; i < 32 * 4 * 2; i++) {
-                int half = i % 2, reg = i / 2 % 4, lane = i / 8;
-                int column = tile * 16 + (reg >= 2 ? 8 : 0) + lane / 4;
-                int row = step * 16 + (reg & 1 ? 8 : 0) + lane % 4 * 2 + half;
-                *next++ = w[row * n + column];
-            }
-    return packed;
-}
-
-/* One product into pages of `page` rows, page_stride and row_stride apart; what lies between stays NaN. */
-static double multiply_once(fixture *f, const kernel *gemm, random_stream *r, int rows, int k, int n)
-{
-    uint16_t *x = fixture_normals(r, (size_t)(rows * k), 1), *w = fixture_normals(r, (size_t)(k * n), 0.1f);
-    uint16_t *packed = pack(w, k, n);
-    double *xd = fixture_doubles(x, (size_t)(rows * k)), *wd = fixture_doubles(w, (size_t)(k * n));
-    double *expected = malloc((size_t)(rows * n) * sizeof *expected),
-           *got = malloc((size_t)(rows * n) * sizeof *got);
-    reference_multiply(xd, wd, expected, rows, k, n);
-
-    struct xq_gemm_params args = {0};
-    args.page = random_between(r, 0, 1) ? rows : 16 * random_between(r, 1, 4);
-    args.row_stride = n + 8 * random_between(r, 0, 2);
-    args.page_stride = (long long)args.row_stride * args.page * random_between(r, 1, 2);
-    size_t elements = (size_t)args.page_stride * (size_t)((rows + args.page - 1) / args.page);
-    args.x = fixture_upload(f, x, (size_t)(rows * k) * 2);
-    args.w.data = fixture_upload(f, packed, (size_t)(k * n) * 2);
-    args.y = fixture_filled(f, 0xff, elements * 2);
-    args.rows = rows;
-    args.k = k;
-    args.x_stride = k;
-    args.n = n;
-    int tile_rows = fixture_constant(gemm, "rows"), tile_cols = fixture_constant(gemm, "cols");
-    fixture_launch(f, gemm, (rows + tile_rows - 1) / tile_rows, (n + tile_cols - 1) / tile_cols, 1, &args,
-                   sizeof args);
-
-    uint16_t *y = fixture_download(f, args.y, elements * 2);
-    size_t written = 0;
-    for (int row = 0; row < rows; row++)
-        half_to_doubles(got + (size_t)row * (size_t)n,
-                        y + row / args.page * args.page_stride + row % args.page * args.row_stride,
-                        (size_t)n);
-    for (size_t i = 0; i < elements; i++)
-        written += y[i] != FIXTURE_NAN;
-    cr_assert_eq(written, (size_t)(rows * n), "elements besides the result were written");
-    double e = reference_error(expected, got, (size_t)(rows * n));
-    cr_assert(e <= 1e-3, "%d x %d x %d: error %g", rows, k, n, e);
-    fixture_release(f);
-    free(x);
-    free(w);
-    free(packed);
-    free(xd);
-    free(wd);
-    free(expected);
-    free(got);
-    free(y);
-    return e;
-}
-
-struct gemm_case {
-    char tuning[128];
-};
-
-ParameterizedTestParameters(kernels_unfused, gemm_matches_the_reference)
-{
-    static struct gemm_case cases[] = {
-        {"\"gemm\": {}"},
-        {"\"gemm\": {\"rows\": 32, \"cols\": 64, \"warp_rows\": 16, \"warp_cols\": 64, \"stages\": 5}"},
-        {"\"gemm\": {\"rows\": 32, \"cols\": 256, \"warp_rows\": 16, \"warp_cols\": 32, \"stages\": 2}"},
-    };
-    return cr_make_param_array(struct gemm_case, cases, sizeof cases / sizeof *cases);
-}
-
-ParameterizedTest(struct gemm_case *c, kernels_unfused, gemm_matches_the_reference)
-{
-    fixture f;
-    fixture_open(&f, fixture_spec("x", 64, 2, 2, 64, 64, 4, 64, c->tuning));
-    const kernel *gemm = fixture_kernel(&f, "gemm");
-    static const int rows[] = {1, 15, 17, 64, 130, 200};
-    for (int i = 0; i < 12; i++) {
-        random_stream r = random_begin(11, (uint64_t)i);
-        multiply_once(&f, gemm, &r, rows[i % 6], 64 * random_between(&r, 1, 5),
-                      64 * random_between(&r, 1, 5));
-    }
-    cr_expect_eq(fixture_counters(&f).shared_conflicts, 0, "bank conflicts");
-    fixture_close(&f);
-}
 
 /* ---------------------------------------------------------------- dequantize, and the whole pipeline */
 
@@ -246,7 +152,7 @@ static void project(fixture *f, const kernel *gemm, const paged *p, uint64_t x, 
                     uint64_t kv, int which)
 {
     int width = f->model.kv_heads * f->model.head_dim;
-    uint16_t *packed = pack(w, k, width);
+    void *packed = elements_packed(w, k, width, 2);
     struct xq_gemm_params args = {0};
     args.x = x;
     args.w.data = fixture_upload(f, packed, (size_t)(k * width) * 2);

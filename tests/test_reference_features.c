@@ -412,7 +412,8 @@ Test(reference_features, qk_norm_takes_the_bias_in_and_comes_before_rotation)
     error err = ERROR_INIT;
     turned.model.norm = REFERENCE_NORM_HEAD;
     memcpy(turned.norm, small.norm, sizeof small.norm);
-    memcpy(turned.x + D, turned.x, D * sizeof *turned.x);
+    for (int c = 0; c < D; c++)
+        turned.x[D + c] = turned.x[c];
     cr_assert_eq(reference_keys(&turned.model, &turned.layer, 2, turned.x, positions, k, &err), XQ_OK);
     reference_rotate(&turned.model, k, 1, KV, 9);
     cr_assert_lt(reference_error(k + DKV, k, DKV), 1e-12);

@@ -47,13 +47,4 @@ __device__ __forceinline__ void rope_rotate_f16x2(u32 &x, u32 &y, float4 rotatio
     y = pack_f16x2(y0, y1);
 }
 
-// Rotates 8 neighbouring pairs of `row` of such a table, `pair` the first.
-__device__ __forceinline__ void rope_rotate_f16x8(uint4 &x, uint4 &y, const float2 *rotations, int row, int pair)
-{
-    rope_rotate_f16x2(x.x, y.x, *(const float4 *)(rotations + rope_place(row, pair)));
-    rope_rotate_f16x2(x.y, y.y, *(const float4 *)(rotations + rope_place(row, pair + 2)));
-    rope_rotate_f16x2(x.z, y.z, *(const float4 *)(rotations + rope_place(row, pair + 4)));
-    rope_rotate_f16x2(x.w, y.w, *(const float4 *)(rotations + rope_place(row, pair + 6)));
-}
-
 #endif

@@ -5,7 +5,7 @@
 // Rows of a block are those of lib/queries.cuh. Exponents are base 2 throughout; only the log-sum-exp that leaves the
 // library is natural. Partial outputs are weighted means of values, so 16 bits hold them as well as they hold the
 // output, at half the workspace traffic of f32. A row that sees nothing has a sum of 0 and a log-sum-exp of minus
-// infinity; its output is zeros.
+// infinity, even where there is a sink; its output is zeros.
 #ifndef XQ_LIB_SPLIT_CUH
 #define XQ_LIB_SPLIT_CUH
 

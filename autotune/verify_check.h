@@ -1,0 +1,45 @@
+/* What verify_append.c (exact values) and verify_latent.c (projections) share. */
+#ifndef AUTOTUNE_VERIFY_CHECK_H
+#define AUTOTUNE_VERIFY_CHECK_H
+
+#include "verify_parts.h"
+
+/* A stream of a sequence, as a round of appending left it. */
+typedef struct verify_check {
+    const verifier *v;
+    const case_shape *shape;
+    int layer;
+    verify_round round;
+    int sequence, begin, end; /* begin, end: tokens of the round */
+    int stream;
+    const page_stream *s;
+    page_sequence now;
+    const verify_snapshot *after;
+    const verify_snapshot *before; /* the accumulator that append found, or NULL */
+    const double *u,
+        *magnitude_u; /* latents: [hidden, width], rounded and padded, and its magnitudes; else NULL */
+    verify_result *result;
+} verify_check;
+
+/* Room for one group of tokens. */
+typedef struct verify_room {
+    uint16_t *x, *params; /* [group, width or hidden]; [4, width] */
+    uint8_t *codes;       /* [2, group, width] */
+    double *values;       /* [3, group, width] and [2, group, hidden] */
+} verify_room;
+
+/* The activation of token t, f16: [hidden]; and what the layers before leave of it. */
+void verify_activation(const verify_check *k, int t, uint16_t *x);
+void verify_delta(const verify_check *k, int t, uint16_t *x);
+
+/* Latents of a token, of a group of tokens, and of a tail's row, against exact projections. */
+void verify_latent_token(const verify_check *k, int t, verify_room *room);
+void verify_latent_group(const verify_check *k, int group, verify_room *room);
+void verify_latent_tail(const verify_check *k, int t, verify_room *room);
+
+static inline const uint8_t *verify_page_of(const verify_check *k, int t)
+{
+    return k->now.pool + (size_t)k->now.pages[t / k->v->spec.page] * k->v->codec->page_bytes;
+}
+
+#endif

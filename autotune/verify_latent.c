@@ -1,0 +1,104 @@
+/* Latents that append cached, against exact projections. */
+#include "../runtime/half.h"
+#include "verify_check.h"
+#include "verify_group.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* exact [rows, width] = what is projected * U, and what rounding may change it by, of tokens first .. first
+ * + rows - 1. */
+static void project(const verify_check *k, int first, int rows, verify_room *r, double **exact,
+                    double **rounding)
+{
+    size_t width = (size_t)k->s->width, hidden = (size_t)k->v->spec.hidden;
+    double *x = r->values, *magnitude = x + (size_t)rows * hidden;
+    *exact = magnitude + (size_t)rows * hidden;
+    *rounding = *exact + (size_t)rows * width;
+    for (int i = 0; i < rows; i++) {
+        verify_delta(k, first + i, r->x);
+        for (size_t c = 0; c < hidden; c++) {
+            double value = (double)half_to_float(r->x[c]);
+            if (k->v->spec.weights == ROUNDING_BF16)
+                value = rounding_bfloat(value); /* as the matrix instruction takes it */
+            x[(size_t)i * hidden + c] = value;
+            magnitude[(size_t)i * hidden + c] = fabs(value);
+        }
+    }
+    reference_multiply(x, k->u, *exact, rows, (int)hidden, (int)width);
+    reference_multiply(magnitude, k->magnitude_u, *rounding, rows, (int)hidden, (int)width);
+    for (size_t i = 0; i < (size_t)rows * width; i++)
+        (*rounding)[i] = (*rounding)[i] * 0x1p-20 + fabs((*exact)[i]) * 0x1p-11;
+}
+
+static void add_steps(const verify_check *k, double steps)
+{
+    steps /= verify_group_bound(&k->s->format) / 0.51; /* in units of what is allowed */
+    if (!(steps <= k->result->append_error))
+        k->result->append_error = steps;
+}
+
+/* Of `count` channels from `first` on, those that hold data; the rest must be zeros. The arrays are
+ * rewritten. */
+static size_t gather_data(const verify_check *k, size_t first, size_t count, double *exact,
+                          double *rounding, uint8_t *codes)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!quantizer_is_data(&k->s->format, first + i)) {
+            k->result->mismatches += codes[i] != 0;
+            continue;
+        }
+        exact[used] = exact[i];
+        rounding[used] = rounding[i];
+        codes[used++] = codes[i];
+    }
+    return used;
+}
+
+void verify_latent_token(const verify_check *k, int t, verify_room *r)
+{
+    size_t width = (size_t)k->s->width, group = k->s->format.group;
+    double *exact, *rounding;
+    project(k, t, 1, r, &exact, &rounding);
+    page_codec_read(k->v->codec, k->stream, verify_page_of(k, t), t % k->v->spec.page, r->codes, r->params,
+                    r->params + width);
+    for (size_t g = 0, c = 0; c < width; g++, c += group) {
+        size_t count = width - c < group ? width - c : group;
+        uint16_t scale = r->params[g], zero = r->params[width + g];
+        count = gather_data(k, c, count, exact + c, rounding + c, r->codes + c);
+        verify_group found = {&k->s->format, count, 1, exact + c, rounding + c, r->codes + c, scale, zero};
+        if (count)
+            add_steps(k, verify_group_steps(&found));
+        else /* padding alone */
+            k->result->mismatches += (scale & 0x7fff) != 0 || (zero & 0x7fff) != 0;
+    }
+}
+
+void verify_latent_group(const verify_check *k, int g, verify_room *r)
+{
+    size_t width = (size_t)k->s->width, group = (size_t)k->v->codec->group;
+    double *exact, *rounding;
+    project(k, g * (int)group, (int)group, r, &exact, &rounding);
+    page_codec_read_group(k->v->codec, k->stream, &k->now, g, r->codes, r->params, r->params + width);
+    for (size_t c = 0; c < width; c++) {
+        uint16_t scale = r->params[c], zero = r->params[width + c];
+        verify_group found = {&k->s->format, group,        width, exact + c,
+                              rounding + c,  r->codes + c, scale, zero};
+        if (quantizer_is_data(&k->s->format, c))
+            add_steps(k, verify_group_steps(&found));
+        else
+            k->result->mismatches += (scale & 0x7fff) != 0 || (zero & 0x7fff) != 0;
+    }
+}
+
+void verify_latent_tail(const verify_check *k, int t, verify_room *r)
+{
+    const uint16_t *row = page_codec_tail_row(k->v->codec, k->stream, &k->now, t);
+    double *exact, *rounding;
+    project(k, t, 1, r, &exact, &rounding);
+    for (int c = 0; c < k->s->width; c++)
+        if (quantizer_is_data(&k->s->format, (size_t)c))
+            k->result->mismatches +=
+                !(fabs((double)half_to_float(row[c]) - exact[c]) <= rounding[c] + fabs(exact[c]) * 0x1p-10);
+}

@@ -1,0 +1,101 @@
+/* Weights of verification cases. */
+#include "verify_case.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Entries of deviation 1/sqrt(rows), so that products keep the size of their input. */
+static float *draw_matrix(random_stream *r, int rows, int cols)
+{
+    size_t count = (size_t)rows * (size_t)cols;
+    float *m = malloc(count * sizeof *m);
+    for (size_t i = 0; m && i < count; i++)
+        m[i] = random_normal(r) / sqrtf((float)rows);
+    return m;
+}
+
+static float *draw_vector(random_stream *r, int count, float mean, float deviation)
+{
+    float *v = malloc((size_t)count * sizeof *v);
+    for (int i = 0; v && i < count; i++)
+        v[i] = mean + deviation * random_normal(r);
+    return v;
+}
+
+/* Columns of length one that are orthogonal to each other (Gram and Schmidt, twice for rounding's sake). */
+static void make_orthonormal(float *m, int rows, int cols)
+{
+    for (int c = 0; c < cols; c++)
+        for (int pass = 0; pass < 2; pass++) {
+            for (int other = 0; other < c; other++) {
+                double dot = 0;
+                for (int i = 0; i < rows; i++)
+                    dot += (double)m[i * cols + c] * (double)m[i * cols + other];
+                for (int i = 0; i < rows; i++)
+                    m[i * cols + c] -= (float)dot * m[i * cols + other];
+            }
+            double norm = 0;
+            for (int i = 0; i < rows; i++)
+                norm += (double)m[i * cols + c] * (double)m[i * cols + c];
+            for (int i = 0; i < rows; i++)
+                m[i * cols + c] /= (float)sqrt(norm);
+        }
+}
+
+xq_status case_weights_draw(random_stream *r, const case_spec *spec, case_weights *w, error *err)
+{
+    int dkv = spec->kv_heads * spec->head_dim;
+    memset(w, 0, sizeof *w);
+    w->wk = draw_matrix(r, spec->hidden, dkv);
+    w->wv = draw_matrix(r, spec->hidden, dkv);
+    bool complete = w->wk && w->wv;
+    if (spec->latent) {
+        w->uk = draw_matrix(r, spec->hidden, spec->rank_k);
+        w->ak = draw_matrix(r, spec->rank_k / spec->latents, dkv);
+        w->uv = draw_matrix(r, spec->hidden, spec->rank_v);
+        w->av = draw_matrix(r, spec->rank_v / spec->latents, dkv);
+        complete = complete && w->uk && w->ak && w->uv && w->av;
+    }
+    if (spec->latent_cross) {
+        w->ukv = draw_matrix(r, spec->hidden, spec->rank_k);
+        complete = complete && w->ukv;
+        if (w->ukv)
+            make_orthonormal(w->ukv, spec->hidden, spec->rank_k);
+    }
+    if (!verify_chosen(&spec->choice, AXIS_BIAS, "no")) {
+        w->bk = draw_vector(r, dkv, 0, 0.5f);
+        w->bv = draw_vector(r, dkv, 0, 0.5f);
+        complete = complete && w->bk && w->bv;
+    }
+    if (!verify_chosen(&spec->choice, AXIS_NORM, "no")) {
+        w->k_norm =
+            draw_vector(r, verify_chosen(&spec->choice, AXIS_NORM, "row") ? dkv : spec->head_dim, 1, 0.2f);
+        complete = complete && w->k_norm;
+    }
+    if (!verify_chosen(&spec->choice, AXIS_SINKS, "no")) {
+        w->sinks = draw_vector(r, spec->heads, 0.5f, 1.5f);
+        complete = complete && w->sinks;
+    }
+    if (complete)
+        return XQ_OK;
+    case_weights_free(w);
+    return error_set(err, XQ_ERROR_MEMORY, "argument",
+                     "out of memory for the weights of a verification case");
+}
+
+void case_weights_free(case_weights *w)
+{
+    free(w->wk);
+    free(w->wv);
+    free(w->uk);
+    free(w->ak);
+    free(w->uv);
+    free(w->av);
+    free(w->ukv);
+    free(w->bk);
+    free(w->bv);
+    free(w->k_norm);
+    free(w->sinks);
+    memset(w, 0, sizeof *w);
+}

@@ -1,0 +1,132 @@
+/* Verification finds faults: each of these, planted in a template, fails a case that has the feature at
+ * fault. */
+#include "../autotune/verify.h"
+#include "../gen/embed.h"
+#include "files.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { SEED = 20260101, TRIES = 4 };
+
+/* `from` in `file` becomes `to`. Of the small tier's cases with `feature`, one must find it in
+ * `implementation`. */
+typedef struct fault {
+    const char *what, *file, *from, *to, *feature;
+    xq_implementation implementation;
+} fault;
+
+static void plant(const fault *f, const char *directory)
+{
+    const struct embed_file *file = embed_files;
+    while (file->name && strcmp(file->name, f->file) != 0)
+        file++;
+    cr_assert(file->name, "%s: no %s", f->what, f->file);
+    const char *place = strstr(file->text, f->from);
+    cr_assert(place, "%s: %s has no '%s' any more: plant the fault elsewhere", f->what, f->file, f->from);
+    size_t before = (size_t)(place - file->text), rest = strlen(place + strlen(f->from));
+    char *text = malloc(before + strlen(f->to) + rest + 1);
+    sprintf(text, "%.*s%s%s", (int)before, file->text, f->to, place + strlen(f->from));
+    mkdir(files_path(directory, "lib"), 0777);
+    files_write(files_path(directory, f->file + strlen("templates/")), text, strlen(text));
+    free(text);
+}
+
+struct wanted {
+    const char *feature;
+    bool found;
+};
+
+static void look_for(void *user, const char *feature)
+{
+    struct wanted *w = user;
+    w->found = w->found || strcmp(feature, w->feature) == 0;
+}
+
+static bool has(verifier *v, int64_t index, const char *feature)
+{
+    struct wanted w = {feature, false};
+    verifier_features(v, index, look_for, &w);
+    return w.found;
+}
+
+/* Whether a case with the feature fails; the first that does is told in *found. */
+static bool finds(const char *templates, const fault *f)
+{
+    xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
+    xq_context *context = NULL;
+    verifier *v = NULL;
+    error err = ERROR_INIT;
+    bool found = false;
+    options.device = "sim";
+    options.cache_dir = ""; /* broken kernels are nobody else's business */
+    options.template_dir = templates;
+    cr_assert_eq(xq_context_create(&options, &context), XQ_OK);
+    cr_assert_eq(verifier_create(context, templates, SEED, &v, &err), XQ_OK, "%s", err.message);
+    int tried = 0;
+    for (int64_t i = 0; i < verifier_tier_cases(v, VERIFY_SMALL) && tried < TRIES && !found; i++) {
+        verify_result result;
+        int64_t index = verifier_tier_case(VERIFY_SMALL, i);
+        if (!has(v, index, f->feature))
+            continue;
+        cr_assert_eq(verifier_run(v, index, &result, &err), XQ_OK, "%s: %s", f->what, err.message);
+        const verify_part *part = &result.part[f->implementation];
+        tried += part->outcome != VERIFY_UNSUPPORTED;
+        found = part->outcome == VERIFY_FAILED;
+        cr_assert_null(strstr(part->message, "rror:"), "%s: the fault is no program: %s", f->what,
+                       part->message);
+    }
+    cr_assert_gt(tried, 0, "%s: no case of the small tier with %s", f->what, f->feature);
+    verifier_destroy(v);
+    xq_context_destroy(context);
+    return found;
+}
+
+static void all_are_found(const fault *faults, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const char *directory = files_directory();
+        plant(&faults[i], directory);
+        cr_expect(finds(directory, &faults[i]), "not found: %s", faults[i].what);
+    }
+}
+
+Test(verify_faults, in_attention_are_found, .timeout = 300)
+{
+    static const fault faults[] = {
+        {"scores 2 % too large", "templates/attend.cu.lt", "return product * SCORE_SCALE;",
+         "return 1.02f * product * SCORE_SCALE;", "method x", XQ_FUSED},
+        {"the same over an fp16 cache", "templates/kv_attend.cu.lt", "constexpr float SCORE_SCALE = ",
+         "constexpr float SCORE_SCALE = 1.02f * ", "method x", XQ_FP16_KV},
+        {"a counter that is not zero again", "templates/lib/split.cuh", "p.counters[counter] = 0;",
+         "p.counters[counter] = 1;", "queries one", XQ_FUSED},
+    };
+    all_are_found(faults, sizeof faults / sizeof faults[0]);
+}
+
+Test(verify_faults, in_masks_are_found, .timeout = 300)
+{
+    static const fault faults[] = {
+        {"a window of one token more", "templates/lib/queries.cuh",
+         "max(position + 1 - WINDOW - offset, 0)", "max(position - WINDOW - offset, 0)", "window 17",
+         XQ_FUSED},
+        {"queries that see the token after them", "templates/lib/queries.cuh",
+         "s.end = min(position + 1 - offset, drafts);", "s.end = min(position + 2 - offset, drafts);",
+         "queries many", XQ_FUSED},
+        {"a light sink", "templates/lib/split.cuh", "exp2_approx(sink - top)",
+         "0.9f * exp2_approx(sink - top)", "sinks yes", XQ_FUSED},
+    };
+    all_are_found(faults, sizeof faults / sizeof faults[0]);
+}
+
+Test(verify_faults, in_the_quantizer_are_found, .timeout = 300)
+{
+    static const fault faults[] = {
+        {"codes rounded down", "templates/lib/quantize.cuh", "rintf(__fdiv_rn(value - zero, scale))",
+         "floorf(__fdiv_rn(value - zero, scale))", "method x", XQ_FUSED},
+    };
+    all_are_found(faults, sizeof faults / sizeof faults[0]);
+}
