@@ -129,11 +129,9 @@ Test(compile_report, caches_of_every_form, .timeout = 600)
 {
     static const char *const specs[] = {
         "\"bits\": 4, \"axis_k\": \"channel\"}",
-        "\"bits\": 8, \"axis_k\": \"channel\", \"method\": \"x\"}",
-        "\"bits\": 3, \"axis_k\": \"channel\", \"axis_v\": \"channel\", \"zero_point\": \"integer\"}",
-        "\"bits\": 8, \"group\": 32, \"zero_point\": \"integer\"}",
         "\"bits\": 2, \"method\": \"x-cl\"}, \"weights\": \"e4m3\"",
-        "\"bits\": 4, \"groups\": 8, \"axis_k\": \"channel\"}, \"weights\": \"bf16\", \"dtype\": \"bf16\"",
+        "\"bits\": 3, \"groups\": 8, \"axis_k\": \"channel\", \"axis_v\": \"channel\", \"zero_point\": "
+        "\"integer\"}, \"weights\": \"bf16\", \"dtype\": \"bf16\"",
     };
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
         char spec[400];
