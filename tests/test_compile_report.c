@@ -107,6 +107,27 @@ Test(compile_report, small_groups_and_many_query_heads, .timeout = 600)
         ATTEND);
 }
 
+/* What the new tokens of cross-layer methods go through, with and without a tail. */
+Test(compile_report, deltas_by_channel, .timeout = 600)
+{
+    static const char *const append_channel[] = {"append_channel", NULL};
+    check_spec(
+        "\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent-cl\", \"bits\": 3, \"base\": false, "
+        "\"accumulator_bits\": 4, \"axis_k\": \"channel\", \"group\": 256, \"zero_point\": \"integer\"}, "
+        "\"dtype\": \"bf16\", \"weights\": \"bf16\"",
+        append_channel);
+}
+
+Test(compile_report, deltas_by_token, .timeout = 600)
+{
+    static const char *const append[] = {"append", NULL};
+    check_spec(
+        "\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent-cl\", \"bits\": 3, \"base\": false, "
+        "\"accumulator_bits\": 4, \"group\": 256, \"zero_point\": \"integer\"}, "
+        "\"dtype\": \"bf16\", \"weights\": \"bf16\"",
+        append);
+}
+
 static const char *const CROSS_LAYER[] = {"accumulate", "dequantize", NULL};
 
 Test(compile_report, accumulators_of_every_width, .timeout = 600)
@@ -121,4 +142,21 @@ Test(compile_report, accumulators_of_every_width, .timeout = 600)
                "\"channel\", "
                "\"accumulator_bits\": 8, \"group\": 256}",
                CROSS_LAYER);
+}
+
+static const char *const FUSED[] = {"attend", NULL};
+
+Test(compile_report, caches_of_every_form, .timeout = 600)
+{
+    static const char *const specs[] = {
+        "\"bits\": 4, \"axis_k\": \"channel\"}",
+        "\"bits\": 2, \"method\": \"x-cl\"}, \"weights\": \"e4m3\"",
+        "\"bits\": 3, \"groups\": 8, \"axis_k\": \"channel\", \"axis_v\": \"channel\", \"zero_point\": "
+        "\"integer\"}, \"weights\": \"bf16\", \"dtype\": \"bf16\"",
+    };
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+        char spec[400];
+        snprintf(spec, sizeof spec, "\"model\": \"llama-3.1-8b\", \"cache\": {%s", specs[i]);
+        check_spec(spec, FUSED);
+    }
 }
