@@ -131,15 +131,14 @@ static double check_pages(const struct scene *s, const uint16_t *kv)
     return worst;
 }
 
-static const char *spec_of(const struct rows_case *c, bool many)
+static const char *spec_of(const struct rows_case *c)
 {
     static char text[1024];
     snprintf(text, sizeof text,
              "{\"model\": {\"hidden_size\": 64, \"num_attention_heads\": %d, \"num_key_value_heads\": %d, "
-             "\"head_dim\": %d%s%s}, \"cache\": {\"method\": \"x\", \"page\": %d}, \"dtype\": \"%s\", "
-             "\"queries\": \"%s\"}",
+             "\"head_dim\": %d%s%s}, \"cache\": {\"method\": \"x\", \"page\": %d}, \"dtype\": \"%s\"}",
              c->kv_heads, c->kv_heads, c->head_dim, *c->features ? ", " : "", c->features, c->page,
-             c->bf16 ? "bf16" : "f16", many ? "many" : "one");
+             c->bf16 ? "bf16" : "f16");
     return text;
 }
 
@@ -194,7 +193,7 @@ static double rope_once(struct scene *s, const kernel *k, bool many)
 static void rope_scenes(const struct rows_case *c, bool many)
 {
     fixture f;
-    fixture_open(&f, spec_of(c, many));
+    fixture_open(&f, spec_of(c));
     const kernel *k = fixture_kernel(&f, "rope");
     double worst = 0;
     for (int n = 0; n < 6; n++) {
@@ -306,7 +305,7 @@ ParameterizedTestParameters(kernels_rows, kv_append_matches_the_reference)
 ParameterizedTest(struct rows_case *c, kernels_rows, kv_append_matches_the_reference)
 {
     fixture f;
-    fixture_open(&f, spec_of(c, false));
+    fixture_open(&f, spec_of(c));
     const kernel *k = fixture_kernel(&f, "kv_append");
     double worst = 0;
     for (int n = 0; n < 6; n++) {

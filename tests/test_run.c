@@ -4,9 +4,11 @@
 #include "files.h"
 #include "generator.h"
 #include "layer_files.h"
+#include "model_files.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,38 +39,92 @@ static double *to_doubles(const float *values, size_t count)
     return out;
 }
 
-/* Largest error over the queries of o and lse against attention over factors. */
-static void check_output(const char *directory, const struct layer *layer, const reference_factors *factors,
-                         double tolerance)
+static reference_model model_of(const char *directory)
 {
-    enum { ROW = LAYER_HEADS * LAYER_DH };
-    const int64_t o_shape[3] = {layer->queries, LAYER_HEADS, LAYER_DH},
-                  lse_shape[2] = {layer->queries, LAYER_HEADS};
-    safetensors *file;
     reference_model model;
     error err = ERROR_INIT;
     size_t size;
     char *spec = files_read(files_path(directory, "spec.json"), &size),
          *completed = generator_complete(spec);
     cr_assert_eq(reference_model_read(completed, &model, &err), XQ_OK, "%s", err.message);
-    cr_assert_eq(safetensors_open(files_path(directory, "out.safetensors"), &file, &err), XQ_OK, "%s",
-                 err.message);
-    double *o = read_doubles(file, "o", 3, o_shape), *lse = read_doubles(file, "lse", 2, lse_shape);
-    for (int64_t j = 0; j < layer->queries; j++) {
-        double out[ROW], expected_lse[LAYER_HEADS], *q = to_doubles(layer->q + j * ROW, ROW);
-        int64_t tokens = layer->tokens - layer->queries + j + 1;
-        cr_assert_eq(reference_attend_factors(&model, tokens, factors, q, out, expected_lse, &err), XQ_OK);
-        double difference = reference_error(out, o + j * ROW, ROW);
-        cr_assert_lt(difference, tolerance, "query %d: error %g", (int)j, difference);
-        for (int h = 0; h < LAYER_HEADS; h++)
-            cr_assert_float_eq(lse[j * LAYER_HEADS + h], expected_lse[h], 10 * tolerance);
-        free(q);
-    }
-    free(o);
-    free(lse);
-    safetensors_close(file);
     free(completed);
     free(spec);
+    return model;
+}
+
+static safetensors *output(const char *directory)
+{
+    safetensors *file;
+    error err = ERROR_INIT;
+    cr_assert_eq(safetensors_open(files_path(directory, "out.safetensors"), &file, &err), XQ_OK, "%s",
+                 err.message);
+    return file;
+}
+
+static const char *named(const char *name, const char *suffix)
+{
+    static char full[4][32];
+    static int next;
+    snprintf(full[next = (next + 1) % 4], sizeof full[0], "%s%s", name, suffix);
+    return full[next];
+}
+
+/* o and lse of a layer (their names with this suffix) against attention over x [tokens, d] (xv for values)
+ * and the weights; vectors are those of the input. */
+static void check_attention(const char *directory, const char *suffix, const struct layer *layer,
+                            const double *xk, const double *xv, const double *wk, const double *wv,
+                            double tolerance)
+{
+    enum { ROW = LAYER_HEADS * LAYER_DH };
+    const int64_t o_shape[3] = {layer->queries, LAYER_HEADS, LAYER_DH};
+    size_t values = (size_t)layer->queries * ROW, lses = (size_t)layer->queries * LAYER_HEADS;
+    const reference_model model = model_of(directory);
+    safetensors *file = output(directory);
+    error err = ERROR_INIT;
+    double *vectors[4] = {layer->bk ? to_doubles(layer->bk, LAYER_DKV) : NULL,
+                          layer->bv ? to_doubles(layer->bv, LAYER_DKV) : NULL,
+                          layer->k_norm ? to_doubles(layer->k_norm, LAYER_DH) : NULL,
+                          layer->sinks ? to_doubles(layer->sinks, LAYER_HEADS) : NULL};
+    const reference_layer projections = {wk,         wv,         LAYER_D,    LAYER_D,   1,
+                                         vectors[0], vectors[1], vectors[2], vectors[3]};
+    double *o = read_doubles(file, named("o", suffix), 3, o_shape);
+    double *lse = read_doubles(file, named("lse", suffix), 2, o_shape);
+    double *q = to_doubles(layer->q, values), *expected = malloc(sizeof *expected * (values + lses));
+    double *expected_lse = expected + values;
+    const reference_queries queries = {.count = layer->queries, .q = q};
+    cr_assert_eq(reference_attend_layer(&model, &projections, layer->tokens, xk, xv, &queries, expected,
+                                        expected_lse, &err),
+                 XQ_OK, "%s", err.message);
+    double difference = reference_error(expected, o, values);
+    cr_assert_lt(difference, tolerance, "o%s: error %g", suffix, difference);
+    for (size_t i = 0; i < lses; i++)
+        cr_assert_float_eq(lse[i], expected_lse[i], 10 * tolerance);
+    for (int i = 0; i < 4; i++)
+        free(vectors[i]);
+    free(o);
+    free(lse);
+    free(q);
+    free(expected);
+    safetensors_close(file);
+}
+
+/* The same, over the cache that the run dumped. */
+static void check_dump(const char *directory, const char *suffix, const struct layer *layer, bool latent,
+                       double tolerance)
+{
+    const int64_t hat_shape[2] = {layer->tokens, LAYER_D}, w_shape[2] = {LAYER_D, LAYER_DKV};
+    safetensors *file = output(directory);
+    /* rank_k = rank_v = dkv = 128 = d: all factors have one shape */
+    double *xk = read_doubles(file, named(latent ? "lk_hat" : "x_hat", suffix), 2, hat_shape);
+    double *xv = read_doubles(file, named(latent ? "lv_hat" : "x_hat", suffix), 2, hat_shape);
+    double *wk = read_doubles(file, named(latent ? "ak" : "wk", suffix), 2, w_shape);
+    double *wv = read_doubles(file, named(latent ? "av" : "wv", suffix), 2, w_shape);
+    safetensors_close(file);
+    check_attention(directory, suffix, layer, xk, xv, wk, wv, tolerance);
+    free(xk);
+    free(xv);
+    free(wk);
+    free(wv);
 }
 
 static void run(const char *directory, const char *options)
@@ -84,30 +140,16 @@ static void run(const char *directory, const char *options)
 /* Runs, and compares the output with attention over the cache that the run dumped. */
 static void check_dumped(const char *method, int bits, const char *options)
 {
-    struct layer layer = layer_random(37, 1);
+    struct layer layer = layer_random(37, 3);
     const char *directory = layer_files_write(&layer, method, bits);
-    int latent = strcmp(method, "latent") == 0;
-    const int64_t hat_shape[2] = {37, LAYER_D}, w_shape[2] = {LAYER_D, LAYER_DKV};
-    safetensors *file;
-    error err = ERROR_INIT;
+    bool latent = strcmp(method, "latent") == 0;
     char all[128];
     snprintf(all, sizeof all, "--dump-cache %s", options);
     run(directory, all);
-    cr_assert_eq(safetensors_open(files_path(directory, "out.safetensors"), &file, &err), XQ_OK, "%s",
-                 err.message);
-    /* rank_k = rank_v = dkv = 128 = d: all factors have one shape */
-    double *xk = read_doubles(file, latent ? "lk_hat" : "x_hat", 2, hat_shape);
-    double *xv = read_doubles(file, latent ? "lv_hat" : "x_hat", 2, hat_shape);
-    double *wk = read_doubles(file, latent ? "ak" : "wk", 2, w_shape);
-    double *wv = read_doubles(file, latent ? "av" : "wv", 2, w_shape);
+    safetensors *file = output(directory);
     cr_assert_eq(safetensors_count(file), latent ? 6 : 5);
     safetensors_close(file);
-    reference_factors factors = {xk, xv, wk, wv, LAYER_D, LAYER_D};
-    check_output(directory, &layer, &factors, 2e-3);
-    free(xk);
-    free(xv);
-    free(wk);
-    free(wv);
+    check_dump(directory, "", &layer, latent, 2e-3);
 }
 
 Test(run, fused_attends_over_the_cache_that_it_dumps)
@@ -123,15 +165,14 @@ Test(run, unfused_attends_over_the_cache_that_it_dumps)
 }
 
 /* Against exact attention: within what 8 bits, or fp16, may lose. */
-static void check_exact(const char *options, double tolerance)
+static void check_exact(const struct layer *layer, const char *model, const char *options, double tolerance)
 {
-    struct layer layer = layer_random(50, 1);
-    const char *directory = layer_files_write(&layer, "latent", 8);
-    double *x = to_doubles(layer.x, 50 * LAYER_D), *wk = to_doubles(layer.wk, (size_t)LAYER_D * LAYER_DKV);
-    double *wv = to_doubles(layer.wv, (size_t)LAYER_D * LAYER_DKV);
-    reference_factors factors = {x, x, wk, wv, LAYER_D, LAYER_D};
+    const char *directory = layer_files_write_all(layer, 1, model, "\"method\": \"latent\", \"bits\": 8");
+    size_t count = (size_t)LAYER_D * LAYER_DKV;
+    double *x = to_doubles(layer->x, (size_t)layer->tokens * LAYER_D);
+    double *wk = to_doubles(layer->wk, count), *wv = to_doubles(layer->wv, count);
     run(directory, options);
-    check_output(directory, &layer, &factors, tolerance);
+    check_attention(directory, "", layer, x, x, wk, wv, tolerance);
     free(x);
     free(wk);
     free(wv);
@@ -139,9 +180,66 @@ static void check_exact(const char *options, double tolerance)
 
 Test(run, every_implementation_is_near_exact_attention)
 {
-    check_exact("--fused", 2e-2);
-    check_exact("--unfused", 2e-2);
-    check_exact("--fp16-kv", 2e-3);
+    struct layer layer = layer_random(50, 2);
+    check_exact(&layer, "", "--fused", 2e-2);
+    check_exact(&layer, "", "--unfused", 2e-2);
+    check_exact(&layer, "", "--fp16-kv", 2e-3);
+}
+
+Test(run, a_whole_prompt_attends_in_chunks_of_any_size)
+{
+    struct layer layer = layer_random(70, 70);
+    check_exact(&layer, "", "--fused", 2e-2);
+    check_exact(&layer, "", "--fused --chunk 9", 2e-2);
+    check_exact(&layer, "", "--unfused --chunk 64", 2e-2);
+    check_exact(&layer, "", "--fp16-kv --chunk 1", 2e-3);
+}
+
+Test(run, biases_norms_and_sinks_are_read)
+{
+    struct layer layer = layer_random(40, 3);
+    const char *model = ", \"attention_bias\": true, \"qk_norm\": true, \"attention_sinks\": true, "
+                        "\"sliding_window\": 20, \"attn_logit_softcapping\": 30.0";
+    layer.bk = layer_floats(LAYER_DKV, 1);
+    layer.bv = layer_floats(LAYER_DKV, 1);
+    layer.k_norm = layer_floats(LAYER_DH, 2);
+    layer.sinks = layer_floats(LAYER_HEADS, 3);
+    check_exact(&layer, model, "--fused", 2e-2);
+    check_exact(&layer, model, "--unfused", 2e-2);
+    check_exact(&layer, model, "--fp16-kv", 2e-3);
+}
+
+/* ----------------------------------------------------------------- layers */
+
+/* Layers whose activations drift from one to the next. */
+static void draw_layers(struct layer *layers, char (*suffixes)[8], int count, int first)
+{
+    for (int l = 0; l < count; l++) {
+        layers[l] = layer_random(40, 2 + l % 2);
+        snprintf(suffixes[l], sizeof suffixes[l], ".%d", first + l);
+        layers[l].suffix = suffixes[l];
+        layers[l].wk = layer_floats((size_t)LAYER_D * LAYER_DKV, 0.1);
+        layers[l].wv = layer_floats((size_t)LAYER_D * LAYER_DKV, 0.1);
+        const float *drift = layer_floats(40 * LAYER_D, 0.3);
+        for (int i = 0; l > 0 && i < 40 * LAYER_D; i++)
+            layers[l].x[i] = layers[l - 1].x[i] + drift[i];
+    }
+}
+
+Test(run, every_layer_of_a_file_is_run)
+{
+    struct layer layers[3];
+    char suffixes[3][8];
+    draw_layers(layers, suffixes, 3, 0);
+    const char *directory = layer_files_write_all(layers, 3, "", "\"method\": \"latent\", \"bits\": 4");
+    run(directory, "--dump-cache");
+    for (int l = 0; l < 3; l++)
+        check_dump(directory, suffixes[l], &layers[l], true, 2e-3);
+    run(directory, "--layers 2,0");
+    safetensors *file = output(directory);
+    cr_assert_eq(safetensors_count(file), 4);
+    cr_assert(safetensors_find(file, "o.0") && safetensors_find(file, "lse.2"));
+    safetensors_close(file);
 }
 
 Test(run, layer_picks_the_tensors_of_one_layer)
@@ -197,6 +295,82 @@ Test(run, values_that_no_kernel_can_take_are_named)
             "/in.safetensors: tensor bk: the spec has no model.attention_bias that would use it");
 }
 
+/* Projections of layer 1 from the model directory are those that the file would have. */
+Test(run, weights_may_come_from_the_model_directory)
+{
+    enum { TOKENS = 20, QUERIES = 2 };
+    const char *directory = model_files(&(struct model_change){0});
+    float *w[2] = {layer_floats(MODEL_D * MODEL_DKV, 1), layer_floats(MODEL_D * MODEL_DKV, 1)};
+    for (int i = 0; i < MODEL_D * MODEL_DKV; i++)
+        for (int v = 0; v < 2; v++)
+            w[v][i] = model_value(1, v, i % MODEL_DKV, i / MODEL_DKV);
+    const tensor all[] = {
+        {.name = "x.1", .rank = 2, .shape = {TOKENS, MODEL_D}, .data = layer_floats(TOKENS * MODEL_D, 1)},
+        {.name = "q.1",
+         .rank = 3,
+         .shape = {QUERIES, MODEL_HEADS, 64},
+         .data = layer_floats(QUERIES * 128, 1)},
+        {.name = "wk.1", .rank = 2, .shape = {MODEL_D, MODEL_DKV}, .data = w[0]},
+        {.name = "wv.1", .rank = 2, .shape = {MODEL_D, MODEL_DKV}, .data = w[1]},
+    };
+    char *results[2];
+    size_t sizes[2];
+    for (int with = 0; with < 2; with++) {
+        tensor some[4];
+        error err = ERROR_INIT;
+        for (int i = 0; i < 4; i++) {
+            some[i] = all[i];
+            some[i].bytes = 4 * tensor_count(&all[i]);
+        }
+        cr_assert_eq(safetensors_write(files_path(directory, "act"), some, with ? 4 : 2, NULL, &err),
+                     XQ_OK);
+        struct command_result r =
+            command_run("run --device sim --input %s/act --output %s/out --model %s%s "
+                        "--method latent",
+                        directory, directory, directory, with ? "/config.json" : "");
+        cr_assert_eq(r.status, 0, "%s", r.err);
+        results[with] = files_read(files_path(directory, "out"), &sizes[with]);
+    }
+    cr_assert(sizes[0] == sizes[1] && memcmp(results[0], results[1], sizes[0]) == 0);
+    free(results[0]);
+    free(results[1]);
+}
+
+/* The run of these layers must fail with this text, which names the file where it says %s. */
+static void layers_refused(int count, int first, const char *options, const char *format)
+{
+    struct layer layers[4];
+    char suffixes[4][8], arguments[1024], text[1024], line[1100];
+    draw_layers(layers, suffixes, count, first);
+    const char *directory = layer_files_write_all(layers, count, "", "\"method\": \"x-cl\", \"bits\": 4");
+    snprintf(arguments, sizeof arguments,
+             "run --input %s/in.safetensors --output %s/out.safetensors --spec %s/spec.json %s", directory,
+             directory, directory, options);
+    snprintf(text, sizeof text, "%s/in.safetensors", directory);
+    snprintf(line, sizeof line, format, text);
+    command_refuses(arguments, 1, line);
+    cr_assert_eq(files_count(directory), 2, "something was written");
+}
+
+Test(run, cross_layer_methods_need_their_base_and_every_layer_after_it)
+{
+    layers_refused(
+        2, 0, "",
+        "xq run: --base-layer: layer 2, which starts the accumulator, is not among the 2 layers from %s "
+        "(0 .. 1)");
+    layers_refused(
+        4, 0, "--layers 2,3,1 --base-layer 0",
+        "xq run: --base-layer: layer 0, which starts the accumulator, is not among the 3 layers from %s "
+        "(1 .. 3)");
+    layers_refused(
+        4, 1, "--layers 2,4",
+        "xq run: layer 4 comes after layer 2: cross-layer methods need every layer from the base layer "
+        "(2) on");
+    layers_refused(3, 1, "--layer 2",
+                   "xq run: %s: a cross-layer method runs several layers in order: tensors x.0, x.1, ... "
+                   "(--layers), not x alone");
+}
+
 Test(run, more_queries_than_tokens_are_refused)
 {
     struct layer layer = layer_random(2, 3);
@@ -242,6 +416,9 @@ Test(run, wrong_usage_has_status_2)
     command_refuses(
         "run --input a --output b --fp16-kv --dump-cache", 2,
         "xq run: --dump-cache: an fp16 KV cache holds nothing quantized; use --fused or --unfused");
+    command_refuses("run --input a --output b --chunk 0", 2, "xq run: --chunk: 0; valid are 1 .. 1048576");
+    command_refuses("run --input a --output b --layer 1 --layers 1,2", 2,
+                    "xq run: --layer and --layers: give one of them");
     command_refuses("run --input a --output b", 1,
                     "xq run: no model given; use --model NAME|DIR|config.json, or --spec FILE");
 }
