@@ -259,15 +259,26 @@ static xq_attend_args attend_args(verify_memory *m, int implementation, int laye
     return a;
 }
 
-/* Twice: a launch must leave the workspace as it found it. The second output counts. */
-static xq_status attend_twice(verify_memory *m, xq_plan *plan, const xq_attend_args *a, size_t values)
+/* Twice, first with other queries: a launch must leave the workspace as it found it, and may not take
+ * anything that another left there. The second output counts. */
+static xq_status attend_twice(verify_memory *m, xq_plan *plan, xq_attend_args a, size_t values, error *err)
 {
-    xq_status status = XQ_OK;
-    for (int i = 0; i < 2 && status == XQ_OK; i++) {
-        status = xq_device_fill(m->v->context, a->out, 0xff, values * 2);
-        if (status == XQ_OK)
-            status = xq_plan_attend(plan, a, NULL);
+    const uint64_t q = a.q;
+    uint16_t *other = malloc((values + 1) * sizeof *other);
+    if (!other) {
+        verify_out_of_memory(err);
+        return XQ_OK;
     }
+    for (size_t i = 0; i < values; i++)
+        other[i] = m->shape->q[(i + 1) % values];
+    a.q = verify_memory_upload(m, other, values * 2, err);
+    free(other);
+    xq_status status = err->status == XQ_OK ? xq_plan_attend(plan, &a, NULL) : XQ_OK;
+    a.q = q;
+    if (err->status == XQ_OK && status == XQ_OK)
+        status = xq_device_fill(m->v->context, a.out, 0xff, values * 2);
+    if (err->status == XQ_OK && status == XQ_OK)
+        status = xq_plan_attend(plan, &a, NULL);
     return status;
 }
 
@@ -299,7 +310,7 @@ xq_status verify_call_attend(verify_memory *m, int implementation, int layer, do
         return XQ_OK;
     xq_attend_args a = attend_args(m, implementation, layer, shared ? REST : WHOLE, err);
     if (err->status == XQ_OK)
-        status = attend_twice(m, plan, &a, values);
+        status = attend_twice(m, plan, a, values, err);
     if (shared && status == XQ_OK && err->status == XQ_OK) {
         xq_attend_args prefix = attend_args(m, implementation, layer, PREFIX, err);
         xq_merge_args merge = XQ_MERGE_ARGS_INIT;
@@ -307,7 +318,7 @@ xq_status verify_call_attend(verify_memory *m, int implementation, int layer, do
         merge.out_a = prefix.out, merge.lse_a = prefix.lse;
         merge.out_b = merge.out = a.out, merge.lse_b = merge.lse = a.lse;
         if (err->status == XQ_OK)
-            status = attend_twice(m, plan, &prefix, values);
+            status = attend_twice(m, plan, prefix, values, err);
         if (err->status == XQ_OK && status == XQ_OK)
             status = xq_plan_merge(plan, &merge, NULL);
     }

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { SEED = 20260101, TRIES = 4 };
+enum { SEED = 20260101, TRIES = 6 };
 
 /* `from` in `file` becomes `to`. Of the small tier's cases with `feature`, one must find it in
  * `implementation`. */
@@ -62,7 +62,6 @@ static bool finds(const char *templates, const fault *f)
     error err = ERROR_INIT;
     bool found = false;
     options.device = "sim";
-    options.cache_dir = ""; /* broken kernels are nobody else's business */
     options.template_dir = templates;
     cr_assert_eq(xq_context_create(&options, &context), XQ_OK);
     cr_assert_eq(verifier_create(context, templates, SEED, &v, &err), XQ_OK, "%s", err.message);
@@ -103,6 +102,12 @@ Test(verify_faults, in_attention_are_found)
          "constexpr float SCORE_SCALE = 1.02f * ", "method x", XQ_FP16_KV},
         {"a counter that is not zero again", "templates/lib/split.cuh", "p.counters[counter] = 0;",
          "p.counters[counter] = 1;", "queries one", XQ_FUSED},
+        {"YaRN's factor on queries alone", "templates/attend.cu.lt",
+         "(model.rope.attention_factor or 1) ^ 2", "(model.rope.attention_factor or 1)", "rope yarn",
+         XQ_FUSED},
+        {"slopes of the head before", "templates/attend.cu.lt",
+         "ALIBI_SLOPES[used ? w.kv_head * GROUP_HEADS",
+         "ALIBI_SLOPES[used && w.rows.head(row) ? -1 + w.kv_head * GROUP_HEADS", "rope alibi", XQ_FUSED},
     };
     all_are_found(faults, sizeof faults / sizeof faults[0]);
 }
@@ -118,15 +123,43 @@ Test(verify_faults, in_masks_are_found)
          "queries many", XQ_FUSED},
         {"a light sink", "templates/lib/split.cuh", "exp2_approx(sink - top)",
          "0.9f * exp2_approx(sink - top)", "sinks yes", XQ_FUSED},
+        {"a tree whose drafts see their siblings", "templates/lib/queries.cuh",
+         "if (!(word >> draft % 32 & 1))", "if (!(word >> draft % 32 & 1) && j == 0)", "queries many",
+         XQ_FUSED},
+        {"parts merged 2 % too large", "templates/merge.cu.lt", "sum != 0 ? 1.0f / sum : 0;",
+         "sum != 0 ? 1.02f / sum : 0;", "queries many", XQ_UNFUSED},
     };
     all_are_found(faults, sizeof faults / sizeof faults[0]);
 }
 
-Test(verify_faults, in_the_quantizer_are_found)
+Test(verify_faults, in_what_is_cached_are_found)
 {
     static const fault faults[] = {
         {"codes rounded down", "templates/lib/quantize.cuh", "rintf(__fdiv_rn(value - zero, scale))",
          "floorf(__fdiv_rn(value - zero, scale))", "method x", XQ_FUSED},
+        {"integer zero points rounded down", "templates/lib/quantize.cuh",
+         "clamp(rintf(__fdiv_rn(-low, scale)))", "clamp(floorf(__fdiv_rn(-low, scale)))",
+         "zero point integer", XQ_UNFUSED},
+        {"tail rows that are one off", "templates/append_channel.cu.lt",
+         "+ token % GROUP_TOKENS * s.tail_width", "+ (token + 1) % GROUP_TOKENS * s.tail_width",
+         "axis channel", XQ_UNFUSED},
+        {"layers that replace those before", "templates/accumulate.cu.lt",
+         "constexpr bool BASE = ${cache.base and \"true\" or \"false\"}", "constexpr bool BASE = true",
+         "method x-cl", XQ_UNFUSED},
+    };
+    all_are_found(faults, sizeof faults / sizeof faults[0]);
+}
+
+Test(verify_faults, in_the_unfused_pipeline_are_found)
+{
+    static const fault faults[] = {
+        {"the bias of the column before", "templates/gemm.cu.lt", "(p.bias + column)",
+         "(p.bias + (column ? column - 2 : 0))", "bias yes", XQ_UNFUSED},
+        {"8-bit weights with their neighbour's scale", "templates/gemm.cu.lt", "low *= scale.x;",
+         "low *= scale.y;", "weights int8", XQ_FP16_KV},
+        {"interleaved pairs turned the other way", "templates/lib/key_row.cuh",
+         "rope_rotate(v[2 * i], v[2 * i + 1], ", "rope_rotate(v[2 * i + 1], v[2 * i], ", "rope interleaved",
+         XQ_UNFUSED},
     };
     all_are_found(faults, sizeof faults / sizeof faults[0]);
 }
