@@ -13,6 +13,7 @@ static const char description[] =
     "(of the spec's dtype) and lse [queries, H] (f32, natural logarithm). The weights are prepared on the "
     "way\n"
     "(an SVD for the latent methods).\n\n"
+    "With --model DIR, a file may leave the weights to the model.\n\n"
     "A file with x.0, wk.0, ..., x.1, ... holds several layers: outputs are o.0, lse.0, ... The "
     "cross-layer\n"
     "methods need them: layers before the base layer have the plain method at 4 bits, the base layer 4 "
@@ -120,6 +121,7 @@ static void release(struct run *r)
     free(r->layers);
     free(r->spec);
     safetensors_close(r->file);
+    model_close(r->source);
     gen_destroy(r->generator);
     cli_list_free(&r->o->layers);
     xq_context_destroy(r->context);

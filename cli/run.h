@@ -4,6 +4,7 @@
 #define CLI_RUN_H
 
 #include "../autotune/driver.h"
+#include "../prepare/model.h"
 #include "../prepare/safetensors.h"
 #include "layers.h"
 
@@ -45,7 +46,8 @@ struct run {
     xq_context *context;
     gen *generator;
     safetensors *file;
-    char *spec; /* as given */
+    model *source; /* of weights that the file lacks: where --model is a directory */
+    char *spec;    /* as given */
     struct run_layer *layers;
     int layer_count;
     bool numbered; /* outputs have suffixes too */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* ----------------------------------------------------------------- layers */
 
@@ -133,6 +134,14 @@ static xq_status refuse_extras(const struct run *r, const struct run_layer *l, e
     return XQ_OK;
 }
 
+/* Whether a layer's weights come from the model directory: those of a file stand before it. */
+static bool from_model(const struct run *r, const struct run_layer *l)
+{
+    char full[64];
+    snprintf(full, sizeof full, "wk%s", l->suffix);
+    return r->source && l->number >= 0 && !safetensors_find(r->file, full);
+}
+
 static xq_status check_tensors(const struct run *r, struct run_layer *l, error *err)
 {
     const layer_shape *s = &l->traits.shape;
@@ -142,7 +151,7 @@ static xq_status check_tensors(const struct run *r, struct run_layer *l, error *
     int count = layer_given(s, parts);
     if (refuse_extras(r, l, err) != XQ_OK || find(r, l, "x", 2, x_shape, &x, err) != XQ_OK)
         return err->status;
-    for (int i = 0; i < count && err->status == XQ_OK; i++)
+    for (int i = 0; i < count && err->status == XQ_OK && !from_model(r, l); i++)
         find_part(r, l, &parts[i], &t, err);
     if (err->status != XQ_OK || find(r, l, "q", 3, q_shape, &q, err) != XQ_OK)
         return err->status;
@@ -190,6 +199,11 @@ static xq_status open_layer(struct run *r, struct run_layer *l, int number, erro
 xq_status run_input_open(struct run *r, error *err)
 {
     int *numbers = NULL, count = 0;
+    const char *directory = r->o->spec.model;
+    struct stat st;
+    if (directory && stat(directory, &st) == 0 && S_ISDIR(st.st_mode) &&
+        model_open(r->generator, directory, &r->source, err) != XQ_OK)
+        return err->status;
     if (safetensors_open(r->o->input, &r->file, err) == XQ_OK &&
         choose_numbers(r, &numbers, &count, err) == XQ_OK && cross_layer(r))
         check_chain(r, numbers, count, err);
@@ -242,7 +256,9 @@ xq_status run_layer_load(const struct run *r, struct run_layer *l, error *err)
     layer_part parts[LAYER_MOST_PARTS];
     const tensor *t;
     int count = layer_given(s, parts);
-    for (int i = 0; i < count; i++)
+    if (from_model(r, l) && model_layer(r->source, l->number, &l->weights, err) != XQ_OK)
+        return err->status;
+    for (int i = 0; i < count && !from_model(r, l); i++)
         if (find_part(r, l, &parts[i], &t, err) != XQ_OK ||
             tensor_to_floats(t, 1, layer_member(&l->weights, &parts[i]), err) != XQ_OK)
             return err->status;

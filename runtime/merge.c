@@ -4,10 +4,6 @@
 
 static bool check_args(const xq_plan *plan, const xq_merge_args *a, error *err)
 {
-    if (!plan->kernels[PLAN_MERGE]) {
-        error_set(err, XQ_ERROR_UNSUPPORTED, "argument", "merging is not supported yet");
-        return false;
-    }
     if (!check_range("queries", a->queries, 0, INT32_MAX / plan->shape.heads, err))
         return false;
     return a->queries == 0 ||

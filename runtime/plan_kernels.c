@@ -42,8 +42,8 @@ static bool needs(const xq_plan *p, enum plan_kernel which)
         return p->implementation == XQ_FUSED && s->key_norm_row;
     case PLAN_KV_APPEND:
         return fp16_kv;
-    case PLAN_MERGE: /* no family yet */
-        return false;
+    case PLAN_MERGE:
+        return true;
     case PLAN_KERNELS:
         break;
     }

@@ -10,7 +10,7 @@ prefix=$2
 DESTDIR='' sh scripts/install.sh "$build" "$prefix"
 for kind in shared static; do
     cp -r examples/embed "$prefix/$kind"
-    rm -f "$prefix/$kind/embed"
+    rm -f "$prefix/$kind/embed" "$prefix/$kind/layers"
     env -u MAKEFLAGS PKG_CONFIG_PATH="$prefix/lib/pkgconfig" make --no-print-directory -s -C "$prefix/$kind" \
         CFLAGS="-O1 -Wall -Wextra -Werror ${3:-}" STATIC="$([ "$kind" = static ] && echo 1 || echo 0)"
 done

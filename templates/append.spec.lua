@@ -1,13 +1,18 @@
--- append: new tokens into the cache (append.cu.lt).
+-- append: new tokens into the cache, the streams with per-token groups (append.cu.lt).
 
 -- Channels of one block: whole groups, at least 128.
 local function columns(spec)
   return math.max(128, spec.cache.group)
 end
 
+local function projects(spec)
+  return spec.cache.method == "latent" or spec.cache.method == "latent-cl"
+end
+
 return {
   name = "append",
-  handles = {},
+  handles = {"bits-2", "bits-3", "zero-point", "axis-channel", "latent-groups", "padded-rank", "cross-layer", "latent-cl",
+    "accumulator-quantized", "bf16", "weights-bf16"},
   entry = "xq_append",
   summary = "project (latent), quantize and pack new tokens into pages",
   parameters = {
@@ -15,13 +20,19 @@ return {
     {name = "stages", values = {2, 3, 4, 6}, default = 4, doc = "64-channel pieces of x under way or in use"},
   },
   constraints = {},
+  supports = function(spec)
+    for _, stream in ipairs(spec.layout.streams) do
+      if stream.axis == "token" then return nil end
+    end
+    return "no stream has per-token groups"
+  end,
   resources = function(spec, p)
     local blocks = 0
     for _, stream in ipairs(spec.layout.streams) do
-      blocks = blocks + (stream.width + columns(spec) - 1) // columns(spec)
+      if stream.axis == "token" then blocks = blocks + (stream.width + columns(spec) - 1) // columns(spec) end
     end
     local shared = 0
-    if spec.cache.method == "latent" then
+    if projects(spec) then
       shared = p.stages * 16 * (64 + 8) * 2 + 16 * (columns(spec) + 8) * 2
     end
     return {

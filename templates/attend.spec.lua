@@ -29,8 +29,9 @@ local function shared_bytes(spec, p)
   local tile_turns = p.warps * (spec.queries == "many" and 1 or p.m_tiles) * keys.pair_columns * 8
   if keys.columns > 0 then query = rows * (keys.columns + 8) * 2 end
   local records = p.split_tokens // 16 * 8
-  local stats = (2 * rows + 4) * 4
-  return math.max(p.stages * stage, later) + scores + row_turns + tile_turns + query + records + stats
+  local running, stats = 0, (2 * rows + 4) * 4
+  if spec.queries == "many" then running, stats = rows * (spec.model.head_dim + 4) * 4, stats + rows * 4 end
+  return math.max(p.stages * stage, later) + scores + row_turns + tile_turns + query + running + records + stats
 end
 
 -- Accumulators of a warp's tile of 16 tokens, in columns: of K, and of the scores that absorbed dimensions give at once.
@@ -66,7 +67,8 @@ local function defaults_many(spec)
   for _, rows in ipairs { 64, 32, 16, 8 } do
     local p = { warps = 8, m_tiles = 2, stages = 3, stage_steps = 4, split_tokens = 256, value_tiles = 1,
       query_rows = rows }
-    if columns(spec, p) > 128 then p.m_tiles, p.split_tokens = 1, 128 end
+    local room = spec.keys.absorbed_columns > 0 and 80 or 128 -- absorbed queries take registers of their own
+    if columns(spec, p) > room then p.m_tiles, p.split_tokens = 1, 128 end
     if spec.keys.columns > 160 then p.stage_steps = 2 end
     if spec.model.head_dim <= 128 then p.value_tiles = 2 end
     if columns(spec, p) <= 256 then
@@ -90,7 +92,7 @@ return {
     {name = "stages", values = {2, 3, 4}, default = 3, doc = "pieces of Wk under way or in use"},
     {name = "stage_steps", values = {2, 4}, default = 4, doc = "16-channel steps in such a piece"},
     {name = "split_tokens", values = {64, 128, 256, 512, 1024}, default = 512,
-     doc = "the most tokens of one block; a multiple of a block's tile of 16 * m_tiles * warps"},
+     doc = "the most tokens of one block (at once, with many queries); a multiple of its tile of 16 * m_tiles * warps"},
     {name = "query_rows", values = {8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120, 128}, default = 8,
      doc = "rows of a block: a query and one of its heads each"},
     {name = "value_tiles", values = {1, 2, 4}, default = 1,
@@ -119,7 +121,7 @@ return {
       -- What splits are multiples of: half a block's tile, when it is large, keeps enough blocks for the GPU where
       -- sequences are short and few. The other half's warps then only help with values.
       tile_tokens = math.min(p.warps * p.m_tiles * 16, 128),
-      split_tokens = p.split_tokens,
+      split_tokens = spec.queries == "many" and 1 << 20 or p.split_tokens,
       query_rows = p.query_rows,
       partial_dims = partial_dims(spec),
       score_scale = LOG2_E * spec.model.attention_scale, -- softmax in powers of two

@@ -520,7 +520,7 @@ ParameterizedTestParameters(attend_features, many_queries)
  */
 ParameterizedTest(struct model_case *m, attend_features, many_queries, .timeout = 240)
 {
-    static const struct sequence mixed[] = {{140, 1}, {0, 0}, {131, 5}, {17, 17}, {40, 0}, {200, 37}};
+    static const struct sequence mixed[] = {{400, 1}, {0, 0}, {131, 5}, {17, 17}, {40, 0}, {290, 37}};
     static const struct sequence trees[] = {{150, 1}, {141, 7}, {90, 33}, {20, 20}};
     random_stream r = random_begin(32, (uint64_t)(m - models));
     struct layer l;

@@ -93,6 +93,88 @@ Test(compare, limits_are_those_of_the_cheapest_exact_formulation)
     cJSON_Delete(json);
 }
 
+/* A row of `xq compare --synthetic`, checked for what every row must fulfil. */
+static cJSON *synthetic(const char *options)
+{
+    struct command_result r = command_run("compare --device sim --synthetic --json - %s", options);
+    cr_assert_eq(r.status, 0, "%s: %s", options, r.err);
+    cJSON *json = cJSON_Parse(r.out), *row;
+    cJSON_ArrayForEach(row, cJSON_GetObjectItem(json, "rows"))
+    {
+        const char *name = generator_string(row, "name");
+        cr_assert_lt(generator_number(row, "kernel_rel_err"), 2e-3, "%s: %s", options, name);
+        cr_assert_lt(generator_number(row, "lse_abs_err"), 2e-2, "%s: %s", options, name);
+        cr_assert_lt(generator_number(row, "method_rel_err"), strcmp(name, "fp16-kv") ? 0.3 : 2e-3,
+                     "%s: %s", options, name);
+    }
+    return json;
+}
+
+static cJSON *synthetic_model(const char *model, const char *options)
+{
+    char spec[1024], all[1024];
+    const char *path = files_path(files_directory(), "spec.json");
+    snprintf(spec, sizeof spec,
+             "{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 6, \"num_key_value_heads\": 2, "
+             "\"head_dim\": 64, %s}}",
+             model);
+    files_write(path, spec, strlen(spec));
+    snprintf(all, sizeof all, "--spec %s --method latent --bits 8 %s", path, options);
+    return synthetic(all);
+}
+
+Test(compare, every_row_is_right_for_models_with_more_than_rope)
+{
+    cJSON_Delete(
+        synthetic_model("\"attention_bias\": true, \"partial_rotary_factor\": 0.25", "--tokens 40"));
+    cJSON_Delete(
+        synthetic_model("\"qk_norm\": true, \"attn_logit_softcapping\": 30.0, \"attention_sinks\": true",
+                        "--tokens 40 --queries 3 --batch 2"));
+    cJSON_Delete(synthetic_model("\"alibi\": true", "--tokens 33 --queries 33"));
+}
+
+/* Layer 1 sees the last 8 tokens only, with a rotary embedding of its own. */
+Test(compare, each_layer_of_a_mixed_model_is_of_its_kind)
+{
+    cJSON *json = synthetic_model("\"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\", "
+                                  "\"sliding_attention\"], \"sliding_window\": 8, \"rope_theta\": 1e6, "
+                                  "\"rope_local_base_freq\": 1e4",
+                                  "--tokens 40 --layers 0,1");
+    const cJSON *rows = cJSON_GetObjectItem(json, "rows");
+    cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 0), "limit_flops"), 4 * 6 * 64 * 40);
+    cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 3), "limit_flops"), 4 * 6 * 64 * 8);
+    cJSON_Delete(json);
+}
+
+/* Columns that do not turn go into the query: cheaper than rematerializing them, from a few tokens on. */
+Test(compare, limits_absorb_what_does_not_turn)
+{
+    cJSON *json = synthetic_model("\"partial_rotary_factor\": 0.25", "--tokens 400");
+    const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), 2);
+    double h = 6, rank = 128, turning = 16, still = 48, tokens = 400; /* ranks are dkv = 128 */
+    cr_assert_eq(generator_number(row, "limit_flops"),
+                 2 * rank * 2 * turning * tokens + 2 * h * turning * tokens + 2 * h * still * rank +
+                     2 * h * rank * tokens + 2 * h * rank * tokens + 2 * h * rank * 64);
+    cJSON_Delete(json);
+}
+
+Test(compare, limits_count_the_pairs_that_queries_see)
+{
+    cJSON *json = synthetic("--model smollm2-135m --method latent --tokens 10 --bits 4 --queries 4");
+    const cJSON *rows = cJSON_GetObjectItem(json, "rows");
+    /* 9 heads of 64, 3 KV heads, rank 192: pairs 7 + 8 + 9 + 10; K and V are rematerialized once for all
+       queries where that is cheaper than a latent for each pair. */
+    double pairs = 34, plain = 2 * 9 * 64 * pairs, remat = 2 * 192.0 * 192 * 10;
+    double absorbed = 2 * 9 * 192 * pairs + 2 * 9 * 192 * 64 * 4;
+    cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 0), "limit_flops"), 2 * plain);
+    cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 2), "limit_flops"),
+                 remat + plain + fmin(remat + plain, absorbed));
+    cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 2), "queries"), 4);
+    cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 2), "limit_bytes"),
+                 10 * 208 + 4 * (4 * 576 + 4 * 9) + 2 * 2 * 192.0 * 192);
+    cJSON_Delete(json);
+}
+
 Test(compare, batches_and_synthetic_inputs_work_from_a_seed)
 {
     struct command_result r =
@@ -166,6 +248,13 @@ Test(compare, impossible_settings_are_named)
     refused("compare --model smollm2-135m --synthetic --tokens 0", "--tokens: 0; valid are 1 .. 16777216");
     refused("compare --model smollm2-135m --synthetic --tokens -3",
             "--tokens: -3; valid are 1 .. 16777216");
+    refused("compare --model smollm2-135m --synthetic --tokens 3 --queries 4",
+            "--queries: 4; valid are 1 .. 3, as many as tokens");
+    refused("compare --model llama-2-7b --synthetic --method x-cl --layers 1",
+            "--layers: layer 1 comes before the base layer (--base-layer 2), so that method x-cl does not "
+            "concern it");
+    command_refuses("compare --model smollm2-135m --synthetic --queries 0", 2,
+                    "xq compare: --queries: 0; valid are 1 .. 65536");
     command_refuses("compare --model smollm2-135m --synthetic --batch 0", 2,
                     "xq compare: --batch: 0; valid are 1 .. 65535");
     command_refuses("compare --model smollm2-135m --synthetic --activations f", 2,

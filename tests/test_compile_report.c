@@ -108,6 +108,27 @@ Test(compile_report, small_groups_and_many_query_heads, .timeout = 600)
         ATTEND);
 }
 
+/* What the new tokens of cross-layer methods go through, with and without a tail. */
+Test(compile_report, deltas_by_channel, .timeout = 600)
+{
+    static const char *const append_channel[] = {"append_channel", NULL};
+    check_spec(
+        "\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent-cl\", \"bits\": 3, \"base\": false, "
+        "\"accumulator_bits\": 4, \"axis_k\": \"channel\", \"group\": 256, \"zero_point\": \"integer\"}, "
+        "\"dtype\": \"bf16\", \"weights\": \"bf16\"",
+        append_channel);
+}
+
+Test(compile_report, deltas_by_token, .timeout = 600)
+{
+    static const char *const append[] = {"append", NULL};
+    check_spec(
+        "\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent-cl\", \"bits\": 3, \"base\": false, "
+        "\"accumulator_bits\": 4, \"group\": 256, \"zero_point\": \"integer\"}, "
+        "\"dtype\": \"bf16\", \"weights\": \"bf16\"",
+        append);
+}
+
 static const char *const CROSS_LAYER[] = {"accumulate", "dequantize", NULL};
 
 Test(compile_report, accumulators_of_every_width, .timeout = 600)

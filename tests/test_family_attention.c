@@ -83,22 +83,22 @@ static void check_families(int first)
         check_family(&families[i]);
 }
 
-Test(family_attention, of_the_first_families_is_within_bounds, .timeout = 240)
+Test(family_attention, of_the_first_families_is_within_bounds)
 {
     check_families(0);
 }
 
-Test(family_attention, of_the_second_families_is_within_bounds, .timeout = 240)
+Test(family_attention, of_the_second_families_is_within_bounds)
 {
     check_families(1);
 }
 
-Test(family_attention, of_the_third_families_is_within_bounds, .timeout = 240)
+Test(family_attention, of_the_third_families_is_within_bounds)
 {
     check_families(2);
 }
 
-Test(family_attention, of_the_fourth_families_is_within_bounds, .timeout = 240)
+Test(family_attention, of_the_fourth_families_is_within_bounds)
 {
     check_families(3);
 }

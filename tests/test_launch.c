@@ -812,6 +812,46 @@ Test(launch, dequantize_reads_pages_and_tails_or_the_accumulator)
     plan_close(plan);
 }
 
+static xq_merge_args merge_args(void)
+{
+    xq_merge_args a = XQ_MERGE_ARGS_INIT;
+    a.queries = 9;
+    a.out_a = OUT;
+    a.lse_a = LSE;
+    a.out_b = Q;
+    a.lse_b = POSITION;
+    a.out = X;
+    a.lse = LAST;
+    return a;
+}
+
+Test(launch, every_implementation_merges_rows_of_heads)
+{
+    for (int i = XQ_FUSED; i <= XQ_FP16_KV; i++) {
+        xq_plan *plan = make(latent, (xq_implementation)i);
+        xq_merge_args a = merge_args();
+        cr_assert_eq(xq_plan_merge(plan, &a, (void *)0x77), XQ_OK, "%s", plan_error()->message);
+        const struct xq_merge_params *p = plan_launched(0, "xq_merge", 9 * 4 / STUB_MERGE_ROWS, 1, 1);
+        cr_assert_eq(fake_cuda_launched(fake, 0)->stream, (void *)0x77);
+        cr_assert_eq(p->out_a, OUT);
+        cr_assert_eq(p->lse_a, LSE);
+        cr_assert_eq(p->out_b, Q);
+        cr_assert_eq(p->lse_b, POSITION);
+        cr_assert_eq(p->out, X);
+        cr_assert_eq(p->lse, LAST);
+        cr_assert_eq(p->rows, 36);
+        a.out = OUT; /* in place, without a log-sum-exp */
+        a.lse = 0;
+        cr_assert_eq(xq_plan_merge(plan, &a, NULL), XQ_OK, "%s", plan_error()->message);
+        int launches = fake->launch_count;
+        a.queries = 0;
+        cr_assert_eq(xq_plan_merge(plan, &a, NULL), XQ_OK, "%s", plan_error()->message);
+        cr_assert_eq(fake->launch_count, launches, "nothing to merge");
+        xq_plan_destroy(plan);
+    }
+    plan_close(NULL);
+}
+
 /* ---------------------------------------------------------------- arguments */
 
 static void assert_append_refused(xq_plan *plan, const xq_append_args *a, const char *field)
@@ -1018,6 +1058,30 @@ Test(arguments, accumulate_names_what_is_wrong)
     }
     cr_assert_eq(fake->launch_count, 0);
     plan_close(NULL);
+}
+
+Test(arguments, merge_names_what_is_wrong)
+{
+    const struct plan_mistake mistakes[] = {
+        {offsetof(xq_merge_args, queries), (uint64_t)-1, 8, "queries"},
+        {offsetof(xq_merge_args, queries), INT32_MAX, 8, "queries"}, /* times 4 heads */
+        {offsetof(xq_merge_args, out_a), 0, 8, "out_a"},
+        {offsetof(xq_merge_args, out_b), Q + 8, 8, "out_b"},
+        {offsetof(xq_merge_args, lse_a), 0, 8, "lse_a"},
+        {offsetof(xq_merge_args, lse_b), POSITION + 2, 8, "lse_b"},
+        {offsetof(xq_merge_args, out), 0, 8, "out"},
+        {offsetof(xq_merge_args, lse), LAST + 2, 8, "lse"},
+    };
+    xq_plan *plan = make(latent, XQ_FUSED);
+    for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
+        xq_merge_args a = merge_args();
+        memcpy((char *)&a + mistakes[i].offset, &mistakes[i].value, mistakes[i].size);
+        cr_assert_eq(xq_plan_merge(plan, &a, NULL), XQ_ERROR_ARGUMENT, "%s was accepted",
+                     mistakes[i].field);
+        cr_assert_str_eq(plan_error()->field, mistakes[i].field);
+    }
+    cr_assert_eq(fake->launch_count, 0);
+    plan_close(plan);
 }
 
 Test(arguments, dequantize_names_what_is_wrong)

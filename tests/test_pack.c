@@ -12,9 +12,18 @@
 
 enum { D = 256, KV = 128, HEAD_DIM = 64 };
 
+/* Memory that lives as long as the test. */
+static void *keep(size_t bytes)
+{
+    static void *kept[64];
+    static int count;
+    cr_assert_lt(count, 64);
+    return kept[count++] = malloc(bytes);
+}
+
 static float *random_matrix(int rows, int cols)
 {
-    float *m = malloc(sizeof *m * (size_t)(rows * cols));
+    float *m = keep(sizeof *m * (size_t)(rows * cols));
     for (int i = 0; i < rows * cols; i++)
         m[i] = (float)(rand() % 20001 - 10000) / 777;
     return m;
@@ -45,7 +54,7 @@ static xq_plan *pack(const char *spec, xq_implementation implementation, const x
     plan_open_stubs();
     xq_plan *plan = plan_make(spec, implementation);
     size_t bytes = plan_info(plan).weights_bytes;
-    *packed = malloc(bytes);
+    *packed = keep(bytes);
     cr_assert_eq(xq_plan_pack_weights(plan, w, *packed, bytes), XQ_OK, "%s", plan_error()->message);
     return plan;
 }
@@ -70,11 +79,10 @@ static double packed_at(const unsigned char *packed, const struct shape_matrix *
     const unsigned char *data = packed + m->offset;
     uint16_t code;
     float scale;
-    memcpy(&code, data + 2 * at, sizeof code);
-    if (m->type == WEIGHT_F16)
-        return half_to_float(code);
-    if (m->type == WEIGHT_BF16)
-        return half_from_bfloat(code);
+    if (m->type == WEIGHT_F16 || m->type == WEIGHT_BF16) {
+        memcpy(&code, data + 2 * at, sizeof code);
+        return m->type == WEIGHT_F16 ? half_to_float(code) : half_from_bfloat(code);
+    }
     memcpy(&scale, packed + m->scale_offset + (size_t)n * sizeof scale, sizeof scale);
     return (m->type == WEIGHT_INT8 ? (double)(signed char)data[at] : e4m3_value(data[at])) * scale;
 }
@@ -273,7 +281,7 @@ static void check_type(const char *name, rounding_type type)
     w.wv = wv;
     snprintf(rest, sizeof rest, ", \"weights\": \"%s\"", name);
     xq_plan *plan = pack(spec_of(PARTIAL, "\"method\": \"x\"", rest), XQ_FUSED, &w, &packed);
-    double *rounded = malloc(sizeof *rounded * D * KV);
+    double *rounded = keep(sizeof *rounded * D * KV);
     const struct shape_matrix *m = matrix(plan, "wv", D, KV);
     rounding_matrix(type, wv, D, KV, 0, rounded);
     for (int i = 0; i < D * KV; i++)
@@ -286,7 +294,7 @@ static void check_type(const char *name, rounding_type type)
             cr_assert_eq(packed_at(packed, m, k, n), rounded[k * KV + key_column(n)], "%s: wk[%d, %d]",
                          name, k, key_column(n));
     /* What is absorbed has its scales by the source's rows, over the absorbed columns of all heads. */
-    float *rest_columns = malloc(sizeof *rest_columns * D * 2 * REST);
+    float *rest_columns = keep(sizeof *rest_columns * D * 2 * REST);
     for (int i = 0; i < D * 2 * REST; i++)
         rest_columns[i] = wk[i / (2 * REST) * KV + i % (2 * REST) / REST * HEAD_DIM + 2 * PAIRS + i % REST];
     m = matrix(plan, "wk_absorb", 2 * ABSORBED, D);
@@ -343,7 +351,7 @@ Test(pack, missing_or_unrepresentable_weights_are_refused_and_nothing_is_written
 {
     xq_plan *plan = plan_make(PLAN_X, XQ_FUSED);
     size_t bytes = plan_info(plan).weights_bytes;
-    unsigned char *packed = malloc(bytes);
+    unsigned char *packed = keep(bytes);
     memset(packed, 0xee, bytes);
     xq_weights w = XQ_WEIGHTS_INIT;
     float *wk = random_matrix(D, KV), *wv = random_matrix(D, KV);
@@ -373,7 +381,7 @@ Test(pack, every_matrix_that_the_plan_needs_is_asked_for_and_no_other)
         spec_of(", \"attention_bias\": true, \"qk_norm\": true, \"attention_sinks\": true", method, ""),
         XQ_FUSED);
     size_t bytes = plan_info(plan).weights_bytes;
-    void *packed = malloc(bytes);
+    void *packed = keep(bytes);
     const size_t fields[] = {offsetof(xq_weights, wk),   offsetof(xq_weights, wv),
                              offsetof(xq_weights, ukv),  offsetof(xq_weights, bk),
                              offsetof(xq_weights, bv),   offsetof(xq_weights, k_norm),
@@ -416,7 +424,7 @@ Test(pack, the_range_is_that_of_the_type)
         snprintf(rest, sizeof rest, ", \"weights\": \"%s\"", cases[i].type);
         xq_plan *plan = plan_make(spec_of("", "\"method\": \"x\"", rest), XQ_FUSED);
         size_t bytes = plan_info(plan).weights_bytes;
-        void *packed = malloc(bytes);
+        void *packed = keep(bytes);
         xq_weights w = XQ_WEIGHTS_INIT;
         float *wk = random_matrix(D, KV);
         w.wv = w.wk = wk;

@@ -4,6 +4,7 @@
 #include "files.h"
 #include "generator.h"
 #include "layer_files.h"
+#include "model_files.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -292,6 +293,47 @@ Test(run, values_that_no_kernel_can_take_are_named)
     layer.extra = "bk";
     refused(&layer, "latent", 4, "",
             "/in.safetensors: tensor bk: the spec has no model.attention_bias that would use it");
+}
+
+/* Projections of layer 1 from the model directory are those that the file would have. */
+Test(run, weights_may_come_from_the_model_directory)
+{
+    enum { TOKENS = 20, QUERIES = 2 };
+    const char *directory = model_files(&(struct model_change){0});
+    float *w[2] = {layer_floats(MODEL_D * MODEL_DKV, 1), layer_floats(MODEL_D * MODEL_DKV, 1)};
+    for (int i = 0; i < MODEL_D * MODEL_DKV; i++)
+        for (int v = 0; v < 2; v++)
+            w[v][i] = model_value(1, v, i % MODEL_DKV, i / MODEL_DKV);
+    const tensor all[] = {
+        {.name = "x.1", .rank = 2, .shape = {TOKENS, MODEL_D}, .data = layer_floats(TOKENS * MODEL_D, 1)},
+        {.name = "q.1",
+         .rank = 3,
+         .shape = {QUERIES, MODEL_HEADS, 64},
+         .data = layer_floats(QUERIES * 128, 1)},
+        {.name = "wk.1", .rank = 2, .shape = {MODEL_D, MODEL_DKV}, .data = w[0]},
+        {.name = "wv.1", .rank = 2, .shape = {MODEL_D, MODEL_DKV}, .data = w[1]},
+    };
+    char *results[2];
+    size_t sizes[2];
+    for (int with = 0; with < 2; with++) {
+        tensor some[4];
+        error err = ERROR_INIT;
+        for (int i = 0; i < 4; i++) {
+            some[i] = all[i];
+            some[i].bytes = 4 * tensor_count(&all[i]);
+        }
+        cr_assert_eq(safetensors_write(files_path(directory, "act"), some, with ? 4 : 2, NULL, &err),
+                     XQ_OK);
+        struct command_result r =
+            command_run("run --device sim --input %s/act --output %s/out --model %s%s "
+                        "--method latent",
+                        directory, directory, directory, with ? "/config.json" : "");
+        cr_assert_eq(r.status, 0, "%s", r.err);
+        results[with] = files_read(files_path(directory, "out"), &sizes[with]);
+    }
+    cr_assert(sizes[0] == sizes[1] && memcmp(results[0], results[1], sizes[0]) == 0);
+    free(results[0]);
+    free(results[1]);
 }
 
 /* The run of these layers must fail with this text, which names the file where it says %s. */

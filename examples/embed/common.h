@@ -1,4 +1,4 @@
-/* What both programs need and an engine has of its own: errors, device memory, f16 numbers. */
+/* What both programs need, and an engine has of its own: errors, device memory, f16 numbers. */
 #ifndef EMBED_COMMON_H
 #define EMBED_COMMON_H
 
@@ -18,7 +18,8 @@ static void check(xq_status status, const char *what)
         return;
     xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
     xq_last_error(context, &detail);
-    fprintf(stderr, "%s: %s: %s\n", what, xq_status_name(status), detail.message ? detail.message : "");
+    fprintf(stderr, "embed: %s: %s: %s\n", what, xq_status_name(status),
+            detail.message ? detail.message : "");
     exit(1);
 }
 
@@ -82,12 +83,6 @@ static void random_halves(uint16_t *bits, int count, float scale)
 {
     for (int i = 0; i < count; i++)
         bits[i] = half_bits(((float)rand() / (float)RAND_MAX * 2 - 1) * scale);
-}
-
-static void half_floats(float *values, const uint16_t *bits, int count)
-{
-    for (int i = 0; i < count; i++)
-        values[i] = (float)half_value(bits[i]);
 }
 
 #endif

@@ -5,27 +5,19 @@
  *     make && ./embed [DEVICE]        DEVICE as in xq.h, e.g. cuda or sim; default auto
  */
 #include "common.h"
+#include "reference.h"
 
 enum {
-    HIDDEN = 256,
-    HEADS = 4,
-    KV_HEADS = 2,
-    HEAD_DIM = 64,
-    KV_WIDTH = KV_HEADS * HEAD_DIM,
-    ROW = HEADS * HEAD_DIM, /* of queries and outputs */
     PAGE = 16,
     BATCH = 2,
     PAGES = 8,  /* in the pool */
     ENTRIES = 4 /* in the page table */
 };
-static const double rope_theta = 10000;
 
 /* Groups of 32 tokens of a channel: the newest tokens of a sequence, up to a group, are kept as they are,
  * in a tail. */
-static const char spec[] = "{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4,"
-                           " \"num_key_value_heads\": 2, \"head_dim\": 64, \"rope_theta\": 10000},"
-                           " \"cache\": {\"method\": \"x\", \"bits\": 4, \"group\": 64,"
-                           " \"page\": 16}}";
+static const char spec[] =
+    "{" MODEL ", \"cache\": {\"method\": \"x\", \"bits\": 4, \"group\": 64, \"page\": 16}}";
 
 /* Sequence 0 has a prompt of 36 tokens, in pages 5, 2 and 7 of the pool, sequence 1 one of 15 in page 0;
  * each then gets a token more. */
@@ -43,57 +35,6 @@ static struct {
     xq_tail_pool tails;
     xq_page_table table;
 } layer;
-
-/* ---------------------------------------------------------------- reference */
-
-static double rows[ENTRIES * PAGE]
-                  [HIDDEN]; /* the dequantized cache; row p * PAGE + t is token t of entry p */
-static double wk[HIDDEN][KV_WIDTH], wv[HIDDEN][KV_WIDTH];
-
-static void rotate(double *v, int position)
-{
-    for (int i = 0; i < HEAD_DIM / 2; i++) {
-        double angle = position * pow(rope_theta, -2.0 * i / HEAD_DIM), c = cos(angle), s = sin(angle);
-        double low = v[i], high = v[i + HEAD_DIM / 2];
-        v[i] = low * c - high * s;
-        v[i + HEAD_DIM / 2] = high * c + low * s;
-    }
-}
-
-/* x * W[:, one head] */
-static void project(double *out, const double *x, double (*w)[KV_WIDTH], int kv_head)
-{
-    for (int i = 0; i < HEAD_DIM; i++) {
-        out[i] = 0;
-        for (int j = 0; j < HIDDEN; j++)
-            out[i] += x[j] * w[j][kv_head * HEAD_DIM + i];
-    }
-}
-
-/* One head of a query at `position` of its sequence, which sees the tokens up to there. */
-static void attend_reference(double *out, const uint16_t *q, int sequence, int position, int head)
-{
-    double query[HEAD_DIM], key[HEAD_DIM], value[HEAD_DIM], scores[LONGEST], sum = 0;
-    int kv_head = head / (HEADS / KV_HEADS);
-    for (int i = 0; i < HEAD_DIM; i++)
-        query[i] = half_value(q[i]);
-    rotate(query, position);
-    for (int t = 0; t <= position; t++) {
-        project(key, rows[indptr[sequence] * PAGE + t], wk, kv_head);
-        rotate(key, t);
-        scores[t] = 0;
-        for (int i = 0; i < HEAD_DIM; i++)
-            scores[t] += query[i] * key[i];
-        scores[t] = exp(scores[t] / sqrt(HEAD_DIM));
-        sum += scores[t];
-    }
-    memset(out, 0, sizeof(double) * HEAD_DIM);
-    for (int t = 0; t <= position; t++) {
-        project(value, rows[indptr[sequence] * PAGE + t], wv, kv_head);
-        for (int i = 0; i < HEAD_DIM; i++)
-            out[i] += scores[t] / sum * value[i];
-    }
-}
 
 /* ------------------------------------------------------------------- set-up */
 
@@ -113,19 +54,12 @@ static void make_plan(void)
 
 static void make_weights(void)
 {
-    static uint16_t bits[2][HIDDEN * KV_WIDTH];
-    static float values[2][HIDDEN * KV_WIDTH];
-    for (int i = 0; i < 2; i++) {
-        random_halves(bits[i], HIDDEN * KV_WIDTH, 1.0f / 16);
-        half_floats(values[i], bits[i], HIDDEN * KV_WIDTH);
-    }
-    for (int i = 0; i < HIDDEN * KV_WIDTH; i++) {
-        wk[i / KV_WIDTH][i % KV_WIDTH] = values[0][i];
-        wv[i / KV_WIDTH][i % KV_WIDTH] = values[1][i];
-    }
+    static float k[HIDDEN][KV_WIDTH], v[HIDDEN][KV_WIDTH];
+    random_weights(wk, k);
+    random_weights(wv, v);
     xq_weights weights = XQ_WEIGHTS_INIT;
-    weights.wk = values[0];
-    weights.wv = values[1];
+    weights.wk = k[0];
+    weights.wv = v[0];
     void *packed = malloc(layer.info.weights_bytes);
     check(xq_plan_pack_weights(layer.plan, &weights, packed, layer.info.weights_bytes),
           "xq_plan_pack_weights");
@@ -212,6 +146,8 @@ static void attend(const int *count, uint16_t *q, uint16_t *out)
 }
 
 /* The cache as the kernels see it, for the reference. */
+static double rows[ENTRIES * PAGE][HIDDEN]; /* row p * PAGE + t is token t of entry p */
+
 static void read_cache(void)
 {
     static uint16_t bits[ENTRIES * PAGE][HIDDEN];
@@ -241,7 +177,7 @@ static double relative_error(const int *length, const int *count)
         for (int j = 0; j < count[s]; j++, row++)
             for (int h = 0; h < HEADS; h++) {
                 const int at = row * ROW + h * HEAD_DIM;
-                attend_reference(expected, q + at, s, length[s] - count[s] + j, h);
+                attend_reference(expected, q + at, rows + indptr[s] * PAGE, length[s] - count[s] + j, h);
                 for (int i = 0; i < HEAD_DIM; i++) {
                     difference += pow(half_value(out[at + i]) - expected[i], 2);
                     norm += pow(expected[i], 2);

@@ -1,0 +1,82 @@
+/* Attention in double precision, as plainly as it can be written. */
+#ifndef EMBED_REFERENCE_H
+#define EMBED_REFERENCE_H
+
+#include "common.h"
+
+/* The model: GQA with RoPE. */
+enum {
+    HIDDEN = 256,
+    HEADS = 4,
+    KV_HEADS = 2,
+    HEAD_DIM = 64,
+    KV_WIDTH = KV_HEADS * HEAD_DIM,
+    ROW = HEADS * HEAD_DIM /* of queries and outputs */
+};
+#define MODEL                                                                                              \
+    "\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4, \"num_key_value_heads\": 2,"            \
+    " \"head_dim\": 64, \"rope_theta\": 10000}"
+static const double rope_theta = 10000;
+enum { REFERENCE_TOKENS = 256 }; /* of a sequence, at most */
+
+static double wk[HIDDEN][KV_WIDTH], wv[HIDDEN][KV_WIDTH];
+
+/* Fills one of them; the same in f32, to be packed. */
+static void random_weights(double (*w)[KV_WIDTH], float (*values)[KV_WIDTH])
+{
+    static uint16_t bits[HIDDEN][KV_WIDTH];
+    random_halves(bits[0], HIDDEN * KV_WIDTH, 1.0f / 16);
+    for (int i = 0; i < HIDDEN; i++)
+        for (int j = 0; j < KV_WIDTH; j++) {
+            w[i][j] = half_value(bits[i][j]);
+            values[i][j] = (float)w[i][j];
+        }
+}
+
+static void rotate(double *v, int position)
+{
+    for (int i = 0; i < HEAD_DIM / 2; i++) {
+        double angle = position * pow(rope_theta, -2.0 * i / HEAD_DIM), c = cos(angle), s = sin(angle);
+        double low = v[i], high = v[i + HEAD_DIM / 2];
+        v[i] = low * c - high * s;
+        v[i + HEAD_DIM / 2] = high * c + low * s;
+    }
+}
+
+/* x * W[:, one head] */
+static void project(double *out, const double *x, double (*w)[KV_WIDTH], int kv_head)
+{
+    for (int i = 0; i < HEAD_DIM; i++) {
+        out[i] = 0;
+        for (int j = 0; j < HIDDEN; j++)
+            out[i] += x[j] * w[j][kv_head * HEAD_DIM + i];
+    }
+}
+
+/* One head of a query at `position` of a sequence, which sees the tokens up to there; rows are the
+ * activations that its cache stands for. */
+static void attend_reference(double *out, const uint16_t *q, double (*rows)[HIDDEN], int position, int head)
+{
+    double query[HEAD_DIM], key[HEAD_DIM], value[HEAD_DIM], scores[REFERENCE_TOKENS], sum = 0;
+    int kv_head = head / (HEADS / KV_HEADS);
+    for (int i = 0; i < HEAD_DIM; i++)
+        query[i] = half_value(q[i]);
+    rotate(query, position);
+    for (int t = 0; t <= position; t++) {
+        project(key, rows[t], wk, kv_head);
+        rotate(key, t);
+        scores[t] = 0;
+        for (int i = 0; i < HEAD_DIM; i++)
+            scores[t] += query[i] * key[i];
+        scores[t] = exp(scores[t] / sqrt(HEAD_DIM));
+        sum += scores[t];
+    }
+    memset(out, 0, sizeof(double) * HEAD_DIM);
+    for (int t = 0; t <= position; t++) {
+        project(value, rows[t], wv, kv_head);
+        for (int i = 0; i < HEAD_DIM; i++)
+            out[i] += scores[t] / sum * value[i];
+    }
+}
+
+#endif
