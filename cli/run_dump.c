@@ -25,7 +25,7 @@ static xq_status add_stream(struct run_layer *l, const char *name, const uint16_
     uint16_t *values = unpadded(rows, l->tokens, latents, stored / latents, rank / latents);
     if (!values)
         return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
-    run_add(l, name, TENSOR_F16, 2, shape, values);
+    run_add(l, name, l->traits.bfloat ? TENSOR_BF16 : TENSOR_F16, 2, shape, values);
     return XQ_OK;
 }
 

@@ -2,7 +2,7 @@
 
 return {
   name = "absorb",
-  handles = { "queries-many", "head-dim", "rope-interleaved", "rope-partial", "rope-none", "bias" },
+  handles = { "bf16", "weights-bf16", "weights-int8", "weights-e4m3", "queries-many", "head-dim", "rope-interleaved", "rope-partial", "rope-none", "bias" },
   entry = "xq_absorb",
   summary = "queries times the columns of K that need no rematerializing",
   parameters = {},

@@ -81,7 +81,8 @@ end
 
 return {
   name = "attend",
-  handles = { "queries-many", "head-dim", "rope-interleaved", "rope-partial", "rope-none", "rope-factor", "bias", "qk-norm",
+  handles = { "bits-2", "bits-3", "zero-point", "axis-channel", "latent-groups", "padded-rank", "cross-layer",
+    "accumulator-quantized", "bf16", "weights-bf16", "weights-int8", "weights-e4m3", "queries-many", "head-dim", "rope-interleaved", "rope-partial", "rope-none", "rope-factor", "bias", "qk-norm",
     "qk-norm-row", "softcap", "sliding-window", "sinks", "alibi", "alibi-scale", "scale" },
   entry = "xq_attend",
   summary = "fused dequantize, rematerialize, RoPE and attention",

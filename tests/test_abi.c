@@ -73,7 +73,7 @@ Test(abi, header_compiles_alone_as_c_and_cpp)
         assert_output(commands[i], "", commands[i]);
 }
 
-Test(install, example_builds_and_runs_against_the_installed_libraries, .timeout = 120)
+Test(install, examples_build_and_run_against_the_installed_libraries, .timeout = 120)
 {
     char command[8192], *output = NULL;
     const char *folder = files_directory();
@@ -89,10 +89,14 @@ Test(install, example_builds_and_runs_against_the_installed_libraries, .timeout 
                   output);
         free(output);
     }
-    snprintf(command, sizeof command, "XQ_CACHE_DIR=%s/cache %s/static/embed sim", folder, folder);
-    cr_assert_eq(shell_run(command, &output), 0, "%s", output);
-    cr_assert(strstr(output, "software device") && strstr(output, "relative error"), "%s", output);
-    free(output);
+    static const char *const programs[] = {"embed", "layers"};
+    for (int i = 0; i < 2; i++) {
+        snprintf(command, sizeof command, "XQ_CACHE_DIR=%s/cache %s/static/%s sim", folder, folder,
+                 programs[i]);
+        cr_assert_eq(shell_run(command, &output), 0, "%s", output);
+        cr_assert(strstr(output, "software device") && strstr(output, "relative error"), "%s", output);
+        free(output);
+    }
     snprintf(command, sizeof command, "PKG_CONFIG_PATH=%s/lib/pkgconfig pkg-config --modversion xq",
              folder);
     assert_output(command, "0.1.0\n", "the version in xq.pc");

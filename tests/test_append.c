@@ -539,3 +539,119 @@ ParameterizedTest(struct append_case *c, append, leaves_every_byte_as_documented
     append_all(&t, MAX_CALLS);
     run_close(&t);
 }
+
+/* ---------------------------------------------------------------- dense projections */
+
+/* How far a cached latent may be from the product: half a step (and what rounding the scale to f16 adds up
+ * to over all codes), and the rounding of the latent itself. */
+static double tolerance(double value, double scale, int bits)
+{
+    return scale * (0.5 + ldexp(1, bits - 11)) + fabs(value) * 0x1p-10 + 1e-4;
+}
+
+/* Every latent of a sequence's stream, of the tail too. Returns how many were compared. */
+static size_t compare_latents(const run *t, const uint8_t *tails, int s, int b)
+{
+    const expected_stream *stream = &t->cache.stream[s];
+    size_t compared = 0;
+    int quantized = stream->by_channel ? t->lengths[b] / t->cache.group * t->cache.group : t->lengths[b];
+    for (int token = 0; token < t->lengths[b]; token++)
+        for (int c = 0; c < stream->width; c++) {
+            if (expected_is_padding(stream, c))
+                continue;
+            double value = stream_value(t, s, b, token, c), scale = 0, got;
+            if (token < quantized) {
+                got = expected_value(&t->cache, s, t->pages[b], token, c, &scale);
+            } else {
+                uint16_t half;
+                memcpy(&half,
+                       tails + t->slots[b] * t->cache.tail_bytes + stream->tail_offset +
+                           2 * (token % t->cache.group * stream->tail_width + c),
+                       2);
+                got = half_to_float(half);
+            }
+            cr_assert(fabs(got - value) <= tolerance(value, scale, stream->bits),
+                      "stream %s, token %d, channel %d: %g, not %g (scale %g)", stream->name, token, c, got,
+                      value, scale);
+            compared++;
+        }
+    return compared;
+}
+
+static struct append_case dense_cases[] = {
+    {"\"method\": \"latent\", \"bits\": 4, \"group\": 64, \"page\": 32, \"axis_k\": \"channel\", "
+     "\"groups\": 2, \"rank_k\": 100",
+     "", 640, 4},
+    {"\"method\": \"latent\", \"bits\": 8, \"group\": 32, \"page\": 64, \"axis_v\": \"channel\", "
+     "\"zero_point\": \"integer\"",
+     ", \"dtype\": \"bf16\", \"weights\": \"bf16\"", 192, 4},
+    {"\"method\": \"latent-cl\", \"bits\": 8, \"group\": 64, \"page\": 16, \"accumulator_bits\": 16, "
+     "\"rank_k\": 128",
+     "", 256, 2},
+};
+
+ParameterizedTestParameters(append, leaves_latents_within_half_a_step)
+{
+    return cr_make_param_array(struct append_case, dense_cases, sizeof dense_cases / sizeof *dense_cases);
+}
+
+ParameterizedTest(struct append_case *c, append, leaves_latents_within_half_a_step)
+{
+    run t;
+    run_open(&t, case_spec(c), 6, true);
+    append_tokens(&t, (const int[BATCH]){70, 0, 33});
+    uint8_t *pages = fixture_download(&t.f, t.device_pages, t.cache.bytes);
+    uint8_t *tails = fixture_download(&t.f, t.device_tails, t.tails_bytes);
+    memcpy(t.cache.pages, pages, t.cache.bytes);
+    size_t compared = 0, real = 0;
+    for (int s = 0; s < t.cache.streams; s++) {
+        const expected_stream *stream = &t.cache.stream[s];
+        for (int b = 0; b < BATCH; b++)
+            compared += compare_latents(&t, tails, s, b);
+        real += 103 * (size_t)(stream->width / stream->latent_width * stream->rank);
+    }
+    cr_expect_eq(compared, real);
+    free(pages);
+    free(tails);
+    run_close(&t);
+}
+
+/* A token with NaN leaves parameters that are NaN, and its neighbours alone. */
+Test(append, nan_shows_in_every_latent_of_its_token)
+{
+    run t;
+    struct append_case c = {
+        "\"method\": \"latent\", \"bits\": 4, \"group\": 32, \"page\": 16, \"axis_v\": \"channel\"", "",
+        192, 4};
+    run_open(&t, case_spec(&c), 7, false);
+    for (int i = 0; i < t.hidden; i++) /* projections have zeros, so one NaN reaches all */
+        t.x[0][5 * t.hidden + i] = i == 77 ? 0x7fff : 0;
+    append_tokens(&t, (const int[BATCH]){32, 0, 0});
+    uint8_t *pages = fixture_download(&t.f, t.device_pages, t.cache.bytes);
+    memcpy(t.cache.pages, pages, t.cache.bytes);
+    for (int token = 0; token < 32; token++)
+        for (int channel = 0; channel < t.cache.stream[0].width; channel++)
+            cr_assert_eq(isnan(expected_value(&t.cache, 0, t.pages[0], token, channel, NULL)), token == 5,
+                         "token %d", token);
+    for (int channel = 0; channel < t.cache.stream[1].width; channel++)
+        cr_assert(isnan(expected_value(&t.cache, 1, t.pages[0], 0, channel, NULL)),
+                  "groups of tokens have it too");
+    free(pages);
+    run_close(&t);
+}
+
+/* Sequences of which nothing comes, and calls of nothing at all, change nothing. */
+Test(append, nothing_is_appended_to_sequences_without_new_tokens)
+{
+    run t;
+    struct append_case c = {
+        "\"method\": \"x\", \"bits\": 4, \"group\": 32, \"page\": 16, \"axis_k\": \"channel\"", "", 192, 3};
+    run_open(&t, case_spec(&c), 8, false);
+    append_tokens(&t, (const int[BATCH]){0, 0, 0});
+    check_bytes(&t);
+    append_tokens(&t, (const int[BATCH]){0, 45, 0});
+    expect_stream(&t, 0, 1, 0, 45);
+    append_tokens(&t, (const int[BATCH]){0, 0, 0});
+    check_bytes(&t);
+    run_close(&t);
+}

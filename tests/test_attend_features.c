@@ -1,5 +1,7 @@
 /* The fused kernel against double precision: every feature of a model, and queries of every kind. Drives
  * the kernels directly, so that splits are as short as the test wants them. */
+#include "../autotune/rounding.h"
+#include "../autotune/seen.h"
 #include "../runtime/half.h"
 #include "../runtime/pack.h"
 #include "cache_image.h"
@@ -15,6 +17,8 @@
 #define TEXT(...) #__VA_ARGS__
 
 /* ---------------------------------------------------------------- what is asked */
+
+#define BF16_BOUND 1.5e-2 /* where activations or weights are bf16 */
 
 enum { MOST_QUERIES = 400, MASK_WORDS = 3 };
 
@@ -80,9 +84,10 @@ struct layer {
     double *doubles[7];
     uint8_t *packed;
     uint64_t weights;
+    bool bf16; /* activations */
+    double bound;
 };
 
-/* Values that the weights' type holds exactly. */
 static void draw_matrix(struct layer *l, int which, random_stream *r, size_t count, double deviation,
                         double mean)
 {
@@ -95,26 +100,45 @@ static void draw_matrix(struct layer *l, int which, random_stream *r, size_t cou
     }
 }
 
+/* wk or wv, ak or av [rank, dkv], rounded as the kernels see them; rows of padding, up to `width`, are
+ * zeros. */
+static void draw_projection(struct layer *l, int which, random_stream *r, int rank, int width)
+{
+    static const char *const names[2][2] = {{"wk", "wv"}, {"ak", "av"}};
+    error err = ERROR_INIT;
+    size_t kv = (size_t)l->shape.kv_width;
+    draw_matrix(l, which, r, (size_t)width * kv, 0.4 / sqrt(width), 0);
+    memset(l->doubles[which], 0, (size_t)width * kv * sizeof(double));
+    cr_assert_eq(seen_matrix(l->f.completed, XQ_FUSED, names[l->shape.latent][which], l->matrices[which],
+                             (size_t)rank, kv, l->doubles[which], NULL, &err),
+                 XQ_OK, "%s", err.message);
+}
+
+/* What the heads of a layer are made of: a latent of each stream, or the activations. */
+static int inner_width(const struct shape *s, int stream)
+{
+    return s->latent ? s->streams[stream].latent_width : s->hidden_size;
+}
+
 static void draw_weights(struct layer *l, random_stream *r)
 {
     const struct shape *s = &l->shape;
     size_t kv = (size_t)s->kv_width;
-    int rank_k = s->streams[0].latent_width, rank_v = s->streams[s->stream_count - 1].latent_width;
-    draw_matrix(l, 0, r, (size_t)rank_k * kv, 0.4 / sqrt(rank_k), 0);
-    draw_matrix(l, 1, r, (size_t)rank_v * kv, 0.4 / sqrt(rank_v), 0);
+    int last = s->stream_count - 1, rank_k = inner_width(s, 0), rank_v = inner_width(s, last);
+    draw_projection(l, 0, r, s->latent ? s->streams[0].rank : rank_k, rank_k);
+    draw_projection(l, 1, r, s->latent ? s->streams[last].rank : rank_v, rank_v);
     draw_matrix(l, 2, r, kv, 1, 0);
     draw_matrix(l, 3, r, kv, 1, 0);
     draw_matrix(l, 4, r, kv, 0.2, 1);
     draw_matrix(l, 5, r, (size_t)s->heads, 2, 0);
-    draw_matrix(l, 6, r,
-                (size_t)s->hidden_size * (size_t)(s->hidden_size > rank_k ? s->hidden_size : rank_k), 0, 0);
+    draw_matrix(l, 6, r, (size_t)s->hidden_size * (size_t)(s->hidden_size + s->rank_k + s->rank_v), 0, 0);
     const reference_model *m = &l->f.model;
     l->reference = (reference_layer){
         .wk = l->doubles[0],
         .wv = l->doubles[1],
         .inner_k = rank_k,
         .inner_v = rank_v,
-        .latents = 1,
+        .latents = s->latent ? s->streams[0].latents : 1,
         .bk = m->bias ? l->doubles[2] : NULL,
         .bv = m->bias ? l->doubles[3] : NULL,
         .k_norm = m->norm ? l->doubles[4] : NULL,
@@ -128,6 +152,7 @@ static void draw_weights(struct layer *l, random_stream *r)
     } else {
         w.wk = l->matrices[0];
         w.wv = l->matrices[1];
+        w.ukv = l->matrices[6];
     }
     w.bk = m->bias ? l->matrices[2] : NULL;
     w.bv = m->bias ? l->matrices[3] : NULL;
@@ -144,6 +169,8 @@ static void layer_open(struct layer *l, const char *spec, random_stream *r)
     error err = ERROR_INIT;
     fixture_open(&l->f, spec);
     cr_assert_eq(shape_read(l->f.completed, &l->shape, &err), XQ_OK, "%s", err.message);
+    l->bf16 = strstr(l->f.completed, "\"dtype\":\"bf16\"");
+    l->bound = strstr(l->f.completed, "\"bf16\"") ? BF16_BOUND : ATTENTION_BOUND;
     l->attend = fixture_kernel(&l->f, "attend");
     if (l->shape.keys.absorbed_columns)
         l->absorb = fixture_kernel(&l->f, "absorb");
@@ -251,7 +278,7 @@ static struct xq_attend_params launch(struct layer *l, const struct call *c, con
         .tokens_per_split = per_split,
     };
     if (l->absorb) {
-        int width = s->streams[0].latent_width;
+        int width = inner_width(s, 0);
         struct xq_absorb_params b = {
             .queries = a.queries,
             .q = a.q,
@@ -333,7 +360,7 @@ static double check_rows(struct layer *l, int queries, const double *out, const 
             cr_assert_eq(lse[row], -INFINITY, "row %zu sees nothing, its lse is %g", row, (double)lse[row]);
             continue;
         }
-        cr_assert(fabs((double)lse[row] - logarithms[row]) <= 4e-3 * fmax(1, fabs(logarithms[row])),
+        cr_assert(fabs((double)lse[row] - logarithms[row]) <= 2 * l->bound * fmax(1, fabs(logarithms[row])),
                   "row %zu: lse %g, not %g", row, (double)lse[row], logarithms[row]);
         memcpy(a + kept * dh, expected + row * dh, dh * sizeof *a);
         memcpy(b + kept++ * dh, out + row * dh, dh * sizeof *b);
@@ -344,6 +371,15 @@ static double check_rows(struct layer *l, int queries, const double *out, const 
     return e;
 }
 
+/* Queries as bf16, and what they then are. */
+static void round_to_bfloat(uint16_t *q, double *queries, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        q[i] = rounding_to_bfloat(queries[i]);
+        queries[i] = half_from_bfloat(q[i]);
+    }
+}
+
 /* One call on a fresh cache; the worst error of a sequence. */
 static double attend_call(struct layer *l, random_stream *r, const struct call *c, int per_split,
                           bool with_sinks)
@@ -351,14 +387,18 @@ static double attend_call(struct layer *l, random_stream *r, const struct call *
     paged p;
     cache_image image;
     page_sequences(r, &p, c, l->f.page);
-    cache_image_open(&image, &l->f, "layout", &p);
+    cache_image_open(&image, &l->f, l->shape.cross_layer ? "accumulator" : "layout", &p);
     cache_image_draw(&image, r);
     size_t width = (size_t)(l->shape.heads * l->shape.head_dim);
     uint16_t *q = fixture_normals(r, (size_t)c->queries * width, 1);
     double *queries = fixture_doubles(q, (size_t)c->queries * width);
+    if (l->bf16)
+        round_to_bfloat(q, queries, (size_t)c->queries * width);
     struct xq_attend_params a = launch(l, c, &image, q, per_split, with_sinks);
     uint16_t *halves = fixture_download(&l->f, a.out, (size_t)c->queries * width * 2);
     double *out = fixture_doubles(halves, (size_t)c->queries * width), worst = 0;
+    for (size_t i = 0; l->bf16 && i < (size_t)c->queries * width; i++)
+        out[i] = half_from_bfloat(halves[i]);
     float *lse = fixture_download(&l->f, a.lse, (size_t)(c->queries * l->shape.heads) * 4);
     for (int i = 0; i < c->batch; i++) {
         int first = c->indptr[i], count = c->sequences[i].queries;
@@ -367,8 +407,8 @@ static double attend_call(struct layer *l, random_stream *r, const struct call *
         expect(l, c, &image, queries, with_sinks, i, expected, logarithms);
         double e = check_rows(l, count, out + (size_t)first * width, lse + first * l->shape.heads, expected,
                               logarithms);
-        cr_expect_leq(e, ATTENTION_BOUND, "sequence %d of %d tokens, %d queries, splits of %d: error %.2e",
-                      i, c->sequences[i].tokens, count, per_split, e);
+        cr_expect_leq(e, l->bound, "sequence %d of %d tokens, %d queries, splits of %d: error %.2e", i,
+                      c->sequences[i].tokens, count, per_split, e);
         worst = e > worst ? e : worst;
         free(expected);
         free(logarithms);
@@ -389,63 +429,68 @@ static double attend_call(struct layer *l, random_stream *r, const struct call *
 struct model_case {
     char name[48];
     char model[330]; /* inside of the spec's "model" */
-    char cache[120];
+    char cache[180];
+    char rest[64]; /* more of the spec */
 };
 
-#define LATENT ", \"method\": \"latent\", \"bits\": 4"
-#define X      ", \"method\": \"x\", \"bits\": 8"
+#define LATENT "\"method\": \"latent\", \"bits\": 4, \"page\": 16, \"group\": 64"
+#define X      "\"method\": \"x\", \"bits\": 8, \"page\": 16, \"group\": 64"
 
 static struct model_case models[] = {
-    {"head_dim 64", TEXT("num_attention_heads" : 4, "num_key_value_heads" : 2, "head_dim" : 64), LATENT},
+    {"head_dim 64", TEXT("num_attention_heads" : 4, "num_key_value_heads" : 2, "head_dim" : 64), LATENT,
+     ""},
     {"head_dim 80, g 5", TEXT("num_attention_heads" : 10, "num_key_value_heads" : 2, "head_dim" : 80),
-     LATENT},
-    {"head_dim 96, MHA", TEXT("num_attention_heads" : 2, "num_key_value_heads" : 2, "head_dim" : 96), X},
+     LATENT, ""},
+    {"head_dim 96, MHA", TEXT("num_attention_heads" : 2, "num_key_value_heads" : 2, "head_dim" : 96), X,
+     ""},
     {"head_dim 112, g 7", TEXT("num_attention_heads" : 14, "num_key_value_heads" : 2, "head_dim" : 112),
-     LATENT},
+     LATENT, ""},
     {"head_dim 128, g 6", TEXT("num_attention_heads" : 6, "num_key_value_heads" : 1, "head_dim" : 128),
-     LATENT},
-    {"head_dim 160", TEXT("num_attention_heads" : 3, "num_key_value_heads" : 1, "head_dim" : 160), LATENT},
-    {"head_dim 192", TEXT("num_attention_heads" : 2, "num_key_value_heads" : 2, "head_dim" : 192), LATENT},
+     LATENT, ""},
+    {"head_dim 160", TEXT("num_attention_heads" : 3, "num_key_value_heads" : 1, "head_dim" : 160), LATENT,
+     ""},
+    {"head_dim 192", TEXT("num_attention_heads" : 2, "num_key_value_heads" : 2, "head_dim" : 192), LATENT,
+     ""},
     {"head_dim 256, window 33, capped",
      TEXT("num_attention_heads" : 2, "num_key_value_heads" : 1, "head_dim" : 256, "sliding_window" : 33,
           "attn_logit_softcapping" : 3.0, "query_pre_attn_scalar" : 300),
-     LATENT},
+     LATENT, ""},
     {"MQA of 71 heads", TEXT("num_attention_heads" : 71, "num_key_value_heads" : 1, "head_dim" : 64),
-     LATENT},
+     LATENT, ""},
     {"MQA of 128 heads", TEXT("num_attention_heads" : 128, "num_key_value_heads" : 1, "head_dim" : 128),
-     LATENT},
+     LATENT, ""},
     {"interleaved, 3 pairs, bias",
      TEXT("num_attention_heads" : 6, "num_key_value_heads" : 2, "head_dim" : 64, "attention_bias"
           : true, "rope"
           : {"type" : "interleaved", "theta" : 10000.0, "rotary_dim" : 6}),
-     LATENT},
+     LATENT, ""},
     {"12 pairs, head norm",
      TEXT("num_attention_heads" : 6, "num_key_value_heads" : 2, "head_dim" : 80, "qk_norm"
           : true, "rope"
           : {"type" : "neox", "theta" : 10000.0, "rotary_dim" : 24}),
-     LATENT},
+     LATENT, ""},
     {"24 dimensions turn, x",
      TEXT("num_attention_heads" : 4, "num_key_value_heads" : 4, "head_dim" : 96, "rope"
           : {"type" : "neox", "theta" : 10000.0, "rotary_dim" : 24}),
-     X},
+     X, ""},
     {"ALiBi, 5 heads, bias",
      TEXT("num_attention_heads" : 5, "num_key_value_heads" : 1, "head_dim" : 64, "alibi"
           : true, "attention_bias"
           : true),
-     LATENT},
+     LATENT, ""},
     {"ALiBi with scaled slopes, x",
      TEXT("num_attention_heads" : 4, "num_key_value_heads" : 4, "head_dim" : 64, "alibi"
           : true, "alibi_scale" : 0.125),
-     X},
+     X, ""},
     {"no RoPE, MQA of 40",
      TEXT("num_attention_heads" : 40, "num_key_value_heads" : 1, "head_dim" : 128, "rope"
           : {"type" : "none"}),
-     LATENT},
+     LATENT, ""},
     {"head norm without RoPE",
      TEXT("num_attention_heads" : 2, "num_key_value_heads" : 2, "head_dim" : 64, "qk_norm"
           : true, "rope"
           : {"type" : "none"}),
-     X},
+     X, ""},
     {"sinks, bias, window 128, YaRN's factor",
      TEXT("num_attention_heads" : 8, "num_key_value_heads" : 1, "head_dim" : 64, "attention_sinks"
           : true, "attention_bias"
@@ -456,34 +501,34 @@ static struct model_case models[] = {
               "rotary_dim" : 64,
               "attention_factor" : 1.3465735902799727
           }),
-     LATENT},
+     LATENT, ""},
     {"bias, head norm, scale",
      TEXT("num_attention_heads" : 4, "num_key_value_heads" : 2, "head_dim" : 128, "attention_bias"
           : true, "qk_norm"
           : true, "attention_scale" : 0.0625),
-     LATENT},
+     LATENT, ""},
     {"row norm, bias",
      TEXT("num_attention_heads" : 6, "num_key_value_heads" : 3, "head_dim" : 80, "attention_bias"
           : true, "qk_norm"
           : "row"),
-     LATENT},
+     LATENT, ""},
     {"row norm, partly turning, x",
      TEXT("num_attention_heads" : 5, "num_key_value_heads" : 5, "head_dim" : 64, "qk_norm"
           : "row", "rope"
           : {"type" : "interleaved", "theta" : 10000.0, "rotary_dim" : 24}),
-     X},
+     X, ""},
     {"window 1",
      TEXT("num_attention_heads" : 4, "num_key_value_heads" : 2, "head_dim" : 64, "sliding_window" : 1),
-     LATENT},
+     LATENT, ""},
 };
 
 static void open_model(struct layer *l, const struct model_case *m, const char *queries, random_stream *r)
 {
     static char spec[1024];
     snprintf(spec, sizeof spec,
-             "{\"model\": {\"hidden_size\": 128, %s}, \"cache\": {\"page\": 16, \"group\": 64%s}, "
-             "\"queries\": \"%s\"}",
-             m->model, m->cache, queries);
+             "{\"model\": {\"hidden_size\": 128, %s}, \"cache\": {%s}, "
+             "\"queries\": \"%s\"%s}",
+             m->model, m->cache, queries, m->rest);
     layer_open(l, spec, r);
 }
 
@@ -560,5 +605,145 @@ ParameterizedTest(struct model_case *m, attend_features, queries_elsewhere, .tim
     memcpy(c.positions, positions, sizeof positions);
     double e = attend_call(&l, &r, &c, fixture_constant(l.attend, "tile_tokens"), true);
     cr_log_info("%s: error %.2e", m->name, e);
+    layer_close(&l);
+}
+
+/* ---------------------------------------------------------------- caches and weights */
+
+#define G2 TEXT("num_attention_heads" : 4, "num_key_value_heads" : 2, "head_dim" : 64)
+#define PARTIAL                                                                                            \
+    TEXT("num_attention_heads" : 8, "num_key_value_heads" : 4, "head_dim" : 64, "rope"                     \
+         : {"type" : "neox", "theta" : 10000.0, "rotary_dim" : 24})
+
+static struct model_case forms[] = {
+    {"2 bits", G2,
+     TEXT("method"
+          : "latent", "bits" : 2, "page" : 16, "group" : 32),
+     ""},
+    {"3 bits", G2,
+     TEXT("method"
+          : "latent", "bits" : 3, "page" : 48, "group" : 64),
+     ""},
+    {"3 bits, x", G2,
+     TEXT("method"
+          : "x", "bits" : 3, "page" : 32, "group"
+          : "row"),
+     ""},
+    {"integer zero points", G2,
+     TEXT("method"
+          : "latent", "bits" : 4, "page" : 64, "group" : 128, "zero_point"
+          : "integer"),
+     ""},
+    {"integer zero points, 3 bits, x", G2,
+     TEXT("method"
+          : "x", "bits" : 3, "page" : 64, "group" : 32, "zero_point"
+          : "integer"),
+     ""},
+    {"channels of k", PARTIAL,
+     TEXT("method"
+          : "latent", "bits" : 4, "page" : 64, "group" : 128, "axis_k"
+          : "channel"),
+     ""},
+    {"channels of k and v, 2 bits", G2,
+     TEXT("method"
+          : "latent", "bits" : 2, "page" : 16, "group" : 64, "axis_k"
+          : "channel", "axis_v"
+          : "channel"),
+     ""},
+    {"channels, integer zero points", G2,
+     TEXT("method"
+          : "latent", "bits" : 8, "page" : 128, "group" : 32, "axis_k"
+          : "channel", "axis_v"
+          : "channel", "zero_point"
+          : "integer"),
+     ""},
+    {"channels of x", G2,
+     TEXT("method"
+          : "x", "bits" : 4, "page" : 16, "group" : 32, "axis_k"
+          : "channel"),
+     ""},
+    {"grouped latents", PARTIAL,
+     TEXT("method"
+          : "latent", "bits" : 4, "page" : 16, "group" : 128, "groups" : 2),
+     ""},
+    {"a latent a head, padded, channels", PARTIAL,
+     TEXT("method"
+          : "latent", "bits" : 3, "page" : 32, "group" : 32, "groups" : 4, "rank_k" : 80, "rank_v" : 36,
+            "axis_k"
+          : "channel"),
+     ""},
+    {"padded ranks", G2,
+     TEXT("method"
+          : "latent", "bits" : 4, "page" : 16, "group" : 64, "rank_k" : 70, "rank_v" : 100),
+     ""},
+    {"accumulator of 16 bits", PARTIAL,
+     TEXT("method"
+          : "x-cl", "bits" : 2, "page" : 16, "group" : 64, "axis_k"
+          : "channel"),
+     ""},
+    {"accumulator of 8 bits", G2,
+     TEXT("method"
+          : "latent-cl", "bits" : 3, "page" : 64, "group" : 32, "accumulator_bits" : 8),
+     ""},
+    {"accumulator of 4 bits, integer", G2,
+     TEXT("method"
+          : "x-cl", "bits" : 3, "page" : 64, "group" : 128, "accumulator_bits" : 4, "zero_point"
+          : "integer"),
+     ""},
+    {"bf16", PARTIAL,
+     TEXT("method"
+          : "latent", "bits" : 4, "page" : 16, "group" : 64),
+     ", \"dtype\": \"bf16\""},
+    {"bf16 weights", PARTIAL,
+     TEXT("method"
+          : "latent", "bits" : 4, "page" : 16, "group" : 64),
+     ", \"weights\": \"bf16\""},
+    {"bf16 throughout", G2,
+     TEXT("method"
+          : "x", "bits" : 8, "page" : 16, "group" : 64, "axis_k"
+          : "channel"),
+     ", \"weights\": \"bf16\", \"dtype\": \"bf16\""},
+    {"int8 weights", PARTIAL,
+     TEXT("method"
+          : "latent", "bits" : 4, "page" : 16, "group" : 64, "groups" : 2),
+     ", \"weights\": \"int8\""},
+    {"e4m3 weights", PARTIAL,
+     TEXT("method"
+          : "x", "bits" : 4, "page" : 16, "group" : 64),
+     ", \"weights\": \"e4m3\""},
+    {"int8 weights of an accumulator", G2,
+     TEXT("method"
+          : "x-cl", "bits" : 4, "page" : 16, "group" : 64),
+     ", \"weights\": \"int8\""},
+    {"e4m3 weights, bias, head norm",
+     TEXT("num_attention_heads" : 6, "num_key_value_heads" : 2, "head_dim" : 80, "attention_bias"
+          : true, "qk_norm"
+          : true),
+     TEXT("method"
+          : "latent", "bits" : 8, "page" : 16, "group" : 64),
+     ", \"weights\": \"e4m3\""},
+};
+
+ParameterizedTestParameters(attend_features, caches_and_weights)
+{
+    return cr_make_param_array(struct model_case, forms, sizeof forms / sizeof *forms);
+}
+
+/* Lengths around tiles, groups and pages, in short splits and long ones; one query, and many. */
+ParameterizedTest(struct model_case *m, attend_features, caches_and_weights, .timeout = 240)
+{
+    static const struct sequence ones[] = {{300, 1}, {0, 1}, {1, 1}, {31, 1}, {64, 1}, {128, 1}, {257, 1}};
+    static const struct sequence mixed[] = {{140, 1}, {0, 0}, {131, 5}, {17, 17}, {96, 37}};
+    random_stream r = random_begin(34, (uint64_t)(m - forms));
+    struct layer l;
+    open_model(&l, m, "one", &r);
+    struct call c = call_of(7, ones, true), d = call_of(5, mixed, false);
+    int tile = fixture_constant(l.attend, "tile_tokens"), most = fixture_constant(l.attend, "split_tokens");
+    double split = attend_call(&l, &r, &c, tile, true),
+           whole = attend_call(&l, &r, &c, most / tile * tile, true);
+    layer_close(&l);
+    open_model(&l, m, "many", &r);
+    double many = attend_call(&l, &r, &d, fixture_constant(l.attend, "tile_tokens"), true);
+    cr_log_info("%s: errors %.2e, %.2e in one split, many queries %.2e", m->name, split, whole, many);
     layer_close(&l);
 }

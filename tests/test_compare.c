@@ -119,7 +119,8 @@ static cJSON *synthetic_model(const char *model, const char *options)
              "\"head_dim\": 64, %s}}",
              model);
     files_write(path, spec, strlen(spec));
-    snprintf(all, sizeof all, "--spec %s --method latent --bits 8 %s", path, options);
+    snprintf(all, sizeof all, "--spec %s %s %s", path,
+             strstr(options, "--method") ? "" : "--method latent --bits 8", options);
     return synthetic(all);
 }
 
@@ -155,6 +156,32 @@ Test(compare, limits_absorb_what_does_not_turn)
     cr_assert_eq(generator_number(row, "limit_flops"),
                  2 * rank * 2 * turning * tokens + 2 * h * turning * tokens + 2 * h * still * rank +
                      2 * h * rank * tokens + 2 * h * rank * tokens + 2 * h * rank * 64);
+    cJSON_Delete(json);
+}
+
+/* Layer 4 of a stack whose base is layer 2: the accumulator comes from three layers. 80 tokens: 64 in
+ * groups of 32, 16 in the tail. */
+Test(compare, cross_layer_rows_count_the_tail_and_the_accumulator)
+{
+    cJSON *json =
+        synthetic_model("\"rope_theta\": 10000.0",
+                        "--method latent-cl --layers 4 --tokens 80 --bits 4 --axis-k channel --group 32 "
+                        "--accumulator-bits 8");
+    const cJSON *rows = cJSON_GetObjectItem(json, "rows");
+    const double pages = 128 / 2.0 + 4 * 128 / 32.0, tail = 32 * 128 * 2, accumulator = 128 + 4 * 4;
+    for (int i = 1; i < 3; i++) {
+        const cJSON *row = cJSON_GetArrayItem(rows, i);
+        cr_assert_eq(generator_number(row, "cache_bytes_per_token"), pages);
+        cr_assert_eq(generator_number(row, "tail_bytes"), tail);
+        cr_assert_eq(generator_number(row, "accumulator_bytes_per_token"), accumulator);
+        cr_assert_float_eq(generator_number(row, "cache_saving"), 512 * 80 / (pages * 80 + tail), 1e-9);
+        /* the deltas once, the accumulator in and out, Wk, Wv and Ukv, a query and its output */
+        cr_assert_eq(generator_number(row, "limit_bytes"), 80 * (pages + 2 * accumulator) +
+                                                               2 * 2 * 128 * 128 + 2 * 128 * 128 +
+                                                               4 * 6 * 64 + 4 * 6);
+        cr_assert_lt(generator_number(row, "method_rel_err"), 0.15);
+    }
+    cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 0), "accumulator_bytes_per_token"), 0);
     cJSON_Delete(json);
 }
 

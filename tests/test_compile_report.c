@@ -169,3 +169,20 @@ Test(compile_report, kv_kernels_of_partial_rotary_heads, .timeout = 600)
                "\"cache\": {\"method\": \"x\"}, \"weights\": \"e4m3\"",
                KV);
 }
+
+static const char *const FUSED[] = {"attend", NULL};
+
+Test(compile_report, caches_of_every_form, .timeout = 600)
+{
+    static const char *const specs[] = {
+        "\"bits\": 4, \"axis_k\": \"channel\"}",
+        "\"bits\": 2, \"method\": \"x-cl\"}, \"weights\": \"e4m3\"",
+        "\"bits\": 3, \"groups\": 8, \"axis_k\": \"channel\", \"axis_v\": \"channel\", \"zero_point\": "
+        "\"integer\"}, \"weights\": \"bf16\", \"dtype\": \"bf16\"",
+    };
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+        char spec[400];
+        snprintf(spec, sizeof spec, "\"model\": \"llama-3.1-8b\", \"cache\": {%s", specs[i]);
+        check_spec(spec, FUSED);
+    }
+}

@@ -295,6 +295,80 @@ Test(run, values_that_no_kernel_can_take_are_named)
             "/in.safetensors: tensor bk: the spec has no model.attention_bias that would use it");
 }
 
+/* ‖x̂ - x‖ / ‖x‖ of what a layer's accumulator holds. */
+static double accumulated_error(const char *directory, const struct layer *layer)
+{
+    const int64_t shape[2] = {layer->tokens, LAYER_D};
+    size_t count = (size_t)layer->tokens * LAYER_D;
+    safetensors *file = output(directory);
+    double *got = read_doubles(file, named("x_hat", layer->suffix), 2, shape),
+           *x = to_doubles(layer->x, count);
+    double difference = reference_error(x, got, count);
+    safetensors_close(file);
+    free(got);
+    free(x);
+    return difference;
+}
+
+/* Layers 1 to 5: one by the plain method, the base, three deltas. What the last accumulator lost is what
+ * one delta loses: errors of the layers before went into the deltas after them. */
+static void check_cross_layer(const char *method, const char *options, double most_lost)
+{
+    struct layer layers[5];
+    char suffixes[5][8], cache[128], all[128];
+    draw_layers(layers, suffixes, 5, 1);
+    snprintf(cache, sizeof cache, "\"method\": \"%s\", \"bits\": 4", method);
+    const char *directory = layer_files_write_all(layers, 5, "", cache);
+    snprintf(all, sizeof all, "--dump-cache %s", options);
+    run(directory, all);
+    for (int l = 0; l < 5; l++)
+        check_dump(directory, suffixes[l], &layers[l], l == 0 && strcmp(method, "latent-cl") == 0, 2e-3);
+    cr_assert_lt(accumulated_error(directory, &layers[4]), most_lost);
+}
+
+Test(run, cross_layer_methods_go_through_the_layers_in_order)
+{
+    check_cross_layer("x-cl", "", 0.02);
+    check_cross_layer("x-cl", "--unfused --axis-k channel --accumulator-bits 8 --bits 3", 0.04);
+    check_cross_layer("latent-cl", "--axis-k channel --zero-point integer", 0.02);
+    check_cross_layer("latent-cl", "--unfused --rotation --accumulator-bits 4", 0.1);
+}
+
+Test(run, a_cross_layer_run_says_what_everything_takes)
+{
+    struct layer layers[5];
+    char suffixes[5][8];
+    draw_layers(layers, suffixes, 5, 1);
+    const char *directory = layer_files_write_all(layers, 5, "", "\"method\": \"x-cl\", \"bits\": 2");
+    struct command_result r =
+        command_run("run --device sim --input %s/in.safetensors --output %s/out --spec "
+                    "%s/spec.json --axis-k channel --accumulator-bits 8 --json -",
+                    directory, directory, directory);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cJSON *json = cJSON_Parse(r.out);
+    /* 128 channels, groups of 32 tokens (two pages of 16): codes 128 * b / 8, scale and offset 4 * 128 / 32
+       a token; the accumulator 8 bits and 4 groups of 32 channels a token. */
+    cr_assert_eq(generator_number(json, "accumulator_bytes_per_token"), 128 + 4 * 4);
+    cr_assert_eq(generator_number(json, "layers.0.cache_bytes_per_token"), 64 + 16);
+    cr_assert_eq(generator_number(json, "layers.1.cache_bytes_per_token"), 64 + 16);
+    cr_assert_eq(generator_number(json, "layers.2.cache_bytes_per_token"), 32 + 16);
+    cr_assert_eq(generator_number(json, "cache_bytes_per_token"), 2 * 80 + 3 * 48 + 144);
+    cr_assert_eq(generator_number(json, "layers.4.tail_bytes"), 32 * 128 * 2);
+    cr_assert_str_eq(generator_string(json, "layers.0.method"), "x");
+    cr_assert_str_eq(generator_string(json, "layers.1.method"), "x-cl");
+    cJSON_Delete(json);
+}
+
+Test(run, grouped_and_padded_latents_and_bf16_run)
+{
+    struct layer layer = layer_random(45, 2);
+    check_exact(&layer, "", "--groups 2 --axis-k channel --bits 8 --rotation", 2e-2);
+    check_exact(&layer, "", "--groups 2 --rank 126,120 --bits 8", 0.5);
+    check_exact(&layer, "", "--dtype bf16 --weights bf16", 3e-2);
+    check_exact(&layer, "", "--dtype bf16 --unfused", 3e-2);
+    check_exact(&layer, "", "--weights int8", 3e-2);
+}
+
 /* Projections of layer 1 from the model directory are those that the file would have. */
 Test(run, weights_may_come_from_the_model_directory)
 {

@@ -4,7 +4,8 @@
 #
 #   OUT      folder for the results (default: results)
 #   DEVICE   auto, cuda[:N], sim[:GPU] (default: cuda)
-#   CASES    random shapes to verify
+#   TIER     of the correctness matrix: small, full (on a GPU), exhaustive
+#   CASES    only so many of its cases (on the software device: 10)
 #   MODELS, TOKENS, BITS   what to compare
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -15,12 +16,13 @@ case $DEVICE in
 sim*)
     MODELS=${MODELS:-smollm2-135m}
     TOKENS=${TOKENS:-128}
+    TIER=${TIER:-small}
     CASES=${CASES:-10}
     ;;
 *)
     MODELS=${MODELS:-smollm2-135m llama-3.2-1b llama-3.1-8b llama-2-7b}
     TOKENS=${TOKENS:-1024 8192 32768}
-    CASES=${CASES:-200}
+    TIER=${TIER:-full}
     ;;
 esac
 mkdir -p "$OUT" || exit 1
@@ -42,7 +44,7 @@ run() {
 }
 
 run info info
-run verify verify --cases "$CASES"
+run verify verify --tier "$TIER" ${CASES:+--cases "$CASES"}
 for model in $MODELS; do
     case $model in
     llama-2-*) methods=x ;;
@@ -55,5 +57,15 @@ for model in $MODELS; do
         done
     done
 done
+case $DEVICE in
+sim*) ;;
+*) # what grouped latents, 8-bit weights and several queries bring
+    for options in "--groups 8" "--weights e4m3" "--groups 8 --weights int8" "--queries 8"; do
+        # shellcheck disable=SC2086
+        run "compare-llama-3.1-8b-latent$(echo "$options" | tr -d ' ')" compare --model llama-3.1-8b --synthetic \
+            --method latent --bits 4 --tokens 8192 $options
+    done
+    ;;
+esac
 echo "results in $OUT, $failures failures" | tee -a "$OUT/summary.txt"
 [ $failures -eq 0 ]

@@ -230,17 +230,16 @@ __device__ __forceinline__ void keep_rows(u32 *fragment, int lane, int valid)
         fragment[r] = lane / 4 + r % 2 * 8 < valid ? fragment[r] : 0;
 }
 
-// 16 columns of a tile in the tail, tokens as rows.
+// 16 columns of a tile in the tail, tokens as rows. `rows`: column 0 of its first row; `valid`: its tokens.
 template <class S>
-__device__ __forceinline__ void load_tail_fragment(u32 (&out)[4], const tile_source<S> &tile, int chunk, int step,
-                                                   int lane)
+__device__ __forceinline__ void load_tail_fragment(u32 (&out)[4], const u8 *rows, int step, int lane, int valid)
 {
 #pragma unroll
     for (int r = 0; r < 4; r++) {
-        const int token = lane / 4 + r % 2 * 8, channel = chunk * 64 + step * 16 + r / 2 * 8 + lane % 4 * 2;
+        const int token = lane / 4 + r % 2 * 8, channel = step * 16 + r / 2 * 8 + lane % 4 * 2;
         out[r] = 0;
-        if (token < tile.valid)
-            out[r] = __ldg((const u32 *)(tile.tail + ((size_t)token * S::TAIL_WIDTH + channel) * 2));
+        if (token < valid)
+            out[r] = __ldg((const u32 *)(rows + (size_t)token * (S::TAIL_WIDTH * 2) + channel * 2));
     }
 }
 
@@ -303,38 +302,34 @@ template <class S> struct chunk_data<S, AXIS_NONE> {
 // used. So is a tile in the tail, which is one of few. Which a tile is is the same for all lanes.
 template <class S> struct chunk_data<S, AXIS_CHANNEL> {
     unit_codes<S::BITS> codes;
-    tile_source<S> tile;
-    const u8 *slot;
-    int chunk;
+    const u8 *at; // the parameters' slot; of a tile in the tail its first column
+    int in_tail;  // tokens of a tile in the tail, or -1
 
-    __device__ __forceinline__ void load(const tile_source<S> &source, int from_chunk, int lane)
+    __device__ __forceinline__ void load(const tile_source<S> &tile, int chunk, int lane)
     {
-        tile = source;
-        chunk = from_chunk;
-        if (tile.in_tail)
-            return;
-        slot = tile.slot_of(chunk);
-        codes.load(tile.record + S::CODES + chunk * unit_codes<S::BITS>::BYTES, lane);
+        in_tail = tile.in_tail ? tile.valid : -1;
+        at = tile.in_tail ? tile.tail + chunk * 128 : tile.slot_of(chunk);
+        if (!tile.in_tail)
+            codes.load(tile.record + S::CODES + chunk * unit_codes<S::BITS>::BYTES, lane);
     }
 
     __device__ __forceinline__ void clear() // a tile of the tail, without tokens
     {
-        tile.in_tail = true;
-        tile.valid = 0;
+        in_tail = 0;
     }
 
     __device__ __forceinline__ void fragment(u32 (&out)[4], int step) const
     {
         const int lane = threadIdx.x % 32;
-        if (!tile.in_tail) {
+        if (in_tail < 0) {
             codes.template fragment<S::ORDER>(out, step);
-            apply_channel_params<S>(out, slot, step, lane);
+            apply_channel_params<S>(out, at, step, lane);
         } else if constexpr (S::ORDER == ORDER_V) {
             u32 rows[4];
-            load_tail_fragment(rows, tile, chunk, step, lane);
+            load_tail_fragment<S>(rows, at, step, lane, in_tail);
             transpose_fragment(out, rows);
         } else {
-            load_tail_fragment(out, tile, chunk, step, lane);
+            load_tail_fragment<S>(out, at, step, lane, in_tail);
         }
     }
 };

@@ -96,8 +96,9 @@ struct xq_absorb_params {
     XQ_PTR(float) absorbed_bias;
 };
 
-/* key_norms (templates/key_norms.cu.lt): each head's share of the sums of squares of K's rows, for qk_norm "row". Row
- * p * page + t is token t of table entry p. Grid: (runs of tile_tokens tokens of the longest sequence, Hkv, batch). */
+/* key_norms (templates/key_norms.cu.lt): each head's share of the sums of squares of K's rows, for qk_norm
+ * "row". Row p * page + t is token t of table entry p. Grid: (runs of tile_tokens tokens of the longest
+ * sequence, Hkv, batch). */
 struct xq_key_norms_params {
     struct xq_table table;
     XQ_PTR(const xq_byte) pages; /* cross-layer methods: the accumulator's */
@@ -124,7 +125,7 @@ struct xq_attend_params {
     XQ_PTR(const float) sinks;  /* [H], natural logarithms, or null */
     XQ_PTR(const unsigned) absorbed;
     XQ_PTR(const float) absorbed_bias;
-    XQ_PTR(const float) key_sums;  /* qk_norm "row": from key_norms; else null */
+    XQ_PTR(const float) key_sums; /* qk_norm "row": from key_norms; else null */
     XQ_PTR(const xq_half_bits) q; /* [queries, H, dh] before RoPE */
     XQ_PTR(xq_half_bits) out;     /* [queries, H, dh] */
     XQ_PTR(float) lse;            /* [queries, H] or null */
