@@ -66,6 +66,7 @@ static xq_status add_matrix(struct run *r, struct run_layer *l, int index, const
     size_t count = (size_t)rows * (size_t)cols;
     double *seen = malloc(sizeof *seen * count);
     float *data = malloc(sizeof *data * count);
+    uint16_t *halves = (void *)data; /* of 16-bit types: half of it */
     rounding_type type;
     if (!seen || !data)
         error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
@@ -74,9 +75,9 @@ static xq_status add_matrix(struct run *r, struct run_layer *l, int index, const
                     (size_t)cols, seen, &type, err);
     for (size_t i = 0; err->status == XQ_OK && i < count; i++) {
         if (type == ROUNDING_F16)
-            ((uint16_t *)data)[i] = rounding_to_half(seen[i]);
+            halves[i] = rounding_to_half(seen[i]);
         else if (type == ROUNDING_BF16)
-            ((uint16_t *)data)[i] = rounding_to_bfloat(seen[i]);
+            halves[i] = rounding_to_bfloat(seen[i]);
         else
             data[i] = (float)seen[i];
     }

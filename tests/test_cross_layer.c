@@ -275,11 +275,12 @@ static double *accumulated_before(struct engine *e, int number, int s)
     page_sequence before;
     double *x = malloc(sizeof *x * LONGEST * D);
     cr_assert_not_null(x);
-    if (number <= BASE)
-        return x;
-    read_accumulated(e, number, s, &before);
-    model_accumulated(&e->layers[number].kind, &before, x);
-    driver_free_cache(&before);
+    const model_layer_kind *kind = &e->layers[number].kind;
+    if (kind->cross && !kind->base) {
+        read_accumulated(e, number, s, &before);
+        model_accumulated(kind, &before, x);
+        driver_free_cache(&before);
+    }
     return x;
 }
 
