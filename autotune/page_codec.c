@@ -29,6 +29,11 @@ static unsigned get_code(const page_codec *codec, const page_stream *s, const ui
     size_t unit;
     const int32_t *place = find_code(codec, s, token, channel, &unit);
     unsigned code = 0;
+    if (s->in_one_piece) { /* most layouts: faster */
+        const uint8_t *at = page + unit + (size_t)place[0] / 8;
+        return s->format.bits == 16 ? (unsigned)(at[0] | at[1] << 8)
+                                    : at[0] >> place[0] % 8 & ((1u << s->format.bits) - 1);
+    }
     for (int i = 0; i < s->format.bits; i++)
         code |= (unsigned)(page[unit + (size_t)place[i] / 8] >> place[i] % 8 & 1) << i;
     return code;

@@ -28,6 +28,7 @@ typedef struct page_stream {
     size_t tail_offset; /* by_channel: within a sequence's tail */
     int tail_width;
     int32_t *bit_offset; /* gen_unit_map: [16 tokens][64 channels][bits] */
+    bool in_one_piece;   /* every code's bits follow one another, within a byte or as two whole ones */
 } page_stream;
 
 typedef struct page_codec {

@@ -42,6 +42,20 @@ static bool read_places(const cJSON *json, page_stream *s)
     return s->format.bits == 16 || s->groups;
 }
 
+static bool in_one_piece(const page_codec *codec, const page_stream *s)
+{
+    int bits = s->format.bits, codes = codec->tile_tokens * codec->unit_channels;
+    for (int i = 0; i < codes; i++) {
+        const int32_t *place = s->bit_offset + (size_t)i * (size_t)bits;
+        for (int bit = 1; bit < bits; bit++)
+            if (place[bit] != place[0] + bit)
+                return false;
+        if (bits == 16 ? place[0] % 8 != 0 : place[0] / 8 != place[bits - 1] / 8)
+            return false;
+    }
+    return true;
+}
+
 static xq_status read_stream(gen *g, const cJSON *json, const cJSON *cache, page_stream *s, error *err)
 {
     const char *name = text(json, "name");
@@ -79,9 +93,11 @@ static xq_status read_layout(gen *g, const cJSON *spec, const cJSON *layout, pag
     if (!codec->group || !codec->page_tokens || !codec->tile_tokens || !codec->unit_channels ||
         !codec->tile_bytes || !codec->page_bytes || count < 1 || count > PAGE_MAX_STREAMS)
         return error_set(err, XQ_ERROR_SPEC, "spec", "layout: not that of a completed spec");
-    for (codec->streams = 0; codec->streams < count && err->status == XQ_OK; codec->streams++)
-        read_stream(g, cJSON_GetArrayItem(streams, codec->streams), cache, &codec->stream[codec->streams],
-                    err);
+    for (codec->streams = 0; codec->streams < count && err->status == XQ_OK; codec->streams++) {
+        page_stream *s = &codec->stream[codec->streams];
+        if (read_stream(g, cJSON_GetArrayItem(streams, codec->streams), cache, s, err) == XQ_OK)
+            s->in_one_piece = in_one_piece(codec, s);
+    }
     codec->bits = codec->stream[0].format.bits;
     return err->status;
 }

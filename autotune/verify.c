@@ -1,10 +1,8 @@
 #include "verify.h"
 
-#include "../runtime/last_error.h"
 #include "verify_parts.h"
 
-#include <math.h>
-#include <stdarg.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,35 +12,6 @@ const char *const verify_implementation_names[VERIFY_IMPLEMENTATIONS] = {"fused"
 xq_status verify_out_of_memory(error *err)
 {
     return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory while verifying");
-}
-
-/* ---------------------------------------------------------------- outcomes */
-
-static void note(verify_part *part, verify_outcome outcome, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-static void note(verify_part *part, verify_outcome outcome, const char *format, ...)
-{
-    if (part->outcome == VERIFY_FAILED)
-        return; /* the first fault is told */
-    va_list args;
-    va_start(args, format);
-    vsnprintf(part->message, sizeof part->message, format, args);
-    va_end(args);
-    part->outcome = outcome;
-}
-
-/* Notes what a call said. What only this machine can repair is left in `err`. */
-static bool went_well(verify_part *part, const char *call, error *err)
-{
-    if (err->status == XQ_OK)
-        return true;
-    if (err->status != XQ_ERROR_MEMORY) {
-        note(part, err->status == XQ_ERROR_UNSUPPORTED ? VERIFY_UNSUPPORTED : VERIFY_FAILED, "%s: %s", call,
-             err->message);
-        error_clear(err);
-        *err = (error)ERROR_INIT;
-    }
-    return false;
 }
 
 verify_outcome verify_result_outcome(const verify_result *result)
@@ -57,189 +26,9 @@ verify_outcome verify_result_outcome(const verify_result *result)
     return outcome;
 }
 
-/* ---------------------------------------------------------------- one case */
-
-/* A case under way. */
-typedef struct run {
-    verifier *v;
-    const case_shape *shape;
-    verify_result *result;
-    verify_memory memory;
-    int appender; /* the implementation that appends */
-    double *out;
-    float *lse;
-} run;
-
-static bool serves(const run *r, int implementation)
-{
-    return r->result->part[implementation].outcome == VERIFY_PASSED;
-}
-
-static void judge(run *r, int implementation)
-{
-    verify_part *part = &r->result->part[implementation];
-    if (!(part->out_error <= r->result->bound))
-        note(part, VERIFY_FAILED, "output differs by %.3g, more than %.3g", part->out_error,
-             r->result->bound);
-    else if (!(part->lse_error <= 2 * r->result->bound))
-        note(part, VERIFY_FAILED, "log-sum-exp differs by %.3g, more than %.3g", part->lse_error,
-             2 * r->result->bound);
-}
-
-static void attend_and_compare(run *r, int implementation, int layer, const verify_snapshot *cached,
-                               error *err)
-{
-    verify_part *part = &r->result->part[implementation];
-    if (!serves(r, implementation))
-        return;
-    verify_call_attend(&r->memory, implementation, layer, r->out, r->lse, err);
-    if (went_well(part, "attend", err) && r->shape->queries > 0) {
-        verify_check_attend(r->v, r->shape, implementation, layer, cached, r->out, r->lse, r->result, err);
-        judge(r, implementation);
-    }
-}
-
-/* A fault in what was cached is one of everything that uses it. */
-static void judge_cache(run *r, int layer, int round)
-{
-    const verify_result *result = r->result;
-    for (int i = XQ_FUSED; i <= XQ_UNFUSED; i++) {
-        if (!serves(r, i))
-            continue;
-        if (result->mismatches)
-            note(&r->result->part[i], VERIFY_FAILED,
-                 "layer %d, round %d: %lld cached values are not those of the host quantizer", layer, round,
-                 (long long)result->mismatches);
-        else if (!(result->append_error <= 0.51))
-            note(&r->result->part[i], VERIFY_FAILED, "layer %d, round %d: cached values are %.3g steps off",
-                 layer, round, result->append_error);
-    }
-}
-
-static void fail_quantized(run *r, const char *call, error *err)
-{
-    error copy = *err;
-    for (int i = XQ_FUSED; i <= XQ_UNFUSED; i++)
-        if (serves(r, i)) {
-            *err = copy;
-            err->log = NULL;
-            went_well(&r->result->part[i], call, err);
-        }
-    error_clear(&copy);
-}
-
-/* One round of one layer; false where the case cannot go on. */
-static bool run_round(run *r, int layer, int round, error *err)
-{
-    verifier *v = r->v;
-    verify_snapshot before = {0}, cached = {0}, after = {0};
-    bool last = round == r->shape->rounds - 1, good = false;
-    if (v->accumulator && verify_snapshot_take(&r->memory, layer, &before, err) != XQ_OK)
-        goto done;
-    if (verify_call_append(&r->memory, r->appender, layer, round, err) != XQ_OK) {
-        fail_quantized(r, "append", err);
-        goto done;
-    }
-    if (verify_snapshot_take(&r->memory, layer, &cached, err) != XQ_OK ||
-        verify_check_append(v, r->shape, layer, round, &cached, layer ? &before : NULL, r->result, err) !=
-            XQ_OK)
-        goto done;
-    judge_cache(r, layer, round);
-    if (v->accumulator) {
-        if (verify_call_accumulate(&r->memory, r->appender, layer, round, err) != XQ_OK) {
-            fail_quantized(r, "accumulate", err);
-            goto done;
-        }
-        if (verify_snapshot_take(&r->memory, layer, &after, err) != XQ_OK ||
-            verify_check_accumulate(v, r->shape, layer, round, &after, &before, r->result, err) != XQ_OK)
-            goto done;
-        judge_cache(r, layer, round);
-    }
-    const verify_snapshot *seen = v->accumulator ? &after : &cached;
-    if (!verify_snapshot_untouched(&r->memory, seen))
-        for (int i = XQ_FUSED; i <= XQ_UNFUSED; i++)
-            note(&r->result->part[i], VERIFY_FAILED, "pages or tails that no sequence owns were written");
-    for (int i = XQ_FUSED; last && i <= XQ_UNFUSED && err->status == XQ_OK; i++)
-        attend_and_compare(r, i, layer, seen, err);
-    good = err->status == XQ_OK && serves(r, r->appender);
-done:
-    verify_snapshot_free(&before);
-    verify_snapshot_free(&cached);
-    verify_snapshot_free(&after);
-    return good;
-}
-
-static void check_arguments(run *r, int implementation, error *err)
-{
-    if (serves(r, implementation)) {
-        verify_arguments(&r->memory, implementation, &r->result->refused_arguments, err);
-        went_well(&r->result->part[implementation], "arguments", err);
-    }
-}
-
-static void run_quantized(run *r, error *err)
-{
-    /* Both implementations append by the same kernels: by turns, so that both ways there are seen. */
-    r->appender = r->shape->order_seed % 2 || !serves(r, XQ_UNFUSED) ? XQ_FUSED : XQ_UNFUSED;
-    if (!serves(r, r->appender))
-        r->appender = XQ_UNFUSED;
-    if (!serves(r, r->appender))
-        return;
-    if (verify_memory_create(r->v, r->appender, r->shape, &r->memory, err) == XQ_OK) {
-        bool good = true;
-        for (int round = 0; round < r->shape->rounds && good; round++)
-            for (int layer = 0; layer < r->v->spec.layers && good; layer++)
-                good = run_round(r, layer, round, err);
-        for (int i = XQ_FUSED; i <= XQ_UNFUSED && err->status == XQ_OK; i++)
-            check_arguments(r, i, err);
-    }
-    verify_memory_free(&r->memory);
-}
-
-static void run_kv(run *r, error *err)
-{
-    verify_part *part = &r->result->part[XQ_FP16_KV];
-    verify_snapshot cached = {0};
-    if (!serves(r, XQ_FP16_KV) ||
-        verify_memory_create(r->v, XQ_FP16_KV, r->shape, &r->memory, err) != XQ_OK)
-        return;
-    for (int round = 0; round < r->shape->rounds && err->status == XQ_OK; round++)
-        verify_call_append(&r->memory, XQ_FP16_KV, 0, round, err);
-    if (went_well(part, "append", err) && verify_snapshot_take(&r->memory, 0, &cached, err) == XQ_OK &&
-        verify_check_kv(r->v, r->shape, &cached, r->result, err) == XQ_OK) {
-        if (!(r->result->kv_error <= r->result->bound))
-            note(part, VERIFY_FAILED, "cached keys or values differ by %.3g, more than %.3g",
-                 r->result->kv_error, r->result->bound);
-        if (!verify_snapshot_untouched(&r->memory, &cached))
-            note(part, VERIFY_FAILED, "pages that no sequence owns were written");
-        attend_and_compare(r, XQ_FP16_KV, 0, &cached, err);
-    }
-    if (err->status == XQ_OK)
-        check_arguments(r, XQ_FP16_KV, err);
-    verify_snapshot_free(&cached);
-    verify_memory_free(&r->memory);
-}
-
-static void run_case(verifier *v, const case_shape *shape, verify_result *result, error *err)
-{
-    size_t heads = (size_t)shape->queries * (size_t)v->spec.heads;
-    run r = {.v = v, .shape = shape, .result = result};
-    r.out = malloc((heads * (size_t)v->spec.head_dim + 1) * sizeof *r.out);
-    r.lse = malloc((heads + 1) * sizeof *r.lse);
-    if (!r.out || !r.lse) {
-        verify_out_of_memory(err);
-    } else {
-        run_quantized(&r, err);
-        if (err->status == XQ_OK)
-            run_kv(&r, err);
-    }
-    free(r.out);
-    free(r.lse);
-}
-
 /* ---------------------------------------------------------------- descriptions */
 
-static void describe(const verifier *v, const case_shape *shape, char *text, size_t size)
+static void describe(const verify_state *v, const case_shape *shape, char *text, size_t size)
 {
     static const char *const kinds[CASE_KINDS] = {"plain", "placed", "shared prefix"};
     size_t used = (size_t)snprintf(text, size, "%s; %s%s, %d rounds, tokens/queries", v->spec.json,
@@ -249,28 +38,98 @@ static void describe(const verifier *v, const case_shape *shape, char *text, siz
                                  shape->sequence[i].queries);
 }
 
-xq_status verifier_run(verifier *v, int64_t index, verify_result *result, error *err)
+static xq_status run_index(verify_state *v, int64_t index, verify_result *result, error *err)
 {
     case_shape shape;
-    int64_t spec = index / VERIFY_SPEC_CASES, which = index % VERIFY_SPEC_CASES;
-    memset(result, 0, sizeof *result);
-    if (verify_open(v, spec, err) != XQ_OK) {
-        snprintf(result->description, sizeof result->description, "%s", v->spec.json);
-        verify_close(v);
-        return err->status;
-    }
     result->bound = v->spec.bf16 || v->spec.weights == ROUNDING_BF16 ? VERIFY_BOUND_BF16 : VERIFY_BOUND;
     for (int i = 0; i < IMPLEMENTATIONS; i++) {
         result->part[i].outcome = v->plans[i].outcome;
-        snprintf(result->part[i].message, sizeof result->part[i].message, "%s", v->plans[i].message);
+        memcpy(result->part[i].message, v->plans[i].message, sizeof result->part[i].message);
     }
     random_stream r = random_begin(v->seed, (uint64_t)index * 2 + 1);
-    if (case_shape_draw(&r, &v->spec, 2 * spec + which, &shape, err) != XQ_OK)
+    int64_t kind = 2 * (index / VERIFY_SPEC_CASES) + index % VERIFY_SPEC_CASES;
+    if (case_shape_draw(&r, &v->spec, kind, &shape, err) != XQ_OK)
         return err->status;
     describe(v, &shape, result->description, sizeof result->description);
-    run_case(v, &shape, result, err);
+    verify_run_case(v, &shape, result, err);
     case_shape_free(&shape);
     return err->status;
+}
+
+/* ---------------------------------------------------------------- specs, one ahead */
+
+struct verifier {
+    verify_state states[2], *now, *ahead;
+    int64_t expected; /* the spec that is wanted next; -1: not known */
+    bool opening;     /* a thread makes `ahead` ready */
+    int64_t opening_spec;
+    pthread_t thread;
+};
+
+static void *open_ahead(void *user)
+{
+    verifier *v = user;
+    error err = ERROR_INIT;
+    if (verify_open(v->ahead, v->opening_spec, &err) != XQ_OK)
+        verify_close(v->ahead); /* whoever wants it tries again, and reports it */
+    error_clear(&err);
+    return NULL;
+}
+
+static void finish_opening(verifier *v)
+{
+    if (v->opening)
+        pthread_join(v->thread, NULL);
+    v->opening = false;
+}
+
+void verifier_expect(verifier *v, int64_t index)
+{
+    v->expected = index / VERIFY_SPEC_CASES;
+}
+
+/* Makes a spec the one at hand, and begins with the one that is expected after it. */
+static xq_status obtain(verifier *v, int64_t spec, error *err)
+{
+    if (v->now->spec_index == spec && v->opening)
+        return XQ_OK; /* another of its cases */
+    finish_opening(v);
+    if (v->ahead->spec_index == spec) {
+        verify_state *swap = v->now;
+        v->now = v->ahead;
+        v->ahead = swap;
+    }
+    if (verify_open(v->now, spec, err) != XQ_OK) {
+        verify_close(v->now);
+        return err->status;
+    }
+    if (v->expected >= 0 && v->expected != spec) {
+        v->opening_spec = v->expected;
+        v->opening = pthread_create(&v->thread, NULL, open_ahead, v) == 0;
+    }
+    return XQ_OK;
+}
+
+xq_status verifier_run(verifier *v, int64_t index, verify_result *result, error *err)
+{
+    memset(result, 0, sizeof *result);
+    if (obtain(v, index / VERIFY_SPEC_CASES, err) == XQ_OK)
+        run_index(v->now, index, result, err);
+    else
+        snprintf(result->description, sizeof result->description, "%s", v->now->spec.json);
+    return err->status;
+}
+
+/* ---------------------------------------------------------------- lifetime */
+
+static xq_status create_state(verify_state *s, xq_context *context, const char *template_dir, uint64_t seed,
+                              error *err)
+{
+    s->context = context;
+    s->seed = seed;
+    s->spec_index = -1;
+    s->choices = verify_sequence_create(seed);
+    return s->choices ? gen_create(template_dir, &s->generator, err) : verify_out_of_memory(err);
 }
 
 xq_status verifier_create(xq_context *context, const char *template_dir, uint64_t seed, verifier **out,
@@ -279,27 +138,32 @@ xq_status verifier_create(xq_context *context, const char *template_dir, uint64_
     verifier *v = calloc(1, sizeof *v);
     if (!v)
         return verify_out_of_memory(err);
-    v->context = context;
-    v->seed = seed;
-    v->spec_index = -1;
-    v->choices = verify_sequence_create(seed);
-    if (!v->choices)
-        verify_out_of_memory(err);
-    if (err->status != XQ_OK || gen_create(template_dir, &v->generator, err) != XQ_OK) {
-        verify_sequence_destroy(v->choices);
-        free(v);
-        return err->status;
-    }
-    *out = v;
-    return XQ_OK;
+    v->now = &v->states[0];
+    v->ahead = &v->states[1];
+    v->expected = -1;
+    for (int i = 0; i < 2 && err->status == XQ_OK; i++)
+        create_state(&v->states[i], context, template_dir, seed, err);
+    if (err->status == XQ_OK)
+        *out = v;
+    else
+        verifier_destroy(v);
+    return err->status;
 }
 
 void verifier_destroy(verifier *v)
 {
     if (!v)
         return;
-    verify_close(v);
-    verify_sequence_destroy(v->choices);
-    gen_destroy(v->generator);
+    finish_opening(v);
+    for (int i = 0; i < 2; i++) {
+        verify_close(&v->states[i]);
+        verify_sequence_destroy(v->states[i].choices);
+        gen_destroy(v->states[i].generator);
+    }
     free(v);
+}
+
+verify_sequence *verifier_choices(verifier *v)
+{
+    return v->now->choices;
 }

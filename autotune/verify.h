@@ -57,6 +57,10 @@ void verifier_destroy(verifier *v);
  * in the result. */
 xq_status verifier_run(verifier *v, int64_t index, verify_result *result, error *err);
 
+/* Case `index` comes after the one that is run next: its spec is made ready meanwhile, in a thread. Changes
+ * nothing but the time it takes. */
+void verifier_expect(verifier *v, int64_t index);
+
 /* The worst outcome of all parts: failed if one is, unsupported if none passed. */
 verify_outcome verify_result_outcome(const verify_result *result);
 

@@ -10,7 +10,7 @@
 
 /* One layer's accumulation, with room for a row. */
 typedef struct sums {
-    const verifier *v;
+    const verify_state *v;
     const case_shape *shape;
     const page_stream *s, *a; /* the deltas', and the accumulator's */
     int layer;
@@ -19,7 +19,7 @@ typedef struct sums {
     verify_result *result;
 } sums;
 
-static double *transposed_projection(const verifier *v, int layer)
+static double *transposed_projection(const verify_state *v, int layer)
 {
     const page_stream *s = &v->codec->stream[0];
     size_t hidden = (size_t)v->spec.hidden, width = (size_t)s->width, rank = (size_t)s->rank;
@@ -147,7 +147,7 @@ static void check_sequence(const sums *k, int sequence, int length, const verify
     }
 }
 
-xq_status verify_check_accumulate(const verifier *v, const case_shape *shape, int layer, int round,
+xq_status verify_check_accumulate(const verify_state *v, const case_shape *shape, int layer, int round,
                                   const verify_snapshot *after, const verify_snapshot *before,
                                   verify_result *result, error *err)
 {

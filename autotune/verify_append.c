@@ -35,7 +35,7 @@ void verify_delta(const verify_check *k, int t, uint16_t *x)
             (float)rounding_saturated((double)(half_to_float(x[i]) - half_to_float(seen[i]))));
 }
 
-void verify_accumulator_row(const verifier *v, const page_sequence *accumulator, int t, uint16_t *row)
+void verify_accumulator_row(const verify_state *v, const page_sequence *accumulator, int t, uint16_t *row)
 {
     const page_stream *s = &v->accumulator->stream[0];
     const uint8_t *page =
@@ -163,7 +163,7 @@ static void check_groups(const verify_check *k, verify_room *r)
 
 /* U [hidden, width] as kernels have it: 16 bits, columns padded; then its magnitudes. NULL when memory runs
  * out. */
-static double *make_projection(const verifier *v, int layer, int stream)
+static double *make_projection(const verify_state *v, int layer, int stream)
 {
     const page_stream *s = &v->codec->stream[stream];
     const case_weights *w = &v->weights[layer];
@@ -209,7 +209,7 @@ static xq_status check_stream(verify_check *k, error *err)
     return err->status;
 }
 
-xq_status verify_check_append(const verifier *v, const case_shape *shape, int layer, int round,
+xq_status verify_check_append(const verify_state *v, const case_shape *shape, int layer, int round,
                               const verify_snapshot *after, const verify_snapshot *before,
                               verify_result *result, error *err)
 {

@@ -56,8 +56,8 @@ static void break_member(void *args, const fault *f, uint64_t *before)
     memcpy(member, &value, sizeof value);
 }
 
-static xq_status judge(const verifier *v, const fault *f, const char *call, xq_status status, int *refused,
-                       error *err)
+static xq_status judge(const verify_state *v, const fault *f, const char *call, xq_status status,
+                       int *refused, error *err)
 {
     xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
     const char *field = NULL;
@@ -74,7 +74,7 @@ static xq_status judge(const verifier *v, const fault *f, const char *call, xq_s
 
 xq_status verify_arguments(verify_memory *m, int implementation, int *refused, error *err)
 {
-    const verifier *v = m->v;
+    const verify_state *v = m->v;
     const xq_plan_info *info = &v->plans[implementation].info[0];
     xq_plan *plan = verify_plan(v, implementation, 0);
     const int who = m->kv ? KV : QUANTIZED;

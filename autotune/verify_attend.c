@@ -20,9 +20,16 @@ static void cached_free(cached *c)
     memset(c, 0, sizeof *c);
 }
 
-/* fp16 KV pages [2, page, Hkv, dh]. */
-static void read_kv(const verifier *v, const case_shape *shape, const verify_snapshot *cache, int sequence,
-                    double *k, double *value)
+/* Values of the spec's dtype, in double precision. */
+static void to_doubles(const verify_state *v, double *out, const uint16_t *bits, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = (double)(v->spec.bf16 ? half_from_bfloat(bits[i]) : half_to_float(bits[i]));
+}
+
+/* Pages of keys and values [2, page, Hkv, dh], of the spec's dtype. */
+static void read_kv(const verify_state *v, const case_shape *shape, const verify_snapshot *cache,
+                    int sequence, double *k, double *value)
 {
     const size_t row = (size_t)v->spec.kv_heads * (size_t)v->spec.head_dim,
                  page_tokens = (size_t)v->spec.page;
@@ -33,8 +40,8 @@ static void read_kv(const verifier *v, const case_shape *shape, const verify_sna
             (const uint16_t *)(const void *)(cache->pages +
                                              (size_t)s->pages[t / v->spec.page] * page_bytes);
         size_t slot = (size_t)(t % v->spec.page);
-        half_to_doubles(k + (size_t)t * row, page + slot * row, row);
-        half_to_doubles(value + (size_t)t * row, page + (page_tokens + slot) * row, row);
+        to_doubles(v, k + (size_t)t * row, page + slot * row, row);
+        to_doubles(v, value + (size_t)t * row, page + (page_tokens + slot) * row, row);
     }
 }
 
@@ -46,7 +53,7 @@ static void read_codes(const page_codec *codec, int stream, const page_sequence 
 }
 
 /* One sequence's part, from row `at` on. */
-static void read_sequence(const verifier *v, const case_shape *shape, int implementation,
+static void read_sequence(const verify_state *v, const case_shape *shape, int implementation,
                           const verify_snapshot *cache, int sequence, size_t at, cached *c)
 {
     int length = shape->sequence[sequence].length;
@@ -64,7 +71,7 @@ static void read_sequence(const verifier *v, const case_shape *shape, int implem
     }
 }
 
-static xq_status read_cached(const verifier *v, const case_shape *shape, int implementation,
+static xq_status read_cached(const verify_state *v, const case_shape *shape, int implementation,
                              const verify_snapshot *cache, int sequence, cached *c, error *err)
 {
     bool shared = shape->kind == CASE_SHARED, two = implementation == XQ_FP16_KV || v->spec.latent;
@@ -89,7 +96,7 @@ static xq_status read_cached(const verifier *v, const case_shape *shape, int imp
 
 /* ---------------------------------------------------------------- comparison */
 
-static void compare_query(const verifier *v, const double *expected, const double *expected_lse,
+static void compare_query(const verify_state *v, const double *expected, const double *expected_lse,
                           const double *out, const float *lse, verify_part *part)
 {
     size_t heads = (size_t)v->spec.heads;
@@ -117,7 +124,7 @@ static void asked_free(asked *a)
     free(a->positions);
 }
 
-static xq_status ask(const verifier *v, const case_shape *shape, const case_sequence *s, int64_t offset,
+static xq_status ask(const verify_state *v, const case_shape *shape, const case_sequence *s, int64_t offset,
                      asked *a, error *err)
 {
     size_t row = (size_t)v->spec.heads * (size_t)v->spec.head_dim, n = (size_t)s->queries;
@@ -130,8 +137,7 @@ static xq_status ask(const verifier *v, const case_shape *shape, const case_sequ
     }
     a->out = a->q + n * row;
     a->lse = a->out + n * row;
-    for (size_t i = 0; i < n * row; i++)
-        a->q[i] = (double)(v->spec.bf16 ? half_from_bfloat(bits[i]) : half_to_float(bits[i]));
+    to_doubles(v, a->q, bits, n * row);
     for (size_t j = 0; j < n; j++)
         a->positions[j] = shape->query_position[s->first_query + (int)j];
     a->queries = (reference_queries){.count = s->queries,
@@ -144,7 +150,7 @@ static xq_status ask(const verifier *v, const case_shape *shape, const case_sequ
     return XQ_OK;
 }
 
-static xq_status check_sequence(const verifier *v, const case_shape *shape, int implementation,
+static xq_status check_sequence(const verify_state *v, const case_shape *shape, int implementation,
                                 const verify_snapshot *cache, const reference_layer *layer, int sequence,
                                 const double *out, const float *lse, verify_part *part, error *err)
 {
@@ -170,7 +176,7 @@ static xq_status check_sequence(const verifier *v, const case_shape *shape, int 
     return err->status;
 }
 
-xq_status verify_check_attend(const verifier *v, const case_shape *shape, int implementation, int layer,
+xq_status verify_check_attend(const verify_state *v, const case_shape *shape, int implementation, int layer,
                               const verify_snapshot *cache, const double *out, const float *lse,
                               verify_result *result, error *err)
 {
@@ -191,7 +197,7 @@ static double worse(double a, double b)
     return a > b || isnan(a) ? a : b;
 }
 
-xq_status verify_check_kv(const verifier *v, const case_shape *shape, const verify_snapshot *cache,
+xq_status verify_check_kv(const verify_state *v, const case_shape *shape, const verify_snapshot *cache,
                           verify_result *result, error *err)
 {
     const size_t dkv = (size_t)v->spec.kv_heads * (size_t)v->spec.head_dim, d = (size_t)v->spec.hidden;

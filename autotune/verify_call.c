@@ -237,7 +237,7 @@ static xq_attend_args attend_args(verify_memory *m, int implementation, int laye
     a.pages = m->pages[layer];
     a.weights = m->v->plans[implementation].weights[layer];
     a.workspace = upload_workspace(m, implementation, layer, &a.workspace_bytes, err);
-    if (m->v->spec.many_queries) {
+    if (m->v->spec.many_queries && !(m->v->spec.both_kernels && !placed)) {
         a.queries = shape->queries;
         a.max_queries = shape->most_queries;
         a.query_indptr = verify_memory_upload(m, indptr, (size_t)(table.batch + 1) * 4, err);

@@ -26,6 +26,8 @@ typedef struct case_spec {
     int hidden, heads, kv_heads, head_dim, page, group;
     int rank_k, rank_v, latents; /* of the latent methods, without padding; latents: groups of KV heads */
     bool latent, cross_layer, latent_cross, many_queries, bf16;
+    bool both_kernels; /* a spec of one query whose plan takes several too: plain cases ask one, others
+                          several */
     rounding_type weights;
 } case_spec;
 

@@ -6,7 +6,7 @@
 
 /* A stream of a sequence, as a round of appending left it. */
 typedef struct verify_check {
-    const verifier *v;
+    const verify_state *v;
     const case_shape *shape;
     int layer;
     verify_round round;

@@ -25,7 +25,7 @@ static double *rounded(rounding_type type, const float *w, int rows, int padded,
 /* Columns of K that do not turn, and are not normalized, never become keys in the fused kernel: it
  * multiplies queries by them. So 8-bit weights have a scale for each of their rows (the latent's channels),
  * over all heads. */
-static xq_status round_absorbed(const verifier *v, const float *w, int rows, double *m, error *err)
+static xq_status round_absorbed(const verify_state *v, const float *w, int rows, double *m, error *err)
 {
     const reference_model *model = &v->model;
     int dh = model->head_dim, turning = 2 * model->pairs, still = dh - turning, dkv = model->kv_heads * dh;
@@ -58,7 +58,7 @@ static xq_status round_absorbed(const verifier *v, const float *w, int rows, dou
 }
 
 /* The vectors one after the other, exact: bk, bv, k_norm, sinks. */
-static xq_status read_vectors(const verifier *v, const case_weights *w, verify_layer *out, error *err)
+static xq_status read_vectors(const verify_state *v, const case_weights *w, verify_layer *out, error *err)
 {
     const reference_model *m = &v->model;
     size_t dkv = (size_t)m->kv_heads * (size_t)m->head_dim, heads = (size_t)m->heads;
@@ -80,7 +80,7 @@ static xq_status read_vectors(const verifier *v, const case_weights *w, verify_l
     return XQ_OK;
 }
 
-xq_status verify_layer_create(const verifier *v, int implementation, int layer, verify_layer *out,
+xq_status verify_layer_create(const verify_state *v, int implementation, int layer, verify_layer *out,
                               error *err)
 {
     const case_weights *w = &v->weights[layer];

@@ -28,8 +28,8 @@ uint64_t verify_memory_upload(verify_memory *m, const void *data, size_t bytes, 
     return pointer;
 }
 
-xq_status verify_memory_create(verifier *v, int implementation, const case_shape *shape, verify_memory *m,
-                               error *err)
+xq_status verify_memory_create(verify_state *v, int implementation, const case_shape *shape,
+                               verify_memory *m, error *err)
 {
     const xq_plan_info *info = &v->plans[implementation].info[0];
     size_t pages = (size_t)shape->pool_pages, slots = (size_t)shape->sequences + 1;
@@ -93,15 +93,15 @@ void verify_snapshot_free(verify_snapshot *s)
     memset(s, 0, sizeof *s);
 }
 
-page_sequence verify_snapshot_sequence(const verifier *v, const case_shape *shape, const verify_snapshot *s,
-                                       int sequence, int length)
+page_sequence verify_snapshot_sequence(const verify_state *v, const case_shape *shape,
+                                       const verify_snapshot *s, int sequence, int length)
 {
     const case_sequence *c = &shape->sequence[sequence];
     uint8_t *tail = s->tails ? s->tails + (size_t)c->slot * v->codec->tail_bytes : NULL;
     return (page_sequence){s->pages, c->pages, length, tail};
 }
 
-page_sequence verify_snapshot_accumulator(const verifier *v, const case_shape *shape,
+page_sequence verify_snapshot_accumulator(const verify_state *v, const case_shape *shape,
                                           const verify_snapshot *s, int sequence, int length)
 {
     (void)v;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void close_plans(verifier *v, verify_plans *p)
+static void close_plans(verify_state *v, verify_plans *p)
 {
     for (int layer = 0; layer < CASE_MAX_LAYERS; layer++)
         if (p->weights[layer])
@@ -16,7 +16,7 @@ static void close_plans(verifier *v, verify_plans *p)
     memset(p, 0, sizeof *p);
 }
 
-void verify_close(verifier *v)
+void verify_close(verify_state *v)
 {
     for (int i = 0; i < IMPLEMENTATIONS; i++)
         close_plans(v, &v->plans[i]);
@@ -28,7 +28,7 @@ void verify_close(verifier *v)
     v->spec_index = -1;
 }
 
-static xq_status open_plan(verifier *v, int implementation, int which, error *err)
+static xq_status open_plan(verify_state *v, int implementation, int which, error *err)
 {
     verify_plans *p = &v->plans[implementation];
     xq_plan_options options = XQ_PLAN_OPTIONS_INIT;
@@ -46,7 +46,7 @@ static xq_status open_plan(verifier *v, int implementation, int which, error *er
     return status == XQ_OK ? XQ_OK : last_error_read(v->context, status, err);
 }
 
-static xq_status upload_weights(verifier *v, int implementation, int layer, error *err)
+static xq_status upload_weights(verify_state *v, int implementation, int layer, error *err)
 {
     verify_plans *p = &v->plans[implementation];
     const case_weights *m = &v->weights[layer];
@@ -67,13 +67,14 @@ static xq_status upload_weights(verifier *v, int implementation, int layer, erro
 }
 
 /* What cannot be opened is noted, and is no reason not to try the others. */
-static void open_implementation(verifier *v, int implementation)
+static void open_implementation(verify_state *v, int implementation)
 {
     verify_plans *p = &v->plans[implementation];
     error err = ERROR_INIT;
-    for (int which = 0; which < (v->spec.cross_layer ? 2 : 1) && err.status == XQ_OK; which++)
+    int layers = implementation == XQ_FP16_KV ? 1 : v->spec.layers; /* of such a cache, all are alike */
+    for (int which = 0; which < (layers > 1 ? 2 : 1) && err.status == XQ_OK; which++)
         open_plan(v, implementation, which, &err);
-    for (int layer = 0; layer < v->spec.layers && err.status == XQ_OK; layer++)
+    for (int layer = 0; layer < layers && err.status == XQ_OK; layer++)
         upload_weights(v, implementation, layer, &err);
     if (err.status != XQ_OK) {
         close_plans(v, p);
@@ -85,7 +86,7 @@ static void open_implementation(verifier *v, int implementation)
 }
 
 /* The reference's own reading of the spec; the base layer's serves all layers. */
-static xq_status read_spec(verifier *v, error *err)
+static xq_status read_spec(verify_state *v, error *err)
 {
     char *completed = NULL;
     if (gen_complete(v->generator, v->spec.json, &completed, err) == XQ_OK &&
@@ -96,7 +97,7 @@ static xq_status read_spec(verifier *v, error *err)
     return err->status;
 }
 
-xq_status verify_open(verifier *v, int64_t index, error *err)
+xq_status verify_open(verify_state *v, int64_t index, error *err)
 {
     if (v->spec_index == index)
         return XQ_OK;

@@ -20,12 +20,12 @@ typedef struct verify_plans {
     uint64_t weights[CASE_MAX_LAYERS]; /* on the device */
 } verify_plans;
 
-struct verifier {
+/* A spec at hand, and what its cases share. The next one is made ready while cases run. */
+typedef struct verify_state {
     xq_context *context;
     gen *generator;
     uint64_t seed;
     verify_sequence *choices;
-    /* What the cases of one spec share. */
     int64_t spec_index; /* -1: none */
     case_spec spec;
     case_weights weights[CASE_MAX_LAYERS];
@@ -33,25 +33,31 @@ struct verifier {
     /* Set where fused or unfused opened: */
     reference_model model;
     page_codec *codec, *accumulator; /* accumulator: cross-layer methods, else NULL */
-};
+} verify_state;
 
-static inline xq_plan *verify_plan(const verifier *v, int implementation, int layer)
+static inline xq_plan *verify_plan(const verify_state *v, int implementation, int layer)
 {
     return v->plans[implementation].plan[layer > 0];
 }
 
+/* The choices of a verifier that no other thread uses. */
+verify_sequence *verifier_choices(verifier *v);
+
 /* Reports it, and returns XQ_ERROR_MEMORY. */
 xq_status verify_out_of_memory(error *err);
 
+/* verify_run.c: runs a case of the spec at hand. Errors: what only this machine can repair. */
+void verify_run_case(verify_state *v, const case_shape *shape, verify_result *result, error *err);
+
 /* verify_open.c: makes spec `index` the one at hand. A spec that no kernel serves is no error. */
-xq_status verify_open(verifier *v, int64_t index, error *err);
-void verify_close(verifier *v);
+xq_status verify_open(verify_state *v, int64_t index, error *err);
+void verify_close(verify_state *v);
 
 /* ---------------------------------------------------------------- verify_memory.c */
 
 /* Device memory of a case, filled with NaN: pages (and tails) of each layer, the accumulator of all. */
 typedef struct verify_memory {
-    verifier *v;
+    verify_state *v;
     const case_shape *shape;
     int layers;
     bool kv; /* fp16 KV pages */
@@ -62,8 +68,8 @@ typedef struct verify_memory {
 } verify_memory;
 
 /* `implementation` says what pages are like. */
-xq_status verify_memory_create(verifier *v, int implementation, const case_shape *shape, verify_memory *m,
-                               error *err);
+xq_status verify_memory_create(verify_state *v, int implementation, const case_shape *shape,
+                               verify_memory *m, error *err);
 void verify_memory_free(verify_memory *m);
 
 /* Device memory that lives as long as `m`: a copy of `data`, or NaN where that is NULL. 0 after a failure.
@@ -78,9 +84,9 @@ xq_status verify_snapshot_take(verify_memory *m, int layer, verify_snapshot *s, 
 void verify_snapshot_free(verify_snapshot *s);
 
 /* Sequence `sequence` of a snapshot as the page codec sees it, with `length` tokens. */
-page_sequence verify_snapshot_sequence(const verifier *v, const case_shape *shape, const verify_snapshot *s,
-                                       int sequence, int length);
-page_sequence verify_snapshot_accumulator(const verifier *v, const case_shape *shape,
+page_sequence verify_snapshot_sequence(const verify_state *v, const case_shape *shape,
+                                       const verify_snapshot *s, int sequence, int length);
+page_sequence verify_snapshot_accumulator(const verify_state *v, const case_shape *shape,
                                           const verify_snapshot *s, int sequence, int length);
 
 /* Pages and tails that nobody owns hold what they were filled with. */
@@ -111,26 +117,26 @@ xq_status verify_arguments(verify_memory *m, int implementation, int *refused, e
  * verify_attend.c */
 
 /* What a round cached of a layer. `before`: the accumulator as append found it; NULL for a first layer. */
-xq_status verify_check_append(const verifier *v, const case_shape *shape, int layer, int round,
+xq_status verify_check_append(const verify_state *v, const case_shape *shape, int layer, int round,
                               const verify_snapshot *after, const verify_snapshot *before,
                               verify_result *result, error *err);
 
 /* The accumulator after a layer's deltas were added. */
-xq_status verify_check_accumulate(const verifier *v, const case_shape *shape, int layer, int round,
+xq_status verify_check_accumulate(const verify_state *v, const case_shape *shape, int layer, int round,
                                   const verify_snapshot *after, const verify_snapshot *before,
                                   verify_result *result, error *err);
 
 /* What attention over a layer's cache returned. */
-xq_status verify_check_attend(const verifier *v, const case_shape *shape, int implementation, int layer,
+xq_status verify_check_attend(const verify_state *v, const case_shape *shape, int implementation, int layer,
                               const verify_snapshot *cache, const double *out, const float *lse,
                               verify_result *result, error *err);
 
 /* fp16 KV pages against exact keys and values. */
-xq_status verify_check_kv(const verifier *v, const case_shape *shape, const verify_snapshot *cache,
+xq_status verify_check_kv(const verify_state *v, const case_shape *shape, const verify_snapshot *cache,
                           verify_result *result, error *err);
 
 /* A row [hidden] of the accumulator as kernels see it. */
-void verify_accumulator_row(const verifier *v, const page_sequence *accumulator, int t, uint16_t *row);
+void verify_accumulator_row(const verify_state *v, const page_sequence *accumulator, int t, uint16_t *row);
 
 /* An activation as kernels take it: f16. */
 uint16_t verify_domain(const case_spec *spec, uint16_t bits);
@@ -140,7 +146,7 @@ typedef struct verify_layer {
     reference_layer layer;
     double *wk, *wv, *vectors;
 } verify_layer;
-xq_status verify_layer_create(const verifier *v, int implementation, int layer, verify_layer *out,
+xq_status verify_layer_create(const verify_state *v, int implementation, int layer, verify_layer *out,
                               error *err);
 void verify_layer_free(verify_layer *l);
 

@@ -105,7 +105,7 @@ static void draw_query_counts(random_stream *r, const case_spec *spec, case_shap
     for (int i = case_first_attended(shape); i < shape->sequences; i++) {
         case_sequence *s = &shape->sequence[i];
         s->queries = 1;
-        if (spec->many_queries) {
+        if (spec->many_queries && !(spec->both_kernels && shape->kind == CASE_PLAIN)) {
             int chunk = random_between(r, 9, CASE_MAX_QUERIES);
             s->queries =
                 random_choice(r, 6, 0, 1, 1, random_between(r, 2, 8), random_between(r, 2, 8), chunk);

@@ -26,7 +26,7 @@ xq_status verify_tier_named(const char *name, verify_tier *tier, error *err)
 
 int64_t verifier_tier_cases(verifier *v, verify_tier tier)
 {
-    int64_t specs = tiers[tier].specs ? tiers[tier].specs : verify_sequence_cover(v->choices);
+    int64_t specs = tiers[tier].specs ? tiers[tier].specs : verify_sequence_cover(verifier_choices(v));
     return specs * tiers[tier].shapes;
 }
 
@@ -38,7 +38,7 @@ int64_t verifier_tier_case(verify_tier tier, int64_t i)
 void verifier_features(verifier *v, int64_t index, void (*visit)(void *user, const char *feature),
                        void *user)
 {
-    verify_choice c = verify_sequence_at(v->choices, index / VERIFY_SPEC_CASES);
+    verify_choice c = verify_sequence_at(verifier_choices(v), index / VERIFY_SPEC_CASES);
     for (int a = 0; a < VERIFY_AXES; a++) {
         char text[64];
         enum verify_axis axis = (enum verify_axis)a;

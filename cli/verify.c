@@ -63,6 +63,8 @@ static xq_status run_cases(verifier *v, const struct cli_common *common, const s
         snprintf(detail, sizeof detail, "case %lld of %lld, %lld failed", (long long)(i + 1),
                  (long long)count, (long long)summary->failed);
         cli_progress_update(&progress, (double)i / (double)count, detail);
+        if (i + 1 < count)
+            verifier_expect(v, verifier_tier_case(selection->tier, i + 1));
         verifier_run(v, index, &result, err);
         verify_summary_add(summary, v, index, &result);
         if (err->status != XQ_OK || verify_result_outcome(&result) == VERIFY_FAILED)

@@ -4,7 +4,7 @@
 local features = {}
 
 local quantized = { "append", "append_channel", "accumulate", "key_norms", "attend", "dequantize" }
-local weighted = { "append", "append_channel", "accumulate", "absorb", "attend", "gemm" }
+local weighted = { "append", "append_channel", "accumulate", "key_norms", "absorb", "attend", "gemm" }
 local rotating = { "attend", "absorb", "rope", "kv_append", "kv_attend" }
 local attending = { "attend", "kv_attend" }
 
@@ -30,9 +30,9 @@ features.list = {
   { "bits-3", "3-bit codes", quantized, function(s) return s.cache.bits == 3 end },
   { "zero-point", "integer zero points", quantized, function(s) return s.cache.zero_point == "integer" end },
   { "axis-channel", "per-channel groups", quantized, has_channel_axis },
-  { "latent-groups", "grouped latents", { "append", "append_channel", "attend", "dequantize" },
+  { "latent-groups", "grouped latents", { "append", "append_channel", "key_norms", "attend", "dequantize" },
     function(s) return s.cache.groups > 1 end },
-  { "padded-rank", "ranks that are no multiple of 64", { "append", "append_channel", "attend", "dequantize" }, is_padded },
+  { "padded-rank", "ranks that are no multiple of 64", { "append", "append_channel", "key_norms", "attend", "dequantize" }, is_padded },
   { "cross-layer", "cross-layer methods", quantized, cross_layer },
   { "latent-cl", "method latent-cl", { "append", "append_channel", "accumulate" },
     function(s) return s.cache.method == "latent-cl" end },
@@ -42,8 +42,8 @@ features.list = {
     { "append", "append_channel", "absorb", "attend", "merge", "dequantize", "gemm", "rope", "kv_append", "kv_attend" },
     function(s) return s.dtype == "bf16" end },
   { "weights-bf16", "bf16 weights", weighted, function(s) return s.weights == "bf16" end },
-  { "weights-int8", "int8 weights", { "absorb", "attend", "gemm" }, function(s) return s.weights == "int8" end },
-  { "weights-e4m3", "e4m3 weights", { "absorb", "attend", "gemm" }, function(s) return s.weights == "e4m3" end },
+  { "weights-int8", "int8 weights", { "key_norms", "absorb", "attend", "gemm" }, function(s) return s.weights == "int8" end },
+  { "weights-e4m3", "e4m3 weights", { "key_norms", "absorb", "attend", "gemm" }, function(s) return s.weights == "e4m3" end },
   { "queries-many", "several queries of a sequence", { "attend", "absorb", "kv_attend" },
     function(s) return s.queries == "many" end },
   { "head-dim", "head dimensions other than 64 and 128", { "attend", "absorb", "merge", "rope", "kv_append", "kv_attend" },
@@ -55,11 +55,11 @@ features.list = {
     function(s) return s.model.rope.type == "none" end },
   { "rope-factor", "RoPE that scales (YaRN's attention factor)", attending,
     function(s) return (s.model.rope.attention_factor or 1) ~= 1 end },
-  { "bias", "a bias on the key and value projections", { "attend", "absorb", "gemm" },
+  { "bias", "a bias on the key and value projections", { "key_norms", "attend", "absorb", "gemm" },
     function(s) return s.model.attention_bias end },
   { "qk-norm", "normalization of keys (QK-norm)", { "attend", "rope", "kv_append" },
     function(s) return s.model.qk_norm end },
-  { "qk-norm-row", "normalization of keys over all heads", { "attend", "rope", "kv_append" },
+  { "qk-norm-row", "normalization of keys over all heads", { "key_norms", "attend", "rope", "kv_append" },
     function(s) return s.model.qk_norm == "row" end },
   { "softcap", "soft-capped scores", attending, function(s) return s.model.attn_logit_softcapping end },
   { "sliding-window", "a sliding window", attending, function(s) return s.model.sliding_window end },

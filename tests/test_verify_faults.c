@@ -94,7 +94,7 @@ static void all_are_found(const fault *faults, size_t count)
     }
 }
 
-Test(verify_faults, in_attention_are_found, .timeout = 300)
+Test(verify_faults, in_attention_are_found)
 {
     static const fault faults[] = {
         {"scores 2 % too large", "templates/attend.cu.lt", "return product * SCORE_SCALE;",
@@ -107,7 +107,7 @@ Test(verify_faults, in_attention_are_found, .timeout = 300)
     all_are_found(faults, sizeof faults / sizeof faults[0]);
 }
 
-Test(verify_faults, in_masks_are_found, .timeout = 300)
+Test(verify_faults, in_masks_are_found)
 {
     static const fault faults[] = {
         {"a window of one token more", "templates/lib/queries.cuh",
@@ -122,7 +122,7 @@ Test(verify_faults, in_masks_are_found, .timeout = 300)
     all_are_found(faults, sizeof faults / sizeof faults[0]);
 }
 
-Test(verify_faults, in_the_quantizer_are_found, .timeout = 300)
+Test(verify_faults, in_the_quantizer_are_found)
 {
     static const fault faults[] = {
         {"codes rounded down", "templates/lib/quantize.cuh", "rintf(__fdiv_rn(value - zero, scale))",
