@@ -410,7 +410,7 @@ Test(kernels_queries, a_block_of_rows_reads_what_it_sees_once)
     device_counters counted = fixture_counters(&f);
     double seen = 0;
     for (int b = 1; b <= blocks; b++)
-        seen += (double)b * tile; /* tokens */
+        seen += (double)b * tile;                                        /* tokens */
     double least = (seen * 2 * HEAD_DIM * 2 + 2 * (double)queries) / 32; /* queries by half sectors */
     cr_log_info("%d blocks of %d rows: %.3f of the sectors that they need", blocks, rows,
                 (double)counted.read_sectors / least);
