@@ -1,7 +1,8 @@
 #!/bin/sh
 # make demo: a real model, a real text, real attention layers. Makes the model directory and its
-# activations (kept in $BUILD/smollm2), prepares the weights, and compares fp16 KV, unfused and fused
-# rematerialization. Where the model cannot be had, the same shapes with synthetic activations.
+# activations (kept in $BUILD/smollm2), prepares the weights, runs a few layers with a cross-layer cache, and
+# compares fp16 KV, unfused and fused rematerialization. Where the model cannot be had, the same shapes with
+# synthetic activations.
 # The settings are those of the Makefile.
 set -eu
 cd "$(dirname "$0")/.."
@@ -33,6 +34,14 @@ say "SmolLM2-135M reads the first $TOKENS tokens of $TEXT; layers $LAYERS are re
 
 say "Preparing the weights: SVD of the K and V projections of each layer."
 "$xq" prepare "$model" --method latent --layers "$LAYERS" --out "$model/latent.xqw"
+
+few=$((TOKENS < 256 ? TOKENS : 256))
+say "Across layers: 2 to 5 in order, each caching at 3 bits what the layers before it lack, one accumulator for all;"
+echo "a prompt of $few tokens attends in each of them."
+"$PYTHON" tools/smollm2.py activations --model "$model" --text "$TEXT" --tokens "$few" --layers 2,3,4,5 \
+    --out "$model/stack.safetensors"
+"$xq" run --input "$model/stack.safetensors" --output "$model/stack-out.safetensors" --model "$model" \
+    --method latent-cl --bits 3 --device "$DEVICE"
 
 say "One query per head attends over $TOKENS cached tokens, three ways."
 exec "$xq" compare --model "$model" --activations "$model/activations.safetensors" \

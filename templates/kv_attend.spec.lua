@@ -32,7 +32,8 @@ end
 
 return {
   name = "kv_attend",
-  handles = {"bf16", "queries-many", "head-dim", "rope-interleaved", "rope-partial", "rope-none", "rope-factor", "softcap", "sliding-window", "sinks", "alibi", "alibi-scale", "scale"},
+  handles = {"bf16", "queries-many", "head-dim", "rope-interleaved", "rope-partial", "rope-none", "rope-factor",
+    "softcap", "sliding-window", "sinks", "alibi", "alibi-scale", "scale"},
   entry = "xq_kv_attend",
   summary = "attention over an fp16 paged KV cache, split over tokens",
   parameters = {
@@ -47,7 +48,8 @@ return {
   defaults = function(spec)
     local head_dim = spec.model.head_dim
     if spec.queries == "many" then
-      return {warps = 4, slice = 32, stages = head_dim <= 128 and 3 or 2, query_tiles = head_dim <= 128 and 2 or 1,}
+      local narrow = head_dim <= 128
+      return {warps = 4, slice = 32, stages = narrow and 3 or 2, query_tiles = narrow and 2 or 1}
     end
     local p = {warps = 4, slice = 16, stages = head_dim <= 64 and 6 or head_dim <= 80 and 4 or 3, query_tiles = 2}
     if head_dim > 128 then
@@ -56,7 +58,7 @@ return {
     return p
   end,
   constraints = {
-    {text = "slice * query_tiles must be at most 32, with several queries of a sequence 64, or accumulators do not fit into registers",
+    {text = "slice * query_tiles must be at most 32 (64 with queries many), or accumulators do not fit into registers",
      check = function(spec, p) return p.slice * p.query_tiles <= (spec.queries == "many" and 64 or 32) end},
     {text = "query_tiles must be 1 where head_dim is more than 128, or accumulators do not fit into registers",
      check = function(spec, p) return p.query_tiles == 1 or spec.model.head_dim <= 128 end},

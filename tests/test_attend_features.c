@@ -1,442 +1,16 @@
-/* The fused kernel against double precision: every feature of a model, and queries of every kind. Drives
- * the kernels directly, so that splits are as short as the test wants them. */
-#include "../autotune/rounding.h"
-#include "../autotune/seen.h"
-#include "../runtime/half.h"
-#include "../runtime/pack.h"
-#include "cache_image.h"
-#include "kernel_attention.h"
+/* The fused kernel: every feature of a model, and queries of every kind. */
+#include "attend_call.h"
 
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define TEXT(...) #__VA_ARGS__
 
-/* ---------------------------------------------------------------- what is asked */
-
-#define BF16_BOUND 1.5e-2 /* where activations or weights are bf16 */
-
-enum { MOST_QUERIES = 400, MASK_WORDS = 3 };
-
-/* One sequence of a call. */
-struct sequence {
-    int tokens, queries;
-};
-
-/* A call: queries [count] of `sequences`, with what xq_queries says of them. */
-struct call {
-    int batch, queries;
-    struct sequence sequences[FIXTURE_MAX_BATCH];
-    bool one; /* no indptr: each sequence has one query */
-    bool has_positions, has_offsets, has_mask;
-    int32_t indptr[FIXTURE_MAX_BATCH + 1], offsets[FIXTURE_MAX_BATCH], positions[MOST_QUERIES];
-    uint32_t mask[MOST_QUERIES * MASK_WORDS];
-};
-
-static struct call call_of(int batch, const struct sequence *sequences, bool one)
-{
-    struct call c = {.batch = batch, .one = one};
-    for (int i = 0; i < batch; i++) {
-        c.sequences[i] = sequences[i];
-        c.indptr[i + 1] = c.indptr[i] + sequences[i].queries;
-    }
-    c.queries = c.indptr[batch];
-    cr_assert_leq(c.queries, MOST_QUERIES);
-    return c;
-}
-
-/* Queries at the last positions, each of which sees the drafts before it and itself. */
-static void add_causal_mask(struct call *c)
-{
-    c->has_mask = c->has_positions = true;
-    for (int i = 0; i < c->batch; i++)
-        for (int j = 0; j < c->sequences[i].queries; j++) {
-            int row = c->indptr[i] + j;
-            c->positions[row] = c->sequences[i].tokens - c->sequences[i].queries + j;
-            for (int t = 0; t <= j; t++)
-                c->mask[row * MASK_WORDS + t / 32] |= 1u << t % 32;
-        }
-}
-
-/* Draft `child` of sequence i follows draft `parent` (-1: the last token that is none), `distance`
- * positions on. */
-static void add_draft(struct call *c, int i, int child, int parent, int distance)
-{
-    int row = c->indptr[i] + child, root = c->sequences[i].tokens - c->sequences[i].queries - 1;
-    c->positions[row] = (parent < 0 ? root : c->positions[c->indptr[i] + parent]) + distance;
-    for (int w = 0; w < MASK_WORDS; w++)
-        c->mask[row * MASK_WORDS + w] = parent < 0 ? 0 : c->mask[(c->indptr[i] + parent) * MASK_WORDS + w];
-    c->mask[row * MASK_WORDS + child / 32] |= 1u << child % 32;
-}
-
-/* ---------------------------------------------------------------- a layer */
-
-struct layer {
-    fixture f;
-    struct shape shape;
-    const kernel *attend, *absorb, *key_norms;
-    reference_layer reference;
-    float *matrices[7]; /* wk or ak, wv or av, bk, bv, k_norm, sinks; zeros */
-    double *doubles[7];
-    uint8_t *packed;
-    uint64_t weights;
-    bool bf16; /* activations */
-    double bound;
-};
-
-static void draw_matrix(struct layer *l, int which, random_stream *r, size_t count, double deviation,
-                        double mean)
-{
-    l->matrices[which] = malloc((count + 1) * sizeof(float));
-    l->doubles[which] = malloc((count + 1) * sizeof(double));
-    for (size_t i = 0; i < count; i++) {
-        float value = half_to_float(half_from_float((float)(random_normal(r) * deviation + mean)));
-        l->matrices[which][i] = value;
-        l->doubles[which][i] = value;
-    }
-}
-
-/* wk or wv, ak or av [rank, dkv], rounded as the kernels see them; rows of padding, up to `width`, are
- * zeros. */
-static void draw_projection(struct layer *l, int which, random_stream *r, int rank, int width)
-{
-    static const char *const names[2][2] = {{"wk", "wv"}, {"ak", "av"}};
-    error err = ERROR_INIT;
-    size_t kv = (size_t)l->shape.kv_width;
-    draw_matrix(l, which, r, (size_t)width * kv, 0.4 / sqrt(width), 0);
-    memset(l->doubles[which], 0, (size_t)width * kv * sizeof(double));
-    cr_assert_eq(seen_matrix(l->f.completed, XQ_FUSED, names[l->shape.latent][which], l->matrices[which],
-                             (size_t)rank, kv, l->doubles[which], NULL, &err),
-                 XQ_OK, "%s", err.message);
-}
-
-/* What the heads of a layer are made of: a latent of each stream, or the activations. */
-static int inner_width(const struct shape *s, int stream)
-{
-    return s->latent ? s->streams[stream].latent_width : s->hidden_size;
-}
-
-static void draw_weights(struct layer *l, random_stream *r)
-{
-    const struct shape *s = &l->shape;
-    size_t kv = (size_t)s->kv_width;
-    int last = s->stream_count - 1, rank_k = inner_width(s, 0), rank_v = inner_width(s, last);
-    draw_projection(l, 0, r, s->latent ? s->streams[0].rank : rank_k, rank_k);
-    draw_projection(l, 1, r, s->latent ? s->streams[last].rank : rank_v, rank_v);
-    draw_matrix(l, 2, r, kv, 1, 0);
-    draw_matrix(l, 3, r, kv, 1, 0);
-    draw_matrix(l, 4, r, kv, 0.2, 1);
-    draw_matrix(l, 5, r, (size_t)s->heads, 2, 0);
-    draw_matrix(l, 6, r, (size_t)s->hidden_size * (size_t)(s->hidden_size + s->rank_k + s->rank_v), 0, 0);
-    const reference_model *m = &l->f.model;
-    l->reference = (reference_layer){
-        .wk = l->doubles[0],
-        .wv = l->doubles[1],
-        .inner_k = rank_k,
-        .inner_v = rank_v,
-        .latents = s->latent ? s->streams[0].latents : 1,
-        .bk = m->bias ? l->doubles[2] : NULL,
-        .bv = m->bias ? l->doubles[3] : NULL,
-        .k_norm = m->norm ? l->doubles[4] : NULL,
-        .sinks = m->sinks ? l->doubles[5] : NULL,
-    };
-    xq_weights w = XQ_WEIGHTS_INIT;
-    if (s->latent) {
-        w.uk = w.uv = l->matrices[6];
-        w.ak = l->matrices[0];
-        w.av = l->matrices[1];
-    } else {
-        w.wk = l->matrices[0];
-        w.wv = l->matrices[1];
-        w.ukv = l->matrices[6];
-    }
-    w.bk = m->bias ? l->matrices[2] : NULL;
-    w.bv = m->bias ? l->matrices[3] : NULL;
-    w.k_norm = m->norm ? l->matrices[4] : NULL;
-    w.sinks = m->sinks ? l->matrices[5] : NULL;
-    error err = ERROR_INIT;
-    l->packed = malloc(s->weights[XQ_FUSED].bytes);
-    cr_assert_eq(pack_weights(s, XQ_FUSED, &w, l->packed, &err), XQ_OK, "%s: %s", err.field, err.message);
-}
-
-static void layer_open(struct layer *l, const char *spec, random_stream *r)
-{
-    memset(l, 0, sizeof *l);
-    error err = ERROR_INIT;
-    fixture_open(&l->f, spec);
-    cr_assert_eq(shape_read(l->f.completed, &l->shape, &err), XQ_OK, "%s", err.message);
-    l->bf16 = strstr(l->f.completed, "\"dtype\":\"bf16\"");
-    l->bound = strstr(l->f.completed, "\"bf16\"") ? BF16_BOUND : ATTENTION_BOUND;
-    l->attend = fixture_kernel(&l->f, "attend");
-    if (l->shape.keys.absorbed_columns)
-        l->absorb = fixture_kernel(&l->f, "absorb");
-    if (l->shape.key_norm_row)
-        l->key_norms = fixture_kernel(&l->f, "key_norms");
-    draw_weights(l, r);
-}
-
-static void layer_close(struct layer *l)
-{
-    for (int i = 0; i < 7; i++) {
-        free(l->matrices[i]);
-        free(l->doubles[i]);
-    }
-    free(l->packed);
-    fixture_close(&l->f);
-}
-
-/* ---------------------------------------------------------------- a call on the device */
-
-/* Shuffled pages for given lengths. */
-static void page_sequences(random_stream *r, paged *p, const struct call *c, int page)
-{
-    memset(p, 0, sizeof *p);
-    p->batch = c->batch;
-    p->page = page;
-    for (int i = 0; i < c->batch; i++) {
-        int length = p->lengths[i] = c->sequences[i].tokens, pages = (length + page - 1) / page;
-        p->longest = length > p->longest ? length : p->longest;
-        p->indptr[i + 1] = p->indptr[i] + pages;
-        p->last_page_len[i] = pages ? length - (pages - 1) * page : -7;
-    }
-    p->entries = p->indptr[c->batch];
-    p->pool = p->entries + 2;
-    p->indices = malloc(sizeof *p->indices * (size_t)(p->pool + 1));
-    for (int i = 0; i < p->pool; i++)
-        p->indices[i] = i;
-    random_shuffle(r, p->indices, (size_t)p->pool);
-    for (int i = p->entries; i <= p->pool; i++)
-        p->indices[i] = 0x7ffffff0;
-}
-
-static struct xq_queries upload_queries(struct layer *l, const struct call *c, int blocks)
-{
-    fixture *f = &l->f;
-    struct xq_queries q = {.queries = c->queries, .blocks = blocks};
-    if (!c->one)
-        q.query_indptr = fixture_upload(f, c->indptr, (size_t)(c->batch + 1) * 4);
-    if (c->has_positions)
-        q.query_position = fixture_upload(f, c->positions, (size_t)c->queries * 4);
-    if (c->has_offsets)
-        q.token_offset = fixture_upload(f, c->offsets, (size_t)c->batch * 4);
-    if (c->has_mask) {
-        q.tree_mask = fixture_upload(f, c->mask, (size_t)(c->queries * MASK_WORDS) * 4);
-        q.mask_words = MASK_WORDS;
-    }
-    return q;
-}
-
-static struct xq_matrix matrix(const struct layer *l, const char *name)
-{
-    const struct shape_matrix *m = shape_matrix(&l->shape.weights[XQ_FUSED], name);
-    return (struct xq_matrix){m ? l->weights + m->offset : 0,
-                              m && m->scale_offset ? l->weights + m->scale_offset : 0};
-}
-
-static uint64_t vector(const struct layer *l, const char *name)
-{
-    const struct shape_vector *v = shape_vector(&l->shape.weights[XQ_FUSED], name);
-    return v ? l->weights + v->offset : 0;
-}
-
-/* Launches the kernels, absorb first where there is one, as the runtime does. */
-static struct xq_attend_params launch(struct layer *l, const struct call *c, const cache_image *image,
-                                      const uint16_t *q, int per_split, bool with_sinks)
-{
-    fixture *f = &l->f;
-    const struct shape *s = &l->shape;
-    int rows = fixture_constant(l->attend, "query_rows"), group = s->heads / s->kv_heads, most = 1;
-    for (int i = 0; i < c->batch; i++)
-        most = c->sequences[i].queries > most ? c->sequences[i].queries : most;
-    int blocks = (most * group + rows - 1) / rows,
-        splits = (image->paged->longest + per_split - 1) / per_split;
-    splits = splits ? splits : 1;
-    size_t heads = (size_t)(c->queries * s->heads), dh = (size_t)s->head_dim;
-    size_t all_rows = (size_t)(c->batch * blocks * s->kv_heads * rows);
-    l->weights = fixture_upload(f, l->packed, s->weights[XQ_FUSED].bytes);
-    struct xq_attend_params a = {
-        .table = paged_upload(f, image->paged, false),
-        .queries = upload_queries(l, c, blocks),
-        .pages = fixture_upload(f, image->pages, image->pages_size),
-        .tails = cache_image_upload_tails(f, image),
-        .wk = matrix(l, "wk"),
-        .wv = matrix(l, "wv"),
-        .bk = vector(l, "bk"),
-        .bv = vector(l, "bv"),
-        .k_norm = vector(l, "k_norm"),
-        .sinks = with_sinks ? vector(l, "sinks") : 0,
-        .q = fixture_upload(f, q, heads * dh * 2),
-        .out = fixture_filled(f, 0xff, heads * dh * 2),
-        .lse = fixture_filled(f, 0xff, heads * 4),
-        .partial_out = fixture_filled(f, 0xff, heads * (size_t)splits * dh * 2),
-        .partial_lse = fixture_filled(f, 0xff, heads * (size_t)splits * 4),
-        .counters = fixture_filled(f, 0, (size_t)(c->batch * blocks * s->kv_heads) * 4),
-        .tokens_per_split = per_split,
-    };
-    if (l->absorb) {
-        int width = inner_width(s, 0);
-        struct xq_absorb_params b = {
-            .queries = a.queries,
-            .q = a.q,
-            .wk = matrix(l, "wk_absorb"),
-            .bk = vector(l, "bk_absorb"),
-            .absorbed = fixture_filled(f, 0xff, all_rows * (size_t)width * 2),
-            .absorbed_bias = fixture_filled(f, 0xff, all_rows * 4),
-        };
-        fixture_launch(f, l->absorb, width / 64, s->kv_heads, c->batch * blocks, &b, sizeof b);
-        a.absorbed = b.absorbed;
-        a.absorbed_bias = b.absorbed_bias;
-    }
-    if (l->key_norms) {
-        struct xq_key_norms_params n = {
-            .table = a.table, .pages = a.pages, .tails = a.tails, .wk = a.wk, .bk = a.bk};
-        int tile = fixture_constant(l->key_norms, "tile_tokens");
-        n.sums =
-            fixture_filled(f, 0xff, (size_t)(image->paged->entries * image->paged->page * s->kv_heads) * 4);
-        fixture_launch(f, l->key_norms, image->paged->longest / tile + 1, s->kv_heads, c->batch, &n,
-                       sizeof n);
-        a.key_sums = n.sums;
-    }
-    for (int repeat = 0; repeat < 2; repeat++) /* counters are back at zero after the first */
-        fixture_launch(f, l->attend, splits, s->kv_heads, c->batch * blocks, &a, sizeof a);
-    return a;
-}
-
-/* ---------------------------------------------------------------- judging */
-
-static double *stream_rows(const cache_image *image, int stream, int sequence)
-{
-    int tokens = image->paged->lengths[sequence], width = image->stream[stream].width;
-    double *rows = malloc(((size_t)(tokens * width) + 1) * sizeof *rows);
-    for (int t = 0; t < tokens; t++)
-        for (int c = 0; c < width; c++)
-            rows[t * width + c] = cache_image_value(image, stream, sequence, t, c);
-    return rows;
-}
-
-static void expect(struct layer *l, const struct call *c, const cache_image *image, const double *q,
-                   bool with_sinks, int i, double *out, double *lse)
-{
-    size_t width = (size_t)(l->shape.heads * l->shape.head_dim);
-    int first = c->indptr[i];
-    int64_t positions[MOST_QUERIES];
-    for (int j = 0; j < c->sequences[i].queries; j++)
-        positions[j] = c->positions[first + j];
-    reference_queries queries = {
-        .count = c->sequences[i].queries,
-        .q = q + (size_t)first * width,
-        .positions = c->has_positions ? positions : NULL,
-        .token_offset = c->has_offsets ? c->offsets[i] : 0,
-        .tree_mask = c->has_mask ? c->mask + first * MASK_WORDS : NULL,
-        .mask_words = MASK_WORDS,
-        .without_sinks = !with_sinks,
-    };
-    double *xk = stream_rows(image, 0, i), *xv = stream_rows(image, image->streams - 1, i);
-    error err = ERROR_INIT;
-    cr_assert_eq(reference_attend_layer(&l->f.model, &l->reference, c->sequences[i].tokens, xk, xv,
-                                        &queries, out, lse, &err),
-                 XQ_OK, "%s", err.message);
-    free(xk);
-    free(xv);
-}
-
-/* Rows that see nothing are zeros and minus infinity; the others are judged together. */
-static double check_rows(struct layer *l, int queries, const double *out, const float *lse,
-                         const double *expected, const double *logarithms)
-{
-    size_t dh = (size_t)l->shape.head_dim, rows = (size_t)(queries * l->shape.heads), kept = 0;
-    double *a = malloc((rows * dh + 1) * sizeof *a), *b = malloc((rows * dh + 1) * sizeof *b);
-    for (size_t row = 0; row < rows; row++) {
-        double norm = 0;
-        for (size_t i = 0; i < dh; i++)
-            norm += fabs(expected[row * dh + i]);
-        if (norm == 0) {
-            for (size_t i = 0; i < dh; i++)
-                cr_assert_eq(out[row * dh + i], 0);
-            cr_assert_eq(lse[row], -INFINITY, "row %zu sees nothing, its lse is %g", row, (double)lse[row]);
-            continue;
-        }
-        cr_assert(fabs((double)lse[row] - logarithms[row]) <= 2 * l->bound * fmax(1, fabs(logarithms[row])),
-                  "row %zu: lse %g, not %g", row, (double)lse[row], logarithms[row]);
-        memcpy(a + kept * dh, expected + row * dh, dh * sizeof *a);
-        memcpy(b + kept++ * dh, out + row * dh, dh * sizeof *b);
-    }
-    double e = kept ? reference_error(a, b, kept * dh) : 0;
-    free(a);
-    free(b);
-    return e;
-}
-
-/* Queries as bf16, and what they then are. */
-static void round_to_bfloat(uint16_t *q, double *queries, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        q[i] = rounding_to_bfloat(queries[i]);
-        queries[i] = half_from_bfloat(q[i]);
-    }
-}
-
-/* One call on a fresh cache; the worst error of a sequence. */
-static double attend_call(struct layer *l, random_stream *r, const struct call *c, int per_split,
-                          bool with_sinks)
-{
-    paged p;
-    cache_image image;
-    page_sequences(r, &p, c, l->f.page);
-    cache_image_open(&image, &l->f, l->shape.cross_layer ? "accumulator" : "layout", &p);
-    cache_image_draw(&image, r);
-    size_t width = (size_t)(l->shape.heads * l->shape.head_dim);
-    uint16_t *q = fixture_normals(r, (size_t)c->queries * width, 1);
-    double *queries = fixture_doubles(q, (size_t)c->queries * width);
-    if (l->bf16)
-        round_to_bfloat(q, queries, (size_t)c->queries * width);
-    struct xq_attend_params a = launch(l, c, &image, q, per_split, with_sinks);
-    uint16_t *halves = fixture_download(&l->f, a.out, (size_t)c->queries * width * 2);
-    double *out = fixture_doubles(halves, (size_t)c->queries * width), worst = 0;
-    for (size_t i = 0; l->bf16 && i < (size_t)c->queries * width; i++)
-        out[i] = half_from_bfloat(halves[i]);
-    float *lse = fixture_download(&l->f, a.lse, (size_t)(c->queries * l->shape.heads) * 4);
-    for (int i = 0; i < c->batch; i++) {
-        int first = c->indptr[i], count = c->sequences[i].queries;
-        double *expected = malloc(((size_t)count * width + 1) * sizeof *expected),
-               *logarithms = malloc((size_t)(count * l->shape.heads + 1) * sizeof *logarithms);
-        expect(l, c, &image, queries, with_sinks, i, expected, logarithms);
-        double e = check_rows(l, count, out + (size_t)first * width, lse + first * l->shape.heads, expected,
-                              logarithms);
-        cr_expect_leq(e, l->bound, "sequence %d of %d tokens, %d queries, splits of %d: error %.2e", i,
-                      c->sequences[i].tokens, count, per_split, e);
-        worst = e > worst ? e : worst;
-        free(expected);
-        free(logarithms);
-    }
-    fixture_release(&l->f);
-    cache_image_close(&image);
-    paged_free(&p);
-    free(lse);
-    free(out);
-    free(halves);
-    free(queries);
-    free(q);
-    return worst;
-}
-
-/* ---------------------------------------------------------------- models */
-
-struct model_case {
-    char name[48];
-    char model[330]; /* inside of the spec's "model" */
-    char cache[180];
-    char rest[64]; /* more of the spec */
-};
-
 #define LATENT "\"method\": \"latent\", \"bits\": 4, \"page\": 16, \"group\": 64"
 #define X      "\"method\": \"x\", \"bits\": 8, \"page\": 16, \"group\": 64"
 
-static struct model_case models[] = {
+static struct attend_case models[] = {
     {"head_dim 64", TEXT("num_attention_heads" : 4, "num_key_value_heads" : 2, "head_dim" : 64), LATENT,
      ""},
     {"head_dim 80, g 5", TEXT("num_attention_heads" : 10, "num_key_value_heads" : 2, "head_dim" : 80),
@@ -522,228 +96,78 @@ static struct model_case models[] = {
      LATENT, ""},
 };
 
-static void open_model(struct layer *l, const struct model_case *m, const char *queries, random_stream *r)
-{
-    static char spec[1024];
-    snprintf(spec, sizeof spec,
-             "{\"model\": {\"hidden_size\": 128, %s}, \"cache\": {%s}, "
-             "\"queries\": \"%s\"%s}",
-             m->model, m->cache, queries, m->rest);
-    layer_open(l, spec, r);
-}
-
 ParameterizedTestParameters(attend_features, one_query)
 {
-    return cr_make_param_array(struct model_case, models, sizeof models / sizeof *models);
+    return cr_make_param_array(struct attend_case, models, sizeof models / sizeof *models);
 }
 
-ParameterizedTest(struct model_case *m, attend_features, one_query, .timeout = 120)
+ParameterizedTest(struct attend_case *m, attend_features, one_query, .timeout = 120)
 {
-    static const struct sequence lengths[] = {{300, 1}, {0, 1},   {1, 1},  {16, 1},
-                                              {127, 1}, {129, 1}, {257, 1}};
+    static const struct call_sequence lengths[] = {{300, 1}, {0, 1},   {1, 1},  {16, 1},
+                                                   {127, 1}, {129, 1}, {257, 1}};
     random_stream r = random_begin(31, (uint64_t)(m - models));
-    struct layer l;
-    open_model(&l, m, "one", &r);
-    struct call c = call_of(7, lengths, true);
+    struct attend_layer l;
+    attend_layer_open(&l, m, "one", &r);
+    struct attend_call c = attend_call_of(7, lengths, true);
     int tile = fixture_constant(l.attend, "tile_tokens"), most = fixture_constant(l.attend, "split_tokens");
-    double split = attend_call(&l, &r, &c, tile, true),
-           whole = attend_call(&l, &r, &c, most / tile * tile, false);
+    double split = attend_judge(&l, &r, &c, tile, true),
+           whole = attend_judge(&l, &r, &c, most / tile * tile, false);
     c.has_offsets = true;
     for (int i = 0; i < c.batch; i++)
         c.offsets[i] = i * 1000;
-    double late = attend_call(&l, &r, &c, tile, true);
+    double late = attend_judge(&l, &r, &c, tile, true);
     cr_log_info("%s: errors %.2e, %.2e in one split, %.2e at later positions", m->name, split, whole, late);
-    layer_close(&l);
+    attend_layer_close(&l);
 }
 
 ParameterizedTestParameters(attend_features, many_queries)
 {
-    return cr_make_param_array(struct model_case, models, sizeof models / sizeof *models);
+    return cr_make_param_array(struct attend_case, models, sizeof models / sizeof *models);
 }
 
 /* Decode steps, speculative steps, a prompt and chunks of one, an empty sequence, and one without queries.
  */
-ParameterizedTest(struct model_case *m, attend_features, many_queries, .timeout = 240)
+ParameterizedTest(struct attend_case *m, attend_features, many_queries, .timeout = 240)
 {
-    static const struct sequence mixed[] = {{400, 1}, {0, 0}, {131, 5}, {17, 17}, {40, 0}, {290, 37}};
-    static const struct sequence trees[] = {{150, 1}, {141, 7}, {90, 33}, {20, 20}};
+    static const struct call_sequence mixed[] = {{400, 1}, {0, 0}, {131, 5}, {17, 17}, {40, 0}, {290, 37}};
+    static const struct call_sequence trees[] = {{150, 1}, {141, 7}, {90, 33}, {20, 20}};
     random_stream r = random_begin(32, (uint64_t)(m - models));
-    struct layer l;
-    open_model(&l, m, "many", &r);
+    struct attend_layer l;
+    attend_layer_open(&l, m, "many", &r);
     int tile = fixture_constant(l.attend, "tile_tokens"), most = fixture_constant(l.attend, "split_tokens");
-    struct call c = call_of(6, mixed, false), t = call_of(4, trees, false);
-    double split = attend_call(&l, &r, &c, tile, true),
-           whole = attend_call(&l, &r, &c, most / tile * tile, true);
-    add_causal_mask(&t);
+    struct attend_call c = attend_call_of(6, mixed, false), t = attend_call_of(4, trees, false);
+    double split = attend_judge(&l, &r, &c, tile, true),
+           whole = attend_judge(&l, &r, &c, most / tile * tile, true);
+    attend_call_causal(&t);
     static const int parents[] = {-1, -1, 0, 0, 1, 2, 5}; /* depth 4 */
     for (int child = 0; child < 7; child++)
-        add_draft(&t, 1, child, parents[child], 1);
+        attend_call_draft(&t, 1, child, parents[child], 1);
     for (int child = 0; child < 20; child++) /* far apart, not in order */
-        add_draft(&t, 3, child, child < 2 ? -1 : child / 2, child % 3 ? 1 : 23);
-    double tree = attend_call(&l, &r, &t, tile, false);
+        attend_call_draft(&t, 3, child, child < 2 ? -1 : child / 2, child % 3 ? 1 : 23);
+    double tree = attend_judge(&l, &r, &t, tile, false);
     cr_log_info("%s: errors %.2e, %.2e in long splits, trees %.2e", m->name, split, whole, tree);
-    layer_close(&l);
+    attend_layer_close(&l);
 }
 
 /* A prefix attended by queries that stand behind it, and before it: then they see nothing of it. */
 ParameterizedTestParameters(attend_features, queries_elsewhere)
 {
-    return cr_make_param_array(struct model_case, models, sizeof models / sizeof *models);
+    return cr_make_param_array(struct attend_case, models, sizeof models / sizeof *models);
 }
 
-ParameterizedTest(struct model_case *m, attend_features, queries_elsewhere, .timeout = 120)
+ParameterizedTest(struct attend_case *m, attend_features, queries_elsewhere, .timeout = 120)
 {
-    static const struct sequence parts[] = {{150, 3}, {33, 2}, {16, 4}, {0, 2}};
+    static const struct call_sequence parts[] = {{150, 3}, {33, 2}, {16, 4}, {0, 2}};
     random_stream r = random_begin(33, (uint64_t)(m - models));
-    struct layer l;
-    open_model(&l, m, "many", &r);
-    struct call c = call_of(4, parts, false);
+    struct attend_layer l;
+    attend_layer_open(&l, m, "many", &r);
+    struct attend_call c = attend_call_of(4, parts, false);
     c.has_offsets = c.has_positions = true;
     c.offsets[1] = 100000;
     c.offsets[2] = 50;
     const int32_t positions[] = {149, 160, 12, 100032, 100010, 49, 50, 65, 66, 3, 4};
     memcpy(c.positions, positions, sizeof positions);
-    double e = attend_call(&l, &r, &c, fixture_constant(l.attend, "tile_tokens"), true);
+    double e = attend_judge(&l, &r, &c, fixture_constant(l.attend, "tile_tokens"), true);
     cr_log_info("%s: error %.2e", m->name, e);
-    layer_close(&l);
-}
-
-/* ---------------------------------------------------------------- caches and weights */
-
-#define G2 TEXT("num_attention_heads" : 4, "num_key_value_heads" : 2, "head_dim" : 64)
-#define PARTIAL                                                                                            \
-    TEXT("num_attention_heads" : 8, "num_key_value_heads" : 4, "head_dim" : 64, "rope"                     \
-         : {"type" : "neox", "theta" : 10000.0, "rotary_dim" : 24})
-
-static struct model_case forms[] = {
-    {"2 bits", G2,
-     TEXT("method"
-          : "latent", "bits" : 2, "page" : 16, "group" : 32),
-     ""},
-    {"3 bits", G2,
-     TEXT("method"
-          : "latent", "bits" : 3, "page" : 48, "group" : 64),
-     ""},
-    {"3 bits, x", G2,
-     TEXT("method"
-          : "x", "bits" : 3, "page" : 32, "group"
-          : "row"),
-     ""},
-    {"integer zero points", G2,
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group" : 128, "zero_point"
-          : "integer"),
-     ""},
-    {"integer zero points, 3 bits, x", G2,
-     TEXT("method"
-          : "x", "bits" : 3, "page" : 64, "group" : 32, "zero_point"
-          : "integer"),
-     ""},
-    {"channels of k", PARTIAL,
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group" : 128, "axis_k"
-          : "channel"),
-     ""},
-    {"channels of k and v, 2 bits", G2,
-     TEXT("method"
-          : "latent", "bits" : 2, "page" : 16, "group" : 64, "axis_k"
-          : "channel", "axis_v"
-          : "channel"),
-     ""},
-    {"channels, integer zero points", G2,
-     TEXT("method"
-          : "latent", "bits" : 8, "page" : 128, "group" : 32, "axis_k"
-          : "channel", "axis_v"
-          : "channel", "zero_point"
-          : "integer"),
-     ""},
-    {"channels of x", G2,
-     TEXT("method"
-          : "x", "bits" : 4, "page" : 16, "group" : 32, "axis_k"
-          : "channel"),
-     ""},
-    {"grouped latents", PARTIAL,
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 16, "group" : 128, "groups" : 2),
-     ""},
-    {"a latent a head, padded, channels", PARTIAL,
-     TEXT("method"
-          : "latent", "bits" : 3, "page" : 32, "group" : 32, "groups" : 4, "rank_k" : 80, "rank_v" : 36,
-            "axis_k"
-          : "channel"),
-     ""},
-    {"padded ranks", G2,
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 16, "group" : 64, "rank_k" : 70, "rank_v" : 100),
-     ""},
-    {"accumulator of 16 bits", PARTIAL,
-     TEXT("method"
-          : "x-cl", "bits" : 2, "page" : 16, "group" : 64, "axis_k"
-          : "channel"),
-     ""},
-    {"accumulator of 8 bits", G2,
-     TEXT("method"
-          : "latent-cl", "bits" : 3, "page" : 64, "group" : 32, "accumulator_bits" : 8),
-     ""},
-    {"accumulator of 4 bits, integer", G2,
-     TEXT("method"
-          : "x-cl", "bits" : 3, "page" : 64, "group" : 128, "accumulator_bits" : 4, "zero_point"
-          : "integer"),
-     ""},
-    {"bf16", PARTIAL,
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 16, "group" : 64),
-     ", \"dtype\": \"bf16\""},
-    {"bf16 weights", PARTIAL,
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 16, "group" : 64),
-     ", \"weights\": \"bf16\""},
-    {"bf16 throughout", G2,
-     TEXT("method"
-          : "x", "bits" : 8, "page" : 16, "group" : 64, "axis_k"
-          : "channel"),
-     ", \"weights\": \"bf16\", \"dtype\": \"bf16\""},
-    {"int8 weights", PARTIAL,
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 16, "group" : 64, "groups" : 2),
-     ", \"weights\": \"int8\""},
-    {"e4m3 weights", PARTIAL,
-     TEXT("method"
-          : "x", "bits" : 4, "page" : 16, "group" : 64),
-     ", \"weights\": \"e4m3\""},
-    {"int8 weights of an accumulator", G2,
-     TEXT("method"
-          : "x-cl", "bits" : 4, "page" : 16, "group" : 64),
-     ", \"weights\": \"int8\""},
-    {"e4m3 weights, bias, head norm",
-     TEXT("num_attention_heads" : 6, "num_key_value_heads" : 2, "head_dim" : 80, "attention_bias"
-          : true, "qk_norm"
-          : true),
-     TEXT("method"
-          : "latent", "bits" : 8, "page" : 16, "group" : 64),
-     ", \"weights\": \"e4m3\""},
-};
-
-ParameterizedTestParameters(attend_features, caches_and_weights)
-{
-    return cr_make_param_array(struct model_case, forms, sizeof forms / sizeof *forms);
-}
-
-/* Lengths around tiles, groups and pages, in short splits and long ones; one query, and many. */
-ParameterizedTest(struct model_case *m, attend_features, caches_and_weights, .timeout = 240)
-{
-    static const struct sequence ones[] = {{300, 1}, {0, 1}, {1, 1}, {31, 1}, {64, 1}, {128, 1}, {257, 1}};
-    static const struct sequence mixed[] = {{140, 1}, {0, 0}, {131, 5}, {17, 17}, {96, 37}};
-    random_stream r = random_begin(34, (uint64_t)(m - forms));
-    struct layer l;
-    open_model(&l, m, "one", &r);
-    struct call c = call_of(7, ones, true), d = call_of(5, mixed, false);
-    int tile = fixture_constant(l.attend, "tile_tokens"), most = fixture_constant(l.attend, "split_tokens");
-    double split = attend_call(&l, &r, &c, tile, true),
-           whole = attend_call(&l, &r, &c, most / tile * tile, true);
-    layer_close(&l);
-    open_model(&l, m, "many", &r);
-    double many = attend_call(&l, &r, &d, fixture_constant(l.attend, "tile_tokens"), true);
-    cr_log_info("%s: errors %.2e, %.2e in one split, many queries %.2e", m->name, split, whole, many);
-    layer_close(&l);
+    attend_layer_close(&l);
 }

@@ -82,6 +82,7 @@ static void check_spec(const char *spec, const char *const *families)
 
 static const char *const ALL[] = {"append", "attend",    "dequantize", "gemm",
                                   "rope",   "kv_append", "kv_attend",  NULL};
+static const char *const KV[] = {"gemm", "rope", "kv_append", "kv_attend", "merge", NULL};
 static const char *const ATTEND[] = {"append", "attend", "kv_attend", NULL};
 
 Test(compile_report, llama_3_8b_4_bit_latents, .timeout = 600)
@@ -142,6 +143,31 @@ Test(compile_report, accumulators_of_every_width, .timeout = 600)
                "\"channel\", "
                "\"accumulator_bits\": 8, \"group\": 256}",
                CROSS_LAYER);
+}
+
+Test(compile_report, kv_kernels_of_wide_capped_heads_and_many_queries, .timeout = 600)
+{
+    check_spec("\"model\": {\"hidden_size\": 2304, \"num_attention_heads\": 8, \"num_key_value_heads\": 4, "
+               "\"head_dim\": 256, \"rope_theta\": 10000.0, \"attn_logit_softcapping\": 50.0, "
+               "\"sliding_window\": 4096}, \"cache\": {\"bits\": 4}, \"queries\": \"many\"",
+               KV);
+}
+
+Test(compile_report, kv_kernels_of_sinks_and_many_queries_in_bf16, .timeout = 600)
+{
+    check_spec(
+        "\"model\": {\"hidden_size\": 2048, \"num_attention_heads\": 32, \"num_key_value_heads\": 4, "
+        "\"head_dim\": 128, \"rope_theta\": 10000.0, \"qk_norm\": true, \"attention_sinks\": true}, "
+        "\"dtype\": \"bf16\", \"weights\": \"int8\", \"queries\": \"many\"",
+        KV);
+}
+
+Test(compile_report, kv_kernels_of_partial_rotary_heads, .timeout = 600)
+{
+    check_spec("\"model\": {\"hidden_size\": 2560, \"num_attention_heads\": 32, \"head_dim\": 80, "
+               "\"attention_bias\": true, \"rope\": {\"type\": \"neox\", \"rotary_dim\": 20}}, "
+               "\"cache\": {\"method\": \"x\"}, \"weights\": \"e4m3\"",
+               KV);
 }
 
 static const char *const FUSED[] = {"attend", NULL};

@@ -382,3 +382,44 @@ ParameterizedTest(struct attend_case *c, kernels_queries, every_schedule_of_many
 {
     attend_scenes(c, false, true, 6);
 }
+
+/* A prompt of 256 tokens and all their queries: each block of rows reads what its rows see once, no matter
+ * how many warps and matrix tiles share it. */
+Test(kernels_queries, a_block_of_rows_reads_what_it_sees_once)
+{
+    enum { TOKENS = 256, HEAD_DIM = 128, GROUP = 4 };
+    static const struct attend_case c = {GROUP, 1, HEAD_DIM, 64, "", ""};
+    fixture f;
+    fixture_open(&f, spec_of(&c, false, true));
+    const kernel *k = fixture_kernel(&f, "kv_attend");
+    int rows = fixture_constant(k, "query_rows"), blocks = TOKENS * GROUP / rows, tile = rows / GROUP;
+    size_t page = kv_row(&f, 1, 0, 0) * 2, queries = (size_t)TOKENS * GROUP * HEAD_DIM * 2;
+    const int32_t indptr[2] = {0, TOKENS / 64}, last = 64, query_indptr[2] = {0, TOKENS};
+    struct xq_kv_attend_params a = {
+        .table = {fixture_upload(&f, indptr, sizeof indptr), 0, fixture_upload(&f, &last, 4)},
+        .kv = fixture_filled(&f, 0x21, page * TOKENS / 64),
+        .q = fixture_filled(&f, 0x21, queries),
+        .out = fixture_filled(&f, 0xff, queries),
+        .tokens_per_split = TOKENS,
+    };
+    a.queries.query_indptr = fixture_upload(&f, query_indptr, sizeof query_indptr);
+    a.queries.queries = TOKENS;
+    a.queries.blocks = blocks;
+    fixture_counters(&f);
+    fixture_launch(&f, k, 1, 1, blocks, &a, sizeof a);
+    device_counters counted = fixture_counters(&f);
+    double seen = 0;
+    for (int b = 1; b <= blocks; b++)
+        seen += (double)b * tile;                                        /* tokens */
+    double least = (seen * 2 * HEAD_DIM * 2 + 2 * (double)queries) / 32; /* queries by half sectors */
+    cr_log_info("%d blocks of %d rows: %.3f of the sectors that they need", blocks, rows,
+                (double)counted.read_sectors / least);
+    cr_expect_geq((double)counted.read_sectors, least);
+    cr_expect_leq((double)counted.read_sectors, 1.05 * least);
+    cr_expect_eq(counted.shared_conflicts, 0, "bank conflicts");
+    /* Matrix work: no more than the slices, of 32 tokens, that a block's rows see. */
+    double flops = seen * rows * HEAD_DIM * 4;
+    cr_expect_leq((double)counted.matrix_flops[MATRIX_F16], flops * 1.2);
+    cr_log_info("matrix work: %.3f of what is seen", (double)counted.matrix_flops[MATRIX_F16] / flops);
+    fixture_close(&f);
+}

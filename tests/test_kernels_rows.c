@@ -41,7 +41,7 @@ static void draw_positions(struct scene *s, random_stream *r, bool many)
         for (int t = 0; t < length; t++) {
             int draft = t - (length - count);
             s->positions[i][t] =
-                s->offsets[i] + (draft < 0 ? t : length - count + random_between(r, 0, draft));
+                s->offsets[i] + (draft < 0 ? t : length - count + random_between(r, 0, draft + 3));
             if (draft >= 0)
                 s->query_positions[s->query_indptr[i] + draft] = (int32_t)s->positions[i][t];
         }

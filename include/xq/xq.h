@@ -163,7 +163,8 @@ XQ_API void xq_string_free(char *string);
 typedef enum xq_implementation {
     XQ_FUSED = 0,   /* dequantize, rematerialize, RoPE and attention in one kernel */
     XQ_UNFUSED = 1, /* the same through device memory: dequantize, GEMM, RoPE, attention */
-    XQ_FP16_KV = 2  /* the baseline: an fp16 key/value cache and a flash-decoding kernel */
+    XQ_FP16_KV =
+        2 /* the baseline: keys and values of the spec's dtype, 16 bits, and a flash-decoding kernel */
 } xq_implementation;
 
 typedef struct xq_plan_options {
@@ -327,8 +328,8 @@ typedef struct xq_attend_args {
     uint64_t workspace; /* 256-byte aligned */
     size_t workspace_bytes;
     int64_t queries;         /* rows of q; 0: one for each sequence */
-    int64_t max_queries;     /* no sequence of this call has more; 0: 1, or all of `queries` if there is an
-                                indptr */
+    int64_t max_queries;     /* no sequence of this call has more; 0: 1, or with an indptr the lesser of
+                                `queries` and the plan's max_queries */
     uint64_t query_indptr;   /* int32 [batch + 1]; 0: one each */
     uint64_t query_position; /* int32 [queries]; 0: the last positions of each sequence */
     uint64_t token_offset;   /* int32 [batch]; 0: zeros */

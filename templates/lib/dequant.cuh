@@ -159,47 +159,4 @@ template <int BITS> struct unit_codes {
     }
 };
 
-// Scale and offset for the registers of a fragment, each two f16. Registers 0 and 2 of order k belong to
-// token row l/4, registers 1 and 3 to row l/4 + 8; registers 0 and 1 of order v belong to tokens
-// (l%4)*2+{0,1}, registers 2 and 3 to those + 8.
-struct group_params {
-    u32 scale[2], offset[2];
-
-    __device__ __forceinline__ void clear()
-    {
-        scale[0] = scale[1] = offset[0] = offset[1] = 0;
-    }
-
-    // `group`: the group's scale[16], offset[16] in the tile record. Tokens at or after `valid_tokens` of
-    // the tile get scale and offset 0: what their slots hold is never used.
-    template <unit_order ORDER> __device__ __forceinline__ void load(const u8 *group, int lane, int valid_tokens)
-    {
-        const f16 *scales = (const f16 *)group, *offsets = scales + 16;
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            if (ORDER == ORDER_K) {
-                int token = lane / 4 + 8 * i;
-                bool valid = token < valid_tokens;
-                scale[i] = valid ? f16x2_broadcast(__ldg(scales + token)) : 0;
-                offset[i] = valid ? f16x2_broadcast(__ldg(offsets + token)) : 0;
-            } else {
-                int token = lane % 4 * 2 + 8 * i;
-                u32 keep = token + 1 < valid_tokens ? 0xffffffffu : token < valid_tokens ? 0xffffu : 0;
-                scale[i] = keep ? __ldg((const u32 *)(scales + token)) & keep : 0;
-                offset[i] = keep ? __ldg((const u32 *)(offsets + token)) & keep : 0;
-            }
-        }
-    }
-
-    // Codes to x = scale * code + offset, rounded once.
-    template <unit_order ORDER> __device__ __forceinline__ void apply(u32 (&fragment)[4]) const
-    {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            int half = ORDER == ORDER_K ? i % 2 : i / 2;
-            fragment[i] = f16x2_fma(fragment[i], scale[half], offset[half]);
-        }
-    }
-};
-
 #endif

@@ -16,8 +16,8 @@ template <class ELEMENT> __device__ __forceinline__ void rotate_x2(u32 &x, u32 &
     y = ELEMENT::pack(y0, y1);
 }
 
-// Rotates 8 neighbouring pairs, `pair` the first: `x` has their first members, `y` the second. `rotations` is the token's row,
-// number `row`, of a table in the order of rope_place.
+// Rotates 8 neighbouring pairs, `pair` the first: `x` has their first members, `y` the second. `rotations` is the
+// token's row, number `row`, of a table in the order of rope_place.
 template <class ELEMENT>
 __device__ __forceinline__ void rotate_x8(uint4 &x, uint4 &y, const float2 *rotations, int row, int pair)
 {
@@ -29,8 +29,8 @@ __device__ __forceinline__ void rotate_x8(uint4 &x, uint4 &y, const float2 *rota
 
 // ---------------------------------------------------------------- any head
 
-// A row over LANES neighbouring lanes of a warp, 8 dimensions a lane; lanes from CHUNKS on have zeros. All lanes of the
-// warp take part in every step.
+// A row over LANES neighbouring lanes of a warp, 8 dimensions a lane; lanes from CHUNKS on have zeros. All lanes of
+// the warp take part in every step.
 template <class ELEMENT, int HEAD_DIM> struct key_row {
     static constexpr int CHUNKS = HEAD_DIM / 8;
     static constexpr int LANES = CHUNKS <= 8 ? 8 : CHUNKS <= 16 ? 16 : 32; // a power of two

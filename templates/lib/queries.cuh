@@ -17,8 +17,8 @@ struct token_span {
     }
 };
 
-// MANY: whether a sequence may have several queries, or a tree of them; else it has one, or none. WINDOW: of the sliding
-// window, or 0.
+// MANY: whether a sequence may have several queries, or a tree of them; else it has one, or none. WINDOW: of the
+// sliding window, or 0.
 template <bool MANY, int WINDOW> struct sequence_queries {
     int sequence;
     int first, count; // rows of q

@@ -48,9 +48,11 @@ struct split_output {
         return split >= first_split && split < first_split + splits;
     }
 
-    // Four dimensions of one row over this split: the sum of values weighted by exp2(score - peak), and the sum of weights.
+    // Four dimensions of one row over this split: the sum of values weighted by exp2(score - peak), and the sum of
+    // weights.
     template <class PARAMS>
-    __device__ __forceinline__ void write(const PARAMS &p, int row, int quad, float4 values, float peak, float sum) const
+    __device__ __forceinline__ void write(const PARAMS &p, int row, int quad, float4 values, float peak,
+                                          float sum) const
     {
         if (splits > 1) {
             const float4 mean = scaled(values, sum != 0 ? 1.0f / sum : 0);

@@ -1,0 +1,146 @@
+/* The fused kernel: every form of cache, every type of weights and activations. */
+#include "attend_call.h"
+
+#include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+
+#define TEXT(...) #__VA_ARGS__
+
+#define G2 TEXT("num_attention_heads" : 4, "num_key_value_heads" : 2, "head_dim" : 64)
+#define PARTIAL                                                                                            \
+    TEXT("num_attention_heads" : 8, "num_key_value_heads" : 4, "head_dim" : 64, "rope"                     \
+         : {"type" : "neox", "theta" : 10000.0, "rotary_dim" : 24})
+
+static struct attend_case forms[] = {
+    {"2 bits", G2,
+     TEXT("method"
+          : "latent", "bits" : 2, "page" : 16, "group" : 32),
+     ""},
+    {"3 bits", G2,
+     TEXT("method"
+          : "latent", "bits" : 3, "page" : 48, "group" : 64),
+     ""},
+    {"3 bits, x", G2,
+     TEXT("method"
+          : "x", "bits" : 3, "page" : 32, "group"
+          : "row"),
+     ""},
+    {"integer zero points", G2,
+     TEXT("method"
+          : "latent", "bits" : 4, "page" : 64, "group" : 128, "zero_point"
+          : "integer"),
+     ""},
+    {"integer zero points, 3 bits, x", G2,
+     TEXT("method"
+          : "x", "bits" : 3, "page" : 64, "group" : 32, "zero_point"
+          : "integer"),
+     ""},
+    {"channels of k", PARTIAL,
+     TEXT("method"
+          : "latent", "bits" : 4, "page" : 64, "group" : 128, "axis_k"
+          : "channel"),
+     ""},
+    {"channels of k and v, 2 bits", G2,
+     TEXT("method"
+          : "latent", "bits" : 2, "page" : 16, "group" : 64, "axis_k"
+          : "channel", "axis_v"
+          : "channel"),
+     ""},
+    {"channels, integer zero points", G2,
+     TEXT("method"
+          : "latent", "bits" : 8, "page" : 128, "group" : 32, "axis_k"
+          : "channel", "axis_v"
+          : "channel", "zero_point"
+          : "integer"),
+     ""},
+    {"channels of x", G2,
+     TEXT("method"
+          : "x", "bits" : 4, "page" : 16, "group" : 32, "axis_k"
+          : "channel"),
+     ""},
+    {"grouped latents", PARTIAL,
+     TEXT("method"
+          : "latent", "bits" : 4, "page" : 16, "group" : 128, "groups" : 2),
+     ""},
+    {"a latent a head, padded, channels", PARTIAL,
+     TEXT("method"
+          : "latent", "bits" : 3, "page" : 32, "group" : 32, "groups" : 4, "rank_k" : 80, "rank_v" : 36,
+            "axis_k"
+          : "channel"),
+     ""},
+    {"padded ranks", G2,
+     TEXT("method"
+          : "latent", "bits" : 4, "page" : 16, "group" : 64, "rank_k" : 70, "rank_v" : 100),
+     ""},
+    {"accumulator of 16 bits", PARTIAL,
+     TEXT("method"
+          : "x-cl", "bits" : 2, "page" : 16, "group" : 64, "axis_k"
+          : "channel"),
+     ""},
+    {"accumulator of 8 bits", G2,
+     TEXT("method"
+          : "latent-cl", "bits" : 3, "page" : 64, "group" : 32, "accumulator_bits" : 8),
+     ""},
+    {"accumulator of 4 bits, integer", G2,
+     TEXT("method"
+          : "x-cl", "bits" : 3, "page" : 64, "group" : 128, "accumulator_bits" : 4, "zero_point"
+          : "integer"),
+     ""},
+    {"bf16", PARTIAL,
+     TEXT("method"
+          : "latent", "bits" : 4, "page" : 16, "group" : 64),
+     ", \"dtype\": \"bf16\""},
+    {"bf16 weights", PARTIAL,
+     TEXT("method"
+          : "latent", "bits" : 4, "page" : 16, "group" : 64),
+     ", \"weights\": \"bf16\""},
+    {"bf16 throughout", G2,
+     TEXT("method"
+          : "x", "bits" : 8, "page" : 16, "group" : 64, "axis_k"
+          : "channel"),
+     ", \"weights\": \"bf16\", \"dtype\": \"bf16\""},
+    {"int8 weights", PARTIAL,
+     TEXT("method"
+          : "latent", "bits" : 4, "page" : 16, "group" : 64, "groups" : 2),
+     ", \"weights\": \"int8\""},
+    {"e4m3 weights", PARTIAL,
+     TEXT("method"
+          : "x", "bits" : 4, "page" : 16, "group" : 64),
+     ", \"weights\": \"e4m3\""},
+    {"int8 weights of an accumulator", G2,
+     TEXT("method"
+          : "x-cl", "bits" : 4, "page" : 16, "group" : 64),
+     ", \"weights\": \"int8\""},
+    {"e4m3 weights, bias, head norm",
+     TEXT("num_attention_heads" : 6, "num_key_value_heads" : 2, "head_dim" : 80, "attention_bias"
+          : true, "qk_norm"
+          : true),
+     TEXT("method"
+          : "latent", "bits" : 8, "page" : 16, "group" : 64),
+     ", \"weights\": \"e4m3\""},
+};
+
+ParameterizedTestParameters(attend_caches, of_every_form)
+{
+    return cr_make_param_array(struct attend_case, forms, sizeof forms / sizeof *forms);
+}
+
+/* Lengths around tiles, groups and pages, in short splits and long ones; one query, and many. */
+ParameterizedTest(struct attend_case *m, attend_caches, of_every_form, .timeout = 240)
+{
+    static const struct call_sequence ones[] = {{300, 1}, {0, 1},   {1, 1},  {31, 1},
+                                                {64, 1},  {128, 1}, {257, 1}};
+    static const struct call_sequence mixed[] = {{140, 1}, {0, 0}, {131, 5}, {17, 17}, {96, 37}};
+    random_stream r = random_begin(34, (uint64_t)(m - forms));
+    struct attend_layer l;
+    attend_layer_open(&l, m, "one", &r);
+    struct attend_call c = attend_call_of(7, ones, true), d = attend_call_of(5, mixed, false);
+    int tile = fixture_constant(l.attend, "tile_tokens"), most = fixture_constant(l.attend, "split_tokens");
+    double split = attend_judge(&l, &r, &c, tile, true),
+           whole = attend_judge(&l, &r, &c, most / tile * tile, true);
+    attend_layer_close(&l);
+    attend_layer_open(&l, m, "many", &r);
+    double many = attend_judge(&l, &r, &d, fixture_constant(l.attend, "tile_tokens"), true);
+    cr_log_info("%s: errors %.2e, %.2e in one split, many queries %.2e", m->name, split, whole, many);
+    attend_layer_close(&l);
+}
