@@ -7,8 +7,9 @@
 #include <string.h>
 
 /* What partial results may add to the bytes that attention reads anyway. The fused kernel must touch
- * little else than its operands; the others pay for a fuller GPU. */
-static const double fused_share = 0.047, other_share = 0.10;
+ * little else than its operands; the others pay for a fuller GPU. With many queries it is bound by its
+ * matrix work, and partial results stay in L2: an idle GPU costs more than they do. */
+static const double fused_share = 0.047, fused_many_share = 0.5, other_share = 0.10;
 
 /* A grid's second and third dimensions. */
 enum { MOST_BLOCKS = 65535 };
@@ -112,7 +113,9 @@ static xq_status set_split(const xq_plan *p, struct plan_attention *a, error *er
                        : s->cross_layer ? s->accumulator_bytes_per_token
                                         : s->bytes_per_token,
         .shared_bytes = fused ? (double)remat : 0,
-        .share = fused ? fused_share : other_share,
+        .share = !fused                          ? other_share
+                 : a == &p->attention[PLAN_MANY] ? fused_many_share
+                                                 : fused_share,
     };
     return XQ_OK;
 }

@@ -64,13 +64,15 @@ end
 -- Many queries: as many rows as shared memory holds beside a block's tile, up to 64.
 local function defaults_many(spec)
   local most = arch.find(spec.arch).shared_bytes
-  for _, rows in ipairs { 64, 32, 16, 8 } do
+  local crowded = spec.keys.absorbed_columns > 0 and spec.keys.columns >= 64 -- absorbed queries are in registers too
+  for _, rows in ipairs(crowded and { 32, 16, 8 } or { 64, 32, 16, 8 }) do
     local p = { warps = 8, m_tiles = 2, stages = 3, stage_steps = 4, split_tokens = 256, value_tiles = 1,
       query_rows = rows }
-    local room = spec.keys.absorbed_columns > 0 and 80 or 128 -- absorbed queries take registers of their own
+    -- Columns that two tiles have registers for: absorbed queries take their own, and code for sm_100 needs more.
+    local room = spec.keys.absorbed_columns > 0 and 80 or spec.arch:find("^sm_10") and 112 or 128
     if columns(spec, p) > room then p.m_tiles, p.split_tokens = 1, 128 end
     if spec.keys.columns > 160 then p.stage_steps = 2 end
-    if spec.model.head_dim <= 128 then p.value_tiles = 2 end
+    p.value_tiles = math.min(spec.model.head_dim <= 80 and 4 or spec.model.head_dim <= 128 and 2 or 1, rows // 8)
     if columns(spec, p) <= 256 then
       if shared_bytes(spec, p) > most and p.m_tiles == 2 then p.m_tiles, p.split_tokens = 1, 128 end
       if shared_bytes(spec, p) > most then p.stages = 2 end
@@ -112,8 +114,8 @@ return {
      check = function(_, p) return p.query_rows % (8 * p.value_tiles) == 0 end},
     {text = "with one query, query_rows must be at most the query heads of a KV head, rounded up to 8",
      check = function(spec, p) return spec.queries == "many" or p.query_rows <= one_query_rows(spec) end},
-    {text = "value_tiles * head_dim must be at most 256, or accumulators do not fit into registers",
-     check = function(spec, p) return p.value_tiles * spec.model.head_dim <= 256 end},
+    {text = "value_tiles * head_dim must be at most 320, or accumulators do not fit into registers",
+     check = function(spec, p) return p.value_tiles * spec.model.head_dim <= 320 end},
   },
   resources = function(spec, p)
     return {

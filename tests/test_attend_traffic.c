@@ -11,7 +11,7 @@ struct decode {
     xq_context *context;
     xq_plan *plan;
     xq_plan_info info;
-    int batch, tokens;
+    int batch, tokens, queries; /* of each sequence */
     device_counters counters;
     double operand_bytes; /* cache, weights that attend reads, query, output, log-sum-exp */
     double seconds;       /* of the host */
@@ -51,6 +51,7 @@ static void open_plan(struct decode *d, const char *spec)
     plan.spec_json = spec;
     plan.max_batch = d->batch;
     plan.max_tokens = d->tokens;
+    plan.max_queries = d->queries;
     xq_status status = xq_plan_create(d->context, &plan, &d->plan);
     xq_last_error(d->context, &detail);
     cr_assert_eq(status, XQ_OK, "%s", detail.message);
@@ -58,10 +59,11 @@ static void open_plan(struct decode *d, const char *spec)
     cr_assert_eq(xq_plan_query(d->plan, &d->info), XQ_OK);
 }
 
-/* One attend over `tokens` tokens of each of `batch` sequences, pages in reverse order. */
-static struct decode decode(const char *spec, int batch, int tokens)
+/* One attend of `queries` queries each, the last tokens, over `tokens` tokens of each of `batch` sequences;
+ * pages are in reverse order. */
+static struct decode decode(const char *spec, int batch, int tokens, int queries)
 {
-    struct decode d = {.batch = batch, .tokens = tokens};
+    struct decode d = {.batch = batch, .tokens = tokens, .queries = queries};
     open_plan(&d, spec);
     const int page = d.info.page_tokens, pages = (tokens + page - 1) / page, entries = batch * pages;
     int32_t *table = calloc((size_t)(2 * batch + 1 + entries), sizeof *table);
@@ -73,8 +75,8 @@ static struct decode decode(const char *spec, int batch, int tokens)
     for (int i = 0; i < entries; i++)
         indices[i] = entries - 1 - i;
 
-    size_t values = (size_t)batch * (size_t)d.info.heads * (size_t)d.info.head_dim;
-    size_t logarithms = (size_t)batch * (size_t)d.info.heads * 4;
+    size_t values = (size_t)(batch * queries) * (size_t)d.info.heads * (size_t)d.info.head_dim;
+    size_t logarithms = (size_t)(batch * queries) * (size_t)d.info.heads * 4;
     xq_attend_args args = XQ_ATTEND_ARGS_INIT;
     args.max_tokens = tokens;
     args.q = filled(d.context, values * 2);
@@ -89,6 +91,12 @@ static struct decode decode(const char *spec, int batch, int tokens)
     args.workspace = filled(d.context, d.info.workspace_bytes);
     args.workspace_bytes = d.info.workspace_bytes;
     cr_assert_eq(xq_device_fill(d.context, args.workspace, 0, d.info.workspace_bytes), XQ_OK);
+    if (queries > 1) {
+        for (int i = 0; i <= batch; i++)
+            table[i] = i * queries;
+        args.queries = batch * queries;
+        args.query_indptr = upload(d.context, table, (size_t)(batch + 1) * 4);
+    }
     free(table);
 
     device *gpu = d.context->device;
@@ -131,8 +139,8 @@ static void expect_only_operands(const struct decode *d)
 
 Test(attend_traffic, llama_3_8b_latent_moves_only_its_operands_in_ten_seconds, .timeout = 120)
 {
-    struct decode d =
-        decode("{\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent\", \"bits\": 4}}", 1, 1024);
+    struct decode d = decode(
+        "{\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent\", \"bits\": 4}}", 1, 1024, 1);
     expect_only_operands(&d);
     cr_expect_lt(d.seconds, 10.0, "one layer took %.1f s", d.seconds);
     /* K = L Ak for all tokens, and no more than a tenth beside it: scores, values, the output projection.
@@ -144,8 +152,8 @@ Test(attend_traffic, llama_3_8b_latent_moves_only_its_operands_in_ten_seconds, .
 
 Test(attend_traffic, a_batch_moves_only_its_operands, .timeout = 120)
 {
-    struct decode d =
-        decode("{\"model\": \"llama-3.2-1b\", \"cache\": {\"method\": \"latent\", \"bits\": 8}}", 3, 700);
+    struct decode d = decode(
+        "{\"model\": \"llama-3.2-1b\", \"cache\": {\"method\": \"latent\", \"bits\": 8}}", 3, 700, 1);
     expect_only_operands(&d);
     close_decode(&d);
 }
@@ -155,14 +163,46 @@ Test(attend_traffic, method_x_moves_only_its_operands, .timeout = 120)
     struct decode d = decode("{\"model\": {\"hidden_size\": 1024, \"num_attention_heads\": 8, "
                              "\"num_key_value_heads\": 8, \"head_dim\": 128, \"rope_theta\": 10000.0}, "
                              "\"cache\": {\"method\": \"x\", \"bits\": 4}}",
-                             1, 1024);
+                             1, 1024, 1);
     expect_only_operands(&d);
     close_decode(&d);
 }
 
 Test(attend_traffic, smollm2_moves_only_its_operands, .timeout = 120)
 {
-    struct decode d = decode("{\"model\": \"smollm2-135m\", \"cache\": {\"bits\": 4}}", 1, 1024);
+    struct decode d = decode("{\"model\": \"smollm2-135m\", \"cache\": {\"bits\": 4}}", 1, 1024, 1);
     expect_only_operands(&d);
+    close_decode(&d);
+}
+
+/* ---------------------------------------------------------------- several queries */
+
+/* Keys are rematerialized once for a block of rows, however many queries it has. */
+Test(attend_traffic, speculative_queries_share_the_keys, .timeout = 240)
+{
+    static const char spec[] =
+        "{\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent\", \"bits\": 4}}";
+    struct decode one = decode(spec, 1, 1024, 1), eight = decode(spec, 1, 1024, 8);
+    double k = 2.0 * 1024 * 1024 * 1024, flops = (double)eight.counters.matrix_flops[MATRIX_F16];
+    cr_log_info("one query %.1f us, eight %.1f us (modelled); %.2f times the matrix work",
+                one.counters.modelled_seconds * 1e6, eight.counters.modelled_seconds * 1e6,
+                flops / (double)one.counters.matrix_flops[MATRIX_F16]);
+    /* Beside K: scores, values and the output projection of 32 rows a KV head. */
+    cr_expect(flops >= k && flops <= 1.6 * k, "%.3g matrix FLOP, K alone is %.3g", flops, k);
+    close_decode(&one);
+    close_decode(&eight);
+}
+
+/* A chunk of a prompt: a quarter of its last queries' tokens are its own. */
+Test(attend_traffic, a_chunk_of_a_prompt_reads_the_cache_once_a_block_from_l2, .timeout = 240)
+{
+    struct decode d = decode(
+        "{\"model\": \"llama-3.2-1b\", \"cache\": {\"method\": \"latent\", \"bits\": 4}}", 1, 1024, 256);
+    double bytes = 32.0 * (double)(d.counters.read_sectors_unique + d.counters.write_sectors_unique);
+    cr_log_info("%.1f us (modelled), %.3g matrix FLOP, %.3f of the operands' bytes",
+                d.counters.modelled_seconds * 1e6, (double)d.counters.matrix_flops[MATRIX_F16],
+                bytes / d.operand_bytes);
+    cr_expect_leq(bytes, 1.05 * d.operand_bytes, "%.0f bytes moved, operands are %.0f", bytes,
+                  d.operand_bytes);
     close_decode(&d);
 }

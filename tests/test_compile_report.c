@@ -186,3 +186,27 @@ Test(compile_report, caches_of_every_form, .timeout = 600)
         check_spec(spec, FUSED);
     }
 }
+
+Test(compile_report, many_queries, .timeout = 600)
+{
+    check_spec("\"model\": \"llama-3.1-8b\", \"cache\": {\"bits\": 4}, \"queries\": \"many\"", FUSED);
+}
+
+Test(compile_report, wide_heads_with_everything, .timeout = 600)
+{
+    check_spec(
+        "\"model\": {\"hidden_size\": 2304, \"num_attention_heads\": 8, \"num_key_value_heads\": 4, "
+        "\"head_dim\": 256, \"attn_logit_softcapping\": 50.0, \"sliding_window\": 4096, \"qk_norm\": true, "
+        "\"attention_bias\": true, \"attention_sinks\": true}, \"cache\": {\"bits\": 4}",
+        FUSED);
+}
+
+Test(compile_report, partial_rotary_and_many_queries, .timeout = 600)
+{
+    static const char *const absorbing[] = {"absorb", "attend", NULL};
+    check_spec(
+        "\"model\": {\"hidden_size\": 4096, \"num_attention_heads\": 32, \"num_key_value_heads\": 2, "
+        "\"head_dim\": 128, \"partial_rotary_factor\": 0.5, \"rope_interleaved\": true, "
+        "\"attention_bias\": true}, \"cache\": {\"bits\": 4}, \"queries\": \"many\"",
+        absorbing);
+}
