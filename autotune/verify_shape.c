@@ -173,9 +173,11 @@ static void draw_rows(random_stream *r, const case_spec *spec, case_shape *shape
     for (size_t t = 0; t < (size_t)shape->first_token[shape->sequences]; t++) {
         for (int c = 0; c < spec->hidden; c++)
             row[c] = random_normal(r) * (c == outlier ? size : 1.0f);
-        if (random_between(r, 0, 15) == 0)
+        if (random_between(r, 0, 15) == 0) {
+            float constant = random_normal(r); /* no outlier's: 64 of them would make logits of 30 */
             for (int c = 0; c < 64; c++)
-                row[c] = row[0];
+                row[c] = constant;
+        }
         for (int layer = 0; layer < spec->layers; layer++)
             for (int c = 0; c < spec->hidden; c++) {
                 row[c] += layer ? 0.25f * random_normal(r) : 0;
