@@ -159,7 +159,7 @@ features: $(BUILD)/xq
 # sanitizer. WERROR=0: instrumented code makes gcc see what is not there. OpenBLAS is not instrumented, so its
 # own threads would look like races.
 TSAN_TESTS := $(filter $(BUILD)/tests/test_cache $(BUILD)/tests/test_device_% $(BUILD)/tests/test_plan \
-    $(BUILD)/tests/test_runtime $(BUILD)/tests/test_sim_% $(BUILD)/tests/test_kernels_%,$(TESTS))
+    $(BUILD)/tests/test_runtime $(BUILD)/tests/test_sim_% $(BUILD)/tests/test_kernels_% $(BUILD)/tests/test_verify,$(TESTS))
 ASAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 TSAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 check-all: deps

@@ -68,7 +68,8 @@ static void draw_sequences(random_stream *r, const case_spec *spec, case_shape *
             s->length = s->length > 0 ? s->length : 1;
         draw_rounds(r, s, shape->rounds);
         s->offset = shared && i > 0              ? shape->sequence[0].length
-                    : shape->kind == CASE_PLACED ? random_choice(r, 3, 0, 5, random_between(r, 1, 3000))
+                    : shape->kind == CASE_PLACED ? random_choice(r, 4, 0, 5, random_between(r, 1, 3000),
+                                                                 random_between(r, 100000, 1000000))
                                                  : 0;
         shape->longest = s->length > shape->longest ? s->length : shape->longest;
         shape->first_token[i + 1] = shape->first_token[i] + s->length;
