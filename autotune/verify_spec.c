@@ -107,7 +107,7 @@ void case_spec_make(uint64_t seed, int64_t index, verify_choice choice, case_spe
     s->latent_cross = verify_chosen(&choice, AXIS_METHOD, "latent-cl");
     s->cross_layer = s->latent_cross || verify_chosen(&choice, AXIS_METHOD, "x-cl");
     s->layers = s->cross_layer ? CASE_MAX_LAYERS : 1;
-    s->both_kernels = !verify_chosen(&choice, AXIS_QUERIES, "many") && index % 8 == 1;
+    s->both_kernels = !verify_chosen(&choice, AXIS_QUERIES, "many") && index % 32 == 1;
     s->many_queries = s->both_kernels || verify_chosen(&choice, AXIS_QUERIES, "many");
     s->bf16 = verify_chosen(&choice, AXIS_DTYPE, "bf16");
     s->weights = (rounding_type)choice.value[AXIS_WEIGHTS];
