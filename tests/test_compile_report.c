@@ -192,12 +192,13 @@ Test(compile_report, many_queries, .timeout = 600)
     check_spec("\"model\": \"llama-3.1-8b\", \"cache\": {\"bits\": 4}, \"queries\": \"many\"", FUSED);
 }
 
-Test(compile_report, wide_heads_with_everything, .timeout = 600)
+Test(compile_report, wide_heads_of_gemma, .timeout = 600)
 {
     check_spec(
-        "\"model\": {\"hidden_size\": 2304, \"num_attention_heads\": 8, \"num_key_value_heads\": 4, "
-        "\"head_dim\": 256, \"attn_logit_softcapping\": 50.0, \"sliding_window\": 4096, \"qk_norm\": true, "
-        "\"attention_bias\": true, \"attention_sinks\": true}, \"cache\": {\"bits\": 4}",
+        "\"model\": {\"preset\": \"gemma-2-2b\", \"layer_kind\": \"sliding\"}, \"cache\": {\"bits\": 4}",
+        FUSED);
+    check_spec(
+        "\"model\": {\"preset\": \"gemma-3-4b\", \"layer_kind\": \"full\"}, \"cache\": {\"bits\": 4}",
         FUSED);
 }
 
