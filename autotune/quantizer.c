@@ -59,18 +59,21 @@ static void encode_group(const group_of *g, uint8_t *codes, uint16_t *scale, uin
         lo = lo < 0 ? lo : 0;
         hi = hi > 0 ? hi : 0;
     }
-    *scale = nan ? HALF_NAN : any ? half_from_float((hi - lo) / top) : 0;
+    const float clip = g->q->clip > 0 ? g->q->clip : 1;
+    const float span = (hi - lo) * clip;
+    *scale = nan ? HALF_NAN : any ? half_from_float(span / top) : 0;
     float s = half_to_float(*scale), z = 0;
     bool flat = nan || s == 0;
     if (integer) {
-        z = flat ? 0 : clamped(nearbyintf(-lo / s), top);
+        z = flat ? 0 : clamped(nearbyintf(-(lo * clip) / s), top);
         *zero = (uint16_t)z;
     } else {
-        *zero = nan ? HALF_NAN : any ? half_from_float(lo) : 0;
+        *zero = nan ? HALF_NAN : any ? half_from_float(lo + (hi - lo - span) * 0.5f) : 0;
+        z = half_to_float(*zero);
     }
     for (size_t i = 0; i < g->count; i++) {
         float x = saturated(g->x[i * g->stride]);
-        float code = integer ? nearbyintf(x / s) + z : nearbyintf((x - lo) / s);
+        float code = integer ? nearbyintf(x / s) + z : nearbyintf((x - z) / s);
         codes[i * g->stride] = flat || !is_used(g, i) ? 0 : (uint8_t)clamped(code, top);
     }
 }
