@@ -369,6 +369,38 @@ typedef struct xq_dequantize_args {
 #define XQ_DEQUANTIZE_ARGS_INIT XQ_SIZED(xq_dequantize_args)
 XQ_API xq_status xq_plan_dequantize(xq_plan *plan, const xq_dequantize_args *args, void *stream);
 
+/* -------------------------------------------------------------- simulation
+ * What caches and packed weights hold, worked out on the host without a context or a device: for measuring
+ * a method's accuracy with an engine's own arithmetic, and for references. Both functions keep no state and
+ * may be called from any thread. */
+
+/* How rows of a cached stream are quantized: what a completed spec's layout.streams says of it. */
+typedef struct xq_quantizer {
+    size_t struct_size;
+    int32_t bits;         /* 2, 3, 4, 8; or 16: values are rounded to f16 and no more */
+    int32_t group;        /* elements that share a scale; 0: all of a row */
+    int32_t by_channel;   /* 1: a group is consecutive rows (tokens) of one channel; 0: channels of a row */
+    int32_t integer_zero; /* 1: cache.zero_point "integer" */
+    int32_t
+        latents; /* matrices side by side in a row, each of width / latents columns; 0: one. A cache
+                    stores each padded to a multiple of 64 columns, and groups run over the stored row */
+} xq_quantizer;
+#define XQ_QUANTIZER_INIT XQ_SIZED(xq_quantizer)
+
+/* What a cache of this format holds of x [rows, width], bit for bit as append quantizes it and kernels read
+ * it: x_hat [rows, width], f16 values. x is rounded to f16 first, saturating. Row 0 begins a group; with
+ * by_channel the rows beyond the last whole group are the tail, and stay as they are. A NaN makes its group
+ * NaN. x_hat may be x.
+ * Errors: XQ_ERROR_ARGUMENT. */
+XQ_API xq_status xq_simulate_cache(const xq_quantizer *quantizer, int64_t rows, int64_t width,
+                                   const float *x, float *x_hat);
+
+/* What packed weights of type "f16", "bf16", "int8" or "e4m3" hold of w [rows, cols]; the 8-bit types have
+ * a scale for each column. `rounded` may be w.
+ * Errors: XQ_ERROR_ARGUMENT, as xq_plan_pack_weights also for NaN, infinity, or a value beyond the type. */
+XQ_API xq_status xq_simulate_weights(const char *type, int64_t rows, int64_t cols, const float *w,
+                                     float *rounded);
+
 #ifdef __cplusplus
 }
 #endif
