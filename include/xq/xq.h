@@ -251,6 +251,51 @@ typedef struct xq_weights {
 XQ_API xq_status xq_plan_pack_weights(const xq_plan *plan, const xq_weights *weights, void *destination,
                                       size_t destination_bytes);
 
+/* --------------------------------------------------------- prepared weights
+ * An .xqw file (docs/prepare.md), as `xq prepare` writes them, mapped into memory. The file must not be
+ * changed while it is open; replacing it (rename) is fine. Calls may come from several threads, but for
+ * close. */
+
+typedef struct xq_prepared xq_prepared;
+
+/* The handle keeps a reference to the context: close it first.
+ * Errors: XQ_ERROR_IO; XQ_ERROR_FORMAT for a damaged, truncated or foreign file or one of another version;
+ * XQ_ERROR_ARGUMENT, XQ_ERROR_MEMORY. */
+XQ_API xq_status xq_prepared_open(xq_context *context, const char *path, xq_prepared **prepared);
+XQ_API void xq_prepared_close(xq_prepared *prepared);
+
+/* Strings belong to the handle. */
+typedef struct xq_prepared_info {
+    size_t struct_size;
+    const char
+        *spec_json; /* {"model": ..., "cache": {...}}: what the matrices depend on. Add bits and whatever
+                       else the plan is to have; of a model that mixes kinds of layers, layer_kind */
+    int32_t layers; /* of the model; which of them the file has, xq_prepared_layer_spec tells */
+    const char
+        *weights; /* type of the packed weights: "f16", "bf16", "int8", "e4m3"; NULL: none are packed */
+    int32_t base_layer; /* cross-layer methods: the first layer that has the method of spec_json; those
+                           before it have the plain one (x for x-cl, latent for latent-cl). Else 0 */
+} xq_prepared_info;
+#define XQ_PREPARED_INFO_INIT XQ_SIZED(xq_prepared_info)
+XQ_API xq_status xq_prepared_query(const xq_prepared *prepared, xq_prepared_info *info);
+
+/* The same as spec_json for one layer: what it is prepared for. NULL for a layer that the file does not
+ * have; belongs to the handle. */
+XQ_API const char *xq_prepared_layer_spec(const xq_prepared *prepared, int32_t layer);
+
+/* A layer's matrices as f32, for xq_plan_pack_weights and for computing on the host; NULL where the method
+ * has none. They belong to the handle and stay until it is closed; made, and their checksums verified, by
+ * the layer's first call. Errors: XQ_ERROR_ARGUMENT for a layer that the file does not have, or has packed
+ * only; XQ_ERROR_FORMAT (damaged); XQ_ERROR_MEMORY. */
+XQ_API xq_status xq_prepared_layer(xq_prepared *prepared, int32_t layer, xq_weights *weights);
+
+/* A layer's packed weights within the mapped file: what xq_plan_pack_weights makes of its matrices,
+ * weights_bytes of the plan, aligned to 256. The layer's first call verifies their checksum. Errors:
+ * XQ_ERROR_ARGUMENT for a layer that the file does not have packed, and for a plan that takes other weights
+ * (`field` says in what: "cache.rank_k", "weights_layout.matrices[2].type"); XQ_ERROR_FORMAT (damaged). */
+XQ_API xq_status xq_prepared_packed(xq_prepared *prepared, xq_plan *plan, int32_t layer,
+                                    const void **packed, size_t *bytes);
+
 /* Pages of each sequence, FlashInfer's convention; all int32, on the device.
  *   indptr [batch + 1]: sequence i owns indices[indptr[i] .. indptr[i+1])
  *   indices [indptr[batch]]: page numbers in the pool
