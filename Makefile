@@ -57,8 +57,10 @@ endif
 SUBMAKE = +@$(MAKE) --no-print-directory
 
 # ---------------------------------------------------------------- sources
-LIB_SRC   := $(wildcard gen/*.c runtime/*.c runtime/sim/*.c)
-TOOL_SRC  := $(wildcard prepare/*.c autotune/*.c)
+# Of prepare/, what reads prepared weights is in the library; what makes them needs LAPACK.
+READER_SRC := $(addprefix prepare/,layer.c mapping.c prepared.c tensor.c xqw.c)
+LIB_SRC   := $(wildcard gen/*.c runtime/*.c runtime/sim/*.c) $(READER_SRC)
+TOOL_SRC  := $(filter-out $(READER_SRC),$(wildcard prepare/*.c)) $(wildcard autotune/*.c)
 CLI_SRC   := $(wildcard cli/*.c) $(if $(filter 1,$(STATIC)),scripts/bundle/dl_find_object.c)
 TEST_SRC  := $(wildcard tests/test_*.c)
 SUPPORT_SRC := $(filter-out $(TEST_SRC),$(wildcard tests/*.c)) $(if $(filter 1,$(TSAN)),tests/tsan/main.c)
@@ -113,7 +115,7 @@ $(BUILD)/tests/libfake_%.so: $(BUILD)/tests/fake/fake_%.o
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@
 $(addprefix $(BUILD)/tests/,test_cli test_device_cuda test_launch test_pack test_plan test_runtime): | $(BUILD)/tests/libfake_cuda.so
 $(BUILD)/tests/test_runtime: | $(BUILD)/tests/libfake_nvrtc.so
-$(BUILD)/tests/test_cli: | $(BUILD)/xq
+$(addprefix $(BUILD)/tests/,test_cli test_prepared): | $(BUILD)/xq
 $(BUILD)/tests/test_abi: | libraries $(BUILD)/xq
 $(BUILD)/tests/test_memory: | libraries $(BUILD)/xq $(BUILD)/tests/libfake_malloc.so
 

@@ -7,7 +7,7 @@
 #define AUTOTUNE_PAGE_CODEC_H
 
 #include "../gen/gen.h"
-#include "quantizer.h"
+#include "../runtime/quantizer.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,4 +1,5 @@
 /* Where compare's layers come from: a model directory, an .xqw file, an activations file, or a seed. */
+#include "../prepare/layer_factor.h"
 #include "../prepare/model.h"
 #include "../prepare/xqw.h"
 #include "../runtime/half.h"

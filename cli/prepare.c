@@ -1,4 +1,5 @@
 /* xq prepare: the weights of a Hugging Face model directory → .xqw */
+#include "../prepare/layer_factor.h"
 #include "../prepare/model.h"
 #include "../prepare/xqw.h"
 #include "cli.h"

@@ -1,4 +1,5 @@
 /* The layers of xq run, from a safetensors file. */
+#include "../prepare/layer_factor.h"
 #include "../runtime/half.h"
 #include "run.h"
 

@@ -1,7 +1,5 @@
 #include "layer.h"
 
-#include "factor.h"
-
 #include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,47 +115,6 @@ int layer_given(const layer_shape *s, layer_part parts[LAYER_MOST_PARTS])
 float **layer_member(layer_weights *w, const layer_part *part)
 {
     return (float **)((char *)w + part->member);
-}
-
-/* ---------------------------------------------------------------- factors */
-
-static float *matrix(int rows, int cols)
-{
-    return malloc(sizeof(float) * (size_t)rows * (size_t)cols);
-}
-
-static xq_status make_latent(const layer_shape *s, const float *w, int rank, float **u, float **a,
-                             double *lost, error *err)
-{
-    const factor_shape shape = {s->hidden_size, s->kv_width, s->groups, rank, s->rotation};
-    if (*u)
-        return XQ_OK;
-    *u = matrix(s->hidden_size, rank);
-    *a = matrix(rank / s->groups, s->kv_width);
-    if (!*u || !*a)
-        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for factors");
-    return factor_latent(&shape, w, *u, *a, lost, err);
-}
-
-static xq_status make_joint(const layer_shape *s, layer_weights *w, double *lost, error *err)
-{
-    const factor_shape shape = {s->hidden_size, s->kv_width, 1, s->rank_k, s->rotation};
-    if (w->ukv)
-        return XQ_OK;
-    if (!(w->ukv = matrix(s->hidden_size, s->rank_k)))
-        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for factors");
-    return factor_joint(&shape, w->wk, w->wv, w->ukv, lost, err);
-}
-
-xq_status layer_factor(const layer_shape *s, layer_weights *w, double lost[2], error *err)
-{
-    double unused[2], *l = lost ? lost : unused;
-    l[0] = l[1] = 0;
-    if (s->method == LAYER_LATENT && make_latent(s, w->wk, s->rank_k, &w->uk, &w->ak, &l[0], err) == XQ_OK)
-        make_latent(s, w->wv, s->rank_v, &w->uv, &w->av, &l[1], err);
-    if (s->method == LAYER_LATENT_CL && make_joint(s, w, &l[0], err) == XQ_OK)
-        l[1] = l[0];
-    return err->status;
 }
 
 /* ------------------------------------------------------------------- ends */

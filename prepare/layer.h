@@ -1,5 +1,5 @@
-/* What the kernels need of one attention layer, on the host: which matrices a cache method has, and making
- * them from the projections. All f32, row major, shaped as xq_weights says. */
+/* What the kernels need of one attention layer, on the host: which matrices a cache method has
+ * (layer_factor.h makes them). All f32, row major, shaped as xq_weights says. */
 #ifndef PREPARE_LAYER_H
 #define PREPARE_LAYER_H
 
@@ -46,10 +46,6 @@ int layer_parts(const layer_shape *shape, layer_part parts[LAYER_MOST_PARTS]);
 /* Those that the model's files give, whatever the method: wk, wv, and the vectors. */
 int layer_given(const layer_shape *shape, layer_part parts[LAYER_MOST_PARTS]);
 float **layer_member(layer_weights *w, const layer_part *part);
-
-/* Makes the factors of the method from wk and wv, unless they are there. lost (may be NULL): of K's and V's
- * projections (latent-cl: both the same), as factor.h says. Errors: those of factor.h. */
-xq_status layer_factor(const layer_shape *shape, layer_weights *w, double lost[2], error *err);
 
 xq_weights layer_api_weights(const layer_weights *w); /* as the API takes them; points into w */
 void layer_weights_free(layer_weights *w);

@@ -202,6 +202,20 @@ const char *xqw_spec(const xqw *x)
     return x->spec;
 }
 
+const char *xqw_path(const xqw *x)
+{
+    return x->path;
+}
+
+int xqw_model_layers(const xqw *x)
+{
+    const cJSON *spec = cJSON_GetObjectItemCaseSensitive(x->index, "spec");
+    const cJSON *model = cJSON_GetObjectItemCaseSensitive(spec, "model");
+    const cJSON *layers = cJSON_GetObjectItemCaseSensitive(model, "num_hidden_layers");
+    return cJSON_IsNumber(layers) && layers->valuedouble >= 1 ? layers->valueint
+                                                              : x->layers[x->layer_count - 1] + 1;
+}
+
 int xqw_layers(const xqw *x, const int **layers)
 {
     *layers = x->layers;

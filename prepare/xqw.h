@@ -42,6 +42,10 @@ void xqw_close(xqw *x);
 /* The spec: {"model": …, "cache": {"method": …, …}}; belongs to x. */
 const char *xqw_spec(const xqw *x);
 const layer_shape *xqw_shape(const xqw *x);
+const char *xqw_path(const xqw *x);
+
+/* Layers of the model, whether the file has them or not. */
+int xqw_model_layers(const xqw *x);
 
 /* XQ_ERROR_FORMAT, naming what differs, unless the file was prepared for this shape. */
 xq_status xqw_expect_shape(const xqw *x, const layer_shape *needed, error *err);

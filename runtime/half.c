@@ -1,5 +1,6 @@
 #include "half.h"
 
+#include <math.h>
 #include <string.h>
 
 static uint32_t float_bits(float value)
@@ -38,6 +39,19 @@ uint16_t half_from_float(float value)
         return sign;
     int exponent = (int)(magnitude >> 23);
     return sign | (uint16_t)shift_round((magnitude & 0x7fffff) | 0x800000, 126 - exponent);
+}
+
+uint16_t half_from_double(double value)
+{
+    float nearest = (float)value;
+    double rest = value - (double)nearest;
+    if (!isfinite(nearest) || rest == 0)
+        return half_from_float(nearest);
+    /* Rounded to odd, f32 has bits enough for its own rounding to go unseen. */
+    uint32_t bits = float_bits(nearest);
+    if ((rest < 0) == (value > 0))
+        bits--;
+    return half_from_float(bits_float(bits | 1));
 }
 
 float half_to_float(uint16_t half)

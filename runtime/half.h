@@ -8,6 +8,7 @@
 
 /* Beyond 65504 + half an ulp becomes infinity; a NaN stays a NaN (0x7fff, as on the GPU). */
 uint16_t half_from_float(float value);
+uint16_t half_from_double(double value); /* one rounding */
 float half_to_float(uint16_t bits);
 
 float half_from_bfloat(uint16_t bits); /* bfloat16 -> f32, exact */

@@ -60,6 +60,14 @@ static uint16_t e4m3_encode(float value)
     return sign | (uint16_t)((exponent - E4M3_LEAST_EXPONENT) * 8 + units);
 }
 
+static float e4m3_decode(uint16_t code)
+{
+    int exponent = code >> 3 & 15, mantissa = code & 7;
+    float magnitude = exponent ? ldexpf((float)(8 + mantissa), exponent - 10)
+                               : ldexpf((float)mantissa, E4M3_LEAST_EXPONENT - 3);
+    return code & 0x80 ? -magnitude : magnitude;
+}
+
 /* ------------------------------------------------------------------ codes */
 
 uint16_t weight_encode(enum weight_type type, float value, float scale)
@@ -73,6 +81,21 @@ uint16_t weight_encode(enum weight_type type, float value, float scale)
         return scale > 0 ? (uint8_t)(int8_t)fminf(fmaxf(rintf(value / scale), -127), 127) : 0;
     case WEIGHT_E4M3:
         return scale > 0 ? e4m3_encode(value / scale) : 0;
+    }
+    return 0;
+}
+
+float weight_decode(enum weight_type type, uint16_t code, float scale)
+{
+    switch (type) {
+    case WEIGHT_F16:
+        return half_to_float(code);
+    case WEIGHT_BF16:
+        return half_from_bfloat(code);
+    case WEIGHT_INT8:
+        return scale * (float)(int8_t)code;
+    case WEIGHT_E4M3:
+        return scale * e4m3_decode(code);
     }
     return 0;
 }

@@ -24,4 +24,7 @@ float weight_scale(enum weight_type type, float largest);
 /* Rounds value / scale to nearest, ties to even; a scale of 0 gives code 0. */
 uint16_t weight_encode(enum weight_type type, float value, float scale);
 
+/* What a code stands for: scale * its number. */
+float weight_decode(enum weight_type type, uint16_t code, float scale);
+
 #endif

@@ -1,5 +1,5 @@
 /* accumulate: the accumulator of cross-layer methods after a layer, against sums in double precision. */
-#include "../autotune/quantizer.h"
+#include "../runtime/quantizer.h"
 #include "../autotune/rounding.h"
 #include "../runtime/half.h"
 #include "cache_image.h"

@@ -9,7 +9,7 @@
 #include "../autotune/driver_cache.h"
 #include "../autotune/random.h"
 #include "../autotune/seen.h"
-#include "../prepare/layer.h"
+#include "../prepare/layer_factor.h"
 #include "../runtime/half.h"
 #include "cross_layer_model.h"
 #include "generator.h"

@@ -1,5 +1,5 @@
 #include "../prepare/factor.h"
-#include "../prepare/layer.h"
+#include "../prepare/layer_factor.h"
 #include "../prepare/rotation.h"
 #include "../prepare/svd.h"
 #include "generator.h"

@@ -1,6 +1,6 @@
 /* The kernels of the unfused pipeline, each and together, against double precision. */
 #include "../autotune/page_codec.h"
-#include "../autotune/quantizer.h"
+#include "../runtime/quantizer.h"
 #include "../runtime/half.h"
 #include "elements.h"
 #include "kernel_attention.h"

@@ -1,4 +1,4 @@
-#include "../autotune/quantizer.h"
+#include "../runtime/quantizer.h"
 #include "../autotune/random.h"
 #include "../runtime/half.h"
 

@@ -251,6 +251,51 @@ typedef struct xq_weights {
 XQ_API xq_status xq_plan_pack_weights(const xq_plan *plan, const xq_weights *weights, void *destination,
                                       size_t destination_bytes);
 
+/* --------------------------------------------------------- prepared weights
+ * An .xqw file (docs/prepare.md), as `xq prepare` writes them, mapped into memory. The file must not be
+ * changed while it is open; replacing it (rename) is fine. Calls may come from several threads, but for
+ * close. */
+
+typedef struct xq_prepared xq_prepared;
+
+/* The handle keeps a reference to the context: close it first.
+ * Errors: XQ_ERROR_IO; XQ_ERROR_FORMAT for a damaged, truncated or foreign file or one of another version;
+ * XQ_ERROR_ARGUMENT, XQ_ERROR_MEMORY. */
+XQ_API xq_status xq_prepared_open(xq_context *context, const char *path, xq_prepared **prepared);
+XQ_API void xq_prepared_close(xq_prepared *prepared);
+
+/* Strings belong to the handle. */
+typedef struct xq_prepared_info {
+    size_t struct_size;
+    const char
+        *spec_json; /* {"model": ..., "cache": {...}}: what the matrices depend on. Add bits and whatever
+                       else the plan is to have; of a model that mixes kinds of layers, layer_kind */
+    int32_t layers; /* of the model; which of them the file has, xq_prepared_layer_spec tells */
+    const char
+        *weights; /* type of the packed weights: "f16", "bf16", "int8", "e4m3"; NULL: none are packed */
+    int32_t base_layer; /* cross-layer methods: the first layer that has the method of spec_json; those
+                           before it have the plain one (x for x-cl, latent for latent-cl). Else 0 */
+} xq_prepared_info;
+#define XQ_PREPARED_INFO_INIT XQ_SIZED(xq_prepared_info)
+XQ_API xq_status xq_prepared_query(const xq_prepared *prepared, xq_prepared_info *info);
+
+/* The same as spec_json for one layer: what it is prepared for. NULL for a layer that the file does not
+ * have; belongs to the handle. */
+XQ_API const char *xq_prepared_layer_spec(const xq_prepared *prepared, int32_t layer);
+
+/* A layer's matrices as f32, for xq_plan_pack_weights and for computing on the host; NULL where the method
+ * has none. They belong to the handle and stay until it is closed; made, and their checksums verified, by
+ * the layer's first call. Errors: XQ_ERROR_ARGUMENT for a layer that the file does not have, or has packed
+ * only; XQ_ERROR_FORMAT (damaged); XQ_ERROR_MEMORY. */
+XQ_API xq_status xq_prepared_layer(xq_prepared *prepared, int32_t layer, xq_weights *weights);
+
+/* A layer's packed weights within the mapped file: what xq_plan_pack_weights makes of its matrices,
+ * weights_bytes of the plan, aligned to 256. The layer's first call verifies their checksum. Errors:
+ * XQ_ERROR_ARGUMENT for a layer that the file does not have packed, and for a plan that takes other weights
+ * (`field` says in what: "cache.rank_k", "weights_layout.matrices[2].type"); XQ_ERROR_FORMAT (damaged). */
+XQ_API xq_status xq_prepared_packed(xq_prepared *prepared, xq_plan *plan, int32_t layer,
+                                    const void **packed, size_t *bytes);
+
 /* Pages of each sequence, FlashInfer's convention; all int32, on the device.
  *   indptr [batch + 1]: sequence i owns indices[indptr[i] .. indptr[i+1])
  *   indices [indptr[batch]]: page numbers in the pool
@@ -368,6 +413,39 @@ typedef struct xq_dequantize_args {
 } xq_dequantize_args;
 #define XQ_DEQUANTIZE_ARGS_INIT XQ_SIZED(xq_dequantize_args)
 XQ_API xq_status xq_plan_dequantize(xq_plan *plan, const xq_dequantize_args *args, void *stream);
+
+/* -------------------------------------------------------------- simulation
+ * What caches and packed weights hold, worked out on the host without a context or a device: for measuring
+ * a method's accuracy with an engine's own arithmetic, and for references. Both functions keep no state and
+ * may be called from any thread. */
+
+/* How rows of a cached stream are quantized: what a completed spec's layout.streams says of it. */
+typedef struct xq_quantizer {
+    size_t struct_size;
+    int32_t bits;         /* 2, 3, 4, 8; or 16: values are rounded to f16 and no more */
+    int32_t group;        /* elements that share a scale; 0: all of a row */
+    int32_t by_channel;   /* 1: a group is consecutive rows (tokens) of one channel; 0: channels of a row */
+    int32_t integer_zero; /* 1: cache.zero_point "integer" */
+    int32_t
+        latents; /* matrices side by side in a row, each of width / latents columns; 0: one. A cache
+                    stores each padded to a multiple of 64 columns, and groups run over the stored row */
+    float clip; /* cache.clip: share of a group's range that codes span, up to 1; 0: 1 */
+} xq_quantizer;
+#define XQ_QUANTIZER_INIT XQ_SIZED(xq_quantizer)
+
+/* What a cache of this format holds of x [rows, width], bit for bit as append quantizes it and kernels read
+ * it: x_hat [rows, width], f16 values. x is rounded to f16 first, saturating. Row 0 begins a group; with
+ * by_channel the rows beyond the last whole group are the tail, and stay as they are. A NaN makes its group
+ * NaN. x_hat may be x.
+ * Errors: XQ_ERROR_ARGUMENT. */
+XQ_API xq_status xq_simulate_cache(const xq_quantizer *quantizer, int64_t rows, int64_t width,
+                                   const float *x, float *x_hat);
+
+/* What packed weights of type "f16", "bf16", "int8" or "e4m3" hold of w [rows, cols]; the 8-bit types have
+ * a scale for each column. `rounded` may be w.
+ * Errors: XQ_ERROR_ARGUMENT, as xq_plan_pack_weights also for NaN, infinity, or a value beyond the type. */
+XQ_API xq_status xq_simulate_weights(const char *type, int64_t rows, int64_t cols, const float *w,
+                                     float *rounded);
 
 #ifdef __cplusplus
 }

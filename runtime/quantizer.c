@@ -1,21 +1,46 @@
 #include "quantizer.h"
 
-#include "../runtime/half.h"
-#include "rounding.h"
+#include "half.h"
 
 #include <math.h>
 
 #define HALF_NAN 0x7fff
+#define HALF_MAX 65504.0f
 
 static float saturated(uint16_t bits)
 {
-    return (float)rounding_saturated(half_to_float(bits)); /* exact but for infinities; NaN passes */
+    float x = half_to_float(bits);
+    return x > HALF_MAX ? HALF_MAX : x < -HALF_MAX ? -HALF_MAX : x; /* NaN passes */
 }
 
-static float clamped(float code, float top)
+/* ---------------------------------------------------------------- parameters */
+
+quantizer_levels quantizer_find_levels(const quantizer *q, float lo, float hi, bool any, bool nan)
 {
-    return code < 0 ? 0 : code > top ? top : code;
+    const float top = (float)((1 << q->bits) - 1);
+    if (!any)
+        return (quantizer_levels){.divisor = 1};
+    if (nan)
+        return (quantizer_levels){.scale = NAN, .offset = q->integer_zero ? 0 : NAN, .divisor = 1};
+    if (q->integer_zero) {
+        lo = lo < 0 ? lo : 0;
+        hi = hi > 0 ? hi : 0;
+    }
+    const float clip = q->clip > 0 ? q->clip : 1, range = hi - lo, span = range * clip;
+    float scale = half_round(span / top),
+          offset = q->integer_zero ? 0 : half_round(lo + (range - span) * 0.5f);
+    if (scale == 0)
+        return (quantizer_levels){.offset = offset, .divisor = 1};
+    float zero = q->integer_zero ? fminf(nearbyintf(-(lo * clip) / scale), top) : 0;
+    return (quantizer_levels){scale, offset, scale, -zero, top - zero};
 }
+
+static uint16_t zero_bits(const quantizer *q, const quantizer_levels *l)
+{
+    return q->integer_zero ? (uint16_t)-l->least : half_from_float(l->offset);
+}
+
+/* ---------------------------------------------------------------- encoding */
 
 /* The values of one group: element i is x[i * stride], data where `used` says so. */
 typedef struct group_of {
@@ -31,50 +56,30 @@ static bool is_used(const group_of *g, size_t i)
     return quantizer_is_data(g->q, g->first_column + (g->by_channel ? 0 : i));
 }
 
-/* Least and greatest of the data; false if there is none. *nan: whether any of it is NaN. */
-static bool range(const group_of *g, float *lo, float *hi, bool *nan)
+static quantizer_levels levels_of(const group_of *g)
 {
-    bool any = false;
-    *lo = *hi = 0;
-    *nan = false;
+    bool any = false, nan = false;
+    float lo = 0, hi = 0;
     for (size_t i = 0; i < g->count; i++) {
         if (!is_used(g, i))
             continue;
         float value = saturated(g->x[i * g->stride]);
-        *nan = *nan || isnan(value);
-        *lo = !any || value < *lo ? value : *lo;
-        *hi = !any || value > *hi ? value : *hi;
+        nan = nan || isnan(value);
+        lo = !any || value < lo ? value : lo;
+        hi = !any || value > hi ? value : hi;
         any = true;
     }
-    return any;
+    return quantizer_find_levels(g->q, lo, hi, any, nan);
 }
 
 static void encode_group(const group_of *g, uint8_t *codes, uint16_t *scale, uint16_t *zero)
 {
-    const bool integer = g->q->integer_zero;
-    const float top = (float)((1 << g->q->bits) - 1);
-    float lo, hi;
-    bool nan, any = range(g, &lo, &hi, &nan);
-    if (integer) {
-        lo = lo < 0 ? lo : 0;
-        hi = hi > 0 ? hi : 0;
-    }
-    const float clip = g->q->clip > 0 ? g->q->clip : 1;
-    const float span = (hi - lo) * clip;
-    *scale = nan ? HALF_NAN : any ? half_from_float(span / top) : 0;
-    float s = half_to_float(*scale), z = 0;
-    bool flat = nan || s == 0;
-    if (integer) {
-        z = flat ? 0 : clamped(nearbyintf(-(lo * clip) / s), top);
-        *zero = (uint16_t)z;
-    } else {
-        *zero = nan ? HALF_NAN : any ? half_from_float(lo + (hi - lo - span) * 0.5f) : 0;
-        z = half_to_float(*zero);
-    }
+    quantizer_levels l = levels_of(g);
+    *scale = half_from_float(l.scale);
+    *zero = zero_bits(g->q, &l);
     for (size_t i = 0; i < g->count; i++) {
-        float x = saturated(g->x[i * g->stride]);
-        float code = integer ? nearbyintf(x / s) + z : nearbyintf((x - z) / s);
-        codes[i * g->stride] = flat || !is_used(g, i) ? 0 : (uint8_t)clamped(code, top);
+        float level = quantizer_level(&l, saturated(g->x[i * g->stride]));
+        codes[i * g->stride] = is_used(g, i) ? (uint8_t)(level - l.least) : 0;
     }
 }
 
@@ -97,6 +102,8 @@ void quantizer_encode_channels(const quantizer *q, const uint16_t *x, size_t wid
     }
 }
 
+/* ---------------------------------------------------------------- decoding */
+
 double quantizer_value(const quantizer *q, int code, uint16_t scale, uint16_t zero)
 {
     double s = half_to_float(scale);
@@ -105,7 +112,7 @@ double quantizer_value(const quantizer *q, int code, uint16_t scale, uint16_t ze
 
 uint16_t quantizer_kernel_value(const quantizer *q, int code, uint16_t scale, uint16_t zero)
 {
-    return rounding_to_half(quantizer_value(q, code, scale, zero));
+    return half_from_double(quantizer_value(q, code, scale, zero));
 }
 
 void quantizer_decode(const quantizer *q, const uint8_t *codes, const uint16_t *scale, const uint16_t *zero,

@@ -1,0 +1,201 @@
+/* xq_simulate_cache and xq_simulate_weights: what a cache, or packed weights, hold of numbers, without a
+ * device. */
+
+/* Loops below run over millions of numbers: they are written to vectorize, and gcc does not at -O2. */
+#if !defined(__clang__)
+#pragma GCC optimize("O3", "no-trapping-math")
+#endif
+
+#include "half.h"
+#include "quantizer.h"
+#include "weights.h"
+
+#include <xq/xq.h>
+
+#include <math.h>
+#include <stdlib.h>
+
+#define CHUNK 64 /* channels of which groups of tokens are found together */
+
+/* ---------------------------------------------------------------- extremes */
+
+/* Orders f32 numbers as integers, -0 below 0; a NaN is beyond both infinities. Integers, because the
+ * minimum of floats does not vectorize where there may be NaN. */
+static inline int32_t ordered(float x)
+{
+    int32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits ^ (bits >> 31 & INT32_MAX);
+}
+
+static inline float from_ordered(int32_t bits)
+{
+    float x;
+    bits ^= bits >> 31 & INT32_MAX;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* Levels of a group whose least and greatest are `low` and `high`. */
+static quantizer_levels levels_between(const quantizer *q, int32_t low, int32_t high)
+{
+    float lo = from_ordered(low), hi = from_ordered(high);
+    return quantizer_find_levels(q, lo, hi, true, isnan(lo) || isnan(hi));
+}
+
+/* ---------------------------------------------------------------- groups of channels */
+
+static void simulate_group(const quantizer *q, float *x, size_t count)
+{
+    int32_t low = INT32_MAX, high = INT32_MIN;
+    for (size_t i = 0; i < count; i++) {
+        int32_t value = ordered(x[i]);
+        low = value < low ? value : low;
+        high = value > high ? value : high;
+    }
+    const quantizer_levels l = levels_between(q, low, high);
+    for (size_t i = 0; i < count; i++)
+        x[i] = quantizer_level_value(&l, quantizer_level(&l, x[i]));
+}
+
+/* Where column c of a stored row would be in one without padding. */
+static size_t compact(const quantizer *q, size_t c)
+{
+    size_t within = c % q->latent_width;
+    return c / q->latent_width * q->rank + (within < q->rank ? within : q->rank);
+}
+
+/* Groups are those of the stored row; what each has of data follows one another in the compact one. */
+static void simulate_row(const quantizer *q, size_t stored_width, float *x)
+{
+    for (size_t c = 0; c < stored_width; c += q->group) {
+        size_t end = c + q->group < stored_width ? c + q->group : stored_width;
+        size_t first = compact(q, c), count = compact(q, end) - first;
+        if (count > 0)
+            simulate_group(q, x + first, count);
+    }
+}
+
+/* ---------------------------------------------------------------- groups of tokens */
+
+/* Levels of CHUNK channels, each part of them an array, as vectors want it. */
+typedef struct chunk_levels {
+    float scale[CHUNK], offset[CHUNK], divisor[CHUNK], least[CHUNK], most[CHUNK];
+} chunk_levels;
+
+static void find_chunk_levels(const quantizer *q, const float *x, size_t width, size_t count,
+                              chunk_levels *levels)
+{
+    int32_t low[CHUNK], high[CHUNK];
+    for (size_t c = 0; c < count; c++) {
+        low[c] = INT32_MAX;
+        high[c] = INT32_MIN;
+    }
+    for (size_t t = 0; t < q->group; t++)
+        for (size_t c = 0; c < count; c++) {
+            int32_t value = ordered(x[t * width + c]);
+            low[c] = value < low[c] ? value : low[c];
+            high[c] = value > high[c] ? value : high[c];
+        }
+    for (size_t c = 0; c < count; c++) {
+        const quantizer_levels l = levels_between(q, low[c], high[c]);
+        levels->scale[c] = l.scale;
+        levels->offset[c] = l.offset;
+        levels->divisor[c] = l.divisor;
+        levels->least[c] = l.least;
+        levels->most[c] = l.most;
+    }
+}
+
+/* `count` channels, at most CHUNK, of q->group rows that are `width` apart. */
+static void simulate_channels(const quantizer *q, float *x, size_t width, size_t count)
+{
+    chunk_levels levels;
+    find_chunk_levels(q, x, width, count, &levels);
+    for (size_t t = 0; t < q->group; t++) {
+        float *row = x + t * width;
+        for (size_t c = 0; c < count; c++) {
+            const quantizer_levels l = {levels.scale[c], levels.offset[c], levels.divisor[c],
+                                        levels.least[c], levels.most[c]};
+            row[c] = quantizer_level_value(&l, quantizer_level(&l, row[c]));
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- cache */
+
+static bool is_valid(const xq_quantizer *q, int64_t rows, int64_t width)
+{
+    int32_t latents = q->latents > 0 ? q->latents : 1;
+    bool bits = q->bits == 2 || q->bits == 3 || q->bits == 4 || q->bits == 8 || q->bits == 16;
+    return bits && q->group >= 0 && q->latents >= 0 && rows >= 0 && width > 0 && width <= INT32_MAX &&
+           width % latents == 0 && q->clip >= 0 && q->clip <= 1 &&
+           !(q->by_channel && q->group == 0 && q->bits != 16);
+}
+
+/* To f16, saturating. */
+static void round_values(const float *x, size_t count, float *rounded)
+{
+    for (size_t i = 0; i < count; i++) {
+        float value = x[i] < 65504.0f ? x[i] : x[i] >= 65504.0f ? 65504.0f : x[i]; /* NaN passes */
+        rounded[i] = quantizer_half(value > -65504.0f ? value : value <= -65504.0f ? -65504.0f : value);
+    }
+}
+
+xq_status xq_simulate_cache(const xq_quantizer *quantized, int64_t rows, int64_t width, const float *x,
+                            float *x_hat)
+{
+    xq_quantizer s = XQ_SIZED(xq_quantizer);
+    if (!quantized || quantized->struct_size < offsetof(xq_quantizer, latents) ||
+        (rows > 0 && (!x || !x_hat)))
+        return XQ_ERROR_ARGUMENT;
+    memcpy(&s, quantized, quantized->struct_size < sizeof s ? quantized->struct_size : sizeof s);
+    if (!is_valid(&s, rows, width))
+        return XQ_ERROR_ARGUMENT;
+    size_t w = (size_t)width, n = (size_t)rows, latents = s.latents > 0 ? (size_t)s.latents : 1;
+    quantizer q = {
+        .bits = s.bits, .integer_zero = s.integer_zero != 0, .clip = s.clip, .rank = w / latents};
+    q.latent_width = (q.rank + 63) / 64 * 64;
+    size_t stored_width = latents * q.latent_width;
+    q.group = s.group > 0 ? (size_t)s.group : stored_width;
+    round_values(x, n * w, x_hat);
+    if (s.bits == 16)
+        return XQ_OK;
+    if (!s.by_channel) {
+        for (size_t t = 0; t < n; t++)
+            simulate_row(&q, stored_width, x_hat + t * w);
+        return XQ_OK;
+    }
+    for (size_t t = 0; t + q.group <= n; t += q.group)
+        for (size_t c = 0; c < w; c += CHUNK)
+            simulate_channels(&q, x_hat + t * w + c, w, w - c < CHUNK ? w - c : CHUNK);
+    return XQ_OK;
+}
+
+/* ---------------------------------------------------------------- weights */
+
+static float largest_magnitude(const float *w, size_t rows, size_t cols)
+{
+    float largest = 0;
+    for (size_t r = 0; r < rows; r++)
+        largest = fmaxf(largest, fabsf(w[r * cols]));
+    return largest;
+}
+
+xq_status xq_simulate_weights(const char *type, int64_t rows, int64_t cols, const float *w, float *rounded)
+{
+    enum weight_type t;
+    if (!type || rows < 0 || cols < 0 || (rows * cols > 0 && (!w || !rounded)) ||
+        !weight_type_find(type, &t))
+        return XQ_ERROR_ARGUMENT;
+    size_t m = (size_t)rows, n = (size_t)cols;
+    for (size_t i = 0; i < m * n; i++)
+        if (!(fabsf(w[i]) < weight_limit(t)))
+            return XQ_ERROR_ARGUMENT;
+    for (size_t c = 0; c < n; c++) {
+        float scale = weight_scale(t, weight_bytes(t) == 1 ? largest_magnitude(w + c, m, n) : 0);
+        for (size_t r = 0; r < m; r++)
+            rounded[r * n + c] = weight_decode(t, weight_encode(t, w[r * n + c], scale), scale);
+    }
+    return XQ_OK;
+}
