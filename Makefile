@@ -73,7 +73,7 @@ CLI_OBJ     := $(call obj,$(CLI_SRC))
 SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 TESTS       := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 
-.PHONY: all demo features test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv clean FORCE
+.PHONY: all accuracy demo features test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BUILD)/xq ; @:
@@ -183,6 +183,21 @@ lint:
 
 # ---------------------------------------------------------------- installing
 include scripts/install.mk
+
+# ---------------------------------------------------------------- accuracy
+# examples/llama as a user builds it: against an installed xq, here one under $(BUILD).
+STAGE := $(abspath $(BUILD))/stage
+$(BUILD)/llama/llama: libraries $(BUILD)/xq FORCE
+	$(Q)DESTDIR= sh scripts/install.sh '$(BUILD)' '$(STAGE)'
+	$(Q)mkdir -p $(@D) && cp -pu examples/llama/*.[ch] examples/llama/*.py examples/llama/Makefile $(@D)
+	+$(Q)PKG_CONFIG_PATH='$(STAGE)/lib/pkgconfig' $(MAKE) --no-print-directory -s -C $(@D) CC='$(CC)' STATIC=1
+
+# The table of docs/accuracy.md, measured anew: make accuracy TEXT=FILE. scripts/accuracy.sh says more.
+accuracy: deps
+	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh accuracy
+	$(SUBMAKE) venv $(BUILD)/llama/llama
+	@$(RUN_ENV) BUILD='$(BUILD)' PYTHON='$(VENV)/bin/python' MODEL='$(MODEL)' QUICK='$(QUICK)' WINDOWS='$(WINDOWS)' \
+	    OUT='$(OUT)' TEXT='$(if $(filter-out file default undefined,$(origin TEXT)),$(TEXT))' sh scripts/accuracy.sh
 
 gpu-bundle:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh bundle
