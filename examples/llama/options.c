@@ -1,0 +1,242 @@
+#include "options.h"
+#include "fail.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char help[] =
+    "usage: llama perplexity MODEL TEXT [options]     teacher-forced perplexity of a text file\n"
+    "       llama logits MODEL --ids FILE --out FILE  logits [tokens, vocabulary] as safetensors\n"
+    "       llama generate MODEL --prompt TEXT        greedy continuation\n"
+    "\n"
+    "MODEL is a Hugging Face directory: config.json (llama, gemma3_text), safetensors, tokenizer.json.\n"
+    "\n"
+    "The cache:\n"
+    "  --cache NAME           f32, fp16 (default), kivi, x, latent, x-cl, latent-cl\n"
+    "  --bits B               2, 3, 4, 8 (default 4)\n"
+    "  --first-layers N       layers that have --first-bits instead (default 3); of x-cl and latent-cl the "
+    "last\n"
+    "                         of them is the base, those before it have the plain method\n"
+    "  --first-bits B         (default 4)\n"
+    "  --layer-bits B,B,...   bits of every layer, instead\n"
+    "  --group N|row, --axis-k token|channel, --axis-v token|channel, --zero-point float|integer,\n"
+    "  --rank N|K,V, --groups N, --rotation, --accumulator-bits B, --page N   as of xq's specs\n"
+    "  --set cache.KEY=JSON   any other key of a spec's cache\n"
+    "  --weights TYPE         f16 (default), bf16, int8, e4m3: the projections that rematerialize\n"
+    "  --prepared FILE.xqw    what `xq prepare` wrote; latent methods need it\n"
+    "  --device NAME          host (default): the kernels' arithmetic on the CPU; sim, cuda, auto: the "
+    "kernels\n"
+    "\n"
+    "perplexity:\n"
+    "  --window N             tokens of a window, each a sequence of its own (default 1024)\n"
+    "  --windows N            how many, from the text's beginning (default: all whole ones)\n"
+    "  --chunk N              tokens that are appended before they attend (default: the window; 1: "
+    "decoding)\n"
+    "  --bos auto|none|ID     token that begins a window (auto: the tokenizer's, if it has one)\n"
+    "  --json FILE|-          the result as JSON\n"
+    "  --quiet                no progress\n"
+    "generate:\n"
+    "  --tokens N             (default 64)\n"
+    "\n"
+    "  --python PROGRAM       with the package `tokenizers` (default $PYTHON, else python3)\n";
+
+/* ------------------------------------------------------------------ values */
+
+static int whole(const char *option, const char *value, int least, int most)
+{
+    char *end;
+    long number = strtol(value, &end, 10);
+    if (end == value || *end || number < least || number > most)
+        fail(EXIT_USAGE, "%s: '%s' is no whole number from %d to %d", option, value, least, most);
+    return (int)number;
+}
+
+static void set(choice *c, const char *key, cJSON *value)
+{
+    cJSON_DeleteItemFromObjectCaseSensitive(c->cache, key);
+    cJSON_AddItemToObject(c->cache, key, value);
+}
+
+/* A number where the text is one: xq names the valid values. */
+static void set_value(choice *c, const char *key, const char *value)
+{
+    char *end;
+    double number = strtod(value, &end);
+    bool is_number = end != value && !*end;
+    set(c, key, is_number ? cJSON_CreateNumber(number) : cJSON_CreateString(value));
+}
+
+static void set_rank(choice *c, const char *value)
+{
+    int k, v, used = 0;
+    if (sscanf(value, "%d,%d%n", &k, &v, &used) == 2 && !value[used]) {
+        set(c, "rank_v", cJSON_CreateNumber(v));
+    } else {
+        k = whole("--rank", value, 1, 1 << 20);
+        if (c->method == CACHE_LATENT)
+            set(c, "rank_v", cJSON_CreateNumber(k));
+    }
+    set(c, "rank_k", cJSON_CreateNumber(k));
+}
+
+static void set_any(choice *c, const char *value)
+{
+    const char *equals = strchr(value, '=');
+    char key[64];
+    if (strncmp(value, "cache.", 6) != 0 || !equals || equals == value + 6 || equals - value - 6 >= 64)
+        fail(EXIT_USAGE, "--set: '%s' is not of the form cache.KEY=JSON", value);
+    snprintf(key, sizeof key, "%.*s", (int)(equals - value - 6), value + 6);
+    cJSON *json = cJSON_ParseWithOpts(equals + 1, NULL, 1);
+    if (!json)
+        fail(EXIT_USAGE, "--set: '%s' is no JSON", equals + 1);
+    set(c, key, json);
+}
+
+/* ----------------------------------------------------------------- options */
+
+static bool read_cache_option(choice *c, const char *option, const char *value)
+{
+    static const struct {
+        const char *option, *key;
+    } keys[] = {{"--group", "group"},   {"--axis-k", "axis_k"},
+                {"--axis-v", "axis_v"}, {"--zero-point", "zero_point"},
+                {"--groups", "groups"}, {"--accumulator-bits", "accumulator_bits"},
+                {"--page", "page"}};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (strcmp(option, keys[i].option) == 0) {
+            set_value(c, keys[i].key, value);
+            return true;
+        }
+    if (strcmp(option, "--bits") == 0)
+        c->bits = whole(option, value, 1, 16);
+    else if (strcmp(option, "--first-layers") == 0)
+        c->first_layers = whole(option, value, 0, 1 << 16);
+    else if (strcmp(option, "--first-bits") == 0)
+        c->first_bits = whole(option, value, 1, 16);
+    else if (strcmp(option, "--layer-bits") == 0)
+        c->layer_bits = value;
+    else if (strcmp(option, "--weights") == 0)
+        c->weights = value;
+    else if (strcmp(option, "--prepared") == 0)
+        c->prepared = value;
+    else if (strcmp(option, "--set") == 0)
+        set_any(c, value);
+    else
+        return false;
+    return true;
+}
+
+static bool read_option(options *o, const char *option, const char *value)
+{
+    const struct {
+        const char *option;
+        const char **text;
+    } texts[] = {{"--ids", &o->ids},       {"--out", &o->out},       {"--json", &o->json},
+                 {"--python", &o->python}, {"--device", &o->device}, {"--prompt", &o->prompt}};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        if (strcmp(option, texts[i].option) == 0) {
+            *texts[i].text = value;
+            return true;
+        }
+    if (strcmp(option, "--window") == 0)
+        o->window = whole(option, value, 2, 1 << 20);
+    else if (strcmp(option, "--windows") == 0)
+        o->windows = whole(option, value, 1, 1 << 24);
+    else if (strcmp(option, "--chunk") == 0)
+        o->chunk = whole(option, value, 1, 1 << 20);
+    else if (strcmp(option, "--tokens") == 0)
+        o->tokens = whole(option, value, 1, 1 << 20);
+    else if (strcmp(option, "--bos") == 0)
+        o->bos = strcmp(value, "auto") == 0 ? BOS_AUTO
+                 : strcmp(value, "none") == 0
+                     ? BOS_NONE
+                     : whole("--bos: neither auto nor none, and", value, 0, 1 << 24);
+    else
+        return read_cache_option(&o->choice, option, value);
+    return true;
+}
+
+/* --cache and --rank belong together, in any order. */
+static void read_options(options *o, int count, char **arguments, const char **positional, int *positionals)
+{
+    const char *rank = NULL;
+    for (int i = 0; i < count; i++) {
+        const char *option = arguments[i], *value = i + 1 < count ? arguments[i + 1] : NULL;
+        if (strcmp(option, "--help") == 0) {
+            fputs(help, stdout);
+            exit(0);
+        }
+        if (strncmp(option, "--", 2) != 0) {
+            if (*positionals == 2)
+                fail(EXIT_USAGE, "'%s' is one argument too many; --help lists them", option);
+            positional[(*positionals)++] = option;
+            continue;
+        }
+        if (strcmp(option, "--quiet") == 0) {
+            o->quiet = true;
+            continue;
+        }
+        if (strcmp(option, "--rotation") == 0) {
+            set(&o->choice, "rotation", cJSON_CreateTrue());
+            continue;
+        }
+        if (!value)
+            fail(EXIT_USAGE, "%s needs a value; --help lists the options", option);
+        i++;
+        if (strcmp(option, "--rank") == 0)
+            rank = value;
+        else if (strcmp(option, "--cache") == 0) {
+            if (!method_find(value, &o->choice.method))
+                fail(EXIT_USAGE, "--cache: '%s' is not known; valid: %s", value, method_names);
+        } else if (!read_option(o, option, value)) {
+            fail(EXIT_USAGE, "%s is not known; --help lists the options", option);
+        }
+    }
+    if (rank)
+        set_rank(&o->choice, rank);
+}
+
+static void check_command(const options *o, int positionals)
+{
+    const bool perplexity = strcmp(o->command, "perplexity") == 0,
+               logits = strcmp(o->command, "logits") == 0;
+    if (!perplexity && !logits && strcmp(o->command, "generate") != 0)
+        fail(EXIT_USAGE, "'%s' is no command; valid: perplexity, logits, generate", o->command);
+    if (positionals != (perplexity ? 2 : 1))
+        fail(EXIT_USAGE, "%s takes %s; --help shows how", o->command,
+             perplexity ? "a model directory and a text file" : "a model directory");
+    if (logits && (!o->ids || !o->out))
+        fail(EXIT_USAGE, "logits needs --ids FILE and --out FILE");
+    if (!perplexity && !logits && !o->prompt)
+        fail(EXIT_USAGE, "generate needs --prompt TEXT");
+    if (o->choice.method < CACHE_KIVI && cJSON_GetArraySize(o->choice.cache) > 0)
+        fail(EXIT_USAGE, "--cache %s has no option '%s'", method_name(o->choice.method),
+             o->choice.cache->child->string);
+}
+
+void options_read(options *o, int count, char **arguments)
+{
+    const char *python = getenv("PYTHON"), *positional[2] = {NULL, NULL};
+    int positionals = 0;
+    *o = (options){.python = python && *python ? python : "python3",
+                   .device = "host",
+                   .window = 1024,
+                   .tokens = 64,
+                   .bos = BOS_AUTO,
+                   .choice = {.method = CACHE_FP16,
+                              .bits = 4,
+                              .first_layers = 3,
+                              .first_bits = 4,
+                              .weights = "f16",
+                              .cache = cJSON_CreateObject()}};
+    if (count < 2 || strcmp(arguments[1], "--help") == 0) {
+        fputs(help, count < 2 ? stderr : stdout);
+        exit(count < 2 ? EXIT_USAGE : 0);
+    }
+    o->command = arguments[1];
+    read_options(o, count - 2, arguments + 2, positional, &positionals);
+    check_command(o, positionals);
+    o->model = positional[0];
+    o->text = positional[1];
+}

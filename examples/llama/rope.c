@@ -1,0 +1,53 @@
+#include "rope.h"
+#include "fail.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static double frequency(const rope_config *config, int i, int half)
+{
+    double plain = pow(config->theta, -(double)i / half), stretched = plain / config->factor;
+    if (!config->by_frequency)
+        return stretched;
+    double turns = config->original_length * plain / (2 * M_PI); /* over the length it was trained at */
+    double share = (turns - config->low_factor) / (config->high_factor - config->low_factor);
+    share = fmin(fmax(share, 0), 1);
+    return (1 - share) * stretched + share * plain;
+}
+
+void rope_make(rope *r, const rope_config *config, int head_dim, int positions)
+{
+    r->half = head_dim / 2;
+    size_t count = (size_t)positions * (size_t)r->half;
+    r->cosine = room(count, sizeof *r->cosine);
+    r->sine = room(count, sizeof *r->sine);
+    for (int i = 0; i < r->half; i++) {
+        double turn = frequency(config, i, r->half);
+        for (int p = 0; p < positions; p++) {
+            size_t at = (size_t)p * (size_t)r->half + (size_t)i;
+            r->cosine[at] = (float)cos(p * turn);
+            r->sine[at] = (float)sin(p * turn);
+        }
+    }
+}
+
+void rope_free(rope *r)
+{
+    free(r->cosine);
+    free(r->sine);
+}
+
+void rope_turn(const rope *r, float *x, int64_t rows, int heads, int first)
+{
+    for (int64_t t = 0; t < rows; t++) {
+        const float *cosine = r->cosine + (first + t) * r->half, *sine = r->sine + (first + t) * r->half;
+        for (int h = 0; h < heads; h++, x += 2 * r->half) {
+            float *high = x + r->half;
+            for (int i = 0; i < r->half; i++) {
+                float a = x[i], b = high[i];
+                x[i] = a * cosine[i] - b * sine[i];
+                high[i] = b * cosine[i] + a * sine[i];
+            }
+        }
+    }
+}

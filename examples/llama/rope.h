@@ -1,0 +1,20 @@
+/* Rotary positions: the pair (i, i + head_dim / 2) of a head turns by position * frequency(i). */
+#ifndef LLAMA_ROPE_H
+#define LLAMA_ROPE_H
+
+#include "config.h"
+
+#include <stdint.h>
+
+typedef struct rope {
+    int half;             /* pairs of a head */
+    float *cosine, *sine; /* [positions, half] */
+} rope;
+
+void rope_make(rope *r, const rope_config *config, int head_dim, int positions);
+void rope_free(rope *r);
+
+/* x [rows, heads, head_dim], row 0 at position `first`. */
+void rope_turn(const rope *r, float *x, int64_t rows, int heads, int first);
+
+#endif

@@ -1,0 +1,39 @@
+#include "session.h"
+#include "cache_host.h"
+#include "fail.h"
+
+#include <string.h>
+
+static xq_context *open_context(const char *device)
+{
+    xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
+    xq_context *context = NULL;
+    options.device = device;
+    check(context, xq_context_create(&options, &context), device);
+    return context;
+}
+
+session session_open(const options *o, int tokens, int chunk)
+{
+    session s = {.model = model_open(o->model)};
+    const config *c = &s.model->config;
+    const bool host = strcmp(o->device, "host") == 0;
+    if (tokens > c->longest)
+        fail(EXIT_INPUT, "a sequence of %d tokens; the model takes at most %d", tokens, c->longest);
+    s.context = open_context(host ? "sim" : o->device); /* of the host's cache, for specs alone */
+    xq_prepared *prepared = prepared_open(&o->choice, c, s.context);
+    s.formats = formats_make(c, &o->choice, s.context, prepared, tokens);
+    s.sources = sources_make(s.model, s.formats, &o->choice, s.context, prepared);
+    (void)chunk;
+    s.cache = cache_host_open(c, s.formats, s.sources, tokens);
+    return s;
+}
+
+void session_close(session *s)
+{
+    s->cache->close(s->cache);
+    sources_free(s->sources);
+    formats_free(s->formats);
+    xq_context_destroy(s->context);
+    model_close(s->model);
+}

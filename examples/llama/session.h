@@ -1,0 +1,23 @@
+/* A model with the cache that the options ask for. */
+#ifndef LLAMA_SESSION_H
+#define LLAMA_SESSION_H
+
+#include "cache.h"
+#include "format.h"
+#include "model.h"
+#include "options.h"
+#include "sources.h"
+
+typedef struct session {
+    xq_context *context;
+    model *model;
+    formats *formats;
+    sources *sources;
+    cache *cache;
+} session;
+
+/* For sequences of up to `tokens` tokens that come in pieces of up to `chunk`. */
+session session_open(const options *o, int tokens, int chunk);
+void session_close(session *s);
+
+#endif
