@@ -333,12 +333,12 @@ static void round_weights(const host *h, host_layer *l, const format *f, const x
     l->weights.ukv = rounded(l, 6, u_type, from->ukv, d, rk);
 }
 
-static void open_layer(host *h, const sources *s, int layer)
+static void open_layer(host *h, sources *s, int layer)
 {
     host_layer *l = &h->layers[layer];
     const format *f = &h->formats->layer[layer];
     const size_t rows = (size_t)h->capacity, dkv = (size_t)dkv_of(h);
-    round_weights(h, l, f, &s->layer[layer], s->type);
+    round_weights(h, l, f, sources_layer(s, layer), sources_type(s));
     l->k = room(rows * dkv, sizeof(float));
     l->v = room(rows * dkv, sizeof(float));
     for (int i = 0; i < f->streams; i++) {
@@ -349,7 +349,7 @@ static void open_layer(host *h, const sources *s, int layer)
     }
 }
 
-cache *cache_host_open(const config *c, const formats *f, const sources *s, int capacity)
+cache *cache_host_open(const config *c, const formats *f, sources *s, int capacity)
 {
     host *h = room(1, sizeof *h);
     h->interface = (cache){host_append, host_attend, host_advance, host_reset, host_close, host_read};

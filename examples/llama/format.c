@@ -106,8 +106,9 @@ static void adopt_prepared(cJSON *cache, const format *f, const choice *wanted, 
 static char *layer_spec(const config *c, const choice *wanted, const format *f, int layer,
                         xq_context *context, const xq_prepared *prepared)
 {
-    cJSON *spec = cJSON_CreateObject(),
-          *cache = cache_object(wanted, f, choice_bits(wanted, c->layers, layer));
+    cJSON *spec = cJSON_CreateObject();
+    cJSON *cache = f->method == CACHE_FP16 ? cJSON_CreateObject()
+                                           : cache_object(wanted, f, choice_bits(wanted, c->layers, layer));
     if (prepared)
         adopt_prepared(cache, f, wanted, xq_prepared_layer_spec(prepared, layer), layer);
     cJSON_AddItemToObject(spec, "model", model_object(c, layer));
@@ -249,9 +250,10 @@ static void count_layer(formats *all, const format *f, const sizes *s, const con
                         double *accumulator)
 {
     const double plain = 2.0 * c->kv_heads * c->head_dim; /* elements of a token's keys and values */
-    double pages = f->spec ? ceil(tokens / s->page_tokens) : 0;
+    const bool paged = f->method >= CACHE_X;
+    double pages = paged ? ceil(tokens / s->page_tokens) : 0;
     all->fp16_bytes += 2 * plain * tokens;
-    if (f->spec)
+    if (paged)
         all->bytes += pages * s->page_bytes + s->tail_bytes;
     else
         all->bytes += f->method == CACHE_KIVI  ? kivi_bytes(f, tokens)
@@ -278,10 +280,10 @@ formats *formats_make(const config *c, const choice *wanted, xq_context *context
         format *f = &all->layer[l];
         sizes s = {0};
         make_format(f, c, wanted, l);
-        if (f->method >= CACHE_X) {
+        if (f->method == CACHE_FP16 || f->method >= CACHE_X)
             f->spec = layer_spec(c, wanted, f, l, context, prepared);
+        if (f->method >= CACHE_X)
             read_spec(f, &s);
-        }
         count_layer(all, f, &s, c, tokens, &accumulator);
     }
     all->bytes += accumulator;

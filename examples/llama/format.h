@@ -20,7 +20,7 @@ typedef struct format {
     method method; /* of this layer: the first ones of a cross-layer cache have the plain one */
     bool cross, base;
     bool latent; /* what is cached is projected: latent, latent-cl */
-    char *spec;  /* completed; NULL for f32, fp16 and kivi */
+    char *spec; /* completed; NULL for f32 and kivi. Of fp16 that of any method: what counts is the model */
     int streams;
     format_stream stream[2];
     int groups;               /* latents */
