@@ -47,7 +47,8 @@ static inline float sum_of_squares(const float *x, int width)
 }
 
 /* Each of `rows` rows of `width` values, to a root mean square of 1, times `gain`. y may be x. */
-static inline void rms_norm(const float *x, const float *gain, double epsilon, int64_t rows, int width, float *y)
+static inline void rms_norm(const float *x, const float *gain, double epsilon, int64_t rows, int width,
+                            float *y)
 {
     for (int64_t r = 0; r < rows; r++, x += width, y += width) {
         float factor = (float)(1 / sqrt((double)sum_of_squares(x, width) / width + epsilon));
@@ -64,11 +65,11 @@ static inline void project(const float *x, const float *w, int64_t rows, int in,
 
 /* y [rows, out] = x [rows, in] times w [in, out]; rows of x are x_stride apart, those of y y_stride, of w
  * w_stride. */
-static inline void multiply(const float *x, int x_stride, const float *w, int w_stride, int64_t rows, int in,
-                            int out, float *y, int y_stride)
+static inline void multiply(const float *x, int x_stride, const float *w, int w_stride, int64_t rows,
+                            int in, int out, float *y, int y_stride)
 {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, out, in, 1, x, x_stride, w, w_stride, 0, y,
-                y_stride);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, out, in, 1, x, x_stride, w, w_stride,
+                0, y, y_stride);
 }
 
 #endif

@@ -4,7 +4,9 @@
 
 #include <stdlib.h>
 
-enum { BLOCK = 128 }; /* tokens whose queries are multiplied at once: what they do not see is skipped by blocks */
+enum {
+    BLOCK = 128
+}; /* tokens whose queries are multiplied at once: what they do not see is skipped by blocks */
 
 typedef struct block {
     int first, count;  /* positions of the queries */
@@ -13,7 +15,8 @@ typedef struct block {
     float *out;        /* [group * count, dh] */
 } block;
 
-/* A row of scores to weights: exp(score - greatest) over what the query sees, 0 elsewhere; divided by their sum. */
+/* A row of scores to weights: exp(score - greatest) over what the query sees, 0 elsewhere; divided by their
+ * sum. */
 static void softmax(float *row, int width, int begin, int end)
 {
     float greatest = -INFINITY, part[16] = {0}, sum = 0;
@@ -59,7 +62,8 @@ static void scatter(const attention_shape *s, const block *b, int kv_head, float
                    b->out + (size_t)(t * group + g) * dh, dh * sizeof *out);
 }
 
-static void attend_block(const attention_shape *s, const block *b, int kv_head, const float *k, const float *v)
+static void attend_block(const attention_shape *s, const block *b, int kv_head, const float *k,
+                         const float *v)
 {
     const int dh = s->head_dim, stride = s->kv_heads * dh, group = s->heads / s->kv_heads;
     const int rows = b->count * group, width = b->end - b->begin;

@@ -8,9 +8,9 @@ typedef struct attention_shape {
     int window;  /* tokens that a query sees, its own among them; 0: all before it */
 } attention_shape;
 
-/* q [count, H, dh] at the last `count` of `length` tokens, k and v [length, Hkv, dh], keys and queries after
- * RoPE -> out [count, H, dh]. */
-void attend(const attention_shape *shape, const float *q, int count, const float *k, const float *v, int length,
-            float *out);
+/* q [count, H, dh] at the last `count` of `length` tokens, k and v [length, Hkv, dh], keys and queries
+ * after RoPE -> out [count, H, dh]. */
+void attend(const attention_shape *shape, const float *q, int count, const float *k, const float *v,
+            int length, float *out);
 
 #endif

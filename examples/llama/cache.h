@@ -1,6 +1,6 @@
-/* What attention remembers of a sequence, behind one interface: on the host (cache_host.c) or as xq plans on
- * a device (cache_device.c). For each new piece of a sequence the forward pass goes through the layers in
- * order: append its rows to a layer, then attend with their queries. */
+/* What attention remembers of a sequence, behind one interface: on the host (cache_host.c) or as xq plans
+ * on a device (cache_device.c). For each new piece of a sequence the forward pass goes through the layers
+ * in order: append its rows to a layer, then attend with their queries. */
 #ifndef LLAMA_CACHE_H
 #define LLAMA_CACHE_H
 
@@ -20,9 +20,9 @@ struct cache {
     /* Begins a new sequence. */
     void (*reset)(cache *c);
     void (*close)(cache *c);
-    /* For comparing caches: the stored streams of a layer as attention sees them, rows [length, width]: x; k
-     * and v; of cross-layer methods the accumulator, which is that of the layer appended last. Returns the
-     * width; 0 where there is no such stream. */
+    /* For comparing caches: the stored streams of a layer as attention sees them, rows [length, width]: x;
+     * k and v; of cross-layer methods the accumulator, which is that of the layer appended last. Returns
+     * the width; 0 where there is no such stream. */
     int (*read)(cache *c, int layer, int stream, float *rows);
 };
 

@@ -1,6 +1,6 @@
-/* A cache whose arithmetic runs on the host. Tokens that are stored for good never change, so their keys and
- * values are computed once, when they are quantized; those of an unfinished group of tokens are exact, and
- * computed again when the group closes. */
+/* A cache whose arithmetic runs on the host. Tokens that are stored for good never change, so their keys
+ * and values are computed once, when they are quantized; those of an unfinished group of tokens are exact,
+ * and computed again when the group closes. */
 #include "cache_host.h"
 #include "arithmetic.h"
 #include "attention.h"
@@ -11,11 +11,12 @@
 #include <string.h>
 
 typedef struct host_layer {
-    xq_weights weights;  /* as kernels see them */
-    float *rounded[7];   /* what belongs to this layer of them */
-    float *exact[2];     /* what a stream is quantized from, [capacity, width]; of a cross-layer cache X itself */
-    float *seen[2];      /* what attention sees of it */
-    float *k, *v;        /* [capacity, dkv], keys after RoPE */
+    xq_weights weights; /* as kernels see them */
+    float *rounded[7];  /* what belongs to this layer of them */
+    float
+        *exact[2]; /* what a stream is quantized from, [capacity, width]; of a cross-layer cache X itself */
+    float *seen[2]; /* what attention sees of it */
+    float *k, *v;   /* [capacity, dkv], keys after RoPE */
 } host_layer;
 
 typedef struct host {
@@ -29,8 +30,8 @@ typedef struct host {
     float *row[3];      /* scratch: [capacity, the widest row] each */
 } host;
 
-/* Rows [first, end) of a layer are (re)computed, the tokens from `from` on being new; those from `closed` on
- * are in the tail. */
+/* Rows [first, end) of a layer are (re)computed, the tokens from `from` on being new; those from `closed`
+ * on are in the tail. */
 typedef struct span {
     int first, from, closed, end;
 } span;
@@ -86,13 +87,13 @@ static void finish_keys(const host *h, int layer, int first, int end)
 
 /* Keys, or values, of rows first .. end: what the stream holds times w [rank, dkv]; the heads of each of
  * `groups` have latents of their own. */
-static void rematerialize(const host *h, const float *seen, int width, int groups, const float *w, int first,
-                          int end, float *out)
+static void rematerialize(const host *h, const float *seen, int width, int groups, const float *w,
+                          int first, int end, float *out)
 {
     const int dkv = dkv_of(h), rank = width / groups, columns = dkv / groups;
     for (int g = 0; g < groups; g++)
-        multiply(seen + at(first, width) + g * rank, width, w + g * columns, dkv, end - first, rank, columns,
-                 out + at(first, dkv) + g * columns, dkv);
+        multiply(seen + at(first, width) + g * rank, width, w + g * columns, dkv, end - first, rank,
+                 columns, out + at(first, dkv) + g * columns, dkv);
 }
 
 /* Quantizes what has come to a stream; the rows that changed. */
@@ -172,8 +173,8 @@ static void append_latent(host *h, int layer, const float *x, int count)
     }
 }
 
-/* What a layer's quantized difference adds to rows of the accumulator: `change` [rows, d] holds the difference
- * and receives it. */
+/* What a layer's quantized difference adds to rows of the accumulator: `change` [rows, d] holds the
+ * difference and receives it. */
 static void quantize_change(host *h, int layer, float *change, int rows)
 {
     const format *f = &h->formats->layer[layer];
@@ -221,7 +222,8 @@ static void host_append(cache *c, int layer, const float *x, int count)
     host *h = (host *)c;
     const format *f = &h->formats->layer[layer];
     if (h->length + count > h->capacity)
-        fail(EXIT_INPUT, "a sequence of %d tokens; the cache was made for %d", h->length + count, h->capacity);
+        fail(EXIT_INPUT, "a sequence of %d tokens; the cache was made for %d", h->length + count,
+             h->capacity);
     if (f->method == CACHE_F32 || f->method == CACHE_FP16) {
         append_plain(h, layer, x, count);
         return;
@@ -271,7 +273,8 @@ static int host_read(cache *c, int layer, int stream, float *rows)
     const int width = f->cross ? h->config->hidden : f->stream[stream].width;
     if (stream >= f->streams)
         return 0;
-    memcpy(rows, f->cross ? h->accumulator : h->layers[layer].seen[stream], sizeof *rows * at(h->length, width));
+    memcpy(rows, f->cross ? h->accumulator : h->layers[layer].seen[stream],
+           sizeof *rows * at(h->length, width));
     return width;
 }
 
@@ -303,7 +306,8 @@ static const float *rounded(host_layer *l, int slot, const char *type, const flo
         return NULL;
     l->rounded[slot] = room((size_t)rows * (size_t)cols, sizeof(float));
     if (xq_simulate_weights(type, rows, cols, w, l->rounded[slot]) != XQ_OK)
-        fail(EXIT_INPUT, "--weights: '%s' is not valid, or cannot hold this model's; valid: f16, bf16, int8, e4m3",
+        fail(EXIT_INPUT,
+             "--weights: '%s' is not valid, or cannot hold this model's; valid: f16, bf16, int8, e4m3",
              type);
     return l->rounded[slot];
 }
@@ -329,12 +333,12 @@ static void round_weights(const host *h, host_layer *l, const format *f, const x
     l->weights.ukv = rounded(l, 6, u_type, from->ukv, d, rk);
 }
 
-static void open_layer(host *h, const sources *s, int layer)
+static void open_layer(host *h, sources *s, int layer)
 {
     host_layer *l = &h->layers[layer];
     const format *f = &h->formats->layer[layer];
     const size_t rows = (size_t)h->capacity, dkv = (size_t)dkv_of(h);
-    round_weights(h, l, f, &s->layer[layer], s->type);
+    round_weights(h, l, f, sources_layer(s, layer), sources_type(s));
     l->k = room(rows * dkv, sizeof(float));
     l->v = room(rows * dkv, sizeof(float));
     for (int i = 0; i < f->streams; i++) {
@@ -345,7 +349,7 @@ static void open_layer(host *h, const sources *s, int layer)
     }
 }
 
-cache *cache_host_open(const config *c, const formats *f, const sources *s, int capacity)
+cache *cache_host_open(const config *c, const formats *f, sources *s, int capacity)
 {
     host *h = room(1, sizeof *h);
     h->interface = (cache){host_append, host_attend, host_advance, host_reset, host_close, host_read};

@@ -4,16 +4,25 @@
 
 #include <cjson/cJSON.h>
 
-typedef enum method { CACHE_F32, CACHE_FP16, CACHE_KIVI, CACHE_X, CACHE_LATENT, CACHE_X_CL, CACHE_LATENT_CL } method;
+typedef enum method {
+    CACHE_F32,
+    CACHE_FP16,
+    CACHE_KIVI,
+    CACHE_X,
+    CACHE_LATENT,
+    CACHE_X_CL,
+    CACHE_LATENT_CL
+} method;
 
 typedef struct choice {
     method method;
     int bits;
-    int first_layers, first_bits; /* the first layers' bits; of cross-layer methods the last of them is the base */
-    const char *layer_bits;       /* "4,4,3,...": of each layer, instead; NULL */
-    const char *weights;          /* type of the projections */
-    const char *prepared;         /* an .xqw file; NULL */
-    cJSON *cache;                 /* keys of a spec's cache as given: group, axis_k, ... */
+    int first_layers,
+        first_bits; /* the first layers' bits; of cross-layer methods the last of them is the base */
+    const char *layer_bits; /* "4,4,3,...": of each layer, instead; NULL */
+    const char *weights;    /* type of the projections */
+    const char *prepared;   /* an .xqw file; NULL */
+    cJSON *cache;           /* keys of a spec's cache as given: group, axis_k, ... */
 } choice;
 
 /* "fp16", ... as --cache takes them; the list of them all. */

@@ -53,8 +53,10 @@ static void expect_text(const config *c, const char *key, const char *otherwise,
 
 static void read_scaling(const config *c, rope_config *rope)
 {
-    const cJSON *scaling = item(c, "rope_scaling"), *type = cJSON_GetObjectItemCaseSensitive(scaling, "rope_type");
-    const char *name = cJSON_GetStringValue(type ? type : cJSON_GetObjectItemCaseSensitive(scaling, "type"));
+    const cJSON *scaling = item(c, "rope_scaling"),
+                *type = cJSON_GetObjectItemCaseSensitive(scaling, "rope_type");
+    const char *name =
+        cJSON_GetStringValue(type ? type : cJSON_GetObjectItemCaseSensitive(scaling, "type"));
     if (!scaling || (name && strcmp(name, "default") == 0))
         return;
     if (!name || (strcmp(name, "linear") != 0 && strcmp(name, "llama3") != 0))
@@ -93,7 +95,8 @@ static void read_kinds(config *c)
              c->layers);
     for (int l = 0; l < c->layers; l++) {
         const char *type = cJSON_GetStringValue(cJSON_GetArrayItem(types, l));
-        if (types && (!type || (strcmp(type, "full_attention") != 0 && strcmp(type, "sliding_attention") != 0)))
+        if (types &&
+            (!type || (strcmp(type, "full_attention") != 0 && strcmp(type, "sliding_attention") != 0)))
             fail(EXIT_INPUT, "config.json: layer_types[%d] must be full_attention or sliding_attention", l);
         c->sliding[l] = types ? strcmp(type, "sliding_attention") == 0 : (l + 1) % pattern != 0;
     }
@@ -141,8 +144,8 @@ void config_read(const char *directory, config *c)
     c->attention_scale = 1 / sqrt(scalar);
     c->tied = item(c, "tie_word_embeddings") ? cJSON_IsTrue(item(c, "tie_word_embeddings")) : c->gemma;
     if (c->heads % c->kv_heads != 0 || c->head_dim % 2 != 0)
-        fail(EXIT_INPUT, "config.json: %d heads of %d dimensions over %d key/value heads", c->heads, c->head_dim,
-             c->kv_heads);
+        fail(EXIT_INPUT, "config.json: %d heads of %d dimensions over %d key/value heads", c->heads,
+             c->head_dim, c->kv_heads);
     refuse_if_true(c, "attention_bias");
     refuse_if_true(c, "mlp_bias");
     if (item(c, "final_logit_softcapping") || item(c, "attn_logit_softcapping"))

@@ -23,10 +23,10 @@ void check(xq_context *context, xq_status status, const char *what)
 /* The keys of config.json that a spec's model has by the same names. */
 static cJSON *model_object(const config *c, int layer)
 {
-    static const char *const keys[] = {"hidden_size",          "num_attention_heads",  "num_key_value_heads",
-                                       "num_hidden_layers",    "rope_theta",           "rope_scaling",
-                                       "rope_local_base_freq", "query_pre_attn_scalar", "rms_norm_eps",
-                                       "max_position_embeddings"};
+    static const char *const keys[] = {
+        "hidden_size",  "num_attention_heads",    "num_key_value_heads",  "num_hidden_layers",
+        "rope_theta",   "rope_scaling",           "rope_local_base_freq", "query_pre_attn_scalar",
+        "rms_norm_eps", "max_position_embeddings"};
     cJSON *model = cJSON_CreateObject();
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         const cJSON *value = cJSON_GetObjectItemCaseSensitive(c->json, keys[i]);
@@ -79,7 +79,8 @@ static cJSON *cache_object(const choice *wanted, const format *f, int bits)
 }
 
 /* What a prepared layer's matrices depend on. */
-static void adopt_prepared(cJSON *cache, const format *f, const choice *wanted, const char *layer_spec, int layer)
+static void adopt_prepared(cJSON *cache, const format *f, const choice *wanted, const char *layer_spec,
+                           int layer)
 {
     static const char *const keys[] = {"method", "groups", "rank_k", "rank_v", "rotation"};
     if (!layer_spec)
@@ -95,17 +96,19 @@ static void adopt_prepared(cJSON *cache, const format *f, const choice *wanted, 
             cJSON_AddItemToObject(cache, keys[i], cJSON_Duplicate(value, 1));
         else if (ours && !cJSON_Compare(ours, value, 1)) {
             char *got = cJSON_PrintUnformatted(value), *want = cJSON_PrintUnformatted(ours);
-            fail(EXIT_INPUT, "%s: layer %d is prepared with %s %s; the cache asks for %s", wanted->prepared, layer,
-                 keys[i], got, want);
+            fail(EXIT_INPUT, "%s: layer %d is prepared with %s %s; the cache asks for %s", wanted->prepared,
+                 layer, keys[i], got, want);
         }
     }
     cJSON_Delete(spec);
 }
 
-static char *layer_spec(const config *c, const choice *wanted, const format *f, int layer, xq_context *context,
-                        const xq_prepared *prepared)
+static char *layer_spec(const config *c, const choice *wanted, const format *f, int layer,
+                        xq_context *context, const xq_prepared *prepared)
 {
-    cJSON *spec = cJSON_CreateObject(), *cache = cache_object(wanted, f, choice_bits(wanted, c->layers, layer));
+    cJSON *spec = cJSON_CreateObject();
+    cJSON *cache = f->method == CACHE_FP16 ? cJSON_CreateObject()
+                                           : cache_object(wanted, f, choice_bits(wanted, c->layers, layer));
     if (prepared)
         adopt_prepared(cache, f, wanted, xq_prepared_layer_spec(prepared, layer), layer);
     cJSON_AddItemToObject(spec, "model", model_object(c, layer));
@@ -187,18 +190,20 @@ static void make_kivi(format *f, const config *c, const choice *wanted, int bits
         fail(EXIT_USAGE, "--cache kivi has no %s; valid: --bits, --group, --zero-point", item->string);
     if (group && (!cJSON_IsNumber(group) || group->valuedouble < 1 || group->valuedouble > 4096))
         fail(EXIT_USAGE, "--group: --cache kivi takes 1 to 4096");
-    if (zero && !says(wanted->cache, "zero_point", "float") && !says(wanted->cache, "zero_point", "integer"))
+    if (zero && !says(wanted->cache, "zero_point", "float") &&
+        !says(wanted->cache, "zero_point", "integer"))
         fail(EXIT_USAGE, "--zero-point: valid are float, integer");
     if (bits != 2 && bits != 3 && bits != 4 && bits != 8)
         fail(EXIT_USAGE, "--cache kivi takes 2, 3, 4 or 8 bits");
     f->streams = 2;
     for (int i = 0; i < 2; i++) {
         f->stream[i].width = c->kv_heads * c->head_dim;
-        f->stream[i].quantizer = (xq_quantizer){.struct_size = sizeof(xq_quantizer),
-                                                .bits = bits,
-                                                .group = group ? (int)group->valuedouble : 128,
-                                                .by_channel = i == 0,
-                                                .integer_zero = says(wanted->cache, "zero_point", "integer")};
+        f->stream[i].quantizer =
+            (xq_quantizer){.struct_size = sizeof(xq_quantizer),
+                           .bits = bits,
+                           .group = group ? (int)group->valuedouble : 128,
+                           .by_channel = i == 0,
+                           .integer_zero = says(wanted->cache, "zero_point", "integer")};
     }
 }
 
@@ -212,7 +217,8 @@ static double kivi_bytes(const format *f, int tokens)
 {
     const xq_quantizer *k = &f->stream[0].quantizer;
     const double width = f->stream[0].width, grouped = tokens / k->group * k->group;
-    double keys = width * (grouped * k->bits / 8 + grouped / k->group * params_bytes(k)) + 2 * width * k->group;
+    double keys =
+        width * (grouped * k->bits / 8 + grouped / k->group * params_bytes(k)) + 2 * width * k->group;
     return keys + tokens * (width * k->bits / 8 + ceil(width / k->group) * params_bytes(k));
 }
 
@@ -247,9 +253,10 @@ static void count_layer(formats *all, const format *f, const sizes *s, const con
                         double *accumulator)
 {
     const double plain = 2.0 * c->kv_heads * c->head_dim; /* elements of a token's keys and values */
-    double pages = f->spec ? ceil(tokens / s->page_tokens) : 0;
+    const bool paged = f->method >= CACHE_X;
+    double pages = paged ? ceil(tokens / s->page_tokens) : 0;
     all->fp16_bytes += 2 * plain * tokens;
-    if (f->spec)
+    if (paged)
         all->bytes += pages * s->page_bytes + s->tail_bytes;
     else
         all->bytes += f->method == CACHE_KIVI  ? kivi_bytes(f, tokens)
@@ -261,8 +268,8 @@ static void count_layer(formats *all, const format *f, const sizes *s, const con
     all->memory_paper += paper / (16 * plain) / all->layers;
 }
 
-formats *formats_make(const config *c, const choice *wanted, xq_context *context, const xq_prepared *prepared,
-                      int tokens)
+formats *formats_make(const config *c, const choice *wanted, xq_context *context,
+                      const xq_prepared *prepared, int tokens)
 {
     formats *all = room(1, sizeof *all);
     double accumulator = 0;
@@ -276,10 +283,10 @@ formats *formats_make(const config *c, const choice *wanted, xq_context *context
         format *f = &all->layer[l];
         sizes s = {0};
         make_format(f, c, wanted, l);
-        if (f->method >= CACHE_X) {
+        if (f->method == CACHE_FP16 || f->method >= CACHE_X)
             f->spec = layer_spec(c, wanted, f, l, context, prepared);
+        if (f->method >= CACHE_X)
             read_spec(f, &s);
-        }
         count_layer(all, f, &s, c, tokens, &accumulator);
     }
     all->bytes += accumulator;

@@ -20,7 +20,7 @@ typedef struct format {
     method method; /* of this layer: the first ones of a cross-layer cache have the plain one */
     bool cross, base;
     bool latent; /* what is cached is projected: latent, latent-cl */
-    char *spec;  /* completed; NULL for f32, fp16 and kivi */
+    char *spec; /* completed; NULL for f32 and kivi. Of fp16 that of any method: what counts is the model */
     int streams;
     format_stream stream[2];
     int groups;               /* latents */
@@ -36,10 +36,10 @@ typedef struct formats {
     double memory_paper; /* codes and parameters of whole groups alone, as the paper counts */
 } formats;
 
-/* `context` completes the specs: any device. What `choice` leaves open of a prepared file's layers (NULL: none),
- * the file decides. */
-formats *formats_make(const config *c, const choice *wanted, xq_context *context, const xq_prepared *prepared,
-                      int tokens);
+/* `context` completes the specs: any device. What `choice` leaves open of a prepared file's layers (NULL:
+ * none), the file decides. */
+formats *formats_make(const config *c, const choice *wanted, xq_context *context,
+                      const xq_prepared *prepared, int tokens);
 void formats_free(formats *f);
 
 /* Ends the program with the detail of a failed call. */

@@ -18,8 +18,8 @@ void command_logits(const options *o)
     const config *c = &s.model->config;
     for (int i = 0; i < count; i++)
         if (list.ids[i] >= c->vocabulary)
-            fail(EXIT_INPUT, "%s: token id %d is beyond the model's vocabulary of %d", o->ids, (int)list.ids[i],
-                 c->vocabulary);
+            fail(EXIT_INPUT, "%s: token id %d is beyond the model's vocabulary of %d", o->ids,
+                 (int)list.ids[i], c->vocabulary);
     const int most = logits_rows(s.model);
     float *hidden = room((size_t)chunk * (size_t)c->hidden, sizeof *hidden);
     float *logits = room((size_t)most * (size_t)c->vocabulary, sizeof *logits);

@@ -1,4 +1,5 @@
 /* llama: a decoder on the CPU whose attention remembers through xq. README.md says how to use it. */
+#include "blas.h"
 #include "commands.h"
 
 #include <string.h>
@@ -6,6 +7,7 @@
 int main(int argc, char **argv)
 {
     options o;
+    blas_use_the_whole_cpu(argv);
     options_read(&o, argc, argv);
     if (strcmp(o.command, "perplexity") == 0)
         command_perplexity(&o);

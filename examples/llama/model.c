@@ -86,9 +86,19 @@ void model_close(model *m)
 {
     for (int i = 0; i < m->config.layers; i++) {
         model_layer *l = &m->layers[i];
-        float *all[] = {l->attention_norm, l->mlp_norm, l->after_attention_norm, l->after_mlp_norm, l->q,
-                        l->o,              l->gate,     l->up,                   l->down,           l->q_norm,
-                        l->k_norm,         l->wk,       l->wv};
+        float *all[] = {l->attention_norm,
+                        l->mlp_norm,
+                        l->after_attention_norm,
+                        l->after_mlp_norm,
+                        l->q,
+                        l->o,
+                        l->gate,
+                        l->up,
+                        l->down,
+                        l->q_norm,
+                        l->k_norm,
+                        l->wk,
+                        l->wv};
         for (size_t j = 0; j < sizeof all / sizeof all[0]; j++)
             free(all[j]);
     }

@@ -7,7 +7,8 @@
 
 #include <stdint.h>
 
-/* Projections are [out, in], as checkpoints store them; gains as they multiply (Gemma: 1 + w). Absent: NULL. */
+/* Projections are [out, in], as checkpoints store them; gains as they multiply (Gemma: 1 + w). Absent:
+ * NULL. */
 typedef struct model_layer {
     float *attention_norm, *mlp_norm;             /* of what enters a block */
     float *after_attention_norm, *after_mlp_norm; /* of what leaves it (Gemma) */
@@ -26,7 +27,8 @@ typedef struct model {
 model *model_open(const char *directory);
 void model_close(model *m);
 
-/* The next `count` tokens of the cache's sequence, `ids`, through all layers: hidden [count, d], normalized.
+/* The next `count` tokens of the cache's sequence, `ids`, through all layers: hidden [count, d],
+ * normalized.
  */
 void model_forward(const model *m, cache *c, const int32_t *ids, int count, float *hidden);
 

@@ -15,7 +15,8 @@ static const char help[] =
     "The cache:\n"
     "  --cache NAME           f32, fp16 (default), kivi, x, latent, x-cl, latent-cl\n"
     "  --bits B               2, 3, 4, 8 (default 4)\n"
-    "  --first-layers N       layers that have --first-bits instead (default 3); of x-cl and latent-cl the last\n"
+    "  --first-layers N       layers that have --first-bits instead (default 3); of x-cl and latent-cl the "
+    "last\n"
     "                         of them is the base, those before it have the plain method\n"
     "  --first-bits B         (default 4)\n"
     "  --layer-bits B,B,...   bits of every layer, instead\n"
@@ -24,12 +25,14 @@ static const char help[] =
     "  --set cache.KEY=JSON   any other key of a spec's cache\n"
     "  --weights TYPE         f16 (default), bf16, int8, e4m3: the projections that rematerialize\n"
     "  --prepared FILE.xqw    what `xq prepare` wrote; latent methods need it\n"
-    "  --device NAME          host (default): the kernels' arithmetic on the CPU; sim, cuda, auto: the kernels\n"
+    "  --device NAME          host (default): the kernels' arithmetic on the CPU; sim, cuda, auto: the "
+    "kernels\n"
     "\n"
     "perplexity:\n"
     "  --window N             tokens of a window, each a sequence of its own (default 1024)\n"
     "  --windows N            how many, from the text's beginning (default: all whole ones)\n"
-    "  --chunk N              tokens that are appended before they attend (default: the window; 1: decoding)\n"
+    "  --chunk N              tokens that are appended before they attend (default: the window; 1: "
+    "decoding)\n"
     "  --bos auto|none|ID     token that begins a window (auto: the tokenizer's, if it has one)\n"
     "  --json FILE|-          the result as JSON\n"
     "  --quiet                no progress\n"
@@ -96,10 +99,10 @@ static bool read_cache_option(choice *c, const char *option, const char *value)
 {
     static const struct {
         const char *option, *key;
-    } keys[] = {{"--group", "group"},           {"--axis-k", "axis_k"},
-                {"--axis-v", "axis_v"},         {"--zero-point", "zero_point"},
-                {"--groups", "groups"},         {"--accumulator-bits", "accumulator_bits"},
-                {"--page", "page"},             {"--clip", "clip"}};
+    } keys[] = {{"--group", "group"},   {"--axis-k", "axis_k"},
+                {"--axis-v", "axis_v"}, {"--zero-point", "zero_point"},
+                {"--groups", "groups"}, {"--accumulator-bits", "accumulator_bits"},
+                {"--page", "page"},     {"--clip", "clip"}};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         if (strcmp(option, keys[i].option) == 0) {
             set_value(c, keys[i].key, value);
@@ -145,9 +148,10 @@ static bool read_option(options *o, const char *option, const char *value)
     else if (strcmp(option, "--tokens") == 0)
         o->tokens = whole(option, value, 1, 1 << 20);
     else if (strcmp(option, "--bos") == 0)
-        o->bos = strcmp(value, "auto") == 0   ? BOS_AUTO
-                 : strcmp(value, "none") == 0 ? BOS_NONE
-                                              : whole("--bos: neither auto nor none, and", value, 0, 1 << 24);
+        o->bos = strcmp(value, "auto") == 0 ? BOS_AUTO
+                 : strcmp(value, "none") == 0
+                     ? BOS_NONE
+                     : whole("--bos: neither auto nor none, and", value, 0, 1 << 24);
     else
         return read_cache_option(&o->choice, option, value);
     return true;
@@ -195,7 +199,8 @@ static void read_options(options *o, int count, char **arguments, const char **p
 
 static void check_command(const options *o, int positionals)
 {
-    const bool perplexity = strcmp(o->command, "perplexity") == 0, logits = strcmp(o->command, "logits") == 0;
+    const bool perplexity = strcmp(o->command, "perplexity") == 0,
+               logits = strcmp(o->command, "logits") == 0;
     if (!perplexity && !logits && strcmp(o->command, "generate") != 0)
         fail(EXIT_USAGE, "'%s' is no command; valid: perplexity, logits, generate", o->command);
     if (positionals != (perplexity ? 2 : 1))

@@ -11,8 +11,8 @@ enum { BOS_AUTO = -2, BOS_NONE = -1 };
 typedef struct options {
     const char *command;
     const char *model;
-    const char *text;   /* perplexity: a file */
-    const char *prompt; /* generate */
+    const char *text;      /* perplexity: a file */
+    const char *prompt;    /* generate */
     const char *ids, *out; /* logits: files */
     const char *json, *python, *device;
     int window, windows, chunk; /* windows, chunk: 0 is all there are, a whole window */

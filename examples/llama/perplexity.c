@@ -1,5 +1,6 @@
-/* Teacher-forced perplexity. A text is cut into windows, each a sequence of its own; the loss is the mean of
- * -log p(token | those before it in its window) over all tokens of all windows but each window's first. */
+/* Teacher-forced perplexity. A text is cut into windows, each a sequence of its own; the loss is the mean
+ * of -log p(token | those before it in its window) over all tokens of all windows but each window's first.
+ */
 #include "commands.h"
 #include "fail.h"
 #include "loss.h"
@@ -19,11 +20,13 @@ static void fill_window(const token_list *text, int bos, int window, int index, 
     const int own = bos >= 0 ? 1 : 0;
     if (own)
         ids[0] = bos;
-    memcpy(ids + own, text->ids + (size_t)index * (size_t)(window - own), sizeof *ids * (size_t)(window - own));
+    memcpy(ids + own, text->ids + (size_t)index * (size_t)(window - own),
+           sizeof *ids * (size_t)(window - own));
 }
 
 /* The sum of losses of a window, appended in pieces of `chunk` tokens. */
-static double window_loss(session *s, const int32_t *ids, int window, int chunk, float *hidden, float *logits)
+static double window_loss(session *s, const int32_t *ids, int window, int chunk, float *hidden,
+                          float *logits)
 {
     const config *c = &s->model->config;
     const int most = logits_rows(s->model);
@@ -54,8 +57,8 @@ static void check_ids(const token_list *text, int bos, const config *c, const ch
 {
     for (size_t i = 0; i < text->count; i++)
         if (text->ids[i] < 0 || text->ids[i] >= c->vocabulary)
-            fail(EXIT_INPUT, "%s: token id %d is beyond the model's vocabulary of %d", path, (int)text->ids[i],
-                 c->vocabulary);
+            fail(EXIT_INPUT, "%s: token id %d is beyond the model's vocabulary of %d", path,
+                 (int)text->ids[i], c->vocabulary);
     if (bos >= c->vocabulary)
         fail(EXIT_INPUT, "--bos: %d is beyond the model's vocabulary of %d", bos, c->vocabulary);
 }

@@ -23,8 +23,8 @@ void progress_step(progress *p, int done, double perplexity)
     if (!p->shows || (passed < 2 && !p->shown))
         return;
     p->shown = true;
-    fprintf(stderr, "\rllama: %s %d of %d, perplexity %.4f so far, %d:%02d left \033[K", p->what, done, p->total,
-            perplexity, (int)left / 60, (int)left % 60);
+    fprintf(stderr, "\rllama: %s %d of %d, perplexity %.4f so far, %d:%02d left \033[K", p->what, done,
+            p->total, perplexity, (int)left / 60, (int)left % 60);
 }
 
 double progress_end(progress *p)

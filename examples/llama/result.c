@@ -11,22 +11,22 @@
 static cJSON *cache_json(const options *o, const result *r)
 {
     const choice *c = &o->choice;
-    cJSON *cache = cJSON_Duplicate(c->cache, 1);
-    cJSON_AddStringToObject(cache, "method", method_name(c->method));
-    cJSON_AddStringToObject(cache, "device", o->device);
-    cJSON_AddNumberToObject(cache, "chunk", r->chunk);
+    cJSON *json = cJSON_Duplicate(c->cache, 1);
+    cJSON_AddStringToObject(json, "method", method_name(c->method));
+    cJSON_AddStringToObject(json, "device", o->device);
+    cJSON_AddNumberToObject(json, "chunk", r->chunk);
     if (c->method < CACHE_KIVI)
-        return cache;
-    cJSON_AddNumberToObject(cache, "bits", c->bits);
-    cJSON_AddNumberToObject(cache, "first_layers", c->first_layers);
-    cJSON_AddNumberToObject(cache, "first_bits", c->first_bits);
+        return json;
+    cJSON_AddNumberToObject(json, "bits", c->bits);
+    cJSON_AddNumberToObject(json, "first_layers", c->first_layers);
+    cJSON_AddNumberToObject(json, "first_bits", c->first_bits);
     if (c->layer_bits)
-        cJSON_AddStringToObject(cache, "layer_bits", c->layer_bits);
+        cJSON_AddStringToObject(json, "layer_bits", c->layer_bits);
     if (c->prepared)
-        cJSON_AddStringToObject(cache, "prepared", c->prepared);
+        cJSON_AddStringToObject(json, "prepared", c->prepared);
     if (c->method >= CACHE_X)
-        cJSON_AddStringToObject(cache, "weights", c->weights);
-    return cache;
+        cJSON_AddStringToObject(json, "weights", c->weights);
+    return json;
 }
 
 static char *result_json(const options *o, const session *s, const result *r)
@@ -67,11 +67,12 @@ void result_print(const options *o, const session *s, const result *r)
 {
     char *text = result_json(o, s, r);
     bool to_output = o->json && strcmp(o->json, "-") == 0;
-    fprintf(to_output ? stderr : stdout,
-            "%s: perplexity %.4f over %d windows of %d tokens; cache %s: %.4f of fp16's memory (%.4f as the "
-            "paper counts), %.0f bytes a token; %.1f s\n",
-            o->model, exp(r->nll), r->windows, o->window, method_name(o->choice.method), s->formats->memory,
-            s->formats->memory_paper, s->formats->bytes / o->window, r->seconds);
+    fprintf(
+        to_output ? stderr : stdout,
+        "%s: perplexity %.4f over %d windows of %d tokens; cache %s: %.4f of fp16's memory (%.4f as the "
+        "paper counts), %.0f bytes a token; %.1f s\n",
+        o->model, exp(r->nll), r->windows, o->window, method_name(o->choice.method), s->formats->memory,
+        s->formats->memory_paper, s->formats->bytes / o->window, r->seconds);
     if (to_output)
         puts(text);
     else if (o->json)

@@ -4,25 +4,25 @@
 #include <math.h>
 #include <stdlib.h>
 
-static double frequency(const rope_config *config, int i, int half)
+static double frequency(const rope_config *c, int i, int half)
 {
-    double plain = pow(config->theta, -(double)i / half), stretched = plain / config->factor;
-    if (!config->by_frequency)
+    double plain = pow(c->theta, -(double)i / half), stretched = plain / c->factor;
+    if (!c->by_frequency)
         return stretched;
-    double turns = config->original_length * plain / (2 * M_PI); /* over the length it was trained at */
-    double share = (turns - config->low_factor) / (config->high_factor - config->low_factor);
+    double turns = c->original_length * plain / (2 * M_PI); /* over the length it was trained at */
+    double share = (turns - c->low_factor) / (c->high_factor - c->low_factor);
     share = fmin(fmax(share, 0), 1);
     return (1 - share) * stretched + share * plain;
 }
 
-void rope_make(rope *r, const rope_config *config, int head_dim, int positions)
+void rope_make(rope *r, const rope_config *c, int head_dim, int positions)
 {
     r->half = head_dim / 2;
     size_t count = (size_t)positions * (size_t)r->half;
     r->cosine = room(count, sizeof *r->cosine);
     r->sine = room(count, sizeof *r->sine);
     for (int i = 0; i < r->half; i++) {
-        double turn = frequency(config, i, r->half);
+        double turn = frequency(c, i, r->half);
         for (int p = 0; p < positions; p++) {
             size_t at = (size_t)p * (size_t)r->half + (size_t)i;
             r->cosine[at] = (float)cos(p * turn);

@@ -7,11 +7,11 @@
 #include <stdint.h>
 
 typedef struct rope {
-    int half; /* pairs of a head */
+    int half;             /* pairs of a head */
     float *cosine, *sine; /* [positions, half] */
 } rope;
 
-void rope_make(rope *r, const rope_config *config, int head_dim, int positions);
+void rope_make(rope *r, const rope_config *c, int head_dim, int positions);
 void rope_free(rope *r);
 
 /* x [rows, heads, head_dim], row 0 at position `first`. */

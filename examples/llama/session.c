@@ -1,4 +1,5 @@
 #include "session.h"
+#include "cache_device.h"
 #include "cache_host.h"
 #include "fail.h"
 
@@ -6,10 +7,10 @@
 
 static xq_context *open_context(const char *device)
 {
-    xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
+    xq_context_options settings = XQ_CONTEXT_OPTIONS_INIT;
     xq_context *context = NULL;
-    options.device = device;
-    check(context, xq_context_create(&options, &context), device);
+    settings.device = device;
+    check(context, xq_context_create(&settings, &context), device);
     return context;
 }
 
@@ -24,8 +25,8 @@ session session_open(const options *o, int tokens, int chunk)
     xq_prepared *prepared = prepared_open(&o->choice, c, s.context);
     s.formats = formats_make(c, &o->choice, s.context, prepared, tokens);
     s.sources = sources_make(s.model, s.formats, &o->choice, s.context, prepared);
-    (void)chunk;
-    s.cache = cache_host_open(c, s.formats, s.sources, tokens);
+    s.cache = host ? cache_host_open(c, s.formats, s.sources, tokens)
+                   : cache_device_open(s.context, c, s.formats, s.sources, tokens, chunk);
     return s;
 }
 

@@ -2,6 +2,17 @@
 #include "fail.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+struct sources {
+    const model *model;
+    const formats *formats;
+    const choice *choice;
+    xq_context *context;
+    xq_prepared *prepared;
+    xq_weights *layer;
+    bool packed; /* the file has weights of this type ready */
+};
 
 xq_prepared *prepared_open(const choice *wanted, const config *c, xq_context *context)
 {
@@ -9,11 +20,13 @@ xq_prepared *prepared_open(const choice *wanted, const config *c, xq_context *co
     xq_prepared_info info = XQ_PREPARED_INFO_INIT;
     if (!wanted->prepared)
         return NULL;
+    if (wanted->method < CACHE_X)
+        fail(EXIT_USAGE, "--prepared: --cache %s has no use for it", method_name(wanted->method));
     check(context, xq_prepared_open(context, wanted->prepared, &prepared), wanted->prepared);
     check(context, xq_prepared_query(prepared, &info), wanted->prepared);
     if (info.layers != c->layers)
-        fail(EXIT_INPUT, "%s: prepared from a model of %d layers; this one has %d", wanted->prepared, info.layers,
-             c->layers);
+        fail(EXIT_INPUT, "%s: prepared from a model of %d layers; this one has %d", wanted->prepared,
+             info.layers, c->layers);
     return prepared;
 }
 
@@ -21,23 +34,12 @@ sources *sources_make(const model *m, const formats *f, const choice *wanted, xq
                       xq_prepared *prepared)
 {
     sources *s = room(1, sizeof *s);
-    s->type = wanted->weights;
-    s->prepared = prepared;
+    xq_prepared_info info = XQ_PREPARED_INFO_INIT;
+    *s = (sources){.model = m, .formats = f, .choice = wanted, .context = context, .prepared = prepared};
     s->layer = room((size_t)f->layers, sizeof *s->layer);
-    for (int i = 0; i < f->layers; i++) {
-        s->layer[i] = (xq_weights)XQ_WEIGHTS_INIT;
-        if (prepared && f->layer[i].spec) {
-            check(context, xq_prepared_layer(prepared, i, &s->layer[i]), wanted->prepared);
-            continue;
-        }
-        if (f->layer[i].latent)
-            fail(EXIT_INPUT,
-                 "--cache %s needs factors of the projections: --prepared FILE, which `xq prepare MODEL "
-                 "--method %s --out FILE` writes",
-                 method_name(wanted->method), method_name(wanted->method));
-        s->layer[i].wk = m->layers[i].wk;
-        s->layer[i].wv = m->layers[i].wv;
-        s->layer[i].k_norm = m->layers[i].k_norm;
+    if (prepared) {
+        check(context, xq_prepared_query(prepared, &info), wanted->prepared);
+        s->packed = info.weights && strcmp(info.weights, wanted->weights) == 0;
     }
     return s;
 }
@@ -47,4 +49,42 @@ void sources_free(sources *s)
     xq_prepared_close(s->prepared);
     free(s->layer);
     free(s);
+}
+
+const char *sources_type(const sources *s)
+{
+    return s->choice->weights;
+}
+
+const xq_weights *sources_layer(sources *s, int layer)
+{
+    xq_weights *w = &s->layer[layer];
+    const char *name = method_name(s->choice->method);
+    if (w->struct_size)
+        return w;
+    *w = (xq_weights)XQ_WEIGHTS_INIT;
+    if (s->prepared) {
+        check(s->context, xq_prepared_layer(s->prepared, layer, w), s->choice->prepared);
+        return w;
+    }
+    if (s->formats->layer[layer].latent)
+        fail(EXIT_INPUT,
+             "--cache %s needs factors of the projections: --prepared FILE, which `xq prepare MODEL "
+             "--method %s "
+             "--out FILE` writes",
+             name, name);
+    w->wk = s->model->layers[layer].wk;
+    w->wv = s->model->layers[layer].wv;
+    w->k_norm = s->model->layers[layer].k_norm;
+    return w;
+}
+
+const void *sources_packed(sources *s, xq_plan *plan, int layer)
+{
+    const void *packed = NULL;
+    size_t bytes;
+    if (s->packed)
+        check(s->context, xq_prepared_packed(s->prepared, plan, layer, &packed, &bytes),
+              s->choice->prepared);
+    return packed;
 }

@@ -83,8 +83,8 @@ static void open_shards(tensors *t, const char *directory, const cJSON *files)
         const char *name = cJSON_GetStringValue(file);
         bool known = false;
         if (!name || strchr(name, '/'))
-            fail(EXIT_INPUT, "%s/model.safetensors.index.json: %s is in no file of this directory", directory,
-                 file->string);
+            fail(EXIT_INPUT, "%s/model.safetensors.index.json: %s is in no file of this directory",
+                 directory, file->string);
         for (int i = 0; i < t->count && !known; i++)
             known = strcmp(strrchr(t->shards[i].path, '/') + 1, name) == 0;
         if (!known)
@@ -153,8 +153,8 @@ static void check_shape(const char *path, const char *name, const cJSON *shape, 
         return;
     char *text = cJSON_PrintUnformatted(shape);
     if (rows > 0)
-        fail(EXIT_INPUT, "%s: %s has the shape %s; expected [%lld,%lld]", path, name, text ? text : "(none)",
-             (long long)rows, (long long)cols);
+        fail(EXIT_INPUT, "%s: %s has the shape %s; expected [%lld,%lld]", path, name,
+             text ? text : "(none)", (long long)rows, (long long)cols);
     fail(EXIT_INPUT, "%s: %s has the shape %s; expected [%lld]", path, name, text ? text : "(none)",
          (long long)cols);
 }
@@ -217,11 +217,12 @@ float *tensors_read(const tensors *t, const char *name, int64_t rows, int64_t co
         fail(EXIT_INPUT, "%s: %s has the type %s; valid are F32, F16 and BF16", s->path, name,
              type ? type : "(none)");
     check_shape(s->path, name, cJSON_GetObjectItemCaseSensitive(entry, "shape"), rows, cols);
-    size_t count = (size_t)((rows > 0 ? rows : 1) * cols), bytes = count * (strcmp(type, "F32") == 0 ? 4 : 2);
+    size_t count = (size_t)((rows > 0 ? rows : 1) * cols),
+           bytes = count * (strcmp(type, "F32") == 0 ? 4 : 2);
     double begin = number(offsets, 0), end = number(offsets, 1);
     if (!(begin >= 0) || end - begin != (double)bytes || end > (double)s->data_size)
-        fail(EXIT_INPUT, "%s: %s lies at bytes %.0f to %.0f of %zu, and should have %zu", s->path, name, begin,
-             end, s->data_size, bytes);
+        fail(EXIT_INPUT, "%s: %s lies at bytes %.0f to %.0f of %zu, and should have %zu", s->path, name,
+             begin, end, s->data_size, bytes);
     float *values = room(count, sizeof *values);
     widen(type, s->data + (size_t)begin, count, values);
     for (size_t i = 0; i < count; i++)
@@ -248,8 +249,8 @@ tensor_writer *tensor_writer_open(const char *path, const char *name, int64_t ro
     w->rows = rows;
     w->cols = cols;
     int length = snprintf(header, sizeof header,
-                          "{\"%s\":{\"dtype\":\"F32\",\"shape\":[%lld,%lld],\"data_offsets\":[0,%lld]}}", name,
-                          (long long)rows, (long long)cols, (long long)(4 * rows * cols));
+                          "{\"%s\":{\"dtype\":\"F32\",\"shape\":[%lld,%lld],\"data_offsets\":[0,%lld]}}",
+                          name, (long long)rows, (long long)cols, (long long)(4 * rows * cols));
     for (; length % 8 != 0; length++)
         header[length] = ' ';
     uint8_t size[PREFIX] = {(uint8_t)length, (uint8_t)(length >> 8)};

@@ -70,8 +70,8 @@ static void append_id(token_list *list, size_t *room_for, long id)
 
 token_list text_encode(const char *python, const char *model_directory, const char *text, bool is_file)
 {
-    FILE *output = start(python, (const char *const[]){is_file ? "encode" : "encode-text", model_directory, text},
-                         true);
+    FILE *output = start(
+        python, (const char *const[]){is_file ? "encode" : "encode-text", model_directory, text}, true);
     token_list list = {0};
     size_t room_for = 0;
     long id;
