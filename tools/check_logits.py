@@ -4,12 +4,12 @@ transformers, in float32 with eager attention.
 
     python -m venv /tmp/check
     /tmp/check/bin/pip install -r tools/requirements.txt torch==2.15.0 transformers==4.57.1 accelerate
-    /tmp/check/bin/python tools/check_logits.py --model DIR [--gguf FILE] [--logits FILE] [--text FILE] [--tokens N]
+    /tmp/check/bin/python tools/check_logits.py --model DIR --ids FILE [--gguf FILE] [--logits FILE]
 
 Both read the weights of DIR (models.py convert); with --gguf both read the GGUF file, each with its own
 dequantization and its own handling of what that format changes. "Ours" is tools/realmodel/forward.py, with the
-activations that it records, or else what another program computed for the same tokens (models.py tokens) and
-left as the tensor `logits` [tokens, vocabulary] of --logits FILE.
+activations that it records, or else what another program computed for the same token ids (a file of `models.py
+tokens`) and left as the tensor `logits` [tokens, vocabulary] of --logits FILE, as `llama logits` does.
 
 Prints the largest and the relative difference and the perplexity of both; exits 1 when the relative difference
 of the logits is beyond --limit. Not part of `make test`: torch is 2 GB. docs/models.md holds figures.
@@ -71,12 +71,12 @@ def run_ours(options, size, ids):
 
 def check(options):
     size = convert.read_shape(options.model)
-    ids = tokenizer.encode_file(options.model, options.text, options.tokens, size.vocab_size)
+    ids = tokenizer.read_ids(options.ids, size.vocab_size)
     ours, our_seen = run_ours(options, size, ids)
     theirs, their_seen = run_theirs(options, ids)
     found = agreement.compare(ours, theirs, ids)
     print(f"{options.logits or 'realmodel/forward.py'} against transformers, weights of {options.gguf or options.model}, "
-          f"{len(ids)} tokens of {os.path.basename(options.text)}")
+          f"{len(ids)} tokens")
     print(found)
     for kind in "xqkv" if our_seen else ():
         worst = max(agreement.relative(our_seen[name].reshape(len(ids), -1), their_seen[name].reshape(len(ids), -1))
@@ -90,12 +90,12 @@ def main():
     parser.add_argument("--model", required=True, metavar="DIR", help="what `models.py convert` wrote")
     parser.add_argument("--gguf", metavar="FILE", help="take the weights from here")
     parser.add_argument("--logits", metavar="FILE", help="safetensors of another program, for the same tokens")
-    parser.add_argument("--text", default="/usr/share/common-licenses/GPL-3", metavar="FILE")
-    parser.add_argument("--tokens", type=int, default=1024, metavar="N")
+    parser.add_argument("--ids", required=True, metavar="FILE", help="what `models.py tokens` wrote")
     parser.add_argument("--limit", type=float, default=1e-4, help="relative difference that is still good")
     options = parser.parse_args()
     if options.gguf and options.logits:
         parser.error("--gguf and --logits: give one of them; another program reads the directory's weights")
+    transformers.utils.logging.disable_progress_bar()
     try:
         return check(options)
     except InputError as error:

@@ -4,6 +4,8 @@
     models.py fetch NAME --out DIR                     the GGUF file; prints its path
     models.py convert --gguf FILE --out DIR            config.json, model.safetensors (fp16), tokenizer.json
     models.py expand-kv-heads --model DIR --out DIR    the same function with one KV head for each query head
+    models.py tokens --model DIR --text FILE --out FILE [--tokens N]
+                                                       the text's first N token ids, one a line
     models.py activations --model DIR --text FILE --out FILE [--tokens N] [--layers 4,20|all]
                                                        what each layer's attention sees, as safetensors
 
@@ -38,11 +40,23 @@ def layer_list(text, count):
     return layers
 
 
-def activations(arguments):
+def shape_for_tokens(arguments):
+    """The model's shape; it must take --tokens of them."""
     size = convert.read_shape(arguments.model)
-    layers = layer_list(arguments.layers, size.num_hidden_layers)
     if not 1 <= arguments.tokens <= size.max_position_embeddings:
         raise InputError(f"--tokens {arguments.tokens}: expected 1 to {size.max_position_embeddings}")
+    return size
+
+
+def tokens(arguments):
+    size = shape_for_tokens(arguments)
+    ids = tokenizer.encode_file(arguments.model, arguments.text, arguments.tokens, size.vocab_size)
+    tokenizer.write_ids(arguments.out, ids)
+
+
+def activations(arguments):
+    size = shape_for_tokens(arguments)
+    layers = layer_list(arguments.layers, size.num_hidden_layers)
     reader = tensors.Reader(convert.weights_path(arguments.model))
     metadata = {
         "tokens": str(arguments.tokens),
@@ -68,6 +82,13 @@ def activations(arguments):
     tensors.write(arguments.out, recorded, metadata)
 
 
+def add_text(command):
+    command.add_argument("--model", required=True, metavar="DIR")
+    command.add_argument("--text", default="/usr/share/common-licenses/GPL-3", metavar="FILE")
+    command.add_argument("--tokens", type=int, default=1024, metavar="N")
+    command.add_argument("--out", required=True, metavar="FILE")
+
+
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="models", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,12 +105,12 @@ def parse(arguments):
     command.add_argument("--model", required=True, metavar="DIR")
     command.add_argument("--out", required=True, metavar="DIR")
     command.set_defaults(run=lambda given: convert.expand_kv_heads(given.model, given.out, say))
+    command = commands.add_parser("tokens", help="the token ids of a text")
+    add_text(command)
+    command.set_defaults(run=tokens)
     command = commands.add_parser("activations", help="run the model over a text, record attention inputs")
-    command.add_argument("--model", required=True, metavar="DIR")
-    command.add_argument("--text", default="/usr/share/common-licenses/GPL-3", metavar="FILE")
-    command.add_argument("--tokens", type=int, default=1024, metavar="N")
+    add_text(command)
     command.add_argument("--layers", default="all", metavar="LIST")
-    command.add_argument("--out", required=True, metavar="FILE")
     command.set_defaults(run=activations)
     return parser.parse_args(arguments)
 

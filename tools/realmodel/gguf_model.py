@@ -143,9 +143,17 @@ class Model:
         shape.check(self.path)
         return shape
 
+    def token_id(self, name):
+        """The id of one of the special tokens, `bos`, `eos` or `unknown`."""
+        field = f"tokenizer.ggml.{name}_token_id"
+        index = self.field(field)
+        if not isinstance(index, int) or not 0 <= index < self.shape.vocab_size:
+            raise InputError(f"{self.path}: {field} is {index!r}; expected 0 to {self.shape.vocab_size - 1}")
+        return index
+
     def special_ids(self):
         """What config.json says of the tokens that begin and end a text."""
-        return {f"{name}_token_id": self.field(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos")
+        return {f"{name}_token_id": self.token_id(name) for name in ("bos", "eos")
                 if self.reader.get_field(f"tokenizer.ggml.{name}_token_id") is not None}
 
     def stored_name(self, name):

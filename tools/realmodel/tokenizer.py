@@ -32,15 +32,16 @@ def byte_level(model, tokens, types):
     return tokenizer
 
 
-def merges_by_score(vocabulary, scores):
+def merges_by_score(scores):
     """SentencePiece's BPE joins, again and again, the two neighbours that make the token of the highest score.
     As a list of merges: each token in each way of two tokens, best tokens first."""
+    order = {token: index for index, token in enumerate(scores)}
     merges = []
     for token, score in scores.items():
         for cut in range(1, len(token)):
             left, right = token[:cut], token[cut:]
-            if left in vocabulary and right in vocabulary:
-                merges.append((-score, vocabulary[token], vocabulary[left], left, right))
+            if left in scores and right in scores:
+                merges.append((-score, order[token], order[left], left, right))
     return [(left, right) for *_, left, right in sorted(merges)]
 
 
@@ -52,12 +53,11 @@ def sentence_piece(model, tokens, types):
         raise InputError(f"{model.path}: {len(tokens)} tokens but {len(scores)} scores")
     if types.count(BYTE) != 256:
         raise InputError(f"{model.path}: {types.count(BYTE)} byte tokens; expected 256")
-    vocabulary = {token: index for index, token in enumerate(tokens)}
     whole = {CONTROL, UNKNOWN, USER_DEFINED, BYTE}  # never a part or the result of a merge
     parts = {token: score for token, score, kind in zip(tokens, scores, types) if kind not in whole}
-    ids = {token: vocabulary[token] for token in parts}
-    tokenizer = bpe(model.path, vocab=vocabulary, merges=merges_by_score(ids, parts), byte_fallback=True,
-                    fuse_unk=True, unk_token=tokens[model.field("tokenizer.ggml.unknown_token_id")])
+    tokenizer = bpe(model.path, vocab={token: index for index, token in enumerate(tokens)},
+                    merges=merges_by_score(parts), byte_fallback=True, fuse_unk=True,
+                    unk_token=tokens[model.token_id("unknown")])
     tokenizer.normalizer = normalizers.Replace(" ", SPACE)
     tokenizer.decoder = decoders.Sequence([
         decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
@@ -87,7 +87,7 @@ def from_gguf(model):
     special = [token for token, kind in zip(tokens, types) if kind in (CONTROL, UNKNOWN)]
     tokenizer.add_special_tokens([tokenizers.AddedToken(token, special=True, normalized=False) for token in special])
     if model.field("tokenizer.ggml.add_bos_token", False):
-        first = model.field("tokenizer.ggml.bos_token_id")
+        first = model.token_id("bos")
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{tokens[first]} $A", special_tokens=[(tokens[first], first)])
     return tokenizer
@@ -126,4 +126,20 @@ def encode_file(folder, text_path, tokens, vocab_size):
     ids = ids[:tokens]
     if max(ids) >= vocab_size:
         raise InputError(f"{folder}/tokenizer.json: token id {max(ids)} is beyond the model's vocabulary of {vocab_size}")
+    return ids
+
+
+def write_ids(path, ids):
+    """A text file, one a line."""
+    with published(path) as file:
+        file.write("".join(f"{index}\n" for index in ids).encode())
+
+
+def read_ids(path, vocab_size):
+    try:
+        ids = [int(word) for word in read_text(path).split()]
+    except ValueError as error:
+        raise InputError(f"{path}: not a list of token ids ({error})") from error
+    if not ids or min(ids) < 0 or max(ids) >= vocab_size:
+        raise InputError(f"{path}: expected token ids from 0 to {vocab_size - 1}, one at least")
     return ids
