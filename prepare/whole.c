@@ -28,7 +28,10 @@ static xq_status make_layer(const struct work *w, int index, layer_weights *out,
     int layer = c->layers[index];
     if (model_layer(w->job->source, layer, out, err) != XQ_OK)
         return err->status;
-    return layer_factor(&w->shapes[c->specs[1] && layer < c->base_layer], out, lost, err);
+    const layer_shape *shape = &w->shapes[c->specs[1] && layer < c->base_layer];
+    if (w->job->calibration)
+        return calibration_factor(w->job->calibration, layer, shape, out, lost, err);
+    return layer_factor(shape, out, lost, err);
 }
 
 /* Waits until the layers before are written; whether this one is to be. Under the lock. */
