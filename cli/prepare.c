@@ -304,7 +304,7 @@ int cli_prepare(int argc, char **argv)
          "of the stored matrices: f16, bf16, f32; none: packed ones alone (f16)"},
         {"--pack", CLI_FLAG, &o.pack, NULL,
          "store also what the kernels take: packed weights of type --weights"},
-        {"--threads", CLI_INT, &o.threads, "N", "layers worked on at a time (one for each core)"},
+        {"--threads", CLI_INT, &o.threads, "N", "layers worked on at a time (one for each core, up to 16)"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {.name = "prepare",
