@@ -325,7 +325,7 @@ int cli_prepare(int argc, char **argv)
          "activations of a text (x.L, q.L of each layer): latents that quantize best on such"},
         {"--pack", CLI_FLAG, &o.pack, NULL,
          "store also what the kernels take: packed weights of type --weights"},
-        {"--threads", CLI_INT, &o.threads, "N", "layers worked on at a time (one for each core)"},
+        {"--threads", CLI_INT, &o.threads, "N", "layers worked on at a time (one for each core, up to 16)"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {.name = "prepare",

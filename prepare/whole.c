@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { MOST_THREADS = 64 };
+enum { MOST_THREADS = 64, MOST_BY_ITSELF = 16 /* each needs memory for a decomposition */ };
 
 struct work {
     const whole_job *job;
@@ -120,7 +120,8 @@ static void watch(struct work *w)
 static int cores(void)
 {
     cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return count < MOST_BY_ITSELF ? count : MOST_BY_ITSELF;
 }
 
 static int thread_count(const whole_job *job, int layers)
