@@ -58,7 +58,7 @@ SUBMAKE = +@$(MAKE) --no-print-directory
 
 # ---------------------------------------------------------------- sources
 # Of prepare/, what reads prepared weights is in the library; what makes them needs LAPACK.
-READER_SRC := $(addprefix prepare/,layer.c mapping.c prepared.c tensor.c xqw.c)
+READER_SRC := $(addprefix prepare/,layer.c mapping.c packing.c prepared.c tensor.c xqw.c xqw_record.c)
 LIB_SRC   := $(wildcard gen/*.c runtime/*.c runtime/sim/*.c) $(READER_SRC)
 TOOL_SRC  := $(filter-out $(READER_SRC),$(wildcard prepare/*.c)) $(wildcard autotune/*.c)
 CLI_SRC   := $(wildcard cli/*.c) $(if $(filter 1,$(STATIC)),scripts/bundle/dl_find_object.c)
@@ -117,9 +117,10 @@ $(BUILD)/tests/test_llama_cache: $(patsubst %,$(BUILD)/examples/llama/%.o,attent
 $(BUILD)/tests/libfake_%.so: $(BUILD)/tests/fake/fake_%.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@
-$(addprefix $(BUILD)/tests/,test_cli test_device_cuda test_launch test_pack test_plan test_runtime): | $(BUILD)/tests/libfake_cuda.so
+$(addprefix $(BUILD)/tests/,test_cli test_device_cuda test_launch test_pack test_plan test_prepared \
+    test_runtime): | $(BUILD)/tests/libfake_cuda.so
 $(BUILD)/tests/test_runtime: | $(BUILD)/tests/libfake_nvrtc.so
-$(addprefix $(BUILD)/tests/,test_cli test_prepared): | $(BUILD)/xq
+$(addprefix $(BUILD)/tests/,test_cli test_prepare test_prepare_resume test_prepared): | $(BUILD)/xq
 $(BUILD)/tests/test_abi: | libraries $(BUILD)/xq
 $(BUILD)/tests/test_memory: | libraries $(BUILD)/xq $(BUILD)/tests/libfake_malloc.so
 

@@ -91,8 +91,7 @@ static xq_status open_all(struct compare_input *in, gen *g, int **layers, int *c
     if (o->spec.model && stat(o->spec.model, &st) == 0 && S_ISDIR(st.st_mode) &&
         model_open(g, o->spec.model, &in->source, err) != XQ_OK)
         return err->status;
-    if (o->prepared && (xqw_open(o->prepared, &in->prepared, err) != XQ_OK ||
-                        xqw_expect_shape(in->prepared, &in->shape, err) != XQ_OK))
+    if (o->prepared && xqw_open(o->prepared, &in->prepared, err) != XQ_OK)
         return err->status;
     if (o->activations && safetensors_open(o->activations, &in->activations, err) != XQ_OK)
         return err->status;
@@ -105,6 +104,9 @@ static xq_status open_all(struct compare_input *in, gen *g, int **layers, int *c
                 "--layers: layer %d comes before the base layer (--base-layer %lld), so that method "
                 "%s does not concern it",
                 (*layers)[i], (long long)o->base_layer, layer_method_name(in->shape.method));
+    for (int i = 0; i < *count && in->prepared; i++)
+        if (xqw_expect(in->prepared, (*layers)[i], &in->shape, err) != XQ_OK)
+            return err->status;
     return choose_tokens(in, (*layers)[0], err);
 }
 
@@ -198,22 +200,6 @@ static xq_status recorded_weights(const struct compare_input *in, int layer, lay
     return err->status;
 }
 
-/* The factors of an .xqw file beside the projections. */
-static xq_status prepared_factors(const struct compare_input *in, int layer, layer_weights *w, error *err)
-{
-    layer_weights p;
-    if (xqw_layer(in->prepared, layer, &p, err) != XQ_OK)
-        return err->status;
-    float **to[] = {&w->uk, &w->ak, &w->uv, &w->av, &w->ukv};
-    float **from[] = {&p.uk, &p.ak, &p.uv, &p.av, &p.ukv};
-    for (size_t i = 0; i < sizeof to / sizeof to[0]; i++) {
-        *to[i] = *from[i];
-        *from[i] = NULL;
-    }
-    layer_weights_free(&p);
-    return XQ_OK;
-}
-
 static xq_status load_weights(const struct compare_input *in, int layer, const layer_shape *shape,
                               layer_weights *w, error *err)
 {
@@ -223,8 +209,8 @@ static xq_status load_weights(const struct compare_input *in, int layer, const l
         recorded_weights(in, layer, w, err);
     else
         synthetic_weights(in, layer, w, err);
-    if (err->status == XQ_OK && in->prepared && shape->method == in->shape.method)
-        prepared_factors(in, layer, w, err);
+    if (err->status == XQ_OK && in->prepared)
+        cli_prepared_factors(in->prepared, layer, shape, w, err);
     return err->status == XQ_OK ? layer_factor(shape, w, NULL, err) : err->status;
 }
 

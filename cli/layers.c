@@ -132,6 +132,24 @@ xq_status cli_traits_read(gen *g, const char *spec_json, struct cli_traits *out,
     return XQ_OK;
 }
 
+/* ---------------------------------------------------------------- weights */
+
+xq_status cli_prepared_factors(const xqw *file, int layer, const layer_shape *shape, layer_weights *w,
+                               error *err)
+{
+    layer_weights p;
+    if (xqw_expect(file, layer, shape, err) != XQ_OK || xqw_layer(file, layer, &p, err) != XQ_OK)
+        return err->status;
+    float **to[] = {&w->uk, &w->ak, &w->uv, &w->av, &w->ukv};
+    float **from[] = {&p.uk, &p.ak, &p.uv, &p.av, &p.ukv};
+    for (size_t i = 0; i < sizeof to / sizeof to[0]; i++) {
+        *to[i] = *from[i];
+        *from[i] = NULL;
+    }
+    layer_weights_free(&p);
+    return XQ_OK;
+}
+
 /* ---------------------------------------------------------------- numbers */
 
 xq_status cli_layers(const struct cli_list *list, int count, int **layers, int *layer_count, error *err)

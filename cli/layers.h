@@ -5,6 +5,7 @@
 
 #include "../gen/gen.h"
 #include "../prepare/layer.h"
+#include "../prepare/xqw.h"
 #include "cli.h"
 
 #include <stdint.h>
@@ -27,6 +28,11 @@ xq_status cli_layer_spec(gen *g, const char *spec_json, int layer, int base, boo
 /* The completed spec where only sizes matter, which all layers share: of a model that mixes layers, of the
  * kind given or else that of the first. Caller frees. */
 xq_status cli_any_layer_spec(gen *g, const char *spec_json, char **completed, error *err);
+
+/* The factors of a layer from an .xqw file, beside the projections that are there: those it was prepared
+ * with for this shape, or else it is refused. */
+xq_status cli_prepared_factors(const xqw *file, int layer, const layer_shape *shape, layer_weights *weights,
+                               error *err);
 
 /* What else run and compare need of a completed spec. */
 struct cli_traits {

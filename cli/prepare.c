@@ -1,7 +1,5 @@
 /* xq prepare: the weights of a Hugging Face model directory → .xqw */
-#include "../prepare/layer_factor.h"
-#include "../prepare/model.h"
-#include "../prepare/xqw.h"
+#include "../prepare/whole.h"
 #include "cli.h"
 #include "layers.h"
 
@@ -9,32 +7,44 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char description[] =
-    "Reads config.json and the safetensors of MODEL_DIR, and writes what the kernels need of each layer: "
-    "for "
-    "method\n"
-    "latent the factors U*A of the key and value projections, by a singular value decomposition for each "
-    "group\n"
-    "of KV heads; for latent-cl the projections and one U for both; for x and x-cl the projections as they "
-    "are.\n"
-    "Biases, key norms and sinks come along. The result is one file, written whole or not at all.";
+static const char description[] = "Reads config.json and the safetensors of MODEL_DIR, and writes what the "
+                                  "kernels need of each layer: for method\n"
+                                  "latent the factors U*A of the key and value projections, by a singular "
+                                  "value decomposition for each group\n"
+                                  "of KV heads; for latent-cl the projections and one U for both; for x "
+                                  "and x-cl the projections as they are.\n"
+                                  "Layers before --base-layer of a cross-layer method get the plain "
+                                  "method, latent or x. Biases, key norms and\n"
+                                  "sinks come along. With --pack the file also has the bytes that the "
+                                  "kernels take, of type --weights, for an\n"
+                                  "engine to copy to the device.\n"
+                                  "\n"
+                                  "The result is one file, written whole or not at all. Until then it "
+                                  "grows as FILE.partial: the same command,\n"
+                                  "started again after it was killed, goes on from there.";
+
+enum { BASE_NOT_GIVEN = -1 };
 
 struct options {
     struct cli_common common;
     struct cli_spec spec;
     const char *out, *store;
     struct cli_list layers;
+    bool pack;
+    int64_t base_layer, threads;
 };
 
 struct job {
+    const struct options *o;
     gen *generator;
     model *source;
-    char *spec; /* completed */
-    layer_shape shape;
+    char *specs[XQW_MOST_METHODS]; /* completed; the second of the layers before the base */
+    layer_shape shapes[XQW_MOST_METHODS];
     int *layers, layer_count;
-    xqw_writer *writer;
+    xqw_contents contents;
     cJSON *report;  /* of --json */
     double lost[2]; /* the largest of K's and V's over all layers */
+    struct cli_progress progress;
 };
 
 /* FOLDER/NAME/ → NAME.xqw, in the working folder. */
@@ -52,92 +62,249 @@ static void default_output(const char *directory, char *path, size_t size)
              unnamed ? "model" : directory + begin);
 }
 
-static xq_status add_layer(struct job *job, int layer, error *err)
+/* ---------------------------------------------------------------- opening */
+
+/* The spec of the layers before the base, which have the plain method. */
+static xq_status plain_spec(struct job *job, const char *spec, error *err)
 {
-    layer_weights w;
-    double lost[2] = {0, 0};
-    if (model_layer(job->source, layer, &w, err) != XQ_OK)
-        return err->status;
-    if (layer_factor(&job->shape, &w, lost, err) == XQ_OK)
-        xqw_add_layer(job->writer, layer, &w, err);
-    layer_weights_free(&w);
-    cJSON *entry = cJSON_CreateObject();
-    cJSON_AddNumberToObject(entry, "layer", layer);
-    cJSON_AddNumberToObject(entry, "lost_k", lost[0]);
-    cJSON_AddNumberToObject(entry, "lost_v", lost[1]);
-    cJSON_AddItemToArray(cJSON_GetObjectItem(job->report, "layers"), entry);
-    for (int i = 0; i < 2; i++)
-        job->lost[i] = lost[i] > job->lost[i] ? lost[i] : job->lost[i];
+    char *plain = NULL;
+    if (cli_layer_spec(job->generator, spec, -1, job->contents.base_layer, false, &plain, err) == XQ_OK &&
+        cli_any_layer_spec(job->generator, plain, &job->specs[1], err) == XQ_OK)
+        layer_shape_read(job->specs[1], &job->shapes[1], err);
+    free(plain);
     return err->status;
+}
+
+static xq_status open_specs(struct job *job, const char *spec, error *err)
+{
+    int64_t base = job->o->base_layer;
+    if (cli_any_layer_spec(job->generator, spec, &job->specs[0], err) != XQ_OK ||
+        layer_shape_read(job->specs[0], &job->shapes[0], err) != XQ_OK)
+        return err->status;
+    if (!layer_is_cross(&job->shapes[0]))
+        return base == BASE_NOT_GIVEN
+                   ? XQ_OK
+                   : error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                               "--base-layer: method %s has none; valid with x-cl, latent-cl",
+                               layer_method_name(job->shapes[0].method));
+    base = base == BASE_NOT_GIVEN ? CLI_BASE_LAYER : base;
+    if (base < 0 || base >= job->source->layers)
+        return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                         "--base-layer: %lld; the model has layers 0 .. %d", (long long)base,
+                         job->source->layers - 1);
+    job->contents.base_layer = (int)base;
+    return base > 0 ? plain_spec(job, spec, err) : XQ_OK;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    int x = *(const int *)a, y = *(const int *)b;
+    return x < y ? -1 : x > y;
 }
 
 static xq_status open_job(struct job *job, const char *directory, struct options *o, error *err)
 {
     char *spec = NULL;
+    xqw_contents *c = &job->contents;
     o->spec.model = directory;
-    if (gen_create(o->common.templates, &job->generator, err) != XQ_OK ||
-        model_open(job->generator, directory, &job->source, err) != XQ_OK ||
-        cli_spec_json(&o->spec, &o->common, NULL, &spec, err) != XQ_OK)
-        return err->status;
-    cli_any_layer_spec(job->generator, spec, &job->spec, err);
+    if (gen_create(o->common.templates, &job->generator, err) == XQ_OK &&
+        model_open(job->generator, directory, &job->source, err) == XQ_OK &&
+        cli_spec_json(&o->spec, &o->common, NULL, &spec, err) == XQ_OK &&
+        open_specs(job, spec, err) == XQ_OK)
+        cli_layers(&o->layers, job->source->layers, &job->layers, &job->layer_count, err);
     free(spec);
-    if (err->status != XQ_OK || layer_shape_read(job->spec, &job->shape, err) != XQ_OK)
+    if (err->status != XQ_OK)
         return err->status;
-    return cli_layers(&o->layers, job->source->layers, &job->layers, &job->layer_count, err);
+    qsort(job->layers, (size_t)job->layer_count, sizeof *job->layers, by_number);
+    for (int i = 0; i < XQW_MOST_METHODS; i++)
+        c->specs[i] = job->specs[i];
+    c->layers = job->layers;
+    c->layer_count = job->layer_count;
+    c->packed = o->pack;
+    return model_hash(job->source, job->layers, job->layer_count, &c->source, err);
 }
 
-static xq_status write_layers(struct job *job, const char *path, const struct options *o, tensor_type type,
-                              error *err)
+/* ---------------------------------------------------------------- writing */
+
+static const layer_shape *shape_of(const struct job *job, int layer)
 {
-    struct cli_progress progress;
-    if (xqw_create(path, job->spec, type, &job->writer, err) != XQ_OK)
-        return err->status;
-    cli_progress_begin(&progress, &o->common, "preparing");
-    for (int i = 0; i < job->layer_count && err->status == XQ_OK; i++) {
-        char detail[32];
-        snprintf(detail, sizeof detail, "layer %d", job->layers[i]);
-        cli_progress_update(&progress, (double)i / job->layer_count, detail);
-        add_layer(job, job->layers[i], err);
+    return &job->shapes[job->specs[1] && layer < job->contents.base_layer];
+}
+
+static void show_progress(void *user, int done, double fraction)
+{
+    struct job *job = user;
+    char detail[48];
+    snprintf(detail, sizeof detail, "%d of %d layers", done, job->layer_count);
+    cli_progress_update(&job->progress, fraction, detail);
+}
+
+/* What is there of an earlier run, or why nothing is. */
+static void say_note(const struct job *job, const xqw_writer *writer)
+{
+    if (*xqw_note(writer) && !job->o->common.quiet)
+        fprintf(stderr, "xq prepare: %s\n", xqw_note(writer));
+}
+
+static void report(struct job *job, const xqw_writer *writer)
+{
+    cJSON *list = cJSON_AddArrayToObject(job->report, "layers");
+    for (int i = 0; i < job->layer_count; i++) {
+        double lost[2];
+        cJSON *entry = cJSON_CreateObject();
+        xqw_lost(writer, i, lost);
+        cJSON_AddNumberToObject(entry, "layer", job->layers[i]);
+        cJSON_AddStringToObject(entry, "method", layer_method_name(shape_of(job, job->layers[i])->method));
+        cJSON_AddNumberToObject(entry, "lost_k", lost[0]);
+        cJSON_AddNumberToObject(entry, "lost_v", lost[1]);
+        cJSON_AddItemToArray(list, entry);
+        for (int j = 0; j < 2; j++)
+            job->lost[j] = lost[j] > job->lost[j] ? lost[j] : job->lost[j];
     }
-    cli_progress_end(&progress);
-    if (err->status == XQ_OK)
-        xqw_commit(job->writer, err);
-    else
-        xqw_abandon(job->writer);
-    return err->status;
 }
 
-static void say_done(const struct job *job, const char *path, const struct options *o)
+/* Bad input would stop the same command at the same place again; a full disk would not. */
+static void stop(xqw_writer *writer, const error *err)
 {
-    const layer_shape *s = &job->shape;
+    if (xqw_done(writer) > 0 && (err->status == XQ_ERROR_IO || err->status == XQ_ERROR_MEMORY))
+        xqw_keep(writer);
+    else
+        xqw_abandon(writer);
+}
+
+static xq_status write_layers(struct job *job, const char *path, error *err)
+{
+    xqw_writer *writer = NULL;
+    const whole_job work = {.source = job->source,
+                            .contents = &job->contents,
+                            .threads = (int)job->o->threads,
+                            .progress = show_progress,
+                            .user = job};
+    if (xqw_create(path, &job->contents, &writer, err) != XQ_OK)
+        return err->status;
+    say_note(job, writer);
+    cJSON_AddNumberToObject(job->report, "resumed", xqw_done(writer));
+    cli_progress_begin(&job->progress, &job->o->common, "preparing");
+    whole_prepare(&work, writer, err);
+    cli_progress_end(&job->progress);
+    if (err->status != XQ_OK) {
+        stop(writer, err);
+        return err->status;
+    }
+    report(job, writer);
+    return xqw_commit(writer, err);
+}
+
+/* ----------------------------------------------------------------- output */
+
+static void say_method(const layer_shape *s)
+{
+    printf("method %s", layer_method_name(s->method));
+    if (s->method == LAYER_LATENT)
+        printf(", ranks %d and %d%s", s->rank_k, s->rank_v, s->rotation ? ", rotated" : "");
+    else if (s->method == LAYER_LATENT_CL)
+        printf(", rank %d%s", s->rank_k, s->rotation ? ", rotated" : "");
+}
+
+static void say_lost(const struct job *job)
+{
+    layer_method method = job->shapes[0].method;
+    if (method == LAYER_X || method == LAYER_X_CL)
+        printf(": Wk and Wv as they are");
+    else if (job->lost[0] == 0 && job->lost[1] == 0)
+        printf(": nothing truncated");
+    else if (method == LAYER_LATENT)
+        printf(": at most %.2g of Wk and %.2g of Wv truncated (relative, L2)", job->lost[0], job->lost[1]);
+    else
+        printf(": at most %.2g of [Wk Wv] truncated (relative, L2)", job->lost[0]);
+}
+
+static void say_done(const struct job *job, const char *path)
+{
+    const struct options *o = job->o;
     if (o->common.quiet || cli_json_to_stdout(&o->common))
         return;
-    printf("%s: %d layer%s of %s", path, job->layer_count, job->layer_count == 1 ? "" : "s", o->spec.model);
-    printf(", method %s", layer_method_name(s->method));
-    if (s->method == LAYER_X || s->method == LAYER_X_CL)
-        printf(": Wk and Wv as they are\n");
-    else if (s->method == LAYER_LATENT)
-        printf(", ranks %d and %d%s: ", s->rank_k, s->rank_v, s->rotation ? ", rotated" : "");
+    printf("%s: %d layer%s of %s, ", path, job->layer_count, job->layer_count == 1 ? "" : "s",
+           o->spec.model);
+    say_method(&job->shapes[0]);
+    if (job->specs[1])
+        printf(" (before layer %d: %s)", job->contents.base_layer,
+               layer_method_name(job->shapes[1].method));
+    say_lost(job);
+    printf("%s\n", !o->pack                              ? ""
+                   : job->contents.store == TENSOR_OTHER ? "; packed weights alone"
+                                                         : "; packed");
+}
+
+/* ---------------------------------------------------------------- options */
+
+/* False with a usage error in *status. */
+static bool check_options(const struct options *o, xqw_contents *c, int *status)
+{
+    static const struct {
+        const char *name;
+        tensor_type type;
+    } types[] = {{"f16", TENSOR_F16}, {"bf16", TENSOR_BF16}, {"f32", TENSOR_F32}, {"none", TENSOR_OTHER}};
+    bool known = false;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        if (strcmp(o->store, types[i].name) == 0) {
+            c->store = types[i].type;
+            known = true;
+        }
+    *status = CLI_OK;
+    if (o->spec.model)
+        *status = cli_usage("prepare", "--model: the model is MODEL_DIR; leave it out");
+    else if (!known)
+        *status = cli_usage("prepare", "--store: '%s' is not known; valid: f16, bf16, f32, none", o->store);
+    else if (c->store == TENSOR_OTHER && !o->pack)
+        *status = cli_usage("prepare", "--store none: leaves nothing without --pack");
+    else if (o->spec.weights && !o->pack)
+        *status =
+            cli_usage("prepare",
+                      "--weights: is the type of packed weights; add --pack (--store is that of matrices)");
+    else if (o->threads < 0 || o->threads > 64)
+        *status = cli_usage("prepare", "--threads: %lld; valid are 1 .. 64", (long long)o->threads);
+    return *status == CLI_OK;
+}
+
+static int run_job(struct options *o, const char *directory, const xqw_contents *contents)
+{
+    struct job job = {.o = o, .contents = *contents, .report = cJSON_CreateObject()};
+    char path[4096];
+    error err = ERROR_INIT;
+    if (o->out)
+        snprintf(path, sizeof path, "%s", o->out);
     else
-        printf(", rank %d%s: ", s->rank_k, s->rotation ? ", rotated" : "");
-    if (s->method == LAYER_X || s->method == LAYER_X_CL)
-        return;
-    if (job->lost[0] == 0 && job->lost[1] == 0)
-        printf("nothing truncated\n");
-    else if (s->method == LAYER_LATENT)
-        printf("at most %.2g of Wk and %.2g of Wv truncated (relative, L2)\n", job->lost[0], job->lost[1]);
-    else
-        printf("at most %.2g of [Wk Wv] truncated (relative, L2)\n", job->lost[0]);
+        default_output(directory, path, sizeof path);
+    cJSON_AddStringToObject(job.report, "file", path);
+    if (open_job(&job, directory, o, &err) == XQ_OK && write_layers(&job, path, &err) == XQ_OK &&
+        cli_write_json(&o->common, job.report, &err) == XQ_OK)
+        say_done(&job, path);
+    int status = err.status == XQ_OK ? CLI_OK : cli_fail("prepare", &o->common, &err);
+    error_clear(&err);
+    cJSON_Delete(job.report);
+    model_close(job.source);
+    gen_destroy(job.generator);
+    for (int i = 0; i < XQW_MOST_METHODS; i++)
+        free(job.specs[i]);
+    free(job.layers);
+    return status;
 }
 
 int cli_prepare(int argc, char **argv)
 {
-    struct options o = {.store = "f16"};
+    struct options o = {.store = "f16", .base_layer = BASE_NOT_GIVEN};
     const cli_option own[] = {
         {"--out", CLI_STRING, &o.out, "FILE", "where to write (MODEL_DIR's name with .xqw)"},
         {"-o", CLI_STRING, &o.out, "FILE", "the same"},
         {"--layers", CLI_LIST, &o.layers, "L,L...", "only these layers, counted from 0 (all)"},
-        {"--store", CLI_STRING, &o.store, "f16|bf16|f32", "type of the stored matrices (f16)"},
+        {"--base-layer", CLI_INT, &o.base_layer, "L",
+         "cross-layer: the layer that starts the accumulator; those before it are plain (2)"},
+        {"--store", CLI_STRING, &o.store, "TYPE",
+         "of the stored matrices: f16, bf16, f32; none: packed ones alone (f16)"},
+        {"--pack", CLI_FLAG, &o.pack, NULL,
+         "store also what the kernels take: packed weights of type --weights"},
+        {"--threads", CLI_INT, &o.threads, "N", "layers worked on at a time (one for each core)"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {.name = "prepare",
@@ -149,39 +316,11 @@ int cli_prepare(int argc, char **argv)
                            .positional_min = 1,
                            .positional_max = 1};
     int status;
+    xqw_contents contents = {0};
     if (!cli_parse(&command, argc, argv, &status))
         return status;
-    tensor_type type = strcmp(o.store, "f16") == 0    ? TENSOR_F16
-                       : strcmp(o.store, "bf16") == 0 ? TENSOR_BF16
-                       : strcmp(o.store, "f32") == 0  ? TENSOR_F32
-                                                      : TENSOR_OTHER;
-    if (o.spec.model || type == TENSOR_OTHER) {
-        cli_list_free(&o.layers);
-        return o.spec.model
-                   ? cli_usage("prepare", "--model: the model is MODEL_DIR; leave it out")
-                   : cli_usage("prepare", "--store: '%s' is not known; valid: f16, bf16, f32", o.store);
-    }
-    char path[4096];
-    if (o.out)
-        snprintf(path, sizeof path, "%s", o.out);
-    else
-        default_output(command.positional[0], path, sizeof path);
-
-    struct job job = {.report = cJSON_CreateObject()};
-    error err = ERROR_INIT;
-    cJSON_AddStringToObject(job.report, "file", path);
-    cJSON_AddArrayToObject(job.report, "layers");
-    if (open_job(&job, command.positional[0], &o, &err) == XQ_OK &&
-        write_layers(&job, path, &o, type, &err) == XQ_OK &&
-        cli_write_json(&o.common, job.report, &err) == XQ_OK)
-        say_done(&job, path, &o);
-    status = err.status == XQ_OK ? CLI_OK : cli_fail("prepare", &o.common, &err);
-    error_clear(&err);
-    cJSON_Delete(job.report);
-    model_close(job.source);
-    gen_destroy(job.generator);
-    free(job.spec);
-    free(job.layers);
+    if (check_options(&o, &contents, &status))
+        status = run_job(&o, command.positional[0], &contents);
     cli_list_free(&o.layers);
     return status;
 }

@@ -205,9 +205,10 @@ void cli_progress_update(struct cli_progress *p, double fraction, const char *de
         return;
     p->shown = t;
     p->visible = true;
-    double left = fraction > 0 ? (t - p->started) * (1 - fraction) / fraction : 0;
-    fprintf(stderr, "\r%s: %3.0f %%, %.0f s left  %.60s\033[K", p->what, 100 * fraction, left,
-            detail ? detail : "");
+    char left[48] = ""; /* nothing to judge by before the first part is done */
+    if (fraction > 0)
+        snprintf(left, sizeof left, ", %.0f s left", (t - p->started) * (1 - fraction) / fraction);
+    fprintf(stderr, "\r%s: %3.0f %%%s  %.60s\033[K", p->what, 100 * fraction, left, detail ? detail : "");
     fflush(stderr);
 }
 

@@ -11,7 +11,7 @@
 struct run_options {
     struct cli_common common;
     struct cli_spec spec;
-    const char *input, *output;
+    const char *input, *output, *prepared;
     bool fused, unfused, fp16_kv, dump;
     int64_t layer; /* read this one, as if it were alone; -1: all */
     int64_t base_layer, chunk;
@@ -47,6 +47,7 @@ struct run {
     gen *generator;
     safetensors *file;
     model *source; /* of weights that the file lacks: where --model is a directory */
+    xqw *factors;  /* of --prepared; NULL: they are made here */
     char *spec;    /* as given */
     struct run_layer *layers;
     int layer_count;

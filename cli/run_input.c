@@ -192,7 +192,13 @@ static xq_status open_layer(struct run *r, struct run_layer *l, int number, erro
     l->number = number;
     if (number >= 0)
         snprintf(l->suffix, sizeof l->suffix, ".%d", number);
-    if (read_spec(r, l, false, err) != XQ_OK || check_tensors(r, l, err) != XQ_OK || l->queries == 1)
+    if (r->factors && number < 0)
+        return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                         "--prepared: holds layers by number; give tensors x.L, or --layer L");
+    if (read_spec(r, l, false, err) != XQ_OK ||
+        (r->factors && xqw_expect(r->factors, number, &l->traits.shape, err) != XQ_OK))
+        return err->status;
+    if (check_tensors(r, l, err) != XQ_OK || l->queries == 1)
         return err->status;
     return read_spec(r, l, true, err);
 }
@@ -204,6 +210,8 @@ xq_status run_input_open(struct run *r, error *err)
     struct stat st;
     if (directory && stat(directory, &st) == 0 && S_ISDIR(st.st_mode) &&
         model_open(r->generator, directory, &r->source, err) != XQ_OK)
+        return err->status;
+    if (r->o->prepared && xqw_open(r->o->prepared, &r->factors, err) != XQ_OK)
         return err->status;
     if (safetensors_open(r->o->input, &r->file, err) == XQ_OK &&
         choose_numbers(r, &numbers, &count, err) == XQ_OK && cross_layer(r))
@@ -266,7 +274,8 @@ xq_status run_layer_load(const struct run *r, struct run_layer *l, error *err)
     if (find(r, l, "x", 2, x_shape, &t, err) != XQ_OK ||
         read_activations(t, l->traits.bfloat, &l->x, err) != XQ_OK ||
         find(r, l, "q", 3, q_shape, &t, err) != XQ_OK ||
-        read_activations(t, l->traits.bfloat, &l->q, err) != XQ_OK)
+        read_activations(t, l->traits.bfloat, &l->q, err) != XQ_OK ||
+        (r->factors && cli_prepared_factors(r->factors, l->number, s, &l->weights, err) != XQ_OK))
         return err->status;
     return layer_factor(s, &l->weights, NULL, err);
 }

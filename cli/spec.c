@@ -95,8 +95,10 @@ static xq_status set_rank(cJSON *cache, const char *rank, error *err)
         return XQ_OK;
     }
     if (sscanf(rank, "%d%n", &k, &used) == 1 && !rank[used] && k > 0) {
+        const char *method = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(cache, "method"));
         set_number(cache, "rank_k", k);
-        set_number(cache, "rank_v", k);
+        if (!method || strcmp(method, "latent-cl") != 0) /* which has one latent */
+            set_number(cache, "rank_v", k);
         return XQ_OK;
     }
     error_set(err, XQ_ERROR_SPEC, "spec", "--rank: '%s' is neither N nor K,V with positive integers", rank);

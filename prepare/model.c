@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 /* ---------------------------------------------------------------- opening */
 
@@ -258,4 +259,44 @@ xq_status model_layer(const model *m, int layer, layer_weights *out, error *err)
     else
         layer_weights_free(&w);
     return err->status;
+}
+
+/* ------------------------------------------------------------------- hash */
+
+static void hash_tensor(XXH3_state_t *state, const tensor *t)
+{
+    int64_t rank = t->rank;
+    XXH3_64bits_update(state, t->name, strlen(t->name) + 1);
+    XXH3_64bits_update(state, t->type_name, strlen(t->type_name) + 1);
+    XXH3_64bits_update(state, &rank, sizeof rank);
+    XXH3_64bits_update(state, t->shape, sizeof t->shape[0] * (size_t)t->rank);
+    XXH3_64bits_update(state, t->data, t->bytes);
+}
+
+xq_status model_hash(const model *m, const int *layers, int count, uint64_t *hash, error *err)
+{
+    struct layer_name l = {m, naming_of(m), 0};
+    const char *fused = l.naming->fused ? l.naming->fused : "qkv_proj";
+    const char *const projections[] = {"k_proj", "v_proj", fused}, *const others[] = {"k_norm.weight",
+                                                                                      "sinks"};
+    XXH3_state_t *state = XXH3_createState();
+    if (!state)
+        return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+    XXH3_64bits_reset(state);
+    for (int i = 0; i < count; i++) {
+        l.layer = layers[i];
+        for (int j = 0; j < 3 * 2 + 2; j++) {
+            char what[64];
+            snprintf(what, sizeof what, "%s%s", j < 6 ? projections[j / 2] : others[j - 6],
+                     j >= 6  ? ""
+                     : j % 2 ? ".bias"
+                             : ".weight");
+            const tensor *t = find(&l, what);
+            if (t)
+                hash_tensor(state, t);
+        }
+    }
+    *hash = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
+    return XQ_OK;
 }

@@ -2,6 +2,7 @@
 #include "../runtime/check.h"
 #include "../runtime/context.h"
 #include "../runtime/descriptor.h"
+#include "../runtime/plan.h"
 #include "xqw.h"
 
 #include <pthread.h>
@@ -10,9 +11,12 @@
 struct xq_prepared {
     xq_context *context;
     xqw *file;
-    pthread_mutex_t lock;  /* guards what follows */
-    layer_weights *loaded; /* by place in xqw_layers */
-    bool *there;
+    pthread_mutex_t lock; /* guards the layers */
+    struct prepared_layer {
+        layer_weights weights;
+        bool there;    /* the weights are */
+        bool verified; /* what is packed is */
+    } * layers;        /* by place in xqw_layers */
 };
 
 static xq_status finish(const xq_prepared *p, error *err)
@@ -28,9 +32,8 @@ static xq_status open_file(xq_prepared *p, const char *path, error *err)
     if (xqw_open(path, &p->file, err) != XQ_OK)
         return err->status;
     size_t count = (size_t)xqw_layers(p->file, &layers);
-    p->loaded = calloc(count + 1, sizeof *p->loaded);
-    p->there = calloc(count + 1, sizeof *p->there);
-    if (!p->loaded || !p->there)
+    p->layers = calloc(count, sizeof *p->layers);
+    if (!p->layers)
         return error_set(err, XQ_ERROR_MEMORY, "file", "%s: out of memory", path);
     return XQ_OK;
 }
@@ -62,10 +65,9 @@ void xq_prepared_close(xq_prepared *p)
     if (!p)
         return;
     const int *layers;
-    for (int i = 0; p->loaded && i < xqw_layers(p->file, &layers); i++)
-        layer_weights_free(&p->loaded[i]);
-    free(p->loaded);
-    free(p->there);
+    for (int i = 0; p->layers && i < xqw_layers(p->file, &layers); i++)
+        layer_weights_free(&p->layers[i].weights);
+    free(p->layers);
     xqw_close(p->file);
     pthread_mutex_destroy(&p->lock);
     free(p);
@@ -82,39 +84,31 @@ xq_status xq_prepared_query(const xq_prepared *p, xq_prepared_info *info)
         .struct_size = sizeof full,
         .spec_json = xqw_spec(p->file),
         .layers = xqw_model_layers(p->file),
+        .weights = xqw_weights(p->file),
+        .base_layer = xqw_base_layer(p->file),
     };
     descriptor_write(info, &full, sizeof full, "info", &err);
     return finish(p, &err);
 }
 
-/* The layer's place among those of the file; -1: it has none such. */
-static int place_of(const xq_prepared *p, int32_t layer)
-{
-    const int *layers;
-    int i = xqw_layers(p->file, &layers) - 1;
-    while (i >= 0 && layers[i] != layer)
-        i--;
-    return i;
-}
-
-static int need_layer(const xq_prepared *p, int32_t layer, error *err)
-{
-    const int *layers;
-    int place = place_of(p, layer);
-    if (place < 0) {
-        error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s: holds no layer %d; it has %d layers",
-                  xqw_path(p->file), layer, xqw_layers(p->file, &layers));
-        error_field(err, "layer");
-    }
-    return place;
-}
-
 const char *xq_prepared_layer_spec(const xq_prepared *p, int32_t layer)
 {
-    return p && place_of(p, layer) >= 0 ? xqw_spec(p->file) : NULL;
+    error absent = ERROR_INIT;
+    return p && xqw_place_of(p->file, layer, &absent) >= 0 ? xqw_layer_spec(p->file, layer) : NULL;
 }
 
 /* ---------------------------------------------------------------- weights */
+
+/* The layer's matrices, made on first use. Under the lock. */
+static const layer_weights *loaded(xq_prepared *p, int32_t layer, error *err)
+{
+    int place = xqw_place_of(p->file, layer, err);
+    if (place < 0)
+        return NULL;
+    if (!p->layers[place].there && xqw_layer(p->file, layer, &p->layers[place].weights, err) == XQ_OK)
+        p->layers[place].there = true;
+    return &p->layers[place].weights;
+}
 
 xq_status xq_prepared_layer(xq_prepared *p, int32_t layer, xq_weights *weights)
 {
@@ -122,20 +116,27 @@ xq_status xq_prepared_layer(xq_prepared *p, int32_t layer, xq_weights *weights)
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
     pthread_mutex_lock(&p->lock);
-    int place = need_layer(p, layer, &err);
-    if (place >= 0 && !p->there[place]) {
-        layer_weights fresh = {0};
-        if (xqw_layer(p->file, layer, &fresh, &err) == XQ_OK) {
-            p->loaded[place] = fresh;
-            p->there[place] = true;
-        }
-    }
+    const layer_weights *found = loaded(p, layer, &err);
     if (err.status == XQ_OK) {
-        xq_weights full = layer_api_weights(&p->loaded[place]);
+        xq_weights full = layer_api_weights(found);
         descriptor_write(weights, &full, sizeof full, "weights", &err);
     }
     pthread_mutex_unlock(&p->lock);
     return finish(p, &err);
+}
+
+static xq_status check_packed_arguments(const xq_plan *plan, const void *packed, const void *bytes,
+                                        error *err)
+{
+    if (!check_not_null("plan", plan, err) || !check_not_null("packed", packed, err) ||
+        !check_not_null("bytes", bytes, err))
+        return err->status;
+    if (plan->implementation == XQ_FUSED)
+        return XQ_OK;
+    error_set(
+        err, XQ_ERROR_ARGUMENT, "argument",
+        "plan is not of XQ_FUSED, for which packed weights are; xq_plan_pack_weights packs for others");
+    return error_field(err, "plan");
 }
 
 xq_status xq_prepared_packed(xq_prepared *p, xq_plan *plan, int32_t layer, const void **packed,
@@ -144,10 +145,13 @@ xq_status xq_prepared_packed(xq_prepared *p, xq_plan *plan, int32_t layer, const
     if (!p)
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
-    if (check_not_null("plan", plan, &err) && check_not_null("packed", packed, &err) &&
-        check_not_null("bytes", bytes, &err)) {
-        error_set(&err, XQ_ERROR_ARGUMENT, "argument", "the file has no packed weights of layer %d", layer);
-        error_field(&err, "layer");
+    if (check_packed_arguments(plan, packed, bytes, &err) == XQ_OK) {
+        pthread_mutex_lock(&p->lock);
+        int place = xqw_place_of(p->file, layer, &err);
+        if (place >= 0 && xqw_packed(p->file, layer, plan->spec, !p->layers[place].verified, packed, bytes,
+                                     &err) == XQ_OK)
+            p->layers[place].verified = true;
+        pthread_mutex_unlock(&p->lock);
     }
     return finish(p, &err);
 }

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 /* FOLDER/tests/test_x → FOLDER/xq */
-static const char *program(void)
+const char *command_program(void)
 {
     static char path[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", path, sizeof path - 8);
@@ -36,7 +36,7 @@ struct command_result command_run(const char *format, ...)
     vsnprintf(arguments, sizeof arguments, format, list);
     va_end(list);
     snprintf(line, sizeof line, "XQ_CACHE_DIR='%s/cache' '%s' %s >'%s/out' 2>'%s/err'", directory,
-             program(), arguments, directory, directory);
+             command_program(), arguments, directory, directory);
     int status = system(line);
     for (int i = 0; i < 2; i++) {
         size_t size;
@@ -44,6 +44,30 @@ struct command_result command_run(const char *format, ...)
         texts[i] = files_read(files_path(directory, i ? "err" : "out"), &size);
     }
     return (struct command_result){WIFEXITED(status) ? WEXITSTATUS(status) : -1, texts[0], texts[1]};
+}
+
+pid_t command_start(const char *format, ...)
+{
+    char arguments[4096], line[2 * 4096];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(arguments, sizeof arguments, format, list);
+    va_end(list);
+    snprintf(line, sizeof line, "exec '%s' %s >/dev/null 2>&1", command_program(), arguments);
+    pid_t pid = fork();
+    cr_assert_geq(pid, 0);
+    if (pid == 0) {
+        execl("/bin/sh", "sh", "-c", line, (char *)NULL);
+        _exit(127);
+    }
+    return pid;
+}
+
+int command_wait(pid_t pid)
+{
+    int status;
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 void command_refuses(const char *arguments, int status, const char *line)

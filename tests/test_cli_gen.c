@@ -142,6 +142,7 @@ Test(cli_gen, every_key_of_the_cache_has_an_option)
     expect_option(LATENT "--zero-point integer", "cache.zero_point", "\"integer\"");
     expect_option(LATENT "--rank 512", "cache.rank_v", "512");
     expect_option(LATENT "--rank 512,256", "cache.rank_v", "256");
+    expect_option("--model llama-3.1-8b --method latent-cl --rank 512", "cache.rank_k", "512");
     expect_option(LATENT "--groups 4", "cache.groups", "4");
     expect_option(LATENT "--rotation", "cache.rotation", "true");
     expect_option(LATENT "--page 128", "cache.page", "128");

@@ -220,26 +220,35 @@ Test(compare, batches_and_synthetic_inputs_work_from_a_seed)
     free(first);
 }
 
-Test(compare, prepared_factors_give_what_factors_made_here_give)
+/* The method error of layer 1 with factors made here and with those of a file, prepared and used with these
+ * options. */
+static void prepared_gives_the_same(const char *prepare_options, const char *compare_options)
 {
     const char *directory = model_files(&(struct model_change){0});
     struct command_result r =
-        command_run("prepare %s --method latent --out %s/w.xqw", directory, directory);
+        command_run("prepare %s --out %s/w.xqw %s", directory, directory, prepare_options);
     cr_assert_eq(r.status, 0, "%s", r.err);
     double errors[2];
     for (int i = 0; i < 2; i++) {
         char prepared[512];
         snprintf(prepared, sizeof prepared, "--prepared %s/w.xqw", directory);
         r = command_run(
-            "compare --device sim --model %s --synthetic --method latent --tokens 48 --bits 4 --layers 1 "
-            "--json - %s",
-            directory, i ? prepared : "");
+            "compare --device sim --model %s --synthetic %s --tokens 48 --bits 4 --layers 1 --json - %s",
+            directory, compare_options, i ? prepared : "");
         cr_assert_eq(r.status, 0, "%s", r.err);
         cJSON *json = cJSON_Parse(r.out);
         errors[i] = generator_number(json, "rows.2.method_rel_err");
         cJSON_Delete(json);
     }
     cr_assert_float_eq(errors[0], errors[1], 1e-4);
+}
+
+Test(compare, prepared_factors_give_what_factors_made_here_give)
+{
+    prepared_gives_the_same("--method latent", "--method latent");
+    prepared_gives_the_same("--method latent-cl --base-layer 0", "--method latent-cl --base-layer 0");
+    prepared_gives_the_same("--method latent-cl --base-layer 1 --pack",
+                            "--method latent-cl --base-layer 1");
 }
 
 Test(compare, the_table_says_what_was_modelled)
@@ -316,11 +325,12 @@ Test(compare, unfit_prepared_weights_are_named)
     cr_assert_eq(r.status, 0, "%s", r.err);
     snprintf(arguments, sizeof arguments, "compare --model %s --synthetic --method latent --prepared %s",
              directory, path);
-    snprintf(line, sizeof line, "%s: prepared for method x, not latent; run `xq prepare` for it", path);
+    snprintf(line, sizeof line, "%s: layer 0 is prepared for method x, not latent; run `xq prepare` for it",
+             path);
     refused(arguments, line);
     char *data = files_read(path, &size);
     files_write(path, data, size / 2);
-    snprintf(line, sizeof line, "%s: truncated or damaged: the index is not at its end", path);
+    snprintf(line, sizeof line, "%s: truncated: %zu bytes of %zu", path, size / 2, size);
     refused(arguments, line);
     free(data);
 }

@@ -1,10 +1,12 @@
 #include "../prepare/model.h"
 #include "../prepare/svd.h"
 #include "../prepare/xqw.h"
+#include "../runtime/half.h"
 #include "command.h"
 #include "files.h"
 #include "model_files.h"
 
+#include <cjson/cJSON.h>
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -244,7 +246,7 @@ Test(prepare, says_what_it_wrote_and_keeps_the_layers_asked_for)
         command_run("prepare %s --method latent --layers 1 --store f32 -o %s", directory, path);
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_assert(strstr(r.out, "1 layer of") &&
-                  strstr(r.out, "method latent, ranks 64 and 64: nothing truncated"),
+                  strstr(r.out, "method latent, ranks 64 and 64: nothing truncated\n"),
               "%s", r.out);
     cr_assert_eq(xqw_open(path, &x, &err), XQ_OK, "%s", err.message);
     cr_assert(xqw_layers(x, &layers) == 1 && layers[0] == 1);
@@ -285,4 +287,115 @@ Test(prepare, bad_models_end_in_one_line_and_no_file)
                     "", "/config.json:1: malformed JSON: it ends too early");
     prepare_refused(&(struct model_change){0}, "--layers 2",
                     "--layers: '2' is no layer of the model; valid are layers 0 .. 1, each once");
+}
+
+Test(prepare, layers_before_the_base_have_the_plain_method)
+{
+    const char *directory = model_files(&(struct model_change){0}), *path = files_path(directory, "w.xqw");
+    struct command_result r =
+        command_run("prepare %s --method latent-cl --base-layer 1 --pack -o %s", directory, path);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_assert(
+        strstr(r.out, "2 layers of") &&
+            strstr(r.out,
+                   "method latent-cl, rank 128 (before layer 1: latent): nothing truncated; packed\n"),
+        "%s", r.out);
+    xqw *x;
+    error err = ERROR_INIT;
+    cr_assert_eq(xqw_open(path, &x, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(xqw_base_layer(x), 1);
+    cr_assert_str_eq(xqw_weights(x), "f16");
+    xqw_close(x);
+    r = command_run("prepare %s --method x-cl --base-layer 0 -o %s --json -", directory, path);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cJSON *json = cJSON_Parse(r.out);
+    const cJSON *first = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "layers"), 0);
+    cr_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(first, "method")), "x-cl");
+    cr_assert_eq(cJSON_GetNumberValue(cJSON_GetObjectItem(json, "resumed")), 0);
+    cJSON_Delete(json);
+    prepare_refused(&(struct model_change){0}, "--method latent-cl",
+                    "--base-layer: 2; the model has layers 0 .. 1");
+    prepare_refused(&(struct model_change){0}, "--method latent-cl --base-layer -2",
+                    "--base-layer: -2; the model has layers 0 .. 1");
+    prepare_refused(&(struct model_change){0}, "--method latent --base-layer 1",
+                    "--base-layer: method latent has none; valid with x-cl, latent-cl");
+}
+
+Test(prepare, options_that_make_no_sense_together_are_named)
+{
+    command_refuses("prepare d --store none", 2, "xq prepare: --store none: leaves nothing without --pack");
+    command_refuses("prepare d --store f64", 2,
+                    "xq prepare: --store: 'f64' is not known; valid: f16, bf16, f32, none");
+    command_refuses(
+        "prepare d --weights int8", 2,
+        "xq prepare: --weights: is the type of packed weights; add --pack (--store is that of matrices)");
+    command_refuses("prepare d --threads 65", 2, "xq prepare: --threads: 65; valid are 1 .. 64");
+    command_refuses("prepare d --model m", 2, "xq prepare: --model: the model is MODEL_DIR; leave it out");
+    prepare_refused(&(struct model_change){0}, "--pack --weights int4",
+                    "weights: 'int4' is not valid; valid: f16, bf16, int8, e4m3");
+}
+
+/* A projection of the tiny model in a file of its own */
+static void write_shard(const char *path, const char *name, int layer, int is_v, tensor_type type)
+{
+    enum { COUNT = MODEL_DKV * MODEL_D };
+    static char values[4 * COUNT];
+    error err = ERROR_INIT;
+    for (int e = 0; e < COUNT; e++) {
+        float value = model_value(layer, is_v, e / MODEL_D, e % MODEL_D);
+        uint16_t half = type == TENSOR_F16 ? half_from_float(value) : half_to_bfloat(value);
+        if (type == TENSOR_F32)
+            memcpy(values + 4 * e, &value, 4);
+        else
+            memcpy(values + 2 * e, &half, 2);
+    }
+    const tensor t = {.name = name,
+                      .type = type,
+                      .rank = 2,
+                      .shape = {MODEL_DKV, MODEL_D},
+                      .data = values,
+                      .bytes = (type == TENSOR_F32 ? 4u : 2u) * COUNT};
+    cr_assert_eq(safetensors_write(path, &t, 1, NULL, &err), XQ_OK, "%s", err.message);
+}
+
+/* The tiny model in four shards of this type. */
+static const char *sharded(tensor_type type)
+{
+    const char *directory = model_files(&(struct model_change){0});
+    char index[1024] = "{\"weight_map\": {", file[64], name[64];
+    cr_assert_eq(remove(files_path(directory, "model.safetensors")), 0);
+    for (int i = 0; i < 2 * MODEL_LAYERS; i++) {
+        snprintf(file, sizeof file, "model-%d.safetensors", i);
+        snprintf(name, sizeof name, "model.layers.%d.self_attn.%c_proj.weight", i / 2, "kv"[i % 2]);
+        write_shard(files_path(directory, file), name, i / 2, i % 2, type);
+        snprintf(index + strlen(index), sizeof index - strlen(index), "%s\"%s\": \"%s\"", i ? ", " : "",
+                 name, file);
+    }
+    strcat(index, "}}");
+    files_write(files_path(directory, "model.safetensors.index.json"), index, strlen(index));
+    return directory;
+}
+
+Test(prepare, shards_of_every_type_are_read)
+{
+    for (int type = TENSOR_F32; type <= TENSOR_BF16; type++) {
+        const char *directory = sharded((tensor_type)type), *path = files_path(directory, "w.xqw");
+        struct command_result r = command_run("prepare %s --method x --store f32 -o %s", directory, path);
+        cr_assert_eq(r.status, 0, "%s", r.err);
+        xqw *x;
+        layer_weights w;
+        error err = ERROR_INIT;
+        cr_assert_eq(xqw_open(path, &x, &err), XQ_OK, "%s", err.message);
+        for (int layer = 0; layer < MODEL_LAYERS; layer++) {
+            cr_assert_eq(xqw_layer(x, layer, &w, &err), XQ_OK, "%s", err.message);
+            for (int in = 0; in < MODEL_D; in++)
+                for (int out = 0; out < MODEL_DKV; out++) {
+                    float value = model_value(layer, 1, out, in);
+                    cr_assert_eq(w.wv[in * MODEL_DKV + out],
+                                 type == TENSOR_BF16 ? half_from_bfloat(half_to_bfloat(value)) : value);
+                }
+            layer_weights_free(&w);
+        }
+        xqw_close(x);
+    }
 }

@@ -410,6 +410,65 @@ Test(run, weights_may_come_from_the_model_directory)
     free(results[1]);
 }
 
+/* Two layers of the model directory's weights; layer 1 with `o.1` into values of OUT. */
+static const float *run_model(const char *directory, const char *options)
+{
+    enum { TOKENS = 20, QUERIES = 2 };
+    static float values[2][QUERIES * 128];
+    static int next;
+    tensor all[4];
+    static char names[4][8];
+    error err = ERROR_INIT;
+    srand48(11); /* layer_floats draws from it */
+    for (int i = 0; i < 4; i++) {
+        bool q = i % 2;
+        snprintf(names[i], sizeof names[i], "%c.%d", q ? 'q' : 'x', i / 2);
+        all[i] = (tensor){.name = names[i],
+                          .rank = q ? 3 : 2,
+                          .shape = {q ? QUERIES : TOKENS, q ? MODEL_HEADS : MODEL_D, 64},
+                          .data = layer_floats(TOKENS * MODEL_D, 1)};
+        all[i].bytes = 4 * tensor_count(&all[i]);
+    }
+    cr_assert_eq(safetensors_write(files_path(directory, "act"), all, 4, NULL, &err), XQ_OK);
+    struct command_result r = command_run("run --device sim --input %s/act --output %s/out --model %s %s",
+                                          directory, directory, directory, options);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    safetensors *out;
+    const tensor *o;
+    float *read;
+    cr_assert_eq(safetensors_open(files_path(directory, "out"), &out, &err), XQ_OK);
+    cr_assert_eq(safetensors_need(out, "o.1", &o, &err), XQ_OK);
+    cr_assert_eq(tensor_to_floats(o, 1, &read, &err), XQ_OK);
+    memcpy(values[next], read, sizeof values[0]);
+    free(read);
+    safetensors_close(out);
+    return values[next++ % 2];
+}
+
+Test(run, factors_may_come_from_a_prepared_file)
+{
+    const char *directory = model_files(&(struct model_change){0});
+    char options[512], line[1024];
+    struct command_result r = command_run(
+        "prepare %s -o %s/w.xqw --method latent-cl --base-layer 1 --store f32", directory, directory);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    snprintf(options, sizeof options, "--method latent-cl --base-layer 1 --bits 8 --prepared %s/w.xqw",
+             directory);
+    const float *made = run_model(directory, "--method latent-cl --base-layer 1 --bits 8");
+    const float *prepared = run_model(directory, options);
+    for (int i = 0; i < 256; i++)
+        cr_assert_float_eq(made[i], prepared[i], 2e-3 + 1e-2 * fabs((double)made[i]));
+    snprintf(options, sizeof options,
+             "run --input %s/act --output %s/out2 --model %s --method latent-cl --base-layer 0 --prepared "
+             "%s/w.xqw",
+             directory, directory, directory, directory);
+    snprintf(
+        line, sizeof line,
+        "xq run: %s/w.xqw: layer 0 is prepared for method latent, not latent-cl; run `xq prepare` for it",
+        directory);
+    command_refuses(options, 1, line);
+}
+
 /* The run of these layers must fail with this text, which names the file where it says %s. */
 static void layers_refused(int count, int first, const char *options, const char *format)
 {

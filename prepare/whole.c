@@ -1,0 +1,158 @@
+#include "whole.h"
+
+#include "layer_factor.h"
+
+#include <cblas.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { MOST_THREADS = 64 };
+
+struct work {
+    const whole_job *job;
+    xqw_writer *writer;
+    layer_shape shapes[XQW_MOST_METHODS];
+    pthread_mutex_t lock; /* guards what follows, and the writer */
+    pthread_cond_t turn;
+    int next;    /* of the layers, to be begun */
+    int running; /* threads */
+    error err;
+};
+
+/* The layer's matrices; all of it away from the others. */
+static xq_status make_layer(const struct work *w, int index, layer_weights *out, double lost[2], error *err)
+{
+    const xqw_contents *c = w->job->contents;
+    int layer = c->layers[index];
+    if (model_layer(w->job->source, layer, out, err) != XQ_OK)
+        return err->status;
+    return layer_factor(&w->shapes[c->specs[1] && layer < c->base_layer], out, lost, err);
+}
+
+/* Waits until the layers before are written; whether this one is to be. Under the lock. */
+static bool await_turn(struct work *w, int index)
+{
+    while (w->err.status == XQ_OK && xqw_done(w->writer) < index)
+        pthread_cond_wait(&w->turn, &w->lock);
+    return w->err.status == XQ_OK;
+}
+
+static void *run(void *argument)
+{
+    struct work *w = argument;
+    pthread_mutex_lock(&w->lock);
+    while (w->err.status == XQ_OK && w->next < w->job->contents->layer_count) {
+        layer_weights weights = {0};
+        double lost[2] = {0, 0};
+        error err = ERROR_INIT;
+        int index = w->next++;
+        pthread_mutex_unlock(&w->lock);
+        make_layer(w, index, &weights, lost, &err);
+        pthread_mutex_lock(&w->lock);
+        if (await_turn(w, index)) {
+            if (err.status == XQ_OK)
+                xqw_add_layer(w->writer, &weights, lost, &err);
+            if (err.status != XQ_OK) {
+                w->err = err;
+                err = (error)ERROR_INIT;
+            }
+            pthread_cond_broadcast(&w->turn);
+        }
+        layer_weights_free(&weights);
+        error_clear(&err);
+    }
+    w->running--;
+    pthread_cond_broadcast(&w->turn);
+    pthread_mutex_unlock(&w->lock);
+    return NULL;
+}
+
+/* --------------------------------------------------------------- progress */
+
+static double now(clockid_t clock, struct timespec *t)
+{
+    clock_gettime(clock, t);
+    return (double)t->tv_sec + 1e-9 * (double)t->tv_nsec;
+}
+
+/* Between two layers that get done, time goes on at the rate so far; up to those that are being worked on.
+ */
+static double fraction_of(const struct work *w, int before, double seconds, double seconds_at_last)
+{
+    int done = xqw_done(w->writer) - before, all = w->job->contents->layer_count - before;
+    int begun = w->next - before - done;
+    if (done == 0)
+        return 0;
+    double guess = done * seconds / seconds_at_last;
+    return (guess < done + 0.9 * begun ? guess : done + 0.9 * begun) / all;
+}
+
+/* Until all threads are through. Under the lock. */
+static void watch(struct work *w)
+{
+    struct timespec t;
+    double begun = now(CLOCK_REALTIME, &t), at_last = begun;
+    int before = xqw_done(w->writer), done = before;
+    while (w->running > 0) {
+        double seconds = now(CLOCK_REALTIME, &t);
+        if (xqw_done(w->writer) != done) {
+            done = xqw_done(w->writer);
+            at_last = seconds;
+        }
+        if (w->job->progress)
+            w->job->progress(w->job->user, done, fraction_of(w, before, seconds - begun, at_last - begun));
+        t.tv_nsec += 200000000;
+        if (t.tv_nsec >= 1000000000) {
+            t.tv_nsec -= 1000000000;
+            t.tv_sec++;
+        }
+        pthread_cond_timedwait(&w->turn, &w->lock, &t);
+    }
+}
+
+/* ---------------------------------------------------------------- threads */
+
+static int cores(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+static int thread_count(const whole_job *job, int layers)
+{
+    int count = job->threads > 0 ? job->threads : cores();
+    count = count < MOST_THREADS ? count : MOST_THREADS;
+    return count < layers ? count : layers;
+}
+
+xq_status whole_prepare(const whole_job *job, xqw_writer *writer, error *err)
+{
+    struct work w = {.job = job, .writer = writer, .next = xqw_done(writer), .err = ERROR_INIT};
+    pthread_t threads[MOST_THREADS];
+    int started = 0, wanted = thread_count(job, job->contents->layer_count - w.next);
+    for (int i = 0; i < XQW_MOST_METHODS && job->contents->specs[i]; i++)
+        if (layer_shape_read(job->contents->specs[i], &w.shapes[i], err) != XQ_OK)
+            return err->status;
+    /* Layers are what runs side by side: that scales better than BLAS's own threads, and does not change
+     * the results with their number. */
+    openblas_set_num_threads(1);
+    pthread_mutex_init(&w.lock, NULL);
+    pthread_cond_init(&w.turn, NULL);
+    pthread_mutex_lock(&w.lock);
+    for (; started < wanted; started++, w.running++)
+        if (pthread_create(&threads[started], NULL, run, &w) != 0)
+            break;
+    if (wanted > 0 && started == 0)
+        error_set(&w.err, XQ_ERROR_MEMORY, "argument", "no thread can be started");
+    watch(&w);
+    pthread_mutex_unlock(&w.lock);
+    for (int i = 0; i < started; i++)
+        pthread_join(threads[i], NULL);
+    pthread_cond_destroy(&w.turn);
+    pthread_mutex_destroy(&w.lock);
+    if (w.err.status != XQ_OK)
+        *err = w.err;
+    return err->status;
+}
