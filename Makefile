@@ -73,7 +73,7 @@ CLI_OBJ     := $(call obj,$(CLI_SRC))
 SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 TESTS       := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 
-.PHONY: all demo features test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv clean FORCE
+.PHONY: all demo llama features test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BUILD)/xq ; @:
@@ -124,6 +124,19 @@ $(addprefix $(BUILD)/tests/,test_cli test_prepare test_prepare_resume test_prepa
 $(BUILD)/tests/test_abi: | libraries $(BUILD)/xq
 $(BUILD)/tests/test_memory: | libraries $(BUILD)/xq $(BUILD)/tests/libfake_malloc.so
 
+# ---------------------------------------------------------------- installing
+include scripts/install.mk
+
+# examples/llama against the libraries as they would be installed: `make accuracy` and tests run it.
+LLAMA_FILES := $(wildcard examples/llama/*.[ch] examples/llama/*.py) examples/llama/Makefile
+llama: $(BUILD)/llama/llama ; @:
+$(BUILD)/llama/llama: $(LLAMA_FILES) $(LIBRARIES) $(BUILD)/xq
+	$(call say,MAKE,$@)
+	$(Q)sh scripts/install.sh '$(BUILD)' '$(abspath $(BUILD)/prefix)'
+	$(Q)env -u MAKEFLAGS PKG_CONFIG_PATH='$(abspath $(BUILD)/prefix)/lib/pkgconfig' $(MAKE) --no-print-directory -s \
+	    -C examples/llama BUILD='$(abspath $(BUILD)/llama)' CC='$(CC)'
+	@touch $@
+
 # ---------------------------------------------------------------- set-up
 deps:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh
@@ -148,7 +161,7 @@ test: deps
 	$(SUBMAKE) run-tests
 
 # The tests alone, for those who have everything: no set-up. TESTS='build/tests/test_x' picks some.
-run-tests: $(if $(CLI_SRC),$(BUILD)/xq) $(TESTS)
+run-tests: $(if $(CLI_SRC),$(BUILD)/xq) $(if $(TEST_PYTHON),$(BUILD)/llama/llama) $(TESTS)
 	@$(RUN_ENV) sh scripts/run-tests.sh --python '$(TEST_PYTHON)' $(TESTS)
 
 demo: deps
@@ -185,9 +198,6 @@ check-tsan:
 lint:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh lint
 	@CPPFLAGS='$(STD) $(INCLUDES)' sh scripts/lint.sh
-
-# ---------------------------------------------------------------- installing
-include scripts/install.mk
 
 gpu-bundle:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh bundle
