@@ -73,7 +73,7 @@ CLI_OBJ     := $(call obj,$(CLI_SRC))
 SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 TESTS       := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 
-.PHONY: all demo llama features test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv clean FORCE
+.PHONY: all accuracy demo features llama test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BUILD)/xq ; @:
@@ -123,19 +123,6 @@ $(BUILD)/tests/test_runtime: | $(BUILD)/tests/libfake_nvrtc.so
 $(addprefix $(BUILD)/tests/,test_cli test_prepare test_prepare_resume test_prepared): | $(BUILD)/xq
 $(BUILD)/tests/test_abi: | libraries $(BUILD)/xq
 $(BUILD)/tests/test_memory: | libraries $(BUILD)/xq $(BUILD)/tests/libfake_malloc.so
-
-# ---------------------------------------------------------------- installing
-include scripts/install.mk
-
-# examples/llama against the libraries as they would be installed: `make accuracy` and tests run it.
-LLAMA_FILES := $(wildcard examples/llama/*.[ch] examples/llama/*.py) examples/llama/Makefile
-llama: $(BUILD)/llama/llama ; @:
-$(BUILD)/llama/llama: $(LLAMA_FILES) $(LIBRARIES) $(BUILD)/xq
-	$(call say,MAKE,$@)
-	$(Q)sh scripts/install.sh '$(BUILD)' '$(abspath $(BUILD)/prefix)'
-	$(Q)env -u MAKEFLAGS PKG_CONFIG_PATH='$(abspath $(BUILD)/prefix)/lib/pkgconfig' $(MAKE) --no-print-directory -s \
-	    -C examples/llama BUILD='$(abspath $(BUILD)/llama)' CC='$(CC)'
-	@touch $@
 
 # ---------------------------------------------------------------- set-up
 deps:
@@ -198,6 +185,25 @@ check-tsan:
 lint:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh lint
 	@CPPFLAGS='$(STD) $(INCLUDES)' sh scripts/lint.sh
+
+# ---------------------------------------------------------------- installing
+include scripts/install.mk
+
+# ---------------------------------------------------------------- accuracy
+# examples/llama as a user builds it: against an installed xq, here one under $(BUILD).
+STAGE := $(abspath $(BUILD))/stage
+llama: $(BUILD)/llama/llama ; @:
+$(BUILD)/llama/llama: libraries $(BUILD)/xq FORCE
+	$(Q)DESTDIR= sh scripts/install.sh '$(BUILD)' '$(STAGE)'
+	$(Q)mkdir -p $(@D) && cp -pu examples/llama/*.[ch] examples/llama/*.py examples/llama/Makefile $(@D)
+	+$(Q)PKG_CONFIG_PATH='$(STAGE)/lib/pkgconfig' $(MAKE) --no-print-directory -s -C $(@D) CC='$(CC)' STATIC=1
+
+# The table of docs/accuracy.md, measured anew: make accuracy TEXT=FILE. scripts/accuracy.sh says more.
+accuracy: deps
+	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh accuracy
+	$(SUBMAKE) venv $(BUILD)/llama/llama
+	@$(RUN_ENV) BUILD='$(BUILD)' PYTHON='$(VENV)/bin/python' MODEL='$(MODEL)' QUICK='$(QUICK)' WINDOWS='$(WINDOWS)' \
+	    OUT='$(OUT)' TEXT='$(if $(filter-out file default undefined,$(origin TEXT)),$(TEXT))' sh scripts/accuracy.sh
 
 gpu-bundle:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh bundle

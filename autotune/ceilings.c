@@ -19,17 +19,15 @@ struct bench {
 
 static xq_status load(xq_context *context, struct bench *b, error *err)
 {
-    gen *generator = NULL;
-    nvrtc *library = NULL;
+    const gen *generator = NULL;
+    const nvrtc *library = NULL;
     compiled image = {0};
     device *d = b->device = context->device;
     bool sim = d->properties.is_sim;
-    context_lock(context);
     if (context_generator(context, &generator, err) == XQ_OK &&
         context_nvrtc(context, &library, err) == XQ_OK)
         compile_source(library, context->cache, generator, "ceilings", source,
                        sim ? "compute_80" : context->arch, &image, err);
-    context_unlock(context);
     if (err->status == XQ_OK)
         d->ops->module_load(d, sim ? (const void *)image.ptx : image.cubin,
                             sim ? strlen(image.ptx) : image.cubin_bytes, "ceilings", &b->module, err);

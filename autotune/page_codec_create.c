@@ -102,6 +102,18 @@ static xq_status read_layout(gen *g, const cJSON *spec, const cJSON *layout, pag
     return err->status;
 }
 
+/* Codes of the cache may span less than their group's range; those of an accumulator never do. */
+static xq_status read_clip(const cJSON *spec, page_codec *codec, error *err)
+{
+    const cJSON *cache = cJSON_GetObjectItemCaseSensitive(spec, "cache");
+    const cJSON *clip = cJSON_GetObjectItemCaseSensitive(cache, "clip");
+    if (!cJSON_IsNumber(clip))
+        return error_set(err, XQ_ERROR_SPEC, "spec", "cache.clip: not that of a completed spec");
+    for (int i = 0; i < codec->streams; i++)
+        codec->stream[i].format.clip = (float)clip->valuedouble;
+    return XQ_OK;
+}
+
 static xq_status create(gen *g, const char *completed_json, const char *member, page_codec **out,
                         error *err)
 {
@@ -111,6 +123,8 @@ static xq_status create(gen *g, const char *completed_json, const char *member, 
         !codec  ? error_set(err, XQ_ERROR_MEMORY, "spec", "out of memory")
         : !spec ? error_set(err, XQ_ERROR_SPEC, "spec", "not a completed spec: not JSON")
                 : read_layout(g, spec, cJSON_GetObjectItemCaseSensitive(spec, member), codec, err);
+    if (status == XQ_OK && strcmp(member, "layout") == 0)
+        status = read_clip(spec, codec, err);
     cJSON_Delete(spec);
     if (status == XQ_OK)
         *out = codec;

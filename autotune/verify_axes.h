@@ -31,6 +31,7 @@ enum verify_axis {
     AXIS_PAGE,
     AXIS_RANKS,
     AXIS_LATENTS,
+    AXIS_CLIP,
     VERIFY_AXES
 };
 

@@ -9,28 +9,44 @@ double verify_group_bound(const quantizer *format)
     return format->integer_zero ? 1.01 : 0.51;
 }
 
-/* Whether the scale is that of the range, within rounding. */
-static bool scale_fits(const verify_group *g, double scale)
+/* Whether scale and zero are those of the range, within rounding. */
+static bool parameters_fit(const verify_group *g, double scale)
 {
-    double lo = g->format->integer_zero ? 0 : INFINITY, hi = g->format->integer_zero ? 0 : -INFINITY,
-           slack = 0;
-    double top = (1 << g->format->bits) - 1;
+    const quantizer *q = g->format;
+    double lo = q->integer_zero ? 0 : INFINITY, hi = q->integer_zero ? 0 : -INFINITY, slack = 0;
+    double top = (1 << q->bits) - 1, clip = q->clip > 0 ? (double)q->clip : 1;
     for (size_t i = 0; i < g->count; i++) {
         lo = fmin(lo, g->exact[i * g->stride]);
         hi = fmax(hi, g->exact[i * g->stride]);
         slack = fmax(slack, g->rounding[i * g->stride]);
     }
-    double expected = (hi - lo) / top;
-    return fabs(scale - expected) <= 2 * slack / top + expected * 0x1p-10 + 0x1p-24;
+    double expected = (hi - lo) * clip / top;
+    if (!(fabs(scale - expected) <= 2 * slack / top + expected * 0x1p-10 + 0x1p-24))
+        return false;
+    if (q->integer_zero) {
+        double zero = scale > 0 ? fmin(-lo * clip / scale, top) : 0;
+        return fabs(g->zero - zero) <= 0.51 + (scale > 0 ? (slack + zero * scale * 0x1p-9) / scale : 0);
+    }
+    double zero = lo + (hi - lo) * (1 - clip) / 2;
+    return fabs((double)half_to_float(g->zero) - zero) <=
+           2 * slack + (fabs(zero) + (hi - lo)) * 0x1p-10 + 0x1p-24;
+}
+
+/* What a code can stand for: values beyond are cut off there. */
+static double reachable(const verify_group *g, double exact)
+{
+    double first = quantizer_value(g->format, 0, g->scale, g->zero);
+    double last = quantizer_value(g->format, (1 << g->format->bits) - 1, g->scale, g->zero);
+    return g->format->clip > 0 && g->format->clip < 1 ? fmax(first, fmin(exact, last)) : exact;
 }
 
 double verify_group_steps(const verify_group *g)
 {
     double scale = (double)half_to_float(g->scale), top = (1 << g->format->bits) - 1, worst = 0;
-    if (!scale_fits(g, scale))
+    if (!parameters_fit(g, scale))
         return INFINITY;
     for (size_t i = 0; i < g->count; i++) {
-        double exact = g->exact[i * g->stride];
+        double exact = reachable(g, g->exact[i * g->stride]);
         double cached = quantizer_value(g->format, g->codes[i * g->stride], g->scale, g->zero);
         /* the scale's own rounding leaves the end of the range short */
         double slack = g->rounding[i * g->stride] + fabs(exact) * 0x1p-10 + top * scale * 0x1p-10;

@@ -54,7 +54,7 @@ struct cli_spec {
     const char *spec_file;
     const char *model;
     const char *layer_kind;
-    const char *method, *group, *axis_k, *axis_v, *zero_point, *rank, *dtype, *weights, *queries;
+    const char *method, *group, *axis_k, *axis_v, *zero_point, *clip, *rank, *dtype, *weights, *queries;
     int64_t bits, groups, accumulator_bits, page;
     bool rotation, base;
 };

@@ -18,7 +18,7 @@ static const char description[] =
     "the base on fill first.\n\n"
     "Activations come from a safetensors file with x.L [tokens, d] and q.L [tokens, H, dh] for layers L "
     "(as\n"
-    "tools/smollm2.py writes), weights from the model directory, or else wk.L and wv.L of that file; or\n"
+    "tools/models.py writes), weights from the model directory, or else wk.L and wv.L of that file; or\n"
     "all from a seed (--synthetic).";
 
 enum { IMPLEMENTATIONS = 3, MOST_BITS = 8 };

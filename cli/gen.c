@@ -73,8 +73,7 @@ static xq_status add_headers(struct job *job, error *err)
 {
     int count = 0;
     const char *const *names, *const *texts;
-    if (gen_headers(job->g, &count, &names, &texts, err) != XQ_OK)
-        return err->status;
+    gen_headers(job->g, &count, &names, &texts);
     for (int i = 0; i < count && err->status == XQ_OK; i++)
         add_text(job, names[i], NULL, "", texts[i], err);
     return err->status;

@@ -170,11 +170,9 @@ int cli_info(int argc, char **argv)
     if (status != CLI_OK)
         return status;
 
-    nvrtc *library = NULL;
+    const nvrtc *library = NULL;
     error missing = ERROR_INIT, why = ERROR_INIT, err = ERROR_INIT;
-    context_lock(context);
     context_nvrtc(context, &library, &missing);
-    context_unlock(context);
     measure_ceilings(context, &why);
     cJSON *json = info_json(context, library, &missing);
     cJSON *devices = available_devices();

@@ -50,9 +50,6 @@ int cli_open(const char *subcommand, const struct cli_common *common, xq_context
 
 xq_status cli_require_toolchain(xq_context *context, error *err)
 {
-    nvrtc *library;
-    context_lock(context);
-    context_nvrtc(context, &library, err);
-    context_unlock(context);
-    return err->status;
+    const nvrtc *library;
+    return context_nvrtc(context, &library, err);
 }

@@ -48,6 +48,7 @@ static void collect(const cli_command *command, struct option_table *table)
             {"--axis-v", CLI_STRING, &s->axis_v, "AXIS", "groups of V's stream: token (default), channel"},
             {"--zero-point", CLI_STRING, &s->zero_point, "KIND",
              "of a group: float (default, an f16 minimum), integer"},
+            {"--clip", CLI_STRING, &s->clip, "SHARE", "of a group's range that codes span: 0.1 to 1 (1)"},
             {"--rank", CLI_STRING, &s->rank, "N|K,V", "columns kept of the latents (all)"},
             {"--groups", CLI_INT, &s->groups, "N", "groups of KV heads with an SVD of their own (1)"},
             {"--rotation", CLI_FLAG, &s->rotation, NULL, "rotate the latents, which spreads outliers"},

@@ -165,6 +165,7 @@ static xq_status fill(cJSON *root, const struct cli_spec *s, const struct cli_co
         set_string(cache, "axis_k", s->axis_k);
         set_string(cache, "axis_v", s->axis_v);
         set_string(cache, "zero_point", s->zero_point);
+        set_number_or_string(cache, "clip", s->clip);
         set_number(cache, "groups", (double)s->groups);
         set_flag(cache, "rotation", s->rotation);
         set_flag(cache, "base", s->base);

@@ -29,6 +29,8 @@ features.list = {
   { "bits-2", "2-bit codes", quantized, function(s) return s.cache.bits == 2 end },
   { "bits-3", "3-bit codes", quantized, function(s) return s.cache.bits == 3 end },
   { "zero-point", "integer zero points", quantized, function(s) return s.cache.zero_point == "integer" end },
+  { "clip", "codes that span less than their group's range", { "append", "append_channel" },
+    function(s) return s.cache.clip < 1 end },
   { "axis-channel", "per-channel groups", quantized, has_channel_axis },
   { "latent-groups", "grouped latents", { "append", "append_channel", "key_norms", "attend", "dequantize" },
     function(s) return s.cache.groups > 1 end },

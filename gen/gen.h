@@ -53,8 +53,8 @@ xq_status gen_render(gen *g, const char *completed_json, const char *family, gen
 void gen_kernel_free(gen_kernel *k);
 
 /* The headers that rendered sources may #include (templates/lib), for NVRTC: `*names` and `*texts`
- * have *count entries and belong to the generator. */
-xq_status gen_headers(gen *g, int *count, const char *const **names, const char *const **texts, error *err);
+ * have *count entries and belong to the generator. They never change, so any thread may use them. */
+void gen_headers(const gen *g, int *count, const char *const **names, const char *const **texts);
 
 /* The place of every code of one 16-token by 64-channel unit, from gen/layout.lua: (*bit_offset)[(t * 64
  * + c) * bits + i] is the place of bit i (0: lowest) of the code of token t, channel c. order is "k" or

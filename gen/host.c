@@ -89,13 +89,46 @@ static xq_status missing(error *err, const char *name)
 
 /* ---------------------------------------------------------------- life */
 
+/* A header as NVRTC gets it: a first line makes diagnostics name the file in the repository. */
+static char *with_line_directive(const struct embed_file *file)
+{
+    size_t size = file->size + strlen(file->name) + 16;
+    char *text = malloc(size);
+    if (text)
+        snprintf(text, size, "#line 1 \"%s\"\n%s", file->name, file->text);
+    return text;
+}
+
+static xq_status collect_headers(gen *g, error *err)
+{
+    static const char folder[] = "templates/lib/";
+    size_t most = g->files.count + 1;
+    g->header_names = calloc(most, sizeof *g->header_names);
+    g->header_texts = calloc(most, sizeof *g->header_texts);
+    g->header_memory = calloc(most, sizeof *g->header_memory);
+    if (!g->header_names || !g->header_texts || !g->header_memory)
+        return error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
+    for (size_t i = 0; i < g->files.count; i++) {
+        const struct embed_file *file = &g->files.files[i];
+        if (strncmp(file->name, folder, sizeof folder - 1) != 0)
+            continue;
+        char *text = with_line_directive(file);
+        if (!text)
+            return error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
+        g->header_names[g->header_count] = file->name + sizeof folder - 1;
+        g->header_texts[g->header_count] = text;
+        g->header_memory[g->header_count++] = text;
+    }
+    return XQ_OK;
+}
+
 xq_status gen_create(const char *template_dir, gen **out, error *err)
 {
     gen *g = calloc(1, sizeof *g);
     if (!g)
         return error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
     call c = {.module = "models", .function = "names", .results = 1};
-    if (source_open(&g->files, template_dir, err) == XQ_OK &&
+    if (source_open(&g->files, template_dir, err) == XQ_OK && collect_headers(g, err) == XQ_OK &&
         sandbox_open(&g->box, &g->files, err) == XQ_OK)
         call_module(g, &c, err);
     g->presets = c.result[0];
@@ -214,47 +247,11 @@ void gen_kernel_free(gen_kernel *k)
     *k = (gen_kernel){NULL, NULL};
 }
 
-/* A header as NVRTC gets it: a first line makes diagnostics name the file in the repository. */
-static char *with_line_directive(const struct embed_file *file)
+void gen_headers(const gen *g, int *count, const char *const **names, const char *const **texts)
 {
-    size_t size = file->size + strlen(file->name) + 16;
-    char *text = malloc(size);
-    if (text)
-        snprintf(text, size, "#line 1 \"%s\"\n%s", file->name, file->text);
-    return text;
-}
-
-static xq_status collect_headers(gen *g, error *err)
-{
-    static const char folder[] = "templates/lib/";
-    size_t most = g->files.count + 1;
-    g->header_names = calloc(most, sizeof *g->header_names);
-    g->header_texts = calloc(most, sizeof *g->header_texts);
-    g->header_memory = calloc(most, sizeof *g->header_memory);
-    if (!g->header_names || !g->header_texts || !g->header_memory)
-        return error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
-    for (size_t i = 0; i < g->files.count; i++) {
-        const struct embed_file *file = &g->files.files[i];
-        if (strncmp(file->name, folder, sizeof folder - 1) != 0)
-            continue;
-        char *text = with_line_directive(file);
-        if (!text)
-            return error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
-        g->header_names[g->header_count] = file->name + sizeof folder - 1;
-        g->header_texts[g->header_count] = text;
-        g->header_memory[g->header_count++] = text;
-    }
-    return XQ_OK;
-}
-
-xq_status gen_headers(gen *g, int *count, const char *const **names, const char *const **texts, error *err)
-{
-    if (!g->header_names && collect_headers(g, err) != XQ_OK)
-        return err->status;
     *count = g->header_count;
     *names = g->header_names;
     *texts = g->header_texts;
-    return XQ_OK;
 }
 
 /* ---------------------------------------------------------------- layout */

@@ -59,6 +59,8 @@ schema.cache = {
   { "axis_v", "string", "direction of the groups in the stream of V", values = { "token", "channel" } },
   { "zero_point", "string", "a group's second parameter: its f16 minimum, or the integer code of zero",
     values = { "float", "integer" }, default = "float" },
+  { "clip", "number", "share of a group's range that its codes span; values beyond it saturate",
+    min = 0.1, max = 1, default = 1 },
   { "rank_k", "integer", "columns of K's latent; of latent-cl, of both", min = 1, max = 1 << 20 },
   { "rank_v", "integer", "columns of V's latent", min = 0, max = 1 << 20 },
   { "groups", "integer", "groups of KV heads with an SVD of their own", min = 1, max = 1024, default = 1 },

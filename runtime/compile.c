@@ -14,8 +14,8 @@ struct request {
     const char *const *header_names, *const *header_texts;
 };
 
-static xq_status fill_request(struct request *r, gen *g, const char *family, const char *source,
-                              const char *arch, error *err)
+static void fill_request(struct request *r, const gen *g, const char *family, const char *source,
+                         const char *arch)
 {
     *r = (struct request){.family = family, .source = source, .arch = arch};
     snprintf(r->name, sizeof r->name, "%s.cu", family);
@@ -26,7 +26,7 @@ static xq_status fill_request(struct request *r, gen *g, const char *family, con
     r->options[r->option_count++] = "-default-device";
     if (strncmp(arch, "sm_", 3) == 0)
         r->options[r->option_count++] = "--ptxas-options=-v"; /* registers and spills, in the log */
-    return gen_headers(g, &r->header_count, &r->header_names, &r->header_texts, err);
+    gen_headers(g, &r->header_count, &r->header_names, &r->header_texts);
 }
 
 /* The text of options.txt: what is in the key besides source and headers. */
@@ -127,14 +127,13 @@ static void store(cache *c, const struct request *r, char *options, const compil
     cache_store(c, &from->key, &entry);
 }
 
-xq_status compile_source(const nvrtc *library, cache *c, gen *g, const char *family, const char *source,
+xq_status compile_source(const nvrtc *library, cache *c, const gen *g, const char *family, const char *source,
                          const char *arch, compiled *out, error *err)
 {
     struct request r;
     compiled result = {0};
     cache_entry entry;
-    if (fill_request(&r, g, family, source, arch, err) != XQ_OK)
-        return err->status;
+    fill_request(&r, g, family, source, arch);
     char *options = options_text(&r, library);
     if (!options)
         return error_set(err, XQ_ERROR_MEMORY, "compile", "out of memory");

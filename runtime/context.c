@@ -83,7 +83,7 @@ xq_status xq_context_create(const xq_context_options *options, xq_context **cont
     *context = c;
     if (!c)
         return XQ_ERROR_MEMORY;
-    pthread_mutex_init(&c->compile_lock, NULL);
+    pthread_mutex_init(&c->generator_lock, NULL);
     pthread_mutex_init(&c->error_lock, NULL);
     if (fill_context(c, options, &err) != XQ_OK)
         return context_fail(c, &err);
@@ -100,7 +100,7 @@ void xq_context_destroy(xq_context *context)
     nvrtc_close(context->nvrtc);
     cache_close(context->cache);
     last_error_free_all(context);
-    pthread_mutex_destroy(&context->compile_lock);
+    pthread_mutex_destroy(&context->generator_lock);
     pthread_mutex_destroy(&context->error_lock);
     free(context->template_dir);
     free(context);
@@ -108,31 +108,38 @@ void xq_context_destroy(xq_context *context)
 
 /* ------------------------------------------------------- generator, NVRTC */
 
-void context_lock(xq_context *context)
+static xq_status open_generator(xq_context *context, error *err)
 {
-    pthread_mutex_lock(&context->compile_lock);
+    return context->generator ? XQ_OK : gen_create(context->template_dir, &context->generator, err);
 }
 
-void context_unlock(xq_context *context)
+xq_status context_generator(xq_context *context, const gen **out, error *err)
 {
-    pthread_mutex_unlock(&context->compile_lock);
+    pthread_mutex_lock(&context->generator_lock);
+    if (open_generator(context, err) == XQ_OK)
+        *out = context->generator;
+    pthread_mutex_unlock(&context->generator_lock);
+    return err->status;
 }
 
-xq_status context_generator(xq_context *context, gen **out, error *err)
+xq_status context_nvrtc(xq_context *context, const nvrtc **out, error *err)
 {
-    if (!context->generator && gen_create(context->template_dir, &context->generator, err) != XQ_OK)
-        return err->status;
-    *out = context->generator;
-    return XQ_OK;
+    pthread_mutex_lock(&context->generator_lock);
+    if (context->nvrtc ||
+        nvrtc_open_for(context->device->properties.driver, &context->nvrtc, err) == XQ_OK)
+        *out = context->nvrtc;
+    pthread_mutex_unlock(&context->generator_lock);
+    return err->status;
 }
 
-xq_status context_nvrtc(xq_context *context, nvrtc **out, error *err)
+xq_status context_render(xq_context *context, const char *completed_json, const char *family,
+                         gen_kernel *out, error *err)
 {
-    if (!context->nvrtc &&
-        nvrtc_open_for(context->device->properties.driver, &context->nvrtc, err) != XQ_OK)
-        return err->status;
-    *out = context->nvrtc;
-    return XQ_OK;
+    pthread_mutex_lock(&context->generator_lock);
+    if (open_generator(context, err) == XQ_OK)
+        gen_render(context->generator, completed_json, family, out, err);
+    pthread_mutex_unlock(&context->generator_lock);
+    return err->status;
 }
 
 /* ----------------------------------------------------- questions to a context */
@@ -154,11 +161,9 @@ xq_status xq_context_device(xq_context *context, xq_device_info *info)
     snprintf(full.name, sizeof full.name, "%s", p->name);
     snprintf(full.arch, sizeof full.arch, "%s", context->arch);
     error err = ERROR_INIT;
-    nvrtc *library = NULL;
-    context_lock(context);
+    const nvrtc *library = NULL;
     if (context_nvrtc(context, &library, &err) == XQ_OK)
         full.nvrtc = nvrtc_version(library);
-    context_unlock(context);
     error_clear(&err); /* no NVRTC is an answer here, not a failure */
     if (descriptor_write(info, &full, sizeof full, "info", &err) != XQ_OK)
         return context_fail(context, &err);
@@ -180,15 +185,13 @@ static char *with_arch(const char *spec_json, const char *arch)
 
 xq_status context_complete(xq_context *context, const char *spec_json, char **completed, error *err)
 {
-    gen *generator = NULL;
     char *filled = with_arch(spec_json, context->arch);
-    context_lock(context);
-    xq_status status = context_generator(context, &generator, err);
-    if (status == XQ_OK)
-        status = gen_complete(generator, filled ? filled : spec_json, completed, err);
-    context_unlock(context);
+    pthread_mutex_lock(&context->generator_lock);
+    if (open_generator(context, err) == XQ_OK)
+        gen_complete(context->generator, filled ? filled : spec_json, completed, err);
+    pthread_mutex_unlock(&context->generator_lock);
     free(filled);
-    return status;
+    return err->status;
 }
 
 xq_status xq_spec_complete(xq_context *context, const char *spec_json, char **completed)

@@ -20,8 +20,8 @@ struct xq_context {
     char *template_dir;
     char arch[16]; /* what plans compile for by default */
 
-    pthread_mutex_t compile_lock; /* guards the two below: generating and compiling is one at a time */
-    gen *generator;               /* made on first use; so is nvrtc */
+    pthread_mutex_t generator_lock; /* guards the two below, which first use makes; NVRTC itself runs freely */
+    gen *generator;
     nvrtc *nvrtc;
 
     pthread_mutex_t error_lock;
@@ -32,13 +32,16 @@ struct xq_context {
  * public function that fails ends here. */
 xq_status context_fail(xq_context *context, error *err);
 
-/* The generator and the compiler, between lock and unlock. Only the first use opens them. */
-void context_lock(xq_context *context);
-void context_unlock(xq_context *context);
-xq_status context_generator(xq_context *context, gen **out, error *err);
-xq_status context_nvrtc(xq_context *context, nvrtc **out, error *err);
+/* The compiler, and the generator for what any thread may ask it (its headers). They last as long as the
+ * context; first use opens them. */
+xq_status context_nvrtc(xq_context *context, const nvrtc **out, error *err);
+xq_status context_generator(xq_context *context, const gen **out, error *err);
 
-/* xq_spec_complete, with the device's architecture where the spec leaves it open. Takes the lock. */
+/* gen_render, by one thread at a time. */
+xq_status context_render(xq_context *context, const char *completed_json, const char *family,
+                         gen_kernel *out, error *err);
+
+/* xq_spec_complete, with the device's architecture where the spec leaves it open. */
 xq_status context_complete(xq_context *context, const char *spec_json, char **completed, error *err);
 
 #endif

@@ -52,16 +52,17 @@ static xq_status spec_arch(const char *completed_json, char arch[32], error *err
     return err->status;
 }
 
-/* Renders and compiles; the context is locked. */
+/* Renders and compiles. Threads render one after the other, and compile side by side: NVRTC may be called by
+ * several at once for programs of their own (NVRTC User Guide, "Thread safety"). */
 static xq_status build(xq_context *context, const char *completed_json, const char *arch, kernel *k,
                        error *err)
 {
-    gen *generator = NULL;
-    nvrtc *library = NULL;
+    const gen *generator = NULL;
+    const nvrtc *library = NULL;
     gen_kernel rendered;
     if (context_generator(context, &generator, err) != XQ_OK ||
         context_nvrtc(context, &library, err) != XQ_OK ||
-        gen_render(generator, completed_json, k->family, &rendered, err) != XQ_OK)
+        context_render(context, completed_json, k->family, &rendered, err) != XQ_OK)
         return err->status;
     k->source = rendered.source;
     rendered.source = NULL;
@@ -85,10 +86,7 @@ xq_status kernel_build(xq_context *context, const char *completed_json, const ch
         return error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
     k->device = context->device;
     snprintf(k->family, sizeof k->family, "%s", family);
-    context_lock(context);
-    build(context, completed_json, arch, k, err);
-    context_unlock(context);
-    if (err->status != XQ_OK) {
+    if (build(context, completed_json, arch, k, err) != XQ_OK) {
         kernel_destroy(k);
         return err->status;
     }

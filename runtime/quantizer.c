@@ -26,10 +26,12 @@ quantizer_levels quantizer_find_levels(const quantizer *q, float lo, float hi, b
         lo = lo < 0 ? lo : 0;
         hi = hi > 0 ? hi : 0;
     }
-    float scale = half_round((hi - lo) / top), offset = q->integer_zero ? 0 : lo;
+    const float clip = q->clip > 0 ? q->clip : 1, range = hi - lo, span = range * clip;
+    float scale = half_round(span / top),
+          offset = q->integer_zero ? 0 : half_round(lo + (range - span) * 0.5f);
     if (scale == 0)
         return (quantizer_levels){.offset = offset, .divisor = 1};
-    float zero = q->integer_zero ? fminf(nearbyintf(-lo / scale), top) : 0;
+    float zero = q->integer_zero ? fminf(nearbyintf(-(lo * clip) / scale), top) : 0;
     return (quantizer_levels){scale, offset, scale, -zero, top - zero};
 }
 

@@ -1,11 +1,17 @@
-/* The quantizer on the host, bit for bit what `append` does on a device (docs/layout.md).
+/* The quantizer on the host, bit for bit what `append` does on a device (docs/method.md, docs/layout.md).
  *
- * A group of f16 values shares a scale and a second parameter, its zero. All arithmetic is f32; x saturates
- * to ±65504; s = f16((hi - lo) / (2^bits - 1)); codes are clamped to 0 .. 2^bits - 1, ties go to even:
- *   float zero:   lo, hi = min, max; zero = lo, an f16;       code = s == 0 ? 0 : rint((x - lo) / s); x̂ = s
- * * code + lo integer zero: lo, hi = min(0, min), max(0, max); zero = clamp(rint(-lo / s)), a code (0 where
- * s == 0); code = s == 0 ? 0 : rint(x / s) + zero;     x̂ = s * (code - zero) A NaN in a group makes its
- * scale NaN (and a float zero NaN; codes and integer zeros 0), so that it cannot go unseen. */
+ * A group of f16 values shares a scale and a second parameter, its zero. All arithmetic is f32, each
+ * operation rounded; x saturates to ±65504; codes are clamped to 0 .. 2^bits - 1, ties go to even.
+ *
+ *   span = (hi - lo) * clip, s = f16(span / (2^bits - 1))
+ *
+ *   float zero: lo, hi = min, max; zero = f16(lo + (hi - lo - span) / 2)
+ *       code = s == 0 ? 0 : rint((x - zero) / s),  x̂ = s * code + zero
+ *   integer zero: lo, hi = min(0, min), max(0, max); zero = clamp(rint(-(lo * clip) / s)); 0 where s == 0
+ *       code = s == 0 ? 0 : rint(x / s) + zero,    x̂ = s * (code - zero)
+ *
+ * A NaN in a group makes its scale NaN (and a float zero NaN; codes and integer zeros 0), so that it cannot
+ * go unseen. */
 #ifndef RUNTIME_QUANTIZER_H
 #define RUNTIME_QUANTIZER_H
 
@@ -19,6 +25,7 @@ typedef struct quantizer {
     int bits;
     size_t group; /* elements that share a scale; the last group of a row may be shorter */
     bool integer_zero;
+    float clip; /* share of a group's range that codes span; 0: all of it, 1 */
     /* Columns that hold data, of each so many: the rest is padding (any value; code 0), outside of every
      * range. A group of padding alone has scale 0 and zero 0. 0: no padding. */
     size_t rank, latent_width;

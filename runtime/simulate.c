@@ -129,7 +129,8 @@ static bool is_valid(const xq_quantizer *q, int64_t rows, int64_t width)
     int32_t latents = q->latents > 0 ? q->latents : 1;
     bool bits = q->bits == 2 || q->bits == 3 || q->bits == 4 || q->bits == 8 || q->bits == 16;
     return bits && q->group >= 0 && q->latents >= 0 && rows >= 0 && width > 0 && width <= INT32_MAX &&
-           width % latents == 0 && !(q->by_channel && q->group == 0 && q->bits != 16);
+           width % latents == 0 && q->clip >= 0 && q->clip <= 1 &&
+           !(q->by_channel && q->group == 0 && q->bits != 16);
 }
 
 /* To f16, saturating. */
@@ -152,7 +153,8 @@ xq_status xq_simulate_cache(const xq_quantizer *quantized, int64_t rows, int64_t
     if (!is_valid(&s, rows, width))
         return XQ_ERROR_ARGUMENT;
     size_t w = (size_t)width, n = (size_t)rows, latents = s.latents > 0 ? (size_t)s.latents : 1;
-    quantizer q = {.bits = s.bits, .integer_zero = s.integer_zero != 0, .rank = w / latents};
+    quantizer q = {
+        .bits = s.bits, .integer_zero = s.integer_zero != 0, .clip = s.clip, .rank = w / latents};
     q.latent_width = (q.rank + 63) / 64 * 64;
     size_t stored_width = latents * q.latent_width;
     q.group = s.group > 0 ? (size_t)s.group : stored_width;

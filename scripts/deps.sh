@@ -4,7 +4,7 @@
 # from elsewhere than a package counts too. Packages are installed on Debian and Ubuntu only; elsewhere
 # the missing ones are named.
 #
-#   usage: scripts/deps.sh [lint|bundle]      what `make lint` or `make gpu-bundle` needs as well
+#   usage: scripts/deps.sh [lint|bundle|accuracy]     what that target needs as well
 #
 #   CC        compiler to probe with (default gcc)
 #   VENV      Python environment that receives NVRTC where no CUDA toolkit is found (default .venv)
@@ -52,6 +52,9 @@ TABLE
     fi
     if [ "${1:-}" = bundle ]; then
         echo 'gfortran|links stdio.h "-static-libgcc -Wl,-Bstatic -lgfortran -lquadmath -Wl,-Bdynamic -lm"'
+    fi
+    if [ "${1:-}" = accuracy ]; then
+        echo 'gnuplot-nox|have gnuplot'
     fi
 }
 missing() {

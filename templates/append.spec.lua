@@ -11,7 +11,7 @@ end
 
 return {
   name = "append",
-  handles = {"bits-2", "bits-3", "zero-point", "axis-channel", "latent-groups", "padded-rank", "cross-layer", "latent-cl",
+  handles = {"bits-2", "bits-3", "zero-point", "clip", "axis-channel", "latent-groups", "padded-rank", "cross-layer", "latent-cl",
     "accumulator-quantized", "bf16", "weights-bf16"},
   entry = "xq_append",
   summary = "project (latent), quantize and pack new tokens into pages",

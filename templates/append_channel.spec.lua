@@ -6,7 +6,7 @@ end
 
 return {
   name = "append_channel",
-  handles = {"bits-2", "bits-3", "zero-point", "axis-channel", "latent-groups", "padded-rank", "cross-layer", "latent-cl",
+  handles = {"bits-2", "bits-3", "zero-point", "clip", "axis-channel", "latent-groups", "padded-rank", "cross-layer", "latent-cl",
     "accumulator-quantized", "bf16", "weights-bf16"},
   entry = "xq_append_channel",
   summary = "project (latent), quantize the groups of tokens that fill, and keep the rest in the tail",

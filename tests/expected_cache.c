@@ -55,6 +55,9 @@ void expected_open(expected_cache *c, gen *g, const char *completed, const char 
     c->group = number(cache, "group");
     c->page = number(cache, "page");
     c->integer_zero = text_is(cache, "zero_point", "integer");
+    c->clip = 1;
+    if (strcmp(which, "layout") == 0)
+        c->clip = (float)cJSON_GetNumberValue(cJSON_GetObjectItem(cache, "clip"));
     c->tile_bytes = number(layout, "tile_bytes");
     c->page_bytes = number(layout, "page_bytes");
     c->tail_bytes = number(layout, "tail_bytes");
@@ -89,7 +92,7 @@ static float clamped(float value, int bits)
     return isnan(value) || value < 0 ? 0 : value > top ? top : value;
 }
 
-expected_params expected_find_params(const float *values, int count, int bits, bool integer_zero)
+expected_params expected_find_params(const expected_cache *c, const float *values, int count, int bits)
 {
     float low = count ? values[0] : 0, high = low;
     bool nan = false;
@@ -100,14 +103,15 @@ expected_params expected_find_params(const float *values, int count, int bits, b
     }
     if (nan)
         return (expected_params){HALF_NAN, HALF_NAN, 0};
-    if (integer_zero) {
+    if (c->integer_zero) {
         low = fminf(low, 0);
         high = fmaxf(high, 0);
     }
-    expected_params p = {half_from_float((high - low) / (float)((1 << bits) - 1)), half_from_float(low), 0};
+    const float span = (high - low) * c->clip, cut = ((high - low) - span) / 2;
+    expected_params p = {half_from_float(span / (float)((1 << bits) - 1)), half_from_float(low + cut), 0};
     float s = half_to_float(p.scale);
-    if (integer_zero && s != 0)
-        p.zero = (int)clamped(nearbyintf(-low / s), bits);
+    if (c->integer_zero && s != 0)
+        p.zero = (int)clamped(nearbyintf(-(low * c->clip) / s), bits);
     return p;
 }
 
@@ -238,7 +242,7 @@ void expected_write_token(expected_cache *c, int stream, const int32_t *pages, i
             if (!expected_is_padding(s, i))
                 values[count++] = half_to_float(row[i]);
         if (s->bits < 16) {
-            p = expected_find_params(values, count, s->bits, c->integer_zero);
+            p = expected_find_params(c, values, count, s->bits);
             put_params(c, s, pages, t, begin, &p);
         }
         for (int i = begin; i < end; i++) {
@@ -260,7 +264,7 @@ void expected_write_group(expected_cache *c, int stream, const int32_t *pages, i
     for (int i = 0; i < s->width; i++) {
         for (int t = 0; t < c->group; t++)
             column[t] = expected_is_padding(s, i) ? 0 : half_to_float(values[t * s->width + i]);
-        expected_params p = expected_find_params(column, c->group, s->bits, c->integer_zero);
+        expected_params p = expected_find_params(c, column, c->group, s->bits);
         put_params(c, s, pages, group * c->group, i, &p);
         for (int t = 0; t < c->group; t++)
             put_code(c, s, pages, group * c->group + t, i,

@@ -24,6 +24,7 @@ typedef struct expected_stream {
 typedef struct expected_cache {
     int group, page, tile_bytes, page_bytes, tail_bytes;
     bool integer_zero;
+    float clip; /* of codes; an accumulator has none */
     int streams;
     expected_stream stream[EXPECTED_MAX_STREAMS];
     uint8_t *pages; /* all bits set where nothing was written */
@@ -39,7 +40,7 @@ typedef struct expected_params {
     uint16_t scale, offset; /* f16; offset where the zero point is a float */
     int zero;               /* where it is an integer */
 } expected_params;
-expected_params expected_find_params(const float *values, int count, int bits, bool integer_zero);
+expected_params expected_find_params(const expected_cache *c, const float *values, int count, int bits);
 int expected_find_code(float value, const expected_params *params, int bits, bool integer_zero);
 
 /* Whether a channel of a stream is padding. */

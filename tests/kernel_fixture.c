@@ -60,19 +60,17 @@ kernel *fixture_kernel(fixture *f, const char *family)
 kernel *fixture_source(fixture *f, const char *source, int threads)
 {
     error err = ERROR_INIT;
-    gen *generator = NULL;
-    nvrtc *library = NULL;
+    const gen *generator = NULL;
+    const nvrtc *library = NULL;
     kernel *k = f->kernels[f->kernel_count] = calloc(1, sizeof *k);
     device *d = k->device = f->context->device;
     snprintf(k->family, sizeof k->family, "test");
     k->threads = (uint32_t)threads;
     f->kernel_count++;
-    context_lock(f->context);
     if (context_generator(f->context, &generator, &err) == XQ_OK &&
         context_nvrtc(f->context, &library, &err) == XQ_OK)
         compile_source(library, f->context->cache, generator, "test", source, "compute_80", &k->compiled,
                        &err);
-    context_unlock(f->context);
     require(err.status, &err);
     require(d->ops->module_load(d, k->compiled.ptx, strlen(k->compiled.ptx), "test", &k->module, &err),
             &err);

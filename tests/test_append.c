@@ -440,23 +440,24 @@ struct append_case {
 
 /* x by token: widths and groups; by channel; latents; cross-layer. */
 static struct append_case cases[] = {
-    {"\"method\": \"x\", \"bits\": 2, \"group\": 32, \"page\": 16", "", 192, 3},
+    {"\"method\": \"x\", \"bits\": 2, \"group\": 32, \"page\": 16, \"clip\": 0.6", "", 192, 3},
     {"\"method\": \"x\", \"bits\": 3, \"group\": 64, \"page\": 48", "", 192, 3},
     {"\"method\": \"x\", \"bits\": 4, \"group\": \"row\", \"page\": 64", "", 576, 9},
     {"\"method\": \"x\", \"bits\": 8, \"group\": 256, \"page\": 256", "", 320, 5},
     {"\"method\": \"x\", \"bits\": 2, \"group\": 128, \"page\": 32, \"zero_point\": \"integer\"", "", 192,
      3},
-    {"\"method\": \"x\", \"bits\": 3, \"group\": 32, \"page\": 64, \"zero_point\": \"integer\"",
+    {"\"method\": \"x\", \"bits\": 3, \"group\": 32, \"page\": 64, \"zero_point\": \"integer\", \"clip\": "
+     "0.83",
      ", \"dtype\": \"bf16\"", 192, 3},
     {"\"method\": \"x\", \"bits\": 4, \"group\": 64, \"page\": 16, \"zero_point\": \"integer\"", "", 320,
      5},
     {"\"method\": \"x\", \"bits\": 8, \"group\": \"row\", \"page\": 64, \"zero_point\": \"integer\"",
      ", \"dtype\": \"bf16\"", 320, 5},
     {"\"method\": \"x\", \"bits\": 4, \"group\": 32, \"page\": 16, \"axis_k\": \"channel\"", "", 192, 3},
-    {"\"method\": \"x\", \"bits\": 2, \"group\": 128, \"page\": 32, \"axis_k\": \"channel\"",
+    {"\"method\": \"x\", \"bits\": 2, \"group\": 128, \"page\": 32, \"axis_k\": \"channel\", \"clip\": 0.7",
      ", \"dtype\": \"bf16\"", 192, 3},
     {"\"method\": \"x\", \"bits\": 3, \"group\": 64, \"page\": 256, \"axis_k\": \"channel\", "
-     "\"zero_point\": \"integer\"",
+     "\"zero_point\": \"integer\", \"clip\": 0.55",
      "", 192, 3},
     {"\"method\": \"x\", \"bits\": 8, \"group\": 256, \"page\": 64, \"axis_k\": \"channel\", "
      "\"zero_point\": \"integer\"",
@@ -466,7 +467,7 @@ static struct append_case cases[] = {
      "", 192, 4},
     {"\"method\": \"latent\", \"bits\": 2, \"group\": \"row\", \"page\": 32, \"groups\": 4, \"rank_k\": "
      "44, \"rank_v\": 256, "
-     "\"zero_point\": \"integer\"",
+     "\"zero_point\": \"integer\", \"clip\": 0.65",
      ", \"weights\": \"bf16\"", 640, 4},
     {"\"method\": \"latent\", \"bits\": 4, \"group\": 32, \"page\": 64, \"rank_k\": 65, \"rank_v\": 1",
      ", \"dtype\": \"bf16\"", 192, 4},
@@ -483,8 +484,9 @@ static struct append_case cases[] = {
      "\"axis_v\": \"token\", \"groups\": 4",
      ", \"weights\": \"bf16\"", 192, 4},
     {"\"method\": \"x-cl\", \"bits\": 3, \"group\": 64, \"page\": 32, \"base\": true", "", 192, 3},
-    {"\"method\": \"x-cl\", \"bits\": 2, \"group\": 32, \"page\": 32, \"accumulator_bits\": 16", "", 192,
-     3},
+    {"\"method\": \"x-cl\", \"bits\": 2, \"group\": 32, \"page\": 32, \"accumulator_bits\": 16, \"clip\": "
+     "0.7",
+     "", 192, 3},
     {"\"method\": \"x-cl\", \"bits\": 4, \"group\": \"row\", \"page\": 32, \"accumulator_bits\": 4, "
      "\"zero_point\": \"integer\"",
      ", \"dtype\": \"bf16\"", 320, 5},
@@ -492,7 +494,7 @@ static struct append_case cases[] = {
      "\"channel\"",
      "", 192, 3},
     {"\"method\": \"x-cl\", \"bits\": 2, \"group\": 128, \"page\": 16, \"accumulator_bits\": 4, "
-     "\"axis_k\": \"channel\"",
+     "\"axis_k\": \"channel\", \"clip\": 0.75",
      "", 192, 3},
     {"\"method\": \"x-cl\", \"bits\": 8, \"group\": 64, \"page\": 16, \"base\": true, \"axis_k\": "
      "\"channel\"",
@@ -508,7 +510,7 @@ static struct append_case cases[] = {
      "\"axis_k\": \"channel\"",
      "", 640, 2},
     {"\"method\": \"latent-cl\", \"bits\": 3, \"group\": 64, \"page\": 128, \"accumulator_bits\": 4, "
-     "\"axis_k\": \"channel\", \"rank_k\": 90, "
+     "\"axis_k\": \"channel\", \"rank_k\": 90, \"clip\": 0.8, "
      "\"zero_point\": \"integer\"",
      ", \"dtype\": \"bf16\"", 192, 2},
     {"\"method\": \"latent-cl\", \"bits\": 4, \"group\": 128, \"page\": 64, \"base\": true, \"axis_k\": "

@@ -183,13 +183,51 @@ Test(quantizer, integer_infinities_saturate)
     cr_assert(codes[0] == 14 && codes[1] == 0 && codes[2] == 7);
 }
 
+/* ---------------------------------------------------------------- clipping */
+
+Test(quantizer, clipped_codes_span_the_middle_of_the_range)
+{
+    /* range -10 .. 20, the middle three fifths of it: -4 .. 14 in steps of 6 */
+    quantizer q = {.bits = 2, .group = 5, .clip = 0.6f};
+    uint16_t x[5] = {h(-10), h(20), h(2), h(6), h(-4)}, scale, zero;
+    uint8_t codes[5];
+    double x_hat[5];
+    quantizer_encode(&q, x, 5, codes, &scale, &zero);
+    cr_assert(scale == h(6) && zero == h(-4), "scale %g, zero %g", half_to_float(scale),
+              half_to_float(zero));
+    cr_assert(codes[0] == 0 && codes[1] == 3 && codes[2] == 1 && codes[3] == 2 && codes[4] == 0);
+    quantizer_decode(&q, codes, &scale, &zero, 5, x_hat);
+    cr_assert(x_hat[0] == -4 && x_hat[1] == 14);
+}
+
+Test(quantizer, a_clipped_integer_zero_point_keeps_zero)
+{
+    /* range -2 .. 4, half of it: -1 .. 2 in steps of 1, zero 1 */
+    quantizer q = {.bits = 2, .group = 4, .integer_zero = true, .clip = 0.5f};
+    uint16_t x[4] = {h(-2), h(4), h(0), h(1)}, scale, zero;
+    uint8_t codes[4];
+    quantizer_encode(&q, x, 4, codes, &scale, &zero);
+    cr_assert(scale == h(1) && zero == 1);
+    cr_assert(codes[0] == 0 && codes[1] == 3 && codes[2] == 1 && codes[3] == 2);
+    cr_assert_eq(quantizer_value(&q, codes[2], scale, zero), 0);
+}
+
+Test(quantizer, a_clipped_constant_group_stays_exact)
+{
+    quantizer q = {.bits = 2, .group = 3, .clip = 0.6f};
+    uint16_t x[3] = {h(1.3f), h(1.3f), h(1.3f)}, scale, zero;
+    uint8_t codes[3];
+    quantizer_encode(&q, x, 3, codes, &scale, &zero);
+    cr_assert(scale == 0 && zero == x[0] && codes[0] == 0);
+}
+
 /* ---------------------------------------------------------------- channels and padding */
 
 Test(quantizer, a_channel_is_quantized_as_a_row_of_its_values)
 {
     enum { WIDTH = 5, GROUP = 32 };
     for (int integer = 0; integer < 2; integer++) {
-        quantizer q = {.bits = 3, .group = GROUP, .integer_zero = integer};
+        quantizer q = {.bits = 3, .group = GROUP, .integer_zero = integer, .clip = 0.8f};
         uint16_t x[GROUP * WIDTH], scale[WIDTH], zero[WIDTH], column[GROUP], one_scale, one_zero;
         uint8_t codes[GROUP * WIDTH], one[GROUP];
         random_stream r = random_begin(3, 1);

@@ -87,7 +87,7 @@ static void check(xq_quantizer s, size_t width, float poison)
     x[3 * width + width / 2] = poison;
     cr_assert_eq(xq_simulate_cache(&s, ROWS, (int64_t)width, x, x_hat), XQ_OK);
     size_t latents = s.latents ? (size_t)s.latents : 1;
-    quantizer q = {.bits = s.bits, .integer_zero = s.integer_zero, .rank = width / latents};
+    quantizer q = {.bits = s.bits, .integer_zero = s.integer_zero, .clip = s.clip, .rank = width / latents};
     q.latent_width = (q.rank + 63) / 64 * 64;
     q.group = s.group ? (size_t)s.group : latents * q.latent_width;
     if (s.by_channel) {
@@ -117,6 +117,7 @@ Test(simulate, a_cache_holds_what_its_codes_stand_for)
                 s.group = shapes[i].group;
                 s.latents = shapes[i].latents;
                 s.integer_zero = integer;
+                s.clip = bits == 8 ? 0 : 0.5f + 0.1f * (float)bits;
                 const float poisons[] = {0.5f, 1e6f, -INFINITY, NAN};
                 check(s, shapes[i].width, poisons[i % 4]);
                 s.by_channel = 1;
@@ -139,8 +140,8 @@ Test(simulate, sixteen_bits_round_to_f16_and_saturate)
 Test(simulate, impossible_formats_are_refused)
 {
     float x[128] = {0};
-    const xq_quantizer good = {sizeof good, 4, 32, 0, 0, 1};
-    xq_quantizer bad[7];
+    const xq_quantizer good = {sizeof good, 4, 32, 0, 0, 1, 1};
+    xq_quantizer bad[9];
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         bad[i] = good;
     bad[0].bits = 5;
@@ -151,6 +152,8 @@ Test(simulate, impossible_formats_are_refused)
     bad[5].struct_size = 4;
     bad[6].by_channel = 1;
     bad[6].group = 0;
+    bad[7].clip = 1.01f;
+    bad[8].clip = -0.5f;
     cr_assert_eq(xq_simulate_cache(&good, 1, 64, x, x), XQ_OK);
     cr_assert_eq(xq_simulate_cache(&good, 0, 64, NULL, NULL), XQ_OK);
     cr_assert_eq(xq_simulate_cache(&good, 1, 0, x, x), XQ_ERROR_ARGUMENT);

@@ -1,109 +1,106 @@
 #!/usr/bin/env python3
-"""Checks tools/smollm2.py against an independent implementation: PyTorch and Hugging Face transformers, which
-read the GGUF file by themselves (own dequantization of file and rows, own tokenizer, own forward pass).
+"""Checks the forward passes of this repository against an independent implementation: PyTorch and Hugging Face
+transformers, in float32 with eager attention.
 
-    python -m venv /tmp/check && /tmp/check/bin/pip install torch transformers==4.57.1 gguf accelerate
-    /tmp/check/bin/python tools/check_logits.py --gguf FILE --model DIR [--text FILE] [--tokens N]
+    python -m venv /tmp/check
+    /tmp/check/bin/pip install -r tools/requirements.txt torch==2.15.0 transformers==4.57.1 accelerate
+    /tmp/check/bin/python tools/check_logits.py --model DIR --ids FILE [--gguf FILE] [--logits FILE]
 
-Prints the largest and the relative difference of logits and of the recorded activations; exits 1 beyond
---limit. Not part of `make test`: torch is 2 GB. docs/models.md holds the figures of one run.
+Both read the weights of DIR (models.py convert); with --gguf both read the GGUF file, each with its own
+dequantization and its own handling of what that format changes. "Ours" is tools/realmodel/forward.py, with the
+activations that it records, or else what another program computed for the same token ids (a file of `models.py
+tokens`) and left as the tensor `logits` [tokens, vocabulary] of --logits FILE, as `llama logits` does.
+
+Prints the largest and the relative difference and the perplexity of both; exits 1 when the relative difference
+of the logits is beyond --limit. Not part of `make test`: torch is 2 GB. docs/models.md holds figures.
 """
 
 import argparse
 import os
-import re
 import sys
 
-import numpy
 import torch
 import transformers
 
-from realmodel import files, shape, tensors, tokenizer
+from realmodel import InputError, agreement, convert, tensors, tokenizer
 from realmodel.forward import Forward
-from realmodel.llama_gguf import Model
+from realmodel.gguf_model import Model
 
 
-def relative(ours, theirs):
-    return float(numpy.linalg.norm(ours - theirs) / numpy.linalg.norm(theirs))
-
-
-def same_tokens(options):
-    """Compares the token ids of the whole text without its digits: transformers' reading of a GGUF file does
-    not know that SmolLM2 splits digits off before anything else (tokenizer.ggml.pre = smollm)."""
-    theirs = transformers.AutoTokenizer.from_pretrained(
-        os.path.dirname(options.gguf), gguf_file=os.path.basename(options.gguf))
-    ours = tokenizer.tokenizers.Tokenizer.from_file(os.path.join(options.model, "tokenizer.json"))
-    with open(options.text, encoding="utf-8") as file:
-        text = re.sub(r"\d", "", file.read())
-    our_ids = ours.encode(text, add_special_tokens=False).ids
-    same = our_ids == theirs(text, add_special_tokens=False)["input_ids"]
-    print(f"token ids of the text without digits: {len(our_ids)}, {'equal' if same else 'DIFFERENT'}")
-    return same
-
-
-def run_theirs(gguf, ids):
-    """Logits and, per layer, x, pre-RoPE q, k and v."""
+def run_theirs(options, ids):
+    """Logits and, per layer, x, pre-RoPE q (normalized, where the model does), k and v."""
+    source = {"pretrained_model_name_or_path": options.model}
+    if options.gguf:
+        source = {"pretrained_model_name_or_path": os.path.dirname(os.path.abspath(options.gguf)),
+                  "gguf_file": os.path.basename(options.gguf)}
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        os.path.dirname(gguf), gguf_file=os.path.basename(gguf), dtype=torch.float32).eval()
+        **source, dtype=torch.float32, attn_implementation="eager").eval()
     seen = {}
 
-    def record(name):
+    def record(name, of_input=False):
         def hook(_module, inputs, output):
-            seen["x" + name[1:]] = inputs[0][0].numpy()
-            seen[name] = output[0].numpy()
+            seen[name] = (inputs[0] if of_input else output)[0].numpy()
         return hook
 
     for index, layer in enumerate(model.model.layers):
+        attention = layer.self_attn
+        attention.k_proj.register_forward_hook(record(f"x.{index}", of_input=True))
         for name in "qkv":
-            getattr(layer.self_attn, name + "_proj").register_forward_hook(record(f"{name}.{index}"))
+            getattr(attention, name + "_proj").register_forward_hook(record(f"{name}.{index}"))
+        if hasattr(attention, "q_norm"):
+            attention.q_norm.register_forward_hook(record(f"normed.{index}"))
     with torch.no_grad():
-        logits = model(torch.tensor([ids])).logits[0].numpy()
+        logits = model(torch.tensor([ids]), use_cache=False).logits[0].numpy()
+    for index in range(len(model.model.layers)):
+        if f"normed.{index}" in seen:  # [H, tokens, dh]
+            seen[f"q.{index}"] = seen.pop(f"normed.{index}").swapaxes(0, 1)
     return logits, seen
 
 
-def run_ours(size, weights, ids):
+def run_ours(options, size, ids):
+    """The same; activations only where this tool runs the model."""
+    if options.logits:
+        return tensors.Reader(options.logits).read("logits", (len(ids), size.vocab_size)), None
+    weights = Model(options.gguf).weight if options.gguf else tensors.Reader(convert.weights_path(options.model)).read
     forward = Forward(size, weights, ids)
     seen = {}
     for layer in range(size.num_hidden_layers):
-        for name, array in forward.step().items():
-            if name in "xqkv":
-                seen[f"{name}.{layer}"] = array.reshape(len(ids), -1)
+        seen.update((f"{name}.{layer}", array) for name, array in forward.step().items() if name in "xqkv")
     return forward.logits(), seen
+
+
+def check(options):
+    size = convert.read_shape(options.model)
+    ids = tokenizer.read_ids(options.ids, size.vocab_size)
+    ours, our_seen = run_ours(options, size, ids)
+    theirs, their_seen = run_theirs(options, ids)
+    found = agreement.compare(ours, theirs, ids)
+    print(f"{options.logits or 'realmodel/forward.py'} against transformers, weights of {options.gguf or options.model}, "
+          f"{len(ids)} tokens")
+    print(found)
+    for kind in "xqkv" if our_seen else ():
+        worst = max(agreement.relative(our_seen[name].reshape(len(ids), -1), their_seen[name].reshape(len(ids), -1))
+                    for name in (f"{kind}.{layer}" for layer in range(size.num_hidden_layers)))
+        print(f"{kind}: largest relative difference of a layer {worst:.2e}")
+    return 0 if found.relative < options.limit else 1
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gguf", required=True)
-    parser.add_argument("--model", required=True, help="the directory that `smollm2.py convert` wrote")
-    parser.add_argument("--text", default="/usr/share/common-licenses/GPL-3")
-    parser.add_argument("--tokens", type=int, default=1024)
+    parser.add_argument("--model", required=True, metavar="DIR", help="what `models.py convert` wrote")
+    parser.add_argument("--gguf", metavar="FILE", help="take the weights from here")
+    parser.add_argument("--logits", metavar="FILE", help="safetensors of another program, for the same tokens")
+    parser.add_argument("--ids", required=True, metavar="FILE", help="what `models.py tokens` wrote")
     parser.add_argument("--limit", type=float, default=1e-4, help="relative difference that is still good")
     options = parser.parse_args()
-
-    config = os.path.join(options.model, "config.json")
-    size = shape.from_config(files.read_json(config), config)
-    ids = tokenizer.encode_file(options.model, options.text, options.tokens, size.vocab_size)
-    good = same_tokens(options)
-
-    logits, seen = run_theirs(options.gguf, ids)
-    sources = {
-        "weights of the GGUF file": Model(options.gguf).weight,
-        "weights of model.safetensors (fp16)":
-            tensors.Reader(os.path.join(options.model, "model.safetensors")).read,
-    }
-    for name, weights in sources.items():
-        our_logits, our_seen = run_ours(size, weights, ids)
-        same = (our_logits.argmax(-1) == logits.argmax(-1)).mean()
-        print(f"{name}:")
-        print(f"  logits: largest difference {numpy.abs(our_logits - logits).max():.2e}, relative "
-              f"{relative(our_logits, logits):.2e}, same next token at {same:.2%} of the positions")
-        for kind in "xqkv":
-            worst = max(relative(our_seen[f"{kind}.{i}"], seen[f"{kind}.{i}"])
-                        for i in range(size.num_hidden_layers))
-            print(f"  {kind}: largest relative difference of a layer {worst:.2e}")
-        if name.startswith("weights of the GGUF"):
-            good = good and relative(our_logits, logits) < options.limit
-    return 0 if good else 1
+    if options.gguf and options.logits:
+        parser.error("--gguf and --logits: give one of them; another program reads the directory's weights")
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        return check(options)
+    except InputError as error:
+        print(f"check_logits: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -134,14 +134,17 @@ static bool says(const cJSON *object, const char *key, const char *text)
     return value && strcmp(value, text) == 0;
 }
 
-static xq_quantizer read_quantizer(const cJSON *cache, const cJSON *stream)
+/* An accumulator's codes span all of the range. */
+static xq_quantizer read_quantizer(const cJSON *cache, const cJSON *stream, bool accumulates)
 {
     xq_quantizer q = XQ_QUANTIZER_INIT;
+    const cJSON *clip = accumulates ? NULL : cJSON_GetObjectItemCaseSensitive(cache, "clip");
     q.bits = number(stream, "bits");
     q.group = number(cache, "group");
     q.by_channel = says(stream, "axis", "channel");
     q.integer_zero = says(cache, "zero_point", "integer");
     q.latents = number(stream, "latents");
+    q.clip = clip ? (float)clip->valuedouble : 1;
     return q;
 }
 
@@ -159,7 +162,7 @@ static void read_spec(format *f, sizes *s)
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(layout, "streams"))
     {
         format_stream *to = &f->stream[f->streams++];
-        to->quantizer = read_quantizer(cache, item);
+        to->quantizer = read_quantizer(cache, item, false);
         to->width = number(item, "latents") * number(item, "rank");
     }
     f->groups = f->latent && !f->cross ? number(cache, "groups") : 1;
@@ -169,7 +172,7 @@ static void read_spec(format *f, sizes *s)
                  .kv_page_bytes = number(layout, "kv_page_bytes")};
     if (f->cross) {
         const cJSON *streams = cJSON_GetObjectItemCaseSensitive(accumulator, "streams");
-        f->accumulator = read_quantizer(cache, cJSON_GetArrayItem(streams, 0));
+        f->accumulator = read_quantizer(cache, cJSON_GetArrayItem(streams, 0), true);
         f->accumulator.by_channel = 0;
         s->accumulator_page_bytes = number(accumulator, "page_bytes");
     }

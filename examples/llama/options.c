@@ -21,7 +21,7 @@ static const char help[] =
     "  --first-bits B         (default 4)\n"
     "  --layer-bits B,B,...   bits of every layer, instead\n"
     "  --group N|row, --axis-k token|channel, --axis-v token|channel, --zero-point float|integer,\n"
-    "  --rank N|K,V, --groups N, --rotation, --accumulator-bits B, --page N   as of xq's specs\n"
+    "  --clip SHARE, --rank N|K,V, --groups N, --rotation, --accumulator-bits B, --page N: as of xq's specs\n"
     "  --set cache.KEY=JSON   any other key of a spec's cache\n"
     "  --weights TYPE         f16 (default), bf16, int8, e4m3: the projections that rematerialize\n"
     "  --prepared FILE.xqw    what `xq prepare` wrote; latent methods need it\n"
@@ -102,7 +102,7 @@ static bool read_cache_option(choice *c, const char *option, const char *value)
     } keys[] = {{"--group", "group"},   {"--axis-k", "axis_k"},
                 {"--axis-v", "axis_v"}, {"--zero-point", "zero_point"},
                 {"--groups", "groups"}, {"--accumulator-bits", "accumulator_bits"},
-                {"--page", "page"}};
+                {"--page", "page"},     {"--clip", "clip"}};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         if (strcmp(option, keys[i].option) == 0) {
             set_value(c, keys[i].key, value);

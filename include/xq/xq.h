@@ -429,6 +429,7 @@ typedef struct xq_quantizer {
     int32_t
         latents; /* matrices side by side in a row, each of width / latents columns; 0: one. A cache
                     stores each padded to a multiple of 64 columns, and groups run over the stored row */
+    float clip; /* cache.clip: share of a group's range that codes span, up to 1; 0: 1 */
 } xq_quantizer;
 #define XQ_QUANTIZER_INIT XQ_SIZED(xq_quantizer)
 

@@ -56,10 +56,11 @@ template <int BITS, bool INTEGER_ZERO> struct quantizer {
     static constexpr float CODE_MAX = (1 << BITS) - 1;
 
     float scale;
-    float zero; // the offset (the group's minimum), or the zero point
+    float zero; // the offset (an f16: the group's minimum unless clipped), or the zero point
 
-    // From extremes::joined. A group in which nothing was included has scale and zero 0.
-    __device__ __forceinline__ explicit quantizer(u32 joined)
+    // From extremes::joined; codes span `clip` of the range: its middle, or with an integer zero point that share of either
+    // side of zero. A group in which nothing was included has scale and zero 0.
+    __device__ __forceinline__ explicit quantizer(u32 joined, float clip = 1.0f)
     {
         float low = f32_from_f16_low(joined), high = -f32_from_f16_high(joined);
         if (low > high)
@@ -68,8 +69,12 @@ template <int BITS, bool INTEGER_ZERO> struct quantizer {
             low = min_nan(low, 0.0f);
             high = max_nan(high, 0.0f);
         }
-        scale = f32_from_f16(f16_from_f32(__fdiv_rn(high - low, CODE_MAX)));
-        zero = !INTEGER_ZERO ? low : scale == 0.0f ? 0.0f : clamp(rintf(__fdiv_rn(-low, scale)));
+        const float range = high - low, span = __fmul_rn(range, clip);
+        scale = f32_from_f16(f16_from_f32(__fdiv_rn(span, CODE_MAX)));
+        if (INTEGER_ZERO)
+            zero = scale == 0.0f ? 0.0f : clamp(rintf(__fdiv_rn(-__fmul_rn(low, clip), scale)));
+        else
+            zero = f32_from_f16(f16_from_f32(__fadd_rn(low, __fmul_rn(range - span, 0.5f))));
     }
     quantizer() = default;
 

@@ -32,6 +32,14 @@ def published(path):
             os.unlink(temporary)
 
 
+def opened(path):
+    """The file, for reading bytes."""
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+
+
 def write_json(path, value):
     with published(path) as file:
         file.write(json.dumps(value, indent=2).encode() + b"\n")
@@ -52,10 +60,7 @@ def read_json(path):
 
 def sha256(path):
     digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                digest.update(block)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+    with opened(path) as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
     return digest.hexdigest()

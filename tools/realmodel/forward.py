@@ -1,12 +1,13 @@
-"""The Llama forward pass in numpy, float32, one sequence from position 0. Symbols as in docs/method.md."""
+"""The forward pass in numpy, float32, one sequence from position 0. Symbols as in docs/method.md."""
 
 import numpy
 
 from . import InputError
+from .shape import Gemma3
 
 
-def rms_norm(x, weight, eps):
-    return x / numpy.sqrt(numpy.mean(x * x, axis=-1, keepdims=True) + numpy.float32(eps)) * weight
+def rms_norm(x, gain, eps):
+    return x / numpy.sqrt(numpy.mean(x * x, axis=-1, keepdims=True) + numpy.float32(eps)) * gain
 
 
 def rope(x, theta):
@@ -20,16 +21,18 @@ def rope(x, theta):
     return numpy.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
 
 
-def attention(q, k, v):
-    """Causal; q [tokens, H, dh] and k, v [tokens, Hkv, dh] after RoPE → [tokens, H * dh]. One head at a
-    time, which bounds the memory to one [tokens, tokens] matrix."""
+def attention(q, k, v, scale, window):
+    """Causal; q [tokens, H, dh] and k, v [tokens, Hkv, dh] after RoPE → [tokens, H * dh]. A token sees the
+    last `window` tokens, itself among them. One head at a time, which bounds the memory to one
+    [tokens, tokens] matrix."""
     tokens, heads, dh = q.shape
     group = heads // k.shape[1]
-    future = numpy.triu(numpy.ones((tokens, tokens), dtype=bool), 1)
+    back = numpy.arange(tokens)[:, None] - numpy.arange(tokens)
+    hidden = (back < 0) | (back >= window)
     out = numpy.empty((tokens, heads, dh), dtype=numpy.float32)
     for head in range(heads):
-        scores = (q[:, head] * numpy.float32(dh ** -0.5)) @ k[:, head // group].T
-        scores[future] = -numpy.inf
+        scores = (q[:, head] * numpy.float32(scale)) @ k[:, head // group].T
+        scores[hidden] = -numpy.inf
         scores -= scores.max(axis=-1, keepdims=True)
         numpy.exp(scores, out=scores)
         scores /= scores.sum(axis=-1, keepdims=True)
@@ -37,8 +40,19 @@ def attention(q, k, v):
     return out.reshape(tokens, heads * dh)
 
 
-class Forward:
+def silu(x):
+    return x / (1 + numpy.exp(-numpy.clip(x, -80, None)))  # e^80 still fits f32
+
+
+def gelu_tanh(x):
+    return 0.5 * x * (1 + numpy.tanh(numpy.float32((2 / numpy.pi) ** 0.5) * (x + numpy.float32(0.044715) * x * x * x)))
+
+
+class LlamaForward:
     """Runs layer after layer. `weights(name, shape)` gives a float32 tensor by Hugging Face name."""
+
+    activation = staticmethod(silu)
+    before_feed_forward = "post_attention_layernorm"
 
     def __init__(self, shape, weights, ids):
         if len(ids) > shape.max_position_embeddings:
@@ -49,32 +63,84 @@ class Forward:
         embeddings = weights("model.embed_tokens.weight", (shape.vocab_size, shape.hidden_size))
         self.hidden = embeddings[numpy.asarray(ids)]
 
+    # What families do in different ways.
+    def norm(self, x, weight):
+        return rms_norm(x, weight, self.shape.rms_norm_eps)
+
+    def norm_heads(self, q, k, _weight):
+        return q, k
+
+    def norm_output(self, out, _weight):
+        return out
+
+    def attend(self, q, k, v):
+        theta = self.shape.rope_theta
+        return attention(rope(q, theta), rope(k, theta), v, self.shape.head_dim ** -0.5, len(q))
+
+    def extras(self, _weight):
+        """What else the layer's attention needs, by name."""
+        return {}
+
     def step(self):
         """Runs the next layer; returns what its attention saw: x, pre-RoPE q, k and v, and Wk, Wv [d, dkv]."""
-        shape, prefix = self.shape, f"model.layers.{self.layer}."
+        shape, prefix, tokens = self.shape, f"model.layers.{self.layer}.", len(self.hidden)
         weight = {name.removeprefix(prefix).removesuffix(".weight"): self.weights(name, size)
                   for name, size in shape.layer_tensors(self.layer).items()}
-        tokens = len(self.hidden)
-
-        x = rms_norm(self.hidden, weight["input_layernorm"], shape.rms_norm_eps)
+        x = self.norm(self.hidden, weight["input_layernorm"])
         q = (x @ weight["self_attn.q_proj"].T).reshape(tokens, shape.num_attention_heads, shape.head_dim)
         k = x @ weight["self_attn.k_proj"].T
         v = x @ weight["self_attn.v_proj"].T
         split = (tokens, shape.num_key_value_heads, shape.head_dim)
-        out = attention(rope(q, shape.rope_theta), rope(k.reshape(split), shape.rope_theta), v.reshape(split))
-        self.hidden = self.hidden + out @ weight["self_attn.o_proj"].T
-
-        y = rms_norm(self.hidden, weight["post_attention_layernorm"], shape.rms_norm_eps)
-        gate = y @ weight["mlp.gate_proj"].T
-        gate = gate / (1 + numpy.exp(-numpy.clip(gate, -80, None)))  # SiLU; e^80 still fits f32
-        self.hidden = self.hidden + (gate * (y @ weight["mlp.up_proj"].T)) @ weight["mlp.down_proj"].T
+        q, normed_k = self.norm_heads(q, k.reshape(split), weight)
+        out = self.attend(q, normed_k, v.reshape(split)) @ weight["self_attn.o_proj"].T
+        self.hidden = self.hidden + self.norm_output(out, weight.get("post_attention_layernorm"))
+        y = self.norm(self.hidden, weight[self.before_feed_forward])
+        gate = self.activation(y @ weight["mlp.gate_proj"].T)
+        out = (gate * (y @ weight["mlp.up_proj"].T)) @ weight["mlp.down_proj"].T
+        self.hidden = self.hidden + self.norm_output(out, weight.get("post_feedforward_layernorm"))
+        seen = {"x": x, "q": q, "k": k, "v": v, "wk": weight["self_attn.k_proj"].T,
+                "wv": weight["self_attn.v_proj"].T, **self.extras(weight)}
         self.layer += 1
-        return {"x": x, "q": q, "k": k, "v": v,
-                "wk": weight["self_attn.k_proj"].T, "wv": weight["self_attn.v_proj"].T}
+        return seen
 
     def logits(self):
         """[tokens, vocabulary], after all layers."""
         shape = self.shape
         head = "model.embed_tokens.weight" if shape.tie_word_embeddings else "lm_head.weight"
-        normed = rms_norm(self.hidden, self.weights("model.norm.weight", (shape.hidden_size,)), shape.rms_norm_eps)
+        normed = self.norm(self.hidden, self.weights("model.norm.weight", (shape.hidden_size,)))
         return normed @ self.weights(head, (shape.vocab_size, shape.hidden_size)).T
+
+
+class Gemma3Forward(LlamaForward):
+    """Norms multiply by 1 + w and stand on both sides of a block; embeddings are scaled; queries and keys are
+    normalized by head before RoPE, and `q` is recorded after that; sliding layers have a RoPE of their own."""
+
+    activation = staticmethod(gelu_tanh)
+    before_feed_forward = "pre_feedforward_layernorm"
+
+    def __init__(self, shape, weights, ids):
+        super().__init__(shape, weights, ids)
+        self.hidden = self.hidden * numpy.float32(shape.hidden_size ** 0.5)
+
+    def norm(self, x, weight):
+        return super().norm(x, 1 + weight)
+
+    def norm_heads(self, q, k, weight):
+        return self.norm(q, weight["self_attn.q_norm"]), self.norm(k, weight["self_attn.k_norm"])
+
+    def norm_output(self, out, weight):
+        return self.norm(out, weight)
+
+    def attend(self, q, k, v):
+        shape = self.shape
+        slides = shape.layer_types[self.layer] == "sliding_attention"
+        theta = shape.rope_local_base_freq if slides else shape.rope_theta
+        window = shape.sliding_window if slides else len(q)
+        return attention(rope(q, theta), rope(k, theta), v, shape.query_pre_attn_scalar ** -0.5, window)
+
+    def extras(self, weight):
+        return {"k_norm": 1 + weight["self_attn.k_norm"]}
+
+
+def Forward(shape, weights, ids):
+    return (Gemma3Forward if isinstance(shape, Gemma3) else LlamaForward)(shape, weights, ids)

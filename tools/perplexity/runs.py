@@ -1,0 +1,122 @@
+"""Running rows: each in a process of its own, several at a time, results kept so that a second run continues."""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+from realmodel import InputError, files
+
+FORMAT = 1  # of what is kept
+
+
+class Progress:
+    """A line a finished row, and on a terminal what is left."""
+
+    def __init__(self, total, workers):
+        self.total, self.workers, self.done, self.begun = total, workers, 0, time.monotonic()
+        self.lock = threading.Lock()
+
+    def finished(self, text):
+        with self.lock:
+            self.done += 1
+            left = (time.monotonic() - self.begun) / self.done * (self.total - self.done)
+            print(f"  [{self.done}/{self.total}] {text}; {minutes(left)} left", file=sys.stderr, flush=True)
+
+
+def minutes(seconds):
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def call(command, environment=None):
+    """Standard output of a command; its last line of complaint when it fails."""
+    try:
+        result = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    except OSError as error:
+        raise InputError(f"{command[0]}: {error.strerror}") from error
+    if result.returncode != 0:
+        reason = (result.stderr.strip().splitlines() or [f"exit status {result.returncode}"])[-1]
+        raise InputError(f"`{' '.join(command)}`: {reason}")
+    return result.stdout
+
+
+class Runner:
+    """Programs, models and the text; what is measured is kept in `folder`, under a hash of all that it depends on."""
+
+    def __init__(self, xq, llama, folder, models, text, window, windows, jobs):
+        self.xq, self.llama, self.folder, self.models = xq, llama, folder, models
+        self.text, self.window, self.windows, self.jobs = text, window, windows, jobs
+        self.common = {"format": FORMAT, "program": files.sha256(llama), "text": files.sha256(text),
+                       "window": window, "windows": windows}
+        self.hashes = {}
+        self.preparing = threading.Lock()
+
+    def model_hash(self, name):
+        if name not in self.hashes:
+            folder = self.models[name]
+            self.hashes[name] = [files.sha256(os.path.join(folder, part))
+                                 for part in ("config.json", "model.safetensors", "tokenizer.json")]
+        return self.hashes[name]
+
+    def kept(self, row):
+        identity = dict(self.common, model=self.model_hash(row.model), row=row.key())
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+        return os.path.join(self.folder, "rows", digest + ".json")
+
+    def prepared(self, row):
+        """The row's .xqw file, made where there is none yet."""
+        arguments = row.preparation()
+        if arguments is None:
+            return []
+        identity = json.dumps([self.model_hash(row.model), files.sha256(self.xq), arguments])
+        path = os.path.join(self.folder, "prepared", hashlib.sha256(identity.encode()).hexdigest()[:24] + ".xqw")
+        with self.preparing:  # rows share files
+            if not os.path.exists(path):
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                call([self.xq, "prepare", self.models[row.model], *arguments, "--out", path, "--quiet"])
+        return ["--prepared", path]
+
+    def measure(self, row):
+        path = self.kept(row)
+        if os.path.exists(path):
+            return files.read_json(path)
+        command = [self.llama, "perplexity", self.models[row.model], self.text, "--window", str(self.window),
+                   "--windows", str(self.windows), *row.arguments(), *self.prepared(row), "--python", sys.executable,
+                   "--quiet", "--json", "-"]
+        found = json.loads(call(command, dict(os.environ, OPENBLAS_NUM_THREADS="1")))
+        files.write_json(path, found)
+        return found
+
+    def run(self, rows):
+        """What was found, by the rows' keys. A failing row ends the run; those finished are kept."""
+        wanted = list({row.key(): row for row in rows}.values())
+        found = {row.key(): files.read_json(self.kept(row)) for row in wanted if os.path.exists(self.kept(row))}
+        missing = [row for row in wanted if row.key() not in found]
+        if found:
+            print(f"  {len(found)} of {len(wanted)} rows were measured before", file=sys.stderr, flush=True)
+        progress = Progress(len(missing), self.jobs)
+
+        def measure(row):
+            result = self.measure(row)
+            progress.finished(f"{row.model} {describe(row)}: perplexity {result['ppl']:.3f}, {result['seconds']:.0f} s")
+            return row.key(), result
+
+        with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
+            jobs = [pool.submit(measure, row) for row in missing]
+            try:
+                found.update(job.result() for job in concurrent.futures.as_completed(jobs))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return found
+
+
+def describe(row):
+    if row.method == "fp16":
+        return "fp16"
+    options = " ".join(name if value is True else f"{name}={value}" for name, value in row.options)
+    return f"{row.method} {row.bits} bits {options}".strip()
