@@ -195,8 +195,8 @@ STAGE := $(abspath $(BUILD))/stage
 llama: $(BUILD)/llama/llama ; @:
 $(BUILD)/llama/llama: libraries $(BUILD)/xq FORCE
 	$(Q)DESTDIR= sh scripts/install.sh '$(BUILD)' '$(STAGE)'
-	$(Q)mkdir -p $(@D) && cp -pu examples/llama/*.[ch] examples/llama/*.py examples/llama/Makefile $(@D)
-	+$(Q)PKG_CONFIG_PATH='$(STAGE)/lib/pkgconfig' $(MAKE) --no-print-directory -s -C $(@D) CC='$(CC)' STATIC=1
+	+$(Q)env -u CFLAGS PKG_CONFIG_PATH='$(STAGE)/lib/pkgconfig' $(MAKE) --no-print-directory -s -C examples/llama \
+	    BUILD='$(abspath $(@D))' CC='$(CC)' STATIC=1
 
 # The table of docs/accuracy.md, measured anew: make accuracy TEXT=FILE. scripts/accuracy.sh says more.
 accuracy: deps
