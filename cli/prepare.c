@@ -12,7 +12,9 @@ static const char description[] = "Reads config.json and the safetensors of MODE
                                   "latent the factors U*A of the key and value projections, by a singular "
                                   "value decomposition for each group\n"
                                   "of KV heads; for latent-cl the projections and one U for both; for x "
-                                  "and x-cl the projections as they are.\n"
+                                  "and x-cl the projections as they are\n"
+                                  "(x with --rotation: an orthogonal U and the projections in its "
+                                  "coordinates).\n"
                                   "Layers before --base-layer of a cross-layer method get the plain "
                                   "method, latent or x. Biases, key norms and\n"
                                   "sinks come along. With --pack the file also has the bytes that the "
@@ -222,12 +224,16 @@ static void say_method(const layer_shape *s, bool calibrated)
                              : "");
     else if (s->method == LAYER_LATENT_CL)
         printf(", rank %d%s", s->rank_k, s->rotation ? ", rotated" : "");
+    else if (s->rotation)
+        printf(", rotated");
 }
 
 static void say_lost(const struct job *job)
 {
     layer_method method = job->shapes[0].method;
-    if (method == LAYER_X || method == LAYER_X_CL)
+    if (layer_is_rotated_x(&job->shapes[0]))
+        printf(": a matrix U, and Wk and Wv in its coordinates");
+    else if (method == LAYER_X || method == LAYER_X_CL)
         printf(": Wk and Wv as they are");
     else if (job->lost[0] == 0 && job->lost[1] == 0)
         printf(": nothing truncated");

@@ -18,6 +18,16 @@ bool layer_is_cross(const layer_shape *shape)
     return shape->method == LAYER_X_CL || shape->method == LAYER_LATENT_CL;
 }
 
+bool layer_is_rotated_x(const layer_shape *shape)
+{
+    return shape->method == LAYER_X && shape->rotation;
+}
+
+bool layer_is_factored(const layer_shape *shape)
+{
+    return shape->method == LAYER_LATENT || layer_is_rotated_x(shape);
+}
+
 static int integer(const cJSON *object, const char *name)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
@@ -95,14 +105,15 @@ static void add_vectors(const layer_shape *s, layer_part *parts, int *count)
 
 int layer_parts(const layer_shape *s, layer_part parts[LAYER_MOST_PARTS])
 {
-    int count = 0, d = s->hidden_size, rk = s->rank_k / s->groups, rv = s->rank_v / s->groups;
-    bool latent = s->method == LAYER_LATENT;
-    add(parts, &count, !latent, "wk", d, s->kv_width, offsetof(layer_weights, wk));
-    add(parts, &count, !latent, "wv", d, s->kv_width, offsetof(layer_weights, wv));
-    add(parts, &count, latent, "uk", d, s->rank_k, offsetof(layer_weights, uk));
-    add(parts, &count, latent, "ak", rk, s->kv_width, offsetof(layer_weights, ak));
+    int count = 0, d = s->hidden_size, rk = s->rank_k / s->groups;
+    bool latent = s->method == LAYER_LATENT, factored = layer_is_factored(s);
+    int rv = latent ? s->rank_v / s->groups : rk;
+    add(parts, &count, !factored, "wk", d, s->kv_width, offsetof(layer_weights, wk));
+    add(parts, &count, !factored, "wv", d, s->kv_width, offsetof(layer_weights, wv));
+    add(parts, &count, factored, "uk", d, s->rank_k, offsetof(layer_weights, uk));
+    add(parts, &count, factored, "ak", rk, s->kv_width, offsetof(layer_weights, ak));
     add(parts, &count, latent, "uv", d, s->rank_v, offsetof(layer_weights, uv));
-    add(parts, &count, latent, "av", rv, s->kv_width, offsetof(layer_weights, av));
+    add(parts, &count, factored, "av", rv, s->kv_width, offsetof(layer_weights, av));
     add(parts, &count, s->method == LAYER_LATENT_CL, "ukv", d, s->rank_k, offsetof(layer_weights, ukv));
     add_vectors(s, parts, &count);
     return count;
