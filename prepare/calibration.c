@@ -314,29 +314,112 @@ static xq_status factor_stream(const layer_shape *s, const moments *m, const flo
     return err->status;
 }
 
+/* ---------------------------------------------------------------- the activations themselves */
+
+/* Method x: one square matrix for K and V, whose errors count alike. */
+typedef struct square_room {
+    double *w, *metric, *to, *back, *product; /* w, product: [d, dkv]; the others [d, d] */
+} square_room;
+
+static bool square_room_create(square_room *r, int d, int c)
+{
+    size_t dc = (size_t)d * (size_t)c, dd = (size_t)d * (size_t)d;
+    double *all = calloc(2 * dc + 3 * dd, sizeof *all);
+    *r = (square_room){all, all + 2 * dc, all + 2 * dc + dd, all + 2 * dc + 2 * dd, all + dc};
+    return all;
+}
+
+/* metric += w·wᵀ */
+static void add_projection(square_room *r, const float *w, int d, int c)
+{
+    for (size_t i = 0; i < (size_t)d * (size_t)c; i++)
+        r->w[i] = w[i];
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, d, d, c, 1, r->w, c, r->w, c, 1, r->metric, d);
+}
+
+/* a [d, dkv] = back·w·length */
+static float *turned(square_room *r, const float *w, int d, int c, double length)
+{
+    size_t count = (size_t)d * (size_t)c;
+    float *a = malloc(sizeof *a * count);
+    for (size_t i = 0; i < count; i++)
+        r->w[i] = w[i];
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, d, c, d, length, r->back, d, r->w, c, 0,
+                r->product, c);
+    for (size_t i = 0; a && i < count; i++)
+        a[i] = (float)r->product[i];
+    return a;
+}
+
+static xq_status factor_square(const layer_shape *s, const moments *m, layer_weights *w, error *err)
+{
+    const int d = s->hidden_size, c = s->kv_width;
+    const size_t count = (size_t)d * (size_t)d;
+    square_room r;
+    int *widths = malloc(sizeof *widths * (size_t)d);
+    if (!square_room_create(&r, d, c) || !widths) {
+        free(r.w);
+        free(widths);
+        return no_memory(err);
+    }
+    add_projection(&r, w->wk, d, c);
+    add_projection(&r, w->wv, d, c);
+    const basis_problem problem = {d,         d,        m->covariance,
+                                   m->second, r.metric, find_segments(s->quantization_group, 0, d, widths),
+                                   widths};
+    if (basis_calibrate(&problem, r.to, r.back, err) == XQ_OK) {
+        double length = mean_length(r.to, count, d);
+        w->uk = malloc(sizeof *w->uk * count);
+        w->ak = turned(&r, w->wk, d, c, length);
+        w->av = turned(&r, w->wv, d, c, length);
+        for (size_t i = 0; w->uk && i < count; i++)
+            w->uk[i] = (float)(r.to[i] / length);
+        if (!w->uk || !w->ak || !w->av)
+            no_memory(err);
+    }
+    free(r.w);
+    free(widths);
+    return err->status;
+}
+
+/* ---------------------------------------------------------------- a layer */
+
 xq_status calibration_check(const layer_shape *s, error *err)
 {
-    const char *field = s->method != LAYER_LATENT ? "cache.method" : !s->rotation ? "cache.rotation" : NULL;
-    if (!field)
+    bool method = s->method == LAYER_LATENT || s->method == LAYER_X;
+    if (method && s->rotation)
         return XQ_OK;
+    const char *field = method ? "cache.rotation" : "cache.method";
     error_set(err, XQ_ERROR_UNSUPPORTED, "spec",
-              "calibration is for method latent with rotation; here %s is %s", field,
-              s->method != LAYER_LATENT ? layer_method_name(s->method) : "false");
+              "calibration is for methods x and latent, with rotation; here %s is %s", field,
+              method ? "false" : layer_method_name(s->method));
     return error_field(err, field);
+}
+
+static xq_status factor_latents(const calibration *c, int layer, const layer_shape *s, const moments *m,
+                                layer_weights *w, double lost[2], error *err)
+{
+    double *weights = malloc(sizeof *weights * (size_t)s->kv_width);
+    if (!weights)
+        return no_memory(err);
+    if (read_query_weights(c, layer, s, w->k_norm, weights, err) == XQ_OK &&
+        factor_stream(s, m, w->wk, weights, s->rank_k, &w->uk, &w->ak, &lost[0], err) == XQ_OK)
+        factor_stream(s, m, w->wv, NULL, s->rank_v, &w->uv, &w->av, &lost[1], err);
+    free(weights);
+    return err->status;
 }
 
 xq_status calibration_factor(const calibration *c, int layer, const layer_shape *s, layer_weights *w,
                              double lost[2], error *err)
 {
     moments m = {0};
-    double *weights = malloc(sizeof *weights * (size_t)s->kv_width);
-    if (!weights)
-        return no_memory(err);
-    if (calibration_check(s, err) == XQ_OK && read_moments(c, layer, s->hidden_size, &m, err) == XQ_OK &&
-        read_query_weights(c, layer, s, w->k_norm, weights, err) == XQ_OK &&
-        factor_stream(s, &m, w->wk, weights, s->rank_k, &w->uk, &w->ak, &lost[0], err) == XQ_OK)
-        factor_stream(s, &m, w->wv, NULL, s->rank_v, &w->uv, &w->av, &lost[1], err);
+    lost[0] = lost[1] = 0;
+    if (calibration_check(s, err) != XQ_OK || read_moments(c, layer, s->hidden_size, &m, err) != XQ_OK)
+        return err->status;
+    if (s->method == LAYER_X)
+        factor_square(s, &m, w, err);
+    else
+        factor_latents(c, layer, s, &m, w, lost, err);
     moments_free(&m);
-    free(weights);
     return err->status;
 }
