@@ -73,7 +73,7 @@ CLI_OBJ     := $(call obj,$(CLI_SRC))
 SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 TESTS       := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 
-.PHONY: all accuracy demo features test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv clean FORCE
+.PHONY: all accuracy demo features llama test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BUILD)/xq ; @:
@@ -107,6 +107,10 @@ $(BUILD)/xq: $(CLI_OBJ) $(TOOL_OBJ) $(LIB_OBJ)
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(SUPPORT_OBJ) $(TOOL_OBJ) $(LIB_OBJ)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) $(PREPARE_LIBS) $(LIBS)
+
+# What of examples/llama a test holds against the kernels: its caches.
+$(BUILD)/tests/test_llama_cache: $(patsubst %,$(BUILD)/examples/llama/%.o,attention cache_device cache_host choice config \
+    fail format rope)
 
 # Stand-ins that tests load: for the NVIDIA driver, for NVRTC, for malloc. And the program that tests of the
 # command line run.
@@ -144,7 +148,7 @@ test: deps
 	$(SUBMAKE) run-tests
 
 # The tests alone, for those who have everything: no set-up. TESTS='build/tests/test_x' picks some.
-run-tests: $(if $(CLI_SRC),$(BUILD)/xq) $(TESTS)
+run-tests: $(if $(CLI_SRC),$(BUILD)/xq) $(if $(TEST_PYTHON),$(BUILD)/llama/llama) $(TESTS)
 	@$(RUN_ENV) sh scripts/run-tests.sh --python '$(TEST_PYTHON)' $(TESTS)
 
 demo: deps
@@ -188,10 +192,11 @@ include scripts/install.mk
 # ---------------------------------------------------------------- accuracy
 # examples/llama as a user builds it: against an installed xq, here one under $(BUILD).
 STAGE := $(abspath $(BUILD))/stage
+llama: $(BUILD)/llama/llama ; @:
 $(BUILD)/llama/llama: libraries $(BUILD)/xq FORCE
 	$(Q)DESTDIR= sh scripts/install.sh '$(BUILD)' '$(STAGE)'
-	$(Q)mkdir -p $(@D) && cp -pu examples/llama/*.[ch] examples/llama/*.py examples/llama/Makefile $(@D)
-	+$(Q)PKG_CONFIG_PATH='$(STAGE)/lib/pkgconfig' $(MAKE) --no-print-directory -s -C $(@D) CC='$(CC)' STATIC=1
+	+$(Q)env -u CFLAGS PKG_CONFIG_PATH='$(STAGE)/lib/pkgconfig' $(MAKE) --no-print-directory -s -C examples/llama \
+	    BUILD='$(abspath $(@D))' CC='$(CC)' STATIC=1
 
 # The table of docs/accuracy.md, measured anew: make accuracy TEXT=FILE. scripts/accuracy.sh says more.
 accuracy: deps

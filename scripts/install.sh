@@ -15,8 +15,9 @@ soname=libxq.so.${version%%.*}
 
 install -d "$root$prefix/bin" "$root$prefix/include/xq" "$root$libdir/pkgconfig"
 install -m 755 "$build/xq" "$root$prefix/bin/xq"
-install -m 644 include/xq/*.h "$root$prefix/include/xq/"
-install -m 644 "$build/libxq.a" "$root$libdir/libxq.a"
+# -C: what has not changed keeps its time, so that a project need not be built anew.
+install -C -m 644 include/xq/*.h "$root$prefix/include/xq/"
+install -C -m 644 "$build/libxq.a" "$root$libdir/libxq.a"
 install -m 755 "$build/libxq.so.$version" "$root$libdir/libxq.so.$version"
 ln -sf "libxq.so.$version" "$root$libdir/$soname"
 ln -sf "$soname" "$root$libdir/libxq.so"

@@ -73,7 +73,7 @@ Test(abi, header_compiles_alone_as_c_and_cpp)
         assert_output(commands[i], "", commands[i]);
 }
 
-Test(install, examples_build_and_run_against_the_installed_libraries, .timeout = 120)
+Test(install, examples_build_and_run_against_the_installed_libraries, .timeout = 180)
 {
     char command[8192], *output = NULL;
     const char *folder = files_directory();
@@ -97,6 +97,14 @@ Test(install, examples_build_and_run_against_the_installed_libraries, .timeout =
         cr_assert(strstr(output, "software device") && strstr(output, "relative error"), "%s", output);
         free(output);
     }
+    snprintf(command, sizeof command, "%s/llama/llama --help", folder);
+    cr_assert_eq(shell_run(command, &output), 0, "%s", output);
+    cr_assert(strstr(output, "perplexity") && strstr(output, "latent-cl"), "%s", output);
+    free(output);
+    snprintf(command, sizeof command, "%s/llama/llama generate %s --prompt x --python true", folder, folder);
+    cr_assert_eq(shell_run(command, &output), 1, "%s", output);
+    cr_assert_str_eq(output, "llama: --prompt: no tokens\n");
+    free(output);
     snprintf(command, sizeof command, "PKG_CONFIG_PATH=%s/lib/pkgconfig pkg-config --modversion xq",
              folder);
     assert_output(command, "0.1.0\n", "the version in xq.pc");

@@ -96,7 +96,7 @@ static void rematerialize(const host *h, const float *seen, int width, int group
                  columns, out + at(first, dkv) + g * columns, dkv);
 }
 
-/* Quantizes what has come to a stream; the rows that changed. */
+/* Rounds to f16 and quantizes what has come to a stream; the rows that changed. */
 static span store(const format *f, host_layer *l, int stream, int from, int count)
 {
     const xq_quantizer *q = &f->stream[stream].quantizer;
@@ -135,7 +135,6 @@ static void append_kivi(host *h, int layer, const float *x, int count)
     multiply(x, c->hidden, l->weights.wv, dkv, count, c->hidden, dkv, v, dkv);
     if (l->weights.k_norm)
         rms_norm(k, l->weights.k_norm, c->epsilon, (int64_t)count * c->kv_heads, c->head_dim, k);
-    to_halves(count, dkv, k, k);
     span s = store(f, l, 0, from, count);
     memcpy(l->k + at(s.first, dkv), l->seen[0] + at(s.first, dkv),
            sizeof(float) * at(s.end - s.first, dkv));
@@ -163,9 +162,7 @@ static void append_latent(host *h, int layer, const float *x, int count)
     const float *u[2] = {l->weights.uk, l->weights.uv}, *a[2] = {l->weights.ak, l->weights.av};
     for (int i = 0; i < 2; i++) {
         const int d = h->config->hidden, width = f->stream[i].width;
-        float *latents = l->exact[i] + at(h->length, width);
-        multiply(x, d, u[i], width, count, d, width, latents, width);
-        to_halves(count, width, latents, latents);
+        multiply(x, d, u[i], width, count, d, width, l->exact[i] + at(h->length, width), width);
         span s = store(f, l, i, h->length, count);
         rematerialize(h, l->seen[i], width, f->groups, a[i], s.first, s.end, i == 0 ? l->k : l->v);
         if (i == 0)
@@ -186,7 +183,6 @@ static void quantize_change(host *h, int layer, float *change, int rows)
     }
     float *latents = h->row[1];
     multiply(change, d, ukv, width, rows, d, width, latents, width);
-    to_halves(rows, width, latents, latents);
     simulate(&f->stream[0].quantizer, rows, width, latents, latents);
     project(latents, ukv, rows, width, d, change);
 }
@@ -208,7 +204,6 @@ static void append_cross(host *h, int layer, const float *x, int count)
     for (size_t i = 0; i < closed; i++)
         sum[i] = (f->base ? 0 : sum[i]) + change[i];
     memcpy(sum + closed, exact + closed, sizeof *sum * (all - closed)); /* the tail is X itself */
-    to_halves(s.end - s.first, d, sum, sum);
     simulate(&f->accumulator, s.end - s.first, d, sum, sum);
     rematerialize(h, h->accumulator, d, 1, l->weights.wk, s.first, s.end, l->k);
     rematerialize(h, h->accumulator, d, 1, l->weights.wv, s.first, s.end, l->v);

@@ -14,6 +14,8 @@ typedef enum method {
     CACHE_LATENT_CL
 } method;
 
+enum { FIRST_LAYERS_AUTO = -1 };
+
 typedef struct choice {
     method method;
     int bits;

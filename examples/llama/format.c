@@ -96,8 +96,8 @@ static void adopt_prepared(cJSON *cache, const format *f, const choice *wanted, 
             cJSON_AddItemToObject(cache, keys[i], cJSON_Duplicate(value, 1));
         else if (ours && !cJSON_Compare(ours, value, 1)) {
             char *got = cJSON_PrintUnformatted(value), *want = cJSON_PrintUnformatted(ours);
-            fail(EXIT_INPUT, "%s: layer %d is prepared with %s %s; the cache asks for %s", wanted->prepared,
-                 layer, keys[i], got, want);
+            fail(EXIT_INPUT, "%s: layer %d is prepared with %s %s; the cache asks for %s%s",
+                 wanted->prepared, layer, keys[i], got, want, i == 0 ? " (--cache, --first-layers)" : "");
         }
     }
     cJSON_Delete(spec);

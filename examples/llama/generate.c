@@ -48,18 +48,18 @@ void command_generate(const options *o)
     if (prompt.count == 0)
         fail(EXIT_INPUT, "--prompt: no tokens");
     const int count = (int)prompt.count;
-    session s = session_open(o, count + o->tokens, count);
-    const config *c = &s.model->config;
+    session *s = session_open(o, count + o->tokens, count);
+    const config *c = &s->model->config;
     float *hidden = room((size_t)count * (size_t)c->hidden, sizeof *hidden);
     float *logits = room((size_t)c->vocabulary, sizeof *logits);
     signal(SIGPIPE, SIG_IGN); /* a decoder that ends early says itself why */
     FILE *decoder = text_decoder_open(o->python, o->model);
     for (int i = 0; i < count; i++)
         send(decoder, prompt.ids[i]);
-    model_forward(s.model, s.cache, prompt.ids, count, hidden);
+    model_forward(s->model, s->cache, prompt.ids, count, hidden);
     const float *last = hidden + (size_t)(count - 1) * (size_t)c->hidden;
     for (int i = 0; i < o->tokens; i++) {
-        model_logits(s.model, last, 1, logits);
+        model_logits(s->model, last, 1, logits);
         int32_t id = greatest_of(logits, c->vocabulary);
         if (!isfinite(logits[id]))
             fail(EXIT_INPUT, "the logits of token %d are not numbers", count + i);
@@ -67,12 +67,12 @@ void command_generate(const options *o)
             break;
         send(decoder, id);
         if (i + 1 < o->tokens)
-            model_forward(s.model, s.cache, &id, 1, hidden);
+            model_forward(s->model, s->cache, &id, 1, hidden);
         last = hidden;
     }
     text_decoder_close(decoder);
     free(prompt.ids);
     free(hidden);
     free(logits);
-    session_close(&s);
+    session_close(s);
 }

@@ -14,22 +14,22 @@ void command_logits(const options *o)
     const int count = (int)list.count, chunk = o->chunk > 0 && o->chunk < count ? o->chunk : count;
     if (list.count == 0 || list.count > 1 << 20)
         fail(EXIT_INPUT, "%s: %zu token ids; valid: 1 to %d", o->ids, list.count, 1 << 20);
-    session s = session_open(o, count, chunk);
-    const config *c = &s.model->config;
+    session *s = session_open(o, count, chunk);
+    const config *c = &s->model->config;
     for (int i = 0; i < count; i++)
         if (list.ids[i] >= c->vocabulary)
             fail(EXIT_INPUT, "%s: token id %d is beyond the model's vocabulary of %d", o->ids,
                  (int)list.ids[i], c->vocabulary);
-    const int most = logits_rows(s.model);
+    const int most = logits_rows(s->model);
     float *hidden = room((size_t)chunk * (size_t)c->hidden, sizeof *hidden);
     float *logits = room((size_t)most * (size_t)c->vocabulary, sizeof *logits);
     tensor_writer *out = tensor_writer_open(o->out, "logits", count, c->vocabulary);
     for (int done = 0; done < count; done += chunk) {
         int piece = count - done < chunk ? count - done : chunk;
-        model_forward(s.model, s.cache, list.ids + done, piece, hidden);
+        model_forward(s->model, s->cache, list.ids + done, piece, hidden);
         for (int row = 0; row < piece; row += most) {
             int rows = piece - row < most ? piece - row : most;
-            model_logits(s.model, hidden + (size_t)row * (size_t)c->hidden, rows, logits);
+            model_logits(s->model, hidden + (size_t)row * (size_t)c->hidden, rows, logits);
             tensor_writer_add(out, logits, rows);
         }
     }
@@ -37,5 +37,5 @@ void command_logits(const options *o)
     free(hidden);
     free(logits);
     free(list.ids);
-    session_close(&s);
+    session_close(s);
 }

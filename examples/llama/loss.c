@@ -3,7 +3,7 @@
 
 int logits_rows(const model *m)
 {
-    int rows = (32 << 20) / (m->config.vocabulary * (int)sizeof(float));
+    int rows = (128 << 20) / (m->config.vocabulary * (int)sizeof(float));
     return rows > 0 ? rows : 1;
 }
 

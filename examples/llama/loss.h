@@ -4,7 +4,7 @@
 
 #include "model.h"
 
-/* Rows of logits that fit 32 MiB, at least 1. */
+/* Rows of logits that fit 128 MiB, at least 1. */
 int logits_rows(const model *m);
 
 /* The sum over rows of -log of the probability of targets[row], from logits [rows, vocabulary]. NaN where

@@ -226,7 +226,7 @@ void options_read(options *o, int count, char **arguments)
                    .bos = BOS_AUTO,
                    .choice = {.method = CACHE_FP16,
                               .bits = 4,
-                              .first_layers = 3,
+                              .first_layers = FIRST_LAYERS_AUTO,
                               .first_bits = 4,
                               .weights = "f16",
                               .cache = cJSON_CreateObject()}};

@@ -69,17 +69,17 @@ void command_perplexity(const options *o)
     const int bos = o->bos == BOS_AUTO ? text.bos : o->bos, window = o->window;
     const int chunk = o->chunk > 0 && o->chunk < window ? o->chunk : window;
     result r = {.windows = count_windows(o, &text, window - (bos >= 0))};
-    session s = session_open(o, window, chunk);
-    const config *c = &s.model->config;
+    session *s = session_open(o, window, chunk);
+    const config *c = &s->model->config;
     check_ids(&text, bos, c, o->text);
     int32_t *ids = room((size_t)window, sizeof *ids);
     float *hidden = room((size_t)chunk * (size_t)c->hidden, sizeof *hidden);
-    float *logits = room((size_t)logits_rows(s.model) * (size_t)c->vocabulary, sizeof *logits);
+    float *logits = room((size_t)logits_rows(s->model) * (size_t)c->vocabulary, sizeof *logits);
     double sum = 0;
     progress p = progress_begin(o->quiet, "window", r.windows);
     for (int w = 0; w < r.windows; w++) {
         fill_window(&text, bos, window, w, ids);
-        double loss = window_loss(&s, ids, window, chunk, hidden, logits);
+        double loss = window_loss(s, ids, window, chunk, hidden, logits);
         if (!isfinite(loss))
             fail(EXIT_INPUT, "the loss of window %d is %g: something in it is not a number", w, loss);
         sum += loss;
@@ -89,10 +89,10 @@ void command_perplexity(const options *o)
     r.seconds = progress_end(&p);
     r.bos = bos;
     r.chunk = chunk;
-    result_print(o, &s, &r);
+    result_print(o, s, &r);
     free(ids);
     free(hidden);
     free(logits);
     free(text.ids);
-    session_close(&s);
+    session_close(s);
 }

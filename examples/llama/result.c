@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-static cJSON *cache_json(const options *o, const result *r)
+static cJSON *cache_json(const options *o, const session *s, const result *r)
 {
-    const choice *c = &o->choice;
+    const choice *c = &s->choice;
     cJSON *json = cJSON_Duplicate(c->cache, 1);
     cJSON_AddStringToObject(json, "method", method_name(c->method));
     cJSON_AddStringToObject(json, "device", o->device);
@@ -39,7 +39,7 @@ static char *result_json(const options *o, const session *s, const result *r)
     cJSON_AddNumberToObject(json, "window", o->window);
     if (r->bos >= 0)
         cJSON_AddNumberToObject(json, "bos", r->bos);
-    cJSON_AddItemToObject(json, "cache", cache_json(o, r));
+    cJSON_AddItemToObject(json, "cache", cache_json(o, s, r));
     cJSON_AddNumberToObject(json, "ppl", exp(r->nll));
     cJSON_AddNumberToObject(json, "nll", r->nll);
     cJSON_AddNumberToObject(json, "memory", s->formats->memory);

@@ -3,6 +3,7 @@
 #include "cache_host.h"
 #include "fail.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static xq_context *open_context(const char *device)
@@ -14,19 +15,34 @@ static xq_context *open_context(const char *device)
     return context;
 }
 
-session session_open(const options *o, int tokens, int chunk)
+/* The number of first layers where the command line leaves it open. */
+static int first_layers(const choice *wanted, const config *c, const xq_prepared *prepared)
 {
-    session s = {.model = model_open(o->model)};
-    const config *c = &s.model->config;
+    const bool cross = wanted->method == CACHE_X_CL || wanted->method == CACHE_LATENT_CL;
+    xq_prepared_info info = XQ_PREPARED_INFO_INIT;
+    if (wanted->first_layers != FIRST_LAYERS_AUTO)
+        return wanted->first_layers;
+    if (prepared && cross && xq_prepared_query(prepared, &info) == XQ_OK)
+        return info.base_layer + 1;
+    return c->layers < 3 ? c->layers : 3;
+}
+
+session *session_open(const options *o, int tokens, int chunk)
+{
+    session *s = room(1, sizeof *s);
+    s->model = model_open(o->model);
+    s->choice = o->choice;
+    const config *c = &s->model->config;
     const bool host = strcmp(o->device, "host") == 0;
     if (tokens > c->longest)
         fail(EXIT_INPUT, "a sequence of %d tokens; the model takes at most %d", tokens, c->longest);
-    s.context = open_context(host ? "sim" : o->device); /* of the host's cache, for specs alone */
-    xq_prepared *prepared = prepared_open(&o->choice, c, s.context);
-    s.formats = formats_make(c, &o->choice, s.context, prepared, tokens);
-    s.sources = sources_make(s.model, s.formats, &o->choice, s.context, prepared);
-    s.cache = host ? cache_host_open(c, s.formats, s.sources, tokens)
-                   : cache_device_open(s.context, c, s.formats, s.sources, tokens, chunk);
+    s->context = open_context(host ? "sim" : o->device); /* of the host's cache, for specs alone */
+    xq_prepared *prepared = prepared_open(&s->choice, c, s->context);
+    s->choice.first_layers = first_layers(&s->choice, c, prepared);
+    s->formats = formats_make(c, &s->choice, s->context, prepared, tokens);
+    s->sources = sources_make(s->model, s->formats, &s->choice, s->context, prepared);
+    s->cache = host ? cache_host_open(c, s->formats, s->sources, tokens)
+                    : cache_device_open(s->context, c, s->formats, s->sources, tokens, chunk);
     return s;
 }
 
@@ -37,4 +53,5 @@ void session_close(session *s)
     formats_free(s->formats);
     xq_context_destroy(s->context);
     model_close(s->model);
+    free(s);
 }

@@ -10,6 +10,7 @@
 
 typedef struct session {
     xq_context *context;
+    choice choice; /* as the options have it, complete */
     model *model;
     formats *formats;
     sources *sources;
@@ -17,7 +18,7 @@ typedef struct session {
 } session;
 
 /* For sequences of up to `tokens` tokens that come in pieces of up to `chunk`. */
-session session_open(const options *o, int tokens, int chunk);
+session *session_open(const options *o, int tokens, int chunk);
 void session_close(session *s);
 
 #endif
