@@ -228,7 +228,7 @@ Test(llama_cache, x_on_the_host_is_x_on_a_device)
     compare(llama, CACHE_X, "{\"group\": 64}", "f16", BOUND);
     compare(llama, CACHE_X, "{\"group\": 32, \"axis_k\": \"channel\", \"zero_point\": \"integer\"}", "f16",
             BOUND);
-    compare(gemma, CACHE_X, "{\"group\": 32, \"axis_k\": \"channel\"}", "f16", BOUND);
+    compare(gemma, CACHE_X, "{\"group\": 32, \"axis_k\": \"channel\", \"clip\": 0.9}", "f16", BOUND);
 }
 
 Test(llama_cache, latents_on_the_host_are_latents_on_a_device)
@@ -243,7 +243,8 @@ Test(llama_cache, latents_on_the_host_are_latents_on_a_device)
 Test(llama_cache, deltas_on_the_host_are_deltas_on_a_device)
 {
     compare(llama, CACHE_X_CL, "{\"group\": 64}", "f16", BOUND);
-    compare(llama, CACHE_X_CL, "{\"group\": 32, \"axis_k\": \"channel\", \"accumulator_bits\": 4}", "f16",
+    compare(llama, CACHE_X_CL,
+            "{\"group\": 32, \"axis_k\": \"channel\", \"accumulator_bits\": 4, \"clip\": 0.8}", "f16",
             BOUND);
     compare(gemma, CACHE_X_CL, "{\"group\": 32, \"accumulator_bits\": 8, \"zero_point\": \"integer\"}",
             "f16", BOUND);
