@@ -70,6 +70,12 @@ static void set_number(cJSON *object, const char *key, double value)
     cJSON_AddNumberToObject(object, key, value);
 }
 
+static void set_false(cJSON *object, const char *key)
+{
+    cJSON_DeleteItemFromObjectCaseSensitive(object, key);
+    cJSON_AddFalseToObject(object, key);
+}
+
 /* A number where the text is one, else the text: the generator names the valid values. */
 static void set_number_or_string(cJSON *object, const char *key, const char *value)
 {
@@ -168,6 +174,8 @@ static xq_status fill(cJSON *root, const struct cli_spec *s, const struct cli_co
         set_number_or_string(cache, "clip", s->clip);
         set_number(cache, "groups", (double)s->groups);
         set_flag(cache, "rotation", s->rotation);
+        if (s->no_rotation)
+            set_false(cache, "rotation");
         set_flag(cache, "base", s->base);
         set_number(cache, "accumulator_bits", (double)s->accumulator_bits);
         set_number(cache, "page", (double)s->page);

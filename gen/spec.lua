@@ -71,6 +71,10 @@ local function only_for(cache, name, condition, text)
   if cache[name] ~= nil and not condition then fail.spec("cache." .. name, "%s; leave it out", text) end
 end
 
+-- Of rotated activations, which are spread like a normal distribution: what resolves them best at so many bits
+-- (docs/accuracy.md).
+local clips = { [2] = 0.65, [3] = 0.85, [4] = 0.95 }
+
 local function complete_options(cache)
   local cross_layer = cache.method == "x-cl" or cache.method == "latent-cl"
   only_for(cache, "base", cross_layer, "is for the cross-layer methods, x-cl and latent-cl")
@@ -83,6 +87,8 @@ local function complete_options(cache)
   if cache.rotation and cache.method == "x-cl" then
     fail.spec("cache.rotation", "true is not valid; method 'x-cl' adds up activations as they are; valid for x, latent, latent-cl")
   end
+  if cache.rotation == nil then cache.rotation = not cross_layer end
+  cache.clip = cache.clip or cache.rotation and clips[cache.bits] or 1
   cache.axis_v = cache.axis_v or (cache.method == "latent" and "token" or cache.axis_k)
   if cross_layer then
     cache.base, cache.accumulator_bits = cache.base or false, cache.accumulator_bits or 16

@@ -117,8 +117,23 @@ static void fill_moments(const double *rows, int64_t tokens, double *mean, momen
     cblas_dger(CblasRowMajor, d, d, first_token_weight, rows, 1, rows, 1, m->second, d);
 }
 
+/* Of rows of which nothing is known. */
+static xq_status unit_moments(int d, moments *m, error *err)
+{
+    size_t n = (size_t)d;
+    *m = (moments){.size = d, .covariance = calloc(2 * n * n, sizeof *m->covariance)};
+    if (!m->covariance)
+        return no_memory(err);
+    m->second = m->covariance + n * n;
+    for (size_t i = 0; i < n; i++)
+        m->covariance[i * n + i] = m->second[i * n + i] = 1;
+    return XQ_OK;
+}
+
 static xq_status read_moments(const calibration *c, int layer, int d, moments *m, error *err)
 {
+    if (!c)
+        return unit_moments(d, m, err);
     float *x = NULL;
     int64_t tokens;
     size_t n = (size_t)d;

@@ -18,7 +18,8 @@ void calibration_close(calibration *c);
 uint64_t calibration_hash(const calibration *c);
 
 /* Makes the layer's factors from wk and wv, in calibrated coordinates: uk, ak, uv, av of method latent.
- * lost as layer_factor gives it. May be called from several threads. Errors: XQ_ERROR_FORMAT naming a
+ * lost as layer_factor gives it.
+ * Without a calibration (c NULL; method x alone) all directions of x count as alike. May be called from several threads. Errors: XQ_ERROR_FORMAT naming a
  * tensor that is missing, of another shape, not finite or too short; XQ_ERROR_UNSUPPORTED for other
  * methods, and without rotation. */
 xq_status calibration_factor(const calibration *c, int layer, const layer_shape *shape, layer_weights *w,

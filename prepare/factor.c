@@ -55,6 +55,26 @@ static double energy(const float *w, size_t count)
     return sum;
 }
 
+/* Column k of u becomes √σ times what it was, row k of a 1/√σ, σ being the row's length over their mean: an
+ * error in either of two columns then costs what the other's does, so that they may be rotated into each
+ * other. */
+static void balance(int rows, int rank, int cols, float *u, float *a)
+{
+    double mean = 0;
+    for (int k = 0; k < rank; k++)
+        mean += sqrt(energy(a + (size_t)k * (size_t)cols, (size_t)cols)) / rank;
+    for (int k = 0; k < rank; k++) {
+        float *row = a + (size_t)k * (size_t)cols;
+        double sigma = sqrt(energy(row, (size_t)cols)) / mean;
+        if (!(sigma > 1e-6)) /* of the zero matrix, or as good as that */
+            continue;
+        for (int i = 0; i < rows; i++)
+            u[(size_t)i * (size_t)rank + (size_t)k] *= (float)sqrt(sigma);
+        for (int j = 0; j < cols; j++)
+            row[j] /= (float)sqrt(sigma);
+    }
+}
+
 xq_status factor_latent(const factor_shape *s, const float *w, float *u, float *a, double *lost, error *err)
 {
     int cols = s->cols / s->groups, rank = s->rank / s->groups;
@@ -67,9 +87,12 @@ xq_status factor_latent(const factor_shape *s, const float *w, float *u, float *
     for (int g = 0; g < s->groups && err->status == XQ_OK; g++) {
         double part;
         take_columns(block, w + (size_t)g * (size_t)cols, s->rows, cols, s->cols);
-        if (svd_factor(block, s->rows, cols, rank, block_u, block_a, &part, err) != XQ_OK ||
-            (s->rotated && (rotate(block_u, s->rows, rank, false, err) != XQ_OK ||
-                            rotate(block_a, cols, rank, true, err) != XQ_OK)))
+        if (svd_factor(block, s->rows, cols, rank, block_u, block_a, &part, err) != XQ_OK)
+            break;
+        if (s->rotated)
+            balance(s->rows, rank, cols, block_u, block_a);
+        if (s->rotated && (rotate(block_u, s->rows, rank, false, err) != XQ_OK ||
+                           rotate(block_a, cols, rank, true, err) != XQ_OK))
             break;
         put_columns(u + (size_t)g * (size_t)rank, block_u, s->rows, rank, s->rank);
         put_columns(a + (size_t)g * (size_t)cols, block_a, rank, cols, s->cols);

@@ -1,5 +1,6 @@
 /* Projections as the factors that the cache methods want (docs/method.md §2, §4). Row major, f32; the
- * algebra runs in double precision. With `rotated`, R (rotation.h) is folded in: U·R and Rᵀ·A.
+ * algebra runs in double precision. With `rotated`, R (rotation.h) is folded in: U·R and Rᵀ·A; of
+ * method latent U·Σ½·R and Rᵀ·Σ^-½·A, so that errors of all columns cost the same.
  * *lost (may be NULL): what a rank below the full one loses of W, relative (Frobenius); 0 at full rank.
  * Errors: those of svd_factor. */
 #ifndef PREPARE_FACTOR_H

@@ -22,22 +22,6 @@ static xq_status make_latent(const layer_shape *s, const float *w, int rank, flo
     return factor_latent(&shape, w, *u, *a, lost, err);
 }
 
-/* One rotation serves K and V: what is cached is one matrix. */
-static xq_status make_rotated(const layer_shape *s, layer_weights *w, error *err)
-{
-    const int d = s->hidden_size, dkv = s->kv_width;
-    if (w->uk)
-        return XQ_OK;
-    w->uk = matrix(d, d);
-    w->ak = matrix(d, dkv);
-    w->av = matrix(d, dkv);
-    if (!w->uk || !w->ak || !w->av)
-        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for factors");
-    if (factor_rotation(d, w->uk, err) == XQ_OK && factor_rotated(d, dkv, w->wk, w->ak, err) == XQ_OK)
-        factor_rotated(d, dkv, w->wv, w->av, err);
-    return err->status;
-}
-
 static xq_status make_joint(const layer_shape *s, layer_weights *w, double *lost, error *err)
 {
     const factor_shape shape = {s->hidden_size, s->kv_width, 1, s->rank_k, s->rotation};

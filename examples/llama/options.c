@@ -178,8 +178,8 @@ static void read_options(options *o, int count, char **arguments, const char **p
             o->quiet = true;
             continue;
         }
-        if (strcmp(option, "--rotation") == 0) {
-            set(&o->choice, "rotation", cJSON_CreateTrue());
+        if (strcmp(option, "--rotation") == 0 || strcmp(option, "--no-rotation") == 0) {
+            set(&o->choice, "rotation", cJSON_CreateBool(option[2] == 'r'));
             continue;
         }
         if (!value)
