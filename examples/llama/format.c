@@ -79,8 +79,7 @@ static cJSON *cache_object(const choice *wanted, const format *f, int bits)
 }
 
 /* What a prepared layer's matrices depend on. */
-static void adopt_prepared(cJSON *cache, const format *f, const choice *wanted, const char *layer_spec,
-                           int layer)
+static void adopt_prepared(cJSON *cache, const choice *wanted, const char *layer_spec, int layer)
 {
     static const char *const keys[] = {"method", "groups", "rank_k", "rank_v", "rotation"};
     if (!layer_spec)
@@ -92,7 +91,7 @@ static void adopt_prepared(cJSON *cache, const format *f, const choice *wanted, 
         const cJSON *ours = cJSON_GetObjectItemCaseSensitive(cache, keys[i]);
         if (!value)
             continue;
-        if (!ours && f->latent)
+        if (!ours)
             cJSON_AddItemToObject(cache, keys[i], cJSON_Duplicate(value, 1));
         else if (ours && !cJSON_Compare(ours, value, 1)) {
             char *got = cJSON_PrintUnformatted(value), *want = cJSON_PrintUnformatted(ours);
@@ -110,7 +109,7 @@ static char *layer_spec(const config *c, const choice *wanted, const format *f, 
     cJSON *cache = f->method == CACHE_FP16 ? cJSON_CreateObject()
                                            : cache_object(wanted, f, choice_bits(wanted, c->layers, layer));
     if (prepared)
-        adopt_prepared(cache, f, wanted, xq_prepared_layer_spec(prepared, layer), layer);
+        adopt_prepared(cache, wanted, xq_prepared_layer_spec(prepared, layer), layer);
     cJSON_AddItemToObject(spec, "model", model_object(c, layer));
     cJSON_AddItemToObject(spec, "cache", cache);
     cJSON_AddStringToObject(spec, "weights", wanted->weights);
@@ -165,6 +164,7 @@ static void read_spec(format *f, sizes *s)
         to->quantizer = read_quantizer(cache, item, false);
         to->width = number(item, "latents") * number(item, "rank");
     }
+    f->rotated = f->method == CACHE_X && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(cache, "rotation"));
     f->groups = f->latent && !f->cross ? number(cache, "groups") : 1;
     *s = (sizes){.page_bytes = number(layout, "page_bytes"),
                  .page_tokens = number(cache, "page"),
