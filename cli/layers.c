@@ -87,6 +87,8 @@ xq_status cli_layer_spec(gen *g, const char *spec_json, int layer, int base, boo
             set(cache, "bits", cJSON_CreateNumber(CLI_BASE_BITS));
         if (layer >= base)
             set(cache, "base", cJSON_CreateBool(layer == base));
+        else if (!cJSON_HasObjectItem(cache, "rotation")) /* as the layers after it */
+            set(cache, "rotation", cJSON_CreateFalse());
     }
     if (many)
         set(spec, "queries", cJSON_CreateString("many"));

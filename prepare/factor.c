@@ -107,20 +107,6 @@ xq_status factor_latent(const factor_shape *s, const float *w, float *u, float *
 
 /* ---------------------------------------------------------------- rotated activations */
 
-xq_status factor_rotation(int rows, float *u, error *err)
-{
-    memset(u, 0, sizeof *u * (size_t)rows * (size_t)rows);
-    for (int i = 0; i < rows; i++)
-        u[(size_t)i * (size_t)rows + (size_t)i] = 1;
-    return rotate(u, rows, rows, false, err);
-}
-
-xq_status factor_rotated(int rows, int cols, const float *w, float *a, error *err)
-{
-    memcpy(a, w, sizeof *a * (size_t)rows * (size_t)cols);
-    return rotate(a, cols, rows, true, err);
-}
-
 /* Row major u, read by columns, is uᵀ; and rows of x are the columns of the system uᵀ·yᵀ = xᵀ. */
 xq_status factor_turn_back(const float *u, int n, int64_t rows, double *x, error *err)
 {

@@ -20,10 +20,6 @@ typedef struct factor_shape {
 xq_status factor_latent(const factor_shape *shape, const float *w, float *u, float *a, double *lost,
                         error *err);
 
-/* Method x with rotation: u [rows, rows] = R, a [rows, cols] = Rᵀ·w. */
-xq_status factor_rotation(int rows, float *u, error *err);
-xq_status factor_rotated(int rows, int cols, const float *w, float *a, error *err);
-
 /* Back from the coordinates of an invertible u [n, n]: x [rows, n] ← x·u⁻¹. Errors: XQ_ERROR_ARGUMENT for a
  * u that is singular, XQ_ERROR_MEMORY. */
 xq_status factor_turn_back(const float *u, int n, int64_t rows, double *x, error *err);

@@ -1,5 +1,6 @@
 #include "layer_factor.h"
 
+#include "calibration.h"
 #include "factor.h"
 
 #include <stdlib.h>
@@ -38,8 +39,8 @@ xq_status layer_factor(const layer_shape *s, layer_weights *w, double lost[2], e
     l[0] = l[1] = 0;
     if (s->method == LAYER_LATENT && make_latent(s, w->wk, s->rank_k, &w->uk, &w->ak, &l[0], err) == XQ_OK)
         make_latent(s, w->wv, s->rank_v, &w->uv, &w->av, &l[1], err);
-    if (layer_is_rotated_x(s))
-        make_rotated(s, w, err);
+    if (layer_is_rotated_x(s) && !w->uk)
+        calibration_factor(NULL, 0, s, w, l, err);
     if (s->method == LAYER_LATENT_CL && make_joint(s, w, &l[0], err) == XQ_OK)
         l[1] = l[0];
     return err->status;

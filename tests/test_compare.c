@@ -147,6 +147,34 @@ Test(compare, each_layer_of_a_mixed_model_is_of_its_kind)
     cJSON_Delete(json);
 }
 
+/* The last row of a synthetic layer (of channels with outliers) at 2 bits. */
+static void outliers_at_2_bits(const char *options, double *loss, double *bytes)
+{
+    char all[128];
+    struct command_result r;
+    const char *path = files_path(files_directory(), "spec.json");
+    const char *spec = "{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 2, \"head_dim\": 64}}";
+    files_write(path, spec, strlen(spec));
+    snprintf(all, sizeof all, "--method x --bits 2 --tokens 60 %s", options);
+    r = command_run("compare --device sim --synthetic --json - --spec %s %s", path, all);
+    cr_assert_eq(r.status, 0, "%s: %s", options, r.err);
+    cJSON *json = cJSON_Parse(r.out);
+    const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), 2);
+    cr_assert_lt(generator_number(row, "kernel_rel_err"), 2e-3);
+    *loss = generator_number(row, "method_rel_err");
+    *bytes = generator_number(row, "cache_bytes_per_token");
+    cJSON_Delete(json);
+}
+
+Test(compare, rotation_spreads_the_outliers_of_activations_at_no_memory)
+{
+    double plain, rotated, bytes[2];
+    outliers_at_2_bits("", &plain, &bytes[0]);
+    outliers_at_2_bits("--rotation", &rotated, &bytes[1]);
+    cr_assert_lt(rotated, 0.7 * plain, "%g rotated, %g as they are", rotated, plain);
+    cr_assert_eq(bytes[0], bytes[1]);
+}
+
 /* Columns that do not turn go into the query: cheaper than rematerializing them, from a few tokens on. */
 Test(compare, limits_absorb_what_does_not_turn)
 {

@@ -250,13 +250,14 @@ class Families:
 
     def test_kernels_give_what_the_host_gives(self):
         caches = (("fp16",), ("x", "--axis-k", "channel", "--group", 32), ("x-cl", "--accumulator-bits", 8),
+                  ("x", "--prepared", self.prepare("x", "--rotation", "--pack"), "--rotation"),
                   ("latent", "--prepared", self.prepare("latent", "--pack")),
                   ("latent-cl", "--prepared", self.prepare("latent-cl", "--pack"), "--axis-k", "channel", "--group", 32))
         for cache in caches:
             options = ("--cache", *cache, "--chunk", 70)
             if cache[0] != "fp16":
                 options += ("--bits", 8, "--first-bits", 8)
-            with self.subTest(cache=cache[0]):
+            with self.subTest(cache=cache):
                 self.assert_close(self.logits(*options, "--device", "sim"), self.logits(*options), 1e-2)
 
 
@@ -320,6 +321,18 @@ class Llama(TinyModel, Families):
         self.assert_refused(run("perplexity", *text, "--cache", "latent-cl", "--prepared", path, "--rank", 64), 1,
                             "rank_k", "64")
         self.assert_refused(run("perplexity", *text, "--cache", "latent"), 1, "--prepared", "xq prepare")
+
+    def test_rotated_activations_come_from_a_prepared_file(self):
+        path = self.prepare("x", "--rotation", "--pack")
+        found = self.perplexity("--cache", "x", "--prepared", path, "--bits", 8, "--first-bits", 8)
+        self.assertAlmostEqual(found["nll"], self.perplexity("--cache", "f32")["nll"], delta=0.02)
+        plain = self.perplexity("--cache", "x", "--bits", 8, "--first-bits", 8)
+        self.assertEqual(found["memory"], plain["memory"])
+        self.assertNotEqual(found["nll"], plain["nll"])
+        text = (self.path("model"), self.path("text.txt"), "--window", 48)
+        self.assert_refused(run("perplexity", *text, "--cache", "x", "--rotation"), 1, "--prepared",
+                            "--method x --rotation")
+        self.assert_refused(run("perplexity", *text, "--cache", "x-cl", "--rotation"), 1, "cache.rotation", "x-cl")
 
     def test_generation_is_greedy(self):
         prompt = "the lazy dog"

@@ -231,6 +231,14 @@ Test(llama_cache, x_on_the_host_is_x_on_a_device)
     compare(gemma, CACHE_X, "{\"group\": 32, \"axis_k\": \"channel\", \"clip\": 0.9}", "f16", BOUND);
 }
 
+Test(llama_cache, rotated_x_on_the_host_is_rotated_x_on_a_device)
+{
+    compare(llama, CACHE_X, "{\"rotation\": true, \"group\": 64}", "f16", BOUND);
+    compare(llama, CACHE_X, "{\"rotation\": true, \"group\": 32, \"axis_k\": \"channel\"}", "int8", BOUND);
+    compare(gemma, CACHE_X, "{\"rotation\": true, \"group\": \"row\", \"zero_point\": \"integer\"}", "f16",
+            BOUND);
+}
+
 Test(llama_cache, latents_on_the_host_are_latents_on_a_device)
 {
     compare(llama, CACHE_LATENT, "{\"group\": 64, \"axis_k\": \"channel\"}", "f16", BOUND);

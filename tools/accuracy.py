@@ -25,6 +25,10 @@ def parse(arguments):
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", required=True, metavar="NAME=DIR",
                         help="a model's directory, by its name in the table; several times")
+    parser.add_argument("--brief", action="append", default=[], metavar="NAME=DIR", help="a model of which a few rows do")
+    parser.add_argument("--calibration", action="append", default=[], metavar="NAME=TEXT=FILE",
+                        help="activations of the model NAME on a text, `rest` or `gpl-3`, as tools/models.py writes them")
+    parser.add_argument("--sections", metavar="NAME,NAME", help="of the table, only these")
     parser.add_argument("--text", required=True, metavar="FILE", help="UTF-8 text that is predicted")
     parser.add_argument("--window", type=int, default=1024, metavar="N", help="tokens of a window (1024)")
     parser.add_argument("--windows", type=int, default=40, metavar="N", help="windows of the text (40)")
@@ -41,24 +45,45 @@ def parse(arguments):
     return options
 
 
-def models(options):
-    named = {}
-    for text in options.model:
-        name, sign, folder = text.partition("=")
-        if not (name and sign and folder):
-            raise InputError(f"--model {text}: expected NAME=DIR")
-        named[name] = folder
-    return named
+def named(option, texts, *parts):
+    """NAME=DIR, NAME=TEXT=FILE: the parts of each."""
+    split = [text.split("=", len(parts) - 1) for text in texts]
+    for text, found in zip(texts, split):
+        if len(found) != len(parts) or not all(found):
+            raise InputError(f"{option} {text}: expected {'='.join(parts)}")
+    return split
+
+
+def calibrations(texts):
+    found = {}
+    for model, text, path in named("--calibration", texts, "NAME", "TEXT", "FILE"):
+        found.setdefault(model, {})[text] = path
+    return found
+
+
+def chosen(rows, sections):
+    """Rows of the sections, and fp16 of their models."""
+    if not sections:
+        return rows
+    names = sections.split(",")
+    unknown = set(names) - {row.section for row in rows}
+    if unknown:
+        raise InputError(f"--sections {sections}: {min(unknown)} is not known; valid: "
+                         + ", ".join(dict.fromkeys(row.section for row in rows)))
+    models = {row.model for row in rows if row.section in names}
+    return [row for row in rows if row.section in names or row.method == "fp16" and row.model in models]
 
 
 def main(arguments=None):
     options = parse(arguments)
     try:
-        folders = models(options)
-        wanted = table.rows_of(folders)
+        whole = dict(named("--model", options.model, "NAME", "DIR"))
+        short = dict(named("--brief", options.brief, "NAME", "DIR"))
+        folders = {**whole, **short}
+        wanted = chosen(table.rows_of(whole, short), options.sections)
         say(f"{len(wanted)} rows, {options.windows} windows of {options.window} tokens of {options.text}")
-        runner = runs.Runner(options.xq, options.llama, options.work, folders, options.text, options.window,
-                             options.windows, options.jobs)
+        runner = runs.Runner(options.xq, options.llama, options.work, folders, calibrations(options.calibration),
+                             options.text, options.window, options.windows, options.jobs)
         listed = report.results(wanted, runner.run(wanted), options.text)
         files.write_json(os.path.join(options.out, "results.json"), listed)
         with files.published(os.path.join(options.out, "tables.md")) as file:

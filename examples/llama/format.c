@@ -75,12 +75,13 @@ static cJSON *cache_object(const choice *wanted, const format *f, int bits)
     cJSON_DeleteItemFromObjectCaseSensitive(cache, "rank_k"); /* the joint latent's */
     for (size_t i = 0; !f->latent && i < sizeof latent_only / sizeof latent_only[0]; i++)
         cJSON_DeleteItemFromObjectCaseSensitive(cache, latent_only[i]);
+    if (!cJSON_HasObjectItem(cache, "rotation")) /* as of the layers after it */
+        cJSON_AddFalseToObject(cache, "rotation");
     return cache;
 }
 
 /* What a prepared layer's matrices depend on. */
-static void adopt_prepared(cJSON *cache, const format *f, const choice *wanted, const char *layer_spec,
-                           int layer)
+static void adopt_prepared(cJSON *cache, const choice *wanted, const char *layer_spec, int layer)
 {
     static const char *const keys[] = {"method", "groups", "rank_k", "rank_v", "rotation"};
     if (!layer_spec)
@@ -110,7 +111,7 @@ static char *layer_spec(const config *c, const choice *wanted, const format *f, 
     cJSON *cache = f->method == CACHE_FP16 ? cJSON_CreateObject()
                                            : cache_object(wanted, f, choice_bits(wanted, c->layers, layer));
     if (prepared)
-        adopt_prepared(cache, f, wanted, xq_prepared_layer_spec(prepared, layer), layer);
+        adopt_prepared(cache, wanted, xq_prepared_layer_spec(prepared, layer), layer);
     cJSON_AddItemToObject(spec, "model", model_object(c, layer));
     cJSON_AddItemToObject(spec, "cache", cache);
     cJSON_AddStringToObject(spec, "weights", wanted->weights);
