@@ -101,7 +101,8 @@ Test(install, examples_build_and_run_against_the_installed_libraries, .timeout =
     cr_assert_eq(shell_run(command, &output), 0, "%s", output);
     cr_assert(strstr(output, "perplexity") && strstr(output, "latent-cl"), "%s", output);
     free(output);
-    snprintf(command, sizeof command, "%s/llama/llama generate %s --prompt x --python true", folder, folder);
+    snprintf(command, sizeof command, "%s/llama/llama generate %s --prompt x --python true", folder,
+             folder);
     cr_assert_eq(shell_run(command, &output), 1, "%s", output);
     cr_assert_str_eq(output, "llama: --prompt: no tokens\n");
     free(output);

@@ -442,26 +442,36 @@ struct append_case {
 
 /* x by token: widths and groups; by channel; rotated; latents; cross-layer. */
 static struct append_case cases[] = {
-    {"\"method\": \"x\", \"bits\": 2, \"group\": 32, \"page\": 16, \"clip\": 0.6", "", 192, 3},
-    {"\"method\": \"x\", \"bits\": 3, \"group\": 64, \"page\": 48", "", 192, 3},
-    {"\"method\": \"x\", \"bits\": 4, \"group\": \"row\", \"page\": 64", "", 576, 9},
-    {"\"method\": \"x\", \"bits\": 8, \"group\": 256, \"page\": 256", "", 320, 5},
-    {"\"method\": \"x\", \"bits\": 2, \"group\": 128, \"page\": 32, \"zero_point\": \"integer\"", "", 192,
-     3},
-    {"\"method\": \"x\", \"bits\": 3, \"group\": 32, \"page\": 64, \"zero_point\": \"integer\", \"clip\": "
+    {"\"method\": \"x\", \"rotation\": false, \"bits\": 2, \"group\": 32, \"page\": 16, \"clip\": 0.6", "",
+     192, 3},
+    {"\"method\": \"x\", \"rotation\": false, \"bits\": 3, \"group\": 64, \"page\": 48", "", 192, 3},
+    {"\"method\": \"x\", \"rotation\": false, \"bits\": 4, \"group\": \"row\", \"page\": 64", "", 576, 9},
+    {"\"method\": \"x\", \"rotation\": false, \"bits\": 8, \"group\": 256, \"page\": 256", "", 320, 5},
+    {"\"method\": \"x\", \"rotation\": false, \"bits\": 2, \"group\": 128, \"page\": 32, \"zero_point\": "
+     "\"integer\"",
+     "", 192, 3},
+    {"\"method\": \"x\", \"rotation\": false, \"bits\": 3, \"group\": 32, \"page\": 64, \"zero_point\": "
+     "\"integer\", \"clip\": "
      "0.83",
      ", \"dtype\": \"bf16\"", 192, 3},
-    {"\"method\": \"x\", \"bits\": 4, \"group\": 64, \"page\": 16, \"zero_point\": \"integer\"", "", 320,
-     5},
-    {"\"method\": \"x\", \"bits\": 8, \"group\": \"row\", \"page\": 64, \"zero_point\": \"integer\"",
+    {"\"method\": \"x\", \"rotation\": false, \"bits\": 4, \"group\": 64, \"page\": 16, \"zero_point\": "
+     "\"integer\"",
+     "", 320, 5},
+    {"\"method\": \"x\", \"rotation\": false, \"bits\": 8, \"group\": \"row\", \"page\": 64, "
+     "\"zero_point\": \"integer\"",
      ", \"dtype\": \"bf16\"", 320, 5},
-    {"\"method\": \"x\", \"bits\": 4, \"group\": 32, \"page\": 16, \"axis_k\": \"channel\"", "", 192, 3},
-    {"\"method\": \"x\", \"bits\": 2, \"group\": 128, \"page\": 32, \"axis_k\": \"channel\", \"clip\": 0.7",
+    {"\"method\": \"x\", \"rotation\": false, \"bits\": 4, \"group\": 32, \"page\": 16, \"axis_k\": "
+     "\"channel\"",
+     "", 192, 3},
+    {"\"method\": \"x\", \"rotation\": false, \"bits\": 2, \"group\": 128, \"page\": 32, \"axis_k\": "
+     "\"channel\", \"clip\": 0.7",
      ", \"dtype\": \"bf16\"", 192, 3},
-    {"\"method\": \"x\", \"bits\": 3, \"group\": 64, \"page\": 256, \"axis_k\": \"channel\", "
+    {"\"method\": \"x\", \"rotation\": false, \"bits\": 3, \"group\": 64, \"page\": 256, \"axis_k\": "
+     "\"channel\", "
      "\"zero_point\": \"integer\", \"clip\": 0.55",
      "", 192, 3},
-    {"\"method\": \"x\", \"bits\": 8, \"group\": 256, \"page\": 64, \"axis_k\": \"channel\", "
+    {"\"method\": \"x\", \"rotation\": false, \"bits\": 8, \"group\": 256, \"page\": 64, \"axis_k\": "
+     "\"channel\", "
      "\"zero_point\": \"integer\"",
      "", 128, 2},
     {"\"method\": \"x\", \"rotation\": true, \"bits\": 2, \"group\": 128, \"page\": 16", "", 320, 5},
@@ -664,8 +674,9 @@ Test(append, nan_shows_in_every_latent_of_its_token)
 Test(append, nothing_is_appended_to_sequences_without_new_tokens)
 {
     run t;
-    struct append_case c = {
-        "\"method\": \"x\", \"bits\": 4, \"group\": 32, \"page\": 16, \"axis_k\": \"channel\"", "", 192, 3};
+    struct append_case c = {"\"method\": \"x\", \"rotation\": false, \"bits\": 4, \"group\": 32, \"page\": "
+                            "16, \"axis_k\": \"channel\"",
+                            "", 192, 3};
     run_open(&t, case_spec(&c), 8, false);
     append_tokens(&t, (const int[BATCH]){0, 0, 0});
     check_bytes(&t);

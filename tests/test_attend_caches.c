@@ -22,7 +22,8 @@ static struct attend_case forms[] = {
      ""},
     {"3 bits, x", G2,
      TEXT("method"
-          : "x", "bits" : 3, "page" : 32, "group"
+          : "x", "rotation"
+          : false, "bits" : 3, "page" : 32, "group"
           : "row"),
      ""},
     {"integer zero points", G2,
@@ -32,7 +33,8 @@ static struct attend_case forms[] = {
      ""},
     {"integer zero points, 3 bits, x", G2,
      TEXT("method"
-          : "x", "bits" : 3, "page" : 64, "group" : 32, "zero_point"
+          : "x", "rotation"
+          : false, "bits" : 3, "page" : 64, "group" : 32, "zero_point"
           : "integer"),
      ""},
     {"channels of k", PARTIAL,
@@ -55,7 +57,8 @@ static struct attend_case forms[] = {
      ""},
     {"channels of x", G2,
      TEXT("method"
-          : "x", "bits" : 4, "page" : 16, "group" : 32, "axis_k"
+          : "x", "rotation"
+          : false, "bits" : 4, "page" : 16, "group" : 32, "axis_k"
           : "channel"),
      ""},
     {"rotated x, 2 bits", PARTIAL,
@@ -107,7 +110,8 @@ static struct attend_case forms[] = {
      ", \"weights\": \"bf16\""},
     {"bf16 throughout", G2,
      TEXT("method"
-          : "x", "bits" : 8, "page" : 16, "group" : 64, "axis_k"
+          : "x", "rotation"
+          : false, "bits" : 8, "page" : 16, "group" : 64, "axis_k"
           : "channel"),
      ", \"weights\": \"bf16\", \"dtype\": \"bf16\""},
     {"int8 weights", PARTIAL,
@@ -116,7 +120,8 @@ static struct attend_case forms[] = {
      ", \"weights\": \"int8\""},
     {"e4m3 weights", PARTIAL,
      TEXT("method"
-          : "x", "bits" : 4, "page" : 16, "group" : 64),
+          : "x", "rotation"
+          : false, "bits" : 4, "page" : 16, "group" : 64),
      ", \"weights\": \"e4m3\""},
     {"int8 weights of an accumulator", G2,
      TEXT("method"

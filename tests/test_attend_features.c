@@ -8,7 +8,7 @@
 #define TEXT(...) #__VA_ARGS__
 
 #define LATENT "\"method\": \"latent\", \"bits\": 4, \"page\": 16, \"group\": 64"
-#define X      "\"method\": \"x\", \"bits\": 8, \"page\": 16, \"group\": 64"
+#define X      "\"method\": \"x\", \"rotation\": false, \"bits\": 8, \"page\": 16, \"group\": 64"
 
 static struct attend_case models[] = {
     {"head_dim 64", TEXT("num_attention_heads" : 4, "num_key_value_heads" : 2, "head_dim" : 64), LATENT,

@@ -162,7 +162,7 @@ Test(attend_traffic, method_x_moves_only_its_operands, .timeout = 120)
 {
     struct decode d = decode("{\"model\": {\"hidden_size\": 1024, \"num_attention_heads\": 8, "
                              "\"num_key_value_heads\": 8, \"head_dim\": 128, \"rope_theta\": 10000.0}, "
-                             "\"cache\": {\"method\": \"x\", \"bits\": 4}}",
+                             "\"cache\": {\"method\": \"x\", \"rotation\": false, \"bits\": 4}}",
                              1, 1024, 1);
     expect_only_operands(&d);
     close_decode(&d);

@@ -92,7 +92,9 @@ Test(compile_report, llama_3_8b_4_bit_latents, .timeout = 600)
 
 Test(compile_report, llama_2_7b_8_bit_inputs, .timeout = 600)
 {
-    check_spec("\"model\": \"llama-2-7b\", \"cache\": {\"method\": \"x\", \"bits\": 8}", ATTEND);
+    check_spec(
+        "\"model\": \"llama-2-7b\", \"cache\": {\"method\": \"x\", \"rotation\": false, \"bits\": 8}",
+        ATTEND);
 }
 
 Test(compile_report, smollm2_8_bit_latents, .timeout = 600)
@@ -104,7 +106,8 @@ Test(compile_report, small_groups_and_many_query_heads, .timeout = 600)
 {
     check_spec(
         "\"model\": {\"hidden_size\": 1024, \"num_attention_heads\": 24, \"num_key_value_heads\": 1, "
-        "\"head_dim\": 128, \"rope_theta\": 10000.0}, \"cache\": {\"method\": \"x\", \"group\": 32}",
+        "\"head_dim\": 128, \"rope_theta\": 10000.0}, \"cache\": {\"method\": \"x\", \"rotation\": false, "
+        "\"group\": 32}",
         ATTEND);
 }
 
@@ -166,7 +169,7 @@ Test(compile_report, kv_kernels_of_partial_rotary_heads, .timeout = 600)
 {
     check_spec("\"model\": {\"hidden_size\": 2560, \"num_attention_heads\": 32, \"head_dim\": 80, "
                "\"attention_bias\": true, \"rope\": {\"type\": \"neox\", \"rotary_dim\": 20}}, "
-               "\"cache\": {\"method\": \"x\"}, \"weights\": \"e4m3\"",
+               "\"cache\": {\"method\": \"x\", \"rotation\": false}, \"weights\": \"e4m3\"",
                KV);
 }
 

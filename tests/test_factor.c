@@ -339,7 +339,7 @@ static void check_parts(const char *cache, const char *expected)
 
 Test(layer, every_method_has_its_matrices)
 {
-    check_parts("{\"method\": \"x\"}", "wk 128 128, wv 128 128, ");
+    check_parts("{\"method\": \"x\", \"rotation\": false}", "wk 128 128, wv 128 128, ");
     check_parts("{\"method\": \"x\", \"rotation\": true}", "uk 128 128, ak 128 128, av 128 128, ");
     check_parts("{\"method\": \"latent\", \"rank_k\": 64, \"rank_v\": 128}",
                 "uk 128 64, ak 64 128, uv 128 128, av 128 128, ");

@@ -283,7 +283,8 @@ static const char *spec_of(const struct attend_case *c, bool bf16, bool many)
     static char text[1024];
     snprintf(text, sizeof text,
              "{\"model\": {\"hidden_size\": 64, \"num_attention_heads\": %d, \"num_key_value_heads\": %d, "
-             "\"head_dim\": %d%s%s}, \"cache\": {\"method\": \"x\", \"page\": %d}, \"dtype\": \"%s\", "
+             "\"head_dim\": %d%s%s}, \"cache\": {\"method\": \"x\", \"rotation\": false, \"page\": %d}, "
+             "\"dtype\": \"%s\", "
              "\"queries\": \"%s\"%s%s}",
              c->heads, c->kv_heads, c->head_dim, *c->features ? ", " : "", c->features, c->page,
              bf16 ? "bf16" : "f16", many ? "many" : "one", *c->rest ? ", " : "", c->rest);

@@ -136,7 +136,8 @@ static const char *spec_of(const struct rows_case *c)
     static char text[1024];
     snprintf(text, sizeof text,
              "{\"model\": {\"hidden_size\": 64, \"num_attention_heads\": %d, \"num_key_value_heads\": %d, "
-             "\"head_dim\": %d%s%s}, \"cache\": {\"method\": \"x\", \"page\": %d}, \"dtype\": \"%s\"}",
+             "\"head_dim\": %d%s%s}, \"cache\": {\"method\": \"x\", \"rotation\": false, \"page\": %d}, "
+             "\"dtype\": \"%s\"}",
              c->kv_heads, c->kv_heads, c->head_dim, *c->features ? ", " : "", c->features, c->page,
              c->bf16 ? "bf16" : "f16");
     return text;

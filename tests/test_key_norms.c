@@ -116,9 +116,10 @@ static void check_once(fixture *f, const struct form *c, const kernel *k, random
 }
 
 static struct form forms[] = {
-    {"x", 64, false, "\"method\": \"x\", \"group\": 64, \"page\": 16"},
-    {"x, bias, head_dim 80", 80, true, "\"method\": \"x\", \"bits\": 8, \"page\": 64"},
-    {"head_dim 256", 256, false, "\"method\": \"x\", \"bits\": 2, \"group\": 32, \"page\": 48"},
+    {"x", 64, false, "\"method\": \"x\", \"rotation\": false, \"group\": 64, \"page\": 16"},
+    {"x, bias, head_dim 80", 80, true, "\"method\": \"x\", \"rotation\": false, \"bits\": 8, \"page\": 64"},
+    {"head_dim 256", 256, false,
+     "\"method\": \"x\", \"rotation\": false, \"bits\": 2, \"group\": 32, \"page\": 48"},
     {"latent per channel", 128, true,
      "\"method\": \"latent\", \"rank_k\": 64, \"axis_k\": \"channel\", \"group\": 32, \"page\": 16"},
     {"grouped, padded latents", 112, false,

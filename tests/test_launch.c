@@ -25,7 +25,7 @@ static const char full[] =
     "{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
     "\"head_dim\": 64, "
     "\"partial_rotary_factor\": 0.5, \"attention_bias\": true, \"attention_sinks\": true}, "
-    "\"cache\": {\"method\": \"x\", \"page\": 32}}";
+    "\"cache\": {\"method\": \"x\", \"rotation\": false, \"page\": 32}}";
 static const char normed[] = "{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4, "
                              "\"num_key_value_heads\": 2, \"head_dim\": 64, "
                              "\"qk_norm\": true, \"attention_bias\": true, \"attention_sinks\": true}, "
@@ -461,7 +461,8 @@ Test(launch, one_query_each_takes_the_kernel_of_one_unless_positions_are_given)
     xq_plan_destroy(plan);
 
     /* A spec may ask for the kernel of many alone. */
-    static const char many[] = "{" PLAN_MODEL ", \"queries\": \"many\", \"cache\": {\"method\": \"x\"}}";
+    static const char many[] =
+        "{" PLAN_MODEL ", \"queries\": \"many\", \"cache\": {\"method\": \"x\", \"rotation\": false}}";
     plan = make(many, XQ_FUSED);
     cr_assert_null(plan->attention[PLAN_ONE].attend);
     a = plan_attend_args(plan);
@@ -472,7 +473,8 @@ Test(launch, one_query_each_takes_the_kernel_of_one_unless_positions_are_given)
 Test(launch, tuning_for_one_query_is_not_that_for_many)
 {
     static const char tuned[] =
-        "{" PLAN_MODEL ", \"cache\": {\"method\": \"x\"}, \"tuning\": {\"attend\": {}, "
+        "{" PLAN_MODEL
+        ", \"cache\": {\"method\": \"x\", \"rotation\": false}, \"tuning\": {\"attend\": {}, "
         "\"append\": {}}}";
     xq_plan *plan = make_many(tuned, XQ_FUSED, 4);
     cr_assert_not_null(plan->attention[PLAN_MANY].attend);
@@ -526,7 +528,8 @@ Test(launch, one_row_of_q_for_each_sequence_moves_with_it)
 {
     static const char mqa[] =
         "{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 128, \"num_key_value_heads\": 1, "
-        "\"head_dim\": 64}, \"queries\": \"many\", \"cache\": {\"method\": \"x\", \"axis_k\": \"channel\", "
+        "\"head_dim\": 64}, \"queries\": \"many\", \"cache\": {\"method\": \"x\", \"rotation\": false, "
+        "\"axis_k\": \"channel\", "
         "\"group\": 64}}";
     plan_open_stubs();
     xq_plan_options o = plan_options(mqa, XQ_FUSED);
@@ -672,9 +675,10 @@ Test(launch, unfused_attend_of_cross_layer_plans_starts_from_the_accumulator)
 
 Test(launch, rope_also_serves_normalization_alone)
 {
-    static const char unrotated[] = "{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4, "
-                                    "\"num_key_value_heads\": 2, \"head_dim\": 64, "
-                                    "\"rope\": {\"type\": \"none\"}%s}, \"cache\": {\"method\": \"x\"}}";
+    static const char unrotated[] =
+        "{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4, "
+        "\"num_key_value_heads\": 2, \"head_dim\": 64, "
+        "\"rope\": {\"type\": \"none\"}%s}, \"cache\": {\"method\": \"x\", \"rotation\": false}}";
     char spec[512];
     for (int norm = 0; norm < 2; norm++) {
         snprintf(spec, sizeof spec, unrotated, norm ? ", \"qk_norm\": true" : "");
@@ -1130,7 +1134,7 @@ Test(arguments, queries_that_no_grid_holds_are_refused_with_the_plan)
     plan_open_stubs();
     xq_plan_options o = plan_options(
         "{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 128, \"num_key_value_heads\": 1, "
-        "\"head_dim\": 64}, \"cache\": {\"method\": \"x\"}}",
+        "\"head_dim\": 64}, \"cache\": {\"method\": \"x\", \"rotation\": false}}",
         XQ_FUSED);
     o.max_batch = 1;
     o.max_queries = 65535 * 64 / 128 + 1;

@@ -321,10 +321,12 @@ Test(layout, rotation_changes_no_byte_of_the_pages)
     for (int i = 0; i < 2; i++) {
         char text[2][256], *layouts[2];
         for (int rotated = 0; rotated < 2; rotated++) {
-            snprintf(text[rotated], sizeof text[rotated],
-                     "{\"model\": " MHA ", \"cache\": {\"method\": \"x\", \"bits\": 2, \"axis_k\": \"%s\", "
-                     "\"rotation\": %s}}",
-                     axes[i], rotated ? "true" : "false");
+            snprintf(
+                text[rotated], sizeof text[rotated],
+                "{\"model\": " MHA
+                ", \"cache\": {\"method\": \"x\", \"rotation\": false, \"bits\": 2, \"axis_k\": \"%s\", "
+                "\"rotation\": %s}}",
+                axes[i], rotated ? "true" : "false");
             cJSON *spec = generator_complete_parsed(text[rotated]);
             layouts[rotated] = cJSON_PrintUnformatted(generator_member(spec, "layout"));
             cJSON_Delete(spec);

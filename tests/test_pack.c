@@ -195,7 +195,8 @@ Test(pack, fused_keys_are_pairs_then_absorbed_columns_as_rows)
     w.bk = values(3);
     w.bv = values(4);
     xq_plan *plan =
-        pack(spec_of(PARTIAL ", \"attention_bias\": true", "\"method\": \"x\"", ""), XQ_FUSED, &w, &packed);
+        pack(spec_of(PARTIAL ", \"attention_bias\": true", "\"method\": \"x\", \"rotation\": false", ""),
+             XQ_FUSED, &w, &packed);
     const struct shape_matrix *wk = matrix(plan, "wk", D, 2 * KEYS);
     const struct shape_matrix *absorb = matrix(plan, "wk_absorb", 2 * ABSORBED, D);
     for (int n = 0; n < 2 * KEYS; n++) {
@@ -227,8 +228,8 @@ Test(pack, normalized_keys_are_all_rematerialized)
     w.wv = values(2);
     w.k_norm = values(3);
     w.sinks = values(4);
-    const char *spec =
-        spec_of(PARTIAL ", \"qk_norm\": \"row\", \"attention_sinks\": true", "\"method\": \"x\"", "");
+    const char *spec = spec_of(PARTIAL ", \"qk_norm\": \"row\", \"attention_sinks\": true",
+                               "\"method\": \"x\", \"rotation\": false", "");
     xq_plan *plan = pack(spec, XQ_FUSED, &w, &packed);
     const struct shape_vector *norm = shape_vector(plan->weights, "k_norm");
     enum { COLUMNS = KEYS + 64 }; /* of a head */
@@ -252,7 +253,8 @@ Test(pack, unfused_keys_keep_the_models_order)
     w.wv = values(2);
     w.k_norm = values(3);
     xq_plan *plan =
-        pack(spec_of(PARTIAL ", \"qk_norm\": true", "\"method\": \"x\"", ""), XQ_UNFUSED, &w, &packed);
+        pack(spec_of(PARTIAL ", \"qk_norm\": true", "\"method\": \"x\", \"rotation\": false", ""),
+             XQ_UNFUSED, &w, &packed);
     assert_packed(plan, packed, "wk", w.wk, D, KV);
     cr_assert_eq(shape_vector(plan->weights, "k_norm")->count, HEAD_DIM);
     cr_assert_arr_eq(packed + shape_vector(plan->weights, "k_norm")->offset, w.k_norm,
@@ -295,7 +297,8 @@ static void check_type(const char *name, rounding_type type)
     w.wk = wk;
     w.wv = wv;
     snprintf(rest, sizeof rest, ", \"weights\": \"%s\"", name);
-    xq_plan *plan = pack(spec_of(PARTIAL, "\"method\": \"x\"", rest), XQ_FUSED, &w, &packed);
+    xq_plan *plan =
+        pack(spec_of(PARTIAL, "\"method\": \"x\", \"rotation\": false", rest), XQ_FUSED, &w, &packed);
     double *rounded = keep(sizeof *rounded * D * KV);
     const struct shape_matrix *m = matrix(plan, "wv", D, KV);
     rounding_matrix(type, wv, D, KV, 0, rounded);
@@ -437,7 +440,7 @@ Test(pack, the_range_is_that_of_the_type)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char rest[64];
         snprintf(rest, sizeof rest, ", \"weights\": \"%s\"", cases[i].type);
-        xq_plan *plan = plan_make(spec_of("", "\"method\": \"x\"", rest), XQ_FUSED);
+        xq_plan *plan = plan_make(spec_of("", "\"method\": \"x\", \"rotation\": false", rest), XQ_FUSED);
         size_t bytes = plan_info(plan).weights_bytes;
         void *packed = keep(bytes);
         xq_weights w = XQ_WEIGHTS_INIT;

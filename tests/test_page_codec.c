@@ -141,8 +141,9 @@ Test(page_codec, tokens_read_back_whatever_the_bits_and_zero_points)
                      bits, zeros[z]);
             round_trip(spec, false, 2, 50);
         }
-    round_trip(SMOL("\"method\": \"x\", \"bits\": 4, \"group\": \"row\""), false, 1, 64);
-    round_trip(SMOL("\"method\": \"x\", \"bits\": 8, \"group\": 32"), false, 1, 1);
+    round_trip(SMOL("\"method\": \"x\", \"rotation\": false, \"bits\": 4, \"group\": \"row\""), false, 1,
+               64);
+    round_trip(SMOL("\"method\": \"x\", \"rotation\": false, \"bits\": 8, \"group\": 32"), false, 1, 1);
 }
 
 Test(page_codec, channel_groups_read_back_with_pages_smaller_equal_and_larger)
@@ -234,7 +235,7 @@ Test(page_codec, every_bit_of_a_token_is_its_own)
 {
     /* SmolLM2-135M: d = 576 and 3 KV heads of 64. 64 tokens a page; groups of 64: 9, or 3 and 3, a token.
      */
-    cr_assert_eq(used_bits(SMOL("\"method\": \"x\", \"bits\": 3, \"group\": 64"), 1),
+    cr_assert_eq(used_bits(SMOL("\"method\": \"x\", \"rotation\": false, \"bits\": 3, \"group\": 64"), 1),
                  64 * (576 * 3 + 9 * 32));
     cr_assert_eq(
         used_bits(SMOL("\"method\": \"latent\", \"bits\": 2, \"group\": 64, \"zero_point\": \"integer\""),
@@ -246,15 +247,15 @@ Test(page_codec, every_bit_of_a_token_is_its_own)
         64 * (384 * 3 + 6 * (16 + 3)));
     /* Two groups of 32 tokens in a page, for each of 576 channels; and one group in four pages, of 16
      * tokens. */
-    cr_assert_eq(
-        used_bits(SMOL("\"method\": \"x\", \"bits\": 4, \"group\": 32, \"axis_k\": \"channel\""), 1),
-        64 * 576 * 4 + 2 * 576 * 32);
-    cr_assert_eq(
-        used_bits(
-            SMOL("\"method\": \"x\", \"bits\": 3, \"group\": 64, \"axis_k\": \"channel\", \"page\": 16, "
-                 "\"zero_point\": \"integer\""),
-            4),
-        64 * 576 * 3 + 576 * (16 + 3));
+    cr_assert_eq(used_bits(SMOL("\"method\": \"x\", \"rotation\": false, \"bits\": 4, \"group\": 32, "
+                                "\"axis_k\": \"channel\""),
+                           1),
+                 64 * 576 * 4 + 2 * 576 * 32);
+    cr_assert_eq(used_bits(SMOL("\"method\": \"x\", \"rotation\": false, \"bits\": 3, \"group\": 64, "
+                                "\"axis_k\": \"channel\", \"page\": 16, "
+                                "\"zero_point\": \"integer\""),
+                           4),
+                 64 * 576 * 3 + 576 * (16 + 3));
 }
 
 /* ---------------------------------------------------------------- places, by the rules of docs/layout.md
@@ -307,7 +308,7 @@ Test(page_codec, codes_are_where_the_fragment_rules_put_them)
 {
     for (int bits = 2; bits <= 8; bits += bits < 4 ? 1 : 4) {
         char spec[256];
-        snprintf(spec, sizeof spec, SMOL("\"method\": \"x\", \"bits\": %d"), bits);
+        snprintf(spec, sizeof spec, SMOL("\"method\": \"x\", \"rotation\": false, \"bits\": %d"), bits);
         page_codec *codec = codec_of(spec, false);
         int width = codec->stream[0].width, mask = (1 << bits) - 1;
         uint8_t *page = calloc(1, codec->page_bytes), codes[1024];
@@ -355,8 +356,8 @@ Test(page_codec, f16_values_are_an_operand_of_the_matrix_instruction)
 
 Test(page_codec, parameters_of_tokens_are_where_the_layout_says)
 {
-    page_codec *codec =
-        codec_of(SMOL("\"method\": \"x\", \"bits\": 3, \"zero_point\": \"integer\""), false);
+    page_codec *codec = codec_of(
+        SMOL("\"method\": \"x\", \"rotation\": false, \"bits\": 3, \"zero_point\": \"integer\""), false);
     uint8_t *page = calloc(1, codec->page_bytes), codes[1024] = {0};
     uint16_t scale[8] = {0}, zero[8] = {0};
     cr_assert_eq(codec->stream[0].groups, 5);
@@ -376,8 +377,10 @@ Test(page_codec, parameters_of_tokens_are_where_the_layout_says)
 Test(page_codec, parameters_of_channels_are_spread_over_the_pages_of_their_group)
 {
     cache c;
-    cache_open(&c, SMOL("\"method\": \"x\", \"axis_k\": \"channel\", \"group\": 128, \"page\": 64"), false,
-               4, 0);
+    cache_open(&c,
+               SMOL("\"method\": \"x\", \"rotation\": false, \"axis_k\": \"channel\", \"group\": 128, "
+                    "\"page\": 64"),
+               false, 4, 0);
     uint8_t *codes = calloc(128, 576);
     uint16_t scale[576], zero[576], found;
     for (int i = 0; i < 576; i++)
@@ -423,7 +426,7 @@ Test(page_codec, a_text_that_is_no_completed_spec_is_refused)
     cr_assert_str_eq(err.message, "layout: not that of a completed spec");
     error_clear(&err);
     err = (error)ERROR_INIT;
-    cr_assert_eq(gen_complete(g, SMOL("\"method\": \"x\""), &completed, &err), XQ_OK);
+    cr_assert_eq(gen_complete(g, SMOL("\"method\": \"x\", \"rotation\": false"), &completed, &err), XQ_OK);
     cr_assert_eq(page_codec_create_accumulator(g, completed, &codec, &err), XQ_ERROR_SPEC,
                  "x has no accumulator");
     free(completed);

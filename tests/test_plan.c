@@ -85,8 +85,8 @@ Test(plan, bad_options_name_the_field)
         cr_assert_str_eq(plan_error()->field, cases[i].field);
         cr_assert_eq(plan, (xq_plan *)&cases, "%s: the result was touched", cases[i].field);
     }
-    xq_plan_options o =
-        plan_options("{" PLAN_MODEL ", \"cache\": {\"method\": \"x\", \"bits\": 5}}", XQ_FUSED);
+    xq_plan_options o = plan_options(
+        "{" PLAN_MODEL ", \"cache\": {\"method\": \"x\", \"rotation\": false, \"bits\": 5}}", XQ_FUSED);
     xq_plan *plan;
     cr_assert_neq(xq_plan_create(context, &o, &plan), XQ_OK);
     cr_assert_str_eq(plan_error()->field, "cache.bits");

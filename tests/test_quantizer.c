@@ -1,6 +1,6 @@
-#include "../runtime/quantizer.h"
 #include "../autotune/random.h"
 #include "../runtime/half.h"
+#include "../runtime/quantizer.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
