@@ -172,7 +172,8 @@ check-asan:
 	    BUILD=$(BUILD)/asan CFLAGS='$(ASAN_FLAGS)' WERROR=0 TEST_PYTHON= run-tests \
 	    TESTS='$(patsubst $(BUILD)/%,$(BUILD)/asan/%,$(ASAN_TESTS))'
 check-tsan:
-	+@OPENBLAS_NUM_THREADS=1 $(MAKE) --no-print-directory BUILD=$(BUILD)/tsan CFLAGS='$(TSAN_FLAGS)' TSAN=1 WERROR=0 \
+	+@OPENBLAS_NUM_THREADS=1 TSAN_OPTIONS=suppressions=$(CURDIR)/scripts/tsan.txt:print_suppressions=0 \
+	    $(MAKE) --no-print-directory BUILD=$(BUILD)/tsan CFLAGS='$(TSAN_FLAGS)' TSAN=1 WERROR=0 \
 	    TEST_PYTHON= run-tests TESTS='$(patsubst $(BUILD)/%,$(BUILD)/tsan/%,$(TSAN_TESTS))'
 
 lint:
