@@ -136,13 +136,17 @@ $(VENV)/ready: tools/requirements.txt
 TEST_PYTHON = $(VENV)/bin/python
 RUN_ENV = VIRTUAL_ENV='$(abspath $(VENV))' XQ='$(abspath $(BUILD))/xq'
 
+# Test programs share a kernel cache, and so do those under sanitizers: what several need is compiled once.
+TEST_CACHE ?= $(abspath $(BUILD))/kernel-cache
+export TEST_CACHE
+
 test: deps
 	-$(SUBMAKE) venv
 	$(SUBMAKE) run-tests
 
 # The tests alone, for those who have everything: no set-up. TESTS='build/tests/test_x' picks some.
 run-tests: $(if $(CLI_SRC),$(BUILD)/xq) $(TESTS)
-	@$(RUN_ENV) sh scripts/run-tests.sh --python '$(TEST_PYTHON)' $(TESTS)
+	@$(RUN_ENV) XQ_CACHE_DIR='$(TEST_CACHE)' sh scripts/run-tests.sh --python '$(TEST_PYTHON)' $(TESTS)
 
 demo: deps
 	$(SUBMAKE) all

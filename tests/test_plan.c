@@ -316,7 +316,6 @@ static void *make_plan(void *argument)
 {
     maker *m = argument;
     xq_plan_options o = plan_options(m->spec, XQ_FUSED);
-    o.max_queries = 4; /* attend twice */
     if (m->start)
         pthread_barrier_wait(m->start);
     m->status = xq_plan_create(m->on, &o, &m->plan);
@@ -359,7 +358,7 @@ Test(plan, threads_that_begin_with_an_empty_kernel_cache_compile_what_one_alone_
     pthread_barrier_t start;
     pthread_t threads[MAKERS];
     maker makers[MAKERS], alone[MAKERS];
-    xq_context *shared = software_device(files_directory()), *other = software_device("");
+    xq_context *shared = software_device(files_directory()), *other = software_device(NULL);
     pthread_barrier_init(&start, NULL, MAKERS);
     for (int i = 0; i < MAKERS; i++) {
         makers[i] = (maker){shared, specs[i], &start, NULL, XQ_OK};
