@@ -143,13 +143,17 @@ $(VENV)/ready: tools/requirements.txt
 TEST_PYTHON = $(VENV)/bin/python
 RUN_ENV = VIRTUAL_ENV='$(abspath $(VENV))' XQ='$(abspath $(BUILD))/xq'
 
+# Test programs share a kernel cache, and so do those under sanitizers: what several need is compiled once.
+TEST_CACHE ?= $(abspath $(BUILD))/kernel-cache
+export TEST_CACHE
+
 test: deps
 	-$(SUBMAKE) venv
 	$(SUBMAKE) run-tests
 
 # The tests alone, for those who have everything: no set-up. TESTS='build/tests/test_x' picks some.
 run-tests: $(if $(CLI_SRC),$(BUILD)/xq) $(if $(TEST_PYTHON),$(BUILD)/llama/llama) $(TESTS)
-	@$(RUN_ENV) sh scripts/run-tests.sh --python '$(TEST_PYTHON)' $(TESTS)
+	@$(RUN_ENV) XQ_CACHE_DIR='$(TEST_CACHE)' sh scripts/run-tests.sh --python '$(TEST_PYTHON)' $(TESTS)
 
 demo: deps
 	$(SUBMAKE) all
@@ -179,7 +183,8 @@ check-asan:
 	    BUILD=$(BUILD)/asan CFLAGS='$(ASAN_FLAGS)' WERROR=0 TEST_PYTHON= run-tests \
 	    TESTS='$(patsubst $(BUILD)/%,$(BUILD)/asan/%,$(ASAN_TESTS))'
 check-tsan:
-	+@OPENBLAS_NUM_THREADS=1 $(MAKE) --no-print-directory BUILD=$(BUILD)/tsan CFLAGS='$(TSAN_FLAGS)' TSAN=1 WERROR=0 \
+	+@OPENBLAS_NUM_THREADS=1 TSAN_OPTIONS=suppressions=$(CURDIR)/scripts/tsan.txt:print_suppressions=0 \
+	    $(MAKE) --no-print-directory BUILD=$(BUILD)/tsan CFLAGS='$(TSAN_FLAGS)' TSAN=1 WERROR=0 \
 	    TEST_PYTHON= run-tests TESTS='$(patsubst $(BUILD)/%,$(BUILD)/tsan/%,$(TSAN_TESTS))'
 
 lint:

@@ -42,8 +42,9 @@ void reference_rotate(const reference_model *model, double *data, int64_t rows, 
         rotate_row(model, data + (size_t)r * (size_t)heads * (size_t)model->head_dim, heads, first + r);
 }
 
-void reference_rotate_at(const reference_model *model, double *data, int64_t rows, int heads,
-                         const int64_t *positions)
+/* Row r is at positions[r]. */
+static void rotate_at(const reference_model *model, double *data, int64_t rows, int heads,
+                      const int64_t *positions)
 {
     for (int64_t r = 0; r < rows; r++)
         rotate_row(model, data + (size_t)r * (size_t)heads * (size_t)model->head_dim, heads, positions[r]);
@@ -93,7 +94,7 @@ xq_status reference_keys(const reference_model *model, const reference_layer *la
             k);
     for (int64_t i = 0; model->norm && i < tokens * dkv; i += span)
         normalize(k + i, layer->k_norm, span, model->norm_epsilon);
-    reference_rotate_at(model, k, tokens, model->kv_heads, positions);
+    rotate_at(model, k, tokens, model->kv_heads, positions);
     return XQ_OK;
 }
 

@@ -37,10 +37,8 @@ typedef struct reference_model {
 xq_status reference_model_read(const char *completed_json, reference_model *model, error *err);
 
 /* RoPE in place, without the attention factor: row r of data [rows, heads, head_dim] is at position first +
- * r, or positions[r]. */
+ * r. */
 void reference_rotate(const reference_model *model, double *data, int64_t rows, int heads, int64_t first);
-void reference_rotate_at(const reference_model *model, double *data, int64_t rows, int heads,
-                         const int64_t *positions);
 
 /* y [rows, cols] = x [rows, inner] * w [inner, cols]. */
 void reference_multiply(const double *x, const double *w, double *y, int64_t rows, int inner, int cols);
@@ -76,10 +74,8 @@ typedef struct reference_queries {
     bool without_sinks;
 } reference_queries;
 
-/* Where tokens stand: token_offset + t, and drafts of a tree at their queries' positions. And the queries.
- */
+/* Where tokens stand: token_offset + t, and drafts of a tree at their queries' positions. */
 void reference_token_positions(const reference_queries *queries, int64_t tokens, int64_t *positions);
-void reference_query_positions(const reference_queries *queries, int64_t tokens, int64_t *positions);
 
 /* k (from reference_keys) and v [tokens, kv_heads, head_dim] → out [count, heads, head_dim], lse [count,
  * heads] = ln Σ exp(scores), the sink's among them where it is used. A query that sees nothing: zeros, and

@@ -20,12 +20,6 @@ static int64_t query_position(const reference_queries *queries, int64_t tokens, 
     return queries->positions ? queries->positions[j] : queries->token_offset + tokens - queries->count + j;
 }
 
-void reference_query_positions(const reference_queries *queries, int64_t tokens, int64_t *positions)
-{
-    for (int64_t j = 0; j < queries->count; j++)
-        positions[j] = query_position(queries, tokens, j);
-}
-
 void reference_token_positions(const reference_queries *queries, int64_t tokens, int64_t *positions)
 {
     int64_t drafts = first_draft(queries, tokens);

@@ -7,7 +7,9 @@
 #define E4M3_MAX 448.0
 #define NAN_BITS 0x7fff
 
-double rounding_to_digits(double x, int digits, int least)
+/* x as a number of `digits` significant bits whose least normal exponent is `least`; overflow is not looked
+ * at. */
+static double to_digits(double x, int digits, int least)
 {
     int exponent;
     if (x == 0 || !isfinite(x))
@@ -25,18 +27,18 @@ double rounding_saturated(double x)
 
 double rounding_half(double x)
 {
-    double r = rounding_to_digits(x, 11, -14);
+    double r = to_digits(x, 11, -14);
     return r > HALF_MAX ? INFINITY : r < -HALF_MAX ? -INFINITY : r;
 }
 
 double rounding_bfloat(double x)
 {
-    return rounding_to_digits(x, 8, -126);
+    return to_digits(x, 8, -126);
 }
 
 double rounding_e4m3(double x)
 {
-    double r = rounding_to_digits(x, 4, -6);
+    double r = to_digits(x, 4, -6);
     return r > E4M3_MAX ? E4M3_MAX : r < -E4M3_MAX ? -E4M3_MAX : r;
 }
 

@@ -9,10 +9,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* x as a number of `digits` significant bits whose least normal exponent is `least`; overflow is not looked
- * at. */
-double rounding_to_digits(double x, int digits, int least);
-
 /* Infinities and what lies beyond ±65504 become ±65504; a NaN stays. */
 double rounding_saturated(double x);
 

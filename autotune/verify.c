@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 const char *const verify_implementation_names[VERIFY_IMPLEMENTATIONS] = {"fused", "unfused", "fp16-kv"};
 
@@ -56,80 +57,115 @@ static xq_status run_index(verify_state *v, int64_t index, verify_result *result
     return err->status;
 }
 
-/* ---------------------------------------------------------------- specs, one ahead */
+/* ---------------------------------------------------------------- specs, some ahead */
+
+/* With an empty kernel cache a spec takes three times as long to open as its cases take on the software
+ * device, nearly all of it in NVRTC, which one thread calls. So a thread for each core opens specs ahead:
+ * with a single one the small tier took 130 s of time for 134 s of CPU, one core of two. More than eight
+ * would hold memory for specs that are long in coming. */
+enum { MOST_AHEAD = 8 };
+
+typedef struct slot {
+    verify_state state;
+    bool opening; /* by a thread */
+    int64_t spec; /* that is being, or has been, opened here; -1: none */
+    pthread_t thread;
+} slot;
 
 struct verifier {
-    verify_state states[2], *now, *ahead;
-    int64_t expected; /* the spec that is wanted next; -1: not known */
-    bool opening;     /* a thread makes `ahead` ready */
-    int64_t opening_spec;
-    pthread_t thread;
+    slot slots[1 + MOST_AHEAD], *now;
+    int count;
 };
+
+static slot *slot_of(verifier *v, int64_t spec)
+{
+    for (int i = 0; i < v->count; i++)
+        if (v->slots[i].spec == spec)
+            return &v->slots[i];
+    return NULL;
+}
+
+static slot *free_slot(verifier *v)
+{
+    for (int i = 0; i < v->count; i++)
+        if (v->slots[i].spec < 0 && &v->slots[i] != v->now)
+            return &v->slots[i];
+    return NULL;
+}
 
 static void *open_ahead(void *user)
 {
-    verifier *v = user;
+    slot *s = user;
     error err = ERROR_INIT;
-    if (verify_open(v->ahead, v->opening_spec, &err) != XQ_OK)
-        verify_close(v->ahead); /* whoever wants it tries again, and reports it */
+    if (verify_open(&s->state, s->spec, &err) != XQ_OK)
+        verify_close(&s->state); /* whoever wants it tries again, and reports it */
     error_clear(&err);
     return NULL;
 }
 
-static void finish_opening(verifier *v)
+static void finish_opening(slot *s)
 {
-    if (v->opening)
-        pthread_join(v->thread, NULL);
-    v->opening = false;
+    if (s->opening)
+        pthread_join(s->thread, NULL);
+    s->opening = false;
+}
+
+static void vacate(slot *s)
+{
+    finish_opening(s);
+    verify_close(&s->state);
+    s->spec = -1;
 }
 
 void verifier_expect(verifier *v, int64_t index)
 {
-    v->expected = index / VERIFY_SPEC_CASES;
+    int64_t spec = index / VERIFY_SPEC_CASES;
+    slot *s = slot_of(v, spec) ? NULL : free_slot(v);
+    if (!s)
+        return;
+    s->spec = spec;
+    s->opening = pthread_create(&s->thread, NULL, open_ahead, s) == 0;
+    if (!s->opening)
+        s->spec = -1;
 }
 
-/* Makes a spec the one at hand, and begins with the one that is expected after it. */
+/* Makes a spec the one at hand. */
 static xq_status obtain(verifier *v, int64_t spec, error *err)
 {
-    if (v->now->spec_index == spec && v->opening)
-        return XQ_OK; /* another of its cases */
-    finish_opening(v);
-    if (v->ahead->spec_index == spec) {
-        verify_state *swap = v->now;
-        v->now = v->ahead;
-        v->ahead = swap;
+    slot *s = slot_of(v, spec);
+    if (s != v->now) {
+        vacate(v->now);
+        v->now = s ? s : v->now;
     }
-    if (verify_open(v->now, spec, err) != XQ_OK) {
-        verify_close(v->now);
-        return err->status;
-    }
-    if (v->expected >= 0 && v->expected != spec) {
-        v->opening_spec = v->expected;
-        v->opening = pthread_create(&v->thread, NULL, open_ahead, v) == 0;
-    }
-    return XQ_OK;
+    finish_opening(v->now);
+    v->now->spec = spec;
+    if (verify_open(&v->now->state, spec, err) != XQ_OK)
+        vacate(v->now);
+    return err->status;
 }
 
 xq_status verifier_run(verifier *v, int64_t index, verify_result *result, error *err)
 {
     memset(result, 0, sizeof *result);
     if (obtain(v, index / VERIFY_SPEC_CASES, err) == XQ_OK)
-        run_index(v->now, index, result, err);
+        run_index(&v->now->state, index, result, err);
     else
-        snprintf(result->description, sizeof result->description, "%s", v->now->spec.json);
+        snprintf(result->description, sizeof result->description, "%s", v->now->state.spec.json);
     return err->status;
 }
 
 /* ---------------------------------------------------------------- lifetime */
 
-static xq_status create_state(verify_state *s, xq_context *context, const char *template_dir, uint64_t seed,
-                              error *err)
+static xq_status create_slot(slot *s, xq_context *context, const char *template_dir, uint64_t seed,
+                             error *err)
 {
-    s->context = context;
-    s->seed = seed;
-    s->spec_index = -1;
-    s->choices = verify_sequence_create(seed);
-    return s->choices ? gen_create(template_dir, &s->generator, err) : verify_out_of_memory(err);
+    s->spec = -1;
+    s->state.context = context;
+    s->state.seed = seed;
+    s->state.spec_index = -1;
+    s->state.choices = verify_sequence_create(seed);
+    return s->state.choices ? gen_create(template_dir, &s->state.generator, err)
+                            : verify_out_of_memory(err);
 }
 
 xq_status verifier_create(xq_context *context, const char *template_dir, uint64_t seed, verifier **out,
@@ -138,11 +174,11 @@ xq_status verifier_create(xq_context *context, const char *template_dir, uint64_
     verifier *v = calloc(1, sizeof *v);
     if (!v)
         return verify_out_of_memory(err);
-    v->now = &v->states[0];
-    v->ahead = &v->states[1];
-    v->expected = -1;
-    for (int i = 0; i < 2 && err->status == XQ_OK; i++)
-        create_state(&v->states[i], context, template_dir, seed, err);
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int ahead = cores < 1 ? 1 : cores > MOST_AHEAD ? MOST_AHEAD : (int)cores;
+    v->now = &v->slots[0];
+    while (v->count < 1 + ahead && err->status == XQ_OK)
+        create_slot(&v->slots[v->count++], context, template_dir, seed, err);
     if (err->status == XQ_OK)
         *out = v;
     else
@@ -154,16 +190,15 @@ void verifier_destroy(verifier *v)
 {
     if (!v)
         return;
-    finish_opening(v);
-    for (int i = 0; i < 2; i++) {
-        verify_close(&v->states[i]);
-        verify_sequence_destroy(v->states[i].choices);
-        gen_destroy(v->states[i].generator);
+    for (int i = 0; i < v->count; i++) {
+        vacate(&v->slots[i]);
+        verify_sequence_destroy(v->slots[i].state.choices);
+        gen_destroy(v->slots[i].state.generator);
     }
     free(v);
 }
 
 verify_sequence *verifier_choices(verifier *v)
 {
-    return v->now->choices;
+    return v->now->state.choices;
 }

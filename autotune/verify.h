@@ -57,8 +57,9 @@ void verifier_destroy(verifier *v);
  * in the result. */
 xq_status verifier_run(verifier *v, int64_t index, verify_result *result, error *err);
 
-/* Case `index` comes after the one that is run next: its spec is made ready meanwhile, in a thread. Changes
- * nothing but the time it takes. */
+/* Case `index` will be run: its spec is made ready meanwhile, in a thread, if one is free (there are as
+ * many as cores; each is free again when a case of another spec has followed). Changes nothing but the time
+ * it takes. */
 void verifier_expect(verifier *v, int64_t index);
 
 /* The worst outcome of all parts: failed if one is, unsupported if none passed. */

@@ -12,7 +12,7 @@ enum { SAMPLE = 29 }; /* of tokens whose projections are computed: it is slow */
 /* ---------------------------------------------------------------- what is cached */
 
 /* A token's activation, f16. */
-void verify_activation(const verify_check *k, int t, uint16_t *x)
+static void activation(const verify_check *k, int t, uint16_t *x)
 {
     const size_t d = (size_t)k->v->spec.hidden;
     const uint16_t *row = k->shape->x[k->layer] + (size_t)(k->shape->first_token[k->sequence] + t) * d;
@@ -20,11 +20,10 @@ void verify_activation(const verify_check *k, int t, uint16_t *x)
         x[i] = verify_domain(&k->v->spec, row[i]);
 }
 
-/* The same, or what the layers before leave of it. */
 void verify_delta(const verify_check *k, int t, uint16_t *x)
 {
     const size_t d = (size_t)k->v->spec.hidden;
-    verify_activation(k, t, x);
+    activation(k, t, x);
     if (!k->before)
         return;
     page_sequence accumulator = verify_snapshot_accumulator(k->v, k->shape, k->before, k->sequence, k->end);
@@ -126,7 +125,7 @@ static void exact_group(const verify_check *k, int g, verify_room *r)
 static void exact_tail(const verify_check *k, int t, verify_room *r)
 {
     const uint16_t *row = page_codec_tail_row(k->v->codec, k->stream, &k->now, t);
-    verify_activation(k, t, r->x);
+    activation(k, t, r->x);
     for (int c = 0; c < k->s->tail_width; c++)
         k->result->mismatches += !same_value(row[c], r->x[c]);
 }

@@ -28,8 +28,7 @@ typedef struct verify_room {
     double *values;       /* [3, group, width] and [2, group, hidden] */
 } verify_room;
 
-/* The activation of token t, f16: [hidden]; and what the layers before leave of it. */
-void verify_activation(const verify_check *k, int t, uint16_t *x);
+/* The activation of token t, f16: [hidden]; of cross-layer methods, what the layers before leave of it. */
 void verify_delta(const verify_check *k, int t, uint16_t *x);
 
 /* Latents of a token, of a group of tokens, and of a tail's row, against exact projections. */

@@ -20,7 +20,7 @@ typedef struct verify_plans {
     uint64_t weights[CASE_MAX_LAYERS]; /* on the device */
 } verify_plans;
 
-/* A spec at hand, and what its cases share. The next one is made ready while cases run. */
+/* A spec at hand, and what its cases share. Others are made ready while cases run. */
 typedef struct verify_state {
     xq_context *context;
     gen *generator;

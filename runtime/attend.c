@@ -2,9 +2,6 @@
 #include "check.h"
 #include "plan.h"
 
-/* Blocks of a grid's third dimension. */
-enum { MOST_BLOCKS = 65535 };
-
 /* ------------------------------------------------------------------ checks */
 
 static bool refuse(const char *field, const char *text, error *err)
@@ -287,7 +284,7 @@ static xq_status prepare(const struct plan_attend_call *c, error *err)
 /* One launch, or, where the grid has no room for all sequences, several after one another. */
 static xq_status attend(const struct plan_attend_call *c, error *err)
 {
-    int32_t batch = c->args->table.batch, most = MOST_BLOCKS / c->blocks;
+    int32_t batch = c->args->table.batch, most = PLAN_MOST_BLOCKS / c->blocks;
     bool fused = c->plan->implementation == XQ_FUSED;
     if (prepare(c, err) != XQ_OK)
         return err->status;

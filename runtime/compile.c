@@ -48,13 +48,26 @@ static char *options_text(const struct request *r, const nvrtc *library)
     return text;
 }
 
+/* The comment that a source begins with says which spec it was rendered for. What is compiled comes after
+ * it, with a line number of its own: specs that differ in what a kernel does not know share an entry. */
+static const char *after_banner(const char *source)
+{
+    const char *rest = source;
+    while (strncmp(rest, "//", 2) == 0) {
+        rest += strcspn(rest, "\n");
+        rest += *rest == '\n';
+    }
+    return strncmp(rest, "#line", 5) == 0 ? rest : source;
+}
+
 static xq_status make_key(const struct request *r, const char *options, cache_key *key, error *err)
 {
     int count = 0;
+    const char *source = after_banner(r->source);
     cache_field *fields = calloc((size_t)(2 + 2 * r->header_count), sizeof *fields);
     if (!fields)
         return error_set(err, XQ_ERROR_MEMORY, "cache", "out of memory");
-    fields[count++] = (cache_field){r->source, strlen(r->source)};
+    fields[count++] = (cache_field){source, strlen(source)};
     fields[count++] = (cache_field){options, strlen(options)};
     for (int i = 0; i < r->header_count; i++) {
         fields[count++] = (cache_field){r->header_names[i], strlen(r->header_names[i])};
@@ -127,8 +140,8 @@ static void store(cache *c, const struct request *r, char *options, const compil
     cache_store(c, &from->key, &entry);
 }
 
-xq_status compile_source(const nvrtc *library, cache *c, const gen *g, const char *family, const char *source,
-                         const char *arch, compiled *out, error *err)
+xq_status compile_source(const nvrtc *library, cache *c, const gen *g, const char *family,
+                         const char *source, const char *arch, compiled *out, error *err)
 {
     struct request r;
     compiled result = {0};

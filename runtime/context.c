@@ -125,8 +125,7 @@ xq_status context_generator(xq_context *context, const gen **out, error *err)
 xq_status context_nvrtc(xq_context *context, const nvrtc **out, error *err)
 {
     pthread_mutex_lock(&context->generator_lock);
-    if (context->nvrtc ||
-        nvrtc_open_for(context->device->properties.driver, &context->nvrtc, err) == XQ_OK)
+    if (context->nvrtc || nvrtc_open_for(context->device->properties.driver, &context->nvrtc, err) == XQ_OK)
         *out = context->nvrtc;
     pthread_mutex_unlock(&context->generator_lock);
     return err->status;

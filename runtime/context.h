@@ -20,7 +20,8 @@ struct xq_context {
     char *template_dir;
     char arch[16]; /* what plans compile for by default */
 
-    pthread_mutex_t generator_lock; /* guards the two below, which first use makes; NVRTC itself runs freely */
+    pthread_mutex_t
+        generator_lock; /* guards the two below, which first use makes; NVRTC itself runs freely */
     gen *generator;
     nvrtc *nvrtc;
 

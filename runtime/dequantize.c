@@ -25,28 +25,34 @@ static bool check_args(const xq_plan *plan, const xq_dequantize_args *a, error *
             check_pointer("k", a->k, 16, err) && (!s->latent || check_pointer("v", a->v, 16, err)));
 }
 
+xq_status plan_dequantize(const xq_plan *plan, const xq_dequantize_args *a, void *stream, error *err)
+{
+    const struct shape *s = &plan->shape;
+    bool has_tails = s->by_channel && !s->cross_layer;
+    struct xq_dequantize_params params = {
+        .table = plan_table(&a->table),
+        .pages = s->cross_layer ? a->accumulator : a->pages,
+        .tails = has_tails ? plan_tails(&a->tails) : (struct xq_tails){0, 0},
+        .k = a->k,
+        .v = a->v,
+        .batch = a->table.batch,
+        .entries = (int)a->table_entries,
+    };
+    uint32_t grid[3] = {(uint32_t)(a->table_entries * (s->page / 16)), (uint32_t)plan->dequantize_columns,
+                        1};
+    return kernel_launch(plan->kernels[PLAN_DEQUANTIZE], grid, &params, sizeof params, stream, err);
+}
+
 xq_status xq_plan_dequantize(xq_plan *plan, const xq_dequantize_args *args, void *stream)
 {
     if (!plan)
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
     xq_dequantize_args a = XQ_DEQUANTIZE_ARGS_INIT;
-    const struct shape *s = &plan->shape;
     if (plan_read_args(&a, sizeof a, args, "args", &err) == XQ_OK && check_args(plan, &a, &err) &&
         a.table_entries > 0) {
-        bool has_tails = s->by_channel && !s->cross_layer;
-        struct xq_dequantize_params params = {
-            .table = plan_table(&a.table),
-            .pages = s->cross_layer ? a.accumulator : a.pages,
-            .tails = has_tails ? plan_tails(&a.tails) : (struct xq_tails){0, 0},
-            .k = a.k,
-            .v = s->latent ? a.v : 0,
-            .batch = a.table.batch,
-            .entries = (int)a.table_entries,
-        };
-        uint32_t grid[3] = {(uint32_t)(a.table_entries * (s->page / 16)),
-                            (uint32_t)plan->dequantize_columns, 1};
-        kernel_launch(plan->kernels[PLAN_DEQUANTIZE], grid, &params, sizeof params, stream, &err);
+        a.v = plan->shape.latent ? a.v : 0;
+        plan_dequantize(plan, &a, stream, &err);
     }
     return plan_result(plan, &err);
 }

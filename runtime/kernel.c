@@ -52,8 +52,8 @@ static xq_status spec_arch(const char *completed_json, char arch[32], error *err
     return err->status;
 }
 
-/* Renders and compiles. Threads render one after the other, and compile side by side: NVRTC may be called by
- * several at once for programs of their own (NVRTC User Guide, "Thread safety"). */
+/* Renders and compiles. Threads render one after the other, and compile side by side: NVRTC may be called
+ * by several at once for programs of their own (NVRTC User Guide, "Thread safety"). */
 static xq_status build(xq_context *context, const char *completed_json, const char *arch, kernel *k,
                        error *err)
 {
@@ -70,28 +70,6 @@ static xq_status build(xq_context *context, const char *completed_json, const ch
         compile_source(library, context->cache, generator, k->family, k->source, arch, &k->compiled, err);
     gen_kernel_free(&rendered);
     return err->status;
-}
-
-xq_status kernel_build(xq_context *context, const char *completed_json, const char *family,
-                       const char *arch, kernel **out, error *err)
-{
-    char own_arch[32];
-    if (!arch) {
-        if (spec_arch(completed_json, own_arch, err) != XQ_OK)
-            return err->status;
-        arch = own_arch;
-    }
-    kernel *k = calloc(1, sizeof *k);
-    if (!k)
-        return error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
-    k->device = context->device;
-    snprintf(k->family, sizeof k->family, "%s", family);
-    if (build(context, completed_json, arch, k, err) != XQ_OK) {
-        kernel_destroy(k);
-        return err->status;
-    }
-    *out = k;
-    return XQ_OK;
 }
 
 static xq_status load(kernel *k, error *err)
@@ -112,12 +90,16 @@ static xq_status load(kernel *k, error *err)
 xq_status kernel_load(xq_context *context, const char *completed_json, const char *family, kernel **out,
                       error *err)
 {
-    kernel *k;
     /* The software device interprets what NVRTC emits for compute_80, whatever GPU's ceilings it has. */
-    const char *arch = context->device->properties.is_sim ? "compute_80" : NULL;
-    if (kernel_build(context, completed_json, family, arch, &k, err) != XQ_OK)
+    char arch[32] = "compute_80";
+    if (!context->device->properties.is_sim && spec_arch(completed_json, arch, err) != XQ_OK)
         return err->status;
-    if (load(k, err) != XQ_OK) {
+    kernel *k = calloc(1, sizeof *k);
+    if (!k)
+        return error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
+    k->device = context->device;
+    snprintf(k->family, sizeof k->family, "%s", family);
+    if (build(context, completed_json, arch, k, err) != XQ_OK || load(k, err) != XQ_OK) {
         kernel_destroy(k);
         return err->status;
     }

@@ -24,10 +24,6 @@ typedef struct kernel {
 xq_status kernel_load(xq_context *context, const char *completed_json, const char *family, kernel **out,
                       error *err);
 
-/* The same without a device: rendered and compiled for the spec's architecture (a cubin), or for a
- * virtual one such as "compute_80" where `arch` is not NULL. module and function stay NULL. */
-xq_status kernel_build(xq_context *context, const char *completed_json, const char *family,
-                       const char *arch, kernel **out, error *err);
 void kernel_destroy(kernel *k);
 
 /* An integer of the kernel's info; XQ_ERROR_INTERNAL when the family does not state it. */

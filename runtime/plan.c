@@ -51,7 +51,7 @@ static xq_status check_options(const xq_plan_options *o, error *err)
 {
     if (!check_not_null("spec_json", o->spec_json, err) ||
         !check_range("implementation", (int64_t)o->implementation, XQ_FUSED, XQ_FP16_KV, err) ||
-        !check_range("max_batch", o->max_batch, 1, 65535, err) || /* the grid's third dimension */
+        !check_range("max_batch", o->max_batch, 1, PLAN_MOST_BLOCKS, err) ||
         !check_range("max_tokens", o->max_tokens, 1, 1 << 30, err) ||
         !check_range("max_pages", o->max_pages, 0, INT32_MAX, err) ||
         !check_range("max_append", o->max_append, 1, 1 << 30, err) ||

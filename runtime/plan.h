@@ -22,6 +22,9 @@ enum plan_kernel {
     PLAN_KERNELS
 };
 
+/* A grid's second and third dimensions, at most. */
+enum { PLAN_MOST_BLOCKS = 65535 };
+
 /* The attention kernels are made for one query of each sequence, and for many (`queries` of a spec). */
 enum plan_queries { PLAN_ONE, PLAN_MANY, PLAN_QUERIES };
 
@@ -65,9 +68,6 @@ struct xq_plan {
     size_t page_bytes;
     const struct shape_weights *weights;
 };
-
-/* The family of a kernel, e.g. "kv_append". */
-const char *plan_family(enum plan_kernel which);
 
 /* Loads the kernels that the plan's implementation and spec need, and reads what they state about their
  * launches. `spec_json` is the caller's spec. */
@@ -124,6 +124,9 @@ struct plan_attend_call {
     int64_t tokens_per_split, splits;
     void *stream;
 };
+
+/* Launches what xq_plan_dequantize does; the arguments are good. */
+xq_status plan_dequantize(const xq_plan *plan, const xq_dequantize_args *args, void *stream, error *err);
 
 /* Dequantizes, rematerializes and rotates into the workspace (runtime/unfused.c). */
 xq_status plan_rematerialize(const struct plan_attend_call *call, error *err);

@@ -11,10 +11,8 @@
  * matrix work, and partial results stay in L2: an idle GPU costs more than they do. */
 static const double fused_share = 0.047, fused_many_share = 0.5, other_share = 0.10;
 
-/* A grid's second and third dimensions. */
-enum { MOST_BLOCKS = 65535 };
-
-const char *plan_family(enum plan_kernel which)
+/* The family of a kernel. */
+static const char *family_of(enum plan_kernel which)
 {
     static const char *const names[PLAN_KERNELS] = {"append",     "append_channel", "accumulate",
                                                     "dequantize", "gemm",           "rope",
@@ -63,7 +61,7 @@ static xq_status load_kernels(xq_plan *p, error *err)
 {
     for (int i = 0; i < PLAN_KERNELS && err->status == XQ_OK; i++)
         if (needs(p, (enum plan_kernel)i))
-            kernel_load(p->context, p->spec, plan_family((enum plan_kernel)i), &p->kernels[i], err);
+            kernel_load(p->context, p->spec, family_of((enum plan_kernel)i), &p->kernels[i], err);
     read_constant(p->kernels[PLAN_APPEND], "column_blocks", &p->append_columns, err);
     read_constant(p->kernels[PLAN_APPEND_CHANNEL], "column_blocks", &p->append_channel_columns, err);
     read_constant(p->kernels[PLAN_APPEND_CHANNEL], "group_tokens", &p->append_group, err);
@@ -133,13 +131,13 @@ static xq_status set_rows(const xq_plan *p, struct plan_attention *a, int64_t ma
         return error_set(err, XQ_ERROR_INTERNAL, "template",
                          "query_rows of templates/absorb.spec.lua and templates/attend.spec.lua differ");
     int64_t of_one = (max_queries * group + a->query_rows - 1) / a->query_rows;
-    if (of_one > MOST_BLOCKS) {
+    if (of_one > PLAN_MOST_BLOCKS) {
         error_set(err, XQ_ERROR_ARGUMENT, "argument", "max_queries is %lld; valid: 1 to %lld",
-                  (long long)max_queries, (long long)(MOST_BLOCKS * a->query_rows / group));
+                  (long long)max_queries, (long long)(PLAN_MOST_BLOCKS * a->query_rows / group));
         return error_field(err, "max_queries");
     }
     int64_t blocks = p->max_batch * of_one;
-    a->most_blocks = blocks < MOST_BLOCKS ? blocks : MOST_BLOCKS;
+    a->most_blocks = blocks < PLAN_MOST_BLOCKS ? blocks : PLAN_MOST_BLOCKS;
     return XQ_OK;
 }
 

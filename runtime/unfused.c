@@ -4,21 +4,17 @@
 /* Pages and tails, or the accumulator, to rows of f16: step 1. */
 static xq_status dequantize(const struct plan_attend_call *c, int64_t entries, error *err)
 {
-    const xq_plan *plan = c->plan;
     const xq_attend_args *a = c->args;
-    const struct shape *s = &plan->shape;
-    bool has_tails = s->by_channel && !s->cross_layer;
-    struct xq_dequantize_params params = {
-        .table = plan_table(&a->table),
-        .pages = s->cross_layer ? a->accumulator : a->pages,
-        .tails = has_tails ? plan_tails(&a->tails) : (struct xq_tails){0, 0},
-        .k = a->workspace + plan->workspace.rows_k,
-        .v = a->workspace + plan->workspace.rows_v,
-        .batch = a->table.batch,
-        .entries = (int)entries,
+    xq_dequantize_args args = {
+        .table_entries = entries,
+        .table = a->table,
+        .pages = a->pages,
+        .k = a->workspace + c->plan->workspace.rows_k,
+        .v = a->workspace + c->plan->workspace.rows_v,
+        .tails = a->tails,
+        .accumulator = a->accumulator,
     };
-    uint32_t grid[3] = {(uint32_t)(entries * (s->page / 16)), (uint32_t)plan->dequantize_columns, 1};
-    return kernel_launch(plan->kernels[PLAN_DEQUANTIZE], grid, &params, sizeof params, c->stream, err);
+    return plan_dequantize(c->plan, &args, c->stream, err);
 }
 
 /* Rows to keys or values, in pages of the workspace: step 2. The columns of each group of KV heads multiply

@@ -35,8 +35,8 @@ struct command_result command_run(const char *format, ...)
     va_start(list, format);
     vsnprintf(arguments, sizeof arguments, format, list);
     va_end(list);
-    snprintf(line, sizeof line, "XQ_CACHE_DIR='%s/cache' '%s' %s >'%s/out' 2>'%s/err'", directory,
-             command_program(), arguments, directory, directory);
+    snprintf(line, sizeof line, "'%s' %s >'%s/out' 2>'%s/err'", command_program(), arguments, directory,
+             directory);
     int status = system(line);
     for (int i = 0; i < 2; i++) {
         size_t size;

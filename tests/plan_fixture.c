@@ -5,27 +5,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct fake_cuda_state *fake;
 xq_context *context;
-
-/* A kernel cache beside the test programs: each test is a process of its own, and compiles the same. */
-static const char *shared_cache(void)
-{
-    static char path[4096];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 32);
-    cr_assert_gt(n, 0);
-    path[n] = 0;
-    strcpy(strrchr(path, '/') + 1, "kernel-cache");
-    return path;
-}
 
 void plan_open(const char *template_dir)
 {
     xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
     options.device = "cuda";
-    options.cache_dir = shared_cache();
     options.template_dir = template_dir;
     fake = fake_cuda_use();
     cr_assert_eq(xq_context_create(&options, &context), XQ_OK);

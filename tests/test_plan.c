@@ -302,3 +302,83 @@ Test(plan, several_threads_create_plans_and_launch_at_once)
     cr_assert_eq(fake->launch_count, THREADS * ROUNDS * (1 + 5));
     plan_close(plan);
 }
+
+/* A thread that makes a plan on the software device when the others do. */
+typedef struct maker {
+    xq_context *on;
+    const char *spec;
+    pthread_barrier_t *start;
+    xq_plan *plan;
+    xq_status status;
+} maker;
+
+static void *make_plan(void *argument)
+{
+    maker *m = argument;
+    xq_plan_options o = plan_options(m->spec, XQ_FUSED);
+    if (m->start)
+        pthread_barrier_wait(m->start);
+    m->status = xq_plan_create(m->on, &o, &m->plan);
+    return NULL;
+}
+
+static xq_context *software_device(const char *cache_dir)
+{
+    xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
+    xq_context *made = NULL;
+    options.device = "sim";
+    options.cache_dir = cache_dir;
+    cr_assert_eq(xq_context_create(&options, &made), XQ_OK);
+    return made;
+}
+
+static void expect_same_kernel(const kernel *a, const kernel *b)
+{
+    cr_assert_eq(a == NULL, b == NULL);
+    if (a) {
+        cr_expect_str_eq(a->source, b->source, "%s", a->family);
+        cr_expect_str_eq(a->compiled.key.hex, b->compiled.key.hex, "%s", a->family);
+        cr_expect_str_eq(a->compiled.ptx, b->compiled.ptx, "%s", a->family);
+    }
+}
+
+static void expect_same_kernels(const xq_plan *a, const xq_plan *b)
+{
+    for (int i = 0; i < PLAN_KERNELS; i++)
+        expect_same_kernel(a->kernels[i], b->kernels[i]);
+    for (int i = 0; i < PLAN_QUERIES; i++)
+        expect_same_kernel(a->attention[i].attend, b->attention[i].attend);
+}
+
+/* Two of them compile the same kernels at the same time. */
+Test(plan, threads_that_begin_with_an_empty_kernel_cache_compile_what_one_alone_does)
+{
+    enum { MAKERS = 3 };
+    const char *specs[MAKERS] = {PLAN_X, PLAN_X, PLAN_LATENT};
+    pthread_barrier_t start;
+    pthread_t threads[MAKERS];
+    maker makers[MAKERS], alone[MAKERS];
+    xq_context *shared = software_device(files_directory()), *other = software_device(NULL);
+    pthread_barrier_init(&start, NULL, MAKERS);
+    for (int i = 0; i < MAKERS; i++) {
+        makers[i] = (maker){shared, specs[i], &start, NULL, XQ_OK};
+        cr_assert_eq(pthread_create(&threads[i], NULL, make_plan, &makers[i]), 0);
+    }
+    for (int i = 0; i < MAKERS; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 1; i < MAKERS; i++) {
+        alone[i] = (maker){other, specs[i], NULL, NULL, XQ_OK};
+        make_plan(&alone[i]);
+        cr_assert_eq(alone[i].status, XQ_OK);
+    }
+    for (int i = 0; i < MAKERS; i++) {
+        cr_assert_eq(makers[i].status, XQ_OK);
+        expect_same_kernels(makers[i].plan, alone[i ? i : 1].plan);
+        xq_plan_destroy(makers[i].plan);
+    }
+    for (int i = 1; i < MAKERS; i++)
+        xq_plan_destroy(alone[i].plan);
+    xq_context_destroy(other);
+    xq_context_destroy(shared);
+    pthread_barrier_destroy(&start);
+}

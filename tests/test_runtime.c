@@ -544,6 +544,32 @@ Test(compile, second_time_comes_from_the_cache_and_a_damaged_entry_is_rebuilt)
     nvrtc_close(library);
 }
 
+Test(compile, sources_that_differ_in_their_banner_share_an_entry)
+{
+    static const char one[] = "// Model: one.\n// More.\n#line 1 \"k\"\n__device__ int x;\n",
+                      two[] = "// Model: two.\n#line 1 \"k\"\n__device__ int x;\n",
+                      other[] = "// Model: two.\n#line 1 \"k\"\n// One line more.\n__device__ int x;\n";
+    const logger log = {keep_warning, NULL};
+    const char *const sources[] = {one, two, other};
+    nvrtc *library = open_nvrtc();
+    gen *g = NULL;
+    compiled k[3];
+    cr_assert_eq(gen_create(NULL, &g, &err), XQ_OK, "%s", err.message);
+    cache *c = cache_open(files_directory(), &log);
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(compile_source(library, c, g, "k", sources[i], "compute_80", &k[i], &err), XQ_OK, "%s",
+                     err.message);
+    cr_expect_not(k[0].cached);
+    cr_expect(k[1].cached);
+    cr_expect_str_eq(k[1].key.hex, k[0].key.hex);
+    cr_expect_not(k[2].cached); /* its lines are numbered otherwise */
+    for (int i = 0; i < 3; i++)
+        compiled_free(&k[i]);
+    cache_close(c);
+    gen_destroy(g);
+    nvrtc_close(library);
+}
+
 Test(compile, several_processes_that_compile_the_same_all_succeed, .timeout = 120)
 {
     static const char source[] = "extern \"C\" __global__ void xq_k(int *p) { p[threadIdx.x] = 2; }\n";

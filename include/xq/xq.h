@@ -229,17 +229,14 @@ XQ_API xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info);
 /* The completed spec of the plan as JSON; belongs to the plan. */
 XQ_API const char *xq_plan_spec(const xq_plan *plan);
 
-/* Projections of one layer on the host, row major f32.
- *
- * - method x, x-cl, and XQ_FP16_KV: wk, wv [d, dkv]
- * - method x with cache.rotation: uk [d, d], any invertible U; ak, av [d, dkv], U⁻¹·Wk and U⁻¹·Wv
- * - method latent: uk [d, rank_k], ak [rank_k / groups, dkv], uv [d, rank_v], av [rank_v / groups, dkv];
- *   the columns of a KV head multiply the latents of its group
- * - method latent-cl: wk, wv [d, dkv], ukv [d, rank_k], with orthonormal columns
- * - where the model has them: bk, bv [dkv]; k_norm [dh] (qk_norm "row": [dkv]), the factors as multiplied
- *   (Gemma: 1 + w); sinks [H]
- *
- * Ranks here are those of the spec, without padding. */
+/* Projections of one layer on the host, row major f32; ranks are those of the spec, without padding.
+ *   - methods x and x-cl, and XQ_FP16_KV: wk, wv [d, dkv].
+ *   - method x with cache.rotation: uk [d, d], any invertible U; ak, av [d, dkv], U⁻¹·Wk and U⁻¹·Wv.
+ *   - method latent: uk [d, rank_k], ak [rank_k / groups, dkv], uv [d, rank_v], av [rank_v / groups, dkv];
+ *     the columns of a KV head multiply the latents of its group.
+ *   - method latent-cl: wk, wv [d, dkv], ukv [d, rank_k] with orthonormal columns.
+ *   - where the model has them: bk, bv [dkv]; k_norm [dh] (qk_norm "row": [dkv]), the factors as multiplied
+ *     (Gemma: 1 + w); sinks [H]. */
 typedef struct xq_weights {
     size_t struct_size;
     const float *wk, *wv;
@@ -403,10 +400,11 @@ typedef struct xq_merge_args {
 XQ_API xq_status xq_plan_merge(xq_plan *plan, const xq_merge_args *args, void *stream);
 
 /* The cache as the kernels see it, for inspection: row p * page_tokens + t of the output is token t of
- * the page that table entry p names. Rows beyond a sequence's length are left untouched.
- *   method x: k [rows, d], with cache.rotation in U's coordinates, x·U; latent: k [rows, rank_k], v [rows,
- * rank_v], as stored; cross-layer methods: k [rows, d], the accumulator. XQ_FP16_KV is refused. Values of
- * the spec's dtype. */
+ * the page that table entry p names. Rows beyond a sequence's length are left untouched. Values are of the
+ * spec's dtype. XQ_FP16_KV is refused.
+ *   - method x: k [rows, d], with cache.rotation in U's coordinates, x·U.
+ *   - method latent: k [rows, rank_k], v [rows, rank_v], as stored.
+ *   - cross-layer methods: k [rows, d], the accumulator. */
 typedef struct xq_dequantize_args {
     size_t struct_size;
     int64_t table_entries; /* indptr[batch] */
