@@ -1,5 +1,5 @@
 /* What append cached: bit for bit the host quantizer's where activations or deltas are cached as they are;
- * latents, whose projections round in an order of their own, within half a step. */
+ * latents and rotated activations, products that round in an order of their own, within half a step. */
 #include "../runtime/half.h"
 #include "verify_check.h"
 
@@ -189,10 +189,10 @@ static xq_status check_stream(verify_check *k, error *err)
     double *u = NULL;
     const case_shape *shape = k->shape;
     const verify_snapshot *after = k->after;
-    bool latent = k->v->spec.latent || k->v->spec.latent_cross;
+    const case_spec *spec = &k->v->spec;
     if (room_create(k, &r, err) != XQ_OK)
         return err->status;
-    if (latent) {
+    if (spec->latent || spec->latent_cross || spec->rotated) {
         k->u = u = make_projection(k->v, k->layer, k->stream);
         k->magnitude_u = u ? u + (size_t)k->v->spec.hidden * (size_t)k->s->width : NULL;
         if (!u)

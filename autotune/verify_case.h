@@ -25,7 +25,7 @@ typedef struct case_spec {
     /* sizes */
     int hidden, heads, kv_heads, head_dim, page, group;
     int rank_k, rank_v, latents; /* of the latent methods, without padding; latents: groups of KV heads */
-    bool latent, cross_layer, latent_cross, many_queries, bf16;
+    bool latent, rotated, cross_layer, latent_cross, many_queries, bf16; /* rotated: method x */
     bool both_kernels; /* a spec of one query whose plan takes several too: plain cases ask one, others
                           several */
     rounding_type weights;
@@ -85,7 +85,7 @@ static inline int case_first_attended(const case_shape *shape)
 /* Of one layer, f32 as given to xq_plan_pack_weights; NULL where the spec has none. */
 typedef struct case_weights {
     float *wk, *wv;           /* [hidden, dkv] */
-    float *uk, *ak, *uv, *av; /* latent */
+    float *uk, *ak, *uv, *av; /* latent; rotated x: no uv */
     float *ukv;               /* latent-cl */
     float *bk, *bv, *k_norm, *sinks;
 } case_weights;

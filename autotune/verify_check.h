@@ -16,8 +16,8 @@ typedef struct verify_check {
     page_sequence now;
     const verify_snapshot *after;
     const verify_snapshot *before; /* the accumulator that append found, or NULL */
-    const double *u,
-        *magnitude_u; /* latents: [hidden, width], rounded and padded, and its magnitudes; else NULL */
+    const double *u, *magnitude_u; /* latents, rotated x: [hidden, width], rounded and padded, and its
+                                      magnitudes; else NULL */
     verify_result *result;
 } verify_check;
 

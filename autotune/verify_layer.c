@@ -85,7 +85,8 @@ xq_status verify_layer_create(const verify_state *v, int implementation, int lay
 {
     const case_weights *w = &v->weights[layer];
     const case_spec *s = &v->spec;
-    bool latent = s->latent && implementation != XQ_FP16_KV;
+    bool kv = implementation == XQ_FP16_KV, latent = s->latent && !kv,
+         factored = latent || (s->rotated && !kv);
     int dkv = s->kv_heads * s->head_dim;
     int rows_k = latent ? s->rank_k / s->latents : s->hidden,
         rows_v = latent ? s->rank_v / s->latents : s->hidden;
@@ -93,7 +94,7 @@ xq_status verify_layer_create(const verify_state *v, int implementation, int lay
     out->layer.inner_k = latent ? v->codec->stream[0].latent_width : s->hidden;
     out->layer.inner_v = latent ? v->codec->stream[1].latent_width : s->hidden;
     out->layer.latents = latent ? s->latents : 1;
-    const float *source_k = latent ? w->ak : w->wk, *source_v = latent ? w->av : w->wv;
+    const float *source_k = factored ? w->ak : w->wk, *source_v = factored ? w->av : w->wv;
     out->wk = rounded(s->weights, source_k, rows_k, out->layer.inner_k, dkv);
     out->wv = rounded(s->weights, source_v, rows_v, out->layer.inner_v, dkv);
     out->layer.wk = out->wk;

@@ -104,6 +104,7 @@ void case_spec_make(uint64_t seed, int64_t index, verify_choice choice, case_spe
     memset(s, 0, sizeof *s);
     s->choice = choice;
     s->latent = verify_chosen(&choice, AXIS_METHOD, "latent");
+    s->rotated = verify_chosen(&choice, AXIS_METHOD, "x-rotated");
     s->latent_cross = verify_chosen(&choice, AXIS_METHOD, "latent-cl");
     s->cross_layer = s->latent_cross || verify_chosen(&choice, AXIS_METHOD, "x-cl");
     s->layers = s->cross_layer ? CASE_MAX_LAYERS : 1;

@@ -43,6 +43,21 @@ static void make_orthonormal(float *m, int rows, int cols)
         }
 }
 
+/* An orthogonal matrix whose columns are then scaled: what calibration may give. */
+static float *draw_invertible(random_stream *r, int size)
+{
+    float *m = draw_matrix(r, size, size);
+    if (!m)
+        return NULL;
+    make_orthonormal(m, size, size);
+    for (int c = 0; c < size; c++) {
+        float scale = exp2f(random_normal(r) / 2);
+        for (int i = 0; i < size; i++)
+            m[i * size + c] *= scale;
+    }
+    return m;
+}
+
 xq_status case_weights_draw(random_stream *r, const case_spec *spec, case_weights *w, error *err)
 {
     int dkv = spec->kv_heads * spec->head_dim;
@@ -56,6 +71,12 @@ xq_status case_weights_draw(random_stream *r, const case_spec *spec, case_weight
         w->uv = draw_matrix(r, spec->hidden, spec->rank_v);
         w->av = draw_matrix(r, spec->rank_v / spec->latents, dkv);
         complete = complete && w->uk && w->ak && w->uv && w->av;
+    }
+    if (spec->rotated) {
+        w->uk = draw_invertible(r, spec->hidden);
+        w->ak = draw_matrix(r, spec->hidden, dkv);
+        w->av = draw_matrix(r, spec->hidden, dkv);
+        complete = complete && w->uk && w->ak && w->av;
     }
     if (spec->latent_cross) {
         w->ukv = draw_matrix(r, spec->hidden, spec->rank_k);

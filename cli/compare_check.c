@@ -143,16 +143,17 @@ static xq_status rematerialize(const struct compare_task *task, const xq_plan *p
                                const page_codec *codec, const page_sequence *sequence,
                                struct keys_values *kv, error *err)
 {
-    bool latent = task->traits.shape.method == LAYER_LATENT;
-    const page_stream *k = &codec->stream[0], *v = &codec->stream[latent ? 1 : 0];
+    bool factored = layer_is_factored(&task->traits.shape);
+    int last = codec->streams - 1;
+    const page_stream *k = &codec->stream[0], *v = &codec->stream[last];
     const int64_t tokens = sequence->length;
     struct layer_doubles l = {
         .layer = {.inner_k = k->latent_width, .inner_v = v->latent_width, .latents = k->latents}};
     const layer_weights *w = &task->layer->weights;
     l.layer.wk = l.wk =
-        seen(task, plan, latent ? "ak" : "wk", latent ? w->ak : w->wk, k->rank, k->latent_width, err);
+        seen(task, plan, factored ? "ak" : "wk", factored ? w->ak : w->wk, k->rank, k->latent_width, err);
     l.layer.wv = l.wv =
-        seen(task, plan, latent ? "av" : "wv", latent ? w->av : w->wv, v->rank, v->latent_width, err);
+        seen(task, plan, factored ? "av" : "wv", factored ? w->av : w->wv, v->rank, v->latent_width, err);
     bool ok = add_vectors(&l, &task->traits.shape, w);
     double *x = malloc(sizeof *x * (size_t)tokens * (size_t)(k->width > v->width ? k->width : v->width));
     int64_t *positions = malloc(sizeof *positions * (size_t)tokens);
@@ -165,7 +166,7 @@ static xq_status rematerialize(const struct compare_task *task, const xq_plan *p
         reference_keys(&task->reference, &l.layer, tokens, x, positions, kv->k, err);
     }
     if (err->status == XQ_OK) {
-        driver_decode(codec, latent ? 1 : 0, sequence, x);
+        driver_decode(codec, last, sequence, x);
         reference_values(&task->reference, &l.layer, tokens, x, kv->v, err);
     }
     free(x);

@@ -78,6 +78,10 @@ static void print_method(const layer_shape *s)
         printf("Method latent: the cache holds X*Uk and X*Uv, %d + %d numbers a token; K and V are made of "
                "them again.\n",
                s->rank_k, s->rank_v);
+    else if (layer_is_rotated_x(s))
+        printf("Method x, rotated: the cache holds X*U, %d numbers a token; K and V are made of them "
+               "again.\n",
+               s->hidden_size);
     else if (s->method == LAYER_X)
         printf("Method x: the cache holds the activations X, %d numbers a token; K and V are made of them "
                "again.\n",

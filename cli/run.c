@@ -12,7 +12,7 @@ static const char description[] =
     "stands at position tokens - queries + j and sees the tokens up to its own. Writes o [queries, H, dh]\n"
     "(of the spec's dtype) and lse [queries, H] (f32, natural logarithm). The weights are prepared on the "
     "way\n"
-    "(an SVD for the latent methods).\n\n"
+    "(an SVD for the latent methods, a rotation for --rotation).\n\n"
     "With --model DIR, a file may leave the weights to the model.\n\n"
     "A file with x.0, wk.0, ..., x.1, ... holds several layers: outputs are o.0, lse.0, ... The "
     "cross-layer\n"
@@ -21,7 +21,8 @@ static const char description[] =
     "and those after it --bits.\n\n"
     "--dump-cache adds what the kernels computed with: x_hat [tokens, d], wk, wv (cross-layer methods: "
     "the\n"
-    "accumulator); lk_hat [tokens, rank_k], lv_hat [tokens, rank_v], ak [rank_k / groups, dkv], av for "
+    "accumulator; method x with --rotation: both turned back into the model's coordinates, f32); lk_hat "
+    "[tokens, rank_k], lv_hat [tokens, rank_v], ak [rank_k / groups, dkv], av for "
     "method\n"
     "latent.";
 

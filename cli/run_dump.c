@@ -1,10 +1,18 @@
 /* xq run --dump-cache. */
+#include "../autotune/reference.h"
 #include "../autotune/seen.h"
+#include "../prepare/factor.h"
+#include "../runtime/half.h"
 #include "../runtime/last_error.h"
 #include "run.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+static xq_status no_memory(error *err)
+{
+    return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+}
 
 /* Rows of `latents` matrices side by side, each stored `stored` columns wide → without the padding. */
 static uint16_t *unpadded(const uint16_t *rows, int64_t count, int latents, int stored, int rank)
@@ -18,15 +26,41 @@ static uint16_t *unpadded(const uint16_t *rows, int64_t count, int latents, int 
     return out;
 }
 
+/* ---------------------------------------------------------------- the cache */
+
 static xq_status add_stream(struct run_layer *l, const char *name, const uint16_t *rows, int stored,
                             int rank, int latents, error *err)
 {
     const int64_t shape[2] = {l->tokens, rank};
     uint16_t *values = unpadded(rows, l->tokens, latents, stored / latents, rank / latents);
     if (!values)
-        return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+        return no_memory(err);
     run_add(l, name, l->traits.bfloat ? TENSOR_BF16 : TENSOR_F16, 2, shape, values);
     return XQ_OK;
+}
+
+/* x·U as cached → x_hat, in the model's own coordinates. */
+static xq_status add_turned_back(struct run_layer *l, const uint16_t *rows, error *err)
+{
+    const int d = l->traits.shape.hidden_size;
+    const int64_t shape[2] = {l->tokens, d};
+    size_t count = (size_t)l->tokens * (size_t)d;
+    double *x = malloc(sizeof *x * count);
+    float *data = malloc(sizeof *data * count);
+    for (size_t i = 0; x && i < count; i++)
+        x[i] = (double)(l->traits.bfloat ? half_from_bfloat(rows[i]) : half_to_float(rows[i]));
+    if (!x || !data)
+        no_memory(err);
+    else
+        factor_turn_back(l->weights.uk, d, l->tokens, x, err);
+    for (size_t i = 0; err->status == XQ_OK && i < count; i++)
+        data[i] = (float)x[i];
+    free(x);
+    if (err->status == XQ_OK)
+        run_add(l, "x_hat", TENSOR_F32, 2, shape, data);
+    else
+        free(data);
+    return err->status;
 }
 
 static xq_status add_cache(struct run *r, struct run_layer *l, int index, error *err)
@@ -40,11 +74,13 @@ static xq_status add_cache(struct run *r, struct run_layer *l, int index, error 
     uint16_t *k = malloc(2 * rows * (size_t)stored_k);
     uint16_t *v = latent ? malloc(2 * rows * (size_t)l->info.rank_v) : NULL;
     if (!k || (latent && !v)) {
-        error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+        no_memory(err);
     } else {
         xq_status status = driver_dequantize(&r->driver, index, 0, k, v);
         if (status != XQ_OK)
             last_error_read(r->context, status, err);
+        else if (layer_is_rotated_x(s))
+            add_turned_back(l, k, err);
         else if (add_stream(l, latent ? "lk_hat" : "x_hat", k, stored_k, rank_k,
                             latent ? l->info.latents : 1, err) == XQ_OK &&
                  latent)
@@ -69,7 +105,7 @@ static xq_status add_matrix(struct run *r, struct run_layer *l, int index, const
     uint16_t *halves = (void *)data; /* of 16-bit types: half of it */
     rounding_type type;
     if (!seen || !data)
-        error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+        no_memory(err);
     else
         seen_matrix(xq_plan_spec(plan), r->o->unfused ? XQ_UNFUSED : XQ_FUSED, name, w, (size_t)rows,
                     (size_t)cols, seen, &type, err);
@@ -93,6 +129,36 @@ static xq_status add_matrix(struct run *r, struct run_layer *l, int index, const
     return err->status;
 }
 
+/* U times a factor as the kernels see it: what multiplies x_hat, under the model's name for it. */
+static xq_status add_unrotated(struct run *r, struct run_layer *l, int index, const char *name,
+                               const char *source, const float *a, error *err)
+{
+    const int d = l->traits.shape.hidden_size, dkv = l->traits.shape.kv_width;
+    const int64_t shape[2] = {d, dkv};
+    size_t rows = (size_t)d, cols = (size_t)dkv;
+    double *u = malloc(sizeof *u * rows * rows), *seen = malloc(sizeof *seen * 2 * rows * cols);
+    float *data = malloc(sizeof *data * rows * cols);
+    double *product = seen ? seen + rows * cols : NULL;
+    if (!u || !seen || !data)
+        no_memory(err);
+    else
+        seen_matrix(xq_plan_spec(r->driver.layers[index].plan), r->o->unfused ? XQ_UNFUSED : XQ_FUSED,
+                    source, a, rows, cols, seen, NULL, err);
+    for (size_t i = 0; err->status == XQ_OK && i < rows * rows; i++)
+        u[i] = (double)l->weights.uk[i];
+    if (err->status == XQ_OK)
+        reference_multiply(u, seen, product, d, d, dkv);
+    for (size_t i = 0; err->status == XQ_OK && i < rows * cols; i++)
+        data[i] = (float)product[i];
+    free(u);
+    free(seen);
+    if (err->status == XQ_OK)
+        run_add(l, name, TENSOR_F32, 2, shape, data);
+    else
+        free(data);
+    return err->status;
+}
+
 xq_status run_dump(struct run *r, struct run_layer *l, int index, error *err)
 {
     const layer_shape *s = &l->traits.shape;
@@ -102,6 +168,9 @@ xq_status run_dump(struct run *r, struct run_layer *l, int index, error *err)
     if (s->method == LAYER_LATENT) {
         if (add_matrix(r, l, index, "ak", w->ak, s->rank_k / s->groups, s->kv_width, err) == XQ_OK)
             add_matrix(r, l, index, "av", w->av, s->rank_v / s->groups, s->kv_width, err);
+    } else if (layer_is_rotated_x(s)) {
+        if (add_unrotated(r, l, index, "wk", "ak", w->ak, err) == XQ_OK)
+            add_unrotated(r, l, index, "wv", "av", w->av, err);
     } else if (add_matrix(r, l, index, "wk", w->wk, s->hidden_size, s->kv_width, err) == XQ_OK) {
         add_matrix(r, l, index, "wv", w->wv, s->hidden_size, s->kv_width, err);
     }

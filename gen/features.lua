@@ -35,6 +35,8 @@ features.list = {
   { "latent-groups", "grouped latents", { "append", "append_channel", "key_norms", "attend", "dequantize" },
     function(s) return s.cache.groups > 1 end },
   { "padded-rank", "ranks that are no multiple of 64", { "append", "append_channel", "key_norms", "attend", "dequantize" }, is_padded },
+  { "x-rotation", "method x with rotation", { "append", "append_channel" },
+    function(s) return s.cache.method == "x" and s.cache.rotation end },
   { "cross-layer", "cross-layer methods", quantized, cross_layer },
   { "latent-cl", "method latent-cl", { "append", "append_channel", "accumulate" },
     function(s) return s.cache.method == "latent-cl" end },

@@ -43,6 +43,11 @@ function layout.streams(model, cache)
   }
 end
 
+-- Whether what is cached is a product of the activations and a matrix U: a latent, or all of x turned by `rotation`.
+function layout.projects(cache)
+  return cache.method == "latent" or cache.method == "latent-cl" or cache.method == "x" and cache.rotation
+end
+
 -- ---------------------------------------------------------------- cache pages
 -- Codes and per-token parameters, from `offset` in a tile record on. Returns the offset after them.
 local function place_in_record(s, cache, offset)
@@ -190,13 +195,23 @@ end
 
 local function half_type(weights) return weights == "bf16" and "bf16" or "f16" end
 
+-- Whether K and V are products of what is projected and the caller's Ak, Av; else of the activations and Wk, Wv.
+local function factored(cache) return layout.projects(cache) and cache.method ~= "latent-cl" end
+
+-- What K and V are multiplied out of: the caller's matrices, and their rows as packed.
+local function factors(spec)
+  local streams, d = spec.layout.streams, spec.model.hidden_size
+  if not factored(spec.cache) then return "wk", "wv", d, d end
+  return "ak", "av", streams[1].latent_width, streams[#streams].latent_width
+end
+
 -- Projections to the cached streams, and back to the activations.
 local function pack_projections(p, spec)
   local model, cache, streams = spec.model, spec.cache, spec.layout.streams
   local d, kind = model.hidden_size, half_type(spec.weights)
-  if cache.method == "latent" then
+  if factored(cache) then
     p:matrix("uk", "uk", "all", d, streams[1].width, kind)
-    p:matrix("uv", "uv", "all", d, streams[2].width, kind)
+    if streams[2] then p:matrix("uv", "uv", "all", d, streams[2].width, kind) end
   elseif cache.method == "latent-cl" then
     p:matrix("ukv", "ukv", "all", d, streams[1].width, kind)
     p:matrix("ukvt", "ukv", "transposed", streams[1].width, d, kind)
@@ -237,12 +252,10 @@ end
 function layout.unfused_weights(spec)
   local model, p = spec.model, new_packer()
   local kv_width = model.num_key_value_heads * model.head_dim
-  local latent, streams = spec.cache.method == "latent", spec.layout.streams
-  local rows_k = latent and streams[1].latent_width or model.hidden_size
-  local rows_v = latent and streams[2].latent_width or model.hidden_size
+  local source_k, source_v, rows_k, rows_v = factors(spec)
   pack_projections(p, spec)
-  p:matrix("wk", latent and "ak" or "wk", "all", rows_k, kv_width, spec.weights)
-  p:matrix("wv", latent and "av" or "wv", "all", rows_v, kv_width, spec.weights)
+  p:matrix("wk", source_k, "all", rows_k, kv_width, spec.weights)
+  p:matrix("wv", source_v, "all", rows_v, kv_width, spec.weights)
   pack_vectors(p, spec, false)
   return p:finish()
 end
@@ -251,16 +264,13 @@ end
 function layout.weights(spec)
   local model, keys, p = spec.model, spec.keys, new_packer()
   local heads = model.num_key_value_heads
-  local latent, streams = spec.cache.method == "latent", spec.layout.streams
-  local source = latent and "ak" or "wk"
-  local rows_k = latent and streams[1].latent_width or model.hidden_size
-  local rows_v = latent and streams[2].latent_width or model.hidden_size
+  local source_k, source_v, rows_k, rows_v = factors(spec)
   pack_projections(p, spec)
-  if keys.columns > 0 then p:matrix("wk", source, "keys", rows_k, heads * keys.columns, spec.weights) end
+  if keys.columns > 0 then p:matrix("wk", source_k, "keys", rows_k, heads * keys.columns, spec.weights) end
   if keys.absorbed_columns > 0 then
-    p:matrix("wk_absorb", source, "absorbed", heads * keys.absorbed_columns, rows_k, spec.weights)
+    p:matrix("wk_absorb", source_k, "absorbed", heads * keys.absorbed_columns, rows_k, spec.weights)
   end
-  p:matrix("wv", latent and "av" or "wv", "all", rows_v, heads * model.head_dim, spec.weights)
+  p:matrix("wv", source_v, "all", rows_v, heads * model.head_dim, spec.weights)
   pack_vectors(p, spec, true)
   return p:finish()
 end

@@ -1,5 +1,10 @@
 -- A stream of the cache as constants of C++, for templates/lib/operand.cuh.
+local layout = require "layout"
+
 local operand = {}
+
+-- Whether append multiplies the activations by a matrix U before it quantizes them.
+operand.projects = layout.projects
 
 local function axis_of(stream)
   if stream.bits == 16 then return "AXIS_NONE" end

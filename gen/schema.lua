@@ -64,7 +64,7 @@ schema.cache = {
   { "rank_k", "integer", "columns of K's latent; of latent-cl, of both", min = 1, max = 1 << 20 },
   { "rank_v", "integer", "columns of V's latent", min = 0, max = 1 << 20 },
   { "groups", "integer", "groups of KV heads with an SVD of their own", min = 1, max = 1024, default = 1 },
-  { "rotation", "boolean", "whether latents are rotated, which spreads outliers", default = false },
+  { "rotation", "boolean", "whether what is cached is rotated, which spreads outliers", default = false },
   { "base", "boolean", "cross-layer: whether the layer starts the accumulator" },
   { "accumulator_bits", "integer", "cross-layer: bits of an element of the accumulator", values = { 16, 8, 4 } },
   { "page", "integer", "tokens of a page", min = 1, max = 1 << 20, default = 64 },

@@ -80,8 +80,8 @@ local function complete_options(cache)
   if cache.groups ~= 1 and cache.method ~= "latent" then
     fail.spec("cache.groups", "%d is not valid; method '%s' has no grouped latents", cache.groups, cache.method)
   end
-  if cache.rotation and (cache.method == "x" or cache.method == "x-cl") then
-    fail.spec("cache.rotation", "method '%s' caches the activations as they are; valid for latent, latent-cl", cache.method)
+  if cache.rotation and cache.method == "x-cl" then
+    fail.spec("cache.rotation", "true is not valid; method 'x-cl' adds up activations as they are; valid for x, latent, latent-cl")
   end
   cache.axis_v = cache.axis_v or (cache.method == "latent" and "token" or cache.axis_k)
   if cross_layer then

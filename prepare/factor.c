@@ -3,6 +3,7 @@
 #include "rotation.h"
 #include "svd.h"
 
+#include <lapacke.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,6 +79,43 @@ xq_status factor_latent(const factor_shape *s, const float *w, float *u, float *
     free(block);
     if (lost && err->status == XQ_OK)
         *lost = all > 0 ? sqrt(dropped / all) : 0;
+    return err->status;
+}
+
+/* ---------------------------------------------------------------- rotated activations */
+
+xq_status factor_rotation(int rows, float *u, error *err)
+{
+    memset(u, 0, sizeof *u * (size_t)rows * (size_t)rows);
+    for (int i = 0; i < rows; i++)
+        u[(size_t)i * (size_t)rows + (size_t)i] = 1;
+    return rotate(u, rows, rows, false, err);
+}
+
+xq_status factor_rotated(int rows, int cols, const float *w, float *a, error *err)
+{
+    memcpy(a, w, sizeof *a * (size_t)rows * (size_t)cols);
+    return rotate(a, cols, rows, true, err);
+}
+
+/* Row major u, read by columns, is uᵀ; and rows of x are the columns of the system uᵀ·yᵀ = xᵀ. */
+xq_status factor_turn_back(const float *u, int n, int64_t rows, double *x, error *err)
+{
+    size_t count = (size_t)n * (size_t)n;
+    double *wide = malloc(sizeof *wide * count);
+    lapack_int *pivots = malloc(sizeof *pivots * (size_t)n);
+    if (!wide || !pivots) {
+        error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for a rotation of %d channels", n);
+    } else {
+        for (size_t i = 0; i < count; i++)
+            wide[i] = u[i];
+        lapack_int info = LAPACKE_dgesv(LAPACK_COL_MAJOR, n, (lapack_int)rows, wide, n, pivots, x, n);
+        if (info != 0)
+            error_set(err, info > 0 ? XQ_ERROR_ARGUMENT : XQ_ERROR_INTERNAL, "argument",
+                      "uk [%d, %d] has no inverse (LAPACK dgesv: %d)", n, n, (int)info);
+    }
+    free(wide);
+    free(pivots);
     return err->status;
 }
 

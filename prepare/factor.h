@@ -8,6 +8,7 @@
 #include "../gen/error.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Method latent: w [rows, cols] in `groups` blocks of columns, each an SVD of its own of rank / groups.
  * u [rows, rank]: the groups' factors side by side; a [rank / groups, cols]. */
@@ -17,6 +18,14 @@ typedef struct factor_shape {
 } factor_shape;
 xq_status factor_latent(const factor_shape *shape, const float *w, float *u, float *a, double *lost,
                         error *err);
+
+/* Method x with rotation: u [rows, rows] = R, a [rows, cols] = Rᵀ·w. */
+xq_status factor_rotation(int rows, float *u, error *err);
+xq_status factor_rotated(int rows, int cols, const float *w, float *a, error *err);
+
+/* Back from the coordinates of an invertible u [n, n]: x [rows, n] ← x·u⁻¹. Errors: XQ_ERROR_ARGUMENT for a
+ * u that is singular, XQ_ERROR_MEMORY. */
+xq_status factor_turn_back(const float *u, int n, int64_t rows, double *x, error *err);
 
 /* Method latent-cl: u [rows, rank], orthonormal columns that span [Wk | Wv] (wk, wv [rows, cols]) best. */
 xq_status factor_joint(const factor_shape *shape, const float *wk, const float *wv, float *u, double *lost,

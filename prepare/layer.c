@@ -18,6 +18,16 @@ bool layer_is_cross(const layer_shape *shape)
     return shape->method == LAYER_X_CL || shape->method == LAYER_LATENT_CL;
 }
 
+bool layer_is_rotated_x(const layer_shape *shape)
+{
+    return shape->method == LAYER_X && shape->rotation;
+}
+
+bool layer_is_factored(const layer_shape *shape)
+{
+    return shape->method == LAYER_LATENT || layer_is_rotated_x(shape);
+}
+
 static int integer(const cJSON *object, const char *name)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
@@ -46,6 +56,8 @@ xq_status layer_shape_read(const char *completed_json, layer_shape *out, error *
     const cJSON *m = cJSON_GetObjectItemCaseSensitive(spec, "model");
     const cJSON *c = cJSON_GetObjectItemCaseSensitive(spec, "cache");
     const char *norm = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(m, "qk_norm"));
+    const cJSON *rope = cJSON_GetObjectItemCaseSensitive(m, "rope");
+    const char *kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(rope, "type"));
     int method = read_method(c);
     layer_shape s = {
         .method = method < 0 ? LAYER_X : (layer_method)method,
@@ -56,6 +68,9 @@ xq_status layer_shape_read(const char *completed_json, layer_shape *out, error *
         .rank_k = integer(c, "rank_k"),
         .rank_v = integer(c, "rank_v"),
         .groups = integer(c, "groups"),
+        .quantization_group = integer(c, "group"),
+        .rotary_dim = integer(rope, "rotary_dim"),
+        .rotary_interleaved = kind && strcmp(kind, "interleaved") == 0,
         .rotation = is_true(c, "rotation"),
         .bias = is_true(m, "attention_bias"),
         .sinks = is_true(m, "attention_sinks"),
@@ -90,14 +105,15 @@ static void add_vectors(const layer_shape *s, layer_part *parts, int *count)
 
 int layer_parts(const layer_shape *s, layer_part parts[LAYER_MOST_PARTS])
 {
-    int count = 0, d = s->hidden_size, rk = s->rank_k / s->groups, rv = s->rank_v / s->groups;
-    bool latent = s->method == LAYER_LATENT;
-    add(parts, &count, !latent, "wk", d, s->kv_width, offsetof(layer_weights, wk));
-    add(parts, &count, !latent, "wv", d, s->kv_width, offsetof(layer_weights, wv));
-    add(parts, &count, latent, "uk", d, s->rank_k, offsetof(layer_weights, uk));
-    add(parts, &count, latent, "ak", rk, s->kv_width, offsetof(layer_weights, ak));
+    int count = 0, d = s->hidden_size, rk = s->rank_k / s->groups;
+    bool latent = s->method == LAYER_LATENT, factored = layer_is_factored(s);
+    int rv = latent ? s->rank_v / s->groups : rk;
+    add(parts, &count, !factored, "wk", d, s->kv_width, offsetof(layer_weights, wk));
+    add(parts, &count, !factored, "wv", d, s->kv_width, offsetof(layer_weights, wv));
+    add(parts, &count, factored, "uk", d, s->rank_k, offsetof(layer_weights, uk));
+    add(parts, &count, factored, "ak", rk, s->kv_width, offsetof(layer_weights, ak));
     add(parts, &count, latent, "uv", d, s->rank_v, offsetof(layer_weights, uv));
-    add(parts, &count, latent, "av", rv, s->kv_width, offsetof(layer_weights, av));
+    add(parts, &count, factored, "av", rv, s->kv_width, offsetof(layer_weights, av));
     add(parts, &count, s->method == LAYER_LATENT_CL, "ukv", d, s->rank_k, offsetof(layer_weights, ukv));
     add_vectors(s, parts, &count);
     return count;

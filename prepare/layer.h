@@ -16,6 +16,9 @@ typedef struct layer_shape {
     int hidden_size, heads, kv_heads, head_dim;
     int kv_width;               /* dkv = kv_heads * head_dim */
     int rank_k, rank_v, groups; /* x, x-cl: hidden_size, 0, 1 */
+    int quantization_group;     /* elements that share a scale */
+    int rotary_dim;             /* dimensions of a head that RoPE turns; 0: none */
+    bool rotary_interleaved;    /* in pairs of neighbours, not of halves */
     bool rotation;
     bool bias, sinks;
     int k_norm; /* factors of QK-norm: head_dim, or kv_width; 0: none */
@@ -24,11 +27,15 @@ xq_status layer_shape_read(const char *completed_json, layer_shape *shape, error
 
 const char *layer_method_name(layer_method method); /* "latent-cl" */
 bool layer_is_cross(const layer_shape *shape);
+/* Method x with rotation; and whether K and V are made of factors, x·U and A, rather than of wk and wv. */
+bool layer_is_rotated_x(const layer_shape *shape);
+bool layer_is_factored(const layer_shape *shape);
 
 /* NULL where there is none. */
 typedef struct layer_weights {
     float *wk, *wv;           /* [d, dkv] */
-    float *uk, *ak, *uv, *av; /* latent: [d, rank_k], [rank_k / groups, dkv], [d, rank_v], ... */
+    float *uk, *ak, *uv, *av; /* latent: [d, rank_k], [rank_k / groups, dkv], [d, rank_v], ...; rotated
+                                 x: [d, d], [d, dkv], none, [d, dkv] */
     float *ukv;               /* latent-cl: [d, rank_k] */
     float *bk, *bv;           /* [dkv] */
     float *k_norm;            /* [dh], or [dkv] */

@@ -36,7 +36,7 @@ static xq_status find_source(const struct shape *s, const xq_weights *w, const c
                              struct source *out, error *err)
 {
     struct side d = whole(s->hidden_size), kv = whole(s->kv_width), one = whole(1);
-    const struct shape_stream *k = &s->streams[0], *v = &s->streams[1];
+    const struct shape_stream *k = &s->streams[0], *v = &s->streams[s->stream_count - 1];
     const struct {
         const char *name;
         struct source source;

@@ -5,16 +5,12 @@ local function columns(spec)
   return math.max(128, spec.cache.group)
 end
 
-local function projects(spec)
-  return spec.cache.method == "latent" or spec.cache.method == "latent-cl"
-end
-
 return {
   name = "append",
-  handles = {"bits-2", "bits-3", "zero-point", "clip", "axis-channel", "latent-groups", "padded-rank", "cross-layer", "latent-cl",
-    "accumulator-quantized", "bf16", "weights-bf16"},
+  handles = {"bits-2", "bits-3", "zero-point", "clip", "axis-channel", "latent-groups", "padded-rank", "x-rotation",
+    "cross-layer", "latent-cl", "accumulator-quantized", "bf16", "weights-bf16"},
   entry = "xq_append",
-  summary = "project (latent), quantize and pack new tokens into pages",
+  summary = "project (latents, rotated x), quantize and pack new tokens into pages",
   parameters = {
     {name = "warps", values = {4, 8}, default = 8, doc = "warps in a block"},
     {name = "stages", values = {2, 3, 4, 6}, default = 4, doc = "64-channel pieces of x under way or in use"},
@@ -32,7 +28,7 @@ return {
       if stream.axis == "token" then blocks = blocks + (stream.width + columns(spec) - 1) // columns(spec) end
     end
     local shared = 0
-    if projects(spec) then
+    if operand.projects(spec.cache) then
       shared = p.stages * 16 * (64 + 8) * 2 + 16 * (columns(spec) + 8) * 2
     end
     return {

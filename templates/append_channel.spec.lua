@@ -1,15 +1,11 @@
 -- append_channel: new tokens into the cache, the streams with per-channel groups (append_channel.cu.lt).
 
-local function projects(spec)
-  return spec.cache.method == "latent" or spec.cache.method == "latent-cl"
-end
-
 return {
   name = "append_channel",
-  handles = {"bits-2", "bits-3", "zero-point", "clip", "axis-channel", "latent-groups", "padded-rank", "cross-layer", "latent-cl",
-    "accumulator-quantized", "bf16", "weights-bf16"},
+  handles = {"bits-2", "bits-3", "zero-point", "clip", "axis-channel", "latent-groups", "padded-rank", "x-rotation",
+    "cross-layer", "latent-cl", "accumulator-quantized", "bf16", "weights-bf16"},
   entry = "xq_append_channel",
-  summary = "project (latent), quantize the groups of tokens that fill, and keep the rest in the tail",
+  summary = "project (latents, rotated x), quantize the groups of tokens that fill, and keep the rest in the tail",
   parameters = {
     {name = "warps", values = {4, 8}, default = 8, doc = "warps in a block"},
     {name = "pass_tiles", values = {1, 2}, default = 2, doc = "tiles of 16 tokens that a warp projects at once"},
@@ -27,7 +23,7 @@ return {
       if stream.axis == "channel" then blocks = blocks + stream.width // 64 end
     end
     local values, found = spec.cache.group * (64 + 8) * 2, math.max(p.warps * 64, 192) * 4
-    local partials = projects(spec) and p.warps * 16 * (64 + 8) * 4 or 0
+    local partials = operand.projects(spec.cache) and p.warps * 16 * (64 + 8) * 4 or 0
     return {
       threads = p.warps * 32,
       shared_bytes = values + found + partials,

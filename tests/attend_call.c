@@ -62,6 +62,12 @@ static void draw_matrix(struct attend_layer *l, int which, random_stream *r, siz
     }
 }
 
+/* Whether K and V are products of what is projected, a latent or rotated x, and ak, av. */
+static bool is_factored(const struct shape *s)
+{
+    return shape_matrix(&s->weights[XQ_FUSED], "uk") != NULL;
+}
+
 /* wk or wv, ak or av [rank, dkv], rounded as the kernels see them; rows of padding, up to `width`, are
  * zeros. */
 static void draw_projection(struct attend_layer *l, int which, random_stream *r, int rank, int width)
@@ -71,8 +77,8 @@ static void draw_projection(struct attend_layer *l, int which, random_stream *r,
     size_t kv = (size_t)l->shape.kv_width;
     draw_matrix(l, which, r, (size_t)width * kv, 0.4 / sqrt(width), 0);
     memset(l->doubles[which], 0, (size_t)width * kv * sizeof(double));
-    cr_assert_eq(seen_matrix(l->f.completed, XQ_FUSED, names[l->shape.latent][which], l->matrices[which],
-                             (size_t)rank, kv, l->doubles[which], NULL, &err),
+    cr_assert_eq(seen_matrix(l->f.completed, XQ_FUSED, names[is_factored(&l->shape)][which],
+                             l->matrices[which], (size_t)rank, kv, l->doubles[which], NULL, &err),
                  XQ_OK, "%s", err.message);
 }
 
@@ -107,7 +113,7 @@ static void draw_weights(struct attend_layer *l, random_stream *r)
         .sinks = m->sinks ? l->doubles[5] : NULL,
     };
     xq_weights w = XQ_WEIGHTS_INIT;
-    if (s->latent) {
+    if (is_factored(s)) {
         w.uk = w.uv = l->matrices[6];
         w.ak = l->matrices[0];
         w.av = l->matrices[1];

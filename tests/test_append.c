@@ -25,7 +25,8 @@ typedef struct run {
     expected_cache cache, held; /* the cache; the accumulator */
     bool bf16_x, bf16_u, dense, subtracts;
     int hidden, streams;
-    uint16_t *u[EXPECTED_MAX_STREAMS]; /* [hidden, width] of the weights' type; NULL: x itself is cached */
+    uint16_t
+        *u[EXPECTED_MAX_STREAMS]; /* [hidden, width] of the weights' type; NULL: x is cached as it is */
     uint64_t device_u[EXPECTED_MAX_STREAMS];
     int32_t pages[BATCH][LONGEST / 16 + 1]; /* of the pool, of each sequence */
     int32_t slots[BATCH];
@@ -142,6 +143,7 @@ static void run_open(run *t, const char *spec_json, int seed, bool dense)
     cJSON *spec = cJSON_Parse(t->f.completed);
     const char *method = text_at(spec, "cache.method");
     const cJSON *base = cJSON_GetObjectItem(cJSON_GetObjectItem(spec, "cache"), "base");
+    bool rotated = cJSON_IsTrue(generator_member(spec, "cache.rotation"));
     t->bf16_x = !strcmp(text_at(spec, "dtype"), "bf16");
     t->bf16_u = !strcmp(text_at(spec, "weights"), "bf16");
     t->hidden = (int)generator_number(spec, "model.hidden_size");
@@ -156,7 +158,7 @@ static void run_open(run *t, const char *spec_json, int seed, bool dense)
     for (int s = 0; s < t->cache.streams; s++) {
         const expected_stream *stream = &t->cache.stream[s];
         any[stream->by_channel] = true;
-        if (strncmp(method, "latent", 6))
+        if (strncmp(method, "latent", 6) && !rotated)
             continue;
         t->u[s] = draw_projection(t, stream);
         t->device_u[s] = upload_projection(t, t->u[s], stream->width);
@@ -438,7 +440,7 @@ struct append_case {
     int hidden, heads;
 };
 
-/* x by token: widths and groups; by channel; latents; cross-layer. */
+/* x by token: widths and groups; by channel; rotated; latents; cross-layer. */
 static struct append_case cases[] = {
     {"\"method\": \"x\", \"bits\": 2, \"group\": 32, \"page\": 16, \"clip\": 0.6", "", 192, 3},
     {"\"method\": \"x\", \"bits\": 3, \"group\": 64, \"page\": 48", "", 192, 3},
@@ -462,6 +464,18 @@ static struct append_case cases[] = {
     {"\"method\": \"x\", \"bits\": 8, \"group\": 256, \"page\": 64, \"axis_k\": \"channel\", "
      "\"zero_point\": \"integer\"",
      "", 128, 2},
+    {"\"method\": \"x\", \"rotation\": true, \"bits\": 2, \"group\": 128, \"page\": 16", "", 320, 5},
+    {"\"method\": \"x\", \"rotation\": true, \"bits\": 4, \"group\": \"row\", \"page\": 64, "
+     "\"zero_point\": \"integer\", \"clip\": 0.7",
+     ", \"dtype\": \"bf16\"", 576, 9},
+    {"\"method\": \"x\", \"rotation\": true, \"bits\": 3, \"group\": 32, \"page\": 48",
+     ", \"dtype\": \"bf16\", \"weights\": \"bf16\"", 192, 3},
+    {"\"method\": \"x\", \"rotation\": true, \"bits\": 8, \"group\": 64, \"page\": 32, \"axis_k\": "
+     "\"channel\", \"zero_point\": \"integer\"",
+     "", 192, 3},
+    {"\"method\": \"x\", \"rotation\": true, \"bits\": 2, \"group\": 32, \"page\": 64, \"axis_k\": "
+     "\"channel\"",
+     ", \"dtype\": \"bf16\", \"weights\": \"bf16\"", 320, 5},
     {"\"method\": \"latent\", \"bits\": 3, \"group\": 64, \"page\": 32, \"groups\": 2, \"rank_k\": 100, "
      "\"rank_v\": 192",
      "", 192, 4},
@@ -581,6 +595,10 @@ static size_t compare_latents(const run *t, const uint8_t *tails, int s, int b)
 }
 
 static struct append_case dense_cases[] = {
+    {"\"method\": \"x\", \"rotation\": true, \"bits\": 2, \"group\": 128, \"page\": 32", "", 640, 10},
+    {"\"method\": \"x\", \"rotation\": true, \"bits\": 4, \"group\": 64, \"page\": 16, \"axis_k\": "
+     "\"channel\"",
+     ", \"dtype\": \"bf16\"", 192, 3},
     {"\"method\": \"latent\", \"bits\": 4, \"group\": 64, \"page\": 32, \"axis_k\": \"channel\", "
      "\"groups\": 2, \"rank_k\": 100",
      "", 640, 4},

@@ -58,6 +58,17 @@ static struct attend_case forms[] = {
           : "x", "bits" : 4, "page" : 16, "group" : 32, "axis_k"
           : "channel"),
      ""},
+    {"rotated x, 2 bits", PARTIAL,
+     TEXT("method"
+          : "x", "rotation"
+          : true, "bits" : 2, "page" : 16, "group" : 128),
+     ", \"weights\": \"int8\""},
+    {"channels of rotated x", G2,
+     TEXT("method"
+          : "x", "rotation"
+          : true, "bits" : 4, "page" : 64, "group" : 32, "axis_k"
+          : "channel"),
+     ", \"dtype\": \"bf16\""},
     {"grouped latents", PARTIAL,
      TEXT("method"
           : "latent", "bits" : 4, "page" : 16, "group" : 128, "groups" : 2),

@@ -184,6 +184,61 @@ Test(rotation, evens_out_the_channels_of_a_latent)
     cr_assert_lt(largest[1], 0.5);
 }
 
+/* ------------------------------------------------------- rotated activations */
+
+/* Largest difference of u·a, [rows, cols], from w. */
+static double rebuilt(const float *left, const float *right, const float *product, int rows, int cols)
+{
+    double worst = 0;
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < cols; j++) {
+            double sum = 0;
+            for (int k = 0; k < rows; k++)
+                sum += (double)left[i * rows + k] * right[k * cols + j];
+            worst = fmax(worst, fabs(sum - product[i * cols + j]));
+        }
+    return worst;
+}
+
+Test(factor, a_rotation_and_what_is_behind_it_make_the_projection_again)
+{
+    static float square[ROWS * ROWS];
+    error err = ERROR_INIT;
+    srand48(7);
+    fill(w, ROWS * COLS);
+    cr_assert_eq(factor_rotation(ROWS, square, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(factor_rotated(ROWS, COLS, w, a, &err), XQ_OK, "%s", err.message);
+    cr_assert_lt(rebuilt(square, a, w, ROWS, COLS), 1e-5);
+    const factor_shape s = {ROWS, ROWS, 1, ROWS, true};
+    cr_assert_lt(skew(&s, square), 1e-6);
+    double largest = 0;
+    for (int i = 0; i < ROWS * ROWS; i++)
+        largest = fmax(largest, fabs((double)square[i]));
+    cr_assert_leq(largest, sqrt(2.0 / ROWS) + 1e-6, "an identity would pass all else");
+}
+
+/* Any invertible U will do, not orthogonal ones alone. */
+Test(factor, coordinates_are_turned_back_by_the_inverse)
+{
+    static float square[ROWS * ROWS];
+    double x[3 * ROWS], turned[3 * ROWS] = {0};
+    error err = ERROR_INIT;
+    srand48(8);
+    fill(square, ROWS * ROWS);
+    for (int i = 0; i < 3 * ROWS; i++)
+        x[i] = drand48() - 0.5;
+    for (int r = 0; r < 3; r++)
+        for (int j = 0; j < ROWS; j++)
+            for (int k = 0; k < ROWS; k++)
+                turned[r * ROWS + j] += x[r * ROWS + k] * square[k * ROWS + j];
+    cr_assert_eq(factor_turn_back(square, ROWS, 3, turned, &err), XQ_OK, "%s", err.message);
+    for (int i = 0; i < 3 * ROWS; i++)
+        cr_assert_float_eq(turned[i], x[i], 1e-9);
+    memset(square, 0, sizeof(float) * ROWS);
+    cr_assert_eq(factor_turn_back(square, ROWS, 3, turned, &err), XQ_ERROR_ARGUMENT);
+    cr_assert(strstr(err.message, "uk [60, 60] has no inverse"), "%s", err.message);
+}
+
 /* ----------------------------------------------------------------- joint */
 
 /* ‖W - U·Uᵀ·W‖ / ‖W‖ */
@@ -269,6 +324,7 @@ static void check_parts(const char *cache, const char *expected)
 Test(layer, every_method_has_its_matrices)
 {
     check_parts("{\"method\": \"x\"}", "wk 128 128, wv 128 128, ");
+    check_parts("{\"method\": \"x\", \"rotation\": true}", "uk 128 128, ak 128 128, av 128 128, ");
     check_parts("{\"method\": \"latent\", \"rank_k\": 64, \"rank_v\": 128}",
                 "uk 128 64, ak 64 128, uv 128 128, av 128 128, ");
 }

@@ -7,6 +7,8 @@
 #include <string.h>
 
 static const char latent[] = PLAN_LATENT, x_only[] = PLAN_X;
+static const char x_rotated[] =
+    "{" PLAN_MODEL ", \"cache\": {\"method\": \"x\", \"rotation\": true, \"bits\": 8, \"group\": 128}}";
 static const char channel[] =
     "{" PLAN_MODEL
     ", \"cache\": {\"method\": \"latent\", \"group\": 32, \"axis_k\": \"channel\", \"page\": 32, "
@@ -119,6 +121,20 @@ Test(launch, append_of_method_x_needs_no_weights)
     const struct xq_append_params *p = plan_launched(0, "xq_append", 3, STUB_COLUMN_BLOCKS, 1);
     cr_assert_eq(p->uk.data, 0);
     cr_assert_eq(p->uv.data, 0);
+    plan_close(plan);
+}
+
+Test(launch, append_of_rotated_x_needs_them)
+{
+    xq_plan *plan = make(x_rotated, XQ_FUSED);
+    xq_append_args a = plan_append_args(plan);
+    append(plan, &a);
+    const struct xq_append_params *p = plan_launched(0, "xq_append", 3, STUB_COLUMN_BLOCKS, 1);
+    cr_assert_eq(p->uk.data, weight(plan, "uk"));
+    cr_assert_eq(p->uv.data, 0);
+    a.weights = 0;
+    cr_assert_eq(xq_plan_append(plan, &a, NULL), XQ_ERROR_ARGUMENT);
+    cr_assert_str_eq(plan_error()->field, "weights");
     plan_close(plan);
 }
 

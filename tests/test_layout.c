@@ -301,6 +301,40 @@ Test(layout, each_pipeline_has_its_own_weights)
                   "wk wk all 512 256 int8\nwv wv all 512 256 int8\nbk all 256\nbv all 256\nsinks all 8\n");
 }
 
+Test(layout, rotated_activations_take_one_square_matrix_and_the_projections_behind_it)
+{
+    static const char spec[] =
+        PARTIAL "\"weights\": \"int8\", \"cache\": {\"method\": \"x\", \"rotation\": true}}";
+    check_weights(spec, "weights_layout",
+                  "uk uk all 512 512 f16\nwk ak keys 512 64 int8\nwk_absorb ak absorbed 192 512 int8\n"
+                  "wv av all 512 256 int8\nbk keys 64\nbk_absorb absorbed 192\nbv all 256\nsinks all 8\n");
+    check_weights(spec, "unfused_weights_layout",
+                  "uk uk all 512 512 f16\nwk ak all 512 256 int8\nwv av all 512 256 int8\n"
+                  "bk all 256\nbv all 256\nsinks all 8\n");
+    check_weights(spec, "kv_weights_layout",
+                  "wk wk all 512 256 int8\nwv wv all 512 256 int8\nbk all 256\nbv all 256\nsinks all 8\n");
+}
+
+Test(layout, rotation_changes_no_byte_of_the_pages)
+{
+    static const char *const axes[] = {"token", "channel"};
+    for (int i = 0; i < 2; i++) {
+        char text[2][256], *layouts[2];
+        for (int rotated = 0; rotated < 2; rotated++) {
+            snprintf(text[rotated], sizeof text[rotated],
+                     "{\"model\": " MHA ", \"cache\": {\"method\": \"x\", \"bits\": 2, \"axis_k\": \"%s\", "
+                     "\"rotation\": %s}}",
+                     axes[i], rotated ? "true" : "false");
+            cJSON *spec = generator_complete_parsed(text[rotated]);
+            layouts[rotated] = cJSON_PrintUnformatted(generator_member(spec, "layout"));
+            cJSON_Delete(spec);
+        }
+        cr_assert_str_eq(layouts[0], layouts[1]);
+        free(layouts[0]);
+        free(layouts[1]);
+    }
+}
+
 Test(layout, cross_layer_weights_go_down_and_up)
 {
     check_weights("{\"model\": " GQA ", \"weights\": \"bf16\", \"cache\": {\"method\": \"latent-cl\"}}",

@@ -132,6 +132,21 @@ Test(pack, every_weight_is_where_the_layout_says)
     plan_close(plan);
 }
 
+Test(pack, rotated_activations_have_a_square_u_and_factors_of_its_height)
+{
+    unsigned char *packed;
+    xq_weights w = XQ_WEIGHTS_INIT;
+    w.uk = values(1);
+    w.ak = values(3);
+    w.av = values(4);
+    xq_plan *plan = pack(spec_of("", "\"method\": \"x\", \"rotation\": true", ""), XQ_UNFUSED, &w, &packed);
+    assert_packed(plan, packed, "uk", w.uk, D, D);
+    assert_packed(plan, packed, "wk", w.ak, D, KV);
+    assert_packed(plan, packed, "wv", w.av, D, KV);
+    cr_assert_null(shape_matrix(plan->weights, "uv"));
+    plan_close(plan);
+}
+
 Test(pack, latents_of_groups_are_padded_each)
 {
     unsigned char *packed;

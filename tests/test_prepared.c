@@ -241,6 +241,7 @@ Test(prepared, packed_weights_are_the_plans_bit_for_bit, .timeout = 120)
     check_packed(&llama, "latent --rotation", "int8", "f16");
     check_packed(&glm, "latent", "e4m3", "bf16");
     check_packed(&glm, "x", "bf16", "f32");
+    check_packed(&glm, "x --rotation", "int8", "f16");
 }
 
 Test(prepared, packed_weights_of_cross_layer_methods_are_the_plans_bit_for_bit, .timeout = 120)

@@ -164,6 +164,36 @@ Test(run, unfused_attends_over_the_cache_that_it_dumps)
     check_dumped("x", 4, "--unfused");
 }
 
+/* x_hat is in the model's coordinates, not in those of the cache, and so are the matrices. */
+static void check_rotated_dump(const char *options, double tolerance)
+{
+    struct layer layer = layer_random(37, 3);
+    const int64_t shape[2] = {37, LAYER_D}, w_shape[2] = {LAYER_D, LAYER_DKV};
+    const char *directory =
+        layer_files_write_all(&layer, 1, "", "\"method\": \"x\", \"rotation\": true, \"bits\": 8");
+    char all[128];
+    snprintf(all, sizeof all, "--dump-cache %s", options);
+    run(directory, all);
+    check_dump(directory, "", &layer, false, tolerance);
+    safetensors *file = output(directory);
+    double *x_hat = read_doubles(file, "x_hat", 2, shape), *x = to_doubles(layer.x, 37 * LAYER_D);
+    double *wk = read_doubles(file, "wk", 2, w_shape), *given = to_doubles(layer.wk, LAYER_D * LAYER_DKV);
+    safetensors_close(file);
+    cr_expect_lt(reference_error(x, x_hat, 37 * LAYER_D), 1e-2, "%s", options);
+    cr_expect_lt(reference_error(given, wk, LAYER_D * LAYER_DKV), 1e-2, "%s", options);
+    free(x_hat);
+    free(x);
+    free(wk);
+    free(given);
+}
+
+Test(run, rotated_activations_are_dumped_in_the_models_coordinates)
+{
+    check_rotated_dump("", 2e-3);
+    check_rotated_dump("--unfused --dtype bf16", 8e-3);
+    check_rotated_dump("--weights int8 --axis-k channel", 2e-3);
+}
+
 /* Against exact attention: within what 8 bits, or fp16, may lose. */
 static void check_exact(const struct layer *layer, const char *model, const char *options, double tolerance)
 {

@@ -159,7 +159,8 @@ Test(spec, impossible_values_are_refused_with_the_valid_ones)
                   "multiples and divisors");
     refuses_cache("\"base\": true", XQ_ERROR_SPEC, "cache.base", "cross-layer");
     refuses_cache("\"method\": \"x\", \"axis_v\": \"channel\"", XQ_ERROR_SPEC, "cache.axis_v", "axis_k");
-    refuses_cache("\"method\": \"x\", \"rotation\": true", XQ_ERROR_SPEC, "cache.rotation", "latent");
+    refuses_cache("\"method\": \"x-cl\", \"rotation\": true", XQ_ERROR_SPEC, "cache.rotation",
+                  "valid for x, latent, latent-cl");
     refuses_cache("\"method\": \"x\", \"rank_k\": 64", XQ_ERROR_SPEC, "cache.rank_k", "leave it out");
     refuses_model("\"num_key_value_heads\": 3", XQ_ERROR_SPEC, "model.num_key_value_heads", "divide");
     refuses_model("\"num_key_value_heads\": 0", XQ_ERROR_SPEC, "model.num_key_value_heads", "valid");

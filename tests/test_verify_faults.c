@@ -152,6 +152,8 @@ Test(verify_faults, in_what_is_cached_are_found)
         {"tail rows that are one off", "templates/append_channel.cu.lt",
          "+ token % GROUP_TOKENS * s.tail_width", "+ (token + 1) % GROUP_TOKENS * s.tail_width",
          "axis channel", XQ_UNFUSED},
+        {"a rotation that leaves channels out", "templates/append.cu.lt", "chunk < CHUNKS; chunk++) {",
+         "chunk < CHUNKS - 1; chunk++) {", "method x-rotated", XQ_FUSED},
         {"layers that replace those before", "templates/accumulate.cu.lt",
          "constexpr bool BASE = ${cache.base and \"true\" or \"false\"}", "constexpr bool BASE = true",
          "method x-cl", XQ_UNFUSED},

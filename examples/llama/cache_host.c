@@ -147,11 +147,17 @@ static void append_kivi(host *h, int layer, const float *x, int count)
 static void append_x(host *h, int layer, const float *x, int count)
 {
     host_layer *l = &h->layers[layer];
+    const format *f = &h->formats->layer[layer];
+    const xq_weights *w = &l->weights;
     const int d = h->config->hidden;
-    memcpy(l->exact[0] + at(h->length, d), x, sizeof *x * at(count, d));
-    span s = store(&h->formats->layer[layer], l, 0, h->length, count);
-    rematerialize(h, l->seen[0], d, 1, l->weights.wk, s.first, s.end, l->k);
-    rematerialize(h, l->seen[0], d, 1, l->weights.wv, s.first, s.end, l->v);
+    float *rows = l->exact[0] + at(h->length, d);
+    if (f->rotated)
+        multiply(x, d, w->uk, d, count, d, d, rows, d);
+    else
+        memcpy(rows, x, sizeof *x * at(count, d));
+    span s = store(f, l, 0, h->length, count);
+    rematerialize(h, l->seen[0], d, 1, f->rotated ? w->ak : w->wk, s.first, s.end, l->k);
+    rematerialize(h, l->seen[0], d, 1, f->rotated ? w->av : w->wv, s.first, s.end, l->v);
     finish_keys(h, layer, s.first, s.end);
 }
 
@@ -311,7 +317,8 @@ static const float *rounded(host_layer *l, int slot, const char *type, const flo
 static void round_weights(const host *h, host_layer *l, const format *f, const xq_weights *from,
                           const char *type)
 {
-    const int d = h->config->hidden, dkv = dkv_of(h), rk = f->stream[0].width, rv = f->stream[1].width;
+    const int d = h->config->hidden, dkv = dkv_of(h), rk = f->stream[0].width,
+              rv = f->stream[f->streams - 1].width;
     const char *u_type = strcmp(type, "bf16") == 0 ? "bf16" : "f16";
     l->weights.k_norm = from->k_norm;
     if (f->method < CACHE_X) { /* the caller's own */
@@ -319,12 +326,15 @@ static void round_weights(const host *h, host_layer *l, const format *f, const x
         l->weights.wv = from->wv;
         return;
     }
+    if (f->method == CACHE_LATENT || f->rotated) {
+        l->weights.uk = rounded(l, 2, u_type, from->uk, d, rk);
+        l->weights.uv = f->latent ? rounded(l, 3, u_type, from->uv, d, rv) : NULL;
+        l->weights.ak = rounded(l, 4, type, from->ak, rk / f->groups, dkv);
+        l->weights.av = rounded(l, 5, type, from->av, rv / f->groups, dkv);
+        return;
+    }
     l->weights.wk = rounded(l, 0, type, from->wk, d, dkv);
     l->weights.wv = rounded(l, 1, type, from->wv, d, dkv);
-    l->weights.uk = rounded(l, 2, u_type, from->uk, d, rk);
-    l->weights.uv = rounded(l, 3, u_type, from->uv, d, rv);
-    l->weights.ak = rounded(l, 4, type, from->ak, rk / f->groups, dkv);
-    l->weights.av = rounded(l, 5, type, from->av, rv / f->groups, dkv);
     l->weights.ukv = rounded(l, 6, u_type, from->ukv, d, rk);
 }
 

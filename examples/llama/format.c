@@ -92,7 +92,7 @@ static void adopt_prepared(cJSON *cache, const format *f, const choice *wanted, 
         const cJSON *ours = cJSON_GetObjectItemCaseSensitive(cache, keys[i]);
         if (!value)
             continue;
-        if (!ours && f->latent)
+        if (!ours)
             cJSON_AddItemToObject(cache, keys[i], cJSON_Duplicate(value, 1));
         else if (ours && !cJSON_Compare(ours, value, 1)) {
             char *got = cJSON_PrintUnformatted(value), *want = cJSON_PrintUnformatted(ours);
@@ -165,6 +165,7 @@ static void read_spec(format *f, sizes *s)
         to->quantizer = read_quantizer(cache, item, false);
         to->width = number(item, "latents") * number(item, "rank");
     }
+    f->rotated = f->method == CACHE_X && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(cache, "rotation"));
     f->groups = f->latent && !f->cross ? number(cache, "groups") : 1;
     *s = (sizes){.page_bytes = number(layout, "page_bytes"),
                  .page_tokens = number(cache, "page"),

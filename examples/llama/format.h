@@ -19,7 +19,8 @@ typedef struct format_stream {
 typedef struct format {
     method method; /* of this layer: the first ones of a cross-layer cache have the plain one */
     bool cross, base;
-    bool latent; /* what is cached is projected: latent, latent-cl */
+    bool latent;  /* what is cached is projected: latent, latent-cl */
+    bool rotated; /* and so it is here: x with rotation */
     char *spec; /* completed; NULL for f32 and kivi. Of fp16 that of any method: what counts is the model */
     int streams;
     format_stream stream[2];

@@ -25,7 +25,7 @@ static const char help[] =
     "specs\n"
     "  --set cache.KEY=JSON   any other key of a spec's cache\n"
     "  --weights TYPE         f16 (default), bf16, int8, e4m3: the projections that rematerialize\n"
-    "  --prepared FILE.xqw    what `xq prepare` wrote; latent methods need it\n"
+    "  --prepared FILE.xqw    what `xq prepare` wrote; latent methods and --rotation need it\n"
     "  --device NAME          host (default): the kernels' arithmetic on the CPU; sim, cuda, auto: the "
     "kernels\n"
     "\n"

@@ -230,12 +230,16 @@ XQ_API xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info);
 XQ_API const char *xq_plan_spec(const xq_plan *plan);
 
 /* Projections of one layer on the host, row major f32.
- *   method x, x-cl, and XQ_FP16_KV: wk, wv [d, dkv]
- *   method latent:    uk [d, rank_k], ak [rank_k / groups, dkv], uv [d, rank_v], av [rank_v / groups, dkv]:
- * the columns of a KV head multiply the latents of its group method latent-cl: wk, wv [d, dkv], ukv [d,
- * rank_k], with orthonormal columns where the model has them: bk, bv [dkv]; k_norm [dh] (qk_norm "row":
- * [dkv]), the factors as multiplied (Gemma: 1 + w); sinks [H] Ranks here are those of the spec, without
- * padding. */
+ *
+ * - method x, x-cl, and XQ_FP16_KV: wk, wv [d, dkv]
+ * - method x with cache.rotation: uk [d, d], any invertible U; ak, av [d, dkv], U⁻¹·Wk and U⁻¹·Wv
+ * - method latent: uk [d, rank_k], ak [rank_k / groups, dkv], uv [d, rank_v], av [rank_v / groups, dkv];
+ *   the columns of a KV head multiply the latents of its group
+ * - method latent-cl: wk, wv [d, dkv], ukv [d, rank_k], with orthonormal columns
+ * - where the model has them: bk, bv [dkv]; k_norm [dh] (qk_norm "row": [dkv]), the factors as multiplied
+ *   (Gemma: 1 + w); sinks [H]
+ *
+ * Ranks here are those of the spec, without padding. */
 typedef struct xq_weights {
     size_t struct_size;
     const float *wk, *wv;
@@ -326,7 +330,7 @@ typedef struct xq_append_args {
     uint64_t token_position; /* int32 [tokens]: a token's place in its sequence */
     xq_page_table table;
     uint64_t pages;     /* the pool, page_align aligned */
-    uint64_t weights;   /* as packed, 256-byte aligned; not read where x itself is cached */
+    uint64_t weights;   /* as packed, 256-byte aligned; not read where x is cached as it is */
     uint64_t workspace; /* 256-byte aligned; used by XQ_FP16_KV alone */
     size_t workspace_bytes;
     uint64_t append_indptr; /* int32 [batch + 1]: rows of x of each sequence; read if needs_append_indptr */
@@ -400,8 +404,9 @@ XQ_API xq_status xq_plan_merge(xq_plan *plan, const xq_merge_args *args, void *s
 
 /* The cache as the kernels see it, for inspection: row p * page_tokens + t of the output is token t of
  * the page that table entry p names. Rows beyond a sequence's length are left untouched.
- *   method x: k [rows, d]; latent: k [rows, rank_k], v [rows, rank_v], as stored; cross-layer methods: k
- * [rows, d], the accumulator. XQ_FP16_KV is refused. Values of the spec's dtype. */
+ *   method x: k [rows, d], with cache.rotation in U's coordinates, x·U; latent: k [rows, rank_k], v [rows,
+ * rank_v], as stored; cross-layer methods: k [rows, d], the accumulator. XQ_FP16_KV is refused. Values of
+ * the spec's dtype. */
 typedef struct xq_dequantize_args {
     size_t struct_size;
     int64_t table_entries; /* indptr[batch] */

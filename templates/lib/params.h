@@ -65,7 +65,8 @@ struct xq_append_params {
     XQ_PTR(xq_byte) pages;
     struct xq_tails tails;
     XQ_PTR(const xq_byte) accumulator; /* pages: cross-layer methods, but for the base layer */
-    struct xq_matrix uk; /* latent [d, width of k]; latent-cl: Ukv [d, width of x]; else null */
+    struct xq_matrix
+        uk; /* latent, rotated x [d, width of k or x]; latent-cl: Ukv [d, width of x]; else null */
     struct xq_matrix uv; /* latent [d, width of v] */
     int tokens;
     int step; /* append_channel is launched `steps` times (what the kernel states), counting from 0 */
