@@ -19,19 +19,25 @@
 
 /* ---------------------------------------------------------------- extremes */
 
+/* All bits but the sign of a negative number, turned over. */
+static inline uint32_t turned(uint32_t bits)
+{
+    return bits ^ (0u - (bits >> 31)) >> 1;
+}
+
 /* Orders f32 numbers as integers, -0 below 0; a NaN is beyond both infinities. Integers, because the
  * minimum of floats does not vectorize where there may be NaN. */
 static inline int32_t ordered(float x)
 {
-    int32_t bits;
+    uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
-    return bits ^ (bits >> 31 & INT32_MAX);
+    return (int32_t)turned(bits);
 }
 
-static inline float from_ordered(int32_t bits)
+static inline float from_ordered(int32_t order)
 {
+    uint32_t bits = turned((uint32_t)order);
     float x;
-    bits ^= bits >> 31 & INT32_MAX;
     memcpy(&x, &bits, sizeof x);
     return x;
 }

@@ -429,10 +429,10 @@ typedef struct xq_quantizer {
     int32_t group;        /* elements that share a scale; 0: all of a row */
     int32_t by_channel;   /* 1: a group is consecutive rows (tokens) of one channel; 0: channels of a row */
     int32_t integer_zero; /* 1: cache.zero_point "integer" */
-    int32_t
-        latents; /* matrices side by side in a row, each of width / latents columns; 0: one. A cache
-                    stores each padded to a multiple of 64 columns, and groups run over the stored row */
-    float clip;  /* cache.clip: share of a group's range that codes span, up to 1; 0: 1 */
+    /* Matrices side by side in a row, each of width / latents columns; 0: one. A cache stores each padded
+     * to a multiple of 64 columns, and groups run over the stored row. */
+    int32_t latents;
+    float clip; /* cache.clip: share of a group's range that codes span, up to 1; 0: 1 */
 } xq_quantizer;
 #define XQ_QUANTIZER_INIT XQ_SIZED(xq_quantizer)
 
