@@ -30,7 +30,7 @@ enum { BASE_NOT_GIVEN = -1 };
 struct options {
     struct cli_common common;
     struct cli_spec spec;
-    const char *out, *store;
+    const char *out, *store, *calibration;
     struct cli_list layers;
     bool pack;
     int64_t base_layer, threads;
@@ -40,6 +40,7 @@ struct job {
     const struct options *o;
     gen *generator;
     model *source;
+    calibration *calibration;      /* NULL: none */
     char *specs[XQW_MOST_METHODS]; /* completed; the second of the layers before the base */
     layer_shape shapes[XQW_MOST_METHODS];
     int *layers, layer_count;
@@ -104,6 +105,17 @@ static int by_number(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* Calibrated factors depend on the activations, and on what shares a scale. */
+static xq_status open_calibration(struct job *job, const char *path, error *err)
+{
+    const layer_shape *shape = &job->shapes[0];
+    if (calibration_check(shape, err) != XQ_OK || calibration_open(path, &job->calibration, err) != XQ_OK)
+        return err->status;
+    job->contents.source = (job->contents.source * 31 + calibration_hash(job->calibration)) * 31 +
+                           (uint64_t)shape->quantization_group;
+    return XQ_OK;
+}
+
 static xq_status open_job(struct job *job, const char *directory, struct options *o, error *err)
 {
     char *spec = NULL;
@@ -123,7 +135,9 @@ static xq_status open_job(struct job *job, const char *directory, struct options
     c->layers = job->layers;
     c->layer_count = job->layer_count;
     c->packed = o->pack;
-    return model_hash(job->source, job->layers, job->layer_count, &c->source, err);
+    if (model_hash(job->source, job->layers, job->layer_count, &c->source, err) == XQ_OK && o->calibration)
+        open_calibration(job, o->calibration, err);
+    return err->status;
 }
 
 /* ---------------------------------------------------------------- writing */
@@ -179,6 +193,7 @@ static xq_status write_layers(struct job *job, const char *path, error *err)
     xqw_writer *writer = NULL;
     const whole_job work = {.source = job->source,
                             .contents = &job->contents,
+                            .calibration = job->calibration,
                             .threads = (int)job->o->threads,
                             .progress = show_progress,
                             .user = job};
@@ -199,11 +214,14 @@ static xq_status write_layers(struct job *job, const char *path, error *err)
 
 /* ----------------------------------------------------------------- output */
 
-static void say_method(const layer_shape *s)
+static void say_method(const layer_shape *s, bool calibrated)
 {
     printf("method %s", layer_method_name(s->method));
     if (s->method == LAYER_LATENT)
-        printf(", ranks %d and %d%s", s->rank_k, s->rank_v, s->rotation ? ", rotated" : "");
+        printf(", ranks %d and %d%s", s->rank_k, s->rank_v,
+               calibrated    ? ", calibrated"
+               : s->rotation ? ", rotated"
+                             : "");
     else if (s->method == LAYER_LATENT_CL)
         printf(", rank %d%s", s->rank_k, s->rotation ? ", rotated" : "");
     else if (s->rotation)
@@ -232,7 +250,7 @@ static void say_done(const struct job *job, const char *path)
         return;
     printf("%s: %d layer%s of %s, ", path, job->layer_count, job->layer_count == 1 ? "" : "s",
            o->spec.model);
-    say_method(&job->shapes[0]);
+    say_method(&job->shapes[0], job->calibration);
     if (job->specs[1])
         printf(" (before layer %d: %s)", job->contents.base_layer,
                layer_method_name(job->shapes[1].method));
@@ -289,6 +307,7 @@ static int run_job(struct options *o, const char *directory, const xqw_contents 
     int status = err.status == XQ_OK ? CLI_OK : cli_fail("prepare", &o->common, &err);
     error_clear(&err);
     cJSON_Delete(job.report);
+    calibration_close(job.calibration);
     model_close(job.source);
     gen_destroy(job.generator);
     for (int i = 0; i < XQW_MOST_METHODS; i++)
@@ -308,9 +327,11 @@ int cli_prepare(int argc, char **argv)
          "cross-layer: the layer that starts the accumulator; those before it are plain (2)"},
         {"--store", CLI_STRING, &o.store, "TYPE",
          "of the stored matrices: f16, bf16, f32; none: packed ones alone (f16)"},
+        {"--calibration", CLI_STRING, &o.calibration, "FILE",
+         "activations of a text (x.L, q.L of each layer): latents that quantize best on such"},
         {"--pack", CLI_FLAG, &o.pack, NULL,
          "store also what the kernels take: packed weights of type --weights"},
-        {"--threads", CLI_INT, &o.threads, "N", "layers worked on at a time (one for each core)"},
+        {"--threads", CLI_INT, &o.threads, "N", "layers worked on at a time (one for each core, up to 16)"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {.name = "prepare",

@@ -56,6 +56,8 @@ xq_status layer_shape_read(const char *completed_json, layer_shape *out, error *
     const cJSON *m = cJSON_GetObjectItemCaseSensitive(spec, "model");
     const cJSON *c = cJSON_GetObjectItemCaseSensitive(spec, "cache");
     const char *norm = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(m, "qk_norm"));
+    const cJSON *rope = cJSON_GetObjectItemCaseSensitive(m, "rope");
+    const char *kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(rope, "type"));
     int method = read_method(c);
     layer_shape s = {
         .method = method < 0 ? LAYER_X : (layer_method)method,
@@ -66,6 +68,9 @@ xq_status layer_shape_read(const char *completed_json, layer_shape *out, error *
         .rank_k = integer(c, "rank_k"),
         .rank_v = integer(c, "rank_v"),
         .groups = integer(c, "groups"),
+        .quantization_group = integer(c, "group"),
+        .rotary_dim = integer(rope, "rotary_dim"),
+        .rotary_interleaved = kind && strcmp(kind, "interleaved") == 0,
         .rotation = is_true(c, "rotation"),
         .bias = is_true(m, "attention_bias"),
         .sinks = is_true(m, "attention_sinks"),

@@ -16,6 +16,9 @@ typedef struct layer_shape {
     int hidden_size, heads, kv_heads, head_dim;
     int kv_width;               /* dkv = kv_heads * head_dim */
     int rank_k, rank_v, groups; /* x, x-cl: hidden_size, 0, 1 */
+    int quantization_group;     /* elements that share a scale */
+    int rotary_dim;             /* dimensions of a head that RoPE turns; 0: none */
+    bool rotary_interleaved;    /* in pairs of neighbours, not of halves */
     bool rotation;
     bool bias, sinks;
     int k_norm; /* factors of QK-norm: head_dim, or kv_width; 0: none */

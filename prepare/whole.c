@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { MOST_THREADS = 64 };
+enum { MOST_THREADS = 64, MOST_BY_ITSELF = 16 /* each needs memory for a decomposition */ };
 
 struct work {
     const whole_job *job;
@@ -28,7 +28,10 @@ static xq_status make_layer(const struct work *w, int index, layer_weights *out,
     int layer = c->layers[index];
     if (model_layer(w->job->source, layer, out, err) != XQ_OK)
         return err->status;
-    return layer_factor(&w->shapes[c->specs[1] && layer < c->base_layer], out, lost, err);
+    const layer_shape *shape = &w->shapes[c->specs[1] && layer < c->base_layer];
+    if (w->job->calibration)
+        return calibration_factor(w->job->calibration, layer, shape, out, lost, err);
+    return layer_factor(shape, out, lost, err);
 }
 
 /* Waits until the layers before are written; whether this one is to be. Under the lock. */
@@ -117,7 +120,8 @@ static void watch(struct work *w)
 static int cores(void)
 {
     cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return count < MOST_BY_ITSELF ? count : MOST_BY_ITSELF;
 }
 
 static int thread_count(const whole_job *job, int layers)

@@ -2,13 +2,15 @@
 #ifndef PREPARE_WHOLE_H
 #define PREPARE_WHOLE_H
 
+#include "calibration.h"
 #include "model.h"
 #include "xqw_write.h"
 
 typedef struct whole_job {
     const model *source;
     const xqw_contents *contents;
-    int threads; /* layers at a time; 0: one for each core */
+    const calibration *calibration; /* NULL: none */
+    int threads;                    /* layers at a time; 0: one for each core, up to 16 */
     /* Called from whole_prepare a few times a second: layers that are done, the fraction of the work of
      * this call. */
     void (*progress)(void *user, int done, double fraction);

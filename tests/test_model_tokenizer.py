@@ -52,6 +52,12 @@ class ByteLevel(Tokenizer):
             self.assertEqual([int(line) for line in file], self.loaded().encode(TEXT).ids[:7])
         self.assertEqual(tokenizer.read_ids(self.path("ids"), 1 << 20), self.loaded().encode(TEXT).ids[:7])
 
+    def test_tokens_after_those_that_are_skipped(self):
+        self.assertEqual(self.tokens("--tokens", "8", "--skip", "3"), (0, ""))
+        self.assertEqual(tokenizer.read_ids(self.path("ids"), 1 << 20), self.loaded().encode(TEXT).ids[3:11])
+        self.assert_refused(self.tokens("--tokens", "8", "--skip", "500"), "--skip and --tokens ask for 508")
+        self.assert_refused(self.tokens("--tokens", "8", "--skip", "-1"), "--skip -1")
+
     def test_tokens_refuses_what_the_text_or_the_model_lacks(self):
         self.assert_refused(self.tokens("--tokens", "512"), "text.txt", "tokens; --tokens asks for 512")
         self.assert_refused(self.tokens("--tokens", "513"), "--tokens 513", "512")

@@ -3,6 +3,7 @@
 #include "../prepare/xqw_write.h"
 #include "../runtime/half.h"
 #include "files.h"
+#include "generator.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -377,6 +378,58 @@ Test(xqw, a_head_that_makes_no_sense_is_refused)
            "the head promises neither matrices nor packed weights");
     forged(path, "\"attention_bias\":true", "\"attention_bias\":null",
            "layer 2 holds matrices that method latent has no use for");
+}
+
+/* ------------------------------------------------------------------ packed */
+
+/* One layer of hidden size and width 64, packed alone. */
+static const char *packed_file(const char *completed)
+{
+    static float projection[64 * 64];
+    static const int first[1] = {0};
+    const layer_weights weights = {.wk = projection, .wv = projection};
+    const char *path = files_path(files_directory(), "packed.xqw");
+    xqw_contents c = {
+        .specs = {completed}, .layers = first, .layer_count = 1, .store = TENSOR_OTHER, .packed = true};
+    for (int i = 0; i < 64 * 64; i++)
+        projection[i] = (float)(i % 97) / 97;
+    xqw_writer *w = created(path, &c);
+    add(w, &weights);
+    commit(w);
+    return path;
+}
+
+Test(xqw, packed_weights_that_are_damaged_never_pass_unseen)
+{
+    char *completed = generator_complete("{\"model\": {\"hidden_size\": 64, \"num_attention_heads\": 1, "
+                                         "\"head_dim\": 64}, \"cache\": {\"method\": "
+                                         "\"x\"}, \"weights\": \"int8\"}");
+    const char *path = packed_file(completed), *bad = files_path(files_directory(), "bad.xqw");
+    size_t size, bytes, expected_bytes;
+    char *data = files_read(path, &size);
+    const void *packed, *expected;
+    error err = ERROR_INIT;
+    xqw *good = opened(path), *x;
+    cr_assert_eq(xqw_packed(good, 0, completed, true, &expected, &expected_bytes, &err), XQ_OK, "%s",
+                 err.message);
+    for (size_t n = 0; n < size; n += 3) {
+        data[n] ^= 2;
+        files_write(bad, data, size);
+        data[n] ^= 2;
+        err = (error)ERROR_INIT;
+        if (xqw_open(bad, &x, &err) != XQ_OK)
+            continue;
+        if (xqw_packed(x, 0, completed, true, &packed, &bytes, &err) == XQ_OK)
+            cr_assert(bytes == expected_bytes && memcmp(packed, expected, bytes) == 0, "bit flipped at %zu",
+                      n);
+        xqw_close(x);
+    }
+    xqw_close(good);
+    forged(path, "\"packed\":{\"offset\":", "\"packed\":{\"offzet\":",
+           "damaged: layer 0's packed weights are not within the file");
+    forged(path, "\"weights\":\"int8\"", "\"weightz\":\"int8\"", "the head holds no usable spec");
+    free(completed);
+    free(data);
 }
 
 /* ---------------------------------------------------------------- writing */

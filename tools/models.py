@@ -5,7 +5,7 @@
     models.py convert --gguf FILE --out DIR            config.json, model.safetensors (fp16), tokenizer.json
     models.py expand-kv-heads --model DIR --out DIR    the same function with one KV head for each query head
     models.py tokens --model DIR --text FILE --out FILE [--tokens N]
-                                                       the text's first N token ids, one a line
+                                                       N token ids of the text, one a line
     models.py activations --model DIR --text FILE --out FILE [--tokens N] [--layers 4,20|all]
                                                        what each layer's attention sees, as safetensors
 
@@ -45,12 +45,14 @@ def shape_for_tokens(arguments):
     size = convert.read_shape(arguments.model)
     if not 1 <= arguments.tokens <= size.max_position_embeddings:
         raise InputError(f"--tokens {arguments.tokens}: expected 1 to {size.max_position_embeddings}")
+    if arguments.skip < 0:
+        raise InputError(f"--skip {arguments.skip}: expected 0 or more")
     return size
 
 
 def tokens(arguments):
     size = shape_for_tokens(arguments)
-    ids = tokenizer.encode_file(arguments.model, arguments.text, arguments.tokens, size.vocab_size)
+    ids = tokenizer.encode_file(arguments.model, arguments.text, arguments.tokens, size.vocab_size, arguments.skip)
     tokenizer.write_ids(arguments.out, ids)
 
 
@@ -61,6 +63,7 @@ def activations(arguments):
     metadata = {
         "tokens": str(arguments.tokens),
         "layers": ",".join(map(str, layers)),
+        **({"skip": str(arguments.skip)} if arguments.skip else {}),
         "text": os.path.basename(arguments.text),
         "text_sha256": files.sha256(arguments.text),
         **{f"{name}_sha256": files.sha256(os.path.join(arguments.model, name))
@@ -69,7 +72,7 @@ def activations(arguments):
     }
     if convert.current(arguments.out, metadata):
         return
-    ids = tokenizer.encode_file(arguments.model, arguments.text, arguments.tokens, size.vocab_size)
+    ids = tokenizer.encode_file(arguments.model, arguments.text, arguments.tokens, size.vocab_size, arguments.skip)
     say(f"running {layers[-1] + 1} of {size.num_hidden_layers} layers over {len(ids)} tokens")
     forward = Forward(size, reader.read, ids)
     recorded = {}
@@ -86,6 +89,7 @@ def add_text(command):
     command.add_argument("--model", required=True, metavar="DIR")
     command.add_argument("--text", default="/usr/share/common-licenses/GPL-3", metavar="FILE")
     command.add_argument("--tokens", type=int, default=1024, metavar="N")
+    command.add_argument("--skip", type=int, default=0, metavar="N", help="tokens of the text to leave out before them")
     command.add_argument("--out", required=True, metavar="FILE")
 
 

@@ -16,21 +16,33 @@ int32_t greatest_of(const float *logits, int vocabulary)
     return best;
 }
 
+/* Σ exp(row[i] - greatest). Short runs in f32, which vectorizes; what they come to in double precision, so that
+ * the many small terms of a large vocabulary are not lost. */
+static double sum_of_exp(const float *row, int count, float greatest)
+{
+    enum { LANES = 16, RUN = 64 * LANES };
+    double sum = 0;
+    for (int begin = 0; begin < count; begin += RUN) {
+        const int end = begin + RUN < count ? begin + RUN : count;
+        float part[LANES] = {0};
+        int i = begin;
+        for (; i + LANES <= end; i += LANES)
+            for (int j = 0; j < LANES; j++)
+                part[j] += exp_of(row[i + j] - greatest);
+        for (; i < end; i++)
+            part[0] += exp_of(row[i] - greatest);
+        for (int j = 0; j < LANES; j++)
+            sum += (double)part[j];
+    }
+    return sum;
+}
+
 static double log_sum_exp(const float *row, int count)
 {
-    float greatest = -INFINITY, part[16] = {0};
-    double sum = 0;
-    int i = 0;
-    for (i = 0; i < count; i++)
+    float greatest = -INFINITY;
+    for (int i = 0; i < count; i++)
         greatest = row[i] > greatest ? row[i] : greatest;
-    for (i = 0; i + 16 <= count; i += 16)
-        for (int j = 0; j < 16; j++)
-            part[j] += exp_of(row[i + j] - greatest);
-    for (; i < count; i++)
-        sum += (double)exp_of(row[i] - greatest);
-    for (int j = 0; j < 16; j++)
-        sum += (double)part[j];
-    return (double)greatest + log(sum);
+    return (double)greatest + log(sum_of_exp(row, count, greatest));
 }
 
 double loss_of(const float *logits, const int32_t *targets, int rows, int vocabulary)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 # Options of a row are those of a spec (docs/spec.md) and of `llama perplexity`, by these names.
-PREPARED = ("rank", "groups", "rotation", "first_layers")  # what prepared weights depend on
+PREPARED = ("rank", "groups", "group", "rotation")  # what prepared weights depend on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,21 +22,28 @@ class Row:
     def arguments(self):
         """For `llama perplexity`."""
         bits = [] if self.method == "fp16" else ["--bits", str(self.bits)]
-        return ["--cache", self.method, *bits, *as_flags(self.options)]
+        return ["--cache", self.method, *bits, *as_flags(pair for pair in self.options if pair[0] != "calibrated")]
 
-    def preparation(self):
-        """Arguments of `xq prepare`, or None where no weights are prepared."""
-        if self.method not in ("latent", "latent-cl"):
+    def preparation(self, calibrations):
+        """Arguments of `xq prepare`, or None where no weights are prepared. `calibrations`: activations of texts, by
+        the name that the option `calibrated` gives."""
+        options = dict(self.options)
+        if not (self.method.startswith("latent") or self.method == "x" and options.get("rotation", True)):
             return None
-        cross = self.method == "latent-cl"
-        return ["--method", self.method, *as_flags((name, value) for name, value in self.options if name in PREPARED
-                                                   and (cross or name != "first_layers"))]
+        arguments = ["--method", self.method, *as_flags(pair for pair in self.options if pair[0] in PREPARED)]
+        if self.method == "latent-cl" and "first_layers" in options:
+            arguments += ["--base-layer", str(options["first_layers"] - 1)]
+        if "calibrated" in options:
+            arguments += ["--calibration", calibrations[options["calibrated"]]]
+        return arguments
 
 
 def as_flags(options):
     flags = []
     for name, value in options:
-        flags += ["--" + name.replace("_", "-")] + ([] if value is True else [str(value)])
+        if value is False:
+            name = "no-" + name
+        flags += ["--" + name.replace("_", "-")] + ([] if isinstance(value, bool) else [str(value)])
     return flags
 
 

@@ -47,11 +47,12 @@ def call(command, environment=None):
 class Runner:
     """Programs, models and the text; what is measured is kept in `folder`, under a hash of all that it depends on."""
 
-    def __init__(self, xq, llama, folder, models, text, window, windows, jobs):
+    def __init__(self, xq, llama, folder, models, calibrations, text, window, windows, jobs):
         self.xq, self.llama, self.folder, self.models = xq, llama, folder, models
         self.text, self.window, self.windows, self.jobs = text, window, windows, jobs
         self.common = {"format": FORMAT, "program": files.sha256(llama), "text": files.sha256(text),
                        "window": window, "windows": windows}
+        self.calibrations = calibrations
         self.hashes = {}
         self.preparing = threading.Lock()
 
@@ -62,17 +63,27 @@ class Runner:
                                  for part in ("config.json", "model.safetensors", "tokenizer.json")]
         return self.hashes[name]
 
+    def calibration_hash(self, row):
+        name = dict(row.options).get("calibrated")
+        if name is None:
+            return None
+        path = self.calibrations[row.model][name]
+        if path not in self.hashes:
+            self.hashes[path] = files.sha256(path)
+        return self.hashes[path]
+
     def kept(self, row):
-        identity = dict(self.common, model=self.model_hash(row.model), row=row.key())
+        identity = dict(self.common, model=self.model_hash(row.model), row=row.key(),
+                        calibration=self.calibration_hash(row))
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
         return os.path.join(self.folder, "rows", digest + ".json")
 
     def prepared(self, row):
         """The row's .xqw file, made where there is none yet."""
-        arguments = row.preparation()
+        arguments = row.preparation(self.calibrations.get(row.model, {}))
         if arguments is None:
             return []
-        identity = json.dumps([self.model_hash(row.model), files.sha256(self.xq), arguments])
+        identity = json.dumps([self.model_hash(row.model), files.sha256(self.xq), self.calibration_hash(row), arguments])
         path = os.path.join(self.folder, "prepared", hashlib.sha256(identity.encode()).hexdigest()[:24] + ".xqw")
         with self.preparing:  # rows share files
             if not os.path.exists(path):

@@ -1,4 +1,4 @@
-"""A real model's attention inputs, for `xq compare`: files in, activations out. See docs/models.md."""
+"""Real models: files in, Hugging Face directories and activations out. See docs/models.md."""
 
 
 class InputError(Exception):

@@ -118,12 +118,15 @@ def read_text(path):
         raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
-def encode_file(folder, text_path, tokens, vocab_size):
-    """The first `tokens` token ids of a text file, with what the model wants before a text."""
-    ids = load(folder).encode(read_text(text_path)).ids
-    if len(ids) < tokens:
-        raise InputError(f"{text_path}: only {len(ids)} tokens; --tokens asks for {tokens}")
-    ids = ids[:tokens]
+def encode_file(folder, text_path, tokens, vocab_size, skip=0):
+    """`tokens` token ids of a text file from its token number `skip` on, with what the model wants before a text."""
+    vocabulary = load(folder)
+    before = vocabulary.encode("").ids
+    ids = vocabulary.encode(read_text(text_path)).ids
+    if len(ids) < skip + tokens:
+        asked = f"--skip and --tokens ask for {skip + tokens}" if skip else f"--tokens asks for {tokens}"
+        raise InputError(f"{text_path}: only {len(ids)} tokens; {asked}")
+    ids = (before + ids[len(before) + skip:])[:tokens]
     if max(ids) >= vocab_size:
         raise InputError(f"{folder}/tokenizer.json: token id {max(ids)} is beyond the model's vocabulary of {vocab_size}")
     return ids

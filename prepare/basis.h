@@ -1,0 +1,31 @@
+/* Coordinates in which a row quantizes well, from what is known of such rows (docs/prepare.md,
+ * "Calibrated").
+ *
+ * Rows y of c values are to be cached as latents z = y·to of `rank` columns, and read as y ≈ z·back, where
+ * an error e of y costs eᵀ·M·e. Of all z with errors of one size in every column, those cost least whose
+ * directions are the eigenvectors of C½·M·C½ (C the covariance of y), scaled by the fourth root of their
+ * eigenvalues. Rotating them among each other then costs nothing, and is used twice:
+ *   - what is large in every row (the mean, the first token's outlier, then the directions of most
+ * variance) becomes a constant over a whole quantization group, one direction a group, which the group's
+ * offset holds for free;
+ *   - all else is spread evenly over the columns of its group, so that none has outliers. */
+#ifndef PREPARE_BASIS_H
+#define PREPARE_BASIS_H
+
+#include "../gen/error.h"
+
+typedef struct basis_problem {
+    int size, rank;           /* c; columns of the latent, at most c */
+    const double *covariance; /* [c, c], about the mean */
+    const double *second;     /* [c, c], about zero: what is large in every row */
+    const double *metric;     /* [c, c], M */
+    int segments;             /* quantization groups that the latent's columns fall into */
+    const int *widths;        /* [segments], columns of each */
+} basis_problem;
+
+/* to [c, rank], back [rank, c], row major; back·to is the identity, and to·back is at full rank.
+ * Errors: XQ_ERROR_ARGUMENT for matrices that are zero or hold NaN; XQ_ERROR_MEMORY; XQ_ERROR_INTERNAL when
+ * LAPACK does not converge. */
+xq_status basis_calibrate(const basis_problem *problem, double *to, double *back, error *err);
+
+#endif

@@ -1,0 +1,425 @@
+#include "calibration.h"
+
+#include "basis.h"
+#include "mapping.h"
+#include "safetensors.h"
+
+#include <cblas.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+/* What the first token's row adds to the second moment: models put an outlier there that all later tokens
+ * attend to, so that its error counts as much as that of many others. */
+static const double first_token_weight = 0.1;
+
+enum { LEAST_TOKENS = 64 };
+
+struct calibration {
+    safetensors *file;
+    uint64_t hash;
+};
+
+void calibration_close(calibration *c)
+{
+    if (!c)
+        return;
+    safetensors_close(c->file);
+    free(c);
+}
+
+xq_status calibration_open(const char *path, calibration **out, error *err)
+{
+    mapping bytes;
+    calibration *c = calloc(1, sizeof *c);
+    if (!c)
+        return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+    if (mapping_open(path, &bytes, err) == XQ_OK) {
+        c->hash = XXH3_64bits(bytes.data, bytes.size);
+        mapping_close(&bytes);
+        safetensors_open(path, &c->file, err);
+    }
+    if (err->status == XQ_OK)
+        *out = c;
+    else
+        calibration_close(c);
+    return err->status;
+}
+
+uint64_t calibration_hash(const calibration *c)
+{
+    return c->hash;
+}
+
+/* ---------------------------------------------------------------- moments of x */
+
+static xq_status no_memory(error *err)
+{
+    return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for moments of activations");
+}
+
+/* Tensor NAME.layer [tokens, ...] as f32, `wide` numbers a token; caller frees. */
+static xq_status read_rows(const calibration *c, const char *name, int layer, int rank, int64_t middle,
+                           int64_t last, float **values, int64_t *tokens, error *err)
+{
+    char full[32];
+    const tensor *t;
+    snprintf(full, sizeof full, "%s.%d", name, layer);
+    if (safetensors_need(c->file, full, &t, err) != XQ_OK)
+        return err->status;
+    const int64_t shape[3] = {-1, rank == 3 ? middle : last, last};
+    if (tensor_expect_shape(t, rank, shape, err) != XQ_OK || tensor_to_floats(t, 1, values, err) != XQ_OK)
+        return err->status;
+    *tokens = t->shape[0];
+    if (*tokens >= LEAST_TOKENS)
+        return XQ_OK;
+    free(*values);
+    error_set(err, XQ_ERROR_FORMAT, "file", "%s: tensor %s has %lld tokens; calibration takes at least %d",
+              t->file, full, (long long)*tokens, LEAST_TOKENS);
+    return error_field(err, full);
+}
+
+typedef struct moments {
+    int size;
+    double *covariance, *second; /* [d, d] */
+} moments;
+
+static void moments_free(moments *m)
+{
+    free(m->covariance);
+    m->covariance = m->second = NULL;
+}
+
+/* The upper triangle is the lower one's mirror. */
+static void mirror(double *a, int n)
+{
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < i; j++)
+            a[(size_t)i * (size_t)n + (size_t)j] = a[(size_t)j * (size_t)n + (size_t)i];
+}
+
+/* Of the rows after the first, which is counted for itself. `rows` [tokens, d] is made of x. */
+static void fill_moments(const double *rows, int64_t tokens, double *mean, moments *m)
+{
+    const int d = m->size, count = (int)tokens - 1;
+    const size_t n = (size_t)d;
+    const double *rest = rows + n;
+    memset(mean, 0, sizeof *mean * n);
+    for (size_t t = 0; t < (size_t)count; t++)
+        for (size_t i = 0; i < n; i++)
+            mean[i] += rest[t * n + i] / count;
+    cblas_dsyrk(CblasRowMajor, CblasUpper, CblasTrans, d, count, 1.0 / count, rest, d, 0, m->second, d);
+    mirror(m->second, d);
+    memcpy(m->covariance, m->second, sizeof *mean * n * n);
+    cblas_dger(CblasRowMajor, d, d, -1, mean, 1, mean, 1, m->covariance, d);
+    cblas_dger(CblasRowMajor, d, d, first_token_weight, rows, 1, rows, 1, m->second, d);
+}
+
+static xq_status read_moments(const calibration *c, int layer, int d, moments *m, error *err)
+{
+    float *x = NULL;
+    int64_t tokens;
+    size_t n = (size_t)d;
+    *m = (moments){.size = d};
+    if (read_rows(c, "x", layer, 2, 0, d, &x, &tokens, err) != XQ_OK)
+        return err->status;
+    double *rows = malloc(sizeof *rows * ((size_t)tokens + 1) * n);
+    m->covariance = malloc(sizeof *m->covariance * 2 * n * n);
+    if (rows && m->covariance) {
+        m->second = m->covariance + n * n;
+        for (size_t i = 0; i < (size_t)tokens * n; i++)
+            rows[i] = x[i];
+        fill_moments(rows, tokens, rows + (size_t)tokens * n, m);
+    } else {
+        no_memory(err);
+        moments_free(m);
+    }
+    free(rows);
+    free(x);
+    return err->status;
+}
+
+/* ---------------------------------------------------------------- what errors of keys cost */
+
+/* The dimension of a head that turns together with dimension i, or i itself. */
+static int rotary_partner(const layer_shape *s, int i)
+{
+    if (i >= s->rotary_dim)
+        return i;
+    if (s->rotary_interleaved)
+        return i ^ 1;
+    return i < s->rotary_dim / 2 ? i + s->rotary_dim / 2 : i - s->rotary_dim / 2;
+}
+
+/* weights [dkv]: the mean square of what queries multiply a key's dimension by, over tokens, the query
+ * heads of its KV head, and the two dimensions that RoPE mixes. */
+static xq_status read_query_weights(const calibration *c, int layer, const layer_shape *s,
+                                    const float *k_norm, double *weights, error *err)
+{
+    float *q;
+    int64_t tokens;
+    const int group = s->heads / s->kv_heads, dh = s->head_dim;
+    if (read_rows(c, "q", layer, 3, s->heads, dh, &q, &tokens, err) != XQ_OK)
+        return err->status;
+    memset(weights, 0, sizeof *weights * (size_t)s->kv_width);
+    for (int64_t t = 0; t < tokens; t++)
+        for (int h = 0; h < s->heads; h++)
+            for (int i = 0; i < dh; i++) {
+                double value = q[((size_t)t * (size_t)s->heads + (size_t)h) * (size_t)dh + (size_t)i];
+                double share = value * value / (2.0 * (double)tokens * group);
+                weights[h / group * dh + i] += share;
+                weights[h / group * dh + rotary_partner(s, i)] += share;
+            }
+    for (int i = 0; k_norm && i < s->kv_width; i++) {
+        double factor = k_norm[i % s->k_norm];
+        weights[i] *= factor * factor;
+    }
+    free(q);
+    return XQ_OK;
+}
+
+/* ---------------------------------------------------------------- factors */
+
+/* Columns of a latent by quantization group, as the cache stores it: padded to a multiple of 64, beside
+ * others. */
+static int find_segments(int group, int latent, int rank, int *widths)
+{
+    int stored = (rank + 63) / 64 * 64, count = 0;
+    for (int begin = 0; begin < rank; count++) {
+        int width = group - (latent * stored + begin) % group;
+        widths[count] = width < rank - begin ? width : rank - begin;
+        begin += widths[count];
+    }
+    return count;
+}
+
+/* One latent's matrices, in double precision. */
+typedef struct latent_room {
+    double *w, *product, *covariance, *second, *metric, *to, *back, *u;
+    int *widths;
+} latent_room;
+
+static bool latent_room_create(latent_room *r, int d, int c, int rank)
+{
+    size_t dc = (size_t)d * (size_t)c, cc = (size_t)c * (size_t)c, cr = (size_t)c * (size_t)rank;
+    double *all = malloc(sizeof *all * (2 * dc + 3 * cc + 2 * cr + (size_t)d * (size_t)rank));
+    r->widths = malloc(sizeof *r->widths * (size_t)rank);
+    r->w = all;
+    if (!all || !r->widths)
+        return false;
+    r->product = all + dc;
+    r->covariance = r->product + dc;
+    r->second = r->covariance + cc;
+    r->metric = r->second + cc;
+    r->to = r->metric + cc;
+    r->back = r->to + cr;
+    r->u = r->back + cr;
+    return true;
+}
+
+static void latent_room_free(latent_room *r)
+{
+    free(r->w);
+    free(r->widths);
+}
+
+/* out [c, c] = wᵀ·m·w */
+static void project(const moments *m, const double *moment, const latent_room *r, int c, double *out)
+{
+    const int d = m->size;
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, d, c, d, 1, moment, d, r->w, c, 0, r->product,
+                c);
+    cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, c, c, d, 1, r->w, c, r->product, c, 0, out, c);
+}
+
+/* Latents of columns whose length is 1 in the mean, so that f16 holds them and what they multiply. */
+static double mean_length(const double *u, size_t count, int rank)
+{
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += u[i] * u[i];
+    return sum > 0 ? sqrt(sum / rank) : 1;
+}
+
+/* The share of w that u·a does not have, squared, times w's energy; w's energy to *all. */
+static double dropped(const latent_room *r, int d, int c, int rank, double *all)
+{
+    double lost = 0;
+    memcpy(r->product, r->w, sizeof *r->w * (size_t)d * (size_t)c);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, d, c, rank, -1, r->u, rank, r->back, c, 1,
+                r->product, c);
+    for (size_t i = 0; i < (size_t)d * (size_t)c; i++) {
+        lost += r->product[i] * r->product[i];
+        *all += r->w[i] * r->w[i];
+    }
+    return lost;
+}
+
+/* The factors of the KV heads of one latent. weights [dkv] (NULL: ones). */
+static xq_status factor_one(const layer_shape *s, const moments *m, const float *w, const double *weights,
+                            int latent, int all_ranks, float *u, float *a, double energy[2], error *err)
+{
+    const int d = s->hidden_size, c = s->kv_width / s->groups, rank = all_ranks / s->groups;
+    latent_room r = {0};
+    if (!latent_room_create(&r, d, c, rank)) {
+        latent_room_free(&r);
+        return no_memory(err);
+    }
+    for (int i = 0; i < d; i++)
+        for (int j = 0; j < c; j++)
+            r.w[(size_t)i * (size_t)c + (size_t)j] =
+                w[(size_t)i * (size_t)s->kv_width + (size_t)(latent * c + j)];
+    project(m, m->covariance, &r, c, r.covariance);
+    project(m, m->second, &r, c, r.second);
+    memset(r.metric, 0, sizeof *r.metric * (size_t)c * (size_t)c);
+    for (int j = 0; j < c; j++)
+        r.metric[(size_t)j * (size_t)c + (size_t)j] = weights ? weights[latent * c + j] : 1;
+    const basis_problem problem = {
+        c,        rank,     r.covariance,
+        r.second, r.metric, find_segments(s->quantization_group, latent, rank, r.widths),
+        r.widths};
+    if (basis_calibrate(&problem, r.to, r.back, err) == XQ_OK) {
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, d, rank, c, 1, r.w, c, r.to, rank, 0, r.u,
+                    rank);
+        if (rank < c)
+            energy[0] += dropped(&r, d, c, rank, &energy[1]);
+        double length = mean_length(r.u, (size_t)d * (size_t)rank, rank);
+        for (int i = 0; i < d; i++)
+            for (int j = 0; j < rank; j++)
+                u[(size_t)i * (size_t)all_ranks + (size_t)(latent * rank + j)] =
+                    (float)(r.u[(size_t)i * (size_t)rank + (size_t)j] / length);
+        for (int i = 0; i < rank; i++)
+            for (int j = 0; j < c; j++)
+                a[(size_t)i * (size_t)s->kv_width + (size_t)(latent * c + j)] =
+                    (float)(r.back[(size_t)i * (size_t)c + (size_t)j] * length);
+    }
+    latent_room_free(&r);
+    return err->status;
+}
+
+static xq_status factor_stream(const layer_shape *s, const moments *m, const float *w,
+                               const double *weights, int rank, float **u, float **a, double *lost,
+                               error *err)
+{
+    double energy[2] = {0, 0};
+    *u = malloc(sizeof **u * (size_t)s->hidden_size * (size_t)rank);
+    *a = malloc(sizeof **a * (size_t)(rank / s->groups) * (size_t)s->kv_width);
+    if (!*u || !*a)
+        return no_memory(err);
+    for (int g = 0; g < s->groups && err->status == XQ_OK; g++)
+        factor_one(s, m, w, weights, g, rank, *u, *a, energy, err);
+    *lost = energy[1] > 0 ? sqrt(energy[0] / energy[1]) : 0;
+    return err->status;
+}
+
+/* ---------------------------------------------------------------- the activations themselves */
+
+/* Method x: one square matrix for K and V, whose errors count alike. */
+typedef struct square_room {
+    double *w, *metric, *to, *back, *product; /* w, product: [d, dkv]; the others [d, d] */
+} square_room;
+
+static bool square_room_create(square_room *r, int d, int c)
+{
+    size_t dc = (size_t)d * (size_t)c, dd = (size_t)d * (size_t)d;
+    double *all = calloc(2 * dc + 3 * dd, sizeof *all);
+    *r = (square_room){all, all + 2 * dc, all + 2 * dc + dd, all + 2 * dc + 2 * dd, all + dc};
+    return all;
+}
+
+/* metric += w·wᵀ */
+static void add_projection(square_room *r, const float *w, int d, int c)
+{
+    for (size_t i = 0; i < (size_t)d * (size_t)c; i++)
+        r->w[i] = w[i];
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, d, d, c, 1, r->w, c, r->w, c, 1, r->metric, d);
+}
+
+/* a [d, dkv] = back·w·length */
+static float *turned(square_room *r, const float *w, int d, int c, double length)
+{
+    size_t count = (size_t)d * (size_t)c;
+    float *a = malloc(sizeof *a * count);
+    for (size_t i = 0; i < count; i++)
+        r->w[i] = w[i];
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, d, c, d, length, r->back, d, r->w, c, 0,
+                r->product, c);
+    for (size_t i = 0; a && i < count; i++)
+        a[i] = (float)r->product[i];
+    return a;
+}
+
+static xq_status factor_square(const layer_shape *s, const moments *m, layer_weights *w, error *err)
+{
+    const int d = s->hidden_size, c = s->kv_width;
+    const size_t count = (size_t)d * (size_t)d;
+    square_room r;
+    int *widths = malloc(sizeof *widths * (size_t)d);
+    if (!square_room_create(&r, d, c) || !widths) {
+        free(r.w);
+        free(widths);
+        return no_memory(err);
+    }
+    add_projection(&r, w->wk, d, c);
+    add_projection(&r, w->wv, d, c);
+    const basis_problem problem = {d,         d,        m->covariance,
+                                   m->second, r.metric, find_segments(s->quantization_group, 0, d, widths),
+                                   widths};
+    if (basis_calibrate(&problem, r.to, r.back, err) == XQ_OK) {
+        double length = mean_length(r.to, count, d);
+        w->uk = malloc(sizeof *w->uk * count);
+        w->ak = turned(&r, w->wk, d, c, length);
+        w->av = turned(&r, w->wv, d, c, length);
+        for (size_t i = 0; w->uk && i < count; i++)
+            w->uk[i] = (float)(r.to[i] / length);
+        if (!w->uk || !w->ak || !w->av)
+            no_memory(err);
+    }
+    free(r.w);
+    free(widths);
+    return err->status;
+}
+
+/* ---------------------------------------------------------------- a layer */
+
+xq_status calibration_check(const layer_shape *s, error *err)
+{
+    bool method = s->method == LAYER_LATENT || s->method == LAYER_X;
+    if (method && s->rotation)
+        return XQ_OK;
+    const char *field = method ? "cache.rotation" : "cache.method";
+    error_set(err, XQ_ERROR_UNSUPPORTED, "spec",
+              "calibration is for methods x and latent, with rotation; here %s is %s", field,
+              method ? "false" : layer_method_name(s->method));
+    return error_field(err, field);
+}
+
+static xq_status factor_latents(const calibration *c, int layer, const layer_shape *s, const moments *m,
+                                layer_weights *w, double lost[2], error *err)
+{
+    double *weights = malloc(sizeof *weights * (size_t)s->kv_width);
+    if (!weights)
+        return no_memory(err);
+    if (read_query_weights(c, layer, s, w->k_norm, weights, err) == XQ_OK &&
+        factor_stream(s, m, w->wk, weights, s->rank_k, &w->uk, &w->ak, &lost[0], err) == XQ_OK)
+        factor_stream(s, m, w->wv, NULL, s->rank_v, &w->uv, &w->av, &lost[1], err);
+    free(weights);
+    return err->status;
+}
+
+xq_status calibration_factor(const calibration *c, int layer, const layer_shape *s, layer_weights *w,
+                             double lost[2], error *err)
+{
+    moments m = {0};
+    lost[0] = lost[1] = 0;
+    if (calibration_check(s, err) != XQ_OK || read_moments(c, layer, s->hidden_size, &m, err) != XQ_OK)
+        return err->status;
+    if (s->method == LAYER_X)
+        factor_square(s, &m, w, err);
+    else
+        factor_latents(c, layer, s, &m, w, lost, err);
+    moments_free(&m);
+    return err->status;
+}
