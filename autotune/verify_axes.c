@@ -139,7 +139,7 @@ static bool single_choice(int64_t index, verify_choice *c)
     int64_t left = index;
     *c = (verify_choice){{0}};
     set(c, AXIS_METHOD, index % 2 ? "latent" : "x");
-    set(c, AXIS_QUERIES, index % 3 == 2 ? "many" : "one");
+    set(c, AXIS_QUERIES, index / 3 % 3 == 2 ? "many" : "one"); /* the kind of a case turns with the index */
     for (int axis = 0; axis < VERIFY_AXES; axis++) {
         int others = turns_by_itself(axis) ? 0 : verify_axis_values((enum verify_axis)axis) - 1;
         if (left >= others) {

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { SEED = 20260101, TRIES = 6 };
+enum { SEED = 20260101, TRIES = 16 };
 
 /* Sanitizers look for faults of memory, and are slow: one fault of each kind shows those. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
