@@ -2,10 +2,13 @@
  *
  * A group of f16 values shares a scale and a second parameter, its zero. All arithmetic is f32; x saturates
  * to ±65504; s = f16((hi - lo) / (2^bits - 1)); codes are clamped to 0 .. 2^bits - 1, ties go to even:
- *   float zero:   lo, hi = min, max; zero = lo, an f16;       code = s == 0 ? 0 : rint((x - lo) / s); x̂ = s
- * * code + lo integer zero: lo, hi = min(0, min), max(0, max); zero = clamp(rint(-lo / s)), a code (0 where
- * s == 0); code = s == 0 ? 0 : rint(x / s) + zero;     x̂ = s * (code - zero) A NaN in a group makes its
- * scale NaN (and a float zero NaN; codes and integer zeros 0), so that it cannot go unseen. */
+ *   - float zero: lo, hi = min, max; zero = lo, an f16; code = s == 0 ? 0 : rint((x - lo) / s);
+ *     x̂ = s * code + lo.
+ *   - integer zero: lo, hi = min(0, min), max(0, max); zero = s == 0 ? 0 : clamp(rint(-lo / s)), a code;
+ *     code = s == 0 ? 0 : rint(x / s) + zero; x̂ = s * (code - zero).
+ *
+ * A NaN in a group makes its scale NaN (and a float zero NaN; codes and integer zeros 0), so that it cannot
+ * go unseen. */
 #ifndef AUTOTUNE_QUANTIZER_H
 #define AUTOTUNE_QUANTIZER_H
 
