@@ -12,7 +12,9 @@
     "{" PLAN_MODEL                                                                                         \
     ", \"cache\": {\"method\": \"latent\", \"bits\": 4, \"group\": 64, \"rank_k\": 128, \"rank_v\": 64, "  \
     "\"page\": 32}}"
-#define PLAN_X "{" PLAN_MODEL ", \"cache\": {\"method\": \"x\", \"bits\": 8, \"group\": 128, \"page\": 64}}"
+#define PLAN_X                                                                                             \
+    "{" PLAN_MODEL                                                                                         \
+    ", \"cache\": {\"method\": \"x\", \"rotation\": false, \"bits\": 8, \"group\": 128, \"page\": 64}}"
 
 extern struct fake_cuda_state *fake;
 extern xq_context *context;

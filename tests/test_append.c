@@ -605,17 +605,22 @@ static size_t compare_latents(const run *t, const uint8_t *tails, int s, int b)
 }
 
 static struct append_case dense_cases[] = {
-    {"\"method\": \"x\", \"rotation\": true, \"bits\": 2, \"group\": 128, \"page\": 32", "", 640, 10},
-    {"\"method\": \"x\", \"rotation\": true, \"bits\": 4, \"group\": 64, \"page\": 16, \"axis_k\": "
+    {"\"method\": \"x\", \"rotation\": true, \"bits\": 2, \"group\": 128, \"clip\": 1, \"page\": 32", "",
+     640, 10},
+    {"\"method\": \"x\", \"rotation\": true, \"bits\": 4, \"group\": 64, \"clip\": 1, \"page\": 16, "
+     "\"axis_k\": "
      "\"channel\"",
      ", \"dtype\": \"bf16\"", 192, 3},
-    {"\"method\": \"latent\", \"bits\": 4, \"group\": 64, \"page\": 32, \"axis_k\": \"channel\", "
+    {"\"method\": \"latent\", \"bits\": 4, \"group\": 64, \"clip\": 1, \"page\": 32, \"axis_k\": "
+     "\"channel\", "
      "\"groups\": 2, \"rank_k\": 100",
      "", 640, 4},
-    {"\"method\": \"latent\", \"bits\": 8, \"group\": 32, \"page\": 64, \"axis_v\": \"channel\", "
+    {"\"method\": \"latent\", \"bits\": 8, \"group\": 32, \"clip\": 1, \"page\": 64, \"axis_v\": "
+     "\"channel\", "
      "\"zero_point\": \"integer\"",
      ", \"dtype\": \"bf16\", \"weights\": \"bf16\"", 192, 4},
-    {"\"method\": \"latent-cl\", \"bits\": 8, \"group\": 64, \"page\": 16, \"accumulator_bits\": 16, "
+    {"\"method\": \"latent-cl\", \"bits\": 8, \"group\": 64, \"clip\": 1, \"page\": 16, "
+     "\"accumulator_bits\": 16, "
      "\"rank_k\": 128",
      "", 256, 2},
 };

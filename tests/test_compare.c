@@ -169,8 +169,8 @@ static void outliers_at_2_bits(const char *options, double *loss, double *bytes)
 Test(compare, rotation_spreads_the_outliers_of_activations_at_no_memory)
 {
     double plain, rotated, bytes[2];
-    outliers_at_2_bits("", &plain, &bytes[0]);
-    outliers_at_2_bits("--rotation", &rotated, &bytes[1]);
+    outliers_at_2_bits("--no-rotation", &plain, &bytes[0]);
+    outliers_at_2_bits("", &rotated, &bytes[1]);
     cr_assert_lt(rotated, 0.7 * plain, "%g rotated, %g as they are", rotated, plain);
     cr_assert_eq(bytes[0], bytes[1]);
 }

@@ -321,12 +321,10 @@ Test(layout, rotation_changes_no_byte_of_the_pages)
     for (int i = 0; i < 2; i++) {
         char text[2][256], *layouts[2];
         for (int rotated = 0; rotated < 2; rotated++) {
-            snprintf(
-                text[rotated], sizeof text[rotated],
-                "{\"model\": " MHA
-                ", \"cache\": {\"method\": \"x\", \"rotation\": false, \"bits\": 2, \"axis_k\": \"%s\", "
-                "\"rotation\": %s}}",
-                axes[i], rotated ? "true" : "false");
+            snprintf(text[rotated], sizeof text[rotated],
+                     "{\"model\": " MHA ", \"cache\": {\"method\": \"x\", \"bits\": 2, \"axis_k\": \"%s\", "
+                     "\"rotation\": %s}}",
+                     axes[i], rotated ? "true" : "false");
             cJSON *spec = generator_complete_parsed(text[rotated]);
             layouts[rotated] = cJSON_PrintUnformatted(generator_member(spec, "layout"));
             cJSON_Delete(spec);
@@ -349,17 +347,19 @@ Test(layout, cross_layer_weights_go_down_and_up)
 
 Test(layout, eight_bit_weights_have_a_scale_for_each_column)
 {
-    CHECK("{\"model\": " MHA ", \"weights\": \"e4m3\"}", {"weights_layout.matrices.0.offset", 0},
-          {"weights_layout.matrices.0.scale_offset", 256 * 256},
+    CHECK("{\"model\": " MHA ", \"weights\": \"e4m3\", \"cache\": {\"rotation\": false}}",
+          {"weights_layout.matrices.0.offset", 0}, {"weights_layout.matrices.0.scale_offset", 256 * 256},
           {"weights_layout.matrices.1.offset", 256 * 256 + 256 * 4},
           {"weights_layout.bytes", 2 * (256 * 256 + 256 * 4)});
 }
 
 Test(layout, normalized_keys_bring_the_factors_of_a_head_or_of_all)
 {
-    check_weights("{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4, \"qk_norm\": true}}",
+    check_weights("{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4, \"qk_norm\": true}, "
+                  "\"cache\": {\"rotation\": false}}",
                   "unfused_weights_layout",
                   "wk wk all 256 256 f16\nwv wv all 256 256 f16\nk_norm all 64\n");
-    check_weights("{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4, \"qk_norm\": \"row\"}}",
+    check_weights("{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4, \"qk_norm\": \"row\"}, "
+                  "\"cache\": {\"rotation\": false}}",
                   "weights_layout", "wk wk keys 256 256 f16\nwv wv all 256 256 f16\nk_norm keys 256\n");
 }

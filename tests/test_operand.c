@@ -89,11 +89,9 @@ static struct form forms[] = {
     FORM("4 bits", LATENT, "bits" : 4, "group" : 128, "page" : 64),
     FORM("8 bits", LATENT, "bits" : 8, "group" : 256, "page" : 256),
     FORM("2 bits, x", "method"
-         : "x", "rotation"
-         : false, "bits" : 2, "group" : 64, "page" : 32),
+         : "x", "bits" : 2, "group" : 64, "page" : 32),
     FORM("3 bits, x", "method"
-         : "x", "rotation"
-         : false, "bits" : 3, "group"
+         : "x", "bits" : 3, "group"
          : "row", "page" : 16),
     FORM("integer zero, 2 bits", LATENT, "bits" : 2, "group" : 64, "page" : 16, "zero_point"
          : "integer"),
@@ -115,8 +113,7 @@ static struct form forms[] = {
          : "channel", "axis_v"
          : "channel"),
     FORM("channels of x", "method"
-         : "x", "rotation"
-         : false, "bits" : 3, "group" : 32, "page" : 16, "axis_k"
+         : "x", "bits" : 3, "group" : 32, "page" : 16, "axis_k"
          : "channel"),
     FORM("channels of k, integer, 2 bits", LATENT, "bits" : 2, "group" : 32, "page" : 32, "axis_k"
          : "channel", "zero_point"
@@ -130,8 +127,7 @@ static struct form forms[] = {
          : "channel", "zero_point"
          : "integer"),
     FORM("channels of x, integer, 8 bits", "method"
-         : "x", "rotation"
-         : false, "bits" : 8, "group" : 64, "page" : 256, "axis_k"
+         : "x", "bits" : 8, "group" : 64, "page" : 256, "axis_k"
          : "channel", "zero_point"
          : "integer"),
     FORM("grouped latents", "method"

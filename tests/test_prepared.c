@@ -297,8 +297,8 @@ Test(prepared, a_plan_with_other_weights_is_refused_by_field, .timeout = 120)
     refuses_plan(p, plan_spec(p, 0, "f16", "\"rank_v\": 64"), "cache.rank_v",
                  ": packed for cache.rank_v 128, the plan's is 64;");
     refuses_plan(p, plan_spec(p, 0, "f16", "\"groups\": 2"), "cache.groups", "the plan's is 2;");
-    refuses_plan(p, plan_spec(p, 0, "f16", "\"rotation\": true"), "cache.rotation",
-                 ": packed for cache.rotation false, the plan's is true;");
+    refuses_plan(p, plan_spec(p, 0, "f16", "\"rotation\": false"), "cache.rotation",
+                 ": packed for cache.rotation true, the plan's is false;");
     refuses_plan(p, plan_spec(p, 0, "f16", "\"method\": \"latent-cl\", \"rank_k\": null, \"rank_v\": null"),
                  "cache.method", ": packed for cache.method latent, the plan's is latent-cl;");
     refuses_plan(
