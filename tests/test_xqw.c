@@ -403,7 +403,7 @@ Test(xqw, packed_weights_that_are_damaged_never_pass_unseen)
 {
     char *completed = generator_complete("{\"model\": {\"hidden_size\": 64, \"num_attention_heads\": 1, "
                                          "\"head_dim\": 64}, \"cache\": {\"method\": "
-                                         "\"x\"}, \"weights\": \"int8\"}");
+                                         "\"x\", \"rotation\": false}, \"weights\": \"int8\"}");
     const char *path = packed_file(completed), *bad = files_path(files_directory(), "bad.xqw");
     size_t size, bytes, expected_bytes;
     char *data = files_read(path, &size);
