@@ -208,7 +208,7 @@ accuracy: deps
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh accuracy
 	$(SUBMAKE) venv $(BUILD)/llama/llama
 	@$(RUN_ENV) BUILD='$(BUILD)' PYTHON='$(VENV)/bin/python' MODEL='$(MODEL)' QUICK='$(QUICK)' WINDOWS='$(WINDOWS)' \
-	    OUT='$(OUT)' TEXT='$(if $(filter-out file default undefined,$(origin TEXT)),$(TEXT))' sh scripts/accuracy.sh
+	    SECTIONS='$(SECTIONS)' OUT='$(OUT)' TEXT='$(if $(filter-out file default undefined,$(origin TEXT)),$(TEXT))' sh scripts/accuracy.sh
 
 gpu-bundle:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh bundle

@@ -103,7 +103,7 @@ static bool room_create(struct room *r, int n)
     double *all = malloc(sizeof *all * (5 * count + (size_t)n));
     *r =
         (struct room){all, all + count, all + 2 * count, all + 3 * count, all + 4 * count, all + 5 * count};
-    return all;
+    return r->root != NULL;
 }
 
 /* t [c, rank] and back [rank, c]: the directions that cost least, most important first. */

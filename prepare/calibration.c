@@ -341,7 +341,7 @@ static bool square_room_create(square_room *r, int d, int c)
     size_t dc = (size_t)d * (size_t)c, dd = (size_t)d * (size_t)d;
     double *all = calloc(2 * dc + 3 * dd, sizeof *all);
     *r = (square_room){all, all + 2 * dc, all + 2 * dc + dd, all + 2 * dc + 2 * dd, all + dc};
-    return all;
+    return r->w != NULL;
 }
 
 /* metric += w·wᵀ */

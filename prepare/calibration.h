@@ -17,11 +17,11 @@ void calibration_close(calibration *c);
 /* A hash of all that is in the file. */
 uint64_t calibration_hash(const calibration *c);
 
-/* Makes the layer's factors from wk and wv, in calibrated coordinates: uk, ak, uv, av of method latent.
- * lost as layer_factor gives it.
- * Without a calibration (c NULL; method x alone) all directions of x count as alike. May be called from several threads. Errors: XQ_ERROR_FORMAT naming a
- * tensor that is missing, of another shape, not finite or too short; XQ_ERROR_UNSUPPORTED for other
- * methods, and without rotation. */
+/* Makes the layer's factors from wk and wv, in calibrated coordinates: uk, ak, uv, av of method latent; uk
+ * (square), ak, av of method x. lost as layer_factor gives it. Without a calibration (c NULL; method x
+ * alone) all directions of x count as alike. May be called from several threads. Errors: XQ_ERROR_FORMAT
+ * naming a tensor that is missing, of another shape, not finite or too short; XQ_ERROR_UNSUPPORTED for
+ * other methods, and without rotation. */
 xq_status calibration_factor(const calibration *c, int layer, const layer_shape *shape, layer_weights *w,
                              double lost[2], error *err);
 

@@ -6,6 +6,7 @@
 #             its KV heads expanded, and Gemma-3-270M
 #   WINDOWS   windows of 1,024 tokens (default 40; QUICK=1: 2)
 #   QUICK     1: a look in less than five minutes
+#   SECTIONS  parts of the table, such as paper,default (default: all)
 #   OUT       where results go; default docs/accuracy, together with docs/accuracy.md. With QUICK=1 or MODEL:
 #             build/accuracy/quick, build/accuracy/own
 #
@@ -41,14 +42,42 @@ fetched() {
     "$PYTHON" tools/models.py convert --gguf "$gguf" --out "$2"
 }
 
+work=$BUILD/accuracy
+calibration=$([ -n "$QUICK" ] && echo 2048 || echo 4096)
+gpl=/usr/share/common-licenses/GPL-3
+
+# recorded DIR FILE OPTION...: what a text shows of the model, to calibrate on.
+recorded() {
+    folder=$1 file=$2
+    shift 2
+    "$PYTHON" tools/models.py activations --model "$folder" --layers all --out "$file" "$@"
+}
+
+# calibrations NAME DIR: activations of the text after the windows that are measured, and of another text.
+calibrations() {
+    recorded "$2" "$work/$1.gpl-3.safetensors" --text "$gpl" --tokens 2048
+    recorded "$2" "$work/$1.rest.safetensors" --text "$TEXT" --skip $((WINDOWS * 1024)) --tokens "$calibration" ||
+        die "$TEXT is too short: calibration takes $calibration tokens after the $WINDOWS windows of 1024; give fewer WINDOWS"
+}
+calibrated() { # NAME OF: options that calibrate NAME by activations of OF
+    echo "--calibration $1=rest=$work/$2.rest.safetensors --calibration $1=gpl-3=$work/$2.gpl-3.safetensors"
+}
+
 if [ -n "$MODEL" ]; then
-    set -- --model "$(basename "$MODEL")=$MODEL"
+    name=$(basename "$MODEL")
+    calibrations "$name" "$MODEL"
+    # shellcheck disable=SC2046
+    set -- --model "$name=$MODEL" $(calibrated "$name" "$name")
 else
     fetched smollm2-135m "$BUILD/smollm2"
     "$PYTHON" tools/models.py expand-kv-heads --model "$BUILD/smollm2" --out "$BUILD/smollm2-mha"
     fetched gemma3-270m "$BUILD/gemma3"
-    set -- --model "smollm2-135m=$BUILD/smollm2" --model "smollm2-135m-mha=$BUILD/smollm2-mha" \
-        --brief "gemma-3-270m=$BUILD/gemma3"
+    calibrations smollm2-135m "$BUILD/smollm2" # the same function with expanded heads has the same activations
+    calibrations gemma-3-270m "$BUILD/gemma3"
+    # shellcheck disable=SC2046
+    set -- --model "smollm2-135m=$BUILD/smollm2" $(calibrated smollm2-135m smollm2-135m) \
+        --model "smollm2-135m-mha=$BUILD/smollm2-mha" $(calibrated smollm2-135m-mha smollm2-135m) \
+        --brief "gemma-3-270m=$BUILD/gemma3" $(calibrated gemma-3-270m gemma-3-270m)
 fi
 exec "$PYTHON" tools/accuracy.py "$@" --text "$TEXT" --windows "$WINDOWS" --xq "$BUILD/xq" --llama "$BUILD/llama/llama" \
-    --work "$BUILD/accuracy" --out "$OUT" ${page:+--page "$page"}
+    --work "$work" --out "$OUT" ${page:+--page "$page"} ${SECTIONS:+--sections "$SECTIONS"}

@@ -17,7 +17,7 @@ enum {
 /* Groups of 32 tokens of a channel: the newest tokens of a sequence, up to a group, are kept as they are,
  * in a tail. */
 static const char spec[] = "{" MODEL ", \"cache\": {\"method\": \"x\", \"rotation\": false, \"bits\": 4, "
-                                     "\"group\": 32, \"axis_k\": \"channel\", \"page\": 16}}";
+                           "\"group\": 32, \"axis_k\": \"channel\", \"page\": 16}}";
 
 /* Sequence 0 has a prompt of 36 tokens, in pages 5, 2 and 7 of the pool, sequence 1 one of 15 in page 0;
  * each then gets a token more. */
