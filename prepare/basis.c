@@ -100,10 +100,15 @@ struct room {
 static bool room_create(struct room *r, int n)
 {
     size_t count = (size_t)n * (size_t)n;
-    double *all = malloc(sizeof *all * (5 * count + (size_t)n));
-    *r =
-        (struct room){all, all + count, all + 2 * count, all + 3 * count, all + 4 * count, all + 5 * count};
-    return r->root != NULL;
+    r->root = malloc(sizeof *r->root * (5 * count + (size_t)n));
+    if (!r->root)
+        return false;
+    r->inverse = r->root + count;
+    r->vectors = r->inverse + count;
+    r->a = r->vectors + count;
+    r->b = r->a + count;
+    r->values = r->b + count;
+    return true;
 }
 
 /* t [c, rank] and back [rank, c]: the directions that cost least, most important first. */

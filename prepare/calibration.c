@@ -339,9 +339,14 @@ typedef struct square_room {
 static bool square_room_create(square_room *r, int d, int c)
 {
     size_t dc = (size_t)d * (size_t)c, dd = (size_t)d * (size_t)d;
-    double *all = calloc(2 * dc + 3 * dd, sizeof *all);
-    *r = (square_room){all, all + 2 * dc, all + 2 * dc + dd, all + 2 * dc + 2 * dd, all + dc};
-    return r->w != NULL;
+    r->w = calloc(2 * dc + 3 * dd, sizeof *r->w);
+    if (!r->w)
+        return false;
+    r->product = r->w + dc;
+    r->metric = r->product + dc;
+    r->to = r->metric + dd;
+    r->back = r->to + dd;
+    return true;
 }
 
 /* metric += w·wᵀ */
@@ -370,7 +375,7 @@ static xq_status factor_square(const layer_shape *s, const moments *m, layer_wei
 {
     const int d = s->hidden_size, c = s->kv_width;
     const size_t count = (size_t)d * (size_t)d;
-    square_room r;
+    square_room r = {0};
     int *widths = malloc(sizeof *widths * (size_t)d);
     if (!square_room_create(&r, d, c) || !widths) {
         free(r.w);
