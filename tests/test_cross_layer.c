@@ -82,6 +82,8 @@ static void write_spec(const struct engine *e, int number, char *text, size_t si
     if (number >= BASE)
         snprintf(cross, sizeof cross, ", \"base\": %s, \"accumulator_bits\": %d",
                  number == BASE ? "true" : "false", s->accumulator_bits);
+    else if (!s->latent)
+        snprintf(cross, sizeof cross, ", \"rotation\": false");
     snprintf(
         text, size,
         "{\"model\": {\"hidden_size\": %d, \"num_attention_heads\": 2, \"num_key_value_heads\": %d, "

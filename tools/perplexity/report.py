@@ -31,7 +31,7 @@ def results(rows, found, text):
 
 
 def show_option(name, value):
-    return f"`{name}`" if value is True else f"`{name}` {value}"
+    return f"`{name}`" if value is True else f"no `{name}`" if value is False else f"`{name}` {value}"
 
 
 def table_line(result):
