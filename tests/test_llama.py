@@ -236,20 +236,20 @@ class Families:
     def test_decoding_token_by_token_is_prefilling_at_once(self):
         for cache in ("f32", "fp16"):
             self.assert_close(self.logits("--cache", cache, "--chunk", 1), self.logits("--cache", cache), 1e-4)
-        for cache in (("x",), ("x-cl", "--first-layers", 2), ("latent", "--prepared", self.prepare("latent"))):
+        for cache in (("x", "--no-rotation"), ("x-cl", "--first-layers", 2), ("latent", "--prepared", self.prepare("latent"))):
             options = ("--cache", *cache, "--bits", 8, "--first-bits", 8, "--group", 64)
             self.assert_close(self.logits(*options, "--chunk", 1), self.logits(*options), 3e-3)
 
     def test_more_bits_come_closer(self):
         exact = self.logits("--cache", "f32")
-        for cache in ("kivi", "x", "x-cl"):
-            errors = [numpy.linalg.norm(exact - self.logits("--cache", cache, "--layer-bits", ",".join(4 * [str(bits)]),
+        for cache in (("kivi",), ("x", "--no-rotation"), ("x-cl",)):
+            errors = [numpy.linalg.norm(exact - self.logits("--cache", *cache, "--layer-bits", ",".join(4 * [str(bits)]),
                                                             "--group", 32)) for bits in (2, 3, 4, 8)]
             self.assertEqual(errors, sorted(errors, reverse=True), cache)
             self.assertLess(errors[3], 0.05 * numpy.linalg.norm(exact), cache)
 
     def test_kernels_give_what_the_host_gives(self):
-        caches = (("fp16",), ("x", "--axis-k", "channel", "--group", 32), ("x-cl", "--accumulator-bits", 8),
+        caches = (("fp16",), ("x", "--no-rotation", "--axis-k", "channel", "--group", 32), ("x-cl", "--accumulator-bits", 8),
                   ("x", "--prepared", self.prepare("x", "--rotation", "--pack"), "--rotation"),
                   ("latent", "--prepared", self.prepare("latent", "--pack")),
                   ("latent-cl", "--prepared", self.prepare("latent-cl", "--pack"), "--axis-k", "channel", "--group", 32))
@@ -277,12 +277,12 @@ class Llama(TinyModel, Families):
         fp16 = 48 * 4 * 2 * 128 * 2
         self.assertEqual(self.perplexity("--cache", "fp16")["memory"], 1)
         # x: 128 channels of 4 bits and a group's 4 bytes; one page of 64 tokens a layer
-        x = self.perplexity("--cache", "x")
+        x = self.perplexity("--cache", "x", "--no-rotation")
         self.assertAlmostEqual(x["memory"], 4 * 64 * (64 + 4) / fp16)
         self.assertAlmostEqual(x["memory_paper"], 4.25 / 32)
         self.assertAlmostEqual(x["bytes_per_token"], 4 * 64 * (64 + 4) / 48)
         # by channel: of groups of 32 tokens as many parameters, and a tail of 32 tokens
-        x = self.perplexity("--cache", "x", "--axis-k", "channel", "--group", 32)
+        x = self.perplexity("--cache", "x", "--no-rotation", "--axis-k", "channel", "--group", 32)
         self.assertAlmostEqual(x["memory"], 4 * (64 * (64 + 128 * 4 / 32) + 32 * 256) / fp16)
         # deltas: an accumulator of 16 bits once
         x = self.perplexity("--cache", "x-cl", "--bits", 2)
@@ -295,20 +295,20 @@ class Llama(TinyModel, Families):
         self.assertAlmostEqual(kivi["memory_paper"], 5 / 16)
 
     def test_the_first_layers_have_bits_of_their_own(self):
-        listed = self.perplexity("--cache", "x", "--layer-bits", "8,8,2,2")
-        first = self.perplexity("--cache", "x", "--bits", 2, "--first-layers", 2, "--first-bits", 8)
+        listed = self.perplexity("--cache", "x", "--no-rotation", "--layer-bits", "8,8,2,2")
+        first = self.perplexity("--cache", "x", "--no-rotation", "--bits", 2, "--first-layers", 2, "--first-bits", 8)
         self.assertEqual(listed["nll"], first["nll"])
-        self.assertNotEqual(listed["nll"], self.perplexity("--cache", "x", "--layer-bits", "2,2,8,8")["nll"])
+        self.assertNotEqual(listed["nll"], self.perplexity("--cache", "x", "--no-rotation", "--layer-bits", "2,2,8,8")["nll"])
         self.assertEqual(first["cache"]["first_layers"], 2)
 
     def test_options_reach_the_spec(self):
-        one = self.perplexity("--cache", "x", "--zero-point", "integer", "--page", 32)
-        same = self.perplexity("--cache", "x", "--set", 'cache.zero_point="integer"', "--set", "cache.page=32")
+        one = self.perplexity("--cache", "x", "--no-rotation", "--zero-point", "integer", "--page", 32)
+        same = self.perplexity("--cache", "x", "--no-rotation", "--set", 'cache.zero_point="integer"', "--set", "cache.page=32")
         self.assertEqual((one["nll"], one["memory"]), (same["nll"], same["memory"]))
-        self.assertNotEqual(one["nll"], self.perplexity("--cache", "x")["nll"])
+        self.assertNotEqual(one["nll"], self.perplexity("--cache", "x", "--no-rotation")["nll"])
         self.assertEqual(same["cache"]["page"], 32)
-        eight = self.perplexity("--cache", "x", "--weights", "int8")
-        self.assertNotEqual(eight["nll"], self.perplexity("--cache", "x")["nll"])
+        eight = self.perplexity("--cache", "x", "--no-rotation", "--weights", "int8")
+        self.assertNotEqual(eight["nll"], self.perplexity("--cache", "x", "--no-rotation")["nll"])
 
     def test_prepared_files_decide_what_is_left_open(self):
         path = self.prepare("latent-cl", "--pack")
@@ -326,12 +326,12 @@ class Llama(TinyModel, Families):
         path = self.prepare("x", "--rotation", "--pack")
         found = self.perplexity("--cache", "x", "--prepared", path, "--bits", 8, "--first-bits", 8)
         self.assertAlmostEqual(found["nll"], self.perplexity("--cache", "f32")["nll"], delta=0.02)
-        plain = self.perplexity("--cache", "x", "--bits", 8, "--first-bits", 8)
+        plain = self.perplexity("--cache", "x", "--no-rotation", "--bits", 8, "--first-bits", 8)
         self.assertEqual(found["memory"], plain["memory"])
         self.assertNotEqual(found["nll"], plain["nll"])
         text = (self.path("model"), self.path("text.txt"), "--window", 48)
         self.assert_refused(run("perplexity", *text, "--cache", "x", "--rotation"), 1, "--prepared",
-                            "--method x --rotation")
+                            "--method x", "--no-rotation")
         self.assert_refused(run("perplexity", *text, "--cache", "x-cl", "--rotation"), 1, "cache.rotation", "x-cl")
 
     def test_generation_is_greedy(self):
@@ -404,13 +404,13 @@ class BadInput(TinyModel):
                 (("--cache", "'q8'", "latent-cl"), (*text, "--cache", "q8")),
                 (("--bits", "'x'"), (*text, "--bits", "x")),
                 (("--bots",), (*text, "--bots", "1")),
-                (("--bits", "value"), (*text, "--cache", "x", "--bits")),
+                (("--bits", "value"), (*text, "--cache", "x", "--no-rotation", "--bits")),
                 (("fp16", "group"), (*text, "--group", "64")),
                 (("kivi", "axis_k"), (*text, "--cache", "kivi", "--axis-k", "token")),
                 (("--set", "cache.KEY"), (*text, "--set", "group=3")),
                 (("--set", "JSON"), (*text, "--set", "cache.group=row")),
-                (("--layer-bits", "2 layers", "4"), (*text, "--cache", "x", "--layer-bits", "4,4")),
-                (("--first-layers", "0 to 4"), (*text, "--cache", "x", "--first-layers", "5")),
+                (("--layer-bits", "2 layers", "4"), (*text, "--cache", "x", "--no-rotation", "--layer-bits", "4,4")),
+                (("--first-layers", "0 to 4"), (*text, "--cache", "x", "--no-rotation", "--first-layers", "5")),
                 (("--first-layers", "1 to 4"), (*text, "--cache", "x-cl", "--first-layers", "0")),
                 (("kivi", "host"), (*text, "--cache", "kivi", "--device", "sim")),
                 (("--ids",), ("logits", self.path("model")))):
@@ -420,7 +420,7 @@ class BadInput(TinyModel):
                 self.assert_refused(result, 2, *words)
 
     def test_specs_are_checked_by_xq(self):
-        text = ("perplexity", self.path("model"), self.path("text.txt"), "--window", 48, "--cache", "x")
+        text = ("perplexity", self.path("model"), self.path("text.txt"), "--window", 48, "--cache", "x", "--no-rotation")
         for words, options in ((("cache.bits", "5"), ("--bits", 5)), (("cache.group",), ("--group", 33)),
                                (("axis_v",), ("--axis-v", "channel")), (("colour",), ("--set", "cache.colour=1")),
                                (("weights",), ("--weights", "f8"))):

@@ -70,9 +70,10 @@ const xq_weights *sources_layer(sources *s, int layer)
     const format *f = &s->formats->layer[layer];
     if (f->latent || f->rotated)
         fail(EXIT_INPUT,
-             "--cache %s%s needs factors of the projections: --prepared FILE, which `xq prepare MODEL "
-             "--method %s%s --out FILE` writes",
-             name, f->rotated ? " with --rotation" : "", name, f->rotated ? " --rotation" : "");
+             "--cache %s needs factors of the projections: --prepared FILE, which `xq prepare MODEL "
+             "--method %s "
+             "--out FILE` writes%s",
+             name, name, f->rotated ? "; or --no-rotation" : "");
     w->wk = s->model->layers[layer].wk;
     w->wv = s->model->layers[layer].wv;
     w->k_norm = s->model->layers[layer].k_norm;
