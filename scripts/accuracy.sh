@@ -6,7 +6,7 @@
 #             its KV heads expanded, and Gemma-3-270M
 #   WINDOWS   windows of 1,024 tokens (default 40; QUICK=1: 2)
 #   QUICK     1: a look in less than five minutes
-#   SECTIONS  parts of the table, such as paper,default (default: all)
+#   SECTIONS  parts of the table, such as paper,default (default: all; QUICK=1: paper,default,brief)
 #   OUT       where results go; default docs/accuracy, together with docs/accuracy.md. With QUICK=1 or MODEL:
 #             build/accuracy/quick, build/accuracy/own
 #
@@ -27,6 +27,8 @@ die() {
 [ -x "$PYTHON" ] || die "$PYTHON is missing: \`make venv\` could not make it"
 : "${WINDOWS:=${QUICK:+2}}"
 : "${WINDOWS:=40}"
+[ -z "$QUICK" ] || [ -n "$MODEL" ] || : "${SECTIONS:=paper,default,brief}"
+[ -z "$QUICK" ] || : "${SECTIONS:=paper,default}"
 
 page=
 if [ -z "$OUT" ]; then

@@ -317,8 +317,8 @@ static const float *rounded(host_layer *l, int slot, const char *type, const flo
 static void round_weights(const host *h, host_layer *l, const format *f, const xq_weights *from,
                           const char *type)
 {
-    const int d = h->config->hidden, dkv = dkv_of(h), rk = f->stream[0].width,
-              rv = f->stream[f->streams - 1].width;
+    const int d = h->config->hidden, dkv = dkv_of(h), rk = f->stream[0].width;
+    const int rv = f->stream[f->streams > 1].width; /* x has one stream, which is V's too */
     const char *u_type = strcmp(type, "bf16") == 0 ? "bf16" : "f16";
     l->weights.k_norm = from->k_norm;
     if (f->method < CACHE_X) { /* the caller's own */

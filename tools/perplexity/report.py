@@ -85,22 +85,24 @@ plot {curves}
 
 
 def series(results):
-    """Name → points (memory, lost, bits) of the sections `paper` and `default`, fewest bits first."""
+    """Name → points (memory, lost, bits) of what people would take, fewest bits first."""
     curves = {}
     for result in results:
         lost = result["ppl"] - result["ppl_fp16"]
-        if result["method"] == "fp16" or result["section"] not in ("paper", "default") or lost <= 0:
+        if result["method"] == "fp16" or result["section"] not in ("paper", "default", "brief") or lost <= 0:
             continue
-        name = result["method"] if result["section"] == "paper" else "xq's default"
+        name = "xq's default" if "calibrated" in result["options"] else result["method"]
         curves.setdefault(name, []).append((result["memory"], lost, result["bits"]))
     return {name: sorted(points) for name, points in curves.items()}
 
 
 def plot(results, model, path):
-    """A picture of one model's rows; False where there is no gnuplot."""
+    """A picture of one model's rows, where there are any; False where there is no gnuplot."""
+    curves = series([result for result in results if result["model"] == model])
     if shutil.which("gnuplot") is None:
         return False
-    curves = series([result for result in results if result["model"] == model])
+    if not curves:
+        return True
     with tempfile.TemporaryDirectory() as folder:
         parts = []
         for number, (name, points) in enumerate(curves.items()):
