@@ -1,4 +1,5 @@
 /* xq: dispatches to the subcommands. */
+#include "../examples/llama/blas.h"
 #include "cli.h"
 
 #include <stdio.h>
@@ -71,6 +72,7 @@ int main(int argc, char **argv)
     }
     for (int i = 0; i < SUBCOMMANDS; i++)
         if (strcmp(argv[1], subcommands[i].name) == 0) {
+            blas_use_the_whole_cpu(argv);
             int status = subcommands[i].run(argc - 1, argv + 1);
             /* A full disk or a closed pipe must not look like success. */
             if (fflush(stdout) != 0 && status == CLI_OK) {
