@@ -126,8 +126,14 @@ static void compare_near(const sums *k, const uint8_t *page, int slot)
     page_codec_read(k->v->accumulator, 0, page, slot, codes, scale, zero);
     for (size_t g = 0, c = 0; c < width; g++, c += group) {
         size_t count = width - c < group ? width - c : group;
-        verify_group found = {&a->format,      count,     1,        k->exact + c,
-                              k->rounding + c, codes + c, scale[g], zero[g]};
+        verify_group found = {.format = &a->format,
+                              .count = count,
+                              .stride = 1,
+                              .exact = k->exact + c,
+                              .rounding = k->rounding + c,
+                              .codes = codes + c,
+                              .scale = scale[g],
+                              .zero = zero[g]};
         add_steps(k, verify_group_steps(&found), verify_group_bound(&a->format));
     }
 }

@@ -1,5 +1,6 @@
 /* What append cached: bit for bit the host quantizer's where activations or deltas are cached as they are;
  * latents and rotated activations, products that round in an order of their own, within half a step. */
+#include "../runtime/feedback.h"
 #include "../runtime/half.h"
 #include "verify_check.h"
 
@@ -182,6 +183,25 @@ static double *make_projection(const verify_state *v, int layer, int stream)
     return m;
 }
 
+/* Where the spec feeds errors back. */
+static xq_status make_feedback(verify_check *k, error *err)
+{
+    const case_spec *spec = &k->v->spec;
+    const case_weights *w = &k->v->weights[k->layer];
+    if (!verify_axis_applies(AXIS_FEEDBACK, &spec->choice) ||
+        verify_chosen(&spec->choice, AXIS_FEEDBACK, "no"))
+        return XQ_OK;
+    const int dkv = spec->kv_heads * spec->head_dim;
+    const feedback_stream s = {k->s->latents, k->s->rank, k->s->latent_width, (int32_t)k->s->format.group};
+    const feedback_source of_k = {w->ak, w->k_cost, dkv}, of_v = {w->av, NULL, dkv};
+    const feedback_source sources[] = {k->stream ? of_v : of_k, of_v};
+    const size_t group = k->s->format.group;
+    k->feedback = malloc(sizeof *k->feedback * (size_t)feedback_groups(&s) * group * group);
+    if (!k->feedback || !feedback_make(&s, sources, spec->rotated ? 2 : 1, k->feedback))
+        return verify_out_of_memory(err);
+    return XQ_OK;
+}
+
 static xq_status check_stream(verify_check *k, error *err)
 {
     verify_room r = {0};
@@ -196,6 +216,8 @@ static xq_status check_stream(verify_check *k, error *err)
         k->magnitude_u = u ? u + (size_t)k->v->spec.hidden * (size_t)k->s->width : NULL;
         if (!u)
             verify_out_of_memory(err);
+        else
+            make_feedback(k, err);
     }
     for (k->sequence = 0; k->sequence < shape->sequences && err->status == XQ_OK; k->sequence++) {
         k->begin = k->round.begin[k->sequence];
@@ -204,6 +226,7 @@ static xq_status check_stream(verify_check *k, error *err)
         (k->s->by_channel ? check_groups : check_tokens)(k, &r);
     }
     free(u);
+    free(k->feedback);
     room_free(&r);
     return err->status;
 }

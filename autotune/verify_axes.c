@@ -26,6 +26,10 @@ bool verify_axis_applies(enum verify_axis axis, const verify_choice *choice)
                verify_chosen(choice, AXIS_METHOD, "latent-cl");
     case AXIS_LATENTS:
         return verify_chosen(choice, AXIS_METHOD, "latent");
+    case AXIS_FEEDBACK:
+        return (verify_chosen(choice, AXIS_METHOD, "latent") ||
+                verify_chosen(choice, AXIS_METHOD, "x-rotated")) &&
+               verify_chosen(choice, AXIS_GROUPS_OF, "token") && !verify_chosen(choice, AXIS_GROUP, "row");
     default:
         return true;
     }
@@ -148,7 +152,7 @@ static bool single_choice(int64_t index, verify_choice *c)
         }
         if (axis == AXIS_ACCUMULATOR)
             set(c, AXIS_METHOD, left % 2 ? "x-cl" : "latent-cl");
-        else if (axis == AXIS_RANKS || axis == AXIS_LATENTS)
+        else if (axis == AXIS_RANKS || axis == AXIS_LATENTS || axis == AXIS_FEEDBACK)
             set(c, AXIS_METHOD, "latent");
         c->value[axis] = (int)left + 1;
         if (axis == AXIS_GROUPS_OF && verify_chosen(c, AXIS_GROUPS_OF, "both-channel"))
@@ -159,7 +163,7 @@ static bool single_choice(int64_t index, verify_choice *c)
                 if (turns_by_itself(a))
                     c->value[a] = (int)(turn % verify_axis_values((enum verify_axis)a));
             turn++;
-        } while (!goes_together(c));
+        } while (!goes_together(c) || !verify_axis_applies((enum verify_axis)axis, c));
         return true;
     }
     return false;

@@ -32,6 +32,7 @@ enum verify_axis {
     AXIS_RANKS,
     AXIS_LATENTS,
     AXIS_CLIP,
+    AXIS_FEEDBACK,
     VERIFY_AXES
 };
 

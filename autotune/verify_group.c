@@ -37,7 +37,8 @@ static double reachable(const verify_group *g, double exact)
 {
     double first = quantizer_value(g->format, 0, g->scale, g->zero);
     double last = quantizer_value(g->format, (1 << g->format->bits) - 1, g->scale, g->zero);
-    return g->format->clip > 0 && g->format->clip < 1 ? fmax(first, fmin(exact, last)) : exact;
+    bool cut = g->moved || (g->format->clip > 0 && g->format->clip < 1);
+    return cut ? fmax(first, fmin(exact, last)) : exact;
 }
 
 double verify_group_steps(const verify_group *g)
@@ -46,10 +47,11 @@ double verify_group_steps(const verify_group *g)
     if (!parameters_fit(g, scale))
         return INFINITY;
     for (size_t i = 0; i < g->count; i++) {
-        double exact = reachable(g, g->exact[i * g->stride]);
+        double exact = reachable(g, (g->moved ? g->moved : g->exact)[i * g->stride]);
         double cached = quantizer_value(g->format, g->codes[i * g->stride], g->scale, g->zero);
         /* the scale's own rounding leaves the end of the range short */
-        double slack = g->rounding[i * g->stride] + fabs(exact) * 0x1p-10 + top * scale * 0x1p-10;
+        double slack = (g->moved ? g->spread : g->rounding)[i * g->stride] + fabs(exact) * 0x1p-10 +
+                       top * scale * 0x1p-10;
         double steps = (fabs(cached - exact) - slack) / (scale > 0 ? scale : 0x1p-14);
         if (!(steps <= worst)) /* a NaN is the worst of all */
             worst = isnan(steps) ? INFINITY : steps;

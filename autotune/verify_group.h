@@ -10,6 +10,8 @@ typedef struct verify_group {
     size_t count, stride;
     const double *exact,
         *rounding; /* the value, and what rounding before the quantizer may have changed it by */
+    const double *moved,
+        *spread; /* with feedback, what is quantized instead, and what it is known within; else NULL */
     const uint8_t *codes;
     uint16_t scale, zero;
 } verify_group;

@@ -1,4 +1,5 @@
 /* Latents that append cached, against exact projections. */
+#include "../runtime/feedback.h"
 #include "../runtime/half.h"
 #include "verify_check.h"
 #include "verify_group.h"
@@ -56,6 +57,30 @@ static size_t gather_data(const verify_check *k, size_t first, size_t count, dou
     return used;
 }
 
+/* What is quantized of a group of channels, given the codes that it became, and what that is known within:
+ * each error as far as its exact value is, and f16's rounding of it. `first` is the group's first stored
+ * channel. */
+static void move(const verify_check *k, const verify_group *g, size_t first, double *moved, double *spread)
+{
+    const quantizer *q = &k->s->format;
+    const float *feedback = k->feedback + first * q->group;
+    size_t place[FEEDBACK_MOST_CHANNELS], used = 0; /* in the group, of its channels with data */
+    for (size_t i = 0; used < g->count; i++)
+        if (quantizer_is_data(q, first + i))
+            place[used++] = i;
+    for (size_t i = 0; i < g->count; i++) {
+        moved[i] = g->exact[i];
+        spread[i] = g->rounding[i];
+        for (size_t j = 0; j < i; j++) {
+            double weight = (double)feedback[place[j] * q->group + place[i]];
+            double e = quantizer_value(q, g->codes[j], g->scale, g->zero) - g->exact[j];
+            moved[i] += weight * e;
+            spread[i] += fabs(weight) * (g->rounding[j] + fabs(e) * 0x1p-10 + 0x1p-24);
+        }
+        spread[i] += fabs(moved[i]) * 0x1p-18; /* of sums in f32 */
+    }
+}
+
 void verify_latent_token(const verify_check *k, int t, verify_room *r)
 {
     size_t width = (size_t)k->s->width, group = k->s->format.group;
@@ -67,7 +92,20 @@ void verify_latent_token(const verify_check *k, int t, verify_room *r)
         size_t count = width - c < group ? width - c : group;
         uint16_t scale = r->params[g], zero = r->params[width + g];
         count = gather_data(k, c, count, exact + c, rounding + c, r->codes + c);
-        verify_group found = {&k->s->format, count, 1, exact + c, rounding + c, r->codes + c, scale, zero};
+        verify_group found = {.format = &k->s->format,
+                              .count = count,
+                              .stride = 1,
+                              .exact = exact + c,
+                              .rounding = rounding + c,
+                              .codes = r->codes + c,
+                              .scale = scale,
+                              .zero = zero};
+        double moved[FEEDBACK_MOST_CHANNELS], spread[FEEDBACK_MOST_CHANNELS];
+        if (k->feedback) {
+            move(k, &found, c, moved, spread);
+            found.moved = moved;
+            found.spread = spread;
+        }
         if (count)
             add_steps(k, verify_group_steps(&found));
         else /* padding alone */
@@ -83,8 +121,14 @@ void verify_latent_group(const verify_check *k, int g, verify_room *r)
     page_codec_read_group(k->v->codec, k->stream, &k->now, g, r->codes, r->params, r->params + width);
     for (size_t c = 0; c < width; c++) {
         uint16_t scale = r->params[c], zero = r->params[width + c];
-        verify_group found = {&k->s->format, group,        width, exact + c,
-                              rounding + c,  r->codes + c, scale, zero};
+        verify_group found = {.format = &k->s->format,
+                              .count = group,
+                              .stride = width,
+                              .exact = exact + c,
+                              .rounding = rounding + c,
+                              .codes = r->codes + c,
+                              .scale = scale,
+                              .zero = zero};
         if (quantizer_is_data(&k->s->format, c))
             add_steps(k, verify_group_steps(&found));
         else

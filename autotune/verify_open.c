@@ -53,6 +53,7 @@ static xq_status upload_weights(verify_state *v, int implementation, int layer, 
     size_t bytes = p->info[layer > 0].weights_bytes;
     xq_weights w = XQ_WEIGHTS_INIT;
     w.wk = m->wk, w.wv = m->wv, w.uk = m->uk, w.ak = m->ak, w.uv = m->uv, w.av = m->av, w.ukv = m->ukv;
+    w.k_cost = m->k_cost;
     w.bk = m->bk, w.bv = m->bv, w.k_norm = m->k_norm, w.sinks = m->sinks;
     void *packed = malloc(bytes + 1);
     if (!packed)

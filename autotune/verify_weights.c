@@ -72,6 +72,12 @@ xq_status case_weights_draw(random_stream *r, const case_spec *spec, case_weight
         w->av = draw_matrix(r, spec->rank_v / spec->latents, dkv);
         complete = complete && w->uk && w->ak && w->uv && w->av;
     }
+    if (spec->latent && !verify_chosen(&spec->choice, AXIS_FEEDBACK, "no")) {
+        w->k_cost = draw_vector(r, dkv, 0, 1);
+        for (int i = 0; w->k_cost && i < dkv; i++)
+            w->k_cost[i] *= w->k_cost[i];
+        complete = complete && w->k_cost;
+    }
     if (spec->rotated) {
         w->uk = draw_invertible(r, spec->hidden);
         w->ak = draw_matrix(r, spec->hidden, dkv);
@@ -113,6 +119,7 @@ void case_weights_free(case_weights *w)
     free(w->ak);
     free(w->uv);
     free(w->av);
+    free(w->k_cost);
     free(w->ukv);
     free(w->bk);
     free(w->bv);

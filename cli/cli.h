@@ -56,7 +56,7 @@ struct cli_spec {
     const char *layer_kind;
     const char *method, *group, *axis_k, *axis_v, *zero_point, *clip, *rank, *dtype, *weights, *queries;
     int64_t bits, groups, accumulator_bits, page;
-    bool rotation, no_rotation, base;
+    bool rotation, no_rotation, feedback, base;
 };
 
 typedef struct cli_command {

@@ -142,8 +142,8 @@ xq_status cli_prepared_factors(const xqw *file, int layer, const layer_shape *sh
     layer_weights p;
     if (xqw_expect(file, layer, shape, err) != XQ_OK || xqw_layer(file, layer, &p, err) != XQ_OK)
         return err->status;
-    float **to[] = {&w->uk, &w->ak, &w->uv, &w->av, &w->ukv};
-    float **from[] = {&p.uk, &p.ak, &p.uv, &p.av, &p.ukv};
+    float **to[] = {&w->uk, &w->ak, &w->uv, &w->av, &w->ukv, &w->k_cost};
+    float **from[] = {&p.uk, &p.ak, &p.uv, &p.av, &p.ukv, &p.k_cost};
     for (size_t i = 0; i < sizeof to / sizeof to[0]; i++) {
         *to[i] = *from[i];
         *from[i] = NULL;

@@ -53,6 +53,8 @@ static void collect(const cli_command *command, struct option_table *table)
             {"--groups", CLI_INT, &s->groups, "N", "groups of KV heads with an SVD of their own (1)"},
             {"--rotation", CLI_FLAG, &s->rotation, NULL,
              "rotate what is cached, which spreads outliers (x, latent, latent-cl)"},
+            {"--feedback", CLI_FLAG, &s->feedback, NULL,
+             "make up for a channel's error in later ones: x, latent; a slower append"},
             {"--no-rotation", CLI_FLAG, &s->no_rotation, NULL, "cache what the weights give, unrotated"},
             {"--base", CLI_FLAG, &s->base, NULL, "cross-layer: the layer that starts the accumulator"},
             {"--accumulator-bits", CLI_INT, &s->accumulator_bits, "N",

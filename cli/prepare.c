@@ -11,10 +11,10 @@ static const char description[] = "Reads config.json and the safetensors of MODE
                                   "kernels need of each layer: for method\n"
                                   "latent the factors U*A of the key and value projections, by a singular "
                                   "value decomposition for each group\n"
-                                  "of KV heads; for latent-cl the projections and one U for both; for x "
-                                  "and x-cl the projections as they are\n"
-                                  "(x with --rotation: an orthogonal U and the projections in its "
-                                  "coordinates).\n"
+                                  "of KV heads; for x a square matrix U and the projections in its "
+                                  "coordinates; for latent-cl the projections\n"
+                                  "and one U for both; for x-cl, and x with --no-rotation, the projections "
+                                  "as they are.\n"
                                   "Layers before --base-layer of a cross-layer method get the plain "
                                   "method, latent or x. Biases, key norms and\n"
                                   "sinks come along. With --pack the file also has the bytes that the "
@@ -218,14 +218,11 @@ static void say_method(const layer_shape *s, bool calibrated)
 {
     printf("method %s", layer_method_name(s->method));
     if (s->method == LAYER_LATENT)
-        printf(", ranks %d and %d%s", s->rank_k, s->rank_v,
-               calibrated    ? ", calibrated"
-               : s->rotation ? ", rotated"
-                             : "");
+        printf(", ranks %d and %d", s->rank_k, s->rank_v);
     else if (s->method == LAYER_LATENT_CL)
-        printf(", rank %d%s", s->rank_k, s->rotation ? ", rotated" : "");
-    else if (s->rotation)
-        printf(", rotated");
+        printf(", rank %d", s->rank_k);
+    if (s->rotation)
+        printf(calibrated ? ", calibrated" : ", rotated");
 }
 
 static void say_lost(const struct job *job)

@@ -176,6 +176,7 @@ static xq_status fill(cJSON *root, const struct cli_spec *s, const struct cli_co
         set_flag(cache, "rotation", s->rotation);
         if (s->no_rotation)
             set_false(cache, "rotation");
+        set_flag(cache, "feedback", s->feedback);
         set_flag(cache, "base", s->base);
         set_number(cache, "accumulator_bits", (double)s->accumulator_bits);
         set_number(cache, "page", (double)s->page);

@@ -37,6 +37,7 @@ features.list = {
   { "padded-rank", "ranks that are no multiple of 64", { "append", "append_channel", "key_norms", "attend", "dequantize" }, is_padded },
   { "x-rotation", "method x with rotation", { "append", "append_channel" },
     function(s) return s.cache.method == "x" and s.cache.rotation end },
+  { "feedback", "feedback of errors", { "append" }, function(s) return s.cache.feedback end },
   { "cross-layer", "cross-layer methods", quantized, cross_layer },
   { "latent-cl", "method latent-cl", { "append", "append_channel", "accumulate" },
     function(s) return s.cache.method == "latent-cl" end },

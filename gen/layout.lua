@@ -173,7 +173,8 @@ function packer:place(bytes)
 end
 
 -- `source`: the caller's matrix; `columns`: "all" as they are, "keys" or "absorbed" those of layout.keys of each head;
--- "transposed" and "absorbed" have the source's columns as rows.
+-- "transposed" and "absorbed" have the source's columns as rows. "feedback": made of the source (runtime/feedback.h); a row
+-- for each stored channel, a column for each of its group.
 function packer:matrix(name, source, columns, rows, cols, kind)
   local wide = kind == "f16" or kind == "bf16"
   local m = { name = name, source = source, columns = columns, rows = rows, cols = cols, type = kind,
@@ -205,13 +206,23 @@ local function factors(spec)
   return "ak", "av", streams[1].latent_width, streams[#streams].latent_width
 end
 
+-- What errors of the channels of a quantization group add to later ones, made from what the stream is multiplied by.
+local function pack_feedback(p, name, source, stream, cache)
+  if not cache.feedback then return end
+  p:matrix(name, source, "feedback", align(stream.width, cache.group), cache.group, "f16")
+end
+
 -- Projections to the cached streams, and back to the activations.
 local function pack_projections(p, spec)
   local model, cache, streams = spec.model, spec.cache, spec.layout.streams
   local d, kind = model.hidden_size, half_type(spec.weights)
   if factored(cache) then
     p:matrix("uk", "uk", "all", d, streams[1].width, kind)
-    if streams[2] then p:matrix("uv", "uv", "all", d, streams[2].width, kind) end
+    pack_feedback(p, "fk", "ak", streams[1], cache)
+    if streams[2] then
+      p:matrix("uv", "uv", "all", d, streams[2].width, kind)
+      pack_feedback(p, "fv", "av", streams[2], cache)
+    end
   elseif cache.method == "latent-cl" then
     p:matrix("ukv", "ukv", "all", d, streams[1].width, kind)
     p:matrix("ukvt", "ukv", "transposed", streams[1].width, d, kind)

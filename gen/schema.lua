@@ -65,6 +65,7 @@ schema.cache = {
   { "rank_v", "integer", "columns of V's latent", min = 0, max = 1 << 20 },
   { "groups", "integer", "groups of KV heads with an SVD of their own", min = 1, max = 1024, default = 1 },
   { "rotation", "boolean", "whether what is cached is rotated, which spreads outliers" },
+  { "feedback", "boolean", "whether the error of a channel is made up for by later ones of its group" },
   { "base", "boolean", "cross-layer: whether the layer starts the accumulator" },
   { "accumulator_bits", "integer", "cross-layer: bits of an element of the accumulator", values = { 16, 8, 4 } },
   { "page", "integer", "tokens of a page", min = 1, max = 1 << 20, default = 64 },

@@ -72,8 +72,9 @@ local function only_for(cache, name, condition, text)
 end
 
 -- Of rotated activations, which are spread like a normal distribution: what resolves them best at so many bits
--- (docs/accuracy.md).
+-- (docs/accuracy.md); with feedback, what is quantized is spread a little wider.
 local clips = { [2] = 0.65, [3] = 0.85, [4] = 0.95 }
+local feedback_clips = { [2] = 0.7, [3] = 0.85, [4] = 0.95 }
 
 local function complete_options(cache)
   local cross_layer = cache.method == "x-cl" or cache.method == "latent-cl"
@@ -88,11 +89,25 @@ local function complete_options(cache)
     fail.spec("cache.rotation", "true is not valid; method 'x-cl' adds up activations as they are; valid for x, latent, latent-cl")
   end
   if cache.rotation == nil then cache.rotation = not cross_layer end
-  cache.clip = cache.clip or cache.rotation and clips[cache.bits] or 1
+  local usual = cache.feedback and feedback_clips or clips
+  cache.clip = cache.clip or cache.rotation and usual[cache.bits] or 1
   cache.axis_v = cache.axis_v or (cache.method == "latent" and "token" or cache.axis_k)
   if cross_layer then
     cache.base, cache.accumulator_bits = cache.base or false, cache.accumulator_bits or 16
   end
+end
+
+-- Groups of channels, short enough for a token's to stay in registers. Left out where it is not asked for.
+local function complete_feedback(cache)
+  if not cache.feedback then
+    cache.feedback = nil
+    return
+  end
+  local reason = not ((cache.method == "x" or cache.method == "latent") and cache.rotation) and
+    "for methods x and latent, with rotation" or
+    (cache.axis_k == "channel" or cache.axis_v == "channel") and "for groups of channels (axis token)" or
+    not schema.contains(group_sizes, cache.group) and "for groups of " .. schema.list(group_sizes)
+  if reason then fail.spec("cache.feedback", "true is not valid; it is %s", reason) end
 end
 
 local function complete_cache(given, model)
@@ -109,6 +124,7 @@ local function complete_cache(given, model)
     fail.spec("cache.page", "%d is not valid with groups of %d tokens (axis channel); valid: its multiples and divisors",
       cache.page, cache.group)
   end
+  complete_feedback(cache)
   return json.ordered(cache, schema.names_of(schema.cache))
 end
 

@@ -1,16 +1,21 @@
 #include "basis.h"
 
+#include "rotation.h"
+
 #include <cblas.h>
 #include <lapacke.h>
 #include <math.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* What is added to the diagonal, of its mean, so that directions which few rows showed count a little; and
  * the least eigenvalue, of the greatest, that is told from zero. */
 static const double shrinkage = 1e-3, least_eigenvalue = 1e-7;
+
+/* Of the eigenvalues, as an exponent, what the spread of the latents has; the cost of their errors has the
+ * rest. Feedback makes the most of costs that differ, so that less of them need be evened out
+ * (docs/prepare.md). */
+static const double share_with_feedback = 0.35;
 
 static xq_status no_memory(int n, error *err)
 {
@@ -128,7 +133,7 @@ static xq_status find_directions(const basis_problem *p, struct room *r, double 
         return err->status;
     for (int k = 0; k < p->rank; k++) {
         double *to = r->a + (size_t)k * (size_t)c, *from = r->b + (size_t)k * (size_t)c;
-        double scale = sqrt(sqrt(r->values[k]));
+        double scale = pow(r->values[k], p->feedback ? share_with_feedback / 2 : 0.25);
         for (int i = 0; i < c; i++) {
             to[i] = r->vectors[(size_t)k * (size_t)c + (size_t)i] * scale;
             from[i] = r->vectors[(size_t)k * (size_t)c + (size_t)i] / scale;
@@ -141,14 +146,6 @@ static xq_status find_directions(const basis_problem *p, struct room *r, double 
 }
 
 /* ---------------------------------------------------------------- placement */
-
-static double sign(int i)
-{
-    uint64_t z = ((uint64_t)(unsigned)i + 1) * 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return (z ^ z >> 31) >> 63 ? -1 : 1;
-}
 
 /* Entry i of vector j of n orthonormal ones, of which the first is constant and no entry is above √(2/n):
  * Hadamard's matrix of the largest power of two that divides n, times the cosine transform of the rest. */
@@ -188,7 +185,7 @@ static void make_placement(const basis_problem *p, int *used, double *placement)
             first += p->widths[s];
         for (int i = 0; i < p->widths[segment]; i++)
             placement[(size_t)k * (size_t)p->rank + (size_t)(first + i)] =
-                sign(k) * even_entry(p->widths[segment], vector, i);
+                rotation_sign((uint64_t)k + 1) * even_entry(p->widths[segment], vector, i);
     }
 }
 
@@ -213,7 +210,8 @@ static xq_status turn(const basis_problem *p, const double *t, const double *fro
     return err->status;
 }
 
-xq_status basis_calibrate(const basis_problem *p, double *to, double *back, error *err)
+/* All directions of the problem, at full rank. */
+static xq_status calibrate_whole(const basis_problem *p, double *to, double *back, error *err)
 {
     size_t count = (size_t)p->size * (size_t)p->rank;
     double *t = malloc(sizeof *t * 2 * count);
@@ -222,6 +220,61 @@ xq_status basis_calibrate(const basis_problem *p, double *to, double *back, erro
         no_memory(p->size, err);
     else if (find_directions(p, &room, t, t + count, err) == XQ_OK)
         turn(p, t, t + count, &room, to, back, err);
+    free(room.root);
+    free(t);
+    return err->status;
+}
+
+/* out [n, n] = tᵀ·a·t of t [c, n]; `room` [c, n]. */
+static void within(const double *a, const double *t, int c, int n, double *room, double *out)
+{
+    multiply(a, false, t, c, c, n, room);
+    multiply(t, true, room, n, c, n, out);
+}
+
+/* First what is kept: the directions that cost most to lose, about zero, for the mean and the first token's
+ * outlier would be lost too. Then the coordinates in it, as of a problem of its own. */
+static xq_status calibrate_part(const basis_problem *p, struct room *r, double *t, double *from, double *to,
+                                double *back, error *err)
+{
+    const int c = p->size, n = p->rank;
+    const size_t count = (size_t)n * (size_t)n;
+    basis_problem whole = *p;
+    whole.covariance = p->second;
+    if (find_directions(&whole, r, t, from, err) != XQ_OK)
+        return err->status;
+    double *moments = malloc(sizeof *moments * 5 * count);
+    if (!moments)
+        return no_memory(n, err);
+    double *turned_from = moments + 3 * count, *turned_to = moments + 4 * count;
+    within(p->covariance, t, c, n, r->a, moments);
+    within(p->second, t, c, n, r->a, moments + count);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, c, n, c, 1, p->metric, c, from, c, 0, r->a, n);
+    multiply(from, false, r->a, n, c, n, moments + 2 * count);
+    whole = *p;
+    whole.size = n;
+    whole.covariance = moments;
+    whole.second = moments + count;
+    whole.metric = moments + 2 * count;
+    if (calibrate_whole(&whole, turned_to, turned_from, err) == XQ_OK) {
+        multiply(t, false, turned_to, c, n, n, to);
+        multiply(turned_from, false, from, n, n, c, back);
+    }
+    free(moments);
+    return err->status;
+}
+
+xq_status basis_calibrate(const basis_problem *p, double *to, double *back, error *err)
+{
+    if (p->rank == p->size)
+        return calibrate_whole(p, to, back, err);
+    size_t count = (size_t)p->size * (size_t)p->rank;
+    double *t = malloc(sizeof *t * 2 * count);
+    struct room room = {0};
+    if (!t || !room_create(&room, p->size))
+        no_memory(p->size, err);
+    else
+        calibrate_part(p, &room, t, t + count, to, back, err);
     free(room.root);
     free(t);
     return err->status;

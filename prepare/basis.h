@@ -14,11 +14,14 @@
 
 #include "../gen/error.h"
 
+#include <stdbool.h>
+
 typedef struct basis_problem {
     int size, rank;           /* c; columns of the latent, at most c */
     const double *covariance; /* [c, c], about the mean */
     const double *second;     /* [c, c], about zero: what is large in every row */
     const double *metric;     /* [c, c], M */
+    bool feedback;            /* errors are fed back: C may then have more of the spread than M */
     int segments;             /* quantization groups that the latent's columns fall into */
     const int *widths;        /* [segments], columns of each */
 } basis_problem;

@@ -292,9 +292,15 @@ static xq_status factor_one(const layer_shape *s, const moments *m, const float 
     for (int j = 0; j < c; j++)
         r.metric[(size_t)j * (size_t)c + (size_t)j] = weights ? weights[latent * c + j] : 1;
     const basis_problem problem = {
-        c,        rank,     r.covariance,
-        r.second, r.metric, find_segments(s->quantization_group, latent, rank, r.widths),
-        r.widths};
+        .size = c,
+        .rank = rank,
+        .covariance = r.covariance,
+        .second = r.second,
+        .metric = r.metric,
+        .feedback = s->feedback,
+        .segments = find_segments(s->quantization_group, latent, rank, r.widths),
+        .widths = r.widths,
+    };
     if (basis_calibrate(&problem, r.to, r.back, err) == XQ_OK) {
         cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, d, rank, c, 1, r.w, c, r.to, rank, 0, r.u,
                     rank);
@@ -384,9 +390,16 @@ static xq_status factor_square(const layer_shape *s, const moments *m, layer_wei
     }
     add_projection(&r, w->wk, d, c);
     add_projection(&r, w->wv, d, c);
-    const basis_problem problem = {d,         d,        m->covariance,
-                                   m->second, r.metric, find_segments(s->quantization_group, 0, d, widths),
-                                   widths};
+    const basis_problem problem = {
+        .size = d,
+        .rank = d,
+        .covariance = m->covariance,
+        .second = m->second,
+        .metric = r.metric,
+        .feedback = s->feedback,
+        .segments = find_segments(s->quantization_group, 0, d, widths),
+        .widths = widths,
+    };
     if (basis_calibrate(&problem, r.to, r.back, err) == XQ_OK) {
         double length = mean_length(r.to, count, d);
         w->uk = malloc(sizeof *w->uk * count);
@@ -416,6 +429,17 @@ xq_status calibration_check(const layer_shape *s, error *err)
     return error_field(err, field);
 }
 
+/* What feedback takes of what errors of keys cost. */
+static xq_status keep_cost(const layer_shape *s, const double *weights, layer_weights *w, error *err)
+{
+    if (!s->feedback)
+        return XQ_OK;
+    w->k_cost = malloc(sizeof *w->k_cost * (size_t)s->kv_width);
+    for (int i = 0; w->k_cost && i < s->kv_width; i++)
+        w->k_cost[i] = (float)weights[i];
+    return w->k_cost ? XQ_OK : no_memory(err);
+}
+
 static xq_status factor_latents(const calibration *c, int layer, const layer_shape *s, const moments *m,
                                 layer_weights *w, double lost[2], error *err)
 {
@@ -423,6 +447,7 @@ static xq_status factor_latents(const calibration *c, int layer, const layer_sha
     if (!weights)
         return no_memory(err);
     if (read_query_weights(c, layer, s, w->k_norm, weights, err) == XQ_OK &&
+        keep_cost(s, weights, w, err) == XQ_OK &&
         factor_stream(s, m, w->wk, weights, s->rank_k, &w->uk, &w->ak, &lost[0], err) == XQ_OK)
         factor_stream(s, m, w->wv, NULL, s->rank_v, &w->uv, &w->av, &lost[1], err);
     free(weights);

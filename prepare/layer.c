@@ -72,6 +72,7 @@ xq_status layer_shape_read(const char *completed_json, layer_shape *out, error *
         .rotary_dim = integer(rope, "rotary_dim"),
         .rotary_interleaved = kind && strcmp(kind, "interleaved") == 0,
         .rotation = is_true(c, "rotation"),
+        .feedback = is_true(c, "feedback"),
         .bias = is_true(m, "attention_bias"),
         .sinks = is_true(m, "attention_sinks"),
     };
@@ -115,6 +116,7 @@ int layer_parts(const layer_shape *s, layer_part parts[LAYER_MOST_PARTS])
     add(parts, &count, latent, "uv", d, s->rank_v, offsetof(layer_weights, uv));
     add(parts, &count, factored, "av", rv, s->kv_width, offsetof(layer_weights, av));
     add(parts, &count, s->method == LAYER_LATENT_CL, "ukv", d, s->rank_k, offsetof(layer_weights, ukv));
+    add(parts, &count, latent && s->feedback, "k_cost", 1, s->kv_width, offsetof(layer_weights, k_cost));
     add_vectors(s, parts, &count);
     return count;
 }
@@ -149,12 +151,14 @@ xq_weights layer_api_weights(const layer_weights *w)
     all.bv = w->bv;
     all.k_norm = w->k_norm;
     all.sinks = w->sinks;
+    all.k_cost = w->k_cost;
     return all;
 }
 
 void layer_weights_free(layer_weights *w)
 {
-    float *all[] = {w->wk, w->wv, w->uk, w->ak, w->uv, w->av, w->ukv, w->bk, w->bv, w->k_norm, w->sinks};
+    float *all[] = {w->wk,  w->wv, w->uk, w->ak,     w->uv,     w->av,
+                    w->ukv, w->bk, w->bv, w->k_cost, w->k_norm, w->sinks};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
     *w = (layer_weights){0};

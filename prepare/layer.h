@@ -19,7 +19,7 @@ typedef struct layer_shape {
     int quantization_group;     /* elements that share a scale */
     int rotary_dim;             /* dimensions of a head that RoPE turns; 0: none */
     bool rotary_interleaved;    /* in pairs of neighbours, not of halves */
-    bool rotation;
+    bool rotation, feedback;
     bool bias, sinks;
     int k_norm; /* factors of QK-norm: head_dim, or kv_width; 0: none */
 } layer_shape;
@@ -38,6 +38,7 @@ typedef struct layer_weights {
                                  x: [d, d], [d, dkv], none, [d, dkv] */
     float *ukv;               /* latent-cl: [d, rank_k] */
     float *bk, *bv;           /* [dkv] */
+    float *k_cost;            /* [dkv]: latents with feedback */
     float *k_norm;            /* [dh], or [dkv] */
     float *sinks;             /* [H] */
 } layer_weights;
@@ -48,7 +49,7 @@ typedef struct layer_part {
     int rows, cols;
     size_t member; /* offset of its pointer in `weights` */
 } layer_part;
-enum { LAYER_MOST_PARTS = 8 };
+enum { LAYER_MOST_PARTS = 9 };
 int layer_parts(const layer_shape *shape, layer_part parts[LAYER_MOST_PARTS]);
 /* Those that the model's files give, whatever the method: wk, wv, and the vectors. */
 int layer_given(const layer_shape *shape, layer_part parts[LAYER_MOST_PARTS]);

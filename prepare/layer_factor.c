@@ -33,11 +33,24 @@ static xq_status make_joint(const layer_shape *s, layer_weights *w, double *lost
     return factor_joint(&shape, w->wk, w->wv, w->ukv, lost, err);
 }
 
+/* Nothing is known of what errors of keys cost. */
+static xq_status make_cost(const layer_shape *s, layer_weights *w, error *err)
+{
+    if (!s->feedback || w->k_cost)
+        return XQ_OK;
+    if (!(w->k_cost = matrix(1, s->kv_width)))
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for factors");
+    for (int i = 0; i < s->kv_width; i++)
+        w->k_cost[i] = 1;
+    return XQ_OK;
+}
+
 xq_status layer_factor(const layer_shape *s, layer_weights *w, double lost[2], error *err)
 {
     double unused[2], *l = lost ? lost : unused;
     l[0] = l[1] = 0;
-    if (s->method == LAYER_LATENT && make_latent(s, w->wk, s->rank_k, &w->uk, &w->ak, &l[0], err) == XQ_OK)
+    if (s->method == LAYER_LATENT && make_cost(s, w, err) == XQ_OK &&
+        make_latent(s, w->wk, s->rank_k, &w->uk, &w->ak, &l[0], err) == XQ_OK)
         make_latent(s, w->wv, s->rank_v, &w->uv, &w->av, &l[1], err);
     if (layer_is_rotated_x(s) && !w->uk)
         calibration_factor(NULL, 0, s, w, l, err);

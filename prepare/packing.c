@@ -29,11 +29,14 @@ static void copy_streams(cJSON *to, const cJSON *layout)
 
 cJSON *packing_describe(const char *completed_json, bool packed)
 {
-    static const char *const kept[] = {"method", "groups", "rank_k", "rank_v", "rotation"};
+    static const char *const kept[] = {"method", "groups", "rank_k", "rank_v", "rotation", "feedback"};
     cJSON *spec = cJSON_Parse(completed_json), *out = spec ? cJSON_CreateObject() : NULL;
+    const cJSON *from = cJSON_GetObjectItemCaseSensitive(spec, "cache");
     cJSON *cache = cJSON_AddObjectToObject(out, "cache");
     for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
-        copy(cache, cJSON_GetObjectItemCaseSensitive(spec, "cache"), kept[i]);
+        copy(cache, from, kept[i]);
+    if (cJSON_HasObjectItem(from, "feedback")) /* from channel to channel of a group */
+        copy(cache, from, "group");
     if (packed) {
         cJSON *packing = cJSON_AddObjectToObject(out, "packing");
         copy(packing, spec, "weights");

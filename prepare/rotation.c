@@ -2,14 +2,12 @@
 
 #include <cblas.h>
 #include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ±1 for channel i: the top bit of splitmix64. */
-static double sign(int n, int i)
+double rotation_sign(uint64_t i)
 {
-    uint64_t z = ((uint64_t)(unsigned)n << 32 | (unsigned)i) * 0x9e3779b97f4a7c15u;
+    uint64_t z = i * 0x9e3779b97f4a7c15u;
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
     z = (z ^ z >> 27) * 0x94d049bb133111ebu;
     return (z ^ z >> 31) >> 63 ? -1 : 1;
@@ -18,7 +16,7 @@ static double sign(int n, int i)
 static void change_signs(double *x, int rows, int n)
 {
     for (int i = 0; i < n; i++)
-        if (sign(n, i) < 0)
+        if (rotation_sign((uint64_t)(unsigned)n << 32 | (unsigned)i) < 0)
             for (int r = 0; r < rows; r++)
                 x[(size_t)r * (size_t)n + (size_t)i] *= -1;
 }

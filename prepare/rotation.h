@@ -8,6 +8,11 @@
 
 #include "../gen/error.h"
 
+#include <stdint.h>
+
+/* ±1: number i of a fixed random sequence, the top bit of splitmix64. */
+double rotation_sign(uint64_t i);
+
 /* x [rows, n] ← x·R, row major. Errors: XQ_ERROR_MEMORY. */
 xq_status rotation_apply(double *x, int rows, int n, error *err);
 

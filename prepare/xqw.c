@@ -151,6 +151,7 @@ xq_status xqw_expect(const xqw *x, int layer, const layer_shape *needed, error *
         {"rank_k", s->rank_k, n->rank_k},
         {"rank_v", s->rank_v, n->rank_v},
         {"rotation", s->rotation, n->rotation},
+        {"feedback", s->feedback, n->feedback},
         {"attention_bias", s->bias, n->bias},
         {"qk_norm factors", s->k_norm, n->k_norm},
         {"attention_sinks", s->sinks, n->sinks},

@@ -52,6 +52,8 @@ static xq_status append_quantized(const xq_plan *plan, const xq_append_args *a, 
         .accumulator = s->cross_layer && !s->base ? a->accumulator : 0,
         .uk = plan_matrix(plan, a->weights, s->cross_layer ? "ukv" : "uk"),
         .uv = plan_matrix(plan, a->weights, "uv"),
+        .fk = plan_matrix(plan, a->weights, "fk").data,
+        .fv = plan_matrix(plan, a->weights, "fv").data,
         .tokens = (int)a->tokens,
     };
     uint32_t tiles[3] = {(uint32_t)((a->tokens + 15) / 16), (uint32_t)plan->append_columns, 1};

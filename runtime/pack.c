@@ -1,5 +1,7 @@
 #include "pack.h"
 #include "check.h"
+#include "feedback.h"
+#include "half.h"
 #include "pack_view.h"
 #include "plan.h"
 
@@ -33,13 +35,29 @@ static xq_status check_finite(const struct pack_view *view, const char *source, 
     return XQ_OK;
 }
 
+/* What keys' dimensions cost may be left out. */
+static xq_status check_cost(const struct shape *shape, const xq_weights *weights, error *err)
+{
+    for (int32_t i = 0; weights->k_cost && i < shape->kv_width; i++) {
+        if (weights->k_cost[i] >= 0 && isfinite(weights->k_cost[i]))
+            continue;
+        error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                  "weights.k_cost[%d] is %g; costs must be finite, and at least 0", (int)i,
+                  (double)weights->k_cost[i]);
+        return error_field(err, "weights.k_cost");
+    }
+    return err->status;
+}
+
 static xq_status check_all(const struct shape *shape, const struct shape_weights *layout,
                            const xq_weights *weights, error *err)
 {
     struct pack_view view;
     for (int i = 0; i < layout->matrix_count && err->status == XQ_OK; i++) {
         const struct shape_matrix *m = &layout->matrices[i];
-        if (pack_view_matrix(shape, weights, m, &view, err) == XQ_OK) {
+        if (m->columns == SHAPE_FEEDBACK) /* its sources are packed too */
+            check_cost(shape, weights, err);
+        else if (pack_view_matrix(shape, weights, m, &view, err) == XQ_OK) {
             check_finite(&view, m->source, weight_limit(m->type), err);
             pack_view_free(&view);
         }
@@ -125,6 +143,44 @@ static xq_status pack_vector(const struct shape *shape, const xq_weights *weight
     return XQ_OK;
 }
 
+/* Of each group, for each of its channels j in order what its error adds to the values of 16 lanes (8 in
+ * groups of 32), f16: lane l's are those of channels quad_channel(l) + {0, 1, 8, 9} of each unit of 64
+ * (templates/lib/quantize.cuh). */
+static void pack_feedback_group(const float *feedback, int32_t group, unsigned char *out)
+{
+    const int32_t lanes = group < 64 ? group / 4 : 16, values = group / lanes;
+    for (int32_t j = 0; j < group; j++)
+        for (int32_t lane = 0; lane < lanes; lane++)
+            for (int32_t v = 0; v < values; v++) {
+                int32_t i = v / 4 * 64 + lane / 4 * 16 + lane % 4 * 2 + v % 4 / 2 * 8 + v % 2;
+                uint16_t half = half_from_float(feedback[j * group + i]);
+                memcpy(out, &half, sizeof half);
+                out += sizeof half;
+            }
+}
+
+static xq_status pack_feedback(const struct shape *shape, const xq_weights *w, const struct shape_matrix *m,
+                               unsigned char *destination, error *err)
+{
+    const bool of_v = strcmp(m->source, "av") == 0;
+    const struct shape_stream *stream = &shape->streams[of_v ? 1 : 0];
+    const feedback_stream s = {stream->latents, stream->rank, stream->latent_width, m->cols};
+    const feedback_source k = {w->ak, shape->latent ? w->k_cost : NULL, shape->kv_width},
+                          v = {w->av, NULL, shape->kv_width};
+    const feedback_source sources[] = {of_v ? v : k, v}; /* x: both */
+    const size_t group = (size_t)m->cols, groups = (size_t)feedback_groups(&s);
+    float *feedback = malloc(sizeof *feedback * groups * group * group);
+    if (!feedback || !feedback_make(&s, sources, shape->latent ? 1 : 2, feedback)) {
+        free(feedback);
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    }
+    for (size_t g = 0; g < groups; g++)
+        pack_feedback_group(feedback + g * group * group, m->cols,
+                            destination + m->offset + g * group * group * sizeof(uint16_t));
+    free(feedback);
+    return XQ_OK;
+}
+
 xq_status pack_weights(const struct shape *shape, xq_implementation implementation,
                        const xq_weights *weights, void *destination, error *err)
 {
@@ -133,7 +189,8 @@ xq_status pack_weights(const struct shape *shape, xq_implementation implementati
         return err->status;
     memset(destination, 0, layout->bytes); /* padding between the matrices */
     for (int i = 0; i < layout->matrix_count && err->status == XQ_OK; i++)
-        pack_matrix(shape, weights, &layout->matrices[i], destination, err);
+        (layout->matrices[i].columns == SHAPE_FEEDBACK ? pack_feedback : pack_matrix)(
+            shape, weights, &layout->matrices[i], destination, err);
     for (int i = 0; i < layout->vector_count && err->status == XQ_OK; i++)
         pack_vector(shape, weights, &layout->vectors[i], destination, err);
     return err->status;

@@ -1,5 +1,6 @@
 #include "quantizer.h"
 
+#include "feedback.h"
 #include "half.h"
 
 #include <math.h>
@@ -72,11 +73,33 @@ static quantizer_levels levels_of(const group_of *g)
     return quantizer_find_levels(g->q, lo, hi, any, nan);
 }
 
+/* A group of channels, one after the other. */
+static void encode_with_feedback(const group_of *g, const quantizer_levels *l, uint8_t *codes)
+{
+    const float *feedback = g->q->feedback + g->first_column * g->q->group, inverse = 1 / l->divisor;
+    float t[FEEDBACK_MOST_CHANNELS];
+    for (size_t i = 0; i < g->count; i++)
+        t[i] = saturated(g->x[i]);
+    for (size_t i = 0; i < g->count; i++) {
+        codes[i] = 0;
+        if (!is_used(g, i))
+            continue;
+        float level = quantizer_level_by(l, inverse, t[i]);
+        codes[i] = (uint8_t)(level - l->least);
+        quantizer_feed(feedback + i * g->q->group, quantizer_error(l, level, saturated(g->x[i])), i + 1,
+                       g->count, t);
+    }
+}
+
 static void encode_group(const group_of *g, uint8_t *codes, uint16_t *scale, uint16_t *zero)
 {
     quantizer_levels l = levels_of(g);
     *scale = half_from_float(l.scale);
     *zero = zero_bits(g->q, &l);
+    if (g->q->feedback && !g->by_channel) {
+        encode_with_feedback(g, &l, codes);
+        return;
+    }
     for (size_t i = 0; i < g->count; i++) {
         float level = quantizer_level(&l, saturated(g->x[i * g->stride]));
         codes[i * g->stride] = is_used(g, i) ? (uint8_t)(level - l.least) : 0;

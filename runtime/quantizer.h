@@ -10,6 +10,10 @@
  *   integer zero: lo, hi = min(0, min), max(0, max); zero = clamp(rint(-(lo * clip) / s)); 0 where s == 0
  *       code = s == 0 ? 0 : rint(x / s) + zero,    x̂ = s * (code - zero)
  *
+ * With feedback the channels of a group are quantized one after the other, and instead of x
+ *       t = x + F[i][0]*e[0] + F[i][1]*e[1] + ..., e[j] = f16(s * code[j] + zero - x[j])
+ * is, a sum from the left, with rint((t - zero) * (1 / s)): no quotient. lo and hi are those of x.
+ *
  * A NaN in a group makes its scale NaN (and a float zero NaN; codes and integer zeros 0), so that it cannot
  * go unseen. */
 #ifndef RUNTIME_QUANTIZER_H
@@ -29,6 +33,8 @@ typedef struct quantizer {
     /* Columns that hold data, of each so many: the rest is padding (any value; code 0), outside of every
      * range. A group of padding alone has scale 0 and zero 0. 0: no padding. */
     size_t rank, latent_width;
+    /* Groups of channels: [groups, group, group] as runtime/feedback.h makes it, f16 values; NULL: none. */
+    const float *feedback;
 } quantizer;
 
 static inline size_t quantizer_groups(size_t width, size_t group)
@@ -73,16 +79,26 @@ typedef struct quantizer_levels {
  * is NaN. */
 quantizer_levels quantizer_find_levels(const quantizer *q, float lo, float hi, bool any, bool nan);
 
-/* The level of x, which is no infinity. NaN: the least one. No branches, so that loops over it vectorize.
- */
-static inline float quantizer_level(const quantizer_levels *l, float x)
+/* The level nearest to a number, which is no infinity. NaN: the least one. No branches, so that loops over
+ * it vectorize. */
+static inline float quantizer_nearest_level(const quantizer_levels *l, float level)
 {
     const float to_integer =
         0x1.8p23f; /* its unit in the last place is 1: adding it rounds, ties to even */
-    float level = (x - l->offset) / l->divisor;
     level = level > l->least ? level : l->least;
     level = level < l->most ? level : l->most;
     return level + to_integer - to_integer;
+}
+
+static inline float quantizer_level(const quantizer_levels *l, float x)
+{
+    return quantizer_nearest_level(l, (x - l->offset) / l->divisor);
+}
+
+/* By a product with the inverse of the divisor, as feedback does it. */
+static inline float quantizer_level_by(const quantizer_levels *l, float inverse, float x)
+{
+    return quantizer_nearest_level(l, (x - l->offset) * inverse);
 }
 
 /* The f16 value nearest to x; infinity from 65520 on. */
@@ -103,6 +119,21 @@ static inline float quantizer_half(float x)
     rounded_bits |= bits & 0x80000000; /* zeros keep their sign */
     memcpy(&rounded, &rounded_bits, sizeof rounded);
     return rounded;
+}
+
+/* What a channel's error adds to those after it: of x as `level`. */
+static inline float quantizer_error(const quantizer_levels *l, float level, float x)
+{
+    float e = l->scale * level + l->offset - x;
+    e = e > 65504.0f ? 65504.0f : e < -65504.0f ? -65504.0f : e;
+    return quantizer_half(e);
+}
+
+/* t[first] .. t[end - 1] += row[first] .. * e: products of f16 values, exact. */
+static inline void quantizer_feed(const float *row, float e, size_t first, size_t end, float *t)
+{
+    for (size_t i = first; i < end; i++)
+        t[i] += row[i] * e;
 }
 
 /* x̂ of a level as kernels see it. scale * r is exact; the sum is rounded to odd, so that rounding it to f16

@@ -140,8 +140,9 @@ static enum shape_columns read_order(const cJSON *item, error *err)
     static const char *const names[] = {[SHAPE_ALL] = "all",
                                         [SHAPE_KEYS] = "keys",
                                         [SHAPE_ABSORBED] = "absorbed",
-                                        [SHAPE_TRANSPOSED] = "transposed"};
-    for (int i = SHAPE_ALL; i <= SHAPE_TRANSPOSED; i++)
+                                        [SHAPE_TRANSPOSED] = "transposed",
+                                        [SHAPE_FEEDBACK] = "feedback"};
+    for (int i = SHAPE_ALL; i <= SHAPE_FEEDBACK; i++)
         if (has_text(item, "columns", names[i]))
             return (enum shape_columns)i;
     error_set(err, XQ_ERROR_INTERNAL, "spec", "columns '%s' of the completed spec are not known",

@@ -17,10 +17,11 @@ struct shape_stream {
 };
 
 /* Which of a source's columns a packed matrix or vector has (gen/layout.lua). */
-enum shape_columns { SHAPE_ALL, SHAPE_KEYS, SHAPE_ABSORBED, SHAPE_TRANSPOSED };
+enum shape_columns { SHAPE_ALL, SHAPE_KEYS, SHAPE_ABSORBED, SHAPE_TRANSPOSED, SHAPE_FEEDBACK };
 
 struct shape_matrix {
-    char name[16];  /* what kernels know it as: "wk", "wk_absorb", "wv", "uk", "uv", "ukv", "ukvt" */
+    char name[16];  /* what kernels know it as: "wk", "wk_absorb", "wv", "uk", "uv", "ukv", "ukvt", "fk",
+                       "fv" */
     char source[8]; /* the caller's: "wk", "ak", ... */
     enum shape_columns columns;
     enum weight_type type;

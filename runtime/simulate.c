@@ -6,6 +6,7 @@
 #pragma GCC optimize("O3", "no-trapping-math")
 #endif
 
+#include "feedback.h"
 #include "half.h"
 #include "quantizer.h"
 #include "weights.h"
@@ -51,7 +52,7 @@ static quantizer_levels levels_between(const quantizer *q, int32_t low, int32_t 
 
 /* ---------------------------------------------------------------- groups of channels */
 
-static void simulate_group(const quantizer *q, float *x, size_t count)
+static quantizer_levels levels_of(const quantizer *q, const float *x, size_t count)
 {
     int32_t low = INT32_MAX, high = INT32_MIN;
     for (size_t i = 0; i < count; i++) {
@@ -59,9 +60,36 @@ static void simulate_group(const quantizer *q, float *x, size_t count)
         low = value < low ? value : low;
         high = value > high ? value : high;
     }
-    const quantizer_levels l = levels_between(q, low, high);
+    return levels_between(q, low, high);
+}
+
+static void simulate_group(const quantizer *q, float *x, size_t count)
+{
+    const quantizer_levels l = levels_of(q, x, count);
     for (size_t i = 0; i < count; i++)
         x[i] = quantizer_level_value(&l, quantizer_level(&l, x[i]));
+}
+
+/* The same with feedback, of the group that begins with stored channel `begin`; x [count] are those of its
+ * channels that hold data. */
+static void simulate_with_feedback(const quantizer *q, size_t begin, float *x, size_t count)
+{
+    const quantizer_levels l = levels_of(q, x, count);
+    const float *feedback = q->feedback + begin * q->group, inverse = 1 / l.divisor;
+    float t[FEEDBACK_MOST_CHANNELS] = {0};
+    size_t end = 0; /* behind the last channel with data */
+    for (size_t i = 0, taken = 0; taken < count; i++)
+        if (quantizer_is_data(q, begin + i)) {
+            t[i] = x[taken++];
+            end = i + 1;
+        }
+    for (size_t i = 0; i < end; i++) {
+        if (!quantizer_is_data(q, begin + i))
+            continue;
+        float level = quantizer_level_by(&l, inverse, t[i]);
+        quantizer_feed(feedback + i * q->group, quantizer_error(&l, level, *x), i + 1, end, t);
+        *x++ = quantizer_level_value(&l, level);
+    }
 }
 
 /* Where column c of a stored row would be in one without padding. */
@@ -77,7 +105,9 @@ static void simulate_row(const quantizer *q, size_t stored_width, float *x)
     for (size_t c = 0; c < stored_width; c += q->group) {
         size_t end = c + q->group < stored_width ? c + q->group : stored_width;
         size_t first = compact(q, c), count = compact(q, end) - first;
-        if (count > 0)
+        if (count > 0 && q->feedback)
+            simulate_with_feedback(q, c, x + first, count);
+        else if (count > 0)
             simulate_group(q, x + first, count);
     }
 }
@@ -136,7 +166,24 @@ static bool is_valid(const xq_quantizer *q, int64_t rows, int64_t width)
     bool bits = q->bits == 2 || q->bits == 3 || q->bits == 4 || q->bits == 8 || q->bits == 16;
     return bits && q->group >= 0 && q->latents >= 0 && rows >= 0 && width > 0 && width <= INT32_MAX &&
            width % latents == 0 && q->clip >= 0 && q->clip <= 1 &&
-           !(q->by_channel && q->group == 0 && q->bits != 16);
+           !(q->by_channel && q->group == 0 && q->bits != 16) &&
+           !(q->feedback && (q->by_channel || q->group < 1 || q->group > FEEDBACK_MOST_CHANNELS));
+}
+
+static bool read_quantizer(const xq_quantizer *given, int64_t rows, int64_t width, xq_quantizer *q)
+{
+    *q = (xq_quantizer)XQ_SIZED(xq_quantizer);
+    if (!given || given->struct_size < offsetof(xq_quantizer, latents))
+        return false;
+    memcpy(q, given, given->struct_size < sizeof *q ? given->struct_size : sizeof *q);
+    return is_valid(q, rows, width);
+}
+
+/* The stream that rows of `width` values are. */
+static feedback_stream stream_of(const xq_quantizer *q, int64_t width)
+{
+    const int32_t latents = q->latents > 0 ? q->latents : 1, rank = (int32_t)width / latents;
+    return (feedback_stream){latents, rank, (rank + 63) / 64 * 64, q->group};
 }
 
 /* To f16, saturating. */
@@ -151,18 +198,18 @@ static void round_values(const float *x, size_t count, float *rounded)
 xq_status xq_simulate_cache(const xq_quantizer *quantized, int64_t rows, int64_t width, const float *x,
                             float *x_hat)
 {
-    xq_quantizer s = XQ_SIZED(xq_quantizer);
-    if (!quantized || quantized->struct_size < offsetof(xq_quantizer, latents) ||
-        (rows > 0 && (!x || !x_hat)))
+    xq_quantizer s;
+    if (!read_quantizer(quantized, rows, width, &s) || (rows > 0 && (!x || !x_hat)))
         return XQ_ERROR_ARGUMENT;
-    memcpy(&s, quantized, quantized->struct_size < sizeof s ? quantized->struct_size : sizeof s);
-    if (!is_valid(&s, rows, width))
-        return XQ_ERROR_ARGUMENT;
-    size_t w = (size_t)width, n = (size_t)rows, latents = s.latents > 0 ? (size_t)s.latents : 1;
-    quantizer q = {
-        .bits = s.bits, .integer_zero = s.integer_zero != 0, .clip = s.clip, .rank = w / latents};
-    q.latent_width = (q.rank + 63) / 64 * 64;
-    size_t stored_width = latents * q.latent_width;
+    const feedback_stream stream = stream_of(&s, width);
+    size_t w = (size_t)width, n = (size_t)rows;
+    size_t stored_width = (size_t)stream.latents * (size_t)stream.latent_width;
+    quantizer q = {.bits = s.bits,
+                   .integer_zero = s.integer_zero != 0,
+                   .clip = s.clip,
+                   .rank = (size_t)stream.rank,
+                   .latent_width = (size_t)stream.latent_width,
+                   .feedback = s.feedback};
     q.group = s.group > 0 ? (size_t)s.group : stored_width;
     round_values(x, n * w, x_hat);
     if (s.bits == 16)
@@ -176,6 +223,26 @@ xq_status xq_simulate_cache(const xq_quantizer *quantized, int64_t rows, int64_t
         for (size_t c = 0; c < w; c += CHUNK)
             simulate_channels(&q, x_hat + t * w + c, w, w - c < CHUNK ? w - c : CHUNK);
     return XQ_OK;
+}
+
+/* ---------------------------------------------------------------- feedback */
+
+xq_status xq_simulate_feedback(const xq_quantizer *quantized, int64_t width, int64_t cols, const float *a,
+                               const float *cost, float *feedback)
+{
+    xq_quantizer q;
+    if (!read_quantizer(quantized, 1, width, &q) || !a || !feedback || cols < 1 || cols > INT32_MAX ||
+        q.group < 1 || q.group > FEEDBACK_MOST_CHANNELS || cols % (q.latents > 0 ? q.latents : 1))
+        return XQ_ERROR_ARGUMENT;
+    const feedback_stream stream = stream_of(&q, width);
+    const feedback_source source = {a, cost, (int32_t)cols};
+    for (int64_t i = 0; i < stream.rank * cols; i++)
+        if (!isfinite(a[i]))
+            return XQ_ERROR_ARGUMENT;
+    for (int64_t i = 0; cost && i < cols; i++)
+        if (!(cost[i] >= 0) || isinf(cost[i]))
+            return XQ_ERROR_ARGUMENT;
+    return feedback_make(&stream, &source, 1, feedback) ? XQ_OK : XQ_ERROR_MEMORY;
 }
 
 /* ---------------------------------------------------------------- weights */

@@ -4,7 +4,7 @@
 #   TEXT      a UTF-8 text file to predict; needed unless QUICK=1, which takes the GNU GPL version 3 without it
 #   MODEL     a Hugging Face directory of your own (llama, gemma3_text); default: SmolLM2-135M, the same with
 #             its KV heads expanded, and Gemma-3-270M
-#   WINDOWS   windows of 1,024 tokens (default 40; QUICK=1: 2)
+#   WINDOWS   windows of 1,024 tokens (default 40; QUICK=1: 2); of Gemma a quarter
 #   QUICK     1: a look in less than five minutes
 #   SECTIONS  parts of the table, such as paper,default (default: all; QUICK=1: paper,default,brief)
 #   OUT       where results go; default docs/accuracy, together with docs/accuracy.md. With QUICK=1 or MODEL:

@@ -7,7 +7,7 @@ end
 
 return {
   name = "append",
-  handles = {"bits-2", "bits-3", "zero-point", "clip", "axis-channel", "latent-groups", "padded-rank", "x-rotation",
+  handles = {"bits-2", "bits-3", "zero-point", "clip", "axis-channel", "latent-groups", "padded-rank", "x-rotation", "feedback",
     "cross-layer", "latent-cl", "accumulator-quantized", "bf16", "weights-bf16"},
   entry = "xq_append",
   summary = "project (latents, rotated x), quantize and pack new tokens into pages",

@@ -125,6 +125,19 @@ int expected_find_code(float value, const expected_params *p, int bits, bool int
     return (int)clamped(nearbyintf((value - half_to_float(p->offset)) / s), bits);
 }
 
+int expected_feed_back(float value, float moved, const expected_params *p, int bits, bool integer_zero,
+                       float *e)
+{
+    const float s = half_to_float(p->scale), offset = integer_zero ? 0 : half_to_float(p->offset);
+    int code = 0;
+    if (s != 0 && !isnan(s))
+        code = (int)clamped(nearbyintf((moved - offset) * (1 / s)) + (float)(integer_zero ? p->zero : 0),
+                            bits);
+    *e = half_to_float(
+        expected_round_half((float)(s * (float)(code - (integer_zero ? p->zero : 0)) + offset) - value));
+    return code;
+}
+
 uint16_t expected_round_half(double value)
 {
     if (isnan(value))
@@ -230,6 +243,23 @@ static void put_code(expected_cache *c, const expected_stream *s, const int32_t 
 
 /* ---------------------------------------------------------------- writing */
 
+/* Channels begin .. end of a token, one after the other. */
+static void write_fed_group(expected_cache *c, const expected_stream *s, const int32_t *pages, int t,
+                            int begin, int end, const uint16_t *row, const expected_params *p)
+{
+    float moved[256], e;
+    for (int i = begin; i < end; i++)
+        moved[i - begin] = half_to_float(row[i]);
+    for (int j = begin; j < end; j++) {
+        int code =
+            expected_feed_back(half_to_float(row[j]), moved[j - begin], p, s->bits, c->integer_zero, &e);
+        bool padding = expected_is_padding(s, j);
+        put_code(c, s, pages, t, j, padding ? 0 : code);
+        for (int i = j + 1; i < end && !padding; i++)
+            moved[i - begin] += s->feedback[j * c->group + i - begin] * e;
+    }
+}
+
 void expected_write_token(expected_cache *c, int stream, const int32_t *pages, int t, const uint16_t *row)
 {
     const expected_stream *s = &c->stream[stream];
@@ -245,13 +275,15 @@ void expected_write_token(expected_cache *c, int stream, const int32_t *pages, i
             p = expected_find_params(c, values, count, s->bits);
             put_params(c, s, pages, t, begin, &p);
         }
-        for (int i = begin; i < end; i++) {
+        for (int i = begin; i < end && !s->feedback; i++) {
             int code = s->bits == 16 ? row[i]
                        : expected_is_padding(s, i)
                            ? 0
                            : expected_find_code(half_to_float(row[i]), &p, s->bits, c->integer_zero);
             put_code(c, s, pages, t, i, code);
         }
+        if (s->feedback)
+            write_fed_group(c, s, pages, t, begin, end, row, &p);
     }
     free(values);
 }

@@ -18,7 +18,9 @@ typedef struct expected_stream {
     int codes_offset, params_offset, zeros_offset;
     int slots_offset, slot_bytes, chunk_pages, page_groups, page_chunks;
     int tail_offset, tail_width;
-    int32_t *map; /* gen_unit_map */
+    int32_t *map;    /* gen_unit_map */
+    float *feedback; /* [stored channels, up to whole groups][group]: what a channel's error adds to those
+                        of its group; NULL: nothing. The test's own */
 } expected_stream;
 
 typedef struct expected_cache {
@@ -42,6 +44,10 @@ typedef struct expected_params {
 } expected_params;
 expected_params expected_find_params(const expected_cache *c, const float *values, int count, int bits);
 int expected_find_code(float value, const expected_params *params, int bits, bool integer_zero);
+
+/* The same with feedback: by a product with 1 / scale. *e is what the code's value is off, f16. */
+int expected_feed_back(float value, float moved, const expected_params *params, int bits, bool integer_zero,
+                       float *e);
 
 /* Whether a channel of a stream is padding. */
 bool expected_is_padding(const expected_stream *s, int channel);

@@ -48,10 +48,11 @@ class Table(unittest.TestCase):
         assert quietly(models.main, "activations", "--model", folder, "--text", TEXT, "--skip", str(WINDOW * WINDOWS),
                        "--tokens", "1024", "--layers", "all", "--out", activations)[0] == 0
         cls.runner = runs.Runner(XQ, os.path.join(BUILD, "llama", "llama"), cls.temporary.name, {NAME: folder},
-                                 {NAME: {"rest": activations}}, TEXT, WINDOW, WINDOWS, 2)
+                                 {NAME: {"rest": activations}}, TEXT, WINDOW, {NAME: WINDOWS}, 2)
         cls.rows = [row("paper", NAME, "fp16"), row("paper", NAME, "kivi", 2),
                     row("paper", NAME, "latent", 2, **table.PAPER_LATENT), row("paper", NAME, "latent-cl", 2),
-                    *table.default(NAME, False), row("beyond", NAME, "latent", 2)]
+                    *table.default(NAME, table.shape_of(folder)), row("beyond", NAME, "latent", 2),
+                    row("feedback", NAME, "latent", 2, calibrated="rest", feedback=True)]
         with contextlib.redirect_stderr(io.StringIO()):
             cls.found = cls.runner.run(cls.rows)
         cls.results = report.results(cls.rows, cls.found, TEXT)
@@ -82,6 +83,12 @@ class Table(unittest.TestCase):
             theirs = [r["memory"] for r in self.results
                       if (r["method"], r["bits"], r["options"]) == (method, 2, dict(sorted(options.items())))]
             self.assertLess(ours, theirs[0], method)
+
+    def test_feedback_takes_the_same_memory_and_does_not_lose_more(self):
+        plain, fed = (next(r for r in self.results if r["bits"] == 2 and r["options"] == options)
+                      for options in ({"calibrated": "rest"}, {"calibrated": "rest", "feedback": True}))
+        self.assertEqual(plain["memory"], fed["memory"])
+        self.assertLess(fed["ppl"] / plain["ppl"], 1.02)  # here 0.99, of a thousand noisy predictions
 
     def test_without_calibration_it_still_does(self):
         self.assertLess(self.lost("latent", 2), 0.9 * self.lost("latent", 2, **table.PAPER_LATENT))
@@ -136,6 +143,17 @@ class Page(unittest.TestCase):
         self.assertEqual(two.arguments(), ["--cache", "x", "--bits", "2"])
         self.assertIsNone(row("paper", "m", "x", 2, rotation=False).preparation({}))
 
+    def test_a_models_shape_decides_its_rows(self):
+        grouped = table.Shape(heads=16, kv_heads=4, head_dim=80, layers=2)
+        rows = table.beyond("m", grouped)
+        self.assertEqual({dict(r.options)["groups"] for r in rows if "groups" in dict(r.options)}, {2, 4})
+        self.assertEqual({dict(r.options)["rank"] for r in rows if "rank" in dict(r.options)}, {"192,192", "160,160"})
+        self.assertFalse(any("layer_bits" in dict(r.options) for r in rows))
+        known = table.beyond("smollm2-135m", table.Shape(heads=9, kv_heads=3, head_dim=64, layers=30))
+        bits = [dict(r.options)["layer_bits"] for r in known if "layer_bits" in dict(r.options)]
+        self.assertEqual([len(b.split(",")) for b in bits], [30])
+        self.assertEqual({r.method for r in table.beyond("m", table.Shape(8, 8, 64, 2))}, {"x"})
+
     def test_the_documented_tables_are_those_of_the_results(self):
         with open(os.path.join(ROOT, "docs", "accuracy", "results.json"), encoding="utf-8") as file:
             results = json.load(file)
@@ -157,10 +175,14 @@ class Options(unittest.TestCase):
         self.assertIn("--model smollm2: expected NAME=DIR", self.refused("--model", "smollm2"))
         self.assertIn("/nonexistent/config.json", self.refused("--model", "m=/nonexistent"))
         with tempfile.TemporaryDirectory() as folder:
-            with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
-                json.dump({"num_attention_heads": 2, "num_key_value_heads": 1}, file)
+            config = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "num_hidden_layers": 1}
+            for left_out in ("num_hidden_layers", None):
+                with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
+                    json.dump({key: value for key, value in config.items() if key != left_out}, file)
+                if left_out:
+                    self.assertIn(f"config.json: {left_out} is missing", self.refused("--model", f"m={folder}"))
             said = self.refused("--model", f"m={folder}", "--sections", "paper,charts")
-        self.assertIn("charts is not known; valid: paper, default, beyond, choices", said)
+        self.assertIn("charts is not known; valid: paper, default, feedback, beyond, choices", said)
 
 
 if __name__ == "__main__":

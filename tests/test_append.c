@@ -27,7 +27,7 @@ typedef struct run {
     int hidden, streams;
     uint16_t
         *u[EXPECTED_MAX_STREAMS]; /* [hidden, width] of the weights' type; NULL: x is cached as it is */
-    uint64_t device_u[EXPECTED_MAX_STREAMS];
+    uint64_t device_u[EXPECTED_MAX_STREAMS], device_feedback[EXPECTED_MAX_STREAMS];
     int32_t pages[BATCH][LONGEST / 16 + 1]; /* of the pool, of each sequence */
     int32_t slots[BATCH];
     int pool;
@@ -111,6 +111,27 @@ static uint64_t upload_projection(run *t, const uint16_t *u, int width)
     return pointer;
 }
 
+/* What errors add to the values of later channels; also to earlier ones, and from and to padding, where
+ * nothing may come of it. In the order that docs/layout.md gives it. */
+static void draw_feedback(run *t, expected_stream *s, uint64_t *where)
+{
+    const int group = t->cache.group, groups = (s->width + group - 1) / group, lanes = group < 64 ? 8 : 16;
+    const size_t count = (size_t)(groups * group * group);
+    uint16_t *packed = malloc(count * sizeof *packed), *next = packed;
+    s->feedback = malloc(count * sizeof *s->feedback);
+    for (size_t i = 0; i < count; i++)
+        s->feedback[i] = half_round(random_normal(&t->r) * 0.3f);
+    for (int j = 0; j < groups * group; j++)
+        for (int lane = 0; lane < lanes; lane++)
+            for (int v = 0; v < group / lanes; v++) {
+                const int of_lane[] = {0, 1, 8, 9};
+                int i = v / 4 * 64 + lane / 4 * 16 + lane % 4 * 2 + of_lane[v % 4];
+                *next++ = half_from_float(s->feedback[j * group + i]);
+            }
+    *where = fixture_upload(&t->f, packed, count * sizeof *packed);
+    free(packed);
+}
+
 static void assign_pages(run *t)
 {
     int each = LONGEST / t->cache.page + 1;
@@ -162,6 +183,8 @@ static void run_open(run *t, const char *spec_json, int seed, bool dense)
             continue;
         t->u[s] = draw_projection(t, stream);
         t->device_u[s] = upload_projection(t, t->u[s], stream->width);
+        if (cJSON_IsTrue(cJSON_GetObjectItem(cJSON_GetObjectItem(spec, "cache"), "feedback")))
+            draw_feedback(t, &t->cache.stream[s], &t->device_feedback[s]);
     }
     t->by_token = any[0] ? fixture_kernel(&t->f, "append") : NULL;
     t->by_channel = any[1] ? fixture_kernel(&t->f, "append_channel") : NULL;
@@ -187,8 +210,10 @@ static void run_close(run *t)
     free(t->tails);
     for (int b = 0; b < BATCH; b++)
         free(t->x[b]);
-    for (int s = 0; s < EXPECTED_MAX_STREAMS; s++)
+    for (int s = 0; s < EXPECTED_MAX_STREAMS; s++) {
         free(t->u[s]);
+        free(t->cache.stream[s].feedback);
+    }
 }
 
 /* ---------------------------------------------------------------- what is expected */
@@ -353,6 +378,8 @@ static void append_tokens(run *t, const int counts[BATCH])
         .accumulator = t->device_held,
         .uk = {t->device_u[0], 0},
         .uv = {t->device_u[1], 0},
+        .fk = t->device_feedback[0],
+        .fv = t->device_feedback[1],
         .tokens = tokens,
     };
     if (t->by_token && tokens)
@@ -540,6 +567,17 @@ static struct append_case cases[] = {
     {"\"method\": \"latent-cl\", \"bits\": 4, \"group\": 128, \"page\": 64, \"base\": true, \"axis_k\": "
      "\"channel\"",
      ", \"weights\": \"bf16\"", 192, 2},
+    {"\"method\": \"latent\", \"bits\": 2, \"group\": 128, \"page\": 64, \"feedback\": true", "", 192, 3},
+    {"\"method\": \"latent\", \"bits\": 3, \"group\": 128, \"page\": 16, \"groups\": 2, \"rank_k\": 100, "
+     "\"rank_v\": 96, \"feedback\": true",
+     ", \"dtype\": \"bf16\", \"weights\": \"bf16\"", 192, 4},
+    {"\"method\": \"latent\", \"bits\": 4, \"group\": 32, \"page\": 32, \"rank_k\": 75, \"zero_point\": "
+     "\"integer\", \"clip\": 0.7, \"feedback\": true",
+     "", 192, 3},
+    {"\"method\": \"x\", \"bits\": 3, \"group\": 256, \"page\": 64, \"feedback\": true", "", 640, 10},
+    {"\"method\": \"x\", \"bits\": 8, \"group\": 64, \"page\": 48, \"clip\": 1, \"zero_point\": "
+     "\"integer\", \"feedback\": true",
+     "", 192, 3},
 };
 
 static const char *case_spec(const struct append_case *c)

@@ -40,10 +40,21 @@ static struct rows *make_rows(uint64_t seed)
     return r;
 }
 
+static basis_problem problem_of(const struct rows *r, int rank, int segments, const int *widths)
+{
+    return (basis_problem){.size = C,
+                           .rank = rank,
+                           .covariance = r->covariance,
+                           .second = r->second,
+                           .metric = r->metric,
+                           .segments = segments,
+                           .widths = widths};
+}
+
 static void calibrate(const struct rows *r, int rank, int segments, const int *widths, double *to,
                       double *back)
 {
-    const basis_problem problem = {C, rank, r->covariance, r->second, r->metric, segments, widths};
+    const basis_problem problem = problem_of(r, rank, segments, widths);
     error err = ERROR_INIT;
     cr_assert_eq(basis_calibrate(&problem, to, back, &err), XQ_OK, "%s", err.message);
 }
@@ -108,6 +119,75 @@ Test(basis, rows_are_spread_evenly_over_the_columns_of_a_group)
     free(r);
 }
 
+/* The mean is in every row, and no variance shows it. */
+Test(basis, a_lower_rank_keeps_the_mean)
+{
+    static double to[C * C], back[C * C];
+    static const int widths[] = {64};
+    struct rows *r = make_rows(7);
+    double latent[64] = {0}, lost = 0, all = 0;
+    calibrate(r, 64, 1, widths, to, back);
+    for (int i = 0; i < C; i++)
+        for (int k = 0; k < 64; k++)
+            latent[k] += r->mean[i] * to[i * 64 + k];
+    for (int i = 0; i < C; i++) {
+        double kept = 0;
+        for (int k = 0; k < 64; k++)
+            kept += latent[k] * back[k * C + i];
+        lost += r->metric[i * C + i] * pow(kept - r->mean[i], 2);
+        all += r->metric[i * C + i] * pow(r->mean[i], 2);
+    }
+    cr_assert_lt(lost, 1e-3 * all, "%g of the mean is lost", lost / all);
+    free(r);
+}
+
+/* How evenly latents are spread over all directions: 1 if over all alike, 1 / C over one alone. */
+static double evenness(const struct rows *r, const double *to)
+{
+    static double half[C * C], spread[C * C];
+    double trace = 0, squares = 0;
+    for (int i = 0; i < C * C; i++)
+        half[i] = spread[i] = 0;
+    for (int i = 0; i < C; i++)
+        for (int j = 0; j < C; j++)
+            for (int k = 0; k < C; k++)
+                half[i * C + k] += r->covariance[i * C + j] * to[j * C + k];
+    for (int i = 0; i < C; i++)
+        for (int j = 0; j < C; j++)
+            for (int k = 0; k < C; k++)
+                spread[j * C + k] += to[i * C + j] * half[i * C + k];
+    for (int i = 0; i < C; i++)
+        trace += spread[i * C + i];
+    for (int i = 0; i < C * C; i++)
+        squares += spread[i] * spread[i];
+    return trace * trace / (C * squares);
+}
+
+/* Feedback makes up for costs that differ, so that the spread may be evened out instead. */
+Test(basis, with_feedback_latents_are_spread_more_evenly)
+{
+    static double to[2][C * C], back[2][C * C];
+    static const int widths[] = {64, 32};
+    struct rows *r = make_rows(6);
+    for (int feedback = 0; feedback < 2; feedback++) {
+        basis_problem problem = problem_of(r, C, 2, widths);
+        error err = ERROR_INIT;
+        problem.feedback = feedback;
+        cr_assert_eq(basis_calibrate(&problem, to[feedback], back[feedback], &err), XQ_OK, "%s",
+                     err.message);
+    }
+    for (int i = 0; i < C; i++)
+        for (int j = 0; j < C; j++) {
+            double sum = 0;
+            for (int k = 0; k < C; k++)
+                sum += to[1][i * C + k] * back[1][k * C + j];
+            cr_assert_float_eq(sum, i == j, 1e-8, "%d, %d: %g", i, j, sum);
+        }
+    cr_assert_gt(evenness(r, to[1]), 1.1 * evenness(r, to[0]), "%g and %g", evenness(r, to[1]),
+                 evenness(r, to[0]));
+    free(r);
+}
+
 Test(basis, a_lower_rank_keeps_what_costs_most)
 {
     static double to[C * C], back[C * C];
@@ -144,7 +224,8 @@ Test(basis, nothing_to_go_by_is_refused)
     wrong[0] = zeros;
     wrong[1] = nan;
     for (int i = 0; i < 2; i++) {
-        const basis_problem problem = {C, C, wrong[i], r->second, r->metric, 1, widths};
+        basis_problem problem = problem_of(r, C, 1, widths);
+        problem.covariance = wrong[i];
         error err = ERROR_INIT;
         cr_assert_eq(basis_calibrate(&problem, to, back, &err), XQ_ERROR_ARGUMENT);
         cr_assert(strstr(err.message, "activations"), "%s", err.message);

@@ -111,8 +111,16 @@ static double distance(const layer_shape *s, const float *w, const float *u, con
             mean[j] += y[t][j] / TOKENS;
         }
     }
-    xq_quantizer format = {sizeof format,       bits, s->quantization_group, 0, 0, s->groups,
-                           bits == 2 ? 0.7f : 1};
+    xq_quantizer format = XQ_QUANTIZER_INIT;
+    format.bits = bits;
+    format.group = s->quantization_group;
+    format.latents = s->groups;
+    format.clip = bits == 2 ? 0.7f : 1;
+    static float feedback[DKV * 64 * 2];
+    if (bits < 32 && s->feedback) {
+        cr_assert_eq(xq_simulate_feedback(&format, rank, DKV, a, NULL, feedback), XQ_OK);
+        format.feedback = feedback;
+    }
     if (bits < 32)
         cr_assert_eq(xq_simulate_cache(&format, TOKENS, rank, z, z), XQ_OK);
     for (int t = 0; t < TOKENS; t++)
@@ -158,6 +166,29 @@ Test(calibration, quantizes_better_than_a_rotation_of_the_svd, .init = fill)
         cr_assert_lt(of_v, 0.5 * before, "%d bits: %g, not less than half of %g", bits, of_v, before);
         layer_weights_free(&calibrated);
         layer_weights_free(&rotated);
+    }
+}
+
+/* Values: errors of all their dimensions cost alike. Of keys what they cost comes along. */
+Test(calibration, loses_less_with_feedback, .init = fill)
+{
+    const char *path = write_activations(TOKENS, D, true);
+    for (int bits = 2; bits <= 4; bits++) {
+        layer_shape s = shape_of(DKV, 1);
+        layer_weights plain, fed;
+        double lost[2];
+        error err = ERROR_INIT;
+        cr_assert_eq(factor(path, &s, &plain, lost, &err), XQ_OK, "%s", err.message);
+        cr_assert_null(plain.k_cost);
+        double without = distance(&s, wv, plain.uv, plain.av, bits);
+        s.feedback = true;
+        cr_assert_eq(factor(path, &s, &fed, lost, &err), XQ_OK, "%s", err.message);
+        double with = distance(&s, wv, fed.uv, fed.av, bits);
+        cr_assert_lt(with, 0.85 * without, "%d bits: %g with, %g without", bits, with, without);
+        for (int i = 0; i < DKV; i++)
+            cr_assert(fed.k_cost[i] > 0 && isfinite(fed.k_cost[i]), "%d: %g", i, (double)fed.k_cost[i]);
+        layer_weights_free(&plain);
+        layer_weights_free(&fed);
     }
 }
 

@@ -132,6 +132,19 @@ Test(compile_report, deltas_by_token, .timeout = 600)
         append);
 }
 
+Test(compile_report, appending_with_feedback, .timeout = 600)
+{
+    static const char *const append[] = {"append", NULL};
+    check_spec("\"model\": \"llama-3.1-8b\", \"cache\": {\"bits\": 2, \"feedback\": true}", append);
+    check_spec(
+        "\"model\": \"llama-2-7b\", \"cache\": {\"bits\": 3, \"group\": 256, \"zero_point\": \"integer\", "
+        "\"feedback\": true}, \"dtype\": \"bf16\"",
+        append);
+    check_spec("\"model\": \"llama-3.1-8b\", \"cache\": {\"bits\": 4, \"group\": 32, \"rank_k\": 1000, "
+               "\"feedback\": true}",
+               append);
+}
+
 static const char *const CROSS_LAYER[] = {"accumulate", "dequantize", NULL};
 
 Test(compile_report, accumulators_of_every_width, .timeout = 600)

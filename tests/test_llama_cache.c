@@ -235,6 +235,7 @@ Test(llama_cache, rotated_x_on_the_host_is_rotated_x_on_a_device)
 {
     compare(llama, CACHE_X, "{\"rotation\": true, \"group\": 64}", "f16", BOUND);
     compare(llama, CACHE_X, "{\"rotation\": true, \"group\": 32, \"axis_k\": \"channel\"}", "int8", BOUND);
+    compare(llama, CACHE_X, "{\"group\": 64, \"feedback\": true}", "f16", BOUND);
     compare(gemma, CACHE_X, "{\"rotation\": true, \"group\": \"row\", \"zero_point\": \"integer\"}", "f16",
             BOUND);
 }
@@ -242,6 +243,8 @@ Test(llama_cache, rotated_x_on_the_host_is_rotated_x_on_a_device)
 Test(llama_cache, latents_on_the_host_are_latents_on_a_device)
 {
     compare(llama, CACHE_LATENT, "{\"group\": 64, \"axis_k\": \"channel\"}", "f16", BOUND);
+    compare(llama, CACHE_LATENT, "{\"group\": 128, \"groups\": 2, \"rank_k\": 100, \"feedback\": true}",
+            "f16", BOUND);
     compare(llama, CACHE_LATENT, "{\"group\": \"row\", \"groups\": 2, \"rank_k\": 96, \"rank_v\": 100}",
             "f16", BOUND);
     compare(gemma, CACHE_LATENT, "{\"group\": 32, \"axis_k\": \"channel\", \"axis_v\": \"channel\"}", "f16",

@@ -147,6 +147,78 @@ Test(pack, rotated_activations_have_a_square_u_and_factors_of_its_height)
     plan_close(plan);
 }
 
+static void assert_refused(const xq_plan *plan, const xq_weights *w, void *packed, size_t bytes,
+                           const char *field)
+{
+    cr_assert_eq(xq_plan_pack_weights(plan, w, packed, bytes), XQ_ERROR_ARGUMENT, "%s", field);
+    cr_assert_str_eq(plan_error()->field, field);
+}
+
+/* docs/layout.md: for each group and each of its channels what its error adds to the values of each lane.
+ */
+static void assert_feedback(const xq_plan *plan, const unsigned char *packed, const char *name,
+                            const float *feedback, int stored, int group)
+{
+    const int groups = (stored + group - 1) / group, lanes = group < 64 ? 8 : 16,
+              values_each = group / lanes;
+    const struct shape_matrix *m = matrix(plan, name, groups * group, group);
+    for (int j = 0; j < groups * group; j++)
+        for (int lane = 0; lane < lanes; lane++)
+            for (int v = 0; v < values_each; v++) {
+                static const int of_lane[] = {0, 1, 8, 9};
+                int i = v / 4 * 64 + lane / 4 * 16 + lane % 4 * 2 + of_lane[v % 4];
+                uint16_t half;
+                memcpy(&half, packed + m->offset + 2 * (size_t)((j * lanes + lane) * values_each + v),
+                       sizeof half);
+                cr_assert_eq(half, half_from_float(feedback[j * group + i]), "%s: from %d to %d", name, j,
+                             i);
+            }
+}
+
+Test(pack, feedback_is_made_of_what_keys_and_values_are_multiplied_by)
+{
+    unsigned char *packed;
+    xq_weights w = XQ_WEIGHTS_INIT;
+    xq_quantizer q = XQ_QUANTIZER_INIT;
+    static float cost[KV], got[128 * 64];
+    w.uk = values(1), w.uv = values(2), w.ak = values(3), w.av = values(4), w.k_cost = cost;
+    for (int i = 0; i < KV; i++)
+        cost[i] = (float)(i % 7);
+    xq_plan *plan = pack(spec_of("",
+                                 "\"method\": \"latent\", \"feedback\": true, \"groups\": 2, "
+                                 "\"rank_k\": 80, \"rank_v\": 128",
+                                 ""),
+                         XQ_FUSED, &w, &packed);
+    q.bits = 4, q.group = 64, q.latents = 2;
+    cr_assert_eq(xq_simulate_feedback(&q, 80, KV, w.ak, cost, got), XQ_OK);
+    assert_feedback(plan, packed, "fk", got, 128, 64);
+    cr_assert_eq(xq_simulate_feedback(&q, 128, KV, w.av, NULL, got), XQ_OK);
+    assert_feedback(plan, packed, "fv", got, 128, 64);
+    cost[5] = -1;
+    assert_refused(plan, &w, packed, plan->weights->bytes, "weights.k_cost");
+    cost[5] = NAN;
+    assert_refused(plan, &w, packed, plan->weights->bytes, "weights.k_cost");
+    plan_close(plan);
+}
+
+/* Of x both count. */
+Test(pack, feedback_of_rotated_activations_counts_keys_and_values)
+{
+    unsigned char *packed;
+    xq_weights w = XQ_WEIGHTS_INIT;
+    xq_quantizer q = XQ_QUANTIZER_INIT;
+    static float both[D * 2 * KV], got[D * 64];
+    w.uk = values(1), w.ak = values(3), w.av = values(4);
+    for (int i = 0; i < D; i++)
+        for (int c = 0; c < 2 * KV; c++)
+            both[i * 2 * KV + c] = c < KV ? w.ak[i * KV + c] : w.av[i * KV + c - KV];
+    xq_plan *plan = pack(spec_of("", "\"method\": \"x\", \"feedback\": true", ""), XQ_UNFUSED, &w, &packed);
+    q.bits = 4, q.group = 64;
+    cr_assert_eq(xq_simulate_feedback(&q, D, 2 * KV, both, NULL, got), XQ_OK);
+    assert_feedback(plan, packed, "fk", got, D, 64);
+    plan_close(plan);
+}
+
 Test(pack, latents_of_groups_are_padded_each)
 {
     unsigned char *packed;
@@ -357,13 +429,6 @@ Test(pack, every_e4m3_code_and_midpoint_rounds_to_nearest_even)
 }
 
 /* ----------------------------------------------------------------- refusals */
-
-static void assert_refused(const xq_plan *plan, const xq_weights *w, void *packed, size_t bytes,
-                           const char *field)
-{
-    cr_assert_eq(xq_plan_pack_weights(plan, w, packed, bytes), XQ_ERROR_ARGUMENT, "%s", field);
-    cr_assert_str_eq(plan_error()->field, field);
-}
 
 Test(pack, missing_or_unrepresentable_weights_are_refused_and_nothing_is_written)
 {

@@ -242,6 +242,8 @@ Test(prepared, packed_weights_are_the_plans_bit_for_bit, .timeout = 120)
     check_packed(&glm, "latent", "e4m3", "bf16");
     check_packed(&glm, "x", "bf16", "f32");
     check_packed(&glm, "x --rotation", "int8", "f16");
+    check_packed(&llama, "latent --feedback --groups 2", "int8", "f16");
+    check_packed(&glm, "x --feedback --group 64", "f16", "f16");
 }
 
 Test(prepared, packed_weights_of_cross_layer_methods_are_the_plans_bit_for_bit, .timeout = 120)
@@ -288,6 +290,14 @@ static void refuses_plan(const xq_prepared *p, const char *spec, const char *fie
     xq_plan_destroy(plan);
 }
 
+Test(prepared, a_plan_with_feedback_has_the_files_groups)
+{
+    xq_prepared *p = opened(prepare(&llama, "--method latent --pack --feedback --group 32"));
+    refuses_plan(p, plan_spec(p, 0, "f16", "\"group\": 64"), "cache.group",
+                 ": packed for cache.group 32, the plan's is 64;");
+    xq_prepared_close(p);
+}
+
 Test(prepared, a_plan_with_other_weights_is_refused_by_field, .timeout = 120)
 {
     const char *path = prepare(&llama, "--method latent --pack");
@@ -299,6 +309,8 @@ Test(prepared, a_plan_with_other_weights_is_refused_by_field, .timeout = 120)
     refuses_plan(p, plan_spec(p, 0, "f16", "\"groups\": 2"), "cache.groups", "the plan's is 2;");
     refuses_plan(p, plan_spec(p, 0, "f16", "\"rotation\": false"), "cache.rotation",
                  ": packed for cache.rotation true, the plan's is false;");
+    refuses_plan(p, plan_spec(p, 0, "f16", "\"feedback\": true"), "cache.feedback",
+                 ": packed for cache.feedback nothing, the plan's is true;");
     refuses_plan(p, plan_spec(p, 0, "f16", "\"method\": \"latent-cl\", \"rank_k\": null, \"rank_v\": null"),
                  "cache.method", ": packed for cache.method latent, the plan's is latent-cl;");
     refuses_plan(

@@ -393,6 +393,7 @@ Test(run, grouped_and_padded_latents_and_bf16_run)
 {
     struct layer layer = layer_random(45, 2);
     check_exact(&layer, "", "--groups 2 --axis-k channel --bits 8 --rotation", 2e-2);
+    check_exact(&layer, "", "--groups 2 --bits 8 --feedback", 2e-2);
     check_exact(&layer, "", "--groups 2 --rank 126,120 --bits 8", 0.5);
     check_exact(&layer, "", "--dtype bf16 --weights bf16", 3e-2);
     check_exact(&layer, "", "--dtype bf16 --unfused", 3e-2);

@@ -140,7 +140,11 @@ Test(simulate, sixteen_bits_round_to_f16_and_saturate)
 Test(simulate, impossible_formats_are_refused)
 {
     float x[128] = {0};
-    const xq_quantizer good = {sizeof good, 4, 32, 0, 0, 1, 1};
+    xq_quantizer good = XQ_QUANTIZER_INIT;
+    good.bits = 4;
+    good.group = 32;
+    good.latents = 1;
+    good.clip = 1;
     xq_quantizer bad[9];
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         bad[i] = good;

@@ -162,6 +162,15 @@ Test(spec, impossible_values_are_refused_with_the_valid_ones)
                   "cache.axis_v", "axis_k");
     refuses_cache("\"method\": \"x-cl\", \"rotation\": true", XQ_ERROR_SPEC, "cache.rotation",
                   "valid for x, latent, latent-cl");
+    refuses_cache("\"method\": \"latent-cl\", \"feedback\": true", XQ_ERROR_SPEC, "cache.feedback",
+                  "for methods x and latent, with rotation");
+    refuses_cache("\"rotation\": false, \"feedback\": true", XQ_ERROR_SPEC, "cache.feedback",
+                  "with rotation");
+    refuses_cache("\"axis_v\": \"channel\", \"feedback\": true", XQ_ERROR_SPEC, "cache.feedback",
+                  "axis token");
+    refuses_cache("\"group\": \"row\", \"rank_k\": 192, \"rank_v\": 192, \"feedback\": true", XQ_ERROR_SPEC,
+                  "cache.feedback", "groups of 32, 64, 128, 256");
+    refuses_cache("\"feedback\": 1", XQ_ERROR_SPEC, "cache.feedback", "true or false");
     refuses_cache("\"method\": \"x\", \"rotation\": false, \"rank_k\": 64", XQ_ERROR_SPEC, "cache.rank_k",
                   "leave it out");
     refuses_model("\"num_key_value_heads\": 3", XQ_ERROR_SPEC, "model.num_key_value_heads", "divide");

@@ -25,7 +25,7 @@ def parse(arguments):
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", required=True, metavar="NAME=DIR",
                         help="a model's directory, by its name in the table; several times")
-    parser.add_argument("--brief", action="append", default=[], metavar="NAME=DIR", help="a model of which a few rows do")
+    parser.add_argument("--brief", action="append", default=[], metavar="NAME=DIR", help="a model of which a few rows do, and a quarter of the windows")
     parser.add_argument("--calibration", action="append", default=[], metavar="NAME=TEXT=FILE",
                         help="activations of the model NAME on a text, `rest` or `gpl-3`, as tools/models.py writes them")
     parser.add_argument("--sections", metavar="NAME,NAME", help="of the table, only these")
@@ -36,7 +36,7 @@ def parse(arguments):
     parser.add_argument("--xq", default="build/xq", metavar="FILE", help="the program xq (build/xq)")
     parser.add_argument("--llama", default="build/llama/llama", metavar="FILE", help="examples/llama, built")
     parser.add_argument("--work", default="build/accuracy", metavar="DIR", help="where measured rows are kept")
-    parser.add_argument("--out", required=True, metavar="DIR", help="results.json, tables.md and plots go here")
+    parser.add_argument("--out", required=True, metavar="DIR", help="results.json, plots and, without --page, tables.md go here")
     parser.add_argument("--page", metavar="FILE", help="a page whose tables are made anew (docs/accuracy.md)")
     options = parser.parse_args(arguments)
     for name in ("window", "windows", "jobs"):
@@ -81,13 +81,12 @@ def main(arguments=None):
         short = dict(named("--brief", options.brief, "NAME", "DIR"))
         folders = {**whole, **short}
         wanted = chosen(table.rows_of(whole, short), options.sections)
+        windows = {name: options.windows for name in whole} | {name: max(1, options.windows // 4) for name in short}
         say(f"{len(wanted)} rows, {options.windows} windows of {options.window} tokens of {options.text}")
         runner = runs.Runner(options.xq, options.llama, options.work, folders, calibrations(options.calibration),
-                             options.text, options.window, options.windows, options.jobs)
+                             options.text, options.window, windows, options.jobs)
         listed = report.results(wanted, runner.run(wanted), options.text)
         files.write_json(os.path.join(options.out, "results.json"), listed)
-        with files.published(os.path.join(options.out, "tables.md")) as file:
-            file.write(report.tables(listed).encode())
         for name in folders:
             if not report.plot(listed, name, os.path.join(options.out, f"{name}.svg")):
                 say("no gnuplot: no plot")
@@ -97,6 +96,9 @@ def main(arguments=None):
                 text = report.fill(file.read(), listed)
             with files.published(options.page) as file:
                 file.write(text.encode())
+        else:
+            with files.published(os.path.join(options.out, "tables.md")) as file:
+                file.write(report.tables(listed).encode())
         print(report.summary(listed))
     except (InputError, OSError) as error:
         say(" ".join(str(error).split()))

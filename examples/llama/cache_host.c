@@ -11,8 +11,10 @@
 #include <string.h>
 
 typedef struct host_layer {
-    xq_weights weights; /* as kernels see them */
-    float *rounded[7];  /* what belongs to this layer of them */
+    xq_weights weights;        /* as kernels see them */
+    xq_quantizer quantizer[2]; /* of each stream */
+    float *feedback[2];
+    float *rounded[7]; /* what belongs to this layer of them */
     float
         *exact[2]; /* what a stream is quantized from, [capacity, width]; of a cross-layer cache X itself */
     float *seen[2]; /* what attention sees of it */
@@ -99,7 +101,7 @@ static void rematerialize(const host *h, const float *seen, int width, int group
 /* Rounds to f16 and quantizes what has come to a stream; the rows that changed. */
 static span store(const format *f, host_layer *l, int stream, int from, int count)
 {
-    const xq_quantizer *q = &f->stream[stream].quantizer;
+    const xq_quantizer *q = &l->quantizer[stream];
     const int width = f->stream[stream].width;
     span s = span_of(q, from, count);
     simulate(q, s.end - s.first, width, l->exact[stream] + at(s.first, width),
@@ -184,12 +186,12 @@ static void quantize_change(host *h, int layer, float *change, int rows)
     const float *ukv = h->layers[layer].weights.ukv;
     const int d = h->config->hidden, width = f->stream[0].width;
     if (!f->latent) {
-        simulate(&f->stream[0].quantizer, rows, width, change, change);
+        simulate(&h->layers[layer].quantizer[0], rows, width, change, change);
         return;
     }
     float *latents = h->row[1];
     multiply(change, d, ukv, width, rows, d, width, latents, width);
-    simulate(&f->stream[0].quantizer, rows, width, latents, latents);
+    simulate(&h->layers[layer].quantizer[0], rows, width, latents, latents);
     project(latents, ukv, rows, width, d, change);
 }
 
@@ -198,7 +200,7 @@ static void append_cross(host *h, int layer, const float *x, int count)
     host_layer *l = &h->layers[layer];
     const format *f = &h->formats->layer[layer];
     const int d = h->config->hidden;
-    const span s = span_of(&f->stream[0].quantizer, h->length, count);
+    const span s = span_of(&l->quantizer[0], h->length, count);
     const size_t closed = at(s.closed - s.first, d), all = at(s.end - s.first, d);
     memcpy(l->exact[0] + at(h->length, d), x, sizeof *x * at(count, d));
     const float *exact = l->exact[0] + at(s.first, d);
@@ -284,7 +286,8 @@ static void host_close(cache *c)
     host *h = (host *)c;
     for (int i = 0; i < h->config->layers; i++) {
         host_layer *l = &h->layers[i];
-        float *all[] = {l->exact[0], l->exact[1], l->seen[0], l->seen[1], l->k, l->v};
+        float *all[] = {l->exact[0], l->exact[1], l->seen[0],     l->seen[1],
+                        l->k,        l->v,        l->feedback[0], l->feedback[1]};
         for (size_t j = 0; j < sizeof all / sizeof all[0]; j++)
             free(all[j]);
         for (size_t j = 0; j < sizeof l->rounded / sizeof l->rounded[0]; j++)
@@ -338,12 +341,47 @@ static void round_weights(const host *h, host_layer *l, const format *f, const x
     l->weights.ukv = rounded(l, 6, u_type, from->ukv, d, rk);
 }
 
+/* What errors of a stream's channels add to later ones. `a`, `cost`: of what the stream is multiplied by,
+ * [rank, cols]. */
+static void feed_back(host_layer *l, const format *f, int stream, int cols, const float *a,
+                      const float *cost)
+{
+    xq_quantizer *q = &l->quantizer[stream];
+    const int latents = q->latents, padded = (f->stream[stream].width / latents + 63) / 64 * 64 * latents;
+    const size_t group = (size_t)q->group, groups = ((size_t)padded + group - 1) / group;
+    l->feedback[stream] = room(groups * group * group, sizeof(float));
+    check(NULL, xq_simulate_feedback(q, f->stream[stream].width, cols, a, cost, l->feedback[stream]),
+          "xq_simulate_feedback");
+    q->feedback = l->feedback[stream];
+}
+
+static void make_feedback(const host *h, host_layer *l, const format *f, const xq_weights *from)
+{
+    const size_t d = (size_t)h->config->hidden, dkv = (size_t)dkv_of(h);
+    if (f->latent) {
+        feed_back(l, f, 0, (int)dkv, from->ak, from->k_cost);
+        feed_back(l, f, 1, (int)dkv, from->av, NULL);
+        return;
+    }
+    float *both = room(2 * d * dkv, sizeof *both); /* ak and av side by side */
+    for (size_t i = 0; i < d; i++) {
+        memcpy(both + 2 * i * dkv, from->ak + i * dkv, sizeof *both * dkv);
+        memcpy(both + (2 * i + 1) * dkv, from->av + i * dkv, sizeof *both * dkv);
+    }
+    feed_back(l, f, 0, (int)(2 * dkv), both, NULL);
+    free(both);
+}
+
 static void open_layer(host *h, sources *s, int layer)
 {
     host_layer *l = &h->layers[layer];
     const format *f = &h->formats->layer[layer];
     const size_t rows = (size_t)h->capacity, dkv = (size_t)dkv_of(h);
     round_weights(h, l, f, sources_layer(s, layer), sources_type(s));
+    for (int i = 0; i < f->streams; i++)
+        l->quantizer[i] = f->stream[i].quantizer;
+    if (f->feedback)
+        make_feedback(h, l, f, sources_layer(s, layer));
     l->k = room(rows * dkv, sizeof(float));
     l->v = room(rows * dkv, sizeof(float));
     for (int i = 0; i < f->streams; i++) {

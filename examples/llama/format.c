@@ -83,7 +83,7 @@ static cJSON *cache_object(const choice *wanted, const format *f, int bits)
 /* What a prepared layer's matrices depend on. */
 static void adopt_prepared(cJSON *cache, const choice *wanted, const char *layer_spec, int layer)
 {
-    static const char *const keys[] = {"method", "groups", "rank_k", "rank_v", "rotation"};
+    static const char *const keys[] = {"method", "groups", "rank_k", "rank_v", "rotation", "feedback"};
     if (!layer_spec)
         fail(EXIT_INPUT, "%s: layer %d is not in this file", wanted->prepared, layer);
     cJSON *spec = cJSON_Parse(layer_spec);
@@ -166,6 +166,7 @@ static void read_spec(format *f, sizes *s)
         to->quantizer = read_quantizer(cache, item, false);
         to->width = number(item, "latents") * number(item, "rank");
     }
+    f->feedback = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(cache, "feedback"));
     f->rotated = f->method == CACHE_X && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(cache, "rotation"));
     f->groups = f->latent && !f->cross ? number(cache, "groups") : 1;
     *s = (sizes){.page_bytes = number(layout, "page_bytes"),

@@ -21,6 +21,7 @@ typedef struct format {
     bool cross, base;
     bool latent;  /* what is cached is projected: latent, latent-cl */
     bool rotated; /* and so it is here: x with rotation */
+    bool feedback;
     char *spec; /* completed; NULL for f32 and kivi. Of fp16 that of any method: what counts is the model */
     int streams;
     format_stream stream[2];

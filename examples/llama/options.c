@@ -21,11 +21,12 @@ static const char help[] =
     "  --first-bits B         (default 4)\n"
     "  --layer-bits B,B,...   bits of every layer, instead\n"
     "  --group N|row, --axis-k token|channel, --axis-v token|channel, --zero-point float|integer,\n"
-    "  --clip SHARE, --rank N|K,V, --groups N, --rotation, --accumulator-bits B, --page N: as of xq's "
-    "specs\n"
+    "  --clip SHARE, --rank N|K,V, --groups N, --rotation, --no-rotation, --feedback, --accumulator-bits "
+    "B,\n"
+    "  --page N:              as of xq's specs\n"
     "  --set cache.KEY=JSON   any other key of a spec's cache\n"
     "  --weights TYPE         f16 (default), bf16, int8, e4m3: the projections that rematerialize\n"
-    "  --prepared FILE.xqw    what `xq prepare` wrote; latent methods and --rotation need it\n"
+    "  --prepared FILE.xqw    what `xq prepare` wrote; latent methods and rotated x need it\n"
     "  --device NAME          host (default): the kernels' arithmetic on the CPU; sim, cuda, auto: the "
     "kernels\n"
     "\n"
@@ -176,6 +177,10 @@ static void read_options(options *o, int count, char **arguments, const char **p
         }
         if (strcmp(option, "--quiet") == 0) {
             o->quiet = true;
+            continue;
+        }
+        if (strcmp(option, "--feedback") == 0) {
+            set(&o->choice, "feedback", cJSON_CreateTrue());
             continue;
         }
         if (strcmp(option, "--rotation") == 0 || strcmp(option, "--no-rotation") == 0) {

@@ -235,6 +235,8 @@ XQ_API const char *xq_plan_spec(const xq_plan *plan);
  *   - method latent: uk [d, rank_k], ak [rank_k / groups, dkv], uv [d, rank_v], av [rank_v / groups, dkv];
  *     the columns of a KV head multiply the latents of its group.
  *   - method latent-cl: wk, wv [d, dkv], ukv [d, rank_k] with orthonormal columns.
+ *   - method latent with cache.feedback, optionally: k_cost [dkv], what a squared error of a key's
+ * dimension costs, against that of others; at least 0.
  *   - where the model has them: bk, bv [dkv]; k_norm [dh] (qk_norm "row": [dkv]), the factors as multiplied
  *     (Gemma: 1 + w); sinks [H]. */
 typedef struct xq_weights {
@@ -243,6 +245,7 @@ typedef struct xq_weights {
     const float *uk, *ak, *uv, *av;
     const float *ukv;
     const float *bk, *bv, *k_norm, *sinks;
+    const float *k_cost;
 } xq_weights;
 #define XQ_WEIGHTS_INIT XQ_SIZED(xq_weights)
 
@@ -433,6 +436,9 @@ typedef struct xq_quantizer {
      * to a multiple of 64 columns, and groups run over the stored row. */
     int32_t latents;
     float clip; /* cache.clip: share of a group's range that codes span, up to 1; 0: 1 */
+    /* cache.feedback: what xq_simulate_feedback makes, for groups of channels, of at most 256; NULL: none
+     */
+    const float *feedback;
 } xq_quantizer;
 #define XQ_QUANTIZER_INIT XQ_SIZED(xq_quantizer)
 
@@ -443,6 +449,15 @@ typedef struct xq_quantizer {
  * Errors: XQ_ERROR_ARGUMENT. */
 XQ_API xq_status xq_simulate_cache(const xq_quantizer *quantizer, int64_t rows, int64_t width,
                                    const float *x, float *x_hat);
+
+/* What append feeds back of a stream of rows of `width` values, with this quantizer's group and latents,
+ * whose `feedback` it then is. a [width / latents, cols]: what the stream is multiplied by, as the caller
+ * gives it to xq_plan_pack_weights (of method x, ak and av side by side); cost [cols]: of squared errors of
+ * its columns (for keys k_cost); NULL: all alike. feedback: groups * group * group f32, groups those of the
+ * row as stored, each latent padded to a multiple of 64. Errors: XQ_ERROR_ARGUMENT, also for NaN and
+ * infinity; XQ_ERROR_MEMORY. */
+XQ_API xq_status xq_simulate_feedback(const xq_quantizer *quantizer, int64_t width, int64_t cols,
+                                      const float *a, const float *cost, float *feedback);
 
 /* What packed weights of type "f16", "bf16", "int8" or "e4m3" hold of w [rows, cols]; the 8-bit types have
  * a scale for each column. `rounded` may be w.

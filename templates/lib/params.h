@@ -67,7 +67,9 @@ struct xq_append_params {
     XQ_PTR(const xq_byte) accumulator; /* pages: cross-layer methods, but for the base layer */
     struct xq_matrix
         uk; /* latent, rotated x [d, width of k or x]; latent-cl: Ukv [d, width of x]; else null */
-    struct xq_matrix uv; /* latent [d, width of v] */
+    struct xq_matrix uv;           /* latent [d, width of v] */
+    XQ_PTR(const xq_half_bits) fk; /* feedback of k or x (docs/layout.md); null without it */
+    XQ_PTR(const xq_half_bits) fv; /* latent: of v */
     int tokens;
     int step; /* append_channel is launched `steps` times (what the kernel states), counting from 0 */
 };

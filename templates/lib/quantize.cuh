@@ -86,6 +86,29 @@ template <int BITS, bool INTEGER_ZERO> struct quantizer {
                                   : clamp(rintf(__fdiv_rn(value - zero, scale))));
     }
 
+    // 1 / scale, for code_by.
+    __device__ __forceinline__ float inverse() const
+    {
+        return __fdiv_rn(1.0f, scale == 0.0f ? 1.0f : scale);
+    }
+
+    // The code of a value by a product with inverse(), as feedback has it.
+    __device__ __forceinline__ float code_by(float inverse, float value) const
+    {
+        if (scale == 0.0f)
+            return 0.0f;
+        return INTEGER_ZERO ? clamp(rintf(__fmul_rn(value, inverse)) + zero)
+                            : clamp(rintf(__fmul_rn(value - zero, inverse)));
+    }
+
+    // What a code stands for, less the value: f16, which products with f16 numbers keep exact in f32.
+    __device__ __forceinline__ float error_of(float code, float value) const
+    {
+        const float cached = INTEGER_ZERO ? __fmul_rn(scale, code - zero) : __fmaf_rn(scale, code, zero);
+        const float error = fminf(fmaxf(cached - value, -65504.0f), 65504.0f);
+        return f32_from_f16(f16_from_f32(error));
+    }
+
     // Codes of two values; `high` that of the upper half.
     __device__ __forceinline__ void codes(u32 pair, u32 &low, u32 &high) const
     {
@@ -208,6 +231,36 @@ __device__ __forceinline__ void store_params(u8 *params, u8 *zeros, int group, i
         ((f16 *)params)[group * 32 + 16 + row] = f16_from_f32(q.zero);
     }
 }
+
+// ---------------------------------------------------------------- feedback
+
+// What an error of one channel adds to VALUES values of a lane.
+template <int VALUES> struct feedback_row {
+    u32 words[VALUES / 2];
+
+    __device__ __forceinline__ explicit feedback_row(const f16 *from)
+    {
+        if (VALUES == 4) {
+            const uint2 v = *(const uint2 *)from;
+            words[0] = v.x;
+            words[1] = v.y;
+            return;
+        }
+#pragma unroll
+        for (int i = 0; i < VALUES / 8; i++) {
+            const uint4 v = *(const uint4 *)(from + i * 8); // plain loads: the compiler may have them early
+            words[i * 4] = v.x;
+            words[i * 4 + 1] = v.y;
+            words[i * 4 + 2] = v.z;
+            words[i * 4 + 3] = v.w;
+        }
+    }
+
+    __device__ __forceinline__ float value(int i) const
+    {
+        return i % 2 ? f32_from_f16_high(words[i / 2]) : f32_from_f16_low(words[i / 2]);
+    }
+};
 
 // ---------------------------------------------------------------- a whole unit by one warp
 

@@ -71,6 +71,7 @@ def tables(results):
 
 # ---------------------------------------------------------------- plot
 
+PLOTTED = ("paper", "default", "feedback", "brief")  # sections of what people would take
 STYLE = """set terminal svg size 860,520 font 'sans,13' background rgb 'white'
 set output '{output}'
 set title '{title}'
@@ -89,9 +90,12 @@ def series(results):
     curves = {}
     for result in results:
         lost = result["ppl"] - result["ppl_fp16"]
-        if result["method"] == "fp16" or result["section"] not in ("paper", "default", "brief") or lost <= 0:
+        if result["method"] == "fp16" or result["section"] not in PLOTTED or lost <= 0:
             continue
-        name = "xq's default" if "calibrated" in result["options"] else result["method"]
+        options = result["options"]
+        if result["section"] == "feedback" and "calibrated" not in options:
+            continue
+        name = "with feedback" if "feedback" in options else "xq's default" if "calibrated" in options else result["method"]
         curves.setdefault(name, []).append((result["memory"], lost, result["bits"]))
     return {name: sorted(points) for name, points in curves.items()}
 

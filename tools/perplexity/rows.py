@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 # Options of a row are those of a spec (docs/spec.md) and of `llama perplexity`, by these names.
-PREPARED = ("rank", "groups", "group", "rotation")  # what prepared weights depend on
+PREPARED = ("rank", "groups", "group", "rotation", "feedback")  # what prepared weights depend on
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,13 +45,14 @@ def call(command, environment=None):
 
 
 class Runner:
-    """Programs, models and the text; what is measured is kept in `folder`, under a hash of all that it depends on."""
+    """Programs, models and the text; what is measured is kept in `folder`, under a hash of all that it depends on.
+    `windows`: of the text, by model."""
 
     def __init__(self, xq, llama, folder, models, calibrations, text, window, windows, jobs):
         self.xq, self.llama, self.folder, self.models = xq, llama, folder, models
         self.text, self.window, self.windows, self.jobs = text, window, windows, jobs
         self.common = {"format": FORMAT, "program": files.sha256(llama), "text": files.sha256(text),
-                       "window": window, "windows": windows}
+                       "window": window}
         self.calibrations = calibrations
         self.hashes = {}
         self.preparing = threading.Lock()
@@ -73,8 +74,8 @@ class Runner:
         return self.hashes[path]
 
     def kept(self, row):
-        identity = dict(self.common, model=self.model_hash(row.model), row=row.key(),
-                        calibration=self.calibration_hash(row))
+        identity = dict(self.common, windows=self.windows[row.model], model=self.model_hash(row.model),
+                        row=row.key(), calibration=self.calibration_hash(row))
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
         return os.path.join(self.folder, "rows", digest + ".json")
 
@@ -96,7 +97,7 @@ class Runner:
         if os.path.exists(path):
             return files.read_json(path)
         command = [self.llama, "perplexity", self.models[row.model], self.text, "--window", str(self.window),
-                   "--windows", str(self.windows), *row.arguments(), *self.prepared(row), "--python", sys.executable,
+                   "--windows", str(self.windows[row.model]), *row.arguments(), *self.prepared(row), "--python", sys.executable,
                    "--quiet", "--json", "-"]
         found = json.loads(call(command, dict(os.environ, OPENBLAS_NUM_THREADS="1")))
         files.write_json(path, found)

@@ -1,74 +1,117 @@
 """The rows of docs/accuracy.md."""
 
+import dataclasses
 import os
 
-from realmodel import files
+from realmodel import InputError, files
 
 from .rows import row
 
 BITS = (4, 3, 2)
 PAPER_LATENT = {"axis_k": "channel", "rotation": False}  # keys by channel, values by token
+# Layers of a model that gain most from a third bit at 2 bits. Of SmolLM2-135M they are six, so that they take as much
+# memory as three layers at 4 bits.
+SENSITIVE = {"smollm2-135m": (1, 2, 3, 4, 18, 23)}
 
 
-def is_mha(folder):
-    config = files.read_json(os.path.join(folder, "config.json"))
-    heads = config.get("num_attention_heads")
-    return config.get("num_key_value_heads", heads) == heads
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What of a model decides which rows it can have."""
+    heads: int
+    kv_heads: int
+    head_dim: int
+    layers: int
+
+    @property
+    def mha(self):
+        return self.kv_heads == self.heads
+
+    def rank(self, share):
+        """A rank of about that share of the full one: a multiple of 32."""
+        return max(32, int(self.kv_heads * self.head_dim * share) // 32 * 32)
+
+    def groups(self):
+        """The divisors of the KV heads but 1."""
+        return [groups for groups in range(2, self.kv_heads + 1) if self.kv_heads % groups == 0]
 
 
-def paper(model, mha):
+def shape_of(folder):
+    path = os.path.join(folder, "config.json")
+    config = files.read_json(path)
+    try:
+        heads = config["num_attention_heads"]
+        return Shape(heads, config.get("num_key_value_heads", heads),
+                     config.get("head_dim") or config["hidden_size"] // heads, config["num_hidden_layers"])
+    except KeyError as missing:
+        raise InputError(f"{path}: {missing.args[0]} is missing") from None
+
+
+def paper(model, shape):
     """The methods of the paper's table, and what it compares with, as it describes them."""
     rows = [row("paper", model, "fp16")] + [row("paper", model, "kivi", bits) for bits in BITS]
-    if not mha:
+    if not shape.mha:
         rows += [row("paper", model, "latent", bits, **PAPER_LATENT) for bits in BITS]
         rows += [row("paper", model, "latent-cl", bits) for bits in BITS]
     rows += [row("paper", model, "x", bits, rotation=False) for bits in BITS]
-    return rows + ([row("paper", model, "x-cl", bits) for bits in BITS] if mha else [])
+    return rows + ([row("paper", model, "x-cl", bits) for bits in BITS] if shape.mha else [])
 
 
-def default(model, mha):
+def default(model, shape):
     """What xq does where nothing else is asked for, calibrated on the text after the windows."""
-    return [row("default", model, "x" if mha else "latent", bits, calibrated="rest") for bits in BITS]
+    return [row("default", model, "x" if shape.mha else "latent", bits, calibrated="rest") for bits in BITS]
 
 
-def choices(model, mha):
+def choices(model, shape):
     """What the paper leaves open."""
-    method = "x-cl" if mha else "latent-cl"
-    options = [{"axis_k": "channel"}, {"accumulator_bits": 8}, {"accumulator_bits": 4}, {"first_layers": 1},
-               {"first_layers": 5}]
-    return [row("choices", model, method, 3)] + [row("choices", model, method, 3, **each) for each in options]
+    method = "x-cl" if shape.mha else "latent-cl"
+    options = [{}, {"first_layers": 1}, {"first_layers": 5}]
+    if not shape.mha:  # an accumulator is the same in both methods
+        options += [{"accumulator_bits": 8}, {"accumulator_bits": 4}]
+    return ([row("choices", model, method, bits, axis_k="channel") for bits in (BITS if shape.mha else (3,))] +
+            [row("choices", model, method, 3, **each) for each in options])
 
 
-def beyond(model, mha):
+def beyond(model, shape):
     """Each part of the default, and others, on its own."""
-    plain = "x" if mha else "latent"
+    plain = "x" if shape.mha else "latent"
+
+    def calibrated(bits, **options):
+        return row("beyond", model, plain, bits, calibrated="rest", **options)
+
     rows = [row("beyond", model, plain, bits) for bits in BITS]
-    rows += [row("beyond", model, plain, 2, clip=1),
-             row("beyond", model, plain, 2, calibrated="gpl-3"),
-             row("beyond", model, plain, 2, calibrated="rest", clip=1),
-             row("beyond", model, plain, 2, calibrated="rest", group="row"),
-             row("beyond", model, plain, 2, calibrated="rest", first_layers=0)]
-    if mha:
+    rows += [row("beyond", model, plain, 2, calibrated="gpl-3"), calibrated(2, group="row")]
+    if shape.mha:
         return rows
-    return rows + [row("beyond", model, "latent", 3, calibrated="rest", rank="128,128"),
-                   row("beyond", model, "latent", 4, calibrated="rest", rank="96,96"),
-                   *(row("beyond", model, "latent", bits, calibrated="rest", groups=3) for bits in (4, 2)),
-                   *(row("beyond", model, "latent", 4, calibrated="rest", weights=kind) for kind in ("int8", "e4m3")),
-                   row("beyond", model, "latent-cl", 2, rotation=True)]
+    rows.append(row("beyond", model, plain, 2, clip=1))
+    if model in SENSITIVE:
+        rows.append(calibrated(2, layer_bits=",".join("3" if layer in SENSITIVE[model] else "2"
+                                                      for layer in range(shape.layers))))
+    rows += [calibrated(bits, rank=f"{rank},{rank}") for bits, rank in ((3, shape.rank(2 / 3)), (4, shape.rank(1 / 2)))]
+    rows += [calibrated(bits, groups=groups) for groups in shape.groups() for bits in (4, 2)]
+    rows += [calibrated(4, weights=kind) for kind in ("int8", "e4m3")]
+    return rows + [row("beyond", model, "latent-cl", 2, rotation=True)]
 
 
-def brief(model, mha):
+def feedback(model, shape):
+    """The default with feedback; without a calibration at 2 bits."""
+    plain = "x" if shape.mha else "latent"
+    return [*(row("feedback", model, plain, bits, calibrated="rest", feedback=True) for bits in BITS),
+            row("feedback", model, plain, 2, feedback=True)]
+
+
+def brief(model, shape):
     """Enough to see that a model works, and how its default does."""
     return [row("brief", model, "fp16"), row("brief", model, "kivi", 4), row("brief", model, "kivi", 2),
-            *(row("brief", model, "x" if mha else "latent", bits, calibrated="rest") for bits in BITS)]
+            *(row("brief", model, "x" if shape.mha else "latent", bits, calibrated="rest") for bits in BITS),
+            *(row("brief", model, "x" if shape.mha else "latent", bits, calibrated="rest", feedback=True) for bits in (3, 2))]
 
 
 def rows_of(whole, short):
     """Rows of models to be measured whole, and of those to be measured in short: names to directories."""
     rows = []
-    for section in (paper, default, beyond, choices):
+    for section in (paper, default, feedback, beyond, choices):
         for name, folder in whole.items():
-            rows += section(name, is_mha(folder))
+            rows += section(name, shape_of(folder))
     for name, folder in short.items():
-        rows += brief(name, is_mha(folder))
+        rows += brief(name, shape_of(folder))
     return rows

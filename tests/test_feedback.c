@@ -1,0 +1,280 @@
+/* Feedback of quantization errors: the matrix that says what they add, and the two quantizers that use it.
+ * The kernel's bytes are those of tests/test_append.c. */
+#include "../autotune/random.h"
+#include "../runtime/feedback.h"
+#include "../runtime/half.h"
+#include "../runtime/quantizer.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xq/xq.h>
+
+/* A stream and what it is multiplied by. */
+typedef struct problem {
+    feedback_stream s;
+    int cols, stored, groups;
+    float *a, *cost, *feedback;
+} problem;
+
+/* `decay`: row i of a is smaller by exp(-decay * i / rank), and rows are mixtures of each other. */
+static problem problem_make(random_stream *r, int latents, int rank, int group, bool with_cost, float decay)
+{
+    problem p = {.s = {latents, rank, (rank + 63) / 64 * 64, group}, .cols = latents * 48};
+    p.stored = latents * p.s.latent_width;
+    p.groups = (p.stored + group - 1) / group;
+    p.a = malloc(sizeof *p.a * (size_t)(rank * p.cols));
+    p.cost = with_cost ? malloc(sizeof *p.cost * (size_t)p.cols) : NULL;
+    for (int i = 0; i < rank; i++)
+        for (int c = 0; c < p.cols; c++)
+            p.a[i * p.cols + c] =
+                random_normal(r) *
+                expf(-decay * (float)(c % 48) / 48); /* columns alike in all rows: they correlate */
+    for (int c = 0; with_cost && c < p.cols; c++)
+        p.cost[c] = expf(random_normal(r));
+    p.feedback = malloc(sizeof *p.feedback * (size_t)(p.groups * group * group));
+    const feedback_source source = {p.a, p.cost, p.cols};
+    cr_assert_eq(feedback_groups(&p.s), p.groups);
+    cr_assert(feedback_make(&p.s, &source, 1, p.feedback));
+    return p;
+}
+
+static void problem_free(problem *p)
+{
+    free(p->a);
+    free(p->cost);
+    free(p->feedback);
+}
+
+static bool is_data(const problem *p, int channel)
+{
+    return channel < p->stored && channel % p->s.latent_width < p->s.rank;
+}
+
+/* What errors of two stored channels cost together. */
+static double joint_cost(const problem *p, int i, int j)
+{
+    const int latent = i / p->s.latent_width, cols = p->cols / p->s.latents;
+    double sum = 0;
+    if (!is_data(p, i) || !is_data(p, j) || j / p->s.latent_width != latent)
+        return 0;
+    for (int c = latent * cols; c < (latent + 1) * cols; c++)
+        sum += (double)p->a[i % p->s.latent_width * p->cols + c] *
+               (double)p->a[j % p->s.latent_width * p->cols + c] * (p->cost ? (double)p->cost[c] : 1);
+    return sum;
+}
+
+static float entry(const problem *p, int group, int j, int i)
+{
+    return p->feedback[(group * p->s.group + j) * p->s.group + i];
+}
+
+/* Given the errors of channels before i, the move of channel i is the best if no other makes what can be
+ * reached cheaper: then H(later channels at their best) has no slope in it. That is: with e = (errors so
+ * far, F's moves for the rest), the cost's derivative by every moved channel is 0. */
+static void expect_no_slope(const problem *p, int group, int i, random_stream *r)
+{
+    const int n = p->s.group, first = group * n;
+    double *e = calloc((size_t)n, sizeof *e), scale = 0, ridge = 0;
+    int channels = 0;
+    for (int j = 0; j < n; j++) {
+        ridge += joint_cost(p, first + j, first + j);
+        channels += is_data(p, first + j);
+    }
+    ridge *= channels ? 1e-3 / channels : 0;
+    for (int j = 0; j < i; j++)
+        e[j] = is_data(p, first + j) ? (double)random_normal(r) : 0;
+    for (int j = i; j < n; j++) /* later channels without an error of their own, but for the moves */
+        for (int k = 0; k < j; k++)
+            e[j] += (double)entry(p, group, k, j) * e[k];
+    for (int j = 0; j < n; j++)
+        for (int k = 0; k < n; k++)
+            scale = fmax(scale, fabs(joint_cost(p, first + j, first + k) * e[k]));
+    for (int j = i; j < n; j++) {
+        double slope = ridge * e[j];
+        for (int k = 0; k < n; k++)
+            slope += joint_cost(p, first + j, first + k) * e[k];
+        cr_assert(fabs(slope) <= 0.005 * scale * sqrt(n), "group %d, channel %d of %d: slope %g of %g",
+                  group, j, i, slope, scale);
+    }
+    free(e);
+}
+
+Test(feedback, later_channels_make_up_for_errors_as_well_as_they_can)
+{
+    static const struct {
+        int latents, rank, group;
+        bool cost;
+    } cases[] = {{1, 40, 64, false},
+                 {1, 128, 128, true},
+                 {2, 64, 128, true},
+                 {3, 50, 128, false},
+                 {2, 96, 32, true}};
+    random_stream r = random_begin(5, 1);
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        problem p = problem_make(&r, cases[c].latents, cases[c].rank, cases[c].group, cases[c].cost, 1);
+        for (int g = 0; g < p.groups; g++)
+            for (int i = 1; i < p.s.group; i += 13)
+                expect_no_slope(&p, g, i, &r);
+        problem_free(&p);
+    }
+}
+
+Test(feedback, goes_to_later_channels_of_the_same_latent_alone)
+{
+    random_stream r = random_begin(6, 1);
+    problem p = problem_make(&r, 3, 50, 128, true, 1);
+    int some = 0;
+    for (int g = 0; g < p.groups; g++)
+        for (int j = 0; j < p.s.group; j++)
+            for (int i = 0; i < p.s.group; i++) {
+                int from = g * p.s.group + j, to = g * p.s.group + i;
+                float f = entry(&p, g, j, i);
+                bool may = i > j && is_data(&p, from) && is_data(&p, to) &&
+                           from / p.s.latent_width == to / p.s.latent_width;
+                cr_assert(may || f == 0, "from %d to %d: %g", from, to, (double)f);
+                cr_assert_eq(f, half_round(f));
+                some += f != 0;
+            }
+    cr_assert_gt(some, 3 * 50 * 49 / 2 - 50);
+    problem_free(&p);
+}
+
+/* ---------------------------------------------------------------- the quantizers */
+
+static double cost_of(const problem *p, const double *e)
+{
+    double sum = 0;
+    for (int i = 0; i < p->stored; i++)
+        for (int j = 0; j < p->stored && e[i] != 0; j++)
+            sum += e[i] * e[j] * joint_cost(p, i, j);
+    return sum;
+}
+
+static void draw_row(random_stream *r, const problem *p, uint16_t *x)
+{
+    for (int i = 0; i < p->stored; i++)
+        x[i] = half_from_float(is_data(p, i) ? random_normal(r) + 0.5f : 0);
+}
+
+/* What a row's errors cost, over rows. */
+static double mean_cost(const problem *p, quantizer q, int rows)
+{
+    random_stream r = random_begin(8, 8);
+    uint16_t x[512], scale[16], zero[16];
+    uint8_t codes[512];
+    double e[512], sum = 0;
+    for (int row = 0; row < rows; row++) {
+        draw_row(&r, p, x);
+        quantizer_encode(&q, x, (size_t)p->stored, codes, scale, zero);
+        quantizer_decode(&q, codes, scale, zero, (size_t)p->stored, e);
+        for (int i = 0; i < p->stored; i++)
+            e[i] = is_data(p, i) ? e[i] - (double)half_to_float(x[i]) : 0;
+        sum += cost_of(p, e);
+    }
+    return sum / rows;
+}
+
+Test(feedback, makes_errors_cost_less)
+{
+    random_stream r = random_begin(7, 1);
+    problem p = problem_make(&r, 1, 128, 128, true, 2);
+    for (int bits = 2; bits <= 8; bits += bits == 4 ? 4 : 1) {
+        quantizer q = {.bits = bits, .group = 128, .rank = 128, .latent_width = 128};
+        double plain = mean_cost(&p, q, 12);
+        q.feedback = p.feedback;
+        double fed = mean_cost(&p, q, 12);
+        cr_expect_lt(fed, 0.5 * plain, "%d bits: %g with, %g without", bits, fed, plain);
+    }
+    problem_free(&p);
+}
+
+/* Codes of quantizer_encode, read as kernels do, and what xq_simulate_cache says that they are. */
+Test(feedback, both_quantizers_agree_bit_for_bit)
+{
+    static const int shapes[][3] = {{1, 192, 128}, {2, 100, 128}, {1, 75, 32}, {1, 256, 256}, {3, 64, 64}};
+    random_stream r = random_begin(9, 1);
+    for (size_t c = 0; c < 2 * sizeof shapes / sizeof shapes[0]; c++) {
+        const int *shape = shapes[c / 2];
+        problem p = problem_make(&r, shape[0], shape[1], shape[2], false, 1);
+        for (int bits = 2; bits <= 8; bits += bits == 4 ? 4 : 1) {
+            quantizer q = {.bits = bits,
+                           .group = (size_t)shape[2],
+                           .integer_zero = c % 2,
+                           .clip = 0.7f,
+                           .rank = (size_t)p.s.rank,
+                           .latent_width = (size_t)p.s.latent_width,
+                           .feedback = p.feedback};
+            xq_quantizer s = XQ_QUANTIZER_INIT;
+            s.bits = bits, s.group = shape[2], s.integer_zero = c % 2, s.latents = shape[0], s.clip = 0.7f;
+            s.feedback = p.feedback;
+            for (int row = 0; row < 6; row++) {
+                uint16_t x[512], scale[16], zero[16];
+                uint8_t codes[512];
+                float compact[512], got[512];
+                int used = 0;
+                draw_row(&r, &p, x);
+                if (row == 4)
+                    x[p.s.rank / 2] = 0x7fff; /* NaN */
+                if (row == 5)
+                    for (int i = 0; i < p.stored; i++)
+                        x[i] = is_data(&p, i) ? 0x4200 : 0; /* 3 */
+                quantizer_encode(&q, x, (size_t)p.stored, codes, scale, zero);
+                for (int i = 0; i < p.stored; i++)
+                    if (is_data(&p, i))
+                        compact[used++] = half_to_float(x[i]);
+                cr_assert_eq(xq_simulate_cache(&s, 1, used, compact, got), XQ_OK);
+                for (int i = 0, k = 0; i < p.stored; i++) {
+                    if (!is_data(&p, i)) {
+                        cr_assert_eq(codes[i], 0);
+                        continue;
+                    }
+                    float want = half_to_float(
+                        quantizer_kernel_value(&q, codes[i], scale[i / shape[2]], zero[i / shape[2]]));
+                    cr_assert((isnan(want) && isnan(got[k])) || want == got[k],
+                              "%d bits, row %d, channel %d: %g, not %g", bits, row, i, (double)got[k],
+                              (double)want);
+                    k++;
+                }
+            }
+        }
+        problem_free(&p);
+    }
+}
+
+/* ---------------------------------------------------------------- the interface */
+
+Test(feedback, the_interface_gives_the_same_and_refuses_what_makes_no_sense)
+{
+    random_stream r = random_begin(10, 1);
+    problem p = problem_make(&r, 2, 64, 128, true, 1);
+    float *got = malloc(sizeof *got * 128 * 128);
+    xq_quantizer q = XQ_QUANTIZER_INIT;
+    q.bits = 2, q.group = 128, q.latents = 2;
+    cr_expect_eq(xq_simulate_feedback(&q, 128, p.cols, p.a, p.cost, got), XQ_OK);
+    cr_expect_eq(memcmp(got, p.feedback, sizeof *got * 128 * 128), 0);
+    cr_expect_eq(xq_simulate_feedback(NULL, 128, p.cols, p.a, p.cost, got), XQ_ERROR_ARGUMENT);
+    cr_expect_eq(xq_simulate_feedback(&q, 127, p.cols, p.a, p.cost, got), XQ_ERROR_ARGUMENT);
+    cr_expect_eq(xq_simulate_feedback(&q, 128, 95, p.a, p.cost, got), XQ_ERROR_ARGUMENT);
+    cr_expect_eq(xq_simulate_feedback(&q, 128, 0, p.a, p.cost, got), XQ_ERROR_ARGUMENT);
+    cr_expect_eq(xq_simulate_feedback(&q, 128, p.cols, NULL, p.cost, got), XQ_ERROR_ARGUMENT);
+    cr_expect_eq(xq_simulate_feedback(&q, 128, p.cols, p.a, p.cost, NULL), XQ_ERROR_ARGUMENT);
+    p.cost[3] = -1;
+    cr_expect_eq(xq_simulate_feedback(&q, 128, p.cols, p.a, p.cost, got), XQ_ERROR_ARGUMENT);
+    p.cost[3] = NAN;
+    cr_expect_eq(xq_simulate_feedback(&q, 128, p.cols, p.a, p.cost, got), XQ_ERROR_ARGUMENT);
+    p.a[5] = INFINITY;
+    cr_expect_eq(xq_simulate_feedback(&q, 128, p.cols, p.a, NULL, got), XQ_ERROR_ARGUMENT);
+    float x[128] = {0};
+    q.feedback = p.feedback;
+    cr_expect_eq(xq_simulate_cache(&q, 1, 128, x, x), XQ_OK);
+    q.by_channel = 1;
+    cr_expect_eq(xq_simulate_cache(&q, 1, 128, x, x), XQ_ERROR_ARGUMENT);
+    q.by_channel = 0, q.group = 0;
+    cr_expect_eq(xq_simulate_cache(&q, 1, 128, x, x), XQ_ERROR_ARGUMENT);
+    q.group = 257;
+    cr_expect_eq(xq_simulate_cache(&q, 1, 128, x, x), XQ_ERROR_ARGUMENT);
+    free(got);
+    problem_free(&p);
+}
