@@ -29,6 +29,13 @@ static void multiply(const double *a, bool transposed, const double *b, int m, i
                 transposed ? m : k, b, n, 0, out, n);
 }
 
+/* out [n, n] = tᵀ·a·t of t [c, n]; `room` [c, n]. */
+static void within(const double *a, const double *t, int c, int n, double *room, double *out)
+{
+    multiply(a, false, t, c, c, n, room);
+    multiply(t, true, room, n, c, n, out);
+}
+
 /* ---------------------------------------------------------------- eigenvectors */
 
 /* An eigenvector's sign is free: its largest entry (the first of several) is positive. */
@@ -198,8 +205,7 @@ static xq_status turn(const basis_problem *p, const double *t, const double *fro
     int *used = malloc(sizeof *used * (size_t)p->segments);
     if (!used)
         return no_memory(rank, err);
-    multiply(p->second, false, t, c, c, rank, r->a);
-    multiply(t, true, r->a, rank, c, rank, r->vectors);
+    within(p->second, t, c, rank, r->a, r->vectors);
     if (decompose(r->vectors, rank, r->values, err) == XQ_OK) {
         make_placement(p, used, r->b);
         multiply(r->vectors, true, r->b, rank, rank, rank, r->root); /* the turn */
@@ -208,28 +214,6 @@ static xq_status turn(const basis_problem *p, const double *t, const double *fro
     }
     free(used);
     return err->status;
-}
-
-/* All directions of the problem, at full rank. */
-static xq_status calibrate_whole(const basis_problem *p, double *to, double *back, error *err)
-{
-    size_t count = (size_t)p->size * (size_t)p->rank;
-    double *t = malloc(sizeof *t * 2 * count);
-    struct room room = {0};
-    if (!t || !room_create(&room, p->size))
-        no_memory(p->size, err);
-    else if (find_directions(p, &room, t, t + count, err) == XQ_OK)
-        turn(p, t, t + count, &room, to, back, err);
-    free(room.root);
-    free(t);
-    return err->status;
-}
-
-/* out [n, n] = tᵀ·a·t of t [c, n]; `room` [c, n]. */
-static void within(const double *a, const double *t, int c, int n, double *room, double *out)
-{
-    multiply(a, false, t, c, c, n, room);
-    multiply(t, true, room, n, c, n, out);
 }
 
 /* First what is kept: the directions that cost most to lose, about zero, for the mean and the first token's
@@ -256,7 +240,7 @@ static xq_status calibrate_part(const basis_problem *p, struct room *r, double *
     whole.covariance = moments;
     whole.second = moments + count;
     whole.metric = moments + 2 * count;
-    if (calibrate_whole(&whole, turned_to, turned_from, err) == XQ_OK) {
+    if (basis_calibrate(&whole, turned_to, turned_from, err) == XQ_OK) {
         multiply(t, false, turned_to, c, n, n, to);
         multiply(turned_from, false, from, n, n, c, back);
     }
@@ -266,15 +250,15 @@ static xq_status calibrate_part(const basis_problem *p, struct room *r, double *
 
 xq_status basis_calibrate(const basis_problem *p, double *to, double *back, error *err)
 {
-    if (p->rank == p->size)
-        return calibrate_whole(p, to, back, err);
     size_t count = (size_t)p->size * (size_t)p->rank;
     double *t = malloc(sizeof *t * 2 * count);
     struct room room = {0};
     if (!t || !room_create(&room, p->size))
         no_memory(p->size, err);
-    else
+    else if (p->rank < p->size)
         calibrate_part(p, &room, t, t + count, to, back, err);
+    else if (find_directions(p, &room, t, t + count, err) == XQ_OK)
+        turn(p, t, t + count, &room, to, back, err);
     free(room.root);
     free(t);
     return err->status;
