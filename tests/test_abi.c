@@ -97,6 +97,13 @@ Test(install, examples_build_and_run_against_the_installed_libraries, .timeout =
         cr_assert(strstr(output, "software device") && strstr(output, "relative error"), "%s", output);
         free(output);
     }
+    snprintf(command, sizeof command,
+             "cd %s/minimal && export XQ_CACHE_DIR=%s/cache && ./minimal sim && ./minimal-cpp sim", folder,
+             folder);
+    assert_output(command,
+                  "68 bytes a token instead of 512; first outputs, as f16: 3441 b953 3990 b89e\n"
+                  "68 bytes a token instead of 512; first outputs, as f16: 3441 b953 3990 b89e\n",
+                  "examples/minimal");
     snprintf(command, sizeof command, "%s/llama/llama --help", folder);
     cr_assert_eq(shell_run(command, &output), 0, "%s", output);
     cr_assert(strstr(output, "perplexity") && strstr(output, "latent-cl"), "%s", output);
@@ -109,4 +116,12 @@ Test(install, examples_build_and_run_against_the_installed_libraries, .timeout =
     snprintf(command, sizeof command, "PKG_CONFIG_PATH=%s/lib/pkgconfig pkg-config --modversion xq",
              folder);
     assert_output(command, "0.1.0\n", "the version in xq.pc");
+}
+
+/* The page shows the program as it is, so that what a reader copies is what this file's tests build and run. */
+Test(docs, embedding_page_shows_the_minimal_program)
+{
+    assert_output("sed -n '/<!-- minimal.c -->/,/<!-- end -->/p' docs/embedding.md | sed -n 's/^    //p; /^$/p' | "
+                  "sed -e '1{/^$/d}' -e '${/^$/d}' | diff - examples/minimal/minimal.c",
+                  "", "docs/embedding.md and examples/minimal/minimal.c differ");
 }
