@@ -202,6 +202,11 @@ static xq_status compare_all(struct comparison *c, struct compare_task *task, er
 
 static xq_status prepare(struct comparison *c, struct compare_task *task, error *err)
 {
+    cli_reads_common(&c->o.common, &c->o.spec);
+    cli_reads("--activations", c->o.activations);
+    cli_reads("--prepared", c->o.prepared);
+    if (cli_begin_json(&c->o.common, err) != XQ_OK)
+        return err->status;
     if (read_bits(c, err) != XQ_OK || gen_create(c->o.common.templates, &c->generator, err) != XQ_OK ||
         read_specs(c, task, err) != XQ_OK)
         return err->status;

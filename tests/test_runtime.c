@@ -2,7 +2,7 @@
 #include "../runtime/compile.h"
 #include "../runtime/context.h"
 #include "../runtime/descriptor.h"
-#include "../runtime/files.h"
+#include "../runtime/base/files.h"
 #include "../runtime/kernel.h"
 #include "../runtime/nvrtc_find.h"
 #include "../runtime/nvrtc_log.h"

@@ -1,4 +1,4 @@
-#include "../prepare/publish.h"
+#include "../runtime/base/publish.h"
 #include "../prepare/xqw.h"
 #include "../prepare/xqw_write.h"
 #include "../runtime/half.h"
