@@ -147,12 +147,18 @@ static struct output *add_output(const char *option, const publish_identity *ide
 
 /* ------------------------------------------------------------------- files */
 
+static bool stdout_is_open(void)
+{
+    int flags = fcntl(STDOUT_FILENO, F_GETFL);
+    return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY; /* cli_open_standard_streams */
+}
+
 /* Standard output by whatever name: a file that the shell has opened must not be replaced. */
 static bool is_stdout(const char *path)
 {
     struct stat st, own;
-    return stat(path, &st) == 0 && fstat(STDOUT_FILENO, &own) == 0 && st.st_dev == own.st_dev &&
-           st.st_ino == own.st_ino;
+    return stdout_is_open() && stat(path, &st) == 0 && fstat(STDOUT_FILENO, &own) == 0 &&
+           st.st_dev == own.st_dev && st.st_ino == own.st_ino;
 }
 
 static xq_status begin(const char *option, const char *path,
@@ -241,8 +247,7 @@ bool cli_json_to_stdout(const struct cli_common *common)
 static xq_status begin_stdout(error *err)
 {
     struct stat st;
-    int flags = fcntl(STDOUT_FILENO, F_GETFL);
-    if (fstat(STDOUT_FILENO, &st) != 0 || flags < 0 || (flags & O_ACCMODE) == O_RDONLY)
+    if (!stdout_is_open() || fstat(STDOUT_FILENO, &st) != 0)
         return error_set(err, XQ_ERROR_IO, "file", "cannot write to standard output: %s", strerror(EBADF));
     const publish_identity identity = {
         .device = st.st_dev, .inode = st.st_ino, .is_device = S_ISCHR(st.st_mode)};

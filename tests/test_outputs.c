@@ -128,6 +128,17 @@ Test(outputs, a_reader_that_has_enough_is_no_error)
     cr_assert_eq(strchr(said, '\n'), said + strlen(said) - 1, "%s", said);
 }
 
+Test(outputs, a_closed_standard_output_is_not_taken_for_a_file_that_is_written)
+{
+    const char *null = files_path(files_directory(), "null");
+    char *said;
+    if (mknod(null, S_IFCHR | 0600, makedev(1, 3)) != 0)
+        cr_skip_test("device nodes cannot be made here");
+    cr_assert_eq(
+        shell(&said, "$xq gen --quiet --family gemm --out %s.d --json %s " SPEC " >&-", null, null), 0);
+    cr_assert_str_empty(said);
+}
+
 /* -------------------------------------------------------------- before the work */
 
 /* At once, although the work would fail too, or take long: one line with the reason, and status 1. */

@@ -120,6 +120,15 @@ static bool find_end(place *p)
     return false;
 }
 
+/* A file that is mounted over another, as containers do: it cannot be replaced, and a file that is written
+ * in place is lost when the work fails. */
+static bool is_mount_point(const char *path)
+{
+    struct statx st;
+    return statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, 0, &st) == 0 &&
+           (st.stx_attributes & STATX_ATTR_MOUNT_ROOT);
+}
+
 xq_status place_find(const char *given, place *out, error *err)
 {
     if (snprintf(out->path, sizeof out->path, "%s", given) >= (int)sizeof out->path)
@@ -139,5 +148,7 @@ xq_status place_find(const char *given, place *out, error *err)
         return place_failed(given, strerror(errno), err);
     if (!S_ISREG(mode))
         out->kind = PLACE_STREAM;
+    else if (is_mount_point(out->path))
+        return place_failed(given, "it is a mount point", err);
     return XQ_OK;
 }
