@@ -249,11 +249,11 @@ static xq_status report(const struct comparison *c, const struct compare_task *t
                                     .model_name = model_name(c, name, sizeof name),
                                     .input_name = c->o.synthetic ? "synthetic" : c->o.activations};
     xq_context_device(c->context, &info);
+    if (!cli_json_to_stdout(&c->o.common))
+        compare_print(&result);
     cJSON *json = compare_json(&result);
     cli_write_json(&c->o.common, json, err);
     cJSON_Delete(json);
-    if (err->status == XQ_OK && !cli_json_to_stdout(&c->o.common))
-        compare_print(&result);
     return err->status;
 }
 

@@ -89,11 +89,14 @@ static bool is_at(const publish_identity *output, const struct stat *st)
  */
 static bool is_read(const char *option, const char *name)
 {
-    size_t length = strlen(name);
+    static const char *const names[] = {"config.json", "model.safetensors", "model.safetensors.index.json"};
     if (strcmp(option, "--templates") == 0)
         return true;
-    return strcmp(name, "config.json") == 0 || strcmp(name, "model.safetensors.index.json") == 0 ||
-           (length > 12 && strcmp(name + length - 12, ".safetensors") == 0);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    const char *shard = strstr(name, "-of-"); /* model-00001-of-00002.safetensors */
+    return shard && strstr(shard, ".safetensors");
 }
 
 static bool is_within(const publish_identity *output, const struct input *in)

@@ -291,7 +291,11 @@ Test(outputs, files_that_are_read_of_a_model_directory_are_no_output)
     is_the_same(LINE("xq run: --output %s/model-00001-of-00002.safetensors is read from --model %s", folder,
                      folder),
                 "run --model %s --input x --output %s/model-00001-of-00002.safetensors", folder, folder);
-    struct command_result r = command_run("prepare %s --out %s/model.xqw", folder, folder);
+    files_write(files_path(folder, "out.safetensors"), "an earlier result", 17);
+    struct command_result r =
+        command_run("run --model %s --input x --output %s/out.safetensors", folder, folder);
+    cr_assert(strstr(r.err, "config.json"), "an earlier result in the folder may be replaced: %s", r.err);
+    r = command_run("prepare %s --out %s/model.xqw", folder, folder);
     cr_assert(strstr(r.err, "config.json"), "an earlier result in the folder may be replaced: %s", r.err);
     assert_holds(files_path(folder, "config.json"), "{}");
 }
@@ -364,6 +368,26 @@ Test(outputs, devices_stay_devices)
     cr_assert_eq(stat(null, &st), 0);
     cr_assert(S_ISCHR(st.st_mode));
     cr_assert_eq(files_count(folder), 1);
+}
+
+/* Minutes of work are not lost with the file that did not take their results. */
+Test(outputs, tables_are_printed_also_where_their_json_cannot_be_written, .timeout = 300)
+{
+    const char *full = files_path(files_directory(), "full");
+    if (mknod(full, S_IFCHR | 0600, makedev(1, 7)) != 0)
+        cr_skip_test("device nodes cannot be made here");
+    static const char *const commands[][2] = {
+        {"compare --synthetic --tokens 32 --bits 4 --device sim " SPEC, "fused"},
+        {"verify --cases 1 --device sim", "fused"},
+        {"cache list", "kernels"},
+        {"info --device sim", "cache"},
+    };
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        struct command_result r = command_run("%s --quiet --json %s", commands[i][0], full);
+        cr_assert_eq(r.status, 1, "%s", commands[i][0]);
+        cr_assert(strstr(r.out, commands[i][1]), "%s: %s", commands[i][0], r.out);
+        cr_assert(strstr(r.err, "No space left on device"), "%s: %s", commands[i][0], r.err);
+    }
 }
 
 /* ----------------------------------------------------------------- signals */
