@@ -59,7 +59,7 @@ SUBMAKE = +@$(MAKE) --no-print-directory
 # ---------------------------------------------------------------- sources
 # Of prepare/, what reads prepared weights is in the library; what makes them needs LAPACK.
 READER_SRC := $(addprefix prepare/,layer.c mapping.c packing.c prepared.c tensor.c xqw.c xqw_record.c)
-LIB_SRC   := $(wildcard gen/*.c runtime/*.c runtime/sim/*.c) $(READER_SRC)
+LIB_SRC   := $(wildcard gen/*.c runtime/*.c runtime/base/*.c runtime/sim/*.c) $(READER_SRC)
 TOOL_SRC  := $(filter-out $(READER_SRC),$(wildcard prepare/*.c)) $(wildcard autotune/*.c)
 CLI_SRC   := $(wildcard cli/*.c) examples/llama/blas.c $(if $(filter 1,$(STATIC)),scripts/bundle/dl_find_object.c)
 TEST_SRC  := $(wildcard tests/test_*.c)
@@ -120,7 +120,7 @@ $(BUILD)/tests/libfake_%.so: $(BUILD)/tests/fake/fake_%.o
 $(addprefix $(BUILD)/tests/,test_cli test_device_cuda test_launch test_pack test_plan test_prepared \
     test_runtime): | $(BUILD)/tests/libfake_cuda.so
 $(BUILD)/tests/test_runtime: | $(BUILD)/tests/libfake_nvrtc.so
-$(addprefix $(BUILD)/tests/,test_cli test_prepare test_prepare_resume test_prepared): | $(BUILD)/xq
+$(addprefix $(BUILD)/tests/,test_cli test_outputs test_prepare test_prepare_resume test_prepared): | $(BUILD)/xq
 $(BUILD)/tests/test_abi: | libraries $(BUILD)/xq
 $(BUILD)/tests/test_memory: | libraries $(BUILD)/xq $(BUILD)/tests/libfake_malloc.so
 

@@ -2,6 +2,7 @@
 #include "../runtime/cache.h"
 #include "cli.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@ static cJSON *items_json(const cache *c, const cache_item *items, int count, boo
         cJSON_AddStringToObject(o, "arch", items[i].arch);
         cJSON_AddNumberToObject(o, "bytes", (double)items[i].bytes);
         cJSON_AddNumberToObject(o, "created", (double)items[i].created);
+        cJSON_AddNumberToObject(o, "used", (double)items[i].used);
         if (checked)
             cJSON_AddBoolToObject(o, "damaged", items[i].damaged);
         cJSON_AddItemToArray(entries, o);
@@ -60,8 +62,11 @@ static int show(const cache *c, const struct cli_common *common, bool check)
     cache_item *items = NULL;
     int count = 0, status = CLI_OK;
     error err = ERROR_INIT;
-    if (cache_list(c, check, &items, &count, &err) != XQ_OK)
-        return cli_fail("cache", common, &err);
+    if (cache_list(c, check, &items, &count, &err) != XQ_OK) {
+        status = cli_fail("cache", common, &err);
+        error_clear(&err);
+        return status;
+    }
     cJSON *json = items_json(c, items, count, check);
     if (!cli_json_to_stdout(common))
         print_items(c, items, count, check);
@@ -98,41 +103,153 @@ static int clear(const cache *c, const struct cli_common *common)
     return status;
 }
 
+/* ---------------------------------------------------------------- pruning */
+
+struct prune_options {
+    const char *older_than, *larger_than;
+};
+
+/* A number of at least 0, and at the end of the text or else what is behind it in *rest. */
+static bool read_number(const char *text, double *value, char **rest)
+{
+    *value = strtod(text, rest);
+    return *rest != text && isfinite(*value) && *value >= 0;
+}
+
+/* CLI_OK, or the status of a usage error. */
+static int read_limits(const struct prune_options *o, cache_limits *limits)
+{
+    char *rest;
+    if (o->older_than) {
+        limits->by_age = true;
+        if (!read_number(o->older_than, &limits->most_seconds, &rest) || *rest)
+            return cli_usage("cache", "--older-than: '%s' is no number of days; e.g. 30 or 0.5",
+                             o->older_than);
+        limits->most_seconds *= 24 * 3600;
+    }
+    if (o->larger_than) {
+        static const char units[] = "KMGT";
+        limits->by_size = true;
+        bool good = read_number(o->larger_than, &limits->most_bytes, &rest);
+        const char *unit = good && *rest ? strchr(units, *rest) : NULL;
+        if (!good || (*rest && (!unit || rest[1])))
+            return cli_usage("cache",
+                             "--larger-than: '%s' is no size; e.g. 500M or 2G, of K, M, G, T or bytes",
+                             o->larger_than);
+        limits->most_bytes *= unit ? exp2(10.0 * (double)(unit - units + 1)) : 1;
+    }
+    return CLI_OK;
+}
+
+static int prune(const cache *c, const struct cli_common *common, const cache_limits *limits)
+{
+    cache_pruned done;
+    error err = ERROR_INIT;
+    if (cache_prune(c, limits, &done, &err) != XQ_OK) {
+        int status = cli_fail("cache", common, &err);
+        error_clear(&err);
+        return status;
+    }
+    if (!common->quiet && !cli_json_to_stdout(common))
+        printf("removed %d kernel%s, %.1f MiB, from %s; %.1f MiB are left\n", done.removed,
+               done.removed == 1 ? "" : "s", (double)done.bytes_removed / (1 << 20), cache_dir(c),
+               (double)done.bytes_left / (1 << 20));
+    cJSON *json = cJSON_CreateObject();
+    cJSON_AddNumberToObject(json, "removed", done.removed);
+    cJSON_AddNumberToObject(json, "removed_bytes", (double)done.bytes_removed);
+    cJSON_AddNumberToObject(json, "left_bytes", (double)done.bytes_left);
+    cJSON_AddNumberToObject(json, "leftovers", done.leftovers);
+    int status = cli_write_json(common, json, &err) == XQ_OK ? CLI_OK : cli_fail("cache", common, &err);
+    cJSON_Delete(json);
+    error_clear(&err);
+    return status;
+}
+
+/* ---------------------------------------------------------------- command */
+
+enum action { LIST, VERIFY, PRUNE, CLEAR, ACTIONS };
+
+static int find_action(const char *given, enum action *out)
+{
+    static const char *const names[ACTIONS] = {"list", "verify", "prune", "clear"};
+    for (int i = 0; i < ACTIONS; i++)
+        if (strcmp(given, names[i]) == 0) {
+            *out = (enum action)i;
+            return CLI_OK;
+        }
+    const char *nearest = cli_nearest(given, names, sizeof names[0], ACTIONS);
+    return cli_usage("cache", "'%s' is none of list, verify, prune, clear%s%s%s", given,
+                     nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+}
+
+static int check_options(const struct prune_options *o, enum action action, cache_limits *limits)
+{
+    const char *given = o->older_than ? "--older-than" : o->larger_than ? "--larger-than" : NULL;
+    if (action == PRUNE && !given)
+        return cli_usage("cache", "prune needs --older-than DAYS, --larger-than SIZE, or both");
+    if (action != PRUNE && given)
+        return cli_usage("cache", "%s is for prune alone", given);
+    return read_limits(o, limits);
+}
+
+static int act(const cache *c, const struct cli_common *common, enum action action,
+               const cache_limits *limits)
+{
+    error err = ERROR_INIT;
+    if (!*cache_dir(c))
+        return cli_usage("cache", "there is no cache folder: set --cache-dir, XQ_CACHE_DIR or HOME");
+    if (cli_begin_json(common, &err) != XQ_OK) {
+        int status = cli_fail("cache", common, &err);
+        error_clear(&err);
+        return status;
+    }
+    if (action == CLEAR)
+        return clear(c, common);
+    if (action == PRUNE)
+        return prune(c, common, limits);
+    return show(c, common, action == VERIFY);
+}
+
 int cli_cache(int argc, char **argv)
 {
+    struct prune_options o = {0};
+    const cli_option options[] = {
+        {"--older-than", CLI_STRING, &o.older_than, "DAYS",
+         "prune: kernels that were not used for so long"},
+        {"--larger-than", CLI_STRING, &o.larger_than, "SIZE",
+         "prune: while all take more (500M, 2G), those whose last use is longest ago"},
+        {NULL, CLI_FLAG, NULL, NULL, NULL},
+    };
     struct cli_common common = {0};
     cli_command command = {
         .name = "cache",
-        .arguments = "list|verify|clear",
+        .arguments = "list|verify|prune|clear",
         .description = "list    the kernels there are, with their size and age\n"
                        "verify  checks every file of every entry; exit status 1 where one is damaged\n"
+                       "prune   removes some of them: --older-than DAYS, --larger-than SIZE, or both\n"
                        "clear   removes all of them; they are compiled again when needed",
+        .options = options,
         .common = &common,
         .positional_min = 1,
         .positional_max = 1,
     };
     int status;
+    enum action action = LIST;
+    cache_limits limits = {0};
     if (!cli_parse(&command, argc, argv, &status))
         return status;
-    const char *action = command.positional[0];
-    static const char *const actions[] = {"list", "verify", "clear"};
-    if (strcmp(action, "list") != 0 && strcmp(action, "verify") != 0 && strcmp(action, "clear") != 0) {
-        const char *nearest = cli_nearest(action, actions, sizeof actions[0], 3);
-        return cli_usage("cache", "'%s' is none of list, verify, clear%s%s%s", action,
-                         nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
-    }
+    status = find_action(command.positional[0], &action);
+    if (status == CLI_OK)
+        status = check_options(&o, action, &limits);
+    if (status != CLI_OK)
+        return status;
     logger log = {common.quiet ? NULL : print_warning, NULL};
     cache *c = cache_open(common.cache_dir, &log);
     if (!c) {
         fprintf(stderr, "xq cache: out of memory\n");
         return CLI_BAD_INPUT;
     }
-    if (!*cache_dir(c))
-        status = cli_usage("cache", "there is no cache folder: set --cache-dir, XQ_CACHE_DIR or HOME");
-    else if (strcmp(action, "clear") == 0)
-        status = clear(c, &common);
-    else
-        status = show(c, &common, strcmp(action, "verify") == 0);
+    status = act(c, &common, action, &limits);
     cache_close(c);
     return status;
 }

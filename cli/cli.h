@@ -7,6 +7,7 @@
 #define CLI_CLI_H
 
 #include "../gen/error.h"
+#include "../runtime/base/publish.h"
 
 #include <cjson/cJSON.h>
 #include <stdbool.h>
@@ -106,19 +107,44 @@ int cli_open(const char *subcommand, const struct cli_common *common, xq_context
 /* Finds NVRTC, for a subcommand that would otherwise report its absence once for each thing it does. */
 xq_status cli_require_toolchain(xq_context *context, error *err);
 
-/* ----------------------------------------------------------------- output */
+/* ------------------------------------------------------------- input, output
+ * A command names what it reads, begins all that it will write, works, and writes. So a path that cannot be
+ * written is an error before the work, and a command that fails leaves what was there: what was begun and
+ * not committed is dropped when it ends (cli_end), or is interrupted. */
 
-/* Whether the JSON goes to stdout, so that nothing else may. */
-bool cli_json_to_stdout(const struct cli_common *common);
-
-/* Writes `json` where --json says (nothing without --json): stdout, or a file published by rename. */
-xq_status cli_write_json(const struct cli_common *common, const cJSON *json, error *err);
+/* Names a file, or a model directory, that the command reads: no output may be it, or a file that is read
+ * in it. NULL, "-" and what does not exist are fine. */
+void cli_reads(const char *option, const char *path);
+/* Those of the common options and, unless NULL, of a spec's. */
+void cli_reads_common(const struct cli_common *common, const struct cli_spec *spec);
 
 /* Reads a whole file, NUL-terminated; caller frees. */
 xq_status cli_read_file(const char *path, char **text, size_t *size, error *err);
 
-/* Publishes a file: temporary name, fsync, rename. */
-xq_status cli_write_file(const char *path, const void *data, size_t size, error *err);
+/* Begins a file to write with publish_write (../runtime/base/publish.h); cli_commit_output ends it.
+ * `option` names it in errors, and must last. */
+xq_status cli_begin_output(const char *option, const char *path, publication **out, error *err);
+xq_status cli_commit_output(publication *file, error *err);
+/* The same through publish_resume. */
+xq_status cli_begin_resumable(const char *option, const char *path, publication **out, error *err);
+/* A folder for several files: made where it is missing, and then removed again if the command fails. */
+xq_status cli_begin_folder(const char *path, error *err);
+/* Leaves a publication to another owner, who ends it. */
+void cli_release_output(publication *file);
+
+/* Whether standard output takes the JSON, or a file by the name of /dev/stdout, so that nothing else may go
+ * there. */
+bool cli_json_to_stdout(const struct cli_common *common);
+
+/* Begins the output that --json asks for; without --json nothing. */
+xq_status cli_begin_json(const struct cli_common *common, error *err);
+/* Writes `json` there. */
+xq_status cli_write_json(const struct cli_common *common, const cJSON *json, error *err);
+
+/* Around a command, in main: descriptors 0 to 2 are open, whatever the caller closed; and what was not
+ * committed is dropped and standard output checked. Returns the exit status. `command` may be "". */
+void cli_open_standard_streams(void);
+int cli_end(const char *command, int status);
 
 /* Progress on stderr, only on a terminal, only without --quiet, only once two seconds have passed. */
 struct cli_progress {

@@ -202,6 +202,11 @@ static xq_status compare_all(struct comparison *c, struct compare_task *task, er
 
 static xq_status prepare(struct comparison *c, struct compare_task *task, error *err)
 {
+    cli_reads_common(&c->o.common, &c->o.spec);
+    cli_reads("--activations", c->o.activations);
+    cli_reads("--prepared", c->o.prepared);
+    if (cli_begin_json(&c->o.common, err) != XQ_OK)
+        return err->status;
     if (read_bits(c, err) != XQ_OK || gen_create(c->o.common.templates, &c->generator, err) != XQ_OK ||
         read_specs(c, task, err) != XQ_OK)
         return err->status;
@@ -244,11 +249,11 @@ static xq_status report(const struct comparison *c, const struct compare_task *t
                                     .model_name = model_name(c, name, sizeof name),
                                     .input_name = c->o.synthetic ? "synthetic" : c->o.activations};
     xq_context_device(c->context, &info);
+    if (!cli_json_to_stdout(&c->o.common))
+        compare_print(&result);
     cJSON *json = compare_json(&result);
     cli_write_json(&c->o.common, json, err);
     cJSON_Delete(json);
-    if (err->status == XQ_OK && !cli_json_to_stdout(&c->o.common))
-        compare_print(&result);
     return err->status;
 }
 

@@ -4,11 +4,10 @@
 #include "../runtime/compile.h"
 #include "cli.h"
 
-#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { MOST_FILES = 512 };
 
@@ -23,6 +22,7 @@ struct output {
     char *name;
     void *data;
     size_t size;
+    publication *file;
 };
 
 struct job {
@@ -47,6 +47,9 @@ static xq_status add_file(struct job *job, const char *name, const char *arch, c
 {
     char full[256];
     snprintf(full, sizeof full, "%s%s%s%s", name, arch ? "." : "", arch ? arch : "", extension);
+    for (int i = 0; i < job->file_count; i++) /* an architecture or family given twice */
+        if (strcmp(job->files[i].name, full) == 0)
+            return XQ_OK;
     if (job->file_count == MOST_FILES)
         return error_set(err, XQ_ERROR_ARGUMENT, "argument", "more than %d files to write", MOST_FILES);
     struct output *file = &job->files[job->file_count];
@@ -173,36 +176,43 @@ static xq_status add_arch(struct job *job, const struct cli_spec *spec_options,
 
 /* ---------------------------------------------------------------- writing */
 
-static xq_status make_directory(const char *path, error *err)
+/* Before any work: what cannot be written is an error at once. */
+static xq_status begin_outputs(const struct options *o, const struct cli_spec *spec,
+                               const struct cli_common *common, error *err)
 {
-    struct stat st;
-    if (mkdir(path, 0777) == 0 || (errno == EEXIST && stat(path, &st) == 0 && S_ISDIR(st.st_mode)))
+    cli_reads_common(common, spec);
+    if (!o->out || o->print_spec || o->list_models || o->features)
         return XQ_OK;
-    error_set(err, XQ_ERROR_IO, "file", "cannot create the folder %s: %s", path, strerror(errno));
-    return error_at(err, path, 0);
+    return cli_begin_folder(o->out, err) == XQ_OK ? cli_begin_json(common, err) : err->status;
 }
 
-static xq_status write_files(const struct job *job, const struct cli_common *common, error *err)
+/* All are written before the first of them appears. */
+static xq_status write_files(struct job *job, cJSON *list, error *err)
 {
-    const char *directory = job->options->out;
-    make_directory(directory, err);
-    cJSON *list = cJSON_CreateArray();
     for (int i = 0; i < job->file_count && err->status == XQ_OK; i++) {
-        char path[4096];
-        if (snprintf(path, sizeof path, "%s/%s", directory, job->files[i].name) >= (int)sizeof path)
+        struct output *f = &job->files[i];
+        char path[PATH_MAX];
+        if (snprintf(path, sizeof path, "%s/%s", job->options->out, f->name) >= (int)sizeof path)
             error_set(err, XQ_ERROR_IO, "file", "--out: the path is too long");
-        else if (cli_write_file(path, job->files[i].data, job->files[i].size, err) == XQ_OK)
+        else if (cli_begin_output("--out", path, &f->file, err) == XQ_OK &&
+                 publish_write(f->file, f->data, f->size, err) == XQ_OK &&
+                 publish_flush(f->file, err) == XQ_OK)
             cJSON_AddItemToArray(list, cJSON_CreateString(path));
     }
-    if (err->status == XQ_OK) {
-        cJSON *root = cJSON_CreateObject();
-        cJSON_AddItemToObject(root, "files", list);
+    for (int i = 0; i < job->file_count && err->status == XQ_OK; i++)
+        cli_commit_output(job->files[i].file, err);
+    return err->status;
+}
+
+static xq_status write_all(struct job *job, const struct cli_common *common, error *err)
+{
+    cJSON *root = cJSON_CreateObject();
+    if (write_files(job, cJSON_AddArrayToObject(root, "files"), err) == XQ_OK) {
         if (!common->quiet && !cli_json_to_stdout(common))
-            printf("%d files in %s\n", job->file_count, directory);
+            printf("%d files in %s\n", job->file_count, job->options->out);
         cli_write_json(common, root, err);
-        list = root;
     }
-    cJSON_Delete(list);
+    cJSON_Delete(root);
     return err->status;
 }
 
@@ -210,7 +220,8 @@ static xq_status run(struct job *job, const struct cli_spec *spec, const struct 
                      error *err)
 {
     const struct options *o = job->options;
-    if (gen_create(common->templates, &job->g, err) != XQ_OK)
+    if (begin_outputs(o, spec, common, err) != XQ_OK ||
+        gen_create(common->templates, &job->g, err) != XQ_OK)
         return err->status;
     if (o->list_models) {
         fputs(gen_presets(job->g), stdout);
@@ -230,7 +241,7 @@ static xq_status run(struct job *job, const struct cli_spec *spec, const struct 
         fputs(job->source, stdout);
         return XQ_OK;
     }
-    return add_headers(job, err) == XQ_OK ? write_files(job, common, err) : err->status;
+    return add_headers(job, err) == XQ_OK ? write_all(job, common, err) : err->status;
 }
 
 static int check_options(const struct options *o)

@@ -100,6 +100,8 @@ static void print_text(const xq_context *context, const nvrtc *library, const er
         print_version(p->driver);
         putchar('\n');
     }
+    if (context->no_gpu)
+        printf("no GPU     %s\n", context->no_gpu);
     print_ceilings(p, why);
     if (library) {
         printf("toolchain  NVRTC ");
@@ -139,6 +141,8 @@ static cJSON *info_json(const xq_context *context, const nvrtc *library, const e
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "version", xq_version());
     cJSON_AddItemToObject(root, "device", device_json(context));
+    cJSON_AddItemToObject(root, "no_gpu",
+                          context->no_gpu ? cJSON_CreateString(context->no_gpu) : cJSON_CreateNull());
     cJSON *toolchain = cJSON_AddObjectToObject(root, "toolchain");
     if (library) {
         cJSON_AddNumberToObject(toolchain, "nvrtc", nvrtc_version(library));
@@ -159,19 +163,23 @@ int cli_info(int argc, char **argv)
         .description =
             "Shows the device that --device picks, with its ceilings (measured on a GPU, from the\n"
             "datasheet on the software device), the NVRTC that was found, where compiled kernels\n"
-            "are kept, and which devices there are.",
+            "are kept, and which devices there are. Where --device is left to xq and no GPU was taken,\n"
+            "it says why.",
         .common = &common,
     };
     int status;
     xq_context *context;
     if (!cli_parse(&command, argc, argv, &status))
         return status;
+    error missing = ERROR_INIT, why = ERROR_INIT, err = ERROR_INIT;
+    cli_reads_common(&common, NULL);
+    if (cli_begin_json(&common, &err) != XQ_OK)
+        return cli_fail("info", &common, &err);
     status = cli_open("info", &common, &context);
     if (status != CLI_OK)
         return status;
 
     const nvrtc *library = NULL;
-    error missing = ERROR_INIT, why = ERROR_INIT, err = ERROR_INIT;
     context_nvrtc(context, &library, &missing);
     measure_ceilings(context, &why);
     cJSON *json = info_json(context, library, &missing);

@@ -19,7 +19,7 @@ static const struct subcommand subcommands[] = {
     {"run", cli_run, "one layer on tensors of a safetensors file: append, then attend"},
     {"compare", cli_compare, "fp16 KV, unfused and fused side by side"},
     {"verify", cli_verify, "the correctness matrix on a device"},
-    {"cache", cli_cache, "list, verify or clear the kernel cache"},
+    {"cache", cli_cache, "list, verify, prune or clear the kernel cache"},
 };
 
 enum { SUBCOMMANDS = sizeof subcommands / sizeof subcommands[0] };
@@ -56,7 +56,7 @@ static int unknown_subcommand(const char *given)
     return CLI_USAGE;
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
     if (argc < 2) {
         print_help(stderr);
@@ -73,13 +73,14 @@ int main(int argc, char **argv)
     for (int i = 0; i < SUBCOMMANDS; i++)
         if (strcmp(argv[1], subcommands[i].name) == 0) {
             blas_use_the_whole_cpu(argv);
-            int status = subcommands[i].run(argc - 1, argv + 1);
-            /* A full disk or a closed pipe must not look like success. */
-            if (fflush(stdout) != 0 && status == CLI_OK) {
-                fprintf(stderr, "xq %s: cannot write to standard output\n", subcommands[i].name);
-                return CLI_BAD_INPUT;
-            }
-            return status;
+            return subcommands[i].run(argc - 1, argv + 1);
         }
     return unknown_subcommand(argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+    cli_open_standard_streams();
+    int status = run(argc, argv);
+    return cli_end(argc > 1 && *cli_summary(argv[1]) ? argv[1] : "", status);
 }

@@ -188,7 +188,7 @@ static void stop(xqw_writer *writer, const error *err)
         xqw_abandon(writer);
 }
 
-static xq_status write_layers(struct job *job, const char *path, error *err)
+static xq_status write_layers(struct job *job, publication *file, error *err)
 {
     xqw_writer *writer = NULL;
     const whole_job work = {.source = job->source,
@@ -197,7 +197,8 @@ static xq_status write_layers(struct job *job, const char *path, error *err)
                             .threads = (int)job->o->threads,
                             .progress = show_progress,
                             .user = job};
-    if (xqw_create(path, &job->contents, &writer, err) != XQ_OK)
+    cli_release_output(file);
+    if (xqw_create_in(file, &job->contents, &writer, err) != XQ_OK)
         return err->status;
     say_note(job, writer);
     cJSON_AddNumberToObject(job->report, "resumed", xqw_done(writer));
@@ -288,17 +289,30 @@ static bool check_options(const struct options *o, xqw_contents *c, int *status)
     return *status == CLI_OK;
 }
 
+/* Before any work: what cannot be written is an error at once. */
+static xq_status begin_outputs(const struct options *o, const char *directory, const char *path,
+                               publication **file, error *err)
+{
+    cli_reads_common(&o->common, &o->spec);
+    cli_reads("MODEL_DIR", directory);
+    cli_reads("--calibration", o->calibration);
+    if (cli_begin_resumable("--out", path, file, err) == XQ_OK)
+        cli_begin_json(&o->common, err);
+    return err->status;
+}
+
 static int run_job(struct options *o, const char *directory, const xqw_contents *contents)
 {
     struct job job = {.o = o, .contents = *contents, .report = cJSON_CreateObject()};
-    char path[4096];
+    char named[4096];
+    const char *path = o->out ? o->out : named;
+    publication *file = NULL;
     error err = ERROR_INIT;
-    if (o->out)
-        snprintf(path, sizeof path, "%s", o->out);
-    else
-        default_output(directory, path, sizeof path);
+    if (!o->out)
+        default_output(directory, named, sizeof named);
     cJSON_AddStringToObject(job.report, "file", path);
-    if (open_job(&job, directory, o, &err) == XQ_OK && write_layers(&job, path, &err) == XQ_OK &&
+    if (begin_outputs(o, directory, path, &file, &err) == XQ_OK &&
+        open_job(&job, directory, o, &err) == XQ_OK && write_layers(&job, file, &err) == XQ_OK &&
         cli_write_json(&o->common, job.report, &err) == XQ_OK)
         say_done(&job, path);
     int status = err.status == XQ_OK ? CLI_OK : cli_fail("prepare", &o->common, &err);

@@ -1,8 +1,7 @@
-/* Errors, progress, files and JSON of the subcommands. */
+/* Errors, progress and input files of the subcommands. */
 #include "cli.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,30 +66,7 @@ int cli_usage(const char *subcommand, const char *format, ...)
     return CLI_USAGE;
 }
 
-/* ----------------------------------------------------------------- output */
-
-bool cli_json_to_stdout(const struct cli_common *common)
-{
-    return common->json && strcmp(common->json, "-") == 0;
-}
-
-xq_status cli_write_json(const struct cli_common *common, const cJSON *json, error *err)
-{
-    if (!common->json)
-        return XQ_OK;
-    char *text = cJSON_Print(json);
-    if (!text)
-        return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
-    if (cli_json_to_stdout(common)) {
-        puts(text);
-    } else {
-        size_t n = strlen(text);
-        text[n] = '\n'; /* cJSON's text stays within its size: the newline takes the NUL's place */
-        cli_write_file(common->json, text, n + 1, err);
-    }
-    free(text);
-    return err->status;
-}
+/* ------------------------------------------------------------------ input */
 
 static xq_status file_error(const char *path, const char *what, error *err)
 {
@@ -136,49 +112,6 @@ xq_status cli_read_file(const char *path, char **text, size_t *size, error *err)
     if (size)
         *size = n;
     return XQ_OK;
-}
-
-static bool write_all(int fd, const char *data, size_t size)
-{
-    while (size > 0) {
-        ssize_t n = write(fd, data, size);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        data += n;
-        size -= (size_t)n;
-    }
-    return true;
-}
-
-xq_status cli_write_file(const char *path, const void *data, size_t size, error *err)
-{
-    char temporary[4096];
-    if (snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary) {
-        errno = ENAMETOOLONG;
-        return file_error(path, "write", err);
-    }
-    int fd = mkstemp(temporary);
-    if (fd < 0)
-        return file_error(path, "write", err);
-    mode_t mask = umask(0); /* mkstemp makes private files; results are ordinary ones */
-    umask(mask);
-    bool ok = write_all(fd, data, size) && fchmod(fd, 0666 & ~mask) == 0 && fsync(fd) == 0;
-    int saved = errno;
-    if (close(fd) != 0 && ok) {
-        ok = false;
-        saved = errno;
-    }
-    if (ok && rename(temporary, path) != 0) {
-        ok = false;
-        saved = errno;
-    }
-    if (ok)
-        return XQ_OK;
-    unlink(temporary);
-    errno = saved;
-    return file_error(path, "write", err);
 }
 
 /* --------------------------------------------------------------- progress */

@@ -55,7 +55,8 @@ static xq_status write_output(struct run *r, error *err)
             all[count] = out->t;
             all[count++].name = out->name;
         }
-    safetensors_write(r->o->output, all, count, NULL, err);
+    if (safetensors_write_to(r->output, all, count, NULL, err) == XQ_OK)
+        cli_commit_output(r->output, err);
     free(all);
     return err->status;
 }
@@ -149,6 +150,18 @@ static int check_usage(const struct run_options *o)
     return CLI_OK;
 }
 
+/* Before any work: what cannot be written is an error at once. */
+static xq_status begin_outputs(struct run *r, error *err)
+{
+    const struct run_options *o = r->o;
+    cli_reads_common(&o->common, &o->spec);
+    cli_reads("--input", o->input);
+    cli_reads("--prepared", o->prepared);
+    if (cli_begin_output("--output", o->output, &r->output, err) == XQ_OK)
+        cli_begin_json(&o->common, err);
+    return err->status;
+}
+
 int cli_run(int argc, char **argv)
 {
     struct run_options o = {.layer = -1, .base_layer = CLI_BASE_LAYER, .chunk = 256};
@@ -176,7 +189,8 @@ int cli_run(int argc, char **argv)
     error err = ERROR_INIT;
     int status;
     if (cli_parse(&command, argc, argv, &status) && (status = check_usage(&o)) == CLI_OK) {
-        if (cli_spec_json(&o.spec, &o.common, NULL, &r.spec, &err) == XQ_OK &&
+        if (begin_outputs(&r, &err) == XQ_OK &&
+            cli_spec_json(&o.spec, &o.common, NULL, &r.spec, &err) == XQ_OK &&
             gen_create(o.common.templates, &r.generator, &err) == XQ_OK &&
             run_input_open(&r, &err) == XQ_OK &&
             (status = cli_open("run", &o.common, &r.context)) == CLI_OK && run_compute(&r, &err) == XQ_OK &&

@@ -52,6 +52,7 @@ struct run {
     struct run_layer *layers;
     int layer_count;
     bool numbered; /* outputs have suffixes too */
+    publication *output;
     driver driver;
 };
 

@@ -147,6 +147,12 @@ int cli_verify(int argc, char **argv)
     if (selection.only < -1)
         return cli_usage("verify", "--case %lld: a case number is 0 or more", (long long)selection.only);
 
+    cli_reads_common(&common, NULL);
+    if (cli_begin_json(&common, &err) != XQ_OK) {
+        status = cli_fail("verify", &common, &err);
+        error_clear(&err);
+        return status;
+    }
     /* The verifier has a thread for each core; OpenBLAS's own would wait beside them, and spin. */
     openblas_set_num_threads(1);
     xq_context *context;

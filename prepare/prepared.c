@@ -50,7 +50,7 @@ xq_status xq_prepared_open(xq_context *context, const char *path, xq_prepared **
         error_set(&err, XQ_ERROR_MEMORY, "file", "out of memory");
         return context_fail(context, &err);
     }
-    p->context = context;
+    p->context = context_retain(context);
     pthread_mutex_init(&p->lock, NULL);
     if (open_file(p, path, &err) != XQ_OK) {
         xq_prepared_close(p);
@@ -70,6 +70,7 @@ void xq_prepared_close(xq_prepared *p)
     free(p->layers);
     xqw_close(p->file);
     pthread_mutex_destroy(&p->lock);
+    context_release(p->context);
     free(p);
 }
 

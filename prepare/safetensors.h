@@ -5,6 +5,7 @@
 #ifndef PREPARE_SAFETENSORS_H
 #define PREPARE_SAFETENSORS_H
 
+#include "../runtime/base/publish.h"
 #include "tensor.h"
 
 typedef struct safetensors safetensors;
@@ -31,5 +32,8 @@ const char *safetensors_metadata(const safetensors *s, const char *key);
  * key, value, key, value, ..., NULL. Errors: XQ_ERROR_IO, XQ_ERROR_ARGUMENT, XQ_ERROR_MEMORY. */
 xq_status safetensors_write(const char *path, const tensor *tensors, int count, const char *const *metadata,
                             error *err);
+/* The same into a file that is begun; the caller commits or abandons it. */
+xq_status safetensors_write_to(publication *file, const tensor *tensors, int count,
+                               const char *const *metadata, error *err);
 
 #endif

@@ -1,5 +1,5 @@
 /* Writing safetensors files. */
-#include "publish.h"
+#include "../runtime/base/publish.h"
 #include "safetensors.h"
 
 #include <cjson/cJSON.h>
@@ -55,34 +55,39 @@ static xq_status check(const char *path, const tensor *tensors, int count, error
     return XQ_OK;
 }
 
-xq_status safetensors_write(const char *path, const tensor *tensors, int count, const char *const *metadata,
-                            error *err)
+xq_status safetensors_write_to(publication *file, const tensor *tensors, int count,
+                               const char *const *metadata, error *err)
 {
-    publication *p;
+    const char *path = publish_path(file);
     if (check(path, tensors, count, err) != XQ_OK)
         return err->status;
     char *text = header_text(tensors, count, metadata);
     if (!text)
         return error_set(err, XQ_ERROR_MEMORY, "file", "%s: out of memory", path);
-    if (publish_begin(path, &p, err) != XQ_OK) {
-        free(text);
-        return err->status;
-    }
     /* Spaces after the JSON align the data to 64 bytes. */
     size_t length = strlen(text), padded = (length + 8 + 63) / 64 * 64 - 8;
     uint8_t prefix[8];
     for (int i = 0; i < 8; i++)
         prefix[i] = (uint8_t)((uint64_t)padded >> 8 * i);
-    publish_write(p, prefix, sizeof prefix, err);
-    publish_write(p, text, length, err);
+    publish_write(file, prefix, sizeof prefix, err);
+    publish_write(file, text, length, err);
     while (length++ < padded)
-        publish_write(p, " ", 1, err);
+        publish_write(file, " ", 1, err);
     for (int i = 0; i < count; i++)
-        publish_write(p, tensors[i].data, tensors[i].bytes, err);
+        publish_write(file, tensors[i].data, tensors[i].bytes, err);
     free(text);
-    if (err->status != XQ_OK)
-        publish_abandon(p);
+    return err->status;
+}
+
+xq_status safetensors_write(const char *path, const tensor *tensors, int count, const char *const *metadata,
+                            error *err)
+{
+    publication *file;
+    if (publish_begin(path, &file, err) != XQ_OK)
+        return err->status;
+    if (safetensors_write_to(file, tensors, count, metadata, err) == XQ_OK)
+        publish_commit(file, err);
     else
-        publish_commit(p, err);
+        publish_abandon(file);
     return err->status;
 }

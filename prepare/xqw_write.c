@@ -2,7 +2,6 @@
 
 #include "../runtime/shape.h"
 #include "packing.h"
-#include "publish.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,8 +112,6 @@ static xq_status begin(xqw_writer *w, const char *text, error *err)
 {
     char why[1024];
     uint64_t end;
-    if (publish_resume(w->path, &w->file, err) != XQ_OK)
-        return err->status;
     if (!publish_resumes(w->file))
         snprintf(w->note, sizeof w->note, "%s: another process prepares it now; this one cannot be resumed",
                  w->path);
@@ -140,11 +137,13 @@ static xq_status read_methods(xqw_writer *w, const xqw_contents *c, error *err)
     return XQ_OK;
 }
 
-xq_status xqw_create(const char *path, const xqw_contents *c, xqw_writer **out, error *err)
+xq_status xqw_create_in(publication *file, const xqw_contents *c, xqw_writer **out, error *err)
 {
+    const char *path = publish_path(file);
     xqw_writer *w = calloc(1, sizeof *w);
     char *text = head_text(c);
     if (w) {
+        w->file = file;
         w->path = strdup(path);
         w->store = c->store;
         w->packed = c->packed;
@@ -153,21 +152,31 @@ xq_status xqw_create(const char *path, const xqw_contents *c, xqw_writer **out, 
         w->layers = malloc(sizeof *w->layers * (size_t)(c->layer_count + 1));
         w->lost = calloc((size_t)c->layer_count + 1, sizeof *w->lost);
     }
+    bool begun = false; /* before that, what an earlier writer left is not judged */
     if (!w || !text || !w->path || !w->layers || !w->lost) {
         no_memory(path, err);
     } else {
         memcpy(w->layers, c->layers, sizeof *w->layers * (size_t)c->layer_count);
-        if (read_methods(w, c, err) == XQ_OK)
+        begun = read_methods(w, c, err) == XQ_OK;
+        if (begun)
             begin(w, text, err);
     }
     free(text);
     if (err->status == XQ_OK)
         *out = w;
-    else if (w && w->done > 0)
-        xqw_keep(w);
-    else
+    else if (!w)
+        publish_keep(file);
+    else if (begun && w->done == 0)
         xqw_abandon(w);
+    else
+        xqw_keep(w);
     return err->status;
+}
+
+xq_status xqw_create(const char *path, const xqw_contents *c, xqw_writer **out, error *err)
+{
+    publication *file;
+    return publish_resume(path, &file, err) == XQ_OK ? xqw_create_in(file, c, out, err) : err->status;
 }
 
 int xqw_done(const xqw_writer *w)

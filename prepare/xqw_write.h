@@ -2,6 +2,7 @@
 #ifndef PREPARE_XQW_WRITE_H
 #define PREPARE_XQW_WRITE_H
 
+#include "../runtime/base/publish.h"
 #include "layer.h"
 #include "tensor.h"
 #include "xqw_format.h"
@@ -24,6 +25,8 @@ typedef struct xqw_writer xqw_writer;
 /* Nothing appears under `path` before xqw_commit. What is done is in PATH.partial; when that holds layers
  * of the very same contents, undamaged, they are kept. */
 xq_status xqw_create(const char *path, const xqw_contents *contents, xqw_writer **out, error *err);
+/* The same in a file that publish_resume has begun; it becomes the writer's, also when this fails. */
+xq_status xqw_create_in(publication *file, const xqw_contents *contents, xqw_writer **out, error *err);
 
 /* Layers that there are, the first ones of `layers`; more with each xqw_add_layer. */
 int xqw_done(const xqw_writer *w);

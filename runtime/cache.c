@@ -1,6 +1,7 @@
 #include "cache.h"
+#include "base/files.h"
+#include "base/publish_folder.h"
 #include "cache_private.h"
-#include "files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -173,6 +174,14 @@ enum cache_state cache_read(const cache *c, const char *key, cache_entry *out)
     return state == CACHE_DAMAGED ? read_once(c, key, out) : state;
 }
 
+/* Where the cache cannot be written, an entry is as old as its contents. */
+static void note_use(const cache *c, const char *key)
+{
+    char path[4200];
+    snprintf(path, sizeof path, "%s/%s", c->kernels, key);
+    (void)!utimensat(AT_FDCWD, path, NULL, 0);
+}
+
 bool cache_load(cache *c, const cache_key *key, cache_entry *out)
 {
     if (!c->kernels)
@@ -181,50 +190,45 @@ bool cache_load(cache *c, const cache_key *key, cache_entry *out)
     if (state == CACHE_DAMAGED)
         log_message(&c->log, XQ_LOG_WARNING, "kernel cache entry %s/%s is damaged; compiling again",
                     c->kernels, key->hex);
+    if (state == CACHE_WHOLE)
+        note_use(c, key->hex);
     return state == CACHE_WHOLE;
 }
 
 /* ---------------------------------------------------------------- writing */
 
-static int write_entry(const char *path, const char *key, const cache_entry *entry)
+static int write_entry(folder_publication *p, const char *key, const cache_entry *entry)
 {
     char *manifest = render_manifest(key, entry);
-    int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int result = manifest && folder >= 0 ? 0 : -1;
+    int result = manifest ? 0 : -1;
     for (int i = 0; i < CACHE_PARTS && result == 0; i++)
         if (entry->parts[i].data)
-            result = files_write_at(folder, part_names[i], entry->parts[i].data, entry->parts[i].bytes);
+            result = publish_folder_add(p, part_names[i], entry->parts[i].data, entry->parts[i].bytes);
     if (result == 0)
-        result = files_write_at(folder, CACHE_MANIFEST, manifest, strlen(manifest));
-    if (result == 0)
-        result = fsync(folder);
-    int saved = errno;
-    if (folder >= 0)
-        close(folder);
+        result = publish_folder_add(p, CACHE_MANIFEST, manifest, strlen(manifest));
     free(manifest);
-    errno = saved;
     return result;
 }
 
 /* Puts the finished folder in place. An entry that is there already was either published by another
  * process meanwhile (theirs is as good as ours), or is damaged and makes way. */
-static int publish(cache *c, const char *temporary, const char *key)
+static int publish(const cache *c, folder_publication *p, const char *key)
 {
     char place[4200], aside[4300];
     snprintf(place, sizeof place, "%s/%s", c->kernels, key);
-    snprintf(aside, sizeof aside, "%s.old", temporary);
+    snprintf(aside, sizeof aside, "%s.old", p->temporary);
     for (int attempt = 0; attempt < 8; attempt++) {
-        if (rename(temporary, place) == 0)
-            return files_sync_folder(c->kernels);
+        if (publish_folder_commit(p, key) == 0)
+            return 0;
         if (errno != ENOTEMPTY && errno != EEXIST && errno != ENOTDIR)
             return -1;
         cache_entry theirs;
         if (cache_read(c, key, &theirs) == CACHE_WHOLE) {
             cache_entry_free(&theirs);
-            return files_remove_folder(temporary);
+            return 0;
         }
-        if (rename(place, aside) == 0 && files_remove_folder(aside) != 0)
-            unlink(aside); /* a file stood where the folder belongs */
+        if (rename(place, aside) == 0)
+            files_remove(aside); /* whatever stood there, also a file or a link */
     }
     errno = EBUSY;
     return -1;
@@ -232,21 +236,16 @@ static int publish(cache *c, const char *temporary, const char *key)
 
 static int store(cache *c, const char *key, const cache_entry *entry)
 {
-    char temporary[4200];
-    if (snprintf(temporary, sizeof temporary, "%s/" CACHE_TEMPORARY "XXXXXX", c->kernels) >=
-        (int)sizeof temporary) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    if (files_make_folder(c->kernels) != 0 || !mkdtemp(temporary))
-        return -1;
-    chmod(temporary, 0755); /* mkdtemp makes it private; other users of a shared cache may read */
-    if (write_entry(temporary, key, entry) == 0 && publish(c, temporary, key) == 0)
-        return 0;
-    int saved = errno;
-    files_remove_folder(temporary);
-    errno = saved;
-    return -1;
+    folder_publication p;
+    int result = publish_folder_begin(&p, c->kernels, CACHE_TEMPORARY);
+    if (result == 0 && !atomic_exchange(&c->swept, true))
+        cache_sweep(c);
+    if (result == 0)
+        result = write_entry(&p, key, entry);
+    if (result == 0)
+        result = publish(c, &p, key);
+    publish_folder_end(&p);
+    return result;
 }
 
 void cache_store(cache *c, const cache_key *key, const cache_entry *entry)

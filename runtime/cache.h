@@ -5,7 +5,8 @@
  * An entry is written to a temporary folder, synced, and published by renaming the folder, so that
  * readers see a whole entry or none, and several processes may compile the same thing at once. The
  * manifest holds the size and hash of every file; an entry that does not match it is damaged, and is
- * replaced by the next store.
+ * replaced by the next store, whatever stands in its place. Loading an entry sets its folder's time, which
+ * tells the ones in use from the others. What a killed writer left goes with the next store after an hour.
  *
  * A cache never makes its user fail: what goes wrong with it becomes a warning through the log. It may
  * be used from several threads. */
@@ -58,7 +59,7 @@ typedef struct cache_item {
     char key[33];
     char name[64], arch[32]; /* from options.txt; "" where that is damaged */
     size_t bytes;
-    time_t created;
+    time_t created, used; /* used: when it was last loaded, or else stored */
     bool damaged;
 } cache_item;
 
@@ -68,5 +69,17 @@ xq_status cache_list(const cache *c, bool check, cache_item **items, int *count,
 /* Removes one entry, or with a NULL key all of them and what interrupted writers left. Touches nothing
  * that is not the cache's own. */
 xq_status cache_clear(const cache *c, const char *key, int *removed, error *err);
+
+/* Removes the entries that were not used for longer than most_seconds; then those whose last use is longest
+ * ago, until the others take most_bytes together; and what interrupted writers left. */
+typedef struct cache_limits {
+    bool by_age, by_size;
+    double most_seconds, most_bytes;
+} cache_limits;
+typedef struct cache_pruned {
+    int removed, leftovers;
+    size_t bytes_removed, bytes_left; /* of entries */
+} cache_pruned;
+xq_status cache_prune(const cache *c, const cache_limits *limits, cache_pruned *out, error *err);
 
 #endif

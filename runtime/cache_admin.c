@@ -1,7 +1,7 @@
-/* Listing, checking and clearing the kernel cache. */
+/* Listing, checking, pruning and clearing the kernel cache. */
+#include "base/files.h"
 #include "cache.h"
 #include "cache_private.h"
-#include "files.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -43,10 +43,12 @@ static void measure(const cache *c, cache_item *item)
     struct stat st;
     snprintf(path, sizeof path, "%s/%s", c->kernels, item->key);
     if (stat(path, &st) == 0)
-        item->created = st.st_mtime;
+        item->created = item->used = st.st_mtime;
     DIR *folder = opendir(path);
     if (!folder)
         return;
+    if (fstatat(dirfd(folder), CACHE_MANIFEST, &st, 0) == 0)
+        item->created = st.st_mtime;
     for (struct dirent *e = readdir(folder); e; e = readdir(folder))
         if (fstatat(dirfd(folder), e->d_name, &st, 0) == 0 && S_ISREG(st.st_mode))
             item->bytes += (size_t)st.st_size;
@@ -105,12 +107,17 @@ static xq_status remove_entry(const cache *c, const char *name, int *removed, er
 {
     char path[4400];
     snprintf(path, sizeof path, "%s/%s", c->kernels, name);
-    if (files_remove_folder(path) != 0 && unlink(path) != 0 && errno != ENOENT) {
+    if (files_remove(path) != 0 && errno != ENOENT) {
         error_set(err, XQ_ERROR_IO, "cache", "cannot remove %s: %s", path, strerror(errno));
         return error_at(err, path, 0);
     }
     (*removed)++;
     return XQ_OK;
+}
+
+static bool is_temporary(const char *name)
+{
+    return strncmp(name, CACHE_TEMPORARY, strlen(CACHE_TEMPORARY)) == 0;
 }
 
 xq_status cache_clear(const cache *c, const char *key, int *removed, error *err)
@@ -127,9 +134,60 @@ xq_status cache_clear(const cache *c, const char *key, int *removed, error *err)
         int temporary = 0;
         if (is_key(e->d_name))
             remove_entry(c, e->d_name, removed, err);
-        else if (strncmp(e->d_name, CACHE_TEMPORARY, strlen(CACHE_TEMPORARY)) == 0)
+        else if (is_temporary(e->d_name))
             remove_entry(c, e->d_name, &temporary, err);
     }
     closedir(folder);
+    return err->status;
+}
+
+/* ---------------------------------------------------------------- pruning */
+
+int cache_sweep(const cache *c)
+{
+    enum { LONGEST_WRITE = 3600 }; /* seconds; writing an entry takes a fraction of one */
+    int removed = 0;
+    DIR *folder = opendir(c->kernels);
+    for (struct dirent *e = folder ? readdir(folder) : NULL; e; e = readdir(folder)) {
+        struct stat st;
+        error ignored = ERROR_INIT;
+        if (is_temporary(e->d_name) && fstatat(dirfd(folder), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            st.st_mtime < time(NULL) - LONGEST_WRITE)
+            remove_entry(c, e->d_name, &removed, &ignored);
+        error_clear(&ignored);
+    }
+    if (folder)
+        closedir(folder);
+    return removed;
+}
+
+static int compare_use(const void *a, const void *b)
+{
+    time_t x = ((const cache_item *)a)->used, y = ((const cache_item *)b)->used;
+    return x == y ? compare_items(a, b) : x < y ? -1 : 1;
+}
+
+xq_status cache_prune(const cache *c, const cache_limits *limits, cache_pruned *out, error *err)
+{
+    cache_item *items = NULL;
+    int count = 0;
+    double now = (double)time(NULL);
+    *out = (cache_pruned){0};
+    if (cache_list(c, false, &items, &count, err) != XQ_OK)
+        return err->status;
+    out->leftovers = c->kernels ? cache_sweep(c) : 0;
+    for (int i = 0; i < count; i++)
+        out->bytes_left += items[i].bytes;
+    if (count > 0)
+        qsort(items, (size_t)count, sizeof *items, compare_use);
+    for (int i = 0; i < count && err->status == XQ_OK; i++) {
+        bool old = limits->by_age && now - (double)items[i].used > limits->most_seconds;
+        bool much = limits->by_size && (double)out->bytes_left > limits->most_bytes;
+        if ((old || much) && remove_entry(c, items[i].key, &out->removed, err) == XQ_OK) {
+            out->bytes_removed += items[i].bytes;
+            out->bytes_left -= items[i].bytes;
+        }
+    }
+    free(items);
     return err->status;
 }

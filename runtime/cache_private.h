@@ -11,6 +11,7 @@ struct cache {
     char *kernels; /* dir/kernels; NULL for none */
     logger log;
     atomic_bool warned; /* that it cannot be written */
+    atomic_bool swept;  /* of what killed writers left */
 };
 
 #define CACHE_MANIFEST  "manifest.json"
@@ -20,5 +21,8 @@ enum cache_state { CACHE_ABSENT, CACHE_DAMAGED, CACHE_WHOLE };
 
 /* Reads and checks one entry; *out is filled only when it is whole. */
 enum cache_state cache_read(const cache *c, const char *key, cache_entry *out);
+
+/* Removes unfinished entries that no process can still be writing; returns how many. */
+int cache_sweep(const cache *c);
 
 #endif

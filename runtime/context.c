@@ -28,20 +28,22 @@ static xq_status open_cuda(const char *name, const char *ordinal, device **out, 
 }
 
 /* A GPU where there is one that the kernels run on, else the software device. */
-static xq_status open_auto(const logger *log, device **out, error *err)
+static xq_status open_auto(xq_context *c, error *err)
 {
     error why = ERROR_INIT;
-    if (device_cuda_open(0, out, &why) == XQ_OK)
+    if (device_cuda_open(0, &c->device, &why) == XQ_OK)
         return XQ_OK;
-    log_message(log, XQ_LOG_INFO, "no GPU (%s); using the software device", why.message);
+    log_message(&c->log, XQ_LOG_INFO, "no GPU (%s); using the software device", why.message);
+    c->no_gpu = strdup(why.message);
     error_clear(&why);
-    return device_sim_open(NULL, out, err);
+    return device_sim_open(NULL, &c->device, err);
 }
 
-static xq_status open_device(const char *name, const logger *log, device **out, error *err)
+static xq_status open_device(xq_context *c, const char *name, error *err)
 {
+    device **out = &c->device;
     if (!name || strcmp(name, "auto") == 0)
-        return open_auto(log, out, err);
+        return open_auto(c, err);
     if (strcmp(name, "cuda") == 0)
         return open_cuda(name, NULL, out, err);
     if (strncmp(name, "cuda:", 5) == 0)
@@ -65,7 +67,7 @@ static xq_status fill_context(xq_context *c, const xq_context_options *given, er
     c->cache = cache_open(options.cache_dir, &c->log);
     if (!c->cache || (options.template_dir && !c->template_dir))
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
-    if (open_device(options.device, &c->log, &c->device, err) != XQ_OK)
+    if (open_device(c, options.device, err) != XQ_OK)
         return err->status;
     /* A Hopper GPU also runs what is compiled for it alone. */
     const device_properties *p = &c->device->properties;
@@ -83,6 +85,7 @@ xq_status xq_context_create(const xq_context_options *options, xq_context **cont
     *context = c;
     if (!c)
         return XQ_ERROR_MEMORY;
+    atomic_init(&c->references, 1);
     pthread_mutex_init(&c->generator_lock, NULL);
     pthread_mutex_init(&c->error_lock, NULL);
     if (fill_context(c, options, &err) != XQ_OK)
@@ -90,9 +93,15 @@ xq_status xq_context_create(const xq_context_options *options, xq_context **cont
     return XQ_OK;
 }
 
-void xq_context_destroy(xq_context *context)
+xq_context *context_retain(xq_context *context)
 {
-    if (!context)
+    atomic_fetch_add(&context->references, 1);
+    return context;
+}
+
+void context_release(xq_context *context)
+{
+    if (!context || atomic_fetch_sub(&context->references, 1) > 1)
         return;
     if (context->device)
         context->device->ops->destroy(context->device);
@@ -103,7 +112,13 @@ void xq_context_destroy(xq_context *context)
     pthread_mutex_destroy(&context->generator_lock);
     pthread_mutex_destroy(&context->error_lock);
     free(context->template_dir);
+    free(context->no_gpu);
     free(context);
+}
+
+void xq_context_destroy(xq_context *context)
+{
+    context_release(context);
 }
 
 /* ------------------------------------------------------- generator, NVRTC */

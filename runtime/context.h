@@ -10,11 +10,14 @@
 #include "nvrtc.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 struct thread_error;
 
 struct xq_context {
-    device *device; /* NULL in a context whose creation failed */
+    atomic_int references; /* the caller's, and one of each handle that was made from it */
+    device *device;        /* NULL in a context whose creation failed */
+    char *no_gpu;          /* why the software device was chosen; NULL where it was not, or was asked for */
     cache *cache;
     logger log;
     char *template_dir;
@@ -28,6 +31,10 @@ struct xq_context {
     pthread_mutex_t error_lock;
     struct thread_error *errors;
 };
+
+/* For handles that need their context as long as they last. The last release destroys it. */
+xq_context *context_retain(xq_context *context);
+void context_release(xq_context *context);
 
 /* Records a failure as the calling thread's last one, takes err's log, and returns the status. Every
  * public function that fails ends here. */

@@ -124,7 +124,7 @@ xq_status xq_plan_create(xq_context *context, const xq_plan_options *options, xq
         error_set(&err, XQ_ERROR_MEMORY, "argument", "out of memory");
         return context_fail(context, &err);
     }
-    p->context = context;
+    p->context = context_retain(context);
     if (fill_plan(p, &o, &err) != XQ_OK) {
         xq_plan_destroy(p);
         return context_fail(context, &err);
@@ -144,6 +144,7 @@ void xq_plan_destroy(xq_plan *plan)
         kernel_destroy(plan->attention[i].absorb);
     }
     free(plan->spec);
+    context_release(plan->context);
     free(plan);
 }
 

@@ -4,6 +4,7 @@
 
 #include <criterion/criterion.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,6 +172,126 @@ Test(cache, empty_folder_and_file_in_place_of_an_entry_are_replaced)
     cr_assert_eq(cache_clear(c, key.hex, &removed, &err), XQ_OK);
     files_write(entry_path(c, ""), "x", 1);
     assert_damaged_then_rebuilt(c, "a file");
+    cache_close(c);
+}
+
+static char *kernels_path(const cache *c, const char *name)
+{
+    static char path[4096];
+    snprintf(path, sizeof path, "%s/kernels/%s", cache_dir(c), name);
+    return path;
+}
+
+/* With a file in it, and a folder. */
+static void make_folder(const char *path)
+{
+    char inner[4200];
+    cr_assert_eq(mkdir(path, 0777), 0);
+    snprintf(inner, sizeof inner, "%s/file", path);
+    files_write(inner, "x", 1);
+    snprintf(inner, sizeof inner, "%s/folder", path);
+    cr_assert_eq(mkdir(inner, 0777), 0);
+}
+
+Test(cache, folders_and_fifos_in_place_of_files_are_replaced, .timeout = 20)
+{
+    static const char *const names[] = {"source.cu",  "options.txt",  "log.txt",
+                                        "kernel.ptx", "kernel.cubin", "manifest.json"};
+    cache *c = filled_cache();
+    for (size_t n = 0; n < 2 * sizeof names / sizeof names[0]; n++) {
+        const char *name = names[n / 2];
+        cr_assert_eq(unlink(entry_path(c, name)), 0);
+        if (n % 2)
+            cr_assert_eq(mkfifo(entry_path(c, name), 0666), 0);
+        else
+            make_folder(entry_path(c, name));
+        assert_damaged_then_rebuilt(c, name);
+        cr_assert_eq(files_count(kernels_path(c, "")), 1, "something of %s is left", name);
+    }
+    cache_close(c);
+}
+
+Test(cache, entries_with_folders_in_them_are_cleared_and_pruned)
+{
+    cache *c = filled_cache();
+    error err = ERROR_INIT;
+    int removed;
+    make_folder(entry_path(c, "extra"));
+    cr_assert_eq(cache_clear(c, NULL, &removed, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(removed, 1);
+    make_folder(entry_path(c, ""));
+    const cache_limits none = {.by_size = true, .most_bytes = -1};
+    cache_pruned pruned;
+    cr_assert_eq(cache_prune(c, &none, &pruned, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(pruned.removed, 1);
+    cr_assert_eq(files_count(kernels_path(c, "")), 0);
+    cache_close(c);
+}
+
+/* A link is the cache's; what it leads to is not. */
+Test(cache, links_in_place_of_entries_are_removed_and_not_followed)
+{
+    const char *foreign = files_directory();
+    cache *c = filled_cache();
+    int removed;
+    error err = ERROR_INIT;
+    files_write(files_path(foreign, "notes.txt"), "mine", 4);
+    for (int clear = 0; clear < 2; clear++) {
+        cr_assert_eq(cache_clear(c, NULL, &removed, &err), XQ_OK);
+        cr_assert_eq(removed, 1);
+        cr_assert_eq(symlink(foreign, entry_path(c, "")), 0);
+        if (!clear)
+            assert_damaged_then_rebuilt(c, "a link");
+    }
+    cr_assert_eq(cache_clear(c, NULL, &removed, &err), XQ_OK);
+    cr_assert_eq(files_count(kernels_path(c, "")), 0);
+    cr_assert_eq(files_count(foreign), 1);
+    cache_close(c);
+}
+
+/* As a killed compile leaves them: an hour later the next store removes them. */
+Test(cache, leftovers_of_killed_writers_go_with_the_next_store)
+{
+    cache *c = filled_cache();
+    const struct timespec old[2] = {{time(NULL) - 2 * 3600, 0}, {time(NULL) - 2 * 3600, 0}};
+    make_folder(kernels_path(c, "tmp.killed"));
+    make_folder(kernels_path(c, "tmp.killed.old"));
+    make_folder(kernels_path(c, "tmp.alive"));
+    make_folder(kernels_path(c, "notes"));
+    static const char *const aged[] = {"tmp.killed", "tmp.killed.old", "notes"};
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(utimensat(AT_FDCWD, kernels_path(c, aged[i]), old, 0), 0);
+    cache *next = cache_open(cache_dir(c), &log_to_test);
+    cache_entry e = make_entry();
+    cache_store(next, &other_key, &e);
+    cr_assert_eq(access(kernels_path(c, "tmp.killed"), F_OK), -1);
+    cr_assert_eq(access(kernels_path(c, "tmp.killed.old"), F_OK), -1);
+    cr_assert_eq(access(kernels_path(c, "tmp.alive"), F_OK), 0, "its writer may be at work");
+    cr_assert_eq(access(kernels_path(c, "notes"), F_OK), 0, "it is not the cache's");
+    cr_assert_eq(files_count(kernels_path(c, "")), 4);
+    cr_assert_eq(warnings, 0, "%s", last_warning);
+    cache_close(next);
+    cache_close(c);
+}
+
+Test(cache, what_is_used_is_pruned_last)
+{
+    cache *c = filled_cache();
+    cache_entry e = make_entry(), out;
+    cache_pruned pruned;
+    error err = ERROR_INIT;
+    cache_store(c, &other_key, &e);
+    const struct timespec old[2] = {{time(NULL) - 50 * 3600, 0}, {time(NULL) - 50 * 3600, 0}};
+    cr_assert_eq(utimensat(AT_FDCWD, kernels_path(c, key.hex), old, 0), 0);
+    cr_assert_eq(utimensat(AT_FDCWD, kernels_path(c, other_key.hex), old, 0), 0);
+    cr_assert(cache_load(c, &key, &out));
+    cache_entry_free(&out);
+    const cache_limits two_days = {.by_age = true, .most_seconds = 48 * 3600};
+    cr_assert_eq(cache_prune(c, &two_days, &pruned, &err), XQ_OK, "%s", err.message);
+    cr_assert(pruned.removed == 1 && pruned.bytes_removed == pruned.bytes_left);
+    cr_assert(cache_load(c, &key, &out), "it was used just now");
+    cache_entry_free(&out);
+    cr_assert_not(cache_load(c, &other_key, &out));
     cache_close(c);
 }
 

@@ -115,7 +115,7 @@ Test(cli, wrong_usage_says_what_is_expected)
     assert_error(xq("info --seed four"), 2, "xq info: ", "'four' is not an integer");
     assert_error(xq("info --quiet=yes"), 2, "xq info: ", "takes no argument");
     assert_error(xq("info extra"), 2, "xq info: ", "unexpected argument 'extra'");
-    assert_error(xq("cache"), 2, "xq cache: ", "list|verify|clear");
+    assert_error(xq("cache"), 2, "xq cache: ", "list|verify|prune|clear");
     assert_error(xq("cache lits"), 2, "xq cache: ", "did you mean 'list'?");
 }
 
@@ -152,6 +152,23 @@ Test(cli, info_says_whether_ceilings_are_measured)
     r = xq("info");
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_assert(strstr(r.out, "not measured") && strstr(r.out, "/nowhere/libnvrtc.so"), "%s", r.out);
+    free_result(&r);
+}
+
+Test(cli, info_says_why_no_gpu_was_taken)
+{
+    setenv("XQ_LIBCUDA", "/nowhere/libcuda.so.1", 1);
+    struct result r = xq("info");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    const char *line = strstr(r.out, "\nno GPU     ");
+    cr_assert(line && strstr(line, "/nowhere/libcuda.so.1"), "%s", r.out);
+    free_result(&r);
+    r = xq("info --json -");
+    line = strstr(r.out, "\"no_gpu\":\t\"");
+    cr_assert(line && strstr(line, "/nowhere/libcuda.so.1"), "%s", r.out);
+    free_result(&r);
+    r = xq("info --device sim --json -"); /* what was asked for needs no reason */
+    cr_assert(strstr(r.out, "\"no_gpu\":\tnull"), "%s", r.out);
     free_result(&r);
 }
 
@@ -205,6 +222,55 @@ Test(cli, cache_lists_verifies_and_clears)
     free_result(&r);
     r = xq("cache verify");
     cr_assert_eq(r.status, 0);
+    free_result(&r);
+}
+
+Test(cli, cache_prune_says_what_it_needs)
+{
+    assert_error(xq("cache prune"), 2, "xq cache: ", "--older-than DAYS, --larger-than SIZE");
+    assert_error(xq("cache list --older-than 3"), 2, "xq cache: ", "--older-than is for prune alone");
+    assert_error(xq("cache clear --larger-than 3"), 2, "xq cache: ", "--larger-than is for prune alone");
+    static const char *const days[] = {"-1", "x", "1d", "nan", "inf", "1e400", "''"};
+    for (size_t i = 0; i < sizeof days / sizeof days[0]; i++)
+        assert_error(xq("cache prune --older-than=%s", days[i]), 2, "xq cache: ", "is no number of days");
+    static const char *const sizes[] = {"-1", "G", "1GB", "1 G", "nan", "inf", "1P", "''"};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        assert_error(xq("cache prune --larger-than='%s'", sizes[i]), 2, "xq cache: ", "is no size");
+}
+
+/* An entry of 1000 bytes that was last used `days` ago. */
+static void make_entry(char digit, int days)
+{
+    char command[8300];
+    snprintf(command, sizeof command,
+             "e=%s/cache/kernels/$(printf %%032d 0 | tr 0 %c); mkdir -p $e; head -c 1000 /dev/zero "
+             ">$e/kernel.ptx; "
+             "touch -d '%d days ago' $e",
+             folder_of_test(), digit, days);
+    cr_assert_eq(system(command), 0);
+}
+
+Test(cli, cache_prune_removes_what_is_old_and_what_is_too_much)
+{
+    for (int i = 0; i < 6; i++)
+        make_entry((char)('1' + i), 10 * i);
+    struct result r = xq("cache prune --older-than 44.5 --json -");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_assert(strstr(r.out, "\"removed\":\t1,") && strstr(r.out, "\"left_bytes\":\t5000"), "%s", r.out);
+    free_result(&r);
+    r = xq("cache prune --older-than 365 --larger-than 3K");
+    cr_assert(strstr(r.out, "removed 2 kernels"), "%s", r.out);
+    free_result(&r);
+    r = xq("cache list");
+    cr_assert(strstr(r.out, "1111") && strstr(r.out, "2222") && strstr(r.out, "3333") &&
+                  !strstr(r.out, "4444"),
+              "those used last stay: %s", r.out);
+    free_result(&r);
+    r = xq("cache prune --older-than 5 --larger-than 1T");
+    cr_assert(strstr(r.out, "removed 2 kernels"), "%s", r.out);
+    free_result(&r);
+    r = xq("cache prune --larger-than 0");
+    cr_assert(strstr(r.out, "removed 1 kernel,"), "%s", r.out);
     free_result(&r);
 }
 

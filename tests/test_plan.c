@@ -382,3 +382,61 @@ Test(plan, threads_that_begin_with_an_empty_kernel_cache_compile_what_one_alone_
     xq_context_destroy(shared);
     pthread_barrier_destroy(&start);
 }
+
+/* -------------------------------------------------------- order of destruction */
+
+Test(plan, a_context_may_be_destroyed_before_its_plans)
+{
+    xq_plan *first = plan_make(PLAN_LATENT, XQ_FUSED), *second = plan_make(PLAN_X, XQ_FUSED);
+    xq_append_args good = plan_append_args(first), bad = good;
+    xq_context_destroy(context);
+    context = NULL;
+    bad.x = 1;
+    cr_assert_eq(plan_info(first).hidden_size, 256);
+    cr_assert_eq(xq_plan_append(first, &good, NULL), XQ_OK);
+    xq_plan_destroy(first);
+    bad.workspace_bytes = plan_info(second).workspace_bytes;
+    cr_assert_eq(xq_plan_append(second, &bad, NULL), XQ_ERROR_ARGUMENT, "a failure is still recorded");
+    cr_assert_eq(fake->retained, 1, "the device is still in use");
+    xq_plan_destroy(second);
+    cr_assert_eq(fake->modules, 0);
+    cr_assert_eq(fake->retained, 0);
+}
+
+Test(plan, a_plan_that_cannot_be_made_does_not_keep_its_context)
+{
+    plan_open(NULL);
+    xq_plan *plan = NULL;
+    xq_plan_options o = plan_options("{\"model\": \"no such model\"}", XQ_FUSED);
+    cr_assert_neq(xq_plan_create(context, &o, &plan), XQ_OK);
+    plan_close(NULL);
+}
+
+/* Its memory stays too: kernels run, and write it. */
+Test(plan, the_software_device_lasts_as_long_as_its_plans)
+{
+    xq_context *made = software_device(NULL);
+    xq_plan_options o = plan_options(PLAN_X, XQ_FUSED);
+    xq_plan *plan;
+    cr_assert_eq(xq_plan_create(made, &o, &plan), XQ_OK);
+    xq_plan_info info = plan_info(plan);
+    uint64_t memory;
+    size_t room = 1 << 16;
+    const int32_t table[] = {0, 1, 0, 1}; /* indptr, indices, last_page_len */
+    cr_assert_eq(xq_device_alloc(made, room + info.page_bytes + info.workspace_bytes, &memory), XQ_OK);
+    cr_assert_eq(xq_device_fill(made, memory, 0, room + info.page_bytes + info.workspace_bytes), XQ_OK);
+    cr_assert_eq(xq_device_write(made, memory, table, sizeof table), XQ_OK);
+    xq_context_destroy(made);
+    xq_append_args a = XQ_APPEND_ARGS_INIT;
+    a.tokens = 1;
+    a.x = memory + 4096; /* zeros, as are the token's sequence and position */
+    a.token_sequence = a.token_position = memory + 2048;
+    a.table = (xq_page_table){1, memory, memory + 8, memory + 12};
+    a.pages = memory + room;
+    a.weights = memory + 8192;
+    a.workspace = memory + room + (info.page_bytes + 255) / 256 * 256;
+    a.workspace_bytes = info.workspace_bytes;
+    cr_assert_eq(info.page_bytes % 256, 0);
+    cr_assert_eq(xq_plan_append(plan, &a, NULL), XQ_OK);
+    xq_plan_destroy(plan);
+}

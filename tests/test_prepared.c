@@ -154,6 +154,19 @@ Test(prepared, each_layer_says_what_it_is_prepared_for)
     xq_prepared_close(p);
 }
 
+Test(prepared, it_may_be_closed_after_its_context)
+{
+    xq_prepared *p = opened(prepare(&llama, "--method x --layers 1"));
+    xq_weights w = XQ_WEIGHTS_INIT;
+    xq_context_destroy(context);
+    context = NULL;
+    cr_assert_eq(xq_prepared_layer(p, 0, &w), XQ_ERROR_ARGUMENT);
+    cr_assert_eq(xq_prepared_layer(p, 1, &w), XQ_OK);
+    cr_assert_eq(fake->retained, 1);
+    xq_prepared_close(p);
+    cr_assert_eq(fake->retained, 0);
+}
+
 Test(prepared, absent_layers_and_files_are_named)
 {
     const char *path = prepare(&llama, "--method x --layers 1");

@@ -1,8 +1,8 @@
 /* Contexts, their errors, NVRTC and its log. */
+#include "../runtime/base/files.h"
 #include "../runtime/compile.h"
 #include "../runtime/context.h"
 #include "../runtime/descriptor.h"
-#include "../runtime/files.h"
 #include "../runtime/kernel.h"
 #include "../runtime/nvrtc_find.h"
 #include "../runtime/nvrtc_log.h"

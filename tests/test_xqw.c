@@ -1,6 +1,6 @@
-#include "../prepare/publish.h"
 #include "../prepare/xqw.h"
 #include "../prepare/xqw_write.h"
+#include "../runtime/base/publish.h"
 #include "../runtime/half.h"
 #include "files.h"
 #include "generator.h"

@@ -116,6 +116,9 @@ typedef struct xq_context_options {
  * that only serves xq_last_error and xq_context_destroy, or NULL when memory ran out.
  * Errors: XQ_ERROR_ARGUMENT, XQ_ERROR_NO_DEVICE, XQ_ERROR_MEMORY. */
 XQ_API xq_status xq_context_create(const xq_context_options *options, xq_context **context);
+/* Ends the caller's use of the context: the pointer, and strings of xq_last_error, are no longer valid.
+ * Plans and prepared weights made from it keep the device, and memory allocated on it, until the last of
+ * them is destroyed; until then the log callback may be called. NULL is fine. */
 XQ_API void xq_context_destroy(xq_context *context);
 
 /* Fills `detail` (whose struct_size the caller has set) with the calling thread's last failure. */
@@ -196,11 +199,11 @@ typedef struct xq_plan_options {
 typedef struct xq_plan xq_plan;
 
 /* Completes the spec, renders, compiles (or finds in the kernel cache) and loads its kernels.
- * The plan keeps a reference to the context: destroy it first.
+ * The plan keeps what it needs of the context: the two may be destroyed in any order.
  * Errors: those of xq_spec_complete, XQ_ERROR_TEMPLATE, XQ_ERROR_COMPILE, XQ_ERROR_NO_TOOLCHAIN,
  * XQ_ERROR_DEVICE, XQ_ERROR_ARGUMENT. */
 XQ_API xq_status xq_plan_create(xq_context *context, const xq_plan_options *options, xq_plan **plan);
-/* Unloads the kernels: wait for the plan's launches first (xq_device_synchronize). */
+/* NULL is fine. Unloads the kernels: wait for the plan's launches first (xq_device_synchronize). */
 XQ_API void xq_plan_destroy(xq_plan *plan);
 
 typedef struct xq_plan_info {
@@ -262,7 +265,7 @@ XQ_API xq_status xq_plan_pack_weights(const xq_plan *plan, const xq_weights *wei
 
 typedef struct xq_prepared xq_prepared;
 
-/* The handle keeps a reference to the context: close it first.
+/* The handle keeps what it needs of the context: the two may be destroyed in any order.
  * Errors: XQ_ERROR_IO; XQ_ERROR_FORMAT for a damaged, truncated or foreign file or one of another version;
  * XQ_ERROR_ARGUMENT, XQ_ERROR_MEMORY. */
 XQ_API xq_status xq_prepared_open(xq_context *context, const char *path, xq_prepared **prepared);

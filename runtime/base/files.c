@@ -1,8 +1,8 @@
 #include "files.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +46,7 @@ static int close_failed(int fd)
 int files_read_at(int folder, const char *name, char **data, size_t *bytes)
 {
     struct stat st;
-    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC);
+    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not make it wait */
     if (fd < 0)
         return -1;
     if (fstat(fd, &st) != 0)
@@ -76,36 +76,16 @@ int files_read_at(int folder, const char *name, char **data, size_t *bytes)
     return 0;
 }
 
-int files_write_at(int folder, const char *name, const void *data, size_t bytes)
+static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *at)
 {
-    int fd = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return -1;
-    const char *p = data;
-    while (bytes > 0) {
-        ssize_t n = write(fd, p, bytes);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return close_failed(fd);
-        p += n;
-        bytes -= (size_t)n;
-    }
-    if (fsync(fd) != 0)
-        return close_failed(fd);
-    return close(fd);
+    (void)st, (void)kind, (void)at;
+    return remove(path);
 }
 
-int files_remove_folder(const char *path)
+int files_remove(const char *path)
 {
-    DIR *folder = opendir(path);
-    if (!folder)
-        return -1;
-    for (struct dirent *e = readdir(folder); e; e = readdir(folder))
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-            unlinkat(dirfd(folder), e->d_name, 0);
-    closedir(folder);
-    return rmdir(path);
+    enum { OPEN_FOLDERS = 8 };
+    return nftw(path, remove_entry, OPEN_FOLDERS, FTW_DEPTH | FTW_PHYS);
 }
 
 int files_sync_folder(const char *path)

@@ -1,0 +1,323 @@
+/* What the subcommands write: files begun before the work and published after it, JSON, standard output. */
+#include "../runtime/base/publish.h"
+#include "cli.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* One command a process: what it reads and writes, and what a signal must clean up. */
+enum { MOST_INPUTS = 16, MOST_OUTPUTS = 520 };
+
+struct input {
+    const char *option, *path;
+};
+
+struct output {
+    const char *option;
+    publish_identity identity;
+    publication *file; /* to be abandoned at the end; NULL: it has another owner, or is over */
+    char *temporary;   /* to be removed by a signal; NULL: nothing */
+};
+
+static struct input inputs[MOST_INPUTS];
+static int input_count;
+static struct output outputs[MOST_OUTPUTS];
+static volatile sig_atomic_t output_count;
+static publication *json_file; /* NULL: standard output, or not begun */
+static bool json_is_begun, stdout_is_taken;
+static const char *volatile made_folder; /* empty unless the command ends well */
+
+/* ----------------------------------------------------------------- signals */
+
+static void remove_temporaries(int signal_number)
+{
+    for (int i = 0; i < output_count; i++)
+        if (outputs[i].temporary)
+            unlink(outputs[i].temporary);
+    if (made_folder)
+        rmdir(made_folder);
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+}
+
+static void catch_signals(void)
+{
+    static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
+    static bool done;
+    struct sigaction action = {.sa_handler = remove_temporaries, .sa_flags = SA_NODEFER}, old;
+    for (size_t i = 0; i < sizeof ending / sizeof ending[0] && !done; i++)
+        if (sigaction(ending[i], NULL, &old) == 0 && old.sa_handler == SIG_DFL) /* nohup ignores SIGHUP */
+            sigaction(ending[i], &action, NULL);
+    done = true;
+}
+
+/* ------------------------------------------------------- what is read and written */
+
+void cli_reads(const char *option, const char *path)
+{
+    if (path && strcmp(path, "-") != 0 && input_count < MOST_INPUTS)
+        inputs[input_count++] = (struct input){option, path};
+}
+
+void cli_reads_common(const struct cli_common *common, const struct cli_spec *spec)
+{
+    static char library[PATH_MAX];
+    cli_reads("--templates", common->templates);
+    if (common->templates && snprintf(library, sizeof library, "%s/lib", common->templates) < PATH_MAX)
+        cli_reads("--templates", library);
+    if (spec) {
+        cli_reads("--spec", spec->spec_file);
+        cli_reads("--model", spec->model);
+    }
+}
+
+static bool is_at(const publish_identity *output, const struct stat *st)
+{
+    const publish_identity input = {.device = st->st_dev, .inode = st->st_ino};
+    return publish_same(output, &input);
+}
+
+/* Whether files of this name are read, of a folder that is an input: of a model directory, or of templates.
+ */
+static bool is_read(const char *option, const char *name)
+{
+    static const char *const names[] = {"config.json", "model.safetensors", "model.safetensors.index.json"};
+    if (strcmp(option, "--templates") == 0)
+        return true;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    const char *shard = strstr(name, "-of-"); /* model-00001-of-00002.safetensors */
+    return shard && strstr(shard, ".safetensors");
+}
+
+static bool is_within(const publish_identity *output, const struct input *in)
+{
+    DIR *folder = opendir(in->path);
+    bool found = false;
+    for (struct dirent *e = folder ? readdir(folder) : NULL; e && !found; e = readdir(folder)) {
+        struct stat st;
+        found = is_read(in->option, e->d_name) && fstatat(dirfd(folder), e->d_name, &st, 0) == 0 &&
+                is_at(output, &st);
+    }
+    if (folder)
+        closedir(folder);
+    return found;
+}
+
+/* An output that is also an input, or another output, would destroy it. */
+static xq_status check_others(const char *option, const char *path, const publish_identity *identity,
+                              error *err)
+{
+    for (int i = 0; i < input_count; i++) {
+        struct stat st;
+        if (stat(inputs[i].path, &st) != 0)
+            continue;
+        if (S_ISDIR(st.st_mode) && is_within(identity, &inputs[i]))
+            return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                             "%s %s is read from %s %s; give another path", option, path, inputs[i].option,
+                             inputs[i].path);
+        if (is_at(identity, &st))
+            return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                             "%s %s is the same file as %s %s; give another path", option, path,
+                             inputs[i].option, inputs[i].path);
+    }
+    for (int i = 0; i < output_count; i++)
+        if (publish_same(identity, &outputs[i].identity))
+            return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                             "%s %s is the same file as %s; give another path", option, path,
+                             outputs[i].option);
+    return XQ_OK;
+}
+
+static struct output *add_output(const char *option, const publish_identity *identity, error *err)
+{
+    if (output_count == MOST_OUTPUTS) {
+        error_set(err, XQ_ERROR_ARGUMENT, "argument", "more than %d files to write", MOST_OUTPUTS);
+        return NULL;
+    }
+    outputs[output_count] = (struct output){.option = option, .identity = *identity};
+    return &outputs[output_count++];
+}
+
+/* ------------------------------------------------------------------- files */
+
+static bool stdout_is_open(void)
+{
+    int flags = fcntl(STDOUT_FILENO, F_GETFL);
+    return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY; /* cli_open_standard_streams */
+}
+
+/* Standard output by whatever name: a file that the shell has opened must not be replaced. */
+static bool is_stdout(const char *path)
+{
+    struct stat st, own;
+    return stdout_is_open() && stat(path, &st) == 0 && fstat(STDOUT_FILENO, &own) == 0 &&
+           st.st_dev == own.st_dev && st.st_ino == own.st_ino;
+}
+
+static xq_status begin(const char *option, const char *path,
+                       xq_status (*open)(const char *, publication **, error *), publication **out,
+                       error *err)
+{
+    publish_identity identity;
+    if (publish_identify(path, &identity, err) != XQ_OK ||
+        check_others(option, path, &identity, err) != XQ_OK)
+        return err->status;
+    catch_signals();
+    struct output *o = add_output(option, &identity, err);
+    if (!o || open(path, out, err) != XQ_OK)
+        return err->status;
+    if (publish_temporary(*out) && !publish_resumes(*out))
+        o->temporary = strdup(publish_temporary(*out));
+    o->file = *out;
+    return XQ_OK;
+}
+
+xq_status cli_begin_output(const char *option, const char *path, publication **out, error *err)
+{
+    bool to_stdout = is_stdout(path);
+    stdout_is_taken = stdout_is_taken || to_stdout;
+    return begin(option, to_stdout ? "/proc/self/fd/1" : path, publish_begin, out, err);
+}
+
+xq_status cli_begin_resumable(const char *option, const char *path, publication **out, error *err)
+{
+    return begin(option, path, publish_resume, out, err);
+}
+
+xq_status cli_begin_folder(const char *path, error *err)
+{
+    struct stat st;
+    catch_signals();
+    if (mkdir(path, 0777) == 0) {
+        made_folder = path;
+        return XQ_OK;
+    }
+    if (errno == EEXIST && stat(path, &st) == 0) {
+        errno = S_ISDIR(st.st_mode) ? 0 : ENOTDIR;
+        if (!errno && access(path, W_OK | X_OK) == 0)
+            return XQ_OK;
+    }
+    error_set(err, XQ_ERROR_IO, "file", "cannot write into the folder %s: %s", path, strerror(errno));
+    return error_at(err, path, 0);
+}
+
+static struct output *find_output(const publication *file)
+{
+    int i = 0;
+    while (i < output_count && outputs[i].file != file)
+        i++;
+    return i < output_count ? &outputs[i] : NULL;
+}
+
+void cli_release_output(publication *file)
+{
+    struct output *o = find_output(file);
+    if (o)
+        o->file = NULL;
+}
+
+xq_status cli_commit_output(publication *file, error *err)
+{
+    struct output *o = find_output(file);
+    cli_release_output(file);
+    publish_commit(file, err);
+    if (o) {
+        char *over = o->temporary;
+        o->temporary = NULL;
+        free(over);
+    }
+    return err->status;
+}
+
+/* -------------------------------------------------------------------- JSON */
+
+bool cli_json_to_stdout(const struct cli_common *common)
+{
+    return stdout_is_taken || (common->json && strcmp(common->json, "-") == 0);
+}
+
+/* Standard output as an output like others. */
+static xq_status begin_stdout(error *err)
+{
+    struct stat st;
+    if (!stdout_is_open() || fstat(STDOUT_FILENO, &st) != 0)
+        return error_set(err, XQ_ERROR_IO, "file", "cannot write to standard output: %s", strerror(EBADF));
+    const publish_identity identity = {
+        .device = st.st_dev, .inode = st.st_ino, .is_device = S_ISCHR(st.st_mode)};
+    stdout_is_taken = true;
+    if (check_others("--json", "-", &identity, err) == XQ_OK)
+        add_output("--json", &identity, err);
+    return err->status;
+}
+
+xq_status cli_begin_json(const struct cli_common *common, error *err)
+{
+    if (!common->json || json_is_begun)
+        return XQ_OK;
+    json_is_begun = true;
+    return strcmp(common->json, "-") == 0 || is_stdout(common->json)
+               ? begin_stdout(err)
+               : cli_begin_output("--json", common->json, &json_file, err);
+}
+
+xq_status cli_write_json(const struct cli_common *common, const cJSON *json, error *err)
+{
+    if (!common->json || cli_begin_json(common, err) != XQ_OK)
+        return err->status;
+    char *text = cJSON_Print(json);
+    if (!text)
+        return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+    size_t n = strlen(text);
+    text[n] = '\n'; /* cJSON's text stays within its size: the newline takes the NUL's place */
+    if (json_file) {
+        publish_write(json_file, text, n + 1, err);
+        cli_commit_output(json_file, err);
+        json_file = NULL;
+    } else {
+        fwrite(text, 1, n + 1, stdout); /* cli_end looks at how that went */
+    }
+    free(text);
+    return err->status;
+}
+
+/* ------------------------------------------------------------ the process as a whole */
+
+void cli_open_standard_streams(void)
+{
+    /* With one of them closed, the next file that is opened would be taken for it. Writing to a
+     * descriptor that only reads fails, as it should. */
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+            (void)!open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
+}
+
+int cli_end(const char *command, int status)
+{
+    for (int i = 0; i < output_count; i++)
+        publish_keep(outputs[i].file);
+    output_count = 0;
+    if (made_folder && status != CLI_OK)
+        rmdir(made_folder);
+    errno = 0;
+    bool good = !ferror(stdout);
+    good = fflush(stdout) == 0 && good;
+    if (good && fclose(stdout) == 0) /* some file systems report at close alone */
+        return status;
+    int why = errno;
+    if (!why &&
+        write(STDOUT_FILENO, "\n", 1) < 0) /* it failed earlier: what is there is cut short anyway */
+        why = errno;
+    fprintf(stderr, "xq%s%s: cannot write to standard output%s%s\n", *command ? " " : "", command,
+            why ? ": " : "", why ? strerror(why) : "");
+    return status == CLI_OK ? CLI_BAD_INPUT : status;
+}

@@ -1,0 +1,305 @@
+#include "publish.h"
+
+#include "place.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+struct publication {
+    char *given, *path; /* path: with links followed */
+    char *temporary;    /* NULL: bytes go where they belong as they are written */
+    FILE *file;
+    uint64_t position;
+    bool resumes;
+};
+
+static xq_status failed(const publication *p, error *err)
+{
+    return place_failed(p->given, strerror(errno ? errno : EIO), err);
+}
+
+static void release(publication *p)
+{
+    free(p->given);
+    free(p->path);
+    free(p->temporary);
+    free(p);
+}
+
+/* ---------------------------------------------------------------- identity */
+
+xq_status publish_identify(const char *path, publish_identity *out, error *err)
+{
+    place at;
+    *out = (publish_identity){0};
+    if (place_find(path, &at, err) != XQ_OK)
+        return err->status;
+    out->device = at.st.st_dev;
+    out->inode = at.st.st_ino;
+    out->is_device = S_ISCHR(at.st.st_mode);
+    if (at.kind == PLACE_NEW)
+        snprintf(out->name, sizeof out->name, "%s", place_name(at.path));
+    return XQ_OK;
+}
+
+bool publish_same(const publish_identity *a, const publish_identity *b)
+{
+    return !a->is_device && a->device == b->device && a->inode == b->inode && strcmp(a->name, b->name) == 0;
+}
+
+/* --------------------------------------------------------------- beginning */
+
+enum { ENDING = 16 }; /* bytes that a temporary name may be longer by */
+
+static publication *create(const char *given, const place *at, error *err)
+{
+    publication *p = calloc(1, sizeof *p);
+    if (p) {
+        p->given = strdup(given);
+        p->path = strdup(at->path);
+    }
+    if (p && p->given && p->path) {
+        p->temporary =
+            at->kind == PLACE_NEW || at->kind == PLACE_FILE ? malloc(strlen(p->path) + ENDING) : NULL;
+        if (p->temporary || at->kind == PLACE_STREAM || at->kind == PLACE_OPEN_FILE)
+            return p;
+    }
+    if (p)
+        release(p);
+    error_set(err, XQ_ERROR_MEMORY, "file", "out of memory writing %s", given);
+    return NULL;
+}
+
+/* A new file gets the mode, and as far as possible the owner, of the one that it will replace. Not every
+ * file system has these. */
+static void take_after(int fd, const place *at)
+{
+    struct stat st;
+    if (at->kind != PLACE_FILE || fstat(fd, &st) != 0)
+        return;
+    mode_t mode = at->st.st_mode & 07777;
+    bool same = st.st_uid == at->st.st_uid && st.st_gid == at->st.st_gid;
+    if (!same && fchown(fd, at->st.st_uid, at->st.st_gid) != 0)
+        mode &= (mode_t)(fchown(fd, (uid_t)-1, at->st.st_gid) == 0 ? ~S_ISUID : ~(S_ISUID | S_ISGID));
+    (void)!fchmod(fd, mode);
+}
+
+/* Of a file that will be replaced: its mode, so that a private one is private from the start. The kernel
+ * takes the umask from the mode of others. */
+static int open_temporary(publication *p, const place *at)
+{
+    struct timespec t;
+    int name = (int)strnlen(place_name(p->path), 240), fd = -1; /* room for the ending in NAME_MAX */
+    int length = (int)(place_name(p->path) - p->path) + name;
+    clock_gettime(CLOCK_REALTIME, &t);
+    unsigned number = (unsigned)getpid() * 2654435761u ^ (unsigned)t.tv_nsec;
+    for (int attempt = 0; attempt < 100; attempt++, number = number * 1664525u + 1013904223u) {
+        snprintf(p->temporary, strlen(p->path) + ENDING, "%.*s.%06x", length, p->path, number >> 8);
+        fd = open(p->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
+                  at->kind == PLACE_FILE ? at->st.st_mode & 0777 : 0666);
+        if (fd >= 0 || errno != EEXIST)
+            break;
+    }
+    if (fd >= 0)
+        take_after(fd, at);
+    return fd;
+}
+
+static xq_status begin(const char *path, const place *at, publication **out, error *err)
+{
+    publication *p = create(path, at, err);
+    if (!p)
+        return err->status;
+    int fd = p->temporary ? open_temporary(p, at) : place_open(at);
+    p->file = fd < 0 ? NULL : fdopen(fd, "wb");
+    if (p->file) {
+        *out = p;
+        return XQ_OK;
+    }
+    failed(p, err);
+    if (fd >= 0) {
+        close(fd);
+        if (p->temporary)
+            unlink(p->temporary);
+    }
+    release(p);
+    return err->status;
+}
+
+xq_status publish_begin(const char *path, publication **out, error *err)
+{
+    place at;
+    return place_find(path, &at, err) == XQ_OK ? begin(path, &at, out, err) : err->status;
+}
+
+enum { BUSY = -2, GONE = -3, ODD = -4 }; /* beside -1: errno */
+
+/* Opens and locks a file. The one that had it may have renamed or removed it meanwhile. */
+static int open_locked(const char *name)
+{
+    struct stat mine, named;
+    int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+    if (fd < 0)
+        return -1;
+    int result = fd;
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+        result = BUSY; /* or a file system without locks, where none may rely on them */
+    else if (fstat(fd, &mine) != 0)
+        result = -1;
+    else if (!S_ISREG(mine.st_mode))
+        result = ODD;
+    else if (stat(name, &named) != 0 || mine.st_dev != named.st_dev || mine.st_ino != named.st_ino)
+        result = GONE;
+    if (result < 0)
+        close(fd);
+    return result;
+}
+
+xq_status publish_resume(const char *path, publication **out, error *err)
+{
+    place at;
+    if (place_find(path, &at, err) != XQ_OK)
+        return err->status;
+    if (at.kind != PLACE_NEW && at.kind != PLACE_FILE)
+        return place_failed(path, "it is no regular file, which this output must be", err);
+    publication *p = create(path, &at, err);
+    if (!p)
+        return err->status;
+    snprintf(p->temporary, strlen(p->path) + ENDING, "%s.partial", p->path);
+    int fd = open_locked(p->temporary);
+    while (fd == GONE)
+        fd = open_locked(p->temporary);
+    if (fd == BUSY) {
+        release(p);
+        return begin(path, &at, out, err);
+    }
+    p->file = fd < 0 ? NULL : fdopen(fd, "r+b");
+    if (p->file && fseeko(p->file, 0, SEEK_END) == 0) {
+        take_after(fd, &at);
+        p->position = (uint64_t)ftello(p->file);
+        p->resumes = true;
+        *out = p;
+        return XQ_OK;
+    }
+    place_failed(p->temporary, fd == ODD ? "it is no regular file" : strerror(errno), err);
+    if (p->file)
+        fclose(p->file);
+    else if (fd >= 0)
+        close(fd);
+    release(p);
+    return err->status;
+}
+
+/* ----------------------------------------------------------------- writing */
+
+xq_status publish_write(publication *p, const void *data, size_t size, error *err)
+{
+    errno = 0;
+    if (size > 0 && fwrite(data, 1, size, p->file) != size)
+        return failed(p, err);
+    p->position += size;
+    return XQ_OK;
+}
+
+xq_status publish_pad(publication *p, uint64_t position, error *err)
+{
+    static const char zeros[256];
+    while (p->position < position) {
+        uint64_t left = position - p->position;
+        if (publish_write(p, zeros, left < sizeof zeros ? (size_t)left : sizeof zeros, err) != XQ_OK)
+            return err->status;
+    }
+    return XQ_OK;
+}
+
+xq_status publish_patch(publication *p, uint64_t position, const void *data, size_t size, error *err)
+{
+    if (fseeko(p->file, (off_t)position, SEEK_SET) != 0 || fwrite(data, 1, size, p->file) != size ||
+        fseeko(p->file, (off_t)p->position, SEEK_SET) != 0)
+        return failed(p, err);
+    return XQ_OK;
+}
+
+xq_status publish_cut(publication *p, uint64_t position, error *err)
+{
+    if (fflush(p->file) != 0 || ftruncate(fileno(p->file), (off_t)position) != 0 ||
+        fseeko(p->file, (off_t)position, SEEK_SET) != 0)
+        return failed(p, err);
+    p->position = position;
+    return XQ_OK;
+}
+
+xq_status publish_flush(publication *p, error *err)
+{
+    return fflush(p->file) == 0 ? XQ_OK : failed(p, err);
+}
+
+uint64_t publish_position(const publication *p)
+{
+    return p->position;
+}
+
+const char *publish_path(const publication *p)
+{
+    return p->given;
+}
+
+const char *publish_temporary(const publication *p)
+{
+    return p->temporary;
+}
+
+bool publish_resumes(const publication *p)
+{
+    return p->resumes;
+}
+
+/* -------------------------------------------------------------------- ends */
+
+/* The rename comes before the file is closed, which would let another process have PATH.partial. */
+xq_status publish_commit(publication *p, error *err)
+{
+    errno = 0;
+    bool good = !ferror(p->file) && fflush(p->file) == 0;
+    if (good && p->temporary)
+        good = fsync(fileno(p->file)) == 0 && rename(p->temporary, p->path) == 0;
+    if (!good) {
+        failed(p, err);
+        if (p->temporary && !p->resumes)
+            unlink(p->temporary);
+        __fpurge(p->file);
+    }
+    if (fclose(p->file) != 0 && err->status == XQ_OK)
+        failed(p, err);
+    release(p);
+    return err->status;
+}
+
+void publish_abandon(publication *p)
+{
+    if (!p)
+        return;
+    if (p->temporary)
+        unlink(p->temporary);
+    __fpurge(p->file); /* a stream gets nothing that it has not got already */
+    fclose(p->file);
+    release(p);
+}
+
+void publish_keep(publication *p)
+{
+    if (!p || !p->resumes || p->position == 0) {
+        publish_abandon(p);
+        return;
+    }
+    fclose(p->file);
+    release(p);
+}
