@@ -104,12 +104,12 @@ static void print_text(const xq_context *context, const nvrtc *library, const er
     if (library) {
         printf("toolchain  NVRTC ");
         print_version(nvrtc_version(library));
-        printf(" (%s)\n", nvrtc_path(library));
+        printf(" (%s)\n", cli_show(nvrtc_path(library)).text);
     } else {
         printf("toolchain  none: %s\n", missing->message);
     }
     const char *dir = cache_dir(context->cache);
-    printf("cache      %s\n", *dir ? dir : "none");
+    printf("cache      %s\n", *dir ? cli_show(dir).text : "none");
     print_available(devices);
 }
 
@@ -161,6 +161,9 @@ int cli_info(int argc, char **argv)
             "datasheet on the software device), the NVRTC that was found, where compiled kernels\n"
             "are kept, and which devices there are.",
         .common = &common,
+        .unused = (const cli_unused[]){{"--seed", "nothing is random here"},
+                                       {"--templates", "no kernel is made here"},
+                                       {NULL, NULL}},
     };
     int status;
     xq_context *context;

@@ -301,14 +301,14 @@ static void refused(const char *arguments, const char *message)
 
 Test(compare, impossible_settings_are_named)
 {
-    refused("compare --model smollm2-135m",
-            "nothing to attend over: give --activations FILE, or --synthetic");
+    command_refuses("compare --model smollm2-135m", 2,
+                    "xq compare: nothing to attend over: give --activations FILE, or --synthetic");
     refused("compare --model smollm2-135m --synthetic --bits 4,7",
             "cache.bits: 7 is not valid; valid: 2, 3, 4, 8");
     refused("compare --model smollm2-135m --synthetic --bits 4,x",
             "--bits: 'x' is no bit width; e.g. --bits 4,8");
     refused("compare --model smollm2-135m --synthetic --layers 1,1",
-            "--layers: '1' comes twice; valid are layers 0 .. 999, each once");
+            "--layers: '1' comes twice; give each once");
     refused("compare --model smollm2-135m --synthetic --tokens 0", "--tokens: 0; valid are 1 .. 16777216");
     refused("compare --model smollm2-135m --synthetic --tokens -3",
             "--tokens: -3; valid are 1 .. 16777216");
@@ -317,9 +317,9 @@ Test(compare, impossible_settings_are_named)
     refused("compare --model llama-2-7b --synthetic --method x-cl --layers 1",
             "--layers: layer 1 comes before the base layer (--base-layer 2), so that method x-cl does not "
             "concern it");
-    command_refuses("compare --model smollm2-135m --synthetic --queries 0", 2,
+    command_refuses("compare --model smollm2-135m --synthetic --queries 0", 1,
                     "xq compare: --queries: 0; valid are 1 .. 65536");
-    command_refuses("compare --model smollm2-135m --synthetic --batch 0", 2,
+    command_refuses("compare --model smollm2-135m --synthetic --batch 0", 1,
                     "xq compare: --batch: 0; valid are 1 .. 65535");
     command_refuses("compare --model smollm2-135m --synthetic --activations f", 2,
                     "xq compare: --synthetic and --activations: give one of them");
