@@ -92,6 +92,8 @@ static xq_status open_all(struct compare_input *in, gen *g, int **layers, int *c
         return err->status;
     if (o->base_given && !layer_is_cross(&in->shape))
         return cli_refuse_base(&in->shape, err);
+    if (o->prepared && !cli_has_factors(&in->shape))
+        return cli_refuse_prepared(&in->shape, err);
     if (choose_layers(in, layers, count, err) != XQ_OK)
         return err->status;
     for (int i = 0; i < *count && layer_is_cross(&in->shape); i++)

@@ -152,6 +152,18 @@ xq_status cli_prepared_factors(const xqw *file, int layer, const layer_shape *sh
     return XQ_OK;
 }
 
+bool cli_has_factors(const layer_shape *shape)
+{
+    return layer_is_factored(shape) || shape->method == LAYER_LATENT_CL;
+}
+
+xq_status cli_refuse_prepared(const layer_shape *shape, error *err)
+{
+    return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                     "--prepared: method %s%s has no factors to take from it; leave it out",
+                     layer_method_name(shape->method), shape->method == LAYER_X ? " without rotation" : "");
+}
+
 /* ---------------------------------------------------------------- numbers */
 
 xq_status cli_refuse_base(const layer_shape *shape, error *err)

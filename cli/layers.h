@@ -47,6 +47,10 @@ xq_status cli_any_layer_spec(gen *g, const char *spec_json, char **completed, er
 xq_status cli_prepared_factors(const xqw *file, int layer, const layer_shape *shape, layer_weights *weights,
                                error *err);
 
+/* Whether a layer of this shape has factors at all; and the failure of --prepared where none has. */
+bool cli_has_factors(const layer_shape *shape);
+xq_status cli_refuse_prepared(const layer_shape *shape, error *err);
+
 /* What else run and compare need of a completed spec. */
 struct cli_traits {
     layer_shape shape;

@@ -147,7 +147,7 @@ static void show_progress(void *user, int done, double fraction)
 static void say_note(const struct job *job, const xqw_writer *writer)
 {
     if (*xqw_note(writer) && !job->o->common.quiet)
-        fprintf(stderr, "xq prepare: %s\n", xqw_note(writer));
+        fprintf(stderr, "xq prepare: %s\n", cli_show(xqw_note(writer)).text);
 }
 
 static void report(struct job *job, const xqw_writer *writer)

@@ -179,6 +179,18 @@ static xq_status open_layer(struct run *r, struct run_layer *l, int number, erro
     return read_spec(r, l, true, err);
 }
 
+/* Options that no layer has a use for. */
+static xq_status refuse_useless(const struct run *r, error *err)
+{
+    const layer_shape *last = &r->layers[r->layer_count - 1].traits.shape;
+    bool factors = false;
+    for (int i = 0; i < r->layer_count; i++)
+        factors |= cli_has_factors(&r->layers[i].traits.shape);
+    if (r->o->base_given && !cross_layer(r))
+        return cli_refuse_base(last, err);
+    return r->factors && !factors ? cli_refuse_prepared(last, err) : XQ_OK;
+}
+
 xq_status run_input_open(struct run *r, error *err)
 {
     int *numbers = NULL, count = 0;
@@ -200,8 +212,8 @@ xq_status run_input_open(struct run *r, error *err)
         open_layer(r, &r->layers[i], numbers[i], err);
     }
     free(numbers);
-    if (err->status == XQ_OK && r->o->base_given && !cross_layer(r))
-        cli_refuse_base(&r->layers[0].traits.shape, err);
+    if (err->status == XQ_OK)
+        refuse_useless(r, err);
     return err->status;
 }
 
