@@ -20,6 +20,7 @@ struct compare_input {
     model *source;
     xqw *prepared;
     safetensors *activations;
+    int model_layers;
     int64_t tokens; /* of each sequence */
     int batch;
 };
@@ -30,8 +31,12 @@ struct compare_input {
 static xq_status choose_layers(const struct compare_input *in, int **layers, int *count, error *err)
 {
     const struct compare_options *o = in->o;
-    int most = in->source ? in->source->layers : CLI_MOST_LAYERS, first = 0;
+    int most = in->model_layers, first = 0;
     bool cross = layer_is_cross(&in->shape);
+    int last_base = most - 1 - (o->layers.count || in->activations ? 0 : 1); /* the layer after it */
+    if (cross && o->base_layer > last_base)
+        return error_set(err, XQ_ERROR_ARGUMENT, "argument", "--base-layer: %lld; valid are 0 .. %d",
+                         (long long)o->base_layer, last_base);
     if (o->layers.count || !in->activations) {
         if (cli_layers(&o->layers, o->layers.count ? most : 1, layers, count, err) == XQ_OK &&
             !o->layers.count && cross)
@@ -119,6 +124,7 @@ xq_status compare_input_open(const struct compare_options *o, gen *g, const stru
         return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
     in->o = o;
     in->shape = traits->shape;
+    in->model_layers = traits->layers;
     in->batch = (int)o->batch;
     if (open_all(in, g, layers, layer_count, err) == XQ_OK) {
         *input = in;

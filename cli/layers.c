@@ -124,6 +124,8 @@ xq_status cli_traits_read(gen *g, const char *spec_json, struct cli_traits *out,
                                      : 2 * integer(cJSON_GetObjectItemCaseSensitive(spec, "keys"), "pairs");
     const cJSON *model = cJSON_GetObjectItemCaseSensitive(spec, "model");
     const cJSON *window = cJSON_GetObjectItemCaseSensitive(model, "sliding_window");
+    t.layers = integer(model, "num_hidden_layers");
+    t.layers = t.layers > 0 ? t.layers : CLI_MOST_LAYERS;
     t.window = cJSON_IsNumber(window) ? (int64_t)window->valuedouble : 0;
     snprintf(t.weights, sizeof t.weights, "%s", type ? type : "f16");
     cJSON_Delete(spec);

@@ -54,6 +54,7 @@ xq_status cli_refuse_prepared(const layer_shape *shape, error *err);
 /* What else run and compare need of a completed spec. */
 struct cli_traits {
     layer_shape shape;
+    int layers; /* of the model; CLI_MOST_LAYERS where the spec does not say */
     int bits, page;
     bool bfloat;       /* activations are bf16, else f16 */
     char weights[8];   /* type of packed weights */

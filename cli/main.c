@@ -92,7 +92,7 @@ static int help(int argc, char **argv)
     static char option[] = "--help";
     if (argc > 2)
         return cli_usage("", "unexpected argument '%s'; usage: xq help [SUBCOMMAND]", argv[2]);
-    if (argc < 2) {
+    if (argc < 2 || strcmp(argv[1], option) == 0 || strcmp(argv[1], "-h") == 0) {
         print_help(stdout);
         return CLI_OK;
     }

@@ -137,6 +137,10 @@ Test(cli_options, a_value_out_of_bounds_is_bad_input_with_the_valid_values, .tim
     refused(1, "--queries: 0; valid are 1 .. 65536", "compare --queries 0");
     refused(1, "--base-layer: -1; valid are 0 .. 9999", "compare --base-layer -1");
     refused(1, "--layer: -1; valid are 0 .. 9999", "run --layer -1");
+    refused(1, "--layers: '32' is no layer of the model; valid are layers 0 .. 31",
+            "compare --model llama-3.1-8b --synthetic --layers 32");
+    refused(1, "--base-layer: 31; valid are 0 .. 30",
+            "compare --model llama-3.1-8b --synthetic --method x-cl --base-layer 31");
     refused(1, "--chunk: 0; valid are 1 .. 1048576", "run --chunk 0");
     refused(1, "--tier: 'huge'", "verify --tier huge");
     refused(1, "--store: 'f64'", "prepare d --store f64");
@@ -173,7 +177,8 @@ Test(cli_options, lists_lose_nothing)
     refused(1, "--layers: 'x' is no layer of the model", COMPARE "--layers x");
     refused(1, "--layers: '99999999999999999999' is no layer", COMPARE "--layers 99999999999999999999");
     refused(2, "--family: ',rope' has an item that is empty", "gen --model llama-3.1-8b --family ,rope");
-    char arguments[512] = COMPARE "--layers 9999"; /* the 61st is at fault, so that all were read */
+    char arguments[512] =
+        "compare --model llama-3.1-70b --synthetic --layers 79"; /* all but the last are good */
     for (int i = 0; i < 60; i++)
         snprintf(arguments + strlen(arguments), sizeof arguments - strlen(arguments), ",%d", i);
     strcat(arguments, ",x");
@@ -213,6 +218,10 @@ Test(cli_options, help_of_a_subcommand_is_the_same_both_ways)
         cr_expect_eq(second.status, 0);
         free(first);
     }
+    char *all = strdup(command_run("--help").out);
+    cr_expect_str_eq(command_run("help").out, all);
+    cr_expect_str_eq(command_run("help --help").out, all);
+    free(all);
     refused(2, "unexpected argument 'gen'", "help info gen");
     refused(2, "unexpected argument 'info'", "--version info");
     refused(2, "unknown subcommand 'frobnicate'", "help frobnicate");
