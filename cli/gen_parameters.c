@@ -47,9 +47,14 @@ static void print_family(const cJSON *family)
         printf("  cannot serve this spec: %s\n", refused);
     if (!parameters->child)
         printf("  (nothing to tune)\n");
-    cJSON_ArrayForEach(item, parameters) print_parameter(item);
+    cJSON_ArrayForEach(item, parameters)
+    {
+        print_parameter(item);
+    }
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(family, "constraints"))
+    {
         printf("  must hold: %s\n", item->valuestring);
+    }
 }
 
 static void print_all(const cJSON *families, bool of_spec)
@@ -59,7 +64,10 @@ static void print_all(const cJSON *families, bool of_spec)
            "leaves out is "
            "the default.\n%s",
            of_spec ? "" : "Where a default depends on the spec, --model or --spec shows the one for it.\n");
-    cJSON_ArrayForEach(family, families) print_family(family);
+    cJSON_ArrayForEach(family, families)
+    {
+        print_family(family);
+    }
 }
 
 xq_status gen_list_parameters(gen *g, const struct cli_list *families, const char *spec_json,

@@ -32,18 +32,19 @@ const char *cli_summary(const char *subcommand)
     return "";
 }
 
-/* What xq and its libraries read of the environment; tests/test_cli.c compares it with the source. */
+/* What xq and its libraries read of the environment; tests/test_cli_options.c holds it to the source. */
 static const char environment[] =
     "  XQ_CACHE_DIR       folder of the kernel cache, as --cache-dir; '' for none. Without it\n"
     "                     XDG_CACHE_HOME/xq, else HOME/.cache/xq\n"
-    "  XQ_NVRTC           the NVRTC library to compile with. Without it those of CUDA_HOME and CUDA_PATH, "
-    "of\n"
-    "                     the loader's path, /usr/local/cuda*, and of the Python environments in\n"
-    "                     VIRTUAL_ENV, PATH and HOME/.local are looked for\n"
+    "  XQ_NVRTC           the NVRTC library to compile with. Without it those of CUDA_HOME and\n"
+    "                     CUDA_PATH, of the loader's path, /usr/local/cuda*, and of the Python\n"
+    "                     environments in VIRTUAL_ENV, PATH and HOME/.local are looked for\n"
     "  XQ_LIBCUDA         the NVIDIA driver's library (libcuda.so.1)\n"
-    "  CUDA_VISIBLE_DEVICES  read by the driver: which GPUs cuda:0, cuda:1, ... are\n"
-    "  OPENBLAS_NUM_THREADS, OPENBLAS_CORETYPE  read by OpenBLAS, which prepare and compare use; the\n"
-    "                     latter is set by xq where OpenBLAS does not know the CPU\n";
+    "  CUDA_VISIBLE_DEVICES\n"
+    "                     read by the driver: which GPUs cuda:0, cuda:1, ... are\n"
+    "  OPENBLAS_NUM_THREADS, OPENBLAS_CORETYPE\n"
+    "                     read by OpenBLAS, which prepare, run and compare use; xq sets the latter where\n"
+    "                     OpenBLAS does not know the CPU\n";
 
 static void print_help(FILE *out)
 {
@@ -53,15 +54,13 @@ static void print_help(FILE *out)
           out);
     for (int i = 0; i < SUBCOMMANDS; i++)
         fprintf(out, "  %-9s %s\n", subcommands[i].name, subcommands[i].summary);
-    fputs(
-        "\n`xq SUBCOMMAND --help` and `xq help SUBCOMMAND` explain each; `xq --version` prints the "
-        "version.\n"
-        "\nExit status: 0 success; 1 bad input: a file, or a value that is not valid; 2 wrong usage: an "
-        "option\n"
-        "that is unknown, lacks its argument, has one of another type, or cannot be used here; 3 missing\n"
-        "device or toolchain.\n"
-        "\nEnvironment:\n",
-        out);
+    fputs("\n`xq SUBCOMMAND --help` and `xq help SUBCOMMAND` explain each; `xq --version` prints the\n"
+          "version.\n"
+          "\nExit status: 0 success; 1 bad input: a file, or a value that is not valid; 2 wrong usage: an\n"
+          "option that is unknown, lacks its argument, has one of another type, or cannot be used here;\n"
+          "3 missing device or toolchain.\n"
+          "\nEnvironment:\n",
+          out);
     fputs(environment, out);
 }
 
