@@ -409,6 +409,8 @@ class BadInput(TinyModel):
                 (("f32", "--first-layers"), (*text, "--cache", "f32", "--first-layers", "1")),
                 (("--bits", "'x'"), (*text, "--bits", "x")),
                 (("--bots",), (*text, "--bots", "1")),
+                (("\\x1b[31m\\x0a",), (*text, "\x1b[31m\n")),
+                (("--a", "..."), (*text, "--" + 3000 * "a", "1")),
                 (("--bits", "value"), (*text, "--cache", "x", "--no-rotation", "--bits")),
                 (("fp16", "group"), (*text, "--group", "64")),
                 (("kivi", "axis_k"), (*text, "--cache", "kivi", "--axis-k", "token")),
