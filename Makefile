@@ -123,6 +123,7 @@ $(BUILD)/tests/test_runtime: | $(BUILD)/tests/libfake_nvrtc.so
 $(addprefix $(BUILD)/tests/,test_cli test_outputs test_prepare test_prepare_resume test_prepared): | $(BUILD)/xq
 $(BUILD)/tests/test_abi: | libraries $(BUILD)/xq
 $(BUILD)/tests/test_memory: | libraries $(BUILD)/xq $(BUILD)/tests/libfake_malloc.so
+$(addprefix $(BUILD)/tests/,test_cli_options test_parameters): | $(BUILD)/xq
 
 # ---------------------------------------------------------------- set-up
 deps:

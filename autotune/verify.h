@@ -14,8 +14,9 @@
 #include <stdint.h>
 
 #define VERIFY_SPEC_CASES      8
-#define VERIFY_IMPLEMENTATIONS 3    /* by xq_implementation */
-#define VERIFY_BOUND           2e-3 /* relative, L2, worst sequence of a case: f16 */
+#define VERIFY_MOST_CASE       ((INT64_C(1) << 53) - 1) /* the largest case number */
+#define VERIFY_IMPLEMENTATIONS 3                        /* by xq_implementation */
+#define VERIFY_BOUND           2e-3                     /* relative, L2, worst sequence of a case: f16 */
 #define VERIFY_BOUND_BF16      1.5e-2
 
 extern const char *const verify_implementation_names[VERIFY_IMPLEMENTATIONS];

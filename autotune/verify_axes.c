@@ -169,41 +169,42 @@ static bool single_choice(int64_t index, verify_choice *c)
     return false;
 }
 
-/* ---------------------------------------------------------------- the sequence */
+/* ---------------------------------------------------------------- the sequence
+ * The choices of the small tier come first: single ones, and then random ones until nothing new is left.
+ * Rounds of ROUND choices follow, each with random numbers of its own and nothing covered when it begins,
+ * so that a choice costs no more than the round that it is in, however large its index is. */
+
+enum { ROUND = 64 };
 
 struct verify_sequence {
     uint64_t seed;
-    int64_t index; /* of `choice`; -1 before the first */
-    int64_t cover; /* length of the first cover; 0 until known */
+    int64_t cover; /* length of the small tier; 0 until known */
+    int64_t first; /* of the round that is under way; 0: the small tier */
+    int64_t index; /* of `choice`; first - 1 before the round's first */
     random_stream r;
     cover seen;
     verify_choice choice;
 };
 
-static void rewind_sequence(verify_sequence *s)
+static void begin_round(verify_sequence *s, int64_t first)
 {
     static const cover nothing;
-    s->index = -1;
-    s->r = random_begin(s->seed, UINT64_MAX);
+    s->first = first;
+    s->index = first - 1;
+    s->r = random_begin(s->seed, UINT64_MAX - (uint64_t)first);
     s->seen = nothing;
 }
 
-static void step(verify_sequence *s)
+/* The round's next choice; how much of it is new. */
+static int step(verify_sequence *s)
 {
-    static const cover nothing;
-    int new;
+    int new = 1;
     s->index++;
-    if (single_choice(s->index, &s->choice)) {
+    if (s->first == 0 && single_choice(s->index, &s->choice))
         add(&s->seen, &s->choice, true);
-        return;
-    }
-    s->choice = next(&s->r, &s->seen, &new);
-    if (new > 0)
-        return;
-    if (!s->cover) /* nothing is left: this choice begins the next round */
-        s->cover = s->index;
-    s->seen = nothing;
-    add(&s->seen, &s->choice, true);
+    else
+        s->choice = next(&s->r, &s->seen, &new);
+    return new;
 }
 
 verify_sequence *verify_sequence_create(uint64_t seed)
@@ -211,7 +212,7 @@ verify_sequence *verify_sequence_create(uint64_t seed)
     verify_sequence *s = calloc(1, sizeof *s);
     if (s) {
         s->seed = seed;
-        rewind_sequence(s);
+        begin_round(s, 0);
     }
     return s;
 }
@@ -221,18 +222,25 @@ void verify_sequence_destroy(verify_sequence *sequence)
     free(sequence);
 }
 
+int64_t verify_sequence_cover(verify_sequence *s)
+{
+    if (s->cover)
+        return s->cover;
+    begin_round(s, 0);
+    while (step(s) > 0)
+        continue;
+    s->cover = s->index;
+    begin_round(s, 0);
+    return s->cover;
+}
+
 verify_choice verify_sequence_at(verify_sequence *s, int64_t index)
 {
-    if (index < s->index)
-        rewind_sequence(s);
+    int64_t small = verify_sequence_cover(s);
+    int64_t first = index < small ? 0 : index - (index - small) % ROUND;
+    if (first != s->first || index < s->index)
+        begin_round(s, first);
     while (s->index < index)
         step(s);
     return s->choice;
-}
-
-int64_t verify_sequence_cover(verify_sequence *s)
-{
-    while (!s->cover)
-        step(s);
-    return s->cover;
 }

@@ -1,7 +1,7 @@
 /* What a verification may vary, as one table: axes (method, bits, RoPE, …) and the values of each. A spec
  * is a choice of one value an axis. Choices come in a fixed sequence for a seed, such that a prefix of it
- * has every value, and every pair of values of axes that interact; then all begins anew with other random
- * numbers. */
+ * has every value, and every pair of values of axes that interact; rounds with other random numbers follow.
+ */
 #ifndef AUTOTUNE_VERIFY_AXES_H
 #define AUTOTUNE_VERIFY_AXES_H
 
@@ -72,7 +72,7 @@ typedef struct verify_sequence verify_sequence;
 verify_sequence *verify_sequence_create(uint64_t seed);
 void verify_sequence_destroy(verify_sequence *sequence);
 
-/* Choice `index`: the same for a seed whatever was asked before. */
+/* Choice `index`: the same for a seed whatever was asked before. It takes no longer for a large index. */
 verify_choice verify_sequence_at(verify_sequence *sequence, int64_t index);
 
 /* How many choices have seen every value and every pair that counts. */

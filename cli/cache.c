@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void print_warning(void *user, xq_log_level level, const char *message)
+static void print_log_line(void *user, xq_log_level level, const char *message)
 {
-    (void)user;
-    if (level == XQ_LOG_WARNING)
-        fprintf(stderr, "xq cache: warning: %s\n", message);
+    const struct cli_common *common = user;
+    if (level == XQ_LOG_WARNING || common->verbose)
+        fprintf(stderr, "xq cache: %s%s\n", level == XQ_LOG_WARNING ? "warning: " : "", message);
 }
 
 static cJSON *items_json(const cache *c, const cache_item *items, int count, bool checked)
@@ -50,7 +50,7 @@ static void print_items(const cache *c, const cache_item *items, int count, bool
         damaged += items[i].damaged;
     }
     printf("%d kernel%s, %.1f MiB in %s", count, count == 1 ? "" : "s", (double)total / (1 << 20),
-           cache_dir(c));
+           cli_show(cache_dir(c)).text);
     if (checked)
         printf(": %d damaged", damaged);
     putchar('\n');
@@ -94,7 +94,8 @@ static int clear(const cache *c, const struct cli_common *common)
         return status;
     }
     if (!common->quiet && !cli_json_to_stdout(common))
-        printf("removed %d kernel%s from %s\n", removed, removed == 1 ? "" : "s", cache_dir(c));
+        printf("removed %d kernel%s from %s\n", removed, removed == 1 ? "" : "s",
+               cli_show(cache_dir(c)).text);
     cJSON *json = cJSON_CreateObject();
     cJSON_AddNumberToObject(json, "removed", removed);
     int status = cli_write_json(common, json, &err) == XQ_OK ? CLI_OK : cli_fail("cache", common, &err);
@@ -152,7 +153,7 @@ static int prune(const cache *c, const struct cli_common *common, const cache_li
     }
     if (!common->quiet && !cli_json_to_stdout(common))
         printf("removed %d kernel%s, %.1f MiB, from %s; %.1f MiB are left\n", done.removed,
-               done.removed == 1 ? "" : "s", (double)done.bytes_removed / (1 << 20), cache_dir(c),
+               done.removed == 1 ? "" : "s", (double)done.bytes_removed / (1 << 20), cli_show(cache_dir(c)).text,
                (double)done.bytes_left / (1 << 20));
     cJSON *json = cJSON_CreateObject();
     cJSON_AddNumberToObject(json, "removed", done.removed);
@@ -230,6 +231,10 @@ int cli_cache(int argc, char **argv)
                        "clear   removes all of them; they are compiled again when needed",
         .options = options,
         .common = &common,
+        .unused = (const cli_unused[]){{"--device", "the kernels of all devices are in one cache"},
+                                       {"--seed", "nothing is random here"},
+                                       {"--templates", "no kernel is made here"},
+                                       {NULL, NULL}},
         .positional_min = 1,
         .positional_max = 1,
     };
@@ -243,7 +248,7 @@ int cli_cache(int argc, char **argv)
         status = check_options(&o, action, &limits);
     if (status != CLI_OK)
         return status;
-    logger log = {common.quiet ? NULL : print_warning, NULL};
+    logger log = {common.quiet ? NULL : print_log_line, &common};
     cache *c = cache_open(common.cache_dir, &log);
     if (!c) {
         fprintf(stderr, "xq cache: out of memory\n");

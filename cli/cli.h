@@ -12,22 +12,30 @@
 #include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
-/* Exit statuses. */
+/* Exit statuses. A value that an option can hold but that is not valid is bad input; an option that is
+ * unknown, incomplete, of another type, or cannot be used here is wrong usage. */
 enum { CLI_OK = 0, CLI_BAD_INPUT = 1, CLI_USAGE = 2, CLI_MISSING = 3 };
 
 /* ---------------------------------------------------------------- options */
 
+enum { CLI_MOST_OPTIONS = 64 }; /* of a command, the shared ones included */
+
+/* A larger seed would be another number in JSON. */
+#define CLI_MOST_SEED ((INT64_C(1) << 53) - 1)
+
 enum cli_option_type {
     CLI_FLAG,   /* bool: takes no argument */
-    CLI_STRING, /* const char *: points into argv */
+    CLI_STRING, /* const char *: points into argv; never empty */
+    CLI_TEXT,   /* the same, but '' is a value too */
     CLI_INT,    /* int64_t */
     CLI_NUMBER, /* double */
-    CLI_LIST    /* struct cli_list: may be repeated, and holds comma-separated items */
+    CLI_LIST    /* struct cli_list: may be repeated, and holds comma-separated items, each once */
 };
 
 struct cli_list {
-    char *items[32]; /* released by cli_list_free */
+    char **items; /* released by cli_list_free */
     int count;
 };
 void cli_list_free(struct cli_list *list);
@@ -40,11 +48,22 @@ typedef struct cli_option {
     const char *help;     /* one line */
 } cli_option;
 
-/* Options that every subcommand takes. Zero-initialize. */
+/* The valid values of an integer option; --help shows them. */
+typedef struct cli_bounds {
+    const char *name;
+    int64_t least, most;
+} cli_bounds;
+
+/* A common option, or one of the spec, that a subcommand cannot use, and why. */
+typedef struct cli_unused {
+    const char *name, *why;
+} cli_unused;
+
+/* Options that subcommands share, but for those that they leave out (cli_unused). Zero-initialize. */
 struct cli_common {
     const char *device;    /* --device; NULL: auto */
     const char *json;      /* --json FILE|-; NULL: none */
-    const char *cache_dir; /* --cache-dir; NULL: the default */
+    const char *cache_dir; /* --cache-dir; NULL: the default; "": none */
     const char *templates; /* --templates; NULL: those built in */
     int64_t seed;          /* --seed */
     bool quiet, verbose;
@@ -66,16 +85,35 @@ typedef struct cli_command {
     const char *description;   /* paragraphs for --help below the summary; NULL: none */
     const cli_option *options; /* ends with a null name; NULL: none of its own */
     struct cli_common *common;
-    struct cli_spec *spec; /* NULL: takes no spec */
+    struct cli_spec *spec;    /* NULL: takes no spec */
+    const cli_bounds *bounds; /* of integer options; ends with a null name; NULL: none */
+    const cli_unused *unused; /* ends with a null name; NULL: none */
     int positional_min, positional_max;
-    const char *positional[16]; /* filled by cli_parse */
+    /* Filled by cli_parse: */
+    const char *positional[16];
     int positional_count;
+    const char *given[CLI_MOST_OPTIONS]; /* names of the options that were given, each once */
+    bool given_of_spec[CLI_MOST_OPTIONS];
+    int given_count;
 } cli_command;
 
 /* Parses argv[1..argc). Returns true to go on; false when the command is over (--help printed, or a
  * usage error reported), with the exit status in *status. Options may follow positional arguments;
  * "--" ends options; both "--name value" and "--name=value" are understood. */
 bool cli_parse(cli_command *command, int argc, char **argv, int *status);
+
+/* Whether the command line has this option. */
+bool cli_given(const cli_command *command, const char *name);
+
+/* Options that have no effect beside another one are wrong usage, reported here. `names` ends with NULL.
+ * Each returns CLI_OK or CLI_USAGE. */
+
+/* With `option` given, none of `names` is. */
+int cli_excludes(const cli_command *command, const char *option, const char *const *names);
+/* With `option` given, nothing but `names` is; with `spec`, those of the spec too. */
+int cli_takes_only(const cli_command *command, const char *option, const char *const *names, bool spec);
+/* A model is given, by --model or --spec. */
+int cli_needs_model(const cli_command *command);
 
 /* The spec that the options describe, as the JSON text of xq_spec_complete; caller frees. Reads --spec
  * and --model files. `arch` may be NULL: left to the device. */
@@ -85,8 +123,9 @@ xq_status cli_spec_json(const struct cli_spec *spec, const struct cli_common *co
 /* Makes a parsed spec one for this kind of layers ("full", "sliding"), of a model that mixes them. */
 void cli_spec_set_kind(cJSON *spec, const char *kind);
 
-/* The one of `names` (`count` of them, `stride` bytes apart, each a const char *) nearest to `given`,
- * or NULL when none is close. */
+/* The one of `names` (`count` of them, `stride` bytes apart, each a const char *) that `given` was probably
+ * meant to be, or NULL: few edits apart (swapping neighbours is one), or the beginning of it. Dashes in
+ * front do not count. */
 const char *cli_nearest(const char *given, const void *names, size_t stride, int count);
 
 /* The one-line summary of a subcommand, from the table of main.c; "" if unknown. */
@@ -97,8 +136,17 @@ const char *cli_summary(const char *subcommand);
 /* Prints `xq SUBCOMMAND: …` on stderr and returns the exit status for the failure. */
 int cli_fail(const char *subcommand, const struct cli_common *common, const error *err);
 
-/* Prints a usage error and returns CLI_USAGE. */
+/* Print one line on stderr, `xq SUBCOMMAND: …` (or `xq: …` for ""), and return CLI_USAGE or CLI_BAD_INPUT.
+ */
 int cli_usage(const char *subcommand, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int cli_bad_input(const char *subcommand, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Text from outside as a line may show it: gen/printable.h. For an argument of printf:
+ * printf("%s", cli_show(path).text). */
+struct cli_shown {
+    char text[1024];
+};
+struct cli_shown cli_show(const char *text);
 
 /* Opens a context with the common options; warnings go to stderr unless --quiet. Returns CLI_OK, or
  * the exit status after reporting the failure (*context is then NULL). */

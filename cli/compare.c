@@ -48,9 +48,11 @@ static xq_status read_bits(struct comparison *c, error *err)
     for (int i = 0; i < list->count; i++) {
         char *end;
         long bits = strtol(list->items[i], &end, 10);
-        if (end == list->items[i] || *end || bits < 1 || bits > 16 || c->bit_count == MOST_BITS)
+        if (end == list->items[i] || *end || bits < 1 || bits > 16)
             return error_set(err, XQ_ERROR_ARGUMENT, "argument",
                              "--bits: '%s' is no bit width; e.g. --bits 4,8", list->items[i]);
+        if (c->bit_count == MOST_BITS)
+            return error_set(err, XQ_ERROR_ARGUMENT, "argument", "--bits: more than %d widths", MOST_BITS);
         c->bits[c->bit_count++] = (int)bits;
     }
     if (c->bit_count == 0 && c->o.spec.spec_file) {
@@ -271,16 +273,22 @@ static void release(struct comparison *c)
     xq_context_destroy(c->context);
 }
 
-static int check_usage(const struct compare_options *o)
+static const cli_bounds bounds[] = {
+    {"--tokens", 1, 1 << 24},
+    {"--batch", 1, 65535},
+    {"--queries", 1, 65536},
+    {"--base-layer", 0, CLI_MOST_LAYERS - 1},
+    {NULL, 0, 0},
+};
+
+static int check_usage(const cli_command *command, const struct compare_options *o)
 {
-    if (o->batch < 1 || o->batch > 65535)
-        return cli_usage("compare", "--batch: %lld; valid are 1 .. 65535", (long long)o->batch);
-    if (o->queries < 1 || o->queries > 65536)
-        return cli_usage("compare", "--queries: %lld; valid are 1 .. 65536", (long long)o->queries);
-    if (o->base_layer < 0 || o->base_layer > 10000)
-        return cli_usage("compare", "--base-layer: %lld; valid are 0 .. 10000", (long long)o->base_layer);
     if (o->synthetic && o->activations)
         return cli_usage("compare", "--synthetic and --activations: give one of them");
+    if (cli_needs_model(command) != CLI_OK)
+        return CLI_USAGE;
+    if (!o->activations && !o->synthetic)
+        return cli_usage("compare", "nothing to attend over: give --activations FILE, or --synthetic");
     return CLI_OK;
 }
 
@@ -303,15 +311,19 @@ int cli_compare(int argc, char **argv)
          "cross-layer: the layer that starts the accumulator (2)"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
-    cli_command command = {.name = "compare",
-                           .description = description,
-                           .options = own,
-                           .common = &o->common,
-                           .spec = &o->spec};
+    cli_command command = {
+        .name = "compare",
+        .description = description,
+        .options = own,
+        .bounds = bounds,
+        .common = &o->common,
+        .spec = &o->spec,
+        .unused = (const cli_unused[]){{"--base", "--base-layer says which layer that is"}, {NULL, NULL}}};
     struct compare_task task = {0};
     error err = ERROR_INIT;
     int status;
-    if (cli_parse(&command, argc, argv, &status) && (status = check_usage(o)) == CLI_OK) {
+    if (cli_parse(&command, argc, argv, &status) && (status = check_usage(&command, o)) == CLI_OK) {
+        o->base_given = cli_given(&command, "--base-layer");
         if (prepare(&c, &task, &err) == XQ_OK &&
             (status = cli_open("compare", &o->common, &c.context)) == CLI_OK) {
             if (use_device(&c, &task, &err) == XQ_OK && compare_all(&c, &task, &err) == XQ_OK)

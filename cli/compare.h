@@ -11,7 +11,7 @@
 
 /* ------------------------------------------------------------------ input */
 
-enum { COMPARE_ALL_TOKENS = INT32_MIN }; /* --tokens not given: as many as there are, or 1024 */
+enum { COMPARE_ALL_TOKENS = 0 }; /* --tokens not given: as many as there are, or 1024 */
 
 struct compare_options {
     struct cli_common common;
@@ -20,7 +20,7 @@ struct compare_options {
     struct cli_list layers, bits;
     int64_t tokens; /* or COMPARE_ALL_TOKENS */
     int64_t batch, queries, base_layer;
-    bool synthetic;
+    bool synthetic, base_given;
 };
 
 struct compare_input; /* the open files */

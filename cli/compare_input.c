@@ -20,6 +20,7 @@ struct compare_input {
     model *source;
     xqw *prepared;
     safetensors *activations;
+    int model_layers;
     int64_t tokens; /* of each sequence */
     int batch;
 };
@@ -30,27 +31,29 @@ struct compare_input {
 static xq_status choose_layers(const struct compare_input *in, int **layers, int *count, error *err)
 {
     const struct compare_options *o = in->o;
-    int most = in->source ? in->source->layers : 1000;
+    int most = in->model_layers, first = 0;
     bool cross = layer_is_cross(&in->shape);
+    int last_base = most - 1 - (o->layers.count || in->activations ? 0 : 1); /* the layer after it */
+    if (cross && o->base_layer > last_base)
+        return error_set(err, XQ_ERROR_ARGUMENT, "argument", "--base-layer: %lld; valid are 0 .. %d",
+                         (long long)o->base_layer, last_base);
     if (o->layers.count || !in->activations) {
         if (cli_layers(&o->layers, o->layers.count ? most : 1, layers, count, err) == XQ_OK &&
             !o->layers.count && cross)
             (*layers)[0] = (int)o->base_layer + 1;
         return err->status;
     }
-    struct cli_list found = {0};
-    char name[32], item[16];
-    for (int l = cross ? (int)o->base_layer : 0; l < most && found.count < 32; l++) {
-        snprintf(name, sizeof name, "x.%d", l);
-        snprintf(item, sizeof item, "%d", l);
-        if (safetensors_find(in->activations, name))
-            found.items[found.count++] = strdup(item);
-    }
-    if (found.count == 0)
+    if (cli_layers_in_file(in->activations, layers, count, err) != XQ_OK)
+        return err->status;
+    while (cross && first < *count && (*layers)[first] < o->base_layer)
+        first++;
+    *count -= first;
+    memmove(*layers, *layers + first, sizeof **layers * (size_t)*count);
+    if (*count == 0)
         error_set(err, XQ_ERROR_FORMAT, "file", "%s: no tensor x.L of any layer L", o->activations);
-    else
-        cli_layers(&found, most, layers, count, err);
-    cli_list_free(&found);
+    else if ((*layers)[*count - 1] >= most)
+        error_set(err, XQ_ERROR_FORMAT, "file", "%s: tensor x.%d: the model has layers 0 .. %d",
+                  o->activations, (*layers)[*count - 1], most - 1);
     return err->status;
 }
 
@@ -85,9 +88,6 @@ static xq_status open_all(struct compare_input *in, gen *g, int **layers, int *c
 {
     const struct compare_options *o = in->o;
     struct stat st;
-    if (!o->activations && !o->synthetic)
-        return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                         "nothing to attend over: give --activations FILE, or --synthetic");
     if (o->spec.model && stat(o->spec.model, &st) == 0 && S_ISDIR(st.st_mode) &&
         model_open(g, o->spec.model, &in->source, err) != XQ_OK)
         return err->status;
@@ -95,6 +95,10 @@ static xq_status open_all(struct compare_input *in, gen *g, int **layers, int *c
         return err->status;
     if (o->activations && safetensors_open(o->activations, &in->activations, err) != XQ_OK)
         return err->status;
+    if (o->base_given && !layer_is_cross(&in->shape))
+        return cli_refuse_base(&in->shape, err);
+    if (o->prepared && !cli_has_factors(&in->shape))
+        return cli_refuse_prepared(&in->shape, err);
     if (choose_layers(in, layers, count, err) != XQ_OK)
         return err->status;
     for (int i = 0; i < *count && layer_is_cross(&in->shape); i++)
@@ -120,6 +124,7 @@ xq_status compare_input_open(const struct compare_options *o, gen *g, const stru
         return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
     in->o = o;
     in->shape = traits->shape;
+    in->model_layers = traits->layers;
     in->batch = (int)o->batch;
     if (open_all(in, g, layers, layer_count, err) == XQ_OK) {
         *input = in;

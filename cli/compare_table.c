@@ -110,8 +110,9 @@ static void print_task(const struct compare_result *r)
 {
     const layer_shape *s = &r->traits->shape;
     const struct compare_row *row = &r->rows[0];
-    printf("%s: hidden size %d, %d query heads, %d key/value heads of %d; input: %s\n", r->model_name,
-           s->hidden_size, s->heads, s->kv_heads, s->head_dim, r->input_name);
+    printf("%s: hidden size %d, %d query heads, %d key/value heads of %d; input: %s\n",
+           cli_show(r->model_name).text, s->hidden_size, s->heads, s->kv_heads, s->head_dim,
+           cli_show(r->input_name).text);
     print_method(s);
     printf("One %sstep of one layer: %d sequence%s of %lld cached tokens, ",
            row->queries == 1 ? "decode " : "", row->batch, row->batch == 1 ? "" : "s",

@@ -1,8 +1,7 @@
 /* xq gen: writes the specialized sources of a spec. Everything is rendered and compiled before the first
  * file is written, so an error leaves nothing behind. */
-#include "../gen/gen.h"
+#include "gen.h"
 #include "../runtime/compile.h"
-#include "cli.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -14,7 +13,7 @@ enum { MOST_FILES = 512 };
 struct options {
     struct cli_list archs, families;
     const char *out;
-    bool list_models, features, print_spec, ptx, cubin;
+    bool list_models, list_parameters, features, print_spec, ptx, cubin;
 };
 
 /* A file to be written: DIR/name. */
@@ -152,6 +151,20 @@ static xq_status print_features(struct job *job, error *err)
     return err->status;
 }
 
+/* Of the spec that the options describe, if they describe any. */
+static xq_status list_parameters(struct job *job, const struct cli_spec *spec,
+                                 const struct cli_common *common, error *err)
+{
+    const struct options *o = job->options;
+    char *json = NULL;
+    if ((spec->model || spec->spec_file) &&
+        cli_spec_json(spec, common, o->archs.count ? o->archs.items[0] : NULL, &json, err) != XQ_OK)
+        return err->status;
+    gen_list_parameters(job->g, &o->families, json, common, err);
+    free(json);
+    return err->status;
+}
+
 static xq_status add_arch(struct job *job, const struct cli_spec *spec_options,
                           const struct cli_common *common, const char *arch, error *err)
 {
@@ -209,7 +222,7 @@ static xq_status write_all(struct job *job, const struct cli_common *common, err
     cJSON *root = cJSON_CreateObject();
     if (write_files(job, cJSON_AddArrayToObject(root, "files"), err) == XQ_OK) {
         if (!common->quiet && !cli_json_to_stdout(common))
-            printf("%d files in %s\n", job->file_count, job->options->out);
+            printf("%d files in %s\n", job->file_count, cli_show(job->options->out).text);
         cli_write_json(common, root, err);
     }
     cJSON_Delete(root);
@@ -229,6 +242,8 @@ static xq_status run(struct job *job, const struct cli_spec *spec, const struct 
     }
     if (o->features)
         return print_features(job, err);
+    if (o->list_parameters)
+        return list_parameters(job, spec, common, err);
     if ((o->ptx || o->cubin) && nvrtc_open(&job->library, err) != XQ_OK)
         return err->status;
     if (o->archs.count == 0)
@@ -244,16 +259,52 @@ static xq_status run(struct job *job, const struct cli_spec *spec, const struct 
     return add_headers(job, err) == XQ_OK ? write_all(job, common, err) : err->status;
 }
 
-static int check_options(const struct options *o)
+/* What is printed instead of sources takes few of the options. */
+static int check_modes(const cli_command *command, const struct options *o)
+{
+#define ALWAYS "--templates", "--quiet", "--verbose", NULL
+    static const char *const none[] = {ALWAYS}, *const spec[] = {"--arch", ALWAYS};
+    static const char *const parameters[] = {"--family", "--arch", "--json", ALWAYS};
+#undef ALWAYS
+    int status = CLI_OK;
+    if (o->list_models)
+        status = cli_takes_only(command, "--list-models", none, false);
+    else if (o->features)
+        status = cli_takes_only(command, "--features", none, false);
+    else if (o->list_parameters)
+        status = cli_takes_only(command, "--list-parameters", parameters, true);
+    else if (o->print_spec)
+        status = cli_takes_only(command, "--print-spec", spec, true);
+    else if (!o->out && (o->ptx || o->cubin))
+        status = cli_usage("gen", "--ptx and --cubin need --out DIR");
+    else if (!o->out && cli_given(command, "--json"))
+        status = cli_usage("gen", "--json: lists the files that are written; add --out DIR");
+    return status;
+}
+
+/* Without a spec there is nothing that options of one could change. */
+static int check_list_parameters(const cli_command *command, const struct options *o, bool model)
+{
+    if (o->archs.count > 1)
+        return cli_usage("gen", "--list-parameters takes one --arch, not %d", o->archs.count);
+    for (int i = 0; i < command->given_count && !model; i++)
+        if (command->given_of_spec[i] || strcmp(command->given[i], "--arch") == 0)
+            return cli_usage("gen", "%s: has no effect on --list-parameters without --model or --spec",
+                             command->given[i]);
+    return CLI_OK;
+}
+
+static int check_options(const cli_command *command, const struct options *o)
 {
     int kernels = (o->archs.count ? o->archs.count : 1) * o->families.count;
-    if (o->list_models || o->features || o->print_spec || o->out)
-        return CLI_OK;
-    if (o->ptx || o->cubin)
-        return cli_usage("gen", "--ptx and --cubin need --out DIR");
-    if (kernels != 1)
+    int status = check_modes(command, o);
+    if (status != CLI_OK || o->list_models || o->features)
+        return status;
+    if (o->list_parameters)
+        return check_list_parameters(command, o, command->spec->model || command->spec->spec_file);
+    if (!o->print_spec && !o->out && kernels != 1)
         return cli_usage("gen", "--out DIR is needed, except to print one --family for one --arch");
-    return CLI_OK;
+    return cli_needs_model(command);
 }
 
 int cli_gen(int argc, char **argv)
@@ -266,6 +317,8 @@ int cli_gen(int argc, char **argv)
         {"--family", CLI_LIST, &o.families, "NAME[,NAME]", "kernels to write: attend, append, … (all)"},
         {"--out", CLI_STRING, &o.out, "DIR", "folder to write to; without it one --family is printed"},
         {"--list-models", CLI_FLAG, &o.list_models, NULL, "print the presets that --model knows"},
+        {"--list-parameters", CLI_FLAG, &o.list_parameters, NULL,
+         "print what can be tuned of each family; with a model, what is chosen for it"},
         {"--features", CLI_FLAG, &o.features, NULL, "print what each kernel supports (docs/features.md)"},
         {"--print-spec", CLI_FLAG, &o.print_spec, NULL, "print the completed spec, and write nothing"},
         {"--ptx", CLI_FLAG, &o.ptx, NULL, "write PTX too (needs NVRTC)"},
@@ -280,13 +333,17 @@ int cli_gen(int argc, char **argv)
         .options = options,
         .common = &common,
         .spec = &spec,
+        .unused = (const cli_unused[]){{"--device", "--arch names the GPU that kernels are for"},
+                                       {"--seed", "nothing is random here"},
+                                       {"--cache-dir", "what is compiled here is not cached"},
+                                       {NULL, NULL}},
     };
     int status;
     if (!cli_parse(&command, argc, argv, &status))
         return status;
     struct job *job = calloc(1, sizeof *job);
     error err = ERROR_INIT;
-    status = check_options(&o);
+    status = check_options(&command, &o);
     if (!job) {
         out_of_memory(&err);
     } else if (status == CLI_OK) {

@@ -106,12 +106,12 @@ static void print_text(const xq_context *context, const nvrtc *library, const er
     if (library) {
         printf("toolchain  NVRTC ");
         print_version(nvrtc_version(library));
-        printf(" (%s)\n", nvrtc_path(library));
+        printf(" (%s)\n", cli_show(nvrtc_path(library)).text);
     } else {
         printf("toolchain  none: %s\n", missing->message);
     }
     const char *dir = cache_dir(context->cache);
-    printf("cache      %s\n", *dir ? dir : "none");
+    printf("cache      %s\n", *dir ? cli_show(dir).text : "none");
     print_available(devices);
 }
 
@@ -166,6 +166,9 @@ int cli_info(int argc, char **argv)
             "are kept, and which devices there are. Where --device is left to xq and no GPU was taken,\n"
             "it says why.",
         .common = &common,
+        .unused = (const cli_unused[]){{"--seed", "nothing is random here"},
+                                       {"--templates", "no kernel is made here"},
+                                       {NULL, NULL}},
     };
     int status;
     xq_context *context;

@@ -124,6 +124,8 @@ xq_status cli_traits_read(gen *g, const char *spec_json, struct cli_traits *out,
                                      : 2 * integer(cJSON_GetObjectItemCaseSensitive(spec, "keys"), "pairs");
     const cJSON *model = cJSON_GetObjectItemCaseSensitive(spec, "model");
     const cJSON *window = cJSON_GetObjectItemCaseSensitive(model, "sliding_window");
+    t.layers = integer(model, "num_hidden_layers");
+    t.layers = t.layers > 0 ? t.layers : CLI_MOST_LAYERS;
     t.window = cJSON_IsNumber(window) ? (int64_t)window->valuedouble : 0;
     snprintf(t.weights, sizeof t.weights, "%s", type ? type : "f16");
     cJSON_Delete(spec);
@@ -152,7 +154,54 @@ xq_status cli_prepared_factors(const xqw *file, int layer, const layer_shape *sh
     return XQ_OK;
 }
 
+bool cli_has_factors(const layer_shape *shape)
+{
+    return layer_is_factored(shape) || shape->method == LAYER_LATENT_CL;
+}
+
+xq_status cli_refuse_prepared(const layer_shape *shape, error *err)
+{
+    return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                     "--prepared: method %s%s has no factors to take from it; leave it out",
+                     layer_method_name(shape->method), shape->method == LAYER_X ? " without rotation" : "");
+}
+
 /* ---------------------------------------------------------------- numbers */
+
+xq_status cli_refuse_base(const layer_shape *shape, error *err)
+{
+    return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                     "--base-layer: method %s has none; valid with x-cl, latent-cl",
+                     layer_method_name(shape->method));
+}
+
+static int by_number(const void *a, const void *b)
+{
+    int x = *(const int *)a, y = *(const int *)b;
+    return x < y ? -1 : x > y;
+}
+
+void cli_sort_layers(int *layers, int count)
+{
+    qsort(layers, (size_t)count, sizeof *layers, by_number);
+}
+
+xq_status cli_layers_in_file(const safetensors *file, int **layers, int *count, error *err)
+{
+    int most = safetensors_count(file), *found = malloc(sizeof *found * (size_t)(most + 1)), used = 0;
+    if (!found)
+        return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+    for (int i = 0; i < most; i++) {
+        const char *name = safetensors_at(file, i)->name;
+        int number, end = 0;
+        if (sscanf(name, "x.%d%n", &number, &end) == 1 && !name[end] && number >= 0)
+            found[used++] = number;
+    }
+    cli_sort_layers(found, used);
+    *layers = found;
+    *count = used;
+    return XQ_OK;
+}
 
 xq_status cli_layers(const struct cli_list *list, int count, int **layers, int *layer_count, error *err)
 {
@@ -166,7 +215,7 @@ xq_status cli_layers(const struct cli_list *list, int count, int **layers, int *
         bool number = !list->count || (end != list->items[i] && !*end);
         bool twice = false;
         for (int j = 0; j < i; j++)
-            twice |= out[j] == layer;
+            twice |= number && out[j] == layer;
         if (!number || layer < 0 || layer >= count || twice) {
             free(out);
             return error_set(err, XQ_ERROR_ARGUMENT, "argument",

@@ -5,6 +5,7 @@
 
 #include "../gen/gen.h"
 #include "../prepare/layer.h"
+#include "../prepare/safetensors.h"
 #include "../prepare/xqw.h"
 #include "cli.h"
 
@@ -14,9 +15,21 @@
  * Errors: XQ_ERROR_ARGUMENT for what is no layer number. */
 xq_status cli_layers(const struct cli_list *list, int count, int **layers, int *layer_count, error *err);
 
+/* Puts layer numbers into ascending order. */
+void cli_sort_layers(int *layers, int count);
+
+/* Ascending numbers L of the tensors x.L in a file. Caller frees. */
+xq_status cli_layers_in_file(const safetensors *file, int **layers, int *count, error *err);
+
+/* The failure of --base-layer beside a method that has no base layer. */
+xq_status cli_refuse_base(const layer_shape *shape, error *err);
+
 /* The paper's cross-layer caches begin with layers of a plain cache at 4 bits, the last of which also
  * starts the accumulator (docs/method.md §2). */
 enum { CLI_BASE_LAYER = 2, CLI_BASE_BITS = 4 };
+
+/* Of a model whose number of layers is not known. */
+enum { CLI_MOST_LAYERS = 10000 };
 
 /* The spec of one layer. Cross-layer methods: layers before `base` have the plain method, the base and
  * those before it have 4 bits. Models that mix layers: the layer's kind, which must be the one given, if
@@ -34,9 +47,14 @@ xq_status cli_any_layer_spec(gen *g, const char *spec_json, char **completed, er
 xq_status cli_prepared_factors(const xqw *file, int layer, const layer_shape *shape, layer_weights *weights,
                                error *err);
 
+/* Whether a layer of this shape has factors at all; and the failure of --prepared where none has. */
+bool cli_has_factors(const layer_shape *shape);
+xq_status cli_refuse_prepared(const layer_shape *shape, error *err);
+
 /* What else run and compare need of a completed spec. */
 struct cli_traits {
     layer_shape shape;
+    int layers; /* of the model; CLI_MOST_LAYERS where the spec does not say */
     int bits, page;
     bool bfloat;       /* activations are bf16, else f16 */
     char weights[8];   /* type of packed weights */

@@ -32,6 +32,20 @@ const char *cli_summary(const char *subcommand)
     return "";
 }
 
+/* What xq and its libraries read of the environment; tests/test_cli_options.c holds it to the source. */
+static const char environment[] =
+    "  XQ_CACHE_DIR       folder of the kernel cache, as --cache-dir; '' for none. Without it\n"
+    "                     XDG_CACHE_HOME/xq, else HOME/.cache/xq\n"
+    "  XQ_NVRTC           the NVRTC library to compile with. Without it those of CUDA_HOME and\n"
+    "                     CUDA_PATH, of the loader's path, /usr/local/cuda*, and of the Python\n"
+    "                     environments in VIRTUAL_ENV, PATH and HOME/.local are looked for\n"
+    "  XQ_LIBCUDA         the NVIDIA driver's library (libcuda.so.1)\n"
+    "  CUDA_VISIBLE_DEVICES\n"
+    "                     read by the driver: which GPUs cuda:0, cuda:1, ... are\n"
+    "  OPENBLAS_NUM_THREADS, OPENBLAS_CORETYPE\n"
+    "                     read by OpenBLAS, which prepare, run and compare use; xq sets the latter where\n"
+    "                     OpenBLAS does not know the CPU\n";
+
 static void print_help(FILE *out)
 {
     fputs("usage: xq SUBCOMMAND [options]\n\n"
@@ -40,47 +54,82 @@ static void print_help(FILE *out)
           out);
     for (int i = 0; i < SUBCOMMANDS; i++)
         fprintf(out, "  %-9s %s\n", subcommands[i].name, subcommands[i].summary);
-    fputs("\n`xq SUBCOMMAND --help` explains each; `xq --version` prints the version.\n"
-          "Exit status: 0 success, 1 bad input, 2 wrong usage, 3 missing device or toolchain.\n",
+    fputs("\n`xq SUBCOMMAND --help` and `xq help SUBCOMMAND` explain each; `xq --version` prints the\n"
+          "version.\n"
+          "\nExit status: 0 success; 1 bad input: a file, or a value that is not valid; 2 wrong usage: an\n"
+          "option that is unknown, lacks its argument, has one of another type, or cannot be used here;\n"
+          "3 missing device or toolchain.\n"
+          "\nEnvironment:\n",
           out);
+    fputs(environment, out);
+}
+
+static const struct subcommand *find(const char *name)
+{
+    for (int i = 0; i < SUBCOMMANDS; i++)
+        if (strcmp(name, subcommands[i].name) == 0)
+            return &subcommands[i];
+    return NULL;
 }
 
 static int unknown_subcommand(const char *given)
 {
-    const char *nearest = cli_nearest(given, subcommands, sizeof subcommands[0], SUBCOMMANDS);
+    const char *names[SUBCOMMANDS + 3] = {"help", "--help", "--version"};
+    for (int i = 0; i < SUBCOMMANDS; i++)
+        names[i + 3] = subcommands[i].name;
+    const char *what = *given == '-' ? "option" : "subcommand";
+    const char *nearest = cli_nearest(given, names, sizeof names[0], SUBCOMMANDS + 3);
     if (nearest)
-        fprintf(stderr, "xq: unknown subcommand '%s'; did you mean '%s'? (`xq --help` lists all)\n", given,
-                nearest);
-    else
-        fprintf(stderr, "xq: unknown subcommand '%s'; `xq --help` lists those there are\n", given);
-    return CLI_USAGE;
+        return cli_usage("", "unknown %s '%s'; did you mean '%s'? (`xq --help` lists all)", what, given,
+                         nearest);
+    return cli_usage("", "unknown %s '%s'; `xq --help` lists those there are", what, given);
 }
 
+/* `xq help [SUBCOMMAND]`, with argv[0] "help". */
+static int help(int argc, char **argv)
+{
+    static char option[] = "--help";
+    if (argc > 2)
+        return cli_usage("", "unexpected argument '%s'; usage: xq help [SUBCOMMAND]", argv[2]);
+    if (argc < 2 || strcmp(argv[1], option) == 0 || strcmp(argv[1], "-h") == 0) {
+        print_help(stdout);
+        return CLI_OK;
+    }
+    const struct subcommand *subcommand = find(argv[1]);
+    char *arguments[] = {argv[1], option, NULL};
+    return subcommand ? subcommand->run(2, arguments) : unknown_subcommand(argv[1]);
+}
+
+/* --help, --version, or a subcommand. */
 static int run(int argc, char **argv)
 {
     if (argc < 2) {
         print_help(stderr);
         return CLI_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+    const char *first = argv[1];
+    const struct subcommand *subcommand = find(first);
+    if (subcommand) {
+        blas_use_the_whole_cpu(argv);
+        return subcommand->run(argc - 1, argv + 1);
+    }
+    if (strcmp(first, "help") == 0)
+        return help(argc - 1, argv + 1);
+    bool wants_help = strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0;
+    if (!wants_help && strcmp(first, "--version") != 0)
+        return unknown_subcommand(first);
+    if (argc > 2)
+        return cli_usage("", "unexpected argument '%s' behind %s", argv[2], first);
+    if (wants_help)
         print_help(stdout);
-        return CLI_OK;
-    }
-    if (strcmp(argv[1], "--version") == 0) {
+    else
         printf("xq %d.%d.%d\n", XQ_VERSION_MAJOR, XQ_VERSION_MINOR, XQ_VERSION_PATCH);
-        return CLI_OK;
-    }
-    for (int i = 0; i < SUBCOMMANDS; i++)
-        if (strcmp(argv[1], subcommands[i].name) == 0) {
-            blas_use_the_whole_cpu(argv);
-            return subcommands[i].run(argc - 1, argv + 1);
-        }
-    return unknown_subcommand(argv[1]);
+    return CLI_OK;
 }
 
 int main(int argc, char **argv)
 {
     cli_open_standard_streams();
     int status = run(argc, argv);
-    return cli_end(argc > 1 && *cli_summary(argv[1]) ? argv[1] : "", status);
+    return cli_end(argc > 1 && find(argv[1]) ? argv[1] : "", status);
 }

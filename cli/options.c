@@ -2,23 +2,30 @@
 #include "cli.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_OPTIONS = 64 };
-
 /* The options of a command: its own, those of a spec, the common ones. */
 struct option_table {
-    cli_option options[MAX_OPTIONS + 1];
+    cli_option options[CLI_MOST_OPTIONS + 1];
     int count, own, spec; /* own: how many are the command's; spec: how many follow of the spec */
 };
 
-/* A command's own option stands before a shared one of the same name: `compare --bits 4,8`. */
-static void add_options(struct option_table *table, const cli_option *options)
+static const char *why_unused(const cli_command *command, const char *name)
 {
-    for (; options->name && table->count < MAX_OPTIONS; options++) {
-        bool taken = false;
+    for (const cli_unused *u = command->unused; u && u->name; u++)
+        if (strcmp(u->name, name) == 0)
+            return u->why;
+    return NULL;
+}
+
+/* A command's own option stands before a shared one of the same name: `compare --bits 4,8`. */
+static void add_options(const cli_command *command, struct option_table *table, const cli_option *options)
+{
+    for (; options->name && table->count < CLI_MOST_OPTIONS; options++) {
+        bool taken = why_unused(command, options->name) != NULL;
         for (int i = 0; i < table->count && !taken; i++)
             taken = strcmp(table->options[i].name, options->name) == 0;
         if (!taken)
@@ -30,7 +37,7 @@ static void collect(const cli_command *command, struct option_table *table)
 {
     memset(table, 0, sizeof *table);
     if (command->options)
-        add_options(table, command->options);
+        add_options(command, table, command->options);
     table->own = table->count;
     if (command->spec) {
         struct cli_spec *s = command->spec;
@@ -39,7 +46,8 @@ static void collect(const cli_command *command, struct option_table *table)
              "preset, Hugging Face model directory, or config.json"},
             {"--layer-kind", CLI_STRING, &s->layer_kind, "KIND",
              "of a model that mixes them, the layers meant: full, sliding"},
-            {"--method", CLI_STRING, &s->method, "NAME", "what is cached: x, latent, x-cl, latent-cl"},
+            {"--method", CLI_STRING, &s->method, "NAME",
+             "what is cached: x, latent, x-cl, latent-cl (latent; x where each query head has a KV head)"},
             {"--bits", CLI_INT, &s->bits, "N", "bits of a cached element: 2, 3, 4, 8 (4)"},
             {"--group", CLI_STRING, &s->group, "N|row",
              "elements that share a scale: 32, 64, 128, 256, row (128)"},
@@ -48,11 +56,14 @@ static void collect(const cli_command *command, struct option_table *table)
             {"--axis-v", CLI_STRING, &s->axis_v, "AXIS", "groups of V's stream: token (default), channel"},
             {"--zero-point", CLI_STRING, &s->zero_point, "KIND",
              "of a group: float (default, an f16 minimum), integer"},
-            {"--clip", CLI_STRING, &s->clip, "SHARE", "of a group's range that codes span: 0.1 to 1 (1)"},
+            {"--clip", CLI_STRING, &s->clip, "SHARE",
+             "of a group's range that codes span: 0.1 to 1 (1; rotated 0.65, 0.85, 0.95 at 2, 3, 4 bits, "
+             "with "
+             "--feedback 0.7 at 2)"},
             {"--rank", CLI_STRING, &s->rank, "N|K,V", "columns kept of the latents (all)"},
             {"--groups", CLI_INT, &s->groups, "N", "groups of KV heads with an SVD of their own (1)"},
             {"--rotation", CLI_FLAG, &s->rotation, NULL,
-             "rotate what is cached, which spreads outliers (x, latent, latent-cl)"},
+             "rotate what is cached, which spreads outliers (default of x, latent; latent-cl can)"},
             {"--feedback", CLI_FLAG, &s->feedback, NULL,
              "make up for a channel's error in later ones: x, latent; a slower append"},
             {"--no-rotation", CLI_FLAG, &s->no_rotation, NULL, "cache what the weights give, unrotated"},
@@ -69,7 +80,7 @@ static void collect(const cli_command *command, struct option_table *table)
              "a whole spec as JSON; other options override it"},
             {NULL, CLI_FLAG, NULL, NULL, NULL},
         };
-        add_options(table, options);
+        add_options(command, table, options);
     }
     table->spec = table->count - table->own;
     if (command->common) {
@@ -78,29 +89,43 @@ static void collect(const cli_command *command, struct option_table *table)
             {"--device", CLI_STRING, &c->device, "NAME", "auto (default), cuda[:N], sim[:GPU]"},
             {"--json", CLI_STRING, &c->json, "FILE|-", "write the results as JSON to a file or stdout"},
             {"--seed", CLI_INT, &c->seed, "N", "seed of random inputs (0)"},
-            {"--cache-dir", CLI_STRING, &c->cache_dir, "DIR", "kernel cache; '' for none"},
+            {"--cache-dir", CLI_TEXT, &c->cache_dir, "DIR", "kernel cache; '' for none"},
             {"--templates", CLI_STRING, &c->templates, "DIR",
              "read templates from DIR, not those built in"},
             {"--quiet", CLI_FLAG, &c->quiet, NULL, "no warnings, no progress"},
             {"--verbose", CLI_FLAG, &c->verbose, NULL, "all messages, and complete compiler logs"},
             {NULL, CLI_FLAG, NULL, NULL, NULL},
         };
-        add_options(table, options);
+        add_options(command, table, options);
     }
 }
 
 /* ------------------------------------------------------------------ help */
 
-static void print_options(const char *title, const cli_option *options, int count)
+static const cli_bounds *bounds_of(const cli_command *command, const char *name)
+{
+    static const cli_bounds seed = {"--seed", 0, CLI_MOST_SEED};
+    for (const cli_bounds *b = command->bounds; b && b->name; b++)
+        if (strcmp(b->name, name) == 0)
+            return b;
+    return strcmp(name, seed.name) == 0 ? &seed : NULL;
+}
+
+static void print_options(const cli_command *command, const char *title, const cli_option *options,
+                          int count)
 {
     if (count == 0)
         return;
     printf("\n%s:\n", title);
     for (int i = 0; i < count; i++) {
         char left[64];
+        const cli_bounds *bounds = bounds_of(command, options[i].name);
         snprintf(left, sizeof left, "%s%s%s", options[i].name, options[i].argument ? " " : "",
                  options[i].argument ? options[i].argument : "");
-        printf("  %-24s %s\n", left, options[i].help);
+        printf("  %-24s %s", left, options[i].help);
+        if (bounds)
+            printf("; %lld .. %lld", (long long)bounds->least, (long long)bounds->most);
+        putchar('\n');
     }
 }
 
@@ -111,120 +136,179 @@ static void print_help(const cli_command *command, const struct option_table *ta
     if (command->description)
         printf("\n%s\n", command->description);
     const cli_option *o = table->options;
-    print_options("options", o, table->own);
-    print_options("the spec", o + table->own, table->spec);
-    print_options("common", o + table->own + table->spec, table->count - table->own - table->spec);
+    print_options(command, "options", o, table->own);
+    print_options(command, "the spec", o + table->own, table->spec);
+    print_options(command, "common", o + table->own + table->spec, table->count - table->own - table->spec);
 }
 
-/* --------------------------------------------------------------- parsing */
+/* ---------------------------------------------------------------- values */
 
 void cli_list_free(struct cli_list *list)
 {
     for (int i = 0; i < list->count; i++)
         free(list->items[i]);
-    list->count = 0;
+    free(list->items);
+    *list = (struct cli_list){0};
 }
 
-static bool add_to_list(struct cli_list *list, const char *text)
+static bool add_item(struct cli_list *list, const char *text, size_t length)
 {
-    while (*text) {
-        size_t length = strcspn(text, ",");
-        if (length > 0) {
-            if (list->count == (int)(sizeof list->items / sizeof list->items[0]))
-                return false;
-            char *item = strndup(text, length);
-            if (!item)
-                return false;
-            list->items[list->count++] = item;
-        }
-        text += length + (text[length] == ',');
-    }
-    return true;
+    char **items = realloc(list->items, sizeof *items * (size_t)(list->count + 1));
+    if (items)
+        list->items = items;
+    char *item = items ? strndup(text, length) : NULL;
+    if (item)
+        list->items[list->count++] = item;
+    return item != NULL;
 }
 
-/* Stores an option's argument; false when it is not of the option's type. */
-static bool store(const cli_option *option, const char *text)
+static bool in_list(const struct cli_list *list, const char *text, size_t length)
 {
-    char *end;
-    errno = 0;
-    switch (option->type) {
-    case CLI_FLAG:
-        *(bool *)option->value = true;
-        return true;
-    case CLI_STRING:
-        *(const char **)option->value = text;
-        return true;
-    case CLI_INT: {
-        long long value = strtoll(text, &end, 10);
-        if (end == text || *end || errno)
-            return false;
-        *(int64_t *)option->value = value;
-        return true;
-    }
-    case CLI_NUMBER: {
-        double value = strtod(text, &end);
-        if (end == text || *end || errno)
-            return false;
-        *(double *)option->value = value;
-        return true;
-    }
-    case CLI_LIST:
-        return *text && add_to_list(option->value, text);
-    }
+    for (int i = 0; i < list->count; i++)
+        if (strlen(list->items[i]) == length && strncmp(list->items[i], text, length) == 0)
+            return true;
     return false;
 }
 
-static const char *type_name(enum cli_option_type type)
+static int store_list(const cli_command *command, const cli_option *option, const char *text)
 {
-    static const char *const names[] = {"nothing", "a text", "an integer", "a number",
-                                        "up to 32 comma-separated items"};
-    return names[type];
+    for (const char *item = text;; item++) {
+        size_t length = strcspn(item, ",");
+        if (length == 0)
+            return cli_usage(command->name, "%s: '%s' has an item that is empty; valid is %s", option->name,
+                             text, option->argument);
+        if (in_list(option->value, item, length))
+            return cli_bad_input(command->name, "%s: '%.*s' comes twice; give each once", option->name,
+                                 (int)length, item);
+        if (!add_item(option->value, item, length))
+            return cli_bad_input(command->name, "%s: out of memory", option->name);
+        item += length;
+        if (!*item)
+            return CLI_OK;
+    }
 }
+
+/* A number that does not fit into 64 bits is out of any bounds. */
+static int store_integer(const cli_command *command, const cli_option *option, const char *text)
+{
+    const cli_bounds *bounds = bounds_of(command, option->name);
+    char *end;
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    bool overflow = errno == ERANGE;
+    if (end == text || *end)
+        return cli_usage(command->name, "%s: '%s' is not an integer", option->name, text);
+    if (bounds && (overflow || value < bounds->least || value > bounds->most))
+        return cli_bad_input(command->name, "%s: %s; valid are %lld .. %lld", option->name, text,
+                             (long long)bounds->least, (long long)bounds->most);
+    if (overflow)
+        return cli_bad_input(command->name, "%s: %s is no number of 64 bits", option->name, text);
+    *(int64_t *)option->value = value;
+    return CLI_OK;
+}
+
+static int store_number(const cli_command *command, const cli_option *option, const char *text)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end)
+        return cli_usage(command->name, "%s: '%s' is not a number", option->name, text);
+    if (!isfinite(value))
+        return cli_bad_input(command->name, "%s: %s; valid are finite numbers", option->name, text);
+    *(double *)option->value = value;
+    return CLI_OK;
+}
+
+/* Stores an option's argument, or reports what is wrong with it. */
+static int store(const cli_command *command, const cli_option *option, const char *text)
+{
+    switch (option->type) {
+    case CLI_FLAG:
+        *(bool *)option->value = true;
+        return CLI_OK;
+    case CLI_STRING:
+    case CLI_TEXT:
+        *(const char **)option->value = text;
+        return CLI_OK;
+    case CLI_INT:
+        return store_integer(command, option, text);
+    case CLI_NUMBER:
+        return store_number(command, option, text);
+    case CLI_LIST:
+        return store_list(command, option, text);
+    }
+    return CLI_USAGE;
+}
+
+/* --------------------------------------------------------------- parsing */
 
 static int unknown_option(const cli_command *command, const struct option_table *table, const char *given,
-                          size_t length)
+                          int length)
 {
     char name[64];
-    snprintf(name, sizeof name, "%.*s", (int)length, given);
-    const char *nearest = cli_nearest(name, table->options, sizeof table->options[0], table->count);
+    const char *names[CLI_MOST_OPTIONS + 2] = {"--help", "-h"};
+    snprintf(name, sizeof name, "%.*s", length, given);
+    const char *why = why_unused(command, name);
+    if (why)
+        return cli_usage(command->name, "%s: %s; leave it out", name, why);
+    for (int i = 0; i < table->count; i++)
+        names[i + 2] = table->options[i].name;
+    const char *nearest = cli_nearest(name, names, sizeof names[0], table->count + 2);
     if (nearest)
-        return cli_usage(command->name, "unknown option '%s'; did you mean '%s'?", name, nearest);
-    return cli_usage(command->name, "unknown option '%s'; `xq %s --help` lists those there are", name,
-                     command->name);
+        return cli_usage(command->name, "unknown option '%.*s'; did you mean '%s'?", length, given,
+                         nearest);
+    return cli_usage(command->name, "unknown option '%.*s'; `xq %s --help` lists those there are", length,
+                     given, command->name);
 }
 
-/* One option at argv[*i]; moves *i over a separate argument. Returns CLI_OK or CLI_USAGE. */
-static int parse_option(const cli_command *command, const struct option_table *table, int argc, char **argv,
+static void note_given(cli_command *command, const struct option_table *table, const cli_option *option)
+{
+    int index = (int)(option - table->options);
+    if (cli_given(command, option->name))
+        return;
+    command->given_of_spec[command->given_count] = index >= table->own && index < table->own + table->spec;
+    command->given[command->given_count++] = option->name;
+}
+
+/* The argument of argv[*i], behind "=" or the next one; NULL with a usage error. An option instead of an
+ * argument means that it was forgotten. */
+static const char *argument_of(const cli_command *command, const cli_option *option, int argc, char **argv,
+                               int *i)
+{
+    const char *equals = strchr(argv[*i], '='), *text = equals ? equals + 1 : NULL;
+    if (!text && *i + 1 < argc && strncmp(argv[*i + 1], "--", 2) != 0)
+        text = argv[++*i];
+    if (text && (*text || option->type == CLI_TEXT))
+        return text;
+    cli_usage(command->name, "%s needs an argument: %s", option->name, option->argument);
+    return NULL;
+}
+
+/* One option at argv[*i]; moves *i over a separate argument. Returns an exit status. */
+static int parse_option(cli_command *command, const struct option_table *table, int argc, char **argv,
                         int *i)
 {
-    const char *given = argv[*i];
+    const char *given = argv[*i], *text = NULL;
     size_t length = strcspn(given, "=");
     const cli_option *option = NULL;
     for (int k = 0; k < table->count; k++)
         if (strlen(table->options[k].name) == length && strncmp(table->options[k].name, given, length) == 0)
             option = &table->options[k];
     if (!option)
-        return unknown_option(command, table, given, length);
-
-    const char *text = given[length] == '=' ? given + length + 1 : NULL;
-    if (option->type == CLI_FLAG) {
-        if (text)
-            return cli_usage(command->name, "%s takes no argument", option->name);
-    } else if (!text) {
-        if (*i + 1 >= argc)
-            return cli_usage(command->name, "%s needs an argument: %s", option->name, option->argument);
-        text = argv[++*i];
-    }
-    if (!store(option, text))
-        return cli_usage(command->name, "%s: '%s' is not %s", option->name, text, type_name(option->type));
-    return CLI_OK;
+        return unknown_option(command, table, given, (int)length);
+    if (option->type == CLI_FLAG && given[length] == '=')
+        return cli_usage(command->name, "%s takes no argument", option->name);
+    if (option->type != CLI_FLAG && !(text = argument_of(command, option, argc, argv, i)))
+        return CLI_USAGE;
+    note_given(command, table, option);
+    return store(command, option, text);
 }
 
 bool cli_parse(cli_command *command, int argc, char **argv, int *status)
 {
     struct option_table table;
     collect(command, &table);
-    command->positional_count = 0;
+    command->positional_count = command->given_count = 0;
     bool options_over = false;
     for (int i = 1; i < argc; i++) {
         const char *given = argv[i];
@@ -256,48 +340,48 @@ bool cli_parse(cli_command *command, int argc, char **argv, int *status)
                             command->arguments ? command->arguments : "");
         return false;
     }
-    return true;
+    *status = cli_excludes(command, "--verbose", (const char *const[]){"--quiet", NULL});
+    return *status == CLI_OK;
 }
 
-/* ------------------------------------------------------------ suggestions */
+/* ------------------------------------------------------ options beside one another */
 
-/* Edit distance (insertions, deletions, substitutions), of names up to 63 bytes. */
-static int distance(const char *a, const char *b)
+bool cli_given(const cli_command *command, const char *name)
 {
-    int row[64];
-    int n = (int)strlen(b);
-    if (n > 63 || strlen(a) > 63)
-        return 1000;
-    for (int j = 0; j <= n; j++)
-        row[j] = j;
-    for (int i = 1; a[i - 1]; i++) {
-        int diagonal = row[0];
-        row[0] = i;
-        for (int j = 1; j <= n; j++) {
-            int above = row[j];
-            int best = diagonal + (a[i - 1] != b[j - 1]);
-            if (above + 1 < best)
-                best = above + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            diagonal = above;
-            row[j] = best;
-        }
-    }
-    return row[n];
+    for (int i = 0; i < command->given_count; i++)
+        if (strcmp(command->given[i], name) == 0)
+            return true;
+    return false;
 }
 
-const char *cli_nearest(const char *given, const void *names, size_t stride, int count)
+int cli_excludes(const cli_command *command, const char *option, const char *const *names)
 {
-    const char *nearest = NULL;
-    int best = 1 + (int)strlen(given) / 3; /* farther than this is no typing mistake */
-    for (int i = 0; i < count; i++) {
-        const char *name = *(const char *const *)((const char *)names + (size_t)i * stride);
-        int d = distance(given, name);
-        if (d <= best) {
-            best = d - 1;
-            nearest = name;
-        }
-    }
-    return nearest;
+    for (; *names && cli_given(command, option); names++)
+        if (cli_given(command, *names))
+            return cli_usage(command->name, "%s: has no effect with %s; leave it out", *names, option);
+    return CLI_OK;
+}
+
+static bool among(const char *name, const char *const *names)
+{
+    while (*names && strcmp(*names, name) != 0)
+        names++;
+    return *names != NULL;
+}
+
+int cli_takes_only(const cli_command *command, const char *option, const char *const *names, bool spec)
+{
+    for (int i = 0; i < command->given_count && cli_given(command, option); i++)
+        if (strcmp(command->given[i], option) != 0 && !among(command->given[i], names) &&
+            !(spec && command->given_of_spec[i]))
+            return cli_usage(command->name, "%s: has no effect with %s; leave it out", command->given[i],
+                             option);
+    return CLI_OK;
+}
+
+int cli_needs_model(const cli_command *command)
+{
+    if (command->spec->model || command->spec->spec_file)
+        return CLI_OK;
+    return cli_usage(command->name, "no model given; use --model NAME|DIR|config.json, or --spec FILE");
 }

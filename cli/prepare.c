@@ -25,15 +25,14 @@ static const char description[] = "Reads config.json and the safetensors of MODE
                                   "grows as FILE.partial: the same command,\n"
                                   "started again after it was killed, goes on from there.";
 
-enum { BASE_NOT_GIVEN = -1 };
-
 struct options {
     struct cli_common common;
     struct cli_spec spec;
     const char *out, *store, *calibration;
     struct cli_list layers;
     bool pack;
-    int64_t base_layer, threads;
+    int64_t base_layer, threads; /* threads 0: one for each core */
+    bool base_given;
 };
 
 struct job {
@@ -85,24 +84,13 @@ static xq_status open_specs(struct job *job, const char *spec, error *err)
         layer_shape_read(job->specs[0], &job->shapes[0], err) != XQ_OK)
         return err->status;
     if (!layer_is_cross(&job->shapes[0]))
-        return base == BASE_NOT_GIVEN
-                   ? XQ_OK
-                   : error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                               "--base-layer: method %s has none; valid with x-cl, latent-cl",
-                               layer_method_name(job->shapes[0].method));
-    base = base == BASE_NOT_GIVEN ? CLI_BASE_LAYER : base;
+        return job->o->base_given ? cli_refuse_base(&job->shapes[0], err) : XQ_OK;
     if (base < 0 || base >= job->source->layers)
         return error_set(err, XQ_ERROR_ARGUMENT, "argument",
                          "--base-layer: %lld; the model has layers 0 .. %d", (long long)base,
                          job->source->layers - 1);
     job->contents.base_layer = (int)base;
     return base > 0 ? plain_spec(job, spec, err) : XQ_OK;
-}
-
-static int by_number(const void *a, const void *b)
-{
-    int x = *(const int *)a, y = *(const int *)b;
-    return x < y ? -1 : x > y;
 }
 
 /* Calibrated factors depend on the activations, and on what shares a scale. */
@@ -129,7 +117,7 @@ static xq_status open_job(struct job *job, const char *directory, struct options
     free(spec);
     if (err->status != XQ_OK)
         return err->status;
-    qsort(job->layers, (size_t)job->layer_count, sizeof *job->layers, by_number);
+    cli_sort_layers(job->layers, job->layer_count);
     for (int i = 0; i < XQW_MOST_METHODS; i++)
         c->specs[i] = job->specs[i];
     c->layers = job->layers;
@@ -159,7 +147,7 @@ static void show_progress(void *user, int done, double fraction)
 static void say_note(const struct job *job, const xqw_writer *writer)
 {
     if (*xqw_note(writer) && !job->o->common.quiet)
-        fprintf(stderr, "xq prepare: %s\n", xqw_note(writer));
+        fprintf(stderr, "xq prepare: %s\n", cli_show(xqw_note(writer)).text);
 }
 
 static void report(struct job *job, const xqw_writer *writer)
@@ -246,8 +234,8 @@ static void say_done(const struct job *job, const char *path)
     const struct options *o = job->o;
     if (o->common.quiet || cli_json_to_stdout(&o->common))
         return;
-    printf("%s: %d layer%s of %s, ", path, job->layer_count, job->layer_count == 1 ? "" : "s",
-           o->spec.model);
+    printf("%s: %d layer%s of %s, ", cli_show(path).text, job->layer_count,
+           job->layer_count == 1 ? "" : "s", cli_show(o->spec.model).text);
     say_method(&job->shapes[0], job->calibration);
     if (job->specs[1])
         printf(" (before layer %d: %s)", job->contents.base_layer,
@@ -261,7 +249,7 @@ static void say_done(const struct job *job, const char *path)
 /* ---------------------------------------------------------------- options */
 
 /* False with a usage error in *status. */
-static bool check_options(const struct options *o, xqw_contents *c, int *status)
+static bool check_options(const cli_command *command, const struct options *o, xqw_contents *c, int *status)
 {
     static const struct {
         const char *name;
@@ -274,18 +262,20 @@ static bool check_options(const struct options *o, xqw_contents *c, int *status)
             known = true;
         }
     *status = CLI_OK;
-    if (o->spec.model)
-        *status = cli_usage("prepare", "--model: the model is MODEL_DIR; leave it out");
+    if (cli_given(command, "--out") && cli_given(command, "-o"))
+        *status = cli_usage("prepare", "--out and -o are the same; give one of them");
     else if (!known)
-        *status = cli_usage("prepare", "--store: '%s' is not known; valid: f16, bf16, f32, none", o->store);
+        *status =
+            cli_bad_input("prepare", "--store: '%s' is not known; valid: f16, bf16, f32, none", o->store);
     else if (c->store == TENSOR_OTHER && !o->pack)
         *status = cli_usage("prepare", "--store none: leaves nothing without --pack");
     else if (o->spec.weights && !o->pack)
         *status =
             cli_usage("prepare",
                       "--weights: is the type of packed weights; add --pack (--store is that of matrices)");
-    else if (o->threads < 0 || o->threads > 64)
-        *status = cli_usage("prepare", "--threads: %lld; valid are 1 .. 64", (long long)o->threads);
+    else if (o->spec.group && !o->spec.feedback && !o->calibration && !o->spec.spec_file)
+        *status = cli_usage("prepare", "--group: prepared weights depend on it with --feedback or "
+                                       "--calibration alone; leave it out");
     return *status == CLI_OK;
 }
 
@@ -327,9 +317,31 @@ static int run_job(struct options *o, const char *directory, const xqw_contents 
     return status;
 }
 
+#define INDEPENDENT "prepared weights do not depend on it"
+
+static const cli_unused unused[] = {
+    {"--model", "the model is MODEL_DIR"},
+    {"--layer-kind", "layers of every kind are prepared"},
+    {"--base", "--base-layer says which layer that is"},
+    {"--bits", INDEPENDENT},
+    {"--axis-k", INDEPENDENT},
+    {"--axis-v", INDEPENDENT},
+    {"--zero-point", INDEPENDENT},
+    {"--clip", INDEPENDENT},
+    {"--accumulator-bits", INDEPENDENT},
+    {"--page", INDEPENDENT},
+    {"--dtype", INDEPENDENT},
+    {"--queries", INDEPENDENT},
+    {"--device", "weights are prepared on the CPU"},
+    {"--seed", "nothing is random here"},
+    {"--cache-dir", "no kernel is compiled here"},
+    {"--verbose", "there is no more to say"},
+    {NULL, NULL},
+};
+
 int cli_prepare(int argc, char **argv)
 {
-    struct options o = {.store = "f16", .base_layer = BASE_NOT_GIVEN};
+    struct options o = {.store = "f16", .base_layer = CLI_BASE_LAYER};
     const cli_option own[] = {
         {"--out", CLI_STRING, &o.out, "FILE", "where to write (MODEL_DIR's name with .xqw)"},
         {"-o", CLI_STRING, &o.out, "FILE", "the same"},
@@ -349,15 +361,18 @@ int cli_prepare(int argc, char **argv)
                            .arguments = "MODEL_DIR",
                            .description = description,
                            .options = own,
+                           .bounds = (const cli_bounds[]){{"--threads", 1, 64}, {NULL, 0, 0}},
                            .common = &o.common,
                            .spec = &o.spec,
+                           .unused = unused,
                            .positional_min = 1,
                            .positional_max = 1};
     int status;
     xqw_contents contents = {0};
     if (!cli_parse(&command, argc, argv, &status))
         return status;
-    if (check_options(&o, &contents, &status))
+    o.base_given = cli_given(&command, "--base-layer");
+    if (check_options(&command, &o, &contents, &status))
         status = run_job(&o, command.positional[0], &contents);
     cli_list_free(&o.layers);
     return status;

@@ -1,6 +1,8 @@
 /* Errors, progress and input files of the subcommands. */
+#include "../gen/printable.h"
 #include "cli.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,45 +27,75 @@ static int exit_status(xq_status status)
     }
 }
 
+struct cli_shown cli_show(const char *text)
+{
+    struct cli_shown shown;
+    printable(shown.text, sizeof shown.text, text);
+    return shown;
+}
+
 /* `xq SUBCOMMAND: [FILE:LINE: ]what, and what would be valid`; the place only where the message does
  * not name it already. */
 static void print_error(const char *subcommand, const char *message, const char *file, int line,
                         const char *field)
 {
     fprintf(stderr, "xq %s: ", subcommand);
-    if (file && *file && !strstr(message, file)) {
+    if (*file && !strstr(message, file)) {
         if (line > 0)
             fprintf(stderr, "%s:%d: ", file, line);
         else
             fprintf(stderr, "%s: ", file);
     }
-    if (field && *field && !strstr(message, field))
+    if (*field && !strstr(message, field))
         fprintf(stderr, "%s: ", field);
     fprintf(stderr, "%s\n", message);
 }
 
+/* A compiler's log has lines and tabs, and is wanted whole. */
 static void print_log(const struct cli_common *common, const char *log)
 {
-    if (common && common->verbose && log && *log)
-        fprintf(stderr, "%s%s", log, log[strlen(log) - 1] == '\n' ? "" : "\n");
+    if (!common || !common->verbose || !log || !*log)
+        return;
+    for (const char *c = log; *c; c++)
+        if (iscntrl((unsigned char)*c) && *c != '\n' && *c != '\t')
+            fprintf(stderr, "\\x%02x", (unsigned char)*c);
+        else
+            fputc(*c, stderr);
+    if (log[strlen(log) - 1] != '\n')
+        fputc('\n', stderr);
 }
 
 int cli_fail(const char *subcommand, const struct cli_common *common, const error *err)
 {
-    print_error(subcommand, err->message, err->file, err->line, err->field);
+    print_error(subcommand, cli_show(err->message).text, cli_show(err->file).text, err->line,
+                cli_show(err->field).text);
     print_log(common, err->log);
     return exit_status(err->status);
+}
+
+static void print_line(const char *subcommand, const char *format, va_list args)
+{
+    char line[2048];
+    printable_format(line, sizeof line, format, args);
+    fprintf(stderr, "xq%s%s: %s\n", *subcommand ? " " : "", subcommand, line);
 }
 
 int cli_usage(const char *subcommand, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    fprintf(stderr, "xq %s: ", subcommand);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    print_line(subcommand, format, args);
     va_end(args);
     return CLI_USAGE;
+}
+
+int cli_bad_input(const char *subcommand, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    print_line(subcommand, format, args);
+    va_end(args);
+    return CLI_BAD_INPUT;
 }
 
 /* ------------------------------------------------------------------ input */

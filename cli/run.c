@@ -101,8 +101,9 @@ static xq_status report(const struct run *r, error *err)
     cJSON_Delete(json);
     if (err->status != XQ_OK || r->o->common.quiet || cli_json_to_stdout(&r->o->common))
         return err->status;
-    printf("%s: %s attention of %lld quer%s over %lld tokens", r->o->output, implementation_name(r->o),
-           (long long)last->queries, last->queries == 1 ? "y" : "ies", (long long)last->tokens);
+    printf("%s: %s attention of %lld quer%s over %lld tokens", cli_show(r->o->output).text,
+           implementation_name(r->o), (long long)last->queries, last->queries == 1 ? "y" : "ies",
+           (long long)last->tokens);
     if (r->layer_count > 1)
         printf(" in %d layers", r->layer_count);
     printf("; the cache takes %.4g bytes a token%s\n", bytes,
@@ -130,7 +131,18 @@ static void release(struct run *r)
     xq_context_destroy(r->context);
 }
 
-static int check_usage(const struct run_options *o)
+/* An fp16 KV cache has nothing of what describes a quantized one. */
+static int check_fp16_kv(const cli_command *command)
+{
+    static const char *const quantized[] = {
+        "--method",           "--bits",       "--group",       "--axis-k",
+        "--axis-v",           "--zero-point", "--clip",        "--rank",
+        "--groups",           "--rotation",   "--no-rotation", "--feedback",
+        "--accumulator-bits", "--base-layer", "--prepared",    NULL};
+    return cli_excludes(command, "--fp16-kv", quantized);
+}
+
+static int check_usage(const cli_command *command, const struct run_options *o)
 {
     if (!o->input || !o->output)
         return cli_usage("run",
@@ -143,11 +155,8 @@ static int check_usage(const struct run_options *o)
             "run", "--dump-cache: an fp16 KV cache holds nothing quantized; use --fused or --unfused");
     if (o->layer >= 0 && o->layers.count)
         return cli_usage("run", "--layer and --layers: give one of them");
-    if (o->base_layer < 0 || o->base_layer > 10000)
-        return cli_usage("run", "--base-layer: %lld; valid are 0 .. 10000", (long long)o->base_layer);
-    if (o->chunk < 1 || o->chunk > 1 << 20)
-        return cli_usage("run", "--chunk: %lld; valid are 1 .. 1048576", (long long)o->chunk);
-    return CLI_OK;
+    int status = check_fp16_kv(command);
+    return status == CLI_OK ? cli_needs_model(command) : status;
 }
 
 /* Before any work: what cannot be written is an error at once. */
@@ -184,11 +193,25 @@ int cli_run(int argc, char **argv)
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {
-        .name = "run", .description = description, .options = own, .common = &o.common, .spec = &o.spec};
+        .name = "run",
+        .description = description,
+        .options = own,
+        .bounds = (const cli_bounds[]){{"--layer", 0, CLI_MOST_LAYERS - 1},
+                                       {"--base-layer", 0, CLI_MOST_LAYERS - 1},
+                                       {"--chunk", 1, 1 << 20},
+                                       {NULL, 0, 0}},
+        .common = &o.common,
+        .spec = &o.spec,
+        .unused = (const cli_unused[]){{"--base", "--base-layer says which layer that is"},
+                                       {"--queries", "the tensors q say how many there are"},
+                                       {"--seed", "nothing is random here"},
+                                       {NULL, NULL}},
+    };
     struct run r = {.o = &o};
     error err = ERROR_INIT;
     int status;
-    if (cli_parse(&command, argc, argv, &status) && (status = check_usage(&o)) == CLI_OK) {
+    if (cli_parse(&command, argc, argv, &status) && (status = check_usage(&command, &o)) == CLI_OK) {
+        o.base_given = cli_given(&command, "--base-layer");
         if (begin_outputs(&r, &err) == XQ_OK &&
             cli_spec_json(&o.spec, &o.common, NULL, &r.spec, &err) == XQ_OK &&
             gen_create(o.common.templates, &r.generator, &err) == XQ_OK &&

@@ -15,6 +15,7 @@ struct run_options {
     bool fused, unfused, fp16_kv, dump;
     int64_t layer; /* read this one, as if it were alone; -1: all */
     int64_t base_layer, chunk;
+    bool base_given;
     struct cli_list layers;
 };
 

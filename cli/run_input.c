@@ -21,41 +21,17 @@ static bool cross_layer(const struct run *r)
     return found && !r->o->fp16_kv;
 }
 
-static int by_number(const void *a, const void *b)
-{
-    int x = *(const int *)a, y = *(const int *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* Ascending numbers L of the tensors x.L; caller frees. */
-static xq_status numbers_in_file(const struct run *r, int **numbers, int *count, error *err)
-{
-    int most = safetensors_count(r->file), *found = malloc(sizeof *found * (size_t)(most + 1)), used = 0;
-    if (!found)
-        return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
-    for (int i = 0; i < most; i++) {
-        const char *name = safetensors_at(r->file, i)->name;
-        int number, end = 0;
-        if (sscanf(name, "x.%d%n", &number, &end) == 1 && !name[end] && number >= 0)
-            found[used++] = number;
-    }
-    qsort(found, (size_t)used, sizeof *found, by_number);
-    *numbers = found;
-    *count = used;
-    return XQ_OK;
-}
-
 /* Those of --layers; else --layer, or the tensors without a number, or else all that the file has. */
 static xq_status choose_numbers(struct run *r, int **numbers, int *count, error *err)
 {
     const struct run_options *o = r->o;
     if (o->layers.count) {
         r->numbered = true;
-        if (cli_layers(&o->layers, 1 << 20, numbers, count, err) == XQ_OK)
-            qsort(*numbers, (size_t)*count, sizeof **numbers, by_number);
+        if (cli_layers(&o->layers, CLI_MOST_LAYERS, numbers, count, err) == XQ_OK)
+            cli_sort_layers(*numbers, *count);
         return err->status;
     }
-    if (numbers_in_file(r, numbers, count, err) != XQ_OK)
+    if (cli_layers_in_file(r->file, numbers, count, err) != XQ_OK)
         return err->status;
     r->numbered = o->layer < 0 && *count > 0 && !safetensors_find(r->file, "x");
     if (!r->numbered) {
@@ -203,6 +179,18 @@ static xq_status open_layer(struct run *r, struct run_layer *l, int number, erro
     return read_spec(r, l, true, err);
 }
 
+/* Options that no layer has a use for. */
+static xq_status refuse_useless(const struct run *r, error *err)
+{
+    const layer_shape *last = &r->layers[r->layer_count - 1].traits.shape;
+    bool factors = false;
+    for (int i = 0; i < r->layer_count; i++)
+        factors |= cli_has_factors(&r->layers[i].traits.shape);
+    if (r->o->base_given && !cross_layer(r))
+        return cli_refuse_base(last, err);
+    return r->factors && !factors ? cli_refuse_prepared(last, err) : XQ_OK;
+}
+
 xq_status run_input_open(struct run *r, error *err)
 {
     int *numbers = NULL, count = 0;
@@ -224,6 +212,8 @@ xq_status run_input_open(struct run *r, error *err)
         open_layer(r, &r->layers[i], numbers[i], err);
     }
     free(numbers);
+    if (err->status == XQ_OK)
+        refuse_useless(r, err);
     return err->status;
 }
 

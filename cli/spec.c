@@ -32,6 +32,23 @@ static xq_status model_from_file(const char *path, const struct cli_common *comm
     return status;
 }
 
+/* What is meant as a path, and not as a preset's name. */
+static bool names_path(const char *name)
+{
+    return strchr(name, '/') || *name == '.' || *name == '~' || ends_with(name, ".json");
+}
+
+static xq_status no_such_path(const char *name, error *err)
+{
+    error_set(err, XQ_ERROR_IO, "file", "--model: %s does not exist%s", name,
+              *name == '~' ? "; the shell replaces ~ only where a word begins with it: --model ~/..."
+              : ends_with(name, ".json")
+                  ? ""
+                  : "; valid are a model directory, a config.json, and a preset of `xq "
+                    "gen --list-models`");
+    return error_at(err, name, 0);
+}
+
 /* --model: a directory with a config.json, such a file, or else the name of a preset. */
 static xq_status add_model(cJSON *root, const char *name, const struct cli_common *common, error *err)
 {
@@ -43,7 +60,9 @@ static xq_status add_model(cJSON *root, const char *name, const struct cli_commo
         snprintf(path, sizeof path, "%s/config.json", name);
         if (model_from_file(path, common, &model, err) != XQ_OK)
             return err->status;
-    } else if (exists || ends_with(name, ".json")) {
+    } else if (!exists && names_path(name)) {
+        return no_such_path(name, err);
+    } else if (exists) {
         if (model_from_file(name, common, &model, err) != XQ_OK)
             return err->status;
     } else {

@@ -6,11 +6,13 @@
 #include <string.h>
 #include <time.h>
 
+enum { ALL_CASES = -1 };
+
 /* Which cases to run. */
 struct selection {
     verify_tier tier;
     int64_t cases; /* of the tier, from the first on; 0: all */
-    int64_t only;  /* -1, or the one case to run */
+    int64_t only;  /* the one case to run, or ALL_CASES */
 };
 
 static double now(void)
@@ -30,7 +32,8 @@ static void print_failure(const struct cli_common *common, int64_t index, const 
         if (result->part[i].outcome == VERIFY_FAILED)
             fprintf(stderr, "  %s: %s\n", verify_implementation_names[i], result->part[i].message);
     fprintf(stderr, "  reproduce: xq verify --device %s --seed %lld --case %lld\n",
-            common->device ? common->device : "auto", (long long)common->seed, (long long)index);
+            common->device ? cli_show(common->device).text : "auto", (long long)common->seed,
+            (long long)index);
 }
 
 static void print_case(int64_t index, const verify_result *result)
@@ -113,14 +116,14 @@ static int run_and_report(xq_context *context, const struct cli_common *common,
 
 int cli_verify(int argc, char **argv)
 {
-    struct selection selection = {.only = -1};
+    struct selection selection = {.only = ALL_CASES};
     const char *tier = "small";
     const cli_option options[] = {
         {"--tier", CLI_STRING, &tier, "NAME",
          "small (default: every feature, and all pairs of those that interact), full (hundreds of cases), "
          "exhaustive (thousands)"},
-        {"--cases", CLI_INT, &selection.cases, "N", "the first N cases of the tier"},
-        {"--case", CLI_INT, &selection.only, "K", "case K alone, as a failure's message says"},
+        {"--cases", CLI_INT, &selection.cases, "N", "the first N cases of the tier (all)"},
+        {"--case", CLI_INT, &selection.only, "K", "case K of the seed alone, as a failure's message says"},
         {0},
     };
     struct cli_common common = {0};
@@ -134,18 +137,19 @@ int cli_verify(int argc, char **argv)
             "cache. Unused slots hold NaN. What kernels refuse by name is counted apart (docs/verify.md).\n"
             "Exit status 1 if any case fails.",
         .options = options,
+        .bounds =
+            (const cli_bounds[]){{"--cases", 1, 1000000}, {"--case", 0, VERIFY_MOST_CASE}, {NULL, 0, 0}},
         .common = &common,
     };
     int status;
     error err = ERROR_INIT;
     if (!cli_parse(&command, argc, argv, &status))
         return status;
+    if ((status = cli_excludes(&command, "--case", (const char *const[]){"--tier", "--cases", NULL})) !=
+        CLI_OK)
+        return status;
     if (verify_tier_named(tier, &selection.tier, &err) != XQ_OK)
-        return cli_usage("verify", "--tier: %s", err.message);
-    if (selection.cases < 0 || selection.cases > 1000000)
-        return cli_usage("verify", "--cases %lld: 1 to 1000000 are possible", (long long)selection.cases);
-    if (selection.only < -1)
-        return cli_usage("verify", "--case %lld: a case number is 0 or more", (long long)selection.only);
+        return cli_bad_input("verify", "--tier: %s", err.message);
 
     cli_reads_common(&common, NULL);
     if (cli_begin_json(&common, &err) != XQ_OK) {

@@ -1,4 +1,5 @@
 #include "error.h"
+#include "printable.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,11 +14,8 @@ xq_status error_set(error *err, xq_status status, const char *stage, const char 
     err->stage = stage;
     va_list args;
     va_start(args, format);
-    vsnprintf(err->message, sizeof err->message, format, args);
+    printable_format(err->message, sizeof err->message, format, args);
     va_end(args);
-    for (char *c = err->message; *c; c++) /* messages are one line, whatever went into them */
-        if (*c == '\n' || *c == '\r')
-            *c = ' ';
     return status;
 }
 

@@ -20,32 +20,41 @@ function fail.template(file, line, text, ...)
   error { status = "template", file = file, line = line, message = text:format(...) }
 end
 
--- Edits (insertions, deletions, replacements) that turn a into b, as far as `most` matters.
+-- Edits (insertions, deletions, replacements, neighbours that are swapped) that turn a into b.
 local function distance(a, b)
-  local row = {}
+  local before, above, row = {}, {}, {}
   for j = 0, #b do row[j] = j end
   for i = 1, #a do
-    local diagonal = row[0]
-    row[0] = i
+    before, above, row = above, row, { [0] = i }
     for j = 1, #b do
       local same = a:byte(i) == b:byte(j) and 0 or 1
-      diagonal, row[j] = row[j], math.min(row[j] + 1, row[j - 1] + 1, diagonal + same)
+      row[j] = math.min(above[j] + 1, row[j - 1] + 1, above[j - 1] + same)
+      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+        row[j] = math.min(row[j], before[j - 2] + 1)
+      end
     end
   end
   return row[#b]
 end
 
--- "did you mean 'x'? valid: a, b, c", for a name that is none of `names`.
-function fail.suggestion(name, names)
-  local best, nearest
-  for _, candidate in ipairs(names) do
-    local d = distance(name:sub(1, 64):lower(), candidate:lower())
-    if d <= math.max(2, #candidate // 3) and (not best or d < best) then
-      best, nearest = d, candidate
-    end
+local MANY, SHOWN = 40, 5
+
+-- "did you mean 'x'? valid: a, b, c", for a name that is none of `names`. Of many names only a few, the nearest
+-- first, where `all` says how to list them.
+function fail.suggestion(name, names, all)
+  local word, distances, sorted = name:sub(1, 64):lower(), {}, {}
+  for i, candidate in ipairs(names) do
+    distances[candidate], sorted[i] = distance(word, candidate:lower()), candidate
   end
-  local valid = "valid: " .. table.concat(names, ", ")
-  return nearest and ("did you mean '%s'? %s"):format(nearest, valid) or valid
+  table.sort(sorted, function(a, b) return distances[a] < distances[b] end)
+  local nearest = sorted[1]
+  local meant = nearest and distances[nearest] <= math.max(2, #nearest // 3) and
+    ("did you mean '%s'? "):format(nearest) or ""
+  if all and #names > MANY then
+    if meant == "" then sorted = names end
+    return ("%svalid: %s, ... (%d; %s)"):format(meant, table.concat(sorted, ", ", 1, SHOWN), #names, all)
+  end
+  return meant .. "valid: " .. table.concat(names, ", ")
 end
 
 return fail

@@ -38,6 +38,15 @@ const char *gen_presets(gen *g);
  */
 xq_status gen_features(gen *g, char **page, error *err);
 
+/* What can be tuned of kernel families, those of `families` (`count` names; all for 0): a JSON array of
+ * {"family","summary","parameters":[{"name","values","default","depends_on","meaning"}],"constraints"}.
+ * "depends_on" says what else decides the default, and is absent where nothing does. With a spec (NULL:
+ * none) each parameter has also "chosen", its value there, and a family that cannot serve the spec has
+ * "refused", the reason. Caller frees *json. Errors: XQ_ERROR_ARGUMENT for an unknown family, those of
+ * gen_complete. */
+xq_status gen_parameters(gen *g, const char *const *families, int count, const char *spec_json, char **json,
+                         error *err);
+
 /* One rendered kernel. `info` is JSON: {"family","entry","threads","shared_bytes", and constants that
  * the host side needs, such as "tile_tokens","split_tokens","cols"}; launch geometry: docs/spec.md. */
 typedef struct gen_kernel {

@@ -218,6 +218,24 @@ xq_status gen_features(gen *g, char **page, error *err)
     return err->status;
 }
 
+xq_status gen_parameters(gen *g, const char *const *families, int count, const char *spec_json, char **json,
+                         error *err)
+{
+    call c = {.module = "parameters", .function = "list", .arguments = spec_json ? 2 : 1, .results = 1};
+    cJSON *names = count ? cJSON_CreateStringArray(families, count) : cJSON_CreateArray(), *spec = NULL;
+    if (!names)
+        error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
+    else if (spec_json)
+        spec = json_parse(spec_json, "spec", XQ_ERROR_SPEC, err);
+    c.argument[0].json = names;
+    c.argument[1].json = spec;
+    if (err->status == XQ_OK && call_module(g, &c, err) == XQ_OK)
+        *json = c.result[0];
+    cJSON_Delete(spec);
+    cJSON_Delete(names);
+    return err->status;
+}
+
 /* ---------------------------------------------------------------- kernels */
 
 xq_status gen_render(gen *g, const char *completed_json, const char *family, gen_kernel *out, error *err)

@@ -12,7 +12,7 @@ local model_module = {}
 -- ---------------------------------------------------------------- finding it
 local function find_preset(field, name)
   return models.find(name) or
-    fail.spec(field, "'%s' is no preset; %s", name:sub(1, 60), fail.suggestion(name, models.order))
+    fail.spec(field, "'%s' is no preset; %s", name:sub(1, 60), fail.suggestion(name, models.order, "`xq gen --list-models` prints them"))
 end
 
 -- {preset = NAME, ...}: the preset's values, but for those beside the name.

@@ -3,6 +3,7 @@
 #include "last_error.h"
 
 #include <cjson/cJSON.h>
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,7 @@ static xq_status open_cuda(const char *name, const char *ordinal, device **out, 
 {
     char *end;
     long n = ordinal ? strtol(ordinal, &end, 10) : 0;
-    if (ordinal && (end == ordinal || *end || n < 0 || n > 1023))
+    if (ordinal && (!isdigit((unsigned char)*ordinal) || *end || n < 0 || n > 1023))
         return bad_device(name, err);
     return device_cuda_open((int)n, out, err);
 }

@@ -112,7 +112,7 @@ struct device {
 xq_status device_cuda_open(int ordinal, device **out, error *err);
 
 /* Opens the software device with the ceilings of `gpu`: "h100" (default for NULL), "h200", "a100",
- * "rtx4090". Errors: XQ_ERROR_NO_DEVICE naming the valid names. */
+ * "rtx4090". Errors: XQ_ERROR_ARGUMENT naming the valid names. */
 xq_status device_sim_open(const char *gpu, device **out, error *err);
 
 #endif

@@ -30,10 +30,13 @@ return {
     end
   end,
   parameters = {
-    {name = "warps", values = {2, 4, 8, 16}, default = 4, doc = "warps in a block"},
+    {name = "warps", values = {2, 4, 8, 16}, default = 4, doc = "warps in a block",
+     depends_on = "the method"},
     {name = "m_tiles", values = {1, 2}, default = 2,
-     doc = "latent-cl: 16-token tiles that a warp multiplies at once: more reuse of Ukv, more registers"},
-    {name = "stages", values = {2, 3, 4}, default = 3, doc = "latent-cl: 64-row pieces of Ukv under way or in use"},
+     doc = "latent-cl: 16-token tiles that a warp multiplies at once: more reuse of Ukv, more registers",
+     depends_on = "the method, and with latent-cl the group and accumulator_bits"},
+    {name = "stages", values = {2, 3, 4}, default = 3, doc = "latent-cl: 64-row pieces of Ukv under way or in use",
+     depends_on = "the method, and with latent-cl the group and accumulator_bits"},
   },
   defaults = function(spec)
     if not projects(spec) then return {warps = 4, m_tiles = 1, stages = 2} end

@@ -14,11 +14,14 @@ return {
   summary = "GEMM with packed weights, rows scattered over fp16 KV pages",
   parameters = {
     {name = "rows", values = {32, 64, 128, 256}, default = 128, doc = "rows of y in a block's tile"},
-    {name = "cols", values = {64, 128, 256}, default = 128, doc = "columns of y in a block's tile"},
-    {name = "warp_rows", values = {16, 32, 64}, default = 64, doc = "rows of one warp's part"},
+    {name = "cols", values = {64, 128, 256}, default = 128, doc = "columns of y in a block's tile",
+     depends_on = "whether KV heads times head_dim is a multiple of 128"},
+    {name = "warp_rows", values = {16, 32, 64}, default = 64, doc = "rows of one warp's part",
+     depends_on = "whether KV heads times head_dim is a multiple of 128"},
     {name = "warp_cols", values = {16, 32, 64}, default = 32, doc = "columns of one warp's part"},
     {name = "stages", values = {2, 3, 4, 5}, default = 3,
-     doc = "pieces of 64 along the reduction, under way or in use"},
+     doc = "pieces of 64 along the reduction, under way or in use",
+     depends_on = "whether KV heads times head_dim is a multiple of 128"},
   },
   -- A width that is an odd multiple of 64 (one or three KV heads of 64) would leave half a tile of 128 idle.
   defaults = function(spec)

@@ -38,11 +38,15 @@ return {
   summary = "attention over an fp16 paged KV cache, split over tokens",
   parameters = {
     {name = "warps", values = {1, 2, 4, 8}, default = 4,
-     doc = "warps in a block: each with its own slices, or, with several queries of a sequence, with its own rows"},
-    {name = "slice", values = {16, 32, 64}, default = 16, doc = "tokens taken at once"},
-    {name = "stages", values = {2, 3, 4, 5, 6}, default = 3, doc = "slices under way or in use"},
+     doc = "warps in a block: each with its own slices, or, with several queries of a sequence, with its own rows",
+     depends_on = "queries and head_dim"},
+    {name = "slice", values = {16, 32, 64}, default = 16, doc = "tokens taken at once",
+     depends_on = "one or many queries"},
+    {name = "stages", values = {2, 3, 4, 5, 6}, default = 3, doc = "slices under way or in use",
+     depends_on = "queries and head_dim"},
     {name = "query_tiles", values = {1, 2}, default = 2,
-     doc = "tiles of 8 rows of a warp in one pass over the tokens; more heads of one query take several passes"},
+     doc = "tiles of 8 rows of a warp in one pass over the tokens; more heads of one query take several passes",
+     depends_on = "queries and head_dim"},
   },
   -- Half the bytes a row: as many more stages, so that the bytes under way stay the same.
   defaults = function(spec)

@@ -73,13 +73,13 @@ static int add_tensors(const struct layer *layer, tensor *tensors, char (*names)
 const char *layer_files_write_all(const struct layer *layers, int layer_count, const char *model,
                                   const char *cache)
 {
-    enum { MOST = 9 * 16 };
+    enum { MOST_LAYERS = 48, MOST = 9 * MOST_LAYERS };
     static char names[MOST][32];
     tensor tensors[MOST];
     char spec[1024];
     int count = 0;
     error err = ERROR_INIT;
-    cr_assert_leq(layer_count, 16);
+    cr_assert_leq(layer_count, MOST_LAYERS);
     for (int i = 0; i < layer_count; i++)
         count = add_tensors(&layers[i], tensors, names, count);
     const char *directory = files_directory();

@@ -107,7 +107,7 @@ Test(cli_gen, bad_input_is_one_line_and_status_1)
     expect_error("--model smollm2-135m --family rop", 1, "did you mean 'rope'?");
     expect_error("--model smollm2-135m --family rope --arch sm_70", 1, "arch: 'sm_70' is not known");
     expect_error("--model /nonexistent/config.json --family rope", 1, "/nonexistent/config.json");
-    expect_error("--family rope", 1, "--model");
+    expect_error("--family rope", 2, "--model");
 }
 
 /* The completed spec of `arguments`, parsed; caller deletes. */

@@ -290,6 +290,25 @@ Test(compare, the_table_says_what_was_modelled)
         cr_assert(strstr(r.out, needed[i]), "%s is not in\n%s", needed[i], r.out);
 }
 
+Test(compare, every_layer_of_a_file_is_compared, .timeout = 120)
+{
+    enum { LAYERS = 34 };
+    struct layer layers[LAYERS];
+    char suffixes[LAYERS][8];
+    for (int i = 0; i < LAYERS; i++) {
+        layers[i] = layer_random(8, 8);
+        snprintf(suffixes[i], sizeof suffixes[i], ".%d", 1000 + 3 * i);
+        layers[i].suffix = suffixes[i];
+    }
+    cJSON *json = compare(layer_files_write_all(layers, LAYERS, "", "\"method\": \"x\", \"bits\": 4"), "");
+    const cJSON *rows = cJSON_GetObjectItem(json, "rows");
+    cr_assert_eq(cJSON_GetArraySize(rows), 3 * LAYERS);
+    cr_expect_eq(generator_number(cJSON_GetArrayItem(rows, 0), "layer"), 1000);
+    cr_expect_eq(generator_number(cJSON_GetArrayItem(rows, 3 * LAYERS - 1), "layer"),
+                 1000 + 3 * (LAYERS - 1));
+    cJSON_Delete(json);
+}
+
 /* -------------------------------------------------------------- bad input */
 
 static void refused(const char *arguments, const char *message)
@@ -301,14 +320,14 @@ static void refused(const char *arguments, const char *message)
 
 Test(compare, impossible_settings_are_named)
 {
-    refused("compare --model smollm2-135m",
-            "nothing to attend over: give --activations FILE, or --synthetic");
+    command_refuses("compare --model smollm2-135m", 2,
+                    "xq compare: nothing to attend over: give --activations FILE, or --synthetic");
     refused("compare --model smollm2-135m --synthetic --bits 4,7",
             "cache.bits: 7 is not valid; valid: 2, 3, 4, 8");
     refused("compare --model smollm2-135m --synthetic --bits 4,x",
             "--bits: 'x' is no bit width; e.g. --bits 4,8");
     refused("compare --model smollm2-135m --synthetic --layers 1,1",
-            "--layers: '1' comes twice; valid are layers 0 .. 999, each once");
+            "--layers: '1' comes twice; give each once");
     refused("compare --model smollm2-135m --synthetic --tokens 0", "--tokens: 0; valid are 1 .. 16777216");
     refused("compare --model smollm2-135m --synthetic --tokens -3",
             "--tokens: -3; valid are 1 .. 16777216");
@@ -317,9 +336,9 @@ Test(compare, impossible_settings_are_named)
     refused("compare --model llama-2-7b --synthetic --method x-cl --layers 1",
             "--layers: layer 1 comes before the base layer (--base-layer 2), so that method x-cl does not "
             "concern it");
-    command_refuses("compare --model smollm2-135m --synthetic --queries 0", 2,
+    command_refuses("compare --model smollm2-135m --synthetic --queries 0", 1,
                     "xq compare: --queries: 0; valid are 1 .. 65536");
-    command_refuses("compare --model smollm2-135m --synthetic --batch 0", 2,
+    command_refuses("compare --model smollm2-135m --synthetic --batch 0", 1,
                     "xq compare: --batch: 0; valid are 1 .. 65535");
     command_refuses("compare --model smollm2-135m --synthetic --activations f", 2,
                     "xq compare: --synthetic and --activations: give one of them");
@@ -356,6 +375,12 @@ Test(compare, unfit_prepared_weights_are_named)
     snprintf(line, sizeof line, "%s: layer 0 is prepared for method x, not latent; run `xq prepare` for it",
              path);
     refused(arguments, line);
+    snprintf(arguments, sizeof arguments,
+             "compare --model %s --synthetic --method x --no-rotation --prepared %s", directory, path);
+    refused(arguments,
+            "--prepared: method x without rotation has no factors to take from it; leave it out");
+    snprintf(arguments, sizeof arguments, "compare --model %s --synthetic --method latent --prepared %s",
+             directory, path);
     char *data = files_read(path, &size);
     files_write(path, data, size / 2);
     snprintf(line, sizeof line, "%s: truncated: %zu bytes of %zu", path, size / 2, size);

@@ -398,26 +398,47 @@ class BadInput(TinyModel):
     def test_command_lines_are_checked(self):
         text = ("perplexity", self.path("model"), self.path("text.txt"), "--window", 48)
         for words, arguments in (
-                (("'dance'", "perplexity"), ("dance",)),
+                (("'dance'", "perplexity"), ("dance", "--window", "4")),
                 (("model directory",), ("perplexity", self.path("model"))),
                 (("'more'",), (*text, "more")),
-                (("--cache", "'q8'", "latent-cl"), (*text, "--cache", "q8")),
+                (("--tokens", "generate"), (*text, "--tokens", "4")),
+                (("--window", "perplexity"), ("generate", self.path("model"), "--prompt", "a", "--window", "4")),
+                (("--json", "perplexity"), ("logits", self.path("model"), "--json", "-")),
+                (("--json", "value"), (*text, "--json", "--quiet")),
+                (("fp16", "--bits"), (*text, "--bits", "4")),
+                (("f32", "--first-layers"), (*text, "--cache", "f32", "--first-layers", "1")),
                 (("--bits", "'x'"), (*text, "--bits", "x")),
                 (("--bots",), (*text, "--bots", "1")),
+                (("\\x1b[31m\\x0a",), (*text, "\x1b[31m\n")),
+                (("--a", "..."), (*text, "--" + 3000 * "a", "1")),
                 (("--bits", "value"), (*text, "--cache", "x", "--no-rotation", "--bits")),
                 (("fp16", "group"), (*text, "--group", "64")),
                 (("kivi", "axis_k"), (*text, "--cache", "kivi", "--axis-k", "token")),
                 (("--set", "cache.KEY"), (*text, "--set", "group=3")),
                 (("--set", "JSON"), (*text, "--set", "cache.group=row")),
-                (("--layer-bits", "2 layers", "4"), (*text, "--cache", "x", "--no-rotation", "--layer-bits", "4,4")),
-                (("--first-layers", "0 to 4"), (*text, "--cache", "x", "--no-rotation", "--first-layers", "5")),
-                (("--first-layers", "1 to 4"), (*text, "--cache", "x-cl", "--first-layers", "0")),
                 (("kivi", "host"), (*text, "--cache", "kivi", "--device", "sim")),
                 (("--ids",), ("logits", self.path("model")))):
             with self.subTest(arguments=arguments):
                 result = subprocess.run([LLAMA, *map(str, arguments)], capture_output=True, text=True,
                                         env={**os.environ, "PYTHON": sys.executable})
                 self.assert_refused(result, 2, *words)
+
+    def test_values_out_of_range_are_bad_input(self):
+        text = ("perplexity", self.path("model"), self.path("text.txt"), "--window", 48, "--cache", "x", "--no-rotation")
+        for words, options in (
+                (("--cache", "'q8'", "latent-cl"), ("--cache", "q8")),
+                (("--bits", "'0'", "1 to 16"), ("--bits", 0)),
+                (("--windows", "'0'"), ("--windows", 0)),
+                (("--window", "'99999999999999999999'"), ("--window", "99999999999999999999")),
+                (("--layer-bits", "2 layers", "4"), ("--layer-bits", "4,4")),
+                (("--layer-bits", "1 to 16"), ("--layer-bits", "4,4,4,4294967300")),
+                (("--first-layers", "0 to 4"), ("--first-layers", 5)),
+                (("--first-layers", "1 to 4"), ("--cache", "x-cl", "--first-layers", 0)),
+                (("cache.clip",), ("--clip", "nan")),
+                (("cache.clip",), ("--clip", "1e999")),
+                (("cache.group",), ("--group", "inf"))):
+            with self.subTest(options=options):
+                self.assert_refused(run(*text, *options), 1, *words)
 
     def test_specs_are_checked_by_xq(self):
         text = ("perplexity", self.path("model"), self.path("text.txt"), "--window", 48, "--cache", "x", "--no-rotation")

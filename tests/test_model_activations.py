@@ -112,7 +112,7 @@ class SmolLM2(Activations):
         self.assert_refused(self.activations(), "config.json", "not JSON")
 
     def test_layers_outside_the_model_are_refused(self):
-        for layers in ("2", "-1", "0,x", ""):
+        for layers in ("2", "-1", "0,x", "", "0,0", "0,,1"):
             with self.subTest(layers=layers):
                 self.assert_refused(self.activations("--layers=" + layers), "--layers", "0 to 1")
 

@@ -580,9 +580,9 @@ Test(run, wrong_usage_has_status_2)
     command_refuses(
         "run --input a --output b --fp16-kv --dump-cache", 2,
         "xq run: --dump-cache: an fp16 KV cache holds nothing quantized; use --fused or --unfused");
-    command_refuses("run --input a --output b --chunk 0", 2, "xq run: --chunk: 0; valid are 1 .. 1048576");
+    command_refuses("run --input a --output b --chunk 0", 1, "xq run: --chunk: 0; valid are 1 .. 1048576");
     command_refuses("run --input a --output b --layer 1 --layers 1,2", 2,
                     "xq run: --layer and --layers: give one of them");
-    command_refuses("run --input a --output b", 1,
+    command_refuses("run --input a --output b", 2,
                     "xq run: no model given; use --model NAME|DIR|config.json, or --spec FILE");
 }

@@ -159,6 +159,41 @@ Test(verify, the_small_tier_has_every_value_and_every_pair_that_interacts)
     }
 }
 
+static void same_choice(const verify_choice *a, const verify_choice *b, int64_t index)
+{
+    for (int axis = 0; axis < VERIFY_AXES; axis++)
+        cr_expect_eq(a->value[axis], b->value[axis], "choice %lld: %s", (long long)index,
+                     verify_axis_name((enum verify_axis)axis));
+}
+
+Test(verify, a_choice_is_the_same_alone_and_among_others)
+{
+    for (uint64_t seed = 0; seed < 2; seed++) {
+        verify_sequence *in_order = verify_sequence_create(seed), *alone = verify_sequence_create(seed);
+        for (int64_t i = 0; i < 300; i++) {
+            int64_t index = i * 7 % 300; /* any order */
+            verify_choice first = verify_sequence_at(alone, index), second;
+            for (int64_t j = index < 70 ? 0 : index - 70; j <= index; j++)
+                second = verify_sequence_at(in_order, j);
+            same_choice(&first, &second, index);
+        }
+        verify_sequence_destroy(in_order);
+        verify_sequence_destroy(alone);
+    }
+}
+
+/* Steps to the largest index one by one would take years. */
+Test(verify, a_choice_takes_no_longer_for_a_large_index, .timeout = 30)
+{
+    verify_sequence *s = verify_sequence_create(1);
+    const int64_t largest = VERIFY_MOST_CASE / VERIFY_SPEC_CASES;
+    verify_choice last = verify_sequence_at(s, largest), before = verify_sequence_at(s, largest - 1000);
+    verify_choice again = verify_sequence_at(s, largest);
+    same_choice(&last, &again, largest);
+    cr_expect_neq(memcmp(&last, &before, sizeof last), 0);
+    verify_sequence_destroy(s);
+}
+
 Test(verify, tiers_have_names_and_number_their_cases)
 {
     session s = begin(NULL, SEED);

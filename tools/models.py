@@ -32,11 +32,11 @@ def layer_list(text, count):
     if text == "all":
         return list(range(count))
     try:
-        layers = sorted({int(part) for part in text.split(",")})
+        layers = sorted(int(part) for part in text.split(","))
     except ValueError:
         layers = []
-    if not layers or layers[0] < 0 or layers[-1] >= count:
-        raise InputError(f"--layers {text}: expected `all` or a list such as 4,20, each from 0 to {count - 1}")
+    if not layers or layers[0] < 0 or layers[-1] >= count or len(set(layers)) < len(layers):
+        raise InputError(f"--layers {text}: expected `all` or a list such as 4,20, each once and from 0 to {count - 1}")
     return layers
 
 

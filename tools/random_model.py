@@ -50,6 +50,11 @@ def write_shard(path, arguments, layers):
 
 
 def write_model(arguments):
+    for name in ("hidden", "heads", "kv_heads", "layers"):
+        if getattr(arguments, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: expected 1 or more")
+    if arguments.seed < 0:
+        raise InputError(f"--seed {arguments.seed}: expected 0 or more")
     if arguments.hidden % arguments.heads or arguments.heads % arguments.kv_heads:
         raise InputError("--hidden must be a multiple of --heads, and --heads of --kv-heads")
     if not 1 <= arguments.shards <= arguments.layers:

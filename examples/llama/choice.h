@@ -20,7 +20,8 @@ typedef struct choice {
     method method;
     int bits;
     int first_layers,
-        first_bits; /* the first layers' bits; of cross-layer methods the last of them is the base */
+        first_bits;     /* the first layers' bits; of cross-layer methods the last of them is the base */
+    const char *widths; /* an option that was given of those above and the next; NULL: none */
     const char *layer_bits; /* "4,4,3,...": of each layer, instead; NULL */
     const char *weights;    /* type of the projections */
     const char *prepared;   /* an .xqw file; NULL */

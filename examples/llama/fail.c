@@ -1,18 +1,25 @@
 #include "fail.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 void fail(int status, const char *format, ...)
 {
+    char message[2048];
     va_list args;
     fflush(stdout);
-    fputs("llama: ", stderr);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    int length = vsnprintf(message, sizeof message, format, args);
     va_end(args);
-    fputc('\n', stderr);
+    fputs("llama: ", stderr);
+    for (const char *c = message; *c; c++) /* what was given may hold what a terminal obeys */
+        if (iscntrl((unsigned char)*c))
+            fprintf(stderr, "\\x%02x", (unsigned char)*c);
+        else
+            fputc(*c, stderr);
+    fputs(length >= (int)sizeof message ? "...\n" : "\n", stderr);
     exit(status);
 }
 

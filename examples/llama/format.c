@@ -192,12 +192,12 @@ static void make_kivi(format *f, const config *c, const choice *wanted, int bits
     cJSON_ArrayForEach(item, wanted->cache) if (item != group && item != zero)
         fail(EXIT_USAGE, "--cache kivi has no %s; valid: --bits, --group, --zero-point", item->string);
     if (group && (!cJSON_IsNumber(group) || group->valuedouble < 1 || group->valuedouble > 4096))
-        fail(EXIT_USAGE, "--group: --cache kivi takes 1 to 4096");
+        fail(EXIT_INPUT, "--group: --cache kivi takes 1 to 4096");
     if (zero && !says(wanted->cache, "zero_point", "float") &&
         !says(wanted->cache, "zero_point", "integer"))
-        fail(EXIT_USAGE, "--zero-point: valid are float, integer");
+        fail(EXIT_INPUT, "--zero-point: valid are float, integer");
     if (bits != 2 && bits != 3 && bits != 4 && bits != 8)
-        fail(EXIT_USAGE, "--cache kivi takes 2, 3, 4 or 8 bits");
+        fail(EXIT_INPUT, "--cache kivi takes 2, 3, 4 or 8 bits");
     f->streams = 2;
     for (int i = 0; i < 2; i++) {
         f->stream[i].width = c->kv_heads * c->head_dim;
@@ -278,7 +278,7 @@ formats *formats_make(const config *c, const choice *wanted, xq_context *context
     double accumulator = 0;
     bool cross = wanted->method == CACHE_X_CL || wanted->method == CACHE_LATENT_CL;
     if (wanted->first_layers < (cross ? 1 : 0) || wanted->first_layers > c->layers)
-        fail(EXIT_USAGE, "--first-layers is %d; it must be %d to %d", wanted->first_layers, cross ? 1 : 0,
+        fail(EXIT_INPUT, "--first-layers is %d; it must be %d to %d", wanted->first_layers, cross ? 1 : 0,
              c->layers);
     all->layers = c->layers;
     all->layer = room((size_t)c->layers, sizeof *all->layer);

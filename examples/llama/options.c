@@ -1,6 +1,7 @@
 #include "options.h"
 #include "fail.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,8 +50,10 @@ static int whole(const char *option, const char *value, int least, int most)
 {
     char *end;
     long number = strtol(value, &end, 10);
-    if (end == value || *end || number < least || number > most)
-        fail(EXIT_USAGE, "%s: '%s' is no whole number from %d to %d", option, value, least, most);
+    bool is_number = end != value && !*end;
+    if (!is_number || number < least || number > most)
+        fail(is_number ? EXIT_INPUT : EXIT_USAGE, "%s: '%s' is no whole number from %d to %d", option,
+             value, least, most);
     return (int)number;
 }
 
@@ -60,12 +63,12 @@ static void set(choice *c, const char *key, cJSON *value)
     cJSON_AddItemToObject(c->cache, key, value);
 }
 
-/* A number where the text is one: xq names the valid values. */
+/* A number where the text is one (JSON has no nan and no infinity): xq names the valid values. */
 static void set_value(choice *c, const char *key, const char *value)
 {
     char *end;
     double number = strtod(value, &end);
-    bool is_number = end != value && !*end;
+    bool is_number = end != value && !*end && isfinite(number);
     set(c, key, is_number ? cJSON_CreateNumber(number) : cJSON_CreateString(value));
 }
 
@@ -110,6 +113,9 @@ static bool read_cache_option(choice *c, const char *option, const char *value)
             set_value(c, keys[i].key, value);
             return true;
         }
+    if (strcmp(option, "--bits") == 0 || strncmp(option, "--first-", 8) == 0 ||
+        strcmp(option, "--layer-bits") == 0)
+        c->widths = option;
     if (strcmp(option, "--bits") == 0)
         c->bits = whole(option, value, 1, 16);
     else if (strcmp(option, "--first-layers") == 0)
@@ -159,6 +165,26 @@ static bool read_option(options *o, const char *option, const char *value)
     return true;
 }
 
+/* An option that the command would not look at is refused. */
+static void check_use(const char *command, const char *option)
+{
+    static const struct {
+        const char *option, *commands;
+    } uses[] = {{"--window", "perplexity"},
+                {"--windows", "perplexity"},
+                {"--json", "perplexity"},
+                {"--quiet", "perplexity"},
+                {"--chunk", "perplexity, logits"},
+                {"--bos", "perplexity, generate"},
+                {"--ids", "logits"},
+                {"--out", "logits"},
+                {"--prompt", "generate"},
+                {"--tokens", "generate"}};
+    for (size_t i = 0; i < sizeof uses / sizeof uses[0]; i++)
+        if (strcmp(option, uses[i].option) == 0 && !strstr(uses[i].commands, command))
+            fail(EXIT_USAGE, "%s: %s has no use for it; it is for %s", option, command, uses[i].commands);
+}
+
 /* --cache and --rank belong together, in any order. */
 static void read_options(options *o, int count, char **arguments, const char **positional, int *positionals)
 {
@@ -175,6 +201,7 @@ static void read_options(options *o, int count, char **arguments, const char **p
             positional[(*positionals)++] = option;
             continue;
         }
+        check_use(o->command, option);
         if (strcmp(option, "--quiet") == 0) {
             o->quiet = true;
             continue;
@@ -187,14 +214,14 @@ static void read_options(options *o, int count, char **arguments, const char **p
             set(&o->choice, "rotation", cJSON_CreateBool(option[2] == 'r'));
             continue;
         }
-        if (!value)
+        if (!value || (strncmp(value, "--", 2) == 0 && strcmp(option, "--prompt") != 0))
             fail(EXIT_USAGE, "%s needs a value; --help lists the options", option);
         i++;
         if (strcmp(option, "--rank") == 0)
             rank = value;
         else if (strcmp(option, "--cache") == 0) {
             if (!method_find(value, &o->choice.method))
-                fail(EXIT_USAGE, "--cache: '%s' is not known; valid: %s", value, method_names);
+                fail(EXIT_INPUT, "--cache: '%s' is not known; valid: %s", value, method_names);
         } else if (!read_option(o, option, value)) {
             fail(EXIT_USAGE, "%s is not known; --help lists the options", option);
         }
@@ -203,12 +230,17 @@ static void read_options(options *o, int count, char **arguments, const char **p
         set_rank(&o->choice, rank);
 }
 
+static void check_name(const char *command)
+{
+    if (strcmp(command, "perplexity") != 0 && strcmp(command, "logits") != 0 &&
+        strcmp(command, "generate") != 0)
+        fail(EXIT_USAGE, "'%s' is no command; valid: perplexity, logits, generate", command);
+}
+
 static void check_command(const options *o, int positionals)
 {
     const bool perplexity = strcmp(o->command, "perplexity") == 0,
                logits = strcmp(o->command, "logits") == 0;
-    if (!perplexity && !logits && strcmp(o->command, "generate") != 0)
-        fail(EXIT_USAGE, "'%s' is no command; valid: perplexity, logits, generate", o->command);
     if (positionals != (perplexity ? 2 : 1))
         fail(EXIT_USAGE, "%s takes %s; --help shows how", o->command,
              perplexity ? "a model directory and a text file" : "a model directory");
@@ -216,9 +248,10 @@ static void check_command(const options *o, int positionals)
         fail(EXIT_USAGE, "logits needs --ids FILE and --out FILE");
     if (!perplexity && !logits && !o->prompt)
         fail(EXIT_USAGE, "generate needs --prompt TEXT");
-    if (o->choice.method < CACHE_KIVI && cJSON_GetArraySize(o->choice.cache) > 0)
+    const cJSON *key = o->choice.cache->child;
+    if (o->choice.method < CACHE_KIVI && (key || o->choice.widths))
         fail(EXIT_USAGE, "--cache %s has no option '%s'", method_name(o->choice.method),
-             o->choice.cache->child->string);
+             key ? key->string : o->choice.widths);
 }
 
 void options_read(options *o, int count, char **arguments)
@@ -241,6 +274,7 @@ void options_read(options *o, int count, char **arguments)
         exit(count < 2 ? EXIT_USAGE : 0);
     }
     o->command = arguments[1];
+    check_name(o->command);
     read_options(o, count - 2, arguments + 2, positional, &positionals);
     check_command(o, positionals);
     o->model = positional[0];

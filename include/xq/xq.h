@@ -76,7 +76,8 @@ typedef struct xq_error_detail {
     size_t struct_size;
     xq_status status;
     const char *stage;   /* "argument", "spec", "template", "compile", "cache", "device", "file" */
-    const char *message; /* one line: what is wrong, and what would be valid */
+    const char *message; /* one printable line: what is wrong, and what would be valid. Control characters
+                            of what was given are \xNN there, and long values are cut */
     const char *field;   /* the offending field or argument, e.g. "cache.bits" */
     const char *file;    /* e.g. "templates/attend.cu.lt" or a path */
     int line;            /* 1-based line in `file` */
@@ -96,8 +97,8 @@ typedef struct xq_context xq_context;
 
 typedef enum xq_log_level { XQ_LOG_DEBUG = 0, XQ_LOG_INFO = 1, XQ_LOG_WARNING = 2 } xq_log_level;
 
-/* Called from any thread that uses the context; `message` is one line without a newline, valid only
- * during the call. Must not call back into xq. */
+/* Called from any thread that uses the context; `message` is one printable line without a newline, valid
+ * only during the call. Must not call back into xq. */
 typedef void (*xq_log_callback)(void *user, xq_log_level level, const char *message);
 
 typedef struct xq_context_options {

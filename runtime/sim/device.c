@@ -424,9 +424,12 @@ xq_status device_sim_open(const char *gpu, device **out, error *err)
 {
     *out = NULL;
     const struct sim_ceilings *ceilings = sim_ceilings_find(gpu);
-    if (!ceilings)
-        return error_set(err, XQ_ERROR_NO_DEVICE, "device",
-                         "the software device stands in for %s, not for %s", sim_ceilings_names(), gpu);
+    if (!ceilings) {
+        error_set(err, XQ_ERROR_ARGUMENT, "device",
+                  "device 'sim:%s': the software device stands in for one of %s", gpu,
+                  sim_ceilings_names());
+        return error_field(err, "device");
+    }
     sim_device *s = calloc(1, sizeof *s);
     if (!s)
         return error_set(err, XQ_ERROR_MEMORY, "device", "out of memory");

@@ -4,7 +4,8 @@ import dataclasses
 import json
 
 # Options of a row are those of a spec (docs/spec.md) and of `llama perplexity`, by these names.
-PREPARED = ("rank", "groups", "group", "rotation", "feedback")  # what prepared weights depend on
+PREPARED = ("rank", "groups", "rotation", "feedback")  # what prepared weights depend on
+GROUPED = ("feedback", "calibrated")  # with one of these, on the quantization group too
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Row:
         options = dict(self.options)
         if not (self.method.startswith("latent") or self.method == "x" and options.get("rotation", True)):
             return None
-        arguments = ["--method", self.method, *as_flags(pair for pair in self.options if pair[0] in PREPARED)]
+        kept = (*PREPARED, "group") if any(options.get(name) for name in GROUPED) else PREPARED
+        arguments = ["--method", self.method, *as_flags(pair for pair in self.options if pair[0] in kept)]
         if self.method == "latent-cl" and "first_layers" in options:
             arguments += ["--base-layer", str(options["first_layers"] - 1)]
         if "calibrated" in options:

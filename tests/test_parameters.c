@@ -1,0 +1,156 @@
+/* What can be tuned, as `xq gen --list-parameters` tells it. */
+#include "command.h"
+#include "generator.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The list for a spec, or NULL; caller deletes. */
+static cJSON *list_of(const char *spec)
+{
+    error err = ERROR_INIT;
+    char *json = NULL;
+    gen_parameters(generator(), NULL, 0, spec, &json, &err);
+    cr_assert_eq(err.status, XQ_OK, "%s: %s", spec ? spec : "", err.message);
+    cJSON *list = cJSON_Parse(json);
+    cr_assert_not_null(list, "%s", json);
+    free(json);
+    return list;
+}
+
+static const char *text(const cJSON *object, const char *name)
+{
+    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
+}
+
+static bool is_sentence(const char *string)
+{
+    return string && strlen(string) >= 8;
+}
+
+Test(parameters, every_family_and_parameter_says_what_it_means)
+{
+    cJSON *list = list_of(NULL);
+    const cJSON *family, *parameter, *value;
+    int families = 0, parameters = 0;
+    cJSON_ArrayForEach(family, list)
+    {
+        families++;
+        cr_expect(is_sentence(text(family, "summary")), "%s", text(family, "family"));
+        cJSON_ArrayForEach(parameter, cJSON_GetObjectItemCaseSensitive(family, "parameters"))
+        {
+            const cJSON *initial = cJSON_GetObjectItemCaseSensitive(parameter, "default");
+            bool among = false;
+            parameters++;
+            cr_expect(is_sentence(text(parameter, "meaning")), "%s.%s has no doc", text(family, "family"),
+                      text(parameter, "name"));
+            cJSON_ArrayForEach(value, cJSON_GetObjectItemCaseSensitive(parameter, "values")) among |=
+                cJSON_Compare(value, initial, true);
+            cr_expect(among, "%s.%s", text(family, "family"), text(parameter, "name"));
+            cr_expect(!cJSON_HasObjectItem(parameter, "chosen"));
+        }
+    }
+    cr_expect_geq(families, 12);
+    cr_expect_geq(parameters, 25);
+    cJSON_Delete(list);
+}
+
+/* A default that a spec changed must be said to depend on specs. */
+static void check_choices(const char *spec)
+{
+    cJSON *list = list_of(spec);
+    const cJSON *family, *parameter;
+    cJSON_ArrayForEach(family, list)
+        cJSON_ArrayForEach(parameter, cJSON_GetObjectItemCaseSensitive(family, "parameters"))
+    {
+        const cJSON *chosen = cJSON_GetObjectItemCaseSensitive(parameter, "chosen");
+        bool refused = cJSON_HasObjectItem(family, "refused");
+        cr_expect(refused || chosen, "%s: %s", spec, text(family, "family"));
+        if (chosen && !cJSON_Compare(chosen, cJSON_GetObjectItemCaseSensitive(parameter, "default"), true))
+            cr_expect(is_sentence(text(parameter, "depends_on")), "%s: %s.%s", spec, text(family, "family"),
+                      text(parameter, "name"));
+    }
+    cJSON_Delete(list);
+}
+
+Test(parameters, a_default_that_specs_change_says_on_what_it_depends, .timeout = 120)
+{
+    static const char *const models[] = {"llama-3.1-8b", "llama-2-7b", "smollm2-135m", "gemma-7b",
+                                         "qwen3-0.6b",   "phi-2",      "olmo-2-7b"};
+    static const char *const caches[] = {
+        "{\"method\": \"x\"}", "{\"method\": \"x-cl\"}",
+        "{\"method\": \"latent-cl\", \"accumulator_bits\": 4, \"group\": 256}",
+        "{\"method\": \"latent-cl\"}", "{\"method\": \"latent\"}"};
+    const char *presets = gen_presets(generator());
+    int checked = 0;
+    for (size_t m = 0; m < sizeof models / sizeof *models; m++)
+        for (size_t c = 0; strstr(presets, models[m]) && c < sizeof caches / sizeof *caches; c++)
+            for (int many = 0; many < 2; many++) {
+                char spec[512];
+                snprintf(spec, sizeof spec, "{\"model\": \"%s\", \"cache\": %s, \"queries\": \"%s\"}",
+                         models[m], caches[c], many ? "many" : "one");
+                check_choices(spec);
+                checked++;
+            }
+    cr_expect_geq(checked, 50);
+}
+
+/* ----------------------------------------------------------------- the command */
+
+static const cJSON *family_of(const cJSON *root, const char *name)
+{
+    const cJSON *family;
+    cJSON_ArrayForEach(
+        family, cJSON_GetObjectItemCaseSensitive(root, "families")) if (strcmp(text(family, "family"),
+                                                                               name) == 0) return family;
+    return NULL;
+}
+
+Test(parameters, the_command_needs_no_model)
+{
+    struct command_result r = command_run("gen --list-parameters");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_expect(strstr(r.out, "\nattend: ") && strstr(r.out, "\nmerge: ") && strstr(r.out, "  warps "), "%s",
+              r.out);
+    cr_expect(strstr(r.out, "values 4, 8, 16; default 8"), "%s", r.out);
+    cr_expect(strstr(r.out, "the default depends on"), "%s", r.out);
+    cr_expect(!strstr(r.out, "for this spec"));
+}
+
+Test(parameters, the_command_lists_the_families_asked_for_as_json)
+{
+    struct command_result r = command_run("gen --list-parameters --family gemm,rope --json -");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cJSON *root = cJSON_Parse(r.out);
+    cr_assert_not_null(root, "%s", r.out);
+    cr_expect_eq(cJSON_GetArraySize(cJSON_GetObjectItem(root, "families")), 2);
+    const cJSON *rows = cJSON_GetArrayItem(cJSON_GetObjectItem(family_of(root, "gemm"), "parameters"), 0);
+    cr_expect_str_eq(text(rows, "name"), "rows");
+    cr_expect_eq(cJSON_GetArraySize(cJSON_GetObjectItem(rows, "values")), 4);
+    cr_expect_eq(cJSON_GetNumberValue(cJSON_GetObjectItem(rows, "default")), 128);
+    cr_expect_str_eq(text(rows, "meaning"), "rows of y in a block's tile");
+    cr_expect_eq(cJSON_GetArraySize(cJSON_GetObjectItem(family_of(root, "rope"), "parameters")), 0);
+    cJSON_Delete(root);
+    command_refuses(
+        "gen --list-parameters --family rop", 1,
+        "xq gen: family: 'rop' is not known; did you mean 'rope'? valid: absorb, accumulate, append, "
+        "append_channel, attend, dequantize, gemm, key_norms, kv_append, kv_attend, merge, rope");
+}
+
+Test(parameters, the_command_shows_what_is_chosen_for_a_model)
+{
+    struct command_result r =
+        command_run("gen --list-parameters --model smollm2-135m --json - --arch sm_90a");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cJSON *root = cJSON_Parse(r.out);
+    const cJSON *cols = cJSON_GetArrayItem(cJSON_GetObjectItem(family_of(root, "gemm"), "parameters"), 1);
+    cr_expect_str_eq(text(cols, "name"), "cols");
+    cr_expect_eq(cJSON_GetNumberValue(cJSON_GetObjectItem(cols, "chosen")), 64, "192 columns");
+    cr_expect(strstr(text(family_of(root, "accumulate"), "refused"), "x-cl"));
+    cJSON_Delete(root);
+    r = command_run("gen --list-parameters --model smollm2-135m --family gemm,accumulate");
+    cr_expect(strstr(r.out, "default 128; for this spec 64"), "%s", r.out);
+    cr_expect(strstr(r.out, "cannot serve this spec: "), "%s", r.out);
+}
