@@ -156,11 +156,16 @@ void gen_destroy(gen *g)
 
 /* ---------------------------------------------------------------- specs */
 
+static cJSON *parse_spec(const char *text, error *err)
+{
+    return json_parse(text, strlen(text), "spec", JSON_STRICT, XQ_ERROR_SPEC, err);
+}
+
 xq_status gen_complete(gen *g, const char *spec_json, char **completed, error *err)
 {
     if (!spec_json)
         return missing(err, "spec_json");
-    cJSON *spec = json_parse(spec_json, "spec", XQ_ERROR_SPEC, err);
+    cJSON *spec = parse_spec(spec_json, err);
     if (!spec)
         return err->status;
     call c = {.module = "spec", .function = "complete", .arguments = 1, .results = 1};
@@ -177,7 +182,7 @@ xq_status gen_model_from_config(gen *g, const char *config_json, const char *ori
     if (!config_json)
         return missing(err, "config_json");
     origin = origin ? origin : "config.json";
-    cJSON *config = json_parse(config_json, origin, XQ_ERROR_FORMAT, err);
+    cJSON *config = json_parse(config_json, strlen(config_json), origin, JSON_PYTHON, XQ_ERROR_FORMAT, err);
     if (!config)
         return err->status;
     call c = {.module = "config", .function = "read", .arguments = 2, .results = 1, .keep_null = 1};
@@ -193,7 +198,7 @@ xq_status gen_layer_kind(gen *g, const char *spec_json, int layer, char **kind, 
 {
     if (!spec_json)
         return missing(err, "spec_json");
-    cJSON *spec = json_parse(spec_json, "spec", XQ_ERROR_SPEC, err);
+    cJSON *spec = parse_spec(spec_json, err);
     if (!spec)
         return err->status;
     call c = {.module = "spec", .function = "layer_kind", .arguments = 2, .results = 1};
@@ -224,7 +229,7 @@ xq_status gen_render(gen *g, const char *completed_json, const char *family, gen
 {
     if (!completed_json || !family)
         return missing(err, completed_json ? "family" : "completed_json");
-    cJSON *spec = json_parse(completed_json, "spec", XQ_ERROR_SPEC, err);
+    cJSON *spec = parse_spec(completed_json, err);
     if (!spec)
         return err->status;
     char subject[128];

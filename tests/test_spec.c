@@ -217,7 +217,7 @@ Test(spec, malformed_json_names_its_line)
         gen_complete(generator(), "{\n\"model\": \"llama-2-7b\",\n\"cache\": {bits}\n}", &completed, &err),
         XQ_ERROR_SPEC);
     cr_assert_eq(err.line, 3, "%s", err.message);
-    cr_assert(strstr(err.message, "spec:3: malformed JSON"), "%s", err.message);
+    cr_assert(strstr(err.message, "spec:3:11: malformed JSON"), "%s", err.message);
     error_clear(&err);
     cr_assert_eq(gen_complete(generator(), "{\"model\":\n\"llama-2-7b\"", &completed, &err), XQ_ERROR_SPEC);
     cr_assert(strstr(err.message, "ends too early"), "%s", err.message);
