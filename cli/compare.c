@@ -42,7 +42,16 @@ struct comparison {
 
 /* --------------------------------------------------------------- settings */
 
-static xq_status read_bits(struct comparison *c, error *err)
+/* Whether the spec itself chooses how many bits. */
+static bool spec_has_bits(const char *spec_json)
+{
+    cJSON *spec = cJSON_Parse(spec_json);
+    bool has = cJSON_HasObjectItem(cJSON_GetObjectItemCaseSensitive(spec, "cache"), "bits");
+    cJSON_Delete(spec);
+    return has;
+}
+
+static xq_status read_bits(struct comparison *c, const char *spec_json, error *err)
 {
     const struct cli_list *list = &c->o.bits;
     for (int i = 0; i < list->count; i++) {
@@ -53,8 +62,8 @@ static xq_status read_bits(struct comparison *c, error *err)
                              "--bits: '%s' is no bit width; e.g. --bits 4,8", list->items[i]);
         c->bits[c->bit_count++] = (int)bits;
     }
-    if (c->bit_count == 0 && c->o.spec.spec_file) {
-        c->bits[c->bit_count++] = 0; /* as the file says */
+    if (c->bit_count == 0 && (c->o.spec.spec_file || spec_has_bits(spec_json))) {
+        c->bits[c->bit_count++] = 0; /* as the spec says */
     } else if (c->bit_count == 0) {
         c->bits[c->bit_count++] = 4;
         c->bits[c->bit_count++] = 8;
@@ -62,14 +71,25 @@ static xq_status read_bits(struct comparison *c, error *err)
     return XQ_OK;
 }
 
+static xq_status spec_with_bits(const struct comparison *c, const char *spec_json, int bits, char **out,
+                                error *err)
+{
+    cJSON *overrides = cJSON_CreateObject();
+    if (bits && cli_override(overrides, "cache.bits", cJSON_CreateNumber(bits), err) != XQ_OK) {
+        cJSON_Delete(overrides);
+        return err->status;
+    }
+    return cli_spec_override(c->generator, spec_json, overrides, out, err);
+}
+
 /* Shapes are known, and bad input found, before any device is asked for. */
-static xq_status read_specs(struct comparison *c, struct compare_task *task, error *err)
+static xq_status read_specs(struct comparison *c, struct compare_task *task, const char *spec_json,
+                            error *err)
 {
     for (int i = c->bit_count; i-- > 0;) {
         free(c->completed);
         c->completed = NULL;
-        c->o.spec.bits = c->bits[i];
-        if (cli_spec_json(&c->o.spec, &c->o.common, NULL, &c->specs[i], err) != XQ_OK ||
+        if (spec_with_bits(c, spec_json, c->bits[i], &c->specs[i], err) != XQ_OK ||
             cli_any_layer_spec(c->generator, c->specs[i], &c->completed, err) != XQ_OK ||
             cli_traits_read(c->generator, c->completed, &c->traits[i], err) != XQ_OK)
             return err->status;
@@ -202,8 +222,12 @@ static xq_status compare_all(struct comparison *c, struct compare_task *task, er
 
 static xq_status prepare(struct comparison *c, struct compare_task *task, error *err)
 {
-    if (read_bits(c, err) != XQ_OK || gen_create(c->o.common.templates, &c->generator, err) != XQ_OK ||
-        read_specs(c, task, err) != XQ_OK)
+    char *spec = NULL;
+    if (cli_spec_json(&c->o.spec, &c->o.common, &spec, err) == XQ_OK && read_bits(c, spec, err) == XQ_OK &&
+        gen_create(c->o.common.templates, &c->generator, err) == XQ_OK)
+        read_specs(c, task, spec, err);
+    free(spec);
+    if (err->status != XQ_OK)
         return err->status;
     task->generator = c->generator;
     task->seed = (uint64_t)c->o.common.seed;
@@ -274,6 +298,8 @@ static int check_usage(const struct compare_options *o)
         return cli_usage("compare", "--queries: %lld; valid are 1 .. 65536", (long long)o->queries);
     if (o->base_layer < 0 || o->base_layer > 10000)
         return cli_usage("compare", "--base-layer: %lld; valid are 0 .. 10000", (long long)o->base_layer);
+    if (o->bits.count && cli_spec_sets(&o->spec, "cache.bits"))
+        return cli_usage("compare", "--bits and --set cache.bits: give one of them");
     if (o->synthetic && o->activations)
         return cli_usage("compare", "--synthetic and --activations: give one of them");
     return CLI_OK;

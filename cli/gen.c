@@ -149,24 +149,49 @@ static xq_status print_features(struct job *job, error *err)
     return err->status;
 }
 
-static xq_status add_arch(struct job *job, const struct cli_spec *spec_options,
-                          const struct cli_common *common, const char *arch, error *err)
+static xq_status add_spec(struct job *job, const char *spec_json, error *err)
 {
-    char *json = NULL, *completed = NULL;
-    cJSON *spec = NULL;
-    if (cli_spec_json(spec_options, common, arch, &json, err) == XQ_OK &&
-        gen_complete(job->g, json, &completed, err) == XQ_OK) {
-        spec = cJSON_Parse(completed);
-        if (!spec)
-            out_of_memory(err);
-        else if (job->options->print_spec)
-            print_spec(spec, err);
-        else if (add_families(job, completed, spec, err) == XQ_OK)
-            add_text(job, "spec", cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(spec, "arch")),
-                     ".json", completed, err);
-    }
+    char *completed = NULL;
+    if (gen_complete(job->g, spec_json, &completed, err) != XQ_OK)
+        return err->status;
+    cJSON *spec = cJSON_Parse(completed);
+    if (!spec)
+        out_of_memory(err);
+    else if (job->options->print_spec)
+        print_spec(spec, err);
+    else if (add_families(job, completed, spec, err) == XQ_OK)
+        add_text(job, "spec", cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(spec, "arch")), ".json",
+                 completed, err);
     cJSON_Delete(spec);
     free(completed);
+    return err->status;
+}
+
+static xq_status add_arch(struct job *job, const char *spec_json, const char *arch, error *err)
+{
+    char *json = NULL;
+    cJSON *overrides = cJSON_CreateObject();
+    if (cli_override(overrides, "arch", cJSON_CreateString(arch), err) != XQ_OK) {
+        cJSON_Delete(overrides);
+        return err->status;
+    }
+    if (cli_spec_override(job->g, spec_json, overrides, &json, err) == XQ_OK)
+        add_spec(job, json, err);
+    free(json);
+    return err->status;
+}
+
+static xq_status add_all(struct job *job, const struct cli_spec *options, const struct cli_common *common,
+                         error *err)
+{
+    const struct cli_list *archs = &job->options->archs;
+    char *json = NULL;
+    if (cli_spec_json(options, common, &json, err) != XQ_OK)
+        return err->status;
+    if (archs->count == 0)
+        add_spec(job, json, err);
+    for (int i = 0; i < archs->count && err->status == XQ_OK; i++)
+        add_arch(job, json, archs->items[i], err);
     free(json);
     return err->status;
 }
@@ -220,11 +245,7 @@ static xq_status run(struct job *job, const struct cli_spec *spec, const struct 
         return print_features(job, err);
     if ((o->ptx || o->cubin) && nvrtc_open(&job->library, err) != XQ_OK)
         return err->status;
-    if (o->archs.count == 0)
-        add_arch(job, spec, common, NULL, err);
-    for (int i = 0; i < o->archs.count && err->status == XQ_OK; i++)
-        add_arch(job, spec, common, o->archs.items[i], err);
-    if (err->status != XQ_OK || o->print_spec)
+    if (add_all(job, spec, common, err) != XQ_OK || o->print_spec)
         return err->status;
     if (!o->out) {
         fputs(job->source, stdout);
@@ -233,8 +254,10 @@ static xq_status run(struct job *job, const struct cli_spec *spec, const struct 
     return add_headers(job, err) == XQ_OK ? write_files(job, common, err) : err->status;
 }
 
-static int check_options(const struct options *o)
+static int check_options(const struct options *o, const struct cli_spec *spec)
 {
+    if (o->archs.count && cli_spec_sets(spec, "arch"))
+        return cli_usage("gen", "--arch and --set arch: give one of them");
     int kernels = (o->archs.count ? o->archs.count : 1) * o->families.count;
     if (o->list_models || o->features || o->print_spec || o->out)
         return CLI_OK;
@@ -275,7 +298,7 @@ int cli_gen(int argc, char **argv)
         return status;
     struct job *job = calloc(1, sizeof *job);
     error err = ERROR_INIT;
-    status = check_options(&o);
+    status = check_options(&o, &spec);
     if (!job) {
         out_of_memory(&err);
     } else if (status == CLI_OK) {

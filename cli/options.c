@@ -11,6 +11,7 @@ enum { MAX_OPTIONS = 64 };
 /* The options of a command: its own, those of a spec, the common ones. */
 struct option_table {
     cli_option options[MAX_OPTIONS + 1];
+    const char *given[MAX_OPTIONS + 1]; /* the arguments so far, of options that take one */
     int count, own, spec; /* own: how many are the command's; spec: how many follow of the spec */
 };
 
@@ -40,7 +41,7 @@ static void collect(const cli_command *command, struct option_table *table)
             {"--layer-kind", CLI_STRING, &s->layer_kind, "KIND",
              "of a model that mixes them, the layers meant: full, sliding"},
             {"--method", CLI_STRING, &s->method, "NAME", "what is cached: x, latent, x-cl, latent-cl"},
-            {"--bits", CLI_INT, &s->bits, "N", "bits of a cached element: 2, 3, 4, 8 (4)"},
+            {"--bits", CLI_STRING, &s->bits, "N", "bits of a cached element: 2, 3, 4, 8 (4)"},
             {"--group", CLI_STRING, &s->group, "N|row",
              "elements that share a scale: 32, 64, 128, 256, row (128)"},
             {"--axis-k", CLI_STRING, &s->axis_k, "AXIS",
@@ -50,23 +51,25 @@ static void collect(const cli_command *command, struct option_table *table)
              "of a group: float (default, an f16 minimum), integer"},
             {"--clip", CLI_STRING, &s->clip, "SHARE", "of a group's range that codes span: 0.1 to 1 (1)"},
             {"--rank", CLI_STRING, &s->rank, "N|K,V", "columns kept of the latents (all)"},
-            {"--groups", CLI_INT, &s->groups, "N", "groups of KV heads with an SVD of their own (1)"},
+            {"--groups", CLI_STRING, &s->groups, "N", "groups of KV heads with an SVD of their own (1)"},
             {"--rotation", CLI_FLAG, &s->rotation, NULL,
              "rotate what is cached, which spreads outliers (x, latent, latent-cl)"},
             {"--feedback", CLI_FLAG, &s->feedback, NULL,
              "make up for a channel's error in later ones: x, latent; a slower append"},
             {"--no-rotation", CLI_FLAG, &s->no_rotation, NULL, "cache what the weights give, unrotated"},
             {"--base", CLI_FLAG, &s->base, NULL, "cross-layer: the layer that starts the accumulator"},
-            {"--accumulator-bits", CLI_INT, &s->accumulator_bits, "N",
+            {"--accumulator-bits", CLI_STRING, &s->accumulator_bits, "N",
              "cross-layer: bits of the accumulator: 16 (default), 8, 4"},
-            {"--page", CLI_INT, &s->page, "N", "tokens of a cache page: multiples of 16 to 256 (64)"},
+            {"--page", CLI_STRING, &s->page, "N", "tokens of a cache page: multiples of 16 to 256 (64)"},
             {"--dtype", CLI_STRING, &s->dtype, "TYPE", "type of activations: f16 (default), bf16"},
             {"--weights", CLI_STRING, &s->weights, "TYPE",
              "type of packed weights: f16 (default), bf16, int8, e4m3"},
             {"--queries", CLI_STRING, &s->queries, "ONE|MANY",
              "queries of a sequence in one call: one (default), many"},
-            {"--spec", CLI_STRING, &s->spec_file, "FILE",
-             "a whole spec as JSON; other options override it"},
+            {"--spec", CLI_STRING, &s->spec_file, "FILE|-",
+             "a whole spec as JSON, as --print-spec prints it; other options override it"},
+            {"--set", CLI_TEXTS, &s->set, "KEY=JSON",
+             "any key of the spec, as in tuning.attend.warps=4; null: its default (may be repeated)"},
             {NULL, CLI_FLAG, NULL, NULL, NULL},
         };
         add_options(table, options);
@@ -114,6 +117,7 @@ static void print_help(const cli_command *command, const struct option_table *ta
     print_options("options", o, table->own);
     print_options("the spec", o + table->own, table->spec);
     print_options("common", o + table->own + table->spec, table->count - table->own - table->spec);
+    printf("\nAn option may be given again only with the same value, but for those that take lists.\n");
 }
 
 /* --------------------------------------------------------------- parsing */
@@ -170,14 +174,25 @@ static bool store(const cli_option *option, const char *text)
     }
     case CLI_LIST:
         return *text && add_to_list(option->value, text);
+    case CLI_TEXTS: {
+        struct cli_texts *texts = option->value;
+        if (texts->count == (int)(sizeof texts->items / sizeof texts->items[0]))
+            return false;
+        texts->items[texts->count++] = text;
+        return true;
+    }
     }
     return false;
 }
 
 static const char *type_name(enum cli_option_type type)
 {
-    static const char *const names[] = {"nothing", "a text", "an integer", "a number",
-                                        "up to 32 comma-separated items"};
+    static const char *const names[] = {"nothing",
+                                        "a text",
+                                        "an integer",
+                                        "a number",
+                                        "up to 32 comma-separated items",
+                                        "one of at most 64 texts"};
     return names[type];
 }
 
@@ -194,15 +209,19 @@ static int unknown_option(const cli_command *command, const struct option_table 
 }
 
 /* One option at argv[*i]; moves *i over a separate argument. Returns CLI_OK or CLI_USAGE. */
-static int parse_option(const cli_command *command, const struct option_table *table, int argc, char **argv,
+static int parse_option(const cli_command *command, struct option_table *table, int argc, char **argv,
                         int *i)
 {
     const char *given = argv[*i];
     size_t length = strcspn(given, "=");
     const cli_option *option = NULL;
+    const char **before = NULL;
     for (int k = 0; k < table->count; k++)
-        if (strlen(table->options[k].name) == length && strncmp(table->options[k].name, given, length) == 0)
+        if (strlen(table->options[k].name) == length &&
+            strncmp(table->options[k].name, given, length) == 0) {
             option = &table->options[k];
+            before = &table->given[k];
+        }
     if (!option)
         return unknown_option(command, table, given, length);
 
@@ -217,6 +236,12 @@ static int parse_option(const cli_command *command, const struct option_table *t
     }
     if (!store(option, text))
         return cli_usage(command->name, "%s: '%s' is not %s", option->name, text, type_name(option->type));
+    if (option->type != CLI_LIST && option->type != CLI_TEXTS) {
+        if (text && *before && strcmp(*before, text) != 0)
+            return cli_usage(command->name, "%s: given twice, as '%s' and as '%s'", option->name, *before,
+                             text);
+        *before = text;
+    }
     return CLI_OK;
 }
 
@@ -254,6 +279,10 @@ bool cli_parse(cli_command *command, int argc, char **argv, int *status)
     if (command->positional_count < command->positional_min) {
         *status = cli_usage(command->name, "missing argument; usage: xq %s %s [options]", command->name,
                             command->arguments ? command->arguments : "");
+        return false;
+    }
+    if (command->spec && !cli_spec_check(command->name, command->spec)) {
+        *status = CLI_USAGE;
         return false;
     }
     return true;

@@ -123,8 +123,7 @@ static xq_status open_job(struct job *job, const char *directory, struct options
     o->spec.model = directory;
     if (gen_create(o->common.templates, &job->generator, err) == XQ_OK &&
         model_open(job->generator, directory, &job->source, err) == XQ_OK &&
-        cli_spec_json(&o->spec, &o->common, NULL, &spec, err) == XQ_OK &&
-        open_specs(job, spec, err) == XQ_OK)
+        cli_spec_json(&o->spec, &o->common, &spec, err) == XQ_OK && open_specs(job, spec, err) == XQ_OK)
         cli_layers(&o->layers, job->source->layers, &job->layers, &job->layer_count, err);
     free(spec);
     if (err->status != XQ_OK)
@@ -273,7 +272,7 @@ static bool check_options(const struct options *o, xqw_contents *c, int *status)
             known = true;
         }
     *status = CLI_OK;
-    if (o->spec.model)
+    if (o->spec.model || cli_spec_sets(&o->spec, "model"))
         *status = cli_usage("prepare", "--model: the model is MODEL_DIR; leave it out");
     else if (!known)
         *status = cli_usage("prepare", "--store: '%s' is not known; valid: f16, bf16, f32, none", o->store);

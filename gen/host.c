@@ -161,18 +161,50 @@ static cJSON *parse_spec(const char *text, error *err)
     return json_parse(text, strlen(text), "spec", JSON_STRICT, XQ_ERROR_SPEC, err);
 }
 
-xq_status gen_complete(gen *g, const char *spec_json, char **completed, error *err)
+xq_status gen_complete_for(gen *g, const char *spec_json, const char *arch, char **completed, error *err)
 {
     if (!spec_json)
         return missing(err, "spec_json");
     cJSON *spec = parse_spec(spec_json, err);
     if (!spec)
         return err->status;
-    call c = {.module = "spec", .function = "complete", .arguments = 1, .results = 1};
+    call c = {
+        .module = "spec", .function = "complete", .arguments = arch ? 2 : 1, .results = 1, .keep_null = 1};
     c.argument[0].json = spec;
+    c.argument[1].text = arch;
     if (call_module(g, &c, err) == XQ_OK)
         *completed = c.result[0];
     cJSON_Delete(spec);
+    return err->status;
+}
+
+xq_status gen_complete(gen *g, const char *spec_json, char **completed, error *err)
+{
+    return gen_complete_for(g, spec_json, NULL, completed, err);
+}
+
+xq_status gen_override(gen *g, const gen_overrides *o, char **out, error *err)
+{
+    if (!o->spec_json || !o->overrides_json)
+        return missing(err, o->spec_json ? "overrides_json" : "spec_json");
+    const char *origin = o->spec_source ? o->spec_source : "spec";
+    call c = {.module = "spec", .function = "override", .results = 1, .keep_null = 1};
+    c.arguments = o->model_json ? 3 : 2;
+    cJSON *spec = json_parse(o->spec_json, strlen(o->spec_json), origin, JSON_STRICT, XQ_ERROR_SPEC, err),
+          *model = NULL, *overrides = NULL;
+    if (err->status == XQ_OK)
+        overrides = json_parse(o->overrides_json, strlen(o->overrides_json), "overrides", JSON_STRICT,
+                               XQ_ERROR_SPEC, err);
+    if (err->status == XQ_OK && o->model_json)
+        model = json_parse(o->model_json, strlen(o->model_json), "model", JSON_STRICT, XQ_ERROR_SPEC, err);
+    c.argument[0].json = spec;
+    c.argument[1].json = overrides;
+    c.argument[2].json = model;
+    if (err->status == XQ_OK && call_module(g, &c, err) == XQ_OK)
+        *out = c.result[0];
+    cJSON_Delete(spec);
+    cJSON_Delete(overrides);
+    cJSON_Delete(model);
     return err->status;
 }
 
@@ -201,7 +233,7 @@ xq_status gen_layer_kind(gen *g, const char *spec_json, int layer, char **kind, 
     cJSON *spec = parse_spec(spec_json, err);
     if (!spec)
         return err->status;
-    call c = {.module = "spec", .function = "layer_kind", .arguments = 2, .results = 1};
+    call c = {.module = "spec", .function = "layer_kind", .arguments = 2, .results = 1, .keep_null = 1};
     c.argument[0].json = spec;
     c.argument[1].number = layer;
     if (call_module(g, &c, err) == XQ_OK)
@@ -235,7 +267,7 @@ xq_status gen_render(gen *g, const char *completed_json, const char *family, gen
     char subject[128];
     snprintf(subject, sizeof subject, "templates/%.60s.cu.lt", family);
     g->box.subject = subject;
-    call c = {.module = "emit", .function = "render", .arguments = 2, .results = 2};
+    call c = {.module = "emit", .function = "render", .arguments = 2, .results = 2, .keep_null = 1};
     c.argument[0].json = spec;
     c.argument[1].text = family;
     if (call_module(g, &c, err) == XQ_OK)

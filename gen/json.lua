@@ -27,9 +27,10 @@ local function encode_string(text)
   return '"' .. text:gsub('[%c"\\]', function(c) return escapes[c] or ("\\u%04x"):format(c:byte()) end) .. '"'
 end
 
--- `path` names the value in errors: what was read may hold infinity (1e999).
-local function encode_number(number, path)
+-- `path` names the value in errors: what was read may hold infinity (1e999). `infinity`: whether it is written again.
+local function encode_number(number, path, infinity)
   if math.type(number) == "integer" then return ("%d"):format(number) end
+  if infinity and (number == math.huge or number == -math.huge) then return number > 0 and "1e999" or "-1e999" end
   if number ~= number or number == math.huge or number == -math.huge then
     fail.spec(path, "%s is no finite number", tostring(number))
   end
@@ -42,18 +43,19 @@ end
 
 local encode
 
-local function encode_array(list, path)
+local function encode_array(list, path, infinity)
   local parts = {}
-  for i, value in ipairs(list) do parts[i] = encode(value, ("%s[%d]"):format(path, i - 1)) end
+  for i, value in ipairs(list) do parts[i] = encode(value, ("%s[%d]"):format(path, i - 1), infinity) end
   return "[" .. table.concat(parts, ",") .. "]"
 end
 
-local function encode_object(object, order, path)
+local function encode_object(object, order, path, infinity)
   local parts, done = {}, {}
   local function add(key)
     if object[key] ~= nil and not done[key] then
       done[key] = true
-      parts[#parts + 1] = encode_string(key) .. ":" .. encode(object[key], path == "" and key or path .. "." .. key)
+      local name = path == "" and key or path .. "." .. key
+      parts[#parts + 1] = encode_string(key) .. ":" .. encode(object[key], name, infinity)
     end
   end
   for _, key in ipairs(order or {}) do add(key) end
@@ -61,16 +63,16 @@ local function encode_object(object, order, path)
   return "{" .. table.concat(parts, ",") .. "}"
 end
 
-function encode(value, path)
+function encode(value, path, infinity)
   local kind = type(value)
   if kind == "table" then
-    if json.is_array(value) then return encode_array(value, path) end
+    if json.is_array(value) then return encode_array(value, path, infinity) end
     local mark = getmetatable(value)
-    return encode_object(value, mark and mark.order, path)
+    return encode_object(value, mark and mark.order, path, infinity)
   elseif kind == "string" then
     return encode_string(value)
   elseif kind == "number" then
-    return encode_number(value, path)
+    return encode_number(value, path, infinity)
   elseif kind == "boolean" then
     return tostring(value)
   elseif kind == "userdata" then -- host.null, in what was read
@@ -79,14 +81,27 @@ function encode(value, path)
   error("a value that JSON cannot hold: " .. kind)
 end
 
-function json.encode(value) return encode(value, "") end
+function json.encode(value) return encode(value, "", false) end
 
--- A copy whose objects write their keys sorted, for comparison. Empty lists and objects are the same there, as in
--- JSON that was read.
-function json.sorted(value)
-  if type(value) ~= "table" then return value end
-  local copy = {}
-  for key, member in pairs(value) do copy[key] = json.sorted(member) end
-  return copy
+-- The same of what is to be read, and checked, again.
+function json.encode_unchecked(value) return encode(value, "", true) end
+
+-- Whether two values say the same. Empty lists and objects are the same there.
+function json.same(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
+  if a[1] ~= nil or b[1] ~= nil then
+    for i = 1, math.max(#a, #b) do
+      if not json.same(a[i], b[i]) then return false end
+    end
+    return true
+  end
+  local more = 0
+  for key, value in pairs(a) do
+    if not json.same(value, b[key]) then return false end
+    more = more + 1
+  end
+  for _ in pairs(b) do more = more - 1 end
+  return more == 0
 end
+
 return json
