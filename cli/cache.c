@@ -153,8 +153,8 @@ static int prune(const cache *c, const struct cli_common *common, const cache_li
     }
     if (!common->quiet && !cli_json_to_stdout(common))
         printf("removed %d kernel%s, %.1f MiB, from %s; %.1f MiB are left\n", done.removed,
-               done.removed == 1 ? "" : "s", (double)done.bytes_removed / (1 << 20), cli_show(cache_dir(c)).text,
-               (double)done.bytes_left / (1 << 20));
+               done.removed == 1 ? "" : "s", (double)done.bytes_removed / (1 << 20),
+               cli_show(cache_dir(c)).text, (double)done.bytes_left / (1 << 20));
     cJSON *json = cJSON_CreateObject();
     cJSON_AddNumberToObject(json, "removed", done.removed);
     cJSON_AddNumberToObject(json, "removed_bytes", (double)done.bytes_removed);

@@ -6,7 +6,7 @@
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 
-#include "../gen/error.h"
+#include "../gen/gen.h"
 #include "../runtime/base/publish.h"
 
 #include <cjson/cJSON.h>
@@ -31,7 +31,8 @@ enum cli_option_type {
     CLI_TEXT,   /* the same, but '' is a value too */
     CLI_INT,    /* int64_t */
     CLI_NUMBER, /* double */
-    CLI_LIST    /* struct cli_list: may be repeated, and holds comma-separated items, each once */
+    CLI_LIST,   /* struct cli_list: may be repeated, and holds comma-separated items, each once */
+    CLI_TEXTS   /* struct cli_texts: may be repeated, and holds each argument whole */
 };
 
 struct cli_list {
@@ -39,6 +40,11 @@ struct cli_list {
     int count;
 };
 void cli_list_free(struct cli_list *list);
+
+struct cli_texts {
+    const char *items[64]; /* point into argv */
+    int count;
+};
 
 typedef struct cli_option {
     const char *name; /* "--bits" */
@@ -69,13 +75,14 @@ struct cli_common {
     bool quiet, verbose;
 };
 
-/* Options that describe a spec. Zero-initialize; 0 or NULL means "not given". */
+/* Options that describe a spec. Zero-initialize; NULL and false mean "not given". Numbers stay texts, since
+ * the generator knows what is valid. */
 struct cli_spec {
-    const char *spec_file;
+    const char *spec_file; /* "-": standard input, which can be read once */
     const char *model;
-    const char *layer_kind;
-    const char *method, *group, *axis_k, *axis_v, *zero_point, *clip, *rank, *dtype, *weights, *queries;
-    int64_t bits, groups, accumulator_bits, page;
+    const char *layer_kind, *method, *bits, *group, *axis_k, *axis_v, *zero_point, *clip, *rank, *groups,
+        *accumulator_bits, *page, *dtype, *weights, *queries;
+    struct cli_texts set; /* KEY=JSON */
     bool rotation, no_rotation, feedback, base;
 };
 
@@ -115,13 +122,23 @@ int cli_takes_only(const cli_command *command, const char *option, const char *c
 /* A model is given, by --model or --spec. */
 int cli_needs_model(const cli_command *command);
 
-/* The spec that the options describe, as the JSON text of xq_spec_complete; caller frees. Reads --spec
- * and --model files. `arch` may be NULL: left to the device. */
-xq_status cli_spec_json(const struct cli_spec *spec, const struct cli_common *common, const char *arch,
-                        char **json, error *err);
+/* The spec that the options describe, as the JSON text of xq_spec_complete: its choices, not completed;
+ * caller frees. Reads --spec and --model files. */
+xq_status cli_spec_json(const struct cli_spec *spec, const struct cli_common *common, char **json,
+                        error *err);
 
-/* Makes a parsed spec one for this kind of layers ("full", "sliding"), of a model that mixes them. */
-void cli_spec_set_kind(cJSON *spec, const char *kind);
+/* Whether the options go together; else reports a usage error. */
+bool cli_spec_check(const char *subcommand, const struct cli_spec *spec);
+
+/* Whether --set gives this key, e.g. "cache.bits". */
+bool cli_spec_sets(const struct cli_spec *spec, const char *key);
+
+/* Adds a member to the overrides of a spec (gen_override), at a key like "cache.bits"; takes `value`, also
+ * on failure. Errors: XQ_ERROR_ARGUMENT where another value is there; XQ_ERROR_MEMORY. */
+xq_status cli_override(cJSON *overrides, const char *key, cJSON *value, error *err);
+
+/* The spec with overrides on top, as cli_spec_json has it. Takes `overrides`. Caller frees *out. */
+xq_status cli_spec_override(gen *g, const char *spec_json, cJSON *overrides, char **out, error *err);
 
 /* The one of `names` (`count` of them, `stride` bytes apart, each a const char *) that `given` was probably
  * meant to be, or NULL: few edits apart (swapping neighbours is one), or the beginning of it. Dashes in

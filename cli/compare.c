@@ -42,7 +42,16 @@ struct comparison {
 
 /* --------------------------------------------------------------- settings */
 
-static xq_status read_bits(struct comparison *c, error *err)
+/* Whether the spec itself chooses how many bits. */
+static bool spec_has_bits(const char *spec_json)
+{
+    cJSON *spec = cJSON_Parse(spec_json);
+    bool has = cJSON_HasObjectItem(cJSON_GetObjectItemCaseSensitive(spec, "cache"), "bits");
+    cJSON_Delete(spec);
+    return has;
+}
+
+static xq_status read_bits(struct comparison *c, const char *spec_json, error *err)
 {
     const struct cli_list *list = &c->o.bits;
     for (int i = 0; i < list->count; i++) {
@@ -55,8 +64,8 @@ static xq_status read_bits(struct comparison *c, error *err)
             return error_set(err, XQ_ERROR_ARGUMENT, "argument", "--bits: more than %d widths", MOST_BITS);
         c->bits[c->bit_count++] = (int)bits;
     }
-    if (c->bit_count == 0 && c->o.spec.spec_file) {
-        c->bits[c->bit_count++] = 0; /* as the file says */
+    if (c->bit_count == 0 && (c->o.spec.spec_file || spec_has_bits(spec_json))) {
+        c->bits[c->bit_count++] = 0; /* as the spec says */
     } else if (c->bit_count == 0) {
         c->bits[c->bit_count++] = 4;
         c->bits[c->bit_count++] = 8;
@@ -64,14 +73,25 @@ static xq_status read_bits(struct comparison *c, error *err)
     return XQ_OK;
 }
 
+static xq_status spec_with_bits(const struct comparison *c, const char *spec_json, int bits, char **out,
+                                error *err)
+{
+    cJSON *overrides = cJSON_CreateObject();
+    if (bits && cli_override(overrides, "cache.bits", cJSON_CreateNumber(bits), err) != XQ_OK) {
+        cJSON_Delete(overrides);
+        return err->status;
+    }
+    return cli_spec_override(c->generator, spec_json, overrides, out, err);
+}
+
 /* Shapes are known, and bad input found, before any device is asked for. */
-static xq_status read_specs(struct comparison *c, struct compare_task *task, error *err)
+static xq_status read_specs(struct comparison *c, struct compare_task *task, const char *spec_json,
+                            error *err)
 {
     for (int i = c->bit_count; i-- > 0;) {
         free(c->completed);
         c->completed = NULL;
-        c->o.spec.bits = c->bits[i];
-        if (cli_spec_json(&c->o.spec, &c->o.common, NULL, &c->specs[i], err) != XQ_OK ||
+        if (spec_with_bits(c, spec_json, c->bits[i], &c->specs[i], err) != XQ_OK ||
             cli_any_layer_spec(c->generator, c->specs[i], &c->completed, err) != XQ_OK ||
             cli_traits_read(c->generator, c->completed, &c->traits[i], err) != XQ_OK)
             return err->status;
@@ -204,13 +224,16 @@ static xq_status compare_all(struct comparison *c, struct compare_task *task, er
 
 static xq_status prepare(struct comparison *c, struct compare_task *task, error *err)
 {
+    char *spec = NULL;
     cli_reads_common(&c->o.common, &c->o.spec);
     cli_reads("--activations", c->o.activations);
     cli_reads("--prepared", c->o.prepared);
-    if (cli_begin_json(&c->o.common, err) != XQ_OK)
-        return err->status;
-    if (read_bits(c, err) != XQ_OK || gen_create(c->o.common.templates, &c->generator, err) != XQ_OK ||
-        read_specs(c, task, err) != XQ_OK)
+    if (cli_begin_json(&c->o.common, err) == XQ_OK &&
+        cli_spec_json(&c->o.spec, &c->o.common, &spec, err) == XQ_OK && read_bits(c, spec, err) == XQ_OK &&
+        gen_create(c->o.common.templates, &c->generator, err) == XQ_OK)
+        read_specs(c, task, spec, err);
+    free(spec);
+    if (err->status != XQ_OK)
         return err->status;
     task->generator = c->generator;
     task->seed = (uint64_t)c->o.common.seed;
@@ -283,6 +306,8 @@ static const cli_bounds bounds[] = {
 
 static int check_usage(const cli_command *command, const struct compare_options *o)
 {
+    if (o->bits.count && cli_spec_sets(&o->spec, "cache.bits"))
+        return cli_usage("compare", "--bits and --set cache.bits: give one of them");
     if (o->synthetic && o->activations)
         return cli_usage("compare", "--synthetic and --activations: give one of them");
     if (cli_needs_model(command) != CLI_OK)

@@ -151,38 +151,77 @@ static xq_status print_features(struct job *job, error *err)
     return err->status;
 }
 
+/* Replaces *spec_json by the spec for this architecture. */
+static xq_status set_arch(struct job *job, const char *arch, char **spec_json, error *err)
+{
+    char *json = NULL;
+    cJSON *overrides = cJSON_CreateObject();
+    if (cli_override(overrides, "arch", cJSON_CreateString(arch), err) != XQ_OK) {
+        cJSON_Delete(overrides);
+        return err->status;
+    }
+    if (cli_spec_override(job->g, *spec_json, overrides, &json, err) == XQ_OK) {
+        free(*spec_json);
+        *spec_json = json;
+    }
+    return err->status;
+}
+
 /* Of the spec that the options describe, if they describe any. */
-static xq_status list_parameters(struct job *job, const struct cli_spec *spec,
+static xq_status list_parameters(struct job *job, const struct cli_spec *options,
                                  const struct cli_common *common, error *err)
 {
     const struct options *o = job->options;
     char *json = NULL;
-    if ((spec->model || spec->spec_file) &&
-        cli_spec_json(spec, common, o->archs.count ? o->archs.items[0] : NULL, &json, err) != XQ_OK)
-        return err->status;
-    gen_list_parameters(job->g, &o->families, json, common, err);
+    if ((options->model || options->spec_file) && cli_spec_json(options, common, &json, err) == XQ_OK &&
+        o->archs.count)
+        set_arch(job, o->archs.items[0], &json, err);
+    if (err->status == XQ_OK)
+        gen_list_parameters(job->g, &o->families, json, common, err);
     free(json);
     return err->status;
 }
 
-static xq_status add_arch(struct job *job, const struct cli_spec *spec_options,
-                          const struct cli_common *common, const char *arch, error *err)
+static xq_status add_spec(struct job *job, const char *spec_json, error *err)
 {
-    char *json = NULL, *completed = NULL;
-    cJSON *spec = NULL;
-    if (cli_spec_json(spec_options, common, arch, &json, err) == XQ_OK &&
-        gen_complete(job->g, json, &completed, err) == XQ_OK) {
-        spec = cJSON_Parse(completed);
-        if (!spec)
-            out_of_memory(err);
-        else if (job->options->print_spec)
-            print_spec(spec, err);
-        else if (add_families(job, completed, spec, err) == XQ_OK)
-            add_text(job, "spec", cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(spec, "arch")),
-                     ".json", completed, err);
-    }
+    char *completed = NULL;
+    if (gen_complete(job->g, spec_json, &completed, err) != XQ_OK)
+        return err->status;
+    cJSON *spec = cJSON_Parse(completed);
+    if (!spec)
+        out_of_memory(err);
+    else if (job->options->print_spec)
+        print_spec(spec, err);
+    else if (add_families(job, completed, spec, err) == XQ_OK)
+        add_text(job, "spec", cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(spec, "arch")), ".json",
+                 completed, err);
     cJSON_Delete(spec);
     free(completed);
+    return err->status;
+}
+
+static xq_status add_arch(struct job *job, const char *spec_json, const char *arch, error *err)
+{
+    char *json = strdup(spec_json);
+    if (!json)
+        return out_of_memory(err);
+    if (set_arch(job, arch, &json, err) == XQ_OK)
+        add_spec(job, json, err);
+    free(json);
+    return err->status;
+}
+
+static xq_status add_all(struct job *job, const struct cli_spec *options, const struct cli_common *common,
+                         error *err)
+{
+    const struct cli_list *archs = &job->options->archs;
+    char *json = NULL;
+    if (cli_spec_json(options, common, &json, err) != XQ_OK)
+        return err->status;
+    if (archs->count == 0)
+        add_spec(job, json, err);
+    for (int i = 0; i < archs->count && err->status == XQ_OK; i++)
+        add_arch(job, json, archs->items[i], err);
     free(json);
     return err->status;
 }
@@ -194,9 +233,9 @@ static xq_status begin_outputs(const struct options *o, const struct cli_spec *s
                                const struct cli_common *common, error *err)
 {
     cli_reads_common(common, spec);
-    if (!o->out || o->print_spec || o->list_models || o->features)
-        return XQ_OK;
-    return cli_begin_folder(o->out, err) == XQ_OK ? cli_begin_json(common, err) : err->status;
+    if (o->out && cli_begin_folder(o->out, err) != XQ_OK)
+        return err->status;
+    return cli_begin_json(common, err);
 }
 
 /* All are written before the first of them appears. */
@@ -246,11 +285,7 @@ static xq_status run(struct job *job, const struct cli_spec *spec, const struct 
         return list_parameters(job, spec, common, err);
     if ((o->ptx || o->cubin) && nvrtc_open(&job->library, err) != XQ_OK)
         return err->status;
-    if (o->archs.count == 0)
-        add_arch(job, spec, common, NULL, err);
-    for (int i = 0; i < o->archs.count && err->status == XQ_OK; i++)
-        add_arch(job, spec, common, o->archs.items[i], err);
-    if (err->status != XQ_OK || o->print_spec)
+    if (add_all(job, spec, common, err) != XQ_OK || o->print_spec)
         return err->status;
     if (!o->out) {
         fputs(job->source, stdout);
@@ -296,6 +331,8 @@ static int check_list_parameters(const cli_command *command, const struct option
 
 static int check_options(const cli_command *command, const struct options *o)
 {
+    if (o->archs.count && cli_spec_sets(command->spec, "arch"))
+        return cli_usage("gen", "--arch and --set arch: give one of them");
     int kernels = (o->archs.count ? o->archs.count : 1) * o->families.count;
     int status = check_modes(command, o);
     if (status != CLI_OK || o->list_models || o->features)

@@ -6,52 +6,57 @@
 
 /* ------------------------------------------------------------------ specs */
 
-static xq_status no_memory(error *err)
+static xq_status set_number(cJSON *overrides, const char *key, int value, error *err)
 {
-    return error_set(err, XQ_ERROR_MEMORY, "spec", "out of memory");
+    return cli_override(overrides, key, cJSON_CreateNumber(value), err);
 }
 
-/* Method x-cl or latent-cl → x or latent; 0 for another method. */
-static int strip_method(cJSON *cache, bool plain)
+static xq_status set_text(cJSON *overrides, const char *key, const char *value, error *err)
 {
-    const char *method = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(cache, "method"));
-    if (!method || (strcmp(method, "x-cl") != 0 && strcmp(method, "latent-cl") != 0))
-        return 0;
-    if (plain) {
-        static const char *const others[] = {"base", "accumulator_bits", "rank_k", "rank_v"};
-        cJSON *name = cJSON_CreateString(strcmp(method, "x-cl") == 0 ? "x" : "latent");
-        cJSON_ReplaceItemInObjectCaseSensitive(cache, "method", name);
-        for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
-            cJSON_DeleteItemFromObjectCaseSensitive(cache, others[i]);
-    }
-    return 1;
+    return cli_override(overrides, key, cJSON_CreateString(value), err);
 }
 
-static void set(cJSON *object, const char *name, cJSON *value)
+static const char *member(const cJSON *spec, const char *object, const char *name)
 {
-    cJSON_DeleteItemFromObjectCaseSensitive(object, name);
-    cJSON_AddItemToObject(object, name, value);
+    const cJSON *members = cJSON_GetObjectItemCaseSensitive(spec, object);
+    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(members, name));
 }
 
-static const char *given_kind(const cJSON *spec)
+/* Methods x-cl and latent-cl: what this layer has of its own. */
+static xq_status choose_method(cJSON *overrides, const cJSON *spec, int layer, int base, error *err)
 {
-    const cJSON *model = cJSON_GetObjectItemCaseSensitive(spec, "model");
-    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(model, "layer_kind"));
+    static const char *const others[] = {"cache.base", "cache.accumulator_bits", "cache.rank_k",
+                                         "cache.rank_v"};
+    const char *method = member(spec, "cache", "method");
+    bool x = method && strcmp(method, "x-cl") == 0;
+    if (!x && (!method || strcmp(method, "latent-cl") != 0))
+        return XQ_OK;
+    if (layer <= base)
+        set_number(overrides, "cache.bits", CLI_BASE_BITS, err);
+    if (layer >= base)
+        return cli_override(overrides, "cache.base", cJSON_CreateBool(layer == base), err);
+    set_text(overrides, "cache.method", x ? "x" : "latent", err);
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        cli_override(overrides, others[i], cJSON_CreateNull(), err);
+    if (!cJSON_HasObjectItem(cJSON_GetObjectItemCaseSensitive(spec, "cache"), "rotation"))
+        cli_override(overrides, "cache.rotation", cJSON_CreateFalse(), err); /* as the layers after it */
+    return err->status;
 }
 
 /* Chooses the kind of this layer; nothing where all layers of the model are alike. */
-static xq_status choose_kind(gen *g, const char *spec_json, int layer, cJSON *spec, error *err)
+static xq_status choose_kind(gen *g, cJSON *overrides, const char *spec_json, const cJSON *spec, int layer,
+                             error *err)
 {
     char *kind = NULL;
-    const char *given = given_kind(spec);
+    const char *given = member(spec, "model", "layer_kind");
     if (gen_layer_kind(g, spec_json, layer, &kind, err) != XQ_OK)
         return err->status;
     if (*kind && given && strcmp(given, kind) != 0) {
         error_set(err, XQ_ERROR_ARGUMENT, "argument",
                   "model.layer_kind: layer %d is %s, not %s; leave --layer-kind out", layer, kind, given);
         error_field(err, "model.layer_kind");
-    } else if (*kind && !given) {
-        cli_spec_set_kind(spec, kind);
+    } else if (*kind) {
+        set_text(overrides, "model.layer_kind", kind, err);
     }
     free(kind);
     return err->status;
@@ -59,14 +64,14 @@ static xq_status choose_kind(gen *g, const char *spec_json, int layer, cJSON *sp
 
 xq_status cli_any_layer_spec(gen *g, const char *spec_json, char **completed, error *err)
 {
-    cJSON *spec = cJSON_Parse(spec_json);
+    cJSON *spec = cJSON_Parse(spec_json), *overrides = cJSON_CreateObject();
     char *text = NULL;
-    if (given_kind(spec) || choose_kind(g, spec_json, 0, spec, err) == XQ_OK) {
-        text = cJSON_PrintUnformatted(spec);
-        if (!text)
-            no_memory(err);
-        else
+    if (member(spec, "model", "layer_kind") ||
+        choose_kind(g, overrides, spec_json, spec, 0, err) == XQ_OK) {
+        if (cli_spec_override(g, spec_json, overrides, &text, err) == XQ_OK)
             gen_complete(g, text, completed, err);
+    } else {
+        cJSON_Delete(overrides);
     }
     cJSON_Delete(spec);
     free(text);
@@ -76,25 +81,19 @@ xq_status cli_any_layer_spec(gen *g, const char *spec_json, char **completed, er
 xq_status cli_layer_spec(gen *g, const char *spec_json, int layer, int base, bool many, char **out,
                          error *err)
 {
-    cJSON *spec = cJSON_Parse(spec_json);
-    cJSON *cache = cJSON_GetObjectItemCaseSensitive(spec, "cache");
-    if (layer >= 0 && choose_kind(g, spec_json, layer, spec, err) != XQ_OK) {
-        cJSON_Delete(spec);
-        return err->status;
-    }
-    if (strip_method(cache, layer < base)) {
-        if (layer <= base)
-            set(cache, "bits", cJSON_CreateNumber(CLI_BASE_BITS));
-        if (layer >= base)
-            set(cache, "base", cJSON_CreateBool(layer == base));
-        else if (!cJSON_HasObjectItem(cache, "rotation")) /* as the layers after it */
-            set(cache, "rotation", cJSON_CreateFalse());
-    }
-    if (many)
-        set(spec, "queries", cJSON_CreateString("many"));
-    *out = spec ? cJSON_PrintUnformatted(spec) : NULL;
+    cJSON *spec = cJSON_Parse(spec_json), *overrides = cJSON_CreateObject();
+    if (layer >= 0)
+        choose_kind(g, overrides, spec_json, spec, layer, err);
+    if (err->status == XQ_OK)
+        choose_method(overrides, spec, layer, base, err);
+    if (err->status == XQ_OK && many)
+        set_text(overrides, "queries", "many", err);
+    if (err->status == XQ_OK)
+        cli_spec_override(g, spec_json, overrides, out, err);
+    else
+        cJSON_Delete(overrides);
     cJSON_Delete(spec);
-    return *out ? XQ_OK : no_memory(err);
+    return err->status;
 }
 
 static int integer(const cJSON *object, const char *name)

@@ -31,7 +31,9 @@ enum { CLI_BASE_LAYER = 2, CLI_BASE_BITS = 4 };
 /* Of a model whose number of layers is not known. */
 enum { CLI_MOST_LAYERS = 10000 };
 
-/* The spec of one layer. Cross-layer methods: layers before `base` have the plain method, the base and
+/* Specs here are as cli_spec_json has them: choices, not completed.
+ *
+ * The spec of one layer. Cross-layer methods: layers before `base` have the plain method, the base and
  * those before it have 4 bits. Models that mix layers: the layer's kind, which must be the one given, if
  * any; for `layer` -1, one without a number, the one given. `many`: several queries of a sequence at a
  * time. Caller frees. Errors: XQ_ERROR_ARGUMENT for another kind than given, those of gen_layer_kind. */

@@ -10,6 +10,7 @@
 /* The options of a command: its own, those of a spec, the common ones. */
 struct option_table {
     cli_option options[CLI_MOST_OPTIONS + 1];
+    const char *arguments[CLI_MOST_OPTIONS + 1]; /* given so far, of options that take one */
     int count, own, spec; /* own: how many are the command's; spec: how many follow of the spec */
 };
 
@@ -48,7 +49,7 @@ static void collect(const cli_command *command, struct option_table *table)
              "of a model that mixes them, the layers meant: full, sliding"},
             {"--method", CLI_STRING, &s->method, "NAME",
              "what is cached: x, latent, x-cl, latent-cl (latent; x where each query head has a KV head)"},
-            {"--bits", CLI_INT, &s->bits, "N", "bits of a cached element: 2, 3, 4, 8 (4)"},
+            {"--bits", CLI_STRING, &s->bits, "N", "bits of a cached element: 2, 3, 4, 8 (4)"},
             {"--group", CLI_STRING, &s->group, "N|row",
              "elements that share a scale: 32, 64, 128, 256, row (128)"},
             {"--axis-k", CLI_STRING, &s->axis_k, "AXIS",
@@ -61,23 +62,25 @@ static void collect(const cli_command *command, struct option_table *table)
              "with "
              "--feedback 0.7 at 2)"},
             {"--rank", CLI_STRING, &s->rank, "N|K,V", "columns kept of the latents (all)"},
-            {"--groups", CLI_INT, &s->groups, "N", "groups of KV heads with an SVD of their own (1)"},
+            {"--groups", CLI_STRING, &s->groups, "N", "groups of KV heads with an SVD of their own (1)"},
             {"--rotation", CLI_FLAG, &s->rotation, NULL,
              "rotate what is cached, which spreads outliers (default of x, latent; latent-cl can)"},
             {"--feedback", CLI_FLAG, &s->feedback, NULL,
              "make up for a channel's error in later ones: x, latent; a slower append"},
             {"--no-rotation", CLI_FLAG, &s->no_rotation, NULL, "cache what the weights give, unrotated"},
             {"--base", CLI_FLAG, &s->base, NULL, "cross-layer: the layer that starts the accumulator"},
-            {"--accumulator-bits", CLI_INT, &s->accumulator_bits, "N",
+            {"--accumulator-bits", CLI_STRING, &s->accumulator_bits, "N",
              "cross-layer: bits of the accumulator: 16 (default), 8, 4"},
-            {"--page", CLI_INT, &s->page, "N", "tokens of a cache page: multiples of 16 to 256 (64)"},
+            {"--page", CLI_STRING, &s->page, "N", "tokens of a cache page: multiples of 16 to 256 (64)"},
             {"--dtype", CLI_STRING, &s->dtype, "TYPE", "type of activations: f16 (default), bf16"},
             {"--weights", CLI_STRING, &s->weights, "TYPE",
              "type of packed weights: f16 (default), bf16, int8, e4m3"},
             {"--queries", CLI_STRING, &s->queries, "ONE|MANY",
              "queries of a sequence in one call: one (default), many"},
-            {"--spec", CLI_STRING, &s->spec_file, "FILE",
-             "a whole spec as JSON; other options override it"},
+            {"--spec", CLI_STRING, &s->spec_file, "FILE|-",
+             "a whole spec as JSON, as --print-spec prints it; other options override it"},
+            {"--set", CLI_TEXTS, &s->set, "KEY=JSON",
+             "any key of the spec, as in tuning.attend.warps=4; null: its default (may be repeated)"},
             {NULL, CLI_FLAG, NULL, NULL, NULL},
         };
         add_options(command, table, options);
@@ -139,6 +142,7 @@ static void print_help(const cli_command *command, const struct option_table *ta
     print_options(command, "options", o, table->own);
     print_options(command, "the spec", o + table->own, table->spec);
     print_options(command, "common", o + table->own + table->spec, table->count - table->own - table->spec);
+    printf("\nAn option may be given again only with the same value, but for those that take lists.\n");
 }
 
 /* ---------------------------------------------------------------- values */
@@ -186,6 +190,16 @@ static int store_list(const cli_command *command, const cli_option *option, cons
         if (!*item)
             return CLI_OK;
     }
+}
+
+static int store_text(const cli_command *command, const cli_option *option, const char *text)
+{
+    struct cli_texts *texts = option->value;
+    int most = (int)(sizeof texts->items / sizeof texts->items[0]);
+    if (texts->count == most)
+        return cli_usage(command->name, "%s: may be given %d times", option->name, most);
+    texts->items[texts->count++] = text;
+    return CLI_OK;
 }
 
 /* A number that does not fit into 64 bits is out of any bounds. */
@@ -236,6 +250,8 @@ static int store(const cli_command *command, const cli_option *option, const cha
         return store_number(command, option, text);
     case CLI_LIST:
         return store_list(command, option, text);
+    case CLI_TEXTS:
+        return store_text(command, option, text);
     }
     return CLI_USAGE;
 }
@@ -284,16 +300,32 @@ static const char *argument_of(const cli_command *command, const cli_option *opt
     return NULL;
 }
 
+/* The same option twice, with arguments that differ: one of them would be ignored. */
+static int check_repeated(const cli_command *command, const cli_option *option, const char **before,
+                          const char *text)
+{
+    if (option->type == CLI_LIST || option->type == CLI_TEXTS)
+        return CLI_OK;
+    if (text && *before && strcmp(*before, text) != 0)
+        return cli_usage(command->name, "%s: given twice, as '%s' and as '%s'", option->name, *before, text);
+    *before = text;
+    return CLI_OK;
+}
+
 /* One option at argv[*i]; moves *i over a separate argument. Returns an exit status. */
-static int parse_option(cli_command *command, const struct option_table *table, int argc, char **argv,
+static int parse_option(cli_command *command, struct option_table *table, int argc, char **argv,
                         int *i)
 {
     const char *given = argv[*i], *text = NULL;
     size_t length = strcspn(given, "=");
     const cli_option *option = NULL;
+    const char **before = NULL;
     for (int k = 0; k < table->count; k++)
-        if (strlen(table->options[k].name) == length && strncmp(table->options[k].name, given, length) == 0)
+        if (strlen(table->options[k].name) == length &&
+            strncmp(table->options[k].name, given, length) == 0) {
             option = &table->options[k];
+            before = &table->arguments[k];
+        }
     if (!option)
         return unknown_option(command, table, given, (int)length);
     if (option->type == CLI_FLAG && given[length] == '=')
@@ -301,7 +333,8 @@ static int parse_option(cli_command *command, const struct option_table *table, 
     if (option->type != CLI_FLAG && !(text = argument_of(command, option, argc, argv, i)))
         return CLI_USAGE;
     note_given(command, table, option);
-    return store(command, option, text);
+    int status = check_repeated(command, option, before, text);
+    return status == CLI_OK ? store(command, option, text) : status;
 }
 
 bool cli_parse(cli_command *command, int argc, char **argv, int *status)
@@ -338,6 +371,10 @@ bool cli_parse(cli_command *command, int argc, char **argv, int *status)
     if (command->positional_count < command->positional_min) {
         *status = cli_usage(command->name, "missing argument; usage: xq %s %s [options]", command->name,
                             command->arguments ? command->arguments : "");
+        return false;
+    }
+    if (command->spec && !cli_spec_check(command->name, command->spec)) {
+        *status = CLI_USAGE;
         return false;
     }
     *status = cli_excludes(command, "--verbose", (const char *const[]){"--quiet", NULL});

@@ -111,8 +111,7 @@ static xq_status open_job(struct job *job, const char *directory, struct options
     o->spec.model = directory;
     if (gen_create(o->common.templates, &job->generator, err) == XQ_OK &&
         model_open(job->generator, directory, &job->source, err) == XQ_OK &&
-        cli_spec_json(&o->spec, &o->common, NULL, &spec, err) == XQ_OK &&
-        open_specs(job, spec, err) == XQ_OK)
+        cli_spec_json(&o->spec, &o->common, &spec, err) == XQ_OK && open_specs(job, spec, err) == XQ_OK)
         cli_layers(&o->layers, job->source->layers, &job->layers, &job->layer_count, err);
     free(spec);
     if (err->status != XQ_OK)
@@ -264,6 +263,8 @@ static bool check_options(const cli_command *command, const struct options *o, x
     *status = CLI_OK;
     if (cli_given(command, "--out") && cli_given(command, "-o"))
         *status = cli_usage("prepare", "--out and -o are the same; give one of them");
+    else if (cli_spec_sets(&o->spec, "model"))
+        *status = cli_usage("prepare", "--set model: the model is MODEL_DIR; leave it out");
     else if (!known)
         *status =
             cli_bad_input("prepare", "--store: '%s' is not known; valid: f16, bf16, f32, none", o->store);

@@ -213,7 +213,7 @@ int cli_run(int argc, char **argv)
     if (cli_parse(&command, argc, argv, &status) && (status = check_usage(&command, &o)) == CLI_OK) {
         o.base_given = cli_given(&command, "--base-layer");
         if (begin_outputs(&r, &err) == XQ_OK &&
-            cli_spec_json(&o.spec, &o.common, NULL, &r.spec, &err) == XQ_OK &&
+            cli_spec_json(&o.spec, &o.common, &r.spec, &err) == XQ_OK &&
             gen_create(o.common.templates, &r.generator, &err) == XQ_OK &&
             run_input_open(&r, &err) == XQ_OK &&
             (status = cli_open("run", &o.common, &r.context)) == CLI_OK && run_compute(&r, &err) == XQ_OK &&

@@ -1,11 +1,227 @@
-/* The spec that the options describe, as the JSON that the generator takes. */
-#include "../gen/gen.h"
+/* The spec that the options describe: the choices of a --spec file, a --model instead of its own, and the
+ * other options as overrides on top. */
+#include "../gen/json.h"
 #include "cli.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+static xq_status no_memory(error *err)
+{
+    return error_set(err, XQ_ERROR_MEMORY, "spec", "out of memory");
+}
+
+/* ----------------------------------------------------------------- options */
+
+/* Infinity, which a number like 1e400 is, printed as a number that is read as infinity again: the generator
+ * names the valid values. cJSON would print null. */
+static bool keep_infinity(cJSON *value)
+{
+    if (cJSON_IsNumber(value) && isinf(value->valuedouble)) {
+        value->valuestring = strdup(value->valuedouble < 0 ? "-1e999" : "1e999");
+        value->type = value->valuestring ? cJSON_Raw : cJSON_Number;
+        return value->valuestring;
+    }
+    for (cJSON *child = value->child; child; child = child->next)
+        if (!keep_infinity(child))
+            return false;
+    return true;
+}
+
+/* The JSON text of an option; `option` names it in errors. */
+static xq_status parse(const char *text, const char *option, cJSON **value, error *err)
+{
+    *value = json_parse(text, strlen(text), option, JSON_STRICT, XQ_ERROR_ARGUMENT, err);
+    if (*value && !keep_infinity(*value)) {
+        cJSON_Delete(*value);
+        *value = NULL;
+        no_memory(err);
+    }
+    return err->status;
+}
+
+/* A number where the text is one, as JSON writes numbers; else the text. */
+static cJSON *number_or_text(const char *text)
+{
+    error ignored = ERROR_INIT;
+    cJSON *value = NULL;
+    if (*text == '-' || (*text >= '0' && *text <= '9'))
+        parse(text, "", &value, &ignored);
+    error_clear(&ignored);
+    return value ? value : cJSON_CreateString(text);
+}
+
+static xq_status add_values(cJSON *overrides, const struct cli_spec *s, error *err)
+{
+    const struct {
+        const char *key, *text;
+        bool number;
+    } values[] = {
+        {"model.layer_kind", s->layer_kind, false},
+        {"cache.method", s->method, false},
+        {"cache.bits", s->bits, true},
+        {"cache.group", s->group, true},
+        {"cache.axis_k", s->axis_k, false},
+        {"cache.axis_v", s->axis_v, false},
+        {"cache.zero_point", s->zero_point, false},
+        {"cache.clip", s->clip, true},
+        {"cache.groups", s->groups, true},
+        {"cache.accumulator_bits", s->accumulator_bits, true},
+        {"cache.page", s->page, true},
+        {"dtype", s->dtype, false},
+        {"weights", s->weights, false},
+        {"queries", s->queries, false},
+    };
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
+        if (values[i].text) {
+            const char *text = values[i].text;
+            cJSON *value = values[i].number ? number_or_text(text) : cJSON_CreateString(text);
+            if (cli_override(overrides, values[i].key, value, err) != XQ_OK)
+                return err->status;
+        }
+    return XQ_OK;
+}
+
+static xq_status add_flags(cJSON *overrides, const struct cli_spec *s, error *err)
+{
+    const struct {
+        const char *key;
+        bool given, value;
+    } flags[] = {
+        {"cache.rotation", s->rotation, true},
+        {"cache.rotation", s->no_rotation, false},
+        {"cache.feedback", s->feedback, true},
+        {"cache.base", s->base, true},
+    };
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
+        if (flags[i].given &&
+            cli_override(overrides, flags[i].key, cJSON_CreateBool(flags[i].value), err) != XQ_OK)
+            return err->status;
+    return XQ_OK;
+}
+
+/* The key before the equals sign, of names with points between; false: there is none. */
+static bool read_key(const char *set, char *key, size_t size)
+{
+    const char *equals = strchr(set, '=');
+    size_t length = equals ? (size_t)(equals - set) : 0;
+    if (length == 0 || length >= size)
+        return false;
+    snprintf(key, size, "%.*s", (int)length, set);
+    return key[0] != '.' && key[length - 1] != '.' && !strstr(key, "..");
+}
+
+bool cli_spec_sets(const struct cli_spec *spec, const char *key)
+{
+    char given[256];
+    for (int i = 0; i < spec->set.count; i++)
+        if (read_key(spec->set.items[i], given, sizeof given) && strcmp(given, key) == 0)
+            return true;
+    return false;
+}
+
+/* A word as a shell hands it on, without the quotes that make it a JSON text. */
+static bool is_bare_word(const char *text)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+    return *text && strspn(text, letters) == strlen(text);
+}
+
+static xq_status add_set(cJSON *overrides, const char *set, error *err)
+{
+    char key[256], option[300];
+    cJSON *value = NULL;
+    error malformed = ERROR_INIT;
+    if (!read_key(set, key, sizeof key))
+        return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                         "--set: '%.200s' is not of the form KEY=JSON, as cache.bits=8 is", set);
+    const char *text = set + strlen(key) + 1;
+    snprintf(option, sizeof option, "--set %s", key);
+    if (parse(text, option, &value, &malformed) == XQ_OK)
+        return cli_override(overrides, key, value, err);
+    if (malformed.status == XQ_ERROR_ARGUMENT && is_bare_word(text))
+        error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                  "%s: %.200s is not JSON; a text stands in double quotes: --set '%s=\"%.200s\"'", option,
+                  text, key, text);
+    else
+        error_set(err, malformed.status, "argument", "%s", malformed.message);
+    error_clear(&malformed);
+    return err->status;
+}
+
+/* All but --rank, which depends on the method. */
+static xq_status add_options(cJSON *overrides, const struct cli_spec *s, error *err)
+{
+    if (add_values(overrides, s, err) != XQ_OK || add_flags(overrides, s, err) != XQ_OK)
+        return err->status;
+    for (int i = 0; i < s->set.count && err->status == XQ_OK; i++)
+        add_set(overrides, s->set.items[i], err);
+    return err->status;
+}
+
+bool cli_spec_check(const char *subcommand, const struct cli_spec *s)
+{
+    if (s->rotation && s->no_rotation) {
+        cli_usage(subcommand, "--rotation and --no-rotation: give one of them");
+        return false;
+    }
+    if (s->rank && (cli_spec_sets(s, "cache.rank_k") || cli_spec_sets(s, "cache.rank_v"))) {
+        cli_usage(subcommand, "--rank and --set cache.rank_k or cache.rank_v: give one of them");
+        return false;
+    }
+    error err = ERROR_INIT;
+    cJSON *overrides = cJSON_CreateObject();
+    add_options(overrides, s, &err);
+    const cJSON *model = cJSON_GetObjectItemCaseSensitive(overrides, "model");
+    if (s->model && model && !cJSON_IsObject(model)) /* an object changes members of it */
+        error_set(&err, XQ_ERROR_ARGUMENT, "argument", "--model and --set model: give one of them");
+    bool together = err.status == XQ_OK;
+    if (!together)
+        cli_usage(subcommand, "%s", err.message);
+    cJSON_Delete(overrides);
+    error_clear(&err);
+    return together;
+}
+
+/* "512" or "512,256". */
+static xq_status read_rank(const char *rank, cJSON **k, cJSON **v, error *err)
+{
+    char first[64];
+    const char *comma = strchr(rank, ',');
+    snprintf(first, sizeof first, "%.*s", comma ? (int)(comma - rank) : 63, rank);
+    *k = number_or_text(first);
+    *v = number_or_text(comma ? comma + 1 : rank);
+    if (*k && *v && !cJSON_IsString(*k) && !cJSON_IsString(*v))
+        return XQ_OK;
+    return error_set(err, XQ_ERROR_SPEC, "spec",
+                     "--rank: '%.200s' is neither N nor K,V, whole numbers from 1", rank);
+}
+
+/* --rank N is for both latents, but for the method that has one. */
+static xq_status add_rank(cJSON *overrides, const char *rank, const char *spec_json, error *err)
+{
+    cJSON *spec = cJSON_Parse(spec_json), *k = NULL, *v = NULL;
+    const cJSON *cache = cJSON_GetObjectItemCaseSensitive(spec, "cache");
+    const char *method = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(cache, "method"));
+    bool one = method && strcmp(method, "latent-cl") == 0 && !strchr(rank, ',');
+    if (read_rank(rank, &k, &v, err) == XQ_OK) {
+        cli_override(overrides, "cache.rank_k", k, err);
+        k = NULL;
+        if (!one && err->status == XQ_OK) {
+            cli_override(overrides, "cache.rank_v", v, err);
+            v = NULL;
+        }
+    }
+    cJSON_Delete(k);
+    cJSON_Delete(v);
+    cJSON_Delete(spec);
+    return err->status;
+}
+
+/* ------------------------------------------------------------------- files */
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -13,23 +229,23 @@ static bool ends_with(const char *text, const char *end)
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-/* config.json → the `model` object. */
-static xq_status model_from_file(const char *path, const struct cli_common *common, cJSON **model,
-                                 error *err)
+static xq_status read_json_file(const char *path, const char *name, xq_status malformed, char **text,
+                                error *err)
 {
-    char *text = NULL, *json = NULL;
-    gen *g = NULL;
-    xq_status status = cli_read_file(path, &text, NULL, err);
-    if (status == XQ_OK)
-        status = gen_create(common->templates, &g, err);
-    if (status == XQ_OK)
-        status = gen_model_from_config(g, text, path, &json, err);
-    if (status == XQ_OK && !(*model = cJSON_Parse(json)))
-        status = error_set(err, XQ_ERROR_MEMORY, "spec", "out of memory");
-    gen_destroy(g);
-    free(json);
+    size_t size;
+    if (cli_read_file(path, text, &size, err) != XQ_OK)
+        return err->status;
+    return json_refuse_nul(*text, size, name, malformed, err);
+}
+
+/* config.json → the `model` object. */
+static xq_status model_from_file(gen *g, const char *path, char **model, error *err)
+{
+    char *text = NULL;
+    if (read_json_file(path, path, XQ_ERROR_FORMAT, &text, err) == XQ_OK)
+        gen_model_from_config(g, text, path, model, err);
     free(text);
-    return status;
+    return err->status;
 }
 
 /* What is meant as a path, and not as a preset's name. */
@@ -50,180 +266,93 @@ static xq_status no_such_path(const char *name, error *err)
 }
 
 /* --model: a directory with a config.json, such a file, or else the name of a preset. */
-static xq_status add_model(cJSON *root, const char *name, const struct cli_common *common, error *err)
+static xq_status read_model(gen *g, const char *name, char **model, error *err)
 {
     struct stat st;
     bool exists = stat(name, &st) == 0;
-    cJSON *model = NULL;
     if (exists && S_ISDIR(st.st_mode)) {
         char path[4096];
         snprintf(path, sizeof path, "%s/config.json", name);
-        if (model_from_file(path, common, &model, err) != XQ_OK)
-            return err->status;
-    } else if (!exists && names_path(name)) {
+        return model_from_file(g, path, model, err);
+    }
+    if (exists)
+        return model_from_file(g, name, model, err);
+    if (names_path(name))
         return no_such_path(name, err);
-    } else if (exists) {
-        if (model_from_file(name, common, &model, err) != XQ_OK)
-            return err->status;
-    } else {
-        model = cJSON_CreateString(name);
+    cJSON *value = cJSON_CreateString(name);
+    *model = cJSON_PrintUnformatted(value);
+    cJSON_Delete(value);
+    return *model ? XQ_OK : no_memory(err);
+}
+
+/* ------------------------------------------------------------------- specs */
+
+static const char *spec_name(const struct cli_spec *s)
+{
+    return !s->spec_file ? "spec" : strcmp(s->spec_file, "-") == 0 ? "standard input" : s->spec_file;
+}
+
+static xq_status read_spec(const struct cli_spec *s, char **text, error *err)
+{
+    if (s->spec_file)
+        return read_json_file(strcmp(s->spec_file, "-") == 0 ? "/dev/stdin" : s->spec_file, spec_name(s),
+                              XQ_ERROR_SPEC, text, err);
+    *text = strdup("{}");
+    return *text ? XQ_OK : no_memory(err);
+}
+
+/* The spec of a file with all options but --rank on top. */
+static xq_status apply_options(gen *g, const struct cli_spec *s, char **json, error *err)
+{
+    char *text = NULL, *model = NULL, *overrides_text = NULL;
+    cJSON *overrides = cJSON_CreateObject();
+    if (read_spec(s, &text, err) == XQ_OK && (!s->model || read_model(g, s->model, &model, err) == XQ_OK) &&
+        add_options(overrides, s, err) == XQ_OK) {
+        overrides_text = cJSON_PrintUnformatted(overrides);
+        const gen_overrides o = {.spec_json = text,
+                                 .spec_source = spec_name(s),
+                                 .model_json = model,
+                                 .overrides_json = overrides_text};
+        if (!overrides_text)
+            no_memory(err);
+        else
+            gen_override(g, &o, json, err);
     }
-    cJSON_DeleteItemFromObjectCaseSensitive(root, "model");
-    cJSON_AddItemToObject(root, "model", model);
-    return XQ_OK;
-}
-
-static void set_string(cJSON *object, const char *key, const char *value)
-{
-    if (!value)
-        return;
-    cJSON_DeleteItemFromObjectCaseSensitive(object, key);
-    cJSON_AddStringToObject(object, key, value);
-}
-
-static void set_number(cJSON *object, const char *key, double value)
-{
-    if (value == 0)
-        return;
-    cJSON_DeleteItemFromObjectCaseSensitive(object, key);
-    cJSON_AddNumberToObject(object, key, value);
-}
-
-static void set_false(cJSON *object, const char *key)
-{
-    cJSON_DeleteItemFromObjectCaseSensitive(object, key);
-    cJSON_AddFalseToObject(object, key);
-}
-
-/* A number where the text is one, else the text: the generator names the valid values. */
-static void set_number_or_string(cJSON *object, const char *key, const char *value)
-{
-    if (!value)
-        return;
-    char *end;
-    double number = strtod(value, &end);
-    if (end != value && !*end && number != 0)
-        set_number(object, key, number);
-    else
-        set_string(object, key, value);
-}
-
-/* --rank N, or K,V. */
-static xq_status set_rank(cJSON *cache, const char *rank, error *err)
-{
-    if (!rank)
-        return XQ_OK;
-    int k = 0, v = 0, used = 0;
-    if (sscanf(rank, "%d,%d%n", &k, &v, &used) == 2 && !rank[used] && k > 0 && v > 0) {
-        set_number(cache, "rank_k", k);
-        set_number(cache, "rank_v", v);
-        return XQ_OK;
-    }
-    if (sscanf(rank, "%d%n", &k, &used) == 1 && !rank[used] && k > 0) {
-        const char *method = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(cache, "method"));
-        set_number(cache, "rank_k", k);
-        if (!method || strcmp(method, "latent-cl") != 0) /* which has one latent */
-            set_number(cache, "rank_v", k);
-        return XQ_OK;
-    }
-    error_set(err, XQ_ERROR_SPEC, "spec", "--rank: '%s' is neither N nor K,V with positive integers", rank);
-    return error_field(err, "cache.rank_k");
-}
-
-static xq_status read_spec(const char *path, cJSON **root, error *err)
-{
-    char *text = NULL;
-    if (cli_read_file(path, &text, NULL, err) != XQ_OK)
-        return err->status;
-    *root = cJSON_ParseWithOpts(text, NULL, 1);
+    cJSON_Delete(overrides);
+    free(overrides_text);
+    free(model);
     free(text);
-    if (cJSON_IsObject(*root))
-        return XQ_OK;
-    cJSON_Delete(*root);
-    *root = NULL;
-    error_set(err, XQ_ERROR_FORMAT, "file", "%s is not a JSON object", path);
-    return error_at(err, path, 0);
+    return err->status;
 }
 
-static void set_flag(cJSON *object, const char *key, bool value)
+static xq_status apply_rank(gen *g, const char *rank, char **json, error *err)
 {
-    if (!value)
-        return;
-    cJSON_DeleteItemFromObjectCaseSensitive(object, key);
-    cJSON_AddTrueToObject(object, key);
-}
-
-/* A preset's name becomes an object, to hold the kind; what a completed spec chose for another kind goes.
- */
-void cli_spec_set_kind(cJSON *root, const char *kind)
-{
-    cJSON *model = cJSON_GetObjectItemCaseSensitive(root, "model");
-    if (cJSON_IsString(model)) {
-        cJSON *object = cJSON_CreateObject();
-        cJSON_AddStringToObject(object, "preset", model->valuestring);
-        cJSON_ReplaceItemInObjectCaseSensitive(root, "model", object);
-        model = object;
+    char *with_rank = NULL;
+    cJSON *overrides = cJSON_CreateObject();
+    if (add_rank(overrides, rank, *json, err) == XQ_OK) {
+        if (cli_spec_override(g, *json, overrides, &with_rank, err) == XQ_OK) {
+            free(*json);
+            *json = with_rank;
+        }
+    } else {
+        cJSON_Delete(overrides);
     }
-    if (!cJSON_IsObject(model))
-        return; /* the generator names the fault */
-    if (cJSON_HasObjectItem(model, "layer_kinds")) {
-        cJSON_DeleteItemFromObjectCaseSensitive(model, "rope");
-        cJSON_DeleteItemFromObjectCaseSensitive(model, "sliding_window");
-    }
-    set_string(model, "layer_kind", kind);
+    return err->status;
 }
 
-static xq_status fill(cJSON *root, const struct cli_spec *s, const struct cli_common *common,
-                      const char *arch, error *err)
+xq_status cli_spec_json(const struct cli_spec *spec, const struct cli_common *common, char **json,
+                        error *err)
 {
-    if (s->model && add_model(root, s->model, common, err) != XQ_OK)
-        return err->status;
-    if (s->layer_kind)
-        cli_spec_set_kind(root, s->layer_kind);
-    cJSON *cache = cJSON_GetObjectItemCaseSensitive(root, "cache");
-    if (!cache)
-        cache = cJSON_AddObjectToObject(root, "cache");
-    if (cJSON_IsObject(cache)) {
-        set_string(cache, "method", s->method);
-        set_number(cache, "bits", (double)s->bits);
-        set_number_or_string(cache, "group", s->group);
-        set_string(cache, "axis_k", s->axis_k);
-        set_string(cache, "axis_v", s->axis_v);
-        set_string(cache, "zero_point", s->zero_point);
-        set_number_or_string(cache, "clip", s->clip);
-        set_number(cache, "groups", (double)s->groups);
-        set_flag(cache, "rotation", s->rotation);
-        if (s->no_rotation)
-            set_false(cache, "rotation");
-        set_flag(cache, "feedback", s->feedback);
-        set_flag(cache, "base", s->base);
-        set_number(cache, "accumulator_bits", (double)s->accumulator_bits);
-        set_number(cache, "page", (double)s->page);
-        if (set_rank(cache, s->rank, err) != XQ_OK)
-            return err->status;
-    }
-    set_string(root, "dtype", s->dtype);
-    set_string(root, "weights", s->weights);
-    set_string(root, "queries", s->queries);
-    set_string(root, "arch", arch);
-    return XQ_OK;
-}
-
-xq_status cli_spec_json(const struct cli_spec *spec, const struct cli_common *common, const char *arch,
-                        char **json, error *err)
-{
-    cJSON *root = NULL;
+    gen *g = NULL;
+    char *out = NULL;
     if (!spec->spec_file && !spec->model)
         return error_set(err, XQ_ERROR_SPEC, "spec",
                          "no model given; use --model NAME|DIR|config.json, or --spec FILE");
-    if (spec->spec_file) {
-        if (read_spec(spec->spec_file, &root, err) != XQ_OK)
-            return err->status;
-    } else {
-        root = cJSON_CreateObject();
-    }
-    if (fill(root, spec, common, arch, err) == XQ_OK && !(*json = cJSON_PrintUnformatted(root)))
-        error_set(err, XQ_ERROR_MEMORY, "spec", "out of memory");
-    cJSON_Delete(root);
+    if (gen_create(common->templates, &g, err) == XQ_OK && apply_options(g, spec, &out, err) == XQ_OK &&
+        (!spec->rank || apply_rank(g, spec->rank, &out, err) == XQ_OK))
+        *json = out;
+    else
+        free(out);
+    gen_destroy(g);
     return err->status;
 }

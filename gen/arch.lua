@@ -44,11 +44,12 @@ for i, entry in ipairs(arch.list) do
   by_name[entry.name], names[i] = entry, entry.name
 end
 
+arch.names = names
+
 -- The entry of a name; fails with field `arch`.
 function arch.find(name)
   local entry = by_name[name]
   if entry then return entry end
-  if type(name) ~= "string" then fail.spec("arch", "must be a string; valid: %s", table.concat(names, ", ")) end
   fail.spec("arch", "'%s' is not known; %s", name, fail.suggestion(name, names))
 end
 

@@ -16,9 +16,23 @@ xq_status gen_create(const char *template_dir, gen **out, error *err);
 void gen_destroy(gen *g);
 
 /* Validates a spec and fills in everything left open. `spec_json` is {"model": NAME | {...}, "cache":
- * {...}, ...}; the result adds "layout", "weights_layout" and "tuning" (docs/spec.md). Unknown keys are
- * refused. Caller frees *completed. */
+ * {...}, ...}; the result adds "layout", "weights_layout", "choices" and others (docs/spec.md). Unknown
+ * keys are refused. Caller frees *completed. */
 xq_status gen_complete(gen *g, const char *spec_json, char **completed, error *err);
+
+/* The same; a spec that names no architecture is for `arch`, where that is not NULL. */
+xq_status gen_complete_for(gen *g, const char *spec_json, const char *arch, char **completed, error *err);
+
+typedef struct gen_overrides {
+    const char *spec_json, *overrides_json;
+    const char *model_json;  /* replaces the spec's model; NULL: it stays */
+    const char *spec_source; /* names spec_json in syntax errors; NULL: "spec" */
+} gen_overrides;
+
+/* A spec's choices, with `overrides_json` on top, a JSON merge patch (RFC 7386: null takes a choice away).
+ * The spec may be completed, and edited since; what follows from its choices is left out of *out, which is
+ * to be completed again. Caller frees *out. */
+xq_status gen_override(gen *g, const gen_overrides *overrides, char **out, error *err);
 
 /* A Hugging Face config.json text → the `model` object of a spec, as JSON. `source` names it in errors.
  * Caller frees *model. */

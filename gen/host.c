@@ -156,18 +156,55 @@ void gen_destroy(gen *g)
 
 /* ---------------------------------------------------------------- specs */
 
-xq_status gen_complete(gen *g, const char *spec_json, char **completed, error *err)
+static cJSON *parse_spec(const char *text, error *err)
+{
+    return json_parse(text, strlen(text), "spec", JSON_STRICT, XQ_ERROR_SPEC, err);
+}
+
+xq_status gen_complete_for(gen *g, const char *spec_json, const char *arch, char **completed, error *err)
 {
     if (!spec_json)
         return missing(err, "spec_json");
-    cJSON *spec = json_parse(spec_json, "spec", XQ_ERROR_SPEC, err);
+    cJSON *spec = parse_spec(spec_json, err);
     if (!spec)
         return err->status;
-    call c = {.module = "spec", .function = "complete", .arguments = 1, .results = 1};
+    call c = {
+        .module = "spec", .function = "complete", .arguments = arch ? 2 : 1, .results = 1, .keep_null = 1};
     c.argument[0].json = spec;
+    c.argument[1].text = arch;
     if (call_module(g, &c, err) == XQ_OK)
         *completed = c.result[0];
     cJSON_Delete(spec);
+    return err->status;
+}
+
+xq_status gen_complete(gen *g, const char *spec_json, char **completed, error *err)
+{
+    return gen_complete_for(g, spec_json, NULL, completed, err);
+}
+
+xq_status gen_override(gen *g, const gen_overrides *o, char **out, error *err)
+{
+    if (!o->spec_json || !o->overrides_json)
+        return missing(err, o->spec_json ? "overrides_json" : "spec_json");
+    const char *origin = o->spec_source ? o->spec_source : "spec";
+    call c = {.module = "spec", .function = "override", .results = 1, .keep_null = 1};
+    c.arguments = o->model_json ? 3 : 2;
+    cJSON *spec = json_parse(o->spec_json, strlen(o->spec_json), origin, JSON_STRICT, XQ_ERROR_SPEC, err),
+          *model = NULL, *overrides = NULL;
+    if (err->status == XQ_OK)
+        overrides = json_parse(o->overrides_json, strlen(o->overrides_json), "overrides", JSON_STRICT,
+                               XQ_ERROR_SPEC, err);
+    if (err->status == XQ_OK && o->model_json)
+        model = json_parse(o->model_json, strlen(o->model_json), "model", JSON_STRICT, XQ_ERROR_SPEC, err);
+    c.argument[0].json = spec;
+    c.argument[1].json = overrides;
+    c.argument[2].json = model;
+    if (err->status == XQ_OK && call_module(g, &c, err) == XQ_OK)
+        *out = c.result[0];
+    cJSON_Delete(spec);
+    cJSON_Delete(overrides);
+    cJSON_Delete(model);
     return err->status;
 }
 
@@ -177,7 +214,7 @@ xq_status gen_model_from_config(gen *g, const char *config_json, const char *ori
     if (!config_json)
         return missing(err, "config_json");
     origin = origin ? origin : "config.json";
-    cJSON *config = json_parse(config_json, origin, XQ_ERROR_FORMAT, err);
+    cJSON *config = json_parse(config_json, strlen(config_json), origin, JSON_PYTHON, XQ_ERROR_FORMAT, err);
     if (!config)
         return err->status;
     call c = {.module = "config", .function = "read", .arguments = 2, .results = 1, .keep_null = 1};
@@ -193,10 +230,10 @@ xq_status gen_layer_kind(gen *g, const char *spec_json, int layer, char **kind, 
 {
     if (!spec_json)
         return missing(err, "spec_json");
-    cJSON *spec = json_parse(spec_json, "spec", XQ_ERROR_SPEC, err);
+    cJSON *spec = parse_spec(spec_json, err);
     if (!spec)
         return err->status;
-    call c = {.module = "spec", .function = "layer_kind", .arguments = 2, .results = 1};
+    call c = {.module = "spec", .function = "layer_kind", .arguments = 2, .results = 1, .keep_null = 1};
     c.argument[0].json = spec;
     c.argument[1].number = layer;
     if (call_module(g, &c, err) == XQ_OK)
@@ -221,12 +258,16 @@ xq_status gen_features(gen *g, char **page, error *err)
 xq_status gen_parameters(gen *g, const char *const *families, int count, const char *spec_json, char **json,
                          error *err)
 {
-    call c = {.module = "parameters", .function = "list", .arguments = spec_json ? 2 : 1, .results = 1};
+    call c = {.module = "parameters",
+              .function = "list",
+              .arguments = spec_json ? 2 : 1,
+              .results = 1,
+              .keep_null = 1};
     cJSON *names = count ? cJSON_CreateStringArray(families, count) : cJSON_CreateArray(), *spec = NULL;
     if (!names)
         error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
     else if (spec_json)
-        spec = json_parse(spec_json, "spec", XQ_ERROR_SPEC, err);
+        spec = parse_spec(spec_json, err);
     c.argument[0].json = names;
     c.argument[1].json = spec;
     if (err->status == XQ_OK && call_module(g, &c, err) == XQ_OK)
@@ -242,13 +283,13 @@ xq_status gen_render(gen *g, const char *completed_json, const char *family, gen
 {
     if (!completed_json || !family)
         return missing(err, completed_json ? "family" : "completed_json");
-    cJSON *spec = json_parse(completed_json, "spec", XQ_ERROR_SPEC, err);
+    cJSON *spec = parse_spec(completed_json, err);
     if (!spec)
         return err->status;
     char subject[128];
     snprintf(subject, sizeof subject, "templates/%.60s.cu.lt", family);
     g->box.subject = subject;
-    call c = {.module = "emit", .function = "render", .arguments = 2, .results = 2};
+    call c = {.module = "emit", .function = "render", .arguments = 2, .results = 2, .keep_null = 1};
     c.argument[0].json = spec;
     c.argument[1].text = family;
     if (call_module(g, &c, err) == XQ_OK)

@@ -1,5 +1,6 @@
-/* JSON texts into Lua values. Objects and arrays become tables, whole numbers become integers, null
- * members are left out or become host.null (a light userdata). (Lua values become JSON in gen/json.lua.) */
+/* JSON texts into Lua values. Objects and arrays become tables (arrays with the metatable host.array),
+ * whole numbers become integers, null members are left out or become host.null (a light userdata). (Lua
+ * values become JSON in gen/json.lua.) */
 #ifndef GEN_JSON_H
 #define GEN_JSON_H
 
@@ -7,12 +8,26 @@
 
 #include <cjson/cJSON.h>
 #include <lua.h>
+#include <stddef.h>
 
-/* Parses a text. A malformed one fails with `status` and stage "spec", and names `source` and the line;
- * so does one nested beyond 32 levels. */
-cJSON *json_parse(const char *text, const char *source, xq_status status, error *err);
+/* JSON as RFC 8259 has it; or also the names NaN, Infinity and -Infinity, which Python's json module
+ * writes. */
+enum json_syntax { JSON_STRICT, JSON_PYTHON };
 
-/* Pushes a parsed value. Raises a Lua error when memory runs out or an object names a member twice. */
+/* Parses a text of `size` bytes, and nothing else may follow the value. Refused, with `status`, stage
+ * "spec", the `source` and line and column: bad syntax, bad UTF-8, a NUL character, a name given twice in
+ * an object (the field), nesting beyond 32 levels, and a number that would become zero. A number beyond the
+ * range of a double becomes infinity, for those who know the valid values to refuse. */
+cJSON *json_parse(const char *text, size_t size, const char *source, enum json_syntax syntax,
+                  xq_status status, error *err);
+
+/* Refuses a text with a NUL byte, as json_parse does: for those who hand it on as a C string. */
+xq_status json_refuse_nul(const char *text, size_t size, const char *source, xq_status status, error *err);
+
+/* The metatable of arrays; pushes it. */
+void json_push_array_mark(lua_State *L);
+
+/* Pushes a parsed value. Raises a Lua error when memory runs out. */
 void json_push(lua_State *L, const cJSON *value, int keep_null);
 
 #endif

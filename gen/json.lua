@@ -1,12 +1,19 @@
 -- Lua values to JSON text. Objects write the keys that their metatable's `order` lists first, in that
 -- order, the others sorted; so the text is the same on every machine.
+local host = require "host"
+local fail = require "fail"
+
 local json = {}
 
-local array_mark = {}
+local array_mark = host.array
 
--- Marks a table as an array (an empty table is an object otherwise).
+-- Marks a table as an array (an empty table is an object otherwise). Arrays that were read are marked.
 function json.array(list)
   return setmetatable(list, array_mark)
+end
+
+function json.is_array(value)
+  return type(value) == "table" and (getmetatable(value) == array_mark or value[1] ~= nil)
 end
 
 -- Marks a table as an object whose keys are written in this order.
@@ -20,10 +27,12 @@ local function encode_string(text)
   return '"' .. text:gsub('[%c"\\]', function(c) return escapes[c] or ("\\u%04x"):format(c:byte()) end) .. '"'
 end
 
-local function encode_number(number)
+-- `path` names the value in errors: what was read may hold infinity (1e999). `infinity`: whether it is written again.
+local function encode_number(number, path, infinity)
   if math.type(number) == "integer" then return ("%d"):format(number) end
+  if infinity and (number == math.huge or number == -math.huge) then return number > 0 and "1e999" or "-1e999" end
   if number ~= number or number == math.huge or number == -math.huge then
-    error("a number that JSON cannot hold: " .. tostring(number))
+    fail.spec(path, "%s is no finite number", tostring(number))
   end
   for _, format in ipairs { "%.15g", "%.16g" } do
     local text = format:format(number)
@@ -34,18 +43,19 @@ end
 
 local encode
 
-local function encode_array(list)
+local function encode_array(list, path, infinity)
   local parts = {}
-  for i, value in ipairs(list) do parts[i] = encode(value) end
+  for i, value in ipairs(list) do parts[i] = encode(value, ("%s[%d]"):format(path, i - 1), infinity) end
   return "[" .. table.concat(parts, ",") .. "]"
 end
 
-local function encode_object(object, order)
+local function encode_object(object, order, path, infinity)
   local parts, done = {}, {}
   local function add(key)
     if object[key] ~= nil and not done[key] then
       done[key] = true
-      parts[#parts + 1] = encode_string(key) .. ":" .. encode(object[key])
+      local name = path == "" and key or path .. "." .. key
+      parts[#parts + 1] = encode_string(key) .. ":" .. encode(object[key], name, infinity)
     end
   end
   for _, key in ipairs(order or {}) do add(key) end
@@ -53,16 +63,16 @@ local function encode_object(object, order)
   return "{" .. table.concat(parts, ",") .. "}"
 end
 
-function encode(value)
+function encode(value, path, infinity)
   local kind = type(value)
   if kind == "table" then
+    if json.is_array(value) then return encode_array(value, path, infinity) end
     local mark = getmetatable(value)
-    if mark == array_mark or value[1] ~= nil then return encode_array(value) end
-    return encode_object(value, mark and mark.order)
+    return encode_object(value, mark and mark.order, path, infinity)
   elseif kind == "string" then
     return encode_string(value)
   elseif kind == "number" then
-    return encode_number(value)
+    return encode_number(value, path, infinity)
   elseif kind == "boolean" then
     return tostring(value)
   elseif kind == "userdata" then -- host.null, in what was read
@@ -71,14 +81,27 @@ function encode(value)
   error("a value that JSON cannot hold: " .. kind)
 end
 
-json.encode = encode
+function json.encode(value) return encode(value, "", false) end
 
--- A copy whose objects write their keys sorted, for comparison. Empty lists and objects are the same there, as in
--- JSON that was read.
-function json.sorted(value)
-  if type(value) ~= "table" then return value end
-  local copy = {}
-  for key, member in pairs(value) do copy[key] = json.sorted(member) end
-  return copy
+-- The same of what is to be read, and checked, again.
+function json.encode_unchecked(value) return encode(value, "", true) end
+
+-- Whether two values say the same. Empty lists and objects are the same there.
+function json.same(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
+  if a[1] ~= nil or b[1] ~= nil then
+    for i = 1, math.max(#a, #b) do
+      if not json.same(a[i], b[i]) then return false end
+    end
+    return true
+  end
+  local more = 0
+  for key, value in pairs(a) do
+    if not json.same(value, b[key]) then return false end
+    more = more + 1
+  end
+  for _ in pairs(b) do more = more - 1 end
+  return more == 0
 end
+
 return json

@@ -10,6 +10,7 @@ local kind_of = { full_attention = "full", sliding_attention = "sliding" }
 
 local function check_listed(model)
   local types, count = model.layer_types, model.num_hidden_layers
+  if #types == 0 then fail.spec("model.layer_types", "is empty; it must name the kind of each layer") end
   if count and #types ~= count then
     fail.spec("model.layer_types", "has %d entries, for num_hidden_layers %d", #types, count)
   end

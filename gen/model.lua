@@ -1,4 +1,5 @@
 -- Validates the model of a spec and fills in what was left open.
+local host = require "host"
 local fail = require "fail"
 local json = require "json"
 local layers = require "layers"
@@ -15,13 +16,14 @@ local function find_preset(field, name)
     fail.spec(field, "'%s' is no preset; %s", name:sub(1, 60), fail.suggestion(name, models.order, "`xq gen --list-models` prints them"))
 end
 
--- {preset = NAME, ...}: the preset's values, but for those beside the name.
+-- {preset = NAME, ...}: the preset's values, but for those beside the name; null there takes one away.
 local function with_preset(given)
   if type(given.preset) ~= "string" then
     fail.spec("model.preset", "must be a string (a preset's name), not %s", schema.show(given.preset))
   end
   local model = find_preset("model.preset", given.preset)
   for key, value in pairs(given) do
+    if value == host.null then value = nil end
     if key ~= "preset" then model[key] = value end
   end
   return model
@@ -37,7 +39,20 @@ local function find_model(given)
 end
 
 -- ---------------------------------------------------------------- shape and scores
-local head_dims = { 64, 80, 96, 112, 128, 160, 192, 256 }
+local function check_hidden_size(size)
+  if size < 1 then fail.spec("model.hidden_size", "%d is not valid; valid: %s", size, schema.hidden_size_text) end
+  if size % layout.unit_channels ~= 0 or size > schema.most_hidden_size then
+    fail.unsupported("model.hidden_size", "%d is not supported; supported: %s", size, schema.hidden_size_text)
+  end
+end
+
+local function check_head_dim(size)
+  local text = schema.list(schema.head_dims)
+  if size < 1 then fail.spec("model.head_dim", "%d is not valid; valid: %s", size, text) end
+  if not schema.contains(schema.head_dims, size) then
+    fail.unsupported("model.head_dim", "%d is not supported; supported: %s", size, text)
+  end
+end
 
 local function complete_shape(model)
   local heads = model.num_attention_heads
@@ -49,16 +64,13 @@ local function complete_shape(model)
     end
     model.head_dim = model.hidden_size // heads
   end
-  if heads % model.num_key_value_heads ~= 0 then
-    fail.spec("model.num_key_value_heads", "%d does not divide num_attention_heads (%d)", model.num_key_value_heads, heads)
+  local divisors = schema.divisors(heads)
+  if not schema.contains(divisors, model.num_key_value_heads) then
+    fail.spec("model.num_key_value_heads", "%d does not divide num_attention_heads (%d); valid: %s",
+      model.num_key_value_heads, heads, schema.list(divisors))
   end
-  if not schema.contains(head_dims, model.head_dim) then
-    fail.unsupported("model.head_dim", "%d is not supported; supported: %s", model.head_dim, schema.list(head_dims))
-  end
-  if model.hidden_size % layout.unit_channels ~= 0 then
-    fail.unsupported("model.hidden_size", "%d is not supported; supported: multiples of %d", model.hidden_size,
-      layout.unit_channels)
-  end
+  check_hidden_size(model.hidden_size)
+  check_head_dim(model.head_dim)
 end
 
 local function complete_scores(model)
@@ -112,7 +124,7 @@ end
 -- What a spec of mixed layers has computed from layer_kinds may be given, but only as computed.
 local function check_chosen(given, kind, name)
   for _, key in ipairs(kind_order) do
-    if given[key] ~= nil and json.encode(json.sorted { given[key] }) ~= json.encode(json.sorted { kind[key] }) then
+    if given[key] ~= nil and not json.same(given[key], kind[key]) then
       fail.spec("model." .. key, "differs from model.layer_kinds.%s.%s; leave it out", name, key)
     end
   end

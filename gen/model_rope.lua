@@ -31,18 +31,35 @@ local function complete_yarn(field, scaling, result, model)
   scaling.attention_factor, scaling.mscale, scaling.mscale_all_dim = nil, nil, nil
 end
 
+-- What may stand beside the type of no scaling: nothing that would scale.
+local function check_default(field, given)
+  for key, value in pairs(given) do
+    if key ~= "type" and key ~= "rope_type" and not (key == "factor" and value == 1) then
+      fail.spec(field .. "." .. key, "means nothing with rope_type 'default'; leave it out")
+    end
+  end
+end
+
+local function scaling_kind(field, given)
+  local kind = given.rope_type
+  if kind == nil then kind = given.type end
+  local valid = schema.list(schema.scaling_types)
+  if kind == nil then fail.spec(field .. ".rope_type", "is missing; valid: %s", valid) end
+  if not schema.contains(schema.scaling_types, kind) then
+    fail.spec(field .. ".rope_type", "%s is not known; valid: %s", schema.show(kind), valid)
+  end
+  if given.type ~= nil and given.type ~= kind then
+    fail.spec(field .. ".type", "differs from rope_type; give one of them")
+  end
+  return kind
+end
+
 -- Checks result.scaling, and completes it.
 local function complete_scaling(field, result, model)
   local given = result.scaling
-  local kind = given.rope_type or given.type or "default"
-  if not schema.contains(schema.scaling_types, kind) then
-    fail.spec(field .. ".rope_type", "%s is not known; valid: %s", schema.show(kind), schema.list(schema.scaling_types))
-  end
-  if given.rope_type and given.type and given.rope_type ~= given.type then
-    fail.spec(field .. ".type", "differs from rope_type; give one of them")
-  end
+  local kind = scaling_kind(field, given)
   result.scaling = nil
-  if kind == "default" then return end
+  if kind == "default" then return check_default(field, given) end
   if not schema.scalings[kind] then
     fail.unsupported(field, "RoPE scaling '%s' is not supported; supported: default, linear, llama3, yarn", kind)
   end
@@ -53,12 +70,16 @@ local function complete_scaling(field, result, model)
   result.scaling = json.ordered(scaling, scaling_order)
 end
 
-local function complete_rotary_dim(result, given, head_dim)
-  result.rotary_dim = result.rotary_dim or math.floor(head_dim * (given.partial_rotary_factor or 1))
-  if result.rotary_dim % 2 ~= 0 or result.rotary_dim < 2 or result.rotary_dim > head_dim then
-    fail.spec("model.rope.rotary_dim", "%d is not valid; valid: even numbers from 2 to head_dim (%d)", result.rotary_dim,
-      head_dim)
+-- `field` names `rope`.
+local function complete_rotary_dim(field, result, given, head_dim)
+  local factor = not result.rotary_dim and given.partial_rotary_factor
+  result.rotary_dim = result.rotary_dim or math.floor(head_dim * (factor or 1))
+  if result.rotary_dim % 2 == 0 and result.rotary_dim >= 2 and result.rotary_dim <= head_dim then return end
+  if factor then
+    fail.spec("model.partial_rotary_factor", "%s of head_dim (%d) is %d; valid: what makes an even number of at least 2",
+      tostring(factor), head_dim, result.rotary_dim)
   end
+  fail.spec(field .. ".rotary_dim", "%d is not valid; valid: even numbers from 2 to head_dim (%d)", result.rotary_dim, head_dim)
 end
 
 -- `given`: the model's keys. Either `rope`, as completed specs have it, or the names of config.json: rope_theta,
@@ -67,7 +88,7 @@ function model_rope.complete(given, model, field)
   local result, scaling_field
   if given.rope then
     for _, other in ipairs { "rope_theta", "rope_scaling", "rope_interleaved", "partial_rotary_factor" } do
-      if given[other] ~= nil then fail.spec("model." .. other, "cannot be given beside model.rope") end
+      if given[other] ~= nil then fail.spec("model." .. other, "cannot be given beside model.rope, which says the same") end
     end
     result, scaling_field = schema.check_object(field .. ".", given.rope, schema.rope), field .. ".scaling"
   else
@@ -80,7 +101,7 @@ function model_rope.complete(given, model, field)
     end
   else
     result.theta = (result.theta or 10000) + 0.0
-    complete_rotary_dim(result, given, model.head_dim)
+    complete_rotary_dim(field, result, given, model.head_dim)
     if result.scaling then complete_scaling(scaling_field, result, model) end
     local yarn = result.scaling and result.scaling.type == "yarn" -- says it even where it is 1
     if result.attention_factor == 1 and not yarn then result.attention_factor = nil end

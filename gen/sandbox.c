@@ -1,5 +1,7 @@
 #include "sandbox.h"
 
+#include "json.h"
+
 #include <lauxlib.h>
 #include <lualib.h>
 #include <stdio.h>
@@ -144,6 +146,8 @@ static int open_state(lua_State *L)
     lua_setfield(L, -2, "memory");
     lua_pushlightuserdata(L, NULL);
     lua_setfield(L, -2, "null");
+    json_push_array_mark(L);
+    lua_setfield(L, -2, "array");
     lua_call(L, 1, 0);
     return 0;
 }

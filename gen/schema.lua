@@ -1,12 +1,26 @@
 -- The keys of a spec: names, types, meanings, domains and defaults as data, and the checks against them.
 -- docs/spec.md describes them for people.
+local arch = require "arch"
 local fail = require "fail"
+local json = require "json"
+local layout = require "layout"
 
 local schema = {}
 
 -- ---------------------------------------------------------------- keys
--- {key, type, meaning, min=, max= or values= (what is valid), works= (what of it is supported), default=, required=,
--- refuse=function(value) → what is not supported, or nil}
+-- {key, type, meaning, what is valid: min=, max=, or values=, or valid= (a text, where completion checks it);
+-- works= (what of it is supported), default=, required=, refuse=function(value) → what is not supported, or nil}
+schema.head_dims = { 64, 80, 96, 112, 128, 160, 192, 256 }
+schema.group_sizes = { 32, 64, 128, 256 }
+schema.most_hidden_size = 65536
+schema.hidden_size_text = ("multiples of %d up to %d"):format(layout.unit_channels, schema.most_hidden_size)
+
+function schema.list(values)
+  local texts = {}
+  for i, value in ipairs(values) do texts[i] = tostring(value) end
+  return table.concat(texts, ", ")
+end
+
 local function refuse_if(text)
   return function(value) return value ~= false and text or nil end
 end
@@ -16,10 +30,10 @@ schema.model = {
   { "preset", "string", "a preset, whose values those beside it replace" },
   { "model_type", "string", "the config.json type that it came from" },
   { "hidden_size", "integer", "width of the attention block's input, d",
-    required = true, min = 1, max = 65536 },
+    required = true, valid = schema.hidden_size_text },
   { "num_attention_heads", "integer", "query heads, H", required = true, min = 1, max = 1024 },
-  { "num_key_value_heads", "integer", "KV heads, Hkv", min = 1, max = 1024 },
-  { "head_dim", "integer", "width of a head, dh", min = 1, max = 1024 },
+  { "num_key_value_heads", "integer", "KV heads, Hkv", valid = "divisors of num_attention_heads" },
+  { "head_dim", "integer", "width of a head, dh", valid = schema.list(schema.head_dims) },
   { "num_hidden_layers", "integer", "layers of the model", min = 1, max = 10000 },
   { "max_position_embeddings", "integer", "longest context", min = 1, max = 1 << 40 },
   { "rope_theta", "number", "base of the rotary frequencies", min = 1, max = 1e15 },
@@ -53,7 +67,8 @@ schema.model = {
 schema.cache = {
   { "method", "string", "what is cached", values = { "x", "latent", "x-cl", "latent-cl" } },
   { "bits", "integer", "bits of a cached element", values = { 2, 3, 4, 8 }, default = 4 },
-  { "group", "integer or row", "elements that share a scale", default = 128 },
+  { "group", "integer or row", "elements that share a scale", default = 128,
+    valid = schema.list(schema.group_sizes) .. ', "row"' },
   { "axis_k", "string", "direction of the groups in the stream of K, or the only one",
     values = { "token", "channel" }, default = "token" },
   { "axis_v", "string", "direction of the groups in the stream of V", values = { "token", "channel" } },
@@ -61,14 +76,15 @@ schema.cache = {
     values = { "float", "integer" }, default = "float" },
   { "clip", "number", "share of a group's range that its codes span; values beyond it saturate",
     min = 0.1, max = 1 },
-  { "rank_k", "integer", "columns of K's latent; of latent-cl, of both", min = 1, max = 1 << 20 },
-  { "rank_v", "integer", "columns of V's latent", min = 0, max = 1 << 20 },
-  { "groups", "integer", "groups of KV heads with an SVD of their own", min = 1, max = 1024, default = 1 },
+  { "rank_k", "integer", "columns of K's latent; of latent-cl, of both", valid = "1 to the full rank, multiples of groups" },
+  { "rank_v", "integer", "columns of V's latent", valid = "1 to the full rank, multiples of groups" },
+  { "groups", "integer", "groups of KV heads with an SVD of their own", default = 1,
+    valid = "divisors of num_key_value_heads" },
   { "rotation", "boolean", "whether what is cached is rotated, which spreads outliers" },
   { "feedback", "boolean", "whether the error of a channel is made up for by later ones of its group" },
   { "base", "boolean", "cross-layer: whether the layer starts the accumulator" },
   { "accumulator_bits", "integer", "cross-layer: bits of an element of the accumulator", values = { 16, 8, 4 } },
-  { "page", "integer", "tokens of a page", min = 1, max = 1 << 20, default = 64 },
+  { "page", "integer", "tokens of a page", default = 64, valid = "multiples of 16 from 16 to 256" },
 }
 
 schema.top = {
@@ -77,7 +93,7 @@ schema.top = {
   { "dtype", "string", "type of activations", values = { "f16", "bf16" }, default = "f16" },
   { "weights", "string", "type of packed weights", values = { "f16", "bf16", "int8", "e4m3" }, default = "f16" },
   { "queries", "string", "queries of one sequence in a call", values = { "one", "many" }, default = "one" },
-  { "arch", "string", "GPU architecture", default = "sm_80" },
+  { "arch", "string", "GPU architecture", default = "sm_80", valid = schema.list(arch.names) },
   { "tuning", "object", "parameters of kernel families" },
   { "keys", "object", "computed: the order of K's columns" },
   { "layout", "object", "computed: the cache's bytes" },
@@ -85,12 +101,16 @@ schema.top = {
   { "weights_layout", "object", "computed: the packed weights" },
   { "unfused_weights_layout", "object", "computed: those of the unfused pipeline" },
   { "kv_weights_layout", "object", "computed: those of an fp16 KV cache" },
+  { "choices", "object", "computed: what was chosen, as given; the rest follows from it" },
 }
+-- What completion adds to a spec.
+schema.added = { "keys", "layout", "accumulator", "weights_layout", "unfused_weights_layout", "kv_weights_layout",
+  "choices" }
 
 schema.rope = {
   { "type", "string", "kind of rotary embedding", values = { "none", "neox", "interleaved" }, default = "neox" },
   { "theta", "number", "base of the rotary frequencies", min = 1, max = 1e15 },
-  { "rotary_dim", "integer", "dimensions of a head that are rotated", min = 2, max = 1024 },
+  { "rotary_dim", "integer", "dimensions of a head that are rotated", valid = "even numbers from 2 to head_dim" },
   { "attention_factor", "number", "what rotated queries and keys are multiplied by", min = 1e-3, max = 1e3 },
   { "scaling", "object", "how rotary frequencies are stretched" },
 }
@@ -147,14 +167,18 @@ end
 
 function schema.show(value)
   if type(value) == "string" then return "'" .. value:sub(1, 60) .. "'" end
-  if type(value) == "table" then return value[1] ~= nil and "a list" or "an object" end
+  if type(value) == "table" then return json.is_array(value) and "a list" or "an object" end
+  if type(value) == "userdata" then return "null" end
   return tostring(value)
 end
 
-function schema.list(values)
-  local texts = {}
-  for i, value in ipairs(values) do texts[i] = tostring(value) end
-  return table.concat(texts, ", ")
+-- Ascending.
+function schema.divisors(number)
+  local list = {}
+  for i = 1, number do
+    if number % i == 0 then list[#list + 1] = i end
+  end
+  return list
 end
 
 function schema.contains(values, wanted)
@@ -169,8 +193,8 @@ local kinds = {
   boolean = function(v) return type(v) == "boolean" end,
   number = function(v) return type(v) == "number" end,
   integer = function(v) return math.type(v) == "integer" end,
-  object = function(v) return type(v) == "table" and v[1] == nil end,
-  list = function(v) return type(v) == "table" and v[1] ~= nil end,
+  object = function(v) return type(v) == "table" and not json.is_array(v) end,
+  list = json.is_array,
   ["integer or row"] = function(v) return math.type(v) == "integer" or v == "row" end,
   ["boolean or string"] = function(v) return type(v) == "boolean" or type(v) == "string" end,
 }
@@ -178,16 +202,19 @@ local article = { string = "a string", boolean = "true or false", number = "a nu
   object = "an object", list = "a list", ["integer or row"] = 'a whole number or "row"',
   ["boolean or string"] = "true, false or a text" }
 
+-- "; valid: ...", where that can be said.
+local function valid_text(key)
+  local text = key.values and schema.list(key.values) or key.valid or
+    key.min and ("%s to %s"):format(tostring(key.min), tostring(key.max))
+  return text and "; valid: " .. text or ""
+end
+
 local function check_value(field, key, value)
   if not kinds[key[2]](value) then
-    local valid = key.values and "; valid: " .. schema.list(key.values) or ""
-    fail.spec(field, "must be %s (%s), not %s%s", article[key[2]], key[3], schema.show(value), valid)
+    fail.spec(field, "must be %s (%s), not %s%s", article[key[2]], key[3], schema.show(value), valid_text(key))
   end
-  if key.values and not schema.contains(key.values, value) then
-    fail.spec(field, "%s is not valid; valid: %s", schema.show(value), schema.list(key.values))
-  end
-  if key.min and not (value >= key.min and value <= key.max) then
-    fail.spec(field, "%s is not valid; valid: %s to %s", schema.show(value), tostring(key.min), tostring(key.max))
+  if key.values and not schema.contains(key.values, value) or key.min and not (value >= key.min and value <= key.max) then
+    fail.spec(field, "%s is not valid%s", schema.show(value), valid_text(key))
   end
   if key.works and not schema.contains(key.works, value) then
     fail.unsupported(field, "%s is not supported yet; supported: %s", schema.show(value), schema.list(key.works))

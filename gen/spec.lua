@@ -1,4 +1,5 @@
 -- Validates a spec and fills in what was left open.
+local choices = require "choices"
 local fail = require "fail"
 local json = require "json"
 local layout = require "layout"
@@ -24,6 +25,16 @@ local function check_rank(cache, model, name)
   end
 end
 
+local function check_groups(cache, model)
+  local divisors = schema.divisors(model.num_key_value_heads)
+  if cache.groups ~= 1 and cache.method ~= "latent" then
+    fail.spec("cache.groups", "%d is not valid; valid: 1; method '%s' has no grouped latents", cache.groups, cache.method)
+  elseif not schema.contains(divisors, cache.groups) then
+    fail.spec("cache.groups", "%d does not divide num_key_value_heads (%d); valid: %s", cache.groups,
+      model.num_key_value_heads, schema.list(divisors))
+  end
+end
+
 local function complete_ranks(cache, model)
   if cache.method == "x" or cache.method == "x-cl" then
     local d = model.hidden_size
@@ -33,9 +44,6 @@ local function complete_ranks(cache, model)
     end
     cache.rank_k, cache.rank_v = d, 0
     return
-  end
-  if model.num_key_value_heads % cache.groups ~= 0 then
-    fail.spec("cache.groups", "%d does not divide num_key_value_heads (%d)", cache.groups, model.num_key_value_heads)
   end
   cache.rank_k = cache.rank_k or full_rank(cache, model)
   check_rank(cache, model, "rank_k")
@@ -50,7 +58,7 @@ local function complete_ranks(cache, model)
   end
 end
 
-local group_sizes = { 32, 64, 128, 256 }
+local group_sizes = schema.group_sizes
 
 -- "row" is the width of the widest stream, as stored.
 local function complete_group(cache, model)
@@ -82,9 +90,6 @@ local function complete_options(cache)
   only_for(cache, "accumulator_bits", cross_layer, "is for the cross-layer methods, x-cl and latent-cl")
   only_for(cache, "axis_v", cache.method == "latent" or cache.axis_v == cache.axis_k,
     "method '" .. cache.method .. "' caches one stream, whose axis is axis_k")
-  if cache.groups ~= 1 and cache.method ~= "latent" then
-    fail.spec("cache.groups", "%d is not valid; method '%s' has no grouped latents", cache.groups, cache.method)
-  end
   if cache.rotation and cache.method == "x-cl" then
     fail.spec("cache.rotation", "true is not valid; method 'x-cl' adds up activations as they are; valid for x, latent, latent-cl")
   end
@@ -113,6 +118,7 @@ end
 local function complete_cache(given, model)
   local cache = schema.check_object("cache.", given or {}, schema.cache)
   cache.method = cache.method or (model.num_key_value_heads == model.num_attention_heads and "x" or "latent")
+  check_groups(cache, model)
   complete_options(cache)
   complete_ranks(cache, model)
   complete_group(cache, model)
@@ -129,22 +135,11 @@ local function complete_cache(given, model)
 end
 
 -- ---------------------------------------------------------------- all of it
--- What is computed may be given, so that a completed spec is itself a spec; but only as computed.
-local function check_computed(result, given)
-  for _, name in ipairs { "keys", "layout", "accumulator", "weights_layout", "unfused_weights_layout",
-    "kv_weights_layout" } do
-    if given[name] ~= nil and json.encode(json.sorted(given[name])) ~= json.encode(json.sorted(result[name])) then
-      fail.spec(name, "is computed from the rest of the spec, and differs from that; leave it out")
-    end
-  end
-end
-
--- The spec as a table, complete; fails with the field at fault.
-function spec.complete(given)
-  if not schema.is_object(given) then fail.spec("spec", "must be an object, not %s", schema.show(given)) end
-  local result = schema.check_object("", given, schema.top)
-  result.model = model_module.complete(given.model)
-  result.cache = complete_cache(given.cache, result.model)
+-- The spec that these choices make.
+local function complete_choices(chosen)
+  local result = schema.check_object("", chosen, schema.top)
+  result.model = model_module.complete(chosen.model)
+  result.cache = complete_cache(chosen.cache, result.model)
   arch.find(result.arch)
   result.keys = layout.keys(result.model)
   result.layout = layout.cache(result.model, result.cache)
@@ -152,16 +147,74 @@ function spec.complete(given)
   result.weights_layout = layout.weights(result)
   result.unfused_weights_layout = layout.unfused_weights(result)
   result.kv_weights_layout = layout.kv_weights(result)
-  check_computed(result, given)
-  result.tuning = tuning.complete(result, given.tuning or {})
+  result.tuning = tuning.complete(result, chosen.tuning or {})
+  result.choices = choices.canonical(chosen)
+  result.choices.arch = result.arch -- tuning depends on it
   return json.ordered(result, schema.names_of(schema.top))
+end
+
+-- The name of something computed that differs from `result`, or nil.
+local function differs_from(result, given)
+  for _, name in ipairs(schema.added) do
+    if name ~= "choices" and given[name] ~= nil and not json.same(given[name], result[name]) then return name end
+  end
+end
+
+-- What is computed may be given, so that a completed spec is itself a spec; but only as computed from its choices.
+local function check_computed(given, base)
+  local name = differs_from(base, given)
+  if name then fail.spec(name, "is computed from the rest of the spec, and differs from that; leave it out") end
+end
+
+-- The choices of a completed spec, edited or not, and what they complete to where that is known.
+local function choose_completed(given, default_arch)
+  choices.check(given.choices)
+  local base = complete_choices(given.choices)
+  local chosen = choices.edited(given, base)
+  chosen.arch = chosen.arch or default_arch
+  if json.same(choices.canonical(chosen), base.choices) then
+    check_computed(given, base)
+    return chosen, base
+  end
+  if differs_from(base, given) and not differs_from(complete_choices(chosen), given) then
+    fail.spec("choices", "differ from the rest of the spec; edit that, and leave choices as they were")
+  end
+  check_computed(given, base)
+  return chosen
+end
+
+-- The same of any spec. `default_arch` may be nil.
+local function choose(given, default_arch)
+  if not schema.is_object(given) then fail.spec("spec", "must be an object, not %s", schema.show(given)) end
+  given = choices.read(given)
+  if given.choices ~= nil then return choose_completed(given, default_arch) end
+  local chosen = choices.of(given)
+  chosen.arch = chosen.arch or default_arch
+  if not differs_from({}, given) then return chosen end -- nothing computed is given
+  local result = complete_choices(chosen)
+  check_computed(given, result)
+  return chosen, result
+end
+
+-- The spec as a table, complete; fails with the field at fault. `default_arch`: of a spec without one; nil: the schema's.
+function spec.complete(given, default_arch)
+  local chosen, result = choose(given, default_arch)
+  return result or complete_choices(chosen)
+end
+
+-- The choices of a spec, completed or not, with `overrides` (a JSON merge patch) on top: the JSON text of a spec that is
+-- not completed. `model`, where it is not nil, replaces the spec's.
+function spec.override(given, overrides, model)
+  local chosen = choose(given)
+  if model ~= nil then chosen.model = model end
+  return json.encode_unchecked(choices.canonical(choices.override(chosen, overrides)))
 end
 
 -- The kind of a layer, counted from 0, "full" or "sliding", where the spec's model mixes them; else "". And whether it
 -- does.
 function spec.layer_kind(given, layer)
   if not schema.is_object(given) then fail.spec("spec", "must be an object, not %s", schema.show(given)) end
-  local kind, mixed = model_module.kind_at(given.model, layer)
+  local kind, mixed = model_module.kind_at(choices.read(given).model, layer)
   return mixed and kind or "", mixed
 end
 

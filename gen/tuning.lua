@@ -5,6 +5,7 @@ local json = require "json"
 local arch = require "arch"
 local environment = require "environment"
 local features = require "features"
+local schema = require "schema"
 
 local tuning = {}
 
@@ -57,18 +58,11 @@ function tuning.family(name)
   return family
 end
 
-local function list(values)
-  local texts = {}
-  for i, value in ipairs(values) do texts[i] = tostring(value) end
-  return table.concat(texts, ", ")
-end
-
 local function check_parameter(field, parameter, value)
   for _, valid in ipairs(parameter.values) do
     if valid == value then return end
   end
-  local shown = type(value) == "table" and "an object" or tostring(value)
-  fail.spec(field, "%s is not valid; valid: %s", shown, list(parameter.values))
+  fail.spec(field, "%s is not valid; valid: %s", schema.show(value), schema.list(parameter.values))
 end
 
 -- Defaults, overridden by what was given.
@@ -144,7 +138,9 @@ function tuning.complete(spec, given)
     local known = false
     for _, family in ipairs(names) do known = known or family == name end
     if not known then fail.spec("tuning." .. name, "is not known; %s", fail.suggestion(tostring(name), names)) end
-    if type(given[name]) ~= "table" then fail.spec("tuning." .. name, "must be an object") end
+    if not schema.is_object(given[name]) then
+      fail.spec("tuning." .. name, "must be an object, not %s", schema.show(given[name]))
+    end
   end
   for _, name in ipairs(names) do
     local values, refusal, tried = tuning.resolve(spec, name, given[name] or {})

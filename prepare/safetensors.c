@@ -1,5 +1,6 @@
 #include "safetensors.h"
 
+#include "../gen/json.h"
 #include "safetensors_header.h"
 
 #include <stdbool.h>
@@ -117,11 +118,12 @@ static xq_status open_directory(safetensors *s, const char *directory, error *er
     mapping file;
     if (mapping_open(index_path, &file, err) != XQ_OK)
         return err->status;
-    cJSON *index = cJSON_ParseWithLength((const char *)file.data, file.size);
+    cJSON *index = json_parse(file.data ? (const char *)file.data : "", file.size, index_path, JSON_STRICT,
+                              XQ_ERROR_FORMAT, err);
     mapping_close(&file);
-    if (!cJSON_IsObject(index))
+    if (index && !cJSON_IsObject(index))
         bad_index(index_path, err, "is not a JSON object", NULL);
-    else
+    else if (index)
         add_shards(s, directory, index_path, index, err);
     cJSON_Delete(index);
     return err->status;

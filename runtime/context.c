@@ -185,27 +185,23 @@ xq_status xq_context_device(xq_context *context, xq_device_info *info)
     return XQ_OK;
 }
 
-/* The text with "arch" filled in, or NULL where it is there already (or the text is no object, which is
- * the generator's to refuse). */
-static char *with_arch(const char *spec_json, const char *arch)
-{
-    char *text = NULL;
-    cJSON *root = cJSON_ParseWithOpts(spec_json, NULL, 1);
-    if (cJSON_IsObject(root) && !cJSON_GetObjectItemCaseSensitive(root, "arch") &&
-        cJSON_AddStringToObject(root, "arch", arch))
-        text = cJSON_PrintUnformatted(root);
-    cJSON_Delete(root);
-    return text;
-}
-
 xq_status context_complete(xq_context *context, const char *spec_json, char **completed, error *err)
 {
-    char *filled = with_arch(spec_json, context->arch);
     pthread_mutex_lock(&context->generator_lock);
     if (open_generator(context, err) == XQ_OK)
-        gen_complete(context->generator, filled ? filled : spec_json, completed, err);
+        gen_complete_for(context->generator, spec_json, context->arch, completed, err);
     pthread_mutex_unlock(&context->generator_lock);
-    free(filled);
+    return err->status;
+}
+
+static xq_status override(xq_context *context, const char *spec_json, const char *overrides_json,
+                          char **out, error *err)
+{
+    const gen_overrides overrides = {.spec_json = spec_json, .overrides_json = overrides_json};
+    pthread_mutex_lock(&context->generator_lock);
+    if (open_generator(context, err) == XQ_OK)
+        gen_override(context->generator, &overrides, out, err);
+    pthread_mutex_unlock(&context->generator_lock);
     return err->status;
 }
 
@@ -223,4 +219,22 @@ xq_status xq_spec_complete(xq_context *context, const char *spec_json, char **co
     if (context_complete(context, spec_json, completed, &err) != XQ_OK)
         return context_fail(context, &err);
     return XQ_OK;
+}
+
+xq_status xq_spec_override(xq_context *context, const char *spec_json, const char *overrides_json,
+                           char **completed)
+{
+    if (!context || !context->device)
+        return XQ_ERROR_ARGUMENT;
+    error err = ERROR_INIT;
+    char *chosen = NULL;
+    const char *missing = !spec_json ? "spec_json" : !overrides_json ? "overrides_json" : "completed";
+    if (!spec_json || !overrides_json || !completed) {
+        error_set(&err, XQ_ERROR_ARGUMENT, "argument", "%s must not be NULL", missing);
+        error_field(&err, missing);
+    } else if (override(context, spec_json, overrides_json, &chosen, &err) == XQ_OK) {
+        context_complete(context, chosen, completed, &err);
+    }
+    free(chosen);
+    return err.status == XQ_OK ? XQ_OK : context_fail(context, &err);
 }

@@ -12,7 +12,10 @@ gen *generator(void);
 /* The completed spec as text (caller frees); fails the test where completion fails. */
 char *generator_complete(const char *spec_json);
 
-/* The same, parsed; caller deletes. */
+/* The same without `choices`: equal for specs that say the same in other words. */
+char *generator_complete_values(const char *spec_json);
+
+/* The completed spec, parsed; caller deletes. */
 cJSON *generator_complete_parsed(const char *spec_json);
 
 /* {"model": what the text of a config.json reads as}; fails the test where reading fails. Caller deletes.

@@ -320,12 +320,12 @@ Test(config, malformed_files_name_file_and_line)
         const char *text, *message;
     } cases[] = {
         {"{\n  \"model_type\": \"llama\",\n  \"hidden_size\": 4096,,\n}",
-         "dir/config.json:3: malformed JSON"},
-        {"{\n  \"model_type\": \"llama\",\n  \"hidden_size\": 40", "dir/config.json:3: malformed JSON"},
-        {"", "dir/config.json:1: malformed JSON"},
+         "dir/config.json:3:23: malformed JSON"},
+        {"{\n  \"model_type\": \"llama\",\n  \"hidden_size\": 40", "dir/config.json:3:20: malformed JSON"},
+        {"", "dir/config.json:1:1: malformed JSON"},
         {"\x7f"
          "ELF",
-         "dir/config.json:1: malformed JSON"},
+         "dir/config.json:1:1: malformed JSON"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         error err = ERROR_INIT;

@@ -88,8 +88,8 @@ Test(layers, a_mixed_model_without_a_kind_is_an_error_that_counts_them)
 
 Test(layers, layers_that_are_all_alike_need_no_kind)
 {
-    char *plain = generator_complete("{\"model\": {" SHAPE ", \"rope_theta\": 1e6}}");
-    char *alike = generator_complete("{\"model\": {" MIXED ", \"sliding_window_pattern\": 1}}");
+    char *plain = generator_complete_values("{\"model\": {" SHAPE ", \"rope_theta\": 1e6}}");
+    char *alike = generator_complete_values("{\"model\": {" MIXED ", \"sliding_window_pattern\": 1}}");
     cr_assert_str_eq(plain, alike);
     free(plain);
     free(alike);
@@ -139,12 +139,13 @@ Test(layers, a_completed_spec_of_a_kind_completes_to_itself)
     }
 }
 
-/* The model of the completed spec of gemma-3-1b's full layers, for editing. */
+/* The model of the completed spec of gemma-3-1b's full layers, for editing: all of it chosen. */
 static cJSON *completed_gemma(cJSON **model)
 {
     cJSON *spec =
         generator_complete_parsed("{\"model\": {\"preset\": \"gemma-3-1b\", \"layer_kind\": \"full\"}}");
     *model = cJSON_GetObjectItem(spec, "model");
+    cJSON_DeleteItemFromObject(spec, "choices");
     return spec;
 }
 
@@ -161,6 +162,8 @@ Test(layers, a_completed_spec_turns_to_the_other_kind_without_what_was_chosen)
     cJSON *turned = generator_complete_parsed(text),
           *direct = generator_complete_parsed(
               "{\"model\": {\"preset\": \"gemma-3-1b\", \"layer_kind\": \"sliding\"}}");
+    cJSON_DeleteItemFromObject(turned, "choices");
+    cJSON_DeleteItemFromObject(direct, "choices");
     cr_assert(cJSON_Compare(turned, direct, 1));
     cJSON_Delete(turned);
     cJSON_Delete(direct);

@@ -284,7 +284,8 @@ Test(prepare, bad_models_end_in_one_line_and_no_file)
     prepare_refused(&(struct model_change){0}, "--method latent --rank 128",
                     "cache.rank_k: 128 is not valid; valid: 1 to 64");
     prepare_refused(&(struct model_change){.config = "{\"model_type\": \"llama\", \"hidden_size\": 128"},
-                    "", "/config.json:1: malformed JSON: it ends too early");
+                    "",
+                    "/config.json:1:43: malformed JSON: it ends too early, where ',' or '}' is expected");
     prepare_refused(&(struct model_change){0}, "--layers 2",
                     "--layers: '2' is no layer of the model; valid are layers 0 .. 1, each once");
 }

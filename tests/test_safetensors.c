@@ -305,12 +305,17 @@ Test(safetensors, shards_open_as_one)
 
 Test(safetensors, a_damaged_index_is_refused)
 {
-    index_refused("{", "model.safetensors.index.json", "is not a JSON object");
+    index_refused("[1]", "model.safetensors.index.json", "is not a JSON object");
     index_refused("{}", "model.safetensors.index.json", "needs a \"weight_map\" object");
     index_refused("{\"weight_map\":{\"first\":\"../a.safetensors\"}}", "model.safetensors.index.json",
                   "weight_map names no file of its folder for tensor first");
     index_refused("{\"weight_map\":{\"first\":\"a.safetensors\",\"second\":\"a.safetensors\"}}",
                   "a.safetensors", "missing tensor that model.safetensors.index.json places here: second");
+    safetensors *s;
+    error err = ERROR_INIT;
+    cr_assert_eq(safetensors_open(sharded("{"), &s, &err), XQ_ERROR_FORMAT);
+    cr_assert(strstr(err.message, "/model.safetensors.index.json:1:2: malformed JSON: "), "%s",
+              err.message);
 }
 
 Test(safetensors, a_folder_without_weights_is_named)

@@ -76,16 +76,16 @@ Test(spec, computed_parts_that_differ_are_refused)
 
 Test(spec, rope_may_be_given_in_the_names_of_config_json)
 {
-    char *ours =
-        generator_complete("{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 2, \"rope\": "
-                           "{\"theta\": 5e5, \"scaling\": {\"type\": \"llama3\", \"factor\": 8, "
-                           "\"low_freq_factor\": 1, \"high_freq_factor\": 4, "
-                           "\"original_max_position_embeddings\": 8192}}}}");
+    char *ours = generator_complete_values(
+        "{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 2, \"rope\": "
+        "{\"theta\": 5e5, \"scaling\": {\"type\": \"llama3\", \"factor\": 8, "
+        "\"low_freq_factor\": 1, \"high_freq_factor\": 4, "
+        "\"original_max_position_embeddings\": 8192}}}}");
     char *theirs =
-        generator_complete("{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 2, "
-                           "\"rope_theta\": 500000.0, \"rope_scaling\": {\"rope_type\": \"llama3\", "
-                           "\"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, "
-                           "\"original_max_position_embeddings\": 8192}}}");
+        generator_complete_values("{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 2, "
+                                  "\"rope_theta\": 500000.0, \"rope_scaling\": {\"rope_type\": \"llama3\", "
+                                  "\"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, "
+                                  "\"original_max_position_embeddings\": 8192}}}");
     cr_assert_str_eq(ours, theirs);
     free(ours);
     free(theirs);
@@ -127,8 +127,8 @@ Test(spec, features_that_no_kernel_knows_are_refused_by_name)
 
 Test(spec, features_that_are_off_are_accepted)
 {
-    char *plain = generator_complete("{\"model\": " GQA "}");
-    char *off = generator_complete(
+    char *plain = generator_complete_values("{\"model\": " GQA "}");
+    char *off = generator_complete_values(
         "{\"model\": {\"hidden_size\": 512, \"num_attention_heads\": 8, \"num_key_value_heads\": 4, "
         "\"attention_bias\": false, \"sliding_window\": null, \"rope_scaling\": null, \"qk_norm\": false, "
         "\"partial_rotary_factor\": 1.0, \"alibi\": false}}");
@@ -217,7 +217,7 @@ Test(spec, malformed_json_names_its_line)
         gen_complete(generator(), "{\n\"model\": \"llama-2-7b\",\n\"cache\": {bits}\n}", &completed, &err),
         XQ_ERROR_SPEC);
     cr_assert_eq(err.line, 3, "%s", err.message);
-    cr_assert(strstr(err.message, "spec:3: malformed JSON"), "%s", err.message);
+    cr_assert(strstr(err.message, "spec:3:11: malformed JSON"), "%s", err.message);
     error_clear(&err);
     cr_assert_eq(gen_complete(generator(), "{\"model\":\n\"llama-2-7b\"", &completed, &err), XQ_ERROR_SPEC);
     cr_assert(strstr(err.message, "ends too early"), "%s", err.message);

@@ -68,7 +68,7 @@ static void set_value(choice *c, const char *key, const char *value)
 {
     char *end;
     double number = strtod(value, &end);
-    bool is_number = end != value && !*end && isfinite(number);
+    bool is_number = end != value && !*end && isfinite(number); /* JSON has no others */
     set(c, key, is_number ? cJSON_CreateNumber(number) : cJSON_CreateString(value));
 }
 
@@ -85,6 +85,17 @@ static void set_rank(choice *c, const char *value)
     set(c, "rank_k", cJSON_CreateNumber(k));
 }
 
+/* A number like 1e400, which would be written as null. */
+static bool has_infinity(const cJSON *value)
+{
+    if (cJSON_IsNumber(value) && !isfinite(value->valuedouble))
+        return true;
+    for (const cJSON *child = value->child; child; child = child->next)
+        if (has_infinity(child))
+            return true;
+    return false;
+}
+
 static void set_any(choice *c, const char *value)
 {
     const char *equals = strchr(value, '=');
@@ -95,6 +106,8 @@ static void set_any(choice *c, const char *value)
     cJSON *json = cJSON_ParseWithOpts(equals + 1, NULL, 1);
     if (!json)
         fail(EXIT_USAGE, "--set: '%s' is no JSON", equals + 1);
+    if (has_infinity(json))
+        fail(EXIT_USAGE, "--set: '%s' holds a number that is too large", equals + 1);
     set(c, key, json);
 }
 

@@ -160,6 +160,18 @@ XQ_API xq_status xq_device_synchronize(xq_context *context);
  * a preset name. *completed is a JSON text to be freed with xq_string_free.
  * Errors: XQ_ERROR_SPEC, XQ_ERROR_UNSUPPORTED (both with `field`), XQ_ERROR_MEMORY. */
 XQ_API xq_status xq_spec_complete(xq_context *context, const char *spec_json, char **completed);
+
+/* Changes a spec: completes its choices with `overrides_json` on top, for example
+ *   xq_spec_override(context, info.spec_json, "{\"cache\": {\"bits\": 8}}", &completed)
+ * The spec may be completed or not. Overrides are a JSON object that is merged into what was chosen (RFC
+ * 7386): members replace those of the spec, null takes a choice away, so that the default returns. What
+ * completion had derived is derived again; the result is that of choosing all of it from the beginning.
+ * Beside a preset's name an override of the model changes that value and keeps the preset's others;
+ * "model": NAME replaces the whole model. *completed is to be freed with xq_string_free.
+ * Errors: XQ_ERROR_ARGUMENT, and those of xq_spec_complete; also for a malformed spec or overrides, with
+ * the line and column. */
+XQ_API xq_status xq_spec_override(xq_context *context, const char *spec_json, const char *overrides_json,
+                                  char **completed);
 XQ_API void xq_string_free(char *string);
 
 /* ------------------------------------------------------------------- plans */
@@ -275,10 +287,10 @@ XQ_API void xq_prepared_close(xq_prepared *prepared);
 /* Strings belong to the handle. */
 typedef struct xq_prepared_info {
     size_t struct_size;
-    const char
-        *spec_json; /* {"model": ..., "cache": {...}}: what the matrices depend on. Add bits and whatever
-                       else the plan is to have; of a model that mixes kinds of layers, layer_kind */
-    int32_t layers; /* of the model; which of them the file has, xq_prepared_layer_spec tells */
+    const char *spec_json; /* {"model": ..., "cache": {...}}: what the matrices depend on. Add bits and
+                              whatever else the plan is to have (xq_spec_override); of a model that mixes
+                              kinds of layers, layer_kind */
+    int32_t layers;        /* of the model; which of them the file has, xq_prepared_layer_spec tells */
     const char
         *weights; /* type of the packed weights: "f16", "bf16", "int8", "e4m3"; NULL: none are packed */
     int32_t base_layer; /* cross-layer methods: the first layer that has the method of spec_json; those
