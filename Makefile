@@ -122,7 +122,7 @@ $(BUILD)/tests/libfake_%.so: $(BUILD)/tests/fake/fake_%.o
 $(addprefix $(BUILD)/tests/,test_cli test_device_cuda test_launch test_pack test_plan test_prepared \
     test_runtime): | $(BUILD)/tests/libfake_cuda.so
 $(BUILD)/tests/test_runtime: | $(BUILD)/tests/libfake_nvrtc.so
-$(addprefix $(BUILD)/tests/,test_cli test_prepare test_prepare_resume test_prepared): | $(BUILD)/xq
+$(addprefix $(BUILD)/tests/,test_cli test_prepare test_prepare_resume test_prepared test_progress): | $(BUILD)/xq
 $(BUILD)/tests/test_abi: | libraries $(BUILD)/xq
 $(BUILD)/tests/test_memory: | libraries $(BUILD)/xq $(BUILD)/tests/libfake_malloc.so
 

@@ -9,8 +9,11 @@
 static void print_warning(void *user, xq_log_level level, const char *message)
 {
     (void)user;
-    if (level == XQ_LOG_WARNING)
-        fprintf(stderr, "xq cache: warning: %s\n", message);
+    if (level != XQ_LOG_WARNING)
+        return;
+    cli_progress_pause();
+    fprintf(stderr, "xq cache: warning: %s\n", message);
+    cli_progress_resume();
 }
 
 static cJSON *items_json(const cache *c, const cache_item *items, int count, bool checked)
@@ -60,7 +63,12 @@ static int show(const cache *c, const struct cli_common *common, bool check)
     cache_item *items = NULL;
     int count = 0, status = CLI_OK;
     error err = ERROR_INIT;
-    if (cache_list(c, check, &items, &count, &err) != XQ_OK)
+    struct cli_progress progress;
+    cli_progress_begin(&progress, common, check ? "checking" : "listing");
+    cli_progress_update(&progress, 0, cache_dir(c));
+    cache_list(c, check, &items, &count, &err);
+    cli_progress_end(&progress);
+    if (err.status != XQ_OK)
         return cli_fail("cache", common, &err);
     cJSON *json = items_json(c, items, count, check);
     if (!cli_json_to_stdout(common))
@@ -83,7 +91,12 @@ static int clear(const cache *c, const struct cli_common *common)
 {
     int removed = 0;
     error err = ERROR_INIT;
-    if (cache_clear(c, NULL, &removed, &err) != XQ_OK) {
+    struct cli_progress progress;
+    cli_progress_begin(&progress, common, "clearing");
+    cli_progress_update(&progress, 0, cache_dir(c));
+    cache_clear(c, NULL, &removed, &err);
+    cli_progress_end(&progress);
+    if (err.status != XQ_OK) {
         int status = cli_fail("cache", common, &err);
         error_clear(&err);
         return status;

@@ -129,13 +129,24 @@ static xq_status find_ceilings(xq_context *context, struct compare_ceilings *out
 
 /* ------------------------------------------------------------------- work */
 
-static void show_progress(struct comparison *c, const struct compare_row *row)
+static void show_progress(struct comparison *c, const char *detail)
 {
-    char detail[64];
-    snprintf(detail, sizeof detail, "layer %d, %d bits, %s", row->layer, row->bits,
-             compare_name(row->implementation));
     cli_progress_update(&c->progress,
                         (double)c->row_count / (IMPLEMENTATIONS * c->layer_count * c->bit_count), detail);
+}
+
+static void show_row(struct comparison *c, int layer, int bits, xq_implementation implementation)
+{
+    char detail[64];
+    snprintf(detail, sizeof detail, "layer %d, %d bits, %s", layer, bits, compare_name(implementation));
+    show_progress(c, detail);
+}
+
+static void show_layer(struct comparison *c, int layer, const char *what)
+{
+    char detail[64];
+    snprintf(detail, sizeof detail, "layer %d, %s", layer, what);
+    show_progress(c, detail);
 }
 
 /* The fp16 KV cache is the same at any bit width: measured once a layer, repeated beside each. */
@@ -156,8 +167,7 @@ static xq_status compare_bits(struct comparison *c, struct compare_task *task, i
         if (order[i] == XQ_FP16_KV && which > 0) {
             *row = row[-IMPLEMENTATIONS];
         } else {
-            show_progress(c, &(struct compare_row){
-                                 .layer = task->layer->number, .bits = bits, .implementation = order[i]});
+            show_row(c, task->layer->number, bits, order[i]);
             if (compare_measure(task, order[i], row, err) != XQ_OK)
                 break;
         }
@@ -173,9 +183,11 @@ static xq_status compare_layer(struct comparison *c, struct compare_task *task, 
 {
     struct compare_layer layer;
     double *exact = NULL;
+    show_layer(c, number, "preparing its inputs");
     if (compare_input_layer(c->input, number, &c->traits[0], &layer, err) != XQ_OK)
         return err->status;
     task->layer = &layer;
+    show_layer(c, number, "exact attention");
     if (read_reference(c, task, number, err) == XQ_OK && compare_exact(task, &exact, err) == XQ_OK) {
         task->exact = exact;
         for (int i = 0; i < c->bit_count && err->status == XQ_OK; i++)
@@ -193,10 +205,8 @@ static xq_status compare_all(struct comparison *c, struct compare_task *task, er
     c->rows = calloc((size_t)(IMPLEMENTATIONS * c->layer_count * c->bit_count), sizeof *c->rows);
     if (!c->rows)
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
-    cli_progress_begin(&c->progress, &c->o.common, "comparing");
     for (int i = 0; i < c->layer_count && err->status == XQ_OK; i++)
         compare_layer(c, task, c->layers[i], err);
-    cli_progress_end(&c->progress);
     return err->status;
 }
 
@@ -212,10 +222,11 @@ static xq_status prepare(struct comparison *c, struct compare_task *task, error 
                               &c->tokens, err);
 }
 
-static xq_status use_device(const struct comparison *c, struct compare_task *task, error *err)
+static xq_status use_device(struct comparison *c, struct compare_task *task, error *err)
 {
     task->input = c->input;
     task->context = c->context;
+    show_progress(c, "measuring the ceilings");
     return find_ceilings(c->context, &task->ceilings, err);
 }
 
@@ -307,11 +318,15 @@ int cli_compare(int argc, char **argv)
     error err = ERROR_INIT;
     int status;
     if (cli_parse(&command, argc, argv, &status) && (status = check_usage(o)) == CLI_OK) {
+        cli_progress_begin(&c.progress, &o->common, "comparing");
+        cli_progress_update(&c.progress, 0, "opening the inputs");
         if (prepare(&c, &task, &err) == XQ_OK &&
-            (status = cli_open("compare", &o->common, &c.context)) == CLI_OK) {
-            if (use_device(&c, &task, &err) == XQ_OK && compare_all(&c, &task, &err) == XQ_OK)
-                report(&c, &task, &err);
+            (status = cli_open("compare", &o->common, &c.context)) == CLI_OK &&
+            use_device(&c, &task, &err) == XQ_OK && compare_all(&c, &task, &err) == XQ_OK) {
+            cli_progress_end(&c.progress);
+            report(&c, &task, &err);
         }
+        cli_progress_end(&c.progress);
         if (err.status != XQ_OK)
             status = cli_fail("compare", &o->common, &err);
     }

@@ -8,6 +8,7 @@
 #include "compare_time.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -115,13 +116,23 @@ static int copies_needed(const struct compare_task *task, xq_implementation impl
 
 /* ------------------------------------------------------------------ layers */
 
+/* `layer`: the one that is compared, or one before it, which is named. */
+static void show_step(const struct compare_task *task, const struct compare_layer *layer, const char *what)
+{
+    char step[64];
+    snprintf(step, sizeof step, "layer %d, %s", layer->number, what);
+    cli_progress_step(layer->number == task->layer->number ? what : step);
+}
+
 /* The layer being compared, in the driver: the last one added. */
 static xq_status add_layer(const struct compare_task *task, driver *d, const char *spec,
                            const struct compare_layer *layer, xq_implementation implementation, int copies,
                            error *err)
 {
     xq_weights weights = layer_api_weights(&layer->weights);
+    show_step(task, layer, "making the plan");
     xq_status status = driver_add_layer(d, spec, implementation, &weights);
+    show_step(task, layer, "appending");
     if (status == XQ_OK)
         status = append_all(task, d, layer, d->layer_count - 1, copies);
     return status == XQ_OK ? XQ_OK : last_error_read(task->context, status, err);
@@ -187,6 +198,7 @@ static xq_status measure(const struct compare_task *task, driver *d, int copies,
     bool sim = task->context->device->properties.is_sim;
     if (set_queries(task, d, err) != XQ_OK)
         return err->status;
+    cli_progress_step("attending");
     if (sim) {
         if (compare_count(task, d, row, err) != XQ_OK)
             return err->status;
@@ -195,8 +207,10 @@ static xq_status measure(const struct compare_task *task, driver *d, int copies,
         if (status != XQ_OK)
             return last_error_read(task->context, status, err);
     }
+    cli_progress_step("checking");
     if (compare_check(task, d, row, err) != XQ_OK || sim)
         return err->status;
+    cli_progress_step("timing");
     return compare_time(task, d, copies, row, err);
 }
 

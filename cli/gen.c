@@ -32,6 +32,7 @@ struct job {
     struct output files[MOST_FILES];
     int file_count;
     char *source; /* of the last kernel, for standard output */
+    struct cli_progress progress;
 };
 
 /* ---------------------------------------------------------------- collecting files */
@@ -98,6 +99,9 @@ static xq_status add_kernel(struct job *job, const char *completed, const char *
                             error *err)
 {
     gen_kernel kernel;
+    char detail[96];
+    snprintf(detail, sizeof detail, "%s for %s", family, arch);
+    cli_progress_update(&job->progress, 0, detail);
     if (gen_render(job->g, completed, family, &kernel, err) != XQ_OK)
         return err->status;
     if (add_text(job, family, arch, ".cu", kernel.source, err) == XQ_OK)
@@ -220,10 +224,12 @@ static xq_status run(struct job *job, const struct cli_spec *spec, const struct 
         return print_features(job, err);
     if ((o->ptx || o->cubin) && nvrtc_open(&job->library, err) != XQ_OK)
         return err->status;
+    cli_progress_begin(&job->progress, common, o->ptx || o->cubin ? "compiling" : "writing");
     if (o->archs.count == 0)
         add_arch(job, spec, common, NULL, err);
     for (int i = 0; i < o->archs.count && err->status == XQ_OK; i++)
         add_arch(job, spec, common, o->archs.items[i], err);
+    cli_progress_end(&job->progress);
     if (err->status != XQ_OK || o->print_spec)
         return err->status;
     if (!o->out) {

@@ -172,10 +172,15 @@ int cli_info(int argc, char **argv)
 
     const nvrtc *library = NULL;
     error missing = ERROR_INIT, why = ERROR_INIT, err = ERROR_INIT;
+    struct cli_progress progress;
+    cli_progress_begin(&progress, &common, "looking");
+    cli_progress_update(&progress, 0, "for NVRTC");
     context_nvrtc(context, &library, &missing);
+    cli_progress_update(&progress, 0, "measuring the ceilings");
     measure_ceilings(context, &why);
     cJSON *json = info_json(context, library, &missing);
     cJSON *devices = available_devices();
+    cli_progress_end(&progress);
     if (!cli_json_to_stdout(&common))
         print_text(context, library, &missing, &why, devices);
     cJSON_AddItemToObject(json, "devices", devices);

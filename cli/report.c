@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 /* ----------------------------------------------------------------- errors */
@@ -31,6 +30,7 @@ static int exit_status(xq_status status)
 static void print_error(const char *subcommand, const char *message, const char *file, int line,
                         const char *field)
 {
+    cli_progress_pause();
     fprintf(stderr, "xq %s: ", subcommand);
     if (file && *file && !strstr(message, file)) {
         if (line > 0)
@@ -41,6 +41,7 @@ static void print_error(const char *subcommand, const char *message, const char 
     if (field && *field && !strstr(message, field))
         fprintf(stderr, "%s: ", field);
     fprintf(stderr, "%s\n", message);
+    cli_progress_resume();
 }
 
 static void print_log(const struct cli_common *common, const char *log)
@@ -179,42 +180,4 @@ xq_status cli_write_file(const char *path, const void *data, size_t size, error 
     unlink(temporary);
     errno = saved;
     return file_error(path, "write", err);
-}
-
-/* --------------------------------------------------------------- progress */
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-void cli_progress_begin(struct cli_progress *p, const struct cli_common *common, const char *what)
-{
-    *p = (struct cli_progress){.what = what, .started = now()};
-    p->enabled = !common->quiet && isatty(STDERR_FILENO);
-}
-
-void cli_progress_update(struct cli_progress *p, double fraction, const char *detail)
-{
-    if (!p->enabled)
-        return;
-    double t = now();
-    if (t - p->started < 2 || t - p->shown < 0.2)
-        return;
-    p->shown = t;
-    p->visible = true;
-    char left[48] = ""; /* nothing to judge by before the first part is done */
-    if (fraction > 0)
-        snprintf(left, sizeof left, ", %.0f s left", (t - p->started) * (1 - fraction) / fraction);
-    fprintf(stderr, "\r%s: %3.0f %%%s  %.60s\033[K", p->what, 100 * fraction, left, detail ? detail : "");
-    fflush(stderr);
-}
-
-void cli_progress_end(struct cli_progress *p)
-{
-    if (p->visible)
-        fputs("\r\033[K", stderr);
-    p->visible = false;
 }

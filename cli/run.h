@@ -53,6 +53,7 @@ struct run {
     int layer_count;
     bool numbered; /* outputs have suffixes too */
     driver driver;
+    struct cli_progress progress;
 };
 
 /* Opens the file and finds its layers, their specs and sizes; checks names and shapes of all tensors. */
