@@ -22,6 +22,7 @@ static const char description[] =
     "all from a seed (--synthetic).";
 
 enum { IMPLEMENTATIONS = 3, MOST_BITS = 8 };
+/* Fused after unfused, whose cache it takes over. */
 static const xq_implementation order[IMPLEMENTATIONS] = {XQ_FP16_KV, XQ_UNFUSED, XQ_FUSED};
 
 struct comparison {
@@ -162,18 +163,21 @@ static xq_status compare_bits(struct comparison *c, struct compare_task *task, i
     task->spec = c->specs[which];
     task->layer_spec = spec;
     int bits = c->traits[which].bits; /* of the comparison: a base layer has its own */
+    driver d = {0};
     for (int i = 0; i < IMPLEMENTATIONS; i++) {
         struct compare_row *row = &c->rows[c->row_count];
         if (order[i] == XQ_FP16_KV && which > 0) {
             *row = row[-IMPLEMENTATIONS];
         } else {
             show_row(c, task->layer->number, bits, order[i]);
-            if (compare_measure(task, order[i], row, err) != XQ_OK)
+            bool cached = order[i] == XQ_FUSED && !layer_is_cross(&task->traits.shape);
+            if (compare_measure(task, order[i], &d, cached, row, err) != XQ_OK)
                 break;
         }
         row->bits = bits;
         c->row_count++;
     }
+    driver_close(&d);
     free(spec);
     task->layer_spec = NULL;
     return err->status;
