@@ -111,6 +111,8 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(SUPPORT_OBJ) $(TOOL_OBJ) $(LIB_
 # What of examples/llama a test holds against the kernels: its caches.
 $(BUILD)/tests/test_llama_cache: $(patsubst %,$(BUILD)/examples/llama/%.o,attention cache_device cache_host choice config \
     fail format rope)
+# What of cli/ a test calls.
+$(BUILD)/tests/test_synthetic: $(patsubst %,$(BUILD)/cli/%.o,synthetic synthetic_weights)
 
 # Stand-ins that tests load: for the NVIDIA driver, for NVRTC, for malloc. And the program that tests of the
 # command line run.
@@ -121,7 +123,7 @@ $(addprefix $(BUILD)/tests/,test_cli test_device_cuda test_launch test_pack test
     test_runtime): | $(BUILD)/tests/libfake_cuda.so
 $(BUILD)/tests/test_runtime: | $(BUILD)/tests/libfake_nvrtc.so
 $(addprefix $(BUILD)/tests/,test_cli test_cli_spec test_outputs test_prepare test_prepare_resume \
-    test_prepared): | $(BUILD)/xq
+    test_prepared test_progress): | $(BUILD)/xq
 $(BUILD)/tests/test_abi: | libraries $(BUILD)/xq
 $(BUILD)/tests/test_memory: | libraries $(BUILD)/xq $(BUILD)/tests/libfake_malloc.so
 $(addprefix $(BUILD)/tests/,test_cli_options test_parameters): | $(BUILD)/xq

@@ -72,6 +72,11 @@ void driver_close(driver *d);
 xq_status driver_add_layer(driver *d, const char *spec_json, xq_implementation implementation,
                            const xq_weights *weights);
 
+/* Another implementation of a layer over what is cached already: fused and unfused share the layout of
+ * pages and tails. The layer's plan and weights are replaced. */
+xq_status driver_change_layer(driver *d, int layer, const char *spec_json, xq_implementation implementation,
+                              const xq_weights *weights);
+
 /* Sequence i has lengths[i] tokens, in the handed-out pages first[i], first[i] + 1, ... */
 xq_status driver_set_table(driver *d, int table, int batch, const int64_t *lengths, const int64_t *first);
 

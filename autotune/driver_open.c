@@ -199,3 +199,15 @@ xq_status driver_add_layer(driver *d, const char *spec_json, xq_implementation i
         TRY(driver_poisoned(d, pages * l->info.accumulator_page_bytes, &d->accumulator));
     return upload_weights(d, l, weights);
 }
+
+xq_status driver_change_layer(driver *d, int layer, const char *spec_json, xq_implementation implementation,
+                              const xq_weights *weights)
+{
+    driver_layer *l = &d->layers[layer];
+    driver_release(d, l->weights);
+    l->weights = 0;
+    TRY(find_plan(d, spec_json, implementation, &l->plan));
+    TRY(xq_plan_query(l->plan, &l->info));
+    TRY(grow_workspace(d, l->info.workspace_bytes));
+    return upload_weights(d, l, weights);
+}

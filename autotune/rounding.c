@@ -6,18 +6,26 @@
 #define HALF_MAX 65504.0
 #define E4M3_MAX 448.0
 #define NAN_BITS 0x7fff
+#define BIAS     1023 /* of a double's exponent */
 
 /* x as a number of `digits` significant bits whose least normal exponent is `least`; overflow is not looked
  * at. */
 static double to_digits(double x, int digits, int least)
 {
-    int exponent;
+    uint64_t bits;
+    double shift;
     if (x == 0 || !isfinite(x))
         return x;
-    frexp(x, &exponent); /* |x| in [2^(exponent - 1), 2^exponent) */
-    exponent = exponent - 1 < least ? least : exponent - 1;
-    int unit = exponent - (digits - 1);
-    return ldexp(nearbyint(ldexp(x, -unit)), unit);
+    memcpy(&bits, &x, sizeof bits);
+    int64_t exponent = (int64_t)(bits >> 52 & 0x7ff) - BIAS; /* |x| in [2^exponent, 2^(exponent + 1)) */
+    exponent = exponent < least ? least : exponent;
+    if (exponent > 900)
+        return x; /* beyond every type */
+    /* Of a sum with 1.5 * 2^52 units, the last place is one unit: it is rounded, ties to even. */
+    bits = (uint64_t)(exponent - (digits - 1) + 52 + BIAS) << 52 | (uint64_t)1 << 51;
+    memcpy(&shift, &bits, sizeof shift);
+    double rounded = (x + shift) - shift;
+    return rounded == 0 ? copysign(0, x) : rounded;
 }
 
 double rounding_saturated(double x)

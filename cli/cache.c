@@ -10,8 +10,11 @@
 static void print_log_line(void *user, xq_log_level level, const char *message)
 {
     const struct cli_common *common = user;
-    if (level == XQ_LOG_WARNING || common->verbose)
-        fprintf(stderr, "xq cache: %s%s\n", level == XQ_LOG_WARNING ? "warning: " : "", message);
+    if (level != XQ_LOG_WARNING && !common->verbose)
+        return;
+    cli_progress_pause();
+    fprintf(stderr, "xq cache: %s%s\n", level == XQ_LOG_WARNING ? "warning: " : "", message);
+    cli_progress_resume();
 }
 
 static cJSON *items_json(const cache *c, const cache_item *items, int count, bool checked)
@@ -62,7 +65,12 @@ static int show(const cache *c, const struct cli_common *common, bool check)
     cache_item *items = NULL;
     int count = 0, status = CLI_OK;
     error err = ERROR_INIT;
-    if (cache_list(c, check, &items, &count, &err) != XQ_OK) {
+    struct cli_progress progress;
+    cli_progress_begin(&progress, common, check ? "checking" : "listing");
+    cli_progress_update(&progress, 0, cache_dir(c));
+    cache_list(c, check, &items, &count, &err);
+    cli_progress_end(&progress);
+    if (err.status != XQ_OK) {
         status = cli_fail("cache", common, &err);
         error_clear(&err);
         return status;
@@ -88,7 +96,12 @@ static int clear(const cache *c, const struct cli_common *common)
 {
     int removed = 0;
     error err = ERROR_INIT;
-    if (cache_clear(c, NULL, &removed, &err) != XQ_OK) {
+    struct cli_progress progress;
+    cli_progress_begin(&progress, common, "clearing");
+    cli_progress_update(&progress, 0, cache_dir(c));
+    cache_clear(c, NULL, &removed, &err);
+    cli_progress_end(&progress);
+    if (err.status != XQ_OK) {
         int status = cli_fail("cache", common, &err);
         error_clear(&err);
         return status;

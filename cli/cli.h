@@ -211,15 +211,25 @@ xq_status cli_write_json(const struct cli_common *common, const cJSON *json, err
 void cli_open_standard_streams(void);
 int cli_end(const char *command, int status);
 
-/* Progress on stderr, only on a terminal, only without --quiet, only once two seconds have passed. */
+/* ---------------------------------------------------------------- progress
+ * A line on stderr, only on a terminal, only without --quiet, only once two seconds have passed since the
+ * beginning; the end erases it. A thread draws it, so that it moves during long calls. One at a time. */
 struct cli_progress {
-    const char *what; /* "verifying" */
-    double started, shown;
-    bool enabled, visible;
+    bool running;
 };
 void cli_progress_begin(struct cli_progress *p, const struct cli_common *common, const char *what);
+
+/* What is worked on from now on; the fraction of the work that is done before it, 0 where that is not
+ * known. Texts are copied. */
 void cli_progress_update(struct cli_progress *p, double fraction, const char *detail);
+
+/* A step of it, until the next one, NULL for none, or the next update. Nothing without a line. */
+void cli_progress_step(const char *step);
 void cli_progress_end(struct cli_progress *p);
+
+/* Around whatever else is written to a terminal meanwhile: erases the line, and holds it back. */
+void cli_progress_pause(void);
+void cli_progress_resume(void);
 
 /* ------------------------------------------------------------- subcommands */
 

@@ -22,6 +22,7 @@ static const char description[] =
     "all from a seed (--synthetic).";
 
 enum { IMPLEMENTATIONS = 3, MOST_BITS = 8 };
+/* Fused after unfused, whose cache it takes over. */
 static const xq_implementation order[IMPLEMENTATIONS] = {XQ_FP16_KV, XQ_UNFUSED, XQ_FUSED};
 
 struct comparison {
@@ -151,13 +152,24 @@ static xq_status find_ceilings(xq_context *context, struct compare_ceilings *out
 
 /* ------------------------------------------------------------------- work */
 
-static void show_progress(struct comparison *c, const struct compare_row *row)
+static void show_progress(struct comparison *c, const char *detail)
 {
-    char detail[64];
-    snprintf(detail, sizeof detail, "layer %d, %d bits, %s", row->layer, row->bits,
-             compare_name(row->implementation));
     cli_progress_update(&c->progress,
                         (double)c->row_count / (IMPLEMENTATIONS * c->layer_count * c->bit_count), detail);
+}
+
+static void show_row(struct comparison *c, int layer, int bits, xq_implementation implementation)
+{
+    char detail[64];
+    snprintf(detail, sizeof detail, "layer %d, %d bits, %s", layer, bits, compare_name(implementation));
+    show_progress(c, detail);
+}
+
+static void show_layer(struct comparison *c, int layer, const char *what)
+{
+    char detail[64];
+    snprintf(detail, sizeof detail, "layer %d, %s", layer, what);
+    show_progress(c, detail);
 }
 
 /* The fp16 KV cache is the same at any bit width: measured once a layer, repeated beside each. */
@@ -173,19 +185,21 @@ static xq_status compare_bits(struct comparison *c, struct compare_task *task, i
     task->spec = c->specs[which];
     task->layer_spec = spec;
     int bits = c->traits[which].bits; /* of the comparison: a base layer has its own */
+    driver d = {0};
     for (int i = 0; i < IMPLEMENTATIONS; i++) {
         struct compare_row *row = &c->rows[c->row_count];
         if (order[i] == XQ_FP16_KV && which > 0) {
             *row = row[-IMPLEMENTATIONS];
         } else {
-            show_progress(c, &(struct compare_row){
-                                 .layer = task->layer->number, .bits = bits, .implementation = order[i]});
-            if (compare_measure(task, order[i], row, err) != XQ_OK)
+            show_row(c, task->layer->number, bits, order[i]);
+            bool cached = order[i] == XQ_FUSED && !layer_is_cross(&task->traits.shape);
+            if (compare_measure(task, order[i], &d, cached, row, err) != XQ_OK)
                 break;
         }
         row->bits = bits;
         c->row_count++;
     }
+    driver_close(&d);
     free(spec);
     task->layer_spec = NULL;
     return err->status;
@@ -195,9 +209,11 @@ static xq_status compare_layer(struct comparison *c, struct compare_task *task, 
 {
     struct compare_layer layer;
     double *exact = NULL;
+    show_layer(c, number, "preparing its inputs");
     if (compare_input_layer(c->input, number, &c->traits[0], &layer, err) != XQ_OK)
         return err->status;
     task->layer = &layer;
+    show_layer(c, number, "exact attention");
     if (read_reference(c, task, number, err) == XQ_OK && compare_exact(task, &exact, err) == XQ_OK) {
         task->exact = exact;
         for (int i = 0; i < c->bit_count && err->status == XQ_OK; i++)
@@ -215,10 +231,8 @@ static xq_status compare_all(struct comparison *c, struct compare_task *task, er
     c->rows = calloc((size_t)(IMPLEMENTATIONS * c->layer_count * c->bit_count), sizeof *c->rows);
     if (!c->rows)
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
-    cli_progress_begin(&c->progress, &c->o.common, "comparing");
     for (int i = 0; i < c->layer_count && err->status == XQ_OK; i++)
         compare_layer(c, task, c->layers[i], err);
-    cli_progress_end(&c->progress);
     return err->status;
 }
 
@@ -242,10 +256,11 @@ static xq_status prepare(struct comparison *c, struct compare_task *task, error 
                               &c->tokens, err);
 }
 
-static xq_status use_device(const struct comparison *c, struct compare_task *task, error *err)
+static xq_status use_device(struct comparison *c, struct compare_task *task, error *err)
 {
     task->input = c->input;
     task->context = c->context;
+    show_progress(c, "measuring the ceilings");
     return find_ceilings(c->context, &task->ceilings, err);
 }
 
@@ -349,11 +364,15 @@ int cli_compare(int argc, char **argv)
     int status;
     if (cli_parse(&command, argc, argv, &status) && (status = check_usage(&command, o)) == CLI_OK) {
         o->base_given = cli_given(&command, "--base-layer");
+        cli_progress_begin(&c.progress, &o->common, "comparing");
+        cli_progress_update(&c.progress, 0, "opening the inputs");
         if (prepare(&c, &task, &err) == XQ_OK &&
-            (status = cli_open("compare", &o->common, &c.context)) == CLI_OK) {
-            if (use_device(&c, &task, &err) == XQ_OK && compare_all(&c, &task, &err) == XQ_OK)
-                report(&c, &task, &err);
+            (status = cli_open("compare", &o->common, &c.context)) == CLI_OK &&
+            use_device(&c, &task, &err) == XQ_OK && compare_all(&c, &task, &err) == XQ_OK) {
+            cli_progress_end(&c.progress);
+            report(&c, &task, &err);
         }
+        cli_progress_end(&c.progress);
         if (err.status != XQ_OK)
             status = cli_fail("compare", &o->common, &err);
     }

@@ -3,6 +3,7 @@
 #ifndef CLI_COMPARE_H
 #define CLI_COMPARE_H
 
+#include "../autotune/driver.h"
 #include "../autotune/reference.h"
 #include "../gen/gen.h"
 #include "layers.h"
@@ -108,8 +109,11 @@ struct compare_task {
 /* Exact attention of the distinct sequences, [distinct, queries, H, dh]; caller frees. */
 xq_status compare_exact(const struct compare_task *task, double **exact, error *err);
 
-xq_status compare_measure(const struct compare_task *task, xq_implementation implementation,
-                          struct compare_row *row, error *err);
+/* d: of the implementation before, or zeros. `cached`: it holds the layer's tokens in the same layout, and
+ * has changed nothing (a cross-layer method's step adds to the accumulator); else its place is taken by one
+ * that is filled anew. The caller closes it. */
+xq_status compare_measure(const struct compare_task *task, xq_implementation implementation, driver *d,
+                          bool cached, struct compare_row *row, error *err);
 
 /* ----------------------------------------------------------------- output */
 

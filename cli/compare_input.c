@@ -6,6 +6,7 @@
 #include "compare.h"
 #include "synthetic.h"
 
+#include <cblas.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,6 +92,11 @@ static xq_status open_all(struct compare_input *in, gen *g, int **layers, int *c
     if (o->spec.model && stat(o->spec.model, &st) == 0 && S_ISDIR(st.st_mode) &&
         model_open(g, o->spec.model, &in->source, err) != XQ_OK)
         return err->status;
+    if (o->prepared && o->synthetic && !in->source)
+        return error_set(
+            err, XQ_ERROR_ARGUMENT, "argument",
+            "--prepared: its factors are of a model's projections, not of synthetic ones; give "
+            "--model DIR, the model that was prepared");
     if (o->prepared && xqw_open(o->prepared, &in->prepared, err) != XQ_OK)
         return err->status;
     if (o->activations && safetensors_open(o->activations, &in->activations, err) != XQ_OK)
@@ -160,36 +166,34 @@ static xq_status recorded(const struct compare_input *in, const char *name, int 
     return tensor_to_floats(*found, 1, values, err);
 }
 
-static bool allocate_parts(const layer_shape *s, layer_weights *w)
+/* A vector of the model: normally distributed. */
+static xq_status draw_vector(uint64_t seed, int which, int count, double mean, double deviation, float **v,
+                             error *err)
 {
-    layer_part parts[LAYER_MOST_PARTS];
-    bool ok = true;
-    for (int i = 0, count = layer_given(s, parts); i < count; i++) {
-        float **values = layer_member(w, &parts[i]);
-        *values = malloc(sizeof **values * (size_t)parts[i].rows * (size_t)parts[i].cols);
-        ok &= *values != NULL;
-    }
-    return ok;
+    *v = malloc(sizeof **v * (size_t)count);
+    if (!*v)
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for synthetic weights");
+    synthetic_vector(seed, which, count, mean, deviation, *v);
+    return XQ_OK;
 }
 
-static xq_status synthetic_weights(const struct compare_input *in, int layer, layer_weights *w, error *err)
+static xq_status synthetic_weights(const struct compare_input *in, int layer, const layer_shape *s,
+                                   layer_weights *w, error *err)
 {
-    const layer_shape *s = &in->shape;
     uint64_t seed = (uint64_t)in->o->common.seed;
-    if (!allocate_parts(s, w))
-        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for synthetic weights");
-    if (synthetic_projection(seed, 2 * layer, s->hidden_size, s->kv_width, w->wk, err) != XQ_OK ||
-        synthetic_projection(seed, 2 * layer + 1, s->hidden_size, s->kv_width, w->wv, err) != XQ_OK)
-        return err->status;
-    if (s->bias) {
-        synthetic_vector(seed, 4 * layer, s->kv_width, 0, 0.5, w->bk);
-        synthetic_vector(seed, 4 * layer + 1, s->kv_width, 0, 0.1, w->bv);
-    }
-    if (s->k_norm)
-        synthetic_vector(seed, 4 * layer + 2, s->k_norm, 1, 0.1, w->k_norm);
-    if (s->sinks)
-        synthetic_vector(seed, 4 * layer + 3, s->heads, 1, 0.5, w->sinks);
-    return XQ_OK;
+    const struct {
+        float **v;
+        int count;
+        double mean, deviation;
+    } vectors[] = {{&w->bk, s->bias ? s->kv_width : 0, 0, 0.5},
+                   {&w->bv, s->bias ? s->kv_width : 0, 0, 0.1},
+                   {&w->k_norm, s->k_norm, 1, 0.1},
+                   {&w->sinks, s->sinks ? s->heads : 0, 1, 0.5}};
+    for (int i = 0; i < 4 && err->status == XQ_OK; i++)
+        if (vectors[i].count)
+            draw_vector(seed, 4 * layer + i, vectors[i].count, vectors[i].mean, vectors[i].deviation,
+                        vectors[i].v, err);
+    return err->status == XQ_OK ? synthetic_projections(seed, layer, s, w, err) : err->status;
 }
 
 static xq_status recorded_weights(const struct compare_input *in, int layer, layer_weights *w, error *err)
@@ -213,7 +217,7 @@ static xq_status load_weights(const struct compare_input *in, int layer, const l
     else if (in->activations)
         recorded_weights(in, layer, w, err);
     else
-        synthetic_weights(in, layer, w, err);
+        synthetic_weights(in, layer, shape, w, err);
     if (err->status == XQ_OK && in->prepared)
         cli_prepared_factors(in->prepared, layer, shape, w, err);
     return err->status == XQ_OK ? layer_factor(shape, w, NULL, err) : err->status;
@@ -252,20 +256,17 @@ static xq_status recorded_sequences(const struct compare_input *in, struct compa
 /* The root mean square of K, from the first tokens; 0 without memory. */
 static double key_size(const layer_shape *s, const struct compare_layer *layer)
 {
-    int64_t rows = layer->tokens < 16 ? layer->tokens : 16;
-    size_t cols = (size_t)s->kv_width;
-    double sum = 0, *key = malloc(sizeof *key * cols);
-    for (int64_t t = 0; key && t < rows; t++) {
-        memset(key, 0, sizeof *key * cols);
-        for (int c = 0; c < s->hidden_size; c++)
-            for (size_t j = 0; j < cols; j++)
-                key[j] +=
-                    (double)layer->x[t * s->hidden_size + c] * layer->weights.wk[(size_t)c * cols + j];
-        for (size_t j = 0; j < cols; j++)
-            sum += key[j] * key[j];
-    }
-    free(key);
-    return sqrt(sum / ((double)rows * (double)cols));
+    int rows = layer->tokens < 16 ? (int)layer->tokens : 16;
+    size_t count = (size_t)rows * (size_t)s->kv_width;
+    double sum = 0;
+    float *keys = malloc(sizeof *keys * count);
+    if (keys)
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, s->kv_width, s->hidden_size, 1,
+                    layer->x, s->hidden_size, layer->weights.wk, s->kv_width, 0, keys, s->kv_width);
+    for (size_t i = 0; keys && i < count; i++)
+        sum += (double)keys[i] * keys[i];
+    free(keys);
+    return sqrt(sum / (double)count);
 }
 
 /* Layers of a cross-layer cache share most of their activations, as those of real models do. */

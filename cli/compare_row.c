@@ -8,6 +8,7 @@
 #include "compare_time.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -115,13 +116,23 @@ static int copies_needed(const struct compare_task *task, xq_implementation impl
 
 /* ------------------------------------------------------------------ layers */
 
+/* `layer`: the one that is compared, or one before it, which is named. */
+static void show_step(const struct compare_task *task, const struct compare_layer *layer, const char *what)
+{
+    char step[64];
+    snprintf(step, sizeof step, "layer %d, %s", layer->number, what);
+    cli_progress_step(layer->number == task->layer->number ? what : step);
+}
+
 /* The layer being compared, in the driver: the last one added. */
 static xq_status add_layer(const struct compare_task *task, driver *d, const char *spec,
                            const struct compare_layer *layer, xq_implementation implementation, int copies,
                            error *err)
 {
     xq_weights weights = layer_api_weights(&layer->weights);
+    show_step(task, layer, "making the plan");
     xq_status status = driver_add_layer(d, spec, implementation, &weights);
+    show_step(task, layer, "appending");
     if (status == XQ_OK)
         status = append_all(task, d, layer, d->layer_count - 1, copies);
     return status == XQ_OK ? XQ_OK : last_error_read(task->context, status, err);
@@ -187,6 +198,7 @@ static xq_status measure(const struct compare_task *task, driver *d, int copies,
     bool sim = task->context->device->properties.is_sim;
     if (set_queries(task, d, err) != XQ_OK)
         return err->status;
+    cli_progress_step("attending");
     if (sim) {
         if (compare_count(task, d, row, err) != XQ_OK)
             return err->status;
@@ -195,8 +207,10 @@ static xq_status measure(const struct compare_task *task, driver *d, int copies,
         if (status != XQ_OK)
             return last_error_read(task->context, status, err);
     }
+    cli_progress_step("checking");
     if (compare_check(task, d, row, err) != XQ_OK || sim)
         return err->status;
+    cli_progress_step("timing");
     return compare_time(task, d, copies, row, err);
 }
 
@@ -218,31 +232,50 @@ static void describe(const struct compare_task *task, const xq_plan_info *info, 
     compare_limit_of(&task->traits, row->implementation == XQ_FP16_KV, &size, &task->ceilings, &row->limit);
 }
 
-xq_status compare_measure(const struct compare_task *task, xq_implementation implementation,
-                          struct compare_row *row, error *err)
+/* A driver of its own, with the layer's cache filled. */
+static xq_status fill_cache(const struct compare_task *task, driver *d, xq_implementation implementation,
+                            int copies, error *err)
 {
     const struct compare_layer *layer = task->layer;
-    int copies = copies_needed(task, implementation);
     const driver_size size = {.max_batch = layer->batch,
                               .max_tokens = layer->tokens,
                               .max_append = layer->tokens < APPEND ? layer->tokens : APPEND,
                               .max_queries = layer->queries,
                               .tables = copies,
                               .pool_pages = copies * (int64_t)layer->batch * pages_per_sequence(task)};
-    driver d = {0};
+    driver_close(d);
+    if (driver_open(task->context, &size, task->seed, d) != XQ_OK)
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    if (add_layers_before(task, d, implementation, copies, err) == XQ_OK)
+        add_layer(task, d, task->layer_spec, layer, implementation, copies, err);
+    return err->status;
+}
+
+static xq_status take_cache_over(const struct compare_task *task, driver *d,
+                                 xq_implementation implementation, error *err)
+{
+    xq_weights weights = layer_api_weights(&task->layer->weights);
+    cli_progress_step("making the plan");
+    xq_status status =
+        driver_change_layer(d, d->layer_count - 1, task->layer_spec, implementation, &weights);
+    return status == XQ_OK ? XQ_OK : last_error_read(task->context, status, err);
+}
+
+xq_status compare_measure(const struct compare_task *task, xq_implementation implementation, driver *d,
+                          bool cached, struct compare_row *row, error *err)
+{
+    const struct compare_layer *layer = task->layer;
+    int copies = copies_needed(task, implementation);
     *row = (struct compare_row){.layer = layer->number,
                                 .bits = task->traits.bits,
                                 .batch = layer->batch,
                                 .queries = layer->queries,
                                 .tokens = layer->tokens,
                                 .implementation = implementation};
-    if (driver_open(task->context, &size, task->seed, &d) != XQ_OK)
-        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
-    if (add_layers_before(task, &d, implementation, copies, err) == XQ_OK &&
-        add_layer(task, &d, task->layer_spec, layer, implementation, copies, err) == XQ_OK) {
-        describe(task, &d.layers[d.layer_count - 1].info, row);
-        measure(task, &d, copies, row, err);
+    if ((cached ? take_cache_over(task, d, implementation, err)
+                : fill_cache(task, d, implementation, copies, err)) == XQ_OK) {
+        describe(task, &d->layers[d->layer_count - 1].info, row);
+        measure(task, d, copies, row, err);
     }
-    driver_close(&d);
     return err->status;
 }

@@ -31,6 +31,7 @@ struct job {
     struct output files[MOST_FILES];
     int file_count;
     char *source; /* of the last kernel, for standard output */
+    struct cli_progress progress;
 };
 
 /* ---------------------------------------------------------------- collecting files */
@@ -100,6 +101,9 @@ static xq_status add_kernel(struct job *job, const char *completed, const char *
                             error *err)
 {
     gen_kernel kernel;
+    char detail[96];
+    snprintf(detail, sizeof detail, "%s for %s", family, arch);
+    cli_progress_update(&job->progress, 0, detail);
     if (gen_render(job->g, completed, family, &kernel, err) != XQ_OK)
         return err->status;
     if (add_text(job, family, arch, ".cu", kernel.source, err) == XQ_OK)
@@ -285,7 +289,10 @@ static xq_status run(struct job *job, const struct cli_spec *spec, const struct 
         return list_parameters(job, spec, common, err);
     if ((o->ptx || o->cubin) && nvrtc_open(&job->library, err) != XQ_OK)
         return err->status;
-    if (add_all(job, spec, common, err) != XQ_OK || o->print_spec)
+    cli_progress_begin(&job->progress, common, o->ptx || o->cubin ? "compiling" : "writing");
+    add_all(job, spec, common, err);
+    cli_progress_end(&job->progress);
+    if (err->status != XQ_OK || o->print_spec)
         return err->status;
     if (!o->out) {
         fputs(job->source, stdout);

@@ -183,10 +183,15 @@ int cli_info(int argc, char **argv)
         return status;
 
     const nvrtc *library = NULL;
+    struct cli_progress progress;
+    cli_progress_begin(&progress, &common, "looking");
+    cli_progress_update(&progress, 0, "for NVRTC");
     context_nvrtc(context, &library, &missing);
+    cli_progress_update(&progress, 0, "measuring the ceilings");
     measure_ceilings(context, &why);
     cJSON *json = info_json(context, library, &missing);
     cJSON *devices = available_devices();
+    cli_progress_end(&progress);
     if (!cli_json_to_stdout(&common))
         print_text(context, library, &missing, &why, devices);
     cJSON_AddItemToObject(json, "devices", devices);

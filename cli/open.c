@@ -14,12 +14,22 @@ struct log_settings {
 /* The callback's user pointer outlives this file's calls: one context a process, one setting. */
 static struct log_settings settings;
 
-static void print_log_line(void *user, xq_log_level level, const char *message)
+/* Kernels that are being compiled (runtime/compile.c) are steps of whatever the command is at. */
+static void on_message(void *user, xq_log_level level, const char *message)
 {
     const struct log_settings *s = user;
-    if (level >= s->least)
-        fprintf(stderr, "xq %s: %s%s\n", s->subcommand, level == XQ_LOG_WARNING ? "warning: " : "",
-                message);
+    char kernel[48], step[64];
+    int end = 0;
+    if (level == XQ_LOG_DEBUG) {
+        sscanf(message, "kernel %47[^:]: compiling%n", kernel, &end);
+        snprintf(step, sizeof step, "compiling %s", end ? kernel : "");
+        cli_progress_step(end ? step : NULL);
+    }
+    if (level < s->least)
+        return;
+    cli_progress_pause();
+    fprintf(stderr, "xq %s: %s%s\n", s->subcommand, level == XQ_LOG_WARNING ? "warning: " : "", message);
+    cli_progress_resume();
 }
 
 int cli_open(const char *subcommand, const struct cli_common *common, xq_context **context)
@@ -30,7 +40,7 @@ int cli_open(const char *subcommand, const struct cli_common *common, xq_context
     options.cache_dir = common->cache_dir;
     options.template_dir = common->templates;
     if (!common->quiet) {
-        options.log = print_log_line;
+        options.log = on_message;
         options.log_user = &settings;
     }
     xq_context *opened = NULL;

@@ -307,14 +307,14 @@ static int check_repeated(const cli_command *command, const cli_option *option, 
     if (option->type == CLI_LIST || option->type == CLI_TEXTS)
         return CLI_OK;
     if (text && *before && strcmp(*before, text) != 0)
-        return cli_usage(command->name, "%s: given twice, as '%s' and as '%s'", option->name, *before, text);
+        return cli_usage(command->name, "%s: given twice, as '%s' and as '%s'", option->name, *before,
+                         text);
     *before = text;
     return CLI_OK;
 }
 
 /* One option at argv[*i]; moves *i over a separate argument. Returns an exit status. */
-static int parse_option(cli_command *command, struct option_table *table, int argc, char **argv,
-                        int *i)
+static int parse_option(cli_command *command, struct option_table *table, int argc, char **argv, int *i)
 {
     const char *given = argv[*i], *text = NULL;
     size_t length = strcspn(given, "=");

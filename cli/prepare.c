@@ -145,8 +145,11 @@ static void show_progress(void *user, int done, double fraction)
 /* What is there of an earlier run, or why nothing is. */
 static void say_note(const struct job *job, const xqw_writer *writer)
 {
-    if (*xqw_note(writer) && !job->o->common.quiet)
-        fprintf(stderr, "xq prepare: %s\n", cli_show(xqw_note(writer)).text);
+    if (!*xqw_note(writer) || job->o->common.quiet)
+        return;
+    cli_progress_pause();
+    fprintf(stderr, "xq prepare: %s\n", cli_show(xqw_note(writer)).text);
+    cli_progress_resume();
 }
 
 static void report(struct job *job, const xqw_writer *writer)
@@ -189,14 +192,13 @@ static xq_status write_layers(struct job *job, publication *file, error *err)
         return err->status;
     say_note(job, writer);
     cJSON_AddNumberToObject(job->report, "resumed", xqw_done(writer));
-    cli_progress_begin(&job->progress, &job->o->common, "preparing");
     whole_prepare(&work, writer, err);
-    cli_progress_end(&job->progress);
     if (err->status != XQ_OK) {
         stop(writer, err);
         return err->status;
     }
     report(job, writer);
+    cli_progress_update(&job->progress, 1, "writing the file");
     return xqw_commit(writer, err);
 }
 
@@ -302,9 +304,13 @@ static int run_job(struct options *o, const char *directory, const xqw_contents 
     if (!o->out)
         default_output(directory, named, sizeof named);
     cJSON_AddStringToObject(job.report, "file", path);
+    cli_progress_begin(&job.progress, &o->common, "preparing");
+    cli_progress_update(&job.progress, 0, "reading the model");
     if (begin_outputs(o, directory, path, &file, &err) == XQ_OK &&
-        open_job(&job, directory, o, &err) == XQ_OK && write_layers(&job, file, &err) == XQ_OK &&
-        cli_write_json(&o->common, job.report, &err) == XQ_OK)
+        open_job(&job, directory, o, &err) == XQ_OK)
+        write_layers(&job, file, &err);
+    cli_progress_end(&job.progress);
+    if (err.status == XQ_OK && cli_write_json(&o->common, job.report, &err) == XQ_OK)
         say_done(&job, path);
     int status = err.status == XQ_OK ? CLI_OK : cli_fail("prepare", &o->common, &err);
     error_clear(&err);

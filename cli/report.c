@@ -1,4 +1,4 @@
-/* Errors, progress and input files of the subcommands. */
+/* Errors and input files of the subcommands. */
 #include "../gen/printable.h"
 #include "cli.h"
 
@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 /* ----------------------------------------------------------------- errors */
@@ -39,6 +38,7 @@ struct cli_shown cli_show(const char *text)
 static void print_error(const char *subcommand, const char *message, const char *file, int line,
                         const char *field)
 {
+    cli_progress_pause();
     fprintf(stderr, "xq %s: ", subcommand);
     if (*file && !strstr(message, file)) {
         if (line > 0)
@@ -49,6 +49,7 @@ static void print_error(const char *subcommand, const char *message, const char 
     if (*field && !strstr(message, field))
         fprintf(stderr, "%s: ", field);
     fprintf(stderr, "%s\n", message);
+    cli_progress_resume();
 }
 
 /* A compiler's log has lines and tabs, and is wanted whole. */
@@ -144,42 +145,4 @@ xq_status cli_read_file(const char *path, char **text, size_t *size, error *err)
     if (size)
         *size = n;
     return XQ_OK;
-}
-
-/* --------------------------------------------------------------- progress */
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-void cli_progress_begin(struct cli_progress *p, const struct cli_common *common, const char *what)
-{
-    *p = (struct cli_progress){.what = what, .started = now()};
-    p->enabled = !common->quiet && isatty(STDERR_FILENO);
-}
-
-void cli_progress_update(struct cli_progress *p, double fraction, const char *detail)
-{
-    if (!p->enabled)
-        return;
-    double t = now();
-    if (t - p->started < 2 || t - p->shown < 0.2)
-        return;
-    p->shown = t;
-    p->visible = true;
-    char left[48] = ""; /* nothing to judge by before the first part is done */
-    if (fraction > 0)
-        snprintf(left, sizeof left, ", %.0f s left", (t - p->started) * (1 - fraction) / fraction);
-    fprintf(stderr, "\r%s: %3.0f %%%s  %.60s\033[K", p->what, 100 * fraction, left, detail ? detail : "");
-    fflush(stderr);
-}
-
-void cli_progress_end(struct cli_progress *p)
-{
-    if (p->visible)
-        fputs("\r\033[K", stderr);
-    p->visible = false;
 }

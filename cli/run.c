@@ -46,6 +46,7 @@ static xq_status write_output(struct run *r, error *err)
     int count = 0;
     if (!all)
         return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+    cli_progress_update(&r->progress, 1, "writing the output");
     for (int i = 0; i < r->layer_count; i++)
         for (int j = 0; j < r->layers[i].out_count; j++) {
             struct run_tensor *out = &r->layers[i].out[j];
@@ -212,13 +213,17 @@ int cli_run(int argc, char **argv)
     int status;
     if (cli_parse(&command, argc, argv, &status) && (status = check_usage(&command, &o)) == CLI_OK) {
         o.base_given = cli_given(&command, "--base-layer");
-        if (begin_outputs(&r, &err) == XQ_OK &&
-            cli_spec_json(&o.spec, &o.common, &r.spec, &err) == XQ_OK &&
+        cli_progress_begin(&r.progress, &o.common, "running");
+        cli_progress_update(&r.progress, 0, "reading the input");
+        if (begin_outputs(&r, &err) == XQ_OK && cli_spec_json(&o.spec, &o.common, &r.spec, &err) == XQ_OK &&
             gen_create(o.common.templates, &r.generator, &err) == XQ_OK &&
             run_input_open(&r, &err) == XQ_OK &&
             (status = cli_open("run", &o.common, &r.context)) == CLI_OK && run_compute(&r, &err) == XQ_OK &&
-            write_output(&r, &err) == XQ_OK)
+            write_output(&r, &err) == XQ_OK) {
+            cli_progress_end(&r.progress);
             report(&r, &err);
+        }
+        cli_progress_end(&r.progress);
         if (err.status != XQ_OK)
             status = cli_fail("run", &o.common, &err);
     }

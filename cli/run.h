@@ -55,6 +55,7 @@ struct run {
     bool numbered; /* outputs have suffixes too */
     publication *output;
     driver driver;
+    struct cli_progress progress;
 };
 
 /* Opens the file and finds its layers, their specs and sizes; checks names and shapes of all tensors. */

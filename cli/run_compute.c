@@ -2,6 +2,7 @@
 #include "../runtime/last_error.h"
 #include "run.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static xq_implementation implementation_of(const struct run_options *o)
@@ -56,8 +57,12 @@ static xq_status attend(struct run *r, struct run_layer *l, int index)
     if (!out || !lse)
         return XQ_ERROR_MEMORY;
     xq_status status = XQ_OK;
+    char step[96];
     for (int64_t begin = 0; begin < l->queries && status == XQ_OK; begin += r->o->chunk) {
         int64_t rest = l->queries - begin;
+        snprintf(step, sizeof step, "attending, %lld of %lld queries done", (long long)begin,
+                 (long long)l->queries);
+        cli_progress_step(l->queries > 1 ? step : "attending");
         status = attend_chunk(r, l, index, begin, rest < r->o->chunk ? rest : r->o->chunk, out, lse);
     }
     return status;
@@ -66,10 +71,12 @@ static xq_status attend(struct run *r, struct run_layer *l, int index)
 static xq_status work(struct run *r, struct run_layer *l, int index)
 {
     const int64_t first = 0;
+    cli_progress_step("making the plan");
     xq_weights weights = layer_api_weights(&l->weights);
     xq_status status = driver_add_layer(&r->driver, l->spec, implementation_of(r->o), &weights);
     if (status == XQ_OK && index == 0)
         status = driver_set_table(&r->driver, 0, 1, &l->tokens, &first);
+    cli_progress_step("appending");
     if (status == XQ_OK)
         status = append(r, l, index);
     if (status == XQ_OK && r->driver.layers[index].info.accumulator_page_bytes)
@@ -100,13 +107,14 @@ static xq_status open_driver(struct run *r, error *err)
 
 xq_status run_compute(struct run *r, error *err)
 {
-    struct cli_progress progress;
+    char detail[32];
     if (open_driver(r, err) != XQ_OK)
         return err->status;
-    cli_progress_begin(&progress, &r->o->common, "running");
     for (int i = 0; i < r->layer_count && err->status == XQ_OK; i++) {
         struct run_layer *l = &r->layers[i];
-        cli_progress_update(&progress, (double)i / r->layer_count, l->suffix);
+        snprintf(detail, sizeof detail, "layer %d", l->number);
+        cli_progress_update(&r->progress, (double)i / r->layer_count, l->number >= 0 ? detail : "");
+        cli_progress_step("preparing the weights");
         if (run_layer_load(r, l, err) == XQ_OK) {
             xq_status status = work(r, l, i);
             if (status != XQ_OK)
@@ -116,6 +124,5 @@ xq_status run_compute(struct run *r, error *err)
         }
         run_layer_unload(l);
     }
-    cli_progress_end(&progress);
     return err->status;
 }

@@ -1,41 +1,14 @@
 #include "synthetic.h"
 
 #include "../autotune/random.h"
-#include "../autotune/reference.h"
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* One stream of random numbers for each purpose and number. */
 static random_stream stream(uint64_t seed, uint64_t purpose, int which)
 {
     return random_begin(seed, purpose << 32 | (uint32_t)which);
-}
-
-/* W = left·diag(s)·right, both factors normal, s_i = (i + 1)^-1/2; entries end up near 1/sqrt(rows), so
- * that x·W is about as large as x. */
-xq_status synthetic_projection(uint64_t seed, int which, int rows, int cols, float *w, error *err)
-{
-    int inner = rows < cols ? rows : cols;
-    size_t left_count = (size_t)rows * (size_t)inner, right_count = (size_t)inner * (size_t)cols;
-    size_t count = (size_t)rows * (size_t)cols;
-    double *left = malloc(sizeof *left * (left_count + right_count + count)), energy = 0;
-    if (!left)
-        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for synthetic weights");
-    double *right = left + left_count, *product = right + right_count;
-    random_stream random = stream(seed, 1, which);
-    for (size_t i = 0; i < left_count; i++)
-        left[i] = random_normal(&random);
-    for (size_t i = 0; i < right_count; i++)
-        right[i] = random_normal(&random) / sqrt((double)(i / (size_t)cols) + 1);
-    reference_multiply(left, right, product, rows, inner, cols);
-    for (int i = 0; i < inner; i++)
-        energy += 1.0 / (i + 1);
-    for (size_t i = 0; i < count; i++)
-        w[i] = (float)(product[i] / sqrt(energy * rows));
-    free(left);
-    return XQ_OK;
 }
 
 /* Channel c's own numbers are the same for every sequence: they belong to the model. */

@@ -7,12 +7,15 @@
 #ifndef CLI_SYNTHETIC_H
 #define CLI_SYNTHETIC_H
 
-#include "../gen/error.h"
+#include "../prepare/layer.h"
 
 #include <stdint.h>
 
-/* w [rows, cols]; which: any number, another matrix for each. */
-xq_status synthetic_projection(uint64_t seed, int which, int rows, int cols, float *w, error *err);
+/* wk and wv of a layer, and the matrices that layer_factor would make of them for this shape: U·A is W,
+ * truncated to the rank. Other layers have other matrices, and so have methods and numbers of groups. What
+ * was allocated is w's, also after an error (XQ_ERROR_MEMORY). */
+xq_status synthetic_projections(uint64_t seed, int layer, const layer_shape *shape, layer_weights *w,
+                                error *err);
 
 /* x [tokens, width]; sequence: another text for each. */
 void synthetic_activations(uint64_t seed, int sequence, int64_t tokens, int width, float *x);

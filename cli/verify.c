@@ -25,6 +25,7 @@ static double now(void)
 static void print_failure(const struct cli_common *common, int64_t index, const verify_result *result,
                           const error *err)
 {
+    cli_progress_pause();
     fprintf(stderr, "FAILED case %lld: %s\n", (long long)index, result->description);
     if (err->status != XQ_OK)
         cli_fail("verify", common, err);
@@ -34,11 +35,13 @@ static void print_failure(const struct cli_common *common, int64_t index, const 
     fprintf(stderr, "  reproduce: xq verify --device %s --seed %lld --case %lld\n",
             common->device ? cli_show(common->device).text : "auto", (long long)common->seed,
             (long long)index);
+    cli_progress_resume();
 }
 
 static void print_case(int64_t index, const verify_result *result)
 {
     static const char *const outcomes[] = {"passed", "FAILED", "not supported"};
+    cli_progress_pause();
     fprintf(stderr, "case %lld:", (long long)index);
     for (int i = 0; i < VERIFY_IMPLEMENTATIONS; i++) {
         const verify_part *part = &result->part[i];
@@ -49,6 +52,7 @@ static void print_case(int64_t index, const verify_result *result)
                     part->message);
     }
     fprintf(stderr, " %s\n", result->description);
+    cli_progress_resume();
 }
 
 /* Names the cases after the i-th, as far as specs can be made ready. */

@@ -75,6 +75,18 @@ static void balance(int rows, int rank, int cols, float *u, float *a)
     }
 }
 
+/* The coordinates of one group's factors: u [rows, rank], a [rank, cols]. */
+static xq_status spread_block(const factor_shape *s, float *u, float *a, error *err)
+{
+    int cols = s->cols / s->groups, rank = s->rank / s->groups;
+    if (!s->rotated)
+        return XQ_OK;
+    balance(s->rows, rank, cols, u, a);
+    if (rotate(u, s->rows, rank, false, err) == XQ_OK)
+        rotate(a, cols, rank, true, err);
+    return err->status;
+}
+
 xq_status factor_latent(const factor_shape *s, const float *w, float *u, float *a, double *lost, error *err)
 {
     int cols = s->cols / s->groups, rank = s->rank / s->groups;
@@ -89,10 +101,7 @@ xq_status factor_latent(const factor_shape *s, const float *w, float *u, float *
         take_columns(block, w + (size_t)g * (size_t)cols, s->rows, cols, s->cols);
         if (svd_factor(block, s->rows, cols, rank, block_u, block_a, &part, err) != XQ_OK)
             break;
-        if (s->rotated)
-            balance(s->rows, rank, cols, block_u, block_a);
-        if (s->rotated && (rotate(block_u, s->rows, rank, false, err) != XQ_OK ||
-                           rotate(block_a, cols, rank, true, err) != XQ_OK))
+        if (spread_block(s, block_u, block_a, err) != XQ_OK)
             break;
         put_columns(u + (size_t)g * (size_t)rank, block_u, s->rows, rank, s->rank);
         put_columns(a + (size_t)g * (size_t)cols, block_a, rank, cols, s->cols);
@@ -102,6 +111,26 @@ xq_status factor_latent(const factor_shape *s, const float *w, float *u, float *
     free(block);
     if (lost && err->status == XQ_OK)
         *lost = all > 0 ? sqrt(dropped / all) : 0;
+    return err->status;
+}
+
+xq_status factor_spread(const factor_shape *s, float *u, float *a, error *err)
+{
+    int cols = s->cols / s->groups, rank = s->rank / s->groups;
+    size_t u_count = (size_t)s->rows * (size_t)rank;
+    float *block_u = malloc(sizeof *block_u * (u_count + (size_t)rank * (size_t)cols));
+    if (!block_u)
+        return no_memory(s, err);
+    float *block_a = block_u + u_count;
+    for (int g = 0; g < s->groups && s->rotated; g++) {
+        take_columns(block_u, u + (size_t)g * (size_t)rank, s->rows, rank, s->rank);
+        take_columns(block_a, a + (size_t)g * (size_t)cols, rank, cols, s->cols);
+        if (spread_block(s, block_u, block_a, err) != XQ_OK)
+            break;
+        put_columns(u + (size_t)g * (size_t)rank, block_u, s->rows, rank, s->rank);
+        put_columns(a + (size_t)g * (size_t)cols, block_a, rank, cols, s->cols);
+    }
+    free(block_u);
     return err->status;
 }
 

@@ -20,6 +20,10 @@ typedef struct factor_shape {
 xq_status factor_latent(const factor_shape *shape, const float *w, float *u, float *a, double *lost,
                         error *err);
 
+/* The coordinates that factor_latent chooses, for factors that are orthogonal already (u's columns and a's
+ * rows, in each group): their columns are balanced and rotated, in place. Nothing where not `rotated`. */
+xq_status factor_spread(const factor_shape *shape, float *u, float *a, error *err);
+
 /* Back from the coordinates of an invertible u [n, n]: x [rows, n] ← x·u⁻¹. Errors: XQ_ERROR_ARGUMENT for a
  * u that is singular, XQ_ERROR_MEMORY. */
 xq_status factor_turn_back(const float *u, int n, int64_t rows, double *x, error *err);

@@ -21,8 +21,8 @@ static void change_signs(double *x, int rows, int n)
                 x[(size_t)r * (size_t)n + (size_t)i] *= -1;
 }
 
-/* x [rows, m] ← x·C for the orthonormal DCT-II. */
-static xq_status cosine(double *x, size_t rows, int m, error *err)
+/* x [rows, m] ← x·C for the orthonormal DCT-II, or x·Cᵀ. */
+static xq_status cosine(double *x, size_t rows, int m, CBLAS_TRANSPOSE turned, error *err)
 {
     size_t width = (size_t)m, count = rows * width;
     double *c = malloc(sizeof *c * (width * width + count));
@@ -33,7 +33,7 @@ static xq_status cosine(double *x, size_t rows, int m, error *err)
     for (int i = 0; i < m; i++)
         for (int j = 0; j < m; j++)
             c[(size_t)i * width + (size_t)j] = sqrt((j ? 2.0 : 1.0) / m) * cos(M_PI * (i + 0.5) * j / m);
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, m, m, 1, x, m, c, m, 0, y, m);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, turned, (int)rows, m, m, 1, x, m, c, m, 0, y, m);
     memcpy(x, y, sizeof *x * count);
     free(c);
     return XQ_OK;
@@ -51,13 +51,26 @@ static void hadamard(double *row, int size, int m)
             }
 }
 
-xq_status rotation_apply(double *x, int rows, int n, error *err)
+/* x ← x·(H ⊗ C), or x·(H ⊗ C)ᵀ. */
+static xq_status spread(double *x, int rows, int n, CBLAS_TRANSPOSE turned, error *err)
 {
     int power = n & -n, rest = n / power;
-    change_signs(x, rows, n);
-    if (rest > 1 && cosine(x, (size_t)rows * (size_t)power, rest, err) != XQ_OK)
+    if (rest > 1 && cosine(x, (size_t)rows * (size_t)power, rest, turned, err) != XQ_OK)
         return err->status;
     for (int r = 0; r < rows; r++)
         hadamard(x + (size_t)r * (size_t)n, power, rest);
     return XQ_OK;
+}
+
+xq_status rotation_apply(double *x, int rows, int n, error *err)
+{
+    change_signs(x, rows, n);
+    return spread(x, rows, n, CblasNoTrans, err);
+}
+
+xq_status rotation_undo(double *x, int rows, int n, error *err)
+{
+    if (spread(x, rows, n, CblasTrans, err) == XQ_OK)
+        change_signs(x, rows, n);
+    return err->status;
 }

@@ -16,4 +16,7 @@ double rotation_sign(uint64_t i);
 /* x [rows, n] ← x·R, row major. Errors: XQ_ERROR_MEMORY. */
 xq_status rotation_apply(double *x, int rows, int n, error *err);
 
+/* x [rows, n] ← x·Rᵀ, which undoes it. Errors: XQ_ERROR_MEMORY. */
+xq_status rotation_undo(double *x, int rows, int n, error *err);
+
 #endif

@@ -67,6 +67,11 @@ const char *cache_dir(const cache *c)
     return c->dir;
 }
 
+const logger *cache_log(const cache *c)
+{
+    return &c->log;
+}
+
 void cache_entry_free(cache_entry *entry)
 {
     for (int i = 0; i < CACHE_PARTS; i++)

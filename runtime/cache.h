@@ -37,6 +37,7 @@ void cache_entry_free(cache_entry *entry);
 cache *cache_open(const char *dir, const logger *log);
 void cache_close(cache *c);
 const char *cache_dir(const cache *c); /* "" where there is none */
+const logger *cache_log(const cache *c);
 
 /* A key: fields are added in order; {"ab", "c"} and {"a", "bc"} differ. */
 typedef struct cache_key {

@@ -153,6 +153,8 @@ xq_status compile_source(const nvrtc *library, cache *c, const gen *g, const cha
     if (make_key(&r, options, &result.key, err) == XQ_OK) {
         bool needs_cubin = strncmp(arch, "sm_", 3) == 0;
         bool found = c && cache_load(c, &result.key, &entry) && take_entry(&entry, needs_cubin, &result);
+        if (!found && c)
+            log_message(cache_log(c), XQ_LOG_DEBUG, "kernel %s: compiling for %s", family, arch);
         if (!found && run_compiler(library, &r, &result, err) == XQ_OK && c)
             store(c, &r, options, &result);
     }

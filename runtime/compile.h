@@ -19,7 +19,7 @@ typedef struct compiled {
 } compiled;
 
 /* Several threads may do this at once.
- * Compiles `source`, or finds it in the cache (NULL: none). `family` names it in errors; `arch` is
+ * Compiles `source`, or finds it in the cache (NULL: none), whose log is told before NVRTC is called. `family` names it in errors; `arch` is
  * "sm_90a" for PTX and cubin, or "compute_80" for PTX alone; `g` provides the headers.
  * Errors: XQ_ERROR_COMPILE, XQ_ERROR_MEMORY. */
 xq_status compile_source(const nvrtc *library, cache *c, const gen *g, const char *family,

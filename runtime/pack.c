@@ -88,17 +88,34 @@ static float *column_scales(const struct pack_view *view, enum weight_type type)
 
 /* ----------------------------------------------------------------- packing */
 
+/* Columns tile .. tile + 15 of a row. */
+static void encode_row(const struct pack_view *view, enum weight_type type, const float *scales, int32_t k,
+                       int32_t tile, uint16_t codes[16])
+{
+    float values[16];
+    for (int32_t n = 0; n < 16; n++)
+        values[n] = pack_view_at(view, k, tile + n);
+    if (type == WEIGHT_F16)
+        half_from_floats(codes, values, 16);
+    else
+        for (int32_t n = 0; n < 16; n++)
+            codes[n] = weight_encode(type, values[n], scales[tile + n]);
+}
+
 /* One tile of 16 rows and 16 columns: lane l holds 4 registers of 2 elements. Registers 0 and 1 are the B
  * fragment of columns 0-7 (mma.m16n8k16: row k = (l % 4) * 2 + {0, 1}, and 8 more; column n = l / 4),
  * registers 2 and 3 that of columns 8-15. */
 static unsigned char *pack_tile(unsigned char *out, const struct pack_view *view, enum weight_type type,
                                 const float *scales, int32_t step, int32_t tile)
 {
+    uint16_t codes[16][16];
+    for (int32_t k = 0; k < 16; k++)
+        encode_row(view, type, scales, step + k, tile, codes[k]);
     for (int i = 0; i < 32 * 4 * 2; i++) {
         int lane = i / 8, reg = i / 2 % 4, element = i % 2;
-        int32_t n = tile + (reg >= 2 ? 8 : 0) + lane / 4;
-        int32_t k = step + (reg & 1 ? 8 : 0) + lane % 4 * 2 + element;
-        uint16_t code = weight_encode(type, pack_view_at(view, k, n), scales[n]);
+        int n = (reg >= 2 ? 8 : 0) + lane / 4;
+        int k = (reg & 1 ? 8 : 0) + lane % 4 * 2 + element;
+        uint16_t code = codes[k][n];
         if (weight_bytes(type) == 2)
             memcpy(out + (size_t)i * 2, &code, 2);
         else

@@ -43,7 +43,7 @@ static const char *const of_spec[] = {
     "--model",  "--layer-kind",  "--method",     "--bits",     "--group",   "--axis-k",
     "--axis-v", "--clip",        "--zero-point", "--rank",     "--groups",  "--rotation",
     "--page",   "--no-rotation", "--base",       "--feedback", "--weights", "--accumulator-bits",
-    "--dtype",  "--queries",     "--spec"};
+    "--dtype",  "--queries",     "--spec",  "--set"};
 
 static bool has_word(const char *text, const char *word)
 {

@@ -336,6 +336,10 @@ Test(compare, impossible_settings_are_named)
     refused("compare --model llama-2-7b --synthetic --method x-cl --layers 1",
             "--layers: layer 1 comes before the base layer (--base-layer 2), so that method x-cl does not "
             "concern it");
+    refused(
+        "compare --model smollm2-135m --synthetic --prepared f.xqw",
+        "--prepared: its factors are of a model's projections, not of synthetic ones; give --model DIR, "
+        "the model that was prepared");
     command_refuses("compare --model smollm2-135m --synthetic --queries 0", 1,
                     "xq compare: --queries: 0; valid are 1 .. 65536");
     command_refuses("compare --model smollm2-135m --synthetic --batch 0", 1,

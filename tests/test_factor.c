@@ -139,6 +139,9 @@ Test(rotation, is_orthogonal_and_spreads_for_any_size)
                 cr_assert_float_eq(product, p == q, 1e-12, "size %d", n);
                 cr_assert_leq(fabs(r[p * n + q]), sqrt(2.0 / n) + 1e-12, "size %d", n);
             }
+        cr_assert_eq(rotation_undo(r, n, n, &err), XQ_OK);
+        for (int p = 0; p < n * n; p++)
+            cr_assert_float_eq(r[p], p % (n + 1) == 0, 1e-12, "size %d", n);
         free(r);
     }
 }

@@ -276,19 +276,28 @@ static inline bool writes_pass(const sim_warp *warp, const uint32_t *written, co
     return rest && all_set(good);
 }
 
+/* mark_read of four words. */
+static inline void mark_four(uint32_t *read, uint32_t *read_at, words4 now, words4 mine, words4 pc)
+{
+    words4 r, at;
+    memcpy(&r, read, 16);
+    words4 kept = (words4)((r & ~(uint32_t)MANY) == mine), same_time = (words4)((r & STAMP) == now);
+    if (all_set((flags4)kept))
+        return;
+    memcpy(&at, read_at, 16);
+    r = (kept & r) | (~kept & ((same_time & (r | MANY)) | (~same_time & mine)));
+    at = (kept & at) | (~kept & pc);
+    memcpy(read, &r, 16);
+    memcpy(read_at, &at, 16);
+}
+
 static inline void mark_reads(const sim_warp *warp, uint32_t word, uint32_t count)
 {
     const sim_block *b = warp->block;
-    uint32_t mine = b->now | (uint32_t)warp->index << WARP_SHIFT;
-    uint32_t *read = b->read + word, i = 0;
-    for (; i + 4 <= count; i += 4) {
-        words4 r;
-        memcpy(&r, read + i, 16);
-        if (all_set((r & ~(uint32_t)MANY) == (words4){0} + mine))
-            continue;
-        for (uint32_t k = i; k < i + 4; k++)
-            mark_read(warp, &read[k], word + k);
-    }
+    const words4 now = (words4){0} + b->now, mine = now | (uint32_t)warp->index << WARP_SHIFT;
+    uint32_t *read = b->read + word, *read_at = b->read_at + word, i = 0;
+    for (; i + 4 <= count; i += 4)
+        mark_four(read + i, read_at + i, now, mine, (words4){0} + (uint32_t)warp->pc);
     for (; i < count; i++)
         mark_read(warp, &read[i], word + i);
 }
@@ -391,13 +400,47 @@ enum sim_outcome sim_shared_access(sim_warp *warp, uint32_t mask, const uint32_t
     return SIM_NEXT;
 }
 
+/* Rows of four words each, read by ldmatrix: most of what matrix kernels do in shared memory. */
+static inline bool read_rows(sim_warp *warp, int rows, const uint32_t address[32])
+{
+    const sim_block *b = warp->block;
+    const uint32_t *written = b->written;
+    const flags4 least = (flags4){0} + warp->synced_least;
+    const words4 me = (words4){0} + ((uint32_t)warp->index << WARP_SHIFT), now = (words4){0} + b->now;
+    const words4 pc = (words4){0} + (uint32_t)warp->pc;
+    flags4 good = ~(flags4){0};
+    for (int i = 0; i < rows; i++) {
+        words4 w;
+        memcpy(&w, written + (address[i] >> 2), 16);
+        flags4 whole = (w & (INITIALIZED | PENDING | SPLIT)) == (words4){0} + INITIALIZED;
+        flags4 old = (flags4)(w & STAMP) < least;
+        flags4 mine = (w & (31u << WARP_SHIFT | COPIED)) == me;
+        good &= whole & (old | mine);
+    }
+    if (!all_set(good))
+        return false;
+    uint32_t *read = b->read, *read_at = b->read_at;
+    for (int i = 0; i < rows; i++)
+        mark_four(read + (address[i] >> 2), read_at + (address[i] >> 2), now, now | me, pc);
+    return true;
+}
+
 enum sim_outcome sim_shared_rows(sim_warp *warp, int rows, const uint32_t address[32],
                                  enum sim_access access)
 {
     device_counters *c = &warp->block->worker->counters;
     c->shared_requests++;
-    for (int i = 0; i < rows; i += 8)
-        sim_shared_count(c, 0xff, address + i, 16);
+    for (int i = 0; i < rows; i += 8) {
+        uint32_t banks = 0; /* of 16 bytes */
+        for (int r = i; r < i + 8; r++)
+            banks |= 1u << (address[r] >> 4 & 7);
+        if (banks == 0xff)
+            c->shared_passes++;
+        else
+            sim_shared_count(c, 0xff, address + i, 16);
+    }
+    if (access == SIM_READ && read_rows(warp, rows, address))
+        return SIM_NEXT;
     for (int i = 0; i < rows; i++)
         if (access_words(warp, (uint32_t)i | 32, address[i] >> 2, 4, access) == SIM_FAULT)
             return SIM_FAULT;
@@ -412,6 +455,13 @@ enum sim_outcome sim_shared_pending(sim_warp *warp, uint32_t mask, const uint32_
     sim_block *b = warp->block;
     for (uint32_t rest = mask; rest; rest &= rest - 1) {
         uint32_t lane = (uint32_t)__builtin_ctz(rest), word = address[lane] >> 2, count = bytes >> 2;
+        if (count == 4 && writes_pass(warp, b->written + word, b->read + word, 4)) {
+            const words4 mark = (words4){0} + stamp_write(warp, lane, PENDING);
+            const words4 pc = (words4){0} + (uint32_t)warp->pc;
+            memcpy(b->written + word, &mark, 16);
+            memcpy(b->written_at + word, &pc, 16);
+            continue;
+        }
         if (access_words(warp, lane, word, count, SIM_WRITE) == SIM_FAULT)
             return SIM_FAULT;
         for (uint32_t i = 0; i < count; i++)
@@ -426,10 +476,10 @@ void sim_shared_done(sim_warp *warp, uint32_t mask, const uint32_t address[32], 
     for (uint32_t rest = mask; rest; rest &= rest - 1) {
         uint32_t lane = (uint32_t)__builtin_ctz(rest), mark = stamp_write(warp, lane, COPIED);
         uint32_t *written = b->written + (address[lane] >> 2);
-        if (bytes == 16)
-            for (uint32_t i = 0; i < 4; i++)
-                written[i] = mark;
-        else
+        if (bytes == 16) {
+            const words4 marks = (words4){0} + mark;
+            memcpy(written, &marks, 16);
+        } else
             for (uint32_t i = 0; i < bytes >> 2; i++)
                 written[i] = mark;
     }
