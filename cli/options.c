@@ -222,6 +222,9 @@ static int parse_option(const cli_command *command, struct option_table *table, 
             option = &table->options[k];
             before = &table->given[k];
         }
+    for (int k = 0; option && k < table->count; k++) /* two names of one option: -o, --out */
+        if (table->options[k].value == option->value && &table->given[k] < before)
+            before = &table->given[k];
     if (!option)
         return unknown_option(command, table, given, length);
 
