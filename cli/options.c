@@ -326,6 +326,9 @@ static int parse_option(cli_command *command, struct option_table *table, int ar
             option = &table->options[k];
             before = &table->arguments[k];
         }
+    for (int k = 0; option && k < table->count; k++) /* two names of one option: -o, --out */
+        if (table->options[k].value == option->value && &table->given[k] < before)
+            before = &table->given[k];
     if (!option)
         return unknown_option(command, table, given, (int)length);
     if (option->type == CLI_FLAG && given[length] == '=')

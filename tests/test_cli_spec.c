@@ -206,6 +206,12 @@ Test(cli_spec, contradictions_are_wrong_usage)
     free(printed("--model llama-3.1-8b --bits 8 --bits 8 --set cache.bits=8 --rotation --rotation"));
 }
 
+Test(cli_spec, two_names_of_an_option_are_one)
+{
+    command_refuses("prepare . -o a --out b", 2, "xq prepare: --out: given twice, as 'a' and as 'b'");
+    command_refuses("prepare . --out b -o a", 2, "xq prepare: -o: given twice, as 'b' and as 'a'");
+}
+
 Test(cli_spec, spec_files_are_refused_with_line_and_column)
 {
     static const struct {

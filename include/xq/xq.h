@@ -166,10 +166,10 @@ XQ_API xq_status xq_spec_complete(xq_context *context, const char *spec_json, ch
  * The spec may be completed or not. Overrides are a JSON object that is merged into what was chosen (RFC
  * 7386): members replace those of the spec, null takes a choice away, so that the default returns. What
  * completion had derived is derived again; the result is that of choosing all of it from the beginning.
- * Beside a preset's name an override of the model changes that value and keeps the preset's others;
- * "model": NAME replaces the whole model. *completed is to be freed with xq_string_free.
- * Errors: XQ_ERROR_ARGUMENT, and those of xq_spec_complete; also for a malformed spec or overrides, with
- * the line and column. */
+ * Beside a preset's name an override of the model changes that value and keeps the preset's others, and
+ * null takes away what the preset says; "model": NAME replaces the whole model. *completed is to be freed
+ * with xq_string_free. Errors: XQ_ERROR_ARGUMENT, and those of xq_spec_complete; also for a malformed spec
+ * or overrides, with the line and column. */
 XQ_API xq_status xq_spec_override(xq_context *context, const char *spec_json, const char *overrides_json,
                                   char **completed);
 XQ_API void xq_string_free(char *string);
