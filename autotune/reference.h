@@ -22,7 +22,7 @@ typedef struct reference_model {
     double scale;                            /* of q·k */
     int pairs;                               /* rotated pairs; 0: no RoPE */
     bool interleaved;                        /* pairs (2i, 2i + 1), else (i, i + pairs) */
-    double frequencies[REFERENCE_MAX_PAIRS]; /* radians per position */
+    long double frequencies[REFERENCE_MAX_PAIRS]; /* radians per position */
     double attention_factor;                 /* YaRN: of rotated queries and keys alike; 0 is 1 */
     reference_norm norm;                     /* of keys, before RoPE: over a head, or a row of all heads */
     double norm_epsilon;
