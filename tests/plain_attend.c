@@ -1,5 +1,6 @@
 #include "plain_attend.h"
 
+#include "../autotune/rounding.h"
 #include "../runtime/half.h"
 
 #include <criterion/criterion.h>
@@ -28,11 +29,11 @@ static uint64_t upload(const struct run *r, const void *data, size_t bytes)
     return pointer;
 }
 
-static uint64_t upload_halves(const struct run *r, const float *values, size_t count)
+static uint64_t upload_values(const struct run *r, const float *values, size_t count)
 {
     uint16_t *bits = malloc((count + 1) * sizeof *bits);
     for (size_t i = 0; i < count; i++)
-        bits[i] = half_from_float(values[i]);
+        bits[i] = r->a->bf16 ? rounding_to_bfloat((double)values[i]) : half_from_float(values[i]);
     uint64_t pointer = upload(r, bits, count * 2);
     free(bits);
     return pointer;
@@ -115,7 +116,7 @@ static void append(const struct run *r, const xq_attend_args *attend)
     }
     xq_append_args args = XQ_APPEND_ARGS_INIT;
     args.tokens = r->tokens;
-    args.x = upload_halves(r, a->x, (size_t)r->tokens * (size_t)r->info.hidden_size);
+    args.x = upload_values(r, a->x, (size_t)r->tokens * (size_t)r->info.hidden_size);
     args.token_sequence = upload(r, sequence, (size_t)r->tokens * 4);
     args.token_position = upload(r, place, (size_t)r->tokens * 4);
     args.rotary_position = r->implementation == XQ_FP16_KV ? upload(r, rotary, (size_t)r->tokens * 4) : 0;
@@ -154,7 +155,7 @@ static xq_attend_args attend_args(struct run *r)
     args.workspace_bytes = r->info.workspace_bytes;
     args.workspace = upload(r, NULL, args.workspace_bytes);
     expect_ok(r, xq_device_fill(r->context, args.workspace, 0, args.workspace_bytes));
-    args.q = upload_halves(r, a->q, queries * row);
+    args.q = upload_values(r, a->q, queries * row);
     args.out = upload(r, NULL, queries * row * 2);
     args.lse = upload(r, NULL, queries * (size_t)r->info.heads * 4);
     args.token_offset = upload(r, a->offset, (size_t)a->batch * 4);
@@ -183,7 +184,7 @@ void plain_attend(const struct plain_attend *a, xq_implementation implementation
     expect_ok(&r, xq_device_read(r.context, bits, args.out, values * 2));
     expect_ok(&r, xq_device_read(r.context, lse, args.lse, heads * 4));
     for (size_t i = 0; i < values; i++)
-        out[i] = half_to_float(bits[i]);
+        out[i] = a->bf16 ? (float)half_from_bfloat(bits[i]) : half_to_float(bits[i]);
     free(bits);
     xq_plan_destroy(r.plan);
     xq_context_destroy(r.context);

@@ -13,6 +13,7 @@ enum { PLAIN_MAX_BATCH = 16, PLAIN_MAX_QUERIES = 160 };
 /* Arrays are the caller's. */
 struct plain_attend {
     const char *spec;
+    bool bf16; /* of the spec */
     bool many; /* queries by indptr and position; else each sequence has one, at its last token */
     xq_weights weights;
     int batch, queries;              /* queries of all sequences together */
@@ -22,7 +23,7 @@ struct plain_attend {
     int32_t position[PLAIN_MAX_QUERIES];
     const uint32_t *tree_mask; /* [queries, mask_words], or NULL */
     int mask_words;
-    const float *x; /* [tokens of all sequences, hidden_size], rounded to f16 */
+    const float *x; /* [tokens of all sequences, hidden_size], rounded to the dtype */
     const float *q; /* [queries, heads, head_dim] likewise */
 };
 
