@@ -23,8 +23,10 @@ static double *copied(const double *data, size_t count)
 static void rotate_row(const reference_model *model, double *row, int heads, int64_t position)
 {
     for (int i = 0; i < model->pairs; i++) {
-        double angle = (double)position * model->frequencies[i];
-        double c = cos(angle), s = sin(angle);
+        /* In double precision an angle of 2^31 rad would be off by 2e-7, and by more for what its frequency
+         * lost. */
+        long double angle = (long double)position * model->frequencies[i];
+        double c = (double)cosl(angle), s = (double)sinl(angle);
         int first = model->interleaved ? 2 * i : i,
             second = model->interleaved ? 2 * i + 1 : i + model->pairs;
         for (int h = 0; h < heads; h++) {

@@ -19,12 +19,12 @@ typedef enum reference_norm { REFERENCE_NO_NORM, REFERENCE_NORM_HEAD, REFERENCE_
 /* What attention needs to know of a model. */
 typedef struct reference_model {
     int hidden_size, heads, kv_heads, head_dim;
-    double scale;                            /* of q·k */
-    int pairs;                               /* rotated pairs; 0: no RoPE */
-    bool interleaved;                        /* pairs (2i, 2i + 1), else (i, i + pairs) */
-    double frequencies[REFERENCE_MAX_PAIRS]; /* radians per position */
-    double attention_factor;                 /* YaRN: of rotated queries and keys alike; 0 is 1 */
-    reference_norm norm;                     /* of keys, before RoPE: over a head, or a row of all heads */
+    double scale;                                 /* of q·k */
+    int pairs;                                    /* rotated pairs; 0: no RoPE */
+    bool interleaved;                             /* pairs (2i, 2i + 1), else (i, i + pairs) */
+    long double frequencies[REFERENCE_MAX_PAIRS]; /* radians per position */
+    double attention_factor;                      /* YaRN: of rotated queries and keys alike; 0 is 1 */
+    reference_norm norm; /* of keys, before RoPE: over a head, or a row of all heads */
     double norm_epsilon;
     double softcap;                     /* scores are softcap * tanh(score / softcap); 0: as they are */
     int64_t window;                     /* tokens that a query sees, itself among them; 0: all before it */

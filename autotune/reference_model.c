@@ -24,48 +24,51 @@ static bool flag(const cJSON *object, const char *name)
 
 /* ---------------------------------------------------------------- frequencies */
 
+/* Frequencies are good to long double: at position 2^31 an angle has 31 bits before the point. */
+static const long double PI = 3.14159265358979323846264338327950288L;
+
 /* Llama-3's stretch of slow frequencies, as Hugging Face's rope_type "llama3" defines it. */
-static double llama3(const cJSON *scaling, double frequency)
+static long double llama3(const cJSON *scaling, long double frequency)
 {
     double factor = number(scaling, "factor", 1), low = number(scaling, "low_freq_factor", 1);
     double high = number(scaling, "high_freq_factor", 4);
     double original = number(scaling, "original_max_position_embeddings", 8192);
-    double wavelength = 2 * M_PI / frequency;
+    long double wavelength = 2 * PI / frequency;
     if (wavelength < original / high)
         return frequency;
     if (wavelength > original / low)
         return frequency / factor;
-    double smooth = (original / wavelength - low) / (high - low);
+    long double smooth = (original / wavelength - low) / (high - low);
     return (1 - smooth) * frequency / factor + smooth * frequency;
 }
 
 /* YaRN (arXiv 2309.00071, §3.2): by how many turns a pair makes over the original context, r = L /
  * wavelength, it is interpolated (factor), kept, or between. The ramp is linear in the pair's number, as in
  * the authors' code. */
-static double yarn(const cJSON *scaling, double theta, int pairs, int i)
+static long double yarn(const cJSON *scaling, double theta, int pairs, int i)
 {
     double original = number(scaling, "original_max_position_embeddings", 0);
     double fast = number(scaling, "beta_fast", 32), slow = number(scaling, "beta_slow", 1);
     /* pair i turns L * theta^(-i / pairs) / 2π times; solved for i */
-    double begin = pairs * log(original / (2 * M_PI * fast)) / log(theta);
-    double end = pairs * log(original / (2 * M_PI * slow)) / log(theta);
+    long double begin = pairs * logl(original / (2 * PI * fast)) / logl(theta);
+    long double end = pairs * logl(original / (2 * PI * slow)) / logl(theta);
     const cJSON *truncate = cJSON_GetObjectItemCaseSensitive(scaling, "truncate");
     if (!cJSON_IsFalse(truncate)) {
-        begin = floor(begin);
-        end = ceil(end);
+        begin = floorl(begin);
+        end = ceill(end);
     }
-    begin = fmax(begin, 0);
-    end = fmin(end, 2 * pairs - 1);
+    begin = fmaxl(begin, 0);
+    end = fminl(end, 2 * pairs - 1);
     if (begin == end)
-        end += 1e-3;
-    double interpolated = fmin(fmax((i - begin) / (end - begin), 0), 1);
-    double frequency = pow(theta, -(double)i / pairs);
+        end += 1e-3L;
+    long double interpolated = fminl(fmaxl((i - begin) / (end - begin), 0), 1);
+    long double frequency = powl(theta, -(long double)i / pairs);
     return frequency * (1 - interpolated) + frequency / number(scaling, "factor", 1) * interpolated;
 }
 
-static double stretched(const cJSON *scaling, const char *kind, double theta, int pairs, int i)
+static long double stretched(const cJSON *scaling, const char *kind, double theta, int pairs, int i)
 {
-    double frequency = pow(theta, -(double)i / pairs);
+    long double frequency = powl(theta, -(long double)i / pairs);
     if (!strcmp(kind, "linear"))
         return frequency / number(scaling, "factor", 1);
     if (!strcmp(kind, "llama3"))

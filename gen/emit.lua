@@ -55,11 +55,11 @@ local function info_of(name, family, spec, values)
   return json.ordered(info, { "family", "entry", "threads", "shared_bytes" })
 end
 
--- The rotary frequencies as the rows of a float2 array.
+-- The rotary frequencies as the rows of an int2 array.
 local function rope_table(model)
   local rows = {}
   for i, turns in ipairs(rope.turns(model)) do
-    rows[i] = ("    {%s, %s},"):format(environment.f32(turns.high), environment.f32(turns.low))
+    rows[i] = ("    {%d, %d},"):format(turns.high, turns.low)
   end
   return table.concat(rows, "\n")
 end

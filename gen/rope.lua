@@ -1,5 +1,5 @@
--- Rotary frequencies, in turns (revolutions) per token, as kernels need them: a position times a
--- frequency in turns needs only its fraction, so no range reduction loses digits at long contexts. And what
+-- Rotary frequencies, in turns (revolutions) per token, as kernels need them: an angle is the fraction of a position
+-- times a frequency in turns, and in fixed point whole turns overflow and are gone, at every position. And what
 -- stretches them to longer contexts, as Hugging Face transformers does (modeling_rope_utils).
 local double_double = require "double_double"
 
@@ -92,17 +92,26 @@ local function key_of(r)
   return table.concat(parts, "/")
 end
 
-local function round_f32(x) return (string.unpack("<f", string.pack("<f", x))) end
+-- A double-double as a multiple of 2^-64, rounded to the nearest; whole numbers drop out.
+local function fixed_point(x)
+  local scaled = x[1] * 2.0 ^ 32
+  local whole = math.floor(scaled)
+  local rest = (scaled - whole) * 2.0 ^ 32 + x[2] * 2.0 ^ 64
+  return (whole % (1 << 32) << 32) + math.floor(rest + 0.5)
+end
 
--- For rotary pair i (of rotary_dim / 2; without RoPE there are none), at [i + 1]: {high=, low=}, floats whose sum is the
--- frequency in turns per token. `model` is that of a completed spec.
+local function signed32(x) return (x + (1 << 31)) % (1 << 32) - (1 << 31) end
+
+-- For rotary pair i (of rotary_dim / 2; without RoPE there are none), at [i + 1]: {high=, low=}, signed 32-bit integers.
+-- high * 2^-32 + low * 2^-64 is the frequency in turns per token, less whole turns. `model` is that of a completed spec.
 function rope.turns(model)
   local key = key_of(model.rope)
   if not cache[key] then
     local list = {}
     for i, t in ipairs(compute(model)) do
-      local high = round_f32(t[1])
-      list[i] = { high = high, low = round_f32((t[1] - high) + t[2]) }
+      local turns = fixed_point(t)
+      local low = signed32(turns & 0xffffffff)
+      list[i] = { high = signed32((turns - low) >> 32), low = low }
     end
     cache[key] = list
   end

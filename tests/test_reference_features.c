@@ -484,7 +484,7 @@ Test(reference_features, linear_scaling_divides_every_frequency)
     reference_model m =
         read_model(MODEL("\"rope\": {\"type\": \"neox\", \"theta\": 10000, \"scaling\": {\"type\": "
                          "\"linear\", \"factor\": 4}}"));
-    cr_assert_eq(m.frequencies[0], 0.25);
+    cr_assert_eq((double)m.frequencies[0], 0.25);
     cr_assert_float_eq(m.frequencies[16], 0.0025, 1e-15);
     cr_assert_eq(m.attention_factor, 1);
 }
@@ -497,7 +497,7 @@ Test(reference_features, yarn_keeps_fast_pairs_stretches_slow_ones_and_ramps_bet
         MODEL("\"rope\": {\"type\": \"neox\", \"theta\": 10000, \"scaling\": {\"type\": \"yarn\", "
               "\"factor\": 16, \"original_max_position_embeddings\": 4096}}"));
     for (int i = 0; i < 32; i++) {
-        double plain = pow(10000, -i / 32.0), ramp = i <= 10 ? 0 : i >= 23 ? 1 : (i - 10) / 13.0;
+        long double plain = powl(10000, -i / 32.0L), ramp = i <= 10 ? 0 : i >= 23 ? 1 : (i - 10) / 13.0;
         cr_assert_float_eq(m.frequencies[i], plain * (1 - ramp) + plain / 16 * ramp, 1e-12 * plain,
                            "pair %d", i);
     }

@@ -5,6 +5,8 @@
 #include "ptx.cuh"
 
 template <bool BF16> struct element {
+    static constexpr u32 ONE = BF16 ? 0x3f80 : 0x3c00;
+
     // Two f32, rounded to nearest even; `low` in bits 0-15.
     static __device__ __forceinline__ u32 pack(float low, float high)
     {
@@ -26,6 +28,12 @@ template <bool BF16> struct element {
     static __device__ __forceinline__ u32 from_f16x2(u32 packed)
     {
         return BF16 ? bf16x2_from_f16x2(packed) : packed;
+    }
+    // 1 in the half of each element that is infinite or NaN, else 0.
+    static __device__ __forceinline__ u32 not_finite(u32 packed)
+    {
+        const u32 exponents = BF16 ? 0x7f807f80 : 0x7c007c00, units = BF16 ? 0x00800080 : 0x04000400;
+        return ((packed & exponents) + units) >> 15 & 0x00010001;
     }
     // d += a * b, one m16n8k16 tile.
     static __device__ __forceinline__ void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1)

@@ -39,15 +39,23 @@ template <bool MANY, int WINDOW> struct sequence_queries {
     // Of query j of the sequence.
     __device__ __forceinline__ int position(const xq_queries &q, int j) const
     {
-        return q.query_position ? q.query_position[first + j] : offset + tokens - count + j;
+        return q.query_position ? q.query_position[first + j] : offset + (tokens - count + j);
+    }
+
+    // The token at a position; below -1 where the position is before the first token's. Positions may be as large as
+    // an int, and sequences begin anywhere: the difference is bounded so that it does not overflow, even less a window.
+    __device__ __forceinline__ int token_at(int position) const
+    {
+        return max(position, offset - (1 << 30)) - offset;
     }
 
     // What a query at `position` sees of the tokens that are no drafts.
     __device__ __forceinline__ token_span span(int position) const
     {
         token_span s;
-        s.end = min(position + 1 - offset, drafts);
-        s.first = WINDOW ? max(position + 1 - WINDOW - offset, 0) : 0;
+        const int last = token_at(position);
+        s.end = min(last, drafts - 1) + 1;
+        s.first = WINDOW ? max(last - (WINDOW - 1), 0) : 0;
         return s;
     }
 
@@ -58,7 +66,7 @@ template <bool MANY, int WINDOW> struct sequence_queries {
         const unsigned word = q.tree_mask[(size_t)(first + j) * q.mask_words + draft / 32];
         if (!(word >> draft % 32 & 1))
             return false;
-        return !WINDOW || position - q.query_position[first + draft] < WINDOW;
+        return !WINDOW || q.query_position[first + draft] > position - WINDOW;
     }
 
     // A span around all that the queries from .. to - 1 see, drafts included. To be asked by whole warps.

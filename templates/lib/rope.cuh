@@ -1,22 +1,21 @@
-// Rotary position embedding, accurate at any position.
+// Rotary position embedding, accurate at every position.
 //
-// Angles are counted in turns, each frequency a pair of f32 (high, low): position * high has an exact
-// product in two f32, whole turns drop out without loss, and the rest goes to sincospi. At position 2^20
-// the angle is good to about 1e-6 rad, where one f32 product would be off by 0.1.
+// Angles are counted in turns, in fixed point: a frequency is a multiple of 2^-64 turns, as (high, low) with
+// high * 2^-32 + low * 2^-64 turns a token, both signed. Integer products are exact, and whole turns overflow, so two
+// multiplications give the fraction of a turn for any 32-bit position. It is good to 2^-32 turns, 1.5e-9 rad, and as
+// an f32 to 2e-7 rad.
 #ifndef XQ_LIB_ROPE_CUH
 #define XQ_LIB_ROPE_CUH
 
 #include "ptx.cuh"
 
-// (cos, sin) of position * turns; |position| < 2^24.
-__device__ __forceinline__ float2 rope_rotation(int position, float2 turns)
+// (cos, sin) of position * turns.
+__device__ __forceinline__ float2 rope_rotation(int position, int2 turns)
 {
-    float p = (float)position;
-    float product = p * turns.x;
-    float rest = fmaf(p, turns.x, -product) + p * turns.y;
-    float angle = (product - rintf(product)) + rest;
+    const u32 fraction = (u32)position * (u32)turns.x + (u32)__mulhi(position, turns.y);
+    const float half_turns = (float)(int)fraction * 0x1p-31f; // from -1 up to 1
     float2 rotation;
-    sincospif(2.0f * angle, &rotation.y, &rotation.x);
+    sincospif(half_turns, &rotation.y, &rotation.x);
     return rotation;
 }
 
