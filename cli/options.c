@@ -300,12 +300,17 @@ static const char *argument_of(const cli_command *command, const cli_option *opt
     return NULL;
 }
 
-/* The same option twice, with arguments that differ: one of them would be ignored. */
-static int check_repeated(const cli_command *command, const cli_option *option, const char **before,
+/* The same option twice, with arguments that differ: one of them would be ignored. Two names of one option
+ * (-o, --out) have one value. */
+static int check_repeated(const cli_command *command, struct option_table *table, const cli_option *option,
                           const char *text)
 {
+    int first = 0;
     if (option->type == CLI_LIST || option->type == CLI_TEXTS)
         return CLI_OK;
+    while (table->options[first].value != option->value)
+        first++;
+    const char **before = &table->arguments[first];
     if (text && *before && strcmp(*before, text) != 0)
         return cli_usage(command->name, "%s: given twice, as '%s' and as '%s'", option->name, *before,
                          text);
@@ -319,16 +324,9 @@ static int parse_option(cli_command *command, struct option_table *table, int ar
     const char *given = argv[*i], *text = NULL;
     size_t length = strcspn(given, "=");
     const cli_option *option = NULL;
-    const char **before = NULL;
-    for (int k = 0; k < table->count; k++)
-        if (strlen(table->options[k].name) == length &&
-            strncmp(table->options[k].name, given, length) == 0) {
+    for (int k = 0; k < table->count && !option; k++)
+        if (strlen(table->options[k].name) == length && strncmp(table->options[k].name, given, length) == 0)
             option = &table->options[k];
-            before = &table->arguments[k];
-        }
-    for (int k = 0; option && k < table->count; k++) /* two names of one option: -o, --out */
-        if (table->options[k].value == option->value && &table->given[k] < before)
-            before = &table->given[k];
     if (!option)
         return unknown_option(command, table, given, (int)length);
     if (option->type == CLI_FLAG && given[length] == '=')
@@ -336,7 +334,7 @@ static int parse_option(cli_command *command, struct option_table *table, int ar
     if (option->type != CLI_FLAG && !(text = argument_of(command, option, argc, argv, i)))
         return CLI_USAGE;
     note_given(command, table, option);
-    int status = check_repeated(command, option, before, text);
+    int status = check_repeated(command, table, option, text);
     return status == CLI_OK ? store(command, option, text) : status;
 }
 
