@@ -81,7 +81,7 @@ bool cli_parse(cli_command *command, int argc, char **argv, int *status);
 xq_status cli_spec_json(const struct cli_spec *spec, const struct cli_common *common, const char *arch,
                         char **json, error *err);
 
-/* Makes a parsed spec one for this kind of layers ("full", "sliding"), of a model that mixes them. */
+/* Makes a parsed spec one for this kind of layers ("full", "sliding", "nope"), of a model that mixes them. */
 void cli_spec_set_kind(cJSON *spec, const char *kind);
 
 /* The one of `names` (`count` of them, `stride` bytes apart, each a const char *) nearest to `given`,

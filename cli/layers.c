@@ -39,12 +39,13 @@ static const char *given_kind(const cJSON *spec)
     return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(model, "layer_kind"));
 }
 
-/* Chooses the kind of this layer; nothing where all layers of the model are alike. */
+/* Chooses the kind of this layer (negative: of any); nothing where all layers of the model are alike. */
 static xq_status choose_kind(gen *g, const char *spec_json, int layer, cJSON *spec, error *err)
 {
     char *kind = NULL;
     const char *given = given_kind(spec);
-    if (gen_layer_kind(g, spec_json, layer, &kind, err) != XQ_OK)
+    if ((layer < 0 ? gen_any_layer_kind(g, spec_json, &kind, err)
+                   : gen_layer_kind(g, spec_json, layer, &kind, err)) != XQ_OK)
         return err->status;
     if (*kind && given && strcmp(given, kind) != 0) {
         error_set(err, XQ_ERROR_ARGUMENT, "argument",
@@ -61,7 +62,7 @@ xq_status cli_any_layer_spec(gen *g, const char *spec_json, char **completed, er
 {
     cJSON *spec = cJSON_Parse(spec_json);
     char *text = NULL;
-    if (given_kind(spec) || choose_kind(g, spec_json, 0, spec, err) == XQ_OK) {
+    if (given_kind(spec) || choose_kind(g, spec_json, -1, spec, err) == XQ_OK) {
         text = cJSON_PrintUnformatted(spec);
         if (!text)
             no_memory(err);
