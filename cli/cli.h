@@ -81,6 +81,9 @@ bool cli_parse(cli_command *command, int argc, char **argv, int *status);
 xq_status cli_spec_json(const struct cli_spec *spec, const struct cli_common *common, const char *arch,
                         char **json, error *err);
 
+/* The config.json that --model named in the last cli_spec_json of this program; "" if it named none. */
+const char *cli_model_file(void);
+
 /* Makes a parsed spec one for this kind of layers ("full", "sliding", "nope"), of a model that mixes them. */
 void cli_spec_set_kind(cJSON *spec, const char *kind);
 

@@ -49,9 +49,15 @@ static void print_log(const struct cli_common *common, const char *log)
         fprintf(stderr, "%s%s", log, log[strlen(log) - 1] == '\n' ? "" : "\n");
 }
 
+/* A fault of the model is the config.json's that it came from. */
+static const char *file_of(const error *err)
+{
+    return !err->file[0] && strncmp(err->field, "model.", 6) == 0 ? cli_model_file() : err->file;
+}
+
 int cli_fail(const char *subcommand, const struct cli_common *common, const error *err)
 {
-    print_error(subcommand, err->message, err->file, err->line, err->field);
+    print_error(subcommand, err->message, file_of(err), err->line, err->field);
     print_log(common, err->log);
     return exit_status(err->status);
 }

@@ -13,6 +13,13 @@ static bool ends_with(const char *text, const char *end)
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
+static char model_file[4096]; /* of this program's one --model */
+
+const char *cli_model_file(void)
+{
+    return model_file;
+}
+
 /* config.json → the `model` object. */
 static xq_status model_from_file(const char *path, const struct cli_common *common, cJSON **model,
                                  error *err)
@@ -26,6 +33,8 @@ static xq_status model_from_file(const char *path, const struct cli_common *comm
         status = gen_model_from_config(g, text, path, &json, err);
     if (status == XQ_OK && !(*model = cJSON_Parse(json)))
         status = error_set(err, XQ_ERROR_MEMORY, "spec", "out of memory");
+    if (status == XQ_OK)
+        snprintf(model_file, sizeof model_file, "%s", path);
     gen_destroy(g);
     free(json);
     free(text);

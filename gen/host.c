@@ -1,6 +1,7 @@
 /* gen.h: calls into the Lua modules, with JSON texts on the C side. */
 #include "gen.h"
 
+#include "config_text.h"
 #include "json.h"
 #include "sandbox.h"
 
@@ -177,7 +178,13 @@ xq_status gen_model_from_config(gen *g, const char *config_json, const char *ori
     if (!config_json)
         return missing(err, "config_json");
     origin = origin ? origin : "config.json";
-    cJSON *config = json_parse(config_json, origin, XQ_ERROR_FORMAT, err);
+    if (config_text_refuse_pointer(origin, config_json, strlen(config_json), err) != XQ_OK)
+        return err->status;
+    char *strict = config_text_strict(config_json);
+    if (!strict)
+        return error_set(err, XQ_ERROR_MEMORY, "spec", "out of memory");
+    cJSON *config = json_parse(strict, origin, XQ_ERROR_FORMAT, err);
+    free(strict);
     if (!config)
         return err->status;
     call c = {.module = "config", .function = "read", .arguments = 2, .results = 1, .keep_null = 1};

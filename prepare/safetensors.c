@@ -1,5 +1,6 @@
 #include "safetensors.h"
 
+#include "../gen/config_text.h"
 #include "safetensors_header.h"
 
 #include <stdbool.h>
@@ -117,8 +118,11 @@ static xq_status open_directory(safetensors *s, const char *directory, error *er
     mapping file;
     if (mapping_open(index_path, &file, err) != XQ_OK)
         return err->status;
+    config_text_refuse_pointer(index_path, file.data, file.size, err);
     cJSON *index = cJSON_ParseWithLength((const char *)file.data, file.size);
     mapping_close(&file);
+    if (err->status != XQ_OK)
+        return err->status; /* a pointer, which is no JSON */
     if (!cJSON_IsObject(index))
         bad_index(index_path, err, "is not a JSON object", NULL);
     else
