@@ -12,7 +12,7 @@ local harmless = {}
 for _, key in ipairs { "attention_dropout", "attn_pdrop", "attn_implementation", "_attn_implementation",
   "_attn_implementation_autoset", "_attn_implementation_internal", "attention_probs_dropout_prob",
   "output_attentions", "pruned_heads", "chunk_size_feed_forward", "original_max_position_embeddings",
-  "_sliding_window_pattern", "final_logit_softcapping" } do
+  "_sliding_window_pattern", "final_logit_softcapping", "lm_head_bias" } do
   harmless[key] = true
 end
 local signs = { "attn", "attention", "rope", "rotary", "head", "window", "softcap", "alibi", "qk_", "kv_", "_qk", "_kv",
@@ -46,7 +46,7 @@ local function facts_of(model, kind)
     window = model.sliding_window, slides = model.sliding_window ~= nil,
     norm = model.qk_norm and true or false, bias = model.attention_bias or false,
     sinks = model.attention_sinks or false, softcap = model.attn_logit_softcapping, scale = model.attention_scale,
-    gate = kind.gated or false, yes = true, no = false,
+    gate = kind.gated or false, yes = true, no = false, one = 1,
   }
 end
 
@@ -77,6 +77,7 @@ local stated = {
   gate = { "attn_output_gate" },
   yes = { "scale_attn_weights" },
   no = { "is_encoder_decoder", "prefix_lm" },
+  one = { "full_attn_mod" },
 }
 local fact_of = {}
 for fact, keys in pairs(stated) do

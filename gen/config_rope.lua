@@ -55,7 +55,7 @@ local function read_set(set, field, refuse)
   set.rope_theta, set.partial_rotary_factor = nil, nil
   local kind = set.rope_type or set.type
   result.typed = kind ~= nil
-  if not kind and has_keys(set) then refuse("spec", field .. ".rope_type", "is missing") end
+  if not kind and has_keys(set) then refuse("spec", field .. ".rope_type", "is missing; valid: default, linear, llama3, yarn, longrope") end
   local alone = kind == "default" and (set.type == nil or set.rope_type == nil or set.type == set.rope_type)
   for key in pairs(set) do alone = alone and (key == "type" or key == "rope_type") end
   if has_keys(set) and not alone then result.scaling = set end

@@ -95,8 +95,15 @@ local function full_layers_without_rope(model, given, refuse)
   model.layer_types = types
 end
 
--- Without a window no layer has RoPE.
+-- Without a window no layer has RoPE. Two keys state what the code fixes.
 local function adapt_cohere2(model, given, refuse)
+  local order, period = given.order_of_interleaved_layers, given.layer_switch
+  if order ~= nil and order ~= "local_attn_first" then
+    refuse("order_of_interleaved_layers", "'%s' is not supported; supported: local_attn_first", tostring(order):sub(1, 60))
+  elseif period ~= nil and model.sliding_window_pattern ~= period then
+    refuse("layer_switch", "is %s, but sliding_window_pattern is %s; remove one of them", tostring(period),
+      tostring(model.sliding_window_pattern))
+  end
   if model.sliding_window then return full_layers_without_rope(model, given, refuse) end
   drop_window(model)
   drop_rope(model)
@@ -298,9 +305,10 @@ families.types = {
   phi3 = { reads = { "sliding_window" }, adapt = adapt_phi3 },
   cohere = { fixed = { rope_interleaved = true }, reads = { "use_qk_norm" }, adapt = adapt_cohere },
   cohere2 = { fixed = { rope_interleaved = true }, reads = { "sliding_window", "sliding_window_pattern", "layer_types" },
-    ignores = { "order_of_interleaved_layers" }, defaults = { sliding_window = 4096, sliding_window_pattern = 4 },
+    defaults = { sliding_window = 4096, sliding_window_pattern = 4 },
     adapt = adapt_cohere2 },
   smollm3 = { reads = { "sliding_window", "use_sliding_window", "layer_types", "no_rope_layers", "no_rope_layer_interval" },
+    ignores = { "max_window_layers" },
     defaults = { num_key_value_heads = 4, rope_theta = 2000000, use_sliding_window = false, no_rope_layer_interval = 4 },
     adapt = adapt_smollm3 },
   exaone4 = { fixed = { qk_norm = true, attention_bias = false },

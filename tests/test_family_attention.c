@@ -14,6 +14,21 @@
 #define HEADS(D, H, HKV)                                                                                   \
     "\"hidden_size\": " #D ", \"num_attention_heads\": " #H ", \"num_key_value_heads\": " #HKV ", " LAYERS
 
+/* 70 tokens are more than the original context of 64. */
+#define FOUR_FACTORS(A, B, C, D) #A ", " #B ", " #C ", " #D
+#define LONGROPE(TABLE)                                                                                    \
+    "\"original_max_position_embeddings\": 64, \"rope_scaling\": {\"type\": \"longrope\", \"table\": "     \
+    "\"" TABLE "\", \"short_factor\": [" FACTORS(1, 1.05, 1.1,                                             \
+                                                 1.2) "], \"long_factor\": [" FACTORS(1, 2.5, 9, 60) "]}"
+#define FACTORS(A, B, C, D)                                                                                \
+    FOUR_FACTORS(A, A, A, A)                                                                               \
+    ", " FOUR_FACTORS(A, A, A, B) ", " FOUR_FACTORS(B, B, B, B) ", " FOUR_FACTORS(                         \
+        B, B, C, C) ", " FOUR_FACTORS(C, C, C,                                                             \
+                                      C) ", " FOUR_FACTORS(C, C, C,                                        \
+                                                           D) ", " FOUR_FACTORS(D, D, D,                   \
+                                                                                D) ", " FOUR_FACTORS(D, D, \
+                                                                                                     D, D)
+
 static const struct family {
     const char *config;
     const char *layers;
@@ -47,13 +62,23 @@ static const struct family {
     {"\"model_type\": \"bloom\", \"n_embed\": 384, \"n_head\": 6, \"n_layer\": 2", "0"},
     {"\"model_type\": \"mpt\", \"d_model\": 256, \"n_heads\": 2, \"n_layers\": 2", "0"},
     {"\"model_type\": \"olmo2\", " HEADS(256, 4, 4) "\"rope_theta\": 500000", "0"},
+    {"\"model_type\": \"cohere2\", " HEADS(256, 4,
+                                           2) "\"sliding_window\": 20, \"sliding_window_pattern\": 2",
+     "0,1"},
+    {"\"model_type\": \"smollm3\", " HEADS(256, 4, 2) "\"no_rope_layer_interval\": 2", "0,1"},
+    {"\"model_type\": \"exaone4\", " HEADS(256, 4,
+                                           2) "\"sliding_window\": 20, \"sliding_window_pattern\": \"LG\"",
+     "0,1"},
+    {"\"model_type\": \"qwen3_next\", " HEADS(256, 2, 1) "\"full_attention_interval\": 2", "1"},
+    {"\"model_type\": \"phi3\", " HEADS(128, 2, 2) LONGROPE("short"), "0"},
+    {"\"model_type\": \"phi3\", " HEADS(128, 2, 2) LONGROPE("long"), "0"},
 };
 
 enum { FAMILIES = sizeof families / sizeof *families, PARTS = 4 };
 
 static void check_family(const struct family *f)
 {
-    char config[512];
+    char config[1024];
     const char *directory = files_directory();
     snprintf(config, sizeof config, "{%s}", f->config);
     files_write(files_path(directory, "config.json"), config, strlen(config));
