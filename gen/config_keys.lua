@@ -19,14 +19,6 @@ local signs = { "attn", "attention", "rope", "rotary", "head", "window", "softca
   "qkv", "sink", "position", "lora_rank", "causal", "bidirectional", "prefix_lm", "is_encoder_decoder", "layer_types",
   "multi_query", "chunk_size" }
 
-function config_keys.may_change_attention(key)
-  if harmless[key] then return false end
-  for _, sign in ipairs(signs) do
-    if key:find(sign, 1, true) then return true end
-  end
-  return false
-end
-
 -- ---------------------------------------------------------------- statements
 -- What a read model means, in the terms that statements are made in.
 local function facts_of(model, kind)
@@ -82,6 +74,15 @@ local stated = {
 local fact_of = {}
 for fact, keys in pairs(stated) do
   for _, key in ipairs(keys) do fact_of[key] = fact end
+end
+
+function config_keys.may_change_attention(key)
+  if harmless[key] then return false end
+  if fact_of[key] then return true end
+  for _, sign in ipairs(signs) do
+    if key:find(sign, 1, true) then return true end
+  end
+  return false
 end
 
 -- Which way tokens see each other: whether the key must be true (a causal model), or false.
