@@ -14,20 +14,14 @@
 #define HEADS(D, H, HKV)                                                                                   \
     "\"hidden_size\": " #D ", \"num_attention_heads\": " #H ", \"num_key_value_heads\": " #HKV ", " LAYERS
 
-/* 70 tokens are more than the original context of 64. */
-#define FOUR_FACTORS(A, B, C, D) #A ", " #B ", " #C ", " #D
+/* 70 tokens are more than the original context of 64. A factor for each of 32 pairs. */
+#define FOUR(F)             F ", " F ", " F ", " F
+#define EIGHT(F)            FOUR(F) ", " FOUR(F)
+#define FACTORS(A, B, C, D) "[" EIGHT(A) ", " EIGHT(B) ", " EIGHT(C) ", " EIGHT(D) "]"
 #define LONGROPE(TABLE)                                                                                    \
-    "\"original_max_position_embeddings\": 64, \"rope_scaling\": {\"type\": \"longrope\", \"table\": "     \
-    "\"" TABLE "\", \"short_factor\": [" FACTORS(1, 1.05, 1.1,                                             \
-                                                 1.2) "], \"long_factor\": [" FACTORS(1, 2.5, 9, 60) "]}"
-#define FACTORS(A, B, C, D)                                                                                \
-    FOUR_FACTORS(A, A, A, A)                                                                               \
-    ", " FOUR_FACTORS(A, A, A, B) ", " FOUR_FACTORS(B, B, B, B) ", " FOUR_FACTORS(                         \
-        B, B, C, C) ", " FOUR_FACTORS(C, C, C,                                                             \
-                                      C) ", " FOUR_FACTORS(C, C, C,                                        \
-                                                           D) ", " FOUR_FACTORS(D, D, D,                   \
-                                                                                D) ", " FOUR_FACTORS(D, D, \
-                                                                                                     D, D)
+    "\"original_max_position_embeddings\": 64, \"rope_scaling\": {\"type\": \"longrope\", "                \
+    "\"short_factor\": " FACTORS("1", "1.05", "1.1", "1.2") ", \"long_factor\": " FACTORS(                 \
+        "1", "2.5", "9", "60") ", \"table\": \"" TABLE "\"}"
 
 static const struct family {
     const char *config;
