@@ -84,7 +84,8 @@ xq_status cli_spec_json(const struct cli_spec *spec, const struct cli_common *co
 /* The config.json that --model named in the last cli_spec_json of this program; "" if it named none. */
 const char *cli_model_file(void);
 
-/* Makes a parsed spec one for this kind of layers ("full", "sliding", "nope"), of a model that mixes them. */
+/* Makes a parsed spec one for this kind of layers ("full", "sliding", "nope"), of a model that mixes them.
+ */
 void cli_spec_set_kind(cJSON *spec, const char *kind);
 
 /* The one of `names` (`count` of them, `stride` bytes apart, each a const char *) nearest to `given`,

@@ -112,7 +112,8 @@ static xq_status choose_layers(struct job *job, error *err)
             job->layers[kept++] = layer;
         else if (job->o->layers.count)
             return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                             "--layers: layer %d is of linear attention, and has no keys and values", layer);
+                             "--layers: layer %d is of linear attention, and has no keys and values",
+                             layer);
     }
     job->layer_count = kept;
     return XQ_OK;
@@ -159,10 +160,11 @@ static xq_status check_packing(struct job *job, const char *spec, error *err)
         if (spec_of_layer(job, spec, job->layers[i], &own, err) == XQ_OK &&
             cli_any_layer_spec(job->generator, own, &completed, err) == XQ_OK &&
             !pack_alike(job->specs[0], completed))
-            error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                      "--pack: layers %d and %d pack their weights differently, since one has RoPE and the other "
-                      "has none; prepare a file of each kind, with --layers",
-                      job->layers[0], job->layers[i]);
+            error_set(
+                err, XQ_ERROR_ARGUMENT, "argument",
+                "--pack: layers %d and %d pack their weights differently, since one has RoPE and the other "
+                "has none; prepare a file of each kind, with --layers",
+                job->layers[0], job->layers[i]);
         free(own);
         free(completed);
     }

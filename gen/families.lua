@@ -2,9 +2,9 @@
 -- for attention, what a missing one means, and what the model's code fixes. gen/config.lua reads files by this.
 --
 -- {reads: keys taken over beside the common ones; renames: {their key = ours}; defaults: of missing keys; fixed: values that
--- the code fixes; linear: some layers are of linear attention; gated: what attention returns is multiplied by a gate
--- afterwards, which is not our part; ignores: keys that sound like attention and change nothing of it; adapt: function(model, given, refuse),
--- the last word on `model`}. `refuse(key, text, ...)` refuses the file for a feature.
+-- the code fixes; ignores: keys that sound like attention and change nothing of it; linear: some layers are of linear
+-- attention; gated: what attention returns is multiplied by a gate afterwards, which is not our part; adapt:
+-- function(model, given, refuse), the last word on `model`}. `refuse(key, text, ...)` refuses the file for a feature.
 local config_keys = require "config_keys"
 
 local families = {}
@@ -73,10 +73,13 @@ local function drop_rope(model)
   drop(model, "rope_theta", "rope_scaling", "partial_rotary_factor", "rope_interleaved")
 end
 
+local MOST_LAYERS = 10000
+
 local function layer_count(model, refuse)
   local count = model.num_hidden_layers
-  if math.type(count) ~= "integer" or count < 1 then
-    refuse("num_hidden_layers", "is %s; it must be a whole number, for the kinds of layers", tostring(count))
+  if math.type(count) ~= "integer" or count < 1 or count > MOST_LAYERS then
+    refuse("num_hidden_layers", "is %s; it must be a whole number from 1 to %d, for the kinds of layers",
+      tostring(count):sub(1, 60), MOST_LAYERS)
   end
   return count
 end

@@ -108,8 +108,7 @@ xq_status model_open(gen *g, const char *directory, model **out, error *err)
     snprintf(path, sizeof path, "%s/config.json", directory);
     if (read_file(path, &text, err) == XQ_OK &&
         gen_model_from_config(g, text, path, &m->json, err) == XQ_OK &&
-        read_sizes(g, m, path, err) == XQ_OK &&
-        safetensors_open(directory, &m->weights, err) == XQ_OK) {
+        read_sizes(g, m, path, err) == XQ_OK && safetensors_open(directory, &m->weights, err) == XQ_OK) {
         read_method(m, text);
         model_refuse_quantized(m, err);
     }
@@ -178,8 +177,8 @@ static xq_status take(const layer_name *l, const char *suffix, bool value, int i
     return err->status;
 }
 
-static xq_status take_vector(const layer_name *l, const char *what, int count, bool plus_one,
-                             float **out, error *err)
+static xq_status take_vector(const layer_name *l, const char *what, int count, bool plus_one, float **out,
+                             error *err)
 {
     char name[128];
     const tensor *t;
@@ -200,11 +199,11 @@ static xq_status refuse_extras(const layer_name *l, error *err)
     const struct {
         const char *what;
         bool announced;
-    } extras[] = {
-        {"k_proj.bias", s->bias},          {"v_proj.bias", s->bias}, {"qkv_proj.bias", s->bias},
-        {"query_key_value.bias", s->bias}, {"Wqkv.bias", s->bias},   {"wqkv.bias", s->bias},
-        {"k_norm.weight", s->k_norm > 0},
-        {"k_layernorm.weight", false},     {"k_norm.bias", false},   {"sinks", s->sinks}};
+    } extras[] = {{"k_proj.bias", s->bias},         {"v_proj.bias", s->bias},
+                  {"qkv_proj.bias", s->bias},       {"query_key_value.bias", s->bias},
+                  {"Wqkv.bias", s->bias},           {"wqkv.bias", s->bias},
+                  {"k_norm.weight", s->k_norm > 0}, {"k_layernorm.weight", false},
+                  {"k_norm.bias", false},           {"sinks", s->sinks}};
     for (size_t i = 0; i < sizeof extras / sizeof extras[0]; i++) {
         const tensor *t = extras[i].announced ? NULL : model_find(l, extras[i].what);
         if (t) {

@@ -76,10 +76,11 @@ static const struct sign {
 
 static xq_status refuse(const model *m, const tensor *t, const char *method, error *err)
 {
-    error_set(err, XQ_ERROR_UNSUPPORTED, "file",
-              "%s: tensor %s: the checkpoint is quantized (%s), and such projections cannot be read; prepare one "
-              "that is not (F32, F16, BF16 or F64)",
-              t->file, t->name, *m->method ? m->method : method);
+    error_set(
+        err, XQ_ERROR_UNSUPPORTED, "file",
+        "%s: tensor %s: the checkpoint is quantized (%s), and such projections cannot be read; prepare one "
+        "that is not (F32, F16, BF16 or F64)",
+        t->file, t->name, *m->method ? m->method : method);
     error_at(err, t->file, 0);
     return error_field(err, t->name);
 }

@@ -20,7 +20,8 @@ typedef struct layer_name {
     int layer;
 } layer_name;
 
-/* The first naming that fits the first layer with keys and values; the very first when none does, for errors. */
+/* The first naming that fits the first layer with keys and values; the very first when none does, for
+ * errors. */
 const naming *model_naming(const model *m);
 
 void model_tensor_name(const layer_name *l, const char *what, char *name, size_t size);
@@ -28,8 +29,8 @@ void model_tensor_name(const layer_name *l, const char *what, char *name, size_t
 /* NULL where the files have no such tensor. */
 const tensor *model_find(const layer_name *l, const char *what);
 
-/* XQ_ERROR_UNSUPPORTED with the tensor and the method where the projections of the first such layer are quantized
- * (GPTQ, AWQ, bitsandbytes and others). */
+/* XQ_ERROR_UNSUPPORTED with the tensor and the method where the projections of the first such layer are
+ * quantized (GPTQ, AWQ, bitsandbytes and others). */
 xq_status model_refuse_quantized(const model *m, error *err);
 
 #endif

@@ -68,7 +68,8 @@ static xq_status read_tensor(const char *path, const cJSON *entry, const uint8_t
     t->type_name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, "dtype"));
     if (!t->type_name)
         return bad(path, t->name, err, "needs a \"dtype\", a text");
-    /* A type that is not known does not matter unless the tensor is read, which tensor_to_floats refuses. */
+    /* A type that is not known does not matter unless the tensor is read, which tensor_to_floats refuses.
+     */
     size_t element = tensor_type_size(t->type_name, &t->type);
     if (!element)
         t->type = TENSOR_OTHER;

@@ -348,8 +348,8 @@ Test(config_claims, longrope_is_checked)
     static const struct refusal list[] = {
         {PHI3 LONGROPE("\"long_factor\": " FACTORS(3)), "model.rope_scaling.table",
          "up to 1024 tokens ('short')"},
-        {PHI3 LONGROPE("\"long_factor\": " FACTORS(3) ", \"table\": \"longer\""), "model.rope_scaling.table",
-         "valid: short, long"},
+        {PHI3 LONGROPE("\"long_factor\": " FACTORS(3) ", \"table\": \"longer\""),
+         "model.rope_scaling.table", "valid: short, long"},
         {PHI3 LONGROPE("\"table\": \"long\""), "model.rope_scaling.long_factor", "missing"},
         {PHI3 LONGROPE("\"long_factor\": [1, 2], \"table\": \"long\""), "model.rope_scaling.long_factor",
          "2 entries, for 32"},

@@ -1,6 +1,7 @@
 /* From a config.json and its checkpoint to attention in double precision, against what the modules of
- * transformers return for the same tensors (tests/golden/make_attention.py): what each key means, what a missing one
- * means, what a model's code fixes, how projections are kept in files, and what each kind of layer has of its own. */
+ * transformers return for the same tensors (tests/golden/make_attention.py): what each key means, what a
+ * missing one means, what a model's code fixes, how projections are kept in files, and what each kind of
+ * layer has of its own. */
 #include "../autotune/reference.h"
 #include "../prepare/model.h"
 #include "../prepare/safetensors.h"
@@ -38,15 +39,15 @@ struct checkpoint {
 };
 
 /* Rows of keys and values; a matrix of queries before them counts as zeros. columns 0: a vector. */
-static void add(struct checkpoint *c, int layer, const char *what, int zeros, const enum tag *tags, int rows,
-                int columns)
+static void add(struct checkpoint *c, int layer, const char *what, int zeros, const enum tag *tags,
+                int rows, int columns)
 {
     int width = columns ? columns : 1, total = zeros + rows * (tags[1] ? 2 : 1), i = c->count++;
     c->data[i] = calloc((size_t)total * (size_t)width, sizeof *c->data[i]);
     for (int row = zeros; row < total; row++)
         for (int column = 0; column < width; column++)
-            c->data[i][row * width + column] = half_from_float(
-                value_of(tags[(row - zeros) / rows], layer, (row - zeros) % rows, column));
+            c->data[i][row * width + column] =
+                half_from_float(value_of(tags[(row - zeros) / rows], layer, (row - zeros) % rows, column));
     snprintf(c->names[i], sizeof c->names[i], "model.layers.%d.self_attn.%s", layer, what);
     c->tensors[i] = (tensor){.name = c->names[i],
                              .type = TENSOR_F16,

@@ -271,11 +271,10 @@ XQ_API void xq_prepared_close(xq_prepared *prepared);
 /* Strings belong to the handle. */
 typedef struct xq_prepared_info {
     size_t struct_size;
-    const char
-        *spec_json; /* {"model": ..., "cache": {...}}: what the matrices depend on. Add bits and whatever
-                       else the plan is to have; of a model that mixes kinds of layers, layer_kind; with
-                       LongRoPE, its table */
-    int32_t layers; /* of the model; which of them the file has, xq_prepared_layer_spec tells */
+    const char *spec_json; /* {"model": ..., "cache": {...}}: what the matrices depend on. Add bits and
+                              whatever else the plan is to have; of a model that mixes kinds of layers,
+                              layer_kind; with LongRoPE, its table */
+    int32_t layers;        /* of the model; which of them the file has, xq_prepared_layer_spec tells */
     const char
         *weights; /* type of the packed weights: "f16", "bf16", "int8", "e4m3"; NULL: none are packed */
     int32_t base_layer; /* cross-layer methods: the first layer that has the method of spec_json; those
