@@ -66,6 +66,14 @@ static long double yarn(const cJSON *scaling, double theta, int pairs, int i)
     return frequency * (1 - interpolated) + frequency / number(scaling, "factor", 1) * interpolated;
 }
 
+/* LongRoPE (arXiv 2402.13753): a factor of its own for each pair, from the table that the spec is for. */
+static long double longrope(const cJSON *scaling, long double frequency, int i)
+{
+    const char *list = strcmp(text(scaling, "table"), "long") ? "short_factor" : "long_factor";
+    const cJSON *factor = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(scaling, list), i);
+    return frequency / (cJSON_IsNumber(factor) ? factor->valuedouble : 1);
+}
+
 static long double stretched(const cJSON *scaling, const char *kind, double theta, int pairs, int i)
 {
     long double frequency = powl(theta, -(long double)i / pairs);
@@ -73,6 +81,8 @@ static long double stretched(const cJSON *scaling, const char *kind, double thet
         return frequency / number(scaling, "factor", 1);
     if (!strcmp(kind, "llama3"))
         return llama3(scaling, frequency);
+    if (!strcmp(kind, "longrope"))
+        return longrope(scaling, frequency, i);
     return !strcmp(kind, "yarn") ? yarn(scaling, theta, pairs, i) : frequency;
 }
 
@@ -98,10 +108,11 @@ static xq_status read_rope(const cJSON *rope, reference_model *model, error *err
                          "model.rope.type is \"%s\"; the reference knows neox, interleaved, none", type);
     const cJSON *scaling = cJSON_GetObjectItemCaseSensitive(rope, "scaling");
     const char *kind = cJSON_IsObject(scaling) ? text(scaling, "type") : "default";
-    if (strcmp(kind, "default") && strcmp(kind, "linear") && strcmp(kind, "llama3") && strcmp(kind, "yarn"))
-        return error_set(err, XQ_ERROR_UNSUPPORTED, "spec",
-                         "model.rope.scaling.type is \"%s\"; the reference knows linear, llama3, yarn",
-                         kind);
+    if (strcmp(kind, "default") && strcmp(kind, "linear") && strcmp(kind, "llama3") &&
+        strcmp(kind, "yarn") && strcmp(kind, "longrope"))
+        return error_set(
+            err, XQ_ERROR_UNSUPPORTED, "spec",
+            "model.rope.scaling.type is \"%s\"; the reference knows linear, llama3, yarn, longrope", kind);
     double theta = number(rope, "theta", 0);
     int rotary_dim = (int)number(rope, "rotary_dim", model->head_dim);
     if (!(theta > 0) || rotary_dim < 2 || rotary_dim % 2 || rotary_dim > model->head_dim)

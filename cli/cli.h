@@ -127,6 +127,9 @@ int cli_needs_model(const cli_command *command);
 xq_status cli_spec_json(const struct cli_spec *spec, const struct cli_common *common, char **json,
                         error *err);
 
+/* The config.json that --model named in the last cli_spec_json of this program; "" if it named none. */
+const char *cli_model_file(void);
+
 /* Whether the options go together; else reports a usage error. */
 bool cli_spec_check(const char *subcommand, const struct cli_spec *spec);
 

@@ -43,13 +43,14 @@ static xq_status choose_method(cJSON *overrides, const cJSON *spec, int layer, i
     return err->status;
 }
 
-/* Chooses the kind of this layer; nothing where all layers of the model are alike. */
+/* Chooses the kind of this layer (negative: of any); nothing where all layers of the model are alike. */
 static xq_status choose_kind(gen *g, cJSON *overrides, const char *spec_json, const cJSON *spec, int layer,
                              error *err)
 {
     char *kind = NULL;
     const char *given = member(spec, "model", "layer_kind");
-    if (gen_layer_kind(g, spec_json, layer, &kind, err) != XQ_OK)
+    if ((layer < 0 ? gen_any_layer_kind(g, spec_json, &kind, err)
+                   : gen_layer_kind(g, spec_json, layer, &kind, err)) != XQ_OK)
         return err->status;
     if (*kind && given && strcmp(given, kind) != 0) {
         error_set(err, XQ_ERROR_ARGUMENT, "argument",
@@ -67,7 +68,7 @@ xq_status cli_any_layer_spec(gen *g, const char *spec_json, char **completed, er
     cJSON *spec = cJSON_Parse(spec_json), *overrides = cJSON_CreateObject();
     char *text = NULL;
     if (member(spec, "model", "layer_kind") ||
-        choose_kind(g, overrides, spec_json, spec, 0, err) == XQ_OK) {
+        choose_kind(g, overrides, spec_json, spec, -1, err) == XQ_OK) {
         if (cli_spec_override(g, spec_json, overrides, &text, err) == XQ_OK)
             gen_complete(g, text, completed, err);
     } else {

@@ -46,7 +46,7 @@ static void collect(const cli_command *command, struct option_table *table)
             {"--model", CLI_STRING, &s->model, "NAME|DIR|FILE",
              "preset, Hugging Face model directory, or config.json"},
             {"--layer-kind", CLI_STRING, &s->layer_kind, "KIND",
-             "of a model that mixes them, the layers meant: full, sliding"},
+             "of a model that mixes them, the layers meant: full, sliding, nope (no RoPE)"},
             {"--method", CLI_STRING, &s->method, "NAME",
              "what is cached: x, latent, x-cl, latent-cl (latent; x where each query head has a KV head)"},
             {"--bits", CLI_STRING, &s->bits, "N", "bits of a cached element: 2, 3, 4, 8 (4)"},

@@ -93,6 +93,87 @@ static xq_status open_specs(struct job *job, const char *spec, error *err)
     return base > 0 ? plain_spec(job, spec, err) : XQ_OK;
 }
 
+/* Leaves out layers without keys and values, of which --layers must name none. */
+static xq_status choose_layers(struct job *job, error *err)
+{
+    const model *m = job->source;
+    int kept = 0;
+    if (cli_layers(&job->o->layers, m->layers, &job->layers, &job->layer_count, err) != XQ_OK)
+        return err->status;
+    for (int i = 0; i < job->layer_count; i++) {
+        int layer = job->layers[i];
+        if (m->attends[layer])
+            job->layers[kept++] = layer;
+        else if (job->o->layers.count)
+            return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                             "--layers: layer %d is of linear attention, and has no keys and values",
+                             layer);
+    }
+    job->layer_count = kept;
+    return XQ_OK;
+}
+
+/* Whether the spec's model has LongRoPE and leaves open which table is meant. */
+static bool lacks_table(const char *spec_json)
+{
+    cJSON *spec = cJSON_Parse(spec_json);
+    const cJSON *m = cJSON_GetObjectItemCaseSensitive(spec, "model"),
+                *scaling = cJSON_GetObjectItemCaseSensitive(m, "rope_scaling");
+    const char *type = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(scaling, "rope_type"));
+    type = type ? type : cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(scaling, "type"));
+    bool lacks = type && strcmp(type, "longrope") == 0 && !cJSON_HasObjectItem(scaling, "table");
+    cJSON_Delete(spec);
+    return lacks;
+}
+
+/* The spec of one layer; LongRoPE's table, on which weights do not depend, need not be chosen. */
+static xq_status spec_of_layer(struct job *job, const char *spec_json, int layer, char **out, error *err)
+{
+    char *kind = NULL;
+    cJSON *overrides = cJSON_CreateObject();
+    if (lacks_table(spec_json))
+        cli_override(overrides, "model.rope_scaling.table", cJSON_CreateString("short"), err);
+    if (err->status == XQ_OK && gen_layer_kind(job->generator, spec_json, layer, &kind, err) == XQ_OK &&
+        *kind)
+        cli_override(overrides, "model.layer_kind", cJSON_CreateString(kind), err);
+    if (err->status == XQ_OK)
+        cli_spec_override(job->generator, spec_json, overrides, out, err);
+    else
+        cJSON_Delete(overrides);
+    free(kind);
+    return err->status;
+}
+
+/* Whether both specs have the same order of K's columns, by which weights are packed. */
+static bool pack_alike(const char *completed, const char *other)
+{
+    cJSON *a = cJSON_Parse(completed), *b = cJSON_Parse(other);
+    bool alike = cJSON_Compare(cJSON_GetObjectItemCaseSensitive(a, "keys"),
+                               cJSON_GetObjectItemCaseSensitive(b, "keys"), 1);
+    cJSON_Delete(a);
+    cJSON_Delete(b);
+    return alike;
+}
+
+/* One file has one form of packed weights. */
+static xq_status check_packing(struct job *job, const char *spec, error *err)
+{
+    for (int i = 1; job->o->pack && i < job->layer_count && err->status == XQ_OK; i++) {
+        char *own = NULL, *completed = NULL;
+        if (spec_of_layer(job, spec, job->layers[i], &own, err) == XQ_OK &&
+            cli_any_layer_spec(job->generator, own, &completed, err) == XQ_OK &&
+            !pack_alike(job->specs[0], completed))
+            error_set(
+                err, XQ_ERROR_ARGUMENT, "argument",
+                "--pack: layers %d and %d pack their weights differently, since one has RoPE and the other "
+                "has none; prepare a file of each kind, with --layers",
+                job->layers[0], job->layers[i]);
+        free(own);
+        free(completed);
+    }
+    return err->status;
+}
+
 /* Calibrated factors depend on the activations, and on what shares a scale. */
 static xq_status open_calibration(struct job *job, const char *path, error *err)
 {
@@ -106,13 +187,16 @@ static xq_status open_calibration(struct job *job, const char *path, error *err)
 
 static xq_status open_job(struct job *job, const char *directory, struct options *o, error *err)
 {
-    char *spec = NULL;
+    char *spec = NULL, *first = NULL;
     xqw_contents *c = &job->contents;
     o->spec.model = directory;
     if (gen_create(o->common.templates, &job->generator, err) == XQ_OK &&
         model_open(job->generator, directory, &job->source, err) == XQ_OK &&
-        cli_spec_json(&o->spec, &o->common, &spec, err) == XQ_OK && open_specs(job, spec, err) == XQ_OK)
-        cli_layers(&o->layers, job->source->layers, &job->layers, &job->layer_count, err);
+        cli_spec_json(&o->spec, &o->common, &spec, err) == XQ_OK && choose_layers(job, err) == XQ_OK &&
+        spec_of_layer(job, spec, job->layers[0], &first, err) == XQ_OK &&
+        open_specs(job, first, err) == XQ_OK)
+        check_packing(job, spec, err);
+    free(first);
     free(spec);
     if (err->status != XQ_OK)
         return err->status;

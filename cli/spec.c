@@ -238,12 +238,20 @@ static xq_status read_json_file(const char *path, const char *name, xq_status ma
     return json_refuse_nul(*text, size, name, malformed, err);
 }
 
+static char model_file[4096]; /* of this program's one --model */
+
+const char *cli_model_file(void)
+{
+    return model_file;
+}
+
 /* config.json → the `model` object. */
 static xq_status model_from_file(gen *g, const char *path, char **model, error *err)
 {
     char *text = NULL;
-    if (read_json_file(path, path, XQ_ERROR_FORMAT, &text, err) == XQ_OK)
-        gen_model_from_config(g, text, path, model, err);
+    if (read_json_file(path, path, XQ_ERROR_FORMAT, &text, err) == XQ_OK &&
+        gen_model_from_config(g, text, path, model, err) == XQ_OK)
+        snprintf(model_file, sizeof model_file, "%s", path);
     free(text);
     return err->status;
 }

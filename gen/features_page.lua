@@ -1,5 +1,6 @@
 -- docs/features.md, made from gen/features.lua and what each kernel family says that it handles.
 local features = require "features"
+local layers = require "layers"
 local models = require "models"
 local spec = require "spec"
 local tuning = require "tuning"
@@ -14,7 +15,7 @@ it differs from them.
 
 Every kernel serves codes of 4 and 8 bits, per-token groups of 32 to 256 channels or whole rows, scale and minimum as two
 f16, pages of 16 to 256 tokens, any number of query heads a KV head, head dimensions 64 and 128, RoPE in NeoX order on
-whole heads with any frequencies (linear, Llama-3 and YaRN stretching are only other numbers), f16 activations and
+whole heads with any frequencies (linear, Llama-3, YaRN and LongRoPE stretching are only other numbers), f16 activations and
 weights. What a spec may ask for beyond that is in the table, by the name under which `handles` has it:
 
 - **yes**: the kernel does it, and a test holds it to the reference.
@@ -41,7 +42,7 @@ local presets_head = [[
 ## Presets
 
 What each preset's attention asks for beyond the plainest, and which of the kernels of a plan with default options refuse it on sm_80.
-"Layers": how many slide, of how many.
+"Layers": how many are of this kind, of how many.
 
 | preset | d | H | Hkv | dh | layers | asks for | refused by |
 | --- | --- | --- | --- | --- | --- | --- | --- |]]
@@ -72,13 +73,16 @@ local function refusing(completed)
   return names
 end
 
+-- How many layers the spec is for, of how many.
 local function layers_of(model)
-  local count, sliding = model.num_hidden_layers, model.sliding_window and model.num_hidden_layers or 0
-  if model.layer_types then
-    sliding = 0
-    for _, name in ipairs(model.layer_types) do sliding = sliding + (name == "sliding_attention" and 1 or 0) end
+  local count = model.num_hidden_layers
+  if not model.layer_types then return tostring(count) end
+  local own = 0
+  for layer = 0, count - 1 do
+    local listed = layers.kind_of(model.layer_types[layer + 1])
+    own = own + (listed and (not model.layer_kind or listed == model.layer_kind) and 1 or 0)
   end
-  return sliding > 0 and ("%d of %d"):format(sliding, count) or tostring(count)
+  return ("%d of %d"):format(own, count)
 end
 
 local function preset_row(name, kind)
@@ -92,13 +96,9 @@ end
 local function add_presets(lines)
   lines[#lines + 1] = presets_head
   for _, name in ipairs(models.order) do
-    local _, mixed = spec.layer_kind({ model = name }, 0)
-    if mixed then
-      lines[#lines + 1] = preset_row(name, "full")
-      lines[#lines + 1] = preset_row(name, "sliding")
-    else
-      lines[#lines + 1] = preset_row(name)
-    end
+    local _, mixed, kinds = spec.any_layer_kind { model = name }
+    for _, kind in ipairs(mixed and kinds or {}) do lines[#lines + 1] = preset_row(name, kind) end
+    if not mixed then lines[#lines + 1] = preset_row(name) end
   end
 end
 

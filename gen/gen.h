@@ -39,11 +39,14 @@ xq_status gen_override(gen *g, const gen_overrides *overrides, char **out, error
 xq_status gen_model_from_config(gen *g, const char *config_json, const char *source, char **model,
                                 error *err);
 
-/* The kind of a layer (counted from 0) of a spec's model: "full" or "sliding" where the model mixes kinds,
- * so that specs need "layer_kind"; "" where all layers are alike. The spec may lack layer_kind. Caller
- * frees *kind. Errors: XQ_ERROR_ARGUMENT (field `layer`) where the model has no such layer, those of
- * gen_complete. */
+/* The kind of a layer (counted from 0) of a spec's model: "full", "sliding" or "nope" where the model mixes
+ * kinds, so that specs need "layer_kind"; "" where all layers are alike. The spec may lack layer_kind.
+ * Caller frees *kind. Errors: XQ_ERROR_ARGUMENT (field `layer`) where the model has no such layer, or the
+ * layer keeps no keys and values; those of gen_complete. */
 xq_status gen_layer_kind(gen *g, const char *spec_json, int layer, char **kind, error *err);
+
+/* The same for the first layer that keeps keys and values. */
+xq_status gen_any_layer_kind(gen *g, const char *spec_json, char **kind, error *err);
 
 /* The preset names, one a line, in a fixed order; belongs to the generator. */
 const char *gen_presets(gen *g);

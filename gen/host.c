@@ -1,6 +1,7 @@
 /* gen.h: calls into the Lua modules, with JSON texts on the C side. */
 #include "gen.h"
 
+#include "config_text.h"
 #include "json.h"
 #include "sandbox.h"
 
@@ -214,6 +215,8 @@ xq_status gen_model_from_config(gen *g, const char *config_json, const char *ori
     if (!config_json)
         return missing(err, "config_json");
     origin = origin ? origin : "config.json";
+    if (config_text_refuse_pointer(origin, config_json, strlen(config_json), err) != XQ_OK)
+        return err->status;
     cJSON *config = json_parse(config_json, strlen(config_json), origin, JSON_PYTHON, XQ_ERROR_FORMAT, err);
     if (!config)
         return err->status;
@@ -226,20 +229,35 @@ xq_status gen_model_from_config(gen *g, const char *config_json, const char *ori
     return err->status;
 }
 
-xq_status gen_layer_kind(gen *g, const char *spec_json, int layer, char **kind, error *err)
+/* `layer` NULL: any layer. */
+static xq_status layer_kind(gen *g, const char *spec_json, const int *layer, char **kind, error *err)
 {
     if (!spec_json)
         return missing(err, "spec_json");
     cJSON *spec = parse_spec(spec_json, err);
     if (!spec)
         return err->status;
-    call c = {.module = "spec", .function = "layer_kind", .arguments = 2, .results = 1, .keep_null = 1};
+    call c = {.module = "spec",
+              .function = layer ? "layer_kind" : "any_layer_kind",
+              .arguments = layer ? 2 : 1,
+              .results = 1,
+              .keep_null = 1};
     c.argument[0].json = spec;
-    c.argument[1].number = layer;
+    c.argument[1].number = layer ? *layer : 0;
     if (call_module(g, &c, err) == XQ_OK)
         *kind = c.result[0];
     cJSON_Delete(spec);
     return err->status;
+}
+
+xq_status gen_layer_kind(gen *g, const char *spec_json, int layer, char **kind, error *err)
+{
+    return layer_kind(g, spec_json, &layer, kind, err);
+}
+
+xq_status gen_any_layer_kind(gen *g, const char *spec_json, char **kind, error *err)
+{
+    return layer_kind(g, spec_json, NULL, kind, err);
 }
 
 const char *gen_presets(gen *g)

@@ -1,12 +1,20 @@
 -- Kinds of layers. Many models mix layers that see the whole context ("full") with layers that see a window of it
--- ("sliding"), which may have another rotary embedding too; a spec is for the layers of one kind.
+-- ("sliding"), which may have another rotary embedding too, and with layers that see the whole context and have no
+-- rotary embedding ("nope"); a spec is for the layers of one kind. Layers of linear attention keep no keys and values:
+-- no spec is for them.
 local fail = require "fail"
 local json = require "json"
 local schema = require "schema"
 
 local layers = {}
 
-local kind_of = { full_attention = "full", sliding_attention = "sliding" }
+layers.names = { "full", "sliding", "nope" }
+
+local kinds = { full_attention = "full", sliding_attention = "sliding", nope_attention = "nope" }
+local KEEPS_NOTHING = "linear_attention"
+
+-- The kind that an entry of layer_types names; nil for a layer without keys and values.
+function layers.kind_of(name) return kinds[name] end
 
 local function check_listed(model)
   local types, count = model.layer_types, model.num_hidden_layers
@@ -15,9 +23,9 @@ local function check_listed(model)
     fail.spec("model.layer_types", "has %d entries, for num_hidden_layers %d", #types, count)
   end
   for i, name in ipairs(types) do
-    if not kind_of[name] then
-      fail.unsupported("model.layer_types", "%s (layer %d) is not supported; supported: full_attention, sliding_attention",
-        schema.show(name), i - 1)
+    if not kinds[name] and name ~= KEEPS_NOTHING then
+      fail.unsupported("model.layer_types", "%s (layer %d) is not supported; supported: full_attention, " ..
+        "sliding_attention, nope_attention, linear_attention", schema.show(name), i - 1)
     end
   end
   return types
@@ -51,47 +59,98 @@ local function check_one_source(model)
   end
 end
 
+-- How many layers of each kind there are, and how many kinds.
 local function count_kinds(types)
-  local counts = { full = 0, sliding = 0 }
-  for _, name in ipairs(types) do counts[kind_of[name]] = counts[kind_of[name]] + 1 end
-  return counts
+  local counts, different = { full = 0, sliding = 0, nope = 0 }, 0
+  for _, name in ipairs(types) do
+    local kind = kinds[name]
+    if kind then
+      different = different + (counts[kind] == 0 and 1 or 0)
+      counts[kind] = counts[kind] + 1
+    end
+  end
+  return counts, different
 end
 
--- For a model whose keys are checked: the names of its layers' kinds, as config.json has them; nil where all layers are
--- alike, and then the second result is their kind.
+-- The kinds that a model's layers are of.
+function layers.present(types, only)
+  if only then return { only } end
+  local counts, list = count_kinds(types), {}
+  for _, kind in ipairs(layers.names) do
+    if counts[kind] > 0 then list[#list + 1] = kind end
+  end
+  return list
+end
+
+-- For a model whose keys are checked: the names of its layers' kinds, as config.json has them, nil where all layers are
+-- alike; and, where all layers that a spec can be for are alike, their kind.
 function layers.types(model)
   check_one_source(model)
   local types = model.layer_types and check_listed(model) or from_pattern(model)
   if not types then return nil, model.sliding_window and "sliding" or "full" end
-  local counts = count_kinds(types)
-  if counts.full > 0 and counts.sliding > 0 then return json.array(types) end
-  return nil, counts.full > 0 and "full" or "sliding"
+  local counts, different = count_kinds(types)
+  if different == 0 then
+    fail.unsupported("model.layer_types", "has no layer with keys and values; every one is %s", KEEPS_NOTHING)
+  elseif different > 1 then
+    return json.array(types)
+  end
+  local linear = false
+  for _, name in ipairs(types) do linear = linear or name == KEEPS_NOTHING end
+  for kind, count in pairs(counts) do
+    if count > 0 then return linear and json.array(types) or nil, kind end
+  end
+end
+
+-- "5 sliding and 1 full"
+local function counted(types)
+  local counts, texts = count_kinds(types), {}
+  for _, kind in ipairs { "sliding", "full", "nope" } do
+    if counts[kind] > 0 then texts[#texts + 1] = ("%d %s"):format(counts[kind], kind) end
+  end
+  local last = table.remove(texts)
+  return table.concat(texts, ", ") .. " and " .. last
 end
 
 -- The kind that the spec is for. `types`, `only`: from layers.types.
 function layers.kind(model, types, only)
   local kind = model.layer_kind
-  if not types then
+  if only then
     if kind and kind ~= only then
       fail.spec("model.layer_kind", "'%s' is not valid: all layers of this model are %s; leave it out", kind, only)
     end
     return only
-  elseif not kind then
-    local counts = count_kinds(types)
-    fail.spec("model.layer_kind",
-      "is missing: the model has %d sliding and %d full layers, and a spec is for one kind; valid: full, sliding",
-      counts.sliding, counts.full)
+  end
+  local valid = layers.present(types)
+  if not kind then
+    fail.spec("model.layer_kind", "is missing: the model has %s layers, and a spec is for one kind; valid: %s",
+      counted(types), schema.list(valid))
+  elseif not schema.contains(valid, kind) then
+    fail.spec("model.layer_kind", "'%s' is not valid: the model has %s layers; valid: %s", kind, counted(types),
+      schema.list(valid))
   end
   return kind
 end
 
--- The kind of one layer, counted from 0; `types` as above.
+local function with_attention(types)
+  local list = {}
+  for i, name in ipairs(types) do
+    if kinds[name] then list[#list + 1] = i - 1 end
+  end
+  return list
+end
+
+-- The kind of one layer, counted from 0; `types` as above. Layer nil is the first that a spec can be for.
 function layers.kind_at(types, only, model, layer)
   local count = types and #types or model.num_hidden_layers
+  layer = layer or types and with_attention(types)[1] or 0
   if layer < 0 or count and layer >= count then
     fail.argument("layer", "%d is not valid; valid: 0 to %d", layer, (count or 1 << 31) - 1)
   end
-  return types and kind_of[types[layer + 1]] or only
+  if types and not kinds[types[layer + 1]] then
+    fail.argument("layer", "%d is not valid: layer %d has %s, and keeps no keys and values; valid: %s", layer, layer,
+      types[layer + 1], schema.list(with_attention(types)))
+  end
+  return types and kinds[types[layer + 1]] or only
 end
 
 return layers

@@ -95,30 +95,44 @@ local kind_order = { "rope", "sliding_window" }
 local function kinds_from_keys(model, given)
   local rope = model_rope.complete(given, model, "model.rope")
   local base = model.rope_local_base_freq
-  return json.ordered({
+  return {
     full = json.ordered({ rope = rope }, kind_order),
     sliding = json.ordered({ rope = base and model_rope.of_base(rope, base) or rope,
       sliding_window = model.sliding_window }, kind_order),
-  }, { "full", "sliding" })
+    nope = json.ordered({ rope = model_rope.none() }, kind_order),
+  }
 end
 
--- The same as a completed spec has it.
-local function kinds_as_given(model, given)
+local function check_given_kind(name, kind)
+  local field = "model.layer_kinds." .. name
+  if name ~= "sliding" and kind.sliding_window then
+    fail.spec(field .. ".sliding_window", "means nothing in %s layers; leave it out", name)
+  end
+  if name == "nope" and kind.rope.type ~= "none" then
+    fail.spec(field .. ".rope.type", "'%s' is not valid: these layers have no RoPE; valid: none", kind.rope.type)
+  end
+end
+
+-- The same as a completed spec has it, for the kinds that the model has.
+local function kinds_as_given(model, given, present)
   for _, other in ipairs { "rope_theta", "rope_scaling", "rope_interleaved", "partial_rotary_factor",
     "rope_local_base_freq" } do
     if given[other] ~= nil then fail.spec("model." .. other, "cannot be given beside model.layer_kinds") end
   end
   local kinds = schema.check_object("model.layer_kinds.", given.layer_kinds, schema.layer_kinds)
-  for _, name in ipairs { "full", "sliding" } do
+  for _, name in ipairs(layers.names) do
     local field = "model.layer_kinds." .. name
-    local kind = schema.check_object(field .. ".", kinds[name], schema.layer_kind)
-    kind.rope = model_rope.complete({ rope = kind.rope }, model, field .. ".rope")
-    kinds[name] = json.ordered(kind, kind_order)
+    local needed = schema.contains(present, name)
+    if needed and not kinds[name] then fail.spec(field, "is missing; the model has such layers") end
+    if kinds[name] and not needed then fail.spec(field, "is for layers that the model does not have; leave it out") end
+    if needed then
+      local kind = schema.check_object(field .. ".", kinds[name], schema.layer_kind)
+      kind.rope = model_rope.complete({ rope = kind.rope }, model, field .. ".rope")
+      check_given_kind(name, kind)
+      kinds[name] = json.ordered(kind, kind_order)
+    end
   end
-  if kinds.full.sliding_window then
-    fail.spec("model.layer_kinds.full.sliding_window", "means nothing in full layers; leave it out")
-  end
-  return json.ordered(kinds, { "full", "sliding" })
+  return kinds
 end
 
 -- What a spec of mixed layers has computed from layer_kinds may be given, but only as computed.
@@ -130,20 +144,28 @@ local function check_chosen(given, kind, name)
   end
 end
 
+-- Only what the model's layers are of.
+local function of_present(kinds, present)
+  local result = {}
+  for _, name in ipairs(present) do result[name] = kinds[name] end
+  return json.ordered(result, layers.names)
+end
+
 local function complete_layers(model, given)
   local types, only = layers.types(model)
-  local name = layers.kind(model, types, only)
-  if given.layer_kinds and not types then
+  local name, present = layers.kind(model, types, only), layers.present(types, only)
+  if given.layer_kinds and only then
     fail.spec("model.layer_kinds", "is for models that mix kinds of layers; leave it out")
   end
-  local kinds = given.layer_kinds and kinds_as_given(model, given) or kinds_from_keys(model, given)
+  local kinds = given.layer_kinds and kinds_as_given(model, given, present) or kinds_from_keys(model, given)
   local kind = kinds[name]
-  if (types or name == "sliding") and not kinds.sliding.sliding_window then
+  if schema.contains(present, "sliding") and not kinds.sliding.sliding_window then
     fail.spec("model.sliding_window", "is missing, for layers that slide; it must be a whole number")
   end
   if given.layer_kinds then check_chosen(given, kind, name) end
   model.rope, model.sliding_window = kind.rope, kind.sliding_window
-  model.layer_kind, model.layer_types, model.layer_kinds = types and name, types, types and kinds
+  model.layer_kind, model.layer_types, model.layer_kinds = nil, types, nil
+  if not only then model.layer_kind, model.layer_kinds = name, of_present(kinds, present) end
   model.sliding_window_pattern, model.max_window_layers, model.rope_local_base_freq = nil, nil, nil
 end
 
@@ -162,11 +184,12 @@ function model_module.complete(given)
   return json.ordered(model, schema.names_of(schema.model))
 end
 
--- The kind of a layer, counted from 0, "full" or "sliding"; and whether the model has both.
+-- The kind of a layer, counted from 0 (nil: of the first that a spec can be for), and whether the model mixes kinds; and the
+-- kinds that it has.
 function model_module.kind_at(given, layer)
   local model = schema.check_object("model.", find_model(given), schema.model)
   local types, only = layers.types(model)
-  return layers.kind_at(types, only, model, layer), types ~= nil
+  return layers.kind_at(types, only, model, layer), not only, layers.present(types, only)
 end
 
 return model_module

@@ -6,8 +6,8 @@ local schema = require "schema"
 
 local model_rope = {}
 
-local scaling_order = { "type", "factor", "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow", "truncate",
-  "original_max_position_embeddings" }
+local scaling_order = { "type", "table", "factor", "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow", "truncate",
+  "original_max_position_embeddings", "short_factor", "long_factor" }
 
 local function complete_llama3(field, scaling)
   if scaling.high_freq_factor <= scaling.low_freq_factor then
@@ -15,7 +15,16 @@ local function complete_llama3(field, scaling)
   end
 end
 
--- The attention factor that YaRN implies moves to `rope`.
+-- What rotated queries and keys are multiplied by moves from `scaling` to `rope`; without it `implied()` is it.
+local function complete_attention_factor(field, scaling, result, implied)
+  local given = scaling.attention_factor
+  if given and result.attention_factor and given ~= result.attention_factor then
+    fail.spec(field .. ".attention_factor", "differs from model.rope.attention_factor; give one of them")
+  end
+  result.attention_factor = result.attention_factor or given or implied()
+  scaling.attention_factor = nil
+end
+
 local function complete_yarn(field, scaling, result, model)
   scaling.original_max_position_embeddings = scaling.original_max_position_embeddings or model.max_position_embeddings
   if not scaling.original_max_position_embeddings then
@@ -23,12 +32,8 @@ local function complete_yarn(field, scaling, result, model)
   end
   if scaling.beta_fast <= scaling.beta_slow then fail.spec(field .. ".beta_fast", "must be greater than beta_slow") end
   if result.theta <= 1 then fail.spec(field, "YaRN needs a rotary base above 1") end
-  local given = scaling.attention_factor
-  if given and result.attention_factor and given ~= result.attention_factor then
-    fail.spec(field .. ".attention_factor", "differs from model.rope.attention_factor; give one of them")
-  end
-  result.attention_factor = result.attention_factor or given or rope.yarn_attention_factor(scaling)
-  scaling.attention_factor, scaling.mscale, scaling.mscale_all_dim = nil, nil, nil
+  complete_attention_factor(field, scaling, result, function() return rope.yarn_attention_factor(scaling) end)
+  scaling.mscale, scaling.mscale_all_dim = nil, nil
 end
 
 -- What may stand beside the type of no scaling: nothing that would scale.
@@ -40,6 +45,51 @@ local function check_default(field, given)
   end
 end
 
+local function check_factors(field, factors, pairs_of_head)
+  if #factors ~= pairs_of_head then
+    fail.spec(field, "has %d entries, for %d rotary pairs", #factors, pairs_of_head)
+  end
+  for i, factor in ipairs(factors) do
+    if type(factor) ~= "number" or not (factor >= 1e-3 and factor <= 1e6) then
+      fail.spec(("%s[%d]"):format(field, i - 1), "%s is not valid; valid: numbers from 0.001 to 1000000",
+        schema.show(factor))
+    end
+  end
+end
+
+-- The longest context over the original one: as given, or from the two.
+local function longrope_factor(field, scaling, model)
+  local longest, original = model.max_position_embeddings, scaling.original_max_position_embeddings
+  local ratio = longest and original and longest / original
+  if scaling.factor and ratio and scaling.factor ~= ratio then
+    fail.spec(field .. ".factor", "is %s, but max_position_embeddings is %s times original_max_position_embeddings; " ..
+      "give one of them", tostring(scaling.factor), tostring(ratio))
+  end
+  return scaling.factor or ratio
+end
+
+-- LongRoPE (Ding et al., 2024, arXiv 2402.13753) has a list of factors for contexts up to the original length, and one for
+-- longer ones. A kernel has one of them; the attention factor is the same for both.
+local function complete_longrope(field, scaling, result, model)
+  local count = result.rotary_dim // 2
+  check_factors(field .. ".short_factor", scaling.short_factor, count)
+  check_factors(field .. ".long_factor", scaling.long_factor, count)
+  scaling.factor = longrope_factor(field, scaling, model)
+  local original = scaling.original_max_position_embeddings
+  if not scaling.table then
+    fail.spec(field .. ".table", "is missing: LongRoPE has factors for contexts of up to %s tokens ('short') and for longer " ..
+      "ones ('long'), and a spec is for one of them; valid: short, long", original or "the original number of")
+  end
+  complete_attention_factor(field, scaling, result, function()
+    if not scaling.factor or not original then
+      fail.spec(field .. ".attention_factor", "is missing, and cannot be computed without " ..
+        "original_max_position_embeddings and factor or max_position_embeddings")
+    end
+    return rope.longrope_attention_factor(scaling)
+  end)
+end
+
+-- The kind of scaling that `given` names.
 local function scaling_kind(field, given)
   local kind = given.rope_type
   if kind == nil then kind = given.type end
@@ -54,18 +104,25 @@ local function scaling_kind(field, given)
   return kind
 end
 
+local completers = { llama3 = complete_llama3, yarn = complete_yarn, longrope = complete_longrope }
+
+local function refuse_kind(field, kind)
+  if kind == "dynamic" then
+    fail.unsupported(field, "RoPE scaling 'dynamic' is not supported: its frequencies change with the length of the context " ..
+      "beyond max_position_embeddings. Up to that it changes nothing, and null stands for it")
+  end
+  fail.unsupported(field, "RoPE scaling '%s' is not supported; supported: default, linear, llama3, yarn, longrope", kind)
+end
+
 -- Checks result.scaling, and completes it.
 local function complete_scaling(field, result, model)
   local given = result.scaling
   local kind = scaling_kind(field, given)
   result.scaling = nil
   if kind == "default" then return check_default(field, given) end
-  if not schema.scalings[kind] then
-    fail.unsupported(field, "RoPE scaling '%s' is not supported; supported: default, linear, llama3, yarn", kind)
-  end
+  if not schema.scalings[kind] then refuse_kind(field, kind) end
   local scaling = schema.check_object(field .. ".", given, schema.scalings[kind])
-  if kind == "llama3" then complete_llama3(field, scaling) end
-  if kind == "yarn" then complete_yarn(field, scaling, result, model) end
+  if completers[kind] then completers[kind](field, scaling, result, model) end
   scaling.type, scaling.rope_type = kind, nil
   result.scaling = json.ordered(scaling, scaling_order)
 end
@@ -103,8 +160,9 @@ function model_rope.complete(given, model, field)
     result.theta = (result.theta or 10000) + 0.0
     complete_rotary_dim(field, result, given, model.head_dim)
     if result.scaling then complete_scaling(scaling_field, result, model) end
-    local yarn = result.scaling and result.scaling.type == "yarn" -- says it even where it is 1
-    if result.attention_factor == 1 and not yarn then result.attention_factor = nil end
+    local kind = result.scaling and result.scaling.type
+    local implies = kind == "yarn" or kind == "longrope" -- says it even where it is 1
+    if result.attention_factor == 1 and not implies then result.attention_factor = nil end
   end
   return json.ordered(result, { "type", "theta", "rotary_dim", "attention_factor", "scaling" })
 end
@@ -115,6 +173,10 @@ function model_rope.of_base(rope_of_full_layers, theta)
   if r.type == "none" then fail.spec("model.rope_local_base_freq", "means nothing without RoPE; leave it out") end
   return json.ordered({ type = r.type, theta = theta + 0.0, rotary_dim = r.rotary_dim },
     { "type", "theta", "rotary_dim", "attention_factor", "scaling" })
+end
+
+function model_rope.none()
+  return json.ordered({ type = "none" }, { "type", "theta", "rotary_dim", "attention_factor", "scaling" })
 end
 
 return model_rope

@@ -54,6 +54,20 @@ function stretch.yarn(model)
   end
 end
 
+-- LongRoPE: each pair has a factor of its own, in the table that the spec chose.
+function stretch.longrope(model)
+  local scaling = model.rope.scaling
+  local factors = scaling[scaling.table .. "_factor"]
+  return function(frequency, pair) return divide(frequency, number(factors[pair + 1] + 0.0)) end
+end
+
+-- What LongRoPE multiplies rotated queries and keys by, unless the model says it.
+function rope.longrope_attention_factor(scaling)
+  if scaling.factor <= 1 then return 1.0 end
+  local logarithm = double_double.ln
+  return math.sqrt(1 + logarithm(scaling.factor + 0.0)[1] / logarithm(scaling.original_max_position_embeddings + 0.0)[1])
+end
+
 -- What YaRN multiplies rotated queries and keys by, unless the model says it: `scaling` has factor and, of some models,
 -- mscale and mscale_all_dim.
 function rope.yarn_attention_factor(scaling)
@@ -84,11 +98,17 @@ end
 
 local cache = {}
 
+local function text_of(value)
+  if type(value) == "number" then return ("%.17g"):format(value) end
+  if type(value) ~= "table" then return tostring(value) end
+  local texts = {}
+  for i, item in ipairs(value) do texts[i] = text_of(item) end
+  return table.concat(texts, ",")
+end
+
 local function key_of(r)
   local parts = { r.type, tostring(r.rotary_dim), ("%.17g"):format(r.theta or 0) }
-  for name, value in pairs(r.scaling or {}) do
-    parts[#parts + 1] = name .. "=" .. (type(value) == "number" and ("%.17g"):format(value) or tostring(value))
-  end
+  for name, value in pairs(r.scaling or {}) do parts[#parts + 1] = name .. "=" .. text_of(value) end
   return table.concat(parts, "/")
 end
 

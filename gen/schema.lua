@@ -49,8 +49,9 @@ schema.model = {
   { "sliding_window", "integer", "tokens that a query sees, itself among them", min = 1, max = 1 << 40 },
   { "rope_local_base_freq", "number", "rotary base of sliding layers, not stretched", min = 1, max = 1e15 },
   { "layer_kind", "string", "the layers that the spec is for, of a model that mixes kinds",
-    values = { "full", "sliding" } },
-  { "layer_types", "list", "the kind of each layer: full_attention or sliding_attention" },
+    values = { "full", "sliding", "nope" } },
+  { "layer_types", "list",
+    "the kind of each layer: full_attention, sliding_attention, nope_attention (no RoPE), linear_attention" },
   { "sliding_window_pattern", "integer", "every how many layers one is full, the others sliding",
     min = 1, max = 10000 },
   { "max_window_layers", "integer", "how many layers are full before the sliding ones", min = 0, max = 10000 },
@@ -147,11 +148,24 @@ schema.scalings = {
     { "original_max_position_embeddings", "integer", "context before stretching", min = 1, max = 1 << 40 },
   },
 }
-schema.scaling_types = { "default", "linear", "llama3", "yarn", "dynamic", "longrope", "su" }
+schema.scalings.longrope = {
+  { "type", "string", "kind of scaling" },
+  { "rope_type", "string", "kind of scaling" },
+  { "table", "string", "the list of factors that the spec is for", values = { "short", "long" } },
+  { "factor", "number", "longest context over the original one", min = 1, max = 1e6 },
+  { "attention_factor", "number", "what rotated queries and keys are multiplied by", min = 1e-3, max = 1e3 },
+  { "original_max_position_embeddings", "integer", "the longest context that the short factors are for",
+    min = 2, max = 1 << 40 },
+  { "short_factor", "list", "what the wavelength of each rotary pair is multiplied by in short contexts",
+    required = true },
+  { "long_factor", "list", "the same in long contexts", required = true },
+}
+schema.scaling_types = { "default", "linear", "llama3", "yarn", "longrope", "dynamic", "su" }
 
 schema.layer_kinds = {
-  { "full", "object", "what layers that see everything have of their own", required = true },
-  { "sliding", "object", "what layers with a sliding window have of their own", required = true },
+  { "full", "object", "what layers that see everything have of their own" },
+  { "sliding", "object", "what layers with a sliding window have of their own" },
+  { "nope", "object", "what layers that see everything, without RoPE, have of their own" },
 }
 schema.layer_kind = {
   { "rope", "object", "rotary embedding: type, theta, rotary_dim, scaling", required = true },

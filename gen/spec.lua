@@ -210,12 +210,15 @@ function spec.override(given, overrides, model)
   return json.encode_unchecked(choices.canonical(choices.override(chosen, overrides)))
 end
 
--- The kind of a layer, counted from 0, "full" or "sliding", where the spec's model mixes them; else "". And whether it
--- does.
+-- The kind of a layer, counted from 0, where the spec's model mixes kinds; else "". And whether it does, and the kinds that it
+-- has.
 function spec.layer_kind(given, layer)
   if not schema.is_object(given) then fail.spec("spec", "must be an object, not %s", schema.show(given)) end
-  local kind, mixed = model_module.kind_at(choices.read(given).model, layer)
-  return mixed and kind or "", mixed
+  local kind, mixed, present = model_module.kind_at(choices.read(given).model, layer)
+  return mixed and kind or "", mixed, present
 end
+
+-- The same for the first layer that a spec can be for: not every layer keeps keys and values.
+function spec.any_layer_kind(given) return spec.layer_kind(given) end
 
 return spec

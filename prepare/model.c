@@ -1,6 +1,9 @@
 #include "model.h"
 
+#include "../gen/config_text.h"
+#include "../gen/json.h"
 #include "mapping.h"
+#include "model_names.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>
@@ -26,14 +29,15 @@ static xq_status read_file(const char *path, char **text, error *err)
 }
 
 /* The completed spec, which has what config.json leaves to its defaults. Of a model that mixes layers, that
- * of one kind: sizes are the same for both. */
+ * of one kind: sizes are the same for all. How rotary frequencies are stretched does not matter here. */
 static xq_status complete_spec(gen *g, const model *m, char **completed, error *err)
 {
     char *kind = NULL, *text = NULL;
     cJSON *spec = cJSON_CreateObject(), *json = cJSON_Parse(m->json);
+    cJSON_DeleteItemFromObjectCaseSensitive(json, "rope_scaling");
     cJSON_AddItemToObject(spec, "model", json);
     text = cJSON_PrintUnformatted(spec);
-    if (text && gen_layer_kind(g, text, 0, &kind, err) == XQ_OK && *kind) {
+    if (text && gen_any_layer_kind(g, text, &kind, err) == XQ_OK && *kind) {
         free(text);
         cJSON_AddStringToObject(json, "layer_kind", kind);
         text = cJSON_PrintUnformatted(spec);
@@ -48,6 +52,19 @@ static xq_status complete_spec(gen *g, const model *m, char **completed, error *
     return err->status;
 }
 
+/* Which layers keep keys and values; of a completed model without a list, all. */
+static xq_status read_attending(model *m, const cJSON *types, error *err)
+{
+    m->attends = malloc(sizeof *m->attends * (size_t)(m->layers + 1));
+    if (!m->attends)
+        return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+    for (int i = 0; i < m->layers; i++) {
+        const char *type = cJSON_GetStringValue(cJSON_GetArrayItem(types, i));
+        m->attends[i] = !type || strcmp(type, "linear_attention") != 0;
+    }
+    return XQ_OK;
+}
+
 static xq_status read_sizes(gen *g, model *m, const char *path, error *err)
 {
     char *completed = NULL;
@@ -58,8 +75,9 @@ static xq_status read_sizes(gen *g, model *m, const char *path, error *err)
     const cJSON *layers = cJSON_GetObjectItemCaseSensitive(json, "num_hidden_layers");
     const char *type = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "model_type"));
     m->layers = cJSON_IsNumber(layers) ? layers->valueint : 0;
-    m->norm_plus_one = type && strncmp(type, "gemma", 5) == 0;
-    layer_shape_read(completed, &m->shape, err);
+    m->norm_plus_one = type && (strncmp(type, "gemma", 5) == 0 || strcmp(type, "qwen3_next") == 0);
+    if (layer_shape_read(completed, &m->shape, err) == XQ_OK)
+        read_attending(m, cJSON_GetObjectItemCaseSensitive(json, "layer_types"), err);
     cJSON_Delete(spec);
     free(completed);
     if (m->layers || err->status != XQ_OK)
@@ -67,6 +85,19 @@ static xq_status read_sizes(gen *g, model *m, const char *path, error *err)
     error_set(err, XQ_ERROR_FORMAT, "spec", "%s: num_hidden_layers must be a positive integer", path);
     error_at(err, path, 0);
     return error_field(err, "num_hidden_layers");
+}
+
+/* quantization_config, which says nothing of attention's shape. */
+static void read_method(model *m, const char *text)
+{
+    error unread = ERROR_INIT; /* gen_model_from_config has read the same text */
+    cJSON *config = json_parse(text, strlen(text), "config.json", JSON_PYTHON, XQ_ERROR_FORMAT, &unread);
+    const cJSON *options = cJSON_GetObjectItemCaseSensitive(config, "quantization_config");
+    const char *method = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(options, "quant_method"));
+    if (cJSON_IsObject(options))
+        snprintf(m->method, sizeof m->method, "%s", method ? method : "quantization_config");
+    cJSON_Delete(config);
+    error_clear(&unread);
 }
 
 xq_status model_open(gen *g, const char *directory, model **out, error *err)
@@ -78,8 +109,10 @@ xq_status model_open(gen *g, const char *directory, model **out, error *err)
     snprintf(path, sizeof path, "%s/config.json", directory);
     if (read_file(path, &text, err) == XQ_OK &&
         gen_model_from_config(g, text, path, &m->json, err) == XQ_OK &&
-        read_sizes(g, m, path, err) == XQ_OK)
-        safetensors_open(directory, &m->weights, err);
+        read_sizes(g, m, path, err) == XQ_OK && safetensors_open(directory, &m->weights, err) == XQ_OK) {
+        read_method(m, text);
+        model_refuse_quantized(m, err);
+    }
     free(text);
     if (err->status == XQ_OK)
         *out = m;
@@ -93,69 +126,15 @@ void model_close(model *m)
     if (!m)
         return;
     safetensors_close(m->weights);
+    free(m->attends);
     free(m->json);
     free(m);
-}
-
-/* ------------------------------------------------------------------ names */
-
-/* How files keep the rows of K's and V's projections: matrices of their own, or one of query, key and
- * value; then either all queries, all keys, all values, or so for each KV head in turn. */
-enum packing { SEPARATE, IN_BLOCKS, BY_HEAD };
-
-/* What Hugging Face calls the attention of a decoder layer, by model class: PREFIX.N.ATTENTION.PROJECTION.
- */
-static const struct naming {
-    const char *prefix, *attention, *fused;
-    enum packing packing;
-} namings[] = {
-    {"model.layers", "self_attn", NULL, SEPARATE},
-    {"model.language_model.layers", "self_attn", NULL, SEPARATE},
-    {"language_model.model.layers", "self_attn", NULL, SEPARATE},
-    {"layers", "self_attn", NULL, SEPARATE},
-    {"transformer.h", "self_attn", NULL, SEPARATE},
-    {"model.layers", "self_attn", "qkv_proj", IN_BLOCKS},
-    {"gpt_neox.layers", "attention", "query_key_value", BY_HEAD},
-    {"transformer.h", "self_attention", "query_key_value", BY_HEAD},
-    {"h", "self_attention", "query_key_value", BY_HEAD},
-    {"transformer.blocks", "attn", "Wqkv", IN_BLOCKS},
-};
-
-struct layer_name {
-    const model *m;
-    const struct naming *naming;
-    int layer;
-};
-
-static void tensor_name(const struct layer_name *l, const char *what, char *name, size_t size)
-{
-    snprintf(name, size, "%s.%d.%s.%s", l->naming->prefix, l->layer, l->naming->attention, what);
-}
-
-static const tensor *find(const struct layer_name *l, const char *what)
-{
-    char name[128];
-    tensor_name(l, what, name, sizeof name);
-    return safetensors_find(l->m->weights, name);
-}
-
-/* The first naming that fits; the very first when none does, for errors. */
-static const struct naming *naming_of(const model *m)
-{
-    for (size_t i = 0; i < sizeof namings / sizeof namings[0]; i++) {
-        const struct layer_name first = {m, &namings[i], 0};
-        char what[64];
-        snprintf(what, sizeof what, "%s.weight", namings[i].fused ? namings[i].fused : "k_proj");
-        if (find(&first, what))
-            return &namings[i];
-    }
-    return &namings[0];
 }
 
 /* ----------------------------------------------------------------- layers */
 
 /* Where rows of a KV head's keys (or values) begin in the tensor that holds them. */
-static int first_row(const layer_shape *s, enum packing packing, bool value, int head)
+static int first_row(const layer_shape *s, packing_order packing, bool value, int head)
 {
     int per_kv = s->heads / s->kv_heads;
     if (packing == SEPARATE)
@@ -166,11 +145,11 @@ static int first_row(const layer_shape *s, enum packing packing, bool value, int
 }
 
 /* K's (V's) rows of a tensor [rows, inner] as columns: [inner, dkv]; a bias has inner 1. */
-static xq_status take(const struct layer_name *l, const char *suffix, bool value, int inner, float **out,
+static xq_status take(const layer_name *l, const char *suffix, bool value, int inner, float **out,
                       error *err)
 {
     const layer_shape *s = &l->m->shape;
-    enum packing packing = l->naming->packing;
+    packing_order packing = l->naming->packing;
     char what[64], name[128];
     const tensor *t;
     float *values;
@@ -181,7 +160,7 @@ static xq_status take(const struct layer_name *l, const char *suffix, bool value
              : value             ? "v_proj"
                                  : "k_proj",
              suffix);
-    tensor_name(l, what, name, sizeof name);
+    model_tensor_name(l, what, name, sizeof name);
     if (safetensors_need(l->m->weights, name, &t, err) != XQ_OK ||
         tensor_expect_shape(t, strcmp(suffix, "bias") == 0 ? 1 : 2, shape, err) != XQ_OK ||
         tensor_to_floats(t, 1, &values, err) != XQ_OK)
@@ -199,13 +178,13 @@ static xq_status take(const struct layer_name *l, const char *suffix, bool value
     return err->status;
 }
 
-static xq_status take_vector(const struct layer_name *l, const char *what, int count, bool plus_one,
-                             float **out, error *err)
+static xq_status take_vector(const layer_name *l, const char *what, int count, bool plus_one, float **out,
+                             error *err)
 {
     char name[128];
     const tensor *t;
     const int64_t shape[1] = {count};
-    tensor_name(l, what, name, sizeof name);
+    model_tensor_name(l, what, name, sizeof name);
     if (safetensors_need(l->m->weights, name, &t, err) != XQ_OK ||
         tensor_expect_shape(t, 1, shape, err) != XQ_OK || tensor_to_floats(t, 1, out, err) != XQ_OK)
         return err->status;
@@ -215,18 +194,19 @@ static xq_status take_vector(const struct layer_name *l, const char *what, int c
 }
 
 /* What the files have and the configuration does not say would be left out, and the result be wrong. */
-static xq_status refuse_extras(const struct layer_name *l, error *err)
+static xq_status refuse_extras(const layer_name *l, error *err)
 {
     const layer_shape *s = &l->m->shape;
     const struct {
         const char *what;
         bool announced;
-    } extras[] = {
-        {"k_proj.bias", s->bias},          {"v_proj.bias", s->bias}, {"qkv_proj.bias", s->bias},
-        {"query_key_value.bias", s->bias}, {"Wqkv.bias", s->bias},   {"k_norm.weight", s->k_norm > 0},
-        {"k_layernorm.weight", false},     {"k_norm.bias", false},   {"sinks", s->sinks}};
+    } extras[] = {{"k_proj.bias", s->bias},         {"v_proj.bias", s->bias},
+                  {"qkv_proj.bias", s->bias},       {"query_key_value.bias", s->bias},
+                  {"Wqkv.bias", s->bias},           {"wqkv.bias", s->bias},
+                  {"k_norm.weight", s->k_norm > 0}, {"k_layernorm.weight", false},
+                  {"k_norm.bias", false},           {"sinks", s->sinks}};
     for (size_t i = 0; i < sizeof extras / sizeof extras[0]; i++) {
-        const tensor *t = extras[i].announced ? NULL : find(l, extras[i].what);
+        const tensor *t = extras[i].announced ? NULL : model_find(l, extras[i].what);
         if (t) {
             error_set(err, XQ_ERROR_UNSUPPORTED, "file",
                       "%s: tensor %s: the configuration says nothing of it, so that it would be left out",
@@ -241,7 +221,7 @@ static xq_status refuse_extras(const struct layer_name *l, error *err)
 xq_status model_layer(const model *m, int layer, layer_weights *out, error *err)
 {
     const layer_shape *s = &m->shape;
-    const struct layer_name l = {m, naming_of(m), layer};
+    const layer_name l = {m, model_naming(m), layer};
     layer_weights w = {0};
     if (layer < 0 || layer >= m->layers)
         return error_set(err, XQ_ERROR_ARGUMENT, "argument", "layer %d; the model has layers 0 .. %d",
@@ -275,7 +255,7 @@ static void hash_tensor(XXH3_state_t *state, const tensor *t)
 
 xq_status model_hash(const model *m, const int *layers, int count, uint64_t *hash, error *err)
 {
-    struct layer_name l = {m, naming_of(m), 0};
+    layer_name l = {m, model_naming(m), 0};
     const char *fused = l.naming->fused ? l.naming->fused : "qkv_proj";
     const char *const projections[] = {"k_proj", "v_proj", fused}, *const others[] = {"k_norm.weight",
                                                                                       "sinks"};
@@ -291,7 +271,7 @@ xq_status model_hash(const model *m, const int *layers, int count, uint64_t *has
                      j >= 6  ? ""
                      : j % 2 ? ".bias"
                              : ".weight");
-            const tensor *t = find(&l, what);
+            const tensor *t = model_find(&l, what);
             if (t)
                 hash_tensor(state, t);
         }

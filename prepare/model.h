@@ -11,10 +11,13 @@ typedef struct model {
     layer_shape shape;
     bool norm_plus_one; /* norms are stored less one, as Gemma's are */
     int layers;
+    bool *attends;   /* [layers]: whether the layer keeps keys and values */
+    char method[48]; /* how config.json says that the checkpoint is quantized; "" if it does not */
     safetensors *weights;
 } model;
 
-/* Errors: XQ_ERROR_IO, XQ_ERROR_FORMAT for files; those of gen_model_from_config. */
+/* Errors: XQ_ERROR_IO, XQ_ERROR_FORMAT for files; XQ_ERROR_UNSUPPORTED for a checkpoint whose projections
+ * are quantized, with the method's name; those of gen_model_from_config. */
 xq_status model_open(gen *g, const char *directory, model **out, error *err);
 void model_close(model *m);
 

@@ -1,5 +1,6 @@
 #include "safetensors.h"
 
+#include "../gen/config_text.h"
 #include "../gen/json.h"
 #include "safetensors_header.h"
 
@@ -118,8 +119,10 @@ static xq_status open_directory(safetensors *s, const char *directory, error *er
     mapping file;
     if (mapping_open(index_path, &file, err) != XQ_OK)
         return err->status;
-    cJSON *index = json_parse(file.data ? (const char *)file.data : "", file.size, index_path, JSON_STRICT,
-                              XQ_ERROR_FORMAT, err);
+    cJSON *index = NULL;
+    if (config_text_refuse_pointer(index_path, file.data, file.size, err) == XQ_OK)
+        index = json_parse(file.data ? (const char *)file.data : "", file.size, index_path, JSON_STRICT,
+                           XQ_ERROR_FORMAT, err);
     mapping_close(&file);
     if (index && !cJSON_IsObject(index))
         bad_index(index_path, err, "is not a JSON object", NULL);

@@ -1,5 +1,7 @@
 #include "safetensors_header.h"
 
+#include "../gen/config_text.h"
+
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -64,12 +66,15 @@ static xq_status read_tensor(const char *path, const cJSON *entry, const uint8_t
     if (!cJSON_IsObject(entry))
         return bad(path, t->name, err, "is not described by an object");
     t->type_name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, "dtype"));
-    size_t element = t->type_name ? tensor_type_size(t->type_name, &t->type) : 0;
+    if (!t->type_name)
+        return bad(path, t->name, err, "needs a \"dtype\", a text");
+    /* A type that is not known does not matter unless the tensor is read, which tensor_to_floats refuses.
+     */
+    size_t element = tensor_type_size(t->type_name, &t->type);
     if (!element)
-        return bad(path, t->name, err,
-                   "has the unknown type %.40s; valid are F32, F16, BF16, F64 and integers",
-                   t->type_name ? t->type_name : "(none)");
-    if (read_shape(path, cJSON_GetObjectItemCaseSensitive(entry, "shape"), t, size, &count, err) != XQ_OK)
+        t->type = TENSOR_OTHER;
+    uint64_t most = element ? size : UINT64_MAX; /* of types that are not known several may share a byte */
+    if (read_shape(path, cJSON_GetObjectItemCaseSensitive(entry, "shape"), t, most, &count, err) != XQ_OK)
         return err->status;
     const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(entry, "data_offsets");
     if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2 ||
@@ -79,7 +84,7 @@ static xq_status read_tensor(const char *path, const cJSON *entry, const uint8_t
     if (end > size)
         return bad(path, t->name, err, "ends at byte %llu of %llu: the file is truncated or damaged",
                    (unsigned long long)end, (unsigned long long)size);
-    if (end - begin != count * element)
+    if (element && end - begin != count * element)
         return bad(path, t->name, err, "has %llu bytes, its type and shape need %llu",
                    (unsigned long long)(end - begin), (unsigned long long)(count * element));
     t->data = data + begin;
@@ -127,6 +132,8 @@ static xq_status check_cover(const char *path, tensor *tensors, int count, const
 static xq_status read_header(const char *path, const mapping *file, cJSON **header, uint64_t *data_at,
                              error *err)
 {
+    if (config_text_refuse_pointer(path, file->data, file->size, err) != XQ_OK)
+        return err->status;
     if (file->size < PREFIX_BYTES)
         return bad(path, NULL, err, "truncated: %zu bytes are no safetensors file", file->size);
     uint64_t size = 0;

@@ -14,7 +14,7 @@ typedef enum tensor_type {
     TENSOR_F16,
     TENSOR_BF16,
     TENSOR_F64,
-    TENSOR_OTHER /* integers, booleans, 8-bit floats: known by size only */
+    TENSOR_OTHER /* integers, booleans, 8-bit floats, types that are not known: of no use here */
 } tensor_type;
 
 typedef struct tensor {

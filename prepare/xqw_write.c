@@ -30,8 +30,8 @@ static xq_status no_memory(const char *path, error *err)
 
 /* ------------------------------------------------------------------- head */
 
-/* The model of a completed spec; where layers are of two kinds, without what the spec chose for one of
- * them. */
+/* The model of a completed spec; where layers are of several kinds, without what the spec chose for one of
+ * them; and without a choice of LongRoPE's table. */
 static cJSON *describe_model(const char *completed_json)
 {
     static const char *const chosen[] = {"layer_kind", "rope", "sliding_window"};
@@ -40,6 +40,8 @@ static cJSON *describe_model(const char *completed_json)
     for (size_t i = 0; i < sizeof chosen / sizeof chosen[0] && cJSON_HasObjectItem(model, "layer_kinds");
          i++)
         cJSON_DeleteItemFromObjectCaseSensitive(model, chosen[i]);
+    cJSON *rope = cJSON_GetObjectItemCaseSensitive(model, "rope");
+    cJSON_DeleteItemFromObjectCaseSensitive(cJSON_GetObjectItemCaseSensitive(rope, "scaling"), "table");
     cJSON_Delete(spec);
     return model;
 }

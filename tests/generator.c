@@ -1,6 +1,7 @@
 #include "generator.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,6 +72,27 @@ void generator_refuses(const char *spec_json, xq_status status, const char *fiel
     cr_assert_str_eq(err.stage, "spec");
     cr_assert(strstr(err.message, field), "%s: %s", spec_json, err.message);
     cr_assert(strstr(err.message, text), "%s: '%s' is not in '%s'", spec_json, text, err.message);
+}
+
+void generator_refuses_config(const char *config, xq_status status, const char *field, const char *text)
+{
+    error err = ERROR_INIT;
+    char *model = NULL, *completed = NULL;
+    if (gen_model_from_config(generator(), config, "dir/config.json", &model, &err) == XQ_OK) {
+        char *spec = malloc(strlen(model) + 32);
+        sprintf(spec, "{\"model\": %s}", model);
+        gen_complete(generator(), spec, &completed, &err);
+        free(spec);
+    } else {
+        cr_assert_null(model);
+        cr_assert_str_eq(err.file, "dir/config.json", "%s", err.message);
+        cr_assert(strstr(err.message, "dir/config.json"), "%s", err.message);
+    }
+    cr_assert_eq(err.status, status, "%s: %s", config, err.message);
+    cr_assert_str_eq(err.field, field, "%s: %s", config, err.message);
+    cr_assert(strstr(err.message, text), "%s", err.message);
+    cr_assert_null(completed);
+    free(model);
 }
 
 const cJSON *generator_member(const cJSON *root, const char *path)

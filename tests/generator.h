@@ -26,6 +26,10 @@ cJSON *generator_config(const char *config);
  * and contains `text`. */
 void generator_refuses(const char *spec_json, xq_status status, const char *field, const char *text);
 
+/* Reading this config.json, or completing its model, fails with this field, and a message with this text.
+ */
+void generator_refuses_config(const char *config, xq_status status, const char *field, const char *text);
+
 /* A member at a path like "cache.bits" or "layout.streams.0.width"; fails the test if it is absent. */
 const cJSON *generator_member(const cJSON *root, const char *path);
 double generator_number(const cJSON *root, const char *path);

@@ -31,26 +31,9 @@ static cJSON *complete_config(const char *config, const char *kind)
     return completed;
 }
 
-/* Reading the config, or completing its model, fails with this field. */
 static void config_refused(const char *config, xq_status status, const char *field, const char *text)
 {
-    error err = ERROR_INIT;
-    char *model = NULL, *completed = NULL;
-    if (gen_model_from_config(generator(), config, "dir/config.json", &model, &err) == XQ_OK) {
-        char *spec = malloc(strlen(model) + 32);
-        sprintf(spec, "{\"model\": %s}", model);
-        gen_complete(generator(), spec, &completed, &err);
-        free(spec);
-    } else {
-        cr_assert_null(model);
-        cr_assert_str_eq(err.file, "dir/config.json", "%s", err.message);
-        cr_assert(strstr(err.message, "dir/config.json"), "%s", err.message);
-    }
-    cr_assert_eq(err.status, status, "%s: %s", config, err.message);
-    cr_assert_str_eq(err.field, field, "%s: %s", config, err.message);
-    cr_assert(strstr(err.message, text), "%s", err.message);
-    cr_assert_null(completed);
-    free(model);
+    generator_refuses_config(config, status, field, text);
 }
 
 #define SHAPE                                                                                              \
@@ -264,15 +247,15 @@ Test(config, what_families_cannot_do_here_is_refused_by_name)
     config_refused(
         "{\"model_type\": \"phi3\", " SHAPE
         ", \"rope_scaling\": {\"type\": \"longrope\", \"long_factor\": [1.0], \"short_factor\": [1.0]}}",
-        XQ_ERROR_UNSUPPORTED, "model.rope_scaling", "longrope");
+        XQ_ERROR_SPEC, "model.rope_scaling.short_factor", "1 entries, for 32 rotary pairs");
     config_refused("{\"model_type\": \"phi3\", " SHAPE
                    ", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0}}",
-                   XQ_ERROR_UNSUPPORTED, "model.rope_scaling", "longrope");
+                   XQ_ERROR_SPEC, "model.rope_scaling.short_factor", "missing");
     config_refused("{\"model_type\": \"llama\", " SHAPE
                    ", \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}}",
                    XQ_ERROR_UNSUPPORTED, "model.rope_scaling", "dynamic");
     config_refused("{\"model_type\": \"gemma3_text\", " SHAPE ", \"use_bidirectional_attention\": true}",
-                   XQ_ERROR_UNSUPPORTED, "use_bidirectional_attention", "may change attention");
+                   XQ_ERROR_UNSUPPORTED, "use_bidirectional_attention", "both directions");
     config_refused("{\"model_type\": \"gemma3\", \"text_config\": {\"model_type\": \"gemma4_text\"}}",
                    XQ_ERROR_UNSUPPORTED, "text_config.model_type", "gemma3_text");
     config_refused("{\"model_type\": \"olmoe\", " SHAPE ", \"clip_qkv\": 8.0}", XQ_ERROR_UNSUPPORTED,

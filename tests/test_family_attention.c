@@ -14,6 +14,15 @@
 #define HEADS(D, H, HKV)                                                                                   \
     "\"hidden_size\": " #D ", \"num_attention_heads\": " #H ", \"num_key_value_heads\": " #HKV ", " LAYERS
 
+/* 70 tokens are more than the original context of 64. A factor for each of 32 pairs. */
+#define FOUR(F)             F ", " F ", " F ", " F
+#define EIGHT(F)            FOUR(F) ", " FOUR(F)
+#define FACTORS(A, B, C, D) "[" EIGHT(A) ", " EIGHT(B) ", " EIGHT(C) ", " EIGHT(D) "]"
+#define LONGROPE(TABLE)                                                                                    \
+    "\"original_max_position_embeddings\": 64, \"rope_scaling\": {\"type\": \"longrope\", "                \
+    "\"short_factor\": " FACTORS("1", "1.05", "1.1", "1.2") ", \"long_factor\": " FACTORS(                 \
+        "1", "2.5", "9", "60") ", \"table\": \"" TABLE "\"}"
+
 static const struct family {
     const char *config;
     const char *layers;
@@ -47,13 +56,23 @@ static const struct family {
     {"\"model_type\": \"bloom\", \"n_embed\": 384, \"n_head\": 6, \"n_layer\": 2", "0"},
     {"\"model_type\": \"mpt\", \"d_model\": 256, \"n_heads\": 2, \"n_layers\": 2", "0"},
     {"\"model_type\": \"olmo2\", " HEADS(256, 4, 4) "\"rope_theta\": 500000", "0"},
+    {"\"model_type\": \"cohere2\", " HEADS(256, 4,
+                                           2) "\"sliding_window\": 20, \"sliding_window_pattern\": 2",
+     "0,1"},
+    {"\"model_type\": \"smollm3\", " HEADS(256, 4, 2) "\"no_rope_layer_interval\": 2", "0,1"},
+    {"\"model_type\": \"exaone4\", " HEADS(256, 4,
+                                           2) "\"sliding_window\": 20, \"sliding_window_pattern\": \"LG\"",
+     "0,1"},
+    {"\"model_type\": \"qwen3_next\", " HEADS(256, 2, 1) "\"full_attention_interval\": 2", "1"},
+    {"\"model_type\": \"phi3\", " HEADS(128, 2, 2) LONGROPE("short"), "0"},
+    {"\"model_type\": \"phi3\", " HEADS(128, 2, 2) LONGROPE("long"), "0"},
 };
 
 enum { FAMILIES = sizeof families / sizeof *families, PARTS = 4 };
 
 static void check_family(const struct family *f)
 {
-    char config[512];
+    char config[1024];
     const char *directory = files_directory();
     snprintf(config, sizeof config, "{%s}", f->config);
     files_write(files_path(directory, "config.json"), config, strlen(config));

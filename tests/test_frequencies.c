@@ -160,6 +160,38 @@ Test(rope, frequencies_are_those_of_transformers_to_56_bits_of_a_turn, .timeout 
     gen_destroy(g);
 }
 
+/* Each table of a preset, after the other one: a table must not be taken for another. */
+Test(rope, longrope_divides_each_pair_by_its_factor, .timeout = 120)
+{
+    static const char *const presets[] = {"phi-4-mini-4k", "phi-4-mini-128k"},
+                             *const lists[] = {"model.rope.scaling.short_factor",
+                                               "model.rope.scaling.long_factor"};
+    gen *g = open_turns();
+    for (int t = 0; t < 2; t++) {
+        char spec[64];
+        snprintf(spec, sizeof spec, "{\"model\": \"%s\"}", presets[t]);
+        cJSON *completed = generator_complete_parsed(spec);
+        const cJSON *factors = generator_member(completed, lists[t]);
+        char *source = render_probe(g, spec), *rest = source;
+        int count = 0;
+        for (char *line; (line = strsep(&rest, "\n"));) {
+            int i;
+            float high, low;
+            if (sscanf(line, "turn %d %f %f", &i, &high, &low) != 3)
+                continue;
+            long double expected =
+                powl(10000, -2.0L * i / 96) / cJSON_GetArrayItem(factors, i)->valuedouble / two_pi;
+            cr_assert_lt(fabsl(((long double)high + low - expected) / expected), 0x1p-46L, "%s, pair %d",
+                         spec, i);
+            count++;
+        }
+        cr_assert_eq(count, 48);
+        free(source);
+        cJSON_Delete(completed);
+    }
+    gen_destroy(g);
+}
+
 Test(rope, yarn_is_that_of_transformers, .timeout = 120)
 {
     static const struct stretch stretches[] = {

@@ -109,7 +109,10 @@ Test(layers, impossible_patterns_are_refused)
             "1 entries");
     refuses(SHAPE ", \"layer_types\": \"full_attention\"", XQ_ERROR_SPEC, "model.layer_types", "a list");
     refuses("\"hidden_size\": 512, \"num_attention_heads\": 8, \"layer_types\": [\"linear_attention\"]",
-            XQ_ERROR_UNSUPPORTED, "model.layer_types", "'linear_attention' (layer 0)");
+            XQ_ERROR_UNSUPPORTED, "model.layer_types", "no layer with keys and values");
+    refuses("\"hidden_size\": 512, \"num_attention_heads\": 8, \"layer_types\": [\"full_attention\", "
+            "\"chunked_attention\"]",
+            XQ_ERROR_UNSUPPORTED, "model.layer_types", "'chunked_attention' (layer 1)");
     refuses("\"hidden_size\": 512, \"num_attention_heads\": 8, \"layer_types\": [7]", XQ_ERROR_UNSUPPORTED,
             "model.layer_types", "7 (layer 0)");
     refuses(MIXED ", \"sliding_window_pattern\": 3, \"max_window_layers\": 2", XQ_ERROR_SPEC,
@@ -199,6 +202,87 @@ Test(layers, edited_kinds_are_checked_like_the_model)
     spec = completed_gemma(&model);
     cJSON_DeleteItemFromObject(model, "layer_types");
     refuses_edited(spec, "model.layer_kinds", "models that mix kinds");
+}
+
+/* ---------------------------------------------------------------- layers without RoPE, and without keys */
+
+#define NOPE                                                                                               \
+    "\"hidden_size\": 512, \"num_attention_heads\": 8, \"rope_theta\": 5000, \"layer_types\": "            \
+    "[\"full_attention\", \"nope_attention\", \"full_attention\"]"
+
+Test(layers, nope_layers_have_no_rope)
+{
+    cJSON *nope = complete_members(NOPE ", \"layer_kind\": \"nope\""),
+          *full = complete_members(NOPE ", \"layer_kind\": \"full\"");
+    cr_assert_str_eq(generator_string(nope, "model.rope.type"), "none");
+    cr_assert_eq(generator_number(full, "model.rope.theta"), 5000);
+    cr_assert_not(cJSON_HasObjectItem(generator_member(full, "model.layer_kinds"), "sliding"));
+    cJSON_Delete(nope);
+    cJSON_Delete(full);
+    refuses(NOPE, XQ_ERROR_SPEC, "model.layer_kind", "2 full and 1 nope layers");
+    refuses(NOPE ", \"layer_kind\": \"sliding\"", XQ_ERROR_SPEC, "model.layer_kind", "valid: full, nope");
+}
+
+Test(layers, three_kinds_are_told_apart)
+{
+#define THREE                                                                                              \
+    "\"hidden_size\": 512, \"num_attention_heads\": 8, \"sliding_window\": 9, \"layer_types\": "           \
+    "[\"full_attention\", \"nope_attention\", \"sliding_attention\", \"nope_attention\"]"
+    refuses(THREE, XQ_ERROR_SPEC, "model.layer_kind", "1 sliding, 1 full and 2 nope layers");
+    cJSON *spec = complete_members(THREE ", \"layer_kind\": \"sliding\"");
+    cr_assert_eq(generator_number(spec, "model.sliding_window"), 9);
+    cr_assert_eq(cJSON_GetArraySize(generator_member(spec, "model.layer_kinds")), 3);
+    cJSON_Delete(spec);
+}
+
+Test(layers, layer_kinds_are_those_that_the_model_has)
+{
+    char *text = generator_complete("{\"model\": {" NOPE ", \"layer_kind\": \"nope\"}}");
+    char *again = generator_complete(text);
+    cr_assert_str_eq(text, again);
+    cJSON *spec = cJSON_Parse(text), *model = cJSON_GetObjectItem(spec, "model"),
+          *kinds = cJSON_GetObjectItem(model, "layer_kinds");
+    cJSON_AddItemToObject(kinds, "sliding", cJSON_Duplicate(cJSON_GetObjectItem(kinds, "nope"), 1));
+    refuses_edited(cJSON_Duplicate(spec, 1), "model.layer_kinds.sliding", "does not have");
+    cJSON_DeleteItemFromObject(kinds, "sliding");
+    cJSON_ReplaceItemInObject(kinds, "nope", cJSON_Duplicate(cJSON_GetObjectItem(kinds, "full"), 1));
+    refuses_edited(spec, "model.layer_kinds.nope.rope.type", "valid: none");
+    free(text);
+    free(again);
+}
+
+#define LINEAR                                                                                             \
+    "\"hidden_size\": 512, \"num_attention_heads\": 8, \"layer_types\": [\"linear_attention\", "           \
+    "\"full_attention\", \"linear_attention\", \"full_attention\"]"
+
+Test(layers, layers_of_linear_attention_are_kept_out_of_specs)
+{
+    cJSON *spec = complete_members(LINEAR);
+    cr_assert_eq(cJSON_GetArraySize(generator_member(spec, "model.layer_types")), 4);
+    cr_assert_not(cJSON_HasObjectItem(generator_member(spec, "model"), "layer_kind"));
+    char *text = cJSON_PrintUnformatted(spec), *again = generator_complete(text), *kind = NULL;
+    cJSON *twice = cJSON_Parse(again);
+    cr_assert(cJSON_Compare(spec, twice, 1));
+    error err = ERROR_INIT;
+    cr_assert_eq(gen_layer_kind(generator(), text, 2, &kind, &err), XQ_ERROR_ARGUMENT);
+    cr_assert(strstr(err.message, "linear_attention") && strstr(err.message, "valid: 1, 3"), "%s",
+              err.message);
+    cJSON_Delete(twice);
+    cJSON_Delete(spec);
+    free(text);
+    free(again);
+}
+
+Test(layers, any_kind_is_that_of_the_first_layer_with_keys)
+{
+    error err = ERROR_INIT;
+    char *kind = NULL;
+    gen_any_layer_kind(generator(), "{\"model\": \"command-r7b\"}", &kind, &err);
+    cr_assert_str_eq(kind, "sliding", "%s", err.message);
+    free(kind);
+    gen_any_layer_kind(generator(), "{\"model\": \"qwen3-next-80b-a3b\"}", &kind, &err);
+    cr_assert_str_eq(kind, "", "%s", err.message);
+    free(kind);
 }
 
 /* ---------------------------------------------------------------- finding the kind of a layer */

@@ -88,6 +88,11 @@ class SmolLM2(Activations):
                     file.write(struct.pack("<Q", len(header)) + header)
                 self.assert_refused(self.activations(), "model.safetensors")
 
+    def test_git_lfs_pointer_is_named(self):
+        with open(self.path("model", "model.safetensors"), "w", encoding="utf-8") as file:
+            file.write("version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 660\n")
+        self.assert_refused(self.activations(), "model.safetensors", "Git LFS pointer")
+
     def test_nan_weight_and_wrong_shape_are_named(self):
         path = self.path("model", "model.safetensors")
         reader = tensors.Reader(path)

@@ -17,7 +17,7 @@ enum { D = 256, DH = 64, LAYERS = 2, MOST_TENSORS = 12 };
 enum order {
     APART,  /* k_proj and v_proj */
     BLOCKS, /* all queries, all keys, all values: Phi-3's op_size slices, MPT's chunks */
-    GROUPS  /* for each KV head its queries, key, value: GPT-NeoX, BLOOM, Falcon */
+    GROUPS  /* for each KV head its queries, key, value: GPT-NeoX, BLOOM, Falcon, InternLM2 */
 };
 
 static const struct family {
@@ -91,6 +91,25 @@ static const struct family {
     {"\"model_type\": \"glm\", " SIZES
      "\"num_key_value_heads\": 2, \"head_dim\": 64, \"attention_bias\": true",
      "model.layers.%d.self_attn.k_proj", 4, 2, .order = APART, .bias = true},
+    {"\"model_type\": \"cohere\", " SIZES "\"num_key_value_heads\": 2", "model.layers.%d.self_attn.k_proj",
+     4, 2, .order = APART},
+    {"\"model_type\": \"cohere2\", " SIZES "\"num_key_value_heads\": 2, \"sliding_window_pattern\": 2",
+     "model.layers.%d.self_attn.k_proj", 4, 2, .order = APART},
+    {"\"model_type\": \"smollm3\", " SIZES "\"num_key_value_heads\": 2, \"no_rope_layer_interval\": 2",
+     "model.layers.%d.self_attn.k_proj", 4, 2, .order = APART},
+    {"\"model_type\": \"exaone4\", " SIZES "\"num_key_value_heads\": 2, \"sliding_window_pattern\": \"LG\"",
+     "model.layers.%d.self_attn.k_proj", 4, 2, .order = APART, .norms = DH},
+    {"\"model_type\": \"ministral\", " SIZES "\"num_key_value_heads\": 2",
+     "model.layers.%d.self_attn.k_proj", 4, 2, .order = APART},
+    {"\"model_type\": \"qwen3_next\", " SIZES
+     "\"num_key_value_heads\": 2, \"head_dim\": 64, \"full_attention_interval\": 1",
+     "model.layers.%d.self_attn.k_proj", 4, 2, .order = APART, .norms = DH, .plus_one = true},
+    {"\"model_type\": \"olmo\", " SIZES "\"num_key_value_heads\": 2", "model.layers.%d.self_attn.k_proj", 4,
+     2, .order = APART},
+    {"\"model_type\": \"internlm2\", " SIZES "\"num_key_value_heads\": 2, \"bias\": false",
+     "model.layers.%d.attention.wqkv", 4, 2, .order = GROUPS},
+    {"\"model_type\": \"internlm2\", " SIZES "\"num_key_value_heads\": 2", "model.layers.%d.attention.wqkv",
+     4, 2, .order = GROUPS, .bias = true},
     {"\"model_type\": \"mpt\", \"d_model\": 256, \"n_layers\": 2, \"n_heads\": 4",
      "transformer.blocks.%d.attn.Wqkv", 4, 4, .order = BLOCKS},
 };
@@ -232,14 +251,24 @@ static void check_family(const struct family *f)
 
 enum { FAMILIES = sizeof families / sizeof *families };
 
-Test(model_families, first_half_of_the_families_is_read_from_its_checkpoints)
+/* Each third, from the first on: a test has so many directories. */
+static void check_third(int first)
 {
-    for (int i = 0; i < FAMILIES / 2; i++)
+    for (int i = first; i < FAMILIES; i += 3)
         check_family(&families[i]);
 }
 
-Test(model_families, second_half_of_the_families_is_read_from_its_checkpoints)
+Test(model_families, first_third_of_the_families_is_read_from_its_checkpoints)
 {
-    for (int i = FAMILIES / 2; i < FAMILIES; i++)
-        check_family(&families[i]);
+    check_third(0);
+}
+
+Test(model_families, second_third_of_the_families_is_read_from_its_checkpoints)
+{
+    check_third(1);
+}
+
+Test(model_families, last_third_of_the_families_is_read_from_its_checkpoints)
+{
+    check_third(2);
 }

@@ -211,9 +211,27 @@ Test(safetensors, refuses_shapes_and_types_it_cannot_hold)
     refused(file_with(X("[0,16]", "[-4]"), 16),
             "tensor x has a \"shape\" with something other than whole numbers");
     refused(file_with(X("[0,16]", "4"), 16), "tensor x needs a \"shape\" of at most 8 numbers");
-    refused(file_with("{\"x\":{\"dtype\":\"F12\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4),
-            "tensor x has the unknown type F12; valid are F32, F16, BF16, F64 and integers");
+    refused(file_with("{\"x\":{\"dtype\":12,\"shape\":[1],\"data_offsets\":[0,4]}}", 4),
+            "tensor x needs a \"dtype\", a text");
     refused(file_with("{\"x\":[]}", 0), "tensor x is not described by an object");
+}
+
+/* Two of its elements share a byte. */
+Test(safetensors, a_tensor_of_an_unknown_type_matters_only_where_it_is_read)
+{
+    safetensors *s;
+    error err = ERROR_INIT;
+    float *values = NULL;
+    const char *path = file_with("{\"odd\":{\"dtype\":\"F4\",\"shape\":[8],\"data_offsets\":[0,4]},"
+                                 "\"x\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}",
+                                 8);
+    cr_assert_eq(safetensors_open(path, &s, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(tensor_to_floats(safetensors_find(s, "x"), 0, &values, &err), XQ_OK, "%s", err.message);
+    free(values);
+    cr_assert_eq(tensor_to_floats(safetensors_find(s, "odd"), 0, &values, &err), XQ_ERROR_FORMAT);
+    cr_assert(strstr(err.message, "tensor odd has type F4, needs F32, F16, BF16 or F64"), "%s",
+              err.message);
+    safetensors_close(s);
 }
 
 Test(safetensors, names_a_missing_file_and_a_missing_tensor)

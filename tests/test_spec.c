@@ -115,7 +115,7 @@ Test(spec, features_that_no_kernel_knows_are_refused_by_name)
     } features[] = {
         {"\"clip_qkv\": 8.0", "model.clip_qkv"},
         {"\"rope_scaling\": {\"rope_type\": \"dynamic\", \"factor\": 4}", "model.rope_scaling"},
-        {"\"rope_scaling\": {\"rope_type\": \"longrope\", \"factor\": 4}", "model.rope_scaling"},
+        {"\"rope_scaling\": {\"rope_type\": \"su\", \"factor\": 4}", "model.rope_scaling"},
         {"\"rope_scaling\": {\"type\": \"su\", \"factor\": 4}", "model.rope_scaling"},
         {"\"head_dim\": 72", "model.head_dim"},
     };

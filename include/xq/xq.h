@@ -289,7 +289,7 @@ typedef struct xq_prepared_info {
     size_t struct_size;
     const char *spec_json; /* {"model": ..., "cache": {...}}: what the matrices depend on. Add bits and
                               whatever else the plan is to have (xq_spec_override); of a model that mixes
-                              kinds of layers, layer_kind */
+                              kinds of layers, layer_kind; with LongRoPE, its table */
     int32_t layers;        /* of the model; which of them the file has, xq_prepared_layer_spec tells */
     const char
         *weights; /* type of the packed weights: "f16", "bf16", "int8", "e4m3"; NULL: none are packed */

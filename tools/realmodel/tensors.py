@@ -40,6 +40,9 @@ class Reader:
             size = os.path.getsize(path)
             with open(path, "rb") as file:
                 start = file.read(8)
+                if start == b"version ":
+                    raise InputError(f"{path}: a Git LFS pointer, not the file itself; `git lfs pull` in its folder "
+                                     "fetches that")
                 length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
                 if length < 2 or length > min(LONGEST_HEADER, size - 8):
                     raise InputError(f"{path}: not a complete safetensors file (header of {length} bytes)")

@@ -1,0 +1,14 @@
+#include "config_text.h"
+
+#include <string.h>
+
+xq_status config_text_refuse_pointer(const char *path, const void *data, size_t size, error *err)
+{
+    static const char head[] = "version https://git-lfs.github.com/spec/";
+    if (size < sizeof head - 1 || memcmp(data, head, sizeof head - 1) != 0)
+        return XQ_OK;
+    error_set(err, XQ_ERROR_FORMAT, "file",
+              "%s: a Git LFS pointer, not the file itself; `git lfs pull` in its folder fetches that",
+              path);
+    return error_at(err, path, 0);
+}

@@ -1,0 +1,36 @@
+/* What checkpoints call the tensors of an attention layer, and how they keep keys and values in them. */
+#ifndef PREPARE_MODEL_NAMES_H
+#define PREPARE_MODEL_NAMES_H
+
+#include "model.h"
+
+/* How files keep the rows of K's and V's projections: matrices of their own, or one of query, key and
+ * value; then either all queries, all keys, all values, or so for each KV head in turn. */
+typedef enum packing_order { SEPARATE, IN_BLOCKS, BY_HEAD } packing_order;
+
+/* PREFIX.N.ATTENTION.PROJECTION */
+typedef struct naming {
+    const char *prefix, *attention, *fused;
+    packing_order packing;
+} naming;
+
+typedef struct layer_name {
+    const model *m;
+    const naming *naming;
+    int layer;
+} layer_name;
+
+/* The first naming that fits the first layer with keys and values; the very first when none does, for
+ * errors. */
+const naming *model_naming(const model *m);
+
+void model_tensor_name(const layer_name *l, const char *what, char *name, size_t size);
+
+/* NULL where the files have no such tensor. */
+const tensor *model_find(const layer_name *l, const char *what);
+
+/* XQ_ERROR_UNSUPPORTED with the tensor and the method where the projections of the first such layer are
+ * quantized (GPTQ, AWQ, bitsandbytes and others). */
+xq_status model_refuse_quantized(const model *m, error *err);
+
+#endif
