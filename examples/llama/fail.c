@@ -1,4 +1,5 @@
 #include "fail.h"
+#include "progress.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -7,6 +8,7 @@
 void fail(int status, const char *format, ...)
 {
     va_list args;
+    progress_end();
     fflush(stdout);
     fputs("llama: ", stderr);
     va_start(args, format);
