@@ -110,7 +110,7 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(SUPPORT_OBJ) $(TOOL_OBJ) $(LIB_
 
 # What of examples/llama a test holds against the kernels: its caches.
 $(BUILD)/tests/test_llama_cache: $(patsubst %,$(BUILD)/examples/llama/%.o,attention cache_device cache_host choice config \
-    fail format rope)
+    fail format progress rope)
 # What of cli/ a test calls.
 $(BUILD)/tests/test_synthetic: $(patsubst %,$(BUILD)/cli/%.o,synthetic synthetic_weights)
 

@@ -1,4 +1,5 @@
 #include "fail.h"
+#include "progress.h"
 
 #include <ctype.h>
 #include <stdarg.h>
@@ -9,6 +10,7 @@ void fail(int status, const char *format, ...)
 {
     char message[2048];
     va_list args;
+    progress_end();
     fflush(stdout);
     va_start(args, format);
     int length = vsnprintf(message, sizeof message, format, args);

@@ -2,6 +2,7 @@
 #include "commands.h"
 #include "fail.h"
 #include "loss.h"
+#include "progress.h"
 #include "session.h"
 #include "text.h"
 
@@ -44,6 +45,8 @@ static void send(FILE *decoder, int32_t id)
 
 void command_generate(const options *o)
 {
+    progress_begin(o->quiet);
+    progress_say("reading the prompt");
     token_list prompt = read_prompt(o);
     if (prompt.count == 0)
         fail(EXIT_INPUT, "--prompt: no tokens");
@@ -52,11 +55,13 @@ void command_generate(const options *o)
     const config *c = &s->model->config;
     float *hidden = room((size_t)count * (size_t)c->hidden, sizeof *hidden);
     float *logits = room((size_t)c->vocabulary, sizeof *logits);
+    progress_say("prompt of %d tokens", count);
+    model_forward(s->model, s->cache, prompt.ids, count, hidden);
+    progress_end();           /* the text is progress enough, and may be on the same terminal */
     signal(SIGPIPE, SIG_IGN); /* a decoder that ends early says itself why */
     FILE *decoder = text_decoder_open(o->python, o->model);
     for (int i = 0; i < count; i++)
         send(decoder, prompt.ids[i]);
-    model_forward(s->model, s->cache, prompt.ids, count, hidden);
     const float *last = hidden + (size_t)(count - 1) * (size_t)c->hidden;
     for (int i = 0; i < o->tokens; i++) {
         model_logits(s->model, last, 1, logits);

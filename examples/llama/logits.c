@@ -2,6 +2,7 @@
 #include "commands.h"
 #include "fail.h"
 #include "loss.h"
+#include "progress.h"
 #include "session.h"
 #include "tensors.h"
 #include "text.h"
@@ -10,6 +11,8 @@
 
 void command_logits(const options *o)
 {
+    progress_begin(o->quiet);
+    progress_say("reading the tokens");
     token_list list = text_read_ids(o->ids);
     const int count = (int)list.count, chunk = o->chunk > 0 && o->chunk < count ? o->chunk : count;
     if (list.count == 0 || list.count > 1 << 20)
@@ -26,6 +29,7 @@ void command_logits(const options *o)
     tensor_writer *out = tensor_writer_open(o->out, "logits", count, c->vocabulary);
     for (int done = 0; done < count; done += chunk) {
         int piece = count - done < chunk ? count - done : chunk;
+        progress_say("token %d of %d", done + 1, count);
         model_forward(s->model, s->cache, list.ids + done, piece, hidden);
         for (int row = 0; row < piece; row += most) {
             int rows = piece - row < most ? piece - row : most;
@@ -34,6 +38,7 @@ void command_logits(const options *o)
         }
     }
     tensor_writer_close(out);
+    progress_end();
     free(hidden);
     free(logits);
     free(list.ids);

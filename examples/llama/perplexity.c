@@ -63,8 +63,17 @@ static void check_ids(const token_list *text, int bos, const config *c, const ch
         fail(EXIT_INPUT, "--bos: %d is beyond the model's vocabulary of %d", bos, c->vocabulary);
 }
 
+static void say_window(int done, int all, double perplexity, double passed)
+{
+    const int left = (int)(passed / done * (all - done));
+    progress_say("window %d of %d done, perplexity %.4f so far, %d:%02d left", done, all, perplexity,
+                 left / 60, left % 60);
+}
+
 void command_perplexity(const options *o)
 {
+    progress_begin(o->quiet);
+    progress_say("reading the text");
     token_list text = text_encode(o->python, o->model, o->text, true);
     const int bos = o->bos == BOS_AUTO ? text.bos : o->bos, window = o->window;
     const int chunk = o->chunk > 0 && o->chunk < window ? o->chunk : window;
@@ -76,7 +85,8 @@ void command_perplexity(const options *o)
     float *hidden = room((size_t)chunk * (size_t)c->hidden, sizeof *hidden);
     float *logits = room((size_t)logits_rows(s->model) * (size_t)c->vocabulary, sizeof *logits);
     double sum = 0;
-    progress p = progress_begin(o->quiet, "window", r.windows);
+    const double begun = progress_seconds();
+    progress_say("window 1 of %d", r.windows);
     for (int w = 0; w < r.windows; w++) {
         fill_window(&text, bos, window, w, ids);
         double loss = window_loss(s, ids, window, chunk, hidden, logits);
@@ -84,9 +94,10 @@ void command_perplexity(const options *o)
             fail(EXIT_INPUT, "the loss of window %d is %g: something in it is not a number", w, loss);
         sum += loss;
         r.nll = sum / ((double)(w + 1) * (window - 1));
-        progress_step(&p, w + 1, exp(r.nll));
+        say_window(w + 1, r.windows, exp(r.nll), progress_seconds() - begun);
     }
-    r.seconds = progress_end(&p);
+    r.seconds = progress_seconds() - begun;
+    progress_end();
     r.bos = bos;
     r.chunk = chunk;
     result_print(o, s, &r);

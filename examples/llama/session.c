@@ -2,15 +2,25 @@
 #include "cache_device.h"
 #include "cache_host.h"
 #include "fail.h"
+#include "progress.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+/* Compiling a kernel takes seconds. */
+static void on_message(void *unused, xq_log_level level, const char *message)
+{
+    (void)unused;
+    if (level == XQ_LOG_DEBUG)
+        progress_step(strstr(message, ": compiling for ") ? message : NULL);
+}
 
 static xq_context *open_context(const char *device)
 {
     xq_context_options settings = XQ_CONTEXT_OPTIONS_INIT;
     xq_context *context = NULL;
     settings.device = device;
+    settings.log = on_message;
     check(context, xq_context_create(&settings, &context), device);
     return context;
 }
@@ -30,6 +40,7 @@ static int first_layers(const choice *wanted, const config *c, const xq_prepared
 session *session_open(const options *o, int tokens, int chunk)
 {
     session *s = room(1, sizeof *s);
+    progress_say("loading the model");
     s->model = model_open(o->model);
     s->choice = o->choice;
     const config *c = &s->model->config;
@@ -37,6 +48,7 @@ session *session_open(const options *o, int tokens, int chunk)
     if (tokens > c->longest)
         fail(EXIT_INPUT, "a sequence of %d tokens; the model takes at most %d", tokens, c->longest);
     s->context = open_context(host ? "sim" : o->device); /* of the host's cache, for specs alone */
+    progress_say("making the caches");
     xq_prepared *prepared = prepared_open(&s->choice, c, s->context);
     s->choice.first_layers = first_layers(&s->choice, c, prepared);
     s->formats = formats_make(c, &s->choice, s->context, prepared, tokens);

@@ -1,5 +1,6 @@
 #include "text.h"
 #include "fail.h"
+#include "progress.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -53,8 +54,10 @@ static void finish(FILE *pipe)
         ;
     if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_FOUND)
         fail(EXIT_INPUT, "--python: '%s' cannot be run", interpreter);
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        progress_end();
         exit(EXIT_INPUT);
+    }
 }
 
 static void append_id(token_list *list, size_t *room_for, long id)
