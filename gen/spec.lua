@@ -145,6 +145,7 @@ function spec.complete(given)
   local result = schema.check_object("", given, schema.top)
   result.model = model_module.complete(given.model)
   result.cache = complete_cache(given.cache, result.model)
+  result.checked = result.checked or nil -- left out where it is not asked for
   arch.find(result.arch)
   result.keys = layout.keys(result.model)
   result.layout = layout.cache(result.model, result.cache)
