@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 
+struct fault_log;
 struct thread_error;
 
 struct xq_context {
@@ -27,6 +28,9 @@ struct xq_context {
 
     pthread_mutex_t error_lock;
     struct thread_error *errors;
+
+    pthread_mutex_t fault_lock;
+    struct fault_log *fault_logs; /* of checked plans (fault_log.h) */
 };
 
 /* Records a failure as the calling thread's last one, takes err's log, and returns the status. Every
