@@ -81,8 +81,8 @@ static bool check_args(struct plan_attend_call *c, error *err)
         !check_table(&a->table, plan->max_batch, err) ||
         !check_range("without_sinks", a->without_sinks, 0, 1, err))
         return false;
-    if (a->table.batch == 0)
-        return true;
+    if (a->table.batch == 0) /* rows of q would be left without outputs */
+        return check_range("queries", a->queries, 0, 0, err);
     return check_pointer("q", a->q, 16, err) && check_pointer("out", a->out, 16, err) &&
            optional_pointer("lse", a->lse, err) && check_cache(plan, a, err) &&
            optional_pointer("query_indptr", a->query_indptr, err) &&
