@@ -94,17 +94,27 @@ static xq_status set_queries(xq_plan *p, const xq_plan_options *o, error *err)
 
 /* ------------------------------------------------------------------ checks */
 
-/* The spec with "checked" set; NULL where it has that already, or is no object, which is the generator's to
- * refuse. */
-static char *checked_spec(const char *spec_json)
+/* A good spec with "checked" set; NULL where it says something of that already, or memory runs out. */
+static char *with_checked(const char *spec_json)
 {
     char *text = NULL;
-    cJSON *root = cJSON_ParseWithOpts(spec_json, NULL, 1);
-    if (cJSON_IsObject(root) && !cJSON_GetObjectItemCaseSensitive(root, "checked") &&
-        cJSON_AddTrueToObject(root, "checked"))
+    cJSON *root = cJSON_Parse(spec_json);
+    if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(root, "checked")))
+        cJSON_DeleteItemFromObjectCaseSensitive(root, "checked");
+    if (!cJSON_GetObjectItemCaseSensitive(root, "checked") && cJSON_AddTrueToObject(root, "checked"))
         text = cJSON_PrintUnformatted(root);
     cJSON_Delete(root);
     return text;
+}
+
+/* The generator sees the caller's own text first, and refuses what is wrong in it. */
+static char *checked_spec(xq_context *context, const char *spec_json, error *err)
+{
+    char *completed = NULL;
+    if (context_complete(context, spec_json, &completed, err) != XQ_OK)
+        return NULL;
+    free(completed);
+    return with_checked(spec_json);
 }
 
 /* Who looks through the arrays of calls. The spec asks for it where the options do. */
@@ -165,9 +175,10 @@ xq_status xq_plan_create(xq_context *context, const xq_plan_options *options, xq
         return context_fail(context, &err);
     }
     p->context = context;
-    char *spec = o.checked ? checked_spec(o.spec_json) : NULL;
+    char *spec = o.checked ? checked_spec(context, o.spec_json, &err) : NULL;
     o.spec_json = spec ? spec : o.spec_json;
-    fill_plan(p, &o, &err);
+    if (err.status == XQ_OK)
+        fill_plan(p, &o, &err);
     free(spec);
     if (err.status != XQ_OK) {
         xq_plan_destroy(p);

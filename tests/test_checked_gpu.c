@@ -239,6 +239,9 @@ Test(checked_gpu, a_spec_may_ask_for_it_but_not_against_the_options)
     xq_plan *none = NULL;
     cr_assert_eq(xq_plan_create(context, &o, &none), XQ_ERROR_SPEC);
     cr_assert_str_eq(plan_error()->field, "checked");
+    o.spec_json = "{\"checked\": null, " PLAN_MODEL "}";
+    cr_assert_eq(xq_plan_create(context, &o, &none), XQ_OK, "%s", plan_error()->message);
+    xq_plan_destroy(none);
     plan_close(plan);
 }
 
