@@ -46,6 +46,7 @@ local function banner(name, spec, values)
     ("// Cache: %s%s, %d bits, group %d, page %d; %s, weights %s; %s."):format(c.method, widths, c.bits, c.group, c.page,
       spec.dtype, spec.weights, spec.arch),
     ("// Tuning: %s."):format(describe_tuning(values)),
+    spec.checked and '#include "guard.cuh"' or nil,
   }, "\n")
 end
 
@@ -64,6 +65,13 @@ local function rope_table(model)
   return table.concat(rows, "\n")
 end
 
+-- What makes a kernel of a checked plan do nothing in a call at fault: the type of its parameter, given the struct, and
+-- the first statement of its body. Other kernels are as if neither were there.
+local function guarding(checked)
+  if not checked then return function(struct) return struct end, "" end
+  return function(struct) return ("guarded<%s>"):format(struct) end, " if (is_shut(p)) return;"
+end
+
 -- Returns the source and the info table. `given` is a spec, completed or not.
 function emit.render(given, name)
   local family = tuning.family(name)
@@ -71,11 +79,13 @@ function emit.render(given, name)
   local values, refusal = tuning.resolve(spec, name, spec.tuning[name] or {})
   if not values then fail.unsupported("family", "%s cannot serve this spec: %s", name, refusal) end
   local info = info_of(name, family, spec, values)
+  local params, guard = guarding(spec.checked)
   local source = template.render(compiled_template(name), environment.helpers {
     spec = spec, model = spec.model, cache = spec.cache,
     layout = environment.strict(spec.layout, "layout"),
     tuning = environment.strict(values, "tuning"),
     kernel = environment.strict(info, "kernel"),
+    params = params, guard = guard,
     alibi_slopes = function() return alibi.slopes(spec.model) end,
     rope_turns = function() return rope.turns(spec.model) end,
     rope_table = function() return rope_table(spec.model) end,

@@ -102,8 +102,17 @@ local function add_presets(lines)
   end
 end
 
+-- Those that serve every spec alike, like `check`, have no features to list.
+local function listed_families()
+  local names = {}
+  for _, name in ipairs(tuning.families()) do
+    if #(tuning.family(name).handles or {}) > 0 then names[#names + 1] = name end
+  end
+  return names
+end
+
 function features_page.text()
-  local families = tuning.families()
+  local families = listed_families()
   local lines = { head,
     row("feature", families, function(family) return family end),
     row("---", families, function() return "---" end) }

@@ -94,6 +94,7 @@ schema.top = {
   { "dtype", "string", "type of activations", values = { "f16", "bf16" }, default = "f16" },
   { "weights", "string", "type of packed weights", values = { "f16", "bf16", "int8", "e4m3" }, default = "f16" },
   { "queries", "string", "queries of one sequence in a call", values = { "one", "many" }, default = "one" },
+  { "checked", "boolean", "whether kernels do nothing in a call that is at fault" },
   { "arch", "string", "GPU architecture", default = "sm_80", valid = schema.list(arch.names) },
   { "tuning", "object", "parameters of kernel families" },
   { "keys", "object", "computed: the order of K's columns" },

@@ -140,6 +140,7 @@ local function complete_choices(chosen)
   local result = schema.check_object("", chosen, schema.top)
   result.model = model_module.complete(chosen.model)
   result.cache = complete_cache(chosen.cache, result.model)
+  result.checked = result.checked or nil -- left out where it is not asked for
   arch.find(result.arch)
   result.keys = layout.keys(result.model)
   result.layout = layout.cache(result.model, result.cache)

@@ -30,8 +30,10 @@ xq_status xq_plan_accumulate(xq_plan *plan, const xq_accumulate_args *args, void
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
     xq_accumulate_args a = XQ_ACCUMULATE_ARGS_INIT;
+    struct plan_stream to = {.stream = stream};
     if (plan_read_args(&a, sizeof a, args, "args", &err) == XQ_OK && check_args(plan, &a, &err) &&
-        a.table.batch > 0 && a.max_tokens > 0) {
+        (!plan->checks || plan_check_accumulate(plan, &a, &to, &err)) && a.table.batch > 0 &&
+        a.max_tokens > 0) {
         int64_t entries = plan_entries(plan, a.table.batch, a.max_tokens);
         struct xq_accumulate_params params = {
             .table = plan_table(&a.table),
@@ -45,7 +47,7 @@ xq_status xq_plan_accumulate(xq_plan *plan, const xq_accumulate_args *args, void
         int64_t tiles = entries * (plan->shape.page / 16);
         uint32_t grid[3] = {(uint32_t)((tiles + plan->accumulate_tiles - 1) / plan->accumulate_tiles),
                             (uint32_t)plan->accumulate_columns, 1};
-        kernel_launch(plan->kernels[PLAN_ACCUMULATE], grid, &params, sizeof params, stream, &err);
+        plan_launch(plan->kernels[PLAN_ACCUMULATE], grid, &params, sizeof params, &to, &err);
     }
     return plan_result(plan, &err);
 }

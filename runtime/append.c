@@ -38,7 +38,8 @@ static bool check_args(const xq_plan *plan, const xq_append_args *a, error *err)
 
 /* Quantize x, or its projections, or what it adds to the accumulator, into pages: the streams with
  * per-token groups, then those with per-channel groups. */
-static xq_status append_quantized(const xq_plan *plan, const xq_append_args *a, void *stream, error *err)
+static xq_status append_quantized(const xq_plan *plan, const xq_append_args *a,
+                                  const struct plan_stream *to, error *err)
 {
     const struct shape *s = &plan->shape;
     struct xq_append_params params = {
@@ -58,7 +59,7 @@ static xq_status append_quantized(const xq_plan *plan, const xq_append_args *a, 
     };
     uint32_t tiles[3] = {(uint32_t)((a->tokens + 15) / 16), (uint32_t)plan->append_columns, 1};
     if (plan->kernels[PLAN_APPEND] &&
-        kernel_launch(plan->kernels[PLAN_APPEND], tiles, &params, sizeof params, stream, err) != XQ_OK)
+        plan_launch(plan->kernels[PLAN_APPEND], tiles, &params, sizeof params, to, err) != XQ_OK)
         return err->status;
     if (!plan->kernels[PLAN_APPEND_CHANNEL])
         return XQ_OK;
@@ -67,12 +68,13 @@ static xq_status append_quantized(const xq_plan *plan, const xq_append_args *a, 
     uint32_t groups[3] = {(uint32_t)groups_most, (uint32_t)plan->append_channel_columns,
                           (uint32_t)a->table.batch};
     for (params.step = 0; params.step < plan->append_steps && err->status == XQ_OK; params.step++)
-        kernel_launch(plan->kernels[PLAN_APPEND_CHANNEL], groups, &params, sizeof params, stream, err);
+        plan_launch(plan->kernels[PLAN_APPEND_CHANNEL], groups, &params, sizeof params, to, err);
     return err->status;
 }
 
 /* Project to K and V, normalize and rotate K, write both as they are. */
-static xq_status append_fp16_kv(const xq_plan *plan, const xq_append_args *a, void *stream, error *err)
+static xq_status append_fp16_kv(const xq_plan *plan, const xq_append_args *a, const struct plan_stream *to,
+                                error *err)
 {
     const struct shape *s = &plan->shape;
     int32_t rows = (int32_t)a->tokens;
@@ -91,7 +93,7 @@ static xq_status append_fp16_kv(const xq_plan *plan, const xq_append_args *a, vo
     v.matrix = "wv";
     v.bias = "bv";
     v.y = a->workspace + plan->workspace.new_v;
-    if (plan_gemm(plan, &k, stream, err) != XQ_OK || plan_gemm(plan, &v, stream, err) != XQ_OK)
+    if (plan_gemm(plan, &k, to, err) != XQ_OK || plan_gemm(plan, &v, to, err) != XQ_OK)
         return err->status;
     struct xq_kv_append_params params = {
         .table = plan_table(&a->table),
@@ -105,7 +107,7 @@ static xq_status append_fp16_kv(const xq_plan *plan, const xq_append_args *a, vo
         .tokens = rows,
     };
     uint32_t grid[3] = {(uint32_t)rows, 1, 1};
-    return kernel_launch(plan->kernels[PLAN_KV_APPEND], grid, &params, sizeof params, stream, err);
+    return plan_launch(plan->kernels[PLAN_KV_APPEND], grid, &params, sizeof params, to, err);
 }
 
 xq_status xq_plan_append(xq_plan *plan, const xq_append_args *args, void *stream)
@@ -114,12 +116,13 @@ xq_status xq_plan_append(xq_plan *plan, const xq_append_args *args, void *stream
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
     xq_append_args a = XQ_APPEND_ARGS_INIT;
+    struct plan_stream to = {.stream = stream};
     if (plan_read_args(&a, sizeof a, args, "args", &err) == XQ_OK && check_args(plan, &a, &err) &&
-        a.tokens > 0) {
+        (!plan->checks || plan_check_append(plan, &a, &to, &err)) && a.tokens > 0) {
         if (plan->implementation == XQ_FP16_KV)
-            append_fp16_kv(plan, &a, stream, &err);
+            append_fp16_kv(plan, &a, &to, &err);
         else
-            append_quantized(plan, &a, stream, &err);
+            append_quantized(plan, &a, &to, &err);
     }
     return plan_result(plan, &err);
 }

@@ -81,8 +81,8 @@ static bool check_args(struct plan_attend_call *c, error *err)
         !check_table(&a->table, plan->max_batch, err) ||
         !check_range("without_sinks", a->without_sinks, 0, 1, err))
         return false;
-    if (a->table.batch == 0)
-        return true;
+    if (a->table.batch == 0) /* rows of q would be left without outputs */
+        return check_range("queries", a->queries, 0, 0, err);
     return check_pointer("q", a->q, 16, err) && check_pointer("out", a->out, 16, err) &&
            optional_pointer("lse", a->lse, err) && check_cache(plan, a, err) &&
            optional_pointer("query_indptr", a->query_indptr, err) &&
@@ -185,7 +185,7 @@ static xq_status launch_absorb(const struct plan_attend_call *c, const struct pa
     };
     uint32_t grid[3] = {(uint32_t)(m->cols / 64), (uint32_t)plan->shape.kv_heads,
                         (uint32_t)(part->count * c->blocks)};
-    return kernel_launch(c->kernels->absorb, grid, &params, sizeof params, c->stream, err);
+    return plan_launch(c->kernels->absorb, grid, &params, sizeof params, &c->to, err);
 }
 
 /* For all sequences at once: sums are in the order of the page table. */
@@ -206,7 +206,7 @@ static xq_status launch_key_norms(const struct plan_attend_call *c, error *err)
     int64_t tokens = plan->key_norms_tokens;
     uint32_t grid[3] = {(uint32_t)((a->max_tokens + tokens - 1) / tokens), (uint32_t)plan->shape.kv_heads,
                         (uint32_t)a->table.batch};
-    return kernel_launch(plan->kernels[PLAN_KEY_NORMS], grid, &params, sizeof params, c->stream, err);
+    return plan_launch(plan->kernels[PLAN_KEY_NORMS], grid, &params, sizeof params, &c->to, err);
 }
 
 static xq_status launch_fused(const struct plan_attend_call *c, const struct part *part, error *err)
@@ -242,7 +242,7 @@ static xq_status launch_fused(const struct plan_attend_call *c, const struct par
     };
     uint32_t grid[3] = {(uint32_t)c->splits, (uint32_t)plan->shape.kv_heads,
                         (uint32_t)(part->count * c->blocks)};
-    return kernel_launch(c->kernels->attend, grid, &params, sizeof params, c->stream, err);
+    return plan_launch(c->kernels->attend, grid, &params, sizeof params, &c->to, err);
 }
 
 /* Over fp16 KV pages: the caller's, or those of the workspace, where table entry p is page p. */
@@ -266,7 +266,7 @@ static xq_status launch_kv(const struct plan_attend_call *c, const struct part *
     };
     uint32_t grid[3] = {(uint32_t)c->splits, (uint32_t)plan->shape.kv_heads,
                         (uint32_t)(part->count * c->blocks)};
-    return kernel_launch(c->kernels->attend, grid, &params, sizeof params, c->stream, err);
+    return plan_launch(c->kernels->attend, grid, &params, sizeof params, &c->to, err);
 }
 
 /* What comes once, before attention. */
@@ -304,11 +304,12 @@ xq_status xq_plan_attend(xq_plan *plan, const xq_attend_args *args, void *stream
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
     xq_attend_args a = XQ_ATTEND_ARGS_INIT;
-    struct plan_attend_call call = {.plan = plan, .args = &a, .stream = stream};
-    if (plan_read_args(&a, sizeof a, args, "args", &err) == XQ_OK && check_args(&call, &err) &&
-        a.table.batch > 0) {
-        set_splits(&call);
-        attend(&call, &err);
+    struct plan_attend_call call = {.plan = plan, .args = &a, .to = {.stream = stream}};
+    if (plan_read_args(&a, sizeof a, args, "args", &err) == XQ_OK && check_args(&call, &err)) {
+        if (a.table.batch > 0)
+            set_splits(&call);
+        if ((!plan->checks || plan_check_attend(&call, &err)) && a.table.batch > 0)
+            attend(&call, &err);
     }
     return plan_result(plan, &err);
 }

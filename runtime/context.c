@@ -89,6 +89,7 @@ xq_status xq_context_create(const xq_context_options *options, xq_context **cont
     atomic_init(&c->references, 1);
     pthread_mutex_init(&c->generator_lock, NULL);
     pthread_mutex_init(&c->error_lock, NULL);
+    pthread_mutex_init(&c->fault_lock, NULL);
     if (fill_context(c, options, &err) != XQ_OK)
         return context_fail(c, &err);
     return XQ_OK;
@@ -112,6 +113,7 @@ void context_release(xq_context *context)
     last_error_free_all(context);
     pthread_mutex_destroy(&context->generator_lock);
     pthread_mutex_destroy(&context->error_lock);
+    pthread_mutex_destroy(&context->fault_lock);
     free(context->template_dir);
     free(context->no_gpu);
     free(context);

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+struct fault_log;
 struct thread_error;
 
 struct xq_context {
@@ -30,6 +31,9 @@ struct xq_context {
 
     pthread_mutex_t error_lock;
     struct thread_error *errors;
+
+    pthread_mutex_t fault_lock;
+    struct fault_log *fault_logs; /* of checked plans (fault_log.h) */
 };
 
 /* For handles that need their context as long as they last. The last release destroys it. */

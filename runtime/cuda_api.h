@@ -44,6 +44,9 @@ enum {
     CUDA_FUNCTION_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8,
 };
 
+/* flags of cuMemHostAlloc */
+enum { CUDA_HOST_PORTABLE = 1, CUDA_HOST_DEVICEMAP = 2 };
+
 /* CUjit_option, and the keys of cuLaunchKernel's `extra` */
 enum { CUDA_JIT_ERROR_LOG_BUFFER = 5, CUDA_JIT_ERROR_LOG_BUFFER_SIZE_BYTES = 6 };
 enum { CUDA_LAUNCH_PARAM_END = 0, CUDA_LAUNCH_PARAM_BUFFER_POINTER = 1, CUDA_LAUNCH_PARAM_BUFFER_SIZE = 2 };
@@ -70,6 +73,9 @@ enum { CUDA_LAUNCH_PARAM_END = 0, CUDA_LAUNCH_PARAM_BUFFER_POINTER = 1, CUDA_LAU
     X(memory_write, "cuMemcpyHtoD_v2", (cuda_pointer destination, const void *source, size_t bytes))       \
     X(memory_read, "cuMemcpyDtoH_v2", (void *destination, cuda_pointer source, size_t bytes))              \
     X(memory_fill, "cuMemsetD8_v2", (cuda_pointer, unsigned char value, size_t count))                     \
+    X(host_alloc, "cuMemHostAlloc", (void **pointer, size_t bytes, unsigned flags))                        \
+    X(host_free, "cuMemFreeHost", (void *pointer))                                                         \
+    X(host_pointer, "cuMemHostGetDevicePointer_v2", (cuda_pointer *, void *pointer, unsigned flags))       \
     X(module_load, "cuModuleLoadDataEx",                                                                   \
       (cuda_module *, const void *image, unsigned options, int *names, void **values))                     \
     X(module_unload, "cuModuleUnload", (cuda_module))                                                      \

@@ -25,7 +25,8 @@ static bool check_args(const xq_plan *plan, const xq_dequantize_args *a, error *
             check_pointer("k", a->k, 16, err) && (!s->latent || check_pointer("v", a->v, 16, err)));
 }
 
-xq_status plan_dequantize(const xq_plan *plan, const xq_dequantize_args *a, void *stream, error *err)
+xq_status plan_dequantize(const xq_plan *plan, const xq_dequantize_args *a, const struct plan_stream *to,
+                          error *err)
 {
     const struct shape *s = &plan->shape;
     bool has_tails = s->by_channel && !s->cross_layer;
@@ -40,7 +41,7 @@ xq_status plan_dequantize(const xq_plan *plan, const xq_dequantize_args *a, void
     };
     uint32_t grid[3] = {(uint32_t)(a->table_entries * (s->page / 16)), (uint32_t)plan->dequantize_columns,
                         1};
-    return kernel_launch(plan->kernels[PLAN_DEQUANTIZE], grid, &params, sizeof params, stream, err);
+    return plan_launch(plan->kernels[PLAN_DEQUANTIZE], grid, &params, sizeof params, to, err);
 }
 
 xq_status xq_plan_dequantize(xq_plan *plan, const xq_dequantize_args *args, void *stream)
@@ -49,10 +50,11 @@ xq_status xq_plan_dequantize(xq_plan *plan, const xq_dequantize_args *args, void
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
     xq_dequantize_args a = XQ_DEQUANTIZE_ARGS_INIT;
+    struct plan_stream to = {.stream = stream};
     if (plan_read_args(&a, sizeof a, args, "args", &err) == XQ_OK && check_args(plan, &a, &err) &&
-        a.table_entries > 0) {
+        (!plan->checks || plan_check_dequantize(plan, &a, &to, &err)) && a.table_entries > 0) {
         a.v = plan->shape.latent ? a.v : 0;
-        plan_dequantize(plan, &a, stream, &err);
+        plan_dequantize(plan, &a, &to, &err);
     }
     return plan_result(plan, &err);
 }

@@ -35,7 +35,9 @@ typedef struct device_properties {
     char name[128];
     char arch[16]; /* "sm_90" */
     bool is_sim;
-    int driver; /* 0 for sim */
+    bool reads_are_cheap; /* launches have ended when they return, and reads are copies within the host: the
+                             arrays of a call can be looked at before it launches */
+    int driver;           /* 0 for sim */
     int sm_count;
     int max_threads_per_sm;
     size_t memory_bytes, l2_bytes;
@@ -83,6 +85,10 @@ typedef struct device_ops {
     xq_status (*write)(device *, uint64_t destination, const void *source, size_t bytes, error *);
     xq_status (*read)(device *, void *destination, uint64_t source, size_t bytes, error *);
     xq_status (*fill)(device *, uint64_t destination, uint8_t value, size_t bytes, error *);
+    /* Zeroed memory that the host and kernels both see, without copies or waiting: at *host, and for
+     * kernels at *pointer. Freed with shared_free. */
+    xq_status (*shared_alloc)(device *, size_t bytes, uint64_t *pointer, void **host, error *);
+    xq_status (*shared_free)(device *, uint64_t pointer, void *host, error *);
     /* image: a cubin for cuda, NUL-terminated PTX text for sim. `name` appears in errors. */
     xq_status (*module_load)(device *, const void *image, size_t bytes, const char *name, device_module **,
                              error *);

@@ -84,6 +84,36 @@ static xq_status cuda_free(device *base, uint64_t pointer, error *err)
     return err->status;
 }
 
+static xq_status cuda_shared_free(device *base, uint64_t pointer, void *host, error *err)
+{
+    struct cuda_device *d = (struct cuda_device *)base;
+    (void)pointer;
+    IN_CONTEXT(d, "cuMemFreeHost", err, d->api.host_free(host));
+    return err->status;
+}
+
+static xq_status cuda_shared_alloc(device *base, size_t bytes, uint64_t *pointer, void **host, error *err)
+{
+    struct cuda_device *d = (struct cuda_device *)base;
+    void *memory = NULL;
+    cuda_pointer p = 0;
+    IN_CONTEXT(d, "cuMemHostAlloc", err,
+               d->api.host_alloc(&memory, bytes, CUDA_HOST_PORTABLE | CUDA_HOST_DEVICEMAP));
+    if (err->status != XQ_OK)
+        return err->status;
+    IN_CONTEXT(d, "cuMemHostGetDevicePointer", err, d->api.host_pointer(&p, memory, 0));
+    if (err->status != XQ_OK) {
+        error ignored = ERROR_INIT;
+        cuda_shared_free(base, 0, memory, &ignored);
+        error_clear(&ignored);
+        return err->status;
+    }
+    memset(memory, 0, bytes);
+    *host = memory;
+    *pointer = p;
+    return XQ_OK;
+}
+
 /* Copies and fills go through the default stream, which other streams need not wait for. So that they come
  * after all launches before them and before all launches after, they wait for the whole device. */
 static xq_status cuda_synchronize(device *base, error *err)
@@ -371,6 +401,8 @@ xq_status device_cuda_open(int ordinal, device **out, error *err)
         .write = cuda_write,
         .read = cuda_read,
         .fill = cuda_fill,
+        .shared_alloc = cuda_shared_alloc,
+        .shared_free = cuda_shared_free,
         .module_load = cuda_module_load,
         .module_unload = cuda_module_unload,
         .function_get = cuda_function_get,

@@ -12,7 +12,8 @@ static struct xq_matrix columns_from(const xq_plan *plan, const struct plan_prod
     return w;
 }
 
-xq_status plan_gemm(const xq_plan *plan, const struct plan_product *p, void *stream, error *err)
+xq_status plan_gemm(const xq_plan *plan, const struct plan_product *p, const struct plan_stream *to,
+                    error *err)
 {
     const struct shape_matrix *m = shape_matrix(plan->weights, p->matrix);
     if (!m)
@@ -34,5 +35,5 @@ xq_status plan_gemm(const xq_plan *plan, const struct plan_product *p, void *str
     };
     uint32_t grid[3] = {(uint32_t)((p->rows + plan->gemm_rows - 1) / plan->gemm_rows),
                         (uint32_t)((p->columns + plan->gemm_cols - 1) / plan->gemm_cols), 1};
-    return kernel_launch(plan->kernels[PLAN_GEMM], grid, &params, sizeof params, stream, err);
+    return plan_launch(plan->kernels[PLAN_GEMM], grid, &params, sizeof params, to, err);
 }

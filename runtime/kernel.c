@@ -135,3 +135,15 @@ xq_status kernel_launch(const kernel *k, const uint32_t grid[3], const void *par
     };
     return k->device->ops->launch(k->device, &launch, err);
 }
+
+xq_status kernel_launch_guarded(const kernel *k, const uint32_t grid[3], const void *params,
+                                size_t params_bytes, uint64_t gate, void *stream, error *err)
+{
+    unsigned char guarded[1024];
+    if (params_bytes % sizeof gate || params_bytes > sizeof guarded - sizeof gate)
+        return error_set(err, XQ_ERROR_INTERNAL, "device", "kernel %s has %zu bytes of parameters",
+                         k->family, params_bytes);
+    memcpy(guarded, params, params_bytes);
+    memcpy(guarded + params_bytes, &gate, sizeof gate);
+    return kernel_launch(k, grid, guarded, params_bytes + sizeof gate, stream, err);
+}

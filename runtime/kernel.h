@@ -33,4 +33,8 @@ xq_status kernel_constant(const kernel *k, const char *name, int64_t *value, err
 xq_status kernel_launch(const kernel *k, const uint32_t grid[3], const void *params, size_t params_bytes,
                         void *stream, error *err);
 
+/* The same for a kernel of a checked plan, whose parameters end with a gate (templates/lib/guard.cuh). */
+xq_status kernel_launch_guarded(const kernel *k, const uint32_t grid[3], const void *params,
+                                size_t params_bytes, uint64_t gate, void *stream, error *err);
+
 #endif

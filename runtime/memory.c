@@ -1,5 +1,5 @@
 /* Device memory through the public API. */
-#include "context.h"
+#include "fault_log.h"
 
 static xq_status null_argument(xq_context *context, const char *name)
 {
@@ -59,7 +59,8 @@ xq_status xq_device_read(xq_context *context, void *destination, uint64_t source
     if (!destination || !source)
         return null_argument(context, source ? "destination" : "source");
     error err = ERROR_INIT;
-    context->device->ops->read(context->device, destination, source, bytes, &err);
+    if (context->device->ops->read(context->device, destination, source, bytes, &err) == XQ_OK)
+        fault_log_take_any(context, &err);
     return finish(context, &err);
 }
 
@@ -81,6 +82,7 @@ xq_status xq_device_synchronize(xq_context *context)
     if (!context || !context->device)
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
-    context->device->ops->synchronize(context->device, &err);
+    if (context->device->ops->synchronize(context->device, &err) == XQ_OK)
+        fault_log_take_any(context, &err);
     return finish(context, &err);
 }

@@ -18,8 +18,9 @@ xq_status xq_plan_merge(xq_plan *plan, const xq_merge_args *args, void *stream)
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
     xq_merge_args a = XQ_MERGE_ARGS_INIT;
+    struct plan_stream to = {.stream = stream};
     if (plan_read_args(&a, sizeof a, args, "args", &err) == XQ_OK && check_args(plan, &a, &err) &&
-        a.queries > 0) {
+        (!plan->checks || plan_check_merge(plan, &to, &err)) && a.queries > 0) {
         int64_t rows = a.queries * plan->shape.heads;
         struct xq_merge_params params = {
             .out_a = a.out_a,
@@ -31,7 +32,7 @@ xq_status xq_plan_merge(xq_plan *plan, const xq_merge_args *args, void *stream)
             .rows = (int)rows,
         };
         uint32_t grid[3] = {(uint32_t)((rows + plan->merge_rows - 1) / plan->merge_rows), 1, 1};
-        kernel_launch(plan->kernels[PLAN_MERGE], grid, &params, sizeof params, stream, &err);
+        plan_launch(plan->kernels[PLAN_MERGE], grid, &params, sizeof params, &to, &err);
     }
     return plan_result(plan, &err);
 }

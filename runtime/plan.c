@@ -2,6 +2,7 @@
 #include "check.h"
 #include "descriptor.h"
 
+#include <cjson/cJSON.h>
 #include <stdlib.h>
 
 xq_status plan_result(const xq_plan *plan, error *err)
@@ -56,7 +57,9 @@ static xq_status check_options(const xq_plan_options *o, error *err)
         !check_range("max_pages", o->max_pages, 0, INT32_MAX, err) ||
         !check_range("max_append", o->max_append, 1, 1 << 30, err) ||
         !check_range("max_queries", o->max_queries, 1, 1 << 20, err) ||
-        !check_range("max_total_queries", o->max_total_queries, 0, INT32_MAX, err))
+        !check_range("max_total_queries", o->max_total_queries, 0, INT32_MAX, err) ||
+        !check_range("checked", o->checked, 0, 1, err) ||
+        !check_range("pool_pages", o->pool_pages, 0, INT32_MAX, err))
         return err->status;
     return XQ_OK;
 }
@@ -89,6 +92,53 @@ static xq_status set_queries(xq_plan *p, const xq_plan_options *o, error *err)
     return error_field(err, "max_total_queries");
 }
 
+/* ------------------------------------------------------------------ checks */
+
+/* A good spec with "checked" set; NULL where it says something of that already, or memory runs out. */
+static char *with_checked(const char *spec_json)
+{
+    char *text = NULL;
+    cJSON *root = cJSON_Parse(spec_json);
+    if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(root, "checked")))
+        cJSON_DeleteItemFromObjectCaseSensitive(root, "checked");
+    if (!cJSON_GetObjectItemCaseSensitive(root, "checked") && cJSON_AddTrueToObject(root, "checked"))
+        text = cJSON_PrintUnformatted(root);
+    cJSON_Delete(root);
+    return text;
+}
+
+/* The generator sees the caller's own text first, and refuses what is wrong in it. */
+static char *checked_spec(xq_context *context, const char *spec_json, error *err)
+{
+    char *completed = NULL;
+    if (context_complete(context, spec_json, &completed, err) != XQ_OK)
+        return NULL;
+    free(completed);
+    return with_checked(spec_json);
+}
+
+/* Who looks through the arrays of calls. The spec asks for it where the options do. */
+static xq_status set_checks(xq_plan *p, const xq_plan_options *o, error *err)
+{
+    p->pool_pages = o->pool_pages;
+    if (o->checked && !p->shape.checked) {
+        error_set(err, XQ_ERROR_SPEC, "spec",
+                  "checked is false, and the plan's options ask for it; leave it out");
+        return error_field(err, "checked");
+    }
+    if (p->context->device->properties.reads_are_cheap)
+        p->checks |= PLAN_CHECKS_ON_HOST;
+    if (p->shape.checked)
+        p->checks |= PLAN_CHECKS_ON_DEVICE;
+    if (o->pool_pages && !p->checks) {
+        error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                  "pool_pages is %lld, and nothing would look at it; valid on a GPU without `checked`: 0",
+                  (long long)o->pool_pages);
+        return error_field(err, "pool_pages");
+    }
+    return p->shape.checked ? fault_log_open(p->context, &p->faults, err) : XQ_OK;
+}
+
 /* --------------------------------------------------------------- lifetime */
 
 static xq_status fill_plan(xq_plan *p, const xq_plan_options *o, error *err)
@@ -99,7 +149,7 @@ static xq_status fill_plan(xq_plan *p, const xq_plan_options *o, error *err)
     p->max_append = o->max_append;
     if (context_complete(p->context, o->spec_json, &p->spec, err) != XQ_OK ||
         shape_read(p->spec, &p->shape, err) != XQ_OK || set_pages(p, o->max_pages, err) != XQ_OK ||
-        set_queries(p, o, err) != XQ_OK)
+        set_queries(p, o, err) != XQ_OK || set_checks(p, o, err) != XQ_OK)
         return err->status;
     p->page_bytes = p->implementation == XQ_FP16_KV ? p->shape.kv_page_bytes : p->shape.page_bytes;
     p->weights = &p->shape.weights[p->implementation];
@@ -125,7 +175,12 @@ xq_status xq_plan_create(xq_context *context, const xq_plan_options *options, xq
         return context_fail(context, &err);
     }
     p->context = context_retain(context);
-    if (fill_plan(p, &o, &err) != XQ_OK) {
+    char *spec = o.checked ? checked_spec(context, o.spec_json, &err) : NULL;
+    o.spec_json = spec ? spec : o.spec_json;
+    if (err.status == XQ_OK)
+        fill_plan(p, &o, &err);
+    free(spec);
+    if (err.status != XQ_OK) {
         xq_plan_destroy(p);
         return context_fail(context, &err);
     }
@@ -143,6 +198,7 @@ void xq_plan_destroy(xq_plan *plan)
         kernel_destroy(plan->attention[i].attend);
         kernel_destroy(plan->attention[i].absorb);
     }
+    fault_log_close(plan->context, plan->faults);
     free(plan->spec);
     context_release(plan->context);
     free(plan);

@@ -4,6 +4,7 @@
 #ifndef RUNTIME_PLAN_H
 #define RUNTIME_PLAN_H
 
+#include "fault_log.h"
 #include "kernel.h"
 #include "params.h"
 #include "shape.h"
@@ -19,6 +20,7 @@ enum plan_kernel {
     PLAN_KEY_NORMS,
     PLAN_KV_APPEND,
     PLAN_MERGE,
+    PLAN_CHECK,
     PLAN_KERNELS
 };
 
@@ -51,6 +53,9 @@ struct plan_workspace {
     size_t bytes;          /* of all */
 };
 
+/* Who looks through the arrays of a call. */
+enum plan_checks { PLAN_CHECKS_ON_HOST = 1, PLAN_CHECKS_ON_DEVICE = 2 };
+
 struct xq_plan {
     xq_context *context;
     xq_implementation implementation;
@@ -65,6 +70,10 @@ struct xq_plan {
         accumulate_tiles, dequantize_columns;
     int64_t gemm_rows, gemm_cols, rope_heads, key_norms_tokens, merge_rows;
     struct plan_workspace workspace;
+    /* Looking through the arrays of calls (plan_check.c): */
+    int checks; /* enum plan_checks, or 0 */
+    int64_t pool_pages;
+    fault_log *faults; /* of checked plans; else NULL */
     /* Those of the implementation: */
     size_t page_bytes;
     const struct shape_weights *weights;
@@ -76,6 +85,20 @@ xq_status plan_load_kernels(xq_plan *plan, const char *spec_json, error *err);
 
 /* Bounds the splits of attention, and places everything in the workspace. */
 xq_status plan_lay_out_workspace(xq_plan *plan, error *err);
+
+/* Where the kernels of one call go. */
+struct plan_stream {
+    void *stream;
+    uint64_t gate; /* checked plans: what the kernels look at before anything else; else 0 */
+};
+
+/* kernel_launch, for kernels of a plan. */
+static inline xq_status plan_launch(const kernel *k, const uint32_t grid[3], const void *params,
+                                    size_t params_bytes, const struct plan_stream *to, error *err)
+{
+    return to->gate ? kernel_launch_guarded(k, grid, params, params_bytes, to->gate, to->stream, err)
+                    : kernel_launch(k, grid, params, params_bytes, to->stream, err);
+}
 
 /* Ends a public call on a plan: records a failure in the context. */
 xq_status plan_result(const xq_plan *plan, error *err);
@@ -111,7 +134,8 @@ struct plan_product {
 };
 
 /* y = x * W (+ bias), for some of W's columns. */
-xq_status plan_gemm(const xq_plan *plan, const struct plan_product *product, void *stream, error *err);
+xq_status plan_gemm(const xq_plan *plan, const struct plan_product *product, const struct plan_stream *to,
+                    error *err);
 
 /* -------------------------------------------------------------- attention (runtime/attend.c) */
 
@@ -123,16 +147,32 @@ struct plan_attend_call {
     int64_t queries, max_queries;
     int32_t blocks; /* of query rows of a sequence */
     int64_t tokens_per_split, splits;
-    void *stream;
+    struct plan_stream to;
 };
 
 /* Launches what xq_plan_dequantize does; the arguments are good. */
-xq_status plan_dequantize(const xq_plan *plan, const xq_dequantize_args *args, void *stream, error *err);
+xq_status plan_dequantize(const xq_plan *plan, const xq_dequantize_args *args, const struct plan_stream *to,
+                          error *err);
 
 /* Dequantizes, rematerializes and rotates into the workspace (runtime/unfused.c). */
 xq_status plan_rematerialize(const struct plan_attend_call *call, error *err);
 
 /* The call's queries, from sequence `first` on. */
 struct xq_queries plan_queries(const struct plan_attend_call *call, int32_t first);
+
+/* --------------------------------------------------- what calls are given (runtime/plan_check.c)
+ * For plans that have `checks`, before the first launch of a call whose arguments are good: looks through
+ * its arrays on the host; in checked plans reports the fault of an earlier call, launches the kernel
+ * `check`, and gives the call its gate. Each returns whether the call may go on, and fills `err` where it
+ * may not. */
+
+bool plan_check_append(const xq_plan *plan, const xq_append_args *args, struct plan_stream *to, error *err);
+bool plan_check_accumulate(const xq_plan *plan, const xq_accumulate_args *args, struct plan_stream *to,
+                           error *err);
+bool plan_check_attend(struct plan_attend_call *call, error *err);
+bool plan_check_dequantize(const xq_plan *plan, const xq_dequantize_args *args, struct plan_stream *to,
+                           error *err);
+/* Merging has no arrays of numbers. */
+bool plan_check_merge(const xq_plan *plan, struct plan_stream *to, error *err);
 
 #endif

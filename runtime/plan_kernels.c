@@ -14,9 +14,9 @@ static const double fused_share = 0.047, fused_many_share = 0.5, other_share = 0
 /* The family of a kernel. */
 static const char *family_of(enum plan_kernel which)
 {
-    static const char *const names[PLAN_KERNELS] = {"append",     "append_channel", "accumulate",
-                                                    "dequantize", "gemm",           "rope",
-                                                    "key_norms",  "kv_append",      "merge"};
+    static const char *const names[PLAN_KERNELS] = {"append", "append_channel", "accumulate", "dequantize",
+                                                    "gemm",   "rope",           "key_norms",  "kv_append",
+                                                    "merge",  "check"};
     return names[which];
 }
 
@@ -43,6 +43,8 @@ static bool needs(const xq_plan *p, enum plan_kernel which)
         return fp16_kv;
     case PLAN_MERGE:
         return true;
+    case PLAN_CHECK:
+        return s->checked;
     case PLAN_KERNELS:
         break;
     }

@@ -201,6 +201,7 @@ xq_status shape_read(const char *completed_json, struct shape *out, error *err)
     if (!root)
         return error_set(err, XQ_ERROR_INTERNAL, "spec", "the completed spec is no JSON");
     s.many = has_text(root, "queries", "many");
+    s.checked = has_true(root, "checked");
     read_model(object(root, "model", err), &s, err);
     read_layout(object(root, "cache", err), object(root, "layout", err), &s, err);
     if (s.cross_layer)

@@ -56,6 +56,7 @@ struct shape {
     bool rotary, key_norm, key_norm_row, sinks; /* RoPE; QK-norm, over all heads; attention sinks */
     bool latent, cross_layer, base;             /* method latent; x-cl or latent-cl; base layer */
     bool many;                                  /* kernels for several queries of a sequence */
+    bool checked;                               /* kernels do nothing in a call at fault */
     int32_t page;                               /* tokens of a page */
     struct shape_stream streams[SHAPE_STREAMS];
     int stream_count;

@@ -14,7 +14,7 @@ static xq_status dequantize(const struct plan_attend_call *c, int64_t entries, e
         .tails = a->tails,
         .accumulator = a->accumulator,
     };
-    return plan_dequantize(c->plan, &args, c->stream, err);
+    return plan_dequantize(c->plan, &args, &c->to, err);
 }
 
 /* Rows to keys or values, in pages of the workspace: step 2. The columns of each group of KV heads multiply
@@ -28,7 +28,7 @@ static xq_status multiply(const struct plan_attend_call *c, struct plan_product 
     for (int32_t i = 0; i < latents && err->status == XQ_OK; i++) {
         product.x = x + (uint64_t)i * (uint64_t)k * 2;
         product.column = i * product.columns;
-        plan_gemm(c->plan, &product, c->stream, err);
+        plan_gemm(c->plan, &product, &c->to, err);
     }
     return err->status;
 }
@@ -76,7 +76,7 @@ static xq_status rotate(const struct plan_attend_call *c, int64_t entries, uint6
         .entries = (int)entries,
     };
     uint32_t grid[3] = {(uint32_t)(entries * (plan->shape.page / 16)), (uint32_t)plan->rope_heads, 1};
-    return kernel_launch(plan->kernels[PLAN_ROPE], grid, &params, sizeof params, c->stream, err);
+    return plan_launch(plan->kernels[PLAN_ROPE], grid, &params, sizeof params, &c->to, err);
 }
 
 xq_status plan_rematerialize(const struct plan_attend_call *c, error *err)

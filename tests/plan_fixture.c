@@ -9,13 +9,18 @@
 struct fake_cuda_state *fake;
 xq_context *context;
 
-void plan_open(const char *template_dir)
+static void open_on(const char *name, const char *template_dir)
 {
     xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
-    options.device = "cuda";
+    options.device = name;
     options.template_dir = template_dir;
-    fake = fake_cuda_use();
     cr_assert_eq(xq_context_create(&options, &context), XQ_OK);
+}
+
+void plan_open(const char *template_dir)
+{
+    fake = fake_cuda_use();
+    open_on("cuda", template_dir);
 }
 
 /* -------------------------------------------------------------------- stubs */
@@ -41,7 +46,8 @@ static void write_stub(const char *folder, const char *family, const char *param
     write_text(folder, family, ".spec.lua", text);
     snprintf(text, sizeof text,
              "#include \"params.h\"\n"
-             "extern \"C\" __global__ void xq_%s(const __grid_constant__ xq_%s_params p) {}\n",
+             "extern \"C\" __global__ void xq_%s(const __grid_constant__ ${params(\"xq_%s_params\")} p)\n"
+             "{${guard}}\n",
              family, params);
     write_text(folder, family, ".cu.lt", text);
 }
@@ -60,7 +66,8 @@ static void write_features(const char *folder)
     free(text);
 }
 
-void plan_open_stubs(void)
+/* A folder with the stubs. */
+static const char *write_stubs(void)
 {
     const char *folder = files_directory();
     char columns[64], sums[96], attention[128], gemm[64], heads[32], rows[32], tile[32], channel[128];
@@ -89,7 +96,17 @@ void plan_open_stubs(void)
     write_stub(folder, "rope", "rope", heads);
     write_stub(folder, "merge", "merge", rows);
     write_stub(folder, "key_norms", "key_norms", tile);
-    plan_open(folder);
+    return folder;
+}
+
+void plan_open_stubs(void)
+{
+    plan_open(write_stubs());
+}
+
+void plan_open_stubs_on_sim(void)
+{
+    open_on("sim", write_stubs());
 }
 
 /* -------------------------------------------------------------------- plans */

@@ -25,6 +25,8 @@ void plan_open(const char *template_dir);
 /* The same, with families that handle every feature and whose kernels do nothing, so that launches can be
  * tested whatever the kernels are. What they state: */
 void plan_open_stubs(void);
+/* On the software device, where they run. */
+void plan_open_stubs_on_sim(void);
 enum {
     STUB_COLUMN_BLOCKS = 5, /* of append_channel one more */
     STUB_STEPS = 3,         /* of append_channel in base layers */

@@ -153,6 +153,22 @@ Test(device_cuda, writes_and_fills_come_after_launches_before_and_before_launche
     d->ops->destroy(d);
 }
 
+Test(device_cuda, shared_memory_is_zero_and_seen_by_host_and_kernels)
+{
+    device *d = open_fake();
+    uint64_t p = 0;
+    void *host = NULL;
+    static const char zeros[100];
+    fake->calls[0] = 0;
+    cr_assert_eq(d->ops->shared_alloc(d, sizeof zeros, &p, &host, &err), XQ_OK);
+    cr_assert_arr_eq(host, zeros, sizeof zeros);
+    cr_assert_eq(p, (uint64_t)(uintptr_t)host, "the fake driver's addresses are the host's");
+    cr_assert_eq(d->ops->shared_free(d, p, host, &err), XQ_OK);
+    cr_assert(strstr(fake->calls, "cuMemHostAlloc") && strstr(fake->calls, "cuMemFreeHost"));
+    cr_assert(!d->properties.reads_are_cheap);
+    d->ops->destroy(d);
+}
+
 Test(device_cuda, too_large_an_allocation_is_out_of_device_memory)
 {
     device *d = open_fake();

@@ -764,6 +764,9 @@ Test(launch, nothing_to_do_launches_nothing)
     b.q = b.out = 0;
     attend(plan, &b);
     cr_assert_eq(fake->launch_count, 0);
+    b.queries = 1; /* of no sequence */
+    cr_assert_eq(xq_plan_attend(plan, &b, NULL), XQ_ERROR_ARGUMENT);
+    cr_assert_str_eq(plan_error()->field, "queries");
     b = plan_attend_args(plan);
     b.max_tokens = 0; /* all sequences empty: outputs are still written */
     attend(plan, &b);

@@ -71,6 +71,9 @@ Test(plan, bad_options_name_the_field)
         {"max_queries", offsetof(xq_plan_options, max_queries), (1 << 20) + 1, 8},
         {"max_total_queries", offsetof(xq_plan_options, max_total_queries), -1, 8},
         {"max_total_queries", offsetof(xq_plan_options, max_queries), 1 << 20, 8}, /* of 60000 sequences */
+        {"checked", offsetof(xq_plan_options, checked), 2, 4},
+        {"pool_pages", offsetof(xq_plan_options, pool_pages), -1, 8},
+        {"pool_pages", offsetof(xq_plan_options, pool_pages), (int64_t)1 << 31, 8},
         {"spec_json", offsetof(xq_plan_options, spec_json), 0, sizeof(char *)},
         {"implementation", offsetof(xq_plan_options, implementation), 7, sizeof(xq_implementation)},
         {"max_pages", offsetof(xq_plan_options, max_tokens), 1 << 20, 8}, /* of 60000 sequences */

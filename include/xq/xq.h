@@ -195,11 +195,17 @@ typedef struct xq_plan_options {
     int64_t max_append;        /* tokens in one append call: 1 to 2^30 */
     int64_t max_queries;       /* queries of one sequence in one attend call: 1 (default) to 2^20 */
     int64_t max_total_queries; /* over all sequences of a call; 0: max_batch * max_queries */
+    int32_t checked;           /* 1: for finding mistakes on a GPU, at the price of time: a kernel looks
+                                  through the arrays of each call before the call's own kernels, which do
+                                  nothing where there is a fault. See "Checked calls" below */
+    int64_t pool_pages;        /* pages of the pool, so that page numbers beyond it are found too; 0:
+                                  unknown. For the software device, and for checked plans; on a GPU
+                                  others refuse it */
 } xq_plan_options;
 #ifdef __cplusplus
 #define XQ_PLAN_OPTIONS_INIT                                                                               \
     {                                                                                                      \
-        sizeof(xq_plan_options), 0, XQ_FUSED, 1, 4096, 0, 1, 1, 0                                          \
+        sizeof(xq_plan_options), 0, XQ_FUSED, 1, 4096, 0, 1, 1, 0, 0, 0                                    \
     }
 #else
 #define XQ_PLAN_OPTIONS_INIT                                                                               \
@@ -315,6 +321,19 @@ XQ_API xq_status xq_prepared_layer(xq_prepared *prepared, int32_t layer, xq_weig
  * (`field` says in what: "cache.rank_k", "weights_layout.matrices[2].type"); XQ_ERROR_FORMAT (damaged). */
 XQ_API xq_status xq_prepared_packed(xq_prepared *prepared, xq_plan *plan, int32_t layer,
                                     const void **packed, size_t *bytes);
+
+/* Checked calls. What only the device's memory tells about the arrays of a call (a page table that falls, a
+ * sequence longer than max_tokens, a page number beyond the pool, a workspace that was not zeroed, ...) is
+ * looked at before the call launches, and nothing is written where there is a fault: XQ_ERROR_ARGUMENT,
+ * with `field` and a message that names the sequence or row and its value.
+ *   - The software device always does, and the call returns the error.
+ *   - A GPU does for plans with `checked`. A launch does not wait, so the error is returned by whatever
+ *     comes first: the next call on the plan, which then launches nothing, or xq_device_synchronize or
+ *     xq_device_read on the context. The first fault is reported, once; those of later calls up to then are
+ *     forgotten with it. Such calls can be captured into a CUDA graph as others can. A checked plan owns
+ *     a third of a megabyte of memory; at most 4096 of its calls may be under way on different streams.
+ *   - Other plans on a GPU are not slowed down by any of this, and such mistakes are faults of the GPU, or
+ *     wrong results. */
 
 /* Pages of each sequence, FlashInfer's convention; all int32, on the device.
  *   indptr [batch + 1]: sequence i owns indices[indptr[i] .. indptr[i+1])

@@ -77,6 +77,25 @@ static xq_status sim_free(device *d, uint64_t pointer, error *err)
     return unlock(s, sim_memory_free(&s->memory, pointer, err));
 }
 
+static xq_status sim_shared_alloc(device *d, size_t bytes, uint64_t *pointer, void **host, error *err)
+{
+    sim_device *s = sim_of(d);
+    sim_allocation *a = NULL;
+    lock(s);
+    if (sim_memory_alloc(&s->memory, bytes, NULL, &a, err) == XQ_OK) {
+        memset(a->data, 0, bytes);
+        *pointer = a->address;
+        *host = a->data;
+    }
+    return unlock(s, err->status);
+}
+
+static xq_status sim_shared_free(device *d, uint64_t pointer, void *host, error *err)
+{
+    (void)host;
+    return sim_free(d, pointer, err);
+}
+
 static uint8_t *host_of(sim_device *s, uint64_t address, size_t bytes, const char *what, error *err)
 {
     char why[256];
@@ -408,6 +427,8 @@ static const device_ops ops = {
     .write = sim_write,
     .read = sim_read,
     .fill = sim_fill,
+    .shared_alloc = sim_shared_alloc,
+    .shared_free = sim_shared_free,
     .module_load = sim_module_load,
     .module_unload = sim_module_unload,
     .function_get = sim_function_get,

@@ -226,6 +226,51 @@ struct xq_kv_attend_params {
     int tokens_per_split;
 };
 
+/* A fault in what a call was given; which fields a kind uses, and what it means, runtime/fault_text.c says.
+ */
+struct xq_fault {
+    int kind; /* enum xq_fault_kind of lib/call_check.h; 0: none */
+    int sequence;
+    long long index, value, other, limit;
+};
+
+/* Where check leaves the fault of a call; in memory that the host reads too. */
+struct xq_fault_record {
+    struct xq_fault fault;
+    long long call; /* calls of a plan are numbered */
+    int full;       /* 1: the host has not taken the fault yet */
+    int reserved;
+};
+
+/* check (templates/check.cu.lt): looks through the arrays that a call of a checked plan was given
+ * (lib/call_check.h says for what). Pointers are null where the call has no such array. Grid: one block. */
+struct xq_check_params {
+    struct xq_table table;
+    struct xq_queries queries;        /* attend */
+    XQ_PTR(const int) token_sequence; /* append: [tokens] */
+    XQ_PTR(const int) token_position;
+    XQ_PTR(const int) rotary_position;
+    XQ_PTR(const int) append_indptr; /* [batch + 1] */
+    XQ_PTR(const int) slots;         /* [batch] */
+    XQ_PTR(const int) counters;      /* attend: of the workspace */
+    XQ_PTR(int) gate; /* becomes 1 where there is a fault, else 0; kernels after it look there */
+    XQ_PTR(struct xq_fault_record) record;
+    XQ_PTR(int) bell; /* becomes 1 when a record is filled */
+    long long call;
+    long long max_tokens;    /* of a sequence: the call's, else the plan's */
+    long long max_pages;     /* entries of the table: the plan's */
+    long long pool_pages;    /* pages of the pool; 0: unknown */
+    long long table_entries; /* dequantize: what the call says; else -1 */
+    int own_max_tokens;      /* whether max_tokens is the call's */
+    int batch;
+    int page;              /* tokens of one */
+    int tokens;            /* append: rows of x */
+    int max_queries;       /* of a sequence */
+    int sequence_counters; /* counters that follow one another for one sequence */
+    int counter_sequences; /* sequences that have counters of their own */
+    long long counters_at; /* where the counters begin in the workspace, in bytes */
+};
+
 /* lib/ceilings.cuh: measuring what a GPU can do. Grids are free. */
 struct xq_ceiling_copy_params {
     XQ_PTR(const void) source;

@@ -248,6 +248,29 @@ EXPORT int cuMemsetD8_v2(uint64_t pointer, unsigned char value, size_t count)
     return OK;
 }
 
+EXPORT int cuMemHostAlloc(void **pointer, size_t bytes, unsigned flags)
+{
+    ENTER_CONTEXT("cuMemHostAlloc");
+    if (flags != 3) /* PORTABLE, DEVICEMAP */
+        return INVALID_VALUE;
+    *pointer = malloc(bytes);
+    return *pointer ? OK : OUT_OF_MEMORY;
+}
+
+EXPORT int cuMemFreeHost(void *pointer)
+{
+    ENTER_CONTEXT("cuMemFreeHost");
+    free(pointer);
+    return OK;
+}
+
+EXPORT int cuMemHostGetDevicePointer_v2(uint64_t *pointer, void *host, unsigned flags)
+{
+    ENTER_CONTEXT("cuMemHostGetDevicePointer");
+    *pointer = (uint64_t)(uintptr_t)host;
+    return flags == 0 ? OK : INVALID_VALUE;
+}
+
 /* ------------------------------------------------------ modules and kernels
  * A module is its image, which must be an ELF file that names the function. */
 

@@ -1,0 +1,13 @@
+-- check: looks through the arrays of a call before its kernels run, in checked plans (check.cu.lt).
+return {
+  name = "check",
+  handles = {},
+  entry = "xq_check",
+  summary = "finds faults in what a call was given",
+  supports = function(spec)
+    return not spec.checked and "only for checked plans (\"checked\": true)" or nil
+  end,
+  parameters = {},
+  constraints = {},
+  resources = function() return {threads = 1024, shared_bytes = 0} end,
+}
