@@ -1,4 +1,6 @@
 /* Opening and closing a driver and its layers. */
+#include "../runtime/pack.h"
+#include "../runtime/plan.h"
 #include "driver_private.h"
 #include "random.h"
 
@@ -137,7 +139,9 @@ static xq_status upload_weights(driver *d, driver_layer *l, const xq_weights *we
     void *packed = malloc(l->info.weights_bytes + 1);
     if (!packed)
         return XQ_ERROR_MEMORY;
-    xq_status status = xq_plan_pack_weights(l->plan, weights, packed, l->info.weights_bytes);
+    xq_weights used = *weights;
+    pack_keep_used(&l->plan->shape, l->plan->implementation, &used);
+    xq_status status = xq_plan_pack_weights(l->plan, &used, packed, l->info.weights_bytes);
     if (status == XQ_OK)
         status = xq_device_alloc(d->context, l->info.weights_bytes, &l->weights);
     if (status == XQ_OK)

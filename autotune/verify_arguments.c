@@ -81,7 +81,7 @@ xq_status verify_arguments(verify_memory *m, int implementation, int *refused, e
     int mark = m->count;
     uint64_t room = verify_memory_upload(m, NULL, 4096, err), before; /* for every array: none is read */
     xq_page_table table = {1, room, room, room};
-    xq_tail_pool tails = {m->tail_bytes ? m->tails[0] : 0, room};
+    xq_tail_pool tails = {m->tail_bytes ? m->tails[0] : 0, m->tail_bytes ? room : 0};
     uint64_t weights = v->plans[implementation].weights[0];
     xq_append_args append = XQ_APPEND_ARGS_INIT;
     append.tokens = 1;

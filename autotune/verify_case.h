@@ -29,7 +29,12 @@ typedef struct case_spec {
     bool both_kernels; /* a spec of one query whose plan takes several too: plain cases ask one, others
                           several */
     rounding_type weights;
+    /* The channel of x that some tokens have at f16's limit (and with it latent 0 of each group); its rows
+     * of the weights are small, so that logits stay what they are. -1: none. */
+    int limit_channel;
 } case_spec;
+
+#define CASE_LIMIT_WEIGHT 1e-4f /* of limit_channel's row, of others */
 
 void case_spec_make(uint64_t seed, int64_t index, verify_choice choice, case_spec *spec);
 

@@ -1,6 +1,7 @@
 #include "verify_group.h"
 
 #include "../runtime/half.h"
+#include "rounding.h"
 
 #include <math.h>
 
@@ -8,6 +9,9 @@ double verify_group_bound(const quantizer *format)
 {
     return format->integer_zero ? 1.01 : 0.51;
 }
+
+/* From here on rounding to a level may go beyond f16. */
+static const double LIMIT = 43000;
 
 /* Whether scale and zero are those of the range, within rounding. */
 static bool parameters_fit(const verify_group *g, double scale)
@@ -20,8 +24,11 @@ static bool parameters_fit(const verify_group *g, double scale)
         hi = fmax(hi, g->exact[i * g->stride]);
         slack = fmax(slack, g->rounding[i * g->stride]);
     }
-    double expected = (hi - lo) * clip / top;
-    if (!(fabs(scale - expected) <= 2 * slack / top + expected * 0x1p-10 + 0x1p-24))
+    double expected = (hi - lo) * clip / top, least = expected * (1 - 0x1p-10),
+           most = expected * (1 + 0x1p-10);
+    if (fmax(-lo, hi) > LIMIT) /* fewer levels than there are, if those went on beyond f16 */
+        most = 2 * expected;
+    if (!(scale >= least - 2 * slack / top - 0x1p-24 && scale <= most + 2 * slack / top + 0x1p-24))
         return false;
     if (q->integer_zero) {
         double zero = scale > 0 ? fmin(-lo * clip / scale, top) : 0;
@@ -36,7 +43,8 @@ static bool parameters_fit(const verify_group *g, double scale)
 static double reachable(const verify_group *g, double exact)
 {
     double first = quantizer_value(g->format, 0, g->scale, g->zero);
-    double last = quantizer_value(g->format, (1 << g->format->bits) - 1, g->scale, g->zero);
+    double last =
+        rounding_saturated(quantizer_value(g->format, (1 << g->format->bits) - 1, g->scale, g->zero));
     bool cut = g->moved || (g->format->clip > 0 && g->format->clip < 1);
     return cut ? fmax(first, fmin(exact, last)) : exact;
 }

@@ -28,8 +28,10 @@ static void project(const verify_check *k, int first, int rows, verify_room *r, 
     }
     reference_multiply(x, k->u, *exact, rows, (int)hidden, (int)width);
     reference_multiply(magnitude, k->magnitude_u, *rounding, rows, (int)hidden, (int)width);
-    for (size_t i = 0; i < (size_t)rows * width; i++)
+    for (size_t i = 0; i < (size_t)rows * width; i++) {
         (*rounding)[i] = (*rounding)[i] * 0x1p-20 + fabs((*exact)[i]) * 0x1p-11;
+        (*exact)[i] = rounding_saturated((*exact)[i]);
+    }
 }
 
 static void add_steps(const verify_check *k, double steps)

@@ -1,5 +1,7 @@
 /* Specs: their plans on the device, weights, and what references need to know. */
 #include "../runtime/last_error.h"
+#include "../runtime/pack.h"
+#include "../runtime/plan.h"
 #include "verify_parts.h"
 
 #include <stdio.h>
@@ -58,7 +60,9 @@ static xq_status upload_weights(verify_state *v, int implementation, int layer, 
     void *packed = malloc(bytes + 1);
     if (!packed)
         return verify_out_of_memory(err);
-    xq_status status = xq_plan_pack_weights(verify_plan(v, implementation, layer), &w, packed, bytes);
+    xq_plan *plan = verify_plan(v, implementation, layer);
+    pack_keep_used(&plan->shape, plan->implementation, &w);
+    xq_status status = xq_plan_pack_weights(plan, &w, packed, bytes);
     if (status == XQ_OK)
         status = xq_device_alloc(v->context, bytes + 1, &p->weights[layer]);
     if (status == XQ_OK)

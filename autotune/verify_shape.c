@@ -190,6 +190,26 @@ static void draw_rows(random_stream *r, const case_spec *spec, case_shape *shape
         shape->q[i] = to_bits(spec, random_normal(r));
 }
 
+/* Some tokens are nothing but a number at f16's limit or, as bf16, beyond it, for which a rounded scale
+ * must not let a code stand for more. Whatever else such a row had would be quantized in steps of
+ * thousands, and logits would be as large. Negative where zero is a code; elsewhere zeros would be off by
+ * up to 64. */
+static void draw_limits(const case_spec *spec, case_shape *shape)
+{
+    random_stream r = random_begin(shape->order_seed, UINT64_MAX); /* so that all else is as without */
+    const bool both = verify_chosen(&spec->choice, AXIS_ZERO_POINT, "integer");
+    const size_t d = (size_t)spec->hidden;
+    for (size_t t = 0; spec->limit_channel >= 0 && t < (size_t)shape->first_token[shape->sequences]; t++) {
+        if (random_between(&r, 0, 7))
+            continue;
+        const float value = both && random_between(&r, 0, 1) ? -65504 : 65504;
+        for (int layer = 0; layer < spec->layers; layer++) {
+            memset(shape->x[layer] + t * d, 0, d * sizeof *shape->x[layer]);
+            shape->x[layer][t * d + (size_t)spec->limit_channel] = to_bits(spec, value);
+        }
+    }
+}
+
 static xq_status allocate(const case_spec *spec, case_shape *shape, error *err)
 {
     size_t tokens = (size_t)shape->first_token[shape->sequences], queries = (size_t)shape->queries;
@@ -226,6 +246,7 @@ xq_status case_shape_draw(random_stream *r, const case_spec *spec, int64_t kind,
     else if (draw_pages(r, spec, shape, err) == XQ_OK && allocate(spec, shape, err) == XQ_OK) {
         draw_positions(r, spec, shape);
         draw_rows(r, spec, shape, row);
+        draw_limits(spec, shape);
     }
     free(row);
     if (err->status != XQ_OK)

@@ -98,6 +98,13 @@ static void write_json(const case_spec *s, bool base, char *text, size_t size)
     put(&w, "}");
 }
 
+/* Whether tokens at f16's limit leave the others in peace: not where one channel meets every latent, nor
+ * where codes begin well within the range. */
+static bool has_limits(const case_spec *s)
+{
+    return !s->latent_cross && verify_chosen(&s->choice, AXIS_CLIP, "1");
+}
+
 void case_spec_make(uint64_t seed, int64_t index, verify_choice choice, case_spec *s)
 {
     random_stream r = random_begin(seed, (uint64_t)index * 2);
@@ -118,6 +125,7 @@ void case_spec_make(uint64_t seed, int64_t index, verify_choice choice, case_spe
     s->page = chosen_number(&choice, AXIS_PAGE, 0);
     s->group = chosen_number(&choice, AXIS_GROUP, 0);
     s->hidden = 64 * random_between(&r, 2, s->cross_layer ? 4 : 6);
+    s->limit_channel = has_limits(s) ? s->hidden / 2 + 5 : -1;
     draw_ranks(&r, s);
     write_json(s, true, s->json, sizeof s->json);
     if (s->cross_layer)

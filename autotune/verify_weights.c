@@ -58,6 +58,36 @@ static float *draw_invertible(random_stream *r, int size)
     return m;
 }
 
+static void scale_row(float *m, int row, int cols, float factor)
+{
+    for (int c = 0; m && c < cols; c++)
+        m[row * cols + c] *= factor;
+}
+
+/* The first latent of each group: limit_channel times more than f16 holds; and it counts little. */
+static void reach_limit(const case_spec *spec, float *u, int rank, float *a, int dkv)
+{
+    if (!u)
+        return;
+    scale_row(u, spec->limit_channel, rank, 0);
+    for (int c = 0; c < rank; c += rank / spec->latents)
+        u[spec->limit_channel * rank + c] = 4;
+    scale_row(a, 0, dkv, CASE_LIMIT_WEIGHT);
+}
+
+static void weaken_limits(const case_spec *spec, case_weights *w, int dkv)
+{
+    if (spec->limit_channel < 0)
+        return;
+    scale_row(w->wk, spec->limit_channel, dkv, CASE_LIMIT_WEIGHT);
+    scale_row(w->wv, spec->limit_channel, dkv, CASE_LIMIT_WEIGHT);
+    reach_limit(spec, w->uk, spec->rotated ? spec->hidden : spec->rank_k, w->ak, dkv);
+    if (spec->rotated)
+        scale_row(w->av, 0, dkv, CASE_LIMIT_WEIGHT);
+    else
+        reach_limit(spec, w->uv, spec->rank_v, w->av, dkv);
+}
+
 xq_status case_weights_draw(random_stream *r, const case_spec *spec, case_weights *w, error *err)
 {
     int dkv = spec->kv_heads * spec->head_dim;
@@ -104,8 +134,10 @@ xq_status case_weights_draw(random_stream *r, const case_spec *spec, case_weight
         w->sinks = draw_vector(r, spec->heads, 0.5f, 1.5f);
         complete = complete && w->sinks;
     }
-    if (complete)
+    if (complete) {
+        weaken_limits(spec, w, dkv);
         return XQ_OK;
+    }
     case_weights_free(w);
     return error_set(err, XQ_ERROR_MEMORY, "argument",
                      "out of memory for the weights of a verification case");

@@ -88,7 +88,7 @@ xq_status xq_prepared_query(const xq_prepared *p, xq_prepared_info *info)
         .weights = xqw_weights(p->file),
         .base_layer = xqw_base_layer(p->file),
     };
-    descriptor_write(info, &full, sizeof full, "info", &err);
+    descriptor_write(info, &full, sizeof full, sizeof full, "info", &err);
     return finish(p, &err);
 }
 
@@ -120,7 +120,7 @@ xq_status xq_prepared_layer(xq_prepared *p, int32_t layer, xq_weights *weights)
     const layer_weights *found = loaded(p, layer, &err);
     if (err.status == XQ_OK) {
         xq_weights full = layer_api_weights(found);
-        descriptor_write(weights, &full, sizeof full, "weights", &err);
+        descriptor_write(weights, &full, sizeof full, DESCRIPTOR_UP_TO(xq_weights, ukv), "weights", &err);
     }
     pthread_mutex_unlock(&p->lock);
     return finish(p, &err);

@@ -21,7 +21,8 @@ static bool check_args(const xq_plan *plan, const xq_accumulate_args *a, error *
     return check_pointer("pages", a->pages, 128, err) &&
            (!projects || check_pointer("weights", a->weights, 256, err)) &&
            (!plan->shape.by_channel || check_tails(&a->tails, err)) &&
-           check_pointer("accumulator", a->accumulator, 128, err);
+           check_pointer("accumulator", a->accumulator, 128, err) &&
+           plan_check_cache(plan, &a->tails, a->accumulator, err);
 }
 
 xq_status xq_plan_accumulate(xq_plan *plan, const xq_accumulate_args *args, void *stream)
@@ -31,7 +32,7 @@ xq_status xq_plan_accumulate(xq_plan *plan, const xq_accumulate_args *args, void
     error err = ERROR_INIT;
     xq_accumulate_args a = XQ_ACCUMULATE_ARGS_INIT;
     struct plan_stream to = {.stream = stream};
-    if (plan_read_args(&a, sizeof a, args, "args", &err) == XQ_OK && check_args(plan, &a, &err) &&
+    if (plan_read_args(&a, sizeof a, sizeof a, args, "args", &err) == XQ_OK && check_args(plan, &a, &err) &&
         (!plan->checks || plan_check_accumulate(plan, &a, &to, &err)) && a.table.batch > 0 &&
         a.max_tokens > 0) {
         int64_t entries = plan_entries(plan, a.table.batch, a.max_tokens);

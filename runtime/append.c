@@ -10,7 +10,9 @@ static bool check_quantized(const xq_plan *plan, const xq_append_args *a, error 
     return (!projects || check_pointer("weights", a->weights, 256, err)) &&
            (!s->by_channel ||
             (check_pointer("append_indptr", a->append_indptr, 4, err) && check_tails(&a->tails, err))) &&
-           (!s->cross_layer || s->base || check_pointer("accumulator", a->accumulator, 128, err));
+           (!s->cross_layer || s->base || check_pointer("accumulator", a->accumulator, 128, err)) &&
+           check_unused("rotary_position", a->rotary_position,
+                        "a quantized cache is not rotated, and attend takes positions", err);
 }
 
 static bool check_fp16_kv(const xq_plan *plan, const xq_append_args *a, error *err)
@@ -32,6 +34,7 @@ static bool check_args(const xq_plan *plan, const xq_append_args *a, error *err)
            check_pointer("token_sequence", a->token_sequence, 4, err) &&
            check_pointer("token_position", a->token_position, 4, err) &&
            check_pointer("pages", a->pages, 128, err) &&
+           plan_check_cache(plan, &a->tails, a->accumulator, err) &&
            (plan->implementation == XQ_FP16_KV ? check_fp16_kv(plan, a, err)
                                                : check_quantized(plan, a, err));
 }
@@ -117,8 +120,10 @@ xq_status xq_plan_append(xq_plan *plan, const xq_append_args *args, void *stream
     error err = ERROR_INIT;
     xq_append_args a = XQ_APPEND_ARGS_INIT;
     struct plan_stream to = {.stream = stream};
-    if (plan_read_args(&a, sizeof a, args, "args", &err) == XQ_OK && check_args(plan, &a, &err) &&
-        (!plan->checks || plan_check_append(plan, &a, &to, &err)) && a.tokens > 0) {
+    if (plan_read_args(&a, sizeof a, DESCRIPTOR_UP_TO(xq_append_args, append_indptr), args, "args", &err) ==
+            XQ_OK &&
+        check_args(plan, &a, &err) && (!plan->checks || plan_check_append(plan, &a, &to, &err)) &&
+        a.tokens > 0) {
         if (plan->implementation == XQ_FP16_KV)
             append_fp16_kv(plan, &a, &to, &err);
         else

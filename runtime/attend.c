@@ -40,7 +40,7 @@ static const char *asks_for_many(const xq_attend_args *a)
 static bool check_mask(const xq_attend_args *a, int64_t max_queries, error *err)
 {
     if (!a->tree_mask)
-        return true;
+        return check_unused("mask_words", a->mask_words, "there is no tree_mask", err);
     if (!a->query_position)
         return refuse("query_position", "must not be null where there is a tree_mask", err);
     return check_pointer("tree_mask", a->tree_mask, 4, err) &&
@@ -85,6 +85,7 @@ static bool check_args(struct plan_attend_call *c, error *err)
         return check_range("queries", a->queries, 0, 0, err);
     return check_pointer("q", a->q, 16, err) && check_pointer("out", a->out, 16, err) &&
            optional_pointer("lse", a->lse, err) && check_cache(plan, a, err) &&
+           plan_check_cache(plan, &a->tails, a->accumulator, err) &&
            optional_pointer("query_indptr", a->query_indptr, err) &&
            optional_pointer("query_position", a->query_position, err) &&
            optional_pointer("token_offset", a->token_offset, err) &&
@@ -305,7 +306,9 @@ xq_status xq_plan_attend(xq_plan *plan, const xq_attend_args *args, void *stream
     error err = ERROR_INIT;
     xq_attend_args a = XQ_ATTEND_ARGS_INIT;
     struct plan_attend_call call = {.plan = plan, .args = &a, .to = {.stream = stream}};
-    if (plan_read_args(&a, sizeof a, args, "args", &err) == XQ_OK && check_args(&call, &err)) {
+    if (plan_read_args(&a, sizeof a, DESCRIPTOR_UP_TO(xq_attend_args, queries), args, "args", &err) ==
+            XQ_OK &&
+        check_args(&call, &err)) {
         if (a.table.batch > 0)
             set_splits(&call);
         if ((!plan->checks || plan_check_attend(&call, &err)) && a.table.batch > 0)

@@ -42,6 +42,14 @@ bool check_tails(const xq_tail_pool *tails, error *err)
            check_pointer("tails.slots", tails->slots, 4, err);
 }
 
+bool check_unused(const char *field, bool given, const char *why, error *err)
+{
+    if (!given)
+        return true;
+    error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s would have no effect: %s; valid: 0", field, why);
+    return fail(field, err);
+}
+
 bool check_workspace(uint64_t workspace, size_t bytes, size_t needed, error *err)
 {
     if (!check_pointer("workspace", workspace, 256, err))

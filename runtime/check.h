@@ -15,6 +15,8 @@ bool check_table(const xq_page_table *table, int32_t max_batch, error *err);
 bool check_workspace(uint64_t workspace, size_t bytes, size_t needed, error *err);
 /* The pool, 128-byte aligned, and the slots. */
 bool check_tails(const xq_tail_pool *tails, error *err);
+/* What would have no effect is not given; `why` it has none ends the message. */
+bool check_unused(const char *field, bool given, const char *why, error *err);
 /* A host pointer or a handle. */
 bool check_not_null(const char *field, const void *pointer, error *err);
 

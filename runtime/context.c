@@ -61,7 +61,7 @@ static xq_status open_device(xq_context *c, const char *name, error *err)
 static xq_status fill_context(xq_context *c, const xq_context_options *given, error *err)
 {
     xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
-    if (given && descriptor_read(&options, sizeof options, given, "options", err) != XQ_OK)
+    if (given && descriptor_read(&options, sizeof options, sizeof options, given, "options", err) != XQ_OK)
         return err->status;
     c->log = (logger){options.log, options.log_user};
     c->template_dir = options.template_dir ? strdup(options.template_dir) : NULL;
@@ -182,7 +182,7 @@ xq_status xq_context_device(xq_context *context, xq_device_info *info)
     if (context_nvrtc(context, &library, &err) == XQ_OK)
         full.nvrtc = nvrtc_version(library);
     error_clear(&err); /* no NVRTC is an answer here, not a failure */
-    if (descriptor_write(info, &full, sizeof full, "info", &err) != XQ_OK)
+    if (descriptor_write(info, &full, sizeof full, sizeof full, "info", &err) != XQ_OK)
         return context_fail(context, &err);
     return XQ_OK;
 }

@@ -22,7 +22,9 @@ static bool check_args(const xq_plan *plan, const xq_dequantize_args *a, error *
             (s->cross_layer ? check_pointer("accumulator", a->accumulator, 128, err)
                             : check_pointer("pages", a->pages, 128, err)) &&
             (s->cross_layer || !s->by_channel || check_tails(&a->tails, err)) &&
-            check_pointer("k", a->k, 16, err) && (!s->latent || check_pointer("v", a->v, 16, err)));
+            plan_check_cache(plan, &a->tails, a->accumulator, err) && check_pointer("k", a->k, 16, err) &&
+            (s->latent ? check_pointer("v", a->v, 16, err)
+                       : check_unused("v", a->v, "one stream is cached, which k receives", err)));
 }
 
 xq_status plan_dequantize(const xq_plan *plan, const xq_dequantize_args *a, const struct plan_stream *to,
@@ -51,9 +53,10 @@ xq_status xq_plan_dequantize(xq_plan *plan, const xq_dequantize_args *args, void
     error err = ERROR_INIT;
     xq_dequantize_args a = XQ_DEQUANTIZE_ARGS_INIT;
     struct plan_stream to = {.stream = stream};
-    if (plan_read_args(&a, sizeof a, args, "args", &err) == XQ_OK && check_args(plan, &a, &err) &&
-        (!plan->checks || plan_check_dequantize(plan, &a, &to, &err)) && a.table_entries > 0) {
-        a.v = plan->shape.latent ? a.v : 0;
+    if (plan_read_args(&a, sizeof a, DESCRIPTOR_UP_TO(xq_dequantize_args, tails), args, "args", &err) ==
+            XQ_OK &&
+        check_args(plan, &a, &err) && (!plan->checks || plan_check_dequantize(plan, &a, &to, &err)) &&
+        a.table_entries > 0) {
         plan_dequantize(plan, &a, &to, &err);
     }
     return plan_result(plan, &err);

@@ -5,25 +5,28 @@
 /* No descriptor will ever be larger: a struct_size beyond is an uninitialized one. */
 enum { LARGEST = 4096 };
 
-static xq_status given_size(const void *given, const char *name, size_t *bytes, error *err)
+static xq_status given_size(const void *given, size_t first, const char *name, size_t *bytes, error *err)
 {
     if (!given) {
         error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s must not be NULL", name);
         return error_field(err, name);
     }
     memcpy(bytes, given, sizeof *bytes);
-    if (*bytes >= sizeof(size_t) && *bytes <= LARGEST)
+    if (*bytes >= first && *bytes <= LARGEST)
         return XQ_OK;
-    error_set(err, XQ_ERROR_ARGUMENT, "argument",
-              "%s: struct_size is %zu, the size of no descriptor; initialize it with its XQ_..._INIT", name,
-              *bytes);
+    error_set(
+        err, XQ_ERROR_ARGUMENT, "argument",
+        "%s: struct_size is %zu, that of no version of it (the first had %zu bytes); initialize it with "
+        "its XQ_..._INIT",
+        name, *bytes, first);
     return error_field(err, "struct_size");
 }
 
-xq_status descriptor_read(void *full, size_t size, const void *given, const char *name, error *err)
+xq_status descriptor_read(void *full, size_t size, size_t first, const void *given, const char *name,
+                          error *err)
 {
     size_t bytes = 0;
-    if (given_size(given, name, &bytes, err) != XQ_OK)
+    if (given_size(given, first, name, &bytes, err) != XQ_OK)
         return err->status;
     for (size_t i = size; i < bytes; i++)
         if (((const char *)given)[i]) {
@@ -37,10 +40,11 @@ xq_status descriptor_read(void *full, size_t size, const void *given, const char
     return XQ_OK;
 }
 
-xq_status descriptor_write(void *given, const void *full, size_t size, const char *name, error *err)
+xq_status descriptor_write(void *given, const void *full, size_t size, size_t first, const char *name,
+                           error *err)
 {
     size_t bytes = 0;
-    if (given_size(given, name, &bytes, err) != XQ_OK)
+    if (given_size(given, first, name, &bytes, err) != XQ_OK)
         return err->status;
     size_t known = bytes < size ? bytes : size;
     memcpy((char *)given + sizeof(size_t), (const char *)full + sizeof(size_t), known - sizeof(size_t));

@@ -4,6 +4,7 @@
 #include "descriptor.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -84,10 +85,43 @@ void last_error_free_all(xq_context *context)
     }
 }
 
+/* Of calls without a context. The one thing that the library keeps outside of objects: threads do not share
+ * it, and it needs no memory that anyone would have to free. */
+static _Thread_local struct {
+    xq_status status;
+    char field[sizeof((error *)0)->field], message[sizeof((error *)0)->message];
+} without_context;
+
+xq_status last_error_keep(error *err)
+{
+    without_context.status = err->status;
+    snprintf(without_context.field, sizeof without_context.field, "%s", err->field);
+    snprintf(without_context.message, sizeof without_context.message, "%s", err->message);
+    error_clear(err);
+    return without_context.status;
+}
+
+static xq_status read_without_context(xq_error_detail *detail)
+{
+    if (without_context.status == XQ_OK)
+        return XQ_ERROR_ARGUMENT;
+    const xq_error_detail full = {
+        .struct_size = sizeof full,
+        .status = without_context.status,
+        .stage = "argument",
+        .message = without_context.message,
+        .field = without_context.field[0] ? without_context.field : NULL,
+    };
+    error err = ERROR_INIT;
+    return descriptor_write(detail, &full, sizeof full, sizeof full, "detail", &err);
+}
+
 xq_status xq_last_error(const xq_context *context, xq_error_detail *detail)
 {
-    if (!context || !detail)
+    if (!detail)
         return XQ_ERROR_ARGUMENT;
+    if (!context)
+        return read_without_context(detail);
     xq_error_detail full = XQ_ERROR_DETAIL_INIT;
     xq_context *c = (xq_context *)context; /* the lock is no part of what a reader sees */
     pthread_mutex_lock(&c->error_lock);
@@ -103,7 +137,7 @@ xq_status xq_last_error(const xq_context *context, xq_error_detail *detail)
         full.log = e->detail.log;
     }
     error err = ERROR_INIT;
-    return descriptor_write(detail, &full, sizeof full, "detail", &err);
+    return descriptor_write(detail, &full, sizeof full, sizeof full, "detail", &err);
 }
 
 xq_status last_error_read(const xq_context *context, xq_status status, error *err)

@@ -8,6 +8,10 @@
  * over the public API: `status` is what the failing call returned. Returns it. */
 xq_status last_error_read(const xq_context *context, xq_status status, error *err);
 
+/* The same as context_fail, for calls that take no context: keeps the error for the calling thread, clears
+ * *err, and returns its status. */
+xq_status last_error_keep(error *err);
+
 void last_error_free_all(xq_context *context);
 
 #endif

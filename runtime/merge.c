@@ -19,7 +19,7 @@ xq_status xq_plan_merge(xq_plan *plan, const xq_merge_args *args, void *stream)
     error err = ERROR_INIT;
     xq_merge_args a = XQ_MERGE_ARGS_INIT;
     struct plan_stream to = {.stream = stream};
-    if (plan_read_args(&a, sizeof a, args, "args", &err) == XQ_OK && check_args(plan, &a, &err) &&
+    if (plan_read_args(&a, sizeof a, sizeof a, args, "args", &err) == XQ_OK && check_args(plan, &a, &err) &&
         (!plan->checks || plan_check_merge(plan, &to, &err)) && a.queries > 0) {
         int64_t rows = a.queries * plan->shape.heads;
         struct xq_merge_params params = {

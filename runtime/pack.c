@@ -215,6 +215,59 @@ xq_status pack_weights(const struct shape *shape, xq_implementation implementati
 
 /* ---------------------------------------------------------------- public */
 
+static bool is_packed(const struct shape *shape, const struct shape_weights *layout, const char *name)
+{
+    for (int i = 0; i < layout->matrix_count; i++)
+        if (strcmp(layout->matrices[i].source, name) == 0 ||
+            (shape->latent && layout->matrices[i].columns == SHAPE_FEEDBACK && strcmp(name, "k_cost") == 0))
+            return true;
+    for (int i = 0; i < layout->vector_count; i++)
+        if (strcmp(layout->vectors[i].source, name) == 0)
+            return true;
+    return false;
+}
+
+/* The first that the plan has no use for; it is taken out. */
+static const char *take_unused(const struct shape *shape, xq_implementation implementation,
+                               xq_weights *weights)
+{
+    const struct {
+        const char *name;
+        const float **values;
+    } all[] = {
+        {"wk", &weights->wk},         {"wv", &weights->wv},       {"uk", &weights->uk},
+        {"ak", &weights->ak},         {"uv", &weights->uv},       {"av", &weights->av},
+        {"ukv", &weights->ukv},       {"bk", &weights->bk},       {"bv", &weights->bv},
+        {"k_norm", &weights->k_norm}, {"sinks", &weights->sinks}, {"k_cost", &weights->k_cost},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (*all[i].values && !is_packed(shape, &shape->weights[implementation], all[i].name)) {
+            *all[i].values = NULL;
+            return all[i].name;
+        }
+    return NULL;
+}
+
+void pack_keep_used(const struct shape *shape, xq_implementation implementation, xq_weights *weights)
+{
+    while (take_unused(shape, implementation, weights))
+        ;
+}
+
+static bool check_all_used(const xq_plan *plan, xq_weights given, error *err)
+{
+    const char *name = take_unused(&plan->shape, plan->implementation, &given);
+    if (!name)
+        return true;
+    char field[32];
+    snprintf(field, sizeof field, "weights.%s", name);
+    error_set(err, XQ_ERROR_ARGUMENT, "argument",
+              "%s would have no effect: the plan's method, model and implementation have none; valid: NULL",
+              field);
+    error_field(err, field);
+    return false;
+}
+
 xq_status xq_plan_pack_weights(const xq_plan *plan, const xq_weights *weights, void *destination,
                                size_t destination_bytes)
 {
@@ -223,8 +276,9 @@ xq_status xq_plan_pack_weights(const xq_plan *plan, const xq_weights *weights, v
     error err = ERROR_INIT;
     xq_weights w = XQ_WEIGHTS_INIT;
     size_t needed = plan->shape.weights[plan->implementation].bytes;
-    if (plan_read_args(&w, sizeof w, weights, "weights", &err) == XQ_OK &&
-        check_not_null("destination", destination, &err)) {
+    if (plan_read_args(&w, sizeof w, DESCRIPTOR_UP_TO(xq_weights, ukv), weights, "weights", &err) ==
+            XQ_OK &&
+        check_not_null("destination", destination, &err) && check_all_used(plan, w, &err)) {
         if (destination_bytes < needed) {
             error_set(&err, XQ_ERROR_ARGUMENT, "argument",
                       "destination_bytes is %zu; the plan's weights need %zu", destination_bytes, needed);

@@ -9,4 +9,8 @@
 xq_status pack_weights(const struct shape *shape, xq_implementation implementation,
                        const xq_weights *weights, void *destination, error *err);
 
+/* Leaves of a layer's matrices and vectors those that a plan packs: xq_plan_pack_weights refuses others.
+ * For callers that have all of a layer, and plans of several implementations. */
+void pack_keep_used(const struct shape *shape, xq_implementation implementation, xq_weights *weights);
+
 #endif

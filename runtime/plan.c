@@ -10,9 +10,10 @@ xq_status plan_result(const xq_plan *plan, error *err)
     return err->status == XQ_OK ? XQ_OK : context_fail(plan->context, err);
 }
 
-xq_status plan_read_args(void *full, size_t size, const void *given, const char *name, error *err)
+xq_status plan_read_args(void *full, size_t size, size_t first, const void *given, const char *name,
+                         error *err)
 {
-    return descriptor_read(full, size, given, name, err);
+    return descriptor_read(full, size, first, given, name, err);
 }
 
 struct xq_matrix plan_matrix(const xq_plan *plan, uint64_t weights, const char *name)
@@ -28,6 +29,18 @@ uint64_t plan_vector(const xq_plan *plan, uint64_t weights, const char *name)
 {
     const struct shape_vector *v = shape_vector(plan->weights, name);
     return v ? weights + v->offset : 0;
+}
+
+bool plan_check_cache(const xq_plan *plan, const xq_tail_pool *tails, uint64_t accumulator, error *err)
+{
+    const bool quantized = plan->implementation != XQ_FP16_KV;
+    static const char no_tails[] = "the plan's tail_bytes is 0",
+                      no_accumulator[] = "the plan's accumulator_page_bytes is 0";
+    return ((quantized && plan->shape.by_channel) ||
+            (check_unused("tails.pool", tails->pool, no_tails, err) &&
+             check_unused("tails.slots", tails->slots, no_tails, err))) &&
+           ((quantized && plan->shape.cross_layer) ||
+            check_unused("accumulator", accumulator, no_accumulator, err));
 }
 
 struct xq_table plan_table(const xq_page_table *table)
@@ -166,7 +179,8 @@ xq_status xq_plan_create(xq_context *context, const xq_plan_options *options, xq
     xq_plan_options o = XQ_PLAN_OPTIONS_INIT;
     xq_plan *p = NULL;
     if (!check_not_null("plan", plan, &err) ||
-        descriptor_read(&o, sizeof o, options, "options", &err) != XQ_OK ||
+        descriptor_read(&o, sizeof o, DESCRIPTOR_UP_TO(xq_plan_options, max_queries), options, "options",
+                        &err) != XQ_OK ||
         check_options(&o, &err) != XQ_OK)
         return context_fail(context, &err);
     p = calloc(1, sizeof *p);
@@ -236,7 +250,7 @@ xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info)
         full.needs_append_indptr = s->by_channel;
         full.latents = s->streams[0].latents;
     }
-    descriptor_write(info, &full, sizeof full, "info", &err);
+    descriptor_write(info, &full, sizeof full, DESCRIPTOR_UP_TO(xq_plan_info, tail_bytes), "info", &err);
     return plan_result(plan, &err);
 }
 

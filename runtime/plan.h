@@ -4,6 +4,7 @@
 #ifndef RUNTIME_PLAN_H
 #define RUNTIME_PLAN_H
 
+#include "descriptor.h"
 #include "fault_log.h"
 #include "kernel.h"
 #include "params.h"
@@ -104,12 +105,16 @@ static inline xq_status plan_launch(const kernel *k, const uint32_t grid[3], con
 xq_status plan_result(const xq_plan *plan, error *err);
 
 /* descriptor_read, for arguments of plan calls. */
-xq_status plan_read_args(void *full, size_t size, const void *given, const char *name, error *err);
+xq_status plan_read_args(void *full, size_t size, size_t first, const void *given, const char *name,
+                         error *err);
 
 /* A packed matrix or vector, given the device address of the packed weights; null if the plan has none
  * such. */
 struct xq_matrix plan_matrix(const xq_plan *plan, uint64_t weights, const char *name);
 uint64_t plan_vector(const xq_plan *plan, uint64_t weights, const char *name);
+
+/* Tails and an accumulator, where the plan has none. */
+bool plan_check_cache(const xq_plan *plan, const xq_tail_pool *tails, uint64_t accumulator, error *err);
 
 /* A page table and tails as kernels take them. */
 struct xq_table plan_table(const xq_page_table *table);

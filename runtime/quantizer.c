@@ -16,24 +16,65 @@ static float saturated(uint16_t bits)
 
 /* ---------------------------------------------------------------- parameters */
 
+/* The end of a group's range that is farthest from x̂ = 0 or, with a float zero, its upper end: `span` from
+ * `offset`, as level `count`. */
+typedef struct range_end {
+    float offset, span, scale, count;
+} range_end;
+
+static bool overflows(const range_end *end)
+{
+    return end->scale * end->count + end->offset >= 65520.0f; /* which f16 rounds to infinity */
+}
+
+/* A scale is rounded, so that the end may lie beyond what f16 holds. Then fewer levels reach it: the most
+ * for which it does not. Where no count is good, the scale is rounded down. */
+static void keep_finite(range_end *end)
+{
+    const range_end given = *end;
+    while (overflows(end) && end->count > 0) {
+        end->count -= 1;
+        end->scale = half_round(end->span / end->count);
+    }
+    if (end->count > 0)
+        return;
+    *end = given;
+    end->scale = half_to_float((uint16_t)(half_from_float(given.scale) - 1));
+}
+
+static quantizer_levels integer_levels(float lo, float hi, float clip, float top)
+{
+    lo = lo < 0 ? lo : 0;
+    hi = hi > 0 ? hi : 0;
+    range_end end = {0, fmaxf(-lo, hi) * clip, half_round((hi - lo) * clip / top), 0};
+    if (end.scale == 0)
+        return (quantizer_levels){.divisor = 1};
+    end.count = nearbyintf(end.span / end.scale);
+    keep_finite(&end);
+    float zero = fminf(nearbyintf(-(lo * clip) / end.scale), top), most = top - zero;
+    if (end.scale * most >= 65520.0f)
+        most = end.count;
+    return (quantizer_levels){end.scale, 0, end.scale, -zero, most};
+}
+
+static quantizer_levels float_levels(float lo, float hi, float clip, float top)
+{
+    const float range = hi - lo, span = range * clip, offset = half_round(lo + (range - span) * 0.5f);
+    range_end end = {offset, span, half_round(span / top), top};
+    if (end.scale == 0)
+        return (quantizer_levels){.offset = offset, .divisor = 1};
+    keep_finite(&end);
+    return (quantizer_levels){end.scale, offset, end.scale, 0, end.count};
+}
+
 quantizer_levels quantizer_find_levels(const quantizer *q, float lo, float hi, bool any, bool nan)
 {
-    const float top = (float)((1 << q->bits) - 1);
+    const float top = (float)((1 << q->bits) - 1), clip = q->clip > 0 ? q->clip : 1;
     if (!any)
         return (quantizer_levels){.divisor = 1};
     if (nan)
         return (quantizer_levels){.scale = NAN, .offset = q->integer_zero ? 0 : NAN, .divisor = 1};
-    if (q->integer_zero) {
-        lo = lo < 0 ? lo : 0;
-        hi = hi > 0 ? hi : 0;
-    }
-    const float clip = q->clip > 0 ? q->clip : 1, range = hi - lo, span = range * clip;
-    float scale = half_round(span / top),
-          offset = q->integer_zero ? 0 : half_round(lo + (range - span) * 0.5f);
-    if (scale == 0)
-        return (quantizer_levels){.offset = offset, .divisor = 1};
-    float zero = q->integer_zero ? fminf(nearbyintf(-(lo * clip) / scale), top) : 0;
-    return (quantizer_levels){scale, offset, scale, -zero, top - zero};
+    return q->integer_zero ? integer_levels(lo, hi, clip, top) : float_levels(lo, hi, clip, top);
 }
 
 static uint16_t zero_bits(const quantizer *q, const quantizer_levels *l)

@@ -10,6 +10,14 @@
  *   integer zero: lo, hi = min(0, min), max(0, max); zero = clamp(rint(-(lo * clip) / s)); 0 where s == 0
  *       code = s == 0 ? 0 : rint(x / s) + zero,    x̂ = s * (code - zero)
  *
+ * No level that is used stands for more than f16 holds: where s, being rounded, would carry the range's end
+ * to 65520 or beyond (which f16 rounds to infinity), fewer levels reach it. With A what the end is from
+ * zero (float zero: A = span, and n = 2^bits - 1; integer zero: A = max(-lo, hi) * clip, and n = rint(A /
+ * s)), n is lowered by one, and s = f16(A / n), until s * n + zero < 65520 (integer zero: s * n < 65520);
+ * codes end at n (integer zero: at n + zero, if that is less than 2^bits - 1). A float zero may find no
+ * such n; then s is the f16 number before f16(span / (2^bits - 1)). So a value of 65504 is cached as 65504
+ * and not as infinity, and kernels need not look.
+ *
  * With feedback the channels of a group are quantized one after the other, and instead of x
  *       t = x + F[i][0]*e[0] + F[i][1]*e[1] + ..., e[j] = f16(s * code[j] + zero - x[j])
  * is, a sum from the left, with rint((t - zero) * (1 / s)): no quotient. lo and hi are those of x.

@@ -6,10 +6,12 @@
 #pragma GCC optimize("O3", "no-trapping-math")
 #endif
 
+#include "check.h"
 #include "feedback.h"
 #include "half.h"
+#include "last_error.h"
 #include "quantizer.h"
-#include "weights.h"
+#include "simulate_check.h"
 
 #include <xq/xq.h>
 
@@ -160,25 +162,6 @@ static void simulate_channels(const quantizer *q, float *x, size_t width, size_t
 
 /* ---------------------------------------------------------------- cache */
 
-static bool is_valid(const xq_quantizer *q, int64_t rows, int64_t width)
-{
-    int32_t latents = q->latents > 0 ? q->latents : 1;
-    bool bits = q->bits == 2 || q->bits == 3 || q->bits == 4 || q->bits == 8 || q->bits == 16;
-    return bits && q->group >= 0 && q->latents >= 0 && rows >= 0 && width > 0 && width <= INT32_MAX &&
-           width % latents == 0 && q->clip >= 0 && q->clip <= 1 &&
-           !(q->by_channel && q->group == 0 && q->bits != 16) &&
-           !(q->feedback && (q->by_channel || q->group < 1 || q->group > FEEDBACK_MOST_CHANNELS));
-}
-
-static bool read_quantizer(const xq_quantizer *given, int64_t rows, int64_t width, xq_quantizer *q)
-{
-    *q = (xq_quantizer)XQ_SIZED(xq_quantizer);
-    if (!given || given->struct_size < offsetof(xq_quantizer, latents))
-        return false;
-    memcpy(q, given, given->struct_size < sizeof *q ? given->struct_size : sizeof *q);
-    return is_valid(q, rows, width);
-}
-
 /* The stream that rows of `width` values are. */
 static feedback_stream stream_of(const xq_quantizer *q, int64_t width)
 {
@@ -199,8 +182,11 @@ xq_status xq_simulate_cache(const xq_quantizer *quantized, int64_t rows, int64_t
                             float *x_hat)
 {
     xq_quantizer s;
-    if (!read_quantizer(quantized, rows, width, &s) || (rows > 0 && (!x || !x_hat)))
-        return XQ_ERROR_ARGUMENT;
+    error err = ERROR_INIT;
+    if (!simulate_check_quantizer(quantized, width, &s, &err) ||
+        !check_range("rows", rows, 0, INT64_MAX, &err) || (rows > 0 && !check_not_null("x", x, &err)) ||
+        (rows > 0 && !check_not_null("x_hat", x_hat, &err)))
+        return last_error_keep(&err);
     const feedback_stream stream = stream_of(&s, width);
     size_t w = (size_t)width, n = (size_t)rows;
     size_t stored_width = (size_t)stream.latents * (size_t)stream.latent_width;
@@ -231,18 +217,17 @@ xq_status xq_simulate_feedback(const xq_quantizer *quantized, int64_t width, int
                                const float *cost, float *feedback)
 {
     xq_quantizer q;
-    if (!read_quantizer(quantized, 1, width, &q) || !a || !feedback || cols < 1 || cols > INT32_MAX ||
-        q.group < 1 || q.group > FEEDBACK_MOST_CHANNELS || cols % (q.latents > 0 ? q.latents : 1))
-        return XQ_ERROR_ARGUMENT;
+    error err = ERROR_INIT;
+    if (!simulate_check_quantizer(quantized, width, &q, &err) ||
+        !simulate_check_feedback(&q, cols, a, cost, &err) || !check_not_null("feedback", feedback, &err))
+        return last_error_keep(&err);
     const feedback_stream stream = stream_of(&q, width);
     const feedback_source source = {a, cost, (int32_t)cols};
-    for (int64_t i = 0; i < stream.rank * cols; i++)
-        if (!isfinite(a[i]))
-            return XQ_ERROR_ARGUMENT;
-    for (int64_t i = 0; cost && i < cols; i++)
-        if (!(cost[i] >= 0) || isinf(cost[i]))
-            return XQ_ERROR_ARGUMENT;
-    return feedback_make(&stream, &source, 1, feedback) ? XQ_OK : XQ_ERROR_MEMORY;
+    if (!simulate_check_values("a", a, stream.rank, cols, INFINITY, &err))
+        return last_error_keep(&err);
+    if (!feedback_make(&stream, &source, 1, feedback))
+        error_set(&err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    return err.status == XQ_OK ? XQ_OK : last_error_keep(&err);
 }
 
 /* ---------------------------------------------------------------- weights */
@@ -258,13 +243,12 @@ static float largest_magnitude(const float *w, size_t rows, size_t cols)
 xq_status xq_simulate_weights(const char *type, int64_t rows, int64_t cols, const float *w, float *rounded)
 {
     enum weight_type t;
-    if (!type || rows < 0 || cols < 0 || (rows * cols > 0 && (!w || !rounded)) ||
-        !weight_type_find(type, &t))
-        return XQ_ERROR_ARGUMENT;
+    error err = ERROR_INIT;
+    if (!simulate_check_weights(type, rows, cols, &t, &err) ||
+        (rows * cols > 0 && (!check_not_null("w", w, &err) || !check_not_null("rounded", rounded, &err) ||
+                             !simulate_check_values("w", w, rows, cols, weight_limit(t), &err))))
+        return last_error_keep(&err);
     size_t m = (size_t)rows, n = (size_t)cols;
-    for (size_t i = 0; i < m * n; i++)
-        if (!(fabsf(w[i]) < weight_limit(t)))
-            return XQ_ERROR_ARGUMENT;
     for (size_t c = 0; c < n; c++) {
         float scale = weight_scale(t, weight_bytes(t) == 1 ? largest_magnitude(w + c, m, n) : 0);
         for (size_t r = 0; r < m; r++)

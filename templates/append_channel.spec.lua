@@ -22,7 +22,7 @@ return {
     for _, stream in ipairs(spec.layout.streams) do
       if stream.axis == "channel" then blocks = blocks + stream.width // 64 end
     end
-    local values, found = spec.cache.group * (64 + 8) * 2, math.max(p.warps * 64, 192) * 4
+    local values, found = spec.cache.group * (64 + 8) * 2, p.warps * 64 * 4
     local partials = operand.projects(spec.cache) and p.warps * 16 * (64 + 8) * 4 or 0
     return {
       threads = p.warps * 32,

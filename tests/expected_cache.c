@@ -86,10 +86,25 @@ static bool is_less(float a, float b)
     return a < b || (a == b && signbit(a) && !signbit(b));
 }
 
-static float clamped(float value, int bits)
+static float clamped(float value, int most)
 {
-    float top = (float)((1 << bits) - 1);
+    float top = (float)most;
     return isnan(value) || value < 0 ? 0 : value > top ? top : value;
+}
+
+/* Scales near f16's limit (runtime/quantizer.h): n steps of the scale reach the end of the range, `from`
+ * + `length`; the sum must not round to infinity. */
+static int find_end(float from, float length, int n, uint16_t *scale)
+{
+    const uint16_t rounded = *scale;
+    for (int steps = n; steps > 0; steps--) {
+        if (steps < n)
+            *scale = half_from_float(length / (float)steps);
+        if (half_to_float(*scale) * (float)steps + from < 65520)
+            return steps;
+    }
+    *scale = (uint16_t)(rounded - 1);
+    return n;
 }
 
 expected_params expected_find_params(const expected_cache *c, const float *values, int count, int bits)
@@ -102,37 +117,45 @@ expected_params expected_find_params(const expected_cache *c, const float *value
         high = is_less(high, values[i]) ? values[i] : high;
     }
     if (nan)
-        return (expected_params){HALF_NAN, HALF_NAN, 0};
+        return (expected_params){HALF_NAN, HALF_NAN, 0, 0};
     if (c->integer_zero) {
         low = fminf(low, 0);
         high = fmaxf(high, 0);
     }
+    const int top = (1 << bits) - 1;
     const float span = (high - low) * c->clip, cut = ((high - low) - span) / 2;
-    expected_params p = {half_from_float(span / (float)((1 << bits) - 1)), half_from_float(low + cut), 0};
+    expected_params p = {half_from_float(span / (float)top), half_from_float(low + cut), 0, top};
+    if (p.scale == 0)
+        return p;
+    if (!c->integer_zero) {
+        p.most = find_end(half_to_float(p.offset), span, top, &p.scale);
+        return p;
+    }
+    const float end = (-low > high ? -low : high) * c->clip;
+    int n = find_end(0, end, (int)nearbyintf(end / half_to_float(p.scale)), &p.scale);
     float s = half_to_float(p.scale);
-    if (c->integer_zero && s != 0)
-        p.zero = (int)clamped(nearbyintf(-(low * c->clip) / s), bits);
+    p.zero = (int)clamped(nearbyintf(-(low * c->clip) / s), top);
+    p.most = s * (float)(top - p.zero) < 65520 ? top : p.zero + n;
     return p;
 }
 
-int expected_find_code(float value, const expected_params *p, int bits, bool integer_zero)
+int expected_find_code(float value, const expected_params *p, bool integer_zero)
 {
     float s = half_to_float(p->scale);
     if (s == 0 || isnan(s))
         return 0;
     if (integer_zero)
-        return (int)clamped(nearbyintf(value / s) + (float)p->zero, bits);
-    return (int)clamped(nearbyintf((value - half_to_float(p->offset)) / s), bits);
+        return (int)clamped(nearbyintf(value / s) + (float)p->zero, p->most);
+    return (int)clamped(nearbyintf((value - half_to_float(p->offset)) / s), p->most);
 }
 
-int expected_feed_back(float value, float moved, const expected_params *p, int bits, bool integer_zero,
-                       float *e)
+int expected_feed_back(float value, float moved, const expected_params *p, bool integer_zero, float *e)
 {
     const float s = half_to_float(p->scale), offset = integer_zero ? 0 : half_to_float(p->offset);
     int code = 0;
     if (s != 0 && !isnan(s))
         code = (int)clamped(nearbyintf((moved - offset) * (1 / s)) + (float)(integer_zero ? p->zero : 0),
-                            bits);
+                            p->most);
     *e = half_to_float(
         expected_round_half((float)(s * (float)(code - (integer_zero ? p->zero : 0)) + offset) - value));
     return code;
@@ -251,8 +274,7 @@ static void write_fed_group(expected_cache *c, const expected_stream *s, const i
     for (int i = begin; i < end; i++)
         moved[i - begin] = half_to_float(row[i]);
     for (int j = begin; j < end; j++) {
-        int code =
-            expected_feed_back(half_to_float(row[j]), moved[j - begin], p, s->bits, c->integer_zero, &e);
+        int code = expected_feed_back(half_to_float(row[j]), moved[j - begin], p, c->integer_zero, &e);
         bool padding = expected_is_padding(s, j);
         put_code(c, s, pages, t, j, padding ? 0 : code);
         for (int i = j + 1; i < end && !padding; i++)
@@ -279,7 +301,7 @@ void expected_write_token(expected_cache *c, int stream, const int32_t *pages, i
             int code = s->bits == 16 ? row[i]
                        : expected_is_padding(s, i)
                            ? 0
-                           : expected_find_code(half_to_float(row[i]), &p, s->bits, c->integer_zero);
+                           : expected_find_code(half_to_float(row[i]), &p, c->integer_zero);
             put_code(c, s, pages, t, i, code);
         }
         if (s->feedback)
@@ -300,7 +322,7 @@ void expected_write_group(expected_cache *c, int stream, const int32_t *pages, i
         put_params(c, s, pages, group * c->group, i, &p);
         for (int t = 0; t < c->group; t++)
             put_code(c, s, pages, group * c->group + t, i,
-                     expected_find_code(column[t], &p, s->bits, c->integer_zero));
+                     expected_find_code(column[t], &p, c->integer_zero));
     }
     free(column);
 }

@@ -41,12 +41,13 @@ void expected_close(expected_cache *c);
 typedef struct expected_params {
     uint16_t scale, offset; /* f16; offset where the zero point is a float */
     int zero;               /* where it is an integer */
+    int most;               /* the largest code */
 } expected_params;
 expected_params expected_find_params(const expected_cache *c, const float *values, int count, int bits);
-int expected_find_code(float value, const expected_params *params, int bits, bool integer_zero);
+int expected_find_code(float value, const expected_params *params, bool integer_zero);
 
 /* The same with feedback: by a product with 1 / scale. *e is what the code's value is off, f16. */
-int expected_feed_back(float value, float moved, const expected_params *params, int bits, bool integer_zero,
+int expected_feed_back(float value, float moved, const expected_params *params, bool integer_zero,
                        float *e);
 
 /* Whether a channel of a stream is padding. */

@@ -176,9 +176,12 @@ xq_append_args plan_append_args(const xq_plan *plan)
     a.workspace = WORKSPACE;
     a.workspace_bytes = plan_info(plan).workspace_bytes;
     a.append_indptr = APPEND_INDPTR;
-    a.tails = (xq_tail_pool){TAILS, SLOTS};
-    a.accumulator = ACCUMULATOR;
-    a.rotary_position = ROTARY;
+    if (plan_info(plan).tail_bytes)
+        a.tails = (xq_tail_pool){TAILS, SLOTS};
+    if (plan_info(plan).accumulator_page_bytes)
+        a.accumulator = ACCUMULATOR;
+    if (plan->implementation == XQ_FP16_KV)
+        a.rotary_position = ROTARY;
     return a;
 }
 
@@ -194,8 +197,10 @@ xq_attend_args plan_attend_args(const xq_plan *plan)
     a.weights = WEIGHTS;
     a.workspace = WORKSPACE;
     a.workspace_bytes = plan_info(plan).workspace_bytes;
-    a.tails = (xq_tail_pool){TAILS, SLOTS};
-    a.accumulator = ACCUMULATOR;
+    if (plan_info(plan).tail_bytes)
+        a.tails = (xq_tail_pool){TAILS, SLOTS};
+    if (plan_info(plan).accumulator_page_bytes)
+        a.accumulator = ACCUMULATOR;
     return a;
 }
 

@@ -78,8 +78,8 @@ enum {
     ROTARY = 0x16000000
 };
 
-/* 40 tokens of 2 sequences, and attention over 700 tokens of each: everything given, whether the plan needs
- * it or not, but for what says that there are many queries. */
+/* 40 tokens of 2 sequences, and attention over 700 tokens of each: everything given that the plan takes,
+ * whether the call reads it or not, but for what says that there are many queries. */
 xq_append_args plan_append_args(const xq_plan *plan);
 xq_attend_args plan_attend_args(const xq_plan *plan);
 

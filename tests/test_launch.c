@@ -177,6 +177,7 @@ Test(launch, deltas_are_taken_from_the_accumulator)
     xq_plan_destroy(plan);
 
     plan = make(joint, XQ_FUSED);
+    a = plan_append_args(plan);
     append(plan, &a);
     p = plan_launched(0, "xq_append", 3, STUB_COLUMN_BLOCKS, 1);
     cr_assert_eq(p->accumulator, ACCUMULATOR);
@@ -211,14 +212,15 @@ Test(launch, append_by_channel_takes_as_many_steps_as_its_kernel_says)
 
 /* --------------------------------------------------------------- accumulate */
 
-static xq_accumulate_args accumulate_args(void)
+static xq_accumulate_args accumulate_args(const xq_plan *plan)
 {
     xq_accumulate_args a = XQ_ACCUMULATE_ARGS_INIT;
     a.max_tokens = 700;
     a.table = (xq_page_table){2, INDPTR, INDICES, LAST};
     a.pages = PAGES;
     a.weights = WEIGHTS;
-    a.tails = (xq_tail_pool){TAILS, SLOTS};
+    if (plan_info(plan).tail_bytes)
+        a.tails = (xq_tail_pool){TAILS, SLOTS};
     a.accumulator = ACCUMULATOR;
     return a;
 }
@@ -226,7 +228,7 @@ static xq_accumulate_args accumulate_args(void)
 Test(launch, accumulate_covers_every_tile_of_the_table)
 {
     xq_plan *plan = make(joint, XQ_UNFUSED);
-    xq_accumulate_args a = accumulate_args();
+    xq_accumulate_args a = accumulate_args(plan);
     cr_assert_eq(xq_plan_accumulate(plan, &a, (void *)0x66), XQ_OK, "%s", plan_error()->message);
     unsigned entries = 2 * 11; /* of 64 tokens, for 700 tokens in each of 2 sequences */
     const struct xq_accumulate_params *p = plan_launched(
@@ -245,7 +247,7 @@ Test(launch, accumulate_covers_every_tile_of_the_table)
     xq_plan_destroy(plan);
 
     plan = make(delta, XQ_FUSED);
-    a = accumulate_args();
+    a = accumulate_args(plan);
     a.weights = 0;
     cr_assert_eq(xq_plan_accumulate(plan, &a, NULL), XQ_OK, "%s", plan_error()->message);
     p = plan_launched(0, "xq_accumulate", (entries * 4 + STUB_SUM_TILES - 1) / STUB_SUM_TILES,
@@ -828,7 +830,7 @@ Test(launch, dequantize_reads_pages_and_tails_or_the_accumulator)
     cr_assert_eq(d->v, Q);
     xq_plan_destroy(plan);
     plan = make(delta, XQ_UNFUSED);
-    a.pages = 0;
+    a.pages = a.v = 0;
     a.accumulator = ACCUMULATOR;
     cr_assert_eq(xq_plan_dequantize(plan, &a, NULL), XQ_OK, "%s", plan_error()->message);
     d = plan_launched(0, "xq_dequantize", 20, STUB_COLUMN_BLOCKS, 1);
@@ -1048,6 +1050,56 @@ Test(arguments, attend_asks_for_what_its_method_needs)
     plan_close(plan);
 }
 
+/* What a plan has no use for is no part of a good call. */
+Test(arguments, what_would_have_no_effect_is_refused)
+{
+    const struct plan_mistake append_faults[] = {
+        {offsetof(xq_append_args, accumulator), ACCUMULATOR, 8, "accumulator"},
+        {offsetof(xq_append_args, tails.pool), TAILS, 8, "tails.pool"},
+        {offsetof(xq_append_args, tails.slots), SLOTS, 8, "tails.slots"},
+        {offsetof(xq_append_args, rotary_position), ROTARY, 8, "rotary_position"}, /* but of fp16 KV */
+    };
+    const struct plan_mistake attend_faults[] = {
+        {offsetof(xq_attend_args, accumulator), ACCUMULATOR, 8, "accumulator"},
+        {offsetof(xq_attend_args, tails.pool), TAILS, 8, "tails.pool"},
+        {offsetof(xq_attend_args, tails.slots), SLOTS, 8, "tails.slots"},
+        {offsetof(xq_attend_args, mask_words), 1, 4, "mask_words"},
+    };
+    for (int i = XQ_FUSED; i <= XQ_FP16_KV; i++) {
+        xq_plan *plan = make(latent, (xq_implementation)i);
+        const xq_attend_args good = plan_attend_args(plan);
+        fake->launch_count = 0;
+        assert_appends_refused(plan, append_faults, i == XQ_FP16_KV ? 3 : 4);
+        assert_attends_refused(plan, &good, attend_faults, 4);
+        xq_plan_destroy(plan);
+    }
+    fake->launch_count = 0;
+    xq_plan *plan = make(channel, XQ_FP16_KV); /* whose cache has no tails, as the spec's would have */
+    assert_appends_refused(plan, append_faults + 1, 1);
+    xq_plan_destroy(plan);
+    plan = make(joint, XQ_FUSED);
+    xq_accumulate_args sum = accumulate_args(plan);
+    sum.tails.slots = SLOTS;
+    cr_assert_eq(xq_plan_accumulate(plan, &sum, NULL), XQ_ERROR_ARGUMENT);
+    cr_assert_str_eq(plan_error()->field, "tails.slots");
+    cr_assert(strstr(plan_error()->message, "valid: 0"), "%s", plan_error()->message);
+    xq_plan_destroy(plan);
+    xq_dequantize_args look = XQ_DEQUANTIZE_ARGS_INIT;
+    look.table_entries = 5;
+    look.table = (xq_page_table){2, INDPTR, INDICES, LAST};
+    look.pages = PAGES;
+    look.k = X;
+    look.v = Q;
+    plan = make(x_only, XQ_FUSED);
+    cr_assert_eq(xq_plan_dequantize(plan, &look, NULL), XQ_ERROR_ARGUMENT);
+    cr_assert_str_eq(plan_error()->field, "v");
+    look.v = 0;
+    look.accumulator = ACCUMULATOR;
+    cr_assert_eq(xq_plan_dequantize(plan, &look, NULL), XQ_ERROR_ARGUMENT);
+    cr_assert_str_eq(plan_error()->field, "accumulator");
+    plan_close(plan);
+}
+
 Test(arguments, accumulate_names_what_is_wrong)
 {
     const struct plan_mistake mistakes[] = {
@@ -1061,7 +1113,7 @@ Test(arguments, accumulate_names_what_is_wrong)
     };
     xq_plan *plan = make(joint, XQ_FUSED);
     for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
-        xq_accumulate_args a = accumulate_args();
+        xq_accumulate_args a = accumulate_args(plan);
         memcpy((char *)&a + mistakes[i].offset, &mistakes[i].value, mistakes[i].size);
         cr_assert_eq(xq_plan_accumulate(plan, &a, NULL), XQ_ERROR_ARGUMENT, "%s was accepted",
                      mistakes[i].field);
@@ -1069,7 +1121,7 @@ Test(arguments, accumulate_names_what_is_wrong)
     }
     xq_plan_destroy(plan);
     plan = make(delta, XQ_FUSED);
-    xq_accumulate_args a = accumulate_args();
+    xq_accumulate_args a = accumulate_args(plan);
     a.tails.slots = 0;
     cr_assert_eq(xq_plan_accumulate(plan, &a, NULL), XQ_ERROR_ARGUMENT);
     cr_assert_str_eq(plan_error()->field, "tails.slots");
@@ -1077,7 +1129,7 @@ Test(arguments, accumulate_names_what_is_wrong)
     const xq_implementation without[] = {XQ_FUSED, XQ_FP16_KV};
     for (int i = 0; i < 2; i++) {
         plan = make(i ? joint : latent, without[i]);
-        a = accumulate_args();
+        a = accumulate_args(plan);
         cr_assert_eq(xq_plan_accumulate(plan, &a, NULL), XQ_ERROR_ARGUMENT);
         cr_assert_str_eq(plan_error()->field, "plan");
         xq_plan_destroy(plan);

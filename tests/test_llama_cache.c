@@ -33,15 +33,27 @@ static const char gemma[] =
  * The factors of latents have four entries of a half in a column, so that sums of them are exact whatever
  * their order: what is quantized is then the same on both sides. */
 struct sources {
-    xq_weights weights;
+    xq_weights weights; /* all that some layer has */
+    xq_weights layer;   /* of them, what the one asked for has */
+    const formats *formats;
     const char *type;
     float *matrix[8];
 };
 
 const xq_weights *sources_layer(sources *s, int layer)
 {
-    (void)layer;
-    return &s->weights;
+    const format *f = &s->formats->layer[layer];
+    xq_weights *w = &s->layer;
+    *w = s->weights;
+    if (f->method == CACHE_LATENT || f->rotated)
+        w->wk = w->wv = NULL;
+    else
+        w->uk = w->ak = w->av = NULL;
+    if (f->method != CACHE_LATENT)
+        w->uv = NULL;
+    if (f->method != CACHE_LATENT_CL)
+        w->ukv = NULL;
+    return w;
 }
 
 const char *sources_type(const sources *s)
@@ -90,7 +102,7 @@ static sources make_sources(const config *c, const formats *f, const char *type)
         if (layer->method == CACHE_LATENT_CL)
             joint = layer->stream[0].width;
     }
-    sources s = {.type = type, .weights = XQ_WEIGHTS_INIT};
+    sources s = {.type = type, .weights = XQ_WEIGHTS_INIT, .formats = f};
     s.weights.wk = s.matrix[0] = random_matrix(D, DKV, 1);
     s.weights.wv = s.matrix[1] = random_matrix(D, DKV, 2);
     s.weights.uk = s.matrix[2] = factor(rank[0]);

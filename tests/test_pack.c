@@ -495,6 +495,62 @@ Test(pack, every_matrix_that_the_plan_needs_is_asked_for_and_no_other)
     plan_close(plan);
 }
 
+Test(pack, what_the_plan_has_no_use_for_is_refused)
+{
+    static const struct {
+        const char *method;
+        xq_implementation implementation;
+        const char *used; /* by name, a space after each */
+    } cases[] = {
+        {"\"method\": \"x\", \"rotation\": false", XQ_FUSED, "wk wv "},
+        {"\"method\": \"x\", \"rotation\": true", XQ_UNFUSED, "uk ak av "},
+        {"\"method\": \"latent\"", XQ_FUSED, "uk ak uv av "},
+        {"\"method\": \"latent\", \"feedback\": true", XQ_FUSED, "uk ak uv av k_cost "},
+        {"\"method\": \"latent-cl\"", XQ_FUSED, "wk wv ukv "},
+        {"\"method\": \"latent\"", XQ_FP16_KV, "wk wv "},
+    };
+    static const struct {
+        const char *name;
+        size_t at;
+    } fields[] = {
+        {"wk", offsetof(xq_weights, wk)},       {"wv", offsetof(xq_weights, wv)},
+        {"uk", offsetof(xq_weights, uk)},       {"ak", offsetof(xq_weights, ak)},
+        {"uv", offsetof(xq_weights, uv)},       {"av", offsetof(xq_weights, av)},
+        {"ukv", offsetof(xq_weights, ukv)},     {"bk", offsetof(xq_weights, bk)},
+        {"bv", offsetof(xq_weights, bv)},       {"k_norm", offsetof(xq_weights, k_norm)},
+        {"sinks", offsetof(xq_weights, sinks)}, {"k_cost", offsetof(xq_weights, k_cost)},
+    };
+    float *some = random_matrix(D, 256);
+    for (int i = 0; i < D * 256; i++)
+        some[i] = fabsf(some[i]);
+    plan_open_stubs();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        xq_plan *plan = plan_make(spec_of("", cases[i].method, ""), cases[i].implementation);
+        size_t bytes = plan_info(plan).weights_bytes;
+        void *packed = keep(bytes);
+        xq_weights good = XQ_WEIGHTS_INIT;
+        for (size_t f = 0; f < sizeof fields / sizeof fields[0]; f++) {
+            char name[16];
+            snprintf(name, sizeof name, "%s ", fields[f].name);
+            const char *at = strstr(cases[i].used, name);
+            if (at && (at == cases[i].used || at[-1] == ' '))
+                memcpy((char *)&good + fields[f].at, &some, sizeof some);
+        }
+        cr_assert_eq(xq_plan_pack_weights(plan, &good, packed, bytes), XQ_OK, "%s: %s", cases[i].method,
+                     plan_error()->message);
+        for (size_t f = 0; f < sizeof fields / sizeof fields[0]; f++) {
+            char field[32];
+            xq_weights w = good;
+            snprintf(field, sizeof field, "weights.%s", fields[f].name);
+            memcpy((char *)&w + fields[f].at, &some, sizeof some);
+            if (memcmp(&w, &good, sizeof w) != 0)
+                assert_refused(plan, &w, packed, bytes, field);
+        }
+        xq_plan_destroy(plan);
+    }
+    plan_close(NULL);
+}
+
 Test(pack, the_range_is_that_of_the_type)
 {
     const struct {

@@ -47,11 +47,15 @@ Test(plan, an_older_callers_options_are_understood)
     plan_open(NULL);
     xq_plan_options o = plan_options(PLAN_X, XQ_FUSED);
     xq_plan *plan = NULL;
-    o.struct_size = offsetof(xq_plan_options, max_append); /* a header without it */
-    o.max_append = -5;
+    o.struct_size = offsetof(xq_plan_options, max_queries); /* a header without it: the first */
+    o.max_queries = -5;
     cr_assert_eq(xq_plan_create(context, &o, &plan), XQ_OK, "%s", plan_error()->message);
-    cr_assert_eq(plan->max_append, 1);
-    plan_close(plan);
+    cr_assert_eq(plan->max_queries, 1);
+    xq_plan_destroy(plan);
+    o.struct_size--;
+    cr_assert_eq(xq_plan_create(context, &o, &plan), XQ_ERROR_ARGUMENT);
+    cr_assert_str_eq(plan_error()->field, "struct_size");
+    plan_close(NULL);
 }
 
 Test(plan, bad_options_name_the_field)

@@ -75,13 +75,70 @@ Test(quantizer, a_scale_rounded_down_clamps_to_the_highest_code)
 
 Test(quantizer, infinities_saturate)
 {
+    /* f16(131008 / 15) = 8736 would carry code 15 to 65536; 131008 / 8 = 16376 is an f16 number. */
     uint16_t x[3] = {h(-INFINITY), h(INFINITY), h(0)}, scale, offset;
     uint8_t codes[3];
     quantizer_encode(&(quantizer){.bits = 4, .group = 3}, x, 3, codes, &scale, &offset);
     cr_assert_eq(offset, h(-65504));
-    cr_assert_eq(scale, h(131008.0f / 15));
+    cr_assert_eq(scale, h(16376));
     cr_assert_eq(codes[0], 0);
-    cr_assert_eq(codes[1], 15);
+    cr_assert_eq(codes[1], 8);
+    cr_assert_eq(codes[2], 4);
+}
+
+/* Ranges that end at f16's limit or near it, also where rounding to a level goes up. */
+static void expect_finite_levels(const quantizer *q, float lo, float hi)
+{
+    const quantizer_levels l = quantizer_find_levels(q, lo, hi, true, false);
+    const float zero = -l.least, top = (float)((1 << q->bits) - 1), ends[] = {lo, hi};
+    cr_assert(zero >= 0 && zero <= top && zero + l.most <= top && l.most >= 0, "%d bits, %g .. %g", q->bits,
+              lo, hi);
+    for (float level = l.least; level <= l.most; level++)
+        cr_assert(isfinite(quantizer_level_value(&l, level)), "%d bits, %g .. %g: level %g is %g", q->bits,
+                  lo, hi, level, quantizer_level_value(&l, level));
+    for (int i = 0; i < 2 && q->clip == 1; i++) {
+        const float off = quantizer_level_value(&l, quantizer_level(&l, ends[i])) - ends[i];
+        cr_assert_leq(fabsf(off), l.scale * (q->integer_zero ? 1.0f : 0.5f), "%d bits, %g .. %g", q->bits,
+                      lo, hi);
+    }
+}
+
+Test(quantizer, no_level_is_beyond_f16)
+{
+    static const float clips[] = {1, 0.9999f, 0.999f, 0.7f};
+    static const int widths[] = {2, 3, 4, 8};
+    random_stream r = random_begin(5, 1);
+    for (int i = 0; i < 4 * 2 * 4; i++) {
+        quantizer q = {.bits = widths[i % 4], .integer_zero = i / 4 % 2, .clip = clips[i / 8]};
+        for (int k = 0; k < 20000; k++) {
+            const float end =
+                random_between(&r, 0, 1) ? 65504 : half_round((float)random_between(&r, 30000, 65504));
+            float other = half_to_float((uint16_t)random_between(&r, 0, 0x7bff));
+            other = random_between(&r, 0, 1) ? other : -other;
+            expect_finite_levels(&q, fminf(other, end), fmaxf(other, end));
+            expect_finite_levels(&q, fminf(-other, -end), fmaxf(-other, -end));
+        }
+    }
+}
+
+/* What the example of a saturated activation among zeros is, in every format. */
+Test(quantizer, a_saturated_value_is_cached_as_it_is)
+{
+    static const int widths[] = {2, 3, 4, 8};
+    for (int i = 0; i < 4 * 2 * 2; i++) {
+        quantizer q = {.bits = widths[i % 4], .group = 64, .integer_zero = i / 4 % 2};
+        const float value = i / 8 ? -65504 : 65504;
+        uint16_t x[64] = {0}, scale, zero;
+        uint8_t codes[64];
+        x[0] = h(value);
+        quantizer_encode(&q, x, 64, codes, &scale, &zero);
+        cr_assert_eq(half_to_float(quantizer_kernel_value(&q, codes[0], scale, zero)), value);
+        for (int c = 1; c < 64; c++) {
+            const float cached = half_to_float(quantizer_kernel_value(&q, codes[c], scale, zero));
+            cr_assert_leq(fabsf(cached), value > 0 || q.integer_zero ? 0 : 128, "%d bits: %g", q.bits,
+                          cached);
+        }
+    }
 }
 
 Test(quantizer, a_nan_poisons_its_group_and_no_other)

@@ -7,6 +7,7 @@
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -166,6 +167,97 @@ Test(simulate, impossible_formats_are_refused)
     cr_assert_eq(xq_simulate_cache(NULL, 1, 64, x, x), XQ_ERROR_ARGUMENT);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         cr_assert_eq(xq_simulate_cache(&bad[i], 1, 64, x, x), XQ_ERROR_ARGUMENT, "format %zu", i);
+}
+
+/* The calls have no context: the calling thread asks for none. */
+static void expect_refusal(xq_status status, const char *field, const char *text)
+{
+    xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
+    cr_assert_eq(status, XQ_ERROR_ARGUMENT, "%s", field);
+    cr_assert_eq(xq_last_error(NULL, &detail), XQ_OK);
+    cr_assert_eq(detail.status, XQ_ERROR_ARGUMENT);
+    cr_assert_str_eq(detail.field, field, "%s, not %s: %s", detail.field, field, detail.message);
+    cr_assert_str_eq(detail.stage, "argument");
+    cr_assert(strstr(detail.message, text), "%s: %s", field, detail.message);
+}
+
+Test(simulate, a_refusal_names_the_argument)
+{
+    float x[128] = {0}, w[4] = {1, NAN, 2, 70000}, cost[64] = {0};
+    xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
+    cr_assert_eq(xq_last_error(NULL, &detail), XQ_ERROR_ARGUMENT, "nothing has failed yet");
+    xq_quantizer good = XQ_QUANTIZER_INIT;
+    good.bits = 4, good.group = 32;
+    const struct {
+        size_t at;
+        int32_t value;
+        const char *field, *text;
+    } integers[] = {
+        {offsetof(xq_quantizer, bits), 5, "quantizer.bits", "valid: 2, 3, 4, 8, 16"},
+        {offsetof(xq_quantizer, group), -1, "quantizer.group", "valid: 0 to"},
+        {offsetof(xq_quantizer, by_channel), 2, "quantizer.by_channel", "valid: 0 to 1"},
+        {offsetof(xq_quantizer, integer_zero), -1, "quantizer.integer_zero", "valid: 0 to 1"},
+        {offsetof(xq_quantizer, latents), 3, "quantizer.latents", "does not divide width, 64"},
+        {offsetof(xq_quantizer, struct_size), 31, "struct_size", "the first had 32 bytes"},
+    };
+    for (size_t i = 0; i < sizeof integers / sizeof integers[0]; i++) {
+        xq_quantizer bad = good;
+        memcpy((char *)&bad + integers[i].at, &integers[i].value, sizeof integers[i].value);
+        expect_refusal(xq_simulate_cache(&bad, 1, 64, x, x), integers[i].field, integers[i].text);
+    }
+    xq_quantizer bad = good;
+    bad.clip = NAN;
+    expect_refusal(xq_simulate_cache(&bad, 1, 64, x, x), "quantizer.clip", "valid: 0 to 1");
+    bad = good;
+    bad.by_channel = 1, bad.group = 0;
+    expect_refusal(xq_simulate_cache(&bad, 1, 64, x, x), "quantizer.group", "valid: 1 to");
+    expect_refusal(xq_simulate_cache(NULL, 1, 64, x, x), "quantizer", "must not be NULL");
+    expect_refusal(xq_simulate_cache(&good, -1, 64, x, x), "rows", "is -1");
+    expect_refusal(xq_simulate_cache(&good, 1, 0, x, x), "width", "is 0; valid: 1 to");
+    expect_refusal(xq_simulate_cache(&good, 1, 64, NULL, x), "x", "must not be NULL");
+    expect_refusal(xq_simulate_cache(&good, 1, 64, x, NULL), "x_hat", "must not be NULL");
+
+    expect_refusal(xq_simulate_feedback(&good, 64, 0, x, NULL, x), "cols", "valid: 1 to");
+    expect_refusal(xq_simulate_feedback(&good, 64, 2, NULL, NULL, x), "a", "must not be NULL");
+    expect_refusal(xq_simulate_feedback(&good, 64, 2, x, NULL, NULL), "feedback", "must not be NULL");
+    cost[1] = -1;
+    expect_refusal(xq_simulate_feedback(&good, 64, 2, x, cost, x), "cost", "cost[1] is -1");
+    expect_refusal(xq_simulate_feedback(&good, 2, 2, w, NULL, x), "a", "a[0, 1] is nan");
+    bad = good;
+    bad.latents = 2;
+    expect_refusal(xq_simulate_feedback(&bad, 64, 3, x, NULL, x), "cols", "quantizer.latents, 2");
+
+    expect_refusal(xq_simulate_weights("f8", 2, 2, w, x), "type", "is 'f8'; valid: f16, bf16, int8, e4m3");
+    expect_refusal(xq_simulate_weights(NULL, 2, 2, w, x), "type", "must not be NULL");
+    expect_refusal(xq_simulate_weights("f16", 2, -1, w, x), "cols", "is -1");
+    expect_refusal(xq_simulate_weights("f16", 2, 2, w, NULL), "rounded", "must not be NULL");
+    expect_refusal(xq_simulate_weights("f16", 2, 2, w, x), "w", "w[0, 1] is nan");
+    w[1] = 0;
+    expect_refusal(xq_simulate_weights("f16", 2, 2, w, x), "w",
+                   "w[1, 1] is 70000; valid: magnitudes below 65520");
+    cr_assert_eq(xq_simulate_cache(&good, 1, 64, x, x), XQ_OK);
+    cr_assert_eq(xq_last_error(NULL, &detail), XQ_OK, "the last failure stays");
+}
+
+static void *fails_elsewhere(void *ignored)
+{
+    xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
+    (void)ignored;
+    cr_expect_eq(xq_last_error(NULL, &detail), XQ_ERROR_ARGUMENT, "it is another thread's");
+    xq_simulate_weights("f9", 1, 1, NULL, NULL);
+    return NULL;
+}
+
+Test(simulate, a_thread_sees_its_own_failures)
+{
+    float x[4] = {0};
+    pthread_t other;
+    expect_refusal(xq_simulate_cache(NULL, 1, 4, x, x), "quantizer", "NULL");
+    cr_assert_eq(pthread_create(&other, NULL, fails_elsewhere, NULL), 0);
+    pthread_join(other, NULL);
+    xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
+    cr_assert_eq(xq_last_error(NULL, &detail), XQ_OK);
+    cr_assert_str_eq(detail.field, "quantizer");
 }
 
 /* ---------------------------------------------------------------- rounding */

@@ -149,6 +149,8 @@ Test(verify_faults, in_what_is_cached_are_found)
          "clamp(floorf(__fdiv_rn(-__fmul_rn(low, clip), scale)))", "zero point integer", XQ_UNFUSED},
         {"clipped codes that begin where the range does", "templates/lib/quantize.cuh",
          "__fadd_rn(low, __fmul_rn(range - span, 0.5f))", "low", "clip 0.7", XQ_FUSED},
+        {"codes that stand for more than f16 holds", "templates/lib/quantize.cuh", "if (overflows(count))",
+         "if (false && overflows(count))", "method x", XQ_FUSED},
         {"tail rows that are one off", "templates/append_channel.cu.lt",
          "+ token % GROUP_TOKENS * s.tail_width", "+ (token + 1) % GROUP_TOKENS * s.tail_width",
          "axis channel", XQ_UNFUSED},

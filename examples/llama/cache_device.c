@@ -135,6 +135,12 @@ static void set_length(const device *d, int length, int count, int page_tokens)
     upload_numbers(d, d->position, length - count, 1, count);
 }
 
+/* The accumulator where the layer's plan has one. */
+static uint64_t accumulator_of(const device *d, const device_layer *l)
+{
+    return l->plan->info.accumulator_page_bytes ? d->accumulator : 0;
+}
+
 static void accumulate(device *d, const device_layer *l, int length)
 {
     xq_accumulate_args args = XQ_ACCUMULATE_ARGS_INIT;
@@ -169,7 +175,7 @@ static void device_append(cache *c, int layer, const float *x, int count)
     args.workspace = d->workspace;
     args.workspace_bytes = d->workspace_bytes;
     args.tails = l->tails;
-    args.accumulator = d->accumulator;
+    args.accumulator = accumulator_of(d, l);
     check(d->context, xq_plan_append(l->plan->plan, &args, NULL), "xq_plan_append");
     if (d->formats->layer[layer].cross)
         accumulate(d, l, length);
@@ -191,7 +197,7 @@ static void device_attend(cache *c, int layer, const float *q, int count, float 
     args.workspace = d->workspace;
     args.workspace_bytes = d->workspace_bytes;
     args.tails = l->tails;
-    args.accumulator = d->accumulator;
+    args.accumulator = accumulator_of(d, l);
     if (count > 1) { /* one query needs no more */
         args.queries = count;
         args.query_indptr = d->row_indptr;
@@ -244,9 +250,9 @@ static int device_read(cache *c, int layer, int stream, float *rows)
     args.table = d->table;
     args.pages = l->pages;
     args.tails = l->tails;
-    args.accumulator = d->accumulator;
+    args.accumulator = accumulator_of(d, l);
     args.k = out[0];
-    args.v = out[1];
+    args.v = info->rank_v ? out[1] : 0;
     check(d->context, xq_plan_dequantize(l->plan->plan, &args, NULL), "xq_plan_dequantize");
     float *stored = room((size_t)d->length * (size_t)widths[stream], sizeof *stored);
     uint16_t *halves = d->halves;
@@ -334,7 +340,8 @@ static void open_layers(device *d, sources *s)
         const size_t pages = (size_t)((d->capacity + info->page_tokens - 1) / info->page_tokens);
         l->weights = upload_weights(d, l->plan, s, i);
         l->pages = allocate(d, pages * info->page_bytes);
-        l->tails = (xq_tail_pool){allocate(d, info->tail_bytes), d->slot};
+        if (info->tail_bytes)
+            l->tails = (xq_tail_pool){allocate(d, info->tail_bytes), d->slot};
         if (info->workspace_bytes > d->workspace_bytes)
             d->workspace_bytes = info->workspace_bytes;
         if (pages * info->accumulator_page_bytes > accumulator)

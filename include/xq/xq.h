@@ -9,19 +9,47 @@
  *   - Every call that can fail returns xq_status; results come through out-parameters, which are left
  *     untouched on failure. xq_last_error gives the detail.
  *   - Descriptors start with `size_t struct_size`; use their XQ_..._INIT initializer, so that a
- *     program built against an older header keeps working with a newer library.
+ *     program built against an older header keeps working with a newer library. A struct_size below
+ *     that of the descriptor's first version is refused.
+ *   - Nothing is ignored: what would have no effect is refused with XQ_ERROR_ARGUMENT and its name, a
+ * matrix that the plan does not pack as much as a mask without a tree. Only what belongs to every call on a
+ *     cache may be given whether this call reads it or not, so that an engine can fill it in alike for
+ *     all: weights, workspace, append_indptr, and of a plan that has such the pages, tails (tail_bytes
+ *     is not 0) and accumulator (accumulator_page_bytes is not 0). A flag that is true anyway is taken.
  *   - Matrices are row major; y = x * W. Symbols (d, H, Hkv, dh, dkv) are those of docs/method.md.
- *   - The library never prints, never calls exit, and keeps no global mutable state.
+ *   - The library never prints, never calls exit, and keeps no global mutable state but this: the last
+ *     failure, in each thread, of the calls that have no context to keep it in (the simulation).
  *
  * Threads: a context, and the plans made from it, may be used from several threads at once, except
  * that create and destroy calls must not race with other uses of the same object. xq_last_error
- * returns the last failure of the calling thread on that context.
+ * returns the last failure of the calling thread on that context, or, asked for no context, of the calls
+ * that take none.
  */
 #ifndef XQ_XQ_H
 #define XQ_XQ_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+/* Descriptors with their size set, for the initializers below: without a list of fields, which C++
+ * compilers would warn about. */
+#ifdef __cplusplus
+template <class TYPE> inline TYPE xq_sized(void)
+{
+    TYPE descriptor = TYPE(); /* zeros */
+    descriptor.struct_size = sizeof(TYPE);
+    return descriptor;
+}
+template <class OPTIONS> inline OPTIONS xq_sized_plan_options(void)
+{
+    OPTIONS options = xq_sized<OPTIONS>();
+    options.max_batch = 1;
+    options.max_tokens = 4096;
+    options.max_append = 1;
+    options.max_queries = 1;
+    return options;
+}
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -33,10 +61,7 @@ extern "C" {
 
 /* A descriptor with its size set and everything else zero. */
 #ifdef __cplusplus
-#define XQ_SIZED(TYPE)                                                                                     \
-    {                                                                                                      \
-        sizeof(TYPE)                                                                                       \
-    }
+#define XQ_SIZED(TYPE) xq_sized<TYPE>()
 #else
 #define XQ_SIZED(TYPE)                                                                                     \
     {                                                                                                      \
@@ -70,8 +95,8 @@ typedef enum xq_status {
     XQ_ERROR_INTERNAL = 13       /* a fault of xq itself; please report it */
 } xq_status;
 
-/* The detail behind a failing status. Strings belong to the context and stay valid until the calling
- * thread's next failing call on it. Fields that do not apply are NULL or 0. */
+/* The detail behind a failing status. Strings belong to the context, or without one to the thread, and stay
+ * valid until the calling thread's next failing call on it. Fields that do not apply are NULL or 0. */
 typedef struct xq_error_detail {
     size_t struct_size;
     xq_status status;
@@ -122,7 +147,9 @@ XQ_API xq_status xq_context_create(const xq_context_options *options, xq_context
  * them is destroyed; until then the log callback may be called. NULL is fine. */
 XQ_API void xq_context_destroy(xq_context *context);
 
-/* Fills `detail` (whose struct_size the caller has set) with the calling thread's last failure. */
+/* Fills `detail` (whose struct_size the caller has set) with the calling thread's last failure on
+ * `context`; NULL: with that of the calls that take no context, xq_simulate_..., of which one must have
+ * failed. */
 XQ_API xq_status xq_last_error(const xq_context *context, xq_error_detail *detail);
 
 typedef struct xq_device_info {
@@ -203,10 +230,7 @@ typedef struct xq_plan_options {
                                   others refuse it */
 } xq_plan_options;
 #ifdef __cplusplus
-#define XQ_PLAN_OPTIONS_INIT                                                                               \
-    {                                                                                                      \
-        sizeof(xq_plan_options), 0, XQ_FUSED, 1, 4096, 0, 1, 1, 0, 0, 0                                    \
-    }
+#define XQ_PLAN_OPTIONS_INIT xq_sized_plan_options<xq_plan_options>()
 #else
 #define XQ_PLAN_OPTIONS_INIT                                                                               \
     {                                                                                                      \
@@ -273,7 +297,8 @@ typedef struct xq_weights {
 
 /* Rounds to the plan's weight type and packs in the order the kernels read: `destination` is host
  * memory of weights_bytes, to be copied to the device (256-byte aligned) as it is.
- * Errors: XQ_ERROR_ARGUMENT for a missing matrix, NaN, infinity, or a value beyond the type's range. */
+ * Errors: XQ_ERROR_ARGUMENT for a missing matrix, one that the plan has no use for, NaN, infinity, or a
+ * value beyond the type's range. */
 XQ_API xq_status xq_plan_pack_weights(const xq_plan *plan, const xq_weights *weights, void *destination,
                                       size_t destination_bytes);
 
@@ -370,8 +395,9 @@ typedef struct xq_append_args {
     size_t workspace_bytes;
     uint64_t append_indptr; /* int32 [batch + 1]: rows of x of each sequence; read if needs_append_indptr */
     xq_tail_pool tails;     /* where tail_bytes is not 0 */
-    uint64_t accumulator; /* pages, as many as the pool has: cross-layer methods, but for the base layer */
-    uint64_t rotary_position; /* int32 [tokens]; XQ_FP16_KV: positions for RoPE; 0: token_position */
+    uint64_t accumulator; /* pages, as many as the pool has: cross-layer methods; a base layer does not read
+                             it */
+    uint64_t rotary_position; /* int32 [tokens]; XQ_FP16_KV alone: positions for RoPE; 0: token_position */
 } xq_append_args;
 #define XQ_APPEND_ARGS_INIT XQ_SIZED(xq_append_args)
 XQ_API xq_status xq_plan_append(xq_plan *plan, const xq_append_args *args, void *stream);
@@ -382,9 +408,9 @@ typedef struct xq_accumulate_args {
     size_t struct_size;
     int64_t max_tokens; /* no sequence of this call is longer */
     xq_page_table table;
-    uint64_t pages; /* the layer's deltas */
-    uint64_t weights;
-    xq_tail_pool tails;
+    uint64_t pages;       /* the layer's deltas */
+    uint64_t weights;     /* not read where deltas are cached as they are */
+    xq_tail_pool tails;   /* where tail_bytes is not 0 */
     uint64_t accumulator; /* pages of accumulator_page_bytes, of the same numbers; page_align aligned */
 } xq_accumulate_args;
 #define XQ_ACCUMULATE_ARGS_INIT XQ_SIZED(xq_accumulate_args)
@@ -418,10 +444,11 @@ typedef struct xq_attend_args {
     uint64_t query_position; /* int32 [queries]; 0: the last positions of each sequence */
     uint64_t token_offset;   /* int32 [batch]; 0: zeros */
     uint64_t tree_mask;      /* uint32 [queries, mask_words]; 0: none. Needs query_position */
-    int32_t mask_words;      /* at least max_queries / 32, rounded up */
-    int32_t without_sinks; /* 1: leave the model's attention sinks out, as in all but one part of a merge */
-    xq_tail_pool tails;    /* where tail_bytes is not 0 and there is no accumulator */
-    uint64_t accumulator;  /* cross-layer methods: after accumulate; pages are then not read */
+    int32_t mask_words;      /* at least max_queries / 32, rounded up; 0 without a tree_mask */
+    int32_t without_sinks;   /* 1: leave the model's attention sinks out, as in all but one part of a merge;
+                                of   models without sinks this is so anyway */
+    xq_tail_pool tails;      /* where tail_bytes is not 0; not read where there is an accumulator */
+    uint64_t accumulator;    /* cross-layer methods: after accumulate; pages are then not read */
 } xq_attend_args;
 #define XQ_ATTEND_ARGS_INIT XQ_SIZED(xq_attend_args)
 XQ_API xq_status xq_plan_attend(xq_plan *plan, const xq_attend_args *args, void *stream);
@@ -448,17 +475,18 @@ typedef struct xq_dequantize_args {
     int64_t table_entries; /* indptr[batch] */
     xq_page_table table;
     uint64_t pages;
-    uint64_t k, v; /* 16-byte aligned; v is ignored where one stream is cached */
-    xq_tail_pool tails;
-    uint64_t accumulator;
+    uint64_t k, v;        /* 16-byte aligned; v is 0 where one stream is cached */
+    xq_tail_pool tails;   /* where tail_bytes is not 0; not read where there is an accumulator */
+    uint64_t accumulator; /* cross-layer methods; pages are then not read */
 } xq_dequantize_args;
 #define XQ_DEQUANTIZE_ARGS_INIT XQ_SIZED(xq_dequantize_args)
 XQ_API xq_status xq_plan_dequantize(xq_plan *plan, const xq_dequantize_args *args, void *stream);
 
 /* -------------------------------------------------------------- simulation
  * What caches and packed weights hold, worked out on the host without a context or a device: for measuring
- * a method's accuracy with an engine's own arithmetic, and for references. Both functions keep no state and
- * may be called from any thread. */
+ * a method's accuracy with an engine's own arithmetic, and for references. They may be called from any
+ * thread; xq_last_error, asked for no context, says which argument of the calling thread's last failure was
+ * wrong. */
 
 /* How rows of a cached stream are quantized: what a completed spec's layout.streams says of it. */
 typedef struct xq_quantizer {

@@ -57,6 +57,7 @@ template <int BITS, bool INTEGER_ZERO> struct quantizer {
 
     float scale;
     float zero; // the offset (an f16: the group's minimum unless clipped), or the zero point
+    float most; // the largest code; below CODE_MAX where that would stand for more than f16 holds
 
     // From extremes::joined; codes span `clip` of the range: its middle, or with an integer zero point that share of either
     // side of zero. A group in which nothing was included has scale and zero 0.
@@ -70,11 +71,22 @@ template <int BITS, bool INTEGER_ZERO> struct quantizer {
             high = max_nan(high, 0.0f);
         }
         const float range = high - low, span = __fmul_rn(range, clip);
-        scale = f32_from_f16(f16_from_f32(__fdiv_rn(span, CODE_MAX)));
-        if (INTEGER_ZERO)
-            zero = scale == 0.0f ? 0.0f : clamp(rintf(__fdiv_rn(-__fmul_rn(low, clip), scale)));
-        else
-            zero = f32_from_f16(f16_from_f32(__fadd_rn(low, __fmul_rn(range - span, 0.5f))));
+        scale = rounded(__fdiv_rn(span, CODE_MAX));
+        zero = INTEGER_ZERO ? 0.0f : rounded(__fadd_rn(low, __fmul_rn(range - span, 0.5f)));
+        most = CODE_MAX;
+        if (scale == 0.0f)
+            return;
+        const float end = INTEGER_ZERO ? __fmul_rn(fmaxf(-low, high), clip) : span;
+        float count = INTEGER_ZERO ? rintf(__fdiv_rn(end, scale)) : CODE_MAX;
+        if (overflows(count))
+            count = keep_finite(end, count);
+        if (INTEGER_ZERO) {
+            const float code_of_zero = clamp(rintf(__fdiv_rn(-__fmul_rn(low, clip), scale)));
+            most = overflows(CODE_MAX - code_of_zero) ? count + code_of_zero : CODE_MAX;
+            zero = code_of_zero;
+        } else {
+            most = count;
+        }
     }
     quantizer() = default;
 
@@ -117,10 +129,36 @@ template <int BITS, bool INTEGER_ZERO> struct quantizer {
     }
 
 private:
-    // NaN becomes 0.
-    static __device__ __forceinline__ float clamp(float v)
+    static __device__ __forceinline__ float rounded(float v)
     {
-        return fminf(fmaxf(v, 0.0f), CODE_MAX);
+        return f32_from_f16(f16_from_f32(v));
+    }
+
+    // Whether what stands `count` scales from `zero`, an offset or 0, is more than f16 holds.
+    __device__ __forceinline__ bool overflows(float count) const
+    {
+        return __fmaf_rn(scale, count, zero) >= 65520.0f;
+    }
+
+    // Lowers `count`, of scales that reach the range's end, until the end is within f16, and returns it. Where no count is good,
+    // the scale is rounded down instead. Runs for groups with values near f16's limit alone.
+    __device__ __forceinline__ float keep_finite(float end, float count)
+    {
+        const float given = scale, given_count = count;
+        while (overflows(count) && count > 0.0f) {
+            count -= 1.0f;
+            scale = rounded(__fdiv_rn(end, count));
+        }
+        if (count > 0.0f)
+            return count;
+        scale = f32_from_f16(f16_from_f32(given) - 1);
+        return given_count;
+    }
+
+    // NaN becomes 0.
+    __device__ __forceinline__ float clamp(float v) const
+    {
+        return fminf(fmaxf(v, 0.0f), most);
     }
 };
 
