@@ -47,7 +47,8 @@ static void print_items(const cache *c, const cache_item *items, int count, bool
         if (localtime_r(&items[i].created, &time))
             strftime(created, sizeof created, "%Y-%m-%d %H:%M", &time);
         if (!checked || items[i].damaged)
-            printf("%s  %-12s %-10s %8.1f KiB  %s%s\n", items[i].key, items[i].name, items[i].arch,
+            printf("%s  %-12s %-10s %8.1f KiB  %s%s\n", cli_show(items[i].key).text,
+                   cli_show(items[i].name).text, cli_show(items[i].arch).text,
                    (double)items[i].bytes / 1024, created, items[i].damaged ? "  damaged" : "");
         total += items[i].bytes;
         damaged += items[i].damaged;

@@ -60,7 +60,8 @@ typedef struct cli_bounds {
     int64_t least, most;
 } cli_bounds;
 
-/* A common option, or one of the spec, that a subcommand cannot use, and why. */
+/* A common option, or one of the spec, that a subcommand cannot use, and why. A name without dashes is a
+ * member of the spec that has no option, for --set. */
 typedef struct cli_unused {
     const char *name, *why;
 } cli_unused;
@@ -131,7 +132,7 @@ xq_status cli_spec_json(const struct cli_spec *spec, const struct cli_common *co
 const char *cli_model_file(void);
 
 /* Whether the options go together; else reports a usage error. */
-bool cli_spec_check(const char *subcommand, const struct cli_spec *spec);
+bool cli_spec_check(const cli_command *command);
 
 /* Whether --set gives this key, e.g. "cache.bits". */
 bool cli_spec_sets(const struct cli_spec *spec, const char *key);

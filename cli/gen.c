@@ -47,9 +47,6 @@ static xq_status add_file(struct job *job, const char *name, const char *arch, c
 {
     char full[256];
     snprintf(full, sizeof full, "%s%s%s%s", name, arch ? "." : "", arch ? arch : "", extension);
-    for (int i = 0; i < job->file_count; i++) /* an architecture or family given twice */
-        if (strcmp(job->files[i].name, full) == 0)
-            return XQ_OK;
     if (job->file_count == MOST_FILES)
         return error_set(err, XQ_ERROR_ARGUMENT, "argument", "more than %d files to write", MOST_FILES);
     struct output *file = &job->files[job->file_count];

@@ -374,7 +374,7 @@ bool cli_parse(cli_command *command, int argc, char **argv, int *status)
                             command->arguments ? command->arguments : "");
         return false;
     }
-    if (command->spec && !cli_spec_check(command->name, command->spec)) {
+    if (command->spec && !cli_spec_check(command)) {
         *status = CLI_USAGE;
         return false;
     }

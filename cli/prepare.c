@@ -334,7 +334,7 @@ static void say_done(const struct job *job, const char *path)
 /* ---------------------------------------------------------------- options */
 
 /* False with a usage error in *status. */
-static bool check_options(const cli_command *command, const struct options *o, xqw_contents *c, int *status)
+static bool check_options(const struct options *o, xqw_contents *c, int *status)
 {
     static const struct {
         const char *name;
@@ -347,11 +347,7 @@ static bool check_options(const cli_command *command, const struct options *o, x
             known = true;
         }
     *status = CLI_OK;
-    if (cli_given(command, "--out") && cli_given(command, "-o"))
-        *status = cli_usage("prepare", "--out and -o are the same; give one of them");
-    else if (cli_spec_sets(&o->spec, "model"))
-        *status = cli_usage("prepare", "--set model: the model is MODEL_DIR; leave it out");
-    else if (!known)
+    if (!known)
         *status =
             cli_bad_input("prepare", "--store: '%s' is not known; valid: f16, bf16, f32, none", o->store);
     else if (c->store == TENSOR_OTHER && !o->pack)
@@ -423,6 +419,8 @@ static const cli_unused unused[] = {
     {"--page", INDEPENDENT},
     {"--dtype", INDEPENDENT},
     {"--queries", INDEPENDENT},
+    {"arch", INDEPENDENT},
+    {"tuning", INDEPENDENT},
     {"--device", "weights are prepared on the CPU"},
     {"--seed", "nothing is random here"},
     {"--cache-dir", "no kernel is compiled here"},
@@ -463,7 +461,7 @@ int cli_prepare(int argc, char **argv)
     if (!cli_parse(&command, argc, argv, &status))
         return status;
     o.base_given = cli_given(&command, "--base-layer");
-    if (check_options(&command, &o, &contents, &status))
+    if (check_options(&o, &contents, &status))
         status = run_job(&o, command.positional[0], &contents);
     cli_list_free(&o.layers);
     return status;

@@ -162,8 +162,36 @@ static xq_status add_options(cJSON *overrides, const struct cli_spec *s, error *
     return err->status;
 }
 
-bool cli_spec_check(const char *subcommand, const struct cli_spec *s)
+/* Whether the overrides have a member of this name, of the spec or of its model or cache. An object for
+ * `model` changes members of the model, and is none itself. */
+static bool overrides_have(const cJSON *overrides, const char *name)
 {
+    const cJSON *model = cJSON_GetObjectItemCaseSensitive(overrides, "model"),
+                *cache = cJSON_GetObjectItemCaseSensitive(overrides, "cache"),
+                *own = cJSON_GetObjectItemCaseSensitive(overrides, name);
+    return (own && !(own == model && cJSON_IsObject(own))) ||
+           cJSON_GetObjectItemCaseSensitive(model, name) || cJSON_GetObjectItemCaseSensitive(cache, name);
+}
+
+/* --set must not give what the command leaves out as an option: "--axis-k" is the member axis_k. */
+static xq_status check_unused(const cli_command *command, const cJSON *overrides, error *err)
+{
+    for (const cli_unused *u = command->unused; u && u->name; u++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s", u->name + strspn(u->name, "-"));
+        for (char *dash = strchr(name, '-'); dash; dash = strchr(dash, '-'))
+            *dash = '_';
+        if (overrides_have(overrides, name))
+            return error_set(err, XQ_ERROR_ARGUMENT, "argument", "--set of %s: %s; leave it out", name,
+                             u->why);
+    }
+    return XQ_OK;
+}
+
+bool cli_spec_check(const cli_command *command)
+{
+    const char *subcommand = command->name;
+    const struct cli_spec *s = command->spec;
     if (s->rotation && s->no_rotation) {
         cli_usage(subcommand, "--rotation and --no-rotation: give one of them");
         return false;
@@ -174,9 +202,11 @@ bool cli_spec_check(const char *subcommand, const struct cli_spec *s)
     }
     error err = ERROR_INIT;
     cJSON *overrides = cJSON_CreateObject();
-    add_options(overrides, s, &err);
+    if (add_options(overrides, s, &err) == XQ_OK)
+        check_unused(command, overrides, &err);
     const cJSON *model = cJSON_GetObjectItemCaseSensitive(overrides, "model");
-    if (s->model && model && !cJSON_IsObject(model)) /* an object changes members of it */
+    if (err.status == XQ_OK && s->model && model &&
+        !cJSON_IsObject(model)) /* an object changes members of it */
         error_set(&err, XQ_ERROR_ARGUMENT, "argument", "--model and --set model: give one of them");
     bool together = err.status == XQ_OK;
     if (!together)

@@ -127,7 +127,7 @@ local function text_model(given, refuse)
   end
   for key, value in pairs(given) do
     local off = value == null or value == false and not config_keys.direction_of(key)
-    if config_keys.may_change_attention(key) and not off and not config_keys.same(value, inner[key]) then
+    if config_keys.may_change_attention(key) and not off and not json.same(value, inner[key]) then
       refuse("unsupported", key, "stands beside %s, and differs from what is there; remove it", within.key)
     end
   end

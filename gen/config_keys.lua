@@ -100,11 +100,6 @@ local function position_names(facts)
   return { "rope", "rotary", facts.interleaved and "rope_gptj" or "rope_neox" }
 end
 
-function config_keys.same(a, b)
-  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
-  return json.encode(json.sorted(a)) == json.encode(json.sorted(b))
-end
-
 local function contains(list, wanted)
   for _, item in ipairs(list) do
     if item == wanted then return true end
@@ -146,7 +141,7 @@ local function check(field, key, value, facts, model_type, refuse)
     refuse(field, "is not known for model_type '%s', and may change attention; set it to null if it does not", model_type)
   end
   local expected = facts[fact]
-  if is_off(value) and expected ~= true or config_keys.same(value, expected) then return end
+  if is_off(value) and expected ~= true or json.same(value, expected) then return end
   refuse(field, "%s is not what model_type '%s' and the rest of the file mean (%s), and may change attention; set it to " ..
     "null if it does not", show(value), model_type, show(expected))
 end

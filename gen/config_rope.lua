@@ -2,6 +2,7 @@
 -- object that transformers 5 has instead, with one set for all layers or one for each kind.
 local config_keys = require "config_keys"
 local host = require "host"
+local json = require "json"
 
 local config_rope = {}
 
@@ -65,7 +66,7 @@ end
 -- What a set says beside a key of the file's top level: they must agree. Returns the value.
 local function agree(given, key, value, field, refuse)
   local other = given_value(given, key)
-  if value ~= nil and other ~= nil and not config_keys.same(value, other) then
+  if value ~= nil and other ~= nil and not json.same(value, other) then
     refuse("spec", field, "is %s, but %s is %s; remove one of them", show(value), key, show(other))
   end
   return value
@@ -97,7 +98,7 @@ local function take_set(model, given, set, field, refuse)
     refuse) or model.partial_rotary_factor
   if given_value(given, "rope_scaling") == nil then
     model.rope_scaling = read.scaling
-  elseif read.typed and not config_keys.same(canonical(read.scaling), canonical(model.rope_scaling)) then
+  elseif read.typed and not json.same(canonical(read.scaling), canonical(model.rope_scaling)) then
     refuse("spec", "rope_scaling", "differs from %s; remove one of them", field)
   end
 end

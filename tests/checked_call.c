@@ -35,29 +35,43 @@ void checked_write(const struct checked_call *c, const struct checked_arrays *ar
 
 #define AT(c, member) ((c)->arrays + offsetof(struct checked_arrays, member))
 
-static void fill_append(struct checked_call *c, xq_page_table table, xq_tail_pool tails)
+/* Tails and an accumulator are refused by plans that have none. */
+static xq_tail_pool tails_of(const struct checked_call *c)
+{
+    return plan_info(c->plan).tail_bytes ? (xq_tail_pool){c->memory, AT(c, slots)} : (xq_tail_pool){0, 0};
+}
+
+static uint64_t accumulator_of(const struct checked_call *c)
+{
+    return plan_info(c->plan).accumulator_page_bytes ? c->memory : 0;
+}
+
+static void fill_append(struct checked_call *c, xq_page_table table)
 {
     c->append = (xq_append_args)XQ_APPEND_ARGS_INIT;
     c->append.tokens = CHECKED_TOKENS;
-    c->append.x = c->append.pages = c->append.weights = c->append.accumulator = c->memory;
+    c->append.x = c->append.pages = c->append.weights = c->memory;
+    c->append.accumulator = accumulator_of(c);
     c->append.token_sequence = AT(c, token_sequence);
     c->append.token_position = AT(c, token_position);
     c->append.append_indptr = AT(c, append_indptr);
-    c->append.rotary_position = AT(c, rotary_position);
+    if (c->plan->implementation == XQ_FP16_KV)
+        c->append.rotary_position = AT(c, rotary_position);
     c->append.table = table;
-    c->append.tails = tails;
+    c->append.tails = tails_of(c);
     c->append.workspace = c->workspace;
     c->append.workspace_bytes = c->workspace_bytes;
 }
 
-static void fill_attend(struct checked_call *c, xq_page_table table, xq_tail_pool tails)
+static void fill_attend(struct checked_call *c, xq_page_table table)
 {
     c->attend = (xq_attend_args)XQ_ATTEND_ARGS_INIT;
     c->attend.max_tokens = 64;
     c->attend.q = c->attend.out = c->attend.lse = c->memory;
-    c->attend.pages = c->attend.weights = c->attend.accumulator = c->memory;
+    c->attend.pages = c->attend.weights = c->memory;
+    c->attend.accumulator = accumulator_of(c);
     c->attend.table = table;
-    c->attend.tails = tails;
+    c->attend.tails = tails_of(c);
     c->attend.workspace = c->workspace;
     c->attend.workspace_bytes = c->workspace_bytes;
     c->attend.queries = CHECKED_QUERIES;
@@ -75,19 +89,20 @@ void checked_open(struct checked_call *c, xq_plan *plan)
     cr_assert_eq(xq_device_fill(context, c->workspace, 0, c->workspace_bytes), XQ_OK);
     cr_assert_eq(xq_device_alloc(context, 1 << 20, &c->memory), XQ_OK);
     xq_page_table table = {CHECKED_BATCH, AT(c, indptr), AT(c, indices), AT(c, last_page_len)};
-    xq_tail_pool tails = {c->memory, AT(c, slots)};
-    fill_append(c, table, tails);
-    fill_attend(c, table, tails);
+    fill_append(c, table);
+    fill_attend(c, table);
     c->accumulate = (xq_accumulate_args)XQ_ACCUMULATE_ARGS_INIT;
     c->accumulate.max_tokens = 64;
     c->accumulate.table = table;
-    c->accumulate.tails = tails;
+    c->accumulate.tails = tails_of(c);
     c->accumulate.pages = c->accumulate.weights = c->accumulate.accumulator = c->memory;
     c->dequantize = (xq_dequantize_args)XQ_DEQUANTIZE_ARGS_INIT;
     c->dequantize.table_entries = CHECKED_PAGES;
     c->dequantize.table = table;
-    c->dequantize.tails = tails;
-    c->dequantize.pages = c->dequantize.accumulator = c->dequantize.k = c->dequantize.v = c->memory;
+    c->dequantize.tails = tails_of(c);
+    c->dequantize.pages = c->dequantize.k = c->memory;
+    c->dequantize.accumulator = accumulator_of(c);
+    c->dequantize.v = c->plan->shape.latent ? c->memory : 0;
     checked_write(c, &checked_arrays);
 }
 

@@ -43,7 +43,7 @@ static const char *const of_spec[] = {
     "--model",  "--layer-kind",  "--method",     "--bits",     "--group",   "--axis-k",
     "--axis-v", "--clip",        "--zero-point", "--rank",     "--groups",  "--rotation",
     "--page",   "--no-rotation", "--base",       "--feedback", "--weights", "--accumulator-bits",
-    "--dtype",  "--queries",     "--spec",  "--set"};
+    "--dtype",  "--queries",     "--spec",       "--set"};
 
 static bool has_word(const char *text, const char *word)
 {
@@ -112,7 +112,6 @@ Test(cli_options, an_option_without_effect_beside_another_is_refused, .timeout =
             "run --input a --output b --model llama-3.1-8b --fp16-kv --prepared f");
     refused(2, "--quiet: has no effect with --verbose", "info --quiet --verbose");
     refused(2, "--group: prepared weights depend on it with", "prepare d --group 64");
-    refused(2, "--out and -o", "prepare d --out a -o b");
     refused(1, "--base-layer: method latent has none; valid with x-cl, latent-cl",
             "compare --model llama-3.1-8b --synthetic --base-layer 1");
 }

@@ -132,7 +132,6 @@ Test(cli_spec, no_value_is_taken_for_none, .timeout = 60)
         {"--bits 0", "cache.bits: 0 is not valid; valid: 2, 3, 4, 8"},
         {"--bits four", "not 'four'; valid: 2, 3, 4, 8"},
         {"--bits 4.5", "not 4.5; valid: 2, 3, 4, 8"},
-        {"--bits ''", "not ''; valid: 2, 3, 4, 8"},
         {"--bits 99999999999999999999", "valid: 2, 3, 4, 8"},
         {"--page 0", "cache.page: 0 is not valid; valid: multiples of 16 from 16 to 256"},
         {"--page -16", "cache.page: -16 is not valid; valid: multiples of 16 from 16 to 256"},
@@ -149,7 +148,6 @@ Test(cli_spec, no_value_is_taken_for_none, .timeout = 60)
         {"--rank -1", "cache.rank_k: -1 is not valid; valid: 1 to 1024"},
         {"--rank 64,0", "cache.rank_v: 0 is not valid; valid: 1 to 1024"},
         {"--rank 1e400", "cache.rank_k: must be a whole number"},
-        {"--rank ''", "--rank: '' is neither N nor K,V"},
         {"--rank 1,2,3", "--rank: '1,2,3' is neither N nor K,V"},
         {"--clip 0", "cache.clip: 0 is not valid; valid: 0.1 to 1"},
         {"--clip nan", "not 'nan'; valid: 0.1 to 1"},
@@ -164,12 +162,11 @@ Test(cli_spec, no_value_is_taken_for_none, .timeout = 60)
         {"--set tuning=[]", "tuning: must be an object"},
         {"--set tuning.attend=[]", "tuning.attend: must be an object, not a list"},
         {"--set arch=3", "arch: must be a string (GPU architecture), not 3; valid: sm_80, "},
-        {"--method ''", "cache.method: '' is not valid; valid: x, latent, x-cl, latent-cl"},
-        {"--dtype ''", "dtype: '' is not valid; valid: f16, bf16"},
-        {"--layer-kind ''", "model.layer_kind: '' is not valid; valid: full, sliding"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         refused(cases[i][0], 1, cases[i][1]);
+    refused("--bits ''", 2, "--bits needs an argument: N");
+    refused("--method=", 2, "--method needs an argument: NAME");
 }
 
 Test(cli_spec, contradictions_are_wrong_usage)
@@ -204,6 +201,27 @@ Test(cli_spec, contradictions_are_wrong_usage)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         refused(cases[i][0], 2, cases[i][1]);
     free(printed("--model llama-3.1-8b --bits 8 --bits 8 --set cache.bits=8 --rotation --rotation"));
+}
+
+Test(cli_spec, set_gives_nothing_that_a_command_cannot_use)
+{
+    static const char *const cases[][2] = {
+        {"prepare . --set cache.bits=4",
+         "--set of bits: prepared weights do not depend on it; leave it out"},
+        {"prepare . --set 'cache={\"page\": 32}'",
+         "--set of page: prepared weights do not depend on it; leave it out"},
+        {"prepare . --set tuning.attend.warps=4",
+         "--set of tuning: prepared weights do not depend on it; leave it out"},
+        {"prepare . --set 'model=\"llama-2-7b\"'", "--set of model: the model is MODEL_DIR; leave it out"},
+        {"compare --model llama-2-7b --synthetic --set cache.base=true",
+         "--set of base: --base-layer says which layer that is; leave it out"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char expected[256];
+        snprintf(expected, sizeof expected, "xq %.*s: %s", (int)strcspn(cases[i][0], " "), cases[i][0],
+                 cases[i][1]);
+        command_refuses(cases[i][0], 2, expected);
+    }
 }
 
 Test(cli_spec, two_names_of_an_option_are_one)

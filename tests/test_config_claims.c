@@ -240,8 +240,8 @@ Test(config_claims, contradictions_name_both_keys)
 
 Test(config_claims, numbers_that_are_not_finite_are_refused_where_they_are_read)
 {
-    refuses(LLAMA ", \"rope_theta\": Infinity", XQ_ERROR_SPEC, "model.rope_theta", "'Infinity'");
-    refuses(LLAMA ", \"rope_theta\": NaN", XQ_ERROR_SPEC, "model.rope_theta", "'NaN'");
+    refuses(LLAMA ", \"rope_theta\": Infinity", XQ_ERROR_SPEC, "rope_theta", "must be a finite number");
+    refuses(LLAMA ", \"rope_theta\": NaN", XQ_ERROR_SPEC, "rope_theta", "must be a finite number");
     cJSON_Delete(complete(
         LLAMA ", \"time_step_limit\": [0.0, Infinity, -Infinity, NaN], \"x\": \"a \\\" Infinity\"", NULL));
     refuses("\"time_step_limit\": [0.0, Infinity], \"model_type\": \"mamba2\"", XQ_ERROR_UNSUPPORTED,
