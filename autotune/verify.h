@@ -9,6 +9,7 @@
 #define AUTOTUNE_VERIFY_H
 
 #include "../gen/gen.h"
+#include "rounding.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,10 +17,15 @@
 #define VERIFY_SPEC_CASES      8
 #define VERIFY_MOST_CASE       ((INT64_C(1) << 53) - 1) /* the largest case number */
 #define VERIFY_IMPLEMENTATIONS 3                        /* by xq_implementation */
-#define VERIFY_BOUND           2e-3                     /* relative, L2, worst sequence of a case: f16 */
-#define VERIFY_BOUND_BF16      1.5e-2
 
 extern const char *const verify_implementation_names[VERIFY_IMPLEMENTATIONS];
+
+/* What the output of a query may differ by, relative, L2; its log-sum-exp by twice as much, absolute.
+ * docs/verify.md says what each is made of. `bf16`: the activations' type; `merged`: of two parts. */
+double verify_bound(xq_implementation implementation, bool bf16, rounding_type weights, bool merged);
+
+/* The same of rows of keys and values in an fp16 KV cache. */
+double verify_bound_rows(bool bf16, rounding_type weights);
 
 typedef struct verifier verifier;
 
@@ -32,6 +38,7 @@ typedef enum verify_outcome {
 /* What one implementation made of a case. */
 typedef struct verify_part {
     verify_outcome outcome;
+    double bound;      /* of out_error; lse_error: twice */
     double out_error;  /* relative L2, worst sequence */
     double lse_error;  /* absolute, worst head */
     char message[400]; /* unless passed: why */
@@ -39,7 +46,6 @@ typedef struct verify_part {
 
 typedef struct verify_result {
     char description[3072]; /* spec and shape, one line */
-    double bound;           /* of out_error; lse_error: twice */
     verify_part part[VERIFY_IMPLEMENTATIONS];
     /* What was cached; a fault here fails the implementations that appended. */
     int64_t

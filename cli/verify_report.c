@@ -55,8 +55,8 @@ void verify_summary_add(struct verify_summary *s, verifier *v, int64_t index, co
         s->passed[i] += part->outcome == VERIFY_PASSED;
         s->failures[i] += part->outcome == VERIFY_FAILED;
         s->refusals[i] += part->outcome == VERIFY_UNSUPPORTED;
-        s->out[i] = larger(part->out_error / result->bound, s->out[i]);
-        s->lse[i] = larger(part->lse_error / (2 * result->bound), s->lse[i]);
+        s->out[i] = larger(part->out_error / part->bound, s->out[i]);
+        s->lse[i] = larger(part->lse_error / (2 * part->bound), s->lse[i]);
         if (part->outcome == VERIFY_UNSUPPORTED)
             count(&s->reasons, part->message, i, part->outcome);
     }
@@ -74,12 +74,14 @@ static void print_implementations(const struct verify_summary *s)
         printf("%-10s %8lld %8lld %14lld %12.0f%% %12.0f%%\n", verify_implementation_names[i],
                (long long)s->passed[i], (long long)s->failures[i], (long long)s->refusals[i],
                100 * s->out[i], 100 * s->lse[i]);
-    printf("Errors are the worst of all cases, in parts of what is allowed: of outputs %.2g relative (%.2g "
-           "where\n"
-           "activations or weights are bf16), of log-sum-exps twice that, against double precision on the "
-           "same\n"
-           "cache.\n",
-           VERIFY_BOUND, VERIFY_BOUND_BF16);
+    printf(
+        "Errors are the worst of all cases, in parts of what is allowed: of outputs %.2g relative (with "
+        "bf16\n"
+        "outputs %.2g, with bf16 products %.2g), of log-sum-exps twice that, against double precision on\n"
+        "the same cache.\n",
+        verify_bound(XQ_FUSED, false, ROUNDING_F16, false),
+        verify_bound(XQ_FUSED, true, ROUNDING_F16, false),
+        verify_bound(XQ_FUSED, true, ROUNDING_BF16, false));
     printf("append: %lld values differ from the host quantizer; latents at most %.3f steps from the exact "
            "ones;\n"
            "        fp16 KV rows within %.2e. %lld calls with a bad argument were refused by its name.\n",

@@ -2,6 +2,7 @@
 
 #include "../autotune/rounding.h"
 #include "../autotune/seen.h"
+#include "../autotune/verify.h"
 #include "../runtime/half.h"
 #include "../runtime/pack.h"
 #include "kernel_attention.h"
@@ -138,7 +139,8 @@ static void open_layer(struct attend_layer *l, const char *spec, random_stream *
     fixture_open(&l->f, spec);
     cr_assert_eq(shape_read(l->f.completed, &l->shape, &err), XQ_OK, "%s", err.message);
     l->bf16 = strstr(l->f.completed, "\"dtype\":\"bf16\"");
-    l->bound = strstr(l->f.completed, "\"bf16\"") ? ATTENTION_BF16_BOUND : ATTENTION_BOUND;
+    const bool bf16_weights = strstr(l->f.completed, "\"weights\":\"bf16\"");
+    l->bound = verify_bound(XQ_FUSED, l->bf16, bf16_weights ? ROUNDING_BF16 : ROUNDING_F16, false);
     l->attend = fixture_kernel(&l->f, "attend");
     if (l->shape.keys.absorbed_columns)
         l->absorb = fixture_kernel(&l->f, "absorb");

@@ -7,8 +7,6 @@
 #include "../runtime/shape.h"
 #include "cache_image.h"
 
-#define ATTENTION_BF16_BOUND 1.5e-2 /* where activations or weights are bf16 */
-
 enum { ATTEND_MOST_QUERIES = 400, ATTEND_MASK_WORDS = 3 };
 
 /* One sequence of a call. */

@@ -103,6 +103,28 @@ Test(verify, a_case_is_the_same_every_time)
     end(&s);
 }
 
+/* docs/verify.md has this table. */
+Test(verify, bounds_are_those_of_the_types)
+{
+    static const rounding_type f16_products[] = {ROUNDING_F16, ROUNDING_INT8, ROUNDING_E4M3};
+    for (int i = 0; i < 3; i++) {
+        const rounding_type t = f16_products[i];
+        for (int implementation = XQ_FUSED; implementation <= XQ_FP16_KV; implementation++)
+            cr_expect_eq(verify_bound((xq_implementation)implementation, false, t, true), 2e-3);
+        cr_expect_eq(verify_bound(XQ_FUSED, true, t, false), 2e-3 + 0x1p-9);
+        cr_expect_eq(verify_bound(XQ_FUSED, true, t, true), 2e-3 + 0x1p-8);
+        cr_expect_eq(verify_bound(XQ_UNFUSED, true, t, false), 1.5e-2);
+        cr_expect_eq(verify_bound(XQ_FP16_KV, true, t, false), 1.5e-2);
+        cr_expect_eq(verify_bound_rows(false, t), 2e-3);
+    }
+    cr_expect_eq(verify_bound(XQ_FUSED, false, ROUNDING_BF16, false), 1.5e-2);
+    cr_expect_eq(verify_bound(XQ_UNFUSED, false, ROUNDING_BF16, false), 1.5e-2);
+    cr_expect_eq(verify_bound(XQ_FP16_KV, false, ROUNDING_BF16, false), 2e-3,
+                 "it multiplies by no weights");
+    cr_expect_eq(verify_bound(XQ_FUSED, true, ROUNDING_BF16, false), 1.5e-2);
+    cr_expect_eq(verify_bound_rows(false, ROUNDING_BF16), 2e-3 + 3 * 0x1p-9);
+}
+
 Test(verify, bad_arguments_are_counted)
 {
     session s = begin(NULL, SEED);
