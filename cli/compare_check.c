@@ -150,10 +150,6 @@ static xq_status rematerialize(const struct compare_task *task, const xq_plan *p
     struct layer_doubles l = {
         .layer = {.inner_k = k->latent_width, .inner_v = v->latent_width, .latents = k->latents}};
     const layer_weights *w = &task->layer->weights;
-    l.layer.wk = l.wk =
-        seen(task, plan, factored ? "ak" : "wk", factored ? w->ak : w->wk, k->rank, k->latent_width, err);
-    l.layer.wv = l.wv =
-        seen(task, plan, factored ? "av" : "wv", factored ? w->av : w->wv, v->rank, v->latent_width, err);
     bool ok = add_vectors(&l, &task->traits.shape, w);
     double *x = malloc(sizeof *x * (size_t)tokens * (size_t)(k->width > v->width ? k->width : v->width));
     int64_t *positions = malloc(sizeof *positions * (size_t)tokens);
@@ -161,10 +157,18 @@ static xq_status rematerialize(const struct compare_task *task, const xq_plan *p
         no_memory(err);
     for (int64_t t = 0; positions && t < tokens; t++)
         positions[t] = t;
+    if (err->status == XQ_OK)
+        l.layer.wk = l.wk = seen(task, plan, factored ? "ak" : "wk", factored ? w->ak : w->wk, k->rank,
+                                 k->latent_width, err);
     if (err->status == XQ_OK) {
         driver_decode(codec, 0, sequence, x);
         reference_keys(&task->reference, &l.layer, tokens, x, positions, kv->k, err);
     }
+    free(l.wk); /* one matrix at a time: in double precision they are the largest things here */
+    l.layer.wk = l.wk = NULL;
+    if (err->status == XQ_OK)
+        l.layer.wv = l.wv = seen(task, plan, factored ? "av" : "wv", factored ? w->av : w->wv, v->rank,
+                                 v->latent_width, err);
     if (err->status == XQ_OK) {
         driver_decode(codec, last, sequence, x);
         reference_values(&task->reference, &l.layer, tokens, x, kv->v, err);

@@ -19,9 +19,9 @@ typedef struct compiled {
 } compiled;
 
 /* Several threads may do this at once.
- * Compiles `source`, or finds it in the cache (NULL: none), whose log is told before NVRTC is called. `family` names it in errors; `arch` is
- * "sm_90a" for PTX and cubin, or "compute_80" for PTX alone; `g` provides the headers.
- * Errors: XQ_ERROR_COMPILE, XQ_ERROR_MEMORY. */
+ * Compiles `source`, or finds it in the cache (NULL: none), whose log is told before NVRTC is called.
+ * `family` names it in errors; `arch` is "sm_90a" for PTX and cubin, or "compute_80" for PTX alone; `g`
+ * provides the headers. Errors: XQ_ERROR_COMPILE, XQ_ERROR_MEMORY. */
 xq_status compile_source(const nvrtc *library, cache *c, const gen *g, const char *family,
                          const char *source, const char *arch, compiled *out, error *err);
 void compiled_free(compiled *c);

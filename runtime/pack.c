@@ -105,8 +105,8 @@ static void encode_row(const struct pack_view *view, enum weight_type type, cons
 /* One tile of 16 rows and 16 columns: lane l holds 4 registers of 2 elements. Registers 0 and 1 are the B
  * fragment of columns 0-7 (mma.m16n8k16: row k = (l % 4) * 2 + {0, 1}, and 8 more; column n = l / 4),
  * registers 2 and 3 that of columns 8-15. */
-static unsigned char *pack_tile(unsigned char *out, const struct pack_view *view, enum weight_type type,
-                                const float *scales, int32_t step, int32_t tile)
+static void pack_tile(unsigned char *out, const struct pack_view *view, enum weight_type type,
+                      const float *scales, int32_t step, int32_t tile)
 {
     uint16_t codes[16][16];
     for (int32_t k = 0; k < 16; k++)
@@ -121,7 +121,21 @@ static unsigned char *pack_tile(unsigned char *out, const struct pack_view *view
         else
             out[i] = (unsigned char)code;
     }
-    return out + (size_t)weight_bytes(type) * 256;
+}
+
+/* Column by column of tiles. They are worked on in the order that reads the source along its rows: down a
+ * column of a large matrix every value is far from the one before. */
+static void pack_tiles(unsigned char *out, const struct pack_view *view, const struct shape_matrix *m,
+                       const float *scales)
+{
+    const size_t bytes = (size_t)weight_bytes(m->type) * 256, down = (size_t)m->rows / 16;
+    const int32_t across = m->cols / 16, tiles = across * (m->rows / 16);
+    for (int32_t i = 0; i < tiles; i++) {
+        int32_t column = view->col_step == 1 ? i % across : i / (int32_t)down;
+        int32_t row = view->col_step == 1 ? i / across : i % (int32_t)down;
+        pack_tile(out + ((size_t)column * down + (size_t)row) * bytes, view, m->type, scales, row * 16,
+                  column * 16);
+    }
 }
 
 static xq_status pack_matrix(const struct shape *shape, const xq_weights *weights,
@@ -136,9 +150,7 @@ static xq_status pack_matrix(const struct shape *shape, const xq_weights *weight
         pack_view_free(&view);
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
     }
-    for (int32_t tile = 0; tile < m->cols; tile += 16)
-        for (int32_t step = 0; step < m->rows; step += 16)
-            out = pack_tile(out, &view, m->type, scales, step, tile);
+    pack_tiles(out, &view, m, scales);
     if (weight_bytes(m->type) == 1)
         memcpy(destination + m->scale_offset, scales, sizeof *scales * (size_t)m->cols);
     free(scales);

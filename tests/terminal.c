@@ -15,14 +15,17 @@ static char *read_all(int fd)
 {
     size_t size = 0, capacity = 1 << 16;
     char *text = malloc(capacity);
+    cr_assert_not_null(text);
     for (;;) {
-        cr_assert_not_null(text);
         ssize_t got = read(fd, text + size, capacity - size - 1);
         if (got <= 0)
             break;
         size += (size_t)got;
-        if (capacity - size < 4096)
-            text = realloc(text, capacity *= 2);
+        if (capacity - size < 4096) {
+            char *larger = realloc(text, capacity *= 2);
+            cr_assert_not_null(larger);
+            text = larger;
+        }
     }
     text[size] = 0;
     return text;

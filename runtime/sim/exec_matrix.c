@@ -1,4 +1,8 @@
 /* Matrix instructions. Fragment layouts: PTX ISA, "Warp Level Matrix Multiply-Accumulate Instructions". */
+#if !defined(__clang__)
+#pragma GCC optimize("O3") /* loops over lanes */
+#endif
+
 #include "exec.h"
 #include "number.h"
 #include "shared.h"
@@ -18,6 +22,16 @@ static enum sim_outcome row_addresses(sim_warp *warp, const sim_instruction *in,
                                       uint32_t *address)
 {
     const void *a = sim_at(warp, in->a);
+    if (!in->x[SIM_X_ADDRESS_64]) {
+        uint32_t bits = 0, most = 0;
+        for (int i = 0; i < rows; i++) {
+            address[i] = ((const uint32_t *)a)[i] + (uint32_t)in->immediate;
+            bits |= address[i];
+            most = address[i] > most ? address[i] : most;
+        }
+        if (!(bits & 15) && (uint64_t)most + 16 <= warp->block->shared_bytes)
+            return SIM_NEXT;
+    }
     for (int i = 0; i < rows; i++) {
         uint64_t at = in->x[SIM_X_ADDRESS_64]
                           ? ((const uint64_t *)a)[i] + in->immediate
@@ -101,8 +115,10 @@ static void count_flops(sim_warp *warp, const sim_instruction *in)
 static void operands(const sim_warp *warp, const sim_instruction *in, int first, int count,
                      const uint32_t **registers)
 {
+    const sim_operand *listed = warp->program->list + in->list + first;
+    const uint8_t *base[2] = {warp->base[0], warp->base[1]};
     for (int i = 0; i < count; i++)
-        registers[i] = sim_at(warp, sim_listed(warp, in, first + i));
+        registers[i] = (const void *)(base[listed[i] & 1] + (listed[i] & ~1));
 }
 
 /* f16 accumulators hold two columns a register: widened to four registers of f32, and back. */

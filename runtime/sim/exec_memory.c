@@ -1,4 +1,8 @@
 /* Loads, stores, atomics and asynchronous copies: from lanes' addresses to host memory, checked. */
+#if !defined(__clang__)
+#pragma GCC optimize("O3") /* loops over lanes */
+#endif
+
 #include "exec.h"
 #include "number.h"
 #include "shared.h"
@@ -308,6 +312,28 @@ RACY static void read_narrow(const sim_instruction *in, uint8_t *const *host, ui
             values[i] = (uint32_t)load_element(host[i] + at, bytes, in->x[SIM_X_SIGNED]) & keep;
 }
 
+/* Four words of each lane, as the kernels load most of what they multiply: transposed in vectors. */
+typedef uint32_t words4 __attribute__((vector_size(16)));
+#define PICK __builtin_shufflevector
+
+RACY static void read_four_words(uint8_t *const *host, uint32_t (*values)[32])
+{
+    for (int i = 0; i < 32; i += 4) {
+        words4 lane[4], out[4];
+        for (int k = 0; k < 4; k++)
+            memcpy(&lane[k], host[i + k], 16);
+        const words4 low01 = PICK(lane[0], lane[1], 0, 4, 1, 5), low23 = PICK(lane[2], lane[3], 0, 4, 1, 5);
+        const words4 high01 = PICK(lane[0], lane[1], 2, 6, 3, 7),
+                     high23 = PICK(lane[2], lane[3], 2, 6, 3, 7);
+        out[0] = PICK(low01, low23, 0, 1, 4, 5);
+        out[1] = PICK(low01, low23, 2, 3, 6, 7);
+        out[2] = PICK(high01, high23, 0, 1, 4, 5);
+        out[3] = PICK(high01, high23, 2, 3, 6, 7);
+        for (int k = 0; k < 4; k++)
+            memcpy(&values[k][i], &out[k], 16);
+    }
+}
+
 RACY enum sim_outcome sim_exec_load(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
     uint64_t address[32];
@@ -318,6 +344,13 @@ RACY enum sim_outcome sim_exec_load(sim_warp *warp, const sim_instruction *in, u
     if (locate(warp, in->x[SIM_X_SPACE], mask, address, bytes * count, ACCESS_READS, shared, host) ==
         SIM_FAULT)
         return SIM_FAULT;
+    if (bytes == 4 && count == 4 && in->x[SIM_X_REGISTER_BITS] == 32) {
+        uint32_t values[4][32];
+        read_four_words(host, values);
+        for (int k = 0; k < 4; k++)
+            sim_write_32(warp, sim_listed(warp, in, k), values[k], mask);
+        return SIM_NEXT;
+    }
     for (uint32_t k = 0; k < count; k++) {
         sim_operand d = sim_listed(warp, in, (int)k);
         if (in->x[SIM_X_REGISTER_BITS] == 64) {
@@ -518,9 +551,15 @@ RACY enum sim_outcome sim_exec_copy(sim_warp *warp, const sim_instruction *in, u
     uint64_t offset;
     memcpy(&offset, sim_at(warp, sim_listed(warp, in, 1)), 8);
     lane_addresses(warp, in->b, in->x[3], offset, mask, from);
-    if (misaligned(warp, mask, to, bytes) == SIM_FAULT ||
-        misaligned(warp, mask, from, bytes) == SIM_FAULT ||
-        locate_window(warp, mask, to, bytes, warp->block->shared_bytes, "shared") == SIM_FAULT)
+    uint64_t all = 0, beyond = 0; /* of any lane: bits of addresses, ends beyond the memory's */
+    for (int i = 0; i < 32; i++) {
+        all |= to[i] | from[i];
+        beyond |= (uint64_t)(to[i] + bytes > warp->block->shared_bytes) | to[i] >> 32;
+    }
+    if (all & (bytes - 1) && (misaligned(warp, mask, to, bytes) == SIM_FAULT ||
+                              misaligned(warp, mask, from, bytes) == SIM_FAULT))
+        return SIM_FAULT;
+    if (beyond && locate_window(warp, mask, to, bytes, warp->block->shared_bytes, "shared") == SIM_FAULT)
         return SIM_FAULT;
     uint32_t size[32], whole = 0, reads = 0;
     const uint32_t *given = sim_at(warp, sim_listed(warp, in, 0));

@@ -291,13 +291,18 @@ static inline void mark_four(uint32_t *read, uint32_t *read_at, words4 now, word
     memcpy(read_at, &at, 16);
 }
 
+static inline words4 four(uint32_t value)
+{
+    return (words4){0} + value;
+}
+
 static inline void mark_reads(const sim_warp *warp, uint32_t word, uint32_t count)
 {
     const sim_block *b = warp->block;
     const words4 now = (words4){0} + b->now, mine = now | (uint32_t)warp->index << WARP_SHIFT;
     uint32_t *read = b->read + word, *read_at = b->read_at + word, i = 0;
     for (; i + 4 <= count; i += 4)
-        mark_four(read + i, read_at + i, now, mine, (words4){0} + (uint32_t)warp->pc);
+        mark_four(read + i, read_at + i, now, mine, four((uint32_t)warp->pc));
     for (; i < count; i++)
         mark_read(warp, &read[i], word + i);
 }
@@ -407,7 +412,7 @@ static inline bool read_rows(sim_warp *warp, int rows, const uint32_t address[32
     const uint32_t *written = b->written;
     const flags4 least = (flags4){0} + warp->synced_least;
     const words4 me = (words4){0} + ((uint32_t)warp->index << WARP_SHIFT), now = (words4){0} + b->now;
-    const words4 pc = (words4){0} + (uint32_t)warp->pc;
+    const words4 pc = four((uint32_t)warp->pc);
     flags4 good = ~(flags4){0};
     for (int i = 0; i < rows; i++) {
         words4 w;
@@ -457,7 +462,7 @@ enum sim_outcome sim_shared_pending(sim_warp *warp, uint32_t mask, const uint32_
         uint32_t lane = (uint32_t)__builtin_ctz(rest), word = address[lane] >> 2, count = bytes >> 2;
         if (count == 4 && writes_pass(warp, b->written + word, b->read + word, 4)) {
             const words4 mark = (words4){0} + stamp_write(warp, lane, PENDING);
-            const words4 pc = (words4){0} + (uint32_t)warp->pc;
+            const words4 pc = four((uint32_t)warp->pc);
             memcpy(b->written + word, &mark, 16);
             memcpy(b->written_at + word, &pc, 16);
             continue;
