@@ -179,7 +179,9 @@ static xq_status launch_absorb(const struct plan_attend_call *c, const struct pa
         .q = part->q,
         .wk = plan_matrix(plan, c->args->weights, "wk_absorb"),
         .bk = plan_vector(plan, c->args->weights, "bk_absorb"),
+        .counters = c->args->workspace + plan->workspace.counters,
         .absorbed = c->args->workspace + plan->workspace.absorbed,
+        .absorbed_scale = c->args->workspace + plan->workspace.absorbed_scale,
         .absorbed_bias = c->args->workspace + plan->workspace.absorbed_bias,
     };
     uint32_t grid[3] = {(uint32_t)(m->cols / 64), (uint32_t)plan->shape.kv_heads,
@@ -228,6 +230,7 @@ static xq_status launch_fused(const struct plan_attend_call *c, const struct par
         .k_norm = plan_vector(plan, weights, "k_norm"),
         .sinks = sinks_of(c),
         .absorbed = absorbs ? workspace + plan->workspace.absorbed : 0,
+        .absorbed_scale = absorbs ? workspace + plan->workspace.absorbed_scale : 0,
         .absorbed_bias = absorbs ? workspace + plan->workspace.absorbed_bias : 0,
         .key_sums = plan->kernels[PLAN_KEY_NORMS] ? workspace + plan->workspace.key_sums : 0,
         .q = part->q,

@@ -42,6 +42,7 @@ struct plan_workspace {
     size_t partial_out;    /* [partials, H, dh] f16: a partial result is that of one query and split */
     size_t partial_lse;    /* [partials, H] f32 */
     size_t absorbed;       /* [most_blocks, Hkv, query_rows, latent_width] f16 */
+    size_t absorbed_scale; /* [most_blocks, Hkv, latent_width / 64, query_rows] f32 */
     size_t absorbed_bias;  /* [most_blocks, Hkv, query_rows] f32 */
     size_t key_sums;       /* [pages * page, Hkv] f32 */
     size_t rows_k, rows_v; /* unfused: dequantized streams [pages * page, width] f16 */

@@ -49,6 +49,7 @@ static void take_attention(xq_plan *p, error *err)
     w->partial_lse = take(w, partials, (size_t)s->heads * 4, err);
     if (rows > 0 && absorbed) {
         w->absorbed = take(w, rows * s->kv_heads, (size_t)absorbed->cols * 2, err);
+        w->absorbed_scale = take(w, rows * s->kv_heads, (size_t)absorbed->cols / 64 * 4, err);
         w->absorbed_bias = take(w, rows * s->kv_heads, 4, err);
     }
 }

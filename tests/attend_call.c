@@ -264,11 +264,14 @@ static struct xq_attend_params launch(struct attend_layer *l, const struct atten
             .q = a.q,
             .wk = matrix(l, "wk_absorb"),
             .bk = vector(l, "bk_absorb"),
+            .counters = a.counters,
             .absorbed = fixture_filled(f, 0xff, all_rows * (size_t)width * 2),
+            .absorbed_scale = fixture_filled(f, 0xff, all_rows * (size_t)width / 64 * 4),
             .absorbed_bias = fixture_filled(f, 0xff, all_rows * 4),
         };
         fixture_launch(f, l->absorb, width / 64, s->kv_heads, c->batch * blocks, &b, sizeof b);
         a.absorbed = b.absorbed;
+        a.absorbed_scale = b.absorbed_scale;
         a.absorbed_bias = b.absorbed_bias;
     }
     if (l->key_norms) {

@@ -335,11 +335,14 @@ Test(launch, absorbed_columns_are_multiplied_before_attention)
     cr_assert_eq(b->q, Q);
     cr_assert_eq(b->wk.data, weight(plan, "wk_absorb"));
     cr_assert_eq(b->bk, weight(plan, "bk_absorb"));
+    cr_assert_eq(b->counters, WORKSPACE + plan->workspace.counters);
     cr_assert_eq(b->absorbed, WORKSPACE + plan->workspace.absorbed);
+    cr_assert_eq(b->absorbed_scale, WORKSPACE + plan->workspace.absorbed_scale);
     cr_assert_eq(b->absorbed_bias, WORKSPACE + plan->workspace.absorbed_bias);
     cr_assert_eq(b->queries.blocks, 1);
     const struct xq_attend_params *p = plan_launched(0, "xq_attend", splits_of_one(plan, 2, 700), 2, 2);
     cr_assert_eq(p->absorbed, b->absorbed);
+    cr_assert_eq(p->absorbed_scale, b->absorbed_scale);
     cr_assert_eq(p->absorbed_bias, b->absorbed_bias);
     cr_assert_eq(p->bk, weight(plan, "bk"));
     cr_assert_eq(p->bv, weight(plan, "bv"));
@@ -798,7 +801,8 @@ Test(launch, regions_of_the_workspace_do_not_overlap)
     assert_room(w->counters, w->partial_out, blocks * 2 * 4, "counters");
     assert_room(w->partial_out, w->partial_lse, partials * 4 * 64 * 2, "partial_out");
     assert_room(w->partial_lse, w->absorbed, partials * 4 * 4, "partial_lse");
-    assert_room(w->absorbed, w->absorbed_bias, blocks * 2 * 64 * 256 * 2, "absorbed");
+    assert_room(w->absorbed, w->absorbed_scale, blocks * 2 * 64 * 256 * 2, "absorbed");
+    assert_room(w->absorbed_scale, w->absorbed_bias, blocks * 2 * 64 * 4 * 4, "absorbed_scale");
     assert_room(w->absorbed_bias, w->bytes, blocks * 2 * 64 * 4, "absorbed_bias");
     plan_close(plan);
 }
