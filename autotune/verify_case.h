@@ -29,6 +29,7 @@ typedef struct case_spec {
     bool both_kernels; /* a spec of one query whose plan takes several too: plain cases ask one, others
                           several */
     rounding_type weights;
+    int size; /* activations are larger by 2^size than others, and what multiplies them smaller */
 } case_spec;
 
 void case_spec_make(uint64_t seed, int64_t index, verify_choice choice, case_spec *spec);

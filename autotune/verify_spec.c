@@ -117,6 +117,7 @@ void case_spec_make(uint64_t seed, int64_t index, verify_choice choice, case_spe
     s->head_dim = chosen_number(&choice, AXIS_HEAD_DIM, 0);
     s->page = chosen_number(&choice, AXIS_PAGE, 0);
     s->group = chosen_number(&choice, AXIS_GROUP, 0);
+    s->size = chosen_number(&choice, AXIS_SIZE, 0);
     s->hidden = 64 * random_between(&r, 2, s->cross_layer ? 4 : 6);
     draw_ranks(&r, s);
     write_json(s, true, s->json, sizeof s->json);

@@ -58,6 +58,18 @@ static float *draw_invertible(random_stream *r, int size)
     return m;
 }
 
+/* Keys and values are what they are whatever the size of activations. */
+static void fit_to_size(const case_spec *spec, case_weights *w, int dkv)
+{
+    float *matrix[] = {w->wk, w->wv, w->ak, w->av};
+    int inner_k = spec->latent ? spec->rank_k / spec->latents : spec->hidden,
+        inner_v = spec->latent ? spec->rank_v / spec->latents : spec->hidden;
+    int rows[] = {spec->hidden, spec->hidden, inner_k, inner_v};
+    for (int m = 0; m < 4; m++)
+        for (size_t i = 0; matrix[m] && i < (size_t)rows[m] * (size_t)dkv; i++)
+            matrix[m][i] = ldexpf(matrix[m][i], -spec->size);
+}
+
 xq_status case_weights_draw(random_stream *r, const case_spec *spec, case_weights *w, error *err)
 {
     int dkv = spec->kv_heads * spec->head_dim;
@@ -104,8 +116,10 @@ xq_status case_weights_draw(random_stream *r, const case_spec *spec, case_weight
         w->sinks = draw_vector(r, spec->heads, 0.5f, 1.5f);
         complete = complete && w->sinks;
     }
-    if (complete)
+    if (complete) {
+        fit_to_size(spec, w, dkv);
         return XQ_OK;
+    }
     case_weights_free(w);
     return error_set(err, XQ_ERROR_MEMORY, "argument",
                      "out of memory for the weights of a verification case");
