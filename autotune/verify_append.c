@@ -56,7 +56,8 @@ void verify_accumulator_row(const verify_state *v, const page_sequence *accumula
 
 static bool same_value(uint16_t a, uint16_t b)
 {
-    return a == b || half_to_float(a) == half_to_float(b); /* -0 is 0 */
+    float x = half_to_float(a), y = half_to_float(b);
+    return a == b || x == y || (isnan(x) && isnan(y)); /* -0 is 0 */
 }
 
 static int64_t differences(const quantizer *q, size_t count, const uint8_t *codes, const uint8_t *got_codes,

@@ -96,16 +96,33 @@ static xq_status read_cached(const verify_state *v, const case_shape *shape, int
 
 /* ---------------------------------------------------------------- comparison */
 
+static bool all_nan(const double *values, size_t count)
+{
+    bool nan = true;
+    for (size_t i = 0; i < count; i++)
+        nan = nan && isnan(values[i]);
+    return nan;
+}
+
+/* The error of `count` values; those of what saw a NaN are all NaN, in both. */
+static double error_of(const double *expected, const double *got, size_t count)
+{
+    if (all_nan(expected, count))
+        return all_nan(got, count) ? 0 : INFINITY;
+    return reference_error(expected, got, count);
+}
+
 static void compare_query(const verify_state *v, const double *expected, const double *expected_lse,
                           const double *out, const float *lse, verify_part *part)
 {
     size_t heads = (size_t)v->spec.heads;
-    double e = reference_error(expected, out, heads * (size_t)v->spec.head_dim);
+    double e = error_of(expected, out, heads * (size_t)v->spec.head_dim);
     if (!(e <= part->out_error))
         part->out_error = e;
     for (size_t h = 0; h < heads; h++) {
         double got = (double)lse[h];
-        double difference = got == expected_lse[h] ? 0 : fabs(got - expected_lse[h]); /* -inf, or NaN */
+        bool same = got == expected_lse[h] || (isnan(got) && isnan(expected_lse[h])); /* -inf, NaN */
+        double difference = same ? 0 : fabs(got - expected_lse[h]);
         if (!(difference <= part->lse_error))
             part->lse_error = isnan(difference) ? INFINITY : difference;
     }
@@ -224,8 +241,8 @@ xq_status verify_check_kv(const verify_state *v, const case_shape *shape, const 
                     verify_domain(&v->spec, shape->x[0][(size_t)(shape->first_token[i] + t) * d + j]));
             if (reference_keys(&v->model, &weights.layer, 1, x, &position, expected, err) == XQ_OK)
                 reference_values(&v->model, &weights.layer, 1, x, expected + dkv, err);
-            double ek = reference_error(expected, c.k + (size_t)t * dkv, dkv);
-            double ev = reference_error(expected + dkv, c.v + (size_t)t * dkv, dkv);
+            double ek = error_of(expected, c.k + (size_t)t * dkv, dkv);
+            double ev = error_of(expected + dkv, c.v + (size_t)t * dkv, dkv);
             result->kv_error = worse(worse(ek, ev), result->kv_error);
         }
         cached_free(&c);

@@ -61,7 +61,7 @@ static verify_choice draw(random_stream *r)
     do {
         for (int a = 0; a < VERIFY_AXES;
              a++) /* features are seldom, so that the rest is seen without them too */
-            c.value[a] = interacts(a) == VERIFY_FEATURE && random_between(r, 0, 1)
+            c.value[a] = (interacts(a) == VERIFY_FEATURE || a == AXIS_SIZE) && random_between(r, 0, 1)
                              ? 0
                              : random_between(r, 0, verify_axis_values((enum verify_axis)a) - 1);
     } while (!goes_together(&c));

@@ -33,6 +33,7 @@ enum verify_axis {
     AXIS_LATENTS,
     AXIS_CLIP,
     AXIS_FEEDBACK,
+    AXIS_SIZE, /* of activations; weights are as much smaller or larger */
     VERIFY_AXES
 };
 

@@ -32,6 +32,7 @@ typedef struct case_spec {
     /* The channel of x that some tokens have at f16's limit (and with it latent 0 of each group); its rows
      * of the weights are small, so that logits stay what they are. -1: none. */
     int limit_channel;
+    int size; /* activations are larger by 2^size than others, and what multiplies them smaller */
 } case_spec;
 
 #define CASE_LIMIT_WEIGHT 1e-4f /* of limit_channel's row, of others */

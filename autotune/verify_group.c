@@ -59,7 +59,7 @@ double verify_group_steps(const verify_group *g)
         double cached = quantizer_value(g->format, g->codes[i * g->stride], g->scale, g->zero);
         /* the scale's own rounding leaves the end of the range short */
         double slack = (g->moved ? g->spread : g->rounding)[i * g->stride] + fabs(exact) * 0x1p-10 +
-                       top * scale * 0x1p-10;
+                       fmax(top * scale * 0x1p-10, top * 0x1p-25) + 0x1p-25; /* f16's subnormal steps */
         double steps = (fabs(cached - exact) - slack) / (scale > 0 ? scale : 0x1p-14);
         if (!(steps <= worst)) /* a NaN is the worst of all */
             worst = isnan(steps) ? INFINITY : steps;

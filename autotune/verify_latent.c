@@ -29,9 +29,19 @@ static void project(const verify_check *k, int first, int rows, verify_room *r, 
     reference_multiply(x, k->u, *exact, rows, (int)hidden, (int)width);
     reference_multiply(magnitude, k->magnitude_u, *rounding, rows, (int)hidden, (int)width);
     for (size_t i = 0; i < (size_t)rows * width; i++) {
-        (*rounding)[i] = (*rounding)[i] * 0x1p-20 + fabs((*exact)[i]) * 0x1p-11;
+        (*rounding)[i] = (*rounding)[i] * 0x1p-20 + fmax(fabs((*exact)[i]) * 0x1p-11, 0x1p-25);
         (*exact)[i] = rounding_saturated((*exact)[i]);
     }
+}
+
+/* Whether there is a NaN in a group; then its scale is NaN, and its codes mean nothing. */
+static bool is_nan(const verify_check *k, const verify_group *g)
+{
+    bool nan = false;
+    for (size_t i = 0; i < g->count; i++)
+        nan = nan || isnan(g->exact[i * g->stride]);
+    k->result->mismatches += nan && !isnan(half_to_float(g->scale));
+    return nan;
 }
 
 static void add_steps(const verify_check *k, double steps)
@@ -108,9 +118,9 @@ void verify_latent_token(const verify_check *k, int t, verify_room *r)
             found.moved = moved;
             found.spread = spread;
         }
-        if (count)
+        if (count && !is_nan(k, &found))
             add_steps(k, verify_group_steps(&found));
-        else /* padding alone */
+        else if (!count) /* padding alone */
             k->result->mismatches += (scale & 0x7fff) != 0 || (zero & 0x7fff) != 0;
     }
 }
@@ -131,9 +141,10 @@ void verify_latent_group(const verify_check *k, int g, verify_room *r)
                               .codes = r->codes + c,
                               .scale = scale,
                               .zero = zero};
-        if (quantizer_is_data(&k->s->format, c))
+        bool data = quantizer_is_data(&k->s->format, c);
+        if (data && !is_nan(k, &found))
             add_steps(k, verify_group_steps(&found));
-        else
+        else if (!data)
             k->result->mismatches += (scale & 0x7fff) != 0 || (zero & 0x7fff) != 0;
     }
 }
@@ -145,6 +156,7 @@ void verify_latent_tail(const verify_check *k, int t, verify_room *r)
     project(k, t, 1, r, &exact, &rounding);
     for (int c = 0; c < k->s->width; c++)
         if (quantizer_is_data(&k->s->format, (size_t)c))
-            k->result->mismatches +=
-                !(fabs((double)half_to_float(row[c]) - exact[c]) <= rounding[c] + fabs(exact[c]) * 0x1p-10);
+            k->result->mismatches += isnan(exact[c]) ? !isnan(half_to_float(row[c]))
+                                                     : !(fabs((double)half_to_float(row[c]) - exact[c]) <=
+                                                         rounding[c] + fabs(exact[c]) * 0x1p-10);
 }

@@ -56,6 +56,16 @@ static void draw_rounds(random_stream *r, case_sequence *s, int rounds)
     s->end[rounds - 1] = s->length;
 }
 
+/* Half of what is far away is beyond 2^24, as far as a position goes: one that is moved, too, is an int. */
+static int far_offset(const case_shape *shape, int sequence, int otherwise)
+{
+    random_stream r = random_begin(shape->order_seed, (uint64_t)sequence); /* so that all else stays */
+    const int last = INT32_MAX - shape->sequence[sequence].length - 1;
+    int far =
+        random_choice(&r, 3, last, last - random_between(&r, 0, 50), random_between(&r, 1 << 24, last));
+    return random_between(&r, 0, 1) ? far : otherwise;
+}
+
 static void draw_sequences(random_stream *r, const case_spec *spec, case_shape *shape)
 {
     bool shared = shape->kind == CASE_SHARED;
@@ -71,6 +81,8 @@ static void draw_sequences(random_stream *r, const case_spec *spec, case_shape *
                     : shape->kind == CASE_PLACED ? random_choice(r, 4, 0, 5, random_between(r, 1, 3000),
                                                                  random_between(r, 100000, 1000000))
                                                  : 0;
+        if (s->offset >= 100000)
+            s->offset = far_offset(shape, i, s->offset);
         shape->longest = s->length > shape->longest ? s->length : shape->longest;
         shape->first_token[i + 1] = shape->first_token[i] + s->length;
     }
@@ -182,7 +194,7 @@ static void draw_rows(random_stream *r, const case_spec *spec, case_shape *shape
         for (int layer = 0; layer < spec->layers; layer++)
             for (int c = 0; c < spec->hidden; c++) {
                 row[c] += layer ? 0.25f * random_normal(r) : 0;
-                shape->x[layer][t * d + (size_t)c] = to_bits(spec, row[c]);
+                shape->x[layer][t * d + (size_t)c] = to_bits(spec, ldexpf(row[c], spec->size));
             }
     }
     size_t values = (size_t)shape->queries * (size_t)spec->heads * (size_t)spec->head_dim;
@@ -208,6 +220,18 @@ static void draw_limits(const case_spec *spec, case_shape *shape)
             shape->x[layer][t * d + (size_t)spec->limit_channel] = to_bits(spec, value);
         }
     }
+}
+
+/* A token of one sequence is NaN in one channel: it may reach the queries that see it, and no others. */
+static void draw_nan(const case_spec *spec, case_shape *shape)
+{
+    random_stream r = random_begin(shape->order_seed, CASE_MAX_SEQUENCES);
+    int i = random_between(&r, 0, shape->sequences - 1), length = shape->sequence[i].length;
+    if (spec->cross_layer || length == 0 || random_between(&r, 0, 3))
+        return;
+    size_t t = (size_t)(shape->first_token[i] + random_between(&r, 0, length - 1));
+    size_t c = (size_t)random_between(&r, 0, spec->hidden - 1);
+    shape->x[0][t * (size_t)spec->hidden + c] = 0x7fff; /* NaN as f16, and as bf16 */
 }
 
 static xq_status allocate(const case_spec *spec, case_shape *shape, error *err)
@@ -247,6 +271,7 @@ xq_status case_shape_draw(random_stream *r, const case_spec *spec, int64_t kind,
         draw_positions(r, spec, shape);
         draw_rows(r, spec, shape, row);
         draw_limits(spec, shape);
+        draw_nan(spec, shape);
     }
     free(row);
     if (err->status != XQ_OK)

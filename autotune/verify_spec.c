@@ -102,7 +102,7 @@ static void write_json(const case_spec *s, bool base, char *text, size_t size)
  * where codes begin well within the range. */
 static bool has_limits(const case_spec *s)
 {
-    return !s->latent_cross && verify_chosen(&s->choice, AXIS_CLIP, "1");
+    return !s->latent_cross && s->size == 0 && verify_chosen(&s->choice, AXIS_CLIP, "1");
 }
 
 void case_spec_make(uint64_t seed, int64_t index, verify_choice choice, case_spec *s)
@@ -124,6 +124,7 @@ void case_spec_make(uint64_t seed, int64_t index, verify_choice choice, case_spe
     s->head_dim = chosen_number(&choice, AXIS_HEAD_DIM, 0);
     s->page = chosen_number(&choice, AXIS_PAGE, 0);
     s->group = chosen_number(&choice, AXIS_GROUP, 0);
+    s->size = chosen_number(&choice, AXIS_SIZE, 0);
     s->hidden = 64 * random_between(&r, 2, s->cross_layer ? 4 : 6);
     s->limit_channel = has_limits(s) ? s->hidden / 2 + 5 : -1;
     draw_ranks(&r, s);

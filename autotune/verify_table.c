@@ -170,6 +170,7 @@ static const struct axis_row axes[VERIFY_AXES] = {
     [AXIS_LATENTS] = {"latents", SECTION_CACHE, 0, {{"one", "", {0}}, {"two", "", {0}}, {"each", "", {0}}}},
     [AXIS_CLIP] = {"clip", SECTION_CACHE, 0, {{"1", "\"clip\": 1", {0}}, {"0.7", "\"clip\": 0.7", {0}}}},
     [AXIS_FEEDBACK] = {"feedback", SECTION_CACHE, 0, {{"no", "", {0}}, {"yes", "\"feedback\": true", {0}}}},
+    [AXIS_SIZE] = {"size", SECTION_TOP, 0, {{"1", "", {0}}, {"2^-16", "", {-16}}, {"2^10", "", {10}}}},
 };
 
 /* ---------------------------------------------------------------- the table */

@@ -88,6 +88,18 @@ static void weaken_limits(const case_spec *spec, case_weights *w, int dkv)
         reach_limit(spec, w->uv, spec->rank_v, w->av, dkv);
 }
 
+/* Keys and values are what they are whatever the size of activations. */
+static void fit_to_size(const case_spec *spec, case_weights *w, int dkv)
+{
+    float *matrix[] = {w->wk, w->wv, w->ak, w->av};
+    int inner_k = spec->latent ? spec->rank_k / spec->latents : spec->hidden,
+        inner_v = spec->latent ? spec->rank_v / spec->latents : spec->hidden;
+    int rows[] = {spec->hidden, spec->hidden, inner_k, inner_v};
+    for (int m = 0; m < 4; m++)
+        for (size_t i = 0; matrix[m] && i < (size_t)rows[m] * (size_t)dkv; i++)
+            matrix[m][i] = ldexpf(matrix[m][i], -spec->size);
+}
+
 xq_status case_weights_draw(random_stream *r, const case_spec *spec, case_weights *w, error *err)
 {
     int dkv = spec->kv_heads * spec->head_dim;
@@ -136,6 +148,7 @@ xq_status case_weights_draw(random_stream *r, const case_spec *spec, case_weight
     }
     if (complete) {
         weaken_limits(spec, w, dkv);
+        fit_to_size(spec, w, dkv);
         return XQ_OK;
     }
     case_weights_free(w);

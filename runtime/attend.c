@@ -180,6 +180,7 @@ static xq_status launch_absorb(const struct plan_attend_call *c, const struct pa
         .q = part->q,
         .wk = plan_matrix(plan, c->args->weights, "wk_absorb"),
         .bk = plan_vector(plan, c->args->weights, "bk_absorb"),
+        .counters = c->args->workspace + plan->workspace.counters,
         .absorbed = c->args->workspace + plan->workspace.absorbed,
         .absorbed_scale = c->args->workspace + plan->workspace.absorbed_scale,
         .absorbed_bias = c->args->workspace + plan->workspace.absorbed_bias,

@@ -31,7 +31,6 @@ local function shared_bytes(spec, p)
   local records = p.split_tokens // 16 * 8
   local running, stats = 0, (2 * rows + 4) * 4
   if spec.queries == "many" then running, stats = rows * (spec.model.head_dim + 4) * 4, stats + rows * 4 end
-  if keys.absorbed_columns > 0 then stats = stats + rows * 4 end
   return math.max(p.stages * stage, later) + scores + row_turns + tile_turns + query + running + records + stats
 end
 

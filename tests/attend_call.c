@@ -266,6 +266,7 @@ static struct xq_attend_params launch(struct attend_layer *l, const struct atten
             .q = a.q,
             .wk = matrix(l, "wk_absorb"),
             .bk = vector(l, "bk_absorb"),
+            .counters = a.counters,
             .absorbed = fixture_filled(f, 0xff, all_rows * (size_t)width * 2),
             .absorbed_scale = fixture_filled(f, 0xff, all_rows * (size_t)width / 64 * 4),
             .absorbed_bias = fixture_filled(f, 0xff, all_rows * 4),

@@ -337,6 +337,7 @@ Test(launch, absorbed_columns_are_multiplied_before_attention)
     cr_assert_eq(b->q, Q);
     cr_assert_eq(b->wk.data, weight(plan, "wk_absorb"));
     cr_assert_eq(b->bk, weight(plan, "bk_absorb"));
+    cr_assert_eq(b->counters, WORKSPACE + plan->workspace.counters);
     cr_assert_eq(b->absorbed, WORKSPACE + plan->workspace.absorbed);
     cr_assert_eq(b->absorbed_scale, WORKSPACE + plan->workspace.absorbed_scale);
     cr_assert_eq(b->absorbed_bias, WORKSPACE + plan->workspace.absorbed_bias);

@@ -442,7 +442,7 @@ typedef struct xq_attend_args {
                                 `queries` and the plan's max_queries */
     uint64_t query_indptr;   /* int32 [batch + 1]; 0: one each */
     uint64_t query_position; /* int32 [queries]; 0: the last positions of each sequence */
-    uint64_t token_offset;   /* int32 [batch]; 0: zeros */
+    uint64_t token_offset;   /* int32 [batch], positions from 0 to 2^31 - 1; 0: zeros */
     uint64_t tree_mask;      /* uint32 [queries, mask_words]; 0: none. Needs query_position */
     int32_t mask_words;      /* at least max_queries / 32, rounded up; 0 without a tree_mask */
     int32_t without_sinks;   /* 1: leave the model's attention sinks out, as in all but one part of a merge;

@@ -88,14 +88,16 @@ struct xq_accumulate_params {
 
 /* absorb (templates/absorb.cu.lt): for the columns of K that need no rematerializing, q' = Wk q, as B
  * fragments for attend: absorbed [batch * blocks, Hkv, query_rows / 8, latent_width / 64, 32 lanes, 8]
- * words (4 steps of 16 channels, 2 registers each), to be multiplied by absorbed_scale [batch * blocks, Hkv,
- * latent_width / 64, query_rows] f32, powers of two; and q * bias, absorbed_bias [batch * blocks, Hkv,
- * query_rows] f32. Grid: (chunks of 64 channels, Hkv, batch * blocks). */
+ * words (4 steps of 16 channels, 2 registers each), to be multiplied by the row's power of two,
+ * absorbed_scale [batch * blocks, Hkv, latent_width / 64, query_rows] f32 (the first of a row counts, the
+ * others are scratch); and q * bias, absorbed_bias [batch * blocks, Hkv, query_rows] f32. Grid: (chunks of
+ * 64 channels, Hkv, batch * blocks). */
 struct xq_absorb_params {
     struct xq_queries queries;
     XQ_PTR(const xq_half_bits) q;
     struct xq_matrix wk;    /* wk_absorb: [Hkv * absorbed columns (padded), latent_width] */
     XQ_PTR(const float) bk; /* [Hkv, absorbed columns (padded)] or null */
+    XQ_PTR(int) counters;   /* [batch * blocks, Hkv], zero before and after */
     XQ_PTR(unsigned) absorbed;
     XQ_PTR(float) absorbed_scale;
     XQ_PTR(float) absorbed_bias;
