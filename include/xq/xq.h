@@ -11,11 +11,12 @@
  *   - Descriptors start with `size_t struct_size`; use their XQ_..._INIT initializer, so that a
  *     program built against an older header keeps working with a newer library. A struct_size below
  *     that of the descriptor's first version is refused.
- *   - Nothing is ignored: what would have no effect is refused with XQ_ERROR_ARGUMENT and its name, a
- * matrix that the plan does not pack as much as a mask without a tree. Only what belongs to every call on a
- *     cache may be given whether this call reads it or not, so that an engine can fill it in alike for
- *     all: weights, workspace, append_indptr, and of a plan that has such the pages, tails (tail_bytes
- *     is not 0) and accumulator (accumulator_page_bytes is not 0). A flag that is true anyway is taken.
+ *   - Nothing is ignored. What would have no effect is refused with XQ_ERROR_ARGUMENT and its name: a
+ *     matrix that the plan does not pack, or the width of a mask that is not there. Only what belongs to
+ *     every call on a cache may be given whether this call reads it or not, so that an engine can fill it
+ *     in alike for all: weights, workspace, append_indptr; and where the plan has such, pages, tails
+ *     (tail_bytes is not 0) and accumulator (accumulator_page_bytes is not 0). A flag that is true anyway
+ *     is taken.
  *   - Matrices are row major; y = x * W. Symbols (d, H, Hkv, dh, dkv) are those of docs/method.md.
  *   - The library never prints, never calls exit, and keeps no global mutable state but this: the last
  *     failure, in each thread, of the calls that have no context to keep it in (the simulation).
@@ -446,7 +447,7 @@ typedef struct xq_attend_args {
     uint64_t tree_mask;      /* uint32 [queries, mask_words]; 0: none. Needs query_position */
     int32_t mask_words;      /* at least max_queries / 32, rounded up; 0 without a tree_mask */
     int32_t without_sinks;   /* 1: leave the model's attention sinks out, as in all but one part of a merge;
-                                of   models without sinks this is so anyway */
+                                where the model has none this is so anyway */
     xq_tail_pool tails;      /* where tail_bytes is not 0; not read where there is an accumulator */
     uint64_t accumulator;    /* cross-layer methods: after accumulate; pages are then not read */
 } xq_attend_args;
