@@ -118,10 +118,12 @@ Test(install, examples_build_and_run_against_the_installed_libraries, .timeout =
     assert_output(command, "0.1.0\n", "the version in xq.pc");
 }
 
-/* The page shows the program as it is, so that what a reader copies is what this file's tests build and run. */
+/* The page shows the program as it is, so that what a reader copies is what this file's tests build and
+ * run. */
 Test(docs, embedding_page_shows_the_minimal_program)
 {
-    assert_output("sed -n '/<!-- minimal.c -->/,/<!-- end -->/p' docs/embedding.md | sed -n 's/^    //p; /^$/p' | "
-                  "sed -e '1{/^$/d}' -e '${/^$/d}' | diff - examples/minimal/minimal.c",
-                  "", "docs/embedding.md and examples/minimal/minimal.c differ");
+    assert_output(
+        "sed -n '/<!-- minimal.c -->/,/<!-- end -->/p' docs/embedding.md | sed -n 's/^    //p; /^$/p' | "
+        "sed -e '1{/^$/d}' -e '${/^$/d}' | diff - examples/minimal/minimal.c",
+        "", "docs/embedding.md and examples/minimal/minimal.c differ");
 }
