@@ -137,6 +137,9 @@ bool cli_spec_check(const cli_command *command);
 /* Whether --set gives this key, e.g. "cache.bits". */
 bool cli_spec_sets(const struct cli_spec *spec, const char *key);
 
+/* Whether --set gives what this option gives, e.g. cache.axis_k for "--axis-k". */
+bool cli_spec_sets_option(const struct cli_spec *spec, const char *option);
+
 /* Adds a member to the overrides of a spec (gen_override), at a key like "cache.bits"; takes `value`, also
  * on failure. Errors: XQ_ERROR_ARGUMENT where another value is there; XQ_ERROR_MEMORY. */
 xq_status cli_override(cJSON *overrides, const char *key, cJSON *value, error *err);

@@ -188,7 +188,8 @@ static xq_status from_quantized(const struct compare_task *task, driver *d, int 
     page_codec *codec = NULL;
     page_sequence cached = {0};
     if ((cross ? page_codec_create_accumulator : page_codec_create)(task->generator, xq_plan_spec(plan),
-                                                                    &codec, err) != XQ_OK)
+                                                                    &codec, err) != XQ_OK ||
+        !codec)
         return err->status;
     xq_status status = cross
                            ? driver_read_accumulated(d, layer, first, task->layer->tokens, &cached)

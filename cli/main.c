@@ -16,7 +16,7 @@ static const struct subcommand subcommands[] = {
     {"info", cli_info, "devices, toolchain, ceilings, cache location"},
     {"gen", cli_gen, "write the specialized sources of a spec"},
     {"prepare", cli_prepare, "weights of a Hugging Face model directory to .xqw"},
-    {"run", cli_run, "one layer on tensors of a safetensors file: append, then attend"},
+    {"run", cli_run, "layers on tensors of a safetensors file: append, then attend"},
     {"compare", cli_compare, "fp16 KV, unfused and fused side by side"},
     {"verify", cli_verify, "the correctness matrix on a device"},
     {"cache", cli_cache, "list, verify, prune or clear the kernel cache"},
@@ -93,6 +93,10 @@ static int help(int argc, char **argv)
         return cli_usage("", "unexpected argument '%s'; usage: xq help [SUBCOMMAND]", argv[2]);
     if (argc < 2 || strcmp(argv[1], option) == 0 || strcmp(argv[1], "-h") == 0) {
         print_help(stdout);
+        return CLI_OK;
+    }
+    if (strcmp(argv[1], "help") == 0) {
+        puts("usage: xq help [SUBCOMMAND]\n\nThe same as `xq --help`, or `xq SUBCOMMAND --help`.");
         return CLI_OK;
     }
     const struct subcommand *subcommand = find(argv[1]);

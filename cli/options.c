@@ -394,9 +394,13 @@ bool cli_given(const cli_command *command, const char *name)
 
 int cli_excludes(const cli_command *command, const char *option, const char *const *names)
 {
-    for (; *names && cli_given(command, option); names++)
+    for (; *names && cli_given(command, option); names++) {
         if (cli_given(command, *names))
             return cli_usage(command->name, "%s: has no effect with %s; leave it out", *names, option);
+        if (command->spec && cli_spec_sets_option(command->spec, *names))
+            return cli_usage(command->name, "--set of what %s gives: has no effect with %s; leave it out",
+                             *names, option);
+    }
     return CLI_OK;
 }
 
@@ -419,7 +423,7 @@ int cli_takes_only(const cli_command *command, const char *option, const char *c
 
 int cli_needs_model(const cli_command *command)
 {
-    if (command->spec->model || command->spec->spec_file)
+    if (command->spec->model || command->spec->spec_file || cli_spec_sets(command->spec, "model"))
         return CLI_OK;
     return cli_usage(command->name, "no model given; use --model NAME|DIR|config.json, or --spec FILE");
 }

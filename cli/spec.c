@@ -123,6 +123,20 @@ bool cli_spec_sets(const struct cli_spec *spec, const char *key)
     return false;
 }
 
+bool cli_spec_sets_option(const struct cli_spec *spec, const char *option)
+{
+    static const char *const objects[] = {"", "cache.", "model."};
+    for (size_t i = 0; i < sizeof objects / sizeof *objects; i++) {
+        char key[128];
+        snprintf(key, sizeof key, "%s%s", objects[i], option + strspn(option, "-"));
+        for (char *dash = strchr(key, '-'); dash; dash = strchr(dash, '-'))
+            *dash = '_';
+        if (cli_spec_sets(spec, key))
+            return true;
+    }
+    return false;
+}
+
 /* A word as a shell hands it on, without the quotes that make it a JSON text. */
 static bool is_bare_word(const char *text)
 {
@@ -136,8 +150,11 @@ static xq_status add_set(cJSON *overrides, const char *set, error *err)
     cJSON *value = NULL;
     error malformed = ERROR_INIT;
     if (!read_key(set, key, sizeof key))
-        return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                         "--set: '%.200s' is not of the form KEY=JSON, as cache.bits=8 is", set);
+        return error_set(
+            err, XQ_ERROR_ARGUMENT, "argument",
+            "--set: '%.200s' is not of the form KEY=JSON, as cache.bits=8 is, with a key of up to "
+            "255 bytes",
+            set);
     const char *text = set + strlen(key) + 1;
     snprintf(option, sizeof option, "--set %s", key);
     if (parse(text, option, &value, &malformed) == XQ_OK)
@@ -205,8 +222,9 @@ bool cli_spec_check(const cli_command *command)
     if (add_options(overrides, s, &err) == XQ_OK)
         check_unused(command, overrides, &err);
     const cJSON *model = cJSON_GetObjectItemCaseSensitive(overrides, "model");
-    if (err.status == XQ_OK && s->model && model &&
-        !cJSON_IsObject(model)) /* an object changes members of it */
+    /* An object changes members of the model, unless it names another preset. */
+    bool another = model && (!cJSON_IsObject(model) || cJSON_HasObjectItem(model, "preset"));
+    if (err.status == XQ_OK && s->model && another)
         error_set(&err, XQ_ERROR_ARGUMENT, "argument", "--model and --set model: give one of them");
     bool together = err.status == XQ_OK;
     if (!together)
@@ -383,7 +401,7 @@ xq_status cli_spec_json(const struct cli_spec *spec, const struct cli_common *co
 {
     gen *g = NULL;
     char *out = NULL;
-    if (!spec->spec_file && !spec->model)
+    if (!spec->spec_file && !spec->model && !cli_spec_sets(spec, "model"))
         return error_set(err, XQ_ERROR_SPEC, "spec",
                          "no model given; use --model NAME|DIR|config.json, or --spec FILE");
     if (gen_create(common->templates, &g, err) == XQ_OK && apply_options(g, spec, &out, err) == XQ_OK &&

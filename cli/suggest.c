@@ -50,6 +50,8 @@ static bool is_beginning(const char *given, const char *name)
 const char *cli_nearest(const char *given, const void *names, size_t stride, int count)
 {
     const char *nearest = NULL, *word = given + strspn(given, "-");
+    if (strlen(word) > 63) /* longer than any name */
+        return NULL;
     int best = ((int)strlen(word) + 1) / 3, prefix = -1; /* farther than this is no typing mistake */
     for (int i = 0; i < count; i++) {
         const char *name = *(const char *const *)((const char *)names + (size_t)i * stride);

@@ -5,6 +5,7 @@ local fail = require "fail"
 local json = require "json"
 local models = require "models"
 local schema = require "schema"
+local tuning = require "tuning"
 
 local choices = {}
 
@@ -82,7 +83,7 @@ function choices.canonical(chosen)
   if schema.is_object(result.tuning) then
     result.tuning = ordered_copy(result.tuning, {})
     for family, values in pairs(result.tuning) do
-      if is_empty(values) then result.tuning[family] = nil end
+      if is_empty(values) and schema.contains(tuning.families(), family) then result.tuning[family] = nil end
     end
   end
   for _, name in ipairs { "cache", "tuning" } do

@@ -14,15 +14,15 @@ local function has_keys(object)
   return false
 end
 
-local function is_object(value) return type(value) == "table" and value[1] == nil end
+local function is_object(value) return type(value) == "table" and not json.is_array(value) end
 
 function config_rope.without_nulls(value)
   if type(value) ~= "table" then return value end
-  local copy = {}
+  local copy, list = {}, json.is_array(value)
   for key, member in pairs(value) do
-    if member ~= null then copy[key] = config_rope.without_nulls(member) end
+    if list or member ~= null then copy[key] = config_rope.without_nulls(member) end
   end
-  return copy
+  return setmetatable(copy, getmetatable(value))
 end
 
 local function given_value(given, key)

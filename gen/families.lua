@@ -6,6 +6,7 @@
 -- attention; gated: what attention returns is multiplied by a gate afterwards, which is not our part; adapt:
 -- function(model, given, refuse), the last word on `model`}. `refuse(key, text, ...)` refuses the file for a feature.
 local config_keys = require "config_keys"
+local json = require "json"
 
 local families = {}
 
@@ -256,7 +257,7 @@ end
 
 local function adapt_mpt(model, given, refuse)
   local options = given.attn_config or {}
-  if type(options) ~= "table" or options[1] ~= nil then refuse("attn_config", "must be an object") end
+  if type(options) ~= "table" or json.is_array(options) then refuse("attn_config", "must be an object") end
   check_mpt(model, options, refuse)
   model.clip_qkv, model.attention_scale = mpt_number(options, "clip_qkv", refuse), mpt_number(options, "softmax_scale", refuse)
   if model.no_bias == false then model.attention_bias = true end

@@ -9,8 +9,17 @@ static const char ellipsis[] = "…";
 
 enum { LONG_WORD = 400, WORD_HEAD = 240, WORD_TAIL = 120 };
 
+/* Whether a character changes how the text around it is shown: line and paragraph separators, marks and
+ * overrides of the direction of writing. */
+static bool controls_layout(unsigned code)
+{
+    return (code >= 0x200e && code <= 0x200f) || (code >= 0x2028 && code <= 0x202e) ||
+           (code >= 0x2066 && code <= 0x2069);
+}
+
 /* Bytes of the printable UTF-8 character at `text`; 0 where there is none: a control character (those of
- * U+0080 to U+009F too), an overlong form, a surrogate, or no UTF-8 at all. */
+ * U+0080 to U+009F too), one that controls the layout, an overlong form, a surrogate, or no UTF-8 at all.
+ */
 static size_t character(const unsigned char *text)
 {
     static const unsigned least[] = {0, 0, 0x80, 0x800, 0x10000};
@@ -26,7 +35,8 @@ static size_t character(const unsigned char *text)
         code = code << 6 | (text[i] & 0x3f);
     }
     bool surrogate = code >= 0xd800 && code <= 0xdfff;
-    return code < least[bytes] || code > 0x10ffff || surrogate || code < 0xa0 ? 0 : bytes;
+    bool good = code >= least[bytes] && code <= 0x10ffff && code >= 0xa0 && !surrogate;
+    return good && !controls_layout(code) ? bytes : 0;
 }
 
 /* An end of a copy must not lie within a character: moves `at` to the next character's beginning. */

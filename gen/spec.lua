@@ -170,6 +170,9 @@ end
 -- The choices of a completed spec, edited or not, and what they complete to where that is known.
 local function choose_completed(given, default_arch)
   choices.check(given.choices)
+  if given.choices.model == nil then
+    fail.spec("choices.model", "is missing; leave choices as they were, or take all of them out")
+  end
   local base = complete_choices(given.choices)
   local chosen = choices.edited(given, base)
   chosen.arch = chosen.arch or default_arch

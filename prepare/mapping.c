@@ -18,7 +18,7 @@ static xq_status failed(const char *path, int fd, error *err)
 xq_status mapping_open(const char *path, mapping *out, error *err)
 {
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO would wait for its writer */
     if (fd < 0 || fstat(fd, &st) != 0)
         return failed(path, fd, err);
     if (!S_ISREG(st.st_mode)) {

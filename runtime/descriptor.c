@@ -12,7 +12,8 @@ static xq_status given_size(const void *given, size_t first, const char *name, s
         return error_field(err, name);
     }
     memcpy(bytes, given, sizeof *bytes);
-    if (*bytes >= first && *bytes <= LARGEST)
+    /* Every version ends where its padding does: a size between two such ends cuts a field. */
+    if (*bytes >= first && *bytes <= LARGEST && *bytes % sizeof *bytes == 0)
         return XQ_OK;
     error_set(
         err, XQ_ERROR_ARGUMENT, "argument",

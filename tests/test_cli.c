@@ -234,12 +234,17 @@ Test(cli, cache_prune_says_what_it_needs)
     assert_error(xq("cache prune"), 2, "xq cache: ", "--older-than DAYS, --larger-than SIZE");
     assert_error(xq("cache list --older-than 3"), 2, "xq cache: ", "--older-than is for prune alone");
     assert_error(xq("cache clear --larger-than 3"), 2, "xq cache: ", "--larger-than is for prune alone");
-    static const char *const days[] = {"-1", "x", "1d", "nan", "inf", "1e400"};
-    for (size_t i = 0; i < sizeof days / sizeof days[0]; i++)
-        assert_error(xq("cache prune --older-than=%s", days[i]), 2, "xq cache: ", "is no number of days");
-    static const char *const sizes[] = {"-1", "G", "1GB", "1 G", "nan", "inf", "1P"};
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
-        assert_error(xq("cache prune --larger-than='%s'", sizes[i]), 2, "xq cache: ", "is no size");
+    static const char *const no_days[] = {"x", "1d"}, *const beyond[] = {"-1", "nan", "inf", "1e400"};
+    for (size_t i = 0; i < sizeof no_days / sizeof no_days[0]; i++)
+        assert_error(xq("cache prune --older-than=%s", no_days[i]), 2,
+                     "xq cache: ", "is no number of days");
+    static const char *const no_sizes[] = {"G", "1GB", "1 G", "1P"};
+    for (size_t i = 0; i < sizeof no_sizes / sizeof no_sizes[0]; i++)
+        assert_error(xq("cache prune --larger-than='%s'", no_sizes[i]), 2, "xq cache: ", "is no size");
+    for (size_t i = 0; i < sizeof beyond / sizeof beyond[0]; i++) {
+        assert_error(xq("cache prune --older-than=%s", beyond[i]), 1, "xq cache: ", "is no number of days");
+        assert_error(xq("cache prune --larger-than=%s", beyond[i]), 1, "xq cache: ", "is no size");
+    }
 }
 
 /* An entry of 1000 bytes that was last used `days` ago. */

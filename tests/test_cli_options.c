@@ -220,6 +220,7 @@ Test(cli_options, help_of_a_subcommand_is_the_same_both_ways)
     char *all = strdup(command_run("--help").out);
     cr_expect_str_eq(command_run("help").out, all);
     cr_expect_str_eq(command_run("help --help").out, all);
+    cr_expect(strstr(command_run("help help").out, "usage: xq help [SUBCOMMAND]"));
     free(all);
     refused(2, "unexpected argument 'gen'", "help info gen");
     refused(2, "unexpected argument 'info'", "--version info");

@@ -160,6 +160,7 @@ Test(cli_spec, no_value_is_taken_for_none, .timeout = 60)
         {"--set tuning.attend.warps=1e400", "tuning.attend.warps: inf is not valid; valid: "},
         {"--set cache=[]", "cache: must be an object"},
         {"--set tuning=[]", "tuning: must be an object"},
+        {"--set tuning.foo={}", "tuning.foo: is not known"},
         {"--set tuning.attend=[]", "tuning.attend: must be an object, not a list"},
         {"--set arch=3", "arch: must be a string (GPU architecture), not 3; valid: sm_80, "},
     };
@@ -183,6 +184,7 @@ Test(cli_spec, contradictions_are_wrong_usage)
         {"--no-rotation --set cache.rotation=true", "cache.rotation: given twice, as false and as true"},
         {"--rank 64 --set cache.rank_v=32", "--rank and --set cache.rank_k or cache.rank_v: give one"},
         {"--set model='\"llama-2-7b\"'", "--model and --set model: give one of them"},
+        {"--set model.preset='\"llama-2-7b\"'", "--model and --set model: give one of them"},
         {"--arch sm_80 --set arch='\"sm_90\"'", "--arch and --set arch: give one of them"},
         {"--set cache.bits", "--set: 'cache.bits' is not of the form KEY=JSON"},
         {"--set =4", "--set: '=4' is not of the form KEY=JSON"},
@@ -222,6 +224,14 @@ Test(cli_spec, set_gives_nothing_that_a_command_cannot_use)
                  cases[i][1]);
         command_refuses(cases[i][0], 2, expected);
     }
+}
+
+Test(cli_spec, set_may_give_the_model)
+{
+    char *named = printed("--model smollm2-135m"), *set = printed("--set 'model=\"smollm2-135m\"'");
+    cr_assert_str_eq(set, named);
+    free(named);
+    free(set);
 }
 
 Test(cli_spec, two_names_of_an_option_are_one)

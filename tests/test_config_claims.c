@@ -201,6 +201,13 @@ Test(config_claims, type_of_rope_parameters_is_read_as_rope_type)
 
 #define YARN(FACTOR) "{\"rope_type\": \"yarn\", \"factor\": " #FACTOR "}"
 
+Test(config_claims, an_empty_list_is_no_object)
+{
+    refuses(LLAMA ", \"rope_parameters\": []", XQ_ERROR_SPEC, "rope_parameters", "must be an object");
+    refuses("\"model_type\": \"mpt\", \"d_model\": 512, \"n_heads\": 8, \"attn_config\": []",
+            XQ_ERROR_UNSUPPORTED, "attn_config", "must be an object");
+}
+
 Test(config_claims, contradictions_name_both_keys)
 {
     static const struct refusal list[] = {

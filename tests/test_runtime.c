@@ -38,7 +38,7 @@ Test(version, every_status_has_a_name_of_its_own)
 
 struct today {
     size_t struct_size;
-    int old_field, new_field;
+    int64_t old_field, new_field;
 };
 
 enum { FIRST = DESCRIPTOR_UP_TO(struct today, new_field) };
@@ -48,7 +48,7 @@ Test(descriptor, older_caller_gets_the_defaults_of_newer_fields)
     struct today full = {sizeof full, 1, 2};
     struct {
         size_t struct_size;
-        int old_field;
+        int64_t old_field;
     } given = {offsetof(struct today, new_field), 7};
     cr_assert_eq(descriptor_read(&full, sizeof full, FIRST, &given, "args", &err), XQ_OK);
     cr_assert_eq(full.old_field, 7);
@@ -61,7 +61,7 @@ Test(descriptor, newer_caller_is_served_unless_it_sets_an_unknown_field)
     struct today full = {sizeof full, 1, 2};
     struct {
         struct today known;
-        int future[2];
+        int64_t future[2];
     } given = {{sizeof given, 5, 6}, {0, 0}};
     cr_assert_eq(descriptor_read(&full, sizeof full, FIRST, &given, "args", &err), XQ_OK);
     cr_assert_eq(full.new_field, 6);
@@ -87,10 +87,13 @@ Test(descriptor, uninitialized_size_and_null_are_refused)
     error_clear(&err);
     given.struct_size = FIRST - 1; /* of no version: it would lack a field that was always there */
     cr_assert_eq(descriptor_read(&full, sizeof full, FIRST, &given, "args", &err), XQ_ERROR_ARGUMENT);
-    cr_assert(strstr(err.message, "struct_size is 11") && strstr(err.message, "the first had 12"), "%s",
+    cr_assert(strstr(err.message, "struct_size is 15") && strstr(err.message, "the first had 16"), "%s",
               err.message);
     cr_assert_eq(descriptor_write(&given, &full, sizeof full, FIRST, "info", &err), XQ_ERROR_ARGUMENT);
     cr_assert_eq(given.old_field, 3);
+    error_clear(&err);
+    given.struct_size = sizeof given - 3; /* within a field */
+    cr_assert_eq(descriptor_read(&full, sizeof full, FIRST, &given, "args", &err), XQ_ERROR_ARGUMENT);
     error_clear(&err);
     given.struct_size = 1u << 20;
     cr_assert_eq(descriptor_read(&full, sizeof full, FIRST, &given, "args", &err), XQ_ERROR_ARGUMENT);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* A file with this header text and `data` bytes of 0, 1, 2, ... behind it. */
@@ -232,6 +233,17 @@ Test(safetensors, a_tensor_of_an_unknown_type_matters_only_where_it_is_read)
     cr_assert(strstr(err.message, "tensor odd has type F4, needs F32, F16, BF16 or F64"), "%s",
               err.message);
     safetensors_close(s);
+}
+
+/* It would wait for a writer that never comes. */
+Test(safetensors, a_fifo_is_refused_at_once, .timeout = 10)
+{
+    const char *path = files_path(files_directory(), "pipe.safetensors");
+    cr_assert_eq(mkfifo(path, 0600), 0);
+    safetensors *s = NULL;
+    error err = ERROR_INIT;
+    cr_assert_eq(safetensors_open(path, &s, &err), XQ_ERROR_IO);
+    cr_assert(strstr(err.message, "not a regular file"), "%s", err.message);
 }
 
 Test(safetensors, names_a_missing_file_and_a_missing_tensor)

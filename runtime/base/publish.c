@@ -38,7 +38,7 @@ static void release(publication *p)
 
 xq_status publish_identify(const char *path, publish_identity *out, error *err)
 {
-    place at;
+    place at = {0};
     *out = (publish_identity){0};
     if (place_find(path, &at, err) != XQ_OK)
         return err->status;
