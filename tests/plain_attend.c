@@ -95,7 +95,12 @@ static xq_page_table upload_table(struct run *r)
 static uint64_t upload_weights(const struct run *r)
 {
     void *packed = malloc(r->info.weights_bytes + 1);
-    expect_ok(r, xq_plan_pack_weights(r->plan, &r->a->weights, packed, r->info.weights_bytes));
+    xq_weights weights = r->a->weights;
+    if (r->implementation == XQ_FP16_KV)
+        weights.uk = weights.ak = weights.uv = weights.av = NULL;
+    else if (weights.uk)
+        weights.wk = weights.wv = NULL;
+    expect_ok(r, xq_plan_pack_weights(r->plan, &weights, packed, r->info.weights_bytes));
     uint64_t pointer = upload(r, packed, r->info.weights_bytes);
     free(packed);
     return pointer;

@@ -97,8 +97,7 @@ static const struct mistake of_tails[] = {
     {CHECKED_APPEND, AT(slots[0]), -4, "tails.slots", "tails.slots[0] (sequence 0) is -4"},
     {CHECKED_ATTEND, AT(slots[0]), -1, "tails.slots", "tails.slots[0] (sequence 0) is -1"},
     {CHECKED_ATTEND, AT(slots[2]), 4, "tails.slots", "tails.slots[2] (sequence 2) is 4"},
-    {CHECKED_DEQUANTIZE, AT(slots[0]), 2, "tails.slots",
-     "tails.slots[2] (sequence 2) is 2, which sequence 0 has too"},
+    {CHECKED_DEQUANTIZE, AT(slots[0]), -2, "tails.slots", "tails.slots[0] (sequence 0) is -2"},
 };
 
 static const struct mistake of_accumulate[] = {

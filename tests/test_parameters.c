@@ -136,7 +136,7 @@ Test(parameters, the_command_lists_the_families_asked_for_as_json)
     command_refuses(
         "gen --list-parameters --family rop", 1,
         "xq gen: family: 'rop' is not known; did you mean 'rope'? valid: absorb, accumulate, append, "
-        "append_channel, attend, dequantize, gemm, key_norms, kv_append, kv_attend, merge, rope");
+        "append_channel, attend, check, dequantize, gemm, key_norms, kv_append, kv_attend, merge, rope");
 }
 
 Test(parameters, the_command_shows_what_is_chosen_for_a_model)

@@ -277,8 +277,9 @@ XQ_BOTH long long xq_check_items(const struct xq_check_params *p, int phase)
     case XQ_CHECK_PAGES:
         return xq_int_at(p->table.indptr, p->batch);
     case XQ_CHECK_SLOTS:
-    case XQ_CHECK_SLOTS_ONCE:
         return p->slots ? p->batch : 0;
+    case XQ_CHECK_SLOTS_ONCE: /* append writes them; sequences that share a prefix may read one together */
+        return p->slots && p->append_indptr ? p->batch : 0;
     case XQ_CHECK_QUERY_INDPTR:
         return p->queries.query_indptr ? p->batch + 1ll : 0;
     case XQ_CHECK_QUERY_POSITIONS:
