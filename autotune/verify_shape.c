@@ -222,14 +222,17 @@ static void draw_limits(const case_spec *spec, case_shape *shape)
     }
 }
 
-/* A token of one sequence is NaN in one channel: it may reach the queries that see it, and no others. */
+/* A token of one sequence, if there are several, is NaN in one channel: it may reach the queries that see
+ * it, and no others. */
 static void draw_nan(const case_spec *spec, case_shape *shape)
 {
-    random_stream r = random_begin(shape->order_seed, CASE_MAX_SEQUENCES);
-    int i = random_between(&r, 0, shape->sequences - 1), length = shape->sequence[i].length;
-    if (spec->cross_layer || length == 0 || random_between(&r, 0, 3))
+    random_stream r = random_begin(shape->order_seed, CASE_MAX_SEQUENCES); /* so that all else stays */
+    int first = case_first_attended(shape), i = random_between(&r, first, shape->sequences - 1);
+    const case_sequence *q = &shape->sequence[i];
+    if (spec->cross_layer || q->length == 0 || shape->sequences - first < 2 || random_between(&r, 0, 1))
         return;
-    size_t t = (size_t)(shape->first_token[i] + random_between(&r, 0, length - 1));
+    int of_queries = q->queries > 1 ? q->length - q->queries : 0; /* from here on not all see it */
+    size_t t = (size_t)(shape->first_token[i] + random_between(&r, of_queries, q->length - 1));
     size_t c = (size_t)random_between(&r, 0, spec->hidden - 1);
     shape->x[0][t * (size_t)spec->hidden + c] = 0x7fff; /* NaN as f16, and as bf16 */
 }

@@ -96,7 +96,7 @@ static const struct mistake of_tails[] = {
      "tails.slots[2] (sequence 2) is 4, which sequence 0 has too"},
     {CHECKED_APPEND, AT(slots[0]), -4, "tails.slots", "tails.slots[0] (sequence 0) is -4"},
     {CHECKED_ATTEND, AT(slots[0]), -1, "tails.slots", "tails.slots[0] (sequence 0) is -1"},
-    {CHECKED_ATTEND, AT(slots[2]), 4, "tails.slots", "tails.slots[2] (sequence 2) is 4"},
+    {CHECKED_ATTEND, AT(slots[2]), -4, "tails.slots", "tails.slots[2] (sequence 2) is -4"},
     {CHECKED_DEQUANTIZE, AT(slots[0]), -2, "tails.slots", "tails.slots[0] (sequence 0) is -2"},
 };
 
@@ -104,7 +104,7 @@ static const struct mistake of_accumulate[] = {
     {CHECKED_ACCUMULATE, AT(indptr[0]), 1, "table.indptr", "table.indptr[0] is 1"},
     {CHECKED_ACCUMULATE, AT(last_page_len[0]), 33, "table.last_page_len", "(sequence 0) is 33"},
     {CHECKED_ACCUMULATE, AT(indices[3]), -1, "table.indices", "table.indices[3] (sequence 2) is -1"},
-    {CHECKED_ACCUMULATE, AT(slots[2]), 4, "tails.slots", "tails.slots[2] (sequence 2) is 4"},
+    {CHECKED_ACCUMULATE, AT(slots[2]), -4, "tails.slots", "tails.slots[2] (sequence 2) is -4"},
 };
 
 static const struct mistake of_fp16_kv[] = {

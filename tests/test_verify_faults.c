@@ -112,7 +112,7 @@ Test(verify_faults, in_attention_are_found)
         {"weighted means of small x that lose their bits", "templates/attend.cu.lt",
          "if (__any_sync(0xffffffff, small))", "if (false)", "size 2^-16", XQ_FUSED},
         {"absorbed queries that stay beyond f16", "templates/absorb.cu.lt", "if (is_middle(most) ||",
-         "if (true ||", "rope none", XQ_FUSED},
+         "if (true ||", "size 2^-16", XQ_FUSED},
         {"positions rounded to f32", "templates/lib/rope.cuh", "(u32)position * (u32)turns.x",
          "(u32)(int)(float)position * (u32)turns.x", "queries many", XQ_UNFUSED},
         {"YaRN's factor on queries alone", "templates/attend.cu.lt",
