@@ -221,8 +221,7 @@ Test(outputs, gen_writes_all_files_or_none)
     cr_assert_eq(mkdir(files_path(folder, "spec.sm_80.json"), 0777), 0);
     fails_without_a_trace(folder, "gen " SPEC " --out %s", folder);
     cr_assert_eq(rmdir(files_path(folder, "spec.sm_80.json")), 0);
-    struct command_result r =
-        command_run("gen " SPEC " --family gemm --arch sm_80 --out %s", folder);
+    struct command_result r = command_run("gen " SPEC " --family gemm --arch sm_80 --out %s", folder);
     cr_assert_eq(r.status, 0, "%s", r.err);
 }
 

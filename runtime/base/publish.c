@@ -136,7 +136,7 @@ static xq_status begin(const char *path, const place *at, publication **out, err
 
 xq_status publish_begin(const char *path, publication **out, error *err)
 {
-    place at;
+    place at = {0};
     return place_find(path, &at, err) == XQ_OK ? begin(path, &at, out, err) : err->status;
 }
 
@@ -165,7 +165,7 @@ static int open_locked(const char *name)
 
 xq_status publish_resume(const char *path, publication **out, error *err)
 {
-    place at;
+    place at = {0};
     if (place_find(path, &at, err) != XQ_OK)
         return err->status;
     if (at.kind != PLACE_NEW && at.kind != PLACE_FILE)
