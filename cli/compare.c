@@ -351,14 +351,16 @@ int cli_compare(int argc, char **argv)
          "cross-layer: the layer that starts the accumulator (2)"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
-    cli_command command = {
-        .name = "compare",
-        .description = description,
-        .options = own,
-        .bounds = bounds,
-        .common = &o->common,
-        .spec = &o->spec,
-        .unused = (const cli_unused[]){{"--base", "--base-layer says which layer that is"}, {NULL, NULL}}};
+    cli_command command = {.name = "compare",
+                           .description = description,
+                           .options = own,
+                           .bounds = bounds,
+                           .common = &o->common,
+                           .spec = &o->spec,
+                           .unused =
+                               (const cli_unused[]){{"--base", "--base-layer says which layer that is"},
+                                                    {"arch", "it is the device's"},
+                                                    {NULL, NULL}}};
     struct compare_task task = {0};
     error err = ERROR_INIT;
     int status;

@@ -206,6 +206,7 @@ int cli_run(int argc, char **argv)
         .unused = (const cli_unused[]){{"--base", "--base-layer says which layer that is"},
                                        {"--queries", "the tensors q say how many there are"},
                                        {"--seed", "nothing is random here"},
+                                       {"arch", "it is the device's"},
                                        {NULL, NULL}},
     };
     struct run r = {.o = &o};

@@ -53,10 +53,7 @@ return {
     local head_dim = spec.model.head_dim
     if spec.queries == "many" then
       local narrow = head_dim <= 128
-      -- ptxas takes a few registers more for sm_100 and its relatives, and widest heads leave none.
-      local crowded = head_dim > 192 and spec.arch:find("^sm_10") ~= nil
-      return {warps = 4, slice = crowded and 16 or 32, stages = narrow and 3 or crowded and 4 or 2,
-        query_tiles = narrow and 2 or 1}
+      return {warps = 4, slice = 32, stages = narrow and 3 or 2, query_tiles = narrow and 2 or 1}
     end
     local p = {warps = 4, slice = 16, stages = head_dim <= 64 and 6 or head_dim <= 80 and 4 or 3, query_tiles = 2}
     if head_dim > 128 then

@@ -215,6 +215,8 @@ Test(cli_spec, set_gives_nothing_that_a_command_cannot_use)
         {"prepare . --set tuning.attend.warps=4",
          "--set of tuning: prepared weights do not depend on it; leave it out"},
         {"prepare . --set 'model=\"llama-2-7b\"'", "--set of model: the model is MODEL_DIR; leave it out"},
+        {"compare --model llama-2-7b --synthetic --set 'arch=\"sm_80\"'",
+         "--set of arch: it is the device's; leave it out"},
         {"compare --model llama-2-7b --synthetic --set cache.base=true",
          "--set of base: --base-layer says which layer that is; leave it out"},
     };
