@@ -30,7 +30,6 @@ enum cli_option_type {
     CLI_STRING, /* const char *: points into argv; never empty */
     CLI_TEXT,   /* the same, but '' is a value too */
     CLI_INT,    /* int64_t */
-    CLI_NUMBER, /* double */
     CLI_LIST,   /* struct cli_list: may be repeated, and holds comma-separated items, each once */
     CLI_TEXTS   /* struct cli_texts: may be repeated, and holds each argument whole */
 };

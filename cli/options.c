@@ -2,7 +2,6 @@
 #include "cli.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -221,18 +220,6 @@ static int store_integer(const cli_command *command, const cli_option *option, c
     return CLI_OK;
 }
 
-static int store_number(const cli_command *command, const cli_option *option, const char *text)
-{
-    char *end;
-    double value = strtod(text, &end);
-    if (end == text || *end)
-        return cli_usage(command->name, "%s: '%s' is not a number", option->name, text);
-    if (!isfinite(value))
-        return cli_bad_input(command->name, "%s: %s; valid are finite numbers", option->name, text);
-    *(double *)option->value = value;
-    return CLI_OK;
-}
-
 /* Stores an option's argument, or reports what is wrong with it. */
 static int store(const cli_command *command, const cli_option *option, const char *text)
 {
@@ -246,8 +233,6 @@ static int store(const cli_command *command, const cli_option *option, const cha
         return CLI_OK;
     case CLI_INT:
         return store_integer(command, option, text);
-    case CLI_NUMBER:
-        return store_number(command, option, text);
     case CLI_LIST:
         return store_list(command, option, text);
     case CLI_TEXTS:

@@ -123,20 +123,6 @@ bool cli_spec_sets(const struct cli_spec *spec, const char *key)
     return false;
 }
 
-bool cli_spec_sets_option(const struct cli_spec *spec, const char *option)
-{
-    static const char *const objects[] = {"", "cache.", "model."};
-    for (size_t i = 0; i < sizeof objects / sizeof *objects; i++) {
-        char key[128];
-        snprintf(key, sizeof key, "%s%s", objects[i], option + strspn(option, "-"));
-        for (char *dash = strchr(key, '-'); dash; dash = strchr(dash, '-'))
-            *dash = '_';
-        if (cli_spec_sets(spec, key))
-            return true;
-    }
-    return false;
-}
-
 /* A word as a shell hands it on, without the quotes that make it a JSON text. */
 static bool is_bare_word(const char *text)
 {
@@ -190,18 +176,36 @@ static bool overrides_have(const cJSON *overrides, const char *name)
            cJSON_GetObjectItemCaseSensitive(model, name) || cJSON_GetObjectItemCaseSensitive(cache, name);
 }
 
-/* --set must not give what the command leaves out as an option: "--axis-k" is the member axis_k. */
+/* The member of a spec that an option gives: axis_k for "--axis-k". */
+static const char *member_of(const char *option, char *name, size_t size)
+{
+    snprintf(name, size, "%s", option + strspn(option, "-"));
+    for (char *dash = strchr(name, '-'); dash; dash = strchr(dash, '-'))
+        *dash = '_';
+    return name;
+}
+
+bool cli_spec_sets_option(const struct cli_spec *spec, const char *option)
+{
+    char name[64];
+    error ignored = ERROR_INIT; /* cli_spec_check reports what is wrong */
+    cJSON *overrides = cJSON_CreateObject();
+    for (int i = 0; i < spec->set.count && ignored.status == XQ_OK; i++)
+        add_set(overrides, spec->set.items[i], &ignored);
+    bool sets = overrides_have(overrides, member_of(option, name, sizeof name));
+    cJSON_Delete(overrides);
+    error_clear(&ignored);
+    return sets;
+}
+
+/* --set must not give what the command leaves out as an option. */
 static xq_status check_unused(const cli_command *command, const cJSON *overrides, error *err)
 {
-    for (const cli_unused *u = command->unused; u && u->name; u++) {
-        char name[64];
-        snprintf(name, sizeof name, "%s", u->name + strspn(u->name, "-"));
-        for (char *dash = strchr(name, '-'); dash; dash = strchr(dash, '-'))
-            *dash = '_';
-        if (overrides_have(overrides, name))
+    char name[64];
+    for (const cli_unused *u = command->unused; u && u->name; u++)
+        if (overrides_have(overrides, member_of(u->name, name, sizeof name)))
             return error_set(err, XQ_ERROR_ARGUMENT, "argument", "--set of %s: %s; leave it out", name,
                              u->why);
-    }
     return XQ_OK;
 }
 

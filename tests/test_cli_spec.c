@@ -217,6 +217,8 @@ Test(cli_spec, set_gives_nothing_that_a_command_cannot_use)
         {"prepare . --set 'model=\"llama-2-7b\"'", "--set of model: the model is MODEL_DIR; leave it out"},
         {"compare --model llama-2-7b --synthetic --set 'arch=\"sm_80\"'",
          "--set of arch: it is the device's; leave it out"},
+        {"run --input i --output o --model llama-2-7b --fp16-kv --set 'cache={\"bits\": 2}'",
+         "--set of what --bits gives: has no effect with --fp16-kv; leave it out"},
         {"compare --model llama-2-7b --synthetic --set cache.base=true",
          "--set of base: --base-layer says which layer that is; leave it out"},
     };
