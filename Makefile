@@ -111,7 +111,7 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(SUPPORT_OBJ) $(TOOL_OBJ) $(LIB_
 # What of examples/llama a test holds against the kernels: its caches.
 $(BUILD)/tests/test_llama_cache: $(patsubst %,$(BUILD)/examples/llama/%.o,attention cache_device cache_host choice config \
     fail format progress rope)
-# What of cli/ a test calls.
+# These tests call parts of cli/.
 $(BUILD)/tests/test_synthetic: $(patsubst %,$(BUILD)/cli/%.o,synthetic synthetic_weights)
 
 # Stand-ins that tests load: for the NVIDIA driver, for NVRTC, for malloc. And the program that tests of the

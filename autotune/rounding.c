@@ -21,7 +21,8 @@ static double to_digits(double x, int digits, int least)
     exponent = exponent < least ? least : exponent;
     if (exponent > 900)
         return x; /* beyond every type */
-    /* Of a sum with 1.5 * 2^52 units, the last place is one unit: it is rounded, ties to even. */
+    /* Adding 1.5 * 2^52 units makes one unit the last place of the sum, so that the addition rounds, ties
+     * to even. */
     bits = (uint64_t)(exponent - (digits - 1) + 52 + BIAS) << 52 | (uint64_t)1 << 51;
     memcpy(&shift, &bits, sizeof shift);
     double rounded = (x + shift) - shift;

@@ -20,11 +20,12 @@
 
 extern const char *const verify_implementation_names[VERIFY_IMPLEMENTATIONS];
 
-/* What the output of a query may differ by, relative, L2; its log-sum-exp by twice as much, absolute.
- * docs/verify.md says what each is made of. `bf16`: the activations' type; `merged`: of two parts. */
+/* The largest error allowed in the output of a query, relative, L2; its log-sum-exp may be off by twice as
+ * much, absolute. docs/verify.md derives each bound. `bf16`: the activations' type; `merged`: of two parts.
+ */
 double verify_bound(xq_implementation implementation, bool bf16, rounding_type weights, bool merged);
 
-/* The same of rows of keys and values in an fp16 KV cache. */
+/* The same for rows of keys and values in an fp16 KV cache. */
 double verify_bound_rows(bool bf16, rounding_type weights);
 
 typedef struct verifier verifier;

@@ -29,8 +29,8 @@ typedef struct case_spec {
     bool both_kernels; /* a spec of one query whose plan takes several too: plain cases ask one, others
                           several */
     rounding_type weights;
-    /* The channel of x that some tokens have at f16's limit (and with it latent 0 of each group); its rows
-     * of the weights are small, so that logits stay what they are. -1: none. */
+    /* The channel of x that some tokens have at f16's limit (and with it latent 0 of each group); -1: none.
+     * The weights' rows of this channel are small, so that logits keep their usual size. */
     int limit_channel;
     int size; /* activations are larger by 2^size than others, and what multiplies them smaller */
 } case_spec;

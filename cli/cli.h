@@ -186,7 +186,7 @@ xq_status cli_require_toolchain(xq_context *context, error *err);
 /* Names a file, or a model directory, that the command reads: no output may be it, or a file that is read
  * in it. NULL, "-" and what does not exist are fine. */
 void cli_reads(const char *option, const char *path);
-/* Those of the common options and, unless NULL, of a spec's. */
+/* Calls cli_reads for each file that the common options, and the spec's unless NULL, name. */
 void cli_reads_common(const struct cli_common *common, const struct cli_spec *spec);
 
 /* Reads a whole file, NUL-terminated; caller frees. */
@@ -225,8 +225,8 @@ struct cli_progress {
 };
 void cli_progress_begin(struct cli_progress *p, const struct cli_common *common, const char *what);
 
-/* What is worked on from now on; the fraction of the work that is done before it, 0 where that is not
- * known. Texts are copied. */
+/* The line names `detail` from now on. `fraction`: of the work that is done so far; 0: unknown. Texts are
+ * copied. */
 void cli_progress_update(struct cli_progress *p, double fraction, const char *detail);
 
 /* A step of it, until the next one, NULL for none, or the next update. Nothing without a line. */

@@ -1,8 +1,8 @@
 /* gen.h: calls into the Lua modules, with JSON texts on the C side. */
 #include "gen.h"
 
-#include "config_text.h"
 #include "json.h"
+#include "lfs_pointer.h"
 #include "sandbox.h"
 
 #include <lauxlib.h>
@@ -215,7 +215,7 @@ xq_status gen_model_from_config(gen *g, const char *config_json, const char *ori
     if (!config_json)
         return missing(err, "config_json");
     origin = origin ? origin : "config.json";
-    if (config_text_refuse_pointer(origin, config_json, strlen(config_json), err) != XQ_OK)
+    if (lfs_pointer_refuse(origin, config_json, strlen(config_json), err) != XQ_OK)
         return err->status;
     cJSON *config = json_parse(config_json, strlen(config_json), origin, JSON_PYTHON, XQ_ERROR_FORMAT, err);
     if (!config)

@@ -1,7 +1,7 @@
 #include "model.h"
 
-#include "../gen/config_text.h"
 #include "../gen/json.h"
+#include "../gen/lfs_pointer.h"
 #include "mapping.h"
 #include "model_names.h"
 

@@ -1,7 +1,7 @@
 #include "safetensors.h"
 
-#include "../gen/config_text.h"
 #include "../gen/json.h"
+#include "../gen/lfs_pointer.h"
 #include "safetensors_header.h"
 
 #include <stdbool.h>
@@ -120,7 +120,7 @@ static xq_status open_directory(safetensors *s, const char *directory, error *er
     if (mapping_open(index_path, &file, err) != XQ_OK)
         return err->status;
     cJSON *index = NULL;
-    if (config_text_refuse_pointer(index_path, file.data, file.size, err) == XQ_OK)
+    if (lfs_pointer_refuse(index_path, file.data, file.size, err) == XQ_OK)
         index = json_parse(file.data ? (const char *)file.data : "", file.size, index_path, JSON_STRICT,
                            XQ_ERROR_FORMAT, err);
     mapping_close(&file);

@@ -1,6 +1,6 @@
 #include "safetensors_header.h"
 
-#include "../gen/config_text.h"
+#include "../gen/lfs_pointer.h"
 
 #include <stdarg.h>
 #include <stdbool.h>
@@ -132,7 +132,7 @@ static xq_status check_cover(const char *path, tensor *tensors, int count, const
 static xq_status read_header(const char *path, const mapping *file, cJSON **header, uint64_t *data_at,
                              error *err)
 {
-    if (config_text_refuse_pointer(path, file->data, file->size, err) != XQ_OK)
+    if (lfs_pointer_refuse(path, file->data, file->size, err) != XQ_OK)
         return err->status;
     if (file->size < PREFIX_BYTES)
         return bad(path, NULL, err, "truncated: %zu bytes are no safetensors file", file->size);

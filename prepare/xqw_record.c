@@ -1,5 +1,5 @@
 /* Records of .xqw files: read, and checked against what the head promises. */
-#include "../gen/config_text.h"
+#include "../gen/lfs_pointer.h"
 #include "packing.h"
 #include "xqw_format.h"
 
@@ -41,7 +41,7 @@ static uint64_t get(const uint8_t *at, int bytes)
 xq_status xqw_read_prefix(const xqw_source *s, uint64_t *bytes, error *err)
 {
     const uint8_t *prefix = s->file.data;
-    if (config_text_refuse_pointer(s->path, s->file.data, s->file.size, err) != XQ_OK)
+    if (lfs_pointer_refuse(s->path, s->file.data, s->file.size, err) != XQ_OK)
         return err->status;
     if (s->file.size < 8 || memcmp(prefix, XQW_MAGIC, 8) != 0)
         return xqw_bad(s, err, "not an .xqw file; `xq prepare` writes them");

@@ -54,8 +54,7 @@ static xq_status table_error(const struct xq_fault *f, error *err)
     case XQ_FAULT_SLOT_TWICE:
         SAY("tails.slots",
             "tails.slots[%lld] (sequence %d) is %lld, which sequence %lld has too; valid: a slot of its "
-            "own "
-            "for each sequence",
+            "own for each sequence",
             f->index, f->sequence, f->value, f->other);
     default:
         return XQ_OK;
@@ -70,8 +69,7 @@ static xq_status query_error(const struct xq_fault *f, error *err)
     case XQ_FAULT_QUERY_FALLS:
         SAY("query_indptr",
             "query_indptr[%lld], where the queries of sequence %d end, is %lld; valid: at least %lld, "
-            "where "
-            "they begin",
+            "where they begin",
             f->index, f->sequence, f->value, f->other);
     case XQ_FAULT_QUERY_END:
         SAY("query_indptr", "query_indptr[%lld] (sequence %d) is %lld; valid: at most `queries`, %lld",
@@ -97,8 +95,7 @@ static xq_status query_error(const struct xq_fault *f, error *err)
     case XQ_FAULT_COUNTER:
         SAY("workspace",
             "workspace was not zeroed: a counter of sequence %d, at byte %lld, is %lld; valid: zeros "
-            "before "
-            "the first use, and after a launch that failed; one call at a time",
+            "before the first use, and after a launch that failed; one call at a time",
             f->sequence, f->other, f->value);
     default:
         return XQ_OK;
@@ -122,8 +119,7 @@ static xq_status append_indptr_error(const struct xq_fault *f, error *err)
     case XQ_FAULT_APPEND_TOKENS:
         SAY("append_indptr",
             "append_indptr gives sequence %d %lld rows; valid: at most %lld, the tokens that the table "
-            "gives "
-            "it after the call",
+            "gives it after the call",
             f->sequence, f->value, f->limit);
     case XQ_FAULT_APPEND_SEQUENCE:
         SAY("token_sequence",
@@ -149,8 +145,7 @@ static xq_status token_error(const struct xq_fault *f, error *err)
         if (f->limit == 0)
             SAY("token_position",
                 "token_position[%lld] is %lld, and sequence %d has no tokens; valid: a table that "
-                "describes "
-                "the cache after the call",
+                "describes the cache after the call",
                 f->index, f->value, f->sequence);
         SAY("token_position",
             "token_position[%lld] (sequence %d) is %lld; valid: 0 to %lld, the tokens that the table gives "
@@ -162,14 +157,12 @@ static xq_status token_error(const struct xq_fault *f, error *err)
     case XQ_FAULT_TOKEN_TWICE:
         SAY("token_position",
             "token_position[%lld] (sequence %d) is %lld, as token_position[%lld] is; valid: each token of "
-            "a "
-            "sequence once",
+            "a sequence once",
             f->index, f->sequence, f->value, f->other);
     case XQ_FAULT_PAGE_TWICE:
         SAY("table.indices",
             "table.indices[%lld] (sequence %d) is %lld, as table.indices[%lld] is, and the call writes "
-            "tokens "
-            "to both; valid: a page of its own for each",
+            "tokens to both; valid: a page of its own for each",
             f->index, f->sequence, f->value, f->other);
     default:
         return XQ_OK;

@@ -61,6 +61,18 @@ cJSON *generator_config(const char *config)
     return spec;
 }
 
+cJSON *generator_complete_config(const char *config, const char *kind)
+{
+    cJSON *spec = generator_config(config);
+    if (kind)
+        cJSON_AddStringToObject(cJSON_GetObjectItem(spec, "model"), "layer_kind", kind);
+    char *text = cJSON_PrintUnformatted(spec);
+    cJSON *completed = generator_complete_parsed(text);
+    free(text);
+    cJSON_Delete(spec);
+    return completed;
+}
+
 void generator_refuses(const char *spec_json, xq_status status, const char *field, const char *text)
 {
     error err = ERROR_INIT;

@@ -22,6 +22,10 @@ cJSON *generator_complete_parsed(const char *spec_json);
  */
 cJSON *generator_config(const char *config);
 
+/* The completed spec of such a model, parsed. `kind`: of a model that mixes kinds of layers; else NULL.
+ * Caller deletes. */
+cJSON *generator_complete_config(const char *config, const char *kind);
+
 /* Fails the test unless completion fails with this status and field, and a message that names the field
  * and contains `text`. */
 void generator_refuses(const char *spec_json, xq_status status, const char *field, const char *text);

@@ -18,19 +18,6 @@
     "\"rope_theta\": 500000.0, \"tie_word_embeddings\": false, \"torch_dtype\": \"bfloat16\", "            \
     "\"transformers_version\": \"4.43.0.dev0\", \"use_cache\": true, \"vocab_size\": 128256}"
 
-/* `kind`: of a model that mixes layers; else NULL. */
-static cJSON *complete_config(const char *config, const char *kind)
-{
-    cJSON *spec = generator_config(config);
-    if (kind)
-        cJSON_AddStringToObject(cJSON_GetObjectItem(spec, "model"), "layer_kind", kind);
-    char *text = cJSON_PrintUnformatted(spec);
-    cJSON *completed = generator_complete_parsed(text);
-    free(text);
-    cJSON_Delete(spec);
-    return completed;
-}
-
 static void config_refused(const char *config, xq_status status, const char *field, const char *text)
 {
     generator_refuses_config(config, status, field, text);
@@ -41,9 +28,9 @@ static void config_refused(const char *config, xq_status status, const char *fie
 
 Test(config, mistral_without_window_completes)
 {
-    cJSON *spec = complete_config("{\"model_type\": \"mistral\", " SHAPE
-                                  ", \"sliding_window\": null, \"rope_theta\": 1000000.0}",
-                                  NULL);
+    cJSON *spec = generator_complete_config("{\"model_type\": \"mistral\", " SHAPE
+                                            ", \"sliding_window\": null, \"rope_theta\": 1000000.0}",
+                                            NULL);
     cr_assert_eq(generator_number(spec, "model.rope.theta"), 1e6);
     cJSON_Delete(spec);
 }
@@ -81,17 +68,17 @@ Test(config, unknown_keys_that_may_change_attention_are_refused)
                    "sliding_window", "may change attention");
     config_refused("{\"model_type\": \"llama\", " SHAPE ", \"layer_types\": [\"linear_attention\"]}",
                    XQ_ERROR_UNSUPPORTED, "layer_types", "linear_attention");
-    cJSON_Delete(
-        complete_config("{\"model_type\": \"llama\", " SHAPE ", \"attn_output_gate\": false, "
-                        "\"rope_interleaved\": false, \"alibi\": null, \"vision_tower\": \"none\", "
-                        "\"layer_types\": [\"full_attention\", \"full_attention\"]}",
-                        NULL));
+    cJSON_Delete(generator_complete_config(
+        "{\"model_type\": \"llama\", " SHAPE ", \"attn_output_gate\": false, "
+        "\"rope_interleaved\": false, \"alibi\": null, \"vision_tower\": \"none\", "
+        "\"layer_types\": [\"full_attention\", \"full_attention\"]}",
+        NULL));
 }
 
 /* What transformers writes when it saves every default. */
 Test(config, keys_that_only_sound_like_attention_are_ignored)
 {
-    cJSON_Delete(complete_config(
+    cJSON_Delete(generator_complete_config(
         "{\"model_type\": \"llama\", " SHAPE
         ", \"pruned_heads\": {}, \"output_attentions\": true, \"chunk_size_feed_forward\": 8, "
         "\"cross_attention_hidden_size\": null, \"add_cross_attention\": false, \"attention_dropout\": "
@@ -104,17 +91,18 @@ Test(config, keys_that_only_sound_like_attention_are_ignored)
 
 Test(config, rope_parameters_say_what_theta_and_scaling_say)
 {
-    cJSON *spec =
-        complete_config("{\"model_type\": \"llama\", " SHAPE ", \"rope_parameters\": {\"rope_theta\": "
-                        "500000.0, \"rope_type\": \"llama3\", \"factor\": 32.0, \"low_freq_factor\": 1.0, "
-                        "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 8192}}",
-                        NULL);
+    cJSON *spec = generator_complete_config(
+        "{\"model_type\": \"llama\", " SHAPE ", \"rope_parameters\": {\"rope_theta\": "
+        "500000.0, \"rope_type\": \"llama3\", \"factor\": 32.0, \"low_freq_factor\": 1.0, "
+        "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 8192}}",
+        NULL);
     cr_assert_eq(generator_number(spec, "model.rope.theta"), 5e5);
     cr_assert_eq(generator_number(spec, "model.rope.scaling.factor"), 32);
     cJSON_Delete(spec);
-    spec = complete_config("{\"model_type\": \"llama\", " SHAPE
-                           ", \"rope_parameters\": {\"rope_theta\": 1000.0, \"rope_type\": \"default\"}}",
-                           NULL);
+    spec = generator_complete_config(
+        "{\"model_type\": \"llama\", " SHAPE
+        ", \"rope_parameters\": {\"rope_theta\": 1000.0, \"rope_type\": \"default\"}}",
+        NULL);
     cr_assert_eq(generator_number(spec, "model.rope.theta"), 1e3);
     cJSON_Delete(spec);
 }
@@ -122,7 +110,7 @@ Test(config, rope_parameters_say_what_theta_and_scaling_say)
 /* transformers 5 has one for each kind of layer. */
 Test(config, rope_parameters_of_each_kind_of_layer_are_told_apart)
 {
-    cJSON *spec = complete_config(
+    cJSON *spec = generator_complete_config(
         "{\"model_type\": \"gemma3_text\", " SHAPE
         ", \"rope_parameters\": {\"full_attention\": {\"rope_theta\": "
         "2e6, \"rope_type\": \"linear\", \"factor\": 8.0}, \"sliding_attention\": {\"rope_theta\": 3e4, "
@@ -229,7 +217,7 @@ Test(config, keys_of_each_family_mean_what_its_code_takes_them_for, .timeout = 6
     for (size_t i = 0; i < sizeof meanings / sizeof *meanings; i++) {
         char text[1024];
         snprintf(text, sizeof text, "{%s}", meanings[i].config);
-        cJSON *spec = complete_config(text, meanings[i].kind);
+        cJSON *spec = generator_complete_config(text, meanings[i].kind);
         const cJSON *value = find(spec, meanings[i].path);
         if (isnan(meanings[i].value))
             cr_assert_null(value, "%s: %s", text, meanings[i].path);

@@ -25,14 +25,7 @@ static cJSON *complete(const char *config, const char *kind)
 {
     char text[2048];
     snprintf(text, sizeof text, "{%s}", config);
-    cJSON *spec = generator_config(text);
-    if (kind)
-        cJSON_AddStringToObject(cJSON_GetObjectItem(spec, "model"), "layer_kind", kind);
-    char *json = cJSON_PrintUnformatted(spec);
-    cJSON *completed = generator_complete_parsed(json);
-    free(json);
-    cJSON_Delete(spec);
-    return completed;
+    return generator_complete_config(text, kind);
 }
 
 static void refuses(const char *config, xq_status status, const char *field, const char *message)

@@ -1,8 +1,8 @@
-#include "config_text.h"
+#include "lfs_pointer.h"
 
 #include <string.h>
 
-xq_status config_text_refuse_pointer(const char *path, const void *data, size_t size, error *err)
+xq_status lfs_pointer_refuse(const char *path, const void *data, size_t size, error *err)
 {
     static const char head[] = "version https://git-lfs.github.com/spec/";
     if (size < sizeof head - 1 || memcmp(data, head, sizeof head - 1) != 0)

@@ -1,0 +1,13 @@
+/* Git LFS leaves a pointer, a few lines of text, where a large file was not fetched. */
+#ifndef GEN_LFS_POINTER_H
+#define GEN_LFS_POINTER_H
+
+#include "error.h"
+
+#include <stddef.h>
+
+/* XQ_ERROR_FORMAT with the file's name where `data` is a Git LFS pointer, a few lines of text in the place
+ * of the file. */
+xq_status lfs_pointer_refuse(const char *path, const void *data, size_t size, error *err);
+
+#endif
