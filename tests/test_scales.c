@@ -38,6 +38,15 @@ static struct scale_case cases[] = {
      ", \"weights\": \"e4m3\"", false, -24, 12},
 };
 
+/* A case's place in the table. Criterion gives a test a copy of its case. */
+static uint64_t number_of(const struct scale_case *k)
+{
+    uint64_t number = 0;
+    while (strcmp(cases[number].name, k->name) != 0)
+        number++;
+    return number;
+}
+
 struct scale_call {
     struct plain_attend a;
     char spec[500];
@@ -49,7 +58,7 @@ struct scale_call {
 static struct scale_call *open_call(const struct scale_case *k)
 {
     struct scale_call *c = calloc(1, sizeof *c);
-    random_stream r = random_begin(78, (uint64_t)(k - cases));
+    random_stream r = random_begin(78, number_of(k));
     int count = k->many ? QUERIES : 1;
     snprintf(
         c->spec, sizeof c->spec,
@@ -136,5 +145,29 @@ ParameterizedTest(struct scale_case *k, scales, of_activations_do_not_matter, .t
     }
     free(out);
     free(lse);
+    free(c);
+}
+
+/* Queries that share a block do not share a scale: what one attends to does not change a bit of another's
+ * output, however small their values are. */
+Test(scales, of_a_query_does_not_depend_on_those_beside_it, .timeout = 300)
+{
+    struct scale_case *k = &cases[3];
+    struct scale_call *c = open_call(k);
+    float *out = malloc(sizeof c->out), q[ROWS * ROW];
+    memcpy(q, c->q, sizeof q);
+    for (int power = -16; power <= -8; power++) {
+        for (int sharp = 1; sharp >= 0; sharp--) {
+            for (int i = 0; i < ROWS * ROW; i++) /* every other query attends to all tokens alike */
+                c->q[i] = i / ROW % 2 ? q[i] * (float)sharp : q[i] * 2;
+            memcpy(out, c->out, sizeof c->out);
+            attend_scaled(c, power, XQ_FUSED);
+        }
+        for (int row = 0; row < ROWS; row += 2)
+            cr_expect_arr_eq(out + row * ROW, c->out + row * ROW, sizeof *out * ROW,
+                             "2^%d: query %d depends on its neighbours", power, row);
+        cr_assert_arr_neq(out + ROW, c->out + ROW, sizeof *out * ROW);
+    }
+    free(out);
     free(c);
 }

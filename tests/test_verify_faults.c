@@ -110,7 +110,7 @@ Test(verify_faults, in_attention_are_found)
         {"a counter that is not zero again", "templates/lib/split.cuh", "p.counters[counter] = 0;",
          "p.counters[counter] = 1;", "queries one", XQ_FUSED},
         {"weighted means of small x that lose their bits", "templates/attend.cu.lt",
-         "if (WEIGHTS != WEIGHT_BF16 && (", "if (false && (", "size 2^-16", XQ_FUSED},
+         "if (WEIGHTS != WEIGHT_BF16 && ", "if (false && ", "size 2^-16", XQ_FUSED},
         {"absorbed queries that stay beyond f16", "templates/absorb.cu.lt", "if (is_middle(most) ||",
          "if (true ||", "size 2^-16", XQ_FUSED},
         {"positions rounded to f32", "templates/lib/rope.cuh", "(u32)position * (u32)turns.x",
