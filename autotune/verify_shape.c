@@ -153,8 +153,9 @@ static void draw_positions(random_stream *r, const case_spec *spec, case_shape *
         bool moved = shape->kind == CASE_PLACED && spec->many_queries && random_between(r, 0, 1);
         for (int j = 0; j < s->queries; j++) {
             int position = s->offset + s->length - s->queries + j;
-            shape->query_position[s->first_query + j] =
-                moved ? position + random_between(r, -3, 2) : position;
+            if (moved)
+                position += random_between(r, -3, 2);
+            shape->query_position[s->first_query + j] = position < 0 ? 0 : position;
         }
         if (shape->tree)
             draw_tree(r, shape, s);
