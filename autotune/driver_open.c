@@ -1,8 +1,8 @@
 /* Opening and closing a driver and its layers. */
+#include "../runtime/base/random.h"
 #include "../runtime/pack.h"
 #include "../runtime/plan.h"
 #include "driver_private.h"
-#include "random.h"
 
 #include <stdlib.h>
 #include <string.h>

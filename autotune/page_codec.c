@@ -1,6 +1,6 @@
 #include "page_codec.h"
 
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 
 #include <string.h>
 

@@ -5,7 +5,7 @@
 #ifndef AUTOTUNE_REFERENCE_H
 #define AUTOTUNE_REFERENCE_H
 
-#include "../gen/error.h"
+#include "../runtime/base/error.h"
 
 #include <stdbool.h>
 #include <stddef.h>

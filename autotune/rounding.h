@@ -1,10 +1,10 @@
 /* Rounding to the number types of activations and weights, from the definition of a floating-point number:
- * the nearest multiple of a power of two, ties to even. Slow and independent of runtime/half.c: for
+ * the nearest multiple of a power of two, ties to even. Slow and independent of runtime/base/half.c: for
  * references. */
 #ifndef AUTOTUNE_ROUNDING_H
 #define AUTOTUNE_ROUNDING_H
 
-#include "../gen/error.h"
+#include "../runtime/base/error.h"
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /* The accumulator after a layer's deltas were added: bit for bit where they are added as they are cached,
  * within rounding where they are projected back first. */
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "verify_group.h"
 #include "verify_parts.h"
 

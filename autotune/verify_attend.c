@@ -1,5 +1,5 @@
 /* What attend returned, against the reference on the same cache. */
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "verify_parts.h"
 
 #include <math.h>

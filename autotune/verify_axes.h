@@ -5,7 +5,7 @@
 #ifndef AUTOTUNE_VERIFY_AXES_H
 #define AUTOTUNE_VERIFY_AXES_H
 
-#include "random.h"
+#include "../runtime/base/random.h"
 
 #include <stdbool.h>
 

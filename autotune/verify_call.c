@@ -1,5 +1,5 @@
 /* Calls of a verification case: append, accumulate, attend, merge. */
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "../runtime/last_error.h"
 #include "verify_parts.h"
 

@@ -3,7 +3,7 @@
 #ifndef AUTOTUNE_VERIFY_CASE_H
 #define AUTOTUNE_VERIFY_CASE_H
 
-#include "../gen/error.h"
+#include "../runtime/base/error.h"
 #include "rounding.h"
 #include "verify_axes.h"
 

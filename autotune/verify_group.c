@@ -1,6 +1,6 @@
 #include "verify_group.h"
 
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "rounding.h"
 
 #include <math.h>

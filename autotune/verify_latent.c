@@ -1,6 +1,6 @@
 /* Latents that append cached, against exact projections. */
+#include "../runtime/base/half.h"
 #include "../runtime/feedback.h"
-#include "../runtime/half.h"
 #include "verify_check.h"
 #include "verify_group.h"
 

@@ -1,7 +1,7 @@
 /* Sequences of verification cases: lengths, rounds of appending, queries, trees, pages. */
 #include "verify_case.h"
 
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 
 #include <math.h>
 #include <stdlib.h>

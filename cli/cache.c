@@ -233,6 +233,8 @@ static int act(const cache *c, const struct cli_common *common, enum action acti
     return show(c, common, action == VERIFY);
 }
 
+const char cli_cache_summary[] = "list, verify, prune or clear the kernel cache";
+
 int cli_cache(int argc, char **argv)
 {
     struct prune_options o = {0};
@@ -246,6 +248,7 @@ int cli_cache(int argc, char **argv)
     struct cli_common common = {0};
     cli_command command = {
         .name = "cache",
+        .summary = cli_cache_summary,
         .arguments = "list|verify|prune|clear",
         .description = "list    the kernels there are, with their size and age\n"
                        "verify  checks every file of every entry; exit status 1 where one is damaged\n"

@@ -1,8 +1,9 @@
 /* What the subcommands of `xq` share: option parsing, specs from options, errors, progress, JSON.
  *
  * To add a subcommand NAME: write cli/NAME.c with `int cli_NAME(int argc, char **argv)` (argv[0] is
- * "NAME"; the result is the exit status) and list it in the table of main.c. It declares a cli_command,
- * calls cli_parse, does its work, and reports failures through cli_fail. cli/info.c is an example. */
+ * "NAME"; the result is the exit status) and `cli_NAME_summary`, and list both in the table of main.c. It
+ * declares a cli_command, calls cli_parse, does its work, and reports failures through cli_fail. cli/info.c
+ * is an example. */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 
@@ -87,10 +88,10 @@ struct cli_spec {
 };
 
 typedef struct cli_command {
-    const char *name;
-    const char *arguments;     /* positional arguments as shown in usage, e.g. "FILE"; NULL: none */
-    const char *description;   /* paragraphs for --help below the summary; NULL: none */
-    const cli_option *options; /* ends with a null name; NULL: none of its own */
+    const char *name, *summary; /* summary: one line */
+    const char *arguments;      /* positional arguments as shown in usage, e.g. "FILE"; NULL: none */
+    const char *description;    /* paragraphs for --help below the summary; NULL: none */
+    const cli_option *options;  /* ends with a null name; NULL: none of its own */
     struct cli_common *common;
     struct cli_spec *spec;    /* NULL: takes no spec */
     const cli_bounds *bounds; /* of integer options; ends with a null name; NULL: none */
@@ -151,9 +152,6 @@ xq_status cli_spec_override(gen *g, const char *spec_json, cJSON *overrides, cha
  * front do not count. */
 const char *cli_nearest(const char *given, const void *names, size_t stride, int count);
 
-/* The one-line summary of a subcommand, from the table of main.c; "" if unknown. */
-const char *cli_summary(const char *subcommand);
-
 /* ----------------------------------------------------------------- errors */
 
 /* Prints `xq SUBCOMMAND: …` on stderr and returns the exit status for the failure. */
@@ -164,7 +162,7 @@ int cli_fail(const char *subcommand, const struct cli_common *common, const erro
 int cli_usage(const char *subcommand, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int cli_bad_input(const char *subcommand, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Text from outside as a line may show it: gen/printable.h. For an argument of printf:
+/* Text from outside as a line may show it: runtime/base/printable.h. For an argument of printf:
  * printf("%s", cli_show(path).text). */
 struct cli_shown {
     char text[1024];
@@ -237,14 +235,22 @@ void cli_progress_end(struct cli_progress *p);
 void cli_progress_pause(void);
 void cli_progress_resume(void);
 
-/* ------------------------------------------------------------- subcommands */
+/* ------------------------------------------------------------- subcommands
+ * Of each what it is for, in one line, and the program. */
 
+extern const char cli_cache_summary[];
 int cli_cache(int argc, char **argv);
+extern const char cli_compare_summary[];
 int cli_compare(int argc, char **argv);
+extern const char cli_gen_summary[];
 int cli_gen(int argc, char **argv);
+extern const char cli_info_summary[];
 int cli_info(int argc, char **argv);
+extern const char cli_prepare_summary[];
 int cli_prepare(int argc, char **argv);
+extern const char cli_run_summary[];
 int cli_run(int argc, char **argv);
+extern const char cli_verify_summary[];
 int cli_verify(int argc, char **argv);
 
 #endif

@@ -332,6 +332,8 @@ static int check_usage(const cli_command *command, const struct compare_options 
     return CLI_OK;
 }
 
+const char cli_compare_summary[] = "fp16 KV, unfused and fused side by side";
+
 int cli_compare(int argc, char **argv)
 {
     struct comparison c = {
@@ -352,6 +354,7 @@ int cli_compare(int argc, char **argv)
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {.name = "compare",
+                           .summary = cli_compare_summary,
                            .description = description,
                            .options = own,
                            .bounds = bounds,

@@ -2,7 +2,7 @@
 
 #include "../autotune/driver_cache.h"
 #include "../autotune/seen.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "../runtime/last_error.h"
 #include "../runtime/plan.h"
 

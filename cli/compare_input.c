@@ -2,7 +2,7 @@
 #include "../prepare/layer_factor.h"
 #include "../prepare/model.h"
 #include "../prepare/xqw.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "compare.h"
 #include "synthetic.h"
 

@@ -1,7 +1,7 @@
 /* One row of the comparison: an implementation on a layer, checked, counted and timed. */
 #include "../autotune/driver_cache.h"
+#include "../runtime/base/half.h"
 #include "../runtime/context.h"
-#include "../runtime/half.h"
 #include "../runtime/last_error.h"
 #include "compare.h"
 #include "compare_check.h"

@@ -348,6 +348,8 @@ static int check_options(const cli_command *command, const struct options *o)
     return cli_needs_model(command);
 }
 
+const char cli_gen_summary[] = "write the specialized sources of a spec";
+
 int cli_gen(int argc, char **argv)
 {
     struct options o = {0};
@@ -368,6 +370,7 @@ int cli_gen(int argc, char **argv)
     };
     cli_command command = {
         .name = "gen",
+        .summary = cli_gen_summary,
         .description =
             "Writes FAMILY.ARCH.cu, and FAMILY.ARCH.json with what the host needs to launch it, for every\n"
             "kernel family; the headers that they include; and spec.ARCH.json, the completed spec.",

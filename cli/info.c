@@ -155,11 +155,14 @@ static cJSON *info_json(const xq_context *context, const nvrtc *library, const e
     return root;
 }
 
+const char cli_info_summary[] = "devices, toolchain, ceilings, cache location";
+
 int cli_info(int argc, char **argv)
 {
     struct cli_common common = {0};
     cli_command command = {
         .name = "info",
+        .summary = cli_info_summary,
         .description =
             "Shows the device that --device picks, with its ceilings (measured on a GPU, from the\n"
             "datasheet on the software device), the NVRTC that was found, where compiled kernels\n"

@@ -1,5 +1,5 @@
 /* xq: dispatches to the subcommands. */
-#include "../examples/llama/blas.h"
+#include "../runtime/base/blas.h"
 #include "cli.h"
 
 #include <stdio.h>
@@ -13,24 +13,13 @@ struct subcommand {
 
 /* One line a subcommand, in the order of --help. */
 static const struct subcommand subcommands[] = {
-    {"info", cli_info, "devices, toolchain, ceilings, cache location"},
-    {"gen", cli_gen, "write the specialized sources of a spec"},
-    {"prepare", cli_prepare, "weights of a Hugging Face model directory to .xqw"},
-    {"run", cli_run, "layers on tensors of a safetensors file: append, then attend"},
-    {"compare", cli_compare, "fp16 KV, unfused and fused side by side"},
-    {"verify", cli_verify, "the correctness matrix on a device"},
-    {"cache", cli_cache, "list, verify, prune or clear the kernel cache"},
+    {"info", cli_info, cli_info_summary},          {"gen", cli_gen, cli_gen_summary},
+    {"prepare", cli_prepare, cli_prepare_summary}, {"run", cli_run, cli_run_summary},
+    {"compare", cli_compare, cli_compare_summary}, {"verify", cli_verify, cli_verify_summary},
+    {"cache", cli_cache, cli_cache_summary},
 };
 
 enum { SUBCOMMANDS = sizeof subcommands / sizeof subcommands[0] };
-
-const char *cli_summary(const char *subcommand)
-{
-    for (int i = 0; i < SUBCOMMANDS; i++)
-        if (strcmp(subcommands[i].name, subcommand) == 0)
-            return subcommands[i].summary;
-    return "";
-}
 
 /* What xq and its libraries read of the environment; tests/test_cli_options.c holds it to the source. */
 static const char environment[] =

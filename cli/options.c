@@ -134,7 +134,7 @@ static void print_options(const cli_command *command, const char *title, const c
 static void print_help(const cli_command *command, const struct option_table *table)
 {
     printf("usage: xq %s%s%s [options]\n\n%s\n", command->name, command->arguments ? " " : "",
-           command->arguments ? command->arguments : "", cli_summary(command->name));
+           command->arguments ? command->arguments : "", command->summary);
     if (command->description)
         printf("\n%s\n", command->description);
     const cli_option *o = table->options;

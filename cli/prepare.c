@@ -428,6 +428,8 @@ static const cli_unused unused[] = {
     {NULL, NULL},
 };
 
+const char cli_prepare_summary[] = "weights of a Hugging Face model directory to .xqw";
+
 int cli_prepare(int argc, char **argv)
 {
     struct options o = {.store = "f16", .base_layer = CLI_BASE_LAYER};
@@ -447,6 +449,7 @@ int cli_prepare(int argc, char **argv)
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {.name = "prepare",
+                           .summary = cli_prepare_summary,
                            .arguments = "MODEL_DIR",
                            .description = description,
                            .options = own,

@@ -1,5 +1,5 @@
 /* Errors and input files of the subcommands. */
-#include "../gen/printable.h"
+#include "../runtime/base/printable.h"
 #include "cli.h"
 
 #include <ctype.h>

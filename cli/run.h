@@ -1,5 +1,5 @@
-/* xq run in parts: options and output (run.c), layers from the input file (run_input.c), the device's work
- * (run_compute.c), and what --dump-cache writes (run_dump.c). */
+/* xq run in parts: options (run.c), layers from the input file (run_input.c), the device's work
+ * (run_compute.c), what --dump-cache adds (run_dump.c), and the output (run_output.c). */
 #ifndef CLI_RUN_H
 #define CLI_RUN_H
 
@@ -71,6 +71,12 @@ xq_status run_compute(struct run *r, error *err);
 /* The next result of a layer: `data` becomes its own. */
 void run_add(struct run_layer *l, const char *name, tensor_type type, int rank, const int64_t *shape,
              void *data);
+
+/* Writes the output file. */
+xq_status run_write(struct run *r, error *err);
+
+/* Writes the JSON that --json asks for, and prints a line about the output. */
+xq_status run_report(const struct run *r, error *err);
 
 /* What the kernels computed with: the cache as they see it, and the matrices as they are packed. */
 xq_status run_dump(struct run *r, struct run_layer *l, int index, error *err);

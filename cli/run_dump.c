@@ -2,7 +2,7 @@
 #include "../autotune/reference.h"
 #include "../autotune/seen.h"
 #include "../prepare/factor.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "../runtime/last_error.h"
 #include "run.h"
 

@@ -1,6 +1,6 @@
 /* The layers of xq run, from a safetensors file. */
 #include "../prepare/layer_factor.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "run.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
 #include "synthetic.h"
 
-#include "../autotune/random.h"
+#include "../runtime/base/random.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -11,9 +11,9 @@
  *   latent-cl     U = V·R
  *   x, rotated    U = V·L·R, A = Rᵀ·L⁻¹·S·B: errors of all its columns cost alike where L⁴ is what an error
  *                 along a column of V costs K and V together */
-#include "../autotune/random.h"
 #include "../prepare/factor.h"
 #include "../prepare/rotation.h"
+#include "../runtime/base/random.h"
 #include "synthetic.h"
 
 #include <math.h>

@@ -118,6 +118,8 @@ static int run_and_report(xq_context *context, const struct cli_common *common,
     return status;
 }
 
+const char cli_verify_summary[] = "the correctness matrix on a device";
+
 int cli_verify(int argc, char **argv)
 {
     struct selection selection = {.only = ALL_CASES};
@@ -133,6 +135,7 @@ int cli_verify(int argc, char **argv)
     struct cli_common common = {0};
     cli_command command = {
         .name = "verify",
+        .summary = cli_verify_summary,
         .description =
             "The correctness matrix: cache methods, bits, axes, zero points, weights, activations, model\n"
             "features, batches of prompts, decoding and trees go through append and attend, fused, "

@@ -5,7 +5,7 @@
 #ifndef GEN_GEN_H
 #define GEN_GEN_H
 
-#include "error.h"
+#include "../runtime/base/error.h"
 
 typedef struct gen gen;
 

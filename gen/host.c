@@ -1,8 +1,8 @@
 /* gen.h: calls into the Lua modules, with JSON texts on the C side. */
 #include "gen.h"
 
+#include "../runtime/base/lfs_pointer.h"
 #include "json.h"
-#include "lfs_pointer.h"
 #include "sandbox.h"
 
 #include <lauxlib.h>

@@ -4,7 +4,7 @@
 #ifndef GEN_JSON_H
 #define GEN_JSON_H
 
-#include "error.h"
+#include "../runtime/base/error.h"
 
 #include <cjson/cJSON.h>
 #include <lua.h>

@@ -3,8 +3,8 @@
 #ifndef GEN_SOURCE_H
 #define GEN_SOURCE_H
 
+#include "../runtime/base/error.h"
 #include "embed.h"
-#include "error.h"
 
 typedef struct source {
     struct embed_file *files; /* sorted by name */

@@ -12,7 +12,7 @@
 #ifndef PREPARE_BASIS_H
 #define PREPARE_BASIS_H
 
-#include "../gen/error.h"
+#include "../runtime/base/error.h"
 
 #include <stdbool.h>
 

@@ -6,7 +6,7 @@
 #ifndef PREPARE_FACTOR_H
 #define PREPARE_FACTOR_H
 
-#include "../gen/error.h"
+#include "../runtime/base/error.h"
 
 #include <stdbool.h>
 #include <stdint.h>

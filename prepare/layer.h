@@ -3,7 +3,7 @@
 #ifndef PREPARE_LAYER_H
 #define PREPARE_LAYER_H
 
-#include "../gen/error.h"
+#include "../runtime/base/error.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -2,7 +2,7 @@
 #ifndef PREPARE_MAPPING_H
 #define PREPARE_MAPPING_H
 
-#include "../gen/error.h"
+#include "../runtime/base/error.h"
 
 #include <stddef.h>
 #include <stdint.h>

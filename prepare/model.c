@@ -1,7 +1,7 @@
 #include "model.h"
 
 #include "../gen/json.h"
-#include "../gen/lfs_pointer.h"
+#include "../runtime/base/lfs_pointer.h"
 #include "mapping.h"
 #include "model_names.h"
 

@@ -3,7 +3,7 @@
 #ifndef PREPARE_PACKING_H
 #define PREPARE_PACKING_H
 
-#include "../gen/error.h"
+#include "../runtime/base/error.h"
 
 #include <cjson/cJSON.h>
 #include <stdbool.h>

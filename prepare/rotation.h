@@ -6,7 +6,7 @@
 #ifndef PREPARE_ROTATION_H
 #define PREPARE_ROTATION_H
 
-#include "../gen/error.h"
+#include "../runtime/base/error.h"
 
 #include <stdint.h>
 

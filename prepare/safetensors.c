@@ -1,7 +1,7 @@
 #include "safetensors.h"
 
 #include "../gen/json.h"
-#include "../gen/lfs_pointer.h"
+#include "../runtime/base/lfs_pointer.h"
 #include "safetensors_header.h"
 
 #include <stdbool.h>

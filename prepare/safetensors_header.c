@@ -1,6 +1,6 @@
 #include "safetensors_header.h"
 
-#include "../gen/lfs_pointer.h"
+#include "../runtime/base/lfs_pointer.h"
 
 #include <stdarg.h>
 #include <stdbool.h>

@@ -2,7 +2,7 @@
 #ifndef PREPARE_SVD_H
 #define PREPARE_SVD_H
 
-#include "../gen/error.h"
+#include "../runtime/base/error.h"
 
 /* w [rows, cols] → u [rows, rank], a [rank, cols], row major; singular values in falling order, computed
  * in double precision. A component's sign is free: here the largest entry of each row of A (the first of

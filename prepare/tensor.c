@@ -1,6 +1,6 @@
 #include "tensor.h"
 
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 #ifndef PREPARE_TENSOR_H
 #define PREPARE_TENSOR_H
 
-#include "../gen/error.h"
+#include "../runtime/base/error.h"
 
 #include <stddef.h>
 #include <stdint.h>

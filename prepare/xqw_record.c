@@ -1,5 +1,5 @@
 /* Records of .xqw files: read, and checked against what the head promises. */
-#include "../gen/lfs_pointer.h"
+#include "../runtime/base/lfs_pointer.h"
 #include "packing.h"
 #include "xqw_format.h"
 

@@ -1,5 +1,5 @@
 /* A layer's matrices as the bytes that a file keeps. */
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "../runtime/pack.h"
 #include "xqw_write.h"
 

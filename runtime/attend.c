@@ -121,11 +121,6 @@ struct part {
     struct xq_tails tails;
 };
 
-static uint64_t advance(uint64_t pointer, uint64_t bytes)
-{
-    return pointer ? pointer + bytes : 0;
-}
-
 static struct part part_of(const struct plan_attend_call *c, int32_t first, int32_t count)
 {
     const xq_attend_args *a = c->args;
@@ -141,24 +136,9 @@ static struct part part_of(const struct plan_attend_call *c, int32_t first, int3
         .last_page_len = a->table.last_page_len + ints,
         .q = a->q + heads * (uint64_t)s->head_dim * 2,
         .out = a->out + heads * (uint64_t)s->head_dim * 2,
-        .lse = advance(a->lse, heads * 4),
+        .lse = plan_advance(a->lse, heads * 4),
         .tails =
             has_tails ? (struct xq_tails){a->tails.pool, a->tails.slots + ints} : (struct xq_tails){0, 0},
-    };
-}
-
-struct xq_queries plan_queries(const struct plan_attend_call *c, int32_t first)
-{
-    const xq_attend_args *a = c->args;
-    uint64_t ints = (uint64_t)first * 4, rows = a->query_indptr ? 0 : (uint64_t)first;
-    return (struct xq_queries){
-        .query_indptr = advance(a->query_indptr, ints),
-        .query_position = advance(a->query_position, rows * 4),
-        .token_offset = advance(a->token_offset, ints),
-        .tree_mask = advance(a->tree_mask, rows * (uint64_t)a->mask_words * 4),
-        .mask_words = a->tree_mask ? a->mask_words : 0,
-        .queries = (int)c->queries,
-        .blocks = c->blocks,
     };
 }
 

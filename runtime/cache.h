@@ -13,8 +13,8 @@
 #ifndef RUNTIME_CACHE_H
 #define RUNTIME_CACHE_H
 
-#include "../gen/error.h"
-#include "log.h"
+#include "base/error.h"
+#include "base/log.h"
 
 #include <stdbool.h>
 #include <time.h>

@@ -3,7 +3,7 @@
 #ifndef RUNTIME_CHECK_H
 #define RUNTIME_CHECK_H
 
-#include "../gen/error.h"
+#include "base/error.h"
 
 #include <stdbool.h>
 

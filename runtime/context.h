@@ -4,9 +4,9 @@
 #define RUNTIME_CONTEXT_H
 
 #include "../gen/gen.h"
+#include "base/log.h"
 #include "cache.h"
 #include "device.h"
-#include "log.h"
 #include "nvrtc.h"
 
 #include <pthread.h>

@@ -4,7 +4,7 @@
 #ifndef RUNTIME_CUDA_API_H
 #define RUNTIME_CUDA_API_H
 
-#include "../gen/error.h"
+#include "base/error.h"
 
 typedef int cuda_result;       /* CUresult */
 typedef int cuda_ordinal;      /* CUdevice */

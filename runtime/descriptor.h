@@ -3,7 +3,7 @@
 #ifndef RUNTIME_DESCRIPTOR_H
 #define RUNTIME_DESCRIPTOR_H
 
-#include "../gen/error.h"
+#include "base/error.h"
 
 #include <stddef.h>
 

@@ -3,7 +3,7 @@
 #ifndef RUNTIME_DEVICE_H
 #define RUNTIME_DEVICE_H
 
-#include "../gen/error.h"
+#include "base/error.h"
 
 #include <stdbool.h>
 

@@ -2,7 +2,7 @@
 #ifndef RUNTIME_FAULT_TEXT_H
 #define RUNTIME_FAULT_TEXT_H
 
-#include "../gen/error.h"
+#include "base/error.h"
 #include "params.h"
 
 /* Fills `err`: XQ_ERROR_ARGUMENT, the argument at fault, and what would be valid. Returns its status. */

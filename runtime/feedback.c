@@ -1,6 +1,6 @@
 #include "feedback.h"
 
-#include "half.h"
+#include "base/half.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 #ifndef RUNTIME_NVRTC_H
 #define RUNTIME_NVRTC_H
 
-#include "../gen/error.h"
+#include "base/error.h"
 
 typedef struct nvrtc nvrtc;
 

@@ -1,7 +1,7 @@
 #include "pack.h"
+#include "base/half.h"
 #include "check.h"
 #include "feedback.h"
-#include "half.h"
 #include "pack_view.h"
 #include "plan.h"
 

@@ -53,6 +53,26 @@ struct xq_tails plan_tails(const xq_tail_pool *tails)
     return (struct xq_tails){tails->pool, tails->slots};
 }
 
+uint64_t plan_advance(uint64_t pointer, uint64_t bytes)
+{
+    return pointer ? pointer + bytes : 0;
+}
+
+struct xq_queries plan_queries(const struct plan_attend_call *c, int32_t first)
+{
+    const xq_attend_args *a = c->args;
+    uint64_t ints = (uint64_t)first * 4, rows = a->query_indptr ? 0 : (uint64_t)first;
+    return (struct xq_queries){
+        .query_indptr = plan_advance(a->query_indptr, ints),
+        .query_position = plan_advance(a->query_position, rows * 4),
+        .token_offset = plan_advance(a->token_offset, ints),
+        .tree_mask = plan_advance(a->tree_mask, rows * (uint64_t)a->mask_words * 4),
+        .mask_words = a->tree_mask ? a->mask_words : 0,
+        .queries = (int)c->queries,
+        .blocks = c->blocks,
+    };
+}
+
 int64_t plan_entries(const xq_plan *plan, int32_t batch, int64_t max_tokens)
 {
     int64_t entries = batch * ((max_tokens + plan->shape.page - 1) / plan->shape.page);

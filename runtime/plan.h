@@ -162,6 +162,9 @@ xq_status plan_dequantize(const xq_plan *plan, const xq_dequantize_args *args, c
 /* Dequantizes, rematerializes and rotates into the workspace (runtime/unfused.c). */
 xq_status plan_rematerialize(const struct plan_attend_call *call, error *err);
 
+/* The array of an optional argument, `bytes` further on; null stays null. */
+uint64_t plan_advance(uint64_t pointer, uint64_t bytes);
+
 /* The call's queries, from sequence `first` on. */
 struct xq_queries plan_queries(const struct plan_attend_call *call, int32_t first);
 

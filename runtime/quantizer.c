@@ -1,7 +1,7 @@
 #include "quantizer.h"
 
+#include "base/half.h"
 #include "feedback.h"
-#include "half.h"
 
 #include <math.h>
 

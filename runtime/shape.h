@@ -3,7 +3,7 @@
 #ifndef RUNTIME_SHAPE_H
 #define RUNTIME_SHAPE_H
 
-#include "../gen/error.h"
+#include "base/error.h"
 #include "weights.h"
 
 #include <stddef.h>

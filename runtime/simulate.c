@@ -6,9 +6,9 @@
 #pragma GCC optimize("O3", "no-trapping-math")
 #endif
 
+#include "base/half.h"
 #include "check.h"
 #include "feedback.h"
-#include "half.h"
 #include "last_error.h"
 #include "quantizer.h"
 #include "simulate_check.h"

@@ -3,7 +3,7 @@
 #ifndef RUNTIME_SIMULATE_CHECK_H
 #define RUNTIME_SIMULATE_CHECK_H
 
-#include "../gen/error.h"
+#include "base/error.h"
 #include "weights.h"
 
 #include <stdbool.h>

@@ -1,5 +1,5 @@
 #include "weights.h"
-#include "half.h"
+#include "base/half.h"
 
 #include <math.h>
 #include <string.h>

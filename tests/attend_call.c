@@ -3,7 +3,7 @@
 #include "../autotune/rounding.h"
 #include "../autotune/seen.h"
 #include "../autotune/verify.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "../runtime/pack.h"
 #include "kernel_attention.h"
 

@@ -1,6 +1,6 @@
 #include "cache_image.h"
 
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "generator.h"
 
 #include <criterion/criterion.h>

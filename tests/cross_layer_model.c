@@ -2,7 +2,7 @@
 
 #include "../autotune/driver_cache.h"
 #include "../autotune/rounding.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

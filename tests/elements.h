@@ -2,7 +2,7 @@
 #ifndef TESTS_ELEMENTS_H
 #define TESTS_ELEMENTS_H
 
-#include "../autotune/random.h"
+#include "../runtime/base/random.h"
 
 #include <stdbool.h>
 #include <stddef.h>

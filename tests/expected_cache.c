@@ -1,6 +1,6 @@
 #include "expected_cache.h"
 
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

@@ -1,6 +1,6 @@
 #include "kernel_fixture.h"
 
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 
 #include <cjson/cJSON.h>
 #include <criterion/criterion.h>

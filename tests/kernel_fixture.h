@@ -3,8 +3,8 @@
 #ifndef TESTS_KERNEL_FIXTURE_H
 #define TESTS_KERNEL_FIXTURE_H
 
-#include "../autotune/random.h"
 #include "../autotune/reference.h"
+#include "../runtime/base/random.h"
 #include "../runtime/kernel.h"
 
 #include "params.h"

@@ -1,7 +1,7 @@
 #include "model_files.h"
 
 #include "../prepare/safetensors.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "files.h"
 
 #include <criterion/criterion.h>

@@ -1,7 +1,7 @@
 #include "plain_attend.h"
 
 #include "../autotune/rounding.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

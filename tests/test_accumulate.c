@@ -1,6 +1,6 @@
 /* accumulate: the accumulator of cross-layer methods after a layer, against sums in double precision. */
 #include "../autotune/rounding.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "../runtime/quantizer.h"
 #include "cache_image.h"
 #include "generator.h"

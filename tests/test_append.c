@@ -1,7 +1,7 @@
 /* append and append_channel on the software device: pages and tails, every byte of them, against the
  * quantizer and the layout of tests/expected_cache.c. Projections have one power of two a column, so that
  * latents are exact in any order of summation; a case of its own has dense ones. */
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "expected_cache.h"
 #include "generator.h"
 #include "kernel_fixture.h"

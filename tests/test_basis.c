@@ -1,6 +1,6 @@
 /* Calibrated coordinates: exact at full rank, constant where rows are large, even elsewhere. */
-#include "../autotune/random.h"
 #include "../prepare/basis.h"
+#include "../runtime/base/random.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

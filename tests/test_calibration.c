@@ -1,9 +1,9 @@
 /* Factors that are calibrated on activations: exact, better to quantize, and nothing that cannot be used.
  */
-#include "../autotune/random.h"
 #include "../prepare/calibration.h"
 #include "../prepare/layer_factor.h"
 #include "../prepare/safetensors.h"
+#include "../runtime/base/random.h"
 #include "files.h"
 
 #include <criterion/criterion.h>

@@ -4,8 +4,8 @@
 #include "checked_call.h"
 #include "generator.h"
 
-#include "../autotune/random.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
+#include "../runtime/base/random.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

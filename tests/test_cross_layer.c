@@ -7,10 +7,10 @@
  * all tokens), attend. The accumulator passes from layer to layer, and starts anew at the base layer of the
  * next call. */
 #include "../autotune/driver_cache.h"
-#include "../autotune/random.h"
 #include "../autotune/seen.h"
 #include "../prepare/layer_factor.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
+#include "../runtime/base/random.h"
 #include "cross_layer_model.h"
 #include "generator.h"
 

@@ -1,8 +1,8 @@
 /* Feedback of quantization errors: the matrix that says what they add, and the two quantizers that use it.
  * The kernel's bytes are those of tests/test_append.c. */
-#include "../autotune/random.h"
+#include "../runtime/base/half.h"
+#include "../runtime/base/random.h"
 #include "../runtime/feedback.h"
-#include "../runtime/half.h"
 #include "../runtime/quantizer.h"
 
 #include <criterion/criterion.h>

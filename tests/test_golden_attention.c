@@ -5,7 +5,7 @@
 #include "../autotune/reference.h"
 #include "../prepare/model.h"
 #include "../prepare/safetensors.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "files.h"
 #include "generator.h"
 

@@ -1,4 +1,4 @@
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

@@ -1,6 +1,6 @@
 /* gemm with activations and weights of every type, against double precision. */
 #include "../autotune/rounding.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "elements.h"
 #include "kernel_fixture.h"
 

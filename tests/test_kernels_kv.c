@@ -1,5 +1,5 @@
 /* The kernels over fp16 KV pages, each against double precision. */
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "kernel_attention.h"
 
 #include <criterion/criterion.h>

@@ -1,6 +1,6 @@
 /* The kernels of the unfused pipeline, each and together, against double precision. */
 #include "../autotune/page_codec.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "../runtime/quantizer.h"
 #include "elements.h"
 #include "kernel_attention.h"

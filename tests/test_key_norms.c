@@ -1,5 +1,5 @@
 /* Sums of squares of K's rows (templates/key_norms.cu.lt) against double precision. */
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "../runtime/pack.h"
 #include "cache_image.h"
 

@@ -1,9 +1,9 @@
 /* examples/llama: the cache whose arithmetic runs on the host against the same cache as kernels, on the
  * software device. Both get the same rows; what they store must be the same, bit for bit, and what
  * attention gives equal but for rounding. */
-#include "../autotune/random.h"
 #include "../examples/llama/cache_device.h"
 #include "../examples/llama/cache_host.h"
+#include "../runtime/base/random.h"
 #include "files.h"
 
 #include <criterion/criterion.h>

@@ -2,7 +2,7 @@
  * and sinks. */
 #include "../prepare/model.h"
 #include "../prepare/safetensors.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "files.h"
 #include "generator.h"
 

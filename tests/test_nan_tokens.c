@@ -1,6 +1,6 @@
 /* A token whose activations are NaN reaches the queries that see it, and no others: those give what they
  * give when the token is an ordinary one, to the last bit. */
-#include "../autotune/random.h"
+#include "../runtime/base/random.h"
 #include "plain_attend.h"
 
 #include <criterion/criterion.h>

@@ -1,6 +1,6 @@
 /* What is cached, in every form, as kernels read it (templates/lib/operand.cuh): dequantize against a plain
  * decoding in double precision. */
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "cache_image.h"
 
 #include <criterion/criterion.h>

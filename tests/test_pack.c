@@ -1,7 +1,7 @@
 /* Packed weights: every type, column order and padding, read back from where docs/layout.md says they are.
  */
 #include "../autotune/rounding.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "plan_fixture.h"
 
 #include <criterion/criterion.h>

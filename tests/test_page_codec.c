@@ -1,6 +1,6 @@
 #include "../autotune/page_codec.h"
-#include "../autotune/random.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
+#include "../runtime/base/random.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

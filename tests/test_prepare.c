@@ -1,7 +1,7 @@
 #include "../prepare/model.h"
 #include "../prepare/svd.h"
 #include "../prepare/xqw.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "command.h"
 #include "files.h"
 #include "model_files.h"

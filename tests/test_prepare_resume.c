@@ -1,6 +1,6 @@
 /* xq prepare that is killed, started twice, or watched. */
 #include "../prepare/safetensors.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "command.h"
 #include "files.h"
 

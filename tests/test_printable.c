@@ -1,7 +1,7 @@
 /* Texts from outside in messages: one line, nothing that a terminal obeys, and never megabytes. */
-#include "../gen/error.h"
-#include "../gen/printable.h"
-#include "../runtime/log.h"
+#include "../runtime/base/error.h"
+#include "../runtime/base/log.h"
+#include "../runtime/base/printable.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-#include "../autotune/random.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
+#include "../runtime/base/random.h"
 #include "../runtime/quantizer.h"
 
 #include <criterion/criterion.h>

@@ -1,6 +1,6 @@
 /* The reference's model features, by cases done by hand and identities that hold whatever the numbers. */
-#include "../autotune/random.h"
 #include "../autotune/reference.h"
+#include "../runtime/base/random.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

@@ -1,6 +1,6 @@
-#include "../autotune/random.h"
 #include "../autotune/rounding.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
+#include "../runtime/base/random.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

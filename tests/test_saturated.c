@@ -1,6 +1,6 @@
 /* Activations at the end of f16's range and beyond it, through the whole pipeline on the software device:
  * they are cached, attended over and simulated as ±65504, whatever the format, and never as infinity. */
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 
 #include <xq/xq.h>
 

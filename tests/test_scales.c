@@ -1,7 +1,7 @@
 /* Activations of any size that f16 holds: whole numbers times a power of two are cached exactly at four
  * bits, and weights times its inverse give the same keys and values, so that outputs may differ by rounding
  * alone. */
-#include "../autotune/random.h"
+#include "../runtime/base/random.h"
 #include "plain_attend.h"
 
 #include <criterion/criterion.h>

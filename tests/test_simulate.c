@@ -1,6 +1,6 @@
-#include "../autotune/random.h"
 #include "../autotune/rounding.h"
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
+#include "../runtime/base/random.h"
 #include "../runtime/quantizer.h"
 
 #include <xq/xq.h>

@@ -1,6 +1,6 @@
 /* templates/lib/weights.cuh and element.cuh: packed weights of every type as operands, and bf16, against
  * the definitions of the formats. */
-#include "../runtime/half.h"
+#include "../runtime/base/half.h"
 #include "kernel_fixture.h"
 
 #include <criterion/criterion.h>

@@ -1,7 +1,7 @@
 #include "../prepare/xqw.h"
 #include "../prepare/xqw_write.h"
+#include "../runtime/base/half.h"
 #include "../runtime/base/publish.h"
-#include "../runtime/half.h"
 #include "files.h"
 #include "generator.h"
 

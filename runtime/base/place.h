@@ -2,7 +2,7 @@
 #ifndef RUNTIME_BASE_PLACE_H
 #define RUNTIME_BASE_PLACE_H
 
-#include "../../gen/error.h"
+#include "error.h"
 
 #include <limits.h>
 #include <sys/stat.h>

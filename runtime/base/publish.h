@@ -8,7 +8,7 @@
 #ifndef RUNTIME_BASE_PUBLISH_H
 #define RUNTIME_BASE_PUBLISH_H
 
-#include "../../gen/error.h"
+#include "error.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -3,7 +3,7 @@
 #ifndef RUNTIME_SIM_ARENA_H
 #define RUNTIME_SIM_ARENA_H
 
-#include "../../gen/error.h"
+#include "../base/error.h"
 
 #include <setjmp.h>
 #include <stddef.h>

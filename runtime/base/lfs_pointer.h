@@ -1,6 +1,6 @@
 /* Git LFS leaves a pointer, a few lines of text, where a large file was not fetched. */
-#ifndef GEN_LFS_POINTER_H
-#define GEN_LFS_POINTER_H
+#ifndef RUNTIME_BASE_LFS_POINTER_H
+#define RUNTIME_BASE_LFS_POINTER_H
 
 #include "error.h"
 

@@ -1,5 +1,5 @@
 #include "log.h"
-#include "../gen/printable.h"
+#include "printable.h"
 
 #include <stdarg.h>
 

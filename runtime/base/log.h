@@ -1,6 +1,6 @@
 /* Messages to the user's log callback. */
-#ifndef RUNTIME_LOG_H
-#define RUNTIME_LOG_H
+#ifndef RUNTIME_BASE_LOG_H
+#define RUNTIME_BASE_LOG_H
 
 #include "xq/xq.h"
 

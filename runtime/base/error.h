@@ -2,8 +2,8 @@
  *
  * Functions that can fail take an `error *` (never NULL), fill it with error_set, and return its
  * status. Only the first failure is kept. */
-#ifndef GEN_ERROR_H
-#define GEN_ERROR_H
+#ifndef RUNTIME_BASE_ERROR_H
+#define RUNTIME_BASE_ERROR_H
 
 #include "xq/xq.h"
 

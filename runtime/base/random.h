@@ -1,6 +1,6 @@
 /* Reproducible random numbers: the same seed gives the same sequence on every machine (splitmix64). */
-#ifndef AUTOTUNE_RANDOM_H
-#define AUTOTUNE_RANDOM_H
+#ifndef RUNTIME_BASE_RANDOM_H
+#define RUNTIME_BASE_RANDOM_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /* 16-bit floating point on the host, without a compiler extension: IEEE binary16 ("f16") and bfloat16,
  * as their bits. Rounding is to nearest, ties to even, as the GPU's cvt.rn does. */
-#ifndef RUNTIME_HALF_H
-#define RUNTIME_HALF_H
+#ifndef RUNTIME_BASE_HALF_H
+#define RUNTIME_BASE_HALF_H
 
 #include <stddef.h>
 #include <stdint.h>

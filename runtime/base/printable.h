@@ -1,6 +1,6 @@
 /* Text that came from outside, made fit for one line on a terminal. */
-#ifndef GEN_PRINTABLE_H
-#define GEN_PRINTABLE_H
+#ifndef RUNTIME_BASE_PRINTABLE_H
+#define RUNTIME_BASE_PRINTABLE_H
 
 #include <stdarg.h>
 #include <stddef.h>
