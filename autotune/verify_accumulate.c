@@ -72,7 +72,7 @@ static void expected_row(const sums *k, const page_sequence *cache, const page_s
         verify_accumulator_row(k->v, before, t, seen);
     for (size_t i = 0; i < hidden; i++) {
         double sum = k->exact[i] + (k->layer > 0 ? (double)half_to_float(seen[i]) : 0);
-        k->rounding[i] = k->ukvt ? k->rounding[i] * 0x1p-20 + fabs(sum) * 0x1p-11 : 0;
+        k->rounding[i] = k->ukvt ? k->rounding[i] * 0x1p-20 + fmax(fabs(sum) * 0x1p-11, 0x1p-25) : 0;
         k->exact[i] = k->ukvt ? sum : rounding_half(rounding_saturated((double)(float)sum));
     }
 }

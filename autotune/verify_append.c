@@ -12,13 +12,18 @@ enum { SAMPLE = 29 }; /* of tokens whose projections are computed: it is slow */
 
 /* ---------------------------------------------------------------- what is cached */
 
+const uint16_t *verify_activation(const verify_check *k, int t)
+{
+    const size_t d = (size_t)k->v->spec.hidden;
+    return k->shape->x[k->layer] + (size_t)(k->shape->first_token[k->sequence] + t) * d;
+}
+
 /* A token's activation, f16. */
 static void activation(const verify_check *k, int t, uint16_t *x)
 {
-    const size_t d = (size_t)k->v->spec.hidden;
-    const uint16_t *row = k->shape->x[k->layer] + (size_t)(k->shape->first_token[k->sequence] + t) * d;
-    for (size_t i = 0; i < d; i++)
-        x[i] = verify_domain(&k->v->spec, row[i]);
+    const uint16_t *given = verify_activation(k, t);
+    for (int i = 0; i < k->v->spec.hidden; i++)
+        x[i] = verify_domain(&k->v->spec, given[i]);
 }
 
 void verify_delta(const verify_check *k, int t, uint16_t *x)

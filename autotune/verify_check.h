@@ -29,6 +29,9 @@ typedef struct verify_room {
     double *values;       /* [3, group, width] and [2, group, hidden] */
 } verify_room;
 
+/* The activation of token t, of the spec's type: [hidden]. */
+const uint16_t *verify_activation(const verify_check *k, int t);
+
 /* The activation of token t, f16: [hidden]; of cross-layer methods, what the layers before leave of it. */
 void verify_delta(const verify_check *k, int t, uint16_t *x);
 
