@@ -1,7 +1,7 @@
 /* xq compare: fp16 KV, unfused and fused rematerialization side by side. */
 #include "compare.h"
 
-#include "../autotune/ceilings.h"
+#include "../autotune/measure/ceilings.h"
 #include "../runtime/context.h"
 #include "../runtime/sim/ceilings.h"
 

@@ -3,8 +3,8 @@
 #ifndef CLI_COMPARE_H
 #define CLI_COMPARE_H
 
-#include "../autotune/driver.h"
-#include "../autotune/reference.h"
+#include "../autotune/engine/driver.h"
+#include "../autotune/reference/reference.h"
 #include "../gen/gen.h"
 #include "layers.h"
 

@@ -2,7 +2,7 @@
 #ifndef CLI_COMPARE_CHECK_H
 #define CLI_COMPARE_CHECK_H
 
-#include "../autotune/driver.h"
+#include "../autotune/engine/driver.h"
 #include "compare.h"
 
 /* Waits for the step of the driver's last layer, and fills kernel_error (against attention over the very

@@ -1,5 +1,5 @@
 /* One row of the comparison: an implementation on a layer, checked, counted and timed. */
-#include "../autotune/driver_cache.h"
+#include "../autotune/engine/cache.h"
 #include "../runtime/base/half.h"
 #include "../runtime/context.h"
 #include "../runtime/last_error.h"

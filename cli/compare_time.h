@@ -2,7 +2,7 @@
 #ifndef CLI_COMPARE_TIME_H
 #define CLI_COMPARE_TIME_H
 
-#include "../autotune/driver.h"
+#include "../autotune/engine/driver.h"
 #include "compare.h"
 
 /* A step of the driver's last layer: accumulate where the method has it, and attend. Does not wait. */

@@ -1,5 +1,5 @@
 /* xq info: what this machine offers. */
-#include "../autotune/ceilings.h"
+#include "../autotune/measure/ceilings.h"
 #include "../runtime/context.h"
 #include "../runtime/sim/ceilings.h"
 #include "cli.h"

@@ -3,7 +3,7 @@
 #ifndef CLI_RUN_H
 #define CLI_RUN_H
 
-#include "../autotune/driver.h"
+#include "../autotune/engine/driver.h"
 #include "../prepare/model.h"
 #include "../prepare/safetensors.h"
 #include "layers.h"

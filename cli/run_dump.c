@@ -1,6 +1,6 @@
 /* xq run --dump-cache. */
-#include "../autotune/reference.h"
-#include "../autotune/seen.h"
+#include "../autotune/reference/reference.h"
+#include "../autotune/reference/seen.h"
 #include "../prepare/factor.h"
 #include "../runtime/base/half.h"
 #include "../runtime/last_error.h"

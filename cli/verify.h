@@ -2,7 +2,7 @@
 #ifndef CLI_VERIFY_H
 #define CLI_VERIFY_H
 
-#include "../autotune/verify.h"
+#include "../autotune/verify/verify.h"
 #include "cli.h"
 
 enum { VERIFY_MAX_NAMES = 160 };

@@ -1,8 +1,8 @@
 #include "attend_call.h"
 
-#include "../autotune/rounding.h"
-#include "../autotune/seen.h"
-#include "../autotune/verify.h"
+#include "../autotune/reference/rounding.h"
+#include "../autotune/reference/seen.h"
+#include "../autotune/verify/verify.h"
 #include "../runtime/base/half.h"
 #include "../runtime/pack.h"
 #include "kernel_attention.h"

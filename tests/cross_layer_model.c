@@ -1,7 +1,7 @@
 #include "cross_layer_model.h"
 
-#include "../autotune/driver_cache.h"
-#include "../autotune/rounding.h"
+#include "../autotune/engine/cache.h"
+#include "../autotune/reference/rounding.h"
 #include "../runtime/base/half.h"
 
 #include <criterion/criterion.h>

@@ -4,8 +4,8 @@
 #ifndef TESTS_CROSS_LAYER_MODEL_H
 #define TESTS_CROSS_LAYER_MODEL_H
 
-#include "../autotune/page_codec.h"
-#include "../autotune/reference.h"
+#include "../autotune/engine/page_codec.h"
+#include "../autotune/reference/reference.h"
 
 /* One layer of the stack: its kind, and how its bytes are read. */
 typedef struct model_layer_kind {

@@ -3,7 +3,7 @@
 #ifndef TESTS_KERNEL_FIXTURE_H
 #define TESTS_KERNEL_FIXTURE_H
 
-#include "../autotune/reference.h"
+#include "../autotune/reference/reference.h"
 #include "../runtime/base/random.h"
 #include "../runtime/kernel.h"
 

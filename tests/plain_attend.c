@@ -1,6 +1,6 @@
 #include "plain_attend.h"
 
-#include "../autotune/rounding.h"
+#include "../autotune/reference/rounding.h"
 #include "../runtime/base/half.h"
 
 #include <criterion/criterion.h>

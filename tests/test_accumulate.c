@@ -1,5 +1,5 @@
 /* accumulate: the accumulator of cross-layer methods after a layer, against sums in double precision. */
-#include "../autotune/rounding.h"
+#include "../autotune/reference/rounding.h"
 #include "../runtime/base/half.h"
 #include "../runtime/quantizer.h"
 #include "cache_image.h"

@@ -1,4 +1,4 @@
-#include "../autotune/ceilings.h"
+#include "../autotune/measure/ceilings.h"
 
 #include <criterion/criterion.h>
 

@@ -1,4 +1,4 @@
-/* A stack of eight layers with a cross-layer cache, driven as an engine drives it (autotune/driver.h is the
+/* A stack of eight layers with a cross-layer cache, driven as an engine drives it (autotune/engine/driver.h is the
  * engine's side, over the public API): two sequences, a prefill in two chunks, 300 decode steps; and every
  * layer compared with what it must hold and return (cross_layer_model.h).
  *
@@ -6,8 +6,8 @@
  * cached), accumulate (the delta goes into the accumulator, which then holds this layer's activations for
  * all tokens), attend. The accumulator passes from layer to layer, and starts anew at the base layer of the
  * next call. */
-#include "../autotune/driver_cache.h"
-#include "../autotune/seen.h"
+#include "../autotune/engine/cache.h"
+#include "../autotune/reference/seen.h"
 #include "../prepare/layer_factor.h"
 #include "../runtime/base/half.h"
 #include "../runtime/base/random.h"

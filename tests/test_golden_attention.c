@@ -2,7 +2,7 @@
  * transformers return for the same tensors (tests/golden/make_attention.py): what each key means, what a
  * missing one means, what a model's code fixes, how projections are kept in files, and what each kind of
  * layer has of its own. */
-#include "../autotune/reference.h"
+#include "../autotune/reference/reference.h"
 #include "../prepare/model.h"
 #include "../prepare/safetensors.h"
 #include "../runtime/base/half.h"

@@ -1,5 +1,5 @@
 /* gemm with activations and weights of every type, against double precision. */
-#include "../autotune/rounding.h"
+#include "../autotune/reference/rounding.h"
 #include "../runtime/base/half.h"
 #include "elements.h"
 #include "kernel_fixture.h"

@@ -1,6 +1,6 @@
 /* kv_attend over every model feature and any queries, against double precision: what a query sees, how
  * scores are made, and how parts of a sequence are joined. */
-#include "../autotune/verify.h"
+#include "../autotune/verify/verify.h"
 #include "elements.h"
 #include "kernel_fixture.h"
 

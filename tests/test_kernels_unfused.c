@@ -1,5 +1,5 @@
 /* The kernels of the unfused pipeline, each and together, against double precision. */
-#include "../autotune/page_codec.h"
+#include "../autotune/engine/page_codec.h"
 #include "../runtime/base/half.h"
 #include "../runtime/quantizer.h"
 #include "elements.h"

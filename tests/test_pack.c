@@ -1,6 +1,6 @@
 /* Packed weights: every type, column order and padding, read back from where docs/layout.md says they are.
  */
-#include "../autotune/rounding.h"
+#include "../autotune/reference/rounding.h"
 #include "../runtime/base/half.h"
 #include "plan_fixture.h"
 

@@ -1,4 +1,4 @@
-#include "../autotune/page_codec.h"
+#include "../autotune/engine/page_codec.h"
 #include "../runtime/base/half.h"
 #include "../runtime/base/random.h"
 

@@ -1,4 +1,4 @@
-#include "../autotune/reference.h"
+#include "../autotune/reference/reference.h"
 
 #include <complex.h>
 #include <criterion/criterion.h>

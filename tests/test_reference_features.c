@@ -1,5 +1,5 @@
 /* The reference's model features, by cases done by hand and identities that hold whatever the numbers. */
-#include "../autotune/reference.h"
+#include "../autotune/reference/reference.h"
 #include "../runtime/base/random.h"
 
 #include <criterion/criterion.h>

@@ -1,4 +1,4 @@
-#include "../autotune/reference.h"
+#include "../autotune/reference/reference.h"
 #include "../prepare/safetensors.h"
 #include "command.h"
 #include "files.h"

@@ -1,4 +1,4 @@
-#include "../autotune/rounding.h"
+#include "../autotune/reference/rounding.h"
 #include "../runtime/base/half.h"
 #include "../runtime/base/random.h"
 #include "../runtime/quantizer.h"

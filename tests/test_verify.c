@@ -1,7 +1,7 @@
 /* A sample of the correctness matrix on the software device, and proof that it finds faults: planted in
  * templates, each is reported. `xq verify` runs all of it. */
-#include "../autotune/verify.h"
-#include "../autotune/verify_axes.h"
+#include "../autotune/verify/verify.h"
+#include "../autotune/verify/axes.h"
 #include "files.h"
 
 #include <criterion/criterion.h>

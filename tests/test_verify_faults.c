@@ -1,6 +1,6 @@
 /* Verification finds faults: each of these, planted in a template, fails a case that has the feature at
  * fault. */
-#include "../autotune/verify.h"
+#include "../autotune/verify/verify.h"
 #include "../gen/embed.h"
 #include "files.h"
 

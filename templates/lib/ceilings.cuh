@@ -1,5 +1,5 @@
 // Two kernels that do nothing but reach a ceiling, for measuring it: device memory bandwidth, and the rate
-// of mma.sync on f16. Compiled by autotune/ceilings.c.
+// of mma.sync on f16. Compiled by autotune/measure/ceilings.c.
 #ifndef XQ_LIB_CEILINGS_CUH
 #define XQ_LIB_CEILINGS_CUH
 

@@ -1,0 +1,79 @@
+#include "cache.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void driver_free_cache(page_sequence *s)
+{
+    free(s->pool);
+    free((void *)s->pages);
+    free(s->tail);
+    memset(s, 0, sizeof *s);
+}
+
+/* An empty copy: `pages` pages one after the other. */
+static xq_status allocate(page_sequence *s, int64_t pages, size_t page_bytes, size_t tail_bytes,
+                          int64_t length)
+{
+    int32_t *numbers = malloc(sizeof *numbers * (size_t)(pages + 1));
+    *s = (page_sequence){.pool = malloc((size_t)pages * page_bytes + 1),
+                         .pages = numbers,
+                         .length = (int)length,
+                         .tail = tail_bytes ? malloc(tail_bytes) : NULL};
+    for (int64_t p = 0; numbers && p < pages; p++)
+        numbers[p] = (int32_t)p;
+    if (s->pool && numbers && (s->tail || !tail_bytes))
+        return XQ_OK;
+    driver_free_cache(s);
+    return XQ_ERROR_MEMORY;
+}
+
+static int64_t pages_of(const xq_plan_info *info, int64_t tokens)
+{
+    return (tokens + info->page_tokens - 1) / info->page_tokens;
+}
+
+xq_status driver_read_cache(driver *d, int layer, int table, int sequence, int64_t first, int64_t length,
+                            page_sequence *out)
+{
+    const xq_plan_info *info = &d->layers[layer].info;
+    int64_t pages = pages_of(info, length);
+    page_sequence s;
+    xq_status status = allocate(&s, pages, info->page_bytes, info->tail_bytes, length);
+    if (status != XQ_OK)
+        return status;
+    for (int64_t p = 0; p < pages && status == XQ_OK; p++)
+        status = driver_read_page(d, layer, first + p, s.pool + (size_t)p * info->page_bytes);
+    if (status == XQ_OK && s.tail)
+        status = driver_read_tail(d, layer, table, sequence, s.tail);
+    if (status == XQ_OK)
+        *out = s;
+    else
+        driver_free_cache(&s);
+    return status;
+}
+
+xq_status driver_read_accumulated(driver *d, int layer, int64_t first, int64_t length, page_sequence *out)
+{
+    const xq_plan_info *info = &d->layers[layer].info;
+    int64_t pages = pages_of(info, length);
+    page_sequence s;
+    xq_status status = allocate(&s, pages, info->accumulator_page_bytes, 0, length);
+    if (status != XQ_OK)
+        return status;
+    for (int64_t p = 0; p < pages && status == XQ_OK; p++)
+        status =
+            driver_read_accumulator(d, layer, first + p, s.pool + (size_t)p * info->accumulator_page_bytes);
+    if (status == XQ_OK)
+        *out = s;
+    else
+        driver_free_cache(&s);
+    return status;
+}
+
+void driver_decode(const page_codec *codec, int stream, const page_sequence *sequence, double *x_hat)
+{
+    size_t width = (size_t)codec->stream[stream].width;
+    for (int t = 0; t < sequence->length; t++)
+        page_codec_dequantize_token(codec, stream, sequence, t, x_hat + (size_t)t * width);
+}

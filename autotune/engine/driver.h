@@ -1,0 +1,118 @@
+/* Drives attention layers on a device as a serving engine does, through the public API alone: plans, packed
+ * weights, a pool of cache pages (and tails) for each layer, the accumulator that cross-layer methods
+ * share, page tables, and the arrays of a call. Used by run, compare and tests.
+ *
+ * An engine keeps a page table for all its layers: page number p of a sequence is page p of every layer's
+ * pool, and of the accumulator. Pages are handed out in a shuffled order, and everything is poisoned first,
+ * so that a kernel that reads what no token has written, or goes around the page table, shows it.
+ *
+ * Functions return an API status; the detail is the context's last error. */
+#ifndef AUTOTUNE_ENGINE_DRIVER_H
+#define AUTOTUNE_ENGINE_DRIVER_H
+
+#include "xq/xq.h"
+
+#include <stdbool.h>
+
+typedef struct driver_size {
+    int max_batch;
+    int64_t max_tokens;  /* of a sequence */
+    int64_t max_append;  /* tokens of one append */
+    int64_t max_queries; /* of a sequence in one attend; 0: 1 */
+    int64_t pool_pages;
+    int tables;
+} driver_size;
+
+/* A page table on the device, and which tails its sequences have. */
+typedef struct driver_table {
+    xq_page_table device;
+    uint64_t slots;
+    int64_t entries; /* over all sequences */
+    int64_t longest; /* tokens of the longest sequence */
+} driver_table;
+
+/* A plan serves every layer of its spec. */
+typedef struct driver_plan {
+    char *spec; /* as given */
+    xq_implementation implementation;
+    xq_plan *plan;
+} driver_plan;
+
+typedef struct driver_layer {
+    xq_plan *plan;
+    xq_plan_info info;
+    uint64_t pages, tails, weights;
+} driver_layer;
+
+typedef struct driver {
+    xq_context *context;
+    driver_size size;
+    int32_t *order; /* the pool's pages in the order they are handed out */
+    driver_table *tables;
+    driver_plan *plans;
+    driver_layer *layers;
+    int plan_count, layer_count;
+    uint64_t accumulator, workspace;
+    size_t workspace_bytes;
+    uint64_t x, sequence, position, append_indptr;      /* of append */
+    uint64_t q, out, lse, query_indptr, query_position; /* of attend */
+    int64_t rows;                                       /* of q */
+    int64_t most_queries;                               /* of one sequence; 0: one each */
+    bool positions;                                     /* query_position is set */
+    size_t heads, head_dim;
+} driver;
+
+/* Nothing is allocated on the device before the first layer. seed: of the pages' order. */
+xq_status driver_open(xq_context *context, const driver_size *size, uint64_t seed, driver *out);
+void driver_close(driver *d);
+
+/* Compiles the plan (or takes that of an earlier layer with the same spec), packs and uploads the weights,
+ * and allocates the layer's pages and tails. Layers are numbered from 0. Their specs must agree in the
+ * model's sizes and in the page. */
+xq_status driver_add_layer(driver *d, const char *spec_json, xq_implementation implementation,
+                           const xq_weights *weights);
+
+/* Another implementation of a layer over what is cached already: fused and unfused share the layout of
+ * pages and tails. The layer's plan and weights are replaced. */
+xq_status driver_change_layer(driver *d, int layer, const char *spec_json, xq_implementation implementation,
+                              const xq_weights *weights);
+
+/* Sequence i has lengths[i] tokens, in the handed-out pages first[i], first[i] + 1, ... */
+xq_status driver_set_table(driver *d, int table, int batch, const int64_t *lengths, const int64_t *first);
+
+/* Appends tokens: x [count, hidden_size] of the spec's dtype, sequence and position [count]; layers with
+ * per-channel groups want them sorted by both, and the table's lengths to be those after the call. Waits.
+ */
+xq_status driver_append(driver *d, int layer, int table, int64_t count, const uint16_t *x,
+                        const int32_t *sequence, const int32_t *position);
+
+/* Cross-layer methods: between append and attend. Does not wait. */
+xq_status driver_accumulate(driver *d, int layer, int table);
+
+/* Queries of one call. Zero-initialize; docs of xq_attend_args. */
+typedef struct driver_queries {
+    int64_t count;           /* rows of q */
+    const uint16_t *q;       /* [count, H, dh] of the spec's dtype */
+    const int32_t *indptr;   /* [batch + 1]; NULL: one each */
+    const int32_t *position; /* [count]; NULL: the last positions */
+} driver_queries;
+
+/* For the next attend; poisons the results. */
+xq_status driver_set_queries(driver *d, int batch, const driver_queries *queries);
+
+/* Launches; does not wait. */
+xq_status driver_attend(driver *d, int layer, int table);
+
+/* Waits; out [queries, H, dh] of the spec's dtype, lse [queries, H]. */
+xq_status driver_results(driver *d, uint16_t *out, float *lse);
+
+/* What the kernels see of a table's tokens: row e * page_tokens + t is token t of table entry e; k, v as
+ * xq_plan_dequantize gives them, v NULL where it gives none. */
+xq_status driver_dequantize(driver *d, int layer, int table, uint16_t *k, uint16_t *v);
+
+/* The handed-out page `number` of a layer, info.page_bytes; of the accumulator; the tail of a sequence. */
+xq_status driver_read_page(driver *d, int layer, int64_t number, void *page);
+xq_status driver_read_accumulator(driver *d, int layer, int64_t number, void *page);
+xq_status driver_read_tail(driver *d, int layer, int table, int sequence, void *tail);
+
+#endif

@@ -1,0 +1,98 @@
+/* Cache pages on the host: reads, and writes, what a page and a tail hold, as docs/layout.md draws them.
+ *
+ * A kernel is never asked what it stored: tests compare what this finds in a page with the host quantizer,
+ * and references start from what it reads. The layout itself comes from the completed spec and from
+ * gen_unit_map; nothing is repeated here. */
+#ifndef AUTOTUNE_ENGINE_PAGE_CODEC_H
+#define AUTOTUNE_ENGINE_PAGE_CODEC_H
+
+#include "../../gen/gen.h"
+#include "../../runtime/quantizer.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PAGE_MAX_STREAMS 2
+
+typedef struct page_stream {
+    char name[8]; /* "x", "k", "v" or "delta" */
+    int width;    /* stored channels: latents * latent_width */
+    int latents, rank, latent_width;
+    bool by_channel;  /* groups of tokens of one channel; else of channels of one token */
+    int groups;       /* of a token; 0 where by_channel, and in streams of f16 values */
+    quantizer format; /* bits 16: the values themselves, f16 */
+    size_t codes_offset, params_offset, zeros_offset; /* within a tile record */
+    size_t slots_offset, slot_bytes;                  /* by_channel: parameters, within a page */
+    int chunk_pages, page_groups, page_chunks;
+    size_t tail_offset; /* by_channel: within a sequence's tail */
+    int tail_width;
+    int32_t *bit_offset; /* gen_unit_map: [16 tokens][64 channels][bits] */
+    bool in_one_piece;   /* every code's bits follow one another, within a byte or as two whole ones */
+} page_stream;
+
+typedef struct page_codec {
+    int bits, group; /* elements per quantization group */
+    int page_tokens, tile_tokens, unit_channels;
+    size_t tile_bytes, page_bytes, tail_bytes;
+    int streams;
+    page_stream stream[PAGE_MAX_STREAMS];
+} page_codec;
+
+/* Of the cache, and of the accumulator of cross-layer methods. Errors: XQ_ERROR_SPEC for a text that is no
+ * completed spec, or has no accumulator; those of gen_unit_map. */
+xq_status page_codec_create(gen *g, const char *completed_json, page_codec **codec, error *err);
+xq_status page_codec_create_accumulator(gen *g, const char *completed_json, page_codec **codec, error *err);
+void page_codec_destroy(page_codec *codec);
+
+/* ---------------------------------------------------------------- one page
+ * Streams with groups of channels. Token `token` of a page: codes [width], scale and zero [groups] as for
+ * quantizer_encode. */
+void page_codec_read(const page_codec *codec, int stream, const uint8_t *page, int token, uint8_t *codes,
+                     uint16_t *scale, uint16_t *zero);
+void page_codec_write(const page_codec *codec, int stream, uint8_t *page, int token, const uint8_t *codes,
+                      const uint16_t *scale, const uint16_t *zero);
+
+/* x̂ [width] of a token, in double precision; streams of f16 values too. Padding is 0. */
+void page_codec_dequantize(const page_codec *codec, int stream, const uint8_t *page, int token,
+                           double *x_hat);
+
+/* Streams of f16 values: those of a token, [width]. */
+void page_codec_read_halves(const page_codec *codec, int stream, const uint8_t *page, int token,
+                            uint16_t *values);
+void page_codec_write_halves(const page_codec *codec, int stream, uint8_t *page, int token,
+                             const uint16_t *values);
+
+/* ---------------------------------------------------------------- one sequence */
+typedef struct page_sequence {
+    uint8_t *pool;        /* pages, page_bytes apart */
+    const int32_t *pages; /* those of the sequence, in order */
+    int length;           /* tokens */
+    uint8_t *tail;        /* tail_bytes; NULL where no stream is by_channel */
+} page_sequence;
+
+/* Tokens before this one are in pages; those from it on, in the tail. */
+int page_codec_tail_begin(const page_codec *codec, int stream, const page_sequence *sequence);
+
+/* by_channel: group `group` (of `group` tokens each): codes [group, width], scale and zero [width]. */
+void page_codec_read_group(const page_codec *codec, int stream, const page_sequence *sequence, int group,
+                           uint8_t *codes, uint16_t *scale, uint16_t *zero);
+void page_codec_write_group(const page_codec *codec, int stream, const page_sequence *sequence, int group,
+                            const uint8_t *codes, const uint16_t *scale, const uint16_t *zero);
+
+/* The row of a tail that holds token t: [tail_width] f16. */
+uint16_t *page_codec_tail_row(const page_codec *codec, int stream, const page_sequence *sequence,
+                              int token);
+
+/* x̂ [width] of token t wherever it is: in a page by either axis, or in the tail (exact). Not for tokens in
+ * the tail of a cross-layer cache, which holds activations, not deltas. */
+void page_codec_dequantize_token(const page_codec *codec, int stream, const page_sequence *sequence,
+                                 int token, double *x_hat);
+
+/* Writes a whole sequence as append should have: rows x [length, width] f16, quantized into pages by either
+ * axis (or as they are, in streams of f16 values), and those of the last, unfinished group into the tail.
+ * Not for the tail of a cross-layer cache. Errors: XQ_ERROR_MEMORY. */
+xq_status page_codec_store(const page_codec *codec, int stream, const page_sequence *sequence,
+                           const uint16_t *x, error *err);
+
+#endif

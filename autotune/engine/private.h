@@ -1,0 +1,21 @@
+/* What the parts of the driver share: opening (driver_open.c), working (driver.c). */
+#ifndef AUTOTUNE_ENGINE_PRIVATE_H
+#define AUTOTUNE_ENGINE_PRIVATE_H
+
+#include "driver.h"
+
+#define TRY(call)                                                                                          \
+    do {                                                                                                   \
+        xq_status try_status = (call);                                                                     \
+        if (try_status != XQ_OK)                                                                           \
+            return try_status;                                                                             \
+    } while (0)
+
+/* Pages of a sequence of so many tokens. */
+int64_t driver_pages(const driver *d, int64_t tokens);
+
+/* Device memory full of NaN, whichever type reads it; none for 0 bytes. */
+xq_status driver_poisoned(driver *d, size_t bytes, uint64_t *pointer);
+void driver_release(driver *d, uint64_t pointer); /* 0: nothing */
+
+#endif

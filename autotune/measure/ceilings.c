@@ -1,0 +1,139 @@
+#include "ceilings.h"
+
+#include "../../runtime/compile.h"
+#include "params.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { THREADS = 256, COPY_UNROLL = 8, MATRIX_CHAINS = 8, REPEATS = 9 };
+#define PRODUCT_FLOPS (2.0 * 16 * 8 * 16)
+
+static const char source[] = "#include \"ceilings.cuh\"\n";
+
+/* The kernels on their device. */
+struct bench {
+    device *device;
+    device_module *module;
+};
+
+static xq_status load(xq_context *context, struct bench *b, error *err)
+{
+    const gen *generator = NULL;
+    const nvrtc *library = NULL;
+    compiled image = {0};
+    device *d = b->device = context->device;
+    bool sim = d->properties.is_sim;
+    if (context_generator(context, &generator, err) == XQ_OK &&
+        context_nvrtc(context, &library, err) == XQ_OK)
+        compile_source(library, context->cache, generator, "ceilings", source,
+                       sim ? "compute_80" : context->arch, &image, err);
+    if (err->status == XQ_OK)
+        d->ops->module_load(d, sim ? (const void *)image.ptx : image.cubin,
+                            sim ? strlen(image.ptx) : image.cubin_bytes, "ceilings", &b->module, err);
+    compiled_free(&image);
+    return err->status;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median seconds of a launch; the first is warm-up. */
+static xq_status time_kernel(const struct bench *b, const char *entry, uint32_t blocks, const void *params,
+                             size_t params_bytes, double *seconds, error *err)
+{
+    device *d = b->device;
+    device_function *function;
+    double times[REPEATS];
+    if (d->ops->function_get(b->module, entry, 0, &function, err) != XQ_OK)
+        return err->status;
+    device_launch launch = {.function = function,
+                            .grid = {blocks, 1, 1},
+                            .block = {THREADS, 1, 1},
+                            .params = params,
+                            .params_bytes = params_bytes};
+    int repeats = d->properties.is_sim ? 1 : REPEATS;
+    if (d->ops->launch(d, &launch, err) != XQ_OK)
+        return err->status;
+    for (int i = 0; i < repeats; i++)
+        if (d->ops->mark(d, NULL, 2 * i, err) != XQ_OK || d->ops->launch(d, &launch, err) != XQ_OK ||
+            d->ops->mark(d, NULL, 2 * i + 1, err) != XQ_OK)
+            return err->status;
+    if (d->ops->synchronize(d, err) != XQ_OK)
+        return err->status;
+    for (int i = 0; i < repeats; i++) {
+        if (d->ops->elapsed(d, 2 * i, 2 * i + 1, &times[i], err) != XQ_OK)
+            return err->status;
+        times[i] *= 1e-3;
+    }
+    qsort(times, (size_t)repeats, sizeof *times, ascending);
+    *seconds = times[repeats / 2];
+    if (!(*seconds > 0))
+        return error_set(err, XQ_ERROR_DEVICE, "device",
+                         "%s took no time: the device's clock does not work", entry);
+    return XQ_OK;
+}
+
+static xq_status measure_copy(const struct bench *b, double *rate, error *err)
+{
+    device *d = b->device;
+    const device_properties *p = &d->properties;
+    uint32_t blocks = p->is_sim ? 4 : (uint32_t)p->sm_count * 8;
+    size_t round = (size_t)blocks * THREADS * COPY_UNROLL * 16;
+    /* Far beyond L2, without claiming a small card's memory. */
+    size_t wanted = p->is_sim                                ? round
+                    : 16 * p->l2_bytes < p->memory_bytes / 8 ? 16 * p->l2_bytes
+                                                             : p->memory_bytes / 8;
+    size_t bytes = wanted / round * round + (wanted < round ? round : 0);
+    uint64_t from = 0, to = 0;
+    double seconds;
+    if (d->ops->alloc(d, bytes, &from, err) == XQ_OK && d->ops->alloc(d, bytes, &to, err) == XQ_OK &&
+        d->ops->fill(d, from, 1, bytes, err) == XQ_OK) {
+        struct xq_ceiling_copy_params params = {
+            .source = from, .destination = to, .count = (long long)(bytes / 16)};
+        if (time_kernel(b, "xq_ceiling_copy", blocks, &params, sizeof params, &seconds, err) == XQ_OK)
+            *rate = 2.0 * (double)bytes / seconds;
+    }
+    error ignored = ERROR_INIT;
+    if (from)
+        d->ops->free(d, from, &ignored);
+    if (to)
+        d->ops->free(d, to, &ignored);
+    error_clear(&ignored);
+    return err->status;
+}
+
+static xq_status measure_matrix(const struct bench *b, double *rate, error *err)
+{
+    device *d = b->device;
+    const device_properties *p = &d->properties;
+    uint32_t blocks = p->is_sim ? 2 : (uint32_t)p->sm_count * 8;
+    struct xq_ceiling_matrix_params params = {.rounds = p->is_sim ? 4 : 4096};
+    double seconds, products = (double)blocks * (THREADS / 32) * params.rounds * MATRIX_CHAINS;
+    uint64_t out = 0;
+    if (d->ops->alloc(d, (size_t)blocks * THREADS * sizeof(float), &out, err) != XQ_OK)
+        return err->status;
+    params.out = out;
+    if (time_kernel(b, "xq_ceiling_matrix", blocks, &params, sizeof params, &seconds, err) == XQ_OK)
+        *rate = products * PRODUCT_FLOPS / seconds;
+    error ignored = ERROR_INIT;
+    d->ops->free(d, out, &ignored);
+    error_clear(&ignored);
+    return err->status;
+}
+
+xq_status ceilings_measure(xq_context *context, ceilings *out, error *err)
+{
+    struct bench b = {0};
+    ceilings measured;
+    if (load(context, &b, err) == XQ_OK &&
+        measure_copy(&b, &measured.copy_bytes_per_second, err) == XQ_OK &&
+        measure_matrix(&b, &measured.f16_flops_per_second, err) == XQ_OK)
+        *out = measured;
+    if (b.module)
+        b.device->ops->module_unload(b.module);
+    return err->status;
+}

@@ -1,0 +1,116 @@
+/* Attention in double precision on the host: what kernels are judged against.
+ *
+ * Nothing here shares code with the kernels or the generator: RoPE angles, ALiBi slopes, softmax and
+ * products are computed from the definitions (docs/method.md §3). Matrices are row major. */
+#ifndef AUTOTUNE_REFERENCE_REFERENCE_H
+#define AUTOTUNE_REFERENCE_REFERENCE_H
+
+#include "../../runtime/base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define REFERENCE_MAX_PAIRS 512
+#define REFERENCE_MAX_HEADS 1024
+
+typedef enum reference_norm { REFERENCE_NO_NORM, REFERENCE_NORM_HEAD, REFERENCE_NORM_ROW } reference_norm;
+
+/* What attention needs to know of a model. */
+typedef struct reference_model {
+    int hidden_size, heads, kv_heads, head_dim;
+    double scale;                                 /* of q·k */
+    int pairs;                                    /* rotated pairs; 0: no RoPE */
+    bool interleaved;                             /* pairs (2i, 2i + 1), else (i, i + pairs) */
+    long double frequencies[REFERENCE_MAX_PAIRS]; /* radians per position */
+    double attention_factor;                      /* YaRN: of rotated queries and keys alike; 0 is 1 */
+    reference_norm norm; /* of keys, before RoPE: over a head, or a row of all heads */
+    double norm_epsilon;
+    double softcap;                     /* scores are softcap * tanh(score / softcap); 0: as they are */
+    int64_t window;                     /* tokens that a query sees, itself among them; 0: all before it */
+    bool bias, sinks, alibi;            /* whether keys and values have a bias, softmax a sink */
+    double slopes[REFERENCE_MAX_HEADS]; /* alibi: what a score loses for each position of distance */
+} reference_model;
+
+/* From a completed spec. Errors: XQ_ERROR_SPEC for a text that is none, XQ_ERROR_UNSUPPORTED for a
+ * model feature that the reference does not compute. */
+xq_status reference_model_read(const char *completed_json, reference_model *model, error *err);
+
+/* RoPE in place, without the attention factor: row r of data [rows, heads, head_dim] is at position first +
+ * r. */
+void reference_rotate(const reference_model *model, double *data, int64_t rows, int heads, int64_t first);
+
+/* y [rows, cols] = x [rows, inner] * w [inner, cols]. */
+void reference_multiply(const double *x, const double *w, double *y, int64_t rows, int inner, int cols);
+
+/* ---------------------------------------------------------------- a layer */
+
+/* Projections, as kernels have them (rounded to their type). x [tokens, latents * inner]: the columns of KV
+ * head h multiply the latents number h * latents / kv_heads. Vectors may be NULL where the model has none.
+ */
+typedef struct reference_layer {
+    const double *wk, *wv; /* [inner_k, dkv], [inner_v, dkv] */
+    int inner_k, inner_v;
+    int latents;
+    const double *bk, *bv; /* [dkv] */
+    const double *k_norm;  /* [head_dim], or [dkv] for REFERENCE_NORM_ROW */
+    const double *sinks;   /* [heads] */
+} reference_layer;
+
+/* Keys as they meet queries: projected, biased, normalized, rotated to positions [tokens]. And values. */
+xq_status reference_keys(const reference_model *model, const reference_layer *layer, int64_t tokens,
+                         const double *xk, const int64_t *positions, double *k, error *err);
+xq_status reference_values(const reference_model *model, const reference_layer *layer, int64_t tokens,
+                           const double *xv, double *v, error *err);
+
+/* The queries of one sequence (struct xq_attend_args in xq/xq.h). */
+typedef struct reference_queries {
+    int64_t count;
+    const double *q;           /* [count, heads, head_dim] before RoPE */
+    const int64_t *positions;  /* [count]; NULL: the last positions, in order */
+    int64_t token_offset;      /* position of token 0 */
+    const uint32_t *tree_mask; /* [count, mask_words], or NULL */
+    int mask_words;
+    bool without_sinks;
+} reference_queries;
+
+/* Where tokens stand: token_offset + t, and drafts of a tree at their queries' positions. */
+void reference_token_positions(const reference_queries *queries, int64_t tokens, int64_t *positions);
+
+/* k (from reference_keys) and v [tokens, kv_heads, head_dim] → out [count, heads, head_dim], lse [count,
+ * heads] = ln Σ exp(scores), the sink's among them where it is used. A query that sees nothing: zeros, and
+ * -inf (or the sink). Errors: XQ_ERROR_MEMORY. */
+xq_status reference_attend_queries(const reference_model *model, const reference_layer *layer,
+                                   int64_t tokens, const double *k, const double *v,
+                                   const reference_queries *queries, double *out, double *lse, error *err);
+
+/* All of it: from the cached rows. */
+xq_status reference_attend_layer(const reference_model *model, const reference_layer *layer, int64_t tokens,
+                                 const double *xk, const double *xv, const reference_queries *queries,
+                                 double *out, double *lse, error *err);
+
+/* Joins two results over different tokens, by log-sum-exp, in the first: out [rows, width], lse [rows]. */
+void reference_merge(double *out_a, double *lse_a, const double *out_b, const double *lse_b, int64_t rows,
+                     int width);
+
+/* ---------------------------------------------------------------- one query at the last position */
+
+/* k and q are rotated already (without the attention factor), v as it is. No sinks. */
+xq_status reference_attend(const reference_model *model, int64_t tokens, const double *k, const double *v,
+                           const double *q, double *out, double *lse, error *err);
+
+/* The same from factors: K = xk [tokens, inner_k] * wk [inner_k, dkv], V likewise. */
+typedef struct reference_factors {
+    const double *xk, *xv; /* may be the same matrix */
+    const double *wk, *wv;
+    int inner_k, inner_v;
+} reference_factors;
+xq_status reference_attend_factors(const reference_model *model, int64_t tokens,
+                                   const reference_factors *factors, const double *q, double *out,
+                                   double *lse, error *err);
+
+/* ‖got - expected‖ / ‖expected‖ (L2); infinity if any value of `got` is not finite. Against an expected
+ * zero: 0 if got is zero too, else infinity. */
+double reference_error(const double *expected, const double *got, size_t count);
+
+#endif

@@ -1,0 +1,36 @@
+/* Rounding to the number types of activations and weights, from the definition of a floating-point number:
+ * the nearest multiple of a power of two, ties to even. Slow and independent of runtime/base/half.c: for
+ * references. */
+#ifndef AUTOTUNE_REFERENCE_ROUNDING_H
+#define AUTOTUNE_REFERENCE_ROUNDING_H
+
+#include "../../runtime/base/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Infinities and what lies beyond ±65504 become ±65504; a NaN stays. */
+double rounding_saturated(double x);
+
+/* The nearest f16, bf16 (f16: beyond the range infinity, as cvt.rn does) and e4m3 (saturating at 448). */
+double rounding_half(double x);
+double rounding_bfloat(double x);
+double rounding_e4m3(double x);
+
+uint16_t rounding_to_half(double x);   /* bits of rounding_half(x); a NaN is 0x7fff */
+uint16_t rounding_to_bfloat(double x); /* bits of rounding_bfloat(x); a NaN is 0x7fff */
+
+/* A bf16 activation as kernels take it: f16, saturating. */
+uint16_t rounding_bfloat_to_half(uint16_t bits);
+
+typedef enum rounding_type { ROUNDING_F16, ROUNDING_BF16, ROUNDING_INT8, ROUNDING_E4M3 } rounding_type;
+
+/* "f16", "bf16", "int8" or "e4m3", as a spec names it. Errors: XQ_ERROR_SPEC. */
+xq_status rounding_type_named(const char *name, rounding_type *type, error *err);
+
+/* w [rows, cols], each value as the type keeps it. The 8-bit types have an f32 scale for each column,
+ * largest magnitude / 127 or / 448, and keep scale * code. With `by_row`, a scale for each row. */
+void rounding_matrix(rounding_type type, const float *w, size_t rows, size_t cols, int by_row,
+                     double *rounded);
+
+#endif

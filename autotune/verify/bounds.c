@@ -1,0 +1,20 @@
+/* How far results may be from the reference. */
+#include "verify.h"
+
+static const double f16_arithmetic = 2e-3;    /* measured: up to 1.2e-3 */
+static const double bf16_arithmetic = 1.5e-2; /* logits of numbers of 8 bits; measured: up to 7.5e-3 */
+static const double bf16_rounding = 0x1p-9;   /* of one number: half a unit of its 8 bits */
+
+double verify_bound(xq_implementation implementation, bool bf16, rounding_type weights, bool merged)
+{
+    const bool multiplies = weights == ROUNDING_BF16 && implementation != XQ_FP16_KV;
+    if (multiplies || (bf16 && implementation != XQ_FUSED))
+        return bf16_arithmetic;
+    return f16_arithmetic + (bf16 ? (1 + merged) * bf16_rounding : 0);
+}
+
+double verify_bound_rows(bool bf16, rounding_type weights)
+{
+    /* x, the product, and a key that is normalized and turned */
+    return f16_arithmetic + (bf16 || weights == ROUNDING_BF16 ? 3 * bf16_rounding : 0);
+}

@@ -1,0 +1,26 @@
+/* What a case cached and returned, against the reference. */
+#ifndef AUTOTUNE_VERIFY_CHECKS_H
+#define AUTOTUNE_VERIFY_CHECKS_H
+
+#include "memory.h"
+
+/* What a round cached of a layer. `before`: the accumulator as append found it; NULL for a first layer. */
+xq_status verify_check_append(const verify_state *v, const case_shape *shape, int layer, int round,
+                              const verify_snapshot *after, const verify_snapshot *before,
+                              verify_result *result, error *err);
+
+/* The accumulator after a layer's deltas were added. */
+xq_status verify_check_accumulate(const verify_state *v, const case_shape *shape, int layer, int round,
+                                  const verify_snapshot *after, const verify_snapshot *before,
+                                  verify_result *result, error *err);
+
+/* What attention over a layer's cache returned. */
+xq_status verify_check_attend(const verify_state *v, const case_shape *shape, int implementation, int layer,
+                              const verify_snapshot *cache, const double *out, const float *lse,
+                              verify_result *result, error *err);
+
+/* fp16 KV pages against exact keys and values. */
+xq_status verify_check_kv(const verify_state *v, const case_shape *shape, const verify_snapshot *cache,
+                          verify_result *result, error *err);
+
+#endif

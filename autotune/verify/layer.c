@@ -1,0 +1,109 @@
+/* A layer's projections as each implementation has them: rounded to the type of weights, and padded as
+ * latents are. */
+#include "layer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void verify_layer_free(verify_layer *l)
+{
+    free(l->wk);
+    free(l->wv);
+    free(l->vectors);
+    memset(l, 0, sizeof *l);
+}
+
+/* w [rows, cols] rounded, with rows of zeros up to `padded`. */
+static double *rounded(rounding_type type, const float *w, int rows, int padded, int cols)
+{
+    double *m = calloc((size_t)padded * (size_t)cols + 1, sizeof *m);
+    if (m)
+        rounding_matrix(type, w, (size_t)rows, (size_t)cols, 0, m);
+    return m;
+}
+
+/* Columns of K that do not turn, and are not normalized, never become keys in the fused kernel: it
+ * multiplies queries by them. So 8-bit weights have a scale for each of their rows (the latent's channels),
+ * over all heads. */
+static xq_status round_absorbed(const verify_state *v, const float *w, int rows, double *m, error *err)
+{
+    const reference_model *model = &v->model;
+    int dh = model->head_dim, turning = 2 * model->pairs, still = dh - turning, dkv = model->kv_heads * dh;
+    size_t cols = (size_t)model->kv_heads * (size_t)still;
+    if (model->norm != REFERENCE_NO_NORM || still == 0)
+        return XQ_OK;
+    float *part = malloc((size_t)rows * cols * sizeof *part);
+    double *exact = malloc((size_t)rows * cols * sizeof *exact);
+    if (!part || !exact) {
+        free(part);
+        free(exact);
+        return verify_out_of_memory(err);
+    }
+    for (int pass = 0; pass < 2; pass++) { /* there, and back */
+        for (size_t i = 0; i < (size_t)rows * cols; i++) {
+            size_t row = i / cols, c = i % cols;
+            size_t at =
+                row * (size_t)dkv + c / (size_t)still * (size_t)dh + (size_t)turning + c % (size_t)still;
+            if (pass)
+                m[at] = exact[i];
+            else
+                part[i] = w[at];
+        }
+        if (!pass)
+            rounding_matrix(v->spec.weights, part, (size_t)rows, cols, 1, exact);
+    }
+    free(part);
+    free(exact);
+    return XQ_OK;
+}
+
+/* The vectors one after the other, exact: bk, bv, k_norm, sinks. */
+static xq_status read_vectors(const verify_state *v, const case_weights *w, verify_layer *out, error *err)
+{
+    const reference_model *m = &v->model;
+    size_t dkv = (size_t)m->kv_heads * (size_t)m->head_dim, heads = (size_t)m->heads;
+    size_t norm = m->norm == REFERENCE_NORM_ROW ? dkv : (size_t)m->head_dim;
+    const float *const source[] = {w->bk, w->bv, w->k_norm, w->sinks};
+    const size_t count[] = {dkv, dkv, norm, heads};
+    const double **const target[] = {&out->layer.bk, &out->layer.bv, &out->layer.k_norm, &out->layer.sinks};
+    double *next = out->vectors = malloc((3 * dkv + norm + heads) * sizeof *next);
+    if (!next)
+        return verify_out_of_memory(err);
+    for (int i = 0; i < 4; i++) {
+        if (!source[i])
+            continue;
+        for (size_t j = 0; j < count[i]; j++)
+            next[j] = (double)source[i][j];
+        *target[i] = next;
+        next += count[i];
+    }
+    return XQ_OK;
+}
+
+xq_status verify_layer_create(const verify_state *v, int implementation, int layer, verify_layer *out,
+                              error *err)
+{
+    const case_weights *w = &v->weights[layer];
+    const case_spec *s = &v->spec;
+    bool kv = implementation == XQ_FP16_KV, latent = s->latent && !kv,
+         factored = latent || (s->rotated && !kv);
+    int dkv = s->kv_heads * s->head_dim;
+    int rows_k = latent ? s->rank_k / s->latents : s->hidden,
+        rows_v = latent ? s->rank_v / s->latents : s->hidden;
+    memset(out, 0, sizeof *out);
+    out->layer.inner_k = latent ? v->codec->stream[0].latent_width : s->hidden;
+    out->layer.inner_v = latent ? v->codec->stream[1].latent_width : s->hidden;
+    out->layer.latents = latent ? s->latents : 1;
+    const float *source_k = factored ? w->ak : w->wk, *source_v = factored ? w->av : w->wv;
+    out->wk = rounded(s->weights, source_k, rows_k, out->layer.inner_k, dkv);
+    out->wv = rounded(s->weights, source_v, rows_v, out->layer.inner_v, dkv);
+    out->layer.wk = out->wk;
+    out->layer.wv = out->wv;
+    if (!out->wk || !out->wv)
+        verify_out_of_memory(err);
+    else if (read_vectors(v, w, out, err) == XQ_OK && implementation == XQ_FUSED)
+        round_absorbed(v, source_k, rows_k, out->wk, err);
+    if (err->status != XQ_OK)
+        verify_layer_free(out);
+    return err->status;
+}

@@ -1,0 +1,121 @@
+/* Specs: their plans on the device, weights, and what references need to know. */
+#include "open.h"
+#include "../../runtime/last_error.h"
+#include "../../runtime/pack.h"
+#include "../../runtime/plan.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void close_plans(verify_state *v, verify_plans *p)
+{
+    for (int layer = 0; layer < CASE_MAX_LAYERS; layer++)
+        if (p->weights[layer])
+            xq_device_free(v->context, p->weights[layer]);
+    xq_plan_destroy(p->plan[0]);
+    xq_plan_destroy(p->plan[1]);
+    memset(p, 0, sizeof *p);
+}
+
+void verify_close(verify_state *v)
+{
+    for (int i = 0; i < IMPLEMENTATIONS; i++)
+        close_plans(v, &v->plans[i]);
+    for (int layer = 0; layer < CASE_MAX_LAYERS; layer++)
+        case_weights_free(&v->weights[layer]);
+    page_codec_destroy(v->codec);
+    page_codec_destroy(v->accumulator);
+    v->codec = v->accumulator = NULL;
+    v->spec_index = -1;
+}
+
+static xq_status open_plan(verify_state *v, int implementation, int which, error *err)
+{
+    verify_plans *p = &v->plans[implementation];
+    xq_plan_options options = XQ_PLAN_OPTIONS_INIT;
+    options.spec_json = which ? v->spec.delta_json : v->spec.json;
+    options.implementation = (xq_implementation)implementation;
+    options.max_batch = CASE_MAX_SEQUENCES;
+    options.max_tokens = CASE_MAX_TOKENS;
+    options.max_append = CASE_MAX_TOKENS * CASE_MAX_SEQUENCES;
+    options.max_queries = v->spec.many_queries ? CASE_MAX_QUERIES : 1;
+    options.max_total_queries = v->spec.many_queries ? CASE_MAX_TOTAL_QUERIES : CASE_MAX_SEQUENCES;
+    xq_status status = xq_plan_create(v->context, &options, &p->plan[which]);
+    p->info[which] = (xq_plan_info)XQ_PLAN_INFO_INIT;
+    if (status == XQ_OK)
+        status = xq_plan_query(p->plan[which], &p->info[which]);
+    return status == XQ_OK ? XQ_OK : last_error_read(v->context, status, err);
+}
+
+static xq_status upload_weights(verify_state *v, int implementation, int layer, error *err)
+{
+    verify_plans *p = &v->plans[implementation];
+    const case_weights *m = &v->weights[layer];
+    size_t bytes = p->info[layer > 0].weights_bytes;
+    xq_weights w = XQ_WEIGHTS_INIT;
+    w.wk = m->wk, w.wv = m->wv, w.uk = m->uk, w.ak = m->ak, w.uv = m->uv, w.av = m->av, w.ukv = m->ukv;
+    w.k_cost = m->k_cost;
+    w.bk = m->bk, w.bv = m->bv, w.k_norm = m->k_norm, w.sinks = m->sinks;
+    void *packed = malloc(bytes + 1);
+    if (!packed)
+        return verify_out_of_memory(err);
+    xq_plan *plan = verify_plan(v, implementation, layer);
+    pack_keep_used(&plan->shape, plan->implementation, &w);
+    xq_status status = xq_plan_pack_weights(plan, &w, packed, bytes);
+    if (status == XQ_OK)
+        status = xq_device_alloc(v->context, bytes + 1, &p->weights[layer]);
+    if (status == XQ_OK)
+        status = xq_device_write(v->context, p->weights[layer], packed, bytes);
+    free(packed);
+    return status == XQ_OK ? XQ_OK : last_error_read(v->context, status, err);
+}
+
+/* What cannot be opened is noted, and is no reason not to try the others. */
+static void open_implementation(verify_state *v, int implementation)
+{
+    verify_plans *p = &v->plans[implementation];
+    error err = ERROR_INIT;
+    int layers = implementation == XQ_FP16_KV ? 1 : v->spec.layers; /* of such a cache, all are alike */
+    for (int which = 0; which < (layers > 1 ? 2 : 1) && err.status == XQ_OK; which++)
+        open_plan(v, implementation, which, &err);
+    for (int layer = 0; layer < layers && err.status == XQ_OK; layer++)
+        upload_weights(v, implementation, layer, &err);
+    if (err.status != XQ_OK) {
+        close_plans(v, p);
+        p->outcome = err.status == XQ_ERROR_UNSUPPORTED ? VERIFY_UNSUPPORTED : VERIFY_FAILED;
+        snprintf(p->message, sizeof p->message, "%s%s%.300s", err.field, *err.field ? ": " : "",
+                 err.message);
+    }
+    error_clear(&err);
+}
+
+/* The reference's own reading of the spec; the base layer's serves all layers. */
+static xq_status read_spec(verify_state *v, error *err)
+{
+    char *completed = NULL;
+    if (gen_complete(v->generator, v->spec.json, &completed, err) == XQ_OK &&
+        page_codec_create(v->generator, completed, &v->codec, err) == XQ_OK &&
+        reference_model_read(completed, &v->model, err) == XQ_OK && v->spec.cross_layer)
+        page_codec_create_accumulator(v->generator, completed, &v->accumulator, err);
+    free(completed);
+    return err->status;
+}
+
+xq_status verify_open(verify_state *v, int64_t index, error *err)
+{
+    if (v->spec_index == index)
+        return XQ_OK;
+    verify_close(v);
+    case_spec_make(v->seed, index, verify_sequence_at(v->choices, index), &v->spec);
+    random_stream r = random_begin(v->seed ^ 0x5eed, (uint64_t)index);
+    if (read_spec(v, err) != XQ_OK)
+        return err->status;
+    for (int layer = 0; layer < v->spec.layers; layer++)
+        if (case_weights_draw(&r, &v->spec, &v->weights[layer], err) != XQ_OK)
+            return err->status;
+    for (int i = 0; i < IMPLEMENTATIONS; i++)
+        open_implementation(v, i);
+    v->spec_index = index;
+    return XQ_OK;
+}

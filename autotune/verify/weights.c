@@ -1,0 +1,174 @@
+/* Weights of verification cases. */
+#include "case.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Entries of deviation 1/sqrt(rows), so that products keep the size of their input. */
+static float *draw_matrix(random_stream *r, int rows, int cols)
+{
+    size_t count = (size_t)rows * (size_t)cols;
+    float *m = malloc(count * sizeof *m);
+    for (size_t i = 0; m && i < count; i++)
+        m[i] = random_normal(r) / sqrtf((float)rows);
+    return m;
+}
+
+static float *draw_vector(random_stream *r, int count, float mean, float deviation)
+{
+    float *v = malloc((size_t)count * sizeof *v);
+    for (int i = 0; v && i < count; i++)
+        v[i] = mean + deviation * random_normal(r);
+    return v;
+}
+
+/* Columns of length one that are orthogonal to each other (Gram and Schmidt, twice for rounding's sake). */
+static void make_orthonormal(float *m, int rows, int cols)
+{
+    for (int c = 0; c < cols; c++)
+        for (int pass = 0; pass < 2; pass++) {
+            for (int other = 0; other < c; other++) {
+                double dot = 0;
+                for (int i = 0; i < rows; i++)
+                    dot += (double)m[i * cols + c] * (double)m[i * cols + other];
+                for (int i = 0; i < rows; i++)
+                    m[i * cols + c] -= (float)dot * m[i * cols + other];
+            }
+            double norm = 0;
+            for (int i = 0; i < rows; i++)
+                norm += (double)m[i * cols + c] * (double)m[i * cols + c];
+            for (int i = 0; i < rows; i++)
+                m[i * cols + c] /= (float)sqrt(norm);
+        }
+}
+
+/* An orthogonal matrix whose columns are then scaled: what calibration may give. */
+static float *draw_invertible(random_stream *r, int size)
+{
+    float *m = draw_matrix(r, size, size);
+    if (!m)
+        return NULL;
+    make_orthonormal(m, size, size);
+    for (int c = 0; c < size; c++) {
+        float scale = exp2f(random_normal(r) / 2);
+        for (int i = 0; i < size; i++)
+            m[i * size + c] *= scale;
+    }
+    return m;
+}
+
+static void scale_row(float *m, int row, int cols, float factor)
+{
+    for (int c = 0; m && c < cols; c++)
+        m[row * cols + c] *= factor;
+}
+
+/* The first latent of each group: limit_channel times more than f16 holds; and it counts little. */
+static void reach_limit(const case_spec *spec, float *u, int rank, float *a, int dkv)
+{
+    if (!u)
+        return;
+    scale_row(u, spec->limit_channel, rank, 0);
+    for (int c = 0; c < rank; c += rank / spec->latents)
+        u[spec->limit_channel * rank + c] = 4;
+    scale_row(a, 0, dkv, CASE_LIMIT_WEIGHT);
+}
+
+static void weaken_limits(const case_spec *spec, case_weights *w, int dkv)
+{
+    if (spec->limit_channel < 0)
+        return;
+    scale_row(w->wk, spec->limit_channel, dkv, CASE_LIMIT_WEIGHT);
+    scale_row(w->wv, spec->limit_channel, dkv, CASE_LIMIT_WEIGHT);
+    reach_limit(spec, w->uk, spec->rotated ? spec->hidden : spec->rank_k, w->ak, dkv);
+    if (spec->rotated)
+        scale_row(w->av, 0, dkv, CASE_LIMIT_WEIGHT);
+    else
+        reach_limit(spec, w->uv, spec->rank_v, w->av, dkv);
+}
+
+/* Keys and values are what they are whatever the size of activations. */
+static void fit_to_size(const case_spec *spec, case_weights *w, int dkv)
+{
+    float *matrix[] = {w->wk, w->wv, w->ak, w->av};
+    int inner_k = spec->latent ? spec->rank_k / spec->latents : spec->hidden,
+        inner_v = spec->latent ? spec->rank_v / spec->latents : spec->hidden;
+    int rows[] = {spec->hidden, spec->hidden, inner_k, inner_v};
+    for (int m = 0; m < 4; m++)
+        for (size_t i = 0; matrix[m] && i < (size_t)rows[m] * (size_t)dkv; i++)
+            matrix[m][i] = ldexpf(matrix[m][i], -spec->size);
+}
+
+xq_status case_weights_draw(random_stream *r, const case_spec *spec, case_weights *w, error *err)
+{
+    int dkv = spec->kv_heads * spec->head_dim;
+    memset(w, 0, sizeof *w);
+    w->wk = draw_matrix(r, spec->hidden, dkv);
+    w->wv = draw_matrix(r, spec->hidden, dkv);
+    bool complete = w->wk && w->wv;
+    if (spec->latent) {
+        w->uk = draw_matrix(r, spec->hidden, spec->rank_k);
+        w->ak = draw_matrix(r, spec->rank_k / spec->latents, dkv);
+        w->uv = draw_matrix(r, spec->hidden, spec->rank_v);
+        w->av = draw_matrix(r, spec->rank_v / spec->latents, dkv);
+        complete = complete && w->uk && w->ak && w->uv && w->av;
+    }
+    if (spec->latent && !verify_chosen(&spec->choice, AXIS_FEEDBACK, "no")) {
+        w->k_cost = draw_vector(r, dkv, 0, 1);
+        for (int i = 0; w->k_cost && i < dkv; i++)
+            w->k_cost[i] *= w->k_cost[i];
+        complete = complete && w->k_cost;
+    }
+    if (spec->rotated) {
+        w->uk = draw_invertible(r, spec->hidden);
+        w->ak = draw_matrix(r, spec->hidden, dkv);
+        w->av = draw_matrix(r, spec->hidden, dkv);
+        complete = complete && w->uk && w->ak && w->av;
+    }
+    if (spec->latent_cross) {
+        w->ukv = draw_matrix(r, spec->hidden, spec->rank_k);
+        complete = complete && w->ukv;
+        if (w->ukv)
+            make_orthonormal(w->ukv, spec->hidden, spec->rank_k);
+    }
+    if (!verify_chosen(&spec->choice, AXIS_BIAS, "no")) {
+        w->bk = draw_vector(r, dkv, 0, 0.5f);
+        w->bv = draw_vector(r, dkv, 0, 0.5f);
+        complete = complete && w->bk && w->bv;
+    }
+    if (!verify_chosen(&spec->choice, AXIS_NORM, "no")) {
+        w->k_norm =
+            draw_vector(r, verify_chosen(&spec->choice, AXIS_NORM, "row") ? dkv : spec->head_dim, 1, 0.2f);
+        complete = complete && w->k_norm;
+    }
+    if (!verify_chosen(&spec->choice, AXIS_SINKS, "no")) {
+        w->sinks = draw_vector(r, spec->heads, 0.5f, 1.5f);
+        complete = complete && w->sinks;
+    }
+    if (complete) {
+        weaken_limits(spec, w, dkv);
+        fit_to_size(spec, w, dkv);
+        return XQ_OK;
+    }
+    case_weights_free(w);
+    return error_set(err, XQ_ERROR_MEMORY, "argument",
+                     "out of memory for the weights of a verification case");
+}
+
+void case_weights_free(case_weights *w)
+{
+    free(w->wk);
+    free(w->wv);
+    free(w->uk);
+    free(w->ak);
+    free(w->uv);
+    free(w->av);
+    free(w->k_cost);
+    free(w->ukv);
+    free(w->bk);
+    free(w->bv);
+    free(w->k_norm);
+    free(w->sinks);
+    memset(w, 0, sizeof *w);
+}
