@@ -22,8 +22,8 @@ static xq_status bad_device(const char *name, error *err)
 static xq_status open_cuda(const char *name, const char *ordinal, device **out, error *err)
 {
     char *end;
-    long n = ordinal ? strtol(ordinal, &end, 10) : 0;
-    if (ordinal && (!isdigit((unsigned char)*ordinal) || *end || n < 0 || n > 1023))
+    long n = strtol(ordinal, &end, 10);
+    if (!isdigit((unsigned char)*ordinal) || *end || n < 0 || n > 1023)
         return bad_device(name, err);
     return device_cuda_open((int)n, out, err);
 }
@@ -32,7 +32,7 @@ static xq_status open_cuda(const char *name, const char *ordinal, device **out, 
 static xq_status open_auto(xq_context *c, error *err)
 {
     error why = ERROR_INIT;
-    if (device_cuda_open(0, &c->device, &why) == XQ_OK)
+    if (device_cuda_open_first(&c->device, &why) == XQ_OK)
         return XQ_OK;
     log_message(&c->log, XQ_LOG_INFO, "no GPU (%s); using the software device", why.message);
     c->no_gpu = strdup(why.message);
@@ -46,7 +46,7 @@ static xq_status open_device(xq_context *c, const char *name, error *err)
     if (!name || strcmp(name, "auto") == 0)
         return open_auto(c, err);
     if (strcmp(name, "cuda") == 0)
-        return open_cuda(name, NULL, out, err);
+        return device_cuda_open_first(out, err);
     if (strncmp(name, "cuda:", 5) == 0)
         return open_cuda(name, name + 5, out, err);
     if (strcmp(name, "sim") == 0)

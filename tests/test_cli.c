@@ -176,6 +176,36 @@ Test(cli, info_says_why_no_gpu_was_taken)
     free_result(&r);
 }
 
+Test(cli, the_first_gpu_that_works_is_taken_and_info_tells_of_each)
+{
+    fake_cuda_use();
+    setenv("FAKE_CUDA_CAPABILITIES", "70,90,75", 1);
+    static const char *const devices[] = {"", "--device cuda"};
+    for (int i = 0; i < 2; i++) {
+        char arguments[64];
+        snprintf(arguments, sizeof arguments, "info %s", devices[i]);
+        struct result r = xq(arguments);
+        cr_assert_eq(r.status, 0, "%s", r.err);
+        cr_assert(strstr(r.out, "\ndevice     Fake GPU 1"), "%s", r.out);
+        cr_assert(strstr(r.out, "\navailable  cuda:1        Fake GPU 1\n"), "%s", r.out);
+        cr_assert(strstr(r.out, "\nunusable   cuda:0        Fake GPU 0 has compute capability 7.0"), "%s",
+                  r.out);
+        cr_assert(strstr(r.out, "\n           cuda:2        Fake GPU 2 has compute capability 7.5"), "%s",
+                  r.out);
+        free_result(&r);
+    }
+    setenv("FAKE_CUDA_CAPABILITIES", "70,75", 1);
+    struct result r = xq("info --json -");
+    cr_assert(strstr(r.out, "\"kind\":\t\"sim\""), "%s", r.out);
+    cr_assert(strstr(r.out, "\"no_gpu\":\t\"cuda:0: Fake GPU 0 has compute capability 7.0"), "%s", r.out);
+    cr_assert(strstr(r.out, "\"unusable_gpus\""), "%s", r.out);
+    free_result(&r);
+    r = xq("info --device cuda");
+    cr_assert_eq(r.status, 3);
+    cr_assert(strstr(r.err, "cuda:1: Fake GPU 1 has"), "%s", r.err);
+    free_result(&r);
+}
+
 Test(cli, work_without_a_toolchain_is_missing)
 {
     setenv("XQ_NVRTC", "/nowhere/libnvrtc.so", 1);

@@ -130,7 +130,8 @@ typedef void (*xq_log_callback)(void *user, xq_log_level level, const char *mess
 typedef struct xq_context_options {
     size_t struct_size;
     const char *device;       /* "auto" (default), "cuda", "cuda:N", "sim", "sim:GPU" with GPU one of
-                                 h100, h200, a100, rtx4090; auto prefers a GPU */
+                                 h100, h200, a100, rtx4090. cuda is the first GPU that works; auto is
+                                 that, and sim where no GPU works */
     const char *cache_dir;    /* kernel cache; default $XQ_CACHE_DIR, else $XDG_CACHE_HOME/xq, else
                                  ~/.cache/xq. "" disables the on-disk cache */
     const char *template_dir; /* read templates from here instead of those built in (development) */
