@@ -335,6 +335,9 @@ static int check_list_parameters(const cli_command *command, const struct option
 
 static int check_options(const cli_command *command, const struct options *o)
 {
+    if (o->out && strcmp(o->out, "-") == 0)
+        return cli_bad_input(
+            "gen", "--out: -, standard output, is no folder; without --out one --family is printed there");
     if (o->archs.count && cli_spec_sets(command->spec, "arch"))
         return cli_usage("gen", "--arch and --set arch: give one of them");
     int kernels = (o->archs.count ? o->archs.count : 1) * o->families.count;

@@ -190,6 +190,7 @@ static xq_status open_job(struct job *job, const char *directory, struct options
     char *spec = NULL, *first = NULL;
     xqw_contents *c = &job->contents;
     o->spec.model = directory;
+    cli_find_model_file(directory, &o->common);
     if (gen_create(o->common.templates, &job->generator, err) == XQ_OK &&
         model_open(job->generator, directory, &job->source, err) == XQ_OK &&
         cli_spec_json(&o->spec, &o->common, &spec, err) == XQ_OK && choose_layers(job, err) == XQ_OK &&
@@ -347,7 +348,10 @@ static bool check_options(const struct options *o, xqw_contents *c, int *status)
             known = true;
         }
     *status = CLI_OK;
-    if (!known)
+    if (o->out && strcmp(o->out, "-") == 0)
+        *status = cli_bad_input("prepare", "--out: -, standard output, cannot hold an .xqw file, which is "
+                                           "written out of order; give a FILE");
+    else if (!known)
         *status =
             cli_bad_input("prepare", "--store: '%s' is not known; valid: f16, bf16, f32, none", o->store);
     else if (c->store == TENSOR_OTHER && !o->pack)

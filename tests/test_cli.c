@@ -113,7 +113,7 @@ Test(cli, unknown_option_suggests_the_nearest)
 Test(cli, wrong_usage_says_what_is_expected)
 {
     assert_error(xq("info --device"), 2, "xq info: ", "--device needs an argument");
-    assert_error(xq("verify --seed four"), 2, "xq verify: ", "'four' is not an integer");
+    assert_error(xq("verify --seed four"), 1, "xq verify: ", "'four' is not an integer");
     assert_error(xq("info --quiet=yes"), 2, "xq info: ", "takes no argument");
     assert_error(xq("info extra"), 2, "xq info: ", "unexpected argument 'extra'");
     assert_error(xq("cache"), 2, "xq cache: ", "list|verify|prune|clear");
@@ -264,17 +264,13 @@ Test(cli, cache_prune_says_what_it_needs)
     assert_error(xq("cache prune"), 2, "xq cache: ", "--older-than DAYS, --larger-than SIZE");
     assert_error(xq("cache list --older-than 3"), 2, "xq cache: ", "--older-than is for prune alone");
     assert_error(xq("cache clear --larger-than 3"), 2, "xq cache: ", "--larger-than is for prune alone");
-    static const char *const no_days[] = {"x", "1d"}, *const beyond[] = {"-1", "nan", "inf", "1e400"};
+    static const char *const no_days[] = {"x", "1d", "-1", "nan", "inf", "1e400"};
     for (size_t i = 0; i < sizeof no_days / sizeof no_days[0]; i++)
-        assert_error(xq("cache prune --older-than=%s", no_days[i]), 2,
+        assert_error(xq("cache prune --older-than=%s", no_days[i]), 1,
                      "xq cache: ", "is no number of days");
-    static const char *const no_sizes[] = {"G", "1GB", "1 G", "1P"};
+    static const char *const no_sizes[] = {"G", "1GB", "1 G", "1P", "-1", "nan", "inf", "1e400"};
     for (size_t i = 0; i < sizeof no_sizes / sizeof no_sizes[0]; i++)
-        assert_error(xq("cache prune --larger-than='%s'", no_sizes[i]), 2, "xq cache: ", "is no size");
-    for (size_t i = 0; i < sizeof beyond / sizeof beyond[0]; i++) {
-        assert_error(xq("cache prune --older-than=%s", beyond[i]), 1, "xq cache: ", "is no number of days");
-        assert_error(xq("cache prune --larger-than=%s", beyond[i]), 1, "xq cache: ", "is no size");
-    }
+        assert_error(xq("cache prune --larger-than='%s'", no_sizes[i]), 1, "xq cache: ", "is no size");
 }
 
 /* An entry of 1000 bytes that was last used `days` ago. */

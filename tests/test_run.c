@@ -574,7 +574,7 @@ Test(run, wrong_usage_has_status_2)
 {
     command_refuses(
         "run --output x --model smollm2-135m", 2,
-        "xq run: --input is missing; usage: xq run --input FILE --output FILE --model NAME|DIR|FILE");
+        "xq run: --input is missing; usage: xq run --input FILE --output FILE|- --model NAME|DIR|FILE");
     command_refuses("run --input a --output b --fused --unfused", 2,
                     "xq run: --fused, --unfused, --fp16-kv: give one of them");
     command_refuses(
