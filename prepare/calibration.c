@@ -464,7 +464,8 @@ static xq_status refuse_zero_weights(const layer_shape *s, const layer_weights *
     }
     if (!k && !v)
         return XQ_OK;
-    error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s zero%s, so that there are no directions to choose; %s",
+    error_set(err, XQ_ERROR_ARGUMENT, "argument",
+              "%s zero%s, so that there are no directions to choose; %s",
               k && v ? "Wk and Wv are"
               : k    ? "Wk is"
                      : "Wv is",
@@ -478,7 +479,8 @@ static xq_status refuse_zero_rows(const moments *m, int layer, error *err)
     for (int i = 0; i < m->size; i++)
         if (m->second[(size_t)i * (size_t)m->size + (size_t)i] != 0)
             return XQ_OK;
-    return error_set(err, XQ_ERROR_ARGUMENT, "file", "tensor x.%d of the calibration holds zeros alone", layer);
+    return error_set(err, XQ_ERROR_ARGUMENT, "file", "tensor x.%d of the calibration holds zeros alone",
+                     layer);
 }
 
 static xq_status factor_latents(const calibration *c, int layer, const layer_shape *s, const moments *m,
