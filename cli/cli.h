@@ -144,6 +144,11 @@ bool cli_spec_sets(const struct cli_spec *spec, const char *key);
 /* Whether --set gives what this option gives, e.g. cache.axis_k for "--axis-k". */
 bool cli_spec_sets_option(const struct cli_spec *spec, const char *option);
 
+/* --set of tuning.FAMILY has an effect only on families that run, `names`; XQ_ERROR_ARGUMENT for another.
+ */
+xq_status cli_spec_check_tuning(const struct cli_spec *spec, const char *const *names, int count,
+                                error *err);
+
 /* Adds a member to the overrides of a spec (gen_override), at a key like "cache.bits"; takes `value`, also
  * on failure. Errors: XQ_ERROR_ARGUMENT where another value is there; XQ_ERROR_MEMORY. */
 xq_status cli_override(cJSON *overrides, const char *key, cJSON *value, error *err);

@@ -333,6 +333,18 @@ static int check_list_parameters(const cli_command *command, const struct option
     return CLI_OK;
 }
 
+/* --set must not tune what is not rendered. */
+static int check_tuning(const cli_command *command, const struct options *o)
+{
+    error err = ERROR_INIT;
+    int status = CLI_OK;
+    if (cli_spec_check_tuning(command->spec, (const char *const *)o->families.items, o->families.count,
+                              &err) != XQ_OK)
+        status = cli_usage("gen", "%s", err.message);
+    error_clear(&err);
+    return status;
+}
+
 static int check_options(const cli_command *command, const struct options *o)
 {
     if (o->out && strcmp(o->out, "-") == 0)
@@ -340,6 +352,8 @@ static int check_options(const cli_command *command, const struct options *o)
             "gen", "--out: -, standard output, is no folder; without --out one --family is printed there");
     if (o->archs.count && cli_spec_sets(command->spec, "arch"))
         return cli_usage("gen", "--arch and --set arch: give one of them");
+    if (o->families.count && check_tuning(command, o) != CLI_OK)
+        return CLI_USAGE;
     int kernels = (o->archs.count ? o->archs.count : 1) * o->families.count;
     int status = check_modes(command, o);
     if (status != CLI_OK || o->list_models || o->features)

@@ -189,17 +189,52 @@ static const char *member_of(const char *option, char *name, size_t size)
     return name;
 }
 
+/* What --set gives, in one object. Caller deletes. */
+static cJSON *all_set(const struct cli_spec *spec, error *err)
+{
+    cJSON *overrides = cJSON_CreateObject();
+    for (int i = 0; i < spec->set.count && err->status == XQ_OK; i++)
+        add_set(overrides, spec->set.items[i], err);
+    return overrides;
+}
+
 bool cli_spec_sets_option(const struct cli_spec *spec, const char *option)
 {
     char name[64];
     error ignored = ERROR_INIT; /* cli_spec_check reports what is wrong */
-    cJSON *overrides = cJSON_CreateObject();
-    for (int i = 0; i < spec->set.count && ignored.status == XQ_OK; i++)
-        add_set(overrides, spec->set.items[i], &ignored);
+    cJSON *overrides = all_set(spec, &ignored);
     bool sets = overrides_have(overrides, member_of(option, name, sizeof name));
     cJSON_Delete(overrides);
     error_clear(&ignored);
     return sets;
+}
+
+static bool is_among(const char *name, const char *const *names, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+xq_status cli_spec_check_tuning(const struct cli_spec *spec, const char *const *names, int count,
+                                error *err)
+{
+    char list[512] = "";
+    cJSON *overrides = all_set(spec, err);
+    const cJSON *family;
+    for (int i = 0; i < count; i++)
+        if (!is_among(names[i], names, i))
+            snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", *list ? ", " : "", names[i]);
+    cJSON_ArrayForEach(family, cJSON_GetObjectItemCaseSensitive(overrides, "tuning"))
+    {
+        if (err->status == XQ_OK && !is_among(family->string, names, count))
+            error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                      "--set tuning.%s: has no effect, since no such kernel runs here; those that do: %s",
+                      family->string, list);
+    }
+    cJSON_Delete(overrides);
+    return err->status;
 }
 
 /* --set must not give what the command leaves out as an option. */

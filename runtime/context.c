@@ -196,8 +196,8 @@ xq_status context_complete(xq_context *context, const char *spec_json, char **co
     return err->status;
 }
 
-static xq_status override(xq_context *context, const char *spec_json, const char *overrides_json,
-                          char **out, error *err)
+xq_status context_override(xq_context *context, const char *spec_json, const char *overrides_json,
+                           char **out, error *err)
 {
     const gen_overrides overrides = {.spec_json = spec_json, .overrides_json = overrides_json};
     pthread_mutex_lock(&context->generator_lock);
@@ -234,7 +234,7 @@ xq_status xq_spec_override(xq_context *context, const char *spec_json, const cha
     if (!spec_json || !overrides_json || !completed) {
         error_set(&err, XQ_ERROR_ARGUMENT, "argument", "%s must not be NULL", missing);
         error_field(&err, missing);
-    } else if (override(context, spec_json, overrides_json, &chosen, &err) == XQ_OK) {
+    } else if (context_override(context, spec_json, overrides_json, &chosen, &err) == XQ_OK) {
         context_complete(context, chosen, completed, &err);
     }
     free(chosen);

@@ -94,6 +94,10 @@ Test(cli_options, an_option_without_effect_beside_another_is_refused, .timeout =
     refused(2, "--family: has no effect with --print-spec",
             "gen --model llama-3.1-8b --print-spec --family foo");
     refused(2, "--out: has no effect with --print-spec", "gen --model llama-3.1-8b --print-spec --out d");
+    refused(
+        2,
+        "--set tuning.attend: has no effect, since no such kernel runs here; those that do: append, rope",
+        "gen --model llama-3.1-8b --family append,rope --out d --set tuning.attend.warps=4");
     refused(2, "--ptx: has no effect with --print-spec", "gen --model llama-3.1-8b --print-spec --ptx");
     refused(2, "--json: has no effect with --print-spec", "gen --model llama-3.1-8b --print-spec --json f");
     refused(2, "--bits: has no effect with --list-models", "gen --list-models --bits 4");

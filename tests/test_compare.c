@@ -318,6 +318,39 @@ static void refused(const char *arguments, const char *message)
     command_refuses(arguments, 1, line);
 }
 
+/* Exit status 1, and one line with this text. */
+static void refused_with(const char *arguments, const char *text)
+{
+    struct command_result r = command_run("%s", arguments);
+    cr_expect_eq(r.status, 1, "xq %s: %s", arguments, r.err);
+    cr_expect(strstr(r.err, text), "xq %s: no '%s' in: %s", arguments, text, r.err);
+}
+
+/* On sm_80, which the generator takes where nothing says otherwise, 24 rows do not fit. */
+Test(compare, tuning_is_checked_for_the_kernels_and_the_device_that_run_it, .timeout = 120)
+{
+#define TUNED                                                                                              \
+    "--model smollm2-135m --tokens 64 --bits 4 --set tuning.attend.split_tokens=1024 "                     \
+    "--set tuning.attend.query_rows=24 --set tuning.attend.value_tiles=1 --set tuning.attend.stages=4 "
+    cJSON *json = synthetic(TUNED "--queries 4");
+    cr_expect_eq(generator_number(json, "spec.tuning.attend.query_rows"), 24);
+    cr_expect_str_eq(generator_string(json, "spec.queries"), "many");
+    cr_expect_str_eq(generator_string(json, "spec.arch"), "sm_90");
+    cJSON_Delete(json);
+    refused_with("compare --synthetic --device sim:a100 " TUNED "--queries 4", "of shared memory on sm_80");
+    refused_with("compare --synthetic --device sim " TUNED,
+                 "tuning.attend: with one query, query_rows must");
+}
+
+Test(compare, tuning_of_kernels_that_do_not_run_is_refused)
+{
+#define ONE_LAYER "compare --synthetic --device sim --model smollm2-135m --tokens 32 --bits 4 "
+    refused_with(ONE_LAYER "--set tuning.merge.threads=64",
+                 "--set tuning.merge: has no effect, since no such kernel runs here; those that do: ");
+    command_refuses(ONE_LAYER "--queries 2 --set 'queries=\"one\"'", 2,
+                    "xq compare: --queries and --set queries: give one of them");
+}
+
 Test(compare, impossible_settings_are_named)
 {
     command_refuses("compare --model smollm2-135m", 2,

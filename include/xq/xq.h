@@ -222,7 +222,12 @@ typedef struct xq_plan_options {
                                   for max_batch sequences of max_tokens. The
                                   workspace of XQ_UNFUSED grows with it */
     int64_t max_append;        /* tokens in one append call: 1 to 2^30 */
-    int64_t max_queries;       /* queries of one sequence in one attend call: 1 (default) to 2^20 */
+    int64_t max_queries;       /* queries of one sequence in one attend call: 1 (default) to 2^20.
+                                  Above 1, a spec whose `queries` is "one" gets kernels for one query
+                                  and others for many. Its tuning of attend, absorb and kv_attend is
+                                  for those of one: blocks of many have other rows and tiles, and
+                                  take their defaults. A spec with "queries": "many" chooses theirs,
+                                  and has them for all calls */
     int64_t max_total_queries; /* over all sequences of a call; 0: max_batch * max_queries */
     int32_t checked;           /* 1: for finding mistakes on a GPU, at the price of time: a kernel looks
                                   through the arrays of each call before the call's own kernels, which do
