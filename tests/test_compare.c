@@ -4,6 +4,7 @@
 #include "generator.h"
 #include "layer_files.h"
 #include "model_files.h"
+#include "shell.h"
 
 #include <cjson/cJSON.h>
 #include <criterion/criterion.h>
@@ -340,6 +341,23 @@ Test(compare, tuning_is_checked_for_the_kernels_and_the_device_that_run_it, .tim
     refused_with("compare --synthetic --device sim:a100 " TUNED "--queries 4", "of shared memory on sm_80");
     refused_with("compare --synthetic --device sim " TUNED,
                  "tuning.attend: with one query, query_rows must");
+}
+
+/* The sequences that differ are what memory is needed for, not the batch. */
+Test(compare, an_input_that_memory_does_not_hold_is_named_by_its_size)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    cr_skip_test("sanitizers need more addresses than this leaves");
+#endif
+    char command[5000], *said;
+    snprintf(
+        command, sizeof command,
+        "ulimit -v 8000000; '%s' compare --synthetic --model smollm2-135m --tokens 16777216 --batch 65535",
+        command_program());
+    cr_assert_eq(shell_run(command, &said), 1, "%s", said);
+    cr_assert_str_eq(said, "xq compare: --tokens 16777216, --batch 65535: out of memory; the inputs of 4 "
+                           "sequences take 232 GB\n");
+    free(said);
 }
 
 Test(compare, tuning_of_kernels_that_do_not_run_is_refused)
