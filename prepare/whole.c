@@ -22,9 +22,11 @@ struct work {
     error err;
 };
 
-/* Which layer, and which of its tensors, an error of its factors is about. */
+/* Which layer, and which of its tensors, an error of its factors is about. Those of files name both. */
 static xq_status name_layer(const model *source, int layer, error *err)
 {
+    if (err->status == XQ_ERROR_FORMAT || err->status == XQ_ERROR_IO)
+        return err->status;
     const tensor *k = strstr(err->field, "wk") ? model_projection(source, layer, false) : NULL,
                  *v = strstr(err->field, "wv") ? model_projection(source, layer, true) : NULL,
                  *first = k ? k : v;

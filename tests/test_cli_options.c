@@ -116,6 +116,10 @@ Test(cli_options, an_option_without_effect_beside_another_is_refused, .timeout =
             "run --input a --output b --model llama-3.1-8b --fp16-kv --prepared f");
     refused(2, "--quiet: has no effect with --verbose", "info --quiet --verbose");
     refused(2, "--group: prepared weights depend on it with", "prepare d --group 64");
+    refused(2, "--group: prepared weights depend on it with", "prepare d --set cache.group=64");
+    refused(2, "--weights: is the type of packed weights; add --pack", "prepare d --weights int8");
+    refused(2, "--weights: is the type of packed weights; add --pack",
+            "prepare d --set 'weights=\"int8\"'");
     refused(1, "--base-layer: method latent has none; valid with x-cl, latent-cl",
             "compare --model llama-3.1-8b --synthetic --base-layer 1");
 }
