@@ -95,9 +95,9 @@ static void print_devices(const cJSON *devices, const char *label, const char *k
     const cJSON *item;
     cJSON_ArrayForEach(item, devices)
     {
-        printf("%-10s %-13s %s\n", label, cJSON_GetObjectItem(item, "device")->valuestring,
+        printf("%-10s %-13s %s\n", item == devices->child ? label : "",
+               cJSON_GetObjectItem(item, "device")->valuestring,
                cJSON_GetObjectItem(item, key)->valuestring);
-        label = "";
     }
 }
 

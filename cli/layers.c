@@ -26,7 +26,7 @@ static const char *member(const cJSON *spec, const char *object, const char *nam
 static xq_status choose_method(cJSON *overrides, const cJSON *spec, int layer, int base, error *err)
 {
     static const char *const others[] = {"cache.base", "cache.accumulator_bits", "cache.rank_k",
-                                         "cache.rank_v"};
+                                         "cache.rank_v", "tuning.accumulate"};
     const char *method = member(spec, "cache", "method");
     bool x = method && strcmp(method, "x-cl") == 0;
     if (!x && (!method || strcmp(method, "latent-cl") != 0))

@@ -147,11 +147,7 @@ static int first_row(const layer_shape *s, packing_order packing, bool value, in
 /* "k_proj.weight" and the like. */
 static void projection(const naming *n, bool value, const char *suffix, char *what, size_t size)
 {
-    snprintf(what, size, "%s.%s",
-             n->packing != SEPARATE ? n->fused
-             : value                ? "v_proj"
-                                    : "k_proj",
-             suffix);
+    snprintf(what, size, "%s.%s", n->packing != SEPARATE ? n->fused : value ? "v_proj" : "k_proj", suffix);
 }
 
 const tensor *model_projection(const model *m, int layer, bool value)

@@ -24,7 +24,7 @@ struct fake_cuda_launch {
 struct fake_cuda_state {
     /* What the driver pretends; a test may change it. */
     int device_count, major, minor, sm_count, registers;
-    int capability[8]; /* of each device, e.g. 75; 0: major and minor */
+    int capability[8];         /* of each device, e.g. 75; 0: major and minor */
     const char *fail_function; /* this call fails */
     int fail_result;           /* with this result */
     /* What happened. */

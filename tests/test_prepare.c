@@ -302,7 +302,8 @@ Test(prepare, projections_that_are_zero_are_named)
                                        "--method latent-cl --base-layer 0"};
     for (int i = 0; i < 3; i++) {
         const char *directory = model_files(&layer);
-        struct command_result r = command_run("prepare %s --out %s/w.xqw %s", directory, directory, good[i]);
+        struct command_result r =
+            command_run("prepare %s --out %s/w.xqw %s", directory, directory, good[i]);
         cr_expect_eq(r.status, 0, "%s: %s", good[i], r.err);
     }
     const char *directory = model_files(&keys);

@@ -397,6 +397,16 @@ Test(run, cross_layer_methods_go_through_the_layers_in_order)
     check_cross_layer("latent-cl", "--unfused --rotation --accumulator-bits 4", 0.1);
 }
 
+/* The layers before the base have no accumulator to tune a kernel of. */
+Test(run, kernels_of_some_layers_alone_can_be_tuned, .timeout = 60)
+{
+    struct layer layers[5];
+    char suffixes[5][8];
+    draw_layers(layers, suffixes, 5, 1);
+    run(layer_files_write_all(layers, 5, "", "\"method\": \"x-cl\", \"bits\": 4"),
+        "--set tuning.accumulate.warps=8");
+}
+
 Test(run, a_cross_layer_run_says_what_everything_takes)
 {
     struct layer layers[5];

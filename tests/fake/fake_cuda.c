@@ -162,9 +162,9 @@ EXPORT int cuDeviceTotalMem_v2(size_t *bytes, int device)
 
 EXPORT int cuDeviceGetAttribute(int *value, int attribute, int device)
 {
-    int capability = state.capability[device % 8] ? state.capability[device % 8]
-                                                  : 10 * state.major + state.minor;
-    const int table[][2] = {{16, state.sm_count},   {38, 50 << 20}, {39, 2048},  {75, capability / 10},
+    int capability =
+        state.capability[device % 8] ? state.capability[device % 8] : 10 * state.major + state.minor;
+    const int table[][2] = {{16, state.sm_count},  {38, 50 << 20}, {39, 2048},  {75, capability / 10},
                             {76, capability % 10}, {81, 233472},   {82, 65536}, {97, 232448}};
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         if (table[i][0] == attribute) {
