@@ -87,7 +87,7 @@ Test(device_cuda, the_first_gpu_that_works_is_taken)
     fake->capability[2] = 61;
     cr_assert_eq(device_cuda_open_first(&d, &err), XQ_ERROR_NO_DEVICE);
     for (int i = 0; i < 3; i++) {
-        char name[32];
+        char name[64];
         snprintf(name, sizeof name, "cuda:%d: Fake GPU %d has", i, i);
         cr_assert(strstr(err.message, name), "%s", err.message);
     }

@@ -223,11 +223,13 @@ Test(outputs, a_dash_is_standard_output_or_refused, .timeout = 60)
                        folder),
                  0, "%s", said);
     cr_assert_str_empty(said);
+    free(said);
     cr_assert_eq(shell(&said,
                        "cd %s; $xq run --spec spec.json --input in.safetensors --output - --json - | cat",
                        folder),
                  0);
     cr_assert(strstr(said, "xq run: --json - is the same file as --output; give another path"), "%s", said);
+    free(said);
 }
 
 /* What was there stays, and nothing is added. */
