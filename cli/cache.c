@@ -131,14 +131,6 @@ static bool read_number(const char *text, double *value, char **rest)
     return *rest != text && isfinite(*value) && *value >= 0;
 }
 
-/* A number, and nothing else, that is out of bounds: bad input. Everything else is wrong usage. */
-static bool is_number(const char *text)
-{
-    char *rest;
-    strtod(text, &rest);
-    return rest != text && !*rest;
-}
-
 /* CLI_OK, or the status of the error that was reported. */
 static int read_limits(const struct prune_options *o, cache_limits *limits)
 {
@@ -146,8 +138,8 @@ static int read_limits(const struct prune_options *o, cache_limits *limits)
     if (o->older_than) {
         limits->by_age = true;
         if (!read_number(o->older_than, &limits->most_seconds, &rest) || *rest)
-            return (is_number(o->older_than) ? cli_bad_input : cli_usage)(
-                "cache", "--older-than: '%s' is no number of days; e.g. 30 or 0.5", o->older_than);
+            return cli_bad_input("cache", "--older-than: '%s' is no number of days; e.g. 30 or 0.5",
+                                 o->older_than);
         limits->most_seconds *= 24 * 3600;
     }
     if (o->larger_than) {
@@ -156,9 +148,9 @@ static int read_limits(const struct prune_options *o, cache_limits *limits)
         bool good = read_number(o->larger_than, &limits->most_bytes, &rest);
         const char *unit = good && *rest ? strchr(units, *rest) : NULL;
         if (!good || (*rest && (!unit || rest[1])))
-            return (is_number(o->larger_than) ? cli_bad_input : cli_usage)(
-                "cache", "--larger-than: '%s' is no size; e.g. 500M or 2G, of K, M, G, T or bytes",
-                o->larger_than);
+            return cli_bad_input("cache",
+                                 "--larger-than: '%s' is no size; e.g. 500M or 2G, of K, M, G, T or bytes",
+                                 o->larger_than);
         limits->most_bytes *= unit ? exp2(10.0 * (double)(unit - units + 1)) : 1;
     }
     return CLI_OK;

@@ -15,8 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Exit statuses. A value that an option can hold but that is not valid is bad input; an option that is
- * unknown, incomplete, of another type, or cannot be used here is wrong usage. */
+/* Exit statuses. A value that is not valid, of the option's type or not, is bad input; an option that is
+ * unknown, lacks its value, or cannot be used here is wrong usage. */
 enum { CLI_OK = 0, CLI_BAD_INPUT = 1, CLI_USAGE = 2, CLI_MISSING = 3 };
 
 /* ---------------------------------------------------------------- options */
@@ -74,6 +74,7 @@ struct cli_common {
     const char *templates; /* --templates; NULL: those built in */
     int64_t seed;          /* --seed */
     bool quiet, verbose;
+    char model_file[4096]; /* the config.json that --model leads to, for errors; "": none */
 };
 
 /* Options that describe a spec. Zero-initialize; NULL and false mean "not given". Numbers stay texts, since
@@ -106,9 +107,12 @@ typedef struct cli_command {
 } cli_command;
 
 /* Parses argv[1..argc). Returns true to go on; false when the command is over (--help printed, or a
- * usage error reported), with the exit status in *status. Options may follow positional arguments;
+ * error reported), with the exit status in *status. Options may follow positional arguments;
  * "--" ends options; both "--name value" and "--name=value" are understood. */
 bool cli_parse(cli_command *command, int argc, char **argv, int *status);
+
+/* Whether a text is UTF-8, as JSON must be. */
+bool cli_is_utf8(const char *text);
 
 /* Whether the command line has this option. */
 bool cli_given(const cli_command *command, const char *name);
@@ -128,17 +132,23 @@ int cli_needs_model(const cli_command *command);
 xq_status cli_spec_json(const struct cli_spec *spec, const struct cli_common *common, char **json,
                         error *err);
 
-/* The config.json that --model named in the last cli_spec_json of this program; "" if it named none. */
-const char *cli_model_file(void);
+/* Sets common->model_file for what --model, or prepare's MODEL_DIR, gives; cli_parse does it for --model.
+ * False: `model` is NULL or no path. */
+bool cli_find_model_file(const char *model, struct cli_common *common);
 
-/* Whether the options go together; else reports a usage error. */
-bool cli_spec_check(const cli_command *command);
+/* CLI_OK where the options of a spec go together, and --set holds JSON; else reports what is wrong. */
+int cli_spec_check(const cli_command *command);
 
 /* Whether --set gives this key, e.g. "cache.bits". */
 bool cli_spec_sets(const struct cli_spec *spec, const char *key);
 
 /* Whether --set gives what this option gives, e.g. cache.axis_k for "--axis-k". */
 bool cli_spec_sets_option(const struct cli_spec *spec, const char *option);
+
+/* --set of tuning.FAMILY has an effect only on families that run, `names`; XQ_ERROR_ARGUMENT for another.
+ */
+xq_status cli_spec_check_tuning(const struct cli_spec *spec, const char *const *names, int count,
+                                error *err);
 
 /* Adds a member to the overrides of a spec (gen_override), at a key like "cache.bits"; takes `value`, also
  * on failure. Errors: XQ_ERROR_ARGUMENT where another value is there; XQ_ERROR_MEMORY. */
@@ -182,7 +192,7 @@ xq_status cli_require_toolchain(xq_context *context, error *err);
  * not committed is dropped when it ends (cli_end), or is interrupted. */
 
 /* Names a file, or a model directory, that the command reads: no output may be it, or a file that is read
- * in it. NULL, "-" and what does not exist are fine. */
+ * in it. NULL and what does not exist are fine. */
 void cli_reads(const char *option, const char *path);
 /* Calls cli_reads for each file that the common options, and the spec's unless NULL, name. */
 void cli_reads_common(const struct cli_common *common, const struct cli_spec *spec);
@@ -190,8 +200,8 @@ void cli_reads_common(const struct cli_common *common, const struct cli_spec *sp
 /* Reads a whole file, NUL-terminated; caller frees. */
 xq_status cli_read_file(const char *path, char **text, size_t *size, error *err);
 
-/* Begins a file to write with publish_write (../runtime/base/publish.h); cli_commit_output ends it.
- * `option` names it in errors, and must last. */
+/* Begins a file to write with publish_write (../runtime/base/publish.h), "-" for standard output;
+ * cli_commit_output ends it. `option` names it in errors, and must last. */
 xq_status cli_begin_output(const char *option, const char *path, publication **out, error *err);
 xq_status cli_commit_output(publication *file, error *err);
 /* The same through publish_resume. */

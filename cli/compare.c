@@ -74,18 +74,23 @@ static xq_status read_bits(struct comparison *c, const char *spec_json, error *e
     return XQ_OK;
 }
 
+/* With these bits, and for the kernels that so many queries need. */
 static xq_status spec_with_bits(const struct comparison *c, const char *spec_json, int bits, char **out,
                                 error *err)
 {
     cJSON *overrides = cJSON_CreateObject();
-    if (bits && cli_override(overrides, "cache.bits", cJSON_CreateNumber(bits), err) != XQ_OK) {
+    if (bits)
+        cli_override(overrides, "cache.bits", cJSON_CreateNumber(bits), err);
+    if (c->o.queries > 1 && err->status == XQ_OK)
+        cli_override(overrides, "queries", cJSON_CreateString("many"), err);
+    if (err->status != XQ_OK) {
         cJSON_Delete(overrides);
         return err->status;
     }
     return cli_spec_override(c->generator, spec_json, overrides, out, err);
 }
 
-/* Shapes are known, and bad input found, before any device is asked for. */
+/* Sizes are known, and bad input found, before any device is asked for. */
 static xq_status read_specs(struct comparison *c, struct compare_task *task, const char *spec_json,
                             error *err)
 {
@@ -107,9 +112,39 @@ static xq_status read_reference(const struct comparison *c, struct compare_task 
 {
     char *spec = NULL, *completed = NULL;
     if (cli_layer_spec(c->generator, c->specs[0], number, task->base_layer, false, &spec, err) == XQ_OK &&
-        gen_complete(c->generator, spec, &completed, err) == XQ_OK)
+        cli_complete_sizes(c->generator, spec, &completed, err) == XQ_OK)
         reference_model_read(completed, &task->reference, err);
     free(completed);
+    free(spec);
+    return err->status;
+}
+
+/* What is valid of the tuning, and of which kernels, for each layer and bit width. */
+static xq_status check_tuning(struct comparison *c, const struct compare_task *task, error *err)
+{
+    struct cli_families families = {0};
+    for (int i = 0; i < c->layer_count * c->bit_count; i++) {
+        char *spec = NULL;
+        if (cli_layer_spec(c->generator, c->specs[i % c->bit_count], c->layers[i / c->bit_count],
+                           task->base_layer, false, &spec, err) == XQ_OK)
+            cli_check_tuning(c->context, spec, order, IMPLEMENTATIONS, &families, err);
+        free(spec);
+        if (err->status != XQ_OK)
+            return err->status;
+    }
+    return cli_spec_check_tuning(&c->o.spec, families.names, families.count, err);
+}
+
+/* The spec that results name is that of the device, whose tuning is looked at first. */
+static xq_status complete_for_device(struct comparison *c, const struct compare_task *task, error *err)
+{
+    char *spec = NULL, *completed = NULL;
+    if ((!cli_is_tuned(c->specs[0]) || check_tuning(c, task, err) == XQ_OK) &&
+        cli_any_layer_choices(c->generator, c->specs[0], &spec, err) == XQ_OK &&
+        context_complete(c->context, spec, &completed, err) == XQ_OK) {
+        free(c->completed);
+        c->completed = completed;
+    }
     free(spec);
     return err->status;
 }
@@ -260,6 +295,8 @@ static xq_status use_device(struct comparison *c, struct compare_task *task, err
 {
     task->input = c->input;
     task->context = c->context;
+    if (complete_for_device(c, task, err) != XQ_OK)
+        return err->status;
     show_progress(c, "measuring the ceilings");
     return find_ceilings(c->context, &task->ceilings, err);
 }
@@ -323,6 +360,8 @@ static int check_usage(const cli_command *command, const struct compare_options 
 {
     if (o->bits.count && cli_spec_sets(&o->spec, "cache.bits"))
         return cli_usage("compare", "--bits and --set cache.bits: give one of them");
+    if (cli_given(command, "--queries") && cli_spec_sets(&o->spec, "queries"))
+        return cli_usage("compare", "--queries and --set queries: give one of them");
     if (o->synthetic && o->activations)
         return cli_usage("compare", "--synthetic and --activations: give one of them");
     if (cli_needs_model(command) != CLI_OK)

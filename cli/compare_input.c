@@ -220,7 +220,11 @@ static xq_status load_weights(const struct compare_input *in, int layer, const l
         synthetic_weights(in, layer, shape, w, err);
     if (err->status == XQ_OK && in->prepared)
         cli_prepared_factors(in->prepared, layer, shape, w, err);
-    return err->status == XQ_OK ? layer_factor(shape, w, NULL, err) : err->status;
+    if (err->status == XQ_OK && layer_factor(shape, w, NULL, err) != XQ_OK) {
+        error_field(err, "");
+        error_within(err, "layer %d", layer);
+    }
+    return err->status;
 }
 
 /* ------------------------------------------------------------ activations */
@@ -325,7 +329,9 @@ xq_status compare_input_layer(struct compare_input *in, int number, const struct
     size_t rows = (size_t)layer.distinct * (size_t)in->tokens, x_count = rows * (size_t)s->hidden_size;
     size_t q_count = (size_t)(layer.distinct * layer.queries) * (size_t)s->heads * (size_t)s->head_dim;
     if (!allocate_layer(&layer, x_count, q_count))
-        error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for %zu tokens", rows);
+        error_set(err, XQ_ERROR_MEMORY, "argument",
+                  "--tokens %lld, --batch %d: out of memory; the inputs of %d sequences take %.3g GB",
+                  (long long)in->tokens, in->batch, layer.distinct, 6e-9 * (double)(x_count + q_count));
     else if (load_weights(in, number, &traits->shape, &layer.weights, err) == XQ_OK) {
         if (in->activations && !in->o->synthetic)
             recorded_sequences(in, &layer, err);

@@ -168,14 +168,18 @@ static xq_status set_arch(struct job *job, const char *arch, char **spec_json, e
     return err->status;
 }
 
+static bool names_model(const struct cli_spec *spec)
+{
+    return spec->model || spec->spec_file || cli_spec_sets(spec, "model");
+}
+
 /* Of the spec that the options describe, if they describe any. */
 static xq_status list_parameters(struct job *job, const struct cli_spec *options,
                                  const struct cli_common *common, error *err)
 {
     const struct options *o = job->options;
     char *json = NULL;
-    if ((options->model || options->spec_file) && cli_spec_json(options, common, &json, err) == XQ_OK &&
-        o->archs.count)
+    if (names_model(options) && cli_spec_json(options, common, &json, err) == XQ_OK && o->archs.count)
         set_arch(job, o->archs.items[0], &json, err);
     if (err->status == XQ_OK)
         gen_list_parameters(job->g, &o->families, json, common, err);
@@ -333,16 +337,33 @@ static int check_list_parameters(const cli_command *command, const struct option
     return CLI_OK;
 }
 
+/* --set must not tune what is not rendered. */
+static int check_tuning(const cli_command *command, const struct options *o)
+{
+    error err = ERROR_INIT;
+    int status = CLI_OK;
+    if (cli_spec_check_tuning(command->spec, (const char *const *)o->families.items, o->families.count,
+                              &err) != XQ_OK)
+        status = cli_usage("gen", "%s", err.message);
+    error_clear(&err);
+    return status;
+}
+
 static int check_options(const cli_command *command, const struct options *o)
 {
+    if (o->out && strcmp(o->out, "-") == 0)
+        return cli_bad_input(
+            "gen", "--out: -, standard output, is no folder; without --out one --family is printed there");
     if (o->archs.count && cli_spec_sets(command->spec, "arch"))
         return cli_usage("gen", "--arch and --set arch: give one of them");
+    if (o->families.count && check_tuning(command, o) != CLI_OK)
+        return CLI_USAGE;
     int kernels = (o->archs.count ? o->archs.count : 1) * o->families.count;
     int status = check_modes(command, o);
     if (status != CLI_OK || o->list_models || o->features)
         return status;
     if (o->list_parameters)
-        return check_list_parameters(command, o, command->spec->model || command->spec->spec_file);
+        return check_list_parameters(command, o, names_model(command->spec));
     if (!o->print_spec && !o->out && kernels != 1)
         return cli_usage("gen", "--out DIR is needed, except to print one --family for one --arch");
     return cli_needs_model(command);

@@ -49,46 +49,60 @@ static void print_ceilings(const device_properties *p, const error *why)
     putchar('\n');
 }
 
-/* The names that --device takes here. */
-static cJSON *available_devices(void)
+static void add_device(cJSON *list, const char *name, const char *key, const char *text)
 {
-    cJSON *list = cJSON_CreateArray();
-    error err = ERROR_INIT;
-    device *d;
-    char name[32];
-    for (int i = 0; device_cuda_open(i, &d, &err) == XQ_OK; i++) {
-        snprintf(name, sizeof name, "cuda:%d", i);
-        cJSON *o = cJSON_CreateObject();
-        cJSON_AddStringToObject(o, "device", name);
-        cJSON_AddStringToObject(o, "name", d->properties.name);
-        cJSON_AddItemToArray(list, o);
-        d->ops->destroy(d);
-    }
-    error_clear(&err);
-    for (size_t i = 0; sim_ceilings_at(i); i++) {
-        snprintf(name, sizeof name, "sim:%s", sim_ceilings_at(i)->gpu);
-        cJSON *o = cJSON_CreateObject();
-        cJSON_AddStringToObject(o, "device", name);
-        cJSON_AddStringToObject(o, "name", sim_ceilings_at(i)->name);
-        cJSON_AddItemToArray(list, o);
-    }
-    return list;
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "device", name);
+    cJSON_AddStringToObject(o, key, text);
+    cJSON_AddItemToArray(list, o);
 }
 
-static void print_available(const cJSON *devices)
+/* The names that --device takes here; and the GPUs that xq cannot use, with the reason. */
+struct devices {
+    cJSON *available, *unusable;
+};
+
+static struct devices find_devices(void)
+{
+    struct devices found = {cJSON_CreateArray(), cJSON_CreateArray()};
+    error none = ERROR_INIT;
+    char name[32];
+    int count = 0;
+    if (device_cuda_count(&count, &none) != XQ_OK)
+        count = 0;
+    for (int i = 0; i < count; i++) {
+        error why = ERROR_INIT;
+        device *d;
+        snprintf(name, sizeof name, "cuda:%d", i);
+        if (device_cuda_open(i, &d, &why) == XQ_OK) {
+            add_device(found.available, name, "name", d->properties.name);
+            d->ops->destroy(d);
+        } else {
+            add_device(found.unusable, name, "why", why.message);
+        }
+        error_clear(&why);
+    }
+    error_clear(&none);
+    for (size_t i = 0; sim_ceilings_at(i); i++) {
+        snprintf(name, sizeof name, "sim:%s", sim_ceilings_at(i)->gpu);
+        add_device(found.available, name, "name", sim_ceilings_at(i)->name);
+    }
+    return found;
+}
+
+static void print_devices(const cJSON *devices, const char *label, const char *key)
 {
     const cJSON *item;
-    const char *label = "available ";
     cJSON_ArrayForEach(item, devices)
     {
-        printf("%s %-13s %s\n", label, cJSON_GetObjectItem(item, "device")->valuestring,
-               cJSON_GetObjectItem(item, "name")->valuestring);
-        label = "          ";
+        printf("%-10s %-13s %s\n", item == devices->child ? label : "",
+               cJSON_GetObjectItem(item, "device")->valuestring,
+               cJSON_GetObjectItem(item, key)->valuestring);
     }
 }
 
 static void print_text(const xq_context *context, const nvrtc *library, const error *missing,
-                       const error *why, const cJSON *devices)
+                       const error *why, const struct devices *devices)
 {
     const device_properties *p = &context->device->properties;
     printf("xq         %s\n", xq_version());
@@ -112,7 +126,8 @@ static void print_text(const xq_context *context, const nvrtc *library, const er
     }
     const char *dir = cache_dir(context->cache);
     printf("cache      %s\n", *dir ? cli_show(dir).text : "none");
-    print_available(devices);
+    print_devices(devices->available, "available", "name");
+    print_devices(devices->unusable, "unusable", "why");
 }
 
 static cJSON *device_json(const xq_context *context)
@@ -166,8 +181,8 @@ int cli_info(int argc, char **argv)
         .description =
             "Shows the device that --device picks, with its ceilings (measured on a GPU, from the\n"
             "datasheet on the software device), the NVRTC that was found, where compiled kernels\n"
-            "are kept, and which devices there are. Where --device is left to xq and no GPU was taken,\n"
-            "it says why.",
+            "are kept, which devices there are, and of each GPU that cannot be used why. Where --device\n"
+            "is left to xq and no GPU was taken, it says why.",
         .common = &common,
         .unused = (const cli_unused[]){{"--seed", "nothing is random here"},
                                        {"--templates", "no kernel is made here"},
@@ -193,11 +208,12 @@ int cli_info(int argc, char **argv)
     cli_progress_update(&progress, 0, "measuring the ceilings");
     measure_ceilings(context, &why);
     cJSON *json = info_json(context, library, &missing);
-    cJSON *devices = available_devices();
+    struct devices devices = find_devices();
     cli_progress_end(&progress);
     if (!cli_json_to_stdout(&common))
-        print_text(context, library, &missing, &why, devices);
-    cJSON_AddItemToObject(json, "devices", devices);
+        print_text(context, library, &missing, &why, &devices);
+    cJSON_AddItemToObject(json, "devices", devices.available);
+    cJSON_AddItemToObject(json, "unusable_gpus", devices.unusable);
     if (cli_write_json(&common, json, &err) != XQ_OK)
         status = cli_fail("info", &common, &err);
     cJSON_Delete(json);

@@ -26,7 +26,7 @@ static const char *member(const cJSON *spec, const char *object, const char *nam
 static xq_status choose_method(cJSON *overrides, const cJSON *spec, int layer, int base, error *err)
 {
     static const char *const others[] = {"cache.base", "cache.accumulator_bits", "cache.rank_k",
-                                         "cache.rank_v"};
+                                         "cache.rank_v", "tuning.accumulate"};
     const char *method = member(spec, "cache", "method");
     bool x = method && strcmp(method, "x-cl") == 0;
     if (!x && (!method || strcmp(method, "latent-cl") != 0))
@@ -63,18 +63,33 @@ static xq_status choose_kind(gen *g, cJSON *overrides, const char *spec_json, co
     return err->status;
 }
 
-xq_status cli_any_layer_spec(gen *g, const char *spec_json, char **completed, error *err)
+xq_status cli_any_layer_choices(gen *g, const char *spec_json, char **out, error *err)
 {
     cJSON *spec = cJSON_Parse(spec_json), *overrides = cJSON_CreateObject();
-    char *text = NULL;
-    if (member(spec, "model", "layer_kind") ||
-        choose_kind(g, overrides, spec_json, spec, -1, err) == XQ_OK) {
-        if (cli_spec_override(g, spec_json, overrides, &text, err) == XQ_OK)
-            gen_complete(g, text, completed, err);
-    } else {
+    if (member(spec, "model", "layer_kind") || choose_kind(g, overrides, spec_json, spec, -1, err) == XQ_OK)
+        cli_spec_override(g, spec_json, overrides, out, err);
+    else
         cJSON_Delete(overrides);
-    }
     cJSON_Delete(spec);
+    return err->status;
+}
+
+xq_status cli_complete_sizes(gen *g, const char *spec_json, char **completed, error *err)
+{
+    char *untuned = NULL;
+    cJSON *overrides = cJSON_CreateObject();
+    cJSON_AddNullToObject(overrides, "tuning");
+    if (cli_spec_override(g, spec_json, overrides, &untuned, err) == XQ_OK)
+        gen_complete(g, untuned, completed, err);
+    free(untuned);
+    return err->status;
+}
+
+xq_status cli_any_layer_spec(gen *g, const char *spec_json, char **completed, error *err)
+{
+    char *text = NULL;
+    if (cli_any_layer_choices(g, spec_json, &text, err) == XQ_OK)
+        cli_complete_sizes(g, text, completed, err);
     free(text);
     return err->status;
 }
@@ -107,7 +122,7 @@ xq_status cli_traits_read(gen *g, const char *spec_json, struct cli_traits *out,
 {
     char *completed = NULL;
     struct cli_traits t = {0};
-    if (gen_complete(g, spec_json, &completed, err) != XQ_OK ||
+    if (cli_complete_sizes(g, spec_json, &completed, err) != XQ_OK ||
         layer_shape_read(completed, &t.shape, err) != XQ_OK) {
         free(completed);
         return err->status;

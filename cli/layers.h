@@ -40,9 +40,13 @@ enum { CLI_MOST_LAYERS = 10000 };
 xq_status cli_layer_spec(gen *g, const char *spec_json, int layer, int base, bool many, char **out,
                          error *err);
 
-/* The completed spec where only sizes matter, which all layers share: of a model that mixes layers, of the
- * kind given or else that of the first. Caller frees. */
+/* A spec that all layers share in what sizes depend on: of a model that mixes layers, of the kind given or
+ * else that of the first. Caller frees. */
+xq_status cli_any_layer_choices(gen *g, const char *spec_json, char **out, error *err);
+/* The same, completed without its tuning. */
 xq_status cli_any_layer_spec(gen *g, const char *spec_json, char **completed, error *err);
+/* Completes a spec where only sizes matter: without its tuning (cli_is_tuned). Caller frees. */
+xq_status cli_complete_sizes(gen *g, const char *spec_json, char **completed, error *err);
 
 /* The factors of a layer from an .xqw file, beside the projections that are there: those it was prepared
  * with for this shape, or else it is refused. */
@@ -52,6 +56,20 @@ xq_status cli_prepared_factors(const xqw *file, int layer, const layer_shape *sh
 /* Whether a layer of this shape has factors at all; and the failure of --prepared where none has. */
 bool cli_has_factors(const layer_shape *shape);
 xq_status cli_refuse_prepared(const layer_shape *shape, error *err);
+
+/* Whether a spec chooses parameters of kernels. What is valid of them depends on the device's architecture,
+ * and on whether there are many queries. */
+bool cli_is_tuned(const char *spec_json);
+
+/* Looks at the tuning of a layer's spec for the device that will run it, and adds the kernel families that
+ * these implementations launch (runtime/plan.h) to those that are there. */
+struct cli_families {
+    const char *names[32];
+    int count;
+};
+xq_status cli_check_tuning(xq_context *context, const char *spec_json,
+                           const xq_implementation *implementations, int count,
+                           struct cli_families *families, error *err);
 
 /* What else run and compare need of a completed spec. */
 struct cli_traits {

@@ -46,8 +46,8 @@ static void print_help(FILE *out)
     fputs("\n`xq SUBCOMMAND --help` and `xq help SUBCOMMAND` explain each; `xq --version` prints the\n"
           "version.\n"
           "\nExit status: 0 success; 1 bad input: a file, or a value that is not valid; 2 wrong usage: an\n"
-          "option that is unknown, lacks its argument, has one of another type, or cannot be used here;\n"
-          "3 missing device or toolchain.\n"
+          "option that is unknown, lacks its value, or cannot be used here; 3 missing device or\n"
+          "toolchain.\n"
           "\nEnvironment:\n",
           out);
     fputs(environment, out);

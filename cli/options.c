@@ -1,4 +1,5 @@
 /* Options: parsing, --help, and the spec that they describe. */
+#include "../gen/json.h"
 #include "cli.h"
 
 #include <errno.h>
@@ -178,8 +179,8 @@ static int store_list(const cli_command *command, const cli_option *option, cons
     for (const char *item = text;; item++) {
         size_t length = strcspn(item, ",");
         if (length == 0)
-            return cli_usage(command->name, "%s: '%s' has an item that is empty; valid is %s", option->name,
-                             text, option->argument);
+            return cli_bad_input(command->name, "%s: '%s' has an item that is empty; valid is %s",
+                                 option->name, text, option->argument);
         if (in_list(option->value, item, length))
             return cli_bad_input(command->name, "%s: '%.*s' comes twice; give each once", option->name,
                                  (int)length, item);
@@ -210,13 +211,50 @@ static int store_integer(const cli_command *command, const cli_option *option, c
     long long value = strtoll(text, &end, 10);
     bool overflow = errno == ERANGE;
     if (end == text || *end)
-        return cli_usage(command->name, "%s: '%s' is not an integer", option->name, text);
+        return bounds ? cli_bad_input(command->name, "%s: '%s' is not an integer; valid are %lld .. %lld",
+                                      option->name, text, (long long)bounds->least, (long long)bounds->most)
+                      : cli_bad_input(command->name, "%s: '%s' is not an integer", option->name, text);
     if (bounds && (overflow || value < bounds->least || value > bounds->most))
         return cli_bad_input(command->name, "%s: %s; valid are %lld .. %lld", option->name, text,
                              (long long)bounds->least, (long long)bounds->most);
     if (overflow)
         return cli_bad_input(command->name, "%s: %s is no number of 64 bits", option->name, text);
     *(int64_t *)option->value = value;
+    return CLI_OK;
+}
+
+bool cli_is_utf8(const char *text)
+{
+    return !text[json_utf8_bytes(text)];
+}
+
+/* Whether an option's value is a path, which may be any bytes. */
+static bool is_path(const cli_option *option)
+{
+    return option->argument && (strstr(option->argument, "FILE") || strstr(option->argument, "DIR"));
+}
+
+static int check_utf8(const cli_command *command, const cli_option *option, const char *text)
+{
+    if (!text || is_path(option) || option->type == CLI_TEXTS || cli_is_utf8(text))
+        return CLI_OK; /* add_set looks at the texts of --set */
+    return cli_bad_input(command->name, "%s: '%s' is not UTF-8", option->name, text);
+}
+
+/* What --json writes may name any path of the command. */
+static int check_paths(const cli_command *command, const struct option_table *table)
+{
+    if (!command->common || !command->common->json)
+        return CLI_OK;
+    for (int i = 0; i < command->positional_count; i++)
+        if (!cli_is_utf8(command->positional[i]))
+            return cli_bad_input(command->name, "'%s' is not UTF-8, which --json writes; give another path",
+                                 command->positional[i]);
+    for (int i = 0; i < table->count; i++)
+        if (table->arguments[i] && !cli_is_utf8(table->arguments[i]))
+            return cli_bad_input(command->name,
+                                 "%s: '%s' is not UTF-8, which --json writes; give another path",
+                                 table->options[i].name, table->arguments[i]);
     return CLI_OK;
 }
 
@@ -320,6 +358,8 @@ static int parse_option(cli_command *command, struct option_table *table, int ar
         return CLI_USAGE;
     note_given(command, table, option);
     int status = check_repeated(command, table, option, text);
+    if (status == CLI_OK)
+        status = check_utf8(command, option, text);
     return status == CLI_OK ? store(command, option, text) : status;
 }
 
@@ -359,10 +399,13 @@ bool cli_parse(cli_command *command, int argc, char **argv, int *status)
                             command->arguments ? command->arguments : "");
         return false;
     }
-    if (command->spec && !cli_spec_check(command)) {
-        *status = CLI_USAGE;
+    *status = check_paths(command, &table);
+    if (*status == CLI_OK && command->spec)
+        *status = cli_spec_check(command);
+    if (*status != CLI_OK)
         return false;
-    }
+    if (command->spec)
+        cli_find_model_file(command->spec->model, command->common);
     *status = cli_excludes(command, "--verbose", (const char *const[]){"--quiet", NULL});
     return *status == CLI_OK;
 }

@@ -1,4 +1,5 @@
 /* What the subcommands write: files begun before the work and published after it, JSON, standard output. */
+#include "../gen/json.h"
 #include "../runtime/base/publish.h"
 #include "cli.h"
 
@@ -14,7 +15,7 @@
 #include <unistd.h>
 
 /* One command a process: what it reads and writes, and what a signal must clean up. */
-enum { MOST_INPUTS = 16, MOST_OUTPUTS = 520 };
+enum { MOST_OUTPUTS = 520 };
 
 struct input {
     const char *option, *path;
@@ -27,8 +28,9 @@ struct output {
     char *temporary;   /* to be removed by a signal; NULL: nothing */
 };
 
-static struct input inputs[MOST_INPUTS];
+static struct input *inputs;
 static int input_count;
+static bool input_is_lost; /* for want of memory */
 static struct output outputs[MOST_OUTPUTS];
 static volatile sig_atomic_t output_count;
 static publication *json_file; /* NULL: standard output, or not begun */
@@ -63,8 +65,14 @@ static void catch_signals(void)
 
 void cli_reads(const char *option, const char *path)
 {
-    if (path && strcmp(path, "-") != 0 && input_count < MOST_INPUTS)
+    if (!path)
+        return;
+    struct input *more = realloc(inputs, sizeof *more * (size_t)(input_count + 1));
+    input_is_lost = input_is_lost || !more;
+    if (more) {
+        inputs = more;
         inputs[input_count++] = (struct input){option, path};
+    }
 }
 
 void cli_reads_common(const struct cli_common *common, const struct cli_spec *spec)
@@ -74,7 +82,8 @@ void cli_reads_common(const struct cli_common *common, const struct cli_spec *sp
     if (common->templates && snprintf(library, sizeof library, "%s/lib", common->templates) < PATH_MAX)
         cli_reads("--templates", library);
     if (spec) {
-        cli_reads("--spec", spec->spec_file);
+        if (spec->spec_file && strcmp(spec->spec_file, "-") != 0)
+            cli_reads("--spec", spec->spec_file);
         cli_reads("--model", spec->model);
     }
 }
@@ -117,6 +126,8 @@ static bool is_within(const publish_identity *output, const struct input *in)
 static xq_status check_others(const char *option, const char *path, const publish_identity *identity,
                               error *err)
 {
+    if (input_is_lost)
+        return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
     for (int i = 0; i < input_count; i++) {
         struct stat st;
         if (stat(inputs[i].path, &st) != 0)
@@ -184,9 +195,13 @@ static xq_status begin(const char *option, const char *path,
 
 xq_status cli_begin_output(const char *option, const char *path, publication **out, error *err)
 {
-    bool to_stdout = is_stdout(path);
+    bool named = strcmp(path, "-") == 0, to_stdout = named || is_stdout(path);
     stdout_is_taken = stdout_is_taken || to_stdout;
-    return begin(option, to_stdout ? "/proc/self/fd/1" : path, publish_begin, out, err);
+    return begin(option,
+                 named       ? "/dev/stdout"
+                 : to_stdout ? "/proc/self/fd/1"
+                             : path,
+                 publish_begin, out, err);
 }
 
 xq_status cli_begin_resumable(const char *option, const char *path, publication **out, error *err)
@@ -270,11 +285,34 @@ xq_status cli_begin_json(const struct cli_common *common, error *err)
                : cli_begin_output("--json", common->json, &json_file, err);
 }
 
+/* Bytes that are no UTF-8, of a path in the environment, become U+FFFD. Takes `text`; NULL: no memory. */
+static char *as_utf8(char *text)
+{
+    static const char replacement[] = "\xef\xbf\xbd";
+    const char *at = text;
+    char *copy = cli_is_utf8(text) ? text : malloc(3 * strlen(text) + 2), *out = copy;
+    while (copy && copy != text) {
+        size_t good = json_utf8_bytes(at);
+        out = mempcpy(out, at, good);
+        at += good;
+        if (!*at) {
+            *out = 0;
+            break;
+        }
+        out = mempcpy(out, replacement, sizeof replacement - 1);
+        at++;
+    }
+    if (copy != text)
+        free(text);
+    return copy;
+}
+
 xq_status cli_write_json(const struct cli_common *common, const cJSON *json, error *err)
 {
     if (!common->json || cli_begin_json(common, err) != XQ_OK)
         return err->status;
     char *text = cJSON_Print(json);
+    text = text ? as_utf8(text) : NULL;
     if (!text)
         return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
     size_t n = strlen(text);

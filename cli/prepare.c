@@ -190,6 +190,7 @@ static xq_status open_job(struct job *job, const char *directory, struct options
     char *spec = NULL, *first = NULL;
     xqw_contents *c = &job->contents;
     o->spec.model = directory;
+    cli_find_model_file(directory, &o->common);
     if (gen_create(o->common.templates, &job->generator, err) == XQ_OK &&
         model_open(job->generator, directory, &job->source, err) == XQ_OK &&
         cli_spec_json(&o->spec, &o->common, &spec, err) == XQ_OK && choose_layers(job, err) == XQ_OK &&
@@ -333,13 +334,20 @@ static void say_done(const struct job *job, const char *path)
 
 /* ---------------------------------------------------------------- options */
 
-/* False with a usage error in *status. */
+/* Whether an option is given, by its name (`given`) or by --set. */
+static bool chooses(const struct cli_spec *spec, bool given, const char *option)
+{
+    return given || cli_spec_sets_option(spec, option);
+}
+
+/* False with an error in *status. */
 static bool check_options(const struct options *o, xqw_contents *c, int *status)
 {
     static const struct {
         const char *name;
         tensor_type type;
     } types[] = {{"f16", TENSOR_F16}, {"bf16", TENSOR_BF16}, {"f32", TENSOR_F32}, {"none", TENSOR_OTHER}};
+    const struct cli_spec *s = &o->spec;
     bool known = false;
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
         if (strcmp(o->store, types[i].name) == 0) {
@@ -347,16 +355,20 @@ static bool check_options(const struct options *o, xqw_contents *c, int *status)
             known = true;
         }
     *status = CLI_OK;
-    if (!known)
+    if (o->out && strcmp(o->out, "-") == 0)
+        *status = cli_bad_input("prepare", "--out: -, standard output, cannot hold an .xqw file, which is "
+                                           "written out of order; give a FILE");
+    else if (!known)
         *status =
             cli_bad_input("prepare", "--store: '%s' is not known; valid: f16, bf16, f32, none", o->store);
     else if (c->store == TENSOR_OTHER && !o->pack)
         *status = cli_usage("prepare", "--store none: leaves nothing without --pack");
-    else if (o->spec.weights && !o->pack)
+    else if (chooses(s, s->weights, "--weights") && !o->pack)
         *status =
             cli_usage("prepare",
                       "--weights: is the type of packed weights; add --pack (--store is that of matrices)");
-    else if (o->spec.group && !o->spec.feedback && !o->calibration && !o->spec.spec_file)
+    else if (chooses(s, s->group, "--group") && !chooses(s, s->feedback, "--feedback") && !o->calibration &&
+             !s->spec_file)
         *status = cli_usage("prepare", "--group: prepared weights depend on it with --feedback or "
                                        "--calibration alone; leave it out");
     return *status == CLI_OK;

@@ -67,14 +67,15 @@ static void print_log(const struct cli_common *common, const char *log)
 }
 
 /* A fault of the model is the config.json's that it came from. */
-static const char *file_of(const error *err)
+static const char *file_of(const struct cli_common *common, const error *err)
 {
-    return !err->file[0] && strncmp(err->field, "model.", 6) == 0 ? cli_model_file() : err->file;
+    bool of_model = common && !err->file[0] && strncmp(err->field, "model.", 6) == 0;
+    return of_model ? common->model_file : err->file;
 }
 
 int cli_fail(const char *subcommand, const struct cli_common *common, const error *err)
 {
-    print_error(subcommand, cli_show(err->message).text, cli_show(file_of(err)).text, err->line,
+    print_error(subcommand, cli_show(err->message).text, cli_show(file_of(common, err)).text, err->line,
                 cli_show(err->field).text);
     print_log(common, err->log);
     return exit_status(err->status);

@@ -57,7 +57,7 @@ static int check_usage(const cli_command *command, const struct run_options *o)
 {
     if (!o->input || !o->output)
         return cli_usage("run",
-                         "%s is missing; usage: xq run --input FILE --output FILE --model NAME|DIR|FILE",
+                         "%s is missing; usage: xq run --input FILE --output FILE|- --model NAME|DIR|FILE",
                          o->input ? "--output" : "--input");
     if (o->fused + o->unfused + o->fp16_kv > 1)
         return cli_usage("run", "--fused, --unfused, --fp16-kv: give one of them");
@@ -89,7 +89,7 @@ int cli_run(int argc, char **argv)
     struct run_options o = {.layer = -1, .base_layer = CLI_BASE_LAYER, .chunk = 256};
     const cli_option own[] = {
         {"--input", CLI_STRING, &o.input, "FILE", "safetensors file with x, wk, wv, q (or x.0, ...)"},
-        {"--output", CLI_STRING, &o.output, "FILE", "safetensors file to write"},
+        {"--output", CLI_STRING, &o.output, "FILE|-", "safetensors file to write; -: to standard output"},
         {"--prepared", CLI_STRING, &o.prepared, "FILE.xqw",
          "factors that `xq prepare` wrote; else made here"},
         {"--fused", CLI_FLAG, &o.fused, NULL, "one kernel, nothing in between in device memory (default)"},

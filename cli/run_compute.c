@@ -105,10 +105,25 @@ static xq_status open_driver(struct run *r, error *err)
     return XQ_OK;
 }
 
+/* Parameters of the kernels that will run; those of others have no effect. */
+static xq_status check_tuning(const struct run *r, error *err)
+{
+    const xq_implementation implementation = implementation_of(r->o);
+    struct cli_families families = {0};
+    if (!cli_is_tuned(r->spec))
+        return XQ_OK;
+    for (int i = 0; i < r->layer_count; i++)
+        if (cli_check_tuning(r->context, r->layers[i].spec, &implementation, 1, &families, err) != XQ_OK)
+            return err->status;
+    if (r->o->dump && implementation == XQ_FUSED)
+        families.names[families.count++] = "dequantize";
+    return cli_spec_check_tuning(&r->o->spec, families.names, families.count, err);
+}
+
 xq_status run_compute(struct run *r, error *err)
 {
     char detail[32];
-    if (open_driver(r, err) != XQ_OK)
+    if (check_tuning(r, err) != XQ_OK || open_driver(r, err) != XQ_OK)
         return err->status;
     for (int i = 0; i < r->layer_count && err->status == XQ_OK; i++) {
         struct run_layer *l = &r->layers[i];

@@ -267,7 +267,12 @@ xq_status run_layer_load(const struct run *r, struct run_layer *l, error *err)
         read_activations(t, l->traits.bfloat, &l->q, err) != XQ_OK ||
         (r->factors && cli_prepared_factors(r->factors, l->number, s, &l->weights, err) != XQ_OK))
         return err->status;
-    return layer_factor(s, &l->weights, NULL, err);
+    if (layer_factor(s, &l->weights, NULL, err) != XQ_OK) {
+        error_field(err, "");
+        error_within(err, "%s: tensors wk%s, wv%s", from_model(r, l) ? r->o->spec.model : r->o->input,
+                     l->suffix, l->suffix);
+    }
+    return err->status;
 }
 
 void run_layer_unload(struct run_layer *l)

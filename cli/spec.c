@@ -130,6 +130,7 @@ static bool is_bare_word(const char *text)
     return *text && strspn(text, letters) == strlen(text);
 }
 
+/* XQ_ERROR_ARGUMENT where it contradicts another option; XQ_ERROR_SPEC where it is malformed itself. */
 static xq_status add_set(cJSON *overrides, const char *set, error *err)
 {
     char key[256], option[300];
@@ -137,20 +138,23 @@ static xq_status add_set(cJSON *overrides, const char *set, error *err)
     error malformed = ERROR_INIT;
     if (!read_key(set, key, sizeof key))
         return error_set(
-            err, XQ_ERROR_ARGUMENT, "argument",
+            err, XQ_ERROR_SPEC, "argument",
             "--set: '%.200s' is not of the form KEY=JSON, as cache.bits=8 is, with a key of up to "
             "255 bytes",
             set);
+    if (!cli_is_utf8(key))
+        return error_set(err, XQ_ERROR_SPEC, "argument", "--set: the key '%s' is not UTF-8", key);
     const char *text = set + strlen(key) + 1;
     snprintf(option, sizeof option, "--set %s", key);
     if (parse(text, option, &value, &malformed) == XQ_OK)
         return cli_override(overrides, key, value, err);
     if (malformed.status == XQ_ERROR_ARGUMENT && is_bare_word(text))
-        error_set(err, XQ_ERROR_ARGUMENT, "argument",
+        error_set(err, XQ_ERROR_SPEC, "argument",
                   "%s: %.200s is not JSON; a text stands in double quotes: --set '%s=\"%.200s\"'", option,
                   text, key, text);
     else
-        error_set(err, malformed.status, "argument", "%s", malformed.message);
+        error_set(err, malformed.status == XQ_ERROR_ARGUMENT ? XQ_ERROR_SPEC : malformed.status, "argument",
+                  "%s", malformed.message);
     error_clear(&malformed);
     return err->status;
 }
@@ -185,17 +189,52 @@ static const char *member_of(const char *option, char *name, size_t size)
     return name;
 }
 
+/* What --set gives, in one object. Caller deletes. */
+static cJSON *all_set(const struct cli_spec *spec, error *err)
+{
+    cJSON *overrides = cJSON_CreateObject();
+    for (int i = 0; i < spec->set.count && err->status == XQ_OK; i++)
+        add_set(overrides, spec->set.items[i], err);
+    return overrides;
+}
+
 bool cli_spec_sets_option(const struct cli_spec *spec, const char *option)
 {
     char name[64];
     error ignored = ERROR_INIT; /* cli_spec_check reports what is wrong */
-    cJSON *overrides = cJSON_CreateObject();
-    for (int i = 0; i < spec->set.count && ignored.status == XQ_OK; i++)
-        add_set(overrides, spec->set.items[i], &ignored);
+    cJSON *overrides = all_set(spec, &ignored);
     bool sets = overrides_have(overrides, member_of(option, name, sizeof name));
     cJSON_Delete(overrides);
     error_clear(&ignored);
     return sets;
+}
+
+static bool is_among(const char *name, const char *const *names, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+xq_status cli_spec_check_tuning(const struct cli_spec *spec, const char *const *names, int count,
+                                error *err)
+{
+    char list[512] = "";
+    cJSON *overrides = all_set(spec, err);
+    const cJSON *family;
+    for (int i = 0; i < count; i++)
+        if (!is_among(names[i], names, i))
+            snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", *list ? ", " : "", names[i]);
+    cJSON_ArrayForEach(family, cJSON_GetObjectItemCaseSensitive(overrides, "tuning"))
+    {
+        if (err->status == XQ_OK && !is_among(family->string, names, count))
+            error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                      "--set tuning.%s: has no effect, since no such kernel runs here; those that do: %s",
+                      family->string, list);
+    }
+    cJSON_Delete(overrides);
+    return err->status;
 }
 
 /* --set must not give what the command leaves out as an option. */
@@ -209,18 +248,14 @@ static xq_status check_unused(const cli_command *command, const cJSON *overrides
     return XQ_OK;
 }
 
-bool cli_spec_check(const cli_command *command)
+int cli_spec_check(const cli_command *command)
 {
     const char *subcommand = command->name;
     const struct cli_spec *s = command->spec;
-    if (s->rotation && s->no_rotation) {
-        cli_usage(subcommand, "--rotation and --no-rotation: give one of them");
-        return false;
-    }
-    if (s->rank && (cli_spec_sets(s, "cache.rank_k") || cli_spec_sets(s, "cache.rank_v"))) {
-        cli_usage(subcommand, "--rank and --set cache.rank_k or cache.rank_v: give one of them");
-        return false;
-    }
+    if (s->rotation && s->no_rotation)
+        return cli_usage(subcommand, "--rotation and --no-rotation: give one of them");
+    if (s->rank && (cli_spec_sets(s, "cache.rank_k") || cli_spec_sets(s, "cache.rank_v")))
+        return cli_usage(subcommand, "--rank and --set cache.rank_k or cache.rank_v: give one of them");
     error err = ERROR_INIT;
     cJSON *overrides = cJSON_CreateObject();
     if (add_options(overrides, s, &err) == XQ_OK)
@@ -230,12 +265,13 @@ bool cli_spec_check(const cli_command *command)
     bool another = model && (!cJSON_IsObject(model) || cJSON_HasObjectItem(model, "preset"));
     if (err.status == XQ_OK && s->model && another)
         error_set(&err, XQ_ERROR_ARGUMENT, "argument", "--model and --set model: give one of them");
-    bool together = err.status == XQ_OK;
-    if (!together)
-        cli_usage(subcommand, "%s", err.message);
+    int status = CLI_OK;
+    if (err.status != XQ_OK)
+        status =
+            (err.status == XQ_ERROR_ARGUMENT ? cli_usage : cli_bad_input)(subcommand, "%s", err.message);
     cJSON_Delete(overrides);
     error_clear(&err);
-    return together;
+    return status;
 }
 
 /* "512" or "512,256". */
@@ -290,20 +326,12 @@ static xq_status read_json_file(const char *path, const char *name, xq_status ma
     return json_refuse_nul(*text, size, name, malformed, err);
 }
 
-static char model_file[4096]; /* of this program's one --model */
-
-const char *cli_model_file(void)
-{
-    return model_file;
-}
-
 /* config.json → the `model` object. */
 static xq_status model_from_file(gen *g, const char *path, char **model, error *err)
 {
     char *text = NULL;
-    if (read_json_file(path, path, XQ_ERROR_FORMAT, &text, err) == XQ_OK &&
-        gen_model_from_config(g, text, path, model, err) == XQ_OK)
-        snprintf(model_file, sizeof model_file, "%s", path);
+    if (read_json_file(path, path, XQ_ERROR_FORMAT, &text, err) == XQ_OK)
+        gen_model_from_config(g, text, path, model, err);
     free(text);
     return err->status;
 }
@@ -325,20 +353,27 @@ static xq_status no_such_path(const char *name, error *err)
     return error_at(err, name, 0);
 }
 
+bool cli_find_model_file(const char *model, struct cli_common *common)
+{
+    struct stat st;
+    *common->model_file = 0;
+    if (model && stat(model, &st) == 0)
+        snprintf(common->model_file, sizeof common->model_file, "%s%s", model,
+                 S_ISDIR(st.st_mode) ? "/config.json" : "");
+    return *common->model_file;
+}
+
 /* --model: a directory with a config.json, such a file, or else the name of a preset. */
 static xq_status read_model(gen *g, const char *name, char **model, error *err)
 {
-    struct stat st;
-    bool exists = stat(name, &st) == 0;
-    if (exists && S_ISDIR(st.st_mode)) {
-        char path[4096];
-        snprintf(path, sizeof path, "%s/config.json", name);
-        return model_from_file(g, path, model, err);
-    }
-    if (exists)
-        return model_from_file(g, name, model, err);
+    struct cli_common found;
+    if (cli_find_model_file(name, &found))
+        return model_from_file(g, found.model_file, model, err);
     if (names_path(name))
         return no_such_path(name, err);
+    if (!cli_is_utf8(name))
+        return error_set(err, XQ_ERROR_SPEC, "spec", "--model: '%s' is not UTF-8, and no file or preset",
+                         name);
     cJSON *value = cJSON_CreateString(name);
     *model = cJSON_PrintUnformatted(value);
     cJSON_Delete(value);

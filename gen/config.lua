@@ -87,7 +87,9 @@ local listed = { full_attention = true, sliding_attention = true }
 local function check_layer_types(given, kind, refuse)
   local types = given.layer_types
   if not has(types) then return end
-  if type(types) ~= "table" or types[1] == nil then refuse("spec", "layer_types", "must be a list") end
+  if not json.is_array(types) or #types == 0 then
+    refuse("spec", "layer_types", "must be a list with the kind of each layer, not %s", show(types))
+  end
   for _, layer in ipairs(types) do
     if not listed[layer] and not (kind.linear and layer == "linear_attention") then
       refuse("unsupported", "layer_types", "'%s' is not supported; supported: full_attention, sliding_attention%s",
@@ -116,7 +118,9 @@ local function text_model(given, refuse)
   local within = families.within[given.model_type]
   if not within then return given end
   local inner = given[within.key]
-  if type(inner) ~= "table" then refuse("spec", within.key, "is missing; it must be an object") end
+  if not config_rope.is_object(inner) then
+    refuse("spec", within.key, "%s; it must be an object", has(inner) and "is " .. show(inner) or "is missing")
+  end
   local copy = { model_type = within.model_type }
   for key, value in pairs(inner) do
     if value ~= null or key ~= "model_type" then copy[key] = value end
@@ -137,7 +141,7 @@ end
 -- `given` is the parsed file, nulls kept as host.null; `source` names it in errors.
 function config.read(given, source)
   local refuse = refuser(source)
-  if type(given) ~= "table" or given[1] ~= nil then refuse("format", "config", "must be a JSON object") end
+  if not config_rope.is_object(given) then refuse("format", "config", "must be a JSON object") end
   given = text_model(given, refuse)
   local name = given.model_type
   if not has(name) then refuse("spec", "model_type", "is missing") end

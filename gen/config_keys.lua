@@ -109,7 +109,7 @@ end
 
 function config_keys.show(value)
   if value == nil or value == null then return "none" end
-  if type(value) == "table" then return value[1] ~= nil and "a list" or "an object" end
+  if type(value) == "table" then return json.is_array(value) and "a list" or "an object" end
   return tostring(value):sub(1, 60)
 end
 

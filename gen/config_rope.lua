@@ -15,6 +15,7 @@ local function has_keys(object)
 end
 
 local function is_object(value) return type(value) == "table" and not json.is_array(value) end
+config_rope.is_object = is_object
 
 function config_rope.without_nulls(value)
   if type(value) ~= "table" then return value end

@@ -24,6 +24,10 @@ cJSON *json_parse(const char *text, size_t size, const char *source, enum json_s
 /* Refuses a text with a NUL byte, as json_parse does: for those who hand it on as a C string. */
 xq_status json_refuse_nul(const char *text, size_t size, const char *source, xq_status status, error *err);
 
+/* Bytes at the beginning of a text that are well-formed UTF-8: all, or those before the first that is not.
+ */
+size_t json_utf8_bytes(const char *text);
+
 /* The metatable of arrays; pushes it. */
 void json_push_array_mark(lua_State *L);
 

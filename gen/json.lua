@@ -86,10 +86,11 @@ function json.encode(value) return encode(value, "", false) end
 -- The same of what is to be read, and checked, again.
 function json.encode_unchecked(value) return encode(value, "", true) end
 
--- Whether two values say the same. Empty lists and objects are the same there.
+-- Whether two values say the same. Made here, an empty table is an object unless json.array marked it.
 function json.same(a, b)
   if type(a) ~= "table" or type(b) ~= "table" then return a == b end
-  if a[1] ~= nil or b[1] ~= nil then
+  if json.is_array(a) ~= json.is_array(b) then return false end
+  if json.is_array(a) then
     for i = 1, math.max(#a, #b) do
       if not json.same(a[i], b[i]) then return false end
     end

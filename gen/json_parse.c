@@ -244,6 +244,14 @@ static int utf8_length(const char *at, const char *end)
     return length;
 }
 
+size_t json_utf8_bytes(const char *text)
+{
+    const char *at = text, *end = text + strlen(text);
+    for (int length; at < end && (length = utf8_length(at, end)) > 0;)
+        at += length;
+    return (size_t)(at - text);
+}
+
 /* Decodes into `to`, which has room for all bytes up to the end of the text. */
 static bool decode_string(parser *p, char *to)
 {

@@ -2,6 +2,7 @@
 -- docs/spec.md describes them for people.
 local arch = require "arch"
 local fail = require "fail"
+local host = require "host"
 local json = require "json"
 local layout = require "layout"
 
@@ -238,11 +239,24 @@ local function check_value(field, key, value)
   if refusal then fail.unsupported(field, "%s is not supported yet", refusal) end
 end
 
+-- The key of a spec that has this name elsewhere: cache.bits for "bits"; nil: none.
+local function found_elsewhere(prefix, name)
+  if schema.contains(host.names("templates/", ".spec.lua"), name) then return "tuning." .. name end
+  for _, section in ipairs { { "", schema.top }, { "cache.", schema.cache }, { "model.", schema.model } } do
+    if section[1] ~= prefix and schema.contains(schema.names_of(section[2]), name) and
+      not schema.contains(schema.added, name) then
+      return section[1] .. name
+    end
+  end
+end
+
 local function check_names(prefix, object, keys)
   local names = schema.names_of(keys)
   for name in pairs(object) do
     if not schema.contains(names, name) then
-      fail.spec(prefix .. name, "is not known; %s", fail.suggestion(tostring(name), names))
+      local elsewhere = found_elsewhere(prefix, name)
+      fail.spec(prefix .. name, "is not known; %s%s", elsewhere and ("did you mean '%s'? "):format(elsewhere) or "",
+        elsewhere and "valid: " .. table.concat(names, ", ") or fail.suggestion(tostring(name), names))
     end
   end
 end

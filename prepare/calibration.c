@@ -440,6 +440,49 @@ static xq_status keep_cost(const layer_shape *s, const double *weights, layer_we
     return w->k_cost ? XQ_OK : no_memory(err);
 }
 
+/* ---------------------------------------------------------------- what is zero */
+
+/* Whether columns first .. first + cols of w [rows, stride] are zero. */
+static bool is_zero(const float *w, int rows, int first, int cols, int stride)
+{
+    for (int i = 0; i < rows; i++)
+        for (int j = first; j < first + cols; j++)
+            if (w[(size_t)i * (size_t)stride + (size_t)j] != 0)
+                return false;
+    return true;
+}
+
+/* The projections of a layer that was pruned away have no directions to choose among. Fields "wk", "wv":
+ * those that are zero, one for both. */
+static xq_status refuse_zero_weights(const layer_shape *s, const layer_weights *w, error *err)
+{
+    const int d = s->hidden_size, c = s->kv_width, cols = c / s->groups;
+    bool k = s->method == LAYER_X && is_zero(w->wk, d, 0, c, c) && is_zero(w->wv, d, 0, c, c), v = k;
+    for (int g = 0; s->method == LAYER_LATENT && g < s->groups; g++) {
+        k = k || is_zero(w->wk, d, g * cols, cols, c);
+        v = v || is_zero(w->wv, d, g * cols, cols, c);
+    }
+    if (!k && !v)
+        return XQ_OK;
+    error_set(err, XQ_ERROR_ARGUMENT, "argument",
+              "%s zero%s, so that there are no directions to choose; %s",
+              k && v ? "Wk and Wv are"
+              : k    ? "Wk is"
+                     : "Wv is",
+              s->groups > 1 ? " over all KV heads of a latent" : "",
+              s->method == LAYER_X ? "valid with --no-rotation" : "valid without calibration");
+    return error_field(err, k && v ? "wk, wv" : k ? "wk" : "wv");
+}
+
+static xq_status refuse_zero_rows(const moments *m, int layer, error *err)
+{
+    for (int i = 0; i < m->size; i++)
+        if (m->second[(size_t)i * (size_t)m->size + (size_t)i] != 0)
+            return XQ_OK;
+    return error_set(err, XQ_ERROR_ARGUMENT, "file", "tensor x.%d of the calibration holds zeros alone",
+                     layer);
+}
+
 static xq_status factor_latents(const calibration *c, int layer, const layer_shape *s, const moments *m,
                                 layer_weights *w, double lost[2], error *err)
 {
@@ -461,10 +504,12 @@ xq_status calibration_factor(const calibration *c, int layer, const layer_shape 
     lost[0] = lost[1] = 0;
     if (calibration_check(s, err) != XQ_OK || read_moments(c, layer, s->hidden_size, &m, err) != XQ_OK)
         return err->status;
-    if (s->method == LAYER_X)
-        factor_square(s, &m, w, err);
-    else
-        factor_latents(c, layer, s, &m, w, lost, err);
+    if (refuse_zero_weights(s, w, err) == XQ_OK && refuse_zero_rows(&m, layer, err) == XQ_OK) {
+        if (s->method == LAYER_X)
+            factor_square(s, &m, w, err);
+        else
+            factor_latents(c, layer, s, &m, w, lost, err);
+    }
     moments_free(&m);
     return err->status;
 }

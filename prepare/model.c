@@ -144,6 +144,20 @@ static int first_row(const layer_shape *s, packing_order packing, bool value, in
     return (head * (per_kv + 2) + per_kv + value) * s->head_dim;
 }
 
+/* "k_proj.weight" and the like. */
+static void projection(const naming *n, bool value, const char *suffix, char *what, size_t size)
+{
+    snprintf(what, size, "%s.%s", n->packing != SEPARATE ? n->fused : value ? "v_proj" : "k_proj", suffix);
+}
+
+const tensor *model_projection(const model *m, int layer, bool value)
+{
+    const layer_name l = {m, model_naming(m), layer};
+    char what[64];
+    projection(l.naming, value, "weight", what, sizeof what);
+    return model_find(&l, what);
+}
+
 /* K's (V's) rows of a tensor [rows, inner] as columns: [inner, dkv]; a bias has inner 1. */
 static xq_status take(const layer_name *l, const char *suffix, bool value, int inner, float **out,
                       error *err)
@@ -155,11 +169,7 @@ static xq_status take(const layer_name *l, const char *suffix, bool value, int i
     float *values;
     int64_t rows = packing == SEPARATE ? s->kv_width : ((int64_t)s->heads + 2 * s->kv_heads) * s->head_dim;
     const int64_t shape[2] = {rows, inner};
-    snprintf(what, sizeof what, "%s.%s",
-             packing != SEPARATE ? l->naming->fused
-             : value             ? "v_proj"
-                                 : "k_proj",
-             suffix);
+    projection(l->naming, value, suffix, what, sizeof what);
     model_tensor_name(l, what, name, sizeof name);
     if (safetensors_need(l->m->weights, name, &t, err) != XQ_OK ||
         tensor_expect_shape(t, strcmp(suffix, "bias") == 0 ? 1 : 2, shape, err) != XQ_OK ||

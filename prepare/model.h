@@ -28,6 +28,9 @@ void model_close(model *m);
  * XQ_ERROR_ARGUMENT (layer), XQ_ERROR_MEMORY. */
 xq_status model_layer(const model *m, int layer, layer_weights *out, error *err);
 
+/* The tensor that K's (V's) projection of a layer is read from; NULL where the files lack it. */
+const tensor *model_projection(const model *m, int layer, bool value);
+
 /* A hash of all tensors that these layers are read from: names, types, shapes and bytes. Errors:
  * XQ_ERROR_MEMORY. */
 xq_status model_hash(const model *m, const int *layers, int count, uint64_t *hash, error *err);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 enum { MOST_THREADS = 64, MOST_BY_ITSELF = 16 /* each needs memory for a decomposition */ };
@@ -21,6 +22,23 @@ struct work {
     error err;
 };
 
+/* Which layer, and which of its tensors, an error of its factors is about. Those of files name both. */
+static xq_status name_layer(const model *source, int layer, error *err)
+{
+    if (err->status == XQ_ERROR_FORMAT || err->status == XQ_ERROR_IO)
+        return err->status;
+    const tensor *k = strstr(err->field, "wk") ? model_projection(source, layer, false) : NULL,
+                 *v = strstr(err->field, "wv") ? model_projection(source, layer, true) : NULL,
+                 *first = k ? k : v;
+    if (!first)
+        return error_within(err, "layer %d", layer);
+    error_at(err, first->file, 0);
+    error_field(err, first->name);
+    if (k && v && k != v)
+        return error_within(err, "layer %d: tensors %s and %s", layer, k->name, v->name);
+    return error_within(err, "layer %d: tensor %s", layer, first->name);
+}
+
 /* The layer's matrices; all of it away from the others. */
 static xq_status make_layer(const struct work *w, int index, layer_weights *out, double lost[2], error *err)
 {
@@ -29,9 +47,10 @@ static xq_status make_layer(const struct work *w, int index, layer_weights *out,
     if (model_layer(w->job->source, layer, out, err) != XQ_OK)
         return err->status;
     const layer_shape *shape = &w->shapes[c->specs[1] && layer < c->base_layer];
-    if (w->job->calibration)
-        return calibration_factor(w->job->calibration, layer, shape, out, lost, err);
-    return layer_factor(shape, out, lost, err);
+    if ((w->job->calibration ? calibration_factor(w->job->calibration, layer, shape, out, lost, err)
+                             : layer_factor(shape, out, lost, err)) != XQ_OK)
+        return name_layer(w->job->source, layer, err);
+    return XQ_OK;
 }
 
 /* Waits until the layers before are written; whether this one is to be. Under the lock. */

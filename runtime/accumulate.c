@@ -20,7 +20,7 @@ static bool check_args(const xq_plan *plan, const xq_accumulate_args *a, error *
     bool projects = shape_matrix(plan->weights, "ukvt");
     return check_pointer("pages", a->pages, 128, err) &&
            (!projects || check_pointer("weights", a->weights, 256, err)) &&
-           (!plan->shape.by_channel || check_tails(&a->tails, err)) &&
+           (!plan_has_tails(plan) || check_tails(&a->tails, err)) &&
            check_pointer("accumulator", a->accumulator, 128, err) &&
            plan_check_cache(plan, &a->tails, a->accumulator, err);
 }
@@ -39,7 +39,7 @@ xq_status xq_plan_accumulate(xq_plan *plan, const xq_accumulate_args *args, void
         struct xq_accumulate_params params = {
             .table = plan_table(&a.table),
             .pages = a.pages,
-            .tails = plan->shape.by_channel ? plan_tails(&a.tails) : (struct xq_tails){0, 0},
+            .tails = plan_has_tails(plan) ? plan_tails(&a.tails) : (struct xq_tails){0, 0},
             .accumulator = a.accumulator,
             .ukvt = plan_matrix(plan, a.weights, "ukvt"),
             .batch = a.table.batch,

@@ -8,7 +8,7 @@ static bool check_quantized(const xq_plan *plan, const xq_append_args *a, error 
     const struct shape *s = &plan->shape;
     bool projects = shape_matrix(plan->weights, "uk") || shape_matrix(plan->weights, "ukv");
     return (!projects || check_pointer("weights", a->weights, 256, err)) &&
-           (!s->by_channel ||
+           (!plan_has_tails(plan) ||
             (check_pointer("append_indptr", a->append_indptr, 4, err) && check_tails(&a->tails, err))) &&
            (!s->cross_layer || s->base || check_pointer("accumulator", a->accumulator, 128, err)) &&
            check_unused("rotary_position", a->rotary_position,
@@ -50,9 +50,9 @@ static xq_status append_quantized(const xq_plan *plan, const xq_append_args *a,
         .x = a->x,
         .token_sequence = a->token_sequence,
         .token_position = a->token_position,
-        .append_indptr = s->by_channel ? a->append_indptr : 0,
+        .append_indptr = plan_has_tails(plan) ? a->append_indptr : 0,
         .pages = a->pages,
-        .tails = s->by_channel ? plan_tails(&a->tails) : (struct xq_tails){0, 0},
+        .tails = plan_has_tails(plan) ? plan_tails(&a->tails) : (struct xq_tails){0, 0},
         .accumulator = s->cross_layer && !s->base ? a->accumulator : 0,
         .uk = plan_matrix(plan, a->weights, s->cross_layer ? "ukv" : "uk"),
         .uv = plan_matrix(plan, a->weights, "uv"),

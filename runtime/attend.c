@@ -25,7 +25,7 @@ static bool check_cache(const xq_plan *plan, const xq_attend_args *a, error *err
     return check_pointer("weights", a->weights, 256, err) &&
            (s->cross_layer ? check_pointer("accumulator", a->accumulator, 128, err)
                            : check_pointer("pages", a->pages, 128, err)) &&
-           (s->cross_layer || !s->by_channel || check_tails(&a->tails, err));
+           (!plan_reads_tails(plan) || check_tails(&a->tails, err));
 }
 
 /* Which of the caller's arguments asks for the kernels of many queries; NULL: none. */
@@ -125,7 +125,6 @@ static struct part part_of(const struct plan_attend_call *c, int32_t first, int3
 {
     const xq_attend_args *a = c->args;
     const struct shape *s = &c->plan->shape;
-    bool has_tails = c->plan->implementation == XQ_FUSED && s->by_channel && !s->cross_layer;
     uint64_t ints = (uint64_t)first * 4;
     /* Without an indptr, rows of q count from the first sequence of the launch. */
     uint64_t heads = a->query_indptr ? 0 : (uint64_t)first * (uint64_t)s->heads;
@@ -137,8 +136,8 @@ static struct part part_of(const struct plan_attend_call *c, int32_t first, int3
         .q = a->q + heads * (uint64_t)s->head_dim * 2,
         .out = a->out + heads * (uint64_t)s->head_dim * 2,
         .lse = plan_advance(a->lse, heads * 4),
-        .tails =
-            has_tails ? (struct xq_tails){a->tails.pool, a->tails.slots + ints} : (struct xq_tails){0, 0},
+        .tails = plan_reads_tails(c->plan) ? (struct xq_tails){a->tails.pool, a->tails.slots + ints}
+                                           : (struct xq_tails){0, 0},
     };
 }
 

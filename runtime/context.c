@@ -22,8 +22,8 @@ static xq_status bad_device(const char *name, error *err)
 static xq_status open_cuda(const char *name, const char *ordinal, device **out, error *err)
 {
     char *end;
-    long n = ordinal ? strtol(ordinal, &end, 10) : 0;
-    if (ordinal && (!isdigit((unsigned char)*ordinal) || *end || n < 0 || n > 1023))
+    long n = strtol(ordinal, &end, 10);
+    if (!isdigit((unsigned char)*ordinal) || *end || n < 0 || n > 1023)
         return bad_device(name, err);
     return device_cuda_open((int)n, out, err);
 }
@@ -32,7 +32,7 @@ static xq_status open_cuda(const char *name, const char *ordinal, device **out, 
 static xq_status open_auto(xq_context *c, error *err)
 {
     error why = ERROR_INIT;
-    if (device_cuda_open(0, &c->device, &why) == XQ_OK)
+    if (device_cuda_open_first(&c->device, &why) == XQ_OK)
         return XQ_OK;
     log_message(&c->log, XQ_LOG_INFO, "no GPU (%s); using the software device", why.message);
     c->no_gpu = strdup(why.message);
@@ -46,7 +46,7 @@ static xq_status open_device(xq_context *c, const char *name, error *err)
     if (!name || strcmp(name, "auto") == 0)
         return open_auto(c, err);
     if (strcmp(name, "cuda") == 0)
-        return open_cuda(name, NULL, out, err);
+        return device_cuda_open_first(out, err);
     if (strncmp(name, "cuda:", 5) == 0)
         return open_cuda(name, name + 5, out, err);
     if (strcmp(name, "sim") == 0)
@@ -196,8 +196,8 @@ xq_status context_complete(xq_context *context, const char *spec_json, char **co
     return err->status;
 }
 
-static xq_status override(xq_context *context, const char *spec_json, const char *overrides_json,
-                          char **out, error *err)
+xq_status context_override(xq_context *context, const char *spec_json, const char *overrides_json,
+                           char **out, error *err)
 {
     const gen_overrides overrides = {.spec_json = spec_json, .overrides_json = overrides_json};
     pthread_mutex_lock(&context->generator_lock);
@@ -234,7 +234,7 @@ xq_status xq_spec_override(xq_context *context, const char *spec_json, const cha
     if (!spec_json || !overrides_json || !completed) {
         error_set(&err, XQ_ERROR_ARGUMENT, "argument", "%s must not be NULL", missing);
         error_field(&err, missing);
-    } else if (override(context, spec_json, overrides_json, &chosen, &err) == XQ_OK) {
+    } else if (context_override(context, spec_json, overrides_json, &chosen, &err) == XQ_OK) {
         context_complete(context, chosen, completed, &err);
     }
     free(chosen);

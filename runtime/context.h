@@ -53,6 +53,10 @@ xq_status context_generator(xq_context *context, const gen **out, error *err);
 xq_status context_render(xq_context *context, const char *completed_json, const char *family,
                          gen_kernel *out, error *err);
 
+/* gen_override, by one thread at a time. Caller frees *out. */
+xq_status context_override(xq_context *context, const char *spec_json, const char *overrides_json,
+                           char **out, error *err);
+
 /* xq_spec_complete, with the device's architecture where the spec leaves it open. */
 xq_status context_complete(xq_context *context, const char *spec_json, char **completed, error *err);
 

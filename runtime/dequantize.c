@@ -21,7 +21,7 @@ static bool check_args(const xq_plan *plan, const xq_dequantize_args *a, error *
            (check_range("table.batch", a->table.batch, 1, plan->max_batch, err) &&
             (s->cross_layer ? check_pointer("accumulator", a->accumulator, 128, err)
                             : check_pointer("pages", a->pages, 128, err)) &&
-            (s->cross_layer || !s->by_channel || check_tails(&a->tails, err)) &&
+            (!plan_reads_tails(plan) || check_tails(&a->tails, err)) &&
             plan_check_cache(plan, &a->tails, a->accumulator, err) && check_pointer("k", a->k, 16, err) &&
             (s->latent ? check_pointer("v", a->v, 16, err)
                        : check_unused("v", a->v, "one stream is cached, which k receives", err)));
@@ -31,11 +31,10 @@ xq_status plan_dequantize(const xq_plan *plan, const xq_dequantize_args *a, cons
                           error *err)
 {
     const struct shape *s = &plan->shape;
-    bool has_tails = s->by_channel && !s->cross_layer;
     struct xq_dequantize_params params = {
         .table = plan_table(&a->table),
         .pages = s->cross_layer ? a->accumulator : a->pages,
-        .tails = has_tails ? plan_tails(&a->tails) : (struct xq_tails){0, 0},
+        .tails = plan_reads_tails(plan) ? plan_tails(&a->tails) : (struct xq_tails){0, 0},
         .k = a->k,
         .v = a->v,
         .batch = a->table.batch,

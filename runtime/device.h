@@ -117,6 +117,12 @@ struct device {
 /* Opens GPU number `ordinal`. Errors: XQ_ERROR_NO_DEVICE. */
 xq_status device_cuda_open(int ordinal, device **out, error *err);
 
+/* How many GPUs the driver has, at least one. Errors: XQ_ERROR_NO_DEVICE. */
+xq_status device_cuda_count(int *count, error *err);
+
+/* Opens the first GPU that can be opened. Errors: XQ_ERROR_NO_DEVICE, which says of each GPU why not. */
+xq_status device_cuda_open_first(device **out, error *err);
+
 /* Opens the software device with the ceilings of `gpu`: "h100" (default for NULL), "h200", "a100",
  * "rtx4090". Errors: XQ_ERROR_ARGUMENT naming the valid names. */
 xq_status device_sim_open(const char *gpu, device **out, error *err);

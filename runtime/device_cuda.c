@@ -344,14 +344,27 @@ static void cuda_destroy(device *base)
     free(d);
 }
 
+static xq_status count_gpus(const cuda_api *api, int *count, error *err)
+{
+    *count = 0;
+    if (cuda_api_check(api, api->device_count(count), XQ_ERROR_NO_DEVICE, "cuDeviceGetCount", err) ==
+            XQ_OK &&
+        *count == 0)
+        error_set(err, XQ_ERROR_NO_DEVICE, "device", "the driver sees no GPU; use --device sim");
+    return err->status;
+}
+
+xq_status device_cuda_count(int *count, error *err)
+{
+    cuda_api api;
+    return cuda_api_load(&api, err) == XQ_OK ? count_gpus(&api, count, err) : err->status;
+}
+
 static xq_status find_gpu(struct cuda_device *d, int ordinal, error *err)
 {
     int count = 0;
-    if (cuda_api_check(&d->api, d->api.device_count(&count), XQ_ERROR_NO_DEVICE, "cuDeviceGetCount", err) !=
-        XQ_OK)
+    if (count_gpus(&d->api, &count, err) != XQ_OK)
         return err->status;
-    if (count == 0)
-        return error_set(err, XQ_ERROR_NO_DEVICE, "device", "the driver sees no GPU; use --device sim");
     if (ordinal >= count) {
         error_set(err, XQ_ERROR_NO_DEVICE, "device", "there is no GPU %d; valid: 0 to %d", ordinal,
                   count - 1);
@@ -428,4 +441,26 @@ xq_status device_cuda_open(int ordinal, device **out, error *err)
     }
     *out = &d->base;
     return XQ_OK;
+}
+
+xq_status device_cuda_open_first(device **out, error *err)
+{
+    char reasons[sizeof err->message];
+    int count = 0, length = 0;
+    if (device_cuda_count(&count, err) != XQ_OK)
+        return err->status;
+    for (int i = 0; i < count; i++) {
+        error why = ERROR_INIT;
+        if (device_cuda_open(i, out, &why) == XQ_OK)
+            return XQ_OK;
+        if (count == 1) {
+            *err = why;
+            return err->status;
+        }
+        int room = (int)sizeof reasons - length;
+        int more = snprintf(reasons + length, (size_t)room, "%scuda:%d: %s", i ? "; " : "", i, why.message);
+        length += more < room ? more : room - 1;
+        error_clear(&why);
+    }
+    return error_set(err, XQ_ERROR_NO_DEVICE, "device", "%s", reasons);
 }

@@ -33,13 +33,11 @@ uint64_t plan_vector(const xq_plan *plan, uint64_t weights, const char *name)
 
 bool plan_check_cache(const xq_plan *plan, const xq_tail_pool *tails, uint64_t accumulator, error *err)
 {
-    const bool quantized = plan->implementation != XQ_FP16_KV;
     static const char no_tails[] = "the plan's tail_bytes is 0",
                       no_accumulator[] = "the plan's accumulator_page_bytes is 0";
-    return ((quantized && plan->shape.by_channel) ||
-            (check_unused("tails.pool", tails->pool, no_tails, err) &&
-             check_unused("tails.slots", tails->slots, no_tails, err))) &&
-           ((quantized && plan->shape.cross_layer) ||
+    return (plan_has_tails(plan) || (check_unused("tails.pool", tails->pool, no_tails, err) &&
+                                     check_unused("tails.slots", tails->slots, no_tails, err))) &&
+           ((plan->implementation != XQ_FP16_KV && plan->shape.cross_layer) ||
             check_unused("accumulator", accumulator, no_accumulator, err));
 }
 
@@ -127,27 +125,21 @@ static xq_status set_queries(xq_plan *p, const xq_plan_options *o, error *err)
 
 /* ------------------------------------------------------------------ checks */
 
-/* A good spec with "checked" set; NULL where it says something of that already, or memory runs out. */
-static char *with_checked(const char *spec_json)
-{
-    char *text = NULL;
-    cJSON *root = cJSON_Parse(spec_json);
-    if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(root, "checked")))
-        cJSON_DeleteItemFromObjectCaseSensitive(root, "checked");
-    if (!cJSON_GetObjectItemCaseSensitive(root, "checked") && cJSON_AddTrueToObject(root, "checked"))
-        text = cJSON_PrintUnformatted(root);
-    cJSON_Delete(root);
-    return text;
-}
-
-/* The generator sees the caller's own text first, and refuses what is wrong in it. */
+/* The spec with "checked" chosen, where it does not choose that itself. */
 static char *checked_spec(xq_context *context, const char *spec_json, error *err)
 {
-    char *completed = NULL;
-    if (context_complete(context, spec_json, &completed, err) != XQ_OK)
+    char *chosen = NULL, *checked = NULL;
+    if (context_override(context, spec_json, "{}", &chosen, err) != XQ_OK)
         return NULL;
-    free(completed);
-    return with_checked(spec_json);
+    cJSON *choices = cJSON_Parse(chosen);
+    if (cJSON_HasObjectItem(choices, "checked"))
+        checked = chosen;
+    else
+        context_override(context, chosen, "{\"checked\": true}", &checked, err);
+    cJSON_Delete(choices);
+    if (checked != chosen)
+        free(chosen);
+    return checked;
 }
 
 /* Who looks through the arrays of calls. The spec asks for it where the options do. */

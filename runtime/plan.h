@@ -84,6 +84,12 @@ struct xq_plan {
  * launches. `spec_json` is the caller's spec. */
 xq_status plan_load_kernels(xq_plan *plan, const char *spec_json, error *err);
 
+/* The kernel families that append, accumulate and attend launch in a plan of this shape, made for one or
+ * for many queries as its spec says. Returns how many there are. */
+enum { PLAN_MOST_FAMILIES = PLAN_KERNELS + 2 };
+int plan_families(const struct shape *shape, xq_implementation implementation,
+                  const char *names[PLAN_MOST_FAMILIES]);
+
 /* Bounds the splits of attention, and places everything in the workspace. */
 xq_status plan_lay_out_workspace(xq_plan *plan, error *err);
 
@@ -112,6 +118,18 @@ xq_status plan_read_args(void *full, size_t size, size_t first, const void *give
  * such. */
 struct xq_matrix plan_matrix(const xq_plan *plan, uint64_t weights, const char *name);
 uint64_t plan_vector(const xq_plan *plan, uint64_t weights, const char *name);
+
+/* Whether the pages that append writes have tails; and whether calls that read the cache read tails: an
+ * accumulator has none. */
+static inline bool plan_has_tails(const xq_plan *plan)
+{
+    return plan->implementation != XQ_FP16_KV && plan->shape.by_channel;
+}
+
+static inline bool plan_reads_tails(const xq_plan *plan)
+{
+    return plan_has_tails(plan) && !plan->shape.cross_layer;
+}
 
 /* Tails and an accumulator, where the plan has none. */
 bool plan_check_cache(const xq_plan *plan, const xq_tail_pool *tails, uint64_t accumulator, error *err);

@@ -39,12 +39,6 @@ static bool check(const xq_plan *plan, struct xq_check_params *p, struct plan_st
     return kernel_launch(plan->kernels[PLAN_CHECK], one_block, p, sizeof *p, to->stream, err) == XQ_OK;
 }
 
-/* Whether the pages of a call have tails. The accumulator has none. */
-static bool has_tails(const xq_plan *plan)
-{
-    return plan->implementation != XQ_FP16_KV && plan->shape.by_channel;
-}
-
 bool plan_check_append(const xq_plan *plan, const xq_append_args *a, struct plan_stream *to, error *err)
 {
     struct xq_check_params p = table_of(plan, &a->table);
@@ -53,8 +47,8 @@ bool plan_check_append(const xq_plan *plan, const xq_append_args *a, struct plan
         p.token_sequence = a->token_sequence;
         p.token_position = a->token_position;
         p.rotary_position = plan->implementation == XQ_FP16_KV ? a->rotary_position : 0;
-        p.append_indptr = has_tails(plan) ? a->append_indptr : 0;
-        p.slots = has_tails(plan) ? a->tails.slots : 0;
+        p.append_indptr = plan_has_tails(plan) ? a->append_indptr : 0;
+        p.slots = plan_has_tails(plan) ? a->tails.slots : 0;
     }
     return check(plan, &p, to, err);
 }
@@ -65,7 +59,7 @@ bool plan_check_accumulate(const xq_plan *plan, const xq_accumulate_args *a, str
     struct xq_check_params p = table_of(plan, &a->table);
     p.max_tokens = a->max_tokens;
     p.own_max_tokens = 1;
-    p.slots = has_tails(plan) && a->max_tokens > 0 ? a->tails.slots : 0;
+    p.slots = plan_has_tails(plan) && a->max_tokens > 0 ? a->tails.slots : 0;
     return check(plan, &p, to, err);
 }
 
@@ -74,7 +68,7 @@ bool plan_check_dequantize(const xq_plan *plan, const xq_dequantize_args *a, str
 {
     struct xq_check_params p = table_of(plan, &a->table);
     p.table_entries = a->table_entries;
-    p.slots = has_tails(plan) && !plan->shape.cross_layer && a->table_entries > 0 ? a->tails.slots : 0;
+    p.slots = plan_reads_tails(plan) && a->table_entries > 0 ? a->tails.slots : 0;
     return check(plan, &p, to, err);
 }
 
@@ -88,7 +82,7 @@ bool plan_check_attend(struct plan_attend_call *c, error *err)
     if (p.batch > 0) {
         p.queries = plan_queries(c, 0);
         p.max_queries = (int)c->max_queries;
-        p.slots = has_tails(plan) && !plan->shape.cross_layer ? a->tails.slots : 0;
+        p.slots = plan_reads_tails(plan) ? a->tails.slots : 0;
         /* Launches for some of the sequences use the same counters one after the other. */
         int32_t together = PLAN_MOST_BLOCKS / c->blocks;
         p.counters = a->workspace + plan->workspace.counters;

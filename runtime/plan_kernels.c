@@ -2,9 +2,7 @@
 #include "occupancy.h"
 #include "plan.h"
 
-#include <cjson/cJSON.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* What partial results may add to the bytes that attention reads anyway. The fused kernel must touch
  * little else than its operands; the others pay for a fuller GPU. With many queries it is bound by its
@@ -20,10 +18,9 @@ static const char *family_of(enum plan_kernel which)
     return names[which];
 }
 
-static bool needs(const xq_plan *p, enum plan_kernel which)
+static bool needs(const struct shape *s, xq_implementation implementation, enum plan_kernel which)
 {
-    const struct shape *s = &p->shape;
-    bool fp16_kv = p->implementation == XQ_FP16_KV;
+    bool fp16_kv = implementation == XQ_FP16_KV;
     switch (which) {
     case PLAN_APPEND:
         return !fp16_kv && s->by_token;
@@ -34,11 +31,11 @@ static bool needs(const xq_plan *p, enum plan_kernel which)
     case PLAN_DEQUANTIZE:
         return !fp16_kv;
     case PLAN_GEMM:
-        return p->implementation != XQ_FUSED;
+        return implementation != XQ_FUSED;
     case PLAN_ROPE:
-        return p->implementation == XQ_UNFUSED && (s->rotary || s->key_norm);
+        return implementation == XQ_UNFUSED && (s->rotary || s->key_norm);
     case PLAN_KEY_NORMS: /* attend sees one head at a time */
-        return p->implementation == XQ_FUSED && s->key_norm_row;
+        return implementation == XQ_FUSED && s->key_norm_row;
     case PLAN_KV_APPEND:
         return fp16_kv;
     case PLAN_MERGE:
@@ -49,6 +46,32 @@ static bool needs(const xq_plan *p, enum plan_kernel which)
         break;
     }
     return false;
+}
+
+static bool absorbs(const struct shape *s, xq_implementation implementation)
+{
+    return implementation == XQ_FUSED && s->keys.absorbed_columns > 0;
+}
+
+static const char *attention_family(xq_implementation implementation)
+{
+    return implementation == XQ_FUSED ? "attend" : "kv_attend";
+}
+
+/* Merging, and in fused plans dequantizing, are calls of their own. */
+int plan_families(const struct shape *s, xq_implementation implementation,
+                  const char *names[PLAN_MOST_FAMILIES])
+{
+    int count = 0;
+    for (int i = 0; i < PLAN_KERNELS; i++) {
+        bool apart = i == PLAN_MERGE || (i == PLAN_DEQUANTIZE && implementation == XQ_FUSED);
+        if (!apart && needs(s, implementation, (enum plan_kernel)i))
+            names[count++] = family_of((enum plan_kernel)i);
+    }
+    if (absorbs(s, implementation))
+        names[count++] = "absorb";
+    names[count++] = attention_family(implementation);
+    return count;
 }
 
 static void read_constant(const kernel *k, const char *name, int64_t *value, error *err)
@@ -62,7 +85,7 @@ static void read_constant(const kernel *k, const char *name, int64_t *value, err
 static xq_status load_kernels(xq_plan *p, error *err)
 {
     for (int i = 0; i < PLAN_KERNELS && err->status == XQ_OK; i++)
-        if (needs(p, (enum plan_kernel)i))
+        if (needs(&p->shape, p->implementation, (enum plan_kernel)i))
             kernel_load(p->context, p->spec, family_of((enum plan_kernel)i), &p->kernels[i], err);
     read_constant(p->kernels[PLAN_APPEND], "column_blocks", &p->append_columns, err);
     read_constant(p->kernels[PLAN_APPEND_CHANNEL], "column_blocks", &p->append_channel_columns, err);
@@ -146,39 +169,25 @@ static xq_status set_rows(const xq_plan *p, struct plan_attention *a, int64_t ma
 static xq_status load_attention(xq_plan *p, const char *completed, int64_t max_queries,
                                 struct plan_attention *a, error *err)
 {
-    bool fused = p->implementation == XQ_FUSED;
-    if (fused && p->shape.keys.absorbed_columns > 0)
+    if (absorbs(&p->shape, p->implementation))
         kernel_load(p->context, completed, "absorb", &a->absorb, err);
     if (err->status == XQ_OK)
-        kernel_load(p->context, completed, fused ? "attend" : "kv_attend", &a->attend, err);
+        kernel_load(p->context, completed, attention_family(p->implementation), &a->attend, err);
     if (err->status != XQ_OK || set_rows(p, a, max_queries, err) != XQ_OK)
         return err->status;
     return set_split(p, a, err);
 }
 
-/* The caller's spec, for several queries of a sequence. Parameters that the caller chose for the kernels of
- * one query are not those of the kernels of many. */
-static char *spec_for_many(const char *spec_json)
-{
-    char *text = NULL;
-    cJSON *root = cJSON_Parse(spec_json);
-    cJSON *tuning = cJSON_GetObjectItemCaseSensitive(root, "tuning");
-    cJSON_DeleteItemFromObjectCaseSensitive(root, "queries");
-    cJSON_DeleteItemFromObjectCaseSensitive(tuning, "attend");
-    cJSON_DeleteItemFromObjectCaseSensitive(tuning, "absorb");
-    cJSON_DeleteItemFromObjectCaseSensitive(tuning, "kv_attend");
-    if (cJSON_AddStringToObject(root, "queries", "many"))
-        text = cJSON_PrintUnformatted(root);
-    cJSON_Delete(root);
-    return text;
-}
+/* Parameters that the caller chose for the kernels of one query are not those of the kernels of many, whose
+ * blocks have other rows, tiles and splits: what is best for one is slow, or does not fit, in the other. */
+static const char for_many[] =
+    "{\"queries\": \"many\", \"tuning\": {\"attend\": null, \"absorb\": null, \"kv_attend\": null}}";
 
 static xq_status load_many(xq_plan *p, const char *spec_json, error *err)
 {
-    char *completed = NULL, *many = spec_for_many(spec_json);
-    if (!many)
-        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
-    if (context_complete(p->context, many, &completed, err) == XQ_OK)
+    char *completed = NULL, *many = NULL;
+    if (context_override(p->context, spec_json, for_many, &many, err) == XQ_OK &&
+        context_complete(p->context, many, &completed, err) == XQ_OK)
         load_attention(p, completed, p->max_queries, &p->attention[PLAN_MANY], err);
     free(completed);
     free(many);

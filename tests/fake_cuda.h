@@ -20,9 +20,11 @@ struct fake_cuda_launch {
     size_t params_bytes;
 };
 
+/* For the command line, FAKE_CUDA_CAPABILITIES=70,90 makes devices of these capabilities. */
 struct fake_cuda_state {
     /* What the driver pretends; a test may change it. */
     int device_count, major, minor, sm_count, registers;
+    int capability[8];         /* of each device, e.g. 75; 0: major and minor */
     const char *fail_function; /* this call fails */
     int fail_result;           /* with this result */
     /* What happened. */

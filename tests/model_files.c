@@ -40,6 +40,8 @@ const char *model_files(const struct model_change *change)
         snprintf(names[i], sizeof names[i], "model.layers.%d.self_attn.%c_proj.weight", i / 2, "kv"[i % 2]);
         for (int e = 0; e < MODEL_DKV * MODEL_D; e++)
             values[i][e] = half_from_float(model_value(i / 2, i % 2, e / MODEL_D, e % MODEL_D));
+        if (change->zero && strncmp(names[i], change->zero, strlen(change->zero)) == 0)
+            memset(values[i], 0, sizeof values[i]);
         int64_t rows = same(change->narrow, names[i]) ? MODEL_DKV - 1 : MODEL_DKV;
         if (same(change->nan, names[i]))
             values[i][5] = 0x7e00;

@@ -10,6 +10,7 @@ struct model_change {
     const char *drop, *extra; /* a tensor left out; one added, [1] */
     const char *nan;          /* a tensor whose element 5 is NaN */
     const char *narrow;       /* a tensor with one row too few */
+    const char *zero;         /* tensors whose names begin like this hold zeros */
 };
 
 const char *model_files(const struct model_change *change);

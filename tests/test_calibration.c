@@ -227,6 +227,14 @@ Test(calibration, what_cannot_be_used_is_refused_by_name, .init = fill)
     s = shape_of(DKV, 1);
     s.method = LAYER_LATENT_CL;
     refuses(path, &s, XQ_ERROR_UNSUPPORTED, "latent-cl");
+    memset(wv, 0, sizeof wv);
+    s = shape_of(DKV, 1);
+    refuses(path, &s, XQ_ERROR_ARGUMENT, "Wv is zero");
+    fill();
+    memset(x, 0, sizeof x);
+    refuses(write_activations(TOKENS, D, true), &s, XQ_ERROR_ARGUMENT,
+            "tensor x.0 of the calibration holds zeros alone");
+    fill();
     x[77] = NAN;
     s = shape_of(DKV, 1);
     refuses(write_activations(TOKENS, D, true), &s, XQ_ERROR_FORMAT, "x.0");

@@ -94,6 +94,10 @@ Test(cli_options, an_option_without_effect_beside_another_is_refused, .timeout =
     refused(2, "--family: has no effect with --print-spec",
             "gen --model llama-3.1-8b --print-spec --family foo");
     refused(2, "--out: has no effect with --print-spec", "gen --model llama-3.1-8b --print-spec --out d");
+    refused(
+        2,
+        "--set tuning.attend: has no effect, since no such kernel runs here; those that do: append, rope",
+        "gen --model llama-3.1-8b --family append,rope --out d --set tuning.attend.warps=4");
     refused(2, "--ptx: has no effect with --print-spec", "gen --model llama-3.1-8b --print-spec --ptx");
     refused(2, "--json: has no effect with --print-spec", "gen --model llama-3.1-8b --print-spec --json f");
     refused(2, "--bits: has no effect with --list-models", "gen --list-models --bits 4");
@@ -112,6 +116,10 @@ Test(cli_options, an_option_without_effect_beside_another_is_refused, .timeout =
             "run --input a --output b --model llama-3.1-8b --fp16-kv --prepared f");
     refused(2, "--quiet: has no effect with --verbose", "info --quiet --verbose");
     refused(2, "--group: prepared weights depend on it with", "prepare d --group 64");
+    refused(2, "--group: prepared weights depend on it with", "prepare d --set cache.group=64");
+    refused(2, "--weights: is the type of packed weights; add --pack", "prepare d --weights int8");
+    refused(2, "--weights: is the type of packed weights; add --pack",
+            "prepare d --set 'weights=\"int8\"'");
     refused(1, "--base-layer: method latent has none; valid with x-cl, latent-cl",
             "compare --model llama-3.1-8b --synthetic --base-layer 1");
 }
@@ -153,11 +161,52 @@ Test(cli_options, help_names_the_valid_values)
     cr_expect(strstr(r.out, "1 .. 64"), "%s", r.out);
 }
 
-Test(cli_options, what_is_no_value_of_the_options_type_is_wrong_usage)
+/* One kind of fault: whether a text is no number, or no valid one, depends on who reads it. */
+Test(cli_options, a_value_of_another_type_is_bad_input_too, .timeout = 120)
 {
-    refused(2, "--threads: 'many' is not an integer", "prepare d --threads many");
-    refused(2, "--cases: '1e3' is not an integer", "verify --cases 1e3");
-    refused(2, "--case: 'nan' is not an integer", "verify --case nan");
+    refused(1, "--threads: 'many' is not an integer; valid are 1 .. 64", "prepare d --threads many");
+    refused(1, "--base-layer: '2.0' is not an integer", "prepare d --base-layer 2.0");
+    refused(1, "--cases: '1e3' is not an integer; valid are 1 .. 1000000", "verify --cases 1e3");
+    refused(1, "--case: 'nan' is not an integer; valid are", "verify --case nan");
+    refused(1, "--seed: 'x' is not an integer; valid are", "verify --seed x");
+    static const char *const counts[] = {"--tokens",     "--batch",  "--queries",
+                                         "--base-layer", "--layers", "--bits"};
+    char arguments[160];
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        snprintf(arguments, sizeof arguments, "compare --model llama-3.1-8b --synthetic %s abc", counts[i]);
+        refused(1, counts[i], arguments);
+    }
+    static const char *const of_run[] = {"--layer", "--chunk", "--base-layer"};
+    for (size_t i = 0; i < sizeof of_run / sizeof *of_run; i++) {
+        snprintf(arguments, sizeof arguments, "run --input a --output b %s abc", of_run[i]);
+        refused(1, of_run[i], arguments);
+    }
+    static const char *const keys[][2] = {
+        {"--bits", "cache.bits"},       {"--group", "cache.group"},
+        {"--axis-k", "cache.axis_k"},   {"--axis-v", "cache.axis_v"},
+        {"--clip", "cache.clip"},       {"--zero-point", "cache.zero_point"},
+        {"--rank", "--rank"},           {"--groups", "cache.groups"},
+        {"--page", "cache.page"},       {"--accumulator-bits", "cache.accumulator_bits"},
+        {"--dtype", "dtype"},           {"--weights", "weights"},
+        {"--queries", "queries"},       {"--method", "cache.method"},
+        {"--layer-kind", "layer_kind"}, {"--arch", "arch"},
+    };
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        snprintf(arguments, sizeof arguments, "gen --print-spec --model llama-3.1-8b %s abc", keys[i][0]);
+        refused(1, keys[i][1], arguments);
+    }
+    refused(1, "--set cache.bits", "gen --print-spec --model llama-3.1-8b --set cache.bits=abc");
+    refused(1, "device 'abc'", "info --device abc");
+    refused(1, "device 'cuda:abc'", "info --device cuda:abc");
+    refused(1, "--older-than: 'abc'", "cache prune --older-than abc");
+    refused(1, "--larger-than: 'abc'", "cache prune --larger-than abc");
+    refused(1, "--tier: 'abc'", "verify --tier abc");
+    refused(1, "--store: 'abc'", "prepare d --store abc");
+    refused(1, "'abc' is not known", "gen --model llama-3.1-8b --family abc");
+}
+
+Test(cli_options, an_option_without_its_value_is_wrong_usage)
+{
     refused(2, "--json needs an argument: FILE|-", "info --json --quiet");
     refused(2, "--json needs an argument: FILE|-", "info --json ''");
     refused(2, "--json needs an argument: FILE|-", "info --json=");
@@ -167,15 +216,15 @@ Test(cli_options, what_is_no_value_of_the_options_type_is_wrong_usage)
 Test(cli_options, lists_lose_nothing)
 {
 #define COMPARE "compare --model llama-3.1-8b --synthetic "
-    refused(2, "--layers: ',' has an item that is empty; valid is L,L...", COMPARE "--layers ,");
-    refused(2, "--bits: '4,,8' has an item that is empty", COMPARE "--bits 4,,8");
-    refused(2, "--bits: '4,' has an item that is empty", COMPARE "--bits 4,");
+    refused(1, "--layers: ',' has an item that is empty; valid is L,L...", COMPARE "--layers ,");
+    refused(1, "--bits: '4,,8' has an item that is empty", COMPARE "--bits 4,,8");
+    refused(1, "--bits: '4,' has an item that is empty", COMPARE "--bits 4,");
     refused(1, "--bits: '4' comes twice", COMPARE "--bits 4,4");
     refused(1, "--layers: '1' comes twice", COMPARE "--layers 1 --layers 2,1");
     refused(1, "--bits: more than 8 widths", COMPARE "--bits 1,2,3,4,5,6,7,8,9");
     refused(1, "--layers: 'x' is no layer of the model", COMPARE "--layers x");
     refused(1, "--layers: '99999999999999999999' is no layer", COMPARE "--layers 99999999999999999999");
-    refused(2, "--family: ',rope' has an item that is empty", "gen --model llama-3.1-8b --family ,rope");
+    refused(1, "--family: ',rope' has an item that is empty", "gen --model llama-3.1-8b --family ,rope");
     char arguments[512] =
         "compare --model llama-3.1-70b --synthetic --layers 79"; /* all but the last are good */
     for (int i = 0; i < 60; i++)
@@ -291,6 +340,32 @@ Test(cli_options, control_characters_are_not_echoed)
     files_write(path, text, strlen(text));
     snprintf(arguments, sizeof arguments, "gen --print-spec --spec %s", path);
     refused(1, "\\x1b[31mx\\x0ay", arguments);
+}
+
+/* A path may be any bytes, but JSON may not. */
+Test(cli_options, what_is_not_utf8_is_named_and_json_is_always_utf8, .timeout = 60)
+{
+#define FF "\"$(printf 'a\\377')\""
+    static const char *const options[] = {"--method", "--bits", "--clip", "--rank", "--group", "--dtype"};
+    char arguments[512], message[64];
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        snprintf(arguments, sizeof arguments, "gen --print-spec --model llama-3.1-8b %s " FF, options[i]);
+        snprintf(message, sizeof message, "%s: 'a\\xff' is not UTF-8", options[i]);
+        refused(1, message, arguments);
+    }
+    refused(1, "--model: 'a\\xff' is not UTF-8", "gen --print-spec --model " FF);
+    refused(1, "--device: 'a\\xff' is not UTF-8", "info --device " FF);
+    refused(1, "--out: 'a\\xff' is not UTF-8, which --json writes", "prepare d --json - --out " FF);
+    refused(1, "'a\\xff' is not UTF-8, which --json writes", "prepare --json - " FF);
+    const char *directory = files_directory();
+    struct command_result r = command_run("gen --model smollm2-135m --family rope --out %s/" FF, directory);
+    cr_expect_eq(r.status, 0, "without --json it is a name like others: %s", r.err);
+    setenv("XQ_CACHE_DIR", "/tmp/a\377b/missing", 1);
+    r = command_run("info --device sim --json -");
+    cr_expect(strstr(r.out, "/tmp/a\xef\xbf\xbd"
+                            "b/missing"),
+              "%s", r.out);
+    cr_expect(!strchr(r.out, '\377'), "%s", r.out);
 }
 
 Test(cli_options, a_path_with_a_newline_is_one_line)

@@ -186,6 +186,10 @@ Test(cli_spec, contradictions_are_wrong_usage)
         {"--set model='\"llama-2-7b\"'", "--model and --set model: give one of them"},
         {"--set model.preset='\"llama-2-7b\"'", "--model and --set model: give one of them"},
         {"--arch sm_80 --set arch='\"sm_90\"'", "--arch and --set arch: give one of them"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        refused(cases[i][0], 2, cases[i][1]);
+    static const char *const malformed[][2] = {
         {"--set cache.bits", "--set: 'cache.bits' is not of the form KEY=JSON"},
         {"--set =4", "--set: '=4' is not of the form KEY=JSON"},
         {"--set cache..bits=4", "--set: 'cache..bits=4' is not of the form KEY=JSON"},
@@ -199,9 +203,10 @@ Test(cli_spec, contradictions_are_wrong_usage)
          "--set cache:1:13: bits: given twice in one JSON object"},
         {"--set model.name='\"a\\u0000b\"'", "--set model.name:1:3: a NUL character"},
         {"--set model.name=\"$(printf '\"\\377\"')\"", "--set model.name:1:2: not UTF-8: byte ff"},
+        {"--set \"$(printf '\\377=4')\"", "--set: the key '\\xff' is not UTF-8"},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        refused(cases[i][0], 2, cases[i][1]);
+    for (size_t i = 0; i < sizeof malformed / sizeof *malformed; i++)
+        refused(malformed[i][0], 1, malformed[i][1]);
     free(printed("--model llama-3.1-8b --bits 8 --bits 8 --set cache.bits=8 --rotation --rotation"));
 }
 

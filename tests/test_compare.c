@@ -4,6 +4,7 @@
 #include "generator.h"
 #include "layer_files.h"
 #include "model_files.h"
+#include "shell.h"
 
 #include <cjson/cJSON.h>
 #include <criterion/criterion.h>
@@ -316,6 +317,56 @@ static void refused(const char *arguments, const char *message)
     char line[1200];
     snprintf(line, sizeof line, "xq compare: %s", message);
     command_refuses(arguments, 1, line);
+}
+
+/* Exit status 1, and one line with this text. */
+static void refused_with(const char *arguments, const char *text)
+{
+    struct command_result r = command_run("%s", arguments);
+    cr_expect_eq(r.status, 1, "xq %s: %s", arguments, r.err);
+    cr_expect(strstr(r.err, text), "xq %s: no '%s' in: %s", arguments, text, r.err);
+}
+
+/* On sm_80, which the generator takes where nothing says otherwise, 24 rows do not fit. */
+Test(compare, tuning_is_checked_for_the_kernels_and_the_device_that_run_it, .timeout = 120)
+{
+#define TUNED                                                                                              \
+    "--model smollm2-135m --tokens 64 --bits 4 --set tuning.attend.split_tokens=1024 "                     \
+    "--set tuning.attend.query_rows=24 --set tuning.attend.value_tiles=1 --set tuning.attend.stages=4 "
+    cJSON *json = synthetic(TUNED "--queries 4");
+    cr_expect_eq(generator_number(json, "spec.tuning.attend.query_rows"), 24);
+    cr_expect_str_eq(generator_string(json, "spec.queries"), "many");
+    cr_expect_str_eq(generator_string(json, "spec.arch"), "sm_90");
+    cJSON_Delete(json);
+    refused_with("compare --synthetic --device sim:a100 " TUNED "--queries 4", "of shared memory on sm_80");
+    refused_with("compare --synthetic --device sim " TUNED,
+                 "tuning.attend: with one query, query_rows must");
+}
+
+/* The sequences that differ are what memory is needed for, not the batch. */
+Test(compare, an_input_that_memory_does_not_hold_is_named_by_its_size)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    cr_skip_test("sanitizers need more addresses than this leaves");
+#endif
+    char command[5000], *said;
+    snprintf(
+        command, sizeof command,
+        "ulimit -v 8000000; '%s' compare --synthetic --model smollm2-135m --tokens 16777216 --batch 65535",
+        command_program());
+    cr_assert_eq(shell_run(command, &said), 1, "%s", said);
+    cr_assert_str_eq(said, "xq compare: --tokens 16777216, --batch 65535: out of memory; the inputs of 4 "
+                           "sequences take 232 GB\n");
+    free(said);
+}
+
+Test(compare, tuning_of_kernels_that_do_not_run_is_refused)
+{
+#define ONE_LAYER "compare --synthetic --device sim --model smollm2-135m --tokens 32 --bits 4 "
+    refused_with(ONE_LAYER "--set tuning.merge.threads=64",
+                 "--set tuning.merge: has no effect, since no such kernel runs here; those that do: ");
+    command_refuses(ONE_LAYER "--queries 2 --set 'queries=\"one\"'", 2,
+                    "xq compare: --queries and --set queries: give one of them");
 }
 
 Test(compare, impossible_settings_are_named)

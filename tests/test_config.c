@@ -283,6 +283,17 @@ Test(config, wrong_values_name_their_field)
     config_refused("{\"model_type\": \"llama\", " SHAPE ", \"layer_types\": 4}", XQ_ERROR_SPEC,
                    "layer_types", "list");
     config_refused("[1, 2]", XQ_ERROR_FORMAT, "config", "object");
+    config_refused("[]", XQ_ERROR_FORMAT, "config", "object");
+    config_refused("{\"model_type\": \"llama\", " SHAPE ", \"rope_scaling\": []}", XQ_ERROR_SPEC,
+                   "model.rope_scaling", "object");
+    config_refused("{\"model_type\": \"llama\", " SHAPE ", \"rope_parameters\": []}", XQ_ERROR_SPEC,
+                   "rope_parameters", "object");
+    config_refused("{\"model_type\": \"llama\", " SHAPE ", \"layer_types\": {}}", XQ_ERROR_SPEC,
+                   "layer_types", "not an object");
+    config_refused("{\"model_type\": \"gemma3\", \"text_config\": []}", XQ_ERROR_SPEC, "text_config",
+                   "is a list; it must be an object");
+    config_refused("{\"model_type\": \"mpt\", \"d_model\": 512, \"n_heads\": 8, \"attn_config\": []}",
+                   XQ_ERROR_UNSUPPORTED, "attn_config", "object");
 }
 
 Test(config, malformed_files_name_file_and_line)

@@ -74,6 +74,26 @@ Test(device_cuda, gpu_older_than_ampere_is_refused)
     cr_assert(strstr(err.message, "7.5") && strstr(err.message, "8.0"), "%s", err.message);
 }
 
+Test(device_cuda, the_first_gpu_that_works_is_taken)
+{
+    device *d = NULL;
+    fake = fake_cuda_use();
+    fake->device_count = 3;
+    fake->capability[0] = 70;
+    fake->capability[1] = 75;
+    cr_assert_eq(device_cuda_open_first(&d, &err), XQ_OK, "%s", err.message);
+    cr_assert_str_eq(d->properties.name, "Fake GPU 2");
+    d->ops->destroy(d);
+    fake->capability[2] = 61;
+    cr_assert_eq(device_cuda_open_first(&d, &err), XQ_ERROR_NO_DEVICE);
+    for (int i = 0; i < 3; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "cuda:%d: Fake GPU %d has", i, i);
+        cr_assert(strstr(err.message, name), "%s", err.message);
+    }
+    cr_assert_eq(fake->retained, 0);
+}
+
 Test(device_cuda, properties_come_from_the_driver)
 {
     device *d = open_fake();

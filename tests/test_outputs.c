@@ -2,6 +2,7 @@
  * nothing is destroyed. */
 #include "command.h"
 #include "files.h"
+#include "layer_files.h"
 #include "shell.h"
 
 #include <cjson/cJSON.h>
@@ -178,6 +179,57 @@ Test(outputs, prepare_needs_a_regular_file)
     snprintf(line, sizeof line,
              "xq prepare: cannot write %s: it is no regular file, which this output must be", fifo);
     refused_first(arguments, line);
+}
+
+/* A FIFO that nobody reads holds no command up that has nothing to write. */
+Test(outputs, a_fifo_is_opened_after_all_values_are_known_to_be_good, .timeout = 60)
+{
+    char arguments[600];
+    const char *fifo = files_path(files_directory(), "fifo");
+    cr_assert_eq(mkfifo(fifo, 0600), 0);
+    static const char *const commands[] = {
+        "run --input /missing --output %s --model smollm2-135m --bits 99",
+        "run --input /missing --output %s --model smollm2-135m --device foo",
+        "compare --synthetic --model smollm2-135m --json %s --group 99",
+        "prepare /missing --out /tmp/x.xqw --json %s",
+        "verify --device foo --json %s",
+        "info --device foo --json %s",
+        "gen --family rope --out /tmp/x --model smollm2-135m --bits 99 --json %s",
+    };
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        snprintf(arguments, sizeof arguments, commands[i], fifo);
+        struct command_result r = command_run("%s", arguments);
+        cr_expect_eq(r.status, 1, "xq %s: %s", arguments, r.err);
+    }
+}
+
+/* Standard output is `-` for --output as it is for --json; what must be a file or a folder refuses it. */
+Test(outputs, a_dash_is_standard_output_or_refused, .timeout = 60)
+{
+    command_refuses("prepare d --out -", 1,
+                    "xq prepare: --out: -, standard output, cannot hold an .xqw file, which is written out "
+                    "of order; give a FILE");
+    command_refuses(
+        "gen " SPEC " --out -", 1,
+        "xq gen: --out: -, standard output, is no folder; without --out one --family is printed "
+        "there");
+    struct layer layer = layer_random(5, 1);
+    const char *folder = layer_files_write(&layer, "x", 4);
+    char *said;
+    cr_assert_eq(shell(&said,
+                       "cd %s; run=\"$xq run --device sim --spec spec.json --input in.safetensors\"; "
+                       "$run --output file --quiet && $run --output - | cmp - file && "
+                       "$run --output /dev/stdout | cmp - file; test ! -e ./-",
+                       folder),
+                 0, "%s", said);
+    cr_assert_str_empty(said);
+    free(said);
+    cr_assert_eq(shell(&said,
+                       "cd %s; $xq run --spec spec.json --input in.safetensors --output - --json - | cat",
+                       folder),
+                 0);
+    cr_assert(strstr(said, "xq run: --json - is the same file as --output; give another path"), "%s", said);
+    free(said);
 }
 
 /* What was there stays, and nothing is added. */

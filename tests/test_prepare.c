@@ -290,6 +290,27 @@ Test(prepare, bad_models_end_in_one_line_and_no_file)
                     "--layers: '2' is no layer of the model; valid are layers 0 .. 1, each once");
 }
 
+Test(prepare, projections_that_are_zero_are_named)
+{
+    const struct model_change layer = {.zero = "model.layers.1."},
+                              keys = {.zero = "model.layers.1.self_attn.k_proj"};
+    prepare_refused(&layer, "--method x",
+                    "/model.safetensors: layer 1: tensors model.layers.1.self_attn.k_proj.weight and "
+                    "model.layers.1.self_attn.v_proj.weight: Wk and Wv are zero, so that there are no "
+                    "directions to choose; valid with --no-rotation");
+    static const char *const good[] = {"--method x --no-rotation", "--method latent",
+                                       "--method latent-cl --base-layer 0"};
+    for (int i = 0; i < 3; i++) {
+        const char *directory = model_files(&layer);
+        struct command_result r =
+            command_run("prepare %s --out %s/w.xqw %s", directory, directory, good[i]);
+        cr_expect_eq(r.status, 0, "%s: %s", good[i], r.err);
+    }
+    const char *directory = model_files(&keys);
+    struct command_result r = command_run("prepare %s --out %s/w.xqw --method x", directory, directory);
+    cr_expect_eq(r.status, 0, "one of them is enough: %s", r.err);
+}
+
 Test(prepare, layers_before_the_base_have_the_plain_method)
 {
     const char *directory = model_files(&(struct model_change){0}), *path = files_path(directory, "w.xqw");

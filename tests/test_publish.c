@@ -226,6 +226,24 @@ Test(publish, a_fifo_passes_the_bytes_on, .timeout = 20)
     cr_assert(S_ISFIFO(status_of(path).st_mode));
 }
 
+/* Opening one waits for its reader, who may never come; and a reader who waits is let go. */
+Test(publish, a_fifo_is_opened_by_the_first_write, .timeout = 20)
+{
+    const char *path = files_path(files_directory(), "fifo");
+    publication *p;
+    error err = ERROR_INIT;
+    cr_assert_eq(mkfifo(path, 0600), 0);
+    cr_assert_eq(publish_begin(path, &p, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(publish_flush(p, &err), XQ_OK);
+    publish_abandon(p);
+    cr_assert_eq(publish_begin(path, &p, &err), XQ_OK, "%s", err.message);
+    int reader = open(path, O_RDONLY | O_NONBLOCK);
+    char byte;
+    cr_assert_eq(publish_commit(p, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(read(reader, &byte, 1), 0, "an empty file ends");
+    close(reader);
+}
+
 Test(publish, a_device_stays_a_device)
 {
     const char *directory = files_directory(), *null = files_path(directory, "null"),

@@ -309,6 +309,39 @@ Test(run, missing_and_misshapen_tensors_are_named)
     refused(&layer, "x", 4, "", "/in.safetensors: tensor wk has shape [128, 64], needs [128, 128]");
 }
 
+/* A block of one query has a row for each head of a KV head, here 2; one of many has as many as wanted. */
+Test(run, tuning_is_checked_for_the_kernels_that_run_it, .timeout = 120)
+{
+    struct layer one = layer_random(8, 1), many = layer_random(8, 3);
+    run(layer_files_write(&many, "x", 4),
+        "--set tuning.attend.query_rows=16 --set tuning.attend.value_tiles=1");
+    const char *directory = layer_files_write(&one, "x", 4);
+    struct command_result r =
+        command_run("run --device sim --input %s/in.safetensors --output %s/out.safetensors "
+                    "--spec %s/spec.json --set tuning.attend.query_rows=16",
+                    directory, directory, directory);
+    cr_expect_eq(r.status, 1);
+    cr_expect(strstr(r.err, "tuning.attend: with one query, query_rows must be at most"), "%s", r.err);
+}
+
+Test(run, tuning_of_kernels_that_do_not_run_is_refused)
+{
+    struct layer layer = layer_random(8, 1);
+#define NOT_HERE(FAMILY, RUN)                                                                              \
+    "--set tuning." FAMILY ": has no effect, since no such kernel runs here; those that do: " RUN
+    refused(&layer, "x", 4, "--device sim --set tuning.kv_attend.warps=4",
+            NOT_HERE("kv_attend", "append, attend"));
+    refused(&layer, "x", 4, "--device sim --set tuning.dequantize.warps=4",
+            NOT_HERE("dequantize", "append, attend"));
+    refused(&layer, "x", 4, "--device sim --dump-cache --set tuning.gemm.rows=64",
+            NOT_HERE("gemm", "append, attend, dequantize"));
+    refused(&layer, "x", 4, "--device sim --unfused --set 'tuning={\"attend\": {\"warps\": 4}}'",
+            NOT_HERE("attend", "append, dequantize, gemm, rope, kv_attend"));
+    refused(&layer, "x", 4, "--device sim --fp16-kv --set tuning.append.warps=4",
+            NOT_HERE("append", "gemm, kv_append, kv_attend"));
+    run(layer_files_write(&layer, "x", 4), "--dump-cache --set tuning.dequantize.warps=2");
+}
+
 Test(run, values_that_no_kernel_can_take_are_named)
 {
     struct layer layer = layer_random(8, 1);
@@ -362,6 +395,16 @@ Test(run, cross_layer_methods_go_through_the_layers_in_order)
     check_cross_layer("x-cl", "--unfused --axis-k channel --accumulator-bits 8 --bits 3", 0.04);
     check_cross_layer("latent-cl", "--axis-k channel --zero-point integer", 0.02);
     check_cross_layer("latent-cl", "--unfused --rotation --accumulator-bits 4", 0.1);
+}
+
+/* The layers before the base have no accumulator to tune a kernel of. */
+Test(run, kernels_of_some_layers_alone_can_be_tuned, .timeout = 60)
+{
+    struct layer layers[5];
+    char suffixes[5][8];
+    draw_layers(layers, suffixes, 5, 1);
+    run(layer_files_write_all(layers, 5, "", "\"method\": \"x-cl\", \"bits\": 4"),
+        "--set tuning.accumulate.warps=8");
 }
 
 Test(run, a_cross_layer_run_says_what_everything_takes)
@@ -574,7 +617,7 @@ Test(run, wrong_usage_has_status_2)
 {
     command_refuses(
         "run --output x --model smollm2-135m", 2,
-        "xq run: --input is missing; usage: xq run --input FILE --output FILE --model NAME|DIR|FILE");
+        "xq run: --input is missing; usage: xq run --input FILE --output FILE|- --model NAME|DIR|FILE");
     command_refuses("run --input a --output b --fused --unfused", 2,
                     "xq run: --fused, --unfused, --fp16-kv: give one of them");
     command_refuses(

@@ -195,6 +195,35 @@ Test(spec, impossible_values_are_refused_with_the_valid_ones)
     generator_refuses("{\"model\": " GQA ", \"arch\": 80}", XQ_ERROR_SPEC, "arch", "string");
 }
 
+/* Replaces the first `from`, of the same length, of a completed spec. */
+static void refuses_replaced(const char *from, const char *to, const char *field)
+{
+    char *text = generator_complete("{\"model\": " GQA "}"), *at = strstr(text, from);
+    cr_assert_not_null(at, "%s", from);
+    memcpy(at, to, strlen(to));
+    generator_refuses(text, XQ_ERROR_SPEC, field, "");
+    free(text);
+}
+
+Test(spec, an_empty_object_is_no_list_and_an_empty_list_no_object)
+{
+    refuses_replaced("\"absorbed\":[]", "\"absorbed\":{}", "keys");
+    refuses_replaced("\"vectors\":[]", "\"vectors\":{}", "weights_layout");
+    refuses_replaced("\"rope\":{}", "\"rope\":[]", "tuning.rope");
+    static const char *const objects[] = {"model", "cache", "tuning", "keys", "layout", "choices"};
+    for (size_t i = 0; i < sizeof objects / sizeof *objects; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "{%s%s\"%s\": []}", i ? "\"model\": " GQA : "", i ? ", " : "",
+                 objects[i]);
+        generator_refuses(text, XQ_ERROR_SPEC, objects[i], "");
+    }
+    generator_refuses("[]", XQ_ERROR_SPEC, "spec", "not a list");
+    refuses_model("\"rope\": []", XQ_ERROR_SPEC, "model.rope", "not a list");
+    refuses_model("\"rope_scaling\": []", XQ_ERROR_SPEC, "model.rope_scaling", "not a list");
+    refuses_model("\"rope\": {\"scaling\": []}", XQ_ERROR_SPEC, "model.rope.scaling", "not a list");
+    refuses_model("\"layer_types\": {}", XQ_ERROR_SPEC, "model.layer_types", "not an object");
+}
+
 Test(spec, unknown_keys_are_refused_with_the_nearest)
 {
     refuses_cache("\"bit\": 4", XQ_ERROR_SPEC, "cache.bit", "did you mean 'bits'?");
@@ -206,6 +235,13 @@ Test(spec, unknown_keys_are_refused_with_the_nearest)
                       "did you mean 'llama-3.1-8b'?");
     generator_refuses("{\"model\": " GQA ", \"tuning\": {\"atend\": {}}}", XQ_ERROR_SPEC, "tuning.atend",
                       "did you mean 'attend'?");
+    generator_refuses("{\"model\": " GQA ", \"bits\": 4}", XQ_ERROR_SPEC, "bits",
+                      "did you mean 'cache.bits'?");
+    generator_refuses("{\"model\": " GQA ", \"attend\": {}}", XQ_ERROR_SPEC, "attend",
+                      "did you mean 'tuning.attend'?");
+    generator_refuses("{\"model\": " GQA ", \"head_dim\": 64}", XQ_ERROR_SPEC, "head_dim",
+                      "did you mean 'model.head_dim'?");
+    refuses_cache("\"dtype\": \"f16\"", XQ_ERROR_SPEC, "cache.dtype", "did you mean 'dtype'?");
     refuses_cache("\"bits\": 4, \"bits\": 8", XQ_ERROR_SPEC, "bits", "given twice");
 }
 

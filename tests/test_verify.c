@@ -1,7 +1,8 @@
 /* A sample of the correctness matrix on the software device, and proof that it finds faults: planted in
  * templates, each is reported. `xq verify` runs all of it. */
-#include "../autotune/verify/verify.h"
 #include "../autotune/verify/axes.h"
+#include "../autotune/verify/case.h"
+#include "../autotune/verify/verify.h"
 #include "files.h"
 
 #include <criterion/criterion.h>
@@ -202,6 +203,49 @@ Test(verify, a_choice_is_the_same_alone_and_among_others)
         verify_sequence_destroy(in_order);
         verify_sequence_destroy(alone);
     }
+}
+
+/* Tokens at f16's limit come with every method, where codes span a group's range; of latent-cl they are one
+ * latent of U, whose columns are orthonormal. */
+static void check_limits(const case_spec *spec, int seen[5], error *err)
+{
+    const int method = spec->choice.value[AXIS_METHOD], c = spec->limit_channel, rank = spec->rank_k;
+    case_weights w;
+    if (spec->size != 0 || !verify_chosen(&spec->choice, AXIS_CLIP, "1")) {
+        cr_expect_eq(c, -1);
+        return;
+    }
+    seen[method]++;
+    cr_assert(c >= 0 && c < spec->hidden, "%s", spec->json);
+    random_stream r = random_begin(SEED, (uint64_t)seen[method]);
+    cr_assert_eq(case_weights_draw(&r, spec, &w, err), XQ_OK);
+    for (int k = 0; spec->latent_cross && k < rank; k++) {
+        double dot = 0, length = 0;
+        for (int i = 0; i < spec->hidden; i++) {
+            dot += (double)w.ukv[i * rank] * (double)w.ukv[i * rank + k];
+            length += (double)w.ukv[i * rank + k] * (double)w.ukv[i * rank + k];
+        }
+        cr_expect_float_eq(dot, k == 0, 1e-5);
+        cr_expect_float_eq(length, 1, 1e-5);
+        cr_expect_eq(w.ukv[c * rank + k], k == 0);
+    }
+    case_weights_free(&w);
+}
+
+Test(verify, tokens_at_the_limit_are_drawn_for_every_method)
+{
+    int seen[5] = {0};
+    error err = ERROR_INIT;
+    verify_sequence *s = verify_sequence_create(SEED);
+    for (int64_t i = 0; i < 150; i++) {
+        case_spec spec;
+        case_spec_make(SEED, i, verify_sequence_at(s, i), &spec);
+        check_limits(&spec, seen, &err);
+    }
+    cr_assert_eq(verify_axis_values(AXIS_METHOD), 5);
+    for (int m = 0; m < 5; m++)
+        cr_expect_geq(seen[m], 3, "%s", verify_value_name(AXIS_METHOD, m));
+    verify_sequence_destroy(s);
 }
 
 /* Steps to the largest index one by one would take years. */

@@ -75,6 +75,18 @@ static void reach_limit(const case_spec *spec, float *u, int rank, float *a, int
     scale_row(a, 0, dkv, CASE_LIMIT_WEIGHT);
 }
 
+/* Of latent-cl, before its columns are made orthonormal: the first latent is limit_channel, and no other
+ * has any of it. */
+static void set_limit_apart(const case_spec *spec, float *u)
+{
+    if (spec->limit_channel < 0)
+        return;
+    for (int i = 0; i < spec->hidden; i++)
+        u[i * spec->rank_k] = 0;
+    scale_row(u, spec->limit_channel, spec->rank_k, 0);
+    u[spec->limit_channel * spec->rank_k] = 1;
+}
+
 static void weaken_limits(const case_spec *spec, case_weights *w, int dkv)
 {
     if (spec->limit_channel < 0)
@@ -129,6 +141,8 @@ xq_status case_weights_draw(random_stream *r, const case_spec *spec, case_weight
     if (spec->latent_cross) {
         w->ukv = draw_matrix(r, spec->hidden, spec->rank_k);
         complete = complete && w->ukv;
+        if (w->ukv)
+            set_limit_apart(spec, w->ukv);
         if (w->ukv)
             make_orthonormal(w->ukv, spec->hidden, spec->rank_k);
     }

@@ -130,7 +130,8 @@ typedef void (*xq_log_callback)(void *user, xq_log_level level, const char *mess
 typedef struct xq_context_options {
     size_t struct_size;
     const char *device;       /* "auto" (default), "cuda", "cuda:N", "sim", "sim:GPU" with GPU one of
-                                 h100, h200, a100, rtx4090; auto prefers a GPU */
+                                 h100, h200, a100, rtx4090. cuda is the first GPU that works; auto is
+                                 that, and sim where no GPU works */
     const char *cache_dir;    /* kernel cache; default $XQ_CACHE_DIR, else $XDG_CACHE_HOME/xq, else
                                  ~/.cache/xq. "" disables the on-disk cache */
     const char *template_dir; /* read templates from here instead of those built in (development) */
@@ -221,7 +222,12 @@ typedef struct xq_plan_options {
                                   for max_batch sequences of max_tokens. The
                                   workspace of XQ_UNFUSED grows with it */
     int64_t max_append;        /* tokens in one append call: 1 to 2^30 */
-    int64_t max_queries;       /* queries of one sequence in one attend call: 1 (default) to 2^20 */
+    int64_t max_queries;       /* queries of one sequence in one attend call: 1 (default) to 2^20.
+                                  Above 1, a spec whose `queries` is "one" gets kernels for one query
+                                  and others for many. Its tuning of attend, absorb and kv_attend is
+                                  for those of one: blocks of many have other rows and tiles, and
+                                  take their defaults. A spec with "queries": "many" chooses theirs,
+                                  and has them for all calls */
     int64_t max_total_queries; /* over all sequences of a call; 0: max_batch * max_queries */
     int32_t checked;           /* 1: for finding mistakes on a GPU, at the price of time: a kernel looks
                                   through the arrays of each call before the call's own kernels, which do

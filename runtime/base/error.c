@@ -19,6 +19,18 @@ xq_status error_set(error *err, xq_status status, const char *stage, const char 
     return status;
 }
 
+xq_status error_within(error *err, const char *format, ...)
+{
+    char where[sizeof err->message / 2], whole[sizeof where + sizeof err->message + 2];
+    va_list args;
+    va_start(args, format);
+    printable_format(where, sizeof where, format, args);
+    va_end(args);
+    snprintf(whole, sizeof whole, "%s: %s", where, err->message);
+    printable(err->message, sizeof err->message, whole);
+    return err->status;
+}
+
 xq_status error_at(error *err, const char *file, int line)
 {
     snprintf(err->file, sizeof err->file, "%s", file);

@@ -16,7 +16,7 @@
 struct publication {
     char *given, *path; /* path: with links followed */
     char *temporary;    /* NULL: bytes go where they belong as they are written */
-    FILE *file;
+    FILE *file;         /* NULL: a FIFO that nothing was written into yet */
     uint64_t position;
     bool resumes;
 };
@@ -113,11 +113,32 @@ static int open_temporary(publication *p, const place *at)
     return fd;
 }
 
+/* Opening a FIFO waits for its reader, and who begins may yet find that there is nothing to write. */
+static bool opens_later(const place *at)
+{
+    return at->kind == PLACE_STREAM && S_ISFIFO(at->st.st_mode);
+}
+
+static xq_status open_at_last(publication *p, error *err)
+{
+    int fd = p->file ? -1 : open(p->path, O_WRONLY | O_CLOEXEC);
+    if (!p->file && (fd < 0 || !(p->file = fdopen(fd, "wb")))) {
+        failed(p, err);
+        if (fd >= 0)
+            close(fd);
+    }
+    return err->status;
+}
+
 static xq_status begin(const char *path, const place *at, publication **out, error *err)
 {
     publication *p = create(path, at, err);
     if (!p)
         return err->status;
+    if (opens_later(at)) {
+        *out = p;
+        return XQ_OK;
+    }
     int fd = p->temporary ? open_temporary(p, at) : place_open(at);
     p->file = fd < 0 ? NULL : fdopen(fd, "wb");
     if (p->file) {
@@ -202,6 +223,8 @@ xq_status publish_resume(const char *path, publication **out, error *err)
 
 xq_status publish_write(publication *p, const void *data, size_t size, error *err)
 {
+    if (open_at_last(p, err) != XQ_OK)
+        return err->status;
     errno = 0;
     if (size > 0 && fwrite(data, 1, size, p->file) != size)
         return failed(p, err);
@@ -239,7 +262,7 @@ xq_status publish_cut(publication *p, uint64_t position, error *err)
 
 xq_status publish_flush(publication *p, error *err)
 {
-    return fflush(p->file) == 0 ? XQ_OK : failed(p, err);
+    return !p->file || fflush(p->file) == 0 ? XQ_OK : failed(p, err);
 }
 
 uint64_t publish_position(const publication *p)
@@ -267,6 +290,10 @@ bool publish_resumes(const publication *p)
 /* The rename comes before the file is closed, which would let another process have PATH.partial. */
 xq_status publish_commit(publication *p, error *err)
 {
+    if (open_at_last(p, err) != XQ_OK) {
+        release(p);
+        return err->status;
+    }
     errno = 0;
     bool good = !ferror(p->file) && fflush(p->file) == 0;
     if (good && p->temporary)
@@ -289,8 +316,14 @@ void publish_abandon(publication *p)
         return;
     if (p->temporary)
         unlink(p->temporary);
-    __fpurge(p->file); /* a stream gets nothing that it has not got already */
-    fclose(p->file);
+    if (p->file) {
+        __fpurge(p->file); /* a stream gets nothing that it has not got already */
+        fclose(p->file);
+    } else {
+        int fd = open(p->path, O_WRONLY | O_CLOEXEC | O_NONBLOCK); /* ends the wait of a reader */
+        if (fd >= 0)
+            close(fd);
+    }
     release(p);
 }
 

@@ -30,8 +30,8 @@ typedef struct publish_identity {
 xq_status publish_identify(const char *path, publish_identity *out, error *err);
 bool publish_same(const publish_identity *a, const publish_identity *b);
 
-/* Under a temporary name of its own, or into what cannot be replaced; opening a FIFO waits for its reader.
- */
+/* Under a temporary name of its own, or into what cannot be replaced. A FIFO is opened by the first write,
+ * or by commit, which waits for its reader. */
 xq_status publish_begin(const char *path, publication **out, error *err);
 
 /* Under PATH.partial, which stays when the process is killed, and may hold what an earlier one has written:

@@ -28,6 +28,17 @@ enum {
 static struct fake_cuda_state state = {
     .device_count = 1, .major = 9, .minor = 0, .sm_count = 132, .registers = 128};
 
+/* Of a program that a test starts. */
+__attribute__((constructor)) static void read_environment(void)
+{
+    const char *text = getenv("FAKE_CUDA_CAPABILITIES");
+    char *end;
+    for (int count = 0; text && *text && count < 8; text = *end ? end + 1 : end) {
+        state.capability[count] = (int)strtol(text, &end, 10);
+        state.device_count = ++count;
+    }
+}
+
 static int context_object;            /* its address is the primary context */
 static _Thread_local void *stack[16]; /* the thread's contexts; 0 is the bottom */
 static _Thread_local int depth;
@@ -151,9 +162,10 @@ EXPORT int cuDeviceTotalMem_v2(size_t *bytes, int device)
 
 EXPORT int cuDeviceGetAttribute(int *value, int attribute, int device)
 {
-    (void)device;
-    const int table[][2] = {{16, state.sm_count}, {38, 50 << 20}, {39, 2048},  {75, state.major},
-                            {76, state.minor},    {81, 233472},   {82, 65536}, {97, 232448}};
+    int capability =
+        state.capability[device % 8] ? state.capability[device % 8] : 10 * state.major + state.minor;
+    const int table[][2] = {{16, state.sm_count},  {38, 50 << 20}, {39, 2048},  {75, capability / 10},
+                            {76, capability % 10}, {81, 233472},   {82, 65536}, {97, 232448}};
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         if (table[i][0] == attribute) {
             *value = table[i][1];

@@ -1,0 +1,39 @@
+/* The kernel families that run and compare launch, and what is chosen of their tuning. */
+#include "../runtime/plan.h"
+#include "layers.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+bool cli_is_tuned(const char *spec_json)
+{
+    cJSON *spec = cJSON_Parse(spec_json);
+    bool tuned = cJSON_HasObjectItem(spec, "tuning");
+    cJSON_Delete(spec);
+    return tuned;
+}
+
+static void add(struct cli_families *families, const char *name)
+{
+    int at = 0;
+    while (at < families->count && strcmp(families->names[at], name) != 0)
+        at++;
+    families->names[at] = name;
+    families->count += at == families->count;
+}
+
+xq_status cli_check_tuning(xq_context *context, const char *spec_json,
+                           const xq_implementation *implementations, int count,
+                           struct cli_families *families, error *err)
+{
+    const char *names[PLAN_MOST_FAMILIES];
+    char *completed = NULL;
+    struct shape shape;
+    if (context_complete(context, spec_json, &completed, err) == XQ_OK)
+        shape_read(completed, &shape, err);
+    free(completed);
+    for (int i = 0; i < count && err->status == XQ_OK; i++)
+        for (int j = 0, found = plan_families(&shape, implementations[i], names); j < found; j++)
+            add(families, names[j]);
+    return err->status;
+}
