@@ -17,7 +17,7 @@ static bool check_args(const xq_plan *plan, const xq_accumulate_args *a, error *
         return false;
     if (a->table.batch == 0 || a->max_tokens == 0)
         return true;
-    bool projects = shape_matrix(plan->weights, "ukvt");
+    bool projects = plan->matrices[PLAN_UKVT];
     return check_pointer("pages", a->pages, 128, err) &&
            (!projects || check_pointer("weights", a->weights, 256, err)) &&
            (!plan_has_tails(plan) || check_tails(&a->tails, err)) &&
@@ -41,7 +41,7 @@ xq_status xq_plan_accumulate(xq_plan *plan, const xq_accumulate_args *args, void
             .pages = a.pages,
             .tails = plan_has_tails(plan) ? plan_tails(&a.tails) : (struct xq_tails){0, 0},
             .accumulator = a.accumulator,
-            .ukvt = plan_matrix(plan, a.weights, "ukvt"),
+            .ukvt = plan_matrix(plan, a.weights, PLAN_UKVT),
             .batch = a.table.batch,
             .entries = (int)entries,
         };

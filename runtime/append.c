@@ -6,7 +6,7 @@
 static bool check_quantized(const xq_plan *plan, const xq_append_args *a, error *err)
 {
     const struct shape *s = &plan->shape;
-    bool projects = shape_matrix(plan->weights, "uk") || shape_matrix(plan->weights, "ukv");
+    bool projects = plan->matrices[PLAN_UK] || plan->matrices[PLAN_UKV];
     return (!projects || check_pointer("weights", a->weights, 256, err)) &&
            (!plan_has_tails(plan) ||
             (check_pointer("append_indptr", a->append_indptr, 4, err) && check_tails(&a->tails, err))) &&
@@ -54,10 +54,10 @@ static xq_status append_quantized(const xq_plan *plan, const xq_append_args *a,
         .pages = a->pages,
         .tails = plan_has_tails(plan) ? plan_tails(&a->tails) : (struct xq_tails){0, 0},
         .accumulator = s->cross_layer && !s->base ? a->accumulator : 0,
-        .uk = plan_matrix(plan, a->weights, s->cross_layer ? "ukv" : "uk"),
-        .uv = plan_matrix(plan, a->weights, "uv"),
-        .fk = plan_matrix(plan, a->weights, "fk").data,
-        .fv = plan_matrix(plan, a->weights, "fv").data,
+        .uk = plan_matrix(plan, a->weights, s->cross_layer ? PLAN_UKV : PLAN_UK),
+        .uv = plan_matrix(plan, a->weights, PLAN_UV),
+        .fk = plan_matrix(plan, a->weights, PLAN_FK).data,
+        .fv = plan_matrix(plan, a->weights, PLAN_FV).data,
         .tokens = (int)a->tokens,
     };
     uint32_t tiles[3] = {(uint32_t)((a->tokens + 15) / 16), (uint32_t)plan->append_columns, 1};
@@ -82,8 +82,8 @@ static xq_status append_fp16_kv(const xq_plan *plan, const xq_append_args *a, co
     const struct shape *s = &plan->shape;
     int32_t rows = (int32_t)a->tokens;
     struct plan_product k = {
-        .matrix = "wk",
-        .bias = "bk",
+        .matrix = PLAN_WK,
+        .bias = PLAN_BK,
         .weights = a->weights,
         .columns = s->kv_width,
         .x = a->x,
@@ -93,8 +93,8 @@ static xq_status append_fp16_kv(const xq_plan *plan, const xq_append_args *a, co
         .page = rows,
     };
     struct plan_product v = k;
-    v.matrix = "wv";
-    v.bias = "bv";
+    v.matrix = PLAN_WV;
+    v.bias = PLAN_BV;
     v.y = a->workspace + plan->workspace.new_v;
     if (plan_gemm(plan, &k, to, err) != XQ_OK || plan_gemm(plan, &v, to, err) != XQ_OK)
         return err->status;
@@ -105,7 +105,7 @@ static xq_status append_fp16_kv(const xq_plan *plan, const xq_append_args *a, co
         .token_sequence = a->token_sequence,
         .token_position = a->token_position,
         .rotary_position = a->rotary_position,
-        .k_norm = plan_vector(plan, a->weights, "k_norm"),
+        .k_norm = plan_vector(plan, a->weights, PLAN_K_NORM),
         .kv = a->pages,
         .tokens = rows,
     };

@@ -145,20 +145,20 @@ static struct part part_of(const struct plan_attend_call *c, int32_t first, int3
 
 static uint64_t sinks_of(const struct plan_attend_call *c)
 {
-    return c->args->without_sinks ? 0 : plan_vector(c->plan, c->args->weights, "sinks");
+    return c->args->without_sinks ? 0 : plan_vector(c->plan, c->args->weights, PLAN_SINKS);
 }
 
 static xq_status launch_absorb(const struct plan_attend_call *c, const struct part *part, error *err)
 {
     const xq_plan *plan = c->plan;
-    const struct shape_matrix *m = shape_matrix(plan->weights, "wk_absorb");
+    const struct shape_matrix *m = plan->matrices[PLAN_WK_ABSORB];
     if (!c->kernels->absorb || !m)
         return XQ_OK;
     struct xq_absorb_params params = {
         .queries = plan_queries(c, part->first),
         .q = part->q,
-        .wk = plan_matrix(plan, c->args->weights, "wk_absorb"),
-        .bk = plan_vector(plan, c->args->weights, "bk_absorb"),
+        .wk = plan_matrix(plan, c->args->weights, PLAN_WK_ABSORB),
+        .bk = plan_vector(plan, c->args->weights, PLAN_BK_ABSORB),
         .counters = c->args->workspace + plan->workspace.counters,
         .absorbed = c->args->workspace + plan->workspace.absorbed,
         .absorbed_scale = c->args->workspace + plan->workspace.absorbed_scale,
@@ -180,8 +180,8 @@ static xq_status launch_key_norms(const struct plan_attend_call *c, error *err)
         .table = plan_table(&a->table),
         .pages = plan->shape.cross_layer ? a->accumulator : a->pages,
         .tails = part_of(c, 0, a->table.batch).tails,
-        .wk = plan_matrix(plan, a->weights, "wk"),
-        .bk = plan_vector(plan, a->weights, "bk"),
+        .wk = plan_matrix(plan, a->weights, PLAN_WK),
+        .bk = plan_vector(plan, a->weights, PLAN_BK),
         .sums = a->workspace + plan->workspace.key_sums,
     };
     int64_t tokens = plan->key_norms_tokens;
@@ -203,11 +203,11 @@ static xq_status launch_fused(const struct plan_attend_call *c, const struct par
         .queries = plan_queries(c, part->first),
         .pages = plan->shape.cross_layer ? a->accumulator : a->pages,
         .tails = part->tails,
-        .wk = plan_matrix(plan, weights, "wk"),
-        .wv = plan_matrix(plan, weights, "wv"),
-        .bk = plan_vector(plan, weights, "bk"),
-        .bv = plan_vector(plan, weights, "bv"),
-        .k_norm = plan_vector(plan, weights, "k_norm"),
+        .wk = plan_matrix(plan, weights, PLAN_WK),
+        .wv = plan_matrix(plan, weights, PLAN_WV),
+        .bk = plan_vector(plan, weights, PLAN_BK),
+        .bv = plan_vector(plan, weights, PLAN_BV),
+        .k_norm = plan_vector(plan, weights, PLAN_K_NORM),
         .sinks = sinks_of(c),
         .absorbed = absorbs ? workspace + plan->workspace.absorbed : 0,
         .absorbed_scale = absorbs ? workspace + plan->workspace.absorbed_scale : 0,

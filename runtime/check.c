@@ -6,10 +6,8 @@ static bool fail(const char *field, error *err)
     return false;
 }
 
-bool check_pointer(const char *field, uint64_t pointer, unsigned alignment, error *err)
+bool check_pointer_failed(const char *field, uint64_t pointer, unsigned alignment, error *err)
 {
-    if (pointer && pointer % alignment == 0)
-        return true;
     if (!pointer)
         error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s must not be null", field);
     else
@@ -18,10 +16,8 @@ bool check_pointer(const char *field, uint64_t pointer, unsigned alignment, erro
     return fail(field, err);
 }
 
-bool check_range(const char *field, int64_t value, int64_t least, int64_t most, error *err)
+bool check_range_failed(const char *field, int64_t value, int64_t least, int64_t most, error *err)
 {
-    if (value >= least && value <= most)
-        return true;
     error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s is %lld; valid: %lld to %lld", field,
               (long long)value, (long long)least, (long long)most);
     return fail(field, err);

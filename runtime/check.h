@@ -7,9 +7,22 @@
 
 #include <stdbool.h>
 
-/* Not null, and a multiple of `alignment`. */
-bool check_pointer(const char *field, uint64_t pointer, unsigned alignment, error *err);
-bool check_range(const char *field, int64_t value, int64_t least, int64_t most, error *err);
+/* The errors of the two below; each returns false. */
+bool check_pointer_failed(const char *field, uint64_t pointer, unsigned alignment, error *err);
+bool check_range_failed(const char *field, int64_t value, int64_t least, int64_t most, error *err);
+
+/* Not null, and a multiple of `alignment`, a power of two. */
+static inline bool check_pointer(const char *field, uint64_t pointer, unsigned alignment, error *err)
+{
+    bool good = pointer && (pointer & (alignment - 1)) == 0;
+    return good || check_pointer_failed(field, pointer, alignment, err);
+}
+
+static inline bool check_range(const char *field, int64_t value, int64_t least, int64_t most, error *err)
+{
+    return (value >= least && value <= most) || check_range_failed(field, value, least, most, err);
+}
+
 /* batch in 0..max_batch, and the three arrays where there is a sequence. */
 bool check_table(const xq_page_table *table, int32_t max_batch, error *err);
 bool check_workspace(uint64_t workspace, size_t bytes, size_t needed, error *err);

@@ -4,7 +4,7 @@
 /* The part of a packed matrix from column `first` on: tiles of 16 columns lie one after the other. */
 static struct xq_matrix columns_from(const xq_plan *plan, const struct plan_product *p, int32_t first)
 {
-    const struct shape_matrix *m = shape_matrix(plan->weights, p->matrix);
+    const struct shape_matrix *m = plan->matrices[p->matrix];
     struct xq_matrix w = plan_matrix(plan, p->weights, p->matrix);
     w.data += (uint64_t)first * (uint64_t)m->rows * (uint64_t)weight_bytes(m->type);
     if (w.scale)
@@ -15,10 +15,9 @@ static struct xq_matrix columns_from(const xq_plan *plan, const struct plan_prod
 xq_status plan_gemm(const xq_plan *plan, const struct plan_product *p, const struct plan_stream *to,
                     error *err)
 {
-    const struct shape_matrix *m = shape_matrix(plan->weights, p->matrix);
+    const struct shape_matrix *m = plan->matrices[p->matrix];
     if (!m)
-        return error_set(err, XQ_ERROR_INTERNAL, "spec", "the plan's weights have no matrix '%s'",
-                         p->matrix);
+        return error_set(err, XQ_ERROR_INTERNAL, "spec", "the plan's weights lack a matrix of the product");
     uint64_t bias = plan_vector(plan, p->weights, p->bias);
     struct xq_gemm_params params = {
         .x = p->x,

@@ -16,18 +16,29 @@ xq_status plan_read_args(void *full, size_t size, size_t first, const void *give
     return descriptor_read(full, size, first, given, name, err);
 }
 
-struct xq_matrix plan_matrix(const xq_plan *plan, uint64_t weights, const char *name)
+void plan_find_weights(xq_plan *plan)
 {
-    const struct shape_matrix *m = shape_matrix(plan->weights, name);
+    static const char *const matrices[PLAN_MATRICES] = {"wk",  "wk_absorb", "wv", "uk", "uv",
+                                                        "ukv", "ukvt",      "fk", "fv"};
+    static const char *const vectors[PLAN_VECTORS] = {"bk", "bk_absorb", "bv", "k_norm", "sinks"};
+    for (int i = 0; i < PLAN_MATRICES; i++)
+        plan->matrices[i] = shape_matrix(plan->weights, matrices[i]);
+    for (int i = 0; i < PLAN_VECTORS; i++)
+        plan->vectors[i] = shape_vector(plan->weights, vectors[i]);
+}
+
+struct xq_matrix plan_matrix(const xq_plan *plan, uint64_t weights, enum plan_matrix which)
+{
+    const struct shape_matrix *m = plan->matrices[which];
     if (!m)
         return (struct xq_matrix){0, 0};
     return (struct xq_matrix){weights + m->offset,
                               weight_bytes(m->type) == 1 ? weights + m->scale_offset : 0};
 }
 
-uint64_t plan_vector(const xq_plan *plan, uint64_t weights, const char *name)
+uint64_t plan_vector(const xq_plan *plan, uint64_t weights, enum plan_vector which)
 {
-    const struct shape_vector *v = shape_vector(plan->weights, name);
+    const struct shape_vector *v = plan->vectors[which];
     return v ? weights + v->offset : 0;
 }
 
@@ -178,6 +189,7 @@ static xq_status fill_plan(xq_plan *p, const xq_plan_options *o, error *err)
         return err->status;
     p->page_bytes = p->implementation == XQ_FP16_KV ? p->shape.kv_page_bytes : p->shape.page_bytes;
     p->weights = &p->shape.weights[p->implementation];
+    plan_find_weights(p);
     if (plan_load_kernels(p, o->spec_json, err) != XQ_OK)
         return err->status;
     return plan_lay_out_workspace(p, err);

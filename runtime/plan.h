@@ -39,6 +39,21 @@ struct plan_attention {
     struct split_limits split;
 };
 
+/* The packed weights' matrices and vectors, by what kernels know them as. */
+enum plan_matrix {
+    PLAN_WK,
+    PLAN_WK_ABSORB,
+    PLAN_WV,
+    PLAN_UK,
+    PLAN_UV,
+    PLAN_UKV,
+    PLAN_UKVT,
+    PLAN_FK,
+    PLAN_FV,
+    PLAN_MATRICES
+};
+enum plan_vector { PLAN_BK, PLAN_BK_ABSORB, PLAN_BV, PLAN_K_NORM, PLAN_SINKS, PLAN_VECTORS };
+
 /* Places in the workspace, in bytes from its start; 256-byte aligned. Regions do not overlap. */
 struct plan_workspace {
     size_t counters;       /* [most_blocks, Hkv] int32, zero between launches */
@@ -78,6 +93,8 @@ struct xq_plan {
     /* Those of the implementation: */
     size_t page_bytes;
     const struct shape_weights *weights;
+    const struct shape_matrix *matrices[PLAN_MATRICES]; /* of `weights`; NULL where it has none such */
+    const struct shape_vector *vectors[PLAN_VECTORS];
 };
 
 /* Loads the kernels that the plan's implementation and spec need, and reads what they state about their
@@ -114,10 +131,13 @@ xq_status plan_result(const xq_plan *plan, error *err);
 xq_status plan_read_args(void *full, size_t size, size_t first, const void *given, const char *name,
                          error *err);
 
+/* Finds the matrices and vectors of the plan's weights. */
+void plan_find_weights(xq_plan *plan);
+
 /* A packed matrix or vector, given the device address of the packed weights; null if the plan has none
  * such. */
-struct xq_matrix plan_matrix(const xq_plan *plan, uint64_t weights, const char *name);
-uint64_t plan_vector(const xq_plan *plan, uint64_t weights, const char *name);
+struct xq_matrix plan_matrix(const xq_plan *plan, uint64_t weights, enum plan_matrix which);
+uint64_t plan_vector(const xq_plan *plan, uint64_t weights, enum plan_vector which);
 
 /* Whether the pages that append writes have tails; and whether calls that read the cache read tails: an
  * accumulator has none. */
@@ -145,7 +165,8 @@ int64_t plan_entries(const xq_plan *plan, int32_t batch, int64_t max_tokens);
 /* ------------------------------------------------------------ the matrix product (runtime/gemm.c) */
 
 struct plan_product {
-    const char *matrix, *bias; /* names among the packed weights; without the bias, none is added */
+    enum plan_matrix matrix;
+    enum plan_vector bias; /* added where the plan has it */
     uint64_t weights;
     int32_t column, columns; /* of the matrix and of y */
     uint64_t x;              /* [rows, x_stride] f16 */

@@ -35,7 +35,7 @@ static int64_t bound_partials(xq_plan *p)
 static void take_attention(xq_plan *p, error *err)
 {
     const struct shape *s = &p->shape;
-    const struct shape_matrix *absorbed = shape_matrix(p->weights, "wk_absorb");
+    const struct shape_matrix *absorbed = p->matrices[PLAN_WK_ABSORB];
     struct plan_workspace *w = &p->workspace;
     int64_t partials = bound_partials(p), blocks = 0, rows = 0;
     for (int i = 0; i < PLAN_QUERIES; i++) {

@@ -40,8 +40,8 @@ static xq_status project(const struct plan_attend_call *c, int64_t entries, uint
     int64_t half_page = (int64_t)s->page * s->kv_width; /* elements: a page's keys, then its values */
     int32_t latents = s->latent ? s->streams[0].latents : 1;
     struct plan_product k = {
-        .matrix = "wk",
-        .bias = "bk",
+        .matrix = PLAN_WK,
+        .bias = PLAN_BK,
         .weights = c->args->weights,
         .x = c->args->workspace + plan->workspace.rows_k,
         .x_stride = s->cross_layer ? s->hidden_size : s->rank_k,
@@ -51,8 +51,8 @@ static xq_status project(const struct plan_attend_call *c, int64_t entries, uint
         .page_stride = 2 * half_page,
     };
     struct plan_product v = k;
-    v.matrix = "wv";
-    v.bias = "bv";
+    v.matrix = PLAN_WV;
+    v.bias = PLAN_BV;
     v.x = c->args->workspace + plan->workspace.rows_v;
     v.x_stride = s->latent ? s->rank_v : k.x_stride;
     v.y = kv + (uint64_t)half_page * 2;
@@ -71,7 +71,7 @@ static xq_status rotate(const struct plan_attend_call *c, int64_t entries, uint6
         .table = plan_table(&c->args->table),
         .queries = plan_queries(c, 0),
         .kv = kv,
-        .k_norm = plan_vector(plan, c->args->weights, "k_norm"),
+        .k_norm = plan_vector(plan, c->args->weights, PLAN_K_NORM),
         .batch = c->args->table.batch,
         .entries = (int)entries,
     };
