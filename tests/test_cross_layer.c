@@ -1,6 +1,6 @@
-/* A stack of eight layers with a cross-layer cache, driven as an engine drives it (autotune/engine/driver.h is the
- * engine's side, over the public API): two sequences, a prefill in two chunks, 300 decode steps; and every
- * layer compared with what it must hold and return (cross_layer_model.h).
+/* A stack of eight layers with a cross-layer cache, driven as an engine drives it (autotune/engine/driver.h
+ * is the engine's side, over the public API): two sequences, a prefill in two chunks, 300 decode steps; and
+ * every layer compared with what it must hold and return (cross_layer_model.h).
  *
  * Per layer and call, in this order: append the layer's input (its delta against the accumulator is
  * cached), accumulate (the delta goes into the accumulator, which then holds this layer's activations for
