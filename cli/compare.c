@@ -1,9 +1,7 @@
 /* xq compare: fp16 KV, unfused and fused rematerialization side by side. */
 #include "compare.h"
 
-#include "../autotune/measure/ceilings.h"
 #include "../runtime/context.h"
-#include "../runtime/sim/ceilings.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -149,42 +147,6 @@ static xq_status complete_for_device(struct comparison *c, const struct compare_
     return err->status;
 }
 
-/* The datasheet of a GPU by the name that its driver gives it, or NULL. Variants differ in their SMs. */
-static const struct sim_ceilings *datasheet(const device_properties *p)
-{
-    static const char *const names[][2] = {
-        {"h100", "H100"}, {"h200", "H200"}, {"a100", "A100"}, {"rtx4090", "RTX 4090"}};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        const struct sim_ceilings *sheet = sim_ceilings_find(names[i][0]);
-        if (sheet && strstr(p->name, names[i][1]) && sheet->sm_count == p->sm_count)
-            return sheet;
-    }
-    return NULL;
-}
-
-/* The software device's ceilings are a datasheet's. A GPU's are measured, here and now; but mma.sync, which
- * measures the matrix rate, does not reach what newer GPUs can do by other instructions, so that a larger
- * figure of the GPU's datasheet stands before it. */
-static xq_status find_ceilings(xq_context *context, struct compare_ceilings *out, error *err)
-{
-    const device_properties *p = &context->device->properties;
-    ceilings measured;
-    *out = (struct compare_ceilings){p->copy_bytes_per_second, p->matrix_flops_per_second[MATRIX_F16],
-                                     "from the GPU's datasheet"};
-    if (p->is_sim)
-        return XQ_OK;
-    if (ceilings_measure(context, &measured, err) != XQ_OK)
-        return err->status;
-    *out = (struct compare_ceilings){measured.copy_bytes_per_second, measured.f16_flops_per_second,
-                                     "both measured"};
-    const struct sim_ceilings *sheet = datasheet(p);
-    if (sheet && sheet->matrix_flops_per_second[MATRIX_F16] > out->flops_per_second) {
-        out->flops_per_second = sheet->matrix_flops_per_second[MATRIX_F16];
-        out->source = "the bandwidth measured, the rate from the GPU's datasheet";
-    }
-    return XQ_OK;
-}
-
 /* ------------------------------------------------------------------- work */
 
 static void show_progress(struct comparison *c, const char *detail)
@@ -298,7 +260,7 @@ static xq_status use_device(struct comparison *c, struct compare_task *task, err
     if (complete_for_device(c, task, err) != XQ_OK)
         return err->status;
     show_progress(c, "measuring the ceilings");
-    return find_ceilings(c->context, &task->ceilings, err);
+    return ceilings_find(c->context, &task->ceilings, err);
 }
 
 /* ----------------------------------------------------------------- output */

@@ -1,9 +1,10 @@
-/* xq compare in parts: inputs (compare_input.c), one implementation's figures (compare_row.c), the least
- * that the task costs (compare_limit.c), and the output (compare_table.c). */
+/* xq compare in parts: inputs (compare_input.c), one implementation's figures (compare_row.c), and the
+ * output (compare_table.c). */
 #ifndef CLI_COMPARE_H
 #define CLI_COMPARE_H
 
 #include "../autotune/engine/driver.h"
+#include "../autotune/measure/roofline.h"
 #include "../autotune/reference/reference.h"
 #include "../gen/gen.h"
 #include "layers.h"
@@ -47,27 +48,6 @@ xq_status compare_input_layer(struct compare_input *input, int number, const str
                               struct compare_layer *layer, error *err);
 void compare_layer_free(struct compare_layer *layer);
 
-/* ----------------------------------------------------------------- limits */
-
-/* The least that one step costs, whoever does it: every byte it must read or write once, and the
- * FLOPs of the cheapest exact formulation (docs/method.md §4). */
-struct compare_limit {
-    double bytes, flops;
-    double seconds; /* 0 when the device's ceilings are not known */
-    bool by_memory; /* bytes bind, not FLOPs */
-};
-struct compare_ceilings {
-    double bytes_per_second, flops_per_second; /* 0: not known */
-    const char *source;                        /* where they come from, for people */
-};
-struct compare_size {
-    int64_t tokens; /* of each sequence */
-    int batch, queries;
-    double page_bytes_per_token, accumulator_bytes_per_token, tail_bytes;
-};
-void compare_limit_of(const struct cli_traits *traits, bool fp16_kv, const struct compare_size *size,
-                      const struct compare_ceilings *ceilings, struct compare_limit *limit);
-
 /* ------------------------------------------------------------------- rows */
 
 struct compare_row {
@@ -87,7 +67,7 @@ struct compare_row {
     int launches;
     bool measured;                             /* else modelled */
     double seconds, seconds_low, seconds_high; /* median, quartiles; one figure when modelled */
-    struct compare_limit limit;
+    roofline_limit limit;
 };
 const char *compare_name(xq_implementation implementation); /* "fp16-kv", ... */
 
@@ -101,7 +81,7 @@ struct compare_task {
     struct cli_traits traits;    /* of layer_spec */
     int base_layer;
     reference_model reference;
-    struct compare_ceilings ceilings;
+    ceilings ceilings;
     uint64_t seed;
     const struct compare_layer *layer;
     const double *exact; /* attention from the inputs as given, [distinct, queries, H, dh] */
@@ -121,7 +101,7 @@ struct compare_result {
     const struct compare_row *rows; /* three a (layer, bits), in order */
     int count;
     const xq_device_info *device;
-    const struct compare_ceilings *ceilings;
+    const ceilings *ceilings;
     const struct cli_traits *traits;
     const char *model_name, *input_name, *spec;
 };

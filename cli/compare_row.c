@@ -1,11 +1,11 @@
 /* One row of the comparison: an implementation on a layer, checked, counted and timed. */
 #include "../autotune/engine/cache.h"
+#include "../autotune/measure/time.h"
 #include "../runtime/base/half.h"
 #include "../runtime/context.h"
 #include "../runtime/last_error.h"
 #include "compare.h"
 #include "compare_check.h"
-#include "compare_time.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -191,27 +191,73 @@ static xq_status set_queries(const struct compare_task *task, driver *d, error *
     return status == XQ_OK ? XQ_OK : last_error_read(task->context, status, err);
 }
 
-/* Checked before it is timed: repeats would add a cross-layer method's deltas again and again. */
-static xq_status measure(const struct compare_task *task, driver *d, int copies, struct compare_row *row,
-                         error *err)
+#define SECTOR 32.0 /* bytes */
+
+/* A step of the driver's last layer: accumulate where the method has it, and attend. */
+struct step {
+    const struct compare_task *task;
+    driver *driver;
+};
+
+static xq_status launch_step(void *user, int table, error *err)
 {
-    bool sim = task->context->device->properties.is_sim;
-    if (set_queries(task, d, err) != XQ_OK)
+    const struct step *s = user;
+    driver *d = s->driver;
+    int layer = d->layer_count - 1;
+    xq_status status =
+        d->layers[layer].info.accumulator_page_bytes ? driver_accumulate(d, layer, table) : XQ_OK;
+    status = status == XQ_OK ? driver_attend(d, layer, table) : status;
+    return status == XQ_OK ? XQ_OK : last_error_read(s->task->context, status, err);
+}
+
+static xq_status count_step(device *d, const measure_step *step, struct compare_row *row, error *err)
+{
+    device_counters c;
+    if (measure_count(d, step, &c, err) != XQ_OK)
+        return err->status;
+    row->counted = true;
+    row->read_bytes = SECTOR * (double)c.read_sectors_unique;
+    row->write_bytes = SECTOR * (double)c.write_sectors_unique;
+    row->l2_read_bytes = SECTOR * (double)c.read_sectors;
+    row->l2_write_bytes = SECTOR * (double)c.write_sectors;
+    for (int i = 0; i < MATRIX_TYPES; i++)
+        row->matrix_flops += (double)c.matrix_flops[i];
+    row->launches = (int)c.launches;
+    row->seconds = row->seconds_low = row->seconds_high = c.modelled_seconds;
+    return XQ_OK;
+}
+
+/* A repeat takes 300 us of launches, so that the events' own cost is small. */
+static xq_status time_step(device *d, const measure_step *step, struct compare_row *row, error *err)
+{
+    const measure_repeats repeats = {.warm_up = 5, .repeats = 30, .repeat_seconds = 300e-6};
+    measure_times times;
+    if (measure_time(d, step, &repeats, &times, err) != XQ_OK)
+        return err->status;
+    row->measured = true;
+    row->seconds = times.median;
+    row->seconds_low = times.low;
+    row->seconds_high = times.high;
+    return XQ_OK;
+}
+
+/* Checked before it is timed: repeats would add a cross-layer method's deltas again and again. */
+static xq_status measure(const struct compare_task *task, driver *driven, int copies,
+                         struct compare_row *row, error *err)
+{
+    device *d = task->context->device;
+    struct step state = {task, driven};
+    const measure_step step = {launch_step, &state, copies};
+    if (set_queries(task, driven, err) != XQ_OK)
         return err->status;
     cli_progress_step("attending");
-    if (sim) {
-        if (compare_count(task, d, row, err) != XQ_OK)
-            return err->status;
-    } else {
-        xq_status status = compare_step(d, 0);
-        if (status != XQ_OK)
-            return last_error_read(task->context, status, err);
-    }
+    if ((d->properties.is_sim ? count_step(d, &step, row, err) : launch_step(&state, 0, err)) != XQ_OK)
+        return err->status;
     cli_progress_step("checking");
-    if (compare_check(task, d, row, err) != XQ_OK || sim)
+    if (compare_check(task, driven, row, err) != XQ_OK || d->properties.is_sim)
         return err->status;
     cli_progress_step("timing");
-    return compare_time(task, d, copies, row, err);
+    return time_step(d, &step, row, err);
 }
 
 static void describe(const struct compare_task *task, const xq_plan_info *info, struct compare_row *row)
@@ -223,13 +269,10 @@ static void describe(const struct compare_task *task, const xq_plan_info *info, 
     row->accumulator_bytes_per_token = info->accumulator_bytes_per_token;
     row->cache_saving = 4.0 * task->traits.shape.kv_width * tokens /
                         (row->cache_bytes_per_token * tokens + row->tail_bytes);
-    const struct compare_size size = {layer->tokens,
-                                      layer->batch,
-                                      layer->queries,
-                                      row->cache_bytes_per_token,
-                                      row->accumulator_bytes_per_token,
-                                      row->tail_bytes};
-    compare_limit_of(&task->traits, row->implementation == XQ_FP16_KV, &size, &task->ceilings, &row->limit);
+    const roofline_load load = {layer->tokens, layer->batch, layer->queries, row->cache_bytes_per_token,
+                                row->accumulator_bytes_per_token};
+    roofline(&task->traits.shape, &task->traits.costs, row->implementation == XQ_FP16_KV, &load,
+             &task->ceilings, &row->limit);
 }
 
 /* A driver of its own, with the layer's cache filled. */

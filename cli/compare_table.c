@@ -160,7 +160,7 @@ static void print_legend(const struct compare_result *r)
                "         time / limit   1 would be perfect; launching a kernel takes microseconds, so that "
                "short steps stay\n"
                "                  far from it: more tokens or --batch show the kernels themselves\n",
-               r->ceilings->bytes_per_second * 1e-12, r->ceilings->flops_per_second * 1e-12,
+               r->ceilings->copy_bytes_per_second * 1e-12, r->ceilings->f16_flops_per_second * 1e-12,
                r->ceilings->source);
     else
         printf("         limit    not known: this GPU's bandwidth and matrix rate are not measured\n");
@@ -266,10 +266,12 @@ cJSON *compare_json(const struct compare_result *r)
     cJSON_AddStringToObject(o, "arch", r->device->arch);
     cJSON_AddNumberToObject(o, "driver", r->device->driver);
     cJSON_AddNumberToObject(o, "nvrtc", r->device->nvrtc);
-    cJSON *ceilings = cJSON_AddObjectToObject(o, "ceilings");
-    add(ceilings, "bytes_per_second", r->ceilings->bytes_per_second > 0, r->ceilings->bytes_per_second);
-    add(ceilings, "f16_flops_per_second", r->ceilings->flops_per_second > 0, r->ceilings->flops_per_second);
-    cJSON_AddStringToObject(ceilings, "source", r->ceilings->source);
+    cJSON *best = cJSON_AddObjectToObject(o, "ceilings");
+    add(best, "bytes_per_second", r->ceilings->copy_bytes_per_second > 0,
+        r->ceilings->copy_bytes_per_second);
+    add(best, "f16_flops_per_second", r->ceilings->f16_flops_per_second > 0,
+        r->ceilings->f16_flops_per_second);
+    cJSON_AddStringToObject(best, "source", r->ceilings->source);
     cJSON_AddStringToObject(o, "model", r->model_name);
     cJSON_AddStringToObject(o, "input", r->input_name);
     cJSON_AddItemToObject(o, "spec", cJSON_Parse(r->spec));

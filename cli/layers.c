@@ -134,15 +134,16 @@ xq_status cli_traits_read(gen *g, const char *spec_json, struct cli_traits *out,
     t.bits = integer(cache, "bits");
     t.page = integer(cache, "page");
     t.bfloat = dtype && strcmp(dtype, "bf16") == 0;
-    t.base = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(cache, "base"));
-    t.remat_columns = t.shape.k_norm ? t.shape.head_dim
-                                     : 2 * integer(cJSON_GetObjectItemCaseSensitive(spec, "keys"), "pairs");
+    t.costs.base = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(cache, "base"));
+    t.costs.remat_columns = t.shape.k_norm
+                                ? t.shape.head_dim
+                                : 2 * integer(cJSON_GetObjectItemCaseSensitive(spec, "keys"), "pairs");
     const cJSON *model = cJSON_GetObjectItemCaseSensitive(spec, "model");
     const cJSON *window = cJSON_GetObjectItemCaseSensitive(model, "sliding_window");
     t.layers = integer(model, "num_hidden_layers");
     t.layers = t.layers > 0 ? t.layers : CLI_MOST_LAYERS;
-    t.window = cJSON_IsNumber(window) ? (int64_t)window->valuedouble : 0;
-    snprintf(t.weights, sizeof t.weights, "%s", type ? type : "f16");
+    t.costs.window = cJSON_IsNumber(window) ? (int64_t)window->valuedouble : 0;
+    snprintf(t.costs.weights, sizeof t.costs.weights, "%s", type ? type : "f16");
     cJSON_Delete(spec);
     free(completed);
     if (t.page < 1)

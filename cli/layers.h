@@ -3,6 +3,7 @@
 #ifndef CLI_LAYERS_H
 #define CLI_LAYERS_H
 
+#include "../autotune/measure/roofline.h"
 #include "../gen/gen.h"
 #include "../prepare/layer.h"
 #include "../prepare/safetensors.h"
@@ -76,11 +77,8 @@ struct cli_traits {
     layer_shape shape;
     int layers; /* of the model; CLI_MOST_LAYERS where the spec does not say */
     int bits, page;
-    bool bfloat;       /* activations are bf16, else f16 */
-    char weights[8];   /* type of packed weights */
-    bool base;         /* cross-layer: starts the accumulator */
-    int remat_columns; /* of a head of K: those that turn or are normalized; the others can be absorbed */
-    int64_t window;    /* tokens that a query sees; 0: all */
+    bool bfloat; /* activations are bf16, else f16 */
+    roofline_layer costs;
 };
 xq_status cli_traits_read(gen *g, const char *spec_json, struct cli_traits *traits, error *err);
 

@@ -1,4 +1,5 @@
 #include "../autotune/measure/ceilings.h"
+#include "../runtime/context.h"
 
 #include <criterion/criterion.h>
 

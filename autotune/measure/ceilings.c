@@ -1,9 +1,11 @@
 #include "ceilings.h"
 
 #include "../../runtime/compile.h"
+#include "../../runtime/context.h"
+#include "../../runtime/sim/ceilings.h"
 #include "params.h"
+#include "time.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 enum { THREADS = 256, COPY_UNROLL = 8, MATRIX_CHAINS = 8, REPEATS = 9 };
@@ -35,42 +37,37 @@ static xq_status load(xq_context *context, struct bench *b, error *err)
     return err->status;
 }
 
-static int ascending(const void *a, const void *b)
+/* A launch of one of the kernels, again and again. */
+struct launched {
+    device *device;
+    device_launch launch;
+};
+
+static xq_status launch(void *user, int copy, error *err)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    struct launched *l = user;
+    (void)copy;
+    return l->device->ops->launch(l->device, &l->launch, err);
 }
 
-/* Median seconds of a launch; the first is warm-up. */
+/* Median seconds of a launch. */
 static xq_status time_kernel(const struct bench *b, const char *entry, uint32_t blocks, const void *params,
                              size_t params_bytes, double *seconds, error *err)
 {
-    device *d = b->device;
     device_function *function;
-    double times[REPEATS];
-    if (d->ops->function_get(b->module, entry, 0, &function, err) != XQ_OK)
+    measure_times times;
+    if (b->device->ops->function_get(b->module, entry, 0, &function, err) != XQ_OK)
         return err->status;
-    device_launch launch = {.function = function,
-                            .grid = {blocks, 1, 1},
-                            .block = {THREADS, 1, 1},
-                            .params = params,
-                            .params_bytes = params_bytes};
-    int repeats = d->properties.is_sim ? 1 : REPEATS;
-    if (d->ops->launch(d, &launch, err) != XQ_OK)
+    struct launched l = {b->device,
+                         {.function = function,
+                          .grid = {blocks, 1, 1},
+                          .block = {THREADS, 1, 1},
+                          .params = params,
+                          .params_bytes = params_bytes}};
+    if (measure_time(b->device, &(measure_step){launch, &l, 1}, &(measure_repeats){1, REPEATS, 0}, &times,
+                     err) != XQ_OK)
         return err->status;
-    for (int i = 0; i < repeats; i++)
-        if (d->ops->mark(d, NULL, 2 * i, err) != XQ_OK || d->ops->launch(d, &launch, err) != XQ_OK ||
-            d->ops->mark(d, NULL, 2 * i + 1, err) != XQ_OK)
-            return err->status;
-    if (d->ops->synchronize(d, err) != XQ_OK)
-        return err->status;
-    for (int i = 0; i < repeats; i++) {
-        if (d->ops->elapsed(d, 2 * i, 2 * i + 1, &times[i], err) != XQ_OK)
-            return err->status;
-        times[i] *= 1e-3;
-    }
-    qsort(times, (size_t)repeats, sizeof *times, ascending);
-    *seconds = times[repeats / 2];
+    *seconds = times.median;
     if (!(*seconds > 0))
         return error_set(err, XQ_ERROR_DEVICE, "device",
                          "%s took no time: the device's clock does not work", entry);
@@ -128,7 +125,7 @@ static xq_status measure_matrix(const struct bench *b, double *rate, error *err)
 xq_status ceilings_measure(xq_context *context, ceilings *out, error *err)
 {
     struct bench b = {0};
-    ceilings measured;
+    ceilings measured = {.source = "both measured"};
     if (load(context, &b, err) == XQ_OK &&
         measure_copy(&b, &measured.copy_bytes_per_second, err) == XQ_OK &&
         measure_matrix(&b, &measured.f16_flops_per_second, err) == XQ_OK)
@@ -136,4 +133,35 @@ xq_status ceilings_measure(xq_context *context, ceilings *out, error *err)
     if (b.module)
         b.device->ops->module_unload(b.module);
     return err->status;
+}
+
+/* The datasheet of a GPU by the name that its driver gives it, or NULL. Variants differ in their SMs. */
+static const struct sim_ceilings *datasheet(const device_properties *p)
+{
+    static const char *const names[][2] = {
+        {"h100", "H100"}, {"h200", "H200"}, {"a100", "A100"}, {"rtx4090", "RTX 4090"}};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const struct sim_ceilings *sheet = sim_ceilings_find(names[i][0]);
+        if (sheet && strstr(p->name, names[i][1]) && sheet->sm_count == p->sm_count)
+            return sheet;
+    }
+    return NULL;
+}
+
+xq_status ceilings_find(xq_context *context, ceilings *out, error *err)
+{
+    const device_properties *p = &context->device->properties;
+    if (p->is_sim) {
+        *out = (ceilings){p->copy_bytes_per_second, p->matrix_flops_per_second[MATRIX_F16],
+                          "from the GPU's datasheet"};
+        return XQ_OK;
+    }
+    if (ceilings_measure(context, out, err) != XQ_OK)
+        return err->status;
+    const struct sim_ceilings *sheet = datasheet(p);
+    if (sheet && sheet->matrix_flops_per_second[MATRIX_F16] > out->f16_flops_per_second) {
+        out->f16_flops_per_second = sheet->matrix_flops_per_second[MATRIX_F16];
+        out->source = "the bandwidth measured, the rate from the GPU's datasheet";
+    }
+    return XQ_OK;
 }

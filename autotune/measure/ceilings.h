@@ -2,16 +2,23 @@
 #ifndef AUTOTUNE_MEASURE_CEILINGS_H
 #define AUTOTUNE_MEASURE_CEILINGS_H
 
-#include "../../runtime/context.h"
+#include "../../runtime/base/error.h"
 
 typedef struct ceilings {
     double copy_bytes_per_second; /* device memory, read plus written */
-    double f16_flops_per_second;  /* dense mma.sync m16n8k16, f16 in, f32 sums */
+    double f16_flops_per_second;  /* dense matrix products, f16 in, f32 sums */
+    const char *source;           /* where they come from, for people */
 } ceilings;
 
-/* Copies a large buffer and multiplies out of registers, several times each; the medians. On the software
- * device sizes are small and times modelled. Errors: XQ_ERROR_NO_TOOLCHAIN, XQ_ERROR_COMPILE,
- * XQ_ERROR_DEVICE, XQ_ERROR_DEVICE_MEMORY. */
+/* Copies a large buffer and multiplies out of registers (mma.sync m16n8k16), several times each; the
+ * medians. On the software device sizes are small and times modelled. Errors: XQ_ERROR_NO_TOOLCHAIN,
+ * XQ_ERROR_COMPILE, XQ_ERROR_DEVICE, XQ_ERROR_DEVICE_MEMORY. */
 xq_status ceilings_measure(xq_context *context, ceilings *out, error *err);
+
+/* The yardsticks of a step. The software device's are those of a datasheet. A GPU's are measured, here and
+ * now; but mma.sync, which measures the matrix rate, does not reach what newer GPUs can do by other
+ * instructions, so that a larger figure of the GPU's datasheet stands before it. Errors: those of
+ * ceilings_measure. */
+xq_status ceilings_find(xq_context *context, ceilings *out, error *err);
 
 #endif

@@ -1,5 +1,4 @@
-/* The least that a step costs. */
-#include "compare.h"
+#include "roofline.h"
 
 #include <string.h>
 
@@ -13,7 +12,7 @@ struct visible {
     double pairs, tokens;
 };
 
-static struct visible visible(const struct cli_traits *t, const struct compare_size *s)
+static struct visible visible(const roofline_layer *t, const roofline_load *s)
 {
     struct visible v = {0, (double)s->tokens};
     for (int j = 0; j < s->queries; j++) {
@@ -28,9 +27,9 @@ static struct visible visible(const struct cli_traits *t, const struct compare_s
 /* FLOPs of scores and output of one sequence in the cheapest exact way, 2 a multiply-add: columns of K and
  * V either rematerialized for each token, or absorbed: the query (or the output) goes through the factor
  * once, and the tokens stay factors. A head's factors are those of its latent group. */
-static double factored_flops(const struct cli_traits *t, const struct visible *v, double queries)
+static double factored_flops(const layer_shape *p, const roofline_layer *t, const struct visible *v,
+                             double queries)
 {
-    const layer_shape *p = &t->shape;
     double h = p->heads, hkv = p->kv_heads, dh = p->head_dim;
     bool latent = p->method == LAYER_LATENT;
     double rk = latent ? (double)p->rank_k / p->groups : p->hidden_size;
@@ -44,9 +43,8 @@ static double factored_flops(const struct cli_traits *t, const struct visible *v
                          2 * h * rv * v->pairs + 2 * h * rv * dh * queries);
 }
 
-static double weights_bytes(const struct cli_traits *t)
+static double weights_bytes(const layer_shape *p, const roofline_layer *t)
 {
-    const layer_shape *p = &t->shape;
     bool narrow = strcmp(t->weights, "int8") == 0 || strcmp(t->weights, "e4m3") == 0;
     double inner =
         p->method == LAYER_LATENT ? (double)(p->rank_k + p->rank_v) / p->groups : 2.0 * p->hidden_size;
@@ -57,26 +55,25 @@ static double weights_bytes(const struct cli_traits *t)
     return bytes + (p->method == LAYER_LATENT_CL ? 2.0 * p->hidden_size * p->rank_k : 0);
 }
 
-void compare_limit_of(const struct cli_traits *t, bool fp16_kv, const struct compare_size *s,
-                      const struct compare_ceilings *ceilings, struct compare_limit *limit)
+void roofline(const layer_shape *p, const roofline_layer *t, bool fp16_kv, const roofline_load *s,
+              const ceilings *best, roofline_limit *limit)
 {
-    const layer_shape *p = &t->shape;
     const struct visible v = visible(t, s);
     double width = (double)p->heads * p->head_dim, all = (double)s->tokens, queries = s->queries;
     double cache = v.tokens * s->page_bytes_per_token;
-    limit->flops = fp16_kv ? 4 * width * v.pairs : factored_flops(t, &v, queries);
+    limit->flops = fp16_kv ? 4 * width * v.pairs : factored_flops(p, t, &v, queries);
     if (!fp16_kv &&
         layer_is_cross(p)) { /* the accumulator is read, unless this layer starts it, and written */
         cache = all * (s->page_bytes_per_token + (t->base ? 1 : 2) * s->accumulator_bytes_per_token);
         limit->flops += p->method == LAYER_LATENT_CL ? 2.0 * p->rank_k * p->hidden_size * all : 0;
     }
     double query_and_output = queries * (2 * width + 2 * width + 4.0 * p->heads); /* lse is f32 */
-    limit->bytes = s->batch * (cache + query_and_output) + (fp16_kv ? 0 : weights_bytes(t));
+    limit->bytes = s->batch * (cache + query_and_output) + (fp16_kv ? 0 : weights_bytes(p, t));
     limit->flops *= s->batch;
     limit->seconds = 0;
-    if (ceilings->bytes_per_second > 0 && ceilings->flops_per_second > 0) {
-        double memory = limit->bytes / ceilings->bytes_per_second;
-        double matrix = limit->flops / ceilings->flops_per_second;
+    if (best->copy_bytes_per_second > 0 && best->f16_flops_per_second > 0) {
+        double memory = limit->bytes / best->copy_bytes_per_second;
+        double matrix = limit->flops / best->f16_flops_per_second;
         limit->by_memory = memory >= matrix;
         limit->seconds = memory >= matrix ? memory : matrix;
     }

@@ -1,0 +1,127 @@
+/* Timing a step, on a device whose clock says what the test wants. */
+#include "../autotune/measure/time.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+enum { COPIES = 3 };
+
+struct clock {
+    device device;
+    int launches[COPIES], launched, synchronized;
+    int at_mark[64];         /* launches before each mark */
+    double step_seconds[64]; /* of a step after mark 2 i; what is 0 takes 1 ms */
+    bool fails;              /* the step does */
+};
+
+static xq_status mark(device *d, void *stream, int index, error *err)
+{
+    struct clock *c = (struct clock *)d;
+    cr_assert_null(stream);
+    cr_assert(index >= 0 && index < 64);
+    c->at_mark[index] = c->launched;
+    return err->status;
+}
+
+static xq_status elapsed(device *d, int from, int to, double *milliseconds, error *err)
+{
+    struct clock *c = (struct clock *)d;
+    double step = c->step_seconds[from / 2] > 0 ? c->step_seconds[from / 2] : 1e-3;
+    cr_assert_eq(to, from + 1);
+    cr_assert_gt(c->synchronized, 0);
+    *milliseconds = 1e3 * step * (c->at_mark[to] - c->at_mark[from]);
+    return err->status;
+}
+
+static xq_status synchronize(device *d, error *err)
+{
+    ((struct clock *)d)->synchronized++;
+    return err->status;
+}
+
+static xq_status launch(void *user, int copy, error *err)
+{
+    struct clock *c = user;
+    cr_assert(copy >= 0 && copy < COPIES);
+    c->launches[copy]++;
+    c->launched++;
+    return c->fails ? error_set(err, XQ_ERROR_DEVICE, "device", "the step fails") : XQ_OK;
+}
+
+static struct clock make_clock(void)
+{
+    static const device_ops ops = {.mark = mark, .elapsed = elapsed, .synchronize = synchronize};
+    return (struct clock){.device = {.ops = &ops}};
+}
+
+static measure_times time_it(struct clock *c, const measure_repeats *repeats)
+{
+    measure_times times;
+    error err = ERROR_INIT;
+    const measure_step step = {launch, c, COPIES};
+    cr_assert_eq(measure_time(&c->device, &step, repeats, &times, &err), XQ_OK, "%s", err.message);
+    return times;
+}
+
+static void expect_near(double a, double b)
+{
+    cr_expect(a > b * 0.999999 && a < b * 1.000001, "%g is not %g", a, b);
+}
+
+Test(measure_time, gives_median_and_quartiles)
+{
+    struct clock c = make_clock();
+    for (int i = 0; i < 8; i++)
+        c.step_seconds[i] = 1e-3 * (8 - i); /* 1 to 8 ms, in no order that helps */
+    measure_times t = time_it(&c, &(measure_repeats){.warm_up = 2, .repeats = 8});
+    expect_near(t.median, 4.5e-3);
+    expect_near(t.low, 3e-3);
+    expect_near(t.high, 6e-3);
+    cr_expect_eq(c.launched, 2 + 8);
+}
+
+Test(measure_time, takes_copies_in_turn)
+{
+    struct clock c = make_clock();
+    time_it(&c, &(measure_repeats){.warm_up = 1, .repeats = 5});
+    for (int i = 0; i < COPIES; i++)
+        cr_expect_eq(c.launches[i], 2, "copy %d: %d launches", i, c.launches[i]);
+}
+
+Test(measure_time, repeats_short_steps_within_a_repeat)
+{
+    struct clock c = make_clock();
+    for (int i = 0; i < 32; i++)
+        c.step_seconds[i] = 10e-6;
+    measure_times t = time_it(&c, &(measure_repeats){.warm_up = 3, .repeats = 4, .repeat_seconds = 300e-6});
+    expect_near(t.median, 10e-6);
+    cr_expect_eq(c.launched, 3 + 4 * 30);
+    c = make_clock(); /* of no step more than a hundred */
+    for (int i = 0; i < 32; i++)
+        c.step_seconds[i] = 1e-9;
+    time_it(&c, &(measure_repeats){.warm_up = 3, .repeats = 4, .repeat_seconds = 300e-6});
+    cr_expect_eq(c.launched, 3 + 4 * 100);
+}
+
+Test(measure_time, runs_once_where_times_are_modelled)
+{
+    struct clock c = make_clock();
+    c.device.properties.is_sim = true;
+    measure_times t = time_it(&c, &(measure_repeats){.warm_up = 3, .repeats = 4, .repeat_seconds = 1});
+    expect_near(t.low, 1e-3);
+    expect_near(t.high, 1e-3);
+    cr_expect_eq(c.launched, 1);
+}
+
+Test(measure_time, a_failure_of_the_step_is_handed_up)
+{
+    struct clock c = make_clock();
+    c.fails = true;
+    measure_times times;
+    error err = ERROR_INIT;
+    const measure_step step = {launch, &c, COPIES};
+    const measure_repeats repeats = {.warm_up = 2, .repeats = 3};
+    cr_assert_eq(measure_time(&c.device, &step, &repeats, &times, &err), XQ_ERROR_DEVICE);
+    cr_expect_str_eq(err.message, "the step fails");
+    cr_expect_eq(c.launched, 1);
+}
