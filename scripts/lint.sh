@@ -1,6 +1,6 @@
 #!/bin/sh
-# Formatting (clang-format), static analysis (clang-tidy, cppcheck) of our C sources. Prints what is
-# wrong and exits 1; prints one line per checker when clean.
+# Formatting (clang-format), static analysis (clang-tidy, cppcheck) and include directions of our C sources.
+# Prints what is wrong and exits 1; prints one line per checker when clean.
 #
 #   usage: CPPFLAGS='...' scripts/lint.sh [FILE.c...]     default: every C source
 set -u
@@ -16,6 +16,9 @@ if [ $# -eq 0 ]; then
     set -- $(find gen runtime prepare autotune cli tests examples -name '*.c' 2>/dev/null | sort)
 fi
 headers=$(find include gen runtime prepare autotune cli tests examples templates/lib -name '*.h' 2>/dev/null)
+
+python3 scripts/check-includes.py
+result $? "include directions"
 
 # shellcheck disable=SC2086
 clang-format --dry-run -Werror "$@" $headers
