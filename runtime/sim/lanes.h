@@ -83,9 +83,12 @@ enum sim_lane_matrix {
     LANE_MATRICES
 };
 
+struct sim_handlers; /* exec.h */
+
 struct sim_lanes {
     sim_lane_fn *fn[LANE_COUNT];
     sim_matrix_fn *matrix[LANE_MATRICES];
+    const struct sim_handlers *handlers;
 };
 
 /* The fastest table that this machine runs. */
@@ -94,5 +97,6 @@ const struct sim_lanes *sim_lanes_best(void);
 const struct sim_lanes *sim_lanes_at(int level);
 
 extern const struct sim_lanes sim_lanes_base, sim_lanes_avx2, sim_lanes_avx512;
+extern const struct sim_handlers sim_handlers_base, sim_handlers_avx2, sim_handlers_avx512;
 
 #endif
