@@ -179,28 +179,36 @@ static xq_status rematerialize(const struct compare_task *task, const xq_plan *p
     return err->status;
 }
 
-static xq_status from_quantized(const struct compare_task *task, driver *d, int sequence, int64_t first,
+static xq_status from_quantized(const struct compare_task *task, driver *d, const page_sequence *cached,
                                 struct keys_values *kv, error *err)
 {
-    int layer = d->layer_count - 1;
-    const xq_plan *plan = d->layers[layer].plan;
+    const xq_plan *plan = d->layers[d->layer_count - 1].plan;
     bool cross = layer_is_cross(&task->traits.shape);
     page_codec *codec = NULL;
-    page_sequence cached = {0};
     if ((cross ? page_codec_create_accumulator : page_codec_create)(task->generator, xq_plan_spec(plan),
-                                                                    &codec, err) != XQ_OK ||
-        !codec)
-        return err->status;
-    xq_status status = cross
-                           ? driver_read_accumulated(d, layer, first, task->layer->tokens, &cached)
-                           : driver_read_cache(d, layer, 0, sequence, first, task->layer->tokens, &cached);
-    if (status != XQ_OK)
-        last_error_read(task->context, status, err);
-    else
-        rematerialize(task, plan, codec, &cached, kv, err);
-    driver_free_cache(&cached);
+                                                                    &codec, err) == XQ_OK &&
+        codec)
+        rematerialize(task, plan, codec, cached, kv, err);
     page_codec_destroy(codec);
     return err->status;
+}
+
+/* What the cache of a sequence holds now; of a cross-layer method, the accumulator. */
+static xq_status read_cache(const struct compare_task *task, driver *d, int b, int64_t first,
+                            struct compare_cached *out, error *err)
+{
+    const int layer = d->layer_count - 1;
+    const xq_plan_info *info = &d->layers[layer].info;
+    const int64_t tokens = task->layer->tokens;
+    const size_t pages = (size_t)((tokens + info->page_tokens - 1) / info->page_tokens);
+    const bool cross = layer_is_cross(&task->traits.shape);
+    xq_status status = cross ? driver_read_accumulated(d, layer, first, tokens, &out->cache)
+                             : driver_read_cache(d, layer, 0, b, first, tokens, &out->cache);
+    out->pages_bytes = pages * (cross ? info->accumulator_page_bytes : info->page_bytes);
+    out->tail_bytes = cross ? 0 : info->tail_bytes;
+    out->outs = query_values(task);
+    out->lses = (size_t)task->layer->queries * (size_t)task->traits.shape.heads;
+    return status == XQ_OK ? XQ_OK : last_error_read(task->context, status, err);
 }
 
 /* fp16-kv: pages hold [2, page, Hkv, dh]. */
@@ -227,12 +235,11 @@ static xq_status from_kv_pages(const struct compare_task *task, driver *d, int64
     return err->status;
 }
 
-/* Expected results of one sequence, from what the cache holds: out [queries, H, dh], lse [queries, H]. */
-static xq_status expect(const struct compare_task *task, driver *d, xq_implementation implementation, int b,
-                        double *out, double *lse, error *err)
+/* Results of one sequence from its cache, of which `cached` is a copy where it is quantized. */
+static xq_status compute(const struct compare_task *task, driver *d, const page_sequence *cached, int b,
+                         int64_t first, double *out, double *lse, error *err)
 {
     const struct compare_layer *layer = task->layer;
-    int64_t first = b * ((layer->tokens + task->traits.page - 1) / task->traits.page);
     size_t count = (size_t)layer->tokens * (size_t)task->traits.shape.kv_width, values = query_values(task);
     struct keys_values kv = {malloc(sizeof(double) * count), malloc(sizeof(double) * count)};
     double *q = malloc(sizeof *q * values), *sinks = NULL;
@@ -240,8 +247,8 @@ static xq_status expect(const struct compare_task *task, driver *d, xq_implement
         sinks = doubles(layer->weights.sinks, (size_t)task->traits.shape.heads);
     if (!kv.k || !kv.v || !q || (layer->weights.sinks && !sinks)) {
         no_memory(err);
-    } else if ((implementation == XQ_FP16_KV ? from_kv_pages(task, d, first, &kv, err)
-                                             : from_quantized(task, d, b, first, &kv, err)) == XQ_OK) {
+    } else if ((cached->pool ? from_quantized(task, d, cached, &kv, err)
+                             : from_kv_pages(task, d, first, &kv, err)) == XQ_OK) {
         const reference_layer vectors = {.sinks = sinks};
         const reference_queries queries = queries_of(task, q);
         widen(task, q, layer->q16 + (size_t)b * values, values);
@@ -252,6 +259,23 @@ static xq_status expect(const struct compare_task *task, driver *d, xq_implement
     free(kv.v);
     free(q);
     free(sinks);
+    return err->status;
+}
+
+/* Expected results of one sequence, from what the cache holds: out [queries, H, dh], lse [queries, H]. */
+static xq_status expect(const struct compare_task *task, driver *d, xq_implementation implementation, int b,
+                        double *out, double *lse, error *err)
+{
+    const xq_plan *plan = d->layers[d->layer_count - 1].plan;
+    int64_t first = b * ((task->layer->tokens + task->traits.page - 1) / task->traits.page);
+    struct compare_cached cached = {0};
+    if (implementation == XQ_FP16_KV)
+        return compute(task, d, &cached.cache, b, first, out, lse, err);
+    if (read_cache(task, d, b, first, &cached, err) == XQ_OK &&
+        !compare_expected_find(task->expected, plan, b, &cached, out, lse) &&
+        compute(task, d, &cached.cache, b, first, out, lse, err) == XQ_OK)
+        compare_expected_keep(task->expected, plan, b, &cached, out, lse);
+    driver_free_cache(&cached.cache);
     return err->status;
 }
 

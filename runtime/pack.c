@@ -88,18 +88,19 @@ static float *column_scales(const struct pack_view *view, enum weight_type type)
 
 /* ----------------------------------------------------------------- packing */
 
-/* Columns tile .. tile + 15 of a row. */
-static void encode_row(const struct pack_view *view, enum weight_type type, const float *scales, int32_t k,
-                       int32_t tile, uint16_t codes[16])
+/* Columns tile .. tile + 15 of rows step .. step + 15. */
+static void encode_tile(const struct pack_view *view, enum weight_type type, const float *scales,
+                        int32_t step, int32_t tile, uint16_t codes[16][16])
 {
-    float values[16];
-    for (int32_t n = 0; n < 16; n++)
-        values[n] = pack_view_at(view, k, tile + n);
-    if (type == WEIGHT_F16)
-        half_from_floats(codes, values, 16);
-    else
+    float values[16][16];
+    for (int32_t k = 0; k < 16; k++)
         for (int32_t n = 0; n < 16; n++)
-            codes[n] = weight_encode(type, values[n], scales[tile + n]);
+            values[k][n] = pack_view_at(view, step + k, tile + n);
+    if (type == WEIGHT_F16)
+        half_from_floats(codes[0], values[0], 256);
+    else
+        for (int32_t i = 0; i < 256; i++)
+            codes[i / 16][i % 16] = weight_encode(type, values[i / 16][i % 16], scales[tile + i % 16]);
 }
 
 /* One tile of 16 rows and 16 columns: lane l holds 4 registers of 2 elements. Registers 0 and 1 are the B
@@ -108,19 +109,19 @@ static void encode_row(const struct pack_view *view, enum weight_type type, cons
 static void pack_tile(unsigned char *out, const struct pack_view *view, enum weight_type type,
                       const float *scales, int32_t step, int32_t tile)
 {
-    uint16_t codes[16][16];
-    for (int32_t k = 0; k < 16; k++)
-        encode_row(view, type, scales, step + k, tile, codes[k]);
-    for (int i = 0; i < 32 * 4 * 2; i++) {
-        int lane = i / 8, reg = i / 2 % 4, element = i % 2;
-        int n = (reg >= 2 ? 8 : 0) + lane / 4;
-        int k = (reg & 1 ? 8 : 0) + lane % 4 * 2 + element;
-        uint16_t code = codes[k][n];
-        if (weight_bytes(type) == 2)
-            memcpy(out + (size_t)i * 2, &code, 2);
-        else
-            out[i] = (unsigned char)code;
-    }
+    uint16_t codes[16][16], ordered[32][4][2];
+    encode_tile(view, type, scales, step, tile, codes);
+    for (int lane = 0; lane < 32; lane++)
+        for (int reg = 0; reg < 4; reg++)
+            for (int element = 0; element < 2; element++) {
+                int n = reg / 2 * 8 + lane / 4, k = reg % 2 * 8 + lane % 4 * 2 + element;
+                ordered[lane][reg][element] = codes[k][n];
+            }
+    if (weight_bytes(type) == 2)
+        memcpy(out, ordered, sizeof ordered);
+    else
+        for (int i = 0; i < 256; i++)
+            out[i] = (unsigned char)(&ordered[0][0][0])[i];
 }
 
 /* Column by column of tiles. They are worked on in the order that reads the source along its rows: down a

@@ -169,6 +169,39 @@ static enum sim_outcome exec_mma_float(sim_warp *warp, const sim_instruction *in
     return SIM_NEXT;
 }
 
+static inline void multiply_pair(sim_warp *warp, const sim_instruction *in, int accumulators, int a_count,
+                                 int b_count)
+{
+    const uint32_t *a[4], *b[2][2], *c[2][4];
+    uint32_t *d[2][4];
+    operands(warp, in, accumulators, a_count, a);
+    for (int n = 0; n < 2; n++) {
+        const sim_operand *listed = warp->program->list + in[n].list;
+        operands(warp, in + n, accumulators + a_count, b_count, b[n]);
+        operands(warp, in + n, accumulators + a_count + b_count, accumulators, c[n]);
+        for (int i = 0; i < accumulators; i++)
+            d[n][i] = sim_at(warp, listed[i]);
+    }
+    const uint32_t *const *b_of[2] = {b[0], b[1]}, *const * c_of[2] = {c[0], c[1]};
+    uint32_t *const *d_of[2] = {d[0], d[1]};
+    warp->block->launch->lanes->matrix_pair[in->x[0]](in->x[1], a, b_of, c_of, d_of);
+}
+
+static enum sim_outcome exec_mma_pair(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+{
+    if (check_warp(warp, mask) == SIM_FAULT)
+        return SIM_FAULT;
+    if (in->x[3] == 4 && in->x[4] == 4 && in->x[5] == 2)
+        multiply_pair(warp, in, 4, 4, 2);
+    else
+        multiply_pair(warp, in, in->x[3], in->x[4], in->x[5]);
+    count_flops(warp, in);
+    count_flops(warp, in + 1);
+    warp->block->worker->instructions[in[1].class]++; /* the loop counts one */
+    warp->pc++;
+    return SIM_NEXT;
+}
+
 static int32_t byte_of(uint32_t word, int i, bool is_signed)
 {
     return is_signed ? (int8_t)(word >> 8 * i) : (uint8_t)(word >> 8 * i);

@@ -59,6 +59,7 @@ static void count_sectors(sim_warp *warp, sim_allocation *a, uint32_t mask, cons
         total = end - first + 1;
         fresh = sim_memory_touch(a, writes, first, total);
     } else {
+        uint64_t begin = 0, end = 0; /* of a run of sectors to be marked */
         for (uint32_t rest = mask; rest; rest &= rest - 1) {
             uint64_t sector = (address[__builtin_ctz(rest)] - base) >> 5;
             if (sector == last)
@@ -74,8 +75,13 @@ static void count_sectors(sim_warp *warp, sim_allocation *a, uint32_t mask, cons
                 continue;
             list[count++] = sector;
             most = sector > most || count == 1 ? sector : most;
-            fresh += sim_memory_touch(a, writes, sector, 1);
+            if (sector != end) {
+                fresh += sim_memory_touch(a, writes, begin, end - begin);
+                begin = sector;
+            }
+            end = sector + 1;
         }
+        fresh += sim_memory_touch(a, writes, begin, end - begin);
         total = (uint64_t)count;
     }
     device_counters *c = &warp->block->worker->counters;

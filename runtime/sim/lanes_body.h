@@ -727,5 +727,9 @@ const struct sim_lanes SIM_LANES_NAME = {
      [LANE_MATRIX_BF16] = matrix_bf16,
      [LANE_MATRIX_E4M3] = matrix_e4m3,
      [LANE_MATRIX_E5M2] = matrix_e5m2},
+    {[LANE_MATRIX_F16] = matrix_f16_pair,
+     [LANE_MATRIX_BF16] = matrix_bf16_pair,
+     [LANE_MATRIX_E4M3] = matrix_e4m3_pair,
+     [LANE_MATRIX_E5M2] = matrix_e5m2_pair},
     &SIM_HANDLERS_NAME,
 };

@@ -350,15 +350,14 @@ static enum sim_outcome shared_rows(sim_warp *warp, int count, const uint32_t ad
     device_counters *c = &warp->block->worker->counters;
     struct rows a = {.count = count, .first = 32, .step = 1}; /* 32: no lane's own */
     c->shared_requests++;
-    for (int i = 0; i < count; i += 8) {
-        uint32_t banks = 0; /* of 16 bytes */
-        for (int r = i; r < i + 8; r++)
-            banks |= 1u << (address[r] >> 4 & 7);
-        if (banks == 0xff)
-            c->shared_passes++;
-        else
+    uint32_t banks = 0; /* of 16 bytes, by phases of eight rows */
+    for (int i = 0; i < count; i++)
+        banks |= 1u << ((address[i] >> 4 & 7) + ((uint32_t)i & 24));
+    if (banks == ~0u >> (32 - count))
+        c->shared_passes += (uint64_t)count / 8;
+    else
+        for (int i = 0; i < count; i += 8)
             sim_shared_count(c, 0xff, address + i, 16);
-    }
     for (int i = 0; i < count; i++)
         a.row[i] = address[i] >> 4;
     fill_up(&a);
