@@ -592,6 +592,8 @@ RACY static enum sim_outcome exec_copy(sim_warp *warp, const sim_instruction *in
         /* Where some lanes read less, check each for what it reads. */
         if (locate_global(warp, reads, from, least, ACCESS_READS, host) == SIM_FAULT)
             return SIM_FAULT;
+        for (int i = 0; i < 32; i += 4) /* while shared memory is looked at */
+            __builtin_prefetch(host[i]);
         char why[256];
         for (uint32_t rest = least < bytes ? reads : 0; rest; rest &= rest - 1) {
             int lane = __builtin_ctz(rest);
