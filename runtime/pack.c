@@ -1,3 +1,7 @@
+#if !defined(__clang__)
+#pragma GCC optimize("O3") /* loops over tiles */
+#endif
+
 #include "pack.h"
 #include "check.h"
 #include "feedback.h"
@@ -109,19 +113,28 @@ static void encode_tile(const struct pack_view *view, enum weight_type type, con
 static void pack_tile(unsigned char *out, const struct pack_view *view, enum weight_type type,
                       const float *scales, int32_t step, int32_t tile)
 {
-    uint16_t codes[16][16], ordered[32][4][2];
+    uint16_t codes[16][16];
+    uint32_t pairs[8][16], ordered[32][4]; /* pairs: of rows 2 i and 2 i + 1 */
     encode_tile(view, type, scales, step, tile, codes);
-    for (int lane = 0; lane < 32; lane++)
-        for (int reg = 0; reg < 4; reg++)
-            for (int element = 0; element < 2; element++) {
-                int n = reg / 2 * 8 + lane / 4, k = reg % 2 * 8 + lane % 4 * 2 + element;
-                ordered[lane][reg][element] = codes[k][n];
-            }
-    if (weight_bytes(type) == 2)
-        memcpy(out, ordered, sizeof ordered);
-    else
-        for (int i = 0; i < 256; i++)
-            out[i] = (unsigned char)(&ordered[0][0][0])[i];
+    for (int i = 0; i < 8; i++)
+        for (int n = 0; n < 16; n++)
+            pairs[i][n] = codes[2 * i][n] | (uint32_t)codes[2 * i + 1][n] << 16;
+    for (int n = 0; n < 8; n++)
+        for (int i = 0; i < 4; i++) {
+            uint32_t *registers = ordered[n * 4 + i];
+            registers[0] = pairs[i][n];
+            registers[1] = pairs[i + 4][n];
+            registers[2] = pairs[i][n + 8];
+            registers[3] = pairs[i + 4][n + 8];
+        }
+    for (int i = 0; i < 128; i++) {
+        const uint32_t pair = ordered[i / 4][i % 4];
+        const unsigned char narrow[2] = {(unsigned char)pair, (unsigned char)(pair >> 16)};
+        if (weight_bytes(type) == 2)
+            memcpy(out + i * 4, &pair, 4);
+        else
+            memcpy(out + i * 2, narrow, 2);
+    }
 }
 
 /* Column by column of tiles. They are worked on in the order that reads the source along its rows: down a
