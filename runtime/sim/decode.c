@@ -544,8 +544,8 @@ static bool among(sim_operand o, const sim_operand *list, int count)
     return false;
 }
 
-/* Whether `e` and the instruction after it are matrix products of one A that may be done together: the second
- * does not need what the first writes. */
+/* Whether `e` and the instruction after it are matrix products of one A that may be done together: the
+ * second does not need what the first writes, and all operands are registers. */
 static bool are_pair(const sim_program *p, const sim_instruction *e, sim_handler *product)
 {
     const sim_instruction *next = e + 1;
@@ -557,6 +557,9 @@ static bool are_pair(const sim_program *p, const sim_instruction *e, sim_handler
     const sim_operand *one = p->list + e->list, *two = p->list + next->list;
     for (int i = 0; i < accumulators; i++)
         if (among(one[i], two + accumulators, next->list_count - accumulators))
+            return false;
+    for (int i = 0; i < e->list_count; i++)
+        if ((one[i] | two[i]) & 1) /* a constant */
             return false;
     return memcmp(one + accumulators, two + accumulators, sizeof *one * (size_t)a) == 0;
 }

@@ -103,11 +103,12 @@ enum sim_atomic {
  * stmatrix: x: matrices, transposed, -, -, -, SIM_X_ADDRESS_64. mma_float, mma_integer: list: d, a, b, c
  * registers. x: enum sim_lane_matrix or signs (bit 0: a, bit 1: b), k, f16 accumulators or satfinite, d
  * registers, a registers, b registers, enum matrix_type.
- * mma_pair: the instruction and the next, both mma_float of the same a (decode.c). */
-#define SIM_HANDLERS(X)                                                                                    \
-    X(load)                                                                                                \
-    X(store) X(atomic) X(copy) X(commit) X(wait) X(isspacep) X(ldmatrix) X(stmatrix) X(movmatrix)          \
-        X(mma_float) X(mma_pair) X(mma_integer)
+ * mma_pair: the instruction and the next, both mma_float of the same a, of registers alone (decode.c). */
+// clang-format off
+#define SIM_HANDLERS(X) \
+    X(load) X(store) X(atomic) X(copy) X(commit) X(wait) X(isspacep) X(ldmatrix) X(stmatrix) X(movmatrix) \
+    X(mma_float) X(mma_pair) X(mma_integer)
+// clang-format on
 #define SIM_HANDLER_FIELD(name) sim_handler *name;
 struct sim_handlers {
     SIM_HANDLERS(SIM_HANDLER_FIELD)

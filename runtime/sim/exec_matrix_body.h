@@ -169,21 +169,29 @@ static enum sim_outcome exec_mma_float(sim_warp *warp, const sim_instruction *in
     return SIM_NEXT;
 }
 
+static inline void place_registers(const sim_warp *warp, const sim_operand *listed, int count,
+                                   const uint32_t **registers)
+{
+    for (int i = 0; i < count; i++)
+        registers[i] = (const void *)(warp->base[0] + listed[i]);
+}
+
+/* All operands are registers. */
 static inline void multiply_pair(sim_warp *warp, const sim_instruction *in, int accumulators, int a_count,
                                  int b_count)
 {
-    const uint32_t *a[4], *b[2][2], *c[2][4];
-    uint32_t *d[2][4];
-    operands(warp, in, accumulators, a_count, a);
+    const int at_a = accumulators, at_b = at_a + a_count, at_c = at_b + b_count;
+    const sim_operand *listed = warp->program->list + in->list;
+    const uint32_t *a[4], *b[2][2], *c[2][4], *d[2][4];
+    place_registers(warp, listed + at_a, a_count, a);
     for (int n = 0; n < 2; n++) {
-        const sim_operand *listed = warp->program->list + in[n].list;
-        operands(warp, in + n, accumulators + a_count, b_count, b[n]);
-        operands(warp, in + n, accumulators + a_count + b_count, accumulators, c[n]);
-        for (int i = 0; i < accumulators; i++)
-            d[n][i] = sim_at(warp, listed[i]);
+        listed = warp->program->list + in[n].list;
+        place_registers(warp, listed, accumulators, d[n]);
+        place_registers(warp, listed + at_b, b_count, b[n]);
+        place_registers(warp, listed + at_c, accumulators, c[n]);
     }
     const uint32_t *const *b_of[2] = {b[0], b[1]}, *const * c_of[2] = {c[0], c[1]};
-    uint32_t *const *d_of[2] = {d[0], d[1]};
+    uint32_t *const *d_of[2] = {(uint32_t *const *)d[0], (uint32_t *const *)d[1]};
     warp->block->launch->lanes->matrix_pair[in->x[0]](in->x[1], a, b_of, c_of, d_of);
 }
 
