@@ -92,14 +92,27 @@ static float *column_scales(const struct pack_view *view, enum weight_type type)
 
 /* ----------------------------------------------------------------- packing */
 
+/* Whether columns tile .. tile + 15 are neighbours in the source. */
+static bool are_neighbours(const struct pack_view *view, int32_t tile)
+{
+    bool so = view->col_step == 1 && view->col[tile] >= 0;
+    for (int32_t n = 1; n < 16; n++)
+        so &= view->col[tile + n] == view->col[tile] + n;
+    return so;
+}
+
 /* Columns tile .. tile + 15 of rows step .. step + 15. */
 static void encode_tile(const struct pack_view *view, enum weight_type type, const float *scales,
                         int32_t step, int32_t tile, uint16_t codes[16][16])
 {
     float values[16][16];
+    const bool neighbours = are_neighbours(view, tile);
     for (int32_t k = 0; k < 16; k++)
-        for (int32_t n = 0; n < 16; n++)
-            values[k][n] = pack_view_at(view, step + k, tile + n);
+        if (neighbours && view->row[step + k] >= 0)
+            memcpy(values[k], view->source + pack_view_index(view, step + k, tile), sizeof values[k]);
+        else
+            for (int32_t n = 0; n < 16; n++)
+                values[k][n] = pack_view_at(view, step + k, tile + n);
     if (type == WEIGHT_F16)
         half_from_floats(codes[0], values[0], 256);
     else
