@@ -17,9 +17,9 @@ static const double outs[OUTS] = {1, 2, 3}, lses[LSES] = {4, 5};
 /* Copies of a cache, as from the device. */
 static struct compare_cached read_back(void)
 {
-    int32_t *pages = calloc(1, sizeof *pages);
-    struct compare_cached c = {{malloc(PAGES), pages, 40, malloc(TAIL)}, PAGES, TAIL, OUTS, LSES};
-    cr_assert(c.cache.pool && c.cache.tail && pages);
+    struct compare_cached c = {
+        {malloc(PAGES), calloc(1, sizeof(int32_t)), 40, malloc(TAIL)}, PAGES, TAIL, OUTS, LSES};
+    cr_assert(c.cache.pool && c.cache.tail && c.cache.pages);
     memset(c.cache.pool, 7, PAGES);
     memset(c.cache.tail, 8, TAIL);
     return c;
