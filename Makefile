@@ -113,6 +113,7 @@ $(BUILD)/tests/test_llama_cache: $(patsubst %,$(BUILD)/examples/llama/%.o,attent
     fail format progress rope)
 # These tests call parts of cli/.
 $(BUILD)/tests/test_synthetic: $(patsubst %,$(BUILD)/cli/%.o,synthetic synthetic_weights)
+$(BUILD)/tests/test_compare_expected: $(BUILD)/cli/compare_expected.o
 
 # Stand-ins that tests load: for the NVIDIA driver, for NVRTC, for malloc. And the program that tests of the
 # command line run.

@@ -183,6 +183,8 @@ static xq_status compare_bits(struct comparison *c, struct compare_task *task, i
     task->layer_spec = spec;
     int bits = c->traits[which].bits; /* of the comparison: a base layer has its own */
     driver d = {0};
+    struct compare_expected expected = {0};
+    task->expected = &expected;
     for (int i = 0; i < IMPLEMENTATIONS; i++) {
         struct compare_row *row = &c->rows[c->row_count];
         if (order[i] == XQ_FP16_KV && which > 0) {
@@ -197,8 +199,10 @@ static xq_status compare_bits(struct comparison *c, struct compare_task *task, i
         c->row_count++;
     }
     driver_close(&d);
+    compare_expected_free(&expected);
     free(spec);
     task->layer_spec = NULL;
+    task->expected = NULL;
     return err->status;
 }
 

@@ -7,6 +7,7 @@
 #include "../autotune/measure/roofline.h"
 #include "../autotune/reference/reference.h"
 #include "../gen/gen.h"
+#include "compare_expected.h"
 #include "layers.h"
 
 #include <stdint.h>
@@ -84,7 +85,8 @@ struct compare_task {
     ceilings ceilings;
     uint64_t seed;
     const struct compare_layer *layer;
-    const double *exact; /* attention from the inputs as given, [distinct, queries, H, dh] */
+    const double *exact;               /* attention from the inputs as given, [distinct, queries, H, dh] */
+    struct compare_expected *expected; /* of the implementation before */
 };
 /* Exact attention of the distinct sequences, [distinct, queries, H, dh]; caller frees. */
 xq_status compare_exact(const struct compare_task *task, double **exact, error *err);

@@ -75,6 +75,46 @@ static size_t query_values(const struct compare_task *task) /* of one sequence *
            (size_t)task->traits.shape.head_dim;
 }
 
+/* Attention with keys k, and values that are projections of xv by layer->wv. Of few queries, the rows of xv
+ * are weighed first: values would be the larger product. */
+static xq_status attend_projected(const struct compare_task *task, const reference_layer *layer,
+                                  const double *k, const double *xv, const reference_queries *queries,
+                                  double *out, double *lse, error *err)
+{
+    const reference_model *m = &task->reference;
+    const int64_t tokens = task->layer->tokens;
+    const int width = m->kv_heads * m->head_dim;
+    if (queries->count * m->heads < width)
+        return reference_attend_rows(m, layer, tokens, k, xv, queries, out, lse, err);
+    double *v = malloc(sizeof *v * (size_t)tokens * (size_t)width);
+    if (!v)
+        no_memory(err);
+    else if (reference_values(m, layer, tokens, xv, v, err) == XQ_OK)
+        reference_attend_queries(m, layer, tokens, k, v, queries, out, lse, err);
+    free(v);
+    return err->status;
+}
+
+/* Keys [tokens, dkv] of rows xk, tokens at their positions; the caller frees. NULL after an error. */
+static double *keys_of(const struct compare_task *task, const reference_layer *layer, const double *xk,
+                       error *err)
+{
+    const int64_t tokens = task->layer->tokens;
+    double *k = malloc(sizeof *k * (size_t)tokens * (size_t)task->traits.shape.kv_width);
+    int64_t *positions = malloc(sizeof *positions * (size_t)tokens);
+    for (int64_t t = 0; positions && t < tokens; t++)
+        positions[t] = t;
+    if (!k || !positions)
+        no_memory(err);
+    else
+        reference_keys(&task->reference, layer, tokens, xk, positions, k, err);
+    free(positions);
+    if (err->status == XQ_OK)
+        return k;
+    free(k);
+    return NULL;
+}
+
 /* -------------------------------------------------------- exact attention */
 
 static xq_status exact_sequence(const struct compare_task *task, const reference_layer *layer, int b,
@@ -82,15 +122,15 @@ static xq_status exact_sequence(const struct compare_task *task, const reference
 {
     size_t x_count = (size_t)task->layer->tokens * (size_t)task->traits.shape.hidden_size;
     size_t values = query_values(task), lses = (size_t)task->layer->queries * (size_t)task->reference.heads;
-    double *x = doubles(task->layer->x + (size_t)b * x_count, x_count);
+    double *x = doubles(task->layer->x + (size_t)b * x_count, x_count), *k = NULL;
     double *q = doubles(task->layer->q + (size_t)b * values, values), *lse = malloc(sizeof *lse * lses);
-    if (!x || !q || !lse) {
+    const reference_queries queries = queries_of(task, q);
+    if (!x || !q || !lse)
         no_memory(err);
-    } else {
-        const reference_queries queries = queries_of(task, q);
-        reference_attend_layer(&task->reference, layer, task->layer->tokens, x, x, &queries, out, lse, err);
-    }
+    else if ((k = keys_of(task, layer, x, err)))
+        attend_projected(task, layer, k, x, &queries, out, lse, err);
     free(x);
+    free(k);
     free(q);
     free(lse);
     return err->status;
@@ -121,11 +161,6 @@ xq_status compare_exact(const struct compare_task *task, double **exact, error *
 
 /* ----------------------------------------------- reference on the same cache */
 
-/* Keys and values of one sequence, [tokens, dkv] each, as they meet queries. */
-struct keys_values {
-    double *k, *v;
-};
-
 /* Wk or Wv as the kernels see it, with rows for the padding of a latent. */
 static double *seen(const struct compare_task *task, const xq_plan *plan, const char *source,
                     const float *w, int rows, int stored, error *err)
@@ -139,73 +174,79 @@ static double *seen(const struct compare_task *task, const xq_plan *plan, const 
     return out;
 }
 
-static xq_status rematerialize(const struct compare_task *task, const xq_plan *plan,
-                               const page_codec *codec, const page_sequence *sequence,
-                               struct keys_values *kv, error *err)
+/* One matrix at a time: in double precision they are the largest things here. */
+static xq_status attend_decoded(const struct compare_task *task, const xq_plan *plan,
+                                const page_codec *codec, const page_sequence *cached,
+                                const reference_queries *queries, double *out, double *lse, error *err)
 {
     bool factored = layer_is_factored(&task->traits.shape);
     int last = codec->streams - 1;
     const page_stream *k = &codec->stream[0], *v = &codec->stream[last];
-    const int64_t tokens = sequence->length;
     struct layer_doubles l = {
         .layer = {.inner_k = k->latent_width, .inner_v = v->latent_width, .latents = k->latents}};
     const layer_weights *w = &task->layer->weights;
     bool ok = add_vectors(&l, &task->traits.shape, w);
-    double *x = malloc(sizeof *x * (size_t)tokens * (size_t)(k->width > v->width ? k->width : v->width));
-    int64_t *positions = malloc(sizeof *positions * (size_t)tokens);
-    if (!ok || !x || !positions)
+    size_t width = (size_t)(k->width > v->width ? k->width : v->width);
+    double *x = malloc(sizeof *x * (size_t)cached->length * width), *keys = NULL;
+    if (!ok || !x)
         no_memory(err);
-    for (int64_t t = 0; positions && t < tokens; t++)
-        positions[t] = t;
-    if (err->status == XQ_OK)
+    else
         l.layer.wk = l.wk = seen(task, plan, factored ? "ak" : "wk", factored ? w->ak : w->wk, k->rank,
                                  k->latent_width, err);
     if (err->status == XQ_OK) {
-        driver_decode(codec, 0, sequence, x);
-        reference_keys(&task->reference, &l.layer, tokens, x, positions, kv->k, err);
+        driver_decode(codec, 0, cached, x);
+        keys = keys_of(task, &l.layer, x, err);
     }
-    free(l.wk); /* one matrix at a time: in double precision they are the largest things here */
+    free(l.wk);
     l.layer.wk = l.wk = NULL;
     if (err->status == XQ_OK)
         l.layer.wv = l.wv = seen(task, plan, factored ? "av" : "wv", factored ? w->av : w->wv, v->rank,
                                  v->latent_width, err);
     if (err->status == XQ_OK) {
-        driver_decode(codec, last, sequence, x);
-        reference_values(&task->reference, &l.layer, tokens, x, kv->v, err);
+        driver_decode(codec, last, cached, x);
+        attend_projected(task, &l.layer, keys, x, queries, out, lse, err);
     }
     free(x);
-    free(positions);
+    free(keys);
     layer_doubles_free(&l);
     return err->status;
 }
 
-static xq_status from_quantized(const struct compare_task *task, driver *d, int sequence, int64_t first,
-                                struct keys_values *kv, error *err)
+static xq_status attend_quantized(const struct compare_task *task, driver *d, const page_sequence *cached,
+                                  const reference_queries *queries, double *out, double *lse, error *err)
 {
-    int layer = d->layer_count - 1;
-    const xq_plan *plan = d->layers[layer].plan;
+    const xq_plan *plan = d->layers[d->layer_count - 1].plan;
     bool cross = layer_is_cross(&task->traits.shape);
     page_codec *codec = NULL;
-    page_sequence cached = {0};
     if ((cross ? page_codec_create_accumulator : page_codec_create)(task->generator, xq_plan_spec(plan),
-                                                                    &codec, err) != XQ_OK ||
-        !codec)
-        return err->status;
-    xq_status status = cross
-                           ? driver_read_accumulated(d, layer, first, task->layer->tokens, &cached)
-                           : driver_read_cache(d, layer, 0, sequence, first, task->layer->tokens, &cached);
-    if (status != XQ_OK)
-        last_error_read(task->context, status, err);
-    else
-        rematerialize(task, plan, codec, &cached, kv, err);
-    driver_free_cache(&cached);
+                                                                    &codec, err) == XQ_OK &&
+        codec)
+        attend_decoded(task, plan, codec, cached, queries, out, lse, err);
     page_codec_destroy(codec);
     return err->status;
 }
 
-/* fp16-kv: pages hold [2, page, Hkv, dh]. */
-static xq_status from_kv_pages(const struct compare_task *task, driver *d, int64_t first,
-                               struct keys_values *kv, error *err)
+/* What the cache of a sequence holds now; of a cross-layer method, the accumulator. */
+static xq_status read_cache(const struct compare_task *task, driver *d, int b, int64_t first,
+                            struct compare_cached *out, error *err)
+{
+    const int layer = d->layer_count - 1;
+    const xq_plan_info *info = &d->layers[layer].info;
+    const int64_t tokens = task->layer->tokens;
+    const size_t pages = (size_t)((tokens + info->page_tokens - 1) / info->page_tokens);
+    const bool cross = layer_is_cross(&task->traits.shape);
+    xq_status status = cross ? driver_read_accumulated(d, layer, first, tokens, &out->cache)
+                             : driver_read_cache(d, layer, 0, b, first, tokens, &out->cache);
+    out->pages_bytes = pages * (cross ? info->accumulator_page_bytes : info->page_bytes);
+    out->tail_bytes = cross ? 0 : info->tail_bytes;
+    out->outs = query_values(task);
+    out->lses = (size_t)task->layer->queries * (size_t)task->traits.shape.heads;
+    return status == XQ_OK ? XQ_OK : last_error_read(task->context, status, err);
+}
+
+/* fp16-kv: pages hold [2, page, Hkv, dh]; k, v [tokens, dkv]. */
+static xq_status read_kv_pages(const struct compare_task *task, driver *d, int64_t first, double *k,
+                               double *v, error *err)
 {
     const xq_plan_info *info = &d->layers[d->layer_count - 1].info;
     size_t width = (size_t)task->traits.shape.kv_width, per_page = (size_t)info->page_tokens;
@@ -220,10 +261,47 @@ static xq_status from_kv_pages(const struct compare_task *task, driver *d, int64
             last_error_read(task->context, status, err);
             break;
         }
-        widen(task, kv->k + t * width, page, rows * width);
-        widen(task, kv->v + t * width, page + per_page * width, rows * width);
+        widen(task, k + t * width, page, rows * width);
+        widen(task, v + t * width, page + per_page * width, rows * width);
     }
     free(page);
+    return err->status;
+}
+
+static xq_status attend_kv(const struct compare_task *task, driver *d, int64_t first,
+                           const reference_queries *queries, double *out, double *lse, error *err)
+{
+    const struct compare_layer *layer = task->layer;
+    size_t count = (size_t)layer->tokens * (size_t)task->traits.shape.kv_width;
+    double *k = malloc(sizeof *k * count), *v = malloc(sizeof *v * count), *sinks = NULL;
+    if (layer->weights.sinks)
+        sinks = doubles(layer->weights.sinks, (size_t)task->traits.shape.heads);
+    const reference_layer vectors = {.sinks = sinks};
+    if (!k || !v || (layer->weights.sinks && !sinks))
+        no_memory(err);
+    else if (read_kv_pages(task, d, first, k, v, err) == XQ_OK)
+        reference_attend_queries(&task->reference, &vectors, layer->tokens, k, v, queries, out, lse, err);
+    free(k);
+    free(v);
+    free(sinks);
+    return err->status;
+}
+
+/* Results of one sequence from its cache, of which `cached` is a copy where it is quantized. */
+static xq_status compute(const struct compare_task *task, driver *d, const page_sequence *cached, int b,
+                         int64_t first, double *out, double *lse, error *err)
+{
+    size_t values = query_values(task);
+    double *q = malloc(sizeof *q * values);
+    const reference_queries queries = queries_of(task, q);
+    if (!q)
+        return no_memory(err);
+    widen(task, q, task->layer->q16 + (size_t)b * values, values);
+    if (cached->pool)
+        attend_quantized(task, d, cached, &queries, out, lse, err);
+    else
+        attend_kv(task, d, first, &queries, out, lse, err);
+    free(q);
     return err->status;
 }
 
@@ -231,27 +309,16 @@ static xq_status from_kv_pages(const struct compare_task *task, driver *d, int64
 static xq_status expect(const struct compare_task *task, driver *d, xq_implementation implementation, int b,
                         double *out, double *lse, error *err)
 {
-    const struct compare_layer *layer = task->layer;
-    int64_t first = b * ((layer->tokens + task->traits.page - 1) / task->traits.page);
-    size_t count = (size_t)layer->tokens * (size_t)task->traits.shape.kv_width, values = query_values(task);
-    struct keys_values kv = {malloc(sizeof(double) * count), malloc(sizeof(double) * count)};
-    double *q = malloc(sizeof *q * values), *sinks = NULL;
-    if (layer->weights.sinks)
-        sinks = doubles(layer->weights.sinks, (size_t)task->traits.shape.heads);
-    if (!kv.k || !kv.v || !q || (layer->weights.sinks && !sinks)) {
-        no_memory(err);
-    } else if ((implementation == XQ_FP16_KV ? from_kv_pages(task, d, first, &kv, err)
-                                             : from_quantized(task, d, b, first, &kv, err)) == XQ_OK) {
-        const reference_layer vectors = {.sinks = sinks};
-        const reference_queries queries = queries_of(task, q);
-        widen(task, q, layer->q16 + (size_t)b * values, values);
-        reference_attend_queries(&task->reference, &vectors, layer->tokens, kv.k, kv.v, &queries, out, lse,
-                                 err);
-    }
-    free(kv.k);
-    free(kv.v);
-    free(q);
-    free(sinks);
+    const xq_plan *plan = d->layers[d->layer_count - 1].plan;
+    int64_t first = b * ((task->layer->tokens + task->traits.page - 1) / task->traits.page);
+    struct compare_cached cached = {0};
+    if (implementation == XQ_FP16_KV)
+        return compute(task, d, &cached.cache, b, first, out, lse, err);
+    if (read_cache(task, d, b, first, &cached, err) == XQ_OK &&
+        !compare_expected_find(task->expected, plan, b, &cached, out, lse) &&
+        compute(task, d, &cached.cache, b, first, out, lse, err) == XQ_OK)
+        compare_expected_keep(task->expected, plan, b, &cached, out, lse);
+    driver_free_cache(&cached.cache);
     return err->status;
 }
 

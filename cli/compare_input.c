@@ -13,8 +13,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { MOST_DISTINCT = 4 }; /* texts of a batch: each is checked against a reference */
-
 struct compare_input {
     const struct compare_options *o;
     layer_shape shape;
@@ -325,7 +323,7 @@ xq_status compare_input_layer(struct compare_input *in, int number, const struct
     const layer_shape *s = &in->shape;
     struct compare_layer layer = {
         .number = number, .batch = in->batch, .tokens = in->tokens, .queries = (int)in->o->queries};
-    layer.distinct = in->batch < MOST_DISTINCT ? in->batch : MOST_DISTINCT;
+    layer.distinct = in->batch < COMPARE_MOST_DISTINCT ? in->batch : COMPARE_MOST_DISTINCT;
     size_t rows = (size_t)layer.distinct * (size_t)in->tokens, x_count = rows * (size_t)s->hidden_size;
     size_t q_count = (size_t)(layer.distinct * layer.queries) * (size_t)s->heads * (size_t)s->head_dim;
     if (!allocate_layer(&layer, x_count, q_count))

@@ -304,8 +304,9 @@ static xq_status pair_rows(const layer_shape *s, const struct pair *p, struct ro
         times_block(&p->k, m, m->v, count, w->wk + at, s->kv_width, err) != XQ_OK ||
         times_block(&p->v, m, m->v, count, w->wv + at, s->kv_width, err) != XQ_OK || !w->uk)
         return err->status;
-    for (size_t i = 0; i < (size_t)count * d; i++)
-        m->v[i] *= p->length[i % d];
+    for (size_t r = 0; r < (size_t)count; r++)
+        for (size_t i = 0; i < d; i++)
+            m->v[r * d + i] *= p->length[i];
     if (rotation_apply(m->v, count, s->hidden_size, err) == XQ_OK)
         store(m->v, count, s->hidden_size, w->uk + (size_t)first * d, s->hidden_size);
     return err->status;
@@ -319,8 +320,9 @@ static xq_status pair_factors(const layer_shape *s, const struct pair *p, struct
     unit_rows(m->v, first, count, s->hidden_size);
     if (rotation_undo(m->v, count, s->hidden_size, err) != XQ_OK)
         return err->status;
-    for (size_t i = 0; i < (size_t)count * d; i++)
-        m->v[i] /= p->length[i % d];
+    for (size_t r = 0; r < (size_t)count; r++)
+        for (size_t i = 0; i < d; i++)
+            m->v[r * d + i] /= p->length[i];
     if (times_block(&p->k, m, m->v, count, w->ak + at, s->kv_width, err) == XQ_OK)
         times_block(&p->v, m, m->v, count, w->av + at, s->kv_width, err);
     return err->status;

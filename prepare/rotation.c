@@ -1,3 +1,7 @@
+#if !defined(__clang__)
+#pragma GCC optimize("O3") /* butterflies over rows */
+#endif
+
 #include "rotation.h"
 
 #include <cblas.h>
@@ -43,12 +47,14 @@ static xq_status cosine(double *x, size_t rows, int m, CBLAS_TRANSPOSE turned, e
 static void hadamard(double *row, int size, int m)
 {
     for (int half = 1; half < size; half *= 2)
-        for (int first = 0; first < size; first += 2 * half)
-            for (int i = first * m; i < (first + half) * m; i++) {
-                double a = row[i], b = row[i + half * m];
-                row[i] = (a + b) * M_SQRT1_2;
-                row[i + half * m] = (a - b) * M_SQRT1_2;
+        for (int first = 0; first < size; first += 2 * half) {
+            double *restrict low = row + first * m, *restrict high = low + half * m;
+            for (int i = 0; i < half * m; i++) {
+                double a = low[i], b = high[i];
+                low[i] = (a + b) * M_SQRT1_2;
+                high[i] = (a - b) * M_SQRT1_2;
             }
+        }
 }
 
 /* x ← x·(H ⊗ C), or x·(H ⊗ C)ᵀ. */

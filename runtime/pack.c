@@ -1,3 +1,7 @@
+#if !defined(__clang__)
+#pragma GCC optimize("O3") /* loops over tiles */
+#endif
+
 #include "pack.h"
 #include "base/half.h"
 #include "check.h"
@@ -88,18 +92,32 @@ static float *column_scales(const struct pack_view *view, enum weight_type type)
 
 /* ----------------------------------------------------------------- packing */
 
-/* Columns tile .. tile + 15 of a row. */
-static void encode_row(const struct pack_view *view, enum weight_type type, const float *scales, int32_t k,
-                       int32_t tile, uint16_t codes[16])
+/* Whether columns tile .. tile + 15 are neighbours in the source. */
+static bool are_neighbours(const struct pack_view *view, int32_t tile)
 {
-    float values[16];
-    for (int32_t n = 0; n < 16; n++)
-        values[n] = pack_view_at(view, k, tile + n);
+    bool so = view->col_step == 1 && view->col[tile] >= 0;
+    for (int32_t n = 1; n < 16; n++)
+        so &= view->col[tile + n] == view->col[tile] + n;
+    return so;
+}
+
+/* Columns tile .. tile + 15 of rows step .. step + 15. */
+static void encode_tile(const struct pack_view *view, enum weight_type type, const float *scales,
+                        int32_t step, int32_t tile, uint16_t codes[16][16])
+{
+    float values[16][16];
+    const bool neighbours = are_neighbours(view, tile);
+    for (int32_t k = 0; k < 16; k++)
+        if (neighbours && view->row[step + k] >= 0)
+            memcpy(values[k], view->source + pack_view_index(view, step + k, tile), sizeof values[k]);
+        else
+            for (int32_t n = 0; n < 16; n++)
+                values[k][n] = pack_view_at(view, step + k, tile + n);
     if (type == WEIGHT_F16)
-        half_from_floats(codes, values, 16);
+        half_from_floats(codes[0], values[0], 256);
     else
-        for (int32_t n = 0; n < 16; n++)
-            codes[n] = weight_encode(type, values[n], scales[tile + n]);
+        for (int32_t i = 0; i < 256; i++)
+            codes[i / 16][i % 16] = weight_encode(type, values[i / 16][i % 16], scales[tile + i % 16]);
 }
 
 /* One tile of 16 rows and 16 columns: lane l holds 4 registers of 2 elements. Registers 0 and 1 are the B
@@ -109,17 +127,26 @@ static void pack_tile(unsigned char *out, const struct pack_view *view, enum wei
                       const float *scales, int32_t step, int32_t tile)
 {
     uint16_t codes[16][16];
-    for (int32_t k = 0; k < 16; k++)
-        encode_row(view, type, scales, step + k, tile, codes[k]);
-    for (int i = 0; i < 32 * 4 * 2; i++) {
-        int lane = i / 8, reg = i / 2 % 4, element = i % 2;
-        int n = (reg >= 2 ? 8 : 0) + lane / 4;
-        int k = (reg & 1 ? 8 : 0) + lane % 4 * 2 + element;
-        uint16_t code = codes[k][n];
+    uint32_t pairs[8][16], ordered[32][4]; /* pairs: of rows 2 i and 2 i + 1 */
+    encode_tile(view, type, scales, step, tile, codes);
+    for (int i = 0; i < 8; i++)
+        for (int n = 0; n < 16; n++)
+            pairs[i][n] = codes[2 * i][n] | (uint32_t)codes[2 * i + 1][n] << 16;
+    for (int n = 0; n < 8; n++)
+        for (int i = 0; i < 4; i++) {
+            uint32_t *registers = ordered[n * 4 + i];
+            registers[0] = pairs[i][n];
+            registers[1] = pairs[i + 4][n];
+            registers[2] = pairs[i][n + 8];
+            registers[3] = pairs[i + 4][n + 8];
+        }
+    for (int i = 0; i < 128; i++) {
+        const uint32_t pair = ordered[i / 4][i % 4];
+        const unsigned char narrow[2] = {(unsigned char)pair, (unsigned char)(pair >> 16)};
         if (weight_bytes(type) == 2)
-            memcpy(out + (size_t)i * 2, &code, 2);
+            memcpy(out + i * 4, &pair, 4);
         else
-            out[i] = (unsigned char)code;
+            memcpy(out + i * 2, narrow, 2);
     }
 }
 

@@ -101,6 +101,29 @@ WARP(multiply)
         accumulate_lane(self->context, a, d, lane);
 }
 
+/* Two products of one A, which may be done together: a[0 .. 3], B a[4, 5] and a[6, 7], both added to
+ * a[8 .. 11]; or, `chained`, the second to the first. */
+struct two {
+    const struct shape *shape;
+    bool chained;
+};
+
+WARP(multiply_two)
+{
+    const struct two *two = self->context;
+    uint64_t first[10][PTX_LANES], second[10][PTX_LANES];
+    memcpy(first, a, 6 * sizeof *a);
+    memcpy(first + 6, a + 8, 4 * sizeof *a);
+    memcpy(second, first, sizeof first);
+    memcpy(second + 4, a + 6, 2 * sizeof *a);
+    for (int lane = 0; lane < PTX_LANES; lane++)
+        accumulate_lane(two->shape, first, d, lane);
+    if (two->chained)
+        memcpy(second + 6, d, 4 * sizeof *d);
+    for (int lane = 0; lane < PTX_LANES; lane++)
+        accumulate_lane(two->shape, second, d + 4, lane);
+}
+
 #define SHAPE(identifier, n_, k_, a_, b_, f16_, saturate_)                                                 \
     static const struct shape identifier = {n_, k_, a_, b_, f16_, saturate_}
 SHAPE(f16_k16, 8, 16, F16, F16, false, false);
@@ -218,6 +241,16 @@ CASE_WARP_FULL(mma_f16_special, "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f
      NULL, &f16_k16, multiply)
 CASE_WARP_FULL(mma_bf16_special, "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32" MMA4_2, "wwwwwwffff", "ffff", 0x1p-18, 0x1p-12,
      NULL, &bf16_k16, multiply)
+#define MMA_TWO(instruction, c)                                                                            \
+    instruction " {%d0,%d1,%d2,%d3}, {%a0,%a1,%a2,%a3}, {%a4,%a5}, {%a8,%a9,%a10,%a11};\n    " instruction    \
+                " {%d4,%d5,%d6,%d7}, {%a0,%a1,%a2,%a3}, {%a6,%a7}, " c ";"
+static const struct two f16_apart = {&f16_k16, false}, f16_chained = {&f16_k16, true}, bf16_apart = {&bf16_k16, false};
+CASE_WARP_FULL(mma_f16_two, MMA_TWO("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", "{%a8,%a9,%a10,%a11}"),
+               "mmmmmmmmiiii", "rrrrrrrr", 0, 0, NULL, &f16_apart, multiply_two)
+CASE_WARP_FULL(mma_f16_two_chained, MMA_TWO("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", "{%d0,%d1,%d2,%d3}"),
+               "mmmmmmmmiiii", "rrrrrrrr", 0, 0, NULL, &f16_chained, multiply_two)
+CASE_WARP_FULL(mma_bf16_two, MMA_TWO("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", "{%a8,%a9,%a10,%a11}"),
+               "wwwwwwwwvvvv", "ffffffff", 0x1p-18, 0x1p-12, NULL, &bf16_apart, multiply_two)
 CASE_WARP_FULL(mma_s8, "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32" MMA4_2, "rrrrrrrrrr", "rrrr", 0, 0, NULL, &s8_k32, multiply)
 CASE_WARP_FULL(mma_s8_k16, "mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32" MMA2_1, "rrrrrrr", "rrrr", 0, 0, NULL, &s8_k16, multiply)
 CASE_WARP_FULL(mma_u8, "mma.sync.aligned.m16n8k32.row.col.s32.u8.u8.s32" MMA4_2, "rrrrrrrrrr", "rrrr", 0, 0, NULL, &u8_k32, multiply)

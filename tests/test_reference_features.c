@@ -72,6 +72,41 @@ static double distance(const fixture *a, const fixture *b)
     return reference_error(a->out, b->out, ROW);
 }
 
+/* ---------------------------------------------------------------- rows instead of values */
+
+/* Attends with the rows that values are made of, in `latents` groups; results and those with values. */
+static void expect_rows_give_the_same(fixture *f, int latents, int queries)
+{
+    error err = ERROR_INIT;
+    double k[N * DKV], v[N * DKV], out[MAX_Q * ROW], lse[MAX_Q * H];
+    int64_t positions[N];
+    f->layer.inner_k = f->layer.inner_v = D / latents;
+    f->layer.latents = latents;
+    f->queries.count = queries;
+    reference_token_positions(&f->queries, N, positions);
+    cr_assert_eq(reference_keys(&f->model, &f->layer, N, f->x, positions, k, &err), XQ_OK);
+    cr_assert_eq(reference_values(&f->model, &f->layer, N, f->x, v, &err), XQ_OK);
+    cr_assert_eq(reference_attend_queries(&f->model, &f->layer, N, k, v, &f->queries, f->out, f->lse, &err),
+                 XQ_OK);
+    cr_assert_eq(reference_attend_rows(&f->model, &f->layer, N, k, f->x, &f->queries, out, lse, &err),
+                 XQ_OK, "%s", err.message);
+    cr_expect_lt(reference_error(f->out, out, (size_t)(queries * ROW)), 1e-12);
+    for (int i = 0; i < queries * H; i++)
+        cr_expect_float_eq(f->lse[i], lse[i], 1e-12);
+}
+
+Test(reference_features, rows_weighed_first_give_what_values_give)
+{
+    fixture f;
+    open_fixture(&f);
+    expect_rows_give_the_same(&f, 1, MAX_Q);
+    expect_rows_give_the_same(&f, KV, 2);
+    f.model.bias = f.model.sinks = true;
+    f.model.window = 3;
+    expect_rows_give_the_same(&f, 1, MAX_Q);
+    expect_rows_give_the_same(&f, KV, 1);
+}
+
 /* ---------------------------------------------------------------- scores */
 
 Test(reference_features, a_soft_cap_bounds_scores_and_a_wide_one_changes_nothing)

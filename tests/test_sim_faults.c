@@ -150,8 +150,10 @@ static void expect_faults(const struct fault *faults, size_t count)
 {
     device *sim = ptx_device();
     sim_set_instruction_budget(sim, 1000000); /* the longest sound kernel needs 300,000 */
-    for (size_t i = 0; i < count; i++)
-        expect_fault(sim, &faults[i]);
+    /* on each of the host's instruction sets that the checks are compiled for */
+    for (int level = 0; sim_set_lanes(sim, level); level++)
+        for (size_t i = 0; i < count; i++)
+            expect_fault(sim, &faults[i]);
     sim->ops->destroy(sim);
 }
 
@@ -393,6 +395,80 @@ Test(sim_faults, warps_share_data_only_across_a_barrier)
                              "    add.s32 %r5, %r5, 1;\n    setp.lt.u32 %p0, %r5, 3;\n    @%p0 bra LOOP;\n",
          .says = "shared",
          .block = 64},
+    };
+    EXPECT_FAULTS(faults);
+}
+
+/* Rows of 16 bytes are checked as one where they are accessed whole. */
+#define OWN_WORD "    shl.b32 %r5, %lane, 2;\n    add.s32 %r5, %r5, %r0;\n    setp.eq.u32 %p0, %warp, 1;\n"
+#define OWN_ROW  "    st.shared.v4.b32 [%r1], {%me,%me,%me,%me};\n    bar.sync 0;\n"
+
+Test(sim_faults, words_of_one_row_are_told_apart)
+{
+    static const struct fault faults[] = {
+        {.name = "the lane that wrote a word",
+         .faulty = OWN_WORD "    @%p0 ld.shared.b32 %r4, [memory+52];\n" LOC
+                            "@!%p0 st.shared.b32 [%r5], %me;" BAD,
+         .sound = OWN_WORD "    @!%p0 st.shared.b32 [%r5], %me;\n    bar.sync 0;\n"
+                           "    @%p0 ld.shared.b32 %r4, [memory+52];\n",
+         .says = "race|shared|52",
+         .block = 64,
+         .at_thread = 1 + 13},
+        {.name = "a word of a row that another warp reads a word of",
+         .faulty = OTHER_WARP OWN_WORD OWN_ROW "    @!%p0 ld.shared.b32 %r4, [%r1];\n" LOC
+                                               "@%p0 st.shared.b32 [%r3], 5;" BAD,
+         .sound = OTHER_WARP OWN_WORD OWN_ROW "    @!%p0 ld.shared.b32 %r4, [%r1];\n" LOC
+                                              "@%p0 st.shared.b32 [%r3+4], 5;" BAD,
+         .says = "race|shared",
+         .block = 64},
+        {.name = "a word of a row that another warp reads whole",
+         .faulty = OTHER_WARP OWN_WORD OWN_ROW "    @!%p0 ld.shared.v4.b32 {%r4,%r6,%r7,%r8}, [%r1];\n" LOC
+                                               "@%p0 st.shared.b32 [%r3+12], 5;" BAD,
+         .sound = OTHER_WARP OWN_WORD OWN_ROW "    @!%p0 ld.shared.v4.b32 {%r4,%r6,%r7,%r8}, [%r1];\n"
+                                              "    bar.sync 0;\n" LOC "@%p0 st.shared.b32 [%r3+12], 5;" BAD,
+         .says = "race|shared",
+         .block = 64},
+        {.name = "a row of which another warp wrote a word",
+         .faulty = OTHER_WARP OWN_WORD OWN_ROW "    @!%p0 st.shared.b32 [%r3+8], 5;\n" LOC
+                                               "@%p0 ld.shared.v4.b32 {%r4,%r6,%r7,%r8}, [%r1];" BAD,
+         .sound = OTHER_WARP OWN_WORD OWN_ROW "    @!%p0 st.shared.b32 [%r3+8], 5;\n    bar.sync 0;\n" LOC
+                                              "@%p0 ld.shared.v4.b32 {%r4,%r6,%r7,%r8}, [%r1];" BAD,
+         .says = "race|shared",
+         .block = 64},
+        {.name = "a matrix of rows of which another warp writes a byte",
+         .faulty = OTHER_WARP OWN_WORD OWN_ROW
+         "    @%p0 bra BYTE;\n    ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r4,%r6,%r7,%r8}, [%r1];\n"
+         "    bra DONE;\nBYTE:\n" LOC "st.shared.b8 [%r3+7], %me;" BAD "DONE:\n",
+         .sound = OTHER_WARP OWN_WORD OWN_ROW
+         "    @%p0 bra BYTE;\n    ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r4,%r6,%r7,%r8}, [%r1];\n"
+         "    bar.sync 0;\n    bra DONE;\nBYTE:\n    bar.sync 0;\n" LOC "st.shared.b8 [%r3+7], %me;" BAD
+         "DONE:\n",
+         .says = "race|shared",
+         .block = 64},
+        {.name = "a row written whole after its parts",
+         .faulty = OTHER_WARP OWN_WORD OWN_ROW
+         "    st.shared.b8 [%r1+3], %me;\n    st.shared.v4.b32 [%r1], {%me,%me,%me,%me};\n" LOC
+         "ld.shared.b32 %r4, [%r3+12];" BAD,
+         .sound = OTHER_WARP OWN_WORD OWN_ROW
+         "    st.shared.b8 [%r1+3], %me;\n    st.shared.v4.b32 [%r1], {%me,%me,%me,%me};\n"
+         "    bar.sync 0;\n" LOC "ld.shared.b32 %r4, [%r3+12];" BAD,
+         .says = "race|shared",
+         .block = 64},
+        {.name = "two lanes copy to one row",
+         .faulty = "    xor.b32 %r2, %lane, 1;\n    setp.eq.u32 %p1, %lane, 20;\n"
+                   "    selp.b32 %r2, 5, %lane, %p1;\n    shl.b32 %r2, %r2, 4;\n"
+                   "    add.s32 %r2, %r2, %r0;\n" LOC "cp.async.cg.shared.global [%r2], [%buffer], 16;" BAD
+                   "    cp.async.wait_all;\n",
+         .sound = LOC "cp.async.cg.shared.global [%r1], [%buffer], 16;" BAD "    cp.async.wait_all;\n",
+         .says = "cp.async"},
+        {.name = "copies in another order than the lanes'",
+         .faulty = "    xor.b32 %r2, %lane, 5;\n    shl.b32 %r2, %r2, 4;\n    add.s32 %r2, %r2, %r0;\n"
+                   "    cp.async.cg.shared.global [%r2], [%buffer], 16;\n    cp.async.wait_all;\n" LOC
+                   "ld.shared.b32 %r4, [%r1];" BAD,
+         .sound = "    xor.b32 %r2, %lane, 5;\n    shl.b32 %r2, %r2, 4;\n    add.s32 %r2, %r2, %r0;\n"
+                  "    cp.async.cg.shared.global [%r2], [%buffer], 16;\n    cp.async.wait_all;\n" LOC
+                  "ld.shared.b32 %r4, [%r2];" BAD,
+         .says = "cp.async|lane 5"},
     };
     EXPECT_FAULTS(faults);
 }

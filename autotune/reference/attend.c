@@ -1,4 +1,8 @@
 /* Scores, masks and softmax of the reference. */
+#if !defined(__clang__)
+#pragma GCC optimize("O3") /* sums over tokens */
+#endif
+
 #include "reference.h"
 
 #include <math.h>
@@ -62,35 +66,72 @@ static double score(const view *w, int head, const double *q, const double *k, i
     return s;
 }
 
-/* scores [tokens] is scratch; head h reads KV head h / (heads / kv_heads). `sink`: NULL for none. */
-static void attend_head(const view *w, int head, const double *q, const double *k, const double *v,
-                        const double *sink, double *scores, double *out, double *lse)
+/* What a head's probabilities weigh: row t is `width` numbers at data + t * stride. */
+typedef struct weighed {
+    const double *data;
+    size_t stride, width;
+} weighed;
+
+/* scores [tokens] is scratch; head h reads KV head h / (heads / kv_heads). `sink`: NULL for none. Returns
+ * the share of the weights that tokens have: 1 but for a sink. */
+static double attend_head(const view *w, int head, const double *q, const double *k, const weighed *v,
+                          const double *sink, double *scores, double *out, double *lse)
 {
     const reference_model *m = w->model;
     size_t stride = (size_t)m->kv_heads * (size_t)m->head_dim;
     size_t kv = (size_t)(head / (m->heads / m->kv_heads)) * (size_t)m->head_dim;
-    double most = -INFINITY, sum = 0;
+    double most = -INFINITY, sum = 0, of_sink = 0;
     for (int64_t t = 0; t < w->tokens; t++) {
         scores[t] = sees(w, t) ? score(w, head, q, k + (size_t)t * stride + kv, t) : -INFINITY;
         most = scores[t] > most || isnan(scores[t]) ? scores[t] : most;
     }
-    memset(out, 0, sizeof *out * (size_t)m->head_dim);
+    memset(out, 0, sizeof *out * v->width);
     *lse = most;
     if (most == -INFINITY)
-        return;
+        return 0;
     most = sink && *sink > most ? *sink : most;
-    sum = sink ? exp(*sink - most) : 0;
+    sum = of_sink = sink ? exp(*sink - most) : 0;
     for (int64_t t = 0; t < w->tokens; t++) {
         double weight = exp(scores[t] - most);
         if (weight == 0)
             continue; /* of tokens that are not seen, nothing may matter */
         sum += weight;
-        for (int i = 0; i < m->head_dim; i++)
-            out[i] += weight * v[(size_t)t * stride + kv + (size_t)i];
+        for (size_t i = 0; i < v->width; i++)
+            out[i] += weight * v->data[(size_t)t * v->stride + i];
     }
-    for (int i = 0; i < m->head_dim; i++)
+    for (size_t i = 0; i < v->width; i++)
         out[i] /= sum;
     *lse = most + log(sum);
+    return (sum - of_sink) / sum;
+}
+
+/* One head over values [tokens, kv_heads, head_dim]. */
+static void attend_values(const view *w, int head, const double *q, const double *k, const double *v,
+                          const double *sink, double *scores, double *out, double *lse)
+{
+    const reference_model *m = w->model;
+    size_t width = (size_t)m->head_dim, kv = (size_t)(head / (m->heads / m->kv_heads)) * width;
+    attend_head(w, head, q, k, &(weighed){v + kv, (size_t)m->kv_heads * width, width}, sink, scores, out,
+                lse);
+}
+
+/* One head over the rows that values are made of: their sum `row` [inner_v], weighted, is projected. */
+static void attend_rows(const view *w, const reference_layer *layer, int head, const double *q,
+                        const double *k, const double *xv, const double *sink, double *scores, double *row,
+                        double *out, double *lse)
+{
+    const reference_model *m = w->model;
+    const int kv_head = head / (m->heads / m->kv_heads), dkv = m->kv_heads * m->head_dim;
+    const size_t inner = (size_t)layer->inner_v, first = (size_t)kv_head * (size_t)m->head_dim;
+    const size_t latent = (size_t)(kv_head * layer->latents / m->kv_heads) * inner;
+    double share =
+        attend_head(w, head, q, k, &(weighed){xv + latent, (size_t)layer->latents * inner, inner}, sink,
+                    scores, row, lse);
+    for (int i = 0; i < m->head_dim; i++)
+        out[i] = m->bias ? share * layer->bv[first + (size_t)i] : 0;
+    for (size_t r = 0; r < inner; r++)
+        for (int i = 0; i < m->head_dim; i++)
+            out[i] += row[r] * layer->wv[r * (size_t)dkv + first + (size_t)i];
 }
 
 /* The attention factor is of queries and keys; keys stay without it, so that queries have it twice. */
@@ -102,22 +143,26 @@ static void scale_rotated(const reference_model *m, double *q)
             q[(size_t)h * (size_t)m->head_dim + (size_t)i] *= f;
 }
 
-xq_status reference_attend_queries(const reference_model *model, const reference_layer *layer,
-                                   int64_t tokens, const double *k, const double *v,
-                                   const reference_queries *queries, double *out, double *lse, error *err)
+/* Over values v, or else over the rows xv. */
+static xq_status attend_all(const reference_model *model, const reference_layer *layer, int64_t tokens,
+                            const double *k, const double *v, const double *xv,
+                            const reference_queries *queries, double *out, double *lse, error *err)
 {
     size_t row = (size_t)model->heads * (size_t)model->head_dim, heads = (size_t)model->heads;
     bool sinks = model->sinks && !queries->without_sinks;
     if (sinks && !layer->sinks)
         return error_set(err, XQ_ERROR_INTERNAL, "argument", "the reference lacks sinks");
-    double *scratch = malloc((row + (size_t)tokens + 1) * sizeof *scratch);
+    if (xv && model->bias && !layer->bv)
+        return error_set(err, XQ_ERROR_INTERNAL, "argument", "the reference lacks bv");
+    size_t inner = xv ? (size_t)layer->inner_v : 0;
+    double *scratch = malloc((row + inner + (size_t)tokens + 1) * sizeof *scratch);
     int64_t *positions = malloc(((size_t)tokens + 1) * sizeof *positions);
     if (!scratch || !positions) {
         free(scratch);
         free(positions);
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for a reference attention");
     }
-    double *q = scratch, *scores = scratch + row;
+    double *q = scratch, *sum = scratch + row, *scores = sum + inner;
     reference_token_positions(queries, tokens, positions);
     view w = {model, queries, tokens, first_draft(queries, tokens), 0, 0, positions};
     for (int64_t j = 0; j < queries->count; j++) {
@@ -126,15 +171,33 @@ xq_status reference_attend_queries(const reference_model *model, const reference
         memcpy(q, queries->q + (size_t)j * row, row * sizeof *q);
         reference_rotate(model, q, 1, model->heads, w.position);
         scale_rotated(model, q);
-        for (int h = 0; h < model->heads; h++)
-            attend_head(&w, h, q + (size_t)h * (size_t)model->head_dim, k, v,
-                        sinks ? layer->sinks + h : NULL, scores,
-                        out + (size_t)j * row + (size_t)h * (size_t)model->head_dim,
-                        lse + (size_t)j * heads + h);
+        for (int h = 0; h < model->heads; h++) {
+            const double *query = q + (size_t)h * (size_t)model->head_dim;
+            const double *sink = sinks ? layer->sinks + h : NULL;
+            double *to = out + (size_t)j * row + (size_t)h * (size_t)model->head_dim;
+            if (xv)
+                attend_rows(&w, layer, h, query, k, xv, sink, scores, sum, to, lse + (size_t)j * heads + h);
+            else
+                attend_values(&w, h, query, k, v, sink, scores, to, lse + (size_t)j * heads + h);
+        }
     }
     free(scratch);
     free(positions);
     return XQ_OK;
+}
+
+xq_status reference_attend_queries(const reference_model *model, const reference_layer *layer,
+                                   int64_t tokens, const double *k, const double *v,
+                                   const reference_queries *queries, double *out, double *lse, error *err)
+{
+    return attend_all(model, layer, tokens, k, v, NULL, queries, out, lse, err);
+}
+
+xq_status reference_attend_rows(const reference_model *model, const reference_layer *layer, int64_t tokens,
+                                const double *k, const double *xv, const reference_queries *queries,
+                                double *out, double *lse, error *err)
+{
+    return attend_all(model, layer, tokens, k, NULL, xv, queries, out, lse, err);
 }
 
 void reference_merge(double *out_a, double *lse_a, const double *out_b, const double *lse_b, int64_t rows,

@@ -84,6 +84,12 @@ xq_status reference_attend_queries(const reference_model *model, const reference
                                    int64_t tokens, const double *k, const double *v,
                                    const reference_queries *queries, double *out, double *lse, error *err);
 
+/* The same without values: weighted sums of the rows xv that values are made of are projected, (P·X)·Wv for
+ * P·(X·Wv). Few queries of a long sequence take a fraction of the time. */
+xq_status reference_attend_rows(const reference_model *model, const reference_layer *layer, int64_t tokens,
+                                const double *k, const double *xv, const reference_queries *queries,
+                                double *out, double *lse, error *err);
+
 /* All of it: from the cached rows. */
 xq_status reference_attend_layer(const reference_model *model, const reference_layer *layer, int64_t tokens,
                                  const double *xk, const double *xv, const reference_queries *queries,

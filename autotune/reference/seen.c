@@ -1,7 +1,6 @@
 #include "seen.h"
 
 #include <cjson/cJSON.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,4 +77,16 @@ xq_status seen_matrix(const char *completed_json, xq_implementation implementati
     see(spec, of_keys && implementation == XQ_FUSED, w, rows, cols, out, type ? type : &unused, err);
     cJSON_Delete(spec);
     return err->status;
+}
+
+bool seen_alike(const char *completed_json)
+{
+    cJSON *spec = cJSON_Parse(completed_json);
+    const cJSON *keys = cJSON_GetObjectItemCaseSensitive(spec, "keys");
+    const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(spec, "weights"));
+    bool scaled = !name || (strcmp(name, "f16") != 0 && strcmp(name, "bf16") != 0);
+    bool alike =
+        spec && (!scaled || cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(keys, "absorbed")) == 0);
+    cJSON_Delete(spec);
+    return alike;
 }

@@ -4,6 +4,8 @@
 
 #include "rounding.h"
 
+#include <stdbool.h>
+
 /* The caller's matrix `source` ("wk", "wv", "ak" or "av") of a plan with this completed spec: w [rows,
  * cols] → out, exact. 8-bit types have a scale for each packed column: of a rematerialized column of K, its
  * own; of the columns that the fused kernel absorbs into the query, which are packed transposed, one a row.
@@ -11,5 +13,9 @@
 xq_status seen_matrix(const char *completed_json, xq_implementation implementation, const char *source,
                       const float *w, size_t rows, size_t cols, double *out, rounding_type *type,
                       error *err);
+
+/* Whether all implementations see the same matrices: where no column of K is absorbed, or weights are
+ * rounded without scales. */
+bool seen_alike(const char *completed_json);
 
 #endif

@@ -1,3 +1,7 @@
+#if !defined(__clang__)
+#pragma GCC optimize("O3") /* loops over arrays */
+#endif
+
 #include "half.h"
 
 #include <math.h>
@@ -17,28 +21,23 @@ static float bits_float(uint32_t bits)
     return value;
 }
 
-/* mantissa >> shift, rounded to nearest, ties to even. */
-static uint32_t shift_round(uint32_t mantissa, int shift)
+/* Without branches, so that loops over it become vectors. Rounding adds half a unit of the last place, less
+ * one where that place is even, and cuts off: a carry out of the mantissa steps the exponent, up to
+ * infinity. Numbers below 2^-14 are rounded by an addition whose last place is that of f16's subnormals. */
+static inline uint16_t nearest(float value)
 {
-    uint32_t kept = mantissa >> shift, rest = mantissa & ((1u << shift) - 1), half = 1u << (shift - 1);
-    return kept + (rest > half || (rest == half && (kept & 1)));
+    const uint32_t bits = float_bits(value), sign = bits >> 16 & 0x8000;
+    const int32_t magnitude = (int32_t)(bits & 0x7fffffff);
+    const int32_t normal = (magnitude + 0xfff + (magnitude >> 13 & 1) - 0x38000000) >> 13;
+    const int32_t tiny = (int32_t)float_bits(bits_float((uint32_t)magnitude) + 0.5f) - 0x3f000000;
+    int32_t half = magnitude < 0x38800000 ? tiny : normal;
+    half = magnitude >= 0x47800000 ? 0x7c00 : half; /* 2^16 and up */
+    return magnitude > 0x7f800000 ? 0x7fff : (uint16_t)((uint32_t)half | sign);
 }
 
 uint16_t half_from_float(float value)
 {
-    uint32_t bits = float_bits(value), magnitude = bits & 0x7fffffff;
-    uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
-    if (magnitude > 0x7f800000)
-        return 0x7fff;
-    if (magnitude >= 0x47800000) /* 2^16 and up */
-        return sign | 0x7c00;
-    if (magnitude >=
-        0x38800000) /* normal; a carry out of the mantissa steps the exponent, up to infinity */
-        return sign | (uint16_t)shift_round(magnitude - 0x38000000, 13);
-    if (magnitude < 0x33000000) /* below 2^-25: zero */
-        return sign;
-    int exponent = (int)(magnitude >> 23);
-    return sign | (uint16_t)shift_round((magnitude & 0x7fffff) | 0x800000, 126 - exponent);
+    return nearest(value);
 }
 
 uint16_t half_from_double(double value)
@@ -82,7 +81,7 @@ uint16_t half_to_bfloat(float value)
 void half_from_floats(uint16_t *destination, const float *source, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        destination[i] = half_from_float(source[i]);
+        destination[i] = nearest(source[i]);
 }
 
 void half_to_doubles(double *destination, const uint16_t *source, size_t count)

@@ -140,7 +140,7 @@ static void start_warp(sim_warp *warp)
     warp->state = SIM_WARP_READY;
     warp->budget = warp->block->launch->budget;
     warp->depth = 1;
-    warp->copy_count = 0;
+    warp->copy_first = warp->copy_count = 0;
     memset(warp->groups, 0, sizeof warp->groups);
     warp->stack[0] = (sim_frame){0, warp->program->count, warp->mask};
 }

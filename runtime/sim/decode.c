@@ -1,5 +1,6 @@
 /* From the parsed module to the form that is executed: operands, calls copied in, constants. */
 #include "decode.h"
+#include "exec.h"
 
 #include "sim.h"
 #include "warp.h"
@@ -535,6 +536,41 @@ static void build_constants(decoder *dc)
     }
 }
 
+static bool among(sim_operand o, const sim_operand *list, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (list[i] == o)
+            return true;
+    return false;
+}
+
+/* Whether `e` and the instruction after it are matrix products of one A that may be done together: the
+ * second does not need what the first writes, and all operands are registers. */
+static bool are_pair(const sim_program *p, const sim_instruction *e, sim_handler *product)
+{
+    const sim_instruction *next = e + 1;
+    if (e->kind != SIM_HANDLER || next->kind != SIM_HANDLER || e->handler != product ||
+        next->handler != product || e->guard >= 0 || next->guard >= 0 || e->x[2] ||
+        memcmp(e->x, next->x, sizeof e->x) != 0)
+        return false;
+    const int accumulators = e->x[3], a = e->x[4];
+    const sim_operand *one = p->list + e->list, *two = p->list + next->list;
+    for (int i = 0; i < accumulators; i++)
+        if (among(one[i], two + accumulators, next->list_count - accumulators))
+            return false;
+    for (int i = 0; i < e->list_count; i++)
+        if ((one[i] | two[i]) & 1) /* a constant */
+            return false;
+    return memcmp(one + accumulators, two + accumulators, sizeof *one * (size_t)a) == 0;
+}
+
+static void pair_products(const sim_program *p, const struct sim_handlers *handlers)
+{
+    for (int i = 0; i + 1 < p->count; i++)
+        if (are_pair(p, &p->code[i], handlers->mma_float))
+            p->code[i++].handler = handlers->mma_pair;
+}
+
 sim_program *sim_decode(const ptx_module *module, const ptx_function *function,
                         const struct sim_lanes *lanes, sim_address_of *address_of, void *context)
 {
@@ -571,6 +607,7 @@ sim_program *sim_decode(const ptx_module *module, const ptx_function *function,
     fix_targets(dc);
     decode_flow(dc);
     build_constants(dc);
+    pair_products(p, lanes->handlers);
     p->local_bytes = align_up(dc->local_bytes, 16);
     return p;
 }

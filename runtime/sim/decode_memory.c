@@ -171,7 +171,7 @@ static void decode_ld(decoder *dc)
             decode_fail(dc, XQ_ERROR_DEVICE, "registers of different widths");
         d[i] = decode_destination(dc, e, width);
     }
-    sim_instruction *e = decode_emit_handler(dc, sim_exec_load, class_of(space));
+    sim_instruction *e = decode_emit_handler(dc, dc->lanes->handlers->load, class_of(space));
     e->a = address.base;
     e->immediate = address.offset;
     e->x[SIM_X_SPACE] = (uint8_t)space;
@@ -204,7 +204,7 @@ static void decode_st(decoder *dc)
     sim_operand v[8];
     for (int i = 0; i < count; i++)
         v[i] = decode_source(dc, vector_element(&o[1], i), decode_type_width(type));
-    sim_instruction *e = decode_emit_handler(dc, sim_exec_store, class_of(space));
+    sim_instruction *e = decode_emit_handler(dc, dc->lanes->handlers->store, class_of(space));
     e->a = address.base;
     e->immediate = address.offset;
     e->x[SIM_X_SPACE] = (uint8_t)space;
@@ -267,7 +267,7 @@ static void decode_atom(decoder *dc)
     sim_operand b = decode_source(dc, &o[returns + 1], width);
     sim_operand c = op == SIM_ATOMIC_CAS ? decode_source(dc, &o[returns + 2], width) : SIM_ZERO;
     sim_operand d = returns ? decode_destination(dc, &o[0], width) : decode_temporary(dc, width);
-    sim_instruction *e = decode_emit_handler(dc, sim_exec_atomic, class_of(space));
+    sim_instruction *e = decode_emit_handler(dc, dc->lanes->handlers->atomic, class_of(space));
     e->d = d;
     e->a = address.base;
     e->b = b;
@@ -304,7 +304,7 @@ static void decode_copy(decoder *dc)
                        : ignore           ? decode_predicate(dc, &o[3])
                                           : decode_source(dc, &o[3], WIDTH_32);
     sim_operand offset = decode_constant_value(dc, from.offset, true);
-    sim_instruction *e = decode_emit_handler(dc, sim_exec_copy, INSTRUCTION_GLOBAL);
+    sim_instruction *e = decode_emit_handler(dc, dc->lanes->handlers->copy, INSTRUCTION_GLOBAL);
     e->a = to.base;
     e->immediate = to.offset;
     e->b = from.base;
@@ -323,16 +323,16 @@ static void decode_cp(decoder *dc)
     if (decode_take(dc, "commit_group")) {
         decode_all_taken(dc);
         decode_arity(dc, 0);
-        decode_emit_handler(dc, sim_exec_commit, INSTRUCTION_SYNC);
+        decode_emit_handler(dc, dc->lanes->handlers->commit, INSTRUCTION_SYNC);
     } else if (decode_take(dc, "wait_group")) {
         decode_all_taken(dc);
         decode_arity(dc, 1);
         uint64_t pending = decode_integer(dc, &dc->in->operands[0]);
-        decode_emit_handler(dc, sim_exec_wait, INSTRUCTION_SYNC)->immediate = pending;
+        decode_emit_handler(dc, dc->lanes->handlers->wait, INSTRUCTION_SYNC)->immediate = pending;
     } else if (decode_take(dc, "wait_all")) {
         decode_all_taken(dc);
         decode_arity(dc, 0);
-        sim_instruction *e = decode_emit_handler(dc, sim_exec_wait, INSTRUCTION_SYNC);
+        sim_instruction *e = decode_emit_handler(dc, dc->lanes->handlers->wait, INSTRUCTION_SYNC);
         e->x[0] = true; /* what was not committed, too */
     } else
         decode_copy(dc);
@@ -380,7 +380,7 @@ static void decode_isspacep(decoder *dc)
     decode_arity(dc, 2);
     sim_operand a = decode_source(dc, &dc->in->operands[1], WIDTH_64);
     sim_operand d = decode_destination(dc, &dc->in->operands[0], WIDTH_PRED);
-    sim_instruction *e = decode_emit_handler(dc, sim_exec_isspacep, INSTRUCTION_INTEGER);
+    sim_instruction *e = decode_emit_handler(dc, dc->lanes->handlers->isspacep, INSTRUCTION_INTEGER);
     e->d = d;
     e->a = a;
     e->x[0] = (uint8_t)space;

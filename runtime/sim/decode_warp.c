@@ -244,8 +244,8 @@ static void decode_ldmatrix(decoder *dc)
         const ptx_operand *o = registers->kind == PTX_OPERAND_VECTOR ? &registers->elements[i] : single;
         r[i] = store ? decode_source(dc, o, WIDTH_32) : decode_destination(dc, o, WIDTH_32);
     }
-    sim_instruction *e =
-        decode_emit_handler(dc, store ? sim_exec_stmatrix : sim_exec_ldmatrix, INSTRUCTION_SHARED);
+    sim_instruction *e = decode_emit_handler(
+        dc, store ? dc->lanes->handlers->stmatrix : dc->lanes->handlers->ldmatrix, INSTRUCTION_SHARED);
     e->a = address;
     e->immediate = offset;
     e->x[0] = (uint8_t)count;
@@ -267,7 +267,7 @@ static void decode_movmatrix(decoder *dc)
     decode_arity(dc, 2);
     sim_operand a = decode_source(dc, &dc->in->operands[1], WIDTH_32);
     sim_operand d = decode_destination(dc, &dc->in->operands[0], WIDTH_32);
-    sim_instruction *e = decode_emit_handler(dc, sim_exec_movmatrix, INSTRUCTION_EXCHANGE);
+    sim_instruction *e = decode_emit_handler(dc, dc->lanes->handlers->movmatrix, INSTRUCTION_EXCHANGE);
     e->d = d;
     e->a = a;
 }
@@ -351,7 +351,8 @@ static void decode_mma(decoder *dc)
         }
     }
     sim_instruction *e =
-        decode_emit_handler(dc, integer ? sim_exec_mma_integer : sim_exec_mma_float, INSTRUCTION_MATRIX);
+        decode_emit_handler(dc, integer ? dc->lanes->handlers->mma_integer : dc->lanes->handlers->mma_float,
+                            INSTRUCTION_MATRIX);
     e->x[0] = (uint8_t)s->lane;
     e->x[1] = (uint8_t)s->k;
     e->x[2] = integer ? satfinite : s->c == PTX_F16;

@@ -49,39 +49,6 @@ enum sim_space {
     SIM_SPACE_PARAM
 };
 
-/* x[] of loads and stores. The address is a + immediate; results or values are the list. */
-enum {
-    SIM_X_SPACE,
-    SIM_X_BYTES,
-    SIM_X_COUNT,
-    SIM_X_SIGNED,
-    SIM_X_REGISTER_BITS,
-    SIM_X_ADDRESS_64,
-    SIM_X_STRONG
-};
-sim_handler sim_exec_load, sim_exec_store;
-
-/* x: space, enum sim_atomic, enum ptx_type, whether there is a result, -, SIM_X_ADDRESS_64. Values in b, c.
- */
-enum sim_atomic {
-    SIM_ATOMIC_AND,
-    SIM_ATOMIC_OR,
-    SIM_ATOMIC_XOR,
-    SIM_ATOMIC_CAS,
-    SIM_ATOMIC_EXCH,
-    SIM_ATOMIC_ADD,
-    SIM_ATOMIC_INC,
-    SIM_ATOMIC_DEC,
-    SIM_ATOMIC_MIN,
-    SIM_ATOMIC_MAX
-};
-sim_handler sim_exec_atomic;
-
-/* cp.async: to a + immediate (shared) from b + list[1] (global) x[1] bytes, of which list[0] are read;
- * x[0], the source size is a predicate that ignores the source; x[2], x[3] 64-bit addresses. */
-sim_handler sim_exec_copy, sim_exec_commit, sim_exec_wait; /* wait: immediate groups may be pending */
-sim_handler sim_exec_isspacep;                             /* x: space */
-
 /* exec_warp.c */
 enum sim_shuffle { SIM_SHUFFLE_UP, SIM_SHUFFLE_DOWN, SIM_SHUFFLE_BFLY, SIM_SHUFFLE_IDX };
 sim_handler sim_exec_shuffle; /* x: mode; list: predicate written, member mask */
@@ -101,13 +68,51 @@ enum sim_barrier_kind {
 };
 sim_handler sim_exec_barrier;
 
-/* exec_matrix.c. x of ldmatrix and stmatrix: matrices, transposed, -, -, -, SIM_X_ADDRESS_64. */
-sim_handler sim_exec_ldmatrix, sim_exec_stmatrix, sim_exec_movmatrix;
-/* List: d, a, b, c registers. x: enum sim_lane_matrix or signs (bit 0: a, bit 1: b), k, f16 accumulators or
- * satfinite, d registers, a registers, b registers, enum matrix_type. */
-sim_handler sim_exec_mma_float, sim_exec_mma_integer;
-
 /* warp.c */
 sim_handler sim_exec_exit, sim_exec_trap, sim_exec_switch, sim_exec_sleep;
+
+/* exec_body.h: handlers over all lanes' memory, compiled for each level of sim_lanes.
+ *
+ * load, store: x[] as SIM_X_...; the address is a + immediate; results or values are the list. */
+enum {
+    SIM_X_SPACE,
+    SIM_X_BYTES,
+    SIM_X_COUNT,
+    SIM_X_SIGNED,
+    SIM_X_REGISTER_BITS,
+    SIM_X_ADDRESS_64,
+    SIM_X_STRONG
+};
+/* atomic: x: space, enum sim_atomic, enum ptx_type, whether there is a result, -, SIM_X_ADDRESS_64. Values
+ * in b, c. */
+enum sim_atomic {
+    SIM_ATOMIC_AND,
+    SIM_ATOMIC_OR,
+    SIM_ATOMIC_XOR,
+    SIM_ATOMIC_CAS,
+    SIM_ATOMIC_EXCH,
+    SIM_ATOMIC_ADD,
+    SIM_ATOMIC_INC,
+    SIM_ATOMIC_DEC,
+    SIM_ATOMIC_MIN,
+    SIM_ATOMIC_MAX
+};
+/* copy (cp.async): to a + immediate (shared) from b + list[1] (global) x[1] bytes, of which list[0] are
+ * read; x[0], the source size is a predicate that ignores the source; x[2], x[3] 64-bit addresses. commit,
+ * wait: its groups; immediate groups may be pending, x[0] none at all. isspacep: x: space. ldmatrix,
+ * stmatrix: x: matrices, transposed, -, -, -, SIM_X_ADDRESS_64. mma_float, mma_integer: list: d, a, b, c
+ * registers. x: enum sim_lane_matrix or signs (bit 0: a, bit 1: b), k, f16 accumulators or satfinite, d
+ * registers, a registers, b registers, enum matrix_type.
+ * mma_pair: the instruction and the next, both mma_float of the same a, of registers alone (decode.c). */
+// clang-format off
+#define SIM_HANDLERS(X) \
+    X(load) X(store) X(atomic) X(copy) X(commit) X(wait) X(isspacep) X(ldmatrix) X(stmatrix) X(movmatrix) \
+    X(mma_float) X(mma_pair) X(mma_integer)
+// clang-format on
+#define SIM_HANDLER_FIELD(name) sim_handler *name;
+struct sim_handlers {
+    SIM_HANDLERS(SIM_HANDLER_FIELD)
+};
+#undef SIM_HANDLER_FIELD
 
 #endif

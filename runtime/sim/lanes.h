@@ -11,6 +11,9 @@ typedef void sim_lane_fn(void *d, const void *a, const void *b, const void *c, u
 /* d (16 x 8, f32) = a (16 x k) * b (k x 8) + c from fragments of mma.m16n8; lanes_matrix.h. d may be c. */
 typedef void sim_matrix_fn(int k, const uint32_t *const *a, const uint32_t *const *b,
                            const uint32_t *const *c, uint32_t *const *d);
+/* Two products of the same a: none of a, b[1] and c[1] is a register of d[0]. */
+typedef void sim_matrix_pair_fn(int k, const uint32_t *const *a, const uint32_t *const *const *b,
+                                const uint32_t *const *const *c, uint32_t *const *const *d);
 
 enum lane_test {
     LANE_TEST_FINITE,
@@ -83,9 +86,13 @@ enum sim_lane_matrix {
     LANE_MATRICES
 };
 
+struct sim_handlers; /* exec.h */
+
 struct sim_lanes {
     sim_lane_fn *fn[LANE_COUNT];
     sim_matrix_fn *matrix[LANE_MATRICES];
+    sim_matrix_pair_fn *matrix_pair[LANE_MATRICES];
+    const struct sim_handlers *handlers;
 };
 
 /* The fastest table that this machine runs. */
@@ -94,5 +101,6 @@ const struct sim_lanes *sim_lanes_best(void);
 const struct sim_lanes *sim_lanes_at(int level);
 
 extern const struct sim_lanes sim_lanes_base, sim_lanes_avx2, sim_lanes_avx512;
+extern const struct sim_handlers sim_handlers_base, sim_handlers_avx2, sim_handlers_avx512;
 
 #endif

@@ -8,7 +8,8 @@ typedef int lanes_avx2_not_empty;
 #pragma GCC optimize("O3")
 #pragma GCC target("avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt")
 #endif
-#define SIM_LANES_NAME sim_lanes_avx2
+#define SIM_LANES_NAME    sim_lanes_avx2
+#define SIM_HANDLERS_NAME sim_handlers_avx2
 #include "lanes_body.h"
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -2,7 +2,8 @@
 #if !defined(__clang__)
 #pragma GCC optimize("O3")
 #endif
-#define SIM_LANES_NAME sim_lanes_base
+#define SIM_LANES_NAME    sim_lanes_base
+#define SIM_HANDLERS_NAME sim_handlers_base
 #include "lanes_body.h"
 
 /* What the machine runs, slowest first. */

@@ -617,31 +617,43 @@ static inline u32 minimum_16(u32 a, u32 b, u32 flip, bool nan, u32 infinity)
     UNARY(name##_##type, u32, u32, u32, scalar_##name##_##type(x))                                         \
     UNARY(name##_##type##x2, u32, u32, u32,                                                                \
           scalar_##name##_##type(x & 0xffff) | scalar_##name##_##type(x >> 16) << 16)
-#define HALF_2(name, type, expression)                                                                     \
+#define HALF_2_ONE(name, type, expression)                                                                 \
     static inline u32 scalar_##name##_##type(u32 x, u32 y)                                                 \
     {                                                                                                      \
         return expression;                                                                                 \
     }                                                                                                      \
-    BINARY(name##_##type, u32, u32, u32, scalar_##name##_##type(x, y))                                     \
+    BINARY(name##_##type, u32, u32, u32, scalar_##name##_##type(x, y))
+#define HALF_2(name, type, expression)                                                                     \
+    HALF_2_ONE(name, type, expression)                                                                     \
     BINARY(name##_##type##x2, u32, u32, u32,                                                               \
            scalar_##name##_##type(x & 0xffff, y & 0xffff) | scalar_##name##_##type(x >> 16, y >> 16)       \
                                                                 << 16)
-#define HALF_3(name, type, expression)                                                                     \
+#define HALF_3_ONE(name, type, expression)                                                                 \
     static inline u32 scalar_##name##_##type(u32 x, u32 y, u32 z)                                          \
     {                                                                                                      \
         return expression;                                                                                 \
     }                                                                                                      \
-    TERNARY(name##_##type, u32, u32, u32, u32, scalar_##name##_##type(x, y, z))                            \
+    TERNARY(name##_##type, u32, u32, u32, u32, scalar_##name##_##type(x, y, z))
+#define HALF_3(name, type, expression)                                                                     \
+    HALF_3_ONE(name, type, expression)                                                                     \
     TERNARY(name##_##type##x2, u32, u32, u32, u32,                                                         \
             scalar_##name##_##type(x & 0xffff, y & 0xffff, z & 0xffff) |                                   \
                 scalar_##name##_##type(x >> 16, y >> 16, z >> 16) << 16)
 #define H(x) sim_half_to_float(x)
 #define B(x) ((double)sim_bfloat_to_float(x))
 
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+HALF_2_ONE(add, f16, sim_float_to_half(H(x) + H(y)))
+HALF_2_ONE(sub, f16, sim_float_to_half(H(x) - H(y)))
+HALF_2_ONE(mul, f16, sim_float_to_half(H(x) * H(y)))
+HALF_3_ONE(fma, f16, fma_half(x, y, z))
+#include "lanes_half.h"
+#else
 HALF_2(add, f16, sim_float_to_half(H(x) + H(y)))
 HALF_2(sub, f16, sim_float_to_half(H(x) - H(y)))
 HALF_2(mul, f16, sim_float_to_half(H(x) * H(y)))
 HALF_3(fma, f16, fma_half(x, y, z))
+#endif
 HALF_1(neg, f16, x ^ 0x8000)
 HALF_1(abs, f16, x & 0x7fff)
 HALF_2(min, f16, minimum_16(x, y, 0, false, 0x7c00))
@@ -727,4 +739,9 @@ const struct sim_lanes SIM_LANES_NAME = {
      [LANE_MATRIX_BF16] = matrix_bf16,
      [LANE_MATRIX_E4M3] = matrix_e4m3,
      [LANE_MATRIX_E5M2] = matrix_e5m2},
+    {[LANE_MATRIX_F16] = matrix_f16_pair,
+     [LANE_MATRIX_BF16] = matrix_bf16_pair,
+     [LANE_MATRIX_E4M3] = matrix_e4m3_pair,
+     [LANE_MATRIX_E5M2] = matrix_e5m2_pair},
+    &SIM_HANDLERS_NAME,
 };

@@ -102,8 +102,17 @@ static inline void widen_row_e5m2(float *to, const uint8_t *from)
             }                                                                                              \
         product(k, fa, fb, c, d);                                                                          \
     }
+#define PAIR(name)                                                                                         \
+    static void name##_pair(int k, const u32 *const *a, const u32 *const *const *b,                        \
+                            const u32 *const *const *c, u32 *const *const *d)                              \
+    {                                                                                                      \
+        name(k, a, b[0], c[0], d[0]);                                                                      \
+        name(k, a, b[1], c[1], d[1]);                                                                      \
+    }
 MATRIX(matrix_e4m3, uint8_t, 16, widen_row_e4m3)
 MATRIX(matrix_e5m2, uint8_t, 16, widen_row_e5m2)
+PAIR(matrix_e4m3)
+PAIR(matrix_e5m2)
 
 #if defined(__AVX512F__) && defined(__AVX512BW__)
 /* 16 halves to floats. */
@@ -116,12 +125,10 @@ static inline __m512 widen_bf16(__m256i h)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
 
-/* Sixteen accumulators a vector: the four even (or odd) columns of four rows. For each k, four elements of
- * A are spread over their rows, and the columns of B repeated in all of them. */
-#define MATRIX_512(name, widen)                                                                            \
-    static void name(int k, const u32 *const *a, const u32 *const *b, const u32 *const *c, u32 *const *d)  \
+/* B [k, 8] as the rows of its even and its odd columns, in f32. */
+#define COLUMNS_512(name, widen)                                                                           \
+    static inline void name(int k, const u32 *const *b, float(*columns)[8])                                \
     {                                                                                                      \
-        _Alignas(64) float columns[16][8];                                                                 \
         const __m512i low = _mm512_set_epi16(59, 43, 27, 11, 51, 35, 19, 3, 58, 42, 26, 10, 50, 34, 18, 2, \
                                              57, 41, 25, 9, 49, 33, 17, 1, 56, 40, 24, 8, 48, 32, 16, 0);  \
         const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(4));                                  \
@@ -134,51 +141,98 @@ static inline __m512 widen_bf16(__m256i h)
             _mm512_store_ps(columns[r * 8 + 4], widen(_mm512_castsi512_si256(k4)));                        \
             _mm512_store_ps(columns[r * 8 + 6], widen(_mm512_extracti64x4_epi64(k4, 1)));                  \
         }                                                                                                  \
-        __m512 even[4], odd[4]; /* rows 4 q to 4 q + 3 */                                                  \
-        for (int q = 0; q < 4; q++) {                                                                      \
-            even[q] = _mm512_loadu_ps(c[q / 2 * 2] + q % 2 * 16);                                          \
-            odd[q] = _mm512_loadu_ps(c[q / 2 * 2 + 1] + q % 2 * 16);                                       \
-        }                                                                                                  \
-        const __m512i halves = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);                                   \
-        for (int r = 0; r < k / 8; r++) {                                                                  \
-            __m512 x[4][2]; /* by q: four rows of four k, twice */                                         \
-            for (int q = 0; q < 4; q++) {                                                                  \
-                __m512i rows = _mm512_loadu_si512(a[r * 2 + q / 2] + q % 2 * 16);                          \
-                rows = _mm512_permutexvar_epi64(halves, rows);                                             \
-                x[q][0] = widen(_mm512_castsi512_si256(rows));                                             \
-                x[q][1] = widen(_mm512_extracti64x4_epi64(rows, 1));                                       \
-            }                                                                                              \
-            STEP(0, 0)                                                                                     \
-            STEP(0, 1)                                                                                     \
-            STEP(0, 2)                                                                                     \
-            STEP(0, 3)                                                                                     \
-            STEP(1, 0)                                                                                     \
-            STEP(1, 1)                                                                                     \
-            STEP(1, 2)                                                                                     \
-            STEP(1, 3)                                                                                     \
-        }                                                                                                  \
-        const __m512 nan = _mm512_castsi512_ps(_mm512_set1_epi32(0x7fffffff));                             \
-        for (int q = 0; q < 4; q++) {                                                                      \
-            even[q] =                                                                                      \
-                _mm512_mask_mov_ps(even[q], _mm512_cmp_ps_mask(even[q], even[q], _CMP_UNORD_Q), nan);      \
-            odd[q] = _mm512_mask_mov_ps(odd[q], _mm512_cmp_ps_mask(odd[q], odd[q], _CMP_UNORD_Q), nan);    \
-            _mm512_storeu_ps(d[q / 2 * 2] + q % 2 * 16, even[q]);                                          \
-            _mm512_storeu_ps(d[q / 2 * 2 + 1] + q % 2 * 16, odd[q]);                                       \
+    }
+
+/* Four floats, four times over. In assembly: compilers load all of them ahead of their use and then
+ * shuffle, and the port of shuffles is busy with multiplications. */
+static inline __m512 four_times(const float *p)
+{
+    __m512 v;
+    __asm__("vbroadcastf32x4 %1, %0" : "=v"(v) : "m"(*(const float(*)[4])p));
+    return v;
+}
+
+static inline __m512 without_nan(__m512 v)
+{
+    const __m512 nan = _mm512_castsi512_ps(_mm512_set1_epi32(0x7fffffff));
+    return _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), nan);
+}
+
+/* Four elements of k of A, x [q], against the rows of B of each product. Sixteen accumulators a vector: the
+ * four even (or odd) columns of four rows. For each k, the elements of A are spread over their rows, and
+ * the columns of B repeated in all of them. */
+#define STEP(kk)                                                                                           \
+    for (int q = 0; q < 2; q++)                                                                            \
+        v[q] = _mm512_permute_ps(x[q], kk * 0x55);                                                         \
+    for (int n = 0; n < products; n++) {                                                                   \
+        const __m512 even_b = four_times(columns[n][at + kk]);                                             \
+        const __m512 odd_b = four_times(columns[n][at + kk] + 4);                                          \
+        for (int q = 0; q < 2; q++) {                                                                      \
+            sum[n][q] = _mm512_fmadd_ps(v[q], even_b, sum[n][q]);                                          \
+            sum[n][2 + q] = _mm512_fmadd_ps(v[q], odd_b, sum[n][2 + q]);                                   \
         }                                                                                                  \
     }
-#define STEP(half, kk)                                                                                     \
+/* `products` of one A, 1 or 2: the upper and then the lower eight rows, so that all sums stay in registers.
+ * Results are written last, since their registers may be any of the operands'. */
+#define MATRIX_512(name, widen, spread_columns)                                                            \
+    static inline __attribute__((always_inline)) void name##_all(                                          \
+        const int products, int k, const u32 *const *a, const u32 *const *const *b,                        \
+        const u32 *const *const *c, u32 *const *const *d)                                                  \
     {                                                                                                      \
-        __m512 be = _mm512_broadcast_f32x4(_mm_load_ps(columns[r * 8 + half * 4 + kk]));                   \
-        __m512 bo = _mm512_broadcast_f32x4(_mm_load_ps(columns[r * 8 + half * 4 + kk] + 4));               \
-        for (int q = 0; q < 4; q++) {                                                                      \
-            __m512 v = _mm512_permute_ps(x[q][half], kk * 0x55);                                           \
-            even[q] = _mm512_fmadd_ps(v, be, even[q]);                                                     \
-            odd[q] = _mm512_fmadd_ps(v, bo, odd[q]);                                                       \
+        _Alignas(64) float columns[2][16][8];                                                              \
+        const __m512i halves = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);                                   \
+        __m512 results[2][2][4];                                                                           \
+        for (int n = 0; n < products; n++)                                                                 \
+            spread_columns(k, b[n], columns[n]);                                                           \
+        for (int h = 0; h < 2; h++) {                                                                      \
+            __m512 sum[2][4]; /* even columns of rows 0 to 3, of rows 4 to 7; odd ones */                  \
+            for (int n = 0; n < products; n++)                                                             \
+                for (int i = 0; i < 4; i++)                                                                \
+                    sum[n][i] = _mm512_loadu_ps(c[n][h * 2 + i / 2] + i % 2 * 16);                         \
+            for (int r = 0; r < k / 8; r++) {                                                              \
+                __m512i rows[2]; /* four rows of eight k */                                                \
+                __m512 x[2], v[2];                                                                         \
+                int at = r * 8;                                                                            \
+                for (int q = 0; q < 2; q++) {                                                              \
+                    rows[q] = _mm512_permutexvar_epi64(halves, _mm512_loadu_si512(a[r * 2 + h] + q * 16)); \
+                    x[q] = widen(_mm512_castsi512_si256(rows[q]));                                         \
+                }                                                                                          \
+                STEP(0)                                                                                    \
+                STEP(1)                                                                                    \
+                STEP(2)                                                                                    \
+                STEP(3)                                                                                    \
+                at += 4;                                                                                   \
+                for (int q = 0; q < 2; q++)                                                                \
+                    x[q] = widen(_mm512_extracti64x4_epi64(rows[q], 1));                                   \
+                STEP(0)                                                                                    \
+                STEP(1)                                                                                    \
+                STEP(2)                                                                                    \
+                STEP(3)                                                                                    \
+            }                                                                                              \
+            for (int n = 0; n < products; n++)                                                             \
+                for (int i = 0; i < 4; i++)                                                                \
+                    results[n][h][i] = without_nan(sum[n][i]);                                             \
         }                                                                                                  \
+        for (int n = 0; n < products; n++)                                                                 \
+            for (int i = 0; i < 8; i++)                                                                    \
+                _mm512_storeu_ps(d[n][i / 2] + i % 2 * 16, results[n][i / 4][i % 4]);                      \
+    }                                                                                                      \
+    static void name(int k, const u32 *const *a, const u32 *const *b, const u32 *const *c, u32 *const *d)  \
+    {                                                                                                      \
+        name##_all(1, k, a, &b, &c, &d);                                                                   \
+    }                                                                                                      \
+    static void name##_pair(int k, const u32 *const *a, const u32 *const *const *b,                        \
+                            const u32 *const *const *c, u32 *const *const *d)                              \
+    {                                                                                                      \
+        name##_all(2, k, a, b, c, d);                                                                      \
     }
-MATRIX_512(matrix_f16, widen_f16)
-MATRIX_512(matrix_bf16, widen_bf16)
+COLUMNS_512(columns_f16, widen_f16)
+COLUMNS_512(columns_bf16, widen_bf16)
+MATRIX_512(matrix_f16, widen_f16, columns_f16)
+MATRIX_512(matrix_bf16, widen_bf16, columns_bf16)
 #else
 MATRIX(matrix_f16, uint16_t, 8, widen_row_f16)
 MATRIX(matrix_bf16, uint16_t, 8, widen_row_bf16)
+PAIR(matrix_f16)
+PAIR(matrix_bf16)
 #endif

@@ -43,6 +43,10 @@ static void worker_free(sim_worker *worker)
         free(b->warps[w].copies);
     free(b->warps);
     free(b->shared);
+    free(b->row_written);
+    free(b->row_read);
+    free(b->row_written_at);
+    free(b->row_read_at);
     free(b->written);
     free(b->read);
     free(b->written_at);
@@ -73,13 +77,18 @@ static sim_worker *worker_new(sim_launch *launch)
     size_t words = b->shared_bytes / 4 + 8, registers = (p->register_bytes + 255) & ~(size_t)63;
     b->warps = calloc((size_t)b->warp_count, sizeof *b->warps);
     b->shared = aligned(b->shared_bytes + 16);
+    b->row_written = calloc(words / 4 + 1, 4);
+    b->row_read = calloc(words / 4 + 1, 4);
+    b->row_written_at = calloc(words / 4 + 1, 4);
+    b->row_read_at = calloc(words / 4 + 1, 4);
     b->written = calloc(words, 4);
     b->read = calloc(words, 4);
     b->written_at = calloc(words, 4);
     b->read_at = calloc(words, 4);
     b->local = calloc((size_t)b->warp_count * 32 * p->local_bytes + 16, 1);
     worker->registers = aligned(registers * (size_t)b->warp_count);
-    if (!b->warps || !b->shared || !b->written || !b->read || !b->written_at || !b->read_at || !b->local ||
+    if (!b->warps || !b->shared || !b->row_written || !b->row_read || !b->row_written_at ||
+        !b->row_read_at || !b->written || !b->read || !b->written_at || !b->read_at || !b->local ||
         !worker->registers) {
         worker_free(worker);
         return NULL;

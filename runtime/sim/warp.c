@@ -122,7 +122,7 @@ enum sim_outcome sim_exec_switch(sim_warp *warp, const sim_instruction *in, uint
 enum sim_outcome sim_exec_exit(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
     (void)in;
-    for (int i = 0; i < warp->copy_count; i++)
+    for (int i = warp->copy_first; i < warp->copy_count; i++)
         if (warp->copies[i].mask & mask)
             return sim_fault(warp, warp->copies[i].mask & mask,
                              "exits with a cp.async that was not waited for");

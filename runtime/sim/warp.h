@@ -39,8 +39,8 @@ typedef struct sim_warp {
     int barrier;     /* SIM_WARP_AT_BARRIER: which */
     uint64_t budget; /* instructions left */
     uint64_t slice;  /* instructions until other warps get a turn */
-    int copy_count, copy_capacity;
-    sim_copy *copies;
+    int copy_first, copy_count, copy_capacity;
+    sim_copy *copies;                 /* those not waited for: copy_first to copy_count */
     uint32_t groups[32];              /* cp.async groups committed, by lane */
     uint16_t synced[SIM_BLOCK_WARPS]; /* accesses of warp w stamped before synced[w] precede ours */
     uint16_t synced_least;
@@ -68,11 +68,12 @@ typedef struct sim_block {
     sim_barrier barriers[SIM_BARRIERS];
     uint8_t *shared;
     uint32_t shared_bytes;
-    uint32_t *written, *read; /* shadow of shared memory, see shared.c */
-    uint32_t *written_bytes, *read_bytes;
-    uint32_t *written_at, *read_at; /* instructions that last did, by word */
-    uint16_t now;                   /* barriers completed, plus 1 */
-    uint8_t *local;                 /* warp, lane, bytes */
+    /* shadow of shared memory, see shared_shadow.h: of its rows, its words and its bytes */
+    uint32_t *row_written, *row_read, *written, *read, *written_bytes, *read_bytes;
+    /* instructions that last did, by row and by word */
+    uint32_t *row_written_at, *row_read_at, *written_at, *read_at;
+    uint16_t now;   /* barriers completed, plus 1 */
+    uint8_t *local; /* warp, lane, bytes */
 } sim_block;
 
 typedef struct sim_launch {

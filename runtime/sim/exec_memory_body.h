@@ -1,13 +1,5 @@
-/* Loads, stores, atomics and asynchronous copies: from lanes' addresses to host memory, checked. */
-#if !defined(__clang__)
-#pragma GCC optimize("O3") /* loops over lanes */
-#endif
-
-#include "exec.h"
-#include "number.h"
-#include "shared.h"
-
-#include <stdlib.h>
+/* Loads, stores, atomics and asynchronous copies: from lanes' addresses to host memory, checked. Part of
+ * exec_body.h. */
 
 /* ---------------------------------------------------------------- addresses */
 
@@ -67,6 +59,7 @@ static void count_sectors(sim_warp *warp, sim_allocation *a, uint32_t mask, cons
         total = end - first + 1;
         fresh = sim_memory_touch(a, writes, first, total);
     } else {
+        uint64_t begin = 0, end = 0; /* of a run of sectors to be marked */
         for (uint32_t rest = mask; rest; rest &= rest - 1) {
             uint64_t sector = (address[__builtin_ctz(rest)] - base) >> 5;
             if (sector == last)
@@ -82,8 +75,13 @@ static void count_sectors(sim_warp *warp, sim_allocation *a, uint32_t mask, cons
                 continue;
             list[count++] = sector;
             most = sector > most || count == 1 ? sector : most;
-            fresh += sim_memory_touch(a, writes, sector, 1);
+            if (sector != end) {
+                fresh += sim_memory_touch(a, writes, begin, end - begin);
+                begin = sector;
+            }
+            end = sector + 1;
         }
+        fresh += sim_memory_touch(a, writes, begin, end - begin);
         total = (uint64_t)count;
     }
     device_counters *c = &warp->block->worker->counters;
@@ -194,7 +192,7 @@ static enum sim_outcome locate_shared(sim_warp *warp, uint32_t mask, const uint6
         return SIM_FAULT;
     for (int i = 0; i < 32; i++)
         host[i] = b->shared + narrow[i];
-    return sim_shared_access(warp, mask, narrow, bytes, access);
+    return shared_access(warp, mask, narrow, bytes, access);
 }
 
 static enum sim_outcome locate_space(sim_warp *warp, enum sim_space space, uint32_t mask, uint64_t *address,
@@ -313,9 +311,6 @@ RACY static void read_narrow(const sim_instruction *in, uint8_t *const *host, ui
 }
 
 /* Four words of each lane, as the kernels load most of what they multiply: transposed in vectors. */
-typedef uint32_t words4 __attribute__((vector_size(16)));
-#define PICK __builtin_shufflevector
-
 RACY static void read_four_words(uint8_t *const *host, uint32_t (*values)[32])
 {
     for (int i = 0; i < 32; i += 4) {
@@ -334,7 +329,7 @@ RACY static void read_four_words(uint8_t *const *host, uint32_t (*values)[32])
     }
 }
 
-RACY enum sim_outcome sim_exec_load(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+RACY static enum sim_outcome exec_load(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
     uint64_t address[32];
     uint8_t *host[32];
@@ -390,7 +385,7 @@ static enum sim_outcome check_conflict(sim_warp *warp, const sim_instruction *in
     return SIM_NEXT;
 }
 
-RACY enum sim_outcome sim_exec_store(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+RACY static enum sim_outcome exec_store(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
     uint64_t address[32];
     uint8_t *host[32];
@@ -496,7 +491,7 @@ static uint64_t atomic_one(uint8_t *p, enum sim_atomic op, enum ptx_type type, u
     }
 }
 
-enum sim_outcome sim_exec_atomic(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+static enum sim_outcome exec_atomic(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
     uint64_t address[32];
     uint8_t *host[32];
@@ -529,10 +524,20 @@ enum sim_outcome sim_exec_atomic(sim_warp *warp, const sim_instruction *in, uint
 
 /* ---------------------------------------------------------------- cp.async */
 
+/* Copies are waited for in the order they were made in, mostly: those that are done are left behind at the
+ * front until there is no room at the end. */
 static sim_copy *new_copy(sim_warp *warp)
 {
+    if (warp->copy_first == warp->copy_count)
+        warp->copy_first = warp->copy_count = 0;
+    if (warp->copy_count == warp->copy_capacity && warp->copy_first > 0) {
+        warp->copy_count -= warp->copy_first;
+        memmove(warp->copies, warp->copies + warp->copy_first,
+                (size_t)warp->copy_count * sizeof *warp->copies);
+        warp->copy_first = 0;
+    }
     if (warp->copy_count == warp->copy_capacity) {
-        int room = warp->copy_capacity ? warp->copy_capacity * 2 : 32;
+        int room = warp->copy_capacity ? warp->copy_capacity * 2 : 64;
         sim_copy *copies = realloc(warp->copies, (size_t)room * sizeof *copies);
         if (!copies)
             return NULL;
@@ -543,7 +548,7 @@ static sim_copy *new_copy(sim_warp *warp)
 }
 
 /* The data is there at once, but its words stay pending until a wait of the lane covers the group. */
-RACY enum sim_outcome sim_exec_copy(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+RACY static enum sim_outcome exec_copy(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
     uint64_t to[32], from[32];
     uint32_t bytes = in->x[1], narrow[32];
@@ -587,6 +592,8 @@ RACY enum sim_outcome sim_exec_copy(sim_warp *warp, const sim_instruction *in, u
         /* Where some lanes read less, check each for what it reads. */
         if (locate_global(warp, reads, from, least, ACCESS_READS, host) == SIM_FAULT)
             return SIM_FAULT;
+        for (int i = 0; i < 32; i += 4) /* while shared memory is looked at */
+            __builtin_prefetch(host[i]);
         char why[256];
         for (uint32_t rest = least < bytes ? reads : 0; rest; rest &= rest - 1) {
             int lane = __builtin_ctz(rest);
@@ -594,7 +601,7 @@ RACY enum sim_outcome sim_exec_copy(sim_warp *warp, const sim_instruction *in, u
                 return sim_fault(warp, 1u << lane, "%s", why);
         }
     }
-    if (sim_shared_pending(warp, mask, narrow, bytes) == SIM_FAULT)
+    if (shared_pending(warp, mask, narrow, bytes) == SIM_FAULT)
         return SIM_FAULT;
     for (uint32_t rest = mask; rest; rest &= rest - 1) {
         int lane = __builtin_ctz(rest);
@@ -613,18 +620,19 @@ RACY enum sim_outcome sim_exec_copy(sim_warp *warp, const sim_instruction *in, u
     copy->mask = mask;
     copy->bytes = bytes;
     copy->committed = 0;
+    memset(copy->group, 0, sizeof copy->group);
     memcpy(copy->address, narrow, sizeof narrow);
     return SIM_NEXT;
 }
 
 /* Groups are counted per lane; lanes of one instruction may be in different ones only after divergence. */
-enum sim_outcome sim_exec_commit(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+static enum sim_outcome exec_commit(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
     (void)in;
     for (int i = 0; i < 32; i++)
         if (mask >> i & 1)
             warp->groups[i]++;
-    for (int i = warp->copy_count - 1; i >= 0; i--) {
+    for (int i = warp->copy_count - 1; i >= warp->copy_first; i--) {
         sim_copy *copy = &warp->copies[i];
         uint32_t fresh = copy->mask & mask & ~copy->committed;
         if (!fresh && (copy->committed & mask & copy->mask) == (mask & copy->mask) && copy->committed)
@@ -637,22 +645,21 @@ enum sim_outcome sim_exec_commit(sim_warp *warp, const sim_instruction *in, uint
     return SIM_NEXT;
 }
 
-enum sim_outcome sim_exec_wait(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+static enum sim_outcome exec_wait(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
-    int kept = 0;
-    for (int i = 0; i < warp->copy_count; i++) {
+    int kept = warp->copy_first;
+    for (int i = warp->copy_first; i < warp->copy_count; i++) {
         sim_copy *copy = &warp->copies[i];
-        uint32_t done = 0;
-        for (uint32_t rest = copy->mask & mask; rest; rest &= rest - 1) {
-            int lane = __builtin_ctz(rest);
-            bool committed = copy->committed >> lane & 1;
-            if (in->x[0] || (committed && copy->group[lane] + in->immediate <= warp->groups[lane]))
-                done |= 1u << lane;
-        }
+        uint32_t covered = 0;
+        for (int lane = 0; lane < 32; lane++)
+            covered |= (uint32_t)(copy->group[lane] + in->immediate <= warp->groups[lane]) << lane;
+        const uint32_t done = copy->mask & mask & (in->x[0] ? ~0u : covered & copy->committed);
         if (done)
-            sim_shared_done(warp, done, copy->address, copy->bytes);
+            shared_done(warp, done, copy->address, copy->bytes);
         copy->mask &= ~done;
-        if (copy->mask) {
+        if (!copy->mask && kept == warp->copy_first)
+            kept = ++warp->copy_first;
+        else if (copy->mask) {
             if (kept != i)
                 warp->copies[kept] = *copy;
             kept++;
@@ -662,7 +669,7 @@ enum sim_outcome sim_exec_wait(sim_warp *warp, const sim_instruction *in, uint32
     return SIM_NEXT;
 }
 
-enum sim_outcome sim_exec_isspacep(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+static enum sim_outcome exec_isspacep(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
     const uint64_t *a = sim_at(warp, in->a);
     uint32_t bits = 0;

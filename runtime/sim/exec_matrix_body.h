@@ -1,11 +1,5 @@
-/* Matrix instructions. Fragment layouts: PTX ISA, "Warp Level Matrix Multiply-Accumulate Instructions". */
-#if !defined(__clang__)
-#pragma GCC optimize("O3") /* loops over lanes */
-#endif
-
-#include "exec.h"
-#include "number.h"
-#include "shared.h"
+/* Matrix instructions; part of exec_body.h. Fragment layouts: PTX ISA, "Warp Level Matrix
+ * Multiply-Accumulate Instructions". */
 
 static enum sim_outcome check_warp(sim_warp *warp, uint32_t mask)
 {
@@ -58,30 +52,33 @@ static void transpose(uint16_t m[8][8])
         }
 }
 
-enum sim_outcome sim_exec_ldmatrix(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+static enum sim_outcome exec_ldmatrix(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
     uint32_t address[32];
     int count = in->x[0], rows = count * 8;
     if (check_warp(warp, mask) == SIM_FAULT || row_addresses(warp, in, rows, address) == SIM_FAULT ||
-        sim_shared_rows(warp, rows, address, SIM_READ) == SIM_FAULT)
+        shared_rows(warp, rows, address, SIM_READ) == SIM_FAULT)
         return SIM_FAULT;
+    const uint8_t *shared = warp->block->shared;
     for (int i = 0; i < count; i++) {
-        uint16_t m[8][8]; /* row r: the values of lanes 4 r to 4 r + 3 */
-        for (int r = 0; r < 8; r++)
-            memcpy(m[r], warp->block->shared + address[i * 8 + r], 16);
+        uint8_t *d = sim_at(warp, sim_listed(warp, in, i)); /* row r: the values of lanes 4 r to 4 r + 3 */
+        for (int r = 0; r < 8; r++) {
+            words4 row;
+            memcpy(&row, shared + address[i * 8 + r], 16);
+            memcpy(d + r * 16, &row, 16);
+        }
         if (in->x[1])
-            transpose(m);
-        memcpy(sim_at(warp, sim_listed(warp, in, i)), m, 128);
+            transpose((void *)d);
     }
     return SIM_NEXT;
 }
 
-enum sim_outcome sim_exec_stmatrix(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+static enum sim_outcome exec_stmatrix(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
     uint32_t address[32];
     int count = in->x[0], rows = count * 8;
     if (check_warp(warp, mask) == SIM_FAULT || row_addresses(warp, in, rows, address) == SIM_FAULT ||
-        sim_shared_rows(warp, rows, address, SIM_WRITE) == SIM_FAULT)
+        shared_rows(warp, rows, address, SIM_WRITE) == SIM_FAULT)
         return SIM_FAULT;
     for (int i = 0; i < count; i++) {
         uint16_t m[8][8];
@@ -94,7 +91,7 @@ enum sim_outcome sim_exec_stmatrix(sim_warp *warp, const sim_instruction *in, ui
     return SIM_NEXT;
 }
 
-enum sim_outcome sim_exec_movmatrix(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+static enum sim_outcome exec_movmatrix(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
     uint16_t m[8][8];
     if (check_warp(warp, mask) == SIM_FAULT)
@@ -112,13 +109,12 @@ static void count_flops(sim_warp *warp, const sim_instruction *in)
     warp->block->worker->counters.matrix_flops[in->x[6]] += 2ull * 16 * 8 * in->x[1];
 }
 
-static void operands(const sim_warp *warp, const sim_instruction *in, int first, int count,
-                     const uint32_t **registers)
+static inline void operands(const sim_warp *warp, const sim_instruction *in, int first, int count,
+                            const uint32_t **registers)
 {
     const sim_operand *listed = warp->program->list + in->list + first;
-    const uint8_t *base[2] = {warp->base[0], warp->base[1]};
     for (int i = 0; i < count; i++)
-        registers[i] = (const void *)(base[listed[i] & 1] + (listed[i] & ~1));
+        registers[i] = sim_at(warp, listed[i]);
 }
 
 /* f16 accumulators hold two columns a register: widened to four registers of f32, and back. */
@@ -136,30 +132,81 @@ static void narrow(uint32_t (*wide)[32], uint32_t *half, int first)
                      sim_float_to_half(sim_float(wide[first + 1][lane])) << 16;
 }
 
-enum sim_outcome sim_exec_mma_float(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+/* d, c: `accumulators` registers; a, b: theirs. */
+static inline void multiply(sim_warp *warp, const sim_instruction *in, int accumulators, int a_count,
+                            int b_count)
 {
     const uint32_t *a[4], *b[2], *c[4];
     uint32_t *d[4], wide[4][32];
-    if (check_warp(warp, mask) == SIM_FAULT)
-        return SIM_FAULT;
-    int at = in->x[3];
-    operands(warp, in, at, in->x[4], a);
-    operands(warp, in, at + in->x[4], in->x[5], b);
-    operands(warp, in, at + in->x[4] + in->x[5], in->x[3], c);
-    bool half = in->x[2];
-    for (int i = 0; i < in->x[3]; i++)
-        d[i] = sim_at(warp, sim_listed(warp, in, i));
-    if (half) {
+    const sim_operand *listed = warp->program->list + in->list;
+    sim_matrix_fn *matrix = warp->block->launch->lanes->matrix[in->x[0]];
+    operands(warp, in, accumulators, a_count, a);
+    operands(warp, in, accumulators + a_count, b_count, b);
+    operands(warp, in, accumulators + a_count + b_count, accumulators, c);
+    for (int i = 0; i < accumulators; i++)
+        d[i] = sim_at(warp, listed[i]);
+    if (in->x[2]) {
         uint32_t *narrowed[2] = {d[0], d[1]};
         widen(c, wide);
         for (int i = 0; i < 4; i++)
             c[i] = d[i] = wide[i];
-        warp->block->launch->lanes->matrix[in->x[0]](in->x[1], a, b, c, d);
+        matrix(in->x[1], a, b, c, d);
         narrow(wide, narrowed[0], 0);
         narrow(wide, narrowed[1], 2);
     } else
-        warp->block->launch->lanes->matrix[in->x[0]](in->x[1], a, b, c, d);
+        matrix(in->x[1], a, b, c, d);
+}
+
+static enum sim_outcome exec_mma_float(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+{
+    if (check_warp(warp, mask) == SIM_FAULT)
+        return SIM_FAULT;
+    if (in->x[3] == 4 && in->x[4] == 4 && in->x[5] == 2) /* the usual shape: loops of known length */
+        multiply(warp, in, 4, 4, 2);
+    else
+        multiply(warp, in, in->x[3], in->x[4], in->x[5]);
     count_flops(warp, in);
+    return SIM_NEXT;
+}
+
+static inline void place_registers(const sim_warp *warp, const sim_operand *listed, int count,
+                                   const uint32_t **registers)
+{
+    for (int i = 0; i < count; i++)
+        registers[i] = (const void *)(warp->base[0] + listed[i]);
+}
+
+/* All operands are registers. */
+static inline void multiply_pair(sim_warp *warp, const sim_instruction *in, int accumulators, int a_count,
+                                 int b_count)
+{
+    const int at_a = accumulators, at_b = at_a + a_count, at_c = at_b + b_count;
+    const sim_operand *listed = warp->program->list + in->list;
+    const uint32_t *a[4], *b[2][2], *c[2][4], *d[2][4];
+    place_registers(warp, listed + at_a, a_count, a);
+    for (int n = 0; n < 2; n++) {
+        listed = warp->program->list + in[n].list;
+        place_registers(warp, listed, accumulators, d[n]);
+        place_registers(warp, listed + at_b, b_count, b[n]);
+        place_registers(warp, listed + at_c, accumulators, c[n]);
+    }
+    const uint32_t *const *b_of[2] = {b[0], b[1]}, *const * c_of[2] = {c[0], c[1]};
+    uint32_t *const *d_of[2] = {(uint32_t *const *)d[0], (uint32_t *const *)d[1]};
+    warp->block->launch->lanes->matrix_pair[in->x[0]](in->x[1], a, b_of, c_of, d_of);
+}
+
+static enum sim_outcome exec_mma_pair(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+{
+    if (check_warp(warp, mask) == SIM_FAULT)
+        return SIM_FAULT;
+    if (in->x[3] == 4 && in->x[4] == 4 && in->x[5] == 2)
+        multiply_pair(warp, in, 4, 4, 2);
+    else
+        multiply_pair(warp, in, in->x[3], in->x[4], in->x[5]);
+    count_flops(warp, in);
+    count_flops(warp, in + 1);
+    warp->block->worker->instructions[in[1].class]++; /* the loop counts one */
+    warp->pc++;
     return SIM_NEXT;
 }
 
@@ -168,7 +215,7 @@ static int32_t byte_of(uint32_t word, int i, bool is_signed)
     return is_signed ? (int8_t)(word >> 8 * i) : (uint8_t)(word >> 8 * i);
 }
 
-enum sim_outcome sim_exec_mma_integer(sim_warp *warp, const sim_instruction *in, uint32_t mask)
+static enum sim_outcome exec_mma_integer(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
     const uint32_t *a[4], *b[2], *c[4];
     int32_t fa[16][32], fb[8][32];

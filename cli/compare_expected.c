@@ -1,0 +1,61 @@
+#include "compare_expected.h"
+
+#include "../autotune/driver_cache.h"
+#include "../autotune/seen.h"
+#include "../runtime/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool same_bytes(const page_sequence *a, const page_sequence *b, const struct compare_cached *size)
+{
+    return a->length == b->length && memcmp(a->pool, b->pool, size->pages_bytes) == 0 &&
+           (!size->tail_bytes || memcmp(a->tail, b->tail, size->tail_bytes) == 0);
+}
+
+/* Both plans have the same completed spec, so that codes mean the same; and they see the same weights. */
+static bool same_task(const struct compare_expected *e, const xq_plan *plan)
+{
+    return e->spec && strcmp(e->spec, xq_plan_spec(plan)) == 0 &&
+           (e->implementation == plan->implementation || seen_alike(e->spec));
+}
+
+bool compare_expected_find(const struct compare_expected *e, const xq_plan *plan, int b,
+                           const struct compare_cached *cached, double *out, double *lse)
+{
+    if (!e->of[b].out || !same_task(e, plan) || !same_bytes(&e->of[b].cache, &cached->cache, cached))
+        return false;
+    memcpy(out, e->of[b].out, sizeof *out * cached->outs);
+    memcpy(lse, e->of[b].lse, sizeof *lse * cached->lses);
+    return true;
+}
+
+void compare_expected_keep(struct compare_expected *e, const xq_plan *plan, int b,
+                           struct compare_cached *cached, const double *out, const double *lse)
+{
+    if (!same_task(e, plan) || e->implementation != plan->implementation) {
+        compare_expected_free(e);
+        e->spec = strdup(xq_plan_spec(plan));
+        e->implementation = plan->implementation;
+    }
+    driver_free_cache(&e->of[b].cache);
+    free(e->of[b].out);
+    e->of[b].out = malloc(sizeof *out * (cached->outs + cached->lses));
+    if (!e->of[b].out)
+        return;
+    e->of[b].lse = e->of[b].out + cached->outs;
+    memcpy(e->of[b].out, out, sizeof *out * cached->outs);
+    memcpy(e->of[b].lse, lse, sizeof *lse * cached->lses);
+    e->of[b].cache = cached->cache;
+    cached->cache = (page_sequence){0};
+}
+
+void compare_expected_free(struct compare_expected *e)
+{
+    for (int b = 0; b < COMPARE_MOST_DISTINCT; b++) {
+        driver_free_cache(&e->of[b].cache);
+        free(e->of[b].out);
+    }
+    free(e->spec);
+    *e = (struct compare_expected){0};
+}

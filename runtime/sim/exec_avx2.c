@@ -1,0 +1,16 @@
+/* The handlers on x86-64 with AVX2 and FMA. */
+typedef int exec_avx2_not_empty;
+#if defined(__x86_64__)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt"))),               \
+                             apply_to = function)
+#else
+#pragma GCC optimize("O3")
+#pragma GCC target("avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt")
+#endif
+#define SIM_HANDLERS_NAME sim_handlers_avx2
+#include "exec_body.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

@@ -1,0 +1,18 @@
+/* The handlers on x86-64 with AVX-512 (F, BW, DQ, VL). */
+typedef int exec_avx512_not_empty;
+#if defined(__x86_64__)
+#if defined(__clang__)
+#pragma clang attribute push(                                                                              \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt"))),     \
+    apply_to = function)
+#else
+#pragma GCC optimize("O3")
+#pragma GCC target(                                                                                        \
+    "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt,prefer-vector-width=512")
+#endif
+#define SIM_HANDLERS_NAME sim_handlers_avx512
+#include "exec_body.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif
