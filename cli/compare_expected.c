@@ -1,7 +1,7 @@
 #include "compare_expected.h"
 
-#include "../autotune/driver_cache.h"
-#include "../autotune/seen.h"
+#include "../autotune/engine/cache.h"
+#include "../autotune/reference/seen.h"
 #include "../runtime/plan.h"
 
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #ifndef CLI_COMPARE_EXPECTED_H
 #define CLI_COMPARE_EXPECTED_H
 
-#include "../autotune/page_codec.h"
+#include "../autotune/engine/page_codec.h"
 #include "xq/xq.h"
 
 enum { COMPARE_MOST_DISTINCT = 4 }; /* texts of a batch: each is checked against a reference */
