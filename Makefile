@@ -59,7 +59,7 @@ SUBMAKE = +@$(MAKE) --no-print-directory
 # ---------------------------------------------------------------- sources
 # Of prepare/, what reads prepared weights is in the library; what makes them needs LAPACK.
 READER_SRC := $(addprefix prepare/,layer.c mapping.c packing.c prepared.c tensor.c xqw.c xqw_record.c)
-LIB_SRC   := $(wildcard gen/*.c runtime/*.c runtime/base/*.c runtime/sim/*.c) $(READER_SRC)
+LIB_SRC   := $(filter-out runtime/without_sim.c,$(wildcard gen/*.c runtime/*.c runtime/base/*.c sim/*.c)) $(READER_SRC)
 TOOL_SRC  := $(filter-out $(READER_SRC),$(wildcard prepare/*.c)) $(wildcard autotune/*/*.c)
 CLI_SRC   := $(wildcard cli/*.c) $(if $(filter 1,$(STATIC)),scripts/bundle/dl_find_object.c)
 TEST_SRC  := $(wildcard tests/test_*.c)
@@ -115,13 +115,19 @@ $(BUILD)/tests/test_llama_cache: $(patsubst %,$(BUILD)/examples/llama/%.o,attent
 $(BUILD)/tests/test_synthetic: $(patsubst %,$(BUILD)/cli/%.o,synthetic synthetic_weights)
 $(BUILD)/tests/test_compare_expected: $(BUILD)/cli/compare_expected.o
 
+# The library's objects, but for the software device: a context works without it.
+$(BUILD)/tests/test_without_sim: $(BUILD)/tests/test_without_sim.o $(BUILD)/runtime/without_sim.o \
+    $(filter-out $(BUILD)/sim/%,$(LIB_OBJ)) $(call obj,tests/fake_cuda.c $(if $(filter 1,$(TSAN)),tests/tsan/main.c))
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) $(LIBS)
+
 # Stand-ins that tests load: for the NVIDIA driver, for NVRTC, for malloc. And the program that tests of the
 # command line run.
 $(BUILD)/tests/libfake_%.so: $(BUILD)/tests/fake/fake_%.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@
 $(addprefix $(BUILD)/tests/,test_cli test_device_cuda test_launch test_launch_cost test_pack test_plan test_prepared \
-    test_runtime): | $(BUILD)/tests/libfake_cuda.so
+    test_runtime test_without_sim): | $(BUILD)/tests/libfake_cuda.so
 $(BUILD)/tests/test_runtime: | $(BUILD)/tests/libfake_nvrtc.so
 $(addprefix $(BUILD)/tests/,test_cli test_cli_spec test_outputs test_prepare test_prepare_resume \
     test_prepared test_progress): | $(BUILD)/xq

@@ -1,7 +1,7 @@
 /* xq info: what this machine offers. */
 #include "../autotune/measure/ceilings.h"
 #include "../runtime/context.h"
-#include "../runtime/sim/ceilings.h"
+#include "../sim/ceilings.h"
 #include "cli.h"
 
 #include <stdio.h>

@@ -19,6 +19,13 @@ static xq_status bad_device(const char *name, error *err)
     return error_field(err, "device");
 }
 
+static xq_status open_software(const char *gpu, device **out, error *err)
+{
+    if (device_software)
+        return device_software(gpu, out, err);
+    return error_set(err, XQ_ERROR_NO_DEVICE, "device", "this library has no software device");
+}
+
 static xq_status open_cuda(const char *name, const char *ordinal, device **out, error *err)
 {
     char *end;
@@ -28,16 +35,18 @@ static xq_status open_cuda(const char *name, const char *ordinal, device **out, 
     return device_cuda_open((int)n, out, err);
 }
 
-/* A GPU where there is one that the kernels run on, else the software device. */
+/* A GPU where there is one that the kernels run on, else the software device, if the library has it. */
 static xq_status open_auto(xq_context *c, error *err)
 {
     error why = ERROR_INIT;
+    if (!device_software)
+        return device_cuda_open_first(&c->device, err);
     if (device_cuda_open_first(&c->device, &why) == XQ_OK)
         return XQ_OK;
     log_message(&c->log, XQ_LOG_INFO, "no GPU (%s); using the software device", why.message);
     c->no_gpu = strdup(why.message);
     error_clear(&why);
-    return device_sim_open(NULL, &c->device, err);
+    return open_software(NULL, &c->device, err);
 }
 
 static xq_status open_device(xq_context *c, const char *name, error *err)
@@ -50,9 +59,9 @@ static xq_status open_device(xq_context *c, const char *name, error *err)
     if (strncmp(name, "cuda:", 5) == 0)
         return open_cuda(name, name + 5, out, err);
     if (strcmp(name, "sim") == 0)
-        return device_sim_open(NULL, out, err);
+        return open_software(NULL, out, err);
     if (strncmp(name, "sim:", 4) == 0)
-        return device_sim_open(name + 4, out, err);
+        return open_software(name + 4, out, err);
     return bad_device(name, err);
 }
 

@@ -123,8 +123,10 @@ xq_status device_cuda_count(int *count, error *err);
 /* Opens the first GPU that can be opened. Errors: XQ_ERROR_NO_DEVICE, which says of each GPU why not. */
 xq_status device_cuda_open_first(device **out, error *err);
 
-/* Opens the software device with the ceilings of `gpu`: "h100" (default for NULL), "h200", "a100",
- * "rtx4090". Errors: XQ_ERROR_ARGUMENT naming the valid names. */
-xq_status device_sim_open(const char *gpu, device **out, error *err);
+/* How a context opens the software device, with the ceilings of `gpu`: "h100" (default for NULL), "h200",
+ * "a100", "rtx4090". Errors: XQ_ERROR_ARGUMENT naming the valid names. NULL in a library without it:
+ * whoever links one defines it, as sim/registration.c or runtime/without_sim.c does. */
+typedef xq_status device_opener(const char *gpu, device **out, error *err);
+extern device_opener *const device_software;
 
 #endif

@@ -16,7 +16,7 @@ FOLDERS = [
     "templates",
     "gen",
     "runtime",
-    "runtime/sim",
+    "sim",
     "prepare",
     "autotune/reference",
     "autotune/engine",

@@ -13,9 +13,9 @@ result() {
 
 if [ $# -eq 0 ]; then
     # shellcheck disable=SC2046  # no white space in our file names
-    set -- $(find gen runtime prepare autotune cli tests examples -name '*.c' 2>/dev/null | sort)
+    set -- $(find gen runtime sim prepare autotune cli tests examples -name '*.c' 2>/dev/null | sort)
 fi
-headers=$(find include gen runtime prepare autotune cli tests examples templates/lib -name '*.h' 2>/dev/null)
+headers=$(find include gen runtime sim prepare autotune cli tests examples templates/lib -name '*.h' 2>/dev/null)
 
 python3 scripts/check-includes.py
 result $? "include directions"

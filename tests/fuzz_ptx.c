@@ -2,7 +2,7 @@
  *     clang -fsanitize=fuzzer,address ... tests/fuzz_ptx.c (the library's sources)
  * and driven with mutations of known modules by test_sim_fuzz.c. */
 #include "fuzz_ptx.h"
-#include "../runtime/sim/sim.h"
+#include "../sim/sim.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -15,7 +15,7 @@
 #ifndef TESTS_PTX_HARNESS_H
 #define TESTS_PTX_HARNESS_H
 
-#include "../runtime/device.h"
+#include "../sim/sim.h"
 #include "ptx_reference.h"
 
 #include <stddef.h>

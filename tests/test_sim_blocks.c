@@ -1,6 +1,6 @@
 /* Blocks, warps that are not full, barriers between parts of a block, launches one after another and from
  * several threads. */
-#include "../runtime/sim/sim.h"
+#include "../sim/sim.h"
 #include "ptx_harness.h"
 
 #include <criterion/criterion.h>

@@ -1,5 +1,5 @@
 /* What the software device counts, on kernels whose counts are known by hand. */
-#include "../runtime/sim/model.h"
+#include "../sim/model.h"
 #include "ptx_harness.h"
 
 #include <criterion/criterion.h>

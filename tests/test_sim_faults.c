@@ -1,7 +1,7 @@
 /* Plants each fault that the software device promises to find, and reads the error; beside each, the same
  * kernel put right, which must run. The line of PTX that is at fault carries the mark //!, and .loc says
  * that it comes from line 42 of a template. */
-#include "../runtime/sim/sim.h"
+#include "../sim/sim.h"
 #include "ptx_harness.h"
 
 #include <criterion/criterion.h>

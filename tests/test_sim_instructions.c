@@ -1,6 +1,6 @@
 /* Every instruction of the software device against independent C arithmetic: the CASEs of ptx_cases_*.c.
  * PTX_CASE=WORD runs those alone whose names hold WORD. */
-#include "../runtime/sim/sim.h"
+#include "../sim/sim.h"
 #include "ptx_harness.h"
 
 #include <criterion/criterion.h>

@@ -1,5 +1,5 @@
 /* The ceilings table and the time model over it. */
-#include "../runtime/sim/model.h"
+#include "../sim/model.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

@@ -1,6 +1,6 @@
 /* The software device from end to end on PTX as NVRTC writes it: what a kernel author meets first. */
-#include "../runtime/device.h"
-#include "../runtime/sim/number.h"
+#include "../sim/number.h"
+#include "../sim/sim.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

@@ -2,7 +2,7 @@
 
 #include "../../runtime/compile.h"
 #include "../../runtime/context.h"
-#include "../../runtime/sim/ceilings.h"
+#include "../../sim/ceilings.h"
 #include "params.h"
 #include "time.h"
 

@@ -1,8 +1,11 @@
 /* What tests and tools need of the software device beyond device_ops. */
-#ifndef RUNTIME_SIM_SIM_H
-#define RUNTIME_SIM_SIM_H
+#ifndef SIM_SIM_H
+#define SIM_SIM_H
 
-#include "../device.h"
+#include "../runtime/device.h"
+
+/* Opens a software device: a device_opener of device.h. */
+xq_status device_sim_open(const char *gpu, device **out, error *err);
 
 /* Instructions that the software device knows, for tests that want to miss none: opcodes ("ld", "mma"),
  * then arithmetic with its types, without rounding, .ftz, .sat and .relu ("mad.hi.s32"). NULL past the end.

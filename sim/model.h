@@ -3,8 +3,8 @@
  * So it is a lower bound that a good kernel comes near to, not a prediction for a bad one: latencies that
  * no other work hides, register pressure and instruction dependences are not in it. It exists to compare
  * kernels with each other and with their limit where there is no GPU. */
-#ifndef RUNTIME_SIM_MODEL_H
-#define RUNTIME_SIM_MODEL_H
+#ifndef SIM_MODEL_H
+#define SIM_MODEL_H
 
 #include "ceilings.h"
 

@@ -1,7 +1,7 @@
 /* A parsed PTX module: declarations resolved, instructions still text. PTX ISA 8.x, the part that NVRTC
  * emits; what is not understood fails the parse with its line. */
-#ifndef RUNTIME_SIM_PTX_H
-#define RUNTIME_SIM_PTX_H
+#ifndef SIM_PTX_H
+#define SIM_PTX_H
 
 #include "arena.h"
 

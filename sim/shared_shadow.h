@@ -12,8 +12,8 @@
  *
  * shared.c has the exact rules, for words and bytes; shared_body.h recognizes the common cases that pass
  * them, for rows. */
-#ifndef RUNTIME_SIM_SHARED_SHADOW_H
-#define RUNTIME_SIM_SHARED_SHADOW_H
+#ifndef SIM_SHARED_SHADOW_H
+#define SIM_SHARED_SHADOW_H
 
 #include "shared.h"
 

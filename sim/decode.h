@@ -1,6 +1,6 @@
 /* The decoder's inside: shared by the files that decode groups of instructions. */
-#ifndef RUNTIME_SIM_DECODE_H
-#define RUNTIME_SIM_DECODE_H
+#ifndef SIM_DECODE_H
+#define SIM_DECODE_H
 
 #include "program.h"
 

@@ -1,6 +1,6 @@
 /* Handlers of the instructions that are more than a function of lanes. */
-#ifndef RUNTIME_SIM_EXEC_H
-#define RUNTIME_SIM_EXEC_H
+#ifndef SIM_EXEC_H
+#define SIM_EXEC_H
 
 #include "program.h"
 

@@ -1,6 +1,6 @@
 /* A launch over the worker threads. */
-#ifndef RUNTIME_SIM_LAUNCH_H
-#define RUNTIME_SIM_LAUNCH_H
+#ifndef SIM_LAUNCH_H
+#define SIM_LAUNCH_H
 
 #include "warp.h"
 

@@ -1,7 +1,7 @@
 /* Arithmetic on the 32 lanes of a warp: tables of functions, one table per instruction-set level of the
  * host, all with the same results. */
-#ifndef RUNTIME_SIM_LANES_H
-#define RUNTIME_SIM_LANES_H
+#ifndef SIM_LANES_H
+#define SIM_LANES_H
 
 #include <stdint.h>
 

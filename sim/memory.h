@@ -1,8 +1,8 @@
 /* Device memory: allocations at virtual addresses, checked exactly. */
-#ifndef RUNTIME_SIM_MEMORY_H
-#define RUNTIME_SIM_MEMORY_H
+#ifndef SIM_MEMORY_H
+#define SIM_MEMORY_H
 
-#include "../device.h"
+#include "../runtime/device.h"
 
 #include <stdatomic.h>
 

@@ -1,9 +1,9 @@
 /* Memory of one parse or decode: allocated piece by piece, released at once. Running out leaves by the
  * arena's escape, so that the code between has no failure paths. */
-#ifndef RUNTIME_SIM_ARENA_H
-#define RUNTIME_SIM_ARENA_H
+#ifndef SIM_ARENA_H
+#define SIM_ARENA_H
 
-#include "../base/error.h"
+#include "../runtime/base/error.h"
 
 #include <setjmp.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /* Scalar conversions between number formats, each with a single rounding. NaNs become the canonical NaN
  * of the format, as on NVIDIA GPUs (PTX ISA, "Floating-Point Instructions"). */
-#ifndef RUNTIME_SIM_NUMBER_H
-#define RUNTIME_SIM_NUMBER_H
+#ifndef SIM_NUMBER_H
+#define SIM_NUMBER_H
 
 #include <math.h>
 #include <stdint.h>

@@ -1,9 +1,9 @@
 /* A kernel in the form that is executed: calls inlined, registers placed, one 64-byte record an
  * instruction. Made by sim_decode; immutable afterwards. */
-#ifndef RUNTIME_SIM_PROGRAM_H
-#define RUNTIME_SIM_PROGRAM_H
+#ifndef SIM_PROGRAM_H
+#define SIM_PROGRAM_H
 
-#include "../device.h"
+#include "../runtime/device.h"
 #include "lanes.h"
 #include "ptx.h"
 

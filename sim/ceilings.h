@@ -1,9 +1,9 @@
 /* What the GPUs that the software device stands in for can do at best, from public datasheets. The model
  * of model.h turns counters into times with these; on a real GPU the ceilings are measured instead. */
-#ifndef RUNTIME_SIM_CEILINGS_H
-#define RUNTIME_SIM_CEILINGS_H
+#ifndef SIM_CEILINGS_H
+#define SIM_CEILINGS_H
 
-#include "../device.h"
+#include "../runtime/device.h"
 
 struct sim_ceilings {
     const char *gpu;  /* "h100" */

@@ -1,6 +1,6 @@
 /* State of execution: a worker runs blocks, a block its warps. */
-#ifndef RUNTIME_SIM_WARP_H
-#define RUNTIME_SIM_WARP_H
+#ifndef SIM_WARP_H
+#define SIM_WARP_H
 
 #include "memory.h"
 #include "program.h"

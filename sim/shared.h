@@ -1,6 +1,6 @@
 /* Shared memory: bounds, initialization, races, bank conflicts. */
-#ifndef RUNTIME_SIM_SHARED_H
-#define RUNTIME_SIM_SHARED_H
+#ifndef SIM_SHARED_H
+#define SIM_SHARED_H
 
 #include "warp.h"
 
