@@ -68,6 +68,7 @@ typedef struct device_counters {
 typedef struct device_launch {
     const device_function *function;
     uint32_t grid[3], block[3];
+    uint32_t cluster;      /* blocks of a cluster, along x: a divisor of grid[0]; 0 and 1: no clusters */
     uint32_t shared_bytes; /* dynamic */
     void *stream;          /* NULL: the default stream */
     const void *params;    /* the kernel's one parameter */

@@ -15,6 +15,7 @@ struct cuda_device {
     cuda_api api;
     cuda_ordinal ordinal;
     cuda_context context; /* NULL until retained */
+    bool clusters;        /* blocks can be launched in clusters */
     cuda_event marks[MARKS];
 };
 
@@ -248,12 +249,34 @@ static xq_status cuda_function_attributes(const device_function *f, device_funct
 static xq_status launch_failed(struct cuda_device *d, const device_launch *l, cuda_result result,
                                error *err)
 {
-    char what[256];
+    char what[320], clusters[48] = "";
+    if (l->cluster > 1)
+        snprintf(clusters, sizeof clusters, " in clusters of %u", l->cluster);
     snprintf(what, sizeof what,
-             "launching %s with grid %ux%ux%u, block %ux%ux%u, %u shared bytes: cuLaunchKernel",
-             l->function->entry, l->grid[0], l->grid[1], l->grid[2], l->block[0], l->block[1], l->block[2],
-             l->shared_bytes);
+             "launching %s with grid %ux%ux%u%s, block %ux%ux%u, %u shared bytes: cuLaunchKernel%s",
+             l->function->entry, l->grid[0], l->grid[1], l->grid[2], clusters, l->block[0], l->block[1],
+             l->block[2], l->shared_bytes, l->cluster > 1 ? "Ex" : "");
     return cuda_api_check(&d->api, result, XQ_ERROR_DEVICE, what, err);
+}
+
+/* The same launch in clusters, which only the extended call can say. */
+static cuda_result launch_clusters(struct cuda_device *d, const device_launch *l, void **extra)
+{
+    cuda_launch_attribute cluster = {.id = CUDA_LAUNCH_CLUSTER_DIMENSION,
+                                     .value.cluster = {l->cluster, 1, 1}};
+    const cuda_launch_config config = {
+        .grid_x = l->grid[0],
+        .grid_y = l->grid[1],
+        .grid_z = l->grid[2],
+        .block_x = l->block[0],
+        .block_y = l->block[1],
+        .block_z = l->block[2],
+        .shared_bytes = l->shared_bytes,
+        .stream = (cuda_stream)l->stream,
+        .attributes = &cluster,
+        .attribute_count = 1,
+    };
+    return d->api.launch_configured(&config, l->function->handle, NULL, extra);
 }
 
 static xq_status cuda_launch(device *base, const device_launch *l, error *err)
@@ -264,11 +287,17 @@ static xq_status cuda_launch(device *base, const device_launch *l, error *err)
     void *extra[] = {(void *)(uintptr_t)CUDA_LAUNCH_PARAM_BUFFER_POINTER, (void *)(uintptr_t)l->params,
                      (void *)(uintptr_t)CUDA_LAUNCH_PARAM_BUFFER_SIZE, &bytes,
                      (void *)(uintptr_t)CUDA_LAUNCH_PARAM_END};
+    if (l->cluster > 1 && !d->clusters)
+        return error_set(err, XQ_ERROR_UNSUPPORTED, "device",
+                         "kernel %s is launched in clusters of %u blocks, and %s (%s) has no clusters",
+                         l->function->entry, l->cluster, base->properties.name, base->properties.arch);
     if (enter(d, &pushed, err) != XQ_OK)
         return err->status;
     cuda_result result =
-        d->api.launch(l->function->handle, l->grid[0], l->grid[1], l->grid[2], l->block[0], l->block[1],
-                      l->block[2], l->shared_bytes, (cuda_stream)l->stream, NULL, extra);
+        l->cluster > 1
+            ? launch_clusters(d, l, extra)
+            : d->api.launch(l->function->handle, l->grid[0], l->grid[1], l->grid[2], l->block[0],
+                            l->block[1], l->block[2], l->shared_bytes, (cuda_stream)l->stream, NULL, extra);
     leave(d, pushed);
     return result == CUDA_RESULT_SUCCESS ? XQ_OK : launch_failed(d, l, result, err);
 }
@@ -402,6 +431,7 @@ static xq_status read_properties(struct cuda_device *d, error *err)
     p->shared_bytes_per_block = (size_t)attribute(d, CUDA_DEVICE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
     p->shared_bytes_per_sm = (size_t)attribute(d, CUDA_DEVICE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR);
     p->registers_per_sm = attribute(d, CUDA_DEVICE_MAX_REGISTERS_PER_MULTIPROCESSOR);
+    d->clusters = attribute(d, CUDA_DEVICE_CLUSTER_LAUNCH) > 0;
     return XQ_OK;
 }
 

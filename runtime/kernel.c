@@ -128,6 +128,7 @@ xq_status kernel_launch(const kernel *k, const uint32_t grid[3], const void *par
         .function = k->function,
         .grid = {grid[0], grid[1], grid[2]},
         .block = {k->threads, 1, 1},
+        .cluster = 1,
         .shared_bytes = k->shared_bytes,
         .stream = stream,
         .params = params,

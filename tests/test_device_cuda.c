@@ -260,6 +260,76 @@ Test(device_cuda, launch_passes_geometry_stream_and_params)
     d->ops->destroy(d);
 }
 
+/* A launch of 6 x 8 x 2 blocks in clusters of so many. */
+static xq_status launch_in_clusters(device *d, uint32_t cluster)
+{
+    device_module *m;
+    device_function *f;
+    const int params = 42;
+    cr_assert_eq(d->ops->module_load(d, cubin, sizeof cubin, "attend", &m, &err), XQ_OK);
+    cr_assert_eq(d->ops->function_get(m, "xq_attend", 70000, &f, &err), XQ_OK);
+    const device_launch l = {.function = f,
+                             .grid = {6, 8, 2},
+                             .block = {256, 1, 1},
+                             .cluster = cluster,
+                             .shared_bytes = 70000,
+                             .stream = (void *)0x77,
+                             .params = &params,
+                             .params_bytes = sizeof params};
+    d->ops->launch(d, &l, &err);
+    d->ops->module_unload(m);
+    cr_assert_eq(fake_cuda_context_depth_of_thread(), 0);
+    return err.status;
+}
+
+Test(device_cuda, cluster_is_an_attribute_of_the_extended_launch)
+{
+    device *d = open_fake();
+    fake->calls[0] = 0;
+    cr_assert_eq(launch_in_clusters(d, 3), XQ_OK, "%s", err.message);
+    cr_assert(strstr(fake->calls, "cuLaunchKernelEx "), "%s", fake->calls);
+    const struct fake_cuda_launch *seen = fake_cuda_launched(fake, 0);
+    static const unsigned grid[] = {6, 8, 2}, block[] = {256, 1, 1}, cluster[] = {3, 1, 1};
+    cr_assert_str_eq(seen->name, "xq_attend");
+    cr_assert_arr_eq(seen->grid, grid, sizeof grid);
+    cr_assert_arr_eq(seen->block, block, sizeof block);
+    cr_assert_arr_eq(seen->cluster, cluster, sizeof cluster);
+    cr_assert_eq(seen->shared_bytes, 70000);
+    cr_assert_eq(seen->stream, (void *)0x77);
+    cr_assert_eq(*(const int *)seen->params, 42);
+    cr_assert_eq(launch_in_clusters(d, 4), XQ_ERROR_DEVICE); /* which does not divide 6 */
+    cr_assert(strstr(err.message, "grid 6x8x2 in clusters of 4") && strstr(err.message, "cuLaunchKernelEx"),
+              "%s", err.message);
+    error_clear(&err);
+    d->ops->destroy(d);
+}
+
+Test(device_cuda, cluster_of_one_is_a_plain_launch)
+{
+    device *d = open_fake();
+    fake->calls[0] = 0;
+    for (uint32_t cluster = 0; cluster < 2; cluster++) {
+        cr_assert_eq(launch_in_clusters(d, cluster), XQ_OK, "%s", err.message);
+        cr_assert_eq(fake_cuda_launched(fake, 0)->cluster[0], 0);
+    }
+    cr_assert_null(strstr(fake->calls, "cuLaunchKernelEx"));
+    d->ops->destroy(d);
+}
+
+Test(device_cuda, gpu_without_clusters_refuses_them)
+{
+    fake = fake_cuda_use();
+    fake->major = 8;
+    device *d = open_fake();
+    cr_assert_eq(launch_in_clusters(d, 2), XQ_ERROR_UNSUPPORTED);
+    cr_assert(strstr(err.message, "xq_attend") && strstr(err.message, "clusters of 2") &&
+                  strstr(err.message, "sm_80"),
+              "%s", err.message);
+    cr_assert_eq(fake->launch_count, 0);
+    error_clear(&err);
+    d->ops->destroy(d);
+}
+
 Test(device_cuda, callers_context_is_left_as_it_was)
 {
     device *d = open_fake();

@@ -53,6 +53,7 @@ static xq_status time_kernel(const struct bench *b, const char *entry, uint32_t 
     device_launch launch = {.function = function,
                             .grid = {blocks, 1, 1},
                             .block = {THREADS, 1, 1},
+                            .cluster = 1,
                             .params = params,
                             .params_bytes = params_bytes};
     int repeats = d->properties.is_sim ? 1 : REPEATS;
