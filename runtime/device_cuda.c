@@ -155,7 +155,7 @@ static xq_status cuda_module_load(device *base, const void *image, size_t bytes,
                                   device_module **out, error *err)
 {
     struct cuda_device *d = (struct cuda_device *)base;
-    (void)bytes; /* a cubin says its own size */
+    (void)bytes; /* a cubin says its own size, and PTX ends with NUL */
     char log[8192] = "", what[160];
     int names[] = {CUDA_JIT_ERROR_LOG_BUFFER, CUDA_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
     void *values[] = {log, (void *)(uintptr_t)sizeof log};
@@ -421,6 +421,7 @@ static xq_status read_properties(struct cuda_device *d, error *err)
                          "%s has compute capability %d.%d; 8.0 (Ampere) or newer is needed", p->name, major,
                          minor);
     snprintf(p->arch, sizeof p->arch, "sm_%d", 10 * major + minor);
+    snprintf(p->ptx_target, sizeof p->ptx_target, "compute_%d", 10 * major + minor);
     if (d->api.driver_version(&p->driver) != CUDA_RESULT_SUCCESS)
         p->driver = 0;
     if (d->api.device_memory(&p->memory_bytes, d->ordinal) != CUDA_RESULT_SUCCESS)

@@ -99,6 +99,7 @@ Test(device_cuda, properties_come_from_the_driver)
     device *d = open_fake();
     cr_assert_str_eq(d->properties.name, "Fake GPU 0");
     cr_assert_str_eq(d->properties.arch, "sm_90");
+    cr_assert_str_eq(d->properties.ptx_target, "compute_90");
     cr_assert_not(d->properties.is_sim);
     cr_assert_eq(d->properties.driver, 12040);
     cr_assert_eq(d->properties.sm_count, 132);
@@ -208,6 +209,20 @@ Test(device_cuda, image_that_the_driver_refuses_carries_its_log)
     cr_assert(strstr(err.message, "attend") && strstr(err.message, "CUDA_ERROR_INVALID_IMAGE"), "%s",
               err.message);
     cr_assert_str_eq(err.log, "this is no cubin");
+    error_clear(&err);
+    d->ops->destroy(d);
+}
+
+Test(device_cuda, ptx_is_loaded_too_unless_it_is_for_a_newer_gpu)
+{
+    static const char good[] = ".version 8.0\n.target sm_90\n", newer[] = ".version 8.6\n.target sm_100\n";
+    device *d = open_fake();
+    device_module *m = NULL;
+    cr_assert_eq(d->ops->module_load(d, good, strlen(good), "attend", &m, &err), XQ_OK, "%s", err.message);
+    d->ops->module_unload(m);
+    cr_assert_eq(fake->ptx_modules, 1);
+    cr_assert_eq(d->ops->module_load(d, newer, strlen(newer), "attend", &m, &err), XQ_ERROR_DEVICE);
+    cr_assert(strstr(err.message, "attend on sm_90") && strstr(err.message, "222"), "%s", err.message);
     error_clear(&err);
     d->ops->destroy(d);
 }
