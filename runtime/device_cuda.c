@@ -259,9 +259,22 @@ static xq_status launch_failed(struct cuda_device *d, const device_launch *l, cu
     return cuda_api_check(&d->api, result, XQ_ERROR_DEVICE, what, err);
 }
 
-/* The same launch in clusters, which only the extended call can say. */
-static cuda_result launch_clusters(struct cuda_device *d, const device_launch *l, void **extra)
+/* Where a kernel's parameters are: a value for the driver's `extra`. */
+#define LAUNCH_PARAMS(l, bytes)                                                                            \
+    {                                                                                                      \
+        (void *)(uintptr_t)CUDA_LAUNCH_PARAM_BUFFER_POINTER, (void *)(uintptr_t)(l)->params,               \
+            (void *)(uintptr_t)CUDA_LAUNCH_PARAM_BUFFER_SIZE, (bytes),                                     \
+            (void *)(uintptr_t)CUDA_LAUNCH_PARAM_END                                                       \
+    }
+
+/* A launch in clusters, which only the extended call can say. Apart from cuda_launch, so that this costs
+ * other launches nothing. */
+static __attribute__((noinline)) xq_status launch_clusters(struct cuda_device *d, const device_launch *l,
+                                                           error *err)
 {
+    bool pushed;
+    size_t bytes = l->params_bytes;
+    void *extra[] = LAUNCH_PARAMS(l, &bytes);
     cuda_launch_attribute cluster = {.id = CUDA_LAUNCH_CLUSTER_DIMENSION,
                                      .value.cluster = {l->cluster, 1, 1}};
     const cuda_launch_config config = {
@@ -276,7 +289,15 @@ static cuda_result launch_clusters(struct cuda_device *d, const device_launch *l
         .attributes = &cluster,
         .attribute_count = 1,
     };
-    return d->api.launch_configured(&config, l->function->handle, NULL, extra);
+    if (!d->clusters)
+        return error_set(err, XQ_ERROR_UNSUPPORTED, "device",
+                         "kernel %s is launched in clusters of %u blocks, and %s (%s) has no clusters",
+                         l->function->entry, l->cluster, d->base.properties.name, d->base.properties.arch);
+    if (enter(d, &pushed, err) != XQ_OK)
+        return err->status;
+    cuda_result result = d->api.launch_configured(&config, l->function->handle, NULL, extra);
+    leave(d, pushed);
+    return result == CUDA_RESULT_SUCCESS ? XQ_OK : launch_failed(d, l, result, err);
 }
 
 static xq_status cuda_launch(device *base, const device_launch *l, error *err)
@@ -284,20 +305,14 @@ static xq_status cuda_launch(device *base, const device_launch *l, error *err)
     struct cuda_device *d = (struct cuda_device *)base;
     bool pushed;
     size_t bytes = l->params_bytes;
-    void *extra[] = {(void *)(uintptr_t)CUDA_LAUNCH_PARAM_BUFFER_POINTER, (void *)(uintptr_t)l->params,
-                     (void *)(uintptr_t)CUDA_LAUNCH_PARAM_BUFFER_SIZE, &bytes,
-                     (void *)(uintptr_t)CUDA_LAUNCH_PARAM_END};
-    if (l->cluster > 1 && !d->clusters)
-        return error_set(err, XQ_ERROR_UNSUPPORTED, "device",
-                         "kernel %s is launched in clusters of %u blocks, and %s (%s) has no clusters",
-                         l->function->entry, l->cluster, base->properties.name, base->properties.arch);
+    void *extra[] = LAUNCH_PARAMS(l, &bytes);
+    if (l->cluster > 1)
+        return launch_clusters(d, l, err);
     if (enter(d, &pushed, err) != XQ_OK)
         return err->status;
     cuda_result result =
-        l->cluster > 1
-            ? launch_clusters(d, l, extra)
-            : d->api.launch(l->function->handle, l->grid[0], l->grid[1], l->grid[2], l->block[0],
-                            l->block[1], l->block[2], l->shared_bytes, (cuda_stream)l->stream, NULL, extra);
+        d->api.launch(l->function->handle, l->grid[0], l->grid[1], l->grid[2], l->block[0], l->block[1],
+                      l->block[2], l->shared_bytes, (cuda_stream)l->stream, NULL, extra);
     leave(d, pushed);
     return result == CUDA_RESULT_SUCCESS ? XQ_OK : launch_failed(d, l, result, err);
 }
