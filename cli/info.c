@@ -101,8 +101,37 @@ static void print_devices(const cJSON *devices, const char *label, const char *k
     }
 }
 
-static void print_text(const xq_context *context, const nvrtc *library, const error *missing,
-                       const error *why, const struct devices *devices)
+/* What kernels are compiled for by default, and whose tuning they get. */
+struct compilation {
+    kernel_target chosen;
+    error failed; /* why there is none */
+    const char *tuned_as;
+};
+
+static void find_compilation(xq_context *context, struct compilation *out)
+{
+    const gen *generator = NULL;
+    error ignored = ERROR_INIT;
+    *out = (struct compilation){.failed = ERROR_INIT, .tuned_as = context->arch};
+    context_target(context, context->arch, &out->chosen, &out->failed);
+    if (context_generator(context, &generator, &ignored) == XQ_OK)
+        out->tuned_as = gen_tuned_as(generator);
+    error_clear(&ignored);
+}
+
+static void print_compilation(const xq_context *context, const struct compilation *c)
+{
+    if (c->failed.status == XQ_OK)
+        printf("compiles   for %s: %s\n", c->chosen.arch, c->chosen.why);
+    else
+        printf("compiles   nothing: %s\n", c->failed.message);
+    if (strcmp(c->tuned_as, context->arch) != 0)
+        printf("tuning     of %s, the nearest that this version knows to %s\n", c->tuned_as, context->arch);
+}
+
+static void print_text(const xq_context *context, const nvrtc *library,
+                       const struct compilation *compilation, const error *missing, const error *why,
+                       const struct devices *devices)
 {
     const device_properties *p = &context->device->properties;
     printf("xq         %s\n", xq_version());
@@ -124,6 +153,7 @@ static void print_text(const xq_context *context, const nvrtc *library, const er
     } else {
         printf("toolchain  none: %s\n", missing->message);
     }
+    print_compilation(context, compilation);
     const char *dir = cache_dir(context->cache);
     printf("cache      %s\n", *dir ? cli_show(dir).text : "none");
     print_devices(devices->available, "available", "name");
@@ -151,7 +181,18 @@ static cJSON *device_json(const xq_context *context)
     return o;
 }
 
-static cJSON *info_json(const xq_context *context, const nvrtc *library, const error *missing)
+static cJSON *compilation_json(const struct compilation *c)
+{
+    cJSON *o = cJSON_CreateObject();
+    bool failed = c->failed.status != XQ_OK;
+    cJSON_AddItemToObject(o, "target", failed ? cJSON_CreateNull() : cJSON_CreateString(c->chosen.arch));
+    cJSON_AddStringToObject(o, "why", failed ? c->failed.message : c->chosen.why);
+    cJSON_AddStringToObject(o, "tuned_as", c->tuned_as);
+    return o;
+}
+
+static cJSON *info_json(const xq_context *context, const nvrtc *library,
+                        const struct compilation *compilation, const error *missing)
 {
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "version", xq_version());
@@ -166,6 +207,7 @@ static cJSON *info_json(const xq_context *context, const nvrtc *library, const e
         cJSON_AddNullToObject(toolchain, "nvrtc");
         cJSON_AddStringToObject(toolchain, "error", missing->message);
     }
+    cJSON_AddItemToObject(root, "compilation", compilation_json(compilation));
     cJSON_AddStringToObject(root, "cache_dir", cache_dir(context->cache));
     return root;
 }
@@ -180,9 +222,10 @@ int cli_info(int argc, char **argv)
         .summary = cli_info_summary,
         .description =
             "Shows the device that --device picks, with its ceilings (measured on a GPU, from the\n"
-            "datasheet on the software device), the NVRTC that was found, where compiled kernels\n"
-            "are kept, which devices there are, and of each GPU that cannot be used why. Where --device\n"
-            "is left to xq and no GPU was taken, it says why.",
+            "datasheet on the software device), the NVRTC that was found, what architecture kernels\n"
+            "are compiled for and why, where compiled kernels are kept, which devices there are, and\n"
+            "of each GPU that cannot be used why. Where --device is left to xq and no GPU was taken,\n"
+            "it says why.",
         .common = &common,
         .unused = (const cli_unused[]){{"--seed", "nothing is random here"},
                                        {"--templates", "no kernel is made here"},
@@ -205,19 +248,22 @@ int cli_info(int argc, char **argv)
     cli_progress_begin(&progress, &common, "looking");
     cli_progress_update(&progress, 0, "for NVRTC");
     context_nvrtc(context, &library, &missing);
+    struct compilation compilation;
+    find_compilation(context, &compilation);
     cli_progress_update(&progress, 0, "measuring the ceilings");
     measure_ceilings(context, &why);
-    cJSON *json = info_json(context, library, &missing);
+    cJSON *json = info_json(context, library, &compilation, &missing);
     struct devices devices = find_devices();
     cli_progress_end(&progress);
     if (!cli_json_to_stdout(&common))
-        print_text(context, library, &missing, &why, &devices);
+        print_text(context, library, &compilation, &missing, &why, &devices);
     cJSON_AddItemToObject(json, "devices", devices.available);
     cJSON_AddItemToObject(json, "unusable_gpus", devices.unusable);
     if (cli_write_json(&common, json, &err) != XQ_OK)
         status = cli_fail("info", &common, &err);
     cJSON_Delete(json);
     error_clear(&why);
+    error_clear(&compilation.failed);
     error_clear(&missing);
     error_clear(&err);
     xq_context_destroy(context);

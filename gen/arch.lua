@@ -1,7 +1,8 @@
 -- GPU architectures: the one table. `fallback` is the architecture whose tuning and code serve where
 -- there is none for this one. shared_bytes: opt-in shared memory of a block; shared_bytes_sm: of a
 -- multiprocessor; threads_sm, registers_sm likewise. CUDA C++ Programming Guide, "Compute
--- Capabilities", technical specifications per compute capability.
+-- Capabilities", technical specifications per compute capability. That table leaves out 8.8, which
+-- equals 8.6 (CCCL, cuda/__device/arch_traits.h).
 local fail = require "fail"
 
 local arch = {}
@@ -14,6 +15,7 @@ arch.list = {
     gpus = "RTX 30, A10, A40" },
   { name = "sm_87", shared_bytes = 163 * KIB, shared_bytes_sm = 164 * KIB, threads_sm = 1536, fallback = "sm_80",
     gpus = "Jetson Orin" },
+  { name = "sm_88", shared_bytes = 99 * KIB, shared_bytes_sm = 100 * KIB, threads_sm = 1536, fallback = "sm_86" },
   { name = "sm_89", shared_bytes = 99 * KIB, shared_bytes_sm = 100 * KIB, threads_sm = 1536, fallback = "sm_86",
     gpus = "RTX 40, L4, L40" },
   { name = "sm_90", shared_bytes = 227 * KIB, shared_bytes_sm = 228 * KIB, threads_sm = 2048, fallback = "sm_80",
@@ -28,6 +30,8 @@ arch.list = {
     gpus = "B300" },
   { name = "sm_103a", shared_bytes = 227 * KIB, shared_bytes_sm = 228 * KIB, threads_sm = 2048, fallback = "sm_103",
     gpus = "B300" },
+  { name = "sm_110", shared_bytes = 227 * KIB, shared_bytes_sm = 228 * KIB, threads_sm = 1536, fallback = "sm_100",
+    gpus = "Jetson Thor" },
   { name = "sm_120", shared_bytes = 99 * KIB, shared_bytes_sm = 100 * KIB, threads_sm = 1536, fallback = "sm_89",
     gpus = "RTX 50" },
   { name = "sm_120a", shared_bytes = 99 * KIB, shared_bytes_sm = 100 * KIB, threads_sm = 1536, fallback = "sm_120",
@@ -39,9 +43,10 @@ arch.list = {
 arch.threads_block = 1024
 arch.registers_sm = 65536
 
-local by_name, names = {}, {}
+local by_name, names, listed = {}, {}, {}
 for i, entry in ipairs(arch.list) do
-  by_name[entry.name], names[i] = entry, entry.name
+  entry.registers_sm = arch.registers_sm
+  by_name[entry.name], names[i], listed[entry.name] = entry, entry.name, true
 end
 
 arch.names = names
@@ -61,6 +66,48 @@ function arch.chain(name)
     entry = by_name[entry.fallback]
   end
   return chain
+end
+
+-- Whether tuning for `other` is for `name` too: it is that entry or falls back to it.
+function arch.follows(name, other)
+  for _, entry in ipairs(arch.chain(name)) do
+    if entry == other then return true end
+  end
+  return false
+end
+
+-- 90 for "sm_90"; nil for "sm_90a", whose code runs on no other architecture.
+local function capability(name)
+  return math.tointeger(tonumber(name:match("^sm_(%d+)$")))
+end
+
+-- The nearest lower entry of the same family (the same major number), else the newest of all.
+local function nearest(number)
+  local lower, newest
+  for _, name in ipairs(names) do
+    local other = capability(name)
+    if other and (not newest or other > capability(newest)) then newest = name end
+    if other and other // 10 == number // 10 and other < number and (not lower or other > capability(lower)) then
+      lower = name
+    end
+  end
+  return lower or newest
+end
+
+-- Makes known the architecture of a device, {name, shared_bytes, shared_bytes_sm, threads_sm, registers_sm}.
+-- A listed one stays as it is listed. Any other one has the resources that the device states, and for each
+-- that it does not state (0) what its fallback has. Returns the listed entry whose tuning serves.
+function arch.know(device)
+  if not by_name[device.name] then
+    local entry = { name = device.name, fallback = nearest(capability(device.name)) }
+    for _, key in ipairs { "shared_bytes", "shared_bytes_sm", "threads_sm", "registers_sm" } do
+      entry[key] = device[key] > 0 and device[key] or by_name[entry.fallback][key]
+    end
+    by_name[entry.name], names[#names + 1] = entry, entry.name
+  end
+  for _, name in ipairs(arch.chain(device.name)) do
+    if listed[name] then return name end
+  end
 end
 
 return arch

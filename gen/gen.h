@@ -13,6 +13,22 @@ typedef struct gen gen;
  * built in; what it lacks is taken from those built in. All is read here, nothing later. Errors:
  * XQ_ERROR_IO, XQ_ERROR_MEMORY. */
 xq_status gen_create(const char *template_dir, gen **out, error *err);
+
+/* An architecture as a device states it; 0 where it does not say. */
+typedef struct gen_arch {
+    const char *name;                     /* "sm_90" */
+    size_t shared_bytes, shared_bytes_sm; /* of a block, at most; of a multiprocessor */
+    int threads_sm, registers_sm;
+} gen_arch;
+
+/* The same for a device: specs may be for its architecture where gen/arch.lua does not list that either.
+ * Its resources are then those stated here, and its tuning is that of gen_tuned_as. `device` NULL: none. */
+xq_status gen_create_for(const char *template_dir, const gen_arch *device, gen **out, error *err);
+
+/* The entry of gen/arch.lua whose tuning serves the device: its own where that is listed, else the nearest
+ * lower one of its family, else the newest. NULL without a device. Belongs to the generator. */
+const char *gen_tuned_as(const gen *g);
+
 void gen_destroy(gen *g);
 
 /* Validates a spec and fills in everything left open. `spec_json` is {"model": NAME | {...}, "cache":

@@ -14,6 +14,7 @@ struct gen {
     source files;
     sandbox box;
     char *presets;
+    char *tuned_as; /* NULL without a device */
     int header_count;
     const char **header_names;
     const char **header_texts;
@@ -123,21 +124,55 @@ static xq_status collect_headers(gen *g, error *err)
     return XQ_OK;
 }
 
-xq_status gen_create(const char *template_dir, gen **out, error *err)
+/* The first call of a generator: other modules read the list of architectures when they are loaded. */
+static xq_status know_arch(gen *g, const gen_arch *device, error *err)
+{
+    call c = {.module = "arch", .function = "know", .arguments = 1, .results = 1};
+    cJSON *json = cJSON_CreateObject();
+    if (!cJSON_AddStringToObject(json, "name", device->name) ||
+        !cJSON_AddNumberToObject(json, "shared_bytes", (double)device->shared_bytes) ||
+        !cJSON_AddNumberToObject(json, "shared_bytes_sm", (double)device->shared_bytes_sm) ||
+        !cJSON_AddNumberToObject(json, "threads_sm", device->threads_sm) ||
+        !cJSON_AddNumberToObject(json, "registers_sm", device->registers_sm))
+        error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
+    c.argument[0].json = json;
+    if (err->status == XQ_OK && call_module(g, &c, err) == XQ_OK)
+        g->tuned_as = c.result[0];
+    cJSON_Delete(json);
+    return err->status;
+}
+
+static xq_status list_presets(gen *g, error *err)
+{
+    call c = {.module = "models", .function = "names", .results = 1};
+    if (call_module(g, &c, err) == XQ_OK)
+        g->presets = c.result[0];
+    return err->status;
+}
+
+xq_status gen_create_for(const char *template_dir, const gen_arch *device, gen **out, error *err)
 {
     gen *g = calloc(1, sizeof *g);
     if (!g)
         return error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
-    call c = {.module = "models", .function = "names", .results = 1};
     if (source_open(&g->files, template_dir, err) == XQ_OK && collect_headers(g, err) == XQ_OK &&
-        sandbox_open(&g->box, &g->files, err) == XQ_OK)
-        call_module(g, &c, err);
-    g->presets = c.result[0];
+        sandbox_open(&g->box, &g->files, err) == XQ_OK && (!device || know_arch(g, device, err) == XQ_OK))
+        list_presets(g, err);
     if (err->status == XQ_OK)
         *out = g;
     else
         gen_destroy(g);
     return err->status;
+}
+
+xq_status gen_create(const char *template_dir, gen **out, error *err)
+{
+    return gen_create_for(template_dir, NULL, out, err);
+}
+
+const char *gen_tuned_as(const gen *g)
+{
+    return g->tuned_as;
 }
 
 void gen_destroy(gen *g)
@@ -151,6 +186,7 @@ void gen_destroy(gen *g)
     free(g->header_names);
     free(g->header_texts);
     free(g->presets);
+    free(g->tuned_as);
     source_close(&g->files);
     free(g);
 }

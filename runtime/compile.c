@@ -166,6 +166,12 @@ xq_status compile_source(const nvrtc *library, cache *c, const gen *g, const cha
     return XQ_OK;
 }
 
+const void *compiled_image(const compiled *c, size_t *bytes)
+{
+    *bytes = c->cubin ? c->cubin_bytes : strlen(c->ptx);
+    return c->cubin ? c->cubin : c->ptx;
+}
+
 void compiled_free(compiled *c)
 {
     free(c->ptx);

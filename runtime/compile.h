@@ -26,4 +26,7 @@ xq_status compile_source(const nvrtc *library, cache *c, const gen *g, const cha
                          const char *source, const char *arch, compiled *out, error *err);
 void compiled_free(compiled *c);
 
+/* What a device loads (device.h): the cubin, or the PTX where there is none. */
+const void *compiled_image(const compiled *c, size_t *bytes);
+
 #endif

@@ -96,6 +96,8 @@ xq_status xq_context_create(const xq_context_options *options, xq_context **cont
     if (!c)
         return XQ_ERROR_MEMORY;
     atomic_init(&c->references, 1);
+    atomic_flag_clear(&c->told_target);
+    atomic_flag_clear(&c->told_unlisted);
     pthread_mutex_init(&c->generator_lock, NULL);
     pthread_mutex_init(&c->error_lock, NULL);
     pthread_mutex_init(&c->fault_lock, NULL);
@@ -135,17 +137,35 @@ void xq_context_destroy(xq_context *context)
 
 /* ------------------------------------------------------- generator, NVRTC */
 
-static xq_status open_generator(xq_context *context, error *err)
+/* Locks the generator, and opens it at its first use. unlock_generator follows, whatever the result. */
+static xq_status lock_generator(xq_context *context, error *err)
 {
-    return context->generator ? XQ_OK : gen_create(context->template_dir, &context->generator, err);
+    const device_properties *p = &context->device->properties;
+    const gen_arch arch = {context->arch, p->shared_bytes_per_block, p->shared_bytes_per_sm,
+                           p->max_threads_per_sm, p->registers_per_sm};
+    pthread_mutex_lock(&context->generator_lock);
+    return context->generator ? XQ_OK
+                              : gen_create_for(context->template_dir, &arch, &context->generator, err);
+}
+
+/* The log learns here that gen/arch.lua lacks the device: its callback may call back. */
+static void unlock_generator(xq_context *context)
+{
+    const char *tuned_as = context->generator ? gen_tuned_as(context->generator) : context->arch;
+    pthread_mutex_unlock(&context->generator_lock);
+    if (strcmp(tuned_as, context->arch) != 0 && !atomic_flag_test_and_set(&context->told_unlisted))
+        log_message(
+            &context->log, XQ_LOG_WARNING,
+            "%s is %s, which this version of xq does not know: its resources are read from the driver, "
+            "and kernels are tuned as for %s",
+            context->device->properties.name, context->arch, tuned_as);
 }
 
 xq_status context_generator(xq_context *context, const gen **out, error *err)
 {
-    pthread_mutex_lock(&context->generator_lock);
-    if (open_generator(context, err) == XQ_OK)
+    if (lock_generator(context, err) == XQ_OK)
         *out = context->generator;
-    pthread_mutex_unlock(&context->generator_lock);
+    unlock_generator(context);
     return err->status;
 }
 
@@ -158,13 +178,28 @@ xq_status context_nvrtc(xq_context *context, const nvrtc **out, error *err)
     return err->status;
 }
 
+xq_status context_target(xq_context *context, const char *arch, kernel_target *out, error *err)
+{
+    const device_properties *p = &context->device->properties;
+    const nvrtc *library = NULL;
+    if (context_nvrtc(context, &library, err) != XQ_OK ||
+        target_choose(p, arch, library, out, err) != XQ_OK)
+        return err->status;
+    if (out->older_nvrtc && !atomic_flag_test_and_set(&context->told_target))
+        log_message(&context->log, XQ_LOG_WARNING,
+                    "%s is %s, which NVRTC %d.%d does not know: kernels are PTX for %s, which the driver "
+                    "compiles when it loads them; a CUDA toolkit that knows %s compiles for it",
+                    p->name, arch, nvrtc_version(library) / 1000, nvrtc_version(library) % 1000 / 10,
+                    out->arch, arch);
+    return XQ_OK;
+}
+
 xq_status context_render(xq_context *context, const char *completed_json, const char *family,
                          gen_kernel *out, error *err)
 {
-    pthread_mutex_lock(&context->generator_lock);
-    if (open_generator(context, err) == XQ_OK)
+    if (lock_generator(context, err) == XQ_OK)
         gen_render(context->generator, completed_json, family, out, err);
-    pthread_mutex_unlock(&context->generator_lock);
+    unlock_generator(context);
     return err->status;
 }
 
@@ -198,10 +233,9 @@ xq_status xq_context_device(xq_context *context, xq_device_info *info)
 
 xq_status context_complete(xq_context *context, const char *spec_json, char **completed, error *err)
 {
-    pthread_mutex_lock(&context->generator_lock);
-    if (open_generator(context, err) == XQ_OK)
+    if (lock_generator(context, err) == XQ_OK)
         gen_complete_for(context->generator, spec_json, context->arch, completed, err);
-    pthread_mutex_unlock(&context->generator_lock);
+    unlock_generator(context);
     return err->status;
 }
 
@@ -209,10 +243,9 @@ xq_status context_override(xq_context *context, const char *spec_json, const cha
                            char **out, error *err)
 {
     const gen_overrides overrides = {.spec_json = spec_json, .overrides_json = overrides_json};
-    pthread_mutex_lock(&context->generator_lock);
-    if (open_generator(context, err) == XQ_OK)
+    if (lock_generator(context, err) == XQ_OK)
         gen_override(context->generator, &overrides, out, err);
-    pthread_mutex_unlock(&context->generator_lock);
+    unlock_generator(context);
     return err->status;
 }
 

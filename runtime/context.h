@@ -8,6 +8,7 @@
 #include "cache.h"
 #include "device.h"
 #include "nvrtc.h"
+#include "target.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -28,6 +29,8 @@ struct xq_context {
         generator_lock; /* guards the two below, which first use makes; NVRTC itself runs freely */
     gen *generator;
     nvrtc *nvrtc;
+    /* The log was told that NVRTC is older than the GPU; that gen/arch.lua does not list the GPU. */
+    atomic_flag told_target, told_unlisted;
 
     pthread_mutex_t error_lock;
     struct thread_error *errors;
@@ -48,6 +51,10 @@ xq_status context_fail(xq_context *context, error *err);
  * context; first use opens them. */
 xq_status context_nvrtc(xq_context *context, const nvrtc **out, error *err);
 xq_status context_generator(xq_context *context, const gen **out, error *err);
+
+/* What kernels of a spec for `arch` are compiled for here (target_choose). Where NVRTC is older than the
+ * GPU, the log is told once. */
+xq_status context_target(xq_context *context, const char *arch, kernel_target *out, error *err);
 
 /* gen_render, by one thread at a time. */
 xq_status context_render(xq_context *context, const char *completed_json, const char *family,

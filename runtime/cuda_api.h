@@ -33,6 +33,7 @@ enum {
     CUDA_DEVICE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR = 81,
     CUDA_DEVICE_MAX_REGISTERS_PER_MULTIPROCESSOR = 82,
     CUDA_DEVICE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN = 97,
+    CUDA_DEVICE_CLUSTER_LAUNCH = 120,
 };
 
 /* CUfunction_attribute */
@@ -50,6 +51,25 @@ enum { CUDA_HOST_PORTABLE = 1, CUDA_HOST_DEVICEMAP = 2 };
 /* CUjit_option, and the keys of cuLaunchKernel's `extra` */
 enum { CUDA_JIT_ERROR_LOG_BUFFER = 5, CUDA_JIT_ERROR_LOG_BUFFER_SIZE_BYTES = 6 };
 enum { CUDA_LAUNCH_PARAM_END = 0, CUDA_LAUNCH_PARAM_BUFFER_POINTER = 1, CUDA_LAUNCH_PARAM_BUFFER_SIZE = 2 };
+
+/* CUlaunchAttribute: an attribute of one launch. Of the values of CUlaunchAttributeID one is used here. */
+enum { CUDA_LAUNCH_CLUSTER_DIMENSION = 4 };
+typedef struct cuda_launch_attribute {
+    int id;
+    char padding[4];
+    union {
+        uint32_t cluster[3]; /* blocks */
+        char size[64];
+    } value;
+} cuda_launch_attribute;
+
+/* CUlaunchConfig */
+typedef struct cuda_launch_config {
+    unsigned grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes;
+    cuda_stream stream;
+    cuda_launch_attribute *attributes;
+    unsigned attribute_count;
+} cuda_launch_config;
 
 /* X(field, symbol, parameters) */
 #define CUDA_API_FUNCTIONS(X)                                                                              \
@@ -86,6 +106,8 @@ enum { CUDA_LAUNCH_PARAM_END = 0, CUDA_LAUNCH_PARAM_BUFFER_POINTER = 1, CUDA_LAU
       (cuda_function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,                 \
        unsigned block_y, unsigned block_z, unsigned shared_bytes, cuda_stream, void **parameters,          \
        void **extra))                                                                                      \
+    X(launch_configured, "cuLaunchKernelEx",                                                               \
+      (const cuda_launch_config *, cuda_function, void **parameters, void **extra))                        \
     X(event_create, "cuEventCreate", (cuda_event *, unsigned flags))                                       \
     X(event_destroy, "cuEventDestroy_v2", (cuda_event))                                                    \
     X(event_record, "cuEventRecord", (cuda_event, cuda_stream))                                            \

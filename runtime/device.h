@@ -33,7 +33,8 @@ enum instruction_class {
 
 typedef struct device_properties {
     char name[128];
-    char arch[16]; /* "sm_90" */
+    char arch[16];       /* the device's own architecture: "sm_90" */
+    char ptx_target[24]; /* the newest that PTX for it may be compiled for: "compute_90" */
     bool is_sim;
     bool reads_are_cheap; /* launches have ended when they return, and reads are copies within the host: the
                              arrays of a call can be looked at before it launches */
@@ -68,6 +69,7 @@ typedef struct device_counters {
 typedef struct device_launch {
     const device_function *function;
     uint32_t grid[3], block[3];
+    uint32_t cluster;      /* blocks of a cluster, along x: a divisor of grid[0]; 0 and 1: no clusters */
     uint32_t shared_bytes; /* dynamic */
     void *stream;          /* NULL: the default stream */
     const void *params;    /* the kernel's one parameter */
@@ -89,7 +91,7 @@ typedef struct device_ops {
      * kernels at *pointer. Freed with shared_free. */
     xq_status (*shared_alloc)(device *, size_t bytes, uint64_t *pointer, void **host, error *);
     xq_status (*shared_free)(device *, uint64_t pointer, void *host, error *);
-    /* image: a cubin for cuda, NUL-terminated PTX text for sim. `name` appears in errors. */
+    /* image: a cubin, or NUL-terminated PTX text, which is all that sim takes. `name` appears in errors. */
     xq_status (*module_load)(device *, const void *image, size_t bytes, const char *name, device_module **,
                              error *);
     void (*module_unload)(device_module *);

@@ -15,6 +15,7 @@ struct cuda_device {
     cuda_api api;
     cuda_ordinal ordinal;
     cuda_context context; /* NULL until retained */
+    bool clusters;        /* blocks can be launched in clusters */
     cuda_event marks[MARKS];
 };
 
@@ -154,7 +155,7 @@ static xq_status cuda_module_load(device *base, const void *image, size_t bytes,
                                   device_module **out, error *err)
 {
     struct cuda_device *d = (struct cuda_device *)base;
-    (void)bytes; /* a cubin says its own size */
+    (void)bytes; /* a cubin says its own size, and PTX ends with NUL */
     char log[8192] = "", what[160];
     int names[] = {CUDA_JIT_ERROR_LOG_BUFFER, CUDA_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
     void *values[] = {log, (void *)(uintptr_t)sizeof log};
@@ -248,12 +249,55 @@ static xq_status cuda_function_attributes(const device_function *f, device_funct
 static xq_status launch_failed(struct cuda_device *d, const device_launch *l, cuda_result result,
                                error *err)
 {
-    char what[256];
+    char what[320], clusters[48] = "";
+    if (l->cluster > 1)
+        snprintf(clusters, sizeof clusters, " in clusters of %u", l->cluster);
     snprintf(what, sizeof what,
-             "launching %s with grid %ux%ux%u, block %ux%ux%u, %u shared bytes: cuLaunchKernel",
-             l->function->entry, l->grid[0], l->grid[1], l->grid[2], l->block[0], l->block[1], l->block[2],
-             l->shared_bytes);
+             "launching %s with grid %ux%ux%u%s, block %ux%ux%u, %u shared bytes: cuLaunchKernel%s",
+             l->function->entry, l->grid[0], l->grid[1], l->grid[2], clusters, l->block[0], l->block[1],
+             l->block[2], l->shared_bytes, l->cluster > 1 ? "Ex" : "");
     return cuda_api_check(&d->api, result, XQ_ERROR_DEVICE, what, err);
+}
+
+/* Where a kernel's parameters are: a value for the driver's `extra`. */
+#define LAUNCH_PARAMS(l, bytes)                                                                            \
+    {                                                                                                      \
+        (void *)(uintptr_t)CUDA_LAUNCH_PARAM_BUFFER_POINTER, (void *)(uintptr_t)(l)->params,               \
+            (void *)(uintptr_t)CUDA_LAUNCH_PARAM_BUFFER_SIZE, (bytes),                                     \
+            (void *)(uintptr_t)CUDA_LAUNCH_PARAM_END                                                       \
+    }
+
+/* A launch in clusters, which only the extended call can say. Apart from cuda_launch, so that this costs
+ * other launches nothing. */
+static __attribute__((noinline)) xq_status launch_clusters(struct cuda_device *d, const device_launch *l,
+                                                           error *err)
+{
+    bool pushed;
+    size_t bytes = l->params_bytes;
+    void *extra[] = LAUNCH_PARAMS(l, &bytes);
+    cuda_launch_attribute cluster = {.id = CUDA_LAUNCH_CLUSTER_DIMENSION,
+                                     .value.cluster = {l->cluster, 1, 1}};
+    const cuda_launch_config config = {
+        .grid_x = l->grid[0],
+        .grid_y = l->grid[1],
+        .grid_z = l->grid[2],
+        .block_x = l->block[0],
+        .block_y = l->block[1],
+        .block_z = l->block[2],
+        .shared_bytes = l->shared_bytes,
+        .stream = (cuda_stream)l->stream,
+        .attributes = &cluster,
+        .attribute_count = 1,
+    };
+    if (!d->clusters)
+        return error_set(err, XQ_ERROR_UNSUPPORTED, "device",
+                         "kernel %s is launched in clusters of %u blocks, and %s (%s) has no clusters",
+                         l->function->entry, l->cluster, d->base.properties.name, d->base.properties.arch);
+    if (enter(d, &pushed, err) != XQ_OK)
+        return err->status;
+    cuda_result result = d->api.launch_configured(&config, l->function->handle, NULL, extra);
+    leave(d, pushed);
+    return result == CUDA_RESULT_SUCCESS ? XQ_OK : launch_failed(d, l, result, err);
 }
 
 static xq_status cuda_launch(device *base, const device_launch *l, error *err)
@@ -261,9 +305,9 @@ static xq_status cuda_launch(device *base, const device_launch *l, error *err)
     struct cuda_device *d = (struct cuda_device *)base;
     bool pushed;
     size_t bytes = l->params_bytes;
-    void *extra[] = {(void *)(uintptr_t)CUDA_LAUNCH_PARAM_BUFFER_POINTER, (void *)(uintptr_t)l->params,
-                     (void *)(uintptr_t)CUDA_LAUNCH_PARAM_BUFFER_SIZE, &bytes,
-                     (void *)(uintptr_t)CUDA_LAUNCH_PARAM_END};
+    void *extra[] = LAUNCH_PARAMS(l, &bytes);
+    if (l->cluster > 1)
+        return launch_clusters(d, l, err);
     if (enter(d, &pushed, err) != XQ_OK)
         return err->status;
     cuda_result result =
@@ -392,6 +436,7 @@ static xq_status read_properties(struct cuda_device *d, error *err)
                          "%s has compute capability %d.%d; 8.0 (Ampere) or newer is needed", p->name, major,
                          minor);
     snprintf(p->arch, sizeof p->arch, "sm_%d", 10 * major + minor);
+    snprintf(p->ptx_target, sizeof p->ptx_target, "compute_%d", 10 * major + minor);
     if (d->api.driver_version(&p->driver) != CUDA_RESULT_SUCCESS)
         p->driver = 0;
     if (d->api.device_memory(&p->memory_bytes, d->ordinal) != CUDA_RESULT_SUCCESS)
@@ -402,6 +447,7 @@ static xq_status read_properties(struct cuda_device *d, error *err)
     p->shared_bytes_per_block = (size_t)attribute(d, CUDA_DEVICE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
     p->shared_bytes_per_sm = (size_t)attribute(d, CUDA_DEVICE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR);
     p->registers_per_sm = attribute(d, CUDA_DEVICE_MAX_REGISTERS_PER_MULTIPROCESSOR);
+    d->clusters = attribute(d, CUDA_DEVICE_CLUSTER_LAUNCH) > 0;
     return XQ_OK;
 }
 

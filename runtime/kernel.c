@@ -57,6 +57,7 @@ static xq_status spec_arch(const char *completed_json, char arch[32], error *err
 static xq_status build(xq_context *context, const char *completed_json, const char *arch, kernel *k,
                        error *err)
 {
+    kernel_target chosen;
     const gen *generator = NULL;
     const nvrtc *library = NULL;
     gen_kernel rendered;
@@ -66,8 +67,9 @@ static xq_status build(xq_context *context, const char *completed_json, const ch
         return err->status;
     k->source = rendered.source;
     rendered.source = NULL;
-    if (read_info(k, rendered.info, err) == XQ_OK)
-        compile_source(library, context->cache, generator, k->family, k->source, arch, &k->compiled, err);
+    if (read_info(k, rendered.info, err) == XQ_OK && context_target(context, arch, &chosen, err) == XQ_OK)
+        compile_source(library, context->cache, generator, k->family, k->source, chosen.arch, &k->compiled,
+                       err);
     gen_kernel_free(&rendered);
     return err->status;
 }
@@ -75,8 +77,8 @@ static xq_status build(xq_context *context, const char *completed_json, const ch
 static xq_status load(kernel *k, error *err)
 {
     device *d = k->device;
-    const void *image = d->properties.is_sim ? k->compiled.ptx : k->compiled.cubin;
-    size_t bytes = d->properties.is_sim ? strlen(k->compiled.ptx) : k->compiled.cubin_bytes;
+    size_t bytes;
+    const void *image = compiled_image(&k->compiled, &bytes);
     if (k->shared_bytes > d->properties.shared_bytes_per_block)
         return error_set(err, XQ_ERROR_UNSUPPORTED, "device",
                          "kernel %s needs %u bytes of shared memory a block; %s has %zu", k->family,
@@ -90,9 +92,8 @@ static xq_status load(kernel *k, error *err)
 xq_status kernel_load(xq_context *context, const char *completed_json, const char *family, kernel **out,
                       error *err)
 {
-    /* The software device interprets what NVRTC emits for compute_80, whatever GPU's ceilings it has. */
-    char arch[32] = "compute_80";
-    if (!context->device->properties.is_sim && spec_arch(completed_json, arch, err) != XQ_OK)
+    char arch[32];
+    if (spec_arch(completed_json, arch, err) != XQ_OK)
         return err->status;
     kernel *k = calloc(1, sizeof *k);
     if (!k)
@@ -128,6 +129,7 @@ xq_status kernel_launch(const kernel *k, const uint32_t grid[3], const void *par
         .function = k->function,
         .grid = {grid[0], grid[1], grid[2]},
         .block = {k->threads, 1, 1},
+        .cluster = 1,
         .shared_bytes = k->shared_bytes,
         .stream = stream,
         .params = params,

@@ -20,7 +20,11 @@ struct nvrtc {
     void *handle, *builtins;
     char path[4096];
     int version_number;
+    int architecture_count;
+    int architectures[64]; /* what it compiles for: 80, 90, ... */
     int (*version)(int *major, int *minor);
+    int (*architecture_number)(int *count);
+    int (*architecture_list)(int *architectures);
     const char *(*error_string)(int);
     int (*create)(program *, const char *source, const char *name, int headers, const char *const *texts,
                   const char *const *names);
@@ -43,6 +47,8 @@ static int resolve(nvrtc *n)
         void *pointer; /* of the function pointer to fill */
     } symbols[] = {
         {"nvrtcVersion", &n->version},
+        {"nvrtcGetNumSupportedArchs", &n->architecture_number},
+        {"nvrtcGetSupportedArchs", &n->architecture_list},
         {"nvrtcGetErrorString", &n->error_string},
         {"nvrtcCreateProgram", &n->create},
         {"nvrtcCompileProgram", &n->compile},
@@ -82,6 +88,16 @@ static void *load_builtins(const char *path)
     return handle;
 }
 
+static int read_architectures(nvrtc *n)
+{
+    int count = 0, most = (int)(sizeof n->architectures / sizeof *n->architectures);
+    if (n->architecture_number(&count) != NVRTC_SUCCESS || count < 1 || count > most ||
+        n->architecture_list(n->architectures) != NVRTC_SUCCESS)
+        return -1;
+    n->architecture_count = count;
+    return 0;
+}
+
 static int try_open(nvrtc *n, const char *path, int most_major)
 {
     int major = 0, minor = 0;
@@ -90,7 +106,7 @@ static int try_open(nvrtc *n, const char *path, int most_major)
     if (!n->handle)
         return -1;
     if (resolve(n) == 0 && n->version(&major, &minor) == NVRTC_SUCCESS && major >= 12 &&
-        major <= most_major) {
+        major <= most_major && read_architectures(n) == 0) {
         n->builtins = load_builtins(path);
         n->version_number = 1000 * major + 10 * minor;
         snprintf(n->path, sizeof n->path, "%s", path);
@@ -158,6 +174,15 @@ void nvrtc_close(nvrtc *library)
 int nvrtc_version(const nvrtc *library)
 {
     return library->version_number;
+}
+
+int nvrtc_newest(const nvrtc *library, int most)
+{
+    int newest = 0;
+    for (int i = 0; i < library->architecture_count; i++)
+        if (library->architectures[i] <= most && library->architectures[i] > newest)
+            newest = library->architectures[i];
+    return newest;
 }
 
 const char *nvrtc_path(const nvrtc *library)

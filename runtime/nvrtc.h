@@ -18,7 +18,10 @@ xq_status nvrtc_open(nvrtc **out, error *err);
 xq_status nvrtc_open_for(int driver, nvrtc **out, error *err);
 void nvrtc_close(nvrtc *library);
 
-int nvrtc_version(const nvrtc *library);      /* 1000 * major + 10 * minor */
+int nvrtc_version(const nvrtc *library); /* 1000 * major + 10 * minor */
+
+/* The newest architecture that it compiles for and that is no newer than `most` (90 for sm_90); 0: none. */
+int nvrtc_newest(const nvrtc *library, int most);
 const char *nvrtc_path(const nvrtc *library); /* as it was given to dlopen */
 
 typedef struct nvrtc_input {

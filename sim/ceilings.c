@@ -143,6 +143,7 @@ void sim_ceilings_properties(const struct sim_ceilings *ceilings, device_propert
 {
     *out = (device_properties){
         .is_sim = true,
+        .ptx_target = "compute_80", /* whatever GPU's ceilings it has */
         .reads_are_cheap = true,
         .sm_count = ceilings->sm_count,
         .max_threads_per_sm = ceilings->max_threads_per_sm,

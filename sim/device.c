@@ -281,6 +281,12 @@ static xq_status check_launch(const sim_device *s, const device_launch *l, error
                          "kernel %s: block of %ux%ux%u threads, the kernel takes 1 to %d", p->name,
                          l->block[0], l->block[1], l->block[2],
                          p->max_threads < 1024 ? p->max_threads : 1024);
+    if (l->cluster > 1)
+        return error_set(
+            err, XQ_ERROR_UNSUPPORTED, "device",
+            "kernel %s: launched in clusters of %u blocks; the software device has no clusters, "
+            "1 is possible",
+            p->name, l->cluster);
     if (!l->grid[0] || !l->grid[1] || !l->grid[2] || l->grid[0] > 0x7fffffff || l->grid[1] > 65535 ||
         l->grid[2] > 65535)
         return error_set(

@@ -69,7 +69,7 @@ local function defaults_many(spec)
     local p = { warps = 8, m_tiles = 2, stages = 3, stage_steps = 4, split_tokens = 256, value_tiles = 1,
       query_rows = rows }
     -- Columns that two tiles have registers for: absorbed queries take their own, and code for sm_100 needs more.
-    local room = spec.keys.absorbed_columns > 0 and 80 or spec.arch:find("^sm_10") and 112 or 128
+    local room = spec.keys.absorbed_columns > 0 and 80 or arch.follows(spec.arch, "sm_100") and 112 or 128
     if columns(spec, p) > room then p.m_tiles, p.split_tokens = 1, 128 end
     if spec.keys.columns > 160 then p.stage_steps = 2 end
     p.value_tiles = math.min(spec.model.head_dim <= 80 and 4 or spec.model.head_dim <= 128 and 2 or 1, rows // 8)

@@ -15,21 +15,24 @@ struct fake_cuda_function {
 struct fake_cuda_launch {
     char name[64];
     unsigned grid[3], block[3], shared_bytes;
+    unsigned cluster[3]; /* 0: launched without the attribute */
     void *stream;
     unsigned char params[512];
     size_t params_bytes;
 };
 
-/* For the command line, FAKE_CUDA_CAPABILITIES=70,90 makes devices of these capabilities. */
+/* For the command line, FAKE_CUDA_CAPABILITIES=70,90 makes devices of these capabilities. Modules are ELF
+ * files, or PTX of a .target that is no newer than the device. */
 struct fake_cuda_state {
     /* What the driver pretends; a test may change it. */
-    int device_count, major, minor, sm_count, registers;
+    int device_count, major, minor, sm_count, registers, shared_bytes_block;
     int capability[8];         /* of each device, e.g. 75; 0: major and minor */
     const char *fail_function; /* this call fails */
     int fail_result;           /* with this result */
     /* What happened. */
     char calls[8192]; /* names, each followed by a space */
     int retained, modules, events, launch_count;
+    int ptx_modules; /* how many of all modules so far were PTX */
     struct fake_cuda_function functions[FAKE_CUDA_FUNCTIONS];
     struct fake_cuda_launch launches[FAKE_CUDA_LAUNCHES]; /* launch i is at i % FAKE_CUDA_LAUNCHES */
 };

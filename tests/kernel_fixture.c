@@ -69,8 +69,8 @@ kernel *fixture_source(fixture *f, const char *source, int threads)
     f->kernel_count++;
     if (context_generator(f->context, &generator, &err) == XQ_OK &&
         context_nvrtc(f->context, &library, &err) == XQ_OK)
-        compile_source(library, f->context->cache, generator, "test", source, "compute_80", &k->compiled,
-                       &err);
+        compile_source(library, f->context->cache, generator, "test", source, d->properties.ptx_target,
+                       &k->compiled, &err);
     require(err.status, &err);
     require(d->ops->module_load(d, k->compiled.ptx, strlen(k->compiled.ptx), "test", &k->module, &err),
             &err);

@@ -403,6 +403,7 @@ xq_status ptx_run(device *sim, const struct ptx_launch *launch, error *err)
             .function = function,
             .grid = {launch->grid, or_one(launch->grid_yz[0]), or_one(launch->grid_yz[1])},
             .block = {launch->block, or_one(launch->block_yz[0]), or_one(launch->block_yz[1])},
+            .cluster = launch->cluster,
             .shared_bytes = launch->shared_bytes,
             .params = launch->params,
             .params_bytes = launch->params_bytes};

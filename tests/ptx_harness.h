@@ -167,6 +167,7 @@ struct ptx_launch {
     const char *entry; /* NULL: "test" */
     uint32_t grid, block, shared_bytes;
     uint32_t grid_yz[2], block_yz[2]; /* 0: 1 */
+    uint32_t cluster;
     const void *params;
     size_t params_bytes;
 };

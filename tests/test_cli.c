@@ -1,6 +1,7 @@
 /* The command line as a user meets it: exit statuses, and errors of one line that say what would be valid.
  * What each subcommand computes is tested elsewhere. */
 #include "fake_cuda.h"
+#include "fake_nvrtc.h"
 #include "files.h"
 
 #include <criterion/criterion.h>
@@ -157,6 +158,33 @@ Test(cli, info_says_whether_ceilings_are_measured)
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_assert(strstr(r.out, "not measured") && strstr(r.out, "/nowhere/libnvrtc.so"), "%s", r.out);
     free_result(&r);
+}
+
+static void info_shows(const char *arguments, const char *line)
+{
+    struct result r = xq(arguments);
+    cr_expect_eq(r.status, 0, "%s", r.err);
+    cr_expect(strstr(r.out, line), "'%s' is not in %s", line, r.out);
+    free_result(&r);
+}
+
+Test(cli, info_says_what_is_compiled_for_and_why)
+{
+    info_shows("info --device sim",
+               "\ncompiles   for compute_80: PTX, which the software device interprets");
+    info_shows("info --device sim:a100 --json -", "\"target\":\t\"compute_80\"");
+    fake_cuda_use();
+    fake_nvrtc_use(NULL);
+    info_shows("info", "\ncompiles   for sm_90a: a cubin, for the GPU's own architecture\ncache");
+    setenv("FAKE_CUDA_CAPABILITIES", "130", 1);
+    info_shows("info",
+               "\ncompiles   for compute_90: PTX, which the driver compiles: NVRTC 12.0 does not know "
+               "sm_130\ntuning     of sm_121, the nearest that this version knows to sm_130\n");
+    info_shows("info --json -", "\"compilation\":\t{\n\t\t\"target\":\t\"compute_90\"");
+    info_shows("info --json -", "\"tuned_as\":\t\"sm_121\"");
+    setenv("FAKE_NVRTC_ARCHITECTURES", "140", 1);
+    info_shows("info", "\ncompiles   nothing: NVRTC 12.0");
+    info_shows("info --json -", "\"target\":\tnull");
 }
 
 Test(cli, info_says_why_no_gpu_was_taken)

@@ -99,6 +99,7 @@ Test(device_cuda, properties_come_from_the_driver)
     device *d = open_fake();
     cr_assert_str_eq(d->properties.name, "Fake GPU 0");
     cr_assert_str_eq(d->properties.arch, "sm_90");
+    cr_assert_str_eq(d->properties.ptx_target, "compute_90");
     cr_assert_not(d->properties.is_sim);
     cr_assert_eq(d->properties.driver, 12040);
     cr_assert_eq(d->properties.sm_count, 132);
@@ -212,6 +213,20 @@ Test(device_cuda, image_that_the_driver_refuses_carries_its_log)
     d->ops->destroy(d);
 }
 
+Test(device_cuda, ptx_is_loaded_too_unless_it_is_for_a_newer_gpu)
+{
+    static const char good[] = ".version 8.0\n.target sm_90\n", newer[] = ".version 8.6\n.target sm_100\n";
+    device *d = open_fake();
+    device_module *m = NULL;
+    cr_assert_eq(d->ops->module_load(d, good, strlen(good), "attend", &m, &err), XQ_OK, "%s", err.message);
+    d->ops->module_unload(m);
+    cr_assert_eq(fake->ptx_modules, 1);
+    cr_assert_eq(d->ops->module_load(d, newer, strlen(newer), "attend", &m, &err), XQ_ERROR_DEVICE);
+    cr_assert(strstr(err.message, "attend on sm_90") && strstr(err.message, "222"), "%s", err.message);
+    error_clear(&err);
+    d->ops->destroy(d);
+}
+
 Test(device_cuda, unknown_entry_is_named)
 {
     device *d = open_fake();
@@ -257,6 +272,76 @@ Test(device_cuda, launch_passes_geometry_stream_and_params)
     cr_assert_eq(d->ops->launch(d, &l, &err), XQ_ERROR_DEVICE);
     cr_assert(strstr(err.message, "xq_attend") && strstr(err.message, "grid 3x8x0"), "%s", err.message);
     d->ops->module_unload(m);
+    d->ops->destroy(d);
+}
+
+/* A launch of 6 x 8 x 2 blocks in clusters of so many. */
+static xq_status launch_in_clusters(device *d, uint32_t cluster)
+{
+    device_module *m;
+    device_function *f;
+    const int params = 42;
+    cr_assert_eq(d->ops->module_load(d, cubin, sizeof cubin, "attend", &m, &err), XQ_OK);
+    cr_assert_eq(d->ops->function_get(m, "xq_attend", 70000, &f, &err), XQ_OK);
+    const device_launch l = {.function = f,
+                             .grid = {6, 8, 2},
+                             .block = {256, 1, 1},
+                             .cluster = cluster,
+                             .shared_bytes = 70000,
+                             .stream = (void *)0x77,
+                             .params = &params,
+                             .params_bytes = sizeof params};
+    d->ops->launch(d, &l, &err);
+    d->ops->module_unload(m);
+    cr_assert_eq(fake_cuda_context_depth_of_thread(), 0);
+    return err.status;
+}
+
+Test(device_cuda, cluster_is_an_attribute_of_the_extended_launch)
+{
+    device *d = open_fake();
+    fake->calls[0] = 0;
+    cr_assert_eq(launch_in_clusters(d, 3), XQ_OK, "%s", err.message);
+    cr_assert(strstr(fake->calls, "cuLaunchKernelEx "), "%s", fake->calls);
+    const struct fake_cuda_launch *seen = fake_cuda_launched(fake, 0);
+    static const unsigned grid[] = {6, 8, 2}, block[] = {256, 1, 1}, cluster[] = {3, 1, 1};
+    cr_assert_str_eq(seen->name, "xq_attend");
+    cr_assert_arr_eq(seen->grid, grid, sizeof grid);
+    cr_assert_arr_eq(seen->block, block, sizeof block);
+    cr_assert_arr_eq(seen->cluster, cluster, sizeof cluster);
+    cr_assert_eq(seen->shared_bytes, 70000);
+    cr_assert_eq(seen->stream, (void *)0x77);
+    cr_assert_eq(*(const int *)seen->params, 42);
+    cr_assert_eq(launch_in_clusters(d, 4), XQ_ERROR_DEVICE); /* which does not divide 6 */
+    cr_assert(strstr(err.message, "grid 6x8x2 in clusters of 4") && strstr(err.message, "cuLaunchKernelEx"),
+              "%s", err.message);
+    error_clear(&err);
+    d->ops->destroy(d);
+}
+
+Test(device_cuda, cluster_of_one_is_a_plain_launch)
+{
+    device *d = open_fake();
+    fake->calls[0] = 0;
+    for (uint32_t cluster = 0; cluster < 2; cluster++) {
+        cr_assert_eq(launch_in_clusters(d, cluster), XQ_OK, "%s", err.message);
+        cr_assert_eq(fake_cuda_launched(fake, 0)->cluster[0], 0);
+    }
+    cr_assert_null(strstr(fake->calls, "cuLaunchKernelEx"));
+    d->ops->destroy(d);
+}
+
+Test(device_cuda, gpu_without_clusters_refuses_them)
+{
+    fake = fake_cuda_use();
+    fake->major = 8;
+    device *d = open_fake();
+    cr_assert_eq(launch_in_clusters(d, 2), XQ_ERROR_UNSUPPORTED);
+    cr_assert(strstr(err.message, "xq_attend") && strstr(err.message, "clusters of 2") &&
+                  strstr(err.message, "sm_80"),
+              "%s", err.message);
+    cr_assert_eq(fake->launch_count, 0);
+    error_clear(&err);
     d->ops->destroy(d);
 }
 

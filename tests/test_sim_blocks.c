@@ -67,6 +67,20 @@ static void expect_fault(struct machine *m, const char *body, struct ptx_launch 
     error_clear(&err);
 }
 
+Test(sim_blocks, clusters_of_more_than_one_block_are_refused)
+{
+    struct machine m;
+    error err = ERROR_INIT;
+    open_machine(&m);
+    run(&m, "", (struct ptx_launch){.grid = 2, .block = 32, .cluster = 1});
+    xq_status status = try_run(&m, "", (struct ptx_launch){.grid = 2, .block = 32, .cluster = 2}, &err);
+    cr_assert_eq(status, XQ_ERROR_UNSUPPORTED);
+    cr_assert(strstr(err.message, "clusters of 2") && strstr(err.message, "1 is possible"), "%s",
+              err.message);
+    error_clear(&err);
+    m.sim->ops->destroy(m.sim);
+}
+
 /* Each thread's place in the grid, x fastest. */
 #define PLACE                                                                                              \
     "    mov.u32 %r2, %ctaid.z;\n    mov.u32 %r3, %nctaid.y;\n    mov.u32 %r4, %ctaid.y;\n"                \

@@ -23,17 +23,19 @@ static xq_status load(xq_context *context, struct bench *b, error *err)
 {
     const gen *generator = NULL;
     const nvrtc *library = NULL;
-    compiled image = {0};
+    compiled kernels = {0};
+    kernel_target chosen;
     device *d = b->device = context->device;
-    bool sim = d->properties.is_sim;
     if (context_generator(context, &generator, err) == XQ_OK &&
-        context_nvrtc(context, &library, err) == XQ_OK)
-        compile_source(library, context->cache, generator, "ceilings", source,
-                       sim ? "compute_80" : context->arch, &image, err);
-    if (err->status == XQ_OK)
-        d->ops->module_load(d, sim ? (const void *)image.ptx : image.cubin,
-                            sim ? strlen(image.ptx) : image.cubin_bytes, "ceilings", &b->module, err);
-    compiled_free(&image);
+        context_nvrtc(context, &library, err) == XQ_OK &&
+        context_target(context, context->arch, &chosen, err) == XQ_OK &&
+        compile_source(library, context->cache, generator, "ceilings", source, chosen.arch, &kernels,
+                       err) == XQ_OK) {
+        size_t bytes;
+        const void *image = compiled_image(&kernels, &bytes);
+        d->ops->module_load(d, image, bytes, "ceilings", &b->module, err);
+    }
+    compiled_free(&kernels);
     return err->status;
 }
 
@@ -62,6 +64,7 @@ static xq_status time_kernel(const struct bench *b, const char *entry, uint32_t 
                          {.function = function,
                           .grid = {blocks, 1, 1},
                           .block = {THREADS, 1, 1},
+                          .cluster = 1,
                           .params = params,
                           .params_bytes = params_bytes}};
     if (measure_time(b->device, &(measure_step){launch, &l, 1}, &(measure_repeats){1, REPEATS, 0}, &times,

@@ -157,7 +157,7 @@ XQ_API xq_status xq_last_error(const xq_context *context, xq_error_detail *detai
 typedef struct xq_device_info {
     size_t struct_size;
     char name[128]; /* "NVIDIA H100 80GB HBM3", or "NVIDIA H100 SXM5 80GB (software device)" */
-    char arch[16];  /* "sm_90a": what plans compile for by default */
+    char arch[16];  /* "sm_90a": what plans are for by default (docs/spec.md, Architectures) */
     int32_t is_sim; /* 1: the software device; its times are modelled */
     int32_t driver; /* CUDA driver version, 1000 * major + 10 * minor; 0 for sim */
     int32_t nvrtc;  /* NVRTC version likewise; 0: not found */

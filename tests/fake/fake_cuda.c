@@ -22,11 +22,17 @@ enum {
     INVALID_IMAGE = 200,
     INVALID_CONTEXT = 201,
     NOT_FOUND = 500,
-    ILLEGAL_ADDRESS = 700
+    UNSUPPORTED_PTX = 222,
+    ILLEGAL_ADDRESS = 700,
+    INVALID_CLUSTER_SIZE = 912
 };
 
-static struct fake_cuda_state state = {
-    .device_count = 1, .major = 9, .minor = 0, .sm_count = 132, .registers = 128};
+static struct fake_cuda_state state = {.device_count = 1,
+                                       .major = 9,
+                                       .minor = 0,
+                                       .sm_count = 132,
+                                       .registers = 128,
+                                       .shared_bytes_block = 232448};
 
 /* Of a program that a test starts. */
 __attribute__((constructor)) static void read_environment(void)
@@ -39,6 +45,7 @@ __attribute__((constructor)) static void read_environment(void)
     }
 }
 
+static int device_in_use;             /* whose primary context was retained last */
 static int context_object;            /* its address is the primary context */
 static _Thread_local void *stack[16]; /* the thread's contexts; 0 is the bottom */
 static _Thread_local int depth;
@@ -119,6 +126,9 @@ EXPORT int cuGetErrorName(int result, const char **text)
     case ILLEGAL_ADDRESS:
         *text = "CUDA_ERROR_ILLEGAL_ADDRESS";
         return OK;
+    case INVALID_CLUSTER_SIZE:
+        *text = "CUDA_ERROR_INVALID_CLUSTER_SIZE";
+        return OK;
     case NOT_FOUND:
         *text = "CUDA_ERROR_NOT_FOUND";
         return OK;
@@ -160,12 +170,23 @@ EXPORT int cuDeviceTotalMem_v2(size_t *bytes, int device)
     return OK;
 }
 
+static int capability_of(int device)
+{
+    return state.capability[device % 8] ? state.capability[device % 8] : 10 * state.major + state.minor;
+}
+
 EXPORT int cuDeviceGetAttribute(int *value, int attribute, int device)
 {
-    int capability =
-        state.capability[device % 8] ? state.capability[device % 8] : 10 * state.major + state.minor;
-    const int table[][2] = {{16, state.sm_count},  {38, 50 << 20}, {39, 2048},  {75, capability / 10},
-                            {76, capability % 10}, {81, 233472},   {82, 65536}, {97, 232448}};
+    int capability = capability_of(device);
+    const int table[][2] = {{16, state.sm_count},
+                            {38, 50 << 20},
+                            {39, 2048},
+                            {75, capability / 10},
+                            {76, capability % 10},
+                            {81, state.shared_bytes_block + 1024},
+                            {82, 65536},
+                            {97, state.shared_bytes_block},
+                            {120, capability >= 90}};
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         if (table[i][0] == attribute) {
             *value = table[i][1];
@@ -178,8 +199,8 @@ EXPORT int cuDeviceGetAttribute(int *value, int attribute, int device)
 
 EXPORT int cuDevicePrimaryCtxRetain(void **context, int device)
 {
-    (void)device;
     ENTER("cuDevicePrimaryCtxRetain");
+    device_in_use = device;
     *context = &context_object;
     state.retained++;
     return OK;
@@ -284,20 +305,30 @@ EXPORT int cuMemHostGetDevicePointer_v2(uint64_t *pointer, void *host, unsigned 
 }
 
 /* ------------------------------------------------------ modules and kernels
- * A module is its image, which must be an ELF file that names the function. */
+ * A module is its image: an ELF file, or PTX for an architecture up to the device's. */
 
 struct module {
     const char *image;
 };
 
+/* The .target of PTX, as 90; 0 where the image is no PTX. */
+static int ptx_target(const char *image)
+{
+    const char *target = strstr(image, ".target sm_");
+    return target ? atoi(target + strlen(".target sm_")) : 0;
+}
+
 EXPORT int cuModuleLoadDataEx(void **module, const void *image, unsigned count, int *names, void **values)
 {
     ENTER_CONTEXT("cuModuleLoadDataEx");
     if (memcmp(image, "\177ELF", 4) != 0) {
-        for (unsigned i = 0; i < count; i++)
+        int target = ptx_target(image);
+        for (unsigned i = 0; i < count && target == 0; i++)
             if (names[i] == 5) /* CU_JIT_ERROR_LOG_BUFFER; 6 is its size */
                 snprintf(values[i], 64, "this is no cubin");
-        return INVALID_IMAGE;
+        if (target == 0 || target > capability_of(device_in_use))
+            return target ? UNSUPPORTED_PTX : INVALID_IMAGE;
+        __atomic_add_fetch(&state.ptx_modules, 1, __ATOMIC_RELAXED);
     }
     struct module *m = calloc(1, sizeof *m);
     m->image = image;
@@ -373,23 +404,63 @@ static int copy_params(struct fake_cuda_launch *l, void **extra)
     return OK;
 }
 
+static int launch(void *function, struct fake_cuda_launch *l, void **parameters, void **extra)
+{
+    struct fake_cuda_function *f = function;
+    int most_shared = __atomic_load_n(&f->shared_bytes, __ATOMIC_RELAXED);
+    const unsigned *grid = l->grid;
+    if (!grid[0] || !grid[1] || !grid[2] || grid[1] > 65535 || grid[2] > 65535 ||
+        (int)l->shared_bytes > most_shared || parameters)
+        return INVALID_VALUE;
+    if (copy_params(l, extra) != OK)
+        return INVALID_VALUE;
+    pthread_mutex_lock(&lock);
+    snprintf(l->name, sizeof l->name, "%s", f->name);
+    state.launches[state.launch_count++ % FAKE_CUDA_LAUNCHES] = *l;
+    pthread_mutex_unlock(&lock);
+    return OK;
+}
+
 EXPORT int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                           unsigned bz, unsigned shared_bytes, void *stream, void **parameters, void **extra)
 {
     ENTER_CONTEXT("cuLaunchKernel");
-    struct fake_cuda_function *f = function;
-    int most_shared = __atomic_load_n(&f->shared_bytes, __ATOMIC_RELAXED);
-    if (!gx || !gy || !gz || gy > 65535 || gz > 65535 || (int)shared_bytes > most_shared || parameters)
-        return INVALID_VALUE;
     struct fake_cuda_launch l = {
         .grid = {gx, gy, gz}, .block = {bx, by, bz}, .shared_bytes = shared_bytes, .stream = stream};
-    if (copy_params(&l, extra) != OK)
-        return INVALID_VALUE;
-    pthread_mutex_lock(&lock);
-    snprintf(l.name, sizeof l.name, "%s", f->name);
-    state.launches[state.launch_count++ % FAKE_CUDA_LAUNCHES] = l;
-    pthread_mutex_unlock(&lock);
-    return OK;
+    return launch(function, &l, parameters, extra);
+}
+
+/* CUlaunchAttribute and CUlaunchConfig, written down a second time: those of runtime/cuda_api.h are tested.
+ */
+struct launch_attribute {
+    unsigned id, padding, value[16];
+};
+struct launch_config {
+    unsigned grid[3], block[3], shared_bytes;
+    void *stream;
+    const struct launch_attribute *attributes;
+    unsigned attribute_count;
+};
+
+/* Clusters of up to 8 blocks are possible on all GPUs that have clusters. */
+EXPORT int cuLaunchKernelEx(const struct launch_config *config, void *function, void **parameters,
+                            void **extra)
+{
+    ENTER_CONTEXT("cuLaunchKernelEx");
+    struct fake_cuda_launch l = {.shared_bytes = config->shared_bytes, .stream = config->stream};
+    memcpy(l.grid, config->grid, sizeof l.grid);
+    memcpy(l.block, config->block, sizeof l.block);
+    for (unsigned i = 0; i < config->attribute_count; i++) {
+        if (config->attributes[i].id != 4) /* CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION */
+            return INVALID_VALUE;
+        memcpy(l.cluster, config->attributes[i].value, sizeof l.cluster);
+        for (int k = 0; k < 3; k++)
+            if (l.cluster[k] == 0 || l.grid[k] % l.cluster[k])
+                return INVALID_CLUSTER_SIZE;
+        if (l.cluster[0] * l.cluster[1] * l.cluster[2] > 8)
+            return INVALID_CLUSTER_SIZE;
+    }
+    return launch(function, &l, parameters, extra);
 }
 
 /* ------------------------------------------------------------------ events */
