@@ -31,14 +31,14 @@ static bool store(tensor_type type, float *value, char *at)
 static xq_status convert(const char *path, int layer, const layer_part *part, tensor_type type,
                          const float *values, float **rounded, void **bytes, error *err)
 {
-    size_t count = (size_t)part->rows * (size_t)part->cols;
-    *rounded = malloc(sizeof **rounded * count);
-    *bytes = malloc(size_of(type) * count);
-    if (!*rounded || !*bytes)
+    size_t count = (size_t)part->rows * (size_t)part->cols, size = size_of(type);
+    float *exact = *rounded = malloc(sizeof *exact * count);
+    char *at = *bytes = malloc(size * count);
+    if (!exact || !at)
         return error_set(err, XQ_ERROR_MEMORY, "file", "%s: out of memory", path);
-    for (size_t i = 0; i < count; i++) {
-        (*rounded)[i] = values[i];
-        if (!store(type, &(*rounded)[i], (char *)*bytes + i * size_of(type)))
+    for (size_t i = 0; i < count; i++, at += size) {
+        exact[i] = values[i];
+        if (!store(type, &exact[i], at))
             return error_set(err, XQ_ERROR_ARGUMENT, "file",
                              "%s: layer %d: %s holds %g at index %zu; valid are finite values%s", path,
                              layer, part->name, (double)values[i], i,

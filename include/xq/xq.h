@@ -317,8 +317,9 @@ XQ_API xq_status xq_plan_pack_weights(const xq_plan *plan, const xq_weights *wei
 typedef struct xq_prepared xq_prepared;
 
 /* The handle keeps what it needs of the context: the two may be destroyed in any order.
- * Errors: XQ_ERROR_IO; XQ_ERROR_FORMAT for a damaged, truncated, unfinished or foreign file or one of another
- * version, with the tensor or the key of __metadata__ in `field`; XQ_ERROR_ARGUMENT, XQ_ERROR_MEMORY. */
+ * Errors: XQ_ERROR_IO; XQ_ERROR_FORMAT for a damaged, truncated, unfinished or foreign file or one of
+ * another version, with the tensor or the key of __metadata__ in `field`; XQ_ERROR_ARGUMENT,
+ * XQ_ERROR_MEMORY. */
 XQ_API xq_status xq_prepared_open(xq_context *context, const char *path, xq_prepared **prepared);
 XQ_API void xq_prepared_close(xq_prepared *prepared);
 
@@ -348,8 +349,9 @@ XQ_API const char *xq_prepared_layer_spec(const xq_prepared *prepared, int32_t l
 XQ_API xq_status xq_prepared_layer(xq_prepared *prepared, int32_t layer, xq_weights *weights);
 
 /* A layer's packed weights within the mapped file: what xq_plan_pack_weights makes of its matrices,
- * weights_bytes of the plan, at a multiple of 256 in memory and in the file. The layer's first call verifies their checksum. Errors:
- * XQ_ERROR_ARGUMENT for a layer that the file does not have packed, and for a plan that takes other weights
+ * weights_bytes of the plan, at a multiple of 256 in memory and in the file. The layer's first call
+ * verifies their checksum. Errors: XQ_ERROR_ARGUMENT for a layer that the file does not have packed, and
+ * for a plan that takes other weights
  * (`field` says in what: "cache.rank_k", "weights_layout.matrices[2].type"); XQ_ERROR_FORMAT (damaged). */
 XQ_API xq_status xq_prepared_packed(xq_prepared *prepared, xq_plan *plan, int32_t layer,
                                     const void **packed, size_t *bytes);
