@@ -123,7 +123,10 @@ static void say_tensor(const cJSON *t)
 {
     const cJSON *size, *shape = cJSON_GetObjectItemCaseSensitive(t, "shape");
     printf(" %s [", strrchr(text_of(t, "name"), '.') + 1);
-    cJSON_ArrayForEach(size, shape) printf("%s%.0f", size == shape->child ? "" : ", ", size->valuedouble);
+    cJSON_ArrayForEach(size, shape)
+    {
+        printf("%s%.0f", size == shape->child ? "" : ", ", size->valuedouble);
+    }
     printf("],");
 }
 
@@ -143,7 +146,10 @@ static void say(const struct showing *s)
 {
     const cJSON *layer;
     say_head(s);
-    cJSON_ArrayForEach(layer, cJSON_GetObjectItemCaseSensitive(s->report, "layers")) say_layer(layer);
+    cJSON_ArrayForEach(layer, cJSON_GetObjectItemCaseSensitive(s->report, "layers"))
+    {
+        say_layer(layer);
+    }
     printf("all checksums are right\n");
 }
 

@@ -76,7 +76,8 @@ xq_status layer_shape_read(const char *completed_json, layer_shape *out, error *
         .bias = is_true(m, "attention_bias"),
         .sinks = is_true(m, "attention_sinks"),
     };
-    s.kv_width = s.kv_heads * s.head_dim;
+    if (__builtin_mul_overflow(s.kv_heads, s.head_dim, &s.kv_width))
+        s.kv_width = 0;
     s.k_norm = !norm ? 0 : strcmp(norm, "row") == 0 ? s.kv_width : s.head_dim;
     cJSON_Delete(spec);
     if (method < 0 || s.hidden_size < 1 || s.heads < 1 || s.kv_width < 1 || s.groups < 1 || s.rank_k < 1 ||

@@ -27,7 +27,7 @@ struct prepared_file {
 
 /* ----------------------------------------------------------------- header */
 
-/* Files of xq 0.x before prepared weights were safetensors files. */
+/* What xq wrote before prepared weights were safetensors files. */
 static xq_status refuse_xqw(const prepared_file *f, error *err)
 {
     if (f->file.size < 8 || memcmp(f->file.data, "XQWEIGHT", 8) != 0)

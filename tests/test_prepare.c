@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* -------------------------------------------------------------------- svd */
 
@@ -423,6 +424,26 @@ Test(prepare, shards_of_every_type_are_read)
         }
         prepared_file_close(x);
     }
+}
+
+/* Within a model directory, model.safetensors would be its own weights. */
+Test(prepare, without_out_the_name_is_none_of_a_models_files)
+{
+    const char *directory = model_files(&(struct model_change){0});
+    size_t size, size_after;
+    char *before = files_read(files_path(directory, "model.safetensors"), &size);
+    cr_assert_eq(chdir(directory), 0);
+    struct command_result r = command_run("prepare . --method x");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    r = command_run("prepare --show model-prepared.safetensors");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    char *after = files_read(files_path(directory, "model.safetensors"), &size_after);
+    cr_assert(size == size_after && memcmp(before, after, size) == 0);
+    r = command_run("prepare %s --method x", directory);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_assert_eq(files_count(directory), 4);
+    free(before);
+    free(after);
 }
 
 /* ------------------------------------------------------ xq prepare --show */

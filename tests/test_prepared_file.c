@@ -259,9 +259,10 @@ Test(prepared_file, every_kind_of_damage_is_named)
              "tensor layers.7.lost ends at byte %zu of %zu: the file is truncated or damaged",
              size - header_bytes(data), size - header_bytes(data) - 1);
     open_refused(bad, data, size - 1, text);
-    data = realloc(data, size + 3);
-    memcpy(data + size, "abc", 3);
-    open_refused(bad, data, size + 3, "3 bytes after the last tensor");
+    char *longer = calloc(size + 3, 1);
+    memcpy(longer, data, size);
+    open_refused(bad, longer, size + 3, "3 bytes after the last tensor");
+    free(longer);
     *value_at(data, size, "source") ^= 1;
     open_refused(bad, data, size,
                  "damaged: the checksum in __metadata__.header_xxh3 does not match the header");
