@@ -76,8 +76,9 @@ xq_status prepared_create(publication *file, const prepared_contents *c, prepare
 {
     prepared_writer *w = calloc(1, sizeof *w);
     if (!w) {
+        error_set(err, XQ_ERROR_MEMORY, "file", "%s: out of memory", publish_path(file));
         publish_keep(file);
-        return error_set(err, XQ_ERROR_MEMORY, "file", "%s: out of memory", publish_path(file));
+        return err->status;
     }
     w->file = file;
     bool begun = make(w, c, err) == XQ_OK; /* before that, what an earlier writer left is not judged */
