@@ -347,8 +347,7 @@ int cli_compare(int argc, char **argv)
     const cli_option own[] = {
         {"--activations", CLI_STRING, &o->activations, "FILE", "safetensors with x.L and q.L"},
         {"--synthetic", CLI_FLAG, &o->synthetic, NULL, "inputs from --seed, shaped like a model's"},
-        {"--prepared", CLI_STRING, &o->prepared, "FILE.xqw",
-         "factors that `xq prepare` wrote; else made here"},
+        {"--prepared", CLI_STRING, &o->prepared, "FILE", "factors that `xq prepare` wrote; else made here"},
         {"--layers", CLI_LIST, &o->layers, "L,L...", "layers to compare (all in the file; synthetic: 0)"},
         {"--bits", CLI_LIST, &o->bits, "N,N...", "bit widths to compare (4,8; with --spec, the file's)"},
         {"--tokens", CLI_INT, &o->tokens, "N", "cached tokens of each sequence (all in the file; 1024)"},

@@ -1,7 +1,7 @@
-/* Where compare's layers come from: a model directory, an .xqw file, an activations file, or a seed. */
+/* Where compare's layers come from: a model directory, prepared weights, an activations file, or a seed. */
 #include "../prepare/layer_factor.h"
 #include "../prepare/model.h"
-#include "../prepare/xqw.h"
+#include "../prepare/prepared_file.h"
 #include "../runtime/base/half.h"
 #include "compare.h"
 #include "synthetic.h"
@@ -17,7 +17,7 @@ struct compare_input {
     const struct compare_options *o;
     layer_shape shape;
     model *source;
-    xqw *prepared;
+    prepared_file *prepared;
     safetensors *activations;
     int model_layers;
     int64_t tokens; /* of each sequence */
@@ -95,7 +95,7 @@ static xq_status open_all(struct compare_input *in, gen *g, int **layers, int *c
             err, XQ_ERROR_ARGUMENT, "argument",
             "--prepared: its factors are of a model's projections, not of synthetic ones; give "
             "--model DIR, the model that was prepared");
-    if (o->prepared && xqw_open(o->prepared, &in->prepared, err) != XQ_OK)
+    if (o->prepared && prepared_file_open(o->prepared, &in->prepared, err) != XQ_OK)
         return err->status;
     if (o->activations && safetensors_open(o->activations, &in->activations, err) != XQ_OK)
         return err->status;
@@ -113,7 +113,7 @@ static xq_status open_all(struct compare_input *in, gen *g, int **layers, int *c
                 "%s does not concern it",
                 (*layers)[i], (long long)o->base_layer, layer_method_name(in->shape.method));
     for (int i = 0; i < *count && in->prepared; i++)
-        if (xqw_expect(in->prepared, (*layers)[i], &in->shape, err) != XQ_OK)
+        if (prepared_file_expect(in->prepared, (*layers)[i], &in->shape, err) != XQ_OK)
             return err->status;
     return choose_tokens(in, (*layers)[0], err);
 }
@@ -146,7 +146,7 @@ void compare_input_close(struct compare_input *in)
     if (!in)
         return;
     model_close(in->source);
-    xqw_close(in->prepared);
+    prepared_file_close(in->prepared);
     safetensors_close(in->activations);
     free(in);
 }

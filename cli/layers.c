@@ -154,11 +154,12 @@ xq_status cli_traits_read(gen *g, const char *spec_json, struct cli_traits *out,
 
 /* ---------------------------------------------------------------- weights */
 
-xq_status cli_prepared_factors(const xqw *file, int layer, const layer_shape *shape, layer_weights *w,
-                               error *err)
+xq_status cli_prepared_factors(const prepared_file *file, int layer, const layer_shape *shape,
+                               layer_weights *w, error *err)
 {
     layer_weights p;
-    if (xqw_expect(file, layer, shape, err) != XQ_OK || xqw_layer(file, layer, &p, err) != XQ_OK)
+    if (prepared_file_expect(file, layer, shape, err) != XQ_OK ||
+        prepared_file_layer(file, layer, &p, err) != XQ_OK)
         return err->status;
     float **to[] = {&w->uk, &w->ak, &w->uv, &w->av, &w->ukv, &w->k_cost};
     float **from[] = {&p.uk, &p.ak, &p.uv, &p.av, &p.ukv, &p.k_cost};

@@ -6,8 +6,8 @@
 #include "../autotune/measure/roofline.h"
 #include "../gen/gen.h"
 #include "../prepare/layer.h"
+#include "../prepare/prepared_file.h"
 #include "../prepare/safetensors.h"
-#include "../prepare/xqw.h"
 #include "cli.h"
 
 #include <stdint.h>
@@ -49,10 +49,10 @@ xq_status cli_any_layer_spec(gen *g, const char *spec_json, char **completed, er
 /* Completes a spec where only sizes matter: without its tuning (cli_is_tuned). Caller frees. */
 xq_status cli_complete_sizes(gen *g, const char *spec_json, char **completed, error *err);
 
-/* The factors of a layer from an .xqw file, beside the projections that are there: those it was prepared
- * with for this shape, or else it is refused. */
-xq_status cli_prepared_factors(const xqw *file, int layer, const layer_shape *shape, layer_weights *weights,
-                               error *err);
+/* The factors of a layer from prepared weights, beside the projections that are there: those it was
+ * prepared with for this shape, or else it is refused. */
+xq_status cli_prepared_factors(const prepared_file *file, int layer, const layer_shape *shape,
+                               layer_weights *weights, error *err);
 
 /* Whether a layer of this shape has factors at all; and the failure of --prepared where none has. */
 bool cli_has_factors(const layer_shape *shape);

@@ -108,10 +108,14 @@ static bool is_read(const char *option, const char *name)
     return shard && strstr(shard, ".safetensors");
 }
 
-static bool is_within(const publish_identity *output, const struct input *in)
+/* Whether the output is a file that is read of the folder, or would be if it were there: a new
+ * model.safetensors would take the place of a model's shards. */
+static bool is_within(const publish_identity *output, const struct input *in, const struct stat *folder_st)
 {
+    bool found = *output->name && strcmp(in->option, "--templates") != 0 &&
+                 output->device == folder_st->st_dev && output->inode == folder_st->st_ino &&
+                 is_read(in->option, output->name);
     DIR *folder = opendir(in->path);
-    bool found = false;
     for (struct dirent *e = folder ? readdir(folder) : NULL; e && !found; e = readdir(folder)) {
         struct stat st;
         found = is_read(in->option, e->d_name) && fstatat(dirfd(folder), e->d_name, &st, 0) == 0 &&
@@ -132,7 +136,7 @@ static xq_status check_others(const char *option, const char *path, const publis
         struct stat st;
         if (stat(inputs[i].path, &st) != 0)
             continue;
-        if (S_ISDIR(st.st_mode) && is_within(identity, &inputs[i]))
+        if (S_ISDIR(st.st_mode) && is_within(identity, &inputs[i], &st))
             return error_set(err, XQ_ERROR_ARGUMENT, "argument",
                              "%s %s is read from %s %s; give another path", option, path, inputs[i].option,
                              inputs[i].path);

@@ -1,6 +1,7 @@
-/* xq prepare: the weights of a Hugging Face model directory → .xqw */
+/* xq prepare: the weights of a Hugging Face model directory → prepared weights */
+#include "prepare.h"
+
 #include "../prepare/whole.h"
-#include "cli.h"
 #include "layers.h"
 
 #include <stdio.h>
@@ -23,12 +24,17 @@ static const char description[] = "Reads config.json and the safetensors of MODE
                                   "\n"
                                   "The result is one file, written whole or not at all. Until then it "
                                   "grows as FILE.partial: the same command,\n"
-                                  "started again after it was killed, goes on from there.";
+                                  "started again after it was killed, goes on from there.\n"
+                                  "\n"
+                                  "The file is a safetensors file: matrices are tensors layers.L.NAME, and "
+                                  "what they were made of and their\n"
+                                  "checksums stand in __metadata__. --show FILE prints what one holds, and "
+                                  "verifies it.";
 
 struct options {
     struct cli_common common;
     struct cli_spec spec;
-    const char *out, *store, *calibration;
+    const char *out, *store, *calibration, *show;
     struct cli_list layers;
     bool pack;
     int64_t base_layer, threads; /* threads 0: one for each core */
@@ -39,17 +45,18 @@ struct job {
     const struct options *o;
     gen *generator;
     model *source;
-    calibration *calibration;      /* NULL: none */
-    char *specs[XQW_MOST_METHODS]; /* completed; the second of the layers before the base */
-    layer_shape shapes[XQW_MOST_METHODS];
+    calibration *calibration;           /* NULL: none */
+    char *specs[PREPARED_MOST_METHODS]; /* completed; the second of the layers before the base */
+    layer_shape shapes[PREPARED_MOST_METHODS];
     int *layers, layer_count;
-    xqw_contents contents;
+    prepared_contents contents;
     cJSON *report;  /* of --json */
     double lost[2]; /* the largest of K's and V's over all layers */
     struct cli_progress progress;
 };
 
-/* FOLDER/NAME/ → NAME.xqw, in the working folder. */
+/* FOLDER/NAME/ → NAME-prepared.safetensors, in the working folder. Not NAME.safetensors: the working folder
+ * may be a model's, whose own weights are in model.safetensors. */
 static void default_output(const char *directory, char *path, size_t size)
 {
     size_t end = strlen(directory);
@@ -60,7 +67,7 @@ static void default_output(const char *directory, char *path, size_t size)
         begin--;
     bool unnamed = end == begin || strncmp(directory + begin, ".", end - begin) == 0 ||
                    strncmp(directory + begin, "..", end - begin) == 0;
-    snprintf(path, size, "%.*s.xqw", unnamed ? 5 : (int)(end - begin),
+    snprintf(path, size, "%.*s-prepared.safetensors", unnamed ? 5 : (int)(end - begin),
              unnamed ? "model" : directory + begin);
 }
 
@@ -188,7 +195,7 @@ static xq_status open_calibration(struct job *job, const char *path, error *err)
 static xq_status open_job(struct job *job, const char *directory, struct options *o, error *err)
 {
     char *spec = NULL, *first = NULL;
-    xqw_contents *c = &job->contents;
+    prepared_contents *c = &job->contents;
     o->spec.model = directory;
     cli_find_model_file(directory, &o->common);
     if (gen_create(o->common.templates, &job->generator, err) == XQ_OK &&
@@ -202,7 +209,7 @@ static xq_status open_job(struct job *job, const char *directory, struct options
     if (err->status != XQ_OK)
         return err->status;
     cli_sort_layers(job->layers, job->layer_count);
-    for (int i = 0; i < XQW_MOST_METHODS; i++)
+    for (int i = 0; i < PREPARED_MOST_METHODS; i++)
         c->specs[i] = job->specs[i];
     c->layers = job->layers;
     c->layer_count = job->layer_count;
@@ -228,22 +235,22 @@ static void show_progress(void *user, int done, double fraction)
 }
 
 /* What is there of an earlier run, or why nothing is. */
-static void say_note(const struct job *job, const xqw_writer *writer)
+static void say_note(const struct job *job, const prepared_writer *writer)
 {
-    if (!*xqw_note(writer) || job->o->common.quiet)
+    if (!*prepared_note(writer) || job->o->common.quiet)
         return;
     cli_progress_pause();
-    fprintf(stderr, "xq prepare: %s\n", cli_show(xqw_note(writer)).text);
+    fprintf(stderr, "xq prepare: %s\n", cli_show(prepared_note(writer)).text);
     cli_progress_resume();
 }
 
-static void report(struct job *job, const xqw_writer *writer)
+static void report(struct job *job, const prepared_writer *writer)
 {
     cJSON *list = cJSON_AddArrayToObject(job->report, "layers");
     for (int i = 0; i < job->layer_count; i++) {
         double lost[2];
         cJSON *entry = cJSON_CreateObject();
-        xqw_lost(writer, i, lost);
+        prepared_lost(writer, i, lost);
         cJSON_AddNumberToObject(entry, "layer", job->layers[i]);
         cJSON_AddStringToObject(entry, "method", layer_method_name(shape_of(job, job->layers[i])->method));
         cJSON_AddNumberToObject(entry, "lost_k", lost[0]);
@@ -255,17 +262,17 @@ static void report(struct job *job, const xqw_writer *writer)
 }
 
 /* Bad input would stop the same command at the same place again; a full disk would not. */
-static void stop(xqw_writer *writer, const error *err)
+static void stop(prepared_writer *writer, const error *err)
 {
-    if (xqw_done(writer) > 0 && (err->status == XQ_ERROR_IO || err->status == XQ_ERROR_MEMORY))
-        xqw_keep(writer);
+    if (prepared_done(writer) > 0 && (err->status == XQ_ERROR_IO || err->status == XQ_ERROR_MEMORY))
+        prepared_keep(writer);
     else
-        xqw_abandon(writer);
+        prepared_abandon(writer);
 }
 
 static xq_status write_layers(struct job *job, publication *file, error *err)
 {
-    xqw_writer *writer = NULL;
+    prepared_writer *writer = NULL;
     const whole_job work = {.source = job->source,
                             .contents = &job->contents,
                             .calibration = job->calibration,
@@ -273,10 +280,10 @@ static xq_status write_layers(struct job *job, publication *file, error *err)
                             .progress = show_progress,
                             .user = job};
     cli_release_output(file);
-    if (xqw_create_in(file, &job->contents, &writer, err) != XQ_OK)
+    if (prepared_create(file, &job->contents, &writer, err) != XQ_OK)
         return err->status;
     say_note(job, writer);
-    cJSON_AddNumberToObject(job->report, "resumed", xqw_done(writer));
+    cJSON_AddNumberToObject(job->report, "resumed", prepared_done(writer));
     whole_prepare(&work, writer, err);
     if (err->status != XQ_OK) {
         stop(writer, err);
@@ -284,12 +291,12 @@ static xq_status write_layers(struct job *job, publication *file, error *err)
     }
     report(job, writer);
     cli_progress_update(&job->progress, 1, "writing the file");
-    return xqw_commit(writer, err);
+    return prepared_commit(writer, err);
 }
 
 /* ----------------------------------------------------------------- output */
 
-static void say_method(const layer_shape *s, bool calibrated)
+void prepare_say_method(const layer_shape *s, bool calibrated)
 {
     printf("method %s", layer_method_name(s->method));
     if (s->method == LAYER_LATENT)
@@ -322,7 +329,7 @@ static void say_done(const struct job *job, const char *path)
         return;
     printf("%s: %d layer%s of %s, ", cli_show(path).text, job->layer_count,
            job->layer_count == 1 ? "" : "s", cli_show(o->spec.model).text);
-    say_method(&job->shapes[0], job->calibration);
+    prepare_say_method(&job->shapes[0], job->calibration);
     if (job->specs[1])
         printf(" (before layer %d: %s)", job->contents.base_layer,
                layer_method_name(job->shapes[1].method));
@@ -341,7 +348,7 @@ static bool chooses(const struct cli_spec *spec, bool given, const char *option)
 }
 
 /* False with an error in *status. */
-static bool check_options(const struct options *o, xqw_contents *c, int *status)
+static bool check_options(const struct options *o, prepared_contents *c, int *status)
 {
     static const struct {
         const char *name;
@@ -356,8 +363,9 @@ static bool check_options(const struct options *o, xqw_contents *c, int *status)
         }
     *status = CLI_OK;
     if (o->out && strcmp(o->out, "-") == 0)
-        *status = cli_bad_input("prepare", "--out: -, standard output, cannot hold an .xqw file, which is "
-                                           "written out of order; give a FILE");
+        *status =
+            cli_bad_input("prepare", "--out: -, standard output, cannot hold prepared weights, which are "
+                                     "written out of order; give a FILE");
     else if (!known)
         *status =
             cli_bad_input("prepare", "--store: '%s' is not known; valid: f16, bf16, f32, none", o->store);
@@ -386,7 +394,7 @@ static xq_status begin_outputs(const struct options *o, const char *directory, c
     return err->status;
 }
 
-static int run_job(struct options *o, const char *directory, const xqw_contents *contents)
+static int run_job(struct options *o, const char *directory, const prepared_contents *contents)
 {
     struct job job = {.o = o, .contents = *contents, .report = cJSON_CreateObject()};
     char named[4096];
@@ -410,10 +418,19 @@ static int run_job(struct options *o, const char *directory, const xqw_contents 
     calibration_close(job.calibration);
     model_close(job.source);
     gen_destroy(job.generator);
-    for (int i = 0; i < XQW_MOST_METHODS; i++)
+    for (int i = 0; i < PREPARED_MOST_METHODS; i++)
         free(job.specs[i]);
     free(job.layers);
     return status;
+}
+
+static int show(const cli_command *command, const struct options *o)
+{
+    static const char *const with_it[] = {"--json", "--quiet", NULL};
+    if (command->positional_count > 0)
+        return cli_usage("prepare", "MODEL_DIR: has no effect with --show; leave it out");
+    int status = cli_takes_only(command, "--show", with_it, false);
+    return status == CLI_OK ? prepare_show(&o->common, o->show) : status;
 }
 
 #define INDEPENDENT "prepared weights do not depend on it"
@@ -440,13 +457,14 @@ static const cli_unused unused[] = {
     {NULL, NULL},
 };
 
-const char cli_prepare_summary[] = "weights of a Hugging Face model directory to .xqw";
+const char cli_prepare_summary[] = "weights of a Hugging Face model directory, prepared for kernels";
 
 int cli_prepare(int argc, char **argv)
 {
     struct options o = {.store = "f16", .base_layer = CLI_BASE_LAYER};
     const cli_option own[] = {
-        {"--out", CLI_STRING, &o.out, "FILE", "where to write (MODEL_DIR's name with .xqw)"},
+        {"--out", CLI_STRING, &o.out, "FILE",
+         "where to write (MODEL_DIR's name with -prepared.safetensors)"},
         {"-o", CLI_STRING, &o.out, "FILE", "the same"},
         {"--layers", CLI_LIST, &o.layers, "L,L...", "only these layers, counted from 0 (all)"},
         {"--base-layer", CLI_INT, &o.base_layer, "L",
@@ -457,26 +475,33 @@ int cli_prepare(int argc, char **argv)
          "activations of a text (x.L, q.L of each layer): latents that quantize best on such"},
         {"--pack", CLI_FLAG, &o.pack, NULL,
          "store also what the kernels take: packed weights of type --weights"},
+        {"--show", CLI_STRING, &o.show, "FILE",
+         "prints what a prepared file holds, once its checksums are verified; takes no MODEL_DIR"},
         {"--threads", CLI_INT, &o.threads, "N", "layers worked on at a time (one for each core, up to 16)"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {.name = "prepare",
                            .summary = cli_prepare_summary,
-                           .arguments = "MODEL_DIR",
+                           .arguments = "MODEL_DIR|--show FILE",
                            .description = description,
                            .options = own,
                            .bounds = (const cli_bounds[]){{"--threads", 1, 64}, {NULL, 0, 0}},
                            .common = &o.common,
                            .spec = &o.spec,
                            .unused = unused,
-                           .positional_min = 1,
+                           .positional_min = 0,
                            .positional_max = 1};
     int status;
-    xqw_contents contents = {0};
+    prepared_contents contents = {0};
     if (!cli_parse(&command, argc, argv, &status))
         return status;
     o.base_given = cli_given(&command, "--base-layer");
-    if (check_options(&o, &contents, &status))
+    if (o.show)
+        status = show(&command, &o);
+    else if (command.positional_count == 0)
+        status =
+            cli_usage("prepare", "missing argument; usage: xq prepare %s [options]", command.arguments);
+    else if (check_options(&o, &contents, &status))
         status = run_job(&o, command.positional[0], &contents);
     cli_list_free(&o.layers);
     return status;

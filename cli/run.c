@@ -36,7 +36,7 @@ static void release(struct run *r)
     free(r->spec);
     safetensors_close(r->file);
     model_close(r->source);
-    xqw_close(r->factors);
+    prepared_file_close(r->factors);
     gen_destroy(r->generator);
     cli_list_free(&r->o->layers);
     xq_context_destroy(r->context);
@@ -90,8 +90,7 @@ int cli_run(int argc, char **argv)
     const cli_option own[] = {
         {"--input", CLI_STRING, &o.input, "FILE", "safetensors file with x, wk, wv, q (or x.0, ...)"},
         {"--output", CLI_STRING, &o.output, "FILE|-", "safetensors file to write; -: to standard output"},
-        {"--prepared", CLI_STRING, &o.prepared, "FILE.xqw",
-         "factors that `xq prepare` wrote; else made here"},
+        {"--prepared", CLI_STRING, &o.prepared, "FILE", "factors that `xq prepare` wrote; else made here"},
         {"--fused", CLI_FLAG, &o.fused, NULL, "one kernel, nothing in between in device memory (default)"},
         {"--unfused", CLI_FLAG, &o.unfused, NULL,
          "dequantize, GEMM, RoPE, attention, through device memory"},

@@ -47,9 +47,9 @@ struct run {
     xq_context *context;
     gen *generator;
     safetensors *file;
-    model *source; /* of weights that the file lacks: where --model is a directory */
-    xqw *factors;  /* of --prepared; NULL: they are made here */
-    char *spec;    /* as given */
+    model *source;          /* of weights that the file lacks: where --model is a directory */
+    prepared_file *factors; /* of --prepared; NULL: they are made here */
+    char *spec;             /* as given */
     struct run_layer *layers;
     int layer_count;
     bool numbered; /* outputs have suffixes too */

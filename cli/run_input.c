@@ -172,7 +172,7 @@ static xq_status open_layer(struct run *r, struct run_layer *l, int number, erro
         return error_set(err, XQ_ERROR_ARGUMENT, "argument",
                          "--prepared: holds layers by number; give tensors x.L, or --layer L");
     if (read_spec(r, l, false, err) != XQ_OK ||
-        (r->factors && xqw_expect(r->factors, number, &l->traits.shape, err) != XQ_OK))
+        (r->factors && prepared_file_expect(r->factors, number, &l->traits.shape, err) != XQ_OK))
         return err->status;
     if (check_tensors(r, l, err) != XQ_OK || l->queries == 1)
         return err->status;
@@ -199,7 +199,7 @@ xq_status run_input_open(struct run *r, error *err)
     if (directory && stat(directory, &st) == 0 && S_ISDIR(st.st_mode) &&
         model_open(r->generator, directory, &r->source, err) != XQ_OK)
         return err->status;
-    if (r->o->prepared && xqw_open(r->o->prepared, &r->factors, err) != XQ_OK)
+    if (r->o->prepared && prepared_file_open(r->o->prepared, &r->factors, err) != XQ_OK)
         return err->status;
     if (safetensors_open(r->o->input, &r->file, err) == XQ_OK &&
         choose_numbers(r, &numbers, &count, err) == XQ_OK && cross_layer(r))

@@ -76,7 +76,8 @@ xq_status layer_shape_read(const char *completed_json, layer_shape *out, error *
         .bias = is_true(m, "attention_bias"),
         .sinks = is_true(m, "attention_sinks"),
     };
-    s.kv_width = s.kv_heads * s.head_dim;
+    if (__builtin_mul_overflow(s.kv_heads, s.head_dim, &s.kv_width))
+        s.kv_width = 0;
     s.k_norm = !norm ? 0 : strcmp(norm, "row") == 0 ? s.kv_width : s.head_dim;
     cJSON_Delete(spec);
     if (method < 0 || s.hidden_size < 1 || s.heads < 1 || s.kv_width < 1 || s.groups < 1 || s.rank_k < 1 ||
@@ -93,15 +94,22 @@ static void add(layer_part *parts, int *count, bool there, const char *name, int
                 size_t member)
 {
     if (there)
-        parts[(*count)++] = (layer_part){name, rows, cols, member};
+        parts[(*count)++] = (layer_part){name, rows, cols, member, false};
+}
+
+static void add_vector(layer_part *parts, int *count, bool there, const char *name, int length,
+                       size_t member)
+{
+    if (there)
+        parts[(*count)++] = (layer_part){name, 1, length, member, true};
 }
 
 static void add_vectors(const layer_shape *s, layer_part *parts, int *count)
 {
-    add(parts, count, s->bias, "bk", 1, s->kv_width, offsetof(layer_weights, bk));
-    add(parts, count, s->bias, "bv", 1, s->kv_width, offsetof(layer_weights, bv));
-    add(parts, count, s->k_norm > 0, "k_norm", 1, s->k_norm, offsetof(layer_weights, k_norm));
-    add(parts, count, s->sinks, "sinks", 1, s->heads, offsetof(layer_weights, sinks));
+    add_vector(parts, count, s->bias, "bk", s->kv_width, offsetof(layer_weights, bk));
+    add_vector(parts, count, s->bias, "bv", s->kv_width, offsetof(layer_weights, bv));
+    add_vector(parts, count, s->k_norm > 0, "k_norm", s->k_norm, offsetof(layer_weights, k_norm));
+    add_vector(parts, count, s->sinks, "sinks", s->heads, offsetof(layer_weights, sinks));
 }
 
 int layer_parts(const layer_shape *s, layer_part parts[LAYER_MOST_PARTS])
@@ -116,7 +124,8 @@ int layer_parts(const layer_shape *s, layer_part parts[LAYER_MOST_PARTS])
     add(parts, &count, latent, "uv", d, s->rank_v, offsetof(layer_weights, uv));
     add(parts, &count, factored, "av", rv, s->kv_width, offsetof(layer_weights, av));
     add(parts, &count, s->method == LAYER_LATENT_CL, "ukv", d, s->rank_k, offsetof(layer_weights, ukv));
-    add(parts, &count, latent && s->feedback, "k_cost", 1, s->kv_width, offsetof(layer_weights, k_cost));
+    add_vector(parts, &count, latent && s->feedback, "k_cost", s->kv_width,
+               offsetof(layer_weights, k_cost));
     add_vectors(s, parts, &count);
     return count;
 }

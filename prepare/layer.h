@@ -43,11 +43,12 @@ typedef struct layer_weights {
     float *sinks;             /* [H] */
 } layer_weights;
 
-/* The matrices (vectors: one row) that kernels of this method take, of a model as it comes: */
+/* The matrices and vectors that kernels of this method take, of a model as it comes: */
 typedef struct layer_part {
     const char *name;
-    int rows, cols;
-    size_t member; /* offset of its pointer in `weights` */
+    int rows, cols; /* of a vector: one row */
+    size_t member;  /* offset of its pointer in `weights` */
+    bool is_vector; /* small, and always used in f32 */
 } layer_part;
 enum { LAYER_MOST_PARTS = 9 };
 int layer_parts(const layer_shape *shape, layer_part parts[LAYER_MOST_PARTS]);

@@ -3,20 +3,20 @@
 #include "../runtime/context.h"
 #include "../runtime/descriptor.h"
 #include "../runtime/plan.h"
-#include "xqw.h"
+#include "prepared_file.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 
 struct xq_prepared {
     xq_context *context;
-    xqw *file;
+    prepared_file *file;
     pthread_mutex_t lock; /* guards the layers */
     struct prepared_layer {
         layer_weights weights;
         bool there;    /* the weights are */
         bool verified; /* what is packed is */
-    } * layers;        /* by place in xqw_layers */
+    } * layers;        /* by place in the file */
 };
 
 static xq_status finish(const xq_prepared *p, error *err)
@@ -28,11 +28,9 @@ static xq_status finish(const xq_prepared *p, error *err)
 
 static xq_status open_file(xq_prepared *p, const char *path, error *err)
 {
-    const int *layers;
-    if (xqw_open(path, &p->file, err) != XQ_OK)
+    if (prepared_file_open(path, &p->file, err) != XQ_OK)
         return err->status;
-    size_t count = (size_t)xqw_layers(p->file, &layers);
-    p->layers = calloc(count, sizeof *p->layers);
+    p->layers = calloc((size_t)prepared_file_head(p->file)->layer_count, sizeof *p->layers);
     if (!p->layers)
         return error_set(err, XQ_ERROR_MEMORY, "file", "%s: out of memory", path);
     return XQ_OK;
@@ -64,11 +62,10 @@ void xq_prepared_close(xq_prepared *p)
 {
     if (!p)
         return;
-    const int *layers;
-    for (int i = 0; p->layers && i < xqw_layers(p->file, &layers); i++)
+    for (int i = 0; p->layers && i < prepared_file_head(p->file)->layer_count; i++)
         layer_weights_free(&p->layers[i].weights);
     free(p->layers);
-    xqw_close(p->file);
+    prepared_file_close(p->file);
     pthread_mutex_destroy(&p->lock);
     context_release(p->context);
     free(p);
@@ -81,12 +78,13 @@ xq_status xq_prepared_query(const xq_prepared *p, xq_prepared_info *info)
     if (!p)
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
+    const prepared_head *head = prepared_file_head(p->file);
     xq_prepared_info full = {
         .struct_size = sizeof full,
-        .spec_json = xqw_spec(p->file),
-        .layers = xqw_model_layers(p->file),
-        .weights = xqw_weights(p->file),
-        .base_layer = xqw_base_layer(p->file),
+        .spec_json = head->methods[0].spec,
+        .layers = head->model_layers,
+        .weights = head->weights,
+        .base_layer = head->base_layer,
     };
     descriptor_write(info, &full, sizeof full, sizeof full, "info", &err);
     return finish(p, &err);
@@ -95,7 +93,9 @@ xq_status xq_prepared_query(const xq_prepared *p, xq_prepared_info *info)
 const char *xq_prepared_layer_spec(const xq_prepared *p, int32_t layer)
 {
     error absent = ERROR_INIT;
-    return p && xqw_place_of(p->file, layer, &absent) >= 0 ? xqw_layer_spec(p->file, layer) : NULL;
+    if (!p || prepared_file_place(p->file, layer, &absent) < 0)
+        return NULL;
+    return prepared_method_of(prepared_file_head(p->file), layer)->spec;
 }
 
 /* ---------------------------------------------------------------- weights */
@@ -103,10 +103,11 @@ const char *xq_prepared_layer_spec(const xq_prepared *p, int32_t layer)
 /* The layer's matrices, made on first use. Under the lock. */
 static const layer_weights *loaded(xq_prepared *p, int32_t layer, error *err)
 {
-    int place = xqw_place_of(p->file, layer, err);
+    int place = prepared_file_place(p->file, layer, err);
     if (place < 0)
         return NULL;
-    if (!p->layers[place].there && xqw_layer(p->file, layer, &p->layers[place].weights, err) == XQ_OK)
+    if (!p->layers[place].there &&
+        prepared_file_layer(p->file, layer, &p->layers[place].weights, err) == XQ_OK)
         p->layers[place].there = true;
     return &p->layers[place].weights;
 }
@@ -148,9 +149,9 @@ xq_status xq_prepared_packed(xq_prepared *p, xq_plan *plan, int32_t layer, const
     error err = ERROR_INIT;
     if (check_packed_arguments(plan, packed, bytes, &err) == XQ_OK) {
         pthread_mutex_lock(&p->lock);
-        int place = xqw_place_of(p->file, layer, &err);
-        if (place >= 0 && xqw_packed(p->file, layer, plan->spec, !p->layers[place].verified, packed, bytes,
-                                     &err) == XQ_OK)
+        int place = prepared_file_place(p->file, layer, &err);
+        if (place >= 0 && prepared_file_packed(p->file, layer, plan->spec, !p->layers[place].verified,
+                                               packed, bytes, &err) == XQ_OK)
             p->layers[place].verified = true;
         pthread_mutex_unlock(&p->lock);
     }

@@ -129,8 +129,8 @@ static xq_status check_cover(const char *path, tensor *tensors, int count, const
     return XQ_OK;
 }
 
-static xq_status read_header(const char *path, const mapping *file, cJSON **header, uint64_t *data_at,
-                             error *err)
+xq_status safetensors_read_header(const char *path, const mapping *file, cJSON **out, uint64_t *data_at,
+                                  error *err)
 {
     if (lfs_pointer_refuse(path, file->data, file->size, err) != XQ_OK)
         return err->status;
@@ -146,51 +146,50 @@ static xq_status read_header(const char *path, const mapping *file, cJSON **head
         return bad(path, NULL, err, "truncated: header of %llu bytes in a file of %zu",
                    (unsigned long long)size, file->size);
     const char *text = (const char *)file->data + PREFIX_BYTES, *end = text;
-    *header = size ? cJSON_ParseWithLengthOpts(text, (size_t)size, &end, 0) : NULL;
+    cJSON *header = size ? cJSON_ParseWithLengthOpts(text, (size_t)size, &end, 0) : NULL;
     while (end < text + size && strchr(" \t\r\n", *end) && *end)
         end++;
-    if (!cJSON_IsObject(*header) || end != text + size)
+    if (!cJSON_IsObject(header) || end != text + size) {
+        cJSON_Delete(header);
         return bad(path, NULL, err, "the header is not a JSON object (near byte %td)", end - text);
+    }
+    *out = header;
     *data_at = PREFIX_BYTES + size;
     return XQ_OK;
 }
 
-static xq_status read_tensors(const char *path, const mapping *file, const cJSON *header, uint64_t data_at,
-                              tensor *tensors, int *count, error *err)
+xq_status safetensors_read_tensors(const char *path, const mapping *file, const cJSON *header,
+                                   uint64_t data_at, tensor **out, int *count, error *err)
 {
+    const uint8_t *data = file->data + data_at;
+    uint64_t size = file->size - data_at;
+    tensor *tensors = calloc((size_t)cJSON_GetArraySize(header) + 1, sizeof *tensors);
     const cJSON *entry;
+    if (!tensors)
+        return error_set(err, XQ_ERROR_MEMORY, "file", "%s: out of memory", path);
     *count = 0;
     cJSON_ArrayForEach(entry, header)
     {
-        if (strcmp(entry->string, "__metadata__") == 0)
-            continue;
-        if (read_tensor(path, entry, file->data + data_at, file->size - data_at, &tensors[*count], err) !=
-            XQ_OK)
-            return err->status;
-        ++*count;
+        if (err->status == XQ_OK && strcmp(entry->string, "__metadata__") != 0 &&
+            read_tensor(path, entry, data, size, &tensors[*count], err) == XQ_OK)
+            ++*count;
     }
-    return check_cover(path, tensors, *count, file->data + data_at, file->size - data_at, err);
+    if (err->status == XQ_OK && check_cover(path, tensors, *count, data, size, err) == XQ_OK)
+        *out = tensors;
+    else
+        free(tensors);
+    return err->status;
 }
 
-xq_status safetensors_parse(const char *path, const mapping *file, cJSON **header, tensor **out, int *count,
-                            error *err)
+xq_status safetensors_parse(const char *path, const mapping *file, cJSON **header, tensor **tensors,
+                            int *count, error *err)
 {
     uint64_t data_at = 0;
-    tensor *tensors = NULL;
     *header = NULL;
-    if (read_header(path, file, header, &data_at, err) == XQ_OK) {
-        tensors = calloc((size_t)cJSON_GetArraySize(*header) + 1, sizeof *tensors);
-        if (!tensors)
-            error_set(err, XQ_ERROR_MEMORY, "file", "%s: out of memory", path);
-        else
-            read_tensors(path, file, *header, data_at, tensors, count, err);
+    if (safetensors_read_header(path, file, header, &data_at, err) == XQ_OK &&
+        safetensors_read_tensors(path, file, *header, data_at, tensors, count, err) != XQ_OK) {
+        cJSON_Delete(*header);
+        *header = NULL;
     }
-    if (err->status == XQ_OK) {
-        *out = tensors;
-        return XQ_OK;
-    }
-    free(tensors);
-    cJSON_Delete(*header);
-    *header = NULL;
     return err->status;
 }

@@ -1,8 +1,8 @@
 /* Writing safetensors files. */
 #include "../runtime/base/publish.h"
 #include "safetensors.h"
+#include "safetensors_header.h"
 
-#include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,7 +15,7 @@ static const char *type_name(tensor_type type)
 static cJSON *describe(const tensor *t, uint64_t *end)
 {
     cJSON *entry = cJSON_CreateObject(), *shape = cJSON_AddArrayToObject(entry, "shape");
-    cJSON_AddStringToObject(entry, "dtype", type_name(t->type));
+    cJSON_AddStringToObject(entry, "dtype", t->type == TENSOR_OTHER ? t->type_name : type_name(t->type));
     for (int i = 0; i < t->rank; i++)
         cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)t->shape[i]));
     cJSON *offsets = cJSON_AddArrayToObject(entry, "data_offsets");
@@ -25,21 +25,28 @@ static cJSON *describe(const tensor *t, uint64_t *end)
     return entry;
 }
 
-/* The header's text, or NULL without memory. Caller frees. */
-static char *header_text(const tensor *tensors, int count, const char *const *metadata)
+char *safetensors_make_header(const tensor *tensors, int count, const cJSON *metadata, size_t align,
+                              size_t *bytes)
 {
     cJSON *header = cJSON_CreateObject();
     uint64_t end = 0;
-    if (metadata) {
-        cJSON *pairs = cJSON_AddObjectToObject(header, "__metadata__");
-        for (; metadata[0]; metadata += 2)
-            cJSON_AddStringToObject(pairs, metadata[0], metadata[1]);
-    }
+    if (metadata)
+        cJSON_AddItemReferenceToObject(header, "__metadata__", (cJSON *)metadata);
     for (int i = 0; i < count; i++)
         cJSON_AddItemToObject(header, tensors[i].name, describe(&tensors[i], &end));
-    char *text = cJSON_PrintUnformatted(header);
+    char *text = cJSON_PrintUnformatted(header), *all = NULL;
     cJSON_Delete(header);
-    return text;
+    size_t length = text ? strlen(text) : 0;
+    *bytes = (8 + length + align - 1) / align * align;
+    if (text && (all = malloc(*bytes + 1))) {
+        for (int i = 0; i < 8; i++)
+            all[i] = (char)((uint64_t)(*bytes - 8) >> 8 * i);
+        memcpy(all + 8, text, length);
+        memset(all + 8 + length, ' ', *bytes - 8 - length);
+        all[*bytes] = 0;
+    }
+    free(text);
+    return all;
 }
 
 static xq_status check(const char *path, const tensor *tensors, int count, error *err)
@@ -61,21 +68,18 @@ xq_status safetensors_write_to(publication *file, const tensor *tensors, int cou
     const char *path = publish_path(file);
     if (check(path, tensors, count, err) != XQ_OK)
         return err->status;
-    char *text = header_text(tensors, count, metadata);
-    if (!text)
+    cJSON *pairs = metadata ? cJSON_CreateObject() : NULL;
+    for (; metadata && metadata[0]; metadata += 2)
+        cJSON_AddStringToObject(pairs, metadata[0], metadata[1]);
+    size_t bytes;
+    char *header = safetensors_make_header(tensors, count, pairs, 64, &bytes);
+    cJSON_Delete(pairs);
+    if (!header)
         return error_set(err, XQ_ERROR_MEMORY, "file", "%s: out of memory", path);
-    /* Spaces after the JSON align the data to 64 bytes. */
-    size_t length = strlen(text), padded = (length + 8 + 63) / 64 * 64 - 8;
-    uint8_t prefix[8];
-    for (int i = 0; i < 8; i++)
-        prefix[i] = (uint8_t)((uint64_t)padded >> 8 * i);
-    publish_write(file, prefix, sizeof prefix, err);
-    publish_write(file, text, length, err);
-    while (length++ < padded)
-        publish_write(file, " ", 1, err);
+    publish_write(file, header, bytes, err);
     for (int i = 0; i < count; i++)
         publish_write(file, tensors[i].data, tensors[i].bytes, err);
-    free(text);
+    free(header);
     return err->status;
 }
 

@@ -13,8 +13,8 @@ enum { MOST_THREADS = 64, MOST_BY_ITSELF = 16 /* each needs memory for a decompo
 
 struct work {
     const whole_job *job;
-    xqw_writer *writer;
-    layer_shape shapes[XQW_MOST_METHODS];
+    prepared_writer *writer;
+    layer_shape shapes[PREPARED_MOST_METHODS];
     pthread_mutex_t lock; /* guards what follows, and the writer */
     pthread_cond_t turn;
     int next;    /* of the layers, to be begun */
@@ -42,7 +42,7 @@ static xq_status name_layer(const model *source, int layer, error *err)
 /* The layer's matrices; all of it away from the others. */
 static xq_status make_layer(const struct work *w, int index, layer_weights *out, double lost[2], error *err)
 {
-    const xqw_contents *c = w->job->contents;
+    const prepared_contents *c = w->job->contents;
     int layer = c->layers[index];
     if (model_layer(w->job->source, layer, out, err) != XQ_OK)
         return err->status;
@@ -56,7 +56,7 @@ static xq_status make_layer(const struct work *w, int index, layer_weights *out,
 /* Waits until the layers before are written; whether this one is to be. Under the lock. */
 static bool await_turn(struct work *w, int index)
 {
-    while (w->err.status == XQ_OK && xqw_done(w->writer) < index)
+    while (w->err.status == XQ_OK && prepared_done(w->writer) < index)
         pthread_cond_wait(&w->turn, &w->lock);
     return w->err.status == XQ_OK;
 }
@@ -75,7 +75,7 @@ static void *run(void *argument)
         pthread_mutex_lock(&w->lock);
         if (await_turn(w, index)) {
             if (err.status == XQ_OK)
-                xqw_add_layer(w->writer, &weights, lost, &err);
+                prepared_add_layer(w->writer, &weights, lost, &err);
             if (err.status != XQ_OK) {
                 w->err = err;
                 err = (error)ERROR_INIT;
@@ -103,7 +103,7 @@ static double now(clockid_t clock, struct timespec *t)
  */
 static double fraction_of(const struct work *w, int before, double seconds, double seconds_at_last)
 {
-    int done = xqw_done(w->writer) - before, all = w->job->contents->layer_count - before;
+    int done = prepared_done(w->writer) - before, all = w->job->contents->layer_count - before;
     int begun = w->next - before - done;
     if (done == 0)
         return 0;
@@ -116,11 +116,11 @@ static void watch(struct work *w)
 {
     struct timespec t;
     double begun = now(CLOCK_REALTIME, &t), at_last = begun;
-    int before = xqw_done(w->writer), done = before;
+    int before = prepared_done(w->writer), done = before;
     while (w->running > 0) {
         double seconds = now(CLOCK_REALTIME, &t);
-        if (xqw_done(w->writer) != done) {
-            done = xqw_done(w->writer);
+        if (prepared_done(w->writer) != done) {
+            done = prepared_done(w->writer);
             at_last = seconds;
         }
         if (w->job->progress)
@@ -150,12 +150,12 @@ static int thread_count(const whole_job *job, int layers)
     return count < layers ? count : layers;
 }
 
-xq_status whole_prepare(const whole_job *job, xqw_writer *writer, error *err)
+xq_status whole_prepare(const whole_job *job, prepared_writer *writer, error *err)
 {
-    struct work w = {.job = job, .writer = writer, .next = xqw_done(writer), .err = ERROR_INIT};
+    struct work w = {.job = job, .writer = writer, .next = prepared_done(writer), .err = ERROR_INIT};
     pthread_t threads[MOST_THREADS];
     int started = 0, wanted = thread_count(job, job->contents->layer_count - w.next);
-    for (int i = 0; i < XQW_MOST_METHODS && job->contents->specs[i]; i++)
+    for (int i = 0; i < PREPARED_MOST_METHODS && job->contents->specs[i]; i++)
         if (layer_shape_read(job->contents->specs[i], &w.shapes[i], err) != XQ_OK)
             return err->status;
     /* Layers are what runs side by side: that scales better than BLAS's own threads, and does not change

@@ -4,11 +4,11 @@
 
 #include "calibration.h"
 #include "model.h"
-#include "xqw_write.h"
+#include "prepared_write.h"
 
 typedef struct whole_job {
     const model *source;
-    const xqw_contents *contents;
+    const prepared_contents *contents;
     const calibration *calibration; /* NULL: none */
     int threads;                    /* layers at a time; 0: one for each core, up to 16 */
     /* Called from whole_prepare a few times a second: layers that are done, the fraction of the work of
@@ -19,6 +19,6 @@ typedef struct whole_job {
 
 /* Makes the layers that the writer does not have yet. What is written depends neither on the number of
  * threads nor on their order. Errors: the first layer's that has one. */
-xq_status whole_prepare(const whole_job *job, xqw_writer *writer, error *err);
+xq_status whole_prepare(const whole_job *job, prepared_writer *writer, error *err);
 
 #endif

@@ -33,7 +33,7 @@ say "SmolLM2-135M reads the first $TOKENS tokens of $TEXT; layers $LAYERS are re
     --out "$model/activations.safetensors"
 
 say "Preparing the weights: SVD of the K and V projections of each layer."
-"$xq" prepare "$model" --method latent --layers "$LAYERS" --out "$model/latent.xqw"
+"$xq" prepare "$model" --method latent --layers "$LAYERS" --out "$model/latent.safetensors"
 
 few=$((TOKENS < 256 ? TOKENS : 256))
 say "Across layers: 2 to 5 in order, each caching at 3 bits what the layers before it lack, one accumulator for all;"
@@ -45,4 +45,4 @@ echo "a prompt of $few tokens attends in each of them."
 
 say "One query per head attends over $TOKENS cached tokens, three ways."
 exec "$xq" compare --model "$model" --activations "$model/activations.safetensors" \
-    --prepared "$model/latent.xqw" --method latent --layers "$LAYERS" --bits "$BITS" --tokens "$TOKENS" --device "$DEVICE"
+    --prepared "$model/latent.safetensors" --method latent --layers "$LAYERS" --bits "$BITS" --tokens "$TOKENS" --device "$DEVICE"

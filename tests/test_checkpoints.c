@@ -18,7 +18,8 @@
 
 static void refused(const char *directory, const char *options, const char *first, const char *second)
 {
-    struct command_result r = command_run("prepare %s --out %s/out.xqw %s", directory, directory, options);
+    struct command_result r =
+        command_run("prepare %s --out %s/out.safetensors %s", directory, directory, options);
     cr_assert_eq(r.status, 1, "%s", r.err);
     cr_assert(strstr(r.err, first) && strstr(r.err, second), "%s", r.err);
     cr_assert_eq(strchr(r.err, '\n'), r.err + strlen(r.err) - 1, "%s", r.err);
@@ -80,7 +81,7 @@ Test(checkpoints, quantization_elsewhere_does_not_matter)
     const char *directory =
         with_config("{\"model_type\": \"llama\", " SIZES ", \"quantization_config\": {\"quant_method\": "
                     "\"mxfp4\"}}");
-    struct command_result r = command_run("prepare %s --out %s/out.xqw", directory, directory);
+    struct command_result r = command_run("prepare %s --out %s/out.safetensors", directory, directory);
     cr_assert_eq(r.status, 0, "%s", r.err);
 }
 
@@ -140,7 +141,7 @@ Test(checkpoints, a_packed_file_is_for_one_order_of_columns)
     static const char *const options[] = {"", "--pack --layers 0", "--pack --layers 1"};
     for (int i = 0; i < 3; i++) {
         struct command_result r =
-            command_run("prepare %s --out %s/%d.xqw %s", directory, directory, i, options[i]);
+            command_run("prepare %s --out %s/%d.safetensors %s", directory, directory, i, options[i]);
         cr_assert_eq(r.status, 0, "%s", r.err);
     }
 }
@@ -157,6 +158,6 @@ Test(checkpoints, longrope_needs_no_table_to_be_prepared)
     struct command_result r = command_run("gen --print-spec --model %s", directory);
     cr_assert_eq(r.status, 1);
     cr_assert(strstr(r.err, "model.rope_scaling.table: is missing"), "%s", r.err);
-    r = command_run("prepare %s --out %s/out.xqw", directory, directory);
+    r = command_run("prepare %s --out %s/out.safetensors", directory, directory);
     cr_assert_eq(r.status, 0, "%s", r.err);
 }

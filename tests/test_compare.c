@@ -255,12 +255,12 @@ static void prepared_gives_the_same(const char *prepare_options, const char *com
 {
     const char *directory = model_files(&(struct model_change){0});
     struct command_result r =
-        command_run("prepare %s --out %s/w.xqw %s", directory, directory, prepare_options);
+        command_run("prepare %s --out %s/w.safetensors %s", directory, directory, prepare_options);
     cr_assert_eq(r.status, 0, "%s", r.err);
     double errors[2];
     for (int i = 0; i < 2; i++) {
         char prepared[512];
-        snprintf(prepared, sizeof prepared, "--prepared %s/w.xqw", directory);
+        snprintf(prepared, sizeof prepared, "--prepared %s/w.safetensors", directory);
         r = command_run(
             "compare --device sim --model %s --synthetic %s --tokens 48 --bits 4 --layers 1 --json - %s",
             directory, compare_options, i ? prepared : "");
@@ -388,7 +388,7 @@ Test(compare, impossible_settings_are_named)
             "--layers: layer 1 comes before the base layer (--base-layer 2), so that method x-cl does not "
             "concern it");
     refused(
-        "compare --model smollm2-135m --synthetic --prepared f.xqw",
+        "compare --model smollm2-135m --synthetic --prepared f.safetensors",
         "--prepared: its factors are of a model's projections, not of synthetic ones; give --model DIR, "
         "the model that was prepared");
     command_refuses("compare --model smollm2-135m --synthetic --queries 0", 1,
@@ -420,7 +420,8 @@ Test(compare, unfit_activations_are_named)
 
 Test(compare, unfit_prepared_weights_are_named)
 {
-    const char *directory = model_files(&(struct model_change){0}), *path = files_path(directory, "w.xqw");
+    const char *directory = model_files(&(struct model_change){0}),
+               *path = files_path(directory, "w.safetensors");
     struct command_result r = command_run("prepare %s --method x --layers 0 -o %s", directory, path);
     char arguments[1024], line[1024];
     size_t size;
@@ -437,8 +438,13 @@ Test(compare, unfit_prepared_weights_are_named)
     snprintf(arguments, sizeof arguments, "compare --model %s --synthetic --method latent --prepared %s",
              directory, path);
     char *data = files_read(path, &size);
-    files_write(path, data, size / 2);
-    snprintf(line, sizeof line, "%s: truncated: %zu bytes of %zu", path, size / 2, size);
+    uint64_t header;
+    memcpy(&header, data, sizeof header);
+    size_t all = size - 8 - (size_t)header, left = all / 2;
+    files_write(path, data, 8 + (size_t)header + left);
+    snprintf(line, sizeof line,
+             "%s: tensor layers.0.ak ends at byte %d of %zu: the file is truncated or damaged", path,
+             2 * (MODEL_D * MODEL_D + MODEL_D * MODEL_DKV), left);
     refused(arguments, line);
     free(data);
 }

@@ -81,7 +81,7 @@ Test(layer_kinds, prepare_needs_no_kind)
         "\"num_key_value_heads\": 1, \"num_hidden_layers\": 2, \"head_dim\": 64, "
         "\"sliding_window\": 20}";
     const char *directory = model_files(&(struct model_change){.config = config});
-    struct command_result r = command_run("prepare %s --out %s/out.xqw", directory, directory);
+    struct command_result r = command_run("prepare %s --out %s/out.safetensors", directory, directory);
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_assert(strstr(r.out, "2 layers"), "%s", r.out);
 }

@@ -207,7 +207,7 @@ class TinyModel(unittest.TestCase):
         return json.loads(result.stdout)
 
     def prepare(self, method, *options):
-        path = self.path(f"{method}.xqw")
+        path = self.path(f"{method}.safetensors")
         if not os.path.exists(path):
             subprocess.run([XQ, "prepare", self.path("model"), "--method", method, "--out", path, *options],
                            check=True, capture_output=True)
@@ -317,7 +317,7 @@ class Llama(TinyModel, Families):
         self.assertAlmostEqual(found["nll"], self.perplexity("--cache", "f32")["nll"], delta=0.02)
         text = (self.path("model"), self.path("text.txt"), "--window", 48)
         self.assert_refused(run("perplexity", *text, "--cache", "latent-cl", "--prepared", path, "--first-layers", 1), 1,
-                            "latent-cl.xqw", "layer 0", "--first-layers")
+                            "latent-cl.safetensors", "layer 0", "--first-layers")
         self.assert_refused(run("perplexity", *text, "--cache", "latent-cl", "--prepared", path, "--rank", 64), 1,
                             "rank_k", "64")
         self.assert_refused(run("perplexity", *text, "--cache", "latent"), 1, "--prepared", "xq prepare")

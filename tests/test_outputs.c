@@ -169,7 +169,7 @@ Test(outputs, wrong_paths_are_errors_before_the_work, .timeout = 60)
                   "xq gen: cannot write into the folder /dev/null: Not a directory");
 }
 
-/* An .xqw file is patched when it is complete, which a pipe does not allow. */
+/* Prepared weights are patched when they are complete, which a pipe does not allow. */
 Test(outputs, prepare_needs_a_regular_file)
 {
     char arguments[600], line[600];
@@ -191,7 +191,7 @@ Test(outputs, a_fifo_is_opened_after_all_values_are_known_to_be_good, .timeout =
         "run --input /missing --output %s --model smollm2-135m --bits 99",
         "run --input /missing --output %s --model smollm2-135m --device foo",
         "compare --synthetic --model smollm2-135m --json %s --group 99",
-        "prepare /missing --out /tmp/x.xqw --json %s",
+        "prepare /missing --out /tmp/x.safetensors --json %s",
         "verify --device foo --json %s",
         "info --device foo --json %s",
         "gen --family rope --out /tmp/x --model smollm2-135m --bits 99 --json %s",
@@ -206,9 +206,10 @@ Test(outputs, a_fifo_is_opened_after_all_values_are_known_to_be_good, .timeout =
 /* Standard output is `-` for --output as it is for --json; what must be a file or a folder refuses it. */
 Test(outputs, a_dash_is_standard_output_or_refused, .timeout = 60)
 {
-    command_refuses("prepare d --out -", 1,
-                    "xq prepare: --out: -, standard output, cannot hold an .xqw file, which is written out "
-                    "of order; give a FILE");
+    command_refuses(
+        "prepare d --out -", 1,
+        "xq prepare: --out: -, standard output, cannot hold prepared weights, which are written "
+        "out of order; give a FILE");
     command_refuses(
         "gen " SPEC " --out -", 1,
         "xq gen: --out: -, standard output, is no folder; without --out one --family is printed "
@@ -336,7 +337,7 @@ Test(outputs, files_that_are_read_of_a_model_directory_are_no_output)
     snprintf(folder, sizeof folder, "%s", files_directory());
     files_write(files_path(folder, "config.json"), "{}", 2);
     files_write(files_path(folder, "model-00001-of-00002.safetensors"), "x", 1);
-    files_write(files_path(folder, "model.xqw"), "an earlier result", 17);
+    files_write(files_path(folder, "prepared.safetensors"), "an earlier result", 17);
     is_the_same(LINE("xq prepare: --out %s/config.json is read from MODEL_DIR %s", folder, folder),
                 "prepare %s --out %s/config.json", folder, folder);
     is_the_same(LINE("xq run: --output %s/model-00001-of-00002.safetensors is read from --model %s", folder,
@@ -346,7 +347,10 @@ Test(outputs, files_that_are_read_of_a_model_directory_are_no_output)
     struct command_result r =
         command_run("run --model %s --input x --output %s/out.safetensors", folder, folder);
     cr_assert(strstr(r.err, "config.json"), "an earlier result in the folder may be replaced: %s", r.err);
-    r = command_run("prepare %s --out %s/model.xqw", folder, folder);
+    is_the_same(LINE("xq prepare: --out %s/model.safetensors is read from MODEL_DIR %s", folder, folder),
+                "prepare %s --out %s/model.safetensors", folder, folder); /* it would hide the shards */
+    cr_assert_eq(files_count(folder), 4);
+    r = command_run("prepare %s --out %s/prepared.safetensors", folder, folder);
     cr_assert(strstr(r.err, "config.json"), "an earlier result in the folder may be replaced: %s", r.err);
     assert_holds(files_path(folder, "config.json"), "{}");
 }

@@ -1,6 +1,6 @@
 #include "../prepare/model.h"
+#include "../prepare/prepared_file.h"
 #include "../prepare/svd.h"
-#include "../prepare/xqw.h"
 #include "../runtime/base/half.h"
 #include "command.h"
 #include "files.h"
@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* -------------------------------------------------------------------- svd */
 
@@ -238,20 +239,19 @@ Test(prepare, says_what_it_wrote_and_keeps_the_layers_asked_for)
 {
     const char *directory = model_files(&(struct model_change){0});
     char path[512];
-    const int *layers;
-    xqw *x;
+    prepared_file *x;
     error err = ERROR_INIT;
-    snprintf(path, sizeof path, "%s/w.xqw", directory);
+    snprintf(path, sizeof path, "%s/w.safetensors", directory);
     struct command_result r =
         command_run("prepare %s --method latent --layers 1 --store f32 -o %s", directory, path);
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_assert(strstr(r.out, "1 layer of") &&
                   strstr(r.out, "method latent, ranks 64 and 64, rotated: nothing truncated\n"),
               "%s", r.out);
-    cr_assert_eq(xqw_open(path, &x, &err), XQ_OK, "%s", err.message);
-    cr_assert(xqw_layers(x, &layers) == 1 && layers[0] == 1);
+    cr_assert_eq(prepared_file_open(path, &x, &err), XQ_OK, "%s", err.message);
+    cr_assert(prepared_file_head(x)->layer_count == 1 && prepared_file_head(x)->layers[0] == 1);
     layer_weights w;
-    cr_assert_eq(xqw_layer(x, 1, &w, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(prepared_file_layer(x, 1, &w, &err), XQ_OK, "%s", err.message);
     for (int in = 0; in < MODEL_D; in += 17)
         for (int out = 0; out < MODEL_DKV; out += 5) {
             double product = 0;
@@ -260,7 +260,7 @@ Test(prepare, says_what_it_wrote_and_keeps_the_layers_asked_for)
             cr_assert_float_eq(product, model_value(1, 1, out, in), 1e-6);
         }
     layer_weights_free(&w);
-    xqw_close(x);
+    prepared_file_close(x);
 }
 
 /* `xq prepare` must fail with "xq prepare: " and this text, which names a file of the directory when it
@@ -269,7 +269,8 @@ static void prepare_refused(const struct model_change *change, const char *optio
 {
     const char *directory = model_files(change);
     char arguments[1024], line[1024];
-    snprintf(arguments, sizeof arguments, "prepare %s --out %s/w.xqw %s", directory, directory, options);
+    snprintf(arguments, sizeof arguments, "prepare %s --out %s/w.safetensors %s", directory, directory,
+             options);
     snprintf(line, sizeof line, "xq prepare: %s%s", text[0] == '/' ? directory : "", text);
     command_refuses(arguments, 1, line);
     cr_assert_eq(files_count(directory), 2, "something was written");
@@ -303,17 +304,19 @@ Test(prepare, projections_that_are_zero_are_named)
     for (int i = 0; i < 3; i++) {
         const char *directory = model_files(&layer);
         struct command_result r =
-            command_run("prepare %s --out %s/w.xqw %s", directory, directory, good[i]);
+            command_run("prepare %s --out %s/w.safetensors %s", directory, directory, good[i]);
         cr_expect_eq(r.status, 0, "%s: %s", good[i], r.err);
     }
     const char *directory = model_files(&keys);
-    struct command_result r = command_run("prepare %s --out %s/w.xqw --method x", directory, directory);
+    struct command_result r =
+        command_run("prepare %s --out %s/w.safetensors --method x", directory, directory);
     cr_expect_eq(r.status, 0, "one of them is enough: %s", r.err);
 }
 
 Test(prepare, layers_before_the_base_have_the_plain_method)
 {
-    const char *directory = model_files(&(struct model_change){0}), *path = files_path(directory, "w.xqw");
+    const char *directory = model_files(&(struct model_change){0}),
+               *path = files_path(directory, "w.safetensors");
     struct command_result r =
         command_run("prepare %s --method latent-cl --base-layer 1 --pack -o %s", directory, path);
     cr_assert_eq(r.status, 0, "%s", r.err);
@@ -322,12 +325,12 @@ Test(prepare, layers_before_the_base_have_the_plain_method)
             strstr(r.out,
                    "method latent-cl, rank 128 (before layer 1: latent): nothing truncated; packed\n"),
         "%s", r.out);
-    xqw *x;
+    prepared_file *x;
     error err = ERROR_INIT;
-    cr_assert_eq(xqw_open(path, &x, &err), XQ_OK, "%s", err.message);
-    cr_assert_eq(xqw_base_layer(x), 1);
-    cr_assert_str_eq(xqw_weights(x), "f16");
-    xqw_close(x);
+    cr_assert_eq(prepared_file_open(path, &x, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(prepared_file_head(x)->base_layer, 1);
+    cr_assert_str_eq(prepared_file_head(x)->weights, "f16");
+    prepared_file_close(x);
     r = command_run("prepare %s --method x-cl --base-layer 0 -o %s --json -", directory, path);
     cr_assert_eq(r.status, 0, "%s", r.err);
     cJSON *json = cJSON_Parse(r.out);
@@ -401,16 +404,16 @@ static const char *sharded(tensor_type type)
 Test(prepare, shards_of_every_type_are_read)
 {
     for (int type = TENSOR_F32; type <= TENSOR_BF16; type++) {
-        const char *directory = sharded((tensor_type)type), *path = files_path(directory, "w.xqw");
+        const char *directory = sharded((tensor_type)type), *path = files_path(directory, "w.safetensors");
         struct command_result r =
             command_run("prepare %s --method x --no-rotation --store f32 -o %s", directory, path);
         cr_assert_eq(r.status, 0, "%s", r.err);
-        xqw *x;
+        prepared_file *x;
         layer_weights w;
         error err = ERROR_INIT;
-        cr_assert_eq(xqw_open(path, &x, &err), XQ_OK, "%s", err.message);
+        cr_assert_eq(prepared_file_open(path, &x, &err), XQ_OK, "%s", err.message);
         for (int layer = 0; layer < MODEL_LAYERS; layer++) {
-            cr_assert_eq(xqw_layer(x, layer, &w, &err), XQ_OK, "%s", err.message);
+            cr_assert_eq(prepared_file_layer(x, layer, &w, &err), XQ_OK, "%s", err.message);
             for (int in = 0; in < MODEL_D; in++)
                 for (int out = 0; out < MODEL_DKV; out++) {
                     float value = model_value(layer, 1, out, in);
@@ -419,6 +422,97 @@ Test(prepare, shards_of_every_type_are_read)
                 }
             layer_weights_free(&w);
         }
-        xqw_close(x);
+        prepared_file_close(x);
     }
+}
+
+/* Within a model directory, model.safetensors would be its own weights. */
+Test(prepare, without_out_the_name_is_none_of_a_models_files)
+{
+    const char *directory = model_files(&(struct model_change){0});
+    size_t size, size_after;
+    char *before = files_read(files_path(directory, "model.safetensors"), &size);
+    cr_assert_eq(chdir(directory), 0);
+    struct command_result r = command_run("prepare . --method x");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    r = command_run("prepare --show model-prepared.safetensors");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    char *after = files_read(files_path(directory, "model.safetensors"), &size_after);
+    cr_assert(size == size_after && memcmp(before, after, size) == 0);
+    r = command_run("prepare %s --method x", directory);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_assert_eq(files_count(directory), 4);
+    free(before);
+    free(after);
+}
+
+/* ------------------------------------------------------ xq prepare --show */
+
+/* What is in a file of two layers, the first before the base. */
+static const char *prepared_for_show(void)
+{
+    const char *directory = model_files(&(struct model_change){0}),
+               *path = files_path(directory, "w.safetensors");
+    struct command_result r =
+        command_run("prepare %s --method latent-cl --base-layer 1 --rank 32 --pack --weights int8 -o %s",
+                    directory, path);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    return path;
+}
+
+Test(prepare, show_prints_what_a_file_holds)
+{
+    const char *path = prepared_for_show();
+    struct command_result r = command_run("prepare --show %s", path);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_assert(strstr(r.out, ": 2 of 2 layers, method latent-cl, rank 32 (before layer 1: latent)\n"), "%s",
+              r.out);
+    cr_assert(strstr(r.out, "matrices of type F16, packed weights of type int8; made by xq "), "%s", r.out);
+    cr_assert(
+        strstr(r.out, "layer 0: latent, uk [128, 64], ak [64, 64], uv [128, 64], av [64, 64], packed ["),
+        "%s", r.out);
+    cr_assert(strstr(r.out, "layer 1: latent-cl, wk [128, 64], wv [128, 64], ukv [128, 32], packed ["),
+              "%s", r.out);
+    cr_assert(strstr(r.out, "all checksums are right\n"), "%s", r.out);
+}
+
+Test(prepare, show_has_all_of_it_as_json)
+{
+    const char *path = prepared_for_show();
+    struct command_result r = command_run("prepare --show %s --json -", path);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cJSON *json = cJSON_Parse(r.out);
+    cr_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(json, "file")), path);
+    cr_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(json, "store")), "F16");
+    cr_assert_eq(cJSON_GetNumberValue(cJSON_GetObjectItem(json, "base_layer")), 1);
+    cr_assert_eq(cJSON_GetNumberValue(cJSON_GetObjectItem(json, "model_layers")), 2);
+    const cJSON *layer = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "layers"), 1),
+                *tensors = cJSON_GetObjectItem(layer, "tensors"), *packed = cJSON_GetArrayItem(tensors, 3);
+    cr_assert_gt(cJSON_GetNumberValue(cJSON_GetObjectItem(layer, "lost_k")), 0);
+    cr_assert_eq(cJSON_GetArraySize(tensors), 5);
+    cr_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(packed, "name")), "layers.1.packed");
+    cr_assert_eq((long)cJSON_GetNumberValue(cJSON_GetObjectItem(packed, "offset")) % 256, 0);
+    cr_assert_eq(strlen(cJSON_GetStringValue(cJSON_GetObjectItem(packed, "xxh3"))), 16);
+    cJSON_Delete(json);
+}
+
+Test(prepare, show_refuses_a_damaged_file_and_other_options)
+{
+    const char *path = prepared_for_show();
+    char arguments[600], line[700];
+    size_t size;
+    char *data = files_read(path, &size);
+    data[size - 3] ^= 1;
+    files_write(path, data, size);
+    free(data);
+    snprintf(arguments, sizeof arguments, "prepare --show %s", path);
+    snprintf(line, sizeof line,
+             "xq prepare: %s: damaged: the checksum of tensor layers.1.lost does not match", path);
+    command_refuses(arguments, 1, line);
+    command_refuses("prepare --show f d", 2,
+                    "xq prepare: MODEL_DIR: has no effect with --show; leave it out");
+    command_refuses("prepare --show f --pack", 2,
+                    "xq prepare: --pack: has no effect with --show; leave it out");
+    command_refuses("prepare", 2,
+                    "xq prepare: missing argument; usage: xq prepare MODEL_DIR|--show FILE [options]");
 }

@@ -91,7 +91,7 @@ static void assert_same(const char *path, const char *other)
 /* The file of a run that nothing disturbs. */
 static const char *undisturbed(const char *directory)
 {
-    const char *path = files_path(directory, "whole.xqw");
+    const char *path = files_path(directory, "whole.safetensors");
     struct command_result r = command_run("prepare %s -o %s %s", directory, path, options);
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_assert_str_eq(r.err, "");
@@ -101,13 +101,14 @@ static const char *undisturbed(const char *directory)
 Test(prepare_resume, a_killed_command_goes_on_and_ends_in_the_same_bytes, .timeout = 120)
 {
     const char *directory = random_model(HIDDEN, KV_WIDTH, LAYERS), *whole = undisturbed(directory);
-    const char *path = files_path(directory, "killed.xqw");
+    const char *path = files_path(directory, "killed.safetensors");
     int done = 0, all = 0;
     kill_half_way(directory, path);
     struct command_result r = command_run("prepare %s -o %s %s", directory, path, options);
     cr_assert_eq(r.status, 0, "%s", r.err);
-    const char *text = strstr(r.err, "killed.xqw.partial: ");
-    cr_assert(text && sscanf(text, "killed.xqw.partial: %d of %d layers are done\n", &done, &all) == 2,
+    const char *text = strstr(r.err, "killed.safetensors.partial: ");
+    cr_assert(text &&
+                  sscanf(text, "killed.safetensors.partial: %d of %d layers are done\n", &done, &all) == 2,
               "%s", r.err);
     cr_assert(done >= 1 && done < LAYERS && all == LAYERS, "%s", r.err);
     assert_same(path, whole);
@@ -116,26 +117,29 @@ Test(prepare_resume, a_killed_command_goes_on_and_ends_in_the_same_bytes, .timeo
 
 Test(prepare_resume, another_command_starts_anew_and_says_so, .timeout = 120)
 {
-    const char *directory = random_model(HIDDEN, KV_WIDTH, LAYERS), *path = files_path(directory, "w.xqw");
+    const char *directory = random_model(HIDDEN, KV_WIDTH, LAYERS),
+               *path = files_path(directory, "w.safetensors");
     char line[4400];
     kill_half_way(directory, path);
     struct command_result r = command_run("prepare %s -o %s --method x", directory, path);
     cr_assert_eq(r.status, 0, "%s", r.err);
     snprintf(line, sizeof line,
-             "xq prepare: %s.partial: it is of another command (another method, or other options of it); "
+             "xq prepare: %s.partial: it is of another command (another model or method, or other options "
+             "of it); "
              "starting anew\n",
              path);
     cr_assert_str_eq(r.err, line);
-    kill_half_way(directory, files_path(directory, "v.xqw"));
-    r = command_run("prepare %s -o %s/v.xqw --method x --quiet", directory, directory);
+    kill_half_way(directory, files_path(directory, "v.safetensors"));
+    r = command_run("prepare %s -o %s/v.safetensors --method x --quiet", directory, directory);
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_assert_str_eq(r.err, "");
-    assert_same(path, files_path(directory, "v.xqw"));
+    assert_same(path, files_path(directory, "v.safetensors"));
 }
 
 Test(prepare_resume, other_weights_of_the_same_sizes_start_anew, .timeout = 120)
 {
-    const char *directory = random_model(HIDDEN, KV_WIDTH, LAYERS), *path = files_path(directory, "w.xqw");
+    const char *directory = random_model(HIDDEN, KV_WIDTH, LAYERS),
+               *path = files_path(directory, "w.safetensors");
     const char *weights = files_path(directory, "model.safetensors");
     size_t size;
     kill_half_way(directory, path);
@@ -152,7 +156,7 @@ Test(prepare_resume, other_weights_of_the_same_sizes_start_anew, .timeout = 120)
 Test(prepare_resume, two_at_once_make_one_whole_file, .timeout = 120)
 {
     const char *directory = random_model(HIDDEN, KV_WIDTH, LAYERS), *whole = undisturbed(directory);
-    const char *path = files_path(directory, "w.xqw");
+    const char *path = files_path(directory, "w.safetensors");
     pid_t pids[3];
     for (int i = 0; i < 3; i++)
         pids[i] = command_start("prepare %s -o %s %s", directory, path, options);
@@ -164,7 +168,8 @@ Test(prepare_resume, two_at_once_make_one_whole_file, .timeout = 120)
 
 Test(prepare_resume, threads_do_not_change_the_result, .timeout = 120)
 {
-    const char *directory = random_model(HIDDEN, KV_WIDTH, 5), *path = files_path(directory, "w.xqw");
+    const char *directory = random_model(HIDDEN, KV_WIDTH, 5),
+               *path = files_path(directory, "w.safetensors");
     struct command_result r =
         command_run("prepare %s -o %s --method latent --pack --threads 4", directory, path);
     cr_assert_eq(r.status, 0, "%s", r.err);
@@ -179,7 +184,7 @@ static bool terminal_shows(const char *directory, const char *wanted)
     int terminal;
     char *const arguments[] = {"xq",       "prepare", (char *)directory,
                                "--method", "latent",  "--threads",
-                               "1",        "-o",      (char *)files_path(directory, "w.xqw"),
+                               "1",        "-o",      (char *)files_path(directory, "w.safetensors"),
                                NULL};
     pid_t pid = forkpty(&terminal, NULL, NULL, NULL);
     cr_assert_geq(pid, 0);

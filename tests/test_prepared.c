@@ -94,7 +94,7 @@ static const char *prepare(const struct model_kind *kind, const char *options)
     static int next;
     const char *directory = model_directory(kind);
     char *path = paths[next++ % 8];
-    snprintf(path, sizeof paths[0], "%s/w.xqw", directory);
+    snprintf(path, sizeof paths[0], "%s/w.safetensors", directory);
     struct command_result r = command_run("prepare %s -o %s %s", directory, path, options);
     cr_assert_eq(r.status, 0, "%s", r.err);
     return path;
@@ -180,8 +180,9 @@ Test(prepared, absent_layers_and_files_are_named)
     cr_assert_str_eq(plan_error()->field, "layer");
     cr_assert_null(w.wk);
     xq_prepared_close(p);
-    cr_assert_eq(xq_prepared_open(context, "/nonexistent.xqw", &p), XQ_ERROR_IO);
-    cr_assert_str_eq(plan_error()->message, "cannot read /nonexistent.xqw: No such file or directory");
+    cr_assert_eq(xq_prepared_open(context, "/nonexistent.safetensors", &p), XQ_ERROR_IO);
+    cr_assert_str_eq(plan_error()->message,
+                     "cannot read /nonexistent.safetensors: No such file or directory");
     cr_assert_eq(xq_prepared_open(context, NULL, &p), XQ_ERROR_ARGUMENT);
     cr_assert_str_eq(plan_error()->field, "path");
     cr_assert_eq(xq_prepared_open(context, path, NULL), XQ_ERROR_ARGUMENT);
@@ -189,6 +190,8 @@ Test(prepared, absent_layers_and_files_are_named)
     files_write(path, "XQWEIGHT and then nothing", 20);
     cr_assert_eq(xq_prepared_open(context, path, &p), XQ_ERROR_FORMAT);
     cr_assert_str_eq(plan_error()->stage, "file");
+    cr_assert(strstr(plan_error()->message, "`xq prepare MODEL_DIR --out FILE.safetensors`"), "%s",
+              plan_error()->message);
     cr_assert_eq(xq_prepared_query(NULL, NULL), XQ_ERROR_ARGUMENT);
     xq_prepared_close(NULL);
 }
@@ -380,16 +383,17 @@ Test(prepared, damage_is_named_by_layer)
     char *data = files_read(path, &size), message[1024], bad[512];
     const void *packed = NULL;
     xq_weights w = XQ_WEIGHTS_INIT;
-    snprintf(bad, sizeof bad, "%s/bad.xqw", directory);
-    data[size - 9] ^= 32; /* what is packed is a layer's last */
+    snprintf(bad, sizeof bad, "%s/bad.safetensors", directory);
+    data[size - 16 - 9] ^= 32; /* behind what is packed there are 16 bytes of what is lost */
     files_write(bad, data, size);
     xq_prepared *p = opened(bad);
     xq_plan *plan = plan_make(plan_spec(p, 0, "f16", NULL), XQ_FUSED);
     cr_assert_eq(xq_prepared_packed(p, plan, 1, &packed, &bytes), XQ_OK, "%s", plan_error()->message);
     cr_assert_eq(xq_prepared_packed(p, plan, 2, &packed, &bytes), XQ_ERROR_FORMAT);
-    snprintf(message, sizeof message,
-             "%s: damaged: the checksum of layer 2's packed weights does not match", bad);
+    snprintf(message, sizeof message, "%s: damaged: the checksum of tensor layers.2.packed does not match",
+             bad);
     cr_assert_str_eq(plan_error()->message, message);
+    cr_assert_str_eq(plan_error()->field, "layers.2.packed");
     cr_assert_eq(xq_prepared_layer(p, 2, &w), XQ_OK, "its matrices are undamaged");
     xq_prepared_close(p);
     plan_close(plan);

@@ -523,23 +523,24 @@ Test(run, factors_may_come_from_a_prepared_file)
 {
     const char *directory = model_files(&(struct model_change){0});
     char options[512], line[1024];
-    struct command_result r = command_run(
-        "prepare %s -o %s/w.xqw --method latent-cl --base-layer 1 --store f32", directory, directory);
+    struct command_result r =
+        command_run("prepare %s -o %s/w.safetensors --method latent-cl --base-layer 1 --store f32",
+                    directory, directory);
     cr_assert_eq(r.status, 0, "%s", r.err);
-    snprintf(options, sizeof options, "--method latent-cl --base-layer 1 --bits 8 --prepared %s/w.xqw",
-             directory);
+    snprintf(options, sizeof options,
+             "--method latent-cl --base-layer 1 --bits 8 --prepared %s/w.safetensors", directory);
     const float *made = run_model(directory, "--method latent-cl --base-layer 1 --bits 8");
     const float *prepared = run_model(directory, options);
     for (int i = 0; i < 256; i++)
         cr_assert_float_eq(made[i], prepared[i], 2e-3 + 1e-2 * fabs((double)made[i]));
     snprintf(options, sizeof options,
              "run --input %s/act --output %s/out2 --model %s --method latent-cl --base-layer 0 --prepared "
-             "%s/w.xqw",
+             "%s/w.safetensors",
              directory, directory, directory, directory);
-    snprintf(
-        line, sizeof line,
-        "xq run: %s/w.xqw: layer 0 is prepared for method latent, not latent-cl; run `xq prepare` for it",
-        directory);
+    snprintf(line, sizeof line,
+             "xq run: %s/w.safetensors: layer 0 is prepared for method latent, not latent-cl; run `xq "
+             "prepare` for it",
+             directory);
     command_refuses(options, 1, line);
 }
 

@@ -24,7 +24,7 @@ typedef struct choice {
     const char *widths; /* an option that was given of those above and the next; NULL: none */
     const char *layer_bits; /* "4,4,3,...": of each layer, instead; NULL */
     const char *weights;    /* type of the projections */
-    const char *prepared;   /* an .xqw file; NULL */
+    const char *prepared;   /* a file of `xq prepare`; NULL */
     cJSON *cache;           /* keys of a spec's cache as given: group, axis_k, ... */
 } choice;
 

@@ -27,7 +27,7 @@ static const char help[] =
     "  --page N:              as of xq's specs\n"
     "  --set cache.KEY=JSON   any other key of a spec's cache\n"
     "  --weights TYPE         f16 (default), bf16, int8, e4m3: the projections that rematerialize\n"
-    "  --prepared FILE.xqw    what `xq prepare` wrote; latent methods and rotated x need it\n"
+    "  --prepared FILE        what `xq prepare` wrote; latent methods and rotated x need it\n"
     "  --device NAME          host (default): the kernels' arithmetic on the CPU; sim, cuda, auto: the "
     "kernels\n"
     "\n"

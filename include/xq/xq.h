@@ -310,15 +310,16 @@ XQ_API xq_status xq_plan_pack_weights(const xq_plan *plan, const xq_weights *wei
                                       size_t destination_bytes);
 
 /* --------------------------------------------------------- prepared weights
- * An .xqw file (docs/prepare.md), as `xq prepare` writes them, mapped into memory. The file must not be
- * changed while it is open; replacing it (rename) is fine. Calls may come from several threads, but for
- * close. */
+ * A safetensors file that `xq prepare` wrote (docs/prepare.md), mapped into memory. Its matrices are
+ * tensors layers.LAYER.NAME, its packed weights layers.LAYER.packed. The file must not be changed while it
+ * is open; replacing it (rename) is fine. Calls may come from several threads, but for close. */
 
 typedef struct xq_prepared xq_prepared;
 
 /* The handle keeps what it needs of the context: the two may be destroyed in any order.
- * Errors: XQ_ERROR_IO; XQ_ERROR_FORMAT for a damaged, truncated or foreign file or one of another version;
- * XQ_ERROR_ARGUMENT, XQ_ERROR_MEMORY. */
+ * Errors: XQ_ERROR_IO; XQ_ERROR_FORMAT for a damaged, truncated, unfinished or foreign file or one of
+ * another version, with the tensor or the key of __metadata__ in `field`; XQ_ERROR_ARGUMENT,
+ * XQ_ERROR_MEMORY. */
 XQ_API xq_status xq_prepared_open(xq_context *context, const char *path, xq_prepared **prepared);
 XQ_API void xq_prepared_close(xq_prepared *prepared);
 
@@ -344,12 +345,13 @@ XQ_API const char *xq_prepared_layer_spec(const xq_prepared *prepared, int32_t l
 /* A layer's matrices as f32, for xq_plan_pack_weights and for computing on the host; NULL where the method
  * has none. They belong to the handle and stay until it is closed; made, and their checksums verified, by
  * the layer's first call. Errors: XQ_ERROR_ARGUMENT for a layer that the file does not have, or has packed
- * only; XQ_ERROR_FORMAT (damaged); XQ_ERROR_MEMORY. */
+ * only; XQ_ERROR_FORMAT (damaged; the tensor in `field`); XQ_ERROR_MEMORY. */
 XQ_API xq_status xq_prepared_layer(xq_prepared *prepared, int32_t layer, xq_weights *weights);
 
 /* A layer's packed weights within the mapped file: what xq_plan_pack_weights makes of its matrices,
- * weights_bytes of the plan, aligned to 256. The layer's first call verifies their checksum. Errors:
- * XQ_ERROR_ARGUMENT for a layer that the file does not have packed, and for a plan that takes other weights
+ * weights_bytes of the plan, at a multiple of 256 in memory and in the file. The layer's first call
+ * verifies their checksum. Errors: XQ_ERROR_ARGUMENT for a layer that the file does not have packed, and
+ * for a plan that takes other weights
  * (`field` says in what: "cache.rank_k", "weights_layout.matrices[2].type"); XQ_ERROR_FORMAT (damaged). */
 XQ_API xq_status xq_prepared_packed(xq_prepared *prepared, xq_plan *plan, int32_t layer,
                                     const void **packed, size_t *bytes);

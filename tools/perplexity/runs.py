@@ -80,12 +80,12 @@ class Runner:
         return os.path.join(self.folder, "rows", digest + ".json")
 
     def prepared(self, row):
-        """The row's .xqw file, made where there is none yet."""
+        """The row's file of prepared weights, made where there is none yet."""
         arguments = row.preparation(self.calibrations.get(row.model, {}))
         if arguments is None:
             return []
         identity = json.dumps([self.model_hash(row.model), files.sha256(self.xq), self.calibration_hash(row), arguments])
-        path = os.path.join(self.folder, "prepared", hashlib.sha256(identity.encode()).hexdigest()[:24] + ".xqw")
+        path = os.path.join(self.folder, "prepared", hashlib.sha256(identity.encode()).hexdigest()[:24] + ".safetensors")
         with self.preparing:  # rows share files
             if not os.path.exists(path):
                 os.makedirs(os.path.dirname(path), exist_ok=True)
