@@ -114,6 +114,9 @@ static xq_status file_error(const char *path, const char *what, error *err)
     return error_at(err, path, 0);
 }
 
+/* Larger than any spec or config.json. A device that never ends, as /dev/zero, stops there. */
+enum { MOST_TEXT = 64 << 20 };
+
 xq_status cli_read_file(const char *path, char **text, size_t *size, error *err)
 {
     FILE *f = fopen(path, "rb");
@@ -130,7 +133,7 @@ xq_status cli_read_file(const char *path, char **text, size_t *size, error *err)
     while (data) {
         size_t got = fread(data + n, 1, capacity - n - 1, f);
         n += got;
-        if (got == 0)
+        if (got == 0 || n > MOST_TEXT)
             break;
         if (n + 1 == capacity) {
             char *larger = realloc(data, capacity *= 2);
@@ -143,8 +146,9 @@ xq_status cli_read_file(const char *path, char **text, size_t *size, error *err)
     fclose(f);
     if (!data)
         return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory reading %s", path);
-    if (failed) {
+    if (failed || n > MOST_TEXT) {
         free(data);
+        errno = failed ? errno : EFBIG;
         return file_error(path, "read", err);
     }
     data[n] = 0;

@@ -53,6 +53,16 @@ static bool is_ours(const mapping *file, const prepared_header *h)
     return same;
 }
 
+/* Whether the file is a prepared file, of whatever model, that was begun and not finished: all begin alike
+ * behind the length of the header, with the version and zeros for the checksum. Any other file is somebody
+ * else's. */
+static bool is_begun(const mapping *file, const prepared_header *h)
+{
+    size_t length = sizeof(uint64_t), alike = (size_t)(h->checksum - h->text) + PREPARED_DIGITS;
+    size_t bytes = file->size < alike ? file->size : alike;
+    return bytes > length && memcmp(file->data + length, h->text + length, bytes - length) == 0;
+}
+
 static xq_status check_header(const char *path, const mapping *file, const prepared_header *h, error *err)
 {
     cJSON *header = NULL;
@@ -60,8 +70,13 @@ static xq_status check_header(const char *path, const mapping *file, const prepa
     error unreadable = ERROR_INIT;
     if (is_ours(file, h))
         return XQ_OK;
+    if (!is_begun(file, h))
+        return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                         "%s: it is in the way of the output, and not what an unfinished `xq prepare` of "
+                         "this version leaves; move it, or remove it",
+                         path);
     if (safetensors_read_header(path, file, &header, &data_at, &unreadable) != XQ_OK)
-        return prepared_bad(path, NULL, err, "damaged, or not begun by `xq prepare`");
+        return prepared_bad(path, NULL, err, "its header is not complete");
     prepared_bad(path, NULL, err, "it is of another command (%s)",
                  difference(cJSON_GetObjectItemCaseSensitive(header, "__metadata__"), h->metadata));
     cJSON_Delete(header);
@@ -103,16 +118,12 @@ static int count_whole(const mapping *file, const prepared_header *h, double (*l
     return first;
 }
 
-int prepared_resume(const char *partial, prepared_header *h, double (*lost)[2], char *why, size_t why_size)
+int prepared_resume(const char *partial, prepared_header *h, double (*lost)[2], error *err)
 {
     mapping file = {0};
-    error err = ERROR_INIT;
     int kept = -1;
-    if (mapping_open(partial, &file, &err) == XQ_OK && check_header(partial, &file, h, &err) == XQ_OK)
+    if (mapping_open(partial, &file, err) == XQ_OK && check_header(partial, &file, h, err) == XQ_OK)
         kept = count_whole(&file, h, lost);
-    else
-        snprintf(why, why_size, "%s", err.message);
     mapping_close(&file);
-    error_clear(&err);
     return kept;
 }

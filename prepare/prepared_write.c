@@ -38,16 +38,21 @@ static xq_status begin(prepared_writer *w, error *err)
 {
     const prepared_header *h = &w->header;
     const char *partial = publish_temporary(w->file);
-    char why[1024];
     if (!publish_resumes(w->file))
         snprintf(w->note, sizeof w->note, "%s: another process prepares it now; this one cannot be resumed",
                  publish_path(w->file));
     if (publish_position(w->file) == 0)
         return begin_anew(w, err);
-    int kept = prepared_resume(partial, &w->header, w->lost, why, sizeof why);
-    if (kept < 0) {
-        snprintf(w->note, sizeof w->note, "%s; starting anew", why);
+    error why = ERROR_INIT;
+    int kept = prepared_resume(partial, &w->header, w->lost, &why);
+    if (kept < 0 && why.status == XQ_ERROR_FORMAT) {
+        snprintf(w->note, sizeof w->note, "%s; starting anew", why.message);
+        error_clear(&why);
         return begin_anew(w, err);
+    }
+    if (kept < 0) { /* the file is not touched */
+        *err = why;
+        return err->status;
     }
     w->next = kept;
     w->done = kept < h->count ? h->tensors[kept].index : h->head.layer_count;
@@ -86,7 +91,7 @@ xq_status prepared_create(publication *file, const prepared_contents *c, prepare
         begin(w, err);
     if (err->status == XQ_OK)
         *out = w;
-    else if (begun && w->done == 0)
+    else if (begun && w->done == 0 && err->status != XQ_ERROR_ARGUMENT)
         prepared_abandon(w);
     else
         prepared_keep(w);

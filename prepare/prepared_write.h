@@ -83,9 +83,9 @@ xq_status prepared_encode(const char *path, int layer, const layer_shape *shape,
                           void *data[PREPARED_MOST_TENSORS], error *err);
 
 /* What an unfinished file holds of these contents (prepared_resume.c): the number of its tensors that
- * belong to whole layers, whose checksums are filled into the header, and `lost` of these layers. -1: it is
- * of no use, and `why` says why. */
-int prepared_resume(const char *partial, prepared_header *header, double (*lost)[2], char *why,
-                    size_t why_size);
+ * belong to whole layers, whose checksums are filled into the header, and `lost` of these layers. -1: none.
+ * XQ_ERROR_FORMAT for an unfinished file that is of no use, and may be written over; XQ_ERROR_ARGUMENT for
+ * any other file, which may not; XQ_ERROR_IO. */
+int prepared_resume(const char *partial, prepared_header *header, double (*lost)[2], error *err);
 
 #endif

@@ -136,6 +136,26 @@ Test(prepare_resume, another_command_starts_anew_and_says_so, .timeout = 120)
     assert_same(path, files_path(directory, "v.safetensors"));
 }
 
+/* FILE.partial that is an input, or anybody's file, is not written over. */
+Test(prepare_resume, an_input_by_the_name_of_the_unfinished_file_stays, .timeout = 120)
+{
+    const char *directory = random_model(HIDDEN, KV_WIDTH, LAYERS);
+    const char *weights = files_path(directory, "model.safetensors"),
+               *real = files_path(directory, "real.partial");
+    size_t before, after;
+    cr_assert_eq(rename(weights, real), 0);
+    cr_assert_eq(symlink("real.partial", weights), 0);
+    char *data = files_read(real, &before);
+    struct command_result r = command_run("prepare %s -o %s/real %s", directory, directory, options);
+    cr_expect_eq(r.status, 1, "%s", r.err);
+    cr_expect(strstr(r.err, "real.partial: it is in the way of the output"), "%s", r.err);
+    char *kept = files_read(real, &after);
+    cr_assert_eq(after, before);
+    cr_expect_arr_eq(kept, data, before);
+    free(data);
+    free(kept);
+}
+
 Test(prepare_resume, other_weights_of_the_same_sizes_start_anew, .timeout = 120)
 {
     const char *directory = random_model(HIDDEN, KV_WIDTH, LAYERS),

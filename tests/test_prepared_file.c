@@ -671,8 +671,12 @@ Test(prepared_resume, cut_or_damaged_anywhere_it_ends_in_the_same_file)
     size_t size;
     snprintf(name, sizeof name, "%s.partial", path);
     char *data = files_read(name, &size);
+    /* What every such file begins with tells it from files of others: that much stays. */
+    const size_t begun = (size_t)((const char *)memmem(data, size, "header_xxh3", 11) - data) + 11 + 3 + 16;
     for (size_t n = 0; n < 2 * size; n += 37) {
         bool cut = n < size;
+        if (cut ? n > 0 && n <= 8 : n - size < begun)
+            continue;
         if (!cut)
             data[n - size] ^= 4;
         files_write(name, data, cut ? n : size);
@@ -745,15 +749,56 @@ Test(prepared_resume, another_command_starts_anew_and_says_why)
     starts_anew(&c, "another base layer");
 }
 
-Test(prepared_resume, what_is_no_unfinished_file_is_written_over)
+/* A file in the way that no unfinished writer has left is refused, and stays as it is. */
+static void refuses_what_is_in_the_way(const char *data, size_t size)
+{
+    const prepared_contents c = contents(TENSOR_F16);
+    const char *directory = files_directory(), *path = files_path(directory, "w.safetensors");
+    char name[4300], message[4500];
+    error err = ERROR_INIT;
+    publication *file = NULL;
+    prepared_writer *w = NULL;
+    size_t left_bytes;
+    snprintf(name, sizeof name, "%s.partial", path);
+    files_write(name, data, size);
+    cr_assert_eq(publish_resume(path, &file, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(prepared_create(file, &c, &w, &err), XQ_ERROR_ARGUMENT, "%s", err.message);
+    snprintf(message, sizeof message,
+             "%s: it is in the way of the output, and not what an unfinished `xq prepare` of this version "
+             "leaves; move it, or remove it",
+             name);
+    cr_expect_str_eq(err.message, message);
+    char *kept = files_read(name, &left_bytes);
+    cr_expect_eq(left_bytes, size);
+    cr_expect_arr_eq(kept, data, size);
+    cr_expect_eq(files_count(directory), 1);
+    free(kept);
+    error_clear(&err);
+}
+
+Test(prepared_resume, what_is_no_unfinished_file_stays)
+{
+    size_t size;
+    refuses_what_is_in_the_way("something else", 14);
+    refuses_what_is_in_the_way("{}", 2);
+    char *finished = files_read(written(TENSOR_BF16), &size); /* of another command */
+    refuses_what_is_in_the_way(finished, size);
+    free(finished);
+}
+
+/* A writer that was killed while it wrote its header. */
+Test(prepared_resume, a_torn_header_is_written_anew)
 {
     const prepared_contents c = contents(TENSOR_F16);
     const char *whole = written(TENSOR_F16), *path = left(&c, 1);
     char name[4300], note[4400];
+    size_t size;
     snprintf(name, sizeof name, "%s.partial", path);
-    files_write(name, "something else", 14);
+    char *data = files_read(name, &size);
+    files_write(name, data, 40);
+    free(data);
     prepared_writer *w = created(path, &c);
-    snprintf(note, sizeof note, "%s: damaged, or not begun by `xq prepare`; starting anew", name);
+    snprintf(note, sizeof note, "%s: its header is not complete; starting anew", name);
     cr_assert_str_eq(prepared_note(w), note);
     add(w, &layer);
     add(w, &layer);
