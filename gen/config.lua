@@ -87,8 +87,13 @@ local listed = { full_attention = true, sliding_attention = true }
 local function check_layer_types(given, kind, refuse)
   local types = given.layer_types
   if not has(types) then return end
-  if not json.is_array(types) or #types == 0 then
+  if not json.is_array(types) then
     refuse("spec", "layer_types", "must be a list with the kind of each layer, not %s", show(types))
+  end
+  local layers = given.num_hidden_layers
+  if #types == 0 or (math.type(layers) == "integer" and #types ~= layers) then
+    refuse("spec", "layer_types", "must have the kind of each layer: it has %d, and num_hidden_layers is %s", #types,
+      show(layers))
   end
   for _, layer in ipairs(types) do
     if not listed[layer] and not (kind.linear and layer == "linear_attention") then

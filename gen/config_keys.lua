@@ -12,12 +12,15 @@ local harmless = {}
 for _, key in ipairs { "attention_dropout", "attn_pdrop", "attn_implementation", "_attn_implementation",
   "_attn_implementation_autoset", "_attn_implementation_internal", "attention_probs_dropout_prob",
   "output_attentions", "pruned_heads", "chunk_size_feed_forward", "original_max_position_embeddings",
-  "_sliding_window_pattern", "final_logit_softcapping", "lm_head_bias" } do
+  "_sliding_window_pattern", "final_logit_softcapping", "lm_head_bias", "masked_softmax_fusion", "learned_pos_emb" } do
   harmless[key] = true
 end
 local signs = { "attn", "attention", "rope", "rotary", "head", "window", "softcap", "alibi", "qk_", "kv_", "_qk", "_kv",
   "qkv", "sink", "position", "lora_rank", "causal", "bidirectional", "prefix_lm", "is_encoder_decoder", "layer_types",
-  "multi_query", "chunk_size" }
+  "multi_query", "chunk_size", "softmax", "soft_cap", "swa", "nope", "pos_emb", "positional", "logn", "ntk", "key_norm",
+  "k_norm", "q_norm", "key_bias", "query_scale", "key_scale", "global_tokens", "global_layers", "local_layers",
+  "block_sparse", "sparse_block", "block_type", "blocks_type", "override_pattern", "encoder_only", "share_factor",
+  "meta_tokens" }
 
 -- ---------------------------------------------------------------- statements
 -- What a read model means, in the terms that statements are made in.

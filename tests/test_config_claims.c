@@ -47,6 +47,47 @@ static void refuse_all(const struct refusal *list, size_t count, xq_status statu
 
 #define COUNT(list) (sizeof(list) / sizeof *(list))
 
+/* Names that no model type knows here, but that speak of attention. */
+Test(config_claims, unknown_words_of_attention_are_refused)
+{
+    static const char *const keys[] = {"softmax_temperature",
+                                       "softmax_off_by_one",
+                                       "swa_layers",
+                                       "nope_layers",
+                                       "use_nope",
+                                       "pos_emb",
+                                       "use_dynamic_ntk",
+                                       "use_logn",
+                                       "key_norm",
+                                       "k_norm",
+                                       "key_bias",
+                                       "query_scale",
+                                       "key_scale",
+                                       "soft_cap",
+                                       "num_global_tokens",
+                                       "global_layers",
+                                       "local_layers",
+                                       "block_sparse",
+                                       "cla_share_factor",
+                                       "encoder_only",
+                                       "layers_block_type",
+                                       "hybrid_override_pattern",
+                                       "positional_bias",
+                                       "meta_tokens"};
+    for (size_t i = 0; i < COUNT(keys); i++) {
+        char config[600];
+        snprintf(config, sizeof config, LLAMA ", \"%s\": 2", keys[i]);
+        refuses(config, XQ_ERROR_UNSUPPORTED, keys[i], "may change attention");
+    }
+}
+
+Test(config_claims, layer_types_name_every_layer)
+{
+    refuses(LLAMA ", \"layer_types\": [\"full_attention\", \"full_attention\"]", XQ_ERROR_SPEC,
+            "layer_types", "it has 2, and num_hidden_layers is 8");
+    refuses(LLAMA ", \"layer_types\": []", XQ_ERROR_SPEC, "layer_types", "it has 0");
+}
+
 Test(config_claims, attention_in_both_directions_is_refused_by_name)
 {
     static const struct refusal list[] = {
@@ -133,7 +174,10 @@ Test(config_claims, what_is_not_so_is_refused)
         {COHERE2 ", \"order_of_interleaved_layers\": \"global_attn_first\"", "order_of_interleaved_layers",
          "local_attn_first"},
         {COHERE2 ", \"layer_switch\": 3", "layer_switch", "sliding_window_pattern is 4"},
-        {LLAMA ", \"layer_types\": [\"sliding_attention\"]", "layer_types", "all full_attention"},
+        {LLAMA ", \"layer_types\": [\"sliding_attention\", \"full_attention\", \"full_attention\", "
+               "\"full_attention\", \"full_attention\", \"full_attention\", \"full_attention\", "
+               "\"full_attention\"]",
+         "layer_types", "all full_attention"},
         {MPT "{\"sliding_window_size\": 128}", "attn_config.sliding_window_size", "(none)"},
         {MPT "{\"attn_logit_softcapping\": 30}", "attn_config.attn_logit_softcapping", "(none)"},
         {MPT "{\"head_dim\": 128}", "attn_config.head_dim", "(64)"},
