@@ -116,10 +116,13 @@ Test(outputs, with_closed_streams_files_hold_what_they_should)
     size_t size;
     cr_assert_eq(shell(&said, "$xq cache list --quiet --json %s <&- >&- 2>&-", path), 1);
     cr_assert_str_empty(said);
+    free(said);
     cr_assert_eq(shell(&said, "$xq gen --quiet --out %s/gen " SPEC " --json %s <&- >&- 2>&-", folder, path),
                  0);
+    free(said);
     char *text = files_read(path, &size);
     cr_assert(is_json(text), "%s", text);
+    free(text);
 }
 
 Test(outputs, a_reader_that_has_enough_is_no_error)
@@ -127,6 +130,7 @@ Test(outputs, a_reader_that_has_enough_is_no_error)
     char *said;
     cr_assert_eq(shell(&said, "$xq gen --list-models | head -n 1"), 0);
     cr_assert_eq(strchr(said, '\n'), said + strlen(said) - 1, "%s", said);
+    free(said);
 }
 
 Test(outputs, a_closed_standard_output_is_not_taken_for_a_file_that_is_written)
@@ -138,6 +142,7 @@ Test(outputs, a_closed_standard_output_is_not_taken_for_a_file_that_is_written)
     cr_assert_eq(
         shell(&said, "$xq gen --quiet --family gemm --out %s.d --json %s " SPEC " >&-", null, null), 0);
     cr_assert_str_empty(said);
+    free(said);
 }
 
 /* -------------------------------------------------------------- before the work */
@@ -401,6 +406,7 @@ Test(outputs, json_goes_into_whatever_the_path_is, .timeout = 60)
     cr_assert_eq(chmod(files_path(folder, "private"), 0600), 0);
     cr_assert_eq(symlink("private", files_path(folder, "link")), 0);
     cr_assert_eq(shell(&said, "$xq cache list --quiet --json %s/link >/dev/null", folder), 0);
+    free(said);
     cr_assert_eq(lstat(files_path(folder, "link"), &st), 0);
     cr_assert(S_ISLNK(st.st_mode));
     cr_assert_eq(lstat(files_path(folder, "private"), &st), 0);
@@ -417,9 +423,11 @@ Test(outputs, devices_stay_devices)
     if (mknod(null, S_IFCHR | 0600, makedev(1, 3)) != 0)
         cr_skip_test("device nodes cannot be made here");
     cr_assert_eq(shell(&said, "$xq cache list --json %s >/dev/null", null), 0);
+    free(said);
     cr_assert_eq(stat(null, &st), 0);
     cr_assert(S_ISCHR(st.st_mode));
     cr_assert_eq(shell(&said, "$xq prepare /missing -o %s", null), 1);
+    free(said);
     cr_assert_eq(stat(null, &st), 0);
     cr_assert(S_ISCHR(st.st_mode));
     cr_assert_eq(files_count(folder), 1);
