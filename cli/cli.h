@@ -246,7 +246,7 @@ void cli_progress_pause(void);
 void cli_progress_resume(void);
 
 /* ------------------------------------------------------------- subcommands
- * Of each what it is for, in one line, and the program. */
+ * Each has a summary, which is one line of --help, and an entry point. */
 
 extern const char cli_cache_summary[];
 int cli_cache(int argc, char **argv);

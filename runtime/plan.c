@@ -16,17 +16,6 @@ xq_status plan_read_args(void *full, size_t size, size_t first, const void *give
     return descriptor_read(full, size, first, given, name, err);
 }
 
-void plan_find_weights(xq_plan *plan)
-{
-    static const char *const matrices[PLAN_MATRICES] = {"wk",  "wk_absorb", "wv", "uk", "uv",
-                                                        "ukv", "ukvt",      "fk", "fv"};
-    static const char *const vectors[PLAN_VECTORS] = {"bk", "bk_absorb", "bv", "k_norm", "sinks"};
-    for (int i = 0; i < PLAN_MATRICES; i++)
-        plan->matrices[i] = shape_matrix(plan->weights, matrices[i]);
-    for (int i = 0; i < PLAN_VECTORS; i++)
-        plan->vectors[i] = shape_vector(plan->weights, vectors[i]);
-}
-
 struct xq_matrix plan_matrix(const xq_plan *plan, uint64_t weights, enum plan_matrix which)
 {
     const struct shape_matrix *m = plan->matrices[which];
@@ -177,6 +166,18 @@ static xq_status set_checks(xq_plan *p, const xq_plan_options *o, error *err)
 
 /* --------------------------------------------------------------- lifetime */
 
+/* Finds the matrices and vectors of the weights, so that launches do not look for names. */
+static void find_weights(xq_plan *plan)
+{
+    static const char *const matrices[PLAN_MATRICES] = {"wk",  "wk_absorb", "wv", "uk", "uv",
+                                                        "ukv", "ukvt",      "fk", "fv"};
+    static const char *const vectors[PLAN_VECTORS] = {"bk", "bk_absorb", "bv", "k_norm", "sinks"};
+    for (int i = 0; i < PLAN_MATRICES; i++)
+        plan->matrices[i] = shape_matrix(plan->weights, matrices[i]);
+    for (int i = 0; i < PLAN_VECTORS; i++)
+        plan->vectors[i] = shape_vector(plan->weights, vectors[i]);
+}
+
 static xq_status fill_plan(xq_plan *p, const xq_plan_options *o, error *err)
 {
     p->implementation = o->implementation;
@@ -189,7 +190,7 @@ static xq_status fill_plan(xq_plan *p, const xq_plan_options *o, error *err)
         return err->status;
     p->page_bytes = p->implementation == XQ_FP16_KV ? p->shape.kv_page_bytes : p->shape.page_bytes;
     p->weights = &p->shape.weights[p->implementation];
-    plan_find_weights(p);
+    find_weights(p);
     if (plan_load_kernels(p, o->spec_json, err) != XQ_OK)
         return err->status;
     return plan_lay_out_workspace(p, err);

@@ -131,9 +131,6 @@ xq_status plan_result(const xq_plan *plan, error *err);
 xq_status plan_read_args(void *full, size_t size, size_t first, const void *given, const char *name,
                          error *err);
 
-/* Finds the matrices and vectors of the plan's weights. */
-void plan_find_weights(xq_plan *plan);
-
 /* A packed matrix or vector, given the device address of the packed weights; null if the plan has none
  * such. */
 struct xq_matrix plan_matrix(const xq_plan *plan, uint64_t weights, enum plan_matrix which);

@@ -141,6 +141,19 @@ static void check_vector(decoder *dc, const ptx_operand *o, int count, enum ptx_
         decode_fail(dc, XQ_ERROR_DEVICE, "the vector has not %d elements", count);
 }
 
+/* The part of an instruction that loads and stores have alike. */
+static void set_access(sim_instruction *e, const struct address *address, enum sim_space space,
+                       enum ptx_type type, int count, bool strong)
+{
+    e->a = address->base;
+    e->immediate = address->offset;
+    e->x[SIM_X_SPACE] = (uint8_t)space;
+    e->x[SIM_X_BYTES] = (uint8_t)(ptx_type_bits(type) / 8);
+    e->x[SIM_X_COUNT] = (uint8_t)count;
+    e->x[SIM_X_ADDRESS_64] = address->is_64;
+    e->x[SIM_X_STRONG] = strong;
+}
+
 static void decode_ld(decoder *dc)
 {
     enum sim_space space = take_space(dc);
@@ -172,15 +185,9 @@ static void decode_ld(decoder *dc)
         d[i] = decode_destination(dc, e, width);
     }
     sim_instruction *e = decode_emit_handler(dc, dc->lanes->handlers->load, class_of(space));
-    e->a = address.base;
-    e->immediate = address.offset;
-    e->x[SIM_X_SPACE] = (uint8_t)space;
-    e->x[SIM_X_BYTES] = (uint8_t)(ptx_type_bits(type) / 8);
-    e->x[SIM_X_COUNT] = (uint8_t)count;
+    set_access(e, &address, space, type, count, strong);
     e->x[SIM_X_SIGNED] = is_signed_type(type);
     e->x[SIM_X_REGISTER_BITS] = width == WIDTH_64 ? 64 : width == WIDTH_16 ? 16 : 32;
-    e->x[SIM_X_ADDRESS_64] = address.is_64;
-    e->x[SIM_X_STRONG] = strong;
     e->list_defs = (uint8_t)count;
     for (int i = 0; i < count; i++)
         decode_list(dc, d[i]);
@@ -205,13 +212,7 @@ static void decode_st(decoder *dc)
     for (int i = 0; i < count; i++)
         v[i] = decode_source(dc, vector_element(&o[1], i), decode_type_width(type));
     sim_instruction *e = decode_emit_handler(dc, dc->lanes->handlers->store, class_of(space));
-    e->a = address.base;
-    e->immediate = address.offset;
-    e->x[SIM_X_SPACE] = (uint8_t)space;
-    e->x[SIM_X_BYTES] = (uint8_t)(ptx_type_bits(type) / 8);
-    e->x[SIM_X_COUNT] = (uint8_t)count;
-    e->x[SIM_X_ADDRESS_64] = address.is_64;
-    e->x[SIM_X_STRONG] = strong;
+    set_access(e, &address, space, type, count, strong);
     for (int i = 0; i < count; i++)
         decode_list(dc, v[i]);
 }

@@ -141,10 +141,10 @@ Test(prepared_file, is_a_safetensors_file)
     safetensors_close(s);
 }
 
-Test(prepared_file, layers_before_the_base_have_a_method_of_their_own)
+/* A file whose layer before the base has a method of its own. */
+static void write_two_methods(const char *path, tensor_type store)
 {
-    const char *path = files_path(files_directory(), "w.safetensors");
-    prepared_contents c = contents(TENSOR_F16);
+    prepared_contents c = contents(store);
     c.specs[0] = cross_spec;
     c.specs[1] = spec;
     c.base_layer = 7;
@@ -152,6 +152,12 @@ Test(prepared_file, layers_before_the_base_have_a_method_of_their_own)
     add(w, &layer);
     add(w, &cross_layer);
     commit(w);
+}
+
+Test(prepared_file, layers_before_the_base_have_a_method_of_their_own)
+{
+    const char *path = files_path(files_directory(), "w.safetensors");
+    write_two_methods(path, TENSOR_F16);
     prepared_file *x = opened(path);
     const prepared_head *head = prepared_file_head(x);
     layer_weights before, base;
@@ -485,14 +491,7 @@ Test(prepared_file, metadata_that_make_no_sense_are_refused_by_key)
 Test(prepared_file, metadata_of_two_methods_must_agree)
 {
     const char *path = files_path(files_directory(), "w.safetensors");
-    prepared_contents c = contents(TENSOR_F32);
-    c.specs[0] = cross_spec;
-    c.specs[1] = spec;
-    c.base_layer = 7;
-    prepared_writer *w = created(path, &c);
-    add(w, &layer);
-    add(w, &cross_layer);
-    commit(w);
+    write_two_methods(path, TENSOR_F32);
     forged(path, "\"base_layer\":\"7\"", "\"base_layer\":\"x\"",
            "__metadata__.base_layer is no number of a layer");
     forged(path, "\"plain_spec\":", "\"plane_spec\":", "__metadata__.plain_spec is missing");

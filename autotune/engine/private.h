@@ -1,4 +1,4 @@
-/* What the parts of the driver share: opening (driver_open.c), working (driver.c). */
+/* Shared by the two parts of the driver: open.c opens it and its layers, driver.c makes the calls. */
 #ifndef AUTOTUNE_ENGINE_PRIVATE_H
 #define AUTOTUNE_ENGINE_PRIVATE_H
 

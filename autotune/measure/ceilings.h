@@ -1,4 +1,4 @@
-/* What a device can do at best, measured on it: the yardsticks of docs/compare.md's limit. */
+/* The best rates of a device, measured on it: the limit of docs/compare.md follows from them. */
 #ifndef AUTOTUNE_MEASURE_CEILINGS_H
 #define AUTOTUNE_MEASURE_CEILINGS_H
 

@@ -6,7 +6,7 @@
 #include "../../prepare/layer.h"
 #include "ceilings.h"
 
-/* What the cost of a layer depends on beside its shape. */
+/* The properties of a layer, beside its shape, on which its cost depends. */
 typedef struct roofline_layer {
     char weights[8];   /* type of packed weights, as a spec names it */
     bool base;         /* cross-layer: starts the accumulator */

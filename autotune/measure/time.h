@@ -1,5 +1,5 @@
-/* What a step on a device costs: its time, measured on a GPU and modelled on the software device, and what
- * the software device counts. */
+/* The cost of a step on a device: its time, which a GPU measures and the software device models, and the
+ * counters of the software device. */
 #ifndef AUTOTUNE_MEASURE_TIME_H
 #define AUTOTUNE_MEASURE_TIME_H
 

@@ -66,7 +66,7 @@ static double score(const view *w, int head, const double *q, const double *k, i
     return s;
 }
 
-/* What a head's probabilities weigh: row t is `width` numbers at data + t * stride. */
+/* The rows that a head's probabilities weigh: row t is `width` numbers at data + t * stride. */
 typedef struct weighed {
     const double *data;
     size_t stride, width;

@@ -12,7 +12,7 @@ xq_status verify_call_accumulate(verify_memory *m, int implementation, int layer
 xq_status verify_call_attend(verify_memory *m, int implementation, int layer, double *out, float *lse,
                              error *err);
 
-/* verify_arguments.c: calls with one bad argument each; all must be refused with the argument's name. Adds
+/* Calls with one bad argument each; all must be refused with the argument's name. Adds
  * to *refused; the first that is not is an error (XQ_ERROR_INTERNAL). */
 xq_status verify_arguments(verify_memory *m, int implementation, int *refused, error *err);
 

@@ -1,4 +1,4 @@
-/* What verify_append.c (exact values) and verify_latent.c (projections) share. */
+/* Shared by the two checks of what append cached: append.c (exact values) and latent.c (projections). */
 #ifndef AUTOTUNE_VERIFY_CHECK_H
 #define AUTOTUNE_VERIFY_CHECK_H
 

@@ -1,10 +1,11 @@
-/* What a case cached and returned, against the reference. */
+/* Checks of a case against the reference: the caches that it filled, and the outputs. */
 #ifndef AUTOTUNE_VERIFY_CHECKS_H
 #define AUTOTUNE_VERIFY_CHECKS_H
 
 #include "memory.h"
 
-/* What a round cached of a layer. `before`: the accumulator as append found it; NULL for a first layer. */
+/* Checks what a round of appending cached for a layer. `before`: the accumulator as append found it; NULL
+ * for a first layer. */
 xq_status verify_check_append(const verify_state *v, const case_shape *shape, int layer, int round,
                               const verify_snapshot *after, const verify_snapshot *before,
                               verify_result *result, error *err);

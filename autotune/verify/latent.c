@@ -25,13 +25,14 @@ static void project(const verify_check *k, int first, int rows, verify_room *r, 
     double *x = r->values, *magnitude = x + (size_t)rows * hidden;
     *exact = magnitude + (size_t)rows * hidden;
     *rounding = *exact + (size_t)rows * width;
-    const bool bf16 = k->v->spec.weights == ROUNDING_BF16;
+    const bool as_given = takes_as_given(k);
     for (int i = 0; i < rows; i++) {
-        const uint16_t *given = takes_as_given(k) ? verify_activation(k, first + i) : NULL;
-        verify_delta(k, first + i, r->x);
+        const uint16_t *given = verify_activation(k, first + i);
+        if (!as_given)
+            verify_delta(k, first + i, r->x);
         for (size_t c = 0; c < hidden; c++) {
-            double value = (double)(given ? half_from_bfloat(given[c]) : half_to_float(r->x[c]));
-            if (bf16)
+            double value = (double)(as_given ? half_from_bfloat(given[c]) : half_to_float(r->x[c]));
+            if (k->v->spec.weights == ROUNDING_BF16)
                 value = rounding_bfloat(value); /* as the matrix instruction takes it */
             x[(size_t)i * hidden + c] = value;
             magnitude[(size_t)i * hidden + c] = fabs(value);
