@@ -60,7 +60,7 @@ SUBMAKE = +@$(MAKE) --no-print-directory
 # Of prepare/, what reads prepared weights is in the library; what makes them needs LAPACK.
 READER_SRC := $(addprefix prepare/,layer.c mapping.c packing.c prepared.c prepared_file.c prepared_head.c \
     safetensors_header.c tensor.c)
-LIB_SRC   := $(filter-out runtime/without_sim.c,$(wildcard gen/*.c runtime/*.c runtime/base/*.c sim/*.c)) $(READER_SRC)
+LIB_SRC   := $(filter-out runtime/device/without_sim.c,$(wildcard gen/*.c runtime/*/*.c sim/*.c)) $(READER_SRC)
 TOOL_SRC  := $(filter-out $(READER_SRC),$(wildcard prepare/*.c)) $(wildcard autotune/*/*.c)
 CLI_SRC   := $(wildcard cli/*.c) $(if $(filter 1,$(STATIC)),scripts/bundle/dl_find_object.c)
 TEST_SRC  := $(wildcard tests/test_*.c)

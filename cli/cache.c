@@ -1,5 +1,5 @@
 /* xq cache: looks after the kernel cache. */
-#include "../runtime/cache.h"
+#include "../runtime/compile/cache.h"
 #include "cli.h"
 
 #include <math.h>

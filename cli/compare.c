@@ -1,7 +1,7 @@
 /* xq compare: fp16 KV, unfused and fused rematerialization side by side. */
 #include "compare.h"
 
-#include "../runtime/context.h"
+#include "../runtime/launch/context.h"
 
 #include <stdio.h>
 #include <stdlib.h>

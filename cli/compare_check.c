@@ -3,8 +3,8 @@
 #include "../autotune/engine/cache.h"
 #include "../autotune/reference/seen.h"
 #include "../runtime/base/half.h"
-#include "../runtime/last_error.h"
-#include "../runtime/plan.h"
+#include "../runtime/launch/last_error.h"
+#include "../runtime/launch/plan.h"
 
 #include <math.h>
 #include <stdlib.h>

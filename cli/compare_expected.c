@@ -2,7 +2,7 @@
 
 #include "../autotune/engine/cache.h"
 #include "../autotune/reference/seen.h"
-#include "../runtime/plan.h"
+#include "../runtime/launch/plan.h"
 
 #include <stdlib.h>
 #include <string.h>

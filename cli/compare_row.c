@@ -2,8 +2,8 @@
 #include "../autotune/engine/cache.h"
 #include "../autotune/measure/time.h"
 #include "../runtime/base/half.h"
-#include "../runtime/context.h"
-#include "../runtime/last_error.h"
+#include "../runtime/launch/context.h"
+#include "../runtime/launch/last_error.h"
 #include "compare.h"
 #include "compare_check.h"
 

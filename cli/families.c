@@ -1,5 +1,5 @@
 /* The kernel families that run and compare launch, and what is chosen of their tuning. */
-#include "../runtime/plan.h"
+#include "../runtime/launch/plan.h"
 #include "layers.h"
 
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* xq gen: writes the specialized sources of a spec. Everything is rendered and compiled before the first
  * file is written, so an error leaves nothing behind. */
 #include "gen.h"
-#include "../runtime/compile.h"
+#include "../runtime/compile/compile.h"
 
 #include <limits.h>
 #include <stdio.h>

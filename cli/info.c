@@ -1,6 +1,6 @@
 /* xq info: what this machine offers. */
 #include "../autotune/measure/ceilings.h"
-#include "../runtime/context.h"
+#include "../runtime/launch/context.h"
 #include "../sim/ceilings.h"
 #include "cli.h"
 

@@ -63,7 +63,7 @@ xq_status cli_refuse_prepared(const layer_shape *shape, error *err);
 bool cli_is_tuned(const char *spec_json);
 
 /* Looks at the tuning of a layer's spec for the device that will run it, and adds the kernel families that
- * these implementations launch (runtime/plan.h) to those that are there. */
+ * these implementations launch (runtime/launch/plan.h) to those that are there. */
 struct cli_families {
     const char *names[32];
     int count;

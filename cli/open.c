@@ -1,6 +1,6 @@
 /* Contexts of the subcommands. */
-#include "../runtime/context.h"
-#include "../runtime/last_error.h"
+#include "../runtime/launch/context.h"
+#include "../runtime/launch/last_error.h"
 #include "cli.h"
 
 #include <stdio.h>
@@ -14,7 +14,7 @@ struct log_settings {
 /* The callback's user pointer outlives this file's calls: one context a process, one setting. */
 static struct log_settings settings;
 
-/* Kernels that are being compiled (runtime/compile.c) are steps of whatever the command is at. */
+/* Kernels that are being compiled (runtime/compile/compile.c) are steps of whatever the command is at. */
 static void on_message(void *user, xq_log_level level, const char *message)
 {
     const struct log_settings *s = user;

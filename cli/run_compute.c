@@ -1,5 +1,5 @@
 /* The device's work of xq run. */
-#include "../runtime/last_error.h"
+#include "../runtime/launch/last_error.h"
 #include "run.h"
 
 #include <stdio.h>

@@ -3,7 +3,7 @@
 #include "../autotune/reference/seen.h"
 #include "../prepare/factor.h"
 #include "../runtime/base/half.h"
-#include "../runtime/last_error.h"
+#include "../runtime/launch/last_error.h"
 #include "run.h"
 
 #include <stdlib.h>

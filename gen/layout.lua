@@ -173,7 +173,7 @@ function packer:place(bytes)
 end
 
 -- `source`: the caller's matrix; `columns`: "all" as they are, "keys" or "absorbed" those of layout.keys of each head;
--- "transposed" and "absorbed" have the source's columns as rows. "feedback": made of the source (runtime/feedback.h); a row
+-- "transposed" and "absorbed" have the source's columns as rows. "feedback": made of the source (runtime/host/feedback.h); a row
 -- for each stored channel, a column for each of its group.
 function packer:matrix(name, source, columns, rows, cols, kind)
   local wide = kind == "f16" or kind == "bf16"

@@ -1,4 +1,4 @@
-/* What the bytes of packed weights depend on: the parts of a completed spec that runtime/pack.c reads, and
+/* What the bytes of packed weights depend on: the parts of a completed spec that runtime/host/pack.c reads, and
  * by which a file of packed weights fits a plan or not. */
 #ifndef PREPARE_PACKING_H
 #define PREPARE_PACKING_H

@@ -1,8 +1,8 @@
 /* Prepared weights through the public API. */
-#include "../runtime/check.h"
-#include "../runtime/context.h"
-#include "../runtime/descriptor.h"
-#include "../runtime/plan.h"
+#include "../runtime/base/check.h"
+#include "../runtime/launch/context.h"
+#include "../runtime/base/descriptor.h"
+#include "../runtime/launch/plan.h"
 #include "prepared_file.h"
 
 #include <pthread.h>

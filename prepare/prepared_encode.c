@@ -1,6 +1,6 @@
 /* A layer's tensors as the bytes that a file keeps. */
 #include "../runtime/base/half.h"
-#include "../runtime/pack.h"
+#include "../runtime/host/pack.h"
 #include "prepared_write.h"
 
 #include <math.h>

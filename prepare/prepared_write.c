@@ -1,6 +1,6 @@
 #include "prepared_write.h"
 
-#include "../runtime/shape.h"
+#include "../runtime/launch/shape.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #ifndef SIM_CEILINGS_H
 #define SIM_CEILINGS_H
 
-#include "../runtime/device.h"
+#include "../runtime/device/device.h"
 
 struct sim_ceilings {
     const char *gpu;  /* "h100" */

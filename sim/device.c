@@ -1,4 +1,4 @@
-/* The software device behind runtime/device.h. */
+/* The software device behind runtime/device/device.h. */
 #include "launch.h"
 #include "model.h"
 #include "sim.h"

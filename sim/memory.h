@@ -2,7 +2,7 @@
 #ifndef SIM_MEMORY_H
 #define SIM_MEMORY_H
 
-#include "../runtime/device.h"
+#include "../runtime/device/device.h"
 
 #include <stdatomic.h>
 

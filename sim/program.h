@@ -3,7 +3,7 @@
 #ifndef SIM_PROGRAM_H
 #define SIM_PROGRAM_H
 
-#include "../runtime/device.h"
+#include "../runtime/device/device.h"
 #include "lanes.h"
 #include "ptx.h"
 

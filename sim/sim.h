@@ -2,7 +2,7 @@
 #ifndef SIM_SIM_H
 #define SIM_SIM_H
 
-#include "../runtime/device.h"
+#include "../runtime/device/device.h"
 
 /* Opens a software device: a device_opener of device.h. */
 xq_status device_sim_open(const char *gpu, device **out, error *err);

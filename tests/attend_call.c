@@ -4,7 +4,7 @@
 #include "../autotune/reference/seen.h"
 #include "../autotune/verify/verify.h"
 #include "../runtime/base/half.h"
-#include "../runtime/pack.h"
+#include "../runtime/host/pack.h"
 #include "kernel_attention.h"
 
 #include <criterion/criterion.h>

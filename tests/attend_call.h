@@ -4,7 +4,7 @@
 #ifndef TESTS_ATTEND_CALL_H
 #define TESTS_ATTEND_CALL_H
 
-#include "../runtime/shape.h"
+#include "../runtime/launch/shape.h"
 #include "cache_image.h"
 
 enum { ATTEND_MOST_QUERIES = 400, ATTEND_MASK_WORDS = 3 };

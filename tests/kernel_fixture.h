@@ -5,7 +5,7 @@
 
 #include "../autotune/reference/reference.h"
 #include "../runtime/base/random.h"
-#include "../runtime/kernel.h"
+#include "../runtime/plan/kernel.h"
 
 #include "params.h"
 

@@ -2,7 +2,7 @@
 #ifndef TESTS_PLAN_FIXTURE_H
 #define TESTS_PLAN_FIXTURE_H
 
-#include "../runtime/plan.h"
+#include "../runtime/launch/plan.h"
 #include "fake_cuda.h"
 
 #define PLAN_MODEL                                                                                         \

@@ -1,7 +1,7 @@
 /* accumulate: the accumulator of cross-layer methods after a layer, against sums in double precision. */
 #include "../autotune/reference/rounding.h"
 #include "../runtime/base/half.h"
-#include "../runtime/quantizer.h"
+#include "../runtime/host/quantizer.h"
 #include "cache_image.h"
 #include "generator.h"
 

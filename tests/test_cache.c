@@ -1,5 +1,5 @@
 /* The on-disk kernel cache: what is stored comes back whole or not at all. */
-#include "../runtime/cache.h"
+#include "../runtime/compile/cache.h"
 #include "files.h"
 
 #include <criterion/criterion.h>

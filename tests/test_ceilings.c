@@ -1,5 +1,5 @@
 #include "../autotune/measure/ceilings.h"
-#include "../runtime/context.h"
+#include "../runtime/launch/context.h"
 
 #include <criterion/criterion.h>
 

@@ -15,7 +15,7 @@ class CheckIncludes(unittest.TestCase):
     def setUp(self):
         self.root = pathlib.Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.root)
-        for name in ("include/xq/xq.h", "templates/lib/params.h", "gen/gen.h", "runtime/base/error.h", "runtime/plan.h",
+        for name in ("include/xq/xq.h", "templates/lib/params.h", "gen/gen.h", "runtime/base/error.h", "runtime/launch/plan.h",
                      "sim/sim.h", "autotune/verify/verify.h", "cli/cli.h"):
             self.write(name, "")
 
@@ -41,8 +41,8 @@ class CheckIncludes(unittest.TestCase):
 
     def test_later_folders_may_not(self):
         self.assertEqual(self.reported("gen/host.c", "gen.h", "../runtime/plan.h"),
-                         ["gen/host.c:3: gen must not include runtime/plan.h, which is of a later folder"])
-        self.assertEqual(len(self.reported("runtime/plan.c", "../sim/sim.h", "../cli/cli.h")), 2)
+                         ["gen/host.c:3: gen must not include runtime/launch/plan.h, which is of a later folder"])
+        self.assertEqual(len(self.reported("runtime/launch/plan.c", "../sim/sim.h", "../cli/cli.h")), 2)
 
     def test_base_takes_the_public_header_alone(self):
         self.assertEqual(self.reported("runtime/base/files.c", "xq/xq.h", "error.h"), [])

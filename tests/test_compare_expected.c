@@ -1,6 +1,6 @@
 /* Results of a reference that xq compare takes again: only for the very same cache and the same weights. */
 #include "../cli/compare_expected.h"
-#include "../runtime/plan.h"
+#include "../runtime/launch/plan.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* What ptxas says of the kernels on every architecture they are for: no spills, and shared memory and
  * threads within what the architecture has. */
 #include "../gen/gen.h"
-#include "../runtime/compile.h"
+#include "../runtime/compile/compile.h"
 
 #include <cjson/cJSON.h>
 #include <criterion/criterion.h>

@@ -1,6 +1,6 @@
 /* The CUDA device over the fake driver: what is passed to the driver, how its failures come back, and that
  * the caller's context is left as it was. */
-#include "../runtime/device.h"
+#include "../runtime/device/device.h"
 #include "fake_cuda.h"
 
 #include <criterion/criterion.h>

@@ -2,8 +2,8 @@
  * The kernel's bytes are those of tests/test_append.c. */
 #include "../runtime/base/half.h"
 #include "../runtime/base/random.h"
-#include "../runtime/feedback.h"
-#include "../runtime/quantizer.h"
+#include "../runtime/host/feedback.h"
+#include "../runtime/host/quantizer.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

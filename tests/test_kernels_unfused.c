@@ -1,7 +1,7 @@
 /* The kernels of the unfused pipeline, each and together, against double precision. */
 #include "../autotune/engine/page_codec.h"
 #include "../runtime/base/half.h"
-#include "../runtime/quantizer.h"
+#include "../runtime/host/quantizer.h"
 #include "elements.h"
 #include "kernel_attention.h"
 

@@ -1,6 +1,6 @@
 /* Sums of squares of K's rows (templates/key_norms.cu.lt) against double precision. */
 #include "../runtime/base/half.h"
-#include "../runtime/pack.h"
+#include "../runtime/host/pack.h"
 #include "cache_image.h"
 
 #include <criterion/criterion.h>

@@ -1,6 +1,6 @@
 #include "../runtime/base/half.h"
 #include "../runtime/base/random.h"
-#include "../runtime/quantizer.h"
+#include "../runtime/host/quantizer.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

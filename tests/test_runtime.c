@@ -1,11 +1,11 @@
 /* Contexts, their errors, NVRTC and its log. */
 #include "../runtime/base/files.h"
-#include "../runtime/compile.h"
-#include "../runtime/context.h"
-#include "../runtime/descriptor.h"
-#include "../runtime/kernel.h"
-#include "../runtime/nvrtc_find.h"
-#include "../runtime/nvrtc_log.h"
+#include "../runtime/compile/compile.h"
+#include "../runtime/launch/context.h"
+#include "../runtime/base/descriptor.h"
+#include "../runtime/plan/kernel.h"
+#include "../runtime/compile/nvrtc_find.h"
+#include "../runtime/compile/nvrtc_log.h"
 #include "fake_cuda.h"
 #include "files.h"
 

@@ -1,6 +1,6 @@
 /* The software device on what NVRTC makes of CUDA C++: results against the same computation on the host,
  * and faults named by the line of the template. Skipped where there is no NVRTC. */
-#include "../runtime/nvrtc.h"
+#include "../runtime/compile/nvrtc.h"
 #include "ptx_harness.h"
 
 #include <criterion/criterion.h>

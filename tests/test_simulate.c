@@ -1,7 +1,7 @@
 #include "../autotune/reference/rounding.h"
 #include "../runtime/base/half.h"
 #include "../runtime/base/random.h"
-#include "../runtime/quantizer.h"
+#include "../runtime/host/quantizer.h"
 
 #include <xq/xq.h>
 

@@ -1,7 +1,7 @@
 /* GPUs that the table of architectures does not list, and what kernels are compiled for where NVRTC is
  * older than the GPU. The driver and NVRTC are stand-ins. */
-#include "../runtime/context.h"
-#include "../runtime/kernel.h"
+#include "../runtime/launch/context.h"
+#include "../runtime/plan/kernel.h"
 #include "fake_cuda.h"
 #include "fake_nvrtc.h"
 #include "files.h"

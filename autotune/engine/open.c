@@ -1,7 +1,7 @@
 /* Opening and closing a driver and its layers. */
 #include "../../runtime/base/random.h"
-#include "../../runtime/pack.h"
-#include "../../runtime/plan.h"
+#include "../../runtime/host/pack.h"
+#include "../../runtime/launch/plan.h"
 #include "private.h"
 
 #include <stdlib.h>

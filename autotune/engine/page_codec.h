@@ -7,7 +7,7 @@
 #define AUTOTUNE_ENGINE_PAGE_CODEC_H
 
 #include "../../gen/gen.h"
-#include "../../runtime/quantizer.h"
+#include "../../runtime/host/quantizer.h"
 
 #include <stdbool.h>
 #include <stddef.h>

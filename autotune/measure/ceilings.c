@@ -1,7 +1,7 @@
 #include "ceilings.h"
 
-#include "../../runtime/compile.h"
-#include "../../runtime/context.h"
+#include "../../runtime/compile/compile.h"
+#include "../../runtime/launch/context.h"
 #include "../../sim/ceilings.h"
 #include "params.h"
 #include "time.h"

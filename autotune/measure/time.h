@@ -3,7 +3,7 @@
 #ifndef AUTOTUNE_MEASURE_TIME_H
 #define AUTOTUNE_MEASURE_TIME_H
 
-#include "../../runtime/device.h"
+#include "../../runtime/device/device.h"
 
 /* A step: launches on the default stream, e.g. of one layer's attention. */
 typedef struct measure_step {

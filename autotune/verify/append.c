@@ -1,7 +1,7 @@
 /* What append cached: bit for bit the host quantizer's where activations or deltas are cached as they are;
  * latents and rotated activations, products that round in an order of their own, within half a step. */
 #include "../../runtime/base/half.h"
-#include "../../runtime/feedback.h"
+#include "../../runtime/host/feedback.h"
 #include "check.h"
 
 #include <math.h>

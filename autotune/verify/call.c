@@ -1,7 +1,7 @@
 /* Calls of a verification case: append, accumulate, attend, merge. */
 #include "call.h"
 #include "../../runtime/base/half.h"
-#include "../../runtime/last_error.h"
+#include "../../runtime/launch/last_error.h"
 
 #include <stdlib.h>
 #include <string.h>

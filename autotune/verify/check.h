@@ -13,7 +13,7 @@ typedef struct verify_check {
     int sequence, begin, end; /* begin, end: tokens of the round */
     int stream;
     const page_stream *s;
-    float *feedback; /* of the stream (runtime/feedback.h), owned; NULL: none */
+    float *feedback; /* of the stream (runtime/host/feedback.h), owned; NULL: none */
     page_sequence now;
     const verify_snapshot *after;
     const verify_snapshot *before; /* the accumulator that append found, or NULL */

@@ -2,7 +2,7 @@
 #ifndef AUTOTUNE_VERIFY_GROUP_H
 #define AUTOTUNE_VERIFY_GROUP_H
 
-#include "../../runtime/quantizer.h"
+#include "../../runtime/host/quantizer.h"
 
 /* Element i of each array is at i * stride. */
 typedef struct verify_group {

@@ -1,6 +1,6 @@
 /* Latents that append cached, against exact projections. */
 #include "../../runtime/base/half.h"
-#include "../../runtime/feedback.h"
+#include "../../runtime/host/feedback.h"
 #include "check.h"
 #include "group.h"
 

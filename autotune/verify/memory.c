@@ -1,6 +1,6 @@
 /* Device memory of a verification case, and host copies of it. */
 #include "memory.h"
-#include "../../runtime/last_error.h"
+#include "../../runtime/launch/last_error.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* Specs: their plans on the device, weights, and what references need to know. */
 #include "open.h"
-#include "../../runtime/last_error.h"
-#include "../../runtime/pack.h"
-#include "../../runtime/plan.h"
+#include "../../runtime/launch/last_error.h"
+#include "../../runtime/host/pack.h"
+#include "../../runtime/launch/plan.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 // The quantizer: parameters of a group from its extremes, codes, and where both are stored (docs/layout.md). Bit
-// for bit what runtime/quantizer.h does on the host.
+// for bit what runtime/host/quantizer.h does on the host.
 //
 // Values are f16, infinities saturated to +-65504. A NaN makes its group's scale NaN and its codes 0.
 #ifndef XQ_LIB_QUANTIZE_CUH

@@ -1,5 +1,5 @@
 /* A stand-in for libcuda.so.1, built as a library of its own and found through XQ_LIBCUDA: the driver API
- * calls that runtime/cuda_api.h declares, over host memory, without any GPU. It records what was called and
+ * calls that runtime/device/cuda_api.h declares, over host memory, without any GPU. It records what was called and
  * refuses what a driver refuses: no context current, an unknown kernel, a grid of size zero. Kernels do not
  * run; their launches are kept for a test to look at (tests/fake_cuda.h). */
 #include "../fake_cuda.h"
@@ -430,7 +430,7 @@ EXPORT int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz,
     return launch(function, &l, parameters, extra);
 }
 
-/* CUlaunchAttribute and CUlaunchConfig, written down a second time: those of runtime/cuda_api.h are tested.
+/* CUlaunchAttribute and CUlaunchConfig, written down a second time: those of runtime/device/cuda_api.h are tested.
  */
 struct launch_attribute {
     unsigned id, padding, value[16];

@@ -1,0 +1,36 @@
+/* Checks of launch arguments. Each returns whether the argument is good, and fills `err` (with the field's
+ * name and what would be valid) when it is not. Comparisons only: they run at every launch. */
+#ifndef RUNTIME_BASE_CHECK_H
+#define RUNTIME_BASE_CHECK_H
+
+#include "error.h"
+
+#include <stdbool.h>
+
+/* The errors of the two below; each returns false. */
+bool check_pointer_failed(const char *field, uint64_t pointer, unsigned alignment, error *err);
+bool check_range_failed(const char *field, int64_t value, int64_t least, int64_t most, error *err);
+
+/* Not null, and a multiple of `alignment`, a power of two. */
+static inline bool check_pointer(const char *field, uint64_t pointer, unsigned alignment, error *err)
+{
+    bool good = pointer && (pointer & (alignment - 1)) == 0;
+    return good || check_pointer_failed(field, pointer, alignment, err);
+}
+
+static inline bool check_range(const char *field, int64_t value, int64_t least, int64_t most, error *err)
+{
+    return (value >= least && value <= most) || check_range_failed(field, value, least, most, err);
+}
+
+/* batch in 0..max_batch, and the three arrays where there is a sequence. */
+bool check_table(const xq_page_table *table, int32_t max_batch, error *err);
+bool check_workspace(uint64_t workspace, size_t bytes, size_t needed, error *err);
+/* The pool, 128-byte aligned, and the slots. */
+bool check_tails(const xq_tail_pool *tails, error *err);
+/* What would have no effect is not given; `why` it has none ends the message. */
+bool check_unused(const char *field, bool given, const char *why, error *err);
+/* A host pointer or a handle. */
+bool check_not_null(const char *field, const void *pointer, error *err);
+
+#endif

@@ -1,0 +1,32 @@
+/* From a rendered kernel to something a device loads: NVRTC behind the kernel cache. Needs no device. */
+#ifndef RUNTIME_COMPILE_COMPILE_H
+#define RUNTIME_COMPILE_COMPILE_H
+
+#include "../../gen/gen.h"
+#include "cache.h"
+#include "nvrtc.h"
+
+#include <stdbool.h>
+
+typedef struct compiled {
+    char *ptx;
+    void *cubin; /* NULL for a virtual architecture */
+    size_t cubin_bytes;
+    char *log; /* of the compiler; with ptxas's report where there is a cubin */
+    cache_key key;
+    bool cached;               /* it was found in the cache */
+    nvrtc_resources resources; /* zero without a cubin */
+} compiled;
+
+/* Several threads may do this at once.
+ * Compiles `source`, or finds it in the cache (NULL: none), whose log is told before NVRTC is called.
+ * `family` names it in errors; `arch` is "sm_90a" for PTX and cubin, or "compute_80" for PTX alone; `g`
+ * provides the headers. Errors: XQ_ERROR_COMPILE, XQ_ERROR_MEMORY. */
+xq_status compile_source(const nvrtc *library, cache *c, const gen *g, const char *family,
+                         const char *source, const char *arch, compiled *out, error *err);
+void compiled_free(compiled *c);
+
+/* What a device loads (device.h): the cubin, or the PTX where there is none. */
+const void *compiled_image(const compiled *c, size_t *bytes);
+
+#endif

@@ -1,0 +1,330 @@
+#if !defined(__clang__)
+#pragma GCC optimize("O3") /* loops over tiles */
+#endif
+
+#include "pack.h"
+#include "../base/half.h"
+#include "../base/check.h"
+#include "feedback.h"
+#include "pack_view.h"
+#include "../launch/plan.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------ checks */
+
+/* `limit`: the least magnitude that is refused. */
+static xq_status check_finite(const struct pack_view *view, const char *source, float limit, error *err)
+{
+    char field[32], place[48], most[32] = "";
+    for (int64_t i = 0; i < (int64_t)view->source_rows * view->source_cols; i++) {
+        double value = view->source[i];
+        if (fabs(value) < (double)limit)
+            continue;
+        snprintf(field, sizeof field, "weights.%s", source);
+        if (view->source_rows == 1)
+            snprintf(place, sizeof place, "%lld", (long long)i);
+        else
+            snprintf(place, sizeof place, "%lld, %lld", (long long)(i / view->source_cols),
+                     (long long)(i % view->source_cols));
+        if (!isinf(limit))
+            snprintf(most, sizeof most, ", and below %g", (double)limit);
+        error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s[%s] is %g; weights must be finite%s", field,
+                  place, value, most);
+        return error_field(err, field);
+    }
+    return XQ_OK;
+}
+
+/* What keys' dimensions cost may be left out. */
+static xq_status check_cost(const struct shape *shape, const xq_weights *weights, error *err)
+{
+    for (int32_t i = 0; weights->k_cost && i < shape->kv_width; i++) {
+        if (weights->k_cost[i] >= 0 && isfinite(weights->k_cost[i]))
+            continue;
+        error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                  "weights.k_cost[%d] is %g; costs must be finite, and at least 0", (int)i,
+                  (double)weights->k_cost[i]);
+        return error_field(err, "weights.k_cost");
+    }
+    return err->status;
+}
+
+static xq_status check_all(const struct shape *shape, const struct shape_weights *layout,
+                           const xq_weights *weights, error *err)
+{
+    struct pack_view view;
+    for (int i = 0; i < layout->matrix_count && err->status == XQ_OK; i++) {
+        const struct shape_matrix *m = &layout->matrices[i];
+        if (m->columns == SHAPE_FEEDBACK) /* its sources are packed too */
+            check_cost(shape, weights, err);
+        else if (pack_view_matrix(shape, weights, m, &view, err) == XQ_OK) {
+            check_finite(&view, m->source, weight_limit(m->type), err);
+            pack_view_free(&view);
+        }
+    }
+    for (int i = 0; i < layout->vector_count && err->status == XQ_OK; i++) {
+        const struct shape_vector *v = &layout->vectors[i];
+        if (pack_view_vector(shape, weights, v, &view, err) == XQ_OK) {
+            check_finite(&view, v->source, INFINITY, err);
+            pack_view_free(&view);
+        }
+    }
+    return err->status;
+}
+
+/* ------------------------------------------------------------------ scales */
+
+/* A scale for each column; the caller frees. NULL when memory runs out. */
+static float *column_scales(const struct pack_view *view, enum weight_type type)
+{
+    float *scales = calloc((size_t)view->cols, sizeof *scales);
+    for (int32_t k = 0; scales && weight_bytes(type) == 1 && k < view->rows; k++)
+        for (int32_t n = 0; n < view->cols; n++)
+            scales[n] = fmaxf(scales[n], fabsf(pack_view_at(view, k, n)));
+    for (int32_t n = 0; scales && n < view->cols; n++)
+        scales[n] = weight_scale(type, scales[n]);
+    return scales;
+}
+
+/* ----------------------------------------------------------------- packing */
+
+/* Whether columns tile .. tile + 15 are neighbours in the source. */
+static bool are_neighbours(const struct pack_view *view, int32_t tile)
+{
+    bool so = view->col_step == 1 && view->col[tile] >= 0;
+    for (int32_t n = 1; n < 16; n++)
+        so &= view->col[tile + n] == view->col[tile] + n;
+    return so;
+}
+
+/* Columns tile .. tile + 15 of rows step .. step + 15. */
+static void encode_tile(const struct pack_view *view, enum weight_type type, const float *scales,
+                        int32_t step, int32_t tile, uint16_t codes[16][16])
+{
+    float values[16][16];
+    const bool neighbours = are_neighbours(view, tile);
+    for (int32_t k = 0; k < 16; k++)
+        if (neighbours && view->row[step + k] >= 0)
+            memcpy(values[k], view->source + pack_view_index(view, step + k, tile), sizeof values[k]);
+        else
+            for (int32_t n = 0; n < 16; n++)
+                values[k][n] = pack_view_at(view, step + k, tile + n);
+    if (type == WEIGHT_F16)
+        half_from_floats(codes[0], values[0], 256);
+    else
+        for (int32_t i = 0; i < 256; i++)
+            codes[i / 16][i % 16] = weight_encode(type, values[i / 16][i % 16], scales[tile + i % 16]);
+}
+
+/* One tile of 16 rows and 16 columns: lane l holds 4 registers of 2 elements. Registers 0 and 1 are the B
+ * fragment of columns 0-7 (mma.m16n8k16: row k = (l % 4) * 2 + {0, 1}, and 8 more; column n = l / 4),
+ * registers 2 and 3 that of columns 8-15. */
+static void pack_tile(unsigned char *out, const struct pack_view *view, enum weight_type type,
+                      const float *scales, int32_t step, int32_t tile)
+{
+    uint16_t codes[16][16];
+    uint32_t pairs[8][16], ordered[32][4]; /* pairs: of rows 2 i and 2 i + 1 */
+    encode_tile(view, type, scales, step, tile, codes);
+    for (int i = 0; i < 8; i++)
+        for (int n = 0; n < 16; n++)
+            pairs[i][n] = codes[2 * i][n] | (uint32_t)codes[2 * i + 1][n] << 16;
+    for (int n = 0; n < 8; n++)
+        for (int i = 0; i < 4; i++) {
+            uint32_t *registers = ordered[n * 4 + i];
+            registers[0] = pairs[i][n];
+            registers[1] = pairs[i + 4][n];
+            registers[2] = pairs[i][n + 8];
+            registers[3] = pairs[i + 4][n + 8];
+        }
+    for (int i = 0; i < 128; i++) {
+        const uint32_t pair = ordered[i / 4][i % 4];
+        const unsigned char narrow[2] = {(unsigned char)pair, (unsigned char)(pair >> 16)};
+        if (weight_bytes(type) == 2)
+            memcpy(out + i * 4, &pair, 4);
+        else
+            memcpy(out + i * 2, narrow, 2);
+    }
+}
+
+/* Column by column of tiles. They are worked on in the order that reads the source along its rows: down a
+ * column of a large matrix every value is far from the one before. */
+static void pack_tiles(unsigned char *out, const struct pack_view *view, const struct shape_matrix *m,
+                       const float *scales)
+{
+    const size_t bytes = (size_t)weight_bytes(m->type) * 256, down = (size_t)m->rows / 16;
+    const int32_t across = m->cols / 16, tiles = across * (m->rows / 16);
+    for (int32_t i = 0; i < tiles; i++) {
+        int32_t column = view->col_step == 1 ? i % across : i / (int32_t)down;
+        int32_t row = view->col_step == 1 ? i / across : i % (int32_t)down;
+        pack_tile(out + ((size_t)column * down + (size_t)row) * bytes, view, m->type, scales, row * 16,
+                  column * 16);
+    }
+}
+
+static xq_status pack_matrix(const struct shape *shape, const xq_weights *weights,
+                             const struct shape_matrix *m, unsigned char *destination, error *err)
+{
+    struct pack_view view;
+    if (pack_view_matrix(shape, weights, m, &view, err) != XQ_OK)
+        return err->status;
+    unsigned char *out = destination + m->offset;
+    float *scales = column_scales(&view, m->type);
+    if (!scales) {
+        pack_view_free(&view);
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    }
+    pack_tiles(out, &view, m, scales);
+    if (weight_bytes(m->type) == 1)
+        memcpy(destination + m->scale_offset, scales, sizeof *scales * (size_t)m->cols);
+    free(scales);
+    pack_view_free(&view);
+    return XQ_OK;
+}
+
+static xq_status pack_vector(const struct shape *shape, const xq_weights *weights,
+                             const struct shape_vector *v, unsigned char *destination, error *err)
+{
+    struct pack_view view;
+    if (pack_view_vector(shape, weights, v, &view, err) != XQ_OK)
+        return err->status;
+    for (int32_t i = 0; i < v->count; i++) {
+        float value = pack_view_at(&view, 0, i);
+        memcpy(destination + v->offset + (size_t)i * sizeof value, &value, sizeof value);
+    }
+    pack_view_free(&view);
+    return XQ_OK;
+}
+
+/* Of each group, for each of its channels j in order what its error adds to the values of 16 lanes (8 in
+ * groups of 32), f16: lane l's are those of channels quad_channel(l) + {0, 1, 8, 9} of each unit of 64
+ * (templates/lib/quantize.cuh). */
+static void pack_feedback_group(const float *feedback, int32_t group, unsigned char *out)
+{
+    const int32_t lanes = group < 64 ? group / 4 : 16, values = group / lanes;
+    for (int32_t j = 0; j < group; j++)
+        for (int32_t lane = 0; lane < lanes; lane++)
+            for (int32_t v = 0; v < values; v++) {
+                int32_t i = v / 4 * 64 + lane / 4 * 16 + lane % 4 * 2 + v % 4 / 2 * 8 + v % 2;
+                uint16_t half = half_from_float(feedback[j * group + i]);
+                memcpy(out, &half, sizeof half);
+                out += sizeof half;
+            }
+}
+
+static xq_status pack_feedback(const struct shape *shape, const xq_weights *w, const struct shape_matrix *m,
+                               unsigned char *destination, error *err)
+{
+    const bool of_v = strcmp(m->source, "av") == 0;
+    const struct shape_stream *stream = &shape->streams[of_v ? 1 : 0];
+    const feedback_stream s = {stream->latents, stream->rank, stream->latent_width, m->cols};
+    const feedback_source k = {w->ak, shape->latent ? w->k_cost : NULL, shape->kv_width},
+                          v = {w->av, NULL, shape->kv_width};
+    const feedback_source sources[] = {of_v ? v : k, v}; /* x: both */
+    const size_t group = (size_t)m->cols, groups = (size_t)feedback_groups(&s);
+    float *feedback = malloc(sizeof *feedback * groups * group * group);
+    if (!feedback || !feedback_make(&s, sources, shape->latent ? 1 : 2, feedback)) {
+        free(feedback);
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    }
+    for (size_t g = 0; g < groups; g++)
+        pack_feedback_group(feedback + g * group * group, m->cols,
+                            destination + m->offset + g * group * group * sizeof(uint16_t));
+    free(feedback);
+    return XQ_OK;
+}
+
+xq_status pack_weights(const struct shape *shape, xq_implementation implementation,
+                       const xq_weights *weights, void *destination, error *err)
+{
+    const struct shape_weights *layout = &shape->weights[implementation];
+    if (check_all(shape, layout, weights, err) != XQ_OK)
+        return err->status;
+    memset(destination, 0, layout->bytes); /* padding between the matrices */
+    for (int i = 0; i < layout->matrix_count && err->status == XQ_OK; i++)
+        (layout->matrices[i].columns == SHAPE_FEEDBACK ? pack_feedback : pack_matrix)(
+            shape, weights, &layout->matrices[i], destination, err);
+    for (int i = 0; i < layout->vector_count && err->status == XQ_OK; i++)
+        pack_vector(shape, weights, &layout->vectors[i], destination, err);
+    return err->status;
+}
+
+/* ---------------------------------------------------------------- public */
+
+static bool is_packed(const struct shape *shape, const struct shape_weights *layout, const char *name)
+{
+    for (int i = 0; i < layout->matrix_count; i++)
+        if (strcmp(layout->matrices[i].source, name) == 0 ||
+            (shape->latent && layout->matrices[i].columns == SHAPE_FEEDBACK && strcmp(name, "k_cost") == 0))
+            return true;
+    for (int i = 0; i < layout->vector_count; i++)
+        if (strcmp(layout->vectors[i].source, name) == 0)
+            return true;
+    return false;
+}
+
+/* The first that the plan has no use for; it is taken out. */
+static const char *take_unused(const struct shape *shape, xq_implementation implementation,
+                               xq_weights *weights)
+{
+    const struct {
+        const char *name;
+        const float **values;
+    } all[] = {
+        {"wk", &weights->wk},         {"wv", &weights->wv},       {"uk", &weights->uk},
+        {"ak", &weights->ak},         {"uv", &weights->uv},       {"av", &weights->av},
+        {"ukv", &weights->ukv},       {"bk", &weights->bk},       {"bv", &weights->bv},
+        {"k_norm", &weights->k_norm}, {"sinks", &weights->sinks}, {"k_cost", &weights->k_cost},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (*all[i].values && !is_packed(shape, &shape->weights[implementation], all[i].name)) {
+            *all[i].values = NULL;
+            return all[i].name;
+        }
+    return NULL;
+}
+
+void pack_keep_used(const struct shape *shape, xq_implementation implementation, xq_weights *weights)
+{
+    while (take_unused(shape, implementation, weights))
+        ;
+}
+
+static bool check_all_used(const xq_plan *plan, xq_weights given, error *err)
+{
+    const char *name = take_unused(&plan->shape, plan->implementation, &given);
+    if (!name)
+        return true;
+    char field[32];
+    snprintf(field, sizeof field, "weights.%s", name);
+    error_set(err, XQ_ERROR_ARGUMENT, "argument",
+              "%s would have no effect: the plan's method, model and implementation have none; valid: NULL",
+              field);
+    error_field(err, field);
+    return false;
+}
+
+xq_status xq_plan_pack_weights(const xq_plan *plan, const xq_weights *weights, void *destination,
+                               size_t destination_bytes)
+{
+    if (!plan)
+        return XQ_ERROR_ARGUMENT;
+    error err = ERROR_INIT;
+    xq_weights w = XQ_WEIGHTS_INIT;
+    size_t needed = plan->shape.weights[plan->implementation].bytes;
+    if (plan_read_args(&w, sizeof w, DESCRIPTOR_UP_TO(xq_weights, ukv), weights, "weights", &err) ==
+            XQ_OK &&
+        check_not_null("destination", destination, &err) && check_all_used(plan, w, &err)) {
+        if (destination_bytes < needed) {
+            error_set(&err, XQ_ERROR_ARGUMENT, "argument",
+                      "destination_bytes is %zu; the plan's weights need %zu", destination_bytes, needed);
+            error_field(&err, "destination_bytes");
+        } else {
+            pack_weights(&plan->shape, plan->implementation, &w, destination, &err);
+        }
+    }
+    return plan_result(plan, &err);
+}

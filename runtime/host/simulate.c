@@ -1,0 +1,258 @@
+/* xq_simulate_cache and xq_simulate_weights: what a cache, or packed weights, hold of numbers, without a
+ * device. */
+
+/* Loops below run over millions of numbers: they are written to vectorize, and gcc does not at -O2. */
+#if !defined(__clang__)
+#pragma GCC optimize("O3", "no-trapping-math")
+#endif
+
+#include "../base/half.h"
+#include "../base/check.h"
+#include "feedback.h"
+#include "../launch/last_error.h"
+#include "quantizer.h"
+#include "simulate_check.h"
+
+#include <xq/xq.h>
+
+#include <math.h>
+#include <stdlib.h>
+
+#define CHUNK 64 /* channels of which groups of tokens are found together */
+
+/* ---------------------------------------------------------------- extremes */
+
+/* All bits but the sign of a negative number, turned over. */
+static inline uint32_t turned(uint32_t bits)
+{
+    return bits ^ (0u - (bits >> 31)) >> 1;
+}
+
+/* Orders f32 numbers as integers, -0 below 0; a NaN is beyond both infinities. Integers, because the
+ * minimum of floats does not vectorize where there may be NaN. */
+static inline int32_t ordered(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (int32_t)turned(bits);
+}
+
+static inline float from_ordered(int32_t order)
+{
+    uint32_t bits = turned((uint32_t)order);
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* Levels of a group whose least and greatest are `low` and `high`. */
+static quantizer_levels levels_between(const quantizer *q, int32_t low, int32_t high)
+{
+    float lo = from_ordered(low), hi = from_ordered(high);
+    return quantizer_find_levels(q, lo, hi, true, isnan(lo) || isnan(hi));
+}
+
+/* ---------------------------------------------------------------- groups of channels */
+
+static quantizer_levels levels_of(const quantizer *q, const float *x, size_t count)
+{
+    int32_t low = INT32_MAX, high = INT32_MIN;
+    for (size_t i = 0; i < count; i++) {
+        int32_t value = ordered(x[i]);
+        low = value < low ? value : low;
+        high = value > high ? value : high;
+    }
+    return levels_between(q, low, high);
+}
+
+static void simulate_group(const quantizer *q, float *x, size_t count)
+{
+    const quantizer_levels l = levels_of(q, x, count);
+    for (size_t i = 0; i < count; i++)
+        x[i] = quantizer_level_value(&l, quantizer_level(&l, x[i]));
+}
+
+/* The same with feedback, of the group that begins with stored channel `begin`; x [count] are those of its
+ * channels that hold data. */
+static void simulate_with_feedback(const quantizer *q, size_t begin, float *x, size_t count)
+{
+    const quantizer_levels l = levels_of(q, x, count);
+    const float *feedback = q->feedback + begin * q->group, inverse = 1 / l.divisor;
+    float t[FEEDBACK_MOST_CHANNELS] = {0};
+    size_t end = 0; /* behind the last channel with data */
+    for (size_t i = 0, taken = 0; taken < count; i++)
+        if (quantizer_is_data(q, begin + i)) {
+            t[i] = x[taken++];
+            end = i + 1;
+        }
+    for (size_t i = 0; i < end; i++) {
+        if (!quantizer_is_data(q, begin + i))
+            continue;
+        float level = quantizer_level_by(&l, inverse, t[i]);
+        quantizer_feed(feedback + i * q->group, quantizer_error(&l, level, *x), i + 1, end, t);
+        *x++ = quantizer_level_value(&l, level);
+    }
+}
+
+/* Where column c of a stored row would be in one without padding. */
+static size_t compact(const quantizer *q, size_t c)
+{
+    size_t within = c % q->latent_width;
+    return c / q->latent_width * q->rank + (within < q->rank ? within : q->rank);
+}
+
+/* Groups are those of the stored row; what each has of data follows one another in the compact one. */
+static void simulate_row(const quantizer *q, size_t stored_width, float *x)
+{
+    for (size_t c = 0; c < stored_width; c += q->group) {
+        size_t end = c + q->group < stored_width ? c + q->group : stored_width;
+        size_t first = compact(q, c), count = compact(q, end) - first;
+        if (count > 0 && q->feedback)
+            simulate_with_feedback(q, c, x + first, count);
+        else if (count > 0)
+            simulate_group(q, x + first, count);
+    }
+}
+
+/* ---------------------------------------------------------------- groups of tokens */
+
+/* Levels of CHUNK channels, each part of them an array, as vectors want it. */
+typedef struct chunk_levels {
+    float scale[CHUNK], offset[CHUNK], divisor[CHUNK], least[CHUNK], most[CHUNK];
+} chunk_levels;
+
+static void find_chunk_levels(const quantizer *q, const float *x, size_t width, size_t count,
+                              chunk_levels *levels)
+{
+    int32_t low[CHUNK], high[CHUNK];
+    for (size_t c = 0; c < count; c++) {
+        low[c] = INT32_MAX;
+        high[c] = INT32_MIN;
+    }
+    for (size_t t = 0; t < q->group; t++)
+        for (size_t c = 0; c < count; c++) {
+            int32_t value = ordered(x[t * width + c]);
+            low[c] = value < low[c] ? value : low[c];
+            high[c] = value > high[c] ? value : high[c];
+        }
+    for (size_t c = 0; c < count; c++) {
+        const quantizer_levels l = levels_between(q, low[c], high[c]);
+        levels->scale[c] = l.scale;
+        levels->offset[c] = l.offset;
+        levels->divisor[c] = l.divisor;
+        levels->least[c] = l.least;
+        levels->most[c] = l.most;
+    }
+}
+
+/* `count` channels, at most CHUNK, of q->group rows that are `width` apart. */
+static void simulate_channels(const quantizer *q, float *x, size_t width, size_t count)
+{
+    chunk_levels levels;
+    find_chunk_levels(q, x, width, count, &levels);
+    for (size_t t = 0; t < q->group; t++) {
+        float *row = x + t * width;
+        for (size_t c = 0; c < count; c++) {
+            const quantizer_levels l = {levels.scale[c], levels.offset[c], levels.divisor[c],
+                                        levels.least[c], levels.most[c]};
+            row[c] = quantizer_level_value(&l, quantizer_level(&l, row[c]));
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- cache */
+
+/* The stream that rows of `width` values are. */
+static feedback_stream stream_of(const xq_quantizer *q, int64_t width)
+{
+    const int32_t latents = q->latents > 0 ? q->latents : 1, rank = (int32_t)width / latents;
+    return (feedback_stream){latents, rank, (rank + 63) / 64 * 64, q->group};
+}
+
+/* To f16, saturating. */
+static void round_values(const float *x, size_t count, float *rounded)
+{
+    for (size_t i = 0; i < count; i++) {
+        float value = x[i] < 65504.0f ? x[i] : x[i] >= 65504.0f ? 65504.0f : x[i]; /* NaN passes */
+        rounded[i] = quantizer_half(value > -65504.0f ? value : value <= -65504.0f ? -65504.0f : value);
+    }
+}
+
+xq_status xq_simulate_cache(const xq_quantizer *quantized, int64_t rows, int64_t width, const float *x,
+                            float *x_hat)
+{
+    xq_quantizer s;
+    error err = ERROR_INIT;
+    if (!simulate_check_quantizer(quantized, width, &s, &err) ||
+        !check_range("rows", rows, 0, INT64_MAX, &err) || (rows > 0 && !check_not_null("x", x, &err)) ||
+        (rows > 0 && !check_not_null("x_hat", x_hat, &err)))
+        return last_error_keep(&err);
+    const feedback_stream stream = stream_of(&s, width);
+    size_t w = (size_t)width, n = (size_t)rows;
+    size_t stored_width = (size_t)stream.latents * (size_t)stream.latent_width;
+    quantizer q = {.bits = s.bits,
+                   .integer_zero = s.integer_zero != 0,
+                   .clip = s.clip,
+                   .rank = (size_t)stream.rank,
+                   .latent_width = (size_t)stream.latent_width,
+                   .feedback = s.feedback};
+    q.group = s.group > 0 ? (size_t)s.group : stored_width;
+    round_values(x, n * w, x_hat);
+    if (s.bits == 16)
+        return XQ_OK;
+    if (!s.by_channel) {
+        for (size_t t = 0; t < n; t++)
+            simulate_row(&q, stored_width, x_hat + t * w);
+        return XQ_OK;
+    }
+    for (size_t t = 0; t + q.group <= n; t += q.group)
+        for (size_t c = 0; c < w; c += CHUNK)
+            simulate_channels(&q, x_hat + t * w + c, w, w - c < CHUNK ? w - c : CHUNK);
+    return XQ_OK;
+}
+
+/* ---------------------------------------------------------------- feedback */
+
+xq_status xq_simulate_feedback(const xq_quantizer *quantized, int64_t width, int64_t cols, const float *a,
+                               const float *cost, float *feedback)
+{
+    xq_quantizer q;
+    error err = ERROR_INIT;
+    if (!simulate_check_quantizer(quantized, width, &q, &err) ||
+        !simulate_check_feedback(&q, cols, a, cost, &err) || !check_not_null("feedback", feedback, &err))
+        return last_error_keep(&err);
+    const feedback_stream stream = stream_of(&q, width);
+    const feedback_source source = {a, cost, (int32_t)cols};
+    if (!simulate_check_values("a", a, stream.rank, cols, INFINITY, &err))
+        return last_error_keep(&err);
+    if (!feedback_make(&stream, &source, 1, feedback))
+        error_set(&err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    return err.status == XQ_OK ? XQ_OK : last_error_keep(&err);
+}
+
+/* ---------------------------------------------------------------- weights */
+
+static float largest_magnitude(const float *w, size_t rows, size_t cols)
+{
+    float largest = 0;
+    for (size_t r = 0; r < rows; r++)
+        largest = fmaxf(largest, fabsf(w[r * cols]));
+    return largest;
+}
+
+xq_status xq_simulate_weights(const char *type, int64_t rows, int64_t cols, const float *w, float *rounded)
+{
+    enum weight_type t;
+    error err = ERROR_INIT;
+    if (!simulate_check_weights(type, rows, cols, &t, &err) ||
+        (rows * cols > 0 && (!check_not_null("w", w, &err) || !check_not_null("rounded", rounded, &err) ||
+                             !simulate_check_values("w", w, rows, cols, weight_limit(t), &err))))
+        return last_error_keep(&err);
+    size_t m = (size_t)rows, n = (size_t)cols;
+    for (size_t c = 0; c < n; c++) {
+        float scale = weight_scale(t, weight_bytes(t) == 1 ? largest_magnitude(w + c, m, n) : 0);
+        for (size_t r = 0; r < m; r++)
+            rounded[r * n + c] = weight_decode(t, weight_encode(t, w[r * n + c], scale), scale);
+    }
+    return XQ_OK;
+}

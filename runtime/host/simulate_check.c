@@ -1,0 +1,108 @@
+#include "simulate_check.h"
+#include "../base/check.h"
+#include "../base/descriptor.h"
+#include "feedback.h"
+
+#include <math.h>
+
+static bool refuse(const char *field, error *err)
+{
+    error_field(err, field);
+    return false;
+}
+
+static bool check_bits(int32_t bits, error *err)
+{
+    if (bits == 2 || bits == 3 || bits == 4 || bits == 8 || bits == 16)
+        return true;
+    error_set(err, XQ_ERROR_ARGUMENT, "argument", "quantizer.bits is %d; valid: 2, 3, 4, 8, 16", (int)bits);
+    return refuse("quantizer.bits", err);
+}
+
+static bool check_latents(int32_t latents, int64_t width, error *err)
+{
+    if (!check_range("quantizer.latents", latents, 0, INT32_MAX, err))
+        return false;
+    if (latents == 0 || width % latents == 0)
+        return true;
+    error_set(err, XQ_ERROR_ARGUMENT, "argument",
+              "quantizer.latents is %d, which does not divide width, %lld", (int)latents, (long long)width);
+    return refuse("quantizer.latents", err);
+}
+
+/* Groups of channels may be a whole row, and those of tokens may not. */
+static bool check_group(const xq_quantizer *q, error *err)
+{
+    if (q->feedback) {
+        if (!check_range("quantizer.group", q->group, 1, FEEDBACK_MOST_CHANNELS, err))
+            return false;
+        return check_unused("quantizer.feedback", q->by_channel, "quantizer.by_channel is 1", err);
+    }
+    return check_range("quantizer.group", q->group, q->by_channel && q->bits != 16, INT32_MAX, err);
+}
+
+static bool check_clip(float clip, error *err)
+{
+    if (clip >= 0 && clip <= 1)
+        return true;
+    error_set(err, XQ_ERROR_ARGUMENT, "argument", "quantizer.clip is %g; valid: 0 to 1", (double)clip);
+    return refuse("quantizer.clip", err);
+}
+
+bool simulate_check_quantizer(const xq_quantizer *given, int64_t width, xq_quantizer *q, error *err)
+{
+    *q = (xq_quantizer)XQ_QUANTIZER_INIT;
+    return descriptor_read(q, sizeof *q, DESCRIPTOR_UP_TO(xq_quantizer, feedback), given, "quantizer",
+                           err) == XQ_OK &&
+           check_range("width", width, 1, INT32_MAX, err) && check_bits(q->bits, err) &&
+           check_range("quantizer.by_channel", q->by_channel, 0, 1, err) &&
+           check_range("quantizer.integer_zero", q->integer_zero, 0, 1, err) && check_group(q, err) &&
+           check_latents(q->latents, width, err) && check_clip(q->clip, err);
+}
+
+bool simulate_check_feedback(const xq_quantizer *q, int64_t cols, const float *a, const float *cost,
+                             error *err)
+{
+    if (!check_range("quantizer.group", q->group, 1, FEEDBACK_MOST_CHANNELS, err) ||
+        !check_range("cols", cols, 1, INT32_MAX, err) || !check_not_null("a", a, err))
+        return false;
+    if (q->latents > 0 && cols % q->latents) {
+        error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                  "cols is %lld, of which quantizer.latents, %d, is no divisor", (long long)cols,
+                  (int)q->latents);
+        return refuse("cols", err);
+    }
+    for (int64_t i = 0; cost && i < cols; i++)
+        if (!(cost[i] >= 0) || isinf(cost[i])) {
+            error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                      "cost[%lld] is %g; costs must be finite, and at least 0", (long long)i,
+                      (double)cost[i]);
+            return refuse("cost", err);
+        }
+    return true;
+}
+
+bool simulate_check_values(const char *field, const float *values, int64_t rows, int64_t cols, float limit,
+                           error *err)
+{
+    for (int64_t i = 0; i < rows * cols; i++)
+        if (!(fabsf(values[i]) < limit)) {
+            error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                      "%s[%lld, %lld] is %g; valid: magnitudes below %g", field, (long long)(i / cols),
+                      (long long)(i % cols), (double)values[i], (double)limit);
+            return refuse(field, err);
+        }
+    return true;
+}
+
+bool simulate_check_weights(const char *type, int64_t rows, int64_t cols, enum weight_type *t, error *err)
+{
+    if (!check_not_null("type", type, err))
+        return false;
+    if (!weight_type_find(type, t)) {
+        error_set(err, XQ_ERROR_ARGUMENT, "argument", "type is '%.32s'; valid: f16, bf16, int8, e4m3",
+                  type);
+        return refuse("type", err);
+    }
+    return check_range("rows", rows, 0, INT32_MAX, err) && check_range("cols", cols, 0, INT32_MAX, err);
+}

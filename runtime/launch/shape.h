@@ -1,0 +1,78 @@
+/* What the host side needs of a completed spec, read once: sizes, the cache's and the packed weights'
+ * layout. The numbers come from gen/layout.lua through the spec's JSON; nothing is computed again here. */
+#ifndef RUNTIME_LAUNCH_SHAPE_H
+#define RUNTIME_LAUNCH_SHAPE_H
+
+#include "../base/error.h"
+#include "../base/weights.h"
+
+#include <stddef.h>
+
+enum { SHAPE_STREAMS = 2, SHAPE_MATRICES = 8, SHAPE_VECTORS = 8, SHAPE_KEY_COLUMNS = 320 };
+
+/* A cached matrix: `latents` matrices side by side, each of `rank` columns, stored as latent_width. */
+struct shape_stream {
+    int32_t width, latents, rank, latent_width;
+    bool by_channel; /* groups of tokens, with a tail; else groups of channels */
+};
+
+/* Which of a source's columns a packed matrix or vector has (gen/layout.lua). */
+enum shape_columns { SHAPE_ALL, SHAPE_KEYS, SHAPE_ABSORBED, SHAPE_TRANSPOSED, SHAPE_FEEDBACK };
+
+struct shape_matrix {
+    char name[16];  /* what kernels know it as: "wk", "wk_absorb", "wv", "uk", "uv", "ukv", "ukvt", "fk",
+                       "fv" */
+    char source[8]; /* the caller's: "wk", "ak", ... */
+    enum shape_columns columns;
+    enum weight_type type;
+    int32_t rows, cols;
+    size_t offset, scale_offset; /* in the packed weights; scales are for 8-bit types only */
+};
+
+struct shape_vector { /* f32 */
+    char name[16];    /* "bk", "bk_absorb", "bv", "k_norm", "sinks" */
+    char source[8];
+    enum shape_columns columns;
+    int32_t count;
+    size_t offset;
+};
+
+struct shape_weights {
+    struct shape_matrix matrices[SHAPE_MATRICES];
+    struct shape_vector vectors[SHAPE_VECTORS];
+    int matrix_count, vector_count;
+    size_t bytes;
+};
+
+/* The fused kernel's order of the columns of a head of K, as dimensions of the head; -1: a column of zeros.
+ */
+struct shape_keys {
+    int32_t columns, absorbed_columns;
+    int16_t rematerialized[SHAPE_KEY_COLUMNS], absorbed[SHAPE_KEY_COLUMNS];
+};
+
+struct shape {
+    int32_t hidden_size, heads, kv_heads, head_dim, kv_width; /* d, H, Hkv, dh, dkv */
+    bool rotary, key_norm, key_norm_row, sinks; /* RoPE; QK-norm, over all heads; attention sinks */
+    bool latent, cross_layer, base;             /* method latent; x-cl or latent-cl; base layer */
+    bool many;                                  /* kernels for several queries of a sequence */
+    bool checked;                               /* kernels do nothing in a call at fault */
+    int32_t page;                               /* tokens of a page */
+    struct shape_stream streams[SHAPE_STREAMS];
+    int stream_count;
+    int32_t rank_k, rank_v;    /* widths of the streams, 0 where there is none */
+    bool by_token, by_channel; /* whether a stream has per-token, per-channel groups */
+    size_t page_bytes, kv_page_bytes, tail_bytes, accumulator_page_bytes;
+    double bytes_per_token, accumulator_bytes_per_token;
+    struct shape_keys keys;
+    struct shape_weights weights[XQ_FP16_KV + 1]; /* by implementation */
+};
+
+/* Errors: XQ_ERROR_INTERNAL naming what a completed spec lacks. */
+xq_status shape_read(const char *completed_json, struct shape *out, error *err);
+
+/* The matrix or vector of that name, or NULL. */
+const struct shape_matrix *shape_matrix(const struct shape_weights *weights, const char *name);
+const struct shape_vector *shape_vector(const struct shape_weights *weights, const char *name);
+
+#endif

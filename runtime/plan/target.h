@@ -1,0 +1,22 @@
+/* What NVRTC compiles a kernel for, given the device, the spec's architecture, and what NVRTC knows. */
+#ifndef RUNTIME_PLAN_TARGET_H
+#define RUNTIME_PLAN_TARGET_H
+
+#include "../device/device.h"
+#include "../compile/nvrtc.h"
+
+typedef struct kernel_target {
+    char arch[32];    /* for --gpu-architecture: "sm_90a" gives a cubin, "compute_90" PTX alone */
+    char why[160];    /* in words */
+    bool older_nvrtc; /* NVRTC does not know the spec's architecture */
+} kernel_target;
+
+/* `arch` is that of a spec, and `p` the device that runs it. Where it is the GPU's own and NVRTC knows it,
+ * the target is `arch` itself: a cubin. Otherwise the target is PTX for the newest architecture that NVRTC
+ * knows and that is no newer than `arch`. The software device has one target for all specs, its ptx_target.
+ * Errors: XQ_ERROR_SPEC (field `arch`) for a spec that is for newer GPUs than the device;
+ * XQ_ERROR_NO_TOOLCHAIN where NVRTC knows only architectures newer than `arch`. */
+xq_status target_choose(const device_properties *p, const char *arch, const nvrtc *library,
+                        kernel_target *out, error *err);
+
+#endif
