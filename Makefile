@@ -60,7 +60,12 @@ SUBMAKE = +@$(MAKE) --no-print-directory
 # Of prepare/, what reads prepared weights is in the library; what makes them needs LAPACK.
 READER_SRC := $(addprefix prepare/,layer.c mapping.c packing.c prepared.c prepared_file.c prepared_head.c \
     safetensors_header.c tensor.c)
-LIB_SRC   := $(filter-out runtime/device/without_sim.c,$(wildcard gen/*.c runtime/*/*.c sim/*.c)) $(READER_SRC)
+# libxqrt, which launches plans that were built elsewhere (scripts/install.mk), and what stands there for the rest of
+# libxq.
+STAND_INS := runtime/device/without_sim.c runtime/launch/without_toolchain.c
+XQRT_SRC  := $(filter-out $(STAND_INS),$(wildcard runtime/device/*.c runtime/launch/*.c runtime/host/*.c)) \
+    $(addprefix runtime/base/,check.c descriptor.c error.c half.c log.c printable.c version.c weights.c)
+LIB_SRC   := $(filter-out $(STAND_INS),$(wildcard gen/*.c runtime/*/*.c sim/*.c)) $(READER_SRC)
 TOOL_SRC  := $(filter-out $(READER_SRC),$(wildcard prepare/*.c)) $(wildcard autotune/*/*.c)
 CLI_SRC   := $(wildcard cli/*.c) $(if $(filter 1,$(STATIC)),scripts/bundle/dl_find_object.c)
 TEST_SRC  := $(wildcard tests/test_*.c)
@@ -69,6 +74,7 @@ EMBED_FILES := $(sort $(wildcard gen/*.lua templates/*.cu.lt templates/*.spec.lu
 
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_OBJ     := $(call obj,$(LIB_SRC)) $(BUILD)/embed.o
+XQRT_OBJ    := $(call obj,$(XQRT_SRC) $(STAND_INS))
 TOOL_OBJ    := $(call obj,$(TOOL_SRC))
 CLI_OBJ     := $(call obj,$(CLI_SRC))
 SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
@@ -117,10 +123,22 @@ $(BUILD)/tests/test_synthetic: $(patsubst %,$(BUILD)/cli/%.o,synthetic synthetic
 $(BUILD)/tests/test_compare_expected: $(BUILD)/cli/compare_expected.o
 
 # The library's objects, but for the software device: a context works without it.
-$(BUILD)/tests/test_without_sim: $(BUILD)/tests/test_without_sim.o $(BUILD)/runtime/without_sim.o \
+$(BUILD)/tests/test_without_sim: $(BUILD)/tests/test_without_sim.o $(BUILD)/runtime/device/without_sim.o \
     $(filter-out $(BUILD)/sim/%,$(LIB_OBJ)) $(call obj,tests/fake_cuda.c $(if $(filter 1,$(TSAN)),tests/tsan/main.c))
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) $(LIBS)
+
+# libxqrt with the software device, for the test that compares it with libxq; that test loads both, and the library as
+# it ships.
+XQRT_SIM_OBJ := $(call obj,$(XQRT_SRC) runtime/launch/without_toolchain.c $(wildcard sim/*.c))
+$(BUILD)/tests/libxqrt_sim.so: $(XQRT_SIM_OBJ)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@ -lpthread -ldl -lm
+$(BUILD)/tests/test_xqrt: $(BUILD)/tests/test_xqrt.o $(call obj,$(addprefix tests/,fake_cuda.c files.c shell.c) \
+    $(addprefix runtime/base/,half.c random.c)) $(if $(filter 1,$(TSAN)),$(BUILD)/tests/tsan/main.o) \
+    | libraries $(BUILD)/tests/libxqrt_sim.so $(BUILD)/tests/libfake_cuda.so
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) -ldl -lm
 
 # Stand-ins that tests load: for the NVIDIA driver, for NVRTC, for malloc. And the program that tests of the
 # command line run.
@@ -128,7 +146,7 @@ $(BUILD)/tests/libfake_%.so: $(BUILD)/tests/fake/fake_%.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@
 $(addprefix $(BUILD)/tests/,test_checked test_checked_gpu test_cli test_device_cuda test_launch test_launch_cost test_pack \
-    test_plan test_prepared test_runtime test_target test_without_sim): | $(BUILD)/tests/libfake_cuda.so
+    test_plan test_plan_image test_prepared test_runtime test_target test_without_sim): | $(BUILD)/tests/libfake_cuda.so
 $(addprefix $(BUILD)/tests/,test_cli test_runtime test_target): | $(BUILD)/tests/libfake_nvrtc.so
 $(addprefix $(BUILD)/tests/,test_cli test_cli_spec test_outputs test_prepare test_prepare_resume \
     test_prepared test_progress): | $(BUILD)/xq

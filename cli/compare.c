@@ -1,7 +1,7 @@
 /* xq compare: fp16 KV, unfused and fused rematerialization side by side. */
 #include "compare.h"
 
-#include "../runtime/launch/context.h"
+#include "../runtime/plan/toolchain.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,7 @@
 /* The kernel families that run and compare launch, and what is chosen of their tuning. */
-#include "../runtime/launch/plan.h"
+#include "../runtime/launch/plan_kernels.h"
+#include "../runtime/plan/shape_read.h"
+#include "../runtime/plan/toolchain.h"
 #include "layers.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* xq info: what this machine offers. */
 #include "../autotune/measure/ceilings.h"
-#include "../runtime/launch/context.h"
+#include "../runtime/plan/toolchain.h"
 #include "../sim/ceilings.h"
 #include "cli.h"
 
@@ -154,7 +154,7 @@ static void print_text(const xq_context *context, const nvrtc *library,
         printf("toolchain  none: %s\n", missing->message);
     }
     print_compilation(context, compilation);
-    const char *dir = cache_dir(context->cache);
+    const char *dir = cache_dir(context->toolchain->cache);
     printf("cache      %s\n", *dir ? cli_show(dir).text : "none");
     print_devices(devices->available, "available", "name");
     print_devices(devices->unusable, "unusable", "why");
@@ -208,7 +208,7 @@ static cJSON *info_json(const xq_context *context, const nvrtc *library,
         cJSON_AddStringToObject(toolchain, "error", missing->message);
     }
     cJSON_AddItemToObject(root, "compilation", compilation_json(compilation));
-    cJSON_AddStringToObject(root, "cache_dir", cache_dir(context->cache));
+    cJSON_AddStringToObject(root, "cache_dir", cache_dir(context->toolchain->cache));
     return root;
 }
 

@@ -1,6 +1,6 @@
 /* Contexts of the subcommands. */
-#include "../runtime/launch/context.h"
 #include "../runtime/launch/last_error.h"
+#include "../runtime/plan/toolchain.h"
 #include "cli.h"
 
 #include <stdio.h>

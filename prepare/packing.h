@@ -1,5 +1,5 @@
-/* What the bytes of packed weights depend on: the parts of a completed spec that runtime/host/pack.c reads, and
- * by which a file of packed weights fits a plan or not. */
+/* What the bytes of packed weights depend on: the parts of a completed spec that runtime/host/pack.c reads,
+ * and by which a file of packed weights fits a plan or not. */
 #ifndef PREPARE_PACKING_H
 #define PREPARE_PACKING_H
 

@@ -1,6 +1,6 @@
 #include "prepared_write.h"
 
-#include "../runtime/launch/shape.h"
+#include "../runtime/plan/shape_read.h"
 
 #include <stdio.h>
 #include <stdlib.h>

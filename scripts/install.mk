@@ -1,30 +1,46 @@
 # The libraries that other projects link, and `make install`. Included by the Makefile.
 #
-# Only the public functions (tests/abi.txt) leave the libraries: in the shared one by visibility, in the
-# static one by turning every other symbol local, Lua's too. The static one holds Lua; the shared one needs
-# liblua5.4.so, for distributions build their static Lua in a way that only programs can link.
+# libxq goes from a spec to a launch. libxqrt only launches plan images; it needs nothing but the C library.
+#
+# Only the public functions (tests/abi.txt, tests/abi-xqrt.txt) leave the libraries: the shared ones by
+# visibility, the static ones by turning every other symbol local, Lua's too. The static libxq holds Lua; the
+# shared one needs liblua5.4.so, for distributions build their static Lua in a way that only programs can link.
 
 LIBDIR  ?= $(PREFIX)/lib
 VERSION := $(shell awk '/define XQ_VERSION_M|define XQ_VERSION_P/ { printf "%s%s", dot, $$3; dot = "." }' include/xq/xq.h)
-SONAME  := libxq.so.$(firstword $(subst ., ,$(VERSION)))
-LIBRARIES := $(BUILD)/libxq.a $(BUILD)/libxq.so.$(VERSION)
+MAJOR   := $(firstword $(subst ., ,$(VERSION)))
+LIBRARIES := $(foreach name,libxq libxqrt,$(BUILD)/$(name).a $(BUILD)/$(name).so.$(VERSION))
 
 # The compiler knows where the static Lua is; it answers with the bare name when there is none.
 LUA_ARCHIVE := $(filter /%,$(shell $(CC) -print-file-name=liblua5.4.a))
 SHARED_LIBS := -llua5.4 -lcjson -lxxhash -lpthread -ldl -lm
 STATIC_LIBS := $(if $(LUA_ARCHIVE),$(filter-out -llua5.4,$(SHARED_LIBS)),$(SHARED_LIBS))
 
-$(BUILD)/libxq.so.$(VERSION): $(LIB_OBJ)
-	$(call say,LINK,$@)
-	$(Q)$(CC) $(CFLAGS) -shared -Wl,-soname,$(SONAME) $^ $(SHARED_LIBS) -o $@
-	$(Q)ln -sf $(@F) $(BUILD)/$(SONAME)
-	$(Q)ln -sf $(SONAME) $(BUILD)/libxq.so
+XQRT_LIBS   := -lpthread -ldl -lm
 
-$(BUILD)/libxq.a: $(LIB_OBJ) tests/abi.txt
+# $(call link_shared,NAME,LIBS): the library, and the names that the loader and the linker look for.
+define link_shared
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) -shared -Wl,-soname,$(1).so.$(MAJOR) $^ $(2) -o $@
+	$(Q)ln -sf $(@F) $(BUILD)/$(1).so.$(MAJOR)
+	$(Q)ln -sf $(1).so.$(MAJOR) $(BUILD)/$(1).so
+endef
+# $(call link_static,NAME,ABI): one object, of which only the functions in the file ABI are global.
+define link_static
 	$(call say,AR,$@)
-	$(Q)$(CC) -r -nostdlib $(LIB_OBJ) $(LUA_ARCHIVE) -o $(BUILD)/libxq.o
-	$(Q)objcopy --keep-global-symbols=tests/abi.txt $(BUILD)/libxq.o
-	$(Q)rm -f $@ && ar rcsD $@ $(BUILD)/libxq.o
+	$(Q)$(CC) -r -nostdlib $(filter %.o %.a,$^) -o $(BUILD)/$(1).o
+	$(Q)objcopy --keep-global-symbols=$(2) $(BUILD)/$(1).o
+	$(Q)rm -f $@ && ar rcsD $@ $(BUILD)/$(1).o
+endef
+
+$(BUILD)/libxq.so.$(VERSION): $(LIB_OBJ)
+	$(call link_shared,libxq,$(SHARED_LIBS))
+$(BUILD)/libxqrt.so.$(VERSION): $(XQRT_OBJ)
+	$(call link_shared,libxqrt,$(XQRT_LIBS))
+$(BUILD)/libxq.a: $(LIB_OBJ) $(LUA_ARCHIVE) tests/abi.txt
+	$(call link_static,libxq,tests/abi.txt)
+$(BUILD)/libxqrt.a: $(XQRT_OBJ) tests/abi-xqrt.txt
+	$(call link_static,libxqrt,tests/abi-xqrt.txt)
 
 .PHONY: libraries
 libraries: $(LIBRARIES)

@@ -5,6 +5,7 @@
 #include "../autotune/verify/verify.h"
 #include "../runtime/base/half.h"
 #include "../runtime/host/pack.h"
+#include "../runtime/plan/shape_read.h"
 #include "kernel_attention.h"
 
 #include <criterion/criterion.h>

@@ -45,7 +45,7 @@ struct attend_case {
 struct attend_layer {
     fixture f;
     struct shape shape;
-    const kernel *attend, *absorb, *key_norms;
+    const test_kernel *attend, *absorb, *key_norms;
     reference_layer reference;
     float *matrices[7]; /* wk or ak, wv or av, bk, bv, k_norm, sinks; zeros */
     double *doubles[7];

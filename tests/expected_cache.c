@@ -92,7 +92,8 @@ static float clamped(float value, int most)
     return isnan(value) || value < 0 ? 0 : value > top ? top : value;
 }
 
-/* Scales near f16's limit (runtime/host/quantizer.h): n steps of the scale reach the end of the range, `from`
+/* Scales near f16's limit (runtime/host/quantizer.h): n steps of the scale reach the end of the range,
+ * `from`
  * + `length`; the sum must not round to infinity. */
 static int find_end(float from, float length, int n, uint16_t *scale)
 {

@@ -1,6 +1,7 @@
 #include "kernel_fixture.h"
 
 #include "../runtime/base/half.h"
+#include "../runtime/plan/shape_read.h"
 
 #include <cjson/cJSON.h>
 #include <criterion/criterion.h>
@@ -39,50 +40,73 @@ void fixture_open(fixture *f, const char *spec_json)
     cJSON_Delete(spec);
 }
 
+void test_kernel_close(test_kernel *k)
+{
+    kernel_destroy(k->loaded);
+    kernel_build_destroy(k->build);
+    *k = (test_kernel){0};
+}
+
+xq_status test_kernel_open(xq_context *context, const char *completed, const char *family, test_kernel *out,
+                           error *err)
+{
+    struct shape shape;
+    *out = (test_kernel){0};
+    if (shape_read(completed, &shape, err) == XQ_OK &&
+        kernel_build_create(context, completed, shape.arch, family, &out->build, err) == XQ_OK) {
+        const struct kernel_code code = kernel_build_code(out->build);
+        kernel_open(context->device, &code, out->build->target.arch, &out->loaded, err);
+    }
+    if (err->status != XQ_OK)
+        test_kernel_close(out);
+    return err->status;
+}
+
 void fixture_close(fixture *f)
 {
     fixture_release(f);
     for (int i = 0; i < f->kernel_count; i++)
-        kernel_destroy(f->kernels[i]);
+        test_kernel_close(&f->kernels[i]);
     xq_string_free(f->completed);
     xq_context_destroy(f->context);
 }
 
-kernel *fixture_kernel(fixture *f, const char *family)
+test_kernel *fixture_kernel(fixture *f, const char *family)
 {
     error err = ERROR_INIT;
-    kernel **k = &f->kernels[f->kernel_count];
-    require(kernel_load(f->context, f->completed, family, k, &err), &err);
-    f->kernel_count++;
-    return *k;
+    test_kernel *k = &f->kernels[f->kernel_count++];
+    require(test_kernel_open(f->context, f->completed, family, k, &err), &err);
+    return k;
 }
 
-kernel *fixture_source(fixture *f, const char *source, int threads)
+test_kernel *fixture_source(fixture *f, const char *source, int threads)
 {
     error err = ERROR_INIT;
     const gen *generator = NULL;
     const nvrtc *library = NULL;
-    kernel *k = f->kernels[f->kernel_count] = calloc(1, sizeof *k);
-    device *d = k->device = f->context->device;
-    snprintf(k->family, sizeof k->family, "test");
-    k->threads = (uint32_t)threads;
-    f->kernel_count++;
+    compiled made = {0};
+    const char *target = f->context->device->properties.ptx_target;
+    test_kernel *k = &f->kernels[f->kernel_count++];
     if (context_generator(f->context, &generator, &err) == XQ_OK &&
         context_nvrtc(f->context, &library, &err) == XQ_OK)
-        compile_source(library, f->context->cache, generator, "test", source, d->properties.ptx_target,
-                       &k->compiled, &err);
+        compile_source(library, f->context->toolchain->cache, generator, "test", source, target, &made,
+                       &err);
     require(err.status, &err);
-    require(d->ops->module_load(d, k->compiled.ptx, strlen(k->compiled.ptx), "test", &k->module, &err),
-            &err);
-    require(d->ops->function_get(k->module, "test", 0, &k->function, &err), &err);
+    const struct kernel_code code = {.family = "test",
+                                     .entry = "test",
+                                     .threads = (uint32_t)threads,
+                                     .ptx = made.ptx,
+                                     .ptx_bytes = strlen(made.ptx) + 1};
+    require(kernel_open(f->context->device, &code, target, &k->loaded, &err), &err);
+    compiled_free(&made);
     return k;
 }
 
-int fixture_constant(const kernel *k, const char *name)
+int fixture_constant(const test_kernel *k, const char *name)
 {
     error err = ERROR_INIT;
     int64_t value = 0;
-    require(kernel_constant(k, name, &value, &err), &err);
+    require(kernel_build_constant(k->build, name, &value, &err), &err);
     return (int)value;
 }
 
@@ -118,12 +142,12 @@ void fixture_release(fixture *f)
         xq_device_free(f->context, f->buffers[--f->buffer_count]);
 }
 
-void fixture_launch(fixture *f, const kernel *k, int grid_x, int grid_y, int grid_z, const void *params,
-                    size_t params_bytes)
+void fixture_launch(fixture *f, const test_kernel *k, int grid_x, int grid_y, int grid_z,
+                    const void *params, size_t params_bytes)
 {
     error err = ERROR_INIT;
     const uint32_t grid[3] = {(uint32_t)grid_x, (uint32_t)grid_y, (uint32_t)grid_z};
-    require(kernel_launch(k, grid, params, params_bytes, NULL, &err), &err);
+    require(kernel_launch(k->loaded, grid, params, params_bytes, NULL, &err), &err);
     require_public(f, xq_device_synchronize(f->context));
 }
 

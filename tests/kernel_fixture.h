@@ -5,7 +5,7 @@
 
 #include "../autotune/reference/reference.h"
 #include "../runtime/base/random.h"
-#include "../runtime/plan/kernel.h"
+#include "../runtime/plan/kernel_build.h"
 
 #include "params.h"
 
@@ -14,12 +14,23 @@
 #define FIXTURE_MAX_KERNELS 8
 #define FIXTURE_NAN         0xffff /* f16 */
 
+/* A kernel as it was compiled, and as it is loaded. */
+typedef struct test_kernel {
+    kernel_build *build; /* NULL: made of a test's own source */
+    kernel *loaded;
+} test_kernel;
+
+/* Compiles and loads a family for a completed spec. On failure *out is empty. */
+xq_status test_kernel_open(xq_context *context, const char *completed, const char *family, test_kernel *out,
+                           error *err);
+void test_kernel_close(test_kernel *k);
+
 typedef struct fixture {
     xq_context *context;
     char *completed; /* the spec */
     reference_model model;
     int page, group, bits;
-    kernel *kernels[FIXTURE_MAX_KERNELS];
+    test_kernel kernels[FIXTURE_MAX_KERNELS];
     int kernel_count;
     uint64_t buffers[FIXTURE_MAX_BUFFERS];
     int buffer_count;
@@ -34,10 +45,10 @@ void fixture_open(fixture *f, const char *spec_json);
 void fixture_close(fixture *f);
 
 /* Loads a family; it belongs to the fixture. */
-kernel *fixture_kernel(fixture *f, const char *family);
+test_kernel *fixture_kernel(fixture *f, const char *family);
 /* A kernel `test` of CUDA source that includes templates/lib headers; it belongs to the fixture. */
-kernel *fixture_source(fixture *f, const char *source, int threads);
-int fixture_constant(const kernel *k, const char *name);
+test_kernel *fixture_source(fixture *f, const char *source, int threads);
+int fixture_constant(const test_kernel *k, const char *name);
 
 /* Device memory until fixture_release: with a copy of `data`, or filled with a byte. */
 uint64_t fixture_upload(fixture *f, const void *data, size_t bytes);
@@ -45,8 +56,8 @@ uint64_t fixture_filled(fixture *f, uint8_t value, size_t bytes);
 void *fixture_download(fixture *f, uint64_t pointer, size_t bytes); /* caller frees */
 void fixture_release(fixture *f);
 
-void fixture_launch(fixture *f, const kernel *k, int grid_x, int grid_y, int grid_z, const void *params,
-                    size_t params_bytes);
+void fixture_launch(fixture *f, const test_kernel *k, int grid_x, int grid_y, int grid_z,
+                    const void *params, size_t params_bytes);
 
 /* What the software device has counted since the last call. */
 device_counters fixture_counters(fixture *f);

@@ -23,7 +23,7 @@ struct form {
  * latent-cl). */
 struct layer {
     fixture f;
-    const kernel *kernel;
+    const test_kernel *kernel;
     paged paged;
     cache_image deltas, x;
     int hidden, rank;

@@ -31,12 +31,12 @@ typedef struct run {
     int32_t pages[BATCH][LONGEST / 16 + 1]; /* of the pool, of each sequence */
     int32_t slots[BATCH];
     int pool;
-    uint16_t *x[BATCH]; /* [LONGEST, hidden] as given to the kernel */
+    uint16_t *x[BATCH]; /* [LONGEST, hidden] as given to the test_kernel */
     int lengths[BATCH];
     uint8_t *tails; /* what the tail pool must hold */
     size_t tails_bytes;
     uint64_t device_pages, device_tails, device_held;
-    kernel *by_token, *by_channel;
+    test_kernel *by_token, *by_channel;
 } run;
 
 static float operand_value(bool bf16, uint16_t bits)

@@ -1,7 +1,7 @@
 /* What the fused kernel moves: device memory sees its operands and next to nothing else, and one layer of a
  * real model's decode runs on the software device in seconds. */
-#include "../runtime/launch/context.h"
 #include "../runtime/launch/plan.h"
+#include "../runtime/plan/toolchain.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 #include "../autotune/measure/ceilings.h"
-#include "../runtime/launch/context.h"
+#include "../runtime/plan/toolchain.h"
 
 #include <criterion/criterion.h>
 

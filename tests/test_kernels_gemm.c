@@ -57,8 +57,8 @@ static void draw_weights(struct weights *w, random_stream *r, const char *type, 
 }
 
 /* A product of rows that lie apart, into pages that lie apart; what lies between stays as it was. */
-static double multiply_once(fixture *f, const kernel *gemm, random_stream *r, const struct gemm_case *c,
-                            int rows, int k, int n)
+static double multiply_once(fixture *f, const test_kernel *gemm, random_stream *r,
+                            const struct gemm_case *c, int rows, int k, int n)
 {
     bool bf16 = !strcmp(c->dtype, "bf16");
     struct weights w;
@@ -150,7 +150,7 @@ ParameterizedTest(struct gemm_case *c, kernels_gemm, every_type_matches_the_refe
              c->bias ? "true" : "false", c->dtype, c->weights, c->tuning);
     fixture f;
     fixture_open(&f, spec);
-    const kernel *gemm = fixture_kernel(&f, "gemm");
+    const test_kernel *gemm = fixture_kernel(&f, "gemm");
     static const int rows[] = {1, 15, 17, 64, 130, 200};
     double worst = 0;
     for (int i = 0; i < 12; i++) {

@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* One random shape through the kernel; twice on the same workspace, as an engine would. */
-static double attend_once(fixture *f, const kernel *k, random_stream *r, int longest)
+static double attend_once(fixture *f, const test_kernel *k, random_stream *r, int longest)
 {
     paged p;
     attention a;
@@ -68,7 +68,7 @@ ParameterizedTest(struct attend_case *c, kernels_kv, kv_attend_matches_the_refer
     char tuning[128];
     snprintf(tuning, sizeof tuning, "\"kv_attend\": {%s}", c->tuning);
     fixture_open(&f, fixture_spec("x", 64, c->heads, c->kv_heads, c->head_dim, c->page, 4, 64, tuning));
-    const kernel *k = fixture_kernel(&f, "kv_attend");
+    const test_kernel *k = fixture_kernel(&f, "kv_attend");
     double worst = 0;
     for (int i = 0; i < 12; i++) {
         random_stream r = random_begin(2026, (uint64_t)(c->heads * 1000 + c->head_dim + i));
@@ -86,7 +86,7 @@ Test(kernels_kv, kv_attend_reads_keys_values_and_queries_once)
     enum { LENGTH = 500 };
     fixture f;
     fixture_open(&f, fixture_spec("x", 64, 24, 2, 128, 64, 4, 64, ""));
-    const kernel *k = fixture_kernel(&f, "kv_attend");
+    const test_kernel *k = fixture_kernel(&f, "kv_attend");
     random_stream r = random_begin(12, 0);
     paged p;
     attention a;
@@ -157,7 +157,7 @@ ParameterizedTest(struct shape_case *c, kernels_kv, kv_append_rotates_and_scatte
 {
     fixture f;
     fixture_open(&f, fixture_spec("x", 64, c->heads, c->kv_heads, c->head_dim, c->page, 4, 64, ""));
-    const kernel *append = fixture_kernel(&f, "kv_append");
+    const test_kernel *append = fixture_kernel(&f, "kv_append");
     size_t width = (size_t)(c->kv_heads * c->head_dim);
     for (int n = 0; n < 8; n++) {
         random_stream r = random_begin(7, (uint64_t)n);
@@ -248,7 +248,7 @@ ParameterizedTest(struct shape_case *c, kernels_kv, rope_rotates_valid_rows_in_p
 {
     fixture f;
     fixture_open(&f, fixture_spec("x", 64, c->heads, c->kv_heads, c->head_dim, c->page, 4, 64, ""));
-    const kernel *rope = fixture_kernel(&f, "rope");
+    const test_kernel *rope = fixture_kernel(&f, "rope");
     for (int n = 0; n < 8; n++) {
         random_stream r = random_begin(9, (uint64_t)n);
         paged p;

@@ -61,7 +61,7 @@ static void sets_free(struct sets *s)
 }
 
 /* in_place: 0 or 1: the result replaces that set; 2: it has memory of its own. */
-static struct xq_merge_params launch(fixture *f, const kernel *k, const struct sets *s, int in_place,
+static struct xq_merge_params launch(fixture *f, const test_kernel *k, const struct sets *s, int in_place,
                                      bool want_lse)
 {
     size_t bytes = (size_t)(s->rows * s->width) * 2, logarithms = (size_t)s->rows * 4;
@@ -119,7 +119,7 @@ ParameterizedTest(struct merge_case *c, kernels_merge, two_sets_become_one)
              c->head_dim, c->bf16 ? "bf16" : "f16");
     fixture f;
     fixture_open(&f, spec);
-    const kernel *k = fixture_kernel(&f, "merge");
+    const test_kernel *k = fixture_kernel(&f, "merge");
     for (int i = 0; i < 12; i++) {
         random_stream r = random_begin(55, (uint64_t)i);
         struct sets s;

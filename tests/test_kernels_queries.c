@@ -252,7 +252,7 @@ static double check_outputs(struct scene *s, uint64_t out, double bound)
     return worst;
 }
 
-static double attend_once(struct scene *s, const kernel *k, random_stream *r)
+static double attend_once(struct scene *s, const test_kernel *k, random_stream *r)
 {
     fixture *f = s->f;
     int group = f->model.heads / f->model.kv_heads, block_rows = fixture_constant(k, "query_rows"),
@@ -296,7 +296,7 @@ static void attend_scenes(const struct attend_case *c, bool bf16, bool many, int
 {
     fixture f;
     fixture_open(&f, spec_of(c, bf16, many));
-    const kernel *k = fixture_kernel(&f, "kv_attend");
+    const test_kernel *k = fixture_kernel(&f, "kv_attend");
     double worst = 0;
     for (int i = 0; i < scenes; i++) {
         random_stream r = random_begin(77, (uint64_t)(c->heads * 1000 + c->head_dim * 10 + i));
@@ -393,7 +393,7 @@ Test(kernels_queries, a_block_of_rows_reads_what_it_sees_once)
     static const struct attend_case c = {GROUP, 1, HEAD_DIM, 64, "", ""};
     fixture f;
     fixture_open(&f, spec_of(&c, false, true));
-    const kernel *k = fixture_kernel(&f, "kv_attend");
+    const test_kernel *k = fixture_kernel(&f, "kv_attend");
     int rows = fixture_constant(k, "query_rows"), blocks = TOKENS * GROUP / rows, tile = rows / GROUP;
     size_t page = kv_row(&f, 1, 0, 0) * 2, queries = (size_t)TOKENS * GROUP * HEAD_DIM * 2;
     const int32_t indptr[2] = {0, TOKENS / 64}, last = 64, query_indptr[2] = {0, TOKENS};

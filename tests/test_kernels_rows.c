@@ -153,7 +153,7 @@ static uint64_t upload_norm(const struct scene *s)
 
 /* ---------------------------------------------------------------- rope */
 
-static double rope_once(struct scene *s, const kernel *k, bool many)
+static double rope_once(struct scene *s, const test_kernel *k, bool many)
 {
     fixture *f = s->f;
     const paged *p = &s->pages;
@@ -195,7 +195,7 @@ static void rope_scenes(const struct rows_case *c, bool many)
 {
     fixture f;
     fixture_open(&f, spec_of(c));
-    const kernel *k = fixture_kernel(&f, "rope");
+    const test_kernel *k = fixture_kernel(&f, "rope");
     double worst = 0;
     for (int n = 0; n < 6; n++) {
         random_stream r = random_begin(21, (uint64_t)n);
@@ -247,7 +247,7 @@ ParameterizedTest(struct rows_case *c, kernels_rows, rope_turns_drafts_to_their_
 /* ---------------------------------------------------------------- kv_append */
 
 /* All tokens of all sequences, in any order. */
-static double append_once(struct scene *s, const kernel *k, random_stream *r)
+static double append_once(struct scene *s, const test_kernel *k, random_stream *r)
 {
     fixture *f = s->f;
     const paged *p = &s->pages;
@@ -307,7 +307,7 @@ ParameterizedTest(struct rows_case *c, kernels_rows, kv_append_matches_the_refer
 {
     fixture f;
     fixture_open(&f, spec_of(c));
-    const kernel *k = fixture_kernel(&f, "kv_append");
+    const test_kernel *k = fixture_kernel(&f, "kv_append");
     double worst = 0;
     for (int n = 0; n < 6; n++) {
         random_stream r = random_begin(22, (uint64_t)n);

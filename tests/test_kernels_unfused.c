@@ -67,8 +67,8 @@ static double *cached_rows(const cached *c, const paged *p, int stream, int sequ
 }
 
 /* Launches dequantize; the rows of stream s are then at rows[s], all others NaN. */
-static void dequantize(fixture *f, const kernel *k, const paged *p, const cached *c, struct xq_table table,
-                       uint64_t rows[2])
+static void dequantize(fixture *f, const test_kernel *k, const paged *p, const cached *c,
+                       struct xq_table table, uint64_t rows[2])
 {
     for (int s = 0; s < 2; s++) {
         size_t width = s < c->codec->streams ? (size_t)c->codec->stream[s].width : 0;
@@ -129,7 +129,7 @@ ParameterizedTest(struct cache_case *c, kernels_unfused, dequantize_rounds_each_
     fixture f;
     fixture_open(&f, fixture_spec(c->method, c->hidden, c->heads, c->kv_heads, c->head_dim, c->page,
                                   c->bits, c->group, ""));
-    const kernel *k = fixture_kernel(&f, "dequantize");
+    const test_kernel *k = fixture_kernel(&f, "dequantize");
     for (int n = 0; n < 6; n++) {
         random_stream r = random_begin(13, (uint64_t)n);
         paged p;
@@ -148,8 +148,8 @@ ParameterizedTest(struct cache_case *c, kernels_unfused, dequantize_rounds_each_
 }
 
 /* A projection of the pipeline: rows of a stream times W, into K or V of fp16 KV pages. */
-static void project(fixture *f, const kernel *gemm, const paged *p, uint64_t x, int k, const uint16_t *w,
-                    uint64_t kv, int which)
+static void project(fixture *f, const test_kernel *gemm, const paged *p, uint64_t x, int k,
+                    const uint16_t *w, uint64_t kv, int which)
 {
     int width = f->model.kv_heads * f->model.head_dim;
     void *packed = elements_packed(w, k, width, 2);
@@ -181,8 +181,8 @@ ParameterizedTest(struct cache_case *c, kernels_unfused, the_pipeline_matches_th
     fixture f;
     fixture_open(&f, fixture_spec(c->method, c->hidden, c->heads, c->kv_heads, c->head_dim, c->page,
                                   c->bits, c->group, ""));
-    const kernel *unpack = fixture_kernel(&f, "dequantize"), *gemm = fixture_kernel(&f, "gemm");
-    const kernel *rope = fixture_kernel(&f, "rope"), *attend = fixture_kernel(&f, "kv_attend");
+    const test_kernel *unpack = fixture_kernel(&f, "dequantize"), *gemm = fixture_kernel(&f, "gemm");
+    const test_kernel *rope = fixture_kernel(&f, "rope"), *attend = fixture_kernel(&f, "kv_attend");
     int width = c->kv_heads * c->head_dim;
     double worst = 0;
     for (int n = 0; n < 6; n++) {

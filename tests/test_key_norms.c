@@ -1,6 +1,7 @@
 /* Sums of squares of K's rows (templates/key_norms.cu.lt) against double precision. */
 #include "../runtime/base/half.h"
 #include "../runtime/host/pack.h"
+#include "../runtime/plan/shape_read.h"
 #include "cache_image.h"
 
 #include <criterion/criterion.h>
@@ -67,7 +68,7 @@ static void check_sums(fixture *f, const cache_image *image, uint64_t sums, int 
     free((void *)got);
 }
 
-static void check_once(fixture *f, const struct form *c, const kernel *k, random_stream *r)
+static void check_once(fixture *f, const struct form *c, const test_kernel *k, random_stream *r)
 {
     paged p;
     paged_draw(r, &p, 3, f->page, 300, false);
@@ -135,7 +136,7 @@ ParameterizedTest(struct form *c, key_norms, sums_match_double_precision)
 {
     fixture f;
     fixture_open(&f, spec_of(c));
-    const kernel *k = fixture_kernel(&f, "key_norms");
+    const test_kernel *k = fixture_kernel(&f, "key_norms");
     random_stream r = random_begin(7, (uint64_t)c->head_dim);
     for (int i = 0; i < 3; i++)
         check_once(&f, c, k, &r);

@@ -27,7 +27,7 @@ static const char *spec_of(const struct form *c, int hidden, int kv_heads)
 }
 
 /* Launches dequantize; the rows of stream s are then at rows[s], all others NaN. */
-static void dequantize(fixture *f, const kernel *k, const cache_image *image, uint64_t rows[2])
+static void dequantize(fixture *f, const test_kernel *k, const cache_image *image, uint64_t rows[2])
 {
     const paged *p = image->paged;
     for (int s = 0; s < 2; s++) {
@@ -161,7 +161,7 @@ ParameterizedTest(struct form *c, operand, every_cached_value_is_rounded_once)
 {
     fixture f;
     fixture_open(&f, spec_of(c, 320, 4));
-    const kernel *k = fixture_kernel(&f, "dequantize");
+    const test_kernel *k = fixture_kernel(&f, "dequantize");
     for (int n = 0; n < 8; n++) {
         random_stream r = random_begin(19, (uint64_t)n);
         paged p;

@@ -1,13 +1,13 @@
 /* Contexts, their errors, NVRTC and its log. */
+#include "../runtime/base/descriptor.h"
 #include "../runtime/base/files.h"
 #include "../runtime/compile/compile.h"
-#include "../runtime/launch/context.h"
-#include "../runtime/base/descriptor.h"
-#include "../runtime/plan/kernel.h"
 #include "../runtime/compile/nvrtc_find.h"
 #include "../runtime/compile/nvrtc_log.h"
+#include "../runtime/plan/toolchain.h"
 #include "fake_cuda.h"
 #include "files.h"
+#include "kernel_fixture.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>

@@ -1,10 +1,10 @@
 /* GPUs that the table of architectures does not list, and what kernels are compiled for where NVRTC is
  * older than the GPU. The driver and NVRTC are stand-ins. */
-#include "../runtime/launch/context.h"
-#include "../runtime/plan/kernel.h"
+#include "../runtime/plan/toolchain.h"
 #include "fake_cuda.h"
 #include "fake_nvrtc.h"
 #include "files.h"
+#include "kernel_fixture.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -64,12 +64,12 @@ static xq_context *open_gpu(int capability)
     return context;
 }
 
-static kernel *load_kernel(xq_context *context, const char *json)
+static test_kernel load_kernel(xq_context *context, const char *json)
 {
     char *completed = NULL;
-    kernel *k = NULL;
+    test_kernel k;
     cr_assert_eq(context_complete(context, json, &completed, &err), XQ_OK, "%s", err.message);
-    cr_assert_eq(kernel_load(context, completed, "rope", &k, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(test_kernel_open(context, completed, "rope", &k, &err), XQ_OK, "%s", err.message);
     free(completed);
     return k;
 }
@@ -98,7 +98,7 @@ static void is_unlisted_and_newer_than_nvrtc(int capability, const char *arch, c
     cr_expect_eq(info.shared_bytes_per_block, fake->shared_bytes_block);
     xq_plan *plan = make_plan(context), *second = make_plan(context);
     cr_expect(strstr(xq_plan_spec(plan), arch), "%s", xq_plan_spec(plan));
-    cr_expect_str_eq(gen_tuned_as(context->generator), tuned_as);
+    cr_expect_str_eq(gen_tuned_as(context->toolchain->generator), tuned_as);
     cr_expect_gt(fake->modules, 0);
     cr_expect_eq(fake->ptx_modules, fake->modules, "%d of %d modules are PTX", fake->ptx_modules,
                  fake->modules);
@@ -131,11 +131,12 @@ Test(target, gpu_13_0_works_with_the_real_nvrtc)
     xq_context *context = open_gpu(130);
     const nvrtc *library = NULL;
     char target[32];
-    kernel *k = load_kernel(context, spec);
+    test_kernel k = load_kernel(context, spec);
     cr_assert_eq(context_nvrtc(context, &library, &err), XQ_OK);
     snprintf(target, sizeof target, ".target sm_%d", nvrtc_newest(library, 130));
-    cr_assert(strstr(k->compiled.ptx, target), "%s is missing: %.300s", target, k->compiled.ptx);
-    kernel_destroy(k);
+    cr_assert(strstr(k.build->compiled.ptx, target), "%s is missing: %.300s", target,
+              k.build->compiled.ptx);
+    test_kernel_close(&k);
     xq_context_destroy(context);
 }
 
@@ -143,12 +144,12 @@ Test(target, unlisted_gpu_that_nvrtc_knows_gets_cubins)
 {
     fake_nvrtc_use("80,90,130");
     xq_context *context = open_gpu(130);
-    kernel *k = load_kernel(context, spec);
-    cr_assert_str_eq(k->compiled.cubin, "\177ELF sm_130");
+    test_kernel k = load_kernel(context, spec);
+    cr_assert_str_eq(k.build->compiled.cubin, "\177ELF sm_130");
     cr_assert_eq(fake->ptx_modules, 0);
     cr_assert_eq(warnings.unlisted, 1);
     cr_assert_eq(warnings.older_nvrtc, 0);
-    kernel_destroy(k);
+    test_kernel_close(&k);
     xq_context_destroy(context);
 }
 
@@ -156,13 +157,13 @@ Test(target, listed_gpu_that_nvrtc_does_not_know_gets_ptx)
 {
     fake_nvrtc_use(NULL);
     xq_context *context = open_gpu(103);
-    kernel *k = load_kernel(context, spec);
-    cr_assert_null(k->compiled.cubin);
-    cr_assert(strstr(k->compiled.ptx, ".target sm_90\n"), "%s", k->compiled.ptx);
+    test_kernel k = load_kernel(context, spec);
+    cr_assert_null(k.build->compiled.cubin);
+    cr_assert(strstr(k.build->compiled.ptx, ".target sm_90\n"), "%s", k.build->compiled.ptx);
     cr_assert_eq(warnings.unlisted, 0);
     cr_assert_eq(warnings.older_nvrtc, 1);
     cr_assert(strstr(warnings.last, "sm_103") && strstr(warnings.last, "compute_90"), "%s", warnings.last);
-    kernel_destroy(k);
+    test_kernel_close(&k);
     xq_context_destroy(context);
 }
 
@@ -170,10 +171,10 @@ Test(target, gpu_that_both_know_gets_cubins_and_no_warning)
 {
     fake_nvrtc_use(NULL);
     xq_context *context = open_gpu(90);
-    kernel *k = load_kernel(context, spec);
-    cr_assert_str_eq(k->compiled.cubin, "\177ELF sm_90a");
+    test_kernel k = load_kernel(context, spec);
+    cr_assert_str_eq(k.build->compiled.cubin, "\177ELF sm_90a");
     cr_assert_eq(warnings.unlisted + warnings.older_nvrtc + warnings.others, 0, "%s", warnings.last);
-    kernel_destroy(k);
+    test_kernel_close(&k);
     xq_context_destroy(context);
 }
 
@@ -187,15 +188,15 @@ Test(target, ptx_and_cubin_of_one_architecture_have_entries_of_their_own)
     fake_nvrtc_use(NULL);
     for (int i = 0; i < 4; i++) {
         xq_context *context = open_gpu(capabilities[i]);
-        kernel *k = load_kernel(context, i % 2 ? spec : FOR_SM_90);
-        cr_expect_eq(k->compiled.cached, i >= 2);
-        cr_expect_eq(k->compiled.cubin == NULL, i % 2 == 1);
+        test_kernel k = load_kernel(context, i % 2 ? spec : FOR_SM_90);
+        cr_expect_eq(k.build->compiled.cached, i >= 2);
+        cr_expect_eq(k.build->compiled.cubin == NULL, i % 2 == 1);
         cr_expect_eq(fake->ptx_modules, i % 2);
         if (i >= 2)
-            cr_expect_str_eq(k->compiled.key.hex, keys[i - 2]);
+            cr_expect_str_eq(k.build->compiled.key.hex, keys[i - 2]);
         else
-            snprintf(keys[i], sizeof keys[i], "%s", k->compiled.key.hex);
-        kernel_destroy(k);
+            snprintf(keys[i], sizeof keys[i], "%s", k.build->compiled.key.hex);
+        test_kernel_close(&k);
         xq_context_destroy(context);
     }
     cr_assert_str_neq(keys[0], keys[1]);
@@ -207,11 +208,11 @@ Test(target, spec_for_an_older_architecture_is_ptx_for_that)
 {
     fake_nvrtc_use("80,90,100");
     xq_context *context = open_gpu(100);
-    kernel *k = load_kernel(context, FOR_SM_90);
-    cr_assert_null(k->compiled.cubin);
-    cr_assert(strstr(k->compiled.ptx, ".target sm_90\n"), "%s", k->compiled.ptx);
+    test_kernel k = load_kernel(context, FOR_SM_90);
+    cr_assert_null(k.build->compiled.cubin);
+    cr_assert(strstr(k.build->compiled.ptx, ".target sm_90\n"), "%s", k.build->compiled.ptx);
     cr_assert_eq(warnings.older_nvrtc, 0, "%s", warnings.last);
-    kernel_destroy(k);
+    test_kernel_close(&k);
     xq_context_destroy(context);
 }
 
@@ -220,9 +221,9 @@ Test(target, spec_for_a_newer_architecture_is_refused)
     fake_nvrtc_use(NULL);
     xq_context *context = open_gpu(80);
     char *completed = NULL;
-    kernel *k = NULL;
+    test_kernel k;
     cr_assert_eq(context_complete(context, FOR_SM_90, &completed, &err), XQ_OK, "%s", err.message);
-    cr_assert_eq(kernel_load(context, completed, "rope", &k, &err), XQ_ERROR_SPEC);
+    cr_assert_eq(test_kernel_open(context, completed, "rope", &k, &err), XQ_ERROR_SPEC);
     cr_assert_str_eq(err.field, "arch");
     cr_assert(strstr(err.message, "'sm_90'") && strstr(err.message, "sm_80"), "%s", err.message);
     error_clear(&err);

@@ -137,7 +137,7 @@ static unsigned draw_weight(random_stream *r, int type, double *value)
     }
 }
 
-static void multiply(fixture *f, const kernel *k, random_stream *r, int type, int rows, int columns)
+static void multiply(fixture *f, const test_kernel *k, random_stream *r, int type, int rows, int columns)
 {
     int bytes = type == F16 || type == BF16 ? 2 : 1;
     uint8_t *packed = malloc((size_t)(rows * columns * bytes));
@@ -206,7 +206,7 @@ ParameterizedTest(int *type, weights, products_of_every_type_match)
     snprintf(source, sizeof source, "#define TYPE %s\n%s", names[*type], product_source);
     fixture f;
     open_plain(&f);
-    const kernel *k = fixture_source(&f, source, 32);
+    const test_kernel *k = fixture_source(&f, source, 32);
     for (int i = 0; i < 8; i++) {
         random_stream r = random_begin(2, (uint64_t)i);
         multiply(&f, k, &r, *type, 64 * random_between(&r, 1, 4), 16 * random_between(&r, 1, 5));

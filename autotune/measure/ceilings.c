@@ -1,7 +1,7 @@
 #include "ceilings.h"
 
 #include "../../runtime/compile/compile.h"
-#include "../../runtime/launch/context.h"
+#include "../../runtime/plan/toolchain.h"
 #include "../../sim/ceilings.h"
 #include "params.h"
 #include "time.h"
@@ -29,8 +29,8 @@ static xq_status load(xq_context *context, struct bench *b, error *err)
     if (context_generator(context, &generator, err) == XQ_OK &&
         context_nvrtc(context, &library, err) == XQ_OK &&
         context_target(context, context->arch, &chosen, err) == XQ_OK &&
-        compile_source(library, context->cache, generator, "ceilings", source, chosen.arch, &kernels,
-                       err) == XQ_OK) {
+        compile_source(library, context->toolchain->cache, generator, "ceilings", source, chosen.arch,
+                       &kernels, err) == XQ_OK) {
         size_t bytes;
         const void *image = compiled_image(&kernels, &bytes);
         d->ops->module_load(d, image, bytes, "ceilings", &b->module, err);

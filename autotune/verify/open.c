@@ -1,7 +1,7 @@
 /* Specs: their plans on the device, weights, and what references need to know. */
 #include "open.h"
-#include "../../runtime/launch/last_error.h"
 #include "../../runtime/host/pack.h"
+#include "../../runtime/launch/last_error.h"
 #include "../../runtime/launch/plan.h"
 
 #include <stdio.h>

@@ -253,6 +253,25 @@ typedef struct xq_plan xq_plan;
  * Errors: those of xq_spec_complete, XQ_ERROR_TEMPLATE, XQ_ERROR_COMPILE, XQ_ERROR_NO_TOOLCHAIN,
  * XQ_ERROR_DEVICE, XQ_ERROR_ARGUMENT. */
 XQ_API xq_status xq_plan_create(xq_context *context, const xq_plan_options *options, xq_plan **plan);
+
+/* Plan images. An image is a plan as one block of bytes: its compiled kernels and everything that a launch
+ * needs. xq_plan_load makes the plan again without generator, compiler or spec, on any GPU that runs the
+ * code: machine code runs on GPUs of its major compute capability that are not older, PTX on all that are
+ * not older; code for an architecture that ends in "a" runs on that one alone. The same plan always has the
+ * same image.
+ *
+ * xq_plan_save copies the plan's image to `buffer`, which has room for `capacity` bytes, and sets *bytes to
+ * its size; with `buffer` NULL and `capacity` 0 it sets *bytes alone. A buffer that is too small is left
+ * untouched. Errors: XQ_ERROR_ARGUMENT. */
+XQ_API xq_status xq_plan_save(const xq_plan *plan, void *buffer, size_t capacity, size_t *bytes);
+
+/* Makes a plan from `bytes` bytes of an image, which is copied. The limits (max_batch, ...) are those that
+ * the plan was created with; workspace_bytes can differ from one GPU to another. Errors: XQ_ERROR_FORMAT
+ * for an image that is damaged, truncated, of another kind of file, or of another version, with what is
+ * wrong in `field`; XQ_ERROR_UNSUPPORTED for one that this GPU does not run; XQ_ERROR_DEVICE,
+ * XQ_ERROR_MEMORY, XQ_ERROR_ARGUMENT. */
+XQ_API xq_status xq_plan_load(xq_context *context, const void *image, size_t bytes, xq_plan **plan);
+
 /* NULL is fine. Unloads the kernels: wait for the plan's launches first (xq_device_synchronize). */
 XQ_API void xq_plan_destroy(xq_plan *plan);
 

@@ -1,8 +1,6 @@
 /* Names and numbers of the public header. */
 #include "xq/xq.h"
 
-#include <stdlib.h>
-
 #define TEXT(x)  #x
 #define VALUE(x) TEXT(x)
 
@@ -31,9 +29,4 @@ const char *xq_status_name(xq_status status)
     };
     unsigned index = (unsigned)status;
     return index < sizeof names / sizeof names[0] ? names[index] : "unknown status";
-}
-
-void xq_string_free(char *string)
-{
-    free(string);
 }

@@ -3,11 +3,11 @@
 #endif
 
 #include "pack.h"
-#include "../base/half.h"
 #include "../base/check.h"
+#include "../base/half.h"
+#include "../launch/plan.h"
 #include "feedback.h"
 #include "pack_view.h"
-#include "../launch/plan.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -41,7 +41,8 @@ typedef struct quantizer {
     /* Columns that hold data, of each so many: the rest is padding (any value; code 0), outside of every
      * range. A group of padding alone has scale 0 and zero 0. 0: no padding. */
     size_t rank, latent_width;
-    /* Groups of channels: [groups, group, group] as runtime/host/feedback.h makes it, f16 values; NULL: none. */
+    /* Groups of channels: [groups, group, group] as runtime/host/feedback.h makes it, f16 values; NULL:
+     * none. */
     const float *feedback;
 } quantizer;
 

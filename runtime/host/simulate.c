@@ -6,10 +6,10 @@
 #pragma GCC optimize("O3", "no-trapping-math")
 #endif
 
-#include "../base/half.h"
 #include "../base/check.h"
-#include "feedback.h"
+#include "../base/half.h"
 #include "../launch/last_error.h"
+#include "feedback.h"
 #include "quantizer.h"
 #include "simulate_check.h"
 

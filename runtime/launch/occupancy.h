@@ -2,7 +2,7 @@
 #ifndef RUNTIME_LAUNCH_OCCUPANCY_H
 #define RUNTIME_LAUNCH_OCCUPANCY_H
 
-#include "../plan/kernel.h"
+#include "kernel.h"
 
 /* By threads, registers and shared memory (CUDA C++ Programming Guide, "Occupancy"); at least 1. A device
  * that does not state one of these is taken not to limit it. */

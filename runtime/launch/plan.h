@@ -1,12 +1,12 @@
-/* A plan: a completed spec with its kernels loaded, and what a launch needs worked out beforehand. The
- * struct is open to the tuner, the command line and tests, which read it; only plan.c, plan_kernels.c and
- * plan_workspace.c write it. */
+/* A plan: an image (plan_image.h) opened on a device, with what a launch needs worked out beforehand. The
+ * struct is open to the tuner, the command line and tests, which read it. Only plan_open.c and
+ * plan_workspace.c write it; runtime/plan/ fills the part of one that an image is made of. */
 #ifndef RUNTIME_LAUNCH_PLAN_H
 #define RUNTIME_LAUNCH_PLAN_H
 
 #include "../base/descriptor.h"
 #include "fault_log.h"
-#include "../plan/kernel.h"
+#include "kernel.h"
 #include "params.h"
 #include "shape.h"
 #include "split.h"
@@ -25,16 +25,25 @@ enum plan_kernel {
     PLAN_KERNELS
 };
 
-/* A grid's second and third dimensions, at most. */
-enum { PLAN_MOST_BLOCKS = 65535 };
+enum {
+    PLAN_MOST_BLOCKS = 65535, /* a grid's second and third dimensions, and max_batch */
+    PLAN_MOST_TOKENS = 1 << 30,
+    PLAN_MOST_QUERIES = 1 << 20
+};
 
 /* The attention kernels are made for one query of each sequence, and for many (`queries` of a spec). */
 enum plan_queries { PLAN_ONE, PLAN_MANY, PLAN_QUERIES };
 
 struct plan_attention {
+    /* Stated by the image: */
+    int64_t query_rows;   /* of a block: queries times the heads of a KV head */
+    int64_t absorb_rows;  /* the same of absorb, which must agree */
+    int64_t tile_tokens;  /* a split is a multiple of this */
+    int64_t split_tokens; /* the longest split */
+    double partial_share; /* the most that partial results may add to the bytes that attention reads */
+    /* Made when the image is opened: */
     kernel *attend;      /* attend, or kv_attend; NULL: the plan has none such */
     kernel *absorb;      /* NULL where no columns of K are absorbed */
-    int64_t query_rows;  /* of a block: queries times the heads of a KV head */
     int64_t most_blocks; /* blocks of query rows in one launch: sequences times blocks of each */
     struct split_limits split;
 };
@@ -73,22 +82,26 @@ struct plan_workspace {
 enum plan_checks { PLAN_CHECKS_ON_HOST = 1, PLAN_CHECKS_ON_DEVICE = 2 };
 
 struct xq_plan {
-    xq_context *context;
+    /* Stated by the image: */
     xq_implementation implementation;
-    char *spec; /* completed, JSON */
     struct shape shape;
     int32_t max_batch;
     int64_t max_tokens, max_pages, max_append, max_queries, max_total_queries;
-    kernel *kernels[PLAN_KERNELS]; /* NULL where the implementation needs none */
-    struct plan_attention attention[PLAN_QUERIES];
+    int64_t pool_pages; /* 0: unknown */
     /* The kernels' grids and tiles, as their families state them: */
     int64_t append_columns, append_channel_columns, append_group, append_steps, accumulate_columns,
         accumulate_tiles, dequantize_columns;
     int64_t gemm_rows, gemm_cols, rope_heads, key_norms_tokens, merge_rows;
+    struct plan_attention attention[PLAN_QUERIES]; /* in part */
+
+    /* Made when the image is opened: */
+    xq_context *context;
+    unsigned char *image; /* of image_bytes */
+    size_t image_bytes;
+    const char *spec;              /* completed, JSON; in the image */
+    kernel *kernels[PLAN_KERNELS]; /* NULL where the implementation needs none */
     struct plan_workspace workspace;
-    /* Looking through the arrays of calls (plan_check.c): */
-    int checks; /* enum plan_checks, or 0 */
-    int64_t pool_pages;
+    int checks;        /* who looks through the arrays of calls: enum plan_checks, or 0 */
     fault_log *faults; /* of checked plans; else NULL */
     /* Those of the implementation: */
     size_t page_bytes;
@@ -97,15 +110,11 @@ struct xq_plan {
     const struct shape_vector *vectors[PLAN_VECTORS];
 };
 
-/* Loads the kernels that the plan's implementation and spec need, and reads what they state about their
- * launches. `spec_json` is the caller's spec. */
-xq_status plan_load_kernels(xq_plan *plan, const char *spec_json, error *err);
-
-/* The kernel families that append, accumulate and attend launch in a plan of this shape, made for one or
- * for many queries as its spec says. Returns how many there are. */
-enum { PLAN_MOST_FAMILIES = PLAN_KERNELS + 2 };
-int plan_families(const struct shape *shape, xq_implementation implementation,
-                  const char *names[PLAN_MOST_FAMILIES]);
+/* Opens an image on the context's device. Takes over `image`, which free releases, also on failure. Errors:
+ * XQ_ERROR_FORMAT for a damaged image; XQ_ERROR_UNSUPPORTED for one that the device does not run; those of
+ * loading kernels; XQ_ERROR_ARGUMENT for limits that are too much for the device. */
+xq_status plan_from_image(xq_context *context, unsigned char *image, size_t bytes, xq_plan **out,
+                          error *err);
 
 /* Bounds the splits of attention, and places everything in the workspace. */
 xq_status plan_lay_out_workspace(xq_plan *plan, error *err);
@@ -159,7 +168,8 @@ struct xq_tails plan_tails(const xq_tail_pool *tails);
  * indptr[batch], and kernels skip what is beyond it. */
 int64_t plan_entries(const xq_plan *plan, int32_t batch, int64_t max_tokens);
 
-/* ------------------------------------------------------------ the matrix product (runtime/launch/gemm.c) */
+/* ------------------------------------------------------------ the matrix product (runtime/launch/gemm.c)
+ */
 
 struct plan_product {
     enum plan_matrix matrix;

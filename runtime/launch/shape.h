@@ -1,5 +1,6 @@
-/* What the host side needs of a completed spec, read once: sizes, the cache's and the packed weights'
- * layout. The numbers come from gen/layout.lua through the spec's JSON; nothing is computed again here. */
+/* What the host side needs of a completed spec: sizes, the cache's and the packed weights' layout. The
+ * numbers come from gen/layout.lua through the spec's JSON (runtime/plan/shape_read.h) or from a plan
+ * image; nothing is computed again here. */
 #ifndef RUNTIME_LAUNCH_SHAPE_H
 #define RUNTIME_LAUNCH_SHAPE_H
 
@@ -52,6 +53,7 @@ struct shape_keys {
 };
 
 struct shape {
+    char arch[16]; /* what the spec is for: "sm_90a"; no plan image has it */
     int32_t hidden_size, heads, kv_heads, head_dim, kv_width; /* d, H, Hkv, dh, dkv */
     bool rotary, key_norm, key_norm_row, sinks; /* RoPE; QK-norm, over all heads; attention sinks */
     bool latent, cross_layer, base;             /* method latent; x-cl or latent-cl; base layer */
@@ -67,9 +69,6 @@ struct shape {
     struct shape_keys keys;
     struct shape_weights weights[XQ_FP16_KV + 1]; /* by implementation */
 };
-
-/* Errors: XQ_ERROR_INTERNAL naming what a completed spec lacks. */
-xq_status shape_read(const char *completed_json, struct shape *out, error *err);
 
 /* The matrix or vector of that name, or NULL. */
 const struct shape_matrix *shape_matrix(const struct shape_weights *weights, const char *name);

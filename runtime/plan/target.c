@@ -1,14 +1,7 @@
 #include "target.h"
+#include "../device/arch.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-/* 90 for "sm_90", "sm_90a" and "compute_90". */
-static int number_of(const char *arch)
-{
-    return atoi(arch + strcspn(arch, "0123456789"));
-}
 
 static xq_status newer_than_device(const device_properties *p, const char *arch, error *err)
 {
@@ -44,7 +37,7 @@ static void choose_ptx(const device_properties *p, const char *arch, int known, 
 xq_status target_choose(const device_properties *p, const char *arch, const nvrtc *library,
                         kernel_target *out, error *err)
 {
-    int own = number_of(p->ptx_target), wanted = number_of(arch);
+    int own = arch_number(p->ptx_target), wanted = arch_number(arch);
     *out = (kernel_target){0};
     if (p->is_sim) {
         snprintf(out->arch, sizeof out->arch, "%s", p->ptx_target);

@@ -2,8 +2,8 @@
 #ifndef RUNTIME_PLAN_TARGET_H
 #define RUNTIME_PLAN_TARGET_H
 
-#include "../device/device.h"
 #include "../compile/nvrtc.h"
+#include "../device/device.h"
 
 typedef struct kernel_target {
     char arch[32];    /* for --gpu-architecture: "sm_90a" gives a cubin, "compute_90" PTX alone */

@@ -228,8 +228,8 @@ struct xq_kv_attend_params {
     int tokens_per_split;
 };
 
-/* A fault in what a call was given; which fields a kind uses, and what it means, runtime/launch/fault_text.c says.
- */
+/* A fault in what a call was given. runtime/launch/fault_text.c says what each kind means, and which fields
+ * it uses. */
 struct xq_fault {
     int kind; /* enum xq_fault_kind of lib/call_check.h; 0: none */
     int sequence;

@@ -1,0 +1,142 @@
+#include "plan_kernels.h"
+
+static bool absorbs(const struct shape *s, xq_implementation implementation)
+{
+    return implementation == XQ_FUSED && s->keys.absorbed_columns > 0;
+}
+
+/* Whether plans need a kernel beside attention's. */
+static bool needs(const struct shape *s, xq_implementation implementation, enum plan_kernel which)
+{
+    bool fp16_kv = implementation == XQ_FP16_KV;
+    switch (which) {
+    case PLAN_APPEND:
+        return !fp16_kv && s->by_token;
+    case PLAN_APPEND_CHANNEL:
+        return !fp16_kv && s->by_channel;
+    case PLAN_ACCUMULATE:
+        return !fp16_kv && s->cross_layer;
+    case PLAN_DEQUANTIZE:
+        return !fp16_kv;
+    case PLAN_GEMM:
+        return implementation != XQ_FUSED;
+    case PLAN_ROPE:
+        return implementation == XQ_UNFUSED && (s->rotary || s->key_norm);
+    case PLAN_KEY_NORMS: /* attend sees one head at a time */
+        return implementation == XQ_FUSED && s->key_norm_row;
+    case PLAN_KV_APPEND:
+        return fp16_kv;
+    case PLAN_MERGE:
+        return true;
+    case PLAN_CHECK:
+        return s->checked;
+    case PLAN_KERNELS:
+        break;
+    }
+    return false;
+}
+
+/* Of the slots of attention and absorb: PLAN_ONE or PLAN_MANY. */
+static int queries_of(int slot)
+{
+    return slot >= PLAN_ABSORB ? slot - PLAN_ABSORB : slot - PLAN_ATTEND;
+}
+
+bool plan_needs(const xq_plan *p, int slot)
+{
+    if (slot < PLAN_KERNELS)
+        return needs(&p->shape, p->implementation, (enum plan_kernel)slot);
+    bool used = queries_of(slot) == PLAN_ONE ? !p->shape.many : p->shape.many || p->max_queries > 1;
+    return used && (slot < PLAN_ABSORB || absorbs(&p->shape, p->implementation));
+}
+
+kernel **plan_slot(xq_plan *p, int slot)
+{
+    if (slot < PLAN_KERNELS)
+        return &p->kernels[slot];
+    struct plan_attention *a = &p->attention[queries_of(slot)];
+    return slot < PLAN_ABSORB ? &a->attend : &a->absorb;
+}
+
+static const char *attention_family(xq_implementation implementation)
+{
+    return implementation == XQ_FUSED ? "attend" : "kv_attend";
+}
+
+static const struct {
+    const char *family;
+    size_t params_bytes;
+} others[PLAN_KERNELS] = {
+    [PLAN_APPEND] = {"append", sizeof(struct xq_append_params)},
+    [PLAN_APPEND_CHANNEL] = {"append_channel", sizeof(struct xq_append_params)},
+    [PLAN_ACCUMULATE] = {"accumulate", sizeof(struct xq_accumulate_params)},
+    [PLAN_DEQUANTIZE] = {"dequantize", sizeof(struct xq_dequantize_params)},
+    [PLAN_GEMM] = {"gemm", sizeof(struct xq_gemm_params)},
+    [PLAN_ROPE] = {"rope", sizeof(struct xq_rope_params)},
+    [PLAN_KEY_NORMS] = {"key_norms", sizeof(struct xq_key_norms_params)},
+    [PLAN_KV_APPEND] = {"kv_append", sizeof(struct xq_kv_append_params)},
+    [PLAN_MERGE] = {"merge", sizeof(struct xq_merge_params)},
+    [PLAN_CHECK] = {"check", sizeof(struct xq_check_params)},
+};
+
+const char *plan_family(const xq_plan *p, int slot)
+{
+    if (slot < PLAN_KERNELS)
+        return others[slot].family;
+    return slot < PLAN_ABSORB ? attention_family(p->implementation) : "absorb";
+}
+
+size_t plan_params_bytes(const xq_plan *p, int slot)
+{
+    if (slot < PLAN_KERNELS)
+        return others[slot].params_bytes;
+    if (slot >= PLAN_ABSORB)
+        return sizeof(struct xq_absorb_params);
+    return p->implementation == XQ_FUSED ? sizeof(struct xq_attend_params)
+                                         : sizeof(struct xq_kv_attend_params);
+}
+
+void plan_constants(xq_plan *p, struct plan_constant out[PLAN_CONSTANTS])
+{
+    struct plan_attention *one = &p->attention[PLAN_ONE], *many = &p->attention[PLAN_MANY];
+    const struct plan_constant all[PLAN_CONSTANTS] = {
+        {PLAN_APPEND, "column_blocks", &p->append_columns},
+        {PLAN_APPEND_CHANNEL, "column_blocks", &p->append_channel_columns},
+        {PLAN_APPEND_CHANNEL, "group_tokens", &p->append_group},
+        {PLAN_APPEND_CHANNEL, "steps", &p->append_steps},
+        {PLAN_ACCUMULATE, "column_blocks", &p->accumulate_columns},
+        {PLAN_ACCUMULATE, "tiles", &p->accumulate_tiles},
+        {PLAN_DEQUANTIZE, "column_blocks", &p->dequantize_columns},
+        {PLAN_GEMM, "rows", &p->gemm_rows},
+        {PLAN_GEMM, "cols", &p->gemm_cols},
+        {PLAN_ROPE, "head_blocks", &p->rope_heads},
+        {PLAN_KEY_NORMS, "tile_tokens", &p->key_norms_tokens},
+        {PLAN_MERGE, "rows", &p->merge_rows},
+        {PLAN_ATTEND + PLAN_ONE, "query_rows", &one->query_rows},
+        {PLAN_ATTEND + PLAN_ONE, "tile_tokens", &one->tile_tokens},
+        {PLAN_ATTEND + PLAN_ONE, "split_tokens", &one->split_tokens},
+        {PLAN_ABSORB + PLAN_ONE, "query_rows", &one->absorb_rows},
+        {PLAN_ATTEND + PLAN_MANY, "query_rows", &many->query_rows},
+        {PLAN_ATTEND + PLAN_MANY, "tile_tokens", &many->tile_tokens},
+        {PLAN_ATTEND + PLAN_MANY, "split_tokens", &many->split_tokens},
+        {PLAN_ABSORB + PLAN_MANY, "query_rows", &many->absorb_rows},
+    };
+    for (int i = 0; i < PLAN_CONSTANTS; i++)
+        out[i] = all[i];
+}
+
+/* Merging, and in fused plans dequantizing, are calls of their own. */
+int plan_families(const struct shape *s, xq_implementation implementation,
+                  const char *names[PLAN_MOST_FAMILIES])
+{
+    int count = 0;
+    for (int i = 0; i < PLAN_KERNELS; i++) {
+        bool apart = i == PLAN_MERGE || (i == PLAN_DEQUANTIZE && implementation == XQ_FUSED);
+        if (!apart && needs(s, implementation, (enum plan_kernel)i))
+            names[count++] = others[i].family;
+    }
+    if (absorbs(s, implementation))
+        names[count++] = "absorb";
+    names[count++] = attention_family(implementation);
+    return count;
+}

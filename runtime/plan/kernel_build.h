@@ -1,0 +1,35 @@
+/* A kernel of a completed spec: rendered and compiled, and not yet on a device. */
+#ifndef RUNTIME_PLAN_KERNEL_BUILD_H
+#define RUNTIME_PLAN_KERNEL_BUILD_H
+
+#include "../compile/compile.h"
+#include "../launch/kernel.h"
+#include "toolchain.h"
+
+typedef struct cJSON cJSON;
+
+typedef struct kernel_build {
+    char family[32], entry[64];
+    char *source; /* CUDA C++ as rendered */
+    cJSON *info;  /* the family's resources: threads, shared_bytes, tile sizes (docs/spec.md) */
+    uint32_t threads, shared_bytes;
+    kernel_target target; /* what it was compiled for */
+    compiled compiled;
+} kernel_build;
+
+/* Renders family NAME for a completed spec (its "tuning" included), whose architecture is `arch`, and
+ * compiles it through the context's cache. Errors: those of gen_render, context_target and compile_source,
+ * XQ_ERROR_NO_TOOLCHAIN. */
+xq_status kernel_build_create(xq_context *context, const char *completed_json, const char *arch,
+                              const char *family, kernel_build **out, error *err);
+
+/* NULL is fine. */
+void kernel_build_destroy(kernel_build *k);
+
+/* An integer of the kernel's info; XQ_ERROR_INTERNAL when the family does not state it. */
+xq_status kernel_build_constant(const kernel_build *k, const char *name, int64_t *value, error *err);
+
+/* What a plan image holds of the kernel, and kernel_open loads. It points into `k`. */
+struct kernel_code kernel_build_code(const kernel_build *k);
+
+#endif

@@ -1,0 +1,135 @@
+#include "toolchain.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------- what a context knows of it */
+
+static void toolchain_close(struct toolchain *t)
+{
+    if (!t)
+        return;
+    gen_destroy(t->generator);
+    nvrtc_close(t->nvrtc);
+    cache_close(t->cache);
+    pthread_mutex_destroy(&t->lock);
+    free(t->template_dir);
+    free(t);
+}
+
+static xq_status toolchain_open(xq_context *context, const xq_context_options *options, error *err)
+{
+    struct toolchain *t = context->toolchain = calloc(1, sizeof *t);
+    if (!t)
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    atomic_flag_clear(&t->told_target);
+    atomic_flag_clear(&t->told_unlisted);
+    pthread_mutex_init(&t->lock, NULL);
+    t->template_dir = options->template_dir ? strdup(options->template_dir) : NULL;
+    t->cache = cache_open(options->cache_dir, &context->log);
+    if (!t->cache || (options->template_dir && !t->template_dir))
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    return XQ_OK;
+}
+
+static int toolchain_nvrtc(xq_context *context)
+{
+    error missing = ERROR_INIT;
+    const nvrtc *library = NULL;
+    int version = context_nvrtc(context, &library, &missing) == XQ_OK ? nvrtc_version(library) : 0;
+    error_clear(&missing); /* no NVRTC is an answer here, not a failure */
+    return version;
+}
+
+static const struct toolchain_ops ops = {toolchain_open, toolchain_close, toolchain_nvrtc};
+const struct toolchain_ops *const context_toolchain = &ops;
+
+/* ------------------------------------------------------- generator, NVRTC */
+
+/* Locks the generator, and opens it at its first use. unlock_generator follows, whatever the result. */
+static xq_status lock_generator(xq_context *context, error *err)
+{
+    const device_properties *p = &context->device->properties;
+    const gen_arch arch = {context->arch, p->shared_bytes_per_block, p->shared_bytes_per_sm,
+                           p->max_threads_per_sm, p->registers_per_sm};
+    pthread_mutex_lock(&context->toolchain->lock);
+    return context->toolchain->generator ? XQ_OK
+                                         : gen_create_for(context->toolchain->template_dir, &arch,
+                                                          &context->toolchain->generator, err);
+}
+
+/* The log learns here that gen/arch.lua lacks the device: its callback may call back. */
+static void unlock_generator(xq_context *context)
+{
+    const char *tuned_as =
+        context->toolchain->generator ? gen_tuned_as(context->toolchain->generator) : context->arch;
+    pthread_mutex_unlock(&context->toolchain->lock);
+    if (strcmp(tuned_as, context->arch) != 0 &&
+        !atomic_flag_test_and_set(&context->toolchain->told_unlisted))
+        log_message(
+            &context->log, XQ_LOG_WARNING,
+            "%s is %s, which this version of xq does not know: its resources are read from the driver, "
+            "and kernels are tuned as for %s",
+            context->device->properties.name, context->arch, tuned_as);
+}
+
+xq_status context_generator(xq_context *context, const gen **out, error *err)
+{
+    if (lock_generator(context, err) == XQ_OK)
+        *out = context->toolchain->generator;
+    unlock_generator(context);
+    return err->status;
+}
+
+xq_status context_nvrtc(xq_context *context, const nvrtc **out, error *err)
+{
+    pthread_mutex_lock(&context->toolchain->lock);
+    if (context->toolchain->nvrtc ||
+        nvrtc_open_for(context->device->properties.driver, &context->toolchain->nvrtc, err) == XQ_OK)
+        *out = context->toolchain->nvrtc;
+    pthread_mutex_unlock(&context->toolchain->lock);
+    return err->status;
+}
+
+xq_status context_target(xq_context *context, const char *arch, kernel_target *out, error *err)
+{
+    const device_properties *p = &context->device->properties;
+    const nvrtc *library = NULL;
+    if (context_nvrtc(context, &library, err) != XQ_OK ||
+        target_choose(p, arch, library, out, err) != XQ_OK)
+        return err->status;
+    if (out->older_nvrtc && !atomic_flag_test_and_set(&context->toolchain->told_target))
+        log_message(&context->log, XQ_LOG_WARNING,
+                    "%s is %s, which NVRTC %d.%d does not know: kernels are PTX for %s, which the driver "
+                    "compiles when it loads them; a CUDA toolkit that knows %s compiles for it",
+                    p->name, arch, nvrtc_version(library) / 1000, nvrtc_version(library) % 1000 / 10,
+                    out->arch, arch);
+    return XQ_OK;
+}
+
+xq_status context_render(xq_context *context, const char *completed_json, const char *family,
+                         gen_kernel *out, error *err)
+{
+    if (lock_generator(context, err) == XQ_OK)
+        gen_render(context->toolchain->generator, completed_json, family, out, err);
+    unlock_generator(context);
+    return err->status;
+}
+
+xq_status context_complete(xq_context *context, const char *spec_json, char **completed, error *err)
+{
+    if (lock_generator(context, err) == XQ_OK)
+        gen_complete_for(context->toolchain->generator, spec_json, context->arch, completed, err);
+    unlock_generator(context);
+    return err->status;
+}
+
+xq_status context_override(xq_context *context, const char *spec_json, const char *overrides_json,
+                           char **out, error *err)
+{
+    const gen_overrides overrides = {.spec_json = spec_json, .overrides_json = overrides_json};
+    if (lock_generator(context, err) == XQ_OK)
+        gen_override(context->toolchain->generator, &overrides, out, err);
+    unlock_generator(context);
+    return err->status;
+}
