@@ -79,9 +79,9 @@ static void print_implementations(const struct verify_summary *s)
         "bf16\n"
         "outputs %.2g, with bf16 products %.2g), of log-sum-exps twice that, against double precision on\n"
         "the same cache.\n",
-        verify_bound(XQ_FUSED, false, ROUNDING_F16, false),
-        verify_bound(XQ_FUSED, true, ROUNDING_F16, false),
-        verify_bound(XQ_FUSED, true, ROUNDING_BF16, false));
+        verify_bound(XQ_FUSED, false, ROUNDING_F16, false, 1),
+        verify_bound(XQ_FUSED, true, ROUNDING_F16, false, 1),
+        verify_bound(XQ_FUSED, true, ROUNDING_BF16, false, 1));
     printf("append: %lld values differ from the host quantizer; latents at most %.3f steps from the exact "
            "ones;\n"
            "        fp16 KV rows within %.2e. %lld calls with a bad argument were refused by its name.\n",

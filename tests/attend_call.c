@@ -141,7 +141,7 @@ static void open_layer(struct attend_layer *l, const char *spec, random_stream *
     cr_assert_eq(shape_read(l->f.completed, &l->shape, &err), XQ_OK, "%s", err.message);
     l->bf16 = strstr(l->f.completed, "\"dtype\":\"bf16\"");
     const bool bf16_weights = strstr(l->f.completed, "\"weights\":\"bf16\"");
-    l->bound = verify_bound(XQ_FUSED, l->bf16, bf16_weights ? ROUNDING_BF16 : ROUNDING_F16, false);
+    l->bound = verify_bound(XQ_FUSED, l->bf16, bf16_weights ? ROUNDING_BF16 : ROUNDING_F16, false, 1);
     l->attend = fixture_kernel(&l->f, "attend");
     if (l->shape.keys.absorbed_columns)
         l->absorb = fixture_kernel(&l->f, "absorb");

@@ -111,19 +111,31 @@ Test(verify, bounds_are_those_of_the_types)
     for (int i = 0; i < 3; i++) {
         const rounding_type t = f16_products[i];
         for (int implementation = XQ_FUSED; implementation <= XQ_FP16_KV; implementation++)
-            cr_expect_eq(verify_bound((xq_implementation)implementation, false, t, true), 2e-3);
-        cr_expect_eq(verify_bound(XQ_FUSED, true, t, false), 2e-3 + 0x1p-9);
-        cr_expect_eq(verify_bound(XQ_FUSED, true, t, true), 2e-3 + 0x1p-8);
-        cr_expect_eq(verify_bound(XQ_UNFUSED, true, t, false), 1.5e-2);
-        cr_expect_eq(verify_bound(XQ_FP16_KV, true, t, false), 1.5e-2);
+            cr_expect_eq(verify_bound((xq_implementation)implementation, false, t, true, 1), 2e-3);
+        cr_expect_eq(verify_bound(XQ_FUSED, true, t, false, 1), 2e-3 + 0x1p-9);
+        cr_expect_eq(verify_bound(XQ_FUSED, true, t, true, 1), 2e-3 + 0x1p-8);
+        cr_expect_eq(verify_bound(XQ_UNFUSED, true, t, false, 1), 1.5e-2);
+        cr_expect_eq(verify_bound(XQ_FP16_KV, true, t, false, 1), 1.5e-2);
         cr_expect_eq(verify_bound_rows(false, t), 2e-3);
     }
-    cr_expect_eq(verify_bound(XQ_FUSED, false, ROUNDING_BF16, false), 1.5e-2);
-    cr_expect_eq(verify_bound(XQ_UNFUSED, false, ROUNDING_BF16, false), 1.5e-2);
-    cr_expect_eq(verify_bound(XQ_FP16_KV, false, ROUNDING_BF16, false), 2e-3,
+    cr_expect_eq(verify_bound(XQ_FUSED, false, ROUNDING_BF16, false, 1), 1.5e-2);
+    cr_expect_eq(verify_bound(XQ_UNFUSED, false, ROUNDING_BF16, false, 1), 1.5e-2);
+    cr_expect_eq(verify_bound(XQ_FP16_KV, false, ROUNDING_BF16, false, 1), 2e-3,
                  "it multiplies by no weights");
-    cr_expect_eq(verify_bound(XQ_FUSED, true, ROUNDING_BF16, false), 1.5e-2);
+    cr_expect_eq(verify_bound(XQ_FUSED, true, ROUNDING_BF16, false, 1), 1.5e-2);
     cr_expect_eq(verify_bound_rows(false, ROUNDING_BF16), 2e-3 + 3 * 0x1p-9);
+}
+
+/* Case 1162 of seed 1 has YaRN's factor 1.35, and a log-sum-exp that is 0.0323 off. */
+Test(verify, logits_that_the_model_makes_larger_may_be_off_by_more)
+{
+    const reference_model plain = {.attention_factor = 0}, small = {.attention_factor = 0.5},
+                          large = {.attention_factor = 1.5};
+    cr_expect_eq(verify_logit_scale(&plain), 1);
+    cr_expect_eq(verify_logit_scale(&small), 1);
+    cr_expect_eq(verify_logit_scale(&large), 2.25);
+    cr_expect_eq(verify_bound(XQ_UNFUSED, true, ROUNDING_F16, false, 2.25), 1.5e-2 * 2.25);
+    cr_expect_eq(verify_bound(XQ_FUSED, true, ROUNDING_F16, false, 2.25), 2e-3 + 0x1p-9);
 }
 
 Test(verify, bad_arguments_are_counted)

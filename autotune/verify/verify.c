@@ -48,8 +48,8 @@ static xq_status run_index(verify_state *v, int64_t index, verify_result *result
     if (case_shape_draw(&r, &v->spec, kind, &shape, err) != XQ_OK)
         return err->status;
     for (int i = 0; i < IMPLEMENTATIONS; i++)
-        result->part[i].bound =
-            verify_bound((xq_implementation)i, v->spec.bf16, v->spec.weights, shape.kind == CASE_SHARED);
+        result->part[i].bound = verify_bound((xq_implementation)i, v->spec.bf16, v->spec.weights,
+                                             shape.kind == CASE_SHARED, verify_logit_scale(&v->model));
     describe(v, &shape, result->description, sizeof result->description);
     verify_run_case(v, &shape, result, err);
     case_shape_free(&shape);

@@ -9,6 +9,7 @@
 #define AUTOTUNE_VERIFY_VERIFY_H
 
 #include "../../gen/gen.h"
+#include "../reference/reference.h"
 #include "../reference/rounding.h"
 
 #include <stdbool.h>
@@ -21,9 +22,14 @@
 extern const char *const verify_implementation_names[VERIFY_IMPLEMENTATIONS];
 
 /* The largest error allowed in the output of a query, relative, L2; its log-sum-exp may be off by twice as
- * much, absolute. docs/verify.md derives each bound. `bf16`: the activations' type; `merged`: of two parts.
- */
-double verify_bound(xq_implementation implementation, bool bf16, rounding_type weights, bool merged);
+ * much, absolute. docs/verify.md derives each bound. `bf16`: the activations' type; `merged`: of two parts;
+ * `logit_scale`: verify_logit_scale. */
+double verify_bound(xq_implementation implementation, bool bf16, rounding_type weights, bool merged,
+                    double logit_scale);
+
+/* How much larger than usual a model makes logits, and so their rounding: the square of YaRN's attention
+ * factor, by which it multiplies queries and keys alike; at least 1. */
+double verify_logit_scale(const reference_model *model);
 
 /* The same for rows of keys and values in an fp16 KV cache. */
 double verify_bound_rows(bool bf16, rounding_type weights);
