@@ -211,7 +211,7 @@ end
 function spec.override(given, overrides, model)
   local chosen = choose(given)
   if model ~= nil then chosen.model = model end
-  return json.encode_unchecked(choices.canonical(choices.override(chosen, overrides)))
+  return json.encode_unchecked(choices.canonical(choices.override(chosen, overrides), true))
 end
 
 -- The kind of a layer, counted from 0, where the spec's model mixes kinds; else "". And whether it does, and the kinds that it

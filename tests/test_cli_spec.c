@@ -161,6 +161,11 @@ Test(cli_spec, no_value_is_taken_for_none, .timeout = 60)
         {"--set cache=[]", "cache: must be an object"},
         {"--set tuning=[]", "tuning: must be an object"},
         {"--set tuning.foo={}", "tuning.foo: is not known"},
+        {"--set cache.clipp=null", "cache.clipp: is not known; did you mean 'clip'?"},
+        {"--set foo=null", "foo: is not known"},
+        {"--set tuning.foo=null", "tuning.foo: is not known"},
+        {"--set tuning.gemm='{\"x\": null}'", "tuning.gemm.x: is not known"},
+        {"--set tuning.accumulate={}", "tuning.accumulate: "},
         {"--set tuning.attend=[]", "tuning.attend: must be an object, not a list"},
         {"--set arch=3", "arch: must be a string (GPU architecture), not 3; valid: sm_80, "},
     };
