@@ -73,10 +73,25 @@ static const char *file_of(const struct cli_common *common, const error *err)
     return of_model ? common->model_file : err->file;
 }
 
+/* An error of a field of the library's options, as one of the option of the command line that sets it. */
+static void name_option(const char *field, const char *option, struct cli_shown *message)
+{
+    size_t length = strlen(field);
+    if (strncmp(message->text, field, length) != 0 || message->text[length] != ':')
+        return;
+    struct cli_shown copy = *message;
+    snprintf(message->text, sizeof message->text, "%s%.*s", option, (int)(sizeof copy.text - 32),
+             copy.text + length);
+}
+
 int cli_fail(const char *subcommand, const struct cli_common *common, const error *err)
 {
-    print_error(subcommand, cli_show(err->message).text, cli_show(file_of(common, err)).text, err->line,
-                cli_show(err->field).text);
+    struct cli_shown message = cli_show(err->message), field = cli_show(err->field);
+    if (strcmp(err->field, "template_dir") == 0) {
+        name_option("template_dir", "--templates", &message);
+        *field.text = 0;
+    }
+    print_error(subcommand, message.text, cli_show(file_of(common, err)).text, err->line, field.text);
     print_log(common, err->log);
     return exit_status(err->status);
 }
