@@ -204,6 +204,9 @@ xq_status cli_read_file(const char *path, char **text, size_t *size, error *err)
  * cli_commit_output ends it. `option` names it in errors, and must last. */
 xq_status cli_begin_output(const char *option, const char *path, publication **out, error *err);
 xq_status cli_commit_output(publication *file, error *err);
+/* Notes a file that appeared by another owner's commit; a failure of standard output names what is
+ * complete. */
+void cli_has_written(const char *path);
 /* The same through publish_resume. */
 xq_status cli_begin_resumable(const char *option, const char *path, publication **out, error *err);
 /* A folder for several files: made where it is missing, and then removed again if the command fails. */

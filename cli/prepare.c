@@ -270,7 +270,7 @@ static void stop(prepared_writer *writer, const error *err)
         prepared_abandon(writer);
 }
 
-static xq_status write_layers(struct job *job, publication *file, error *err)
+static xq_status write_layers(struct job *job, const char *path, publication *file, error *err)
 {
     prepared_writer *writer = NULL;
     const whole_job work = {.source = job->source,
@@ -291,7 +291,9 @@ static xq_status write_layers(struct job *job, publication *file, error *err)
     }
     report(job, writer);
     cli_progress_update(&job->progress, 1, "writing the file");
-    return prepared_commit(writer, err);
+    if (prepared_commit(writer, err) == XQ_OK)
+        cli_has_written(path);
+    return err->status;
 }
 
 /* ----------------------------------------------------------------- output */
@@ -408,7 +410,7 @@ static int run_job(struct options *o, const char *directory, const prepared_cont
     cli_progress_update(&job.progress, 0, "reading the model");
     if (begin_outputs(o, directory, path, &file, &err) == XQ_OK &&
         open_job(&job, directory, o, &err) == XQ_OK)
-        write_layers(&job, file, &err);
+        write_layers(&job, path, file, &err);
     cli_progress_end(&job.progress);
     if (err.status == XQ_OK && cli_write_json(&o->common, job.report, &err) == XQ_OK)
         say_done(&job, path);
