@@ -111,6 +111,17 @@ typedef struct cli_command {
  * "--" ends options; both "--name value" and "--name=value" are understood. */
 bool cli_parse(cli_command *command, int argc, char **argv, int *status);
 
+/* Numbers, as JSON (RFC 8259) writes them: without white space, plus signs, leading zeros, and anything but
+ * decimal digits. Every option with a number reads it so, and those of a spec too (cli/spec.c). */
+
+/* A whole number without a point and an exponent, and nothing behind it. */
+enum cli_number { CLI_NUMBER, CLI_NO_NUMBER, CLI_TOO_LARGE /* for *value */ };
+enum cli_number cli_read_whole(const char *text, int64_t *value);
+
+/* A number at the beginning of the text; *rest is what follows it. False where there is none. A number too
+ * large for a double is infinite. */
+bool cli_read_number(const char *text, double *value, const char **rest);
+
 /* Whether a text is UTF-8, as JSON must be. */
 bool cli_is_utf8(const char *text);
 

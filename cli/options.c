@@ -2,7 +2,6 @@
 #include "../gen/json.h"
 #include "cli.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -206,14 +205,13 @@ static int store_text(const cli_command *command, const cli_option *option, cons
 static int store_integer(const cli_command *command, const cli_option *option, const char *text)
 {
     const cli_bounds *bounds = bounds_of(command, option->name);
-    char *end;
-    errno = 0;
-    long long value = strtoll(text, &end, 10);
-    bool overflow = errno == ERANGE;
-    if (end == text || *end)
+    int64_t value = 0;
+    enum cli_number found = cli_read_whole(text, &value);
+    if (found == CLI_NO_NUMBER)
         return bounds ? cli_bad_input(command->name, "%s: '%s' is not an integer; valid are %lld .. %lld",
                                       option->name, text, (long long)bounds->least, (long long)bounds->most)
                       : cli_bad_input(command->name, "%s: '%s' is not an integer", option->name, text);
+    bool overflow = found == CLI_TOO_LARGE;
     if (bounds && (overflow || value < bounds->least || value > bounds->most))
         return cli_bad_input(command->name, "%s: %s; valid are %lld .. %lld", option->name, text,
                              (long long)bounds->least, (long long)bounds->most);

@@ -43,12 +43,14 @@ static xq_status parse(const char *text, const char *option, cJSON **value, erro
     return err->status;
 }
 
-/* A number where the text is one, as JSON writes numbers; else the text. */
+/* A number where the text is one; else the text, which the generator refuses with the valid values. */
 static cJSON *number_or_text(const char *text)
 {
     error ignored = ERROR_INIT;
     cJSON *value = NULL;
-    if (*text == '-' || (*text >= '0' && *text <= '9'))
+    double number;
+    const char *rest;
+    if (cli_read_number(text, &number, &rest) && !*rest)
         parse(text, "", &value, &ignored);
     error_clear(&ignored);
     return value ? value : cJSON_CreateString(text);

@@ -376,7 +376,7 @@ Test(compare, impossible_settings_are_named)
     refused("compare --model smollm2-135m --synthetic --bits 4,7",
             "cache.bits: 7 is not valid; valid: 2, 3, 4, 8");
     refused("compare --model smollm2-135m --synthetic --bits 4,x",
-            "--bits: 'x' is no bit width; e.g. --bits 4,8");
+            "--bits: 'x' is no bit width; valid: 2, 3, 4, 8, or some of them, as 4,8");
     refused("compare --model smollm2-135m --synthetic --layers 1,1",
             "--layers: '1' comes twice; give each once");
     refused("compare --model smollm2-135m --synthetic --tokens 0", "--tokens: 0; valid are 1 .. 16777216");
