@@ -111,7 +111,7 @@ xq_status model_open(gen *g, const char *directory, model **out, error *err)
         gen_model_from_config(g, text, path, &m->json, err) == XQ_OK &&
         read_sizes(g, m, path, err) == XQ_OK && safetensors_open(directory, &m->weights, err) == XQ_OK) {
         read_method(m, text);
-        model_refuse_quantized(m, err);
+        model_check_names(m, err);
     }
     free(text);
     if (err->status == XQ_OK)
