@@ -178,6 +178,10 @@ const char *cli_nearest(const char *given, const void *names, size_t stride, int
 /* Prints `xq SUBCOMMAND: …` on stderr and returns the exit status for the failure. */
 int cli_fail(const char *subcommand, const struct cli_common *common, const error *err);
 
+/* A failure for which cli_fail returns CLI_USAGE: an option that cannot be used here, where only the work
+ * shows it. Returns XQ_ERROR_ARGUMENT. */
+xq_status cli_misuse(error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* Print one line on stderr, `xq SUBCOMMAND: …` (or `xq: …` for ""), and return CLI_USAGE or CLI_BAD_INPUT.
  */
 int cli_usage(const char *subcommand, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -208,8 +212,9 @@ void cli_reads(const char *option, const char *path);
 /* Calls cli_reads for each file that the common options, and the spec's unless NULL, name. */
 void cli_reads_common(const struct cli_common *common, const struct cli_spec *spec);
 
-/* Reads a whole file, NUL-terminated; caller frees. */
+/* Reads a whole file, or standard input, NUL-terminated; caller frees. */
 xq_status cli_read_file(const char *path, char **text, size_t *size, error *err);
+xq_status cli_read_stdin(char **text, size_t *size, error *err);
 
 /* Begins a file to write with publish_write (../runtime/base/publish.h), "-" for standard output;
  * cli_commit_output ends it. `option` names it in errors, and must last. */

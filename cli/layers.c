@@ -179,18 +179,17 @@ bool cli_has_factors(const layer_shape *shape)
 
 xq_status cli_refuse_prepared(const layer_shape *shape, error *err)
 {
-    return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                     "--prepared: method %s%s has no factors to take from it; leave it out",
-                     layer_method_name(shape->method), shape->method == LAYER_X ? " without rotation" : "");
+    return cli_misuse(err, "--prepared: method %s%s has no factors to take from it; leave it out",
+                      layer_method_name(shape->method),
+                      shape->method == LAYER_X ? " without rotation" : "");
 }
 
 /* ---------------------------------------------------------------- numbers */
 
 xq_status cli_refuse_base(const layer_shape *shape, error *err)
 {
-    return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                     "--base-layer: method %s has none; valid with x-cl, latent-cl",
-                     layer_method_name(shape->method));
+    return cli_misuse(err, "--base-layer: method %s has none; valid with x-cl, latent-cl; leave it out",
+                      layer_method_name(shape->method));
 }
 
 static int by_number(const void *a, const void *b)

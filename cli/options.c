@@ -94,7 +94,8 @@ static void collect(const cli_command *command, struct option_table *table)
             {"--cache-dir", CLI_TEXT, &c->cache_dir, "DIR", "kernel cache; '' for none"},
             {"--templates", CLI_STRING, &c->templates, "DIR",
              "read templates from DIR, not those built in"},
-            {"--quiet", CLI_FLAG, &c->quiet, NULL, "no warnings, no progress"},
+            {"--quiet", CLI_FLAG, &c->quiet, NULL,
+             "no warnings, no progress, no line that says what was done"},
             {"--verbose", CLI_FLAG, &c->verbose, NULL, "all messages, and complete compiler logs"},
             {NULL, CLI_FLAG, NULL, NULL, NULL},
         };
@@ -387,6 +388,11 @@ bool cli_parse(cli_command *command, int argc, char **argv, int *status)
                 *status = cli_usage(command->name, "unexpected argument '%s'; usage: xq %s%s%s [options]",
                                     given, command->name, command->arguments ? " " : "",
                                     command->arguments ? command->arguments : "");
+                return false;
+            }
+            if (!*given) {
+                *status = cli_usage(command->name, "an argument is empty; usage: xq %s %s [options]",
+                                    command->name, command->arguments);
                 return false;
             }
             command->positional[command->positional_count++] = given;

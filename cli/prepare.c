@@ -185,7 +185,11 @@ static xq_status check_packing(struct job *job, const char *spec, error *err)
 static xq_status open_calibration(struct job *job, const char *path, error *err)
 {
     const layer_shape *shape = &job->shapes[0];
-    if (calibration_check(shape, err) != XQ_OK || calibration_open(path, &job->calibration, err) != XQ_OK)
+    error why = ERROR_INIT;
+    if (calibration_check(shape, &why) != XQ_OK)
+        cli_misuse(err, "--calibration: %s; leave it out", why.message);
+    error_clear(&why);
+    if (err->status != XQ_OK || calibration_open(path, &job->calibration, err) != XQ_OK)
         return err->status;
     job->contents.source = (job->contents.source * 31 + calibration_hash(job->calibration)) * 31 +
                            (uint64_t)shape->quantization_group;

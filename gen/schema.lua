@@ -237,6 +237,15 @@ local function valid_text(key)
   return text and "; valid: " .. text or ""
 end
 
+-- Says that a key is missing, and what it must be.
+function schema.missing(keys, name)
+  for _, key in ipairs(keys) do
+    if key[1] == name then
+      return ("is missing; it must be %s (%s)%s"):format(article[key[2]], key[3], valid_text(key))
+    end
+  end
+end
+
 local function check_value(field, key, value)
   if not kinds[key[2]](value) then
     fail.spec(field, "must be %s (%s), not %s%s", article[key[2]], key[3], schema.show(value), valid_text(key))
@@ -281,7 +290,7 @@ function schema.check_object(prefix, object, keys)
   for _, key in ipairs(keys) do
     local name, value = key[1], object[key[1]]
     if value == nil then
-      if key.required then fail.spec(prefix .. name, "is missing; it must be %s (%s)", article[key[2]], key[3]) end
+      if key.required then fail.spec(prefix .. name, "%s", schema.missing(keys, name)) end
       value = key.default
     elseif key[2] ~= "model" then
       check_value(prefix .. name, key, value)

@@ -82,7 +82,9 @@ static xq_status read_sizes(gen *g, model *m, const char *path, error *err)
     free(completed);
     if (m->layers || err->status != XQ_OK)
         return err->status;
-    error_set(err, XQ_ERROR_FORMAT, "spec", "%s: num_hidden_layers must be a positive integer", path);
+    error_set(err, XQ_ERROR_FORMAT, "spec",
+              "%s: num_hidden_layers is missing; it must be a whole number from 1 to %d", path,
+              LAYER_MOST_LAYERS);
     error_at(err, path, 0);
     return error_field(err, "num_hidden_layers");
 }

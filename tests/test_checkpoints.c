@@ -147,6 +147,25 @@ Test(checkpoints, a_fault_of_the_model_names_its_file)
     }
 }
 
+/* prepare/layer.h and gen/schema.lua agree on the range. */
+Test(checkpoints, a_missing_size_is_named_with_its_valid_values)
+{
+    static const char *const layers[] = {"", ", \"num_hidden_layers\": null"};
+    char config[256];
+    for (int i = 0; i < 2; i++) {
+        snprintf(config, sizeof config,
+                 "{\"model_type\": \"llama\", \"hidden_size\": 128, \"num_attention_heads\": 2%s}",
+                 layers[i]);
+        refused(with_config(config), "", "config.json: num_hidden_layers is missing", "from 1 to 10000");
+    }
+    refused(with_config("{\"model_type\": \"llama\", \"hidden_size\": 128, \"num_hidden_layers\": 2}"), "",
+            "num_attention_heads",
+            "is missing; it must be a whole number (query heads, H); valid: 1 to 1024");
+    refused(with_config("{\"model_type\": \"llama\", \"hidden_size\": 128, \"num_attention_heads\": 2, "
+                        "\"num_hidden_layers\": 10001}"),
+            "", "num_hidden_layers", "valid: 1 to 10000");
+}
+
 /* ---------------------------------------------------------------- layers that differ */
 
 Test(checkpoints, layers_of_linear_attention_are_left_out)

@@ -148,7 +148,7 @@ Test(choices, overrides_are_checked)
     override_refused(spec, "{\"choices\": {}}", "choices", "cannot be overridden");
     override_refused(spec, "{\"model\": null}", "model", "missing");
     override_refused(spec, "{\"model\": {\"preset\": null}}", "model.hidden_size", "missing");
-    override_refused(spec, "{\"model\": {\"rope\": {\"theta\": 1e6}}}", "model.rope_theta", "model.rope");
+    override_refused(spec, "{\"model\": {\"rope\": {\"theta\": 1e6}}}", "model.rope", "model.rope_theta");
     override_refused(spec, "{\"cache\": {\"bits\": 4, \"bits\": 8}}", "bits", "overrides:1:23: ");
     override_refused("{\n\"model\": }", "{}", "", "spec:2:10: malformed JSON");
     override_refused("[]", "{}", "spec", "must be an object");
@@ -338,10 +338,12 @@ Test(choices, impossible_edits_are_refused)
     const char *spec = "{\"model\": \"smollm2-135m\"}";
     edit_refused(spec, "cache.bits", "5", "cache.bits", "valid: 2, 3, 4, 8");
     edit_refused(spec, "cache.bitz", "4", "cache.bitz", "did you mean 'bits'?");
-    edit_refused(spec, "layout.page_bytes", "1", "layout", "leave it out");
-    edit_refused(spec, "keys.pairs", "1", "keys", "leave it out");
-    edit_refused(spec, "keys.paris", "null", "keys", "leave it out");
-    edit_refused(spec, "weights_layout.bytes", "1", "weights_layout", "leave it out");
+    edit_refused(spec, "layout.page_bytes", "1", "layout.page_bytes", "leave layout out");
+    edit_refused(spec, "keys.pairs", "1", "keys.pairs", "leave keys out");
+    edit_refused(spec, "keys.paris", "null", "keys.paris", "leave keys out");
+    edit_refused(spec, "weights_layout.bytes", "1", "weights_layout.bytes", "leave weights_layout out");
+    edit_refused(spec, "layout.streams", "[]", "layout.streams[0]", "leave layout out");
+    edit_refused(spec, "accumulator", "{}", "accumulator", "leave it out");
     edit_refused(spec, "model", NULL, "model", "missing");
     edit_refused(spec, "cache", "[]", "cache", "an object");
     edit_refused(spec, "choices", "[]", "choices", "an object");

@@ -128,7 +128,7 @@ Test(cli_options, an_option_without_effect_beside_another_is_refused, .timeout =
     refused(2, "--weights: is the type of packed weights; add --pack", "prepare d --weights int8");
     refused(2, "--weights: is the type of packed weights; add --pack",
             "prepare d --set 'weights=\"int8\"'");
-    refused(1, "--base-layer: method latent has none; valid with x-cl, latent-cl",
+    refused(2, "--base-layer: method latent has none; valid with x-cl, latent-cl; leave it out",
             "compare --model llama-3.1-8b --synthetic --base-layer 1");
 }
 
@@ -254,6 +254,8 @@ Test(cli_options, numbers_are_those_of_json_everywhere, .timeout = 240)
 
 Test(cli_options, an_option_without_its_value_is_wrong_usage)
 {
+    refused(2, "an argument is empty; usage: xq prepare MODEL_DIR|--show FILE", "prepare ''");
+    refused(2, "an argument is empty; usage: xq cache list|verify|prune|clear", "cache ''");
     refused(2, "--json needs an argument: FILE|-", "info --json --quiet");
     refused(2, "--json needs an argument: FILE|-", "info --json ''");
     refused(2, "--json needs an argument: FILE|-", "info --json=");

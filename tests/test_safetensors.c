@@ -2,6 +2,7 @@
 #include "files.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -322,6 +323,28 @@ Test(safetensors, nan_and_infinity_are_refused_by_index)
     error_clear(&err);
     cr_assert_eq(tensor_to_floats(&t, 0, &floats, &err), XQ_OK);
     free(floats);
+}
+
+Test(safetensors, a_number_beyond_f32_is_no_infinity)
+{
+    double values[2] = {-1e300, INFINITY};
+    float *floats;
+    tensor t = {.name = "wk",
+                .type = TENSOR_F64,
+                .rank = 1,
+                .shape = {2},
+                .data = values,
+                .bytes = 16,
+                .file = "m"};
+    error err = ERROR_INIT;
+    cr_assert_eq(tensor_to_floats(&t, 1, &floats, &err), XQ_ERROR_FORMAT);
+    cr_assert_str_eq(err.message,
+                     "m: tensor wk holds -1e+300 at index 0, beyond the range of F32; valid are values "
+                     "up to 3.40282e+38");
+    error_clear(&err);
+    values[0] = 1;
+    cr_assert_eq(tensor_to_floats(&t, 1, &floats, &err), XQ_ERROR_FORMAT);
+    cr_assert_str_eq(err.message, "m: tensor wk holds an infinity at index 1; every value must be finite");
 }
 
 /* ---------------------------------------------------------------- shards */
