@@ -124,36 +124,44 @@ struct prune_options {
     const char *older_than, *larger_than;
 };
 
-/* A number of at least 0, and at the end of the text or else what is behind it in *rest. */
-static bool read_number(const char *text, double *value, char **rest)
-{
-    *value = strtod(text, rest);
-    return *rest != text && isfinite(*value) && *value >= 0;
-}
+enum { MOST_DAYS = 36500 };
+#define MOST_BYTES 9223372036854775808.0 /* 8388608T */
 
 /* CLI_OK, or the status of the error that was reported. */
+static int read_days(const char *text, cache_limits *limits)
+{
+    const char *rest;
+    if (!cli_read_number(text, &limits->most_seconds, &rest) || *rest || !(limits->most_seconds >= 0) ||
+        limits->most_seconds > MOST_DAYS)
+        return cli_bad_input("cache",
+                             "--older-than: '%s' is no number of days; valid are 0 .. %d, e.g. 30 or 0.5",
+                             text, MOST_DAYS);
+    limits->by_age = true;
+    limits->most_seconds *= 24 * 3600;
+    return CLI_OK;
+}
+
+static int read_size(const char *text, cache_limits *limits)
+{
+    static const char units[] = "KMGT";
+    const char *rest;
+    bool good = cli_read_number(text, &limits->most_bytes, &rest);
+    const char *unit = good && *rest ? strchr(units, *rest) : NULL;
+    limits->most_bytes *= unit ? exp2(10.0 * (double)(unit - units + 1)) : 1;
+    if (!good || (*rest && (!unit || rest[1])) || !(limits->most_bytes >= 0) ||
+        limits->most_bytes > MOST_BYTES)
+        return cli_bad_input("cache",
+                             "--larger-than: '%s' is no size; valid are 0 .. 8388608T, e.g. 500M or 2G, of "
+                             "K, M, G, T or bytes",
+                             text);
+    limits->by_size = true;
+    return CLI_OK;
+}
+
 static int read_limits(const struct prune_options *o, cache_limits *limits)
 {
-    char *rest;
-    if (o->older_than) {
-        limits->by_age = true;
-        if (!read_number(o->older_than, &limits->most_seconds, &rest) || *rest)
-            return cli_bad_input("cache", "--older-than: '%s' is no number of days; e.g. 30 or 0.5",
-                                 o->older_than);
-        limits->most_seconds *= 24 * 3600;
-    }
-    if (o->larger_than) {
-        static const char units[] = "KMGT";
-        limits->by_size = true;
-        bool good = read_number(o->larger_than, &limits->most_bytes, &rest);
-        const char *unit = good && *rest ? strchr(units, *rest) : NULL;
-        if (!good || (*rest && (!unit || rest[1])))
-            return cli_bad_input("cache",
-                                 "--larger-than: '%s' is no size; e.g. 500M or 2G, of K, M, G, T or bytes",
-                                 o->larger_than);
-        limits->most_bytes *= unit ? exp2(10.0 * (double)(unit - units + 1)) : 1;
-    }
-    return CLI_OK;
+    int status = o->older_than ? read_days(o->older_than, limits) : CLI_OK;
+    return status == CLI_OK && o->larger_than ? read_size(o->larger_than, limits) : status;
 }
 
 static int prune(const cache *c, const struct cli_common *common, const cache_limits *limits)

@@ -111,6 +111,17 @@ typedef struct cli_command {
  * "--" ends options; both "--name value" and "--name=value" are understood. */
 bool cli_parse(cli_command *command, int argc, char **argv, int *status);
 
+/* Numbers, as JSON (RFC 8259) writes them: without white space, plus signs, leading zeros, and anything but
+ * decimal digits. Every option with a number reads it so, and those of a spec too (cli/spec.c). */
+
+/* A whole number without a point and an exponent, and nothing behind it. */
+enum cli_number { CLI_NUMBER, CLI_NO_NUMBER, CLI_TOO_LARGE /* for *value */ };
+enum cli_number cli_read_whole(const char *text, int64_t *value);
+
+/* A number at the beginning of the text; *rest is what follows it. False where there is none. A number too
+ * large for a double is infinite. */
+bool cli_read_number(const char *text, double *value, const char **rest);
+
 /* Whether a text is UTF-8, as JSON must be. */
 bool cli_is_utf8(const char *text);
 
@@ -167,6 +178,10 @@ const char *cli_nearest(const char *given, const void *names, size_t stride, int
 /* Prints `xq SUBCOMMAND: …` on stderr and returns the exit status for the failure. */
 int cli_fail(const char *subcommand, const struct cli_common *common, const error *err);
 
+/* A failure for which cli_fail returns CLI_USAGE: an option that cannot be used here, where only the work
+ * shows it. Returns XQ_ERROR_ARGUMENT. */
+xq_status cli_misuse(error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* Print one line on stderr, `xq SUBCOMMAND: …` (or `xq: …` for ""), and return CLI_USAGE or CLI_BAD_INPUT.
  */
 int cli_usage(const char *subcommand, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -197,13 +212,17 @@ void cli_reads(const char *option, const char *path);
 /* Calls cli_reads for each file that the common options, and the spec's unless NULL, name. */
 void cli_reads_common(const struct cli_common *common, const struct cli_spec *spec);
 
-/* Reads a whole file, NUL-terminated; caller frees. */
+/* Reads a whole file, or standard input, NUL-terminated; caller frees. */
 xq_status cli_read_file(const char *path, char **text, size_t *size, error *err);
+xq_status cli_read_stdin(char **text, size_t *size, error *err);
 
 /* Begins a file to write with publish_write (../runtime/base/publish.h), "-" for standard output;
  * cli_commit_output ends it. `option` names it in errors, and must last. */
 xq_status cli_begin_output(const char *option, const char *path, publication **out, error *err);
 xq_status cli_commit_output(publication *file, error *err);
+/* Notes a file that appeared by another owner's commit; a failure of standard output names what is
+ * complete. */
+void cli_has_written(const char *path);
 /* The same through publish_resume. */
 xq_status cli_begin_resumable(const char *option, const char *path, publication **out, error *err);
 /* A folder for several files: made where it is missing, and then removed again if the command fails. */

@@ -54,11 +54,11 @@ static xq_status read_bits(struct comparison *c, const char *spec_json, error *e
 {
     const struct cli_list *list = &c->o.bits;
     for (int i = 0; i < list->count; i++) {
-        char *end;
-        long bits = strtol(list->items[i], &end, 10);
-        if (end == list->items[i] || *end || bits < 1 || bits > 16)
+        int64_t bits;
+        if (cli_read_whole(list->items[i], &bits) != CLI_NUMBER || bits < 1 || bits > 16)
             return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                             "--bits: '%s' is no bit width; e.g. --bits 4,8", list->items[i]);
+                             "--bits: '%s' is no bit width; valid: 2, 3, 4, 8, or some of them, as 4,8",
+                             list->items[i]);
         if (c->bit_count == MOST_BITS)
             return error_set(err, XQ_ERROR_ARGUMENT, "argument", "--bits: more than %d widths", MOST_BITS);
         c->bits[c->bit_count++] = (int)bits;

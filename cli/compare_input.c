@@ -91,10 +91,9 @@ static xq_status open_all(struct compare_input *in, gen *g, int **layers, int *c
         model_open(g, o->spec.model, &in->source, err) != XQ_OK)
         return err->status;
     if (o->prepared && o->synthetic && !in->source)
-        return error_set(
-            err, XQ_ERROR_ARGUMENT, "argument",
-            "--prepared: its factors are of a model's projections, not of synthetic ones; give "
-            "--model DIR, the model that was prepared");
+        return cli_misuse(
+            err, "--prepared: its factors are of a model's projections, not of synthetic ones; give "
+                 "--model DIR, the model that was prepared");
     if (o->prepared && prepared_file_open(o->prepared, &in->prepared, err) != XQ_OK)
         return err->status;
     if (o->activations && safetensors_open(o->activations, &in->activations, err) != XQ_OK)

@@ -1,5 +1,6 @@
 #include "layers.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,18 +179,17 @@ bool cli_has_factors(const layer_shape *shape)
 
 xq_status cli_refuse_prepared(const layer_shape *shape, error *err)
 {
-    return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                     "--prepared: method %s%s has no factors to take from it; leave it out",
-                     layer_method_name(shape->method), shape->method == LAYER_X ? " without rotation" : "");
+    return cli_misuse(err, "--prepared: method %s%s has no factors to take from it; leave it out",
+                      layer_method_name(shape->method),
+                      shape->method == LAYER_X ? " without rotation" : "");
 }
 
 /* ---------------------------------------------------------------- numbers */
 
 xq_status cli_refuse_base(const layer_shape *shape, error *err)
 {
-    return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                     "--base-layer: method %s has none; valid with x-cl, latent-cl",
-                     layer_method_name(shape->method));
+    return cli_misuse(err, "--base-layer: method %s has none; valid with x-cl, latent-cl; leave it out",
+                      layer_method_name(shape->method));
 }
 
 static int by_number(const void *a, const void *b)
@@ -210,9 +210,10 @@ xq_status cli_layers_in_file(const safetensors *file, int **layers, int *count, 
         return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
     for (int i = 0; i < most; i++) {
         const char *name = safetensors_at(file, i)->name;
-        int number, end = 0;
-        if (sscanf(name, "x.%d%n", &number, &end) == 1 && !name[end] && number >= 0)
-            found[used++] = number;
+        int64_t number;
+        if (strncmp(name, "x.", 2) == 0 && cli_read_whole(name + 2, &number) == CLI_NUMBER && number >= 0 &&
+            number <= INT_MAX)
+            found[used++] = (int)number;
     }
     cli_sort_layers(found, used);
     *layers = found;
@@ -227,9 +228,8 @@ xq_status cli_layers(const struct cli_list *list, int count, int **layers, int *
     if (!out)
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
     for (int i = 0; i < wanted; i++) {
-        char *end = NULL;
-        long layer = list->count ? strtol(list->items[i], &end, 10) : i;
-        bool number = !list->count || (end != list->items[i] && !*end);
+        int64_t layer = i;
+        bool number = !list->count || cli_read_whole(list->items[i], &layer) == CLI_NUMBER;
         bool twice = false;
         for (int j = 0; j < i; j++)
             twice |= number && out[j] == layer;

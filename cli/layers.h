@@ -30,7 +30,7 @@ xq_status cli_refuse_base(const layer_shape *shape, error *err);
 enum { CLI_BASE_LAYER = 2, CLI_BASE_BITS = 4 };
 
 /* Of a model whose number of layers is not known. */
-enum { CLI_MOST_LAYERS = 10000 };
+enum { CLI_MOST_LAYERS = LAYER_MOST_LAYERS };
 
 /* Specs here are as cli_spec_json has them: choices, not completed.
  *

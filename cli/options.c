@@ -2,7 +2,6 @@
 #include "../gen/json.h"
 #include "cli.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,7 +94,8 @@ static void collect(const cli_command *command, struct option_table *table)
             {"--cache-dir", CLI_TEXT, &c->cache_dir, "DIR", "kernel cache; '' for none"},
             {"--templates", CLI_STRING, &c->templates, "DIR",
              "read templates from DIR, not those built in"},
-            {"--quiet", CLI_FLAG, &c->quiet, NULL, "no warnings, no progress"},
+            {"--quiet", CLI_FLAG, &c->quiet, NULL,
+             "no warnings, no progress, no line that says what was done"},
             {"--verbose", CLI_FLAG, &c->verbose, NULL, "all messages, and complete compiler logs"},
             {NULL, CLI_FLAG, NULL, NULL, NULL},
         };
@@ -206,14 +206,13 @@ static int store_text(const cli_command *command, const cli_option *option, cons
 static int store_integer(const cli_command *command, const cli_option *option, const char *text)
 {
     const cli_bounds *bounds = bounds_of(command, option->name);
-    char *end;
-    errno = 0;
-    long long value = strtoll(text, &end, 10);
-    bool overflow = errno == ERANGE;
-    if (end == text || *end)
+    int64_t value = 0;
+    enum cli_number found = cli_read_whole(text, &value);
+    if (found == CLI_NO_NUMBER)
         return bounds ? cli_bad_input(command->name, "%s: '%s' is not an integer; valid are %lld .. %lld",
                                       option->name, text, (long long)bounds->least, (long long)bounds->most)
                       : cli_bad_input(command->name, "%s: '%s' is not an integer", option->name, text);
+    bool overflow = found == CLI_TOO_LARGE;
     if (bounds && (overflow || value < bounds->least || value > bounds->most))
         return cli_bad_input(command->name, "%s: %s; valid are %lld .. %lld", option->name, text,
                              (long long)bounds->least, (long long)bounds->most);
@@ -389,6 +388,11 @@ bool cli_parse(cli_command *command, int argc, char **argv, int *status)
                 *status = cli_usage(command->name, "unexpected argument '%s'; usage: xq %s%s%s [options]",
                                     given, command->name, command->arguments ? " " : "",
                                     command->arguments ? command->arguments : "");
+                return false;
+            }
+            if (!*given) {
+                *status = cli_usage(command->name, "an argument is empty; usage: xq %s %s [options]",
+                                    command->name, command->arguments);
                 return false;
             }
             command->positional[command->positional_count++] = given;

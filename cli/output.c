@@ -36,6 +36,8 @@ static volatile sig_atomic_t output_count;
 static publication *json_file; /* NULL: standard output, or not begun */
 static bool json_is_begun, stdout_is_taken;
 static const char *volatile made_folder; /* empty unless the command ends well */
+static struct cli_shown written;         /* the first file that appeared */
+static int written_count;
 
 /* ----------------------------------------------------------------- signals */
 
@@ -245,11 +247,20 @@ void cli_release_output(publication *file)
         o->file = NULL;
 }
 
+void cli_has_written(const char *path)
+{
+    if (written_count++ == 0)
+        written = cli_show(path);
+}
+
 xq_status cli_commit_output(publication *file, error *err)
 {
     struct output *o = find_output(file);
+    bool appears = publish_temporary(file);
+    struct cli_shown path = cli_show(publish_path(file));
     cli_release_output(file);
-    publish_commit(file, err);
+    if (publish_commit(file, err) == XQ_OK && appears)
+        cli_has_written(path.text);
     if (o) {
         char *over = o->temporary;
         o->temporary = NULL;
@@ -343,6 +354,19 @@ void cli_open_standard_streams(void)
             (void)!open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
 }
 
+/* Files stay though the command fails: each is complete, and may have taken hours. */
+static void report_stdout(const char *command, int why)
+{
+    char files[1200] = "";
+    if (written_count == 1)
+        snprintf(files, sizeof files, "; %s is complete", written.text);
+    else if (written_count > 1)
+        snprintf(files, sizeof files, "; %s and %d more file%s are complete", written.text,
+                 written_count - 1, written_count == 2 ? "" : "s");
+    fprintf(stderr, "xq%s%s: cannot write to standard output%s%s%s\n", *command ? " " : "", command,
+            why ? ": " : "", why ? strerror(why) : "", files);
+}
+
 int cli_end(const char *command, int status)
 {
     for (int i = 0; i < output_count; i++)
@@ -359,7 +383,6 @@ int cli_end(const char *command, int status)
     if (!why &&
         write(STDOUT_FILENO, "\n", 1) < 0) /* it failed earlier: what is there is cut short anyway */
         why = errno;
-    fprintf(stderr, "xq%s%s: cannot write to standard output%s%s\n", *command ? " " : "", command,
-            why ? ": " : "", why ? strerror(why) : "");
+    report_stdout(command, why);
     return status == CLI_OK ? CLI_BAD_INPUT : status;
 }

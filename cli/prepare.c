@@ -185,7 +185,11 @@ static xq_status check_packing(struct job *job, const char *spec, error *err)
 static xq_status open_calibration(struct job *job, const char *path, error *err)
 {
     const layer_shape *shape = &job->shapes[0];
-    if (calibration_check(shape, err) != XQ_OK || calibration_open(path, &job->calibration, err) != XQ_OK)
+    error why = ERROR_INIT;
+    if (calibration_check(shape, &why) != XQ_OK)
+        cli_misuse(err, "--calibration: %s; leave it out", why.message);
+    error_clear(&why);
+    if (err->status != XQ_OK || calibration_open(path, &job->calibration, err) != XQ_OK)
         return err->status;
     job->contents.source = (job->contents.source * 31 + calibration_hash(job->calibration)) * 31 +
                            (uint64_t)shape->quantization_group;
@@ -270,7 +274,7 @@ static void stop(prepared_writer *writer, const error *err)
         prepared_abandon(writer);
 }
 
-static xq_status write_layers(struct job *job, publication *file, error *err)
+static xq_status write_layers(struct job *job, const char *path, publication *file, error *err)
 {
     prepared_writer *writer = NULL;
     const whole_job work = {.source = job->source,
@@ -291,7 +295,9 @@ static xq_status write_layers(struct job *job, publication *file, error *err)
     }
     report(job, writer);
     cli_progress_update(&job->progress, 1, "writing the file");
-    return prepared_commit(writer, err);
+    if (prepared_commit(writer, err) == XQ_OK)
+        cli_has_written(path);
+    return err->status;
 }
 
 /* ----------------------------------------------------------------- output */
@@ -408,7 +414,7 @@ static int run_job(struct options *o, const char *directory, const prepared_cont
     cli_progress_update(&job.progress, 0, "reading the model");
     if (begin_outputs(o, directory, path, &file, &err) == XQ_OK &&
         open_job(&job, directory, o, &err) == XQ_OK)
-        write_layers(&job, file, &err);
+        write_layers(&job, path, file, &err);
     cli_progress_end(&job.progress);
     if (err.status == XQ_OK && cli_write_json(&o->common, job.report, &err) == XQ_OK)
         say_done(&job, path);

@@ -173,7 +173,7 @@ int prepare_show(const struct cli_common *common, const char *path)
     struct showing s = {.path = path, .report = cJSON_CreateObject()};
     error err = ERROR_INIT;
     if (read_all(&s, common, &err) == XQ_OK && cli_write_json(common, s.report, &err) == XQ_OK &&
-        !common->quiet && !cli_json_to_stdout(common))
+        !cli_json_to_stdout(common))
         say(&s);
     int status = err.status == XQ_OK ? CLI_OK : cli_fail("prepare", common, &err);
     error_clear(&err);

@@ -13,9 +13,13 @@
 
 /* ----------------------------------------------------------------- errors */
 
-static int exit_status(xq_status status)
+static const char misuse[] = "usage"; /* a stage */
+
+static int exit_status(const error *err)
 {
-    switch (status) {
+    if (strcmp(err->stage, misuse) == 0)
+        return CLI_USAGE;
+    switch (err->status) {
     case XQ_OK:
         return CLI_OK;
     case XQ_ERROR_NO_DEVICE:
@@ -73,12 +77,37 @@ static const char *file_of(const struct cli_common *common, const error *err)
     return of_model ? common->model_file : err->file;
 }
 
+/* An error of a field of the library's options, as one of the option of the command line that sets it. */
+static void name_option(const char *field, const char *option, struct cli_shown *message)
+{
+    size_t length = strlen(field);
+    if (strncmp(message->text, field, length) != 0 || message->text[length] != ':')
+        return;
+    struct cli_shown copy = *message;
+    snprintf(message->text, sizeof message->text, "%s%.*s", option, (int)(sizeof copy.text - 32),
+             copy.text + length);
+}
+
 int cli_fail(const char *subcommand, const struct cli_common *common, const error *err)
 {
-    print_error(subcommand, cli_show(err->message).text, cli_show(file_of(common, err)).text, err->line,
-                cli_show(err->field).text);
+    struct cli_shown message = cli_show(err->message), field = cli_show(err->field);
+    if (strcmp(err->field, "template_dir") == 0) {
+        name_option("template_dir", "--templates", &message);
+        *field.text = 0;
+    }
+    print_error(subcommand, message.text, cli_show(file_of(common, err)).text, err->line, field.text);
     print_log(common, err->log);
-    return exit_status(err->status);
+    return exit_status(err);
+}
+
+xq_status cli_misuse(error *err, const char *format, ...)
+{
+    char text[sizeof err->message];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return error_set(err, XQ_ERROR_ARGUMENT, misuse, "%s", text);
 }
 
 static void print_line(const char *subcommand, const char *format, va_list args)
@@ -117,15 +146,13 @@ static xq_status file_error(const char *path, const char *what, error *err)
 /* Larger than any spec or config.json. A device that never ends, as /dev/zero, stops there. */
 enum { MOST_TEXT = 64 << 20 };
 
-xq_status cli_read_file(const char *path, char **text, size_t *size, error *err)
+/* Closes the file. */
+static xq_status read_whole(FILE *f, const char *path, char **text, size_t *size, error *err)
 {
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        return file_error(path, "open", err);
     struct stat st;
     if (fstat(fileno(f), &st) == 0 && S_ISDIR(st.st_mode)) {
-        errno = EISDIR;
         fclose(f);
+        errno = EISDIR;
         return file_error(path, "read", err);
     }
     size_t n = 0, capacity = 65536;
@@ -143,12 +170,13 @@ xq_status cli_read_file(const char *path, char **text, size_t *size, error *err)
         }
     }
     bool failed = ferror(f);
+    int why = errno;
     fclose(f);
     if (!data)
         return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory reading %s", path);
     if (failed || n > MOST_TEXT) {
         free(data);
-        errno = failed ? errno : EFBIG;
+        errno = failed ? why : EFBIG;
         return file_error(path, "read", err);
     }
     data[n] = 0;
@@ -156,4 +184,24 @@ xq_status cli_read_file(const char *path, char **text, size_t *size, error *err)
     if (size)
         *size = n;
     return XQ_OK;
+}
+
+xq_status cli_read_file(const char *path, char **text, size_t *size, error *err)
+{
+    FILE *f = fopen(path, "rb");
+    return f ? read_whole(f, path, text, size, err) : file_error(path, "open", err);
+}
+
+/* The stream as it was given: its name in /dev would be opened anew, which shows an end of file where the
+ * caller closed it (cli_open_standard_streams), and fails where it is a socket. */
+xq_status cli_read_stdin(char **text, size_t *size, error *err)
+{
+    int fd = dup(STDIN_FILENO);
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "rb");
+    if (f)
+        return read_whole(f, "standard input", text, size, err);
+    if (fd >= 0)
+        close(fd);
+    errno = EBADF;
+    return file_error("standard input", "read", err);
 }

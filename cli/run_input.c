@@ -169,8 +169,7 @@ static xq_status open_layer(struct run *r, struct run_layer *l, int number, erro
     if (number >= 0)
         snprintf(l->suffix, sizeof l->suffix, ".%d", number);
     if (r->factors && number < 0)
-        return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                         "--prepared: holds layers by number; give tensors x.L, or --layer L");
+        return cli_misuse(err, "--prepared: holds layers by number; give tensors x.L, or --layer L");
     if (read_spec(r, l, false, err) != XQ_OK ||
         (r->factors && prepared_file_expect(r->factors, number, &l->traits.shape, err) != XQ_OK))
         return err->status;

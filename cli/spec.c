@@ -43,12 +43,20 @@ static xq_status parse(const char *text, const char *option, cJSON **value, erro
     return err->status;
 }
 
-/* A number where the text is one, as JSON writes numbers; else the text. */
+/* Whether the text is a number, also one that no value can be: JSON's parser refuses some. */
+static bool is_number(const char *text)
+{
+    double number;
+    const char *rest;
+    return cli_read_number(text, &number, &rest) && !*rest;
+}
+
+/* A number where the text is one; else the text, which the generator refuses with the valid values. */
 static cJSON *number_or_text(const char *text)
 {
     error ignored = ERROR_INIT;
     cJSON *value = NULL;
-    if (*text == '-' || (*text >= '0' && *text <= '9'))
+    if (is_number(text))
         parse(text, "", &value, &ignored);
     error_clear(&ignored);
     return value ? value : cJSON_CreateString(text);
@@ -103,6 +111,9 @@ static xq_status add_flags(cJSON *overrides, const struct cli_spec *s, error *er
     return XQ_OK;
 }
 
+/* Nested objects of overrides: as many as the generator reads (gen/json.h). */
+enum { MOST_LEVELS = 32 };
+
 /* The key before the equals sign, of names with points between; false: there is none. */
 static bool read_key(const char *set, char *key, size_t size)
 {
@@ -130,6 +141,24 @@ static bool is_bare_word(const char *text)
     return *text && strspn(text, letters) == strlen(text);
 }
 
+static int levels_of_value(const cJSON *value)
+{
+    int most = 0;
+    for (const cJSON *child = value->child; child; child = child->next) {
+        int levels = levels_of_value(child);
+        most = levels > most ? levels : most;
+    }
+    return most + (cJSON_IsObject(value) || cJSON_IsArray(value));
+}
+
+static int levels_of_key(const char *key)
+{
+    int levels = 1;
+    for (; *key; key++)
+        levels += *key == '.';
+    return levels;
+}
+
 /* XQ_ERROR_ARGUMENT where it contradicts another option; XQ_ERROR_SPEC where it is malformed itself. */
 static xq_status add_set(cJSON *overrides, const char *set, error *err)
 {
@@ -146,9 +175,15 @@ static xq_status add_set(cJSON *overrides, const char *set, error *err)
         return error_set(err, XQ_ERROR_SPEC, "argument", "--set: the key '%s' is not UTF-8", key);
     const char *text = set + strlen(key) + 1;
     snprintf(option, sizeof option, "--set %s", key);
-    if (parse(text, option, &value, &malformed) == XQ_OK)
-        return cli_override(overrides, key, value, err);
-    if (malformed.status == XQ_ERROR_ARGUMENT && is_bare_word(text))
+    if (parse(text, option, &value, &malformed) == XQ_OK) {
+        if (levels_of_key(key) + levels_of_value(value) <= MOST_LEVELS)
+            return cli_override(overrides, key, value, err);
+        cJSON_Delete(value);
+        return error_set(err, XQ_ERROR_SPEC, "argument",
+                         "--set: the key '%.200s' and its value have more than %d levels", key,
+                         MOST_LEVELS);
+    }
+    if (malformed.status == XQ_ERROR_ARGUMENT && is_bare_word(text) && !is_number(text))
         error_set(err, XQ_ERROR_SPEC, "argument",
                   "%s: %.200s is not JSON; a text stands in double quotes: --set '%s=\"%.200s\"'", option,
                   text, key, text);
@@ -229,9 +264,9 @@ xq_status cli_spec_check_tuning(const struct cli_spec *spec, const char *const *
     cJSON_ArrayForEach(family, cJSON_GetObjectItemCaseSensitive(overrides, "tuning"))
     {
         if (err->status == XQ_OK && !is_among(family->string, names, count))
-            error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                      "--set tuning.%s: has no effect, since no such kernel runs here; those that do: %s",
-                      family->string, list);
+            cli_misuse(err,
+                       "--set tuning.%s: has no effect, since no such kernel runs here; those that do: %s",
+                       family->string, list);
     }
     cJSON_Delete(overrides);
     return err->status;
@@ -274,6 +309,12 @@ int cli_spec_check(const cli_command *command)
     return status;
 }
 
+/* A number that is not whole, or infinite, would be an error of cache.rank_k, which was not given. */
+static bool is_whole(const cJSON *value)
+{
+    return cJSON_IsNumber(value) && value->valuedouble == floor(value->valuedouble);
+}
+
 /* "512" or "512,256". */
 static xq_status read_rank(const char *rank, cJSON **k, cJSON **v, error *err)
 {
@@ -282,7 +323,7 @@ static xq_status read_rank(const char *rank, cJSON **k, cJSON **v, error *err)
     snprintf(first, sizeof first, "%.*s", comma ? (int)(comma - rank) : 63, rank);
     *k = number_or_text(first);
     *v = number_or_text(comma ? comma + 1 : rank);
-    if (*k && *v && !cJSON_IsString(*k) && !cJSON_IsString(*v))
+    if (is_whole(*k) && is_whole(*v))
         return XQ_OK;
     return error_set(err, XQ_ERROR_SPEC, "spec",
                      "--rank: '%.200s' is neither N nor K,V, whole numbers from 1", rank);
@@ -321,7 +362,8 @@ static xq_status read_json_file(const char *path, const char *name, xq_status ma
                                 error *err)
 {
     size_t size;
-    if (cli_read_file(path, text, &size, err) != XQ_OK)
+    if ((strcmp(path, "-") == 0 ? cli_read_stdin(text, &size, err)
+                                : cli_read_file(path, text, &size, err)) != XQ_OK)
         return err->status;
     return json_refuse_nul(*text, size, name, malformed, err);
 }
@@ -390,8 +432,7 @@ static const char *spec_name(const struct cli_spec *s)
 static xq_status read_spec(const struct cli_spec *s, char **text, error *err)
 {
     if (s->spec_file)
-        return read_json_file(strcmp(s->spec_file, "-") == 0 ? "/dev/stdin" : s->spec_file, spec_name(s),
-                              XQ_ERROR_SPEC, text, err);
+        return read_json_file(s->spec_file, spec_name(s), XQ_ERROR_SPEC, text, err);
     *text = strdup("{}");
     return *text ? XQ_OK : no_memory(err);
 }

@@ -4,6 +4,7 @@ local host = require "host"
 local fail = require "fail"
 local json = require "json"
 local models = require "models"
+local nulls = require "nulls"
 local schema = require "schema"
 local tuning = require "tuning"
 
@@ -27,10 +28,15 @@ local function without_nulls(value)
   return setmetatable(copy, getmetatable(value))
 end
 
--- A copy without members that are null. Beside a preset's name they stay: there, they take away what the preset says.
+-- A copy without members that are null. Beside a preset's name they stay: there, they take away what the preset says. They
+-- stay in what is computed, too, where no member may differ.
 function choices.read(given)
+  if not schema.is_object(given) then return given end
+  nulls.check(given)
   local copy = without_nulls(given)
-  if not schema.is_object(given) then return copy end
+  for _, name in ipairs(schema.added) do
+    if given[name] ~= null then copy[name] = given[name] end
+  end
   if schema.is_object(given.model) then
     local preset = preset_of(given.model)
     for key, value in pairs(given.model) do
@@ -70,8 +76,18 @@ local function ordered_copy(object, keys)
   return json.ordered(copy, schema.names_of(keys))
 end
 
--- The one form of these choices, whatever the order in which they were made.
-function choices.canonical(chosen)
+-- A family without parameters chooses nothing, and is left out.
+local function without_empty_families(given)
+  local result = {}
+  for family, values in pairs(given) do
+    if not is_empty(values) or not schema.contains(tuning.families(), family) then result[family] = values end
+  end
+  return result
+end
+
+-- The one form of these choices, whatever the order in which they were made. `unchecked`: they were not completed yet, and
+-- keep the families without parameters, so that completion refuses those that cannot serve the spec.
+function choices.canonical(chosen, unchecked)
   local result = ordered_copy(chosen, schema.top)
   if schema.is_object(result.model) then
     result.model = ordered_copy(result.model, schema.model)
@@ -81,10 +97,7 @@ function choices.canonical(chosen)
   end
   if schema.is_object(result.cache) then result.cache = ordered_copy(result.cache, schema.cache) end
   if schema.is_object(result.tuning) then
-    result.tuning = ordered_copy(result.tuning, {})
-    for family, values in pairs(result.tuning) do
-      if is_empty(values) and schema.contains(tuning.families(), family) then result.tuning[family] = nil end
-    end
+    result.tuning = ordered_copy(unchecked and result.tuning or without_empty_families(result.tuning), {})
   end
   for _, name in ipairs { "cache", "tuning" } do
     if is_empty(result[name]) then result[name] = nil end
@@ -141,6 +154,7 @@ function choices.override(chosen, patch)
   for key in pairs(patch) do
     if schema.contains(schema.added, key) then fail.spec(key, "is computed, and cannot be overridden") end
   end
+  nulls.check(patch)
   local model, rest = chosen.model, {}
   if patch.model ~= nil then model = merge_model(model, patch.model) end
   for key, value in pairs(patch) do
@@ -207,7 +221,8 @@ local function edit_tuning(chosen, given, base)
   for family in pairs(union(given, base)) do
     local values = given[family]
     if schema.is_object(values) and base[family] then
-      result[family] = edit_members(result[family], values, base[family])
+      local edited = edit_members(result[family], values, base[family])
+      result[family] = not (is_empty(edited) and result[family] == nil) and edited or nil
     else
       result[family] = values
     end

@@ -6,6 +6,7 @@ local host = require "host"
 local fail = require "fail"
 local families = require "families"
 local json = require "json"
+local schema = require "schema"
 
 local config = {}
 
@@ -164,7 +165,7 @@ function config.read(given, source)
   check_stated_types(model, given, kind, refuse)
   config_keys.check_unknown(given, known_keys(kind), model, kind, unsupported)
   for _, key in ipairs { "hidden_size", "num_attention_heads" } do
-    if model[key] == nil then refuse("spec", key, "is missing; it must be a whole number") end
+    if model[key] == nil then refuse("spec", key, "%s", schema.missing(schema.model, key)) end
   end
   return json.ordered(model, { "model_type", "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim" })
 end

@@ -15,9 +15,10 @@
 enum json_syntax { JSON_STRICT, JSON_PYTHON };
 
 /* Parses a text of `size` bytes, and nothing else may follow the value. Refused, with `status`, stage
- * "spec", the `source` and line and column: bad syntax, bad UTF-8, a NUL character, a name given twice in
- * an object (the field), nesting beyond 32 levels, and a number that would become zero. A number beyond the
- * range of a double becomes infinity, for those who know the valid values to refuse. */
+ * "spec" ("file" for XQ_ERROR_FORMAT), the `source` and line and column: bad syntax, bad UTF-8, a NUL
+ * character, a name given twice in an object (the field), nesting beyond 32 levels, and a number that would
+ * become zero. A number beyond the range of a double becomes infinity, for those who know the valid values
+ * to refuse. */
 cJSON *json_parse(const char *text, size_t size, const char *source, enum json_syntax syntax,
                   xq_status status, error *err);
 

@@ -105,4 +105,22 @@ function json.same(a, b)
   return more == 0
 end
 
+-- The path of the first member in which two values differ, below `path`; nil: they say the same.
+function json.difference(a, b, path)
+  if json.same(a, b) then return nil end
+  if type(a) ~= "table" or type(b) ~= "table" or json.is_array(a) ~= json.is_array(b) then return path end
+  if json.is_array(a) then
+    for i = 1, math.max(#a, #b) do
+      local found = json.difference(a[i], b[i], ("%s[%d]"):format(path, i - 1))
+      if found then return found end
+    end
+  end
+  for _, object in ipairs { a, b } do
+    for key in pairs(object) do
+      local found = json.difference(a[key], b[key], path .. "." .. key)
+      if found then return found end
+    end
+  end
+end
+
 return json

@@ -46,7 +46,8 @@ static bool fail_at(parser *p, const char *at, const char *format, ...)
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
     locate(p->start, at, &line, &column);
-    error_set(p->err, p->status, "spec", "%s:%d:%d: %s", p->source, line, column, what);
+    error_set(p->err, p->status, p->status == XQ_ERROR_FORMAT ? "file" : "spec", "%s:%d:%d: %s", p->source,
+              line, column, what);
     error_at(p->err, p->source, line);
     return false;
 }

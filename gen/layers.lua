@@ -41,7 +41,9 @@ local function from_pattern(model)
   for _, pattern in ipairs(patterns) do
     local key, slides = pattern[1], pattern[2]
     if model[key] then
-      if not model.num_hidden_layers then fail.spec("model.num_hidden_layers", "is missing; %s needs it", key) end
+      if not model.num_hidden_layers then
+        fail.spec("model.num_hidden_layers", "%s; %s needs it", schema.missing(schema.model, "num_hidden_layers"), key)
+      end
       local types = json.array {}
       for layer = 0, model.num_hidden_layers - 1 do
         types[layer + 1] = slides(model[key], layer) and "sliding_attention" or "full_attention"

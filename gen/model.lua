@@ -117,7 +117,10 @@ end
 local function kinds_as_given(model, given, present)
   for _, other in ipairs { "rope_theta", "rope_scaling", "rope_interleaved", "partial_rotary_factor",
     "rope_local_base_freq" } do
-    if given[other] ~= nil then fail.spec("model." .. other, "cannot be given beside model.layer_kinds") end
+    if given[other] ~= nil then
+      fail.spec("model." .. other, "cannot be given beside model.layer_kinds, which says the same in another form; " ..
+        "give one of the two forms (null takes away what a preset says)")
+    end
   end
   local kinds = schema.check_object("model.layer_kinds.", given.layer_kinds, schema.layer_kinds)
   for _, name in ipairs(layers.names) do

@@ -145,7 +145,10 @@ function model_rope.complete(given, model, field)
   local result, scaling_field
   if given.rope then
     for _, other in ipairs { "rope_theta", "rope_scaling", "rope_interleaved", "partial_rotary_factor" } do
-      if given[other] ~= nil then fail.spec("model." .. other, "cannot be given beside model.rope, which says the same in another form; give one of the two forms") end
+      if given[other] ~= nil then
+        fail.spec("model.rope", "cannot be given beside model.%s, which says the same in another form; " ..
+          "give one of the two forms (null takes away what a preset says)", other)
+      end
     end
     result, scaling_field = schema.check_object(field .. ".", given.rope, schema.rope), field .. ".scaling"
   else

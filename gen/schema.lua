@@ -162,6 +162,18 @@ schema.scalings.longrope = {
     required = true },
   { "long_factor", "list", "the same in long contexts", required = true },
 }
+-- The keys of every kind of scaling, each once.
+schema.scaling_names = {}
+do
+  local seen = {}
+  for _, keys in pairs(schema.scalings) do
+    for _, key in ipairs(keys) do
+      if not seen[key[1]] then
+        seen[key[1]], schema.scaling_names[#schema.scaling_names + 1] = true, key
+      end
+    end
+  end
+end
 schema.scaling_types = { "default", "linear", "llama3", "yarn", "longrope", "dynamic", "su" }
 
 schema.layer_kinds = {
@@ -225,6 +237,15 @@ local function valid_text(key)
   return text and "; valid: " .. text or ""
 end
 
+-- Says that a key is missing, and what it must be.
+function schema.missing(keys, name)
+  for _, key in ipairs(keys) do
+    if key[1] == name then
+      return ("is missing; it must be %s (%s)%s"):format(article[key[2]], key[3], valid_text(key))
+    end
+  end
+end
+
 local function check_value(field, key, value)
   if not kinds[key[2]](value) then
     fail.spec(field, "must be %s (%s), not %s%s", article[key[2]], key[3], schema.show(value), valid_text(key))
@@ -250,7 +271,8 @@ local function found_elsewhere(prefix, name)
   end
 end
 
-local function check_names(prefix, object, keys)
+-- Fails where a member of `object` has a name that none of `keys` has. `prefix` stands before the name in errors.
+function schema.check_names(prefix, object, keys)
   local names = schema.names_of(keys)
   for name in pairs(object) do
     if not schema.contains(names, name) then
@@ -263,12 +285,12 @@ end
 
 -- A new table with the values of `object`, checked, and the defaults.
 function schema.check_object(prefix, object, keys)
-  check_names(prefix, object, keys)
+  schema.check_names(prefix, object, keys)
   local result = {}
   for _, key in ipairs(keys) do
     local name, value = key[1], object[key[1]]
     if value == nil then
-      if key.required then fail.spec(prefix .. name, "is missing; it must be %s (%s)", article[key[2]], key[3]) end
+      if key.required then fail.spec(prefix .. name, "%s", schema.missing(keys, name)) end
       value = key.default
     elseif key[2] ~= "model" then
       check_value(prefix .. name, key, value)

@@ -19,11 +19,18 @@ static xq_status out_of_memory(error *err)
     return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory reading templates");
 }
 
+/* What the caller's folder lacks, or why it cannot be read. */
+static xq_status refuse_folder(const char *directory, const char *why, error *err)
+{
+    error_set(err, XQ_ERROR_IO, "file", "template_dir: %s: %s", directory, why);
+    return error_field(err, "template_dir");
+}
+
 static char *read_text(const char *path, size_t *size, error *err)
 {
     FILE *file = fopen(path, "rb");
     if (!file) {
-        error_set(err, XQ_ERROR_IO, "file", "%s: %s", path, strerror(errno));
+        refuse_folder(path, strerror(errno), err);
         return NULL;
     }
     char *text = malloc(LARGEST_FILE + 1);
@@ -96,9 +103,11 @@ static xq_status read_file(source *s, const char *directory, const char *home, c
     char path[4096], name[512];
     if (snprintf(path, sizeof path, "%s/%s", directory, entry) >= (int)sizeof path ||
         snprintf(name, sizeof name, "%s/%s", home, entry) >= (int)sizeof name)
-        return error_set(err, XQ_ERROR_IO, "file", "%s: the path is too long", directory);
+        return refuse_folder(directory, "the path is too long", err);
     struct stat info;
-    if (stat(path, &info) != 0 || !S_ISREG(info.st_mode))
+    if (stat(path, &info) != 0)
+        return refuse_folder(path, strerror(errno), err);
+    if (!S_ISREG(info.st_mode))
         return XQ_OK;
     size_t size;
     char *text = read_text(path, &size, err);
@@ -116,7 +125,9 @@ static xq_status read_directory(source *s, const char *directory, const char *fa
 {
     DIR *handle = opendir(directory);
     if (!handle)
-        return required ? error_set(err, XQ_ERROR_IO, "file", "%s: %s", directory, strerror(errno)) : XQ_OK;
+        return required || (errno != ENOENT && errno != ENOTDIR)
+                   ? refuse_folder(directory, strerror(errno), err)
+                   : XQ_OK;
     struct dirent *entry;
     while (err->status == XQ_OK && (entry = readdir(handle))) {
         const char *home = home_of(entry->d_name, fallback);
@@ -137,7 +148,7 @@ static xq_status overlay(source *s, const char *directory, error *err)
 {
     char templates[4096], lib[4112], modules[4096];
     if (strlen(directory) > 4000)
-        return error_set(err, XQ_ERROR_IO, "file", "template directory: the path is too long");
+        return refuse_folder(directory, "the path is too long", err);
     snprintf(templates, sizeof templates, "%s/templates", directory);
     snprintf(modules, sizeof modules, "%s/gen", directory);
     if (!is_directory(templates))
@@ -146,6 +157,10 @@ static xq_status overlay(source *s, const char *directory, error *err)
     if (read_directory(s, templates, NULL, 1, err) == XQ_OK &&
         read_directory(s, lib, "templates/lib", 0, err) == XQ_OK)
         read_directory(s, modules, NULL, 0, err);
+    if (err->status == XQ_OK && s->owned_count == 0)
+        refuse_folder(
+            directory,
+            "holds no template; valid: a folder with NAME.cu.lt, NAME.spec.lua, or headers in lib/", err);
     return err->status;
 }
 

@@ -154,17 +154,20 @@ local function complete_choices(chosen)
   return json.ordered(result, schema.names_of(schema.top))
 end
 
--- The name of something computed that differs from `result`, or nil.
+-- The path of something computed that differs from `result`, and its first name; or nil.
 local function differs_from(result, given)
   for _, name in ipairs(schema.added) do
-    if name ~= "choices" and given[name] ~= nil and not json.same(given[name], result[name]) then return name end
+    local path = name ~= "choices" and given[name] ~= nil and json.difference(given[name], result[name], name)
+    if path then return path, name end
   end
 end
 
 -- What is computed may be given, so that a completed spec is itself a spec; but only as computed from its choices.
 local function check_computed(given, base)
-  local name = differs_from(base, given)
-  if name then fail.spec(name, "is computed from the rest of the spec, and differs from that; leave it out") end
+  local path, name = differs_from(base, given)
+  if path then
+    fail.spec(path, "is computed from the rest of the spec, and differs from that; leave %s out", path == name and "it" or name)
+  end
 end
 
 -- The choices of a completed spec, edited or not, and what they complete to where that is known.
@@ -211,7 +214,7 @@ end
 function spec.override(given, overrides, model)
   local chosen = choose(given)
   if model ~= nil then chosen.model = model end
-  return json.encode_unchecked(choices.canonical(choices.override(chosen, overrides)))
+  return json.encode_unchecked(choices.canonical(choices.override(chosen, overrides), true))
 end
 
 -- The kind of a layer, counted from 0, where the spec's model mixes kinds; else "". And whether it does, and the kinds that it

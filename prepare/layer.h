@@ -8,6 +8,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* Layers of a model, at most: as gen/schema.lua has it. */
+enum { LAYER_MOST_LAYERS = 10000 };
+
 typedef enum layer_method { LAYER_X, LAYER_LATENT, LAYER_X_CL, LAYER_LATENT_CL } layer_method;
 
 /* Sizes of a completed spec, by the names of docs/method.md. */

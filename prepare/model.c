@@ -82,7 +82,9 @@ static xq_status read_sizes(gen *g, model *m, const char *path, error *err)
     free(completed);
     if (m->layers || err->status != XQ_OK)
         return err->status;
-    error_set(err, XQ_ERROR_FORMAT, "spec", "%s: num_hidden_layers must be a positive integer", path);
+    error_set(err, XQ_ERROR_FORMAT, "spec",
+              "%s: num_hidden_layers is missing; it must be a whole number from 1 to %d", path,
+              LAYER_MOST_LAYERS);
     error_at(err, path, 0);
     return error_field(err, "num_hidden_layers");
 }
@@ -111,7 +113,7 @@ xq_status model_open(gen *g, const char *directory, model **out, error *err)
         gen_model_from_config(g, text, path, &m->json, err) == XQ_OK &&
         read_sizes(g, m, path, err) == XQ_OK && safetensors_open(directory, &m->weights, err) == XQ_OK) {
         read_method(m, text);
-        model_refuse_quantized(m, err);
+        model_check_names(m, err);
     }
     free(text);
     if (err->status == XQ_OK)

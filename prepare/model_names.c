@@ -1,5 +1,6 @@
 #include "model_names.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -31,31 +32,58 @@ const tensor *model_find(const layer_name *l, const char *what)
     return safetensors_find(l->m->weights, name);
 }
 
-static int first_layer(const model *m)
+/* A tensor of the projection of keys, or of values; fused ones are the same. */
+static const tensor *find_projection(const layer_name *l, bool value, const char *suffix)
 {
-    int layer = 0;
-    while (layer < m->layers - 1 && !m->attends[layer])
-        layer++;
-    return layer;
-}
-
-static const tensor *find_projection(const model *m, const naming *n, const char *suffix)
-{
-    const layer_name first = {m, n, first_layer(m)};
     char what[64];
-    snprintf(what, sizeof what, "%s.%s", n->fused ? n->fused : "k_proj", suffix);
-    return model_find(&first, what);
+    const char *name = l->naming->fused ? l->naming->fused : value ? "v_proj" : "k_proj";
+    snprintf(what, sizeof what, "%s.%s", name, suffix);
+    return model_find(l, what);
 }
 
 const naming *model_naming(const model *m)
 {
-    for (int i = 0; i < NAMINGS; i++)
-        if (find_projection(m, &namings[i], "weight"))
+    layer_name first = {m, NULL, 0};
+    while (first.layer < m->layers - 1 && !m->attends[first.layer])
+        first.layer++;
+    for (int i = 0; i < NAMINGS; i++) {
+        first.naming = &namings[i];
+        if (find_projection(&first, false, "weight"))
             return &namings[i];
+    }
     return &namings[0];
 }
 
-/* ---------------------------------------------------------------- quantized ones */
+/* ---------------------------------------------------------------- what would be ignored */
+
+/* A tensor that a layer has by this naming; NULL: it has none. */
+static const tensor *find_any(const layer_name *l)
+{
+    static const char *const suffixes[] = {"weight", "bias"};
+    const tensor *t = NULL;
+    for (int i = 0; i < 4 && !t; i++)
+        t = find_projection(l, i % 2, suffixes[i / 2]);
+    return t;
+}
+
+/* One naming is read, so that the tensors of another would be left out. */
+static xq_status refuse_two_namings(const model *m, int layer, error *err)
+{
+    const tensor *first = NULL;
+    for (int i = 0; i < NAMINGS; i++) {
+        const tensor *t = find_any(&(layer_name){m, &namings[i], layer});
+        if (first && t) {
+            error_set(err, XQ_ERROR_FORMAT, "file",
+                      "%s: tensors %s and %s are both of layer %d, by two ways to name its projections, so "
+                      "that one of them would be ignored; leave one way out of the checkpoint",
+                      t->file, first->name, t->name, layer);
+            error_at(err, t->file, 0);
+            return error_field(err, t->name);
+        }
+        first = first ? first : t;
+    }
+    return XQ_OK;
+}
 
 /* What stands beside or in the place of a quantized projection. */
 static const struct sign {
@@ -74,28 +102,41 @@ static const struct sign {
     {"codes", "AQLM"},
 };
 
-static xq_status refuse(const model *m, const tensor *t, const char *method, error *err)
+/* `weight`: what stands beside it, or NULL. */
+static xq_status refuse(const model *m, const tensor *t, const tensor *weight, const char *method,
+                        error *err)
 {
+    bool beside = weight && weight != t;
     error_set(
         err, XQ_ERROR_UNSUPPORTED, "file",
-        "%s: tensor %s: the checkpoint is quantized (%s), and such projections cannot be read; prepare one "
-        "that is not (F32, F16, BF16 or F64)",
-        t->file, t->name, *m->method ? m->method : method);
+        "%s: tensor %s%s%s: the checkpoint is quantized (%s), and such projections cannot be read; prepare "
+        "one that is not (F32, F16, BF16 or F64)",
+        t->file, t->name, beside ? ", beside " : "", beside ? weight->name : "",
+        *m->method ? m->method : method);
     error_at(err, t->file, 0);
     return error_field(err, t->name);
 }
 
-xq_status model_refuse_quantized(const model *m, error *err)
+static xq_status refuse_quantized(const layer_name *l, bool value, error *err)
 {
-    for (int i = 0; i < NAMINGS; i++) {
-        const tensor *weight = find_projection(m, &namings[i], "weight");
-        for (size_t j = 0; j < sizeof signs / sizeof signs[0]; j++) {
-            const tensor *t = find_projection(m, &namings[i], signs[j].suffix);
-            if (t)
-                return refuse(m, t, signs[j].method, err);
-        }
-        if (weight && weight->type == TENSOR_OTHER && *m->method)
-            return refuse(m, weight, m->method, err);
+    const tensor *weight = find_projection(l, value, "weight");
+    for (size_t i = 0; i < sizeof signs / sizeof signs[0]; i++) {
+        const tensor *t = find_projection(l, value, signs[i].suffix);
+        if (t)
+            return refuse(l->m, t, weight, signs[i].method, err);
     }
+    if (weight && weight->type == TENSOR_OTHER && *l->m->method)
+        return refuse(l->m, weight, weight, l->m->method, err);
     return XQ_OK;
+}
+
+xq_status model_check_names(const model *m, error *err)
+{
+    for (int layer = 0; layer < m->layers && err->status == XQ_OK; layer++) {
+        for (int i = 0; m->attends[layer] && i < 2 * NAMINGS && err->status == XQ_OK; i++)
+            refuse_quantized(&(layer_name){m, &namings[i / 2], layer}, i % 2, err);
+        if (m->attends[layer] && err->status == XQ_OK)
+            refuse_two_namings(m, layer, err);
+    }
+    return err->status;
 }

@@ -29,8 +29,9 @@ void model_tensor_name(const layer_name *l, const char *what, char *name, size_t
 /* NULL where the files have no such tensor. */
 const tensor *model_find(const layer_name *l, const char *what);
 
-/* XQ_ERROR_UNSUPPORTED with the tensor and the method where the projections of the first such layer are
- * quantized (GPTQ, AWQ, bitsandbytes and others). */
-xq_status model_refuse_quantized(const model *m, error *err);
+/* What would be ignored, or cannot be read, in any layer with keys and values: XQ_ERROR_UNSUPPORTED with
+ * the tensor and the method where projections are quantized (GPTQ, AWQ, bitsandbytes and others);
+ * XQ_ERROR_FORMAT with both tensors where a layer has projections by two namings. */
+xq_status model_check_names(const model *m, error *err);
 
 #endif

@@ -1,7 +1,7 @@
 /* safetensors files (https://huggingface.co/docs/safetensors): reading, memory-mapped, and writing.
  *
- * The reader is strict: it accepts exactly what the format allows, and names file and tensor otherwise.
- * A mapped file must not be changed while it is open. */
+ * The reader is strict: it accepts exactly what the format allows, and names file and tensor otherwise, and
+ * in the header line and column (gen/json.h). A mapped file must not be changed while it is open. */
 #ifndef PREPARE_SAFETENSORS_H
 #define PREPARE_SAFETENSORS_H
 

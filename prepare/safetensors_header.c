@@ -1,5 +1,6 @@
 #include "safetensors_header.h"
 
+#include "../gen/json.h"
 #include "../runtime/base/lfs_pointer.h"
 
 #include <stdarg.h>
@@ -123,9 +124,21 @@ static xq_status check_cover(const char *path, tensor *tensors, int count, const
         return bad(path, NULL, err, "%llu bytes after the last tensor",
                    (unsigned long long)(data + size - end));
     qsort(tensors, (size_t)count, sizeof *tensors, by_name);
-    for (int i = 1; i < count; i++)
-        if (strcmp(tensors[i].name, tensors[i - 1].name) == 0)
-            return bad(path, tensors[i].name, err, "appears twice");
+    return XQ_OK;
+}
+
+/* The format allows texts alone. */
+static xq_status check_metadata(const char *path, const cJSON *header, error *err)
+{
+    const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(header, "__metadata__"), *value;
+    if (metadata && !cJSON_IsObject(metadata))
+        return bad(path, NULL, err, "__metadata__ is not an object");
+    cJSON_ArrayForEach(value, metadata)
+    {
+        if (!cJSON_IsString(value))
+            return bad(path, NULL, err, "__metadata__ has a value that is not a text: %.80s",
+                       value->string);
+    }
     return XQ_OK;
 }
 
@@ -145,13 +158,14 @@ xq_status safetensors_read_header(const char *path, const mapping *file, cJSON *
     if (size > file->size - PREFIX_BYTES)
         return bad(path, NULL, err, "truncated: header of %llu bytes in a file of %zu",
                    (unsigned long long)size, file->size);
-    const char *text = (const char *)file->data + PREFIX_BYTES, *end = text;
-    cJSON *header = size ? cJSON_ParseWithLengthOpts(text, (size_t)size, &end, 0) : NULL;
-    while (end < text + size && strchr(" \t\r\n", *end) && *end)
-        end++;
-    if (!cJSON_IsObject(header) || end != text + size) {
+    const char *text = (const char *)file->data + PREFIX_BYTES;
+    if (size > 0 && *text != '{')
+        return bad(path, NULL, err,
+                   "the header does not begin with '{', as that of a safetensors file does");
+    cJSON *header = json_parse(text, (size_t)size, path, JSON_STRICT, XQ_ERROR_FORMAT, err);
+    if (!header || check_metadata(path, header, err) != XQ_OK) {
         cJSON_Delete(header);
-        return bad(path, NULL, err, "the header is not a JSON object (near byte %td)", end - text);
+        return err->status;
     }
     *out = header;
     *data_at = PREFIX_BYTES + size;

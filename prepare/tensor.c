@@ -2,6 +2,7 @@
 
 #include "../runtime/base/half.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,6 +86,24 @@ static float value_at(const tensor *t, size_t i)
     }
 }
 
+/* A finite F64 may be beyond the range of F32. */
+static void refuse_value(const tensor *t, size_t index, float value, error *err)
+{
+    const char *file = t->file ? t->file : "?";
+    double precise = value;
+    if (t->type == TENSOR_F64)
+        memcpy(&precise, (const uint8_t *)t->data + 8 * index, sizeof precise);
+    if (isfinite(precise))
+        error_set(
+            err, XQ_ERROR_FORMAT, "file",
+            "%s: tensor %s holds %.6g at index %zu, beyond the range of F32; valid are values up to %.6g",
+            file, t->name, precise, index, (double)FLT_MAX);
+    else
+        error_set(err, XQ_ERROR_FORMAT, "file",
+                  "%s: tensor %s holds %s at index %zu; every value must be finite", file, t->name,
+                  isnan(value) ? "NaN" : "an infinity", index);
+}
+
 xq_status tensor_to_floats(const tensor *t, int finite, float **out, error *err)
 {
     const char *file = t->file ? t->file : "?";
@@ -98,9 +117,7 @@ xq_status tensor_to_floats(const tensor *t, int finite, float **out, error *err)
     for (size_t i = 0; values && i < count; i++) {
         values[i] = value_at(t, i);
         if (finite && !isfinite(values[i])) {
-            error_set(err, XQ_ERROR_FORMAT, "file",
-                      "%s: tensor %s holds %s at index %zu; every value must be finite", file, t->name,
-                      isnan(values[i]) ? "NaN" : "an infinity", i);
+            refuse_value(t, i, values[i], err);
             break;
         }
     }

@@ -85,6 +85,36 @@ Test(checkpoints, quantization_elsewhere_does_not_matter)
     cr_assert_eq(r.status, 0, "%s", r.err);
 }
 
+/* ---------------------------------------------------------------- what would be ignored */
+
+/* In whatever layer: one of two would be read, and the other be left out. */
+Test(checkpoints, two_tensors_of_one_projection_are_both_named)
+{
+    static const char *const cases[][2] = {
+        {"model.layers.0.self_attn.qkv_proj.weight", "model.layers.0.self_attn.k_proj.weight"},
+        {"model.layers.1.self_attn.qkv_proj.weight", "model.layers.1.self_attn.k_proj.weight"},
+        {"model.layers.1.self_attn.qkv_proj.bias", "model.layers.1.self_attn.k_proj.weight"},
+        {"layers.1.self_attn.k_proj.weight", "model.layers.1.self_attn.k_proj.weight"},
+        {"layers.1.self_attn.v_proj.weight", "model.layers.1.self_attn.k_proj.weight"},
+        {"model.language_model.layers.0.self_attn.v_proj.bias", "model.layers.0.self_attn.k_proj.weight"},
+        {"model.layers.1.attention.wqkv.weight", "model.layers.1.self_attn.k_proj.weight"},
+        {"model.layers.0.self_attn.v_proj.qweight", "model.layers.0.self_attn.v_proj.weight"},
+        {"model.layers.1.self_attn.k_proj.qweight", "model.layers.1.self_attn.k_proj.weight"},
+        {"model.layers.1.self_attn.v_proj.weight_packed", "model.layers.1.self_attn.v_proj.weight"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        refused(model_files(&(struct model_change){.extra = cases[i][0]}), "", cases[i][0], cases[i][1]);
+}
+
+/* Heads that predict several tokens are layers behind those of the model. */
+Test(checkpoints, tensors_of_other_layers_do_not_matter)
+{
+    const char *directory =
+        model_files(&(struct model_change){.extra = "layers.2.self_attn.k_proj.weight"});
+    struct command_result r = command_run("prepare %s --out %s/out.safetensors", directory, directory);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+}
+
 /* ---------------------------------------------------------------- pointers */
 
 Test(checkpoints, git_lfs_pointers_are_named)
@@ -115,6 +145,25 @@ Test(checkpoints, a_fault_of_the_model_names_its_file)
         cr_assert_eq(r.status, 1, "%s", r.err);
         cr_assert(strstr(r.err, directory) && strstr(r.err, "model.head_dim"), "%s", r.err);
     }
+}
+
+/* prepare/layer.h and gen/schema.lua agree on the range. */
+Test(checkpoints, a_missing_size_is_named_with_its_valid_values)
+{
+    static const char *const layers[] = {"", ", \"num_hidden_layers\": null"};
+    char config[256];
+    for (int i = 0; i < 2; i++) {
+        snprintf(config, sizeof config,
+                 "{\"model_type\": \"llama\", \"hidden_size\": 128, \"num_attention_heads\": 2%s}",
+                 layers[i]);
+        refused(with_config(config), "", "config.json: num_hidden_layers is missing", "from 1 to 10000");
+    }
+    refused(with_config("{\"model_type\": \"llama\", \"hidden_size\": 128, \"num_hidden_layers\": 2}"), "",
+            "num_attention_heads",
+            "is missing; it must be a whole number (query heads, H); valid: 1 to 1024");
+    refused(with_config("{\"model_type\": \"llama\", \"hidden_size\": 128, \"num_attention_heads\": 2, "
+                        "\"num_hidden_layers\": 10001}"),
+            "", "num_hidden_layers", "valid: 1 to 10000");
 }
 
 /* ---------------------------------------------------------------- layers that differ */

@@ -91,7 +91,7 @@ Test(choices, a_preset_stays_beside_what_is_overridden)
          "\"original_max_position_embeddings\": 8192}}}"},
         {"{\"model\": \"llama-3.1-8b\"}", "{\"model\": {\"rope_scaling\": null}}",
          "{\"model\": {\"preset\": \"llama-3.1-8b\", \"rope_scaling\": null}}"},
-        {"{\"model\": \"llama-3.1-8b\"}", "{\"model\": {\"softcap\": null}}",
+        {"{\"model\": \"llama-3.1-8b\"}", "{\"model\": {\"attn_logit_softcapping\": null}}",
          "{\"model\": \"llama-3.1-8b\"}"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -148,10 +148,83 @@ Test(choices, overrides_are_checked)
     override_refused(spec, "{\"choices\": {}}", "choices", "cannot be overridden");
     override_refused(spec, "{\"model\": null}", "model", "missing");
     override_refused(spec, "{\"model\": {\"preset\": null}}", "model.hidden_size", "missing");
-    override_refused(spec, "{\"model\": {\"rope\": {\"theta\": 1e6}}}", "model.rope_theta", "model.rope");
+    override_refused(spec, "{\"model\": {\"rope\": {\"theta\": 1e6}}}", "model.rope", "model.rope_theta");
     override_refused(spec, "{\"cache\": {\"bits\": 4, \"bits\": 8}}", "bits", "overrides:1:23: ");
     override_refused("{\n\"model\": }", "{}", "", "spec:2:10: malformed JSON");
     override_refused("[]", "{}", "spec", "must be an object");
+}
+
+/* null takes a choice away, but only one that there is. */
+Test(choices, names_of_nulls_are_checked, .timeout = 60)
+{
+    static const char *const cases[][3] = {
+        /* members of a spec, and of overrides of one */
+        {"\"foo\": null", "foo", "is not known"},
+        {"\"bits\": null", "bits", "did you mean 'cache.bits'?"},
+        {"\"cache\": {\"clipp\": null}", "cache.clipp", "did you mean 'clip'?"},
+        {"\"cache\": {\"warps\": null, \"bits\": 8}", "cache.warps", "is not known"},
+        {"\"tuning\": {\"foo\": null}", "tuning.foo", "is not known"},
+        {"\"tuning\": {\"gemm\": {\"x\": null}}", "tuning.gemm.x", "is not known"},
+        {"\"tuning\": {\"attend\": {\"warpz\": null, \"warps\": 4}}", "tuning.attend.warpz",
+         "did you mean 'warps'?"},
+    };
+    static const char *const of_models[][3] = {
+        {"\"softcap\": null", "model.softcap", "is not known"},
+        {"\"rope_scaling\": {\"factr\": null}", "model.rope_scaling.factr", "did you mean 'factor'?"},
+        {"\"rope\": {\"thta\": null}", "model.rope.thta", "did you mean 'theta'?"},
+        {"\"rope\": {\"scaling\": {\"factr\": null}}", "model.rope.scaling.factr",
+         "did you mean 'factor'?"},
+        {"\"layer_kinds\": {\"ful\": null}", "model.layer_kinds.ful", "did you mean 'full'?"},
+        {"\"layer_kinds\": {\"full\": {\"rop\": null}}", "model.layer_kinds.full.rop",
+         "did you mean 'rope'?"},
+    };
+    char text[512];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(text, sizeof text, "{\"model\": \"smollm2-135m\", %s}", cases[i][0]);
+        generator_refuses(text, XQ_ERROR_SPEC, cases[i][1], cases[i][2]);
+        snprintf(text, sizeof text, "{%s}", cases[i][0]);
+        override_refused("{\"model\": \"smollm2-135m\"}", text, cases[i][1], cases[i][2]);
+    }
+    for (size_t i = 0; i < sizeof of_models / sizeof *of_models; i++) {
+        snprintf(text, sizeof text, "{\"model\": {\"preset\": \"smollm2-135m\", %s}}", of_models[i][0]);
+        generator_refuses(text, XQ_ERROR_SPEC, of_models[i][1], of_models[i][2]);
+        snprintf(text, sizeof text, "{\"model\": {%s}}", of_models[i][0]);
+        override_refused("{\"model\": \"smollm2-135m\"}", text, of_models[i][1], of_models[i][2]);
+    }
+}
+
+Test(choices, nulls_of_known_names_count_as_absent, .timeout = 60)
+{
+    changes_to("{\"model\": \"smollm2-135m\", \"tuning\": {\"append\": {\"warps\": 4}}}",
+               "{\"tuning\": {\"append\": {\"warps\": null}, \"accumulate\": null, \"attend\": null}, "
+               "\"cache\": {\"base\": null, \"accumulator_bits\": null}, \"weights\": null}",
+               "{\"model\": \"smollm2-135m\"}");
+    /* from one kind of scaling to another, which has not all of its keys */
+    changes_to("{\"model\": \"llama-3.1-8b\"}",
+               "{\"model\": {\"rope_scaling\": {\"rope_type\": \"linear\", \"low_freq_factor\": null, "
+               "\"high_freq_factor\": null, \"original_max_position_embeddings\": null}}}",
+               "{\"model\": {\"preset\": \"llama-3.1-8b\", \"rope_scaling\": {\"rope_type\": \"linear\", "
+               "\"factor\": 8}}}");
+}
+
+/* A family is asked for by its name alone, too. */
+Test(choices, empty_tuning_of_a_family_that_cannot_serve_is_refused, .timeout = 60)
+{
+    static const char *const families[] = {"accumulate", "append_channel", "check", "key_norms"};
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        char tuning[64], spec[128], field[64];
+        snprintf(tuning, sizeof tuning, "\"tuning\": {\"%s\": {}}", families[i]);
+        snprintf(spec, sizeof spec, "{\"model\": \"smollm2-135m\", %s}", tuning);
+        snprintf(field, sizeof field, "tuning.%s", families[i]);
+        generator_refuses(spec, XQ_ERROR_UNSUPPORTED, field, "");
+        error err = ERROR_INIT;
+        snprintf(tuning, sizeof tuning, "{\"tuning\": {\"%s\": {}}}", families[i]);
+        char *out = override("{\"model\": \"smollm2-135m\"}", tuning), *completed = NULL;
+        cr_assert_eq(gen_complete(generator(), out, &completed, &err), XQ_ERROR_UNSUPPORTED, "%s", tuning);
+        cr_assert_str_eq(err.field, field);
+        error_clear(&err);
+        free(out);
+    }
 }
 
 /* ---------------------------------------------------------------- edits by hand */
@@ -217,6 +290,9 @@ Test(choices, what_is_edited_by_hand_becomes_a_choice, .timeout = 60)
         {"{\"model\": \"smollm2-135m\"}", "model.head_dim", "128",
          "{\"model\": {\"preset\": \"smollm2-135m\", \"head_dim\": 128}}"},
         {"{\"model\": \"smollm2-135m\"}", "layout", NULL, "{\"model\": \"smollm2-135m\"}"},
+        /* Parameters of a family that serves no longer were not chosen. */
+        {"{\"model\": \"smollm2-135m\", \"cache\": {\"method\": \"x-cl\"}}", "cache", "{\"method\": \"x\"}",
+         "{\"model\": \"smollm2-135m\", \"cache\": {\"method\": \"x\"}}"},
         /* What a preset says is a choice. */
         {"{\"model\": \"llama-3.1-8b\"}", "model.name", NULL,
          "{\"model\": {\"preset\": \"llama-3.1-8b\", \"name\": null}}"},
@@ -262,9 +338,12 @@ Test(choices, impossible_edits_are_refused)
     const char *spec = "{\"model\": \"smollm2-135m\"}";
     edit_refused(spec, "cache.bits", "5", "cache.bits", "valid: 2, 3, 4, 8");
     edit_refused(spec, "cache.bitz", "4", "cache.bitz", "did you mean 'bits'?");
-    edit_refused(spec, "layout.page_bytes", "1", "layout", "leave it out");
-    edit_refused(spec, "keys.pairs", "1", "keys", "leave it out");
-    edit_refused(spec, "weights_layout.bytes", "1", "weights_layout", "leave it out");
+    edit_refused(spec, "layout.page_bytes", "1", "layout.page_bytes", "leave layout out");
+    edit_refused(spec, "keys.pairs", "1", "keys.pairs", "leave keys out");
+    edit_refused(spec, "keys.paris", "null", "keys.paris", "leave keys out");
+    edit_refused(spec, "weights_layout.bytes", "1", "weights_layout.bytes", "leave weights_layout out");
+    edit_refused(spec, "layout.streams", "[]", "layout.streams[0]", "leave layout out");
+    edit_refused(spec, "accumulator", "{}", "accumulator", "leave it out");
     edit_refused(spec, "model", NULL, "model", "missing");
     edit_refused(spec, "cache", "[]", "cache", "an object");
     edit_refused(spec, "choices", "[]", "choices", "an object");

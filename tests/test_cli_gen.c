@@ -201,6 +201,17 @@ Test(cli_gen, an_error_leaves_nothing_behind)
     cr_assert_neq(stat(out, &st), 0);
 }
 
+Test(cli_gen, templates_that_are_not_there_name_the_option)
+{
+    char arguments[1024];
+    snprintf(arguments, sizeof arguments, "--model smollm2-135m --print-spec --templates '%s'",
+             files_directory());
+    expect_error(arguments, 1, "--templates: /");
+    expect_error(arguments, 1, ": holds no template; valid: ");
+    expect_error("--list-models --templates /nonexistent/x", 1,
+                 "xq gen: --templates: /nonexistent/x: No such file");
+}
+
 Test(cli_gen, a_compiler_error_names_the_template)
 {
     const char *templates = files_directory();

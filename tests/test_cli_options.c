@@ -19,6 +19,14 @@ static void refused(int status, const char *part, const char *arguments)
     cr_expect_str_empty(r.out);
 }
 
+/* A limit that is wrongly taken would prune the cache that this process inherits. */
+static void use_own_cache(void)
+{
+    setenv("XQ_CACHE_DIR", files_directory(), 1);
+}
+
+TestSuite(cli_options, .init = use_own_cache);
+
 /* ----------------------------------------------------------------- what each takes */
 
 /* Of the options that commands share, those that each leaves out; its own are not listed. */
@@ -120,7 +128,7 @@ Test(cli_options, an_option_without_effect_beside_another_is_refused, .timeout =
     refused(2, "--weights: is the type of packed weights; add --pack", "prepare d --weights int8");
     refused(2, "--weights: is the type of packed weights; add --pack",
             "prepare d --set 'weights=\"int8\"'");
-    refused(1, "--base-layer: method latent has none; valid with x-cl, latent-cl",
+    refused(2, "--base-layer: method latent has none; valid with x-cl, latent-cl; leave it out",
             "compare --model llama-3.1-8b --synthetic --base-layer 1");
 }
 
@@ -205,8 +213,49 @@ Test(cli_options, a_value_of_another_type_is_bad_input_too, .timeout = 120)
     refused(1, "'abc' is not known", "gen --model llama-3.1-8b --family abc");
 }
 
+#define COMPARE "compare --model llama-3.1-8b --synthetic "
+
+/* Numbers are written one way, whatever the option. */
+Test(cli_options, numbers_are_those_of_json_everywhere, .timeout = 240)
+{
+    static const char *const bad[] = {" 16", "16 ", "+16", "016", "0x10", "16.", "1 6", "--16", "\t16"};
+    static const char *const options[][2] = {
+        {"compare --synthetic --model smollm2-135m", "--tokens"},
+        {"compare --synthetic --model smollm2-135m", "--layers"},
+        {"compare --synthetic --model smollm2-135m", "--bits"},
+        {"verify", "--seed"},
+        {"run --input a --output b", "--chunk"},
+        {"prepare d", "--threads"},
+        {"cache prune", "--older-than"},
+        {"cache prune", "--larger-than"},
+        {"gen --print-spec --model smollm2-135m", "--page"},
+        {"gen --print-spec --model smollm2-135m", "--clip"},
+        {"gen --print-spec --model smollm2-135m", "--rank"},
+        {"info", "--device cuda:"},
+    };
+    char arguments[200];
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        for (size_t j = 0; j < sizeof bad / sizeof *bad; j++) {
+            const char *option = options[i][1];
+            const char *separator = option[strlen(option) - 1] == ':' ? "" : "=";
+            snprintf(arguments, sizeof arguments, "%s %s%s\"$(printf -- '%s')\"", options[i][0], option,
+                     separator, bad[j]);
+            struct command_result r = command_run("%s", arguments);
+            cr_expect_eq(r.status, 1, "%s: status %d, %s%s", arguments, r.status, r.err, r.out);
+            const char *shown = bad[j][0] == '\t' ? "\\x0916" : bad[j];
+            cr_expect(strstr(r.err, shown) && strchr(r.err, '\''), "%s: %s", arguments, r.err);
+        }
+    refused(1, "--older-than: '1e9' is no number of days; valid are 0 .. 36500",
+            "cache prune --older-than 1e9");
+    refused(1, "--larger-than: '99999999999T' is no size; valid are 0 .. 8388608T",
+            "cache prune --larger-than 99999999999T");
+    refused(1, "--bits: '0' is no bit width; valid: 2, 3, 4, 8", COMPARE "--bits 0");
+}
+
 Test(cli_options, an_option_without_its_value_is_wrong_usage)
 {
+    refused(2, "an argument is empty; usage: xq prepare MODEL_DIR|--show FILE", "prepare ''");
+    refused(2, "an argument is empty; usage: xq cache list|verify|prune|clear", "cache ''");
     refused(2, "--json needs an argument: FILE|-", "info --json --quiet");
     refused(2, "--json needs an argument: FILE|-", "info --json ''");
     refused(2, "--json needs an argument: FILE|-", "info --json=");
@@ -215,7 +264,6 @@ Test(cli_options, an_option_without_its_value_is_wrong_usage)
 
 Test(cli_options, lists_lose_nothing)
 {
-#define COMPARE "compare --model llama-3.1-8b --synthetic "
     refused(1, "--layers: ',' has an item that is empty; valid is L,L...", COMPARE "--layers ,");
     refused(1, "--bits: '4,,8' has an item that is empty", COMPARE "--bits 4,,8");
     refused(1, "--bits: '4,' has an item that is empty", COMPARE "--bits 4,");

@@ -107,7 +107,10 @@ Test(cli_spec, standard_input_may_hold_the_spec)
     cr_assert(strstr(both, second), "%s", both);
     free(both);
     free(second);
-    struct command_result r = command_run("gen --print-spec --spec - </dev/null");
+    struct command_result r = command_run("gen --print-spec --spec - <&-");
+    cr_assert_eq(r.status, 1);
+    cr_assert_str_eq(r.err, "xq gen: cannot read standard input: Bad file descriptor\n");
+    r = command_run("gen --print-spec --spec - </dev/null");
     cr_assert_eq(r.status, 1);
     cr_assert(strstr(r.err, "xq gen: standard input:1:1: malformed JSON: it ends too early"), "%s", r.err);
 }
@@ -147,7 +150,8 @@ Test(cli_spec, no_value_is_taken_for_none, .timeout = 60)
         {"--rank 0", "cache.rank_k: 0 is not valid; valid: 1 to 1024"},
         {"--rank -1", "cache.rank_k: -1 is not valid; valid: 1 to 1024"},
         {"--rank 64,0", "cache.rank_v: 0 is not valid; valid: 1 to 1024"},
-        {"--rank 1e400", "cache.rank_k: must be a whole number"},
+        {"--rank 1e400", "--rank: '1e400' is neither N nor K,V, whole numbers from 1"},
+        {"--rank 64,0.5", "--rank: '64,0.5' is neither N nor K,V, whole numbers from 1"},
         {"--rank 1,2,3", "--rank: '1,2,3' is neither N nor K,V"},
         {"--clip 0", "cache.clip: 0 is not valid; valid: 0.1 to 1"},
         {"--clip nan", "not 'nan'; valid: 0.1 to 1"},
@@ -161,6 +165,11 @@ Test(cli_spec, no_value_is_taken_for_none, .timeout = 60)
         {"--set cache=[]", "cache: must be an object"},
         {"--set tuning=[]", "tuning: must be an object"},
         {"--set tuning.foo={}", "tuning.foo: is not known"},
+        {"--set cache.clipp=null", "cache.clipp: is not known; did you mean 'clip'?"},
+        {"--set foo=null", "foo: is not known"},
+        {"--set tuning.foo=null", "tuning.foo: is not known"},
+        {"--set tuning.gemm='{\"x\": null}'", "tuning.gemm.x: is not known"},
+        {"--set tuning.accumulate={}", "tuning.accumulate: "},
         {"--set tuning.attend=[]", "tuning.attend: must be an object, not a list"},
         {"--set arch=3", "arch: must be a string (GPU architecture), not 3; valid: sm_80, "},
     };
@@ -197,6 +206,12 @@ Test(cli_spec, contradictions_are_wrong_usage)
          "--set cache.method: latent is not JSON; a text stands in double quotes: "
          "--set 'cache.method=\"latent\"'"},
         {"--set cache.bits=", "--set cache.bits:1:1: malformed JSON: it ends too early"},
+        {"--set cache.clip=1e-400", "--set cache.clip:1:1: 1e-400 is too small to be told from zero"},
+        {"--set cache.bits=1$(printf '%0400d' 0)",
+         "--set cache.bits:1:1: a number of more than 60 characters"},
+        {"--set $(printf 'a.%.0s' $(seq 40))a=1", "--set: the key 'a.a.a."},
+        {"--set $(printf 'a.%.0s' $(seq 30))a='{\"a\": []}'", "and its value have more than 32 levels"},
+        {"--set model.rope.theta=0", "model.rope: cannot be given beside model.rope_theta"},
         {"--set cache.bits='4 8'",
          "--set cache.bits:1:3: malformed JSON: nothing more is expected, not '8'"},
         {"--set cache='{\"bits\": 4, \"bits\": 4}'",

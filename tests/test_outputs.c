@@ -3,6 +3,7 @@
 #include "command.h"
 #include "files.h"
 #include "layer_files.h"
+#include "model_files.h"
 #include "shell.h"
 
 #include <cjson/cJSON.h>
@@ -106,6 +107,53 @@ Test(outputs, a_closed_standard_output_is_an_error, .timeout = 120)
 {
     for (int i = 0; i < PRINTING; i++)
         assert_unwritable(printing[i], ">&-", "Bad file descriptor");
+}
+
+/* The work is done when the report cannot be printed: its files are complete, and the message says so. */
+static void keeps(const char *file, const char *said_of_files, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static void keeps(const char *file, const char *said_of_files, const char *format, ...)
+{
+    char arguments[2048], expected[1024], *said;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(arguments, sizeof arguments, format, args);
+    va_end(args);
+    snprintf(expected, sizeof expected,
+             "xq %.*s: cannot write to standard output: No space left on device; %s\n",
+             (int)strcspn(arguments, " "), arguments, said_of_files);
+    cr_assert_eq(shell(&said, "$xq %s >/dev/full", arguments), 1, "%s", said);
+    cr_assert_str_eq(said, expected);
+    cr_assert_eq(access(file, R_OK), 0, "%s", file);
+    free(said);
+}
+
+Test(outputs, a_full_standard_output_loses_no_file, .timeout = 120)
+{
+    char folder[256], file[300], json[300], text[700], model[256];
+    const struct layer layer = layer_random(5, 1);
+    const struct model_change nothing = {0};
+    snprintf(folder, sizeof folder, "%s", layer_files_write(&layer, "x", 4));
+    snprintf(model, sizeof model, "%s", model_files(&nothing));
+    snprintf(file, sizeof file, "%s/out.safetensors", folder);
+    snprintf(json, sizeof json, "%s/out.json", folder);
+    snprintf(text, sizeof text, "%s is complete", file);
+    keeps(file, text, "prepare %s --out %s", model, file);
+    struct command_result r = command_run("prepare --show %s", file);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    keeps(file, text, "run --spec %s/spec.json --input %s/in.safetensors --output %s --device sim", folder,
+          folder, file);
+    snprintf(text, sizeof text, "%s and 1 more file are complete", file);
+    keeps(json, text, "prepare %s --out %s --json %s", model, file, json);
+    snprintf(text, sizeof text, "%s is complete", json);
+    keeps(json, text, "compare --synthetic --tokens 32 --bits 4 --device sim " SPEC " --json %s", json);
+    keeps(json, text, "info --device sim --json %s", json);
+    keeps(json, text, "cache list --json %s", json);
+    snprintf(text, sizeof text, "%s/gen/gemm.sm_80.cu and ", folder);
+    char *said;
+    cr_assert_eq(shell(&said, "$xq gen --family gemm " SPEC " --out %s/gen >/dev/full", folder), 1);
+    cr_assert(strstr(said, text) && strstr(said, " more files are complete\n"), "%s", said);
+    free(said);
 }
 
 /* The next file that is opened would have the descriptor of the closed stream. */

@@ -276,6 +276,30 @@ static void prepare_refused(const struct model_change *change, const char *optio
     cr_assert_eq(files_count(directory), 2, "something was written");
 }
 
+/* An option that cannot be used with the method. */
+static void prepare_misused(const char *options, const char *text)
+{
+    const char *directory = model_files(&(struct model_change){0});
+    char arguments[1024], line[1024];
+    snprintf(arguments, sizeof arguments, "prepare %s --out %s/w.safetensors %s", directory, directory,
+             options);
+    snprintf(line, sizeof line, "xq prepare: %s", text);
+    command_refuses(arguments, 2, line);
+    cr_assert_eq(files_count(directory), 2, "something was written");
+}
+
+/* A listing is a result, which --quiet does not take away. */
+Test(prepare, show_prints_its_listing_with_quiet_too)
+{
+    const char *directory = model_files(&(struct model_change){0});
+    struct command_result r =
+        command_run("prepare %s --out %s/w.safetensors --quiet", directory, directory);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_assert_str_empty(r.out);
+    r = command_run("prepare --show %s/w.safetensors --quiet", directory);
+    cr_assert(strstr(r.out, "all checksums are right"), "%s%s", r.out, r.err);
+}
+
 Test(prepare, bad_models_end_in_one_line_and_no_file)
 {
     prepare_refused(&(struct model_change){.nan = "model.layers.1.self_attn.k_proj.weight"}, "",
@@ -342,8 +366,16 @@ Test(prepare, layers_before_the_base_have_the_plain_method)
                     "--base-layer: 2; the model has layers 0 .. 1");
     prepare_refused(&(struct model_change){0}, "--method latent-cl --base-layer -2",
                     "--base-layer: -2; the model has layers 0 .. 1");
-    prepare_refused(&(struct model_change){0}, "--method latent --base-layer 1",
-                    "--base-layer: method latent has none; valid with x-cl, latent-cl");
+    prepare_misused("--method latent --base-layer 1",
+                    "--base-layer: method latent has none; valid with x-cl, latent-cl; leave it out");
+    prepare_misused(
+        "--method x-cl --base-layer 1 --calibration f.safetensors",
+        "--calibration: calibration is for methods x and latent, with rotation; here cache.method is "
+        "x-cl; leave it out");
+    prepare_misused(
+        "--method x --no-rotation --calibration f.safetensors",
+        "--calibration: calibration is for methods x and latent, with rotation; here cache.rotation is "
+        "false; leave it out");
 }
 
 Test(prepare, options_that_make_no_sense_together_are_named)

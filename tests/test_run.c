@@ -285,8 +285,8 @@ Test(run, layer_picks_the_tensors_of_one_layer)
 
 /* The run must fail with status 1 and "xq run: " and this text, which names a file of the folder when it
  * begins with '/'; and write nothing. */
-static void refused(const struct layer *layer, const char *method, int bits, const char *options,
-                    const char *text)
+static void ends_with(const struct layer *layer, const char *method, int bits, const char *options,
+                      int status, const char *text)
 {
     const char *directory = layer_files_write(layer, method, bits);
     char arguments[1024], line[1100];
@@ -294,8 +294,21 @@ static void refused(const struct layer *layer, const char *method, int bits, con
              "run --input %s/in.safetensors --output %s/out.safetensors --spec %s/spec.json %s", directory,
              directory, directory, options);
     snprintf(line, sizeof line, "xq run: %s%s", text[0] == '/' ? directory : "", text);
-    command_refuses(arguments, 1, line);
+    command_refuses(arguments, status, line);
     cr_assert_eq(files_count(directory), 2, "something was written");
+}
+
+static void refused(const struct layer *layer, const char *method, int bits, const char *options,
+                    const char *text)
+{
+    ends_with(layer, method, bits, options, 1, text);
+}
+
+/* An option that the command cannot use here. */
+static void misused(const struct layer *layer, const char *method, int bits, const char *options,
+                    const char *text)
+{
+    ends_with(layer, method, bits, options, 2, text);
 }
 
 Test(run, missing_and_misshapen_tensors_are_named)
@@ -329,15 +342,15 @@ Test(run, tuning_of_kernels_that_do_not_run_is_refused)
     struct layer layer = layer_random(8, 1);
 #define NOT_HERE(FAMILY, RUN)                                                                              \
     "--set tuning." FAMILY ": has no effect, since no such kernel runs here; those that do: " RUN
-    refused(&layer, "x", 4, "--device sim --set tuning.kv_attend.warps=4",
+    misused(&layer, "x", 4, "--device sim --set tuning.kv_attend.warps=4",
             NOT_HERE("kv_attend", "append, attend"));
-    refused(&layer, "x", 4, "--device sim --set tuning.dequantize.warps=4",
+    misused(&layer, "x", 4, "--device sim --set tuning.dequantize.warps=4",
             NOT_HERE("dequantize", "append, attend"));
-    refused(&layer, "x", 4, "--device sim --dump-cache --set tuning.gemm.rows=64",
+    misused(&layer, "x", 4, "--device sim --dump-cache --set tuning.gemm.rows=64",
             NOT_HERE("gemm", "append, attend, dequantize"));
-    refused(&layer, "x", 4, "--device sim --unfused --set 'tuning={\"attend\": {\"warps\": 4}}'",
+    misused(&layer, "x", 4, "--device sim --unfused --set 'tuning={\"attend\": {\"warps\": 4}}'",
             NOT_HERE("attend", "append, dequantize, gemm, rope, kv_attend"));
-    refused(&layer, "x", 4, "--device sim --fp16-kv --set tuning.append.warps=4",
+    misused(&layer, "x", 4, "--device sim --fp16-kv --set tuning.append.warps=4",
             NOT_HERE("append", "gemm, kv_append, kv_attend"));
     run(layer_files_write(&layer, "x", 4), "--dump-cache --set tuning.dequantize.warps=2");
 }

@@ -2,6 +2,7 @@
 #include "files.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -168,12 +169,44 @@ Test(safetensors, refuses_a_header_that_is_too_large)
             "header of 18446744073709551615 bytes, at most 100000000 are allowed; not a safetensors file?");
 }
 
+/* The place in the header stands behind the path. */
+static void refused_at(const char *path, const char *place_and_message)
+{
+    safetensors *s = NULL;
+    error err = ERROR_INIT;
+    char expected[1200];
+    snprintf(expected, sizeof expected, "%s:%s", path, place_and_message);
+    cr_assert_eq(safetensors_open(path, &s, &err), XQ_ERROR_FORMAT, "opened, or failed otherwise: %s",
+                 err.message);
+    cr_assert_eq(strncmp(err.message, expected, strlen(expected)), 0, "%s", err.message);
+    cr_assert_str_eq(err.stage, "file");
+    cr_assert_null(s);
+}
+
 Test(safetensors, refuses_a_header_that_is_no_object)
 {
-    refused(file_with("[1,2]", 0), "the header is not a JSON object (near byte 5)");
-    refused(file_with("{\"x\":", 0), "the header is not a JSON object (near byte 4)");
-    refused(file_with("{} {}", 0), "the header is not a JSON object (near byte 3)");
-    refused(file_with("", 0), "the header is not a JSON object (near byte 0)");
+    refused(file_with("[1,2]", 0),
+            "the header does not begin with '{', as that of a safetensors file does");
+    refused(file_with(" {}", 0), "the header does not begin with '{', as that of a safetensors file does");
+    refused_at(file_with("{\"x\":", 0), "1:6: malformed JSON: it ends too early");
+    refused_at(file_with("{} {}", 0), "1:4: malformed JSON: nothing more is expected");
+    refused_at(file_with("", 0), "1:1: malformed JSON: it ends too early");
+    refused_at(file_with("{\n\"x\" 1}", 0), "2:5: malformed JSON: ':' is expected");
+}
+
+/* A reader that takes one of two values, or a part of a name, reads another file than was written. */
+Test(safetensors, refuses_what_strict_json_refuses)
+{
+#define REST "\"shape\":[1],\"data_offsets\":[0,4]}}"
+    refused_at(file_with("{\"x\":{\"dtype\":\"F32\",\"dtype\":\"I32\"," REST, 4),
+               "1:21: dtype: given twice in one JSON object");
+    refused_at(file_with("{\"x\":{\"dtype\":\"F32\",\"shape\":[1]," REST, 4), "1:33: shape: given twice");
+    refused_at(file_with("{\"x\\u0000y\":{\"dtype\":\"F32\"," REST, 4), "1:4: a NUL character");
+    refused_at(file_with("{\"x\xff\":{\"dtype\":\"F32\"," REST, 4), "1:4: not UTF-8: byte ff");
+    refused_at(file_with("{\"x\":{\"dtype\":\"F32\",\"shape\":[01],\"data_offsets\":[0,4]}}", 4), "1:31: ");
+    refused_at(file_with("{\"__metadata__\":{\"k\":\"v\",\"k\":\"w\"}}", 0), "1:26: k: given twice");
+    refused(file_with("{\"__metadata__\":{\"k\":1}}", 0), "__metadata__ has a value that is not a text: k");
+    refused(file_with("{\"__metadata__\":[]}", 0), "__metadata__ is not an object");
 }
 
 Test(safetensors, refuses_offsets_that_do_not_fit)
@@ -199,10 +232,10 @@ Test(safetensors, refuses_overlapping_tensors)
 
 Test(safetensors, refuses_duplicate_names)
 {
-    refused(file_with("{\"x\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
-                      "\"x\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}",
-                      8),
-            "tensor x appears twice");
+    refused_at(file_with("{\"x\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+                         "\"x\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}",
+                         8),
+               "1:55: x: given twice in one JSON object");
 }
 
 Test(safetensors, refuses_shapes_and_types_it_cannot_hold)
@@ -290,6 +323,28 @@ Test(safetensors, nan_and_infinity_are_refused_by_index)
     error_clear(&err);
     cr_assert_eq(tensor_to_floats(&t, 0, &floats, &err), XQ_OK);
     free(floats);
+}
+
+Test(safetensors, a_number_beyond_f32_is_no_infinity)
+{
+    double values[2] = {-1e300, INFINITY};
+    float *floats;
+    tensor t = {.name = "wk",
+                .type = TENSOR_F64,
+                .rank = 1,
+                .shape = {2},
+                .data = values,
+                .bytes = 16,
+                .file = "m"};
+    error err = ERROR_INIT;
+    cr_assert_eq(tensor_to_floats(&t, 1, &floats, &err), XQ_ERROR_FORMAT);
+    cr_assert_str_eq(err.message,
+                     "m: tensor wk holds -1e+300 at index 0, beyond the range of F32; valid are values "
+                     "up to 3.40282e+38");
+    error_clear(&err);
+    values[0] = 1;
+    cr_assert_eq(tensor_to_floats(&t, 1, &floats, &err), XQ_ERROR_FORMAT);
+    cr_assert_str_eq(err.message, "m: tensor wk holds an infinity at index 1; every value must be finite");
 }
 
 /* ---------------------------------------------------------------- shards */

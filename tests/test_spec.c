@@ -70,7 +70,7 @@ Test(spec, computed_parts_that_differ_are_refused)
     char *page = strstr(text, "\"page_bytes\":");
     cr_assert_not_null(page);
     page[strlen("\"page_bytes\":")] ^= 1; /* another first digit */
-    generator_refuses(text, XQ_ERROR_SPEC, "layout", "leave it out");
+    generator_refuses(text, XQ_ERROR_SPEC, "layout.page_bytes", "leave layout out");
     free(text);
 }
 
@@ -183,7 +183,8 @@ Test(spec, impossible_values_are_refused_with_the_valid_ones)
                   "model.rope_scaling.rope_type", "llama3");
     refuses_model("\"rope\": {\"type\": \"none\", \"theta\": 10}", XQ_ERROR_SPEC, "model.rope.theta",
                   "leave it out");
-    refuses_model("\"rope\": {}, \"rope_theta\": 10", XQ_ERROR_SPEC, "model.rope_theta", "model.rope");
+    refuses_model("\"rope\": {}, \"rope_theta\": 10", XQ_ERROR_SPEC, "model.rope",
+                  "beside model.rope_theta");
     generator_refuses("{\"model\": {\"num_attention_heads\": 8}}", XQ_ERROR_SPEC, "model.hidden_size",
                       "missing");
     generator_refuses("{\"model\": {\"hidden_size\": 100, \"num_attention_heads\": 3}}", XQ_ERROR_SPEC,
@@ -207,8 +208,8 @@ static void refuses_replaced(const char *from, const char *to, const char *field
 
 Test(spec, an_empty_object_is_no_list_and_an_empty_list_no_object)
 {
-    refuses_replaced("\"absorbed\":[]", "\"absorbed\":{}", "keys");
-    refuses_replaced("\"vectors\":[]", "\"vectors\":{}", "weights_layout");
+    refuses_replaced("\"absorbed\":[]", "\"absorbed\":{}", "keys.absorbed");
+    refuses_replaced("\"vectors\":[]", "\"vectors\":{}", "weights_layout.vectors");
     refuses_replaced("\"rope\":{}", "\"rope\":[]", "tuning.rope");
     static const char *const objects[] = {"model", "cache", "tuning", "keys", "layout", "choices"};
     for (size_t i = 0; i < sizeof objects / sizeof *objects; i++) {

@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #define SPEC                                                                                               \
     "{\"model\": {\"name\": \"golden\", \"hidden_size\": 512, \"num_attention_heads\": 8, "                \
@@ -374,8 +376,36 @@ Test(sandbox, a_missing_directory_is_a_clear_error)
     error err = ERROR_INIT;
     gen *g = NULL;
     cr_assert_eq(gen_create("/nonexistent/templates", &g, &err), XQ_ERROR_IO);
-    cr_assert(strstr(err.message, "/nonexistent/templates"), "%s", err.message);
+    cr_assert_str_eq(err.message, "template_dir: /nonexistent/templates: No such file or directory");
     cr_assert_null(g);
+}
+
+static void folder_refused(const char *directory, const char *message)
+{
+    error err = ERROR_INIT;
+    gen *g = NULL;
+    cr_assert_eq(gen_create(directory, &g, &err), XQ_ERROR_IO, "%s: %s", directory, message);
+    cr_assert_str_eq(err.field, "template_dir");
+    cr_assert(strstr(err.message, message) && strstr(err.message, directory), "%s", err.message);
+    cr_assert_null(g);
+}
+
+Test(sandbox, a_folder_that_gives_nothing_is_refused)
+{
+    const char *directory = files_directory();
+    folder_refused(directory, "holds no template; valid: ");
+    files_write(files_path(directory, "README"), "x", 1);
+    files_write(files_path(directory, "attend.cu.lt.orig"), "x", 1);
+    cr_assert_eq(mkdir(files_path(directory, "lib"), 0700), 0);
+    folder_refused(directory, "holds no template; valid: ");
+    cr_assert_eq(symlink("missing", files_path(directory, "attend.cu.lt")), 0);
+    folder_refused(directory, "attend.cu.lt: No such file");
+    cr_assert_eq(unlink(files_path(directory, "attend.cu.lt")), 0);
+    files_write(files_path(directory, "lib/one.cuh"), "", 0);
+    error err = ERROR_INIT;
+    gen *g = NULL;
+    cr_assert_eq(gen_create(directory, &g, &err), XQ_OK, "a header is enough: %s", err.message);
+    gen_destroy(g);
 }
 
 /* Steps a limit on memory through every size that a call may need: each must fail cleanly, and leave a

@@ -29,7 +29,7 @@ static xq_status open_cuda(const char *name, const char *ordinal, device **out, 
 {
     char *end;
     long n = strtol(ordinal, &end, 10);
-    if (!isdigit((unsigned char)*ordinal) || *end || n < 0 || n > 1023)
+    if (!isdigit((unsigned char)*ordinal) || (*ordinal == '0' && ordinal[1]) || *end || n < 0 || n > 1023)
         return bad_device(name, err);
     return device_cuda_open((int)n, out, err);
 }
