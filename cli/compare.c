@@ -41,18 +41,11 @@ struct comparison {
 
 /* --------------------------------------------------------------- settings */
 
-/* Whether the spec itself chooses how many bits. */
-static bool spec_has_bits(const char *spec_json)
-{
-    cJSON *spec = cJSON_Parse(spec_json);
-    bool has = cJSON_HasObjectItem(cJSON_GetObjectItemCaseSensitive(spec, "cache"), "bits");
-    cJSON_Delete(spec);
-    return has;
-}
-
 static xq_status read_bits(struct comparison *c, const char *spec_json, error *err)
 {
     const struct cli_list *list = &c->o.bits;
+    struct cli_choices chosen;
+    cli_choices_read(spec_json, &chosen);
     for (int i = 0; i < list->count; i++) {
         int64_t bits;
         if (cli_read_whole(list->items[i], &bits) != CLI_NUMBER || bits < 1 || bits > 16)
@@ -63,7 +56,7 @@ static xq_status read_bits(struct comparison *c, const char *spec_json, error *e
             return error_set(err, XQ_ERROR_ARGUMENT, "argument", "--bits: more than %d widths", MOST_BITS);
         c->bits[c->bit_count++] = (int)bits;
     }
-    if (c->bit_count == 0 && (c->o.spec.spec_file || spec_has_bits(spec_json))) {
+    if (c->bit_count == 0 && (c->o.spec.spec_file || chosen.has_bits)) {
         c->bits[c->bit_count++] = 0; /* as the spec says */
     } else if (c->bit_count == 0) {
         c->bits[c->bit_count++] = 4;
@@ -97,7 +90,7 @@ static xq_status read_specs(struct comparison *c, struct compare_task *task, con
         c->completed = NULL;
         if (spec_with_bits(c, spec_json, c->bits[i], &c->specs[i], err) != XQ_OK ||
             cli_any_layer_spec(c->generator, c->specs[i], &c->completed, err) != XQ_OK ||
-            cli_traits_read(c->generator, c->completed, &c->traits[i], err) != XQ_OK)
+            cli_traits_of(c->completed, &c->traits[i], err) != XQ_OK)
             return err->status;
     }
     task->traits = c->traits[0];
@@ -137,7 +130,9 @@ static xq_status check_tuning(struct comparison *c, const struct compare_task *t
 static xq_status complete_for_device(struct comparison *c, const struct compare_task *task, error *err)
 {
     char *spec = NULL, *completed = NULL;
-    if ((!cli_is_tuned(c->specs[0]) || check_tuning(c, task, err) == XQ_OK) &&
+    struct cli_choices chosen;
+    cli_choices_read(c->specs[0], &chosen);
+    if ((!chosen.is_tuned || check_tuning(c, task, err) == XQ_OK) &&
         cli_any_layer_choices(c->generator, c->specs[0], &spec, err) == XQ_OK &&
         context_complete(c->context, spec, &completed, err) == XQ_OK) {
         free(c->completed);
@@ -269,19 +264,14 @@ static xq_status use_device(struct comparison *c, struct compare_task *task, err
 
 /* ----------------------------------------------------------------- output */
 
-static const char *model_name(const struct comparison *c, char *text, size_t size)
+static const char *model_name(const struct comparison *c)
 {
-    cJSON *spec = cJSON_Parse(c->completed);
-    const cJSON *model = cJSON_GetObjectItemCaseSensitive(spec, "model");
-    const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(model, "name"));
-    snprintf(text, size, "%s", c->o.spec.model ? c->o.spec.model : name ? name : c->o.spec.spec_file);
-    cJSON_Delete(spec);
-    return text;
+    const char *name = c->traits[0].model_name;
+    return c->o.spec.model ? c->o.spec.model : *name ? name : c->o.spec.spec_file;
 }
 
 static xq_status report(const struct comparison *c, const struct compare_task *task, error *err)
 {
-    char name[512];
     xq_device_info info = XQ_DEVICE_INFO_INIT;
     struct compare_result result = {.rows = c->rows,
                                     .count = c->row_count,
@@ -289,7 +279,7 @@ static xq_status report(const struct comparison *c, const struct compare_task *t
                                     .ceilings = &task->ceilings,
                                     .traits = &c->traits[0],
                                     .spec = c->completed,
-                                    .model_name = model_name(c, name, sizeof name),
+                                    .model_name = model_name(c),
                                     .input_name = c->o.synthetic ? "synthetic" : c->o.activations};
     xq_context_device(c->context, &info);
     if (!cli_json_to_stdout(&c->o.common))
@@ -318,7 +308,7 @@ static const cli_bounds bounds[] = {
     {"--tokens", 1, 1 << 24},
     {"--batch", 1, 65535},
     {"--queries", 1, 65536},
-    {"--base-layer", 0, CLI_MOST_LAYERS - 1},
+    {"--base-layer", 0, LAYER_MOST_LAYERS - 1},
     {NULL, 0, 0},
 };
 

@@ -1,19 +1,11 @@
 /* The kernel families that run and compare launch, and what is chosen of their tuning. */
 #include "../runtime/launch/plan_kernels.h"
-#include "../runtime/plan/shape_read.h"
+#include "../runtime/plan/spec_view.h"
 #include "../runtime/plan/toolchain.h"
 #include "layers.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-bool cli_is_tuned(const char *spec_json)
-{
-    cJSON *spec = cJSON_Parse(spec_json);
-    bool tuned = cJSON_HasObjectItem(spec, "tuning");
-    cJSON_Delete(spec);
-    return tuned;
-}
 
 static void add(struct cli_families *families, const char *name)
 {
@@ -30,12 +22,12 @@ xq_status cli_check_tuning(xq_context *context, const char *spec_json,
 {
     const char *names[PLAN_MOST_FAMILIES];
     char *completed = NULL;
-    struct shape shape;
+    struct spec_view view;
     if (context_complete(context, spec_json, &completed, err) == XQ_OK)
-        shape_read(completed, &shape, err);
+        spec_view_read(completed, &view, err);
     free(completed);
     for (int i = 0; i < count && err->status == XQ_OK; i++)
-        for (int j = 0, found = plan_families(&shape, implementations[i], names); j < found; j++)
+        for (int j = 0, found = plan_families(&view.shape, implementations[i], names); j < found; j++)
             add(families, names[j]);
     return err->status;
 }

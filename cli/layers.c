@@ -17,43 +17,35 @@ static xq_status set_text(cJSON *overrides, const char *key, const char *value, 
     return cli_override(overrides, key, cJSON_CreateString(value), err);
 }
 
-static const char *member(const cJSON *spec, const char *object, const char *name)
-{
-    const cJSON *members = cJSON_GetObjectItemCaseSensitive(spec, object);
-    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(members, name));
-}
-
 /* Methods x-cl and latent-cl: what this layer has of its own. */
-static xq_status choose_method(cJSON *overrides, const cJSON *spec, int layer, int base, error *err)
+static xq_status choose_method(cJSON *overrides, const struct cli_choices *chosen, int layer, int base,
+                               error *err)
 {
     static const char *const others[] = {"cache.base", "cache.accumulator_bits", "cache.rank_k",
                                          "cache.rank_v", "tuning.accumulate"};
-    const char *method = member(spec, "cache", "method");
-    bool x = method && strcmp(method, "x-cl") == 0;
-    if (!x && (!method || strcmp(method, "latent-cl") != 0))
+    if (!chosen->cross_layer)
         return XQ_OK;
     if (layer <= base)
         set_number(overrides, "cache.bits", CLI_BASE_BITS, err);
     if (layer >= base)
         return cli_override(overrides, "cache.base", cJSON_CreateBool(layer == base), err);
-    set_text(overrides, "cache.method", x ? "x" : "latent", err);
+    set_text(overrides, "cache.method", layer_method_name(chosen->of_x ? LAYER_X : LAYER_LATENT), err);
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         cli_override(overrides, others[i], cJSON_CreateNull(), err);
-    if (!cJSON_HasObjectItem(cJSON_GetObjectItemCaseSensitive(spec, "cache"), "rotation"))
+    if (!chosen->has_rotation)
         cli_override(overrides, "cache.rotation", cJSON_CreateFalse(), err); /* as the layers after it */
     return err->status;
 }
 
 /* Chooses the kind of this layer (negative: of any); nothing where all layers of the model are alike. */
-static xq_status choose_kind(gen *g, cJSON *overrides, const char *spec_json, const cJSON *spec, int layer,
+static xq_status choose_kind(gen *g, cJSON *overrides, const char *spec_json, const char *given, int layer,
                              error *err)
 {
     char *kind = NULL;
-    const char *given = member(spec, "model", "layer_kind");
     if ((layer < 0 ? gen_any_layer_kind(g, spec_json, &kind, err)
                    : gen_layer_kind(g, spec_json, layer, &kind, err)) != XQ_OK)
         return err->status;
-    if (*kind && given && strcmp(given, kind) != 0) {
+    if (*kind && *given && strcmp(given, kind) != 0) {
         error_set(err, XQ_ERROR_ARGUMENT, "argument",
                   "model.layer_kind: layer %d is %s, not %s; leave --layer-kind out", layer, kind, given);
         error_field(err, "model.layer_kind");
@@ -64,15 +56,23 @@ static xq_status choose_kind(gen *g, cJSON *overrides, const char *spec_json, co
     return err->status;
 }
 
+/* The spec with these overrides, which are deleted; on an error of before, they are only deleted. */
+static xq_status apply(gen *g, const char *spec_json, cJSON *overrides, char **out, error *err)
+{
+    if (err->status == XQ_OK)
+        return cli_spec_override(g, spec_json, overrides, out, err);
+    cJSON_Delete(overrides);
+    return err->status;
+}
+
 xq_status cli_any_layer_choices(gen *g, const char *spec_json, char **out, error *err)
 {
-    cJSON *spec = cJSON_Parse(spec_json), *overrides = cJSON_CreateObject();
-    if (member(spec, "model", "layer_kind") || choose_kind(g, overrides, spec_json, spec, -1, err) == XQ_OK)
-        cli_spec_override(g, spec_json, overrides, out, err);
-    else
-        cJSON_Delete(overrides);
-    cJSON_Delete(spec);
-    return err->status;
+    struct cli_choices chosen;
+    cJSON *overrides = cJSON_CreateObject();
+    cli_choices_read(spec_json, &chosen);
+    if (!*chosen.layer_kind)
+        choose_kind(g, overrides, spec_json, "", -1, err);
+    return apply(g, spec_json, overrides, out, err);
 }
 
 xq_status cli_complete_sizes(gen *g, const char *spec_json, char **completed, error *err)
@@ -95,62 +95,57 @@ xq_status cli_any_layer_spec(gen *g, const char *spec_json, char **completed, er
     return err->status;
 }
 
+xq_status cli_layer_kind_spec(gen *g, const char *spec_json, int layer, char **out, error *err)
+{
+    struct cli_choices chosen;
+    cJSON *overrides = cJSON_CreateObject();
+    cli_choices_read(spec_json, &chosen);
+    choose_kind(g, overrides, spec_json, chosen.layer_kind, layer, err);
+    return apply(g, spec_json, overrides, out, err);
+}
+
 xq_status cli_layer_spec(gen *g, const char *spec_json, int layer, int base, bool many, char **out,
                          error *err)
 {
-    cJSON *spec = cJSON_Parse(spec_json), *overrides = cJSON_CreateObject();
+    struct cli_choices chosen;
+    cJSON *overrides = cJSON_CreateObject();
+    cli_choices_read(spec_json, &chosen);
     if (layer >= 0)
-        choose_kind(g, overrides, spec_json, spec, layer, err);
+        choose_kind(g, overrides, spec_json, chosen.layer_kind, layer, err);
     if (err->status == XQ_OK)
-        choose_method(overrides, spec, layer, base, err);
+        choose_method(overrides, &chosen, layer, base, err);
     if (err->status == XQ_OK && many)
         set_text(overrides, "queries", "many", err);
-    if (err->status == XQ_OK)
-        cli_spec_override(g, spec_json, overrides, out, err);
-    else
-        cJSON_Delete(overrides);
-    cJSON_Delete(spec);
-    return err->status;
+    return apply(g, spec_json, overrides, out, err);
 }
 
-static int integer(const cJSON *object, const char *name)
+xq_status cli_traits_of(const char *completed, struct cli_traits *out, error *err)
 {
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
-    return cJSON_IsNumber(item) ? item->valueint : 0;
+    struct spec_view v;
+    if (spec_view_read(completed, &v, err) != XQ_OK)
+        return err->status;
+    *out = (struct cli_traits){
+        .shape = v.layer,
+        .layers = v.layers > 0 ? v.layers : LAYER_MOST_LAYERS,
+        .bits = v.bits,
+        .page = v.shape.page,
+        .bfloat = v.bf16,
+        .costs = {.base = v.shape.base,
+                  .remat_columns = v.layer.k_norm ? v.layer.head_dim : v.rotated,
+                  .window = v.window},
+    };
+    snprintf(out->costs.weights, sizeof out->costs.weights, "%s", v.weights);
+    snprintf(out->model_name, sizeof out->model_name, "%s", v.model_name);
+    return XQ_OK;
 }
 
 xq_status cli_traits_read(gen *g, const char *spec_json, struct cli_traits *out, error *err)
 {
     char *completed = NULL;
-    struct cli_traits t = {0};
-    if (cli_complete_sizes(g, spec_json, &completed, err) != XQ_OK ||
-        layer_shape_read(completed, &t.shape, err) != XQ_OK) {
-        free(completed);
-        return err->status;
-    }
-    cJSON *spec = cJSON_Parse(completed);
-    const cJSON *cache = cJSON_GetObjectItemCaseSensitive(spec, "cache");
-    const char *dtype = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(spec, "dtype"));
-    const char *type = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(spec, "weights"));
-    t.bits = integer(cache, "bits");
-    t.page = integer(cache, "page");
-    t.bfloat = dtype && strcmp(dtype, "bf16") == 0;
-    t.costs.base = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(cache, "base"));
-    t.costs.remat_columns = t.shape.k_norm
-                                ? t.shape.head_dim
-                                : 2 * integer(cJSON_GetObjectItemCaseSensitive(spec, "keys"), "pairs");
-    const cJSON *model = cJSON_GetObjectItemCaseSensitive(spec, "model");
-    const cJSON *window = cJSON_GetObjectItemCaseSensitive(model, "sliding_window");
-    t.layers = integer(model, "num_hidden_layers");
-    t.layers = t.layers > 0 ? t.layers : CLI_MOST_LAYERS;
-    t.costs.window = cJSON_IsNumber(window) ? (int64_t)window->valuedouble : 0;
-    snprintf(t.costs.weights, sizeof t.costs.weights, "%s", type ? type : "f16");
-    cJSON_Delete(spec);
+    if (cli_complete_sizes(g, spec_json, &completed, err) == XQ_OK)
+        cli_traits_of(completed, out, err);
     free(completed);
-    if (t.page < 1)
-        return error_set(err, XQ_ERROR_INTERNAL, "spec", "not a completed spec");
-    *out = t;
-    return XQ_OK;
+    return err->status;
 }
 
 /* ---------------------------------------------------------------- weights */

@@ -8,6 +8,7 @@
 #include "../prepare/layer.h"
 #include "../prepare/prepared_file.h"
 #include "../prepare/safetensors.h"
+#include "choices.h"
 #include "cli.h"
 
 #include <stdint.h>
@@ -29,9 +30,6 @@ xq_status cli_refuse_base(const layer_shape *shape, error *err);
  * starts the accumulator (docs/method.md §2). */
 enum { CLI_BASE_LAYER = 2, CLI_BASE_BITS = 4 };
 
-/* Of a model whose number of layers is not known. */
-enum { CLI_MOST_LAYERS = LAYER_MOST_LAYERS };
-
 /* Specs here are as cli_spec_json has them: choices, not completed.
  *
  * The spec of one layer. Cross-layer methods: layers before `base` have the plain method, the base and
@@ -41,12 +39,15 @@ enum { CLI_MOST_LAYERS = LAYER_MOST_LAYERS };
 xq_status cli_layer_spec(gen *g, const char *spec_json, int layer, int base, bool many, char **out,
                          error *err);
 
+/* The same for the layer's kind alone. */
+xq_status cli_layer_kind_spec(gen *g, const char *spec_json, int layer, char **out, error *err);
+
 /* A spec that all layers share in what sizes depend on: of a model that mixes layers, of the kind given or
  * else that of the first. Caller frees. */
 xq_status cli_any_layer_choices(gen *g, const char *spec_json, char **out, error *err);
 /* The same, completed without its tuning. */
 xq_status cli_any_layer_spec(gen *g, const char *spec_json, char **completed, error *err);
-/* Completes a spec where only sizes matter: without its tuning (cli_is_tuned). Caller frees. */
+/* Completes a spec where only sizes matter: without its tuning. Caller frees. */
 xq_status cli_complete_sizes(gen *g, const char *spec_json, char **completed, error *err);
 
 /* The factors of a layer from prepared weights, beside the projections that are there: those it was
@@ -58,12 +59,9 @@ xq_status cli_prepared_factors(const prepared_file *file, int layer, const layer
 bool cli_has_factors(const layer_shape *shape);
 xq_status cli_refuse_prepared(const layer_shape *shape, error *err);
 
-/* Whether a spec chooses parameters of kernels. What is valid of them depends on the device's architecture,
- * and on whether there are many queries. */
-bool cli_is_tuned(const char *spec_json);
-
-/* Looks at the tuning of a layer's spec for the device that will run it, and adds the kernel families that
- * these implementations launch (runtime/launch/plan.h) to those that are there. */
+/* What is valid of a spec's tuning depends on the device's architecture, and on whether there are many
+ * queries. Looks at the tuning of a layer's spec for the device that will run it, and adds the kernel
+ * families that these implementations launch (runtime/launch/plan.h) to those that are there. */
 struct cli_families {
     const char *names[32];
     int count;
@@ -75,11 +73,14 @@ xq_status cli_check_tuning(xq_context *context, const char *spec_json,
 /* What else run and compare need of a completed spec. */
 struct cli_traits {
     layer_shape shape;
-    int layers; /* of the model; CLI_MOST_LAYERS where the spec does not say */
+    int layers; /* of the model; LAYER_MOST_LAYERS where the spec does not say */
     int bits, page;
-    bool bfloat; /* activations are bf16, else f16 */
+    bool bfloat;         /* activations are bf16, else f16 */
+    char model_name[64]; /* of a preset; else "" */
     roofline_layer costs;
 };
+xq_status cli_traits_of(const char *completed, struct cli_traits *traits, error *err);
+/* The same for a spec that is not completed yet. */
 xq_status cli_traits_read(gen *g, const char *spec_json, struct cli_traits *traits, error *err);
 
 #endif

@@ -45,9 +45,9 @@ struct job {
     const struct options *o;
     gen *generator;
     model *source;
-    calibration *calibration;           /* NULL: none */
-    char *specs[PREPARED_MOST_METHODS]; /* completed; the second of the layers before the base */
-    layer_shape shapes[PREPARED_MOST_METHODS];
+    calibration *calibration;                      /* NULL: none */
+    char *specs[PREPARED_MOST_METHODS];            /* completed; the second of the layers before the base */
+    struct spec_view views[PREPARED_MOST_METHODS]; /* of specs */
     int *layers, layer_count;
     prepared_contents contents;
     cJSON *report;  /* of --json */
@@ -79,7 +79,7 @@ static xq_status plain_spec(struct job *job, const char *spec, error *err)
     char *plain = NULL;
     if (cli_layer_spec(job->generator, spec, -1, job->contents.base_layer, false, &plain, err) == XQ_OK &&
         cli_any_layer_spec(job->generator, plain, &job->specs[1], err) == XQ_OK)
-        layer_shape_read(job->specs[1], &job->shapes[1], err);
+        spec_view_read(job->specs[1], &job->views[1], err);
     free(plain);
     return err->status;
 }
@@ -88,10 +88,10 @@ static xq_status open_specs(struct job *job, const char *spec, error *err)
 {
     int64_t base = job->o->base_layer;
     if (cli_any_layer_spec(job->generator, spec, &job->specs[0], err) != XQ_OK ||
-        layer_shape_read(job->specs[0], &job->shapes[0], err) != XQ_OK)
+        spec_view_read(job->specs[0], &job->views[0], err) != XQ_OK)
         return err->status;
-    if (!layer_is_cross(&job->shapes[0]))
-        return job->o->base_given ? cli_refuse_base(&job->shapes[0], err) : XQ_OK;
+    if (!layer_is_cross(&job->views[0].layer))
+        return job->o->base_given ? cli_refuse_base(&job->views[0].layer, err) : XQ_OK;
     if (base < 0 || base >= job->source->layers)
         return error_set(err, XQ_ERROR_ARGUMENT, "argument",
                          "--base-layer: %lld; the model has layers 0 .. %d", (long long)base,
@@ -120,46 +120,30 @@ static xq_status choose_layers(struct job *job, error *err)
     return XQ_OK;
 }
 
-/* Whether the spec's model has LongRoPE and leaves open which table is meant. */
-static bool lacks_table(const char *spec_json)
+/* Weights do not depend on LongRoPE's table, which need not be chosen. */
+static xq_status choose_table(struct job *job, char **spec, error *err)
 {
-    cJSON *spec = cJSON_Parse(spec_json);
-    const cJSON *m = cJSON_GetObjectItemCaseSensitive(spec, "model"),
-                *scaling = cJSON_GetObjectItemCaseSensitive(m, "rope_scaling");
-    const char *type = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(scaling, "rope_type"));
-    type = type ? type : cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(scaling, "type"));
-    bool lacks = type && strcmp(type, "longrope") == 0 && !cJSON_HasObjectItem(scaling, "table");
-    cJSON_Delete(spec);
-    return lacks;
-}
-
-/* The spec of one layer; LongRoPE's table, on which weights do not depend, need not be chosen. */
-static xq_status spec_of_layer(struct job *job, const char *spec_json, int layer, char **out, error *err)
-{
-    char *kind = NULL;
+    struct cli_choices chosen;
+    char *with_table = NULL;
+    cli_choices_read(*spec, &chosen);
+    if (!chosen.lacks_table)
+        return XQ_OK;
     cJSON *overrides = cJSON_CreateObject();
-    if (lacks_table(spec_json))
-        cli_override(overrides, "model.rope_scaling.table", cJSON_CreateString("short"), err);
-    if (err->status == XQ_OK && gen_layer_kind(job->generator, spec_json, layer, &kind, err) == XQ_OK &&
-        *kind)
-        cli_override(overrides, "model.layer_kind", cJSON_CreateString(kind), err);
-    if (err->status == XQ_OK)
-        cli_spec_override(job->generator, spec_json, overrides, out, err);
-    else
-        cJSON_Delete(overrides);
-    free(kind);
+    cli_override(overrides, "model.rope_scaling.table", cJSON_CreateString("short"), err);
+    if (cli_spec_override(job->generator, *spec, overrides, &with_table, err) == XQ_OK) {
+        free(*spec);
+        *spec = with_table;
+    }
     return err->status;
 }
 
 /* Whether both specs have the same order of K's columns, by which weights are packed. */
-static bool pack_alike(const char *completed, const char *other)
+static bool pack_alike(const struct shape_keys *a, const struct shape_keys *b)
 {
-    cJSON *a = cJSON_Parse(completed), *b = cJSON_Parse(other);
-    bool alike = cJSON_Compare(cJSON_GetObjectItemCaseSensitive(a, "keys"),
-                               cJSON_GetObjectItemCaseSensitive(b, "keys"), 1);
-    cJSON_Delete(a);
-    cJSON_Delete(b);
-    return alike;
+    return a->columns == b->columns && a->absorbed_columns == b->absorbed_columns &&
+           memcmp(a->rematerialized, b->rematerialized, sizeof *a->rematerialized * (size_t)a->columns) ==
+               0 &&
+           memcmp(a->absorbed, b->absorbed, sizeof *a->absorbed * (size_t)a->absorbed_columns) == 0;
 }
 
 /* One file has one form of packed weights. */
@@ -167,9 +151,11 @@ static xq_status check_packing(struct job *job, const char *spec, error *err)
 {
     for (int i = 1; job->o->pack && i < job->layer_count && err->status == XQ_OK; i++) {
         char *own = NULL, *completed = NULL;
-        if (spec_of_layer(job, spec, job->layers[i], &own, err) == XQ_OK &&
+        struct spec_view view;
+        if (cli_layer_kind_spec(job->generator, spec, job->layers[i], &own, err) == XQ_OK &&
             cli_any_layer_spec(job->generator, own, &completed, err) == XQ_OK &&
-            !pack_alike(job->specs[0], completed))
+            spec_view_read(completed, &view, err) == XQ_OK &&
+            !pack_alike(&job->views[0].shape.keys, &view.shape.keys))
             error_set(
                 err, XQ_ERROR_ARGUMENT, "argument",
                 "--pack: layers %d and %d pack their weights differently, since one has RoPE and the other "
@@ -184,7 +170,7 @@ static xq_status check_packing(struct job *job, const char *spec, error *err)
 /* Calibrated factors depend on the activations, and on what shares a scale. */
 static xq_status open_calibration(struct job *job, const char *path, error *err)
 {
-    const layer_shape *shape = &job->shapes[0];
+    const layer_shape *shape = &job->views[0].layer;
     error why = ERROR_INIT;
     if (calibration_check(shape, &why) != XQ_OK)
         cli_misuse(err, "--calibration: %s; leave it out", why.message);
@@ -205,7 +191,8 @@ static xq_status open_job(struct job *job, const char *directory, struct options
     if (gen_create(o->common.templates, &job->generator, err) == XQ_OK &&
         model_open(job->generator, directory, &job->source, err) == XQ_OK &&
         cli_spec_json(&o->spec, &o->common, &spec, err) == XQ_OK && choose_layers(job, err) == XQ_OK &&
-        spec_of_layer(job, spec, job->layers[0], &first, err) == XQ_OK &&
+        choose_table(job, &spec, err) == XQ_OK &&
+        cli_layer_kind_spec(job->generator, spec, job->layers[0], &first, err) == XQ_OK &&
         open_specs(job, first, err) == XQ_OK)
         check_packing(job, spec, err);
     free(first);
@@ -227,7 +214,7 @@ static xq_status open_job(struct job *job, const char *directory, struct options
 
 static const layer_shape *shape_of(const struct job *job, int layer)
 {
-    return &job->shapes[job->specs[1] && layer < job->contents.base_layer];
+    return &job->views[job->specs[1] && layer < job->contents.base_layer].layer;
 }
 
 static void show_progress(void *user, int done, double fraction)
@@ -315,8 +302,8 @@ void prepare_say_method(const layer_shape *s, bool calibrated)
 
 static void say_lost(const struct job *job)
 {
-    layer_method method = job->shapes[0].method;
-    if (layer_is_rotated_x(&job->shapes[0]))
+    layer_method method = job->views[0].layer.method;
+    if (layer_is_rotated_x(&job->views[0].layer))
         printf(": a matrix U, and Wk and Wv in its coordinates");
     else if (method == LAYER_X || method == LAYER_X_CL)
         printf(": Wk and Wv as they are");
@@ -335,10 +322,10 @@ static void say_done(const struct job *job, const char *path)
         return;
     printf("%s: %d layer%s of %s, ", cli_show(path).text, job->layer_count,
            job->layer_count == 1 ? "" : "s", cli_show(o->spec.model).text);
-    prepare_say_method(&job->shapes[0], job->calibration);
+    prepare_say_method(&job->views[0].layer, job->calibration);
     if (job->specs[1])
         printf(" (before layer %d: %s)", job->contents.base_layer,
-               layer_method_name(job->shapes[1].method));
+               layer_method_name(job->views[1].layer.method));
     say_lost(job);
     printf("%s\n", !o->pack                              ? ""
                    : job->contents.store == TENSOR_OTHER ? "; packed weights alone"

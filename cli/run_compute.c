@@ -110,7 +110,9 @@ static xq_status check_tuning(const struct run *r, error *err)
 {
     const xq_implementation implementation = implementation_of(r->o);
     struct cli_families families = {0};
-    if (!cli_is_tuned(r->spec))
+    struct cli_choices chosen;
+    cli_choices_read(r->spec, &chosen);
+    if (!chosen.is_tuned)
         return XQ_OK;
     for (int i = 0; i < r->layer_count; i++)
         if (cli_check_tuning(r->context, r->layers[i].spec, &implementation, 1, &families, err) != XQ_OK)

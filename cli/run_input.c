@@ -13,12 +13,9 @@
 
 static bool cross_layer(const struct run *r)
 {
-    cJSON *spec = cJSON_Parse(r->spec);
-    const cJSON *cache = cJSON_GetObjectItemCaseSensitive(spec, "cache");
-    const char *method = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(cache, "method"));
-    bool found = method && (strcmp(method, "x-cl") == 0 || strcmp(method, "latent-cl") == 0);
-    cJSON_Delete(spec);
-    return found && !r->o->fp16_kv;
+    struct cli_choices chosen;
+    cli_choices_read(r->spec, &chosen);
+    return chosen.cross_layer && !r->o->fp16_kv;
 }
 
 /* Those of --layers; else --layer, or the tensors without a number, or else all that the file has. */
@@ -27,7 +24,7 @@ static xq_status choose_numbers(struct run *r, int **numbers, int *count, error 
     const struct run_options *o = r->o;
     if (o->layers.count) {
         r->numbered = true;
-        if (cli_layers(&o->layers, CLI_MOST_LAYERS, numbers, count, err) == XQ_OK)
+        if (cli_layers(&o->layers, LAYER_MOST_LAYERS, numbers, count, err) == XQ_OK)
             cli_sort_layers(*numbers, *count);
         return err->status;
     }

@@ -1,6 +1,7 @@
 /* The spec that the options describe: the choices of a --spec file, a --model instead of its own, and the
  * other options as overrides on top. */
 #include "../gen/json.h"
+#include "choices.h"
 #include "cli.h"
 
 #include <math.h>
@@ -332,10 +333,10 @@ static xq_status read_rank(const char *rank, cJSON **k, cJSON **v, error *err)
 /* --rank N is for both latents, but for the method that has one. */
 static xq_status add_rank(cJSON *overrides, const char *rank, const char *spec_json, error *err)
 {
-    cJSON *spec = cJSON_Parse(spec_json), *k = NULL, *v = NULL;
-    const cJSON *cache = cJSON_GetObjectItemCaseSensitive(spec, "cache");
-    const char *method = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(cache, "method"));
-    bool one = method && strcmp(method, "latent-cl") == 0 && !strchr(rank, ',');
+    cJSON *k = NULL, *v = NULL;
+    struct cli_choices chosen;
+    cli_choices_read(spec_json, &chosen);
+    bool one = chosen.joint_latent && !strchr(rank, ',');
     if (read_rank(rank, &k, &v, err) == XQ_OK) {
         cli_override(overrides, "cache.rank_k", k, err);
         k = NULL;
@@ -346,7 +347,6 @@ static xq_status add_rank(cJSON *overrides, const char *rank, const char *spec_j
     }
     cJSON_Delete(k);
     cJSON_Delete(v);
-    cJSON_Delete(spec);
     return err->status;
 }
 

@@ -1,17 +1,8 @@
 #include "layer.h"
 
-#include <cjson/cJSON.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* ------------------------------------------------------------------ shape */
-
-static const char *const methods[] = {"x", "latent", "x-cl", "latent-cl"};
-
-const char *layer_method_name(layer_method method)
-{
-    return methods[method];
-}
 
 bool layer_is_cross(const layer_shape *shape)
 {
@@ -26,66 +17,6 @@ bool layer_is_rotated_x(const layer_shape *shape)
 bool layer_is_factored(const layer_shape *shape)
 {
     return shape->method == LAYER_LATENT || layer_is_rotated_x(shape);
-}
-
-static int integer(const cJSON *object, const char *name)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
-    return cJSON_IsNumber(item) && item->valuedouble >= 1 && item->valuedouble <= 1e9
-               ? (int)item->valuedouble
-               : 0;
-}
-
-static bool is_true(const cJSON *object, const char *name)
-{
-    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, name));
-}
-
-static int read_method(const cJSON *cache)
-{
-    const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(cache, "method"));
-    int method = LAYER_LATENT_CL;
-    while (method >= 0 && (!name || strcmp(methods[method], name) != 0))
-        method--;
-    return method;
-}
-
-xq_status layer_shape_read(const char *completed_json, layer_shape *out, error *err)
-{
-    cJSON *spec = cJSON_Parse(completed_json);
-    const cJSON *m = cJSON_GetObjectItemCaseSensitive(spec, "model");
-    const cJSON *c = cJSON_GetObjectItemCaseSensitive(spec, "cache");
-    const char *norm = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(m, "qk_norm"));
-    const cJSON *rope = cJSON_GetObjectItemCaseSensitive(m, "rope");
-    const char *kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(rope, "type"));
-    int method = read_method(c);
-    layer_shape s = {
-        .method = method < 0 ? LAYER_X : (layer_method)method,
-        .hidden_size = integer(m, "hidden_size"),
-        .heads = integer(m, "num_attention_heads"),
-        .kv_heads = integer(m, "num_key_value_heads"),
-        .head_dim = integer(m, "head_dim"),
-        .rank_k = integer(c, "rank_k"),
-        .rank_v = integer(c, "rank_v"),
-        .groups = integer(c, "groups"),
-        .quantization_group = integer(c, "group"),
-        .rotary_dim = integer(rope, "rotary_dim"),
-        .rotary_interleaved = kind && strcmp(kind, "interleaved") == 0,
-        .rotation = is_true(c, "rotation"),
-        .feedback = is_true(c, "feedback"),
-        .bias = is_true(m, "attention_bias"),
-        .sinks = is_true(m, "attention_sinks"),
-    };
-    if (__builtin_mul_overflow(s.kv_heads, s.head_dim, &s.kv_width))
-        s.kv_width = 0;
-    s.k_norm = !norm ? 0 : strcmp(norm, "row") == 0 ? s.kv_width : s.head_dim;
-    cJSON_Delete(spec);
-    if (method < 0 || s.hidden_size < 1 || s.heads < 1 || s.kv_width < 1 || s.groups < 1 || s.rank_k < 1 ||
-        s.rank_k % s.groups || s.rank_v % s.groups || s.kv_heads % s.groups ||
-        (s.method == LAYER_LATENT && s.rank_v < 1))
-        return error_set(err, XQ_ERROR_INTERNAL, "spec", "not a completed spec");
-    *out = s;
-    return XQ_OK;
 }
 
 /* ------------------------------------------------------------------ parts */

@@ -3,7 +3,7 @@
 #ifndef PREPARE_LAYER_H
 #define PREPARE_LAYER_H
 
-#include "../runtime/base/error.h"
+#include "../runtime/plan/spec_view.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -11,24 +11,6 @@
 /* Layers of a model, at most: as gen/schema.lua has it. */
 enum { LAYER_MOST_LAYERS = 10000 };
 
-typedef enum layer_method { LAYER_X, LAYER_LATENT, LAYER_X_CL, LAYER_LATENT_CL } layer_method;
-
-/* Sizes of a completed spec, by the names of docs/method.md. */
-typedef struct layer_shape {
-    layer_method method;
-    int hidden_size, heads, kv_heads, head_dim;
-    int kv_width;               /* dkv = kv_heads * head_dim */
-    int rank_k, rank_v, groups; /* x, x-cl: hidden_size, 0, 1 */
-    int quantization_group;     /* elements that share a scale */
-    int rotary_dim;             /* dimensions of a head that RoPE turns; 0: none */
-    bool rotary_interleaved;    /* in pairs of neighbours, not of halves */
-    bool rotation, feedback;
-    bool bias, sinks;
-    int k_norm; /* factors of QK-norm: head_dim, or kv_width; 0: none */
-} layer_shape;
-xq_status layer_shape_read(const char *completed_json, layer_shape *shape, error *err);
-
-const char *layer_method_name(layer_method method); /* "latent-cl" */
 bool layer_is_cross(const layer_shape *shape);
 /* Method x with rotation; and whether K and V are made of factors, x·U and A, rather than of wk and wv. */
 bool layer_is_rotated_x(const layer_shape *shape);

@@ -53,15 +53,19 @@ static xq_status complete_spec(gen *g, const model *m, char **completed, error *
 }
 
 /* Which layers keep keys and values; of a completed model without a list, all. */
-static xq_status read_attending(model *m, const cJSON *types, error *err)
+static xq_status read_attending(model *m, const char *completed, error *err)
 {
     m->attends = malloc(sizeof *m->attends * (size_t)(m->layers + 1));
     if (!m->attends)
         return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+    cJSON *spec = cJSON_Parse(completed);
+    const cJSON *json = cJSON_GetObjectItemCaseSensitive(spec, "model"),
+                *types = cJSON_GetObjectItemCaseSensitive(json, "layer_types");
     for (int i = 0; i < m->layers; i++) {
         const char *type = cJSON_GetStringValue(cJSON_GetArrayItem(types, i));
         m->attends[i] = !type || strcmp(type, "linear_attention") != 0;
     }
+    cJSON_Delete(spec);
     return XQ_OK;
 }
 
@@ -70,15 +74,14 @@ static xq_status read_sizes(gen *g, model *m, const char *path, error *err)
     char *completed = NULL;
     if (complete_spec(g, m, &completed, err) != XQ_OK)
         return err->file[0] ? err->status : error_at(err, path, 0);
-    cJSON *spec = cJSON_Parse(completed);
-    const cJSON *json = cJSON_GetObjectItemCaseSensitive(spec, "model");
-    const cJSON *layers = cJSON_GetObjectItemCaseSensitive(json, "num_hidden_layers");
-    const char *type = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "model_type"));
-    m->layers = cJSON_IsNumber(layers) ? layers->valueint : 0;
-    m->norm_plus_one = type && (strncmp(type, "gemma", 5) == 0 || strcmp(type, "qwen3_next") == 0);
-    if (layer_shape_read(completed, &m->shape, err) == XQ_OK)
-        read_attending(m, cJSON_GetObjectItemCaseSensitive(json, "layer_types"), err);
-    cJSON_Delete(spec);
+    struct spec_view view;
+    if (spec_view_read(completed, &view, err) == XQ_OK) {
+        m->layers = view.layers;
+        m->norm_plus_one =
+            strncmp(view.model_type, "gemma", 5) == 0 || strcmp(view.model_type, "qwen3_next") == 0;
+        m->shape = view.layer;
+        read_attending(m, completed, err);
+    }
     free(completed);
     if (m->layers || err->status != XQ_OK)
         return err->status;

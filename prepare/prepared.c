@@ -1,7 +1,7 @@
 /* Prepared weights through the public API. */
 #include "../runtime/base/check.h"
-#include "../runtime/launch/context.h"
 #include "../runtime/base/descriptor.h"
+#include "../runtime/launch/context.h"
 #include "../runtime/launch/plan.h"
 #include "prepared_file.h"
 

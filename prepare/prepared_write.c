@@ -1,6 +1,6 @@
 #include "prepared_write.h"
 
-#include "../runtime/plan/shape_read.h"
+#include "../runtime/plan/spec_view.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,9 +71,12 @@ static xq_status make(prepared_writer *w, const prepared_contents *c, error *err
     w->lost = calloc((size_t)c->layer_count + 1, sizeof *w->lost);
     if (!w->lost)
         return error_set(err, XQ_ERROR_MEMORY, "file", "%s: out of memory", path);
-    for (int i = 0; i < PREPARED_MOST_METHODS && c->packed && c->specs[i]; i++)
-        if (shape_read(c->specs[i], &w->packing[i], err) != XQ_OK)
+    for (int i = 0; i < PREPARED_MOST_METHODS && c->packed && c->specs[i]; i++) {
+        struct spec_view view;
+        if (spec_view_read(c->specs[i], &view, err) != XQ_OK)
             return err->status;
+        w->packing[i] = view.shape;
+    }
     return prepared_header_make(path, c, &w->header, err);
 }
 

@@ -5,7 +5,7 @@
 #include "../autotune/verify/verify.h"
 #include "../runtime/base/half.h"
 #include "../runtime/host/pack.h"
-#include "../runtime/plan/shape_read.h"
+#include "../runtime/plan/spec_view.h"
 #include "kernel_attention.h"
 
 #include <criterion/criterion.h>
@@ -138,7 +138,9 @@ static void open_layer(struct attend_layer *l, const char *spec, random_stream *
     memset(l, 0, sizeof *l);
     error err = ERROR_INIT;
     fixture_open(&l->f, spec);
-    cr_assert_eq(shape_read(l->f.completed, &l->shape, &err), XQ_OK, "%s", err.message);
+    struct spec_view view;
+    cr_assert_eq(spec_view_read(l->f.completed, &view, &err), XQ_OK, "%s", err.message);
+    l->shape = view.shape;
     l->bf16 = strstr(l->f.completed, "\"dtype\":\"bf16\"");
     const bool bf16_weights = strstr(l->f.completed, "\"weights\":\"bf16\"");
     l->bound = verify_bound(XQ_FUSED, l->bf16, bf16_weights ? ROUNDING_BF16 : ROUNDING_F16, false, 1);

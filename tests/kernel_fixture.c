@@ -1,7 +1,7 @@
 #include "kernel_fixture.h"
 
 #include "../runtime/base/half.h"
-#include "../runtime/plan/shape_read.h"
+#include "../runtime/plan/spec_view.h"
 
 #include <cjson/cJSON.h>
 #include <criterion/criterion.h>
@@ -50,10 +50,10 @@ void test_kernel_close(test_kernel *k)
 xq_status test_kernel_open(xq_context *context, const char *completed, const char *family, test_kernel *out,
                            error *err)
 {
-    struct shape shape;
+    struct spec_view view;
     *out = (test_kernel){0};
-    if (shape_read(completed, &shape, err) == XQ_OK &&
-        kernel_build_create(context, completed, shape.arch, family, &out->build, err) == XQ_OK) {
+    if (spec_view_read(completed, &view, err) == XQ_OK &&
+        kernel_build_create(context, completed, view.shape.arch, family, &out->build, err) == XQ_OK) {
         const struct kernel_code code = kernel_build_code(out->build);
         kernel_open(context->device, &code, out->build->target.arch, &out->loaded, err);
     }

@@ -1,7 +1,7 @@
 /* Sums of squares of K's rows (templates/key_norms.cu.lt) against double precision. */
 #include "../runtime/base/half.h"
 #include "../runtime/host/pack.h"
-#include "../runtime/plan/shape_read.h"
+#include "../runtime/plan/spec_view.h"
 #include "cache_image.h"
 
 #include <criterion/criterion.h>
@@ -86,14 +86,14 @@ static void check_once(fixture *f, const struct form *c, const test_kernel *k, r
     float bias[HEADS * 256];
     for (int i = 0; i < width; i++)
         bias[i] = random_normal(r);
-    struct shape shape;
+    struct spec_view view;
     error err = ERROR_INIT;
-    cr_assert_eq(shape_read(f->completed, &shape, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(spec_view_read(f->completed, &view, &err), XQ_OK, "%s", err.message);
     xq_weights given = {sizeof given, .wk = weights, .wv = zeros, .uk = zeros, .ak = weights,
                         .uv = zeros,  .av = zeros,   .bk = bias,  .bv = zeros, .k_norm = zeros};
-    const struct shape_weights *layout = &shape.weights[XQ_FUSED];
+    const struct shape_weights *layout = &view.shape.weights[XQ_FUSED];
     uint8_t *packed = malloc(layout->bytes);
-    cr_assert_eq(pack_weights(&shape, XQ_FUSED, &given, packed, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(pack_weights(&view.shape, XQ_FUSED, &given, packed, &err), XQ_OK, "%s", err.message);
     uint64_t device_weights = fixture_upload(f, packed, layout->bytes);
 
     struct xq_key_norms_params args = {0};

@@ -420,8 +420,8 @@ Test(page_codec, a_text_that_is_no_completed_spec_is_refused)
     page_codec *codec;
     error err = ERROR_INIT;
     cr_assert_eq(gen_create(NULL, &g, &err), XQ_OK);
-    cr_assert_eq(page_codec_create(g, "{\"model\": \"smollm2-135m\"}", &codec, &err), XQ_ERROR_SPEC);
-    cr_assert_str_eq(err.message, "layout: not that of a completed spec");
+    cr_assert_eq(page_codec_create(g, "{\"model\": \"smollm2-135m\"}", &codec, &err), XQ_ERROR_INTERNAL);
+    cr_assert_str_eq(err.message, "not a completed spec");
     error_clear(&err);
     err = (error)ERROR_INIT;
     cr_assert_eq(gen_complete(g, SMOL("\"method\": \"x\", \"rotation\": false"), &completed, &err), XQ_OK);

@@ -1,5 +1,5 @@
 /* What the host side needs of a completed spec: sizes, the cache's and the packed weights' layout. The
- * numbers come from gen/layout.lua through the spec's JSON (runtime/plan/shape_read.h) or from a plan
+ * numbers come from gen/layout.lua through the spec's JSON (runtime/plan/spec_view.h) or from a plan
  * image; nothing is computed again here. */
 #ifndef RUNTIME_LAUNCH_SHAPE_H
 #define RUNTIME_LAUNCH_SHAPE_H

@@ -3,7 +3,7 @@
 #include "../base/descriptor.h"
 #include "../launch/plan_image.h"
 #include "kernel_build.h"
-#include "shape_read.h"
+#include "spec_view.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>
@@ -155,8 +155,11 @@ static xq_status state(xq_plan *p, const xq_plan_options *o, const char *complet
     p->max_tokens = o->max_tokens;
     p->max_append = o->max_append;
     p->pool_pages = o->pool_pages;
-    if (shape_read(completed, &p->shape, err) != XQ_OK || set_pages(p, o->max_pages, err) != XQ_OK ||
-        set_queries(p, o, err) != XQ_OK)
+    struct spec_view view;
+    if (spec_view_read(completed, &view, err) != XQ_OK)
+        return err->status;
+    p->shape = view.shape;
+    if (set_pages(p, o->max_pages, err) != XQ_OK || set_queries(p, o, err) != XQ_OK)
         return err->status;
     if (o->checked && !p->shape.checked) {
         error_set(err, XQ_ERROR_SPEC, "spec",
