@@ -38,6 +38,23 @@ static void print_parameter(const cJSON *parameter)
         printf("%17sthe default depends on %s\n", "", depends);
 }
 
+static int number(const cJSON *object, const char *name)
+{
+    return (int)cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(object, name));
+}
+
+/* Of the combinations of values, how many are valid for the spec, and what rules out the others. */
+static void print_combinations(const cJSON *combinations)
+{
+    const cJSON *removed = cJSON_GetObjectItemCaseSensitive(combinations, "removed"), *item;
+    printf("  %d of %d combinations are valid for this spec\n", number(combinations, "valid"),
+           number(combinations, "all"));
+    cJSON_ArrayForEach(item, removed)
+    {
+        printf("  %7d ruled out: %s\n", number(item, "combinations"), text(item, "constraint"));
+    }
+}
+
 static void print_family(const cJSON *family)
 {
     const cJSON *parameters = cJSON_GetObjectItemCaseSensitive(family, "parameters"), *item;
@@ -55,6 +72,9 @@ static void print_family(const cJSON *family)
     {
         printf("  must hold: %s\n", item->valuestring);
     }
+    const cJSON *combinations = cJSON_GetObjectItemCaseSensitive(family, "combinations");
+    if (combinations && parameters->child)
+        print_combinations(combinations);
 }
 
 static void print_all(const cJSON *families, bool of_spec)

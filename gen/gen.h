@@ -74,9 +74,11 @@ xq_status gen_features(gen *g, char **page, error *err);
 /* What can be tuned of kernel families, those of `families` (`count` names; all for 0): a JSON array of
  * {"family","summary","parameters":[{"name","values","default","depends_on","meaning"}],"constraints"}.
  * "depends_on" says what else decides the default, and is absent where nothing does. With a spec (NULL:
- * none) each parameter has also "chosen", its value there, and a family that cannot serve the spec has
- * "refused", the reason. Caller frees *json. Errors: XQ_ERROR_ARGUMENT for an unknown family, those of
- * gen_complete. */
+ * none) each parameter has also "chosen", its value there. A family that cannot serve the spec has
+ * "refused", the reason; others have "combinations":
+ * {"all","valid","removed":[{"constraint","combinations"}]}, how many combinations of values there are, and
+ * how many each constraint rules out. Caller frees *json. Errors: XQ_ERROR_ARGUMENT for an unknown family,
+ * those of gen_complete. */
 xq_status gen_parameters(gen *g, const char *const *families, int count, const char *spec_json, char **json,
                          error *err);
 

@@ -1,12 +1,13 @@
 -- What can be tuned of each kernel family, from templates/NAME.spec.lua: `xq gen --list-parameters`.
 local json = require "json"
+local space = require "space"
 local spec_module = require "spec"
 local tuning = require "tuning"
 
 local parameters = {}
 
 local parameter_order = { "name", "values", "default", "depends_on", "chosen", "meaning" }
-local family_order = { "family", "summary", "refused", "parameters", "constraints" }
+local family_order = { "family", "summary", "refused", "parameters", "constraints", "combinations" }
 
 local function default_of(parameter)
   if parameter.default ~= nil then return parameter.default end
@@ -25,14 +26,16 @@ local function describe(parameter, chosen)
 end
 
 local function describe_family(name, spec)
-  local family, list, constraints, chosen, refused = tuning.family(name), {}, {}, nil, nil
+  local family, list, constraints = tuning.family(name), {}, {}
+  local chosen, refused, combinations
   if spec then
     chosen, refused = tuning.resolve(spec, name, spec.tuning[name] or {})
+    combinations = chosen and space.count(spec, name)
   end
   for i, parameter in ipairs(family.parameters) do list[i] = describe(parameter, chosen) end
   for i, constraint in ipairs(family.constraints or {}) do constraints[i] = constraint.text end
   return json.ordered({ family = name, summary = family.summary, refused = refused, parameters = json.array(list),
-    constraints = json.array(constraints) }, family_order)
+    constraints = json.array(constraints), combinations = combinations }, family_order)
 end
 
 -- A list of families with their parameters, for those named (all, where there are none). `given` is a spec, completed or

@@ -105,29 +105,35 @@ function tuning.resources(spec, name, values)
   return needs
 end
 
--- The constraint that does not hold, or nil.
-local function broken_constraint(spec, name, family, values)
-  for _, constraint in ipairs(family.constraints or {}) do
+-- The first constraint that does not hold, and for a resource how much the values need; or nil.
+function tuning.broken(spec, name, values)
+  for _, constraint in ipairs(tuning.family(name).constraints or {}) do
     if not constraint.check(spec, values) then return constraint.text end
   end
   local needs, gpu = tuning.resources(spec, name, values), arch.find(spec.arch)
   if needs.threads > arch.threads_block then
-    return ("at most %d threads a block, not %d"):format(arch.threads_block, needs.threads)
+    return ("at most %d threads a block"):format(arch.threads_block), needs.threads
   end
   if needs.shared_bytes > gpu.shared_bytes then
-    return ("at most %d bytes of shared memory on %s, not %d"):format(gpu.shared_bytes, gpu.name, needs.shared_bytes)
+    return ("at most %d bytes of shared memory on %s"):format(gpu.shared_bytes, gpu.name), needs.shared_bytes
   end
+end
+
+-- Why a family cannot serve a spec whatever its parameters are, or nil.
+function tuning.refusal(spec, name)
+  local family = tuning.family(name)
+  local refusal = family.supports and family.supports(spec) or features.refusal(spec, name, family.handles)
+  return refusal and tostring(refusal) or nil
 end
 
 -- The parameters of a family for a spec (without its tuning); or nil, and why the family cannot serve.
 function tuning.resolve(spec, name, given)
-  local family = tuning.family(name)
-  local refusal = family.supports and family.supports(spec) or features.refusal(spec, name, family.handles)
-  if refusal then return nil, tostring(refusal) end
-  local values = values_of(spec, name, family, given)
-  local broken = broken_constraint(spec, name, family, values)
-  if broken then return nil, ("%s (with %s)"):format(broken, describe(values)), values end
-  return values
+  local refusal = tuning.refusal(spec, name)
+  if refusal then return nil, refusal end
+  local values = values_of(spec, name, tuning.family(name), given)
+  local broken, needed = tuning.broken(spec, name, values)
+  if not broken then return values end
+  return nil, ("%s%s (with %s)"):format(broken, needed and (", not %d"):format(needed) or "", describe(values)), values
 end
 
 -- `tuning` of a completed spec: every family that can serve it. A family that cannot is left out, and is

@@ -139,6 +139,59 @@ Test(parameters, the_command_lists_the_families_asked_for_as_json)
         "append_channel, attend, check, dequantize, gemm, key_norms, kv_append, kv_attend, merge, rope");
 }
 
+static int number(const cJSON *object, const char *name)
+{
+    return (int)cJSON_GetNumberValue(cJSON_GetObjectItem(object, name));
+}
+
+/* Every combination of gemm's values, as a spec that chooses it; returns how many are taken. */
+static int try_all_of_gemm(int *tried)
+{
+    static const int values[5][4] = {
+        {32, 64, 128, 256}, {64, 128, 256}, {16, 32, 64}, {16, 32, 64}, {2, 3, 4, 5}};
+    static const int counts[5] = {4, 3, 3, 3, 4};
+    int taken = 0, v[5];
+    for (*tried = 0; *tried < 4 * 3 * 3 * 3 * 4; ++*tried) {
+        for (int i = 4, rest = *tried; i >= 0; rest /= counts[i--])
+            v[i] = values[i][rest % counts[i]];
+        char spec[512], *completed = NULL;
+        error err = ERROR_INIT;
+        snprintf(spec, sizeof spec,
+                 "{\"model\": \"smollm2-135m\", \"cache\": {\"method\": \"latent\"}, \"tuning\": "
+                 "{\"gemm\": {\"rows\": %d, "
+                 "\"cols\": %d, \"warp_rows\": %d, \"warp_cols\": %d, \"stages\": %d}}}",
+                 v[0], v[1], v[2], v[3], v[4]);
+        taken += gen_complete(generator(), spec, &completed, &err) == XQ_OK;
+        error_clear(&err);
+        free(completed);
+    }
+    return taken;
+}
+
+Test(parameters, combinations_are_counted_as_specs_take_them)
+{
+    char *json = NULL;
+    error err = ERROR_INIT;
+    const char *family = "gemm";
+    cr_assert_eq(gen_parameters(generator(), &family, 1,
+                                "{\"model\": \"smollm2-135m\", \"cache\": {\"method\": \"latent\"}}", &json,
+                                &err),
+                 XQ_OK, "%s", err.message);
+    cJSON *list = cJSON_Parse(json);
+    const cJSON *counted = cJSON_GetObjectItem(cJSON_GetArrayItem(list, 0), "combinations"), *item;
+    int tried, taken = try_all_of_gemm(&tried), removed = 0;
+    cr_expect_eq(number(counted, "all"), tried);
+    cr_expect_eq(number(counted, "valid"), taken);
+    cJSON_ArrayForEach(item, cJSON_GetObjectItem(counted, "removed"))
+    {
+        removed += number(item, "combinations");
+    }
+    cr_expect_eq(removed, tried - taken);
+    cr_expect(taken > 0 && removed > 0);
+    cJSON_Delete(list);
+    free(json);
+}
+
 Test(parameters, the_command_shows_what_is_chosen_for_a_model)
 {
     struct command_result r =
@@ -151,6 +204,8 @@ Test(parameters, the_command_shows_what_is_chosen_for_a_model)
     cr_expect(strstr(text(family_of(root, "accumulate"), "refused"), "x-cl"));
     cJSON_Delete(root);
     r = command_run("gen --list-parameters --model smollm2-135m --family gemm,accumulate");
+    cr_expect(strstr(r.out, " of 432 combinations are valid for this spec\n"), "%s", r.out);
+    cr_expect(strstr(r.out, " ruled out: warp_rows must divide rows\n"), "%s", r.out);
     cr_expect(strstr(r.out, "default 128; for this spec 64"), "%s", r.out);
     cr_expect(strstr(r.out, "cannot serve this spec: "), "%s", r.out);
 }
