@@ -74,9 +74,8 @@ static const char *model_directory(const struct model_kind *kind)
         if (kind->sinks)
             add(&w, layer, "sinks", HEADS, 0);
     }
-    cr_assert_eq(
-        safetensors_write(files_path(directory, "model.safetensors"), w.tensors, w.count, NULL, &err),
-        XQ_OK, "%s", err.message);
+    cr_assert_eq(safetensors_write(files_path(directory, "model.safetensors"), w.tensors, w.count, &err),
+                 XQ_OK, "%s", err.message);
     for (int i = 0; i < w.count; i++)
         free((void *)w.tensors[i].data);
     snprintf(config, sizeof config,
