@@ -97,9 +97,11 @@ void attention_expect(const fixture *f, const paged *p, const attention *a, doub
         int n = p->lengths[i];
         double *k = fixture_doubles(a->k[i], (size_t)n * width),
                *v = fixture_doubles(a->v[i], (size_t)n * width);
-        double *q = fixture_rotated(f, a->q + (size_t)i * per_sequence, 1, f->model.heads, n - 1);
-        cr_assert_eq(reference_attend(&f->model, n, k, v, q, out + (size_t)i * per_sequence,
-                                      lse + i * f->model.heads, &err),
+        double *q = fixture_doubles(a->q + (size_t)i * per_sequence, per_sequence);
+        const reference_queries last = {.count = 1, .q = q, .without_sinks = true};
+        cr_assert_eq(reference_attend_queries(&f->model, &(reference_layer){0}, n, k, v, &last,
+                                              out + (size_t)i * per_sequence, lse + i * f->model.heads,
+                                              &err),
                      XQ_OK);
         free(k);
         free(v);

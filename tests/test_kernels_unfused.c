@@ -206,11 +206,13 @@ ParameterizedTest(struct cache_case *c, kernels_unfused, the_pipeline_matches_th
             double *xk = cached_rows(&pool, &p, 0, i),
                    *xv = cached_rows(&pool, &p, pool.codec->streams - 1, i);
             double *qd = fixture_doubles(q + (size_t)i * per_sequence, per_sequence);
-            reference_factors factors = {xk, xv, wkd, wvd, key->width, value->width};
+            const reference_layer layer = {
+                .wk = wkd, .wv = wvd, .inner_k = key->width, .inner_v = value->width, .latents = 1};
+            const reference_queries last = {.count = 1, .q = qd, .without_sinks = true};
             error err = ERROR_INIT;
-            cr_assert_eq(reference_attend_factors(&f.model, p.lengths[i], &factors, qd,
-                                                  expected + (size_t)i * per_sequence, lse + i * c->heads,
-                                                  &err),
+            cr_assert_eq(reference_attend_layer(&f.model, &layer, p.lengths[i], xk, xv, &last,
+                                                expected + (size_t)i * per_sequence, lse + i * c->heads,
+                                                &err),
                          XQ_OK);
             free(xk);
             free(xv);

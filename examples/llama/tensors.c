@@ -133,12 +133,6 @@ static const cJSON *find(const tensors *t, const char *name, const shard **where
     return NULL;
 }
 
-bool tensors_has(const tensors *t, const char *name)
-{
-    const shard *where;
-    return find(t, name, &where) != NULL;
-}
-
 static double number(const cJSON *list, int i)
 {
     const cJSON *item = cJSON_GetArrayItem(list, i);
