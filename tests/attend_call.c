@@ -293,16 +293,6 @@ static struct xq_attend_params launch(struct attend_layer *l, const struct atten
 
 /* ---------------------------------------------------------------- judging */
 
-static double *stream_rows(const cache_image *image, int stream, int sequence)
-{
-    int tokens = image->paged->lengths[sequence], width = image->stream[stream].width;
-    double *rows = malloc(((size_t)(tokens * width) + 1) * sizeof *rows);
-    for (int t = 0; t < tokens; t++)
-        for (int c = 0; c < width; c++)
-            rows[t * width + c] = cache_image_value(image, stream, sequence, t, c);
-    return rows;
-}
-
 static void expect(struct attend_layer *l, const struct attend_call *c, const cache_image *image,
                    const double *q, bool with_sinks, int i, double *out, double *lse)
 {
@@ -320,7 +310,7 @@ static void expect(struct attend_layer *l, const struct attend_call *c, const ca
         .mask_words = ATTEND_MASK_WORDS,
         .without_sinks = !with_sinks,
     };
-    double *xk = stream_rows(image, 0, i), *xv = stream_rows(image, image->streams - 1, i);
+    double *xk = cache_image_rows(image, 0, i), *xv = cache_image_rows(image, image->codec->streams - 1, i);
     error err = ERROR_INIT;
     cr_assert_eq(reference_attend_layer(&l->f.model, &l->reference, c->sequences[i].tokens, xk, xv,
                                         &queries, out, lse, &err),
@@ -371,7 +361,7 @@ double attend_judge(struct attend_layer *l, random_stream *r, const struct atten
     paged p;
     cache_image image;
     page_sequences(r, &p, c, l->f.page);
-    cache_image_open(&image, &l->f, l->shape.cross_layer ? "accumulator" : "layout", &p);
+    cache_image_open(&image, &l->f, l->shape.cross_layer, &p);
     cache_image_draw(&image, r);
     size_t width = (size_t)(l->shape.heads * l->shape.head_dim);
     uint16_t *q = fixture_normals(r, (size_t)c->queries * width, 1);
