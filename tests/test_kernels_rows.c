@@ -194,6 +194,7 @@ static double rope_once(struct scene *s, const kernel *k, bool many)
 static struct rows_case cases[] = {
     {3, 64, 16, "", false},
     {2, 80, 32, "", true},
+    {4, 128, 64, "", false},
     {2, 128, 64, "\"qk_norm\": true", false},
     {3, 64, 16, "\"qk_norm\": \"row\", \"rms_norm_eps\": 0.1", false},
     {2, 96, 16, "\"rope\": {\"type\": \"interleaved\"}", false},
@@ -278,6 +279,8 @@ static void scenes(const struct rows_case *c, const char *kernel_name, bool many
         worst = e > worst ? e : worst;
         scene_free(&s);
     }
+    if (!*c->features && c->head_dim % 64 == 0)
+        cr_expect_eq(fixture_counters(&f).shared_conflicts, 0, "bank conflicts");
     cr_log_info("%d heads of %d, %s: worst error %.2e", c->kv_heads, c->head_dim, c->features, worst);
     fixture_close(&f);
 }
