@@ -1,4 +1,5 @@
 #include "attend_call.h"
+#include "elements.h"
 
 #include "../autotune/reference/rounding.h"
 #include "../autotune/reference/seen.h"
@@ -364,13 +365,13 @@ double attend_judge(struct attend_layer *l, random_stream *r, const struct atten
     cache_image_open(&image, &l->f, l->shape.cross_layer, &p);
     cache_image_draw(&image, r);
     size_t width = (size_t)(l->shape.heads * l->shape.head_dim);
-    uint16_t *q = fixture_normals(r, (size_t)c->queries * width, 1);
-    double *queries = fixture_doubles(q, (size_t)c->queries * width);
+    uint16_t *q = elements_normals(r, false, (size_t)c->queries * width, 1);
+    double *queries = elements_doubles(q, false, (size_t)c->queries * width);
     if (l->bf16)
         round_to_bfloat(q, queries, (size_t)c->queries * width);
     struct xq_attend_params a = launch(l, c, &image, q, per_split, with_sinks);
     uint16_t *halves = fixture_download(&l->f, a.out, (size_t)c->queries * width * 2);
-    double *out = fixture_doubles(halves, (size_t)c->queries * width), worst = 0;
+    double *out = elements_doubles(halves, false, (size_t)c->queries * width), worst = 0;
     for (size_t i = 0; l->bf16 && i < (size_t)c->queries * width; i++)
         out[i] = half_from_bfloat(halves[i]);
     float *lse = fixture_download(&l->f, a.lse, (size_t)(c->queries * l->shape.heads) * 4);

@@ -3,6 +3,7 @@
 #include "../runtime/base/half.h"
 #include "../runtime/quantizer.h"
 #include "cache_image.h"
+#include "elements.h"
 #include "generator.h"
 
 #include <criterion/criterion.h>
@@ -56,20 +57,19 @@ static void draw_projection(struct layer *l, random_stream *r)
     int rows = l->deltas.codec->stream[0].width, columns = l->hidden;
     l->rank = rows;
     l->ukvt = malloc((size_t)(rows * columns) * sizeof *l->ukvt);
-    uint16_t *packed = malloc((size_t)(rows * columns) * sizeof *packed);
+    uint16_t *bits = malloc((size_t)(rows * columns) * sizeof *bits);
     for (int i = 0; i < rows * columns; i++) {
-        int half = i % 2, reg = i / 2 % 4, lane = i / 8 % 32, step = i / 256 % (rows / 16),
-            tile = i / 16 / rows;
-        int column = tile * 16 + (reg >= 2 ? 8 : 0) + lane / 4;
-        int row = step * 16 + (reg & 1 ? 8 : 0) + lane % 4 * 2 + half;
+        int row = i / columns;
         double value = random_normal(r) / sqrtf((float)rows);
         if (row % l->deltas.codec->stream[0].latent_width >= l->deltas.codec->stream[0].rank)
             value = 0;
-        packed[i] = l->bf16 ? rounding_to_bfloat(value) : rounding_to_half(value);
-        l->ukvt[row * columns + column] = l->bf16 ? rounding_bfloat(value) : rounding_half(value);
+        bits[i] = l->bf16 ? rounding_to_bfloat(value) : rounding_to_half(value);
+        l->ukvt[i] = l->bf16 ? rounding_bfloat(value) : rounding_half(value);
     }
+    void *packed = elements_packed(bits, rows, columns, 2);
     l->packed = fixture_upload(&l->f, packed, (size_t)(rows * columns) * 2);
     free(packed);
+    free(bits);
 }
 
 static void draw_layer(struct layer *l, random_stream *r, int longest)

@@ -2,6 +2,7 @@
  * quantizer of tests/expected_cache.c. Projections have one power of two a column, so that
  * latents are exact in any order of summation; a case of its own has dense ones. */
 #include "../runtime/base/half.h"
+#include "elements.h"
 #include "expected_cache.h"
 #include "generator.h"
 #include "kernel_fixture.h"
@@ -93,18 +94,9 @@ static uint16_t *draw_projection(run *t, const page_stream *s)
     return u;
 }
 
-/* In the order that docs/layout.md gives packed weights. */
 static uint64_t upload_projection(run *t, const uint16_t *u, int width)
 {
-    uint16_t *packed = malloc((size_t)(t->hidden * width) * sizeof *packed), *next = packed;
-    for (int tile = 0; tile < width / 16; tile++)
-        for (int step = 0; step < t->hidden / 16; step++)
-            for (int i = 0; i < 256; i++) {
-                int element = i % 2, reg = i / 2 % 4, lane = i / 8;
-                int column = tile * 16 + (reg >= 2 ? 8 : 0) + lane / 4;
-                int row = step * 16 + (reg & 1 ? 8 : 0) + lane % 4 * 2 + element;
-                *next++ = u[row * width + column];
-            }
+    void *packed = elements_packed(u, t->hidden, width, 2);
     uint64_t pointer = fixture_upload(&t->f, packed, (size_t)(t->hidden * width) * 2);
     free(packed);
     return pointer;

@@ -1,5 +1,6 @@
 /* The kernels over fp16 KV pages, each against double precision. */
 #include "../runtime/base/half.h"
+#include "elements.h"
 #include "kernel_attention.h"
 
 #include <criterion/criterion.h>
@@ -125,7 +126,7 @@ Test(kernels_kv, kv_append_is_accurate_a_million_tokens_in)
     fixture f;
     fixture_open(&f, fixture_spec("x", 64, 1, 1, WIDTH, PAGE, 4, 64, ""));
     random_stream r = random_begin(8, 0);
-    uint16_t *k = fixture_normals(&r, WIDTH, 1);
+    uint16_t *k = elements_normals(&r, false, WIDTH, 1);
     int32_t zero = 0, position = POSITION, indptr[2] = {0, ENTRIES}, last = POSITION % PAGE + 1;
     struct xq_kv_append_params args = {0};
     args.table.indptr = fixture_upload(&f, indptr, sizeof indptr);
@@ -138,7 +139,8 @@ Test(kernels_kv, kv_append_is_accurate_a_million_tokens_in)
     args.tokens = 1;
     fixture_launch(&f, fixture_kernel(&f, "kv_append"), 1, 1, 1, &args, sizeof args);
     uint16_t *got = fixture_download(&f, args.kv + POSITION % PAGE * WIDTH * 2, WIDTH * 2);
-    double *expected = fixture_rotated(&f, k, 1, 1, POSITION), *values = fixture_doubles(got, WIDTH);
+    double *expected = fixture_rotated(&f, k, 1, 1, POSITION),
+           *values = elements_doubles(got, false, WIDTH);
     double e = reference_error(expected, values, WIDTH);
     cr_assert(e <= 5e-4, "error %g", e);
     free(expected);

@@ -71,11 +71,13 @@ ParameterizedTest(struct cache_case *c, kernels_unfused, the_pipeline_matches_th
         const page_stream *key = &image.codec->stream[0],
                           *value = &image.codec->stream[image.codec->streams - 1];
         /* Cached values are as large as 4. The keys are made smaller, so that logits stay moderate. */
-        uint16_t *wk = fixture_normals(&r, (size_t)(key->width * width), 0.25f / sqrtf((float)key->width));
-        uint16_t *wv = fixture_normals(&r, (size_t)(value->width * width), 1 / sqrtf((float)value->width));
-        uint16_t *q = fixture_normals(&r, (size_t)(p.batch * c->heads * c->head_dim), 2);
-        double *wkd = fixture_doubles(wk, (size_t)(key->width * width)),
-               *wvd = fixture_doubles(wv, (size_t)(value->width * width));
+        uint16_t *wk =
+            elements_normals(&r, false, (size_t)(key->width * width), 0.25f / sqrtf((float)key->width));
+        uint16_t *wv =
+            elements_normals(&r, false, (size_t)(value->width * width), 1 / sqrtf((float)value->width));
+        uint16_t *q = elements_normals(&r, false, (size_t)(p.batch * c->heads * c->head_dim), 2);
+        double *wkd = elements_doubles(wk, false, (size_t)(key->width * width)),
+               *wvd = elements_doubles(wv, false, (size_t)(value->width * width));
 
         size_t per_sequence = (size_t)(c->heads * c->head_dim);
         double *expected = malloc(per_sequence * (size_t)p.batch * sizeof *expected);
@@ -83,7 +85,7 @@ ParameterizedTest(struct cache_case *c, kernels_unfused, the_pipeline_matches_th
         for (int i = 0; i < p.batch; i++) {
             double *xk = cache_image_rows(&image, 0, i),
                    *xv = cache_image_rows(&image, image.codec->streams - 1, i);
-            double *qd = fixture_doubles(q + (size_t)i * per_sequence, per_sequence);
+            double *qd = elements_doubles(q + (size_t)i * per_sequence, false, per_sequence);
             const reference_layer layer = {
                 .wk = wkd, .wv = wvd, .inner_k = key->width, .inner_v = value->width, .latents = 1};
             const reference_queries last = {.count = 1, .q = qd, .without_sinks = true};
