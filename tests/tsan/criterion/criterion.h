@@ -58,7 +58,6 @@ void stand_in_fail(const char *file, int line, const char *what, bool fatal);
     {                                                                                                      \
         sizeof(TYPE), (void *)(ARRAY), __VA_ARGS__                                                         \
     }
-#define TestSuite(...) extern int stand_in_unused_suite
 
 /* The message that a test may add is dropped: the place says enough. */
 #define STAND_IN(FATAL, CONDITION, TEXT, ...)                                                              \
