@@ -199,8 +199,8 @@ features: $(BUILD)/xq
 # All tests under the address and undefined-behaviour sanitizers; those with threads under the thread
 # sanitizer. WERROR=0: instrumented code makes gcc see what is not there. OpenBLAS is not instrumented, so its
 # own threads would look like races.
-TSAN_TESTS := $(filter $(BUILD)/tests/test_cache $(BUILD)/tests/test_device_% $(BUILD)/tests/test_plan \
-    $(BUILD)/tests/test_runtime $(BUILD)/tests/test_sim_% $(BUILD)/tests/test_kernels_% $(BUILD)/tests/test_verify,$(TESTS))
+TSAN_TESTS := $(filter $(addprefix $(BUILD)/tests/,test_cache test_device_% test_plan test_prepare test_runtime \
+    test_sim_% test_simulate test_kernels_% test_verify),$(TESTS))
 ASAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 TSAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 check-all: deps

@@ -33,7 +33,7 @@ xq_status run_write(struct run *r, error *err)
             all[count] = out->t;
             all[count++].name = out->name;
         }
-    if (safetensors_write_to(r->output, all, count, NULL, err) == XQ_OK)
+    if (safetensors_write_to(r->output, all, count, err) == XQ_OK)
         cli_commit_output(r->output, err);
     free(all);
     return err->status;

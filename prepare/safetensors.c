@@ -193,14 +193,3 @@ xq_status safetensors_need(const safetensors *s, const char *name, const tensor 
     *out = t;
     return XQ_OK;
 }
-
-const char *safetensors_metadata(const safetensors *s, const char *key)
-{
-    for (int i = 0; i < s->shard_count; i++) {
-        const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(s->shards[i].header, "__metadata__");
-        const char *value = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(metadata, key));
-        if (value)
-            return value;
-    }
-    return NULL;
-}

@@ -25,15 +25,10 @@ const tensor *safetensors_find(const safetensors *s, const char *name);
 /* The same, missing being an error that names file and tensor. */
 xq_status safetensors_need(const safetensors *s, const char *name, const tensor **out, error *err);
 
-/* A value of __metadata__ (of the first file that has it), or NULL. */
-const char *safetensors_metadata(const safetensors *s, const char *key);
-
-/* Publishes a file of `count` tensors (types F32, F16, BF16, F64). `metadata` is NULL or pairs of texts:
- * key, value, key, value, ..., NULL. Errors: XQ_ERROR_IO, XQ_ERROR_ARGUMENT, XQ_ERROR_MEMORY. */
-xq_status safetensors_write(const char *path, const tensor *tensors, int count, const char *const *metadata,
-                            error *err);
+/* Publishes a file of `count` tensors (types F32, F16, BF16, F64). Errors: XQ_ERROR_IO,
+ * XQ_ERROR_ARGUMENT, XQ_ERROR_MEMORY. */
+xq_status safetensors_write(const char *path, const tensor *tensors, int count, error *err);
 /* The same into a file that is begun; the caller commits or abandons it. */
-xq_status safetensors_write_to(publication *file, const tensor *tensors, int count,
-                               const char *const *metadata, error *err);
+xq_status safetensors_write_to(publication *file, const tensor *tensors, int count, error *err);
 
 #endif

@@ -62,18 +62,13 @@ static xq_status check(const char *path, const tensor *tensors, int count, error
     return XQ_OK;
 }
 
-xq_status safetensors_write_to(publication *file, const tensor *tensors, int count,
-                               const char *const *metadata, error *err)
+xq_status safetensors_write_to(publication *file, const tensor *tensors, int count, error *err)
 {
     const char *path = publish_path(file);
     if (check(path, tensors, count, err) != XQ_OK)
         return err->status;
-    cJSON *pairs = metadata ? cJSON_CreateObject() : NULL;
-    for (; metadata && metadata[0]; metadata += 2)
-        cJSON_AddStringToObject(pairs, metadata[0], metadata[1]);
     size_t bytes;
-    char *header = safetensors_make_header(tensors, count, pairs, 64, &bytes);
-    cJSON_Delete(pairs);
+    char *header = safetensors_make_header(tensors, count, NULL, 64, &bytes);
     if (!header)
         return error_set(err, XQ_ERROR_MEMORY, "file", "%s: out of memory", path);
     publish_write(file, header, bytes, err);
@@ -83,13 +78,12 @@ xq_status safetensors_write_to(publication *file, const tensor *tensors, int cou
     return err->status;
 }
 
-xq_status safetensors_write(const char *path, const tensor *tensors, int count, const char *const *metadata,
-                            error *err)
+xq_status safetensors_write(const char *path, const tensor *tensors, int count, error *err)
 {
     publication *file;
     if (publish_begin(path, &file, err) != XQ_OK)
         return err->status;
-    if (safetensors_write_to(file, tensors, count, metadata, err) == XQ_OK)
+    if (safetensors_write_to(file, tensors, count, err) == XQ_OK)
         publish_commit(file, err);
     else
         publish_abandon(file);

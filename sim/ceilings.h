@@ -16,8 +16,7 @@ struct sim_ceilings {
     size_t memory_bytes, l2_bytes;
     double clock_hz; /* boost clock, at which the rates below hold */
     double memory_bytes_per_second;
-    double l2_bytes_per_second;    /* an estimate: no datasheet states it */
-    double float_flops_per_second; /* fp32, 2 per multiply-add */
+    double l2_bytes_per_second; /* an estimate: no datasheet states it */
     /* Dense matrix rates with f32 (s8: s32) accumulation; 0: the GPU has no such instruction. */
     double matrix_flops_per_second[MATRIX_TYPES];
     /* Part of those rates that warp-level mma.sync reaches. */

@@ -182,7 +182,7 @@ sim_operand decode_constant_value(decoder *dc, uint64_t value, bool wide)
     return new_constant(dc, (decode_constant){value, wide, -1});
 }
 
-sim_operand decode_special(decoder *dc, enum sim_special special)
+static sim_operand decode_special(decoder *dc, enum sim_special special)
 {
     if (dc->special[special] < 0)
         dc->special[special] = new_register(dc, WIDTH_32);

@@ -86,7 +86,6 @@ sim_instruction *decode_emit_lane(decoder *dc, enum sim_lane lane, enum decode_w
 
 sim_operand decode_temporary(decoder *dc, enum decode_width width);
 sim_operand decode_constant_value(decoder *dc, uint64_t value, bool wide);
-sim_operand decode_special(decoder *dc, enum sim_special special);
 sim_operand decode_source(decoder *dc, const ptx_operand *o, enum decode_width width);
 sim_operand decode_destination(decoder *dc, const ptx_operand *o, enum decode_width width);
 /* A predicate source, negated by an instruction of its own where the operand is. */

@@ -329,7 +329,9 @@ static void add_launch(sim_device *s, device_counters *one, const device_launch 
     device_launch whole = *l;
     whole.shared_bytes += l->function->program->shared_static;
     one->launches = 1;
-    one->modelled_seconds = sim_model_seconds(s->ceilings, one, &whole);
+    struct sim_model model;
+    sim_model_evaluate(s->ceilings, one, &whole, &model);
+    one->modelled_seconds = model.seconds;
     s->clock += one->modelled_seconds;
     sim_counters_add(&s->counters, one);
 }

@@ -1,4 +1,4 @@
-/* The handlers that work on all lanes' memory at once, compiled once per instruction-set level (exec_*.c),
+/* The handlers that work on all lanes' memory at once, compiled once per instruction-set level (lanes_*.c),
  * all with the same results. */
 #include "exec.h"
 #include "number.h"
@@ -11,5 +11,5 @@
 
 #include "exec_matrix_body.h"
 
-#define ROW(name) .name = exec_##name,
-const struct sim_handlers SIM_HANDLERS_NAME = {SIM_HANDLERS(ROW)};
+#define HANDLER(name) .name = exec_##name,
+static const struct sim_handlers handlers = {SIM_HANDLERS(HANDLER)};

@@ -101,6 +101,5 @@ const struct sim_lanes *sim_lanes_best(void);
 const struct sim_lanes *sim_lanes_at(int level);
 
 extern const struct sim_lanes sim_lanes_base, sim_lanes_avx2, sim_lanes_avx512;
-extern const struct sim_handlers sim_handlers_base, sim_handlers_avx2, sim_handlers_avx512;
 
 #endif

@@ -1,4 +1,4 @@
-/* The lanes on x86-64 with AVX2 and FMA. */
+/* The lanes and the handlers on x86-64 with AVX2 and FMA. */
 typedef int lanes_avx2_not_empty;
 #if defined(__x86_64__)
 #if defined(__clang__)
@@ -8,8 +8,7 @@ typedef int lanes_avx2_not_empty;
 #pragma GCC optimize("O3")
 #pragma GCC target("avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt")
 #endif
-#define SIM_LANES_NAME    sim_lanes_avx2
-#define SIM_HANDLERS_NAME sim_handlers_avx2
+#define SIM_LANES_NAME sim_lanes_avx2
 #include "lanes_body.h"
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -1,4 +1,4 @@
-/* The lanes on x86-64 with AVX-512 (F, BW, DQ, VL). */
+/* The lanes and the handlers on x86-64 with AVX-512 (F, BW, DQ, VL). */
 typedef int lanes_avx512_not_empty;
 #if defined(__x86_64__)
 #if defined(__clang__)
@@ -10,8 +10,7 @@ typedef int lanes_avx512_not_empty;
 #pragma GCC target(                                                                                        \
     "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt,prefer-vector-width=512")
 #endif
-#define SIM_LANES_NAME    sim_lanes_avx512
-#define SIM_HANDLERS_NAME sim_handlers_avx512
+#define SIM_LANES_NAME sim_lanes_avx512
 #include "lanes_body.h"
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -1,9 +1,8 @@
-/* The lanes on any machine. */
+/* The lanes and the handlers on any machine. */
 #if !defined(__clang__)
 #pragma GCC optimize("O3")
 #endif
-#define SIM_LANES_NAME    sim_lanes_base
-#define SIM_HANDLERS_NAME sim_handlers_base
+#define SIM_LANES_NAME sim_lanes_base
 #include "lanes_body.h"
 
 /* What the machine runs, slowest first. */

@@ -730,6 +730,7 @@ HALF_1(saturate, bf16, (x & 0x8000) || x > 0x7f80 ? 0 : x > 0x3f80 ? 0x3f80 : x)
 HALF_1(relu, f16, (x & 0x7fff) > 0x7c00 ? 0x7fff : x & 0x8000 ? 0 : x)
 HALF_1(relu, bf16, (x & 0x7fff) > 0x7f80 ? 0x7fff : x & 0x8000 ? 0 : x)
 
+#include "exec_body.h"
 #include "lanes_matrix.h"
 
 #define ROW(name) [LANE_##name] = name,
@@ -743,5 +744,5 @@ const struct sim_lanes SIM_LANES_NAME = {
      [LANE_MATRIX_BF16] = matrix_bf16_pair,
      [LANE_MATRIX_E4M3] = matrix_e4m3_pair,
      [LANE_MATRIX_E5M2] = matrix_e5m2_pair},
-    &SIM_HANDLERS_NAME,
+    &handlers,
 };

@@ -1,7 +1,5 @@
 #include "model.h"
 
-#include <stdio.h>
-
 #define SECTOR_BYTES 32.0
 
 /* From launch to the first instruction, and from the last to the next launch in a stream: an empty kernel
@@ -79,27 +77,19 @@ static double sm_work(const struct placement *place, double work, double per_sec
 }
 
 static double issue_time(const struct sim_ceilings *gpu, const struct placement *place,
-                         const device_counters *counted, int *pipe)
+                         const device_counters *counted)
 {
     double total = 0, longest = 0;
-    *pipe = -1;
     for (int class = 0; class < INSTRUCTION_CLASSES; class ++) {
         double count = (double)counted->instructions[class];
         total += count;
         if (gpu->instructions_per_clock[class] == 0)
             continue;
         double seconds = sm_work(place, count, gpu->instructions_per_clock[class] * gpu->clock_hz);
-        if (seconds > longest) {
-            longest = seconds;
-            *pipe = class;
-        }
+        longest = seconds > longest ? seconds : longest;
     }
     double schedulers = sm_work(place, total, SCHEDULERS * gpu->clock_hz);
-    if (schedulers >= longest) {
-        longest = schedulers;
-        *pipe = -1;
-    }
-    return longest;
+    return schedulers > longest ? schedulers : longest;
 }
 
 static double matrix_time(const struct sim_ceilings *gpu, const struct placement *place,
@@ -125,7 +115,6 @@ void sim_model_evaluate(const struct sim_ceilings *ceilings, const device_counte
     *out = (struct sim_model){
         .overhead = LAUNCH_SECONDS,
         .blocks_per_sm = (int)where.blocks_per_sm,
-        .waves = where.blocks / where.resident,
     };
     out->times[SIM_LIMIT_MEMORY] =
         shared_transfer(ceilings, &where, unique * SECTOR_BYTES, ceilings->memory_bytes_per_second);
@@ -133,61 +122,9 @@ void sim_model_evaluate(const struct sim_ceilings *ceilings, const device_counte
         shared_transfer(ceilings, &where, all * SECTOR_BYTES, ceilings->l2_bytes_per_second);
     out->times[SIM_LIMIT_SHARED] = sm_work(&where, (double)one_launch->shared_passes, ceilings->clock_hz);
     out->times[SIM_LIMIT_MATRIX] = matrix_time(ceilings, &where, one_launch);
-    out->times[SIM_LIMIT_ISSUE] = issue_time(ceilings, &where, one_launch, &out->pipe);
+    out->times[SIM_LIMIT_ISSUE] = issue_time(ceilings, &where, one_launch);
     for (int limit = 1; limit < SIM_LIMITS; limit++)
         if (out->times[limit] > out->times[out->limit])
             out->limit = (enum sim_limit)limit;
     out->seconds = out->overhead + out->times[out->limit];
-}
-
-double sim_model_seconds(const struct sim_ceilings *ceilings, const device_counters *one_launch,
-                         const device_launch *launch)
-{
-    struct sim_model model;
-    sim_model_evaluate(ceilings, one_launch, launch, &model);
-    return model.seconds;
-}
-
-const char *sim_limit_name(enum sim_limit limit)
-{
-    static const char *const names[SIM_LIMITS] = {
-        [SIM_LIMIT_MEMORY] = "device memory",    [SIM_LIMIT_L2] = "L2",
-        [SIM_LIMIT_SHARED] = "shared memory",    [SIM_LIMIT_MATRIX] = "matrix units",
-        [SIM_LIMIT_ISSUE] = "instruction issue",
-    };
-    return limit < SIM_LIMITS ? names[limit] : "unknown";
-}
-
-static const char *pipe_name(int pipe)
-{
-    static const char *const names[INSTRUCTION_CLASSES] = {
-        [INSTRUCTION_INTEGER] = "integer",
-        [INSTRUCTION_FLOAT] = "float",
-        [INSTRUCTION_HALF] = "half",
-        [INSTRUCTION_CONVERT] = "convert",
-        [INSTRUCTION_SPECIAL] = "special",
-        [INSTRUCTION_MATRIX] = "matrix",
-        [INSTRUCTION_GLOBAL] = "global",
-        [INSTRUCTION_SHARED] = "shared",
-        [INSTRUCTION_OTHER_MEMORY] = "local/const",
-        [INSTRUCTION_EXCHANGE] = "exchange",
-        [INSTRUCTION_CONTROL] = "control",
-        [INSTRUCTION_SYNC] = "sync",
-    };
-    return pipe < 0 ? "schedulers" : names[pipe];
-}
-
-char *sim_model_explain(const struct sim_model *model, char *text, size_t bytes)
-{
-    snprintf(text, bytes,
-             "modelled %.2f us, bound by %s%s%s%s: memory %.2f, L2 %.2f, shared %.2f, matrix %.2f, issue "
-             "%.2f us; %.2f waves of %d blocks per SM",
-             model->seconds * 1e6, sim_limit_name(model->limit),
-             model->limit == SIM_LIMIT_ISSUE ? " (" : "",
-             model->limit == SIM_LIMIT_ISSUE ? pipe_name(model->pipe) : "",
-             model->limit == SIM_LIMIT_ISSUE ? ")" : "", model->times[SIM_LIMIT_MEMORY] * 1e6,
-             model->times[SIM_LIMIT_L2] * 1e6, model->times[SIM_LIMIT_SHARED] * 1e6,
-             model->times[SIM_LIMIT_MATRIX] * 1e6, model->times[SIM_LIMIT_ISSUE] * 1e6, model->waves,
-             model->blocks_per_sm);
-    return text;
 }

@@ -22,9 +22,7 @@ struct sim_model {
     double overhead;
     double times[SIM_LIMITS];
     enum sim_limit limit; /* which was the largest */
-    int pipe;             /* for SIM_LIMIT_ISSUE: the instruction class, or -1 for the schedulers */
     int blocks_per_sm;    /* resident at once */
-    double waves;         /* grid / (SMs * blocks_per_sm) */
 };
 
 /* `one_launch`: the counters of this launch alone. Of `launch`, grid, block and shared_bytes are read; give
@@ -32,14 +30,5 @@ struct sim_model {
  * taken as one block per SM, an empty one costs the overhead. */
 void sim_model_evaluate(const struct sim_ceilings *ceilings, const device_counters *one_launch,
                         const device_launch *launch, struct sim_model *out);
-
-double sim_model_seconds(const struct sim_ceilings *ceilings, const device_counters *one_launch,
-                         const device_launch *launch);
-
-/* "device memory", "L2", ... */
-const char *sim_limit_name(enum sim_limit limit);
-
-/* One line: what bound the launch and how far the others were; returns `text`. */
-char *sim_model_explain(const struct sim_model *model, char *text, size_t bytes);
 
 #endif

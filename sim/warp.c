@@ -57,7 +57,8 @@ static enum sim_outcome resume(sim_warp *warp)
     return SIM_DONE;
 }
 
-enum sim_outcome sim_warp_exit(sim_warp *warp, uint32_t mask)
+/* Lanes of `mask` exit; leaves at the next frame. */
+static enum sim_outcome leave(sim_warp *warp, uint32_t mask)
 {
     warp->live &= ~mask;
     for (int i = 0; i < warp->depth; i++)
@@ -126,7 +127,7 @@ enum sim_outcome sim_exec_exit(sim_warp *warp, const sim_instruction *in, uint32
         if (warp->copies[i].mask & mask)
             return sim_fault(warp, warp->copies[i].mask & mask,
                              "exits with a cp.async that was not waited for");
-    return sim_warp_exit(warp, mask);
+    return leave(warp, mask);
 }
 
 enum sim_outcome sim_exec_trap(sim_warp *warp, const sim_instruction *in, uint32_t mask)

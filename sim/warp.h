@@ -153,9 +153,6 @@ enum sim_outcome sim_fault(sim_warp *warp, uint32_t mask, const char *format, ..
 /* Runs until the warp blocks, exits, faults, or used up its slice (SIM_NEXT). */
 enum sim_outcome sim_warp_run(sim_warp *warp);
 
-/* Lanes of `mask` exit; leaves at the next frame. */
-enum sim_outcome sim_warp_exit(sim_warp *warp, uint32_t mask);
-
 /* Runs one block. False if it faulted. */
 bool sim_block_run(sim_block *block);
 

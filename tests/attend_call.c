@@ -1,4 +1,5 @@
 #include "attend_call.h"
+#include "elements.h"
 
 #include "../autotune/reference/rounding.h"
 #include "../autotune/reference/seen.h"
@@ -296,16 +297,6 @@ static struct xq_attend_params launch(struct attend_layer *l, const struct atten
 
 /* ---------------------------------------------------------------- judging */
 
-static double *stream_rows(const cache_image *image, int stream, int sequence)
-{
-    int tokens = image->paged->lengths[sequence], width = image->stream[stream].width;
-    double *rows = malloc(((size_t)(tokens * width) + 1) * sizeof *rows);
-    for (int t = 0; t < tokens; t++)
-        for (int c = 0; c < width; c++)
-            rows[t * width + c] = cache_image_value(image, stream, sequence, t, c);
-    return rows;
-}
-
 static void expect(struct attend_layer *l, const struct attend_call *c, const cache_image *image,
                    const double *q, bool with_sinks, int i, double *out, double *lse)
 {
@@ -323,7 +314,7 @@ static void expect(struct attend_layer *l, const struct attend_call *c, const ca
         .mask_words = ATTEND_MASK_WORDS,
         .without_sinks = !with_sinks,
     };
-    double *xk = stream_rows(image, 0, i), *xv = stream_rows(image, image->streams - 1, i);
+    double *xk = cache_image_rows(image, 0, i), *xv = cache_image_rows(image, image->codec->streams - 1, i);
     error err = ERROR_INIT;
     cr_assert_eq(reference_attend_layer(&l->f.model, &l->reference, c->sequences[i].tokens, xk, xv,
                                         &queries, out, lse, &err),
@@ -374,16 +365,16 @@ double attend_judge(struct attend_layer *l, random_stream *r, const struct atten
     paged p;
     cache_image image;
     page_sequences(r, &p, c, l->f.page);
-    cache_image_open(&image, &l->f, l->shape.cross_layer ? "accumulator" : "layout", &p);
+    cache_image_open(&image, &l->f, l->shape.cross_layer, &p);
     cache_image_draw(&image, r);
     size_t width = (size_t)(l->shape.heads * l->shape.head_dim);
-    uint16_t *q = fixture_normals(r, (size_t)c->queries * width, 1);
-    double *queries = fixture_doubles(q, (size_t)c->queries * width);
+    uint16_t *q = elements_normals(r, false, (size_t)c->queries * width, 1);
+    double *queries = elements_doubles(q, false, (size_t)c->queries * width);
     if (l->bf16)
         round_to_bfloat(q, queries, (size_t)c->queries * width);
     struct xq_attend_params a = launch(l, c, &image, q, per_split, with_sinks);
     uint16_t *halves = fixture_download(&l->f, a.out, (size_t)c->queries * width * 2);
-    double *out = fixture_doubles(halves, (size_t)c->queries * width), worst = 0;
+    double *out = elements_doubles(halves, false, (size_t)c->queries * width), worst = 0;
     for (size_t i = 0; l->bf16 && i < (size_t)c->queries * width; i++)
         out[i] = half_from_bfloat(halves[i]);
     float *lse = fixture_download(&l->f, a.lse, (size_t)(c->queries * l->shape.heads) * 4);

@@ -1,5 +1,7 @@
 #include "checked_call.h"
 
+#include "../autotune/engine/call.h"
+
 #include <criterion/criterion.h>
 
 const struct checked_arrays checked_arrays = {
@@ -36,44 +38,36 @@ void checked_write(const struct checked_call *c, const struct checked_arrays *ar
 #define AT(c, member) ((c)->arrays + offsetof(struct checked_arrays, member))
 
 /* Tails and an accumulator are refused by plans that have none. */
-static xq_tail_pool tails_of(const struct checked_call *c)
+static call_cache cache_of(const struct checked_call *c)
 {
-    return plan_info(c->plan).tail_bytes ? (xq_tail_pool){c->memory, AT(c, slots)} : (xq_tail_pool){0, 0};
+    return (call_cache){
+        .plan = c->plan,
+        .table = {CHECKED_BATCH, AT(c, indptr), AT(c, indices), AT(c, last_page_len)},
+        .pages = c->memory,
+        .weights = c->memory,
+        .workspace = c->workspace,
+        .workspace_bytes = c->workspace_bytes,
+        .accumulator = plan_info(c->plan).accumulator_page_bytes ? c->memory : 0,
+        .tails =
+            plan_info(c->plan).tail_bytes ? (xq_tail_pool){c->memory, AT(c, slots)} : (xq_tail_pool){0, 0},
+    };
 }
 
-static uint64_t accumulator_of(const struct checked_call *c)
+static void fill_append(struct checked_call *c)
 {
-    return plan_info(c->plan).accumulator_page_bytes ? c->memory : 0;
-}
-
-static void fill_append(struct checked_call *c, xq_page_table table)
-{
-    c->append = (xq_append_args)XQ_APPEND_ARGS_INIT;
     c->append.tokens = CHECKED_TOKENS;
-    c->append.x = c->append.pages = c->append.weights = c->memory;
-    c->append.accumulator = accumulator_of(c);
+    c->append.x = c->memory;
     c->append.token_sequence = AT(c, token_sequence);
     c->append.token_position = AT(c, token_position);
     c->append.append_indptr = AT(c, append_indptr);
     if (c->plan->implementation == XQ_FP16_KV)
         c->append.rotary_position = AT(c, rotary_position);
-    c->append.table = table;
-    c->append.tails = tails_of(c);
-    c->append.workspace = c->workspace;
-    c->append.workspace_bytes = c->workspace_bytes;
 }
 
-static void fill_attend(struct checked_call *c, xq_page_table table)
+static void fill_attend(struct checked_call *c)
 {
-    c->attend = (xq_attend_args)XQ_ATTEND_ARGS_INIT;
     c->attend.max_tokens = 64;
     c->attend.q = c->attend.out = c->attend.lse = c->memory;
-    c->attend.pages = c->attend.weights = c->memory;
-    c->attend.accumulator = accumulator_of(c);
-    c->attend.table = table;
-    c->attend.tails = tails_of(c);
-    c->attend.workspace = c->workspace;
-    c->attend.workspace_bytes = c->workspace_bytes;
     c->attend.queries = CHECKED_QUERIES;
     c->attend.query_indptr = AT(c, query_indptr);
     c->attend.query_position = AT(c, query_position);
@@ -88,20 +82,17 @@ void checked_open(struct checked_call *c, xq_plan *plan)
     cr_assert_eq(xq_device_alloc(context, c->workspace_bytes, &c->workspace), XQ_OK);
     cr_assert_eq(xq_device_fill(context, c->workspace, 0, c->workspace_bytes), XQ_OK);
     cr_assert_eq(xq_device_alloc(context, 1 << 20, &c->memory), XQ_OK);
-    xq_page_table table = {CHECKED_BATCH, AT(c, indptr), AT(c, indices), AT(c, last_page_len)};
-    fill_append(c, table);
-    fill_attend(c, table);
-    c->accumulate = (xq_accumulate_args)XQ_ACCUMULATE_ARGS_INIT;
+    const call_cache cached = cache_of(c);
+    c->append = call_append(&cached);
+    c->attend = call_attend(&cached);
+    c->accumulate = call_accumulate(&cached);
+    c->dequantize = call_dequantize(&cached);
+    fill_append(c);
+    fill_attend(c);
     c->accumulate.max_tokens = 64;
-    c->accumulate.table = table;
-    c->accumulate.tails = tails_of(c);
-    c->accumulate.pages = c->accumulate.weights = c->accumulate.accumulator = c->memory;
-    c->dequantize = (xq_dequantize_args)XQ_DEQUANTIZE_ARGS_INIT;
+    c->accumulate.accumulator = c->memory;
     c->dequantize.table_entries = CHECKED_PAGES;
-    c->dequantize.table = table;
-    c->dequantize.tails = tails_of(c);
-    c->dequantize.pages = c->dequantize.k = c->memory;
-    c->dequantize.accumulator = accumulator_of(c);
+    c->dequantize.k = c->memory;
     c->dequantize.v = c->plan->shape.latent ? c->memory : 0;
     checked_write(c, &checked_arrays);
 }

@@ -1,57 +1,28 @@
-/* What append must leave in the cache, bit for bit: pages and tails built on the host from the completed
- * spec's numbers, and a quantizer of their own, so that kernels are compared with the documentation rather
- * than with themselves. Failures end the test. */
+/* What append must leave in the cache, bit for bit: pages and tails built on the host with a quantizer of
+ * their own, where page_codec puts things (tests/test_page_codec.c holds that against docs/layout.md).
+ * Failures end the test. */
 #ifndef TESTS_EXPECTED_CACHE_H
 #define TESTS_EXPECTED_CACHE_H
 
-#include "../gen/gen.h"
-
-#include <cjson/cJSON.h>
-#include <stdbool.h>
-
-#define EXPECTED_MAX_STREAMS 2
-
-typedef struct expected_stream {
-    char name[8];
-    int width, rank, latent_width, bits;
-    bool by_channel; /* axis: groups of tokens of one channel */
-    int codes_offset, params_offset, zeros_offset;
-    int slots_offset, slot_bytes, chunk_pages, page_groups, page_chunks;
-    int tail_offset, tail_width;
-    int32_t *map;    /* gen_unit_map */
-    float *feedback; /* [stored channels, up to whole groups][group]: what a channel's error adds to those
-                        of its group; NULL: nothing. The test's own */
-} expected_stream;
+#include "../autotune/engine/page_codec.h"
 
 typedef struct expected_cache {
-    int group, page, tile_bytes, page_bytes, tail_bytes;
-    bool integer_zero;
-    float clip; /* of codes; an accumulator has none */
-    int streams;
-    expected_stream stream[EXPECTED_MAX_STREAMS];
-    uint8_t *pages; /* all bits set where nothing was written */
+    page_codec *codec;
+    float *feedback[PAGE_MAX_STREAMS]; /* [stored channels, up to whole groups][group]: what a channel's
+                                          error adds to those of its group; NULL: nothing. The test's own */
+    uint8_t *pages;                    /* all bits set where nothing was written */
     size_t bytes;
 } expected_cache;
 
-/* An image of `pool` pages of `which`, "layout" or "accumulator" of a completed spec. */
-void expected_open(expected_cache *c, gen *g, const char *completed, const char *which, int pool);
+/* An image of `pool` pages of a completed spec's cache, or of its accumulator. */
+void expected_open(expected_cache *c, gen *g, const char *completed, bool accumulator, int pool);
 void expected_close(expected_cache *c);
 
-/* What a group of values becomes. */
-typedef struct expected_params {
-    uint16_t scale, offset; /* f16; offset where the zero point is a float */
-    int zero;               /* where it is an integer */
-    int most;               /* the largest code */
-} expected_params;
-expected_params expected_find_params(const expected_cache *c, const float *values, int count, int bits);
-int expected_find_code(float value, const expected_params *params, bool integer_zero);
-
-/* The same with feedback: by a product with 1 / scale. *e is what the code's value is off, f16. */
-int expected_feed_back(float value, float moved, const expected_params *params, bool integer_zero,
-                       float *e);
-
 /* Whether a channel of a stream is padding. */
-bool expected_is_padding(const expected_stream *s, int channel);
+static inline bool expected_is_padding(const page_stream *s, int channel)
+{
+    return !quantizer_is_data(&s->format, (size_t)channel);
+}
 
 /* Writes token t of a sequence, which has the pages `pages` of the pool: groups of its `row` [width] f16,
  * finite or NaN. */

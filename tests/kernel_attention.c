@@ -1,4 +1,5 @@
 #include "kernel_attention.h"
+#include "elements.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -22,10 +23,10 @@ void attention_draw(random_stream *r, const fixture *f, const paged *p, attentio
     a->kv = malloc(a->kv_bytes + 2);
     memset(a->kv, FIXTURE_NAN & 0xff, a->kv_bytes);
     float sharpness = (float)random_choice(r, 3, 1, 2, 6);
-    a->q = fixture_normals(r, (size_t)(p->batch * f->model.heads * f->model.head_dim), sharpness);
+    a->q = elements_normals(r, false, (size_t)(p->batch * f->model.heads * f->model.head_dim), sharpness);
     for (int i = 0; i < p->batch; i++) {
-        a->k[i] = fixture_normals(r, (size_t)p->lengths[i] * width, 1.0f);
-        a->v[i] = fixture_normals(r, (size_t)p->lengths[i] * width, 1.0f);
+        a->k[i] = elements_normals(r, false, (size_t)p->lengths[i] * width, 1.0f);
+        a->v[i] = elements_normals(r, false, (size_t)p->lengths[i] * width, 1.0f);
         fill_pages(f, p, i, a->kv, a->k[i], 0);
         fill_pages(f, p, i, a->kv, a->v[i], 1);
     }
@@ -62,7 +63,7 @@ double attention_check(fixture *f, const paged *p, const struct xq_kv_attend_par
     size_t per_sequence = (size_t)(f->model.heads * f->model.head_dim),
            all = per_sequence * (size_t)p->batch;
     uint16_t *halves = fixture_download(f, a->out, all * 2);
-    double *out = fixture_doubles(halves, all), worst = 0;
+    double *out = elements_doubles(halves, false, all), worst = 0;
     for (int i = 0; i < p->batch; i++) {
         size_t at = (size_t)i * per_sequence;
         double e = reference_error(expected + at, out + at, per_sequence);
@@ -95,11 +96,13 @@ void attention_expect(const fixture *f, const paged *p, const attention *a, doub
            per_sequence = (size_t)(f->model.heads * f->model.head_dim);
     for (int i = 0; i < p->batch; i++) {
         int n = p->lengths[i];
-        double *k = fixture_doubles(a->k[i], (size_t)n * width),
-               *v = fixture_doubles(a->v[i], (size_t)n * width);
-        double *q = fixture_rotated(f, a->q + (size_t)i * per_sequence, 1, f->model.heads, n - 1);
-        cr_assert_eq(reference_attend(&f->model, n, k, v, q, out + (size_t)i * per_sequence,
-                                      lse + i * f->model.heads, &err),
+        double *k = elements_doubles(a->k[i], false, (size_t)n * width),
+               *v = elements_doubles(a->v[i], false, (size_t)n * width);
+        double *q = elements_doubles(a->q + (size_t)i * per_sequence, false, per_sequence);
+        const reference_queries last = {.count = 1, .q = q, .without_sinks = true};
+        cr_assert_eq(reference_attend_queries(&f->model, &(reference_layer){0}, n, k, v, &last,
+                                              out + (size_t)i * per_sequence, lse + i * f->model.heads,
+                                              &err),
                      XQ_OK);
         free(k);
         free(v);

@@ -1,4 +1,5 @@
 #include "kernel_fixture.h"
+#include "elements.h"
 
 #include "../runtime/base/half.h"
 #include "../runtime/plan/spec_view.h"
@@ -170,7 +171,7 @@ const char *fixture_spec(const char *method, int hidden, int heads, int kv_heads
 
 double *fixture_rotated(const fixture *f, const uint16_t *halves, int rows, int heads, int first)
 {
-    double *values = fixture_doubles(halves, (size_t)(rows * heads * f->model.head_dim));
+    double *values = elements_doubles(halves, false, (size_t)(rows * heads * f->model.head_dim));
     reference_rotate(&f->model, values, rows, heads, first);
     return values;
 }
@@ -183,23 +184,6 @@ device_counters fixture_counters(fixture *f)
     require(d->ops->counters(d, &counters, &err), &err);
     require(d->ops->counters_reset(d, &err), &err);
     return counters;
-}
-
-uint16_t *fixture_normals(random_stream *r, size_t count, float deviation)
-{
-    uint16_t *values = malloc((count + 1) * sizeof *values);
-    cr_assert(values);
-    for (size_t i = 0; i < count; i++)
-        values[i] = half_from_float(random_normal(r) * deviation);
-    return values;
-}
-
-double *fixture_doubles(const uint16_t *halves, size_t count)
-{
-    double *values = malloc((count + 1) * sizeof *values);
-    cr_assert(values);
-    half_to_doubles(values, halves, count);
-    return values;
 }
 
 /* A length that tends to lie next to an edge. */

@@ -62,11 +62,9 @@ void fixture_launch(fixture *f, const test_kernel *k, int grid_x, int grid_y, in
 /* What the software device has counted since the last call. */
 device_counters fixture_counters(fixture *f);
 
-/* Arrays; the caller frees them. */
-uint16_t *fixture_normals(random_stream *r, size_t count, float deviation); /* f16 */
-/* Rows [rows, heads, head_dim] in double precision, row r rotated to position first + r. */
+/* Rows [rows, heads, head_dim] in double precision, row r rotated to position first + r; the caller frees
+ * them. */
 double *fixture_rotated(const fixture *f, const uint16_t *halves, int rows, int heads, int first);
-double *fixture_doubles(const uint16_t *halves, size_t count);
 
 /* Sequences in pages: lengths around the edges of pages and tiles, zero included; page ids shuffled;
  * indices beyond the table name no page, and neither do the last_page_len of empty sequences say anything.

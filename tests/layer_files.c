@@ -83,8 +83,7 @@ const char *layer_files_write_all(const struct layer *layers, int layer_count, c
     for (int i = 0; i < layer_count; i++)
         count = add_tensors(&layers[i], tensors, names, count);
     const char *directory = files_directory();
-    cr_assert_eq(safetensors_write(files_path(directory, "in.safetensors"), tensors, count, NULL, &err),
-                 XQ_OK);
+    cr_assert_eq(safetensors_write(files_path(directory, "in.safetensors"), tensors, count, &err), XQ_OK);
     snprintf(spec, sizeof spec,
              "{\"model\": {\"hidden_size\": %d, \"num_attention_heads\": %d, \"num_key_value_heads\": %d, "
              "\"head_dim\": %d, \"rope_theta\": 10000.0%s}, \"cache\": {\"page\": 16, \"group\": 32, %s}}",

@@ -57,7 +57,7 @@ const char *model_files(const struct model_change *change)
         tensors[count++] = (tensor){
             .name = change->extra, .type = TENSOR_F16, .rank = 1, .shape = {1}, .data = values, .bytes = 2};
     error err = ERROR_INIT;
-    cr_assert_eq(safetensors_write(files_path(directory, "model.safetensors"), tensors, count, NULL, &err),
+    cr_assert_eq(safetensors_write(files_path(directory, "model.safetensors"), tensors, count, &err),
                  XQ_OK);
     files_write(files_path(directory, "config.json"), config, strlen(config));
     return directory;

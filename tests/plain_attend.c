@@ -1,5 +1,6 @@
 #include "plain_attend.h"
 
+#include "../autotune/engine/call.h"
 #include "../autotune/reference/rounding.h"
 #include "../runtime/base/half.h"
 
@@ -92,21 +93,29 @@ static xq_page_table upload_table(struct run *r)
     return table;
 }
 
-static uint64_t upload_weights(const struct run *r)
+static xq_tail_pool upload_tails(const struct run *r)
 {
-    void *packed = malloc(r->info.weights_bytes + 1);
-    xq_weights weights = r->a->weights;
-    if (r->implementation == XQ_FP16_KV)
-        weights.uk = weights.ak = weights.uv = weights.av = NULL;
-    else if (weights.uk)
-        weights.wk = weights.wv = NULL;
-    expect_ok(r, xq_plan_pack_weights(r->plan, &weights, packed, r->info.weights_bytes));
-    uint64_t pointer = upload(r, packed, r->info.weights_bytes);
-    free(packed);
-    return pointer;
+    int32_t slots[PLAIN_MAX_BATCH];
+    for (int i = 0; i < r->a->batch; i++)
+        slots[i] = i;
+    if (!r->info.tail_bytes)
+        return (xq_tail_pool){0, 0};
+    return (xq_tail_pool){upload(r, NULL, r->info.tail_bytes * (size_t)r->a->batch),
+                          upload(r, slots, (size_t)r->a->batch * 4)};
 }
 
-static void append(const struct run *r, const xq_attend_args *attend)
+static call_cache upload_cache(struct run *r)
+{
+    call_cache c = {.plan = r->plan, .table = upload_table(r), .tails = upload_tails(r)};
+    c.pages = upload(r, NULL, (size_t)r->pages * r->info.page_bytes);
+    expect_ok(r, call_upload_weights(r->context, r->plan, &r->a->weights, &c.weights));
+    c.workspace_bytes = r->info.workspace_bytes;
+    c.workspace = upload(r, NULL, c.workspace_bytes);
+    expect_ok(r, xq_device_fill(r->context, c.workspace, 0, c.workspace_bytes));
+    return c;
+}
+
+static void append(const struct run *r, const call_cache *cached)
 {
     const struct plain_attend *a = r->a;
     int32_t *sequence = malloc(sizeof *sequence * 3 * (size_t)(r->tokens + 1)),
@@ -119,47 +128,23 @@ static void append(const struct run *r, const xq_attend_args *attend)
         }
         indptr[i + 1] = row;
     }
-    xq_append_args args = XQ_APPEND_ARGS_INIT;
+    xq_append_args args = call_append(cached);
     args.tokens = r->tokens;
     args.x = upload_values(r, a->x, (size_t)r->tokens * (size_t)r->info.hidden_size);
     args.token_sequence = upload(r, sequence, (size_t)r->tokens * 4);
     args.token_position = upload(r, place, (size_t)r->tokens * 4);
     args.rotary_position = r->implementation == XQ_FP16_KV ? upload(r, rotary, (size_t)r->tokens * 4) : 0;
     args.append_indptr = r->info.needs_append_indptr ? upload(r, indptr, (size_t)(a->batch + 1) * 4) : 0;
-    args.table = attend->table;
-    args.pages = attend->pages;
-    args.weights = attend->weights;
-    args.workspace = attend->workspace;
-    args.workspace_bytes = attend->workspace_bytes;
-    args.tails = attend->tails;
     expect_ok(r, xq_plan_append(r->plan, &args, NULL));
     free(sequence);
 }
 
-static xq_tail_pool upload_tails(const struct run *r)
-{
-    int32_t slots[PLAIN_MAX_BATCH];
-    for (int i = 0; i < r->a->batch; i++)
-        slots[i] = i;
-    if (!r->info.tail_bytes)
-        return (xq_tail_pool){0, 0};
-    return (xq_tail_pool){upload(r, NULL, r->info.tail_bytes * (size_t)r->a->batch),
-                          upload(r, slots, (size_t)r->a->batch * 4)};
-}
-
-static xq_attend_args attend_args(struct run *r)
+static xq_attend_args attend_args(const struct run *r, const call_cache *cached)
 {
     const struct plain_attend *a = r->a;
     const size_t row = (size_t)r->info.heads * (size_t)r->info.head_dim, queries = (size_t)a->queries;
-    xq_attend_args args = XQ_ATTEND_ARGS_INIT;
+    xq_attend_args args = call_attend(cached);
     args.max_tokens = r->longest;
-    args.table = upload_table(r);
-    args.pages = upload(r, NULL, (size_t)r->pages * r->info.page_bytes);
-    args.tails = upload_tails(r);
-    args.weights = upload_weights(r);
-    args.workspace_bytes = r->info.workspace_bytes;
-    args.workspace = upload(r, NULL, args.workspace_bytes);
-    expect_ok(r, xq_device_fill(r->context, args.workspace, 0, args.workspace_bytes));
     args.q = upload_values(r, a->q, queries * row);
     args.out = upload(r, NULL, queries * row * 2);
     args.lse = upload(r, NULL, queries * (size_t)r->info.heads * 4);
@@ -176,12 +161,21 @@ static xq_attend_args attend_args(struct run *r)
     return args;
 }
 
+uint64_t plain_seed(const char *name)
+{
+    uint64_t seed = 0;
+    for (; *name; name++)
+        seed = 31 * seed + (unsigned char)*name;
+    return seed;
+}
+
 void plain_attend(const struct plain_attend *a, xq_implementation implementation, float *out, float *lse)
 {
     struct run r = {.a = a, .implementation = implementation};
     open_plan(&r);
-    xq_attend_args args = attend_args(&r);
-    append(&r, &args);
+    const call_cache cached = upload_cache(&r);
+    const xq_attend_args args = attend_args(&r, &cached);
+    append(&r, &cached);
     expect_ok(&r, xq_plan_attend(r.plan, &args, NULL));
     expect_ok(&r, xq_device_synchronize(r.context));
     size_t heads = (size_t)(a->queries * r.info.heads), values = heads * (size_t)r.info.head_dim;

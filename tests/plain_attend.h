@@ -27,6 +27,9 @@ struct plain_attend {
     const float *q; /* [queries, heads, head_dim] likewise */
 };
 
+/* A seed that is a case's own: of its name. */
+uint64_t plain_seed(const char *name);
+
 /* out [queries, heads, head_dim], lse [queries, heads]. */
 void plain_attend(const struct plain_attend *a, xq_implementation implementation, float *out, float *lse);
 

@@ -163,23 +163,28 @@ void plan_close(xq_plan *plan)
 
 /* ---------------------------------------------------------------- arguments */
 
+call_cache plan_cache(const xq_plan *plan)
+{
+    return (call_cache){
+        .table = {2, INDPTR, INDICES, LAST},
+        .pages = PAGES,
+        .weights = WEIGHTS,
+        .workspace = WORKSPACE,
+        .workspace_bytes = plan_info(plan).workspace_bytes,
+        .accumulator = plan_info(plan).accumulator_page_bytes ? ACCUMULATOR : 0,
+        .tails = plan_info(plan).tail_bytes ? (xq_tail_pool){TAILS, SLOTS} : (xq_tail_pool){0, 0},
+    };
+}
+
 xq_append_args plan_append_args(const xq_plan *plan)
 {
-    xq_append_args a = XQ_APPEND_ARGS_INIT;
+    const call_cache cached = plan_cache(plan);
+    xq_append_args a = call_append(&cached);
     a.tokens = 40;
     a.x = X;
     a.token_sequence = SEQUENCE;
     a.token_position = POSITION;
-    a.table = (xq_page_table){2, INDPTR, INDICES, LAST};
-    a.pages = PAGES;
-    a.weights = WEIGHTS;
-    a.workspace = WORKSPACE;
-    a.workspace_bytes = plan_info(plan).workspace_bytes;
     a.append_indptr = APPEND_INDPTR;
-    if (plan_info(plan).tail_bytes)
-        a.tails = (xq_tail_pool){TAILS, SLOTS};
-    if (plan_info(plan).accumulator_page_bytes)
-        a.accumulator = ACCUMULATOR;
     if (plan->implementation == XQ_FP16_KV)
         a.rotary_position = ROTARY;
     return a;
@@ -187,20 +192,12 @@ xq_append_args plan_append_args(const xq_plan *plan)
 
 xq_attend_args plan_attend_args(const xq_plan *plan)
 {
-    xq_attend_args a = XQ_ATTEND_ARGS_INIT;
+    const call_cache cached = plan_cache(plan);
+    xq_attend_args a = call_attend(&cached);
     a.max_tokens = 700;
     a.q = Q;
     a.out = OUT;
     a.lse = LSE;
-    a.table = (xq_page_table){2, INDPTR, INDICES, LAST};
-    a.pages = PAGES;
-    a.weights = WEIGHTS;
-    a.workspace = WORKSPACE;
-    a.workspace_bytes = plan_info(plan).workspace_bytes;
-    if (plan_info(plan).tail_bytes)
-        a.tails = (xq_tail_pool){TAILS, SLOTS};
-    if (plan_info(plan).accumulator_page_bytes)
-        a.accumulator = ACCUMULATOR;
     return a;
 }
 

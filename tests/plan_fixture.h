@@ -2,6 +2,7 @@
 #ifndef TESTS_PLAN_FIXTURE_H
 #define TESTS_PLAN_FIXTURE_H
 
+#include "../autotune/engine/call.h"
 #include "../runtime/launch/plan.h"
 #include "fake_cuda.h"
 
@@ -77,6 +78,9 @@ enum {
     TREE_MASK = 0x15000000,
     ROTARY = 0x16000000
 };
+
+/* What every call is given: the table of 2 sequences, and all that the plan has. */
+call_cache plan_cache(const xq_plan *plan);
 
 /* 40 tokens of 2 sequences, and attention over 700 tokens of each: everything given that the plan takes,
  * whether the call reads it or not, but for what says that there are many queries. */

@@ -53,7 +53,7 @@ size_t ptx_case_count(void);
     static const struct ptx_case *const list_##ptx_case_name __attribute__((section("ptx_cases"), used)) = \
         &case_##ptx_case_name;
 
-#define CASE_FULL(identifier, ptx_text, in_letters, out_letters, rel, abs_, target_, ...)                  \
+#define CASE_IN(identifier, module_text, ptx_text, in_letters, out_letters, rel, abs_, target_, ...)       \
     static void lane_##identifier(const struct ptx_case *self, const uint64_t *a, uint64_t *d)             \
     {                                                                                                      \
         (void)self, (void)a, (void)d;                                                                      \
@@ -67,9 +67,12 @@ size_t ptx_case_count(void);
                                                       .relative = rel,                                     \
                                                       .absolute = abs_,                                    \
                                                       .target = target_,                                   \
+                                                      .module = module_text,                               \
                                                       .file = __FILE__,                                    \
                                                       .line = __LINE__};                                   \
     PTX_LIST(identifier)
+
+#define CASE_FULL(identifier, ...) CASE_IN(identifier, NULL, __VA_ARGS__)
 
 /* The reference is an expression over the lane's operands (the macros below) that assigns d[0], ... */
 #define CASE(identifier, ptx_text, in_letters, out_letters, ...)                                           \
@@ -86,20 +89,7 @@ size_t ptx_case_count(void);
 
 /* With declarations at module scope. */
 #define CASE_MODULE(identifier, module_text, ptx_text, in_letters, out_letters, ...)                       \
-    static void lane_##identifier(const struct ptx_case *self, const uint64_t *a, uint64_t *d)             \
-    {                                                                                                      \
-        (void)self, (void)a, (void)d;                                                                      \
-        __VA_ARGS__;                                                                                       \
-    }                                                                                                      \
-    static const struct ptx_case case_##identifier = {.name = #identifier,                                 \
-                                                      .ptx = ptx_text,                                     \
-                                                      .in = in_letters,                                    \
-                                                      .out = out_letters,                                  \
-                                                      .lane = lane_##identifier,                           \
-                                                      .module = module_text,                               \
-                                                      .file = __FILE__,                                    \
-                                                      .line = __LINE__};                                   \
-    PTX_LIST(identifier)
+    CASE_IN(identifier, module_text, ptx_text, in_letters, out_letters, 0, 0, NULL, __VA_ARGS__)
 
 /* The reference is a function over the warp. */
 #define CASE_WARP_FULL(identifier, ptx_text, in_letters, out_letters, rel, abs_, target_, context_,        \

@@ -137,15 +137,9 @@ double ptx_add(double x, double y)
     return to_odd(sum, lost_x + lost_y);
 }
 
-double ptx_multiply(double x, double y)
-{
-    return x * y; /* 24 x 24 bits: exact */
-}
-
 double ptx_fma(double x, double y, double z)
 {
-    double product = ptx_multiply(x, y);
-    return ptx_add(product, z);
+    return ptx_add(x * y, z); /* the product of 24 by 24 bits is exact */
 }
 
 double ptx_divide(double x, double y)

@@ -26,7 +26,6 @@ bool ptx_is_nan(uint32_t bits, const struct ptx_format *format);
 
 /* Rounded to odd. Operands must be values of f32 or a narrower format. */
 double ptx_add(double x, double y);
-double ptx_multiply(double x, double y);
 double ptx_fma(double x, double y, double z);
 double ptx_divide(double x, double y);
 double ptx_square_root(double x);

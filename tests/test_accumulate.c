@@ -3,6 +3,7 @@
 #include "../runtime/base/half.h"
 #include "../runtime/host/quantizer.h"
 #include "cache_image.h"
+#include "elements.h"
 #include "generator.h"
 
 #include <criterion/criterion.h>
@@ -53,30 +54,29 @@ static void open_form(const struct form *c, struct layer *l)
 /* Ukv^T [rank, hidden] and its packing (docs/layout.md). */
 static void draw_projection(struct layer *l, random_stream *r)
 {
-    int rows = l->deltas.stream[0].width, columns = l->hidden;
+    int rows = l->deltas.codec->stream[0].width, columns = l->hidden;
     l->rank = rows;
     l->ukvt = malloc((size_t)(rows * columns) * sizeof *l->ukvt);
-    uint16_t *packed = malloc((size_t)(rows * columns) * sizeof *packed);
+    uint16_t *bits = malloc((size_t)(rows * columns) * sizeof *bits);
     for (int i = 0; i < rows * columns; i++) {
-        int half = i % 2, reg = i / 2 % 4, lane = i / 8 % 32, step = i / 256 % (rows / 16),
-            tile = i / 16 / rows;
-        int column = tile * 16 + (reg >= 2 ? 8 : 0) + lane / 4;
-        int row = step * 16 + (reg & 1 ? 8 : 0) + lane % 4 * 2 + half;
+        int row = i / columns;
         double value = random_normal(r) / sqrtf((float)rows);
-        if (row % l->deltas.stream[0].latent_width >= l->deltas.stream[0].rank)
+        if (row % l->deltas.codec->stream[0].latent_width >= l->deltas.codec->stream[0].rank)
             value = 0;
-        packed[i] = l->bf16 ? rounding_to_bfloat(value) : rounding_to_half(value);
-        l->ukvt[row * columns + column] = l->bf16 ? rounding_bfloat(value) : rounding_half(value);
+        bits[i] = l->bf16 ? rounding_to_bfloat(value) : rounding_to_half(value);
+        l->ukvt[i] = l->bf16 ? rounding_bfloat(value) : rounding_half(value);
     }
+    void *packed = elements_packed(bits, rows, columns, 2);
     l->packed = fixture_upload(&l->f, packed, (size_t)(rows * columns) * 2);
     free(packed);
+    free(bits);
 }
 
 static void draw_layer(struct layer *l, random_stream *r, int longest)
 {
     paged_draw(r, &l->paged, 3, l->f.page, longest, false);
-    cache_image_open(&l->deltas, &l->f, "layout", &l->paged);
-    cache_image_open(&l->x, &l->f, "accumulator", &l->paged);
+    cache_image_open(&l->deltas, &l->f, false, &l->paged);
+    cache_image_open(&l->x, &l->f, true, &l->paged);
     cache_image_draw(&l->deltas, r);
     if (!l->base)
         cache_image_draw(&l->x, r);
@@ -98,7 +98,7 @@ static void free_layer(struct layer *l)
 /* A row of X after the layer, before it is rounded, and how far f32 sums may be off. */
 static void expected_row(const struct layer *l, int sequence, int token, double *row, double *slack)
 {
-    const image_stream *d = &l->deltas.stream[0];
+    const page_stream *d = &l->deltas.codec->stream[0];
     bool in_tail = cache_image_in_tail(&l->deltas, 0, sequence, token);
     bool multiplies = l->projects && !in_tail;
     double latent[1024];
@@ -132,12 +132,18 @@ static void check_values(const struct layer *l, const cache_image *after, int i,
     }
 }
 
+/* A zero point, or an offset, of which -0 is 0. */
+static bool same_zero(const quantizer *q, uint16_t a, uint16_t b)
+{
+    return q->integer_zero ? a == b : half_to_float(a) == half_to_float(b);
+}
+
 /* Codes: bit for bit the host quantizer's where sums are exact; else within half a step of the sum. */
 static void check_codes(const struct layer *l, const cache_image *after, int i, int t, const double *row,
                         const double *slack)
 {
-    quantizer q = {
-        .bits = after->stream[0].bits, .group = (size_t)after->group, .integer_zero = after->integer_zero};
+    const quantizer q = after->codec->stream[0].format;
+    const page_sequence sequence = cache_image_sequence(after, i);
     size_t width = (size_t)l->hidden, groups = quantizer_groups(width, q.group);
     uint16_t *x = malloc(width * sizeof *x), *scale = malloc(groups * 2), *zero = malloc(groups * 2);
     uint8_t *codes = malloc(width);
@@ -145,21 +151,23 @@ static void check_codes(const struct layer *l, const cache_image *after, int i, 
         x[c] = rounding_to_half(rounding_saturated(row[c]));
     quantizer_encode(&q, x, width, codes, scale, zero);
     for (int c = 0; c < l->hidden; c++) {
-        double s, z, step = half_to_float(scale[(size_t)c / q.group]);
-        int code = cache_image_code(after, 0, i, t, c);
-        cache_image_params(after, 0, i, t, c, &s, &z);
+        const size_t group = (size_t)c / q.group;
+        const double step = half_to_float(scale[group]);
+        unsigned code = page_codec_code(after->codec, 0, &sequence, t, c);
+        uint16_t s, z;
+        page_codec_params(after->codec, 0, &sequence, t, c, &s, &z);
         if (slack[c] > 0) {
             double got = cache_image_value(after, 0, i, t, c);
             double bound =
                 step * (0.51 + (q.integer_zero ? 0.5 : 0)) + 16 * slack[c] + fabs(row[c]) * 0x1p-9;
             cr_assert(fabs(got - row[c]) <= bound, "token %d, channel %d: %g, not %g", t, c, got, row[c]);
-            cr_assert(fabs(s - step) <= step * 0x1p-9 + 16 * slack[c], "scale %g, not %g", s, step);
+            cr_assert(fabs(half_to_float(s) - step) <= step * 0x1p-9 + 16 * slack[c], "scale %g, not %g",
+                      half_to_float(s), step);
             continue;
         }
-        double want = q.integer_zero ? zero[(size_t)c / q.group] : half_to_float(zero[(size_t)c / q.group]);
-        cr_assert(s == step && z == want && code == codes[c],
-                  "sequence %d, token %d, channel %d: code %d, scale %g, zero %g; not %d, %g, %g", i, t, c,
-                  code, s, z, codes[c], step, want);
+        cr_assert(s == scale[group] && same_zero(&q, z, zero[group]) && code == codes[c],
+                  "sequence %d, token %d, channel %d: code %u, scale %04x, zero %04x; not %d, %04x, %04x",
+                  i, t, c, code, s, z, codes[c], scale[group], zero[group]);
     }
     free(x);
     free(scale);
@@ -170,13 +178,13 @@ static void check_codes(const struct layer *l, const cache_image *after, int i, 
 /* Pages that the table does not name, and records of no token, keep their bytes. */
 static void check_untouched(const struct layer *l, const uint8_t *after)
 {
-    bool *touched = calloc(l->x.pages_size / l->x.tile_bytes + 1, sizeof *touched);
+    bool *touched = calloc(l->x.pages_size / l->x.codec->tile_bytes + 1, sizeof *touched);
     int tiles = l->paged.page / 16;
     for (int i = 0; i < l->paged.batch; i++)
         for (int t = 0; t < l->paged.lengths[i]; t++)
             touched[paged_page(&l->paged, i, t) * tiles + t % l->paged.page / 16] = true;
     for (size_t b = 0; b < l->x.pages_size; b++)
-        cr_assert(touched[b / l->x.tile_bytes] || after[b] == l->x.pages[b],
+        cr_assert(touched[b / l->x.codec->tile_bytes] || after[b] == l->x.pages[b],
                   "byte %zu, of no token, was written", b);
     free(touched);
 }
@@ -204,7 +212,7 @@ static void accumulate(struct layer *l)
     for (int i = 0; i < l->paged.batch; i++)
         for (int t = 0; t < l->paged.lengths[i]; t++) {
             expected_row(l, i, t, row, slack);
-            if (after.stream[0].bits == 16)
+            if (after.codec->stream[0].format.bits == 16)
                 check_values(l, &after, i, t, row, slack);
             else
                 check_codes(l, &after, i, t, row, slack);
@@ -334,12 +342,15 @@ ParameterizedTest(struct form *c, accumulate, adds_a_layer_once_to_every_token)
 /* Every value of every token of a 16-bit accumulator and its deltas. */
 static void fill(struct layer *l, uint16_t scale, uint16_t offset, uint16_t before)
 {
-    for (int i = 0; i < l->paged.batch; i++)
+    for (int i = 0; i < l->paged.batch; i++) {
+        const page_sequence deltas = cache_image_sequence(&l->deltas, i),
+                            x = cache_image_sequence(&l->x, i);
         for (int t = 0; t < l->paged.lengths[i]; t++)
             for (int c = 0; c < l->hidden; c++) {
-                cache_image_set_params(&l->deltas, 0, i, t, c, scale, offset);
-                cache_image_set_code(&l->x, 0, i, t, c, before);
+                page_codec_set_params(l->deltas.codec, 0, &deltas, t, c, scale, offset);
+                page_codec_set_code(l->x.codec, 0, &x, t, c, before);
             }
+    }
 }
 
 Test(accumulate, sums_saturate_and_keep_a_nan)

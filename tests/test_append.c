@@ -1,7 +1,8 @@
 /* append and append_channel on the software device: pages and tails, every byte of them, against the
- * quantizer and the layout of tests/expected_cache.c. Projections have one power of two a column, so that
+ * quantizer of tests/expected_cache.c. Projections have one power of two a column, so that
  * latents are exact in any order of summation; a case of its own has dense ones. */
 #include "../runtime/base/half.h"
+#include "elements.h"
 #include "expected_cache.h"
 #include "generator.h"
 #include "kernel_fixture.h"
@@ -25,9 +26,8 @@ typedef struct run {
     expected_cache cache, held; /* the cache; the accumulator */
     bool bf16_x, bf16_u, dense, subtracts;
     int hidden, streams;
-    uint16_t
-        *u[EXPECTED_MAX_STREAMS]; /* [hidden, width] of the weights' type; NULL: x is cached as it is */
-    uint64_t device_u[EXPECTED_MAX_STREAMS], device_feedback[EXPECTED_MAX_STREAMS];
+    uint16_t *u[PAGE_MAX_STREAMS]; /* [hidden, width] of the weights' type; NULL: x is cached as it is */
+    uint64_t device_u[PAGE_MAX_STREAMS], device_feedback[PAGE_MAX_STREAMS];
     int32_t pages[BATCH][LONGEST / 16 + 1]; /* of the pool, of each sequence */
     int32_t slots[BATCH];
     int pool;
@@ -79,7 +79,7 @@ static void draw_row(run *t, uint16_t *row)
         row[at] = half_to_bfloat(1e30f); /* beyond f16 */
 }
 
-static uint16_t *draw_projection(run *t, const expected_stream *s)
+static uint16_t *draw_projection(run *t, const page_stream *s)
 {
     uint16_t *u = calloc((size_t)(t->hidden * s->width), sizeof *u);
     for (int c = 0; c < s->width; c++) {
@@ -94,18 +94,9 @@ static uint16_t *draw_projection(run *t, const expected_stream *s)
     return u;
 }
 
-/* In the order that docs/layout.md gives packed weights. */
 static uint64_t upload_projection(run *t, const uint16_t *u, int width)
 {
-    uint16_t *packed = malloc((size_t)(t->hidden * width) * sizeof *packed), *next = packed;
-    for (int tile = 0; tile < width / 16; tile++)
-        for (int step = 0; step < t->hidden / 16; step++)
-            for (int i = 0; i < 256; i++) {
-                int element = i % 2, reg = i / 2 % 4, lane = i / 8;
-                int column = tile * 16 + (reg >= 2 ? 8 : 0) + lane / 4;
-                int row = step * 16 + (reg & 1 ? 8 : 0) + lane % 4 * 2 + element;
-                *next++ = u[row * width + column];
-            }
+    void *packed = elements_packed(u, t->hidden, width, 2);
     uint64_t pointer = fixture_upload(&t->f, packed, (size_t)(t->hidden * width) * 2);
     free(packed);
     return pointer;
@@ -113,28 +104,30 @@ static uint64_t upload_projection(run *t, const uint16_t *u, int width)
 
 /* What errors add to the values of later channels; also to earlier ones, and from and to padding, where
  * nothing may come of it. In the order that docs/layout.md gives it. */
-static void draw_feedback(run *t, expected_stream *s, uint64_t *where)
+static void draw_feedback(run *t, int stream, uint64_t *where)
 {
-    const int group = t->cache.group, groups = (s->width + group - 1) / group, lanes = group < 64 ? 8 : 16;
+    const int group = t->cache.codec->group,
+              groups = (t->cache.codec->stream[stream].width + group - 1) / group,
+              lanes = group < 64 ? 8 : 16;
     const size_t count = (size_t)(groups * group * group);
     uint16_t *packed = malloc(count * sizeof *packed), *next = packed;
-    s->feedback = malloc(count * sizeof *s->feedback);
+    float *feedback = t->cache.feedback[stream] = malloc(count * sizeof *feedback);
     for (size_t i = 0; i < count; i++)
-        s->feedback[i] = half_round(random_normal(&t->r) * 0.3f);
+        feedback[i] = half_round(random_normal(&t->r) * 0.3f);
     for (int j = 0; j < groups * group; j++)
         for (int lane = 0; lane < lanes; lane++)
             for (int v = 0; v < group / lanes; v++) {
                 const int of_lane[] = {0, 1, 8, 9};
                 int i = v / 4 * 64 + lane / 4 * 16 + lane % 4 * 2 + of_lane[v % 4];
-                *next++ = half_from_float(s->feedback[j * group + i]);
+                *next++ = half_from_float(feedback[j * group + i]);
             }
     *where = fixture_upload(&t->f, packed, count * sizeof *packed);
     free(packed);
 }
 
-static void assign_pages(run *t)
+static void assign_pages(run *t, int page)
 {
-    int each = LONGEST / t->cache.page + 1;
+    int each = LONGEST / page + 1;
     t->pool = BATCH * each + 2;
     int32_t *shuffled = malloc(sizeof *shuffled * (size_t)t->pool), slots[] = {0, 1, 2, 3};
     for (int i = 0; i < t->pool; i++)
@@ -169,22 +162,20 @@ static void run_open(run *t, const char *spec_json, int seed, bool dense)
     t->bf16_u = !strcmp(text_at(spec, "weights"), "bf16");
     t->hidden = (int)generator_number(spec, "model.hidden_size");
     t->subtracts = cJSON_IsFalse(base);
-    expected_open(&t->cache, generator(), t->f.completed, "layout", 0);
-    assign_pages(t);
-    expected_close(&t->cache);
-    expected_open(&t->cache, generator(), t->f.completed, "layout", t->pool);
+    assign_pages(t, (int)generator_number(spec, "cache.page"));
+    expected_open(&t->cache, generator(), t->f.completed, false, t->pool);
     if (t->subtracts)
-        expected_open(&t->held, generator(), t->f.completed, "accumulator", t->pool);
+        expected_open(&t->held, generator(), t->f.completed, true, t->pool);
     bool any[2] = {false, false};
-    for (int s = 0; s < t->cache.streams; s++) {
-        const expected_stream *stream = &t->cache.stream[s];
+    for (int s = 0; s < t->cache.codec->streams; s++) {
+        const page_stream *stream = &t->cache.codec->stream[s];
         any[stream->by_channel] = true;
         if (strncmp(method, "latent", 6) && !rotated)
             continue;
         t->u[s] = draw_projection(t, stream);
         t->device_u[s] = upload_projection(t, t->u[s], stream->width);
         if (cJSON_IsTrue(cJSON_GetObjectItem(cJSON_GetObjectItem(spec, "cache"), "feedback")))
-            draw_feedback(t, &t->cache.stream[s], &t->device_feedback[s]);
+            draw_feedback(t, s, &t->device_feedback[s]);
     }
     t->by_token = any[0] ? fixture_kernel(&t->f, "append") : NULL;
     t->by_channel = any[1] ? fixture_kernel(&t->f, "append_channel") : NULL;
@@ -193,7 +184,7 @@ static void run_open(run *t, const char *spec_json, int seed, bool dense)
         for (int i = 0; i < LONGEST; i++)
             draw_row(t, t->x[b] + i * t->hidden);
     }
-    t->tails_bytes = (size_t)t->cache.tail_bytes * 4;
+    t->tails_bytes = (size_t)t->cache.codec->tail_bytes * 4;
     t->tails = malloc(t->tails_bytes + 1);
     memset(t->tails, 0xff, t->tails_bytes);
     t->device_pages = fixture_filled(&t->f, 0xff, t->cache.bytes);
@@ -210,9 +201,9 @@ static void run_close(run *t)
     free(t->tails);
     for (int b = 0; b < BATCH; b++)
         free(t->x[b]);
-    for (int s = 0; s < EXPECTED_MAX_STREAMS; s++) {
+    for (int s = 0; s < PAGE_MAX_STREAMS; s++) {
         free(t->u[s]);
-        free(t->cache.stream[s].feedback);
+        free(t->cache.feedback[s]);
     }
 }
 
@@ -245,7 +236,7 @@ static float projected(const run *t, int b, int token, int i)
 
 static double stream_value(const run *t, int s, int b, int token, int channel)
 {
-    const expected_stream *stream = &t->cache.stream[s];
+    const page_stream *stream = &t->cache.codec->stream[s];
     if (!t->u[s])
         return delta(t, b, token, channel);
     double sum = 0;
@@ -259,17 +250,17 @@ static double stream_value(const run *t, int s, int b, int token, int channel)
 
 static void stream_row(const run *t, int s, int b, int token, uint16_t *row)
 {
-    for (int c = 0; c < t->cache.stream[s].width; c++)
+    for (int c = 0; c < t->cache.codec->stream[s].width; c++)
         row[c] = expected_round_half(stream_value(t, s, b, token, c));
 }
 
 /* Row of a token in the expected tail of a stream. */
 static void expect_tail(run *t, int s, int b, int token, const uint16_t *row)
 {
-    const expected_stream *stream = &t->cache.stream[s];
+    const page_stream *stream = &t->cache.codec->stream[s];
     bool of_x = stream->tail_width != stream->width || !strcmp(stream->name, "delta");
-    uint8_t *at = t->tails + t->slots[b] * t->cache.tail_bytes + stream->tail_offset +
-                  token % t->cache.group * stream->tail_width * 2;
+    uint8_t *at = t->tails + t->slots[b] * (int)t->cache.codec->tail_bytes + stream->tail_offset +
+                  token % t->cache.codec->group * stream->tail_width * 2;
     for (int i = 0; i < stream->tail_width; i++) {
         uint16_t value = of_x ? expected_round_half(activation(t, b, token, i)) : row[i];
         memcpy(at + 2 * i, &value, 2);
@@ -279,8 +270,8 @@ static void expect_tail(run *t, int s, int b, int token, const uint16_t *row)
 /* Expected bytes after tokens [start, end) came. */
 static void expect_stream(run *t, int s, int b, int start, int end)
 {
-    const expected_stream *stream = &t->cache.stream[s];
-    int group = t->cache.group, width = stream->width;
+    const page_stream *stream = &t->cache.codec->stream[s];
+    int group = t->cache.codec->group, width = stream->width;
     uint16_t *rows = malloc((size_t)(group * width) * sizeof *rows);
     for (int token = start; !stream->by_channel && token < end; token++) {
         stream_row(t, s, b, token, rows);
@@ -323,10 +314,10 @@ static struct xq_table upload_table(run *t)
 {
     int32_t indptr[BATCH + 1] = {0}, last[BATCH], indices[BATCH * (LONGEST / 16 + 1) + 1];
     for (int b = 0; b < BATCH; b++) {
-        int pages = (t->lengths[b] + t->cache.page - 1) / t->cache.page;
+        int pages = (t->lengths[b] + t->cache.codec->page_tokens - 1) / t->cache.codec->page_tokens;
         memcpy(indices + indptr[b], t->pages[b], sizeof *indices * (size_t)pages);
         indptr[b + 1] = indptr[b] + pages;
-        last[b] = pages ? t->lengths[b] - (pages - 1) * t->cache.page : 12345;
+        last[b] = pages ? t->lengths[b] - (pages - 1) * t->cache.codec->page_tokens : 12345;
     }
     indices[indptr[BATCH]] = 0x7ffffff0;
     struct xq_table table = {
@@ -414,8 +405,8 @@ static void check_bytes(run *t)
 {
     uint8_t *pages = fixture_download(&t->f, t->device_pages, t->cache.bytes);
     uint8_t *tails = fixture_download(&t->f, t->device_tails, t->tails_bytes);
-    require_same("pages", t->cache.pages, pages, t->cache.bytes, t->cache.page_bytes);
-    require_same("tails", t->tails, tails, t->tails_bytes, t->cache.tail_bytes);
+    require_same("pages", t->cache.pages, pages, t->cache.bytes, t->cache.codec->page_bytes);
+    require_same("tails", t->tails, tails, t->tails_bytes, t->cache.codec->tail_bytes);
     free(pages);
     free(tails);
 }
@@ -423,7 +414,7 @@ static void check_bytes(run *t)
 /* Lengths of a call: one token each, or some more, or several groups. */
 static int draw_count(run *t, int call, int b)
 {
-    int group = t->cache.group < 256 ? t->cache.group : 256;
+    int group = t->cache.codec->group < 256 ? t->cache.codec->group : 256;
     int count = 0;
     switch ((call + b) % 4) {
     case 0:
@@ -451,7 +442,7 @@ static void append_all(run *t, int calls)
             starts[b] = t->lengths[b];
         }
         append_tokens(t, counts);
-        for (int s = 0; s < t->cache.streams && !t->dense; s++)
+        for (int s = 0; s < t->cache.codec->streams && !t->dense; s++)
             for (int b = 0; b < BATCH; b++)
                 expect_stream(t, s, b, starts[b], t->lengths[b]);
         if (!t->dense)
@@ -616,9 +607,10 @@ static double tolerance(double value, double scale, int bits)
 /* Every latent of a sequence's stream, of the tail too. Returns how many were compared. */
 static size_t compare_latents(const run *t, const uint8_t *tails, int s, int b)
 {
-    const expected_stream *stream = &t->cache.stream[s];
+    const page_stream *stream = &t->cache.codec->stream[s];
     size_t compared = 0;
-    int quantized = stream->by_channel ? t->lengths[b] / t->cache.group * t->cache.group : t->lengths[b];
+    int quantized =
+        stream->by_channel ? t->lengths[b] / t->cache.codec->group * t->cache.codec->group : t->lengths[b];
     for (int token = 0; token < t->lengths[b]; token++)
         for (int c = 0; c < stream->width; c++) {
             if (expected_is_padding(stream, c))
@@ -629,12 +621,12 @@ static size_t compare_latents(const run *t, const uint8_t *tails, int s, int b)
             } else {
                 uint16_t half;
                 memcpy(&half,
-                       tails + t->slots[b] * t->cache.tail_bytes + stream->tail_offset +
-                           2 * (token % t->cache.group * stream->tail_width + c),
+                       tails + t->slots[b] * (int)t->cache.codec->tail_bytes + stream->tail_offset +
+                           2 * (token % t->cache.codec->group * stream->tail_width + c),
                        2);
                 got = half_to_float(half);
             }
-            cr_assert(fabs(got - value) <= tolerance(value, scale, stream->bits),
+            cr_assert(fabs(got - value) <= tolerance(value, scale, stream->format.bits),
                       "stream %s, token %d, channel %d: %g, not %g (scale %g)", stream->name, token, c, got,
                       value, scale);
             compared++;
@@ -677,8 +669,8 @@ ParameterizedTest(struct append_case *c, append, leaves_latents_within_half_a_st
     uint8_t *tails = fixture_download(&t.f, t.device_tails, t.tails_bytes);
     memcpy(t.cache.pages, pages, t.cache.bytes);
     size_t compared = 0, real = 0;
-    for (int s = 0; s < t.cache.streams; s++) {
-        const expected_stream *stream = &t.cache.stream[s];
+    for (int s = 0; s < t.cache.codec->streams; s++) {
+        const page_stream *stream = &t.cache.codec->stream[s];
         for (int b = 0; b < BATCH; b++)
             compared += compare_latents(&t, tails, s, b);
         real += 103 * (size_t)(stream->width / stream->latent_width * stream->rank);
@@ -703,10 +695,10 @@ Test(append, nan_shows_in_every_latent_of_its_token)
     uint8_t *pages = fixture_download(&t.f, t.device_pages, t.cache.bytes);
     memcpy(t.cache.pages, pages, t.cache.bytes);
     for (int token = 0; token < 32; token++)
-        for (int channel = 0; channel < t.cache.stream[0].width; channel++)
+        for (int channel = 0; channel < t.cache.codec->stream[0].width; channel++)
             cr_assert_eq(isnan(expected_value(&t.cache, 0, t.pages[0], token, channel, NULL)), token == 5,
                          "token %d", token);
-    for (int channel = 0; channel < t.cache.stream[1].width; channel++)
+    for (int channel = 0; channel < t.cache.codec->stream[1].width; channel++)
         cr_assert(isnan(expected_value(&t.cache, 1, t.pages[0], 0, channel, NULL)),
                   "groups of tokens have it too");
     free(pages);

@@ -50,7 +50,7 @@ static const char *write_activations(int64_t tokens, int64_t width, bool queries
     error err = ERROR_INIT;
     const char *path = files_path(files_directory(), "activations.safetensors");
     tensor tensors[] = {rows_of("x.0", x, 2, tokens, 0, width), rows_of("q.0", q, 3, tokens, HEADS, DH)};
-    cr_assert_eq(safetensors_write(path, tensors, queries ? 2 : 1, NULL, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(safetensors_write(path, tensors, queries ? 2 : 1, &err), XQ_OK, "%s", err.message);
     return path;
 }
 

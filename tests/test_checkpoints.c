@@ -45,7 +45,7 @@ static const char *quantized(const char *config, const char *const names[], int 
         tensors[i] = (tensor){
             .name = all[i], .type = TENSOR_F32, .rank = 1, .shape = {16}, .data = zeros, .bytes = 64};
     }
-    safetensors_write(files_path(directory, "model.safetensors"), tensors, count, NULL, &err);
+    safetensors_write(files_path(directory, "model.safetensors"), tensors, count, &err);
     cr_assert_eq(err.status, XQ_OK, "%s", err.message);
     return directory;
 }

@@ -120,7 +120,7 @@ static layer_weights read_weights(const struct golden *g, const char *completed)
     char *config = cJSON_PrintUnformatted(g->config);
     layer_shape_read(completed, &shape, &err);
     fill_checkpoint(&c, &shape, g->type, g->layer);
-    safetensors_write(files_path(directory, "model.safetensors"), c.tensors, c.count, NULL, &err);
+    safetensors_write(files_path(directory, "model.safetensors"), c.tensors, c.count, &err);
     files_write(files_path(directory, "config.json"), config, strlen(config));
     if (model_open(generator(), directory, &m, &err) == XQ_OK)
         model_layer(m, g->layer, &weights, &err);

@@ -1,5 +1,6 @@
 /* The kernels over fp16 KV pages, each against double precision. */
 #include "../runtime/base/half.h"
+#include "elements.h"
 #include "kernel_attention.h"
 
 #include <criterion/criterion.h>
@@ -116,96 +117,7 @@ Test(kernels_kv, kv_attend_reads_keys_values_and_queries_once)
     paged_free(&p);
 }
 
-/* ---------------------------------------------------------------- kv_append and rope */
-
-/* Every slot of pages: rows of K or V that `expected` has, or untouched. */
-static void check_pages(const fixture *f, const paged *p, const uint16_t *kv, int which,
-                        double *const *expected)
-{
-    size_t width = (size_t)(f->model.kv_heads * f->model.head_dim);
-    bool *used = calloc((size_t)(p->pool * p->page) + 1, 1);
-    for (int i = 0; i < p->batch; i++) {
-        double *got = malloc(((size_t)p->lengths[i] * width + 1) * sizeof *got);
-        for (int t = 0; t < p->lengths[i]; t++) {
-            int page = paged_page(p, i, t);
-            half_to_doubles(got + (size_t)t * width, kv + kv_row(f, page, which, t % p->page), width);
-            used[page * p->page + t % p->page] = true;
-        }
-        double e = reference_error(expected[i], got, (size_t)p->lengths[i] * width);
-        cr_assert(e <= 5e-4, "sequence %d, %s: error %g", i, which ? "V" : "K", e);
-        free(got);
-    }
-    for (int slot = 0; slot < p->pool * p->page; slot++) {
-        const uint16_t *row = kv + kv_row(f, slot / p->page, which, slot % p->page);
-        for (size_t c = 0; c < width && !used[slot]; c++)
-            cr_assert_eq(row[c], FIXTURE_NAN, "an unused slot was written");
-    }
-    free(used);
-}
-
-struct shape_case {
-    int heads, kv_heads, head_dim, page;
-};
-
-ParameterizedTestParameters(kernels_kv, kv_append_rotates_and_scatters)
-{
-    static struct shape_case cases[] = {{9, 3, 64, 16}, {8, 4, 128, 64}};
-    return cr_make_param_array(struct shape_case, cases, sizeof cases / sizeof *cases);
-}
-
-ParameterizedTest(struct shape_case *c, kernels_kv, kv_append_rotates_and_scatters)
-{
-    fixture f;
-    fixture_open(&f, fixture_spec("x", 64, c->heads, c->kv_heads, c->head_dim, c->page, 4, 64, ""));
-    const test_kernel *append = fixture_kernel(&f, "kv_append");
-    size_t width = (size_t)(c->kv_heads * c->head_dim);
-    for (int n = 0; n < 8; n++) {
-        random_stream r = random_begin(7, (uint64_t)n);
-        paged p;
-        paged_draw(&r, &p, 3, c->page, 150, false);
-        int tokens = p.lengths[0] + p.lengths[1] + p.lengths[2], at = 0;
-        uint16_t *k = fixture_normals(&r, (size_t)tokens * width, 1),
-                 *v = fixture_normals(&r, (size_t)tokens * width, 1);
-        int32_t *sequence = malloc(sizeof(int32_t) * (size_t)(tokens + 1)),
-                *position = malloc(sizeof(int32_t) * (size_t)(tokens + 1));
-        double *keys[3], *values[3];
-        for (int i = 0; i < 3; i++) {
-            keys[i] = fixture_rotated(&f, k + (size_t)at * width, p.lengths[i], c->kv_heads, 0);
-            values[i] = fixture_doubles(v + (size_t)at * width, (size_t)p.lengths[i] * width);
-            for (int t = 0; t < p.lengths[i]; t++, at++) {
-                sequence[at] = i;
-                position[at] = t;
-            }
-        }
-        size_t bytes = kv_row(&f, p.pool, 0, 0) * 2;
-        struct xq_kv_append_params args = {0};
-        args.table = paged_upload(&f, &p, false);
-        args.k = fixture_upload(&f, k, (size_t)tokens * width * 2);
-        args.v = fixture_upload(&f, v, (size_t)tokens * width * 2);
-        args.token_sequence = fixture_upload(&f, sequence, (size_t)tokens * 4);
-        args.token_position = fixture_upload(&f, position, (size_t)tokens * 4);
-        args.kv = fixture_filled(&f, 0xff, bytes);
-        args.tokens = tokens;
-        if (tokens)
-            fixture_launch(&f, append, tokens, 1, 1, &args, sizeof args);
-        uint16_t *kv = fixture_download(&f, args.kv, bytes);
-        check_pages(&f, &p, kv, 0, keys);
-        check_pages(&f, &p, kv, 1, values);
-        fixture_release(&f);
-        for (int i = 0; i < 3; i++) {
-            free(keys[i]);
-            free(values[i]);
-        }
-        free(kv);
-        free(k);
-        free(v);
-        free(sequence);
-        free(position);
-        paged_free(&p);
-    }
-    cr_expect_eq(fixture_counters(&f).shared_conflicts, 0, "bank conflicts");
-    fixture_close(&f);
-}
+/* ---------------------------------------------------------------- kv_append */
 
 /* A table of a million tokens whose pages are all the same one: only the last is written. */
 Test(kernels_kv, kv_append_is_accurate_a_million_tokens_in)
@@ -214,7 +126,7 @@ Test(kernels_kv, kv_append_is_accurate_a_million_tokens_in)
     fixture f;
     fixture_open(&f, fixture_spec("x", 64, 1, 1, WIDTH, PAGE, 4, 64, ""));
     random_stream r = random_begin(8, 0);
-    uint16_t *k = fixture_normals(&r, WIDTH, 1);
+    uint16_t *k = elements_normals(&r, false, WIDTH, 1);
     int32_t zero = 0, position = POSITION, indptr[2] = {0, ENTRIES}, last = POSITION % PAGE + 1;
     struct xq_kv_append_params args = {0};
     args.table.indptr = fixture_upload(&f, indptr, sizeof indptr);
@@ -227,59 +139,14 @@ Test(kernels_kv, kv_append_is_accurate_a_million_tokens_in)
     args.tokens = 1;
     fixture_launch(&f, fixture_kernel(&f, "kv_append"), 1, 1, 1, &args, sizeof args);
     uint16_t *got = fixture_download(&f, args.kv + POSITION % PAGE * WIDTH * 2, WIDTH * 2);
-    double *expected = fixture_rotated(&f, k, 1, 1, POSITION), *values = fixture_doubles(got, WIDTH);
+    double *expected = fixture_rotated(&f, k, 1, 1, POSITION),
+           *values = elements_doubles(got, false, WIDTH);
     double e = reference_error(expected, values, WIDTH);
     cr_assert(e <= 5e-4, "error %g", e);
     free(expected);
     free(values);
     free(got);
     free(k);
-    cr_expect_eq(fixture_counters(&f).shared_conflicts, 0, "bank conflicts");
-    fixture_close(&f);
-}
-
-ParameterizedTestParameters(kernels_kv, rope_rotates_valid_rows_in_place)
-{
-    static struct shape_case cases[] = {{3, 3, 64, 32}, {4, 2, 128, 64}};
-    return cr_make_param_array(struct shape_case, cases, sizeof cases / sizeof *cases);
-}
-
-ParameterizedTest(struct shape_case *c, kernels_kv, rope_rotates_valid_rows_in_place)
-{
-    fixture f;
-    fixture_open(&f, fixture_spec("x", 64, c->heads, c->kv_heads, c->head_dim, c->page, 4, 64, ""));
-    const test_kernel *rope = fixture_kernel(&f, "rope");
-    for (int n = 0; n < 8; n++) {
-        random_stream r = random_begin(9, (uint64_t)n);
-        paged p;
-        attention a;
-        paged_draw(&r, &p, 4, c->page, 300, true);
-        attention_draw(&r, &f, &p, &a);
-        double *keys[FIXTURE_MAX_BATCH], *values[FIXTURE_MAX_BATCH];
-        size_t width = (size_t)(c->kv_heads * c->head_dim);
-        for (int i = 0; i < p.batch; i++) {
-            keys[i] = fixture_rotated(&f, a.k[i], p.lengths[i], c->kv_heads, 0);
-            values[i] = fixture_doubles(a.v[i], (size_t)p.lengths[i] * width);
-        }
-        struct xq_rope_params args = {0};
-        args.table = paged_upload(&f, &p, true);
-        args.kv = fixture_upload(&f, a.kv, a.kv_bytes);
-        args.batch = p.batch;
-        args.entries = p.entries;
-        if (p.entries)
-            fixture_launch(&f, rope, p.entries * c->page / 16, c->kv_heads, 1, &args, sizeof args);
-        uint16_t *kv = fixture_download(&f, args.kv, a.kv_bytes);
-        check_pages(&f, &p, kv, 0, keys);
-        check_pages(&f, &p, kv, 1, values);
-        free(kv);
-        for (int i = 0; i < p.batch; i++) {
-            free(keys[i]);
-            free(values[i]);
-        }
-        fixture_release(&f);
-        attention_free(&p, &a);
-        paged_free(&p);
-    }
     cr_expect_eq(fixture_counters(&f).shared_conflicts, 0, "bank conflicts");
     fixture_close(&f);
 }

@@ -191,27 +191,10 @@ static double rope_once(struct scene *s, const test_kernel *k, bool many)
     return e;
 }
 
-static void rope_scenes(const struct rows_case *c, bool many)
-{
-    fixture f;
-    fixture_open(&f, spec_of(c));
-    const test_kernel *k = fixture_kernel(&f, "rope");
-    double worst = 0;
-    for (int n = 0; n < 6; n++) {
-        random_stream r = random_begin(21, (uint64_t)n);
-        struct scene s;
-        scene_draw(&s, &f, &r, c->bf16, true, many);
-        double e = rope_once(&s, k, many);
-        worst = e > worst ? e : worst;
-        scene_free(&s);
-    }
-    cr_log_info("%d heads of %d, %s: worst error %.2e", c->kv_heads, c->head_dim, c->features, worst);
-    fixture_close(&f);
-}
-
 static struct rows_case cases[] = {
     {3, 64, 16, "", false},
     {2, 80, 32, "", true},
+    {4, 128, 64, "", false},
     {2, 128, 64, "\"qk_norm\": true", false},
     {3, 64, 16, "\"qk_norm\": \"row\", \"rms_norm_eps\": 0.1", false},
     {2, 96, 16, "\"rope\": {\"type\": \"interleaved\"}", false},
@@ -223,26 +206,6 @@ static struct rows_case cases[] = {
     {1, 192, 16, "\"rope\": {\"type\": \"neox\", \"rotary_dim\": 48}, \"qk_norm\": \"row\"", false},
     {2, 256, 16, "\"qk_norm\": \"row\", \"rope\": {\"type\": \"none\"}", false},
 };
-
-ParameterizedTestParameters(kernels_rows, rope_matches_the_reference)
-{
-    return cr_make_param_array(struct rows_case, cases, sizeof cases / sizeof *cases);
-}
-
-ParameterizedTest(struct rows_case *c, kernels_rows, rope_matches_the_reference)
-{
-    rope_scenes(c, false);
-}
-
-ParameterizedTestParameters(kernels_rows, rope_turns_drafts_to_their_queries_positions)
-{
-    return cr_make_param_array(struct rows_case, cases, sizeof cases / sizeof *cases);
-}
-
-ParameterizedTest(struct rows_case *c, kernels_rows, rope_turns_drafts_to_their_queries_positions)
-{
-    rope_scenes(c, true);
-}
 
 /* ---------------------------------------------------------------- kv_append */
 
@@ -298,6 +261,50 @@ static double append_once(struct scene *s, const test_kernel *k, random_stream *
     return e;
 }
 
+/* ---------------------------------------------------------------- both */
+
+/* Six scenes of a kernel, rope or kv_append. */
+static void scenes(const struct rows_case *c, const char *kernel_name, bool many)
+{
+    const bool rope = strcmp(kernel_name, "rope") == 0;
+    fixture f;
+    fixture_open(&f, spec_of(c));
+    const test_kernel *k = fixture_kernel(&f, kernel_name);
+    double worst = 0;
+    for (int n = 0; n < 6; n++) {
+        random_stream r = random_begin(rope ? 21 : 22, (uint64_t)n);
+        struct scene s;
+        scene_draw(&s, &f, &r, c->bf16, rope, many);
+        double e = rope ? rope_once(&s, k, many) : append_once(&s, k, &r);
+        worst = e > worst ? e : worst;
+        scene_free(&s);
+    }
+    if (!*c->features && c->head_dim % 64 == 0)
+        cr_expect_eq(fixture_counters(&f).shared_conflicts, 0, "bank conflicts");
+    cr_log_info("%d heads of %d, %s: worst error %.2e", c->kv_heads, c->head_dim, c->features, worst);
+    fixture_close(&f);
+}
+
+ParameterizedTestParameters(kernels_rows, rope_matches_the_reference)
+{
+    return cr_make_param_array(struct rows_case, cases, sizeof cases / sizeof *cases);
+}
+
+ParameterizedTest(struct rows_case *c, kernels_rows, rope_matches_the_reference)
+{
+    scenes(c, "rope", false);
+}
+
+ParameterizedTestParameters(kernels_rows, rope_turns_drafts_to_their_queries_positions)
+{
+    return cr_make_param_array(struct rows_case, cases, sizeof cases / sizeof *cases);
+}
+
+ParameterizedTest(struct rows_case *c, kernels_rows, rope_turns_drafts_to_their_queries_positions)
+{
+    scenes(c, "rope", true);
+}
+
 ParameterizedTestParameters(kernels_rows, kv_append_matches_the_reference)
 {
     return cr_make_param_array(struct rows_case, cases, sizeof cases / sizeof *cases);
@@ -305,18 +312,5 @@ ParameterizedTestParameters(kernels_rows, kv_append_matches_the_reference)
 
 ParameterizedTest(struct rows_case *c, kernels_rows, kv_append_matches_the_reference)
 {
-    fixture f;
-    fixture_open(&f, spec_of(c));
-    const test_kernel *k = fixture_kernel(&f, "kv_append");
-    double worst = 0;
-    for (int n = 0; n < 6; n++) {
-        random_stream r = random_begin(22, (uint64_t)n);
-        struct scene s;
-        scene_draw(&s, &f, &r, c->bf16, false, true);
-        double e = append_once(&s, k, &r);
-        worst = e > worst ? e : worst;
-        scene_free(&s);
-    }
-    cr_log_info("%d heads of %d, %s: worst error %.2e", c->kv_heads, c->head_dim, c->features, worst);
-    fixture_close(&f);
+    scenes(c, "kv_append", true);
 }

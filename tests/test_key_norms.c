@@ -34,7 +34,7 @@ static const char *spec_of(const struct form *c)
 static double expected_sum(const cache_image *image, int sequence, int token, int head, int columns,
                            const double *w, const float *bias)
 {
-    const image_stream *s = &image->stream[0];
+    const page_stream *s = &image->codec->stream[0];
     int latent = head / (HEADS / (s->width / s->latent_width));
     double sum = 0;
     for (int c = head * columns; c < (head + 1) * columns; c++) {
@@ -73,9 +73,9 @@ static void check_once(fixture *f, const struct form *c, const test_kernel *k, r
     paged p;
     paged_draw(r, &p, 3, f->page, 300, false);
     cache_image image;
-    cache_image_open(&image, f, "layout", &p);
+    cache_image_open(&image, f, false, &p);
     cache_image_draw(&image, r);
-    const image_stream *s = &image.stream[0];
+    const page_stream *s = &image.codec->stream[0];
     int columns = c->head_dim, width = HEADS * columns;
     float *zeros = calloc(WEIGHTS, sizeof *zeros), *weights = calloc(WEIGHTS, sizeof *weights);
     double *exact = calloc(WEIGHTS, sizeof *exact);

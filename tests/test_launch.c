@@ -214,13 +214,9 @@ Test(launch, append_by_channel_takes_as_many_steps_as_its_kernel_says)
 
 static xq_accumulate_args accumulate_args(const xq_plan *plan)
 {
-    xq_accumulate_args a = XQ_ACCUMULATE_ARGS_INIT;
+    const call_cache cached = plan_cache(plan);
+    xq_accumulate_args a = call_accumulate(&cached);
     a.max_tokens = 700;
-    a.table = (xq_page_table){2, INDPTR, INDICES, LAST};
-    a.pages = PAGES;
-    a.weights = WEIGHTS;
-    if (plan_info(plan).tail_bytes)
-        a.tails = (xq_tail_pool){TAILS, SLOTS};
     a.accumulator = ACCUMULATOR;
     return a;
 }
@@ -814,14 +810,12 @@ Test(launch, regions_of_the_workspace_do_not_overlap)
 
 Test(launch, dequantize_reads_pages_and_tails_or_the_accumulator)
 {
-    xq_dequantize_args a = XQ_DEQUANTIZE_ARGS_INIT;
+    xq_plan *plan = make(channel, XQ_FUSED);
+    const call_cache cached = plan_cache(plan);
+    xq_dequantize_args a = call_dequantize(&cached);
     a.table_entries = 5;
-    a.table = (xq_page_table){2, INDPTR, INDICES, LAST};
-    a.pages = PAGES;
     a.k = X;
     a.v = Q;
-    a.tails = (xq_tail_pool){TAILS, SLOTS};
-    xq_plan *plan = make(channel, XQ_FUSED);
     cr_assert_eq(xq_plan_dequantize(plan, &a, NULL), XQ_OK, "%s", plan_error()->message);
     const struct xq_dequantize_params *d = plan_launched(0, "xq_dequantize", 10, STUB_COLUMN_BLOCKS, 1);
     cr_assert_eq(d->pages, PAGES);

@@ -186,7 +186,7 @@ static const char *write_directory(const struct family *f)
     for (int layer = 0; layer < LAYERS; layer++)
         add_layer(&d, f, layer);
     const char *directory = files_directory();
-    safetensors_write(files_path(directory, "model.safetensors"), d.tensors, d.count, NULL, &err);
+    safetensors_write(files_path(directory, "model.safetensors"), d.tensors, d.count, &err);
     cr_assert_eq(err.status, XQ_OK, "%s", err.message);
     snprintf(config, sizeof config, "{%s}", f->config);
     files_write(files_path(directory, "config.json"), config, strlen(config));

@@ -39,15 +39,6 @@ static struct nan_case cases[] = {
     {"ALiBi, capped", "\"alibi\": true, \"attn_logit_softcapping\": 20", X, "", 0, 1, false, false},
 };
 
-/* A case's place in the table. Criterion gives a test a copy of its case. */
-static uint64_t number_of(const struct nan_case *k)
-{
-    uint64_t number = 0;
-    while (strcmp(cases[number].name, k->name) != 0)
-        number++;
-    return number;
-}
-
 /* The token that is not ordinary, in each sequence; the last queries of a sequence of 90 tokens are from 60
  * on. */
 static const int marked[SEQUENCES] = {0, 17, 62, 75, 89};
@@ -91,7 +82,7 @@ static void ask(struct nan_call *c, const struct nan_case *k)
 
 static struct nan_call *open_call(const struct nan_case *k)
 {
-    random_stream r = random_begin(77, number_of(k));
+    random_stream r = random_begin(77, plain_seed(k->name));
     struct nan_call *c = calloc(1, sizeof *c);
     bool latent = strstr(k->cache, "latent");
     snprintf(c->spec, sizeof c->spec,

@@ -26,26 +26,6 @@ static const char *spec_of(const struct form *c, int hidden, int kv_heads)
     return text;
 }
 
-/* Launches dequantize; the rows of stream s are then at rows[s], all others NaN. */
-static void dequantize(fixture *f, const test_kernel *k, const cache_image *image, uint64_t rows[2])
-{
-    const paged *p = image->paged;
-    for (int s = 0; s < 2; s++) {
-        size_t width = s < image->streams ? (size_t)image->stream[s].width : 0;
-        rows[s] = fixture_filled(f, 0xff, (size_t)(p->entries * p->page) * width * 2);
-    }
-    struct xq_dequantize_params args = {0};
-    args.table = paged_upload(f, p, false);
-    args.pages = fixture_upload(f, image->pages, image->pages_size);
-    args.tails = cache_image_upload_tails(f, image);
-    args.k = rows[0];
-    args.v = rows[1];
-    args.batch = p->batch;
-    args.entries = p->entries + 2; /* a bound: the grid may be larger than the table */
-    fixture_launch(f, k, args.entries * p->page / 16, fixture_constant(k, "column_blocks"), 1, &args,
-                   sizeof args);
-}
-
 /* Rounded once to f16, and from that once to bf16. */
 static bool is_rounded(double got, double exact, bool bf16)
 {
@@ -56,7 +36,7 @@ static bool is_rounded(double got, double exact, bool bf16)
 static void check_rows(fixture *f, const cache_image *image, int s, uint64_t rows, bool bf16)
 {
     const paged *p = image->paged;
-    int width = image->stream[s].width;
+    int width = image->codec->stream[s].width;
     uint16_t *got = fixture_download(f, rows, (size_t)(p->entries * p->page * width) * 2);
     for (int i = 0; i < p->batch; i++) {
         const uint16_t *next = got + (size_t)(p->indptr[i] * p->page) * (size_t)width;
@@ -70,7 +50,7 @@ static void check_rows(fixture *f, const cache_image *image, int s, uint64_t row
                        value = bf16 ? half_from_bfloat(*next) : half_to_float(*next);
                 cr_assert(is_rounded(value, exact, bf16),
                           "stream %s, sequence %d of %d tokens, token %d, channel %d: %g, not %g",
-                          image->stream[s].name, i, p->lengths[i], t, c, value, exact);
+                          image->codec->stream[s].name, i, p->lengths[i], t, c, value, exact);
             }
     }
     free(got);
@@ -90,6 +70,10 @@ static struct form forms[] = {
     FORM("8 bits", LATENT, "bits" : 8, "group" : 256, "page" : 256),
     FORM("2 bits, x", "method"
          : "x", "bits" : 2, "group" : 64, "page" : 32),
+    FORM("4 bits, x", "method"
+         : "x", "bits" : 4, "group" : 32, "page" : 16),
+    FORM("8 bits, x", "method"
+         : "x", "bits" : 8, "group" : 128, "page" : 64),
     FORM("3 bits, x", "method"
          : "x", "bits" : 3, "group"
          : "row", "page" : 16),
@@ -168,10 +152,10 @@ ParameterizedTest(struct form *c, operand, every_cached_value_is_rounded_once)
         cache_image image;
         uint64_t rows[2];
         paged_draw(&r, &p, 3, f.page, n < 6 ? 2 * f.group + 50 : 700, false);
-        cache_image_open(&image, &f, strstr(c->cache, "-cl") ? "accumulator" : "layout", &p);
+        cache_image_open(&image, &f, strstr(c->cache, "-cl") != NULL, &p);
         cache_image_draw(&image, &r);
-        dequantize(&f, k, &image, rows);
-        for (int s = 0; s < image.streams; s++)
+        cache_image_dequantize(&f, k, &image, rows);
+        for (int s = 0; s < image.codec->streams; s++)
             check_rows(&f, &image, s, rows[s], !strcmp(c->dtype, "bf16"));
         fixture_release(&f);
         cache_image_close(&image);

@@ -59,70 +59,59 @@ static void cache_close(cache *c)
     page_codec_destroy(c->codec);
 }
 
-static uint16_t *random_rows(const page_stream *s, int rows, uint64_t seed)
+/* Draws what a stream holds of a sequence, always the same: codes and parameters, and rows of the tail.
+ * Writes it, or with `check` expects to read it. */
+static void draw_or_check(const cache *c, int sequence, int stream, const char *spec, bool check)
 {
-    random_stream r = random_begin(seed, 0);
-    size_t count = (size_t)rows * (size_t)s->width;
-    uint16_t *x = malloc((count + 1) * sizeof *x);
-    for (size_t i = 0; i < count; i++)
-        x[i] = quantizer_is_data(&s->format, i % (size_t)s->width) ? half_from_float(random_normal(&r)) : 0;
-    return x;
-}
-
-/* x̂ of token t, by quantizing anew what should have been quantized together. */
-static void expect_row(const page_codec *codec, const page_stream *s, const uint16_t *x, int length, int t,
-                       double *x_hat)
-{
-    size_t width = (size_t)s->width, group = (size_t)codec->group;
-    const uint16_t *row = x + (size_t)t * width;
-    bool whole = s->format.bits == 16 || (s->by_channel && t >= length / codec->group * codec->group);
-    uint8_t *codes = malloc(width * group), *code = codes;
-    uint16_t *scale = malloc(width * 2), *zero = malloc(width * 2);
-    if (s->by_channel && !whole) {
-        quantizer_encode_channels(&s->format, row - (size_t)t % group * width, width, codes, scale, zero);
-        code += (size_t)t % group * width;
-    } else if (!whole) {
-        quantizer_encode(&s->format, row, width, codes, scale, zero);
+    const page_sequence *seq = &c->sequence[sequence];
+    const page_stream *s = &c->codec->stream[stream];
+    const int bits = s->format.bits, top = (1 << bits) - 1, group = c->codec->group,
+              tail = page_codec_tail_begin(c->codec, stream, seq);
+    random_stream r = random_begin((uint64_t)(2 * sequence + stream), 0);
+    double *x_hat = malloc((size_t)s->width * sizeof *x_hat);
+    uint16_t *scale = calloc((size_t)s->width, 2), *zero = calloc((size_t)s->width, 2);
+    for (int t = 0; t < seq->length; t++) {
+        if (check)
+            page_codec_dequantize_token(c->codec, stream, seq, t, x_hat);
+        for (int i = 0; i < s->width; i++) {
+            const bool data = quantizer_is_data(&s->format, (size_t)i), half = bits == 16 || t >= tail;
+            const int shared = s->by_channel ? i : i / group; /* whose scale and zero */
+            unsigned code =
+                half ? half_from_float(random_normal(&r)) : (unsigned)random_between(&r, 0, top);
+            code = data ? code : 0;
+            if (!half && (s->by_channel ? t : i) % group == 0) {
+                scale[shared] = half_from_float(random_normal(&r));
+                zero[shared] = s->format.integer_zero ? (uint16_t)random_between(&r, 0, top)
+                                                      : half_from_float(random_normal(&r));
+                if (!check)
+                    page_codec_set_params(c->codec, stream, seq, t, i, scale[shared], zero[shared]);
+            }
+            if (check)
+                cr_assert_eq(x_hat[i],
+                             !data  ? 0
+                             : half ? (double)half_to_float((uint16_t)code)
+                                    : quantizer_value(&s->format, (int)code, scale[shared], zero[shared]),
+                             "%s: stream %s, token %d of %d, channel %d", spec, s->name, t, seq->length, i);
+            else if (t >= tail)
+                page_codec_tail_row(c->codec, stream, seq, t)[i] = (uint16_t)code;
+            else
+                page_codec_set_code(c->codec, stream, seq, t, i, code);
+        }
     }
-    for (size_t c = 0; c < width; c++) {
-        size_t shared = s->by_channel ? c : c / group; /* whose scale and zero */
-        x_hat[c] = !quantizer_is_data(&s->format, c) ? 0
-                   : whole                           ? (double)half_to_float(row[c])
-                           : quantizer_value(&s->format, code[c], scale[shared], zero[shared]);
-    }
-    free(codes);
+    free(x_hat);
     free(scale);
     free(zero);
 }
 
-/* Stores both sequences, all streams; then everything must read back: nothing may lie on anything else. */
+/* Fills both sequences, all streams; then everything must read back: nothing may lie on anything else. */
 static void round_trip(const char *spec, bool accumulator, int pages, int length)
 {
     cache c;
-    error err = ERROR_INIT;
     cache_open(&c, spec, accumulator, pages, length);
-    uint16_t *x[2][PAGE_MAX_STREAMS];
-    for (int i = 0; i < 2; i++)
-        for (int s = 0; s < c.codec->streams; s++) {
-            x[i][s] = random_rows(&c.codec->stream[s], c.sequence[i].length, (uint64_t)(2 * i + s));
-            cr_assert_eq(page_codec_store(c.codec, s, &c.sequence[i], x[i][s], &err), XQ_OK);
-        }
-    for (int i = 0; i < 2; i++)
-        for (int s = 0; s < c.codec->streams; s++) {
-            const page_stream *stream = &c.codec->stream[s];
-            size_t width = (size_t)stream->width;
-            double *x_hat = malloc(2 * width * sizeof *x_hat), *wanted = x_hat + width;
-            for (int t = 0; t < c.sequence[i].length; t++) {
-                page_codec_dequantize_token(c.codec, s, &c.sequence[i], t, x_hat);
-                expect_row(c.codec, stream, x[i][s], c.sequence[i].length, t, wanted);
-                for (size_t channel = 0; channel < width; channel++)
-                    cr_assert_eq(x_hat[channel], wanted[channel],
-                                 "%s: stream %s, token %d of %d, channel %zu", spec, stream->name, t,
-                                 c.sequence[i].length, channel);
-            }
-            free(x_hat);
-            free(x[i][s]);
-        }
+    for (int check = 0; check < 2; check++)
+        for (int i = 0; i < 2; i++)
+            for (int s = 0; s < c.codec->streams; s++)
+                draw_or_check(&c, i, s, spec, check);
     cache_close(&c);
 }
 
@@ -200,22 +189,12 @@ static size_t used_bits(const char *spec, int pages)
         memset(c.pool, value ? 0 : 0xff, bytes);
         for (int s = 0; s < c.codec->streams; s++) {
             const page_stream *stream = &c.codec->stream[s];
-            size_t count = (size_t)stream->width * (size_t)c.codec->group;
-            uint8_t *codes = malloc(count);
-            uint16_t *params = malloc(count * 2);
-            memset(codes, value ? 0xff : 0, count);
-            memset(params, value ? 0xff : 0, count * 2);
-            if (stream->by_channel)
-                for (int g = 0; g < c.sequence[0].length / c.codec->group; g++)
-                    page_codec_write_group(c.codec, s, &c.sequence[0], g, codes, params, params);
-            else
-                for (int t = 0; t < c.sequence[0].length; t++)
-                    page_codec_write(c.codec, s,
-                                     c.pool +
-                                         (size_t)c.pages[0][t / c.codec->page_tokens] * c.codec->page_bytes,
-                                     t % c.codec->page_tokens, codes, params, params);
-            free(codes);
-            free(params);
+            for (int t = 0; t < c.sequence[0].length; t++)
+                for (int i = 0; i < stream->width; i++) {
+                    page_codec_set_code(c.codec, s, &c.sequence[0], t, i, value ? 0xffff : 0);
+                    page_codec_set_params(c.codec, s, &c.sequence[0], t, i, value ? 0xffff : 0,
+                                          value ? 0xffff : 0);
+                }
         }
         if (value)
             memcpy(ones, c.pool, bytes);
@@ -302,6 +281,8 @@ static int code_at(const uint8_t *unit, int bits, int token, int channel)
     }
 }
 
+static const int32_t first_page = 0;
+
 Test(page_codec, codes_are_where_the_fragment_rules_put_them)
 {
     for (int bits = 2; bits <= 8; bits += bits < 4 ? 1 : 4) {
@@ -309,13 +290,12 @@ Test(page_codec, codes_are_where_the_fragment_rules_put_them)
         snprintf(spec, sizeof spec, SMOL("\"method\": \"x\", \"rotation\": false, \"bits\": %d"), bits);
         page_codec *codec = codec_of(spec, false);
         int width = codec->stream[0].width, mask = (1 << bits) - 1;
-        uint8_t *page = calloc(1, codec->page_bytes), codes[1024];
-        uint16_t params[64] = {0};
-        for (int token = 0; token < codec->page_tokens; token++) {
+        uint8_t *page = calloc(1, codec->page_bytes);
+        const page_sequence alone = {page, &first_page, codec->page_tokens, NULL};
+        for (int token = 0; token < codec->page_tokens; token++)
             for (int c = 0; c < width; c++)
-                codes[c] = (uint8_t)((token * 7 + c * 3 + c / 16) & mask);
-            page_codec_write(codec, 0, page, token, codes, params, params);
-        }
+                page_codec_set_code(codec, 0, &alone, token, c,
+                                    (unsigned)((token * 7 + c * 3 + c / 16) & mask));
         for (int token = 0; token < codec->page_tokens; token++)
             for (int c = 0; c < width; c++) {
                 const uint8_t *unit =
@@ -332,12 +312,11 @@ Test(page_codec, f16_values_are_an_operand_of_the_matrix_instruction)
 {
     page_codec *codec = codec_of(SMOL("\"method\": \"x-cl\""), true);
     uint8_t *page = calloc(1, codec->page_bytes);
-    uint16_t row[1024], value;
-    for (int token = 0; token < 64; token++) {
+    const page_sequence alone = {page, &first_page, 64, NULL};
+    uint16_t value;
+    for (int token = 0; token < 64; token++)
         for (int c = 0; c < 576; c++)
-            row[c] = (uint16_t)(token * 576 + c);
-        page_codec_write_halves(codec, 0, page, token, row);
-    }
+            page_codec_set_code(codec, 0, &alone, token, c, (uint16_t)(token * 576 + c));
     for (int token = 0; token < 64; token++)
         for (int c = 0; c < 576; c++) {
             fragment_place p = place_of(token, c);
@@ -356,12 +335,10 @@ Test(page_codec, parameters_of_tokens_are_where_the_layout_says)
 {
     page_codec *codec = codec_of(
         SMOL("\"method\": \"x\", \"rotation\": false, \"bits\": 3, \"zero_point\": \"integer\""), false);
-    uint8_t *page = calloc(1, codec->page_bytes), codes[1024] = {0};
-    uint16_t scale[8] = {0}, zero[8] = {0};
+    uint8_t *page = calloc(1, codec->page_bytes);
+    const page_sequence alone = {page, &first_page, 64, NULL};
     cr_assert_eq(codec->stream[0].groups, 5);
-    scale[3] = 0x1234;
-    zero[3] = 5;
-    page_codec_write(codec, 0, page, 16 + 11, codes, scale, zero);
+    page_codec_set_params(codec, 0, &alone, 16 + 11, 3 * codec->group, 0x1234, 5);
     const uint8_t *params = page + codec->tile_bytes + 576 * 16 * 3 / 8;
     size_t bit = (3 * 16 + 11) * 3; /* 177: bits 1.. of byte 22 */
     uint16_t found;
@@ -379,11 +356,10 @@ Test(page_codec, parameters_of_channels_are_spread_over_the_pages_of_their_group
                SMOL("\"method\": \"x\", \"rotation\": false, \"axis_k\": \"channel\", \"group\": 128, "
                     "\"page\": 64"),
                false, 4, 0);
-    uint8_t *codes = calloc(128, 576);
-    uint16_t scale[576], zero[576], found;
+    uint16_t found;
     for (int i = 0; i < 576; i++)
-        scale[i] = (uint16_t)(1000 + i), zero[i] = (uint16_t)(5000 + i);
-    page_codec_write_group(c.codec, 0, &c.sequence[0], 1, codes, scale, zero);
+        page_codec_set_params(c.codec, 0, &c.sequence[0], 128, i, (uint16_t)(1000 + i),
+                              (uint16_t)(5000 + i));
     for (int i = 0; i < 576; i++) {
         int chunk = i / 64, page = c.pages[0][2 + chunk % 2], slot = chunk / 2; /* group 1: pages 2 and 3 */
         const uint8_t *at = c.pool + (size_t)page * c.codec->page_bytes + 64 * 576 / 2 + (size_t)slot * 256;
@@ -392,7 +368,6 @@ Test(page_codec, parameters_of_channels_are_spread_over_the_pages_of_their_group
         memcpy(&found, at + 128 + i % 64 * 2, 2);
         cr_assert_eq(found, 5000 + i);
     }
-    free(codes);
     cache_close(&c);
 }
 

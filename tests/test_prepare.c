@@ -412,7 +412,7 @@ static void write_shard(const char *path, const char *name, int layer, int is_v,
                       .shape = {MODEL_DKV, MODEL_D},
                       .data = values,
                       .bytes = (type == TENSOR_F32 ? 4u : 2u) * COUNT};
-    cr_assert_eq(safetensors_write(path, &t, 1, NULL, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(safetensors_write(path, &t, 1, &err), XQ_OK, "%s", err.message);
 }
 
 /* The tiny model in four shards of this type. */

@@ -39,9 +39,8 @@ static const char *random_model(int hidden, int kv_width, int layers)
                               .data = values,
                               .bytes = 2 * count};
     }
-    cr_assert_eq(
-        safetensors_write(files_path(directory, "model.safetensors"), tensors, 2 * layers, NULL, &err),
-        XQ_OK, "%s", err.message);
+    cr_assert_eq(safetensors_write(files_path(directory, "model.safetensors"), tensors, 2 * layers, &err),
+                 XQ_OK, "%s", err.message);
     snprintf(config, sizeof config,
              "{\"model_type\": \"llama\", \"hidden_size\": %d, \"num_attention_heads\": %d, "
              "\"num_key_value_heads\": %d, \"num_hidden_layers\": %d}",

@@ -12,7 +12,7 @@
 
 enum { D = 256, HEADS = 4, KV_HEADS = 2, DH = 64, KV = KV_HEADS * DH, MODEL_LAYERS = 3 };
 
-TestSuite(prepared, .init = plan_open_stubs);
+#define PREPARED_TEST(...) Test(prepared, __VA_ARGS__, .init = plan_open_stubs)
 
 /* ------------------------------------------------------------------ models */
 
@@ -74,9 +74,8 @@ static const char *model_directory(const struct model_kind *kind)
         if (kind->sinks)
             add(&w, layer, "sinks", HEADS, 0);
     }
-    cr_assert_eq(
-        safetensors_write(files_path(directory, "model.safetensors"), w.tensors, w.count, NULL, &err),
-        XQ_OK, "%s", err.message);
+    cr_assert_eq(safetensors_write(files_path(directory, "model.safetensors"), w.tensors, w.count, &err),
+                 XQ_OK, "%s", err.message);
     for (int i = 0; i < w.count; i++)
         free((void *)w.tensors[i].data);
     snprintf(config, sizeof config,
@@ -116,7 +115,7 @@ static xq_prepared_info info_of(const xq_prepared *p)
 
 /* ---------------------------------------------------------------- matrices */
 
-Test(prepared, an_engine_reads_what_was_prepared)
+PREPARED_TEST(an_engine_reads_what_was_prepared)
 {
     xq_prepared *p = opened(prepare(&llama, "--method latent --store f32"));
     xq_prepared_info info = info_of(p);
@@ -139,7 +138,7 @@ Test(prepared, an_engine_reads_what_was_prepared)
     xq_prepared_close(p);
 }
 
-Test(prepared, each_layer_says_what_it_is_prepared_for)
+PREPARED_TEST(each_layer_says_what_it_is_prepared_for)
 {
     xq_prepared *p = opened(prepare(&llama, "--method latent-cl --base-layer 1"));
     xq_weights plain = XQ_WEIGHTS_INIT, base = XQ_WEIGHTS_INIT;
@@ -154,7 +153,7 @@ Test(prepared, each_layer_says_what_it_is_prepared_for)
     xq_prepared_close(p);
 }
 
-Test(prepared, it_may_be_closed_after_its_context)
+PREPARED_TEST(it_may_be_closed_after_its_context)
 {
     xq_prepared *p = opened(prepare(&llama, "--method x --layers 1"));
     xq_weights w = XQ_WEIGHTS_INIT;
@@ -167,7 +166,7 @@ Test(prepared, it_may_be_closed_after_its_context)
     cr_assert_eq(fake->retained, 0);
 }
 
-Test(prepared, absent_layers_and_files_are_named)
+PREPARED_TEST(absent_layers_and_files_are_named)
 {
     const char *path = prepare(&llama, "--method x --layers 1");
     xq_prepared *p = opened(path);
@@ -251,7 +250,7 @@ static void check_packed(const struct model_kind *kind, const char *method, cons
     xq_prepared_close(p);
 }
 
-Test(prepared, packed_weights_are_the_plans_bit_for_bit, .timeout = 120)
+PREPARED_TEST(packed_weights_are_the_plans_bit_for_bit, .timeout = 120)
 {
     check_packed(&llama, "latent --groups 2 --rank 80,128", "f16", "f16");
     check_packed(&llama, "latent --rotation", "int8", "f16");
@@ -262,7 +261,7 @@ Test(prepared, packed_weights_are_the_plans_bit_for_bit, .timeout = 120)
     check_packed(&glm, "x --feedback --group 64", "f16", "f16");
 }
 
-Test(prepared, packed_weights_of_cross_layer_methods_are_the_plans_bit_for_bit, .timeout = 120)
+PREPARED_TEST(packed_weights_of_cross_layer_methods_are_the_plans_bit_for_bit, .timeout = 120)
 {
     check_packed(&gpt_oss, "latent-cl --base-layer 1", "int8", "f16");
     check_packed(&qwen, "x-cl --base-layer 0", "f16", "f16");
@@ -270,7 +269,7 @@ Test(prepared, packed_weights_of_cross_layer_methods_are_the_plans_bit_for_bit, 
 }
 
 /* Without stored matrices what is packed comes from those in f32. */
-Test(prepared, packed_weights_can_stand_alone)
+PREPARED_TEST(packed_weights_can_stand_alone)
 {
     xq_prepared *whole = opened(prepare(&llama, "--method latent --pack --weights int8 --store f32"));
     const char *path = prepare(&llama, "--method latent --pack --weights int8 --store none");
@@ -306,7 +305,7 @@ static void refuses_plan(const xq_prepared *p, const char *spec, const char *fie
     xq_plan_destroy(plan);
 }
 
-Test(prepared, a_plan_with_feedback_has_the_files_groups)
+PREPARED_TEST(a_plan_with_feedback_has_the_files_groups)
 {
     xq_prepared *p = opened(prepare(&llama, "--method latent --pack --feedback --group 32"));
     refuses_plan(p, plan_spec(p, 0, "f16", "\"group\": 64"), "cache.group",
@@ -314,7 +313,7 @@ Test(prepared, a_plan_with_feedback_has_the_files_groups)
     xq_prepared_close(p);
 }
 
-Test(prepared, a_plan_with_other_weights_is_refused_by_field, .timeout = 120)
+PREPARED_TEST(a_plan_with_other_weights_is_refused_by_field, .timeout = 120)
 {
     const char *path = prepare(&llama, "--method latent --pack");
     xq_prepared *p = opened(path);
@@ -348,7 +347,7 @@ Test(prepared, a_plan_with_other_weights_is_refused_by_field, .timeout = 120)
     xq_prepared_close(p);
 }
 
-Test(prepared, plans_that_take_no_packed_weights_are_told)
+PREPARED_TEST(plans_that_take_no_packed_weights_are_told)
 {
     const char *plain = prepare(&llama, "--method latent");
     xq_prepared *p = opened(prepare(&llama, "--method latent --pack")), *unpacked = opened(plain);
@@ -376,7 +375,7 @@ Test(prepared, plans_that_take_no_packed_weights_are_told)
     plan_close(plan);
 }
 
-Test(prepared, damage_is_named_by_layer)
+PREPARED_TEST(damage_is_named_by_layer)
 {
     const char *path = prepare(&llama, "--method latent --pack"), *directory = files_directory();
     size_t size, bytes = 0;

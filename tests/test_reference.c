@@ -69,8 +69,9 @@ Test(reference, equals_the_formula_written_out)
     fill(wk, D * KV * DH);
     fill(wv, D * KV * DH);
     fill(q, HEADS * DH);
-    reference_factors factors = {x, x, wk, wv, D, D};
-    cr_assert_eq(reference_attend_factors(&tiny, TOKENS, &factors, q, out, lse, &err), XQ_OK);
+    const reference_layer layer = {.wk = wk, .wv = wv, .inner_k = D, .inner_v = D, .latents = 1};
+    const reference_queries last = {.count = 1, .q = q};
+    cr_assert_eq(reference_attend_layer(&tiny, &layer, TOKENS, x, x, &last, out, lse, &err), XQ_OK);
     for (int head = 0; head < HEADS; head++) {
         naive(x, wk, wv, q, head, expected, &expected_lse);
         cr_assert_lt(reference_error(expected, out + head * DH, DH), 1e-13);
@@ -82,7 +83,9 @@ Test(reference, empty_sequence_gives_zeros_and_minus_infinity)
 {
     double q[HEADS * DH] = {1}, out[HEADS * DH], lse[HEADS];
     error err = ERROR_INIT;
-    cr_assert_eq(reference_attend(&tiny, 0, q, q, q, out, lse, &err), XQ_OK);
+    const reference_queries last = {.count = 1, .q = q};
+    cr_assert_eq(reference_attend_queries(&tiny, &(reference_layer){0}, 0, q, q, &last, out, lse, &err),
+                 XQ_OK);
     for (int i = 0; i < HEADS * DH; i++)
         cr_assert_eq(out[i], 0);
     for (int i = 0; i < HEADS; i++)
@@ -94,7 +97,9 @@ Test(reference, a_nan_key_reaches_the_output)
     double k[TOKENS * KV * DH] = {0}, q[HEADS * DH] = {1}, out[HEADS * DH], lse[HEADS];
     error err = ERROR_INIT;
     k[0] = NAN;
-    cr_assert_eq(reference_attend(&tiny, TOKENS, k, k, q, out, lse, &err), XQ_OK);
+    const reference_queries last = {.count = 1, .q = q};
+    cr_assert_eq(
+        reference_attend_queries(&tiny, &(reference_layer){0}, TOKENS, k, k, &last, out, lse, &err), XQ_OK);
     cr_assert(isnan(out[0]));
 }
 

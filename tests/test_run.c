@@ -483,8 +483,7 @@ Test(run, weights_may_come_from_the_model_directory)
             some[i] = all[i];
             some[i].bytes = 4 * tensor_count(&all[i]);
         }
-        cr_assert_eq(safetensors_write(files_path(directory, "act"), some, with ? 4 : 2, NULL, &err),
-                     XQ_OK);
+        cr_assert_eq(safetensors_write(files_path(directory, "act"), some, with ? 4 : 2, &err), XQ_OK);
         struct command_result r =
             command_run("run --device sim --input %s/act --output %s/out --model %s%s "
                         "--method latent",
@@ -516,7 +515,7 @@ static const float *run_model(const char *directory, const char *options)
                           .data = layer_floats(TOKENS * MODEL_D, 1)};
         all[i].bytes = 4 * tensor_count(&all[i]);
     }
-    cr_assert_eq(safetensors_write(files_path(directory, "act"), all, 4, NULL, &err), XQ_OK);
+    cr_assert_eq(safetensors_write(files_path(directory, "act"), all, 4, &err), XQ_OK);
     struct command_result r = command_run("run --device sim --input %s/act --output %s/out --model %s %s",
                                           directory, directory, directory, options);
     cr_assert_eq(r.status, 0, "%s", r.err);

@@ -51,17 +51,14 @@ Test(safetensors, what_is_written_is_read_back)
         {.name = "d \"quoted\"", .type = TENSOR_F64, .rank = 0, .data = f64, .bytes = sizeof f64},
         {.name = "empty", .type = TENSOR_F32, .rank = 2, .shape = {0, 7}, .data = f32, .bytes = 0},
     };
-    const char *metadata[] = {"made by", "a test", NULL};
     safetensors *s;
     const tensor *t;
     float *values;
     error err = ERROR_INIT;
-    cr_assert_eq(safetensors_write(path, tensors, 5, metadata, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(safetensors_write(path, tensors, 5, &err), XQ_OK, "%s", err.message);
     cr_assert_eq(files_count(directory), 1, "a temporary file stayed behind");
     cr_assert_eq(safetensors_open(path, &s, &err), XQ_OK, "%s", err.message);
     cr_assert_eq(safetensors_count(s), 5);
-    cr_assert_str_eq(safetensors_metadata(s, "made by"), "a test");
-    cr_assert_null(safetensors_metadata(s, "other"));
 
     cr_assert_eq(safetensors_need(s, "b", &t, &err), XQ_OK);
     cr_assert(t->rank == 2 && t->shape[0] == 2 && t->shape[1] == 3);
@@ -353,7 +350,7 @@ static void write_shard(const char *directory, const char *file, const char *nam
 {
     tensor t = {.name = name, .type = TENSOR_F32, .rank = 1, .shape = {1}, .data = &value, .bytes = 4};
     error err = ERROR_INIT;
-    cr_assert_eq(safetensors_write(files_path(directory, file), &t, 1, NULL, &err), XQ_OK);
+    cr_assert_eq(safetensors_write(files_path(directory, file), &t, 1, &err), XQ_OK);
 }
 
 static const char *sharded(const char *index)
@@ -421,9 +418,9 @@ Test(safetensors, a_failed_write_leaves_nothing)
     float value = 1;
     tensor t = {.name = "x", .type = TENSOR_F32, .rank = 1, .shape = {1}, .data = &value, .bytes = 4};
     error err = ERROR_INIT;
-    cr_assert_eq(safetensors_write(files_path(directory, "no/such/file"), &t, 1, NULL, &err), XQ_ERROR_IO);
+    cr_assert_eq(safetensors_write(files_path(directory, "no/such/file"), &t, 1, &err), XQ_ERROR_IO);
     error_clear(&err);
     t.bytes = 8;
-    cr_assert_eq(safetensors_write(files_path(directory, "x"), &t, 1, NULL, &err), XQ_ERROR_ARGUMENT);
+    cr_assert_eq(safetensors_write(files_path(directory, "x"), &t, 1, &err), XQ_ERROR_ARGUMENT);
     cr_assert_eq(files_count(directory), 0);
 }

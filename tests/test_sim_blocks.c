@@ -21,64 +21,67 @@ static const char head[] =
     "    mov.u32 %lane, %laneid;\n    mul.wide.u32 %mine, %me, 4;\n    add.s64 %mine, %mine, %out;\n"
     "    mov.u32 %r0, memory;\n    shl.b32 %r1, %me, 2;\n    add.s32 %r1, %r1, %r0;\n";
 
-struct machine {
+static struct {
     device *sim;
     uint64_t out;
     uint32_t words[WORDS];
-};
+} m;
 
-static void open_machine(struct machine *m)
+static void set_up(void)
 {
     error err = ERROR_INIT;
-    memset(m, 0, sizeof *m);
-    m->sim = ptx_device();
-    m->sim->ops->alloc(m->sim, sizeof m->words, &m->out, &err);
+    m.sim = ptx_device();
+    m.sim->ops->alloc(m.sim, sizeof m.words, &m.out, &err);
     cr_assert_eq(err.status, XQ_OK, "%s", err.message);
 }
 
-static xq_status try_run(struct machine *m, const char *body, struct ptx_launch launch, error *err)
+static void tear_down(void)
+{
+    m.sim->ops->destroy(m.sim);
+}
+
+#define SIM_TEST(name) Test(sim_blocks, name, .init = set_up, .fini = tear_down)
+
+static xq_status try_run(const char *body, struct ptx_launch launch, error *err)
 {
     size_t bytes = sizeof head + strlen(body) + 32;
     char *text = malloc(bytes);
     cr_assert_not_null(text);
     snprintf(text, bytes, "%s%s\n    ret;\n}\n", head, body);
     launch.ptx = text;
-    launch.params = &m->out;
-    launch.params_bytes = sizeof m->out;
-    m->sim->ops->fill(m->sim, m->out, 0xee, sizeof m->words, err);
-    if (ptx_run(m->sim, &launch, err) == XQ_OK)
-        m->sim->ops->read(m->sim, m->words, m->out, sizeof m->words, err);
+    launch.params = &m.out;
+    launch.params_bytes = sizeof m.out;
+    m.sim->ops->fill(m.sim, m.out, 0xee, sizeof m.words, err);
+    if (ptx_run(m.sim, &launch, err) == XQ_OK)
+        m.sim->ops->read(m.sim, m.words, m.out, sizeof m.words, err);
     free(text);
     return err->status;
 }
 
-static void run(struct machine *m, const char *body, struct ptx_launch launch)
+static void run(const char *body, struct ptx_launch launch)
 {
     error err = ERROR_INIT;
-    try_run(m, body, launch, &err);
+    try_run(body, launch, &err);
     cr_assert_eq(err.status, XQ_OK, "%s", err.message);
 }
 
-static void expect_fault(struct machine *m, const char *body, struct ptx_launch launch, const char *says)
+static void expect_fault(const char *body, struct ptx_launch launch, const char *says)
 {
     error err = ERROR_INIT;
-    cr_expect_eq(try_run(m, body, launch, &err), XQ_ERROR_DEVICE);
+    cr_expect_eq(try_run(body, launch, &err), XQ_ERROR_DEVICE);
     cr_expect(strstr(err.message, says), "'%s' does not say %s", err.message, says);
     error_clear(&err);
 }
 
-Test(sim_blocks, clusters_of_more_than_one_block_are_refused)
+SIM_TEST(clusters_of_more_than_one_block_are_refused)
 {
-    struct machine m;
     error err = ERROR_INIT;
-    open_machine(&m);
-    run(&m, "", (struct ptx_launch){.grid = 2, .block = 32, .cluster = 1});
-    xq_status status = try_run(&m, "", (struct ptx_launch){.grid = 2, .block = 32, .cluster = 2}, &err);
+    run("", (struct ptx_launch){.grid = 2, .block = 32, .cluster = 1});
+    xq_status status = try_run("", (struct ptx_launch){.grid = 2, .block = 32, .cluster = 2}, &err);
     cr_assert_eq(status, XQ_ERROR_UNSUPPORTED);
     cr_assert(strstr(err.message, "clusters of 2") && strstr(err.message, "1 is possible"), "%s",
               err.message);
     error_clear(&err);
-    m.sim->ops->destroy(m.sim);
 }
 
 /* Each thread's place in the grid, x fastest. */
@@ -90,38 +93,29 @@ Test(sim_blocks, clusters_of_more_than_one_block_are_refused)
     "    mad.lo.u32 %r2, %r2, %r3, %r4;\n    mov.u32 %r3, %ntid.x;\n    mad.lo.u32 %r2, %r2, %r3, %me;\n"  \
     "    mul.wide.u32 %l0, %r2, 4;\n    add.s64 %l0, %l0, %out;\n"
 
-Test(sim_blocks, threads_know_their_place_in_three_dimensions)
+SIM_TEST(threads_know_their_place_in_three_dimensions)
 {
-    struct machine m;
-    open_machine(&m);
     struct ptx_launch launch = {.grid = 3, .grid_yz = {2, 4}, .block = 5, .block_yz = {3, 7}};
-    run(&m, PLACE "    shl.b32 %r5, %r2, 8;\n    or.b32 %r5, %r5, %lane;\n    st.global.u32 [%l0], %r5;\n",
+    run(PLACE "    shl.b32 %r5, %r2, 8;\n    or.b32 %r5, %r5, %lane;\n    st.global.u32 [%l0], %r5;\n",
         launch);
     for (uint32_t i = 0; i < 3 * 2 * 4 * 5 * 3 * 7; i++)
         cr_assert_eq(m.words[i], i << 8 | i % 105 % 32, "%u: %x", i, m.words[i]);
-    m.sim->ops->destroy(m.sim);
 }
 
-Test(sim_blocks, a_fault_names_block_and_thread_in_three_dimensions)
+SIM_TEST(a_fault_names_block_and_thread_in_three_dimensions)
 {
-    struct machine m;
-    open_machine(&m);
     struct ptx_launch launch = {.grid = 3, .grid_yz = {2, 2}, .block = 4, .block_yz = {2, 2}};
     const char body[] = PLACE "    setp.eq.u32 %p0, %r2, 123;\n    @%p0 st.global.u32 [%l0+1], %r2;\n";
     /* 123 = 7 * 16 + 11: block 7 is (1, 0, 1), thread 11 (3, 0, 1). */
-    expect_fault(&m, body, launch, "block (1, 0, 1), thread (3, 0, 1)");
-    m.sim->ops->destroy(m.sim);
+    expect_fault(body, launch, "block (1, 0, 1), thread (3, 0, 1)");
 }
 
-Test(sim_blocks, the_last_warp_may_be_short)
+SIM_TEST(the_last_warp_may_be_short)
 {
     static const uint32_t sizes[] = {1, 31, 33, 63, 65, 100};
-    struct machine m;
-    open_machine(&m);
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
         uint32_t n = sizes[k];
-        run(&m,
-            "    setp.ge.u32 %p0, %me, 0;\n    vote.sync.ballot.b32 %r2, %p0, -1;\n    bar.sync 0;\n"
+        run("    setp.ge.u32 %p0, %me, 0;\n    vote.sync.ballot.b32 %r2, %p0, -1;\n    bar.sync 0;\n"
             "    bar.red.popc.u32 %r3, 0, %p0;\n    redux.sync.add.u32 %r4, %lane, -1;\n"
             "    shfl.sync.bfly.b32 %r5, %me, 0, 31, -1;\n    popc.b32 %r2, %r2;\n    mad.lo.u32 %r2, %r3, "
             "1000, %r2;\n"
@@ -136,16 +130,12 @@ Test(sim_blocks, the_last_warp_may_be_short)
         }
         cr_expect_eq(m.words[n], 0xeeeeeeee);
     }
-    m.sim->ops->destroy(m.sim);
 }
 
-Test(sim_blocks, producers_arrive_and_consumers_wait)
+SIM_TEST(producers_arrive_and_consumers_wait)
 {
-    struct machine m;
-    open_machine(&m);
     /* Warp 0 fills a buffer of 32 words eight times, warp 1 adds it up: barrier 1 says full, 2 empty. */
-    run(&m,
-        "    mov.u32 %r2, 0;\n    mov.u32 %r3, 0;\n    shl.b32 %r4, %lane, 2;\n    add.s32 %r4, %r4, %r0;\n"
+    run("    mov.u32 %r2, 0;\n    mov.u32 %r3, 0;\n    shl.b32 %r4, %lane, 2;\n    add.s32 %r4, %r4, %r0;\n"
         "    setp.eq.u32 %p0, %warp, 1;\n    @%p0 bra CONSUME;\n"
         "PRODUCE:\n    setp.eq.u32 %p1, %r2, 0;\n    @%p1 bra.uni FILL;\n    bar.sync 2, 64;\nFILL:\n"
         "    mad.lo.u32 %r5, %r2, 100, %lane;\n    st.shared.u32 [%r4], %r5;\n    bar.arrive 1, 64;\n"
@@ -157,28 +147,20 @@ Test(sim_blocks, producers_arrive_and_consumers_wait)
         (struct ptx_launch){.grid = 3, .block = 64});
     for (uint32_t lane = 0; lane < 32; lane++)
         cr_expect_eq(m.words[32 + lane], 2800 + 8 * lane, "%u", m.words[32 + lane]);
-    m.sim->ops->destroy(m.sim);
 }
 
-Test(sim_blocks, a_producer_that_does_not_wait_for_empty_is_a_race)
+SIM_TEST(a_producer_that_does_not_wait_for_empty_is_a_race)
 {
-    struct machine m;
-    open_machine(&m);
-    expect_fault(&m,
-                 "    shl.b32 %r4, %lane, 2;\n    add.s32 %r4, %r4, %r0;\n    setp.eq.u32 %p0, %warp, 1;\n"
+    expect_fault("    shl.b32 %r4, %lane, 2;\n    add.s32 %r4, %r4, %r0;\n    setp.eq.u32 %p0, %warp, 1;\n"
                  "    @%p0 bra CONSUME;\n    st.shared.u32 [%r4], 1;\n    bar.arrive 1, 64;\n"
                  "    st.shared.u32 [%r4], 2;\n    ret;\nCONSUME:\n    bar.sync 1, 64;\n    ld.shared.u32 "
                  "%r5, [%r4];\n",
                  (struct ptx_launch){.grid = 1, .block = 64}, "race");
-    m.sim->ops->destroy(m.sim);
 }
 
-Test(sim_blocks, barriers_reduce_over_all_warps)
+SIM_TEST(barriers_reduce_over_all_warps)
 {
-    struct machine m;
-    open_machine(&m);
-    run(&m,
-        "    and.b32 %r2, %me, 3;\n    setp.eq.u32 %p0, %r2, 1;\n    setp.lt.u32 %p1, %me, 96;\n"
+    run("    and.b32 %r2, %me, 3;\n    setp.eq.u32 %p0, %r2, 1;\n    setp.lt.u32 %p1, %me, 96;\n"
         "    setp.lt.u32 %p2, %me, 95;\n    bar.red.popc.u32 %r3, 3, %p0;\n    bar.red.and.pred %p3, 3, "
         "%p1;\n"
         "    bar.red.and.pred %p4, 3, %p2;\n    bar.red.or.pred %p5, 4, !%p2;\n    bar.red.or.pred %p6, 4, "
@@ -191,22 +173,17 @@ Test(sim_blocks, barriers_reduce_over_all_warps)
         (struct ptx_launch){.grid = 1, .block = 96});
     for (int i = 0; i < 96; i++)
         cr_assert_eq(m.words[i], 241010, "%u", m.words[i]);
-    m.sim->ops->destroy(m.sim);
 }
 
-Test(sim_blocks, warps_that_exited_do_not_hold_up_a_barrier)
+SIM_TEST(warps_that_exited_do_not_hold_up_a_barrier)
 {
-    struct machine m;
-    open_machine(&m);
-    run(&m,
-        "    setp.eq.u32 %p0, %warp, 1;\n    @%p0 exit;\n    st.shared.u32 [%r1], %me;\n    bar.sync 0;\n"
+    run("    setp.eq.u32 %p0, %warp, 1;\n    @%p0 exit;\n    st.shared.u32 [%r1], %me;\n    bar.sync 0;\n"
         "    xor.b32 %r2, %me, 64;\n    shl.b32 %r2, %r2, 2;\n    add.s32 %r2, %r2, %r0;\n"
         "    ld.shared.u32 %r3, [%r2];\n    st.global.u32 [%mine], %r3;\n",
         (struct ptx_launch){.grid = 1, .block = 96});
     cr_expect_eq(m.words[5], 69);
     cr_expect_eq(m.words[40], 0xeeeeeeee);
     cr_expect_eq(m.words[70], 6);
-    m.sim->ops->destroy(m.sim);
 }
 
 /* Exchanges between two warps, 70,000 times with the barriers right; then once without. */
@@ -217,51 +194,38 @@ Test(sim_blocks, warps_that_exited_do_not_hold_up_a_barrier)
     "0;\n"                                                                                                 \
     "    add.u32 %r3, %r3, 1;\n    setp.lt.u32 %p0, %r3, 70000;\n    @%p0 bra LOOP;\n"
 
-Test(sim_blocks, races_are_told_from_order_after_any_number_of_barriers)
+SIM_TEST(races_are_told_from_order_after_any_number_of_barriers)
 {
-    struct machine m;
-    open_machine(&m);
-    run(&m, MANY_BARRIERS "    st.global.u32 [%mine], %r4;\n", (struct ptx_launch){.grid = 1, .block = 64});
+    run(MANY_BARRIERS "    st.global.u32 [%mine], %r4;\n", (struct ptx_launch){.grid = 1, .block = 64});
     cr_expect_eq(m.words[0], 69999);
-    expect_fault(&m, MANY_BARRIERS "    st.shared.u32 [%r1], 1;\n    ld.shared.u32 %r4, [%r2];\n",
+    expect_fault(MANY_BARRIERS "    st.shared.u32 [%r1], 1;\n    ld.shared.u32 %r4, [%r2];\n",
                  (struct ptx_launch){.grid = 1, .block = 64}, "race");
-    m.sim->ops->destroy(m.sim);
 }
 
 /* Written long ago, read now: ordered; written long ago without a barrier since is impossible to miss. */
-Test(sim_blocks, old_writes_stay_known)
+SIM_TEST(old_writes_stay_known)
 {
-    struct machine m;
-    open_machine(&m);
-    run(&m,
-        "    st.shared.u32 [%r1+2048], %me;\n" MANY_BARRIERS "    ld.shared.u32 %r5, [%r2+2048];\n"
+    run("    st.shared.u32 [%r1+2048], %me;\n" MANY_BARRIERS "    ld.shared.u32 %r5, [%r2+2048];\n"
         "    st.global.u32 [%mine], %r5;\n",
         (struct ptx_launch){.grid = 1, .block = 64});
     cr_expect_eq(m.words[3], 35);
-    expect_fault(&m, MANY_BARRIERS "    ld.shared.u32 %r5, [%r2+2048];\n",
+    expect_fault(MANY_BARRIERS "    ld.shared.u32 %r5, [%r2+2048];\n",
                  (struct ptx_launch){.grid = 1, .block = 64}, "uninitialized");
-    m.sim->ops->destroy(m.sim);
 }
 
-Test(sim_blocks, launches_start_with_uninitialized_shared_memory)
+SIM_TEST(launches_start_with_uninitialized_shared_memory)
 {
-    struct machine m;
-    open_machine(&m);
     struct ptx_launch launch = {.grid = 4, .block = 64, .shared_bytes = 1024};
-    run(&m,
-        "    mov.u32 %r2, dynamic;\n    add.u32 %r2, %r2, %r1;\n    sub.u32 %r2, %r2, %r0;\n"
+    run("    mov.u32 %r2, dynamic;\n    add.u32 %r2, %r2, %r1;\n    sub.u32 %r2, %r2, %r0;\n"
         "    st.shared.u32 [%r2], 1;\n    st.shared.u32 [%r1], 1;\n",
         launch);
-    expect_fault(&m, "    ld.shared.u32 %r3, [%r1];\n", launch, "uninitialized");
-    expect_fault(&m, "    ld.shared.u32 %r3, [dynamic];\n", launch, "uninitialized");
-    m.sim->ops->destroy(m.sim);
+    expect_fault("    ld.shared.u32 %r3, [%r1];\n", launch, "uninitialized");
+    expect_fault("    ld.shared.u32 %r3, [dynamic];\n", launch, "uninitialized");
 }
 
-Test(sim_blocks, module_variables_last_as_long_as_their_module)
+SIM_TEST(module_variables_last_as_long_as_their_module)
 {
     error err = ERROR_INIT;
-    struct machine m;
-    open_machine(&m);
     char text[4096];
     snprintf(text, sizeof text,
              "%s    atom.global.add.u32 %%r2, [launches], 1;\n    ld.const.u32 %%r3, [fixed];\n"
@@ -289,9 +253,8 @@ Test(sim_blocks, module_variables_last_as_long_as_their_module)
     }
     ops->module_unload(modules[0]);
     ops->module_unload(modules[1]);
-    expect_fault(&m, "    mov.u64 %l0, fixed;\n    cvta.const.u64 %l0, %l0;\n    st.u32 [%l0], 1;\n",
+    expect_fault("    mov.u64 %l0, fixed;\n    cvta.const.u64 %l0, %l0;\n    st.u32 [%l0], 1;\n",
                  (struct ptx_launch){.grid = 1, .block = 1}, "line");
-    m.sim->ops->destroy(m.sim);
 }
 
 struct job {

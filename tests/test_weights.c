@@ -1,6 +1,7 @@
 /* templates/lib/weights.cuh and element.cuh: packed weights of every type as operands, and bf16, against
  * the definitions of the formats. */
 #include "../runtime/base/half.h"
+#include "elements.h"
 #include "kernel_fixture.h"
 
 #include <criterion/criterion.h>
@@ -140,16 +141,13 @@ static unsigned draw_weight(random_stream *r, int type, double *value)
 static void multiply(fixture *f, const test_kernel *k, random_stream *r, int type, int rows, int columns)
 {
     int bytes = type == F16 || type == BF16 ? 2 : 1;
-    uint8_t *packed = malloc((size_t)(rows * columns * bytes));
+    uint8_t *drawn = malloc((size_t)(rows * columns * bytes));
     double *w = malloc((size_t)(rows * columns) * sizeof *w);
-    for (int i = 0; i < rows * columns; i++) { /* docs/layout.md */
-        int half = i % 2, reg = i / 2 % 4, lane = i / 8 % 32, step = i / 256 % (rows / 16),
-            tile = i / 16 / rows;
-        int column = tile * 16 + (reg >= 2 ? 8 : 0) + lane / 4;
-        int row = step * 16 + (reg & 1 ? 8 : 0) + lane % 4 * 2 + half;
-        unsigned bits = draw_weight(r, type, &w[row * columns + column]);
-        memcpy(packed + i * bytes, &bits, (size_t)bytes);
+    for (int i = 0; i < rows * columns; i++) {
+        unsigned bits = draw_weight(r, type, &w[i]);
+        memcpy(drawn + i * bytes, &bits, (size_t)bytes);
     }
+    void *packed = elements_packed(drawn, rows, columns, bytes);
     float *scale = malloc((size_t)columns * sizeof *scale);
     for (int c = 0; c < columns; c++)
         scale[c] = bytes == 1 ? ldexpf((float)random_between(r, 1, 1000), -20) : 1;
@@ -186,6 +184,7 @@ static void multiply(fixture *f, const test_kernel *k, random_stream *r, int typ
                   names[type], i);
     }
     fixture_release(f);
+    free(drawn);
     free(packed);
     free(w);
     free(scale);

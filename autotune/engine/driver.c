@@ -1,3 +1,4 @@
+#include "call.h"
 #include "private.h"
 
 #include <stdlib.h>
@@ -46,15 +47,19 @@ xq_status driver_set_table(driver *d, int table, int batch, const int64_t *lengt
     return status;
 }
 
-static xq_tail_pool tails_of(const driver *d, int layer, int table)
+static call_cache cache_of(const driver *d, int layer, int table)
 {
-    return (xq_tail_pool){d->layers[layer].tails, d->layers[layer].tails ? d->tables[table].slots : 0};
-}
-
-/* The accumulator where the layer's plan has one. */
-static uint64_t accumulator_of(const driver *d, int layer)
-{
-    return d->layers[layer].info.accumulator_page_bytes ? d->accumulator : 0;
+    const driver_layer *l = &d->layers[layer];
+    return (call_cache){
+        .plan = l->plan,
+        .table = d->tables[table].device,
+        .pages = l->pages,
+        .weights = l->weights,
+        .workspace = d->workspace,
+        .workspace_bytes = d->workspace_bytes,
+        .accumulator = l->info.accumulator_page_bytes ? d->accumulator : 0,
+        .tails = {l->tails, l->tails ? d->tables[table].slots : 0},
+    };
 }
 
 /* Rows of x of each sequence, from the sequences of the rows. */
@@ -77,7 +82,8 @@ xq_status driver_append(driver *d, int layer, int table, int64_t count, const ui
                         const int32_t *sequence, const int32_t *position)
 {
     const driver_layer *l = &d->layers[layer];
-    xq_append_args args = XQ_APPEND_ARGS_INIT;
+    const call_cache cache = cache_of(d, layer, table);
+    xq_append_args args = call_append(&cache);
     TRY(xq_device_write(d->context, d->x, x, 2 * (size_t)count * (size_t)l->info.hidden_size));
     TRY(xq_device_write(d->context, d->sequence, sequence, 4 * (size_t)count));
     TRY(xq_device_write(d->context, d->position, position, 4 * (size_t)count));
@@ -87,29 +93,17 @@ xq_status driver_append(driver *d, int layer, int table, int64_t count, const ui
     args.x = d->x;
     args.token_sequence = d->sequence;
     args.token_position = d->position;
-    args.table = d->tables[table].device;
-    args.pages = l->pages;
-    args.weights = l->weights;
-    args.workspace = d->workspace;
-    args.workspace_bytes = d->workspace_bytes;
     args.append_indptr = l->info.needs_append_indptr ? d->append_indptr : 0;
-    args.tails = tails_of(d, layer, table);
-    args.accumulator = accumulator_of(d, layer);
     TRY(xq_plan_append(l->plan, &args, NULL));
     return xq_device_synchronize(d->context);
 }
 
 xq_status driver_accumulate(driver *d, int layer, int table)
 {
-    const driver_layer *l = &d->layers[layer];
-    xq_accumulate_args args = XQ_ACCUMULATE_ARGS_INIT;
+    const call_cache cache = cache_of(d, layer, table);
+    xq_accumulate_args args = call_accumulate(&cache);
     args.max_tokens = d->tables[table].longest;
-    args.table = d->tables[table].device;
-    args.pages = l->pages;
-    args.weights = l->weights;
-    args.tails = tails_of(d, layer, table);
-    args.accumulator = d->accumulator;
-    return xq_plan_accumulate(l->plan, &args, NULL);
+    return xq_plan_accumulate(cache.plan, &args, NULL);
 }
 
 xq_status driver_set_queries(driver *d, int batch, const driver_queries *queries)
@@ -133,25 +127,17 @@ xq_status driver_set_queries(driver *d, int batch, const driver_queries *queries
 
 xq_status driver_attend(driver *d, int layer, int table)
 {
-    const driver_layer *l = &d->layers[layer];
-    xq_attend_args args = XQ_ATTEND_ARGS_INIT;
+    const call_cache cache = cache_of(d, layer, table);
+    xq_attend_args args = call_attend(&cache);
     args.max_tokens = d->tables[table].longest;
     args.q = d->q;
     args.out = d->out;
     args.lse = d->lse;
-    args.table = d->tables[table].device;
-    args.pages = l->pages;
-    args.weights = l->weights;
-    args.workspace = d->workspace;
-    args.workspace_bytes = d->workspace_bytes;
     args.queries = d->rows;
     args.max_queries = d->most_queries;
     args.query_indptr = d->most_queries ? d->query_indptr : 0;
     args.query_position = d->positions ? d->query_position : 0;
-    args.accumulator = accumulator_of(d, layer);
-    if (!args.accumulator)
-        args.tails = tails_of(d, layer, table);
-    return xq_plan_attend(l->plan, &args, NULL);
+    return xq_plan_attend(cache.plan, &args, NULL);
 }
 
 /* ---------------------------------------------------------------- looking */
@@ -170,12 +156,9 @@ xq_status driver_dequantize(driver *d, int layer, int table, uint16_t *k, uint16
     const driver_table *t = &d->tables[table];
     size_t rows = (size_t)t->entries * (size_t)l->info.page_tokens;
     size_t bytes[2] = {2 * rows * (size_t)l->info.rank_k, v ? 2 * rows * (size_t)l->info.rank_v : 0};
-    xq_dequantize_args args = XQ_DEQUANTIZE_ARGS_INIT;
+    const call_cache cache = cache_of(d, layer, table);
+    xq_dequantize_args args = call_dequantize(&cache);
     args.table_entries = t->entries;
-    args.table = t->device;
-    args.pages = l->pages;
-    args.tails = tails_of(d, layer, table);
-    args.accumulator = accumulator_of(d, layer);
     xq_status status = driver_poisoned(d, bytes[0], &args.k);
     if (status == XQ_OK)
         status = driver_poisoned(d, bytes[1], &args.v);

@@ -1,7 +1,6 @@
 /* Opening and closing a driver and its layers. */
 #include "../../runtime/base/random.h"
-#include "../../runtime/host/pack.h"
-#include "../../runtime/launch/plan.h"
+#include "call.h"
 #include "private.h"
 
 #include <stdlib.h>
@@ -134,22 +133,6 @@ static xq_status grow_workspace(driver *d, size_t bytes)
     return xq_device_fill(d->context, d->workspace, 0, bytes);
 }
 
-static xq_status upload_weights(driver *d, driver_layer *l, const xq_weights *weights)
-{
-    void *packed = malloc(l->info.weights_bytes + 1);
-    if (!packed)
-        return XQ_ERROR_MEMORY;
-    xq_weights used = *weights;
-    pack_keep_used(&l->plan->shape, l->plan->implementation, &used);
-    xq_status status = xq_plan_pack_weights(l->plan, &used, packed, l->info.weights_bytes);
-    if (status == XQ_OK)
-        status = xq_device_alloc(d->context, l->info.weights_bytes, &l->weights);
-    if (status == XQ_OK)
-        status = xq_device_write(d->context, l->weights, packed, l->info.weights_bytes);
-    free(packed);
-    return status;
-}
-
 /* The plan of an earlier layer with this spec, or a new one. */
 static xq_status find_plan(driver *d, const char *spec_json, xq_implementation implementation,
                            xq_plan **plan)
@@ -201,7 +184,7 @@ xq_status driver_add_layer(driver *d, const char *spec_json, xq_implementation i
     TRY(driver_poisoned(d, slots * l->info.tail_bytes, &l->tails));
     if (!d->accumulator)
         TRY(driver_poisoned(d, pages * l->info.accumulator_page_bytes, &d->accumulator));
-    return upload_weights(d, l, weights);
+    return call_upload_weights(d->context, l->plan, weights, &l->weights);
 }
 
 xq_status driver_change_layer(driver *d, int layer, const char *spec_json, xq_implementation implementation,
@@ -213,5 +196,5 @@ xq_status driver_change_layer(driver *d, int layer, const char *spec_json, xq_im
     TRY(find_plan(d, spec_json, implementation, &l->plan));
     TRY(xq_plan_query(l->plan, &l->info));
     TRY(grow_workspace(d, l->info.workspace_bytes));
-    return upload_weights(d, l, weights);
+    return call_upload_weights(d->context, l->plan, weights, &l->weights);
 }

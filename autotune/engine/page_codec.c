@@ -121,16 +121,6 @@ void page_codec_read(const page_codec *codec, int stream, const uint8_t *page, i
         get_params(s, page, param_of_token(codec, s, token, g), scale + g, zero + g);
 }
 
-void page_codec_write(const page_codec *codec, int stream, uint8_t *page, int token, const uint8_t *codes,
-                      const uint16_t *scale, const uint16_t *zero)
-{
-    const page_stream *s = &codec->stream[stream];
-    for (int c = 0; c < s->width; c++)
-        put_code(codec, s, page, token, c, codes[c]);
-    for (int g = 0; g < s->groups; g++)
-        put_params(s, page, param_of_token(codec, s, token, g), scale[g], zero[g]);
-}
-
 void page_codec_read_halves(const page_codec *codec, int stream, const uint8_t *page, int token,
                             uint16_t *values)
 {
@@ -138,33 +128,53 @@ void page_codec_read_halves(const page_codec *codec, int stream, const uint8_t *
         values[c] = (uint16_t)get_code(codec, &codec->stream[stream], page, token, c);
 }
 
-void page_codec_write_halves(const page_codec *codec, int stream, uint8_t *page, int token,
-                             const uint16_t *values)
-{
-    for (int c = 0; c < codec->stream[stream].width; c++)
-        put_code(codec, &codec->stream[stream], page, token, c, values[c]);
-}
-
-void page_codec_dequantize(const page_codec *codec, int stream, const uint8_t *page, int token,
-                           double *x_hat)
-{
-    const page_stream *s = &codec->stream[stream];
-    uint16_t scale = 0, zero = 0;
-    for (int c = 0; c < s->width; c++) {
-        unsigned code = get_code(codec, s, page, token, c);
-        if (s->format.bits < 16 && c % codec->group == 0)
-            get_params(s, page, param_of_token(codec, s, token, c / codec->group), &scale, &zero);
-        x_hat[c] = !quantizer_is_data(&s->format, (size_t)c) ? 0
-                   : s->format.bits == 16                    ? (double)half_to_float((uint16_t)code)
-                                          : quantizer_value(&s->format, (int)code, scale, zero);
-    }
-}
-
 /* ---------------------------------------------------------------- one sequence */
 
 static uint8_t *page_at(const page_codec *codec, const page_sequence *sequence, int page)
 {
     return sequence->pool + (size_t)sequence->pages[page] * codec->page_bytes;
+}
+
+/* A value's parameters: the page of the sequence that has them, and where. */
+static param_place param_of(const page_codec *codec, const page_stream *s, const page_sequence *sequence,
+                            int token, int channel, uint8_t **page)
+{
+    int number = token / codec->page_tokens;
+    param_place at = s->by_channel
+                         ? param_of_channel(codec, s, channel, token / codec->group, &number)
+                         : param_of_token(codec, s, token % codec->page_tokens, channel / codec->group);
+    *page = page_at(codec, sequence, number);
+    return at;
+}
+
+unsigned page_codec_code(const page_codec *codec, int stream, const page_sequence *sequence, int token,
+                         int channel)
+{
+    return get_code(codec, &codec->stream[stream], page_at(codec, sequence, token / codec->page_tokens),
+                    token % codec->page_tokens, channel);
+}
+
+void page_codec_set_code(const page_codec *codec, int stream, const page_sequence *sequence, int token,
+                         int channel, unsigned code)
+{
+    put_code(codec, &codec->stream[stream], page_at(codec, sequence, token / codec->page_tokens),
+             token % codec->page_tokens, channel, code);
+}
+
+void page_codec_params(const page_codec *codec, int stream, const page_sequence *sequence, int token,
+                       int channel, uint16_t *scale, uint16_t *zero)
+{
+    uint8_t *page;
+    param_place at = param_of(codec, &codec->stream[stream], sequence, token, channel, &page);
+    get_params(&codec->stream[stream], page, at, scale, zero);
+}
+
+void page_codec_set_params(const page_codec *codec, int stream, const page_sequence *sequence, int token,
+                           int channel, uint16_t scale, uint16_t zero)
+{
+    uint8_t *page;
+    param_place at = param_of(codec, &codec->stream[stream], sequence, token, channel, &page);
+    put_params(&codec->stream[stream], page, at, scale, zero);
 }
 
 int page_codec_tail_begin(const page_codec *codec, int stream, const page_sequence *sequence)
@@ -184,29 +194,8 @@ void page_codec_read_group(const page_codec *codec, int stream, const page_seque
             codes[(size_t)i * (size_t)s->width + (size_t)c] =
                 (uint8_t)get_code(codec, s, page, t % codec->page_tokens, c);
     }
-    for (int c = 0; c < s->width; c++) {
-        int page;
-        param_place at = param_of_channel(codec, s, c, group, &page);
-        get_params(s, page_at(codec, sequence, page), at, scale + c, zero + c);
-    }
-}
-
-void page_codec_write_group(const page_codec *codec, int stream, const page_sequence *sequence, int group,
-                            const uint8_t *codes, const uint16_t *scale, const uint16_t *zero)
-{
-    const page_stream *s = &codec->stream[stream];
-    for (int i = 0; i < codec->group; i++) {
-        int t = group * codec->group + i;
-        uint8_t *page = page_at(codec, sequence, t / codec->page_tokens);
-        for (int c = 0; c < s->width; c++)
-            put_code(codec, s, page, t % codec->page_tokens, c,
-                     codes[(size_t)i * (size_t)s->width + (size_t)c]);
-    }
-    for (int c = 0; c < s->width; c++) {
-        int page;
-        param_place at = param_of_channel(codec, s, c, group, &page);
-        put_params(s, page_at(codec, sequence, page), at, scale[c], zero[c]);
-    }
+    for (int c = 0; c < s->width; c++)
+        page_codec_params(codec, stream, sequence, group * codec->group, c, scale + c, zero + c);
 }
 
 uint16_t *page_codec_tail_row(const page_codec *codec, int stream, const page_sequence *sequence, int token)
@@ -216,34 +205,21 @@ uint16_t *page_codec_tail_row(const page_codec *codec, int stream, const page_se
            (size_t)(token % codec->group) * (size_t)s->tail_width;
 }
 
-static void dequantize_from_group(const page_codec *codec, const page_stream *s,
-                                  const page_sequence *sequence, int token, double *x_hat)
-{
-    const uint8_t *page = page_at(codec, sequence, token / codec->page_tokens);
-    for (int c = 0; c < s->width; c++) {
-        int params_page;
-        uint16_t scale, zero;
-        param_place at = param_of_channel(codec, s, c, token / codec->group, &params_page);
-        get_params(s, page_at(codec, sequence, params_page), at, &scale, &zero);
-        unsigned code = get_code(codec, s, page, token % codec->page_tokens, c);
-        x_hat[c] = quantizer_is_data(&s->format, (size_t)c)
-                       ? quantizer_value(&s->format, (int)code, scale, zero)
-                       : 0;
-    }
-}
-
 void page_codec_dequantize_token(const page_codec *codec, int stream, const page_sequence *sequence,
                                  int token, double *x_hat)
 {
     const page_stream *s = &codec->stream[stream];
-    if (!s->by_channel) {
-        page_codec_dequantize(codec, stream, page_at(codec, sequence, token / codec->page_tokens),
-                              token % codec->page_tokens, x_hat);
-    } else if (token < page_codec_tail_begin(codec, stream, sequence)) {
-        dequantize_from_group(codec, s, sequence, token, x_hat);
-    } else {
-        const uint16_t *row = page_codec_tail_row(codec, stream, sequence, token);
-        for (int c = 0; c < s->width; c++)
-            x_hat[c] = quantizer_is_data(&s->format, (size_t)c) ? (double)half_to_float(row[c]) : 0;
+    const bool in_tail = token >= page_codec_tail_begin(codec, stream, sequence);
+    const uint16_t *row = in_tail ? page_codec_tail_row(codec, stream, sequence, token) : NULL;
+    const uint8_t *page = in_tail ? NULL : page_at(codec, sequence, token / codec->page_tokens);
+    uint16_t scale = 0, zero = 0;
+    for (int c = 0; c < s->width; c++) {
+        const unsigned code = in_tail ? row[c] : get_code(codec, s, page, token % codec->page_tokens, c);
+        const bool is_half = in_tail || s->format.bits == 16;
+        if (!is_half && (s->by_channel || c % codec->group == 0))
+            page_codec_params(codec, stream, sequence, token, c, &scale, &zero);
+        x_hat[c] = !quantizer_is_data(&s->format, (size_t)c) ? 0
+                   : is_half                                 ? (double)half_to_float((uint16_t)code)
+                             : quantizer_value(&s->format, (int)code, scale, zero);
     }
 }

@@ -50,18 +50,10 @@ void page_codec_destroy(page_codec *codec);
  * quantizer_encode. */
 void page_codec_read(const page_codec *codec, int stream, const uint8_t *page, int token, uint8_t *codes,
                      uint16_t *scale, uint16_t *zero);
-void page_codec_write(const page_codec *codec, int stream, uint8_t *page, int token, const uint8_t *codes,
-                      const uint16_t *scale, const uint16_t *zero);
-
-/* x̂ [width] of a token, in double precision; streams of f16 values too. Padding is 0. */
-void page_codec_dequantize(const page_codec *codec, int stream, const uint8_t *page, int token,
-                           double *x_hat);
 
 /* Streams of f16 values: those of a token, [width]. */
 void page_codec_read_halves(const page_codec *codec, int stream, const uint8_t *page, int token,
                             uint16_t *values);
-void page_codec_write_halves(const page_codec *codec, int stream, uint8_t *page, int token,
-                             const uint16_t *values);
 
 /* ---------------------------------------------------------------- one sequence */
 typedef struct page_sequence {
@@ -71,28 +63,31 @@ typedef struct page_sequence {
     uint8_t *tail;        /* tail_bytes; NULL where no stream is by_channel */
 } page_sequence;
 
+/* One value of a page: its code (in streams of f16 values, their bits), and its group's parameters. */
+unsigned page_codec_code(const page_codec *codec, int stream, const page_sequence *sequence, int token,
+                         int channel);
+void page_codec_set_code(const page_codec *codec, int stream, const page_sequence *sequence, int token,
+                         int channel, unsigned code);
+void page_codec_params(const page_codec *codec, int stream, const page_sequence *sequence, int token,
+                       int channel, uint16_t *scale, uint16_t *zero);
+void page_codec_set_params(const page_codec *codec, int stream, const page_sequence *sequence, int token,
+                           int channel, uint16_t scale, uint16_t zero);
+
 /* Tokens before this one are in pages; those from it on, in the tail. */
 int page_codec_tail_begin(const page_codec *codec, int stream, const page_sequence *sequence);
 
 /* by_channel: group `group` (of `group` tokens each): codes [group, width], scale and zero [width]. */
 void page_codec_read_group(const page_codec *codec, int stream, const page_sequence *sequence, int group,
                            uint8_t *codes, uint16_t *scale, uint16_t *zero);
-void page_codec_write_group(const page_codec *codec, int stream, const page_sequence *sequence, int group,
-                            const uint8_t *codes, const uint16_t *scale, const uint16_t *zero);
 
 /* The row of a tail that holds token t: [tail_width] f16. */
 uint16_t *page_codec_tail_row(const page_codec *codec, int stream, const page_sequence *sequence,
                               int token);
 
-/* x̂ [width] of token t wherever it is: in a page by either axis, or in the tail (exact). Not for tokens in
- * the tail of a cross-layer cache, which holds activations, not deltas. */
+/* x̂ [width] of token t in double precision, wherever it is: in a page by either axis, or in the tail
+ * (exact). Padding is 0. Not for tokens in the tail of a cross-layer cache, which holds activations, not
+ * deltas. */
 void page_codec_dequantize_token(const page_codec *codec, int stream, const page_sequence *sequence,
                                  int token, double *x_hat);
-
-/* Writes a whole sequence as append should have: rows x [length, width] f16, quantized into pages by either
- * axis (or as they are, in streams of f16 values), and those of the last, unfinished group into the tail.
- * Not for the tail of a cross-layer cache. Errors: XQ_ERROR_MEMORY. */
-xq_status page_codec_store(const page_codec *codec, int stream, const page_sequence *sequence,
-                           const uint16_t *x, error *err);
 
 #endif

@@ -3,19 +3,10 @@
 #include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 static xq_status out_of_memory(error *err)
 {
     return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for a reference attention");
-}
-
-static double *copied(const double *data, size_t count)
-{
-    double *copy = malloc((count + 1) * sizeof *copy);
-    if (copy)
-        memcpy(copy, data, count * sizeof *copy);
-    return copy;
 }
 
 /* ---------------------------------------------------------------- RoPE */
@@ -129,33 +120,6 @@ xq_status reference_attend_layer(const reference_model *model, const reference_l
     }
     free(k);
     free(positions);
-    return err->status;
-}
-
-xq_status reference_attend_factors(const reference_model *model, int64_t tokens, const reference_factors *f,
-                                   const double *q, double *out, double *lse, error *err)
-{
-    reference_layer layer = {
-        .wk = f->wk, .wv = f->wv, .inner_k = f->inner_k, .inner_v = f->inner_v, .latents = 1};
-    reference_queries one = {.count = 1, .q = q, .without_sinks = true};
-    return reference_attend_layer(model, &layer, tokens, f->xk, f->xv, &one, out, lse, err);
-}
-
-xq_status reference_attend(const reference_model *model, int64_t tokens, const double *k, const double *v,
-                           const double *q, double *out, double *lse, error *err)
-{
-    /* The query is turned back, as reference_attend_queries turns it. */
-    reference_model reversed = *model;
-    double *turned = copied(q, (size_t)model->heads * (size_t)model->head_dim);
-    if (!turned)
-        return out_of_memory(err);
-    for (int i = 0; i < model->pairs; i++)
-        reversed.frequencies[i] = -model->frequencies[i];
-    reference_rotate(&reversed, turned, 1, model->heads, tokens - 1);
-    reference_layer none = {.latents = 1};
-    reference_queries one = {.count = 1, .q = turned, .without_sinks = true};
-    reference_attend_queries(model, &none, tokens, k, v, &one, out, lse, err);
-    free(turned);
     return err->status;
 }
 

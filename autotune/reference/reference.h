@@ -99,22 +99,6 @@ xq_status reference_attend_layer(const reference_model *model, const reference_l
 void reference_merge(double *out_a, double *lse_a, const double *out_b, const double *lse_b, int64_t rows,
                      int width);
 
-/* ---------------------------------------------------------------- one query at the last position */
-
-/* k and q are rotated already (without the attention factor), v as it is. No sinks. */
-xq_status reference_attend(const reference_model *model, int64_t tokens, const double *k, const double *v,
-                           const double *q, double *out, double *lse, error *err);
-
-/* The same from factors: K = xk [tokens, inner_k] * wk [inner_k, dkv], V likewise. */
-typedef struct reference_factors {
-    const double *xk, *xv; /* may be the same matrix */
-    const double *wk, *wv;
-    int inner_k, inner_v;
-} reference_factors;
-xq_status reference_attend_factors(const reference_model *model, int64_t tokens,
-                                   const reference_factors *factors, const double *q, double *out,
-                                   double *lse, error *err);
-
 /* ‖got - expected‖ / ‖expected‖ (L2); infinity if any value of `got` is not finite. Against an expected
  * zero: 0 if got is zero too, else infinity. */
 double reference_error(const double *expected, const double *got, size_t count);

@@ -142,8 +142,8 @@ static void check_sequence(const sums *k, int sequence, int length, const verify
                            const verify_snapshot *before)
 {
     page_sequence cache = verify_snapshot_sequence(k->v, k->shape, after, sequence, length);
-    page_sequence found = verify_snapshot_accumulator(k->v, k->shape, after, sequence, length);
-    page_sequence was = verify_snapshot_accumulator(k->v, k->shape, before, sequence, length);
+    page_sequence found = verify_snapshot_accumulator(k->shape, after, sequence, length);
+    page_sequence was = verify_snapshot_accumulator(k->shape, before, sequence, length);
     for (int t = 0; t < length; t += k->ukvt && t + 5 < length ? 5 : 1) {
         int page = t / k->v->spec.page, slot = t % k->v->spec.page;
         const uint8_t *bytes = found.pool + (size_t)found.pages[page] * k->v->accumulator->page_bytes;

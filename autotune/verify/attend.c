@@ -1,5 +1,6 @@
 /* What attend returned, against the reference on the same cache. */
 #include "../../runtime/base/half.h"
+#include "../engine/cache.h"
 #include "checks.h"
 #include "layer.h"
 
@@ -46,13 +47,6 @@ static void read_kv(const verify_state *v, const case_shape *shape, const verify
     }
 }
 
-static void read_codes(const page_codec *codec, int stream, const page_sequence *s, double *rows)
-{
-    for (int t = 0; t < s->length; t++)
-        page_codec_dequantize_token(codec, stream, s, t,
-                                    rows + (size_t)t * (size_t)codec->stream[stream].width);
-}
-
 /* One sequence's part, from row `at` on. */
 static void read_sequence(const verify_state *v, const case_shape *shape, int implementation,
                           const verify_snapshot *cache, int sequence, size_t at, cached *c)
@@ -62,13 +56,13 @@ static void read_sequence(const verify_state *v, const case_shape *shape, int im
     if (implementation == XQ_FP16_KV) {
         read_kv(v, shape, cache, sequence, c->k + at * dkv, c->v + at * dkv);
     } else if (v->accumulator) {
-        page_sequence s = verify_snapshot_accumulator(v, shape, cache, sequence, length);
-        read_codes(v->accumulator, 0, &s, c->k + at * (size_t)v->accumulator->stream[0].width);
+        page_sequence s = verify_snapshot_accumulator(shape, cache, sequence, length);
+        driver_decode(v->accumulator, 0, &s, c->k + at * (size_t)v->accumulator->stream[0].width);
     } else {
         page_sequence s = verify_snapshot_sequence(v, shape, cache, sequence, length);
-        read_codes(v->codec, 0, &s, c->k + at * (size_t)v->codec->stream[0].width);
+        driver_decode(v->codec, 0, &s, c->k + at * (size_t)v->codec->stream[0].width);
         if (c->v != c->k)
-            read_codes(v->codec, 1, &s, c->v + at * (size_t)v->codec->stream[1].width);
+            driver_decode(v->codec, 1, &s, c->v + at * (size_t)v->codec->stream[1].width);
     }
 }
 

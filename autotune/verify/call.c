@@ -2,6 +2,7 @@
 #include "call.h"
 #include "../../runtime/base/half.h"
 #include "../../runtime/launch/last_error.h"
+#include "../engine/call.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +53,21 @@ static uint64_t upload_workspace(verify_memory *m, int implementation, int layer
     if (err->status == XQ_OK && *bytes && xq_device_fill(m->v->context, workspace, 0, *bytes) != XQ_OK)
         last_error_read(m->v->context, XQ_ERROR_DEVICE, err);
     return workspace;
+}
+
+static call_cache upload_cache(verify_memory *m, int implementation, int layer, const rows *table,
+                               error *err)
+{
+    call_cache cached = {
+        .plan = verify_plan(m->v, implementation, layer),
+        .table = upload_table(m, table, err),
+        .pages = m->pages[layer],
+        .weights = m->v->plans[implementation].weights[layer],
+        .accumulator = m->accumulator,
+        .tails = upload_tails(m, layer, table, err),
+    };
+    cached.workspace = upload_workspace(m, implementation, layer, &cached.workspace_bytes, err);
+    return cached;
 }
 
 /* Buffers of a call go when it is over. */
@@ -140,9 +156,10 @@ xq_status verify_call_append(verify_memory *m, int implementation, int layer, in
     const xq_plan_info *info = &m->v->plans[implementation].info[layer > 0];
     case_round round = case_round_of(m->shape, round_index);
     rows table = rows_of_round(m->shape, &round);
-    xq_append_args a = XQ_APPEND_ARGS_INIT;
-    tokens t;
     int mark = m->count;
+    const call_cache cached = upload_cache(m, implementation, layer, &table, err);
+    xq_append_args a = call_append(&cached);
+    tokens t;
     if (tokens_gather(m, layer, &round, info->needs_append_indptr || !m->shape->shuffled, &t, err) ==
         XQ_OK) {
         size_t n = (size_t)t.count;
@@ -156,15 +173,7 @@ xq_status verify_call_append(verify_memory *m, int implementation, int layer, in
             a.rotary_position = verify_memory_upload(m, t.rotary, n * 4, err);
     }
     tokens_free(&t);
-    a.table = upload_table(m, &table, err);
-    a.pages = m->pages[layer];
-    a.tails = upload_tails(m, layer, &table, err);
-    a.accumulator = layer > 0 ? m->accumulator : 0;
-    a.weights = m->v->plans[implementation].weights[layer];
-    if (m->kv)
-        a.workspace = upload_workspace(m, implementation, layer, &a.workspace_bytes, err);
-    xq_status status =
-        err->status == XQ_OK ? xq_plan_append(verify_plan(m->v, implementation, layer), &a, NULL) : XQ_OK;
+    xq_status status = err->status == XQ_OK ? xq_plan_append(cached.plan, &a, NULL) : XQ_OK;
     return finish(m, status, mark, err);
 }
 
@@ -173,18 +182,12 @@ xq_status verify_call_accumulate(verify_memory *m, int implementation, int layer
 {
     case_round round = case_round_of(m->shape, round_index);
     rows table = rows_of_round(m->shape, &round);
-    xq_accumulate_args a = XQ_ACCUMULATE_ARGS_INIT;
     int mark = m->count;
+    const call_cache cached = upload_cache(m, implementation, layer, &table, err);
+    xq_accumulate_args a = call_accumulate(&cached);
     for (int i = 0; i < table.batch; i++)
         a.max_tokens = table.length[i] > a.max_tokens ? table.length[i] : a.max_tokens;
-    a.table = upload_table(m, &table, err);
-    a.pages = m->pages[layer];
-    a.weights = m->v->plans[implementation].weights[layer];
-    a.tails = upload_tails(m, layer, &table, err);
-    a.accumulator = m->accumulator;
-    xq_status status = err->status == XQ_OK
-                           ? xq_plan_accumulate(verify_plan(m->v, implementation, layer), &a, NULL)
-                           : XQ_OK;
+    xq_status status = err->status == XQ_OK ? xq_plan_accumulate(cached.plan, &a, NULL) : XQ_OK;
     return finish(m, status, mark, err);
 }
 
@@ -213,7 +216,8 @@ static xq_attend_args attend_args(verify_memory *m, int implementation, int laye
     size_t values = heads * (size_t)m->v->spec.head_dim;
     int32_t indptr[CASE_MAX_SEQUENCES + 1] = {0}, offset[CASE_MAX_SEQUENCES] = {0};
     bool placed = shape->kind != CASE_PLAIN;
-    xq_attend_args a = XQ_ATTEND_ARGS_INIT;
+    const call_cache cached = upload_cache(m, implementation, layer, &table, err);
+    xq_attend_args a = call_attend(&cached);
     for (int i = 0; i < table.batch; i++) {
         const case_sequence *s = &shape->sequence[i + case_first_attended(shape)];
         indptr[i + 1] = s->first_query + s->queries;
@@ -223,10 +227,6 @@ static xq_attend_args attend_args(verify_memory *m, int implementation, int laye
     a.q = verify_memory_upload(m, shape->q, values * 2, err);
     a.out = verify_memory_upload(m, NULL, values * 2, err);
     a.lse = verify_memory_upload(m, NULL, heads * 4, err);
-    a.table = upload_table(m, &table, err);
-    a.pages = m->pages[layer];
-    a.weights = m->v->plans[implementation].weights[layer];
-    a.workspace = upload_workspace(m, implementation, layer, &a.workspace_bytes, err);
     if (m->v->spec.many_queries && !(m->v->spec.both_kernels && !placed)) {
         a.queries = shape->queries;
         a.max_queries = shape->most_queries;
@@ -242,10 +242,6 @@ static xq_attend_args attend_args(verify_memory *m, int implementation, int laye
         a.mask_words = shape->mask_words;
     }
     a.without_sinks = part == PREFIX;
-    if (m->accumulator)
-        a.accumulator = m->accumulator;
-    else
-        a.tails = upload_tails(m, layer, &table, err);
     return a;
 }
 

@@ -22,7 +22,7 @@ void verify_delta(const verify_check *k, int t, uint16_t *x)
     verify_activation_f16(k, t, x);
     if (!k->before)
         return;
-    page_sequence accumulator = verify_snapshot_accumulator(k->v, k->shape, k->before, k->sequence, k->end);
+    page_sequence accumulator = verify_snapshot_accumulator(k->shape, k->before, k->sequence, k->end);
     uint16_t seen[4096];
     verify_accumulator_row(k->v, &accumulator, t, seen);
     for (size_t i = 0; i < d; i++)

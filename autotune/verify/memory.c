@@ -101,10 +101,9 @@ page_sequence verify_snapshot_sequence(const verify_state *v, const case_shape *
     return (page_sequence){s->pages, c->pages, length, tail};
 }
 
-page_sequence verify_snapshot_accumulator(const verify_state *v, const case_shape *shape,
-                                          const verify_snapshot *s, int sequence, int length)
+page_sequence verify_snapshot_accumulator(const case_shape *shape, const verify_snapshot *s, int sequence,
+                                          int length)
 {
-    (void)v;
     return (page_sequence){s->accumulator, shape->sequence[sequence].pages, length, NULL};
 }
 

@@ -35,8 +35,8 @@ void verify_snapshot_free(verify_snapshot *s);
 /* Sequence `sequence` of a snapshot as the page codec sees it, with `length` tokens. */
 page_sequence verify_snapshot_sequence(const verify_state *v, const case_shape *shape,
                                        const verify_snapshot *s, int sequence, int length);
-page_sequence verify_snapshot_accumulator(const verify_state *v, const case_shape *shape,
-                                          const verify_snapshot *s, int sequence, int length);
+page_sequence verify_snapshot_accumulator(const case_shape *shape, const verify_snapshot *s, int sequence,
+                                          int length);
 
 /* Pages and tails that nobody owns hold what they were filled with. */
 bool verify_snapshot_untouched(const verify_memory *m, const verify_snapshot *s);

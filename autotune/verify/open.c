@@ -1,8 +1,7 @@
 /* Specs: their plans on the device, weights, and what references need to know. */
 #include "open.h"
-#include "../../runtime/host/pack.h"
 #include "../../runtime/launch/last_error.h"
-#include "../../runtime/launch/plan.h"
+#include "../engine/call.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,22 +51,12 @@ static xq_status upload_weights(verify_state *v, int implementation, int layer, 
 {
     verify_plans *p = &v->plans[implementation];
     const case_weights *m = &v->weights[layer];
-    size_t bytes = p->info[layer > 0].weights_bytes;
     xq_weights w = XQ_WEIGHTS_INIT;
     w.wk = m->wk, w.wv = m->wv, w.uk = m->uk, w.ak = m->ak, w.uv = m->uv, w.av = m->av, w.ukv = m->ukv;
     w.k_cost = m->k_cost;
     w.bk = m->bk, w.bv = m->bv, w.k_norm = m->k_norm, w.sinks = m->sinks;
-    void *packed = malloc(bytes + 1);
-    if (!packed)
-        return verify_out_of_memory(err);
-    xq_plan *plan = verify_plan(v, implementation, layer);
-    pack_keep_used(&plan->shape, plan->implementation, &w);
-    xq_status status = xq_plan_pack_weights(plan, &w, packed, bytes);
-    if (status == XQ_OK)
-        status = xq_device_alloc(v->context, bytes + 1, &p->weights[layer]);
-    if (status == XQ_OK)
-        status = xq_device_write(v->context, p->weights[layer], packed, bytes);
-    free(packed);
+    xq_status status =
+        call_upload_weights(v->context, verify_plan(v, implementation, layer), &w, &p->weights[layer]);
     return status == XQ_OK ? XQ_OK : last_error_read(v->context, status, err);
 }
 

@@ -31,6 +31,19 @@ static inline float exp_of(float x)
     return p * power;
 }
 
+/* The number that 16 bits are as f16. */
+static inline float half_value(uint16_t half)
+{
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, mantissa = half & 1023,
+             bits;
+    float value = (float)mantissa * 0x1p-24f;
+    if (exponent == 0)
+        return sign ? -value : value;
+    bits = sign | (exponent == 31 ? 0x7f800000 : (exponent + 112) << 23) | mantissa << 13;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 /* Sixteen partial sums, so that they can be a vector's. */
 static inline float sum_of_squares(const float *x, int width)
 {

@@ -2,6 +2,7 @@
  * weights, pages and tail; one workspace and, of cross-layer methods, one accumulator for all. Page i of
  * the sequence is page i of each pool. */
 #include "cache_device.h"
+#include "arithmetic.h"
 #include "fail.h"
 
 #include <stdlib.h>
@@ -15,7 +16,7 @@ typedef struct device_plan {
 
 typedef struct device_layer {
     device_plan *plan;
-    uint64_t weights, pages;
+    uint64_t weights, pages, accumulator;
     xq_tail_pool tails;
 } device_layer;
 
@@ -27,26 +28,34 @@ typedef struct device {
     device_plan *plans;
     int plan_count;
     device_layer *layers;
-    int length, capacity, chunk;
+    uint64_t *owned; /* device memory, freed at the end */
+    int owned_count, length, capacity, chunk;
     xq_page_table table;
-    uint64_t workspace, accumulator;
+    uint64_t workspace;
     size_t workspace_bytes;
     uint64_t rows, out;                      /* f16: what goes in; what attention gives */
     uint64_t sequence, position, row_indptr; /* int32, of the piece in hand */
     uint64_t slot;                           /* of the only tail: number 0 */
-    uint16_t *halves;
 } device;
 
 /* ------------------------------------------------------------------ memory */
 
-static uint64_t allocate(const device *d, size_t bytes)
+static uint64_t allocate(device *d, size_t bytes)
 {
     uint64_t pointer = 0;
     if (bytes == 0)
         return 0;
     check(d->context, xq_device_alloc(d->context, bytes, &pointer), "xq_device_alloc");
     check(d->context, xq_device_fill(d->context, pointer, 0, bytes), "xq_device_fill");
+    d->owned[d->owned_count++] = pointer;
     return pointer;
+}
+
+/* Frees what was allocated beyond the first `count`. */
+static void release_to(device *d, int count)
+{
+    while (d->owned_count > count)
+        check(d->context, xq_device_free(d->context, d->owned[--d->owned_count]), "xq_device_free");
 }
 
 static void upload(const device *d, uint64_t to, const void *data, size_t bytes)
@@ -61,12 +70,6 @@ static void upload_numbers(const device *d, uint64_t to, int first, int step, in
         numbers[i] = first + i * step;
     upload(d, to, numbers, sizeof *numbers * (size_t)count);
     free(numbers);
-}
-
-static void release(const device *d, uint64_t pointer)
-{
-    if (pointer)
-        check(d->context, xq_device_free(d->context, pointer), "xq_device_free");
 }
 
 /* ------------------------------------------------------------ f16 numbers */
@@ -86,39 +89,30 @@ static uint16_t half_bits(float value)
     return (uint16_t)(sign | (magnitude - 0x38000000) >> 13);
 }
 
-static float half_value(uint16_t half)
-{
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, mantissa = half & 1023,
-             bits;
-    float value = (float)mantissa * 0x1p-24f;
-    if (exponent == 0)
-        return sign ? -value : value;
-    bits = sign | (exponent == 31 ? 0x7f800000 : (exponent + 112) << 23) | mantissa << 13;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 /* Rounds `count` rows to f16 and writes them. */
 static void upload_rows(const device *d, uint64_t to, const float *x, int count, int width)
 {
     const size_t values = (size_t)count * (size_t)width;
     xq_quantizer q = XQ_QUANTIZER_INIT;
     float *rounded = room(values, sizeof *rounded);
+    uint16_t *halves = room(values, sizeof *halves);
     q.bits = 16;
     check(NULL, xq_simulate_cache(&q, count, width, x, rounded), "xq_simulate_cache");
     for (size_t i = 0; i < values; i++)
-        d->halves[i] = half_bits(rounded[i]);
-    upload(d, to, d->halves, sizeof *d->halves * values);
+        halves[i] = half_bits(rounded[i]);
+    upload(d, to, halves, sizeof *halves * values);
+    free(halves);
     free(rounded);
 }
 
 static void download_rows(const device *d, float *x, uint64_t from, int count, int width)
 {
     const size_t values = (size_t)count * (size_t)width;
-    check(d->context, xq_device_read(d->context, d->halves, from, sizeof *d->halves * values),
-          "xq_device_read");
+    uint16_t *halves = room(values, sizeof *halves);
+    check(d->context, xq_device_read(d->context, halves, from, sizeof *halves * values), "xq_device_read");
     for (size_t i = 0; i < values; i++)
-        x[i] = half_value(d->halves[i]);
+        x[i] = half_value(halves[i]);
+    free(halves);
 }
 
 /* ----------------------------------------------------------------- launches */
@@ -135,21 +129,16 @@ static void set_length(const device *d, int length, int count, int page_tokens)
     upload_numbers(d, d->position, length - count, 1, count);
 }
 
-/* The accumulator where the layer's plan has one. */
-static uint64_t accumulator_of(const device *d, const device_layer *l)
-{
-    return l->plan->info.accumulator_page_bytes ? d->accumulator : 0;
-}
+/* What every call on a layer's cache is given alike. */
+#define CACHED(d, l)                                                                                       \
+    .table = (d)->table, .pages = (l)->pages, .tails = (l)->tails, .accumulator = (l)->accumulator
+#define WITH_WEIGHTS(d, l) CACHED(d, l), .weights = (l)->weights
+#define WITH_WORKSPACE(d, l)                                                                               \
+    WITH_WEIGHTS(d, l), .workspace = (d)->workspace, .workspace_bytes = (d)->workspace_bytes
 
 static void accumulate(device *d, const device_layer *l, int length)
 {
-    xq_accumulate_args args = XQ_ACCUMULATE_ARGS_INIT;
-    args.max_tokens = length;
-    args.table = d->table;
-    args.pages = l->pages;
-    args.weights = l->weights;
-    args.tails = l->tails;
-    args.accumulator = d->accumulator;
+    const xq_accumulate_args args = {.struct_size = sizeof args, WITH_WEIGHTS(d, l), .max_tokens = length};
     check(d->context, xq_plan_accumulate(l->plan->plan, &args, NULL), "xq_plan_accumulate");
 }
 
@@ -163,19 +152,13 @@ static void device_append(cache *c, int layer, const float *x, int count)
              length, count, d->capacity, d->chunk);
     set_length(d, length, count, l->plan->info.page_tokens);
     upload_rows(d, d->rows, x, count, d->config->hidden);
-    xq_append_args args = XQ_APPEND_ARGS_INIT;
-    args.tokens = count;
-    args.x = d->rows;
-    args.token_sequence = d->sequence;
-    args.token_position = d->position;
-    args.append_indptr = d->row_indptr;
-    args.table = d->table;
-    args.pages = l->pages;
-    args.weights = l->weights;
-    args.workspace = d->workspace;
-    args.workspace_bytes = d->workspace_bytes;
-    args.tails = l->tails;
-    args.accumulator = accumulator_of(d, l);
+    const xq_append_args args = {.struct_size = sizeof args,
+                                 WITH_WORKSPACE(d, l),
+                                 .tokens = count,
+                                 .x = d->rows,
+                                 .token_sequence = d->sequence,
+                                 .token_position = d->position,
+                                 .append_indptr = d->row_indptr};
     check(d->context, xq_plan_append(l->plan->plan, &args, NULL), "xq_plan_append");
     if (d->formats->layer[layer].cross)
         accumulate(d, l, length);
@@ -187,17 +170,11 @@ static void device_attend(cache *c, int layer, const float *q, int count, float 
     device_layer *l = &d->layers[layer];
     const int width = d->config->heads * d->config->head_dim;
     upload_rows(d, d->rows, q, count, width);
-    xq_attend_args args = XQ_ATTEND_ARGS_INIT;
-    args.max_tokens = d->length + count;
-    args.q = d->rows;
-    args.out = d->out;
-    args.table = d->table;
-    args.pages = l->pages;
-    args.weights = l->weights;
-    args.workspace = d->workspace;
-    args.workspace_bytes = d->workspace_bytes;
-    args.tails = l->tails;
-    args.accumulator = accumulator_of(d, l);
+    xq_attend_args args = {.struct_size = sizeof args,
+                           WITH_WORKSPACE(d, l),
+                           .max_tokens = d->length + count,
+                           .q = d->rows,
+                           .out = d->out};
     if (count > 1) { /* one query needs no more */
         args.queries = count;
         args.query_indptr = d->row_indptr;
@@ -242,50 +219,30 @@ static int device_read(cache *c, int layer, int stream, float *rows)
     const int widths[] = {f->cross ? d->config->hidden : info->rank_k, info->rank_v};
     const int entries = (d->length + info->page_tokens - 1) / info->page_tokens,
               all = entries * info->page_tokens;
+    const int kept = d->owned_count;
     uint64_t out[2];
     for (int i = 0; i < 2; i++)
         out[i] = allocate(d, sizeof(uint16_t) * (size_t)all * (size_t)widths[i]);
-    xq_dequantize_args args = XQ_DEQUANTIZE_ARGS_INIT;
-    args.table_entries = entries;
-    args.table = d->table;
-    args.pages = l->pages;
-    args.tails = l->tails;
-    args.accumulator = accumulator_of(d, l);
-    args.k = out[0];
-    args.v = info->rank_v ? out[1] : 0;
+    const xq_dequantize_args args = {
+        .struct_size = sizeof args, CACHED(d, l), .table_entries = entries, .k = out[0], .v = out[1]};
     check(d->context, xq_plan_dequantize(l->plan->plan, &args, NULL), "xq_plan_dequantize");
     float *stored = room((size_t)d->length * (size_t)widths[stream], sizeof *stored);
-    uint16_t *halves = d->halves;
-    d->halves = room((size_t)d->length * (size_t)widths[stream], sizeof *d->halves);
     download_rows(d, stored, out[stream], d->length, widths[stream]);
-    free(d->halves);
-    d->halves = halves;
     strip_padding(stored, d->length, latents, widths[stream], width, rows);
     free(stored);
-    release(d, out[0]);
-    release(d, out[1]);
+    release_to(d, kept);
     return width;
 }
 
 static void device_close(cache *c)
 {
     device *d = (device *)c;
-    for (int i = 0; i < d->config->layers; i++) {
-        release(d, d->layers[i].weights);
-        release(d, d->layers[i].pages);
-        release(d, d->layers[i].tails.pool);
-    }
-    const uint64_t all[] = {d->table.indptr, d->table.indices, d->table.last_page_len,
-                            d->workspace,    d->accumulator,   d->rows,
-                            d->out,          d->sequence,      d->position,
-                            d->row_indptr,   d->slot};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        release(d, all[i]);
+    release_to(d, 0);
     for (int i = 0; i < d->plan_count; i++)
         xq_plan_destroy(d->plans[i].plan);
     free(d->plans);
     free(d->layers);
-    free(d->halves);
+    free(d->owned);
     free(d);
 }
 
@@ -310,7 +267,7 @@ static device_plan *plan_of(device *d, const format *f)
     return p;
 }
 
-static uint64_t upload_weights(const device *d, const device_plan *p, sources *s, int layer)
+static uint64_t upload_weights(device *d, const device_plan *p, sources *s, int layer)
 {
     const size_t bytes = p->info.weights_bytes;
     uint64_t weights = allocate(d, bytes);
@@ -348,7 +305,9 @@ static void open_layers(device *d, sources *s)
             accumulator = pages * info->accumulator_page_bytes;
     }
     d->workspace = allocate(d, d->workspace_bytes);
-    d->accumulator = allocate(d, accumulator);
+    const uint64_t shared = allocate(d, accumulator);
+    for (int i = 0; i < d->config->layers; i++)
+        d->layers[i].accumulator = d->layers[i].plan->info.accumulator_page_bytes ? shared : 0;
 }
 
 static void open_buffers(device *d)
@@ -356,9 +315,8 @@ static void open_buffers(device *d)
     const size_t heads = (size_t)d->config->heads * (size_t)d->config->head_dim,
                  hidden = (size_t)d->config->hidden;
     const size_t halves = (size_t)d->chunk * (heads > hidden ? heads : hidden), pages = (size_t)d->capacity;
-    d->halves = room(halves, sizeof *d->halves);
-    d->rows = allocate(d, sizeof *d->halves * halves);
-    d->out = allocate(d, sizeof *d->halves * halves);
+    d->rows = allocate(d, sizeof(uint16_t) * halves);
+    d->out = allocate(d, sizeof(uint16_t) * halves);
     d->sequence = allocate(d, sizeof(int32_t) * (size_t)d->chunk);
     d->position = allocate(d, sizeof(int32_t) * (size_t)d->chunk);
     d->row_indptr = allocate(d, 2 * sizeof(int32_t));
@@ -383,6 +341,7 @@ cache *cache_device_open(xq_context *context, const config *c, const formats *f,
     d->chunk = chunk;
     d->plans = room((size_t)c->layers, sizeof *d->plans);
     d->layers = room((size_t)c->layers, sizeof *d->layers);
+    d->owned = room(3 * (size_t)c->layers + 16, sizeof *d->owned); /* three a layer, and what all share */
     open_buffers(d);
     open_layers(d, s);
     return &d->interface;

@@ -1,4 +1,5 @@
 #include "tensors.h"
+#include "arithmetic.h"
 #include "fail.h"
 
 #include <cjson/cJSON.h>
@@ -133,12 +134,6 @@ static const cJSON *find(const tensors *t, const char *name, const shard **where
     return NULL;
 }
 
-bool tensors_has(const tensors *t, const char *name)
-{
-    const shard *where;
-    return find(t, name, &where) != NULL;
-}
-
 static double number(const cJSON *list, int i)
 {
     const cJSON *item = cJSON_GetArrayItem(list, i);
@@ -159,15 +154,6 @@ static void check_shape(const char *path, const char *name, const cJSON *shape, 
          (long long)cols);
 }
 
-static float from_half(uint16_t half)
-{
-    int exponent = half >> 10 & 31, mantissa = half & 1023;
-    float magnitude = exponent == 31  ? (mantissa ? NAN : INFINITY)
-                      : exponent == 0 ? ldexpf((float)mantissa, -24)
-                                      : ldexpf((float)(1024 + mantissa), exponent - 25);
-    return half & 0x8000 ? -magnitude : magnitude;
-}
-
 static float from_bfloat(uint16_t bits)
 {
     uint32_t wide = (uint32_t)bits << 16;
@@ -183,7 +169,7 @@ static void widen_halves(const uint8_t *data, size_t count, float *values)
     uint16_t bits;
     if (table[1] == 0)
         for (int i = 0; i < 65536; i++)
-            table[i] = from_half((uint16_t)i);
+            table[i] = half_value((uint16_t)i);
     for (size_t i = 0; i < count; i++) {
         memcpy(&bits, data + 2 * i, 2);
         values[i] = table[bits];

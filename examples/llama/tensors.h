@@ -11,8 +11,6 @@ typedef struct tensors tensors;
 tensors *tensors_open(const char *directory);
 void tensors_close(tensors *t);
 
-bool tensors_has(const tensors *t, const char *name);
-
 /* Its values as f32; the caller frees. The shape must be [rows, cols], or [cols] where rows is 0. */
 float *tensors_read(const tensors *t, const char *name, int64_t rows, int64_t cols);
 

@@ -14,7 +14,7 @@
 
 /* The part of nvrtc.h that is used; the interface is stable over versions 12 and 13. */
 typedef void *program;
-enum { NVRTC_SUCCESS = 0, NVRTC_OUT_OF_MEMORY = 1, NVRTC_INVALID_OPTION = 5, NVRTC_COMPILATION = 6 };
+enum { NVRTC_SUCCESS = 0, NVRTC_OUT_OF_MEMORY = 1, NVRTC_INVALID_OPTION = 5 };
 
 struct nvrtc {
     void *handle, *builtins;

@@ -18,9 +18,6 @@ typedef struct CUevent_st *cuda_event;
 enum {
     CUDA_RESULT_SUCCESS = 0,
     CUDA_RESULT_OUT_OF_MEMORY = 2,
-    CUDA_RESULT_NO_DEVICE = 100,
-    CUDA_RESULT_INVALID_DEVICE = 101,
-    CUDA_RESULT_NO_BINARY_FOR_GPU = 209,
 };
 
 /* CUdevice_attribute */
