@@ -85,7 +85,8 @@ struct compare_task {
     ceilings ceilings;
     uint64_t seed;
     const struct compare_layer *layer;
-    const double *exact;               /* attention from the inputs as given, [distinct, queries, H, dh] */
+    const double *exact; /* attention from the inputs as given, [distinct, queries, H, dh]; NULL: there is
+                            no method_error */
     struct compare_expected *expected; /* of the implementation before */
 };
 /* Exact attention of the distinct sequences, [distinct, queries, H, dh]; caller frees. */

@@ -4,6 +4,7 @@
 #include "../autotune/reference/seen.h"
 #include "../runtime/launch/plan.h"
 
+#include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,11 +14,27 @@ static bool same_bytes(const page_sequence *a, const page_sequence *b, const str
            (!size->tail_bytes || memcmp(a->tail, b->tail, size->tail_bytes) == 0);
 }
 
-/* Both plans have the same completed spec, so that codes mean the same; and they see the same weights. */
+/* The completed spec of a plan without its tuning, on which results do not depend; caller frees. NULL: out
+ * of memory. */
+static char *untuned(const xq_plan *plan)
+{
+    cJSON *spec = cJSON_Parse(xq_plan_spec(plan));
+    cJSON_DeleteItemFromObjectCaseSensitive(spec, "tuning");
+    cJSON_DeleteItemFromObjectCaseSensitive(cJSON_GetObjectItemCaseSensitive(spec, "choices"), "tuning");
+    char *text = spec ? cJSON_PrintUnformatted(spec) : NULL;
+    cJSON_Delete(spec);
+    return text;
+}
+
+/* Both plans have the same completed spec but for its tuning, so that codes mean the same; and they see the
+ * same weights. */
 static bool same_task(const struct compare_expected *e, const xq_plan *plan)
 {
-    return e->spec && strcmp(e->spec, xq_plan_spec(plan)) == 0 &&
-           (e->implementation == plan->implementation || seen_alike(e->spec));
+    char *spec = e->spec ? untuned(plan) : NULL;
+    bool same = spec && strcmp(e->spec, spec) == 0 &&
+                (e->implementation == plan->implementation || seen_alike(e->spec));
+    free(spec);
+    return same;
 }
 
 bool compare_expected_find(const struct compare_expected *e, const xq_plan *plan, int b,
@@ -35,7 +52,7 @@ void compare_expected_keep(struct compare_expected *e, const xq_plan *plan, int 
 {
     if (!same_task(e, plan) || e->implementation != plan->implementation) {
         compare_expected_free(e);
-        e->spec = strdup(xq_plan_spec(plan));
+        e->spec = untuned(plan);
         e->implementation = plan->implementation;
     }
     driver_free_cache(&e->of[b].cache);

@@ -9,7 +9,7 @@
 enum { COMPARE_MOST_DISTINCT = 4 }; /* texts of a batch: each is checked against a reference */
 
 struct compare_expected {
-    char *spec; /* of the plan; NULL: nothing is kept */
+    char *spec; /* of the plan, without its tuning; NULL: nothing is kept */
     xq_implementation implementation;
     struct {
         page_sequence cache;

@@ -331,6 +331,22 @@ xq_status gen_parameters(gen *g, const char *const *families, int count, const c
     return err->status;
 }
 
+xq_status gen_space(gen *g, const char *spec_json, const char *family, char **json, error *err)
+{
+    if (!spec_json || !family)
+        return missing(err, spec_json ? "family" : "spec_json");
+    cJSON *spec = parse_spec(spec_json, err);
+    if (!spec)
+        return err->status;
+    call c = {.module = "space", .function = "list", .arguments = 2, .results = 1, .keep_null = 1};
+    c.argument[0].json = spec;
+    c.argument[1].text = family;
+    if (call_module(g, &c, err) == XQ_OK)
+        *json = c.result[0];
+    cJSON_Delete(spec);
+    return err->status;
+}
+
 /* ---------------------------------------------------------------- kernels */
 
 xq_status gen_render(gen *g, const char *completed_json, const char *family, gen_kernel *out, error *err)

@@ -1,7 +1,9 @@
 -- The space of a family's tuning parameters for a spec: every combination of their values, and what rules it out before
 -- anything is compiled.
+local fail = require "fail"
 local json = require "json"
 local schema = require "schema"
+local spec_module = require "spec"
 local tuning = require "tuning"
 
 local space = {}
@@ -41,6 +43,26 @@ function space.count(spec, name)
       json.ordered({ constraint = text, combinations = counts[text] }, { "constraint", "combinations" })
   end
   return json.ordered({ all = all, valid = valid, removed = json.array(removed) }, { "all", "valid", "removed" })
+end
+
+-- The valid combinations, each with what its kernel needs and states, in the order of each(); how many there are; and the
+-- one that the spec has. `given` is a spec, completed or not.
+function space.list(given, name)
+  local spec = spec_module.complete(given)
+  local names, candidates, refusal = {}, {}, tuning.refusal(spec, name)
+  if refusal then fail.unsupported("family", "%s cannot serve this spec: %s", name, refusal) end
+  for i, parameter in ipairs(tuning.family(name).parameters) do names[i] = parameter.name end
+  space.each(spec, name, function(values, broken)
+    if broken then return end
+    local parameters = {}
+    for key, value in pairs(values) do parameters[key] = value end
+    candidates[#candidates + 1] = json.ordered({
+      parameters = json.ordered(parameters, names),
+      resources = json.ordered(tuning.resources(spec, name, parameters), { "threads", "shared_bytes" }),
+    }, { "parameters", "resources" })
+  end)
+  return json.ordered({ family = name, chosen = spec.tuning[name], combinations = space.count(spec, name),
+    candidates = json.array(candidates) }, { "family", "chosen", "combinations", "candidates" })
 end
 
 return space

@@ -116,6 +116,15 @@ xq_status context_render(xq_context *context, const char *completed_json, const 
     return err->status;
 }
 
+xq_status context_space(xq_context *context, const char *completed_json, const char *family, char **json,
+                        error *err)
+{
+    if (lock_generator(context, err) == XQ_OK)
+        gen_space(context->toolchain->generator, completed_json, family, json, err);
+    unlock_generator(context);
+    return err->status;
+}
+
 xq_status context_complete(xq_context *context, const char *spec_json, char **completed, error *err)
 {
     if (lock_generator(context, err) == XQ_OK)

@@ -32,6 +32,10 @@ xq_status context_target(xq_context *context, const char *arch, kernel_target *o
 xq_status context_render(xq_context *context, const char *completed_json, const char *family,
                          gen_kernel *out, error *err);
 
+/* gen_space, by one thread at a time. Caller frees *json. */
+xq_status context_space(xq_context *context, const char *completed_json, const char *family, char **json,
+                        error *err);
+
 /* gen_override, by one thread at a time. Caller frees *out. */
 xq_status context_override(xq_context *context, const char *spec_json, const char *overrides_json,
                            char **out, error *err);
