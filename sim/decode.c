@@ -326,10 +326,7 @@ sim_operand decode_helper(decoder *dc, enum sim_lane lane, enum decode_width res
     sim_operand t = decode_temporary(dc, result);
     sim_instruction *e = decode_emit_lane(dc, lane, result, SIM_UNCOUNTED);
     e->guard = SIM_NO_GUARD;
-    e->d = t;
-    e->a = a;
-    e->b = b;
-    e->c = c;
+    decode_operands(e, t, a, b, c);
     return t;
 }
 

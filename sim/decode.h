@@ -84,6 +84,16 @@ sim_instruction *decode_emit(decoder *dc, enum sim_kind kind, int class);
 sim_instruction *decode_emit_handler(decoder *dc, sim_handler *handler, int class);
 sim_instruction *decode_emit_lane(decoder *dc, enum sim_lane lane, enum decode_width result, int class);
 
+/* Its result and its sources; SIM_ZERO for those that it has not. */
+static inline void decode_operands(sim_instruction *e, sim_operand d, sim_operand a, sim_operand b,
+                                   sim_operand c)
+{
+    e->d = d;
+    e->a = a;
+    e->b = b;
+    e->c = c;
+}
+
 sim_operand decode_temporary(decoder *dc, enum decode_width width);
 sim_operand decode_constant_value(decoder *dc, uint64_t value, bool wide);
 sim_operand decode_source(decoder *dc, const ptx_operand *o, enum decode_width width);

@@ -302,9 +302,6 @@ bool decode_arithmetic(decoder *dc)
     } else
         e = decode_emit_lane(dc, row->lane, width, row->class);
     e->immediate = row->immediate;
-    e->d = o[0];
-    e->a = o[1];
-    e->b = o[2];
-    e->c = o[3];
+    decode_operands(e, o[0], o[1], o[2], o[3]);
     return true;
 }

@@ -90,8 +90,7 @@ static void integers(decoder *dc, enum ptx_type to, enum ptx_type from, enum dec
     sim_operand d = decode_destination(dc, &o[0], have);
     sim_instruction *e = decode_emit_lane(dc, (enum sim_lane)extension(bits, is_signed(narrow), width),
                                           width, INSTRUCTION_CONVERT);
-    e->d = d;
-    e->a = s;
+    decode_operands(e, d, s, SIM_ZERO, SIM_ZERO);
 }
 
 static const struct fast *find_fast(const struct fast *table, size_t count, enum ptx_type to,
@@ -168,7 +167,5 @@ void decode_cvt(decoder *dc)
         e->x[3] = (uint8_t)(flags | (pair ? SIM_CONVERT_PAIR : 0));
         e->x[4] = width == WIDTH_64 ? 64 : width == WIDTH_16 ? 16 : 32;
     }
-    e->d = d;
-    e->a = a;
-    e->b = b;
+    decode_operands(e, d, a, b, SIM_ZERO);
 }

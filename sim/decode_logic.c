@@ -128,18 +128,14 @@ static void emit_test(decoder *dc, const struct test *t, sim_operand p, int part
     sim_operand raw = simple ? p : decode_temporary(dc, WIDTH_PRED);
     sim_instruction *e =
         decode_emit_lane(dc, t->lane, WIDTH_PRED, counted ? class_of(t->type) : SIM_UNCOUNTED);
-    e->d = raw;
-    e->a = a;
-    e->b = b;
+    decode_operands(e, raw, a, b, SIM_ZERO);
     if (simple)
         return;
     if (negate)
         raw = decode_helper(dc, LANE_not_pred, WIDTH_PRED, raw, SIM_ZERO, SIM_ZERO);
     e = decode_emit_lane(dc, t->boolean < 0 ? LANE_mov_pred : (enum sim_lane)t->boolean, WIDTH_PRED,
                          SIM_UNCOUNTED);
-    e->d = p;
-    e->a = raw;
-    e->b = with;
+    decode_operands(e, p, raw, with, SIM_ZERO);
 }
 
 /* .and, .or, .xor with a predicate: the fourth operand. */
@@ -159,21 +155,24 @@ static void take_boolean(decoder *dc, struct test *t)
     decode_arity(dc, 3);
 }
 
-static struct test take_test(decoder *dc)
+/* `result`: the type that set writes, which stands before the operands'; NULL: setp. */
+static struct test take_test(decoder *dc, enum ptx_type *result)
 {
     struct test t = {.boolean = -1};
     const struct comparison *c = take_comparison(dc);
     take_boolean(dc, &t);
     t.ftz = decode_take(dc, "ftz");
+    if (result)
+        *result = decode_take_type(dc);
     t.type = decode_take_type(dc);
     t.lane = comparison_lane(dc, c, t.type);
+    decode_all_taken(dc);
     return t;
 }
 
 static void decode_setp(decoder *dc)
 {
-    struct test t = take_test(dc);
-    decode_all_taken(dc);
+    struct test t = take_test(dc, NULL);
     const ptx_operand *o = dc->in->operands;
     bool pair = t.type == PTX_F16X2 || t.type == PTX_BF16X2;
     if (pair && !o->second)
@@ -188,20 +187,13 @@ static void decode_setp(decoder *dc)
     emit_test(dc, &t, aside, 0, false, true);
     emit_test(dc, &t, q, pair, !pair, false);
     sim_instruction *e = decode_emit_lane(dc, LANE_mov_pred, WIDTH_PRED, SIM_UNCOUNTED);
-    e->d = p;
-    e->a = aside;
+    decode_operands(e, p, aside, SIM_ZERO, SIM_ZERO);
 }
 
 static void decode_set(decoder *dc)
 {
-    struct test t = {.boolean = -1};
-    const struct comparison *c = take_comparison(dc);
-    take_boolean(dc, &t);
-    t.ftz = decode_take(dc, "ftz");
-    enum ptx_type result = decode_take_type(dc);
-    t.type = decode_take_type(dc);
-    t.lane = comparison_lane(dc, c, t.type);
-    decode_all_taken(dc);
+    enum ptx_type result;
+    struct test t = take_test(dc, &result);
     uint64_t yes = result == PTX_F32                            ? 0x3f800000
                    : result == PTX_F16 || result == PTX_F16X2   ? 0x3c00
                    : result == PTX_BF16 || result == PTX_BF16X2 ? 0x3f80
@@ -221,9 +213,7 @@ static void decode_set(decoder *dc)
     }
     sim_operand d = decode_destination(dc, &dc->in->operands[0], width);
     sim_instruction *e = decode_emit_lane(dc, pair ? LANE_pack_16 : LANE_mov_32, WIDTH_32, SIM_UNCOUNTED);
-    e->d = d;
-    e->a = parts[0];
-    e->b = parts[1];
+    decode_operands(e, d, parts[0], parts[1], SIM_ZERO);
 }
 
 /* ---------------------------------------------------------------- moves */
@@ -239,8 +229,7 @@ static void emit_move(decoder *dc, sim_operand d, sim_operand a, enum sim_lane l
                       enum decode_width width, uint64_t immediate, bool counted)
 {
     sim_instruction *e = decode_emit_lane(dc, lane, width, counted ? INSTRUCTION_INTEGER : SIM_UNCOUNTED);
-    e->d = d;
-    e->a = a;
+    decode_operands(e, d, a, SIM_ZERO, SIM_ZERO);
     e->immediate = immediate;
 }
 
@@ -283,9 +272,7 @@ static void move_pack(decoder *dc, int bits)
     sim_operand d = decode_destination(dc, &dc->in->operands[0], bits == 64 ? WIDTH_64 : WIDTH_32);
     sim_instruction *e = decode_emit_lane(dc, bits == 64 ? LANE_pack_32 : LANE_pack_16,
                                           bits == 64 ? WIDTH_64 : WIDTH_32, INSTRUCTION_INTEGER);
-    e->d = d;
-    e->a = s[0];
-    e->b = s[1];
+    decode_operands(e, d, s[0], s[1], SIM_ZERO);
 }
 
 static void decode_mov(decoder *dc)
@@ -339,10 +326,7 @@ static void decode_lop3(decoder *dc)
     sim_operand c = decode_source(dc, &o[3], WIDTH_32), d = decode_destination(dc, &o[0], WIDTH_32);
     uint64_t table = decode_integer(dc, &o[4]);
     sim_instruction *e = decode_emit_lane(dc, LANE_lop3_32, WIDTH_32, INSTRUCTION_INTEGER);
-    e->d = d;
-    e->a = a;
-    e->b = b;
-    e->c = c;
+    decode_operands(e, d, a, b, c);
     e->immediate = table;
 }
 
@@ -359,10 +343,7 @@ static void decode_bfi(decoder *dc)
     sim_operand c = decode_source(dc, &o[3], WIDTH_32), length = decode_source(dc, &o[4], WIDTH_32);
     sim_operand d = decode_destination(dc, &o[0], width);
     sim_instruction *e = decode_emit_handler(dc, sim_exec_insert, INSTRUCTION_INTEGER);
-    e->d = d;
-    e->a = a;
-    e->b = b;
-    e->c = c;
+    decode_operands(e, d, a, b, c);
     e->x[0] = type == PTX_B64;
     e->target = type == PTX_B64 ? LANE_bfi_64 : LANE_bfi_32;
     decode_list(dc, length);
@@ -386,10 +367,7 @@ void decode_carry(decoder *dc)
     sim_operand c = is_mad ? decode_source(dc, &o[3], width) : SIM_ZERO,
                 d = decode_destination(dc, &o[0], width);
     sim_instruction *e = decode_emit_handler(dc, sim_exec_carry, INSTRUCTION_INTEGER);
-    e->d = d;
-    e->a = a;
-    e->b = b;
-    e->c = c;
+    decode_operands(e, d, a, b, c);
     e->x[0] = !strncmp(base, "add", 3) ? SIM_CARRY_ADD
               : is_mad                 ? (hi ? SIM_CARRY_MAD_HI : SIM_CARRY_MAD_LO)
                                        : SIM_CARRY_SUB;

@@ -269,10 +269,7 @@ static void decode_atom(decoder *dc)
     sim_operand c = op == SIM_ATOMIC_CAS ? decode_source(dc, &o[returns + 2], width) : SIM_ZERO;
     sim_operand d = returns ? decode_destination(dc, &o[0], width) : decode_temporary(dc, width);
     sim_instruction *e = decode_emit_handler(dc, dc->lanes->handlers->atomic, class_of(space));
-    e->d = d;
-    e->a = address.base;
-    e->b = b;
-    e->c = c;
+    decode_operands(e, d, address.base, b, c);
     e->immediate = address.offset;
     e->x[SIM_X_SPACE] = (uint8_t)space;
     e->x[1] = (uint8_t)op;
@@ -369,9 +366,7 @@ static void decode_cvta(decoder *dc)
     sim_operand c = decode_constant_value(dc, to ? -base : base, true);
     sim_instruction *e =
         decode_emit_lane(dc, base ? LANE_add_64 : LANE_mov_64, WIDTH_64, INSTRUCTION_INTEGER);
-    e->d = d;
-    e->a = a;
-    e->b = c;
+    decode_operands(e, d, a, c, SIM_ZERO);
 }
 
 static void decode_isspacep(decoder *dc)
@@ -382,8 +377,7 @@ static void decode_isspacep(decoder *dc)
     sim_operand a = decode_source(dc, &dc->in->operands[1], WIDTH_64);
     sim_operand d = decode_destination(dc, &dc->in->operands[0], WIDTH_PRED);
     sim_instruction *e = decode_emit_handler(dc, dc->lanes->handlers->isspacep, INSTRUCTION_INTEGER);
-    e->d = d;
-    e->a = a;
+    decode_operands(e, d, a, SIM_ZERO, SIM_ZERO);
     e->x[0] = (uint8_t)space;
 }
 

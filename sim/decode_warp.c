@@ -35,10 +35,7 @@ static void decode_shfl(decoder *dc)
     sim_operand p =
         o[0].second ? decode_destination(dc, o[0].second, WIDTH_PRED) : decode_temporary(dc, WIDTH_PRED);
     sim_instruction *e = decode_emit_handler(dc, sim_exec_shuffle, INSTRUCTION_EXCHANGE);
-    e->d = d;
-    e->a = a;
-    e->b = b;
-    e->c = c;
+    decode_operands(e, d, a, b, c);
     e->x[0] = (uint8_t)mode;
     e->list_defs = 1;
     decode_list(dc, p);
@@ -57,9 +54,7 @@ static void decode_vote(decoder *dc)
     sim_operand a = decode_predicate(dc, &o[1]), members = decode_source(dc, &o[2], WIDTH_32);
     sim_operand d = decode_destination(dc, &o[0], mode == SIM_VOTE_BALLOT ? WIDTH_32 : WIDTH_PRED);
     sim_instruction *e = decode_emit_handler(dc, sim_exec_vote, INSTRUCTION_EXCHANGE);
-    e->d = d;
-    e->a = a;
-    e->b = members;
+    decode_operands(e, d, a, members, SIM_ZERO);
     e->x[0] = (uint8_t)mode;
 }
 
@@ -81,9 +76,7 @@ static void decode_match(decoder *dc)
     sim_operand p = all && o[0].second ? decode_destination(dc, o[0].second, WIDTH_PRED)
                                        : decode_temporary(dc, WIDTH_PRED);
     sim_instruction *e = decode_emit_handler(dc, sim_exec_match, INSTRUCTION_EXCHANGE);
-    e->d = d;
-    e->a = a;
-    e->b = members;
+    decode_operands(e, d, a, members, SIM_ZERO);
     e->x[0] = all;
     e->x[1] = type == PTX_B64;
     e->list_defs = 1;
@@ -107,9 +100,7 @@ static void decode_redux(decoder *dc)
     sim_operand a = decode_source(dc, &o[1], WIDTH_32), members = decode_source(dc, &o[2], WIDTH_32);
     sim_operand d = decode_destination(dc, &o[0], WIDTH_32);
     sim_instruction *e = decode_emit_handler(dc, sim_exec_reduce, INSTRUCTION_EXCHANGE);
-    e->d = d;
-    e->a = a;
-    e->b = members;
+    decode_operands(e, d, a, members, SIM_ZERO);
     e->x[0] = (uint8_t)op;
     e->x[1] = type == PTX_S32;
 }
@@ -125,8 +116,7 @@ static void decode_elect(decoder *dc)
     sim_operand p =
         o[0].second ? decode_destination(dc, o[0].second, WIDTH_PRED) : decode_temporary(dc, WIDTH_PRED);
     sim_instruction *e = decode_emit_handler(dc, sim_exec_elect, INSTRUCTION_EXCHANGE);
-    e->d = d;
-    e->b = members;
+    decode_operands(e, d, SIM_ZERO, members, SIM_ZERO);
     e->list_defs = 1;
     decode_list(dc, p);
 }
@@ -158,10 +148,7 @@ static void barrier_red(decoder *dc)
     sim_operand c = decode_predicate(dc, &o[2 + counted]);
     sim_operand d = decode_destination(dc, &o[0], kind == SIM_BARRIER_POPC ? WIDTH_32 : WIDTH_PRED);
     sim_instruction *e = decode_emit_handler(dc, sim_exec_barrier, INSTRUCTION_SYNC);
-    e->d = d;
-    e->a = a;
-    e->b = b;
-    e->c = c;
+    decode_operands(e, d, a, b, c);
     e->x[0] = (uint8_t)kind;
     e->x[1] = counted;
 }
@@ -192,8 +179,7 @@ static void decode_bar(decoder *dc)
     sim_operand a = decode_source(dc, &o[0], WIDTH_32);
     sim_operand b = dc->in->count == 2 ? decode_source(dc, &o[1], WIDTH_32) : SIM_ZERO;
     sim_instruction *e = decode_emit_handler(dc, sim_exec_barrier, INSTRUCTION_SYNC);
-    e->a = a;
-    e->b = b;
+    decode_operands(e, SIM_ZERO, a, b, SIM_ZERO);
     e->x[0] = arrive ? SIM_BARRIER_ARRIVE : SIM_BARRIER_SYNC;
     e->x[1] = dc->in->count == 2;
 }
@@ -268,8 +254,7 @@ static void decode_movmatrix(decoder *dc)
     sim_operand a = decode_source(dc, &dc->in->operands[1], WIDTH_32);
     sim_operand d = decode_destination(dc, &dc->in->operands[0], WIDTH_32);
     sim_instruction *e = decode_emit_handler(dc, dc->lanes->handlers->movmatrix, INSTRUCTION_EXCHANGE);
-    e->d = d;
-    e->a = a;
+    decode_operands(e, d, a, SIM_ZERO, SIM_ZERO);
 }
 
 struct shape {

@@ -11,43 +11,18 @@ static void run(const sim_warp *warp, enum sim_lane lane, void *d, const void *a
     warp->block->launch->lanes->fn[lane](d, a, a, a, 0);
 }
 
-static int flush_lane(enum sim_format format)
-{
-    switch (format) {
-    case SIM_FORMAT_F32:
-        return LANE_flush_f32;
-    case SIM_FORMAT_F16:
-        return LANE_flush_f16;
-    case SIM_FORMAT_F16X2:
-        return LANE_flush_f16x2;
-    default:
-        return -1;
-    }
-}
-
-static int saturate_lane(enum sim_format format)
-{
-    static const int lanes[] = {[SIM_FORMAT_NONE] = -1,
-                                [SIM_FORMAT_F32] = LANE_saturate_f32,
-                                [SIM_FORMAT_F64] = LANE_saturate_f64,
-                                [SIM_FORMAT_F16] = LANE_saturate_f16,
-                                [SIM_FORMAT_F16X2] = LANE_saturate_f16x2,
-                                [SIM_FORMAT_BF16] = LANE_saturate_bf16,
-                                [SIM_FORMAT_BF16X2] = LANE_saturate_bf16x2};
-    return lanes[format];
-}
-
-static int relu_lane(enum sim_format format)
-{
-    static const int lanes[] = {[SIM_FORMAT_NONE] = -1,
-                                [SIM_FORMAT_F32] = -1,
-                                [SIM_FORMAT_F64] = -1,
-                                [SIM_FORMAT_F16] = LANE_relu_f16,
-                                [SIM_FORMAT_F16X2] = LANE_relu_f16x2,
-                                [SIM_FORMAT_BF16] = LANE_relu_bf16,
-                                [SIM_FORMAT_BF16X2] = LANE_relu_bf16x2};
-    return lanes[format];
-}
+/* What flushes, saturates and clamps a format to above zero; -1: nothing does. */
+static const struct {
+    int flush, saturate, relu;
+} lanes[] = {
+    [SIM_FORMAT_NONE] = {-1, -1, -1},
+    [SIM_FORMAT_F32] = {LANE_flush_f32, LANE_saturate_f32, -1},
+    [SIM_FORMAT_F64] = {-1, LANE_saturate_f64, -1},
+    [SIM_FORMAT_F16] = {LANE_flush_f16, LANE_saturate_f16, LANE_relu_f16},
+    [SIM_FORMAT_F16X2] = {LANE_flush_f16x2, LANE_saturate_f16x2, LANE_relu_f16x2},
+    [SIM_FORMAT_BF16] = {-1, LANE_saturate_bf16, LANE_relu_bf16},
+    [SIM_FORMAT_BF16X2] = {-1, LANE_saturate_bf16x2, LANE_relu_bf16x2},
+};
 
 static int host_rounding(int rounding)
 {
@@ -60,9 +35,11 @@ enum sim_outcome sim_exec_modified(sim_warp *warp, const sim_instruction *in, ui
     enum sim_format format = in->x[0];
     vector sources[3], d = {0};
     const void *s[3] = {sim_at(warp, in->a), sim_at(warp, in->b), sim_at(warp, in->c)};
-    if (in->x[2] && flush_lane(format) >= 0)
+    const int after[] = {in->x[2] ? lanes[format].flush : -1, in->x[3] ? lanes[format].saturate : -1,
+                         in->x[4] ? lanes[format].relu : -1};
+    if (after[0] >= 0)
         for (int i = 0; i < 3; i++) {
-            run(warp, (enum sim_lane)flush_lane(format), sources[i], s[i]);
+            run(warp, (enum sim_lane)after[0], sources[i], s[i]);
             s[i] = sources[i];
         }
     sim_lane_fn *lane = warp->block->launch->lanes->fn[in->target];
@@ -71,8 +48,6 @@ enum sim_outcome sim_exec_modified(sim_warp *warp, const sim_instruction *in, ui
     lane(d, s[0], s[1], s[2], in->immediate);
     if (in->x[1])
         fesetround(FE_TONEAREST);
-    int after[] = {in->x[2] ? flush_lane(format) : -1, in->x[3] ? saturate_lane(format) : -1,
-                   in->x[4] ? relu_lane(format) : -1};
     for (int i = 0; i < 3; i++)
         if (after[i] >= 0)
             run(warp, (enum sim_lane)after[i], d, d);

@@ -76,3 +76,13 @@ int files_count(const char *directory)
     closedir(d);
     return count;
 }
+
+void files_assert_same(const char *path, const char *other)
+{
+    size_t size, other_size;
+    char *data = files_read(path, &size), *other_data = files_read(other, &other_size);
+    cr_assert_eq(size, other_size);
+    cr_assert_eq(memcmp(data, other_data, size), 0, "%s and %s differ", path, other);
+    free(data);
+    free(other_data);
+}

@@ -16,6 +16,9 @@ void files_write(const char *path, const void *data, size_t size);
 /* The whole file, NUL-terminated; caller frees. */
 char *files_read(const char *path, size_t *size);
 
+/* Fails the test unless both files hold the same bytes. */
+void files_assert_same(const char *path, const char *other);
+
 /* How many entries a folder has. */
 int files_count(const char *directory);
 

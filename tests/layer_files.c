@@ -98,3 +98,10 @@ const char *layer_files_write(const struct layer *layer, const char *method, int
     snprintf(cache, sizeof cache, "\"method\": \"%s\", \"bits\": %d", method, bits);
     return layer_files_write_all(layer, 1, "", cache);
 }
+
+struct command_result layer_files_run(const char *directory, const char *options)
+{
+    return command_run("run --device sim --input %s/in.safetensors --output %s/out.safetensors "
+                       "--spec %s/spec.json %s",
+                       directory, directory, directory, options);
+}

@@ -2,6 +2,8 @@
 #ifndef TESTS_LAYER_FILES_H
 #define TESTS_LAYER_FILES_H
 
+#include "command.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,5 +32,8 @@ const char *layer_files_write_all(const struct layer *layers, int layer_count, c
 
 /* Writes FOLDER/in.safetensors and FOLDER/spec.json (method and bits as given); returns FOLDER. */
 const char *layer_files_write(const struct layer *layer, const char *method, int bits);
+
+/* `xq run` on these files, on the software device, into FOLDER/out.safetensors. */
+struct command_result layer_files_run(const char *directory, const char *options);
 
 #endif

@@ -1,5 +1,6 @@
 /* The command line as a user meets it: exit statuses, and errors of one line that say what would be valid.
  * What each subcommand computes is tested elsewhere. */
+#include "command.h"
 #include "fake_cuda.h"
 #include "fake_nvrtc.h"
 #include "files.h"
@@ -9,13 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-struct result {
-    int status;
-    char *out, *err;
-};
 
 /* The test's folder: files_directory makes a new one each time. */
 static const char *folder_of_test(void)
@@ -26,76 +20,55 @@ static const char *folder_of_test(void)
     return folder;
 }
 
-/* Runs `xq ARGUMENTS` through the shell, with a kernel cache of its own. */
-static struct result xq(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static struct result xq(const char *format, ...)
+/* Runs `xq ARGUMENTS` with a kernel cache of the test's own. */
+static struct command_result xq(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static struct command_result xq(const char *format, ...)
 {
-    static int serial;
-    char program[4096], arguments[4096], command[20000], out[4200], err[4200];
-    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 8);
-    cr_assert_gt(n, 0);
-    program[n] = 0;
-    for (int up = 0; up < 2; up++)
-        *strrchr(program, '/') = 0;
+    char arguments[4096];
     va_list args;
     va_start(args, format);
     vsnprintf(arguments, sizeof arguments, format, args);
     va_end(args);
-    const char *folder = folder_of_test();
-    snprintf(out, sizeof out, "%s/out%d", folder, serial);
-    snprintf(err, sizeof err, "%s/err%d", folder, serial++);
-    snprintf(command, sizeof command, "XQ_CACHE_DIR=%s/cache %s/xq %s >%s 2>%s </dev/null", folder, program,
-             arguments, out, err);
-    int status = system(command);
-    size_t size;
-    return (struct result){WIFEXITED(status) ? WEXITSTATUS(status) : -1, files_read(out, &size),
-                           files_read(err, &size)};
-}
-
-static void free_result(struct result *r)
-{
-    free(r->out);
-    free(r->err);
+    setenv("XQ_CACHE_DIR", files_path(folder_of_test(), "cache"), 1);
+    return command_run("%s </dev/null", arguments);
 }
 
 /* One line on stderr that starts with `xq SUBCOMMAND: ` and holds `part`; nothing on stdout. */
-static void assert_error(struct result r, int status, const char *start, const char *part)
+static void assert_error(struct command_result r, int status, const char *start, const char *part)
 {
     cr_assert_eq(r.status, status, "exit status %d: %s", r.status, r.err);
     cr_assert_str_empty(r.out);
     cr_assert_eq(strncmp(r.err, start, strlen(start)), 0, "%s", r.err);
     cr_assert(strstr(r.err, part), "no '%s' in: %s", part, r.err);
     cr_assert_eq(strchr(r.err, '\n'), r.err + strlen(r.err) - 1, "not one line: %s", r.err);
-    free_result(&r);
 }
 
 Test(cli, without_arguments_shows_help_and_is_wrong_usage)
 {
-    struct result r = xq("%s", "");
+    struct command_result r = xq("%s", "");
     cr_assert_eq(r.status, 2);
     cr_assert(strstr(r.err, "usage: xq SUBCOMMAND"), "%s", r.err);
-    free_result(&r);
 }
 
 Test(cli, every_subcommand_explains_itself)
 {
-    struct result r = xq("--help");
+    struct command_result r = xq("--help");
     cr_assert_eq(r.status, 0);
     int count = 0;
-    *strstr(r.out, "\n\n`xq SUBCOMMAND --help`") = 0;
-    for (const char *line = strstr(r.out, "\n  "); line; line = strstr(line + 1, "\n  ")) {
+    char *list = strdup(r.out);
+    *strstr(list, "\n\n`xq SUBCOMMAND --help`") = 0;
+    for (const char *line = strstr(list, "\n  "); line; line = strstr(line + 1, "\n  ")) {
         char name[32];
         cr_assert_eq(sscanf(line, " %31s", name), 1);
-        struct result help = xq("%s --help", name);
+        struct command_result help = xq("%s --help", name);
         cr_assert_eq(help.status, 0, "%s: %s", name, help.err);
         cr_assert(strstr(help.out, "usage: xq "), "%s", help.out);
         cr_assert(strstr(help.out, "--json"), "%s does not take the common options", name);
         cr_assert_str_empty(help.err);
-        free_result(&help);
         count++;
     }
     cr_assert_geq(count, 7);
-    free_result(&r);
+    free(list);
 }
 
 Test(cli, unknown_subcommand_suggests_the_nearest)
@@ -123,10 +96,9 @@ Test(cli, wrong_usage_says_what_is_expected)
 
 Test(cli, version_is_one_line)
 {
-    struct result r = xq("--version");
+    struct command_result r = xq("--version");
     cr_assert_eq(r.status, 0);
     cr_assert_str_eq(r.out, "xq 0.1.0\n");
-    free_result(&r);
 }
 
 Test(cli, bad_and_missing_devices)
@@ -142,30 +114,26 @@ Test(cli, bad_and_missing_devices)
 
 Test(cli, info_says_whether_ceilings_are_measured)
 {
-    struct result r = xq("info --device sim:a100");
+    struct command_result r = xq("info --device sim:a100");
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_assert(strstr(r.out, "A100") && strstr(r.out, "datasheet") && strstr(r.out, "sim:rtx4090"), "%s",
               r.out);
-    free_result(&r);
     fake_cuda_use();
     r = xq("info --json -");
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_assert(strstr(r.out, "Fake GPU 0") && strstr(r.out, "measured") && strstr(r.out, "cuda:0"), "%s",
               r.out);
-    free_result(&r);
     setenv("XQ_NVRTC", "/nowhere/libnvrtc.so", 1); /* no toolchain is an answer here, not a failure */
     r = xq("info");
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_assert(strstr(r.out, "not measured") && strstr(r.out, "/nowhere/libnvrtc.so"), "%s", r.out);
-    free_result(&r);
 }
 
 static void info_shows(const char *arguments, const char *line)
 {
-    struct result r = xq(arguments);
+    struct command_result r = xq(arguments);
     cr_expect_eq(r.status, 0, "%s", r.err);
     cr_expect(strstr(r.out, line), "'%s' is not in %s", line, r.out);
-    free_result(&r);
 }
 
 Test(cli, info_says_what_is_compiled_for_and_why)
@@ -190,18 +158,15 @@ Test(cli, info_says_what_is_compiled_for_and_why)
 Test(cli, info_says_why_no_gpu_was_taken)
 {
     setenv("XQ_LIBCUDA", "/nowhere/libcuda.so.1", 1);
-    struct result r = xq("info");
+    struct command_result r = xq("info");
     cr_assert_eq(r.status, 0, "%s", r.err);
     const char *line = strstr(r.out, "\nno GPU     ");
     cr_assert(line && strstr(line, "/nowhere/libcuda.so.1"), "%s", r.out);
-    free_result(&r);
     r = xq("info --json -");
     line = strstr(r.out, "\"no_gpu\":\t\"");
     cr_assert(line && strstr(line, "/nowhere/libcuda.so.1"), "%s", r.out);
-    free_result(&r);
     r = xq("info --device sim --json -"); /* what was asked for needs no reason */
     cr_assert(strstr(r.out, "\"no_gpu\":\tnull"), "%s", r.out);
-    free_result(&r);
 }
 
 Test(cli, the_first_gpu_that_works_is_taken_and_info_tells_of_each)
@@ -212,7 +177,7 @@ Test(cli, the_first_gpu_that_works_is_taken_and_info_tells_of_each)
     for (int i = 0; i < 2; i++) {
         char arguments[64];
         snprintf(arguments, sizeof arguments, "info %s", devices[i]);
-        struct result r = xq(arguments);
+        struct command_result r = xq(arguments);
         cr_assert_eq(r.status, 0, "%s", r.err);
         cr_assert(strstr(r.out, "\ndevice     Fake GPU 1"), "%s", r.out);
         cr_assert(strstr(r.out, "\navailable  cuda:1        Fake GPU 1\n"), "%s", r.out);
@@ -220,18 +185,15 @@ Test(cli, the_first_gpu_that_works_is_taken_and_info_tells_of_each)
                   r.out);
         cr_assert(strstr(r.out, "\n           cuda:2        Fake GPU 2 has compute capability 7.5"), "%s",
                   r.out);
-        free_result(&r);
     }
     setenv("FAKE_CUDA_CAPABILITIES", "70,75", 1);
-    struct result r = xq("info --json -");
+    struct command_result r = xq("info --json -");
     cr_assert(strstr(r.out, "\"kind\":\t\"sim\""), "%s", r.out);
     cr_assert(strstr(r.out, "\"no_gpu\":\t\"cuda:0: Fake GPU 0 has compute capability 7.0"), "%s", r.out);
     cr_assert(strstr(r.out, "\"unusable_gpus\""), "%s", r.out);
-    free_result(&r);
     r = xq("info --device cuda");
     cr_assert_eq(r.status, 3);
     cr_assert(strstr(r.err, "cuda:1: Fake GPU 1 has"), "%s", r.err);
-    free_result(&r);
 }
 
 Test(cli, work_without_a_toolchain_is_missing)
@@ -262,10 +224,9 @@ Test(cli, impossible_specs_are_bad_input_with_the_field)
 
 Test(cli, cache_lists_verifies_and_clears)
 {
-    struct result r = xq("cache list");
+    struct command_result r = xq("cache list");
     cr_assert_eq(r.status, 0);
     cr_assert(strstr(r.out, "0 kernels"), "%s", r.out);
-    free_result(&r);
     char command[4200];
     snprintf(command, sizeof command, "mkdir -p %s/cache/kernels/0123456789abcdef0123456789abcdef",
              folder_of_test());
@@ -273,18 +234,14 @@ Test(cli, cache_lists_verifies_and_clears)
     r = xq("cache verify");
     cr_assert_eq(r.status, 1);
     cr_assert(strstr(r.out, "damaged") && strstr(r.err, "xq cache: "), "%s%s", r.out, r.err);
-    free_result(&r);
     r = xq("cache list --json -");
     cr_assert_eq(r.status, 0);
     cr_assert(strstr(r.out, "\"key\":\t\"0123456789abcdef0123456789abcdef\""), "%s", r.out);
-    free_result(&r);
     r = xq("cache clear");
     cr_assert_eq(r.status, 0);
     cr_assert(strstr(r.out, "removed 1 kernel"), "%s", r.out);
-    free_result(&r);
     r = xq("cache verify");
     cr_assert_eq(r.status, 0);
-    free_result(&r);
 }
 
 Test(cli, cache_prune_says_what_it_needs)
@@ -317,33 +274,27 @@ Test(cli, cache_prune_removes_what_is_old_and_what_is_too_much)
 {
     for (int i = 0; i < 6; i++)
         make_entry((char)('1' + i), 10 * i);
-    struct result r = xq("cache prune --older-than 44.5 --json -");
+    struct command_result r = xq("cache prune --older-than 44.5 --json -");
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_assert(strstr(r.out, "\"removed\":\t1,") && strstr(r.out, "\"left_bytes\":\t5000"), "%s", r.out);
-    free_result(&r);
     r = xq("cache prune --older-than 365 --larger-than 3K");
     cr_assert(strstr(r.out, "removed 2 kernels"), "%s", r.out);
-    free_result(&r);
     r = xq("cache list");
     cr_assert(strstr(r.out, "1111") && strstr(r.out, "2222") && strstr(r.out, "3333") &&
                   !strstr(r.out, "4444"),
               "those used last stay: %s", r.out);
-    free_result(&r);
     r = xq("cache prune --older-than 5 --larger-than 1T");
     cr_assert(strstr(r.out, "removed 2 kernels"), "%s", r.out);
-    free_result(&r);
     r = xq("cache prune --larger-than 0");
     cr_assert(strstr(r.out, "removed 1 kernel,"), "%s", r.out);
-    free_result(&r);
 }
 
 Test(cli, results_are_not_half_written)
 {
     /* The folder does not exist: nothing is left behind, and the error names the file. */
-    struct result r = xq("cache list --json /nowhere/list.json");
+    struct command_result r = xq("cache list --json /nowhere/list.json");
     cr_assert_eq(r.status, 1);
     cr_assert(strstr(r.err, "/nowhere/list.json"), "%s", r.err);
-    free_result(&r);
     const char *path = files_path(folder_of_test(), "list.json");
     r = xq("cache list --json %s", path);
     cr_assert_eq(r.status, 0);
@@ -352,5 +303,4 @@ Test(cli, results_are_not_half_written)
     cr_assert_eq(text[0], '{');
     cr_assert_eq(text[strlen(text) - 1], '\n');
     free(text);
-    free_result(&r);
 }

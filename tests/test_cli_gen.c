@@ -1,4 +1,5 @@
-/* `xq gen` as a user runs it: the program named by $XQ, which `make run-tests` sets. */
+/* `xq gen` as a user runs it. */
+#include "command.h"
 #include "files.h"
 #include "generator.h"
 
@@ -8,28 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
-static char output[1 << 20];
+static const char *output;
 
-/* Runs `xq gen ARGUMENTS`; standard output and error are in `output`. Returns the exit status. */
+/* Runs `xq gen ARGUMENTS`; what it printed is in `output`, standard error where that is not empty. Returns
+ * the exit status. */
 static int run_gen(const char *arguments)
 {
-    const char *program = getenv("XQ");
-    char command[2048];
-    if (!program)
-        program = "build/xq";
-    struct stat st;
-    if (stat(program, &st) != 0)
-        cr_skip_test("%s is not built", program);
-    snprintf(command, sizeof command, "'%s' gen %s 2>&1", program, arguments);
-    FILE *pipe = popen(command, "r");
-    cr_assert_not_null(pipe);
-    size_t size = fread(output, 1, sizeof output - 1, pipe);
-    output[size] = 0;
-    int status = pclose(pipe);
-    cr_assert(WIFEXITED(status), "%s", command);
-    return WEXITSTATUS(status);
+    struct command_result r = command_run("gen %s", arguments);
+    output = *r.err ? r.err : r.out;
+    return r.status;
 }
 
 static int exists(const char *directory, const char *name)

@@ -168,9 +168,11 @@ static double mean_cost(const problem *p, quantizer q, int rows)
     for (int row = 0; row < rows; row++) {
         draw_row(&r, p, x);
         quantizer_encode(&q, x, (size_t)p->stored, codes, scale, zero);
-        quantizer_decode(&q, codes, scale, zero, (size_t)p->stored, e);
-        for (int i = 0; i < p->stored; i++)
-            e[i] = is_data(p, i) ? e[i] - (double)half_to_float(x[i]) : 0;
+        for (int i = 0; i < p->stored; i++) {
+            const size_t group = (size_t)i / q.group;
+            e[i] = quantizer_value(&q, codes[i], scale[group], zero[group]) - (double)half_to_float(x[i]);
+            e[i] = is_data(p, i) ? e[i] : 0;
+        }
         sum += cost_of(p, e);
     }
     return sum / rows;

@@ -29,10 +29,7 @@ static const char *write_layer(const char *suffix)
 /* What `xq run` writes. */
 static char *output_of(const char *directory, const char *options, size_t *size)
 {
-    struct command_result r =
-        command_run("run --device sim --input %s/in.safetensors --output %s/out.safetensors "
-                    "--spec %s/spec.json %s",
-                    directory, directory, directory, options);
+    struct command_result r = layer_files_run(directory, options);
     cr_assert_eq(r.status, 0, "%s", r.err);
     return files_read(files_path(directory, "out.safetensors"), size);
 }
@@ -59,10 +56,7 @@ Test(layer_kinds, run_takes_the_kind_of_the_layer, .timeout = 120)
 
 static void expect_error(const char *directory, const char *options, const char *message)
 {
-    struct command_result r =
-        command_run("run --device sim --input %s/in.safetensors --output %s/out.safetensors "
-                    "--spec %s/spec.json %s",
-                    directory, directory, directory, options);
+    struct command_result r = layer_files_run(directory, options);
     cr_assert_eq(r.status, 1, "%s", r.err);
     cr_assert(strstr(r.err, message), "%s", r.err);
 }

@@ -119,11 +119,8 @@ static void assert_packed(const xq_plan *plan, const unsigned char *packed, cons
 Test(pack, every_weight_is_where_the_layout_says)
 {
     unsigned char *packed;
-    xq_weights w = XQ_WEIGHTS_INIT;
-    w.uk = values(1);
-    w.uv = values(2);
-    w.ak = values(3);
-    w.av = values(4);
+    xq_weights w = {
+        .struct_size = sizeof w, .uk = values(1), .uv = values(2), .ak = values(3), .av = values(4)};
     xq_plan *plan = pack(PLAN_LATENT, XQ_FUSED, &w, &packed);
     assert_packed(plan, packed, "uk", w.uk, D, 128);
     assert_packed(plan, packed, "uv", w.uv, D, 64);
@@ -135,10 +132,7 @@ Test(pack, every_weight_is_where_the_layout_says)
 Test(pack, rotated_activations_have_a_square_u_and_factors_of_its_height)
 {
     unsigned char *packed;
-    xq_weights w = XQ_WEIGHTS_INIT;
-    w.uk = values(1);
-    w.ak = values(3);
-    w.av = values(4);
+    xq_weights w = {.struct_size = sizeof w, .uk = values(1), .ak = values(3), .av = values(4)};
     xq_plan *plan = pack(spec_of("", "\"method\": \"x\", \"rotation\": true", ""), XQ_UNFUSED, &w, &packed);
     assert_packed(plan, packed, "uk", w.uk, D, D);
     assert_packed(plan, packed, "wk", w.ak, D, KV);
@@ -222,11 +216,8 @@ Test(pack, feedback_of_rotated_activations_counts_keys_and_values)
 Test(pack, latents_of_groups_are_padded_each)
 {
     unsigned char *packed;
-    xq_weights w = XQ_WEIGHTS_INIT;
-    w.uk = values(1);
-    w.uv = values(2);
-    w.ak = values(3);
-    w.av = values(4);
+    xq_weights w = {
+        .struct_size = sizeof w, .uk = values(1), .uv = values(2), .ak = values(3), .av = values(4)};
     /* Two latents of 40 and of 64 columns. */
     const char *spec =
         spec_of("", "\"method\": \"latent\", \"groups\": 2, \"rank_k\": 80, \"rank_v\": 128", "");
@@ -261,11 +252,8 @@ static int key_column(int column) /* of a head, or -1 */
 Test(pack, fused_keys_are_pairs_then_absorbed_columns_as_rows)
 {
     unsigned char *packed;
-    xq_weights w = XQ_WEIGHTS_INIT;
-    w.wk = values(1);
-    w.wv = values(2);
-    w.bk = values(3);
-    w.bv = values(4);
+    xq_weights w = {
+        .struct_size = sizeof w, .wk = values(1), .wv = values(2), .bk = values(3), .bv = values(4)};
     xq_plan *plan =
         pack(spec_of(PARTIAL ", \"attention_bias\": true", "\"method\": \"x\", \"rotation\": false", ""),
              XQ_FUSED, &w, &packed);
@@ -295,11 +283,8 @@ Test(pack, fused_keys_are_pairs_then_absorbed_columns_as_rows)
 Test(pack, normalized_keys_are_all_rematerialized)
 {
     unsigned char *packed;
-    xq_weights w = XQ_WEIGHTS_INIT;
-    w.wk = values(1);
-    w.wv = values(2);
-    w.k_norm = values(3);
-    w.sinks = values(4);
+    xq_weights w = {
+        .struct_size = sizeof w, .wk = values(1), .wv = values(2), .k_norm = values(3), .sinks = values(4)};
     const char *spec = spec_of(PARTIAL ", \"qk_norm\": \"row\", \"attention_sinks\": true",
                                "\"method\": \"x\", \"rotation\": false", "");
     xq_plan *plan = pack(spec, XQ_FUSED, &w, &packed);
@@ -320,10 +305,7 @@ Test(pack, normalized_keys_are_all_rematerialized)
 Test(pack, unfused_keys_keep_the_models_order)
 {
     unsigned char *packed;
-    xq_weights w = XQ_WEIGHTS_INIT;
-    w.wk = values(1);
-    w.wv = values(2);
-    w.k_norm = values(3);
+    xq_weights w = {.struct_size = sizeof w, .wk = values(1), .wv = values(2), .k_norm = values(3)};
     xq_plan *plan =
         pack(spec_of(PARTIAL ", \"qk_norm\": true", "\"method\": \"x\", \"rotation\": false", ""),
              XQ_UNFUSED, &w, &packed);
@@ -337,10 +319,7 @@ Test(pack, unfused_keys_keep_the_models_order)
 Test(pack, joint_latents_go_both_ways)
 {
     unsigned char *packed;
-    xq_weights w = XQ_WEIGHTS_INIT;
-    w.wk = values(1);
-    w.wv = values(2);
-    w.ukv = values(3);
+    xq_weights w = {.struct_size = sizeof w, .wk = values(1), .wv = values(2), .ukv = values(3)};
     xq_plan *plan =
         pack(spec_of("", "\"method\": \"latent-cl\", \"rank_k\": 200", ""), XQ_FUSED, &w, &packed);
     const struct shape_matrix *ukv = matrix(plan, "ukv", D, 256), *ukvt = matrix(plan, "ukvt", 256, D);

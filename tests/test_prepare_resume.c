@@ -77,16 +77,6 @@ static void kill_half_way(const char *directory, const char *path)
     cr_assert_eq(stat(partial, &st), 0);
 }
 
-static void assert_same(const char *path, const char *other)
-{
-    size_t size, other_size;
-    char *data = files_read(path, &size), *other_data = files_read(other, &other_size);
-    cr_assert_eq(size, other_size);
-    cr_assert_eq(memcmp(data, other_data, size), 0, "the files differ");
-    free(data);
-    free(other_data);
-}
-
 /* The file of a run that nothing disturbs. */
 static const char *undisturbed(const char *directory)
 {
@@ -110,7 +100,7 @@ Test(prepare_resume, a_killed_command_goes_on_and_ends_in_the_same_bytes, .timeo
                   sscanf(text, "killed.safetensors.partial: %d of %d layers are done\n", &done, &all) == 2,
               "%s", r.err);
     cr_assert(done >= 1 && done < LAYERS && all == LAYERS, "%s", r.err);
-    assert_same(path, whole);
+    files_assert_same(path, whole);
     cr_assert_eq(files_count(directory), 4, "something is left");
 }
 
@@ -132,7 +122,7 @@ Test(prepare_resume, another_command_starts_anew_and_says_so, .timeout = 120)
     r = command_run("prepare %s -o %s/v.safetensors --method x --quiet", directory, directory);
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_assert_str_eq(r.err, "");
-    assert_same(path, files_path(directory, "v.safetensors"));
+    files_assert_same(path, files_path(directory, "v.safetensors"));
 }
 
 /* FILE.partial that is an input, or anybody's file, is not written over. */
@@ -169,7 +159,7 @@ Test(prepare_resume, other_weights_of_the_same_sizes_start_anew, .timeout = 120)
     struct command_result r = command_run("prepare %s -o %s %s", directory, path, options);
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_assert(strstr(r.err, "(other weights of the model); starting anew"), "%s", r.err);
-    assert_same(path, undisturbed(directory));
+    files_assert_same(path, undisturbed(directory));
 }
 
 Test(prepare_resume, two_at_once_make_one_whole_file, .timeout = 120)
@@ -181,7 +171,7 @@ Test(prepare_resume, two_at_once_make_one_whole_file, .timeout = 120)
         pids[i] = command_start("prepare %s -o %s %s", directory, path, options);
     for (int i = 0; i < 3; i++)
         cr_assert_eq(command_wait(pids[i]), 0);
-    assert_same(path, whole);
+    files_assert_same(path, whole);
     cr_assert_eq(files_count(directory), 4, "something is left");
 }
 
@@ -192,7 +182,7 @@ Test(prepare_resume, threads_do_not_change_the_result, .timeout = 120)
     struct command_result r =
         command_run("prepare %s -o %s --method latent --pack --threads 4", directory, path);
     cr_assert_eq(r.status, 0, "%s", r.err);
-    assert_same(path, undisturbed(directory));
+    files_assert_same(path, undisturbed(directory));
 }
 
 /* What the command says on a terminal, until `wanted` is in it or it ends. */

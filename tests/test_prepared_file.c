@@ -632,16 +632,6 @@ static const char *left(const prepared_contents *c, int done)
     return path;
 }
 
-static void assert_same(const char *path, const char *other)
-{
-    size_t size, other_size;
-    char *data = files_read(path, &size), *other_data = files_read(other, &other_size);
-    cr_assert_eq(size, other_size);
-    cr_assert_eq(memcmp(data, other_data, size), 0);
-    free(data);
-    free(other_data);
-}
-
 Test(prepared_resume, goes_on_behind_the_layers_that_are_done)
 {
     for (int done = 0; done <= 2; done++) {
@@ -658,7 +648,7 @@ Test(prepared_resume, goes_on_behind_the_layers_that_are_done)
         prepared_lost(w, 0, kept);
         cr_assert(kept[0] == lost[0] && kept[1] == lost[1]);
         commit(w);
-        assert_same(path, whole);
+        files_assert_same(path, whole);
     }
 }
 
@@ -686,7 +676,7 @@ Test(prepared_resume, cut_or_damaged_anywhere_it_ends_in_the_same_file)
         while (prepared_done(w) < 2)
             add(w, &layer);
         commit(w);
-        assert_same(path, whole);
+        files_assert_same(path, whole);
     }
     free(data);
 }
@@ -704,7 +694,7 @@ Test(prepared_resume, a_file_that_lacks_its_name_alone_gets_it)
     prepared_writer *w = created(path, &c);
     cr_assert_eq(prepared_done(w), 2, "%s", prepared_note(w));
     commit(w);
-    assert_same(path, whole);
+    files_assert_same(path, whole);
     free(data);
 }
 
@@ -803,7 +793,7 @@ Test(prepared_resume, a_torn_header_is_written_anew)
     add(w, &layer);
     add(w, &layer);
     commit(w);
-    assert_same(path, whole);
+    files_assert_same(path, whole);
 }
 
 Test(prepared_resume, two_writers_at_once_do_not_meet)
@@ -820,12 +810,12 @@ Test(prepared_resume, two_writers_at_once_do_not_meet)
     add(second, &layer);
     add(second, &layer);
     commit(second);
-    assert_same(path, whole);
+    files_assert_same(path, whole);
     prepared_writer *third = created(path, &c); /* the first still has PATH.partial */
     cr_assert_eq(prepared_done(third), 0);
     prepared_keep(third);
     add(first, &layer);
     commit(first);
-    assert_same(path, whole);
+    files_assert_same(path, whole);
     cr_assert_eq(files_count(directory), 1);
 }

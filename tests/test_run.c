@@ -129,10 +129,7 @@ static void check_dump(const char *directory, const char *suffix, const struct l
 
 static void run(const char *directory, const char *options)
 {
-    struct command_result r =
-        command_run("run --device sim --input %s/in.safetensors --output %s/out.safetensors "
-                    "--spec %s/spec.json %s",
-                    directory, directory, directory, options);
+    struct command_result r = layer_files_run(directory, options);
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_assert_str_eq(r.err, "");
 }
@@ -329,10 +326,7 @@ Test(run, tuning_is_checked_for_the_kernels_that_run_it, .timeout = 120)
     run(layer_files_write(&many, "x", 4),
         "--set tuning.attend.query_rows=16 --set tuning.attend.value_tiles=1");
     const char *directory = layer_files_write(&one, "x", 4);
-    struct command_result r =
-        command_run("run --device sim --input %s/in.safetensors --output %s/out.safetensors "
-                    "--spec %s/spec.json --set tuning.attend.query_rows=16",
-                    directory, directory, directory);
+    struct command_result r = layer_files_run(directory, "--set tuning.attend.query_rows=16");
     cr_expect_eq(r.status, 1);
     cr_expect(strstr(r.err, "tuning.attend: with one query, query_rows must be at most"), "%s", r.err);
 }

@@ -1,5 +1,7 @@
 #include "cache.h"
 
+#include "private.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,22 +30,18 @@ static xq_status allocate(page_sequence *s, int64_t pages, size_t page_bytes, si
     return XQ_ERROR_MEMORY;
 }
 
-static int64_t pages_of(const xq_plan_info *info, int64_t tokens)
-{
-    return (tokens + info->page_tokens - 1) / info->page_tokens;
-}
-
-xq_status driver_read_cache(driver *d, int layer, int table, int sequence, int64_t first, int64_t length,
-                            page_sequence *out)
+/* A sequence of the layer with its tail, or of the accumulator, which has none. */
+static xq_status copy(driver *d, int layer, bool accumulated, int table, int sequence, int64_t first,
+                      int64_t length, page_sequence *out)
 {
     const xq_plan_info *info = &d->layers[layer].info;
-    int64_t pages = pages_of(info, length);
+    const size_t page_bytes = accumulated ? info->accumulator_page_bytes : info->page_bytes;
+    const int64_t pages = driver_pages(d, length);
     page_sequence s;
-    xq_status status = allocate(&s, pages, info->page_bytes, info->tail_bytes, length);
-    if (status != XQ_OK)
-        return status;
+    xq_status status = allocate(&s, pages, page_bytes, accumulated ? 0 : info->tail_bytes, length);
     for (int64_t p = 0; p < pages && status == XQ_OK; p++)
-        status = driver_read_page(d, layer, first + p, s.pool + (size_t)p * info->page_bytes);
+        status = (accumulated ? driver_read_accumulator
+                              : driver_read_page)(d, layer, first + p, s.pool + (size_t)p * page_bytes);
     if (status == XQ_OK && s.tail)
         status = driver_read_tail(d, layer, table, sequence, s.tail);
     if (status == XQ_OK)
@@ -53,22 +51,15 @@ xq_status driver_read_cache(driver *d, int layer, int table, int sequence, int64
     return status;
 }
 
+xq_status driver_read_cache(driver *d, int layer, int table, int sequence, int64_t first, int64_t length,
+                            page_sequence *out)
+{
+    return copy(d, layer, false, table, sequence, first, length, out);
+}
+
 xq_status driver_read_accumulated(driver *d, int layer, int64_t first, int64_t length, page_sequence *out)
 {
-    const xq_plan_info *info = &d->layers[layer].info;
-    int64_t pages = pages_of(info, length);
-    page_sequence s;
-    xq_status status = allocate(&s, pages, info->accumulator_page_bytes, 0, length);
-    if (status != XQ_OK)
-        return status;
-    for (int64_t p = 0; p < pages && status == XQ_OK; p++)
-        status =
-            driver_read_accumulator(d, layer, first + p, s.pool + (size_t)p * info->accumulator_page_bytes);
-    if (status == XQ_OK)
-        *out = s;
-    else
-        driver_free_cache(&s);
-    return status;
+    return copy(d, layer, true, 0, 0, first, length, out);
 }
 
 void driver_decode(const page_codec *codec, int stream, const page_sequence *sequence, double *x_hat)

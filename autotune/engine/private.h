@@ -1,4 +1,5 @@
-/* Shared by the two parts of the driver: open.c opens it and its layers, driver.c makes the calls. */
+/* Shared by the parts of the driver: open.c opens it and its layers, driver.c makes the calls, cache.c
+ * copies. */
 #ifndef AUTOTUNE_ENGINE_PRIVATE_H
 #define AUTOTUNE_ENGINE_PRIVATE_H
 

@@ -5,7 +5,6 @@
 
 #include <math.h>
 
-#define HALF_NAN 0x7fff
 #define HALF_MAX 65504.0f
 
 static float saturated(uint16_t bits)
@@ -177,11 +176,4 @@ double quantizer_value(const quantizer *q, int code, uint16_t scale, uint16_t ze
 uint16_t quantizer_kernel_value(const quantizer *q, int code, uint16_t scale, uint16_t zero)
 {
     return half_from_double(quantizer_value(q, code, scale, zero));
-}
-
-void quantizer_decode(const quantizer *q, const uint8_t *codes, const uint16_t *scale, const uint16_t *zero,
-                      size_t width, double *x_hat)
-{
-    for (size_t c = 0; c < width; c++)
-        x_hat[c] = quantizer_value(q, codes[c], scale[c / q->group], zero[c / q->group]);
 }

@@ -61,15 +61,11 @@ static inline bool quantizer_is_data(const quantizer *q, size_t c)
 void quantizer_encode(const quantizer *q, const uint16_t *x, size_t width, uint8_t *codes, uint16_t *scale,
                       uint16_t *zero);
 
-/* x̂ [width] in double precision: exact, no rounding. */
-void quantizer_decode(const quantizer *q, const uint8_t *codes, const uint16_t *scale, const uint16_t *zero,
-                      size_t width, double *x_hat);
-
 /* Groups of tokens: x [group, width] f16 -> codes [group, width]; scale and zero [width], one a channel. */
 void quantizer_encode_channels(const quantizer *q, const uint16_t *x, size_t width, uint8_t *codes,
                                uint16_t *scale, uint16_t *zero);
 
-/* x̂ of one element. */
+/* x̂ of one element in double precision: exact, no rounding. */
 double quantizer_value(const quantizer *q, int code, uint16_t scale, uint16_t zero);
 
 /* The same as kernels see it: one rounding, to f16. */
