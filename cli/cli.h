@@ -259,6 +259,8 @@ void cli_progress_update(struct cli_progress *p, double fraction, const char *de
 /* A step of it, until the next one, NULL for none, or the next update. Nothing without a line. */
 void cli_progress_step(const char *step);
 void cli_progress_end(struct cli_progress *p);
+/* In a process that was forked while a line ran: there is none here, and its thread is not here either. */
+void cli_progress_forget(void);
 
 /* Around whatever else is written to a terminal meanwhile: erases the line, and holds it back. */
 void cli_progress_pause(void);
@@ -279,6 +281,8 @@ extern const char cli_prepare_summary[];
 int cli_prepare(int argc, char **argv);
 extern const char cli_run_summary[];
 int cli_run(int argc, char **argv);
+extern const char cli_tune_summary[];
+int cli_tune(int argc, char **argv);
 extern const char cli_verify_summary[];
 int cli_verify(int argc, char **argv);
 

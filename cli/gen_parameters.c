@@ -43,8 +43,7 @@ static int number(const cJSON *object, const char *name)
     return (int)cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(object, name));
 }
 
-/* Of the combinations of values, how many are valid for the spec, and what rules out the others. */
-static void print_combinations(const cJSON *combinations)
+void gen_print_combinations(const cJSON *combinations)
 {
     const cJSON *removed = cJSON_GetObjectItemCaseSensitive(combinations, "removed"), *item;
     printf("  %d of %d combinations are valid for this spec\n", number(combinations, "valid"),
@@ -74,7 +73,7 @@ static void print_family(const cJSON *family)
     }
     const cJSON *combinations = cJSON_GetObjectItemCaseSensitive(family, "combinations");
     if (combinations && parameters->child)
-        print_combinations(combinations);
+        gen_print_combinations(combinations);
 }
 
 static void print_all(const cJSON *families, bool of_spec)

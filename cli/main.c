@@ -16,7 +16,7 @@ static const struct subcommand subcommands[] = {
     {"info", cli_info, cli_info_summary},          {"gen", cli_gen, cli_gen_summary},
     {"prepare", cli_prepare, cli_prepare_summary}, {"run", cli_run, cli_run_summary},
     {"compare", cli_compare, cli_compare_summary}, {"verify", cli_verify, cli_verify_summary},
-    {"cache", cli_cache, cli_cache_summary},
+    {"tune", cli_tune, cli_tune_summary},          {"cache", cli_cache, cli_cache_summary},
 };
 
 enum { SUBCOMMANDS = sizeof subcommands / sizeof subcommands[0] };

@@ -136,6 +136,13 @@ void cli_progress_end(struct cli_progress *p)
     pthread_join(line.thread, NULL);
 }
 
+void cli_progress_forget(void)
+{
+    line = (struct line){.running = false};
+    pthread_mutex_init(&line.lock, NULL);
+    pthread_cond_init(&line.change, NULL);
+}
+
 void cli_progress_pause(void)
 {
     pthread_mutex_lock(&line.lock);

@@ -192,6 +192,56 @@ Test(parameters, combinations_are_counted_as_specs_take_them)
     free(json);
 }
 
+/* The space that is searched: what is counted as valid, each taken by a spec, the default among it. */
+Test(parameters, candidates_are_the_valid_combinations)
+{
+    static const char spec[] = "{\"model\": \"smollm2-135m\", \"cache\": {\"method\": \"latent\"}}";
+    char *json = NULL;
+    error err = ERROR_INIT;
+    cr_assert_eq(gen_space(generator(), spec, "attend", &json, &err), XQ_OK, "%s", err.message);
+    cJSON *space = cJSON_Parse(json);
+    const cJSON *candidates = cJSON_GetObjectItem(space, "candidates"), *candidate;
+    int defaults = 0, tried = 0;
+    cr_assert_eq(cJSON_GetArraySize(candidates),
+                 number(cJSON_GetObjectItem(space, "combinations"), "valid"));
+    cJSON_ArrayForEach(candidate, candidates)
+    {
+        const cJSON *parameters = cJSON_GetObjectItem(candidate, "parameters"),
+                    *resources = cJSON_GetObjectItem(candidate, "resources");
+        defaults += cJSON_Compare(parameters, cJSON_GetObjectItem(space, "chosen"), 1);
+        cr_expect_eq(number(resources, "threads"), 32 * number(parameters, "warps"));
+        if (tried++ % 10 != 0)
+            continue;
+        char overrides[512], *changed = NULL, *text = cJSON_PrintUnformatted(parameters);
+        snprintf(overrides, sizeof overrides, "{\"tuning\": {\"attend\": %s}}", text);
+        const gen_overrides o = {.spec_json = spec, .overrides_json = overrides};
+        char *completed = NULL;
+        cr_expect_eq(gen_override(generator(), &o, &changed, &err), XQ_OK, "%s", err.message);
+        cr_expect_eq(gen_complete(generator(), changed, &completed, &err), XQ_OK, "%s", err.message);
+        free(changed);
+        free(completed);
+        free(text);
+    }
+    cr_expect_eq(defaults, 1);
+    cJSON_Delete(space);
+    free(json);
+}
+
+Test(parameters, a_family_that_cannot_serve_has_no_space)
+{
+    static const char spec[] = "{\"model\": \"smollm2-135m\", \"cache\": {\"method\": \"latent\"}}";
+    char *json = NULL;
+    error err = ERROR_INIT;
+    cr_expect_eq(gen_space(generator(), spec, "accumulate", &json, &err), XQ_ERROR_UNSUPPORTED);
+    cr_expect(strstr(err.message, "accumulate cannot serve this spec: "), "%s", err.message);
+    error_clear(&err);
+    err = (error)ERROR_INIT;
+    cr_expect_eq(gen_space(generator(), spec, "atend", &json, &err), XQ_ERROR_ARGUMENT);
+    cr_expect_str_eq(err.field, "family");
+    error_clear(&err);
+    cr_expect_null(json);
+}
+
 Test(parameters, the_command_shows_what_is_chosen_for_a_model)
 {
     struct command_result r =

@@ -1,0 +1,633 @@
+/* xq tune: the fastest parameters of kernels on a device, for a model and for how attention is called. */
+#include "tune.h"
+#include "../autotune/search/search.h"
+#include "../runtime/plan/toolchain.h"
+#include "gen.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* A candidate of a job, and what became of it. */
+struct candidate {
+    char *parameters;
+    bool tried;
+    struct tune_trial trial; /* the last */
+};
+
+/* A job with its outcome. */
+struct tuned {
+    struct tune_job job;
+    int bits; /* 0: as the spec says */
+    cJSON *space;
+    struct candidate *candidates;
+    int count, standard; /* candidates; the default's place */
+    bool done;
+    struct search_result result;
+};
+
+struct tuning {
+    struct compare_options o;
+    struct cli_list bits, families, contexts, batches, queries;
+    const char *strategy, *budget;
+    int64_t most;
+    bool dry_run;
+    double budget_seconds, begun;
+    char *spec;
+    gen *generator;
+    struct compare_options *options; /* of each job */
+    struct tuned *jobs;
+    int job_count;
+    xq_device_info device;
+    struct cli_progress progress;
+};
+
+/* --------------------------------------------------------------- settings */
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    interrupted = 1;
+}
+
+static bool is_interrupted(void)
+{
+    return interrupted != 0;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* "90s", "10m", "2h". */
+static xq_status read_budget(struct tuning *t, error *err)
+{
+    static const struct {
+        const char *name;
+        double seconds;
+    } units[] = {{"s", 1}, {"m", 60}, {"h", 3600}};
+    double value;
+    const char *unit;
+    if (cli_read_number(t->budget, &value, &unit) && value > 0 && value <= 1e6)
+        for (int i = 0; i < 3; i++)
+            if (strcmp(unit, units[i].name) == 0) {
+                t->budget_seconds = value * units[i].seconds;
+                return XQ_OK;
+            }
+    return error_set(
+        err, XQ_ERROR_ARGUMENT, "argument",
+        "--budget: '%.80s' is no time; valid: a number above 0 with s, m or h, as in 90s, 10m, 2h",
+        t->budget);
+}
+
+/* A list of whole numbers; `otherwise` where the option was not given. Caller frees. */
+static int64_t *read_numbers(const struct cli_list *list, const char *option, int64_t otherwise,
+                             int64_t most, int *count, error *err)
+{
+    *count = list->count ? list->count : 1;
+    int64_t *numbers = calloc((size_t)*count, sizeof *numbers);
+    if (!numbers) {
+        error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+        return NULL;
+    }
+    numbers[0] = otherwise;
+    for (int i = 0; i < list->count && err->status == XQ_OK; i++)
+        if (cli_read_whole(list->items[i], &numbers[i]) != CLI_NUMBER || numbers[i] < 1 ||
+            numbers[i] > most)
+            error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s: '%.80s' is not valid; valid: 1 to %lld",
+                      option, list->items[i], (long long)most);
+    return numbers;
+}
+
+static xq_status with_bits(const struct tuning *t, int64_t bits, int64_t queries, char **spec, error *err)
+{
+    cJSON *overrides = cJSON_CreateObject();
+    if (bits)
+        cli_override(overrides, "cache.bits", cJSON_CreateNumber((double)bits), err);
+    if (queries > 1 && err->status == XQ_OK)
+        cli_override(overrides, "queries", cJSON_CreateString("many"), err);
+    if (err->status == XQ_OK)
+        return cli_spec_override(t->generator, t->spec, overrides, spec, err);
+    cJSON_Delete(overrides);
+    return err->status;
+}
+
+/* -------------------------------------------------------------------- jobs */
+
+struct axes {
+    int64_t *bits, *contexts, *batches, *queries;
+    int bit_count, context_count, batch_count, query_count, family_count;
+};
+
+static xq_status read_axes(const struct tuning *t, struct axes *a, error *err)
+{
+    a->bits = read_numbers(&t->bits, "--bits", 0, 16, &a->bit_count, err);
+    if (err->status == XQ_OK)
+        a->contexts = read_numbers(&t->contexts, "--contexts", 4096, 1 << 24, &a->context_count, err);
+    if (err->status == XQ_OK)
+        a->batches = read_numbers(&t->batches, "--batches", 1, 65535, &a->batch_count, err);
+    if (err->status == XQ_OK)
+        a->queries = read_numbers(&t->queries, "--queries", 1, 65536, &a->query_count, err);
+    a->family_count = t->families.count ? t->families.count : 1;
+    return err->status;
+}
+
+static void free_axes(struct axes *a)
+{
+    free(a->bits);
+    free(a->contexts);
+    free(a->batches);
+    free(a->queries);
+}
+
+static xq_status add_job(struct tuning *t, const struct axes *a, int index, error *err)
+{
+    struct tuned *job = &t->jobs[t->job_count];
+    struct compare_options *o = &t->options[t->job_count];
+    const char *family = t->families.count ? t->families.items[index % a->family_count] : "attend";
+    index /= a->family_count;
+    *o = t->o;
+    o->synthetic = true;
+    o->queries = a->queries[index % a->query_count];
+    index /= a->query_count;
+    o->batch = a->batches[index % a->batch_count];
+    index /= a->batch_count;
+    o->tokens = a->contexts[index % a->context_count];
+    index /= a->context_count;
+    job->bits = (int)a->bits[index];
+    job->job = (struct tune_job){.options = o, .family = family};
+    if (!tune_family(family, &job->job.implementation))
+        return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                         "--families: '%.80s' is no family that a step of attention runs; valid: %s",
+                         family, tune_families);
+    char *spec = NULL;
+    if (with_bits(t, a->bits[index], o->queries, &spec, err) != XQ_OK)
+        return err->status;
+    job->job.spec = spec;
+    t->job_count++;
+    return XQ_OK;
+}
+
+static xq_status make_jobs(struct tuning *t, error *err)
+{
+    struct axes a = {0};
+    if (read_axes(t, &a, err) == XQ_OK) {
+        int64_t all =
+            (int64_t)a.bit_count * a.context_count * a.batch_count * a.query_count * a.family_count;
+        t->jobs = all <= 4096 ? calloc((size_t)all, sizeof *t->jobs) : NULL;
+        t->options = all <= 4096 ? calloc((size_t)all, sizeof *t->options) : NULL;
+        if (all > 4096)
+            error_set(
+                err, XQ_ERROR_ARGUMENT, "argument",
+                "--contexts, --batches, --queries, --bits and --families make %lld combinations; valid: at "
+                "most 4096",
+                (long long)all);
+        else if (!t->jobs || !t->options)
+            error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+        for (int i = 0; i < all && err->status == XQ_OK; i++)
+            add_job(t, &a, i, err);
+    }
+    free_axes(&a);
+    return err->status;
+}
+
+/* ------------------------------------------------------------------ search */
+
+/* One job under way. */
+struct search_state {
+    struct tuning *t;
+    struct tuned *job;
+    struct tune_worker *worker;
+    double longest, share; /* seconds: of a trial; of the whole budget that the job may use */
+};
+
+/* A trial may take ten times as long as any before it, and the first one, which also draws inputs and fills
+ * the cache, as long as the budget lasts. */
+static double patience(const struct search_state *s)
+{
+    double rest = s->t->budget_seconds - (now() - s->t->begun);
+    double most = s->longest > 0 ? 60 + 10 * s->longest : rest;
+    return fmax(1, fmin(most, rest));
+}
+
+static void show_candidate(const struct search_state *s, int candidate)
+{
+    char detail[96];
+    const struct tune_job *job = &s->job->job;
+    int tried = 0;
+    for (int i = 0; i < s->job->count; i++)
+        tried += s->job->candidates[i].tried;
+    snprintf(detail, sizeof detail, "%s at %lld tokens: candidate %d of %d", job->family,
+             (long long)job->options->tokens, s->job->candidates[candidate].tried ? tried : tried + 1,
+             s->job->count);
+    cli_progress_update(&s->t->progress, fmin(1, (now() - s->t->begun) / s->t->budget_seconds), detail);
+}
+
+static xq_status try_candidate(void *user, int index, struct search_time *out, error *err)
+{
+    struct search_state *s = user;
+    struct candidate *c = &s->job->candidates[index];
+    double before = now();
+    struct tune_trial trial;
+    show_candidate(s, index);
+    if (!tune_worker_try(s->worker, c->parameters, patience(s), is_interrupted, &trial, err))
+        return err->status; /* interrupted: `out` stays unusable */
+    c->trial = trial;
+    c->tried = true;
+    s->longest = fmax(s->longest, now() - before);
+    *out = (struct search_time){trial.outcome == TUNE_MEASURED, trial.median, trial.low, trial.high};
+    if (index == s->job->standard && trial.outcome != TUNE_MEASURED && err->status == XQ_OK)
+        error_set(err, XQ_ERROR_DEVICE, "device", "%s with its default parameters: %s: %s",
+                  s->job->job.family, tune_outcome_names[trial.outcome], trial.reason);
+    return err->status;
+}
+
+static double seconds(void *user)
+{
+    (void)user;
+    return now();
+}
+
+static bool stop(void *user)
+{
+    (void)user;
+    return is_interrupted();
+}
+
+static bool same_parameters(const cJSON *a, const char *b)
+{
+    cJSON *other = cJSON_Parse(b);
+    bool same = cJSON_Compare(a, other, 1);
+    cJSON_Delete(other);
+    return same;
+}
+
+/* Takes over what gen_space lists. */
+static xq_status read_space(struct tuned *job, const char *space, error *err)
+{
+    job->space = cJSON_Parse(space);
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(job->space, "candidates"), *item,
+                *chosen = cJSON_GetObjectItemCaseSensitive(job->space, "chosen");
+    job->candidates = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof *job->candidates);
+    job->standard = -1;
+    if (!job->space || !job->candidates)
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    cJSON_ArrayForEach(item, list)
+    {
+        struct candidate *c = &job->candidates[job->count];
+        c->parameters = cJSON_PrintUnformatted(cJSON_GetObjectItemCaseSensitive(item, "parameters"));
+        if (!c->parameters)
+            return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+        if (same_parameters(chosen, c->parameters))
+            job->standard = job->count;
+        job->count++;
+    }
+    cJSON_DeleteItemFromObjectCaseSensitive(job->space, "candidates");
+    if (job->standard < 0)
+        return error_set(err, XQ_ERROR_INTERNAL, "template",
+                         "the default parameters of %s are not among its candidates", job->job.family);
+    return XQ_OK;
+}
+
+static xq_status search(struct tuning *t, struct tuned *job, struct tune_worker *worker, error *err)
+{
+    double passed = now() - t->begun, left = t->budget_seconds - passed;
+    int rest = t->job_count - (int)(job - t->jobs);
+    if (left <= 0 && job == t->jobs)
+        return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                         "--budget: %s does not suffice: setting up took %.3g s", t->budget, passed);
+    if (left <= 0)
+        return XQ_OK; /* the report says that it was not measured */
+    struct search_state state = {.t = t, .job = job, .worker = worker, .share = left / rest};
+    const struct search_calls calls = {try_candidate, seconds, stop, &state};
+    const struct search_options o = {
+        .strategy = strcmp(t->strategy, "random") == 0 ? SEARCH_RANDOM : SEARCH_EXHAUSTIVE,
+        .seed = (uint64_t)t->o.common.seed,
+        .candidates = job->count,
+        .first = job->standard,
+        .most = (int)t->most,
+        .budget_seconds = state.share,
+    };
+    if (search_run(&o, &calls, &job->result, err) == XQ_OK)
+        job->done = job->candidates[job->standard].tried;
+    return err->status;
+}
+
+static xq_status run_job(struct tuning *t, struct tuned *job, error *err)
+{
+    struct tune_worker *worker = NULL;
+    char *space = NULL;
+    cli_progress_update(&t->progress, fmin(1, (now() - t->begun) / t->budget_seconds), "setting up");
+    if (tune_worker_start(&job->job, &worker, &t->device, &space, err) == XQ_OK &&
+        read_space(job, space, err) == XQ_OK && !is_interrupted())
+        search(t, job, worker, err);
+    tune_worker_end(worker);
+    free(space);
+    return err->status;
+}
+
+static xq_status run_all(struct tuning *t, error *err)
+{
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    sigaction(SIGINT, &action, NULL);
+    for (int i = 0; i < t->job_count && err->status == XQ_OK && !is_interrupted(); i++)
+        run_job(t, &t->jobs[i], err);
+    if (err->status != XQ_OK && is_interrupted()) {
+        error_clear(err);
+        *err = (error)ERROR_INIT;
+    }
+    signal(SIGINT, SIG_DFL);
+    return err->status;
+}
+
+/* ----------------------------------------------------------------- dry run */
+
+static void print_space(const struct tuned *job)
+{
+    const cJSON *combinations = cJSON_GetObjectItemCaseSensitive(job->space, "combinations");
+    const struct compare_options *o = job->job.options;
+    printf("%s, %lld tokens, %lld sequence%s, %lld quer%s each: %d candidates\n", job->job.family,
+           (long long)o->tokens, (long long)o->batch, o->batch == 1 ? "" : "s", (long long)o->queries,
+           o->queries == 1 ? "y" : "ies", job->count);
+    gen_print_combinations(combinations);
+}
+
+/* What would be tried, without a process and without measuring. */
+static int dry_run(struct tuning *t, error *err)
+{
+    xq_context *context = NULL;
+    int status = cli_open("tune", &t->o.common, &context);
+    if (status != CLI_OK)
+        return status;
+    for (int i = 0; i < t->job_count && err->status == XQ_OK; i++) {
+        char *spec = NULL, *completed = NULL, *space = NULL;
+        struct tuned *job = &t->jobs[i];
+        if (cli_any_layer_choices(t->generator, job->job.spec, &spec, err) == XQ_OK &&
+            context_complete(context, spec, &completed, err) == XQ_OK &&
+            context_space(context, completed, job->job.family, &space, err) == XQ_OK)
+            read_space(job, space, err);
+        if (err->status == XQ_OK && !cli_json_to_stdout(&t->o.common))
+            print_space(job);
+        free(spec);
+        free(completed);
+        free(space);
+    }
+    xq_context_device(context, &t->device);
+    xq_context_destroy(context);
+    return CLI_OK;
+}
+
+/* ------------------------------------------------------------------ report */
+
+static double gain_of(const struct tuned *job)
+{
+    return job->result.default_time.median / job->result.best_time.median;
+}
+
+/* The parameters in which the best differs from the default; caller frees. */
+static char *difference(const struct tuned *job)
+{
+    cJSON *best = cJSON_Parse(job->candidates[job->result.best].parameters);
+    const cJSON *chosen = cJSON_GetObjectItemCaseSensitive(job->space, "chosen"), *item;
+    cJSON_ArrayForEach(item, chosen)
+    {
+        const cJSON *own = cJSON_GetObjectItemCaseSensitive(best, item->string);
+        if (own && cJSON_Compare(own, item, 1))
+            cJSON_DeleteItemFromObjectCaseSensitive(best, item->string);
+    }
+    char *text = cJSON_PrintUnformatted(best);
+    cJSON_Delete(best);
+    return text;
+}
+
+static void print_results(const struct tuning *t)
+{
+    bool modelled = t->device.is_sim;
+    printf("%s\n%-11s %5s %8s %6s %8s %11s %11s %6s %7s  %s\n", t->device.name, "family", "bits", "tokens",
+           "batch", "queries", "default us", "best us", "gain", "/ limit", "candidates");
+    for (int i = 0; i < t->job_count; i++) {
+        const struct tuned *job = &t->jobs[i];
+        const struct compare_options *o = job->job.options;
+        char bits[16] = "spec";
+        if (job->bits)
+            snprintf(bits, sizeof bits, "%d", job->bits);
+        printf("%-11s %5s %8lld %6lld %8lld ", job->job.family, bits, (long long)o->tokens,
+               (long long)o->batch, (long long)o->queries);
+        if (!job->done) {
+            printf("not measured\n");
+            continue;
+        }
+        double limit = job->candidates[job->result.best].trial.limit;
+        printf("%11.4g %11.4g %6.3f ", 1e6 * job->result.default_time.median,
+               1e6 * job->result.best_time.median, gain_of(job));
+        if (limit > 0)
+            printf("%7.1f", job->result.best_time.median / limit);
+        else
+            printf("%7s", "-");
+        printf("  %d of %d%s\n", job->result.tried, job->count, job->result.complete ? "" : ", time is up");
+    }
+    printf(
+        "\nTimes are of one step of attention, %s. A gain of 1 keeps the default: nothing was faster "
+        "beyond the\n"
+        "spread of the measurements. \"/ limit\" is the best time over the least that the device allows.\n",
+        modelled ? "modelled" : "medians");
+}
+
+static void print_winners(const struct tuning *t)
+{
+    for (int i = 0; i < t->job_count; i++) {
+        const struct tuned *job = &t->jobs[i];
+        if (!job->done || job->result.best == job->standard)
+            continue;
+        char *changed = difference(job);
+        printf("\n%s, %lld tokens, batch %lld: --set 'tuning.%s=%s'", job->job.family,
+               (long long)job->job.options->tokens, (long long)job->job.options->batch, job->job.family,
+               changed ? changed : "?");
+        free(changed);
+    }
+    putchar('\n');
+}
+
+static cJSON *trial_json(const struct candidate *c)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddItemToObject(o, "parameters", cJSON_Parse(c->parameters));
+    cJSON_AddStringToObject(o, "outcome", tune_outcome_names[c->trial.outcome]);
+    if (c->trial.outcome == TUNE_MEASURED) {
+        cJSON_AddNumberToObject(o, "time_us", 1e6 * c->trial.median);
+        cJSON_AddNumberToObject(o, "time_us_low", 1e6 * c->trial.low);
+        cJSON_AddNumberToObject(o, "time_us_high", 1e6 * c->trial.high);
+        cJSON_AddNumberToObject(o, "error", c->trial.error);
+        cJSON_AddNumberToObject(o, "lse_error", c->trial.lse_error);
+    } else {
+        cJSON_AddStringToObject(o, "reason", c->trial.reason);
+    }
+    return o;
+}
+
+static cJSON *job_json(const struct tuned *job)
+{
+    const struct compare_options *o = job->job.options;
+    cJSON *json = cJSON_CreateObject();
+    cJSON_AddItemToObject(json, "spec", cJSON_Parse(job->job.spec));
+    cJSON_AddStringToObject(json, "family", job->job.family);
+    cJSON_AddStringToObject(json, "implementation", compare_name(job->job.implementation));
+    cJSON_AddNumberToObject(json, "tokens", (double)o->tokens);
+    cJSON_AddNumberToObject(json, "batch", (double)o->batch);
+    cJSON_AddNumberToObject(json, "queries", (double)o->queries);
+    cJSON_AddItemToObject(json, "combinations",
+                          cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(job->space, "combinations"), 1));
+    if (job->done) {
+        cJSON_AddItemToObject(json, "default", trial_json(&job->candidates[job->standard]));
+        cJSON_AddItemToObject(json, "best", trial_json(&job->candidates[job->result.best]));
+        cJSON_AddNumberToObject(json, "gain", gain_of(job));
+        cJSON_AddNumberToObject(json, "limit_us", 1e6 * job->candidates[job->result.best].trial.limit);
+        cJSON_AddBoolToObject(json, "complete", job->result.complete);
+    }
+    cJSON *trials = cJSON_AddArrayToObject(json, "trials");
+    for (int i = 0; i < job->count; i++)
+        if (job->candidates[i].tried)
+            cJSON_AddItemToArray(trials, trial_json(&job->candidates[i]));
+    return json;
+}
+
+static xq_status write_json(const struct tuning *t, error *err)
+{
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "device", t->device.name);
+    cJSON_AddStringToObject(root, "arch", t->device.arch);
+    cJSON_AddNumberToObject(root, "driver", t->device.driver);
+    cJSON_AddNumberToObject(root, "nvrtc", t->device.nvrtc);
+    cJSON_AddStringToObject(root, "xq", xq_version());
+    cJSON_AddStringToObject(root, "device_kind", t->device.is_sim ? "sim" : "cuda");
+    cJSON_AddStringToObject(root, "time_kind", t->device.is_sim ? "modelled" : "measured");
+    cJSON *jobs = cJSON_AddArrayToObject(root, "jobs");
+    for (int i = 0; i < t->job_count; i++)
+        cJSON_AddItemToArray(jobs, job_json(&t->jobs[i]));
+    cli_write_json(&t->o.common, root, err);
+    cJSON_Delete(root);
+    return err->status;
+}
+
+/* ----------------------------------------------------------------- command */
+
+static void release(struct tuning *t)
+{
+    for (int i = 0; i < t->job_count; i++) {
+        for (int k = 0; k < t->jobs[i].count; k++)
+            free(t->jobs[i].candidates[k].parameters);
+        free(t->jobs[i].candidates);
+        cJSON_Delete(t->jobs[i].space);
+        free((char *)t->jobs[i].job.spec);
+    }
+    free(t->jobs);
+    free(t->options);
+    free(t->spec);
+    gen_destroy(t->generator);
+    struct cli_list *lists[] = {&t->bits, &t->families, &t->contexts, &t->batches, &t->queries};
+    for (int i = 0; i < 5; i++)
+        cli_list_free(lists[i]);
+}
+
+static int check_usage(const cli_command *command, const struct tuning *t)
+{
+    if (cli_needs_model(command) != CLI_OK)
+        return CLI_USAGE;
+    if (t->bits.count && cli_spec_sets(&t->o.spec, "cache.bits"))
+        return cli_usage("tune", "--bits and --set cache.bits: give one of them");
+    if (cli_given(command, "--queries") && cli_spec_sets(&t->o.spec, "queries"))
+        return cli_usage("tune", "--queries and --set queries: give one of them");
+    if (strcmp(t->strategy, "random") != 0 && strcmp(t->strategy, "exhaustive") != 0)
+        return cli_bad_input("tune", "--strategy: '%s' is not known; valid: random, exhaustive",
+                             cli_show(t->strategy).text);
+    return CLI_OK;
+}
+
+static xq_status prepare(struct tuning *t, error *err)
+{
+    cli_reads_common(&t->o.common, &t->o.spec);
+    if (read_budget(t, err) == XQ_OK && cli_begin_json(&t->o.common, err) == XQ_OK &&
+        cli_spec_json(&t->o.spec, &t->o.common, &t->spec, err) == XQ_OK &&
+        gen_create(t->o.common.templates, &t->generator, err) == XQ_OK)
+        make_jobs(t, err);
+    return err->status;
+}
+
+static int work(struct tuning *t, error *err)
+{
+    t->begun = now();
+    if (t->dry_run)
+        return dry_run(t, err);
+    cli_progress_begin(&t->progress, &t->o.common, "tuning");
+    run_all(t, err);
+    cli_progress_end(&t->progress);
+    if (err->status == XQ_OK && !cli_json_to_stdout(&t->o.common)) {
+        print_results(t);
+        print_winners(t);
+    }
+    return is_interrupted() ? CLI_BAD_INPUT : CLI_OK;
+}
+
+const char cli_tune_summary[] = "the fastest parameters of kernels on a device";
+
+int cli_tune(int argc, char **argv)
+{
+    struct tuning t = {.o = {.base_layer = CLI_BASE_LAYER}, .strategy = "random", .budget = "10m"};
+    const cli_option own[] = {
+        {"--families", CLI_LIST, &t.families, "NAME,...", "kernel families (attend)"},
+        {"--bits", CLI_LIST, &t.bits, "N,N...", "bit widths (the spec's)"},
+        {"--contexts", CLI_LIST, &t.contexts, "N,N...", "cached tokens of each sequence (4096)"},
+        {"--batches", CLI_LIST, &t.batches, "N,N...", "sequences (1)"},
+        {"--queries", CLI_LIST, &t.queries, "N,N...",
+         "queries of each sequence, at its last positions (1)"},
+        {"--budget", CLI_STRING, &t.budget, "TIME",
+         "how long it may take in all, as in 90s, 10m, 2h (10m)"},
+        {"--strategy", CLI_STRING, &t.strategy, "NAME",
+         "random: in an order drawn from --seed (default); exhaustive: one after the other"},
+        {"--most", CLI_INT, &t.most, "N", "candidates of each family and size (all)"},
+        {"--dry-run", CLI_FLAG, &t.dry_run, NULL,
+         "count the candidates, and say what rules out the others"},
+        {NULL, CLI_FLAG, NULL, NULL, NULL},
+    };
+    cli_command command = {
+        .name = "tune",
+        .summary = cli_tune_summary,
+        .description =
+            "Tries the parameters of kernel families on this device, for every combination of --families,\n"
+            "--bits, --contexts, --batches and --queries, over synthetic inputs. Each candidate is "
+            "compared\n"
+            "with double precision before it is timed, in a process of its own. The default is measured "
+            "first,\n"
+            "and loses only to what is faster beyond the spread of the measurements. Ctrl-C ends it with "
+            "what\n"
+            "there is (exit status 1). docs/tuning.md says how to read the result, and how to use it.",
+        .options = own,
+        .bounds = (const cli_bounds[]){{"--most", 1, 1000000}, {NULL, 0, 0}},
+        .common = &t.o.common,
+        .spec = &t.o.spec,
+        .unused = (const cli_unused[]){{"--base", "which layer that is, is not asked for"},
+                                       {"arch", "it is the device's"},
+                                       {NULL, NULL}},
+    };
+    error err = ERROR_INIT;
+    int status;
+    if (cli_parse(&command, argc, argv, &status) && (status = check_usage(&command, &t)) == CLI_OK) {
+        if (prepare(&t, &err) == XQ_OK)
+            status = work(&t, &err);
+        if (err.status == XQ_OK && (status == CLI_OK || is_interrupted()))
+            write_json(&t, &err);
+        if (err.status != XQ_OK)
+            status = cli_fail("tune", &t.o.common, &err);
+    }
+    error_clear(&err);
+    release(&t);
+    return status;
+}

@@ -1,0 +1,75 @@
+/* xq tune in parts: the command (tune.c), a bench on which candidates are tried (tune_bench.c), and the
+ * process of its own in which a bench stands (tune_worker.c). */
+#ifndef CLI_TUNE_H
+#define CLI_TUNE_H
+
+#include "compare.h"
+
+/* A kernel family for one spec, and how attention is called. */
+struct tune_job {
+    const struct compare_options *options; /* tokens, batch, queries, the spec's and the common options */
+    const char *spec;                      /* choices, with the bits of this job */
+    const char *family;
+    xq_implementation implementation; /* whose step runs the family */
+};
+
+/* The families that a step of attention runs, and of which implementation; false for another. */
+bool tune_family(const char *name, xq_implementation *implementation);
+
+/* The names of those families, for messages. */
+extern const char tune_families[];
+
+/* ------------------------------------------------------------------- bench */
+
+enum tune_outcome {
+    TUNE_MEASURED,
+    TUNE_WRONG,   /* it ran, and its results are not those of the reference */
+    TUNE_REFUSED, /* by the compiler, or by the device before it ran */
+    TUNE_CRASHED, /* it took the device, or its process, along */
+    TUNE_HUNG
+};
+extern const char *const tune_outcome_names[];
+
+struct tune_trial {
+    enum tune_outcome outcome;
+    bool modelled;
+    double median, low, high; /* seconds of a step, quartiles; modelled: all the same */
+    double limit;             /* the least time that the device's ceilings allow for this cache */
+    double error, lse_error;  /* against double precision on the same cache; NAN where it did not run */
+    char reason[400];         /* unless measured */
+};
+
+/* A layer with its cache on a device, and its reference. */
+struct tune_bench;
+
+/* Draws a layer's inputs, opens the device, and lists the candidates (gen_space; caller frees *space).
+ * Nothing is cached yet: the first trial does that. Errors: those of a context, of gen_space, and of
+ * compare_input_open. */
+xq_status tune_bench_open(const struct tune_job *job, struct tune_bench **out, xq_device_info *device,
+                          char **space, error *err);
+
+/* Compiles the family with these parameters (a JSON object), attends, compares with the reference, and
+ * times. */
+void tune_bench_try(struct tune_bench *bench, const char *parameters, struct tune_trial *out);
+void tune_bench_close(struct tune_bench *bench);
+
+/* ------------------------------------------------------------------ worker */
+
+/* A bench in a process of its own: a candidate that hangs, faults or exits costs only that process. */
+struct tune_worker;
+
+/* Starts the process. *device and *space are what the bench says; caller frees *space. Errors: those of
+ * tune_bench_open, XQ_ERROR_INTERNAL where no process can be made. */
+xq_status tune_worker_start(const struct tune_job *job, struct tune_worker **out, xq_device_info *device,
+                            char **space, error *err);
+
+/* tune_bench_try, for at most `seconds`. After TUNE_CRASHED and TUNE_HUNG the process is gone, and the next
+ * trial starts another. `stop`: asked while waiting; where it says true the process is ended, and the
+ * result is false. Errors of the next process: those of tune_worker_start. */
+bool tune_worker_try(struct tune_worker *worker, const char *parameters, double seconds, bool (*stop)(void),
+                     struct tune_trial *out, error *err);
+
+/* NULL is fine. */
+void tune_worker_end(struct tune_worker *worker);
+
+#endif

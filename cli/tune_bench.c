@@ -1,0 +1,202 @@
+/* A bench: one layer with its cache on a device, over which candidates of a kernel family attend. */
+#include "../autotune/verify/verify.h"
+#include "../runtime/launch/last_error.h"
+#include "../runtime/plan/toolchain.h"
+#include "tune.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const tune_outcome_names[] = {"measured", "wrong", "refused", "crashed", "hung"};
+
+static const struct {
+    const char *name;
+    xq_implementation implementation;
+} families[] = {{"attend", XQ_FUSED},      {"accumulate", XQ_FUSED},   {"key_norms", XQ_FUSED},
+                {"kv_attend", XQ_FP16_KV}, {"dequantize", XQ_UNFUSED}, {"gemm", XQ_UNFUSED},
+                {"rope", XQ_UNFUSED}};
+const char tune_families[] = "attend, accumulate, key_norms, kv_attend, dequantize, gemm, rope";
+
+bool tune_family(const char *name, xq_implementation *implementation)
+{
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)
+        if (strcmp(name, families[i].name) == 0) {
+            *implementation = families[i].implementation;
+            return true;
+        }
+    return false;
+}
+
+struct tune_bench {
+    const struct tune_job *job;
+    gen *generator;
+    xq_context *context;
+    struct compare_input *input;
+    struct compare_layer layer;
+    struct compare_task task;
+    struct compare_expected expected;
+    driver driver;
+    char *layer_spec; /* of the layer, without the candidate's parameters */
+    bool cached;      /* the driver holds the layer's tokens */
+    double bound;     /* of errors (autotune/verify/verify.h) */
+};
+
+/* ----------------------------------------------------------------- opening */
+
+static xq_status open_context(struct tune_bench *b, error *err)
+{
+    const struct cli_common *common = &b->job->options->common;
+    xq_context_options o = XQ_CONTEXT_OPTIONS_INIT;
+    o.device = common->device;
+    o.cache_dir = common->cache_dir;
+    o.template_dir = common->templates;
+    xq_status status = xq_context_create(&o, &b->context);
+    return status == XQ_OK ? XQ_OK : last_error_read(b->context, status, err);
+}
+
+/* The layer that is attended over: the first, or the first that a cross-layer method has deltas of. */
+static xq_status open_input(struct tune_bench *b, int *layer, error *err)
+{
+    char *spec = NULL;
+    struct cli_traits traits;
+    int *layers = NULL, count = 0;
+    int64_t tokens;
+    if (cli_any_layer_choices(b->generator, b->job->spec, &spec, err) == XQ_OK &&
+        cli_traits_read(b->generator, spec, &traits, err) == XQ_OK &&
+        compare_input_open(b->job->options, b->generator, &traits, &b->input, &layers, &count, &tokens,
+                           err) == XQ_OK)
+        *layer = layers[0];
+    free(layers);
+    free(spec);
+    return err->status;
+}
+
+static xq_status set_bound(struct tune_bench *b, error *err)
+{
+    const struct cli_traits *t = &b->task.traits;
+    rounding_type weights;
+    if (rounding_type_named(t->costs.weights, &weights, err) == XQ_OK)
+        b->bound = verify_bound(b->job->implementation, t->bfloat, weights, false,
+                                verify_logit_scale(&b->task.reference));
+    return err->status;
+}
+
+static xq_status open_layer(struct tune_bench *b, char **space, error *err)
+{
+    const struct compare_options *o = b->job->options;
+    char *completed = NULL;
+    int number = 0;
+    if (open_input(b, &number, err) == XQ_OK &&
+        cli_layer_spec(b->generator, b->job->spec, number, (int)o->base_layer, o->queries > 1,
+                       &b->layer_spec, err) == XQ_OK &&
+        cli_traits_read(b->generator, b->layer_spec, &b->task.traits, err) == XQ_OK &&
+        context_complete(b->context, b->layer_spec, &completed, err) == XQ_OK &&
+        context_space(b->context, completed, b->job->family, space, err) == XQ_OK &&
+        reference_model_read(completed, &b->task.reference, err) == XQ_OK && set_bound(b, err) == XQ_OK &&
+        ceilings_find(b->context, &b->task.ceilings, err) == XQ_OK)
+        compare_input_layer(b->input, number, &b->task.traits, &b->layer, err);
+    free(completed);
+    return err->status;
+}
+
+xq_status tune_bench_open(const struct tune_job *job, struct tune_bench **out, xq_device_info *info,
+                          char **space, error *err)
+{
+    struct tune_bench *b = calloc(1, sizeof *b);
+    if (!b)
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    b->job = job;
+    char *listed = NULL;
+    if (gen_create(job->options->common.templates, &b->generator, err) == XQ_OK &&
+        open_context(b, err) == XQ_OK && cli_require_toolchain(b->context, err) == XQ_OK)
+        open_layer(b, &listed, err);
+    if (err->status != XQ_OK) {
+        free(listed);
+        tune_bench_close(b);
+        return err->status;
+    }
+    b->task.context = b->context;
+    b->task.generator = b->generator;
+    b->task.input = b->input;
+    b->task.spec = job->spec;
+    b->task.base_layer = (int)job->options->base_layer;
+    b->task.seed = (uint64_t)job->options->common.seed;
+    b->task.layer = &b->layer;
+    b->task.expected = &b->expected;
+    xq_context_device(b->context, info);
+    *space = listed;
+    *out = b;
+    return XQ_OK;
+}
+
+void tune_bench_close(struct tune_bench *b)
+{
+    if (!b)
+        return;
+    driver_close(&b->driver);
+    compare_expected_free(&b->expected);
+    compare_layer_free(&b->layer);
+    compare_input_close(b->input);
+    gen_destroy(b->generator);
+    xq_context_destroy(b->context);
+    free(b->layer_spec);
+    free(b);
+}
+
+/* ------------------------------------------------------------------ trials */
+
+static xq_status with_parameters(struct tune_bench *b, const char *parameters, char **spec, error *err)
+{
+    cJSON *overrides = cJSON_CreateObject(), *tuning = cJSON_AddObjectToObject(overrides, "tuning");
+    cJSON_AddItemToObject(tuning, b->job->family, cJSON_Parse(parameters));
+    return cli_spec_override(b->generator, b->layer_spec, overrides, spec, err);
+}
+
+/* A step of a cross-layer method adds to the accumulator, so that each trial needs a cache of its own. */
+static xq_status measure(struct tune_bench *b, const char *spec, struct compare_row *row, error *err)
+{
+    b->task.layer_spec = (char *)spec;
+    const bool cached = b->cached && !layer_is_cross(&b->task.traits.shape);
+    compare_measure(&b->task, b->job->implementation, &b->driver, cached, row, err);
+    b->cached = b->cached || err->status == XQ_OK;
+    b->task.layer_spec = NULL;
+    return err->status;
+}
+
+static void judge(const struct tune_bench *b, const struct compare_row *row, struct tune_trial *out)
+{
+    out->modelled = !row->measured;
+    out->median = row->seconds;
+    out->low = row->seconds_low;
+    out->high = row->seconds_high;
+    out->limit = row->limit.seconds;
+    out->error = row->kernel_error;
+    out->lse_error = row->lse_error;
+    if (row->kernel_error <= b->bound && row->lse_error <= 2 * b->bound)
+        return;
+    out->outcome = TUNE_WRONG;
+    snprintf(
+        out->reason, sizeof out->reason,
+        "outputs differ from the reference by %.3g, and log-sum-exps by %.3g; at most %.3g and %.3g are "
+        "right",
+        row->kernel_error, row->lse_error, b->bound, 2 * b->bound);
+}
+
+void tune_bench_try(struct tune_bench *b, const char *parameters, struct tune_trial *out)
+{
+    char *spec = NULL;
+    struct compare_row row;
+    error err = ERROR_INIT;
+    *out = (struct tune_trial){.outcome = TUNE_MEASURED, .error = NAN, .lse_error = NAN};
+    if (with_parameters(b, parameters, &spec, &err) == XQ_OK && measure(b, spec, &row, &err) == XQ_OK) {
+        judge(b, &row, out);
+    } else {
+        /* A fault of the device stays with its context. */
+        out->outcome = err.status == XQ_ERROR_DEVICE ? TUNE_CRASHED : TUNE_REFUSED;
+        snprintf(out->reason, sizeof out->reason, "%.399s", err.message);
+    }
+    error_clear(&err);
+    free(spec);
+}

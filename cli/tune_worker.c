@@ -1,0 +1,251 @@
+/* A bench in a process of its own. The two talk through a pair of sockets: first the worker says whether
+ * its bench stands, then each request is a text of parameters and each reply a trial. */
+#include "tune.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+struct tune_worker {
+    const struct tune_job *job;
+    pid_t process; /* 0: there is none */
+    int fd;
+};
+
+/* What a worker says first. The space follows as text. */
+struct hello {
+    error err; /* its log stays behind */
+    xq_device_info device;
+    size_t space_bytes;
+};
+
+/* ---------------------------------------------------------------- messages */
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool send_all(int fd, const void *data, size_t bytes)
+{
+    for (size_t sent = 0; sent < bytes;) {
+        ssize_t n = send(fd, (const char *)data + sent, bytes - sent, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        sent += (size_t)n;
+    }
+    return true;
+}
+
+enum received { RECEIVED, CLOSED, LATE, STOPPED };
+
+/* `until`: on the clock of now(); `stop` may be NULL. */
+static enum received receive_all(int fd, void *data, size_t bytes, double until, bool (*stop)(void))
+{
+    for (size_t got = 0; got < bytes;) {
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
+        if (stop && stop())
+            return STOPPED;
+        if (now() > until)
+            return LATE;
+        if (poll(&wait, 1, 100) <= 0)
+            continue;
+        ssize_t n = recv(fd, (char *)data + got, bytes - got, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return CLOSED;
+        got += (size_t)n;
+    }
+    return RECEIVED;
+}
+
+/* ------------------------------------------------------------ the process */
+
+static void serve(struct tune_bench *bench, int fd)
+{
+    size_t bytes;
+    while (receive_all(fd, &bytes, sizeof bytes, 1e18, NULL) == RECEIVED) {
+        char *parameters = calloc(1, bytes + 1);
+        struct tune_trial trial;
+        if (!parameters || receive_all(fd, parameters, bytes, 1e18, NULL) != RECEIVED) {
+            free(parameters);
+            break;
+        }
+        tune_bench_try(bench, parameters, &trial);
+        free(parameters);
+        if (!send_all(fd, &trial, sizeof trial) || trial.outcome == TUNE_CRASHED)
+            break;
+    }
+}
+
+/* The terminal's interrupt is for the command, which ends its workers. */
+static void be_a_worker(const struct tune_job *job, int fd)
+{
+    struct hello hello = {.err = ERROR_INIT, .device = XQ_DEVICE_INFO_INIT};
+    struct tune_bench *bench = NULL;
+    char *space = NULL;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    signal(SIGINT, SIG_IGN);
+    cli_progress_forget();
+    if (tune_bench_open(job, &bench, &hello.device, &space, &hello.err) == XQ_OK)
+        hello.space_bytes = strlen(space);
+    free(hello.err.log);
+    hello.err.log = NULL;
+    bool told = send_all(fd, &hello, sizeof hello) && (!space || send_all(fd, space, hello.space_bytes));
+    free(space);
+    if (bench && told)
+        serve(bench, fd);
+    tune_bench_close(bench);
+}
+
+/* --------------------------------------------------------------- the parent */
+
+static int end_process(struct tune_worker *w)
+{
+    int status = 0;
+    if (!w->process)
+        return 0;
+    kill(w->process, SIGKILL);
+    close(w->fd);
+    while (waitpid(w->process, &status, 0) < 0 && errno == EINTR)
+        ;
+    w->process = 0;
+    return status;
+}
+
+static xq_status start_process(struct tune_worker *w, error *err)
+{
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+        return error_set(err, XQ_ERROR_INTERNAL, "argument", "no process to measure in: %s",
+                         strerror(errno));
+    fflush(NULL);
+    w->process = fork();
+    if (w->process == 0) {
+        close(ends[0]);
+        be_a_worker(w->job, ends[1]);
+        _exit(0);
+    }
+    close(ends[1]);
+    w->fd = ends[0];
+    if (w->process > 0)
+        return XQ_OK;
+    w->process = 0;
+    close(ends[0]);
+    return error_set(err, XQ_ERROR_INTERNAL, "argument", "no process to measure in: %s", strerror(errno));
+}
+
+/* What became of a worker that no longer answers. */
+static void describe_death(int status, char *text, size_t size)
+{
+    if (WIFSIGNALED(status))
+        snprintf(text, size, "its process was ended by signal %d, %s", WTERMSIG(status),
+                 strsignal(WTERMSIG(status)));
+    else
+        snprintf(text, size, "its process ended with status %d", WEXITSTATUS(status));
+}
+
+static xq_status greet(struct tune_worker *w, xq_device_info *device, char **space, error *err)
+{
+    struct hello hello;
+    if (receive_all(w->fd, &hello, sizeof hello, 1e18, NULL) != RECEIVED) {
+        char why[128];
+        int status = 0;
+        while (waitpid(w->process, &status, 0) < 0 && errno == EINTR)
+            ;
+        close(w->fd);
+        w->process = 0;
+        describe_death(status, why, sizeof why);
+        return error_set(err, XQ_ERROR_DEVICE, "device", "the bench could not be set up: %s", why);
+    }
+    if (hello.err.status != XQ_OK) {
+        *err = hello.err;
+        return err->status;
+    }
+    char *text = calloc(1, hello.space_bytes + 1);
+    if (!text)
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    if (receive_all(w->fd, text, hello.space_bytes, 1e18, NULL) != RECEIVED) {
+        free(text);
+        return error_set(err, XQ_ERROR_INTERNAL, "argument", "a measuring process ended in mid-sentence");
+    }
+    *device = hello.device;
+    *space = text;
+    return XQ_OK;
+}
+
+static xq_status restart(struct tune_worker *w, error *err)
+{
+    xq_device_info device;
+    char *space = NULL;
+    if (start_process(w, err) == XQ_OK)
+        greet(w, &device, &space, err);
+    free(space);
+    return err->status;
+}
+
+xq_status tune_worker_start(const struct tune_job *job, struct tune_worker **out, xq_device_info *device,
+                            char **space, error *err)
+{
+    struct tune_worker *w = calloc(1, sizeof *w);
+    if (!w)
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    w->job = job;
+    if (start_process(w, err) != XQ_OK || greet(w, device, space, err) != XQ_OK) {
+        tune_worker_end(w);
+        return err->status;
+    }
+    *out = w;
+    return XQ_OK;
+}
+
+bool tune_worker_try(struct tune_worker *w, const char *parameters, double seconds, bool (*stop)(void),
+                     struct tune_trial *out, error *err)
+{
+    size_t bytes = strlen(parameters);
+    *out = (struct tune_trial){.outcome = TUNE_CRASHED};
+    if (!w->process && restart(w, err) != XQ_OK)
+        return false;
+    enum received got = CLOSED;
+    if (send_all(w->fd, &bytes, sizeof bytes) && send_all(w->fd, parameters, bytes))
+        got = receive_all(w->fd, out, sizeof *out, now() + seconds, stop);
+    if (got == RECEIVED && out->outcome != TUNE_CRASHED)
+        return true;
+    int status = 0;
+    if (got == CLOSED) { /* it is dying by itself, and has something to say */
+        while (waitpid(w->process, &status, 0) < 0 && errno == EINTR)
+            ;
+        close(w->fd);
+        w->process = 0;
+        *out = (struct tune_trial){.outcome = TUNE_CRASHED};
+        describe_death(status, out->reason, sizeof out->reason);
+        return true;
+    }
+    end_process(w);
+    if (got == LATE) {
+        *out = (struct tune_trial){.outcome = TUNE_HUNG};
+        snprintf(out->reason, sizeof out->reason, "no result within %.0f s", seconds);
+    }
+    return got != STOPPED;
+}
+
+void tune_worker_end(struct tune_worker *w)
+{
+    if (!w)
+        return;
+    end_process(w);
+    free(w);
+}

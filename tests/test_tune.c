@@ -1,0 +1,304 @@
+/* xq tune, on the software device: what is tried, what may win, and what becomes of candidates that are
+ * wrong, fault or hang. */
+#include "../gen/embed.h"
+#include "command.h"
+#include "files.h"
+
+#include <cjson/cJSON.h>
+#include <criterion/criterion.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A small layer, quick on the software device. */
+static const char *spec_file(void)
+{
+    static const char text[] =
+        "{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
+        "\"head_dim\": 64}, \"cache\": {\"method\": \"latent\", \"bits\": 4, \"group\": 64, \"page\": 16}}";
+    static char path[4096];
+    if (!*path) {
+        snprintf(path, sizeof path, "%s", files_path(files_directory(), "spec.json"));
+        files_write(path, text, strlen(text));
+    }
+    return path;
+}
+
+/* The result of a run that succeeds; caller deletes. */
+static cJSON *tune(const char *arguments)
+{
+    struct command_result r =
+        command_run("tune --spec %s --device sim --json - %s", spec_file(), arguments);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cJSON *root = cJSON_Parse(r.out);
+    cr_assert_not_null(root, "%s", r.out);
+    return root;
+}
+
+static const cJSON *job_of(const cJSON *root, int index)
+{
+    return cJSON_GetArrayItem(cJSON_GetObjectItem(root, "jobs"), index);
+}
+
+static double number(const cJSON *object, const char *name)
+{
+    return cJSON_GetNumberValue(cJSON_GetObjectItem(object, name));
+}
+
+static const char *text(const cJSON *object, const char *name)
+{
+    return cJSON_GetStringValue(cJSON_GetObjectItem(object, name));
+}
+
+static double parameter(const cJSON *trial, const char *name)
+{
+    return number(cJSON_GetObjectItem(trial, "parameters"), name);
+}
+
+/* ------------------------------------------------------------------ results */
+
+Test(tune, the_best_is_one_that_was_measured_and_no_slower_than_the_default, .timeout = 300)
+{
+    cJSON *root = tune("--contexts 100 --most 6");
+    const cJSON *job = job_of(root, 0), *best = cJSON_GetObjectItem(job, "best"),
+                *standard = cJSON_GetObjectItem(job, "default"),
+                *trials = cJSON_GetObjectItem(job, "trials"), *t;
+    bool found = false, found_default = false;
+    cr_expect_eq(cJSON_GetArraySize(trials), 6);
+    cJSON_ArrayForEach(t, trials)
+    {
+        cr_expect_str_eq(text(t, "outcome"), "measured");
+        cr_expect_leq(number(best, "time_us"), number(t, "time_us"));
+        cr_expect_lt(number(t, "error"), 2e-3);
+        found |= cJSON_Compare(t, best, 1);
+        found_default |= cJSON_Compare(t, standard, 1);
+    }
+    cr_expect(found && found_default);
+    cr_expect_eq(number(job, "gain"), number(standard, "time_us") / number(best, "time_us"));
+    cr_expect_geq(number(job, "gain"), 1);
+    cr_expect(cJSON_IsTrue(cJSON_GetObjectItem(job, "complete")));
+    cr_expect_str_eq(text(root, "time_kind"), "modelled");
+    cJSON_Delete(root);
+}
+
+Test(tune, what_it_found_is_what_compare_measures, .timeout = 300)
+{
+    cJSON *root = tune("--contexts 100 --strategy exhaustive --most 5");
+    const cJSON *best = cJSON_GetObjectItem(job_of(root, 0), "best");
+    char *parameters = cJSON_PrintUnformatted(cJSON_GetObjectItem(best, "parameters"));
+    struct command_result r = command_run(
+        "compare --spec %s --device sim --synthetic --tokens 100 --set 'tuning.attend=%s' --json -",
+        spec_file(), parameters);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cJSON *compared = cJSON_Parse(r.out), *row;
+    double microseconds = 0, expected = number(best, "time_us");
+    cJSON_ArrayForEach(row, cJSON_GetObjectItem(compared, "rows"))
+    {
+        if (strcmp(text(row, "name"), "fused") == 0)
+            microseconds = number(row, "time_us");
+    }
+    cr_expect_float_eq(microseconds, expected, 1e-6, "%g and %g", microseconds, expected);
+    cJSON_Delete(compared);
+    cJSON_Delete(root);
+    free(parameters);
+}
+
+Test(tune, the_same_seed_gives_the_same_bytes, .timeout = 300)
+{
+    char *first = NULL;
+    for (int i = 0; i < 2; i++) {
+        struct command_result r = command_run(
+            "tune --spec %s --device sim:a100 --json - --contexts 60,33 --batches 1,3 --most 3 --seed 5",
+            spec_file());
+        cr_assert_eq(r.status, 0, "%s", r.err);
+        if (first)
+            cr_expect_str_eq(first, r.out);
+        else
+            first = strdup(r.out);
+    }
+    cJSON *root = cJSON_Parse(first);
+    cr_expect_eq(cJSON_GetArraySize(cJSON_GetObjectItem(root, "jobs")), 4);
+    cr_expect_eq(number(job_of(root, 1), "tokens"), 60);
+    cr_expect_eq(number(job_of(root, 1), "batch"), 3);
+    cJSON_Delete(root);
+    free(first);
+}
+
+/* Every family that a step runs, of every implementation; and a method with an accumulator. */
+Test(tune, other_families_and_methods, .timeout = 300)
+{
+    static const struct {
+        const char *arguments;
+        int jobs;
+    } runs[] = {
+        {"--contexts 40 --most 2 --families kv_attend,gemm,rope,dequantize", 4},
+        {"--contexts 40 --most 2 --families attend,accumulate --set cache.method='\"x-cl\"'", 2},
+        {"--contexts 40 --most 2 --queries 3", 1},
+    };
+    for (int i = 0; i < 3; i++) {
+        cJSON *root = tune(runs[i].arguments);
+        cr_assert_eq(cJSON_GetArraySize(cJSON_GetObjectItem(root, "jobs")), runs[i].jobs);
+        for (int k = 0; k < runs[i].jobs; k++)
+            cr_expect_geq(number(job_of(root, k), "gain"), 1, "%s: %s", runs[i].arguments,
+                          text(job_of(root, k), "family"));
+        cJSON_Delete(root);
+    }
+}
+
+Test(tune, a_dry_run_measures_nothing)
+{
+    struct command_result r =
+        command_run("tune --spec %s --device sim --dry-run --families attend,gemm", spec_file());
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_expect(strstr(r.out, "attend, 4096 tokens, 1 sequence, 1 query each: "), "%s", r.out);
+    cr_expect(strstr(r.out, "gemm, 4096 tokens"), "%s", r.out);
+    cr_expect(strstr(r.out, " of 12960 combinations are valid for this spec\n"), "%s", r.out);
+    cr_expect_null(strstr(r.out, "best"));
+    cJSON *root = tune("--dry-run");
+    cr_expect_eq(cJSON_GetArraySize(cJSON_GetObjectItem(job_of(root, 0), "trials")), 0);
+    cr_expect_gt(number(cJSON_GetObjectItem(job_of(root, 0), "combinations"), "valid"), 1);
+    cJSON_Delete(root);
+}
+
+Test(tune, the_table_says_how_to_use_what_it_found, .timeout = 300)
+{
+    struct command_result r =
+        command_run("tune --spec %s --device sim:rtx4090 --contexts 100 --most 12", spec_file());
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_expect(strstr(r.out, "NVIDIA GeForce RTX 4090 (software device)\nfamily"), "%s", r.out);
+    cr_expect(strstr(r.out, "12 of "), "%s", r.out);
+    cr_expect(strstr(r.out, ", modelled. A gain of 1 keeps the default"), "%s", r.out);
+    cr_expect(strstr(r.out, "attend, 100 tokens, batch 1: --set 'tuning.attend={\""), "%s", r.out);
+}
+
+/* ---------------------------------------------------------------- bad kernels */
+
+/* A folder with one of the built-in templates, in which `from` is replaced. */
+static const char *changed(const char *name, const char *from, const char *to)
+{
+    const struct embed_file *file = embed_files;
+    const char *folder = files_directory();
+    while (file->name && strcmp(file->name, name) != 0)
+        file++;
+    const char *place = file->name ? strstr(file->text, from) : NULL;
+    cr_assert_not_null(place, "%s has no '%s' any more", name, from);
+    char *text = malloc(strlen(file->text) + strlen(to) + 1);
+    sprintf(text, "%.*s%s%s", (int)(place - file->text), file->text, to, place + strlen(from));
+    files_write(files_path(folder, strrchr(name, '/') + 1), text, strlen(text));
+    free(text);
+    return folder;
+}
+
+/* Trials of candidates with this parameter have this outcome and reason, and none of them wins. */
+static void expect_bad(const char *folder, const char *name, int value, const char *outcome,
+                       const char *reason)
+{
+    char arguments[512];
+    snprintf(arguments, sizeof arguments, "--contexts 40 --most 14 --templates %s", folder);
+    cJSON *root = tune(arguments);
+    const cJSON *job = job_of(root, 0), *t;
+    int bad = 0, good = 0;
+    cJSON_ArrayForEach(t, cJSON_GetObjectItem(job, "trials"))
+    {
+        const bool of_these = (int)parameter(t, name) == value;
+        cr_expect_str_eq(text(t, "outcome"), of_these ? outcome : "measured");
+        if (of_these)
+            cr_expect(strstr(text(t, "reason"), reason), "%s", text(t, "reason"));
+        bad += of_these;
+        good += !of_these;
+    }
+    cr_expect(bad > 0 && good > 0, "%d and %d", bad, good);
+    cr_expect_neq((int)parameter(cJSON_GetObjectItem(job, "best"), name), value);
+    cJSON_Delete(root);
+}
+
+Test(tune, a_wrong_kernel_cannot_win, .timeout = 300)
+{
+    expect_bad(changed("templates/attend.spec.lua", "score_scale = LOG2_E",
+                       "score_scale = (p.warps == 4 and 1.1 or 1) * LOG2_E"),
+               "warps", 4, "wrong", "outputs differ from the reference by");
+}
+
+Test(tune, a_kernel_that_faults_costs_only_itself, .timeout = 300)
+{
+    expect_bad(changed("templates/attend.cu.lt", "{${guard}",
+                       "{${guard}\n% if tuning.stages == 2 then\n    *(volatile int *)8 = 0;\n% end"),
+               "stages", 2, "crashed", "attend");
+}
+
+Test(tune, a_kernel_that_does_not_compile_is_refused, .timeout = 300)
+{
+    expect_bad(changed("templates/attend.cu.lt", "{${guard}",
+                       "{${guard}\n% if tuning.stages == 4 then\n    no_such_name();\n% end"),
+               "stages", 4, "refused", "no_such_name");
+}
+
+Test(tune, a_default_that_does_not_work_is_an_error)
+{
+    const char *folder =
+        changed("templates/attend.spec.lua", "score_scale = LOG2_E", "score_scale = 1.1 * LOG2_E");
+    struct command_result r =
+        command_run("tune --spec %s --device sim --contexts 40 --templates %s", spec_file(), folder);
+    cr_expect_eq(r.status, 1, "%d", r.status);
+    cr_expect(strstr(r.err, "attend with its default parameters: wrong: outputs differ"), "%s", r.err);
+}
+
+/* ------------------------------------------------------------------- limits */
+
+Test(tune, bad_input_is_named)
+{
+    static const struct {
+        const char *arguments;
+        int status;
+        const char *message;
+    } cases[] = {
+        {"--budget 10", 1,
+         "--budget: '10' is no time; valid: a number above 0 with s, m or h, as in 90s, 10m, 2h"},
+        {"--budget 0s", 1, "--budget: '0s' is no time"},
+        {"--budget 1x", 1, "--budget: '1x' is no time"},
+        {"--budget -5m", 1, "--budget: '-5m' is no time"},
+        {"--contexts 0", 1, "--contexts: '0' is not valid; valid: 1 to 16777216"},
+        {"--contexts 4k", 1, "--contexts: '4k' is not valid"},
+        {"--batches 70000", 1, "--batches: '70000' is not valid; valid: 1 to 65535"},
+        {"--bits 5", 1, "cache.bits"},
+        {"--bits 0", 1, "--bits: '0' is not valid; valid: 1 to 16"},
+        {"--families append", 1,
+         "--families: 'append' is no family that a step of attention runs; valid: attend, "},
+        {"--families accumulate --contexts 40", 1, "accumulate cannot serve this spec"},
+        {"--strategy best", 1, "--strategy: 'best' is not known; valid: random, exhaustive"},
+        {"--most 0", 1, "--most"},
+        {"--queries 5 --contexts 4", 1, "--queries: 5; valid are 1 .. 4"},
+        {"--bits 4 --set cache.bits=8", 2, "--bits and --set cache.bits: give one of them"},
+        {"--budget 0.001s --contexts 40", 1, "--budget: 0.001s does not suffice: setting up took "},
+        {"--set arch='\"sm_80\"'", 2, "arch"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct command_result r =
+            command_run("tune --spec %s --device sim %s", spec_file(), cases[i].arguments);
+        cr_expect_eq(r.status, cases[i].status, "%s: %d, %s", cases[i].arguments, r.status, r.err);
+        cr_expect(strstr(r.err, cases[i].message), "%s: %s", cases[i].arguments, r.err);
+        cr_expect_str_empty(r.out, "%s", cases[i].arguments);
+    }
+    command_refuses("tune --device sim", 2,
+                    "xq tune: no model given; use --model NAME|DIR|config.json, or --spec FILE");
+}
+
+Test(tune, an_interrupt_ends_it_with_what_there_is, .timeout = 300)
+{
+    const char *path = files_path(files_directory(), "out.json");
+    pid_t pid = command_start("tune --spec %s --device sim --contexts 700 --json %s", spec_file(), path);
+    sleep(6);
+    kill(pid, SIGINT);
+    cr_expect_eq(command_wait(pid), 1);
+    size_t size;
+    char *json = files_read(path, &size);
+    cJSON *root = cJSON_Parse(json);
+    const cJSON *job = job_of(root, 0);
+    cr_assert_not_null(job, "%s", json);
+    cr_expect(!cJSON_IsTrue(cJSON_GetObjectItem(job, "complete")));
+    cJSON_Delete(root);
+    free(json);
+}
