@@ -1,12 +1,13 @@
 #!/bin/sh
-# Runs what is worth knowing about a GPU: info, the correctness matrix, comparisons. One text and one JSON
-# file a run in $OUT, and a summary. Goes on after a failure; exits with 1 if there was one.
+# Runs what is worth knowing about a GPU: info, the correctness matrix, tuning, comparisons. One text and one
+# JSON file a run in $OUT, and a summary. Goes on after a failure; exits with 1 if there was one.
 #
 #   OUT      folder for the results (default: results)
 #   DEVICE   auto, cuda[:N], sim[:GPU] (default: cuda)
 #   TIER     of the correctness matrix: small, full (on a GPU), exhaustive
 #   CASES    only so many of its cases (on the software device: 10)
-#   MODELS, TOKENS, BITS   what to compare
+#   MODELS, TOKENS, BITS   what to tune and to compare
+#   BUDGET   of tuning, for each model (default: 3m; on the software device 30s)
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 OUT=${OUT:-results}
@@ -18,11 +19,13 @@ sim*)
     TOKENS=${TOKENS:-128}
     TIER=${TIER:-small}
     CASES=${CASES:-10}
+    BUDGET=${BUDGET:-30s}
     ;;
 *)
     MODELS=${MODELS:-smollm2-135m llama-3.2-1b llama-3.1-8b llama-2-7b}
     TOKENS=${TOKENS:-1024 8192 32768}
     TIER=${TIER:-full}
+    BUDGET=${BUDGET:-3m}
     ;;
 esac
 mkdir -p "$OUT" || exit 1
@@ -45,6 +48,10 @@ run() {
 
 run info info
 run verify verify --tier "$TIER" ${CASES:+--cases "$CASES"}
+for model in $MODELS; do
+    run "tune-$model" tune --model "$model" --bits "${BITS%%,*}" --contexts "$(echo $TOKENS | tr ' ' ,)" \
+        --budget "$BUDGET"
+done
 for model in $MODELS; do
     case $model in
     llama-2-*) methods=x ;;
