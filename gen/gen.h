@@ -89,6 +89,14 @@ xq_status gen_parameters(gen *g, const char *const *families, int count, const c
  * XQ_ERROR_UNSUPPORTED for one that cannot serve the spec, those of gen_complete. */
 xq_status gen_space(gen *g, const char *spec_json, const char *family, char **json, error *err);
 
+/* A hash of everything that a family's kernels are made of: its template, its spec.lua and the headers of
+ * templates/lib, 16 hexadecimal digits. Results of tuning are for one such source. Errors:
+ * XQ_ERROR_ARGUMENT for an unknown family. */
+typedef struct gen_source_hash {
+    char hex[17];
+} gen_source_hash;
+xq_status gen_family_source(const gen *g, const char *family, gen_source_hash *out, error *err);
+
 /* One rendered kernel. `info` is JSON: {"family","entry","threads","shared_bytes", and constants that
  * the host side needs, such as "tile_tokens","split_tokens","cols"}; launch geometry: docs/spec.md. */
 typedef struct gen_kernel {

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 struct gen {
     source files;
@@ -345,6 +346,35 @@ xq_status gen_space(gen *g, const char *spec_json, const char *family, char **js
         *json = c.result[0];
     cJSON_Delete(spec);
     return err->status;
+}
+
+/* The hash of what came before, and of this file's name and text. */
+static uint64_t add_file(uint64_t hash, const struct embed_file *file)
+{
+    hash = XXH3_64bits_withSeed(file->name, strlen(file->name), hash);
+    return XXH3_64bits_withSeed(file->text, file->size, hash);
+}
+
+xq_status gen_family_source(const gen *g, const char *family, gen_source_hash *out, error *err)
+{
+    char names[2][160];
+    int found = 0;
+    uint64_t hash = 0;
+    snprintf(names[0], sizeof names[0], "templates/%.100s.cu.lt", family);
+    snprintf(names[1], sizeof names[1], "templates/%.100s.spec.lua", family);
+    for (size_t i = 0; i < g->files.count; i++) {
+        const struct embed_file *file = &g->files.files[i];
+        const int own = strcmp(file->name, names[0]) == 0 || strcmp(file->name, names[1]) == 0;
+        found += own;
+        if (own || strncmp(file->name, "templates/lib/", 14) == 0)
+            hash = add_file(hash, file);
+    }
+    if (found != 2) {
+        error_set(err, XQ_ERROR_ARGUMENT, "argument", "family: '%.100s' is not known", family);
+        return error_field(err, "family");
+    }
+    snprintf(out->hex, sizeof out->hex, "%016llx", (unsigned long long)hash);
+    return XQ_OK;
 }
 
 /* ---------------------------------------------------------------- kernels */

@@ -1,11 +1,13 @@
 /* What can be tuned, as `xq gen --list-parameters` tells it. */
 #include "command.h"
+#include "files.h"
 #include "generator.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* The list for a spec, or NULL; caller deletes. */
 static cJSON *list_of(const char *spec)
@@ -258,4 +260,30 @@ Test(parameters, the_command_shows_what_is_chosen_for_a_model)
     cr_expect(strstr(r.out, " ruled out: warp_rows must divide rows\n"), "%s", r.out);
     cr_expect(strstr(r.out, "default 128; for this spec 64"), "%s", r.out);
     cr_expect(strstr(r.out, "cannot serve this spec: "), "%s", r.out);
+}
+
+/* Another folder of templates stands for a template that was changed. */
+Test(parameters, the_source_of_a_family_is_its_template_its_spec_and_the_headers)
+{
+    static const char *const files[] = {"gemm.cu.lt", "lib/ptx.cuh", "rope.cu.lt"};
+    gen_source_hash built_in, again, changed[3];
+    error err = ERROR_INIT;
+    cr_assert_eq(gen_family_source(generator(), "gemm", &built_in, &err), XQ_OK);
+    cr_assert_eq(gen_family_source(generator(), "gemm", &again, &err), XQ_OK);
+    cr_expect_eq(strlen(built_in.hex), 16);
+    cr_expect_str_eq(built_in.hex, again.hex);
+    for (int i = 0; i < 3; i++) {
+        const char *folder = files_directory();
+        gen *g = NULL;
+        mkdir(files_path(folder, "lib"), 0777);
+        files_write(files_path(folder, files[i]), "// changed\n", 11);
+        cr_assert_eq(gen_create(folder, &g, &err), XQ_OK, "%s", err.message);
+        cr_assert_eq(gen_family_source(g, "gemm", &changed[i], &err), XQ_OK);
+        gen_destroy(g);
+    }
+    cr_expect_str_neq(built_in.hex, changed[0].hex);
+    cr_expect_str_neq(built_in.hex, changed[1].hex);
+    cr_expect_str_eq(built_in.hex, changed[2].hex, "that is another family");
+    cr_expect_eq(gen_family_source(generator(), "gem", &again, &err), XQ_ERROR_ARGUMENT);
+    error_clear(&err);
 }
