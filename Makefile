@@ -35,9 +35,11 @@ ifeq ($(STATIC),1)
 LIBS     := -Wl,-Bstatic -llua5.4 -lxxhash -Wl,-Bdynamic -lcjson -lpthread -ldl -lm -static-libgcc \
             -Wl,-rpath,'$$ORIGIN/../lib'
 PREPARE_LIBS := -Wl,-Bstatic -llapacke -lopenblas -lgfortran -lquadmath -Wl,-Bdynamic
+STORE_LIBS := -Wl,-Bstatic -lsqlite3 -Wl,-Bdynamic
 else
 LIBS     := -llua5.4 -lcjson -lxxhash -lpthread -ldl -lm
 PREPARE_LIBS := -llapacke -lopenblas
+STORE_LIBS := -lsqlite3
 endif
 
 # The thread sanitizer needs a stand-in for Criterion (tests/tsan/criterion/criterion.h).
@@ -57,7 +59,7 @@ endif
 SUBMAKE = +@$(MAKE) --no-print-directory
 
 # ---------------------------------------------------------------- sources
-# Of prepare/, what reads prepared weights is in the library; what makes them needs LAPACK.
+# Of prepare/, what reads prepared weights is in the library; what makes them needs LAPACK. autotune/ needs SQLite.
 READER_SRC := $(addprefix prepare/,layer.c mapping.c packing.c prepared.c prepared_file.c prepared_head.c \
     safetensors_header.c tensor.c)
 # libxqrt, which launches plans that were built elsewhere (scripts/install.mk), and what stands there for the rest of
@@ -109,11 +111,11 @@ $(BUILD)/embed.o: $(BUILD)/embed.S $(EMBED_FILES)
 
 $(BUILD)/xq: $(CLI_OBJ) $(TOOL_OBJ) $(LIB_OBJ)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(PREPARE_LIBS) $(LIBS)
+	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(PREPARE_LIBS) $(STORE_LIBS) $(LIBS)
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(SUPPORT_OBJ) $(TOOL_OBJ) $(LIB_OBJ)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) $(PREPARE_LIBS) $(LIBS)
+	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) $(PREPARE_LIBS) $(STORE_LIBS) $(LIBS)
 
 # What of examples/llama a test holds against the kernels: its caches.
 $(BUILD)/tests/test_llama_cache: $(patsubst %,$(BUILD)/examples/llama/%.o,attention cache_device cache_host choice config \

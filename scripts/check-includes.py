@@ -26,6 +26,7 @@ FOLDERS = [
     "autotune/engine",
     "autotune/verify",
     "autotune/measure",
+    "autotune/search",
     "cli",
     "examples",
     "tests",

@@ -40,6 +40,7 @@ libcjson-dev|links "stddef.h cjson/cJSON.h" -lcjson
 libxxhash-dev|links "stddef.h xxhash.h" -lxxhash
 liblapacke-dev|links "lapacke.h" -llapacke
 libopenblas-dev|links stdio.h -lopenblas
+libsqlite3-dev|links sqlite3.h -lsqlite3
 libcriterion-dev|links "criterion/criterion.h" -lcriterion
 python3-venv|have_venv
 TABLE
@@ -64,8 +65,8 @@ missing() {
 }
 # All libraries in one compilation: the usual case, nothing missing, takes a third of a second.
 everything() {
-    links "stddef.h stdio.h lua.h lauxlib.h cjson/cJSON.h xxhash.h lapacke.h criterion/criterion.h" \
-        "-llua5.4 -lcjson -lxxhash -llapacke -lopenblas -lcriterion -lm" &&
+    links "stddef.h stdio.h lua.h lauxlib.h cjson/cJSON.h xxhash.h lapacke.h sqlite3.h criterion/criterion.h" \
+        "-llua5.4 -lcjson -lxxhash -llapacke -lopenblas -lsqlite3 -lcriterion -lm" &&
         have make && have pkg-config && have_venv && [ $# -eq 0 ]
 }
 

@@ -1,0 +1,27 @@
+/* Stores and rows for tests. */
+#ifndef TESTS_STORE_FIXTURE_H
+#define TESTS_STORE_FIXTURE_H
+
+#include "../autotune/search/store.h"
+
+/* A measured row whose parameters are {"warps":NUMBER}; all else is alike. The text stays valid until the
+ * 64th next call. */
+store_row store_fixture_row(int number);
+
+/* The same question, answered by a failure. */
+store_row store_fixture_failure(int number, store_outcome outcome, const char *reason);
+
+/* These fail the test where the store does. */
+store *store_fixture_open(const char *path, store_access access);
+bool store_fixture_add(store *s, const store_row *row); /* whether it was kept */
+bool store_fixture_find(store *s, int number, store_answer *out);
+int store_fixture_count(store *s);
+
+/* All rows as text, a line each, in the order in which they are listed; caller frees. */
+char *store_fixture_text(store *s, const store_filter *filter);
+
+/* Opening fails with this status and message (%s stands for the path), and neither the file nor its folder
+ * changes. */
+void store_fixture_refused(const char *path, store_access access, xq_status status, const char *message);
+
+#endif
