@@ -1,8 +1,8 @@
 /* xq tune: the fastest parameters of kernels on a device, for a model and for how attention is called. */
-#include "tune.h"
 #include "../autotune/search/search.h"
 #include "../runtime/plan/toolchain.h"
 #include "gen.h"
+#include "tune_store.h"
 
 #include <math.h>
 #include <signal.h>
@@ -24,7 +24,7 @@ struct tuned {
     int bits; /* 0: as the spec says */
     cJSON *space;
     struct candidate *candidates;
-    int count, standard; /* candidates; the default's place */
+    int count, standard, stored; /* candidates; the default's place; how many trials the store had */
     bool done;
     struct search_result result;
 };
@@ -32,7 +32,8 @@ struct tuned {
 struct tuning {
     struct compare_options o;
     struct cli_list bits, families, contexts, batches, queries;
-    const char *strategy, *budget;
+    const char *strategy, *budget, *store_path;
+    store *store; /* NULL: none */
     int64_t most;
     bool dry_run;
     double budget_seconds, begun;
@@ -206,6 +207,7 @@ struct search_state {
     struct tuning *t;
     struct tuned *job;
     struct tune_worker *worker;
+    struct tune_question question;
     double longest, share; /* seconds: of a trial; of the whole budget that the job may use */
 };
 
@@ -231,18 +233,32 @@ static void show_candidate(const struct search_state *s, int candidate)
     cli_progress_update(&s->t->progress, fmin(1, (now() - s->t->begun) / s->t->budget_seconds), detail);
 }
 
+/* Measures, and keeps the trial in the store. False: interrupted, or an error. */
+static bool measure(struct search_state *s, const char *parameters, struct tune_trial *trial, error *err)
+{
+    double before = now();
+    if (!tune_worker_try(s->worker, parameters, patience(s), is_interrupted, trial, err))
+        return false;
+    s->longest = fmax(s->longest, now() - before);
+    return !s->t->store || tune_store_add(s->t->store, &s->question, parameters, trial, err) == XQ_OK;
+}
+
+/* A first trial may be one that the store has; the last rounds measure anew. */
 static xq_status try_candidate(void *user, int index, struct search_time *out, error *err)
 {
     struct search_state *s = user;
     struct candidate *c = &s->job->candidates[index];
-    double before = now();
     struct tune_trial trial;
+    bool found = false;
     show_candidate(s, index);
-    if (!tune_worker_try(s->worker, c->parameters, patience(s), is_interrupted, &trial, err))
+    if (s->t->store && !c->tried &&
+        tune_store_find(s->t->store, &s->question, c->parameters, &trial, &found, err) != XQ_OK)
+        return err->status;
+    s->job->stored += found;
+    if (!found && !measure(s, c->parameters, &trial, err))
         return err->status; /* interrupted: `out` stays unusable */
     c->trial = trial;
     c->tried = true;
-    s->longest = fmax(s->longest, now() - before);
     *out = (struct search_time){trial.outcome == TUNE_MEASURED, trial.median, trial.low, trial.high};
     if (index == s->job->standard && trial.outcome != TUNE_MEASURED && err->status == XQ_OK)
         error_set(err, XQ_ERROR_DEVICE, "device", "%s with its default parameters: %s: %s",
@@ -316,8 +332,10 @@ static xq_status search(struct tuning *t, struct tuned *job, struct tune_worker 
         .most = (int)t->most,
         .budget_seconds = state.share,
     };
-    if (search_run(&o, &calls, &job->result, err) == XQ_OK)
+    if (tune_question_make(t->generator, &job->job, &t->device, &state.question, err) == XQ_OK &&
+        search_run(&o, &calls, &job->result, err) == XQ_OK)
         job->done = job->candidates[job->standard].tried;
+    tune_question_free(&state.question);
     return err->status;
 }
 
@@ -432,7 +450,10 @@ static void print_results(const struct tuning *t)
             printf("%7.1f", job->result.best_time.median / limit);
         else
             printf("%7s", "-");
-        printf("  %d of %d%s\n", job->result.tried, job->count, job->result.complete ? "" : ", time is up");
+        printf("  %d of %d", job->result.tried, job->count);
+        if (job->stored)
+            printf(", %d from the store", job->stored);
+        printf("%s\n", job->result.complete ? "" : ", time is up");
     }
     printf(
         "\nTimes are of one step of attention, %s. A gain of 1 keeps the default: nothing was faster "
@@ -532,6 +553,7 @@ static void release(struct tuning *t)
     free(t->options);
     free(t->spec);
     gen_destroy(t->generator);
+    store_close(t->store);
     struct cli_list *lists[] = {&t->bits, &t->families, &t->contexts, &t->batches, &t->queries};
     for (int i = 0; i < 5; i++)
         cli_list_free(lists[i]);
@@ -541,6 +563,8 @@ static int check_usage(const cli_command *command, const struct tuning *t)
 {
     if (cli_needs_model(command) != CLI_OK)
         return CLI_USAGE;
+    if (t->dry_run && t->store_path)
+        return cli_usage("tune", "--store: has no effect with --dry-run");
     if (t->bits.count && cli_spec_sets(&t->o.spec, "cache.bits"))
         return cli_usage("tune", "--bits and --set cache.bits: give one of them");
     if (cli_given(command, "--queries") && cli_spec_sets(&t->o.spec, "queries"))
@@ -556,8 +580,9 @@ static xq_status prepare(struct tuning *t, error *err)
     cli_reads_common(&t->o.common, &t->o.spec);
     if (read_budget(t, err) == XQ_OK && cli_begin_json(&t->o.common, err) == XQ_OK &&
         cli_spec_json(&t->o.spec, &t->o.common, &t->spec, err) == XQ_OK &&
-        gen_create(t->o.common.templates, &t->generator, err) == XQ_OK)
-        make_jobs(t, err);
+        gen_create(t->o.common.templates, &t->generator, err) == XQ_OK && make_jobs(t, err) == XQ_OK &&
+        t->store_path)
+        store_open(t->store_path, STORE_CREATE, &t->store, err);
     return err->status;
 }
 
@@ -580,6 +605,8 @@ const char cli_tune_summary[] = "the fastest parameters of kernels on a device";
 
 int cli_tune(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "merge") == 0)
+        return cli_tune_merge(argc - 1, argv + 1);
     struct tuning t = {.o = {.base_layer = CLI_BASE_LAYER}, .strategy = "random", .budget = "10m"};
     const cli_option own[] = {
         {"--families", CLI_LIST, &t.families, "NAME,...", "kernel families (attend)"},
@@ -592,6 +619,8 @@ int cli_tune(int argc, char **argv)
          "how long it may take in all, as in 90s, 10m, 2h (10m)"},
         {"--strategy", CLI_STRING, &t.strategy, "NAME",
          "random: in an order drawn from --seed (default); exhaustive: one after the other"},
+        {"--store", CLI_STRING, &t.store_path, "FILE",
+         "keeps every measurement, and takes those that are there; made where it is missing"},
         {"--most", CLI_INT, &t.most, "N", "candidates of each family and size (all)"},
         {"--dry-run", CLI_FLAG, &t.dry_run, NULL,
          "count the candidates, and say what rules out the others"},
@@ -600,15 +629,17 @@ int cli_tune(int argc, char **argv)
     cli_command command = {
         .name = "tune",
         .summary = cli_tune_summary,
-        .description =
-            "Tries the parameters of kernel families on this device, for every combination of --families,\n"
-            "--bits, --contexts, --batches and --queries, over synthetic inputs. Each candidate is "
-            "compared\n"
-            "with double precision before it is timed, in a process of its own. The default is measured "
-            "first,\n"
-            "and loses only to what is faster beyond the spread of the measurements. Ctrl-C ends it with "
-            "what\n"
-            "there is (exit status 1). docs/tuning.md says how to read the result, and how to use it.",
+        .description = "Tries the parameters of kernel families on this device, for every combination of\n"
+                       "--families, --bits, --contexts, --batches and --queries, over synthetic inputs. "
+                       "Each candidate\n"
+                       "is compared with double precision before it is timed, in a process of its own. The "
+                       "default is\n"
+                       "measured first, and loses only to what is faster beyond the spread of the "
+                       "measurements. Ctrl-C\n"
+                       "ends it with what there is (exit status 1). docs/tuning.md says how to read the "
+                       "result, and how\n"
+                       "to use it.\n"
+                       "`xq tune merge STORE... --out FILE` makes one store out of several.",
         .options = own,
         .bounds = (const cli_bounds[]){{"--most", 1, 1000000}, {NULL, 0, 0}},
         .common = &t.o.common,

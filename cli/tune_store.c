@@ -1,0 +1,157 @@
+#include "tune_store.h"
+#include "../runtime/device/arch.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { REPEATS = 30 }; /* of a measurement on a GPU (compare_row.c) */
+
+xq_status tune_question_make(gen *g, const struct tune_job *job, const xq_device_info *device,
+                             struct tune_question *out, error *err)
+{
+    cJSON *overrides = cJSON_CreateObject();
+    *out = (struct tune_question){.job = job, .device = device};
+    cJSON_AddNullToObject(overrides, "tuning");
+    if (cli_spec_override(g, job->spec, overrides, &out->spec, err) == XQ_OK)
+        gen_family_source(g, job->family, &out->source, err);
+    return err->status;
+}
+
+void tune_question_free(struct tune_question *q)
+{
+    free(q->spec);
+    q->spec = NULL;
+}
+
+static store_question question_of(const struct tune_question *q, const char *parameters)
+{
+    const xq_device_info *d = q->device;
+    const struct compare_options *o = q->job->options;
+    return (store_question){
+        .device = {.name = d->name,
+                   .arch = d->arch,
+                   .capability = arch_number(d->arch),
+                   .multiprocessors = d->sm_count,
+                   .memory_bytes = (int64_t)d->memory_bytes,
+                   .is_sim = d->is_sim,
+                   .driver = d->driver,
+                   .nvrtc = d->nvrtc,
+                   .xq = xq_version()},
+        .spec = q->spec,
+        .implementation = q->job->implementation,
+        .family = q->job->family,
+        .bucket = {o->tokens, (int)o->batch, (int)o->queries},
+        .source = q->source.hex,
+        .mode = {.cold_l2 = true},
+        .parameters = parameters,
+    };
+}
+
+static const enum tune_outcome trial_outcomes[STORE_OUTCOMES] = {
+    [STORE_MEASURED] = TUNE_MEASURED, [STORE_WRONG] = TUNE_WRONG,     [STORE_NOT_COMPILED] = TUNE_REFUSED,
+    [STORE_HUNG] = TUNE_HUNG,         [STORE_CRASHED] = TUNE_CRASHED, [STORE_REFUSED] = TUNE_REFUSED};
+
+xq_status tune_store_find(store *s, const struct tune_question *q, const char *parameters,
+                          struct tune_trial *out, bool *found, error *err)
+{
+    store_question question = question_of(q, parameters);
+    store_answer a;
+    if (store_find(s, &question, &a, found, err) != XQ_OK || !*found)
+        return err->status;
+    *found = a.outcome != STORE_HUNG && a.outcome != STORE_CRASHED;
+    *out = (struct tune_trial){
+        .outcome = trial_outcomes[a.outcome],
+        .modelled = q->device->is_sim,
+        .median = a.seconds,
+        .low = a.seconds - a.spread / 2,
+        .high = a.seconds + a.spread / 2,
+        .error = NAN,
+        .lse_error = NAN,
+    };
+    snprintf(out->reason, sizeof out->reason, "%.399s", a.reason);
+    return XQ_OK;
+}
+
+static store_outcome store_outcome_of(enum tune_outcome outcome)
+{
+    switch (outcome) {
+    case TUNE_MEASURED:
+        return STORE_MEASURED;
+    case TUNE_WRONG:
+        return STORE_WRONG;
+    case TUNE_REFUSED:
+        return STORE_REFUSED;
+    case TUNE_CRASHED:
+        return STORE_CRASHED;
+    case TUNE_HUNG:
+        break;
+    }
+    return STORE_HUNG;
+}
+
+xq_status tune_store_add(store *s, const struct tune_question *q, const char *parameters,
+                         const struct tune_trial *trial, error *err)
+{
+    const bool measured = trial->outcome == TUNE_MEASURED;
+    store_row row = {.question = question_of(q, parameters),
+                     .answer = {.outcome = store_outcome_of(trial->outcome), .taken = (int64_t)time(NULL)}};
+    if (measured) {
+        row.answer.seconds = trial->median;
+        row.answer.spread = trial->high - trial->low;
+        row.answer.repeats = trial->modelled ? 1 : REPEATS;
+    } else {
+        snprintf(row.answer.reason, sizeof row.answer.reason, "%s", trial->reason);
+    }
+    return store_add(s, &row, NULL, err);
+}
+
+/* ----------------------------------------------------------------- merging */
+
+int cli_tune_merge(int argc, char **argv)
+{
+    struct cli_common common = {0};
+    const char *out = NULL;
+    const cli_option options[] = {
+        {"--out", CLI_STRING, &out, "FILE",
+         "the store that receives all rows; it may exist, and keeps its own"},
+        {NULL, CLI_FLAG, NULL, NULL, NULL},
+    };
+    cli_command command = {
+        .name = "tune merge",
+        .summary = "one store of measurements out of several",
+        .arguments = "STORE...",
+        .description =
+            "Of several answers to the same question the newest stays; one of a kernel that ran to its\n"
+            "end is better than one of a kernel that did not. The result appears whole or not at all.",
+        .options = options,
+        .common = &common,
+        .unused = (const cli_unused[]){{"--device", "nothing is measured"},
+                                       {"--cache-dir", "nothing is compiled"},
+                                       {"--templates", "nothing is generated"},
+                                       {"--seed", "nothing is random here"},
+                                       {"--json", "the result is the store"},
+                                       {"--verbose", "there is nothing more to say"},
+                                       {NULL, NULL}},
+        .positional_min = 1,
+        .positional_max = 16,
+    };
+    int status;
+    store_merged merged;
+    error err = ERROR_INIT;
+    if (!cli_parse(&command, argc, argv, &status))
+        return status;
+    if (!out)
+        return cli_usage("tune merge", "nowhere to put the rows: give --out FILE");
+    if (store_merge(command.positional, command.positional_count, out, &merged, &err) == XQ_OK) {
+        if (!common.quiet)
+            printf("%lld rows read, %lld kept: %s\n", (long long)merged.read, (long long)merged.kept,
+                   cli_show(out).text);
+    } else {
+        status = cli_fail("tune merge", &common, &err);
+    }
+    error_clear(&err);
+    return status;
+}

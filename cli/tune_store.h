@@ -1,0 +1,30 @@
+/* Measurements of xq tune in a store (autotune/search/store.h): what was measured before is not measured
+ * again. */
+#ifndef CLI_TUNE_STORE_H
+#define CLI_TUNE_STORE_H
+
+#include "../autotune/search/store.h"
+#include "tune.h"
+
+/* What all candidates of a job have alike. */
+struct tune_question {
+    const struct tune_job *job;
+    const xq_device_info *device;
+    gen_source_hash source; /* of the family */
+    char *spec;             /* the job's choices without tuning; tune_question_free */
+};
+xq_status tune_question_make(gen *g, const struct tune_job *job, const xq_device_info *device,
+                             struct tune_question *out, error *err);
+void tune_question_free(struct tune_question *question);
+
+/* The trial that the store has of these parameters. Failures that may pass (hung, crashed) are tried again.
+ */
+xq_status tune_store_find(store *s, const struct tune_question *question, const char *parameters,
+                          struct tune_trial *out, bool *found, error *err);
+xq_status tune_store_add(store *s, const struct tune_question *question, const char *parameters,
+                         const struct tune_trial *trial, error *err);
+
+/* xq tune merge A.db B.db --out C.db. */
+int cli_tune_merge(int argc, char **argv);
+
+#endif
