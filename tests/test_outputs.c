@@ -173,6 +173,29 @@ Test(outputs, with_closed_streams_files_hold_what_they_should)
     free(text);
 }
 
+/* Under a name such as /dev/stdin it is no empty file, and none where a result would vanish. */
+Test(outputs, a_closed_stream_is_neither_read_nor_written_by_name, .timeout = 60)
+{
+    static const char *const commands[][2] = {
+        {"gen --print-spec --spec /dev/stdin <&-", "cannot open /dev/stdin: this stream is closed\n"},
+        {"gen --print-spec --spec /dev/fd/0 <&-", "cannot open /dev/fd/0: this stream is closed\n"},
+        {"gen --print-spec --model /dev/stdin <&-", "cannot open /dev/stdin: this stream is closed\n"},
+        {"gen --print-spec --spec /dev/stdout >&-", "cannot open /dev/stdout: this stream is closed\n"},
+        {"prepare --show /dev/stdin <&-", "cannot read /dev/stdin: this stream is closed\n"},
+        {"run --input /dev/stdin --output o " SPEC " <&-",
+         "cannot read /dev/stdin: this stream is closed\n"},
+        {"cache list --json /dev/stdin <&-", "cannot write /dev/stdin: Bad file descriptor\n"},
+        {"cache list --json /proc/self/fd/0 <&-", "cannot write /proc/self/fd/0: Bad file descriptor\n"},
+        {"cache list --json /dev/stdout >&-", "cannot write /dev/stdout: Bad file descriptor\n"},
+    };
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        char *said;
+        cr_expect_eq(shell(&said, "$xq %s", commands[i][0]), 1, "%s", commands[i][0]);
+        cr_expect(strstr(said, commands[i][1]), "%s: %s", commands[i][0], said);
+        free(said);
+    }
+}
+
 Test(outputs, a_reader_that_has_enough_is_no_error)
 {
     char *said;
