@@ -156,6 +156,25 @@ Test(outputs, a_full_standard_output_loses_no_file, .timeout = 120)
     free(said);
 }
 
+/* The limit's signal would end the command without a word, and leave half a file. */
+Test(outputs, a_limit_on_the_size_of_files_is_a_full_disk, .timeout = 60)
+{
+    static const char *const commands[] = {
+        "gen --list-parameters --json %s/out.json",
+        "gen --quiet " SPEC " --out %s/gen",
+        "gen --list-parameters >%s/listed",
+    };
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        const char *folder = files_directory();
+        char command[600], *said;
+        snprintf(command, sizeof command, commands[i], folder);
+        cr_expect_eq(shell(&said, "ulimit -f 2; $xq %s", command), 1, "%s", command);
+        cr_expect(strstr(said, ": File too large\n"), "%s", said);
+        cr_expect_eq(files_count(folder), strchr(command, '>') ? 1 : 0, "%s", command);
+        free(said);
+    }
+}
+
 /* The next file that is opened would have the descriptor of the closed stream. */
 Test(outputs, with_closed_streams_files_hold_what_they_should)
 {
