@@ -104,6 +104,8 @@ static xq_status open_all(struct compare_input *in, gen *g, int **layers, int *c
     if (o->spec.model && stat(o->spec.model, &st) == 0 && S_ISDIR(st.st_mode) &&
         model_open(g, o->spec.model, &in->source, err) != XQ_OK)
         return err->status;
+    if (in->source && model_expect(in->source, &in->shape, err) != XQ_OK)
+        return err->status;
     if (o->prepared && o->synthetic && !in->source)
         return cli_misuse(
             err, "--prepared: its factors are of a model's projections, not of synthetic ones; give "

@@ -88,7 +88,8 @@ static xq_status open_specs(struct job *job, const char *spec, error *err)
 {
     int64_t base = job->o->base_layer;
     if (cli_any_layer_spec(job->generator, spec, &job->specs[0], err) != XQ_OK ||
-        layer_shape_read(job->specs[0], &job->shapes[0], err) != XQ_OK)
+        layer_shape_read(job->specs[0], &job->shapes[0], err) != XQ_OK ||
+        model_expect(job->source, &job->shapes[0], err) != XQ_OK)
         return err->status;
     if (!layer_is_cross(&job->shapes[0]))
         return job->o->base_given ? cli_refuse_base(&job->shapes[0], err) : XQ_OK;

@@ -109,6 +109,8 @@ static xq_status check_tensors(const struct run *r, struct run_layer *l, error *
     layer_part parts[LAYER_MOST_PARTS];
     const tensor *x, *q, *t;
     int count = layer_given(s, parts);
+    if (from_model(r, l) && model_expect(r->source, s, err) != XQ_OK)
+        return err->status;
     if (cli_refuse_unread(r->file, s, l->suffix, from_model(r, l) ? r->o->spec.model : NULL,
                           "because the file has no wk of it", err) != XQ_OK ||
         find(r, l, "x", 2, x_shape, &x, err) != XQ_OK)

@@ -477,3 +477,23 @@ Test(compare, tensors_that_would_be_ignored_are_refused)
         cr_expect(strstr(r.err, expected), "%s", r.err);
     }
 }
+
+/* The model's own matrices would be read by other sizes. */
+Test(compare, sizes_of_a_model_directory_cannot_be_overridden)
+{
+    static const char *const sets[] = {
+        "hidden_size=256",     "num_key_value_heads=2", "num_attention_heads=1", "head_dim=128",
+        "attention_bias=true", "attention_sinks=true",  "qk_norm=true",
+    };
+    const char *directory = model_files(&(struct model_change){0});
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        char expected[96];
+        struct command_result r =
+            command_run("compare --device sim --synthetic --tokens 32 --bits 4 --model %s --set model.%s",
+                        directory, sets[i]);
+        snprintf(expected, sizeof expected, "model.%.*s: is not that of the model directory",
+                 (int)strcspn(sets[i], "="), sets[i]);
+        cr_expect_eq(r.status, 1, "%s: %s", sets[i], r.err);
+        cr_expect(strstr(r.err, expected), "%s: %s", sets[i], r.err);
+    }
+}

@@ -677,3 +677,31 @@ Test(run, wrong_usage_has_status_2)
     command_refuses("run --input a --output b", 2,
                     "xq run: no model given; use --model NAME|DIR|config.json, or --spec FILE");
 }
+
+/* The model's own matrices would be read by other sizes. */
+Test(run, sizes_of_a_model_directory_cannot_be_overridden)
+{
+    static const char *const sets[] = {
+        "hidden_size=256",     "num_key_value_heads=2", "num_attention_heads=1", "head_dim=128",
+        "attention_bias=true", "attention_sinks=true",  "qk_norm=true",
+    };
+    const char *directory = model_files(&(struct model_change){0});
+    tensor all[2] = {{.name = "x.1", .rank = 2, .shape = {4, MODEL_D}},
+                     {.name = "q.1", .rank = 3, .shape = {2, MODEL_HEADS, 64}}};
+    error err = ERROR_INIT;
+    for (int i = 0; i < 2; i++) {
+        all[i].data = layer_floats(tensor_count(&all[i]), 1);
+        all[i].bytes = 4 * tensor_count(&all[i]);
+    }
+    cr_assert_eq(safetensors_write(files_path(directory, "act"), all, 2, NULL, &err), XQ_OK);
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        char expected[96];
+        struct command_result r =
+            command_run("run --device sim --input %s/act --output %s/out --model %s --set model.%s",
+                        directory, directory, directory, sets[i]);
+        snprintf(expected, sizeof expected, "model.%.*s: is not that of the model directory",
+                 (int)strcspn(sets[i], "="), sets[i]);
+        cr_expect_eq(r.status, 1, "%s: %s", sets[i], r.err);
+        cr_expect(strstr(r.err, expected), "%s: %s", sets[i], r.err);
+    }
+}
