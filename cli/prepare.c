@@ -84,12 +84,29 @@ static xq_status plain_spec(struct job *job, const char *spec, error *err)
     return err->status;
 }
 
+/* The file would say that the model has other layers than it has. */
+static xq_status expect_layers(const struct job *job, error *err)
+{
+    cJSON *spec = cJSON_Parse(job->specs[0]);
+    const cJSON *m = cJSON_GetObjectItemCaseSensitive(spec, "model"),
+                *layers = cJSON_GetObjectItemCaseSensitive(m, "num_hidden_layers");
+    if (!cJSON_IsNumber(layers) || layers->valueint != job->source->layers) {
+        error_set(
+            err, XQ_ERROR_SPEC, "spec",
+            "model.num_hidden_layers: is not that of the model directory, whose weights are read; leave "
+            "it out");
+        error_field(err, "model.num_hidden_layers");
+    }
+    cJSON_Delete(spec);
+    return err->status;
+}
+
 static xq_status open_specs(struct job *job, const char *spec, error *err)
 {
     int64_t base = job->o->base_layer;
     if (cli_any_layer_spec(job->generator, spec, &job->specs[0], err) != XQ_OK ||
         layer_shape_read(job->specs[0], &job->shapes[0], err) != XQ_OK ||
-        model_expect(job->source, &job->shapes[0], err) != XQ_OK)
+        model_expect(job->source, &job->shapes[0], err) != XQ_OK || expect_layers(job, err) != XQ_OK)
         return err->status;
     if (!layer_is_cross(&job->shapes[0]))
         return job->o->base_given ? cli_refuse_base(&job->shapes[0], err) : XQ_OK;

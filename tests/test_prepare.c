@@ -553,8 +553,9 @@ Test(prepare, show_refuses_a_damaged_file_and_other_options)
 Test(prepare, sizes_of_a_model_directory_cannot_be_overridden)
 {
     static const char *const sets[] = {
-        "hidden_size=256",     "num_key_value_heads=2", "num_attention_heads=1", "head_dim=128",
-        "attention_bias=true", "attention_sinks=true",  "qk_norm=true",
+        "num_hidden_layers=1",   "num_hidden_layers=5",   "hidden_size=256",
+        "num_key_value_heads=2", "num_attention_heads=1", "head_dim=128",
+        "attention_bias=true",   "attention_sinks=true",  "qk_norm=true",
     };
     const char *directory = model_files(&(struct model_change){0});
     for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
