@@ -4,6 +4,7 @@
 #include "../prepare/prepared_file.h"
 #include "../runtime/base/half.h"
 #include "compare.h"
+#include "given.h"
 #include "synthetic.h"
 
 #include <cblas.h>
@@ -83,12 +84,27 @@ static xq_status choose_tokens(struct compare_input *in, int layer, error *err)
     return XQ_OK;
 }
 
+/* Of a cross-layer method the layers from the base on, which are filled first. */
+static xq_status refuse_unread(const struct compare_input *in, int layer, error *err)
+{
+    int first = layer_is_cross(&in->shape) ? (int)in->o->base_layer : layer;
+    for (int i = first; i <= layer && err->status == XQ_OK; i++) {
+        char suffix[16];
+        snprintf(suffix, sizeof suffix, ".%d", i);
+        cli_refuse_unread(in->activations, &in->shape, suffix, in->source ? in->o->spec.model : NULL,
+                          "a model directory; give its config.json to take those of the file", err);
+    }
+    return err->status;
+}
+
 static xq_status open_all(struct compare_input *in, gen *g, int **layers, int *count, error *err)
 {
     const struct compare_options *o = in->o;
     struct stat st;
     if (o->spec.model && stat(o->spec.model, &st) == 0 && S_ISDIR(st.st_mode) &&
         model_open(g, o->spec.model, &in->source, err) != XQ_OK)
+        return err->status;
+    if (in->source && model_expect(in->source, &in->shape, err) != XQ_OK)
         return err->status;
     if (o->prepared && o->synthetic && !in->source)
         return cli_misuse(
@@ -113,6 +129,9 @@ static xq_status open_all(struct compare_input *in, gen *g, int **layers, int *c
                 (*layers)[i], (long long)o->base_layer, layer_method_name(in->shape.method));
     for (int i = 0; i < *count && in->prepared; i++)
         if (prepared_file_expect(in->prepared, (*layers)[i], &in->shape, err) != XQ_OK)
+            return err->status;
+    for (int i = 0; i < *count && in->activations; i++)
+        if (refuse_unread(in, (*layers)[i], err) != XQ_OK)
             return err->status;
     return choose_tokens(in, (*layers)[0], err);
 }

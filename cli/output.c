@@ -54,7 +54,7 @@ static void remove_temporaries(int signal_number)
 
 static void catch_signals(void)
 {
-    static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
+    static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT, SIGXCPU};
     static bool done;
     struct sigaction action = {.sa_handler = remove_temporaries, .sa_flags = SA_NODEFER}, old;
     for (size_t i = 0; i < sizeof ending / sizeof ending[0] && !done; i++)
@@ -347,10 +347,11 @@ xq_status cli_write_json(const struct cli_common *common, const cJSON *json, err
 
 void cli_open_standard_streams(void)
 {
-    /* With one of them closed, the next file that is opened would be taken for it. Writing to a
-     * descriptor that only reads fails, as it should. */
+    signal(SIGXFSZ, SIG_IGN); /* a write beyond the limit on a file's size fails, as one to a full disk */
+    /* With one of them closed, the next file that is opened would be taken for it. This link in its place
+     * can be neither read nor written, and not be opened by a name such as /dev/stdin (files_reason). */
     for (int fd = 0; fd <= 2; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/proc/self", O_PATH | O_NOFOLLOW) < 0)
             (void)!open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
 }
 

@@ -84,11 +84,23 @@ static xq_status plain_spec(struct job *job, const char *spec, error *err)
     return err->status;
 }
 
+/* The file would say that the model has other layers than it has. */
+static xq_status expect_layers(const struct job *job, error *err)
+{
+    if (job->views[0].layers == job->source->layers)
+        return XQ_OK;
+    error_set(err, XQ_ERROR_SPEC, "spec",
+              "model.num_hidden_layers: is not that of the model directory, whose weights are read; leave it "
+              "out");
+    return error_field(err, "model.num_hidden_layers");
+}
+
 static xq_status open_specs(struct job *job, const char *spec, error *err)
 {
     int64_t base = job->o->base_layer;
     if (cli_any_layer_spec(job->generator, spec, &job->specs[0], err) != XQ_OK ||
-        spec_view_read(job->specs[0], &job->views[0], err) != XQ_OK)
+        spec_view_read(job->specs[0], &job->views[0], err) != XQ_OK ||
+        model_expect(job->source, &job->views[0].layer, err) != XQ_OK || expect_layers(job, err) != XQ_OK)
         return err->status;
     if (!layer_is_cross(&job->views[0].layer))
         return job->o->base_given ? cli_refuse_base(&job->views[0].layer, err) : XQ_OK;

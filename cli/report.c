@@ -1,4 +1,5 @@
 /* Errors and input files of the subcommands. */
+#include "../runtime/base/files.h"
 #include "../runtime/base/printable.h"
 #include "cli.h"
 
@@ -139,7 +140,7 @@ int cli_bad_input(const char *subcommand, const char *format, ...)
 
 static xq_status file_error(const char *path, const char *what, error *err)
 {
-    error_set(err, XQ_ERROR_IO, "file", "cannot %s %s: %s", what, path, strerror(errno));
+    error_set(err, XQ_ERROR_IO, "file", "cannot %s %s: %s", what, path, files_reason(path));
     return error_at(err, path, 0);
 }
 
@@ -196,12 +197,14 @@ xq_status cli_read_file(const char *path, char **text, size_t *size, error *err)
  * caller closed it (cli_open_standard_streams), and fails where it is a socket. */
 xq_status cli_read_stdin(char **text, size_t *size, error *err)
 {
+    struct stat st;
+    if (fstat(STDIN_FILENO, &st) == 0 && S_ISLNK(st.st_mode)) /* as files_reason finds it */
+        return error_set(err, XQ_ERROR_IO, "file", "cannot read standard input: this stream is closed");
     int fd = dup(STDIN_FILENO);
     FILE *f = fd < 0 ? NULL : fdopen(fd, "rb");
     if (f)
         return read_whole(f, "standard input", text, size, err);
     if (fd >= 0)
         close(fd);
-    errno = EBADF;
     return file_error("standard input", "read", err);
 }

@@ -1,6 +1,7 @@
 /* The layers of xq run, from a safetensors file. */
 #include "../prepare/layer_factor.h"
 #include "../runtime/base/half.h"
+#include "given.h"
 #include "run.h"
 
 #include <math.h>
@@ -30,7 +31,13 @@ static xq_status choose_numbers(struct run *r, int **numbers, int *count, error 
     }
     if (cli_layers_in_file(r->file, numbers, count, err) != XQ_OK)
         return err->status;
-    r->numbered = o->layer < 0 && *count > 0 && !safetensors_find(r->file, "x");
+    if (o->layer < 0 && *count > 0 && safetensors_find(r->file, "x"))
+        return error_set(
+            err, XQ_ERROR_FORMAT, "file",
+            "%s: tensors x and x.%d: one of them would be ignored; choose layers with --layers, "
+            "or leave one way of naming them out",
+            o->input, (*numbers)[0]);
+    r->numbered = o->layer < 0 && *count > 0;
     if (!r->numbered) {
         (*numbers)[0] = (int)o->layer;
         *count = 1;
@@ -84,30 +91,6 @@ static xq_status find_part(const struct run *r, const struct run_layer *l, const
     return find(r, l, part->name, vector ? 1 : 2, shape + vector, out, err);
 }
 
-/* A vector that the spec does not know of would be left out, and the result be wrong. */
-static xq_status refuse_extras(const struct run *r, const struct run_layer *l, error *err)
-{
-    const layer_shape *s = &l->traits.shape;
-    const struct {
-        const char *name, *field;
-        bool known;
-    } extras[] = {{"bk", "model.attention_bias", s->bias},
-                  {"bv", "model.attention_bias", s->bias},
-                  {"k_norm", "model.qk_norm", s->k_norm > 0},
-                  {"sinks", "model.attention_sinks", s->sinks}};
-    for (size_t i = 0; i < sizeof extras / sizeof extras[0]; i++) {
-        char full[64];
-        snprintf(full, sizeof full, "%s%s", extras[i].name, l->suffix);
-        const tensor *t = extras[i].known ? NULL : safetensors_find(r->file, full);
-        if (t) {
-            error_set(err, XQ_ERROR_FORMAT, "file", "%s: tensor %s: the spec has no %s that would use it",
-                      t->file, t->name, extras[i].field);
-            return error_field(err, t->name);
-        }
-    }
-    return XQ_OK;
-}
-
 /* Whether a layer's weights come from the model directory: those of a file stand before it. */
 static bool from_model(const struct run *r, const struct run_layer *l)
 {
@@ -123,7 +106,11 @@ static xq_status check_tensors(const struct run *r, struct run_layer *l, error *
     layer_part parts[LAYER_MOST_PARTS];
     const tensor *x, *q, *t;
     int count = layer_given(s, parts);
-    if (refuse_extras(r, l, err) != XQ_OK || find(r, l, "x", 2, x_shape, &x, err) != XQ_OK)
+    if (from_model(r, l) && model_expect(r->source, s, err) != XQ_OK)
+        return err->status;
+    if (cli_refuse_unread(r->file, s, l->suffix, from_model(r, l) ? r->o->spec.model : NULL,
+                          "because the file has no wk of it", err) != XQ_OK ||
+        find(r, l, "x", 2, x_shape, &x, err) != XQ_OK)
         return err->status;
     for (int i = 0; i < count && err->status == XQ_OK && !from_model(r, l); i++)
         find_part(r, l, &parts[i], &t, err);
@@ -167,7 +154,9 @@ static xq_status open_layer(struct run *r, struct run_layer *l, int number, erro
         snprintf(l->suffix, sizeof l->suffix, ".%d", number);
     if (r->factors && number < 0)
         return cli_misuse(err, "--prepared: holds layers by number; give tensors x.L, or --layer L");
-    if (read_spec(r, l, false, err) != XQ_OK ||
+    if (read_spec(r, l, false, err) != XQ_OK && strcmp(err->field, "layer") == 0)
+        return error_within(err, "%s: tensor x%s", r->o->input, l->suffix);
+    if (err->status != XQ_OK ||
         (r->factors && prepared_file_expect(r->factors, number, &l->traits.shape, err) != XQ_OK))
         return err->status;
     if (check_tensors(r, l, err) != XQ_OK || l->queries == 1)

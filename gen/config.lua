@@ -17,6 +17,9 @@ local show, without_nulls = config_keys.show, config_rope.without_nulls
 local copied = { "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim", "num_hidden_layers",
   "max_position_embeddings", "rope_theta", "rope_scaling", "partial_rotary_factor", "attention_bias" }
 
+-- Keys that only choose how others are read, so that no later check sees their type.
+local flags = { use_sliding_window = true, multi_query = true, new_decoder_architecture = true }
+
 -- A function(status, field, text, ...) that refuses the file.
 local function refuser(source)
   return function(status, field, text, ...)
@@ -69,6 +72,9 @@ local function take_keys(model, given, kind, refuse)
     if value == nil and kind.defaults then value = kind.defaults[key] end
     if value == null then return end
     check_finite(value, key, refuse)
+    if flags[key] and value ~= nil and type(value) ~= "boolean" then
+      refuse("spec", key, "must be true or false, not %s", schema.show(value))
+    end
     model[key] = without_nulls(value)
   end
   for _, key in ipairs(copied) do take(key) end
@@ -151,6 +157,7 @@ function config.read(given, source)
   given = text_model(given, refuse)
   local name = given.model_type
   if not has(name) then refuse("spec", "model_type", "is missing") end
+  if type(name) ~= "string" then refuse("spec", "model_type", "must be a string, not %s", schema.show(name)) end
   local kind = families.types[name]
   if not kind then
     refuse("unsupported", "model_type", "'%s' is not supported; %s", show(name),

@@ -107,12 +107,16 @@ static xq_status read_file(source *s, const char *directory, const char *home, c
     struct stat info;
     if (stat(path, &info) != 0)
         return refuse_folder(path, strerror(errno), err);
+    if (S_ISDIR(info.st_mode) && !home_of(entry, NULL))
+        return XQ_OK; /* a folder in lib/ */
     if (!S_ISREG(info.st_mode))
-        return XQ_OK;
+        return refuse_folder(path, "is no regular file", err);
     size_t size;
     char *text = read_text(path, &size, err);
     if (!text || keep(s, text, err) != XQ_OK)
         return err->status;
+    if (!ends_with(entry, ".lua") && memchr(text, 0, size)) /* what is behind it would be left out */
+        return refuse_folder(path, "holds a NUL character, and is no text", err);
     char *kept_name = strdup(name);
     if (keep(s, kept_name, err) != XQ_OK)
         return err->status;
@@ -138,6 +142,20 @@ static xq_status read_directory(source *s, const char *directory, const char *fa
     return err->status;
 }
 
+/* Families are found by their spec, so that a template without one would never be read. */
+static xq_status check_template(const source *s, const char *directory, const char *name, error *err)
+{
+    char partner[512];
+    size_t stem = strlen(name) - strlen(".cu.lt");
+    snprintf(partner, sizeof partner, "%.*s.spec.lua", (int)stem, name);
+    for (size_t i = 0; i < s->count; i++)
+        if (strcmp(s->files[i].name, partner) == 0)
+            return XQ_OK;
+    char path[4608];
+    snprintf(path, sizeof path, "%s/%s", directory, strrchr(name, '/') + 1);
+    return refuse_folder(path, "is the template of no family, and has no NAME.spec.lua beside it", err);
+}
+
 static int is_directory(const char *path)
 {
     struct stat info;
@@ -157,6 +175,9 @@ static xq_status overlay(source *s, const char *directory, error *err)
     if (read_directory(s, templates, NULL, 1, err) == XQ_OK &&
         read_directory(s, lib, "templates/lib", 0, err) == XQ_OK)
         read_directory(s, modules, NULL, 0, err);
+    for (size_t i = 0; i < s->count && err->status == XQ_OK; i++)
+        if (ends_with(s->files[i].name, ".cu.lt"))
+            check_template(s, templates, s->files[i].name, err);
     if (err->status == XQ_OK && s->owned_count == 0)
         refuse_folder(
             directory,

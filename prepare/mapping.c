@@ -1,15 +1,15 @@
 #include "mapping.h"
 
-#include <errno.h>
+#include "../runtime/base/files.h"
+
 #include <fcntl.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 static xq_status failed(const char *path, int fd, error *err)
 {
-    error_set(err, XQ_ERROR_IO, "file", "cannot read %s: %s", path, strerror(errno));
+    error_set(err, XQ_ERROR_IO, "file", "cannot read %s: %s", path, files_reason(path));
     if (fd >= 0)
         close(fd);
     return error_at(err, path, 0);

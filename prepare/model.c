@@ -136,6 +136,29 @@ void model_close(model *m)
     free(m);
 }
 
+xq_status model_expect(const model *m, const layer_shape *shape, error *err)
+{
+    const layer_shape *own = &m->shape;
+    const struct {
+        const char *field;
+        int given, own;
+    } sizes[] = {{"model.hidden_size", shape->hidden_size, own->hidden_size},
+                 {"model.num_attention_heads", shape->heads, own->heads},
+                 {"model.num_key_value_heads", shape->kv_heads, own->kv_heads},
+                 {"model.head_dim", shape->head_dim, own->head_dim},
+                 {"model.attention_bias", shape->bias, own->bias},
+                 {"model.qk_norm", shape->k_norm, own->k_norm},
+                 {"model.attention_sinks", shape->sinks, own->sinks}};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        if (sizes[i].given != sizes[i].own) {
+            error_set(err, XQ_ERROR_SPEC, "spec",
+                      "%s: is not that of the model directory, whose weights are read; leave it out",
+                      sizes[i].field);
+            return error_field(err, sizes[i].field);
+        }
+    return XQ_OK;
+}
+
 /* ----------------------------------------------------------------- layers */
 
 /* Where rows of a KV head's keys (or values) begin in the tensor that holds them. */

@@ -21,6 +21,10 @@ typedef struct model {
 xq_status model_open(gen *g, const char *directory, model **out, error *err);
 void model_close(model *m);
 
+/* Whether the model's tensors have the sizes of a spec's model, which options may have changed:
+ * model_layer's matrices are read by them. Errors: XQ_ERROR_SPEC with the field. */
+xq_status model_expect(const model *m, const layer_shape *shape, error *err);
+
 /* Projections of a layer, x·W as docs/method.md writes them (files hold transposes, some with the query's
  * in the same matrix), and the biases, key norms and sinks that the model has. Caller frees with
  * layer_weights_free. A missing tensor, one that config.json says nothing of, a wrong shape, a NaN or an

@@ -2,6 +2,7 @@
 
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* What Hugging Face calls the attention of a decoder layer, by model class. */
@@ -130,6 +131,55 @@ static xq_status refuse_quantized(const layer_name *l, bool value, error *err)
     return XQ_OK;
 }
 
+/* Behind the layer's number and its attention; NULL where the name is not of this naming, or of a layer
+ * that is not read. */
+static const char *within_attention(const model *m, const naming *n, const char *name)
+{
+    size_t length = strlen(n->prefix);
+    char *end;
+    if (strncmp(name, n->prefix, length) != 0 || name[length] != '.')
+        return NULL;
+    long layer = strtol(name + length + 1, &end, 10);
+    length = strlen(n->attention);
+    bool fits = *end == '.' && layer >= 0 && layer < m->layers && m->attends[layer] &&
+                strncmp(end + 1, n->attention, length) == 0 && end[1 + length] == '.';
+    return fits ? end + 2 + length : NULL;
+}
+
+/* Whether a tensor is of a projection of this naming, and neither its weight nor its bias. */
+static bool is_part(const naming *n, const char *what)
+{
+    const char *const names[] = {n->fused ? n->fused : "k_proj", n->fused ? n->fused : "v_proj"};
+    for (int i = 0; i < 2; i++) {
+        size_t length = strlen(names[i]);
+        if (strncmp(what, names[i], length) == 0 && what[length] == '.')
+            return strcmp(what + length, ".weight") != 0 && strcmp(what + length, ".bias") != 0;
+    }
+    return false;
+}
+
+/* Adapters that were not merged, factors of a norm of the weights, scales: the projection is another one
+ * than its weight alone says. */
+static xq_status refuse_parts(const model *m, error *err)
+{
+    for (int i = 0; i < safetensors_count(m->weights); i++) {
+        const tensor *t = safetensors_at(m->weights, i);
+        for (int k = 0; k < NAMINGS; k++) {
+            const char *what = within_attention(m, &namings[k], t->name);
+            if (!what || !is_part(&namings[k], what))
+                continue;
+            error_set(
+                err, XQ_ERROR_UNSUPPORTED, "file",
+                "%s: tensor %s: of a projection only weight and bias are read, so that it would be left "
+                "out; merge an adapter (LoRA) into the weights first",
+                t->file, t->name);
+            error_at(err, t->file, 0);
+            return error_field(err, t->name);
+        }
+    }
+    return XQ_OK;
+}
+
 xq_status model_check_names(const model *m, error *err)
 {
     for (int layer = 0; layer < m->layers && err->status == XQ_OK; layer++) {
@@ -138,5 +188,5 @@ xq_status model_check_names(const model *m, error *err)
         if (m->attends[layer] && err->status == XQ_OK)
             refuse_two_namings(m, layer, err);
     }
-    return err->status;
+    return err->status == XQ_OK ? refuse_parts(m, err) : err->status;
 }

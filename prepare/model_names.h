@@ -30,7 +30,8 @@ void model_tensor_name(const layer_name *l, const char *what, char *name, size_t
 const tensor *model_find(const layer_name *l, const char *what);
 
 /* What would be ignored, or cannot be read, in any layer with keys and values: XQ_ERROR_UNSUPPORTED with
- * the tensor and the method where projections are quantized (GPTQ, AWQ, bitsandbytes and others);
+ * the tensor and the method where projections are quantized (GPTQ, AWQ, bitsandbytes and others), or have
+ * other parts than a weight and a bias (LoRA);
  * XQ_ERROR_FORMAT with both tensors where a layer has projections by two namings. */
 xq_status model_check_names(const model *m, error *err);
 

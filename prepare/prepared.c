@@ -38,7 +38,7 @@ static xq_status open_file(xq_prepared *p, const char *path, error *err)
 
 xq_status xq_prepared_open(xq_context *context, const char *path, xq_prepared **prepared)
 {
-    if (!context || !context->device)
+    if (!context_works(context))
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
     if (!check_not_null("path", path, &err) || !check_not_null("prepared", prepared, &err))

@@ -67,6 +67,24 @@ static xq_status bad_index(const char *path, error *err, const char *what, const
     return error_at(err, path, 0);
 }
 
+/* Of model.safetensors and an index that does not list it, one would be ignored. */
+static xq_status refuse_beside(const char *single, const char *index_path, const cJSON *map, error *err)
+{
+    const cJSON *entry;
+    cJSON_ArrayForEach(entry, map)
+    {
+        const char *file = cJSON_GetStringValue(entry);
+        if (file && strcmp(file, "model.safetensors") == 0)
+            return XQ_OK;
+    }
+    error_set(
+        err, XQ_ERROR_FORMAT, "file",
+        "%s and %s are different checkpoints: the index does not list this file; take the one that is "
+        "not the model's out",
+        single, index_path);
+    return error_at(err, index_path, 0);
+}
+
 /* Opens each file that the index names, once; then checks that each tensor is where the index says. */
 static xq_status add_shards(safetensors *s, const char *directory, const char *index_path,
                             const cJSON *index, error *err)
@@ -75,6 +93,9 @@ static xq_status add_shards(safetensors *s, const char *directory, const char *i
     char path[4096];
     if (!cJSON_IsObject(map))
         return bad_index(index_path, err, "needs a \"weight_map\" object", NULL);
+    snprintf(path, sizeof path, "%s/model.safetensors", directory);
+    if (access(path, F_OK) == 0 && refuse_beside(path, index_path, map, err) != XQ_OK)
+        return err->status;
     cJSON_ArrayForEach(entry, map)
     {
         const char *file = cJSON_GetStringValue(entry);
@@ -109,9 +130,9 @@ static xq_status open_directory(safetensors *s, const char *directory, error *er
     char single[4096], index_path[4096];
     snprintf(single, sizeof single, "%s/model.safetensors", directory);
     snprintf(index_path, sizeof index_path, "%s/model.safetensors.index.json", directory);
-    if (access(single, F_OK) == 0)
-        return add_shard(s, single, err);
     if (access(index_path, F_OK) != 0) {
+        if (access(single, F_OK) == 0)
+            return add_shard(s, single, err);
         error_set(err, XQ_ERROR_IO, "file",
                   "%s holds neither model.safetensors nor model.safetensors.index.json", directory);
         return error_at(err, directory, 0);

@@ -10,8 +10,9 @@
 
 typedef struct safetensors safetensors;
 
-/* Opens a file; or a directory: its model.safetensors, or else the shards that its
- * model.safetensors.index.json lists. Errors: XQ_ERROR_IO, XQ_ERROR_FORMAT, XQ_ERROR_MEMORY. */
+/* Opens a file; or a directory: the shards that its model.safetensors.index.json lists, or without an index
+ * its model.safetensors. A model.safetensors that the index does not list is refused. Errors: XQ_ERROR_IO,
+ * XQ_ERROR_FORMAT, XQ_ERROR_MEMORY. */
 xq_status safetensors_open(const char *path, safetensors **out, error *err);
 void safetensors_close(safetensors *s);
 

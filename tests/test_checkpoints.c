@@ -106,6 +106,22 @@ Test(checkpoints, two_tensors_of_one_projection_are_both_named)
         refused(model_files(&(struct model_change){.extra = cases[i][0]}), "", cases[i][0], cases[i][1]);
 }
 
+Test(checkpoints, parts_of_a_projection_that_are_not_read_are_named)
+{
+    static const char *const cases[] = {
+        "model.layers.1.self_attn.k_proj.lora_A.weight",
+        "model.layers.0.self_attn.v_proj.lora_B.default.weight",
+        "model.layers.0.self_attn.v_proj.base_layer.weight",
+        "model.layers.1.self_attn.k_proj.parametrizations.weight.original0",
+        "model.layers.1.self_attn.k_proj.output_scale",
+        "layers.1.self_attn.k_proj.lora_A.weight",
+        "model.layers.1.self_attn.qkv_proj.lora_A.weight",
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        refused(model_files(&(struct model_change){.extra = cases[i]}), "", cases[i],
+                "of a projection only weight and bias are read");
+}
+
 /* Heads that predict several tokens are layers behind those of the model. */
 Test(checkpoints, tensors_of_other_layers_do_not_matter)
 {
@@ -113,6 +129,14 @@ Test(checkpoints, tensors_of_other_layers_do_not_matter)
         model_files(&(struct model_change){.extra = "layers.2.self_attn.k_proj.weight"});
     struct command_result r = command_run("prepare %s --out %s/out.safetensors", directory, directory);
     cr_assert_eq(r.status, 0, "%s", r.err);
+    static const char *const others[] = {
+        "model.layers.2.self_attn.k_proj.lora_A.weight", "model.layers.1.self_attn.q_proj.lora_A.weight",
+        "model.layers.1.cross_attn.k_proj.scale", "model.layers.x.self_attn.k_proj.s"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        directory = model_files(&(struct model_change){.extra = others[i]});
+        r = command_run("prepare %s --out %s/out.safetensors", directory, directory);
+        cr_expect_eq(r.status, 0, "%s", r.err);
+    }
 }
 
 /* ---------------------------------------------------------------- pointers */

@@ -452,3 +452,48 @@ Test(compare, unfit_prepared_weights_are_named)
     refused(arguments, line);
     free(data);
 }
+
+/* One of two weights would be ignored, and so would a vector that the spec does not know of. */
+Test(compare, tensors_that_would_be_ignored_are_refused)
+{
+    static const char *const names[] = {"wk.0", "wv.0", "bk.0", "k_norm.0", "sinks.0"};
+    for (int i = 0; i < 5; i++) {
+        const char *directory = model_files(&(struct model_change){0});
+        tensor all[] = {{.name = "x.0", .rank = 2, .shape = {4, MODEL_D}},
+                        {.name = "q.0", .rank = 3, .shape = {4, MODEL_HEADS, 64}},
+                        {.name = names[i], .rank = 2, .shape = {MODEL_D, MODEL_DKV}}};
+        error err = ERROR_INIT;
+        char expected[64];
+        for (int k = 0; k < 3; k++) {
+            all[k].bytes = 4 * tensor_count(&all[k]);
+            all[k].data = layer_floats(tensor_count(&all[k]), 1);
+        }
+        cr_assert_eq(safetensors_write(files_path(directory, "act"), all, 3, NULL, &err), XQ_OK);
+        struct command_result r = command_run(
+            "compare --device sim --activations %s/act --model %s --bits 4", directory, directory);
+        snprintf(expected, sizeof expected,
+                 i < 2 ? "tensor %s would be ignored" : "tensor %s: the spec has no ", names[i]);
+        cr_expect_eq(r.status, 1, "%s: %s", names[i], r.err);
+        cr_expect(strstr(r.err, expected), "%s", r.err);
+    }
+}
+
+/* The model's own matrices would be read by other sizes. */
+Test(compare, sizes_of_a_model_directory_cannot_be_overridden)
+{
+    static const char *const sets[] = {
+        "hidden_size=256",     "num_key_value_heads=2", "num_attention_heads=1", "head_dim=128",
+        "attention_bias=true", "attention_sinks=true",  "qk_norm=true",
+    };
+    const char *directory = model_files(&(struct model_change){0});
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        char expected[96];
+        struct command_result r =
+            command_run("compare --device sim --synthetic --tokens 32 --bits 4 --model %s --set model.%s",
+                        directory, sets[i]);
+        snprintf(expected, sizeof expected, "model.%.*s: is not that of the model directory",
+                 (int)strcspn(sets[i], "="), sets[i]);
+        cr_expect_eq(r.status, 1, "%s: %s", sets[i], r.err);
+        cr_expect(strstr(r.err, expected), "%s: %s", sets[i], r.err);
+    }
+}

@@ -51,6 +51,26 @@ Test(config, missing_keys_mean_what_transformers_takes_them_for)
     cJSON_Delete(spec);
 }
 
+/* Keys that are not in the spec, but decide what others mean; Lua takes 0 and "no" for true. */
+Test(config, flags_of_another_type_are_refused)
+{
+    static const char *const files[][2] = {{"qwen2", "use_sliding_window"},
+                                           {"qwen3_moe", "use_sliding_window"},
+                                           {"smollm3", "use_sliding_window"},
+                                           {"falcon", "multi_query"},
+                                           {"falcon", "new_decoder_architecture"}};
+    static const char *const values[] = {"0", "1", "\"no\"", "[]", "{}"};
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        for (size_t k = 0; k < sizeof values / sizeof values[0]; k++) {
+            char config[512];
+            snprintf(config, sizeof config,
+                     "{\"model_type\": \"%s\", " SHAPE ", \"num_hidden_layers\": 4, \"%s\": %s}",
+                     files[i][0], files[i][1], values[k]);
+            config_refused(config, XQ_ERROR_SPEC, files[i][1], "must be true or false, not ");
+        }
+    }
+}
+
 Test(config, unknown_model_types_are_refused_with_those_known)
 {
     config_refused("{\"model_type\": \"lama\", " SHAPE "}", XQ_ERROR_UNSUPPORTED, "model_type",
@@ -58,6 +78,8 @@ Test(config, unknown_model_types_are_refused_with_those_known)
     config_refused("{\"model_type\": \"deepseek_v3\", " SHAPE "}", XQ_ERROR_UNSUPPORTED, "model_type",
                    "qwen3_moe");
     config_refused("{" SHAPE "}", XQ_ERROR_SPEC, "model_type", "missing");
+    config_refused("{\"model_type\": [\"llama\"], " SHAPE "}", XQ_ERROR_SPEC, "model_type",
+                   "must be a string, not a list");
 }
 
 Test(config, unknown_keys_that_may_change_attention_are_refused)

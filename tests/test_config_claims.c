@@ -403,3 +403,17 @@ Test(config_claims, longrope_is_checked)
     };
     refuse_all(list, COUNT(list), XQ_ERROR_SPEC);
 }
+
+/* A bias of all of a layer's products is one of its projections. */
+Test(config_claims, a_bias_of_the_whole_layer_is_a_claim)
+{
+    static const struct refusal list[] = {
+        {LLAMA ", \"bias\": true", "bias", "and the rest of the file mean (false)"},
+        {LLAMA ", \"use_bias\": true", "use_bias", "and the rest of the file mean (false)"},
+        {QWEN2 ", \"use_bias\": false", "use_bias", "and the rest of the file mean (true)"},
+    };
+    refuse_all(list, COUNT(list), XQ_ERROR_UNSUPPORTED);
+    cJSON_Delete(complete(LLAMA ", \"bias\": false, \"use_bias\": null", NULL));
+    cJSON_Delete(complete(QWEN2 ", \"bias\": true", NULL));
+    cJSON_Delete(complete(LLAMA ", \"attention_bias\": true, \"use_bias\": true", NULL));
+}

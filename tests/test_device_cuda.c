@@ -31,6 +31,15 @@ Test(device_cuda, missing_driver_is_named)
     cr_assert_null(d);
 }
 
+Test(device_cuda, a_file_that_is_no_library_is_not_called_missing)
+{
+    device *d = NULL;
+    setenv("XQ_LIBCUDA", "/etc/passwd", 1);
+    cr_assert_eq(device_cuda_open(0, &d, &err), XQ_ERROR_NO_DEVICE);
+    cr_assert(strstr(err.message, "that XQ_LIBCUDA names cannot be loaded: /etc/passwd: "), "%s",
+              err.message);
+}
+
 Test(device_cuda, library_that_is_no_driver_is_refused)
 {
     device *d = NULL;

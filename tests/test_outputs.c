@@ -156,6 +156,25 @@ Test(outputs, a_full_standard_output_loses_no_file, .timeout = 120)
     free(said);
 }
 
+/* The limit's signal would end the command without a word, and leave half a file. */
+Test(outputs, a_limit_on_the_size_of_files_is_a_full_disk, .timeout = 60)
+{
+    static const char *const commands[] = {
+        "gen --list-parameters --json %s/out.json",
+        "gen --quiet " SPEC " --out %s/gen",
+        "gen --list-parameters >%s/listed",
+    };
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        const char *folder = files_directory();
+        char command[600], *said;
+        snprintf(command, sizeof command, commands[i], folder);
+        cr_expect_eq(shell(&said, "ulimit -f 2; $xq %s", command), 1, "%s", command);
+        cr_expect(strstr(said, ": File too large\n"), "%s", said);
+        cr_expect_eq(files_count(folder), strchr(command, '>') ? 1 : 0, "%s", command);
+        free(said);
+    }
+}
+
 /* The next file that is opened would have the descriptor of the closed stream. */
 Test(outputs, with_closed_streams_files_hold_what_they_should)
 {
@@ -171,6 +190,29 @@ Test(outputs, with_closed_streams_files_hold_what_they_should)
     char *text = files_read(path, &size);
     cr_assert(is_json(text), "%s", text);
     free(text);
+}
+
+/* Under a name such as /dev/stdin it is no empty file, and none where a result would vanish. */
+Test(outputs, a_closed_stream_is_neither_read_nor_written_by_name, .timeout = 60)
+{
+    static const char *const commands[][2] = {
+        {"gen --print-spec --spec /dev/stdin <&-", "cannot open /dev/stdin: this stream is closed\n"},
+        {"gen --print-spec --spec /dev/fd/0 <&-", "cannot open /dev/fd/0: this stream is closed\n"},
+        {"gen --print-spec --model /dev/stdin <&-", "cannot open /dev/stdin: this stream is closed\n"},
+        {"gen --print-spec --spec /dev/stdout >&-", "cannot open /dev/stdout: this stream is closed\n"},
+        {"prepare --show /dev/stdin <&-", "cannot read /dev/stdin: this stream is closed\n"},
+        {"run --input /dev/stdin --output o " SPEC " <&-",
+         "cannot read /dev/stdin: this stream is closed\n"},
+        {"cache list --json /dev/stdin <&-", "cannot write /dev/stdin: Bad file descriptor\n"},
+        {"cache list --json /proc/self/fd/0 <&-", "cannot write /proc/self/fd/0: Bad file descriptor\n"},
+        {"cache list --json /dev/stdout >&-", "cannot write /dev/stdout: Bad file descriptor\n"},
+    };
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        char *said;
+        cr_expect_eq(shell(&said, "$xq %s", commands[i][0]), 1, "%s", commands[i][0]);
+        cr_expect(strstr(said, commands[i][1]), "%s: %s", commands[i][0], said);
+        free(said);
+    }
 }
 
 Test(outputs, a_reader_that_has_enough_is_no_error)

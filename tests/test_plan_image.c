@@ -210,6 +210,10 @@ Test(plan_image, arguments_are_checked)
     cr_expect_eq(xq_plan_load(context, image, needed, NULL), XQ_ERROR_ARGUMENT);
     cr_expect_str_eq(plan_error()->field, "plan");
     cr_expect_eq(xq_plan_load(NULL, image, needed, &loaded), XQ_ERROR_ARGUMENT);
+    /* A length that is wrong is compared with the image's own before anything behind its end is read. */
+    cr_assert_eq(xq_plan_save(plan, image, needed, &needed), XQ_OK);
+    expect_refused(image, SIZE_MAX, XQ_ERROR_FORMAT, "18446744073709551615 bytes are given", "endless");
+    expect_refused(image, needed + (1 << 20), XQ_ERROR_FORMAT, "bytes are given", "beyond the buffer");
     free(image);
     plan_close(plan);
 }

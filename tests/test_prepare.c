@@ -548,3 +548,23 @@ Test(prepare, show_refuses_a_damaged_file_and_other_options)
     command_refuses("prepare", 2,
                     "xq prepare: missing argument; usage: xq prepare MODEL_DIR|--show FILE [options]");
 }
+
+/* The model's own matrices would be read by other sizes. */
+Test(prepare, sizes_of_a_model_directory_cannot_be_overridden)
+{
+    static const char *const sets[] = {
+        "num_hidden_layers=1",   "num_hidden_layers=5",   "hidden_size=256",
+        "num_key_value_heads=2", "num_attention_heads=1", "head_dim=128",
+        "attention_bias=true",   "attention_sinks=true",  "qk_norm=true",
+    };
+    const char *directory = model_files(&(struct model_change){0});
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        char expected[96];
+        struct command_result r =
+            command_run("prepare %s --out %s/o.safetensors --set model.%s", directory, directory, sets[i]);
+        snprintf(expected, sizeof expected, "model.%.*s: is not that of the model directory",
+                 (int)strcspn(sets[i], "="), sets[i]);
+        cr_expect_eq(r.status, 1, "%s: %s", sets[i], r.err);
+        cr_expect(strstr(r.err, expected), "%s: %s", sets[i], r.err);
+    }
+}

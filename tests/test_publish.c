@@ -5,9 +5,11 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
@@ -242,6 +244,23 @@ Test(publish, a_fifo_is_opened_by_the_first_write, .timeout = 20)
     cr_assert_eq(publish_commit(p, &err), XQ_OK, "%s", err.message);
     cr_assert_eq(read(reader, &byte, 1), 0, "an empty file ends");
     close(reader);
+}
+
+/* More than the stream's buffer, so that the write fails and not the commit. */
+Test(publish, a_write_that_fails_leaves_nothing)
+{
+    static const char zeros[100000];
+    const char *directory = files_directory(), *path = files_path(directory, "file");
+    const struct rlimit small = {4096, RLIM_INFINITY};
+    error err = ERROR_INIT;
+    publication *p;
+    signal(SIGXFSZ, SIG_IGN);
+    cr_assert_eq(publish_begin(path, &p, &err), XQ_OK);
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+    cr_expect_eq(publish_write(p, zeros, sizeof zeros, &err), XQ_ERROR_IO);
+    cr_expect(strstr(err.message, "File too large"), "%s", err.message);
+    cr_expect_eq(publish_commit(p, &err), XQ_ERROR_IO);
+    cr_expect_eq(files_count(directory), 0);
 }
 
 Test(publish, a_device_stays_a_device)

@@ -490,6 +490,40 @@ Test(run, weights_may_come_from_the_model_directory)
     free(results[1]);
 }
 
+/* FOLDER/act with x and q of layer 1, and with these tensors; `xq run` on it names both texts. */
+static void extras_refused(const char *const extras[], int count, const char *first, const char *second)
+{
+    const char *directory = model_files(&(struct model_change){0});
+    tensor all[8] = {{.name = "x.1", .rank = 2, .shape = {4, MODEL_D}},
+                     {.name = "q.1", .rank = 3, .shape = {2, MODEL_HEADS, 64}}};
+    error err = ERROR_INIT;
+    for (int i = 0; i < count; i++)
+        all[2 + i] = strchr(extras[i], 'x')   ? (tensor){.rank = 2, .shape = {4, MODEL_D}}
+                     : strchr(extras[i], 'q') ? (tensor){.rank = 3, .shape = {2, MODEL_HEADS, 64}}
+                     : strchr(extras[i], 'w') ? (tensor){.rank = 2, .shape = {MODEL_D, MODEL_DKV}}
+                                              : (tensor){.rank = 1, .shape = {MODEL_DKV}};
+    for (int i = 0; i < count + 2; i++) {
+        all[i].name = i < 2 ? all[i].name : extras[i - 2];
+        all[i].data = layer_floats(tensor_count(&all[i]), 1);
+        all[i].bytes = 4 * tensor_count(&all[i]);
+    }
+    cr_assert_eq(safetensors_write(files_path(directory, "act"), all, count + 2, NULL, &err), XQ_OK);
+    struct command_result r = command_run("run --device sim --input %s/act --output %s/out --model %s",
+                                          directory, directory, directory);
+    cr_expect_eq(r.status, 1, "%s", r.err);
+    cr_expect(strstr(r.err, first) && strstr(r.err, second), "%s", r.err);
+}
+
+Test(run, tensors_that_would_be_ignored_are_refused)
+{
+    extras_refused((const char *const[]){"wv.1"}, 1, "tensor wv.1 would be ignored",
+                   "because the file has no wk");
+    extras_refused((const char *const[]){"bk.1"}, 1, "tensor bk.1", "no model.attention_bias");
+    extras_refused((const char *const[]){"x", "q"}, 2, "tensors x and x.1", "--layers");
+    extras_refused((const char *const[]){"x.7", "q.7"}, 2, "act: tensor x.7: layer: 7 is not valid",
+                   "0 to 1");
+}
+
 /* Two layers of the model directory's weights; layer 1 with `o.1` into values of OUT. */
 static const float *run_model(const char *directory, const char *options)
 {
@@ -635,4 +669,32 @@ Test(run, wrong_usage_has_status_2)
                     "xq run: --layer and --layers: give one of them");
     command_refuses("run --input a --output b", 2,
                     "xq run: no model given; use --model NAME|DIR|config.json, or --spec FILE");
+}
+
+/* The model's own matrices would be read by other sizes. */
+Test(run, sizes_of_a_model_directory_cannot_be_overridden)
+{
+    static const char *const sets[] = {
+        "hidden_size=256",     "num_key_value_heads=2", "num_attention_heads=1", "head_dim=128",
+        "attention_bias=true", "attention_sinks=true",  "qk_norm=true",
+    };
+    const char *directory = model_files(&(struct model_change){0});
+    tensor all[2] = {{.name = "x.1", .rank = 2, .shape = {4, MODEL_D}},
+                     {.name = "q.1", .rank = 3, .shape = {2, MODEL_HEADS, 64}}};
+    error err = ERROR_INIT;
+    for (int i = 0; i < 2; i++) {
+        all[i].data = layer_floats(tensor_count(&all[i]), 1);
+        all[i].bytes = 4 * tensor_count(&all[i]);
+    }
+    cr_assert_eq(safetensors_write(files_path(directory, "act"), all, 2, NULL, &err), XQ_OK);
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        char expected[96];
+        struct command_result r =
+            command_run("run --device sim --input %s/act --output %s/out --model %s --set model.%s",
+                        directory, directory, directory, sets[i]);
+        snprintf(expected, sizeof expected, "model.%.*s: is not that of the model directory",
+                 (int)strcspn(sets[i], "="), sets[i]);
+        cr_expect_eq(r.status, 1, "%s: %s", sets[i], r.err);
+        cr_expect(strstr(r.err, expected), "%s: %s", sets[i], r.err);
+    }
 }

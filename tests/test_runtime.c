@@ -130,10 +130,76 @@ Test(context, bad_device_names_list_the_valid_ones)
         cr_assert_str_eq(detail.field, "device");
         cr_assert(strstr(detail.message, "cuda:N") && strstr(detail.message, "sim:GPU"), "%s",
                   detail.message);
-        uint64_t pointer; /* a context that failed to open serves nothing else */
-        cr_assert_eq(xq_device_alloc(context, 16, &pointer), XQ_ERROR_ARGUMENT);
         xq_context_destroy(context);
     }
+}
+
+struct use {
+    xq_context *context;
+    int call;
+};
+
+enum { USES = 10 };
+
+static xq_status use_context(xq_context *context, int call)
+{
+    static xq_plan_options options = XQ_PLAN_OPTIONS_INIT;
+    static xq_device_info info = XQ_DEVICE_INFO_INIT;
+    char *text = NULL;
+    xq_plan *plan = NULL;
+    xq_prepared *prepared = NULL;
+    uint64_t pointer;
+    options.spec_json = "{}";
+    switch (call) {
+    case 0:
+        return xq_device_alloc(context, 16, &pointer);
+    case 1:
+        return xq_device_free(context, 16);
+    case 2:
+        return xq_device_write(context, 16, "", 1);
+    case 3:
+        return xq_device_fill(context, 16, 0, 1);
+    case 4:
+        return xq_device_synchronize(context);
+    case 5:
+        return xq_context_device(context, &info);
+    case 6:
+        return xq_spec_complete(context, "{}", &text);
+    case 7:
+        return xq_plan_create(context, &options, &plan);
+    case 8:
+        return xq_plan_load(context, "", 1, &plan);
+    default:
+        return xq_prepared_open(context, "/nowhere", &prepared);
+    }
+}
+
+/* In a thread of its own, which has seen no failure before. */
+static void *use_what_was_not_created(void *argument)
+{
+    const struct use *u = argument;
+    xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
+    cr_expect_eq(use_context(u->context, u->call), XQ_ERROR_ARGUMENT, "call %d", u->call);
+    cr_assert_eq(xq_last_error(u->context, &detail), XQ_OK);
+    cr_assert_eq(detail.status, XQ_ERROR_ARGUMENT, "call %d", u->call);
+    cr_expect(strstr(detail.message, "context: it was not created: device 'gpu' is none of"), "%s",
+              detail.message);
+    cr_expect_str_eq(detail.field, "context", "call %d", u->call);
+    return NULL;
+}
+
+Test(context, one_that_was_not_created_says_why_to_every_call)
+{
+    xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
+    struct use u = {NULL, 0};
+    options.device = "gpu";
+    cr_assert_eq(xq_context_create(&options, &u.context), XQ_ERROR_ARGUMENT);
+    for (; u.call < USES; u.call++) {
+        pthread_t thread;
+        cr_assert_eq(pthread_create(&thread, NULL, use_what_was_not_created, &u), 0);
+        pthread_join(thread, NULL);
+    }
+    xq_context_destroy(u.context);
 }
 
 Test(context, cuda_without_a_driver_is_no_device)

@@ -400,6 +400,42 @@ Test(safetensors, a_damaged_index_is_refused)
               err.message);
 }
 
+/* Whether its shards are there or not; one of the two checkpoints would be ignored. */
+Test(safetensors, a_whole_checkpoint_beside_an_index_of_another_is_refused)
+{
+    static const char *const indices[] = {
+        "{\"weight_map\":{\"first\":\"a.safetensors\",\"second\":\"b.safetensors\"}}",
+        "{\"weight_map\":{\"first\":\"model-00001-of-00001.safetensors\"}}", "{\"weight_map\":{}}"};
+    for (size_t i = 0; i < sizeof indices / sizeof indices[0]; i++) {
+        const char *directory = sharded(indices[i]);
+        safetensors *s;
+        error err = ERROR_INIT;
+        char expected[1200];
+        write_shard(directory, "model.safetensors", "first", 3);
+        cr_expect_eq(safetensors_open(directory, &s, &err), XQ_ERROR_FORMAT);
+        snprintf(expected, sizeof expected,
+                 "%s/model.safetensors and %s/model.safetensors.index.json are different checkpoints: the "
+                 "index does not list this file; take the one that is not the model's out",
+                 directory, directory);
+        cr_expect_str_eq(err.message, expected);
+        error_clear(&err);
+    }
+}
+
+Test(safetensors, an_index_may_list_the_one_file_there_is)
+{
+    const char *directory = sharded("{\"weight_map\":{\"first\":\"model.safetensors\"}}");
+    safetensors *s;
+    error err = ERROR_INIT;
+    write_shard(directory, "model.safetensors", "first", 3);
+    cr_assert_eq(safetensors_open(directory, &s, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(safetensors_count(s), 1);
+    safetensors_close(s);
+    files_write(files_path(directory, "model.safetensors.index.json"), "{", 1);
+    cr_assert_eq(safetensors_open(directory, &s, &err), XQ_ERROR_FORMAT);
+    error_clear(&err);
+}
+
 Test(safetensors, a_folder_without_weights_is_named)
 {
     const char *directory = files_directory();

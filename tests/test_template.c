@@ -408,6 +408,23 @@ Test(sandbox, a_folder_that_gives_nothing_is_refused)
     gen_destroy(g);
 }
 
+/* Those that are built in would be taken instead, without a word. */
+Test(sandbox, a_template_that_cannot_be_read_is_refused)
+{
+    const char *directory = files_directory();
+    cr_assert_eq(mkdir(files_path(directory, "attend.cu.lt"), 0700), 0);
+    folder_refused(directory, "attend.cu.lt: is no regular file");
+    cr_assert_eq(rmdir(files_path(directory, "attend.cu.lt")), 0);
+    cr_assert_eq(mkfifo(files_path(directory, "attend.spec.lua"), 0600), 0);
+    folder_refused(directory, "attend.spec.lua: is no regular file");
+    cr_assert_eq(unlink(files_path(directory, "attend.spec.lua")), 0);
+    files_write(files_path(directory, "attend.cu.lt"), "a\0b", 3);
+    folder_refused(directory, "attend.cu.lt: holds a NUL character");
+    cr_assert_eq(unlink(files_path(directory, "attend.cu.lt")), 0);
+    files_write(files_path(directory, "atend.cu.lt"), "text", 4);
+    folder_refused(directory, "atend.cu.lt: is the template of no family");
+}
+
 /* Steps a limit on memory through every size that a call may need: each must fail cleanly, and leave a
  * generator that works. */
 static int complete_in_sandbox(lua_State *L)

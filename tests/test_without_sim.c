@@ -4,6 +4,7 @@
 #include "xq/xq.h"
 
 #include <criterion/criterion.h>
+#include <stdlib.h>
 #include <string.h>
 
 static xq_status open_device(const char *device, xq_context **context, xq_error_detail *detail)
@@ -35,7 +36,9 @@ Test(without_sim, the_software_device_is_missed)
         xq_context *context = NULL;
         xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
         cr_expect_eq(open_device(names[i], &context, &detail), XQ_ERROR_NO_DEVICE);
-        cr_expect_str_eq(detail.message, "this library has no software device");
+        cr_expect_str_eq(detail.message,
+                         "this library has no software device; valid devices: auto, cuda, cuda:N");
+        cr_expect_str_eq(detail.field, "device");
         xq_context_destroy(context);
     }
 }
@@ -48,4 +51,23 @@ Test(without_sim, auto_says_why_there_is_no_gpu)
     cr_expect_eq(open_device("auto", &context, &detail), XQ_ERROR_NO_DEVICE);
     cr_expect(strstr(detail.message, "GPU"), "%s", detail.message);
     xq_context_destroy(context);
+}
+
+/* Advice to take the device that is not there. */
+Test(without_sim, no_message_offers_the_software_device)
+{
+    for (int i = 0; i < 4; i++) {
+        xq_context *context = NULL;
+        xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
+        if (i == 0)
+            unsetenv("XQ_LIBCUDA"); /* this machine may have a driver */
+        else
+            fake_cuda_use()->device_count = 0;
+        xq_status status = open_device(i == 3 ? "gpu" : i == 2 ? "cuda" : "auto", &context, &detail);
+        if (i > 0)
+            cr_expect_neq(status, XQ_OK);
+        if (status != XQ_OK)
+            cr_expect(!strstr(detail.message, "sim"), "%s", detail.message);
+        xq_context_destroy(context);
+    }
 }

@@ -9,6 +9,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* What leads to a link is never a link itself, but where a descriptor stands for one. */
+const char *files_reason(const char *path)
+{
+    struct stat st;
+    int why = errno;
+    return why == ELOOP && stat(path, &st) == 0 && S_ISLNK(st.st_mode) ? "this stream is closed"
+                                                                       : strerror(why);
+}
+
 int files_make_folder(const char *path)
 {
     char part[4096];

@@ -4,6 +4,10 @@
 
 #include <stddef.h>
 
+/* Why a file of this path could not be opened or read: what errno says, or that the path leads to a
+ * standard stream which the caller has closed (cli_open_standard_streams). */
+const char *files_reason(const char *path);
+
 /* Creates a folder and those above it; an existing one is fine. */
 int files_make_folder(const char *path);
 

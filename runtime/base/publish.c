@@ -121,12 +121,14 @@ static bool opens_later(const place *at)
 
 static xq_status open_at_last(publication *p, error *err)
 {
-    int fd = p->file ? -1 : open(p->path, O_WRONLY | O_CLOEXEC);
-    if (!p->file && (fd < 0 || !(p->file = fdopen(fd, "wb")))) {
-        failed(p, err);
-        if (fd >= 0)
-            close(fd);
-    }
+    if (p->file)
+        return XQ_OK;
+    int fd = open(p->path, O_WRONLY | O_CLOEXEC);
+    if (fd >= 0 && (p->file = fdopen(fd, "wb")))
+        return XQ_OK;
+    failed(p, err);
+    if (fd >= 0)
+        close(fd);
     return err->status;
 }
 
@@ -223,7 +225,7 @@ xq_status publish_resume(const char *path, publication **out, error *err)
 
 xq_status publish_write(publication *p, const void *data, size_t size, error *err)
 {
-    if (open_at_last(p, err) != XQ_OK)
+    if (err->status != XQ_OK || open_at_last(p, err) != XQ_OK)
         return err->status;
     errno = 0;
     if (size > 0 && fwrite(data, 1, size, p->file) != size)
@@ -290,6 +292,10 @@ bool publish_resumes(const publication *p)
 /* The rename comes before the file is closed, which would let another process have PATH.partial. */
 xq_status publish_commit(publication *p, error *err)
 {
+    if (err->status != XQ_OK) { /* an earlier write failed, and what is there is cut short */
+        publish_keep(p);
+        return err->status;
+    }
     if (open_at_last(p, err) != XQ_OK) {
         release(p);
         return err->status;

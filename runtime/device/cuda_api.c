@@ -1,4 +1,5 @@
 #include "cuda_api.h"
+#include "device.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -39,10 +40,13 @@ xq_status cuda_api_load(cuda_api *api, error *err)
     const char *chosen = getenv("XQ_LIBCUDA");
     const char *name = chosen && *chosen ? chosen : "libcuda.so.1";
     void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (!library && name == chosen)
+        return error_set(err, XQ_ERROR_NO_DEVICE, "device",
+                         "the NVIDIA driver that XQ_LIBCUDA names cannot be loaded: %s", dlerror());
     if (!library)
         return error_set(err, XQ_ERROR_NO_DEVICE, "device",
-                         "the NVIDIA driver (%s) was not found; use --device sim, or install the driver",
-                         name);
+                         "the NVIDIA driver (%s) was not found; %sinstall the driver", name,
+                         device_software ? "use --device sim, or " : "");
     if (resolve(library, api, err) != XQ_OK)
         return err->status;
     return cuda_api_check(api, api->init(0), XQ_ERROR_NO_DEVICE, "the NVIDIA driver cannot be used: cuInit",

@@ -394,7 +394,8 @@ static xq_status count_gpus(const cuda_api *api, int *count, error *err)
     if (cuda_api_check(api, api->device_count(count), XQ_ERROR_NO_DEVICE, "cuDeviceGetCount", err) ==
             XQ_OK &&
         *count == 0)
-        error_set(err, XQ_ERROR_NO_DEVICE, "device", "the driver sees no GPU; use --device sim");
+        error_set(err, XQ_ERROR_NO_DEVICE, "device", "the driver sees no GPU%s",
+                  device_software ? "; use --device sim" : "");
     return err->status;
 }
 

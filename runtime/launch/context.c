@@ -11,10 +11,8 @@
 
 static xq_status bad_device(const char *name, error *err)
 {
-    error_set(
-        err, XQ_ERROR_ARGUMENT, "argument",
-        "device '%s' is none of auto, cuda, cuda:N, sim, sim:GPU (GPU one of h100, h200, a100, rtx4090)",
-        name);
+    error_set(err, XQ_ERROR_ARGUMENT, "argument", "device '%s' is none of auto, cuda, cuda:N%s", name,
+              device_software ? ", sim, sim:GPU (GPU one of h100, h200, a100, rtx4090)" : "");
     return error_field(err, "device");
 }
 
@@ -22,7 +20,9 @@ static xq_status open_software(const char *gpu, device **out, error *err)
 {
     if (device_software)
         return device_software(gpu, out, err);
-    return error_set(err, XQ_ERROR_NO_DEVICE, "device", "this library has no software device");
+    error_set(err, XQ_ERROR_NO_DEVICE, "device",
+              "this library has no software device; valid devices: auto, cuda, cuda:N");
+    return error_field(err, "device");
 }
 
 static xq_status open_cuda(const char *name, const char *ordinal, device **out, error *err)
@@ -108,9 +108,22 @@ xq_status xq_context_create(const xq_context_options *options, xq_context **cont
     atomic_init(&c->references, 1);
     pthread_mutex_init(&c->error_lock, NULL);
     pthread_mutex_init(&c->fault_lock, NULL);
-    if (fill_context(c, options, &err) != XQ_OK)
-        return context_fail(c, &err);
-    return XQ_OK;
+    if (fill_context(c, options, &err) == XQ_OK)
+        return XQ_OK;
+    c->failure = strdup(err.message);
+    return context_fail(c, &err);
+}
+
+bool context_works(xq_context *context)
+{
+    if (!context || context->device)
+        return context;
+    error err = ERROR_INIT;
+    error_set(&err, XQ_ERROR_ARGUMENT, "argument", "context: it was not created: %s",
+              context->failure ? context->failure : "out of memory");
+    error_field(&err, "context");
+    context_fail(context, &err);
+    return false;
 }
 
 xq_context *context_retain(xq_context *context)
@@ -131,6 +144,7 @@ void context_release(xq_context *context)
     pthread_mutex_destroy(&context->error_lock);
     pthread_mutex_destroy(&context->fault_lock);
     free(context->no_gpu);
+    free(context->failure);
     free(context);
 }
 
@@ -143,7 +157,7 @@ void xq_context_destroy(xq_context *context)
 
 xq_status xq_context_device(xq_context *context, xq_device_info *info)
 {
-    if (!context || !context->device)
+    if (!context_works(context))
         return XQ_ERROR_ARGUMENT;
     const device_properties *p = &context->device->properties;
     xq_device_info full = {

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 
 struct fault_log;
 struct thread_error;
@@ -16,6 +17,7 @@ struct toolchain;
 struct xq_context {
     atomic_int references; /* the caller's, and one of each handle that was made from it */
     device *device;        /* NULL in a context whose creation failed */
+    char *failure;         /* why it did; else NULL */
     char *no_gpu;          /* why the software device was chosen; NULL where it was not, or was asked for */
     logger log;
     char arch[16];               /* what plans compile for by default */
@@ -40,6 +42,10 @@ extern const struct toolchain_ops *const context_toolchain;
 /* For handles that need their context as long as they last. The last release destroys it. */
 xq_context *context_retain(xq_context *context);
 void context_release(xq_context *context);
+
+/* Whether a context serves calls. False for NULL, and for one whose creation failed, which is then the
+ * calling thread's last failure, with the reason. */
+bool context_works(xq_context *context);
 
 /* Records a failure as the calling thread's last one, takes err's log, and returns the status. Every
  * public function that fails ends here. */

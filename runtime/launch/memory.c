@@ -16,7 +16,7 @@ static xq_status finish(xq_context *context, error *err)
 
 xq_status xq_device_alloc(xq_context *context, size_t bytes, uint64_t *pointer)
 {
-    if (!context || !context->device)
+    if (!context_works(context))
         return XQ_ERROR_ARGUMENT;
     if (!pointer)
         return null_argument(context, "pointer");
@@ -28,7 +28,7 @@ xq_status xq_device_alloc(xq_context *context, size_t bytes, uint64_t *pointer)
 
 xq_status xq_device_free(xq_context *context, uint64_t pointer)
 {
-    if (!context || !context->device)
+    if (!context_works(context))
         return XQ_ERROR_ARGUMENT;
     if (!pointer)
         return XQ_OK;
@@ -39,7 +39,7 @@ xq_status xq_device_free(xq_context *context, uint64_t pointer)
 
 xq_status xq_device_write(xq_context *context, uint64_t destination, const void *source, size_t bytes)
 {
-    if (!context || !context->device)
+    if (!context_works(context))
         return XQ_ERROR_ARGUMENT;
     if (bytes == 0)
         return XQ_OK;
@@ -52,7 +52,7 @@ xq_status xq_device_write(xq_context *context, uint64_t destination, const void 
 
 xq_status xq_device_read(xq_context *context, void *destination, uint64_t source, size_t bytes)
 {
-    if (!context || !context->device)
+    if (!context_works(context))
         return XQ_ERROR_ARGUMENT;
     if (bytes == 0)
         return XQ_OK;
@@ -66,7 +66,7 @@ xq_status xq_device_read(xq_context *context, void *destination, uint64_t source
 
 xq_status xq_device_fill(xq_context *context, uint64_t destination, uint8_t value, size_t bytes)
 {
-    if (!context || !context->device)
+    if (!context_works(context))
         return XQ_ERROR_ARGUMENT;
     if (bytes == 0)
         return XQ_OK;
@@ -79,7 +79,7 @@ xq_status xq_device_fill(xq_context *context, uint64_t destination, uint8_t valu
 
 xq_status xq_device_synchronize(xq_context *context)
 {
-    if (!context || !context->device)
+    if (!context_works(context))
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
     if (context->device->ops->synchronize(context->device, &err) == XQ_OK)

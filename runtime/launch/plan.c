@@ -1,6 +1,7 @@
 #include "plan.h"
 #include "../base/check.h"
 #include "../base/descriptor.h"
+#include "plan_image.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -125,12 +126,14 @@ xq_status xq_plan_save(const xq_plan *plan, void *buffer, size_t capacity, size_
 
 xq_status xq_plan_load(xq_context *context, const void *image, size_t bytes, xq_plan **plan)
 {
-    if (!context || !context->device)
+    if (!context_works(context))
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
-    if (!check_not_null("image", image, &err) || !check_not_null("plan", plan, &err))
+    /* Before the copy: a length that is wrong must not be read. */
+    if (!check_not_null("image", image, &err) || !check_not_null("plan", plan, &err) ||
+        plan_image_check(image, bytes, &err) != XQ_OK)
         return context_fail(context, &err);
-    unsigned char *copy = malloc(bytes ? bytes : 1);
+    unsigned char *copy = malloc(bytes);
     if (!copy) {
         error_set(&err, XQ_ERROR_MEMORY, "argument", "out of memory");
         return context_fail(context, &err);

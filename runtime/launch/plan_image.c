@@ -290,7 +290,7 @@ xq_status plan_image_write(const xq_plan *plan, const struct plan_code *code, un
         return error_field(err, "image");                                                                  \
     } while (0)
 
-static xq_status check_header(const unsigned char *image, size_t bytes, error *err)
+xq_status plan_image_check(const void *image, size_t bytes, error *err)
 {
     if (bytes < HEADER_BYTES || memcmp(image, magic, sizeof magic) != 0)
         REFUSE("these %zu bytes do not begin as one does", bytes);
@@ -300,6 +300,13 @@ static xq_status check_header(const unsigned char *image, size_t bytes, error *e
     if (get(image, AT_BYTES) != bytes)
         REFUSE("%zu bytes are given; it says that it has %llu", bytes,
                (unsigned long long)get(image, AT_BYTES));
+    return XQ_OK;
+}
+
+static xq_status check_header(const unsigned char *image, size_t bytes, error *err)
+{
+    if (plan_image_check(image, bytes, err) != XQ_OK)
+        return err->status;
     if (get(image, AT_CHECKSUM) != checksum(image, bytes))
         REFUSE("it is damaged: its checksum does not match");
     return XQ_OK;

@@ -29,6 +29,9 @@ struct plan_code {
 xq_status plan_image_write(const xq_plan *plan, const struct plan_code *code, unsigned char **image,
                            size_t *bytes, error *err);
 
+/* Whether `bytes` bytes begin as the image of this version and length does. Errors: XQ_ERROR_FORMAT. */
+xq_status plan_image_check(const void *image, size_t bytes, error *err);
+
 /* Reads the members of `plan` under "stated by the image", and the code, which points into the image.
  * Errors: XQ_ERROR_FORMAT with the value in `field`. */
 xq_status plan_image_read(const void *image, size_t bytes, xq_plan *plan, struct plan_code *code,

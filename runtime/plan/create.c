@@ -201,7 +201,7 @@ static xq_status build_image(xq_context *context, const xq_plan_options *o, unsi
 
 xq_status xq_plan_create(xq_context *context, const xq_plan_options *options, xq_plan **plan)
 {
-    if (!context || !context->device)
+    if (!context_works(context))
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
     xq_plan_options o = XQ_PLAN_OPTIONS_INIT;

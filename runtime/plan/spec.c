@@ -5,7 +5,7 @@
 
 xq_status xq_spec_complete(xq_context *context, const char *spec_json, char **completed)
 {
-    if (!context || !context->device)
+    if (!context_works(context))
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
     if (!spec_json || !completed) {
@@ -22,7 +22,7 @@ xq_status xq_spec_complete(xq_context *context, const char *spec_json, char **co
 xq_status xq_spec_override(xq_context *context, const char *spec_json, const char *overrides_json,
                            char **completed)
 {
-    if (!context || !context->device)
+    if (!context_works(context))
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
     char *chosen = NULL;
