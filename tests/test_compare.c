@@ -468,7 +468,7 @@ Test(compare, tensors_that_would_be_ignored_are_refused)
             all[k].bytes = 4 * tensor_count(&all[k]);
             all[k].data = layer_floats(tensor_count(&all[k]), 1);
         }
-        cr_assert_eq(safetensors_write(files_path(directory, "act"), all, 3, NULL, &err), XQ_OK);
+        cr_assert_eq(safetensors_write(files_path(directory, "act"), all, 3, &err), XQ_OK);
         struct command_result r = command_run(
             "compare --device sim --activations %s/act --model %s --bits 4", directory, directory);
         snprintf(expected, sizeof expected,

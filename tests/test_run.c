@@ -507,7 +507,7 @@ static void extras_refused(const char *const extras[], int count, const char *fi
         all[i].data = layer_floats(tensor_count(&all[i]), 1);
         all[i].bytes = 4 * tensor_count(&all[i]);
     }
-    cr_assert_eq(safetensors_write(files_path(directory, "act"), all, count + 2, NULL, &err), XQ_OK);
+    cr_assert_eq(safetensors_write(files_path(directory, "act"), all, count + 2, &err), XQ_OK);
     struct command_result r = command_run("run --device sim --input %s/act --output %s/out --model %s",
                                           directory, directory, directory);
     cr_expect_eq(r.status, 1, "%s", r.err);
@@ -686,7 +686,7 @@ Test(run, sizes_of_a_model_directory_cannot_be_overridden)
         all[i].data = layer_floats(tensor_count(&all[i]), 1);
         all[i].bytes = 4 * tensor_count(&all[i]);
     }
-    cr_assert_eq(safetensors_write(files_path(directory, "act"), all, 2, NULL, &err), XQ_OK);
+    cr_assert_eq(safetensors_write(files_path(directory, "act"), all, 2, &err), XQ_OK);
     for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
         char expected[96];
         struct command_result r =
