@@ -14,19 +14,22 @@ local function partial_dims(spec)
   return head_dim <= 128 and head_dim or head_dim // 2
 end
 
--- The shared-memory map of a block: where each region of attend_map.cuh begins, in bytes, and where the last one ends. The
--- kernel asserts each of these.
+-- The shared-memory map of a block (attend_map.cuh): where each region begins, in bytes and in this order, and where the last
+-- one ends. The kernel asserts each of these.
 local function shared_map(spec, p)
   local keys, rows, many = spec.keys, p.query_rows, spec.queries == "many"
-  local map, at = { RING = 0, PROBABILITIES = 0 }, 0
+  local map, at = {}, 0
   local function region(name, bytes)
-    map[name], at = at, at + bytes
+    map[#map + 1] = { name = name, at = at }
+    at = at + bytes
   end
   local weight_bytes = (spec.weights == "f16" or spec.weights == "bf16") and 2 or 1
   local stage = p.stage_steps * keys.columns * 16 * weight_bytes
   if keys.absorbed_columns > 0 then stage = stage + rows // 8 * p.stage_steps * 256 end
-  map.PARTIAL_SUMS = rows * (p.split_tokens + 8) * 2 -- after the probabilities; both in the place of the ring
-  at = math.max(p.stages * stage, map.PARTIAL_SUMS + p.warps * partial_dims(spec) * 8 * 4)
+  region("RING", 0) -- the next two are in its place
+  region("PROBABILITIES", rows * (p.split_tokens + 8) * 2)
+  region("PARTIAL_SUMS", p.warps * partial_dims(spec) * 8 * 4)
+  at = math.max(p.stages * stage, at)
   region("SCORES", rows * (p.split_tokens + 4) * 4)
   region("ROW_TURNS", keys.pairs > 0 and 16 * (keys.pair_columns + (keys.pair_columns % 16 == 0 and 8 or 0)) * 8 or 0)
   region("TILE_TURNS", p.warps * (many and 1 or p.m_tiles) * keys.pair_columns * 8)

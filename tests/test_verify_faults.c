@@ -112,8 +112,8 @@ static void all_are_found(const fault *faults, size_t count)
 Test(verify_faults, in_attention_are_found)
 {
     static const fault faults[] = {
-        {"scores 2 % too large", "templates/lib/score.cuh", "return product * C::SCORE_SCALE;",
-         "return 1.02f * product * C::SCORE_SCALE;", "method x", XQ_FUSED},
+        {"scores 2 % too large", "templates/lib/score.cuh", "return product * (float)C::SCALE;",
+         "return 1.02f * product * (float)C::SCALE;", "method x", XQ_FUSED},
         {"the same over an fp16 cache", "templates/kv_attend.cu.lt", "constexpr float SCORE_SCALE = ",
          "constexpr float SCORE_SCALE = 1.02f * ", "method x", XQ_FP16_KV},
         {"a counter that is not zero again", "templates/lib/split.cuh", "p.counters[counter] = 0;",

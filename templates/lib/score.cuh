@@ -4,8 +4,7 @@
 
 #include "ptx.cuh"
 
-// The dot product as an exponent of 2. C::SCALE is the softmax scale times log2(e), and C::SCORE_SCALE the same as f32;
-// C::SOFTCAP is the soft-cap, or 0.
+// The dot product as an exponent of 2. C::SCALE is the softmax scale times log2(e); C::SOFTCAP is the soft-cap, or 0.
 template <class C> __device__ __forceinline__ float score_exponent(float product)
 {
     if constexpr (C::SOFTCAP > 0) {
@@ -14,7 +13,7 @@ template <class C> __device__ __forceinline__ float score_exponent(float product
         const float e = exp2_approx(product * TWICE);
         return CAP * (1.0f - __fdividef(2.0f, 1.0f + e));
     } else {
-        return product * C::SCORE_SCALE;
+        return product * (float)C::SCALE;
     }
 }
 
