@@ -29,6 +29,9 @@ void kernel_destroy(kernel *k);
 /* An integer of the kernel's info; XQ_ERROR_INTERNAL when the family does not state it. */
 xq_status kernel_constant(const kernel *k, const char *name, int64_t *value, error *err);
 
+/* A number of the kernel's info that is 0 or more, not always whole; errors as kernel_constant. */
+xq_status kernel_number(const kernel *k, const char *name, double *value, error *err);
+
 /* Launches with `params`, the family's struct of params.h. Allocates nothing. */
 xq_status kernel_launch(const kernel *k, const uint32_t grid[3], const void *params, size_t params_bytes,
                         void *stream, error *err);

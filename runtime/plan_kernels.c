@@ -4,11 +4,6 @@
 
 #include <stdlib.h>
 
-/* What partial results may add to the bytes that attention reads anyway. The fused kernel must touch
- * little else than its operands; the others pay for a fuller GPU. With many queries it is bound by its
- * matrix work, and partial results stay in L2: an idle GPU costs more than they do. */
-static const double fused_share = 0.047, fused_many_share = 0.5, other_share = 0.10;
-
 /* The family of a kernel. */
 static const char *family_of(enum plan_kernel which)
 {
@@ -136,11 +131,8 @@ static xq_status set_split(const xq_plan *p, struct plan_attention *a, error *er
                        : s->cross_layer ? s->accumulator_bytes_per_token
                                         : s->bytes_per_token,
         .shared_bytes = fused ? (double)remat : 0,
-        .share = !fused                          ? other_share
-                 : a == &p->attention[PLAN_MANY] ? fused_many_share
-                                                 : fused_share,
     };
-    return XQ_OK;
+    return kernel_number(a->attend, "partial_share", &a->split.share, err);
 }
 
 /* Blocks of query rows, at most, in one launch. */

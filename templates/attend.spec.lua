@@ -146,6 +146,9 @@ return {
       tile_tokens = math.min(p.warps * p.m_tiles * 16, 128),
       split_tokens = spec.queries == "many" and 1 << 20 or p.split_tokens,
       query_rows = p.query_rows,
+      -- What partial results may add to the bytes that attention reads anyway: one query must touch little else than its
+      -- operands. Many are bound by their matrix work, and partial results stay in L2: an idle GPU costs more than they do.
+      partial_share = spec.queries == "many" and 0.5 or 0.047,
       partial_dims = partial_dims(spec),
       score_scale = LOG2_E * spec.model.attention_scale, -- softmax in powers of two
     }

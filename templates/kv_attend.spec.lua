@@ -87,6 +87,8 @@ return {
       shared_map = map,
       tile_tokens = p.warps // row_warps(spec, p) * p.slice,
       split_tokens = 1 << 20,
+      -- What partial results may add to the bytes that attention reads anyway: the price of a fuller GPU.
+      partial_share = 0.10,
       row_warps = row_warps(spec, p),
       pass_tiles = pass_tiles(spec, p),
       query_rows = query_rows(spec, p),
