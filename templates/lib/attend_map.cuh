@@ -1,7 +1,7 @@
 // The shared-memory map of a block of attend: where each region begins, in bytes, and its rows.
 //
 //   RING           [STAGES][16 * STAGE_STEPS channels x KEY_COLUMNS] weights   Wk, a ring; the absorbed queries after each
-//                  stage's weights. Later the two below, once the scores are complete:
+//                  stage's weights. Once the scores are complete, the next two take its place:
 //     PROBABILITIES  [QUERY_ROWS][SPLIT_TOKENS + 8] f16
 //     PARTIAL_SUMS   [WARPS][PARTIAL_DIMS][8] f32
 //   SCORES         [QUERY_ROWS][SPLIT_TOKENS + 4] f32
