@@ -1,5 +1,5 @@
-// K of 16 tokens in the registers of a warp: what is done to it between the product with Wk and the product with the
-// queries. It is complete in f32 accumulators (D fragments), where both members of a rotary pair are in the same lane.
+// K of 16 tokens in the registers of a warp, from the product with Wk to the product with the queries. It is complete in f32
+// accumulators (D fragments), where both members of a rotary pair are in the same lane.
 //
 //   K --scale of 8-bit weights, bias, QK-norm--> --RoPE--> f16 A fragments --x q--> scores, in shared memory
 #ifndef XQ_LIB_ATTEND_KEYS_CUH
@@ -293,7 +293,7 @@ template <class C> struct attend_keys {
         }
     }
 
-    // Leaves what the absorbed dimensions gave in the place of the scores.
+    // Stores the sums over the absorbed dimensions in the place of the scores.
     static __device__ __forceinline__ void store_absorbed(const xq_attend_params &p, const work &w,
                                                           const sums &t, int tile)
     {

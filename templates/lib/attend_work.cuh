@@ -1,4 +1,4 @@
-// What a block of attend works on: rows of one sequence and one KV head, and a run of tokens of one split.
+// The work of one block of attend: rows of one sequence and one KV head, and a run of tokens of one split.
 #ifndef XQ_LIB_ATTEND_WORK_CUH
 #define XQ_LIB_ATTEND_WORK_CUH
 

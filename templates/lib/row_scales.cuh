@@ -1,5 +1,5 @@
-// Scales of the rows of Z, the weighted mean of x: where a row is too small for f16, the end of its range that it is
-// multiplied at, so that the product with f16 weights keeps its bits.
+// Scales for the rows of Z, the weighted mean of x. A row that is too small for f16 is multiplied by a power of two, so that its
+// product with f16 weights keeps its bits.
 //
 // Z^T has channels as rows and 8 rows of queries as columns; a lane has two columns of each tile of queries, those of its
 // neighbours 4, 8 and 16 lanes away.
@@ -26,8 +26,8 @@ __device__ __forceinline__ float largest_of_row(const float (&z)[4][4], int colu
     return most;
 }
 
-// Powers of two by which rows of O are too large, so that f16 can hold the rows of Z that they are made of: exponents of
-// 0 and more, a byte for each row of a lane. All lanes that have a row agree on it.
+// The exponents, 0 or more, of the powers of two that rows of Z are multiplied by: a byte for each row of a lane. The rows of O
+// that are summed from them are too large by the same factors. All lanes that have a row agree on its scale.
 template <int TILES> struct row_scales {
     u32 bytes[(TILES + 1) / 2] = {};
 
@@ -44,9 +44,9 @@ template <int TILES> struct row_scales {
         return bytes[q / 2] >> (q % 2 * 16 + column * 8) & 0xff;
     }
 
-    // Scales each row of Z that needs it so that its largest value is near the end of f16. `change`: the factor by which
-    // the sums of its output so far must follow. A row's scale depends on no other row: what is beside it in a block does not
-    // change its result. Z is zero or above 2^-60, a mean of values of f16 with weights of f16.
+    // Scales each row of Z that needs it so that its largest value is near the end of f16. `change` is the factor by which
+    // the sums of its output so far must follow. A row's scale depends on no other row, so the rows beside it in a block do
+    // not change its result. Z is zero or above 2^-60: it is a mean of f16 values with f16 weights.
     __device__ __forceinline__ void rescale(float (&z)[TILES][4][4], float (&change)[TILES][2])
     {
 #pragma unroll
@@ -59,7 +59,7 @@ template <int TILES> struct row_scales {
                 least = fminf(least, __shfl_xor_sync(0xffffffff, least, lanes));
             }
             const int before = exponent(q, column), top = (__float_as_int(most) >> 23) - 127;
-            // Of zeros there is nothing to be summed, and no scale would help what is infinite.
+            // A row of zeros has nothing to sum, and no scale would help an infinite one.
             const bool changes = (before != 0 || least < SMALL_F16) && most > 0 && most < infinity();
             const int by = changes ? max(13 - top, 0) - before : 0;
             raise(q, column, by);

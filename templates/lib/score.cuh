@@ -1,4 +1,4 @@
-// What attention does to a dot product of a query and a key before its softmax.
+// From the dot product of a query and a key to the score that softmax takes: the scale and the soft-cap.
 #ifndef XQ_LIB_SCORE_CUH
 #define XQ_LIB_SCORE_CUH
 
