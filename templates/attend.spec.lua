@@ -14,24 +14,35 @@ local function partial_dims(spec)
   return head_dim <= 128 and head_dim or head_dim // 2
 end
 
--- The shared-memory map of attend.cu.lt, in bytes; the kernel asserts the same sum.
-local function shared_bytes(spec, p)
-  local keys, rows = spec.keys, p.query_rows
+-- The shared-memory map of a block (attend_map.cuh): where each region begins, in bytes and in this order, and where the last
+-- one ends. The kernel asserts each of these.
+local function shared_map(spec, p)
+  local keys, rows, many = spec.keys, p.query_rows, spec.queries == "many"
+  local map, at = {}, 0
+  local function region(name, bytes)
+    map[#map + 1] = { name = name, at = at }
+    at = at + bytes
+  end
   local weight_bytes = (spec.weights == "f16" or spec.weights == "bf16") and 2 or 1
   local stage = p.stage_steps * keys.columns * 16 * weight_bytes
   if keys.absorbed_columns > 0 then stage = stage + rows // 8 * p.stage_steps * 256 end
-  local later = rows * (p.split_tokens + 8) * 2 + p.warps * partial_dims(spec) * 8 * 4
-  local scores = rows * (p.split_tokens + 4) * 4
-  local row_turns, query = 0, 0
-  if keys.pairs > 0 then
-    row_turns = 16 * (keys.pair_columns + (keys.pair_columns % 16 == 0 and 8 or 0)) * 8
-  end
-  local tile_turns = p.warps * (spec.queries == "many" and 1 or p.m_tiles) * keys.pair_columns * 8
-  if keys.columns > 0 then query = rows * (keys.columns + 8) * 2 end
-  local records = p.split_tokens // 16 * 8
-  local running, stats = 0, (2 * rows + 4) * 4
-  if spec.queries == "many" then running, stats = rows * (spec.model.head_dim + 4) * 4, stats + rows * 4 end
-  return math.max(p.stages * stage, later) + scores + row_turns + tile_turns + query + running + records + stats
+  region("RING", 0) -- the next two are in its place
+  region("PROBABILITIES", rows * (p.split_tokens + 8) * 2)
+  region("PARTIAL_SUMS", p.warps * partial_dims(spec) * 8 * 4)
+  at = math.max(p.stages * stage, at)
+  region("SCORES", rows * (p.split_tokens + 4) * 4)
+  region("ROW_TURNS", keys.pairs > 0 and 16 * (keys.pair_columns + (keys.pair_columns % 16 == 0 and 8 or 0)) * 8 or 0)
+  region("TILE_TURNS", p.warps * (many and 1 or p.m_tiles) * keys.pair_columns * 8)
+  region("QUERY", keys.columns > 0 and rows * (keys.columns + 8) * 2 or 0)
+  region("RUNNING", many and rows * (spec.model.head_dim + 4) * 4 or 0)
+  region("RECORDS", p.split_tokens // 16 * 8)
+  region("STATS", ((many and 3 or 2) * rows + 4) * 4)
+  return map, at
+end
+
+local function shared_bytes(spec, p)
+  local _, bytes = shared_map(spec, p)
+  return bytes
 end
 
 -- Accumulators of a warp's tile of 16 tokens, in columns: of K, and of the scores that absorbed dimensions give at once.
@@ -125,14 +136,19 @@ return {
      check = function(spec, p) return p.value_tiles * spec.model.head_dim <= 320 end},
   },
   resources = function(spec, p)
+    local map, bytes = shared_map(spec, p)
     return {
       threads = p.warps * 32,
-      shared_bytes = shared_bytes(spec, p),
+      shared_bytes = bytes,
+      shared_map = map,
       -- What splits are multiples of: half a block's tile, when it is large, keeps enough blocks for the GPU where
       -- sequences are short and few. The other half's warps then only help with values.
       tile_tokens = math.min(p.warps * p.m_tiles * 16, 128),
       split_tokens = spec.queries == "many" and 1 << 20 or p.split_tokens,
       query_rows = p.query_rows,
+      -- What partial results may add to the bytes that attention reads anyway: one query must touch little else than its
+      -- operands. Many are bound by their matrix work, and partial results stay in L2: an idle GPU costs more than they do.
+      partial_share = spec.queries == "many" and 0.5 or 0.047,
       partial_dims = partial_dims(spec),
       score_scale = LOG2_E * spec.model.attention_scale, -- softmax in powers of two
     }

@@ -18,16 +18,26 @@ local function query_rows(spec, p)
   return (spec.model.num_attention_heads // spec.model.num_key_value_heads + 7) // 8 * 8
 end
 
--- The shared-memory map of kv_attend.cu.lt, in bytes; the kernel asserts the same sum.
-local function shared_bytes(spec, p)
+-- The shared-memory map of kv_attend.cu.lt: where each region begins, in bytes and in this order, and where the last one ends.
+-- The kernel asserts each of these.
+local function shared_map(spec, p)
   local head_dim, rope = spec.model.head_dim, spec.model.rope
+  local map, at = {}, 0
+  local function region(name, bytes)
+    map[#map + 1] = { name = name, at = at }
+    at = at + bytes
+  end
   local row = head_dim * 2 + (head_dim % 64 == 0 and 0 or 16)
-  local ring = p.warps // row_warps(spec, p) * p.stages * 2 * p.slice * row
-  local outputs = p.warps * pass_tiles(spec, p) * 8 * (head_dim + 4) * 4
-  local shared_rotations = rope.type ~= "none" and spec.queries == "one"
-  local rotations = shared_rotations and (rope.rotary_dim // 2 + 1) // 2 * 16 or 0
-  local stats = p.warps * pass_tiles(spec, p) * 8 * 8
-  return math.max(ring, outputs) + rotations + stats + 16
+  local rows = p.warps * pass_tiles(spec, p) * 8
+  local rotates = rope.type ~= "none" and spec.queries == "one"
+  region("RING", 0) -- the outputs are in its place
+  region("OUTPUTS", rows * (head_dim + 4) * 4)
+  at = math.max(p.warps // row_warps(spec, p) * p.stages * 2 * p.slice * row, at)
+  region("ROTATIONS", rotates and (rope.rotary_dim // 2 + 1) // 2 * 16 or 0)
+  region("STATS", rows * 8)
+  region("FLAG", 8)
+  region("BAD_TOKENS", 8)
+  return map, at
 end
 
 return {
@@ -70,11 +80,15 @@ return {
      check = function(spec, p) return spec.queries == "one" or p.slice >= 4 * p.warps end},
   },
   resources = function(spec, p)
+    local map, bytes = shared_map(spec, p)
     return {
       threads = p.warps * 32,
-      shared_bytes = shared_bytes(spec, p),
+      shared_bytes = bytes,
+      shared_map = map,
       tile_tokens = p.warps // row_warps(spec, p) * p.slice,
       split_tokens = 1 << 20,
+      -- What partial results may add to the bytes that attention reads anyway: the price of a fuller GPU.
+      partial_share = 0.10,
       row_warps = row_warps(spec, p),
       pass_tiles = pass_tiles(spec, p),
       query_rows = query_rows(spec, p),

@@ -70,7 +70,8 @@ static void write_features(const char *folder)
 static const char *write_stubs(void)
 {
     const char *folder = files_directory();
-    char columns[64], sums[96], attention[128], gemm[64], heads[32], rows[32], tile[32], channel[128];
+    char columns[64], sums[96], attention[160], fused[256], kv[256], gemm[64], heads[32], rows[32],
+        tile[32], channel[128];
     snprintf(columns, sizeof columns, "column_blocks = %d", STUB_COLUMN_BLOCKS);
     snprintf(sums, sizeof sums, "%s, tiles = %d", columns, STUB_SUM_TILES);
     snprintf(channel, sizeof channel,
@@ -79,6 +80,8 @@ static const char *write_stubs(void)
     snprintf(attention, sizeof attention,
              "query_rows = many and %d or %d, tile_tokens = %d, split_tokens = many and 1 << 20 or %d",
              STUB_MANY_ROWS, STUB_ONE_ROWS, STUB_TILE, STUB_SPLIT);
+    snprintf(fused, sizeof fused, "%s, partial_share = many and 0.5 or 0.047", attention);
+    snprintf(kv, sizeof kv, "%s, partial_share = 0.10", attention);
     snprintf(gemm, sizeof gemm, "rows = %d, cols = %d", STUB_GEMM_ROWS, STUB_GEMM_COLS);
     snprintf(heads, sizeof heads, "head_blocks = %d", STUB_HEAD_BLOCKS);
     snprintf(tile, sizeof tile, "tile_tokens = %d", STUB_TILE);
@@ -89,8 +92,8 @@ static const char *write_stubs(void)
     write_stub(folder, "accumulate", "accumulate", sums);
     write_stub(folder, "dequantize", "dequantize", columns);
     write_stub(folder, "absorb", "absorb", attention);
-    write_stub(folder, "attend", "attend", attention);
-    write_stub(folder, "kv_attend", "kv_attend", attention);
+    write_stub(folder, "attend", "attend", fused);
+    write_stub(folder, "kv_attend", "kv_attend", kv);
     write_stub(folder, "kv_append", "kv_append", "");
     write_stub(folder, "gemm", "gemm", gemm);
     write_stub(folder, "rope", "rope", heads);

@@ -220,6 +220,44 @@ Test(cli_gen, a_compiler_error_names_the_template)
     cr_assert(strstr(output, "no_such_function"), "%s", output);
 }
 
+/* `family`.spec.lua with `from` replaced by `to`, in a folder of its own: the kernel does not compile, and
+ * the error names `message`. */
+static void expect_map_error(const char *family, const char *options, const char *from, const char *to,
+                             const char *message)
+{
+    const char *templates = files_directory();
+    char name[64], path[128], arguments[1024], expected[256];
+    size_t size;
+    snprintf(name, sizeof name, "%s.spec.lua", family);
+    snprintf(path, sizeof path, "templates/%s", name);
+    char *text = files_read(path, &size), *place = strstr(text, from);
+    cr_assert(place && strlen(from) == strlen(to), "%s has no '%s' any more", path, from);
+    memcpy(place, to, strlen(to));
+    files_write(files_path(templates, name), text, size);
+    free(text);
+    snprintf(arguments, sizeof arguments,
+             "--model smollm2-135m --family %s %s --ptx --templates '%s' --out '%s'", family, options,
+             templates, files_path(templates, "out"));
+    if (run_gen(arguments) == 3)
+        cr_skip_test("no NVRTC here");
+    snprintf(expected, sizeof expected, "templates/%s.cu.lt:", family);
+    expect_error(arguments, 1, expected);
+    cr_assert(strstr(output, message), "%s", output);
+}
+
+Test(cli_gen, shared_memory_maps_of_kernel_and_spec_must_agree)
+{
+    expect_map_error("attend", "", "(p.split_tokens + 4) * 4)", "(p.split_tokens + 8) * 4)",
+                     "attend.spec.lua has ROW_TURNS at ");
+    expect_map_error("attend", "--queries many", "(spec.model.head_dim + 4) * 4 or 0)",
+                     "(spec.model.head_dim + 8) * 4 or 0)", "attend.spec.lua has RECORDS at ");
+    expect_map_error("attend", "", "((many and 3 or 2) * rows + 4) * 4)",
+                     "((many and 3 or 2) * rows + 8) * 4)", "as shared_bytes");
+    expect_map_error("kv_attend", "", "(\"ROTATIONS\", rotates and ", "(\"ROTATIONS\", false   and ",
+                     "kv_attend.spec.lua has STATS at ");
+    expect_map_error("kv_attend", "", "(\"BAD_TOKENS\", 8)", "(\"BAD_TOKENS\", 9)", "as shared_bytes");
+}
+
 Test(cli_gen, ptx_and_cubin_are_written_on_request, .timeout = 120)
 {
     char directory[512], arguments[1024];

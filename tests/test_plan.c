@@ -164,6 +164,49 @@ Test(plan, lua_error_has_template_line)
     plan_close(NULL);
 }
 
+/* A context whose templates/attend.spec.lua states `line` instead of its partial_share. */
+static void open_context_with_share(const char *line)
+{
+    static const char stated[] = "partial_share = spec.queries == \"many\" and 0.5 or 0.047,";
+    size_t size;
+    char *text = files_read("templates/attend.spec.lua", &size), *place = strstr(text, stated);
+    cr_assert_not_null(place);
+    char *changed = NULL;
+    FILE *f = open_memstream(&changed, &size);
+    fprintf(f, "%.*s%s%s", (int)(place - text), text, line, place + strlen(stated));
+    fclose(f);
+    const char *folder = files_directory();
+    files_write(files_path(folder, "attend.spec.lua"), changed, size);
+    free(changed);
+    free(text);
+    plan_open(folder);
+}
+
+Test(plan, the_share_of_partial_results_is_what_the_spec_file_states)
+{
+    open_context_with_share("partial_share = 0.25,");
+    xq_plan_options o = plan_options(PLAN_X, XQ_FUSED);
+    xq_plan *plan = NULL;
+    cr_assert_eq(xq_plan_create(context, &o, &plan), XQ_OK, "%s", plan_error()->message);
+    cr_assert_eq(plan->attention[PLAN_ONE].split.share, 0.25);
+    plan_close(plan);
+}
+
+Test(plan, a_share_that_is_missing_or_negative_is_an_error_of_the_spec_file)
+{
+    static const char *const lines[] = {"", "partial_share = -0.1,", "partial_share = \"half\","};
+    for (int i = 0; i < 3; i++) {
+        open_context_with_share(lines[i]);
+        xq_plan_options o = plan_options(PLAN_X, XQ_FUSED);
+        xq_plan *plan = NULL;
+        cr_assert_eq(xq_plan_create(context, &o, &plan), XQ_ERROR_INTERNAL);
+        cr_assert(strstr(plan_error()->message, "templates/attend.spec.lua: resources state no number "
+                                                "'partial_share'"),
+                  "%s", plan_error()->message);
+        plan_close(NULL);
+    }
+}
+
 /* ------------------------------------------------------------------- splits */
 
 static struct split_limits some_limits(void)

@@ -1,6 +1,7 @@
 /* Templates: golden renderings and errors (tests/golden; XQ_UPDATE_GOLDEN=1 rewrites the expected files),
  * the sandbox, and determinism. */
 #include "../gen/sandbox.h"
+#include "../runtime/compile/nvrtc.h"
 #include "files.h"
 #include "generator.h"
 
@@ -607,4 +608,33 @@ Test(rendering, headers_name_their_files)
         params += strcmp(names[i], "params.h") == 0;
     }
     cr_assert_eq(params, 1);
+}
+
+/* Whatever a kernel includes first: no header leans on what another includes. */
+Test(rendering, headers_compile_alone, .timeout = 120)
+{
+    int count = 0;
+    const char *const *names, *const *texts;
+    gen_headers(generator(), &count, &names, &texts);
+    error err = ERROR_INIT;
+    nvrtc *library;
+    if (nvrtc_open(&library, &err) != XQ_OK)
+        cr_skip_test("no NVRTC: %s", err.message);
+    static const char *const options[] = {"-std=c++17", "--gpu-architecture=compute_80", "-default-device"};
+    for (int i = 0; i < count; i++) {
+        char include[128];
+        snprintf(include, sizeof include, "#include \"%s\"\n", names[i]);
+        nvrtc_input input = {.name = "alone.cu",
+                             .source = include,
+                             .header_count = count,
+                             .header_names = names,
+                             .header_texts = texts,
+                             .option_count = 3,
+                             .options = options};
+        nvrtc_output out;
+        cr_assert_eq(nvrtc_compile(library, &input, &out, &err), XQ_OK, "%s: %s", names[i], err.message);
+        cr_expect_null(strstr(out.log, "warning"), "%s: %s", names[i], out.log);
+        nvrtc_output_free(&out);
+    }
+    nvrtc_close(library);
 }

@@ -112,13 +112,13 @@ static void all_are_found(const fault *faults, size_t count)
 Test(verify_faults, in_attention_are_found)
 {
     static const fault faults[] = {
-        {"scores 2 % too large", "templates/attend.cu.lt", "return product * SCORE_SCALE;",
-         "return 1.02f * product * SCORE_SCALE;", "method x", XQ_FUSED},
+        {"scores 2 % too large", "templates/lib/score.cuh", "return product * (float)C::SCALE;",
+         "return 1.02f * product * (float)C::SCALE;", "method x", XQ_FUSED},
         {"the same over an fp16 cache", "templates/kv_attend.cu.lt", "constexpr float SCORE_SCALE = ",
          "constexpr float SCORE_SCALE = 1.02f * ", "method x", XQ_FP16_KV},
         {"a counter that is not zero again", "templates/lib/split.cuh", "p.counters[counter] = 0;",
          "p.counters[counter] = 1;", "queries one", XQ_FUSED},
-        {"weighted means of small x that lose their bits", "templates/attend.cu.lt",
+        {"weighted means of small x that lose their bits", "templates/lib/attend_values.cuh",
          "if (WEIGHTS != WEIGHT_BF16 && ", "if (false && ", "size 2^-16", XQ_FUSED},
         {"absorbed queries that stay beyond f16", "templates/absorb.cu.lt", "if (is_middle(most) ||",
          "if (true ||", "size 2^-16, rope none", XQ_FUSED},
@@ -127,9 +127,9 @@ Test(verify_faults, in_attention_are_found)
         {"YaRN's factor on queries alone", "templates/attend.cu.lt",
          "(model.rope.attention_factor or 1) ^ 2", "(model.rope.attention_factor or 1)", "rope yarn",
          XQ_FUSED},
-        {"slopes of the head before", "templates/attend.cu.lt",
-         "ALIBI_SLOPES[used ? w.kv_head * GROUP_HEADS",
-         "ALIBI_SLOPES[used && w.rows.head(row) ? -1 + w.kv_head * GROUP_HEADS", "rope alibi", XQ_FUSED},
+        {"slopes of the head before", "templates/lib/attend_softmax.cuh",
+         "C::SLOPES[used ? w.kv_head * work::GROUP_HEADS",
+         "C::SLOPES[used && w.rows.head(row) ? -1 + w.kv_head * work::GROUP_HEADS", "rope alibi", XQ_FUSED},
     };
     all_are_found(faults, sizeof faults / sizeof faults[0]);
 }
@@ -142,8 +142,8 @@ Test(verify_faults, in_masks_are_found)
         {"queries that see the token after them", "templates/lib/queries.cuh",
          "s.end = min(last, drafts - 1) + 1;", "s.end = min(last + 1, drafts - 1) + 1;", "queries many",
          XQ_FUSED},
-        {"NaN that reaches all rows of a block", "templates/attend.cu.lt", "if (partial && !all_finite(z))",
-         "if (false)", "queries many", XQ_FUSED},
+        {"NaN that reaches all rows of a block", "templates/lib/attend_values.cuh",
+         "if (partial && !all_finite(z))", "if (false)", "queries many", XQ_FUSED},
         {"the same over an fp16 cache", "templates/kv_attend.cu.lt",
          "const bool bad = !block.all(w, start, start + SLICE) &&", "const bool bad = false &&",
          "queries many", XQ_FP16_KV},

@@ -98,6 +98,8 @@ static xq_status read_constants(xq_plan *p, int slot, const kernel_build *k, err
             error_set(err, XQ_ERROR_INTERNAL, "template", "templates/%s.spec.lua: '%s' must be positive",
                       k->family, c->name);
     }
+    if (slot >= PLAN_ATTEND && slot < PLAN_ABSORB)
+        kernel_build_number(k, "partial_share", &p->attention[slot - PLAN_ATTEND].partial_share, err);
     return err->status;
 }
 
@@ -135,18 +137,6 @@ static xq_status build_kernels(xq_plan *p, xq_context *context, const char *comp
 
 /* ------------------------------------------------------------------- image */
 
-/* What partial results may add to the bytes that attention reads anyway. The fused kernel must touch
- * little else than its operands; the others pay for a fuller GPU. With many queries it is bound by its
- * matrix work, and partial results stay in L2: an idle GPU costs more than they do. */
-static const double fused_share = 0.047, fused_many_share = 0.5, other_share = 0.10;
-
-static void set_shares(xq_plan *p)
-{
-    bool fused = p->implementation == XQ_FUSED;
-    p->attention[PLAN_ONE].partial_share = fused ? fused_share : other_share;
-    p->attention[PLAN_MANY].partial_share = fused ? fused_many_share : other_share;
-}
-
 /* What the options and the spec say of a plan. */
 static xq_status state(xq_plan *p, const xq_plan_options *o, const char *completed, error *err)
 {
@@ -166,7 +156,6 @@ static xq_status state(xq_plan *p, const xq_plan_options *o, const char *complet
                   "checked is false, and the plan's options ask for it; leave it out");
         return error_field(err, "checked");
     }
-    set_shares(p);
     return XQ_OK;
 }
 

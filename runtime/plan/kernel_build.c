@@ -17,6 +17,17 @@ xq_status kernel_build_constant(const kernel_build *k, const char *name, int64_t
     return XQ_OK;
 }
 
+xq_status kernel_build_number(const kernel_build *k, const char *name, double *value, error *err)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(k->info, name);
+    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0))
+        return error_set(err, XQ_ERROR_INTERNAL, "template",
+                         "templates/%s.spec.lua: resources state no number '%s' of 0 or more", k->family,
+                         name);
+    *value = item->valuedouble;
+    return XQ_OK;
+}
+
 static xq_status read_info(kernel_build *k, const char *info, error *err)
 {
     int64_t threads, shared_bytes;

@@ -29,6 +29,9 @@ void kernel_build_destroy(kernel_build *k);
 /* An integer of the kernel's info; XQ_ERROR_INTERNAL when the family does not state it. */
 xq_status kernel_build_constant(const kernel_build *k, const char *name, int64_t *value, error *err);
 
+/* A number of the kernel's info that is 0 or more, not always whole; errors as kernel_build_constant. */
+xq_status kernel_build_number(const kernel_build *k, const char *name, double *value, error *err);
+
 /* What a plan image holds of the kernel, and kernel_open loads. It points into `k`. */
 struct kernel_code kernel_build_code(const kernel_build *k);
 

@@ -4,7 +4,7 @@
 #define XQ_LIB_CEILINGS_CUH
 
 #include "params.h"
-#include "ptx.cuh"
+#include "ptx_matrix.cuh"
 
 // Copies 16-byte pieces; a multiple of COPY_UNROLL * all threads of the grid. The loads of a round are
 // under way together.

@@ -2,7 +2,7 @@
 #ifndef XQ_LIB_ELEMENT_CUH
 #define XQ_LIB_ELEMENT_CUH
 
-#include "ptx.cuh"
+#include "ptx_matrix.cuh"
 
 template <bool BF16> struct element {
     static constexpr u32 ONE = BF16 ? 0x3f80 : 0x3c00;

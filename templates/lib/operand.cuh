@@ -15,7 +15,7 @@
 
 #include "dequant.cuh"
 #include "params.h"
-#include "ptx.cuh"
+#include "ptx_matrix.cuh"
 
 // Whether values of a stream have scales, and along what a group of values that share one lies.
 enum group_axis { AXIS_NONE, AXIS_TOKEN, AXIS_CHANNEL };

@@ -1,5 +1,5 @@
-// Raw PTX, in one place: every instruction that CUDA C++ cannot spell, under the name the kernels use.
-// References are to sections of the PTX ISA. Fragments are arrays of 32-bit registers, two f16 each.
+// Raw PTX: every instruction that CUDA C++ cannot spell, under the name that the kernels use. This header has the
+// types, arithmetic, loads and stores; ptx_matrix.cuh has the tensor cores, and ptx_copy.cuh the asynchronous copies.
 #ifndef XQ_LIB_PTX_CUH
 #define XQ_LIB_PTX_CUH
 
@@ -177,54 +177,6 @@ __device__ __forceinline__ float max_nan(float a, float b)
     return d;
 }
 
-// ---------------------------------------------------------------- tensor cores (PTX ISA 9.7.14)
-
-// d += a * b for one m16n8k16 tile, f16 operands, f32 accumulators. In lane l:
-//   a: a[0] (row l/4, k (l%4)*2+{0,1}), a[1] (row+8), a[2] (k+8), a[3] (row+8, k+8)
-//   b: b0 (k (l%4)*2+{0,1}, column l/4), b1 (k+8)
-//   d: d[0..1] (row l/4, columns (l%4)*2+{0,1}), d[2..3] (row+8)
-__device__ __forceinline__ void mma_f16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1)
-{
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-        "{%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-// The same with bf16 operands.
-__device__ __forceinline__ void mma_bf16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1)
-{
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-        "{%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-// The transpose of an 8x8 f16 matrix held one register a lane: lane l has row l/4, columns (l%4)*2+{0,1}.
-__device__ __forceinline__ u32 transpose_8x8(u32 a)
-{
-    u32 d;
-    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(d) : "r"(a));
-    return d;
-}
-
-// Four 8x8 f16 matrices from shared memory; lanes 8i..8i+7 give the row addresses of matrix i.
-__device__ __forceinline__ void ldmatrix_x4(u32 (&d)[4], u32 shared_address)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
-                 : "r"(shared_address)
-                 : "memory");
-}
-
-__device__ __forceinline__ void ldmatrix_x4_trans(u32 (&d)[4], u32 shared_address)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
-                 : "r"(shared_address)
-                 : "memory");
-}
-
 // ---------------------------------------------------------------- memory
 
 __device__ __forceinline__ u32 shared_address(const void *pointer)
@@ -238,31 +190,6 @@ template <class T> __device__ __forceinline__ const T *opaque(const T *pointer)
 {
     asm("" : "+l"(pointer));
     return pointer;
-}
-
-// 16 bytes from device to shared memory, past the L1 cache.
-__device__ __forceinline__ void copy_async_16(u32 shared_destination, const void *source)
-{
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_destination), "l"(source) : "memory");
-}
-
-// The same; where `valid` is false nothing is read and 16 zero bytes are written.
-__device__ __forceinline__ void copy_async_16_or_zero(u32 shared_destination, const void *source, bool valid)
-{
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_destination), "l"(source),
-                 "r"(valid ? 16 : 0)
-                 : "memory");
-}
-
-__device__ __forceinline__ void copy_async_commit()
-{
-    asm volatile("cp.async.commit_group;" ::: "memory");
-}
-
-// Waits until at most `PENDING` of this thread's groups are under way.
-template <int PENDING> __device__ __forceinline__ void copy_async_wait()
-{
-    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
 // Read-only data that is used once: not kept in L1.

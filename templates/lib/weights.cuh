@@ -10,7 +10,7 @@
 #define XQ_LIB_WEIGHTS_CUH
 
 #include "params.h"
-#include "ptx.cuh"
+#include "ptx_matrix.cuh"
 
 enum weight_type { WEIGHT_F16, WEIGHT_BF16, WEIGHT_INT8, WEIGHT_E4M3 };
 

@@ -1,0 +1,179 @@
+// The score stage of attend: K = X Wk for the run of tokens, and the scores that attend_keys.cuh makes of it.
+//
+// A warp multiplies M_TILES tiles of 16 tokens at once. Codes go from device memory to registers, one chunk of 64
+// channels ahead. Wk and the absorbed queries go through a ring in shared memory (cp.async), which all warps share; a stage is
+// 16 * STAGE_STEPS channels of all columns of this head.
+#ifndef XQ_LIB_ATTEND_SCORES_CUH
+#define XQ_LIB_ATTEND_SCORES_CUH
+
+#include "attend_keys.cuh"
+#include "operand.cuh"
+#include "ptx_copy.cuh"
+#include "ptx_matrix.cuh"
+#include "weights.cuh"
+
+template <class C> struct attend_scores {
+    using map = typename C::map;
+    using work = attend_work<C>;
+    using keys = attend_keys<C>;
+    using stream_k = typename C::stream_k;
+    static constexpr weight_type WEIGHTS = C::WEIGHTS;
+    static constexpr int M_TILES = C::M_TILES, STAGES = C::STAGES, STAGE_STEPS = C::STAGE_STEPS;
+    static constexpr int THREADS = work::THREADS, QUERY_TILES = keys::QUERY_TILES;
+    static constexpr int TILE_TOKENS = C::WARPS * M_TILES * 16; // of the block
+    static constexpr int CHUNKS = keys::CHUNKS, CHUNK_STAGES = 4 / STAGE_STEPS;
+    static constexpr int COLUMN_TILES = C::KEY_COLUMNS / 16; // of a head, in the packed weights
+    static constexpr int STEP_BYTES = WEIGHT_STEP_BYTES<WEIGHTS>; // 16 by 16 weights
+
+    // The scores of the run, in shared memory. The ring is drained afterwards.
+    static __device__ __forceinline__ void run(const xq_attend_params &p, const work &w)
+    {
+        constexpr int PIECES = CHUNKS * CHUNK_STAGES;
+        const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+        const int first_chunk = w.template latent_of<stream_k>() * CHUNKS;
+        const int steps = (w.count + TILE_TOKENS - 1) / TILE_TOKENS * PIECES;
+        int fetched = 0;
+        for (; fetched < STAGES - 1; fetched++) {
+            if (fetched < steps)
+                fetch_weights(p, w, fetched % PIECES, fetched % STAGES);
+            copy_async_commit();
+        }
+        int step = 0;
+        for (int first_tile = warp * M_TILES; step < steps; first_tile += TILE_TOKENS / 16) {
+            const bool active = first_tile < w.tiles;
+            chunk_operand<stream_k> next[M_TILES];
+            auto fetch_codes = [&](int chunk) {
+#pragma unroll
+                for (int m = 0; m < M_TILES; m++) {
+                    if (first_tile + m < w.tiles)
+                        next[m].load(w.template source_of<stream_k>(first_tile + m), first_chunk + chunk, lane);
+                    else
+                        next[m].clear();
+                }
+            };
+            fetch_codes(0);
+            typename keys::sums tiles[M_TILES] = {};
+#pragma unroll 1
+            for (int chunk = 0; chunk < CHUNKS; chunk++) {
+                chunk_operand<stream_k> now[M_TILES];
+#pragma unroll
+                for (int part = 0; part < CHUNK_STAGES; part++, step++, fetched++) {
+                    copy_async_wait<STAGES - 2>();
+                    __syncthreads(); // the stage has arrived for all, and the one fetched next is no longer read
+                    if (fetched < steps)
+                        fetch_weights(p, w, fetched % PIECES, fetched % STAGES);
+                    copy_async_commit();
+                    if (!active)
+                        continue;
+                    if (part == 0) {
+#pragma unroll
+                        for (int m = 0; m < M_TILES; m++)
+                            now[m] = next[m];
+                        if (chunk + 1 < CHUNKS)
+                            fetch_codes(chunk + 1);
+                    }
+                    multiply_stage(tiles, now, part, shared + step % STAGES * map::STAGE_BYTES, w.rows.count);
+                }
+            }
+            if (active)
+                keys::score(p, w, tiles, first_tile);
+        }
+        copy_async_wait<0>();
+    }
+
+  private:
+    // Starts the copy of a stage: a piece of 16 * STAGE_STEPS channels, of this head's Wk (in a row from each 16
+    // columns) and of the absorbed queries.
+    static __device__ __forceinline__ void fetch_weights(const xq_attend_params &p, const work &w, int piece, int stage)
+    {
+        const u32 destination = shared_address(shared + stage * map::STAGE_BYTES) + threadIdx.x * 16;
+        if constexpr (keys::REMAT)
+            fetch_keys(p, w, piece, destination);
+        if constexpr (C::ABSORBED)
+            fetch_absorbed(p, w, piece, destination);
+    }
+
+    static __device__ __forceinline__ void fetch_keys(const xq_attend_params &p, const work &w, int piece,
+                                                      u32 destination)
+    {
+        constexpr int COLUMN_TILE_BYTES = CHUNKS * 4 * STEP_BYTES;    // 16 columns of Wk
+        constexpr int TILE_THREADS = STAGE_STEPS * STEP_BYTES / 16; // copy a column tile, 16 bytes each
+        constexpr int ROUND = THREADS / TILE_THREADS;               // column tiles at once
+        static_assert(THREADS % TILE_THREADS == 0, "a round of all threads copies whole column tiles");
+        const int mine = threadIdx.x / TILE_THREADS;
+        const u8 *source = p.wk.data + (size_t)(w.kv_head * COLUMN_TILES + mine) * COLUMN_TILE_BYTES +
+                           piece * (TILE_THREADS * 16) + threadIdx.x % TILE_THREADS * 16;
+#pragma unroll
+        for (int tile = 0; tile < COLUMN_TILES; tile += ROUND) {
+            if (tile + ROUND <= COLUMN_TILES || tile + mine < COLUMN_TILES)
+                copy_async_16(destination + tile * (TILE_THREADS * 16), source + (size_t)tile * COLUMN_TILE_BYTES);
+        }
+    }
+
+    // A lane's 32 bytes of a chunk are apart here: those of two steps of all lanes, then those of the other two.
+    static __device__ __forceinline__ void fetch_absorbed(const xq_attend_params &p, const work &w, int piece,
+                                                          u32 destination)
+    {
+        const size_t block = (size_t)blockIdx.z * C::KV_HEADS + w.kv_head;
+        const u8 *queries = (const u8 *)p.absorbed + block * QUERY_TILES * CHUNKS * 1024;
+        for (int i = threadIdx.x; i < QUERY_TILES * STAGE_STEPS * 16; i += THREADS) {
+            const int tile = i / (STAGE_STEPS * 16), half = piece * (STAGE_STEPS / 2) + i / 32 % (STAGE_STEPS / 2);
+            copy_async_16(destination + map::KEY_STAGE_BYTES + (i - (int)threadIdx.x) * 16,
+                          queries + (size_t)(tile * CHUNKS + half / 2) * 1024 + i % 32 * 32 + half % 2 * 16);
+        }
+    }
+
+    // Adds the product of a stage's channels. `rows`: of the block.
+    static __device__ __forceinline__ void multiply_stage(typename keys::sums (&t)[M_TILES],
+                                                          const chunk_operand<stream_k> (&x)[M_TILES], int part,
+                                                          const u8 *stage, int rows)
+    {
+        const int lane = threadIdx.x % 32;
+        uint4 queries[QUERY_TILES]; // absorbed, of two steps
+#pragma unroll
+        for (int step = 0; step < STAGE_STEPS; step++) { // 16 channels
+            u32 a[M_TILES][4];
+#pragma unroll
+            for (int m = 0; m < M_TILES; m++)
+                x[m].fragment_of_tokens(a[m], part * STAGE_STEPS + step);
+            if constexpr (keys::REMAT) {
+                u32 left[M_TILES][4]; // as the product with these weights takes it
+#pragma unroll
+                for (int m = 0; m < M_TILES; m++) {
+#pragma unroll
+                    for (int i = 0; i < 4; i++)
+                        left[m][i] = weight_partner<WEIGHTS>(a[m][i]);
+                }
+#pragma unroll
+                for (int n = 0; n < COLUMN_TILES; n++) { // 16 columns
+                    weight_step<WEIGHTS> packed;
+                    u32 right[4];
+                    packed.load(stage + (n * STAGE_STEPS + step) * STEP_BYTES, lane);
+                    packed.widen(right);
+#pragma unroll
+                    for (int m = 0; m < M_TILES; m++) {
+                        mma_weights<WEIGHTS>(t[m].k[2 * n], left[m], right[0], right[1]);
+                        mma_weights<WEIGHTS>(t[m].k[2 * n + 1], left[m], right[2], right[3]);
+                    }
+                }
+            }
+            if constexpr (C::ABSORBED) {
+#pragma unroll
+                for (int tile = 0; tile < QUERY_TILES; tile++) {
+                    if (C::MANY && tile * 8 >= rows)
+                        break;
+                    const u8 *query =
+                        stage + map::KEY_STAGE_BYTES + lane * 16 + tile * (STAGE_STEPS * 256) + step / 2 * 512;
+                    if (step % 2 == 0)
+                        queries[tile] = *(const uint4 *)query;
+#pragma unroll
+                    for (int m = 0; m < M_TILES; m++)
+                        mma_f16(t[m].absorbed[tile], a[m], step % 2 ? queries[tile].z : queries[tile].x,
+                                step % 2 ? queries[tile].w : queries[tile].y);
+                }
+            }
+        }
+    }
+};
+
+#endif
