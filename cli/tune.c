@@ -266,6 +266,20 @@ static xq_status try_candidate(void *user, int index, struct search_time *out, e
     return err->status;
 }
 
+static void expect_candidate(void *user, int index)
+{
+    const struct search_state *s = user;
+    const char *parameters = s->job->candidates[index].parameters;
+    struct tune_trial trial;
+    bool found = false;
+    error err = ERROR_INIT; /* the trial reports it */
+    if (s->t->store)
+        tune_store_find(s->t->store, &s->question, parameters, &trial, &found, &err);
+    error_clear(&err);
+    if (!found)
+        tune_worker_expect(s->worker, parameters);
+}
+
 static double seconds(void *user)
 {
     (void)user;
@@ -323,7 +337,7 @@ static xq_status search(struct tuning *t, struct tuned *job, struct tune_worker 
     if (left <= 0)
         return XQ_OK; /* the report says that it was not measured */
     struct search_state state = {.t = t, .job = job, .worker = worker, .share = left / rest};
-    const struct search_calls calls = {try_candidate, seconds, stop, &state};
+    const struct search_calls calls = {try_candidate, expect_candidate, seconds, stop, &state};
     const struct search_options o = {
         .strategy = strcmp(t->strategy, "random") == 0 ? SEARCH_RANDOM : SEARCH_EXHAUSTIVE,
         .seed = (uint64_t)t->o.common.seed,

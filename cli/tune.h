@@ -51,6 +51,8 @@ xq_status tune_bench_open(const struct tune_job *job, struct tune_bench **out, x
 /* Compiles the family with these parameters (a JSON object), attends, compares with the reference, and
  * times. */
 void tune_bench_try(struct tune_bench *bench, const char *parameters, struct tune_trial *out);
+/* Compiles a candidate that will be tried soon, while others are measured. */
+void tune_bench_expect(struct tune_bench *bench, const char *parameters);
 void tune_bench_close(struct tune_bench *bench);
 
 /* ------------------------------------------------------------------ worker */
@@ -68,6 +70,9 @@ xq_status tune_worker_start(const struct tune_job *job, struct tune_worker **out
  * result is false. Errors of the next process: those of tune_worker_start. */
 bool tune_worker_try(struct tune_worker *worker, const char *parameters, double seconds, bool (*stop)(void),
                      struct tune_trial *out, error *err);
+
+/* tune_bench_expect; nothing where there is no process. */
+void tune_worker_expect(struct tune_worker *worker, const char *parameters);
 
 /* NULL is fine. */
 void tune_worker_end(struct tune_worker *worker);

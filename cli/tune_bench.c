@@ -3,6 +3,7 @@
 #include "../runtime/launch/last_error.h"
 #include "../runtime/plan/toolchain.h"
 #include "tune.h"
+#include "tune_ahead.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -38,9 +39,10 @@ struct tune_bench {
     struct compare_task task;
     struct compare_expected expected;
     driver driver;
-    char *layer_spec; /* of the layer, without the candidate's parameters */
-    bool cached;      /* the driver holds the layer's tokens */
-    double bound;     /* of errors (autotune/verify/verify.h) */
+    char *layer_spec;         /* of the layer, without the candidate's parameters */
+    bool cached;              /* the driver holds the layer's tokens */
+    double bound;             /* of errors (autotune/verify/verify.h) */
+    struct tune_ahead *ahead; /* NULL before the first candidate is expected */
 };
 
 /* ----------------------------------------------------------------- opening */
@@ -135,6 +137,7 @@ void tune_bench_close(struct tune_bench *b)
 {
     if (!b)
         return;
+    tune_ahead_end(b->ahead);
     driver_close(&b->driver);
     compare_expected_free(&b->expected);
     compare_layer_free(&b->layer);
@@ -152,6 +155,20 @@ static xq_status with_parameters(struct tune_bench *b, const char *parameters, c
     cJSON *overrides = cJSON_CreateObject(), *tuning = cJSON_AddObjectToObject(overrides, "tuning");
     cJSON_AddItemToObject(tuning, b->job->family, cJSON_Parse(parameters));
     return cli_spec_override(b->generator, b->layer_spec, overrides, spec, err);
+}
+
+/* Without a cache there is nowhere to compile ahead into. */
+void tune_bench_expect(struct tune_bench *b, const char *parameters)
+{
+    char *spec = NULL;
+    error err = ERROR_INIT;
+    if (!*cache_dir(b->context->toolchain->cache))
+        return;
+    if (!b->ahead)
+        b->ahead = tune_ahead_start(b->context, b->job->family);
+    if (with_parameters(b, parameters, &spec, &err) == XQ_OK)
+        tune_ahead_add(b->ahead, spec);
+    error_clear(&err);
 }
 
 /* A step of a cross-layer method adds to the accumulator, so that each trial needs a cache of its own. */

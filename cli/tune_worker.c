@@ -20,6 +20,12 @@ struct tune_worker {
     int fd;
 };
 
+/* What a worker is asked. The parameters follow as text. */
+struct request {
+    bool only_expect; /* tune_bench_expect: there is no reply */
+    size_t bytes;
+};
+
 /* What a worker says first. The space follows as text. */
 struct hello {
     error err; /* its log stays behind */
@@ -76,18 +82,19 @@ static enum received receive_all(int fd, void *data, size_t bytes, double until,
 
 static void serve(struct tune_bench *bench, int fd)
 {
-    size_t bytes;
-    while (receive_all(fd, &bytes, sizeof bytes, 1e18, NULL) == RECEIVED) {
-        char *parameters = calloc(1, bytes + 1);
+    struct request r;
+    bool goes_on = true;
+    while (goes_on && receive_all(fd, &r, sizeof r, 1e18, NULL) == RECEIVED) {
+        char *parameters = calloc(1, r.bytes + 1);
         struct tune_trial trial;
-        if (!parameters || receive_all(fd, parameters, bytes, 1e18, NULL) != RECEIVED) {
-            free(parameters);
-            break;
+        goes_on = parameters && receive_all(fd, parameters, r.bytes, 1e18, NULL) == RECEIVED;
+        if (goes_on && r.only_expect) {
+            tune_bench_expect(bench, parameters);
+        } else if (goes_on) {
+            tune_bench_try(bench, parameters, &trial);
+            goes_on = send_all(fd, &trial, sizeof trial) && trial.outcome != TUNE_CRASHED;
         }
-        tune_bench_try(bench, parameters, &trial);
         free(parameters);
-        if (!send_all(fd, &trial, sizeof trial) || trial.outcome == TUNE_CRASHED)
-            break;
     }
 }
 
@@ -212,15 +219,29 @@ xq_status tune_worker_start(const struct tune_job *job, struct tune_worker **out
     return XQ_OK;
 }
 
+static bool ask(const struct tune_worker *w, bool only_expect, const char *parameters)
+{
+    struct request r;
+    memset(&r, 0, sizeof r);
+    r.only_expect = only_expect;
+    r.bytes = strlen(parameters);
+    return send_all(w->fd, &r, sizeof r) && send_all(w->fd, parameters, r.bytes);
+}
+
+void tune_worker_expect(struct tune_worker *w, const char *parameters)
+{
+    if (w->process)
+        ask(w, true, parameters); /* a worker that is gone shows it at the next trial */
+}
+
 bool tune_worker_try(struct tune_worker *w, const char *parameters, double seconds, bool (*stop)(void),
                      struct tune_trial *out, error *err)
 {
-    size_t bytes = strlen(parameters);
     *out = (struct tune_trial){.outcome = TUNE_CRASHED};
     if (!w->process && restart(w, err) != XQ_OK)
         return false;
     enum received got = CLOSED;
-    if (send_all(w->fd, &bytes, sizeof bytes) && send_all(w->fd, parameters, bytes))
+    if (ask(w, false, parameters))
         got = receive_all(w->fd, out, sizeof *out, now() + seconds, stop);
     if (got == RECEIVED && out->outcome != TUNE_CRASHED)
         return true;

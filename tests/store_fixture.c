@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 store_row store_fixture_row(int number)
 {
@@ -73,6 +75,42 @@ bool store_fixture_find(store *s, int number, store_answer *out)
     cr_assert_eq(store_find(s, &row.question, out ? out : &ignored, &found, &err), XQ_OK, "%s",
                  err.message);
     return found;
+}
+
+/* --------------------------------------------------------------- processes */
+
+store_child store_fixture_fork(void (*work)(const char *path, int number), const char *path, int number)
+{
+    int ends[2];
+    char byte;
+    cr_assert_eq(pipe(ends), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (read(ends[0], &byte, 1) == 1)
+            work(path, number);
+        _exit(0);
+    }
+    close(ends[0]);
+    return (store_child){pid, ends[1]};
+}
+
+void store_fixture_start(store_child child)
+{
+    cr_assert_eq(write(child.start, "", 1), 1);
+    close(child.start);
+}
+
+void store_fixture_run(store_child child)
+{
+    store_fixture_start(child);
+    store_fixture_wait(child);
+}
+
+void store_fixture_wait(store_child child)
+{
+    int status;
+    cr_assert_eq(waitpid(child.pid, &status, 0), child.pid);
+    cr_assert_eq(status, 0, "the other process failed: %d", status);
 }
 
 /* ----------------------------------------------------------------- listing */

@@ -17,6 +17,16 @@ bool store_fixture_add(store *s, const store_row *row); /* whether it was kept *
 bool store_fixture_find(store *s, int number, store_answer *out);
 int store_fixture_count(store *s);
 
+/* Another process: it is forked at once, works once it is started, and ends without closing what it has
+ * opened. Waiting for its end fails the test where it fails; running is both. */
+typedef struct store_child {
+    int pid, start;
+} store_child;
+store_child store_fixture_fork(void (*work)(const char *path, int number), const char *path, int number);
+void store_fixture_start(store_child child);
+void store_fixture_wait(store_child child);
+void store_fixture_run(store_child child);
+
 /* All rows as text, a line each, in the order in which they are listed; caller frees. */
 char *store_fixture_text(store *s, const store_filter *filter);
 

@@ -13,7 +13,8 @@ static struct world {
     bool broken[CANDIDATES];
     double now, cost;
     int asked[400], count, stop_after; /* stop_after: measurements; 0: none */
-    int fails_at;                      /* this candidate is an error; -1: none */
+    int told[CANDIDATES], told_count;
+    int fails_at; /* this candidate is an error; -1: none */
 } world;
 
 static xq_status measure(void *user, int candidate, struct search_time *out, error *err)
@@ -26,6 +27,19 @@ static xq_status measure(void *user, int candidate, struct search_time *out, err
     double t = w->seconds[candidate];
     *out = (struct search_time){!w->broken[candidate], t, t * (1 - w->spread), t * (1 + w->spread)};
     return XQ_OK;
+}
+
+/* Each is told once, before it is measured, and never more than SEARCH_AHEAD of them ahead. */
+static void expect(void *user, int candidate)
+{
+    struct world *w = user;
+    cr_assert_lt(w->told_count, CANDIDATES);
+    for (int i = 0; i < w->count; i++)
+        cr_expect_neq(w->asked[i], candidate, "told too late");
+    for (int i = 0; i < w->told_count; i++)
+        cr_expect_neq(w->told[i], candidate, "told twice");
+    w->told[w->told_count++] = candidate;
+    cr_expect_leq(w->told_count, w->count + SEARCH_AHEAD);
 }
 
 static double seconds(void *user)
@@ -53,7 +67,7 @@ static struct search_options begin(void)
 
 static struct search_result run(const struct search_options *o)
 {
-    const struct search_calls calls = {measure, seconds, interrupted, &world};
+    const struct search_calls calls = {measure, expect, seconds, interrupted, &world};
     struct search_result result = {.best = -1};
     error err = ERROR_INIT;
     cr_assert_eq(search_run(o, &calls, &result, &err), XQ_OK, "%s", err.message);
@@ -62,7 +76,7 @@ static struct search_result run(const struct search_options *o)
 
 static error run_fails(const struct search_options *o, xq_status status)
 {
-    const struct search_calls calls = {measure, seconds, interrupted, &world};
+    const struct search_calls calls = {measure, expect, seconds, interrupted, &world};
     struct search_result result = {.best = -1};
     error err = ERROR_INIT;
     cr_expect_eq(search_run(o, &calls, &result, &err), status, "%s", err.message);
@@ -83,6 +97,7 @@ Test(search, finds_the_fastest_of_all)
         cr_expect_eq(r.best_time.median, 2e-3);
         cr_expect_eq(r.default_time.median, world.seconds[DEFAULT]);
         cr_expect_eq(world.asked[0], DEFAULT, "the default comes first");
+        cr_expect_eq(world.told_count, CANDIDATES - 1);
     }
 }
 

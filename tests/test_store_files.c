@@ -301,21 +301,19 @@ Test(store_files, changed_bytes_do_no_harm, .timeout = 120)
     free(copy);
 }
 
+static void add_twenty(const char *path, int from)
+{
+    store *s = store_fixture_open(path, STORE_CREATE);
+    for (int i = from; i < from + 20; i++) {
+        store_row row = store_fixture_row(i);
+        store_fixture_add(s, &row);
+    }
+}
+
 /* What a killed process leaves is in two files. */
 static void make_unfinished(const char *path, int from)
 {
-    pid_t child = fork();
-    if (child == 0) {
-        store *s = store_fixture_open(path, STORE_CREATE);
-        for (int i = from; i < from + 20; i++) {
-            store_row row = store_fixture_row(i);
-            store_fixture_add(s, &row);
-        }
-        _exit(0); /* without closing it */
-    }
-    int status;
-    cr_assert_eq(waitpid(child, &status, 0), child);
-    cr_assert_eq(status, 0);
+    store_fixture_run(store_fixture_fork(add_twenty, path, from));
 }
 
 Test(store_files, rows_that_wait_beside_the_file_are_read_and_the_file_stays_as_it_is)
@@ -330,6 +328,24 @@ Test(store_files, rows_that_wait_beside_the_file_are_read_and_the_file_stays_as_
     cr_assert_eq(rows_of(path, STORE_WRITE), 20);
     cr_assert_eq(files_count(directory), 1, "the rows have been moved into the file");
     cr_assert_eq(rows_of(path, STORE_READ), 20);
+    free(before);
+    free(after);
+}
+
+Test(store_files, a_reader_that_closes_last_leaves_the_file_to_a_writer)
+{
+    const char *path = in_folder("file");
+    size_t size, after_size;
+    make_store(path, 0);
+    char *before = files_read(path, &size);
+    store_child writer = store_fixture_fork(add_twenty, path, 0);
+    store *s = store_fixture_open(path, STORE_READ);
+    store_fixture_run(writer);
+    cr_assert_eq(store_fixture_count(s), 20);
+    store_close(s);
+    char *after = files_read(path, &after_size);
+    cr_assert(size == after_size && memcmp(before, after, size) == 0);
+    cr_assert_eq(rows_of(path, STORE_WRITE), 20);
     free(before);
     free(after);
 }

@@ -302,3 +302,92 @@ Test(tune, an_interrupt_ends_it_with_what_there_is, .timeout = 300)
     cJSON_Delete(root);
     free(json);
 }
+
+/* -------------------------------------------------------------------- store */
+
+/* How many trials a run took from the store. */
+static int from_store(const char *store, const char *arguments)
+{
+    struct command_result r =
+        command_run("tune --spec %s --device sim --store %s %s", spec_file(), store, arguments);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    const char *found = strstr(r.out, " from the store");
+    while (found && found > r.out && found[-1] != ' ')
+        found--;
+    return found ? atoi(found) : 0;
+}
+
+Test(tune, a_store_answers_what_was_measured_before, .timeout = 300)
+{
+    const char *folder = files_directory();
+    char store[4096];
+    snprintf(store, sizeof store, "%s", files_path(folder, "one.db"));
+    cr_expect_eq(from_store(store, "--contexts 50 --most 4"), 0);
+    cr_expect_eq(from_store(store, "--contexts 50 --most 4"), 4);
+    cr_expect_eq(from_store(store, "--contexts 50 --most 6"), 4, "the order is the same, and longer");
+    cr_expect_eq(from_store(store, "--contexts 51 --most 4"), 0, "another size");
+    cr_expect_eq(from_store(store, "--contexts 50 --most 4 --bits 2"), 0, "another spec");
+    cr_expect_eq(from_store(store, "--contexts 50 --most 4 --families kv_attend"), 0, "another family");
+    /* Tuning that the spec has is where the search begins, and no other question. */
+    cr_expect_geq(from_store(store, "--contexts 50 --most 4 --set tuning.attend.stages=2"), 2);
+}
+
+/* Kernels of a changed template are others. */
+Test(tune, a_store_does_not_answer_for_a_changed_template, .timeout = 300)
+{
+    const char *folder = files_directory();
+    char store[4096], arguments[4200];
+    snprintf(store, sizeof store, "%s", files_path(folder, "one.db"));
+    cr_expect_eq(from_store(store, "--contexts 50 --most 3"), 0);
+    const char *changed_folder = changed("templates/attend.cu.lt", "{${guard}", "{${guard} // changed");
+    snprintf(arguments, sizeof arguments, "--contexts 50 --most 3 --templates %s", changed_folder);
+    cr_expect_eq(from_store(store, arguments), 0);
+    cr_expect_eq(from_store(store, "--contexts 50 --most 3"), 3);
+}
+
+Test(tune, a_killed_run_goes_on_where_it_was, .timeout = 300)
+{
+    char store[4096];
+    snprintf(store, sizeof store, "%s", files_path(files_directory(), "one.db"));
+    pid_t pid = command_start("tune --spec %s --device sim --contexts 300 --strategy exhaustive --store %s",
+                              spec_file(), store);
+    sleep(8);
+    kill(pid, SIGKILL);
+    cr_expect_eq(command_wait(pid), -1);
+    int found = from_store(store, "--contexts 300 --strategy exhaustive --most 4");
+    cr_expect_geq(found, 1, "%d", found);
+}
+
+Test(tune, stores_are_merged, .timeout = 300)
+{
+    const char *folder = files_directory();
+    char stores[3][4096];
+    for (int i = 0; i < 3; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%d.db", i);
+        snprintf(stores[i], sizeof stores[i], "%s", files_path(folder, name));
+    }
+    from_store(stores[0], "--contexts 50 --most 3");
+    from_store(stores[1], "--contexts 60 --most 2");
+    struct command_result r = command_run("tune merge %s %s --out %s", stores[0], stores[1], stores[2]);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_expect(strstr(r.out, "5 rows read, 5 kept: "), "%s", r.out);
+    cr_expect_eq(from_store(stores[2], "--contexts 50 --most 3"), 3);
+    cr_expect_eq(from_store(stores[2], "--contexts 60 --most 2"), 2);
+    command_refuses("tune merge a.db", 2, "xq tune merge: nowhere to put the rows: give --out FILE");
+    r = command_run("tune merge %s/none.db --out %s/new.db", folder, folder);
+    cr_expect_eq(r.status, 1);
+    cr_expect(strstr(r.err, "none.db: No such file or directory"), "%s", r.err);
+}
+
+Test(tune, a_foreign_store_is_refused_before_any_work)
+{
+    const char *path = spec_file();
+    struct command_result r =
+        command_run("tune --spec %s --device sim --contexts 50 --store %s", spec_file(), path);
+    cr_expect_eq(r.status, 1);
+    cr_expect(strstr(r.err, "spec.json"), "%s", r.err);
+    r = command_run("tune --spec %s --dry-run --store x.db", spec_file());
+    cr_expect_eq(r.status, 2);
+    cr_expect(strstr(r.err, "--store: has no effect with --dry-run"), "%s", r.err);
+}

@@ -72,7 +72,9 @@ static xq_status try_others(struct search *s, error *err)
     int most = s->options->candidates;
     if (s->options->most > 0 && s->options->most < most)
         most = s->options->most;
-    for (int i = 1; i < most && may_go_on(s); i++) {
+    for (int i = 1, told = 1; i < most && may_go_on(s); i++) {
+        for (; s->calls->expect && told < most && told <= i + SEARCH_AHEAD; told++)
+            s->calls->expect(s->calls->user, s->order[told]);
         if (measure(s, s->order[i], err) != XQ_OK)
             return err->status;
         s->result.tried++;

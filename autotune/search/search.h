@@ -27,9 +27,14 @@ struct search_options {
     double budget_seconds; /* > 0 */
 };
 
+enum { SEARCH_AHEAD = 16 };
+
 struct search_calls {
     /* Measures a candidate. A candidate that is not usable is no error. Errors end the search. */
     xq_status (*measure)(void *user, int candidate, struct search_time *out, error *err);
+    /* Tells that this candidate will be measured soon, each once, SEARCH_AHEAD of them ahead; may be NULL.
+     */
+    void (*expect)(void *user, int candidate);
     double (*seconds)(void *user); /* since any fixed moment */
     bool (*interrupted)(void *user);
     void *user;

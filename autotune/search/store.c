@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,6 +68,8 @@ sqlite3_stmt *store_prepare(store *s, enum store_statement which, error *err)
 
 void store_release(sqlite3_stmt *statement)
 {
+    if (!statement) /* which sqlite3_clear_bindings would not take */
+        return;
     sqlite3_reset(statement);
     sqlite3_clear_bindings(statement);
 }
@@ -99,22 +102,40 @@ xq_status store_end(store *s, error *err)
 
 /* ---------------------------------------------------------------- opening */
 
-store *store_allocate(const char *path, error *err)
+/* SQLite remembers which locks its process holds. A forked process inherits the memory and not the locks:
+ * it could then open a store without any, and lose rows. */
+static atomic_int handles; /* that are open */
+static _Atomic pid_t holder;
+
+static bool is_forked_from_holder(void)
 {
-    store *s = calloc(1, sizeof *s);
-    if (s && (s->path = strdup(path))) {
-        s->owner = getpid();
-        return s;
-    }
-    free(s);
-    out_of_memory(err);
-    return NULL;
+    return atomic_load(&handles) > 0 && atomic_load(&holder) != getpid();
 }
 
-static void free_memory(store *s)
+store *store_allocate(const char *path, error *err)
 {
-    free(s->path);
-    free(s);
+    if (is_forked_from_holder()) {
+        error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                  "%s cannot be opened: a store was open when this process was forked", path);
+        error_field(err, "path");
+        return NULL;
+    }
+    store *s = calloc(1, sizeof *s);
+    if (!s || !(s->path = strdup(path))) {
+        free(s);
+        out_of_memory(err);
+        return NULL;
+    }
+    s->owner = getpid();
+    atomic_store(&holder, s->owner);
+    atomic_fetch_add(&handles, 1);
+    return s;
+}
+
+/* Leaves the main file as it is when the last process closes it: what waits in PATH-wal stays there. */
+static void keep_wal(store *s, bool keep)
+{
+    sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, (int)keep, (int *)NULL);
 }
 
 void store_close(store *s)
@@ -124,9 +145,13 @@ void store_close(store *s)
     if (s->owner == getpid()) {
         for (int i = 0; i < STORE_STATEMENTS; i++)
             sqlite3_finalize(s->statements[i]);
+        if (s->reads && store_has_beside(s->path, "-wal"))
+            keep_wal(s, true); /* a writer may have been killed meanwhile */
         sqlite3_close(s->db);
+        atomic_fetch_sub(&handles, 1);
     }
-    free_memory(s);
+    free(s->path);
+    free(s);
 }
 
 xq_status store_enter(const store *s, bool to_write, error *err)
@@ -200,12 +225,6 @@ static const char settings[] = "PRAGMA trusted_schema = OFF; PRAGMA cell_size_ch
                                "PRAGMA temp_store = MEMORY; PRAGMA synchronous = FULL;"
                                "PRAGMA foreign_keys = ON";
 
-/* Leaves the main file as it is when the last process closes it: what waits in PATH-wal stays there. */
-static void keep_wal(store *s, bool keep)
-{
-    sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, (int)keep, (int *)NULL);
-}
-
 static xq_status connect(store *s, store_access access, error *err)
 {
     bool waits = store_has_beside(s->path, "-wal");
@@ -220,7 +239,8 @@ static xq_status connect(store *s, store_access access, error *err)
     if (store_execute(s, settings, err) != XQ_OK || store_check_file(s, err) != XQ_OK)
         return err->status;
     s->writable = access != STORE_READ;
-    if (!s->writable)
+    s->reads = !s->writable;
+    if (s->reads)
         return store_execute(s, "PRAGMA query_only = ON", err);
     keep_wal(s, false);
     return store_execute(s, "PRAGMA journal_mode = WAL", err);
@@ -228,8 +248,8 @@ static xq_status connect(store *s, store_access access, error *err)
 
 static xq_status open_existing(const char *path, store_access access, store **out, error *err)
 {
-    store *s = store_look(path, err) == XQ_OK ? store_allocate(path, err) : NULL;
-    if (s && connect(s, access, err) == XQ_OK) {
+    store *s = store_allocate(path, err);
+    if (s && store_look(path, err) == XQ_OK && connect(s, access, err) == XQ_OK) {
         *out = s;
         return XQ_OK;
     }

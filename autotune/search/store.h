@@ -12,7 +12,8 @@
  * Files fail with XQ_ERROR_IO (it cannot be read or written, or another process keeps it locked for more
  * than STORE_PATIENCE seconds) or XQ_ERROR_FORMAT (it is no store, damaged, or of a newer version).
  *
- * A handle is used by one thread at a time. A process that was forked must open the store itself. */
+ * A handle is used by one thread at a time. A process that is forked while any store is open can use none
+ * (XQ_ERROR_ARGUMENT) until it calls exec: fork first, and open stores afterwards. */
 #ifndef AUTOTUNE_SEARCH_STORE_H
 #define AUTOTUNE_SEARCH_STORE_H
 
@@ -101,7 +102,7 @@ typedef enum store_access {
 /* Checks the whole file. One that is refused stays as it is, and nothing is created beside it. */
 xq_status store_open(const char *path, store_access access, store **out, error *err);
 
-/* NULL is fine. Of a store that was opened before a fork, the child's memory is left as it is. */
+/* NULL is fine, and so is a handle that was opened before this process was forked. */
 void store_close(store *s);
 
 /* -------------------------------------------------------------- reading, writing */

@@ -69,8 +69,8 @@ struct store {
     char *path; /* as given */
     sqlite3_stmt *statements[STORE_STATEMENTS];
     pid_t owner;
-    bool writable;
-    bool visiting; /* a listing is on its way */
+    bool reads, writable; /* neither: it is being opened */
+    bool visiting;        /* a listing is on its way */
 };
 
 /* An empty handle, for store_close to free; NULL when memory ran out. */
@@ -137,7 +137,7 @@ typedef struct store_checked_filter {
 xq_status store_check_filter(const store_filter *given, store_checked_filter *out, error *err);
 void store_checked_filter_free(store_checked_filter *c);
 
-/* *printable_reason: the same with its reason made fit to be stored. */
+/* *checked: the same, with its reason made fit to be stored. */
 xq_status store_check_answer(const store_answer *given, store_answer *checked, error *err);
 
 /* Gives a statement its parameters, those that it has. The texts must outlive the statement's use. */

@@ -20,6 +20,8 @@
  *   - Matrices are row major; y = x * W. Symbols (d, H, Hkv, dh, dkv) are those of docs/method.md.
  *   - The library never prints, never calls exit, and keeps no global mutable state but this: the last
  *     failure, in each thread, of the calls that have no context to keep it in (the simulation).
+ *   - libxqrt, the library that launches plan images and builds none, has all of this but xq_plan_create,
+ *     xq_spec_..., xq_prepared_... and xq_string_free. A program links libxq or libxqrt, not both.
  *
  * Threads: a context, and the plans made from it, may be used from several threads at once, except
  * that create and destroy calls must not race with other uses of the same object. xq_last_error
