@@ -84,7 +84,8 @@ static xq_status choose_tokens(struct compare_input *in, int layer, error *err)
     return XQ_OK;
 }
 
-/* Files that record a model have its weights too. They must be those of the model directory, which are taken. */
+/* Files that record a model have its weights too. They must be those of the model directory, which are
+ * taken. */
 static xq_status expect_same(const struct compare_input *in, const layer_part *part, const tensor *t,
                              const float *taken, error *err)
 {

@@ -453,7 +453,8 @@ Test(compare, unfit_prepared_weights_are_named)
     free(data);
 }
 
-/* An activations file of the tests' model, layer 0, with one tensor besides; and what compare says of it. */
+/* An activations file of the tests' model, layer 0, with one tensor besides; and what compare says of it.
+ */
 static struct command_result compare_with(const char *directory, const char *name, float *values)
 {
     tensor all[] = {{.name = "x.0", .rank = 2, .shape = {16, MODEL_D}},
