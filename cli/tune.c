@@ -149,6 +149,23 @@ static void free_axes(struct axes *a)
     free(a->queries);
 }
 
+/* What the last job would fail for is told before the first one begins. */
+static xq_status check_job(const struct tuning *t, const struct tune_job *job, error *err)
+{
+    char *spec = NULL, *completed = NULL, *space = NULL;
+    if (job->options->queries > job->options->tokens)
+        return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                         "--queries: %lld; valid are 1 .. %lld, as many as tokens",
+                         (long long)job->options->queries, (long long)job->options->tokens);
+    if (cli_any_layer_choices(t->generator, job->spec, &spec, err) == XQ_OK &&
+        cli_complete_sizes(t->generator, spec, &completed, err) == XQ_OK)
+        gen_space(t->generator, completed, job->family, &space, err);
+    free(spec);
+    free(completed);
+    free(space);
+    return err->status;
+}
+
 static xq_status add_job(struct tuning *t, const struct axes *a, int index, error *err)
 {
     struct tuned *job = &t->jobs[t->job_count];
@@ -174,7 +191,7 @@ static xq_status add_job(struct tuning *t, const struct axes *a, int index, erro
         return err->status;
     job->job.spec = spec;
     t->job_count++;
-    return XQ_OK;
+    return check_job(t, &job->job, err);
 }
 
 static xq_status make_jobs(struct tuning *t, error *err)
@@ -467,7 +484,7 @@ static void print_results(const struct tuning *t)
         printf("  %d of %d", job->result.tried, job->count);
         if (job->stored)
             printf(", %d from the store", job->stored);
-        printf("%s\n", job->result.complete ? "" : ", time is up");
+        printf("%s\n", job->result.complete ? "" : is_interrupted() ? ", interrupted" : ", time is up");
     }
     printf(
         "\nTimes are of one step of attention, %s. A gain of 1 keeps the default: nothing was faster "
@@ -608,7 +625,10 @@ static int work(struct tuning *t, error *err)
     cli_progress_begin(&t->progress, &t->o.common, "tuning");
     run_all(t, err);
     cli_progress_end(&t->progress);
-    if (err->status == XQ_OK && !cli_json_to_stdout(&t->o.common)) {
+    bool some = err->status == XQ_OK; /* a later job may have failed */
+    for (int i = 0; i < t->job_count; i++)
+        some = some || t->jobs[i].done;
+    if (some && !cli_json_to_stdout(&t->o.common)) {
         print_results(t);
         print_winners(t);
     }

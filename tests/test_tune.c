@@ -268,6 +268,8 @@ Test(tune, bad_input_is_named)
         {"--families append", 1,
          "--families: 'append' is no family that a step of attention runs; valid: attend, "},
         {"--families accumulate --contexts 40", 1, "accumulate cannot serve this spec"},
+        {"--families attend,rope,accumulate --contexts 40", 1, "accumulate cannot serve this spec"},
+        {"--contexts 40,2 --queries 5", 1, "--queries: 5; valid are 1 .. 2"},
         {"--strategy best", 1, "--strategy: 'best' is not known; valid: random, exhaustive"},
         {"--most 0", 1, "--most"},
         {"--queries 5 --contexts 4", 1, "--queries: 5; valid are 1 .. 4"},
