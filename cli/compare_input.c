@@ -84,6 +84,49 @@ static xq_status choose_tokens(struct compare_input *in, int layer, error *err)
     return XQ_OK;
 }
 
+/* Files that record a model have its weights too. They must be those of the model directory, which are
+ * taken. */
+static xq_status expect_same(const struct compare_input *in, const layer_part *part, const tensor *t,
+                             const float *taken, error *err)
+{
+    const int64_t shape[2] = {part->rows, part->cols};
+    const bool vector = part->rows == 1;
+    const size_t count = (size_t)part->rows * (size_t)part->cols;
+    float *values = NULL;
+    if (tensor_expect_shape(t, vector ? 1 : 2, shape + vector, err) != XQ_OK ||
+        tensor_to_floats(t, 1, &values, err) != XQ_OK)
+        return err->status;
+    size_t same = 0;
+    while (same < count && values[same] == taken[same])
+        same++;
+    free(values);
+    if (same == count)
+        return XQ_OK;
+    error_set(err, XQ_ERROR_FORMAT, "file",
+              "%s: tensor %s differs from the weights of --model %s, a model directory, which are the ones "
+              "that are used; give its config.json to use those of the file",
+              t->file, t->name, in->o->spec.model);
+    return error_field(err, t->name);
+}
+
+static xq_status expect_same_weights(const struct compare_input *in, int layer, error *err)
+{
+    layer_part parts[LAYER_MOST_PARTS];
+    layer_weights w = {0};
+    bool loaded = false;
+    for (int i = 0, count = layer_given(&in->shape, parts); i < count && err->status == XQ_OK; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "%s.%d", parts[i].name, layer);
+        const tensor *t = safetensors_find(in->activations, name);
+        if (t && (loaded || model_layer(in->source, layer, &w, err) == XQ_OK)) {
+            loaded = true;
+            expect_same(in, &parts[i], t, *layer_member(&w, &parts[i]), err);
+        }
+    }
+    layer_weights_free(&w);
+    return err->status;
+}
+
 /* Of a cross-layer method the layers from the base on, which are filled first. */
 static xq_status refuse_unread(const struct compare_input *in, int layer, error *err)
 {
@@ -91,8 +134,8 @@ static xq_status refuse_unread(const struct compare_input *in, int layer, error 
     for (int i = first; i <= layer && err->status == XQ_OK; i++) {
         char suffix[16];
         snprintf(suffix, sizeof suffix, ".%d", i);
-        cli_refuse_unread(in->activations, &in->shape, suffix, in->source ? in->o->spec.model : NULL,
-                          "a model directory; give its config.json to take those of the file", err);
+        if (cli_refuse_unread(in->activations, &in->shape, suffix, NULL, NULL, err) == XQ_OK && in->source)
+            expect_same_weights(in, i, err);
     }
     return err->status;
 }

@@ -25,6 +25,7 @@ struct tuned {
     cJSON *space;
     struct candidate *candidates;
     int count, standard, stored; /* candidates; the default's place; how many trials the store had */
+    double limit;                /* seconds, of a step, as a trial of this run said; 0: there was none */
     bool done;
     struct search_result result;
 };
@@ -89,6 +90,8 @@ static xq_status read_budget(struct tuning *t, error *err)
         t->budget);
 }
 
+enum { MOST_BITS = 8 };
+
 /* A list of whole numbers; `otherwise` where the option was not given. Caller frees. */
 static int64_t *read_numbers(const struct cli_list *list, const char *option, int64_t otherwise,
                              int64_t most, int *count, error *err)
@@ -100,11 +103,17 @@ static int64_t *read_numbers(const struct cli_list *list, const char *option, in
         return NULL;
     }
     numbers[0] = otherwise;
-    for (int i = 0; i < list->count && err->status == XQ_OK; i++)
-        if (cli_read_whole(list->items[i], &numbers[i]) != CLI_NUMBER || numbers[i] < 1 ||
-            numbers[i] > most)
+    for (int i = 0; i < list->count && err->status == XQ_OK; i++) {
+        const char *item = list->items[i];
+        if (cli_read_whole(item, &numbers[i]) == CLI_NUMBER && numbers[i] >= 1 && numbers[i] <= most)
+            continue;
+        if (most == MOST_BITS)
+            error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s: '%.80s' is no bit width; valid: 2, 3, 4, 8",
+                      option, item);
+        else
             error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s: '%.80s' is not valid; valid: 1 to %lld",
-                      option, list->items[i], (long long)most);
+                      option, item, (long long)most);
+    }
     return numbers;
 }
 
@@ -130,7 +139,7 @@ struct axes {
 
 static xq_status read_axes(const struct tuning *t, struct axes *a, error *err)
 {
-    a->bits = read_numbers(&t->bits, "--bits", 0, 16, &a->bit_count, err);
+    a->bits = read_numbers(&t->bits, "--bits", 0, MOST_BITS, &a->bit_count, err);
     if (err->status == XQ_OK)
         a->contexts = read_numbers(&t->contexts, "--contexts", 4096, 1 << 24, &a->context_count, err);
     if (err->status == XQ_OK)
@@ -250,13 +259,17 @@ static void show_candidate(const struct search_state *s, int candidate)
     cli_progress_update(&s->t->progress, fmin(1, (now() - s->t->begun) / s->t->budget_seconds), detail);
 }
 
-/* Measures, and keeps the trial in the store. False: interrupted, or an error. */
+/* Measures, and keeps the trial in the store. False: interrupted, cut off by the end of the budget, or an
+ * error. */
 static bool measure(struct search_state *s, const char *parameters, struct tune_trial *trial, error *err)
 {
-    double before = now();
+    double before = now(), end = s->t->begun + s->t->budget_seconds;
     if (!tune_worker_try(s->worker, parameters, patience(s), is_interrupted, trial, err))
         return false;
+    if (trial->outcome == TUNE_HUNG && now() >= end)
+        return false;
     s->longest = fmax(s->longest, now() - before);
+    s->job->limit = trial->limit > 0 ? trial->limit : s->job->limit;
     return !s->t->store || tune_store_add(s->t->store, &s->question, parameters, trial, err) == XQ_OK;
 }
 
@@ -273,7 +286,7 @@ static xq_status try_candidate(void *user, int index, struct search_time *out, e
         return err->status;
     s->job->stored += found;
     if (!found && !measure(s, c->parameters, &trial, err))
-        return err->status; /* interrupted: `out` stays unusable */
+        return err->status; /* `out` stays unusable */
     c->trial = trial;
     c->tried = true;
     *out = (struct search_time){trial.outcome == TUNE_MEASURED, trial.median, trial.low, trial.high};
@@ -344,6 +357,17 @@ static xq_status read_space(struct tuned *job, const char *space, error *err)
     return XQ_OK;
 }
 
+/* The default took longer than there was time. What was measured before is worth reporting. */
+static void budget_ended(const struct tuning *t, const struct tuned *job, error *err)
+{
+    error_clear(err);
+    *err = (error)ERROR_INIT;
+    if (job == t->jobs)
+        error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                  "--budget: %s does not suffice for one measurement of %s at %lld tokens; give more",
+                  t->budget, job->job.family, (long long)job->job.options->tokens);
+}
+
 static xq_status search(struct tuning *t, struct tuned *job, struct tune_worker *worker, error *err)
 {
     double passed = now() - t->begun, left = t->budget_seconds - passed;
@@ -363,10 +387,13 @@ static xq_status search(struct tuning *t, struct tuned *job, struct tune_worker 
         .most = (int)t->most,
         .budget_seconds = state.share,
     };
-    if (tune_question_make(t->generator, &job->job, &t->device, &state.question, err) == XQ_OK &&
-        search_run(&o, &calls, &job->result, err) == XQ_OK)
+    if (t->store)
+        tune_question_make(t->generator, &job->job, &t->device, &state.question, err);
+    if (err->status == XQ_OK && search_run(&o, &calls, &job->result, err) == XQ_OK)
         job->done = job->candidates[job->standard].tried;
     tune_question_free(&state.question);
+    if (strcmp(err->field, "budget") == 0)
+        budget_ended(t, job, err);
     return err->status;
 }
 
@@ -399,13 +426,22 @@ static xq_status run_all(struct tuning *t, error *err)
 
 /* ----------------------------------------------------------------- dry run */
 
+/* "attend, 4 bits, 4096 tokens" */
+static void print_job(const struct tuned *job)
+{
+    fputs(job->job.family, stdout);
+    if (job->bits)
+        printf(", %d bits", job->bits);
+    printf(", %lld tokens", (long long)job->job.options->tokens);
+}
+
 static void print_space(const struct tuned *job)
 {
     const cJSON *combinations = cJSON_GetObjectItemCaseSensitive(job->space, "combinations");
     const struct compare_options *o = job->job.options;
-    printf("%s, %lld tokens, %lld sequence%s, %lld quer%s each: %d candidates\n", job->job.family,
-           (long long)o->tokens, (long long)o->batch, o->batch == 1 ? "" : "s", (long long)o->queries,
-           o->queries == 1 ? "y" : "ies", job->count);
+    print_job(job);
+    printf(", %lld sequence%s, %lld quer%s each: %d candidates\n", (long long)o->batch,
+           o->batch == 1 ? "" : "s", (long long)o->queries, o->queries == 1 ? "y" : "ies", job->count);
     gen_print_combinations(combinations);
 }
 
@@ -474,11 +510,10 @@ static void print_results(const struct tuning *t)
             printf("not measured\n");
             continue;
         }
-        double limit = job->candidates[job->result.best].trial.limit;
         printf("%11.4g %11.4g %6.3f ", 1e6 * job->result.default_time.median,
                1e6 * job->result.best_time.median, gain_of(job));
-        if (limit > 0)
-            printf("%7.1f", job->result.best_time.median / limit);
+        if (job->limit > 0)
+            printf("%7.1f", job->result.best_time.median / job->limit);
         else
             printf("%7s", "-");
         printf("  %d of %d", job->result.tried, job->count);
@@ -500,9 +535,12 @@ static void print_winners(const struct tuning *t)
         if (!job->done || job->result.best == job->standard)
             continue;
         char *changed = difference(job);
-        printf("\n%s, %lld tokens, batch %lld: --set 'tuning.%s=%s'", job->job.family,
-               (long long)job->job.options->tokens, (long long)job->job.options->batch, job->job.family,
-               changed ? changed : "?");
+        putchar('\n');
+        print_job(job);
+        printf(", batch %lld", (long long)job->job.options->batch);
+        if (job->job.options->queries > 1)
+            printf(", %lld queries", (long long)job->job.options->queries);
+        printf(": --set 'tuning.%s=%s'", job->job.family, changed ? changed : "?");
         free(changed);
     }
     putchar('\n');
@@ -541,7 +579,7 @@ static cJSON *job_json(const struct tuned *job)
         cJSON_AddItemToObject(json, "default", trial_json(&job->candidates[job->standard]));
         cJSON_AddItemToObject(json, "best", trial_json(&job->candidates[job->result.best]));
         cJSON_AddNumberToObject(json, "gain", gain_of(job));
-        cJSON_AddNumberToObject(json, "limit_us", 1e6 * job->candidates[job->result.best].trial.limit);
+        cJSON_AddNumberToObject(json, "limit_us", job->limit > 0 ? 1e6 * job->limit : NAN);
         cJSON_AddBoolToObject(json, "complete", job->result.complete);
     }
     cJSON *trials = cJSON_AddArrayToObject(json, "trials");
@@ -594,8 +632,11 @@ static int check_usage(const cli_command *command, const struct tuning *t)
 {
     if (cli_needs_model(command) != CLI_OK)
         return CLI_USAGE;
-    if (t->dry_run && t->store_path)
-        return cli_usage("tune", "--store: has no effect with --dry-run");
+    static const char *const measuring[] = {"--store", "--budget", "--strategy", "--most"};
+    for (int i = 0; i < 4; i++)
+        if (t->dry_run && cli_given(command, measuring[i]))
+            return cli_usage("tune", "%s: has no effect with --dry-run, which measures nothing",
+                             measuring[i]);
     if (t->bits.count && cli_spec_sets(&t->o.spec, "cache.bits"))
         return cli_usage("tune", "--bits and --set cache.bits: give one of them");
     if (cli_given(command, "--queries") && cli_spec_sets(&t->o.spec, "queries"))
@@ -641,9 +682,13 @@ int cli_tune(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "merge") == 0)
         return cli_tune_merge(argc - 1, argv + 1);
-    struct tuning t = {.o = {.base_layer = CLI_BASE_LAYER}, .strategy = "random", .budget = "10m"};
+    struct tuning t = {.o = {.base_layer = CLI_BASE_LAYER},
+                       .strategy = "random",
+                       .budget = "10m",
+                       .device = XQ_DEVICE_INFO_INIT};
     const cli_option own[] = {
-        {"--families", CLI_LIST, &t.families, "NAME,...", "kernel families (attend)"},
+        {"--families", CLI_LIST, &t.families, "NAME,...",
+         "kernel families: attend (default), accumulate, key_norms, kv_attend, dequantize, gemm, rope"},
         {"--bits", CLI_LIST, &t.bits, "N,N...", "bit widths (the spec's)"},
         {"--contexts", CLI_LIST, &t.contexts, "N,N...", "cached tokens of each sequence (4096)"},
         {"--batches", CLI_LIST, &t.batches, "N,N...", "sequences (1)"},

@@ -9,13 +9,32 @@
 
 enum { REPEATS = 30 }; /* of a measurement on a GPU (compare_row.c) */
 
+/* A step runs other families' kernels too. Answers hold for their defaults, because a question has the
+ * parameters of one family. */
+static xq_status expect_no_tuning(const char *spec, const char *family, error *err)
+{
+    cJSON *choices = cJSON_Parse(spec);
+    const cJSON *tuning = cJSON_GetObjectItemCaseSensitive(choices, "tuning");
+    if (tuning && tuning->child) {
+        error_set(
+            err, XQ_ERROR_SPEC, "spec",
+            "tuning.%s: a store has no place for other parameters than those of %s, and a step may run "
+            "both; leave them or --store out",
+            tuning->child->string, family);
+        error_field(err, "tuning");
+    }
+    cJSON_Delete(choices);
+    return err->status;
+}
+
 xq_status tune_question_make(gen *g, const struct tune_job *job, const xq_device_info *device,
                              struct tune_question *out, error *err)
 {
     cJSON *overrides = cJSON_CreateObject();
     *out = (struct tune_question){.job = job, .device = device};
-    cJSON_AddNullToObject(overrides, "tuning");
-    if (cli_spec_override(g, job->spec, overrides, &out->spec, err) == XQ_OK)
+    cJSON_AddNullToObject(cJSON_AddObjectToObject(overrides, "tuning"), job->family);
+    if (cli_spec_override(g, job->spec, overrides, &out->spec, err) == XQ_OK &&
+        expect_no_tuning(out->spec, job->family, err) == XQ_OK)
         gen_family_source(g, job->family, &out->source, err);
     return err->status;
 }
@@ -124,8 +143,9 @@ int cli_tune_merge(int argc, char **argv)
         .summary = "one store of measurements out of several",
         .arguments = "STORE...",
         .description =
-            "Of several answers to the same question the newest stays; one of a kernel that ran to its\n"
-            "end is better than one of a kernel that did not. The result appears whole or not at all.",
+            "A store keeps one answer to each question: that of a kernel that ran to its end rather than\n"
+            "that of one that did not, and then the newest. The result appears whole or not at all.\n"
+            "docs/tuning.md says what a store holds.",
         .options = options,
         .common = &common,
         .unused = (const cli_unused[]){{"--device", "nothing is measured"},

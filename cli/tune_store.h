@@ -13,6 +13,7 @@ struct tune_question {
     gen_source_hash source; /* of the family */
     char *spec;             /* the job's choices without tuning; tune_question_free */
 };
+/* Errors: XQ_ERROR_SPEC for a spec that has tuning of other families. */
 xq_status tune_question_make(gen *g, const struct tune_job *job, const xq_device_info *device,
                              struct tune_question *out, error *err);
 void tune_question_free(struct tune_question *question);

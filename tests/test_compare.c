@@ -453,28 +453,53 @@ Test(compare, unfit_prepared_weights_are_named)
     free(data);
 }
 
-/* One of two weights would be ignored, and so would a vector that the spec does not know of. */
+/* An activations file of the tests' model, layer 0, with one tensor besides; and what compare says of it.
+ */
+static struct command_result compare_with(const char *directory, const char *name, float *values)
+{
+    tensor all[] = {{.name = "x.0", .rank = 2, .shape = {16, MODEL_D}},
+                    {.name = "q.0", .rank = 3, .shape = {16, MODEL_HEADS, 64}},
+                    {.name = name, .rank = 2, .shape = {MODEL_D, MODEL_DKV}, .data = values}};
+    error err = ERROR_INIT;
+    for (int k = 0; k < 3; k++) {
+        all[k].bytes = 4 * tensor_count(&all[k]);
+        all[k].data = all[k].data ? all[k].data : layer_floats(tensor_count(&all[k]), 1);
+    }
+    cr_assert_eq(safetensors_write(files_path(directory, "act"), all, 3, &err), XQ_OK);
+    return command_run("compare --device sim --activations %s/act --model %s --method latent --bits 4",
+                       directory, directory);
+}
+
+/* Other weights than the model directory's would be ignored, and so would a vector that the spec does not
+ * know of. */
 Test(compare, tensors_that_would_be_ignored_are_refused)
 {
     static const char *const names[] = {"wk.0", "wv.0", "bk.0", "k_norm.0", "sinks.0"};
+    const char *directory = model_files(&(struct model_change){0});
     for (int i = 0; i < 5; i++) {
-        const char *directory = model_files(&(struct model_change){0});
-        tensor all[] = {{.name = "x.0", .rank = 2, .shape = {4, MODEL_D}},
-                        {.name = "q.0", .rank = 3, .shape = {4, MODEL_HEADS, 64}},
-                        {.name = names[i], .rank = 2, .shape = {MODEL_D, MODEL_DKV}}};
-        error err = ERROR_INIT;
         char expected[64];
-        for (int k = 0; k < 3; k++) {
-            all[k].bytes = 4 * tensor_count(&all[k]);
-            all[k].data = layer_floats(tensor_count(&all[k]), 1);
-        }
-        cr_assert_eq(safetensors_write(files_path(directory, "act"), all, 3, &err), XQ_OK);
-        struct command_result r = command_run(
-            "compare --device sim --activations %s/act --model %s --bits 4", directory, directory);
+        struct command_result r = compare_with(directory, names[i], layer_floats(MODEL_D * MODEL_DKV, 1));
         snprintf(expected, sizeof expected,
-                 i < 2 ? "tensor %s would be ignored" : "tensor %s: the spec has no ", names[i]);
+                 i < 2 ? "tensor %s differs from the weights of --model" : "tensor %s: the spec has no ",
+                 names[i]);
         cr_expect_eq(r.status, 1, "%s: %s", names[i], r.err);
         cr_expect(strstr(r.err, expected), "%s", r.err);
+    }
+}
+
+/* tools/models.py records a model's projections beside its activations. */
+Test(compare, a_model_directory_takes_files_that_record_its_own_weights, .timeout = 120)
+{
+    const char *directory = model_files(&(struct model_change){0});
+    for (int is_v = 0; is_v < 2; is_v++) {
+        float *w = layer_floats(MODEL_D * MODEL_DKV, 1);
+        for (int i = 0; i < MODEL_D * MODEL_DKV; i++)
+            w[i] = model_value(0, is_v, i % MODEL_DKV, i / MODEL_DKV);
+        struct command_result r = compare_with(directory, is_v ? "wv.0" : "wk.0", w);
+        cr_expect_eq(r.status, 0, "%s", r.err);
+        w[MODEL_D * MODEL_DKV - 1] += 0.125f;
+        r = compare_with(directory, is_v ? "wv.0" : "wk.0", w);
+        cr_expect_eq(r.status, 1, "the last element differs");
     }
 }
 

@@ -14,6 +14,8 @@ static struct world {
     double now, cost;
     int asked[400], count, stop_after; /* stop_after: measurements; 0: none */
     int told[CANDIDATES], told_count;
+    int cut_off_at; /* this measurement is cut off, after cut_off_cost seconds more; 0: none */
+    double cut_off_cost;
     int fails_at; /* this candidate is an error; -1: none */
 } world;
 
@@ -24,6 +26,10 @@ static xq_status measure(void *user, int candidate, struct search_time *out, err
     w->asked[w->count++] = candidate;
     if (candidate == w->fails_at)
         return error_set(err, XQ_ERROR_DEVICE, "device", "the GPU is gone");
+    if (w->count == w->cut_off_at) {
+        w->now += w->cut_off_cost;
+        return XQ_OK;
+    }
     double t = w->seconds[candidate];
     *out = (struct search_time){!w->broken[candidate], t, t * (1 - w->spread), t * (1 + w->spread)};
     return XQ_OK;
@@ -173,7 +179,7 @@ Test(search, ends_within_its_budget_with_what_there_is)
         o.budget_seconds = budget;
         const struct search_result r = run(&o);
         cr_expect_leq(world.now, budget);
-        cr_expect_eq(r.complete, budget >= CANDIDATES);
+        cr_expect_eq(r.complete, budget >= CANDIDATES + 8, "the last rounds need 8");
         cr_expect_leq(world.seconds[r.best], world.seconds[DEFAULT]);
     }
     struct search_options o = begin();
@@ -199,6 +205,47 @@ Test(search, the_finalists_run_again_in_turns_with_the_default)
     const int again[] = {DEFAULT, 0, 1, 2, DEFAULT, 0, 1, 2};
     cr_assert_eq(world.count, CANDIDATES + 8);
     cr_expect_arr_eq(world.asked + CANDIDATES, again, sizeof again);
+}
+
+/* Most searches on a GPU end by their budget, and the winner is what the last rounds say. */
+Test(search, the_last_rounds_happen_when_the_time_is_up, .timeout = 10)
+{
+    struct search_options o = begin();
+    o.budget_seconds = 40;
+    const struct search_result r = run(&o);
+    cr_expect_not(r.complete);
+    cr_assert_eq(world.count, 40);
+    cr_expect_eq(r.tried, 32);
+    for (int round = 0; round < 2; round++)
+        cr_expect_eq(world.asked[32 + 4 * round], DEFAULT, "in turns with the default");
+    cr_expect_eq(world.asked[33], world.asked[37]);
+    cr_expect_eq(world.asked[33], r.best, "the fastest first");
+}
+
+/* The caller ends a measurement when the budget is used, or at an interrupt. */
+Test(search, a_measurement_that_is_cut_off_says_nothing)
+{
+    for (int at = 2; at < CANDIDATES + 8; at++) {
+        struct search_options o = begin();
+        world.cut_off_at = at;
+        world.stop_after = at;
+        struct search_result r = run(&o);
+        cr_expect_eq(world.count, at);
+        cr_expect_eq(r.tried, at <= CANDIDATES ? at - 1 : CANDIDATES);
+        cr_expect_eq(r.default_time.median, world.seconds[DEFAULT], "%d", at);
+        cr_expect_leq(r.best_time.median, r.default_time.median);
+        o = begin();
+        world.cut_off_at = at;
+        world.cut_off_cost = 2000;
+        r = run(&o);
+        cr_expect_eq(world.count, at);
+        cr_expect_eq(r.default_time.median, world.seconds[DEFAULT], "%d", at);
+    }
+    struct search_options o = begin();
+    world.cut_off_at = 1;
+    world.cut_off_cost = 2000;
+    error err = run_fails(&o, XQ_ERROR_ARGUMENT);
+    cr_expect_str_eq(err.field, "budget");
 }
 
 Test(search, errors_and_a_broken_default_end_it)

@@ -159,6 +159,8 @@ Test(tune, a_dry_run_measures_nothing)
     cr_expect(strstr(r.out, " of 12960 combinations are valid for this spec\n"), "%s", r.out);
     cr_expect_null(strstr(r.out, "best"));
     cJSON *root = tune("--dry-run");
+    cr_expect_str_eq(text(root, "device"), "NVIDIA H100 SXM5 80GB (software device)");
+    cr_expect_str_eq(text(root, "device_kind"), "sim");
     cr_expect_eq(cJSON_GetArraySize(cJSON_GetObjectItem(job_of(root, 0), "trials")), 0);
     cr_expect_gt(number(cJSON_GetObjectItem(job_of(root, 0), "combinations"), "valid"), 1);
     cJSON_Delete(root);
@@ -173,6 +175,10 @@ Test(tune, the_table_says_how_to_use_what_it_found, .timeout = 300)
     cr_expect(strstr(r.out, "12 of "), "%s", r.out);
     cr_expect(strstr(r.out, ", modelled. A gain of 1 keeps the default"), "%s", r.out);
     cr_expect(strstr(r.out, "attend, 100 tokens, batch 1: --set 'tuning.attend={\""), "%s", r.out);
+    r = command_run("tune --spec %s --device sim --contexts 100 --most 8 --bits 4,2", spec_file());
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_expect(strstr(r.out, "attend, 4 bits, 100 tokens, batch 1: --set '"), "%s", r.out);
+    cr_expect(strstr(r.out, "attend, 2 bits, 100 tokens, batch 1: --set '"), "%s", r.out);
 }
 
 /* ---------------------------------------------------------------- bad kernels */
@@ -247,6 +253,38 @@ Test(tune, a_default_that_does_not_work_is_an_error)
     cr_expect(strstr(r.err, "attend with its default parameters: wrong: outputs differ"), "%s", r.err);
 }
 
+/* A kernel that never ends, as the default and as another candidate. */
+static const char *endless(const char *condition)
+{
+    char text[256];
+    snprintf(text, sizeof text,
+             "{${guard}\n%% if %s then\n    for (volatile int i = 0; i < 1000000000; i++);\n%% end",
+             condition);
+    return changed("templates/attend.cu.lt", "{${guard}", text);
+}
+
+Test(tune, a_budget_that_is_too_short_is_no_hang, .timeout = 300)
+{
+    const char *folder = endless("true");
+    struct command_result r = command_run(
+        "tune --spec %s --device sim --contexts 40 --templates %s --budget 4s --store %s/one.db",
+        spec_file(), folder, files_directory());
+    cr_expect_eq(r.status, 1);
+    cr_expect_str_eq(r.err,
+                     "xq tune: --budget: 4s does not suffice for one measurement of attend at 40 tokens; "
+                     "give more\n");
+    char arguments[512];
+    snprintf(arguments, sizeof arguments, "--contexts 40 --budget 10s --templates %s",
+             endless("tuning.warps ~= 8"));
+    cJSON *root = tune(arguments);
+    const cJSON *job = job_of(root, 0), *t;
+    cJSON_ArrayForEach(t, cJSON_GetObjectItem(job, "trials"))
+        cr_expect_str_eq(text(t, "outcome"), "measured");
+    cr_expect_not(cJSON_IsTrue(cJSON_GetObjectItem(job, "complete")));
+    cr_expect_geq(number(job, "gain"), 1);
+    cJSON_Delete(root);
+}
+
 /* ------------------------------------------------------------------- limits */
 
 Test(tune, bad_input_is_named)
@@ -265,7 +303,11 @@ Test(tune, bad_input_is_named)
         {"--contexts 4k", 1, "--contexts: '4k' is not valid"},
         {"--batches 70000", 1, "--batches: '70000' is not valid; valid: 1 to 65535"},
         {"--bits 5", 1, "cache.bits"},
-        {"--bits 0", 1, "--bits: '0' is not valid; valid: 1 to 16"},
+        {"--bits 0", 1, "--bits: '0' is no bit width; valid: 2, 3, 4, 8"},
+        {"--bits 4,x", 1, "--bits: 'x' is no bit width; valid: 2, 3, 4, 8"},
+        {"--dry-run --budget 5m", 2, "--budget: has no effect with --dry-run, which measures nothing"},
+        {"--dry-run --most 5", 2, "--most: has no effect with --dry-run"},
+        {"--dry-run --strategy random", 2, "--strategy: has no effect with --dry-run"},
         {"--families append", 1,
          "--families: 'append' is no family that a step of attention runs; valid: attend, "},
         {"--families accumulate --contexts 40", 1, "accumulate cannot serve this spec"},
@@ -331,6 +373,25 @@ Test(tune, a_store_answers_what_was_measured_before, .timeout = 300)
     cr_expect_eq(from_store(path, "--contexts 51 --most 4"), 0, "another size");
     cr_expect_eq(from_store(path, "--contexts 50 --most 4 --bits 2"), 0, "another spec");
     cr_expect_eq(from_store(path, "--contexts 50 --most 4 --families kv_attend"), 0, "another family");
+    const char *again = "--contexts 50 --most 4 --json - --store ";
+    char arguments[4300];
+    snprintf(arguments, sizeof arguments, "%s%s", again, path);
+    cJSON *root = tune(arguments);
+    cr_expect_gt(number(job_of(root, 0), "limit_us"), 0, "the last rounds are measured");
+    cJSON_Delete(root);
+    /* A step of the unfused pipeline runs other families too. */
+    cr_expect_eq(from_store(path, "--contexts 50 --families rope"), 0);
+    cr_expect_eq(from_store(path, "--contexts 50 --families rope"), 1);
+    struct command_result r =
+        command_run("tune --spec %s --device sim --store %s --contexts 50 --families rope "
+                    "--set tuning.gemm.stages=2",
+                    spec_file(), path);
+    cr_expect_eq(r.status, 1);
+    cr_expect(strstr(r.err, "tuning.gemm: a store has no place for other parameters than those of rope"),
+              "%s", r.err);
+    r = command_run("tune --spec %s --device sim --contexts 50 --families rope --set tuning.gemm.stages=2",
+                    spec_file());
+    cr_expect_eq(r.status, 0, "%s", r.err);
     /* Tuning that the spec has is where the search begins, and no other question. */
     cr_expect_geq(from_store(path, "--contexts 50 --most 4 --set tuning.attend.stages=2"), 2);
 }

@@ -12,6 +12,7 @@ struct search {
     struct search_time *times; /* of each candidate, as measured last */
     int32_t *order;            /* of candidates; the default is order[0] */
     double begun, longest;     /* seconds: when the search began; what the longest measurement took */
+    double longest_other;      /* the same without the first one, which sets up */
     struct search_result result;
 };
 
@@ -20,22 +21,36 @@ static double passed(const struct search *s)
     return s->calls->seconds(s->calls->user) - s->begun;
 }
 
-static xq_status measure(struct search *s, int candidate, error *err)
+/* False: the measurement was cut off by an interrupt or by the end of the budget, and says nothing of the
+ * candidate; or there is an error. */
+static bool measure(struct search *s, int candidate, error *err)
 {
     double before = passed(s);
     struct search_time t = {.usable = false};
     if (s->calls->measure(s->calls->user, candidate, &t, err) != XQ_OK)
-        return err->status;
+        return false;
     double took = passed(s) - before;
     s->longest = took > s->longest ? took : s->longest;
+    if (s->result.tried > 0 && took > s->longest_other)
+        s->longest_other = took;
+    if (!t.usable && (passed(s) > s->options->budget_seconds || s->calls->interrupted(s->calls->user)))
+        return false;
     s->times[candidate] = t;
-    return XQ_OK;
+    return true;
 }
 
-/* Whether there is time for another measurement. */
-static bool may_go_on(const struct search *s)
+/* Whether there is time for another measurement, when `kept` seconds are for something else. */
+static bool may_go_on(const struct search *s, double kept)
 {
-    return !s->calls->interrupted(s->calls->user) && passed(s) + s->longest <= s->options->budget_seconds;
+    return !s->calls->interrupted(s->calls->user) &&
+           passed(s) + s->longest + kept <= s->options->budget_seconds;
+}
+
+/* Seconds to keep for the last rounds. */
+static double last_rounds(const struct search *s)
+{
+    double all = ROUNDS * (FINALISTS + 1) * s->longest_other, most = s->options->budget_seconds / 4;
+    return all < most ? all : most;
 }
 
 static void set_order(struct search *s)
@@ -53,18 +68,17 @@ static void set_order(struct search *s)
 
 static xq_status try_default(struct search *s, error *err)
 {
-    if (measure(s, s->options->first, err) != XQ_OK)
-        return err->status;
-    s->result.tried = 1;
-    if (!s->times[s->options->first].usable)
-        return error_set(err, XQ_ERROR_UNSUPPORTED, "device", "the default parameters do not work here");
-    s->result.usable = 1;
-    if (passed(s) <= s->options->budget_seconds)
-        return XQ_OK;
-    error_set(err, XQ_ERROR_ARGUMENT, "argument",
-              "budget: %.3g s do not suffice for one measurement, which takes %.3g s",
-              s->options->budget_seconds, passed(s));
-    return error_field(err, "budget");
+    measure(s, s->options->first, err);
+    if (err->status == XQ_OK && passed(s) > s->options->budget_seconds) {
+        error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                  "budget: %.3g s do not suffice for one measurement, which takes %.3g s",
+                  s->options->budget_seconds, passed(s));
+        return error_field(err, "budget");
+    }
+    if (err->status == XQ_OK && !s->times[s->options->first].usable)
+        error_set(err, XQ_ERROR_UNSUPPORTED, "device", "the default parameters do not work here");
+    s->result.tried = s->result.usable = 1;
+    return err->status;
 }
 
 static xq_status try_others(struct search *s, error *err)
@@ -72,16 +86,16 @@ static xq_status try_others(struct search *s, error *err)
     int most = s->options->candidates;
     if (s->options->most > 0 && s->options->most < most)
         most = s->options->most;
-    for (int i = 1, told = 1; i < most && may_go_on(s); i++) {
+    for (int i = 1, told = 1; i < most && may_go_on(s, last_rounds(s)); i++) {
         for (; s->calls->expect && told < most && told <= i + SEARCH_AHEAD; told++)
             s->calls->expect(s->calls->user, s->order[told]);
-        if (measure(s, s->order[i], err) != XQ_OK)
-            return err->status;
+        if (!measure(s, s->order[i], err))
+            break;
         s->result.tried++;
         s->result.usable += s->times[s->order[i]].usable;
     }
     s->result.complete = s->result.tried == most;
-    return XQ_OK;
+    return err->status;
 }
 
 /* The fastest usable candidates beside the default, the fastest first; of equal ones, the first tried. */
@@ -114,9 +128,9 @@ static xq_status decide(struct search *s, error *err)
 {
     int finalists[FINALISTS + 1], count = find_finalists(s, finalists);
     const int standard = s->options->first;
-    for (int round = 0; round < ROUNDS && count > 0 && may_go_on(s); round++)
-        for (int i = 0; i <= count && may_go_on(s); i++)
-            if (measure(s, i == 0 ? standard : finalists[i - 1], err) != XQ_OK)
+    for (int round = 0; round < ROUNDS && count > 0 && may_go_on(s, 0); round++)
+        for (int i = 0; i <= count && may_go_on(s, 0); i++)
+            if (!measure(s, i == 0 ? standard : finalists[i - 1], err) && err->status != XQ_OK)
                 return err->status;
     s->result.best = standard;
     for (int i = 0; i < count; i++)

@@ -48,10 +48,12 @@ struct search_result {
     bool complete;     /* all candidates were tried, or `most` of them */
 };
 
-/* Tries the default first, then the others until the budget is used; a candidate is not begun when what is
- * left is less than the longest one took. The fastest three then run again in turns with the default,
- * twice. The winner is the one with the least median of these rounds whose quartiles do not overlap the
- * default's; else the default. Of two that overlap each other the first tried wins. Errors:
+/* Tries the default first, then the others until the budget is used but for the last rounds, which get a
+ * quarter of it at most; a measurement is not begun when what is left is less than the longest one took.
+ * The fastest three then run again in turns with the default, twice. A measurement that is not usable, and
+ * ended after the budget or after an interrupt, was cut off: the candidate keeps the time that it had, or
+ * counts as not tried. The winner is the one with the least median of these rounds whose quartiles do not
+ * overlap the default's; else the default. Of two that overlap each other the first tried wins. Errors:
  * XQ_ERROR_UNSUPPORTED where the default itself is not usable; XQ_ERROR_ARGUMENT where the budget does not
  * suffice for it; those of measure; XQ_ERROR_MEMORY. */
 xq_status search_run(const struct search_options *options, const struct search_calls *calls,
