@@ -315,6 +315,12 @@ Test(tune, bad_input_is_named)
         {"--contexts 40,2 --queries 5", 1, "--queries: 5; valid are 1 .. 2"},
         {"--strategy best", 1, "--strategy: 'best' is not known; valid: random, exhaustive"},
         {"--most 0", 1, "--most"},
+        {"--shard 0/2", 1,
+         "--shard: '0/2' is not valid; valid: I/N, I from 1 to N, N from 1 to 1000, as in 2/8"},
+        {"--shard 3/2", 1, "--shard: '3/2' is not valid"},
+        {"--shard 1", 1, "--shard: '1' is not valid"},
+        {"--shard 1/2/3", 1, "--shard: '1/2/3' is not valid"},
+        {"--shard 1/2 --dry-run", 2, "--shard: has no effect with --dry-run"},
         {"--queries 5 --contexts 4", 1, "--queries: 5; valid are 1 .. 4"},
         {"--bits 4 --set cache.bits=8", 2, "--bits and --set cache.bits: give one of them"},
         {"--budget 0.001s --contexts 40", 1, "--budget: 0.001s does not suffice: setting up took "},
@@ -464,6 +470,28 @@ Test(tune, stores_are_merged, .timeout = 300)
     r = command_run("tune merge %s/none.db --out %s/new.db", folder, folder);
     cr_expect_eq(r.status, 1);
     cr_expect(strstr(r.err, "none.db: No such file or directory"), "%s", r.err);
+}
+
+/* What a cluster does: every part of the candidates on a machine of its own, one store out of all. */
+Test(tune, shards_together_are_the_whole, .timeout = 300)
+{
+    const char *folder = files_directory();
+    int tried = 0;
+    for (int i = 1; i <= 2; i++) {
+        struct command_result r =
+            command_run("tune --spec %s --device sim --contexts 33 --strategy exhaustive "
+                        "--shard %d/12 --store %s/%d.db --json -",
+                        spec_file(), i, folder, i);
+        cr_assert_eq(r.status, 0, "%s", r.err);
+        cJSON *root = cJSON_Parse(r.out);
+        tried += cJSON_GetArraySize(cJSON_GetObjectItem(job_of(root, 0), "trials"));
+        cJSON_Delete(root);
+    }
+    cr_expect_gt(tried, 4);
+    struct command_result r =
+        command_run("tune merge %s/1.db %s/2.db --out %s/all.db", folder, folder, folder);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_expect_eq(atoi(r.out), tried, "%s", r.out);
 }
 
 Test(tune, a_foreign_store_is_refused_before_any_work)
