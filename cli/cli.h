@@ -135,7 +135,8 @@ bool cli_given(const cli_command *command, const char *name);
 int cli_excludes(const cli_command *command, const char *option, const char *const *names);
 /* With `option` given, nothing but `names` is; with `spec`, those of the spec too. */
 int cli_takes_only(const cli_command *command, const char *option, const char *const *names, bool spec);
-/* A model is given, by --model or --spec. */
+/* Whether the options say which model, by --model, --spec or --set; and wrong usage where they do not. */
+bool cli_names_model(const struct cli_spec *spec);
 int cli_needs_model(const cli_command *command);
 
 /* The spec that the options describe, as the JSON text of xq_spec_complete: its choices, not completed;

@@ -168,18 +168,13 @@ static xq_status set_arch(struct job *job, const char *arch, char **spec_json, e
     return err->status;
 }
 
-static bool names_model(const struct cli_spec *spec)
-{
-    return spec->model || spec->spec_file || cli_spec_sets(spec, "model");
-}
-
 /* Of the spec that the options describe, if they describe any. */
 static xq_status list_parameters(struct job *job, const struct cli_spec *options,
                                  const struct cli_common *common, error *err)
 {
     const struct options *o = job->options;
     char *json = NULL;
-    if (names_model(options) && cli_spec_json(options, common, &json, err) == XQ_OK && o->archs.count)
+    if (cli_names_model(options) && cli_spec_json(options, common, &json, err) == XQ_OK && o->archs.count)
         set_arch(job, o->archs.items[0], &json, err);
     if (err->status == XQ_OK)
         gen_list_parameters(job->g, &o->families, json, common, err);
@@ -363,7 +358,7 @@ static int check_options(const cli_command *command, const struct options *o)
     if (status != CLI_OK || o->list_models || o->features)
         return status;
     if (o->list_parameters)
-        return check_list_parameters(command, o, names_model(command->spec));
+        return check_list_parameters(command, o, cli_names_model(command->spec));
     if (!o->print_spec && !o->out && kernels != 1)
         return cli_usage("gen", "--out DIR is needed, except to print one --family for one --arch");
     return cli_needs_model(command);

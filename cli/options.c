@@ -453,9 +453,18 @@ int cli_takes_only(const cli_command *command, const char *option, const char *c
     return CLI_OK;
 }
 
+bool cli_names_model(const struct cli_spec *spec)
+{
+    static const char *const keys[] = {"model", "model.preset", "model.hidden_size"};
+    bool named = spec->model || spec->spec_file;
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        named = named || cli_spec_sets(spec, keys[i]);
+    return named;
+}
+
 int cli_needs_model(const cli_command *command)
 {
-    if (command->spec->model || command->spec->spec_file || cli_spec_sets(command->spec, "model"))
+    if (cli_names_model(command->spec))
         return CLI_OK;
     return cli_usage(command->name, "no model given; use --model NAME|DIR|config.json, or --spec FILE");
 }

@@ -89,9 +89,10 @@ static xq_status expect_layers(const struct job *job, error *err)
 {
     if (job->views[0].layers == job->source->layers)
         return XQ_OK;
-    error_set(err, XQ_ERROR_SPEC, "spec",
-              "model.num_hidden_layers: is not that of the model directory, whose weights are read; leave it "
-              "out");
+    error_set(
+        err, XQ_ERROR_SPEC, "spec",
+        "model.num_hidden_layers: is not that of the model directory, whose weights are read; leave it "
+        "out");
     return error_field(err, "model.num_hidden_layers");
 }
 

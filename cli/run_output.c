@@ -59,6 +59,22 @@ static cJSON *layer_json(const struct run *r, const struct run_layer *l)
     return json;
 }
 
+/* "40", or "39 to 40" where layers differ. */
+static const char *queries_of_all(const struct run *r, char *text, size_t size)
+{
+    int64_t least = r->layers[0].queries, most = least;
+    for (int i = 1; i < r->layer_count; i++) {
+        const int64_t queries = r->layers[i].queries;
+        least = queries < least ? queries : least;
+        most = queries > most ? queries : most;
+    }
+    if (least == most)
+        snprintf(text, size, "%lld", (long long)most);
+    else
+        snprintf(text, size, "%lld to %lld", (long long)least, (long long)most);
+    return text;
+}
+
 xq_status run_report(const struct run *r, error *err)
 {
     const struct run_layer *last = &r->layers[r->layer_count - 1];
@@ -79,8 +95,10 @@ xq_status run_report(const struct run *r, error *err)
     cJSON_Delete(json);
     if (err->status != XQ_OK || r->o->common.quiet || cli_json_to_stdout(&r->o->common))
         return err->status;
-    printf("%s: %s attention of %lld quer%s over %lld tokens", cli_show(r->o->output).text,
-           implementation_name(r->o), (long long)last->queries, last->queries == 1 ? "y" : "ies",
+    char queries[48];
+    queries_of_all(r, queries, sizeof queries);
+    printf("%s: %s attention of %s quer%s over %lld tokens", cli_show(r->o->output).text,
+           implementation_name(r->o), queries, strcmp(queries, "1") == 0 ? "y" : "ies",
            (long long)last->tokens);
     if (r->layer_count > 1)
         printf(" in %d layers", r->layer_count);

@@ -481,7 +481,7 @@ xq_status cli_spec_json(const struct cli_spec *spec, const struct cli_common *co
 {
     gen *g = NULL;
     char *out = NULL;
-    if (!spec->spec_file && !spec->model && !cli_spec_sets(spec, "model"))
+    if (!cli_names_model(spec))
         return error_set(err, XQ_ERROR_SPEC, "spec",
                          "no model given; use --model NAME|DIR|config.json, or --spec FILE");
     if (gen_create(common->templates, &g, err) == XQ_OK && apply_options(g, spec, &out, err) == XQ_OK &&

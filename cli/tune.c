@@ -35,7 +35,8 @@ struct tuning {
     struct cli_list bits, families, contexts, batches, queries;
     const char *strategy, *budget, *store_path;
     store *store; /* NULL: none */
-    int64_t most;
+    const char *shard_text;
+    int64_t most, shard, shards; /* shards 0: all candidates */
     bool dry_run;
     double budget_seconds, begun;
     char *spec;
@@ -90,7 +91,27 @@ static xq_status read_budget(struct tuning *t, error *err)
         t->budget);
 }
 
-enum { MOST_BITS = 8 };
+enum { MOST_BITS = 8, MOST_SHARDS = 1000 };
+
+/* "2/8": the second of eight, which counts from 0 here. */
+static xq_status read_shard(struct tuning *t, error *err)
+{
+    char first[16];
+    const char *slash = t->shard_text ? strchr(t->shard_text, '/') : NULL;
+    size_t length = slash ? (size_t)(slash - t->shard_text) : sizeof first;
+    if (!t->shard_text)
+        return XQ_OK;
+    snprintf(first, sizeof first, "%.*s", (int)(length < sizeof first ? length : 0), t->shard_text);
+    if (cli_read_whole(first, &t->shard) == CLI_NUMBER &&
+        cli_read_whole(slash + 1, &t->shards) == CLI_NUMBER && t->shards >= 1 && t->shards <= MOST_SHARDS &&
+        t->shard >= 1 && t->shard <= t->shards) {
+        t->shard--;
+        return XQ_OK;
+    }
+    return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                     "--shard: '%.80s' is not valid; valid: I/N, I from 1 to N, N from 1 to %d, as in 2/8",
+                     t->shard_text, MOST_SHARDS);
+}
 
 /* A list of whole numbers; `otherwise` where the option was not given. Caller frees. */
 static int64_t *read_numbers(const struct cli_list *list, const char *option, int64_t otherwise,
@@ -158,6 +179,23 @@ static void free_axes(struct axes *a)
     free(a->queries);
 }
 
+/* What the last job would fail for is told before the first one begins. */
+static xq_status check_job(const struct tuning *t, const struct tune_job *job, error *err)
+{
+    char *spec = NULL, *completed = NULL, *space = NULL;
+    if (job->options->queries > job->options->tokens)
+        return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                         "--queries: %lld; valid are 1 .. %lld, as many as tokens",
+                         (long long)job->options->queries, (long long)job->options->tokens);
+    if (cli_any_layer_choices(t->generator, job->spec, &spec, err) == XQ_OK &&
+        cli_complete_sizes(t->generator, spec, &completed, err) == XQ_OK)
+        gen_space(t->generator, completed, job->family, &space, err);
+    free(spec);
+    free(completed);
+    free(space);
+    return err->status;
+}
+
 static xq_status add_job(struct tuning *t, const struct axes *a, int index, error *err)
 {
     struct tuned *job = &t->jobs[t->job_count];
@@ -183,7 +221,7 @@ static xq_status add_job(struct tuning *t, const struct axes *a, int index, erro
         return err->status;
     job->job.spec = spec;
     t->job_count++;
-    return XQ_OK;
+    return check_job(t, &job->job, err);
 }
 
 static xq_status make_jobs(struct tuning *t, error *err)
@@ -368,6 +406,8 @@ static xq_status search(struct tuning *t, struct tuned *job, struct tune_worker 
         .candidates = job->count,
         .first = job->standard,
         .most = (int)t->most,
+        .shard = (int)t->shard,
+        .shards = (int)t->shards,
         .budget_seconds = state.share,
     };
     if (t->store)
@@ -616,8 +656,8 @@ static int check_usage(const cli_command *command, const struct tuning *t)
 {
     if (cli_needs_model(command) != CLI_OK)
         return CLI_USAGE;
-    static const char *const measuring[] = {"--store", "--budget", "--strategy", "--most"};
-    for (int i = 0; i < 4; i++)
+    static const char *const measuring[] = {"--store", "--budget", "--strategy", "--most", "--shard"};
+    for (int i = 0; i < 5; i++)
         if (t->dry_run && cli_given(command, measuring[i]))
             return cli_usage("tune", "%s: has no effect with --dry-run, which measures nothing",
                              measuring[i]);
@@ -634,7 +674,8 @@ static int check_usage(const cli_command *command, const struct tuning *t)
 static xq_status prepare(struct tuning *t, error *err)
 {
     cli_reads_common(&t->o.common, &t->o.spec);
-    if (read_budget(t, err) == XQ_OK && cli_begin_json(&t->o.common, err) == XQ_OK &&
+    if (read_budget(t, err) == XQ_OK && read_shard(t, err) == XQ_OK &&
+        cli_begin_json(&t->o.common, err) == XQ_OK &&
         cli_spec_json(&t->o.spec, &t->o.common, &t->spec, err) == XQ_OK &&
         gen_create(t->o.common.templates, &t->generator, err) == XQ_OK && make_jobs(t, err) == XQ_OK &&
         t->store_path)
@@ -650,7 +691,10 @@ static int work(struct tuning *t, error *err)
     cli_progress_begin(&t->progress, &t->o.common, "tuning");
     run_all(t, err);
     cli_progress_end(&t->progress);
-    if (err->status == XQ_OK && !cli_json_to_stdout(&t->o.common)) {
+    bool some = err->status == XQ_OK; /* a later job may have failed */
+    for (int i = 0; i < t->job_count; i++)
+        some = some || t->jobs[i].done;
+    if (some && !cli_json_to_stdout(&t->o.common)) {
         print_results(t);
         print_winners(t);
     }
@@ -682,6 +726,8 @@ int cli_tune(int argc, char **argv)
         {"--store", CLI_STRING, &t.store_path, "FILE",
          "keeps every measurement, and takes those that are there; made where it is missing"},
         {"--most", CLI_INT, &t.most, "N", "candidates of each family and size (all)"},
+        {"--shard", CLI_STRING, &t.shard_text, "I/N",
+         "the I-th of N parts of the candidates, and the default (all)"},
         {"--dry-run", CLI_FLAG, &t.dry_run, NULL,
          "count the candidates, and say what rules out the others"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},

@@ -207,11 +207,17 @@ local function adapt_cohere(model, _, refuse)
 end
 
 -- KV heads are told three ways. ALiBi's bias is scaled as scores are, unlike in other models.
-local function adapt_falcon(model)
+local function adapt_falcon(model, _, refuse)
+  local given = model.num_key_value_heads -- which the model's own code does not read
   if not model.new_decoder_architecture and model.multi_query ~= false then
     model.num_key_value_heads = 1
   else
     model.num_key_value_heads = model.num_kv_heads or model.n_head_kv
+  end
+  local heads = model.num_key_value_heads or model.num_attention_heads
+  if given ~= nil and given ~= heads then
+    refuse("num_key_value_heads", "%s is not what num_kv_heads, multi_query and new_decoder_architecture say; supported: %s, or " ..
+      "leave it out", tostring(given):sub(1, 60), tostring(heads):sub(1, 60))
   end
   drop(model, "new_decoder_architecture", "multi_query", "num_kv_heads", "n_head_kv")
   if not model.alibi then return end

@@ -305,3 +305,29 @@ Test(cli_spec, compare_takes_bits_from_one_place)
     cr_assert_eq(r.status, 1);
     cr_assert(strstr(r.err, "cache.bits: 5 is not valid"), "%s", r.err);
 }
+
+/* --set alone may say which model. */
+Test(cli_spec, a_model_by_set)
+{
+    static const char *const same[] = {
+        "--model llama-2-7b",
+        "--set model='\"llama-2-7b\"'",
+        "--set model.preset='\"llama-2-7b\"'",
+    };
+    char *first = NULL;
+    for (int i = 0; i < 3; i++) {
+        struct command_result r = command_run("gen --print-spec %s", same[i]);
+        cr_assert_eq(r.status, 0, "%s: %s", same[i], r.err);
+        if (first)
+            cr_expect_str_eq(r.out, first, "%s", same[i]);
+        else
+            first = strdup(r.out);
+    }
+    free(first);
+    struct command_result r = command_run("gen --print-spec --set model.hidden_size=128");
+    cr_expect_eq(r.status, 1);
+    cr_expect(strstr(r.err, "num_attention_heads"), "%s", r.err);
+    r = command_run("gen --print-spec --set model.rope_theta=5");
+    cr_expect_eq(r.status, 2);
+    cr_expect(strstr(r.err, "no model given"), "%s", r.err);
+}

@@ -91,6 +91,9 @@ Test(config_claims, layer_types_name_every_layer)
 Test(config_claims, attention_in_both_directions_is_refused_by_name)
 {
     static const struct refusal list[] = {
+        {"\"model_type\": \"falcon\", \"multi_query\": true, " SHAPE, "num_key_value_heads",
+         "2 is not what num_kv_heads, multi_query and new_decoder_architecture say; supported: 1, or leave "
+         "it out"},
         {QWEN2 ", \"is_causal\": false", "is_causal", "both directions"},
         {QWEN2 ", \"causal\": false", "causal", "both directions"},
         {QWEN2 ", \"use_causal_mask\": false", "use_causal_mask", "both directions"},

@@ -39,7 +39,7 @@ Test(progress, names_the_part_and_the_kernel_that_is_compiled_and_is_erased)
     int status;
     const char *text = terminal_run(&status,
                                     "compare --device sim --synthetic --model smollm2-135m --method latent "
-                                    "--tokens 32 --bits 4 --cache-dir %s/cache",
+                                    "--tokens 500 --bits 8,3,2,4 --cache-dir %s/cache",
                                     files_directory());
     cr_assert_eq(status, 0, "%s", text);
     lines_fit(text, "comparing: ");

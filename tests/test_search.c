@@ -188,6 +188,25 @@ Test(search, ends_within_its_budget_with_what_there_is)
     cr_expect_str_eq(err.message, "budget: 0.5 s do not suffice for one measurement, which takes 1 s");
 }
 
+Test(search, shards_share_the_candidates)
+{
+    int seen[CANDIDATES] = {0};
+    for (int shard = 0; shard < 3; shard++) {
+        struct search_options o = begin();
+        o.shard = shard;
+        o.shards = 3;
+        const struct search_result r = run(&o);
+        cr_expect(r.complete);
+        cr_expect_eq(world.asked[0], DEFAULT);
+        for (int i = 1; i < r.tried; i++) {
+            cr_expect_eq(world.asked[i] % 3, shard);
+            seen[world.asked[i]]++;
+        }
+    }
+    for (int i = 0; i < CANDIDATES; i++)
+        cr_expect_eq(seen[i], i != DEFAULT, "%d", i);
+}
+
 Test(search, an_interrupt_ends_it_with_what_there_is)
 {
     struct search_options o = begin();

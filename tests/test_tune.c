@@ -1,5 +1,6 @@
 /* xq tune, on the software device: what is tried, what may win, and what becomes of candidates that are
  * wrong, fault or hang. */
+#include "../autotune/search/store.h"
 #include "../gen/embed.h"
 #include "command.h"
 #include "files.h"
@@ -311,8 +312,16 @@ Test(tune, bad_input_is_named)
         {"--families append", 1,
          "--families: 'append' is no family that a step of attention runs; valid: attend, "},
         {"--families accumulate --contexts 40", 1, "accumulate cannot serve this spec"},
+        {"--families attend,rope,accumulate --contexts 40", 1, "accumulate cannot serve this spec"},
+        {"--contexts 40,2 --queries 5", 1, "--queries: 5; valid are 1 .. 2"},
         {"--strategy best", 1, "--strategy: 'best' is not known; valid: random, exhaustive"},
         {"--most 0", 1, "--most"},
+        {"--shard 0/2", 1,
+         "--shard: '0/2' is not valid; valid: I/N, I from 1 to N, N from 1 to 1000, as in 2/8"},
+        {"--shard 3/2", 1, "--shard: '3/2' is not valid"},
+        {"--shard 1", 1, "--shard: '1' is not valid"},
+        {"--shard 1/2/3", 1, "--shard: '1/2/3' is not valid"},
+        {"--shard 1/2 --dry-run", 2, "--shard: has no effect with --dry-run"},
         {"--queries 5 --contexts 4", 1, "--queries: 5; valid are 1 .. 4"},
         {"--bits 4 --set cache.bits=8", 2, "--bits and --set cache.bits: give one of them"},
         {"--budget 0.001s --contexts 40", 1, "--budget: 0.001s does not suffice: setting up took "},
@@ -357,10 +366,10 @@ Test(tune, an_interrupt_ends_it_with_what_there_is, .timeout = 300)
 /* -------------------------------------------------------------------- store */
 
 /* How many trials a run took from the store. */
-static int from_store(const char *store, const char *arguments)
+static int from_store(const char *path, const char *arguments)
 {
     struct command_result r =
-        command_run("tune --spec %s --device sim --store %s %s", spec_file(), store, arguments);
+        command_run("tune --spec %s --device sim --store %s %s", spec_file(), path, arguments);
     cr_assert_eq(r.status, 0, "%s", r.err);
     const char *found = strstr(r.out, " from the store");
     while (found && found > r.out && found[-1] != ' ')
@@ -371,27 +380,27 @@ static int from_store(const char *store, const char *arguments)
 Test(tune, a_store_answers_what_was_measured_before, .timeout = 300)
 {
     const char *folder = files_directory();
-    char store[4096];
-    snprintf(store, sizeof store, "%s", files_path(folder, "one.db"));
-    cr_expect_eq(from_store(store, "--contexts 50 --most 4"), 0);
-    cr_expect_eq(from_store(store, "--contexts 50 --most 4"), 4);
-    cr_expect_eq(from_store(store, "--contexts 50 --most 6"), 4, "the order is the same, and longer");
-    cr_expect_eq(from_store(store, "--contexts 51 --most 4"), 0, "another size");
-    cr_expect_eq(from_store(store, "--contexts 50 --most 4 --bits 2"), 0, "another spec");
-    cr_expect_eq(from_store(store, "--contexts 50 --most 4 --families kv_attend"), 0, "another family");
+    char path[4096];
+    snprintf(path, sizeof path, "%s", files_path(folder, "one.db"));
+    cr_expect_eq(from_store(path, "--contexts 50 --most 4"), 0);
+    cr_expect_eq(from_store(path, "--contexts 50 --most 4"), 4);
+    cr_expect_eq(from_store(path, "--contexts 50 --most 6"), 4, "the order is the same, and longer");
+    cr_expect_eq(from_store(path, "--contexts 51 --most 4"), 0, "another size");
+    cr_expect_eq(from_store(path, "--contexts 50 --most 4 --bits 2"), 0, "another spec");
+    cr_expect_eq(from_store(path, "--contexts 50 --most 4 --families kv_attend"), 0, "another family");
     const char *again = "--contexts 50 --most 4 --json - --store ";
     char arguments[4300];
-    snprintf(arguments, sizeof arguments, "%s%s", again, store);
+    snprintf(arguments, sizeof arguments, "%s%s", again, path);
     cJSON *root = tune(arguments);
     cr_expect_gt(number(job_of(root, 0), "limit_us"), 0, "the last rounds are measured");
     cJSON_Delete(root);
     /* A step of the unfused pipeline runs other families too. */
-    cr_expect_eq(from_store(store, "--contexts 50 --families rope"), 0);
-    cr_expect_eq(from_store(store, "--contexts 50 --families rope"), 1);
+    cr_expect_eq(from_store(path, "--contexts 50 --families rope"), 0);
+    cr_expect_eq(from_store(path, "--contexts 50 --families rope"), 1);
     struct command_result r =
         command_run("tune --spec %s --device sim --store %s --contexts 50 --families rope "
                     "--set tuning.gemm.stages=2",
-                    spec_file(), store);
+                    spec_file(), path);
     cr_expect_eq(r.status, 1);
     cr_expect(strstr(r.err, "tuning.gemm: a store has no place for other parameters than those of rope"),
               "%s", r.err);
@@ -399,33 +408,55 @@ Test(tune, a_store_answers_what_was_measured_before, .timeout = 300)
                     spec_file());
     cr_expect_eq(r.status, 0, "%s", r.err);
     /* Tuning that the spec has is where the search begins, and no other question. */
-    cr_expect_geq(from_store(store, "--contexts 50 --most 4 --set tuning.attend.stages=2"), 2);
+    cr_expect_geq(from_store(path, "--contexts 50 --most 4 --set tuning.attend.stages=2"), 2);
 }
 
 /* Kernels of a changed template are others. */
 Test(tune, a_store_does_not_answer_for_a_changed_template, .timeout = 300)
 {
     const char *folder = files_directory();
-    char store[4096], arguments[4200];
-    snprintf(store, sizeof store, "%s", files_path(folder, "one.db"));
-    cr_expect_eq(from_store(store, "--contexts 50 --most 3"), 0);
+    char path[4096], arguments[4200];
+    snprintf(path, sizeof path, "%s", files_path(folder, "one.db"));
+    cr_expect_eq(from_store(path, "--contexts 50 --most 3"), 0);
     const char *changed_folder = changed("templates/attend.cu.lt", "{${guard}", "{${guard} // changed");
     snprintf(arguments, sizeof arguments, "--contexts 50 --most 3 --templates %s", changed_folder);
-    cr_expect_eq(from_store(store, arguments), 0);
-    cr_expect_eq(from_store(store, "--contexts 50 --most 3"), 3);
+    cr_expect_eq(from_store(path, arguments), 0);
+    cr_expect_eq(from_store(path, "--contexts 50 --most 3"), 3);
+}
+
+static xq_status count_row(void *user, const store_row *row, error *err)
+{
+    ++*(int *)user;
+    (void)row;
+    return err->status;
+}
+
+/* Waits until the store has a row; it may not be there yet. */
+static void wait_for_a_row(const char *path)
+{
+    int rows = 0;
+    for (int i = 0; rows == 0 && i < 2000; i++) {
+        store *s = NULL;
+        error err = ERROR_INIT;
+        usleep(100000);
+        if (store_open(path, STORE_READ, &s, &err) == XQ_OK)
+            store_list(s, NULL, count_row, &rows, &err);
+        store_close(s);
+        error_clear(&err);
+    }
+    cr_assert_gt(rows, 0);
 }
 
 Test(tune, a_killed_run_goes_on_where_it_was, .timeout = 300)
 {
-    char store[4096];
-    snprintf(store, sizeof store, "%s", files_path(files_directory(), "one.db"));
+    char path[4096];
+    snprintf(path, sizeof path, "%s", files_path(files_directory(), "one.db"));
     pid_t pid = command_start("tune --spec %s --device sim --contexts 300 --strategy exhaustive --store %s",
-                              spec_file(), store);
-    sleep(8);
+                              spec_file(), path);
+    wait_for_a_row(path);
     kill(pid, SIGKILL);
     cr_expect_eq(command_wait(pid), -1);
-    int found = from_store(store, "--contexts 300 --strategy exhaustive --most 4");
-    cr_expect_geq(found, 1, "%d", found);
+    cr_expect_geq(from_store(path, "--contexts 300 --strategy exhaustive --most 4"), 1);
 }
 
 Test(tune, stores_are_merged, .timeout = 300)
@@ -448,6 +479,28 @@ Test(tune, stores_are_merged, .timeout = 300)
     r = command_run("tune merge %s/none.db --out %s/new.db", folder, folder);
     cr_expect_eq(r.status, 1);
     cr_expect(strstr(r.err, "none.db: No such file or directory"), "%s", r.err);
+}
+
+/* What a cluster does: every part of the candidates on a machine of its own, one store out of all. */
+Test(tune, shards_together_are_the_whole, .timeout = 300)
+{
+    const char *folder = files_directory();
+    int tried = 0;
+    for (int i = 1; i <= 2; i++) {
+        struct command_result r =
+            command_run("tune --spec %s --device sim --contexts 33 --strategy exhaustive "
+                        "--shard %d/12 --store %s/%d.db --json -",
+                        spec_file(), i, folder, i);
+        cr_assert_eq(r.status, 0, "%s", r.err);
+        cJSON *root = cJSON_Parse(r.out);
+        tried += cJSON_GetArraySize(cJSON_GetObjectItem(job_of(root, 0), "trials"));
+        cJSON_Delete(root);
+    }
+    cr_expect_gt(tried, 4);
+    struct command_result r =
+        command_run("tune merge %s/1.db %s/2.db --out %s/all.db", folder, folder, folder);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_expect_eq(atoi(r.out), tried, "%s", r.out);
 }
 
 Test(tune, a_foreign_store_is_refused_before_any_work)

@@ -10,9 +10,10 @@ struct search {
     const struct search_options *options;
     const struct search_calls *calls;
     struct search_time *times; /* of each candidate, as measured last */
-    int32_t *order;            /* of candidates; the default is order[0] */
-    double begun, longest;     /* seconds: when the search began; what the longest measurement took */
-    double longest_other;      /* the same without the first one, which sets up */
+    int32_t *order;            /* of the `count` candidates of this search; the default is order[0] */
+    int count;
+    double begun, longest; /* seconds: when the search began; what the longest measurement took */
+    double longest_other;  /* the same without the first one, which sets up */
     struct search_result result;
 };
 
@@ -59,8 +60,9 @@ static void set_order(struct search *s)
     int count = 0;
     s->order[count++] = o->first;
     for (int i = 0; i < o->candidates; i++)
-        if (i != o->first)
+        if (i != o->first && (o->shards == 0 || i % o->shards == o->shard))
             s->order[count++] = i;
+    s->count = count;
     random_stream r = random_begin(o->seed, 0);
     if (o->strategy == SEARCH_RANDOM && count > 1)
         random_shuffle(&r, s->order + 1, (size_t)count - 1);
@@ -83,7 +85,7 @@ static xq_status try_default(struct search *s, error *err)
 
 static xq_status try_others(struct search *s, error *err)
 {
-    int most = s->options->candidates;
+    int most = s->count;
     if (s->options->most > 0 && s->options->most < most)
         most = s->options->most;
     for (int i = 1, told = 1; i < most && may_go_on(s, last_rounds(s)); i++) {

@@ -23,7 +23,8 @@ struct search_options {
     uint64_t seed;
     int candidates; /* >= 1; candidate `first` is the default */
     int first;
-    int most;              /* measured candidates at most, the default included; 0: all */
+    int most;          /* measured candidates at most, the default included; 0: all */
+    int shard, shards; /* beside the default only candidates i with i % shards == shard; shards 0: all */
     double budget_seconds; /* > 0 */
 };
 

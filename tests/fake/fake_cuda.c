@@ -1,7 +1,7 @@
 /* A stand-in for libcuda.so.1, built as a library of its own and found through XQ_LIBCUDA: the driver API
- * calls that runtime/device/cuda_api.h declares, over host memory, without any GPU. It records what was called and
- * refuses what a driver refuses: no context current, an unknown kernel, a grid of size zero. Kernels do not
- * run; their launches are kept for a test to look at (tests/fake_cuda.h). */
+ * calls that runtime/device/cuda_api.h declares, over host memory, without any GPU. It records what was
+ * called and refuses what a driver refuses: no context current, an unknown kernel, a grid of size zero.
+ * Kernels do not run; their launches are kept for a test to look at (tests/fake_cuda.h). */
 #include "../fake_cuda.h"
 
 #include <pthread.h>
@@ -430,8 +430,8 @@ EXPORT int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz,
     return launch(function, &l, parameters, extra);
 }
 
-/* CUlaunchAttribute and CUlaunchConfig, written down a second time: those of runtime/device/cuda_api.h are tested.
- */
+/* CUlaunchAttribute and CUlaunchConfig, written down a second time, because those of
+ * runtime/device/cuda_api.h are what is tested. */
 struct launch_attribute {
     unsigned id, padding, value[16];
 };
