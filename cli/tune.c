@@ -26,7 +26,7 @@ struct tuned {
     struct candidate *candidates;
     int count, standard, stored; /* candidates; the default's place; how many trials the store had */
     double limit;                /* seconds, of a step, as a trial of this run said; 0: there was none */
-    bool done;
+    bool done, interrupted;
     struct search_result result;
 };
 
@@ -414,6 +414,7 @@ static xq_status search(struct tuning *t, struct tuned *job, struct tune_worker 
         tune_question_make(t->generator, &job->job, &t->device, &state.question, err);
     if (err->status == XQ_OK && search_run(&o, &calls, &job->result, err) == XQ_OK)
         job->done = job->candidates[job->standard].tried;
+    job->interrupted = is_interrupted();
     tune_question_free(&state.question);
     if (strcmp(err->field, "budget") == 0)
         budget_ended(t, job, err);
@@ -542,7 +543,7 @@ static void print_results(const struct tuning *t)
         printf("  %d of %d", job->result.tried, job->count);
         if (job->stored)
             printf(", %d from the store", job->stored);
-        printf("%s\n", job->result.complete ? "" : is_interrupted() ? ", interrupted" : ", time is up");
+        printf("%s\n", job->result.complete ? "" : job->interrupted ? ", interrupted" : ", time is up");
     }
     printf(
         "\nTimes are of one step of attention, %s. A gain of 1 keeps the default: nothing was faster "

@@ -53,7 +53,7 @@ pid_t command_start(const char *format, ...)
     va_start(list, format);
     vsnprintf(arguments, sizeof arguments, format, list);
     va_end(list);
-    snprintf(line, sizeof line, "exec '%s' %s >/dev/null 2>&1", command_program(), arguments);
+    snprintf(line, sizeof line, "exec '%s' >/dev/null 2>&1 %s", command_program(), arguments);
     pid_t pid = fork();
     cr_assert_geq(pid, 0);
     if (pid == 0) {

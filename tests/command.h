@@ -17,7 +17,8 @@ struct command_result command_run(const char *format, ...) __attribute__((format
  * with this status. */
 void command_refuses(const char *arguments, int status, const char *line);
 
-/* Starts `xq ARGUMENTS` in the background, its output thrown away; the process is the program itself. */
+/* Starts `xq ARGUMENTS` in the background; the process is the program itself. Its output is thrown away,
+ * but for redirections among ARGUMENTS. */
 pid_t command_start(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Its exit status; -1 for a signal. */
 int command_wait(pid_t pid);

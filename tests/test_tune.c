@@ -253,29 +253,30 @@ Test(tune, a_default_that_does_not_work_is_an_error)
     cr_expect(strstr(r.err, "attend with its default parameters: wrong: outputs differ"), "%s", r.err);
 }
 
-/* A kernel that never ends, as the default and as another candidate. */
-static const char *endless(const char *condition)
+/* A kernel that runs for minutes on any machine, but whose warps the software device takes for no endless
+ * loop. */
+static const char *slow(const char *condition)
 {
     char text[256];
     snprintf(text, sizeof text,
-             "{${guard}\n%% if %s then\n    for (volatile int i = 0; i < 1000000000; i++);\n%% end",
+             "{${guard}\n%% if %s then\n    for (volatile int i = 0; i < 4000000; i++);\n%% end",
              condition);
     return changed("templates/attend.cu.lt", "{${guard}", text);
 }
 
 Test(tune, a_budget_that_is_too_short_is_no_hang, .timeout = 300)
 {
-    const char *folder = endless("true");
-    struct command_result r = command_run(
-        "tune --spec %s --device sim --contexts 40 --templates %s --budget 4s --store %s/one.db",
-        spec_file(), folder, files_directory());
+    const char *folder = slow("true");
+    struct command_result r = command_run("tune --spec %s --device sim --contexts 40 --batches 64 "
+                                          "--templates %s --budget 5s --store %s/one.db",
+                                          spec_file(), folder, files_directory());
     cr_expect_eq(r.status, 1);
     cr_expect_str_eq(r.err,
-                     "xq tune: --budget: 4s does not suffice for one measurement of attend at 40 tokens; "
+                     "xq tune: --budget: 5s does not suffice for one measurement of attend at 40 tokens; "
                      "give more\n");
     char arguments[512];
-    snprintf(arguments, sizeof arguments, "--contexts 40 --budget 10s --templates %s",
-             endless("tuning.warps ~= 8"));
+    snprintf(arguments, sizeof arguments, "--contexts 40 --batches 64 --budget 12s --templates %s",
+             slow("tuning.warps ~= 8"));
     cJSON *root = tune(arguments);
     const cJSON *job = job_of(root, 0), *t;
     cJSON_ArrayForEach(t, cJSON_GetObjectItem(job, "trials"))
@@ -352,6 +353,14 @@ Test(tune, an_interrupt_ends_it_with_what_there_is, .timeout = 300)
     cr_expect(!cJSON_IsTrue(cJSON_GetObjectItem(job, "complete")));
     cJSON_Delete(root);
     free(json);
+    path = files_path(files_directory(), "out.txt");
+    pid = command_start("tune --spec %s --device sim --contexts 700 > %s", spec_file(), path);
+    sleep(6);
+    kill(pid, SIGINT);
+    cr_expect_eq(command_wait(pid), 1);
+    char *table = files_read(path, &size);
+    cr_expect(strstr(table, ", interrupted\n"), "%s", table);
+    free(table);
 }
 
 /* -------------------------------------------------------------------- store */
