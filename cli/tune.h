@@ -19,6 +19,9 @@ bool tune_family(const char *name, xq_implementation *implementation);
 /* The names of those families, for messages. */
 extern const char tune_families[];
 
+/* The families that a step of an implementation may run, numbered from 0; NULL behind the last. */
+const char *tune_family_of_step(xq_implementation implementation, int number);
+
 /* ------------------------------------------------------------------- bench */
 
 enum tune_outcome {

@@ -30,6 +30,16 @@ bool tune_family(const char *name, xq_implementation *implementation)
     return false;
 }
 
+const char *tune_family_of_step(xq_implementation implementation, int number)
+{
+    static const char *const steps[][5] = {
+        [XQ_FUSED] = {"attend", "absorb", "accumulate", "key_norms"},
+        [XQ_UNFUSED] = {"accumulate", "dequantize", "gemm", "rope", "kv_attend"},
+        [XQ_FP16_KV] = {"kv_attend"},
+    };
+    return number < 5 ? steps[implementation][number] : NULL;
+}
+
 struct tune_bench {
     const struct tune_job *job;
     gen *generator;

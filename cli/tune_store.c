@@ -27,6 +27,20 @@ static xq_status expect_no_tuning(const char *spec, const char *family, error *e
     return err->status;
 }
 
+/* A time is that of a step, with all its kernels. */
+static xq_status hash_step(gen *g, const struct tune_job *job, char source[STORE_TEXT + 1], error *err)
+{
+    const char *family;
+    *source = 0;
+    for (int i = 0; (family = tune_family_of_step(job->implementation, i)) && err->status == XQ_OK; i++) {
+        gen_source_hash hash;
+        if (gen_family_source(g, family, &hash, err) == XQ_OK)
+            snprintf(source + strlen(source), STORE_TEXT + 1 - strlen(source), "%s%s", i ? "-" : "",
+                     hash.hex);
+    }
+    return err->status;
+}
+
 xq_status tune_question_make(gen *g, const struct tune_job *job, const xq_device_info *device,
                              struct tune_question *out, error *err)
 {
@@ -35,7 +49,7 @@ xq_status tune_question_make(gen *g, const struct tune_job *job, const xq_device
     cJSON_AddNullToObject(cJSON_AddObjectToObject(overrides, "tuning"), job->family);
     if (cli_spec_override(g, job->spec, overrides, &out->spec, err) == XQ_OK &&
         expect_no_tuning(out->spec, job->family, err) == XQ_OK)
-        gen_family_source(g, job->family, &out->source, err);
+        hash_step(g, job, out->source, err);
     return err->status;
 }
 
@@ -63,7 +77,7 @@ static store_question question_of(const struct tune_question *q, const char *par
         .implementation = q->job->implementation,
         .family = q->job->family,
         .bucket = {o->tokens, (int)o->batch, (int)o->queries},
-        .source = q->source.hex,
+        .source = q->source,
         .mode = {.cold_l2 = true},
         .parameters = parameters,
     };

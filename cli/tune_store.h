@@ -10,8 +10,8 @@
 struct tune_question {
     const struct tune_job *job;
     const xq_device_info *device;
-    gen_source_hash source; /* of the family */
-    char *spec;             /* the job's choices without tuning; tune_question_free */
+    char source[STORE_TEXT + 1]; /* hashes of all families that the step may run */
+    char *spec;                  /* the job's choices without tuning; tune_question_free */
 };
 /* Errors: XQ_ERROR_SPEC for a spec that has tuning of other families. */
 xq_status tune_question_make(gen *g, const struct tune_job *job, const xq_device_info *device,

@@ -422,6 +422,12 @@ Test(tune, a_store_does_not_answer_for_a_changed_template, .timeout = 300)
     snprintf(arguments, sizeof arguments, "--contexts 50 --most 3 --templates %s", changed_folder);
     cr_expect_eq(from_store(path, arguments), 0);
     cr_expect_eq(from_store(path, "--contexts 50 --most 3"), 3);
+    /* A step of rope runs gemm too. */
+    cr_expect_eq(from_store(path, "--contexts 50 --families rope"), 0);
+    changed_folder = changed("templates/gemm.cu.lt", "{${guard}", "{${guard} // changed");
+    snprintf(arguments, sizeof arguments, "--contexts 50 --families rope --templates %s", changed_folder);
+    cr_expect_eq(from_store(path, arguments), 0);
+    cr_expect_eq(from_store(path, "--contexts 50 --families rope"), 1);
 }
 
 static xq_status count_row(void *user, const store_row *row, error *err)
