@@ -258,11 +258,16 @@ struct search_state {
     double longest, share; /* seconds: of a trial; of the whole budget that the job may use */
 };
 
+static double time_left(const struct tuning *t)
+{
+    return fmax(0, t->budget_seconds - (now() - t->begun));
+}
+
 /* A trial may take ten times as long as any before it, and the first one, which also draws inputs and fills
  * the cache, as long as the budget lasts. */
 static double patience(const struct search_state *s)
 {
-    double rest = s->t->budget_seconds - (now() - s->t->begun);
+    double rest = time_left(s->t);
     double most = s->longest > 0 ? 60 + 10 * s->longest : rest;
     return fmax(1, fmin(most, rest));
 }
@@ -378,26 +383,25 @@ static xq_status read_space(struct tuned *job, const char *space, error *err)
     return XQ_OK;
 }
 
-/* The default took longer than there was time. What was measured before is worth reporting. */
-static void budget_ended(const struct tuning *t, const struct tuned *job, error *err)
+/* There was no time for one measurement of the default. What was measured before is worth reporting. */
+static xq_status budget_ended(const struct tuning *t, const struct tuned *job, error *err)
 {
     error_clear(err);
-    *err = (error)ERROR_INIT;
-    if (job == t->jobs)
-        error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                  "--budget: %s does not suffice for one measurement of %s at %lld tokens; give more",
-                  t->budget, job->job.family, (long long)job->job.options->tokens);
+    if (job > t->jobs)
+        return XQ_OK;
+    return error_set(
+        err, XQ_ERROR_ARGUMENT, "argument",
+        "--budget: %s does not suffice for setting up and one measurement of %s at %lld tokens; "
+        "give more",
+        t->budget, job->job.family, (long long)job->job.options->tokens);
 }
 
 static xq_status search(struct tuning *t, struct tuned *job, struct tune_worker *worker, error *err)
 {
-    double passed = now() - t->begun, left = t->budget_seconds - passed;
+    double left = time_left(t);
     int rest = t->job_count - (int)(job - t->jobs);
-    if (left <= 0 && job == t->jobs)
-        return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                         "--budget: %s does not suffice: setting up took %.3g s", t->budget, passed);
     if (left <= 0)
-        return XQ_OK; /* the report says that it was not measured */
+        return budget_ended(t, job, err);
     struct search_state state = {.t = t, .job = job, .worker = worker, .share = left / rest};
     const struct search_calls calls = {try_candidate, expect_candidate, seconds, stop, &state};
     const struct search_options o = {
@@ -416,8 +420,6 @@ static xq_status search(struct tuning *t, struct tuned *job, struct tune_worker 
         job->done = job->candidates[job->standard].tried;
     job->interrupted = is_interrupted();
     tune_question_free(&state.question);
-    if (strcmp(err->field, "budget") == 0)
-        budget_ended(t, job, err);
     return err->status;
 }
 
@@ -426,11 +428,14 @@ static xq_status run_job(struct tuning *t, struct tuned *job, error *err)
     struct tune_worker *worker = NULL;
     char *space = NULL;
     cli_progress_update(&t->progress, fmin(1, (now() - t->begun) / t->budget_seconds), "setting up");
-    if (tune_worker_start(&job->job, &worker, &t->device, &space, err) == XQ_OK &&
+    if (tune_worker_start(&job->job, time_left(t), is_interrupted, &worker, &t->device, &space, err) ==
+            XQ_OK &&
         read_space(job, space, err) == XQ_OK && !is_interrupted())
         search(t, job, worker, err);
     tune_worker_end(worker);
     free(space);
+    if (err->status != XQ_OK && strcmp(err->field, "budget") == 0)
+        budget_ended(t, job, err);
     return err->status;
 }
 
@@ -442,7 +447,6 @@ static xq_status run_all(struct tuning *t, error *err)
         run_job(t, &t->jobs[i], err);
     if (err->status != XQ_OK && is_interrupted()) {
         error_clear(err);
-        *err = (error)ERROR_INIT;
     }
     signal(SIGINT, SIG_DFL);
     return err->status;

@@ -63,10 +63,12 @@ void tune_bench_close(struct tune_bench *bench);
 /* A bench in a process of its own: a candidate that hangs, faults or exits costs only that process. */
 struct tune_worker;
 
-/* Starts the process. *device and *space are what the bench says; caller frees *space. Errors: those of
- * tune_bench_open, XQ_ERROR_INTERNAL where no process can be made. */
-xq_status tune_worker_start(const struct tune_job *job, struct tune_worker **out, xq_device_info *device,
-                            char **space, error *err);
+/* Starts the process, and waits for at most `seconds` until its bench stands. *device and *space are what
+ * the bench says; caller frees *space. `stop` may be NULL; where it says true, the wait is over. Errors:
+ * those of tune_bench_open; field "budget" where the time did not suffice; XQ_ERROR_DEVICE where `stop`
+ * said true; XQ_ERROR_INTERNAL where no process can be made. */
+xq_status tune_worker_start(const struct tune_job *job, double seconds, bool (*stop)(void),
+                            struct tune_worker **out, xq_device_info *device, char **space, error *err);
 
 /* tune_bench_try, for at most `seconds`. After TUNE_CRASHED and TUNE_HUNG the process is gone, and the next
  * trial starts another. `stop`: asked while waiting; where it says true the process is ended, and the

@@ -120,17 +120,23 @@ static void be_a_worker(const struct tune_job *job, int fd)
 
 /* --------------------------------------------------------------- the parent */
 
-static int end_process(struct tune_worker *w)
+/* For a process that ends by itself. The status is waitpid's. */
+static int wait_for_process(struct tune_worker *w)
 {
     int status = 0;
-    if (!w->process)
-        return 0;
-    kill(w->process, SIGKILL);
     close(w->fd);
     while (waitpid(w->process, &status, 0) < 0 && errno == EINTR)
         ;
     w->process = 0;
     return status;
+}
+
+static void end_process(struct tune_worker *w)
+{
+    if (!w->process)
+        return;
+    kill(w->process, SIGKILL);
+    wait_for_process(w);
 }
 
 static xq_status start_process(struct tune_worker *w, error *err)
@@ -165,58 +171,72 @@ static void describe_death(int status, char *text, size_t size)
         snprintf(text, size, "its process ended with status %d", WEXITSTATUS(status));
 }
 
-static xq_status greet(struct tune_worker *w, xq_device_info *device, char **space, error *err)
+/* CLOSED: *err says why. LATE and STOPPED: the process is ended, *err is as it was. */
+static enum received greet(struct tune_worker *w, double until, bool (*stop)(void), xq_device_info *device,
+                           char **space, error *err)
 {
     struct hello hello;
-    if (receive_all(w->fd, &hello, sizeof hello, 1e18, NULL) != RECEIVED) {
-        char why[128];
-        int status = 0;
-        while (waitpid(w->process, &status, 0) < 0 && errno == EINTR)
-            ;
-        close(w->fd);
-        w->process = 0;
-        describe_death(status, why, sizeof why);
-        return error_set(err, XQ_ERROR_DEVICE, "device", "the bench could not be set up: %s", why);
-    }
-    if (hello.err.status != XQ_OK) {
+    char *text = NULL;
+    enum received got = receive_all(w->fd, &hello, sizeof hello, until, stop);
+    if (got == RECEIVED && hello.err.status != XQ_OK) {
         *err = hello.err;
-        return err->status;
+        return CLOSED;
     }
-    char *text = calloc(1, hello.space_bytes + 1);
-    if (!text)
-        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
-    if (receive_all(w->fd, text, hello.space_bytes, 1e18, NULL) != RECEIVED) {
-        free(text);
-        return error_set(err, XQ_ERROR_INTERNAL, "argument", "a measuring process ended in mid-sentence");
+    if (got == RECEIVED) {
+        text = calloc(1, hello.space_bytes + 1);
+        if (!text) {
+            error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+            return CLOSED;
+        }
+        got = receive_all(w->fd, text, hello.space_bytes, until, stop);
     }
-    *device = hello.device;
-    *space = text;
-    return XQ_OK;
+    if (got == RECEIVED) {
+        *device = hello.device;
+        *space = text;
+        return got;
+    }
+    free(text);
+    if (got == CLOSED) {
+        char why[128];
+        describe_death(wait_for_process(w), why, sizeof why);
+        error_set(err, XQ_ERROR_DEVICE, "device", "the bench could not be set up: %s", why);
+    }
+    end_process(w);
+    return got;
 }
 
-static xq_status restart(struct tune_worker *w, error *err)
+static enum received restart(struct tune_worker *w, double until, bool (*stop)(void), error *err)
 {
     xq_device_info device;
     char *space = NULL;
-    if (start_process(w, err) == XQ_OK)
-        greet(w, &device, &space, err);
+    if (start_process(w, err) != XQ_OK)
+        return CLOSED;
+    enum received got = greet(w, until, stop, &device, &space, err);
     free(space);
-    return err->status;
+    return got;
 }
 
-xq_status tune_worker_start(const struct tune_job *job, struct tune_worker **out, xq_device_info *device,
-                            char **space, error *err)
+xq_status tune_worker_start(const struct tune_job *job, double seconds, bool (*stop)(void),
+                            struct tune_worker **out, xq_device_info *device, char **space, error *err)
 {
     struct tune_worker *w = calloc(1, sizeof *w);
     if (!w)
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
     w->job = job;
-    if (start_process(w, err) != XQ_OK || greet(w, device, space, err) != XQ_OK) {
-        tune_worker_end(w);
-        return err->status;
+    enum received got = CLOSED;
+    if (start_process(w, err) == XQ_OK)
+        got = greet(w, now() + seconds, stop, device, space, err);
+    if (got == LATE) {
+        error_set(err, XQ_ERROR_DEVICE, "device", "the bench was not set up within %.3g s", seconds);
+        error_field(err, "budget");
     }
-    *out = w;
-    return XQ_OK;
+    if (got == STOPPED)
+        error_set(err, XQ_ERROR_DEVICE, "device", "setting up the bench was interrupted");
+    if (got == RECEIVED)
+        *out = w;
+    else
+        tune_worker_end(w);
+    return err->status;
 }
 
 static bool ask(const struct tune_worker *w, bool only_expect, const char *parameters)
@@ -237,22 +257,18 @@ void tune_worker_expect(struct tune_worker *w, const char *parameters)
 bool tune_worker_try(struct tune_worker *w, const char *parameters, double seconds, bool (*stop)(void),
                      struct tune_trial *out, error *err)
 {
+    const double until = now() + seconds;
+    enum received got = w->process ? RECEIVED : restart(w, until, stop, err);
     *out = (struct tune_trial){.outcome = TUNE_CRASHED};
-    if (!w->process && restart(w, err) != XQ_OK)
+    if (err->status != XQ_OK)
         return false;
-    enum received got = CLOSED;
-    if (ask(w, false, parameters))
-        got = receive_all(w->fd, out, sizeof *out, now() + seconds, stop);
+    if (got == RECEIVED)
+        got = ask(w, false, parameters) ? receive_all(w->fd, out, sizeof *out, until, stop) : CLOSED;
     if (got == RECEIVED && out->outcome != TUNE_CRASHED)
         return true;
-    int status = 0;
     if (got == CLOSED) { /* it is dying by itself, and has something to say */
-        while (waitpid(w->process, &status, 0) < 0 && errno == EINTR)
-            ;
-        close(w->fd);
-        w->process = 0;
         *out = (struct tune_trial){.outcome = TUNE_CRASHED};
-        describe_death(status, out->reason, sizeof out->reason);
+        describe_death(wait_for_process(w), out->reason, sizeof out->reason);
         return true;
     }
     end_process(w);

@@ -26,7 +26,8 @@ static struct tune_worker *start(const char *device)
     char *space = NULL;
     error err = ERROR_INIT;
     options.common.device = device;
-    cr_assert_eq(tune_worker_start(&job, &worker, &info, &space, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(tune_worker_start(&job, 200, NULL, &worker, &info, &space, &err), XQ_OK, "%s",
+                 err.message);
     cr_expect(strstr(space, "\"candidates\":["), "%s", space);
     cr_expect_eq(info.is_sim, 1);
     free(space);
@@ -72,6 +73,23 @@ Test(tune_worker, an_interrupt_ends_the_process, .timeout = 300)
     tune_worker_end(worker);
 }
 
+Test(tune_worker, setting_up_ends_with_the_time_and_with_an_interrupt, .timeout = 300)
+{
+    struct tune_worker *worker = NULL;
+    xq_device_info info;
+    char *space = NULL;
+    error err = ERROR_INIT;
+    options.common.device = "sim";
+    cr_expect_eq(tune_worker_start(&job, 0, NULL, &worker, &info, &space, &err), XQ_ERROR_DEVICE);
+    cr_expect_str_eq(err.field, "budget");
+    error_clear(&err);
+    cr_expect_eq(tune_worker_start(&job, 200, always, &worker, &info, &space, &err), XQ_ERROR_DEVICE);
+    cr_expect(strstr(err.message, "interrupted"), "%s", err.message);
+    cr_expect_null(worker);
+    cr_expect_null(space);
+    error_clear(&err);
+}
+
 Test(tune_worker, what_a_bench_cannot_be_set_up_for_is_told)
 {
     struct tune_worker *worker = NULL;
@@ -79,7 +97,7 @@ Test(tune_worker, what_a_bench_cannot_be_set_up_for_is_told)
     char *space = NULL;
     error err = ERROR_INIT;
     options.common.device = "sim:gtx280";
-    cr_expect_eq(tune_worker_start(&job, &worker, &info, &space, &err), XQ_ERROR_ARGUMENT);
+    cr_expect_eq(tune_worker_start(&job, 200, NULL, &worker, &info, &space, &err), XQ_ERROR_ARGUMENT);
     cr_expect(strstr(err.message, "h100, h200, a100, rtx4090"), "%s", err.message);
     cr_expect_null(worker);
     cr_expect_null(space);
