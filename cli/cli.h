@@ -21,7 +21,8 @@ enum { CLI_OK = 0, CLI_BAD_INPUT = 1, CLI_USAGE = 2, CLI_MISSING = 3 };
 
 /* ---------------------------------------------------------------- options */
 
-enum { CLI_MOST_OPTIONS = 64 }; /* of a command, the shared ones included */
+enum { CLI_MOST_OPTIONS = 64 };     /* of a command, the shared ones included */
+enum { CLI_MOST_ARGUMENTS = 1024 }; /* that are no options */
 
 /* A larger seed would be another number in JSON. */
 #define CLI_MOST_SEED ((INT64_C(1) << 53) - 1)
@@ -99,7 +100,7 @@ typedef struct cli_command {
     const cli_unused *unused; /* ends with a null name; NULL: none */
     int positional_min, positional_max;
     /* Filled by cli_parse: */
-    const char *positional[16];
+    const char *positional[CLI_MOST_ARGUMENTS];
     int positional_count;
     const char *given[CLI_MOST_OPTIONS]; /* names of the options that were given, each once */
     bool given_of_spec[CLI_MOST_OPTIONS];

@@ -382,9 +382,12 @@ bool cli_parse(cli_command *command, int argc, char **argv, int *status)
             if (*status != CLI_OK)
                 return false;
         } else {
-            int limit = (int)(sizeof command->positional / sizeof command->positional[0]);
-            if (command->positional_count >= command->positional_max ||
-                command->positional_count >= limit) {
+            if (command->positional_count > 1 && command->positional_count == command->positional_max) {
+                *status = cli_usage(command->name, "'%s' is one argument too many; valid: at most %d",
+                                    given, command->positional_max);
+                return false;
+            }
+            if (command->positional_count == command->positional_max) {
                 *status = cli_usage(command->name, "unexpected argument '%s'; usage: xq %s%s%s [options]",
                                     given, command->name, command->arguments ? " " : "",
                                     command->arguments ? command->arguments : "");

@@ -170,7 +170,7 @@ int cli_tune_merge(int argc, char **argv)
                                        {"--verbose", "there is nothing more to say"},
                                        {NULL, NULL}},
         .positional_min = 1,
-        .positional_max = 16,
+        .positional_max = CLI_MOST_ARGUMENTS,
     };
     int status;
     store_merged merged;

@@ -483,6 +483,12 @@ Test(tune, stores_are_merged, .timeout = 300)
     cr_expect(strstr(r.out, "5 rows read, 5 kept: "), "%s", r.out);
     cr_expect_eq(from_store(stores[2], "--contexts 50 --most 3"), 3);
     cr_expect_eq(from_store(stores[2], "--contexts 60 --most 2"), 2);
+    r = command_run("tune merge $(for i in $(seq 40); do cp %s %s/copy$i; echo %s/copy$i; done) --out %s",
+                    stores[0], folder, folder, stores[2]);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_expect(strstr(r.out, "120 rows read, 0 kept: "), "%s", r.out);
+    command_refuses("tune merge $(seq 1025) --out a.db", 2,
+                    "xq tune merge: '1025' is one argument too many; valid: at most 1024");
     command_refuses("tune merge a.db", 2, "xq tune merge: nowhere to put the rows: give --out FILE");
     r = command_run("tune merge %s/none.db --out %s/new.db", folder, folder);
     cr_expect_eq(r.status, 1);
