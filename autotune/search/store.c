@@ -212,7 +212,7 @@ static bool can_write(const char *path)
     char folder[PATH_MAX];
     char *real = realpath(path, NULL);
     if (real)
-        snprintf(folder, sizeof folder, "%.*s", (int)(place_name(real) - real), real);
+        place_folder(real, folder);
     bool can = real && faccessat(AT_FDCWD, real, W_OK, AT_EACCESS) == 0 &&
                faccessat(AT_FDCWD, folder, W_OK, AT_EACCESS) == 0;
     free(real);
@@ -263,9 +263,8 @@ static xq_status check_writable(const char *path, const place *at, error *err)
     if (at->kind == PLACE_STREAM || at->kind == PLACE_OPEN_FILE)
         return place_failed(path, "it is no regular file, which a store must be", err);
     char folder[PATH_MAX];
-    int length = (int)(place_name(at->path) - at->path);
-    snprintf(folder, sizeof folder, "%.*s", length, at->path);
-    if (faccessat(AT_FDCWD, *folder ? folder : ".", W_OK, AT_EACCESS) == 0)
+    place_folder(at->path, folder);
+    if (faccessat(AT_FDCWD, folder, W_OK, AT_EACCESS) == 0)
         return XQ_OK;
     char why[256];
     snprintf(why, sizeof why, "its folder cannot be written: %s", strerror(errno));

@@ -6,30 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-/* Makes an empty file in the folder of `path`; -1 with errno. */
-static int make_temporary(const char *path, char name[PATH_MAX])
-{
-    struct timespec t;
-    int stem = (int)strnlen(place_name(path), 230); /* room for endings in NAME_MAX: SQLite's too */
-    int length = (int)(place_name(path) - path) + stem;
-    clock_gettime(CLOCK_REALTIME, &t);
-    unsigned number = (unsigned)getpid() * 2654435761u ^ (unsigned)t.tv_nsec;
-    for (int attempt = 0; attempt < 100; attempt++, number = number * 1664525u + 1013904223u) {
-        if (snprintf(name, PATH_MAX, "%.*s.%06x", length, path, number >> 8) >= PATH_MAX) {
-            errno = ENAMETOOLONG;
-            return -1;
-        }
-        int fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (fd >= 0)
-            return close(fd);
-        if (errno != EEXIST)
-            return -1;
-    }
-    return -1;
-}
+enum { STEM = 230 }; /* of a temporary name: room for endings in NAME_MAX, SQLite's too */
 
 /* Nobody else sees the file yet, so that it needs no journal on disk; it is synced as a whole. */
 static xq_status make_schema(store *s, error *err)
@@ -70,17 +49,11 @@ static int sync_path(const char *path, int flags)
     return result;
 }
 
-static int sync_folder_of(const char *path)
-{
-    char folder[PATH_MAX];
-    snprintf(folder, sizeof folder, "%.*s", (int)(place_name(path) - path), path);
-    return sync_path(*folder ? folder : ".", O_DIRECTORY);
-}
-
 /* A link, and no rename: that would replace a store which another process has made in the meantime. */
 static xq_status publish(const char *given, const char *temporary, const place *at, bool *exists,
                          error *err)
 {
+    char folder[PATH_MAX];
     if (sync_path(temporary, 0) != 0)
         return place_failed(given, strerror(errno), err);
     if (link(temporary, at->path) != 0) {
@@ -89,7 +62,8 @@ static xq_status publish(const char *given, const char *temporary, const place *
         *exists = true;
         return XQ_OK;
     }
-    return sync_folder_of(at->path) == 0 ? XQ_OK : place_failed(given, strerror(errno), err);
+    place_folder(at->path, folder);
+    return sync_path(folder, O_DIRECTORY) == 0 ? XQ_OK : place_failed(given, strerror(errno), err);
 }
 
 xq_status store_create(const char *given, const place *at,
@@ -98,7 +72,8 @@ xq_status store_create(const char *given, const place *at,
 {
     char temporary[PATH_MAX];
     *exists = false;
-    if (make_temporary(at->path, temporary) != 0)
+    int fd = place_make_temporary(at->path, STEM, 0666, temporary, sizeof temporary);
+    if (fd < 0 || close(fd) != 0)
         return place_failed(given, strerror(errno), err);
     store *s = store_allocate(given, err);
     if (s) {

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { MOST_LINKS = 40 }; /* as many as Linux follows */
@@ -24,8 +25,7 @@ const char *place_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-/* The folder that holds the path's last part. */
-static void folder_of(const char *path, char folder[PATH_MAX])
+void place_folder(const char *path, char folder[PATH_MAX])
 {
     size_t length = (size_t)(place_name(path) - path);
     while (length > 1 && path[length - 1] == '/')
@@ -44,7 +44,7 @@ static bool is_in_procfs(const char *path)
 {
     char folder[PATH_MAX];
     struct statfs system;
-    folder_of(path, folder);
+    place_folder(path, folder);
     return statfs(folder, &system) == 0 && system.f_type == PROC_SUPER_MAGIC;
 }
 
@@ -52,7 +52,7 @@ static bool is_in_procfs(const char *path)
 static int own_descriptor(const char *path)
 {
     char folder[PATH_MAX], real[PATH_MAX], own[64], *end;
-    folder_of(path, folder);
+    place_folder(path, folder);
     snprintf(own, sizeof own, "/proc/%ld/", (long)getpid());
     if (!realpath(folder, real) || strncmp(real, own, strlen(own)) != 0 ||
         strcmp(place_name(real), "fd") != 0)
@@ -104,7 +104,7 @@ static bool find_end(place *p)
         if (lstat(p->path, &p->st) != 0) {
             char folder[PATH_MAX];
             p->kind = PLACE_NEW;
-            folder_of(p->path, folder);
+            place_folder(p->path, folder);
             return errno == ENOENT && *p->path && stat(folder, &p->st) == 0;
         }
         if (!S_ISLNK(p->st.st_mode))
@@ -151,4 +151,22 @@ xq_status place_find(const char *given, place *out, error *err)
     else if (is_mount_point(out->path))
         return place_failed(given, "it is a mount point", err);
     return XQ_OK;
+}
+
+int place_make_temporary(const char *path, int stem, mode_t mode, char *name, size_t size)
+{
+    struct timespec t;
+    int length = (int)(place_name(path) - path) + (int)strnlen(place_name(path), (size_t)stem);
+    clock_gettime(CLOCK_REALTIME, &t);
+    unsigned number = (unsigned)getpid() * 2654435761u ^ (unsigned)t.tv_nsec;
+    for (int attempt = 0; attempt < 100; attempt++, number = number * 1664525u + 1013904223u) {
+        if ((size_t)snprintf(name, size, "%.*s.%06x", length, path, number >> 8) >= size) {
+            errno = ENAMETOOLONG;
+            return -1;
+        }
+        int fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+        if (fd >= 0 || errno != EEXIST)
+            return fd;
+    }
+    return -1;
 }

@@ -5,6 +5,7 @@
 #include "error.h"
 
 #include <limits.h>
+#include <stddef.h>
 #include <sys/stat.h>
 
 enum place_kind {
@@ -27,8 +28,13 @@ xq_status place_find(const char *given, place *out, error *err);
 /* Opens a PLACE_STREAM (waiting for the reader of a FIFO) or PLACE_OPEN_FILE for writing; -1 with errno. */
 int place_open(const place *p);
 
-/* The last part of a path. */
+/* Makes an empty file beside `path`, whose name is that of `path`, cut to `stem` bytes, with 6 hexadecimal
+ * digits. `name`: room for `size` bytes. Returns it open for writing; -1 with errno. */
+int place_make_temporary(const char *path, int stem, mode_t mode, char *name, size_t size);
+
+/* The last part of a path, and the folder that holds it. */
 const char *place_name(const char *path);
+void place_folder(const char *path, char folder[PATH_MAX]);
 
 /* `cannot write GIVEN: why` */
 xq_status place_failed(const char *given, const char *why, error *err);

@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 struct publication {
@@ -57,7 +56,10 @@ bool publish_same(const publish_identity *a, const publish_identity *b)
 
 /* --------------------------------------------------------------- beginning */
 
-enum { ENDING = 16 }; /* bytes that a temporary name may be longer by */
+enum {
+    ENDING = 16, /* bytes that a temporary name may be longer by */
+    STEM = 240   /* bytes of the file's own name in it: room for the ending in NAME_MAX */
+};
 
 static publication *create(const char *given, const place *at, error *err)
 {
@@ -96,18 +98,8 @@ static void take_after(int fd, const place *at)
  * takes the umask from the mode of others. */
 static int open_temporary(publication *p, const place *at)
 {
-    struct timespec t;
-    int name = (int)strnlen(place_name(p->path), 240), fd = -1; /* room for the ending in NAME_MAX */
-    int length = (int)(place_name(p->path) - p->path) + name;
-    clock_gettime(CLOCK_REALTIME, &t);
-    unsigned number = (unsigned)getpid() * 2654435761u ^ (unsigned)t.tv_nsec;
-    for (int attempt = 0; attempt < 100; attempt++, number = number * 1664525u + 1013904223u) {
-        snprintf(p->temporary, strlen(p->path) + ENDING, "%.*s.%06x", length, p->path, number >> 8);
-        fd = open(p->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-                  at->kind == PLACE_FILE ? at->st.st_mode & 0777 : 0666);
-        if (fd >= 0 || errno != EEXIST)
-            break;
-    }
+    mode_t mode = at->kind == PLACE_FILE ? at->st.st_mode & 0777 : 0666;
+    int fd = place_make_temporary(p->path, STEM, mode, p->temporary, strlen(p->path) + ENDING);
     if (fd >= 0)
         take_after(fd, at);
     return fd;
