@@ -246,6 +246,9 @@ xq_status cli_write_json(const struct cli_common *common, const cJSON *json, err
 void cli_open_standard_streams(void);
 int cli_end(const char *command, int status);
 
+/* Seconds on a clock that nobody sets; only differences mean anything. */
+double cli_seconds(void);
+
 /* ---------------------------------------------------------------- progress
  * A line on stderr, only on a terminal, only without --quiet, only once two seconds have passed since the
  * beginning; the end erases it. A thread draws it, so that it moves during long calls. One at a time. */

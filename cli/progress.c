@@ -23,11 +23,22 @@ static struct line {
     double started, since; /* the work; what is said of it now */
 } line = {.lock = PTHREAD_MUTEX_INITIALIZER, .change = PTHREAD_COND_INITIALIZER};
 
-static double now(void)
+static double seconds_on(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t); /* the clock that conditions wait by */
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double cli_seconds(void)
+{
+    return seconds_on(CLOCK_MONOTONIC);
+}
+
+/* The clock that conditions wait by. */
+static double now(void)
+{
+    return seconds_on(CLOCK_REALTIME);
 }
 
 static size_t columns(void)

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* A candidate of a job, and what became of it. */
 struct candidate {
@@ -61,13 +60,6 @@ static void on_interrupt(int signal_number)
 static bool is_interrupted(void)
 {
     return interrupted != 0;
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 /* "90s", "10m", "2h". */
@@ -255,12 +247,17 @@ struct search_state {
     struct tuned *job;
     struct tune_worker *worker;
     struct tune_question question;
-    double longest, share; /* seconds: of a trial; of the whole budget that the job may use */
+    double longest; /* seconds that a trial took */
 };
 
 static double time_left(const struct tuning *t)
 {
-    return fmax(0, t->budget_seconds - (now() - t->begun));
+    return fmax(0, t->budget_seconds - (cli_seconds() - t->begun));
+}
+
+static void show_progress(struct tuning *t, const char *detail)
+{
+    cli_progress_update(&t->progress, 1 - time_left(t) / t->budget_seconds, detail);
 }
 
 /* A trial may take ten times as long as any before it, and the first one, which also draws inputs and fills
@@ -282,19 +279,19 @@ static void show_candidate(const struct search_state *s, int candidate)
     snprintf(detail, sizeof detail, "%s at %lld tokens: candidate %d of %d", job->family,
              (long long)job->options->tokens, s->job->candidates[candidate].tried ? tried : tried + 1,
              s->job->count);
-    cli_progress_update(&s->t->progress, fmin(1, (now() - s->t->begun) / s->t->budget_seconds), detail);
+    show_progress(s->t, detail);
 }
 
 /* Measures, and keeps the trial in the store. False: interrupted, cut off by the end of the budget, or an
  * error. */
 static bool measure(struct search_state *s, const char *parameters, struct tune_trial *trial, error *err)
 {
-    double before = now(), end = s->t->begun + s->t->budget_seconds;
+    double before = cli_seconds();
     if (!tune_worker_try(s->worker, parameters, patience(s), is_interrupted, trial, err))
         return false;
-    if (trial->outcome == TUNE_HUNG && now() >= end)
+    if (trial->outcome == TUNE_HUNG && time_left(s->t) <= 0)
         return false;
-    s->longest = fmax(s->longest, now() - before);
+    s->longest = fmax(s->longest, cli_seconds() - before);
     s->job->limit = trial->limit > 0 ? trial->limit : s->job->limit;
     return !s->t->store || tune_store_add(s->t->store, &s->question, parameters, trial, err) == XQ_OK;
 }
@@ -339,7 +336,7 @@ static void expect_candidate(void *user, int index)
 static double seconds(void *user)
 {
     (void)user;
-    return now();
+    return cli_seconds();
 }
 
 static bool stop(void *user)
@@ -402,7 +399,7 @@ static xq_status search(struct tuning *t, struct tuned *job, struct tune_worker 
     int rest = t->job_count - (int)(job - t->jobs);
     if (left <= 0)
         return budget_ended(t, job, err);
-    struct search_state state = {.t = t, .job = job, .worker = worker, .share = left / rest};
+    struct search_state state = {.t = t, .job = job, .worker = worker};
     const struct search_calls calls = {try_candidate, expect_candidate, seconds, stop, &state};
     const struct search_options o = {
         .strategy = strcmp(t->strategy, "random") == 0 ? SEARCH_RANDOM : SEARCH_EXHAUSTIVE,
@@ -412,7 +409,7 @@ static xq_status search(struct tuning *t, struct tuned *job, struct tune_worker 
         .most = (int)t->most,
         .shard = (int)t->shard,
         .shards = (int)t->shards,
-        .budget_seconds = state.share,
+        .budget_seconds = left / rest,
     };
     if (t->store)
         tune_question_make(t->generator, &job->job, &t->device, &state.question, err);
@@ -427,7 +424,7 @@ static xq_status run_job(struct tuning *t, struct tuned *job, error *err)
 {
     struct tune_worker *worker = NULL;
     char *space = NULL;
-    cli_progress_update(&t->progress, fmin(1, (now() - t->begun) / t->budget_seconds), "setting up");
+    show_progress(t, "setting up");
     if (tune_worker_start(&job->job, time_left(t), is_interrupted, &worker, &t->device, &space, err) ==
             XQ_OK &&
         read_space(job, space, err) == XQ_OK && !is_interrupted())
@@ -445,9 +442,8 @@ static xq_status run_all(struct tuning *t, error *err)
     sigaction(SIGINT, &action, NULL);
     for (int i = 0; i < t->job_count && err->status == XQ_OK && !is_interrupted(); i++)
         run_job(t, &t->jobs[i], err);
-    if (err->status != XQ_OK && is_interrupted()) {
+    if (err->status != XQ_OK && is_interrupted())
         error_clear(err);
-    }
     signal(SIGINT, SIG_DFL);
     return err->status;
 }
@@ -689,7 +685,7 @@ static xq_status prepare(struct tuning *t, error *err)
 
 static int work(struct tuning *t, error *err)
 {
-    t->begun = now();
+    t->begun = cli_seconds();
     if (t->dry_run)
         return dry_run(t, err);
     cli_progress_begin(&t->progress, &t->o.common, "tuning");

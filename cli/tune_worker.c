@@ -11,7 +11,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 struct tune_worker {
@@ -35,13 +34,6 @@ struct hello {
 
 /* ---------------------------------------------------------------- messages */
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static bool send_all(int fd, const void *data, size_t bytes)
 {
     for (size_t sent = 0; sent < bytes;) {
@@ -57,14 +49,14 @@ static bool send_all(int fd, const void *data, size_t bytes)
 
 enum received { RECEIVED, CLOSED, LATE, STOPPED };
 
-/* `until`: on the clock of now(); `stop` may be NULL. */
+/* `until`: on the clock of cli_seconds(); `stop` may be NULL. */
 static enum received receive_all(int fd, void *data, size_t bytes, double until, bool (*stop)(void))
 {
     for (size_t got = 0; got < bytes;) {
         struct pollfd wait = {.fd = fd, .events = POLLIN};
         if (stop && stop())
             return STOPPED;
-        if (now() > until)
+        if (cli_seconds() > until)
             return LATE;
         if (poll(&wait, 1, 100) <= 0)
             continue;
@@ -225,7 +217,7 @@ xq_status tune_worker_start(const struct tune_job *job, double seconds, bool (*s
     w->job = job;
     enum received got = CLOSED;
     if (start_process(w, err) == XQ_OK)
-        got = greet(w, now() + seconds, stop, device, space, err);
+        got = greet(w, cli_seconds() + seconds, stop, device, space, err);
     if (got == LATE) {
         error_set(err, XQ_ERROR_DEVICE, "device", "the bench was not set up within %.3g s", seconds);
         error_field(err, "budget");
@@ -257,7 +249,7 @@ void tune_worker_expect(struct tune_worker *w, const char *parameters)
 bool tune_worker_try(struct tune_worker *w, const char *parameters, double seconds, bool (*stop)(void),
                      struct tune_trial *out, error *err)
 {
-    const double until = now() + seconds;
+    const double until = cli_seconds() + seconds;
     enum received got = w->process ? RECEIVED : restart(w, until, stop, err);
     *out = (struct tune_trial){.outcome = TUNE_CRASHED};
     if (err->status != XQ_OK)

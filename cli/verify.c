@@ -4,7 +4,6 @@
 #include <cblas.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 enum { ALL_CASES = -1 };
 
@@ -14,13 +13,6 @@ struct selection {
     int64_t cases; /* of the tier, from the first on; 0: all */
     int64_t only;  /* the one case to run, or ALL_CASES */
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void print_failure(const struct cli_common *common, int64_t index, const verify_result *result,
                           const error *err)
@@ -70,7 +62,7 @@ static xq_status run_cases(verifier *v, const struct cli_common *common, const s
     int64_t count = selection->only >= 0 ? 1
                     : selection->cases   ? selection->cases
                                          : verifier_tier_cases(v, selection->tier);
-    double started = now();
+    double started = cli_seconds();
     cli_progress_begin(&progress, common, "verifying");
     for (int64_t i = 0; i < count && err->status == XQ_OK; i++) {
         int64_t index = selection->only >= 0 ? selection->only : verifier_tier_case(selection->tier, i);
@@ -88,7 +80,7 @@ static xq_status run_cases(verifier *v, const struct cli_common *common, const s
             print_case(index, &result);
     }
     cli_progress_end(&progress);
-    summary->seconds = now() - started;
+    summary->seconds = cli_seconds() - started;
     return err->status;
 }
 
