@@ -59,7 +59,8 @@ endif
 SUBMAKE = +@$(MAKE) --no-print-directory
 
 # ---------------------------------------------------------------- sources
-# Of prepare/, what reads prepared weights is in the library; what makes them needs LAPACK. autotune/ needs SQLite.
+# The library holds the part of prepare/ that reads prepared weights. The part that makes them needs LAPACK, and stays out;
+# so does autotune/, which needs SQLite.
 READER_SRC := $(addprefix prepare/,layer.c mapping.c packing.c prepared.c prepared_file.c prepared_head.c \
     safetensors_header.c tensor.c)
 # libxqrt, which launches plans that were built elsewhere (scripts/install.mk), and what stands there for the rest of

@@ -1,4 +1,4 @@
-/* What the driver and the verifier, both engines, give to calls alike. */
+/* Arguments of calls, filled for the driver and for the verifier, which are both engines. */
 #ifndef AUTOTUNE_ENGINE_CALL_H
 #define AUTOTUNE_ENGINE_CALL_H
 

@@ -12,7 +12,7 @@ enum search_strategy {
     SEARCH_EXHAUSTIVE /* in the order given */
 };
 
-/* What a measurement said of a candidate. */
+/* The result of measuring a candidate. */
 struct search_time {
     bool usable;              /* it ran, and its results are right */
     double median, low, high; /* seconds, and their quartiles */

@@ -74,7 +74,7 @@ typedef enum store_outcome {
     STORE_OUTCOMES
 } store_outcome;
 
-/* As the file has them: "measured", "wrong", "not compiled", "hung", "crashed", "refused". */
+/* The names that the file uses: "measured", "wrong", "not compiled", "hung", "crashed", "refused". */
 extern const char *const store_outcome_names[STORE_OUTCOMES];
 
 typedef struct store_answer {
@@ -116,7 +116,7 @@ xq_status store_add(store *s, const store_row *row, bool *kept, error *err);
 /* *out is filled where the question has an answer. */
 xq_status store_find(store *s, const store_question *question, store_answer *out, bool *found, error *err);
 
-/* Which rows are meant: those that equal what is given. NULL: any. */
+/* Selects the rows that equal every member given. A member that is NULL selects any value. */
 typedef struct store_filter {
     const store_device *device;
     const char *spec, *family, *source, *parameters;

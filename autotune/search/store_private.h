@@ -8,7 +8,7 @@
 #include <sqlite3.h>
 #include <sys/types.h>
 
-/* What marks a file as a store ("xqms"), and the version of its schema. */
+/* The application_id by which a file is known as a store ("xqms"), and the version of its schema. */
 enum { STORE_APPLICATION = 0x78716d73, STORE_VERSION = 1 };
 
 /* ------------------------------------------------------------------ statements (store_sql.c) */
