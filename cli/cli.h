@@ -222,6 +222,8 @@ xq_status cli_read_stdin(char **text, size_t *size, error *err);
  * cli_commit_output ends it. `option` names it in errors, and must last. */
 xq_status cli_begin_output(const char *option, const char *path, publication **out, error *err);
 xq_status cli_commit_output(publication *file, error *err);
+/* What a signal that ends the process must do: removes what was begun and not committed. */
+void cli_remove_temporaries(int signal_number);
 /* Notes a file that appeared by another owner's commit; a failure of standard output names what is
  * complete. */
 void cli_has_written(const char *path);

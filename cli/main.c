@@ -1,9 +1,14 @@
 /* xq: dispatches to the subcommands. */
 #include "../runtime/base/blas.h"
 #include "cli.h"
+#include "signals.h"
 
+#include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 struct subcommand {
     const char *name;
@@ -120,9 +125,22 @@ static int run(int argc, char **argv)
     return CLI_OK;
 }
 
+/* Blocks SIGHUP, SIGINT, SIGQUIT, SIGTERM and SIGXCPU (signals.h) before the constructors of libraries run:
+ * OpenBLAS's starts threads. A system call, for the C library and a sanitizer are not set up yet. */
+__attribute__((no_sanitize("address", "thread", "undefined"))) static void block_signals(void)
+{
+    static const uint64_t mask = 1u << (SIGHUP - 1) | 1u << (SIGINT - 1) | 1u << (SIGQUIT - 1) |
+                                 1u << (SIGTERM - 1) | 1u << (SIGXCPU - 1);
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &mask, NULL, sizeof mask);
+}
+
+__attribute__((section(".preinit_array"),
+               used)) static void (*const before_libraries)(void) = block_signals;
+
 int main(int argc, char **argv)
 {
     cli_open_standard_streams();
+    cli_signals_start(cli_remove_temporaries);
     int status = run(argc, argv);
     return cli_end(argc > 1 && find(argv[1]) ? argv[1] : "", status);
 }

@@ -7,11 +7,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* One command a process: what it reads and writes, and what a signal must clean up. */
@@ -32,8 +34,8 @@ static struct input *inputs;
 static int input_count;
 static bool input_is_lost; /* for want of memory */
 static struct output outputs[MOST_OUTPUTS];
-static volatile sig_atomic_t output_count;
-static publication *json_file; /* NULL: standard output, or not begun */
+static volatile sig_atomic_t output_count; /* a handler of SIGPIPE reads it */
+static publication *json_file;             /* NULL: standard output, or not begun */
 static bool json_is_begun, stdout_is_taken;
 static const char *volatile made_folder; /* empty unless the command ends well */
 static struct cli_shown written;         /* the first file that appeared */
@@ -41,26 +43,21 @@ static int written_count;
 
 /* ----------------------------------------------------------------- signals */
 
-static void remove_temporaries(int signal_number)
+/* Held while a temporary file or a folder is made and noted. */
+static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
+
+void cli_remove_temporaries(int signal_number)
 {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec++; /* a FIFO that is opened has it held until it is read, and leaves nothing to remove */
+    if (signal_number != SIGPIPE)
+        pthread_mutex_timedlock(&making, &until);
     for (int i = 0; i < output_count; i++)
         if (outputs[i].temporary)
             unlink(outputs[i].temporary);
     if (made_folder)
         rmdir(made_folder);
-    signal(signal_number, SIG_DFL);
-    raise(signal_number);
-}
-
-static void catch_signals(void)
-{
-    static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT, SIGXCPU};
-    static bool done;
-    struct sigaction action = {.sa_handler = remove_temporaries, .sa_flags = SA_NODEFER}, old;
-    for (size_t i = 0; i < sizeof ending / sizeof ending[0] && !done; i++)
-        if (sigaction(ending[i], NULL, &old) == 0 && old.sa_handler == SIG_DFL) /* nohup ignores SIGHUP */
-            sigaction(ending[i], &action, NULL);
-    done = true;
 }
 
 /* ------------------------------------------------------- what is read and written */
@@ -189,14 +186,17 @@ static xq_status begin(const char *option, const char *path,
     if (publish_identify(path, &identity, err) != XQ_OK ||
         check_others(option, path, &identity, err) != XQ_OK)
         return err->status;
-    catch_signals();
     struct output *o = add_output(option, &identity, err);
-    if (!o || open(path, out, err) != XQ_OK)
+    if (!o)
         return err->status;
-    if (publish_temporary(*out) && !publish_resumes(*out))
-        o->temporary = strdup(publish_temporary(*out));
-    o->file = *out;
-    return XQ_OK;
+    pthread_mutex_lock(&making);
+    if (open(path, out, err) == XQ_OK) {
+        if (publish_temporary(*out) && !publish_resumes(*out))
+            o->temporary = strdup(publish_temporary(*out));
+        o->file = *out;
+    }
+    pthread_mutex_unlock(&making);
+    return err->status;
 }
 
 xq_status cli_begin_output(const char *option, const char *path, publication **out, error *err)
@@ -218,11 +218,15 @@ xq_status cli_begin_resumable(const char *option, const char *path, publication 
 xq_status cli_begin_folder(const char *path, error *err)
 {
     struct stat st;
-    catch_signals();
-    if (mkdir(path, 0777) == 0) {
+    pthread_mutex_lock(&making);
+    bool made = mkdir(path, 0777) == 0;
+    if (made)
         made_folder = path;
+    int why = errno;
+    pthread_mutex_unlock(&making);
+    errno = why;
+    if (made)
         return XQ_OK;
-    }
     if (errno == EEXIST && stat(path, &st) == 0) {
         errno = S_ISDIR(st.st_mode) ? 0 : ENOTDIR;
         if (!errno && access(path, W_OK | X_OK) == 0)
@@ -262,9 +266,10 @@ xq_status cli_commit_output(publication *file, error *err)
     if (publish_commit(file, err) == XQ_OK && appears)
         cli_has_written(path.text);
     if (o) {
-        char *over = o->temporary;
+        pthread_mutex_lock(&making);
+        free(o->temporary);
         o->temporary = NULL;
-        free(over);
+        pthread_mutex_unlock(&making);
     }
     return err->status;
 }

@@ -2,10 +2,11 @@
 #include "../autotune/search/search.h"
 #include "../runtime/plan/toolchain.h"
 #include "gen.h"
+#include "signals.h"
 #include "tune_store.h"
 
 #include <math.h>
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,17 +50,16 @@ struct tuning {
 
 /* --------------------------------------------------------------- settings */
 
-static volatile sig_atomic_t interrupted;
+static atomic_bool interrupted;
 
-static void on_interrupt(int signal_number)
+static void on_interrupt(void)
 {
-    (void)signal_number;
-    interrupted = 1;
+    interrupted = true;
 }
 
 static bool is_interrupted(void)
 {
-    return interrupted != 0;
+    return interrupted;
 }
 
 /* "90s", "10m", "2h". */
@@ -438,13 +438,12 @@ static xq_status run_job(struct tuning *t, struct tuned *job, error *err)
 
 static xq_status run_all(struct tuning *t, error *err)
 {
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
-    sigaction(SIGINT, &action, NULL);
+    cli_signals_on_interrupt(on_interrupt);
     for (int i = 0; i < t->job_count && err->status == XQ_OK && !is_interrupted(); i++)
         run_job(t, &t->jobs[i], err);
     if (err->status != XQ_OK && is_interrupted())
         error_clear(err);
-    signal(SIGINT, SIG_DFL);
+    cli_signals_on_interrupt(NULL);
     return err->status;
 }
 

@@ -1,10 +1,10 @@
 /* A bench in a process of its own. The two talk through a pair of sockets: first the worker says whether
  * its bench stands, then each request is a text of parameters and each reply a trial. */
+#include "signals.h"
 #include "tune.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,7 +97,7 @@ static void be_a_worker(const struct tune_job *job, int fd)
     struct tune_bench *bench = NULL;
     char *space = NULL;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    signal(SIGINT, SIG_IGN);
+    cli_signals_forget();
     cli_progress_forget();
     if (tune_bench_open(job, &bench, &hello.device, &space, &hello.err) == XQ_OK)
         hello.space_bytes = strlen(space);

@@ -1,6 +1,7 @@
 /* What commands do with the files and streams that they write: tried before the work, checked after it, and
  * nothing is destroyed. */
 #include "command.h"
+#include "fake_nvrtc.h"
 #include "files.h"
 #include "layer_files.h"
 #include "model_files.h"
@@ -13,8 +14,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -545,24 +548,75 @@ Test(outputs, tables_are_printed_also_where_their_json_cannot_be_written, .timeo
 
 /* ----------------------------------------------------------------- signals */
 
-/* Long work that is ended by a signal leaves no temporary file. */
-static void ends_without_a_trace(int signal_number)
+static void wait_for_file(const char *path)
+{
+    const struct timespec moment = {0, 1000000};
+    for (int i = 0; i < 10000 && access(path, F_OK) != 0; i++)
+        nanosleep(&moment, NULL);
+}
+
+/* Returns the name of a file that appears when NVRTC, a fake from now on, compiles; it does so without end.
+ */
+static const char *compile_without_end(void)
+{
+    const char *mark = files_path(files_directory(), "compiling");
+    setenv("FAKE_NVRTC_COMPILING", mark, 1);
+    setenv("XQ_CACHE_DIR", "", 1);
+    return mark;
+}
+
+/* Long work that is ended by a signal leaves no temporary file. `mark` is made when the work may be ended;
+ * NULL: the output's temporary file is. */
+static void ends_without_a_trace(int signal_number, const char *mark)
 {
     const char *folder = files_directory();
-    const struct timespec moment = {0, 20000000};
+    const struct timespec moment = {0, 1000000};
+    const struct rlimit none = {0, 0};
+    int status;
+    setrlimit(RLIMIT_CORE, &none);  /* SIGQUIT leaves one */
     signal(signal_number, SIG_DFL); /* shells and nohup let it be ignored in the background */
     pid_t pid = command_start("verify --device sim --tier exhaustive --json %s/out", folder);
-    for (int i = 0; i < 500 && files_count(folder) == 0; i++)
+    for (int i = 0; i < 10000 && !mark && files_count(folder) == 0; i++)
         nanosleep(&moment, NULL);
+    if (mark)
+        wait_for_file(mark);
     cr_assert_eq(files_count(folder), 1, "the output is not begun before the work");
     cr_assert_eq(kill(pid, signal_number), 0);
-    cr_assert_eq(command_wait(pid), -1, "it must end by the signal");
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert(WIFSIGNALED(status), "it ended with status %d, not by signal %d", WEXITSTATUS(status),
+              signal_number);
+    cr_assert_eq(WTERMSIG(status), signal_number);
     cr_assert_eq(files_count(folder), 0);
 }
 
+static const int ending_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU};
+enum { ENDING_SIGNALS = sizeof ending_signals / sizeof ending_signals[0] };
+
 Test(outputs, signals_leave_no_temporary_file, .timeout = 60)
 {
-    ends_without_a_trace(SIGINT);
-    ends_without_a_trace(SIGTERM);
-    ends_without_a_trace(SIGHUP);
+    for (int i = 0; i < ENDING_SIGNALS; i++)
+        ends_without_a_trace(ending_signals[i], NULL);
+}
+
+/* NVRTC has handlers of its own while it compiles. */
+Test(outputs, signals_leave_no_temporary_file_while_kernels_compile, .timeout = 60)
+{
+    fake_nvrtc_use(NULL);
+    for (int i = 0; i < ENDING_SIGNALS; i++)
+        ends_without_a_trace(ending_signals[i], compile_without_end());
+}
+
+Test(outputs, signals_that_are_ignored_stay_so, .timeout = 60)
+{
+    const struct timespec moment = {0, 50000000};
+    fake_nvrtc_use(NULL);
+    const char *mark = compile_without_end();
+    signal(SIGHUP, SIG_IGN);
+    pid_t pid = command_start("verify --device sim --tier exhaustive");
+    wait_for_file(mark);
+    cr_assert_eq(kill(pid, SIGHUP), 0);
+    nanosleep(&moment, NULL);
+    cr_assert_eq(waitpid(pid, NULL, WNOHANG), 0, "SIGHUP ended what nohup started");
+    kill(pid, SIGKILL);
+    command_wait(pid);
 }
