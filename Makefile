@@ -73,7 +73,8 @@ TOOL_SRC  := $(filter-out $(READER_SRC),$(wildcard prepare/*.c)) $(wildcard auto
 CLI_SRC   := $(wildcard cli/*.c) $(if $(filter 1,$(STATIC)),scripts/bundle/dl_find_object.c)
 TEST_SRC  := $(wildcard tests/test_*.c)
 SUPPORT_SRC := $(filter-out $(TEST_SRC),$(wildcard tests/*.c)) $(if $(filter 1,$(TSAN)),tests/tsan/main.c)
-EMBED_FILES := $(sort $(wildcard gen/*.lua templates/*.cu.lt templates/*.spec.lua templates/lib/*.cuh templates/lib/*.h))
+EMBED_FILES := $(sort $(wildcard gen/*.lua templates/*.cu.lt templates/*.spec.lua templates/lib/*.cuh templates/lib/*.h \
+    autotune/tuned/*.json))
 
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_OBJ     := $(call obj,$(LIB_SRC)) $(BUILD)/embed.o
@@ -99,7 +100,7 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 	$(call say,CC,$<)
 	$(Q)$(CC) $(ALL_CFLAGS) -c $< -o $@
 
-# Lua modules and templates, as data in the library: a table of names and texts (gen/embed.h).
+# Lua modules, templates and tables of tuned parameters, as data in the library: a table of names and texts (gen/embed.h).
 # The list of files is a prerequisite too: removing one must rebuild.
 $(BUILD)/embed.list: FORCE
 	@mkdir -p $(@D)

@@ -2,6 +2,7 @@
  * file is written, so an error leaves nothing behind. */
 #include "gen.h"
 #include "../runtime/compile/compile.h"
+#include "../runtime/plan/user_tables.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -268,6 +269,20 @@ static xq_status write_all(struct job *job, const struct cli_common *common, err
     return err->status;
 }
 
+/* Says which results of tables of tuned parameters were not used, and why. */
+static void print_notes(const struct job *job, const struct cli_common *common)
+{
+    error ignored = ERROR_INIT;
+    char *note = NULL;
+    while (!common->quiet && gen_take_note(job->g, &note, &ignored) == XQ_OK && *note) {
+        fprintf(stderr, "xq gen: warning: %s\n", cli_show(note).text);
+        free(note);
+        note = NULL;
+    }
+    free(note);
+    error_clear(&ignored);
+}
+
 static xq_status run(struct job *job, const struct cli_spec *spec, const struct cli_common *common,
                      error *err)
 {
@@ -281,6 +296,8 @@ static xq_status run(struct job *job, const struct cli_spec *spec, const struct 
     }
     if (o->features)
         return print_features(job, err);
+    if (user_tables_add(job->g, err) != XQ_OK)
+        return err->status;
     if (o->list_parameters)
         return list_parameters(job, spec, common, err);
     if ((o->ptx || o->cubin) && nvrtc_open(&job->library, err) != XQ_OK)
@@ -288,6 +305,7 @@ static xq_status run(struct job *job, const struct cli_spec *spec, const struct 
     cli_progress_begin(&job->progress, common, o->ptx || o->cubin ? "compiling" : "writing");
     add_all(job, spec, common, err);
     cli_progress_end(&job->progress);
+    print_notes(job, common);
     if (err->status != XQ_OK || o->print_spec)
         return err->status;
     if (!o->out) {

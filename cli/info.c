@@ -129,9 +129,44 @@ static void print_compilation(const xq_context *context, const struct compilatio
         printf("tuning     of %s, the nearest that this version knows to %s\n", c->tuned_as, context->arch);
 }
 
+/* The tables that parameters of kernels are looked up in; *out is NULL where `failed` says why. */
+static void list_tables(xq_context *context, cJSON **out, error *failed)
+{
+    char *json = NULL;
+    *out = context_list_tables(context, &json, failed) == XQ_OK ? cJSON_Parse(json) : NULL;
+    free(json);
+}
+
+static int number_of(const cJSON *o, const char *name)
+{
+    return (int)cJSON_GetNumberValue(cJSON_GetObjectItem(o, name));
+}
+
+static void print_tables(const cJSON *tables, const error *failed)
+{
+    const cJSON *t;
+    if (!tables)
+        printf("tuned      none: %s\n", failed->message);
+    else if (!tables->child)
+        printf("tuned      nothing: kernels have their families' defaults\n");
+    cJSON_ArrayForEach(t, tables)
+    {
+        const int stale = number_of(t, "stale");
+        printf(
+            "%-10s %s: %d result%s, for this device %d, for others of its capability %d, of its family %d",
+            t == tables->child ? "tuned" : "",
+            cli_show(cJSON_GetStringValue(cJSON_GetObjectItem(t, "table"))).text, number_of(t, "results"),
+            number_of(t, "results") == 1 ? "" : "s", number_of(t, "device"), number_of(t, "capability"),
+            number_of(t, "family"));
+        if (stale)
+            printf("; %d of kernels that have changed since", stale);
+        putchar('\n');
+    }
+}
+
 static void print_text(const xq_context *context, const nvrtc *library,
                        const struct compilation *compilation, const error *missing, const error *why,
-                       const struct devices *devices)
+                       const struct devices *devices, const cJSON *tables, const error *untuned)
 {
     const device_properties *p = &context->device->properties;
     printf("xq         %s\n", xq_version());
@@ -154,6 +189,7 @@ static void print_text(const xq_context *context, const nvrtc *library,
         printf("toolchain  none: %s\n", missing->message);
     }
     print_compilation(context, compilation);
+    print_tables(tables, untuned);
     const char *dir = cache_dir(context->toolchain->cache);
     printf("cache      %s\n", *dir ? cli_show(dir).text : "none");
     print_devices(devices->available, "available", "name");
@@ -235,7 +271,8 @@ int cli_info(int argc, char **argv)
     xq_context *context;
     if (!cli_parse(&command, argc, argv, &status))
         return status;
-    error missing = ERROR_INIT, why = ERROR_INIT, err = ERROR_INIT;
+    error missing = ERROR_INIT, why = ERROR_INIT, untuned = ERROR_INIT, err = ERROR_INIT;
+    cJSON *tables = NULL;
     cli_reads_common(&common, NULL);
     if (cli_begin_json(&common, &err) != XQ_OK)
         return cli_fail("info", &common, &err);
@@ -250,13 +287,17 @@ int cli_info(int argc, char **argv)
     context_nvrtc(context, &library, &missing);
     struct compilation compilation;
     find_compilation(context, &compilation);
+    list_tables(context, &tables, &untuned);
     cli_progress_update(&progress, 0, "measuring the ceilings");
     measure_ceilings(context, &why);
     cJSON *json = info_json(context, library, &compilation, &missing);
     struct devices devices = find_devices();
     cli_progress_end(&progress);
     if (!cli_json_to_stdout(&common))
-        print_text(context, library, &compilation, &missing, &why, &devices);
+        print_text(context, library, &compilation, &missing, &why, &devices, tables, &untuned);
+    cJSON_AddItemToObject(json, "tuned_tables", tables ? tables : cJSON_CreateNull());
+    if (!tables)
+        cJSON_AddStringToObject(json, "tuned_error", untuned.message);
     cJSON_AddItemToObject(json, "devices", devices.available);
     cJSON_AddItemToObject(json, "unusable_gpus", devices.unusable);
     if (cli_write_json(&common, json, &err) != XQ_OK)
@@ -265,6 +306,7 @@ int cli_info(int argc, char **argv)
     error_clear(&why);
     error_clear(&compilation.failed);
     error_clear(&missing);
+    error_clear(&untuned);
     error_clear(&err);
     xq_context_destroy(context);
     return status;

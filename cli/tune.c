@@ -706,6 +706,8 @@ int cli_tune(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "merge") == 0)
         return cli_tune_merge(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "export") == 0)
+        return cli_tune_export(argc - 1, argv + 1);
     struct tuning t = {.o = {.base_layer = CLI_BASE_LAYER},
                        .strategy = "random",
                        .budget = "10m",
@@ -734,17 +736,20 @@ int cli_tune(int argc, char **argv)
     cli_command command = {
         .name = "tune",
         .summary = cli_tune_summary,
-        .description = "Tries the parameters of kernel families on this device, for every combination of\n"
-                       "--families, --bits, --contexts, --batches and --queries, over synthetic inputs. "
-                       "Each candidate\n"
-                       "is compared with double precision before it is timed, in a process of its own. The "
-                       "default is\n"
-                       "measured first, and loses only to what is faster beyond the spread of the "
-                       "measurements. Ctrl-C\n"
-                       "ends it with what there is (exit status 1). docs/tuning.md says how to read the "
-                       "result, and how\n"
-                       "to use it.\n"
-                       "`xq tune merge STORE... --out FILE` makes one store out of several.",
+        .description =
+            "Tries the parameters of kernel families on this device, for every combination of\n"
+            "--families, --bits, --contexts, --batches and --queries, over synthetic inputs. "
+            "Each candidate\n"
+            "is compared with double precision before it is timed, in a process of its own. The "
+            "default is\n"
+            "measured first, and loses only to what is faster beyond the spread of the "
+            "measurements. Ctrl-C\n"
+            "ends it with what there is (exit status 1). docs/tuning.md says how to read the "
+            "result, and how\n"
+            "to use it.\n"
+            "`xq tune merge STORE... --out FILE` makes one store out of several, `xq tune export "
+            "--store FILE\n"
+            "--out FILE` a table of tuned parameters, which xq uses without being asked.",
         .options = own,
         .bounds = (const cli_bounds[]){{"--most", 1, 1000000}, {NULL, 0, 0}},
         .common = &t.o.common,

@@ -18,6 +18,11 @@ xq_status tune_question_make(gen *g, const struct tune_job *job, const xq_device
                              struct tune_question *out, error *err);
 void tune_question_free(struct tune_question *question);
 
+/* Hashes of the sources of all families that a step may run: a time is that of a step, with all its kernels.
+ */
+xq_status tune_step_source(gen *g, xq_implementation implementation, char source[STORE_TEXT + 1],
+                           error *err);
+
 /* The trial that the store has of these parameters. Failures that may pass (hung, crashed) are tried again.
  */
 xq_status tune_store_find(store *s, const struct tune_question *question, const char *parameters,
@@ -27,5 +32,7 @@ xq_status tune_store_add(store *s, const struct tune_question *question, const c
 
 /* xq tune merge A.db B.db --out C.db. */
 int cli_tune_merge(int argc, char **argv);
+/* xq tune export --store A.db --out TABLE. */
+int cli_tune_export(int argc, char **argv);
 
 #endif

@@ -19,6 +19,8 @@ typedef struct gen_arch {
     const char *name;                     /* "sm_90" */
     size_t shared_bytes, shared_bytes_sm; /* of a block, at most; of a multiprocessor */
     int threads_sm, registers_sm;
+    const char *gpu; /* the device's name, by which tables of tuned parameters know it; NULL: they do not */
+    int multiprocessors;
 } gen_arch;
 
 /* The same for a device: specs may be for its architecture where gen/arch.lua does not list that either.
@@ -36,8 +38,47 @@ void gen_destroy(gen *g);
  * keys are refused. Caller frees *completed. */
 xq_status gen_complete(gen *g, const char *spec_json, char **completed, error *err);
 
-/* The same; a spec that names no architecture is for `arch`, where that is not NULL. */
-xq_status gen_complete_for(gen *g, const char *spec_json, const char *arch, char **completed, error *err);
+/* How a spec is completed. All may be 0. */
+typedef struct gen_completion {
+    const char *arch; /* of a spec that names none */
+    /* Not 0: parameters that the spec does not choose are looked up in tables of tuned parameters for calls
+     * of this size: cached tokens, sequences, queries of each. Also those of a completed spec, which
+     * otherwise keeps what it has. 0: those of a spec that is not completed, for the usual calls
+     * (XQ_PLAN_OPTIONS_INIT). */
+    int64_t tokens, batch, queries;
+    const char *const *untuned; /* families that are not looked up, and keep their defaults */
+    int untuned_count;
+} gen_completion;
+xq_status gen_complete_with(gen *g, const char *spec_json, const gen_completion *how, char **completed,
+                            error *err);
+
+/* ---- Tables of tuned parameters (docs/tuning.md). A generator has those that are built in. */
+
+/* Adds a table of the user's, whole or not at all. It comes after those added before and before those built
+ * in; a generator that has completed a spec takes no more. `name`, the file's, is for messages. Errors:
+ * XQ_ERROR_FORMAT with the name, and the line or the field. */
+xq_status gen_add_table(gen *g, const char *name, const char *json, size_t size, error *err);
+
+/* From now on nothing is looked up, and families have their defaults. */
+xq_status gen_ignore_tables(gen *g, error *err);
+
+/* The tables in order: JSON [{"table","results","device","capability","family","stale"}], how many results
+ * each has, how many of them are for this device, for others of the capability or of the family of `arch`,
+ * and how many are of sources that have changed since. Caller frees *json. */
+xq_status gen_list_tables(gen *g, const char *arch, char **json, error *err);
+
+/* A warning of the completions so far that nobody took yet, such as a result that is not used because its
+ * kernels have changed; "" when there is none. Each is given once. Caller frees *note. */
+xq_status gen_take_note(gen *g, char **note, error *err);
+
+/* What kernels see of a completed spec, its architecture and tuning aside, as a hash: results are for specs
+ * of one shape. Errors: those of gen_complete. */
+typedef struct gen_hash {
+    char hex[17];
+} gen_hash;
+xq_status gen_shape(gen *g, const char *completed_json, gen_hash *out, error *err);
+
+/* ---- */
 
 typedef struct gen_overrides {
     const char *spec_json, *overrides_json;
@@ -92,10 +133,7 @@ xq_status gen_space(gen *g, const char *spec_json, const char *family, char **js
 /* A hash of everything that a family's kernels are made of: its template, its spec.lua and the headers of
  * templates/lib, 16 hexadecimal digits. Results of tuning are for one such source. Errors:
  * XQ_ERROR_ARGUMENT for an unknown family. */
-typedef struct gen_source_hash {
-    char hex[17];
-} gen_source_hash;
-xq_status gen_family_source(const gen *g, const char *family, gen_source_hash *out, error *err);
+xq_status gen_family_source(const gen *g, const char *family, gen_hash *out, error *err);
 
 /* One rendered kernel. `info` is JSON: {"family","entry","threads","shared_bytes", and constants that
  * the host side needs, such as "tile_tokens","split_tokens","cols"}; launch geometry: docs/spec.md. */

@@ -9,10 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 struct gen {
     source files;
+    table_list tables;
     sandbox box;
     char *presets;
     char *tuned_as; /* NULL without a device */
@@ -125,21 +125,29 @@ static xq_status collect_headers(gen *g, error *err)
     return XQ_OK;
 }
 
-/* The first call of a generator: other modules read the list of architectures when they are loaded. */
-static xq_status know_arch(gen *g, const gen_arch *device, error *err)
+/* The first calls of a generator: other modules read the list of architectures when they are loaded. */
+static xq_status know_device(gen *g, const gen_arch *device, error *err)
 {
-    call c = {.module = "arch", .function = "know", .arguments = 1, .results = 1};
-    cJSON *json = cJSON_CreateObject();
+    call arch = {.module = "arch", .function = "know", .arguments = 1, .results = 1};
+    call tuned = {.module = "tuned", .function = "know", .arguments = 1};
+    cJSON *json = cJSON_CreateObject(), *gpu = cJSON_CreateObject();
     if (!cJSON_AddStringToObject(json, "name", device->name) ||
         !cJSON_AddNumberToObject(json, "shared_bytes", (double)device->shared_bytes) ||
         !cJSON_AddNumberToObject(json, "shared_bytes_sm", (double)device->shared_bytes_sm) ||
         !cJSON_AddNumberToObject(json, "threads_sm", device->threads_sm) ||
-        !cJSON_AddNumberToObject(json, "registers_sm", device->registers_sm))
+        !cJSON_AddNumberToObject(json, "registers_sm", device->registers_sm) ||
+        !cJSON_AddStringToObject(gpu, "name", device->gpu ? device->gpu : "") ||
+        !cJSON_AddStringToObject(gpu, "arch", device->name) ||
+        !cJSON_AddNumberToObject(gpu, "multiprocessors", device->multiprocessors))
         error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
-    c.argument[0].json = json;
-    if (err->status == XQ_OK && call_module(g, &c, err) == XQ_OK)
-        g->tuned_as = c.result[0];
+    arch.argument[0].json = json;
+    tuned.argument[0].json = gpu;
+    if (err->status == XQ_OK && call_module(g, &arch, err) == XQ_OK)
+        g->tuned_as = arch.result[0];
+    if (err->status == XQ_OK && device->gpu)
+        call_module(g, &tuned, err);
     cJSON_Delete(json);
+    cJSON_Delete(gpu);
     return err->status;
 }
 
@@ -157,7 +165,8 @@ xq_status gen_create_for(const char *template_dir, const gen_arch *device, gen *
     if (!g)
         return error_set(err, XQ_ERROR_MEMORY, "template", "out of memory");
     if (source_open(&g->files, template_dir, err) == XQ_OK && collect_headers(g, err) == XQ_OK &&
-        sandbox_open(&g->box, &g->files, err) == XQ_OK && (!device || know_arch(g, device, err) == XQ_OK))
+        sandbox_open(&g->box, &g->files, &g->tables, err) == XQ_OK &&
+        (!device || know_device(g, device, err) == XQ_OK))
         list_presets(g, err);
     if (err->status == XQ_OK)
         *out = g;
@@ -188,6 +197,7 @@ void gen_destroy(gen *g)
     free(g->header_texts);
     free(g->presets);
     free(g->tuned_as);
+    tables_close(&g->tables);
     source_close(&g->files);
     free(g);
 }
@@ -199,27 +209,124 @@ static cJSON *parse_spec(const char *text, error *err)
     return json_parse(text, strlen(text), "spec", JSON_STRICT, XQ_ERROR_SPEC, err);
 }
 
-xq_status gen_complete_for(gen *g, const char *spec_json, const char *arch, char **completed, error *err)
+/* The options of gen/spec.lua's complete. NULL: out of memory. */
+static cJSON *completion_json(const gen_completion *how)
+{
+    cJSON *options = cJSON_CreateObject(), *calls = how->tokens ? cJSON_CreateObject() : NULL;
+    cJSON *untuned = how->untuned_count ? cJSON_CreateStringArray(how->untuned, how->untuned_count)
+                                        : cJSON_CreateArray();
+    bool good = options && untuned && (!how->arch || cJSON_AddStringToObject(options, "arch", how->arch)) &&
+                cJSON_AddBoolToObject(options, "anew", how->tokens != 0);
+    if (good && how->tokens)
+        good = calls && cJSON_AddNumberToObject(calls, "tokens", (double)how->tokens) &&
+               cJSON_AddNumberToObject(calls, "batch", (double)how->batch) &&
+               cJSON_AddNumberToObject(calls, "queries", (double)how->queries);
+    if (good)
+        cJSON_AddItemToObject(options, "untuned", untuned);
+    if (good && calls)
+        cJSON_AddItemToObject(options, "calls", calls);
+    if (good)
+        return options;
+    cJSON_Delete(options);
+    cJSON_Delete(calls);
+    cJSON_Delete(untuned);
+    return NULL;
+}
+
+xq_status gen_complete_with(gen *g, const char *spec_json, const gen_completion *how, char **completed,
+                            error *err)
 {
     if (!spec_json)
         return missing(err, "spec_json");
     cJSON *spec = parse_spec(spec_json, err);
     if (!spec)
         return err->status;
-    call c = {
-        .module = "spec", .function = "complete", .arguments = arch ? 2 : 1, .results = 1, .keep_null = 1};
+    cJSON *options = completion_json(how);
+    call c = {.module = "spec", .function = "complete", .arguments = 2, .results = 1, .keep_null = 1};
     c.argument[0].json = spec;
-    c.argument[1].text = arch;
-    if (call_module(g, &c, err) == XQ_OK)
+    c.argument[1].json = options;
+    if (!options)
+        error_set(err, XQ_ERROR_MEMORY, "spec", "out of memory");
+    else if (call_module(g, &c, err) == XQ_OK)
         *completed = c.result[0];
+    cJSON_Delete(options);
     cJSON_Delete(spec);
     return err->status;
 }
 
 xq_status gen_complete(gen *g, const char *spec_json, char **completed, error *err)
 {
-    return gen_complete_for(g, spec_json, NULL, completed, err);
+    return gen_complete_with(g, spec_json, &(const gen_completion){0}, completed, err);
 }
+
+/* ------------------------------------------------- tables of tuned parameters */
+
+/* What gen/tuned.lua refuses of a table, as a fault of that file. */
+static xq_status blame_table(const char *name, error *err)
+{
+    char message[sizeof err->message], field[sizeof err->field];
+    if (err->status != XQ_ERROR_SPEC)
+        return err->status;
+    memcpy(message, err->message, sizeof message);
+    memcpy(field, err->field, sizeof field);
+    error_clear(err);
+    error_set(err, XQ_ERROR_FORMAT, "file", "%s: %s", name, message);
+    error_at(err, name, 0);
+    return error_field(err, field);
+}
+
+xq_status gen_add_table(gen *g, const char *name, const char *json, size_t size, error *err)
+{
+    cJSON *document = json_parse(json, size, name, JSON_STRICT, XQ_ERROR_FORMAT, err);
+    if (!document)
+        return err->status;
+    call c = {.module = "tuned", .function = "check", .arguments = 1};
+    c.argument[0].json = document;
+    if (call_module(g, &c, err) == XQ_OK)
+        return tables_add(&g->tables, name, document, err);
+    cJSON_Delete(document);
+    return blame_table(name, err);
+}
+
+xq_status gen_ignore_tables(gen *g, error *err)
+{
+    call c = {.module = "tuned", .function = "ignore"};
+    return call_module(g, &c, err);
+}
+
+xq_status gen_list_tables(gen *g, const char *arch, char **json, error *err)
+{
+    call c = {.module = "tuned", .function = "list", .arguments = 1, .results = 1};
+    c.argument[0].text = arch;
+    if (call_module(g, &c, err) == XQ_OK)
+        *json = c.result[0];
+    return err->status;
+}
+
+xq_status gen_take_note(gen *g, char **note, error *err)
+{
+    call c = {.module = "tuned", .function = "take_note", .results = 1};
+    if (call_module(g, &c, err) == XQ_OK)
+        *note = c.result[0];
+    return err->status;
+}
+
+xq_status gen_shape(gen *g, const char *completed_json, gen_hash *out, error *err)
+{
+    cJSON *spec = parse_spec(completed_json, err);
+    if (!spec)
+        return err->status;
+    call c = {.module = "tuned", .function = "shape", .arguments = 1, .results = 1};
+    c.argument[0].json = spec;
+    if (call_module(g, &c, err) == XQ_OK) {
+        snprintf(out->hex, sizeof out->hex, "%s", c.result[0]);
+        free(c.result[0]);
+    }
+    cJSON_Delete(spec);
+    return err->status;
+}
+
+/* ---------------------------------------------------------------- more of specs */
 
 xq_status gen_override(gen *g, const gen_overrides *o, char **out, error *err)
 {
@@ -348,28 +455,10 @@ xq_status gen_space(gen *g, const char *spec_json, const char *family, char **js
     return err->status;
 }
 
-/* The hash of what came before, and of this file's name and text. */
-static uint64_t add_file(uint64_t hash, const struct embed_file *file)
+xq_status gen_family_source(const gen *g, const char *family, gen_hash *out, error *err)
 {
-    hash = XXH3_64bits_withSeed(file->name, strlen(file->name), hash);
-    return XXH3_64bits_withSeed(file->text, file->size, hash);
-}
-
-xq_status gen_family_source(const gen *g, const char *family, gen_source_hash *out, error *err)
-{
-    char names[2][160];
-    int found = 0;
-    uint64_t hash = 0;
-    snprintf(names[0], sizeof names[0], "templates/%.100s.cu.lt", family);
-    snprintf(names[1], sizeof names[1], "templates/%.100s.spec.lua", family);
-    for (size_t i = 0; i < g->files.count; i++) {
-        const struct embed_file *file = &g->files.files[i];
-        const int own = strcmp(file->name, names[0]) == 0 || strcmp(file->name, names[1]) == 0;
-        found += own;
-        if (own || strncmp(file->name, "templates/lib/", 14) == 0)
-            hash = add_file(hash, file);
-    }
-    if (found != 2) {
+    uint64_t hash;
+    if (!source_hash_family(&g->files, family, &hash)) {
         error_set(err, XQ_ERROR_ARGUMENT, "argument", "family: '%.100s' is not known", family);
         return error_field(err, "family");
     }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #define TEXT(x)    TEXT_OF(x)
 #define TEXT_OF(x) #x
@@ -116,8 +117,119 @@ static int host_load(lua_State *L)
     return 1;
 }
 
-static const luaL_Reg host_functions[] = {
-    {"read", host_read}, {"names", host_names}, {"load", host_load}, {NULL, NULL}};
+static void push_hash(lua_State *L, uint64_t hash)
+{
+    char hex[17];
+    snprintf(hex, sizeof hex, "%016llx", (unsigned long long)hash);
+    lua_pushstring(L, hex);
+}
+
+/* hash(text): 16 hexadecimal digits. */
+static int host_hash(lua_State *L)
+{
+    size_t size;
+    const char *text = luaL_checklstring(L, 1, &size);
+    push_hash(L, XXH3_64bits(text, size));
+    return 1;
+}
+
+/* family_source(name): gen_family_source; nil where there is no such family. */
+static int host_family_source(lua_State *L)
+{
+    uint64_t hash;
+    if (source_hash_family(self(L)->files, luaL_checkstring(L, 1), &hash))
+        push_hash(L, hash);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
+/* ------------------------------------------------- tables of tuned parameters */
+
+static table_list *all_tables(lua_State *L)
+{
+    error err = ERROR_INIT;
+    if (tables_add_built_in(self(L)->tables, self(L)->files, &err) != XQ_OK) {
+        lua_pushstring(L, err.message);
+        error_clear(&err);
+        lua_error(L);
+    }
+    return self(L)->tables;
+}
+
+static const cJSON *results_of(const table *t)
+{
+    return cJSON_GetObjectItemCaseSensitive(t->document, "results");
+}
+
+static bool has_text(const cJSON *result, const char *name, const char *text)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(result, name);
+    return cJSON_IsString(item) && strcmp(item->valuestring, text) == 0;
+}
+
+static void push_found(lua_State *L, const table *t, int order, int place, const cJSON *result)
+{
+    lua_createtable(L, 0, 5);
+    lua_pushstring(L, t->name);
+    lua_setfield(L, -2, "table");
+    lua_pushboolean(L, t->is_built_in);
+    lua_setfield(L, -2, "is_built_in");
+    lua_pushinteger(L, order);
+    lua_setfield(L, -2, "order");
+    lua_pushinteger(L, place);
+    lua_setfield(L, -2, "place");
+    json_push(L, result, 0);
+    lua_setfield(L, -2, "result");
+}
+
+/* tuned(shape, family): the results of all tables for them, a list of {table, is_built_in, result, and the
+ * order of the table among all and the result's place in it}. */
+static int host_tuned(lua_State *L)
+{
+    const char *shape = luaL_checkstring(L, 1), *family = luaL_checkstring(L, 2);
+    const table_list *all = all_tables(L);
+    lua_Integer found = 0;
+    lua_newtable(L);
+    for (int i = 0; i < all->count; i++) {
+        int place = 0;
+        const cJSON *result;
+        cJSON_ArrayForEach(result, results_of(&all->list[i]))
+        {
+            place++;
+            if (!has_text(result, "shape", shape) || !has_text(result, "family", family))
+                continue;
+            push_found(L, &all->list[i], i, place, result);
+            lua_rawseti(L, -2, ++found);
+        }
+    }
+    return 1;
+}
+
+/* tuned_tables(): all of them, a list of {table, results}. */
+static int host_tuned_tables(lua_State *L)
+{
+    const table_list *all = all_tables(L);
+    lua_newtable(L);
+    for (int i = 0; i < all->count; i++) {
+        lua_createtable(L, 0, 2);
+        lua_pushstring(L, all->list[i].name);
+        lua_setfield(L, -2, "table");
+        json_push(L, results_of(&all->list[i]), 0);
+        lua_setfield(L, -2, "results");
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
+static const luaL_Reg host_functions[] = {{"read", host_read},
+                                          {"names", host_names},
+                                          {"load", host_load},
+                                          {"hash", host_hash},
+                                          {"family_source", host_family_source},
+                                          {"tuned", host_tuned},
+                                          {"tuned_tables", host_tuned_tables},
+                                          {NULL, NULL}};
 
 /* ---------------------------------------------------------------- opening */
 
@@ -152,10 +264,11 @@ static int open_state(lua_State *L)
     return 0;
 }
 
-xq_status sandbox_open(sandbox *s, const source *files, error *err)
+xq_status sandbox_open(sandbox *s, const source *files, table_list *tables, error *err)
 {
     memset(s, 0, sizeof *s);
     s->files = files;
+    s->tables = tables;
     s->memory_limit = SANDBOX_MEMORY;
     s->locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     s->L = s->locale ? lua_newstate(limited_alloc, s) : NULL;

@@ -4,7 +4,7 @@
 #ifndef GEN_SANDBOX_H
 #define GEN_SANDBOX_H
 
-#include "source.h"
+#include "tables.h"
 
 #include <locale.h>
 #include <lua.h>
@@ -17,6 +17,7 @@ enum {
 typedef struct sandbox {
     lua_State *L;
     const source *files;
+    table_list *tables;
     size_t memory_used, memory_limit;
     long instructions_left;
     const char *subject; /* the file at work, for failures that know no line; may be NULL */
@@ -24,7 +25,8 @@ typedef struct sandbox {
     locale_t locale;     /* "C": numbers are written with a point whatever the program's locale */
 } sandbox;
 
-xq_status sandbox_open(sandbox *s, const source *files, error *err);
+/* `files` and `tables` must outlive the sandbox. */
+xq_status sandbox_open(sandbox *s, const source *files, table_list *tables, error *err);
 void sandbox_close(sandbox *s);
 
 /* Runs function(L, data) protected, within the limits. On success its results are on the stack. On

@@ -98,6 +98,7 @@ schema.top = {
   { "checked", "boolean", "whether kernels do nothing in a call that is at fault" },
   { "arch", "string", "GPU architecture", default = "sm_80", valid = schema.list(arch.names) },
   { "tuning", "object", "parameters of kernel families" },
+  { "tuned", "object", "computed: which of them are from tables of tuned parameters" },
   { "keys", "object", "computed: the order of K's columns" },
   { "layout", "object", "computed: the cache's bytes" },
   { "accumulator", "object", "computed: the accumulator's bytes" },
@@ -107,7 +108,7 @@ schema.top = {
   { "choices", "object", "computed: what was chosen, as given; the rest follows from it" },
 }
 -- What completion adds to a spec.
-schema.added = { "keys", "layout", "accumulator", "weights_layout", "unfused_weights_layout", "kv_weights_layout",
+schema.added = { "tuned", "keys", "layout", "accumulator", "weights_layout", "unfused_weights_layout", "kv_weights_layout",
   "choices" }
 
 schema.rope = {

@@ -6,6 +6,9 @@
 #include "../runtime/base/error.h"
 #include "embed.h"
 
+#include <stdbool.h>
+#include <stdint.h>
+
 typedef struct source {
     struct embed_file *files; /* sorted by name */
     size_t count;
@@ -19,6 +22,9 @@ xq_status source_open(source *s, const char *directory, error *err);
 void source_close(source *s);
 
 const struct embed_file *source_find(const source *s, const char *name);
+
+/* A hash of what a family's kernels are made of (gen_family_source). False: there is no such family. */
+bool source_hash_family(const source *s, const char *family, uint64_t *out);
 
 /* Line `number` (from 1) of a text, without surrounding blanks; "" beyond its end. */
 void source_line(const char *text, int number, char *line, size_t size);

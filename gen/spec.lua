@@ -135,8 +135,8 @@ local function complete_cache(given, model)
 end
 
 -- ---------------------------------------------------------------- all of it
--- The spec that these choices make.
-local function complete_choices(chosen)
+-- The spec that these choices make. `how`: where parameters come from that are not chosen (tuning.complete).
+local function complete_choices(chosen, how)
   local result = schema.check_object("", chosen, schema.top)
   result.model = model_module.complete(chosen.model)
   result.cache = complete_cache(chosen.cache, result.model)
@@ -148,7 +148,7 @@ local function complete_choices(chosen)
   result.weights_layout = layout.weights(result)
   result.unfused_weights_layout = layout.unfused_weights(result)
   result.kv_weights_layout = layout.kv_weights(result)
-  result.tuning = tuning.complete(result, chosen.tuning or {})
+  result.tuning, result.tuned = tuning.complete(result, chosen.tuning or {}, how)
   result.choices = choices.canonical(chosen)
   result.choices.arch = result.arch -- tuning depends on it
   return json.ordered(result, schema.names_of(schema.top))
@@ -171,48 +171,51 @@ local function check_computed(given, base)
 end
 
 -- The choices of a completed spec, edited or not, and what they complete to where that is known.
-local function choose_completed(given, default_arch)
+local function choose_completed(given, options)
   choices.check(given.choices)
   if given.choices.model == nil then
     fail.spec("choices.model", "is missing; leave choices as they were, or take all of them out")
   end
-  local base = complete_choices(given.choices)
+  local base = complete_choices(given.choices, { kept = given.tuned or {} })
   local chosen = choices.edited(given, base)
-  chosen.arch = chosen.arch or default_arch
+  chosen.arch = chosen.arch or options.arch
   if json.same(choices.canonical(chosen), base.choices) then
     check_computed(given, base)
     return chosen, base
   end
-  if differs_from(base, given) and not differs_from(complete_choices(chosen), given) then
+  if differs_from(base, given) and not differs_from(complete_choices(chosen, options), given) then
     fail.spec("choices", "differ from the rest of the spec; edit that, and leave choices as they were")
   end
   check_computed(given, base)
   return chosen
 end
 
--- The same of any spec. `default_arch` may be nil.
-local function choose(given, default_arch)
+-- The same of any spec.
+local function choose(given, options)
   if not schema.is_object(given) then fail.spec("spec", "must be an object, not %s", schema.show(given)) end
   given = choices.read(given)
-  if given.choices ~= nil then return choose_completed(given, default_arch) end
+  if given.choices ~= nil then return choose_completed(given, options) end
   local chosen = choices.of(given)
-  chosen.arch = chosen.arch or default_arch
+  chosen.arch = chosen.arch or options.arch
   if not differs_from({}, given) then return chosen end -- nothing computed is given
-  local result = complete_choices(chosen)
+  local result = complete_choices(chosen, options)
   check_computed(given, result)
   return chosen, result
 end
 
--- The spec as a table, complete; fails with the field at fault. `default_arch`: of a spec without one; nil: the schema's.
-function spec.complete(given, default_arch)
-  local chosen, result = choose(given, default_arch)
-  return result or complete_choices(chosen)
+-- The spec as a table, complete; fails with the field at fault. `options`, of which each may be nil: `arch` of a spec without
+-- one (nil: the schema's); `calls`, a size of calls that parameters are looked up for in tables of tuned parameters; `untuned`,
+-- families that are not looked up; `anew`: they are looked up although the spec is completed.
+function spec.complete(given, options)
+  options = options or {}
+  local chosen, result = choose(given, options)
+  return not options.anew and result or complete_choices(chosen, options)
 end
 
 -- The choices of a spec, completed or not, with `overrides` (a JSON merge patch) on top: the JSON text of a spec that is
 -- not completed. `model`, where it is not nil, replaces the spec's.
 function spec.override(given, overrides, model)
-  local chosen = choose(given)
+  local chosen = choose(given, {})
   if model ~= nil then chosen.model = model end
   return json.encode_unchecked(choices.canonical(choices.override(chosen, overrides), true))
 end

@@ -6,6 +6,7 @@ local arch = require "arch"
 local environment = require "environment"
 local features = require "features"
 local schema = require "schema"
+local tuned = require "tuned"
 
 local tuning = {}
 
@@ -58,16 +59,32 @@ function tuning.family(name)
   return family
 end
 
-local function check_parameter(field, parameter, value)
-  for _, valid in ipairs(parameter.values) do
-    if valid == value then return end
+-- The first of given parameters that the family does not have, or that has another value than those valid, and what is wrong;
+-- or nil.
+local function wrong_parameter(family, given)
+  local names = {}
+  for i, parameter in ipairs(family.parameters) do
+    local value = given[parameter.name]
+    names[i] = parameter.name
+    if value ~= nil and not schema.contains(parameter.values, value) then
+      return parameter.name, ("%s is not valid; valid: %s"):format(schema.show(value), schema.list(parameter.values))
+    end
   end
-  fail.spec(field, "%s is not valid; valid: %s", schema.show(value), schema.list(parameter.values))
+  for key in pairs(given) do
+    if not schema.contains(names, key) then
+      return tostring(key), ("is not known; %s"):format(fail.suggestion(tostring(key), names))
+    end
+  end
 end
 
 -- Defaults, overridden by what was given.
 local function values_of(spec, name, family, given)
   local names, values = {}, {}
+  local function demand(parameters)
+    local key, why = wrong_parameter(family, parameters)
+    if key then fail.spec("tuning." .. name .. "." .. key, "%s", why) end
+  end
+  demand(given)
   local defaults = family.defaults and family.defaults(spec, given) or {}
   for i, parameter in ipairs(family.parameters) do
     names[i] = parameter.name
@@ -75,14 +92,9 @@ local function values_of(spec, name, family, given)
     if value == nil then value = defaults[parameter.name] end
     if value == nil then value = parameter.default end
     if value == nil then value = parameter.values[1] end
-    check_parameter("tuning." .. name .. "." .. parameter.name, parameter, value)
     values[parameter.name] = value
   end
-  for key in pairs(given) do
-    if values[key] == nil then
-      fail.spec("tuning." .. name .. "." .. key, "is not known; %s", fail.suggestion(tostring(key), names))
-    end
-  end
+  demand(values)
   return json.ordered(values, names)
 end
 
@@ -136,27 +148,67 @@ function tuning.resolve(spec, name, given)
   return nil, ("%s%s (with %s)"):format(broken, needed and (", not %d"):format(needed) or "", describe(values)), values
 end
 
--- `tuning` of a completed spec: every family that can serve it. A family that cannot is left out, and is
--- refused when it is rendered; but parameters that were asked for must work.
-function tuning.complete(spec, given)
-  local names, result = tuning.families(), {}
-  for name in pairs(given) do
-    local known = false
-    for _, family in ipairs(names) do known = known or family == name end
-    if not known then fail.spec("tuning." .. name, "is not known; %s", fail.suggestion(tostring(name), names)) end
-    if not schema.is_object(given[name]) then
-      fail.spec("tuning." .. name, "must be an object, not %s", schema.show(given[name]))
+-- Fails unless `given` names families alone, each with an object.
+local function check_names(field, given, names)
+  if not schema.is_object(given) then fail.spec(field, "must be an object, not %s", schema.show(given)) end
+  for name, values in pairs(given) do
+    if not schema.contains(names, name) then
+      fail.spec(field .. "." .. name, "is not known; %s", fail.suggestion(tostring(name), names))
+    end
+    if not schema.is_object(values) then
+      fail.spec(field .. "." .. name, "must be an object, not %s", schema.show(values))
     end
   end
+end
+
+-- What a completed spec says of a family that it has from a table of tuned parameters.
+local function keep(name, kept, resolve)
+  if not schema.is_object(kept.parameters) then
+    fail.spec("tuned." .. name .. ".parameters", "must be an object, not %s", schema.show(kept.parameters))
+  end
+  local values, refusal = resolve(kept.parameters)
+  if not values then fail.spec("tuned." .. name, "%s", refusal) end
+  return values, tuned.described(kept, values)
+end
+
+-- The parameters of a family that the spec does not choose, and where they are from: a table of tuned parameters, or its
+-- defaults (nil).
+local function derive(spec, name, how)
+  local function resolve(parameters)
+    local key, why = wrong_parameter(tuning.family(name), parameters)
+    if key then return nil, key .. " " .. why end
+    return tuning.resolve(spec, name, parameters)
+  end
+  local values, used
+  if how.kept then
+    if how.kept[name] then values, used = keep(name, how.kept[name], resolve) end
+  elseif not schema.contains(how.untuned or {}, name) then
+    values, used = tuned.find(spec, name, how.calls, resolve)
+  end
+  return values or resolve {}, used
+end
+
+-- `tuning` of a completed spec: every family that can serve it; and `tuned`, which families' parameters are from tables of
+-- tuned parameters. A family that cannot serve is left out, and is refused when it is rendered; but parameters that were asked
+-- for must work. `how`: {kept = `tuned` of a completed spec, nothing else is looked up; calls = the size of calls to tune for;
+-- untuned = families that keep their defaults}.
+function tuning.complete(spec, given, how)
+  local names, result, from = tuning.families(), {}, {}
+  check_names("tuning", given, names)
+  check_names("tuned", how.kept or {}, names)
   for _, name in ipairs(names) do
-    local values, refusal, tried = tuning.resolve(spec, name, given[name] or {})
-    if not values and given[name] then
-      local raise = tried and fail.spec or fail.unsupported
-      raise("tuning." .. name, "%s", refusal)
+    if given[name] then
+      local values, refusal, tried = tuning.resolve(spec, name, given[name])
+      if not values then
+        local raise = tried and fail.spec or fail.unsupported
+        raise("tuning." .. name, "%s", refusal)
+      end
+      result[name] = values
+    elseif not tuning.refusal(spec, name) then
+      result[name], from[name] = derive(spec, name, how)
     end
-    result[name] = values
   end
-  return json.ordered(result, names)
+  return json.ordered(result, names), json.ordered(from, names)
 end
 
 return tuning

@@ -19,7 +19,9 @@ static error err = ERROR_INIT;
 /* A generator for a device of this architecture, with so much shared memory a block (0: not stated). */
 static gen *generator_for(const char *name, size_t shared_bytes)
 {
-    const gen_arch own = {name, shared_bytes, shared_bytes ? shared_bytes + 1024 : 0, 0, 0};
+    const gen_arch own = {.name = name,
+                          .shared_bytes = shared_bytes,
+                          .shared_bytes_sm = shared_bytes ? shared_bytes + 1024 : 0};
     gen *g = NULL;
     cr_assert_eq(gen_create_for(NULL, &own, &g, &err), XQ_OK, "%s", err.message);
     return g;
@@ -29,7 +31,7 @@ static gen *generator_for(const char *name, size_t shared_bytes)
 static cJSON *tuning_for(gen *g, const char *arch)
 {
     char *completed = NULL;
-    cr_assert_eq(gen_complete_for(g, wide, arch, &completed, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(gen_complete_with(g, wide, &(const gen_completion){.arch = arch}, &completed, &err), XQ_OK, "%s", err.message);
     cJSON *root = cJSON_Parse(completed), *tuning = cJSON_DetachItemFromObject(root, "tuning");
     free(completed);
     cJSON_Delete(root);
@@ -100,7 +102,7 @@ Test(arch, unlisted_architecture_is_valid_only_beside_its_device)
 {
     char *completed = NULL;
     gen *g = generator_for("sm_130", 0);
-    cr_assert_eq(gen_complete_for(g, spec, "sm_131", &completed, &err), XQ_ERROR_SPEC);
+    cr_assert_eq(gen_complete_with(g, spec, &(const gen_completion){.arch = "sm_131"}, &completed, &err), XQ_ERROR_SPEC);
     cr_assert(strstr(err.message, "sm_121, sm_130"), "%s", err.message);
     error_clear(&err);
     gen_destroy(g);

@@ -266,7 +266,7 @@ Test(parameters, the_command_shows_what_is_chosen_for_a_model)
 Test(parameters, the_source_of_a_family_is_its_template_its_spec_and_the_headers)
 {
     static const char *const files[] = {"gemm.cu.lt", "lib/ptx.cuh", "rope.cu.lt"};
-    gen_source_hash built_in, again, changed[3];
+    gen_hash built_in, again, changed[3];
     error err = ERROR_INIT;
     cr_assert_eq(gen_family_source(generator(), "gemm", &built_in, &err), XQ_OK);
     cr_assert_eq(gen_family_source(generator(), "gemm", &again, &err), XQ_OK);

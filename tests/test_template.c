@@ -443,12 +443,13 @@ static int complete_in_sandbox(lua_State *L)
 Test(sandbox, running_out_of_memory_anywhere_is_an_error, .timeout = 60)
 {
     source files;
+    table_list none = {0};
     sandbox box;
     error err = ERROR_INIT;
     cr_assert_eq(source_open(&files, NULL, &err), XQ_OK);
     int failures = 0;
     for (size_t extra = 0;; extra += 1499) {
-        cr_assert_eq(sandbox_open(&box, &files, &err), XQ_OK, "%s", err.message);
+        cr_assert_eq(sandbox_open(&box, &files, &none, &err), XQ_OK, "%s", err.message);
         box.memory_limit = box.memory_used + extra;
         xq_status status = sandbox_run(&box, complete_in_sandbox, NULL, 0, &err);
         if (status != XQ_OK) {

@@ -277,6 +277,16 @@ XQ_API xq_status xq_plan_load(xq_context *context, const void *image, size_t byt
 /* NULL is fine. Unloads the kernels: wait for the plan's launches first (xq_device_synchronize). */
 XQ_API void xq_plan_destroy(xq_plan *plan);
 
+/* Where the parameters of a plan's attention kernels come from. Tables of tuned parameters are looked up for
+ * the size of the plan's calls (docs/tuning.md); `tuned` in the completed spec has the details. */
+typedef enum xq_parameters_from {
+    XQ_FROM_DEFAULT = 0,    /* the kernel family's defaults */
+    XQ_FROM_SPEC = 1,       /* the spec chooses them */
+    XQ_FROM_DEVICE = 2,     /* a table has them for this GPU */
+    XQ_FROM_CAPABILITY = 3, /* for another one of its compute capability */
+    XQ_FROM_FAMILY = 4      /* for one of the same major compute capability */
+} xq_parameters_from;
+
 typedef struct xq_plan_info {
     size_t struct_size;
     int32_t hidden_size, heads, kv_heads, head_dim; /* d, H, Hkv, dh */
@@ -296,6 +306,7 @@ typedef struct xq_plan_info {
     double accumulator_bytes_per_token;
     int32_t needs_append_indptr; /* 1: append takes append_indptr (per-channel groups) */
     int32_t latents;             /* groups of KV heads with latents of their own; rank_k counts all */
+    xq_parameters_from parameters_from;
 } xq_plan_info;
 #define XQ_PLAN_INFO_INIT XQ_SIZED(xq_plan_info)
 XQ_API xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info);

@@ -170,6 +170,7 @@ xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info)
         .workspace_bytes = plan->workspace.bytes,
         .cache_bytes_per_token = fp16_kv ? (double)s->kv_page_bytes / s->page : s->bytes_per_token,
         .latents = 1,
+        .parameters_from = plan->parameters_from,
     };
     if (!fp16_kv) {
         full.tail_bytes = s->tail_bytes;

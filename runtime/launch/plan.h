@@ -88,6 +88,7 @@ struct xq_plan {
     int32_t max_batch;
     int64_t max_tokens, max_pages, max_append, max_queries, max_total_queries;
     int64_t pool_pages; /* 0: unknown */
+    xq_parameters_from parameters_from;
     /* The kernels' grids and tiles, as their families state them: */
     int64_t append_columns, append_channel_columns, append_group, append_steps, accumulate_columns,
         accumulate_tiles, dequantize_columns;

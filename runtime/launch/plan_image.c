@@ -208,6 +208,8 @@ static void visit_limits(struct image_codec *c, xq_plan *p)
     p->max_queries = image_integer(c, "max_queries", p->max_queries, 1, PLAN_MOST_QUERIES);
     p->max_total_queries = image_integer(c, "max_total_queries", p->max_total_queries, 1, INT32_MAX);
     p->pool_pages = image_integer(c, "pool_pages", p->pool_pages, 0, INT32_MAX);
+    p->parameters_from = (xq_parameters_from)number(c, "parameters_from", (int32_t)p->parameters_from,
+                                                    XQ_FROM_DEFAULT, XQ_FROM_FAMILY);
     for (int i = 0; i < PLAN_QUERIES; i++)
         p->attention[i].partial_share =
             image_real(c, "partial_share", p->attention[i].partial_share, 0, 1e3);

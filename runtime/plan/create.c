@@ -75,15 +75,46 @@ static char *checked_spec(xq_context *context, const char *spec_json, error *err
 
 /* ----------------------------------------------------------------- kernels */
 
-/* The compiled kernels of a plan, whose code its image holds. */
-struct builds {
+/* A plan in the making. */
+struct making {
+    xq_context *context;
+    const xq_plan_options *options;
+    xq_plan stated;
+    char *completed, *many; /* the spec; that of kernels for many queries, where the plan has both */
     kernel_build *kernels[PLAN_SLOTS];
+    const char *failed; /* the family whose kernel could not be built */
+    /* Families that keep their defaults, because what a table of tuned parameters says of them did not
+     * work.
+     */
+    const char *untuned[PLAN_SLOTS];
+    int untuned_count;
 };
 
-static void free_builds(struct builds *b)
+/* What an attempt has made, so that another can begin. */
+static void forget(struct making *m)
 {
-    for (int i = 0; i < PLAN_SLOTS; i++)
-        kernel_build_destroy(b->kernels[i]);
+    for (int i = 0; i < PLAN_SLOTS; i++) {
+        kernel_build_destroy(m->kernels[i]);
+        m->kernels[i] = NULL;
+    }
+    free(m->completed);
+    free(m->many);
+    m->completed = m->many = NULL;
+    m->failed = NULL;
+    m->stated = (xq_plan){0};
+}
+
+/* Completes a spec for calls of the plan's size. */
+static xq_status complete(const struct making *m, const char *spec_json, int64_t queries, char **completed,
+                          error *err)
+{
+    const xq_plan_options *o = m->options;
+    const gen_completion how = {.tokens = o->max_tokens,
+                                .batch = o->max_batch,
+                                .queries = queries,
+                                .untuned = m->untuned,
+                                .untuned_count = m->untuned_count};
+    return context_complete_with(m->context, spec_json, how, completed, err);
 }
 
 /* Reads the numbers that a kernel states about its launches. */
@@ -108,47 +139,73 @@ static xq_status read_constants(xq_plan *p, int slot, const kernel_build *k, err
 static const char for_many[] =
     "{\"queries\": \"many\", \"tuning\": {\"attend\": null, \"absorb\": null, \"kv_attend\": null}}";
 
-/* The spec of the kernels for many queries, where the plan has kernels for both; else NULL. */
-static char *complete_for_many(const xq_plan *p, xq_context *context, const char *spec_json, error *err)
+/* The spec of the kernels for many queries, where the plan has kernels for both. */
+static xq_status complete_for_many(struct making *m, error *err)
 {
-    char *completed = NULL, *many = NULL;
-    if (p->shape.many || p->max_queries == 1)
-        return NULL;
-    if (context_override(context, spec_json, for_many, &many, err) == XQ_OK)
-        context_complete(context, many, &completed, err);
+    char *many = NULL;
+    if (m->stated.shape.many || m->stated.max_queries == 1)
+        return XQ_OK;
+    if (context_override(m->context, m->options->spec_json, for_many, &many, err) == XQ_OK)
+        complete(m, many, m->options->max_queries, &m->many, err);
     free(many);
-    return completed;
+    return err->status;
 }
 
-static xq_status build_kernels(xq_plan *p, xq_context *context, const char *completed,
-                               const char *spec_json, struct builds *out, error *err)
+/* The completed spec that a slot's kernel is made from. */
+static const char *spec_of_slot(const struct making *m, int slot)
 {
-    char *many = complete_for_many(p, context, spec_json, err);
+    bool of_many = slot == PLAN_ATTEND + PLAN_MANY || slot == PLAN_ABSORB + PLAN_MANY;
+    return of_many && m->many ? m->many : m->completed;
+}
+
+static xq_status build_kernels(struct making *m, error *err)
+{
+    xq_plan *p = &m->stated;
     for (int i = 0; i < PLAN_SLOTS && err->status == XQ_OK; i++) {
-        bool of_many = i == PLAN_ATTEND + PLAN_MANY || i == PLAN_ABSORB + PLAN_MANY;
-        if (plan_needs(p, i) &&
-            kernel_build_create(context, of_many && many ? many : completed, p->shape.arch,
-                                plan_family(p, i), &out->kernels[i], err) == XQ_OK)
-            read_constants(p, i, out->kernels[i], err);
+        if (!plan_needs(p, i))
+            continue;
+        if (kernel_build_create(m->context, spec_of_slot(m, i), p->shape.arch, plan_family(p, i),
+                                &m->kernels[i], err) == XQ_OK)
+            read_constants(p, i, m->kernels[i], err);
+        else
+            m->failed = plan_family(p, i);
     }
-    free(many);
     return err->status;
 }
 
 /* ------------------------------------------------------------------- image */
 
-/* What the options and the spec say of a plan. */
-static xq_status state(xq_plan *p, const xq_plan_options *o, const char *completed, error *err)
+/* Where a family's parameters come from, as a completed spec says. */
+static xq_parameters_from parameters_from(const char *completed, const char *family)
 {
+    static const char *const levels[] = {"device", "capability", "family"};
+    cJSON *spec = cJSON_Parse(completed);
+    const cJSON *used = cJSON_GetObjectItem(cJSON_GetObjectItem(spec, "tuned"), family);
+    const cJSON *chosen = cJSON_GetObjectItem(cJSON_GetObjectItem(spec, "choices"), "tuning");
+    const char *from = cJSON_GetStringValue(cJSON_GetObjectItem(used, "from"));
+    xq_parameters_from result = cJSON_HasObjectItem(chosen, family) ? XQ_FROM_SPEC : XQ_FROM_DEFAULT;
+    for (int i = 0; from && i < 3; i++)
+        if (strcmp(from, levels[i]) == 0)
+            result = (xq_parameters_from)(XQ_FROM_DEVICE + i);
+    cJSON_Delete(spec);
+    return result;
+}
+
+/* What the options and the spec say of a plan. */
+static xq_status state(struct making *m, error *err)
+{
+    const xq_plan_options *o = m->options;
+    xq_plan *p = &m->stated;
     p->implementation = o->implementation;
     p->max_batch = o->max_batch;
     p->max_tokens = o->max_tokens;
     p->max_append = o->max_append;
     p->pool_pages = o->pool_pages;
     struct spec_view view;
-    if (spec_view_read(completed, &view, err) != XQ_OK)
+    if (spec_view_read(m->completed, &view, err) != XQ_OK)
         return err->status;
     p->shape = view.shape;
+    p->parameters_from = parameters_from(m->completed, plan_family(p, PLAN_ATTEND));
     if (set_pages(p, o->max_pages, err) != XQ_OK || set_queries(p, o, err) != XQ_OK)
         return err->status;
     if (o->checked && !p->shape.checked) {
@@ -159,30 +216,74 @@ static xq_status state(xq_plan *p, const xq_plan_options *o, const char *complet
     return XQ_OK;
 }
 
-static xq_status write_image(const xq_plan *p, const char *completed, const struct builds *b,
-                             unsigned char **image, size_t *bytes, error *err)
+static xq_status write_image(const struct making *m, unsigned char **image, size_t *bytes, error *err)
 {
-    struct plan_code code = {.spec = completed};
+    struct plan_code code = {.spec = m->completed};
     for (int i = 0; i < PLAN_SLOTS; i++)
-        if (b->kernels[i]) {
-            code.kernels[i] = kernel_build_code(b->kernels[i]);
-            snprintf(code.target, sizeof code.target, "%s", b->kernels[i]->target.arch);
+        if (m->kernels[i]) {
+            code.kernels[i] = kernel_build_code(m->kernels[i]);
+            snprintf(code.target, sizeof code.target, "%s", m->kernels[i]->target.arch);
         }
-    return plan_image_write(p, &code, image, bytes, err);
+    return plan_image_write(&m->stated, &code, image, bytes, err);
 }
 
-static xq_status build_image(xq_context *context, const xq_plan_options *o, unsigned char **image,
-                             size_t *bytes, error *err)
+static xq_status try_to_make(struct making *m, xq_plan **plan, error *err)
 {
-    xq_plan stated = {0};
-    struct builds builds = {0};
-    char *completed = NULL;
-    if (context_complete(context, o->spec_json, &completed, err) == XQ_OK &&
-        state(&stated, o, completed, err) == XQ_OK &&
-        build_kernels(&stated, context, completed, o->spec_json, &builds, err) == XQ_OK)
-        write_image(&stated, completed, &builds, image, bytes, err);
-    free_builds(&builds);
-    free(completed);
+    unsigned char *image = NULL;
+    size_t bytes = 0;
+    if (complete(m, m->options->spec_json, 1, &m->completed, err) == XQ_OK && state(m, err) == XQ_OK &&
+        complete_for_many(m, err) == XQ_OK && build_kernels(m, err) == XQ_OK &&
+        write_image(m, &image, &bytes, err) == XQ_OK)
+        plan_from_image(m->context, image, bytes, plan, err);
+    return err->status;
+}
+
+/* ---------------------------------------------------------------- fallback */
+
+static bool is_from_table(const struct making *m, int slot)
+{
+    const char *spec = spec_of_slot(m, slot);
+    return spec && parameters_from(spec, plan_family(&m->stated, slot)) >= XQ_FROM_DEVICE;
+}
+
+static bool is_untuned(const struct making *m, const char *family)
+{
+    for (int i = 0; i < m->untuned_count; i++)
+        if (strcmp(m->untuned[i], family) == 0)
+            return true;
+    return false;
+}
+
+/* Gives the defaults to the family that failed; or, where a plan's kernels could not be loaded, to all
+ * whose parameters are from a table. False: there is none. */
+static bool give_up_tuning(struct making *m, const error *why)
+{
+    int before = m->untuned_count;
+    bool not_loaded = why->status == XQ_ERROR_DEVICE || why->status == XQ_ERROR_UNSUPPORTED;
+    if (!not_loaded && why->status != XQ_ERROR_COMPILE)
+        return false;
+    for (int i = 0; i < PLAN_SLOTS; i++) {
+        const char *family = plan_family(&m->stated, i);
+        if (!plan_needs(&m->stated, i) || (m->failed && strcmp(m->failed, family) != 0) ||
+            is_untuned(m, family) || !is_from_table(m, i))
+            continue;
+        m->untuned[m->untuned_count++] = family;
+        log_message(&m->context->log, XQ_LOG_WARNING,
+                    "%s: the parameters of a table of tuned parameters do not work here, and its defaults "
+                    "are used instead: %s",
+                    family, why->message);
+    }
+    return m->untuned_count > before;
+}
+
+static xq_status make_plan(xq_context *context, const xq_plan_options *o, xq_plan **plan, error *err)
+{
+    struct making m = {.context = context, .options = o};
+    while (try_to_make(&m, plan, err) != XQ_OK && give_up_tuning(&m, err)) {
+        error_clear(err);
+        forget(&m);
+    }
+    forget(&m);
     return err->status;
 }
 
@@ -201,11 +302,9 @@ xq_status xq_plan_create(xq_context *context, const xq_plan_options *options, xq
         return context_fail(context, &err);
     char *spec = o.checked ? checked_spec(context, o.spec_json, &err) : NULL;
     o.spec_json = spec ? spec : o.spec_json;
-    unsigned char *image = NULL;
-    size_t bytes = 0;
     xq_plan *opened = NULL;
-    if (err.status == XQ_OK && build_image(context, &o, &image, &bytes, &err) == XQ_OK)
-        plan_from_image(context, image, bytes, &opened, &err);
+    if (err.status == XQ_OK)
+        make_plan(context, &o, &opened, &err);
     free(spec);
     if (err.status != XQ_OK)
         return context_fail(context, &err);

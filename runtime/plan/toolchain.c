@@ -1,4 +1,5 @@
 #include "toolchain.h"
+#include "user_tables.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -50,20 +51,54 @@ const struct toolchain_ops *const context_toolchain = &ops;
 static xq_status lock_generator(xq_context *context, error *err)
 {
     const device_properties *p = &context->device->properties;
-    const gen_arch arch = {context->arch, p->shared_bytes_per_block, p->shared_bytes_per_sm,
-                           p->max_threads_per_sm, p->registers_per_sm};
-    pthread_mutex_lock(&context->toolchain->lock);
-    return context->toolchain->generator ? XQ_OK
-                                         : gen_create_for(context->toolchain->template_dir, &arch,
-                                                          &context->toolchain->generator, err);
+    const gen_arch arch = {.name = context->arch,
+                           .shared_bytes = p->shared_bytes_per_block,
+                           .shared_bytes_sm = p->shared_bytes_per_sm,
+                           .threads_sm = p->max_threads_per_sm,
+                           .registers_sm = p->registers_per_sm,
+                           .gpu = p->name,
+                           .multiprocessors = p->sm_count};
+    struct toolchain *t = context->toolchain;
+    pthread_mutex_lock(&t->lock);
+    if (t->generator)
+        return XQ_OK;
+    gen *g = NULL;
+    if (gen_create_for(t->template_dir, &arch, &g, err) == XQ_OK &&
+        (t->no_tables ? gen_ignore_tables(g, err) : user_tables_add(g, err)) == XQ_OK)
+        t->generator = g;
+    else
+        gen_destroy(g);
+    return err->status;
 }
 
-/* The log learns here that gen/arch.lua lacks the device: its callback may call back. */
+/* The next warning of the generator, as heap; NULL: there is none. */
+static char *take_note(gen *g)
+{
+    error ignored = ERROR_INIT; /* a warning that there is no memory for */
+    char *note = NULL;
+    if (gen_take_note(g, &note, &ignored) != XQ_OK || !*note) {
+        error_clear(&ignored);
+        free(note);
+        return NULL;
+    }
+    return note;
+}
+
+/* The log learns here what the generator has to say of its device: a log's callback may call back. */
 static void unlock_generator(xq_context *context)
 {
-    const char *tuned_as =
-        context->toolchain->generator ? gen_tuned_as(context->toolchain->generator) : context->arch;
+    gen *g = context->toolchain->generator;
+    const char *tuned_as = g ? gen_tuned_as(g) : context->arch;
+    enum { MOST_NOTES = 16 };
+    char *notes[MOST_NOTES];
+    int count = 0;
+    while (g && count < MOST_NOTES && (notes[count] = take_note(g)))
+        count++;
     pthread_mutex_unlock(&context->toolchain->lock);
+    for (int i = 0; i < count; i++) {
+        log_message(&context->log, XQ_LOG_WARNING, "%s", notes[i]);
+        free(notes[i]);
+    }
     if (strcmp(tuned_as, context->arch) != 0 &&
         !atomic_flag_test_and_set(&context->toolchain->told_unlisted))
         log_message(
@@ -125,12 +160,32 @@ xq_status context_space(xq_context *context, const char *completed_json, const c
     return err->status;
 }
 
-xq_status context_complete(xq_context *context, const char *spec_json, char **completed, error *err)
+xq_status context_complete_with(xq_context *context, const char *spec_json, gen_completion how,
+                                char **completed, error *err)
 {
+    how.arch = context->arch;
     if (lock_generator(context, err) == XQ_OK)
-        gen_complete_for(context->toolchain->generator, spec_json, context->arch, completed, err);
+        gen_complete_with(context->toolchain->generator, spec_json, &how, completed, err);
     unlock_generator(context);
     return err->status;
+}
+
+xq_status context_complete(xq_context *context, const char *spec_json, char **completed, error *err)
+{
+    return context_complete_with(context, spec_json, (gen_completion){0}, completed, err);
+}
+
+xq_status context_list_tables(xq_context *context, char **json, error *err)
+{
+    if (lock_generator(context, err) == XQ_OK)
+        gen_list_tables(context->toolchain->generator, context->arch, json, err);
+    unlock_generator(context);
+    return err->status;
+}
+
+void context_ignore_tables(xq_context *context)
+{
+    context->toolchain->no_tables = true;
 }
 
 xq_status context_override(xq_context *context, const char *spec_json, const char *overrides_json,

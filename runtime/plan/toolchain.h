@@ -11,6 +11,7 @@
 struct toolchain {
     cache *cache;
     char *template_dir;
+    bool no_tables; /* parameters are not looked up in tables of tuned parameters */
 
     pthread_mutex_t lock; /* guards the two below, which first use makes; NVRTC itself runs freely */
     gen *generator;
@@ -42,5 +43,15 @@ xq_status context_override(xq_context *context, const char *spec_json, const cha
 
 /* xq_spec_complete, with the device's architecture where the spec leaves it open. */
 xq_status context_complete(xq_context *context, const char *spec_json, char **completed, error *err);
+
+/* gen_complete_with for the device's architecture, which `how` need not name. */
+xq_status context_complete_with(xq_context *context, const char *spec_json, gen_completion how,
+                                char **completed, error *err);
+
+/* gen_list_tables for the device. Caller frees *json. */
+xq_status context_list_tables(xq_context *context, char **json, error *err);
+
+/* For the tuner: families have their defaults. To be called before anything else asks the generator. */
+void context_ignore_tables(xq_context *context);
 
 #endif

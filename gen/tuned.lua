@@ -1,0 +1,220 @@
+-- Tables of tuned parameters: which result serves a kernel family of a spec (docs/tuning.md, Tuned tables).
+local host = require "host"
+local fail = require "fail"
+local json = require "json"
+local schema = require "schema"
+
+local tuned = {}
+
+-- A result of a table. {key, type, meaning, ...} as in gen/schema.lua.
+local result_keys = {
+  { "device", "string", "name of the GPU", required = true },
+  { "capability", "integer", "its compute capability, 90 for 9.0", required = true, min = 10, max = 9999 },
+  { "multiprocessors", "integer", "how many it has", required = true, min = 1, max = 1 << 20 },
+  { "memory", "integer", "bytes of its memory", required = true, min = 1, max = 1 << 53 },
+  { "modelled", "boolean", "whether the software device stood in for the GPU", required = true },
+  { "driver", "integer", "version of CUDA's driver, 12080 for 12.8; 0 for the software device", required = true,
+    min = 0, max = 1 << 31 },
+  { "nvrtc", "integer", "version of NVRTC, likewise", required = true, min = 0, max = 1 << 31 },
+  { "xq", "string", "version of xq", required = true },
+  { "spec", "object", "the choices of the spec", required = true },
+  { "shape", "string", "hash of what kernels see of the spec", required = true },
+  { "family", "string", "kernel family", required = true },
+  { "source", "string", "hash of the family's sources", required = true },
+  { "tokens", "integer", "cached tokens of each sequence", required = true, min = 1, max = 1 << 30 },
+  { "batch", "integer", "sequences", required = true, min = 1, max = 65535 },
+  { "queries", "integer", "queries of each sequence", required = true, min = 1, max = 1 << 20 },
+  { "parameters", "object", "the family's parameters", required = true },
+  { "seconds", "number", "time of a step with them", required = true, min = 1e-9, max = 1e6 },
+  { "spread", "number", "seconds between the quartiles", required = true, min = 0, max = 1e6 },
+  { "default_seconds", "number", "time of a step with the family's defaults", required = true, min = 1e-9, max = 1e6 },
+  { "default_spread", "number", "seconds between its quartiles", required = true, min = 0, max = 1e6 },
+  { "taken", "integer", "when, in Unix time", required = true, min = 0, max = 1 << 40 },
+}
+
+local used_order = { "from", "table", "device", "modelled", "tokens", "batch", "queries", "parameters" }
+
+-- What a plan is for where nobody says (XQ_PLAN_OPTIONS_INIT).
+local usual_calls = { tokens = 4096, batch = 1, queries = 1 }
+
+local device     -- {name, arch, multiprocessors} of the GPU that kernels are for; nil: unknown
+local is_ignored = false
+local notes, told = {}, {}
+
+function tuned.know(given) device = given end
+
+function tuned.ignore() is_ignored = true end
+
+-- ---------------------------------------------------------------- tables
+-- Fails unless `document` is a table of this version, all of whose results are well formed.
+function tuned.check(document)
+  if not schema.is_object(document) or document.xq_tuned == nil then
+    fail.spec("xq_tuned", "is missing; a table of tuned parameters is an object with xq_tuned and results")
+  end
+  if document.xq_tuned ~= 1 then
+    local newer = math.type(document.xq_tuned) == "integer" and document.xq_tuned > 1
+    fail.spec("xq_tuned", "%s is not valid; valid: 1%s", schema.show(document.xq_tuned),
+      newer and " (a newer xq wrote this table)" or "")
+  end
+  schema.check_object("", document, {
+    { "xq_tuned", "integer", "version of the format", required = true },
+    { "results", "list", "what was tuned", required = true },
+  })
+  for i, result in ipairs(document.results) do
+    local name = ("results[%d]"):format(i - 1)
+    if not schema.is_object(result) then fail.spec(name, "must be an object, not %s", schema.show(result)) end
+    schema.check_object(name .. ".", result, result_keys)
+  end
+end
+
+-- ---------------------------------------------------------------- shapes
+-- What a spec says that changes no kernel's speed: labels, and numbers that kernels multiply by.
+local no_matter = {
+  model = { "name", "model_type", "preset", "num_hidden_layers", "max_position_embeddings", "layer_types", "layer_kinds",
+    "attention_scale", "rms_norm_eps", "alibi_scale" },
+  rope = { "theta", "scaling", "attention_factor" },
+  cache = { "clip" },
+}
+
+local function without(object, names)
+  local result = {}
+  for key, value in pairs(object) do
+    if not schema.contains(names, key) then result[key] = value end
+  end
+  return result
+end
+
+-- A hash of what kernels see of a completed spec, its architecture and tuning aside. Specs of one shape share results.
+function tuned.shape(spec)
+  local model = without(spec.model, no_matter.model)
+  if model.rope then model.rope = without(model.rope, no_matter.rope) end
+  return host.hash(json.encode {
+    model = model, cache = without(spec.cache, no_matter.cache), dtype = spec.dtype, weights = spec.weights,
+    queries = spec.queries, checked = spec.checked,
+  })
+end
+
+-- ---------------------------------------------------------------- choosing
+local function capability_of(arch) return math.tointeger(tonumber(arch:match "%d+")) end
+
+local levels = { "device", "capability", "family" }
+
+-- How near a result's GPU is: 1 to 3, as `levels` names them; nil: too far.
+local function level_of(result, spec)
+  local capability = capability_of(spec.arch)
+  if device and device.arch == spec.arch and result.device == device.name and
+    result.multiprocessors == device.multiprocessors then
+    return 1
+  end
+  if result.capability == capability then return 2 end
+  return result.capability // 10 == capability // 10 and 3 or nil
+end
+
+-- Factors of two between two sizes of calls.
+local function distance(result, calls)
+  local sum = 0
+  for _, key in ipairs { "tokens", "batch", "queries" } do sum = sum + math.abs(math.log(result[key] / calls[key], 2)) end
+  return sum
+end
+
+-- Numbers by which results are ranked, the first that differs decides: the nearest GPU; the user's tables before those
+-- built in; measured before modelled; the nearest capability, size of calls and number of multiprocessors.
+local function rank(found, spec, calls)
+  local result = found.result
+  return { level_of(result, spec), found.order, result.modelled and 1 or 0,
+    math.abs(result.capability - capability_of(spec.arch)), distance(result, calls),
+    device and math.abs(result.multiprocessors - device.multiprocessors) or 0, found.place }
+end
+
+local function before(a, b)
+  for i, value in ipairs(a.rank) do
+    if value ~= b.rank[i] then return value < b.rank[i] end
+  end
+  return false
+end
+
+-- The results that could serve, best first: {table, is_built_in, order, place, result, rank}.
+local function candidates(spec, family, calls)
+  local list = {}
+  for _, found in ipairs(host.tuned(tuned.shape(spec), family)) do
+    if level_of(found.result, spec) then
+      found.rank = rank(found, spec, calls)
+      list[#list + 1] = found
+    end
+  end
+  table.sort(list, before)
+  return list
+end
+
+local function note(text, ...)
+  text = text:format(...)
+  if not told[text] then
+    told[text] = true
+    notes[#notes + 1] = text
+  end
+end
+
+-- Warnings are for the user's own tables. Those built in are of the templates built in, and say nothing of others.
+local function refuse(found, family, refusal)
+  if found.is_built_in then return end
+  local result = found.result
+  if not refusal then
+    note("%s: its parameters for %s are not used, because that family's kernels have changed since; tune again",
+      found.table, family)
+  else
+    note("%s: its parameters for %s on %s (%d tokens, batch %d) are not used: %s", found.table, family, result.device,
+      result.tokens, result.batch, refusal)
+  end
+end
+
+-- The next warning that nobody took yet, or nil.
+function tuned.take_note() return table.remove(notes, 1) end
+
+-- What a completed spec states of a result that it uses, with the parameters completed.
+function tuned.described(used, values)
+  local copy = {}
+  for key, value in pairs(used) do copy[key] = value end
+  copy.parameters = values
+  return json.ordered(copy, used_order)
+end
+
+-- The parameters of a family for a spec and for calls of a size (nil: the usual one), and which result they come from, as a
+-- completed spec states it; or nil. `resolve(parameters)` returns them completed, or nil and why they cannot serve.
+function tuned.find(spec, family, calls, resolve)
+  if is_ignored then return end
+  for _, found in ipairs(candidates(spec, family, calls or usual_calls)) do
+    local result = found.result
+    local values, refusal
+    if result.source == host.family_source(family) then
+      values, refusal = resolve(result.parameters)
+    end
+    if values then
+      return values, tuned.described({ from = levels[found.rank[1]], table = found.table, device = result.device,
+        modelled = result.modelled, tokens = result.tokens, batch = result.batch, queries = result.queries }, values)
+    end
+    refuse(found, family, refusal)
+  end
+end
+
+-- ---------------------------------------------------------------- what there is
+-- Each table with how many results it has, and how many are for the device (or architecture), its capability and family,
+-- and of other sources: for `xq info`.
+function tuned.list(arch)
+  local list = {}
+  local names = { "table", "results", "device", "capability", "family", "stale" }
+  for _, found in ipairs(host.tuned_tables()) do
+    local counts = { table = found.table, results = #found.results, device = 0, capability = 0, family = 0, stale = 0 }
+    for _, result in ipairs(found.results) do
+      local level = level_of(result, { arch = arch })
+      if host.family_source(result.family) ~= result.source then
+        counts.stale = counts.stale + 1
+      elseif level then
+        counts[levels[level]] = counts[levels[level]] + 1
+      end
+    end
+    list[#list + 1] = json.ordered(counts, names)
+  end
+  return json.array(list)
+end
+
+return tuned

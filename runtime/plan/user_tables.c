@@ -1,0 +1,43 @@
+#include "user_tables.h"
+
+#include "../base/files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* `variable` names the file, where it is not that of the configuration folder, which may be absent. */
+static xq_status add_file(gen *g, const char *variable, const char *path, error *err)
+{
+    char *text = NULL;
+    size_t size = 0;
+    if (files_read_at(AT_FDCWD, path, &text, &size) == 0) {
+        gen_add_table(g, path, text, size, err);
+        free(text);
+        return err->status;
+    }
+    if (!variable && (errno == ENOENT || errno == ENOTDIR))
+        return XQ_OK;
+    error_set(err, XQ_ERROR_IO, "file", "%s%stable of tuned parameters %s: %s", variable ? variable : "",
+              variable ? ": " : "", path, errno == EINVAL ? "is no regular file" : strerror(errno));
+    error_at(err, path, 0);
+    return error_field(err, "XQ_TUNED");
+}
+
+xq_status user_tables_add(gen *g, error *err)
+{
+    const char *named = getenv("XQ_TUNED"), *folder = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+    char path[PATH_MAX];
+    if (named && (!*named || add_file(g, "XQ_TUNED", named, err) != XQ_OK))
+        return err->status;
+    bool has_folder = folder && *folder == '/'; /* as the XDG specification demands */
+    if (!has_folder && (!home || !*home))
+        return XQ_OK;
+    int length = snprintf(path, sizeof path, "%s%s/xq/tuned.json", has_folder ? folder : home,
+                          has_folder ? "" : "/.config");
+    return length < (int)sizeof path ? add_file(g, NULL, path, err) : XQ_OK;
+}

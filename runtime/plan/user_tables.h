@@ -1,0 +1,12 @@
+/* The user's own tables of tuned parameters (docs/tuning.md). */
+#ifndef RUNTIME_PLAN_USER_TABLES_H
+#define RUNTIME_PLAN_USER_TABLES_H
+
+#include "../../gen/gen.h"
+
+/* Adds the file that XQ_TUNED names, then xq/tuned.json of the configuration folder (XDG_CONFIG_HOME, else
+ * HOME/.config), where there is one. An empty XQ_TUNED stands for no tables of the user's. Errors:
+ * XQ_ERROR_IO for a file that cannot be read, those of gen_add_table. */
+xq_status user_tables_add(gen *g, error *err);
+
+#endif
