@@ -84,7 +84,7 @@ CLI_OBJ     := $(call obj,$(CLI_SRC))
 SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 TESTS       := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 
-.PHONY: all accuracy demo features llama test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv clean FORCE
+.PHONY: all accuracy demo features tables llama test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BUILD)/xq ; @:
@@ -151,7 +151,7 @@ $(BUILD)/tests/libfake_%.so: $(BUILD)/tests/fake/fake_%.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@
 $(addprefix $(BUILD)/tests/,test_checked test_checked_gpu test_cli test_device_cuda test_launch test_launch_cost test_pack \
-    test_plan test_plan_image test_prepared test_runtime test_target test_without_sim): | $(BUILD)/tests/libfake_cuda.so
+    test_plan test_plan_image test_plan_sizes test_prepared test_runtime test_target test_without_sim): | $(BUILD)/tests/libfake_cuda.so
 $(addprefix $(BUILD)/tests/,test_cli test_outputs test_runtime test_target): | $(BUILD)/tests/libfake_nvrtc.so
 $(addprefix $(BUILD)/tests/,test_cli test_cli_gen test_cli_spec test_outputs test_prepare test_prepare_resume \
     test_prepared test_progress): | $(BUILD)/xq
@@ -195,6 +195,10 @@ demo: deps
 	-$(SUBMAKE) venv
 	@$(RUN_ENV) BUILD='$(BUILD)' PYTHON='$(VENV)/bin/python' TEXT='$(TEXT)' LAYERS='$(LAYERS)' \
 	    BITS='$(BITS)' TOKENS='$(TOKENS)' DEVICE='$(DEVICE)' sh scripts/demo.sh
+
+# The table of tuned parameters that is built in (docs/tuning.md). Minutes to an hour; build the library anew afterwards.
+tables: $(BUILD)/xq
+	$(Q)XQ='$(BUILD)/xq' STORE='$(BUILD)/tuning.db' sh scripts/tables.sh
 
 # The table of docs/features.md, from what the kernel families say of themselves.
 features: $(BUILD)/xq

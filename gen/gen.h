@@ -38,14 +38,18 @@ void gen_destroy(gen *g);
  * keys are refused. Caller frees *completed. */
 xq_status gen_complete(gen *g, const char *spec_json, char **completed, error *err);
 
+/* The size of a call: cached tokens of each sequence, sequences, queries of each. */
+typedef struct gen_size {
+    int64_t tokens, batch, queries;
+} gen_size;
+
 /* How a spec is completed. All may be 0. */
 typedef struct gen_completion {
     const char *arch; /* of a spec that names none */
     /* Not 0: parameters that the spec does not choose are looked up in tables of tuned parameters for calls
-     * of this size: cached tokens, sequences, queries of each. Also those of a completed spec, which
-     * otherwise keeps what it has. 0: those of a spec that is not completed, for the usual calls
-     * (XQ_PLAN_OPTIONS_INIT). */
-    int64_t tokens, batch, queries;
+     * of this size. Also those of a completed spec, which otherwise keeps what it has. 0: those of a spec
+     * that is not completed, for the usual calls (XQ_PLAN_OPTIONS_INIT). */
+    gen_size calls;
     const char *const *untuned; /* families that are not looked up, and keep their defaults */
     int untuned_count;
 } gen_completion;
@@ -58,6 +62,13 @@ xq_status gen_complete_with(gen *g, const char *spec_json, const gen_completion 
  * in; a generator that has completed a spec takes no more. `name`, the file's, is for messages. Errors:
  * XQ_ERROR_FORMAT with the name, and the line or the field. */
 xq_status gen_add_table(gen *g, const char *name, const char *json, size_t size, error *err);
+
+/* Which parameters of a family serve calls of which size, for a completed spec whose parameters are those
+ * for calls of the size `largest`: JSON {"variants": [{...}], "pick": [[...]]}. The first of at most `most`
+ * variants is the spec's. pick[t][b] is the number of the variant for sequences of about 2^t tokens, 2^b of
+ * them. Caller frees *json. */
+xq_status gen_sizes(gen *g, const char *completed_json, const char *family, const gen_size *largest,
+                    int most, char **json, error *err);
 
 /* From now on nothing is looked up, and families have their defaults. */
 xq_status gen_ignore_tables(gen *g, error *err);
@@ -131,8 +142,8 @@ xq_status gen_parameters(gen *g, const char *const *families, int count, const c
 xq_status gen_space(gen *g, const char *spec_json, const char *family, char **json, error *err);
 
 /* A hash of everything that a family's kernels are made of: its template, its spec.lua and the headers of
- * templates/lib, 16 hexadecimal digits. Results of tuning are for one such source. Errors:
- * XQ_ERROR_ARGUMENT for an unknown family. */
+ * templates/lib, 16 hexadecimal digits. Comments and blank lines do not count. Results of tuning are for
+ * one such source. Errors: XQ_ERROR_ARGUMENT for an unknown family. */
 xq_status gen_family_source(const gen *g, const char *family, gen_hash *out, error *err);
 
 /* One rendered kernel. `info` is JSON: {"family","entry","threads","shared_bytes", and constants that

@@ -24,7 +24,7 @@ struct gen {
 
 /* ---------------------------------------------------------------- calls */
 
-enum { MOST_ARGUMENTS = 3, MOST_RESULTS = 2 };
+enum { MOST_ARGUMENTS = 4, MOST_RESULTS = 2 };
 
 /* One call of a module function. An argument is a parsed JSON value, a text or else a number. Results are
  * strings, or tables, which become JSON. */
@@ -209,18 +209,23 @@ static cJSON *parse_spec(const char *text, error *err)
     return json_parse(text, strlen(text), "spec", JSON_STRICT, XQ_ERROR_SPEC, err);
 }
 
+static bool add_size(cJSON *object, const gen_size *size)
+{
+    return cJSON_AddNumberToObject(object, "tokens", (double)size->tokens) &&
+           cJSON_AddNumberToObject(object, "batch", (double)size->batch) &&
+           cJSON_AddNumberToObject(object, "queries", (double)size->queries);
+}
+
 /* The options of gen/spec.lua's complete. NULL: out of memory. */
 static cJSON *completion_json(const gen_completion *how)
 {
-    cJSON *options = cJSON_CreateObject(), *calls = how->tokens ? cJSON_CreateObject() : NULL;
+    cJSON *options = cJSON_CreateObject(), *calls = how->calls.tokens ? cJSON_CreateObject() : NULL;
     cJSON *untuned = how->untuned_count ? cJSON_CreateStringArray(how->untuned, how->untuned_count)
                                         : cJSON_CreateArray();
     bool good = options && untuned && (!how->arch || cJSON_AddStringToObject(options, "arch", how->arch)) &&
-                cJSON_AddBoolToObject(options, "anew", how->tokens != 0);
-    if (good && how->tokens)
-        good = calls && cJSON_AddNumberToObject(calls, "tokens", (double)how->tokens) &&
-               cJSON_AddNumberToObject(calls, "batch", (double)how->batch) &&
-               cJSON_AddNumberToObject(calls, "queries", (double)how->queries);
+                cJSON_AddBoolToObject(options, "anew", how->calls.tokens != 0);
+    if (good && calls)
+        good = add_size(calls, &how->calls);
     if (good)
         cJSON_AddItemToObject(options, "untuned", untuned);
     if (good && calls)
@@ -286,6 +291,24 @@ xq_status gen_add_table(gen *g, const char *name, const char *json, size_t size,
         return tables_add(&g->tables, name, document, err);
     cJSON_Delete(document);
     return blame_table(name, err);
+}
+
+xq_status gen_sizes(gen *g, const char *completed_json, const char *family, const gen_size *largest,
+                    int most, char **json, error *err)
+{
+    cJSON *spec = parse_spec(completed_json, err), *options = cJSON_CreateObject();
+    if (spec && !add_size(options, largest))
+        error_set(err, XQ_ERROR_MEMORY, "spec", "out of memory");
+    call c = {.module = "tuning", .function = "sizes", .arguments = 4, .results = 1, .keep_null = 1};
+    c.argument[0].json = spec;
+    c.argument[1].text = family;
+    c.argument[2].json = options;
+    c.argument[3].number = most;
+    if (err->status == XQ_OK && call_module(g, &c, err) == XQ_OK)
+        *json = c.result[0];
+    cJSON_Delete(options);
+    cJSON_Delete(spec);
+    return err->status;
 }
 
 xq_status gen_ignore_tables(gen *g, error *err)

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <xxhash.h>
 
 enum { LARGEST_FILE = 4 << 20 };
 
@@ -211,31 +210,6 @@ const struct embed_file *source_find(const source *s, const char *name)
 {
     struct embed_file key = {name, NULL, 0};
     return s->count ? bsearch(&key, s->files, s->count, sizeof *s->files, by_name) : NULL;
-}
-
-/* The hash of what came before, and of this file's name and text. */
-static uint64_t add_file(uint64_t hash, const struct embed_file *file)
-{
-    hash = XXH3_64bits_withSeed(file->name, strlen(file->name), hash);
-    return XXH3_64bits_withSeed(file->text, file->size, hash);
-}
-
-bool source_hash_family(const source *s, const char *family, uint64_t *out)
-{
-    char names[2][160];
-    int found = 0;
-    uint64_t hash = 0;
-    snprintf(names[0], sizeof names[0], "templates/%.100s.cu.lt", family);
-    snprintf(names[1], sizeof names[1], "templates/%.100s.spec.lua", family);
-    for (size_t i = 0; i < s->count; i++) {
-        const struct embed_file *file = &s->files[i];
-        const int own = strcmp(file->name, names[0]) == 0 || strcmp(file->name, names[1]) == 0;
-        found += own;
-        if (own || strncmp(file->name, "templates/lib/", 14) == 0)
-            hash = add_file(hash, file);
-    }
-    *out = hash;
-    return found == 2;
 }
 
 void source_line(const char *text, int number, char *line, size_t size)

@@ -23,7 +23,8 @@ void source_close(source *s);
 
 const struct embed_file *source_find(const source *s, const char *name);
 
-/* A hash of what a family's kernels are made of (gen_family_source). False: there is no such family. */
+/* A hash of what a family's kernels are made of (gen_family_source). Comments, blank lines, and blanks
+ * around lines do not count. False: there is no such family, or no memory. */
 bool source_hash_family(const source *s, const char *family, uint64_t *out);
 
 /* Line `number` (from 1) of a text, without surrounding blanks; "" beyond its end. */

@@ -45,6 +45,14 @@ function tuned.know(given) device = given end
 
 function tuned.ignore() is_ignored = true end
 
+local sources = {}
+
+-- The hash of a family's sources, which never change here; nil where there is no such family.
+local function source_of(family)
+  if sources[family] == nil then sources[family] = host.family_source(family) or false end
+  return sources[family] or nil
+end
+
 -- ---------------------------------------------------------------- tables
 -- Fails unless `document` is a table of this version, all of whose results are well formed.
 function tuned.check(document)
@@ -90,7 +98,7 @@ function tuned.shape(spec)
   if model.rope then model.rope = without(model.rope, no_matter.rope) end
   return host.hash(json.encode {
     model = model, cache = without(spec.cache, no_matter.cache), dtype = spec.dtype, weights = spec.weights,
-    queries = spec.queries, checked = spec.checked,
+    queries = spec.queries,
   })
 end
 
@@ -133,17 +141,18 @@ local function before(a, b)
   return false
 end
 
--- The results that could serve, best first: {table, is_built_in, order, place, result, rank}.
-local function candidates(spec, family, calls)
+-- The results that could serve a family of a spec, in no order: {table, is_built_in, order, place, result}.
+local function results_for(spec, family)
   local list = {}
   for _, found in ipairs(host.tuned(tuned.shape(spec), family)) do
-    if level_of(found.result, spec) then
-      found.rank = rank(found, spec, calls)
-      list[#list + 1] = found
-    end
+    if level_of(found.result, spec) then list[#list + 1] = found end
   end
-  table.sort(list, before)
   return list
+end
+
+local function sort_for(list, spec, calls)
+  for _, found in ipairs(list) do found.rank = rank(found, spec, calls) end
+  table.sort(list, before)
 end
 
 local function note(text, ...)
@@ -178,22 +187,67 @@ function tuned.described(used, values)
   return json.ordered(copy, used_order)
 end
 
+-- The parameters of a result, completed; or nil, after saying why they cannot serve.
+local function usable(found, family, resolve)
+  local values, refusal
+  if found.result.source == source_of(family) then values, refusal = resolve(found.result.parameters) end
+  if not values then refuse(found, family, refusal) end
+  return values
+end
+
 -- The parameters of a family for a spec and for calls of a size (nil: the usual one), and which result they come from, as a
 -- completed spec states it; or nil. `resolve(parameters)` returns them completed, or nil and why they cannot serve.
 function tuned.find(spec, family, calls, resolve)
   if is_ignored then return end
-  for _, found in ipairs(candidates(spec, family, calls or usual_calls)) do
-    local result = found.result
-    local values, refusal
-    if result.source == host.family_source(family) then
-      values, refusal = resolve(result.parameters)
-    end
+  local list = results_for(spec, family)
+  sort_for(list, spec, calls or usual_calls)
+  for _, found in ipairs(list) do
+    local result, values = found.result, usable(found, family, resolve)
     if values then
       return values, tuned.described({ from = levels[found.rank[1]], table = found.table, device = result.device,
         modelled = result.modelled, tokens = result.tokens, batch = result.batch, queries = result.queries }, values)
     end
-    refuse(found, family, refusal)
   end
+end
+
+-- ---------------------------------------------------------------- kernels for several sizes
+-- The class of a size: the power of two that is nearest (plan_class of runtime/launch/plan.h).
+local function class_of(size) return math.floor(math.log(size, 2) + 0.5) end
+
+-- The same text for the same parameters, in whatever order they were written.
+local function key_of(parameters) return json.encode(without(parameters, {})) end
+
+-- Which of several kernels of a family serves calls of which size, up to those of `largest`: {variants, pick}. variants[1] are
+-- the spec's own parameters, for calls of the largest size. pick[t + 1][b + 1] is the number, from 0, of the variant for
+-- sequences of about 2^t tokens, 2^b of them. At most `most` variants; where results ask for more, the variant of the next
+-- larger size takes the place of another.
+function tuned.sizes(spec, family, largest, most, resolve)
+  local variants, numbers, pick = { spec.tuning[family] }, {}, {}
+  numbers[key_of(variants[1])] = 0
+  local list = {}
+  for _, found in ipairs(is_ignored and {} or results_for(spec, family)) do
+    found.values = usable(found, family, resolve)
+    if found.values then list[#list + 1] = found end
+  end
+  local tokens, batch = class_of(largest.tokens), class_of(largest.batch)
+  local function number_for(calls, otherwise)
+    sort_for(list, spec, calls)
+    local key = list[1] and key_of(list[1].values)
+    if key and not numbers[key] and #variants < most then
+      numbers[key], variants[#variants + 1] = #variants, list[1].values
+    end
+    return numbers[key or ""] or otherwise
+  end
+  for t = tokens, 0, -1 do
+    local row = {}
+    for b = batch, 0, -1 do
+      local larger = row[b + 2] or pick[t + 2] and pick[t + 2][b + 1] or 0
+      row[b + 1] = t == tokens and b == batch and 0 or
+        number_for({ tokens = 1 << t, batch = 1 << b, queries = largest.queries }, larger)
+    end
+    pick[t + 1] = json.array(row)
+  end
+  return { variants = json.array(variants), pick = json.array(pick) }
 end
 
 -- ---------------------------------------------------------------- what there is
@@ -206,7 +260,7 @@ function tuned.list(arch)
     local counts = { table = found.table, results = #found.results, device = 0, capability = 0, family = 0, stale = 0 }
     for _, result in ipairs(found.results) do
       local level = level_of(result, { arch = arch })
-      if host.family_source(result.family) ~= result.source then
+      if source_of(result.family) ~= result.source then
         counts.stale = counts.stale + 1
       elseif level then
         counts[levels[level]] = counts[levels[level]] + 1

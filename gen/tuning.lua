@@ -171,14 +171,19 @@ local function keep(name, kept, resolve)
   return values, tuned.described(kept, values)
 end
 
--- The parameters of a family that the spec does not choose, and where they are from: a table of tuned parameters, or its
--- defaults (nil).
-local function derive(spec, name, how)
-  local function resolve(parameters)
+-- tuning.resolve for parameters that somebody else names: what is wrong with them is no error.
+local function resolver(spec, name)
+  return function(parameters)
     local key, why = wrong_parameter(tuning.family(name), parameters)
     if key then return nil, key .. " " .. why end
     return tuning.resolve(spec, name, parameters)
   end
+end
+
+-- The parameters of a family that the spec does not choose, and where they are from: a table of tuned parameters, or its
+-- defaults (nil).
+local function derive(spec, name, how)
+  local resolve = resolver(spec, name)
   local values, used
   if how.kept then
     if how.kept[name] then values, used = keep(name, how.kept[name], resolve) end
@@ -209,6 +214,12 @@ function tuning.complete(spec, given, how)
     end
   end
   return json.ordered(result, names), json.ordered(from, names)
+end
+
+-- tuned.sizes for a completed spec; only its own parameters where it chooses them.
+function tuning.sizes(spec, name, largest, most)
+  local chosen = spec.choices.tuning and spec.choices.tuning[name]
+  return tuned.sizes(spec, name, largest, chosen and 1 or most, resolver(spec, name))
 end
 
 return tuning

@@ -5,10 +5,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { FAKE_CUDA_FUNCTIONS = 16, FAKE_CUDA_LAUNCHES = 16 };
+enum { FAKE_CUDA_FUNCTIONS = 64, FAKE_CUDA_LAUNCHES = 16 };
 
 struct fake_cuda_function {
-    char name[64];
+    char name[64]; /* "" where there is none */
+    void *module;
     int shared_bytes; /* as set by cuFuncSetAttribute */
 };
 

@@ -143,7 +143,7 @@ Test(cli, info_says_what_is_compiled_for_and_why)
     info_shows("info --device sim:a100 --json -", "\"target\":\t\"compute_80\"");
     fake_cuda_use();
     fake_nvrtc_use(NULL);
-    info_shows("info", "\ncompiles   for sm_90a: a cubin, for the GPU's own architecture\ncache");
+    info_shows("info", "\ncompiles   for sm_90a: a cubin, for the GPU's own architecture\ntuned ");
     setenv("FAKE_CUDA_CAPABILITIES", "130", 1);
     info_shows("info",
                "\ncompiles   for compute_90: PTX, which the driver compiles: NVRTC 12.0 does not know "

@@ -77,7 +77,7 @@ static void assert_table(const struct xq_table *table, uint64_t indices)
 static int64_t tokens_of_one(const xq_plan *plan, int64_t batch, int64_t max_tokens)
 {
     struct split_load load = {batch, batch, batch, max_tokens};
-    return split_tokens(&plan->attention[PLAN_ONE].split, &load);
+    return split_tokens(&plan->attention[PLAN_ONE][0].split, &load);
 }
 
 static unsigned splits_of_one(const xq_plan *plan, int64_t batch, int64_t max_tokens)
@@ -410,7 +410,7 @@ static xq_attend_args ragged_args(const xq_plan *plan)
 Test(launch, many_queries_are_blocks_of_rows_of_a_kernel_of_their_own)
 {
     xq_plan *plan = make_many(latent, XQ_FUSED, 120);
-    cr_assert_neq(plan->attention[PLAN_ONE].attend, plan->attention[PLAN_MANY].attend);
+    cr_assert_neq(plan->attention[PLAN_ONE][0].attend, plan->attention[PLAN_MANY][0].attend);
     xq_attend_args a = ragged_args(plan);
     a.query_position = QUERY_POSITION;
     a.token_offset = TOKEN_OFFSET;
@@ -458,14 +458,14 @@ Test(launch, one_query_each_takes_the_kernel_of_one_unless_positions_are_given)
     cr_assert_eq(p->queries.query_position, QUERY_POSITION);
     cr_assert_eq(p->queries.query_indptr, 0);
     struct split_load load = {2, 2, 2, 700};
-    cr_assert_eq(p->tokens_per_split, split_tokens(&plan->attention[PLAN_MANY].split, &load));
+    cr_assert_eq(p->tokens_per_split, split_tokens(&plan->attention[PLAN_MANY][0].split, &load));
     xq_plan_destroy(plan);
 
     /* A spec may ask for the kernel of many alone. */
     static const char many[] =
         "{" PLAN_MODEL ", \"queries\": \"many\", \"cache\": {\"method\": \"x\", \"rotation\": false}}";
     plan = make(many, XQ_FUSED);
-    cr_assert_null(plan->attention[PLAN_ONE].attend);
+    cr_assert_null(plan->attention[PLAN_ONE][0].attend);
     a = plan_attend_args(plan);
     attend(plan, &a);
     plan_close(plan);
@@ -478,7 +478,7 @@ Test(launch, tuning_for_one_query_is_not_that_for_many)
         ", \"cache\": {\"method\": \"x\", \"rotation\": false}, \"tuning\": {\"attend\": {}, "
         "\"append\": {}}}";
     xq_plan *plan = make_many(tuned, XQ_FUSED, 4);
-    cr_assert_not_null(plan->attention[PLAN_MANY].attend);
+    cr_assert_not_null(plan->attention[PLAN_MANY][0].attend);
     xq_plan_options o = plan_options(xq_plan_spec(plan), XQ_FUSED); /* a completed spec is a spec */
     o.max_queries = 4;
     xq_plan *again = plan_make_with(&o);
@@ -785,7 +785,7 @@ Test(launch, regions_of_the_workspace_do_not_overlap)
 {
     xq_plan *plan = make(latent, XQ_UNFUSED);
     const struct plan_workspace *w = &plan->workspace;
-    size_t partials = (size_t)plan->attention[PLAN_ONE].split.partials, pages = (size_t)plan->max_pages;
+    size_t partials = (size_t)plan->attention[PLAN_ONE][0].split.partials, pages = (size_t)plan->max_pages;
     cr_assert_eq(pages, 3 * 32);
     assert_room(w->counters, w->partial_out, 3 * 2 * 4, "counters");
     assert_room(w->partial_out, w->partial_lse, partials * 4 * 64 * 2, "partial_out");
@@ -797,7 +797,7 @@ Test(launch, regions_of_the_workspace_do_not_overlap)
 
     plan = make_many(full, XQ_FUSED, 100);
     w = &plan->workspace;
-    partials = (size_t)plan->attention[PLAN_MANY].split.partials;
+    partials = (size_t)plan->attention[PLAN_MANY][0].split.partials;
     size_t blocks = 3 * 4; /* of 64 rows, for 100 queries of 2 heads in each of 3 sequences */
     assert_room(w->counters, w->partial_out, blocks * 2 * 4, "counters");
     assert_room(w->partial_out, w->partial_lse, partials * 4 * 64 * 2, "partial_out");

@@ -262,28 +262,63 @@ Test(parameters, the_command_shows_what_is_chosen_for_a_model)
     cr_expect(strstr(r.out, "cannot serve this spec: "), "%s", r.out);
 }
 
-/* Another folder of templates stands for a template that was changed. */
+/* The hash of gemm's sources, with another text in place of one of its files. */
+static gen_hash hash_with(const char *file, const char *text)
+{
+    const char *folder = files_directory();
+    gen *g = NULL;
+    gen_hash hash;
+    error err = ERROR_INIT;
+    mkdir(files_path(folder, "lib"), 0777);
+    files_write(files_path(folder, file), text, strlen(text));
+    cr_assert_eq(gen_create(folder, &g, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(gen_family_source(g, "gemm", &hash, &err), XQ_OK);
+    gen_destroy(g);
+    return hash;
+}
+
 Test(parameters, the_source_of_a_family_is_its_template_its_spec_and_the_headers)
 {
-    static const char *const files[] = {"gemm.cu.lt", "lib/ptx.cuh", "rope.cu.lt"};
-    gen_hash built_in, again, changed[3];
+    gen_hash built_in, again;
     error err = ERROR_INIT;
     cr_assert_eq(gen_family_source(generator(), "gemm", &built_in, &err), XQ_OK);
     cr_assert_eq(gen_family_source(generator(), "gemm", &again, &err), XQ_OK);
     cr_expect_eq(strlen(built_in.hex), 16);
     cr_expect_str_eq(built_in.hex, again.hex);
-    for (int i = 0; i < 3; i++) {
-        const char *folder = files_directory();
-        gen *g = NULL;
-        mkdir(files_path(folder, "lib"), 0777);
-        files_write(files_path(folder, files[i]), "// changed\n", 11);
-        cr_assert_eq(gen_create(folder, &g, &err), XQ_OK, "%s", err.message);
-        cr_assert_eq(gen_family_source(g, "gemm", &changed[i], &err), XQ_OK);
-        gen_destroy(g);
-    }
-    cr_expect_str_neq(built_in.hex, changed[0].hex);
-    cr_expect_str_neq(built_in.hex, changed[1].hex);
-    cr_expect_str_eq(built_in.hex, changed[2].hex, "that is another family");
+    cr_expect_str_neq(hash_with("gemm.cu.lt", "changed;\n").hex, built_in.hex);
+    cr_expect_str_neq(hash_with("lib/ptx.cuh", "changed;\n").hex, built_in.hex);
+    cr_expect_str_eq(hash_with("rope.cu.lt", "changed;\n").hex, built_in.hex, "that is another family");
     cr_expect_eq(gen_family_source(generator(), "gem", &again, &err), XQ_ERROR_ARGUMENT);
     error_clear(&err);
+}
+
+Test(parameters, comments_are_no_part_of_a_familys_source)
+{
+    static const char code[] = "% if a // 2 then\nint i = 4; // four\n% end\ni--;\n";
+    static const char *const same[] = {
+        "% if a // 2 then\nint i = 4;\n% end\ni--;\n",
+        "/* What\n * it is. */\n  % if a // 2 then -- half\n\tint i = 4; /* four */\n\n% end\ni--;",
+        "// It's \"quoted.\n% if a // 2 then\nint i = 4;   \n% end\n% -- don't\ni--; // --\n",
+    };
+    static const char *const others[] = {
+        "% if a // 3 then\nint i = 4;\n% end\ni--;\n",
+        "% if a // 2 then\nint i = 4;\n% end\ni;\n",
+        "% if a // 2 then\nint i = 4 /;\n% end\ni--;\n",
+        "% if a // 2 then\nint i = 4;\n% end\ni--; \"// four\"\n",
+    };
+    const gen_hash expected = hash_with("gemm.cu.lt", code);
+    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++)
+        cr_expect_str_eq(hash_with("gemm.cu.lt", same[i]).hex, expected.hex, "%s", same[i]);
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        cr_expect_str_neq(hash_with("gemm.cu.lt", others[i]).hex, expected.hex, "%s", others[i]);
+    /* Texts in quotes, to their ends. */
+    cr_expect_str_neq(hash_with("gemm.cu.lt", "\"// a\";\n").hex,
+                      hash_with("gemm.cu.lt", "\"// b\";\n").hex);
+    cr_expect_str_eq(hash_with("gemm.cu.lt", "\"\\\"\"; // a\n").hex,
+                     hash_with("gemm.cu.lt", "\"\\\"\";\n").hex);
+    /* Lua alone has other comments. */
+    cr_expect_str_eq(hash_with("gemm.spec.lua", "return 1 -- one\n").hex,
+                     hash_with("gemm.spec.lua", "return 1\n").hex);
+    cr_expect_str_neq(hash_with("gemm.spec.lua", "return 7 // 2\n").hex,
+                      hash_with("gemm.spec.lua", "return 7\n").hex);
 }

@@ -188,7 +188,7 @@ Test(plan, the_share_of_partial_results_is_what_the_spec_file_states)
     xq_plan_options o = plan_options(PLAN_X, XQ_FUSED);
     xq_plan *plan = NULL;
     cr_assert_eq(xq_plan_create(context, &o, &plan), XQ_OK, "%s", plan_error()->message);
-    cr_assert_eq(plan->attention[PLAN_ONE].split.share, 0.25);
+    cr_assert_eq(plan->attention[PLAN_ONE][0].split.share, 0.25);
     plan_close(plan);
 }
 

@@ -270,7 +270,7 @@ Test(plan_image, other_files_and_versions_are_told_apart)
                    "these 39 bytes do not begin as one does", "foreign");
     image[8]++;
     sign(image, bytes);
-    expect_refused(image, bytes, XQ_ERROR_FORMAT, "it has version 2; this library reads version 1",
+    expect_refused(image, bytes, XQ_ERROR_FORMAT, "it has version 3; this library reads version 2",
                    "newer");
     image[8]--;
     sign(image, bytes);
@@ -424,7 +424,7 @@ Test(plan_image, the_gpu_that_loads_it_decides_the_splits)
         fake_cuda_use()->sm_count = 64 << i;
         plan_open(NULL);
         cr_assert_eq(xq_plan_load(context, image, bytes, &plan), XQ_OK, "%s", plan_error()->message);
-        resident[i] = plan->attention[PLAN_ONE].split.resident;
+        resident[i] = plan->attention[PLAN_ONE][0].split.resident;
         plan_close(plan);
     }
     cr_expect_eq(resident[1], 2 * resident[0]);

@@ -420,13 +420,13 @@ Test(tune, a_store_does_not_answer_for_a_changed_template, .timeout = 300)
     char path[4096], arguments[4200];
     snprintf(path, sizeof path, "%s", files_path(folder, "one.db"));
     cr_expect_eq(from_store(path, "--contexts 50 --most 3"), 0);
-    const char *changed_folder = changed("templates/attend.cu.lt", "{${guard}", "{${guard} // changed");
+    const char *changed_folder = changed("templates/attend.cu.lt", "{${guard}", "{${guard} ;");
     snprintf(arguments, sizeof arguments, "--contexts 50 --most 3 --templates %s", changed_folder);
     cr_expect_eq(from_store(path, arguments), 0);
     cr_expect_eq(from_store(path, "--contexts 50 --most 3"), 3);
     /* A step of rope runs gemm too. */
     cr_expect_eq(from_store(path, "--contexts 50 --families rope"), 0);
-    changed_folder = changed("templates/gemm.cu.lt", "{${guard}", "{${guard} // changed");
+    changed_folder = changed("templates/gemm.cu.lt", "{${guard}", "{${guard} ;");
     snprintf(arguments, sizeof arguments, "--contexts 50 --families rope --templates %s", changed_folder);
     cr_expect_eq(from_store(path, arguments), 0);
     cr_expect_eq(from_store(path, "--contexts 50 --families rope"), 1);

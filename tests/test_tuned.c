@@ -1,9 +1,11 @@
 /* Tables of tuned parameters: what is looked up for which GPU, spec and size of calls, and what becomes of
  * results that do not serve. */
 #include "../autotune/search/share.h"
+#include "../gen/embed.h"
 #include "command.h"
 #include "files.h"
 #include "generator.h"
+#include "tuned_table.h"
 #include "xq/xq.h"
 
 #include <criterion/criterion.h>
@@ -22,64 +24,6 @@ static error err = ERROR_INIT;
 
 /* ------------------------------------------------------------------ fixtures */
 
-/* A result of a table. What is left 0 is that of a usual one. */
-struct result {
-    const char *device;
-    int capability, multiprocessors;
-    bool measured;
-    int tokens, batch, queries;
-    int warps; /* the parameter by which results are told apart: 4 or 8, the default */
-    const char *parameters, *source, *shape, *family;
-};
-
-static const char *shape_of(const char *spec_json)
-{
-    static gen_hash hash;
-    char *completed = generator_complete(spec_json);
-    cr_assert_eq(gen_shape(generator(), completed, &hash, &err), XQ_OK, "%s", err.message);
-    free(completed);
-    return hash.hex;
-}
-
-static const char *source_of(gen *g)
-{
-    static gen_hash hash;
-    cr_assert_eq(gen_family_source(g, "attend", &hash, &err), XQ_OK);
-    return hash.hex;
-}
-
-static int print_result(char *to, size_t room, const struct result *r)
-{
-    char parameters[64];
-    snprintf(parameters, sizeof parameters, "{\"warps\": %d}", r->warps ? r->warps : 4);
-    return snprintf(
-        to, room,
-        "{\"device\": \"%s\", \"capability\": %d, \"multiprocessors\": %d, \"memory\": 1000000000, "
-        "\"modelled\": %s, \"driver\": 0, \"nvrtc\": 13000, \"xq\": \"0.1.0\", \"family\": \"%s\", "
-        "\"tokens\": %d, \"batch\": %d, \"queries\": %d, \"shape\": \"%s\", \"source\": \"%s\", \"spec\": "
-        "{}, "
-        "\"parameters\": %s, \"seconds\": 1e-6, \"spread\": 0, \"default_seconds\": 2e-6, "
-        "\"default_spread\": 0, \"taken\": 1}",
-        r->device ? r->device : "GPU", r->capability ? r->capability : 89,
-        r->multiprocessors ? r->multiprocessors : 100, r->measured ? "false" : "true",
-        r->family ? r->family : "attend", r->tokens ? r->tokens : 4096, r->batch ? r->batch : 1,
-        r->queries ? r->queries : 1, r->shape ? r->shape : shape_of(SPEC_FOR("sm_80")),
-        r->source ? r->source : source_of(generator()), r->parameters ? r->parameters : parameters);
-}
-
-/* The text of a table of these results, until one without a member; valid until the next call. */
-static const char *table_of(const struct result *results, int count)
-{
-    static char text[1 << 16];
-    size_t at = (size_t)snprintf(text, sizeof text, "{\"xq_tuned\": 1, \"results\": [\n");
-    for (int i = 0; i < count; i++) {
-        at += (size_t)print_result(text + at, sizeof text - at, &results[i]);
-        at += (size_t)snprintf(text + at, sizeof text - at, "%s\n", i + 1 < count ? "," : "");
-    }
-    snprintf(text + at, sizeof text - at, "]}\n");
-    return text;
-}
-
 static gen *generator_for_gpu(const char *gpu, const char *arch, int multiprocessors)
 {
     const gen_arch device = {.name = arch, .gpu = gpu, .multiprocessors = multiprocessors};
@@ -88,9 +32,9 @@ static gen *generator_for_gpu(const char *gpu, const char *arch, int multiproces
     return g;
 }
 
-static void add(gen *g, const char *name, const struct result *results, int count)
+static void add(gen *g, const char *name, const struct tuned_result *results, int count)
 {
-    const char *text = table_of(results, count);
+    const char *text = tuned_table(SPEC_FOR("sm_80"), results, count);
     cr_assert_eq(gen_add_table(g, name, text, strlen(text), &err), XQ_OK, "%s", err.message);
 }
 
@@ -106,7 +50,7 @@ static cJSON *complete_with(gen *g, const char *spec_json, const gen_completion 
 /* Completes for calls of a size, and expects the level ("" for the defaults) and the parameter. */
 static void expect_for(gen *g, const char *spec_json, int tokens, int batch, const char *from, int warps)
 {
-    const gen_completion how = {.tokens = tokens, .batch = batch, .queries = 1};
+    const gen_completion how = {.calls = {tokens, batch, 1}};
     cJSON *spec = complete_with(g, spec_json, &how);
     const cJSON *used = cJSON_GetObjectItem(cJSON_GetObjectItem(spec, "tuned"), "attend");
     cr_expect_eq(generator_number(spec, "tuning.attend.warps"), warps);
@@ -141,9 +85,9 @@ Test(tuned, the_default_of_the_tests_is_the_familys)
 
 Test(tuned, the_nearest_gpu_is_taken)
 {
-    const struct result device = {.device = "Mine", .multiprocessors = 128},
-                        capability = {.device = "Other", .multiprocessors = 64, .warps = 8},
-                        family = {.device = "Older", .capability = 80};
+    const struct tuned_result device = {.device = "Mine", .multiprocessors = 128},
+                              capability = {.device = "Other", .multiprocessors = 64, .warps = 8},
+                              family = {.device = "Older", .capability = 80};
     gen *g = generator_for_gpu("Mine", "sm_89", 128);
     add(g, "family", &family, 1);
     expect(g, SPEC_FOR("sm_89"), "family", 4);
@@ -174,11 +118,11 @@ Test(tuned, the_nearest_gpu_is_taken)
 
 Test(tuned, of_equal_gpus_the_first_table_then_the_measured_then_the_nearest_size_serve)
 {
-    const struct result modelled[] = {{.warps = 8}},
-                        mixed[] = {{.warps = 8}, {.measured = true, .tokens = 65536}},
-                        sizes[] = {{.tokens = 512, .warps = 8},
-                                   {.tokens = 8192},
-                                   {.tokens = 8192, .batch = 64, .warps = 8}};
+    const struct tuned_result modelled[] = {{.warps = 8}},
+                              mixed[] = {{.warps = 8}, {.measured = true, .tokens = 65536}},
+                              sizes[] = {{.tokens = 512, .warps = 8},
+                                         {.tokens = 8192},
+                                         {.tokens = 8192, .batch = 64, .warps = 8}};
     gen *g = generator_for_gpu(NULL, NULL, 0);
     add(g, "first", modelled, 1);
     add(g, "second", mixed, 2);
@@ -214,7 +158,7 @@ Test(tuned, results_are_for_specs_of_one_shape)
         ", \"cache\": {\"method\": \"latent\", \"bits\": 4, \"group\": 64, \"page\": 16}, "
         "\"arch\": \"sm_89\", \"queries\": \"many\"}",
     };
-    const struct result usual = {0};
+    const struct tuned_result usual = {0};
     gen *g = generator_for_gpu(NULL, NULL, 0);
     add(g, "table", &usual, 1);
     expect(g, labelled, "capability", 4);
@@ -228,7 +172,7 @@ Test(tuned, results_are_for_specs_of_one_shape)
 
 Test(tuned, what_a_spec_chooses_is_not_looked_up)
 {
-    const struct result usual = {0};
+    const struct tuned_result usual = {0};
     gen *g = generator_for_gpu(NULL, NULL, 0);
     add(g, "table", &usual, 1);
     cJSON *spec =
@@ -254,7 +198,7 @@ Test(tuned, what_a_spec_chooses_is_not_looked_up)
 
 Test(tuned, a_completed_spec_keeps_its_parameters_wherever_it_goes)
 {
-    const struct result usual = {0};
+    const struct tuned_result usual = {0};
     char *completed = NULL, *again = NULL, *edited = NULL;
     gen *g = generator_for_gpu(NULL, NULL, 0);
     add(g, "table", &usual, 1);
@@ -316,14 +260,12 @@ Test(tuned, what_a_completed_spec_says_of_tables_is_checked)
 
 Test(tuned, results_that_do_not_serve_are_said_and_the_next_one_is_taken)
 {
-    const struct result stale[] = {{.source = "0123456789abcdef"},
-                                   {.source = "0123456789abcdef", .tokens = 8192}},
-                        unknown = {.parameters = "{\"wraps\": 4}"},
-                        invalid = {.parameters = "{\"warps\": 5}"},
-                        unfit = {.parameters =
-                                     "{\"warps\": 8, \"m_tiles\": 4, \"stages\": 5, \"stage_steps\": 8, "
-                                     "\"split_tokens\": 4096}"},
-                        older = {.capability = 80};
+    const struct tuned_result
+        stale[] = {{.source = "0123456789abcdef"}, {.source = "0123456789abcdef", .tokens = 8192}},
+        unknown = {.parameters = "{\"wraps\": 4}"}, invalid = {.parameters = "{\"warps\": 5}"},
+        unfit = {.parameters = "{\"warps\": 8, \"m_tiles\": 4, \"stages\": 5, \"stage_steps\": 8, "
+                               "\"split_tokens\": 4096}"},
+        older = {.capability = 80};
     gen *g = generator_for_gpu(NULL, NULL, 0);
     add(g, "stale.json", stale, 2);
     expect(g, SPEC_FOR("sm_89"), "", 8);
@@ -392,10 +334,10 @@ Test(tuned, a_table_is_taken_whole_or_not_at_all)
         {"\"tokens\": 8192", "\"tokens\": 1e999", "results[1].tokens"},
         {"\"tokens\": 8192, ", "", "results[1].tokens"},
     };
-    const struct result results[] = {{0}, {.tokens = 8192}};
+    const struct tuned_result results[] = {{0}, {.tokens = 8192}};
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
         char text[8192];
-        const char *good = table_of(results, 2), *at = strstr(good, faults[i].old);
+        const char *good = tuned_table(SPEC_FOR("sm_80"), results, 2), *at = strstr(good, faults[i].old);
         snprintf(text, sizeof text, "%.*s%s%s", (int)(at - good), good, faults[i].new,
                  at + strlen(faults[i].old));
         cr_expect_eq(gen_add_table(g, "t.json", text, strlen(text), &err), XQ_ERROR_FORMAT);
@@ -435,10 +377,10 @@ Test(tuned, as_few_kernels_as_possible_serve_several_sizes)
 
 /* ------------------------------------------------------------- the user's files */
 
-static const char *write_table(const char *folder, const char *name, const struct result *results,
+static const char *write_table(const char *folder, const char *name, const struct tuned_result *results,
                                int count)
 {
-    const char *path = files_path(folder, name), *text = table_of(results, count);
+    const char *path = files_path(folder, name), *text = tuned_table(SPEC_FOR("sm_80"), results, count);
     files_write(path, text, strlen(text));
     return path;
 }
@@ -460,7 +402,7 @@ static void gen_prints(const char *part)
 
 Test(tuned, tables_are_looked_for_in_two_places)
 {
-    const struct result four = {.device = "In the folder"}, eight = {.device = "Named", .warps = 8};
+    const struct tuned_result four = {.device = "In the folder"}, eight = {.device = "Named", .warps = 8};
     const char *config = files_directory();
     char home[1024], named[1024];
     snprintf(home, sizeof home, "%s", files_directory());
@@ -518,13 +460,13 @@ Test(tuned, a_table_that_cannot_be_read_is_an_error)
 
 Test(tuned, info_tells_how_many_results_are_for_the_device)
 {
-    const struct result results[] = {
+    const struct tuned_result results[] = {
         {.device = "NVIDIA GeForce RTX 4090 (software device)", .multiprocessors = 128},
         {.device = "NVIDIA GeForce RTX 4090 (software device)"},
         {.capability = 80},
         {.capability = 90},
         {.source = "0123456789abcdef"}};
-    setenv("XQ_TUNED", write_table(files_directory(), "t.json", results, 5), 1);
+    tuned_table_use(SPEC_FOR("sm_80"), results, 5);
     struct command_result r = command_run("info --device sim:rtx4090");
     cr_expect(
         strstr(r.out,
@@ -581,14 +523,14 @@ static void expect_plan(const xq_plan *plan, xq_parameters_from from, int warps)
 
 Test(tuned, plans_say_where_their_parameters_come_from, .timeout = 120)
 {
-    const struct result results[] = {
+    const struct tuned_result results[] = {
         {.device = "NVIDIA GeForce RTX 4090 (software device)", .multiprocessors = 128},
         {.device = "NVIDIA GeForce RTX 4090 (software device)",
          .multiprocessors = 128,
          .tokens = 256,
          .warps = 8},
     };
-    setenv("XQ_TUNED", write_table(files_directory(), "t.json", results, 2), 1);
+    tuned_table_use(SPEC_FOR("sm_80"), results, 2);
     xq_context *context = open_context(NULL);
     static const char spec[] = SPEC_FOR("sm_89");
     xq_plan *plan = plan_of(context, spec, 4096);
@@ -643,8 +585,8 @@ Test(tuned, a_kernel_that_does_not_compile_gives_way_to_the_default, .timeout = 
     const char *templates = templates_that_fail();
     gen *g = NULL;
     cr_assert_eq(gen_create(templates, &g, &err), XQ_OK, "%s", err.message);
-    const struct result result = {.source = source_of(g)};
-    setenv("XQ_TUNED", write_table(files_directory(), "t.json", &result, 1), 1);
+    const struct tuned_result result = {.source = tuned_source(g)};
+    tuned_table_use(SPEC_FOR("sm_80"), &result, 1);
     gen_destroy(g);
     xq_context *context = open_context(templates);
     xq_plan *plan = plan_of(context, SPEC_FOR("sm_89"), 4096);
@@ -662,6 +604,48 @@ Test(tuned, a_kernel_that_does_not_compile_gives_way_to_the_default, .timeout = 
         "\"tuning\": {\"attend\": {\"warps\": 4}}}";
     cr_expect_eq(xq_plan_create(context, &o, &plan), XQ_ERROR_COMPILE);
     xq_context_destroy(context);
+}
+
+/* -------------------------------------------------------------------- built in */
+
+/* Whether a result is of the kernels that its spec has today. */
+static void expect_current(const cJSON *result, const char *table)
+{
+    char *spec_json = cJSON_PrintUnformatted(cJSON_GetObjectItem(result, "spec"));
+    const gen_overrides o = {
+        .spec_json = spec_json,
+        .overrides_json = generator_number(result, "queries") > 1 ? "{\"queries\": \"many\"}" : "{}"};
+    char *text = NULL, *completed = NULL;
+    gen_hash shape, source;
+    cr_assert_eq(gen_override(generator(), &o, &text, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(gen_complete(generator(), text, &completed, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(gen_shape(generator(), completed, &shape, &err), XQ_OK);
+    cr_assert_eq(gen_family_source(generator(), generator_string(result, "family"), &source, &err), XQ_OK);
+    cr_expect_str_eq(generator_string(result, "shape"), shape.hex, "%s: %s: run `make tables`", table,
+                     spec_json);
+    cr_expect_str_eq(generator_string(result, "source"), source.hex,
+                     "%s: kernels have changed since: run `make tables`", table);
+    free(completed);
+    free(text);
+    cJSON_free(spec_json);
+}
+
+Test(tuned, tables_that_are_built_in_are_of_todays_kernels)
+{
+    for (const struct embed_file *file = embed_files; file->name; file++) {
+        if (strncmp(file->name, "autotune/tuned/", 15) != 0)
+            continue;
+        gen *g = generator_for_gpu(NULL, NULL, 0);
+        cr_assert_eq(gen_add_table(g, file->name, file->text, file->size, &err), XQ_OK, "%s", err.message);
+        gen_destroy(g);
+        cJSON *document = cJSON_Parse(file->text);
+        const cJSON *result;
+        cJSON_ArrayForEach(result, cJSON_GetObjectItem(document, "results"))
+        {
+            expect_current(result, file->name);
+        }
+        cJSON_Delete(document);
+    }
 }
 
 /* ---------------------------------------------------------------------- export */
@@ -749,8 +733,8 @@ Test(tuned, exporting_refuses_what_it_cannot_use, .timeout = 120)
 
     /* Kernels that have changed since. */
     snprintf(command, sizeof command,
-             "cp templates/attend.cu.lt templates/attend.spec.lua %s/ && echo >>%s/attend.cu.lt", folder,
-             folder);
+             "cp templates/attend.cu.lt templates/attend.spec.lua %s/ && echo ';' >>%s/attend.cu.lt",
+             folder, folder);
     cr_assert_eq(system(command), 0);
     snprintf(command, sizeof command, "tune export --store %s --out %s/t.json --templates %s", store,
              folder, folder);

@@ -228,8 +228,8 @@ typedef struct xq_plan_options {
                                   Above 1, a spec whose `queries` is "one" gets kernels for one query
                                   and others for many. Its tuning of attend, absorb and kv_attend is
                                   for those of one: blocks of many have other rows and tiles, and
-                                  take their defaults. A spec with "queries": "many" chooses theirs,
-                                  and has them for all calls */
+                                  take what tables or their defaults say. A spec with "queries": "many" chooses
+                                  theirs,       and has them for all calls */
     int64_t max_total_queries; /* over all sequences of a call; 0: max_batch * max_queries */
     int32_t checked;           /* 1: for finding mistakes on a GPU, at the price of time: a kernel looks
                                   through the arrays of each call before the call's own kernels, which do
@@ -277,8 +277,8 @@ XQ_API xq_status xq_plan_load(xq_context *context, const void *image, size_t byt
 /* NULL is fine. Unloads the kernels: wait for the plan's launches first (xq_device_synchronize). */
 XQ_API void xq_plan_destroy(xq_plan *plan);
 
-/* Where the parameters of a plan's attention kernels come from. Tables of tuned parameters are looked up for
- * the size of the plan's calls (docs/tuning.md); `tuned` in the completed spec has the details. */
+/* Where the parameters of a plan's attention kernels come from. Tables of tuned parameters are looked up
+ * for the size of the plan's calls (docs/tuning.md); `tuned` in the completed spec has the details. */
 typedef enum xq_parameters_from {
     XQ_FROM_DEFAULT = 0,    /* the kernel family's defaults */
     XQ_FROM_SPEC = 1,       /* the spec chooses them */

@@ -53,15 +53,16 @@ static bool count_queries(struct plan_attend_call *c, error *err)
     const xq_plan *plan = c->plan;
     const xq_attend_args *a = c->args;
     const char *many = asks_for_many(a);
-    c->kernels = &plan->attention[many || plan->shape.many ? PLAN_MANY : PLAN_ONE];
-    if (!c->kernels->attend)
+    enum plan_queries kind = many || plan->shape.many ? PLAN_MANY : PLAN_ONE;
+    if (!plan->variants[kind])
         return refuse(
             many, "is for plans with max_queries above 1, or with \"queries\": \"many\" in the spec", err);
     c->queries = a->queries ? a->queries : a->table.batch;
     if (!a->query_indptr && c->queries != a->table.batch)
         return refuse("query_indptr", "must not be null where there is not one query for each sequence",
                       err);
-    int64_t most = c->kernels == &plan->attention[PLAN_ONE] ? plan->max_batch : plan->max_total_queries;
+    c->kernels = plan_pick(plan, kind, a->table.batch, a->max_tokens);
+    int64_t most = kind == PLAN_ONE ? plan->max_batch : plan->max_total_queries;
     if (!check_range("queries", c->queries, 1, most, err) ||
         !check_range("max_queries", a->max_queries, 0, a->query_indptr ? plan->max_queries : 1, err))
         return false;

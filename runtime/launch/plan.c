@@ -84,12 +84,8 @@ void xq_plan_destroy(xq_plan *plan)
 {
     if (!plan)
         return;
-    for (int i = 0; i < PLAN_KERNELS; i++)
-        kernel_destroy(plan->kernels[i]);
-    for (int i = 0; i < PLAN_QUERIES; i++) {
-        kernel_destroy(plan->attention[i].attend);
-        kernel_destroy(plan->attention[i].absorb);
-    }
+    for (int i = 0; i < PLAN_SLOTS; i++)
+        kernel_destroy(*plan_slot(plan, i));
     fault_log_close(plan->context, plan->faults);
     free(plan->image);
     context_release(plan->context);

@@ -34,6 +34,17 @@ enum {
 /* The attention kernels are made for one query of each sequence, and for many (`queries` of a spec). */
 enum plan_queries { PLAN_ONE, PLAN_MANY, PLAN_QUERIES };
 
+/* Each of the two may have several kernels, for calls of different sizes. Sizes are classed by the power of
+ * two that is nearest: PLAN_MOST_TOKENS and PLAN_MOST_BLOCKS are in the last classes. */
+enum { PLAN_VARIANTS = 8, PLAN_TOKEN_CLASSES = 31, PLAN_BATCH_CLASSES = 17 };
+
+/* The class of a size; 0 for 0. */
+static inline int plan_class(int64_t size)
+{
+    uint64_t square = (uint64_t)size * (uint64_t)size; /* its logarithm has half classes */
+    return size > 0 ? (64 - __builtin_clzll(square)) / 2 : 0;
+}
+
 struct plan_attention {
     /* Stated by the image: */
     int64_t query_rows;   /* of a block: queries times the heads of a KV head */
@@ -93,7 +104,10 @@ struct xq_plan {
     int64_t append_columns, append_channel_columns, append_group, append_steps, accumulate_columns,
         accumulate_tiles, dequantize_columns;
     int64_t gemm_rows, gemm_cols, rope_heads, key_norms_tokens, merge_rows;
-    struct plan_attention attention[PLAN_QUERIES]; /* in part */
+    struct plan_attention attention[PLAN_QUERIES][PLAN_VARIANTS]; /* in part */
+    int32_t
+        variants[PLAN_QUERIES]; /* how many of those there are; 0: the plan has none for these queries */
+    uint8_t pick[PLAN_QUERIES][PLAN_TOKEN_CLASSES][PLAN_BATCH_CLASSES]; /* which serves a class of calls */
 
     /* Made when the image is opened: */
     xq_context *context;
@@ -201,6 +215,13 @@ struct plan_attend_call {
     int64_t tokens_per_split, splits;
     struct plan_stream to;
 };
+
+/* The kernels for a call of this many sequences, of at most so many tokens. */
+static inline const struct plan_attention *plan_pick(const xq_plan *plan, enum plan_queries queries,
+                                                     int64_t batch, int64_t max_tokens)
+{
+    return &plan->attention[queries][plan->pick[queries][plan_class(max_tokens)][plan_class(batch)]];
+}
 
 /* Launches what xq_plan_dequantize does; the arguments are good. */
 xq_status plan_dequantize(const xq_plan *plan, const xq_dequantize_args *args, const struct plan_stream *to,

@@ -210,9 +210,31 @@ static void visit_limits(struct image_codec *c, xq_plan *p)
     p->pool_pages = image_integer(c, "pool_pages", p->pool_pages, 0, INT32_MAX);
     p->parameters_from = (xq_parameters_from)number(c, "parameters_from", (int32_t)p->parameters_from,
                                                     XQ_FROM_DEFAULT, XQ_FROM_FAMILY);
-    for (int i = 0; i < PLAN_QUERIES; i++)
-        p->attention[i].partial_share =
-            image_real(c, "partial_share", p->attention[i].partial_share, 0, 1e3);
+}
+
+/* How many kernels attention has, and which one serves which calls. */
+static void visit_variants(struct image_codec *c, xq_plan *p)
+{
+    for (int q = 0; q < PLAN_QUERIES; q++) {
+        const int least = plan_serves(p, (enum plan_queries)q);
+        const void *picks = p->pick[q];
+        size_t bytes = p->variants[q] > 1 ? sizeof p->pick[q] : 0;
+        begin(c, "attention", q);
+        p->variants[q] = number(c, "variants", p->variants[q], least, least * PLAN_VARIANTS);
+        image_block(c, "pick", &picks, &bytes, 8);
+        if (c->err->status != XQ_OK)
+            return;
+        if (bytes != (p->variants[q] > 1 ? sizeof p->pick[q] : 0))
+            image_refuse(c, "pick", "is not of the size of its table");
+        else if (c->reading && bytes)
+            memcpy(p->pick[q], picks, bytes);
+        for (size_t i = 0; i < sizeof p->pick[q]; i++)
+            if ((&p->pick[q][0][0])[i] >= (p->variants[q] ? p->variants[q] : 1))
+                image_refuse(c, "pick", "names a kernel that there is not");
+        for (int v = 0; v < p->variants[q]; v++)
+            p->attention[q][v].partial_share =
+                image_real(c, "partial_share", p->attention[q][v].partial_share, 0, 1e3);
+    }
 }
 
 /* Everything in an image behind its header. */
@@ -231,6 +253,7 @@ static void visit_plan(struct image_codec *c, xq_plan *p, struct plan_code *code
     visit_cache(c, s);
     visit_columns(c, "keys", &s->keys.columns, s->keys.rematerialized, s->head_dim);
     visit_columns(c, "absorbed", &s->keys.absorbed_columns, s->keys.absorbed, s->head_dim);
+    visit_variants(c, p);
     visit_weights(c, s, &s->weights[p->implementation]);
     for (int i = 0; i < PLAN_SLOTS && c->err->status == XQ_OK; i++)
         if (plan_needs(p, i))

@@ -1,5 +1,8 @@
 #include "plan_kernels.h"
 
+#include <assert.h>
+#include <string.h>
+
 static bool absorbs(const struct shape *s, xq_implementation implementation)
 {
     return implementation == XQ_FUSED && s->keys.absorbed_columns > 0;
@@ -36,25 +39,24 @@ static bool needs(const struct shape *s, xq_implementation implementation, enum 
     return false;
 }
 
-/* Of the slots of attention and absorb: PLAN_ONE or PLAN_MANY. */
-static int queries_of(int slot)
+bool plan_serves(const xq_plan *p, enum plan_queries queries)
 {
-    return slot >= PLAN_ABSORB ? slot - PLAN_ABSORB : slot - PLAN_ATTEND;
+    return queries == PLAN_ONE ? !p->shape.many : p->shape.many || p->max_queries > 1;
 }
 
 bool plan_needs(const xq_plan *p, int slot)
 {
     if (slot < PLAN_KERNELS)
         return needs(&p->shape, p->implementation, (enum plan_kernel)slot);
-    bool used = queries_of(slot) == PLAN_ONE ? !p->shape.many : p->shape.many || p->max_queries > 1;
-    return used && (slot < PLAN_ABSORB || absorbs(&p->shape, p->implementation));
+    return plan_variant_of(slot) < p->variants[plan_queries_of(slot)] &&
+           (slot < PLAN_ABSORB || absorbs(&p->shape, p->implementation));
 }
 
 kernel **plan_slot(xq_plan *p, int slot)
 {
     if (slot < PLAN_KERNELS)
         return &p->kernels[slot];
-    struct plan_attention *a = &p->attention[queries_of(slot)];
+    struct plan_attention *a = &p->attention[plan_queries_of(slot)][plan_variant_of(slot)];
     return slot < PLAN_ABSORB ? &a->attend : &a->absorb;
 }
 
@@ -98,8 +100,7 @@ size_t plan_params_bytes(const xq_plan *p, int slot)
 
 void plan_constants(xq_plan *p, struct plan_constant out[PLAN_CONSTANTS])
 {
-    struct plan_attention *one = &p->attention[PLAN_ONE], *many = &p->attention[PLAN_MANY];
-    const struct plan_constant all[PLAN_CONSTANTS] = {
+    const struct plan_constant others_constants[] = {
         {PLAN_APPEND, "column_blocks", &p->append_columns},
         {PLAN_APPEND_CHANNEL, "column_blocks", &p->append_channel_columns},
         {PLAN_APPEND_CHANNEL, "group_tokens", &p->append_group},
@@ -112,17 +113,20 @@ void plan_constants(xq_plan *p, struct plan_constant out[PLAN_CONSTANTS])
         {PLAN_ROPE, "head_blocks", &p->rope_heads},
         {PLAN_KEY_NORMS, "tile_tokens", &p->key_norms_tokens},
         {PLAN_MERGE, "rows", &p->merge_rows},
-        {PLAN_ATTEND + PLAN_ONE, "query_rows", &one->query_rows},
-        {PLAN_ATTEND + PLAN_ONE, "tile_tokens", &one->tile_tokens},
-        {PLAN_ATTEND + PLAN_ONE, "split_tokens", &one->split_tokens},
-        {PLAN_ABSORB + PLAN_ONE, "query_rows", &one->absorb_rows},
-        {PLAN_ATTEND + PLAN_MANY, "query_rows", &many->query_rows},
-        {PLAN_ATTEND + PLAN_MANY, "tile_tokens", &many->tile_tokens},
-        {PLAN_ATTEND + PLAN_MANY, "split_tokens", &many->split_tokens},
-        {PLAN_ABSORB + PLAN_MANY, "query_rows", &many->absorb_rows},
     };
-    for (int i = 0; i < PLAN_CONSTANTS; i++)
-        out[i] = all[i];
+    enum { OTHERS = sizeof others_constants / sizeof others_constants[0] };
+    memcpy(out, others_constants, sizeof others_constants);
+    for (int i = 0; i < PLAN_ATTENTIONS; i++) {
+        struct plan_attention *a = &p->attention[i / PLAN_VARIANTS][i % PLAN_VARIANTS];
+        const struct plan_constant own[] = {
+            {PLAN_ATTEND + i, "query_rows", &a->query_rows},
+            {PLAN_ATTEND + i, "tile_tokens", &a->tile_tokens},
+            {PLAN_ATTEND + i, "split_tokens", &a->split_tokens},
+            {PLAN_ABSORB + i, "query_rows", &a->absorb_rows},
+        };
+        memcpy(&out[OTHERS + 4 * i], own, sizeof own);
+    }
+    static_assert(OTHERS + 4 * PLAN_ATTENTIONS == PLAN_CONSTANTS, "one place for each");
 }
 
 /* Merging, and in fused plans dequantizing, are calls of their own. */

@@ -5,21 +5,36 @@
 
 #include "plan.h"
 
-/* Every kernel that a plan can have: those of enum plan_kernel, then attention's and absorb's for one query
- * and for many. */
+/* Every kernel that a plan can have: those of enum plan_kernel, then attention's variants for one query and
+ * for many, then absorb's. */
 enum {
+    PLAN_ATTENTIONS = PLAN_QUERIES * PLAN_VARIANTS,
     PLAN_ATTEND = PLAN_KERNELS,
-    PLAN_ABSORB = PLAN_ATTEND + PLAN_QUERIES,
-    PLAN_SLOTS = PLAN_ABSORB + PLAN_QUERIES
+    PLAN_ABSORB = PLAN_ATTEND + PLAN_ATTENTIONS,
+    PLAN_SLOTS = PLAN_ABSORB + PLAN_ATTENTIONS
 };
+
+/* Of the slots of attention and absorb. */
+static inline enum plan_queries plan_queries_of(int slot)
+{
+    return (enum plan_queries)((slot - PLAN_ATTEND) % PLAN_ATTENTIONS / PLAN_VARIANTS);
+}
+
+static inline int plan_variant_of(int slot)
+{
+    return (slot - PLAN_ATTEND) % PLAN_VARIANTS;
+}
 
 /* The family of a slot, and the bytes of its parameters (params.h). */
 const char *plan_family(const xq_plan *plan, int slot);
 size_t plan_params_bytes(const xq_plan *plan, int slot);
 
-/* Whether the plan needs the kernel of a slot. Attention's kernels for many queries are needed where
- * max_queries is above 1 or the spec is for many. */
+/* Whether the plan needs the kernel of a slot: all `variants` of attention's. */
 bool plan_needs(const xq_plan *plan, int slot);
+
+/* Whether a plan of this shape and `max_queries` has kernels for one query, or for many: those for many
+ * where max_queries is above 1 or the spec is for many. */
+bool plan_serves(const xq_plan *plan, enum plan_queries queries);
 
 /* Where the plan has the loaded kernel. */
 kernel **plan_slot(xq_plan *plan, int slot);
@@ -31,7 +46,7 @@ struct plan_constant {
     const char *name;
     int64_t *value;
 };
-enum { PLAN_CONSTANTS = 20 };
+enum { PLAN_CONSTANTS = 12 + 4 * PLAN_ATTENTIONS };
 
 /* All numbers of all kernels that a plan can have. */
 void plan_constants(xq_plan *plan, struct plan_constant out[PLAN_CONSTANTS]);

@@ -76,11 +76,12 @@ static xq_status set_rows(const xq_plan *p, struct plan_attention *a, int64_t ma
 
 static xq_status set_attention(xq_plan *p, error *err)
 {
-    for (int i = 0; i < PLAN_QUERIES; i++) {
-        struct plan_attention *a = &p->attention[i];
-        if (a->attend && set_rows(p, a, i == PLAN_ONE ? 1 : p->max_queries, err) == XQ_OK)
-            set_split(p, a, err);
-    }
+    for (int q = 0; q < PLAN_QUERIES; q++)
+        for (int v = 0; v < p->variants[q]; v++) {
+            struct plan_attention *a = &p->attention[q][v];
+            if (set_rows(p, a, q == PLAN_ONE ? 1 : p->max_queries, err) == XQ_OK)
+                set_split(p, a, err);
+        }
     return err->status;
 }
 

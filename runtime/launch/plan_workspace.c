@@ -15,31 +15,30 @@ static size_t take(struct plan_workspace *w, int64_t count, size_t size, error *
     return place;
 }
 
-/* Sets how many partial results there may be; returns the most of both kernels. */
+/* Sets how many partial results there may be; returns the most of all kernels. */
 static int64_t bound_partials(xq_plan *p)
 {
     int64_t most = 0, group = p->shape.heads / p->shape.kv_heads;
-    for (int i = 0; i < PLAN_QUERIES; i++) {
-        struct plan_attention *a = &p->attention[i];
-        if (!a->attend)
-            continue;
-        int64_t queries = i == PLAN_ONE ? p->max_batch : p->max_total_queries;
-        int64_t of_block = i == PLAN_ONE || a->query_rows < group ? 1 : a->query_rows / group;
-        a->split.partials = split_partials(&a->split, queries, of_block, p->max_tokens);
-        most = a->split.partials > most ? a->split.partials : most;
-    }
+    for (int q = 0; q < PLAN_QUERIES; q++)
+        for (int v = 0; v < p->variants[q]; v++) {
+            struct plan_attention *a = &p->attention[q][v];
+            int64_t queries = q == PLAN_ONE ? p->max_batch : p->max_total_queries;
+            int64_t of_block = q == PLAN_ONE || a->query_rows < group ? 1 : a->query_rows / group;
+            a->split.partials = split_partials(&a->split, queries, of_block, p->max_tokens);
+            most = a->split.partials > most ? a->split.partials : most;
+        }
     return most;
 }
 
-/* What the kernels of one and of many queries use in turn is as large as the larger needs it. */
+/* What the kernels of attention use in turn is as large as the one that needs most of it. */
 static void take_attention(xq_plan *p, error *err)
 {
     const struct shape *s = &p->shape;
     const struct shape_matrix *absorbed = p->matrices[PLAN_WK_ABSORB];
     struct plan_workspace *w = &p->workspace;
     int64_t partials = bound_partials(p), blocks = 0, rows = 0;
-    for (int i = 0; i < PLAN_QUERIES; i++) {
-        const struct plan_attention *a = &p->attention[i];
+    for (int i = 0; i < PLAN_QUERIES * PLAN_VARIANTS; i++) {
+        const struct plan_attention *a = &p->attention[i / PLAN_VARIANTS][i % PLAN_VARIANTS];
         blocks = a->most_blocks > blocks ? a->most_blocks : blocks;
         if (a->absorb && a->most_blocks * a->query_rows > rows)
             rows = a->most_blocks * a->query_rows;

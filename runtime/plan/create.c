@@ -80,12 +80,13 @@ struct making {
     xq_context *context;
     const xq_plan_options *options;
     xq_plan stated;
-    char *completed, *many; /* the spec; that of kernels for many queries, where the plan has both */
+    char *completed; /* the spec */
+    /* Those of attention's kernels, where they are others: of kernels for many queries in a plan that has
+     * both kinds, and of those for calls of other sizes. */
+    char *attention[PLAN_QUERIES][PLAN_VARIANTS];
     kernel_build *kernels[PLAN_SLOTS];
     const char *failed; /* the family whose kernel could not be built */
-    /* Families that keep their defaults, because what a table of tuned parameters says of them did not
-     * work.
-     */
+    /* Families that keep their defaults, for what a table of tuned parameters says of them did not work. */
     const char *untuned[PLAN_SLOTS];
     int untuned_count;
 };
@@ -97,23 +98,36 @@ static void forget(struct making *m)
         kernel_build_destroy(m->kernels[i]);
         m->kernels[i] = NULL;
     }
+    for (int i = 0; i < PLAN_ATTENTIONS; i++) {
+        char **text = &m->attention[i / PLAN_VARIANTS][i % PLAN_VARIANTS];
+        free(*text);
+        *text = NULL;
+    }
     free(m->completed);
-    free(m->many);
-    m->completed = m->many = NULL;
+    m->completed = NULL;
     m->failed = NULL;
     m->stated = (xq_plan){0};
 }
 
-/* Completes a spec for calls of the plan's size. */
+static bool is_untuned(const struct making *m, const char *family)
+{
+    for (int i = 0; i < m->untuned_count; i++)
+        if (strcmp(m->untuned[i], family) == 0)
+            return true;
+    return false;
+}
+
+static gen_size largest_calls(const struct making *m, int64_t queries)
+{
+    return (gen_size){m->options->max_tokens, m->options->max_batch, queries};
+}
+
+/* Completes a spec for the largest calls of the plan. */
 static xq_status complete(const struct making *m, const char *spec_json, int64_t queries, char **completed,
                           error *err)
 {
-    const xq_plan_options *o = m->options;
-    const gen_completion how = {.tokens = o->max_tokens,
-                                .batch = o->max_batch,
-                                .queries = queries,
-                                .untuned = m->untuned,
-                                .untuned_count = m->untuned_count};
+    const gen_completion how = {
+        .calls = largest_calls(m, queries), .untuned = m->untuned, .untuned_count = m->untuned_count};
     return context_complete_with(m->context, spec_json, how, completed, err);
 }
 
@@ -130,7 +144,8 @@ static xq_status read_constants(xq_plan *p, int slot, const kernel_build *k, err
                       k->family, c->name);
     }
     if (slot >= PLAN_ATTEND && slot < PLAN_ABSORB)
-        kernel_build_number(k, "partial_share", &p->attention[slot - PLAN_ATTEND].partial_share, err);
+        kernel_build_number(k, "partial_share",
+                            &p->attention[plan_queries_of(slot)][plan_variant_of(slot)].partial_share, err);
     return err->status;
 }
 
@@ -146,16 +161,85 @@ static xq_status complete_for_many(struct making *m, error *err)
     if (m->stated.shape.many || m->stated.max_queries == 1)
         return XQ_OK;
     if (context_override(m->context, m->options->spec_json, for_many, &many, err) == XQ_OK)
-        complete(m, many, m->options->max_queries, &m->many, err);
+        complete(m, many, m->options->max_queries, &m->attention[PLAN_MANY][0], err);
     free(many);
     return err->status;
 }
 
-/* The completed spec that a slot's kernel is made from. */
+/* The completed spec that attention's kernels are made from. */
+static const char *spec_of_attention(const struct making *m, enum plan_queries queries, int variant)
+{
+    return m->attention[queries][variant] ? m->attention[queries][variant] : m->completed;
+}
+
 static const char *spec_of_slot(const struct making *m, int slot)
 {
-    bool of_many = slot == PLAN_ATTEND + PLAN_MANY || slot == PLAN_ABSORB + PLAN_MANY;
-    return of_many && m->many ? m->many : m->completed;
+    return slot < PLAN_ATTEND ? m->completed
+                              : spec_of_attention(m, plan_queries_of(slot), plan_variant_of(slot));
+}
+
+/* ------------------------------------------- attention's kernels for calls of several sizes */
+
+/* The spec of the kernels for smaller calls, with these parameters of attention. */
+static xq_status add_variant(struct making *m, enum plan_queries queries, const cJSON *parameters,
+                             error *err)
+{
+    xq_plan *p = &m->stated;
+    cJSON *patch = cJSON_CreateObject(), *tuning = cJSON_AddObjectToObject(patch, "tuning");
+    char *text = NULL, *chosen = NULL;
+    if (cJSON_AddItemToObject(tuning, plan_family(p, PLAN_ATTEND), cJSON_Duplicate(parameters, 1)))
+        text = cJSON_PrintUnformatted(patch);
+    if (!text)
+        error_set(err, XQ_ERROR_MEMORY, "spec", "out of memory");
+    else if (context_override(m->context, spec_of_attention(m, queries, 0), text, &chosen, err) == XQ_OK)
+        complete(m, chosen, queries == PLAN_ONE ? 1 : m->options->max_queries,
+                 &m->attention[queries][p->variants[queries]++], err);
+    free(chosen);
+    cJSON_free(text);
+    cJSON_Delete(patch);
+    return err->status;
+}
+
+static void read_picks(xq_plan *p, enum plan_queries queries, const cJSON *rows)
+{
+    const cJSON *row, *number;
+    int t = 0;
+    cJSON_ArrayForEach(row, rows)
+    {
+        int b = 0;
+        cJSON_ArrayForEach(number, row)
+        {
+            if (t < PLAN_TOKEN_CLASSES && b < PLAN_BATCH_CLASSES)
+                p->pick[queries][t][b++] = (uint8_t)number->valueint;
+        }
+        t++;
+    }
+}
+
+/* What tables of tuned parameters say of calls that are smaller than the largest. */
+static xq_status choose_variants(struct making *m, enum plan_queries queries, error *err)
+{
+    xq_plan *p = &m->stated;
+    const char *family = plan_family(p, PLAN_ATTEND);
+    const gen_size largest = largest_calls(m, queries == PLAN_ONE ? 1 : m->options->max_queries);
+    char *json = NULL;
+    p->variants[queries] = plan_serves(p, queries);
+    if (!p->variants[queries] || is_untuned(m, family))
+        return XQ_OK;
+    if (context_sizes(m->context, spec_of_attention(m, queries, 0), family, &largest, PLAN_VARIANTS, &json,
+                      err) != XQ_OK)
+        return err->status;
+    cJSON *sizes = cJSON_Parse(json);
+    const cJSON *variants = cJSON_GetObjectItem(sizes, "variants"), *parameters;
+    cJSON_ArrayForEach(parameters, variants)
+    {
+        if (parameters != variants->child && err->status == XQ_OK)
+            add_variant(m, queries, parameters, err);
+    }
+    read_picks(p, queries, cJSON_GetObjectItem(sizes, "pick"));
+    cJSON_Delete(sizes);
+    free(json);
+    return err->status;
 }
 
 static xq_status build_kernels(struct making *m, error *err)
@@ -232,7 +316,8 @@ static xq_status try_to_make(struct making *m, xq_plan **plan, error *err)
     unsigned char *image = NULL;
     size_t bytes = 0;
     if (complete(m, m->options->spec_json, 1, &m->completed, err) == XQ_OK && state(m, err) == XQ_OK &&
-        complete_for_many(m, err) == XQ_OK && build_kernels(m, err) == XQ_OK &&
+        complete_for_many(m, err) == XQ_OK && choose_variants(m, PLAN_ONE, err) == XQ_OK &&
+        choose_variants(m, PLAN_MANY, err) == XQ_OK && build_kernels(m, err) == XQ_OK &&
         write_image(m, &image, &bytes, err) == XQ_OK)
         plan_from_image(m->context, image, bytes, plan, err);
     return err->status;
@@ -243,15 +328,9 @@ static xq_status try_to_make(struct making *m, xq_plan **plan, error *err)
 static bool is_from_table(const struct making *m, int slot)
 {
     const char *spec = spec_of_slot(m, slot);
+    if (slot >= PLAN_ATTEND && plan_variant_of(slot) > 0)
+        return slot < PLAN_ABSORB;
     return spec && parameters_from(spec, plan_family(&m->stated, slot)) >= XQ_FROM_DEVICE;
-}
-
-static bool is_untuned(const struct making *m, const char *family)
-{
-    for (int i = 0; i < m->untuned_count; i++)
-        if (strcmp(m->untuned[i], family) == 0)
-            return true;
-    return false;
 }
 
 /* Gives the defaults to the family that failed; or, where a plan's kernels could not be loaded, to all

@@ -175,6 +175,15 @@ xq_status context_complete(xq_context *context, const char *spec_json, char **co
     return context_complete_with(context, spec_json, (gen_completion){0}, completed, err);
 }
 
+xq_status context_sizes(xq_context *context, const char *completed_json, const char *family,
+                        const gen_size *largest, int most, char **json, error *err)
+{
+    if (lock_generator(context, err) == XQ_OK)
+        gen_sizes(context->toolchain->generator, completed_json, family, largest, most, json, err);
+    unlock_generator(context);
+    return err->status;
+}
+
 xq_status context_list_tables(xq_context *context, char **json, error *err)
 {
     if (lock_generator(context, err) == XQ_OK)

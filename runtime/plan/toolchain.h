@@ -48,6 +48,10 @@ xq_status context_complete(xq_context *context, const char *spec_json, char **co
 xq_status context_complete_with(xq_context *context, const char *spec_json, gen_completion how,
                                 char **completed, error *err);
 
+/* gen_sizes, by one thread at a time. Caller frees *json. */
+xq_status context_sizes(xq_context *context, const char *completed_json, const char *family,
+                        const gen_size *largest, int most, char **json, error *err);
+
 /* gen_list_tables for the device. Caller frees *json. */
 xq_status context_list_tables(xq_context *context, char **json, error *err);
 

@@ -340,18 +340,24 @@ EXPORT int cuModuleLoadDataEx(void **module, const void *image, unsigned count, 
 EXPORT int cuModuleUnload(void *module)
 {
     ENTER_CONTEXT("cuModuleUnload");
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < FAKE_CUDA_FUNCTIONS; i++)
+        if (state.functions[i].module == module)
+            state.functions[i] = (struct fake_cuda_function){0};
+    pthread_mutex_unlock(&lock);
     free(module);
     __atomic_sub_fetch(&state.modules, 1, __ATOMIC_RELAXED);
     return OK;
 }
 
-static struct fake_cuda_function *find_function(const char *name)
+static struct fake_cuda_function *find_function(void *module, const char *name)
 {
     for (int i = 0; i < FAKE_CUDA_FUNCTIONS; i++) {
         struct fake_cuda_function *f = &state.functions[i];
-        if (f->name[0] && strcmp(f->name, name) != 0)
+        if (f->name[0] && (f->module != module || strcmp(f->name, name) != 0))
             continue;
         snprintf(f->name, sizeof f->name, "%s", name);
+        f->module = module;
         return f;
     }
     return NULL;
@@ -360,11 +366,10 @@ static struct fake_cuda_function *find_function(const char *name)
 EXPORT int cuModuleGetFunction(void **function, void *module, const char *name)
 {
     ENTER_CONTEXT("cuModuleGetFunction");
-    (void)module;
     if (strncmp(name, "xq_", 3) != 0)
         return NOT_FOUND;
     pthread_mutex_lock(&lock);
-    *function = find_function(name);
+    *function = find_function(module, name);
     pthread_mutex_unlock(&lock);
     return *function ? OK : NOT_FOUND;
 }
