@@ -28,11 +28,12 @@ static xq_status expect_no_tuning(const char *spec, const char *family, error *e
 }
 
 /* A time is that of a step, with all its kernels. */
-static xq_status hash_step(gen *g, const struct tune_job *job, char source[STORE_TEXT + 1], error *err)
+xq_status tune_step_source(gen *g, xq_implementation implementation, char source[STORE_TEXT + 1],
+                           error *err)
 {
     const char *family;
     *source = 0;
-    for (int i = 0; (family = tune_family_of_step(job->implementation, i)) && err->status == XQ_OK; i++) {
+    for (int i = 0; (family = tune_family_of_step(implementation, i)) && err->status == XQ_OK; i++) {
         gen_source_hash hash;
         if (gen_family_source(g, family, &hash, err) == XQ_OK)
             snprintf(source + strlen(source), STORE_TEXT + 1 - strlen(source), "%s%s", i ? "-" : "",
@@ -49,7 +50,7 @@ xq_status tune_question_make(gen *g, const struct tune_job *job, const xq_device
     cJSON_AddNullToObject(cJSON_AddObjectToObject(overrides, "tuning"), job->family);
     if (cli_spec_override(g, job->spec, overrides, &out->spec, err) == XQ_OK &&
         expect_no_tuning(out->spec, job->family, err) == XQ_OK)
-        hash_step(g, job, out->source, err);
+        tune_step_source(g, job->implementation, out->source, err);
     return err->status;
 }
 

@@ -18,6 +18,11 @@ xq_status tune_question_make(gen *g, const struct tune_job *job, const xq_device
                              struct tune_question *out, error *err);
 void tune_question_free(struct tune_question *question);
 
+/* The `source` of a question: hashes of the sources of all families that a step of the implementation may
+ * run. */
+xq_status tune_step_source(gen *g, xq_implementation implementation, char source[STORE_TEXT + 1],
+                           error *err);
+
 /* The trial that the store has of these parameters. Failures that may pass (hung, crashed) are tried again.
  */
 xq_status tune_store_find(store *s, const struct tune_question *question, const char *parameters,

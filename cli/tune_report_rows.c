@@ -1,0 +1,223 @@
+/* What is reported of each contest: its default, its gain, its limit. */
+#include "../autotune/search/canonical.h"
+#include "layers.h"
+#include "tune_report.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct tune_report_kernel {
+    int device, spec;
+    bool many; /* queries of a sequence */
+    const char *family;
+    char *chosen, *why; /* one of them is NULL */
+    int candidates;
+    bool has_traits;
+    struct cli_traits traits;
+    double page_bytes_per_token, fp16_bytes_per_token, accumulator_bytes_per_token;
+};
+
+/* --------------------------------------------------------------- generator */
+
+/* One for the architecture of each device that differs from the one before. */
+struct generators {
+    const char *template_dir;
+    const char *arch;
+    gen *generator;
+};
+
+static xq_status generator_for(struct generators *g, const char *arch, error *err)
+{
+    const gen_arch device = {.name = arch};
+    if (g->generator && strcmp(g->arch, arch) == 0)
+        return XQ_OK;
+    gen_destroy(g->generator);
+    g->generator = NULL;
+    g->arch = arch;
+    return gen_create_for(g->template_dir, &device, &g->generator, err);
+}
+
+/* The layer that xq tune measures: the first, or the first that a cross-layer method has deltas of. */
+static xq_status complete(gen *g, const char *spec, const char *arch, bool many, char **out, error *err)
+{
+    char *layer_spec = NULL;
+    struct cli_choices chosen;
+    cli_choices_read(spec, &chosen);
+    if (cli_layer_spec(g, spec, chosen.cross_layer ? CLI_BASE_LAYER + 1 : 0, CLI_BASE_LAYER, many,
+                       &layer_spec, err) == XQ_OK)
+        gen_complete_for(g, layer_spec, arch, out, err);
+    free(layer_spec);
+    return err->status;
+}
+
+static xq_status read_sizes(struct tune_report_kernel *k, const char *completed, error *err)
+{
+    struct spec_view view;
+    if (cli_traits_of(completed, &k->traits, err) != XQ_OK ||
+        spec_view_read(completed, &view, err) != XQ_OK)
+        return err->status;
+    k->page_bytes_per_token = view.shape.bytes_per_token;
+    k->fp16_bytes_per_token = (double)view.shape.kv_page_bytes / view.shape.page;
+    k->accumulator_bytes_per_token = view.shape.accumulator_bytes_per_token;
+    k->has_traits = true;
+    return XQ_OK;
+}
+
+static xq_status read_default(struct tune_report_kernel *k, const char *space, error *err)
+{
+    cJSON *root = cJSON_Parse(space);
+    const cJSON *combinations = cJSON_GetObjectItemCaseSensitive(root, "combinations");
+    char *chosen = cJSON_PrintUnformatted(cJSON_GetObjectItemCaseSensitive(root, "chosen"));
+    if (chosen)
+        canonical_object(chosen, "parameters", &k->chosen, err);
+    else
+        error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+    k->candidates = (int)cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(combinations, "valid"));
+    free(chosen);
+    cJSON_Delete(root);
+    return err->status;
+}
+
+/* A spec that today's generator does not take is no failure of the report, which says why. */
+static void fill_kernel(struct tune_report_kernel *k, struct generators *g, const struct tune_report *r)
+{
+    const char *arch = r->survey.devices[k->device].arch;
+    char *completed = NULL, *space = NULL;
+    error why = ERROR_INIT;
+    if (generator_for(g, arch, &why) == XQ_OK &&
+        complete(g->generator, r->survey.specs[k->spec], arch, k->many, &completed, &why) == XQ_OK &&
+        read_sizes(k, completed, &why) == XQ_OK &&
+        gen_space(g->generator, completed, k->family, &space, &why) == XQ_OK)
+        read_default(k, space, &why);
+    if (why.status != XQ_OK)
+        k->why = strdup(why.message);
+    error_clear(&why);
+    free(completed);
+    free(space);
+}
+
+/* That of the contest; contests of one family, spec and device share one. NULL: *err says why. */
+static const struct tune_report_kernel *kernel_of(struct tune_report *r, struct generators *g,
+                                                  const survey_contest *c, error *err)
+{
+    const bool many = c->bucket.queries > 1;
+    for (int i = r->kernel_count - 1; i >= 0; i--) {
+        const struct tune_report_kernel *k = r->kernels[i];
+        if (k->device == c->device && k->spec == c->spec && k->many == many &&
+            strcmp(k->family, c->family) == 0)
+            return k;
+    }
+    struct tune_report_kernel **more = survey_grow(r->kernels, r->kernel_count, sizeof *more, err);
+    struct tune_report_kernel *k = more ? calloc(1, sizeof *k) : NULL;
+    r->kernels = more ? more : r->kernels;
+    if (!k) {
+        error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+        return NULL;
+    }
+    *k = (struct tune_report_kernel){
+        .device = c->device, .spec = c->spec, .many = many, .family = c->family};
+    fill_kernel(k, g, r);
+    return r->kernels[r->kernel_count++] = k;
+}
+
+/* --------------------------------------------------------------------- rows */
+
+/* The parameters of `best` that `chosen` does not have, or has otherwise; caller frees. */
+static char *difference(const char *best, const char *chosen)
+{
+    cJSON *changed = cJSON_Parse(best), *other = cJSON_Parse(chosen);
+    const cJSON *item;
+    cJSON_ArrayForEach(item, other)
+    {
+        if (cJSON_Compare(cJSON_GetObjectItemCaseSensitive(changed, item->string), item, 1))
+            cJSON_DeleteItemFromObjectCaseSensitive(changed, item->string);
+    }
+    char *text = cJSON_PrintUnformatted(changed);
+    cJSON_Delete(changed);
+    cJSON_Delete(other);
+    return text;
+}
+
+static void find_limit(struct tune_report_row *row, const struct tune_report_kernel *k,
+                       const ceilings *best)
+{
+    const survey_contest *c = row->contest;
+    const bool fp16_kv = c->implementation == XQ_FP16_KV;
+    const roofline_load load = {c->bucket.tokens, c->bucket.batch, c->bucket.queries,
+                                fp16_kv ? k->fp16_bytes_per_token : k->page_bytes_per_token,
+                                fp16_kv ? 0 : k->accumulator_bytes_per_token};
+    if (k->has_traits && c->bucket.queries <= c->bucket.tokens)
+        roofline(&k->traits.shape, &k->traits.costs, fp16_kv, &load, best, &row->limit);
+}
+
+static void compare_with_default(struct tune_report_row *row)
+{
+    const survey_answer *best = row->best, *standard = row->standard;
+    if (!best || !standard || standard->outcome != STORE_MEASURED)
+        return;
+    row->gain = standard->seconds / best->seconds;
+    row->is_certain = survey_is_faster(best, standard);
+}
+
+static xq_status fill_row(struct tune_report *r, struct generators *g, int index, error *err)
+{
+    const survey_contest *c = &r->survey.contests[index];
+    struct tune_report_row *row = &r->rows[index];
+    const struct tune_report_kernel *k = kernel_of(r, g, c, err);
+    *row = (struct tune_report_row){.contest = c, .best = c->best < 0 ? NULL : &c->answers[c->best]};
+    if (!k)
+        return err->status;
+    row->chosen = k->chosen;
+    row->why = k->why;
+    row->candidates = k->candidates;
+    row->standard = k->chosen ? survey_find(c, k->chosen) : NULL;
+    row->changed = k->chosen && row->best ? difference(row->best->parameters, k->chosen) : NULL;
+    compare_with_default(row);
+    find_limit(row, k, &r->ceilings[c->device]);
+    survey_parameters_make(c, &row->parameters, err);
+    return survey_reasons_make(c, 1, &row->reasons, err);
+}
+
+xq_status tune_report_rows(struct tune_report *r, const char *template_dir, error *err)
+{
+    const survey *s = &r->survey;
+    struct generators g = {.template_dir = template_dir};
+    r->ceilings = calloc((size_t)s->device_count + 1, sizeof *r->ceilings);
+    r->rows = calloc((size_t)s->contest_count + 1, sizeof *r->rows);
+    if (!r->ceilings || !r->rows)
+        return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+    for (int i = 0; i < s->device_count; i++)
+        ceilings_of_datasheet(s->devices[i].name, s->devices[i].multiprocessors, &r->ceilings[i]);
+    for (int i = 0; i < s->contest_count && err->status == XQ_OK; i++)
+        fill_row(r, &g, i, err);
+    gen_destroy(g.generator);
+    if (err->status == XQ_OK &&
+        survey_reasons_make(s->contests, s->contest_count, &r->reasons, err) == XQ_OK)
+        survey_matches_make(s, &r->matches, err);
+    return err->status;
+}
+
+void tune_report_free(struct tune_report *r)
+{
+    for (int i = 0; i < r->kernel_count; i++) {
+        free(r->kernels[i]->chosen);
+        free(r->kernels[i]->why);
+        free(r->kernels[i]);
+    }
+    free(r->kernels);
+    for (int i = 0; r->rows && i < r->survey.contest_count; i++) {
+        free(r->rows[i].changed);
+        survey_parameters_free(&r->rows[i].parameters);
+        survey_reasons_free(&r->rows[i].reasons);
+    }
+    free(r->rows);
+    free(r->ceilings);
+    survey_reasons_free(&r->reasons);
+    survey_matches_free(&r->matches);
+    survey_free(&r->survey);
+}
+
+int tune_report_failed(const survey_contest *c)
+{
+    return c->count - c->outcomes[STORE_MEASURED] - c->outcomes[STORE_WRONG];
+}
