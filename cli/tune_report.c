@@ -1,6 +1,7 @@
 /* xq tune report: what a store of measurements says. */
 #include "tune_report.h"
 #include "../autotune/verify/verify.h"
+#include "tune_report_html.h"
 #include "tune_store.h"
 
 #include <stdlib.h>
@@ -38,13 +39,38 @@ static xq_status read_store(struct tune_report *r, const struct sources *sources
     return err->status;
 }
 
-static xq_status work(struct tune_report *r, const struct cli_common *common, error *err)
+/* What the command writes beside the text. */
+struct outputs {
+    const char *html; /* NULL: none */
+    publication *page;
+    gnuplot_version gnuplot;
+};
+
+/* What would fail at the end is told before the work. */
+static xq_status begin(const struct tune_report *r, const struct cli_common *common, struct outputs *out,
+                       error *err)
 {
-    struct sources sources;
     cli_reads("--store", r->path);
     cli_reads_common(common, NULL);
-    if (cli_begin_json(common, err) != XQ_OK || read_sources(common->templates, &sources, err) != XQ_OK ||
-        read_store(r, &sources, err) != XQ_OK || tune_report_rows(r, common->templates, err) != XQ_OK)
+    if (cli_begin_json(common, err) == XQ_OK && out->html &&
+        cli_begin_output("--html", out->html, &out->page, err) == XQ_OK)
+        gnuplot_find(&out->gnuplot, err);
+    return err->status;
+}
+
+static xq_status read_all(struct tune_report *r, const struct cli_common *common, error *err)
+{
+    struct sources sources;
+    if (read_sources(common->templates, &sources, err) == XQ_OK && read_store(r, &sources, err) == XQ_OK)
+        tune_report_rows(r, common->templates, err);
+    return err->status;
+}
+
+static xq_status write_all(const struct tune_report *r, const struct cli_common *common,
+                           struct outputs *out, error *err)
+{
+    if (out->page && (tune_report_page(r, &out->gnuplot, out->page, err) != XQ_OK ||
+                      cli_commit_output(out->page, err) != XQ_OK))
         return err->status;
     if (!cli_json_to_stdout(common))
         tune_report_print(r);
@@ -58,8 +84,11 @@ int cli_tune_report(int argc, char **argv)
 {
     struct cli_common common = {0};
     struct tune_report report = {0};
+    struct outputs outputs = {0};
     const cli_option options[] = {
         {"--store", CLI_STRING, &report.path, "FILE", "the store that is reported; it stays as it is"},
+        {"--html", CLI_STRING, &outputs.html, "FILE",
+         "also one page with tables and plots, which need gnuplot; - is stdout"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {
@@ -77,7 +106,6 @@ int cli_tune_report(int argc, char **argv)
                                        {"--cache-dir", "nothing is compiled"},
                                        {"--seed", "nothing is random here"},
                                        {"--quiet", "it prints the report and nothing else"},
-                                       {"--verbose", "there is nothing more to say"},
                                        {NULL, NULL}},
     };
     int status;
@@ -86,7 +114,8 @@ int cli_tune_report(int argc, char **argv)
         return status;
     if (!report.path)
         return cli_usage("tune report", "no store to report: give --store FILE");
-    if (work(&report, &common, &err) != XQ_OK)
+    if (begin(&report, &common, &outputs, &err) != XQ_OK || read_all(&report, &common, &err) != XQ_OK ||
+        write_all(&report, &common, &outputs, &err) != XQ_OK)
         status = cli_fail("tune report", &common, &err);
     error_clear(&err);
     tune_report_free(&report);

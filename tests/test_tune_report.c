@@ -7,10 +7,15 @@
 #include <cjson/cJSON.h>
 #include <criterion/criterion.h>
 #include <math.h>
+#include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define SPEC "{\"cache\":{\"bits\":4},\"model\":\"smollm2-135m\"}"
 
@@ -413,6 +418,202 @@ Test(tune_report, hostile_texts_reach_a_terminal_as_one_printable_line)
     cr_expect_not(strstr(r.out, "--set"), "a quote would end the word in a shell: %s", r.out);
 }
 
+/* -------------------------------------------------------------------- page */
+
+/* The page of a store; caller frees. */
+static char *page(const char *store_path)
+{
+    const char *path = files_path(files_directory(), "page.html");
+    struct command_result r = command_run("tune report --store %s --html %s", store_path, path);
+    size_t size;
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_assert_str_empty(r.err);
+    return files_read(path, &size);
+}
+
+static int occurrences(const char *whole, const char *part)
+{
+    int count = 0;
+    while ((whole = strstr(whole, part))) {
+        whole += strlen(part);
+        count++;
+    }
+    return count;
+}
+
+/* It must be XML, and the name of each element its own. */
+static void expect_valid(const char *html)
+{
+    static const char program[] =
+        "import sys, xml.dom.minidom as m\n"
+        "e = m.parse(sys.argv[1]).getElementsByTagName('*')\n"
+        "ids = [x.getAttribute('id') for x in e if x.hasAttribute('id')]\n"
+        "refs = [x.getAttribute(a)[1:] for x in e for a in ('href', 'xlink:href') if x.hasAttribute(a)]\n"
+        "sys.exit(len(ids) != len(set(ids)) or not set(refs) <= set(ids) or\n"
+        "         any(x.tagName == 'script' for x in e))\n";
+    const char *folder = files_directory();
+    char command[9000];
+    files_write(files_path(folder, "it.html"), html, strlen(html));
+    files_write(files_path(folder, "check.py"), program, strlen(program));
+    snprintf(command, sizeof command, "python3 %s/check.py %s/it.html", folder, folder);
+    cr_expect_eq(system(command), 0, "%s", html);
+}
+
+Test(tune_report, page_says_the_same_as_the_data)
+{
+    char *html = page(software_store());
+    expect_valid(html);
+    expect_has(html, "<td>attend</td><td class=\"n\">512</td><td class=\"n\">2</td><td class=\"n\">1</td>"
+                     "<td class=\"n\">10</td><td class=\"n\">8</td><td class=\"n\">1.250</td>");
+    expect_has(html, "<td class=\"n\">3</td><td class=\"n\">2</td><td class=\"n\">1</td><td "
+                     "class=\"n\">144</td></tr>");
+    expect_has(html, "<td>warps</td><td class=\"n\">1.250</td><td>4: 8 (2), 8: 10 (1), 16: no time (0 of "
+                     "2)</td>");
+    expect_has(html,
+               "<td class=\"n\">2</td><td>wrong</td><td>outputs differ by #, at most 0.001 is right</td>");
+    expect_has(html, "6 answers, taken 2023-11-14 22:13 to 2023-11-14 22:15 UTC");
+    expect_has(html, "<p>The store has no question that both a software device and a GPU");
+    cr_expect_eq(occurrences(html, "<svg "), 4, "gains, roofline, parameters, reasons");
+    cr_expect_eq(occurrences(html, "<svg role=\"img\" aria-label="), 4);
+    expect_has(html, "<text>1. attend: 512 tokens, batch 2, 1 query</text>");
+    free(html);
+}
+
+Test(tune_report, page_plots_modelled_against_measured_times)
+{
+    const char *path;
+    store *s = new_store(&path);
+    fill_software(s);
+    add_time(s, &gpu, "{}", 20);
+    add_time(s, &gpu, "{\"warps\":4}", 18);
+    store_close(s);
+    char *html = page(path);
+    expect_valid(html);
+    expect_has(html, "<text>1 against 2</text>"); /* the GPU's name comes first */
+    expect_has(html, "<td class=\"n\">1</td><td class=\"n\">2</td><td class=\"n\">2</td><td "
+                     "class=\"n\">2.12</td><td class=\"n\">-</td>");
+    free(html);
+}
+
+Test(tune_report, page_of_a_gpu_without_a_datasheet_says_so)
+{
+    const char *path;
+    store *s = new_store(&path);
+    store_device unlisted = gpu;
+    unlisted.name = "NVIDIA Unheard-of";
+    add_time(s, &unlisted, "{}", 10);
+    store_close(s);
+    char *html = page(path);
+    expect_valid(html);
+    expect_has(html, "<td>not known</td></tr>");
+    expect_has(html, "The device&#39;s ceilings are not known");
+    free(html);
+}
+
+Test(tune_report, page_escapes_hostile_texts_and_gnuplot_sees_none)
+{
+    const char *path = software_store();
+    spoil(path, HOSTILE);
+    char *html = page(path);
+    expect_valid(html);
+    cr_expect_not(strstr(html, "<script") || strstr(html, "<i>") || strstr(html, "<b>"));
+    for (const char *c = html; *c; c++)
+        cr_assert((unsigned char)*c >= 0x20 || strchr("\n\t", *c), "\\x%02x", (unsigned char)*c);
+    expect_has(
+        html, "&#60;/title&#62;&#60;script&#62;alert(1)&#60;/script&#62;&#38;&#34;&#39;\\x1b\\x0a\\x07[0]");
+    cr_expect_neq(access("pwned", F_OK), 0);
+    free(html);
+}
+
+Test(tune_report, page_is_the_same_for_the_same_store)
+{
+    const char *path = software_store();
+    char *first = page(path), *second = page(path);
+    cr_expect_str_eq(first, second);
+    free(first);
+    free(second);
+}
+
+/* --------------------------------------------------------------- gnuplot */
+
+/* From now on commands find only this gnuplot. */
+static void only_gnuplot(const char *script)
+{
+    const char *folder = files_directory();
+    if (script) {
+        files_write(files_path(folder, "gnuplot"), script, strlen(script));
+        cr_assert_eq(chmod(files_path(folder, "gnuplot"), 0755), 0);
+    }
+    setenv("PATH", folder, 1);
+}
+
+#define FAKE "#!/bin/sh\nif [ \"$1\" = --version ]; then echo gnuplot 5.4; exit 0; fi\n"
+
+Test(tune_report, text_needs_no_gnuplot_and_the_page_names_its_package)
+{
+    const char *path = software_store(), *folder = files_directory(), *html = files_path(folder, "it.html");
+    char command[9000];
+    only_gnuplot(NULL);
+    struct command_result r = command_run("tune report --store %s", path);
+    cr_expect_eq(r.status, 0, "%s", r.err);
+    snprintf(command, sizeof command, "tune report --store %s --html %s", path, html);
+    command_refuses(command, 3,
+                    "xq tune report: plots need gnuplot, which is not on the PATH; install the package "
+                    "gnuplot-nox (Debian, Ubuntu) or gnuplot");
+    cr_expect_eq(files_count(folder), 0);
+}
+
+Test(tune_report, a_failing_gnuplot_is_heard_and_the_old_page_stays)
+{
+    const char *path = software_store();
+    char *html = strdup(files_path(files_directory(), "it.html")), command[9000];
+    files_write(html, "old", 3);
+    snprintf(command, sizeof command, "tune report --store %s --html %s", path, html);
+    only_gnuplot(FAKE "printf '\\nplot y\\n     ^\\nline 7: undefined variable: y\\n' >&2; exit 3\n");
+    command_refuses(command, 1,
+                    "xq tune report: gnuplot failed with status 3: line 7: undefined variable: y");
+    only_gnuplot(FAKE "kill -9 $$\n");
+    command_refuses(command, 1, "xq tune report: gnuplot was ended by signal 9, Killed");
+    only_gnuplot(FAKE "echo '<svg></svg>'\n");
+    command_refuses(command, 1, "xq tune report: gnuplot made 1 of 4 plots, without saying why");
+    size_t size;
+    char *text = files_read(html, &size);
+    cr_expect_str_eq(text, "old");
+    free(text);
+    free(html);
+}
+
+Test(tune_report, gnuplot_does_not_outlive_the_command, .timeout = 60)
+{
+    static const int signals[] = {SIGINT, SIGTERM, SIGKILL};
+    const char *path = software_store(), *folder = files_directory(), *said = files_path(folder, "pid");
+    char script[5000];
+    snprintf(script, sizeof script, FAKE "echo $$ > %s.new\nmv %s.new %s\nexec sleep 1000\n", said, said,
+             said);
+    char *old = strdup(getenv("PATH"));
+    only_gnuplot(script);
+    char both[9000];
+    snprintf(both, sizeof both, "%s:%s", getenv("PATH"), old);
+    setenv("PATH", both, 1);
+    cr_assert_eq(prctl(PR_SET_CHILD_SUBREAPER, 1), 0); /* orphans become this test's children */
+    for (int i = 0; i < 3; i++) {
+        pid_t command = command_start("tune report --store %s --html %s/it.html", path, folder);
+        while (access(said, F_OK) != 0)
+            usleep(10000);
+        size_t size;
+        char *text = files_read(said, &size);
+        pid_t gnuplot = (pid_t)strtol(text, NULL, 10);
+        cr_assert_eq(unlink(said), 0);
+        cr_assert_eq(kill(command, signals[i]), 0);
+        cr_expect_eq(command_wait(command), -1);
+        int status;
+        cr_expect_eq(waitpid(gnuplot, &status, 0), gnuplot);
+        cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        free(text);
+    }
+    free(old);
+}
+
 /* ------------------------------------------------------------------ errors */
 
 Test(tune_report, what_is_no_store_is_refused)
@@ -426,6 +627,8 @@ Test(tune_report, what_is_no_store_is_refused)
                     "xq tune report: --device: nothing is measured; leave it out");
     command_refuses("tune report --store x y", 2,
                     "xq tune report: unexpected argument 'y'; usage: xq tune report [options]");
+    command_refuses("tune report --store x --html /nowhere/x.html", 1,
+                    "xq tune report: cannot write /nowhere/x.html: No such file or directory");
     command_refuses("tune report --store /nowhere/x.db", 1,
                     "xq tune report: cannot read /nowhere/x.db: No such file or directory");
     files_write(files_path(folder, "text"), "text", 4);
@@ -463,9 +666,12 @@ Test(tune_report, an_empty_and_a_damaged_store_are_refused)
 Test(tune_report, the_store_is_no_output)
 {
     const char *path = software_store();
-    struct command_result r = command_run("tune report --store %s --json %s", path, path);
-    cr_expect_eq(r.status, 1);
-    expect_has(r.err, "is the same file as --store ");
+    static const char *const options[] = {"json", "html"};
+    for (int i = 0; i < 2; i++) {
+        struct command_result r = command_run("tune report --store %s --%s %s", path, options[i], path);
+        cr_expect_eq(r.status, 1);
+        expect_has(r.err, "is the same file as --store ");
+    }
     store *s = store_fixture_open(path, STORE_READ);
     cr_expect_eq(store_fixture_count(s), 6);
     store_close(s);
