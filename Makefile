@@ -239,7 +239,6 @@ $(BUILD)/llama/llama: libraries $(BUILD)/xq FORCE
 
 # The table of docs/accuracy.md, measured anew: make accuracy TEXT=FILE. scripts/accuracy.sh says more.
 accuracy: deps
-	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh accuracy
 	$(SUBMAKE) venv $(BUILD)/llama/llama
 	@$(RUN_ENV) BUILD='$(BUILD)' PYTHON='$(VENV)/bin/python' MODEL='$(MODEL)' QUICK='$(QUICK)' WINDOWS='$(WINDOWS)' \
 	    SECTIONS='$(SECTIONS)' OUT='$(OUT)' TEXT='$(if $(filter-out file default undefined,$(origin TEXT)),$(TEXT))' sh scripts/accuracy.sh

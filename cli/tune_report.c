@@ -86,7 +86,7 @@ int cli_tune_report(int argc, char **argv)
     struct tune_report report = {0};
     struct outputs outputs = {0};
     const cli_option options[] = {
-        {"--store", CLI_STRING, &report.path, "FILE", "the store that is reported; it stays as it is"},
+        {"--store", CLI_STRING, &report.path, "FILE", "the store to report (needed); it stays as it is"},
         {"--html", CLI_STRING, &outputs.html, "FILE",
          "also one page with tables and plots, which need gnuplot; - is stdout"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
