@@ -163,7 +163,7 @@ static void write_devices(const struct page *p)
     begin_table(p, "Devices",
                 (const char *const[]){"device", "name", "architecture", "multiprocessors", "memory, GiB",
                                       "driver", "NVRTC", "xq", "times are", "bandwidth, TB/s",
-                                      "f16 matrix rate, TFLOP/s", "both known", NULL});
+                                      "f16 matrix rate, TFLOP/s", "rates are", NULL});
     for (int i = 0; i < s->device_count; i++) {
         const store_device *d = &s->devices[i];
         const ceilings *c = &p->report->ceilings[i];
@@ -289,7 +289,8 @@ static void write_rooflines(const struct page *p)
             p->report->ceilings[i].source
                 ? "The line is what the device's bandwidth and f16 matrix rate allow. Numbers are those of "
                   "the table."
-                : "The device's ceilings are not known, for xq has no datasheet of it.");
+                : "The device's ceilings are not known: the store has none, and xq has no datasheet of "
+                  "it.");
         figure(p, p->plots->rooflines[i], caption);
     }
     write_limits(p);

@@ -178,6 +178,17 @@ static xq_status fill_row(struct tune_report *r, struct generators *g, int index
     return survey_reasons_make(c, 1, &row->reasons, err);
 }
 
+/* Those that the run had; of stores that lack them, those of a datasheet. */
+static void find_ceilings(const survey *s, int device, ceilings *out)
+{
+    const store_device *d = &s->devices[device];
+    const store_ceilings *c = &s->ceilings[device];
+    if (c->taken)
+        *out = (ceilings){c->copy_bytes_per_second, c->f16_flops_per_second, c->origin};
+    else
+        ceilings_of_datasheet(d->name, d->multiprocessors, out);
+}
+
 xq_status tune_report_rows(struct tune_report *r, const char *template_dir, error *err)
 {
     const survey *s = &r->survey;
@@ -187,7 +198,7 @@ xq_status tune_report_rows(struct tune_report *r, const char *template_dir, erro
     if (!r->ceilings || !r->rows)
         return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
     for (int i = 0; i < s->device_count; i++)
-        ceilings_of_datasheet(s->devices[i].name, s->devices[i].multiprocessors, &r->ceilings[i]);
+        find_ceilings(s, i, &r->ceilings[i]);
     for (int i = 0; i < s->contest_count && err->status == XQ_OK; i++)
         fill_row(r, &g, i, err);
     gen_destroy(g.generator);

@@ -170,7 +170,7 @@ static void print_gains(const struct tune_report *r)
         "best time; \"~\"\n"
         "stands behind one within the spread of the measurements, which is a tie. \"/ limit\" is the "
         "best time over the\n"
-        "least that the device's datasheet allows. \"of\": so many parameter choices are valid.\n");
+        "least that the device allows. \"of\": so many parameter choices are valid.\n");
 }
 
 /* ----------------------------------------------------------------- contests */

@@ -272,11 +272,43 @@ Test(tune_report, agrees_with_the_run_that_made_the_store, .timeout = 300)
     expect_near(number(c, "limit_us"), number(job, "limit_us"));
     expect_near(number(c, "candidates"), number(cJSON_GetObjectItem(job, "combinations"), "valid"));
     cr_expect_eq(number(c, "measured"), 5);
+    const cJSON *ceilings = cJSON_GetObjectItem(at(root, "devices", 0), "ceilings");
+    expect_near(number(ceilings, "copy_bytes_per_second"), 1.008e12);
+    cr_expect_str_eq(text(ceilings, "source"), "from the GPU's datasheet");
+    store *s = store_fixture_open(path, STORE_READ);
+    store_ceilings kept = {0};
+    store_device device = software;
+    bool found = false;
+    error err = ERROR_INIT;
+    device.nvrtc = (int)number(at(root, "devices", 0), "nvrtc");
+    store_find_ceilings(s, &device, &kept, &found, &err);
+    cr_expect(found, "the run keeps the ceilings in the store");
+    store_close(s);
     cr_expect(cJSON_Compare(cJSON_GetObjectItem(c, "default_parameters"),
                             cJSON_GetObjectItem(cJSON_GetObjectItem(job, "default"), "parameters"), 1));
     cJSON_Delete(run);
     cJSON_Delete(root);
     free(bytes);
+}
+
+Test(tune_report, the_limit_follows_from_the_ceilings_that_the_store_has)
+{
+    const char *path;
+    store *s = new_store(&path);
+    store_device unlisted = gpu;
+    unlisted.name = "NVIDIA Unheard-of";
+    add_time(s, &unlisted, "{}", 10);
+    const store_ceilings c = {1e11, 1e16, "both measured", 1700000000};
+    error err = ERROR_INIT;
+    cr_assert_eq(store_add_ceilings(s, &unlisted, &c, &err), XQ_OK, "%s", err.message);
+    store_close(s);
+    cJSON *root = report(path);
+    const cJSON *contest = at(root, "contests", 0);
+    expect_near(number(contest, "limit_us"), 1e6 * number(contest, "limit_bytes") / 1e11);
+    cr_expect_str_eq(text(contest, "limited_by"), "bytes");
+    cr_expect_str_eq(text(cJSON_GetObjectItem(at(root, "devices", 0), "ceilings"), "source"),
+                     "both measured");
+    cJSON_Delete(root);
 }
 
 Test(tune_report, answers_for_other_sources_are_counted_and_not_mixed_in)

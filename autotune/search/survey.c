@@ -49,6 +49,7 @@ void survey_free(survey *s)
     for (int i = 0; i < s->other_count; i++)
         free(s->others[i].source);
     free(s->devices);
+    free(s->ceilings);
     free(s->specs);
     free(s->contests);
     free(s->others);
@@ -181,11 +182,24 @@ static xq_status read_row(void *user, const store_row *row, error *err)
     return c ? add_answer(c, row, err) : err->status;
 }
 
+static xq_status read_ceilings(store *s, survey *out, error *err)
+{
+    bool found;
+    out->ceilings = calloc((size_t)out->device_count + 1, sizeof *out->ceilings);
+    if (!out->ceilings)
+        out_of_memory(err);
+    for (int i = 0; i < out->device_count && err->status == XQ_OK; i++)
+        store_find_ceilings(s, &out->devices[i], &out->ceilings[i], &found, err);
+    return err->status;
+}
+
 xq_status survey_make(store *s, const char *const sources[], survey *out, error *err)
 {
     struct reading r = {out, sources};
     *out = (survey){0};
-    return store_list(s, NULL, read_row, &r, err);
+    if (store_list(s, NULL, read_row, &r, err) == XQ_OK)
+        read_ceilings(s, out, err);
+    return err->status;
 }
 
 /* ----------------------------------------------------------------- answers */

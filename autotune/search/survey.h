@@ -33,8 +33,9 @@ typedef struct survey_other {
 } survey_other;
 
 typedef struct survey {
-    store_device *devices; /* with texts of their own */
-    char **specs;          /* choices, JSON in canonical form */
+    store_device *devices;    /* with texts of their own */
+    store_ceilings *ceilings; /* by device; taken 0: the store has none */
+    char **specs;             /* choices, JSON in canonical form */
     survey_contest *contests;
     survey_other *others;
     int device_count, spec_count, contest_count, other_count;
