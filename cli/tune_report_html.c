@@ -102,6 +102,17 @@ static void figure(const struct page *p, const char *svg, const char *caption)
     raw(p, "</figcaption></figure>\n");
 }
 
+/* A plot of bars, of which there may be more than it shows. */
+static void bars(const struct page *p, const char *svg, int count, const char *caption)
+{
+    char whole[512];
+    snprintf(whole, sizeof whole, "%s", caption);
+    if (count > TUNE_REPORT_MOST_BARS)
+        snprintf(whole, sizeof whole, "%s The first %d are drawn; the table has all.", caption,
+                 TUNE_REPORT_MOST_BARS);
+    figure(p, svg, whole);
+}
+
 static void heading(const struct page *p, const char *id, const char *title)
 {
     fprintf(p->f, "<h2 id=\"%s\">", id);
@@ -143,10 +154,15 @@ static void write_head(const struct page *p)
             style);
     raw(p, "</h1>\n<p>");
     text(p, "%s: %s. %s", r->path, tune_report_answers(r).text, tune_report_others(r).text);
-    raw(p, "</p>\n<nav aria-label=\"Contents\"><ul><li><a href=\"#made-with\">Made with</a></li>"
+    raw(p, "</p></header>\n<main>\n");
+}
+
+static void write_contents(const struct page *p)
+{
+    raw(p, "<nav aria-label=\"Contents\"><ul><li><a href=\"#made-with\">Made with</a></li>"
            "<li><a href=\"#gains\">Gains</a></li><li><a href=\"#roofline\">Roofline</a></li>"
            "<li><a href=\"#parameters\">Parameters</a></li><li><a href=\"#failures\">What failed</a></li>"
-           "<li><a href=\"#modelled\">Modelled against measured</a></li></ul></nav></header>\n<main>\n");
+           "<li><a href=\"#modelled\">Modelled against measured</a></li></ul></nav>\n");
 }
 
 static void version_cell(const struct page *p, int version)
@@ -229,14 +245,17 @@ static void write_gain_row(const struct page *p, int index)
 
 static void write_gains(const struct page *p)
 {
+    int gains = 0;
+    for (int i = 0; i < p->report->survey.contest_count; i++)
+        gains += p->report->rows[i].gain > 0;
     heading(p, "gains", "Gains");
     paragraph(p,
               "Times are of one step of attention, in microseconds. The gain is the time with the default "
               "parameters over the best time. A tie lies within the spread of the measurements. The last "
               "column says how many parameter choices are valid.");
-    figure(p, p->plots->gains,
-           "Gain over the default parameters, for each row of the table. Grey: the default stays, because "
-           "nothing is faster beyond the spread.");
+    bars(p, p->plots->gains, gains,
+         "Gain over the default parameters, for each row of the table. Grey: the default stays, because "
+         "nothing is faster beyond the spread.");
     begin_table(p, "Default and best",
                 (const char *const[]){"#", "device", "spec", "family", "tokens", "batch", "queries",
                                       "default, us", "best, us", "gain", "best / limit", "measured",
@@ -414,7 +433,7 @@ static void write_failures(const struct page *p)
     paragraph(p,
               "Wrong: it ran, and its results failed verification. Refused and not compiled: it never ran. "
               "Hung and crashed: it did not end, or took its process along.");
-    figure(p, p->plots->reasons, "Answers without a time, by reason. Orange: wrong results.");
+    bars(p, p->plots->reasons, reasons->count, "Answers without a time, by reason. Orange: wrong results.");
     write_reasons(p, reasons, "All reasons; # stands for numbers that differ");
 }
 
@@ -453,14 +472,19 @@ static void write_matches(const struct page *p)
 static void write_page(const struct page *p)
 {
     write_head(p);
-    heading(p, "made-with", "Made with");
-    write_devices(p);
-    write_specs(p);
-    write_gains(p);
-    write_rooflines(p);
-    write_parameters(p);
-    write_failures(p);
-    write_matches(p);
+    if (p->report->survey.contest_count) {
+        write_contents(p);
+        heading(p, "made-with", "Made with");
+        write_devices(p);
+        write_specs(p);
+        write_gains(p);
+        write_rooflines(p);
+        write_parameters(p);
+        write_failures(p);
+        write_matches(p);
+    } else {
+        paragraph(p, "Nothing is left to report.");
+    }
     raw(p, "</main>\n<footer><p>");
     text(p, "Written by xq %s; plots by %s.", xq_version(), p->gnuplot->text);
     raw(p, "</p></footer></body></html>\n");

@@ -125,7 +125,7 @@ static void draw_gains(struct drawing *d, const struct tune_report *r, char **pl
 {
     struct bar *bars = new_bars(r->survey.contest_count, d->err);
     int count = 0;
-    for (int i = 0; bars && i < r->survey.contest_count; i++) {
+    for (int i = 0; bars && i < r->survey.contest_count && count < TUNE_REPORT_MOST_BARS; i++) {
         char label[700];
         const struct tune_report_row *row = &r->rows[i];
         if (!(row->gain > 0))
@@ -142,15 +142,16 @@ static void draw_gains(struct drawing *d, const struct tune_report *r, char **pl
 static void draw_reasons(struct drawing *d, const struct tune_report *r, char **place)
 {
     struct bar *bars = new_bars(r->reasons.count, d->err);
-    for (int i = 0; bars && i < r->reasons.count; i++) {
+    const int count = r->reasons.count < TUNE_REPORT_MOST_BARS ? r->reasons.count : TUNE_REPORT_MOST_BARS;
+    for (int i = 0; bars && i < count; i++) {
         const survey_reason *reason = &r->reasons.items[i];
         char label[1200];
         snprintf(label, sizeof label, "%s: %s", store_outcome_names[reason->outcome], reason->text);
         bars[i] =
             (struct bar){mark(d, label), reason->count, reason->outcome == STORE_WRONG ? ORANGE : GREY, 0};
     }
-    if (r->reasons.count && d->err->status == XQ_OK)
-        draw_bars(d, place, &(struct bars){bars, r->reasons.count, 0, 0, "answers"});
+    if (count && d->err->status == XQ_OK)
+        draw_bars(d, place, &(struct bars){bars, count, 0, 0, "answers"});
     free(bars);
 }
 

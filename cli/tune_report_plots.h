@@ -5,6 +5,9 @@
 
 #include "tune_report.h"
 
+/* A plot of bars shows the first so many, so that it stays a picture. */
+enum { TUNE_REPORT_MOST_BARS = 100 };
+
 /* Each is NULL where there is nothing to draw. */
 struct tune_report_plots {
     char *gains, *reasons, *matches;

@@ -335,6 +335,26 @@ Test(tune_report, answers_for_other_sources_are_counted_and_not_mixed_in)
                "is left out below.\n");
 }
 
+Test(tune_report, a_store_of_other_sources_alone_leaves_nothing)
+{
+    const char *path;
+    store *s = new_store(&path);
+    store_row row = store_fixture_row(1);
+    store_fixture_add(s, &row);
+    store_close(s);
+    struct command_result r = command_run("tune report --store %s --html %s.html", path, path);
+    cr_expect_eq(r.status, 0, "%s", r.err);
+    expect_has(r.out, "1 answer, taken 2023-11-14 22:13 UTC.\n1 of them holds for other sources");
+    expect_has(r.out, "\nNothing is left to report.\n");
+    char name[4200];
+    size_t size;
+    snprintf(name, sizeof name, "%s.html", path);
+    char *html = files_read(name, &size);
+    expect_has(html, "<p>Nothing is left to report.</p>");
+    cr_expect_not(strstr(html, "<table"));
+    free(html);
+}
+
 Test(tune_report, a_gain_within_the_spread_is_no_gain)
 {
     const char *path;
@@ -509,6 +529,37 @@ Test(tune_report, page_says_the_same_as_the_data)
     cr_expect_eq(occurrences(html, "<svg role=\"img\" aria-label="), 4);
     expect_has(html, "<text>1. attend: 512 tokens, batch 2, 1 query</text>");
     free(html);
+}
+
+Test(tune_report, page_of_many_contests_says_which_it_draws)
+{
+    const char *path;
+    store *s = new_store(&path);
+    for (int i = 0; i < 101; i++) {
+        store_row row = row_of(&software, "{}");
+        row.question.bucket.tokens += i;
+        row.answer = (store_answer){.seconds = 1e-5, .repeats = 1, .taken = 1700000000};
+        store_fixture_add(s, &row);
+    }
+    store_close(s);
+    char *html = page(path);
+    expect_has(html, "The first 100 are drawn; the table has all.");
+    expect_has(html, "<text>100. attend: 611 tokens, batch 2, 1 query</text>");
+    cr_expect_not(strstr(html, "<text>101. "));
+    expect_has(html, ">101. attend: 612 tokens, batch 2, 1 query</h3>");
+    free(html);
+}
+
+Test(tune_report, page_goes_to_standard_output_alone)
+{
+    const char *path = software_store();
+    struct command_result r = command_run("tune report --store %s --html -", path);
+    cr_expect_eq(r.status, 0, "%s", r.err);
+    cr_expect_eq(strncmp(r.out, "<!DOCTYPE html>\n", 16), 0);
+    cr_expect_str_eq(r.out + strlen(r.out) - 8, "</html>\n");
+    r = command_run("tune report --store %s --html - --json -", path);
+    cr_expect_eq(r.status, 1);
+    expect_has(r.err, "is the same file as --json; give another path\n");
 }
 
 Test(tune_report, page_plots_modelled_against_measured_times)
