@@ -26,6 +26,13 @@ struct generators {
     gen *generator;
 };
 
+/* As a device names its architecture: "sm_90". The generator knows others only by its list. */
+static bool is_of_device(const char *arch)
+{
+    size_t digits = strncmp(arch, "sm_", 3) == 0 ? strspn(arch + 3, "0123456789") : 0;
+    return digits > 0 && digits < 6 && !arch[3 + digits];
+}
+
 static xq_status generator_for(struct generators *g, const char *arch, error *err)
 {
     const gen_arch device = {.name = arch};
@@ -34,7 +41,7 @@ static xq_status generator_for(struct generators *g, const char *arch, error *er
     gen_destroy(g->generator);
     g->generator = NULL;
     g->arch = arch;
-    return gen_create_for(g->template_dir, &device, &g->generator, err);
+    return gen_create_for(g->template_dir, is_of_device(arch) ? &device : NULL, &g->generator, err);
 }
 
 /* The layer that xq tune measures: the first, or the first that a cross-layer method has deltas of. */

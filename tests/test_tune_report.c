@@ -405,9 +405,19 @@ Test(tune_report, a_default_that_was_not_tried_or_is_not_known_is_said)
     row.question.spec = "{\"model\":\"no-such-model\"}";
     row.answer = (store_answer){.seconds = 1e-6, .repeats = 1, .taken = 1700000000};
     store_fixture_add(s, &row);
+    row = row_of(&software, "{\"warps\":4}");
+    row.answer = (store_answer){.seconds = 1e-6, .repeats = 1, .taken = 1700000000};
+    row.question.device.name = "later in the list";
+    row.question.device.arch = "sm_123"; /* not listed: tuned as the nearest that is */
+    store_fixture_add(s, &row);
+    row.question.device.name = "last in the list";
+    row.question.device.arch = "odd";
+    store_fixture_add(s, &row);
     store_close(s);
     cJSON *root = report(path);
     const cJSON *known = at(root, "contests", 0), *unknown = at(root, "contests", 1);
+    cr_expect(cJSON_IsObject(cJSON_GetObjectItem(at(root, "contests", 3), "default_parameters")));
+    expect_has(text(at(root, "contests", 2), "default_unknown"), "arch: 'odd' is not known; ");
     cr_expect(cJSON_IsNull(cJSON_GetObjectItem(known, "default")));
     cr_expect(cJSON_IsObject(cJSON_GetObjectItem(known, "default_parameters")));
     cr_expect(cJSON_IsNull(cJSON_GetObjectItem(known, "gain")));
