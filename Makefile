@@ -157,7 +157,7 @@ $(addprefix $(BUILD)/tests/,test_cli test_cli_gen test_cli_spec test_outputs tes
     test_prepared test_progress): | $(BUILD)/xq
 $(BUILD)/tests/test_abi: | libraries $(BUILD)/xq
 $(BUILD)/tests/test_memory: | libraries $(BUILD)/xq $(BUILD)/tests/libfake_malloc.so
-$(addprefix $(BUILD)/tests/,test_cli_options test_parameters test_tune): | $(BUILD)/xq
+$(addprefix $(BUILD)/tests/,test_cli_options test_parameters test_tune test_tune_report): | $(BUILD)/xq
 
 # ---------------------------------------------------------------- set-up
 deps:
@@ -244,7 +244,6 @@ $(BUILD)/llama/llama: libraries $(BUILD)/xq FORCE
 
 # The table of docs/accuracy.md, measured anew: make accuracy TEXT=FILE. scripts/accuracy.sh says more.
 accuracy: deps
-	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh accuracy
 	$(SUBMAKE) venv $(BUILD)/llama/llama
 	@$(RUN_ENV) BUILD='$(BUILD)' PYTHON='$(VENV)/bin/python' MODEL='$(MODEL)' QUICK='$(QUICK)' WINDOWS='$(WINDOWS)' \
 	    SECTIONS='$(SECTIONS)' OUT='$(OUT)' TEXT='$(if $(filter-out file default undefined,$(origin TEXT)),$(TEXT))' sh scripts/accuracy.sh

@@ -289,6 +289,7 @@ int cli_prepare(int argc, char **argv);
 extern const char cli_run_summary[];
 int cli_run(int argc, char **argv);
 extern const char cli_tune_summary[];
+extern const char *const cli_tune_parts[]; /* its own subcommands; ends with NULL */
 int cli_tune(int argc, char **argv);
 extern const char cli_verify_summary[];
 int cli_verify(int argc, char **argv);

@@ -14,14 +14,15 @@ struct subcommand {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *summary;
+    const char *const *parts; /* subcommands of its own; ends with NULL; NULL: none */
 };
 
 /* One line a subcommand, in the order of --help. */
 static const struct subcommand subcommands[] = {
-    {"info", cli_info, cli_info_summary},          {"gen", cli_gen, cli_gen_summary},
-    {"prepare", cli_prepare, cli_prepare_summary}, {"run", cli_run, cli_run_summary},
-    {"compare", cli_compare, cli_compare_summary}, {"verify", cli_verify, cli_verify_summary},
-    {"tune", cli_tune, cli_tune_summary},          {"cache", cli_cache, cli_cache_summary},
+    {"info", cli_info, cli_info_summary, NULL},           {"gen", cli_gen, cli_gen_summary, NULL},
+    {"prepare", cli_prepare, cli_prepare_summary, NULL},  {"run", cli_run, cli_run_summary, NULL},
+    {"compare", cli_compare, cli_compare_summary, NULL},  {"verify", cli_verify, cli_verify_summary, NULL},
+    {"tune", cli_tune, cli_tune_summary, cli_tune_parts}, {"cache", cli_cache, cli_cache_summary, NULL},
 };
 
 enum { SUBCOMMANDS = sizeof subcommands / sizeof subcommands[0] };
@@ -82,10 +83,21 @@ static int unknown_subcommand(const char *given)
     return cli_usage("", "unknown %s '%s'; `xq --help` lists those there are", what, given);
 }
 
+static bool has_part(const struct subcommand *subcommand, const char *name)
+{
+    const char *const *part = subcommand ? subcommand->parts : NULL;
+    while (part && *part && strcmp(*part, name) != 0)
+        part++;
+    return part && *part;
+}
+
 /* `xq help [SUBCOMMAND]`, with argv[0] "help". */
 static int help(int argc, char **argv)
 {
     static char option[] = "--help";
+    const struct subcommand *subcommand = argc > 1 ? find(argv[1]) : NULL;
+    if (argc == 3 && has_part(subcommand, argv[2]))
+        return subcommand->run(3, (char *[]){argv[1], argv[2], option, NULL});
     if (argc > 2)
         return cli_usage("", "unexpected argument '%s'; usage: xq help [SUBCOMMAND]", argv[2]);
     if (argc < 2 || strcmp(argv[1], option) == 0 || strcmp(argv[1], "-h") == 0) {
@@ -96,7 +108,6 @@ static int help(int argc, char **argv)
         puts("usage: xq help [SUBCOMMAND]\n\nThe same as `xq --help`, or `xq SUBCOMMAND --help`.");
         return CLI_OK;
     }
-    const struct subcommand *subcommand = find(argv[1]);
     char *arguments[] = {argv[1], option, NULL};
     return subcommand ? subcommand->run(2, arguments) : unknown_subcommand(argv[1]);
 }

@@ -3,6 +3,7 @@
 #include "../runtime/plan/toolchain.h"
 #include "gen.h"
 #include "signals.h"
+#include "tune_report.h"
 #include "tune_store.h"
 
 #include <math.h>
@@ -702,12 +703,15 @@ static int work(struct tuning *t, error *err)
 
 const char cli_tune_summary[] = "the fastest parameters of kernels on a device";
 
+/* Subcommands of their own. */
+const char *const cli_tune_parts[] = {"merge", "report", "export", NULL};
+
 int cli_tune(int argc, char **argv)
 {
-    if (argc > 1 && strcmp(argv[1], "merge") == 0)
-        return cli_tune_merge(argc - 1, argv + 1);
-    if (argc > 1 && strcmp(argv[1], "export") == 0)
-        return cli_tune_export(argc - 1, argv + 1);
+    static int (*const parts[])(int argc, char **argv) = {cli_tune_merge, cli_tune_report, cli_tune_export};
+    for (int i = 0; argc > 1 && cli_tune_parts[i]; i++)
+        if (strcmp(argv[1], cli_tune_parts[i]) == 0)
+            return parts[i](argc - 1, argv + 1);
     struct tuning t = {.o = {.base_layer = CLI_BASE_LAYER},
                        .strategy = "random",
                        .budget = "10m",
@@ -747,9 +751,11 @@ int cli_tune(int argc, char **argv)
             "ends it with what there is (exit status 1). docs/tuning.md says how to read the "
             "result, and how\n"
             "to use it.\n"
-            "`xq tune merge STORE... --out FILE` makes one store out of several, `xq tune export "
-            "--store FILE\n"
-            "--out FILE` a table of tuned parameters, which xq uses without being asked.",
+            "`xq tune merge STORE... --out FILE` makes one store out of several; `xq tune report "
+            "--store FILE`\n"
+            "says what a store holds; `xq tune export --store FILE --out FILE` makes a table of "
+            "tuned\n"
+            "parameters of it, which xq uses without being asked.",
         .options = own,
         .bounds = (const cli_bounds[]){{"--most", 1, 1000000}, {NULL, 0, 0}},
         .common = &t.o.common,

@@ -38,6 +38,7 @@ struct tune_trial {
     bool modelled;
     double median, low, high; /* seconds of a step, quartiles; modelled: all the same */
     double limit;             /* the least time that the device's ceilings allow for this cache */
+    ceilings ceilings;        /* those; `source` is the same text in every process of this program */
     double error, lse_error;  /* against double precision on the same cache; NAN where it did not run */
     char reason[400];         /* unless measured */
 };

@@ -202,6 +202,7 @@ static void judge(const struct tune_bench *b, const struct compare_row *row, str
     out->low = row->seconds_low;
     out->high = row->seconds_high;
     out->limit = row->limit.seconds;
+    out->ceilings = b->task.ceilings;
     out->error = row->kernel_error;
     out->lse_error = row->lse_error;
     if (row->kernel_error <= b->bound && row->lse_error <= 2 * b->bound)

@@ -1,7 +1,7 @@
 /* xq tune export: a table of tuned parameters out of a store of measurements (docs/tuning.md). */
 #include "../autotune/search/canonical.h"
 #include "../autotune/search/share.h"
-#include "layers.h"
+#include "tune_kernels.h"
 #include "tune_store.h"
 
 #include <stdio.h>
@@ -20,7 +20,7 @@ struct pick {
 
 struct export
 {
-    gen *generator;
+    struct tune_generators generators;
     store *store;
     struct pick *picks;
     int count;
@@ -100,30 +100,17 @@ static void free_pick(struct pick *p)
 
 /* --------------------------------------------------------------- what it is */
 
-/* The completed spec that the family was tuned for, with its defaults. */
-static xq_status complete(struct export *e, const struct pick *p, char **completed, error *err)
-{
-    char *any = NULL, *layer = NULL;
-    const gen_completion how = {.arch = p->question.device.arch};
-    if (cli_any_layer_choices(e->generator, p->spec, &any, err) == XQ_OK &&
-        cli_layer_spec(e->generator, any, -1, CLI_BASE_LAYER, p->question.bucket.queries > 1, &layer,
-                       err) == XQ_OK)
-        gen_complete_with(e->generator, layer, &how, completed, err);
-    free(any);
-    free(layer);
-    return err->status;
-}
-
 static xq_status describe(struct export *e, struct pick *p, const char *completed, error *err)
 {
     gen_hash shape, source;
+    gen *g = e->generators.generator;
     const store_question *q = &p->question;
     cJSON *spec = cJSON_Parse(completed);
     const cJSON *tuning = cJSON_GetObjectItem(spec, "tuning");
     char *standard = cJSON_PrintUnformatted(cJSON_GetObjectItem(tuning, q->family));
     if (standard && canonical_object(standard, "parameters", &p->standard, err) == XQ_OK &&
-        gen_shape(e->generator, completed, &shape, err) == XQ_OK &&
-        gen_family_source(e->generator, q->family, &source, err) == XQ_OK) {
+        gen_shape(g, completed, &shape, err) == XQ_OK &&
+        gen_family_source(g, q->family, &source, err) == XQ_OK) {
         cJSON_AddStringToObject(p->result, "shape", shape.hex);
         cJSON_AddStringToObject(p->result, "source", source.hex);
         cJSON_AddItemToObject(p->result, "spec", cJSON_Parse(p->spec));
@@ -156,16 +143,20 @@ static xq_status find(struct export *e, const struct pick *p, const char *parame
 static xq_status examine(struct export *e, struct pick *p, bool *good, error *err)
 {
     char source[STORE_TEXT + 1], *completed = NULL;
+    const char *arch = p->question.device.arch;
     struct share_time standard;
+    gen *g = NULL;
     *good = false;
-    if (tune_step_source(e->generator, p->question.implementation, source, err) != XQ_OK)
+    if (tune_generator_for(&e->generators, arch, &g, err) != XQ_OK ||
+        tune_step_source(g, p->question.implementation, source, err) != XQ_OK)
         return err->status;
     if (strcmp(source, p->source) != 0) {
         e->stale++;
         return XQ_OK;
     }
-    if (complete(e, p, &completed, err) == XQ_OK && describe(e, p, completed, err) == XQ_OK &&
-        find(e, p, p->standard, &standard, err) == XQ_OK) {
+    if (tune_kernel_spec(&e->generators, p->spec, arch, p->question.bucket.queries > 1, &completed, err) ==
+            XQ_OK &&
+        describe(e, p, completed, err) == XQ_OK && find(e, p, p->standard, &standard, err) == XQ_OK) {
         *good = standard.seconds > 0;
         e->without_default += !*good;
     }
@@ -350,9 +341,8 @@ static xq_status export_table(struct export *e, const char *store_path, const ch
     publication *file = NULL;
     cli_reads("--store", store_path);
     cli_reads_common(common, NULL);
-    if (cli_begin_output("--out", out, &file, err) != XQ_OK ||
-        gen_create(common->templates, &e->generator, err) != XQ_OK ||
-        gen_ignore_tables(e->generator, err) != XQ_OK || make_table(e, store_path, err) != XQ_OK ||
+    e->generators.template_dir = common->templates;
+    if (cli_begin_output("--out", out, &file, err) != XQ_OK || make_table(e, store_path, err) != XQ_OK ||
         write_table(e, file, err) != XQ_OK || cli_commit_output(file, err) != XQ_OK)
         return err->status;
     if (!common->quiet && !cli_json_to_stdout(common)) {
@@ -405,7 +395,7 @@ int cli_tune_export(int argc, char **argv)
         free_pick(&e.picks[i]);
     free(e.picks);
     store_close(e.store);
-    gen_destroy(e.generator);
+    tune_generators_close(&e.generators);
     error_clear(&err);
     return status;
 }

@@ -125,6 +125,19 @@ static store_outcome store_outcome_of(enum tune_outcome outcome)
     return STORE_HUNG;
 }
 
+/* Once for each device: what its limits follow from. */
+static xq_status add_ceilings(store *s, const store_device *device, const ceilings *c, int64_t now,
+                              error *err)
+{
+    store_ceilings stored = {c->copy_bytes_per_second, c->f16_flops_per_second, "", now};
+    bool found = false;
+    if (!(c->copy_bytes_per_second > 0) || !(c->f16_flops_per_second > 0) ||
+        store_find_ceilings(s, device, &stored, &found, err) != XQ_OK || found)
+        return err->status;
+    snprintf(stored.origin, sizeof stored.origin, "%s", c->source);
+    return store_add_ceilings(s, device, &stored, err);
+}
+
 xq_status tune_store_add(store *s, const struct tune_question *q, const char *parameters,
                          const struct tune_trial *trial, error *err)
 {
@@ -138,7 +151,9 @@ xq_status tune_store_add(store *s, const struct tune_question *q, const char *pa
     } else {
         snprintf(row.answer.reason, sizeof row.answer.reason, "%s", trial->reason);
     }
-    return store_add(s, &row, NULL, err);
+    if (store_add(s, &row, NULL, err) == XQ_OK)
+        add_ceilings(s, &row.question.device, &trial->ceilings, row.answer.taken, err);
+    return err->status;
 }
 
 /* ----------------------------------------------------------------- merging */

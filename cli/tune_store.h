@@ -18,9 +18,8 @@ xq_status tune_question_make(gen *g, const struct tune_job *job, const xq_device
                              struct tune_question *out, error *err);
 void tune_question_free(struct tune_question *question);
 
-/* Hashes of the sources of all families that a step may run: a time is that of a step, with all its
- * kernels.
- */
+/* The `source` of a question: hashes of the sources of all families that a step may run, for a time is that
+ * of a step. */
 xq_status tune_step_source(gen *g, xq_implementation implementation, char source[STORE_TEXT + 1],
                            error *err);
 

@@ -4,7 +4,7 @@
 # from elsewhere than a package counts too. Packages are installed on Debian and Ubuntu only; elsewhere
 # the missing ones are named.
 #
-#   usage: scripts/deps.sh [lint|bundle|accuracy]     what that target needs as well
+#   usage: scripts/deps.sh [lint|bundle]     what that target needs as well
 #
 #   CC        compiler to probe with (default gcc)
 #   VENV      Python environment that receives NVRTC where no CUDA toolkit is found (default .venv)
@@ -43,6 +43,7 @@ libopenblas-dev|links stdio.h -lopenblas
 libsqlite3-dev|links sqlite3.h -lsqlite3
 libcriterion-dev|links "criterion/criterion.h" -lcriterion
 python3-venv|have_venv
+gnuplot-nox|have gnuplot
 TABLE
     if [ "${1:-}" = lint ]; then
         cat <<'TABLE'
@@ -54,9 +55,6 @@ TABLE
     if [ "${1:-}" = bundle ]; then
         echo 'gfortran|links stdio.h "-static-libgcc -Wl,-Bstatic -lgfortran -lquadmath -Wl,-Bdynamic -lm"'
     fi
-    if [ "${1:-}" = accuracy ]; then
-        echo 'gnuplot-nox|have gnuplot'
-    fi
 }
 missing() {
     needs "$@" | while IFS='|' read -r package probe; do
@@ -67,7 +65,7 @@ missing() {
 everything() {
     links "stddef.h stdio.h lua.h lauxlib.h cjson/cJSON.h xxhash.h lapacke.h sqlite3.h criterion/criterion.h" \
         "-llua5.4 -lcjson -lxxhash -llapacke -lopenblas -lsqlite3 -lcriterion -lm" &&
-        have make && have pkg-config && have_venv && [ $# -eq 0 ]
+        have make && have pkg-config && have gnuplot && have_venv && [ $# -eq 0 ]
 }
 
 install_packages() {

@@ -139,13 +139,13 @@ xq_status ceilings_measure(xq_context *context, ceilings *out, error *err)
 }
 
 /* The datasheet of a GPU by the name that its driver gives it, or NULL. Variants differ in their SMs. */
-static const struct sim_ceilings *datasheet(const device_properties *p)
+static const struct sim_ceilings *datasheet(const char *name, int sm_count)
 {
     static const char *const names[][2] = {
         {"h100", "H100"}, {"h200", "H200"}, {"a100", "A100"}, {"rtx4090", "RTX 4090"}};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         const struct sim_ceilings *sheet = sim_ceilings_find(names[i][0]);
-        if (sheet && strstr(p->name, names[i][1]) && sheet->sm_count == p->sm_count)
+        if (sheet && strstr(name, names[i][1]) && sheet->sm_count == sm_count)
             return sheet;
     }
     return NULL;
@@ -161,10 +161,19 @@ xq_status ceilings_find(xq_context *context, ceilings *out, error *err)
     }
     if (ceilings_measure(context, out, err) != XQ_OK)
         return err->status;
-    const struct sim_ceilings *sheet = datasheet(p);
+    const struct sim_ceilings *sheet = datasheet(p->name, p->sm_count);
     if (sheet && sheet->matrix_flops_per_second[MATRIX_F16] > out->f16_flops_per_second) {
         out->f16_flops_per_second = sheet->matrix_flops_per_second[MATRIX_F16];
         out->source = "the bandwidth measured, the rate from the GPU's datasheet";
     }
     return XQ_OK;
+}
+
+bool ceilings_of_datasheet(const char *name, int sm_count, ceilings *out)
+{
+    const struct sim_ceilings *sheet = datasheet(name, sm_count);
+    if (sheet)
+        *out = (ceilings){sheet->memory_bytes_per_second, sheet->matrix_flops_per_second[MATRIX_F16],
+                          "from the GPU's datasheet"};
+    return sheet != NULL;
 }

@@ -4,6 +4,8 @@
 
 #include "../../runtime/base/error.h"
 
+#include <stdbool.h>
+
 typedef struct ceilings {
     double copy_bytes_per_second; /* device memory, read plus written */
     double f16_flops_per_second;  /* dense matrix products, f16 in, f32 sums */
@@ -20,5 +22,9 @@ xq_status ceilings_measure(xq_context *context, ceilings *out, error *err);
  * instructions, so that a larger figure of the GPU's datasheet stands before it. Errors: those of
  * ceilings_measure. */
 xq_status ceilings_find(xq_context *context, ceilings *out, error *err);
+
+/* The ceilings of a datasheet, for a device that is not here: a software device or a GPU, by the name that
+ * it gives itself. False where there is no datasheet of it. */
+bool ceilings_of_datasheet(const char *name, int sm_count, ceilings *out);
 
 #endif

@@ -140,6 +140,21 @@ xq_status store_list(store *s, const store_filter *filter, store_visit *visit, v
  * STORE_MEASURED is refused. */
 xq_status store_best(store *s, const store_filter *filter, store_visit *visit, void *user, error *err);
 
+/* ----------------------------------------------------------------- ceilings */
+
+/* The best rates of a device, against which its answers are held. */
+typedef struct store_ceilings {
+    double copy_bytes_per_second, f16_flops_per_second; /* > 0 */
+    char origin[STORE_TEXT + 1];                        /* where they come from, for people */
+    int64_t taken;                                      /* Unix time, in seconds */
+} store_ceilings;
+
+/* A store keeps the ceilings of a device that were taken last. */
+xq_status store_add_ceilings(store *s, const store_device *device, const store_ceilings *ceilings,
+                             error *err);
+xq_status store_find_ceilings(store *s, const store_device *device, store_ceilings *out, bool *found,
+                              error *err);
+
 /* ------------------------------------------------------------------ merging */
 
 typedef struct store_merged {
@@ -147,10 +162,11 @@ typedef struct store_merged {
     int64_t kept; /* those that were better than what the output had until then */
 } store_merged;
 
-/* Puts the rows of several stores into one, by the rule of store_add; among equally good answers that of
- * the later input is taken. The output appears with all rows or not at all. Where it is a store already,
- * its rows stay and take part, and it changes in one transaction; anything else that exists is refused, and
- * so is an output that is an input, or an input given twice. *out may be NULL. */
+/* Puts the rows and ceilings of several stores into one, by the rules of store_add and store_add_ceilings;
+ * among equally good answers that of the later input is taken. The output appears with all rows or not at
+ * all. Where it is a store already, its rows stay and take part, and it changes in one transaction;
+ * anything else that exists is refused, and so is an output that is an input, or an input given twice. *out
+ * may be NULL. */
 xq_status store_merge(const char *const *inputs, int count, const char *output, store_merged *out,
                       error *err);
 

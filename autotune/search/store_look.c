@@ -189,6 +189,18 @@ static xq_status check_schema(store *s, error *err)
     return err->status;
 }
 
+/* The table that a store may lack is ours where it is there. */
+static xq_status check_ceilings(store *s, error *err)
+{
+    char *sql = sqlite3_mprintf("SELECT sql FROM sqlite_schema WHERE name = '%q' AND sql IS NOT '%q'",
+                                store_ceilings_table.name, store_ceilings_table.sql);
+    if (!sql)
+        return store_failed(s, "read", SQLITE_NOMEM, err);
+    expect(s, sql, NULL, "its table ceilings is not that of this version", err);
+    sqlite3_free(sql);
+    return err->status;
+}
+
 xq_status store_check_file(store *s, error *err)
 {
     char application[16], version[16];
@@ -196,7 +208,7 @@ xq_status store_check_file(store *s, error *err)
     snprintf(version, sizeof version, "%d", STORE_VERSION);
     if (expect(s, "PRAGMA application_id", application, "its application_id is not valid", err) != XQ_OK ||
         expect(s, "PRAGMA user_version", version, "its version is not valid", err) != XQ_OK ||
-        check_schema(s, err) != XQ_OK)
+        check_schema(s, err) != XQ_OK || check_ceilings(s, err) != XQ_OK)
         return err->status;
     if (is_truncated(s->path)) /* SQLite takes what is missing of the last page for zeros */
         return damaged(s->path, "it is truncated", err);

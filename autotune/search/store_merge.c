@@ -61,8 +61,9 @@ static xq_status copy_all(void *user, store *output, error *err)
     m->output = output;
     for (int i = 0; i < m->count && err->status == XQ_OK; i++) {
         store *input = NULL;
-        if (store_open(m->inputs[i], STORE_READ, &input, err) == XQ_OK)
-            store_list(input, NULL, copy_row, m, err);
+        if (store_open(m->inputs[i], STORE_READ, &input, err) == XQ_OK &&
+            store_list(input, NULL, copy_row, m, err) == XQ_OK)
+            store_copy_ceilings(input, output, err);
         store_close(input);
     }
     return err->status;

@@ -11,6 +11,8 @@
 /* The application_id by which a file is known as a store ("xqms"), and the version of its schema. */
 enum { STORE_APPLICATION = 0x78716d73, STORE_VERSION = 1 };
 
+#define STORE_LATEST INT64_C(253402300799) /* in Unix time: the end of the year 9999 */
+
 /* ------------------------------------------------------------------ statements (store_sql.c) */
 
 enum store_statement {
@@ -22,6 +24,9 @@ enum store_statement {
     STORE_FIND,
     STORE_LIST,
     STORE_BEST,
+    STORE_ADD_CEILINGS,
+    STORE_FIND_CEILINGS,
+    STORE_LIST_CEILINGS,
     STORE_STATEMENTS
 };
 extern const char *const store_sql[STORE_STATEMENTS];
@@ -61,6 +66,10 @@ typedef struct store_object {
 } store_object;
 enum { STORE_OBJECTS = 4 };
 extern const store_object store_schema[STORE_OBJECTS];
+
+/* A table that a store may lack: stores were made before there was one, and it is made when ceilings are
+ * added. */
+extern const store_object store_ceilings_table;
 
 /* ---------------------------------------------------------------------- handle (store.c) */
 
@@ -126,6 +135,7 @@ typedef struct store_checked {
     store_question question;
     char *spec, *parameters;
 } store_checked;
+xq_status store_check_device(const store_device *given, error *err);
 xq_status store_check_question(const store_question *given, store_checked *out, error *err);
 void store_checked_free(store_checked *c);
 
@@ -141,15 +151,23 @@ void store_checked_filter_free(store_checked_filter *c);
 xq_status store_check_answer(const store_answer *given, store_answer *checked, error *err);
 
 /* Gives a statement its parameters, those that it has. The texts must outlive the statement's use. */
+xq_status store_bind_device(store *s, sqlite3_stmt *statement, const store_device *d, error *err);
 xq_status store_bind_question(store *s, sqlite3_stmt *statement, const store_question *q, error *err);
 xq_status store_bind_answer(store *s, sqlite3_stmt *statement, const store_answer *a, error *err);
 xq_status store_bind_filter(store *s, sqlite3_stmt *statement, const store_filter *f, error *err);
 
-/* What a statement stands at: all columns of `answer`; or those from COLUMN_OUTCOME on. */
+/* What a statement stands at: the columns of a device; all columns of `answer`; or those from
+ * COLUMN_OUTCOME on. */
+xq_status store_read_device(store *s, sqlite3_stmt *statement, store_device *out, error *err);
 xq_status store_read_row(store *s, sqlite3_stmt *statement, store_row *out, error *err);
 xq_status store_read_answer(store *s, sqlite3_stmt *statement, int first, store_answer *out, error *err);
 
-/* Adds within a transaction (store_add.c). */
+/* Adds within a transaction (store_rows.c). */
 xq_status store_put(store *s, const store_row *row, bool *kept, error *err);
+
+/* ------------------------------------------------------------- ceilings (store_ceilings.c) */
+
+/* Adds those of all devices of another store, within a transaction. */
+xq_status store_copy_ceilings(store *from, store *to, error *err);
 
 #endif

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const int64_t latest = 253402300799; /* the end of the year 9999 */
 static const double longest = 1e300;
 
 /* ------------------------------------------------------------------ checks */
@@ -44,6 +43,12 @@ static bool check_device(const store_device *d, error *err)
            check_range("device.memory_bytes", d->memory_bytes, 1, INT64_MAX, err) &&
            check_range("device.driver", d->driver, 0, INT_MAX, err) &&
            check_range("device.nvrtc", d->nvrtc, 1, INT_MAX, err) && check_text("device.xq", d->xq, err);
+}
+
+xq_status store_check_device(const store_device *given, error *err)
+{
+    check_device(given, err);
+    return err->status;
 }
 
 static bool check_bucket(const store_bucket *b, error *err)
@@ -183,7 +188,7 @@ xq_status store_check_answer(const store_answer *given, store_answer *checked, e
                   sizeof given->reason - 1);
         return error_field(err, "reason");
     }
-    if (!check_outcome(given->outcome, err) || !check_range("taken", given->taken, 1, latest, err) ||
+    if (!check_outcome(given->outcome, err) || !check_range("taken", given->taken, 1, STORE_LATEST, err) ||
         !(given->outcome == STORE_MEASURED ? check_times(given, err) : check_no_times(given, err)))
         return err->status;
     *checked = *given;
@@ -252,6 +257,13 @@ static void bind_mode(binder *b, const store_mode *mode)
 static xq_status bound(store *s, const binder *b, error *err)
 {
     return b->code == SQLITE_OK ? XQ_OK : store_failed(s, "read", b->code, err);
+}
+
+xq_status store_bind_device(store *s, sqlite3_stmt *statement, const store_device *d, error *err)
+{
+    binder b = {statement, SQLITE_OK};
+    bind_device(&b, d);
+    return bound(s, &b, err);
 }
 
 xq_status store_bind_question(store *s, sqlite3_stmt *statement, const store_question *q, error *err)
@@ -350,7 +362,7 @@ xq_status store_read_answer(store *s, sqlite3_stmt *statement, int first, store_
     return XQ_OK;
 }
 
-static void read_device(sqlite3_stmt *statement, store_device *d)
+xq_status store_read_device(store *s, sqlite3_stmt *statement, store_device *d, error *err)
 {
     *d = (store_device){
         .name = text_at(statement, COLUMN_DEVICE),
@@ -363,6 +375,7 @@ static void read_device(sqlite3_stmt *statement, store_device *d)
         .nvrtc = (int)integer_at(statement, COLUMN_NVRTC),
         .xq = text_at(statement, COLUMN_XQ),
     };
+    return d->name && d->arch && d->xq ? XQ_OK : unreadable(s, err);
 }
 
 xq_status store_read_row(store *s, sqlite3_stmt *statement, store_row *out, error *err)
@@ -371,7 +384,8 @@ xq_status store_read_row(store *s, sqlite3_stmt *statement, store_row *out, erro
     int implementation = named(text_at(statement, COLUMN_IMPLEMENTATION), verify_implementation_names,
                                VERIFY_IMPLEMENTATIONS);
     *out = (store_row){0};
-    read_device(statement, &q->device);
+    if (store_read_device(s, statement, &q->device, err) != XQ_OK)
+        return err->status;
     q->spec = text_at(statement, COLUMN_SPEC);
     q->implementation = (xq_implementation)implementation;
     q->family = text_at(statement, COLUMN_FAMILY);
@@ -382,8 +396,7 @@ xq_status store_read_row(store *s, sqlite3_stmt *statement, store_row *out, erro
     q->mode = (store_mode){integer_at(statement, COLUMN_COLD_L2) != 0,
                            integer_at(statement, COLUMN_IN_GRAPH) != 0};
     q->parameters = text_at(statement, COLUMN_PARAMETERS);
-    if (implementation < 0 || !q->device.name || !q->device.arch || !q->device.xq || !q->spec ||
-        !q->family || !q->source || !q->parameters)
+    if (implementation < 0 || !q->spec || !q->family || !q->source || !q->parameters)
         return unreadable(s, err);
     return store_read_answer(s, statement, COLUMN_OUTCOME, &out->answer, err);
 }

@@ -59,6 +59,19 @@ const store_object store_schema[STORE_OBJECTS] = {
      "FROM measurement m JOIN device d ON d.id = m.device JOIN spec s ON s.id = m.spec"},
 };
 
+const store_object store_ceilings_table = {
+    "ceilings", "CREATE TABLE ceilings (\n"
+                "    device INTEGER PRIMARY KEY REFERENCES device (id),\n"
+                "    copy_bytes_per_second REAL NOT NULL\n"
+                "        CHECK (copy_bytes_per_second > 0 AND copy_bytes_per_second < 1e300),\n"
+                "    f16_flops_per_second REAL NOT NULL\n"
+                "        CHECK (f16_flops_per_second > 0 AND f16_flops_per_second < 1e300),\n"
+                "    origin TEXT NOT NULL CHECK (origin <> ''),\n"
+                "    taken INTEGER NOT NULL CHECK (taken BETWEEN 1 AND 253402300799)\n"
+                ") STRICT"};
+
+#define DEVICE "name, arch, capability, multiprocessors, memory, is_sim, driver, nvrtc, xq"
+
 /* A parameter that is not bound is NULL. */
 #define FILTER                                                                                             \
     " WHERE (?1 IS NULL OR device = ?1)"                                                                   \
@@ -117,4 +130,17 @@ const char *const store_sql[STORE_STATEMENTS] = {
     [STORE_BEST] = "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY " CONTEST
                    " ORDER BY seconds, spread, parameters) AS place FROM answer" FILTER
                    " AND outcome = 'measured') WHERE place = 1 ORDER BY " CONTEST,
+    [STORE_ADD_CEILINGS] = "INSERT INTO ceilings (device, copy_bytes_per_second, f16_flops_per_second,"
+                           " origin, taken) SELECT id, ?10, ?11, ?12, ?13 FROM device"
+                           " WHERE (" DEVICE ") = (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+                           " ON CONFLICT DO UPDATE SET"
+                           " copy_bytes_per_second = excluded.copy_bytes_per_second,"
+                           " f16_flops_per_second = excluded.f16_flops_per_second,"
+                           " origin = excluded.origin, taken = excluded.taken"
+                           " WHERE excluded.taken >= taken",
+    [STORE_FIND_CEILINGS] = "SELECT " DEVICE ", copy_bytes_per_second, f16_flops_per_second, origin, taken"
+                            " FROM ceilings JOIN device ON device.id = ceilings.device"
+                            " WHERE (" DEVICE ") = (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    [STORE_LIST_CEILINGS] = "SELECT " DEVICE ", copy_bytes_per_second, f16_flops_per_second, origin, taken"
+                            " FROM ceilings JOIN device ON device.id = ceilings.device",
 };

@@ -39,6 +39,11 @@ static size_t character(const unsigned char *text)
     return good && !controls_layout(code) ? bytes : 0;
 }
 
+size_t printable_bytes(const char *text)
+{
+    return character((const unsigned char *)text);
+}
+
 /* An end of a copy must not lie within a character: moves `at` to the next character's beginning. */
 static const char *boundary(const char *at)
 {

@@ -16,4 +16,8 @@ void printable(char *out, size_t size, const char *text);
 void printable_format(char *out, size_t size, const char *format, va_list args)
     __attribute__((format(printf, 3, 0)));
 
+/* Bytes of the character that a text begins with, if a terminal may show it: 0 for those that printable()
+ * replaces, and at the end of the text. */
+size_t printable_bytes(const char *text);
+
 #endif
