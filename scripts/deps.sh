@@ -44,6 +44,7 @@ libsqlite3-dev|links sqlite3.h -lsqlite3
 libcriterion-dev|links "criterion/criterion.h" -lcriterion
 python3-venv|have_venv
 gnuplot-nox|have gnuplot
+parallel|have parallel
 TABLE
     if [ "${1:-}" = lint ]; then
         cat <<'TABLE'
