@@ -157,7 +157,7 @@ $(addprefix $(BUILD)/tests/,test_cli test_cli_gen test_cli_spec test_outputs tes
     test_prepared test_progress): | $(BUILD)/xq
 $(BUILD)/tests/test_abi: | libraries $(BUILD)/xq
 $(BUILD)/tests/test_memory: | libraries $(BUILD)/xq $(BUILD)/tests/libfake_malloc.so
-$(addprefix $(BUILD)/tests/,test_cli_options test_parameters test_tune test_tune_report): | $(BUILD)/xq
+$(addprefix $(BUILD)/tests/,test_cli_options test_parameters test_tune test_tune_parallel test_tune_report test_tuned): | $(BUILD)/xq
 
 # ---------------------------------------------------------------- set-up
 deps:

@@ -1,13 +1,14 @@
 #!/bin/sh
-# Runs what is worth knowing about a GPU: info, the correctness matrix, tuning, comparisons. One text and one
-# JSON file a run in $OUT, and a summary. Goes on after a failure; exits with 1 if there was one.
+# Runs what is worth knowing about a GPU, the most valuable first: info, the small correctness matrix, tuning, comparisons,
+# then as much of the full matrix as time is left for. One text and one JSON file a run in $OUT, written as it ends, and a
+# summary. Goes on after a failure; exits with 1 if there was one.
 #
 #   OUT      folder for the results (default: results)
 #   DEVICE   auto, cuda[:N], sim[:GPU] (default: cuda)
-#   TIER     of the correctness matrix: small, full (on a GPU), exhaustive
-#   CASES    only so many of its cases (on the software device: 10)
-#   MODELS, TOKENS, BITS   what to tune and to compare
-#   BUDGET   of tuning, for each model (default: 3m; on the software device 30s)
+#   BUDGET   time for all of it, as in 90s, 8m, 2h (default: 25m; on the software device 4m). Half of what the small
+#            matrix leaves is for tuning
+#   CASES    only so many cases of the small matrix (on the software device: 10)
+#   MODELS, TOKENS, BITS   what to tune and to compare; tuning takes the first of BITS
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 OUT=${OUT:-results}
@@ -17,41 +18,82 @@ case $DEVICE in
 sim*)
     MODELS=${MODELS:-smollm2-135m}
     TOKENS=${TOKENS:-128}
-    TIER=${TIER:-small}
     CASES=${CASES:-10}
-    BUDGET=${BUDGET:-30s}
+    BUDGET=${BUDGET:-4m}
     ;;
 *)
-    MODELS=${MODELS:-smollm2-135m llama-3.2-1b llama-3.1-8b llama-2-7b}
+    MODELS=${MODELS:-llama-3.1-8b smollm2-135m llama-3.2-1b llama-2-7b}
     TOKENS=${TOKENS:-1024 8192 32768}
-    TIER=${TIER:-full}
-    BUDGET=${BUDGET:-3m}
+    BUDGET=${BUDGET:-25m}
     ;;
 esac
+
+number=${BUDGET%[smh]}
+case $number in
+'' | *[!0-9]*)
+    echo "run-all: BUDGET: '$BUDGET' is not valid; valid: a whole number and s, m or h, as in 8m" >&2
+    exit 2
+    ;;
+esac
+case $BUDGET in
+*h) seconds=$((number * 3600)) ;;
+*m) seconds=$((number * 60)) ;;
+*) seconds=$number ;;
+esac
+deadline=$(($(date +%s) + seconds))
+left() { echo $((deadline - $(date +%s))); }
+
 mkdir -p "$OUT" || exit 1
 export XQ_CACHE_DIR="${XQ_CACHE_DIR:-$OUT/cache}"
 failures=0
 : >"$OUT/summary.txt"
+say() { printf '%-44s %s\n' "$1" "$2" | tee -a "$OUT/summary.txt"; }
 
-# run NAME ARGUMENTS...: xq with --json, output into $OUT/NAME.txt and $OUT/NAME.json.
+# run NAME ARGUMENTS...: xq with --json, output into $OUT/NAME.txt and $OUT/NAME.json, for as long as time is left. `table` is
+# the table of tuned parameters, empty for those built in.
+table=
 run() {
     name=$1
     shift
     start=$(date +%s)
-    "$here/bin/xq" "$@" --device "$DEVICE" --json "$OUT/$name.json" >"$OUT/$name.txt" 2>&1
+    if [ "$(left)" -lt 5 ]; then
+        say "$name" "not begun: the time is up"
+        return
+    fi
+    XQ_TUNED=$table timeout -k 10 "$(left)" "$here/bin/xq" "$@" --json "$OUT/$name.json" >"$OUT/$name.txt" 2>&1
     status=$?
-    [ $status -eq 0 ] || failures=$((failures + 1))
-    printf '%-40s %s, %d s\n' "$name" "$([ $status -eq 0 ] && echo ok || echo "FAILED with $status")" \
-        $(($(date +%s) - start)) | tee -a "$OUT/summary.txt"
-    [ $status -eq 0 ] || tail -n 3 "$OUT/$name.txt" | tee -a "$OUT/summary.txt"
+    took="$(($(date +%s) - start)) s"
+    case $status in
+    0) say "$name" "ok, $took" ;;
+    124) say "$name" "cut off after $took: the time is up" ;;
+    *)
+        failures=$((failures + 1))
+        say "$name" "FAILED with $status, $took"
+        tail -n 3 "$OUT/$name.txt" | tee -a "$OUT/summary.txt"
+        ;;
+    esac
 }
 
-run info info
-run verify verify --tier "$TIER" ${CASES:+--cases "$CASES"}
+run info info --device "$DEVICE"
+run verify verify --device "$DEVICE" --tier small ${CASES:+--cases "$CASES"}
+
+# Every model gets an equal share of the time for tuning that is left; the table is written anew after each.
+count=$(echo $MODELS | wc -w)
+tuning_ends=$(($(date +%s) + $(left) / 2))
 for model in $MODELS; do
+    share=$(((tuning_ends - $(date +%s)) / count))
+    count=$((count - 1))
+    [ "$share" -ge 10 ] || share=10
     run "tune-$model" tune --model "$model" --bits "${BITS%%,*}" --contexts "$(echo $TOKENS | tr ' ' ,)" \
-        --budget "$BUDGET"
+        --budget "${share}s" --store "$OUT/tuning.db" --device "$DEVICE"
+    if [ -e "$OUT/tuning.db" ]; then
+        "$here/bin/xq" tune export --store "$OUT/tuning.db" --out "$OUT/tuned.json" --quiet >"$OUT/export.txt" 2>&1 ||
+            { failures=$((failures + 1)) && say export "FAILED: $(tail -n 1 "$OUT/export.txt")"; }
+    fi
 done
+[ ! -e "$OUT/tuning.db" ] || run report tune report --store "$OUT/tuning.db"
+
+# With the defaults, so that a run can be compared with any other; and tuned.
 for model in $MODELS; do
     case $model in
     llama-2-*) methods=x ;;
@@ -60,18 +102,26 @@ for model in $MODELS; do
     for method in $methods; do
         for tokens in $TOKENS; do
             run "compare-$model-$method-$tokens" compare --model "$model" --synthetic --method "$method" \
-                --bits "$BITS" --tokens "$tokens"
+                --bits "$BITS" --tokens "$tokens" --device "$DEVICE"
+            if [ "$method" != x ] && [ -e "$OUT/tuned.json" ]; then
+                table=$OUT/tuned.json
+                run "compare-$model-$method-$tokens-tuned" compare --model "$model" --synthetic --method "$method" \
+                    --bits "${BITS%%,*}" --tokens "$tokens" --device "$DEVICE"
+                table=
+            fi
         done
     done
 done
 case $DEVICE in
 sim*) ;;
-*) # what grouped latents, 8-bit weights and several queries bring
+*)
+    # What grouped latents, 8-bit weights and several queries bring.
     for options in "--groups 8" "--weights e4m3" "--groups 8 --weights int8" "--queries 8"; do
         # shellcheck disable=SC2086
         run "compare-llama-3.1-8b-latent$(echo "$options" | tr -d ' ')" compare --model llama-3.1-8b --synthetic \
-            --method latent --bits 4 --tokens 8192 $options
+            --method latent --bits 4 --tokens 8192 --device "$DEVICE" $options
     done
+    run verify-full verify --device "$DEVICE" --tier full
     ;;
 esac
 echo "results in $OUT, $failures failures" | tee -a "$OUT/summary.txt"
