@@ -608,7 +608,7 @@ Test(tuned, a_kernel_that_does_not_compile_gives_way_to_the_default, .timeout = 
 
 /* -------------------------------------------------------------------- built in */
 
-/* Whether a result is of the kernels that its spec has today. */
+/* Whether a result is of the kernels that its spec has today. Those that were measured may be older. */
 static void expect_current(const cJSON *result, const char *table)
 {
     char *spec_json = cJSON_PrintUnformatted(cJSON_GetObjectItem(result, "spec"));
@@ -642,7 +642,8 @@ Test(tuned, tables_that_are_built_in_are_of_todays_kernels)
         const cJSON *result;
         cJSON_ArrayForEach(result, cJSON_GetObjectItem(document, "results"))
         {
-            expect_current(result, file->name);
+            if (cJSON_IsTrue(cJSON_GetObjectItem(result, "modelled")))
+                expect_current(result, file->name);
         }
         cJSON_Delete(document);
     }
