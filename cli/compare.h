@@ -68,9 +68,14 @@ struct compare_row {
     int launches;
     bool measured;                             /* else modelled */
     double seconds, seconds_low, seconds_high; /* median, quartiles; one figure when modelled */
+    double graph_seconds, graph_seconds_low, graph_seconds_high; /* within a graph; 0: not measured */
     roofline_limit limit;
 };
 const char *compare_name(xq_implementation implementation); /* "fp16-kv", ... */
+
+/* How the steps that a GPU is timed with are launched: one by one, within a graph, or first one way and
+ * then the other. */
+enum compare_launches { COMPARE_BOTH, COMPARE_STREAM, COMPARE_GRAPH };
 
 /* What a row is computed from. */
 struct compare_task {
@@ -84,6 +89,7 @@ struct compare_task {
     reference_model reference;
     ceilings ceilings;
     uint64_t seed;
+    enum compare_launches launches; /* COMPARE_GRAPH leaves a row's seconds 0 */
     const struct compare_layer *layer;
     const double *exact; /* attention from the inputs as given, [distinct, queries, H, dh]; NULL: there is
                             no method_error */

@@ -199,14 +199,16 @@ struct step {
     driver *driver;
 };
 
-static xq_status launch_step(void *user, int table, error *err)
+static xq_status launch_step(void *user, void *stream, int table, error *err)
 {
     const struct step *s = user;
     driver *d = s->driver;
     int layer = d->layer_count - 1;
+    d->stream = stream;
     xq_status status =
         d->layers[layer].info.accumulator_page_bytes ? driver_accumulate(d, layer, table) : XQ_OK;
     status = status == XQ_OK ? driver_attend(d, layer, table) : status;
+    d->stream = NULL;
     return status == XQ_OK ? XQ_OK : last_error_read(s->task->context, status, err);
 }
 
@@ -228,16 +230,22 @@ static xq_status count_step(device *d, const measure_step *step, struct compare_
 }
 
 /* A repeat takes 300 us of launches, so that the events' own cost is small. */
-static xq_status time_step(device *d, const measure_step *step, struct compare_row *row, error *err)
+static xq_status time_step(device *d, const measure_step *step, enum compare_launches launches,
+                           struct compare_row *row, error *err)
 {
     const measure_repeats repeats = {.warm_up = 5, .repeats = 30, .repeat_seconds = 300e-6};
-    measure_times times;
-    if (measure_time(d, step, &repeats, &times, err) != XQ_OK)
+    measure_times one_by_one = {0}, in_graph = {0};
+    if (launches != COMPARE_GRAPH && measure_time(d, step, &repeats, &one_by_one, err) != XQ_OK)
+        return err->status;
+    if (launches != COMPARE_STREAM && measure_time_in_graph(d, step, &repeats, &in_graph, err) != XQ_OK)
         return err->status;
     row->measured = true;
-    row->seconds = times.median;
-    row->seconds_low = times.low;
-    row->seconds_high = times.high;
+    row->seconds = one_by_one.median;
+    row->seconds_low = one_by_one.low;
+    row->seconds_high = one_by_one.high;
+    row->graph_seconds = in_graph.median;
+    row->graph_seconds_low = in_graph.low;
+    row->graph_seconds_high = in_graph.high;
     return XQ_OK;
 }
 
@@ -251,13 +259,14 @@ static xq_status measure(const struct compare_task *task, driver *driven, int co
     if (set_queries(task, driven, err) != XQ_OK)
         return err->status;
     cli_progress_step("attending");
-    if ((d->properties.is_sim ? count_step(d, &step, row, err) : launch_step(&state, 0, err)) != XQ_OK)
+    if ((d->properties.is_sim ? count_step(d, &step, row, err) : launch_step(&state, NULL, 0, err)) !=
+        XQ_OK)
         return err->status;
     cli_progress_step("checking");
     if (compare_check(task, driven, row, err) != XQ_OK || d->properties.is_sim)
         return err->status;
     cli_progress_step("timing");
-    return time_step(d, &step, row, err);
+    return time_step(d, &step, task->launches, row, err);
 }
 
 static void describe(const struct compare_task *task, const xq_plan_info *info, struct compare_row *row)

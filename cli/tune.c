@@ -33,7 +33,7 @@ struct tuned {
 struct tuning {
     struct compare_options o;
     struct cli_list bits, families, contexts, batches, queries;
-    const char *strategy, *budget, *store_path;
+    const char *strategy, *budget, *store_path, *launch;
     store *store; /* NULL: none */
     const char *shard_text;
     int64_t most, shard, shards; /* shards 0: all candidates */
@@ -203,7 +203,7 @@ static xq_status add_job(struct tuning *t, const struct axes *a, int index, erro
     o->tokens = a->contexts[index % a->context_count];
     index /= a->context_count;
     job->bits = (int)a->bits[index];
-    job->job = (struct tune_job){.options = o, .family = family};
+    job->job = (struct tune_job){.options = o, .family = family, .launch = t->launch};
     if (!tune_family(family, &job->job.implementation))
         return error_set(err, XQ_ERROR_ARGUMENT, "argument",
                          "--families: '%.80s' is no family that a step of attention runs; valid: %s",
@@ -586,7 +586,7 @@ static cJSON *trial_json(const struct candidate *c)
     return o;
 }
 
-static cJSON *job_json(const struct tuned *job)
+static cJSON *job_json(const struct tuned *job, bool is_sim)
 {
     const struct compare_options *o = job->job.options;
     cJSON *json = cJSON_CreateObject();
@@ -596,6 +596,10 @@ static cJSON *job_json(const struct tuned *job)
     cJSON_AddNumberToObject(json, "tokens", (double)o->tokens);
     cJSON_AddNumberToObject(json, "batch", (double)o->batch);
     cJSON_AddNumberToObject(json, "queries", (double)o->queries);
+    if (is_sim)
+        cJSON_AddNullToObject(json, "launch");
+    else
+        cJSON_AddStringToObject(json, "launch", tune_in_graph(&job->job, is_sim) ? "graph" : "stream");
     cJSON_AddItemToObject(json, "combinations",
                           cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(job->space, "combinations"), 1));
     if (job->done) {
@@ -624,7 +628,7 @@ static xq_status write_json(const struct tuning *t, error *err)
     cJSON_AddStringToObject(root, "time_kind", t->device.is_sim ? "modelled" : "measured");
     cJSON *jobs = cJSON_AddArrayToObject(root, "jobs");
     for (int i = 0; i < t->job_count; i++)
-        cJSON_AddItemToArray(jobs, job_json(&t->jobs[i]));
+        cJSON_AddItemToArray(jobs, job_json(&t->jobs[i], t->device.is_sim));
     cli_write_json(&t->o.common, root, err);
     cJSON_Delete(root);
     return err->status;
@@ -655,8 +659,9 @@ static int check_usage(const cli_command *command, const struct tuning *t)
 {
     if (cli_needs_model(command) != CLI_OK)
         return CLI_USAGE;
-    static const char *const measuring[] = {"--store", "--budget", "--strategy", "--most", "--shard"};
-    for (int i = 0; i < 5; i++)
+    static const char *const measuring[] = {"--store", "--budget", "--strategy",
+                                            "--most",  "--shard",  "--launch"};
+    for (int i = 0; i < 6; i++)
         if (t->dry_run && cli_given(command, measuring[i]))
             return cli_usage("tune", "%s: has no effect with --dry-run, which measures nothing",
                              measuring[i]);
@@ -667,6 +672,9 @@ static int check_usage(const cli_command *command, const struct tuning *t)
     if (strcmp(t->strategy, "random") != 0 && strcmp(t->strategy, "exhaustive") != 0)
         return cli_bad_input("tune", "--strategy: '%s' is not known; valid: random, exhaustive",
                              cli_show(t->strategy).text);
+    if (t->launch && strcmp(t->launch, "graph") != 0 && strcmp(t->launch, "stream") != 0)
+        return cli_bad_input("tune", "--launch: '%s' is not known; valid: graph, stream",
+                             cli_show(t->launch).text);
     return CLI_OK;
 }
 
@@ -727,6 +735,8 @@ int cli_tune(int argc, char **argv)
         {"--most", CLI_INT, &t.most, "N", "candidates of each family and size (all)"},
         {"--shard", CLI_STRING, &t.shard_text, "I/N",
          "the I-th of N parts of the candidates, and the default (all)"},
+        {"--launch", CLI_STRING, &t.launch, "WAY",
+         "how a GPU is timed: graph, as decoding launches (default), or stream, one after the other"},
         {"--dry-run", CLI_FLAG, &t.dry_run, NULL,
          "count the candidates, and say what rules out the others"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},

@@ -11,7 +11,11 @@ struct tune_job {
     const char *spec;                      /* choices, with the bits of this job */
     const char *family;
     xq_implementation implementation; /* whose step runs the family */
+    const char *launch;               /* --launch: "graph" or "stream"; NULL: not given */
 };
+
+/* Whether steps are timed within a graph: those of a GPU, unless they shall not be. */
+bool tune_in_graph(const struct tune_job *job, bool is_sim);
 
 /* The families that a step of attention runs, and of which implementation; false for another. */
 bool tune_family(const char *name, xq_implementation *implementation);

@@ -40,6 +40,11 @@ const char *tune_family_of_step(xq_implementation implementation, int number)
     return number < 5 ? steps[implementation][number] : NULL;
 }
 
+bool tune_in_graph(const struct tune_job *job, bool is_sim)
+{
+    return !is_sim && (!job->launch || strcmp(job->launch, "graph") == 0);
+}
+
 struct tune_bench {
     const struct tune_job *job;
     gen *generator;
@@ -65,7 +70,12 @@ static xq_status open_context(struct tune_bench *b, error *err)
     o.cache_dir = common->cache_dir;
     o.template_dir = common->templates;
     xq_status status = xq_context_create(&o, &b->context);
-    return status == XQ_OK ? XQ_OK : last_error_read(b->context, status, err);
+    if (status != XQ_OK)
+        return last_error_read(b->context, status, err);
+    if (b->job->launch && b->context->device->properties.is_sim)
+        error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                  "--launch: has no effect on the software device, whose times are modelled");
+    return err->status;
 }
 
 /* The layer that is attended over: the first, or the first that a cross-layer method has deltas of. */
@@ -135,6 +145,8 @@ xq_status tune_bench_open(const struct tune_job *job, struct tune_bench **out, x
     b->task.spec = job->spec;
     b->task.base_layer = (int)job->options->base_layer;
     b->task.seed = (uint64_t)job->options->common.seed;
+    b->task.launches =
+        tune_in_graph(job, b->context->device->properties.is_sim) ? COMPARE_GRAPH : COMPARE_STREAM;
     b->task.layer = &b->layer;
     b->task.expected = &b->expected;
     xq_context_device(b->context, info);
@@ -194,10 +206,11 @@ static xq_status measure(struct tune_bench *b, const char *spec, struct compare_
 
 static void judge(const struct tune_bench *b, const struct compare_row *row, struct tune_trial *out)
 {
+    const bool in_graph = row->measured && b->task.launches == COMPARE_GRAPH;
     out->modelled = !row->measured;
-    out->median = row->seconds;
-    out->low = row->seconds_low;
-    out->high = row->seconds_high;
+    out->median = in_graph ? row->graph_seconds : row->seconds;
+    out->low = in_graph ? row->graph_seconds_low : row->seconds_low;
+    out->high = in_graph ? row->graph_seconds_high : row->seconds_high;
     out->limit = row->limit.seconds;
     out->error = row->kernel_error;
     out->lse_error = row->lse_error;

@@ -7,6 +7,10 @@
 
 enum { FAKE_CUDA_FUNCTIONS = 16, FAKE_CUDA_LAUNCHES = 16 };
 
+/* What a launch takes by itself, and within a graph. */
+#define FAKE_CUDA_LAUNCH_MS 1.5
+#define FAKE_CUDA_GRAPH_MS  1.0
+
 struct fake_cuda_function {
     char name[64];
     int shared_bytes; /* as set by cuFuncSetAttribute */
@@ -32,7 +36,9 @@ struct fake_cuda_state {
     /* What happened. */
     char calls[8192]; /* names, each followed by a space */
     int retained, modules, events, launch_count;
-    int ptx_modules; /* how many of all modules so far were PTX */
+    int streams, graphs; /* that exist */
+    double clock;        /* milliseconds of all launches */
+    int ptx_modules;     /* how many of all modules so far were PTX */
     struct fake_cuda_function functions[FAKE_CUDA_FUNCTIONS];
     struct fake_cuda_launch launches[FAKE_CUDA_LAUNCHES]; /* launch i is at i % FAKE_CUDA_LAUNCHES */
 };

@@ -1,5 +1,6 @@
 #include "../prepare/safetensors.h"
 #include "command.h"
+#include "fake_cuda.h"
 #include "files.h"
 #include "generator.h"
 #include "layer_files.h"
@@ -37,6 +38,28 @@ static struct layer layer_of(int64_t tokens)
     return layer;
 }
 
+/* Both ways to launch a step, on a driver whose kernels do nothing. */
+Test(compare, a_gpu_is_timed_one_by_one_and_within_a_graph)
+{
+    static const int launches[] = {1, 5, 1};
+    struct layer layer = layer_of(100);
+    const char *directory = layer_files_write(&layer, "latent", 4);
+    fake_cuda_use();
+    struct command_result r = command_run(
+        "compare --device cuda --spec %s/spec.json --activations %s/in.safetensors --bits 4 --json -",
+        directory, directory);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cJSON *json = cJSON_Parse(r.out);
+    for (int i = 0; i < 3; i++) {
+        const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), i);
+        cr_expect_str_eq(generator_string(row, "time_kind"), "measured");
+        cr_expect_eq(generator_number(row, "time_us"), 1e3 * FAKE_CUDA_LAUNCH_MS * launches[i]);
+        cr_expect_eq(generator_number(row, "graph_time_us"), 1e3 * FAKE_CUDA_GRAPH_MS * launches[i]);
+        cr_expect_eq(generator_number(row, "graph_time_us_low"), generator_number(row, "graph_time_us"));
+    }
+    cJSON_Delete(json);
+}
+
 Test(compare, json_has_three_rows_for_each_bit_width_and_small_errors)
 {
     struct layer layer = layer_of(100);
@@ -52,6 +75,7 @@ Test(compare, json_has_three_rows_for_each_bit_width_and_small_errors)
         const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), i);
         cr_assert_str_eq(generator_string(row, "name"), names[i % 3]);
         cr_assert_str_eq(generator_string(row, "time_kind"), "modelled");
+        cr_assert(cJSON_IsNull(cJSON_GetObjectItem(row, "graph_time_us")));
         cr_assert(generator_number(row, "layer") == 5 && generator_number(row, "bits") == (i < 3 ? 4 : 8));
         cr_assert(generator_number(row, "tokens") == 90 && generator_number(row, "batch") == 1);
         cr_assert_lt(generator_number(row, "kernel_rel_err"), 2e-3);

@@ -45,10 +45,11 @@ struct launched {
     device_launch launch;
 };
 
-static xq_status launch(void *user, int copy, error *err)
+static xq_status launch(void *user, void *stream, int copy, error *err)
 {
     struct launched *l = user;
     (void)copy;
+    l->launch.stream = stream;
     return l->device->ops->launch(l->device, &l->launch, err);
 }
 
