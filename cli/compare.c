@@ -1,7 +1,9 @@
 /* xq compare: fp16 KV, unfused and fused rematerialization side by side. */
 #include "compare.h"
 
+#include "../autotune/measure/watch.h"
 #include "../runtime/plan/toolchain.h"
+#include "noticed.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,6 +39,7 @@ struct comparison {
     struct compare_row *rows;
     int row_count;
     struct cli_progress progress;
+    measure_watch watch;
 };
 
 /* --------------------------------------------------------------- settings */
@@ -259,7 +262,9 @@ static xq_status use_device(struct comparison *c, struct compare_task *task, err
     if (complete_for_device(c, task, err) != XQ_OK)
         return err->status;
     show_progress(c, "measuring the ceilings");
-    return ceilings_find(c->context, &task->ceilings, err);
+    c->watch.waits = cli_show_waiting;
+    task->watch = &c->watch;
+    return ceilings_find(c->context, &c->watch, &task->ceilings, err);
 }
 
 /* ----------------------------------------------------------------- output */
@@ -369,6 +374,7 @@ int cli_compare(int argc, char **argv)
             (status = cli_open("compare", &o->common, &c.context)) == CLI_OK &&
             use_device(&c, &task, &err) == XQ_OK && compare_all(&c, &task, &err) == XQ_OK) {
             cli_progress_end(&c.progress);
+            cli_warn_noticed("compare", &o->common, &c.watch.noticed);
             report(&c, &task, &err);
         }
         cli_progress_end(&c.progress);

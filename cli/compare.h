@@ -77,6 +77,8 @@ const char *compare_name(xq_implementation implementation); /* "fp16-kv", ... */
  * then the other. */
 enum compare_launches { COMPARE_BOTH, COMPARE_STREAM, COMPARE_GRAPH };
 
+struct measure_watch;
+
 /* What a row is computed from. */
 struct compare_task {
     xq_context *context;
@@ -90,6 +92,7 @@ struct compare_task {
     ceilings ceilings;
     uint64_t seed;
     enum compare_launches launches; /* COMPARE_GRAPH leaves a row's seconds 0 */
+    struct measure_watch *watch;    /* of measuring; NULL: none */
     const struct compare_layer *layer;
     const double *exact; /* attention from the inputs as given, [distinct, queries, H, dh]; NULL: there is
                             no method_error */

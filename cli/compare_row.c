@@ -230,10 +230,13 @@ static xq_status count_step(device *d, const measure_step *step, struct compare_
 }
 
 /* A repeat takes 300 us of launches, so that the events' own cost is small. */
-static xq_status time_step(device *d, const measure_step *step, enum compare_launches launches,
+static xq_status time_step(const struct compare_task *task, const measure_step *step,
                            struct compare_row *row, error *err)
 {
-    const measure_repeats repeats = {.warm_up = 5, .repeats = 30, .repeat_seconds = 300e-6};
+    device *d = task->context->device;
+    const enum compare_launches launches = task->launches;
+    const measure_repeats repeats = {
+        .warm_up = 5, .repeats = 30, .repeat_seconds = 300e-6, .watch = task->watch};
     measure_times one_by_one = {0}, in_graph = {0};
     if (launches != COMPARE_GRAPH && measure_time(d, step, &repeats, &one_by_one, err) != XQ_OK)
         return err->status;
@@ -266,7 +269,7 @@ static xq_status measure(const struct compare_task *task, driver *driven, int co
     if (compare_check(task, driven, row, err) != XQ_OK || d->properties.is_sim)
         return err->status;
     cli_progress_step("timing");
-    return time_step(d, &step, task->launches, row, err);
+    return time_step(task, &step, row, err);
 }
 
 static void describe(const struct compare_task *task, const xq_plan_info *info, struct compare_row *row)

@@ -2,6 +2,7 @@
 #include "../autotune/search/search.h"
 #include "../runtime/plan/toolchain.h"
 #include "gen.h"
+#include "noticed.h"
 #include "signals.h"
 #include "tune_store.h"
 
@@ -46,6 +47,7 @@ struct tuning {
     int job_count;
     xq_device_info device;
     struct cli_progress progress;
+    measure_noticed noticed;
 };
 
 /* --------------------------------------------------------------- settings */
@@ -261,12 +263,12 @@ static void show_progress(struct tuning *t, const char *detail)
 }
 
 /* A trial may take ten times as long as any before it, and the first one, which also draws inputs and fills
- * the cache, as long as the budget lasts. */
-static double patience(const struct search_state *s)
+ * the cache, as long as the budget lasts; but for waiting, which only the budget ends. */
+static struct tune_limit patience(const struct search_state *s)
 {
-    double rest = time_left(s->t);
+    double rest = fmax(1, time_left(s->t));
     double most = s->longest > 0 ? 60 + 10 * s->longest : rest;
-    return fmax(1, fmin(most, rest));
+    return (struct tune_limit){fmin(most, rest), rest};
 }
 
 static void show_candidate(const struct search_state *s, int candidate)
@@ -286,12 +288,14 @@ static void show_candidate(const struct search_state *s, int candidate)
  * error. */
 static bool measure(struct search_state *s, const char *parameters, struct tune_trial *trial, error *err)
 {
-    double before = cli_seconds();
-    if (!tune_worker_try(s->worker, parameters, patience(s), is_interrupted, trial, err))
+    const double before = cli_seconds();
+    const struct tune_limit limit = patience(s);
+    if (!tune_worker_try(s->worker, parameters, &limit, is_interrupted, trial, err))
         return false;
+    measure_noticed_add(&s->t->noticed, &trial->noticed);
     if (trial->outcome == TUNE_HUNG && time_left(s->t) <= 0)
         return false;
-    s->longest = fmax(s->longest, cli_seconds() - before);
+    s->longest = fmax(s->longest, cli_seconds() - before - trial->waited);
     s->job->limit = trial->limit > 0 ? trial->limit : s->job->limit;
     return !s->t->store || tune_store_add(s->t->store, &s->question, parameters, trial, err) == XQ_OK;
 }
@@ -698,6 +702,7 @@ static int work(struct tuning *t, error *err)
     cli_progress_begin(&t->progress, &t->o.common, "tuning");
     run_all(t, err);
     cli_progress_end(&t->progress);
+    cli_warn_noticed("tune", &t->o.common, &t->noticed);
     bool some = err->status == XQ_OK; /* a later job may have failed */
     for (int i = 0; i < t->job_count; i++)
         some = some || t->jobs[i].done;

@@ -1,4 +1,5 @@
 /* A bench: one layer with its cache on a device, over which candidates of a kernel family attend. */
+#include "../autotune/measure/watch.h"
 #include "../autotune/verify/verify.h"
 #include "../runtime/launch/last_error.h"
 #include "../runtime/plan/toolchain.h"
@@ -117,19 +118,20 @@ static xq_status open_layer(struct tune_bench *b, char **space, error *err)
         context_complete(b->context, b->layer_spec, &completed, err) == XQ_OK &&
         context_space(b->context, completed, b->job->family, space, err) == XQ_OK &&
         reference_model_read(completed, &b->task.reference, err) == XQ_OK && set_bound(b, err) == XQ_OK &&
-        ceilings_find(b->context, &b->task.ceilings, err) == XQ_OK)
+        ceilings_find(b->context, b->task.watch, &b->task.ceilings, err) == XQ_OK)
         compare_input_layer(b->input, number, &b->task.traits, &b->layer, err);
     free(completed);
     return err->status;
 }
 
-xq_status tune_bench_open(const struct tune_job *job, struct tune_bench **out, xq_device_info *info,
-                          char **space, error *err)
+xq_status tune_bench_open(const struct tune_job *job, measure_watch *watch, struct tune_bench **out,
+                          xq_device_info *info, char **space, error *err)
 {
     struct tune_bench *b = calloc(1, sizeof *b);
     if (!b)
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
     b->job = job;
+    b->task.watch = watch;
     char *listed = NULL;
     if (gen_create(job->options->common.templates, &b->generator, err) == XQ_OK &&
         open_context(b, err) == XQ_OK && cli_require_toolchain(b->context, err) == XQ_OK)
@@ -237,6 +239,7 @@ void tune_bench_try(struct tune_bench *b, const char *parameters, struct tune_tr
         out->outcome = err.status == XQ_ERROR_DEVICE ? TUNE_CRASHED : TUNE_REFUSED;
         snprintf(out->reason, sizeof out->reason, "%.399s", err.message);
     }
+    out->noticed = b->task.watch->noticed;
     error_clear(&err);
     free(spec);
 }

@@ -11,6 +11,9 @@ enum { FAKE_CUDA_FUNCTIONS = 16, FAKE_CUDA_LAUNCHES = 16 };
 #define FAKE_CUDA_LAUNCH_MS 1.5
 #define FAKE_CUDA_GRAPH_MS  1.0
 
+/* Of device 0. */
+#define FAKE_CUDA_UUID "00112233-4455-6677-8899-aabbccddee00"
+
 struct fake_cuda_function {
     char name[64];
     int shared_bytes; /* as set by cuFuncSetAttribute */

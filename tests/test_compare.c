@@ -45,10 +45,13 @@ Test(compare, a_gpu_is_timed_one_by_one_and_within_a_graph)
     struct layer layer = layer_of(100);
     const char *directory = layer_files_write(&layer, "latent", 4);
     fake_cuda_use();
+    setenv("XQ_LOCK_DIR", files_directory(), 1);
     struct command_result r = command_run(
         "compare --device cuda --spec %s/spec.json --activations %s/in.safetensors --bits 4 --json -",
         directory, directory);
     cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_expect_str_eq(r.err, "");
+    cr_expect_eq(files_count(getenv("XQ_LOCK_DIR")), 1, "measurements took turns");
     cJSON *json = cJSON_Parse(r.out);
     for (int i = 0; i < 3; i++) {
         const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), i);
@@ -58,6 +61,13 @@ Test(compare, a_gpu_is_timed_one_by_one_and_within_a_graph)
         cr_expect_eq(generator_number(row, "graph_time_us_low"), generator_number(row, "graph_time_us"));
     }
     cJSON_Delete(json);
+    setenv("XQ_LOCK_DIR", "/nowhere", 1);
+    r = command_run("compare --device cuda --spec %s/spec.json --activations %s/in.safetensors --bits 4",
+                    directory, directory);
+    cr_expect_eq(r.status, 0);
+    cr_expect_str_eq(r.err, "xq compare: warning: measurements did not wait for those of other processes: "
+                            "/nowhere/xq-gpu-" FAKE_CUDA_UUID
+                            ".lock cannot be locked: No such file or directory\n");
 }
 
 Test(compare, json_has_three_rows_for_each_bit_width_and_small_errors)

@@ -92,6 +92,7 @@ Test(device_cuda, the_first_gpu_that_works_is_taken)
     fake->capability[1] = 75;
     cr_assert_eq(device_cuda_open_first(&d, &err), XQ_OK, "%s", err.message);
     cr_assert_str_eq(d->properties.name, "Fake GPU 2");
+    cr_assert_str_eq(d->properties.uuid + 34, "02");
     d->ops->destroy(d);
     fake->capability[2] = 61;
     cr_assert_eq(device_cuda_open_first(&d, &err), XQ_ERROR_NO_DEVICE);
@@ -107,6 +108,7 @@ Test(device_cuda, properties_come_from_the_driver)
 {
     device *d = open_fake();
     cr_assert_str_eq(d->properties.name, "Fake GPU 0");
+    cr_assert_str_eq(d->properties.uuid, FAKE_CUDA_UUID);
     cr_assert_str_eq(d->properties.arch, "sm_90");
     cr_assert_str_eq(d->properties.ptx_target, "compute_90");
     cr_assert_not(d->properties.is_sim);

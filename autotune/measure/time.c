@@ -88,13 +88,23 @@ static xq_status time_repeats(struct repeat *r, int repeats, measure_times *out,
     return XQ_OK;
 }
 
+static xq_status time_one_by_one(struct repeat *r, const measure_repeats *how, measure_times *out,
+                                 error *err)
+{
+    const bool sim = r->device->properties.is_sim;
+    if (!sim && warm_up(r, how, err) != XQ_OK)
+        return err->status;
+    return time_repeats(r, sim ? 1 : how->repeats, out, err);
+}
+
 xq_status measure_time(device *d, const measure_step *step, const measure_repeats *how, measure_times *out,
                        error *err)
 {
     struct repeat r = {.device = d, .step = step, .inner = 1};
-    if (!d->properties.is_sim && warm_up(&r, how, err) != XQ_OK)
-        return err->status;
-    return time_repeats(&r, d->properties.is_sim ? 1 : how->repeats, out, err);
+    measure_turn turn = measure_watch_begin(how->watch, d);
+    time_one_by_one(&r, how, out, err);
+    measure_watch_end(how->watch, d, &turn);
+    return err->status;
 }
 
 /* Whole rounds of the copies: a graph that is launched again begins with the copy that it began with. */
@@ -136,7 +146,9 @@ xq_status measure_time_in_graph(device *d, const measure_step *step, const measu
         return error_set(err, XQ_ERROR_UNSUPPORTED, "device", "%s has no graphs", d->properties.name);
     if (d->ops->stream_create(d, &r.stream, err) != XQ_OK)
         return err->status;
+    measure_turn turn = measure_watch_begin(how->watch, d);
     time_graph(&r, how, out, err);
+    measure_watch_end(how->watch, d, &turn);
     end_stream(d, r.stream);
     return err->status;
 }

@@ -3,7 +3,7 @@
 #ifndef AUTOTUNE_MEASURE_TIME_H
 #define AUTOTUNE_MEASURE_TIME_H
 
-#include "../../runtime/device/device.h"
+#include "watch.h"
 
 /* A step: launches on one stream, e.g. of one layer's attention. */
 typedef struct measure_step {
@@ -17,6 +17,7 @@ typedef struct measure_step {
 typedef struct measure_repeats {
     int warm_up, repeats;  /* repeats: at most MEASURE_MOST_REPEATS */
     double repeat_seconds; /* steps of a repeat take at least this long; 0: one step */
+    measure_watch *watch;  /* goes around all of it; NULL: none */
 } measure_repeats;
 
 enum { MEASURE_MOST_REPEATS = 32 };

@@ -83,6 +83,7 @@ typedef struct cuda_launch_config {
     X(device_count, "cuDeviceGetCount", (int *count))                                                      \
     X(device_get, "cuDeviceGet", (cuda_ordinal *, int ordinal))                                            \
     X(device_name, "cuDeviceGetName", (char *name, int size, cuda_ordinal))                                \
+    X(device_uuid, "cuDeviceGetUuid_v2", (unsigned char uuid[16], cuda_ordinal))                           \
     X(device_memory, "cuDeviceTotalMem_v2", (size_t * bytes, cuda_ordinal))                                \
     X(device_attribute, "cuDeviceGetAttribute", (int *value, int attribute, cuda_ordinal))                 \
     X(context_retain, "cuDevicePrimaryCtxRetain", (cuda_context *, cuda_ordinal))                          \

@@ -34,6 +34,7 @@ enum instruction_class {
 
 typedef struct device_properties {
     char name[128];
+    char uuid[37];       /* a GPU's, or that of its MIG instance, as 8-4-4-4-12 digits; "": not known */
     char arch[16];       /* the device's own architecture: "sm_90" */
     char ptx_target[24]; /* the newest that PTX for it may be compiled for: "compute_90" */
     bool is_sim;

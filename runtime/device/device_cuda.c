@@ -508,6 +508,16 @@ static int attribute(const struct cuda_device *d, int which)
     return d->api.device_attribute(&value, which, d->ordinal) == CUDA_RESULT_SUCCESS ? value : 0;
 }
 
+static void read_uuid(struct cuda_device *d)
+{
+    unsigned char bytes[16];
+    char *text = d->base.properties.uuid;
+    if (d->api.device_uuid(bytes, d->ordinal) != CUDA_RESULT_SUCCESS)
+        return;
+    for (int i = 0; i < 16; i++)
+        text += sprintf(text, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", bytes[i]);
+}
+
 static xq_status read_properties(struct cuda_device *d, error *err)
 {
     device_properties *p = &d->base.properties;
@@ -521,6 +531,7 @@ static xq_status read_properties(struct cuda_device *d, error *err)
                          minor);
     snprintf(p->arch, sizeof p->arch, "sm_%d", 10 * major + minor);
     snprintf(p->ptx_target, sizeof p->ptx_target, "compute_%d", 10 * major + minor);
+    read_uuid(d);
     if (d->api.driver_version(&p->driver) != CUDA_RESULT_SUCCESS)
         p->driver = 0;
     if (d->api.device_memory(&p->memory_bytes, d->ordinal) != CUDA_RESULT_SUCCESS)

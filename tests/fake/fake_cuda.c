@@ -169,6 +169,15 @@ EXPORT int cuDeviceGetName(char *name, int size, int device)
     return OK;
 }
 
+EXPORT int cuDeviceGetUuid_v2(unsigned char uuid[16], int device)
+{
+    ENTER("cuDeviceGetUuid");
+    for (int i = 0; i < 16; i++)
+        uuid[i] = (unsigned char)(17 * i);
+    uuid[15] = (unsigned char)device;
+    return OK;
+}
+
 EXPORT int cuDeviceTotalMem_v2(size_t *bytes, int device)
 {
     (void)device;
