@@ -290,6 +290,7 @@ static xq_status report(const struct comparison *c, const struct compare_task *t
     if (!cli_json_to_stdout(&c->o.common))
         compare_print(&result);
     cJSON *json = compare_json(&result);
+    cli_add_load(json, &c->watch.noticed);
     cli_write_json(&c->o.common, json, err);
     cJSON_Delete(json);
     return err->status;
@@ -307,6 +308,7 @@ static void release(struct comparison *c)
     cli_list_free(&c->o.layers);
     cli_list_free(&c->o.bits);
     xq_context_destroy(c->context);
+    measure_watch_close(&c->watch);
 }
 
 static const cli_bounds bounds[] = {

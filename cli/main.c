@@ -34,6 +34,8 @@ static const char environment[] =
     "                     CUDA_PATH, of the loader's path, /usr/local/cuda*, and of the Python\n"
     "                     environments in VIRTUAL_ENV, PATH and HOME/.local are looked for\n"
     "  XQ_LIBCUDA         the NVIDIA driver's library (libcuda.so.1)\n"
+    "  XQ_NVML            NVIDIA's management library, which says what else the GPU does\n"
+    "                     (libnvidia-ml.so.1)\n"
     "  XQ_LOCK_DIR        folder of the files by which measurements on a GPU take turns (/tmp)\n"
     "  CUDA_VISIBLE_DEVICES\n"
     "                     read by the driver: which GPUs cuda:0, cuda:1, ... are\n"

@@ -9,4 +9,7 @@
 void cli_warn_noticed(const char *subcommand, const struct cli_common *common,
                       const measure_noticed *noticed);
 
+/* The member "load" of a command's JSON: an object, or null where nothing is known. */
+void cli_add_load(cJSON *object, const measure_noticed *noticed);
+
 #endif

@@ -630,6 +630,7 @@ static xq_status write_json(const struct tuning *t, error *err)
     cJSON_AddStringToObject(root, "xq", xq_version());
     cJSON_AddStringToObject(root, "device_kind", t->device.is_sim ? "sim" : "cuda");
     cJSON_AddStringToObject(root, "time_kind", t->device.is_sim ? "modelled" : "measured");
+    cli_add_load(root, &t->noticed);
     cJSON *jobs = cJSON_AddArrayToObject(root, "jobs");
     for (int i = 0; i < t->job_count; i++)
         cJSON_AddItemToArray(jobs, job_json(&t->jobs[i], t->device.is_sim));

@@ -125,6 +125,7 @@ static void be_a_worker(const struct tune_job *job, int fd)
     if (bench && told)
         serve(bench, fd);
     tune_bench_close(bench);
+    measure_watch_close(&watch);
 }
 
 /* --------------------------------------------------------------- the parent */

@@ -47,7 +47,7 @@ struct fake_cuda_state {
 };
 
 /* Points XQ_LIBCUDA at the fake driver beside the test program, loads it, and returns its state; fails
- * the test when it is not there. */
+ * the test when it is not there. Unless XQ_LOCK_DIR is set, it becomes the same folder. */
 struct fake_cuda_state *fake_cuda_use(void);
 
 /* The calling thread's context stack. */

@@ -82,6 +82,8 @@ Test(tune, the_best_is_one_that_was_measured_and_no_slower_than_the_default, .ti
     cr_expect_geq(number(job, "gain"), 1);
     cr_expect(cJSON_IsTrue(cJSON_GetObjectItem(job, "complete")));
     cr_expect_str_eq(text(root, "time_kind"), "modelled");
+    cr_expect(cJSON_IsNull(cJSON_GetObjectItem(root, "load")));
+    cr_expect(cJSON_IsNull(cJSON_GetObjectItem(job, "launch")));
     cJSON_Delete(root);
 }
 
