@@ -124,7 +124,7 @@ $(BUILD)/tests/test_llama_cache: $(patsubst %,$(BUILD)/examples/llama/%.o,attent
 # These tests call parts of cli/.
 $(BUILD)/tests/test_synthetic: $(patsubst %,$(BUILD)/cli/%.o,synthetic synthetic_weights)
 $(BUILD)/tests/test_compare_expected: $(BUILD)/cli/compare_expected.o
-$(addprefix $(BUILD)/tests/,test_tune_launch test_tune_worker): $(filter-out $(BUILD)/cli/main.o,$(CLI_OBJ))
+$(addprefix $(BUILD)/tests/,test_compare_row test_tune_launch test_tune_worker): $(filter-out $(BUILD)/cli/main.o,$(CLI_OBJ))
 
 # The library's objects, but for the software device: a context works without it.
 $(BUILD)/tests/test_without_sim: $(BUILD)/tests/test_without_sim.o $(BUILD)/runtime/device/without_sim.o \

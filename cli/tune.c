@@ -27,7 +27,7 @@ struct tuned {
     struct candidate *candidates;
     int count, standard, stored; /* candidates; the default's place; how many trials the store had */
     double limit;                /* seconds, of a step, as a trial of this run said; 0: there was none */
-    bool done, interrupted;
+    bool done, interrupted, confirmed; /* confirmed: the winner was right again after its measurements */
     struct search_result result;
 };
 
@@ -243,6 +243,8 @@ static xq_status make_jobs(struct tuning *t, error *err)
 
 /* ------------------------------------------------------------------ search */
 
+#define CONFIRMING 0.05 /* of a job's budget, for verifying the winner again */
+
 /* One job under way. */
 struct search_state {
     struct tuning *t;
@@ -397,6 +399,51 @@ static xq_status budget_ended(const struct tuning *t, const struct tuned *job, e
         t->budget, job->job.family, (long long)job->job.options->tokens);
 }
 
+/* The fastest candidate that is right and beats the default beyond the spread of both; else the default. */
+static void choose_next_best(struct tuned *job)
+{
+    struct search_result *r = &job->result;
+    r->best = job->standard;
+    r->best_time = r->default_time;
+    for (int i = 0; i < job->count; i++) {
+        const struct candidate *c = &job->candidates[i];
+        const struct tune_trial *trial = &c->trial;
+        if (!c->tried || trial->outcome != TUNE_MEASURED || trial->high >= r->default_time.low ||
+            trial->median >= r->best_time.median)
+            continue;
+        r->best = i;
+        r->best_time = (struct search_time){true, trial->median, trial->low, trial->high};
+    }
+}
+
+/* The winner attends again after all that it was measured by. One that fails then is wrong, also in the
+ * store, and the next best takes its place. The end of the budget, or an interrupt, leaves a winner
+ * unconfirmed. */
+static xq_status confirm(struct search_state *s, error *err)
+{
+    struct tuned *job = s->job;
+    while (err->status == XQ_OK && !job->confirmed && job->result.best != job->standard) {
+        struct candidate *c = &job->candidates[job->result.best];
+        struct tune_trial trial;
+        const struct tune_limit limit = patience(s);
+        show_progress(s->t, "verifying the winner again");
+        if (time_left(s->t) <= 0 ||
+            !tune_worker_confirm(s->worker, c->parameters, &limit, is_interrupted, &trial, err) ||
+            (trial.outcome == TUNE_HUNG && time_left(s->t) <= 0))
+            return err->status;
+        measure_noticed_add(&s->t->noticed, &trial.noticed);
+        job->confirmed = trial.outcome == TUNE_MEASURED;
+        if (job->confirmed)
+            return XQ_OK;
+        c->trial = trial;
+        c->trial.outcome = TUNE_WRONG; /* it ran before: whatever became of it now is its own fault */
+        if (s->t->store)
+            tune_store_add(s->t->store, &s->question, c->parameters, &c->trial, err);
+        choose_next_best(job);
+    }
+    return err->status;
+}
+
 static xq_status search(struct tuning *t, struct tuned *job, struct tune_worker *worker, error *err)
 {
     double left = time_left(t);
@@ -413,12 +460,14 @@ static xq_status search(struct tuning *t, struct tuned *job, struct tune_worker 
         .most = (int)t->most,
         .shard = (int)t->shard,
         .shards = (int)t->shards,
-        .budget_seconds = left / rest,
+        .budget_seconds = (1 - CONFIRMING) * left / rest,
     };
     if (t->store)
         tune_question_make(t->generator, &job->job, &t->device, &state.question, err);
     if (err->status == XQ_OK && search_run(&o, &calls, &job->result, err) == XQ_OK)
         job->done = job->candidates[job->standard].tried;
+    if (err->status == XQ_OK && job->done)
+        confirm(&state, err);
     job->interrupted = is_interrupted();
     tune_question_free(&state.question);
     return err->status;
@@ -611,6 +660,10 @@ static cJSON *job_json(const struct tuned *job, bool is_sim)
         cJSON_AddItemToObject(json, "best", trial_json(&job->candidates[job->result.best]));
         cJSON_AddNumberToObject(json, "gain", gain_of(job));
         cJSON_AddNumberToObject(json, "limit_us", job->limit > 0 ? 1e6 * job->limit : NAN);
+        if (job->result.best == job->standard)
+            cJSON_AddNullToObject(json, "confirmed");
+        else
+            cJSON_AddBoolToObject(json, "confirmed", job->confirmed);
         cJSON_AddBoolToObject(json, "complete", job->result.complete);
     }
     cJSON *trials = cJSON_AddArrayToObject(json, "trials");

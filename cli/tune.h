@@ -60,8 +60,11 @@ xq_status tune_bench_open(const struct tune_job *job, struct measure_watch *watc
                           xq_device_info *device, char **space, error *err);
 
 /* Compiles the family with these parameters (a JSON object), attends, compares with the reference, and
- * times. */
+ * times. One that is faster than all before it attends over a few random shapes too (tune_shapes.h). */
 void tune_bench_try(struct tune_bench *bench, const char *parameters, struct tune_trial *out);
+/* tune_bench_try once more for a candidate that shall win. When it was measured it attends again over every
+ * cache that took part (compare_repeat), and over the random shapes, whatever its time. */
+void tune_bench_confirm(struct tune_bench *bench, const char *parameters, struct tune_trial *out);
 /* Compiles a candidate that will be tried soon, while others are measured. */
 void tune_bench_expect(struct tune_bench *bench, const char *parameters);
 void tune_bench_close(struct tune_bench *bench);
@@ -88,6 +91,10 @@ struct tune_limit {
  * result is false. Errors of the next process: those of tune_worker_start. */
 bool tune_worker_try(struct tune_worker *worker, const char *parameters, const struct tune_limit *limit,
                      bool (*stop)(void), struct tune_trial *out, error *err);
+
+/* tune_bench_confirm, in the same way. */
+bool tune_worker_confirm(struct tune_worker *worker, const char *parameters, const struct tune_limit *limit,
+                         bool (*stop)(void), struct tune_trial *out, error *err);
 
 /* tune_bench_expect; nothing where there is no process. */
 void tune_worker_expect(struct tune_worker *worker, const char *parameters);

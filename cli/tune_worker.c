@@ -22,8 +22,9 @@ struct tune_worker {
 };
 
 /* What a worker is asked. The parameters follow as text. */
+enum question { EXPECT, /* tune_bench_expect: there is no reply */ TRY, CONFIRM };
 struct request {
-    bool only_expect; /* tune_bench_expect: there is no reply */
+    enum question question;
     size_t bytes;
 };
 
@@ -95,10 +96,10 @@ static void serve(struct tune_bench *bench, int fd)
         char *parameters = calloc(1, r.bytes + 1);
         struct tune_trial trial;
         goes_on = parameters && receive_all(fd, parameters, r.bytes, 1e18, NULL) == RECEIVED;
-        if (goes_on && r.only_expect) {
+        if (goes_on && r.question == EXPECT) {
             tune_bench_expect(bench, parameters);
         } else if (goes_on) {
-            tune_bench_try(bench, parameters, &trial);
+            (r.question == TRY ? tune_bench_try : tune_bench_confirm)(bench, parameters, &trial);
             goes_on = say(fd, HAS_TRIED, &trial, sizeof trial) && trial.outcome != TUNE_CRASHED;
         }
         free(parameters);
@@ -285,11 +286,11 @@ xq_status tune_worker_start(const struct tune_job *job, double seconds, bool (*s
     return err->status;
 }
 
-static bool ask(const struct tune_worker *w, bool only_expect, const char *parameters)
+static bool ask(const struct tune_worker *w, enum question question, const char *parameters)
 {
     struct request r;
     memset(&r, 0, sizeof r);
-    r.only_expect = only_expect;
+    r.question = question;
     r.bytes = strlen(parameters);
     return send_all(w->fd, &r, sizeof r) && send_all(w->fd, parameters, r.bytes);
 }
@@ -297,11 +298,12 @@ static bool ask(const struct tune_worker *w, bool only_expect, const char *param
 void tune_worker_expect(struct tune_worker *w, const char *parameters)
 {
     if (w->process)
-        ask(w, true, parameters); /* a worker that is gone shows it at the next trial */
+        ask(w, EXPECT, parameters); /* a worker that is gone shows it at the next trial */
 }
 
-bool tune_worker_try(struct tune_worker *w, const char *parameters, const struct tune_limit *limit,
-                     bool (*stop)(void), struct tune_trial *out, error *err)
+static bool have_answered(struct tune_worker *w, enum question question, const char *parameters,
+                          const struct tune_limit *limit, bool (*stop)(void), struct tune_trial *out,
+                          error *err)
 {
     struct patience p = patience_of(limit);
     enum received got = w->process ? RECEIVED : restart(w, &p, stop, err);
@@ -309,7 +311,8 @@ bool tune_worker_try(struct tune_worker *w, const char *parameters, const struct
     if (err->status != XQ_OK)
         return false;
     if (got == RECEIVED)
-        got = ask(w, false, parameters) ? receive_answer(w, &p, stop, HAS_TRIED, out, sizeof *out) : CLOSED;
+        got = ask(w, question, parameters) ? receive_answer(w, &p, stop, HAS_TRIED, out, sizeof *out)
+                                           : CLOSED;
     out->waited = p.waited;
     if (got == RECEIVED && out->outcome != TUNE_CRASHED)
         return true;
@@ -324,6 +327,18 @@ bool tune_worker_try(struct tune_worker *w, const char *parameters, const struct
         snprintf(out->reason, sizeof out->reason, "no result within %.0f s", limit->own);
     }
     return got != STOPPED;
+}
+
+bool tune_worker_try(struct tune_worker *w, const char *parameters, const struct tune_limit *limit,
+                     bool (*stop)(void), struct tune_trial *out, error *err)
+{
+    return have_answered(w, TRY, parameters, limit, stop, out, err);
+}
+
+bool tune_worker_confirm(struct tune_worker *w, const char *parameters, const struct tune_limit *limit,
+                         bool (*stop)(void), struct tune_trial *out, error *err)
+{
+    return have_answered(w, CONFIRM, parameters, limit, stop, out, err);
 }
 
 void tune_worker_end(struct tune_worker *w)
