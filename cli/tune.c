@@ -601,7 +601,9 @@ static void print_results(const struct tuning *t)
         "\nTimes are of one step of attention, %s. A gain of 1 keeps the default: nothing was faster "
         "beyond the\n"
         "spread of the measurements. \"/ limit\" is the best time over the least that the device allows.\n",
-        modelled ? "modelled" : "medians");
+        modelled                                        ? "modelled"
+        : t->launch && strcmp(t->launch, "stream") == 0 ? "medians of steps launched one by one"
+                                                        : "medians of steps within a CUDA graph");
 }
 
 static void print_winners(const struct tuning *t)
