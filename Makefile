@@ -125,7 +125,7 @@ $(BUILD)/tests/test_llama_cache: $(patsubst %,$(BUILD)/examples/llama/%.o,attent
 # These tests call parts of cli/.
 $(BUILD)/tests/test_synthetic: $(patsubst %,$(BUILD)/cli/%.o,synthetic synthetic_weights)
 $(BUILD)/tests/test_compare_expected: $(BUILD)/cli/compare_expected.o
-$(BUILD)/tests/test_tune_worker: $(filter-out $(BUILD)/cli/main.o,$(CLI_OBJ))
+$(addprefix $(BUILD)/tests/,test_compare_row test_tune_launch test_tune_worker): $(filter-out $(BUILD)/cli/main.o,$(CLI_OBJ))
 
 # The library's objects, but for the software device: a context works without it.
 $(BUILD)/tests/test_without_sim: $(BUILD)/tests/test_without_sim.o $(BUILD)/runtime/device/without_sim.o \
@@ -145,14 +145,16 @@ $(BUILD)/tests/test_xqrt: $(BUILD)/tests/test_xqrt.o $(call obj,$(addprefix test
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) -ldl -lm
 
-# Stand-ins that tests load: for the NVIDIA driver, for NVRTC, for malloc. And the program that tests of the
+# Stand-ins that tests load: for the NVIDIA driver, for its NVML, for NVRTC, for malloc. And the program that tests of the
 # command line run.
 $(BUILD)/tests/libfake_%.so: $(BUILD)/tests/fake/fake_%.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@
-$(addprefix $(BUILD)/tests/,test_checked test_checked_gpu test_cli test_device_cuda test_launch test_launch_cost test_pack \
-    test_plan test_plan_image test_plan_sizes test_prepared test_runtime test_target test_without_sim): | $(BUILD)/tests/libfake_cuda.so
+$(addprefix $(BUILD)/tests/,test_checked test_checked_gpu test_cli test_compare test_device_cuda test_launch test_launch_cost \
+    test_measure_watch test_pack test_plan test_plan_image test_plan_sizes test_prepared test_runtime test_target \
+    test_tune_worker test_without_sim): | $(BUILD)/tests/libfake_cuda.so
 $(addprefix $(BUILD)/tests/,test_cli test_outputs test_runtime test_target): | $(BUILD)/tests/libfake_nvrtc.so
+$(addprefix $(BUILD)/tests/,test_compare test_measure_watch): | $(BUILD)/tests/libfake_nvml.so
 $(addprefix $(BUILD)/tests/,test_cli test_cli_gen test_cli_spec test_outputs test_prepare test_prepare_resume \
     test_prepared test_progress): | $(BUILD)/xq
 $(BUILD)/tests/test_abi: | libraries $(BUILD)/xq

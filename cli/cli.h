@@ -266,6 +266,8 @@ void cli_progress_update(struct cli_progress *p, double fraction, const char *de
 /* A step of it, until the next one, NULL for none, or the next update. Nothing without a line. */
 void cli_progress_step(const char *step);
 void cli_progress_end(struct cli_progress *p);
+/* The step of a measurement that has to wait for another process (autotune/measure/turn.h). */
+void cli_show_waiting(void *unused, bool waits);
 /* In a process that was forked while a line ran: there is none here, and its thread is not here either. */
 void cli_progress_forget(void);
 

@@ -1,7 +1,9 @@
 /* xq compare: fp16 KV, unfused and fused rematerialization side by side. */
 #include "compare.h"
 
+#include "../autotune/measure/watch.h"
 #include "../runtime/plan/toolchain.h"
+#include "noticed.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,6 +39,7 @@ struct comparison {
     struct compare_row *rows;
     int row_count;
     struct cli_progress progress;
+    measure_watch watch;
 };
 
 /* --------------------------------------------------------------- settings */
@@ -259,7 +262,9 @@ static xq_status use_device(struct comparison *c, struct compare_task *task, err
     if (complete_for_device(c, task, err) != XQ_OK)
         return err->status;
     show_progress(c, "measuring the ceilings");
-    return ceilings_find(c->context, &task->ceilings, err);
+    c->watch.waits = cli_show_waiting;
+    task->watch = &c->watch;
+    return ceilings_find(c->context, &c->watch, &task->ceilings, err);
 }
 
 /* ----------------------------------------------------------------- output */
@@ -285,6 +290,7 @@ static xq_status report(const struct comparison *c, const struct compare_task *t
     if (!cli_json_to_stdout(&c->o.common))
         compare_print(&result);
     cJSON *json = compare_json(&result);
+    cli_add_load(json, &c->watch.noticed);
     cli_write_json(&c->o.common, json, err);
     cJSON_Delete(json);
     return err->status;
@@ -302,6 +308,7 @@ static void release(struct comparison *c)
     cli_list_free(&c->o.layers);
     cli_list_free(&c->o.bits);
     xq_context_destroy(c->context);
+    measure_watch_close(&c->watch);
 }
 
 static const cli_bounds bounds[] = {
@@ -369,6 +376,7 @@ int cli_compare(int argc, char **argv)
             (status = cli_open("compare", &o->common, &c.context)) == CLI_OK &&
             use_device(&c, &task, &err) == XQ_OK && compare_all(&c, &task, &err) == XQ_OK) {
             cli_progress_end(&c.progress);
+            cli_warn_noticed("compare", &o->common, &c.watch.noticed);
             report(&c, &task, &err);
         }
         cli_progress_end(&c.progress);

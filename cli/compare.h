@@ -35,15 +35,23 @@ xq_status compare_input_open(const struct compare_options *o, gen *g, const stru
 void compare_input_close(struct compare_input *input);
 
 /* What one layer attends over: `batch` sequences of `tokens` tokens, `queries` queries each, at the last
- * positions. A large batch repeats a few texts: sequence i holds text i % distinct. */
+ * positions. A large batch repeats a few texts: sequence i holds text i % texts, from its beginning. The
+ * first `distinct` sequences are checked. */
 struct compare_layer {
-    int number, batch, distinct, queries;
-    int64_t tokens;
+    int number, batch, distinct, queries, texts;
+    int64_t tokens, text_tokens; /* of the longest sequence; of each text */
+    const int64_t *lengths;      /* [batch], at most `tokens`; NULL: all are as long as that */
     layer_weights weights;
-    float *x;            /* [distinct * tokens, d], as given */
-    float *q;            /* [distinct, queries, H, dh] */
+    float *x;            /* [texts * text_tokens, d], as given */
+    float *q;            /* [texts, queries, H, dh] */
     uint16_t *x16, *q16; /* the same in the spec's dtype */
 };
+static inline int64_t compare_length(const struct compare_layer *layer, int sequence)
+{
+    return layer->lengths ? layer->lengths[sequence] : layer->tokens;
+}
+
+/* A layer as compare_input_layer gives it, whose texts have one length and are all checked. */
 /* traits: of this layer's spec, whose factors are made. */
 xq_status compare_input_layer(struct compare_input *input, int number, const struct cli_traits *traits,
                               struct compare_layer *layer, error *err);
@@ -68,9 +76,16 @@ struct compare_row {
     int launches;
     bool measured;                             /* else modelled */
     double seconds, seconds_low, seconds_high; /* median, quartiles; one figure when modelled */
+    double graph_seconds, graph_seconds_low, graph_seconds_high; /* within a graph; 0: not measured */
     roofline_limit limit;
 };
 const char *compare_name(xq_implementation implementation); /* "fp16-kv", ... */
+
+/* How the steps that a GPU is timed with are launched: one by one, within a graph, or first one way and
+ * then the other. */
+enum compare_launches { COMPARE_BOTH, COMPARE_STREAM, COMPARE_GRAPH };
+
+struct measure_watch;
 
 /* What a row is computed from. */
 struct compare_task {
@@ -84,6 +99,8 @@ struct compare_task {
     reference_model reference;
     ceilings ceilings;
     uint64_t seed;
+    enum compare_launches launches; /* COMPARE_GRAPH leaves a row's seconds 0 */
+    struct measure_watch *watch;    /* of measuring; NULL: none */
     const struct compare_layer *layer;
     const double *exact; /* attention from the inputs as given, [distinct, queries, H, dh]; NULL: there is
                             no method_error */
@@ -97,6 +114,16 @@ xq_status compare_exact(const struct compare_task *task, double **exact, error *
  * that is filled anew. The caller closes it. */
 xq_status compare_measure(const struct compare_task *task, xq_implementation implementation, driver *d,
                           bool cached, struct compare_row *row, error *err);
+
+/* The same without counting and timing, over so many copies of the cache: the row has errors alone, those
+ * of the first copy. */
+xq_status compare_attend(const struct compare_task *task, xq_implementation implementation, driver *d,
+                         bool cached, int copies, struct compare_row *row, error *err);
+
+/* After one of these, over the copies that it filled: attends on each again, and puts the largest
+ * errors into the row. A kernel that fails only after many launches, or on a cache that was not looked at,
+ * shows here. A cross-layer method's caches are filled anew. */
+xq_status compare_repeat(const struct compare_task *task, driver *d, struct compare_row *row, error *err);
 
 /* ----------------------------------------------------------------- output */
 

@@ -296,7 +296,7 @@ static xq_status compute(const struct compare_task *task, driver *d, const page_
     const reference_queries queries = queries_of(task, q);
     if (!q)
         return no_memory(err);
-    widen(task, q, task->layer->q16 + (size_t)b * values, values);
+    widen(task, q, task->layer->q16 + (size_t)(b % task->layer->texts) * values, values);
     if (cached->pool)
         attend_quantized(task, d, cached, &queries, out, lse, err);
     else
@@ -306,18 +306,22 @@ static xq_status compute(const struct compare_task *task, driver *d, const page_
 }
 
 /* Expected results of one sequence, from what the cache holds: out [queries, H, dh], lse [queries, H]. */
-static xq_status expect(const struct compare_task *task, driver *d, xq_implementation implementation, int b,
-                        double *out, double *lse, error *err)
+static xq_status expect(const struct compare_task *batch, driver *d, xq_implementation implementation,
+                        int b, double *out, double *lse, error *err)
 {
     const xq_plan *plan = d->layers[d->layer_count - 1].plan;
-    int64_t first = b * ((task->layer->tokens + task->traits.page - 1) / task->traits.page);
+    int64_t first = b * ((batch->layer->tokens + batch->traits.page - 1) / batch->traits.page);
     struct compare_cached cached = {0};
+    struct compare_layer layer = *batch->layer;
+    struct compare_task task = *batch;
+    layer.tokens = compare_length(batch->layer, b);
+    task.layer = &layer;
     if (implementation == XQ_FP16_KV)
-        return compute(task, d, &cached.cache, b, first, out, lse, err);
-    if (read_cache(task, d, b, first, &cached, err) == XQ_OK &&
-        !compare_expected_find(task->expected, plan, b, &cached, out, lse) &&
-        compute(task, d, &cached.cache, b, first, out, lse, err) == XQ_OK)
-        compare_expected_keep(task->expected, plan, b, &cached, out, lse);
+        return compute(&task, d, &cached.cache, b, first, out, lse, err);
+    if (read_cache(&task, d, b, first, &cached, err) == XQ_OK &&
+        !compare_expected_find(task.expected, plan, b, &cached, out, lse) &&
+        compute(&task, d, &cached.cache, b, first, out, lse, err) == XQ_OK)
+        compare_expected_keep(task.expected, plan, b, &cached, out, lse);
     driver_free_cache(&cached.cache);
     return err->status;
 }

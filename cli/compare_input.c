@@ -385,6 +385,8 @@ xq_status compare_input_layer(struct compare_input *in, int number, const struct
     struct compare_layer layer = {
         .number = number, .batch = in->batch, .tokens = in->tokens, .queries = (int)in->o->queries};
     layer.distinct = in->batch < COMPARE_MOST_DISTINCT ? in->batch : COMPARE_MOST_DISTINCT;
+    layer.texts = layer.distinct;
+    layer.text_tokens = layer.tokens;
     size_t rows = (size_t)layer.distinct * (size_t)in->tokens, x_count = rows * (size_t)s->hidden_size;
     size_t q_count = (size_t)(layer.distinct * layer.queries) * (size_t)s->heads * (size_t)s->head_dim;
     if (!allocate_layer(&layer, x_count, q_count))

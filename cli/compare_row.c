@@ -68,9 +68,10 @@ static xq_status append_table(const struct compare_task *task, driver *d, const 
     int64_t *lengths = calloc((size_t)layer->batch, sizeof *lengths);
     xq_status status = lengths ? XQ_OK : XQ_ERROR_MEMORY;
     for (int b = 0; b < layer->batch; b++) {
-        const uint16_t *x = layer->x16 + (size_t)(b % layer->distinct) * (size_t)layer->tokens * width;
-        for (int64_t begin = 0; begin < layer->tokens && status == XQ_OK; begin += APPEND) {
-            int64_t count = layer->tokens - begin < APPEND ? layer->tokens - begin : APPEND;
+        const uint16_t *x = layer->x16 + (size_t)(b % layer->texts) * (size_t)layer->text_tokens * width;
+        const int64_t length = compare_length(layer, b);
+        for (int64_t begin = 0; begin < length && status == XQ_OK; begin += APPEND) {
+            int64_t count = length - begin < APPEND ? length - begin : APPEND;
             for (int64_t i = 0; i < count; i++) {
                 rows->sequence[i] = b;
                 rows->position[i] = (int32_t)(begin + i);
@@ -154,6 +155,9 @@ static xq_status add_layers_before(const struct compare_task *task, driver *d,
                 XQ_OK &&
             cli_traits_read(task->generator, spec, &traits, err) == XQ_OK &&
             compare_input_layer(task->input, number, &traits, &layer, err) == XQ_OK) {
+            layer.batch = task->layer->batch;
+            layer.tokens = task->layer->tokens;
+            layer.lengths = task->layer->lengths;
             add_layer(task, d, spec, &layer, implementation, copies, err);
             for (int c = 0; c < copies && err->status == XQ_OK; c++) {
                 xq_status status = driver_accumulate(d, d->layer_count - 1, c);
@@ -181,7 +185,7 @@ static xq_status set_queries(const struct compare_task *task, driver *d, error *
     for (size_t b = 0; status == XQ_OK && b <= batch; b++)
         indptr[b] = (int32_t)b * layer->queries;
     for (size_t b = 0; status == XQ_OK && b < batch; b++)
-        memcpy(q + b * row, layer->q16 + b % (size_t)layer->distinct * row, sizeof *q * row);
+        memcpy(q + b * row, layer->q16 + b % (size_t)layer->texts * row, sizeof *q * row);
     const driver_queries queries = {(int64_t)layer->batch * layer->queries, q,
                                     layer->queries > 1 ? indptr : NULL, NULL};
     if (status == XQ_OK)
@@ -199,14 +203,16 @@ struct step {
     driver *driver;
 };
 
-static xq_status launch_step(void *user, int table, error *err)
+static xq_status launch_step(void *user, void *stream, int table, error *err)
 {
     const struct step *s = user;
     driver *d = s->driver;
     int layer = d->layer_count - 1;
+    d->stream = stream;
     xq_status status =
         d->layers[layer].info.accumulator_page_bytes ? driver_accumulate(d, layer, table) : XQ_OK;
     status = status == XQ_OK ? driver_attend(d, layer, table) : status;
+    d->stream = NULL;
     return status == XQ_OK ? XQ_OK : last_error_read(s->task->context, status, err);
 }
 
@@ -228,16 +234,25 @@ static xq_status count_step(device *d, const measure_step *step, struct compare_
 }
 
 /* A repeat takes 300 us of launches, so that the events' own cost is small. */
-static xq_status time_step(device *d, const measure_step *step, struct compare_row *row, error *err)
+static xq_status time_step(const struct compare_task *task, const measure_step *step,
+                           struct compare_row *row, error *err)
 {
-    const measure_repeats repeats = {.warm_up = 5, .repeats = 30, .repeat_seconds = 300e-6};
-    measure_times times;
-    if (measure_time(d, step, &repeats, &times, err) != XQ_OK)
+    device *d = task->context->device;
+    const enum compare_launches launches = task->launches;
+    const measure_repeats repeats = {
+        .warm_up = 5, .repeats = 30, .repeat_seconds = 300e-6, .watch = task->watch};
+    measure_times one_by_one = {0}, in_graph = {0};
+    if (launches != COMPARE_GRAPH && measure_time(d, step, &repeats, &one_by_one, err) != XQ_OK)
+        return err->status;
+    if (launches != COMPARE_STREAM && measure_time_in_graph(d, step, &repeats, &in_graph, err) != XQ_OK)
         return err->status;
     row->measured = true;
-    row->seconds = times.median;
-    row->seconds_low = times.low;
-    row->seconds_high = times.high;
+    row->seconds = one_by_one.median;
+    row->seconds_low = one_by_one.low;
+    row->seconds_high = one_by_one.high;
+    row->graph_seconds = in_graph.median;
+    row->graph_seconds_low = in_graph.low;
+    row->graph_seconds_high = in_graph.high;
     return XQ_OK;
 }
 
@@ -251,13 +266,26 @@ static xq_status measure(const struct compare_task *task, driver *driven, int co
     if (set_queries(task, driven, err) != XQ_OK)
         return err->status;
     cli_progress_step("attending");
-    if ((d->properties.is_sim ? count_step(d, &step, row, err) : launch_step(&state, 0, err)) != XQ_OK)
+    if ((d->properties.is_sim ? count_step(d, &step, row, err) : launch_step(&state, NULL, 0, err)) !=
+        XQ_OK)
         return err->status;
     cli_progress_step("checking");
     if (compare_check(task, driven, row, err) != XQ_OK || d->properties.is_sim)
         return err->status;
     cli_progress_step("timing");
-    return time_step(d, &step, row, err);
+    return time_step(task, &step, row, err);
+}
+
+/* One step on a copy, and the errors of it. Every copy holds the same tokens. */
+static xq_status attend_on(const struct compare_task *task, driver *d, int copy, struct compare_row *row,
+                           error *err)
+{
+    struct step state = {task, d};
+    cli_progress_step("attending");
+    if (set_queries(task, d, err) != XQ_OK || launch_step(&state, NULL, copy, err) != XQ_OK)
+        return err->status;
+    cli_progress_step("checking");
+    return compare_check(task, d, row, err);
 }
 
 static void describe(const struct compare_task *task, const xq_plan_info *info, struct compare_row *row)
@@ -304,11 +332,12 @@ static xq_status take_cache_over(const struct compare_task *task, driver *d,
     return status == XQ_OK ? XQ_OK : last_error_read(task->context, status, err);
 }
 
-xq_status compare_measure(const struct compare_task *task, xq_implementation implementation, driver *d,
-                          bool cached, struct compare_row *row, error *err)
+/* A driver with the task's plan, and with so many copies of the cache. *row: sizes, and nothing measured.
+ */
+static xq_status make_ready(const struct compare_task *task, xq_implementation implementation, driver *d,
+                            bool cached, int copies, struct compare_row *row, error *err)
 {
     const struct compare_layer *layer = task->layer;
-    int copies = copies_needed(task, implementation);
     *row = (struct compare_row){.layer = layer->number,
                                 .bits = task->traits.bits,
                                 .batch = layer->batch,
@@ -316,9 +345,50 @@ xq_status compare_measure(const struct compare_task *task, xq_implementation imp
                                 .tokens = layer->tokens,
                                 .implementation = implementation};
     if ((cached ? take_cache_over(task, d, implementation, err)
-                : fill_cache(task, d, implementation, copies, err)) == XQ_OK) {
+                : fill_cache(task, d, implementation, copies, err)) == XQ_OK)
         describe(task, &d->layers[d->layer_count - 1].info, row);
-        measure(task, d, copies, row, err);
+    return err->status;
+}
+
+xq_status compare_measure(const struct compare_task *task, xq_implementation implementation, driver *d,
+                          bool cached, struct compare_row *row, error *err)
+{
+    const int copies = copies_needed(task, implementation);
+    return make_ready(task, implementation, d, cached, copies, row, err) == XQ_OK
+               ? measure(task, d, copies, row, err)
+               : err->status;
+}
+
+xq_status compare_attend(const struct compare_task *task, xq_implementation implementation, driver *d,
+                         bool cached, int copies, struct compare_row *row, error *err)
+{
+    return make_ready(task, implementation, d, cached, copies, row, err) == XQ_OK
+               ? attend_on(task, d, 0, row, err)
+               : err->status;
+}
+
+static double larger(double a, double b)
+{
+    return isnan(b) || a <= b ? b : a; /* NaN is the largest */
+}
+
+xq_status compare_repeat(const struct compare_task *task, driver *d, struct compare_row *row, error *err)
+{
+    struct step state = {task, d};
+    double error_most = row->kernel_error, lse_most = row->lse_error;
+    /* A GPU was timed by many launches; the software device has launched once. */
+    if (launch_step(&state, NULL, 0, err) != XQ_OK)
+        return err->status;
+    const int copies = d->size.tables;
+    if (layer_is_cross(&task->traits.shape) &&
+        fill_cache(task, d, row->implementation, copies, err) != XQ_OK)
+        return err->status;
+    for (int copy = 0; copy < copies && err->status == XQ_OK; copy++) {
+        attend_on(task, d, copy, row, err);
+        error_most = larger(row->kernel_error, error_most);
+        lse_most = larger(row->lse_error, lse_most);
     }
+    row->kernel_error = error_most;
+    row->lse_error = lse_most;
     return err->status;
 }

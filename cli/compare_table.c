@@ -236,6 +236,9 @@ static cJSON *row_json(const struct compare_row *row)
     cJSON_AddStringToObject(o, "time_kind", row->measured ? "measured" : "modelled");
     add(o, "time_us_low", row->measured, row->seconds_low * 1e6);
     add(o, "time_us_high", row->measured, row->seconds_high * 1e6);
+    add(o, "graph_time_us", row->measured, row->graph_seconds * 1e6);
+    add(o, "graph_time_us_low", row->measured, row->graph_seconds_low * 1e6);
+    add(o, "graph_time_us_high", row->measured, row->graph_seconds_high * 1e6);
     add(o, "limit_us", row->limit.seconds > 0, row->limit.seconds * 1e6);
     if (row->limit.seconds > 0)
         cJSON_AddStringToObject(o, "limit_by", row->limit.by_memory ? "memory" : "matrix");

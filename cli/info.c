@@ -1,5 +1,6 @@
 /* xq info: what this machine offers. */
 #include "../autotune/measure/ceilings.h"
+#include "../autotune/measure/watch.h"
 #include "../runtime/plan/toolchain.h"
 #include "../sim/ceilings.h"
 #include "cli.h"
@@ -20,8 +21,13 @@ static void print_version(int number)
 static void measure_ceilings(xq_context *context, error *why)
 {
     device_properties *p = &context->device->properties;
+    measure_watch watch = {.waits = cli_show_waiting};
     ceilings measured;
-    if (p->is_sim || ceilings_measure(context, &measured, why) != XQ_OK)
+    if (p->is_sim)
+        return;
+    ceilings_measure(context, &watch, &measured, why);
+    measure_watch_close(&watch);
+    if (why->status != XQ_OK)
         return;
     p->copy_bytes_per_second = measured.copy_bytes_per_second;
     p->matrix_flops_per_second[MATRIX_F16] = measured.f16_flops_per_second;

@@ -136,6 +136,12 @@ void cli_progress_step(const char *step)
     pthread_mutex_unlock(&line.lock);
 }
 
+void cli_show_waiting(void *unused, bool waits)
+{
+    (void)unused;
+    cli_progress_step(waits ? "waits for another measurement on this GPU" : "timing");
+}
+
 void cli_progress_end(struct cli_progress *p)
 {
     if (!p->running)

@@ -2,6 +2,7 @@
 #include "../autotune/search/search.h"
 #include "../runtime/plan/toolchain.h"
 #include "gen.h"
+#include "noticed.h"
 #include "signals.h"
 #include "tune_report.h"
 #include "tune_store.h"
@@ -27,14 +28,14 @@ struct tuned {
     struct candidate *candidates;
     int count, standard, stored; /* candidates; the default's place; how many trials the store had */
     double limit;                /* seconds, of a step, as a trial of this run said; 0: there was none */
-    bool done, interrupted;
+    bool done, interrupted, confirmed; /* confirmed: the winner was right again after its measurements */
     struct search_result result;
 };
 
 struct tuning {
     struct compare_options o;
     struct cli_list bits, families, contexts, batches, queries;
-    const char *strategy, *budget, *store_path;
+    const char *strategy, *budget, *store_path, *launch;
     store *store; /* NULL: none */
     const char *shard_text;
     int64_t most, shard, shards; /* shards 0: all candidates */
@@ -47,6 +48,7 @@ struct tuning {
     int job_count;
     xq_device_info device;
     struct cli_progress progress;
+    measure_noticed noticed;
 };
 
 /* --------------------------------------------------------------- settings */
@@ -204,7 +206,7 @@ static xq_status add_job(struct tuning *t, const struct axes *a, int index, erro
     o->tokens = a->contexts[index % a->context_count];
     index /= a->context_count;
     job->bits = (int)a->bits[index];
-    job->job = (struct tune_job){.options = o, .family = family};
+    job->job = (struct tune_job){.options = o, .family = family, .launch = t->launch};
     if (!tune_family(family, &job->job.implementation))
         return error_set(err, XQ_ERROR_ARGUMENT, "argument",
                          "--families: '%.80s' is no family that a step of attention runs; valid: %s",
@@ -242,6 +244,8 @@ static xq_status make_jobs(struct tuning *t, error *err)
 
 /* ------------------------------------------------------------------ search */
 
+#define CONFIRMING 0.05 /* of a job's budget, for verifying the winner again */
+
 /* One job under way. */
 struct search_state {
     struct tuning *t;
@@ -262,12 +266,12 @@ static void show_progress(struct tuning *t, const char *detail)
 }
 
 /* A trial may take ten times as long as any before it, and the first one, which also draws inputs and fills
- * the cache, as long as the budget lasts. */
-static double patience(const struct search_state *s)
+ * the cache, as long as the budget lasts; but for waiting, which only the budget ends. */
+static struct tune_limit patience(const struct search_state *s)
 {
-    double rest = time_left(s->t);
+    double rest = fmax(1, time_left(s->t));
     double most = s->longest > 0 ? 60 + 10 * s->longest : rest;
-    return fmax(1, fmin(most, rest));
+    return (struct tune_limit){fmin(most, rest), rest};
 }
 
 static void show_candidate(const struct search_state *s, int candidate)
@@ -287,12 +291,14 @@ static void show_candidate(const struct search_state *s, int candidate)
  * error. */
 static bool measure(struct search_state *s, const char *parameters, struct tune_trial *trial, error *err)
 {
-    double before = cli_seconds();
-    if (!tune_worker_try(s->worker, parameters, patience(s), is_interrupted, trial, err))
+    const double before = cli_seconds();
+    const struct tune_limit limit = patience(s);
+    if (!tune_worker_try(s->worker, parameters, &limit, is_interrupted, trial, err))
         return false;
+    measure_noticed_add(&s->t->noticed, &trial->noticed);
     if (trial->outcome == TUNE_HUNG && time_left(s->t) <= 0)
         return false;
-    s->longest = fmax(s->longest, cli_seconds() - before);
+    s->longest = fmax(s->longest, cli_seconds() - before - trial->waited);
     s->job->limit = trial->limit > 0 ? trial->limit : s->job->limit;
     return !s->t->store || tune_store_add(s->t->store, &s->question, parameters, trial, err) == XQ_OK;
 }
@@ -394,6 +400,51 @@ static xq_status budget_ended(const struct tuning *t, const struct tuned *job, e
         t->budget, job->job.family, (long long)job->job.options->tokens);
 }
 
+/* The fastest candidate that is right and beats the default beyond the spread of both; else the default. */
+static void choose_next_best(struct tuned *job)
+{
+    struct search_result *r = &job->result;
+    r->best = job->standard;
+    r->best_time = r->default_time;
+    for (int i = 0; i < job->count; i++) {
+        const struct candidate *c = &job->candidates[i];
+        const struct tune_trial *trial = &c->trial;
+        if (!c->tried || trial->outcome != TUNE_MEASURED || trial->high >= r->default_time.low ||
+            trial->median >= r->best_time.median)
+            continue;
+        r->best = i;
+        r->best_time = (struct search_time){true, trial->median, trial->low, trial->high};
+    }
+}
+
+/* The winner attends again after all that it was measured by. One that fails then is wrong, also in the
+ * store, and the next best takes its place. The end of the budget, or an interrupt, leaves a winner
+ * unconfirmed. */
+static xq_status confirm(struct search_state *s, error *err)
+{
+    struct tuned *job = s->job;
+    while (err->status == XQ_OK && !job->confirmed && job->result.best != job->standard) {
+        struct candidate *c = &job->candidates[job->result.best];
+        struct tune_trial trial;
+        const struct tune_limit limit = patience(s);
+        show_progress(s->t, "verifying the winner again");
+        if (time_left(s->t) <= 0 ||
+            !tune_worker_confirm(s->worker, c->parameters, &limit, is_interrupted, &trial, err) ||
+            (trial.outcome == TUNE_HUNG && time_left(s->t) <= 0))
+            return err->status;
+        measure_noticed_add(&s->t->noticed, &trial.noticed);
+        job->confirmed = trial.outcome == TUNE_MEASURED;
+        if (job->confirmed)
+            return XQ_OK;
+        c->trial = trial;
+        c->trial.outcome = TUNE_WRONG; /* it ran before: whatever became of it now is its own fault */
+        if (s->t->store)
+            tune_store_add(s->t->store, &s->question, c->parameters, &c->trial, err);
+        choose_next_best(job);
+    }
+    return err->status;
+}
+
 static xq_status search(struct tuning *t, struct tuned *job, struct tune_worker *worker, error *err)
 {
     double left = time_left(t);
@@ -410,12 +461,14 @@ static xq_status search(struct tuning *t, struct tuned *job, struct tune_worker 
         .most = (int)t->most,
         .shard = (int)t->shard,
         .shards = (int)t->shards,
-        .budget_seconds = left / rest,
+        .budget_seconds = (1 - CONFIRMING) * left / rest,
     };
     if (t->store)
         tune_question_make(t->generator, &job->job, &t->device, &state.question, err);
     if (err->status == XQ_OK && search_run(&o, &calls, &job->result, err) == XQ_OK)
         job->done = job->candidates[job->standard].tried;
+    if (err->status == XQ_OK && job->done)
+        confirm(&state, err);
     job->interrupted = is_interrupted();
     tune_question_free(&state.question);
     return err->status;
@@ -549,7 +602,9 @@ static void print_results(const struct tuning *t)
         "\nTimes are of one step of attention, %s. A gain of 1 keeps the default: nothing was faster "
         "beyond the\n"
         "spread of the measurements. \"/ limit\" is the best time over the least that the device allows.\n",
-        modelled ? "modelled" : "medians");
+        modelled                                        ? "modelled"
+        : t->launch && strcmp(t->launch, "stream") == 0 ? "medians of steps launched one by one"
+                                                        : "medians of steps within a CUDA graph");
 }
 
 static void print_winners(const struct tuning *t)
@@ -587,7 +642,7 @@ static cJSON *trial_json(const struct candidate *c)
     return o;
 }
 
-static cJSON *job_json(const struct tuned *job)
+static cJSON *job_json(const struct tuned *job, bool is_sim)
 {
     const struct compare_options *o = job->job.options;
     cJSON *json = cJSON_CreateObject();
@@ -597,6 +652,10 @@ static cJSON *job_json(const struct tuned *job)
     cJSON_AddNumberToObject(json, "tokens", (double)o->tokens);
     cJSON_AddNumberToObject(json, "batch", (double)o->batch);
     cJSON_AddNumberToObject(json, "queries", (double)o->queries);
+    if (is_sim)
+        cJSON_AddNullToObject(json, "launch");
+    else
+        cJSON_AddStringToObject(json, "launch", tune_in_graph(&job->job, is_sim) ? "graph" : "stream");
     cJSON_AddItemToObject(json, "combinations",
                           cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(job->space, "combinations"), 1));
     if (job->done) {
@@ -604,6 +663,10 @@ static cJSON *job_json(const struct tuned *job)
         cJSON_AddItemToObject(json, "best", trial_json(&job->candidates[job->result.best]));
         cJSON_AddNumberToObject(json, "gain", gain_of(job));
         cJSON_AddNumberToObject(json, "limit_us", job->limit > 0 ? 1e6 * job->limit : NAN);
+        if (job->result.best == job->standard)
+            cJSON_AddNullToObject(json, "confirmed");
+        else
+            cJSON_AddBoolToObject(json, "confirmed", job->confirmed);
         cJSON_AddBoolToObject(json, "complete", job->result.complete);
     }
     cJSON *trials = cJSON_AddArrayToObject(json, "trials");
@@ -623,9 +686,10 @@ static xq_status write_json(const struct tuning *t, error *err)
     cJSON_AddStringToObject(root, "xq", xq_version());
     cJSON_AddStringToObject(root, "device_kind", t->device.is_sim ? "sim" : "cuda");
     cJSON_AddStringToObject(root, "time_kind", t->device.is_sim ? "modelled" : "measured");
+    cli_add_load(root, &t->noticed);
     cJSON *jobs = cJSON_AddArrayToObject(root, "jobs");
     for (int i = 0; i < t->job_count; i++)
-        cJSON_AddItemToArray(jobs, job_json(&t->jobs[i]));
+        cJSON_AddItemToArray(jobs, job_json(&t->jobs[i], t->device.is_sim));
     cli_write_json(&t->o.common, root, err);
     cJSON_Delete(root);
     return err->status;
@@ -656,8 +720,9 @@ static int check_usage(const cli_command *command, const struct tuning *t)
 {
     if (cli_needs_model(command) != CLI_OK)
         return CLI_USAGE;
-    static const char *const measuring[] = {"--store", "--budget", "--strategy", "--most", "--shard"};
-    for (int i = 0; i < 5; i++)
+    static const char *const measuring[] = {"--store", "--budget", "--strategy",
+                                            "--most",  "--shard",  "--launch"};
+    for (int i = 0; i < 6; i++)
         if (t->dry_run && cli_given(command, measuring[i]))
             return cli_usage("tune", "%s: has no effect with --dry-run, which measures nothing",
                              measuring[i]);
@@ -668,6 +733,9 @@ static int check_usage(const cli_command *command, const struct tuning *t)
     if (strcmp(t->strategy, "random") != 0 && strcmp(t->strategy, "exhaustive") != 0)
         return cli_bad_input("tune", "--strategy: '%s' is not known; valid: random, exhaustive",
                              cli_show(t->strategy).text);
+    if (t->launch && strcmp(t->launch, "graph") != 0 && strcmp(t->launch, "stream") != 0)
+        return cli_bad_input("tune", "--launch: '%s' is not known; valid: graph, stream",
+                             cli_show(t->launch).text);
     return CLI_OK;
 }
 
@@ -691,6 +759,7 @@ static int work(struct tuning *t, error *err)
     cli_progress_begin(&t->progress, &t->o.common, "tuning");
     run_all(t, err);
     cli_progress_end(&t->progress);
+    cli_warn_noticed("tune", &t->o.common, &t->noticed);
     bool some = err->status == XQ_OK; /* a later job may have failed */
     for (int i = 0; i < t->job_count; i++)
         some = some || t->jobs[i].done;
@@ -733,6 +802,8 @@ int cli_tune(int argc, char **argv)
         {"--most", CLI_INT, &t.most, "N", "candidates of each family and size (all)"},
         {"--shard", CLI_STRING, &t.shard_text, "I/N",
          "the I-th of N parts of the candidates, and the default (all)"},
+        {"--launch", CLI_STRING, &t.launch, "WAY",
+         "how a GPU is timed: graph, as decoding launches (default), or stream, one after the other"},
         {"--dry-run", CLI_FLAG, &t.dry_run, NULL,
          "count the candidates, and say what rules out the others"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},

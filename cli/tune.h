@@ -3,6 +3,7 @@
 #ifndef CLI_TUNE_H
 #define CLI_TUNE_H
 
+#include "../autotune/measure/noticed.h"
 #include "compare.h"
 
 /* A kernel family for one spec, and how attention is called. */
@@ -11,7 +12,11 @@ struct tune_job {
     const char *spec;                      /* choices, with the bits of this job */
     const char *family;
     xq_implementation implementation; /* whose step runs the family */
+    const char *launch;               /* --launch: "graph" or "stream"; NULL: not given */
 };
+
+/* Whether steps are timed within a graph: those of a GPU, unless they shall not be. */
+bool tune_in_graph(const struct tune_job *job, bool is_sim);
 
 /* The families that a step of attention runs, and of which implementation; false for another. */
 bool tune_family(const char *name, xq_implementation *implementation);
@@ -39,6 +44,8 @@ struct tune_trial {
     double median, low, high; /* seconds of a step, quartiles; modelled: all the same */
     double limit;             /* the least time that the device's ceilings allow for this cache */
     ceilings ceilings;        /* those; `source` is the same text in every process of this program */
+    double waited;            /* seconds, for measurements of other processes */
+    measure_noticed noticed;  /* since the bench was opened */
     double error, lse_error;  /* against double precision on the same cache; NAN where it did not run */
     char reason[400];         /* unless measured */
 };
@@ -47,14 +54,18 @@ struct tune_trial {
 struct tune_bench;
 
 /* Draws a layer's inputs, opens the device, and lists the candidates (gen_space; caller frees *space).
- * Nothing is cached yet: the first trial does that. Errors: those of a context, of gen_space, and of
+ * Nothing is cached yet: the first trial does that. `watch` goes around measurements, and outlives the
+ * bench. Errors: those of a context, of gen_space, and of
  * compare_input_open. */
-xq_status tune_bench_open(const struct tune_job *job, struct tune_bench **out, xq_device_info *device,
-                          char **space, error *err);
+xq_status tune_bench_open(const struct tune_job *job, struct measure_watch *watch, struct tune_bench **out,
+                          xq_device_info *device, char **space, error *err);
 
 /* Compiles the family with these parameters (a JSON object), attends, compares with the reference, and
- * times. */
+ * times. One that is faster than all before it attends over a few random shapes too (tune_shapes.h). */
 void tune_bench_try(struct tune_bench *bench, const char *parameters, struct tune_trial *out);
+/* tune_bench_try once more for a candidate that shall win. When it was measured it attends again over every
+ * cache that took part (compare_repeat), and over the random shapes, whatever its time. */
+void tune_bench_confirm(struct tune_bench *bench, const char *parameters, struct tune_trial *out);
 /* Compiles a candidate that will be tried soon, while others are measured. */
 void tune_bench_expect(struct tune_bench *bench, const char *parameters);
 void tune_bench_close(struct tune_bench *bench);
@@ -71,11 +82,20 @@ struct tune_worker;
 xq_status tune_worker_start(const struct tune_job *job, double seconds, bool (*stop)(void),
                             struct tune_worker **out, xq_device_info *device, char **space, error *err);
 
-/* tune_bench_try, for at most `seconds`. After TUNE_CRASHED and TUNE_HUNG the process is gone, and the next
+/* How long a trial may take, in seconds: itself, and with waiting for other processes' measurements. */
+struct tune_limit {
+    double own, whole;
+};
+
+/* tune_bench_try, within the limit. After TUNE_CRASHED and TUNE_HUNG the process is gone, and the next
  * trial starts another. `stop`: asked while waiting; where it says true the process is ended, and the
  * result is false. Errors of the next process: those of tune_worker_start. */
-bool tune_worker_try(struct tune_worker *worker, const char *parameters, double seconds, bool (*stop)(void),
-                     struct tune_trial *out, error *err);
+bool tune_worker_try(struct tune_worker *worker, const char *parameters, const struct tune_limit *limit,
+                     bool (*stop)(void), struct tune_trial *out, error *err);
+
+/* tune_bench_confirm, in the same way. */
+bool tune_worker_confirm(struct tune_worker *worker, const char *parameters, const struct tune_limit *limit,
+                         bool (*stop)(void), struct tune_trial *out, error *err);
 
 /* tune_bench_expect; nothing where there is no process. */
 void tune_worker_expect(struct tune_worker *worker, const char *parameters);

@@ -1,9 +1,11 @@
 /* A bench: one layer with its cache on a device, over which candidates of a kernel family attend. */
+#include "../autotune/measure/watch.h"
 #include "../autotune/verify/verify.h"
 #include "../runtime/launch/last_error.h"
 #include "../runtime/plan/toolchain.h"
 #include "tune.h"
 #include "tune_ahead.h"
+#include "tune_shapes.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -40,6 +42,11 @@ const char *tune_family_of_step(xq_implementation implementation, int number)
     return number < 5 ? steps[implementation][number] : NULL;
 }
 
+bool tune_in_graph(const struct tune_job *job, bool is_sim)
+{
+    return !is_sim && (!job->launch || strcmp(job->launch, "graph") == 0);
+}
+
 struct tune_bench {
     const struct tune_job *job;
     gen *generator;
@@ -49,9 +56,11 @@ struct tune_bench {
     struct compare_task task;
     struct compare_expected expected;
     driver driver;
-    char *layer_spec;         /* of the layer, without the candidate's parameters */
-    bool cached;              /* the driver holds the layer's tokens */
-    double bound;             /* of errors (autotune/verify/verify.h) */
+    char *layer_spec; /* of the layer, without the candidate's parameters */
+    bool cached;      /* the driver holds the layer's tokens */
+    double bound;     /* of errors (autotune/verify/verify.h) */
+    double best;      /* seconds: the fastest that is right; 0: none yet */
+    struct tune_shapes *shapes;
     struct tune_ahead *ahead; /* NULL before the first candidate is expected */
 };
 
@@ -67,8 +76,11 @@ static xq_status open_context(struct tune_bench *b, error *err)
     xq_status status = xq_context_create(&o, &b->context);
     if (status != XQ_OK)
         return last_error_read(b->context, status, err);
+    if (b->job->launch && b->context->device->properties.is_sim)
+        error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                  "--launch: has no effect on the software device, whose times are modelled");
     context_ignore_tables(b->context); /* candidates are compared with the families' own defaults */
-    return XQ_OK;
+    return err->status;
 }
 
 /* The layer that is attended over: the first, or the first that a cross-layer method has deltas of. */
@@ -110,19 +122,20 @@ static xq_status open_layer(struct tune_bench *b, char **space, error *err)
         context_complete(b->context, b->layer_spec, &completed, err) == XQ_OK &&
         context_space(b->context, completed, b->job->family, space, err) == XQ_OK &&
         reference_model_read(completed, &b->task.reference, err) == XQ_OK && set_bound(b, err) == XQ_OK &&
-        ceilings_find(b->context, &b->task.ceilings, err) == XQ_OK)
+        ceilings_find(b->context, b->task.watch, &b->task.ceilings, err) == XQ_OK)
         compare_input_layer(b->input, number, &b->task.traits, &b->layer, err);
     free(completed);
     return err->status;
 }
 
-xq_status tune_bench_open(const struct tune_job *job, struct tune_bench **out, xq_device_info *info,
-                          char **space, error *err)
+xq_status tune_bench_open(const struct tune_job *job, measure_watch *watch, struct tune_bench **out,
+                          xq_device_info *info, char **space, error *err)
 {
     struct tune_bench *b = calloc(1, sizeof *b);
     if (!b)
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
     b->job = job;
+    b->task.watch = watch;
     char *listed = NULL;
     if (gen_create(job->options->common.templates, &b->generator, err) == XQ_OK &&
         open_context(b, err) == XQ_OK && cli_require_toolchain(b->context, err) == XQ_OK)
@@ -138,8 +151,16 @@ xq_status tune_bench_open(const struct tune_job *job, struct tune_bench **out, x
     b->task.spec = job->spec;
     b->task.base_layer = (int)job->options->base_layer;
     b->task.seed = (uint64_t)job->options->common.seed;
+    b->task.launches =
+        tune_in_graph(job, b->context->device->properties.is_sim) ? COMPARE_GRAPH : COMPARE_STREAM;
     b->task.layer = &b->layer;
     b->task.expected = &b->expected;
+    b->shapes = tune_shapes_create(&b->layer, b->task.seed);
+    if (!b->shapes) {
+        free(listed);
+        tune_bench_close(b);
+        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    }
     xq_context_device(b->context, info);
     *space = listed;
     *out = b;
@@ -151,6 +172,7 @@ void tune_bench_close(struct tune_bench *b)
     if (!b)
         return;
     tune_ahead_end(b->ahead);
+    tune_shapes_destroy(b->shapes);
     driver_close(&b->driver);
     compare_expected_free(&b->expected);
     compare_layer_free(&b->layer);
@@ -185,49 +207,102 @@ void tune_bench_expect(struct tune_bench *b, const char *parameters)
 }
 
 /* A step of a cross-layer method adds to the accumulator, so that each trial needs a cache of its own. */
-static xq_status measure(struct tune_bench *b, const char *spec, struct compare_row *row, error *err)
+static xq_status measure(struct tune_bench *b, struct compare_row *row, error *err)
 {
-    b->task.layer_spec = (char *)spec;
     const bool cached = b->cached && !layer_is_cross(&b->task.traits.shape);
     compare_measure(&b->task, b->job->implementation, &b->driver, cached, row, err);
     b->cached = b->cached || err->status == XQ_OK;
-    b->task.layer_spec = NULL;
     return err->status;
 }
 
-static void judge(const struct tune_bench *b, const struct compare_row *row, struct tune_trial *out)
+static xq_status check_shapes(struct tune_bench *b, struct tune_trial *out, error *err)
 {
-    out->modelled = !row->measured;
-    out->median = row->seconds;
-    out->low = row->seconds_low;
-    out->high = row->seconds_high;
-    out->limit = row->limit.seconds;
-    out->ceilings = b->task.ceilings;
+    bool wrong;
+    if (tune_shapes_check(b->shapes, &b->task, b->job->implementation, b->bound, &wrong, out->reason,
+                          sizeof out->reason, err) == XQ_OK &&
+        wrong)
+        out->outcome = TUNE_WRONG;
+    return err->status;
+}
+
+/* `when`: before the sentence that says what is wrong. */
+static void check_errors(const struct tune_bench *b, const struct compare_row *row, const char *when,
+                         struct tune_trial *out)
+{
     out->error = row->kernel_error;
     out->lse_error = row->lse_error;
     if (row->kernel_error <= b->bound && row->lse_error <= 2 * b->bound)
         return;
     out->outcome = TUNE_WRONG;
-    snprintf(
-        out->reason, sizeof out->reason,
-        "outputs differ from the reference by %.3g, and log-sum-exps by %.3g; at most %.3g and %.3g are "
-        "right",
-        row->kernel_error, row->lse_error, b->bound, 2 * b->bound);
+    snprintf(out->reason, sizeof out->reason,
+             "%soutputs differ from the reference by %.3g, and log-sum-exps by %.3g; at most %.3g and %.3g "
+             "are right",
+             when, row->kernel_error, row->lse_error, b->bound, 2 * b->bound);
 }
 
-void tune_bench_try(struct tune_bench *b, const char *parameters, struct tune_trial *out)
+static void judge(const struct tune_bench *b, const struct compare_row *row, struct tune_trial *out)
 {
-    char *spec = NULL;
+    const bool in_graph = row->measured && b->task.launches == COMPARE_GRAPH;
+    out->modelled = !row->measured;
+    out->median = in_graph ? row->graph_seconds : row->seconds;
+    out->low = in_graph ? row->graph_seconds_low : row->seconds_low;
+    out->high = in_graph ? row->graph_seconds_high : row->seconds_high;
+    out->limit = row->limit.seconds;
+    out->ceilings = b->task.ceilings;
+    check_errors(b, row, "", out);
+}
+
+static xq_status try(struct tune_bench *b, struct tune_trial *out, error *err)
+{
     struct compare_row row;
+    if (measure(b, &row, err) != XQ_OK)
+        return err->status;
+    judge(b, &row, out);
+    if (out->outcome != TUNE_MEASURED || (b->best > 0 && out->median >= b->best))
+        return XQ_OK;
+    if (check_shapes(b, out, err) == XQ_OK && out->outcome == TUNE_MEASURED)
+        b->best = out->median;
+    return err->status;
+}
+
+static xq_status confirm(struct tune_bench *b, struct tune_trial *out, error *err)
+{
+    struct compare_row row;
+    if (measure(b, &row, err) != XQ_OK)
+        return err->status;
+    judge(b, &row, out);
+    if (out->outcome == TUNE_MEASURED && compare_repeat(&b->task, &b->driver, &row, err) == XQ_OK)
+        check_errors(b, &row, "after it was measured, ", out);
+    if (out->outcome == TUNE_MEASURED && err->status == XQ_OK)
+        check_shapes(b, out, err);
+    return err->status;
+}
+
+static void with_spec(struct tune_bench *b, const char *parameters,
+                      xq_status (*work)(struct tune_bench *, struct tune_trial *, error *),
+                      struct tune_trial *out)
+{
     error err = ERROR_INIT;
     *out = (struct tune_trial){.outcome = TUNE_MEASURED, .error = NAN, .lse_error = NAN};
-    if (with_parameters(b, parameters, &spec, &err) == XQ_OK && measure(b, spec, &row, &err) == XQ_OK) {
-        judge(b, &row, out);
-    } else {
+    if (with_parameters(b, parameters, &b->task.layer_spec, &err) == XQ_OK)
+        work(b, out, &err);
+    if (err.status != XQ_OK) {
         /* A fault of the device stays with its context. */
         out->outcome = err.status == XQ_ERROR_DEVICE ? TUNE_CRASHED : TUNE_REFUSED;
         snprintf(out->reason, sizeof out->reason, "%.399s", err.message);
     }
+    out->noticed = b->task.watch->noticed;
     error_clear(&err);
-    free(spec);
+    free(b->task.layer_spec);
+    b->task.layer_spec = NULL;
+}
+
+void tune_bench_try(struct tune_bench *b, const char *parameters, struct tune_trial *out)
+{
+    with_spec(b, parameters, try, out);
+}
+
+void tune_bench_confirm(struct tune_bench *b, const char *parameters, struct tune_trial *out)
+{
+    with_spec(b, parameters, confirm, out);
 }

@@ -78,7 +78,7 @@ static store_question question_of(const struct tune_question *q, const char *par
         .family = q->job->family,
         .bucket = {o->tokens, (int)o->batch, (int)o->queries},
         .source = q->source,
-        .mode = {.cold_l2 = true},
+        .mode = {.cold_l2 = true, .in_graph = tune_in_graph(q->job, d->is_sim)},
         .parameters = parameters,
     };
 }

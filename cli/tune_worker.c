@@ -1,5 +1,7 @@
 /* A bench in a process of its own. The two talk through a pair of sockets: first the worker says whether
- * its bench stands, then each request is a text of parameters and each reply a trial. */
+ * its bench stands, then each request is a text of parameters and each reply a trial. Meanwhile the worker
+ * says when it begins and ends to wait for other processes' measurements. */
+#include "../autotune/measure/watch.h"
 #include "signals.h"
 #include "tune.h"
 
@@ -20,10 +22,14 @@ struct tune_worker {
 };
 
 /* What a worker is asked. The parameters follow as text. */
+enum question { EXPECT, /* tune_bench_expect: there is no reply */ TRY, CONFIRM };
 struct request {
-    bool only_expect; /* tune_bench_expect: there is no reply */
+    enum question question;
     size_t bytes;
 };
+
+/* What every message of a worker begins with. */
+enum message { WAITS, GOES_ON, SAYS_HELLO, HAS_TRIED };
 
 /* What a worker says first. The space follows as text. */
 struct hello {
@@ -72,6 +78,16 @@ static enum received receive_all(int fd, void *data, size_t bytes, double until,
 
 /* ------------------------------------------------------------ the process */
 
+static bool say(int fd, enum message what, const void *data, size_t bytes)
+{
+    return send_all(fd, &what, sizeof what) && send_all(fd, data, bytes);
+}
+
+static void tell_waiting(void *user, bool waits)
+{
+    say(*(const int *)user, waits ? WAITS : GOES_ON, NULL, 0); /* the next message says what failed */
+}
+
 static void serve(struct tune_bench *bench, int fd)
 {
     struct request r;
@@ -80,11 +96,11 @@ static void serve(struct tune_bench *bench, int fd)
         char *parameters = calloc(1, r.bytes + 1);
         struct tune_trial trial;
         goes_on = parameters && receive_all(fd, parameters, r.bytes, 1e18, NULL) == RECEIVED;
-        if (goes_on && r.only_expect) {
+        if (goes_on && r.question == EXPECT) {
             tune_bench_expect(bench, parameters);
         } else if (goes_on) {
-            tune_bench_try(bench, parameters, &trial);
-            goes_on = send_all(fd, &trial, sizeof trial) && trial.outcome != TUNE_CRASHED;
+            (r.question == TRY ? tune_bench_try : tune_bench_confirm)(bench, parameters, &trial);
+            goes_on = say(fd, HAS_TRIED, &trial, sizeof trial) && trial.outcome != TUNE_CRASHED;
         }
         free(parameters);
     }
@@ -95,19 +111,22 @@ static void be_a_worker(const struct tune_job *job, int fd)
 {
     struct hello hello = {.err = ERROR_INIT, .device = XQ_DEVICE_INFO_INIT};
     struct tune_bench *bench = NULL;
+    measure_watch watch = {.waits = tell_waiting, .user = &fd};
     char *space = NULL;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     cli_signals_forget();
     cli_progress_forget();
-    if (tune_bench_open(job, &bench, &hello.device, &space, &hello.err) == XQ_OK)
+    if (tune_bench_open(job, &watch, &bench, &hello.device, &space, &hello.err) == XQ_OK)
         hello.space_bytes = strlen(space);
     free(hello.err.log);
     hello.err.log = NULL;
-    bool told = send_all(fd, &hello, sizeof hello) && (!space || send_all(fd, space, hello.space_bytes));
+    bool told =
+        say(fd, SAYS_HELLO, &hello, sizeof hello) && (!space || send_all(fd, space, hello.space_bytes));
     free(space);
     if (bench && told)
         serve(bench, fd);
     tune_bench_close(bench);
+    measure_watch_close(&watch);
 }
 
 /* --------------------------------------------------------------- the parent */
@@ -163,13 +182,48 @@ static void describe_death(int status, char *text, size_t size)
         snprintf(text, size, "its process ended with status %d", WEXITSTATUS(status));
 }
 
+/* How long an answer may take: until `own`, which moves on while the worker waits for other measurements,
+ * and at most until `whole`. Both are on the clock of cli_seconds(). */
+struct patience {
+    double own, whole, waited;
+};
+
+static struct patience patience_of(const struct tune_limit *limit)
+{
+    const double now = cli_seconds();
+    return (struct patience){.own = now + limit->own, .whole = now + limit->whole};
+}
+
+/* The answer, `bytes` of it. */
+static enum received receive_answer(const struct tune_worker *w, struct patience *p, bool (*stop)(void),
+                                    enum message expected, void *data, size_t bytes)
+{
+    double waits_since = 0; /* 0: it does not wait */
+    for (;;) {
+        enum message what;
+        const double until = waits_since > 0 || p->own > p->whole ? p->whole : p->own;
+        enum received got = receive_all(w->fd, &what, sizeof what, until, stop);
+        if (got == RECEIVED && what == expected)
+            got = receive_all(w->fd, data, bytes, until, stop);
+        else if (got == RECEIVED)
+            cli_show_waiting(NULL, what == WAITS);
+        if (waits_since > 0) {
+            p->own += cli_seconds() - waits_since;
+            p->waited += cli_seconds() - waits_since;
+        }
+        if (got != RECEIVED || what == expected)
+            return got;
+        waits_since = what == WAITS ? cli_seconds() : 0;
+    }
+}
+
 /* CLOSED: *err says why. LATE and STOPPED: the process is ended, *err is as it was. */
-static enum received greet(struct tune_worker *w, double until, bool (*stop)(void), xq_device_info *device,
-                           char **space, error *err)
+static enum received greet(struct tune_worker *w, struct patience *p, bool (*stop)(void),
+                           xq_device_info *info, char **space, error *err)
 {
     struct hello hello;
     char *text = NULL;
-    enum received got = receive_all(w->fd, &hello, sizeof hello, until, stop);
+    enum received got = receive_answer(w, p, stop, SAYS_HELLO, &hello, sizeof hello);
     if (got == RECEIVED && hello.err.status != XQ_OK) {
         *err = hello.err;
         return CLOSED;
@@ -180,10 +234,10 @@ static enum received greet(struct tune_worker *w, double until, bool (*stop)(voi
             error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
             return CLOSED;
         }
-        got = receive_all(w->fd, text, hello.space_bytes, until, stop);
+        got = receive_all(w->fd, text, hello.space_bytes, p->own, stop);
     }
     if (got == RECEIVED) {
-        *device = hello.device;
+        *info = hello.device;
         *space = text;
         return got;
     }
@@ -197,27 +251,28 @@ static enum received greet(struct tune_worker *w, double until, bool (*stop)(voi
     return got;
 }
 
-static enum received restart(struct tune_worker *w, double until, bool (*stop)(void), error *err)
+static enum received restart(struct tune_worker *w, struct patience *p, bool (*stop)(void), error *err)
 {
-    xq_device_info device;
+    xq_device_info info;
     char *space = NULL;
     if (start_process(w, err) != XQ_OK)
         return CLOSED;
-    enum received got = greet(w, until, stop, &device, &space, err);
+    enum received got = greet(w, p, stop, &info, &space, err);
     free(space);
     return got;
 }
 
 xq_status tune_worker_start(const struct tune_job *job, double seconds, bool (*stop)(void),
-                            struct tune_worker **out, xq_device_info *device, char **space, error *err)
+                            struct tune_worker **out, xq_device_info *info, char **space, error *err)
 {
     struct tune_worker *w = calloc(1, sizeof *w);
     if (!w)
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
     w->job = job;
     enum received got = CLOSED;
+    struct patience p = patience_of(&(struct tune_limit){seconds, seconds});
     if (start_process(w, err) == XQ_OK)
-        got = greet(w, cli_seconds() + seconds, stop, device, space, err);
+        got = greet(w, &p, stop, info, space, err);
     if (got == LATE) {
         error_set(err, XQ_ERROR_DEVICE, "device", "the bench was not set up within %.3g s", seconds);
         error_field(err, "budget");
@@ -231,11 +286,11 @@ xq_status tune_worker_start(const struct tune_job *job, double seconds, bool (*s
     return err->status;
 }
 
-static bool ask(const struct tune_worker *w, bool only_expect, const char *parameters)
+static bool ask(const struct tune_worker *w, enum question question, const char *parameters)
 {
     struct request r;
     memset(&r, 0, sizeof r);
-    r.only_expect = only_expect;
+    r.question = question;
     r.bytes = strlen(parameters);
     return send_all(w->fd, &r, sizeof r) && send_all(w->fd, parameters, r.bytes);
 }
@@ -243,32 +298,47 @@ static bool ask(const struct tune_worker *w, bool only_expect, const char *param
 void tune_worker_expect(struct tune_worker *w, const char *parameters)
 {
     if (w->process)
-        ask(w, true, parameters); /* a worker that is gone shows it at the next trial */
+        ask(w, EXPECT, parameters); /* a worker that is gone shows it at the next trial */
 }
 
-bool tune_worker_try(struct tune_worker *w, const char *parameters, double seconds, bool (*stop)(void),
-                     struct tune_trial *out, error *err)
+static bool have_answered(struct tune_worker *w, enum question question, const char *parameters,
+                          const struct tune_limit *limit, bool (*stop)(void), struct tune_trial *out,
+                          error *err)
 {
-    const double until = cli_seconds() + seconds;
-    enum received got = w->process ? RECEIVED : restart(w, until, stop, err);
+    struct patience p = patience_of(limit);
+    enum received got = w->process ? RECEIVED : restart(w, &p, stop, err);
     *out = (struct tune_trial){.outcome = TUNE_CRASHED};
     if (err->status != XQ_OK)
         return false;
     if (got == RECEIVED)
-        got = ask(w, false, parameters) ? receive_all(w->fd, out, sizeof *out, until, stop) : CLOSED;
+        got = ask(w, question, parameters) ? receive_answer(w, &p, stop, HAS_TRIED, out, sizeof *out)
+                                           : CLOSED;
+    out->waited = p.waited;
     if (got == RECEIVED && out->outcome != TUNE_CRASHED)
         return true;
     if (got == CLOSED) { /* it is dying by itself, and has something to say */
-        *out = (struct tune_trial){.outcome = TUNE_CRASHED};
+        *out = (struct tune_trial){.outcome = TUNE_CRASHED, .waited = p.waited};
         describe_death(wait_for_process(w), out->reason, sizeof out->reason);
         return true;
     }
     end_process(w);
     if (got == LATE) {
-        *out = (struct tune_trial){.outcome = TUNE_HUNG};
-        snprintf(out->reason, sizeof out->reason, "no result within %.0f s", seconds);
+        *out = (struct tune_trial){.outcome = TUNE_HUNG, .waited = p.waited};
+        snprintf(out->reason, sizeof out->reason, "no result within %.0f s", limit->own);
     }
     return got != STOPPED;
+}
+
+bool tune_worker_try(struct tune_worker *w, const char *parameters, const struct tune_limit *limit,
+                     bool (*stop)(void), struct tune_trial *out, error *err)
+{
+    return have_answered(w, TRY, parameters, limit, stop, out, err);
+}
+
+bool tune_worker_confirm(struct tune_worker *w, const char *parameters, const struct tune_limit *limit,
+                         bool (*stop)(void), struct tune_trial *out, error *err)
+{
+    return have_answered(w, CONFIRM, parameters, limit, stop, out, err);
 }
 
 void tune_worker_end(struct tune_worker *w)

@@ -375,6 +375,49 @@ static xq_status sim_synchronize(device *d, error *err)
     return XQ_OK;
 }
 
+/* Streams say nothing, since launches run one after another, and neither do graphs: a modelled time is that
+ * of the kernels, however they are launched. */
+static xq_status sim_stream_create(device *d, void **stream, error *err)
+{
+    (void)err;
+    *stream = d;
+    return XQ_OK;
+}
+
+static void sim_stream_destroy(device *d, void *stream)
+{
+    (void)d;
+    (void)stream;
+}
+
+static xq_status no_graphs(error *err)
+{
+    return error_set(err, XQ_ERROR_UNSUPPORTED, "device", "the software device has no graphs");
+}
+
+static xq_status sim_graph_record(device *d, void *stream, device_record *record, void *user,
+                                  device_graph **out, error *err)
+{
+    (void)d;
+    (void)stream;
+    (void)record;
+    (void)user;
+    (void)out;
+    return no_graphs(err);
+}
+
+static xq_status sim_graph_launch(device_graph *graph, void *stream, error *err)
+{
+    (void)graph;
+    (void)stream;
+    return no_graphs(err);
+}
+
+static void sim_graph_destroy(device_graph *graph)
+{
+    (void)graph;
+}
+
 /* ---------------------------------------------------------------- time and counters */
 
 static xq_status sim_mark(device *d, void *stream, int index, error *err)
@@ -443,6 +486,11 @@ static const device_ops ops = {
     .function_attributes = sim_function_attributes,
     .launch = sim_launch_kernel,
     .synchronize = sim_synchronize,
+    .stream_create = sim_stream_create,
+    .stream_destroy = sim_stream_destroy,
+    .graph_record = sim_graph_record,
+    .graph_launch = sim_graph_launch,
+    .graph_destroy = sim_graph_destroy,
     .mark = sim_mark,
     .elapsed = sim_elapsed,
     .counters = sim_counters,

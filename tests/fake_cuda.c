@@ -22,7 +22,9 @@ struct fake_cuda_state *fake_cuda_use(void)
     ssize_t n = readlink("/proc/self/exe", path, sizeof path - 32);
     cr_assert_gt(n, 0);
     path[n] = 0;
-    strcpy(strrchr(path, '/') + 1, "libfake_cuda.so");
+    *strrchr(path, '/') = 0;
+    setenv("XQ_LOCK_DIR", path, 0);
+    strcat(path, "/libfake_cuda.so");
     setenv("XQ_LIBCUDA", path, 1);
     struct fake_cuda_state *(*get)(void);
     void *found = symbol("fake_cuda_get_state");

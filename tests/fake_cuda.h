@@ -7,6 +7,13 @@
 
 enum { FAKE_CUDA_FUNCTIONS = 64, FAKE_CUDA_LAUNCHES = 16 };
 
+/* What a launch takes by itself, and within a graph. */
+#define FAKE_CUDA_LAUNCH_MS 1.5
+#define FAKE_CUDA_GRAPH_MS  1.0
+
+/* Of device 0. */
+#define FAKE_CUDA_UUID "00112233-4455-6677-8899-aabbccddee00"
+
 struct fake_cuda_function {
     char name[64]; /* "" where there is none */
     void *module;
@@ -33,13 +40,15 @@ struct fake_cuda_state {
     /* What happened. */
     char calls[8192]; /* names, each followed by a space */
     int retained, modules, events, launch_count;
-    int ptx_modules; /* how many of all modules so far were PTX */
+    int streams, graphs; /* that exist */
+    double clock;        /* milliseconds of all launches */
+    int ptx_modules;     /* how many of all modules so far were PTX */
     struct fake_cuda_function functions[FAKE_CUDA_FUNCTIONS];
     struct fake_cuda_launch launches[FAKE_CUDA_LAUNCHES]; /* launch i is at i % FAKE_CUDA_LAUNCHES */
 };
 
 /* Points XQ_LIBCUDA at the fake driver beside the test program, loads it, and returns its state; fails
- * the test when it is not there. */
+ * the test when it is not there. Unless XQ_LOCK_DIR is set, it becomes the same folder. */
 struct fake_cuda_state *fake_cuda_use(void);
 
 /* The calling thread's context stack. */

@@ -14,7 +14,7 @@ Test(ceilings, a_measurement_stays_below_the_datasheet)
     options.device = "sim:a100";
     options.cache_dir = "";
     cr_assert_eq(xq_context_create(&options, &context), XQ_OK);
-    cr_assert_eq(ceilings_measure(context, &measured, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(ceilings_measure(context, NULL, &measured, &err), XQ_OK, "%s", err.message);
     const device_properties *p = &context->device->properties;
     cr_assert_gt(measured.copy_bytes_per_second, 0);
     cr_assert_lt(measured.copy_bytes_per_second, p->copy_bytes_per_second);

@@ -1,5 +1,6 @@
 #include "../prepare/safetensors.h"
 #include "command.h"
+#include "fake_cuda.h"
 #include "files.h"
 #include "generator.h"
 #include "layer_files.h"
@@ -37,6 +38,78 @@ static struct layer layer_of(int64_t tokens)
     return layer;
 }
 
+/* Both ways to launch a step, on a driver whose kernels do nothing. */
+Test(compare, a_gpu_is_timed_one_by_one_and_within_a_graph)
+{
+    static const int launches[] = {1, 5, 1};
+    struct layer layer = layer_of(100);
+    const char *directory = layer_files_write(&layer, "latent", 4);
+    fake_cuda_use();
+    setenv("XQ_LOCK_DIR", files_directory(), 1);
+    struct command_result r = command_run(
+        "compare --device cuda --spec %s/spec.json --activations %s/in.safetensors --bits 4 --json -",
+        directory, directory);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_expect_str_eq(r.err, "");
+    cr_expect_eq(files_count(getenv("XQ_LOCK_DIR")), 1, "measurements took turns");
+    cr_expect(strstr(r.out, "\"load\":null") || strstr(r.out, "\"load\":\tnull"), "%s", r.out);
+    cJSON *json = cJSON_Parse(r.out);
+    for (int i = 0; i < 3; i++) {
+        const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), i);
+        cr_expect_str_eq(generator_string(row, "time_kind"), "measured");
+        cr_expect_eq(generator_number(row, "time_us"), 1e3 * FAKE_CUDA_LAUNCH_MS * launches[i]);
+        cr_expect_eq(generator_number(row, "graph_time_us"), 1e3 * FAKE_CUDA_GRAPH_MS * launches[i]);
+        cr_expect_eq(generator_number(row, "graph_time_us_low"), generator_number(row, "graph_time_us"));
+    }
+    cJSON_Delete(json);
+    setenv("XQ_LOCK_DIR", "/nowhere", 1);
+    r = command_run("compare --device cuda --spec %s/spec.json --activations %s/in.safetensors --bits 4",
+                    directory, directory);
+    cr_expect_eq(r.status, 0);
+    cr_expect_str_eq(
+        r.err,
+        "xq compare: warning: times may be off: measurements did not wait for those of other processes: "
+        "/nowhere/xq-gpu-" FAKE_CUDA_UUID ".lock cannot be locked: No such file or directory\n");
+}
+
+Test(compare, a_load_on_the_gpu_is_told)
+{
+    struct layer layer = layer_of(100);
+    const char *directory = layer_files_write(&layer, "latent", 4);
+    char library[4096];
+    fake_cuda_use();
+    snprintf(library, sizeof library, "%s", getenv("XQ_LIBCUDA"));
+    strcpy(strstr(library, "libfake_cuda.so"), "libfake_nvml.so");
+    setenv("XQ_NVML", library, 1);
+    setenv("FAKE_NVML_UUID", "GPU-" FAKE_CUDA_UUID, 1);
+    setenv("FAKE_NVML_PROCESSES", "self,1,2", 1);
+    setenv("FAKE_NVML_BUSY", "64", 1);
+    setenv("FAKE_NVML_CLOCKS", "1980,2619", 1);
+    setenv("FAKE_NVML_REASONS", "0x45", 1);
+    struct command_result r = command_run(
+        "compare --device cuda --spec %s/spec.json --activations %s/in.safetensors --bits 4 --json -",
+        directory, directory);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_expect_str_eq(r.err, "xq compare: warning: times may be off: 2 other processes use the GPU; the GPU "
+                            "was busy for 64 % of the time before the first measurement; its clocks were "
+                            "lowered: temperature (hardware)\n");
+    cJSON *json = cJSON_Parse(r.out), *load = cJSON_GetObjectItem(json, "load");
+    cr_expect_eq(generator_number(load, "processes"), 2);
+    cr_expect_eq(generator_number(load, "busy_percent"), 64);
+    cr_expect_lt(generator_number(load, "sm_mhz_low"), generator_number(load, "sm_mhz_high"));
+    cr_expect_eq(generator_number(load, "memory_mhz_high"), 2619);
+    const cJSON *names = cJSON_GetObjectItem(load, "clocks_lowered_by");
+    cr_assert_eq(cJSON_GetArraySize(names), 2);
+    cr_expect_str_eq(cJSON_GetArrayItem(names, 0)->valuestring, "power limit");
+    cJSON_Delete(json);
+    setenv("FAKE_NVML_BUSY", "9", 1); /* as a desktop's */
+    setenv("FAKE_NVML_PROCESSES", "self", 1);
+    setenv("FAKE_NVML_REASONS", "0x5", 1);
+    r = command_run("compare --device cuda --spec %s/spec.json --activations %s/in.safetensors --bits 4",
+                    directory, directory);
+    cr_expect_str_eq(r.err, "");
+}
+
 Test(compare, json_has_three_rows_for_each_bit_width_and_small_errors)
 {
     struct layer layer = layer_of(100);
@@ -52,6 +125,7 @@ Test(compare, json_has_three_rows_for_each_bit_width_and_small_errors)
         const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), i);
         cr_assert_str_eq(generator_string(row, "name"), names[i % 3]);
         cr_assert_str_eq(generator_string(row, "time_kind"), "modelled");
+        cr_assert(cJSON_IsNull(cJSON_GetObjectItem(row, "graph_time_us")));
         cr_assert(generator_number(row, "layer") == 5 && generator_number(row, "bits") == (i < 3 ? 4 : 8));
         cr_assert(generator_number(row, "tokens") == 90 && generator_number(row, "batch") == 1);
         cr_assert_lt(generator_number(row, "kernel_rel_err"), 2e-3);

@@ -92,6 +92,7 @@ Test(device_cuda, the_first_gpu_that_works_is_taken)
     fake->capability[1] = 75;
     cr_assert_eq(device_cuda_open_first(&d, &err), XQ_OK, "%s", err.message);
     cr_assert_str_eq(d->properties.name, "Fake GPU 2");
+    cr_assert_str_eq(d->properties.uuid + 34, "02");
     d->ops->destroy(d);
     fake->capability[2] = 61;
     cr_assert_eq(device_cuda_open_first(&d, &err), XQ_ERROR_NO_DEVICE);
@@ -107,6 +108,7 @@ Test(device_cuda, properties_come_from_the_driver)
 {
     device *d = open_fake();
     cr_assert_str_eq(d->properties.name, "Fake GPU 0");
+    cr_assert_str_eq(d->properties.uuid, FAKE_CUDA_UUID);
     cr_assert_str_eq(d->properties.arch, "sm_90");
     cr_assert_str_eq(d->properties.ptx_target, "compute_90");
     cr_assert_not(d->properties.is_sim);
@@ -415,6 +417,143 @@ Test(device_cuda, marks_measure_what_was_launched_between)
     d->ops->module_unload(m);
     d->ops->destroy(d);
     cr_assert_eq(fake->events, 0);
+}
+
+/* ------------------------------------------------------------------ graphs */
+
+struct recorded {
+    device *device;
+    device_module *module;
+    device_function *function;
+    int launches;
+    bool fails; /* after the launches */
+    bool waits; /* before them, which no capture allows */
+};
+
+static struct recorded make_recorded(device *d)
+{
+    struct recorded r = {.device = d, .launches = 2};
+    cr_assert_eq(d->ops->module_load(d, cubin, sizeof cubin, "attend", &r.module, &err), XQ_OK);
+    cr_assert_eq(d->ops->function_get(r.module, "xq_attend", 0, &r.function, &err), XQ_OK);
+    return r;
+}
+
+static xq_status record(void *user, void *stream, error *e)
+{
+    struct recorded *r = user;
+    if (r->waits)
+        r->device->ops->synchronize(r->device, e);
+    for (int i = 0; i < r->launches && e->status == XQ_OK; i++) {
+        int params = 40 + i;
+        const device_launch l = {.function = r->function,
+                                 .grid = {1, 1, 1},
+                                 .block = {32, 1, 1},
+                                 .stream = stream,
+                                 .params = &params,
+                                 .params_bytes = sizeof params};
+        r->device->ops->launch(r->device, &l, e);
+    }
+    return r->fails ? error_set(e, XQ_ERROR_ARGUMENT, "argument", "the step fails") : e->status;
+}
+
+static void end_recorded(struct recorded *r, void *stream)
+{
+    r->device->ops->stream_destroy(r->device, stream);
+    r->device->ops->module_unload(r->module);
+    r->device->ops->destroy(r->device);
+    cr_expect_eq(fake->streams, 0);
+    cr_expect_eq(fake->graphs, 0);
+    cr_expect_eq(fake_cuda_context_depth_of_thread(), 0);
+}
+
+Test(device_cuda, a_graph_launches_what_was_recorded)
+{
+    device *d = open_fake();
+    struct recorded r = make_recorded(d);
+    device_graph *graph = NULL;
+    void *stream = NULL;
+    double milliseconds;
+    cr_assert(d->properties.graphs);
+    cr_assert_eq(d->ops->stream_create(d, &stream, &err), XQ_OK);
+    fake->calls[0] = 0;
+    cr_assert_eq(d->ops->graph_record(d, stream, record, &r, &graph, &err), XQ_OK, "%s", err.message);
+    cr_expect(strstr(fake->calls, "cuStreamBeginCapture cuCtxPopCurrent "), "%s", fake->calls);
+    cr_expect_eq(fake->launch_count, 0, "recording runs nothing");
+    cr_expect_eq(fake->graphs, 1, "the recording goes, what was made of it stays");
+    d->ops->mark(d, stream, 0, &err);
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(d->ops->graph_launch(graph, stream, &err), XQ_OK, "%s", err.message);
+    d->ops->mark(d, stream, 1, &err);
+    cr_expect_eq(fake->launch_count, 6);
+    cr_expect_eq(*(const int *)fake_cuda_launched(fake, 0)->params, 41);
+    cr_expect_eq(*(const int *)fake_cuda_launched(fake, 1)->params, 40);
+    cr_assert_eq(d->ops->elapsed(d, 0, 1, &milliseconds, &err), XQ_OK);
+    cr_expect_eq(milliseconds, 6 * FAKE_CUDA_GRAPH_MS);
+    d->ops->graph_destroy(graph);
+    end_recorded(&r, stream);
+}
+
+/* The stream takes launches again, and can be recorded again. */
+static void expect_usable(struct recorded *r, void *stream)
+{
+    device *d = r->device;
+    device_graph *graph = NULL;
+    r->fails = r->waits = false;
+    cr_expect_eq(fake->graphs, 0);
+    int before = fake->launch_count;
+    cr_expect_eq(record(r, stream, &err), XQ_OK, "%s", err.message);
+    cr_expect_eq(fake->launch_count, before + r->launches);
+    cr_assert_eq(d->ops->graph_record(d, stream, record, r, &graph, &err), XQ_OK, "%s", err.message);
+    d->ops->graph_destroy(graph);
+}
+
+Test(device_cuda, a_failure_within_a_recording_leaves_the_stream_usable)
+{
+    device *d = open_fake();
+    struct recorded r = make_recorded(d);
+    device_graph *graph = NULL;
+    void *stream = NULL;
+    cr_assert_eq(d->ops->stream_create(d, &stream, &err), XQ_OK);
+    r.fails = true;
+    cr_expect_eq(d->ops->graph_record(d, stream, record, &r, &graph, &err), XQ_ERROR_ARGUMENT);
+    cr_expect_str_eq(err.message, "the step fails");
+    cr_expect_null(graph);
+    error_clear(&err);
+    expect_usable(&r, stream);
+
+    r.waits = true; /* the driver breaks the capture */
+    cr_expect_eq(d->ops->graph_record(d, stream, record, &r, &graph, &err), XQ_ERROR_DEVICE);
+    cr_expect(strstr(err.message, "cuCtxSynchronize"), "the first failure is told: %s", err.message);
+    cr_expect_null(graph);
+    error_clear(&err);
+    expect_usable(&r, stream);
+    end_recorded(&r, stream);
+}
+
+Test(device_cuda, what_the_driver_refuses_of_a_graph_is_told)
+{
+    static const char *const calls[] = {"cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate"};
+    device *d = open_fake();
+    struct recorded r = make_recorded(d);
+    device_graph *graph = NULL;
+    void *stream = NULL;
+    cr_assert_eq(d->ops->stream_create(d, &stream, &err), XQ_OK);
+    for (int i = 0; i < 3; i++) {
+        fake->fail_function = calls[i];
+        fake->fail_result = 901;
+        cr_expect_eq(d->ops->graph_record(d, stream, record, &r, &graph, &err), XQ_ERROR_DEVICE);
+        cr_expect(strstr(err.message, calls[i]) &&
+                      strstr(err.message, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"),
+                  "%s", err.message);
+        cr_expect_null(graph);
+        error_clear(&err);
+        fake->fail_function = NULL;
+        expect_usable(&r, stream);
+    }
+    cr_expect_eq(d->ops->graph_record(d, NULL, record, &r, &graph, &err), XQ_ERROR_DEVICE,
+                 "the default stream cannot be recorded");
+    error_clear(&err);
+    end_recorded(&r, stream);
 }
 
 Test(device_cuda, counters_are_the_software_devices)

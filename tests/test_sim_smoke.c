@@ -226,3 +226,30 @@ Test(sim_smoke, marks_measure_modelled_time)
     error_clear(&err);
     sim->ops->destroy(sim);
 }
+
+static xq_status record_nothing(void *user, void *stream, error *err)
+{
+    (void)stream;
+    *(bool *)user = true;
+    return err->status;
+}
+
+/* A modelled time is that of the kernels, however they are launched: there is nothing that a graph could
+ * show. */
+Test(sim_smoke, graphs_are_not_pretended)
+{
+    device *sim = open_sim();
+    error err = ERROR_INIT;
+    void *stream = NULL;
+    device_graph *graph = NULL;
+    bool called = false;
+    cr_expect_not(sim->properties.graphs);
+    cr_assert_eq(sim->ops->stream_create(sim, &stream, &err), XQ_OK);
+    cr_expect_eq(sim->ops->graph_record(sim, stream, record_nothing, &called, &graph, &err),
+                 XQ_ERROR_UNSUPPORTED);
+    cr_expect_str_eq(err.message, "the software device has no graphs");
+    cr_expect_null(graph);
+    cr_expect_not(called);
+    sim->ops->stream_destroy(sim, stream);
+    sim->ops->destroy(sim);
+}

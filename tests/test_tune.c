@@ -82,6 +82,8 @@ Test(tune, the_best_is_one_that_was_measured_and_no_slower_than_the_default, .ti
     cr_expect_geq(number(job, "gain"), 1);
     cr_expect(cJSON_IsTrue(cJSON_GetObjectItem(job, "complete")));
     cr_expect_str_eq(text(root, "time_kind"), "modelled");
+    cr_expect(cJSON_IsNull(cJSON_GetObjectItem(root, "load")));
+    cr_expect(cJSON_IsNull(cJSON_GetObjectItem(job, "launch")));
     cJSON_Delete(root);
 }
 
@@ -183,6 +185,13 @@ Test(tune, the_table_says_how_to_use_what_it_found, .timeout = 300)
 
 /* ---------------------------------------------------------------- bad kernels */
 
+static xq_status count_row(void *user, const store_row *row, error *err)
+{
+    ++*(int *)user;
+    (void)row;
+    return err->status;
+}
+
 /* A folder with one of the built-in templates, in which `from` is replaced. */
 static const char *changed(const char *name, const char *from, const char *to)
 {
@@ -241,6 +250,93 @@ Test(tune, a_kernel_that_does_not_compile_is_refused, .timeout = 300)
     expect_bad(changed("templates/attend.cu.lt", "{${guard}",
                        "{${guard}\n% if tuning.stages == 4 then\n    no_such_name();\n% end"),
                "stages", 4, "refused", "no_such_name");
+}
+
+/* The parameters of the candidate that wins with these templates. */
+static int warps_of_best(const char *arguments)
+{
+    cJSON *root = tune(arguments);
+    const cJSON *job = job_of(root, 0);
+    int warps = (int)parameter(cJSON_GetObjectItem(job, "best"), "warps");
+    cr_expect(cJSON_IsTrue(cJSON_GetObjectItem(job, "confirmed")));
+    cr_assert_neq(warps, (int)parameter(cJSON_GetObjectItem(job, "default"), "warps"));
+    cJSON_Delete(root);
+    return warps;
+}
+
+/* Trials with so many warps that are wrong, each for this reason; no winner has so many. */
+static int count_wrong(const cJSON *job, int warps, const char *reason)
+{
+    const cJSON *t;
+    int wrong = 0;
+    cJSON_ArrayForEach(t, cJSON_GetObjectItem(job, "trials"))
+    {
+        const bool bad = strcmp(text(t, "outcome"), "wrong") == 0;
+        wrong += bad;
+        cr_expect(!bad || ((int)parameter(t, "warps") == warps && strstr(text(t, "reason"), reason)), "%s",
+                  bad ? text(t, "reason") : "");
+    }
+    cr_expect_neq((int)parameter(cJSON_GetObjectItem(job, "best"), "warps"), warps);
+    return wrong;
+}
+
+/* Right for one sequence, which is what is tuned for. */
+Test(tune, a_kernel_that_is_wrong_at_other_shapes_cannot_win, .timeout = 300)
+{
+    static const char few[] = "--contexts 100 --most 12 --strategy exhaustive";
+    const int warps = warps_of_best(few);
+    char code[256], arguments[512];
+    snprintf(code, sizeof code,
+             "{${guard}\n%% if tuning.warps == %d then\n    if (blockIdx.z > 0)\n        return;\n%% end",
+             warps);
+    snprintf(arguments, sizeof arguments, "%s --templates %s", few,
+             changed("templates/attend.cu.lt", "{${guard}", code));
+    cJSON *root = tune(arguments);
+    cr_expect_geq(count_wrong(job_of(root, 0), warps, "sequences of "), 1);
+    cJSON_Delete(root);
+}
+
+/* A launch over outputs that are no longer poisoned breaks all launches after it. Measuring on the software
+ * device has none; verifying the winner again has. */
+Test(tune, a_kernel_that_fails_after_repeats_is_wrong_and_the_next_best_wins, .timeout = 300)
+{
+    static const char few[] = "--contexts 100 --most 12 --strategy exhaustive";
+    const int warps = warps_of_best(few);
+    const char *folder = files_directory();
+    char code[512], arguments[4400];
+    snprintf(code, sizeof code,
+             "__device__ int broken;\n"
+             "extern \"C\" __global__ void __launch_bounds__(work::THREADS, 1) xq_attend("
+             "const __grid_constant__ ${params(\"xq_attend_params\")} p)\n{${guard}\n"
+             "%% if tuning.warps == %d then\n"
+             "    const bool poisoned = *(const unsigned short *)p.out == 0xffff;\n"
+             "    if (poisoned && broken)\n        return;\n"
+             "    if (!poisoned && threadIdx.x + blockIdx.x + blockIdx.y + blockIdx.z == 0)\n"
+             "        broken = 1;\n%% end",
+             warps);
+    snprintf(arguments, sizeof arguments, "%s --store %s/one.db --templates %s", few, folder,
+             changed("templates/attend.cu.lt",
+                     "extern \"C\" __global__ void __launch_bounds__(work::THREADS, 1) xq_attend("
+                     "const __grid_constant__ ${params(\"xq_attend_params\")} p)\n{${guard}",
+                     code));
+    cJSON *root = tune(arguments);
+    const cJSON *job = job_of(root, 0);
+    const int wrong =
+        count_wrong(job, warps, "after it was measured, outputs differ from the reference by");
+    cr_expect_geq(wrong, 2, "%d", wrong);
+    cr_expect_geq(number(job, "gain"), 1);
+    /* The store keeps it, so that the next run does not begin with it again. */
+    store *s = NULL;
+    error err = ERROR_INIT;
+    char path[4096];
+    int rows = 0;
+    const store_outcome outcome = STORE_WRONG;
+    snprintf(path, sizeof path, "%s/one.db", folder);
+    cr_assert_eq(store_open(path, STORE_READ, &s, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(store_list(s, &(store_filter){.outcome = &outcome}, count_row, &rows, &err), XQ_OK);
+    cr_expect_eq(rows, wrong);
+    store_close(s);
+    cJSON_Delete(root);
 }
 
 Test(tune, a_default_that_does_not_work_is_an_error)
@@ -317,6 +413,10 @@ Test(tune, bad_input_is_named)
         {"--contexts 40,2 --queries 5", 1, "--queries: 5; valid are 1 .. 2"},
         {"--strategy best", 1, "--strategy: 'best' is not known; valid: random, exhaustive"},
         {"--most 0", 1, "--most"},
+        {"--launch twice", 1, "--launch: 'twice' is not known; valid: graph, stream"},
+        {"--launch graph --contexts 40", 1,
+         "--launch: has no effect on the software device, whose times are modelled"},
+        {"--launch stream --dry-run", 2, "--launch: has no effect with --dry-run, which measures nothing"},
         {"--shard 0/2", 1,
          "--shard: '0/2' is not valid; valid: I/N, I from 1 to N, N from 1 to 1000, as in 2/8"},
         {"--shard 3/2", 1, "--shard: '3/2' is not valid"},
@@ -430,13 +530,6 @@ Test(tune, a_store_does_not_answer_for_a_changed_template, .timeout = 300)
     snprintf(arguments, sizeof arguments, "--contexts 50 --families rope --templates %s", changed_folder);
     cr_expect_eq(from_store(path, arguments), 0);
     cr_expect_eq(from_store(path, "--contexts 50 --families rope"), 1);
-}
-
-static xq_status count_row(void *user, const store_row *row, error *err)
-{
-    ++*(int *)user;
-    (void)row;
-    return err->status;
 }
 
 /* Waits until the store has a row; it may not be there yet. */

@@ -1,10 +1,13 @@
 /* The process that xq tune measures in: candidates that take too long, and interrupts. */
 #include "../cli/tune.h"
+#include "fake_cuda.h"
 #include "files.h"
+#include "lock_files.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct compare_options options = {
     .tokens = 40, .batch = 1, .queries = 1, .base_layer = CLI_BASE_LAYER, .synthetic = true};
@@ -38,7 +41,8 @@ static struct tune_trial try_for(struct tune_worker *worker, double seconds)
 {
     struct tune_trial trial;
     error err = ERROR_INIT;
-    cr_assert(tune_worker_try(worker, parameters, seconds, NULL, &trial, &err), "%s", err.message);
+    const struct tune_limit limit = {seconds, seconds};
+    cr_assert(tune_worker_try(worker, parameters, &limit, NULL, &trial, &err), "%s", err.message);
     return trial;
 }
 
@@ -57,6 +61,81 @@ Test(tune_worker, a_candidate_that_takes_too_long_is_ended_and_the_next_one_meas
     tune_worker_end(worker);
 }
 
+/* The file by which measurements on the fake GPU take turns, and who holds it; 0: nobody. */
+static const char *lock;
+static pid_t holder;
+
+static bool let_go_once_waited_for(void)
+{
+    if (holder && lock_file_is_waited_for(lock)) {
+        lock_file_release(holder);
+        holder = 0;
+    }
+    return false;
+}
+
+static bool is_waited_for(void)
+{
+    return lock_file_is_waited_for(lock);
+}
+
+/* Kernels of the fake driver do nothing, so that every candidate is wrong; but it is timed first. */
+Test(tune_worker, a_candidate_waits_for_the_measurement_of_another_process, .timeout = 300)
+{
+    struct tune_worker *worker = NULL;
+    struct tune_trial trial;
+    xq_device_info info;
+    char *space = NULL;
+    error err = ERROR_INIT;
+    const struct tune_limit limit = {200, 200};
+    fake_cuda_use();
+    lock = lock_file_of(FAKE_CUDA_UUID);
+    options.common.device = "cuda";
+    holder = lock_file_hold(lock);
+    cr_assert_eq(tune_worker_start(&job, 200, let_go_once_waited_for, &worker, &info, &space, &err), XQ_OK,
+                 "%s", err.message);
+    cr_expect_eq(holder, 0, "ceilings are measured in turn too");
+    cr_assert(tune_worker_try(worker, parameters, &limit, NULL, &trial, &err));
+    cr_expect_eq(trial.outcome, TUNE_WRONG, "%s", trial.reason);
+    cr_expect_eq(trial.waited, 0);
+    holder = lock_file_hold(lock);
+    cr_assert(tune_worker_try(worker, parameters, &limit, let_go_once_waited_for, &trial, &err));
+    cr_expect_eq(trial.outcome, TUNE_WRONG, "%s", trial.reason);
+    cr_expect_gt(trial.waited, 0);
+    cr_expect_str_empty(trial.noticed.unlocked);
+    /* An interrupt ends the wait, and so does the end of the whole. */
+    holder = lock_file_hold(lock);
+    cr_expect_not(tune_worker_try(worker, parameters, &limit, is_waited_for, &trial, &err));
+    cr_expect_eq(err.status, XQ_OK);
+    const struct tune_limit none = {200, 0};
+    cr_expect(tune_worker_try(worker, parameters, &none, NULL, &trial, &err));
+    cr_expect_eq(trial.outcome, TUNE_HUNG);
+    lock_file_release(holder);
+    tune_worker_end(worker);
+    free(space);
+}
+
+Test(tune_worker, a_gpu_without_a_lock_is_measured_and_told, .timeout = 300)
+{
+    struct tune_worker *worker = NULL;
+    struct tune_trial trial;
+    xq_device_info info;
+    char *space = NULL;
+    error err = ERROR_INIT;
+    const struct tune_limit limit = {200, 200};
+    fake_cuda_use();
+    setenv("XQ_LOCK_DIR", "/nowhere/at/all", 1);
+    options.common.device = "cuda";
+    cr_assert_eq(tune_worker_start(&job, 200, NULL, &worker, &info, &space, &err), XQ_OK, "%s",
+                 err.message);
+    cr_assert(tune_worker_try(worker, parameters, &limit, NULL, &trial, &err));
+    cr_expect(
+        strstr(trial.noticed.unlocked, "/nowhere/at/all/xq-gpu-" FAKE_CUDA_UUID ".lock cannot be locked"),
+        "%s", trial.noticed.unlocked);
+    tune_worker_end(worker);
+    free(space);
+}
+
 static bool always(void)
 {
     return true;
@@ -67,7 +146,8 @@ Test(tune_worker, an_interrupt_ends_the_process, .timeout = 300)
     struct tune_worker *worker = start("sim");
     struct tune_trial trial;
     error err = ERROR_INIT;
-    cr_expect(!tune_worker_try(worker, parameters, 200, always, &trial, &err));
+    const struct tune_limit limit = {200, 200};
+    cr_expect(!tune_worker_try(worker, parameters, &limit, always, &trial, &err));
     cr_expect_eq(err.status, XQ_OK, "an interrupt is no error");
     cr_expect_eq(try_for(worker, 200).outcome, TUNE_MEASURED);
     tune_worker_end(worker);

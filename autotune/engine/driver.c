@@ -103,7 +103,7 @@ xq_status driver_accumulate(driver *d, int layer, int table)
     const call_cache cache = cache_of(d, layer, table);
     xq_accumulate_args args = call_accumulate(&cache);
     args.max_tokens = d->tables[table].longest;
-    return xq_plan_accumulate(cache.plan, &args, NULL);
+    return xq_plan_accumulate(cache.plan, &args, d->stream);
 }
 
 xq_status driver_set_queries(driver *d, int batch, const driver_queries *queries)
@@ -137,7 +137,7 @@ xq_status driver_attend(driver *d, int layer, int table)
     args.max_queries = d->most_queries;
     args.query_indptr = d->most_queries ? d->query_indptr : 0;
     args.query_position = d->positions ? d->query_position : 0;
-    return xq_plan_attend(cache.plan, &args, NULL);
+    return xq_plan_attend(cache.plan, &args, d->stream);
 }
 
 /* ---------------------------------------------------------------- looking */

@@ -60,6 +60,7 @@ typedef struct driver {
     int64_t most_queries;                               /* of one sequence; 0: one each */
     bool positions;                                     /* query_position is set */
     size_t heads, head_dim;
+    void *stream; /* of accumulate and attend; NULL: the default stream */
 } driver;
 
 /* Nothing is allocated on the device before the first layer. seed: of the pages' order. */

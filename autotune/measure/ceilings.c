@@ -17,6 +17,7 @@ static const char source[] = "#include \"ceilings.cuh\"\n";
 struct bench {
     device *device;
     device_module *module;
+    measure_watch *watch;
 };
 
 static xq_status load(xq_context *context, struct bench *b, error *err)
@@ -45,10 +46,11 @@ struct launched {
     device_launch launch;
 };
 
-static xq_status launch(void *user, int copy, error *err)
+static xq_status launch(void *user, void *stream, int copy, error *err)
 {
     struct launched *l = user;
     (void)copy;
+    l->launch.stream = stream;
     return l->device->ops->launch(l->device, &l->launch, err);
 }
 
@@ -67,8 +69,8 @@ static xq_status time_kernel(const struct bench *b, const char *entry, uint32_t 
                           .cluster = 1,
                           .params = params,
                           .params_bytes = params_bytes}};
-    if (measure_time(b->device, &(measure_step){launch, &l, 1}, &(measure_repeats){1, REPEATS, 0}, &times,
-                     err) != XQ_OK)
+    const measure_repeats repeats = {.warm_up = 1, .repeats = REPEATS, .watch = b->watch};
+    if (measure_time(b->device, &(measure_step){launch, &l, 1}, &repeats, &times, err) != XQ_OK)
         return err->status;
     *seconds = times.median;
     if (!(*seconds > 0))
@@ -125,9 +127,9 @@ static xq_status measure_matrix(const struct bench *b, double *rate, error *err)
     return err->status;
 }
 
-xq_status ceilings_measure(xq_context *context, ceilings *out, error *err)
+xq_status ceilings_measure(xq_context *context, measure_watch *watch, ceilings *out, error *err)
 {
-    struct bench b = {0};
+    struct bench b = {.watch = watch};
     ceilings measured = {.source = "both measured"};
     if (load(context, &b, err) == XQ_OK &&
         measure_copy(&b, &measured.copy_bytes_per_second, err) == XQ_OK &&
@@ -151,7 +153,7 @@ static const struct sim_ceilings *datasheet(const char *name, int sm_count)
     return NULL;
 }
 
-xq_status ceilings_find(xq_context *context, ceilings *out, error *err)
+xq_status ceilings_find(xq_context *context, measure_watch *watch, ceilings *out, error *err)
 {
     const device_properties *p = &context->device->properties;
     if (p->is_sim) {
@@ -159,7 +161,7 @@ xq_status ceilings_find(xq_context *context, ceilings *out, error *err)
                           "from the GPU's datasheet"};
         return XQ_OK;
     }
-    if (ceilings_measure(context, out, err) != XQ_OK)
+    if (ceilings_measure(context, watch, out, err) != XQ_OK)
         return err->status;
     const struct sim_ceilings *sheet = datasheet(p->name, p->sm_count);
     if (sheet && sheet->matrix_flops_per_second[MATRIX_F16] > out->f16_flops_per_second) {

@@ -6,6 +6,8 @@
 
 #include <stdbool.h>
 
+struct measure_watch;
+
 typedef struct ceilings {
     double copy_bytes_per_second; /* device memory, read plus written */
     double f16_flops_per_second;  /* dense matrix products, f16 in, f32 sums */
@@ -13,15 +15,15 @@ typedef struct ceilings {
 } ceilings;
 
 /* Copies a large buffer and multiplies out of registers (mma.sync m16n8k16), several times each; the
- * medians. On the software device sizes are small and times modelled. Errors: XQ_ERROR_NO_TOOLCHAIN,
- * XQ_ERROR_COMPILE, XQ_ERROR_DEVICE, XQ_ERROR_DEVICE_MEMORY. */
-xq_status ceilings_measure(xq_context *context, ceilings *out, error *err);
+ * medians. On the software device sizes are small and times modelled. `watch` may be NULL. Errors:
+ * XQ_ERROR_NO_TOOLCHAIN, XQ_ERROR_COMPILE, XQ_ERROR_DEVICE, XQ_ERROR_DEVICE_MEMORY. */
+xq_status ceilings_measure(xq_context *context, struct measure_watch *watch, ceilings *out, error *err);
 
 /* The yardsticks of a step. The software device's are those of a datasheet. A GPU's are measured, here and
  * now; but mma.sync, which measures the matrix rate, does not reach what newer GPUs can do by other
  * instructions, so that a larger figure of the GPU's datasheet stands before it. Errors: those of
  * ceilings_measure. */
-xq_status ceilings_find(xq_context *context, ceilings *out, error *err);
+xq_status ceilings_find(xq_context *context, struct measure_watch *watch, ceilings *out, error *err);
 
 /* The ceilings of a datasheet, for a device that is not here: a software device or a GPU, by the name that
  * it gives itself. False where there is no datasheet of it. */

@@ -14,6 +14,8 @@ typedef struct CUmod_st *cuda_module;
 typedef struct CUfunc_st *cuda_function;
 typedef struct CUstream_st *cuda_stream;
 typedef struct CUevent_st *cuda_event;
+typedef struct CUgraph_st *cuda_graph;
+typedef struct CUgraphExec_st *cuda_graph_exec;
 
 enum {
     CUDA_RESULT_SUCCESS = 0,
@@ -49,6 +51,10 @@ enum { CUDA_HOST_PORTABLE = 1, CUDA_HOST_DEVICEMAP = 2 };
 enum { CUDA_JIT_ERROR_LOG_BUFFER = 5, CUDA_JIT_ERROR_LOG_BUFFER_SIZE_BYTES = 6 };
 enum { CUDA_LAUNCH_PARAM_END = 0, CUDA_LAUNCH_PARAM_BUFFER_POINTER = 1, CUDA_LAUNCH_PARAM_BUFFER_SIZE = 2 };
 
+/* Flags of cuStreamCreate; CUstreamCaptureMode: calls of other threads do not disturb the capture. */
+enum { CUDA_STREAM_NON_BLOCKING = 1 };
+enum { CUDA_CAPTURE_THREAD_LOCAL = 1 };
+
 /* CUlaunchAttribute: an attribute of one launch. Of the values of CUlaunchAttributeID one is used here. */
 enum { CUDA_LAUNCH_CLUSTER_DIMENSION = 4 };
 typedef struct cuda_launch_attribute {
@@ -77,6 +83,7 @@ typedef struct cuda_launch_config {
     X(device_count, "cuDeviceGetCount", (int *count))                                                      \
     X(device_get, "cuDeviceGet", (cuda_ordinal *, int ordinal))                                            \
     X(device_name, "cuDeviceGetName", (char *name, int size, cuda_ordinal))                                \
+    X(device_uuid, "cuDeviceGetUuid_v2", (unsigned char uuid[16], cuda_ordinal))                           \
     X(device_memory, "cuDeviceTotalMem_v2", (size_t * bytes, cuda_ordinal))                                \
     X(device_attribute, "cuDeviceGetAttribute", (int *value, int attribute, cuda_ordinal))                 \
     X(context_retain, "cuDevicePrimaryCtxRetain", (cuda_context *, cuda_ordinal))                          \
@@ -105,6 +112,15 @@ typedef struct cuda_launch_config {
        void **extra))                                                                                      \
     X(launch_configured, "cuLaunchKernelEx",                                                               \
       (const cuda_launch_config *, cuda_function, void **parameters, void **extra))                        \
+    X(stream_create, "cuStreamCreate", (cuda_stream *, unsigned flags))                                    \
+    X(stream_destroy, "cuStreamDestroy_v2", (cuda_stream))                                                 \
+    X(capture_begin, "cuStreamBeginCapture_v2", (cuda_stream, int mode))                                   \
+    X(capture_end, "cuStreamEndCapture", (cuda_stream, cuda_graph *))                                      \
+    X(graph_instantiate, "cuGraphInstantiateWithFlags",                                                    \
+      (cuda_graph_exec *, cuda_graph, unsigned long long flags))                                           \
+    X(graph_launch, "cuGraphLaunch", (cuda_graph_exec, cuda_stream))                                       \
+    X(graph_exec_destroy, "cuGraphExecDestroy", (cuda_graph_exec))                                         \
+    X(graph_destroy, "cuGraphDestroy", (cuda_graph))                                                       \
     X(event_create, "cuEventCreate", (cuda_event *, unsigned flags))                                       \
     X(event_destroy, "cuEventDestroy_v2", (cuda_event))                                                    \
     X(event_record, "cuEventRecord", (cuda_event, cuda_stream))                                            \

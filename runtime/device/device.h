@@ -10,6 +10,7 @@
 typedef struct device device;
 typedef struct device_module device_module;
 typedef struct device_function device_function;
+typedef struct device_graph device_graph;
 
 /* Matrix operand types, for counters and ceilings. */
 enum matrix_type { MATRIX_F16, MATRIX_BF16, MATRIX_S8, MATRIX_E4M3, MATRIX_TYPES };
@@ -33,11 +34,13 @@ enum instruction_class {
 
 typedef struct device_properties {
     char name[128];
+    char uuid[37];       /* a GPU's, or that of its MIG instance, as 8-4-4-4-12 digits; "": not known */
     char arch[16];       /* the device's own architecture: "sm_90" */
     char ptx_target[24]; /* the newest that PTX for it may be compiled for: "compute_90" */
     bool is_sim;
     bool reads_are_cheap; /* launches have ended when they return, and reads are copies within the host: the
                              arrays of a call can be looked at before it launches */
+    bool graphs;          /* launches can be recorded as graphs */
     int driver;           /* 0 for sim */
     int sm_count;
     int max_threads_per_sm;
@@ -80,6 +83,9 @@ typedef struct device_function_attributes {
     int registers, shared_bytes_static, local_bytes, max_threads;
 } device_function_attributes;
 
+/* Launches on `stream` what a graph shall hold. */
+typedef xq_status device_record(void *user, void *stream, error *err);
+
 typedef struct device_ops {
     void (*destroy)(device *);
     xq_status (*alloc)(device *, size_t bytes, uint64_t *pointer, error *); /* 256-byte aligned */
@@ -101,6 +107,17 @@ typedef struct device_ops {
     xq_status (*function_attributes)(const device_function *, device_function_attributes *, error *);
     xq_status (*launch)(device *, const device_launch *, error *);
     xq_status (*synchronize)(device *, error *);
+    /* A stream for launches. It waits for no other, the default stream included, and none waits for it. */
+    xq_status (*stream_create)(device *, void **stream, error *);
+    void (*stream_destroy)(device *, void *stream);
+    /* Graphs: launches that are recorded once, and then launched together. `record` is called once; what it
+     * launches on `stream` (of stream_create) does not run. The parameters of its kernels are copied, and
+     * their functions and memory must outlive the graph. Where `record` fails, its error stays, and the
+     * stream takes launches as before. XQ_ERROR_UNSUPPORTED where properties.graphs is false. */
+    xq_status (*graph_record)(device *, void *stream, device_record *record, void *user, device_graph **,
+                              error *);
+    xq_status (*graph_launch)(device_graph *, void *stream, error *);
+    void (*graph_destroy)(device_graph *); /* when it has ended */
     /* Milliseconds between two marks on a stream. cuda: events. sim: modelled time of what was launched
      * in between. */
     xq_status (*mark)(device *, void *stream, int index, error *); /* index 0 .. 63 */

@@ -317,6 +317,89 @@ static xq_status cuda_launch(device *base, const device_launch *l, error *err)
     return result == CUDA_RESULT_SUCCESS ? XQ_OK : launch_failed(d, l, result, err);
 }
 
+/* ------------------------------------------------------- streams and graphs */
+
+struct device_graph {
+    struct cuda_device *device;
+    cuda_graph_exec handle;
+};
+
+/* The legacy default stream cannot be captured, and would wait for streams that it knows of. */
+static xq_status cuda_stream_create(device *base, void **stream, error *err)
+{
+    struct cuda_device *d = (struct cuda_device *)base;
+    cuda_stream s = NULL;
+    IN_CONTEXT(d, "cuStreamCreate", err, d->api.stream_create(&s, CUDA_STREAM_NON_BLOCKING));
+    if (err->status == XQ_OK)
+        *stream = s;
+    return err->status;
+}
+
+static void cuda_stream_destroy(device *base, void *stream)
+{
+    struct cuda_device *d = (struct cuda_device *)base;
+    error ignored = ERROR_INIT; /* it fails only after a fault that was reported already */
+    IN_CONTEXT(d, "cuStreamDestroy", &ignored, d->api.stream_destroy((cuda_stream)stream));
+    error_clear(&ignored);
+}
+
+/* A capture that was begun is ended whatever happens within it: until then the stream takes no other work.
+ * The driver forgets what a broken capture recorded. */
+static xq_status capture(struct cuda_device *d, void *stream, device_record *record, void *user,
+                         cuda_graph *recorded, error *err)
+{
+    error at_end = ERROR_INIT;
+    IN_CONTEXT(d, "cuStreamBeginCapture", err,
+               d->api.capture_begin((cuda_stream)stream, CUDA_CAPTURE_THREAD_LOCAL));
+    if (err->status != XQ_OK)
+        return err->status;
+    record(user, stream, err);
+    IN_CONTEXT(d, "cuStreamEndCapture", &at_end, d->api.capture_end((cuda_stream)stream, recorded));
+    if (err->status == XQ_OK)
+        *err = at_end;
+    else
+        error_clear(&at_end);
+    return err->status;
+}
+
+static xq_status cuda_graph_record(device *base, void *stream, device_record *record, void *user,
+                                   device_graph **out, error *err)
+{
+    struct cuda_device *d = (struct cuda_device *)base;
+    device_graph *g = calloc(1, sizeof *g);
+    cuda_graph recorded = NULL;
+    error ignored = ERROR_INIT;
+    if (!g)
+        return error_set(err, XQ_ERROR_MEMORY, "device", "out of memory");
+    g->device = d;
+    if (capture(d, stream, record, user, &recorded, err) == XQ_OK)
+        IN_CONTEXT(d, "cuGraphInstantiate", err, d->api.graph_instantiate(&g->handle, recorded, 0));
+    if (recorded)
+        IN_CONTEXT(d, "cuGraphDestroy", &ignored, d->api.graph_destroy(recorded));
+    error_clear(&ignored);
+    if (err->status == XQ_OK)
+        *out = g;
+    else
+        free(g);
+    return err->status;
+}
+
+static xq_status cuda_graph_launch(device_graph *g, void *stream, error *err)
+{
+    struct cuda_device *d = g->device;
+    IN_CONTEXT(d, "cuGraphLaunch", err, d->api.graph_launch(g->handle, (cuda_stream)stream));
+    return err->status;
+}
+
+static void cuda_graph_destroy(device_graph *g)
+{
+    struct cuda_device *d = g->device;
+    error ignored = ERROR_INIT;
+    IN_CONTEXT(d, "cuGraphExecDestroy", &ignored, d->api.graph_exec_destroy(g->handle));
+    error_clear(&ignored);
+    free(g);
+}
+
 /* ------------------------------------------------------------------ times */
 
 static xq_status bad_mark(int index, error *err)
@@ -425,6 +508,16 @@ static int attribute(const struct cuda_device *d, int which)
     return d->api.device_attribute(&value, which, d->ordinal) == CUDA_RESULT_SUCCESS ? value : 0;
 }
 
+static void read_uuid(struct cuda_device *d)
+{
+    unsigned char bytes[16];
+    char *text = d->base.properties.uuid;
+    if (d->api.device_uuid(bytes, d->ordinal) != CUDA_RESULT_SUCCESS)
+        return;
+    for (int i = 0; i < 16; i++)
+        text += sprintf(text, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", bytes[i]);
+}
+
 static xq_status read_properties(struct cuda_device *d, error *err)
 {
     device_properties *p = &d->base.properties;
@@ -438,6 +531,7 @@ static xq_status read_properties(struct cuda_device *d, error *err)
                          minor);
     snprintf(p->arch, sizeof p->arch, "sm_%d", 10 * major + minor);
     snprintf(p->ptx_target, sizeof p->ptx_target, "compute_%d", 10 * major + minor);
+    read_uuid(d);
     if (d->api.driver_version(&p->driver) != CUDA_RESULT_SUCCESS)
         p->driver = 0;
     if (d->api.device_memory(&p->memory_bytes, d->ordinal) != CUDA_RESULT_SUCCESS)
@@ -448,6 +542,7 @@ static xq_status read_properties(struct cuda_device *d, error *err)
     p->shared_bytes_per_block = (size_t)attribute(d, CUDA_DEVICE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
     p->shared_bytes_per_sm = (size_t)attribute(d, CUDA_DEVICE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR);
     p->registers_per_sm = attribute(d, CUDA_DEVICE_MAX_REGISTERS_PER_MULTIPROCESSOR);
+    p->graphs = true;
     d->clusters = attribute(d, CUDA_DEVICE_CLUSTER_LAUNCH) > 0;
     return XQ_OK;
 }
@@ -469,6 +564,11 @@ xq_status device_cuda_open(int ordinal, device **out, error *err)
         .function_attributes = cuda_function_attributes,
         .launch = cuda_launch,
         .synchronize = cuda_synchronize,
+        .stream_create = cuda_stream_create,
+        .stream_destroy = cuda_stream_destroy,
+        .graph_record = cuda_graph_record,
+        .graph_launch = cuda_graph_launch,
+        .graph_destroy = cuda_graph_destroy,
         .mark = cuda_mark,
         .elapsed = cuda_elapsed,
         .counters = cuda_counters,

@@ -5,6 +5,7 @@
 #include "../fake_cuda.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,8 @@ enum {
     NOT_FOUND = 500,
     UNSUPPORTED_PTX = 222,
     ILLEGAL_ADDRESS = 700,
+    CAPTURE_UNSUPPORTED = 900,
+    CAPTURE_INVALIDATED = 901,
     INVALID_CLUSTER_SIZE = 912
 };
 
@@ -129,6 +132,9 @@ EXPORT int cuGetErrorName(int result, const char **text)
     case INVALID_CLUSTER_SIZE:
         *text = "CUDA_ERROR_INVALID_CLUSTER_SIZE";
         return OK;
+    case CAPTURE_INVALIDATED:
+        *text = "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED";
+        return OK;
     case NOT_FOUND:
         *text = "CUDA_ERROR_NOT_FOUND";
         return OK;
@@ -160,6 +166,15 @@ EXPORT int cuDeviceGet(int *device, int ordinal)
 EXPORT int cuDeviceGetName(char *name, int size, int device)
 {
     snprintf(name, (size_t)size, "Fake GPU %d", device);
+    return OK;
+}
+
+EXPORT int cuDeviceGetUuid_v2(unsigned char uuid[16], int device)
+{
+    ENTER("cuDeviceGetUuid");
+    for (int i = 0; i < 16; i++)
+        uuid[i] = (unsigned char)(17 * i);
+    uuid[15] = (unsigned char)device;
     return OK;
 }
 
@@ -235,9 +250,148 @@ EXPORT int cuCtxPopCurrent_v2(void **context)
     return OK;
 }
 
+/* ------------------------------------------------------- streams and graphs
+ * Launches run at once, on whatever stream; those of a stream that captures are kept in its graph. A call
+ * that waits breaks the captures of its thread, as CU_STREAM_CAPTURE_MODE_THREAD_LOCAL has it. */
+
+struct graph {
+    struct fake_cuda_launch *launches; /* capacity 2^i, the least that holds them */
+    int count;
+};
+
+struct stream {
+    struct graph *captures; /* NULL: it does not */
+    bool broken;
+};
+
+static _Thread_local struct stream *capturing; /* one at a time */
+
+static void append(struct graph *g, const struct fake_cuda_launch *l)
+{
+    if ((g->count & (g->count - 1)) == 0)
+        g->launches = realloc(g->launches, sizeof *l * (g->count ? 2 * (size_t)g->count : 1));
+    g->launches[g->count++] = *l;
+}
+
+static void free_graph(struct graph *g)
+{
+    free(g->launches);
+    free(g);
+}
+
+static int break_capture(void)
+{
+    if (!capturing)
+        return OK;
+    capturing->broken = true;
+    return CAPTURE_UNSUPPORTED;
+}
+
 EXPORT int cuCtxSynchronize(void)
 {
     ENTER_CONTEXT("cuCtxSynchronize");
+    return break_capture();
+}
+
+EXPORT int cuStreamCreate(void **stream, unsigned flags)
+{
+    ENTER_CONTEXT("cuStreamCreate");
+    if (flags != 1) /* CU_STREAM_NON_BLOCKING */
+        return INVALID_VALUE;
+    *stream = calloc(1, sizeof(struct stream));
+    state.streams++;
+    return OK;
+}
+
+EXPORT int cuStreamDestroy_v2(void *stream)
+{
+    ENTER_CONTEXT("cuStreamDestroy");
+    free(stream);
+    state.streams--;
+    return OK;
+}
+
+EXPORT int cuStreamBeginCapture_v2(void *stream, int mode)
+{
+    ENTER_CONTEXT("cuStreamBeginCapture");
+    struct stream *s = stream;
+    if (!s || mode != 1) /* the default stream, or not THREAD_LOCAL */
+        return s ? INVALID_VALUE : CAPTURE_UNSUPPORTED;
+    if (s->captures)
+        return CAPTURE_UNSUPPORTED;
+    s->captures = calloc(1, sizeof *s->captures);
+    s->broken = false;
+    capturing = s;
+    return OK;
+}
+
+/* The capture is over whatever the result is. */
+EXPORT int cuStreamEndCapture(void *stream, void **graph)
+{
+    struct stream *s = stream;
+    *graph = NULL;
+    if (!s || !s->captures)
+        return INVALID_VALUE;
+    struct graph *captured = s->captures;
+    s->captures = NULL;
+    capturing = NULL;
+    int result = enter_context("cuStreamEndCapture");
+    if (result == OK && s->broken)
+        result = CAPTURE_INVALIDATED;
+    if (result != OK) {
+        free_graph(captured);
+        return result;
+    }
+    *graph = captured;
+    state.graphs++;
+    return OK;
+}
+
+EXPORT int cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long flags)
+{
+    ENTER_CONTEXT("cuGraphInstantiate");
+    if (flags || !graph)
+        return INVALID_VALUE;
+    struct graph *copy = calloc(1, sizeof *copy);
+    for (int i = 0; i < ((struct graph *)graph)->count; i++)
+        append(copy, &((struct graph *)graph)->launches[i]);
+    *executable = copy;
+    state.graphs++;
+    return OK;
+}
+
+EXPORT int cuGraphDestroy(void *graph)
+{
+    ENTER_CONTEXT("cuGraphDestroy");
+    free_graph(graph);
+    state.graphs--;
+    return OK;
+}
+
+EXPORT int cuGraphExecDestroy(void *executable)
+{
+    ENTER_CONTEXT("cuGraphExecDestroy");
+    free_graph(executable);
+    state.graphs--;
+    return OK;
+}
+
+static void run(const struct fake_cuda_launch *l, double milliseconds)
+{
+    pthread_mutex_lock(&lock);
+    state.launches[state.launch_count++ % FAKE_CUDA_LAUNCHES] = *l;
+    state.clock += milliseconds;
+    pthread_mutex_unlock(&lock);
+}
+
+EXPORT int cuGraphLaunch(void *executable, void *stream)
+{
+    ENTER_CONTEXT("cuGraphLaunch");
+    const struct graph *g = executable;
+    if (!stream)
+        return INVALID_VALUE;
+    for (int i = 0; i < g->count; i++)
+        run(&g->launches[i], FAKE_CUDA_GRAPH_MS);
     return OK;
 }
 
@@ -419,10 +573,13 @@ static int launch(void *function, struct fake_cuda_launch *l, void **parameters,
         return INVALID_VALUE;
     if (copy_params(l, extra) != OK)
         return INVALID_VALUE;
-    pthread_mutex_lock(&lock);
     snprintf(l->name, sizeof l->name, "%s", f->name);
-    state.launches[state.launch_count++ % FAKE_CUDA_LAUNCHES] = *l;
-    pthread_mutex_unlock(&lock);
+    struct stream *s = l->stream;
+    struct graph *g = capturing && s == capturing ? s->captures : NULL;
+    if (g)
+        append(g, l);
+    else
+        run(l, FAKE_CUDA_LAUNCH_MS);
     return OK;
 }
 
@@ -490,7 +647,7 @@ EXPORT int cuEventRecord(void *event, void *stream)
 {
     (void)stream;
     ENTER_CONTEXT("cuEventRecord");
-    *(double *)event = 1.5 * state.launch_count; /* every launch takes 1.5 ms */
+    *(double *)event = state.clock;
     return OK;
 }
 
@@ -498,7 +655,7 @@ EXPORT int cuEventSynchronize(void *event)
 {
     (void)event;
     ENTER_CONTEXT("cuEventSynchronize");
-    return OK;
+    return break_capture();
 }
 
 EXPORT int cuEventElapsedTime(float *milliseconds, void *from, void *to)
