@@ -216,6 +216,7 @@ static xq_status count_step(device *d, const measure_step *step, struct compare_
     if (measure_count(d, step, &c, err) != XQ_OK)
         return err->status;
     row->counted = true;
+    row->repeats = 1;
     row->read_bytes = SECTOR * (double)c.read_sectors_unique;
     row->write_bytes = SECTOR * (double)c.write_sectors_unique;
     row->l2_read_bytes = SECTOR * (double)c.read_sectors;
@@ -228,13 +229,16 @@ static xq_status count_step(device *d, const measure_step *step, struct compare_
 }
 
 /* A repeat takes 300 us of launches, so that the events' own cost is small. */
-static xq_status time_step(device *d, const measure_step *step, struct compare_row *row, error *err)
+static xq_status time_step(device *d, const measure_step *step, bool brief, struct compare_row *row,
+                           error *err)
 {
-    const measure_repeats repeats = {.warm_up = 5, .repeats = 30, .repeat_seconds = 300e-6};
+    const measure_repeats repeats = {
+        .warm_up = 5, .repeats = brief ? COMPARE_BRIEF_REPEATS : COMPARE_REPEATS, .repeat_seconds = 300e-6};
     measure_times times;
     if (measure_time(d, step, &repeats, &times, err) != XQ_OK)
         return err->status;
     row->measured = true;
+    row->repeats = repeats.repeats;
     row->seconds = times.median;
     row->seconds_low = times.low;
     row->seconds_high = times.high;
@@ -257,7 +261,7 @@ static xq_status measure(const struct compare_task *task, driver *driven, int co
     if (compare_check(task, driven, row, err) != XQ_OK || d->properties.is_sim)
         return err->status;
     cli_progress_step("timing");
-    return time_step(d, &step, row, err);
+    return time_step(d, &step, task->brief, row, err);
 }
 
 static void describe(const struct compare_task *task, const xq_plan_info *info, struct compare_row *row)

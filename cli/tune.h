@@ -36,6 +36,7 @@ extern const char *const tune_outcome_names[];
 struct tune_trial {
     enum tune_outcome outcome;
     bool modelled;
+    int repeats;              /* 1 where modelled */
     double median, low, high; /* seconds of a step, quartiles; modelled: all the same */
     double limit;             /* the least time that the device's ceilings allow for this cache */
     double error, lse_error;  /* against double precision on the same cache; NAN where it did not run */
@@ -52,8 +53,8 @@ xq_status tune_bench_open(const struct tune_job *job, struct tune_bench **out, x
                           char **space, error *err);
 
 /* Compiles the family with these parameters (a JSON object), attends, compares with the reference, and
- * times. */
-void tune_bench_try(struct tune_bench *bench, const char *parameters, struct tune_trial *out);
+ * times; `brief`: with few repeats. */
+void tune_bench_try(struct tune_bench *bench, const char *parameters, bool brief, struct tune_trial *out);
 /* Compiles a candidate that will be tried soon, while others are measured. */
 void tune_bench_expect(struct tune_bench *bench, const char *parameters);
 void tune_bench_close(struct tune_bench *bench);
@@ -73,8 +74,8 @@ xq_status tune_worker_start(const struct tune_job *job, double seconds, bool (*s
 /* tune_bench_try, for at most `seconds`. After TUNE_CRASHED and TUNE_HUNG the process is gone, and the next
  * trial starts another. `stop`: asked while waiting; where it says true the process is ended, and the
  * result is false. Errors of the next process: those of tune_worker_start. */
-bool tune_worker_try(struct tune_worker *worker, const char *parameters, double seconds, bool (*stop)(void),
-                     struct tune_trial *out, error *err);
+bool tune_worker_try(struct tune_worker *worker, const char *parameters, bool brief, double seconds,
+                     bool (*stop)(void), struct tune_trial *out, error *err);
 
 /* tune_bench_expect; nothing where there is no process. */
 void tune_worker_expect(struct tune_worker *worker, const char *parameters);

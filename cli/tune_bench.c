@@ -4,6 +4,7 @@
 #include "../runtime/plan/toolchain.h"
 #include "tune.h"
 #include "tune_ahead.h"
+#include "tune_model.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -107,7 +108,8 @@ static xq_status open_layer(struct tune_bench *b, char **space, error *err)
         context_complete(b->context, b->layer_spec, &completed, err) == XQ_OK &&
         context_space(b->context, completed, b->job->family, space, err) == XQ_OK &&
         reference_model_read(completed, &b->task.reference, err) == XQ_OK && set_bound(b, err) == XQ_OK &&
-        ceilings_find(b->context, &b->task.ceilings, err) == XQ_OK)
+        ceilings_find(b->context, &b->task.ceilings, err) == XQ_OK &&
+        tune_predict(space, &b->context->device->properties, &b->task.ceilings, o, err) == XQ_OK)
         compare_input_layer(b->input, number, &b->task.traits, &b->layer, err);
     free(completed);
     return err->status;
@@ -182,8 +184,10 @@ void tune_bench_expect(struct tune_bench *b, const char *parameters)
 }
 
 /* A step of a cross-layer method adds to the accumulator, so that each trial needs a cache of its own. */
-static xq_status measure(struct tune_bench *b, const char *spec, struct compare_row *row, error *err)
+static xq_status measure(struct tune_bench *b, const char *spec, bool brief, struct compare_row *row,
+                         error *err)
 {
+    b->task.brief = brief;
     b->task.layer_spec = (char *)spec;
     const bool cached = b->cached && !layer_is_cross(&b->task.traits.shape);
     compare_measure(&b->task, b->job->implementation, &b->driver, cached, row, err);
@@ -195,6 +199,7 @@ static xq_status measure(struct tune_bench *b, const char *spec, struct compare_
 static void judge(const struct tune_bench *b, const struct compare_row *row, struct tune_trial *out)
 {
     out->modelled = !row->measured;
+    out->repeats = row->repeats;
     out->median = row->seconds;
     out->low = row->seconds_low;
     out->high = row->seconds_high;
@@ -211,13 +216,14 @@ static void judge(const struct tune_bench *b, const struct compare_row *row, str
         row->kernel_error, row->lse_error, b->bound, 2 * b->bound);
 }
 
-void tune_bench_try(struct tune_bench *b, const char *parameters, struct tune_trial *out)
+void tune_bench_try(struct tune_bench *b, const char *parameters, bool brief, struct tune_trial *out)
 {
     char *spec = NULL;
     struct compare_row row;
     error err = ERROR_INIT;
     *out = (struct tune_trial){.outcome = TUNE_MEASURED, .error = NAN, .lse_error = NAN};
-    if (with_parameters(b, parameters, &spec, &err) == XQ_OK && measure(b, spec, &row, &err) == XQ_OK) {
+    if (with_parameters(b, parameters, &spec, &err) == XQ_OK &&
+        measure(b, spec, brief, &row, &err) == XQ_OK) {
         judge(b, &row, out);
     } else {
         /* A fault of the device stays with its context. */

@@ -22,6 +22,7 @@ struct tune_worker {
 /* What a worker is asked. The parameters follow as text. */
 struct request {
     bool only_expect; /* tune_bench_expect: there is no reply */
+    bool brief;
     size_t bytes;
 };
 
@@ -83,7 +84,7 @@ static void serve(struct tune_bench *bench, int fd)
         if (goes_on && r.only_expect) {
             tune_bench_expect(bench, parameters);
         } else if (goes_on) {
-            tune_bench_try(bench, parameters, &trial);
+            tune_bench_try(bench, parameters, r.brief, &trial);
             goes_on = send_all(fd, &trial, sizeof trial) && trial.outcome != TUNE_CRASHED;
         }
         free(parameters);
@@ -231,11 +232,12 @@ xq_status tune_worker_start(const struct tune_job *job, double seconds, bool (*s
     return err->status;
 }
 
-static bool ask(const struct tune_worker *w, bool only_expect, const char *parameters)
+static bool ask(const struct tune_worker *w, bool only_expect, bool brief, const char *parameters)
 {
     struct request r;
     memset(&r, 0, sizeof r);
     r.only_expect = only_expect;
+    r.brief = brief;
     r.bytes = strlen(parameters);
     return send_all(w->fd, &r, sizeof r) && send_all(w->fd, parameters, r.bytes);
 }
@@ -243,11 +245,11 @@ static bool ask(const struct tune_worker *w, bool only_expect, const char *param
 void tune_worker_expect(struct tune_worker *w, const char *parameters)
 {
     if (w->process)
-        ask(w, true, parameters); /* a worker that is gone shows it at the next trial */
+        ask(w, true, false, parameters); /* a worker that is gone shows it at the next trial */
 }
 
-bool tune_worker_try(struct tune_worker *w, const char *parameters, double seconds, bool (*stop)(void),
-                     struct tune_trial *out, error *err)
+bool tune_worker_try(struct tune_worker *w, const char *parameters, bool brief, double seconds,
+                     bool (*stop)(void), struct tune_trial *out, error *err)
 {
     const double until = cli_seconds() + seconds;
     enum received got = w->process ? RECEIVED : restart(w, until, stop, err);
@@ -255,7 +257,7 @@ bool tune_worker_try(struct tune_worker *w, const char *parameters, double secon
     if (err->status != XQ_OK)
         return false;
     if (got == RECEIVED)
-        got = ask(w, false, parameters) ? receive_all(w->fd, out, sizeof *out, until, stop) : CLOSED;
+        got = ask(w, false, brief, parameters) ? receive_all(w->fd, out, sizeof *out, until, stop) : CLOSED;
     if (got == RECEIVED && out->outcome != TUNE_CRASHED)
         return true;
     if (got == CLOSED) { /* it is dying by itself, and has something to say */

@@ -157,8 +157,24 @@ Test(tune, a_dry_run_measures_nothing)
     cr_expect(strstr(r.out, "attend, 4096 tokens, 1 sequence, 1 query each: "), "%s", r.out);
     cr_expect(strstr(r.out, "gemm, 4096 tokens"), "%s", r.out);
     cr_expect(strstr(r.out, " of 12960 combinations are valid for this spec\n"), "%s", r.out);
+    cr_expect(strstr(r.out,
+                     "\n    predicted us  bound    warps  m_tiles  stages  stage_steps  split_tokens  "
+                     "query_rows  value_tiles\n"),
+              "%s", r.out);
+    cr_expect(strstr(r.out, "\n    predicted us  bound    rows  cols  warp_rows  warp_cols  stages\n"),
+              "%s", r.out);
     cr_expect_null(strstr(r.out, "best"));
     cJSON *root = tune("--dry-run");
+    const cJSON *likely = cJSON_GetObjectItem(job_of(root, 0), "likely"), *item;
+    double before = 0;
+    cr_expect_eq(cJSON_GetArraySize(likely), 16);
+    cJSON_ArrayForEach(item, likely)
+    {
+        cr_expect_geq(number(item, "predicted_us"), before);
+        cr_expect_gt(parameter(item, "warps"), 0);
+        before = number(item, "predicted_us");
+        cr_expect_gt(before, 2);
+    }
     cr_expect_str_eq(text(root, "device"), "NVIDIA H100 SXM5 80GB (software device)");
     cr_expect_str_eq(text(root, "device_kind"), "sim");
     cr_expect_eq(cJSON_GetArraySize(cJSON_GetObjectItem(job_of(root, 0), "trials")), 0);
@@ -315,7 +331,7 @@ Test(tune, bad_input_is_named)
         {"--families accumulate --contexts 40", 1, "accumulate cannot serve this spec"},
         {"--families attend,rope,accumulate --contexts 40", 1, "accumulate cannot serve this spec"},
         {"--contexts 40,2 --queries 5", 1, "--queries: 5; valid are 1 .. 2"},
-        {"--strategy best", 1, "--strategy: 'best' is not known; valid: random, exhaustive"},
+        {"--strategy best", 1, "--strategy: 'best' is not known; valid: model, random, exhaustive"},
         {"--most 0", 1, "--most"},
         {"--shard 0/2", 1,
          "--shard: '0/2' is not valid; valid: I/N, I from 1 to N, N from 1 to 1000, as in 2/8"},

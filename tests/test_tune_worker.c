@@ -38,7 +38,7 @@ static struct tune_trial try_for(struct tune_worker *worker, double seconds)
 {
     struct tune_trial trial;
     error err = ERROR_INIT;
-    cr_assert(tune_worker_try(worker, parameters, seconds, NULL, &trial, &err), "%s", err.message);
+    cr_assert(tune_worker_try(worker, parameters, false, seconds, NULL, &trial, &err), "%s", err.message);
     return trial;
 }
 
@@ -67,7 +67,7 @@ Test(tune_worker, an_interrupt_ends_the_process, .timeout = 300)
     struct tune_worker *worker = start("sim");
     struct tune_trial trial;
     error err = ERROR_INIT;
-    cr_expect(!tune_worker_try(worker, parameters, 200, always, &trial, &err));
+    cr_expect(!tune_worker_try(worker, parameters, false, 200, always, &trial, &err));
     cr_expect_eq(err.status, XQ_OK, "an interrupt is no error");
     cr_expect_eq(try_for(worker, 200).outcome, TUNE_MEASURED);
     tune_worker_end(worker);

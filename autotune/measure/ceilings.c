@@ -131,8 +131,10 @@ xq_status ceilings_measure(xq_context *context, ceilings *out, error *err)
     ceilings measured = {.source = "both measured"};
     if (load(context, &b, err) == XQ_OK &&
         measure_copy(&b, &measured.copy_bytes_per_second, err) == XQ_OK &&
-        measure_matrix(&b, &measured.f16_flops_per_second, err) == XQ_OK)
+        measure_matrix(&b, &measured.mma_flops_per_second, err) == XQ_OK) {
+        measured.f16_flops_per_second = measured.mma_flops_per_second;
         *out = measured;
+    }
     if (b.module)
         b.device->ops->module_unload(b.module);
     return err->status;
@@ -154,14 +156,15 @@ static const struct sim_ceilings *datasheet(const device_properties *p)
 xq_status ceilings_find(xq_context *context, ceilings *out, error *err)
 {
     const device_properties *p = &context->device->properties;
+    const struct sim_ceilings *sheet = datasheet(p);
     if (p->is_sim) {
-        *out = (ceilings){p->copy_bytes_per_second, p->matrix_flops_per_second[MATRIX_F16],
+        double rate = p->matrix_flops_per_second[MATRIX_F16];
+        *out = (ceilings){p->copy_bytes_per_second, rate, rate * (sheet ? sheet->mma_sync_fraction : 1),
                           "from the GPU's datasheet"};
         return XQ_OK;
     }
     if (ceilings_measure(context, out, err) != XQ_OK)
         return err->status;
-    const struct sim_ceilings *sheet = datasheet(p);
     if (sheet && sheet->matrix_flops_per_second[MATRIX_F16] > out->f16_flops_per_second) {
         out->f16_flops_per_second = sheet->matrix_flops_per_second[MATRIX_F16];
         out->source = "the bandwidth measured, the rate from the GPU's datasheet";
