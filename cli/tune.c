@@ -497,7 +497,26 @@ static void print_space(const struct tuned *job)
     tune_print_likely(job->likely);
 }
 
-/* What would be tried, without a process and without measuring. */
+/* `best` NULL: not known, and nothing is predicted. */
+static xq_status list_job(struct tuning *t, struct tuned *job, xq_context *context, const ceilings *best,
+                          error *err)
+{
+    char *spec = NULL, *completed = NULL, *space = NULL;
+    if (cli_any_layer_choices(t->generator, job->job.spec, &spec, err) == XQ_OK &&
+        context_complete(context, spec, &completed, err) == XQ_OK &&
+        context_space(context, completed, job->job.family, &space, err) == XQ_OK && best)
+        tune_predict(&space, &context->device->properties, best, job->job.options, err);
+    if (err->status == XQ_OK && read_space(job, space, err) == XQ_OK &&
+        tune_likely(job->space, &job->likely, err) == XQ_OK && !cli_json_to_stdout(&t->o.common))
+        print_space(job);
+    free(spec);
+    free(completed);
+    free(space);
+    return err->status;
+}
+
+/* What would be tried, without a process and without measuring kernels. A GPU's bandwidth and matrix rate
+ * are measured, for which a compiler is needed. */
 static int dry_run(struct tuning *t, error *err)
 {
     xq_context *context = NULL;
@@ -505,22 +524,13 @@ static int dry_run(struct tuning *t, error *err)
     if (status != CLI_OK)
         return status;
     ceilings best;
-    ceilings_find(context, &best, err);
-    for (int i = 0; i < t->job_count && err->status == XQ_OK; i++) {
-        char *spec = NULL, *completed = NULL, *space = NULL;
-        struct tuned *job = &t->jobs[i];
-        if (cli_any_layer_choices(t->generator, job->job.spec, &spec, err) == XQ_OK &&
-            context_complete(context, spec, &completed, err) == XQ_OK &&
-            context_space(context, completed, job->job.family, &space, err) == XQ_OK &&
-            tune_predict(&space, &context->device->properties, &best, job->job.options, err) == XQ_OK &&
-            read_space(job, space, err) == XQ_OK)
-            tune_likely(job->space, &job->likely, err);
-        if (err->status == XQ_OK && !cli_json_to_stdout(&t->o.common))
-            print_space(job);
-        free(spec);
-        free(completed);
-        free(space);
-    }
+    error unknown = ERROR_INIT;
+    bool known = ceilings_find(context, &best, &unknown) == XQ_OK;
+    if (!known && !t->o.common.quiet)
+        fprintf(stderr, "xq tune: no times are predicted: %s\n", cli_show(unknown.message).text);
+    error_clear(&unknown);
+    for (int i = 0; i < t->job_count && err->status == XQ_OK; i++)
+        list_job(t, &t->jobs[i], context, known ? &best : NULL, err);
     xq_context_device(context, &t->device);
     xq_context_destroy(context);
     return CLI_OK;

@@ -243,14 +243,18 @@ void tune_print_likely(const cJSON *list)
            "    %12s  %-7s",
            "predicted us", "bound");
     cJSON_ArrayForEach(parameter, cJSON_GetObjectItemCaseSensitive(list->child, "parameters"))
+    {
         printf("  %s", parameter->string);
+    }
     cJSON_ArrayForEach(item, list)
     {
         printf("\n    %12.4g  %-7s",
                cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(item, "predicted_us")),
                cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "limit")));
         cJSON_ArrayForEach(parameter, cJSON_GetObjectItemCaseSensitive(item, "parameters"))
+        {
             printf("  %*g", (int)strlen(parameter->string), parameter->valuedouble);
+        }
     }
     putchar('\n');
 }

@@ -7,9 +7,11 @@ local MATRIX_FLOPS = 2 * 16 * 8 * 16 -- of one m16n8k16 instruction
 -- A number that is left out where it is 0.
 local function given(x) return x ~= 0 and x or nil end
 
--- An amount of work: matrix instructions, other instructions, bytes read through L2. nil is none.
-function work.amount(matrix, other, l2_bytes)
-  return { flops = given(matrix * MATRIX_FLOPS), instructions = given(matrix + other), l2_bytes = given(l2_bytes or 0) }
+-- An amount of work: matrix instructions, other instructions, bytes read through L2, bytes read from shared memory. nil is
+-- none.
+function work.amount(matrix, other, l2_bytes, shared_bytes)
+  return { flops = given(matrix * MATRIX_FLOPS), instructions = given(matrix + other), l2_bytes = given(l2_bytes or 0),
+    shared_bytes = given(shared_bytes or 0) }
 end
 
 function work.weight_bytes(type)

@@ -29,7 +29,7 @@ local function work_of_product(spec, p, sum_bytes)
     step = work.amount(0, 50 * chunks * p.warps, ring_bytes),
     tile = work.amount(chunks * 4 * columns // 8,
       chunks * (work.unit_instructions(delta) + columns // 4 / p.m_tiles) + 2 * columns,
-      chunks * work.unit_bytes(delta, spec.cache) + 16 * columns * sum_bytes),
+      chunks * work.unit_bytes(delta, spec.cache) + 16 * columns * sum_bytes, ring_bytes / p.m_tiles),
   }
 end
 

@@ -123,13 +123,13 @@ local function work_of(spec, p)
     step = work.amount(0, 50 * chunks * (4 // p.stage_steps) * p.warps, ring_bytes),
     tile = work.amount(chunks * 4 * (columns // 8 + absorbed_tiles) + columns // 16 * query_tiles,
       chunks * (work.unit_instructions(stream_k) + columns // 4 * weight / p.m_tiles) + 5 * (columns + p.query_rows),
-      chunks * work.unit_bytes(stream_k, spec.cache)),
+      chunks * work.unit_bytes(stream_k, spec.cache), ring_bytes / p.m_tiles),
     pass = work.amount(projections * p.value_tiles,
       projections * (14 + weight + 2 * p.value_tiles) + 36 * p.warps * p.value_tiles * head_dim // 16,
-      projections * 256 * weight_bytes),
+      projections * 256 * weight_bytes, p.warps * p.value_tiles * head_dim * 8 * 4),
     tile_pass = work.amount(value_chunks * 4 * p.value_tiles,
       value_chunks * (work.unit_instructions(stream_v) + 2 * p.value_tiles),
-      value_chunks * work.unit_bytes(stream_v, spec.cache)),
+      value_chunks * work.unit_bytes(stream_v, spec.cache), value_chunks * 256 * p.value_tiles),
     split = work.amount(0, p.query_rows * head_dim / 32, p.query_rows * (head_dim * 2 + 4)),
   }
 end

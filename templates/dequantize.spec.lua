@@ -16,7 +16,7 @@ local function work_of(spec, p)
     bytes_in_flight = read / columns,
     registers = 40,
     block = work.amount(0, 60 * p.warps, 16 * written / columns),
-    tile = work.amount(0, units / columns * (work.unit_instructions(source.streams[1]) + 40), read / columns),
+    tile = work.amount(0, units / columns * (work.unit_instructions(source.streams[1]) + 40), read / columns, 16 * written / columns),
   }
 end
 

@@ -27,7 +27,8 @@ local function work_of(spec, p)
     block = work.amount(p.rows // 16 * (p.cols // 8) * steps,
       warps * (300 + steps * (p.warp_rows // 16 + p.warp_cols // 16 * work.weight_instructions(weights) + 10)) +
         steps * work.copy_instructions(16 * (2 * p.rows + weight_bytes * p.cols)),
-      depth * weight_bytes * p.cols + 2 * p.rows * p.cols),
+      depth * weight_bytes * p.cols + 2 * p.rows * p.cols,
+      warps * depth * (2 * p.warp_rows + weight_bytes * p.warp_cols)),
     tile = work.amount(0, 0, 2 * 16 * depth),
   }
 end

@@ -22,7 +22,7 @@ local function work_of(spec, p)
     step = work.amount(0, 50 * chunks * p.warps, ring_bytes),
     tile = work.amount(chunks * 4 * columns // 8,
       chunks * (work.unit_instructions(stream) + columns // 4 * weight / p.m_tiles) + columns,
-      chunks * work.unit_bytes(stream, spec.cache)),
+      chunks * work.unit_bytes(stream, spec.cache), ring_bytes / p.m_tiles),
   }
 end
 

@@ -62,7 +62,8 @@ local function work_of(spec, p)
     block = work.amount(0, 600 * p.warps + rows * head_dim // 4 * p.warps // shared_by),
     step = work.amount(0, 60 * p.warps),
     tile = not own and work.amount(0, copies, 16 * row_bytes) or nil,
-    tile_pass = work.amount(2 * steps * tiles, 2 * steps + 60 * tiles + (own and copies or 0), own and 16 * row_bytes or 0),
+    tile_pass = work.amount(2 * steps * tiles, 2 * steps + 60 * tiles + (own and copies or 0), own and 16 * row_bytes or 0,
+      16 * row_bytes),
     split = work.amount(0, rows * head_dim / 32, rows * (head_dim * 2 + 4)),
   }
 end

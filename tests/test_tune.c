@@ -3,6 +3,7 @@
 #include "../autotune/search/store.h"
 #include "../gen/embed.h"
 #include "command.h"
+#include "fake_cuda.h"
 #include "files.h"
 
 #include <cjson/cJSON.h>
@@ -180,6 +181,19 @@ Test(tune, a_dry_run_measures_nothing)
     cr_expect_eq(cJSON_GetArraySize(cJSON_GetObjectItem(job_of(root, 0), "trials")), 0);
     cr_expect_gt(number(cJSON_GetObjectItem(job_of(root, 0), "combinations"), "valid"), 1);
     cJSON_Delete(root);
+}
+
+/* On a GPU the model's ceilings are measured, which takes a compiler; the space itself does not. */
+Test(tune, a_dry_run_without_a_compiler_lists_candidates_without_predictions)
+{
+    fake_cuda_use();
+    setenv("XQ_NVRTC", "/nowhere/libnvrtc.so", 1);
+    struct command_result r = command_run("tune --spec %s --dry-run", spec_file());
+    cr_expect_eq(r.status, 0, "%s", r.err);
+    cr_expect(strstr(r.out, " combinations are valid for this spec\n"), "%s", r.out);
+    cr_expect_null(strstr(r.out, "predicted"));
+    cr_expect(strstr(r.err, "xq tune: no times are predicted: ") && strstr(r.err, "/nowhere/libnvrtc.so"),
+              "%s", r.err);
 }
 
 Test(tune, the_table_says_how_to_use_what_it_found, .timeout = 300)

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-const char *const cost_limit_names[COST_LIMITS] = {"memory", "latency", "L2", "matrix", "issue"};
+const char *const cost_limit_names[COST_LIMITS] = {"memory", "latency", "L2", "shared", "matrix", "issue"};
 
 /* From launch to the first instruction, and from the last one to the next launch of a stream: about 2 us on
  * every GPU since Volta. */
@@ -22,6 +22,9 @@ const char *const cost_limit_names[COST_LIMITS] = {"memory", "latency", "L2", "m
 #define L2_SM_BYTES_PER_CLOCK  64.0
 #define L2_ALL_BYTES_PER_CLOCK 24.0
 
+/* Shared memory gives 128 bytes a clock: 32 banks of 4 bytes. */
+#define SHARED_BYTES_PER_CLOCK 128.0
+
 /* A multiprocessor has four parts, each with a scheduler, which issues one warp instruction a clock, and a
  * matrix unit. */
 #define PARTS 4.0
@@ -32,7 +35,7 @@ const char *const cost_limit_names[COST_LIMITS] = {"memory", "latency", "L2", "m
 /* ------------------------------------------------------------ what is stated */
 
 struct amount {
-    double flops, instructions, l2_bytes;
+    double flops, instructions, l2_bytes, shared_bytes;
 };
 
 /* `work` of a family's spec file (docs/templates.md), and the resources that the model needs. */
@@ -57,7 +60,7 @@ static struct amount amount(const cJSON *work, const char *name)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(work, name);
     return (struct amount){number(item, "flops", 0), number(item, "instructions", 0),
-                           number(item, "l2_bytes", 0)};
+                           number(item, "l2_bytes", 0), number(item, "shared_bytes", 0)};
 }
 
 static xq_status demand(double value, const char *name, error *err)
@@ -187,6 +190,7 @@ static void add(struct amount *sum, const struct amount *a, double times)
     sum->flops += times * a->flops;
     sum->instructions += times * a->instructions;
     sum->l2_bytes += times * a->l2_bytes;
+    sum->shared_bytes += times * a->shared_bytes;
 }
 
 /* Of one block that joins no splits. */
@@ -249,6 +253,7 @@ static void set_times(const struct stated *s, const struct grid *g, const struct
     out->times[COST_L2] =
         transfer(g, one.l2_bytes * g->blocks, L2_ALL_BYTES_PER_CLOCK * clock * d->multiprocessors,
                  L2_SM_BYTES_PER_CLOCK * clock);
+    out->times[COST_SHARED] = g->rounds * one.shared_bytes / (SHARED_BYTES_PER_CLOCK * clock);
     out->times[COST_MATRIX] =
         g->rounds * one.flops * d->multiprocessors * (PARTS / parts) / d->matrix_flops_per_second;
     out->times[COST_ISSUE] = g->rounds * one.instructions / (parts * clock);

@@ -3,9 +3,9 @@
  * does not replace measuring. docs/tuning.md has the formulas.
  *
  * The terms: bytes of device memory, and how many of them are under way; bytes through L2, among them the
- * weights that each split reads again; matrix work; issue slots; how many blocks and warps a multiprocessor
- * holds by threads, shared memory and registers; how many blocks the busiest multiprocessor has, which
- * counts the last wave; and joining the splits. */
+ * weights that each split reads again; bytes from shared memory; matrix work; issue slots; how many blocks
+ * and warps a multiprocessor holds by threads, shared memory and registers; how many blocks the busiest
+ * multiprocessor has, which counts the last wave; and joining the splits. */
 #ifndef AUTOTUNE_SEARCH_COST_H
 #define AUTOTUNE_SEARCH_COST_H
 
@@ -31,7 +31,7 @@ struct cost_load {
 };
 
 /* What bounds a kernel by the model. */
-enum cost_limit { COST_MEMORY, COST_LATENCY, COST_L2, COST_MATRIX, COST_ISSUE, COST_LIMITS };
+enum cost_limit { COST_MEMORY, COST_LATENCY, COST_L2, COST_SHARED, COST_MATRIX, COST_ISSUE, COST_LIMITS };
 extern const char *const cost_limit_names[COST_LIMITS];
 
 struct cost {
