@@ -59,6 +59,8 @@ void compare_layer_free(struct compare_layer *layer);
 
 /* ------------------------------------------------------------------- rows */
 
+enum { COMPARE_REPEATS = 30, COMPARE_BRIEF_REPEATS = 5 }; /* of a time on a GPU */
+
 struct compare_row {
     int layer, bits; /* bits of the comparison; fp16-kv itself always has 16 */
     int batch, queries;
@@ -69,6 +71,7 @@ struct compare_row {
     double accumulator_bytes_per_token; /* cross-layer: of the one accumulator of all layers */
     double cache_saving;                /* pages and tails against fp16-kv */
     double kernel_error, method_error, lse_error;
+    int repeats;  /* of the time; 1 where it is modelled */
     bool counted; /* the figures below, to matrix_flops: only the software device counts */
     double read_bytes, write_bytes;       /* device memory: unique 32-byte sectors, per launch */
     double l2_read_bytes, l2_write_bytes; /* all sectors requested */
@@ -101,6 +104,7 @@ struct compare_task {
     uint64_t seed;
     enum compare_launches launches; /* COMPARE_GRAPH leaves a row's seconds 0 */
     struct measure_watch *watch;    /* of measuring; NULL: none */
+    bool brief;                     /* times are of COMPARE_BRIEF_REPEATS, not of COMPARE_REPEATS */
     const struct compare_layer *layer;
     const double *exact; /* attention from the inputs as given, [distinct, queries, H, dh]; NULL: there is
                             no method_error */

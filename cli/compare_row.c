@@ -222,6 +222,7 @@ static xq_status count_step(device *d, const measure_step *step, struct compare_
     if (measure_count(d, step, &c, err) != XQ_OK)
         return err->status;
     row->counted = true;
+    row->repeats = 1;
     row->read_bytes = SECTOR * (double)c.read_sectors_unique;
     row->write_bytes = SECTOR * (double)c.write_sectors_unique;
     row->l2_read_bytes = SECTOR * (double)c.read_sectors;
@@ -239,14 +240,17 @@ static xq_status time_step(const struct compare_task *task, const measure_step *
 {
     device *d = task->context->device;
     const enum compare_launches launches = task->launches;
-    const measure_repeats repeats = {
-        .warm_up = 5, .repeats = 30, .repeat_seconds = 300e-6, .watch = task->watch};
+    const measure_repeats repeats = {.warm_up = 5,
+                                     .repeats = task->brief ? COMPARE_BRIEF_REPEATS : COMPARE_REPEATS,
+                                     .repeat_seconds = 300e-6,
+                                     .watch = task->watch};
     measure_times one_by_one = {0}, in_graph = {0};
     if (launches != COMPARE_GRAPH && measure_time(d, step, &repeats, &one_by_one, err) != XQ_OK)
         return err->status;
     if (launches != COMPARE_STREAM && measure_time_in_graph(d, step, &repeats, &in_graph, err) != XQ_OK)
         return err->status;
     row->measured = true;
+    row->repeats = repeats.repeats;
     row->seconds = one_by_one.median;
     row->seconds_low = one_by_one.low;
     row->seconds_high = one_by_one.high;

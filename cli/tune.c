@@ -1,9 +1,12 @@
 /* xq tune: the fastest parameters of kernels on a device, for a model and for how attention is called. */
+#include "../autotune/measure/watch.h"
 #include "../autotune/search/search.h"
 #include "../runtime/plan/toolchain.h"
 #include "gen.h"
 #include "noticed.h"
 #include "signals.h"
+#include "tune_model.h"
+#include "tune_replay.h"
 #include "tune_report.h"
 #include "tune_store.h"
 
@@ -16,15 +19,17 @@
 /* A candidate of a job, and what became of it. */
 struct candidate {
     char *parameters;
+    const cJSON *stated; /* as the space has it */
     bool tried;
+    bool may_be_stored;      /* a brief trial was taken from the store, which may have a full one too */
     struct tune_trial trial; /* the last */
 };
 
 /* A job with its outcome. */
 struct tuned {
     struct tune_job job;
-    int bits; /* 0: as the spec says */
-    cJSON *space;
+    int bits;              /* 0: as the spec says */
+    cJSON *space, *likely; /* likely: in a dry run */
     struct candidate *candidates;
     int count, standard, stored; /* candidates; the default's place; how many trials the store had */
     double limit;                /* seconds, of a step, as a trial of this run said; 0: there was none */
@@ -35,7 +40,8 @@ struct tuned {
 struct tuning {
     struct compare_options o;
     struct cli_list bits, families, contexts, batches, queries;
-    const char *strategy, *budget, *store_path, *launch;
+    const char *strategy_name, *budget, *store_path, *launch;
+    enum search_strategy strategy;
     store *store; /* NULL: none */
     const char *shard_text;
     int64_t most, shard, shards; /* shards 0: all candidates */
@@ -289,11 +295,12 @@ static void show_candidate(const struct search_state *s, int candidate)
 
 /* Measures, and keeps the trial in the store. False: interrupted, cut off by the end of the budget, or an
  * error. */
-static bool measure(struct search_state *s, const char *parameters, struct tune_trial *trial, error *err)
+static bool measure(struct search_state *s, const char *parameters, bool brief, struct tune_trial *trial,
+                    error *err)
 {
     const double before = cli_seconds();
     const struct tune_limit limit = patience(s);
-    if (!tune_worker_try(s->worker, parameters, &limit, is_interrupted, trial, err))
+    if (!tune_worker_try(s->worker, parameters, brief, &limit, is_interrupted, trial, err))
         return false;
     measure_noticed_add(&s->t->noticed, &trial->noticed);
     if (trial->outcome == TUNE_HUNG && time_left(s->t) <= 0)
@@ -303,19 +310,35 @@ static bool measure(struct search_state *s, const char *parameters, struct tune_
     return !s->t->store || tune_store_add(s->t->store, &s->question, parameters, trial, err) == XQ_OK;
 }
 
-/* A first trial may be one that the store has; the last rounds measure anew. */
-static xq_status try_candidate(void *user, int index, struct search_time *out, error *err)
+/* Whether a trial of the store is worth as much as one that is asked for. */
+static bool suffices(const struct tune_trial *trial, bool brief)
+{
+    return brief || trial->modelled || trial->outcome != TUNE_MEASURED || trial->repeats >= COMPARE_REPEATS;
+}
+
+/* The trial that the store has. First trials may be taken from it; the last rounds, and what is measured
+ * again, are not. */
+static xq_status look_up(struct search_state *s, struct candidate *c, bool brief, struct tune_trial *trial,
+                         bool *found, error *err)
+{
+    *found = false;
+    if (s->t->store && (!c->tried || (!brief && c->may_be_stored)) &&
+        tune_store_find(s->t->store, &s->question, c->parameters, trial, found, err) == XQ_OK && *found)
+        *found = suffices(trial, brief);
+    s->job->stored += *found && !c->tried;
+    c->may_be_stored = *found && brief;
+    return err->status;
+}
+
+static xq_status try_candidate(void *user, int index, bool brief, struct search_time *out, error *err)
 {
     struct search_state *s = user;
     struct candidate *c = &s->job->candidates[index];
     struct tune_trial trial;
-    bool found = false;
+    bool found;
     show_candidate(s, index);
-    if (s->t->store && !c->tried &&
-        tune_store_find(s->t->store, &s->question, c->parameters, &trial, &found, err) != XQ_OK)
-        return err->status;
-    s->job->stored += found;
-    if (!found && !measure(s, c->parameters, &trial, err))
+    if (look_up(s, c, brief, &trial, &found, err) != XQ_OK ||
+        (!found && !measure(s, c->parameters, brief, &trial, err)))
         return err->status; /* `out` stays unusable */
     c->trial = trial;
     c->tried = true;
@@ -373,6 +396,7 @@ static xq_status read_space(struct tuned *job, const char *space, error *err)
     cJSON_ArrayForEach(item, list)
     {
         struct candidate *c = &job->candidates[job->count];
+        c->stated = item;
         c->parameters = cJSON_PrintUnformatted(cJSON_GetObjectItemCaseSensitive(item, "parameters"));
         if (!c->parameters)
             return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
@@ -380,7 +404,6 @@ static xq_status read_space(struct tuned *job, const char *space, error *err)
             job->standard = job->count;
         job->count++;
     }
-    cJSON_DeleteItemFromObjectCaseSensitive(job->space, "candidates");
     if (job->standard < 0)
         return error_set(err, XQ_ERROR_INTERNAL, "template",
                          "the default parameters of %s are not among its candidates", job->job.family);
@@ -452,24 +475,30 @@ static xq_status search(struct tuning *t, struct tuned *job, struct tune_worker 
     if (left <= 0)
         return budget_ended(t, job, err);
     struct search_state state = {.t = t, .job = job, .worker = worker};
+    struct tune_known known = {0};
     const struct search_calls calls = {try_candidate, expect_candidate, seconds, stop, &state};
+    tune_known_make(job->space, &known, err);
     const struct search_options o = {
-        .strategy = strcmp(t->strategy, "random") == 0 ? SEARCH_RANDOM : SEARCH_EXHAUSTIVE,
+        .strategy = t->strategy,
         .seed = (uint64_t)t->o.common.seed,
         .candidates = job->count,
         .first = job->standard,
+        .known = known.candidates,
+        .parameters = known.parameters,
+        .noisy = !t->device.is_sim, /* modelled times are always the same */
         .most = (int)t->most,
         .shard = (int)t->shard,
         .shards = (int)t->shards,
         .budget_seconds = (1 - CONFIRMING) * left / rest,
     };
-    if (t->store)
+    if (t->store && err->status == XQ_OK)
         tune_question_make(t->generator, &job->job, &t->device, &state.question, err);
     if (err->status == XQ_OK && search_run(&o, &calls, &job->result, err) == XQ_OK)
         job->done = job->candidates[job->standard].tried;
     if (err->status == XQ_OK && job->done)
         confirm(&state, err);
     job->interrupted = is_interrupted();
+    tune_known_free(&known);
     tune_question_free(&state.question);
     return err->status;
 }
@@ -520,28 +549,45 @@ static void print_space(const struct tuned *job)
     printf(", %lld sequence%s, %lld quer%s each: %d candidates\n", (long long)o->batch,
            o->batch == 1 ? "" : "s", (long long)o->queries, o->queries == 1 ? "y" : "ies", job->count);
     gen_print_combinations(combinations);
+    tune_print_likely(job->likely);
 }
 
-/* What would be tried, without a process and without measuring. */
+/* `best` NULL: not known, and nothing is predicted. */
+static xq_status list_job(struct tuning *t, struct tuned *job, xq_context *context, const ceilings *best,
+                          error *err)
+{
+    char *spec = NULL, *completed = NULL, *space = NULL;
+    if (cli_any_layer_choices(t->generator, job->job.spec, &spec, err) == XQ_OK &&
+        context_complete(context, spec, &completed, err) == XQ_OK &&
+        context_space(context, completed, job->job.family, &space, err) == XQ_OK && best)
+        tune_predict(&space, &context->device->properties, best, job->job.options, err);
+    if (err->status == XQ_OK && read_space(job, space, err) == XQ_OK &&
+        tune_likely(job->space, &job->likely, err) == XQ_OK && !cli_json_to_stdout(&t->o.common))
+        print_space(job);
+    free(spec);
+    free(completed);
+    free(space);
+    return err->status;
+}
+
+/* What would be tried, without a process and without measuring kernels. A GPU's bandwidth and matrix rate
+ * are measured, for which a compiler is needed. */
 static int dry_run(struct tuning *t, error *err)
 {
     xq_context *context = NULL;
     int status = cli_open("tune", &t->o.common, &context);
     if (status != CLI_OK)
         return status;
-    for (int i = 0; i < t->job_count && err->status == XQ_OK; i++) {
-        char *spec = NULL, *completed = NULL, *space = NULL;
-        struct tuned *job = &t->jobs[i];
-        if (cli_any_layer_choices(t->generator, job->job.spec, &spec, err) == XQ_OK &&
-            context_complete(context, spec, &completed, err) == XQ_OK &&
-            context_space(context, completed, job->job.family, &space, err) == XQ_OK)
-            read_space(job, space, err);
-        if (err->status == XQ_OK && !cli_json_to_stdout(&t->o.common))
-            print_space(job);
-        free(spec);
-        free(completed);
-        free(space);
-    }
+    ceilings best;
+    measure_watch watch = {.waits = cli_show_waiting};
+    error unknown = ERROR_INIT;
+    bool known = ceilings_find(context, &watch, &best, &unknown) == XQ_OK;
+    measure_watch_close(&watch);
+    if (!known && !t->o.common.quiet)
+        fprintf(stderr, "xq tune: no times are predicted: %s\n", cli_show(unknown.message).text);
+    error_clear(&unknown);
+    for (int i = 0; i < t->job_count && err->status == XQ_OK; i++)
+        list_job(t, &t->jobs[i], context, known ? &best : NULL, err);
     xq_context_device(context, &t->device);
     xq_context_destroy(context);
     return CLI_OK;
@@ -628,12 +674,13 @@ static void print_winners(const struct tuning *t)
 static cJSON *trial_json(const struct candidate *c)
 {
     cJSON *o = cJSON_CreateObject();
-    cJSON_AddItemToObject(o, "parameters", cJSON_Parse(c->parameters));
+    tune_candidate_json(c->stated, o);
     cJSON_AddStringToObject(o, "outcome", tune_outcome_names[c->trial.outcome]);
     if (c->trial.outcome == TUNE_MEASURED) {
         cJSON_AddNumberToObject(o, "time_us", 1e6 * c->trial.median);
         cJSON_AddNumberToObject(o, "time_us_low", 1e6 * c->trial.low);
         cJSON_AddNumberToObject(o, "time_us_high", 1e6 * c->trial.high);
+        cJSON_AddNumberToObject(o, "repeats", c->trial.repeats);
         cJSON_AddNumberToObject(o, "error", c->trial.error);
         cJSON_AddNumberToObject(o, "lse_error", c->trial.lse_error);
     } else {
@@ -658,6 +705,8 @@ static cJSON *job_json(const struct tuned *job, bool is_sim)
         cJSON_AddStringToObject(json, "launch", tune_in_graph(&job->job, is_sim) ? "graph" : "stream");
     cJSON_AddItemToObject(json, "combinations",
                           cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(job->space, "combinations"), 1));
+    if (job->likely)
+        cJSON_AddItemToObject(json, "likely", cJSON_Duplicate(job->likely, 1));
     if (job->done) {
         cJSON_AddItemToObject(json, "default", trial_json(&job->candidates[job->standard]));
         cJSON_AddItemToObject(json, "best", trial_json(&job->candidates[job->result.best]));
@@ -669,6 +718,8 @@ static cJSON *job_json(const struct tuned *job, bool is_sim)
             cJSON_AddBoolToObject(json, "confirmed", job->confirmed);
         cJSON_AddBoolToObject(json, "complete", job->result.complete);
     }
+    cJSON_AddItemToObject(json, "model",
+                          cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(job->space, "model"), 1));
     cJSON *trials = cJSON_AddArrayToObject(json, "trials");
     for (int i = 0; i < job->count; i++)
         if (job->candidates[i].tried)
@@ -704,6 +755,7 @@ static void release(struct tuning *t)
             free(t->jobs[i].candidates[k].parameters);
         free(t->jobs[i].candidates);
         cJSON_Delete(t->jobs[i].space);
+        cJSON_Delete(t->jobs[i].likely);
         free((char *)t->jobs[i].job.spec);
     }
     free(t->jobs);
@@ -716,7 +768,19 @@ static void release(struct tuning *t)
         cli_list_free(lists[i]);
 }
 
-static int check_usage(const cli_command *command, const struct tuning *t)
+static bool find_strategy(struct tuning *t)
+{
+    static const char *const names[] = {
+        [SEARCH_MODEL] = "model", [SEARCH_RANDOM] = "random", [SEARCH_EXHAUSTIVE] = "exhaustive"};
+    for (int i = SEARCH_MODEL; i <= SEARCH_EXHAUSTIVE; i++)
+        if (strcmp(t->strategy_name, names[i]) == 0) {
+            t->strategy = (enum search_strategy)i;
+            return true;
+        }
+    return false;
+}
+
+static int check_usage(const cli_command *command, struct tuning *t)
 {
     if (cli_needs_model(command) != CLI_OK)
         return CLI_USAGE;
@@ -730,9 +794,9 @@ static int check_usage(const cli_command *command, const struct tuning *t)
         return cli_usage("tune", "--bits and --set cache.bits: give one of them");
     if (cli_given(command, "--queries") && cli_spec_sets(&t->o.spec, "queries"))
         return cli_usage("tune", "--queries and --set queries: give one of them");
-    if (strcmp(t->strategy, "random") != 0 && strcmp(t->strategy, "exhaustive") != 0)
-        return cli_bad_input("tune", "--strategy: '%s' is not known; valid: random, exhaustive",
-                             cli_show(t->strategy).text);
+    if (!find_strategy(t))
+        return cli_bad_input("tune", "--strategy: '%s' is not known; valid: model, random, exhaustive",
+                             cli_show(t->strategy_name).text);
     if (t->launch && strcmp(t->launch, "graph") != 0 && strcmp(t->launch, "stream") != 0)
         return cli_bad_input("tune", "--launch: '%s' is not known; valid: graph, stream",
                              cli_show(t->launch).text);
@@ -773,16 +837,17 @@ static int work(struct tuning *t, error *err)
 const char cli_tune_summary[] = "the fastest parameters of kernels on a device";
 
 /* Subcommands of their own. */
-const char *const cli_tune_parts[] = {"merge", "report", "export", NULL};
+const char *const cli_tune_parts[] = {"merge", "report", "export", "replay", NULL};
 
 int cli_tune(int argc, char **argv)
 {
-    static int (*const parts[])(int argc, char **argv) = {cli_tune_merge, cli_tune_report, cli_tune_export};
+    static int (*const parts[])(int argc, char **argv) = {cli_tune_merge, cli_tune_report, cli_tune_export,
+                                                          cli_tune_replay};
     for (int i = 0; argc > 1 && cli_tune_parts[i]; i++)
         if (strcmp(argv[1], cli_tune_parts[i]) == 0)
             return parts[i](argc - 1, argv + 1);
     struct tuning t = {.o = {.base_layer = CLI_BASE_LAYER},
-                       .strategy = "random",
+                       .strategy_name = "model",
                        .budget = "10m",
                        .device = XQ_DEVICE_INFO_INIT};
     const cli_option own[] = {
@@ -795,8 +860,9 @@ int cli_tune(int argc, char **argv)
          "queries of each sequence, at its last positions (1)"},
         {"--budget", CLI_STRING, &t.budget, "TIME",
          "how long it may take in all, as in 90s, 10m, 2h (10m)"},
-        {"--strategy", CLI_STRING, &t.strategy, "NAME",
-         "random: in an order drawn from --seed (default); exhaustive: one after the other"},
+        {"--strategy", CLI_STRING, &t.strategy_name, "NAME",
+         "model: the most promising first, by a cost model (default); random: in an order drawn from "
+         "--seed; exhaustive: one after the other"},
         {"--store", CLI_STRING, &t.store_path, "FILE",
          "keeps every measurement, and takes those that are there; made where it is missing"},
         {"--most", CLI_INT, &t.most, "N", "candidates of each family and size (all)"},
@@ -805,7 +871,8 @@ int cli_tune(int argc, char **argv)
         {"--launch", CLI_STRING, &t.launch, "WAY",
          "how a GPU is timed: graph, as decoding launches (default), or stream, one after the other"},
         {"--dry-run", CLI_FLAG, &t.dry_run, NULL,
-         "count the candidates, and say what rules out the others"},
+         "count the candidates, say what rules out the others, and show the sixteen that the model "
+         "predicts to be the fastest"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {
@@ -826,7 +893,8 @@ int cli_tune(int argc, char **argv)
             "--store FILE`\n"
             "says what a store holds; `xq tune export --store FILE --out FILE` makes a table of "
             "tuned\n"
-            "parameters of it, which xq uses without being asked.",
+            "parameters of it, which xq uses without being asked; `xq tune replay FILE...` says how "
+            "soon the\nsearch finds what is good.",
         .options = own,
         .bounds = (const cli_bounds[]){{"--most", 1, 1000000}, {NULL, 0, 0}},
         .common = &t.o.common,

@@ -41,6 +41,7 @@ extern const char *const tune_outcome_names[];
 struct tune_trial {
     enum tune_outcome outcome;
     bool modelled;
+    int repeats;              /* 1 where modelled */
     double median, low, high; /* seconds of a step, quartiles; modelled: all the same */
     double limit;             /* the least time that the device's ceilings allow for this cache */
     ceilings ceilings;        /* those; `source` is the same text in every process of this program */
@@ -61,10 +62,12 @@ xq_status tune_bench_open(const struct tune_job *job, struct measure_watch *watc
                           xq_device_info *device, char **space, error *err);
 
 /* Compiles the family with these parameters (a JSON object), attends, compares with the reference, and
- * times. One that is faster than all before it attends over a few random shapes too (tune_shapes.h). */
-void tune_bench_try(struct tune_bench *bench, const char *parameters, struct tune_trial *out);
-/* tune_bench_try once more for a candidate that shall win. When it was measured it attends again over every
- * cache that took part (compare_repeat), and over the random shapes, whatever its time. */
+ * times; `brief`: with few repeats. One that is faster than all before it attends over a few random shapes
+ * too (tune_shapes.h). */
+void tune_bench_try(struct tune_bench *bench, const char *parameters, bool brief, struct tune_trial *out);
+/* tune_bench_try once more for a candidate that shall win, with all repeats. When it was measured it
+ * attends again over every cache that took part (compare_repeat), and over the random shapes, whatever its
+ * time. */
 void tune_bench_confirm(struct tune_bench *bench, const char *parameters, struct tune_trial *out);
 /* Compiles a candidate that will be tried soon, while others are measured. */
 void tune_bench_expect(struct tune_bench *bench, const char *parameters);
@@ -90,8 +93,9 @@ struct tune_limit {
 /* tune_bench_try, within the limit. After TUNE_CRASHED and TUNE_HUNG the process is gone, and the next
  * trial starts another. `stop`: asked while waiting; where it says true the process is ended, and the
  * result is false. Errors of the next process: those of tune_worker_start. */
-bool tune_worker_try(struct tune_worker *worker, const char *parameters, const struct tune_limit *limit,
-                     bool (*stop)(void), struct tune_trial *out, error *err);
+bool tune_worker_try(struct tune_worker *worker, const char *parameters, bool brief,
+                     const struct tune_limit *limit, bool (*stop)(void), struct tune_trial *out,
+                     error *err);
 
 /* tune_bench_confirm, in the same way. */
 bool tune_worker_confirm(struct tune_worker *worker, const char *parameters, const struct tune_limit *limit,

@@ -5,6 +5,7 @@
 #include "../runtime/plan/toolchain.h"
 #include "tune.h"
 #include "tune_ahead.h"
+#include "tune_model.h"
 #include "tune_shapes.h"
 
 #include <math.h>
@@ -122,7 +123,8 @@ static xq_status open_layer(struct tune_bench *b, char **space, error *err)
         context_complete(b->context, b->layer_spec, &completed, err) == XQ_OK &&
         context_space(b->context, completed, b->job->family, space, err) == XQ_OK &&
         reference_model_read(completed, &b->task.reference, err) == XQ_OK && set_bound(b, err) == XQ_OK &&
-        ceilings_find(b->context, b->task.watch, &b->task.ceilings, err) == XQ_OK)
+        ceilings_find(b->context, b->task.watch, &b->task.ceilings, err) == XQ_OK &&
+        tune_predict(space, &b->context->device->properties, &b->task.ceilings, o, err) == XQ_OK)
         compare_input_layer(b->input, number, &b->task.traits, &b->layer, err);
     free(completed);
     return err->status;
@@ -244,6 +246,7 @@ static void judge(const struct tune_bench *b, const struct compare_row *row, str
 {
     const bool in_graph = row->measured && b->task.launches == COMPARE_GRAPH;
     out->modelled = !row->measured;
+    out->repeats = row->repeats;
     out->median = in_graph ? row->graph_seconds : row->seconds;
     out->low = in_graph ? row->graph_seconds_low : row->seconds_low;
     out->high = in_graph ? row->graph_seconds_high : row->seconds_high;
@@ -297,12 +300,14 @@ static void with_spec(struct tune_bench *b, const char *parameters,
     b->task.layer_spec = NULL;
 }
 
-void tune_bench_try(struct tune_bench *b, const char *parameters, struct tune_trial *out)
+void tune_bench_try(struct tune_bench *b, const char *parameters, bool brief, struct tune_trial *out)
 {
+    b->task.brief = brief;
     with_spec(b, parameters, try, out);
 }
 
 void tune_bench_confirm(struct tune_bench *b, const char *parameters, struct tune_trial *out)
 {
+    b->task.brief = false;
     with_spec(b, parameters, confirm, out);
 }

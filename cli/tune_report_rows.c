@@ -154,7 +154,9 @@ static void find_ceilings(const survey *s, int device, ceilings *out)
     const store_device *d = &s->devices[device];
     const store_ceilings *c = &s->ceilings[device];
     if (c->taken)
-        *out = (ceilings){c->copy_bytes_per_second, c->f16_flops_per_second, c->origin};
+        *out = (ceilings){.copy_bytes_per_second = c->copy_bytes_per_second,
+                          .f16_flops_per_second = c->f16_flops_per_second,
+                          .source = c->origin};
     else
         ceilings_of_datasheet(d->name, d->multiprocessors, out);
 }

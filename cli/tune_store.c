@@ -7,8 +7,6 @@
 #include <string.h>
 #include <time.h>
 
-enum { REPEATS = 30 }; /* of a measurement on a GPU (compare_row.c) */
-
 /* A step runs other families' kernels too. Answers hold for their defaults, because a question has the
  * parameters of one family. */
 static xq_status expect_no_tuning(const char *spec, const char *family, error *err)
@@ -98,6 +96,7 @@ xq_status tune_store_find(store *s, const struct tune_question *q, const char *p
     *out = (struct tune_trial){
         .outcome = trial_outcomes[a.outcome],
         .modelled = q->device->is_sim,
+        .repeats = (int)a.repeats,
         .median = a.seconds,
         .low = a.seconds - a.spread / 2,
         .high = a.seconds + a.spread / 2,
@@ -147,7 +146,7 @@ xq_status tune_store_add(store *s, const struct tune_question *q, const char *pa
     if (measured) {
         row.answer.seconds = trial->median;
         row.answer.spread = trial->high - trial->low;
-        row.answer.repeats = trial->modelled ? 1 : REPEATS;
+        row.answer.repeats = trial->repeats;
     } else {
         snprintf(row.answer.reason, sizeof row.answer.reason, "%s", trial->reason);
     }

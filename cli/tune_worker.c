@@ -25,6 +25,7 @@ struct tune_worker {
 enum question { EXPECT, /* tune_bench_expect: there is no reply */ TRY, CONFIRM };
 struct request {
     enum question question;
+    bool brief; /* TRY: with few repeats */
     size_t bytes;
 };
 
@@ -99,7 +100,10 @@ static void serve(struct tune_bench *bench, int fd)
         if (goes_on && r.question == EXPECT) {
             tune_bench_expect(bench, parameters);
         } else if (goes_on) {
-            (r.question == TRY ? tune_bench_try : tune_bench_confirm)(bench, parameters, &trial);
+            if (r.question == TRY)
+                tune_bench_try(bench, parameters, r.brief, &trial);
+            else
+                tune_bench_confirm(bench, parameters, &trial);
             goes_on = say(fd, HAS_TRIED, &trial, sizeof trial) && trial.outcome != TUNE_CRASHED;
         }
         free(parameters);
@@ -286,11 +290,12 @@ xq_status tune_worker_start(const struct tune_job *job, double seconds, bool (*s
     return err->status;
 }
 
-static bool ask(const struct tune_worker *w, enum question question, const char *parameters)
+static bool ask(const struct tune_worker *w, enum question question, bool brief, const char *parameters)
 {
     struct request r;
     memset(&r, 0, sizeof r);
     r.question = question;
+    r.brief = brief;
     r.bytes = strlen(parameters);
     return send_all(w->fd, &r, sizeof r) && send_all(w->fd, parameters, r.bytes);
 }
@@ -298,10 +303,10 @@ static bool ask(const struct tune_worker *w, enum question question, const char 
 void tune_worker_expect(struct tune_worker *w, const char *parameters)
 {
     if (w->process)
-        ask(w, EXPECT, parameters); /* a worker that is gone shows it at the next trial */
+        ask(w, EXPECT, false, parameters); /* a worker that is gone shows it at the next trial */
 }
 
-static bool have_answered(struct tune_worker *w, enum question question, const char *parameters,
+static bool have_answered(struct tune_worker *w, enum question question, bool brief, const char *parameters,
                           const struct tune_limit *limit, bool (*stop)(void), struct tune_trial *out,
                           error *err)
 {
@@ -311,8 +316,8 @@ static bool have_answered(struct tune_worker *w, enum question question, const c
     if (err->status != XQ_OK)
         return false;
     if (got == RECEIVED)
-        got = ask(w, question, parameters) ? receive_answer(w, &p, stop, HAS_TRIED, out, sizeof *out)
-                                           : CLOSED;
+        got = ask(w, question, brief, parameters) ? receive_answer(w, &p, stop, HAS_TRIED, out, sizeof *out)
+                                                  : CLOSED;
     out->waited = p.waited;
     if (got == RECEIVED && out->outcome != TUNE_CRASHED)
         return true;
@@ -329,16 +334,16 @@ static bool have_answered(struct tune_worker *w, enum question question, const c
     return got != STOPPED;
 }
 
-bool tune_worker_try(struct tune_worker *w, const char *parameters, const struct tune_limit *limit,
-                     bool (*stop)(void), struct tune_trial *out, error *err)
+bool tune_worker_try(struct tune_worker *w, const char *parameters, bool brief,
+                     const struct tune_limit *limit, bool (*stop)(void), struct tune_trial *out, error *err)
 {
-    return have_answered(w, TRY, parameters, limit, stop, out, err);
+    return have_answered(w, TRY, brief, parameters, limit, stop, out, err);
 }
 
 bool tune_worker_confirm(struct tune_worker *w, const char *parameters, const struct tune_limit *limit,
                          bool (*stop)(void), struct tune_trial *out, error *err)
 {
-    return have_answered(w, CONFIRM, parameters, limit, stop, out, err);
+    return have_answered(w, CONFIRM, false, parameters, limit, stop, out, err);
 }
 
 void tune_worker_end(struct tune_worker *w)

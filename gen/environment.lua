@@ -60,6 +60,7 @@ local function build()
     rope = environment.view(require "rope", "rope"),
     operand = environment.view(require "operand", "operand"),
     arch = environment.view(require "arch", "arch"),
+    work = environment.view(require "work", "work"),
     format = string.format,
     f32 = f32,
     f64 = f64,

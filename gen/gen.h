@@ -135,9 +135,10 @@ xq_status gen_parameters(gen *g, const char *const *families, int count, const c
                          error *err);
 
 /* The tuning parameters of a family as a space to search: JSON {"family", "chosen": {...}, "combinations"
- * as above, "candidates": [{"parameters": {...}, "resources": {...}}]}. Candidates are the valid
- * combinations of values for this spec, and "resources" is what the family states of each ("threads",
- * "shared_bytes", tiles). Caller frees *json. Errors: XQ_ERROR_ARGUMENT for an unknown family,
+ * as above, "candidates": [{"parameters": {...}, "resources": {...}, "work": {...}}]}. Candidates are the
+ * valid combinations of values for this spec, "resources" is what the family states of each ("threads",
+ * "shared_bytes", tiles), and "work", absent where it states none, what the kernel has to do
+ * (docs/templates.md). Caller frees *json. Errors: XQ_ERROR_ARGUMENT for an unknown family,
  * XQ_ERROR_UNSUPPORTED for one that cannot serve the spec, those of gen_complete. */
 xq_status gen_space(gen *g, const char *spec_json, const char *family, char **json, error *err);
 

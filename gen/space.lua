@@ -59,7 +59,8 @@ function space.list(given, name)
     candidates[#candidates + 1] = json.ordered({
       parameters = json.ordered(parameters, names),
       resources = json.ordered(tuning.resources(spec, name, parameters), { "threads", "shared_bytes" }),
-    }, { "parameters", "resources" })
+      work = tuning.work(spec, name, parameters),
+    }, { "parameters", "resources", "work" })
   end)
   return json.ordered({ family = name, chosen = spec.tuning[name], combinations = space.count(spec, name),
     candidates = json.array(candidates) }, { "family", "chosen", "combinations", "candidates" })

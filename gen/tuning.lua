@@ -25,6 +25,7 @@ local function check_family(file, name, family)
   demand(family.name == name, "name must be '%s'", name)
   demand(type(family.entry) == "string" and family.entry:find("^[%a_][%w_]*$"), "entry must be the kernel's name")
   demand(type(family.resources) == "function", "resources must be a function")
+  demand(family.work == nil or type(family.work) == "function", "work must be a function")
   demand(type(family.parameters) == "table", "parameters must be a list")
   demand(type(family.constraints or {}) == "table", "constraints must be a list")
   for i, p in ipairs(family.parameters) do
@@ -115,6 +116,12 @@ function tuning.resources(spec, name, values)
     end
   end
   return needs
+end
+
+-- What a kernel of these parameters has to do, for the tuner's cost model; nil where the family does not say.
+function tuning.work(spec, name, values)
+  local family = tuning.family(name)
+  return family.work and family.work(spec, values)
 end
 
 -- The first constraint that does not hold, and for a resource how much the values need; or nil.

@@ -148,6 +148,7 @@ void sim_ceilings_properties(const struct sim_ceilings *ceilings, device_propert
         .shared_bytes_per_block = ceilings->shared_bytes_per_block,
         .shared_bytes_per_sm = ceilings->shared_bytes_per_sm,
         .registers_per_sm = ceilings->registers_per_sm,
+        .clock_hz = ceilings->clock_hz,
         .copy_bytes_per_second = ceilings->memory_bytes_per_second,
     };
     snprintf(out->name, sizeof out->name, "%s (software device)", ceilings->name);

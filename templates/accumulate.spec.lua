@@ -14,6 +14,49 @@ local function piece_columns(spec)
   return math.max(64, spec.cache.group)
 end
 
+-- latent-cl: tiles of 16 tokens times block_columns of X, with Ukv through a ring.
+local function work_of_product(spec, p, sum_bytes)
+  local delta, columns = spec.layout.streams[1], block_columns(spec)
+  local chunks = delta.latent_width // 64
+  local ring_bytes = chunks * 64 * columns * 2
+  return {
+    columns = (spec.model.hidden_size + columns - 1) // columns,
+    block_tokens = 16 * p.m_tiles * p.warps,
+    bytes_in_flight = p.warps * p.m_tiles * work.unit_bytes(delta, spec.cache),
+    registers = 64 + p.m_tiles * (columns // 2 + 12),
+    step_tokens = 16 * p.m_tiles * p.warps,
+    block = work.amount(0, 200 * p.warps),
+    step = work.amount(0, 50 * chunks * p.warps, ring_bytes),
+    tile = work.amount(chunks * 4 * columns // 8,
+      chunks * (work.unit_instructions(delta) + columns // 4 / p.m_tiles) + 2 * columns,
+      chunks * work.unit_bytes(delta, spec.cache) + 16 * columns * sum_bytes, ring_bytes / p.m_tiles),
+  }
+end
+
+-- x-cl: a warp adds piece_columns of D to X.
+local function work_of_sum(spec, p, sum_bytes)
+  local delta, columns = spec.layout.streams[1], piece_columns(spec)
+  local pieces = (spec.model.hidden_size + columns - 1) // columns
+  local blocks = columns > 256 and pieces or (pieces + p.warps - 1) // p.warps
+  local units = pieces * columns // 64 / blocks -- of a block
+  return {
+    columns = blocks,
+    block_tokens = 16,
+    bytes_in_flight = units * (work.unit_bytes(delta, spec.cache) + 16 * 64 * sum_bytes / 2),
+    registers = 64,
+    block = work.amount(0, 60 * p.warps),
+    tile = work.amount(0, units * (work.unit_instructions(delta) + 80),
+      units * (work.unit_bytes(delta, spec.cache) + 16 * 64 * sum_bytes)),
+  }
+end
+
+local function work_of(spec, p)
+  local sum_bytes = spec.accumulator.streams[1].bits / 8 * (spec.cache.base and 1 or 2) -- of a value of X, read and written
+  local stated = (projects(spec) and work_of_product or work_of_sum)(spec, p, sum_bytes)
+  stated.token_bytes = spec.layout.bytes_per_token + spec.model.hidden_size * sum_bytes
+  return stated
+end
+
 return {
   name = "accumulate",
   handles = {"bits-2", "bits-3", "zero-point", "axis-channel", "cross-layer", "latent-cl", "accumulator-quantized",
@@ -71,4 +114,5 @@ return {
       column_blocks = piece > 256 and pieces or (pieces + p.warps - 1) // p.warps,
     }
   end,
+  work = work_of,
 }

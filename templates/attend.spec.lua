@@ -92,6 +92,48 @@ local function defaults_many(spec)
   end
 end
 
+-- Of one KV head: see docs/templates.md. Names follow attend_scores.cuh and attend_values.cuh.
+local function work_of(spec, p)
+  local model, keys, weights = spec.model, spec.keys, spec.weights
+  local source = spec.accumulator or spec.layout
+  local stream_k, stream_v = source.streams[1], source.streams[#source.streams]
+  local chunks, value_chunks = stream_k.latent_width // 64, stream_v.latent_width // 64
+  local head_dim, columns, query_tiles = model.head_dim, keys.columns, p.query_rows // 8
+  local weight_bytes, weight = work.weight_bytes(weights), work.weight_instructions(weights)
+  local absorbed_tiles = keys.absorbed_columns > 0 and query_tiles or 0
+  local ring_bytes = chunks * (64 * columns * weight_bytes + absorbed_tiles * 1024)
+  -- Warps beyond the chunks share tokens, and each projects sums of its own.
+  local items = value_chunks * (value_chunks < p.warps and p.warps // value_chunks or 1)
+  local projections = items * head_dim // 16 * 4
+  return {
+    columns = model.num_key_value_heads,
+    rows = p.query_rows,
+    query_rows = work.group_heads(model),
+    window = model.sliding_window,
+    token_bytes = source.bytes_per_token,
+    split_bytes = 2 * model.num_key_value_heads * head_dim * (stream_k.rank * stream_k.latents + stream_v.rank * stream_v.latents),
+    fixed_bytes = (chunks * columns + value_chunks * head_dim) * 64 * weight_bytes * model.num_key_value_heads,
+    partial_bytes = work.partial_bytes(model),
+    bytes_in_flight = p.warps * p.m_tiles * work.unit_bytes(stream_k, spec.cache),
+    registers = math.max(72 + p.m_tiles * (columns // 2 + absorbed_tiles * 4 + 12), 64 + p.value_tiles * (head_dim // 4 + 16)) +
+      (spec.queries == "many" and 60 or 0),
+    step_tokens = 16 * p.m_tiles * p.warps,
+    pass_rows = 8 * p.value_tiles,
+    block = work.amount(0, 2700 + 290 * p.query_rows), -- tables of turns, queries
+    step = work.amount(0, 50 * chunks * (4 // p.stage_steps) * p.warps, ring_bytes),
+    tile = work.amount(chunks * 4 * (columns // 8 + absorbed_tiles) + columns // 16 * query_tiles,
+      chunks * (work.unit_instructions(stream_k) + columns // 4 * weight / p.m_tiles) + 5 * (columns + p.query_rows),
+      chunks * work.unit_bytes(stream_k, spec.cache), ring_bytes / p.m_tiles),
+    pass = work.amount(projections * p.value_tiles,
+      projections * (14 + weight + 2 * p.value_tiles) + 36 * p.warps * p.value_tiles * head_dim // 16,
+      projections * 256 * weight_bytes, p.warps * p.value_tiles * head_dim * 8 * 4),
+    tile_pass = work.amount(value_chunks * 4 * p.value_tiles,
+      value_chunks * (work.unit_instructions(stream_v) + 2 * p.value_tiles),
+      value_chunks * work.unit_bytes(stream_v, spec.cache), value_chunks * 256 * p.value_tiles),
+    split = work.amount(0, p.query_rows * head_dim / 32, p.query_rows * (head_dim * 2 + 4)),
+  }
+end
+
 return {
   name = "attend",
   handles = { "bits-2", "bits-3", "zero-point", "axis-channel", "latent-groups", "padded-rank", "cross-layer",
@@ -153,4 +195,5 @@ return {
       score_scale = LOG2_E * spec.model.attention_scale, -- softmax in powers of two
     }
   end,
+  work = work_of,
 }

@@ -1,4 +1,25 @@
 -- dequantize: pages of codes to rows of f16 (dequantize.cu.lt).
+-- A warp takes a unit. One in the last block of a tile may have none.
+local function work_of(spec, p)
+  local source = spec.accumulator or spec.layout
+  local units, read = 0, 0
+  for _, stream in ipairs(source.streams) do
+    units = units + stream.width // 64
+    read = read + stream.width // 64 * work.unit_bytes(stream, spec.cache)
+  end
+  local columns = (units + p.warps - 1) // p.warps
+  local written = units * 64 * 2 -- of a token
+  return {
+    columns = columns,
+    block_tokens = 16,
+    token_bytes = source.bytes_per_token + written,
+    bytes_in_flight = read / columns,
+    registers = 40,
+    block = work.amount(0, 60 * p.warps, 16 * written / columns),
+    tile = work.amount(0, units / columns * (work.unit_instructions(source.streams[1]) + 40), read / columns, 16 * written / columns),
+  }
+end
+
 return {
   name = "dequantize",
   handles = {"bits-2", "bits-3", "zero-point", "axis-channel", "latent-groups", "padded-rank", "cross-layer",
@@ -21,4 +42,5 @@ return {
       column_blocks = (units + p.warps - 1) // p.warps,
     }
   end,
+  work = work_of,
 }

@@ -7,6 +7,32 @@ local function shared_bytes(spec, p)
   return math.max(ring, p.rows * p.cols * 2)
 end
 
+-- K and V are a launch each, KV heads times head_dim wide. With several latents a launch is narrower.
+local function work_of(spec, p)
+  local model, weights = spec.model, spec.weights
+  local source = spec.accumulator or spec.layout
+  local stream, weight_bytes = source.streams[1], work.weight_bytes(weights)
+  local depth, width = stream.latent_width, model.num_key_value_heads * model.head_dim // stream.latents
+  local warps = p.rows // p.warp_rows * (p.cols // p.warp_cols)
+  local steps = depth // 16
+  return {
+    columns = (width + p.cols - 1) // p.cols,
+    block_tokens = p.rows,
+    joined = 1,
+    launches = 2 * stream.latents,
+    token_bytes = 2 * depth + 2 * width,
+    fixed_bytes = depth * width * weight_bytes,
+    bytes_in_flight = (p.stages - 1) * 64 * 2 * p.rows,
+    registers = 60 + p.warp_rows * p.warp_cols // 32 + p.warp_rows // 4 + p.warp_cols // 4,
+    block = work.amount(p.rows // 16 * (p.cols // 8) * steps,
+      warps * (300 + steps * (p.warp_rows // 16 + p.warp_cols // 16 * work.weight_instructions(weights) + 10)) +
+        steps * work.copy_instructions(16 * (2 * p.rows + weight_bytes * p.cols)),
+      depth * weight_bytes * p.cols + 2 * p.rows * p.cols,
+      warps * depth * (2 * p.warp_rows + weight_bytes * p.warp_cols)),
+    tile = work.amount(0, 0, 2 * 16 * depth),
+  }
+end
+
 return {
   name = "gemm",
   handles = {"bf16", "weights-bf16", "weights-int8", "weights-e4m3", "bias"},
@@ -50,4 +76,5 @@ return {
       cols = p.cols,
     }
   end,
+  work = work_of,
 }

@@ -5,6 +5,27 @@ local function chunk_bytes(spec)
   return spec.keys.columns * 64 * (wide and 2 or 1)
 end
 
+local function work_of(spec, p)
+  local source = spec.accumulator or spec.layout
+  local stream, columns = source.streams[1], spec.keys.columns
+  local chunks, weight = stream.latent_width // 64, work.weight_instructions(spec.weights)
+  local ring_bytes = chunks * chunk_bytes(spec)
+  return {
+    columns = spec.model.num_key_value_heads,
+    block_tokens = 16 * p.m_tiles * p.warps,
+    token_bytes = source.bytes_per_token,
+    fixed_bytes = ring_bytes * spec.model.num_key_value_heads,
+    bytes_in_flight = p.warps * p.m_tiles * work.unit_bytes(stream, spec.cache),
+    registers = 64 + p.m_tiles * (columns // 2 + 12),
+    step_tokens = 16 * p.m_tiles * p.warps,
+    block = work.amount(0, 200 * p.warps),
+    step = work.amount(0, 50 * chunks * p.warps, ring_bytes),
+    tile = work.amount(chunks * 4 * columns // 8,
+      chunks * (work.unit_instructions(stream) + columns // 4 * weight / p.m_tiles) + columns,
+      chunks * work.unit_bytes(stream, spec.cache), ring_bytes / p.m_tiles),
+  }
+end
+
 return {
   name = "key_norms",
   handles = {"bits-2", "bits-3", "zero-point", "axis-channel", "latent-groups", "padded-rank", "cross-layer",
@@ -36,4 +57,5 @@ return {
       tile_tokens = p.warps * p.m_tiles * 16,
     }
   end,
+  work = work_of,
 }

@@ -40,6 +40,34 @@ local function shared_map(spec, p)
   return map, at
 end
 
+-- With one query each warp has slices of its own; with many the warps share them, and each has its rows.
+local function work_of(spec, p)
+  local model, rows = spec.model, query_rows(spec, p)
+  local head_dim, tiles, shared_by = model.head_dim, pass_tiles(spec, p), row_warps(spec, p)
+  local row_bytes = 2 * 2 * head_dim -- K and V of a token
+  local steps = head_dim // 16
+  local copies = work.copy_instructions(16 * row_bytes)
+  local own = shared_by == 1 -- a warp copies for itself, in each pass anew
+  return {
+    columns = model.num_key_value_heads,
+    rows = rows,
+    query_rows = work.group_heads(model),
+    window = model.sliding_window,
+    token_bytes = row_bytes * model.num_key_value_heads,
+    partial_bytes = work.partial_bytes(model),
+    bytes_in_flight = (p.stages - 1) * p.slice * row_bytes * p.warps // shared_by,
+    registers = 72 + tiles * (head_dim // 4 + p.slice // 4 + head_dim // 8),
+    step_tokens = p.warps // shared_by * p.slice,
+    pass_rows = tiles * 8,
+    block = work.amount(0, 600 * p.warps + rows * head_dim // 4 * p.warps // shared_by),
+    step = work.amount(0, 60 * p.warps),
+    tile = not own and work.amount(0, copies, 16 * row_bytes) or nil,
+    tile_pass = work.amount(2 * steps * tiles, 2 * steps + 60 * tiles + (own and copies or 0), own and 16 * row_bytes or 0,
+      16 * row_bytes),
+    split = work.amount(0, rows * head_dim / 32, rows * (head_dim * 2 + 4)),
+  }
+end
+
 return {
   name = "kv_attend",
   handles = {"bf16", "queries-many", "head-dim", "rope-interleaved", "rope-partial", "rope-none", "rope-factor",
@@ -95,4 +123,5 @@ return {
       score_scale = LOG2_E * spec.model.attention_scale,
     }
   end,
+  work = work_of,
 }

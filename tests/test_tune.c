@@ -3,6 +3,7 @@
 #include "../autotune/search/store.h"
 #include "../gen/embed.h"
 #include "command.h"
+#include "fake_cuda.h"
 #include "files.h"
 
 #include <cjson/cJSON.h>
@@ -159,13 +160,42 @@ Test(tune, a_dry_run_measures_nothing)
     cr_expect(strstr(r.out, "attend, 4096 tokens, 1 sequence, 1 query each: "), "%s", r.out);
     cr_expect(strstr(r.out, "gemm, 4096 tokens"), "%s", r.out);
     cr_expect(strstr(r.out, " of 12960 combinations are valid for this spec\n"), "%s", r.out);
+    cr_expect(strstr(r.out,
+                     "\n    predicted us  bound    warps  m_tiles  stages  stage_steps  split_tokens  "
+                     "query_rows  value_tiles\n"),
+              "%s", r.out);
+    cr_expect(strstr(r.out, "\n    predicted us  bound    rows  cols  warp_rows  warp_cols  stages\n"),
+              "%s", r.out);
     cr_expect_null(strstr(r.out, "best"));
     cJSON *root = tune("--dry-run");
+    const cJSON *likely = cJSON_GetObjectItem(job_of(root, 0), "likely"), *item;
+    double before = 0;
+    cr_expect_eq(cJSON_GetArraySize(likely), 16);
+    cJSON_ArrayForEach(item, likely)
+    {
+        cr_expect_geq(number(item, "predicted_us"), before);
+        cr_expect_gt(parameter(item, "warps"), 0);
+        before = number(item, "predicted_us");
+        cr_expect_gt(before, 2);
+    }
     cr_expect_str_eq(text(root, "device"), "NVIDIA H100 SXM5 80GB (software device)");
     cr_expect_str_eq(text(root, "device_kind"), "sim");
     cr_expect_eq(cJSON_GetArraySize(cJSON_GetObjectItem(job_of(root, 0), "trials")), 0);
     cr_expect_gt(number(cJSON_GetObjectItem(job_of(root, 0), "combinations"), "valid"), 1);
     cJSON_Delete(root);
+}
+
+/* On a GPU the model's ceilings are measured, which takes a compiler; the space itself does not. */
+Test(tune, a_dry_run_without_a_compiler_lists_candidates_without_predictions)
+{
+    fake_cuda_use();
+    setenv("XQ_NVRTC", "/nowhere/libnvrtc.so", 1);
+    struct command_result r = command_run("tune --spec %s --dry-run", spec_file());
+    cr_expect_eq(r.status, 0, "%s", r.err);
+    cr_expect(strstr(r.out, " combinations are valid for this spec\n"), "%s", r.out);
+    cr_expect_null(strstr(r.out, "predicted"));
+    cr_expect(strstr(r.err, "xq tune: no times are predicted: ") && strstr(r.err, "/nowhere/libnvrtc.so"),
+              "%s", r.err);
 }
 
 Test(tune, the_table_says_how_to_use_what_it_found, .timeout = 300)
@@ -411,7 +441,7 @@ Test(tune, bad_input_is_named)
         {"--families accumulate --contexts 40", 1, "accumulate cannot serve this spec"},
         {"--families attend,rope,accumulate --contexts 40", 1, "accumulate cannot serve this spec"},
         {"--contexts 40,2 --queries 5", 1, "--queries: 5; valid are 1 .. 2"},
-        {"--strategy best", 1, "--strategy: 'best' is not known; valid: random, exhaustive"},
+        {"--strategy best", 1, "--strategy: 'best' is not known; valid: model, random, exhaustive"},
         {"--most 0", 1, "--most"},
         {"--launch twice", 1, "--launch: 'twice' is not known; valid: graph, stream"},
         {"--launch graph --contexts 40", 1,

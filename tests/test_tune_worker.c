@@ -42,7 +42,7 @@ static struct tune_trial try_for(struct tune_worker *worker, double seconds)
     struct tune_trial trial;
     error err = ERROR_INIT;
     const struct tune_limit limit = {seconds, seconds};
-    cr_assert(tune_worker_try(worker, parameters, &limit, NULL, &trial, &err), "%s", err.message);
+    cr_assert(tune_worker_try(worker, parameters, false, &limit, NULL, &trial, &err), "%s", err.message);
     return trial;
 }
 
@@ -147,7 +147,7 @@ Test(tune_worker, an_interrupt_ends_the_process, .timeout = 300)
     struct tune_trial trial;
     error err = ERROR_INIT;
     const struct tune_limit limit = {200, 200};
-    cr_expect(!tune_worker_try(worker, parameters, &limit, always, &trial, &err));
+    cr_expect(!tune_worker_try(worker, parameters, false, &limit, always, &trial, &err));
     cr_expect_eq(err.status, XQ_OK, "an interrupt is no error");
     cr_expect_eq(try_for(worker, 200).outcome, TUNE_MEASURED);
     tune_worker_end(worker);

@@ -133,8 +133,10 @@ xq_status ceilings_measure(xq_context *context, measure_watch *watch, ceilings *
     ceilings measured = {.source = "both measured"};
     if (load(context, &b, err) == XQ_OK &&
         measure_copy(&b, &measured.copy_bytes_per_second, err) == XQ_OK &&
-        measure_matrix(&b, &measured.f16_flops_per_second, err) == XQ_OK)
+        measure_matrix(&b, &measured.mma_flops_per_second, err) == XQ_OK) {
+        measured.f16_flops_per_second = measured.mma_flops_per_second;
         *out = measured;
+    }
     if (b.module)
         b.device->ops->module_unload(b.module);
     return err->status;
@@ -156,14 +158,15 @@ static const struct sim_ceilings *datasheet(const char *name, int sm_count)
 xq_status ceilings_find(xq_context *context, measure_watch *watch, ceilings *out, error *err)
 {
     const device_properties *p = &context->device->properties;
+    const struct sim_ceilings *sheet = datasheet(p->name, p->sm_count);
     if (p->is_sim) {
-        *out = (ceilings){p->copy_bytes_per_second, p->matrix_flops_per_second[MATRIX_F16],
+        double rate = p->matrix_flops_per_second[MATRIX_F16];
+        *out = (ceilings){p->copy_bytes_per_second, rate, rate * (sheet ? sheet->mma_sync_fraction : 1),
                           "from the GPU's datasheet"};
         return XQ_OK;
     }
     if (ceilings_measure(context, watch, out, err) != XQ_OK)
         return err->status;
-    const struct sim_ceilings *sheet = datasheet(p->name, p->sm_count);
     if (sheet && sheet->matrix_flops_per_second[MATRIX_F16] > out->f16_flops_per_second) {
         out->f16_flops_per_second = sheet->matrix_flops_per_second[MATRIX_F16];
         out->source = "the bandwidth measured, the rate from the GPU's datasheet";
@@ -175,7 +178,10 @@ bool ceilings_of_datasheet(const char *name, int sm_count, ceilings *out)
 {
     const struct sim_ceilings *sheet = datasheet(name, sm_count);
     if (sheet)
-        *out = (ceilings){sheet->memory_bytes_per_second, sheet->matrix_flops_per_second[MATRIX_F16],
-                          "from the GPU's datasheet"};
+        *out = (ceilings){.copy_bytes_per_second = sheet->memory_bytes_per_second,
+                          .f16_flops_per_second = sheet->matrix_flops_per_second[MATRIX_F16],
+                          .mma_flops_per_second =
+                              sheet->matrix_flops_per_second[MATRIX_F16] * sheet->mma_sync_fraction,
+                          .source = "from the GPU's datasheet"};
     return sheet != NULL;
 }

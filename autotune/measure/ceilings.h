@@ -11,6 +11,7 @@ struct measure_watch;
 typedef struct ceilings {
     double copy_bytes_per_second; /* device memory, read plus written */
     double f16_flops_per_second;  /* dense matrix products, f16 in, f32 sums */
+    double mma_flops_per_second;  /* the same by mma.sync, the instruction of xq's kernels */
     const char *source;           /* where they come from, for people */
 } ceilings;
 

@@ -1,5 +1,5 @@
 #include "search.h"
-#include "../../runtime/base/random.h"
+#include "order.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +10,10 @@ struct search {
     const struct search_options *options;
     const struct search_calls *calls;
     struct search_time *times; /* of each candidate, as measured last */
-    int32_t *order;            /* of the `count` candidates of this search; the default is order[0] */
-    int count;
+    int32_t *taken;            /* candidates as they were measured; the default is taken[0] */
+    struct search_order order;
+    int best;              /* the fastest so far */
+    bool *told;            /* of each candidate: it was said to be expected */
     double begun, longest; /* seconds: when the search began; what the longest measurement took */
     double longest_other;  /* the same without the first one, which sets up */
     struct search_result result;
@@ -24,11 +26,11 @@ static double passed(const struct search *s)
 
 /* False: the measurement was cut off by an interrupt or by the end of the budget, and says nothing of the
  * candidate; or there is an error. */
-static bool measure(struct search *s, int candidate, error *err)
+static bool measure(struct search *s, int candidate, bool brief, error *err)
 {
     double before = passed(s);
     struct search_time t = {.usable = false};
-    if (s->calls->measure(s->calls->user, candidate, &t, err) != XQ_OK)
+    if (s->calls->measure(s->calls->user, candidate, brief, &t, err) != XQ_OK)
         return false;
     double took = passed(s) - before;
     s->longest = took > s->longest ? took : s->longest;
@@ -54,23 +56,9 @@ static double last_rounds(const struct search *s)
     return all < most ? all : most;
 }
 
-static void set_order(struct search *s)
-{
-    const struct search_options *o = s->options;
-    int count = 0;
-    s->order[count++] = o->first;
-    for (int i = 0; i < o->candidates; i++)
-        if (i != o->first && (o->shards == 0 || i % o->shards == o->shard))
-            s->order[count++] = i;
-    s->count = count;
-    random_stream r = random_begin(o->seed, 0);
-    if (o->strategy == SEARCH_RANDOM && count > 1)
-        random_shuffle(&r, s->order + 1, (size_t)count - 1);
-}
-
 static xq_status try_default(struct search *s, error *err)
 {
-    measure(s, s->options->first, err);
+    measure(s, s->options->first, false, err);
     if (err->status == XQ_OK && passed(s) > s->options->budget_seconds) {
         error_set(err, XQ_ERROR_ARGUMENT, "argument",
                   "budget: %.3g s do not suffice for one measurement, which takes %.3g s",
@@ -79,36 +67,127 @@ static xq_status try_default(struct search *s, error *err)
     }
     if (err->status == XQ_OK && !s->times[s->options->first].usable)
         error_set(err, XQ_ERROR_UNSUPPORTED, "device", "the default parameters do not work here");
+    s->taken[0] = s->options->first;
     s->result.tried = s->result.usable = 1;
     return err->status;
 }
 
+/* Says what is likely to be measured next, of at most `most` that are left. */
+static void expect(struct search *s, int most)
+{
+    int32_t next[SEARCH_AHEAD];
+    most = most < SEARCH_AHEAD ? most : SEARCH_AHEAD;
+    int count =
+        s->calls->expect ? search_order_ahead(&s->order, s->best, s->result.tried - 1, most, next) : 0;
+    for (int i = 0; i < count; i++) {
+        if (!s->told[next[i]])
+            s->calls->expect(s->calls->user, next[i]);
+        s->told[next[i]] = true;
+    }
+}
+
+/* Whether a is faster than b beyond the spread of both. */
+static bool is_faster(const struct search_time *a, const struct search_time *b)
+{
+    return a->usable && a->high < b->low;
+}
+
+/* Whether a is faster than b, whatever their spread; the simpler one where they are equal. */
+static bool precedes(const struct search *s, int a, int b)
+{
+    double x = s->times[a].median, y = s->times[b].median;
+    return x < y || (x == y && search_is_simpler(s->options, a, b));
+}
+
+/* Measures a candidate in full, unless a few repeats show that it is not in the race. */
+static bool measure_in_race(struct search *s, int candidate, error *err)
+{
+    if (s->options->noisy) {
+        if (!measure(s, candidate, true, err))
+            return false;
+        if (!s->times[candidate].usable || is_faster(&s->times[s->best], &s->times[candidate]) ||
+            !may_go_on(s, last_rounds(s)))
+            return true;
+    }
+    return measure(s, candidate, false, err);
+}
+
+static void elect(struct search *s, int candidate)
+{
+    if (s->times[candidate].usable && (!s->times[s->best].usable || precedes(s, candidate, s->best)))
+        s->best = candidate;
+}
+
+/* Candidates before `since` keep their relation to the incumbent, which took `before`. */
+static void rescale(struct search *s, int incumbent, double before, int since)
+{
+    double factor = s->times[incumbent].median / before;
+    for (int i = 0; i < since; i++) {
+        struct search_time *t = &s->times[s->taken[i]];
+        if (s->taken[i] == incumbent || !t->usable)
+            continue;
+        *t = (struct search_time){true, t->median * factor, t->low * factor, t->high * factor};
+    }
+}
+
+/* Measures the candidates from `since` on again, which were compared with an incumbent that drifted. */
+static bool measure_again(struct search *s, int incumbent, int since, error *err)
+{
+    bool all = true;
+    for (int i = since; i < s->result.tried && all; i++)
+        if (s->taken[i] != incumbent && s->times[s->taken[i]].usable)
+            all = may_go_on(s, last_rounds(s)) && measure_in_race(s, s->taken[i], err);
+    for (int i = 0; i < s->result.tried; i++)
+        elect(s, s->taken[i]);
+    return all;
+}
+
+/* Measures the incumbent again. `since`: the first candidate that was taken after the last check. */
+static bool check_incumbent(struct search *s, int since, error *err)
+{
+    const int incumbent = s->best;
+    const struct search_time before = s->times[incumbent], *now = &s->times[incumbent];
+    if (!may_go_on(s, last_rounds(s)) || !measure(s, incumbent, false, err))
+        return false;
+    if (now->usable && !is_faster(now, &before) && !is_faster(&before, now))
+        return true;
+    if (now->usable)
+        rescale(s, incumbent, before.median, since);
+    return measure_again(s, incumbent, since, err);
+}
+
 static xq_status try_others(struct search *s, error *err)
 {
-    int most = s->count;
+    int most = s->order.count + 1, checked = 1;
     if (s->options->most > 0 && s->options->most < most)
         most = s->options->most;
-    for (int i = 1, told = 1; i < most && may_go_on(s, last_rounds(s)); i++) {
-        for (; s->calls->expect && told < most && told <= i + SEARCH_AHEAD; told++)
-            s->calls->expect(s->calls->user, s->order[told]);
-        if (!measure(s, s->order[i], err))
+    while (s->result.tried < most && may_go_on(s, last_rounds(s))) {
+        expect(s, most - s->result.tried);
+        int candidate = search_order_take(&s->order, s->best, s->result.tried - 1);
+        if (!measure_in_race(s, candidate, err))
             break;
-        s->result.tried++;
-        s->result.usable += s->times[s->order[i]].usable;
+        s->taken[s->result.tried++] = candidate;
+        s->result.usable += s->times[candidate].usable;
+        elect(s, candidate);
+        if (!s->options->noisy || s->result.tried - checked < SEARCH_CHECK)
+            continue;
+        if (!check_incumbent(s, checked, err))
+            break;
+        checked = s->result.tried;
     }
     s->result.complete = s->result.tried == most;
     return err->status;
 }
 
-/* The fastest usable candidates beside the default, the fastest first; of equal ones, the first tried. */
+/* The fastest usable candidates beside the default, the fastest first. */
 static int find_finalists(const struct search *s, int finalists[FINALISTS])
 {
     int count = 0;
     for (int i = 1; i < s->result.tried; i++) {
-        int candidate = s->order[i], at = count < FINALISTS ? count : FINALISTS;
+        int candidate = s->taken[i], at = count < FINALISTS ? count : FINALISTS;
         if (!s->times[candidate].usable)
             continue;
-        while (at > 0 && s->times[candidate].median < s->times[finalists[at - 1]].median)
+        while (at > 0 && precedes(s, candidate, finalists[at - 1]))
             at--;
         if (at == FINALISTS)
             continue;
@@ -119,10 +198,21 @@ static int find_finalists(const struct search *s, int finalists[FINALISTS])
     return count;
 }
 
-/* Whether a is faster than b beyond the spread of both. */
-static bool is_faster(const struct search_time *a, const struct search_time *b)
+/* The simplest of those finalists that beat the default and that the fastest of them does not beat. */
+static int choose(const struct search *s, const int finalists[], int count)
 {
-    return a->usable && a->high < b->low;
+    int fastest = s->options->first, chosen;
+    for (int i = 0; i < count; i++)
+        if (is_faster(&s->times[finalists[i]], &s->times[s->options->first]) &&
+            (fastest == s->options->first || precedes(s, finalists[i], fastest)))
+            fastest = finalists[i];
+    chosen = fastest;
+    for (int i = 0; i < count && fastest != s->options->first; i++)
+        if (is_faster(&s->times[finalists[i]], &s->times[s->options->first]) &&
+            !is_faster(&s->times[fastest], &s->times[finalists[i]]) &&
+            search_is_simpler(s->options, finalists[i], chosen))
+            chosen = finalists[i];
+    return chosen;
 }
 
 /* The rounds of the finalists, each beside the default: drift of the device concerns both. */
@@ -132,12 +222,9 @@ static xq_status decide(struct search *s, error *err)
     const int standard = s->options->first;
     for (int round = 0; round < ROUNDS && count > 0 && may_go_on(s, 0); round++)
         for (int i = 0; i <= count && may_go_on(s, 0); i++)
-            if (!measure(s, i == 0 ? standard : finalists[i - 1], err) && err->status != XQ_OK)
+            if (!measure(s, i == 0 ? standard : finalists[i - 1], false, err) && err->status != XQ_OK)
                 return err->status;
-    s->result.best = standard;
-    for (int i = 0; i < count; i++)
-        if (is_faster(&s->times[finalists[i]], &s->times[s->result.best]))
-            s->result.best = finalists[i];
+    s->result.best = choose(s, finalists, count);
     s->result.best_time = s->times[s->result.best];
     s->result.default_time = s->times[standard];
     return XQ_OK;
@@ -146,17 +233,19 @@ static xq_status decide(struct search *s, error *err)
 xq_status search_run(const struct search_options *options, const struct search_calls *calls,
                      struct search_result *out, error *err)
 {
-    struct search s = {.options = options, .calls = calls, .begun = calls->seconds(calls->user)};
+    struct search s = {
+        .options = options, .calls = calls, .best = options->first, .begun = calls->seconds(calls->user)};
     s.times = calloc((size_t)options->candidates, sizeof *s.times);
-    s.order = calloc((size_t)options->candidates, sizeof *s.order);
-    if (!s.times || !s.order) {
+    s.taken = calloc((size_t)options->candidates, sizeof *s.taken);
+    s.told = calloc((size_t)options->candidates, sizeof *s.told);
+    if (!s.times || !s.taken || !s.told)
         error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
-    } else {
-        set_order(&s);
-        if (try_default(&s, err) == XQ_OK && try_others(&s, err) == XQ_OK && decide(&s, err) == XQ_OK)
-            *out = s.result;
-    }
+    else if (search_order_open(options, &s.order, err) == XQ_OK && try_default(&s, err) == XQ_OK &&
+             try_others(&s, err) == XQ_OK && decide(&s, err) == XQ_OK)
+        *out = s.result;
+    search_order_close(&s.order);
     free(s.times);
-    free(s.order);
+    free(s.taken);
+    free(s.told);
     return err->status;
 }

@@ -24,6 +24,7 @@ enum {
 
 /* CUdevice_attribute */
 enum {
+    CUDA_DEVICE_CLOCK_RATE = 13, /* kHz, at most */
     CUDA_DEVICE_MULTIPROCESSOR_COUNT = 16,
     CUDA_DEVICE_L2_CACHE_SIZE = 38,
     CUDA_DEVICE_MAX_THREADS_PER_MULTIPROCESSOR = 39,

@@ -48,6 +48,7 @@ typedef struct device_properties {
     size_t shared_bytes_per_block; /* opt-in maximum */
     size_t shared_bytes_per_sm;
     int registers_per_sm;
+    double clock_hz; /* of the multiprocessors, at most; 0: not known */
     /* Ceilings: measured on cuda (0 until measured), datasheet figures on sim. */
     double copy_bytes_per_second;
     double matrix_flops_per_second[MATRIX_TYPES];

@@ -543,6 +543,7 @@ static xq_status read_properties(struct cuda_device *d, error *err)
     p->shared_bytes_per_sm = (size_t)attribute(d, CUDA_DEVICE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR);
     p->registers_per_sm = attribute(d, CUDA_DEVICE_MAX_REGISTERS_PER_MULTIPROCESSOR);
     p->graphs = true;
+    p->clock_hz = 1e3 * attribute(d, CUDA_DEVICE_CLOCK_RATE);
     d->clusters = attribute(d, CUDA_DEVICE_CLUSTER_LAUNCH) > 0;
     return XQ_OK;
 }

@@ -1,0 +1,8 @@
+/* xq tune replay: how soon a search finds good candidates, in spaces that were measured as a whole. */
+#ifndef CLI_TUNE_REPLAY_H
+#define CLI_TUNE_REPLAY_H
+
+/* xq tune replay FILE...: files as `xq tune --strategy exhaustive --json FILE` writes them. */
+int cli_tune_replay(int argc, char **argv);
+
+#endif
