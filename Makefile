@@ -150,7 +150,7 @@ $(BUILD)/tests/libfake_%.so: $(BUILD)/tests/fake/fake_%.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@
 $(addprefix $(BUILD)/tests/,test_checked test_checked_gpu test_cli test_device_cuda test_launch test_launch_cost test_pack \
-    test_plan test_plan_image test_prepared test_runtime test_target test_without_sim): | $(BUILD)/tests/libfake_cuda.so
+    test_plan test_plan_image test_prepared test_runtime test_target test_tune test_without_sim): | $(BUILD)/tests/libfake_cuda.so
 $(addprefix $(BUILD)/tests/,test_cli test_outputs test_runtime test_target): | $(BUILD)/tests/libfake_nvrtc.so
 $(addprefix $(BUILD)/tests/,test_cli test_cli_gen test_cli_spec test_outputs test_prepare test_prepare_resume \
     test_prepared test_progress): | $(BUILD)/xq
