@@ -293,21 +293,22 @@ static void show_candidate(const struct search_state *s, int candidate)
     show_progress(s->t, detail);
 }
 
-/* Measures, and keeps the trial in the store. False: interrupted, cut off by the end of the budget, or an
- * error. */
-static bool measure(struct search_state *s, const char *parameters, bool brief, struct tune_trial *trial,
+/* Measures, and keeps the trial in the store; but a brief one that is not the first does not replace what
+ * is there. False: interrupted, cut off by the end of the budget, or an error. */
+static bool measure(struct search_state *s, const struct candidate *c, bool brief, struct tune_trial *trial,
                     error *err)
 {
     const double before = cli_seconds();
     const struct tune_limit limit = patience(s);
-    if (!tune_worker_try(s->worker, parameters, brief, &limit, is_interrupted, trial, err))
+    if (!tune_worker_try(s->worker, c->parameters, brief, &limit, is_interrupted, trial, err))
         return false;
     measure_noticed_add(&s->t->noticed, &trial->noticed);
     if (trial->outcome == TUNE_HUNG && time_left(s->t) <= 0)
         return false;
     s->longest = fmax(s->longest, cli_seconds() - before - trial->waited);
     s->job->limit = trial->limit > 0 ? trial->limit : s->job->limit;
-    return !s->t->store || tune_store_add(s->t->store, &s->question, parameters, trial, err) == XQ_OK;
+    return !s->t->store || (brief && c->tried) ||
+           tune_store_add(s->t->store, &s->question, c->parameters, trial, err) == XQ_OK;
 }
 
 /* Whether a trial of the store is worth as much as one that is asked for. */
@@ -338,7 +339,7 @@ static xq_status try_candidate(void *user, int index, bool brief, struct search_
     bool found;
     show_candidate(s, index);
     if (look_up(s, c, brief, &trial, &found, err) != XQ_OK ||
-        (!found && !measure(s, c->parameters, brief, &trial, err)))
+        (!found && !measure(s, c, brief, &trial, err)))
         return err->status; /* `out` stays unusable */
     c->trial = trial;
     c->tried = true;

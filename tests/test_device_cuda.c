@@ -120,6 +120,7 @@ Test(device_cuda, properties_come_from_the_driver)
     cr_assert_eq(d->properties.shared_bytes_per_block, 232448);
     cr_assert_eq(d->properties.shared_bytes_per_sm, 233472);
     cr_assert_eq(d->properties.registers_per_sm, 65536);
+    cr_assert_eq(d->properties.clock_hz, 1.98e9);
     d->ops->destroy(d);
     cr_assert_eq(fake->retained, 0);
 }

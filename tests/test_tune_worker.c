@@ -95,20 +95,20 @@ Test(tune_worker, a_candidate_waits_for_the_measurement_of_another_process, .tim
     cr_assert_eq(tune_worker_start(&job, 200, let_go_once_waited_for, &worker, &info, &space, &err), XQ_OK,
                  "%s", err.message);
     cr_expect_eq(holder, 0, "ceilings are measured in turn too");
-    cr_assert(tune_worker_try(worker, parameters, &limit, NULL, &trial, &err));
+    cr_assert(tune_worker_try(worker, parameters, false, &limit, NULL, &trial, &err));
     cr_expect_eq(trial.outcome, TUNE_WRONG, "%s", trial.reason);
     cr_expect_eq(trial.waited, 0);
     holder = lock_file_hold(lock);
-    cr_assert(tune_worker_try(worker, parameters, &limit, let_go_once_waited_for, &trial, &err));
+    cr_assert(tune_worker_try(worker, parameters, false, &limit, let_go_once_waited_for, &trial, &err));
     cr_expect_eq(trial.outcome, TUNE_WRONG, "%s", trial.reason);
     cr_expect_gt(trial.waited, 0);
     cr_expect_str_empty(trial.noticed.unlocked);
     /* An interrupt ends the wait, and so does the end of the whole. */
     holder = lock_file_hold(lock);
-    cr_expect_not(tune_worker_try(worker, parameters, &limit, is_waited_for, &trial, &err));
+    cr_expect_not(tune_worker_try(worker, parameters, false, &limit, is_waited_for, &trial, &err));
     cr_expect_eq(err.status, XQ_OK);
     const struct tune_limit none = {200, 0};
-    cr_expect(tune_worker_try(worker, parameters, &none, NULL, &trial, &err));
+    cr_expect(tune_worker_try(worker, parameters, false, &none, NULL, &trial, &err));
     cr_expect_eq(trial.outcome, TUNE_HUNG);
     lock_file_release(holder);
     tune_worker_end(worker);
@@ -128,7 +128,7 @@ Test(tune_worker, a_gpu_without_a_lock_is_measured_and_told, .timeout = 300)
     options.common.device = "cuda";
     cr_assert_eq(tune_worker_start(&job, 200, NULL, &worker, &info, &space, &err), XQ_OK, "%s",
                  err.message);
-    cr_assert(tune_worker_try(worker, parameters, &limit, NULL, &trial, &err));
+    cr_assert(tune_worker_try(worker, parameters, false, &limit, NULL, &trial, &err));
     cr_expect(
         strstr(trial.noticed.unlocked, "/nowhere/at/all/xq-gpu-" FAKE_CUDA_UUID ".lock cannot be locked"),
         "%s", trial.noticed.unlocked);

@@ -219,7 +219,9 @@ static bool joins(const struct stated *s, const struct grid *g)
 
 static double memory_bytes(const struct stated *s, const struct grid *g, const struct cost_load *l)
 {
-    double bytes = s->fixed_bytes + s->token_bytes * (double)(l->tokens * l->batch);
+    double seen =
+        s->window > 0 ? fmin((double)l->tokens, s->window + (double)l->queries - 1) : (double)l->tokens;
+    double bytes = s->fixed_bytes + s->token_bytes * seen * (double)l->batch;
     return bytes + (joins(s, g) ? g->splits * (double)(l->batch * l->queries) * s->partial_bytes : 0);
 }
 
@@ -245,13 +247,13 @@ static void set_times(const struct stated *s, const struct grid *g, const struct
     out->flops = one.flops * g->blocks * s->launches;
     out->instructions = one.instructions * g->blocks * s->launches;
     out->l2_bytes = one.l2_bytes * g->blocks * s->launches;
-    if (joins(s, g)) /* the last block of a sequence joins all splits */
+    if (joins(s, g)) /* the last block of a sequence joins all splits, and none is busier */
         add(&one, &s->split, g->splits / g->rounds);
     out->times[COST_LATENCY] = latency(s, g, d);
     out->times[COST_MEMORY] =
         transfer(g, memory_bytes(s, g, l), d->copy_bytes_per_second, L2_SM_BYTES_PER_CLOCK * clock);
     out->times[COST_L2] =
-        transfer(g, one.l2_bytes * g->blocks, L2_ALL_BYTES_PER_CLOCK * clock * d->multiprocessors,
+        transfer(g, out->l2_bytes / s->launches, L2_ALL_BYTES_PER_CLOCK * clock * d->multiprocessors,
                  L2_SM_BYTES_PER_CLOCK * clock);
     out->times[COST_SHARED] = g->rounds * one.shared_bytes / (SHARED_BYTES_PER_CLOCK * clock);
     out->times[COST_MATRIX] =

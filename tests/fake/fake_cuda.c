@@ -193,7 +193,8 @@ static int capability_of(int device)
 EXPORT int cuDeviceGetAttribute(int *value, int attribute, int device)
 {
     int capability = capability_of(device);
-    const int table[][2] = {{16, state.sm_count},
+    const int table[][2] = {{13, 1980000},
+                            {16, state.sm_count},
                             {38, 50 << 20},
                             {39, 2048},
                             {75, capability / 10},
