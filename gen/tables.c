@@ -7,13 +7,14 @@
 static xq_status add(table_list *t, const char *name, cJSON *document, bool is_built_in, error *err)
 {
     table *grown = realloc(t->list, sizeof *grown * ((size_t)t->count + 1));
-    char *own_name = strdup(name);
-    t->list = grown ? grown : t->list;
-    if (grown && own_name) {
-        t->list[t->count++] = (table){own_name, document, is_built_in};
-        return XQ_OK;
+    if (grown) {
+        t->list = grown;
+        grown[t->count] = (table){strdup(name), document, is_built_in};
+        if (grown[t->count].name) {
+            t->count++;
+            return XQ_OK;
+        }
     }
-    free(own_name);
     cJSON_Delete(document);
     return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
 }

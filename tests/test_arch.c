@@ -31,7 +31,8 @@ static gen *generator_for(const char *name, size_t shared_bytes)
 static cJSON *tuning_for(gen *g, const char *arch)
 {
     char *completed = NULL;
-    cr_assert_eq(gen_complete_with(g, wide, &(const gen_completion){.arch = arch}, &completed, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(gen_complete_with(g, wide, &(const gen_completion){.arch = arch}, &completed, &err), XQ_OK,
+                 "%s", err.message);
     cJSON *root = cJSON_Parse(completed), *tuning = cJSON_DetachItemFromObject(root, "tuning");
     free(completed);
     cJSON_Delete(root);
@@ -102,7 +103,8 @@ Test(arch, unlisted_architecture_is_valid_only_beside_its_device)
 {
     char *completed = NULL;
     gen *g = generator_for("sm_130", 0);
-    cr_assert_eq(gen_complete_with(g, spec, &(const gen_completion){.arch = "sm_131"}, &completed, &err), XQ_ERROR_SPEC);
+    cr_assert_eq(gen_complete_with(g, spec, &(const gen_completion){.arch = "sm_131"}, &completed, &err),
+                 XQ_ERROR_SPEC);
     cr_assert(strstr(err.message, "sm_121, sm_130"), "%s", err.message);
     error_clear(&err);
     gen_destroy(g);

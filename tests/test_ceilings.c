@@ -38,7 +38,7 @@ Test(ceilings, mma_reaches_its_share_of_the_matrix_rate)
         options.device = devices[i].device;
         options.cache_dir = "";
         cr_assert_eq(xq_context_create(&options, &context), XQ_OK);
-        cr_assert_eq(ceilings_find(context, &found, &err), XQ_OK, "%s", err.message);
+        cr_assert_eq(ceilings_find(context, NULL, &found, &err), XQ_OK, "%s", err.message);
         cr_expect_float_eq(found.mma_flops_per_second, devices[i].share * found.f16_flops_per_second, 1);
         cr_expect_gt(context->device->properties.clock_hz, 1e9);
         xq_context_destroy(context);
