@@ -287,7 +287,7 @@ static void show_candidate(const struct search_state *s, int candidate)
     show_progress(s->t, detail);
 }
 
-/* Measures, and keeps the trial in the store; but a brief one that is not the first does not replace what
+/* Measures, and keeps the trial in the store; but a brief time that is not the first does not replace what
  * is there. False: interrupted, cut off by the end of the budget, or an error. */
 static bool measure(struct search_state *s, const struct candidate *c, bool brief, struct tune_trial *trial,
                     error *err)
@@ -299,7 +299,7 @@ static bool measure(struct search_state *s, const struct candidate *c, bool brie
         return false;
     s->longest = fmax(s->longest, cli_seconds() - before);
     s->job->limit = trial->limit > 0 ? trial->limit : s->job->limit;
-    return !s->t->store || (brief && c->tried) ||
+    return !s->t->store || (brief && c->tried && trial->outcome == TUNE_MEASURED) ||
            tune_store_add(s->t->store, &s->question, c->parameters, trial, err) == XQ_OK;
 }
 
