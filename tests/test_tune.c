@@ -466,8 +466,69 @@ Test(tune, bad_input_is_named)
         cr_expect(strstr(r.err, cases[i].message), "%s: %s", cases[i].arguments, r.err);
         cr_expect_str_empty(r.out, "%s", cases[i].arguments);
     }
-    command_refuses("tune --device sim", 2,
-                    "xq tune: no model given; use --model NAME|DIR|config.json, or --spec FILE");
+    command_refuses("tune --device sim --model smollm2-135m,,phi-2", 1,
+                    "xq tune: --model: 'smollm2-135m,,phi-2' has an empty name; valid: NAME,NAME,...");
+    command_refuses("tune --device sim --model smollm2-135m,", 1,
+                    "xq tune: --model: 'smollm2-135m,' has an empty name; valid: NAME,NAME,...");
+    struct command_result r = command_run("tune --device sim --model smollm2-135m,smollm3");
+    cr_expect_eq(r.status, 1);
+    cr_expect(strstr(r.err, "xq tune: model: 'smollm3' is no preset; did you mean"), "%s", r.err);
+}
+
+Test(tune, several_models_are_tuned_for, .timeout = 300)
+{
+    struct command_result r =
+        command_run("tune --model smollm2-135m,smollm2-360m --device sim --contexts 40 "
+                    "--most 2 --json -");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cJSON *root = cJSON_Parse(r.out);
+    cr_assert_eq(cJSON_GetArraySize(cJSON_GetObjectItem(root, "jobs")), 2, "%s", r.out);
+    cr_expect_str_eq(text(cJSON_GetObjectItem(job_of(root, 0), "spec"), "model"), "smollm2-135m");
+    cr_expect_str_eq(text(cJSON_GetObjectItem(job_of(root, 1), "spec"), "model"), "smollm2-360m");
+    cJSON_Delete(root);
+    r = command_run("tune --model smollm2-135m,smollm2-360m --device sim --contexts 40 --most 1");
+    cr_expect(strstr(r.out, "\nmodel                family") &&
+                  strstr(r.out, "\nsmollm2-360m         attend"),
+              "%s", r.out);
+}
+
+/* Without a model: all presets, once for those whose kernels are the same. */
+Test(tune, all_presets_are_tuned_for_where_none_is_named, .timeout = 300)
+{
+    struct command_result r = command_run("tune --device sim --dry-run --json -");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_expect(strstr(r.err, "xq tune: no model is named: tunes for "), "%s", r.err);
+    cJSON *root = cJSON_Parse(r.out);
+    int jobs = cJSON_GetArraySize(cJSON_GetObjectItem(root, "jobs"));
+    cr_expect(jobs > 20, "%d", jobs);
+    char said[128];
+    snprintf(said, sizeof said, "tunes for %d presets", jobs);
+    cr_expect(strstr(r.err, said), "%s", r.err);
+    cJSON_Delete(root);
+    r = command_run("tune --device sim --dry-run --families key_norms --json -");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    root = cJSON_Parse(r.out);
+    int fewer = cJSON_GetArraySize(cJSON_GetObjectItem(root, "jobs"));
+    cr_expect(fewer > 0 && fewer < jobs, "only presets with that norm: %d", fewer);
+    cJSON_Delete(root);
+}
+
+/* A template in which the kernels of some head sizes are wrong fails these jobs alone. */
+Test(tune, a_job_that_fails_does_not_end_the_others, .timeout = 300)
+{
+    const char *folder = changed("templates/attend.cu.lt", "{${guard}",
+                                 "{${guard}\n% if spec.cache.bits == 8 then\n#error eight bits\n% end\n");
+    struct command_result r =
+        command_run("tune --spec %s --device sim --contexts 40 --bits 8,4 --most 2 --templates %s --json -",
+                    spec_file(), folder);
+    cr_expect_eq(r.status, 1);
+    cJSON *root = cJSON_Parse(r.out);
+    cr_assert_not_null(root, "%s", r.err);
+    const char *failed = text(job_of(root, 0), "failed");
+    cr_expect(failed && strstr(failed, "attend with its default parameters: "), "%s", r.out);
+    cr_expect_null(cJSON_GetObjectItem(job_of(root, 0), "best"));
+    cr_expect_not_null(cJSON_GetObjectItem(job_of(root, 1), "best"));
+    cJSON_Delete(root);
 }
 
 Test(tune, an_interrupt_ends_it_with_what_there_is, .timeout = 300)
