@@ -33,7 +33,7 @@ static const char environment[] =
     "                     XDG_CACHE_HOME/xq, else HOME/.cache/xq\n"
     "  XQ_TUNED           a table of tuned parameters (docs/tuning.md), before that of the configuration\n"
     "                     folder, XDG_CONFIG_HOME/xq/tuned.json, else HOME/.config/xq/tuned.json; '' for\n"
-    "                     neither\n"
+    "                     no table at all\n"
     "  XQ_NVRTC           the NVRTC library to compile with. Without it those of CUDA_HOME and\n"
     "                     CUDA_PATH, of the loader's path, /usr/local/cuda*, and of the Python\n"
     "                     environments in VIRTUAL_ENV, PATH and HOME/.local are looked for\n"

@@ -190,11 +190,21 @@ local function choose_completed(given, options)
   return chosen
 end
 
+-- What `tuned` of a spec without `choices` says beyond its `tuning`, where all is a choice; nil: nothing.
+local function unchosen(given)
+  if not schema.is_object(given.tuned) then return given.tuned end
+  for family, used in pairs(given.tuned) do
+    local own = schema.is_object(given.tuning) and given.tuning[family]
+    if not schema.is_object(used) or not json.same(used.parameters, own) then return given.tuned end
+  end
+end
+
 -- The same of any spec.
 local function choose(given, options)
   if not schema.is_object(given) then fail.spec("spec", "must be an object, not %s", schema.show(given)) end
   given = choices.read(given)
   if given.choices ~= nil then return choose_completed(given, options) end
+  given.tuned = unchosen(given)
   local chosen = choices.of(given)
   chosen.arch = chosen.arch or options.arch
   if not differs_from({}, given) then return chosen end -- nothing computed is given

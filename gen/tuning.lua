@@ -200,6 +200,18 @@ local function derive(spec, name, how)
   return values or resolve {}, used
 end
 
+-- The parameters that were asked for, which must work.
+local function demand(spec, name, given)
+  local values, refusal, tried = tuning.resolve(spec, name, given)
+  if values then return values end
+  local raise = tried and fail.spec or fail.unsupported
+  raise("tuning." .. name, "%s", refusal)
+end
+
+local function next_key(object)
+  for key in pairs(object) do return key end
+end
+
 -- `tuning` of a completed spec: every family that can serve it; and `tuned`, which families' parameters are from tables of
 -- tuned parameters. A family that cannot serve is left out, and is refused when it is rendered; but parameters that were asked
 -- for must work. `how`: {kept = `tuned` of a completed spec, nothing else is looked up; calls = the size of calls to tune for;
@@ -209,14 +221,12 @@ function tuning.complete(spec, given, how)
   check_names("tuning", given, names)
   check_names("tuned", how.kept or {}, names)
   for _, name in ipairs(names) do
-    if given[name] then
-      local values, refusal, tried = tuning.resolve(spec, name, given[name])
-      if not values then
-        local raise = tried and fail.spec or fail.unsupported
-        raise("tuning." .. name, "%s", refusal)
-      end
-      result[name] = values
-    elseif not tuning.refusal(spec, name) then
+    if given[name] and next_key(given[name]) then
+      result[name] = demand(spec, name, given[name])
+    elseif given[name] then
+      demand(spec, name, {}) -- no parameters are chosen, but the family must serve
+    end
+    if not result[name] and not tuning.refusal(spec, name) then
       result[name], from[name] = derive(spec, name, how)
     end
   end

@@ -11,7 +11,7 @@
 #   TIMEOUT   seconds for one program (default 900)
 set -u
 cd "$(dirname "$0")/.."
-export XQ_TUNED= # tests look up parameters in tables of their own and in those built in
+export XQ_TUNED= # tests are of the families' defaults, but for those that name a table
 PYTHON=
 if [ "${1:-}" = --python ]; then
     PYTHON=$2

@@ -6,7 +6,8 @@
 
 #include <cjson/cJSON.h>
 
-/* With the templates built in; one for the test's process, never destroyed by the test. */
+/* With the templates built in, and without tables of tuned parameters; one for the test's process, never
+ * destroyed by the test. */
 gen *generator(void);
 
 /* The completed spec as text (caller frees); fails the test where completion fails. */

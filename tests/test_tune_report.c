@@ -2,6 +2,7 @@
 #include "../gen/gen.h"
 #include "command.h"
 #include "files.h"
+#include "generator.h"
 #include "store_fixture.h"
 
 #include <cjson/cJSON.h>
@@ -18,17 +19,6 @@
 #include <unistd.h>
 
 #define SPEC "{\"cache\":{\"bits\":4},\"model\":\"smollm2-135m\"}"
-
-/* ------------------------------------------------------------------ stores */
-
-static gen *generator(void)
-{
-    static gen *g;
-    error err = ERROR_INIT;
-    if (!g)
-        cr_assert_eq(gen_create(NULL, &g, &err), XQ_OK, "%s", err.message);
-    return g;
-}
 
 /* The sources of a fused step, as xq tune stores them. */
 static const char *today(void)

@@ -189,8 +189,40 @@ Test(tuned, what_a_spec_chooses_is_not_looked_up)
                          &(const gen_completion){.untuned = untuned, .untuned_count = 1});
     cr_expect_eq(generator_number(spec, "tuning.attend.warps"), 8);
     cJSON_Delete(spec);
+    /* A family without parameters chooses nothing. */
+    spec =
+        complete_with(g,
+                      "{\"model\": " MODEL ", \"cache\": {\"method\": \"latent\", \"group\": 64, \"page\": "
+                      "16}, \"arch\": \"sm_89\", \"tuning\": {\"attend\": {}}}",
+                      &(const gen_completion){0});
+    cr_expect_eq(generator_number(spec, "tuning.attend.warps"), 4);
+    cJSON_Delete(spec);
     cr_assert_eq(gen_ignore_tables(g, &err), XQ_OK);
     expect(g, SPEC_FOR("sm_89"), "", 8);
+    gen_destroy(g);
+}
+
+/* Without `choices` a completed spec is all choices, its tuning among them. */
+Test(tuned, a_completed_spec_without_choices_chooses_its_parameters)
+{
+    const struct tuned_result usual = {0};
+    gen *g = generator_for_gpu(NULL, NULL, 0);
+    add(g, "table", &usual, 1);
+    cJSON *spec = complete_with(g, SPEC_FOR("sm_89"), &(const gen_completion){0});
+    cJSON_DeleteItemFromObject(spec, "choices");
+    char *text = cJSON_PrintUnformatted(spec);
+    cJSON *again = complete_with(generator(), text, &(const gen_completion){0});
+    cr_expect_eq(generator_number(again, "choices.tuning.attend.warps"), 4);
+    cr_expect_null(cJSON_GetObjectItem(again, "tuned")->child);
+    cJSON_free(text);
+    cJSON_Delete(again);
+
+    cJSON_ReplaceItemInObject(cJSON_GetObjectItem(cJSON_GetObjectItem(spec, "tuning"), "attend"), "warps",
+                              cJSON_CreateNumber(8));
+    text = cJSON_PrintUnformatted(spec);
+    generator_refuses(text, XQ_ERROR_SPEC, "tuned.attend", "is computed from the rest of the spec");
+    cJSON_free(text);
+    cJSON_Delete(spec);
     gen_destroy(g);
 }
 
@@ -564,6 +596,27 @@ Test(tuned, plans_say_where_their_parameters_come_from, .timeout = 120)
     xq_plan_destroy(plan);
     xq_context_destroy(context);
     cr_expect_str_eq(log_text, "");
+}
+
+static void expect_built_in(bool used)
+{
+    xq_context *context = open_context(NULL);
+    xq_plan *plan = plan_of(context, "{\"model\": \"smollm2-135m\"}", 512);
+    xq_plan_info info = XQ_PLAN_INFO_INIT;
+    cr_assert_eq(xq_plan_query(plan, &info), XQ_OK);
+    cr_expect_eq(info.parameters_from, used ? XQ_FROM_DEVICE : XQ_FROM_DEFAULT);
+    cr_expect_eq(strstr(xq_plan_spec(plan), "\"table\":\"built in\"") != NULL, used);
+    xq_plan_destroy(plan);
+    xq_context_destroy(context);
+}
+
+Test(tuned, tables_that_are_built_in_serve_without_being_asked_for, .timeout = 120)
+{
+    setenv("XDG_CONFIG_HOME", files_directory(), 1);
+    unsetenv("XQ_TUNED");
+    expect_built_in(true);
+    setenv("XQ_TUNED", "", 1);
+    expect_built_in(false);
 }
 
 /* A folder of templates in which attend compiles with the defaults alone. */

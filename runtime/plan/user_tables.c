@@ -32,7 +32,9 @@ xq_status user_tables_add(gen *g, error *err)
 {
     const char *named = getenv("XQ_TUNED"), *folder = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
     char path[PATH_MAX];
-    if (named && (!*named || add_file(g, "XQ_TUNED", named, err) != XQ_OK))
+    if (named && !*named)
+        return gen_ignore_tables(g, err);
+    if (named && add_file(g, "XQ_TUNED", named, err) != XQ_OK)
         return err->status;
     bool has_folder = folder && *folder == '/'; /* as the XDG specification demands */
     if (!has_folder && (!home || !*home))

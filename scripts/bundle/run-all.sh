@@ -50,7 +50,7 @@ failures=0
 say() { printf '%-44s %s\n' "$1" "$2" | tee -a "$OUT/summary.txt"; }
 
 # run NAME ARGUMENTS...: xq with --json, output into $OUT/NAME.txt and $OUT/NAME.json, for as long as time is left. `table` is
-# the table of tuned parameters, empty for those built in.
+# the table of tuned parameters, empty for the defaults.
 table=
 run() {
     name=$1
