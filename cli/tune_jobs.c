@@ -107,13 +107,14 @@ static xq_status add_model(struct tuning *t, char *name, error *err)
     struct tune_model *more = realloc(t->models, sizeof *more * ((size_t)t->model_count + 1));
     struct cli_spec spec = t->o.spec;
     char *text = NULL;
-    spec.model = name ? name : spec.model;
-    t->models = more ? more : t->models;
-    if (!more)
+    if (more)
+        t->models = more;
+    else
         no_memory(err);
-    else if (cli_spec_json(&spec, &t->o.common, &text, err) == XQ_OK)
+    spec.model = name ? name : spec.model;
+    if (err->status == XQ_OK && cli_spec_json(&spec, &t->o.common, &text, err) == XQ_OK)
         t->models[t->model_count++] = (struct tune_model){name, text};
-    if (err->status != XQ_OK)
+    else
         free(name);
     return err->status;
 }
