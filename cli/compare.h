@@ -104,7 +104,8 @@ struct compare_task {
     uint64_t seed;
     enum compare_launches launches; /* COMPARE_GRAPH leaves a row's seconds 0 */
     struct measure_watch *watch;    /* of measuring; NULL: none */
-    bool brief;                     /* times are of COMPARE_BRIEF_REPEATS, not of COMPARE_REPEATS */
+    bool appends; /* what is timed is appending the newest token of each sequence, not attending */
+    bool brief;   /* times are of COMPARE_BRIEF_REPEATS, not of COMPARE_REPEATS */
     const struct compare_layer *layer;
     const double *exact; /* attention from the inputs as given, [distinct, queries, H, dh]; NULL: there is
                             no method_error */

@@ -216,6 +216,40 @@ static xq_status launch_step(void *user, void *stream, int table, error *err)
     return status == XQ_OK ? XQ_OK : last_error_read(s->task->context, status, err);
 }
 
+static xq_status launch_append(void *user, void *stream, int table, error *err)
+{
+    const struct step *s = user;
+    driver *d = s->driver;
+    d->stream = stream;
+    xq_status status = driver_append_again(d, d->layer_count - 1, table);
+    d->stream = NULL;
+    return status == XQ_OK ? XQ_OK : last_error_read(s->task->context, status, err);
+}
+
+/* Appends the newest token of each sequence of every copy once more: what launch_append repeats. */
+static xq_status append_newest(const struct compare_task *task, driver *d, int copies, error *err)
+{
+    const struct compare_layer *layer = task->layer;
+    const size_t width = (size_t)task->traits.shape.hidden_size, batch = (size_t)layer->batch;
+    uint16_t *x = malloc(sizeof *x * batch * width);
+    int32_t *sequence = malloc(2 * sizeof *sequence * batch),
+            *position = sequence ? sequence + batch : NULL;
+    xq_status status = x && sequence ? XQ_OK : XQ_ERROR_MEMORY;
+    for (size_t b = 0; status == XQ_OK && b < batch; b++) {
+        const size_t newest = (size_t)compare_length(layer, (int)b) - 1;
+        sequence[b] = (int32_t)b;
+        position[b] = (int32_t)newest;
+        memcpy(x + b * width,
+               layer->x16 + (b % (size_t)layer->texts * (size_t)layer->text_tokens + newest) * width,
+               sizeof *x * width);
+    }
+    for (int c = 0; c < copies && status == XQ_OK; c++)
+        status = driver_append(d, d->layer_count - 1, c, layer->batch, x, sequence, position);
+    free(x);
+    free(sequence);
+    return status == XQ_OK ? XQ_OK : last_error_read(task->context, status, err);
+}
+
 static xq_status count_step(device *d, const measure_step *step, struct compare_row *row, error *err)
 {
     device_counters c;
@@ -266,12 +300,14 @@ static xq_status measure(const struct compare_task *task, driver *driven, int co
 {
     device *d = task->context->device;
     struct step state = {task, driven};
-    const measure_step step = {launch_step, &state, copies};
-    if (set_queries(task, driven, err) != XQ_OK)
+    const measure_step step = {task->appends ? launch_append : launch_step, &state, copies};
+    if (set_queries(task, driven, err) != XQ_OK ||
+        (task->appends && append_newest(task, driven, copies, err) != XQ_OK))
         return err->status;
     cli_progress_step("attending");
-    if ((d->properties.is_sim ? count_step(d, &step, row, err) : launch_step(&state, NULL, 0, err)) !=
-        XQ_OK)
+    if (d->properties.is_sim && count_step(d, &step, row, err) != XQ_OK)
+        return err->status;
+    if ((!d->properties.is_sim || task->appends) && launch_step(&state, NULL, 0, err) != XQ_OK)
         return err->status;
     cli_progress_step("checking");
     if (compare_check(task, driven, row, err) != XQ_OK || d->properties.is_sim)
@@ -303,8 +339,18 @@ static void describe(const struct compare_task *task, const xq_plan_info *info, 
                         (row->cache_bytes_per_token * tokens + row->tail_bytes);
     const roofline_load load = {layer->tokens, layer->batch, layer->queries, row->cache_bytes_per_token,
                                 row->accumulator_bytes_per_token};
-    roofline(&task->traits.shape, &task->traits.costs, row->implementation == XQ_FP16_KV, &load,
-             &task->ceilings, &row->limit);
+    if (task->appends)
+        roofline_append(&task->traits.shape, &task->traits.costs, &load, &task->ceilings, &row->limit);
+    else
+        roofline(&task->traits.shape, &task->traits.costs, row->implementation == XQ_FP16_KV, &load,
+                 &task->ceilings, &row->limit);
+}
+
+/* Of one call: of a sequence when the cache is filled, of all sequences in append_newest. */
+static int64_t most_appended(const struct compare_layer *layer)
+{
+    int64_t most = layer->tokens < APPEND ? layer->tokens : APPEND;
+    return most > layer->batch ? most : layer->batch;
 }
 
 /* A driver of its own, with the layer's cache filled. */
@@ -314,7 +360,7 @@ static xq_status fill_cache(const struct compare_task *task, driver *d, xq_imple
     const struct compare_layer *layer = task->layer;
     const driver_size size = {.max_batch = layer->batch,
                               .max_tokens = layer->tokens,
-                              .max_append = layer->tokens < APPEND ? layer->tokens : APPEND,
+                              .max_append = most_appended(layer),
                               .max_queries = layer->queries,
                               .tables = copies,
                               .pool_pages = copies * (int64_t)layer->batch * pages_per_sequence(task)};

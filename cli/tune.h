@@ -21,6 +21,9 @@ bool tune_in_graph(const struct tune_job *job, bool is_sim);
 /* The families that a step of attention runs, and of which implementation; false for another. */
 bool tune_family(const char *name, xq_implementation *implementation);
 
+/* Whether what is measured of a family is appending the newest token of each sequence, not attending. */
+bool tune_appends(const char *family);
+
 /* The names of those families, for messages. */
 extern const char tune_families[];
 

@@ -12,16 +12,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 const char *const tune_outcome_names[] = {"measured", "wrong", "refused", "crashed", "hung"};
 
 static const struct {
     const char *name;
     xq_implementation implementation;
-} families[] = {{"attend", XQ_FUSED},      {"accumulate", XQ_FUSED},   {"key_norms", XQ_FUSED},
-                {"kv_attend", XQ_FP16_KV}, {"dequantize", XQ_UNFUSED}, {"gemm", XQ_UNFUSED},
-                {"rope", XQ_UNFUSED}};
-const char tune_families[] = "attend, accumulate, key_norms, kv_attend, dequantize, gemm, rope";
+} families[] = {{"attend", XQ_FUSED},    {"append", XQ_FUSED},      {"accumulate", XQ_FUSED},
+                {"key_norms", XQ_FUSED}, {"kv_attend", XQ_FP16_KV}, {"dequantize", XQ_UNFUSED},
+                {"gemm", XQ_UNFUSED},    {"rope", XQ_UNFUSED}};
+const char tune_families[] = "attend, append, accumulate, key_norms, kv_attend, dequantize, gemm, rope";
+
+bool tune_appends(const char *family)
+{
+    return strcmp(family, "append") == 0;
+}
 
 bool tune_family(const char *name, xq_implementation *implementation)
 {
@@ -36,7 +42,7 @@ bool tune_family(const char *name, xq_implementation *implementation)
 const char *tune_family_of_step(xq_implementation implementation, int number)
 {
     static const char *const steps[][5] = {
-        [XQ_FUSED] = {"attend", "absorb", "accumulate", "key_norms"},
+        [XQ_FUSED] = {"attend", "absorb", "accumulate", "key_norms", "append"},
         [XQ_UNFUSED] = {"accumulate", "dequantize", "gemm", "rope", "kv_attend"},
         [XQ_FP16_KV] = {"kv_attend"},
     };
@@ -57,6 +63,7 @@ struct tune_bench {
     struct compare_task task;
     struct compare_expected expected;
     driver driver;
+    uint64_t pages;   /* a hash of the pages that the first candidate of append wrote; 0: none yet */
     char *layer_spec; /* of the layer, without the candidate's parameters */
     bool cached;      /* the driver holds the layer's tokens */
     double bound;     /* of errors (autotune/verify/verify.h) */
@@ -155,6 +162,7 @@ xq_status tune_bench_open(const struct tune_job *job, measure_watch *watch, stru
     b->task.seed = (uint64_t)job->options->common.seed;
     b->task.launches =
         tune_in_graph(job, b->context->device->properties.is_sim) ? COMPARE_GRAPH : COMPARE_STREAM;
+    b->task.appends = tune_appends(job->family);
     b->task.layer = &b->layer;
     b->task.expected = &b->expected;
     b->shapes = tune_shapes_create(&b->layer, b->task.seed);
@@ -211,10 +219,36 @@ void tune_bench_expect(struct tune_bench *b, const char *parameters)
 /* A step of a cross-layer method adds to the accumulator, so that each trial needs a cache of its own. */
 static xq_status measure(struct tune_bench *b, struct compare_row *row, error *err)
 {
-    const bool cached = b->cached && !layer_is_cross(&b->task.traits.shape);
+    const bool cached = b->cached && !layer_is_cross(&b->task.traits.shape) && !b->task.appends;
     compare_measure(&b->task, b->job->implementation, &b->driver, cached, row, err);
     b->cached = b->cached || err->status == XQ_OK;
     return err->status;
+}
+
+/* Whatever its parameters, append writes the same bytes: those of the default, which comes first. */
+static xq_status check_pages(struct tune_bench *b, struct tune_trial *out, error *err)
+{
+    const driver *d = &b->driver;
+    const int layer = d->layer_count - 1;
+    const size_t bytes = d->layers[layer].info.page_bytes;
+    const int64_t tokens = b->job->options->tokens, page = b->task.traits.page,
+                  pages = b->layer.batch * ((tokens + page - 1) / page);
+    unsigned char *data = malloc(bytes);
+    uint64_t hash = 1;
+    xq_status status = data ? XQ_OK : XQ_ERROR_MEMORY;
+    for (int64_t i = 0; i < pages && status == XQ_OK; i++) {
+        status = driver_read_page(&b->driver, layer, i, data);
+        hash = status == XQ_OK ? XXH3_64bits_withSeed(data, bytes, hash) : hash;
+    }
+    free(data);
+    if (status != XQ_OK)
+        return last_error_read(b->context, status, err);
+    b->pages = b->pages ? b->pages : hash;
+    if (hash != b->pages) {
+        out->outcome = TUNE_WRONG;
+        snprintf(out->reason, sizeof out->reason, "the pages that it wrote are not those of the default");
+    }
+    return XQ_OK;
 }
 
 static xq_status check_shapes(struct tune_bench *b, struct tune_trial *out, error *err)
@@ -261,6 +295,8 @@ static xq_status try(struct tune_bench *b, struct tune_trial *out, error *err)
     if (measure(b, &row, err) != XQ_OK)
         return err->status;
     judge(b, &row, out);
+    if (b->task.appends && out->outcome == TUNE_MEASURED && check_pages(b, out, err) != XQ_OK)
+        return err->status;
     if (out->outcome != TUNE_MEASURED || (b->best > 0 && out->median >= b->best))
         return XQ_OK;
     if (check_shapes(b, out, err) == XQ_OK && out->outcome == TUNE_MEASURED)

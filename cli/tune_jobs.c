@@ -253,6 +253,26 @@ static void free_axes(struct axes *a)
     free(a->queries);
 }
 
+/* The newest token of each sequence is appended again and again. */
+static xq_status check_append(const struct compare_options *o, const char *completed, error *err)
+{
+    struct spec_view view;
+    if (spec_view_read(completed, &view, err) != XQ_OK)
+        return err->status;
+    if (o->queries > 1)
+        error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                  "--queries: %lld is not valid with --families append, which appends one token to each "
+                  "sequence; valid: 1",
+                  (long long)o->queries);
+    else if (view.shape.by_channel && o->tokens % view.group == 0)
+        error_set(
+            err, XQ_ERROR_ARGUMENT, "argument",
+            "--contexts: %lld tokens fill a group of %d, which append cannot fill twice; valid with groups "
+            "of tokens (axis channel): all but multiples of the group",
+            (long long)o->tokens, view.group);
+    return err->status;
+}
+
 /* What the last job would fail for is told before the first one begins. */
 static xq_status check_job(const struct tuning *t, const struct tune_job *job, error *err)
 {
@@ -262,8 +282,9 @@ static xq_status check_job(const struct tuning *t, const struct tune_job *job, e
                          "--queries: %lld; valid are 1 .. %lld, as many as tokens",
                          (long long)job->options->queries, (long long)job->options->tokens);
     if (cli_any_layer_choices(t->generator, job->spec, &spec, err) == XQ_OK &&
-        cli_complete_sizes(t->generator, spec, &completed, err) == XQ_OK)
-        gen_space(t->generator, completed, job->family, &space, err);
+        cli_complete_sizes(t->generator, spec, &completed, err) == XQ_OK &&
+        gen_space(t->generator, completed, job->family, &space, err) == XQ_OK && tune_appends(job->family))
+        check_append(job->options, completed, err);
     free(spec);
     free(completed);
     free(space);

@@ -436,8 +436,8 @@ Test(tune, bad_input_is_named)
         {"--dry-run --budget 5m", 2, "--budget: has no effect with --dry-run, which measures nothing"},
         {"--dry-run --most 5", 2, "--most: has no effect with --dry-run"},
         {"--dry-run --strategy random", 2, "--strategy: has no effect with --dry-run"},
-        {"--families append", 1,
-         "--families: 'append' is no family that a step of attention runs; valid: attend, "},
+        {"--families merge", 1,
+         "--families: 'merge' is no family that a step of attention runs; valid: attend, append, "},
         {"--families accumulate --contexts 40", 1, "accumulate cannot serve this spec"},
         {"--families attend,rope,accumulate --contexts 40", 1, "accumulate cannot serve this spec"},
         {"--contexts 40,2 --queries 5", 1, "--queries: 5; valid are 1 .. 2"},
@@ -473,6 +473,48 @@ Test(tune, bad_input_is_named)
     struct command_result r = command_run("tune --device sim --model smollm2-135m,smollm3");
     cr_expect_eq(r.status, 1);
     cr_expect(strstr(r.err, "xq tune: model: 'smollm3' is no preset; did you mean"), "%s", r.err);
+}
+
+/* Whatever its parameters, append writes the same bytes; what is timed is one token of each sequence. */
+Test(tune, append_is_tuned_too, .timeout = 300)
+{
+    cJSON *root = tune("--contexts 40 --batches 3 --families append");
+    const cJSON *job = job_of(root, 0), *trial;
+    cr_assert_eq(cJSON_GetArraySize(cJSON_GetObjectItem(job, "trials")), 8);
+    cJSON_ArrayForEach(trial, cJSON_GetObjectItem(job, "trials"))
+    {
+        cr_expect_str_eq(text(trial, "outcome"), "measured");
+    }
+    cr_expect_gt(number(job, "limit_us"), 0);
+    cr_expect_lt(number(job, "limit_us"), number(cJSON_GetObjectItem(job, "best"), "time_us"));
+    cJSON_Delete(root);
+    struct command_result r =
+        command_run("tune --spec %s --device sim --contexts 40 --families append --queries 2", spec_file());
+    cr_expect_eq(r.status, 1);
+    cr_expect(strstr(r.err, "--queries: 2 is not valid with --families append"), "%s", r.err);
+    /* One that stores other codes is wrong, though attention over its own cache is right. */
+    const char *folder = changed("templates/append.cu.lt", "${f32(cache.clip)}",
+                                 "${f32(tuning.warps == 4 and 0.5 or cache.clip)}");
+    char arguments[4200];
+    snprintf(arguments, sizeof arguments, "--contexts 40 --families append --templates %s", folder);
+    root = tune(arguments);
+    int wrong = 0;
+    cJSON_ArrayForEach(trial, cJSON_GetObjectItem(job_of(root, 0), "trials"))
+    {
+        if (parameter(trial, "warps") != 4)
+            continue;
+        cr_expect_str_eq(text(trial, "outcome"), "wrong");
+        cr_expect_str_eq(text(trial, "reason"), "the pages that it wrote are not those of the default");
+        wrong++;
+    }
+    cr_expect_eq(wrong, 4);
+    cJSON_Delete(root);
+    r = command_run(
+        "tune --model smollm2-135m --set 'cache.axis_k=\"channel\"' --device sim --contexts 256 "
+        "--families append");
+    cr_expect_eq(r.status, 1);
+    cr_expect(strstr(r.err, "--contexts: 256 tokens fill a group of 128, which append cannot fill twice"),
+              "%s", r.err);
 }
 
 Test(tune, several_models_are_tuned_for, .timeout = 300)

@@ -78,23 +78,30 @@ static xq_status set_append_indptr(driver *d, int table, int64_t count, const in
     return status;
 }
 
-xq_status driver_append(driver *d, int layer, int table, int64_t count, const uint16_t *x,
-                        const int32_t *sequence, const int32_t *position)
+xq_status driver_append_again(driver *d, int layer, int table)
 {
     const driver_layer *l = &d->layers[layer];
     const call_cache cache = cache_of(d, layer, table);
     xq_append_args args = call_append(&cache);
+    args.tokens = d->appended;
+    args.x = d->x;
+    args.token_sequence = d->sequence;
+    args.token_position = d->position;
+    args.append_indptr = l->info.needs_append_indptr ? d->append_indptr : 0;
+    return xq_plan_append(l->plan, &args, d->stream);
+}
+
+xq_status driver_append(driver *d, int layer, int table, int64_t count, const uint16_t *x,
+                        const int32_t *sequence, const int32_t *position)
+{
+    const driver_layer *l = &d->layers[layer];
     TRY(xq_device_write(d->context, d->x, x, 2 * (size_t)count * (size_t)l->info.hidden_size));
     TRY(xq_device_write(d->context, d->sequence, sequence, 4 * (size_t)count));
     TRY(xq_device_write(d->context, d->position, position, 4 * (size_t)count));
     if (l->info.needs_append_indptr)
         TRY(set_append_indptr(d, table, count, sequence));
-    args.tokens = count;
-    args.x = d->x;
-    args.token_sequence = d->sequence;
-    args.token_position = d->position;
-    args.append_indptr = l->info.needs_append_indptr ? d->append_indptr : 0;
-    TRY(xq_plan_append(l->plan, &args, NULL));
+    d->appended = count;
+    TRY(driver_append_again(d, layer, table));
     return xq_device_synchronize(d->context);
 }
 

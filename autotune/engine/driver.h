@@ -56,6 +56,7 @@ typedef struct driver {
     size_t workspace_bytes;
     uint64_t x, sequence, position, append_indptr;      /* of append */
     uint64_t q, out, lse, query_indptr, query_position; /* of attend */
+    int64_t appended;                                   /* tokens of the last append */
     int64_t rows;                                       /* of q */
     int64_t most_queries;                               /* of one sequence; 0: one each */
     bool positions;                                     /* query_position is set */
@@ -86,6 +87,9 @@ xq_status driver_set_table(driver *d, int table, int batch, const int64_t *lengt
  */
 xq_status driver_append(driver *d, int layer, int table, int64_t count, const uint16_t *x,
                         const int32_t *sequence, const int32_t *position);
+
+/* Launches the last append once more, to the same places of this layer and table; does not wait. */
+xq_status driver_append_again(driver *d, int layer, int table);
 
 /* Cross-layer methods: between append and attend. Does not wait. */
 xq_status driver_accumulate(driver *d, int layer, int table);

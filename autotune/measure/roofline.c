@@ -43,9 +43,14 @@ static double factored_flops(const layer_shape *p, const roofline_layer *t, cons
                          2 * h * rv * v->pairs + 2 * h * rv * dh * queries);
 }
 
+static bool is_narrow(const roofline_layer *t)
+{
+    return strcmp(t->weights, "int8") == 0 || strcmp(t->weights, "e4m3") == 0;
+}
+
 static double weights_bytes(const layer_shape *p, const roofline_layer *t)
 {
-    bool narrow = strcmp(t->weights, "int8") == 0 || strcmp(t->weights, "e4m3") == 0;
+    bool narrow = is_narrow(t);
     double inner =
         p->method == LAYER_LATENT ? (double)(p->rank_k + p->rank_v) / p->groups : 2.0 * p->hidden_size;
     double bytes = inner * p->kv_width * (narrow ? 1 : 2) + (narrow ? 2.0 * 4 * p->kv_width : 0);
@@ -53,6 +58,30 @@ static double weights_bytes(const layer_shape *p, const roofline_layer *t)
         bytes += 2.0 * 4 * p->kv_width;
     bytes += 4.0 * p->k_norm + (p->sinks ? 4.0 * p->heads : 0);
     return bytes + (p->method == LAYER_LATENT_CL ? 2.0 * p->hidden_size * p->rank_k : 0);
+}
+
+/* The time that bytes and FLOPs take at best. */
+static void bound(const ceilings *best, roofline_limit *limit)
+{
+    limit->seconds = 0;
+    if (best->copy_bytes_per_second <= 0 || best->f16_flops_per_second <= 0)
+        return;
+    double memory = limit->bytes / best->copy_bytes_per_second;
+    double matrix = limit->flops / best->f16_flops_per_second;
+    limit->by_memory = memory >= matrix;
+    limit->seconds = memory >= matrix ? memory : matrix;
+}
+
+void roofline_append(const layer_shape *p, const roofline_layer *t, const roofline_load *s,
+                     const ceilings *best, roofline_limit *limit)
+{
+    const bool of_x = p->method == LAYER_X || p->method == LAYER_X_CL;
+    const double tokens = (double)s->batch * s->queries, width = (double)p->hidden_size;
+    const double columns = of_x ? (p->rotation ? width : 0) : (double)p->rank_k + p->rank_v;
+    limit->bytes =
+        tokens * (2 * width + s->page_bytes_per_token) + width * columns * (is_narrow(t) ? 1 : 2);
+    limit->flops = 2 * tokens * width * columns;
+    bound(best, limit);
 }
 
 void roofline(const layer_shape *p, const roofline_layer *t, bool fp16_kv, const roofline_load *s,
@@ -70,11 +99,5 @@ void roofline(const layer_shape *p, const roofline_layer *t, bool fp16_kv, const
     double query_and_output = queries * (2 * width + 2 * width + 4.0 * p->heads); /* lse is f32 */
     limit->bytes = s->batch * (cache + query_and_output) + (fp16_kv ? 0 : weights_bytes(p, t));
     limit->flops *= s->batch;
-    limit->seconds = 0;
-    if (best->copy_bytes_per_second > 0 && best->f16_flops_per_second > 0) {
-        double memory = limit->bytes / best->copy_bytes_per_second;
-        double matrix = limit->flops / best->f16_flops_per_second;
-        limit->by_memory = memory >= matrix;
-        limit->seconds = memory >= matrix ? memory : matrix;
-    }
+    bound(best, limit);
 }

@@ -30,4 +30,9 @@ typedef struct roofline_limit {
 void roofline(const layer_shape *shape, const roofline_layer *layer, bool fp16_kv,
               const roofline_load *load, const ceilings *best, roofline_limit *limit);
 
+/* The same for appending `queries` tokens to each sequence: activations in, codes and scales out, and the
+ * projection where the method has one. */
+void roofline_append(const layer_shape *shape, const roofline_layer *layer, const roofline_load *load,
+                     const ceilings *best, roofline_limit *limit);
+
 #endif
