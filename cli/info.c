@@ -154,7 +154,7 @@ static void print_tables(const cJSON *tables, const error *failed)
     if (!tables)
         printf("tuned      none: %s\n", failed->message);
     else if (!tables->child)
-        printf("tuned      nothing: kernels have their families' defaults\n");
+        printf("tuned      nothing: kernels have their families' defaults, for XQ_TUNED is empty\n");
     cJSON_ArrayForEach(t, tables)
     {
         const int stale = number_of(t, "stale");

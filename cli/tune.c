@@ -124,6 +124,7 @@ static int work(struct tuning *t, error *err)
     bool some = err->status == XQ_OK; /* a later job may have failed */
     for (int i = 0; i < t->job_count; i++)
         some = some || t->jobs[i].done;
+    some = some && *t->device.name; /* else an interrupt came before a device was opened */
     if (some && !cli_json_to_stdout(&t->o.common))
         tune_print_results(t);
     return tune_is_interrupted() || t->failures ? CLI_BAD_INPUT : CLI_OK;

@@ -58,7 +58,9 @@ static void print_table(const struct tuning *t)
         printf("%-11s %5s %8lld %6lld %8lld ", job->job.family, bits, (long long)o->tokens,
                (long long)o->batch, (long long)o->queries);
         if (!job->done) {
-            printf("%s\n", *job->failed ? job->failed : "not measured");
+            printf("%s\n", *job->failed            ? job->failed
+                           : tune_is_interrupted() ? "not measured: interrupted"
+                                                   : "not measured: the time was up");
             continue;
         }
         printf("%11.4g %11.4g %6.3f ", 1e6 * job->result.default_time.median,

@@ -249,10 +249,11 @@ static void write_gains(const struct page *p)
     for (int i = 0; i < p->report->survey.contest_count; i++)
         gains += p->report->rows[i].gain > 0;
     heading(p, "gains", "Gains");
-    paragraph(p,
-              "Times are of one step of attention, in microseconds. The gain is the time with the default "
-              "parameters over the best time. A tie lies within the spread of the measurements. The last "
-              "column says how many parameter choices are valid.");
+    paragraph(
+        p, "Times are of one step of attention, in microseconds; those of software devices are modelled. "
+           "The gain is the time with the default parameters over the best time. A tie lies within the "
+           "spread of the measurements. The last "
+           "column says how many parameter choices are valid.");
     bars(p, p->plots->gains, gains,
          "Gain over the default parameters, for each row of the table. Grey: the default stays, because "
          "nothing is faster beyond the spread.");
@@ -355,7 +356,7 @@ static void write_answers(const struct page *p, const struct tune_report_row *ro
     if (row->best)
         define_answer(p, "best", row->best);
     if (row->is_certain && row->changed)
-        define(p, "choose", "tuning.%s=%s", c->family, row->changed);
+        define(p, "choose", "--set 'tuning.%s=%s'", c->family, row->changed);
     raw(p, "</dl>\n");
 }
 

@@ -52,7 +52,7 @@ static struct tune_limit patience(const struct search_state *s)
     return (struct tune_limit){fmin(most, rest), rest};
 }
 
-/* "; best so far 1.44 times as fast", or "" as long as nothing beats the default. */
+/* ", best 1.44 x", how many times as fast as the default, or "" as long as nothing beats that. */
 static void describe_best(const struct tuned *job, char *text, size_t size)
 {
     const struct tune_trial *standard = &job->candidates[job->standard].trial;
@@ -62,7 +62,7 @@ static void describe_best(const struct tuned *job, char *text, size_t size)
             best = fmin(best, job->candidates[i].trial.median);
     *text = 0;
     if (job->candidates[job->standard].tried && best < standard->median)
-        snprintf(text, size, "; best so far %.2f times as fast", standard->median / best);
+        snprintf(text, size, ", best %.2f x", standard->median / best);
 }
 
 static void show_candidate(const struct search_state *s, int candidate)
@@ -73,10 +73,9 @@ static void show_candidate(const struct search_state *s, int candidate)
     for (int i = 0; i < s->job->count; i++)
         tried += s->job->candidates[i].tried;
     describe_best(s->job, best, sizeof best);
-    snprintf(detail, sizeof detail, "%s%s%s at %lld tokens: candidate %d of %d%s",
-             s->job->model ? s->job->model : "", s->job->model ? ", " : "", job->family,
-             (long long)job->options->tokens, s->job->candidates[candidate].tried ? tried : tried + 1,
-             s->job->count, best);
+    snprintf(detail, sizeof detail, "%s%s%s at %lld tokens: %d of %d%s", s->job->model ? s->job->model : "",
+             s->job->model ? ", " : "", job->family, (long long)job->options->tokens,
+             s->job->candidates[candidate].tried ? tried : tried + 1, s->job->count, best);
     show_progress(s->t, detail);
 }
 
@@ -205,9 +204,10 @@ static xq_status budget_ended(const struct tuning *t, const struct tuned *job, e
         return XQ_OK;
     return error_set(
         err, XQ_ERROR_ARGUMENT, "argument",
-        "--budget: %s does not suffice for setting up and one measurement of %s at %lld tokens; "
+        "--budget: %s does not suffice for setting up and one measurement of %s at %lld tokens%s%.80s; "
         "give more",
-        t->budget, job->job.family, (long long)job->job.options->tokens);
+        t->budget, job->job.family, (long long)job->job.options->tokens, job->model ? " for " : "",
+        job->model ? job->model : "");
 }
 
 /* The fastest candidate that is right and beats the default beyond the spread of both; else the default. */

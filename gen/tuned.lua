@@ -251,12 +251,12 @@ function tuned.sizes(spec, family, largest, most, resolve)
 end
 
 -- ---------------------------------------------------------------- what there is
--- Each table with how many results it has, and how many are for the device (or architecture), its capability and family,
+-- Each table that is looked at, with how many results it has, and how many are for the device (or architecture), its capability and family,
 -- and of other sources: for `xq info`.
 function tuned.list(arch)
   local list = {}
   local names = { "table", "results", "device", "capability", "family", "stale" }
-  for _, found in ipairs(host.tuned_tables()) do
+  for _, found in ipairs(is_ignored and {} or host.tuned_tables()) do
     local counts = { table = found.table, results = #found.results, device = 0, capability = 0, family = 0, stale = 0 }
     for _, result in ipairs(found.results) do
       local level = level_of(result, { arch = arch })
