@@ -89,6 +89,8 @@ static int check_usage(const cli_command *command, struct tuning *t)
         if (t->dry_run && cli_given(command, measuring[i]))
             return cli_usage("tune", "%s: has no effect with --dry-run, which measures nothing",
                              measuring[i]);
+    if (t->store_path && t->o.common.json && strcmp(t->store_path, t->o.common.json) == 0)
+        return cli_usage("tune", "--store and --json name the same file");
     if (t->bits.count && cli_spec_sets(&t->o.spec, "cache.bits"))
         return cli_usage("tune", "--bits and --set cache.bits: give one of them");
     if (cli_given(command, "--queries") && cli_spec_sets(&t->o.spec, "queries"))
@@ -105,6 +107,7 @@ static int check_usage(const cli_command *command, struct tuning *t)
 static xq_status prepare(struct tuning *t, error *err)
 {
     cli_reads_common(&t->o.common, &t->o.spec);
+    cli_reads("--store", t->store_path);
     if (tune_read_settings(t, err) == XQ_OK && cli_begin_json(&t->o.common, err) == XQ_OK &&
         gen_create(t->o.common.templates, &t->generator, err) == XQ_OK && tune_make_jobs(t, err) == XQ_OK &&
         t->store_path)

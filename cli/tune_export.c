@@ -24,7 +24,7 @@ struct export
     store *store;
     struct pick *picks;
     int count;
-    int stale, without_default; /* that are left out */
+    int stale, without_default, unfit; /* that are left out */
 };
 
 static xq_status no_memory(error *err)
@@ -118,7 +118,9 @@ static xq_status describe(struct export *e, struct pick *p, const char *complete
                      q->device.multiprocessors, q->device.is_sim, shape.hex, q->family) < 0)
             p->key = NULL;
     }
-    if (err->status == XQ_OK && (!standard || !p->key))
+    if (err->status == XQ_OK && !standard)
+        error_set(err, XQ_ERROR_UNSUPPORTED, "spec", "%s cannot serve this spec", q->family);
+    else if (err->status == XQ_OK && !p->key)
         no_memory(err);
     cJSON_free(standard);
     cJSON_Delete(spec);
@@ -159,6 +161,10 @@ static xq_status examine(struct export *e, struct pick *p, bool *good, error *er
         describe(e, p, completed, err) == XQ_OK && find(e, p, p->standard, &standard, err) == XQ_OK) {
         *good = standard.seconds > 0;
         e->without_default += !*good;
+    } else if (err->status == XQ_ERROR_SPEC || err->status == XQ_ERROR_UNSUPPORTED ||
+               err->status == XQ_ERROR_ARGUMENT) {
+        e->unfit++;
+        error_clear(err);
     }
     free(completed);
     return err->status;
@@ -273,6 +279,43 @@ static bool is_finished(const struct pick *p)
     return cJSON_HasObjectItem(p->result, "parameters");
 }
 
+/* Whether xq would take the result: a store may hold numbers that a table may not. */
+static xq_status check_result(struct export *e, const struct pick *p, bool *good, error *err)
+{
+    cJSON *table = cJSON_CreateObject(), *results = cJSON_AddArrayToObject(table, "results");
+    gen *g = NULL;
+    error why = ERROR_INIT;
+    cJSON_AddNumberToObject(table, "xq_tuned", 1);
+    cJSON_AddItemToArray(results, cJSON_Duplicate(p->result, 1));
+    char *text = cJSON_PrintUnformatted(table);
+    if (!text)
+        no_memory(err);
+    else if (tune_generator_for(&e->generators, p->question.device.arch, &g, err) == XQ_OK)
+        *good = gen_add_table(g, "result", text, strlen(text), &why) == XQ_OK;
+    error_clear(&why);
+    cJSON_free(text);
+    cJSON_Delete(table);
+    return err->status;
+}
+
+static xq_status drop_unfit(struct export *e, error *err)
+{
+    int kept = 0;
+    for (int i = 0; i < e->count && err->status == XQ_OK; i++) {
+        struct pick p = e->picks[i];
+        bool good = false;
+        check_result(e, &p, &good, err);
+        e->picks[i] = (struct pick){0};
+        e->unfit += !good;
+        if (good)
+            e->picks[kept++] = p;
+        else
+            free_pick(&p);
+    }
+    e->count = err->status == XQ_OK ? kept : e->count;
+    return err->status;
+}
+
 static xq_status choose(struct export *e, error *err)
 {
     for (int i = 0; i < e->count && err->status == XQ_OK; i++) {
@@ -317,6 +360,10 @@ static void print_left_out(FILE *out, const struct export *e)
         fprintf(out, "left out: %d of kernels that have changed since\n", e->stale);
     if (e->without_default)
         fprintf(out, "left out: %d for which the default was not measured\n", e->without_default);
+    if (e->unfit)
+        fprintf(out,
+                "left out: %d that this xq cannot use, such as those of a spec that it does not know\n",
+                e->unfit);
 }
 
 static xq_status make_table(struct export *e, const char *path, error *err)
@@ -325,13 +372,14 @@ static xq_status make_table(struct export *e, const char *path, error *err)
     const store_filter filter = {.outcome = &measured};
     if (store_open(path, STORE_READ, &e->store, err) != XQ_OK ||
         store_best(e->store, &filter, keep_row, e, err) != XQ_OK || sift(e, err) != XQ_OK ||
-        choose(e, err) != XQ_OK)
+        choose(e, err) != XQ_OK || drop_unfit(e, err) != XQ_OK)
         return err->status;
     if (!e->count)
-        error_set(err, XQ_ERROR_FORMAT, "file",
-                  "%s has nothing to export: %d measured of kernels that "
-                  "have changed since, %d for which the default was not measured",
-                  path, e->stale, e->without_default);
+        error_set(
+            err, XQ_ERROR_FORMAT, "file",
+            "%s has nothing to export: %d measured of kernels that "
+            "have changed since, %d for which the default was not measured, %d that this xq cannot use",
+            path, e->stale, e->without_default, e->unfit);
     return err->status;
 }
 

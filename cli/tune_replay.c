@@ -286,6 +286,8 @@ int cli_tune_replay(int argc, char **argv)
     if (!cli_parse(&command, argc, argv, &status))
         return status;
     cJSON *list = cJSON_CreateArray();
+    for (int i = 0; i < command.positional_count; i++)
+        cli_reads("FILE", command.positional[i]);
     if (cli_begin_json(&common, &err) == XQ_OK)
         for (int i = 0; i < command.positional_count && err.status == XQ_OK; i++)
             replay_file(command.positional[i], !cli_json_to_stdout(&common), list, &err);

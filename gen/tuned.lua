@@ -32,6 +32,10 @@ local result_keys = {
   { "taken", "integer", "when, in Unix time", required = true, min = 0, max = 1 << 40 },
 }
 
+local result_names = schema.names_of(result_keys)
+
+local most_results = 10000
+
 local used_order = { "from", "table", "device", "modelled", "tokens", "batch", "queries", "parameters" }
 
 -- What a plan is for where nobody says (XQ_PLAN_OPTIONS_INIT).
@@ -68,9 +72,17 @@ function tuned.check(document)
     { "xq_tuned", "integer", "version of the format", required = true },
     { "results", "list", "what was tuned", required = true },
   })
+  if #document.results > most_results then
+    fail.spec("results", "%d are too many; valid: at most %d", #document.results, most_results)
+  end
   for i, result in ipairs(document.results) do
     local name = ("results[%d]"):format(i - 1)
     if not schema.is_object(result) then fail.spec(name, "must be an object, not %s", schema.show(result)) end
+    for key in pairs(result) do
+      if not schema.contains(result_names, key) then
+        fail.spec(name .. "." .. key, "is not known; %s", fail.suggestion(key, result_names))
+      end
+    end
     schema.check_object(name .. ".", result, result_keys)
   end
 end
@@ -110,11 +122,11 @@ local levels = { "device", "capability", "family" }
 -- How near a result's GPU is: 1 to 3, as `levels` names them; nil: too far.
 local function level_of(result, spec)
   local capability = capability_of(spec.arch)
-  if device and device.arch == spec.arch and result.device == device.name and
-    result.multiprocessors == device.multiprocessors then
-    return 1
+  if result.capability == capability then
+    local own = device and device.arch == spec.arch and result.device == device.name and
+      result.multiprocessors == device.multiprocessors
+    return own and 1 or 2
   end
-  if result.capability == capability then return 2 end
   return result.capability // 10 == capability // 10 and 3 or nil
 end
 
@@ -171,8 +183,7 @@ local function refuse(found, family, refusal)
     note("%s: its parameters for %s are not used, because that family's kernels have changed since; tune again",
       found.table, family)
   else
-    note("%s: its parameters for %s on %s (%d tokens, batch %d) are not used: %s", found.table, family, result.device,
-      result.tokens, result.batch, refusal)
+    note("%s: its parameters for %s on %s are not used: %s", found.table, family, result.device, refusal)
   end
 end
 

@@ -170,6 +170,7 @@ end
 
 -- What a completed spec says of a family that it has from a table of tuned parameters.
 local function keep(name, kept, resolve)
+  if kept.parameters == nil then fail.spec("tuned." .. name .. ".parameters", "is missing") end
   if not schema.is_object(kept.parameters) then
     fail.spec("tuned." .. name .. ".parameters", "must be an object, not %s", schema.show(kept.parameters))
   end

@@ -466,6 +466,8 @@ Test(tune, bad_input_is_named)
         cr_expect(strstr(r.err, cases[i].message), "%s: %s", cases[i].arguments, r.err);
         cr_expect_str_empty(r.out, "%s", cases[i].arguments);
     }
+    command_refuses("tune --spec x.json --store a.db --json a.db", 2,
+                    "xq tune: --store and --json name the same file");
     command_refuses("tune --device sim --model smollm2-135m,,phi-2", 1,
                     "xq tune: --model: 'smollm2-135m,,phi-2' has an empty name; valid: NAME,NAME,...");
     command_refuses("tune --device sim --model smollm2-135m,", 1,

@@ -120,3 +120,38 @@ Test(tune_replay, a_file_that_is_no_whole_space_is_refused)
     cr_expect_eq(r.status, 1);
     cr_expect(strstr(r.err, "none.json"), "%s", r.err);
 }
+
+/* Numbers of a recording that no kernel can have are refused, and a recording is no output. */
+Test(tune_replay, a_recording_is_checked_and_stays)
+{
+    static const char *const faults[][3] = {{"work", "query_rows", "0"},
+                                            {"work", "query_rows", "-1"},
+                                            {"resources", "tile_tokens", "1e308"},
+                                            {"resources", "tile_tokens", "1152921504606846976"}};
+    size_t size;
+    char *text = files_read(spaces[0], &size);
+    char path[1024];
+    snprintf(path, sizeof path, "%s", files_path(files_directory(), "space.json"));
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+        cJSON *root = cJSON_Parse(text);
+        cJSON *job = cJSON_GetArrayItem(cJSON_GetObjectItem(root, "jobs"), 0),
+              *trial = cJSON_GetArrayItem(cJSON_GetObjectItem(job, "trials"), 0);
+        cJSON_ReplaceItemInObject(cJSON_GetObjectItem(trial, faults[i][0]), faults[i][1],
+                                  cJSON_CreateNumber(atof(faults[i][2])));
+        char *changed = cJSON_PrintUnformatted(root);
+        files_write(path, changed, strlen(changed));
+        struct command_result r = command_run("tune replay %s", path);
+        cr_expect_eq(r.status, 1, "%s: %s", faults[i][1], faults[i][2]);
+        cr_expect(strstr(r.err, faults[i][1]), "%s", r.err);
+        cJSON_free(changed);
+        cJSON_Delete(root);
+    }
+    files_write(path, text, size);
+    struct command_result r = command_run("tune replay %s --json %s", path, path);
+    cr_expect_eq(r.status, 1);
+    cr_expect(strstr(r.err, "is the same file as"), "%s", r.err);
+    char *after_it = files_read(path, &size);
+    cr_expect_str_eq(after_it, text);
+    free(after_it);
+    free(text);
+}

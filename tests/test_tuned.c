@@ -106,6 +106,11 @@ Test(tuned, the_nearest_gpu_is_taken)
     expect(g, SPEC_FOR("sm_89"), "device", 4);
     expect(g, SPEC_FOR("sm_86"), "family", 4); /* for another GPU than the device */
     gen_destroy(g);
+    g = generator_for_gpu("Mine", "sm_89", 128);
+    const struct tuned_result misnamed = {.device = "Mine", .multiprocessors = 128, .capability = 80};
+    add(g, "misnamed", &misnamed, 1);
+    expect(g, SPEC_FOR("sm_89"), "family", 4); /* it is not of the device's capability */
+    gen_destroy(g);
     g = generator_for_gpu("Mine", "sm_89", 100); /* a part of it, as MIG makes */
     add(g, "device", &device, 1);
     expect(g, SPEC_FOR("sm_89"), "capability", 4);
@@ -272,7 +277,8 @@ Test(tuned, what_a_completed_spec_says_of_tables_is_checked)
         {"3", "tuned", "must be an object"},
         {"{\"atend\": {}}", "tuned.atend", "did you mean 'attend'?"},
         {"{\"attend\": 3}", "tuned.attend", "must be an object"},
-        {"{\"attend\": {}}", "tuned.attend.parameters", "must be an object"},
+        {"{\"attend\": {}}", "tuned.attend.parameters", "is missing"},
+        {"{\"attend\": {\"parameters\": 3}}", "tuned.attend.parameters", "must be an object, not 3"},
         {"{\"attend\": {\"parameters\": {\"warps\": 5}}}", "tuned.attend", "warps 5 is not valid"},
         {"{\"attend\": {\"parameters\": {\"wraps\": 4}}}", "tuned.attend", "did you mean 'warps'?"},
     };
@@ -317,8 +323,7 @@ Test(tuned, results_that_do_not_serve_are_said_and_the_next_one_is_taken)
     expect(g, SPEC_FOR("sm_89"), "family", 4);
     expect_note(g, "stale.json");
     expect_note(g, "did you mean 'warps'?");
-    expect_note(
-        g, "invalid.json: its parameters for attend on GPU (4096 tokens, batch 1) are not used: warps 5");
+    expect_note(g, "invalid.json: its parameters for attend on GPU are not used: warps 5");
     expect_note(g, "");
     gen_destroy(g);
 
@@ -362,6 +367,7 @@ Test(tuned, a_table_is_taken_whole_or_not_at_all)
     } faults[] = {
         {"\"tokens\": 8192", "\"tokens\": 0", "results[1].tokens"},
         {"\"tokens\": 8192", "\"token\": 8192", "results[1].token"},
+        {"\"tokens\": 8192", "\"arch\": 8192", "results[1].arch"},
         {"\"tokens\": 8192", "\"tokens\": \"8192\"", "results[1].tokens"},
         {"\"tokens\": 8192", "\"tokens\": 1e999", "results[1].tokens"},
         {"\"tokens\": 8192, ", "", "results[1].tokens"},
@@ -770,6 +776,32 @@ Test(tuned, many_queries_are_of_a_shape_of_their_own, .timeout = 300)
     gen_prints("\"tuned\":\t{\n\t},");
 }
 
+/* A store may hold what a table cannot. The rows that can be used are exported. */
+Test(tuned, rows_that_cannot_be_used_are_left_out, .timeout = 120)
+{
+    static const char script[] =
+        "import sqlite3, sys\n"
+        "d = sqlite3.connect(sys.argv[1])\n"
+        "d.execute('update measurement set seconds = 1e-12 where tokens = 100')\n"
+        "d.execute('insert into spec values (9, ?)', ('{\"model\":\"gone-1b\"}',))\n"
+        "d.execute('update measurement set spec = 9 where tokens = 200')\n"
+        "d.execute('update measurement set family = ? where tokens = 300', ('nope',))\n"
+        "d.commit()\n";
+    char store[1024], table[1024], command[4096];
+    snprintf(store, sizeof store, "%s", tuned_store("--contexts 100,200,300,400"));
+    snprintf(table, sizeof table, "%s", files_path(files_directory(), "table.json"));
+    const char *path = files_path(files_directory(), "change.py");
+    files_write(path, script, sizeof script - 1);
+    snprintf(command, sizeof command, "python3 %s %s", path, store);
+    cr_assert_eq(system(command), 0);
+    struct command_result r = command_run("tune export --store %s --out %s", store, table);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_expect(strncmp(r.out, "1 result: ", 10) == 0, "%s", r.out);
+    cr_expect(strstr(r.out, "left out: 3 that this xq cannot use"), "%s", r.out);
+    setenv("XQ_TUNED", table, 1);
+    gen_prints("\"tokens\":\t400");
+}
+
 Test(tuned, exporting_refuses_what_it_cannot_use, .timeout = 120)
 {
     const char *folder = files_directory();
@@ -795,7 +827,7 @@ Test(tuned, exporting_refuses_what_it_cannot_use, .timeout = 120)
     snprintf(line, sizeof line,
              "xq tune export: %s has nothing to export: 1 measured of kernels that have changed since, 0 "
              "for which "
-             "the default was not measured",
+             "the default was not measured, 0 that this xq cannot use",
              store);
     command_refuses(command, 1, line);
     cr_expect_eq(files_count(folder), 2, "a table was begun, and stayed");

@@ -63,11 +63,16 @@ static struct amount amount(const cJSON *work, const char *name)
                            number(item, "l2_bytes", 0), number(item, "shared_bytes", 0)};
 }
 
+/* Sizes are counted in 32 bits. */
+static const double most_stated = INT32_MAX;
+
 static xq_status demand(double value, const char *name, error *err)
 {
-    return value > 0 ? XQ_OK
-                     : error_set(err, XQ_ERROR_INTERNAL, "template",
-                                 "a candidate has no %s above 0, which the cost model needs", name);
+    return value >= 1 && value <= most_stated
+               ? XQ_OK
+               : error_set(err, XQ_ERROR_INTERNAL, "template",
+                           "a candidate has no %s from 1 to %.0f, which the cost model needs", name,
+                           most_stated);
 }
 
 static xq_status read_stated(const cJSON *candidate, struct stated *s, error *err)
@@ -103,7 +108,10 @@ static xq_status read_stated(const cJSON *candidate, struct stated *s, error *er
         .split = amount(work, "split"),
     };
     if (demand(s->threads, "resources.threads", err) != XQ_OK ||
-        demand(s->columns, "work.columns", err) != XQ_OK)
+        demand(s->columns, "work.columns", err) != XQ_OK ||
+        demand(s->query_rows, "work.query_rows", err) != XQ_OK ||
+        (s->rows != 0 && demand(s->rows, "work.rows", err) != XQ_OK) ||
+        (s->block_tokens != 0 && demand(s->block_tokens, "work.block_tokens", err) != XQ_OK))
         return err->status;
     if (s->block_tokens == 0 && demand(s->tile_tokens, "resources.tile_tokens", err) == XQ_OK &&
         demand(s->split_tokens, "resources.split_tokens", err) == XQ_OK)

@@ -25,7 +25,7 @@ static xq_status add_file(gen *g, const char *variable, const char *path, error 
     error_set(err, XQ_ERROR_IO, "file", "%s%stable of tuned parameters %s: %s", variable ? variable : "",
               variable ? ": " : "", path, errno == EINVAL ? "is no regular file" : strerror(errno));
     error_at(err, path, 0);
-    return error_field(err, "XQ_TUNED");
+    return variable ? error_field(err, variable) : err->status;
 }
 
 xq_status user_tables_add(gen *g, error *err)
