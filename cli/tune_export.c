@@ -13,7 +13,7 @@ struct pick {
     cJSON *result;           /* without parameters and times */
     char *key;               /* of those that choose their kernels together: the GPU, shape, family */
     store_question question; /* its texts belong to `result`, `source` and `xq` */
-    char *spec, *source, *best;
+    char *spec, *source, *arch, *best;
     char *standard; /* the default's parameters */
     int64_t taken;
 };
@@ -46,7 +46,6 @@ static cJSON *result_of(const store_row *row)
     cJSON_AddNumberToObject(o, "driver", d->driver);
     cJSON_AddNumberToObject(o, "nvrtc", d->nvrtc);
     cJSON_AddStringToObject(o, "xq", d->xq);
-    cJSON_AddStringToObject(o, "arch", d->arch);
     cJSON_AddStringToObject(o, "family", row->question.family);
     cJSON_AddNumberToObject(o, "tokens", (double)row->question.bucket.tokens);
     cJSON_AddNumberToObject(o, "batch", row->question.bucket.batch);
@@ -73,16 +72,17 @@ static xq_status keep_row(void *user, const store_row *row, error *err)
         .question = row->question,
         .spec = strdup(row->question.spec),
         .source = strdup(row->question.source),
+        .arch = strdup(row->question.device.arch),
         .best = strdup(row->question.parameters),
         .taken = row->answer.taken,
     };
-    if (!p->spec || !p->source || !p->best || !text_of(p, "family"))
+    if (!p->spec || !p->source || !p->arch || !p->best || !text_of(p, "family"))
         return no_memory(err);
     p->question.spec = p->spec;
     p->question.source = p->source;
     p->question.parameters = p->best;
     p->question.device.name = text_of(p, "device");
-    p->question.device.arch = text_of(p, "arch");
+    p->question.device.arch = p->arch;
     p->question.device.xq = text_of(p, "xq");
     p->question.family = text_of(p, "family");
     return XQ_OK;
@@ -94,6 +94,7 @@ static void free_pick(struct pick *p)
     free(p->key);
     free(p->spec);
     free(p->source);
+    free(p->arch);
     free(p->best);
     free(p->standard);
 }
@@ -265,7 +266,6 @@ static xq_status make_group(struct export *e, int first, struct group *g, error 
 static void finish(struct pick *p, const char *parameters, struct share_time time,
                    struct share_time standard)
 {
-    cJSON_DeleteItemFromObject(p->result, "arch"); /* the capability says it */
     cJSON_AddItemToObject(p->result, "parameters", cJSON_Parse(parameters));
     cJSON_AddNumberToObject(p->result, "seconds", time.seconds);
     cJSON_AddNumberToObject(p->result, "spread", time.spread);

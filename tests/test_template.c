@@ -465,6 +465,7 @@ Test(sandbox, running_out_of_memory_anywhere_is_an_error, .timeout = 60)
             break;
     }
     cr_assert_gt(failures, 50);
+    tables_close(&none);
     source_close(&files);
 }
 
