@@ -12,7 +12,7 @@
 struct pick {
     cJSON *result;           /* without parameters and times */
     char *key;               /* of those that choose their kernels together: the GPU, shape, family */
-    store_question question; /* its texts belong to `result`, `source` and `xq` */
+    store_question question; /* its texts belong to `result` and to those below */
     char *spec, *source, *arch, *best;
     char *standard; /* the default's parameters */
     int64_t taken;
