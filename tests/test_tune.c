@@ -29,6 +29,29 @@ static const char *spec_file(void)
     return path;
 }
 
+static xq_status count_row(void *user, const store_row *row, error *err)
+{
+    ++*(int *)user;
+    (void)row;
+    return err->status;
+}
+
+/* Waits until the store has a row; it may not be there yet. */
+static void wait_for_a_row(const char *path)
+{
+    int rows = 0;
+    for (int i = 0; rows == 0 && i < 2000; i++) {
+        store *s = NULL;
+        error err = ERROR_INIT;
+        usleep(100000);
+        if (store_open(path, STORE_READ, &s, &err) == XQ_OK)
+            store_list(s, NULL, count_row, &rows, &err);
+        store_close(s);
+        error_clear(&err);
+    }
+    cr_assert_gt(rows, 0);
+}
+
 /* The result of a run that succeeds; caller deletes. */
 static cJSON *tune(const char *arguments)
 {
@@ -214,13 +237,6 @@ Test(tune, the_table_says_how_to_use_what_it_found, .timeout = 300)
 }
 
 /* ---------------------------------------------------------------- bad kernels */
-
-static xq_status count_row(void *user, const store_row *row, error *err)
-{
-    ++*(int *)user;
-    (void)row;
-    return err->status;
-}
 
 /* A folder with one of the built-in templates, in which `from` is replaced. */
 static const char *changed(const char *name, const char *from, const char *to)
@@ -575,13 +591,23 @@ Test(tune, a_job_that_fails_does_not_end_the_others, .timeout = 300)
     cJSON_Delete(root);
 }
 
+/* Interrupts a long run when it has measured the default. Returns its exit status. */
+static int interrupted_run(const char *arguments, const char *output)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s", files_path(files_directory(), "one.db"));
+    pid_t pid = command_start("tune --spec %s --device sim --contexts 2000 --batches 4 --store %s %s %s",
+                              spec_file(), path, arguments, output);
+    wait_for_a_row(path);
+    kill(pid, SIGINT);
+    return command_wait(pid);
+}
+
 Test(tune, an_interrupt_ends_it_with_what_there_is, .timeout = 300)
 {
-    const char *path = files_path(files_directory(), "out.json");
-    pid_t pid = command_start("tune --spec %s --device sim --contexts 700 --json %s", spec_file(), path);
-    sleep(6);
-    kill(pid, SIGINT);
-    cr_expect_eq(command_wait(pid), 1);
+    char path[4096];
+    snprintf(path, sizeof path, "%s", files_path(files_directory(), "out.json"));
+    cr_expect_eq(interrupted_run("--json", path), 1);
     size_t size;
     char *json = files_read(path, &size);
     cJSON *root = cJSON_Parse(json);
@@ -590,11 +616,8 @@ Test(tune, an_interrupt_ends_it_with_what_there_is, .timeout = 300)
     cr_expect(!cJSON_IsTrue(cJSON_GetObjectItem(job, "complete")));
     cJSON_Delete(root);
     free(json);
-    path = files_path(files_directory(), "out.txt");
-    pid = command_start("tune --spec %s --device sim --contexts 700 > %s", spec_file(), path);
-    sleep(6);
-    kill(pid, SIGINT);
-    cr_expect_eq(command_wait(pid), 1);
+    snprintf(path, sizeof path, "%s", files_path(files_directory(), "out.txt"));
+    cr_expect_eq(interrupted_run(">", path), 1);
     char *table = files_read(path, &size);
     cr_expect(strstr(table, ", interrupted\n"), "%s", table);
     free(table);
@@ -665,22 +688,6 @@ Test(tune, a_store_does_not_answer_for_a_changed_template, .timeout = 300)
     snprintf(arguments, sizeof arguments, "--contexts 50 --families rope --templates %s", changed_folder);
     cr_expect_eq(from_store(path, arguments), 0);
     cr_expect_eq(from_store(path, "--contexts 50 --families rope"), 1);
-}
-
-/* Waits until the store has a row; it may not be there yet. */
-static void wait_for_a_row(const char *path)
-{
-    int rows = 0;
-    for (int i = 0; rows == 0 && i < 2000; i++) {
-        store *s = NULL;
-        error err = ERROR_INIT;
-        usleep(100000);
-        if (store_open(path, STORE_READ, &s, &err) == XQ_OK)
-            store_list(s, NULL, count_row, &rows, &err);
-        store_close(s);
-        error_clear(&err);
-    }
-    cr_assert_gt(rows, 0);
 }
 
 Test(tune, a_killed_run_goes_on_where_it_was, .timeout = 300)
