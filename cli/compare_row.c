@@ -346,7 +346,8 @@ static void describe(const struct compare_task *task, const xq_plan_info *info, 
                  &task->ceilings, &row->limit);
 }
 
-/* Of one call: of a sequence when the cache is filled, of all sequences in append_newest. */
+/* The most tokens of one append: those of a sequence when the cache is filled, and one of each in
+ * append_newest. */
 static int64_t most_appended(const struct compare_layer *layer)
 {
     int64_t most = layer->tokens < APPEND ? layer->tokens : APPEND;

@@ -21,6 +21,7 @@ struct pick {
 struct export
 {
     struct tune_generators generators;
+    struct tune_sources sources;
     store *store;
     struct pick *picks;
     int count;
@@ -145,15 +146,11 @@ static xq_status find(struct export *e, const struct pick *p, const char *parame
 /* Whether a table can hold it: it is of today's kernels, and the default was measured too. */
 static xq_status examine(struct export *e, struct pick *p, bool *good, error *err)
 {
-    char source[STORE_TEXT + 1], *completed = NULL;
+    char *completed = NULL;
     const char *arch = p->question.device.arch;
     struct share_time standard;
-    gen *g = NULL;
     *good = false;
-    if (tune_generator_for(&e->generators, arch, &g, err) != XQ_OK ||
-        tune_step_source(g, p->question.implementation, source, err) != XQ_OK)
-        return err->status;
-    if (strcmp(source, p->source) != 0) {
+    if (strcmp(e->sources.all[p->question.implementation], p->source) != 0) {
         e->stale++;
         return XQ_OK;
     }
@@ -291,7 +288,7 @@ static xq_status check_result(struct export *e, const struct pick *p, bool *good
     if (!text)
         no_memory(err);
     else if (tune_generator_for(&e->generators, p->question.device.arch, &g, err) == XQ_OK)
-        *good = gen_add_table(g, "result", text, strlen(text), &why) == XQ_OK;
+        *good = gen_check_table(g, "result", text, strlen(text), &why) == XQ_OK;
     error_clear(&why);
     cJSON_free(text);
     cJSON_Delete(table);
@@ -370,7 +367,8 @@ static xq_status make_table(struct export *e, const char *path, error *err)
 {
     const store_outcome measured = STORE_MEASURED;
     const store_filter filter = {.outcome = &measured};
-    if (store_open(path, STORE_READ, &e->store, err) != XQ_OK ||
+    if (tune_sources_read(e->generators.template_dir, &e->sources, err) != XQ_OK ||
+        store_open(path, STORE_READ, &e->store, err) != XQ_OK ||
         store_best(e->store, &filter, keep_row, e, err) != XQ_OK || sift(e, err) != XQ_OK ||
         choose(e, err) != XQ_OK || drop_unfit(e, err) != XQ_OK)
         return err->status;

@@ -273,7 +273,7 @@ static xq_status check_append(const struct compare_options *o, const char *compl
     return err->status;
 }
 
-/* What the last job would fail for is told before the first one begins. */
+/* Finds before the first job begins what the last one would fail for. */
 static xq_status check_job(const struct tuning *t, const struct tune_job *job, error *err)
 {
     char *spec = NULL, *completed = NULL, *space = NULL;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* As a device names its architecture: "sm_90". The generator knows others only by its list. */
+/* Whether a device may name its architecture like this: "sm_90". The generator knows others by its list. */
 static bool is_of_device(const char *arch)
 {
     size_t digits = strncmp(arch, "sm_", 3) == 0 ? strspn(arch + 3, "0123456789") : 0;

@@ -1,31 +1,11 @@
 /* xq tune report: what a store of measurements says. */
 #include "tune_report.h"
-#include "../autotune/verify/verify.h"
 #include "tune_report_html.h"
 #include "tune_store.h"
 
 #include <stdlib.h>
 
-/* Today's sources, by implementation. */
-struct sources {
-    char texts[VERIFY_IMPLEMENTATIONS][STORE_TEXT + 1];
-    const char *all[VERIFY_IMPLEMENTATIONS];
-};
-
-static xq_status read_sources(const char *template_dir, struct sources *out, error *err)
-{
-    gen *g = NULL;
-    if (gen_create(template_dir, &g, err) != XQ_OK)
-        return err->status;
-    for (int i = 0; i < VERIFY_IMPLEMENTATIONS; i++) {
-        tune_step_source(g, (xq_implementation)i, out->texts[i], err);
-        out->all[i] = out->texts[i];
-    }
-    gen_destroy(g);
-    return err->status;
-}
-
-static xq_status read_store(struct tune_report *r, const struct sources *sources, error *err)
+static xq_status read_store(struct tune_report *r, const struct tune_sources *sources, error *err)
 {
     store *s = NULL;
     if (store_open(r->path, STORE_READ, &s, err) == XQ_OK)
@@ -46,7 +26,7 @@ struct outputs {
     gnuplot_version gnuplot;
 };
 
-/* What would fail at the end is told before the work. */
+/* Tries the outputs and gnuplot, so that they fail before the work and not after it. */
 static xq_status begin(const struct tune_report *r, const struct cli_common *common, struct outputs *out,
                        error *err)
 {
@@ -60,8 +40,9 @@ static xq_status begin(const struct tune_report *r, const struct cli_common *com
 
 static xq_status read_all(struct tune_report *r, const struct cli_common *common, error *err)
 {
-    struct sources sources;
-    if (read_sources(common->templates, &sources, err) == XQ_OK && read_store(r, &sources, err) == XQ_OK)
+    struct tune_sources sources;
+    if (tune_sources_read(common->templates, &sources, err) == XQ_OK &&
+        read_store(r, &sources, err) == XQ_OK)
         tune_report_rows(r, common->templates, err);
     return err->status;
 }

@@ -59,7 +59,7 @@ struct tune_report_text {
 };
 struct tune_report_text
 tune_report_answers(const struct tune_report *report); /* how many, and when taken */
-/* Of how many other sources answers were left out; "" where none were. */
+/* Says of how many other sources answers were left out; "" where none were. */
 struct tune_report_text tune_report_others(const struct tune_report *report);
 /* "attend: 4096 tokens, batch 1, 1 query" */
 struct tune_report_text tune_report_bucket(const survey_contest *contest);

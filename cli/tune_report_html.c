@@ -30,7 +30,7 @@ static void text(const struct page *p, const char *format, ...)
     free(line);
 }
 
-/* What stands on the page as it is. */
+/* Writes HTML as it is; `text` escapes. */
 static void raw(const struct page *p, const char *html)
 {
     fputs(html, p->f);

@@ -148,7 +148,7 @@ static xq_status fill_row(struct tune_report *r, struct tune_generators *g, int 
     return survey_reasons_make(c, 1, &row->reasons, err);
 }
 
-/* Those that the run had; of stores that lack them, those of a datasheet. */
+/* The ceilings that the run had. Where the store lacks them, a datasheet has some. */
 static void find_ceilings(const survey *s, int device, ceilings *out)
 {
     const store_device *d = &s->devices[device];

@@ -215,7 +215,7 @@ static void print_parameters(const survey_parameters *p)
     }
 }
 
-/* Those that had one value in all measurements say nothing. */
+/* Names the parameters that had one value in all measurements, and so say nothing. */
 static void print_constant(const survey_parameters *p)
 {
     const char *before = "  one value only: ";

@@ -39,6 +39,19 @@ xq_status tune_step_source(gen *g, xq_implementation implementation, char source
     return err->status;
 }
 
+xq_status tune_sources_read(const char *template_dir, struct tune_sources *out, error *err)
+{
+    gen *g = NULL;
+    if (gen_create(template_dir, &g, err) != XQ_OK)
+        return err->status;
+    for (int i = 0; i < VERIFY_IMPLEMENTATIONS; i++) {
+        tune_step_source(g, (xq_implementation)i, out->texts[i], err);
+        out->all[i] = out->texts[i];
+    }
+    gen_destroy(g);
+    return err->status;
+}
+
 xq_status tune_question_make(gen *g, const struct tune_job *job, const xq_device_info *device,
                              struct tune_question *out, error *err)
 {

@@ -4,6 +4,7 @@
 #define CLI_TUNE_STORE_H
 
 #include "../autotune/search/store.h"
+#include "../autotune/verify/verify.h"
 #include "tune.h"
 
 /* What all candidates of a job have alike. */
@@ -22,6 +23,13 @@ void tune_question_free(struct tune_question *question);
  * of a step. */
 xq_status tune_step_source(gen *g, xq_implementation implementation, char source[STORE_TEXT + 1],
                            error *err);
+
+/* The same for every implementation, with the templates of today. `all` points into `texts`. */
+struct tune_sources {
+    char texts[VERIFY_IMPLEMENTATIONS][STORE_TEXT + 1];
+    const char *all[VERIFY_IMPLEMENTATIONS];
+};
+xq_status tune_sources_read(const char *template_dir, struct tune_sources *out, error *err);
 
 /* The trial that the store has of these parameters. Failures that may pass (hung, crashed) are tried again.
  */

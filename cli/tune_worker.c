@@ -29,7 +29,7 @@ struct request {
     size_t bytes;
 };
 
-/* What every message of a worker begins with. */
+/* Every message of a worker begins with its kind. */
 enum message { WAITS, GOES_ON, SAYS_HELLO, HAS_TRIED };
 
 /* What a worker says first. The space follows as text. */

@@ -70,6 +70,9 @@ xq_status gen_add_table(gen *g, const char *name, const char *json, size_t size,
 xq_status gen_sizes(gen *g, const char *completed_json, const char *family, const gen_size *largest,
                     int most, char **json, error *err);
 
+/* Whether gen_add_table would take the table; nothing is added. Errors: those of gen_add_table. */
+xq_status gen_check_table(gen *g, const char *name, const char *json, size_t size, error *err);
+
 /* From now on nothing is looked up, and families have their defaults. */
 xq_status gen_ignore_tables(gen *g, error *err);
 

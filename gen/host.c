@@ -280,17 +280,31 @@ static xq_status blame_table(const char *name, error *err)
     return error_field(err, field);
 }
 
-xq_status gen_add_table(gen *g, const char *name, const char *json, size_t size, error *err)
+/* NULL: the table is refused. */
+static cJSON *checked_table(gen *g, const char *name, const char *json, size_t size, error *err)
 {
     cJSON *document = json_parse(json, size, name, JSON_STRICT, XQ_ERROR_FORMAT, err);
     if (!document)
-        return err->status;
+        return NULL;
     call c = {.module = "tuned", .function = "check", .arguments = 1};
     c.argument[0].json = document;
     if (call_module(g, &c, err) == XQ_OK)
-        return tables_add(&g->tables, name, document, err);
+        return document;
     cJSON_Delete(document);
-    return blame_table(name, err);
+    blame_table(name, err);
+    return NULL;
+}
+
+xq_status gen_check_table(gen *g, const char *name, const char *json, size_t size, error *err)
+{
+    cJSON_Delete(checked_table(g, name, json, size, err));
+    return err->status;
+}
+
+xq_status gen_add_table(gen *g, const char *name, const char *json, size_t size, error *err)
+{
+    cJSON *document = checked_table(g, name, json, size, err);
+    return document ? tables_add(&g->tables, name, document, err) : err->status;
 }
 
 xq_status gen_sizes(gen *g, const char *completed_json, const char *family, const gen_size *largest,

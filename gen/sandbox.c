@@ -183,11 +183,11 @@ static void push_found(lua_State *L, const table *t, int order, int place, const
     lua_setfield(L, -2, "result");
 }
 
-/* tuned(shape, family): the results of all tables for them, a list of {table, is_built_in, result, and the
- * order of the table among all and the result's place in it}. */
+/* tuned(shape): the results of all tables for it, a list of {table, is_built_in, result, and the order of
+ * the table among all and the result's place in it}. */
 static int host_tuned(lua_State *L)
 {
-    const char *shape = luaL_checkstring(L, 1), *family = luaL_checkstring(L, 2);
+    const char *shape = luaL_checkstring(L, 1);
     const table_list *all = all_tables(L);
     lua_Integer found = 0;
     lua_newtable(L);
@@ -197,7 +197,7 @@ static int host_tuned(lua_State *L)
         cJSON_ArrayForEach(result, results_of(&all->list[i]))
         {
             place++;
-            if (!has_text(result, "shape", shape) || !has_text(result, "family", family))
+            if (!has_text(result, "shape", shape))
                 continue;
             push_found(L, &all->list[i], i, place, result);
             lua_rawseti(L, -2, ++found);

@@ -153,13 +153,17 @@ local function before(a, b)
   return false
 end
 
--- The results that could serve a family of a spec, in no order: {table, is_built_in, order, place, result}.
-local function results_for(spec, family)
-  local list = {}
-  for _, found in ipairs(host.tuned(tuned.shape(spec), family)) do
-    if level_of(found.result, spec) then list[#list + 1] = found end
+-- The results that could serve a spec, by family and in no order: {table, is_built_in, order, place, result}.
+function tuned.results(spec)
+  local by_family = {}
+  for _, found in ipairs(is_ignored and {} or host.tuned(tuned.shape(spec))) do
+    if level_of(found.result, spec) then
+      local family = found.result.family
+      by_family[family] = by_family[family] or {}
+      table.insert(by_family[family], found)
+    end
   end
-  return list
+  return by_family
 end
 
 local function sort_for(list, spec, calls)
@@ -206,11 +210,11 @@ local function usable(found, family, resolve)
   return values
 end
 
--- The parameters of a family for a spec and for calls of a size (nil: the usual one), and which result they come from, as a
--- completed spec states it; or nil. `resolve(parameters)` returns them completed, or nil and why they cannot serve.
-function tuned.find(spec, family, calls, resolve)
-  if is_ignored then return end
-  local list = results_for(spec, family)
+-- The parameters of a family for a spec and for calls of a size (nil: the usual one), and which of `results` (those of the
+-- spec) they come from, as a completed spec states it; or nil. `resolve(parameters)` returns them completed, or nil and why
+-- they cannot serve.
+function tuned.find(results, spec, family, calls, resolve)
+  local list = results[family] or {}
   sort_for(list, spec, calls or usual_calls)
   for _, found in ipairs(list) do
     local result, values = found.result, usable(found, family, resolve)
@@ -236,7 +240,7 @@ function tuned.sizes(spec, family, largest, most, resolve)
   local variants, numbers, pick = { spec.tuning[family] }, {}, {}
   numbers[key_of(variants[1])] = 0
   local list = {}
-  for _, found in ipairs(is_ignored and {} or results_for(spec, family)) do
+  for _, found in ipairs(tuned.results(spec)[family] or {}) do
     found.values = usable(found, family, resolve)
     if found.values then list[#list + 1] = found end
   end

@@ -190,13 +190,13 @@ end
 
 -- The parameters of a family that the spec does not choose, and where they are from: a table of tuned parameters, or its
 -- defaults (nil).
-local function derive(spec, name, how)
+local function derive(spec, name, how, results)
   local resolve = resolver(spec, name)
   local values, used
   if how.kept then
     if how.kept[name] then values, used = keep(name, how.kept[name], resolve) end
   elseif not schema.contains(how.untuned or {}, name) then
-    values, used = tuned.find(spec, name, how.calls, resolve)
+    values, used = tuned.find(results, spec, name, how.calls, resolve)
   end
   return values or resolve {}, used
 end
@@ -219,6 +219,7 @@ end
 -- untuned = families that keep their defaults}.
 function tuning.complete(spec, given, how)
   local names, result, from = tuning.families(), {}, {}
+  local results = how.kept and {} or tuned.results(spec)
   check_names("tuning", given, names)
   check_names("tuned", how.kept or {}, names)
   for _, name in ipairs(names) do
@@ -228,7 +229,7 @@ function tuning.complete(spec, given, how)
       demand(spec, name, {}) -- no parameters are chosen, but the family must serve
     end
     if not result[name] and not tuning.refusal(spec, name) then
-      result[name], from[name] = derive(spec, name, how)
+      result[name], from[name] = derive(spec, name, how, results)
     end
   end
   return json.ordered(result, names), json.ordered(from, names)

@@ -11,7 +11,7 @@ enum { FAKE_CUDA_FUNCTIONS = 64, FAKE_CUDA_LAUNCHES = 16 };
 #define FAKE_CUDA_LAUNCH_MS 1.5
 #define FAKE_CUDA_GRAPH_MS  1.0
 
-/* Of device 0. */
+/* The UUID of device 0, as its name is written. */
 #define FAKE_CUDA_UUID "00112233-4455-6677-8899-aabbccddee00"
 
 struct fake_cuda_function {

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,4 +203,14 @@ void store_fixture_refused(const char *path, store_access access, xq_status stat
     free(before);
     free(after);
     error_clear(&err);
+}
+
+void store_fixture_execute(const char *path, const char *sql)
+{
+    sqlite3 *db;
+    char *message = NULL;
+    cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
+    sqlite3_exec(db, sql, NULL, NULL, &message);
+    cr_assert_null(message, "%s: %s", sql, message);
+    sqlite3_close(db);
 }

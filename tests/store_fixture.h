@@ -17,6 +17,9 @@ bool store_fixture_add(store *s, const store_row *row); /* whether it was kept *
 bool store_fixture_find(store *s, int number, store_answer *out);
 int store_fixture_count(store *s);
 
+/* Executes SQL in a file, as the sqlite3 command does. */
+void store_fixture_execute(const char *path, const char *sql);
+
 /* Another process: it is forked at once, works once it is started, and ends without closing what it has
  * opened. Waiting for its end fails the test where it fails; running is both. */
 typedef struct store_child {

@@ -3,7 +3,6 @@
 #include "store_fixture.h"
 
 #include <criterion/criterion.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,16 +36,6 @@ static double copy_of(store *s, const store_device *device)
     cr_assert_eq(store_find_ceilings(s, device, &c, &found, &err), XQ_OK, "%s", err.message);
     cr_assert_eq(found, c.taken > 0);
     return c.copy_bytes_per_second;
-}
-
-static void execute(const char *path, const char *sql)
-{
-    sqlite3 *db;
-    char *message = NULL;
-    cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
-    sqlite3_exec(db, sql, NULL, NULL, &message);
-    cr_assert_null(message, "%s: %s", sql, message);
-    sqlite3_close(db);
 }
 
 Test(store_ceilings, those_taken_last_stay_for_each_device)
@@ -92,7 +81,8 @@ Test(store_ceilings, a_store_without_their_table_is_read_and_gets_it_with_the_fi
     store *s = store_fixture_open(path, STORE_CREATE);
     store_fixture_add(s, &row);
     store_close(s);
-    execute(path, "CREATE TABLE ceilings (height REAL); DROP TABLE ceilings"); /* there is none */
+    store_fixture_execute(path,
+                          "CREATE TABLE ceilings (height REAL); DROP TABLE ceilings"); /* there is none */
     s = store_fixture_open(path, STORE_READ);
     cr_expect_eq(copy_of(s, &row.question.device), 0);
     store_close(s);
@@ -109,7 +99,7 @@ Test(store_ceilings, another_table_of_that_name_is_refused)
 {
     const char *path = in_folder("other");
     store_close(store_fixture_open(path, STORE_CREATE));
-    execute(path, "CREATE TABLE ceilings (height REAL)");
+    store_fixture_execute(path, "CREATE TABLE ceilings (height REAL)");
     store_fixture_refused(path, STORE_READ, XQ_ERROR_FORMAT,
                           "%s is damaged: its table ceilings is not that of this version");
 }

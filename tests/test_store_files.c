@@ -25,17 +25,6 @@ static const char *in_folder(const char *name)
     return files_path(directory, name);
 }
 
-/* Executes SQL in a file, as the sqlite3 command does. */
-static void execute(const char *path, const char *sql)
-{
-    sqlite3 *db;
-    char *message = NULL;
-    cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
-    sqlite3_exec(db, sql, NULL, NULL, &message);
-    cr_assert_null(message, "%s: %s", sql, message);
-    sqlite3_close(db);
-}
-
 static void make_store(const char *path, int rows)
 {
     store *s = store_fixture_open(path, STORE_CREATE);
@@ -136,19 +125,19 @@ Test(store_files, what_is_no_store_is_refused_and_left_alone)
     files_write(path, "SQLite format 3\0and so on", 25);
     refused_by_all(path, XQ_ERROR_FORMAT, "%s is damaged: it is truncated");
     unlink(path);
-    execute(path, "CREATE TABLE t (x); INSERT INTO t VALUES (1)");
+    store_fixture_execute(path, "CREATE TABLE t (x); INSERT INTO t VALUES (1)");
     refused_by_all(
         path, XQ_ERROR_FORMAT,
         "%s is no store of measurements: it is an SQLite file of another program (application_id 0, "
         "not 2020699507)");
-    execute(path, "PRAGMA journal_mode = WAL; PRAGMA application_id = -1");
+    store_fixture_execute(path, "PRAGMA journal_mode = WAL; PRAGMA application_id = -1");
     refused_by_all(
         path, XQ_ERROR_FORMAT,
         "%s is no store of measurements: it is an SQLite file of another program (application_id "
         "4294967295, not 2020699507)");
-    execute(path, "PRAGMA application_id = 2020699507");
+    store_fixture_execute(path, "PRAGMA application_id = 2020699507");
     refused_by_all(path, XQ_ERROR_FORMAT, "%s is damaged: its version is not valid");
-    execute(path, "PRAGMA user_version = 1");
+    store_fixture_execute(path, "PRAGMA user_version = 1");
     refused_by_all(path, XQ_ERROR_FORMAT,
                    "%s is damaged: its table device is missing, or not that of version 1");
 }
@@ -157,7 +146,7 @@ Test(store_files, a_newer_version_is_refused)
 {
     const char *path = in_folder("file");
     make_store(path, 3);
-    execute(path, "PRAGMA user_version = 2");
+    store_fixture_execute(path, "PRAGMA user_version = 2");
     refused_by_all(path, XQ_ERROR_FORMAT, "%s is a store of version 2; this xq knows version 1");
 }
 
@@ -165,18 +154,18 @@ Test(store_files, tables_that_were_changed_are_refused)
 {
     const char *path = in_folder("file");
     make_store(path, 3);
-    execute(path, "CREATE INDEX extra ON measurement (taken)");
+    store_fixture_execute(path, "CREATE INDEX extra ON measurement (taken)");
     cr_assert_eq(rows_of(path, STORE_WRITE), 3, "one's own index does no harm");
-    execute(path, "DROP VIEW answer");
+    store_fixture_execute(path, "DROP VIEW answer");
     refused_by_all(path, XQ_ERROR_FORMAT,
                    "%s is damaged: its table answer is missing, or not that of version 1");
     unlink(path);
     make_store(path, 3);
-    execute(path, "PRAGMA foreign_keys = OFF; DELETE FROM spec");
+    store_fixture_execute(path, "PRAGMA foreign_keys = OFF; DELETE FROM spec");
     refused_by_all(path, XQ_ERROR_FORMAT, "%s is damaged: a row has no device, or no spec");
     unlink(path);
     make_store(path, 3);
-    execute(path, "ALTER TABLE measurement ADD COLUMN notes TEXT");
+    store_fixture_execute(path, "ALTER TABLE measurement ADD COLUMN notes TEXT");
     refused_by_all(path, XQ_ERROR_FORMAT,
                    "%s is damaged: its table measurement is missing, or not that of version 1");
 }
@@ -355,7 +344,7 @@ Test(store_files, a_damaged_file_with_rows_beside_it_stays_as_it_is)
     const char *path = in_folder("file"), *wal = in_folder("file-wal");
     size_t size, wal_size, after_size;
     make_unfinished(path, 0);
-    execute(path, "CREATE TABLE spare (x)"); /* moves the rows into the file */
+    store_fixture_execute(path, "CREATE TABLE spare (x)"); /* moves the rows into the file */
     make_unfinished(path, 20);
     char *data = files_read(path, &size), *rows = files_read(wal, &wal_size);
     for (size_t page = 1; page < size / 4096;

@@ -54,8 +54,7 @@ Test(tune_parallel, gnu_parallel_spreads_a_run_over_gpus, .timeout = 600)
     static const char spec[] =
         "{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
         "\"head_dim\": 64}, \"cache\": {\"method\": \"latent\", \"bits\": 4, \"group\": 64, \"page\": 16}}";
-    if (system("command -v parallel >/dev/null") != 0)
-        cr_skip_test("GNU parallel is not installed");
+    cr_assert_eq(system("command -v parallel >/dev/null"), 0, "`make deps` installs GNU parallel");
     const char *folder = files_directory();
     char all[4096];
     files_write(files_path(folder, "spec.json"), spec, strlen(spec));

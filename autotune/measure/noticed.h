@@ -1,4 +1,4 @@
-/* What was noticed during measurements that other processes could disturb. */
+/* Signs that other processes, or heat, disturbed measurements. */
 #ifndef AUTOTUNE_MEASURE_NOTICED_H
 #define AUTOTUNE_MEASURE_NOTICED_H
 

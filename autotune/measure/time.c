@@ -19,7 +19,7 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* What a repeat launches: so many steps, one by one or as a graph. */
+/* One repeat: it launches so many steps, one by one or as a graph. */
 struct repeat {
     device *device;
     const measure_step *step;

@@ -9,7 +9,7 @@ static int most(int a, int b)
     return a > b ? a : b;
 }
 
-/* Of two figures, either of which may be unknown. */
+/* The smaller of two figures. One that is unknown is negative. */
 static int least(int a, int b)
 {
     return a < 0 || (b >= 0 && b < a) ? b : a;

@@ -1,6 +1,6 @@
-/* What goes around measurements on a GPU that others may use too: they take turns with those of other
- * processes, and what else goes on there is looked at before and after. The software device is nobody
- * else's, and is not watched. */
+/* A watch goes around measurements on a GPU that others may use too. They take turns with the measurements
+ * of other processes, and the watch looks at what else goes on there, before and after. Nobody else uses
+ * the software device, so it is not watched. */
 #ifndef AUTOTUNE_MEASURE_WATCH_H
 #define AUTOTUNE_MEASURE_WATCH_H
 

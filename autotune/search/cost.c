@@ -135,7 +135,8 @@ static double whole(double part, double of)
     return of > 0 ? ceil(part / of) : 1;
 }
 
-/* As runtime/launch/occupancy.h has it, with registers as stated. */
+/* Blocks of a multiprocessor, by the rules of runtime/launch/occupancy.h. The family states its registers.
+ */
 static double occupancy(const struct stated *s, const struct cost_device *d)
 {
     double most = 32;
@@ -148,7 +149,7 @@ static double occupancy(const struct stated *s, const struct cost_device *d)
     return fmax(most, 1);
 }
 
-/* As a plan splits a call (runtime/launch/split.h). `row_blocks`: of a sequence. */
+/* Tokens of a split, as a plan splits a call (runtime/launch/split.h). A sequence has `row_blocks`. */
 static double tokens_of_split(const struct stated *s, const struct cost_device *d,
                               const struct cost_load *l, double per_sm, double row_blocks)
 {
@@ -201,7 +202,7 @@ static void add(struct amount *sum, const struct amount *a, double times)
     sum->shared_bytes += times * a->shared_bytes;
 }
 
-/* Of one block that joins no splits. */
+/* The work of one block that joins no splits. */
 static struct amount block_work(const struct stated *s, const struct grid *g)
 {
     double tiles = whole(g->tokens, 16);
@@ -233,7 +234,7 @@ static double memory_bytes(const struct stated *s, const struct grid *g, const s
     return bytes + (joins(s, g) ? g->splits * (double)(l->batch * l->queries) * s->partial_bytes : 0);
 }
 
-/* What a block reads of the cache, a piece of bytes_in_flight after the other. */
+/* The time in which a block reads its part of the cache, one piece of bytes_in_flight after the other. */
 static double latency(const struct stated *s, const struct grid *g, const struct cost_device *d)
 {
     if (s->bytes_in_flight <= 0)

@@ -14,7 +14,7 @@
 #include <cjson/cJSON.h>
 #include <stdint.h>
 
-/* What is known of a device. 0: not known; the limit that it sets is then left out. */
+/* A device as far as it is known. Where a figure is 0, the limit that it sets is left out. */
 struct cost_device {
     int multiprocessors;          /* >= 1 */
     int threads_sm, registers_sm; /* of a multiprocessor */
@@ -30,7 +30,7 @@ struct cost_load {
     int64_t batch, queries;
 };
 
-/* What bounds a kernel by the model. */
+/* The limits of the model. The largest of their times bounds a kernel. */
 enum cost_limit { COST_MEMORY, COST_LATENCY, COST_L2, COST_SHARED, COST_MATRIX, COST_ISSUE, COST_LIMITS };
 extern const char *const cost_limit_names[COST_LIMITS];
 

@@ -99,7 +99,7 @@ typedef struct survey_reasons {
     int count;
 } survey_reasons;
 
-/* Of `count` contests. Release *out with survey_reasons_free, after a failure too. */
+/* Groups the reasons of `count` contests. Release *out with survey_reasons_free, after a failure too. */
 xq_status survey_reasons_make(const survey_contest *contests, int count, survey_reasons *out, error *err);
 void survey_reasons_free(survey_reasons *r);
 

@@ -14,7 +14,7 @@ enum {
     PLAN_SLOTS = PLAN_ABSORB + PLAN_ATTENTIONS
 };
 
-/* Of the slots of attention and absorb. */
+/* The kind of queries, and the variant, that a slot of attention or absorb is for. */
 static inline enum plan_queries plan_queries_of(int slot)
 {
     return (enum plan_queries)((slot - PLAN_ATTEND) % PLAN_ATTENTIONS / PLAN_VARIANTS);

@@ -91,7 +91,7 @@ struct making {
     int untuned_count;
 };
 
-/* What an attempt has made, so that another can begin. */
+/* Drops all that an attempt has made, so that another can begin. */
 static void forget(struct making *m)
 {
     for (int i = 0; i < PLAN_SLOTS; i++) {
