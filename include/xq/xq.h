@@ -20,8 +20,6 @@
  *   - Matrices are row major; y = x * W. Symbols (d, H, Hkv, dh, dkv) are those of docs/method.md.
  *   - The library never prints, never calls exit, and keeps no global mutable state but this: the last
  *     failure, in each thread, of the calls that have no context to keep it in (the simulation).
- *   - libxqrt, the library that launches plan images and builds none, has all of this but xq_plan_create,
- *     xq_spec_..., xq_prepared_... and xq_string_free. A program links libxq or libxqrt, not both.
  *
  * Threads: a context, and the plans made from it, may be used from several threads at once, except
  * that create and destroy calls must not race with other uses of the same object. xq_last_error
@@ -34,6 +32,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* libxqrt is the library that launches plan images and builds none. It has all of this header but what
+ * stands between #ifndef XQ_RUNTIME_ONLY and #endif: define that name to see only what libxqrt has. A
+ * program links libxq or libxqrt, not both. */
+
 /* Descriptors with their size set, for the initializers below: without a list of fields, which C++
  * compilers would warn about. */
 #ifdef __cplusplus
@@ -43,6 +45,7 @@ template <class TYPE> inline TYPE xq_sized(void)
     descriptor.struct_size = sizeof(TYPE);
     return descriptor;
 }
+#ifndef XQ_RUNTIME_ONLY
 template <class OPTIONS> inline OPTIONS xq_sized_plan_options(void)
 {
     OPTIONS options = xq_sized<OPTIONS>();
@@ -52,6 +55,7 @@ template <class OPTIONS> inline OPTIONS xq_sized_plan_options(void)
     options.max_queries = 1;
     return options;
 }
+#endif
 #endif
 
 #ifdef __cplusplus
@@ -72,10 +76,13 @@ extern "C" {
     }
 #endif
 
+/* Define it beforehand for another visibility. */
+#ifndef XQ_API
 #if defined(__GNUC__)
 #define XQ_API __attribute__((visibility("default")))
 #else
 #define XQ_API
+#endif
 #endif
 
 /* ---------------------------------------------------------------- errors */
@@ -185,6 +192,7 @@ XQ_API xq_status xq_device_fill(xq_context *context, uint64_t destination, uint8
 /* Waits for everything launched so far; reports asynchronous faults. */
 XQ_API xq_status xq_device_synchronize(xq_context *context);
 
+#ifndef XQ_RUNTIME_ONLY
 /* ------------------------------------------------------------------- specs */
 
 /* Validates and completes a spec given as JSON ({"model": …, "cache": …}; docs/spec.md). `model` may be
@@ -204,6 +212,7 @@ XQ_API xq_status xq_spec_complete(xq_context *context, const char *spec_json, ch
 XQ_API xq_status xq_spec_override(xq_context *context, const char *spec_json, const char *overrides_json,
                                   char **completed);
 XQ_API void xq_string_free(char *string);
+#endif
 
 /* ------------------------------------------------------------------- plans */
 
@@ -214,6 +223,9 @@ typedef enum xq_implementation {
         2 /* the baseline: keys and values of the spec's dtype, 16 bits, and a flash-decoding kernel */
 } xq_implementation;
 
+typedef struct xq_plan xq_plan;
+
+#ifndef XQ_RUNTIME_ONLY
 typedef struct xq_plan_options {
     size_t struct_size;
     const char *spec_json; /* as for xq_spec_complete */
@@ -248,13 +260,12 @@ typedef struct xq_plan_options {
     }
 #endif
 
-typedef struct xq_plan xq_plan;
-
 /* Completes the spec, renders, compiles (or finds in the kernel cache) and loads its kernels.
  * The plan keeps what it needs of the context: the two may be destroyed in any order.
  * Errors: those of xq_spec_complete, XQ_ERROR_TEMPLATE, XQ_ERROR_COMPILE, XQ_ERROR_NO_TOOLCHAIN,
  * XQ_ERROR_DEVICE, XQ_ERROR_ARGUMENT. */
 XQ_API xq_status xq_plan_create(xq_context *context, const xq_plan_options *options, xq_plan **plan);
+#endif
 
 /* Plan images. An image is a plan as one block of bytes: its compiled kernels and everything that a launch
  * needs. xq_plan_load makes the plan again without generator, compiler or spec, on any GPU that runs the
@@ -341,6 +352,7 @@ typedef struct xq_weights {
 XQ_API xq_status xq_plan_pack_weights(const xq_plan *plan, const xq_weights *weights, void *destination,
                                       size_t destination_bytes);
 
+#ifndef XQ_RUNTIME_ONLY
 /* --------------------------------------------------------- prepared weights
  * A safetensors file that `xq prepare` wrote (docs/prepare.md), mapped into memory. Its matrices are
  * tensors layers.LAYER.NAME, its packed weights layers.LAYER.packed. The file must not be changed while it
@@ -387,6 +399,9 @@ XQ_API xq_status xq_prepared_layer(xq_prepared *prepared, int32_t layer, xq_weig
  * (`field` says in what: "cache.rank_k", "weights_layout.matrices[2].type"); XQ_ERROR_FORMAT (damaged). */
 XQ_API xq_status xq_prepared_packed(xq_prepared *prepared, xq_plan *plan, int32_t layer,
                                     const void **packed, size_t *bytes);
+#endif
+
+/* ------------------------------------------------------------------- calls */
 
 /* Checked calls. What only the device's memory tells about the arrays of a call (a page table that falls, a
  * sequence longer than max_tokens, a page number beyond the pool, a workspace that was not zeroed, ...) is
