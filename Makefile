@@ -154,9 +154,16 @@ XQRT_SIM_OBJ := $(call obj,$(XQRT_SRC) runtime/launch/without_toolchain.c $(wild
 $(BUILD)/tests/libxqrt_sim.so: $(XQRT_SIM_OBJ)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@ -lpthread -ldl -lm
-$(BUILD)/tests/test_xqrt: $(BUILD)/tests/test_xqrt.o $(call obj,$(addprefix tests/,fake_cuda.c files.c shell.c) \
-    $(addprefix runtime/base/,half.c random.c)) $(if $(filter 1,$(TSAN)),$(BUILD)/tests/tsan/main.o) \
-    | libraries $(BUILD)/tests/libxqrt_sim.so $(BUILD)/tests/libfake_cuda.so
+# The software device for bundles of xq emit, which the test links in.
+$(BUILD)/tests/sim.a: $(XQRT_SIM_OBJ)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcsD $@ $^
+LOADER_OBJ := $(call obj,$(addprefix tests/,command.c fake_cuda.c files.c library_session.c shell.c) \
+    $(addprefix runtime/base/,half.c random.c)) $(if $(filter 1,$(TSAN)),$(BUILD)/tests/tsan/main.o)
+$(BUILD)/tests/test_emit: | $(BUILD)/xq $(BUILD)/tests/sim.a
+$(BUILD)/tests/test_xqrt: | $(BUILD)/tests/libxqrt_sim.so
+$(addprefix $(BUILD)/tests/,test_emit test_xqrt): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(LOADER_OBJ) \
+    | libraries $(BUILD)/tests/libfake_cuda.so
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) -ldl -lm
 

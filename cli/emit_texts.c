@@ -64,7 +64,7 @@ static void write_renamed(FILE *f, const char *text, const char *name)
         }
         const bool lower = strncmp(text, "xq_", 3) == 0, upper = strncmp(text, "XQ_", 3) == 0;
         size_t skipped = 0;
-        if (length > 3 && (lower || upper) && !keeps_name(text, length)) {
+        if (length >= 3 && (lower || upper) && !keeps_name(text, length)) {
             if (lower)
                 fputs(name, f);
             else

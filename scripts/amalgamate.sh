@@ -55,8 +55,8 @@ function included(line, from,  name) {
 
 function declared(line) {
     if (line ~ /^extern device_opener \*const device_software;/)
-        return "#ifdef XQ_SOFTWARE_DEVICE\nextern \"C\"-device\nstatic device_opener *const device_software = XQ_SOFTWARE_DEVICE;\n" \
-               "#else\nstatic device_opener *const device_software = NULL;\n#endif"
+        return "#ifdef XQ_SOFTWARE_DEVICE\nextern \"C\"-device\nstatic device_opener *device_software = XQ_SOFTWARE_DEVICE;\n" \
+               "#else\nstatic device_opener *device_software = NULL;\n#endif"
     if (line ~ /^static inline /) { sub(/^static /, "XQ_PRIVATE ", line); return line }
     if (line ~ /^extern .*;/) { sub(/^extern /, "static ", line); sub(/;/, " = NULL;", line); return line }
     if (line ~ /^[a-z][A-Za-z0-9_ *]*[ *][a-z_0-9]+\(/ && line !~ /^(static|typedef|extern|return|else) / &&
