@@ -39,7 +39,7 @@ class Markdown(CheckLinks):
     def test_links_that_lead_somewhere(self):
         self.assertEqual(self.reported_of(
             "# Title\n\n[a](docs/page.md), [b](docs), [c](src/main.c), ![d](src/main.c), [e](#title), [f](https://nowhere.invalid/x.md),\n"
-            "[g](docs/page.md#two-words-code), [h](docs/page.md#twice-1), [i](docs/page.md#here), [j](src/main.c#L3), [k](<docs/page.md>),\n"
+            "[g](docs/page.md#two-words-code), [h](docs/page.md#twice-1), [i](docs/page.md#here),\n[j](src/main.c#L3), [k](<docs/page.md>),\n"
             "[l](docs/page.md \"title\"), [m][ref], [n](docs/page.md#old), [o](src/../docs/page.md)\n\n[ref]: docs/page.md#twice\n"), [])
 
     def test_a_missing_file_is_named_with_its_line(self):

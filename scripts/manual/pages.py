@@ -6,6 +6,7 @@ in the header links to it, and a link that shows a page's file name shows its ti
 
 import json
 import pathlib
+import posixpath
 import re
 
 import header
@@ -17,7 +18,8 @@ HEADER = "include/xq/xq.h"
 REFERENCE = "docs/reference"
 PLACE = re.compile(r"^```text\ninclude/xq/xq\.h\n```$", re.MULTILINE)
 PAGE = re.compile(r"\]\(([\w./-]+)\.md\)")
-COMMANDS = re.compile(r"(?:[A-Z_]+=\S* )*(?:xq|make|cc|sh|cmake|git|pip|python3?|export|docker|parallel|sqlite3|\.venv/\S+|tools/\S+|build/\S+|examples/\S+|\./\S+) ")
+COMMANDS = re.compile(r"(?:[A-Z_]+=\S* )*(?:xq|make|cc|sh|cmake|git|pip|python3?|export|docker|parallel|sqlite3"
+                      r"|(?:\.venv|tools|build|examples|\.)/\S+) ")
 C = re.compile(r"^\s*(?:#include|xq_\w+ [*\w]+|/\*)", re.MULTILINE)
 
 
@@ -44,13 +46,18 @@ def contents(caption, pages):
     return "\n".join(["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```", ""])
 
 
+def folders(app, index):
+    """The pages of other folders than the index's, but for those that it names."""
+    folder = posixpath.dirname(app.config.root_doc)
+    named = {posixpath.normpath(f"{folder}/{page}") for _, pages in parts_of_index(index) for page in pages}
+    return ["/" + name for name in sorted(app.env.found_docs - named) if posixpath.dirname(name) != folder]
+
+
 def complete_source(app, docname, source):
     text = source[0]
     if docname == app.config.root_doc:
-        text += "".join(contents(caption, pages) for caption, pages in parts_of_index(text))
-        folder = docname.rsplit("/", 1)[0] + "/"
-        others = sorted(name for name in app.env.found_docs if not name.startswith(folder) or name.count("/") > 1)
-        text += contents("Folders", ["/" + name for name in others])
+        parts = [*parts_of_index(text), ("Folders", folders(app, text))]
+        text += "".join(contents(caption, pages) for caption, pages in parts)
     elif docname == REFERENCE:
         text, count = PLACE.subn(lambda _: reference(app)[1], text)
         if count != 1:

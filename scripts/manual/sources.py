@@ -1,6 +1,6 @@
 """A Sphinx extension: links from the manual to files and folders of the repository lead to pages that show them.
 
-A folder's page is its README; one without has a list of its files."""
+A folder's page is its README; one without has a list of its files. Sphinx copies files that are not text."""
 
 import html
 import os
@@ -25,8 +25,17 @@ def path_of(app, target):
     return path if not path.startswith("..") and pathlib.Path(app.srcdir, path).exists() else None
 
 
+def text_of(path):
+    """The text of a file; None if it is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
 def files_of(app, folder):
-    return sorted(p.name for p in pathlib.Path(app.srcdir, folder).iterdir() if p.is_file() and not p.name.startswith("."))
+    paths = sorted(pathlib.Path(app.srcdir, folder).iterdir())
+    return [p.name for p in paths if p.is_file() and not p.name.startswith(".") and text_of(p) is not None]
 
 
 def link_to_page(app, link, path):
@@ -47,7 +56,7 @@ def replace_links(app, tree):
     links = [*tree.findall(addnodes.download_reference), *tree.findall(addnodes.pending_xref)]
     for link in links:
         path = link.get("reftype") == "myst" and link.get("refdomain") != "doc" and path_of(app, link["reftarget"])
-        if path:
+        if path and (pathlib.Path(app.srcdir, path).is_dir() or text_of(pathlib.Path(app.srcdir, path)) is not None):
             link.replace_self(link_to_page(app, link, path))
 
 
@@ -65,7 +74,7 @@ def body_of(app, path):
     if full.is_dir():
         items = "".join(f'<li><a href="{os.path.basename(path)}/{name}.html">{name}</a></li>' for name in files_of(app, path))
         return f"<ul>{items}</ul>"
-    text = full.read_text(encoding="utf-8")
+    text = text_of(full)
     language = language_of(full) if len(text) < LARGEST else "text"
     return app.builder.highlighter.highlight_block(text, language, force=True, opts={"stripnl": False})
 
