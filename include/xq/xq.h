@@ -127,9 +127,9 @@ typedef struct xq_context xq_context;
 
 /* How important a message to the log callback is. */
 typedef enum xq_log_level {
-    XQ_LOG_DEBUG = 0,  /* what helps to find a fault of xq */
-    XQ_LOG_INFO = 1,   /* what was chosen and done: the device, NVRTC, kernels that were compiled */
-    XQ_LOG_WARNING = 2 /* something is amiss, and the call goes on */
+    XQ_LOG_DEBUG = 0,  /* each kernel: whether it was compiled or found in the cache */
+    XQ_LOG_INFO = 1,   /* a choice that xq made, such as the software device where no GPU works */
+    XQ_LOG_WARNING = 2 /* something is amiss, and the call goes on without it */
 } xq_log_level;
 
 /* Called from any thread that uses the context; `message` is one printable line without a newline, valid
@@ -188,7 +188,8 @@ XQ_API xq_status xq_context_device(xq_context *context, xq_device_info *info);
  * complete when they return, and come after every launch before them, whatever its stream.
  * Errors: XQ_ERROR_ARGUMENT, XQ_ERROR_DEVICE_MEMORY (alloc), XQ_ERROR_DEVICE. */
 
-/* Allocates `bytes` bytes, of which nothing is set. The caller frees them with xq_device_free. */
+/* Allocates `bytes` bytes, uninitialized; 0 bytes get an address too. The caller frees them with
+ * xq_device_free. */
 XQ_API xq_status xq_device_alloc(xq_context *context, size_t bytes, uint64_t *pointer);
 /* Frees what xq_device_alloc gave; 0 is fine. Wait for the launches that use it first. */
 XQ_API xq_status xq_device_free(xq_context *context, uint64_t pointer);
@@ -234,30 +235,34 @@ typedef enum xq_implementation {
         2 /* the baseline: keys and values of the spec's dtype, 16 bits, and a flash-decoding kernel */
 } xq_implementation;
 
+/* Kernels for one spec, loaded on one device. Opaque. */
+typedef struct xq_plan xq_plan;
+
 /* What a plan is for: its spec, and the largest calls that it takes. */
 typedef struct xq_plan_options {
     size_t struct_size;
-    const char *spec_json;            /* as for xq_spec_complete */
-    xq_implementation implementation; /* XQ_FUSED by default */
-    int32_t max_batch;                /* sequences in one call: 1 to 65535 */
-    int64_t max_tokens;               /* cached tokens of the longest sequence: 1 to 2^30 */
-    int64_t max_pages;                /* page-table entries in one call, over all sequences; 0: enough
-                                         for max_batch sequences of max_tokens. The workspace of
-                                         XQ_UNFUSED grows with it */
-    int64_t max_append;               /* tokens in one append call: 1 to 2^30 */
-    int64_t max_queries;              /* queries of one sequence in one attend call: 1 (default) to 2^20.
-                                         Above 1, a spec whose `queries` is "one" gets kernels for one query
-                                         and others for many. Its tuning of attend, absorb and kv_attend is
-                                         for those of one: blocks of many have other rows and tiles, and
-                                         take what tables or their defaults say. A spec with "queries":
-                                         "many" chooses theirs, and has them for all calls */
-    int64_t max_total_queries;        /* over all sequences of a call; 0: max_batch * max_queries */
-    int32_t checked;    /* 1: for finding mistakes on a GPU, at the price of time: a kernel looks
-                           through the arrays of each call before the call's own kernels, which do
-                           nothing where there is a fault. See "Checked calls" below */
-    int64_t pool_pages; /* pages of the pool, so that page numbers beyond it are found too; 0:
-                           unknown. For the software device, and for checked plans; on a GPU
-                           others refuse it */
+    const char *spec_json; /* as for xq_spec_complete */
+    /* XQ_FUSED unless set. */
+    xq_implementation implementation;
+    int32_t max_batch;         /* sequences in one call: 1 to 65535 */
+    int64_t max_tokens;        /* cached tokens of the longest sequence: 1 to 2^30 */
+    int64_t max_pages;         /* page-table entries in one call, over all sequences; 0: enough
+                                  for max_batch sequences of max_tokens. The
+                                  workspace of XQ_UNFUSED grows with it */
+    int64_t max_append;        /* tokens in one append call: 1 to 2^30 */
+    int64_t max_queries;       /* queries of one sequence in one attend call: 1 (default) to 2^20.
+                                  Above 1, a spec whose `queries` is "one" gets kernels for one query
+                                  and others for many. Its tuning of attend, absorb and kv_attend is
+                                  for those of one: blocks of many have other rows and tiles, and
+                                  take what tables or their defaults say. A spec with "queries":
+                                  "many" chooses theirs, and has them for all calls */
+    int64_t max_total_queries; /* over all sequences of a call; 0: max_batch * max_queries */
+    int32_t checked;           /* 1: for finding mistakes on a GPU, at the price of time: a kernel looks
+                                  through the arrays of each call before the call's own kernels, which do
+                                  nothing where there is a fault. See "Checked calls" below */
+    int64_t pool_pages;        /* pages of the pool, so that page numbers beyond it are found too; 0:
+                                  unknown. For the software device, and for checked plans; on a GPU
+                                  others refuse it */
 } xq_plan_options;
 #ifdef __cplusplus
 #define XQ_PLAN_OPTIONS_INIT xq_sized_plan_options<xq_plan_options>()
@@ -268,9 +273,6 @@ typedef struct xq_plan_options {
         .max_queries = 1                                                                                   \
     }
 #endif
-
-/* Kernels for one spec, loaded on one device. Opaque. */
-typedef struct xq_plan xq_plan;
 
 /* Completes the spec, renders, compiles (or finds in the kernel cache) and loads its kernels.
  * The plan keeps what it needs of the context: the two may be destroyed in any order.
@@ -325,11 +327,13 @@ typedef struct xq_plan_info {
     double cache_bytes_per_token; /* of pages, everything included: codes, scales, offsets, padding */
     size_t tail_bytes; /* of a sequence's slot in the tail pool: its newest, unquantized tokens; 0 where no
                           groups are per channel. Slots are tail_bytes apart */
-    size_t accumulator_page_bytes;      /* cross-layer methods: of a page of the accumulator; else 0 */
-    double accumulator_bytes_per_token; /* of the accumulator, everything included; else 0 */
-    int32_t needs_append_indptr;        /* 1: append takes append_indptr (per-channel groups) */
-    int32_t latents; /* groups of KV heads with latents of their own; rank_k counts all */
-    xq_parameters_from parameters_from; /* whether the kernels are tuned for this GPU */
+    size_t accumulator_page_bytes; /* cross-layer methods: of a page of the accumulator; else 0 */
+    /* Of the accumulator, everything included; else 0. */
+    double accumulator_bytes_per_token;
+    int32_t needs_append_indptr; /* 1: append takes append_indptr (per-channel groups) */
+    int32_t latents;             /* groups of KV heads with latents of their own; rank_k counts all */
+    /* Whether the kernels are tuned for this GPU. */
+    xq_parameters_from parameters_from;
 } xq_plan_info;
 #define XQ_PLAN_INFO_INIT XQ_SIZED(xq_plan_info)
 
@@ -345,8 +349,8 @@ XQ_API const char *xq_plan_spec(const xq_plan *plan);
  *   - method latent: uk [d, rank_k], ak [rank_k / groups, dkv], uv [d, rank_v], av [rank_v / groups, dkv];
  *     the columns of a KV head multiply the latents of its group.
  *   - method latent-cl: wk, wv [d, dkv], ukv [d, rank_k] with orthonormal columns.
- *   - method latent with cache.feedback, optionally: k_cost [dkv], what a squared error of a key's
- *     dimension costs, against that of others; at least 0.
+ *   - method latent with cache.feedback, optionally: k_cost [dkv]: of each dimension of the keys, what a
+ *     squared error costs against that of others; at least 0.
  *   - where the model has them: bk, bv [dkv]; k_norm [dh] (qk_norm "row": [dkv]), the factors as multiplied
  *     (Gemma: 1 + w); sinks [H]. */
 typedef struct xq_weights {
@@ -419,8 +423,9 @@ XQ_API xq_status xq_prepared_layer(xq_prepared *prepared, int32_t layer, xq_weig
 XQ_API xq_status xq_prepared_packed(xq_prepared *prepared, xq_plan *plan, int32_t layer,
                                     const void **packed, size_t *bytes);
 
-/* -------------------------------------------------------- calls on a cache
- * Checked calls. What only the device's memory tells about the arrays of a call (a page table that falls, a
+/* ------------------------------------------------------------------- calls */
+
+/* Checked calls. What only the device's memory tells about the arrays of a call (a page table that falls, a
  * sequence longer than max_tokens, a page number beyond the pool, a workspace that was not zeroed, ...) is
  * looked at before the call launches, and nothing is written where there is a fault: XQ_ERROR_ARGUMENT,
  * with `field` and a message that names the sequence or row and its value.
