@@ -21,7 +21,6 @@ nitpick_ignore = [("c:identifier", name) for name in ("int32_t", "int64_t", "siz
 myst_heading_anchors = 6
 smartquotes = False
 highlight_language = "text"
-toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
 html_title = f"xq {version}"

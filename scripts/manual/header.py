@@ -11,7 +11,7 @@ Whatever is not described, or is not understood, is an error that names file and
 import dataclasses
 import re
 
-SIZE_FIELD = "sizeof of this struct, as its initializer sets it."
+SIZE_FIELD = "The size of this struct, as its initializer sets it."
 
 CONDITIONAL = re.compile(r"^#(if|ifdef|ifndef|else|endif)\b[ \t]*(.*)$")
 TOKEN = re.compile(
