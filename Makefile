@@ -86,7 +86,7 @@ CLI_OBJ     := $(call obj,$(CLI_SRC)) $(BUILD)/emit/files.o
 SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 TESTS       := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 
-.PHONY: all accuracy demo features tables llama test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv clean FORCE
+.PHONY: all accuracy demo features tables llama test run-tests check-all check-asan check-tsan lint html install gpu-bundle deps venv clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BUILD)/xq ; @:
@@ -253,6 +253,17 @@ check-tsan:
 lint:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh lint
 	@CPPFLAGS='$(STD) $(INCLUDES)' sh scripts/lint.sh
+
+# ---------------------------------------------------------------- manual
+# Every page anew, in a folder that takes its place once it is whole.
+html:
+	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh html
+	$(call say,HTML,$(BUILD)/html)
+	$(Q)rm -rf $(BUILD)/html.new $(BUILD)/html.doctrees && mkdir -p $(BUILD)
+	$(Q)$(VENV)/bin/python -m sphinx --quiet --fail-on-warning --keep-going --builder html \
+	    --conf-dir scripts/manual --doctree-dir $(BUILD)/html.doctrees . $(BUILD)/html.new
+	$(Q)python3 scripts/check-links.py --html $(BUILD)/html.new
+	$(Q)rm -rf $(BUILD)/html && mv $(BUILD)/html.new $(BUILD)/html
 
 # ---------------------------------------------------------------- installing
 include scripts/install.mk
