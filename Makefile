@@ -145,11 +145,16 @@ $(BUILD)/tests/test_xqrt: $(BUILD)/tests/test_xqrt.o $(call obj,$(addprefix test
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) -ldl -lm
 
-# Stand-ins that tests load: for the NVIDIA driver, for its NVML, for NVRTC, for malloc. And the program that tests of the
-# command line run.
+# Stand-ins that tests load: for the NVIDIA driver, for its NVML, for NVRTC, for malloc. libsim_cuda.so is the driver with
+# the software device behind it. And the program that tests of the command line run.
 $(BUILD)/tests/libfake_%.so: $(BUILD)/tests/fake/fake_%.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@
+$(BUILD)/tests/libfake_cuda.so: $(BUILD)/tests/fake/no_kernels.o
+$(BUILD)/tests/libsim_cuda.so: $(call obj,$(addprefix tests/fake/,fake_cuda.c sim_kernels.c) $(wildcard sim/*.c) \
+    $(addprefix runtime/base/,error.c half.c printable.c))
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) -shared -Wl,--no-undefined $^ -o $@ -lpthread -lm
 $(addprefix $(BUILD)/tests/,test_checked test_checked_gpu test_cli test_compare test_device_cuda test_launch test_launch_cost \
     test_measure_watch test_pack test_plan test_plan_image test_plan_sizes test_prepared test_runtime test_target \
     test_tune test_tune_worker test_without_sim): | $(BUILD)/tests/libfake_cuda.so
