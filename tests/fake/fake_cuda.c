@@ -513,7 +513,7 @@ EXPORT int cuPointerGetAttribute(void *value, int attribute, uint64_t pointer)
 EXPORT int cuMemHostAlloc(void **pointer, size_t bytes, unsigned flags)
 {
     ENTER_CONTEXT("cuMemHostAlloc");
-    if (flags != 3) /* PORTABLE, DEVICEMAP */
+    if (flags & ~3u) /* PORTABLE, DEVICEMAP */
         return INVALID_VALUE;
     *pointer = malloc(bytes);
     return *pointer ? OK : OUT_OF_MEMORY;
