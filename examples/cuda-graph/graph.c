@@ -266,19 +266,12 @@ static void direct_step(uint16_t (*out)[SLOTS][ROW])
 /* Against double precision over the cache that the step left. */
 static void compare_layer(struct deviation *error, int l, uint16_t (*out)[ROW])
 {
-    static uint16_t bits[SLOTS * MOST_TOKENS][HIDDEN];
     static double rows[SLOTS * MOST_TOKENS][HIDDEN];
     xq_dequantize_args args = XQ_DEQUANTIZE_ARGS_INIT;
     args.table_entries = host->indptr[SLOTS];
     args.table = (xq_page_table){SLOTS, INPUT(indptr), INPUT(indices), INPUT(last_page_len)};
     args.pages = layers[l].pages;
-    args.k = allocate(sizeof bits);
-    check(xq_plan_dequantize(plan, &args, NULL), "xq_plan_dequantize");
-    check(xq_device_read(context, bits, args.k, sizeof bits), "xq_device_read");
-    release(args.k);
-    for (int r = 0; r < SLOTS * MOST_TOKENS; r++)
-        for (int c = 0; c < HIDDEN; c++)
-            rows[r][c] = half_value(bits[r][c]);
+    read_rows(plan, args, SLOTS * MOST_TOKENS, rows);
     for (int s = 0; s < SLOTS; s++)
         if (slots[s].length)
             compare_attention(error, &layers[l].projections, host->q[l][s], out[s],

@@ -196,30 +196,18 @@ static void attend(const struct layer *l, uint16_t *q, uint16_t *out)
 
 /* ------------------------------------------------------------------- checks */
 
-static double rows[PAGES * PAGE][HIDDEN]; /* row p * PAGE + t is token t of entry p of the page table */
-
-static void read_cache(const struct layer *l)
+/* Every sequence of the layer against double precision over the same cache. */
+static void compare_layer(struct deviation *error, const struct layer *l, const uint16_t *q,
+                          const uint16_t *out)
 {
-    static uint16_t bits[PAGES * PAGE][HIDDEN];
+    static double rows[PAGES * PAGE][HIDDEN];
     xq_dequantize_args args = XQ_DEQUANTIZE_ARGS_INIT;
+    int entry = 0; /* of the page table: the sequence's first */
     for (int s = 0; s < BATCH; s++)
         args.table_entries += sequences[s].page_count;
     args.table = table;
     args.pages = l->pages;
-    args.k = allocate(sizeof bits);
-    check(xq_plan_dequantize(plan, &args, NULL), "xq_plan_dequantize");
-    check(xq_device_read(context, bits, args.k, sizeof bits), "xq_device_read");
-    release(args.k);
-    for (int r = 0; r < PAGES * PAGE; r++)
-        for (int c = 0; c < HIDDEN; c++)
-            rows[r][c] = half_value(bits[r][c]);
-}
-
-static void compare_layer(struct deviation *error, const struct layer *l, const uint16_t *q,
-                          const uint16_t *out)
-{
-    int entry = 0; /* of the page table: the sequence's first */
-    read_cache(l);
+    read_rows(plan, args, PAGES * PAGE, rows);
     for (int s = 0; s < BATCH; s++) {
         compare_attention(error, &l->projections, q + s * ROW, out + s * ROW, rows + entry * PAGE,
                           sequences[s].length - 1);

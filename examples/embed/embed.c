@@ -136,19 +136,12 @@ static double rows[ENTRIES * PAGE][HIDDEN]; /* row p * PAGE + t is token t of en
 
 static void read_cache(void)
 {
-    static uint16_t bits[ENTRIES * PAGE][HIDDEN];
     xq_dequantize_args args = XQ_DEQUANTIZE_ARGS_INIT;
     args.table_entries = ENTRIES;
     args.table = layer.table;
     args.pages = layer.pages;
     args.tails = layer.tails;
-    args.k = allocate(sizeof bits);
-    check(xq_plan_dequantize(layer.plan, &args, NULL), "xq_plan_dequantize");
-    check(xq_device_read(context, bits, args.k, sizeof bits), "xq_device_read");
-    release(args.k);
-    for (int r = 0; r < ENTRIES * PAGE; r++)
-        for (int c = 0; c < HIDDEN; c++)
-            rows[r][c] = half_value(bits[r][c]);
+    read_rows(layer.plan, args, ENTRIES * PAGE, rows);
 }
 
 /* Of attention with `count[i]` queries at the last of `length[i]` tokens of sequence i. */

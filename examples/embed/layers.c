@@ -154,18 +154,11 @@ static double rows[PAGES * PAGE][HIDDEN];
 
 static void read_accumulator(const struct layer *l, int length)
 {
-    static uint16_t bits[PAGES * PAGE][HIDDEN];
     xq_dequantize_args args = XQ_DEQUANTIZE_ARGS_INIT;
     args.table_entries = (length + PAGE - 1) / PAGE;
     args.table = table;
     args.accumulator = accumulator;
-    args.k = allocate(sizeof bits);
-    check(xq_plan_dequantize(l->plan, &args, NULL), "xq_plan_dequantize");
-    check(xq_device_read(context, bits, args.k, sizeof bits), "xq_device_read");
-    release(args.k);
-    for (int r = 0; r < PAGES * PAGE; r++)
-        for (int c = 0; c < HIDDEN; c++)
-            rows[r][c] = half_value(bits[r][c]);
+    read_rows(l->plan, args, PAGES * PAGE, rows);
 }
 
 /* Of what the accumulator holds, to the layer's true input. */

@@ -95,6 +95,22 @@ static inline void attend_reference(double *out, const struct projections *p, co
     }
 }
 
+/* What a cache holds as the kernels see it, `count` rows: row p * page_tokens + t of `rows` is token t of
+ * entry p of the page table. Rows beyond a sequence's length are zeros. args.k is set here. */
+static inline void read_rows(xq_plan *plan, xq_dequantize_args args, int count, double (*rows)[HIDDEN])
+{
+    const size_t bytes = (size_t)count * HIDDEN * sizeof(uint16_t);
+    uint16_t *bits = host_memory(bytes);
+    args.k = allocate(bytes);
+    check(xq_plan_dequantize(plan, &args, NULL), "xq_plan_dequantize");
+    check(xq_device_read(context, bits, args.k, bytes), "xq_device_read");
+    release(args.k);
+    for (int r = 0; r < count; r++)
+        for (int c = 0; c < HIDDEN; c++)
+            rows[r][c] = half_value(bits[r * HIDDEN + c]);
+    free(bits);
+}
+
 /* Differences to what was expected, and the expected itself, squared and summed. */
 struct deviation {
     double difference, norm;
