@@ -4,6 +4,8 @@
 #ifndef CUDA_GRAPH_DRIVER_H
 #define CUDA_GRAPH_DRIVER_H
 
+#include "../embed/common.h"
+
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -32,7 +34,7 @@ static struct driver {
 } driver;
 
 /* Ends the program where a call of the driver failed. */
-static void need(int result, const char *call)
+static inline void need(int result, const char *call)
 {
     const char *name = NULL;
     if (result == 0)
@@ -44,7 +46,7 @@ static void need(int result, const char *call)
 }
 
 /* The library that xq has loaded: a context on a GPU is open. */
-static void load_driver(void)
+static inline void load_driver(void)
 {
     const struct {
         const char *name;
