@@ -163,6 +163,7 @@ $(addprefix $(BUILD)/tests/,test_compare test_measure_watch): | $(BUILD)/tests/l
 $(addprefix $(BUILD)/tests/,test_cli test_cli_gen test_cli_spec test_outputs test_prepare test_prepare_resume \
     test_prepared test_progress): | $(BUILD)/xq
 $(BUILD)/tests/test_abi: | libraries $(BUILD)/xq
+$(BUILD)/tests/test_examples: | libraries $(BUILD)/xq $(BUILD)/tests/libsim_cuda.so $(BUILD)/tests/libfake_nccl.so
 $(BUILD)/tests/test_memory: | libraries $(BUILD)/xq $(BUILD)/tests/libfake_malloc.so
 $(addprefix $(BUILD)/tests/,test_cli_options test_parameters test_tune test_tune_parallel test_tune_report test_tuned): | $(BUILD)/xq
 

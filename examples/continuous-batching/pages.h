@@ -3,6 +3,8 @@
 #ifndef CONTINUOUS_BATCHING_PAGES_H
 #define CONTINUOUS_BATCHING_PAGES_H
 
+#include "../embed/common.h"
+
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
