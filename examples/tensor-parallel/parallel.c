@@ -45,12 +45,11 @@ static float ak[LATENT][KV_WIDTH], av[LATENT][KV_WIDTH];
 static float wo[ROW][HIDDEN];
 static uint16_t x[BATCH][MOST_PAGES * PAGE][HIDDEN], q[STEPS][BATCH][ROW];
 
-/* Results: heads are written by the rank that has them, sums by both. The last rank's place is that of one
- * rank with all heads. */
+/* What comes out. Each of two ranks writes its heads, and sums that should be the same on both. */
 struct results {
-    uint16_t heads[2][CACHES][STEPS][BATCH][ROW]; /* of two ranks; of one */
-    float sums[RANKS + 1][CACHES][STEPS][BATCH][HIDDEN];
-    double bytes[2][CACHES]; /* of a token on a rank */
+    uint16_t heads[2][CACHES][STEPS][BATCH][ROW];        /* [0]: of two ranks; [1]: of one with all heads */
+    double bytes[2][CACHES];                             /* of a token on a rank, likewise */
+    float sums[RANKS + 1][CACHES][STEPS][BATCH][HIDDEN]; /* of each rank; [RANKS]: of one with all heads */
 };
 static struct results *results; /* shared */
 
