@@ -186,7 +186,7 @@ static int promised(void)
     return sum;
 }
 
-/* A request is of the running ones, in its place: those with the prefix stand before the others. */
+/* Puts a request among those that run: those with the prefix stand before the others. */
 static void insert(struct request *r)
 {
     int at = r->has_prefix ? with_prefix : count;
@@ -227,6 +227,8 @@ static int let_in(struct request *r)
 static void grow(struct request *r, int tokens)
 {
     r->length += tokens;
+    if (pages_for(r->length) > MOST_PAGES)
+        give_up("a request is longer than the plan's max_tokens");
     while (r->page_count < pages_for(r->length))
         r->pages[r->page_count++] = take_page();
 }
@@ -256,8 +258,7 @@ static void end_requests(void)
 
 /* -------------------------------------------------------------------- steps */
 
-/* The page table of `n` requests, from their page `from` on. A request without the prefix has all of its
- * pages in `rest`. */
+/* The page table of `n` requests; with skips_prefix, without the pages of the shared prefix. */
 static void write_table(xq_page_table *table, struct request *const *of, int n, int skips_prefix)
 {
     int32_t indptr[BATCH + 1] = {0}, indices[BATCH * MOST_PAGES], last[BATCH];
@@ -281,6 +282,8 @@ static void append(struct request *const *of, const int *from, int n, uint64_t t
     xq_append_args args = XQ_APPEND_ARGS_INIT;
     for (int i = 0; i < n; i++)
         for (int t = from[i]; t < of[i]->length; t++, args.tokens++) {
+            if (args.tokens == MOST_ROWS)
+                give_up("a step has more rows than append takes");
             memcpy(rows[args.tokens], x[of[i] - requests][t], sizeof rows[0]);
             sequence[args.tokens] = i;
             position[args.tokens] = t;
@@ -431,10 +434,8 @@ static void run_step(int step)
         grow(running[i], running[i]->done ? 1 : running[i]->prompt);
     }
     print_step(step);
-    if (count == 0 && next < REQUESTS && requests[next].arrival <= step) {
-        fprintf(stderr, PROGRAM ": request %d needs more pages than the pool has\n", next);
-        exit(1);
-    }
+    if (count == 0 && next < REQUESTS && requests[next].arrival <= step)
+        give_up("a request needs more pages than the pool has");
     if (count == 0)
         return;
     append(running, from, count, pages);

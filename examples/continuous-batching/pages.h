@@ -18,39 +18,43 @@ static struct {
     int taken; /* in all */
 } pool;
 
-static void fill_pool(void)
+static inline void fill_pool(void)
 {
     for (pool.free_count = 0; pool.free_count < PAGES; pool.free_count++)
         pool.free[pool.free_count] = pool.free_count;
 }
 
-/* A page with one reference. What it held before needs no clearing. */
-static int32_t take_page(void)
+static inline void give_up(const char *why)
 {
-    if (pool.free_count == 0) {
-        fprintf(stderr, PROGRAM ": no page is free, although a request was let in\n");
-        exit(1);
-    }
+    fprintf(stderr, PROGRAM ": %s\n", why);
+    exit(1);
+}
+
+/* A page with one reference. What it held before needs no clearing. */
+static inline int32_t take_page(void)
+{
+    if (pool.free_count == 0)
+        give_up("no page is free, although a request was let in");
     int32_t page = pool.free[--pool.free_count];
     pool.references[page] = 1;
     pool.taken++;
     return page;
 }
 
-static int32_t share_page(int32_t page)
+static inline int32_t share_page(int32_t page)
 {
     pool.references[page]++;
     return page;
 }
 
-static void drop_page(int32_t page)
+static inline void drop_page(int32_t page)
 {
     if (--pool.references[page] == 0)
         pool.free[pool.free_count++] = page;
 }
 
 /* Returns 1 if all pages are free, each once. */
-static int pool_is_whole(void)
+static inline int pool_is_whole(void)
 {
     int seen[PAGES] = {0};
     for (int i = 0; i < pool.free_count; i++)
