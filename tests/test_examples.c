@@ -101,6 +101,23 @@ Test(examples, build_and_run_on_the_software_device_shared_and_static, .timeout 
         }
 }
 
+/* With the stand-in driver, whose kernels are PTX; that of a GPU newer than all of the bundle's images. */
+Test(examples, an_emitted_bundle_in_a_cmake_project, .timeout = 300)
+{
+    const char *folder = stage();
+    cr_assert_eq(run("cd %s/examples/emitted && PATH=%s/bin:$PATH && export PATH && "
+                     "cmake -S . -B build -DCMAKE_C_FLAGS='-Wall -Wextra -Werror' "
+                     "-DCMAKE_CXX_FLAGS='-Wall -Wextra -Werror' && cmake --build build",
+                     folder, folder),
+                 0, "%s", said);
+    cr_assert_eq(run("%s %s/examples/emitted/build/decode", stand_in("100"), folder), 0, "%s", said);
+    assert_said("6 steps of 2 sequences in 2 layers; 136 bytes a token instead of 512");
+    assert_said("the same bits wherever the pages lie");
+    cr_assert_eq(run("%s/examples/emitted/build/decode sim", folder), 1, "%s", said);
+    assert_said("decode: ATTENTION_ERROR_NO_DEVICE: this library has no software device; valid devices: "
+                "auto, cuda, cuda:N");
+}
+
 /* --------------------------------------------------------------- the graph */
 
 /* The next line of a log, without its end; NULL after the last. */
