@@ -104,6 +104,8 @@ static const struct mistake of_accumulate[] = {
     {CHECKED_ACCUMULATE, AT(indptr[0]), 1, "table.indptr", "table.indptr[0] is 1"},
     {CHECKED_ACCUMULATE, AT(last_page_len[0]), 33, "table.last_page_len", "(sequence 0) is 33"},
     {CHECKED_ACCUMULATE, AT(indices[3]), -1, "table.indices", "table.indices[3] (sequence 2) is -1"},
+    {CHECKED_ACCUMULATE, AT(indices[3]), 1, "table.indices",
+     "table.indices[3] (sequence 2) is 1, as table.indices[1] is, and the deltas would be added twice"},
     {CHECKED_ACCUMULATE, AT(slots[2]), -4, "tails.slots", "tails.slots[2] (sequence 2) is -4"},
 };
 

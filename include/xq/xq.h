@@ -495,8 +495,11 @@ typedef struct xq_append_args {
 #define XQ_APPEND_ARGS_INIT XQ_SIZED(xq_append_args)
 XQ_API xq_status xq_plan_append(xq_plan *plan, const xq_append_args *args, void *stream);
 
-/* Adds a layer's deltas to the accumulator, for every token of the table; the base layer starts it.
- * Cross-layer methods only; other plans, and XQ_FP16_KV, refuse it with XQ_ERROR_ARGUMENT. */
+/* Adds a layer's deltas to the accumulator, for every token of the table; the base layer starts it. Each
+ * page stands once in the table, for its deltas would be added as often: where sequences share a prefix,
+ * one of them has its pages here and the others begin behind it, with whole groups of tokens where groups
+ * are per channel. Cross-layer methods only; other plans, and XQ_FP16_KV, refuse it with XQ_ERROR_ARGUMENT.
+ */
 typedef struct xq_accumulate_args {
     size_t struct_size;
     int64_t max_tokens;   /* no sequence of this call is longer */

@@ -48,6 +48,11 @@ static xq_status table_error(const struct xq_fault *f, error *err)
                 f->index, f->sequence, f->value, f->limit - 1);
         SAY("table.indices", "table.indices[%lld] (sequence %d) is %lld; valid: 0 and above", f->index,
             f->sequence, f->value);
+    case XQ_FAULT_PAGE_SHARED:
+        SAY("table.indices",
+            "table.indices[%lld] (sequence %d) is %lld, as table.indices[%lld] is, and the deltas would be "
+            "added twice; valid: each page once, also where sequences share it",
+            f->index, f->sequence, f->value, f->other);
     case XQ_FAULT_SLOT:
         SAY("tails.slots", "tails.slots[%lld] (sequence %d) is %lld; valid: 0 and above", f->index,
             f->sequence, f->value);

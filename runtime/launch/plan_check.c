@@ -59,6 +59,7 @@ bool plan_check_accumulate(const xq_plan *plan, const xq_accumulate_args *a, str
     struct xq_check_params p = table_of(plan, &a->table);
     p.max_tokens = a->max_tokens;
     p.own_max_tokens = 1;
+    p.pages_once = 1;
     p.slots = plan_has_tails(plan) && a->max_tokens > 0 ? a->tails.slots : 0;
     return check(plan, &p, to, err);
 }

@@ -40,6 +40,7 @@ enum xq_fault_kind {
     XQ_FAULT_APPEND_POSITION,
     XQ_FAULT_TOKEN_TWICE,
     XQ_FAULT_PAGE_TWICE,
+    XQ_FAULT_PAGE_SHARED,
     XQ_FAULT_KINDS
 };
 
@@ -47,6 +48,7 @@ enum xq_check_phase {
     XQ_CHECK_INDPTR,
     XQ_CHECK_LENGTHS,
     XQ_CHECK_PAGES,
+    XQ_CHECK_TABLE_ONCE,
     XQ_CHECK_SLOTS,
     XQ_CHECK_SLOTS_ONCE,
     XQ_CHECK_QUERY_INDPTR,
@@ -276,6 +278,8 @@ XQ_BOTH long long xq_check_items(const struct xq_check_params *p, int phase)
         return p->batch;
     case XQ_CHECK_PAGES:
         return xq_int_at(p->table.indptr, p->batch);
+    case XQ_CHECK_TABLE_ONCE: /* accumulate would add to it for each entry */
+        return p->pages_once ? xq_int_at(p->table.indptr, p->batch) : 0;
     case XQ_CHECK_SLOTS:
         return p->slots ? p->batch : 0;
     case XQ_CHECK_SLOTS_ONCE: /* append writes them; sequences that share a prefix may read one together */
@@ -346,7 +350,8 @@ struct xq_seen {
 
 XQ_BOTH int xq_check_once(int phase)
 {
-    return phase == XQ_CHECK_SLOTS_ONCE || phase == XQ_CHECK_TOKENS_ONCE || phase == XQ_CHECK_PAGES_ONCE;
+    return phase == XQ_CHECK_TABLE_ONCE || phase == XQ_CHECK_SLOTS_ONCE || phase == XQ_CHECK_TOKENS_ONCE ||
+           phase == XQ_CHECK_PAGES_ONCE;
 }
 
 /* What must not come again, and what tells one use of it from another. Returns whether the item counts. */
@@ -359,6 +364,10 @@ XQ_BOTH int xq_once_key(const struct xq_check_params *p, int phase, long long i,
         return 1;
     }
     *value = (int)i;
+    if (phase == XQ_CHECK_TABLE_ONCE) {
+        *key = (unsigned long long)(unsigned)xq_int_at(p->table.indices, i);
+        return 1;
+    }
     if (phase == XQ_CHECK_SLOTS_ONCE) {
         *key = (unsigned long long)(unsigned)xq_int_at(p->slots, i);
         return xq_call_pages(p, (int)i) > 0;
@@ -418,6 +427,9 @@ XQ_BOTH int xq_check_again(const struct xq_check_params *p, int phase, long long
     if (place == s->capacity || s->values[place] == value)
         return 0;
     int first = s->values[place];
+    if (phase == XQ_CHECK_TABLE_ONCE)
+        return xq_fault_set(f, XQ_FAULT_PAGE_SHARED, xq_call_owner(p->table.indptr, p->batch, i), i,
+                            xq_int_at(p->table.indices, i), first, 0);
     if (phase == XQ_CHECK_SLOTS_ONCE)
         return xq_fault_set(f, XQ_FAULT_SLOT_TWICE, (int)i, i, xq_int_at(p->slots, i), first, 0);
     if (phase == XQ_CHECK_TOKENS_ONCE)

@@ -270,6 +270,7 @@ struct xq_check_params {
     int max_queries;       /* of a sequence */
     int sequence_counters; /* counters that follow one another for one sequence */
     int counter_sequences; /* sequences that have counters of their own */
+    int pages_once;        /* accumulate: a page stands once in the table */
     long long counters_at; /* where the counters begin in the workspace, in bytes */
 };
 
