@@ -25,8 +25,8 @@ static void count_warnings(void *user, xq_log_level level, const char *message)
 }
 
 static const logger log_to_test = {count_warnings, NULL};
-static const cache_key key = {"0123456789abcdef0123456789abcdef"};
-static const cache_key other_key = {"ffffffffffffffffffffffffffffffff"};
+static const cache_key key = {"0123456789abcdef0123456789abcdef-sm_90a-12.9"};
+static const cache_key other_key = {"ffffffffffffffffffffffffffffffff-sm_90a-12.9"};
 
 static cache_entry make_entry(void)
 {
@@ -68,7 +68,7 @@ static cache *filled_cache(void)
 static char *entry_path(const cache *c, const char *file)
 {
     static char path[4096];
-    snprintf(path, sizeof path, "%s/kernels/%s%s%s", cache_dir(c), key.hex, *file ? "/" : "", file);
+    snprintf(path, sizeof path, "%s/kernels/%s%s%s", cache_dir(c), key.name, *file ? "/" : "", file);
     return path;
 }
 
@@ -78,7 +78,7 @@ static void assert_damaged_then_rebuilt(cache *c, const char *what)
     warnings = 0;
     cr_assert_not(cache_load(c, &key, &out), "%s was not noticed", what);
     cr_assert_eq(warnings, 1, "%s", what);
-    cr_assert(strstr(last_warning, key.hex) && strstr(last_warning, "damaged"), "%s", last_warning);
+    cr_assert(strstr(last_warning, key.name) && strstr(last_warning, "damaged"), "%s", last_warning);
     cache_store(c, &key, &e);
     cr_assert(cache_load(c, &key, &out), "after %s the entry was not replaced", what);
     assert_same(&e, &out);
@@ -165,11 +165,11 @@ Test(cache, empty_folder_and_file_in_place_of_an_entry_are_replaced)
     cache *c = filled_cache();
     int removed;
     error err = ERROR_INIT;
-    cr_assert_eq(cache_clear(c, key.hex, &removed, &err), XQ_OK);
+    cr_assert_eq(cache_clear(c, key.name, &removed, &err), XQ_OK);
     cr_assert_eq(removed, 1);
     cr_assert_eq(mkdir(entry_path(c, ""), 0777), 0);
     assert_damaged_then_rebuilt(c, "an empty folder");
-    cr_assert_eq(cache_clear(c, key.hex, &removed, &err), XQ_OK);
+    cr_assert_eq(cache_clear(c, key.name, &removed, &err), XQ_OK);
     files_write(entry_path(c, ""), "x", 1);
     assert_damaged_then_rebuilt(c, "a file");
     cache_close(c);
@@ -282,8 +282,8 @@ Test(cache, what_is_used_is_pruned_last)
     error err = ERROR_INIT;
     cache_store(c, &other_key, &e);
     const struct timespec old[2] = {{time(NULL) - 50 * 3600, 0}, {time(NULL) - 50 * 3600, 0}};
-    cr_assert_eq(utimensat(AT_FDCWD, kernels_path(c, key.hex), old, 0), 0);
-    cr_assert_eq(utimensat(AT_FDCWD, kernels_path(c, other_key.hex), old, 0), 0);
+    cr_assert_eq(utimensat(AT_FDCWD, kernels_path(c, key.name), old, 0), 0);
+    cr_assert_eq(utimensat(AT_FDCWD, kernels_path(c, other_key.name), old, 0), 0);
     cr_assert(cache_load(c, &key, &out));
     cache_entry_free(&out);
     const cache_limits two_days = {.by_age = true, .most_seconds = 48 * 3600};
@@ -327,11 +327,12 @@ Test(cache, empty_name_means_no_cache)
 
 Test(cache, default_folder_follows_the_environment)
 {
-    setenv("HOME", "/home/someone", 1);
+    const char *home = files_directory();
+    setenv("HOME", home, 1);
     unsetenv("XDG_CACHE_HOME");
     unsetenv("XQ_CACHE_DIR");
     cache *c = cache_open(NULL, &log_to_test);
-    cr_assert_str_eq(cache_dir(c), "/home/someone/.cache/xq");
+    cr_assert_str_eq(cache_dir(c), files_path(home, ".cache/xq"));
     cache_close(c);
     setenv("XDG_CACHE_HOME", "/var/xdg", 1);
     c = cache_open(NULL, &log_to_test);
@@ -354,8 +355,8 @@ Test(cache, listing_names_kernel_arch_size_and_damage)
     cr_assert_eq(truncate(entry_path(c, "kernel.ptx"), 3), 0);
     cr_assert_eq(cache_list(c, true, &items, &count, &err), XQ_OK);
     cr_assert_eq(count, 2);
-    cr_assert_str_eq(items[0].key, key.hex);
-    cr_assert_str_eq(items[1].key, other_key.hex);
+    cr_assert_str_eq(items[0].key, key.name);
+    cr_assert_str_eq(items[1].key, other_key.name);
     cr_assert(items[0].damaged);
     cr_assert_not(items[1].damaged);
     cr_assert_str_eq(items[1].name, "attend");
@@ -391,12 +392,12 @@ Test(cache, key_depends_on_every_field_and_their_borders)
     const cache_field moved[] = {{"ab", 2}, {"cde", 3}};
     const cache_field swapped[] = {{"de", 2}, {"abc", 3}};
     const cache_field more[] = {{"abc", 3}, {"de", 2}, {"", 0}};
-    cache_key a = cache_key_of(fields, 2);
+    cache_hash a = cache_hash_of(fields, 2);
     cr_assert_eq(strlen(a.hex), 32);
-    cr_assert_str_eq(a.hex, cache_key_of(fields, 2).hex);
-    cr_assert_str_neq(a.hex, cache_key_of(moved, 2).hex);
-    cr_assert_str_neq(a.hex, cache_key_of(swapped, 2).hex);
-    cr_assert_str_neq(a.hex, cache_key_of(more, 3).hex);
+    cr_assert_str_eq(a.hex, cache_hash_of(fields, 2).hex);
+    cr_assert_str_neq(a.hex, cache_hash_of(moved, 2).hex);
+    cr_assert_str_neq(a.hex, cache_hash_of(swapped, 2).hex);
+    cr_assert_str_neq(a.hex, cache_hash_of(more, 3).hex);
 }
 
 /* Writers that each time damage what they find, and readers: whatever a load returns must be whole. */

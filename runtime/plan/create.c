@@ -1,8 +1,9 @@
 /* From a spec to a plan image, and so to a plan. */
+#include "create.h"
 #include "../base/check.h"
 #include "../base/descriptor.h"
+#include "../device/arch.h"
 #include "../launch/plan_image.h"
-#include "kernel_build.h"
 #include "spec_view.h"
 
 #include <cjson/cJSON.h>
@@ -300,25 +301,42 @@ static xq_status state(struct making *m, error *err)
     return XQ_OK;
 }
 
+/* Whether code for `target` runs on fewer GPUs than for `other`, "" being none. A store may have a cubin of
+ * one kernel and only PTX of another: the plan is then for the cubin's architecture, which runs that PTX
+ * too. */
+static bool demands_more(const char *target, const char *other)
+{
+    bool real = strncmp(target, "sm_", 3) == 0, other_real = strncmp(other, "sm_", 3) == 0;
+    return real != other_real ? real : arch_number(target) > arch_number(other);
+}
+
 static xq_status write_image(const struct making *m, unsigned char **image, size_t *bytes, error *err)
 {
     struct plan_code code = {.spec = m->completed};
     for (int i = 0; i < PLAN_SLOTS; i++)
         if (m->kernels[i]) {
             code.kernels[i] = kernel_build_code(m->kernels[i]);
-            snprintf(code.target, sizeof code.target, "%s", m->kernels[i]->target.arch);
+            if (demands_more(m->kernels[i]->target.text, code.target))
+                snprintf(code.target, sizeof code.target, "%s", m->kernels[i]->target.text);
         }
     return plan_image_write(&m->stated, &code, image, bytes, err);
 }
 
+static xq_status try_to_build(struct making *m, error *err)
+{
+    if (complete(m, m->options->spec_json, 1, &m->completed, err) == XQ_OK && state(m, err) == XQ_OK &&
+        complete_for_many(m, err) == XQ_OK && choose_variants(m, PLAN_ONE, err) == XQ_OK &&
+        choose_variants(m, PLAN_MANY, err) == XQ_OK)
+        build_kernels(m, err);
+    return err->status;
+}
+
+/* With a NULL `plan` it is only built. */
 static xq_status try_to_make(struct making *m, xq_plan **plan, error *err)
 {
     unsigned char *image = NULL;
     size_t bytes = 0;
-    if (complete(m, m->options->spec_json, 1, &m->completed, err) == XQ_OK && state(m, err) == XQ_OK &&
-        complete_for_many(m, err) == XQ_OK && choose_variants(m, PLAN_ONE, err) == XQ_OK &&
-        choose_variants(m, PLAN_MANY, err) == XQ_OK && build_kernels(m, err) == XQ_OK &&
-        write_image(m, &image, &bytes, err) == XQ_OK)
+    if (try_to_build(m, err) == XQ_OK && plan && write_image(m, &image, &bytes, err) == XQ_OK)
         plan_from_image(m->context, image, bytes, plan, err);
     return err->status;
 }
@@ -355,14 +373,47 @@ static bool give_up_tuning(struct making *m, const error *why)
     return m->untuned_count > before;
 }
 
-static xq_status make_plan(xq_context *context, const xq_plan_options *o, xq_plan **plan, error *err)
+/* Fills `m`, which begins with its context and options, and which `forget` ends. */
+static xq_status make_plan(struct making *m, xq_plan **plan, error *err)
 {
-    struct making m = {.context = context, .options = o};
-    while (try_to_make(&m, plan, err) != XQ_OK && give_up_tuning(&m, err)) {
+    while (try_to_make(m, plan, err) != XQ_OK && give_up_tuning(m, err)) {
         error_clear(err);
-        forget(&m);
+        forget(m);
     }
+    return err->status;
+}
+
+/* Reads the options, and checks them. *spec holds the spec where that is not the caller's; caller frees. */
+static xq_status read_options(xq_context *context, const xq_plan_options *given, xq_plan_options *out,
+                              char **spec, error *err)
+{
+    if (descriptor_read(out, sizeof *out, DESCRIPTOR_UP_TO(xq_plan_options, max_queries), given, "options",
+                        err) != XQ_OK ||
+        check_options(out, err) != XQ_OK)
+        return err->status;
+    *spec = out->checked ? checked_spec(context, out->spec_json, err) : NULL;
+    out->spec_json = *spec ? *spec : out->spec_json;
+    return err->status;
+}
+
+static xq_status visit_all(const struct making *m, plan_visit *visit, void *user, error *err)
+{
+    for (int i = 0; i < PLAN_SLOTS && err->status == XQ_OK; i++)
+        if (m->kernels[i])
+            visit(user, m->kernels[i], err);
+    return err->status;
+}
+
+xq_status plan_visit_kernels(xq_context *context, const xq_plan_options *options, plan_visit *visit,
+                             void *user, error *err)
+{
+    xq_plan_options o = XQ_PLAN_OPTIONS_INIT;
+    char *spec = NULL;
+    struct making m = {.context = context, .options = &o};
+    if (read_options(context, options, &o, &spec, err) == XQ_OK && make_plan(&m, NULL, err) == XQ_OK)
+        visit_all(&m, visit, user, err);
     forget(&m);
+    free(spec);
     return err->status;
 }
 
@@ -374,16 +425,12 @@ xq_status xq_plan_create(xq_context *context, const xq_plan_options *options, xq
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
     xq_plan_options o = XQ_PLAN_OPTIONS_INIT;
-    if (!check_not_null("plan", plan, &err) ||
-        descriptor_read(&o, sizeof o, DESCRIPTOR_UP_TO(xq_plan_options, max_queries), options, "options",
-                        &err) != XQ_OK ||
-        check_options(&o, &err) != XQ_OK)
-        return context_fail(context, &err);
-    char *spec = o.checked ? checked_spec(context, o.spec_json, &err) : NULL;
-    o.spec_json = spec ? spec : o.spec_json;
     xq_plan *opened = NULL;
-    if (err.status == XQ_OK)
-        make_plan(context, &o, &opened, &err);
+    char *spec = NULL;
+    struct making m = {.context = context, .options = &o};
+    if (check_not_null("plan", plan, &err) && read_options(context, options, &o, &spec, &err) == XQ_OK)
+        make_plan(&m, &opened, &err);
+    forget(&m);
     free(spec);
     if (err.status != XQ_OK)
         return context_fail(context, &err);
