@@ -157,9 +157,9 @@ $(addprefix $(BUILD)/tests/,test_cli test_outputs test_runtime test_stores test_
 $(addprefix $(BUILD)/tests/,test_compare test_measure_watch): | $(BUILD)/tests/libfake_nvml.so
 $(addprefix $(BUILD)/tests/,test_cli test_cli_gen test_cli_spec test_outputs test_prepare test_prepare_resume \
     test_prepared test_progress): | $(BUILD)/xq
-$(BUILD)/tests/test_abi: | libraries $(BUILD)/xq
+$(addprefix $(BUILD)/tests/,test_abi test_travel): | libraries $(BUILD)/xq
 $(BUILD)/tests/test_memory: | libraries $(BUILD)/xq $(BUILD)/tests/libfake_malloc.so
-$(addprefix $(BUILD)/tests/,test_cli_options test_parameters test_stores test_travel test_tune test_tune_parallel test_tune_report test_tuned): | $(BUILD)/xq
+$(addprefix $(BUILD)/tests/,test_cli_options test_parameters test_stores test_tune test_tune_parallel test_tune_report test_tuned): | $(BUILD)/xq
 
 # ---------------------------------------------------------------- set-up
 deps:
