@@ -15,7 +15,8 @@ struct export
     const cli_command *command;
     const struct export_options *o;
     cache *store;
-    cJSON *keys; /* of what is in the store now */
+    const char *cache_dir; /* where what is compiled is kept: the cache; the store where there is none */
+    cJSON *keys;           /* of what is in the store now */
     int copied, were_there;
     double bytes; /* of what was copied */
     struct cli_progress progress;
@@ -191,6 +192,8 @@ static xq_status put_kernel(void *user, const kernel_build *built, error *err)
     const compiled *c = &built->compiled;
     bool was_there = false;
     compiled_put(c, e->store, &was_there, err);
+    if (e->cache_dir == e->o->to)
+        was_there = c->cached;
     double bytes = (double)(strlen(c->source) + strlen(c->options) + strlen(c->log) + strlen(c->ptx)) +
                    (double)c->cubin_bytes;
     return note(e, c->key.name, bytes, was_there, err);
@@ -235,6 +238,7 @@ static xq_status export_for_gpu(struct export *e, const char *arch, const cJSON 
     xq_context *context = NULL;
     cli_context_options("cache", common, &options);
     options.kernels = ""; /* what is exported is made by this NVRTC */
+    options.cache_dir = e->cache_dir;
     cli_progress_update(&e->progress, 0, absent.name);
     if (absent_context(&options, &absent, &context, err) == XQ_OK)
         export_plans(e, context, spec, err);
@@ -284,6 +288,7 @@ static xq_status export_for_device(struct export *e, const char *spec, error *er
     xq_context *context = NULL;
     cli_context_options("cache", e->command->common, &options);
     options.kernels = "";
+    options.cache_dir = e->cache_dir;
     xq_status status = xq_context_create(&options, &context);
     if (status == XQ_OK)
         export_plans(e, context, spec, err);
@@ -313,6 +318,7 @@ static xq_status open_store(struct export *e, const cache *c, error *err)
     char from[PATH_MAX], to[PATH_MAX];
     if (*cache_dir(c) && realpath(cache_dir(c), from) && realpath(e->o->to, to) && strcmp(from, to) == 0)
         return cli_misuse(err, "--to: %s is the kernel cache itself", e->o->to);
+    e->cache_dir = *cache_dir(c) ? cache_dir(c) : e->o->to;
     e->store = cache_open(e->o->to, cache_log(c));
     return e->store ? XQ_OK : error_set(err, XQ_ERROR_MEMORY, "cache", "out of memory");
 }

@@ -561,6 +561,26 @@ Test(stores, an_export_serves_all_that_was_asked_for)
     is_unchanged(store, before);
 }
 
+/* As in the build of a container. Nothing is compiled twice. */
+Test(stores, an_export_needs_no_cache)
+{
+    char store[PATH_MAX];
+    fake_nvrtc_use_version(12, NULL);
+    snprintf(store, sizeof store, "%s/store", files_directory());
+    const char *file = spec_file();
+    for (int again = 0; again < 2; again++) {
+        struct command_result r = command_run(
+            "cache export --cache-dir '' --to %s --spec %s --arch sm_90a --fused --unfused", store, file);
+        char expected[64];
+        snprintf(expected, sizeof expected, "exported %d kernels", again ? 0 : entries(store));
+        cr_assert_eq(r.status, 0, "%s", r.err);
+        cr_expect(strstr(r.out, expected), "no '%s' in: %s", expected, r.out);
+        cr_expect_str_empty(r.err);
+    }
+    hide_nvrtc();
+    plan_once(store, "");
+}
+
 Test(stores, entries_of_the_cache_are_exported_by_key_family_and_architecture)
 {
     const char *from = store_by(12, NULL), *folder = files_directory();
