@@ -524,8 +524,8 @@ Test(stores, an_export_is_for_gpus_that_no_table_knows)
 {
     const struct tuned_result results[] = {
         {.device = "A", .capability = 91, .multiprocessors = 20, .warps = 4},
-        {.device = "B", .capability = 91, .multiprocessors = 200, .warps = 8}};
-    static const int multiprocessors[] = {10, 300};
+        {.device = "B", .capability = 91, .multiprocessors = 2000, .warps = 8}};
+    static const int multiprocessors[] = {10, 3000};
     fake = fake_cuda_use();
     cr_expect_eq(export_and_use(results, 2, multiprocessors, 2), 3 + 2);
 }
