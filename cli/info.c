@@ -170,17 +170,6 @@ static void print_tables(const cJSON *tables, const error *failed)
     }
 }
 
-static int count_kernels(const cache *c)
-{
-    cache_item *items = NULL;
-    int count = 0;
-    error unreadable = ERROR_INIT;
-    cache_list(c, false, &items, &count, &unreadable);
-    free(items);
-    error_clear(&unreadable);
-    return count;
-}
-
 /* [{"dir", "kernels"}] */
 static cJSON *stores_json(const struct toolchain *t)
 {
@@ -188,7 +177,7 @@ static cJSON *stores_json(const struct toolchain *t)
     for (int i = 0; i < stores_count(t->stores); i++) {
         cJSON *o = cJSON_CreateObject();
         cJSON_AddStringToObject(o, "dir", cache_dir(stores_at(t->stores, i)));
-        cJSON_AddNumberToObject(o, "kernels", count_kernels(stores_at(t->stores, i)));
+        cJSON_AddNumberToObject(o, "kernels", cache_count(stores_at(t->stores, i)));
         cJSON_AddItemToArray(list, o);
     }
     return list;
@@ -198,7 +187,7 @@ static void print_stores(const struct toolchain *t)
 {
     for (int i = 0; i < stores_count(t->stores); i++) {
         const cache *c = stores_at(t->stores, i);
-        const int count = count_kernels(c);
+        const int count = cache_count(c);
         printf("%-10s %s: %d kernel%s, only read\n", i ? "" : "stores", cli_show(cache_dir(c)).text, count,
                count == 1 ? "" : "s");
     }

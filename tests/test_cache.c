@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -439,6 +440,23 @@ int remove(const char *path)
     return unlink(path) == 0 ? 0 : errno == EISDIR ? rmdir(path) : -1;
 }
 
+static const char
+    *stale; /* a file's name: opening it fails once, as its entry was replaced on the server */
+
+int openat(int folder, const char *name, int flags, ...)
+{
+    va_list list;
+    va_start(list, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(list, mode_t) : 0;
+    va_end(list);
+    if (stale && strcmp(name, stale) == 0) {
+        stale = NULL;
+        errno = ESTALE;
+        return -1;
+    }
+    return (int)syscall(SYS_openat, folder, name, flags, mode);
+}
+
 /* The request was sent twice: done the first time, and refused the second. */
 static int rename_reported_as_failed(const char *from, const char *to)
 {
@@ -498,6 +516,21 @@ Test(cache, what_another_machine_published_first_is_kept)
         cache_close(c);
         cache_close(other);
     }
+}
+
+Test(cache, an_entry_that_is_replaced_while_it_is_read_is_looked_at_again)
+{
+    static const char *const names[] = {"kernel.ptx", "manifest.json", "source.cu"};
+    cache *c = filled_cache();
+    cache_entry out;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        stale = names[i];
+        cr_expect(cache_load(c, &key, &out));
+        cr_expect_null(stale);
+        cr_expect_eq(warnings, 0, "%s", last_warning);
+        cache_entry_free(&out);
+    }
+    cache_close(c);
 }
 
 Test(cache, a_rename_that_fails_warns_and_leaves_nothing)

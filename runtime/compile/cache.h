@@ -106,6 +106,9 @@ typedef struct cache_item {
 /* Caller frees *items. `check` reads every file and sets `damaged`. A cache without a folder is empty. */
 xq_status cache_list(const cache *c, bool check, cache_item **items, int *count, error *err);
 
+/* How many entries there are, by their names alone. */
+int cache_count(const cache *c);
+
 /* Removes one entry, or with a NULL key all of them and what interrupted writers left. Touches nothing
  * that is not the cache's own. */
 xq_status cache_clear(const cache *c, const char *key, int *removed, error *err);

@@ -98,6 +98,17 @@ xq_status cache_list(const cache *c, bool check, cache_item **items, int *count,
     return XQ_OK;
 }
 
+int cache_count(const cache *c)
+{
+    int count = 0;
+    DIR *folder = c->kernels ? opendir(c->kernels) : NULL;
+    for (struct dirent *e = folder ? readdir(folder) : NULL; e; e = readdir(folder))
+        count += cache_is_key(e->d_name);
+    if (folder)
+        closedir(folder);
+    return count;
+}
+
 /* Gives an entry another name, so that readers see all of it or nothing while its files go. What another
  * process has open, a network file system keeps in the folder by the name of .nfsXXXX until it is closed:
  * the next sweep after that removes it. False: it cannot be renamed, or is gone. */
