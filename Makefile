@@ -178,16 +178,16 @@ $(BUILD)/tests/libsim_cuda.so: $(call obj,$(addprefix tests/fake/,fake_cuda.c si
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared -Wl,--no-undefined $^ -o $@ -lpthread -lm
 $(addprefix $(BUILD)/tests/,test_checked test_checked_gpu test_cli test_compare test_device_cuda test_launch test_launch_cost \
-    test_measure_watch test_pack test_plan test_plan_image test_plan_sizes test_prepared test_runtime test_target \
+    test_measure_watch test_pack test_plan test_plan_image test_plan_sizes test_prepared test_runtime test_stores test_target \
     test_tune test_tune_worker test_without_sim): | $(BUILD)/tests/libfake_cuda.so
-$(addprefix $(BUILD)/tests/,test_cli test_outputs test_runtime test_target): | $(BUILD)/tests/libfake_nvrtc.so
+$(addprefix $(BUILD)/tests/,test_cli test_outputs test_runtime test_stores test_target): | $(BUILD)/tests/libfake_nvrtc.so
 $(addprefix $(BUILD)/tests/,test_compare test_measure_watch): | $(BUILD)/tests/libfake_nvml.so
 $(addprefix $(BUILD)/tests/,test_cli test_cli_gen test_cli_spec test_outputs test_prepare test_prepare_resume \
     test_prepared test_progress): | $(BUILD)/xq
-$(BUILD)/tests/test_abi: | libraries $(BUILD)/xq
+$(addprefix $(BUILD)/tests/,test_abi test_travel): | libraries $(BUILD)/xq
 $(BUILD)/tests/test_examples: | libraries $(BUILD)/xq $(BUILD)/tests/libsim_cuda.so $(BUILD)/tests/libfake_nccl.so
 $(BUILD)/tests/test_memory: | libraries $(BUILD)/xq $(BUILD)/tests/libfake_malloc.so
-$(addprefix $(BUILD)/tests/,test_cli_options test_parameters test_tune test_tune_parallel test_tune_report test_tuned): | $(BUILD)/xq
+$(addprefix $(BUILD)/tests/,test_cli_options test_parameters test_stores test_tune test_tune_parallel test_tune_report test_tuned): | $(BUILD)/xq
 
 # ---------------------------------------------------------------- set-up
 deps:

@@ -1,6 +1,5 @@
 /* xq cache: looks after the kernel cache. */
-#include "../runtime/compile/cache.h"
-#include "cli.h"
+#include "cache_export.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -190,37 +189,66 @@ static int prune(const cache *c, const struct cli_common *common, const cache_li
 
 /* ---------------------------------------------------------------- command */
 
-enum action { LIST, VERIFY, PRUNE, CLEAR, ACTIONS };
+enum action { LIST, VERIFY, EXPORT, PRUNE, CLEAR, ACTIONS };
 
 static int find_action(const char *given, enum action *out)
 {
-    static const char *const names[ACTIONS] = {"list", "verify", "prune", "clear"};
+    static const char *const names[ACTIONS] = {"list", "verify", "export", "prune", "clear"};
     for (int i = 0; i < ACTIONS; i++)
         if (strcmp(given, names[i]) == 0) {
             *out = (enum action)i;
             return CLI_OK;
         }
     const char *nearest = cli_nearest(given, names, sizeof names[0], ACTIONS);
-    return cli_usage("cache", "'%s' is none of list, verify, prune, clear%s%s%s", given,
+    return cli_usage("cache", "'%s' is none of list, verify, export, prune, clear%s%s%s", given,
                      nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
 }
 
-static int check_options(const struct prune_options *o, enum action action, cache_limits *limits)
+/* What all actions have a use for. */
+static bool is_for_all(const char *option)
 {
-    const char *given = o->older_than ? "--older-than" : o->larger_than ? "--larger-than" : NULL;
-    if (action == PRUNE && !given)
-        return cli_usage("cache", "prune needs --older-than DAYS, --larger-than SIZE, or both");
-    if (action != PRUNE && given)
-        return cli_usage("cache", "%s is for prune alone", given);
-    return read_limits(o, limits);
+    static const char *const names[] = {"--cache-dir", "--json", "--quiet", "--verbose"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(option, names[i]) == 0)
+            return true;
+    return false;
 }
 
-static int act(const cache *c, const struct cli_common *common, enum action action,
-               const cache_limits *limits)
+static bool is_for_prune(const char *option)
 {
+    return strcmp(option, "--older-than") == 0 || strcmp(option, "--larger-than") == 0;
+}
+
+static int check_options(const cli_command *command, const struct prune_options *prune,
+                         const struct export_options *export, enum action action, cache_limits *limits)
+{
+    if (action != EXPORT && command->positional_count > 1)
+        return cli_usage("cache", "unexpected argument '%s': KEY is for export alone",
+                         command->positional[1]);
+    for (int i = 0; i < command->given_count; i++) {
+        const char *given = command->given[i];
+        enum action only = is_for_prune(given) ? PRUNE : EXPORT;
+        if (!is_for_all(given) && action != only)
+            return cli_usage("cache", "%s is for %s alone", given, only == PRUNE ? "prune" : "export");
+    }
+    if (action == PRUNE && !prune->older_than && !prune->larger_than)
+        return cli_usage("cache", "prune needs --older-than DAYS, --larger-than SIZE, or both");
+    if (action == EXPORT)
+        return export_check(command, export);
+    return read_limits(prune, limits);
+}
+
+static int act(cache *c, const cli_command *command, const struct export_options *export,
+               enum action action, const cache_limits *limits)
+{
+    const struct cli_common *common = command->common;
     error err = ERROR_INIT;
+    if (action == EXPORT && cli_names_model(&export->spec))
+        return export_run(c, command, export); /* which needs no cache */
     if (!*cache_dir(c))
         return cli_usage("cache", "there is no cache folder: set --cache-dir, XQ_CACHE_DIR or HOME");
+    if (action == EXPORT)
+        return export_run(c, command, export);
     if (cli_begin_json(common, &err) != XQ_OK) {
         int status = cli_fail("cache", common, &err);
         error_clear(&err);
@@ -233,15 +261,61 @@ static int act(const cache *c, const struct cli_common *common, enum action acti
     return show(c, common, action == VERIFY);
 }
 
-const char cli_cache_summary[] = "list, verify, prune or clear the kernel cache";
+const char cli_cache_summary[] = "list, verify, export, prune or clear compiled kernels";
+
+static const char description[] =
+    "list    the kernels there are, with their size and age\n"
+    "verify  checks every file of every entry; exit status 1 where one is damaged\n"
+    "export  fills a kernel store, DIR of --to, which ships with a program (docs/kernel-cache.md): with\n"
+    "        entries of the cache, all of them or those that KEYs (or how they begin), --family and "
+    "--arch\n"
+    "        choose; or with --model or --spec exactly what plans of that spec need, on GPUs of\n"
+    "        --arch, which need not be here, or on --device\n"
+    "prune   removes some of them: --older-than DAYS, --larger-than SIZE, or both\n"
+    "clear   removes all of them; they are compiled again when needed\n\n"
+    "--cache-dir DIR looks at a store as well as at a cache.";
+
+static int run(cli_command *command, const struct prune_options *prune, const struct export_options *export)
+{
+    enum action action = LIST;
+    cache_limits limits = {0};
+    int status = find_action(command->positional[0], &action);
+    if (status == CLI_OK)
+        status = check_options(command, prune, export, action, &limits);
+    if (status != CLI_OK)
+        return status;
+    logger log = {command->common->quiet ? NULL : print_log_line, command->common};
+    cache *c = cache_open(command->common->cache_dir, &log);
+    if (!c) {
+        fprintf(stderr, "xq cache: out of memory\n");
+        return CLI_BAD_INPUT;
+    }
+    status = act(c, command, export, action, &limits);
+    cache_close(c);
+    return status;
+}
 
 int cli_cache(int argc, char **argv)
 {
-    struct prune_options o = {0};
+    struct prune_options prune = {0};
+    struct export_options export = {.max_batch = 1, .max_tokens = 4096, .max_queries = 1};
     const cli_option options[] = {
-        {"--older-than", CLI_STRING, &o.older_than, "DAYS",
+        {"--to", CLI_STRING, &export.to, "DIR", "export: the store, made where it is missing"},
+        {"--arch", CLI_LIST, &export.archs, "ARCH[,ARCH]",
+         "export: GPU architectures: sm_80, sm_89, sm_90a (Hopper's plans), sm_100, sm_120"},
+        {"--family", CLI_LIST, &export.families, "NAME[,NAME]",
+         "export, without a model: kernels of these families"},
+        {"--fused", CLI_FLAG, &export.fused, NULL, "export: plans of the fused kernels (default)"},
+        {"--unfused", CLI_FLAG, &export.unfused, NULL, "export: plans of the unfused kernels"},
+        {"--fp16-kv", CLI_FLAG, &export.fp16_kv, NULL, "export: plans of the fp16 cache"},
+        {"--checked", CLI_FLAG, &export.checked, NULL, "export: plans that check their calls"},
+        {"--max-batch", CLI_INT, &export.max_batch, "N", "export: max_batch of the plans (1)"},
+        {"--max-tokens", CLI_INT, &export.max_tokens, "N", "export: max_tokens of the plans (4096)"},
+        {"--max-queries", CLI_INT, &export.max_queries, "N",
+         "export: max_queries of the plans (1); above 1 kernels for one query and for many"},
+        {"--older-than", CLI_STRING, &prune.older_than, "DAYS",
          "prune: kernels that were not used for so long"},
-        {"--larger-than", CLI_STRING, &o.larger_than, "SIZE",
+        {"--larger-than", CLI_STRING, &prune.larger_than, "SIZE",
          "prune: while all take more (500M, 2G), those whose last use is longest ago"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
@@ -249,37 +323,26 @@ int cli_cache(int argc, char **argv)
     cli_command command = {
         .name = "cache",
         .summary = cli_cache_summary,
-        .arguments = "list|verify|prune|clear",
-        .description = "list    the kernels there are, with their size and age\n"
-                       "verify  checks every file of every entry; exit status 1 where one is damaged\n"
-                       "prune   removes some of them: --older-than DAYS, --larger-than SIZE, or both\n"
-                       "clear   removes all of them; they are compiled again when needed",
+        .arguments = "list|verify|export|prune|clear [KEY...]",
+        .description = description,
         .options = options,
+        .bounds = (const cli_bounds[]){{"--max-batch", 1, 65535},
+                                       {"--max-tokens", 1, 1 << 30},
+                                       {"--max-queries", 1, 1 << 20},
+                                       {NULL, 0, 0}},
         .common = &common,
-        .unused = (const cli_unused[]){{"--device", "the kernels of all devices are in one cache"},
-                                       {"--seed", "nothing is random here"},
-                                       {"--templates", "no kernel is made here"},
+        .spec = &export.spec,
+        .unused = (const cli_unused[]){{"--seed", "nothing is random here"},
+                                       {"--kernels", "--cache-dir DIR looks at a store"},
+                                       {"--no-compile", "what export makes of a model is compiled"},
                                        {NULL, NULL}},
         .positional_min = 1,
-        .positional_max = 1,
+        .positional_max = CLI_MOST_ARGUMENTS,
     };
     int status;
-    enum action action = LIST;
-    cache_limits limits = {0};
-    if (!cli_parse(&command, argc, argv, &status))
-        return status;
-    status = find_action(command.positional[0], &action);
-    if (status == CLI_OK)
-        status = check_options(&o, action, &limits);
-    if (status != CLI_OK)
-        return status;
-    logger log = {common.quiet ? NULL : print_log_line, &common};
-    cache *c = cache_open(common.cache_dir, &log);
-    if (!c) {
-        fprintf(stderr, "xq cache: out of memory\n");
-        return CLI_BAD_INPUT;
-    }
-    status = act(c, &common, action, &limits);
-    cache_close(c);
+    if (cli_parse(&command, argc, argv, &status))
+        status = run(&command, &prune, &export);
+    cli_list_free(&export.archs);
+    cli_list_free(&export.families);
     return status;
 }

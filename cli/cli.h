@@ -72,6 +72,8 @@ struct cli_common {
     const char *device;    /* --device; NULL: auto */
     const char *json;      /* --json FILE|-; NULL: none */
     const char *cache_dir; /* --cache-dir; NULL: the default; "": none */
+    const char *kernels;   /* --kernels; NULL: the default; "": none */
+    bool no_compile;       /* --no-compile */
     const char *templates; /* --templates; NULL: those built in */
     int64_t seed;          /* --seed */
     bool quiet, verbose;
@@ -196,11 +198,17 @@ struct cli_shown {
 };
 struct cli_shown cli_show(const char *text);
 
+/* The options of a context that the common options describe. Warnings go to stderr unless --quiet. They are
+ * those of the process: the last call decides. */
+void cli_context_options(const char *subcommand, const struct cli_common *common,
+                         xq_context_options *options);
+
 /* Opens a context with the common options; warnings go to stderr unless --quiet. Returns CLI_OK, or
  * the exit status after reporting the failure (*context is then NULL). */
 int cli_open(const char *subcommand, const struct cli_common *common, xq_context **context);
 
-/* Finds NVRTC, for a subcommand that would otherwise report its absence once for each thing it does. */
+/* Finds NVRTC, for a subcommand that would otherwise report its absence once for each thing it does; not
+ * where there are kernel stores, or nothing may be compiled. */
 xq_status cli_require_toolchain(xq_context *context, error *err);
 
 /* ------------------------------------------------------------- input, output

@@ -2,7 +2,7 @@
 #ifndef CLI_EMIT_H
 #define CLI_EMIT_H
 
-#include "../runtime/plan/blueprint.h"
+#include "../runtime/plan/create.h"
 #include "../runtime/plan/spec_view.h"
 #include "cli.h"
 #include "file_set.h"

@@ -1,34 +1,17 @@
 /* The images of a bundle: each plan, compiled for each architecture. */
-#include "../runtime/launch/last_error.h"
-#include "../runtime/plan/toolchain.h"
+#include "../runtime/plan/absent.h"
 #include "emit.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static void on_message(void *user, xq_log_level level, const char *message)
-{
-    const struct cli_common *common = user;
-    if (level < (common->verbose ? XQ_LOG_DEBUG : XQ_LOG_WARNING))
-        return;
-    cli_progress_pause();
-    fprintf(stderr, "xq emit: %s%s\n", level == XQ_LOG_WARNING ? "warning: " : "", message);
-    cli_progress_resume();
-}
-
 static xq_status open_context(const struct emitting *e, const char *arch, xq_context **context, error *err)
 {
-    const struct cli_common *common = &e->o->common;
     xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
-    options.cache_dir = common->cache_dir;
-    options.template_dir = common->templates;
-    if (!common->quiet) {
-        options.log = on_message;
-        options.log_user = (void *)common;
-    }
-    xq_status status = blueprint_context(arch, &options, context);
-    if (status != XQ_OK)
-        return last_error_read(*context, status, err);
+    cli_context_options("emit", &e->o->common, &options);
+    const absent_gpu gpu = {.arch = arch, .name = arch};
+    if (absent_context(&options, &gpu, context, err) != XQ_OK)
+        return err->status;
     return e->o->table ? context_add_table(*context, e->o->table, err) : XQ_OK;
 }
 
@@ -55,7 +38,7 @@ static xq_status make_image(struct emitting *e, xq_context *context, int plan, i
     options.max_append = o->max_append;
     options.max_queries = o->max_queries;
     options.max_total_queries = o->max_total_queries;
-    if (blueprint_make(context, &options, &p->images[arch], err) == XQ_OK)
+    if (plan_blueprint(context, &options, &p->images[arch], err) == XQ_OK)
         check_target(&p->images[arch], e->archs[arch], err);
     if (err->status != XQ_OK)
         error_within(err, "plan %s for %s", p->name, e->archs[arch]);

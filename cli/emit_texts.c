@@ -276,10 +276,10 @@ static cJSON *plan_json(const struct emitting *e, int plan, error *err)
 static cJSON *bundle_json(const struct emitting *e, error *err)
 {
     cJSON *o = cJSON_CreateObject(), *archs = cJSON_CreateArray(), *plans = cJSON_CreateArray();
-    char nvrtc[16];
-    snprintf(nvrtc, sizeof nvrtc, "%d.%d", e->nvrtc / 1000, e->nvrtc % 1000 / 10);
+    char compiler[16];
+    snprintf(compiler, sizeof compiler, "%d.%d", e->nvrtc / 1000, e->nvrtc % 1000 / 10);
     cJSON_AddStringToObject(o, "version", xq_version());
-    cJSON_AddStringToObject(o, "nvrtc", nvrtc);
+    cJSON_AddStringToObject(o, "nvrtc", compiler);
     cJSON_AddStringToObject(o, "prefix", e->o->name);
     cJSON_AddBoolToObject(o, "embed", e->o->embed);
     for (int a = 0; a < e->arch_count; a++)

@@ -170,6 +170,38 @@ static void print_tables(const cJSON *tables, const error *failed)
     }
 }
 
+/* [{"dir", "kernels"}] */
+static cJSON *stores_json(const struct toolchain *t)
+{
+    cJSON *list = cJSON_CreateArray();
+    for (int i = 0; i < stores_count(t->stores); i++) {
+        cJSON *o = cJSON_CreateObject();
+        cJSON_AddStringToObject(o, "dir", cache_dir(stores_at(t->stores, i)));
+        cJSON_AddNumberToObject(o, "kernels", cache_count(stores_at(t->stores, i)));
+        cJSON_AddItemToArray(list, o);
+    }
+    return list;
+}
+
+static void print_stores(const struct toolchain *t)
+{
+    for (int i = 0; i < stores_count(t->stores); i++) {
+        const cache *c = stores_at(t->stores, i);
+        const int count = cache_count(c);
+        printf("%-10s %s: %d kernel%s, only read\n", i ? "" : "stores", cli_show(cache_dir(c)).text, count,
+               count == 1 ? "" : "s");
+    }
+}
+
+static void print_cache(const cache *c)
+{
+    const char *dir = cache_dir(c), *why = cache_why_none(c);
+    if (why)
+        printf("cache      none: %s, nor are XQ_CACHE_DIR and XDG_CACHE_HOME\n", cli_show(why).text);
+    else
+        printf("cache      %s\n", *dir ? cli_show(dir).text : "none");
+}
+
 static void print_text(const xq_context *context, const nvrtc *library,
                        const struct compilation *compilation, const error *missing, const error *why,
                        const struct devices *devices, const cJSON *tables, const error *untuned)
@@ -194,10 +226,14 @@ static void print_text(const xq_context *context, const nvrtc *library,
     } else {
         printf("toolchain  none: %s\n", missing->message);
     }
-    print_compilation(context, compilation);
+    if (context->toolchain->no_compile)
+        printf("compiles   nothing: %s is set; kernels are those of stores and cache\n",
+               context->toolchain->no_compile);
+    else
+        print_compilation(context, compilation);
     print_tables(tables, untuned);
-    const char *dir = cache_dir(context->toolchain->cache);
-    printf("cache      %s\n", *dir ? cli_show(dir).text : "none");
+    print_stores(context->toolchain);
+    print_cache(context->toolchain->cache);
     print_devices(devices->available, "available", "name");
     print_devices(devices->unusable, "unusable", "why");
 }
@@ -250,6 +286,8 @@ static cJSON *info_json(const xq_context *context, const nvrtc *library,
         cJSON_AddStringToObject(toolchain, "error", missing->message);
     }
     cJSON_AddItemToObject(root, "compilation", compilation_json(compilation));
+    cJSON_AddBoolToObject(root, "no_compile", context->toolchain->no_compile != NULL);
+    cJSON_AddItemToObject(root, "stores", stores_json(context->toolchain));
     cJSON_AddStringToObject(root, "cache_dir", cache_dir(context->toolchain->cache));
     return root;
 }
@@ -265,7 +303,8 @@ int cli_info(int argc, char **argv)
         .description =
             "Shows the device that --device picks, with its ceilings (measured on a GPU, from the\n"
             "datasheet on the software device), the NVRTC that was found, what architecture kernels\n"
-            "are compiled for and why, where compiled kernels are kept, which devices there are, and\n"
+            "are compiled for and why, the kernel stores, where compiled kernels are kept, which devices\n"
+            "there are, and\n"
             "of each GPU that cannot be used why. Where --device is left to xq and no GPU was taken,\n"
             "it says why.",
         .common = &common,

@@ -32,6 +32,10 @@ enum { SUBCOMMANDS = sizeof subcommands / sizeof subcommands[0] };
 static const char environment[] =
     "  XQ_CACHE_DIR       folder of the kernel cache, as --cache-dir; '' for none. Without it\n"
     "                     XDG_CACHE_HOME/xq, else HOME/.cache/xq\n"
+    "  XQ_KERNELS         kernel stores, as --kernels: folders with colons between, which are only\n"
+    "                     read, and searched before the cache\n"
+    "  XQ_NO_COMPILE      1: a kernel that is in no store, and not in the cache, is an error; 0 or '':\n"
+    "                     it is compiled\n"
     "  XQ_TUNED           a table of tuned parameters (docs/tuning.md), before that of the configuration\n"
     "                     folder, XDG_CONFIG_HOME/xq/tuned.json, else HOME/.config/xq/tuned.json; '' for\n"
     "                     no table at all\n"

@@ -32,17 +32,25 @@ static void on_message(void *user, xq_log_level level, const char *message)
     cli_progress_resume();
 }
 
-int cli_open(const char *subcommand, const struct cli_common *common, xq_context **context)
+void cli_context_options(const char *subcommand, const struct cli_common *common,
+                         xq_context_options *options)
 {
     settings = (struct log_settings){subcommand, common->verbose ? XQ_LOG_DEBUG : XQ_LOG_WARNING};
+    options->device = common->device;
+    options->cache_dir = common->cache_dir;
+    options->template_dir = common->templates;
+    options->kernels = common->kernels;
+    options->no_compile = common->no_compile;
+    if (common->quiet)
+        return;
+    options->log = on_message;
+    options->log_user = &settings;
+}
+
+int cli_open(const char *subcommand, const struct cli_common *common, xq_context **context)
+{
     xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
-    options.device = common->device;
-    options.cache_dir = common->cache_dir;
-    options.template_dir = common->templates;
-    if (!common->quiet) {
-        options.log = on_message;
-        options.log_user = &settings;
-    }
+    cli_context_options(subcommand, common, &options);
     xq_context *opened = NULL;
     *context = NULL;
     xq_status created = xq_context_create(&options, &opened);
@@ -61,5 +69,8 @@ int cli_open(const char *subcommand, const struct cli_common *common, xq_context
 xq_status cli_require_toolchain(xq_context *context, error *err)
 {
     const nvrtc *library;
+    const struct toolchain *t = context->toolchain;
+    if (t->no_compile || stores_count(t->stores) > 0)
+        return XQ_OK; /* kernels may be in a store, and errors say which is not */
     return context_nvrtc(context, &library, err);
 }

@@ -13,10 +13,12 @@ struct option_table {
     int count, own, spec; /* own: how many are the command's; spec: how many follow of the spec */
 };
 
+/* Who has no use for the kernel cache has none for what is searched before it. */
 static const char *why_unused(const cli_command *command, const char *name)
 {
+    bool of_cache = strcmp(name, "--kernels") == 0 || strcmp(name, "--no-compile") == 0;
     for (const cli_unused *u = command->unused; u && u->name; u++)
-        if (strcmp(u->name, name) == 0)
+        if (strcmp(u->name, name) == 0 || (of_cache && strcmp(u->name, "--cache-dir") == 0))
             return u->why;
     return NULL;
 }
@@ -92,6 +94,10 @@ static void collect(const cli_command *command, struct option_table *table)
             {"--json", CLI_STRING, &c->json, "FILE|-", "write the results as JSON to a file or stdout"},
             {"--seed", CLI_INT, &c->seed, "N", "seed of random inputs (0)"},
             {"--cache-dir", CLI_TEXT, &c->cache_dir, "DIR", "kernel cache; '' for none"},
+            {"--kernels", CLI_TEXT, &c->kernels, "DIR[:DIR]",
+             "kernel stores, which are only read, before the cache; '' for none"},
+            {"--no-compile", CLI_FLAG, &c->no_compile, NULL,
+             "a kernel that is in no store, and not in the cache, is an error"},
             {"--templates", CLI_STRING, &c->templates, "DIR",
              "read templates from DIR, not those built in"},
             {"--quiet", CLI_FLAG, &c->quiet, NULL,

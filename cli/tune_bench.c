@@ -81,6 +81,8 @@ static xq_status open_context(struct tune_bench *b, error *err)
     o.device = common->device;
     o.cache_dir = common->cache_dir;
     o.template_dir = common->templates;
+    o.kernels = common->kernels;
+    o.no_compile = common->no_compile;
     xq_status status = xq_context_create(&o, &b->context);
     if (status != XQ_OK)
         return last_error_read(b->context, status, err);

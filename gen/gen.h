@@ -82,6 +82,10 @@ xq_status gen_ignore_tables(gen *g, error *err);
  * and how many are of sources that have changed since. Caller frees *json. */
 xq_status gen_list_tables(gen *g, const char *arch, char **json, error *err);
 
+/* The GPUs of an architecture between which the tables tell: JSON [{"name","multiprocessors"}]. Any GPU of
+ * that architecture gets parameters that one of them gets. Caller frees *json. */
+xq_status gen_list_gpus(gen *g, const char *arch, char **json, error *err);
+
 /* A warning of the completions so far that nobody took yet, such as a result that is not used because its
  * kernels have changed; "" when there is none. Each is given once. Caller frees *note. */
 xq_status gen_take_note(gen *g, char **note, error *err);

@@ -340,6 +340,15 @@ xq_status gen_list_tables(gen *g, const char *arch, char **json, error *err)
     return err->status;
 }
 
+xq_status gen_list_gpus(gen *g, const char *arch, char **json, error *err)
+{
+    call c = {.module = "tuned", .function = "gpus", .arguments = 1, .results = 1};
+    c.argument[0].text = arch;
+    if (call_module(g, &c, err) == XQ_OK)
+        *json = c.result[0];
+    return err->status;
+}
+
 xq_status gen_take_note(gen *g, char **note, error *err)
 {
     call c = {.module = "tuned", .function = "take_note", .results = 1};

@@ -286,4 +286,25 @@ function tuned.list(arch)
   return json.array(list)
 end
 
+-- The GPUs of an architecture between which tables tell: those that have results, and for each number of multiprocessors
+-- in results that may serve, a GPU that is in no table. Any other GPU gets what one of them gets.
+function tuned.gpus(arch)
+  local list, known, names = {}, {}, { "name", "multiprocessors" }
+  local function add(name, multiprocessors)
+    local key = name .. "\0" .. multiprocessors
+    if known[key] then return end
+    known[key] = true
+    list[#list + 1] = json.ordered({ name = name, multiprocessors = multiprocessors }, names)
+  end
+  add(arch, 0)
+  for _, found in ipairs(is_ignored and {} or host.tuned_tables()) do
+    for _, result in ipairs(found.results) do
+      local level = level_of(result, { arch = arch })
+      if level and level < 3 then add(result.device, result.multiprocessors) end
+      if level then add(arch, result.multiprocessors) end
+    end
+  end
+  return json.array(list)
+end
+
 return tuned

@@ -12,6 +12,7 @@
 set -u
 cd "$(dirname "$0")/.."
 export XQ_TUNED= # tests are of the families' defaults, but for those that name a table
+unset XQ_KERNELS XQ_NO_COMPILE
 PYTHON=
 if [ "${1:-}" = --python ]; then
     PYTHON=$2

@@ -6,5 +6,7 @@
  * `architectures`: what it knows, as "80,90"; NULL: those up to 9.0. To be called before NVRTC is opened.
  */
 void fake_nvrtc_use(const char *architectures);
+/* The same of another version: 13 for 13.0. */
+void fake_nvrtc_use_version(int major, const char *architectures);
 
 #endif

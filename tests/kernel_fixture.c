@@ -56,7 +56,7 @@ xq_status test_kernel_open(xq_context *context, const char *completed, const cha
     if (spec_view_read(completed, &view, err) == XQ_OK &&
         kernel_build_create(context, completed, view.shape.arch, family, &out->build, err) == XQ_OK) {
         const struct kernel_code code = kernel_build_code(out->build);
-        kernel_open(context->device, &code, out->build->target.arch, &out->loaded, err);
+        kernel_open(context->device, &code, out->build->target.text, &out->loaded, err);
     }
     if (err->status != XQ_OK)
         test_kernel_close(out);

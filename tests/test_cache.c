@@ -4,11 +4,14 @@
 
 #include <criterion/criterion.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,8 +28,8 @@ static void count_warnings(void *user, xq_log_level level, const char *message)
 }
 
 static const logger log_to_test = {count_warnings, NULL};
-static const cache_key key = {"0123456789abcdef0123456789abcdef"};
-static const cache_key other_key = {"ffffffffffffffffffffffffffffffff"};
+static const cache_key key = {"0123456789abcdef0123456789abcdef-sm_90a-12.9"};
+static const cache_key other_key = {"ffffffffffffffffffffffffffffffff-sm_90a-12.9"};
 
 static cache_entry make_entry(void)
 {
@@ -68,7 +71,7 @@ static cache *filled_cache(void)
 static char *entry_path(const cache *c, const char *file)
 {
     static char path[4096];
-    snprintf(path, sizeof path, "%s/kernels/%s%s%s", cache_dir(c), key.hex, *file ? "/" : "", file);
+    snprintf(path, sizeof path, "%s/kernels/%s%s%s", cache_dir(c), key.name, *file ? "/" : "", file);
     return path;
 }
 
@@ -78,7 +81,7 @@ static void assert_damaged_then_rebuilt(cache *c, const char *what)
     warnings = 0;
     cr_assert_not(cache_load(c, &key, &out), "%s was not noticed", what);
     cr_assert_eq(warnings, 1, "%s", what);
-    cr_assert(strstr(last_warning, key.hex) && strstr(last_warning, "damaged"), "%s", last_warning);
+    cr_assert(strstr(last_warning, key.name) && strstr(last_warning, "damaged"), "%s", last_warning);
     cache_store(c, &key, &e);
     cr_assert(cache_load(c, &key, &out), "after %s the entry was not replaced", what);
     assert_same(&e, &out);
@@ -165,11 +168,11 @@ Test(cache, empty_folder_and_file_in_place_of_an_entry_are_replaced)
     cache *c = filled_cache();
     int removed;
     error err = ERROR_INIT;
-    cr_assert_eq(cache_clear(c, key.hex, &removed, &err), XQ_OK);
+    cr_assert_eq(cache_clear(c, key.name, &removed, &err), XQ_OK);
     cr_assert_eq(removed, 1);
     cr_assert_eq(mkdir(entry_path(c, ""), 0777), 0);
     assert_damaged_then_rebuilt(c, "an empty folder");
-    cr_assert_eq(cache_clear(c, key.hex, &removed, &err), XQ_OK);
+    cr_assert_eq(cache_clear(c, key.name, &removed, &err), XQ_OK);
     files_write(entry_path(c, ""), "x", 1);
     assert_damaged_then_rebuilt(c, "a file");
     cache_close(c);
@@ -282,8 +285,8 @@ Test(cache, what_is_used_is_pruned_last)
     error err = ERROR_INIT;
     cache_store(c, &other_key, &e);
     const struct timespec old[2] = {{time(NULL) - 50 * 3600, 0}, {time(NULL) - 50 * 3600, 0}};
-    cr_assert_eq(utimensat(AT_FDCWD, kernels_path(c, key.hex), old, 0), 0);
-    cr_assert_eq(utimensat(AT_FDCWD, kernels_path(c, other_key.hex), old, 0), 0);
+    cr_assert_eq(utimensat(AT_FDCWD, kernels_path(c, key.name), old, 0), 0);
+    cr_assert_eq(utimensat(AT_FDCWD, kernels_path(c, other_key.name), old, 0), 0);
     cr_assert(cache_load(c, &key, &out));
     cache_entry_free(&out);
     const cache_limits two_days = {.by_age = true, .most_seconds = 48 * 3600};
@@ -327,11 +330,12 @@ Test(cache, empty_name_means_no_cache)
 
 Test(cache, default_folder_follows_the_environment)
 {
-    setenv("HOME", "/home/someone", 1);
+    const char *home = files_directory();
+    setenv("HOME", home, 1);
     unsetenv("XDG_CACHE_HOME");
     unsetenv("XQ_CACHE_DIR");
     cache *c = cache_open(NULL, &log_to_test);
-    cr_assert_str_eq(cache_dir(c), "/home/someone/.cache/xq");
+    cr_assert_str_eq(cache_dir(c), files_path(home, ".cache/xq"));
     cache_close(c);
     setenv("XDG_CACHE_HOME", "/var/xdg", 1);
     c = cache_open(NULL, &log_to_test);
@@ -354,8 +358,8 @@ Test(cache, listing_names_kernel_arch_size_and_damage)
     cr_assert_eq(truncate(entry_path(c, "kernel.ptx"), 3), 0);
     cr_assert_eq(cache_list(c, true, &items, &count, &err), XQ_OK);
     cr_assert_eq(count, 2);
-    cr_assert_str_eq(items[0].key, key.hex);
-    cr_assert_str_eq(items[1].key, other_key.hex);
+    cr_assert_str_eq(items[0].key, key.name);
+    cr_assert_str_eq(items[1].key, other_key.name);
     cr_assert(items[0].damaged);
     cr_assert_not(items[1].damaged);
     cr_assert_str_eq(items[1].name, "attend");
@@ -391,13 +395,267 @@ Test(cache, key_depends_on_every_field_and_their_borders)
     const cache_field moved[] = {{"ab", 2}, {"cde", 3}};
     const cache_field swapped[] = {{"de", 2}, {"abc", 3}};
     const cache_field more[] = {{"abc", 3}, {"de", 2}, {"", 0}};
-    cache_key a = cache_key_of(fields, 2);
+    cache_hash a = cache_hash_of(fields, 2);
     cr_assert_eq(strlen(a.hex), 32);
-    cr_assert_str_eq(a.hex, cache_key_of(fields, 2).hex);
-    cr_assert_str_neq(a.hex, cache_key_of(moved, 2).hex);
-    cr_assert_str_neq(a.hex, cache_key_of(swapped, 2).hex);
-    cr_assert_str_neq(a.hex, cache_key_of(more, 3).hex);
+    cr_assert_str_eq(a.hex, cache_hash_of(fields, 2).hex);
+    cr_assert_str_neq(a.hex, cache_hash_of(moved, 2).hex);
+    cr_assert_str_neq(a.hex, cache_hash_of(swapped, 2).hex);
+    cr_assert_str_neq(a.hex, cache_hash_of(more, 3).hex);
 }
+
+/* ------------------------------------------------------- shared by several machines
+ * A network file system cannot be mounted here. What it does that a local one does not is made by hand: the
+ * calls below stand before those of the C library. */
+
+static int (*rename_hook)(const char *from, const char *to);
+static time_t clock_ahead;         /* seconds by which this machine's clock is ahead of the file system's */
+static const char *open_elsewhere; /* a file's name: removing it leaves .nfs0001 in the folder */
+
+int rename(const char *from, const char *to)
+{
+    int (*hook)(const char *, const char *) = rename_hook;
+    rename_hook = NULL; /* once */
+    return hook ? hook(from, to) : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+time_t time(time_t *out)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (out)
+        *out = now.tv_sec + clock_ahead;
+    return now.tv_sec + clock_ahead;
+}
+
+int remove(const char *path)
+{
+    const char *name = strrchr(path, '/');
+    char kept[4200];
+    if (open_elsewhere && name && strcmp(name + 1, open_elsewhere) == 0) {
+        snprintf(kept, sizeof kept, "%.*s/.nfs0001", (int)(name - path), path);
+        return rename(path, kept);
+    }
+    if (open_elsewhere && name && strcmp(name, "/.nfs0001") == 0)
+        return 0; /* it stays, by another such name */
+    return unlink(path) == 0 ? 0 : errno == EISDIR ? rmdir(path) : -1;
+}
+
+static const char
+    *stale; /* a file's name: opening it fails once, as its entry was replaced on the server */
+
+int openat(int folder, const char *name, int flags, ...)
+{
+    va_list list;
+    va_start(list, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(list, mode_t) : 0;
+    va_end(list);
+    if (stale && strcmp(name, stale) == 0) {
+        stale = NULL;
+        errno = ESTALE;
+        return -1;
+    }
+    return (int)syscall(SYS_openat, folder, name, flags, mode);
+}
+
+/* The request was sent twice: done the first time, and refused the second. */
+static int rename_reported_as_failed(const char *from, const char *to)
+{
+    cr_assert_eq(rename(from, to), 0);
+    errno = ENOENT;
+    return -1;
+}
+
+/* Another node has published the same meanwhile, and servers differ in how they say so. */
+static const char *theirs;
+static int answer;
+static int rename_after_another(const char *from, const char *to)
+{
+    (void)from;
+    cr_assert_eq(rename(theirs, to), 0);
+    errno = answer;
+    return -1;
+}
+
+static int rename_refused(const char *from, const char *to)
+{
+    (void)from, (void)to;
+    errno = answer;
+    return -1;
+}
+
+Test(cache, a_rename_that_was_done_and_reported_as_failed_has_stored)
+{
+    cache *c = cache_open(files_directory(), &log_to_test);
+    cache_entry e = make_entry(), out;
+    rename_hook = rename_reported_as_failed;
+    cache_store(c, &key, &e);
+    cr_expect_eq(warnings, 0, "%s", last_warning);
+    cr_assert(cache_load(c, &key, &out));
+    cache_entry_free(&out);
+    cr_expect_eq(files_count(kernels_path(c, "")), 1);
+    cache_close(c);
+}
+
+Test(cache, what_another_machine_published_first_is_kept)
+{
+    static const int answers[] = {ENOTEMPTY, EEXIST, ESTALE, ENOENT};
+    for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+        cache *other = filled_cache(), *c = cache_open(files_directory(), &log_to_test);
+        cache_entry e = make_entry(), out;
+        char ptx[] = ".version 9.0\n";
+        e.parts[CACHE_PTX].data = ptx;
+        theirs = strdup(entry_path(other, ""));
+        answer = answers[i];
+        rename_hook = rename_after_another;
+        cache_store(c, &key, &e);
+        cr_expect_eq(warnings, 0, "%s", last_warning);
+        cr_assert(cache_load(c, &key, &out));
+        cr_expect_str_eq(out.parts[CACHE_PTX].data, ".version 8.0\n", "theirs stays");
+        cr_expect_eq(files_count(kernels_path(c, "")), 1);
+        cache_entry_free(&out);
+        cache_close(c);
+        cache_close(other);
+    }
+}
+
+Test(cache, an_entry_that_is_replaced_while_it_is_read_is_looked_at_again)
+{
+    static const char *const names[] = {"kernel.ptx", "manifest.json", "source.cu"};
+    cache *c = filled_cache();
+    cache_entry out;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        stale = names[i];
+        cr_expect(cache_load(c, &key, &out));
+        cr_expect_null(stale);
+        cr_expect_eq(warnings, 0, "%s", last_warning);
+        cache_entry_free(&out);
+    }
+    cache_close(c);
+}
+
+Test(cache, a_rename_that_fails_warns_and_leaves_nothing)
+{
+    cache *c = cache_open(files_directory(), &log_to_test);
+    cache_entry e = make_entry(), out;
+    answer = EDQUOT;
+    rename_hook = rename_refused;
+    cache_store(c, &key, &e);
+    cr_expect_eq(warnings, 1);
+    cr_expect(strstr(last_warning, strerror(EDQUOT)), "%s", last_warning);
+    cr_expect_not(cache_load(c, &key, &out));
+    cr_expect_eq(files_count(kernels_path(c, "")), 0);
+    cache_close(c);
+}
+
+/* This machine's clock is two days ahead of the server's: nothing is old because of that. */
+Test(cache, ages_are_by_the_file_systems_own_clock)
+{
+    cache *c = filled_cache(), *next = cache_open(cache_dir(c), &log_to_test);
+    cache_entry e = make_entry();
+    cache_pruned pruned;
+    error err = ERROR_INIT;
+    const cache_limits a_day = {.by_age = true, .most_seconds = 24 * 3600};
+    clock_ahead = 48 * 3600;
+    make_folder(kernels_path(c, "tmp.alive"));
+    cache_store(next, &other_key, &e);
+    cr_expect_eq(access(kernels_path(c, "tmp.alive"), F_OK), 0, "another machine is writing it");
+    cr_assert_eq(cache_prune(next, &a_day, &pruned, &err), XQ_OK);
+    cr_expect_eq(pruned.removed + pruned.leftovers, 0);
+    clock_ahead = -48 * 3600;
+    const struct timespec old[2] = {{time(NULL), 0}, {time(NULL), 0}};
+    cr_assert_eq(utimensat(AT_FDCWD, kernels_path(c, key.name), old, 0), 0);
+    cr_assert_eq(cache_prune(next, &a_day, &pruned, &err), XQ_OK);
+    cr_expect_eq(pruned.removed, 1, "it was last used two days ago");
+    cache_close(next);
+    cache_close(c);
+}
+
+/* A file that a process has open keeps its folder. The entry is gone all the same, and the rest goes later.
+ */
+Test(cache, what_is_open_elsewhere_leaves_a_rest_that_is_swept)
+{
+    cache *c = filled_cache();
+    cache_entry out, e = make_entry();
+    cache_pruned pruned;
+    error err = ERROR_INIT;
+    int removed;
+    open_elsewhere = "kernel.ptx";
+    cr_assert_eq(cache_clear(c, NULL, &removed, &err), XQ_OK, "%s", err.message);
+    cr_expect_eq(removed, 1);
+    cr_expect_not(cache_load(c, &key, &out));
+    cr_expect_eq(warnings, 0, "%s", last_warning);
+    cr_expect_eq(files_count(kernels_path(c, "")), 1);
+    cache_store(c, &key, &e); /* its name is free */
+    cr_expect_eq(truncate(entry_path(c, "source.cu"), 1), 0);
+    cache_store(c, &key, &e); /* a damaged entry makes way in the same manner */
+    cr_assert(cache_load(c, &key, &out));
+    cache_entry_free(&out);
+    cr_expect_eq(files_count(kernels_path(c, "")), 3);
+    open_elsewhere = NULL;
+    char command[4300];
+    snprintf(command, sizeof command, "touch -d '2 hours ago' '%s'/tmp.*", kernels_path(c, ""));
+    cr_assert_eq(system(command), 0);
+    const cache_limits none = {.by_age = true, .most_seconds = 24 * 3600};
+    cr_assert_eq(cache_prune(c, &none, &pruned, &err), XQ_OK);
+    cr_expect_eq(pruned.leftovers, 2);
+    cr_expect_eq(files_count(kernels_path(c, "")), 1);
+    cache_close(c);
+}
+
+/* ------------------------------------------------------------------- no folder */
+
+/* What a service has. The first store says so, and none that finds all its kernels. */
+Test(cache, without_a_home_there_is_no_cache_and_one_warning)
+{
+    static const char *const homes[] = {NULL, "", "/nonexistent/xq-home"};
+    unsetenv("XDG_CACHE_HOME");
+    unsetenv("XQ_CACHE_DIR");
+    for (size_t i = 0; i < sizeof homes / sizeof homes[0]; i++) {
+        if (homes[i])
+            setenv("HOME", homes[i], 1);
+        else
+            unsetenv("HOME");
+        cache *c = cache_open(NULL, &log_to_test);
+        cache_entry out, e = make_entry();
+        warnings = 0;
+        cr_expect_str_eq(cache_dir(c), "");
+        cr_expect_not(cache_load(c, &key, &out));
+        cr_expect_eq(warnings, 0, "%s", last_warning);
+        cache_store(c, &key, &e);
+        cache_store(c, &key, &e);
+        cr_expect_eq(warnings, 1);
+        cr_expect(strstr(last_warning, i == 2 ? homes[i] : "HOME is not set"), "%s", last_warning);
+        cache_close(c);
+    }
+    cr_expect_eq(access("/nonexistent", F_OK), -1, "it was made");
+}
+
+/* As a user who may read it and not write. */
+Test(cache, a_folder_that_cannot_be_written_serves_all_the_same)
+{
+    cache *c = filled_cache();
+    char kernels[4096];
+    snprintf(kernels, sizeof kernels, "%s", kernels_path(c, ""));
+    cr_assert_eq(chmod(cache_dir(c), 0755) | chmod(kernels, 0555), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        cache_entry e = make_entry(), out;
+        bool good = (getuid() != 0 || setresuid(65534, 65534, 65534) == 0) && cache_load(c, &key, &out);
+        good = good && warnings == 0;
+        cache_store(c, &other_key, &e);
+        cache_store(c, &other_key, &e);
+        _exit(good && warnings == 1 && strstr(last_warning, "cannot be written (Permission denied)") ? 0
+                                                                                                     : 1);
+    }
+    int status = -1;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", (unsigned)status);
+    cr_assert_eq(chmod(kernels, 0755), 0);
+    cr_expect_eq(files_count(kernels), 1);
+    cache_close(c);
+}
+
+/* --------------------------------------------------------------- at the same time */
 
 /* Writers that each time damage what they find, and readers: whatever a load returns must be whole. */
 Test(cache, many_processes_at_once_see_whole_entries, .timeout = 60)

@@ -34,19 +34,19 @@ static const struct {
     const char *command, *unused;
 } commands[] = {
     {"info", "--seed --templates"},
-    {"gen", "--device --seed --cache-dir"},
+    {"gen", "--device --seed --cache-dir --kernels --no-compile"},
     {"prepare d", "--model --layer-kind --base --bits --axis-k --axis-v --zero-point --clip "
                   "--accumulator-bits --page --dtype "
-                  "--queries --device --seed --cache-dir --verbose"},
+                  "--queries --device --seed --cache-dir --kernels --no-compile --verbose"},
     {"run", "--base --queries --seed"},
     {"compare", "--base"},
     {"verify", ""},
-    {"cache list", "--device --seed --templates"},
+    {"cache export", "--seed --kernels --no-compile"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
-static const char *const common[] = {"--device",    "--json",  "--seed",   "--cache-dir",
-                                     "--templates", "--quiet", "--verbose"};
+static const char *const common[] = {"--device",     "--json",      "--seed",  "--cache-dir", "--kernels",
+                                     "--no-compile", "--templates", "--quiet", "--verbose"};
 static const char *const of_spec[] = {
     "--model",  "--layer-kind",  "--method",     "--bits",     "--group",   "--axis-k",
     "--axis-v", "--clip",        "--zero-point", "--rank",     "--groups",  "--rotation",
@@ -123,6 +123,24 @@ Test(cli_options, an_option_without_effect_beside_another_is_refused, .timeout =
     refused(2, "--prepared: has no effect with --fp16-kv",
             "run --input a --output b --model llama-3.1-8b --fp16-kv --prepared f");
     refused(2, "--quiet: has no effect with --verbose", "info --quiet --verbose");
+    refused(2, "--to is for export alone", "cache list --to d");
+    refused(2, "--device is for export alone", "cache clear --device sim");
+    refused(2, "--bits is for export alone", "cache verify --bits 4");
+    refused(2, "--older-than is for prune alone", "cache export --to d --older-than 3");
+    refused(2, "unexpected argument '0123': KEY is for export alone", "cache clear 0123");
+    refused(2, "export needs --to DIR", "cache export");
+    refused(2, "--bits: has no effect without --model or --spec", "cache export --to d --bits 4");
+    refused(2, "--max-batch: has no effect without --model", "cache export --to d --max-batch 4");
+    refused(2, "--device: has no effect without --model", "cache export --to d --device sim");
+    refused(2, "'0123': a KEY has no effect with --model",
+            "cache export 0123 --to d --model llama-3.1-8b --arch sm_80");
+    refused(2, "--family: plans need kernels of all",
+            "cache export --to d --model llama-3.1-8b --arch sm_80 --family rope");
+    refused(2, "export needs --arch ARCH[,ARCH]", "cache export --to d --model llama-3.1-8b");
+    refused(2, "--device: has no effect with --arch",
+            "cache export --to d --model llama-3.1-8b --arch sm_80 --device sim");
+    refused(2, "--set arch: give --arch",
+            "cache export --to d --model llama-3.1-8b --set 'arch=\"sm_80\"'");
     refused(2, "--group: prepared weights depend on it with", "prepare d --group 64");
     refused(2, "--group: prepared weights depend on it with", "prepare d --set cache.group=64");
     refused(2, "--weights: is the type of packed weights; add --pack", "prepare d --weights int8");
@@ -255,7 +273,7 @@ Test(cli_options, numbers_are_those_of_json_everywhere, .timeout = 240)
 Test(cli_options, an_option_without_its_value_is_wrong_usage)
 {
     refused(2, "an argument is empty; usage: xq prepare MODEL_DIR|--show FILE", "prepare ''");
-    refused(2, "an argument is empty; usage: xq cache list|verify|prune|clear", "cache ''");
+    refused(2, "an argument is empty; usage: xq cache list|verify|export|prune|clear", "cache ''");
     refused(2, "--json needs an argument: FILE|-", "info --json --quiet");
     refused(2, "--json needs an argument: FILE|-", "info --json ''");
     refused(2, "--json needs an argument: FILE|-", "info --json=");

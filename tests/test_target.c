@@ -193,9 +193,9 @@ Test(target, ptx_and_cubin_of_one_architecture_have_entries_of_their_own)
         cr_expect_eq(k.build->compiled.cubin == NULL, i % 2 == 1);
         cr_expect_eq(fake->ptx_modules, i % 2);
         if (i >= 2)
-            cr_expect_str_eq(k.build->compiled.key.hex, keys[i - 2]);
+            cr_expect_str_eq(k.build->compiled.key.name, keys[i - 2]);
         else
-            snprintf(keys[i], sizeof keys[i], "%s", k.build->compiled.key.hex);
+            snprintf(keys[i], sizeof keys[i], "%s", k.build->compiled.key.name);
         test_kernel_close(&k);
         xq_context_destroy(context);
     }

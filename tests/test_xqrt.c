@@ -112,18 +112,22 @@ Test(xqrt, options_for_compiling_are_refused)
 {
     fake_cuda_use();
     const struct library xqrt = load("libxqrt.so");
-    for (int i = 0; i < 3; i++) {
+    static const char *const names[] = {"template_dir", "cache_dir", "kernels", "no_compile"};
+    for (int i = 0; i < 5; i++) {
         xq_context_options o = XQ_CONTEXT_OPTIONS_INIT;
         xq_context *context = NULL;
+        char expected[64];
         o.device = "cuda";
         o.template_dir = i == 0 ? "templates" : NULL;
         o.cache_dir = i == 1 ? "cache" : "";
+        o.kernels = i == 2 ? "/opt/kernels" : "";
+        o.no_compile = i == 3;
         xq_status status = xqrt.context_create(&o, &context);
-        cr_expect_eq(status, i < 2 ? XQ_ERROR_ARGUMENT : XQ_OK);
-        if (i < 2)
-            cr_expect(strstr(library_message(&xqrt, context),
-                             i ? "cache_dir would have" : "template_dir would have"),
-                      "%s", library_message(&xqrt, context));
+        cr_expect_eq(status, i < 4 ? XQ_ERROR_ARGUMENT : XQ_OK);
+        snprintf(expected, sizeof expected, "%s would have no effect", i < 4 ? names[i] : "");
+        if (i < 4)
+            cr_expect(strstr(library_message(&xqrt, context), expected), "%s",
+                      library_message(&xqrt, context));
         xqrt.context_destroy(context);
     }
 }

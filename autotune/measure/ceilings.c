@@ -1,6 +1,5 @@
 #include "ceilings.h"
 
-#include "../../runtime/compile/compile.h"
 #include "../../runtime/plan/toolchain.h"
 #include "../../sim/ceilings.h"
 #include "params.h"
@@ -22,16 +21,10 @@ struct bench {
 
 static xq_status load(xq_context *context, struct bench *b, error *err)
 {
-    const gen *generator = NULL;
-    const nvrtc *library = NULL;
     compiled kernels = {0};
-    kernel_target chosen;
+    cache_arch target;
     device *d = b->device = context->device;
-    if (context_generator(context, &generator, err) == XQ_OK &&
-        context_nvrtc(context, &library, err) == XQ_OK &&
-        context_target(context, context->arch, &chosen, err) == XQ_OK &&
-        compile_source(library, context->toolchain->cache, generator, "ceilings", source, chosen.arch,
-                       &kernels, err) == XQ_OK) {
+    if (context_compile(context, "ceilings", source, context->arch, &target, &kernels, err) == XQ_OK) {
         size_t bytes;
         const void *image = compiled_image(&kernels, &bytes);
         d->ops->module_load(d, image, bytes, "ceilings", &b->module, err);

@@ -97,7 +97,8 @@ typedef enum xq_status {
     XQ_ERROR_TEMPLATE = 4,       /* a template failed to compile or render */
     XQ_ERROR_COMPILE = 5,        /* NVRTC refused the generated source */
     XQ_ERROR_NO_DEVICE = 6,      /* no driver or no such GPU */
-    XQ_ERROR_NO_TOOLCHAIN = 7,   /* NVRTC was not found */
+    XQ_ERROR_NO_TOOLCHAIN = 7,   /* NVRTC was not found, or no_compile forbids it, and a kernel is in no
+                                    store or cache */
     XQ_ERROR_DEVICE = 8,         /* the device reported a fault, or refused a launch */
     XQ_ERROR_MEMORY = 9,         /* out of host memory */
     XQ_ERROR_DEVICE_MEMORY = 10, /* out of device memory */
@@ -154,11 +155,16 @@ typedef struct xq_context_options {
     const char *template_dir; /* read templates from here instead of those built in (development) */
     xq_log_callback log;      /* receives messages; may be NULL */
     void *log_user;           /* the callback's `user` */
+    const char *kernels; /* kernel stores, which are read and never written, with colons between; they are
+                            searched in order before the cache. Default $XQ_KERNELS; "" for none. What is
+                            no store is left out, with a warning (docs/kernel-cache.md) */
+    int32_t no_compile;  /* 1: a kernel that is in no store, and not in the cache, is an error, and NVRTC is
+                            not looked for. 0: as $XQ_NO_COMPILE says (1, 0, or empty) */
 } xq_context_options;
 #define XQ_CONTEXT_OPTIONS_INIT XQ_SIZED(xq_context_options)
 
-/* Opens a device and the kernel cache. `options` may be NULL. On failure *context receives an object
- * that only serves xq_last_error and xq_context_destroy, or NULL when memory ran out.
+/* Opens a device, the kernel stores and the kernel cache. `options` may be NULL. On failure *context
+ * receives an object that only serves xq_last_error and xq_context_destroy, or NULL when memory ran out.
  * Errors: XQ_ERROR_ARGUMENT, XQ_ERROR_NO_DEVICE, XQ_ERROR_MEMORY. */
 XQ_API xq_status xq_context_create(const xq_context_options *options, xq_context **context);
 /* Ends the caller's use of the context: the pointer, and strings of xq_last_error, are no longer valid.
@@ -284,10 +290,11 @@ typedef struct xq_plan_options {
     }
 #endif
 
-/* Completes the spec, renders, compiles (or finds in the kernel cache) and loads its kernels.
- * The plan keeps what it needs of the context: the two may be destroyed in any order.
- * Errors: those of xq_spec_complete, XQ_ERROR_TEMPLATE, XQ_ERROR_COMPILE, XQ_ERROR_NO_TOOLCHAIN,
- * XQ_ERROR_DEVICE, XQ_ERROR_ARGUMENT. */
+/* Completes the spec, renders, compiles (or finds in a kernel store or the kernel cache) and loads its
+ * kernels. NVRTC is needed only for those that are found nowhere: XQ_ERROR_NO_TOOLCHAIN then names the
+ * kernel, its spec, and where was looked. The plan keeps what it needs of the context: the two may be
+ * destroyed in any order. Errors: those of xq_spec_complete, XQ_ERROR_TEMPLATE, XQ_ERROR_COMPILE,
+ * XQ_ERROR_NO_TOOLCHAIN, XQ_ERROR_DEVICE, XQ_ERROR_ARGUMENT. */
 XQ_API xq_status xq_plan_create(xq_context *context, const xq_plan_options *options, xq_plan **plan);
 #endif
 

@@ -3,6 +3,7 @@
 #include "../base/publish_folder.h"
 #include "cache_private.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -23,7 +24,14 @@ static char *join(const char *a, const char *b)
     return asprintf(&text, "%s%s", a, b) < 0 ? NULL : text;
 }
 
-static char *default_dir(void)
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* A home that does not exist, as services have, is not made. */
+static char *default_dir(char **why_none)
 {
     const char *dir = getenv("XQ_CACHE_DIR");
     if (dir)
@@ -32,8 +40,9 @@ static char *default_dir(void)
     if (dir && dir[0] == '/') /* relative ones are to be ignored, says the XDG specification */
         return join(dir, "/xq");
     dir = getenv("HOME");
-    if (dir && *dir)
+    if (dir && *dir && is_folder(dir))
         return join(dir, "/.cache/xq");
+    *why_none = dir && *dir ? join("HOME is not a folder that exists: ", dir) : strdup("HOME is not set");
     return strdup("");
 }
 
@@ -43,7 +52,7 @@ cache *cache_open(const char *dir, const logger *log)
     if (!c)
         return NULL;
     c->log = *log;
-    c->dir = dir ? strdup(dir) : default_dir();
+    c->dir = dir ? strdup(dir) : default_dir(&c->why_none);
     if (c->dir && *c->dir)
         c->kernels = join(c->dir, "/kernels");
     if (!c->dir || (*c->dir && !c->kernels)) {
@@ -53,18 +62,52 @@ cache *cache_open(const char *dir, const logger *log)
     return c;
 }
 
+static xq_status check_store(const cache *c, error *err)
+{
+    struct stat st;
+    const char *why = stat(c->dir, &st) != 0       ? strerror(errno)
+                      : !S_ISDIR(st.st_mode)       ? "is no folder"
+                      : stat(c->kernels, &st) != 0 ? "has no folder `kernels`"
+                      : !S_ISDIR(st.st_mode)       ? "its `kernels` is no folder"
+                                                   : NULL;
+    if (!why)
+        return XQ_OK;
+    error_set(err, XQ_ERROR_IO, "cache", "%s is no kernel store: %s", c->dir, why);
+    return error_at(err, c->dir, 0);
+}
+
+cache *cache_open_store(const char *dir, const logger *log, error *err)
+{
+    cache *c = cache_open(dir, log);
+    if (!c) {
+        error_set(err, XQ_ERROR_MEMORY, "cache", "out of memory");
+        return NULL;
+    }
+    c->is_store = true;
+    if (check_store(c, err) == XQ_OK)
+        return c;
+    cache_close(c);
+    return NULL;
+}
+
 void cache_close(cache *c)
 {
     if (!c)
         return;
     free(c->dir);
     free(c->kernels);
+    free(c->why_none);
     free(c);
 }
 
 const char *cache_dir(const cache *c)
 {
     return c->dir;
+}
+
+const char *cache_why_none(const cache *c)
+{
+    return c->why_none;
 }
 
 const logger *cache_log(const cache *c)
@@ -87,7 +130,7 @@ static void hex_of(XXH128_hash_t hash, char hex[33])
 }
 
 /* The hash of the fields' hashes and lengths: no state to allocate, no ambiguity where fields meet. */
-cache_key cache_key_of(const cache_field *fields, int count)
+cache_hash cache_hash_of(const cache_field *fields, int count)
 {
     struct {
         uint64_t chain[2], field[2], bytes;
@@ -101,9 +144,47 @@ cache_key cache_key_of(const cache_field *fields, int count)
         link.chain[0] = chain.low64;
         link.chain[1] = chain.high64;
     }
+    cache_hash hash;
+    hex_of((XXH128_hash_t){link.chain[0], link.chain[1]}, hash.hex);
+    return hash;
+}
+
+/* ------------------------------------------------------------------- keys */
+
+enum { HASH_DIGITS = sizeof((cache_hash *)0)->hex - 1 };
+
+cache_key cache_key_of(const cache_hash *hash, const char *arch, int nvrtc)
+{
     cache_key key;
-    hex_of((XXH128_hash_t){link.chain[0], link.chain[1]}, key.hex);
+    snprintf(key.name, sizeof key.name, "%s-%.31s-%d.%d", hash->hex, arch, nvrtc / 1000, nvrtc % 1000 / 10);
     return key;
+}
+
+/* The parts behind the hash. */
+static bool read_key(const char *name, cache_arch *arch, int *nvrtc)
+{
+    int major, minor, end = 0;
+    if (strlen(name) < HASH_DIGITS ||
+        sscanf(name + HASH_DIGITS, "-%31[a-z0-9_]-%3d.%2d%n", arch->text, &major, &minor, &end) != 3 ||
+        name[HASH_DIGITS + end] || major < 1 || minor < 0)
+        return false;
+    *nvrtc = 1000 * major + 10 * minor;
+    return true;
+}
+
+bool cache_is_key(const char *name)
+{
+    cache_arch arch;
+    int nvrtc;
+    return strspn(name, "0123456789abcdef") == HASH_DIGITS &&
+           (!name[HASH_DIGITS] || read_key(name, &arch, &nvrtc));
+}
+
+cache_arch cache_key_arch(const char *key)
+{
+    cache_arch arch = {""};
+    int nvrtc;
+    return read_key(key, &arch, &nvrtc) ? arch : (cache_arch){""};
 }
 
 /* --------------------------------------------------------------- manifest */
@@ -179,6 +260,11 @@ enum cache_state cache_read(const cache *c, const char *key, cache_entry *out)
     return state == CACHE_DAMAGED ? read_once(c, key, out) : state;
 }
 
+bool cache_get(const cache *c, const char *key, cache_entry *out)
+{
+    return c->kernels && cache_read(c, key, out) == CACHE_WHOLE;
+}
+
 /* Where the cache cannot be written, an entry is as old as its contents. */
 static void note_use(const cache *c, const char *key)
 {
@@ -191,13 +277,72 @@ bool cache_load(cache *c, const cache_key *key, cache_entry *out)
 {
     if (!c->kernels)
         return false;
-    enum cache_state state = cache_read(c, key->hex, out);
-    if (state == CACHE_DAMAGED)
+    enum cache_state state = cache_read(c, key->name, out);
+    if (state == CACHE_DAMAGED && c->is_store)
+        log_message(&c->log, XQ_LOG_WARNING, "kernel store entry %s/%s is damaged; looking further",
+                    c->kernels, key->name);
+    else if (state == CACHE_DAMAGED)
         log_message(&c->log, XQ_LOG_WARNING, "kernel cache entry %s/%s is damaged; compiling again",
-                    c->kernels, key->hex);
-    if (state == CACHE_WHOLE)
-        note_use(c, key->hex);
+                    c->kernels, key->name);
+    if (state == CACHE_WHOLE && !c->is_store)
+        note_use(c, key->name);
     return state == CACHE_WHOLE;
+}
+
+/* --------------------------------------------------------------- searching */
+
+/* An entry that would serve. */
+struct found {
+    cache_key key;
+    int64_t rank;
+};
+struct found_list {
+    struct found items[64];
+    int count;
+};
+
+/* Best first; where the list is full, the worst goes. */
+static void add_found(struct found_list *list, const struct found *f)
+{
+    const int most = (int)(sizeof list->items / sizeof list->items[0]);
+    if (list->count == most && list->items[most - 1].rank >= f->rank)
+        return;
+    int at = list->count < most ? list->count++ : most - 1;
+    for (; at > 0 && list->items[at - 1].rank < f->rank; at--)
+        list->items[at] = list->items[at - 1];
+    list->items[at] = *f;
+}
+
+static void find_all(const cache *c, const cache_hash *hash, cache_rank *rank, const void *user,
+                     struct found_list *list)
+{
+    DIR *folder = opendir(c->kernels);
+    for (struct dirent *e = folder ? readdir(folder) : NULL; e; e = readdir(folder)) {
+        cache_arch arch;
+        int nvrtc;
+        struct found f;
+        if (strncmp(e->d_name, hash->hex, HASH_DIGITS) != 0 || !read_key(e->d_name, &arch, &nvrtc) ||
+            (f.rank = rank(user, arch.text, nvrtc)) <= 0)
+            continue;
+        f.key = cache_key_of(hash, arch.text, nvrtc);
+        add_found(list, &f);
+    }
+    if (folder)
+        closedir(folder);
+}
+
+bool cache_load_best(cache *c, const cache_hash *hash, cache_rank *rank, const void *user, cache_key *key,
+                     cache_entry *out)
+{
+    struct found_list list = {.count = 0};
+    if (c->kernels)
+        find_all(c, hash, rank, user, &list);
+    for (int i = 0; i < list.count; i++)
+        if (cache_load(c, &list.items[i].key, out)) {
+            *key = list.items[i].key;
+            return true;
+        }
+    return false;
 }
 
 /* ---------------------------------------------------------------- writing */
@@ -215,8 +360,19 @@ static int write_entry(folder_publication *p, const char *key, const cache_entry
     return result;
 }
 
+static bool is_whole(const cache *c, const char *key)
+{
+    cache_entry theirs;
+    if (cache_read(c, key, &theirs) != CACHE_WHOLE)
+        return false;
+    cache_entry_free(&theirs);
+    return true;
+}
+
 /* Puts the finished folder in place. An entry that is there already was either published by another
- * process meanwhile (theirs is as good as ours), or is damaged and makes way. */
+ * process meanwhile (theirs is as good as ours), or is damaged and makes way. Over a network file system a
+ * rename that was done can be reported as failed, when the request was sent twice: what counts is whether a
+ * whole entry stands there. */
 static int publish(const cache *c, folder_publication *p, const char *key)
 {
     char place[4200], aside[4300];
@@ -225,12 +381,12 @@ static int publish(const cache *c, folder_publication *p, const char *key)
     for (int attempt = 0; attempt < 8; attempt++) {
         if (publish_folder_commit(p, key) == 0)
             return 0;
-        if (errno != ENOTEMPTY && errno != EEXIST && errno != ENOTDIR)
-            return -1;
-        cache_entry theirs;
-        if (cache_read(c, key, &theirs) == CACHE_WHOLE) {
-            cache_entry_free(&theirs);
+        int failure = errno;
+        if (is_whole(c, key))
             return 0;
+        if (failure != ENOTEMPTY && failure != EEXIST && failure != ENOTDIR) {
+            errno = failure;
+            return -1;
         }
         if (rename(place, aside) == 0)
             files_remove(aside); /* whatever stood there, also a file or a link */
@@ -239,12 +395,20 @@ static int publish(const cache *c, folder_publication *p, const char *key)
     return -1;
 }
 
+/* Once for each cache that writes. What this writer has just made has the file system's own time. */
+static void sweep_once(cache *c, const folder_publication *p)
+{
+    struct stat st;
+    if (!atomic_exchange(&c->swept, true) && fstat(p->folder, &st) == 0)
+        cache_sweep(c, st.st_mtime);
+}
+
 static int store(cache *c, const char *key, const cache_entry *entry)
 {
     folder_publication p;
     int result = publish_folder_begin(&p, c->kernels, CACHE_TEMPORARY);
-    if (result == 0 && !atomic_exchange(&c->swept, true))
-        cache_sweep(c);
+    if (result == 0)
+        sweep_once(c, &p);
     if (result == 0)
         result = write_entry(&p, key, entry);
     if (result == 0)
@@ -255,11 +419,27 @@ static int store(cache *c, const char *key, const cache_entry *entry)
 
 void cache_store(cache *c, const cache_key *key, const cache_entry *entry)
 {
-    if (!c->kernels || store(c, key->hex, entry) == 0)
+    if (c->kernels ? store(c, key->name, entry) == 0 : !c->why_none)
         return;
     int failure = errno;
-    if (!atomic_exchange(&c->warned, true))
+    if (atomic_exchange(&c->warned, true))
+        return;
+    if (c->why_none)
+        log_message(&c->log, XQ_LOG_WARNING,
+                    "there is no kernel cache (%s, nor are XQ_CACHE_DIR and XDG_CACHE_HOME); kernels are "
+                    "compiled anew each time",
+                    c->why_none);
+    else
         log_message(&c->log, XQ_LOG_WARNING,
                     "kernel cache %s cannot be written (%s); kernels are compiled anew each time", c->dir,
                     strerror(failure));
+}
+
+xq_status cache_put(cache *c, const char *key, const cache_entry *entry, bool *was_there, error *err)
+{
+    *was_there = is_whole(c, key);
+    if (*was_there || store(c, key, entry) == 0)
+        return XQ_OK;
+    error_set(err, XQ_ERROR_IO, "cache", "cannot write %s/%s: %s", c->kernels, key, strerror(errno));
+    return error_at(err, c->dir, 0);
 }

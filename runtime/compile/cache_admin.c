@@ -12,11 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static bool is_key(const char *name)
-{
-    return strlen(name) == 32 && strspn(name, "0123456789abcdef") == 32;
-}
-
 static int compare_items(const void *a, const void *b)
 {
     return strcmp(((const cache_item *)a)->key, ((const cache_item *)b)->key);
@@ -71,7 +66,7 @@ xq_status cache_list(const cache *c, bool check, cache_item **items, int *count,
     if (!folder && c->kernels && errno != ENOENT)
         return open_failed(c, err);
     for (struct dirent *e = folder ? readdir(folder) : NULL; e; e = readdir(folder)) {
-        if (!is_key(e->d_name))
+        if (!cache_is_key(e->d_name))
             continue;
         if (n == capacity) {
             capacity = capacity ? 2 * capacity : 64;
@@ -84,7 +79,7 @@ xq_status cache_list(const cache *c, bool check, cache_item **items, int *count,
             list = larger;
         }
         list[n] = (cache_item){0};
-        memcpy(list[n].key, e->d_name, sizeof list[n].key);
+        memcpy(list[n].key, e->d_name, strlen(e->d_name) + 1); /* a key fits */
         n++;
     }
     if (folder)
@@ -103,16 +98,52 @@ xq_status cache_list(const cache *c, bool check, cache_item **items, int *count,
     return XQ_OK;
 }
 
+int cache_count(const cache *c)
+{
+    int count = 0;
+    DIR *folder = c->kernels ? opendir(c->kernels) : NULL;
+    for (struct dirent *e = folder ? readdir(folder) : NULL; e; e = readdir(folder))
+        count += cache_is_key(e->d_name);
+    if (folder)
+        closedir(folder);
+    return count;
+}
+
+/* Gives an entry another name, so that readers see all of it or nothing while its files go. What another
+ * process has open, a network file system keeps in the folder by the name of .nfsXXXX until it is closed:
+ * the next sweep after that removes it. False: it cannot be renamed, or is gone. */
+static bool take_away(const cache *c, const char *path)
+{
+    char reserved[4400], aside[4500];
+    snprintf(reserved, sizeof reserved, "%s/" CACHE_TEMPORARY "XXXXXX", c->kernels);
+    if (!mkdtemp(reserved))
+        return false;
+    snprintf(aside, sizeof aside, "%s.old", reserved);
+    bool taken = rename(path, aside) == 0;
+    if (taken)
+        files_remove(aside);
+    rmdir(reserved);
+    return taken;
+}
+
 static xq_status remove_entry(const cache *c, const char *name, int *removed, error *err)
 {
     char path[4400];
     snprintf(path, sizeof path, "%s/%s", c->kernels, name);
-    if (files_remove(path) != 0 && errno != ENOENT) {
+    if (!take_away(c, path) && files_remove(path) != 0 && errno != ENOENT) {
         error_set(err, XQ_ERROR_IO, "cache", "cannot remove %s: %s", path, strerror(errno));
         return error_at(err, path, 0);
     }
     (*removed)++;
     return XQ_OK;
+}
+
+/* What is left of an entry that nobody knows any more. */
+static bool remove_leftover(const cache *c, const char *name)
+{
+    char path[4400];
+    snprintf(path, sizeof path, "%s/%s", c->kernels, name);
+    return files_remove(path) == 0;
 }
 
 static bool is_temporary(const char *name)
@@ -131,11 +162,10 @@ xq_status cache_clear(const cache *c, const char *key, int *removed, error *err)
     if (!folder)
         return errno == ENOENT ? XQ_OK : open_failed(c, err);
     for (struct dirent *e = readdir(folder); e && err->status == XQ_OK; e = readdir(folder)) {
-        int temporary = 0;
-        if (is_key(e->d_name))
+        if (cache_is_key(e->d_name))
             remove_entry(c, e->d_name, removed, err);
         else if (is_temporary(e->d_name))
-            remove_entry(c, e->d_name, &temporary, err);
+            remove_leftover(c, e->d_name);
     }
     closedir(folder);
     return err->status;
@@ -143,22 +173,35 @@ xq_status cache_clear(const cache *c, const char *key, int *removed, error *err)
 
 /* ---------------------------------------------------------------- pruning */
 
-int cache_sweep(const cache *c)
+int cache_sweep(const cache *c, time_t now)
 {
     enum { LONGEST_WRITE = 3600 }; /* seconds; writing an entry takes a fraction of one */
     int removed = 0;
     DIR *folder = opendir(c->kernels);
     for (struct dirent *e = folder ? readdir(folder) : NULL; e; e = readdir(folder)) {
         struct stat st;
-        error ignored = ERROR_INIT;
         if (is_temporary(e->d_name) && fstatat(dirfd(folder), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-            st.st_mtime < time(NULL) - LONGEST_WRITE)
-            remove_entry(c, e->d_name, &removed, &ignored);
-        error_clear(&ignored);
+            st.st_mtime < now - LONGEST_WRITE)
+            removed += remove_leftover(c, e->d_name);
     }
     if (folder)
         closedir(folder);
     return removed;
+}
+
+/* What the file system that holds the entries has for a time; this machine's where it cannot be written. */
+static time_t clock_of(const cache *c)
+{
+    char made[4400];
+    struct stat st;
+    time_t now = time(NULL);
+    snprintf(made, sizeof made, "%s/" CACHE_TEMPORARY "XXXXXX", c->kernels);
+    if (!mkdtemp(made))
+        return now;
+    if (stat(made, &st) == 0)
+        now = st.st_mtime;
+    rmdir(made);
+    return now;
 }
 
 static int compare_use(const void *a, const void *b)
@@ -171,17 +214,17 @@ xq_status cache_prune(const cache *c, const cache_limits *limits, cache_pruned *
 {
     cache_item *items = NULL;
     int count = 0;
-    double now = (double)time(NULL);
     *out = (cache_pruned){0};
     if (cache_list(c, false, &items, &count, err) != XQ_OK)
         return err->status;
-    out->leftovers = c->kernels ? cache_sweep(c) : 0;
+    const time_t now = c->kernels ? clock_of(c) : 0;
+    out->leftovers = c->kernels ? cache_sweep(c, now) : 0;
     for (int i = 0; i < count; i++)
         out->bytes_left += items[i].bytes;
     if (count > 0)
         qsort(items, (size_t)count, sizeof *items, compare_use);
     for (int i = 0; i < count && err->status == XQ_OK; i++) {
-        bool old = limits->by_age && now - (double)items[i].used > limits->most_seconds;
+        bool old = limits->by_age && (double)(now - items[i].used) > limits->most_seconds;
         bool much = limits->by_size && (double)out->bytes_left > limits->most_bytes;
         if ((old || much) && remove_entry(c, items[i].key, &out->removed, err) == XQ_OK) {
             out->bytes_removed += items[i].bytes;

@@ -1,10 +1,11 @@
 #include "compile.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Everything that decides what the compiler makes of a source. */
+/* Everything that decides what the compiler makes of a source. `arch` is NULL where it is left open. */
 struct request {
     const char *family, *source, *arch;
     char name[128], arch_option[64];
@@ -14,18 +15,27 @@ struct request {
     const char *const *header_names, *const *header_texts;
 };
 
+static const char *const always[] = {"-std=c++17", "-lineinfo", "-default-device"};
+static const char for_cubins[] = "--ptxas-options=-v"; /* registers and spills, in the log */
+enum { ALWAYS = sizeof always / sizeof always[0] };
+
+/* Whether code for it is a cubin. */
+static bool is_real(const char *arch)
+{
+    return strncmp(arch, "sm_", 3) == 0;
+}
+
 static void fill_request(struct request *r, const gen *g, const char *family, const char *source,
                          const char *arch)
 {
     *r = (struct request){.family = family, .source = source, .arch = arch};
     snprintf(r->name, sizeof r->name, "%s.cu", family);
-    snprintf(r->arch_option, sizeof r->arch_option, "--gpu-architecture=%s", arch);
-    r->options[r->option_count++] = "-std=c++17";
+    snprintf(r->arch_option, sizeof r->arch_option, "--gpu-architecture=%s", arch ? arch : "");
+    for (int i = 0; i < ALWAYS; i++)
+        r->options[r->option_count++] = always[i];
     r->options[r->option_count++] = r->arch_option;
-    r->options[r->option_count++] = "-lineinfo";
-    r->options[r->option_count++] = "-default-device";
-    if (strncmp(arch, "sm_", 3) == 0)
-        r->options[r->option_count++] = "--ptxas-options=-v"; /* registers and spills, in the log */
+    if (arch && is_real(arch))
+        r->options[r->option_count++] = for_cubins;
     gen_headers(g, &r->header_count, &r->header_names, &r->header_texts);
 }
 
@@ -60,20 +70,25 @@ static const char *after_banner(const char *source)
     return strncmp(rest, "#line", 5) == 0 ? rest : source;
 }
 
-static xq_status make_key(const struct request *r, const char *options, cache_key *key, error *err)
+/* The hash of what is compiled. What for and by which NVRTC is not in it: the key says that by name. */
+static xq_status make_hash(const struct request *r, cache_hash *hash, error *err)
 {
     int count = 0;
     const char *source = after_banner(r->source);
-    cache_field *fields = calloc((size_t)(2 + 2 * r->header_count), sizeof *fields);
+    const char *const texts[] = {source,    r->family, xq_version(), always[0],
+                                 always[1], always[2], for_cubins};
+    enum { TEXTS = sizeof texts / sizeof texts[0] };
+    static_assert(ALWAYS == 3, "all of them are in the hash");
+    cache_field *fields = calloc((size_t)(TEXTS + 2 * r->header_count), sizeof *fields);
     if (!fields)
         return error_set(err, XQ_ERROR_MEMORY, "cache", "out of memory");
-    fields[count++] = (cache_field){source, strlen(source)};
-    fields[count++] = (cache_field){options, strlen(options)};
+    for (int i = 0; i < TEXTS; i++)
+        fields[count++] = (cache_field){texts[i], strlen(texts[i])};
     for (int i = 0; i < r->header_count; i++) {
         fields[count++] = (cache_field){r->header_names[i], strlen(r->header_names[i])};
         fields[count++] = (cache_field){r->header_texts[i], strlen(r->header_texts[i])};
     }
-    *key = cache_key_of(fields, count);
+    *hash = cache_hash_of(fields, count);
     free(fields);
     return XQ_OK;
 }
@@ -84,22 +99,30 @@ static void set_resources(compiled *c)
         c->resources = (nvrtc_resources){0};
 }
 
+static char *take(cache_entry *entry, enum cache_part part)
+{
+    char *data = entry->parts[part].data;
+    entry->parts[part].data = NULL;
+    return data;
+}
+
 /* Takes what a cache entry holds; false when it lacks what is needed. */
 static bool take_entry(cache_entry *entry, bool needs_cubin, compiled *out)
 {
-    if (!entry->parts[CACHE_PTX].data || !entry->parts[CACHE_LOG].data ||
-        (needs_cubin && !entry->parts[CACHE_CUBIN].data)) {
-        cache_entry_free(entry);
-        return false;
+    bool whole = true;
+    for (int i = 0; i < CACHE_PARTS; i++)
+        whole = whole && (entry->parts[i].data || (i == CACHE_CUBIN && !needs_cubin));
+    if (whole) {
+        out->cubin_bytes = entry->parts[CACHE_CUBIN].bytes;
+        out->source = take(entry, CACHE_SOURCE);
+        out->options = take(entry, CACHE_OPTIONS);
+        out->ptx = take(entry, CACHE_PTX);
+        out->log = take(entry, CACHE_LOG);
+        out->cubin = take(entry, CACHE_CUBIN);
+        out->cached = true;
     }
-    out->ptx = entry->parts[CACHE_PTX].data;
-    out->log = entry->parts[CACHE_LOG].data;
-    out->cubin = entry->parts[CACHE_CUBIN].data;
-    out->cubin_bytes = entry->parts[CACHE_CUBIN].bytes;
-    out->cached = true;
-    entry->parts[CACHE_PTX].data = entry->parts[CACHE_LOG].data = entry->parts[CACHE_CUBIN].data = NULL;
     cache_entry_free(entry);
-    return true;
+    return whole;
 }
 
 static xq_status run_compiler(const nvrtc *library, const struct request *r, compiled *out, error *err)
@@ -124,20 +147,41 @@ static xq_status run_compiler(const nvrtc *library, const struct request *r, com
 }
 
 /* The entry borrows what it is stored from. */
-static void store(cache *c, const struct request *r, char *options, const compiled *from)
+static cache_entry entry_of(const compiled *from)
 {
     cache_entry entry = {0};
-    entry.parts[CACHE_SOURCE].data = (char *)r->source;
-    entry.parts[CACHE_SOURCE].bytes = strlen(r->source);
-    entry.parts[CACHE_OPTIONS].data = options;
-    entry.parts[CACHE_OPTIONS].bytes = strlen(options);
-    entry.parts[CACHE_LOG].data = from->log;
-    entry.parts[CACHE_LOG].bytes = strlen(from->log);
-    entry.parts[CACHE_PTX].data = from->ptx;
-    entry.parts[CACHE_PTX].bytes = strlen(from->ptx);
+    char *const texts[CACHE_PARTS] = {[CACHE_SOURCE] = from->source,
+                                      [CACHE_OPTIONS] = from->options,
+                                      [CACHE_LOG] = from->log,
+                                      [CACHE_PTX] = from->ptx};
+    for (int i = 0; i < CACHE_PARTS; i++) {
+        entry.parts[i].data = texts[i];
+        entry.parts[i].bytes = texts[i] ? strlen(texts[i]) : 0;
+    }
     entry.parts[CACHE_CUBIN].data = from->cubin;
     entry.parts[CACHE_CUBIN].bytes = from->cubin_bytes;
-    cache_store(c, &from->key, &entry);
+    return entry;
+}
+
+xq_status compiled_put(const compiled *c, cache *into, bool *was_there, error *err)
+{
+    cache_entry entry = entry_of(c);
+    return cache_put(into, c->key.name, &entry, was_there, err);
+}
+
+static xq_status compile(const nvrtc *library, const struct request *r, cache *c, compiled *out, error *err)
+{
+    if (c)
+        log_message(cache_log(c), XQ_LOG_DEBUG, "kernel %s: compiling for %s", r->family, r->arch);
+    out->source = strdup(r->source);
+    out->options = options_text(r, library);
+    if (!out->source || !out->options)
+        return error_set(err, XQ_ERROR_MEMORY, "compile", "out of memory");
+    if (run_compiler(library, r, out, err) == XQ_OK && c) {
+        cache_entry entry = entry_of(out);
+        cache_store(c, &out->key, &entry);
+    }
+    return err->status;
 }
 
 xq_status compile_source(const nvrtc *library, cache *c, const gen *g, const char *family,
@@ -146,23 +190,40 @@ xq_status compile_source(const nvrtc *library, cache *c, const gen *g, const cha
     struct request r;
     compiled result = {0};
     cache_entry entry;
+    cache_hash hash;
     fill_request(&r, g, family, source, arch);
-    char *options = options_text(&r, library);
-    if (!options)
-        return error_set(err, XQ_ERROR_MEMORY, "compile", "out of memory");
-    if (make_key(&r, options, &result.key, err) == XQ_OK) {
-        bool needs_cubin = strncmp(arch, "sm_", 3) == 0;
-        bool found = c && cache_load(c, &result.key, &entry) && take_entry(&entry, needs_cubin, &result);
-        if (!found && c)
-            log_message(cache_log(c), XQ_LOG_DEBUG, "kernel %s: compiling for %s", family, arch);
-        if (!found && run_compiler(library, &r, &result, err) == XQ_OK && c)
-            store(c, &r, options, &result);
-    }
-    free(options);
-    if (err->status != XQ_OK)
+    if (make_hash(&r, &hash, err) != XQ_OK)
         return err->status;
+    result.key = cache_key_of(&hash, arch, nvrtc_version(library));
+    bool found = c && cache_load(c, &result.key, &entry) && take_entry(&entry, is_real(arch), &result);
+    if (!found && compile(library, &r, c, &result, err) != XQ_OK) {
+        compiled_free(&result);
+        return err->status;
+    }
     set_resources(&result);
     *out = result;
+    return XQ_OK;
+}
+
+xq_status compile_find(cache *c, const gen *g, const char *family, const char *source, cache_rank *rank,
+                       const void *user, bool *found, cache_arch *arch, compiled *out, error *err)
+{
+    struct request r;
+    compiled result = {0};
+    cache_entry entry;
+    cache_hash hash;
+    fill_request(&r, g, family, source, NULL);
+    if (make_hash(&r, &hash, err) != XQ_OK)
+        return err->status;
+    *found = cache_load_best(c, &hash, rank, user, &result.key, &entry);
+    if (!*found)
+        return XQ_OK;
+    *arch = cache_key_arch(result.key.name);
+    *found = take_entry(&entry, is_real(arch->text), &result);
+    if (*found) {
+        set_resources(&result);
+        *out = result;
+    }
     return XQ_OK;
 }
 
@@ -177,5 +238,7 @@ void compiled_free(compiled *c)
     free(c->ptx);
     free(c->cubin);
     free(c->log);
+    free(c->source);
+    free(c->options);
     *c = (compiled){0};
 }

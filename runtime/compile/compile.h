@@ -12,7 +12,8 @@ typedef struct compiled {
     char *ptx;
     void *cubin; /* NULL for a virtual architecture */
     size_t cubin_bytes;
-    char *log; /* of the compiler; with ptxas's report where there is a cubin */
+    char *log;              /* of the compiler; with ptxas's report where there is a cubin */
+    char *source, *options; /* as the cache keeps them: `source` may be that of another spec */
     cache_key key;
     bool cached;               /* it was found in the cache */
     nvrtc_resources resources; /* zero without a cubin */
@@ -25,6 +26,15 @@ typedef struct compiled {
 xq_status compile_source(const nvrtc *library, cache *c, const gen *g, const char *family,
                          const char *source, const char *arch, compiled *out, error *err);
 void compiled_free(compiled *c);
+
+/* Looks for what `source` was compiled to in a cache or store, whatever for and by which NVRTC: the best by
+ * `rank` (cache_load_best), which is given `user`. Needs no NVRTC. *found says whether there is one, and
+ * `arch` then what it was compiled for. Errors: XQ_ERROR_MEMORY. */
+xq_status compile_find(cache *c, const gen *g, const char *family, const char *source, cache_rank *rank,
+                       const void *user, bool *found, cache_arch *arch, compiled *out, error *err);
+
+/* Puts an entry of it into another cache. Errors: those of cache_put. */
+xq_status compiled_put(const compiled *c, cache *into, bool *was_there, error *err);
 
 /* What a device loads (device.h): the cubin, or the PTX where there is none. */
 const void *compiled_image(const compiled *c, size_t *bytes);

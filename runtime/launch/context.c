@@ -71,11 +71,14 @@ static xq_status check_toolchain_options(const xq_context_options *o, error *err
 {
     const char *field = o->template_dir                 ? "template_dir"
                         : o->cache_dir && *o->cache_dir ? "cache_dir"
+                        : o->kernels && *o->kernels     ? "kernels"
+                        : o->no_compile                 ? "no_compile"
                                                         : NULL;
     if (context_toolchain || !field)
         return XQ_OK;
     error_set(err, XQ_ERROR_ARGUMENT, "argument",
-              "%s would have no effect: this library loads plans and compiles none; valid: NULL", field);
+              "%s would have no effect: this library loads plans and compiles none; valid: %s", field,
+              strcmp(field, "no_compile") == 0 ? "0" : "NULL");
     return error_field(err, field);
 }
 
@@ -90,7 +93,8 @@ static void set_arch(xq_context *c)
 static xq_status fill_context(xq_context *c, const xq_context_options *given, error *err)
 {
     xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
-    if (given && descriptor_read(&options, sizeof options, sizeof options, given, "options", err) != XQ_OK)
+    if (given && descriptor_read(&options, sizeof options, DESCRIPTOR_UP_TO(xq_context_options, kernels),
+                                 given, "options", err) != XQ_OK)
         return err->status;
     c->log = (logger){options.log, options.log_user};
     if (check_toolchain_options(&options, err) != XQ_OK ||

@@ -1,9 +1,9 @@
 /* From a spec to a plan image, and so to a plan. */
+#include "create.h"
 #include "../base/check.h"
 #include "../base/descriptor.h"
+#include "../device/arch.h"
 #include "../launch/plan_image.h"
-#include "blueprint.h"
-#include "kernel_build.h"
 #include "spec_view.h"
 
 #include <cjson/cJSON.h>
@@ -301,21 +301,33 @@ static xq_status state(struct making *m, error *err)
     return XQ_OK;
 }
 
+/* Whether code for `target` runs on fewer GPUs than for `other`, "" being none. A store may have a cubin of
+ * one kernel and only PTX of another: the plan is then for the cubin's architecture, which runs that PTX
+ * too. */
+static bool demands_more(const char *target, const char *other)
+{
+    bool real = strncmp(target, "sm_", 3) == 0, other_real = strncmp(other, "sm_", 3) == 0;
+    return real != other_real ? real : arch_number(target) > arch_number(other);
+}
+
 static xq_status write_image(const struct making *m, unsigned char **image, size_t *bytes, error *err)
 {
     struct plan_code code = {.spec = m->completed};
     for (int i = 0; i < PLAN_SLOTS; i++)
         if (m->kernels[i]) {
             code.kernels[i] = kernel_build_code(m->kernels[i]);
-            snprintf(code.target, sizeof code.target, "%s", m->kernels[i]->target.arch);
+            if (demands_more(m->kernels[i]->target.text, code.target))
+                snprintf(code.target, sizeof code.target, "%s", m->kernels[i]->target.text);
         }
     return plan_image_write(&m->stated, &code, image, bytes, err);
 }
 
-/* What becomes of the image: a plan, or a blueprint. */
+/* What becomes of the kernels: a plan; its image and sources; or each is visited. */
 struct product {
     xq_plan **plan;
     struct blueprint *blueprint;
+    plan_visit *visit;
+    void *user;
 };
 
 static void name_kernel(int slot, const char *family, char *name, size_t size)
@@ -338,20 +350,34 @@ static void take_blueprint(struct making *m, struct blueprint *b)
             continue;
         struct blueprint_kernel *to = &b->kernels[b->kernel_count++];
         name_kernel(i, k->family, to->name, sizeof to->name);
-        snprintf(to->target, sizeof to->target, "%s", k->target.arch);
+        snprintf(to->target, sizeof to->target, "%s", k->target.text);
         to->source = k->source;
         k->source = NULL;
     }
+}
+
+static xq_status visit_all(const struct making *m, plan_visit *visit, void *user, error *err)
+{
+    for (int i = 0; i < PLAN_SLOTS && err->status == XQ_OK; i++)
+        if (m->kernels[i])
+            visit(user, m->kernels[i], err);
+    return err->status;
+}
+
+static xq_status try_to_build(struct making *m, error *err)
+{
+    if (complete(m, m->options->spec_json, 1, &m->completed, err) == XQ_OK && state(m, err) == XQ_OK &&
+        complete_for_many(m, err) == XQ_OK && choose_variants(m, PLAN_ONE, err) == XQ_OK &&
+        choose_variants(m, PLAN_MANY, err) == XQ_OK)
+        build_kernels(m, err);
+    return err->status;
 }
 
 static xq_status try_to_make(struct making *m, const struct product *to, error *err)
 {
     unsigned char *image = NULL;
     size_t bytes = 0;
-    if (complete(m, m->options->spec_json, 1, &m->completed, err) != XQ_OK || state(m, err) != XQ_OK ||
-        complete_for_many(m, err) != XQ_OK || choose_variants(m, PLAN_ONE, err) != XQ_OK ||
-        choose_variants(m, PLAN_MANY, err) != XQ_OK || build_kernels(m, err) != XQ_OK ||
-        write_image(m, &image, &bytes, err) != XQ_OK)
+    if (try_to_build(m, err) != XQ_OK || to->visit || write_image(m, &image, &bytes, err) != XQ_OK)
         return err->status;
     if (to->plan)
         return plan_from_image(m->context, image, bytes, to->plan, err);
@@ -407,15 +433,32 @@ static xq_status make(xq_context *context, const xq_plan_options *options, const
         error_clear(err);
         forget(&m);
     }
+    if (to->visit && err->status == XQ_OK)
+        visit_all(&m, to->visit, to->user, err);
     forget(&m);
     free(spec);
     return err->status;
 }
 
-xq_status blueprint_make(xq_context *context, const xq_plan_options *options, struct blueprint *out,
+xq_status plan_visit_kernels(xq_context *context, const xq_plan_options *options, plan_visit *visit,
+                             void *user, error *err)
+{
+    return make(context, options, &(struct product){.visit = visit, .user = user}, err);
+}
+
+xq_status plan_blueprint(xq_context *context, const xq_plan_options *options, struct blueprint *out,
                          error *err)
 {
     return make(context, options, &(struct product){.blueprint = out}, err);
+}
+
+void blueprint_free(struct blueprint *b)
+{
+    for (int i = 0; i < b->kernel_count; i++)
+        free(b->kernels[i].source);
+    free(b->image);
+    free(b->spec);
+    *b = (struct blueprint){0};
 }
 
 /* ------------------------------------------------------------------ public */

@@ -55,19 +55,13 @@ static xq_status read_info(kernel_build *k, const char *info, error *err)
 static xq_status build(xq_context *context, const char *completed_json, const char *arch, kernel_build *k,
                        error *err)
 {
-    const gen *generator = NULL;
-    const nvrtc *library = NULL;
     gen_kernel rendered;
-    if (context_generator(context, &generator, err) != XQ_OK ||
-        context_nvrtc(context, &library, err) != XQ_OK ||
-        context_render(context, completed_json, k->family, &rendered, err) != XQ_OK)
+    if (context_render(context, completed_json, k->family, &rendered, err) != XQ_OK)
         return err->status;
     k->source = rendered.source;
     rendered.source = NULL;
-    if (read_info(k, rendered.info, err) == XQ_OK &&
-        context_target(context, arch, &k->target, err) == XQ_OK)
-        compile_source(library, context->toolchain->cache, generator, k->family, k->source, k->target.arch,
-                       &k->compiled, err);
+    if (read_info(k, rendered.info, err) == XQ_OK)
+        context_compile(context, k->family, k->source, arch, &k->target, &k->compiled, err);
     gen_kernel_free(&rendered);
     return err->status;
 }
@@ -84,7 +78,7 @@ xq_status kernel_build_create(xq_context *context, const char *completed_json, c
         return err->status;
     }
     log_message(&context->log, XQ_LOG_DEBUG, "kernel %s: %s %s", k->family,
-                k->compiled.cached ? "found in the cache as" : "compiled as", k->compiled.key.hex);
+                k->compiled.cached ? "found as" : "compiled as", k->compiled.key.name);
     *out = k;
     return XQ_OK;
 }

@@ -13,13 +13,12 @@ typedef struct kernel_build {
     char *source; /* CUDA C++ as rendered */
     cJSON *info;  /* the family's resources: threads, shared_bytes, tile sizes (docs/spec.md) */
     uint32_t threads, shared_bytes;
-    kernel_target target; /* what it was compiled for */
+    cache_arch target; /* what it was compiled for */
     compiled compiled;
 } kernel_build;
 
 /* Renders family NAME for a completed spec (its "tuning" included), whose architecture is `arch`, and
- * compiles it through the context's cache. Errors: those of gen_render, context_target and compile_source,
- * XQ_ERROR_NO_TOOLCHAIN. */
+ * compiles it, or finds it compiled. Errors: those of gen_render and context_compile. */
 xq_status kernel_build_create(xq_context *context, const char *completed_json, const char *arch,
                               const char *family, kernel_build **out, error *err);
 

@@ -2,6 +2,7 @@
 #include "../device/arch.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static xq_status newer_than_device(const device_properties *p, const char *arch, error *err)
 {
@@ -34,6 +35,27 @@ static void choose_ptx(const device_properties *p, const char *arch, int known, 
                  arch, p->arch);
 }
 
+xq_status target_check(const device_properties *p, const char *arch, error *err)
+{
+    bool newer = !p->is_sim && arch_number(arch) > arch_number(p->ptx_target);
+    return newer ? newer_than_device(p, arch, err) : XQ_OK;
+}
+
+int64_t target_rank(const device_properties *p, const char *arch, const char *built_for, int version)
+{
+    enum { CUBIN = 1000 }; /* above the number of any architecture */
+    int wanted = arch_number(arch);
+    int64_t code = 0;
+    if (p->is_sim)
+        code = strcmp(built_for, p->ptx_target) == 0;
+    else if (strcmp(built_for, arch) == 0)
+        code = wanted == arch_number(p->ptx_target) ? CUBIN : 0;
+    else if (strncmp(built_for, "compute_", 8) == 0 && arch_runs_ptx(arch, built_for))
+        code = arch_number(built_for);
+    bool fits_driver = p->is_sim || version / 1000 <= p->driver / 1000;
+    return code ? (int64_t)fits_driver << 40 | code << 20 | version : 0;
+}
+
 xq_status target_choose(const device_properties *p, const char *arch, const nvrtc *library,
                         kernel_target *out, error *err)
 {
@@ -46,8 +68,8 @@ xq_status target_choose(const device_properties *p, const char *arch, const nvrt
         return XQ_OK;
     }
     int known = nvrtc_newest(library, wanted);
-    if (wanted > own)
-        return newer_than_device(p, arch, err);
+    if (target_check(p, arch, err) != XQ_OK)
+        return err->status;
     if (known == 0)
         return nvrtc_too_new(library, arch, err);
     out->older_nvrtc = known < wanted;

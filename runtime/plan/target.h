@@ -19,4 +19,13 @@ typedef struct kernel_target {
 xq_status target_choose(const device_properties *p, const char *arch, const nvrtc *library,
                         kernel_target *out, error *err);
 
+/* How good code that was compiled for `built_for` by this NVRTC, from the source of a spec for `arch`,
+ * is on a device; 0: it does not serve. Cubins for the GPU's own architecture are better than PTX, newer
+ * PTX is better than older, and a newer NVRTC better than an older one; what one of a later major version
+ * than the driver's made is taken last, since the driver may refuse it. */
+int64_t target_rank(const device_properties *p, const char *arch, const char *built_for, int version);
+
+/* XQ_ERROR_SPEC (field `arch`) for a spec that is for newer GPUs than the device. */
+xq_status target_check(const device_properties *p, const char *arch, error *err);
+
 #endif

@@ -1,4 +1,5 @@
 #include "toolchain.h"
+#include "../base/check.h"
 #include "user_tables.h"
 
 #include <stdlib.h>
@@ -12,11 +13,29 @@ static void toolchain_close(struct toolchain *t)
         return;
     gen_destroy(t->generator);
     nvrtc_close(t->nvrtc);
+    stores_close(t->stores);
     cache_close(t->cache);
     pthread_mutex_destroy(&t->lock);
     free(t->template_dir);
     free(t->table);
     free(t);
+}
+
+/* Whether anything may be compiled. A value of the environment that is none is not taken for one. */
+static xq_status read_no_compile(const xq_context_options *options, const char **no_compile, error *err)
+{
+    const char *named = getenv("XQ_NO_COMPILE");
+    if (!check_range("no_compile", options->no_compile, 0, 1, err))
+        return err->status;
+    if (named && *named && strcmp(named, "0") != 0 && strcmp(named, "1") != 0) {
+        error_set(err, XQ_ERROR_ARGUMENT, "argument", "XQ_NO_COMPILE is '%s'; valid: 0, 1, or empty",
+                  named);
+        return error_field(err, "XQ_NO_COMPILE");
+    }
+    *no_compile = options->no_compile                ? "no_compile"
+                  : named && strcmp(named, "1") == 0 ? "XQ_NO_COMPILE"
+                                                     : NULL;
+    return XQ_OK;
 }
 
 static xq_status toolchain_open(xq_context *context, const xq_context_options *options, error *err)
@@ -28,8 +47,11 @@ static xq_status toolchain_open(xq_context *context, const xq_context_options *o
     atomic_flag_clear(&t->told_unlisted);
     pthread_mutex_init(&t->lock, NULL);
     t->template_dir = options->template_dir ? strdup(options->template_dir) : NULL;
+    if (read_no_compile(options, &t->no_compile, err) != XQ_OK)
+        return err->status;
+    t->stores = stores_open(options->kernels, &context->log);
     t->cache = cache_open(options->cache_dir, &context->log);
-    if (!t->cache || (options->template_dir && !t->template_dir))
+    if (!t->stores || !t->cache || (options->template_dir && !t->template_dir))
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
     return XQ_OK;
 }

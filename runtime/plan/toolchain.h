@@ -1,17 +1,22 @@
-/* What builds plans: the generator, NVRTC and the kernel cache of a context. */
+/* What builds plans: the generator, NVRTC, the kernel stores and the kernel cache of a context. */
 #ifndef RUNTIME_PLAN_TOOLCHAIN_H
 #define RUNTIME_PLAN_TOOLCHAIN_H
 
 #include "../../gen/gen.h"
 #include "../compile/cache.h"
+#include "../compile/compile.h"
 #include "../compile/nvrtc.h"
+#include "../compile/stores.h"
 #include "../launch/context.h"
 #include "target.h"
 
 #include <stdatomic.h>
 
 struct toolchain {
+    stores *stores; /* searched before the cache */
     cache *cache;
+    const char *no_compile; /* what says that nothing may be compiled: "no_compile", "XQ_NO_COMPILE"; NULL:
+                               it may */
     char *template_dir;
     char *table;    /* of tuned parameters, before the user's; NULL: none */
     bool no_tables; /* parameters are not looked up in tables of tuned parameters */
@@ -31,6 +36,12 @@ xq_status context_generator(xq_context *context, const gen **out, error *err);
 /* What kernels of a spec for `arch` are compiled for here (target_choose). Where NVRTC is older than the
  * GPU, the log is told once. */
 xq_status context_target(xq_context *context, const char *arch, kernel_target *out, error *err);
+
+/* A kernel of a family, from its rendered source for a spec of architecture `arch`: found in a store, else
+ * in the cache, else compiled (lookup.c). `target` receives what it was compiled for. Errors: those of
+ * target_choose, compile_source and context_nvrtc; XQ_ERROR_NO_TOOLCHAIN where nothing may be compiled. */
+xq_status context_compile(xq_context *context, const char *family, const char *source, const char *arch,
+                          cache_arch *target, compiled *out, error *err);
 
 /* gen_render, by one thread at a time. */
 xq_status context_render(xq_context *context, const char *completed_json, const char *family,

@@ -1,0 +1,23 @@
+/* xq cache export: fills a kernel store. */
+#ifndef CLI_CACHE_EXPORT_H
+#define CLI_CACHE_EXPORT_H
+
+#include "../runtime/compile/cache.h"
+#include "cli.h"
+
+struct export_options {
+    const char *to;
+    struct cli_list archs, families;
+    bool fused, unfused, fp16_kv, checked;
+    int64_t max_batch, max_tokens, max_queries;
+    struct cli_spec spec;
+};
+
+/* Wrong usage is reported here. Returns CLI_OK, or an exit status. `command` has been parsed. */
+int export_check(const cli_command *command, const struct export_options *o);
+
+/* Copies entries of `c`, those that the keys of the command line, the families and the architectures
+ * choose; or, where the options name a model, compiles what its plans need. Returns an exit status. */
+int export_run(cache *c, const cli_command *command, const struct export_options *o);
+
+#endif
