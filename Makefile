@@ -157,7 +157,7 @@ $(addprefix $(BUILD)/tests/,test_cli test_outputs test_runtime test_target): | $
 $(addprefix $(BUILD)/tests/,test_compare test_measure_watch): | $(BUILD)/tests/libfake_nvml.so
 $(addprefix $(BUILD)/tests/,test_cli test_cli_gen test_cli_spec test_outputs test_prepare test_prepare_resume \
     test_prepared test_progress): | $(BUILD)/xq
-$(BUILD)/tests/test_abi: | libraries $(BUILD)/xq
+$(BUILD)/tests/test_abi: | libraries $(BUILD)/xq pages
 $(BUILD)/tests/test_memory: | libraries $(BUILD)/xq $(BUILD)/tests/libfake_malloc.so
 $(addprefix $(BUILD)/tests/,test_cli_options test_parameters test_tune test_tune_parallel test_tune_report test_tuned): | $(BUILD)/xq
 
@@ -239,7 +239,7 @@ include scripts/install.mk
 # examples/llama as a user builds it: against an installed xq, here one under $(BUILD).
 STAGE := $(abspath $(BUILD))/stage
 llama: $(BUILD)/llama/llama ; @:
-$(BUILD)/llama/llama: libraries $(BUILD)/xq FORCE
+$(BUILD)/llama/llama: libraries $(BUILD)/xq pages FORCE
 	$(Q)DESTDIR= sh scripts/install.sh '$(BUILD)' '$(STAGE)'
 	+$(Q)env -u CFLAGS PKG_CONFIG_PATH='$(STAGE)/lib/pkgconfig' $(MAKE) --no-print-directory -s -C examples/llama \
 	    BUILD='$(abspath $(@D))' CC='$(CC)' STATIC=1

@@ -7,7 +7,7 @@
 # shared one needs liblua5.4.so, for distributions build their static Lua in a way that only programs can link.
 
 LIBDIR  ?= $(PREFIX)/lib
-VERSION := $(shell awk '/define XQ_VERSION_M|define XQ_VERSION_P/ { printf "%s%s", dot, $$3; dot = "." }' include/xq/xq.h)
+VERSION := $(shell sh scripts/version.sh)
 MAJOR   := $(firstword $(subst ., ,$(VERSION)))
 LIBRARIES := $(foreach name,libxq libxqrt,$(BUILD)/$(name).a $(BUILD)/$(name).so.$(VERSION))
 
@@ -45,5 +45,16 @@ $(BUILD)/libxqrt.a: $(XQRT_OBJ) tests/abi-xqrt.txt
 .PHONY: libraries
 libraries: $(LIBRARIES)
 
-install: all libraries
+# Man pages and completion, from `xq --help` and the header. HELPER is an xq that runs on this machine.
+HELPER ?= $(BUILD)/xq
+.PHONY: pages
+pages: $(BUILD)/share/options ; @:
+$(BUILD)/share/options: $(HELPER) include/xq/xq.h $(wildcard scripts/pages/*) scripts/pages.sh
+	$(call say,PAGES,$(@D))
+	$(Q)sh scripts/pages.sh '$(HELPER)' '$(@D)'
+
+.PHONY: uninstall
+install: all libraries pages
 	@DESTDIR='$(DESTDIR)' STATIC_LIBS='$(STATIC_LIBS)' sh scripts/install.sh '$(BUILD)' '$(PREFIX)' '$(LIBDIR)'
+uninstall:
+	@DESTDIR='$(DESTDIR)' sh scripts/uninstall.sh '$(PREFIX)'

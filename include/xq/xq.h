@@ -228,8 +228,8 @@ typedef struct xq_plan_options {
                                   Above 1, a spec whose `queries` is "one" gets kernels for one query
                                   and others for many. Its tuning of attend, absorb and kv_attend is
                                   for those of one: blocks of many have other rows and tiles, and
-                                  take what tables or their defaults say. A spec with "queries": "many" chooses
-                                  theirs,       and has them for all calls */
+                                  take what tables or their defaults say. A spec with "queries":
+                                  "many" chooses theirs, and has them for all calls */
     int64_t max_total_queries; /* over all sequences of a call; 0: max_batch * max_queries */
     int32_t checked;           /* 1: for finding mistakes on a GPU, at the price of time: a kernel looks
                                   through the arrays of each call before the call's own kernels, which do
@@ -320,8 +320,8 @@ XQ_API const char *xq_plan_spec(const xq_plan *plan);
  *   - method latent: uk [d, rank_k], ak [rank_k / groups, dkv], uv [d, rank_v], av [rank_v / groups, dkv];
  *     the columns of a KV head multiply the latents of its group.
  *   - method latent-cl: wk, wv [d, dkv], ukv [d, rank_k] with orthonormal columns.
- *   - method latent with cache.feedback, optionally: k_cost [dkv], what a squared error of a key's
- * dimension costs, against that of others; at least 0.
+ *   - method latent with cache.feedback, optionally: k_cost [dkv]: of each dimension of the keys, what a
+ *     squared error costs against that of others; at least 0.
  *   - where the model has them: bk, bv [dkv]; k_norm [dh] (qk_norm "row": [dkv]), the factors as multiplied
  *     (Gemma: 1 + w); sinks [H]. */
 typedef struct xq_weights {
