@@ -58,3 +58,17 @@ install: all libraries pages
 	@DESTDIR='$(DESTDIR)' STATIC_LIBS='$(STATIC_LIBS)' sh scripts/install.sh '$(BUILD)' '$(PREFIX)' '$(LIBDIR)'
 uninstall:
 	@DESTDIR='$(DESTDIR)' sh scripts/uninstall.sh '$(PREFIX)'
+
+# ---------------------------------------------------------------- packages
+TRIPLET = $(shell $(CC) -dumpmachine)
+.PHONY: dist deb
+# The source archive, dist/xq-VERSION.tar.gz.
+dist:
+	$(Q)sh scripts/dist.sh dist
+
+# Debian packages of this machine's architecture, in dist.
+deb: all libraries pages
+	@CC='$(CC)' sh scripts/deps.sh deb
+	$(Q)rm -rf '$(BUILD)/deb'
+	$(SUBMAKE) install DESTDIR='$(abspath $(BUILD))/deb/tree' PREFIX=/usr LIBDIR='/usr/lib/$(TRIPLET)'
+	$(Q)sh scripts/deb.sh '$(BUILD)/deb/tree' '/usr/lib/$(TRIPLET)' '$(BUILD)/deb/work' dist

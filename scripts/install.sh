@@ -136,9 +136,10 @@ put_tree() {
     find "$1" \( -name build -o -name __pycache__ -o -name '.*' ! -name . \) -prune -o \
         \( -type f -o -type l \) ! -name '*.o' ! -name '*.d' ! -name '*.a' ! -name '*.so' -print | LC_ALL=C sort |
         while IFS= read -r file; do
-            if ! is_program "$file"; then put 644 "$file" "$2${file#"$1"}"; fi
+            if ! is_program "$file"; then put "$(mode_of "$file")" "$file" "$2${file#"$1"}"; fi
         done
 }
+mode_of() { if [ -x "$1" ]; then echo 755; else echo 644; fi; }
 is_program() { [ "$(head -c 4 "$1" | tr -d '\0')" = "$(printf '\177ELF')" ]; }
 
 put_documents() {

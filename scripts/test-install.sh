@@ -1,23 +1,36 @@
 #!/bin/sh
-# Installs a build into DIRECTORY, and builds the examples there against it: DIRECTORY/shared/embed with the
-# shared library, DIRECTORY/static/embed with the static one; DIRECTORY/minimal/minimal, the same as C++
-# (minimal-cpp), and DIRECTORY/llama/llama with the shared one.
+# Installs a build into DIRECTORY, and builds every example there from its installed copy against it alone:
+# DIRECTORY/shared/NAME with the shared library, and DIRECTORY/static/embed with the static one. An example is a folder
+# with a Makefile or a CMakeLists.txt.
 #
 #   usage: scripts/test-install.sh BUILD DIRECTORY [CFLAGS]
 set -eu
 cd "$(dirname "$0")/.."
 build=$1
 prefix=$2
+flags="-O1 -Wall -Wextra -Werror ${3:-}"
 DESTDIR='' sh scripts/install.sh "$build" "$prefix"
-for kind in shared static; do
-    cp -r examples/embed "$prefix/$kind"
-    rm -f "$prefix/$kind/embed" "$prefix/$kind/layers"
-    env -u MAKEFLAGS PKG_CONFIG_PATH="$prefix/lib/pkgconfig" make --no-print-directory -s -C "$prefix/$kind" \
-        CFLAGS="-O1 -Wall -Wextra -Werror ${3:-}" STATIC="$([ "$kind" = static ] && echo 1 || echo 0)"
+
+# Nothing else of this checkout or of the make that runs this is seen.
+export PKG_CONFIG_PATH="$prefix/lib/pkgconfig" CMAKE_PREFIX_PATH="$prefix" PATH="$prefix/bin:$PATH"
+unset MAKEFLAGS MAKELEVEL BUILD CFLAGS CXXFLAGS LDFLAGS
+
+# build_example KIND NAME STATIC
+build_example() {
+    folder=$prefix/$1/$2
+    mkdir -p "$prefix/$1"
+    cp -r "$prefix/share/doc/xq/examples/$2" "$folder"
+    if [ -f "$folder/Makefile" ]; then
+        make --no-print-directory -s -j2 -C "$folder" CFLAGS="$flags" CXXFLAGS="$flags" STATIC="$3"
+    else
+        cmake -S "$folder" -B "$folder/build" -DCMAKE_C_FLAGS="$flags" -DCMAKE_CXX_FLAGS="$flags" >"$folder.log" ||
+            { cat "$folder.log"; exit 1; }
+        make --no-print-directory -s -j2 -C "$folder/build"
+    fi
+}
+
+for folder in "$prefix"/share/doc/xq/examples/*/; do
+    name=$(basename "$folder")
+    if [ -f "$folder/Makefile" ] || [ -f "$folder/CMakeLists.txt" ]; then build_example shared "$name" 0; fi
 done
-cp -r examples/minimal "$prefix/minimal"
-rm -f "$prefix/minimal/minimal" "$prefix/minimal/minimal-cpp"
-env -u MAKEFLAGS PKG_CONFIG_PATH="$prefix/lib/pkgconfig" make --no-print-directory -s -C "$prefix/minimal" \
-    CFLAGS="-O1 -Wall -Wextra -Werror ${3:-}" CXXFLAGS="-O1 -Wall -Wextra -Werror ${3:-}"
-env -u MAKEFLAGS PKG_CONFIG_PATH="$prefix/lib/pkgconfig" make --no-print-directory -s -j2 -C examples/llama \
-    BUILD="$prefix/llama" CFLAGS="-O1 -Wall -Wextra -Werror ${3:-}" STATIC=0
+build_example static embed 1

@@ -42,7 +42,7 @@ END {
     print "    *) return ;;"
     print "    esac"
     print "    mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen $flag -- \"$cur\")"
-    print "    compopt -o filenames 2>/dev/null"
+    print "    compopt -o filenames 2>/dev/null || true"
     print "}"
     print ""
     print "# The value of an option, `COMMAND OPTION`; status 1: it takes none."
