@@ -64,7 +64,7 @@ uninstall:
 
 # ---------------------------------------------------------------- packages
 TRIPLET = $(shell $(CC) -dumpmachine)
-.PHONY: dist deb
+.PHONY: dist deb test-packages
 # The source archive, dist/xq-VERSION.tar.gz.
 dist:
 	$(Q)sh scripts/dist.sh dist
@@ -75,6 +75,10 @@ deb: all libraries pages
 	$(Q)rm -rf '$(BUILD)/deb'
 	$(SUBMAKE) install DESTDIR='$(abspath $(BUILD))/deb/tree' PREFIX=/usr LIBDIR='/usr/lib/$(TRIPLET)'
 	$(Q)sh scripts/deb.sh '$(BUILD)/deb/tree' '/usr/lib/$(TRIPLET)' '$(BUILD)/deb/work' dist
+
+# The packages and the archive, looked into; the archive is built.
+test-packages: deb dist
+	$(Q)env -u MAKEFLAGS CC='$(CC)' sh scripts/test-packages.sh '$(BUILD)'
 
 # ---------------------------------------------------------------- another machine
 # The libraries and the command line for aarch64, in $(BUILD)/aarch64, compiled against Debian's packages, which are unpacked

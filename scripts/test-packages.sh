@@ -3,9 +3,10 @@
 # git, `make` builds and installs the same files as from here; the packages have what they should and no more, and lintian
 # finds no error.
 #
-#   usage: scripts/test-packages.sh          needs what scripts/deps.sh deb installs
+#   usage: scripts/test-packages.sh BUILD          after `make deb dist`, whose results are in dist and BUILD/deb
 set -eu
 cd "$(dirname "$0")/.."
+build=$1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 version=$(sh scripts/version.sh)
@@ -16,7 +17,6 @@ die() {
 }
 
 # ---------------------------------------------------------------- the packages
-make --no-print-directory -s deb
 files() { dpkg-deb --fsys-tarfile dist/"$1"_"$version"-1_"$2".deb | tar -t | sed -n 's|^\./||; /[^/]$/p'; }
 # has PACKAGE ARCHITECTURE PATH...
 has() {
@@ -46,7 +46,7 @@ twice=$(sort "$work/packaged" | uniq -d)
 [ -z "$twice" ] || die "in two packages: $twice"
 grep -v 'usr/share/doc/[^/]*/\(copyright\|changelog\(.Debian\)\?.gz\)$' "$work/packaged" |
     sed 's|\(/man/.*\)\.gz$|\1|; s|zsh/vendor-completions|zsh/site-functions|' | LC_ALL=C sort >"$work/there"
-sed -n 's|^f /||p' build/deb/tree/usr/share/xq/manifest | grep -v 'share/xq/manifest$\|doc/xq/LICENSE$' |
+sed -n 's|^f /||p' "$build/deb/tree/usr/share/xq/manifest" | grep -v 'share/xq/manifest$\|doc/xq/LICENSE$' |
     LC_ALL=C sort >"$work/expected"
 diff "$work/expected" "$work/there" >&2 || die "the packages are not the installed tree"
 
@@ -57,7 +57,6 @@ lintian --no-cfg --fail-on error --suppress-tags initial-upload-closes-no-bugs \
     die "$(cat "$work/lintian")"
 
 # ---------------------------------------------------------------- the archive
-make --no-print-directory -s dist
 sh scripts/dist.sh "$work" >/dev/null
 cmp dist/xq-"$version".tar.gz "$work/xq-$version.tar.gz" || die "the archive of one commit has two forms"
 tar -C "$work" -xf dist/xq-"$version".tar.gz
@@ -71,7 +70,7 @@ PATH="$work/bin:$PATH" make --no-print-directory -s -j2 -C "$work/xq-$version" C
 ! grep -q 'git was called' "$work/log" || die "$(grep 'git was called' "$work/log")"
 "$work/tree/usr/bin/xq" --version | grep -qx "xq $version" || die "the program of the archive does not run"
 if git diff --quiet HEAD && [ -z "$(git ls-files --others --exclude-standard)" ]; then
-    diff build/deb/tree/usr/share/xq/manifest "$work/tree/usr/share/xq/manifest" >&2 ||
+    diff "$build/deb/tree/usr/share/xq/manifest" "$work/tree/usr/share/xq/manifest" >&2 ||
         die "the archive installs other files than this folder"
 fi
 make --no-print-directory -s -C "$work/xq-$version" uninstall DESTDIR="$work/tree" PREFIX=/usr

@@ -98,8 +98,8 @@ Test(install, examples_build_and_run_against_the_installed_libraries, .timeout =
         free(output);
     }
     snprintf(command, sizeof command,
-             "cd %s/shared/minimal && export XQ_CACHE_DIR=%s/cache && ./minimal sim && ./minimal-cpp sim", folder,
-             folder);
+             "cd %s/shared/minimal && export XQ_CACHE_DIR=%s/cache && ./minimal sim && ./minimal-cpp sim",
+             folder, folder);
     assert_output(command,
                   "68 bytes a token instead of 512; first outputs, as f16: 3441 b953 3990 b89e\n"
                   "68 bytes a token instead of 512; first outputs, as f16: 3441 b953 3990 b89e\n",

@@ -1,6 +1,6 @@
-/* Stands in for xq_plan_create in a program that is compiled with -Dxq_plan_create=create_or_load: with MAKES_IMAGE the
- * plan is made, and its image written to $PLAN_IMAGE; without it the plan is loaded from there, as libxqrt can. So a
- * plan that one machine compiled runs on another, with nothing else changed. */
+/* Stands in for xq_plan_create in a program that is compiled with -Dxq_plan_create=create_or_load: with
+ * MAKES_IMAGE the plan is made, and its image written to $PLAN_IMAGE; without it the plan is loaded from
+ * there, as libxqrt can. So a plan that one machine compiled runs on another, with nothing else changed. */
 #include <xq/xq.h>
 
 #include <stdio.h>
