@@ -69,25 +69,27 @@ READER_SRC := $(addprefix prepare/,layer.c mapping.c packing.c prepared.c prepar
 # libxqrt, which launches plans that were built elsewhere (scripts/install.mk), and what stands there for the rest of
 # libxq.
 STAND_INS := runtime/device/without_sim.c runtime/launch/without_toolchain.c
+# What `xq emit` writes of the runtime: libxqrt as one C file, with runtime/bundle, which no library has.
+BUNDLE_SRC := $(wildcard runtime/bundle/*.c)
 XQRT_SRC  := $(filter-out $(STAND_INS),$(wildcard runtime/device/*.c runtime/launch/*.c runtime/host/*.c)) \
     $(addprefix runtime/base/,check.c descriptor.c error.c half.c log.c printable.c version.c weights.c)
-LIB_SRC   := $(filter-out $(STAND_INS),$(wildcard gen/*.c runtime/*/*.c sim/*.c)) $(READER_SRC)
+LIB_SRC   := $(filter-out $(STAND_INS) $(BUNDLE_SRC),$(wildcard gen/*.c runtime/*/*.c sim/*.c)) $(READER_SRC)
 TOOL_SRC  := $(filter-out $(READER_SRC),$(wildcard prepare/*.c)) $(wildcard autotune/*/*.c)
 CLI_SRC   := $(wildcard cli/*.c) $(if $(filter 1,$(STATIC)),scripts/bundle/dl_find_object.c)
 TEST_SRC  := $(wildcard tests/test_*.c)
 SUPPORT_SRC := $(filter-out $(TEST_SRC),$(wildcard tests/*.c)) $(if $(filter 1,$(TSAN)),tests/tsan/main.c)
 EMBED_FILES := $(sort $(wildcard gen/*.lua templates/*.cu.lt templates/*.spec.lua templates/lib/*.cuh templates/lib/*.h \
-    autotune/tuned/*.json))
+    templates/bundle/*.lt autotune/tuned/*.json))
 
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_OBJ     := $(call obj,$(LIB_SRC)) $(BUILD)/embed.o
 XQRT_OBJ    := $(call obj,$(XQRT_SRC) $(STAND_INS))
 TOOL_OBJ    := $(call obj,$(TOOL_SRC))
-CLI_OBJ     := $(call obj,$(CLI_SRC))
+CLI_OBJ     := $(call obj,$(CLI_SRC)) $(BUILD)/emit/files.o
 SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 TESTS       := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 
-.PHONY: all accuracy demo features tables llama test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv clean FORCE
+.PHONY: all accuracy demo features tables llama test run-tests check-all check-asan check-tsan lint html install gpu-bundle deps venv clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BUILD)/xq ; @:
@@ -110,9 +112,22 @@ $(BUILD)/embed.list: FORCE
 	@printf '%s\n' $(EMBED_FILES) | cmp -s - $@ || printf '%s\n' $(EMBED_FILES) > $@
 $(BUILD)/embed.S: $(BUILD)/embed.list scripts/embed.sh
 	$(call say,EMBED,$@)
-	$(Q)sh scripts/embed.sh $(EMBED_FILES) > $@.tmp && mv $@.tmp $@
+	$(Q)sh scripts/embed.sh embed_files $(EMBED_FILES) > $@.tmp && mv $@.tmp $@
 $(BUILD)/embed.o: $(BUILD)/embed.S $(EMBED_FILES)
 	$(Q)$(CC) -c $< -o $@
+
+# What `xq emit` copies into bundles, as data in the program.
+EMIT_FILES := $(addprefix $(BUILD)/emit/,xqrt.c xqrt.h) LICENSE docs/layout.md
+$(BUILD)/emit/xqrt.c: scripts/amalgamate.sh $(XQRT_SRC) $(BUNDLE_SRC) $(wildcard runtime/*/*.h templates/lib/*.h)
+	@mkdir -p $(@D)
+	$(call say,GEN,$@)
+	$(Q)sh scripts/amalgamate.sh $(XQRT_SRC) $(BUNDLE_SRC) > $@.tmp && mv $@.tmp $@
+$(BUILD)/emit/xqrt.h: scripts/amalgamate.sh include/xq/xq.h runtime/bundle/bundle.h
+	@mkdir -p $(@D)
+	$(Q)sh scripts/amalgamate.sh --header > $@.tmp && mv $@.tmp $@
+$(BUILD)/emit/files.o: $(EMIT_FILES) scripts/embed.sh
+	$(call say,EMBED,$@)
+	$(Q)sh scripts/embed.sh emit_files $(EMIT_FILES) > $(@:.o=.S) && $(CC) -c $(@:.o=.S) -o $@
 
 $(BUILD)/xq: $(CLI_OBJ) $(TOOL_OBJ) $(LIB_OBJ)
 	$(call say,LINK,$@)
@@ -142,9 +157,16 @@ XQRT_SIM_OBJ := $(call obj,$(XQRT_SRC) runtime/launch/without_toolchain.c $(wild
 $(BUILD)/tests/libxqrt_sim.so: $(XQRT_SIM_OBJ)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@ -lpthread -ldl -lm
-$(BUILD)/tests/test_xqrt: $(BUILD)/tests/test_xqrt.o $(call obj,$(addprefix tests/,fake_cuda.c files.c shell.c) \
-    $(addprefix runtime/base/,half.c random.c)) $(if $(filter 1,$(TSAN)),$(BUILD)/tests/tsan/main.o) \
-    | libraries $(BUILD)/tests/libxqrt_sim.so $(BUILD)/tests/libfake_cuda.so
+# The software device for bundles of xq emit, which the test links in.
+$(BUILD)/tests/sim.a: $(XQRT_SIM_OBJ)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcsD $@ $^
+LOADER_OBJ := $(call obj,$(addprefix tests/,command.c fake_cuda.c files.c library_session.c shell.c) \
+    $(addprefix runtime/base/,half.c random.c)) $(if $(filter 1,$(TSAN)),$(BUILD)/tests/tsan/main.o)
+$(BUILD)/tests/test_emit: | $(BUILD)/xq $(BUILD)/tests/sim.a
+$(BUILD)/tests/test_xqrt: | $(BUILD)/tests/libxqrt_sim.so
+$(addprefix $(BUILD)/tests/,test_emit test_xqrt): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(LOADER_OBJ) \
+    | libraries $(BUILD)/tests/libfake_cuda.so
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) -ldl -lm
 
@@ -234,6 +256,17 @@ check-tsan:
 lint:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh lint
 	@CPPFLAGS='$(STD) $(INCLUDES)' sh scripts/lint.sh
+
+# ---------------------------------------------------------------- manual
+# Every page anew, in a folder that takes its place once it is whole.
+html:
+	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh html
+	$(call say,HTML,$(BUILD)/html)
+	$(Q)rm -rf $(BUILD)/html.new $(BUILD)/html.doctrees && mkdir -p $(BUILD)
+	$(Q)$(VENV)/bin/python -m sphinx --quiet --fail-on-warning --keep-going --builder html \
+	    --conf-dir scripts/manual --doctree-dir $(BUILD)/html.doctrees . $(BUILD)/html.new
+	$(Q)python3 scripts/check-links.py --html $(BUILD)/html.new
+	$(Q)rm -rf $(BUILD)/html && mv $(BUILD)/html.new $(BUILD)/html
 
 # ---------------------------------------------------------------- installing
 include scripts/install.mk

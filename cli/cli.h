@@ -284,6 +284,8 @@ extern const char cli_cache_summary[];
 int cli_cache(int argc, char **argv);
 extern const char cli_compare_summary[];
 int cli_compare(int argc, char **argv);
+extern const char cli_emit_summary[];
+int cli_emit(int argc, char **argv);
 extern const char cli_gen_summary[];
 int cli_gen(int argc, char **argv);
 extern const char cli_info_summary[];

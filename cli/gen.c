@@ -3,13 +3,12 @@
 #include "gen.h"
 #include "../runtime/compile/compile.h"
 #include "../runtime/plan/user_tables.h"
+#include "file_set.h"
 
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { MOST_FILES = 512 };
 
 struct options {
     struct cli_list archs, families;
@@ -17,20 +16,11 @@ struct options {
     bool list_models, list_parameters, features, print_spec, ptx, cubin;
 };
 
-/* A file to be written: DIR/name. */
-struct output {
-    char *name;
-    void *data;
-    size_t size;
-    publication *file;
-};
-
 struct job {
     const struct options *options;
     gen *g;
     nvrtc *library; /* only for --ptx and --cubin */
-    struct output files[MOST_FILES];
-    int file_count;
+    struct cli_file_set files;
     char *source; /* of the last kernel, for standard output */
     struct cli_progress progress;
 };
@@ -46,22 +36,8 @@ static xq_status out_of_memory(error *err)
 static xq_status add_file(struct job *job, const char *name, const char *arch, const char *extension,
                           const void *data, size_t size, error *err)
 {
-    char full[256];
-    snprintf(full, sizeof full, "%s%s%s%s", name, arch ? "." : "", arch ? arch : "", extension);
-    if (job->file_count == MOST_FILES)
-        return error_set(err, XQ_ERROR_ARGUMENT, "argument", "more than %d files to write", MOST_FILES);
-    struct output *file = &job->files[job->file_count];
-    file->name = strdup(full);
-    file->data = malloc(size ? size : 1);
-    if (!file->name || !file->data) {
-        free(file->name);
-        free(file->data);
-        return out_of_memory(err);
-    }
-    memcpy(file->data, data, size);
-    file->size = size;
-    job->file_count++;
-    return XQ_OK;
+    return cli_file_set_add(&job->files, data, size, err, "%s%s%s%s", name, arch ? "." : "",
+                            arch ? arch : "", extension);
 }
 
 static xq_status add_text(struct job *job, const char *name, const char *arch, const char *extension,
@@ -239,30 +215,18 @@ static xq_status begin_outputs(const struct options *o, const struct cli_spec *s
     return cli_begin_json(common, err);
 }
 
-/* All are written before the first of them appears. */
-static xq_status write_files(struct job *job, cJSON *list, error *err)
-{
-    for (int i = 0; i < job->file_count && err->status == XQ_OK; i++) {
-        struct output *f = &job->files[i];
-        char path[PATH_MAX];
-        if (snprintf(path, sizeof path, "%s/%s", job->options->out, f->name) >= (int)sizeof path)
-            error_set(err, XQ_ERROR_IO, "file", "--out: the path is too long");
-        else if (cli_begin_output("--out", path, &f->file, err) == XQ_OK &&
-                 publish_write(f->file, f->data, f->size, err) == XQ_OK &&
-                 publish_flush(f->file, err) == XQ_OK)
-            cJSON_AddItemToArray(list, cJSON_CreateString(path));
-    }
-    for (int i = 0; i < job->file_count && err->status == XQ_OK; i++)
-        cli_commit_output(job->files[i].file, err);
-    return err->status;
-}
-
 static xq_status write_all(struct job *job, const struct cli_common *common, error *err)
 {
-    cJSON *root = cJSON_CreateObject();
-    if (write_files(job, cJSON_AddArrayToObject(root, "files"), err) == XQ_OK) {
+    const char *folder = job->options->out;
+    cJSON *root = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(root, "files");
+    for (int i = 0; i < job->files.count; i++) {
+        char path[PATH_MAX];
+        snprintf(path, sizeof path, "%s/%s", folder, job->files.files[i].name);
+        cJSON_AddItemToArray(list, cJSON_CreateString(path));
+    }
+    if (cli_file_set_write(&job->files, "--out", folder, err) == XQ_OK) {
         if (!common->quiet && !cli_json_to_stdout(common))
-            printf("%d files in %s\n", job->file_count, cli_show(job->options->out).text);
+            printf("%d files in %s\n", job->files.count, cli_show(folder).text);
         cli_write_json(common, root, err);
     }
     cJSON_Delete(root);
@@ -296,7 +260,7 @@ static xq_status run(struct job *job, const struct cli_spec *spec, const struct 
     }
     if (o->features)
         return print_features(job, err);
-    if (user_tables_add(job->g, err) != XQ_OK)
+    if (user_tables_add(job->g, NULL, err) != XQ_OK)
         return err->status;
     if (o->list_parameters)
         return list_parameters(job, spec, common, err);
@@ -430,11 +394,8 @@ int cli_gen(int argc, char **argv)
     }
     if (err.status != XQ_OK)
         status = cli_fail("gen", &common, &err);
-    for (int i = 0; job && i < job->file_count; i++) {
-        free(job->files[i].name);
-        free(job->files[i].data);
-    }
     if (job) {
+        cli_file_set_free(&job->files);
         free(job->source);
         gen_destroy(job->g);
         nvrtc_close(job->library);

@@ -22,7 +22,8 @@ static const struct subcommand subcommands[] = {
     {"info", cli_info, cli_info_summary, NULL},           {"gen", cli_gen, cli_gen_summary, NULL},
     {"prepare", cli_prepare, cli_prepare_summary, NULL},  {"run", cli_run, cli_run_summary, NULL},
     {"compare", cli_compare, cli_compare_summary, NULL},  {"verify", cli_verify, cli_verify_summary, NULL},
-    {"tune", cli_tune, cli_tune_summary, cli_tune_parts}, {"cache", cli_cache, cli_cache_summary, NULL},
+    {"tune", cli_tune, cli_tune_summary, cli_tune_parts}, {"emit", cli_emit, cli_emit_summary, NULL},
+    {"cache", cli_cache, cli_cache_summary, NULL},
 };
 
 enum { SUBCOMMANDS = sizeof subcommands / sizeof subcommands[0] };

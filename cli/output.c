@@ -2,6 +2,7 @@
 #include "../gen/json.h"
 #include "../runtime/base/publish.h"
 #include "cli.h"
+#include "file_set.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -17,7 +18,7 @@
 #include <unistd.h>
 
 /* One command a process: what it reads and writes, and what a signal must clean up. */
-enum { MOST_OUTPUTS = 520 };
+enum { MOST_OUTPUTS = CLI_MOST_FILES + 8, MOST_FOLDERS = 256 };
 
 struct input {
     const char *option, *path;
@@ -37,14 +38,22 @@ static struct output outputs[MOST_OUTPUTS];
 static volatile sig_atomic_t output_count; /* a handler of SIGPIPE reads it */
 static publication *json_file;             /* NULL: standard output, or not begun */
 static bool json_is_begun, stdout_is_taken;
-static const char *volatile made_folder; /* empty unless the command ends well */
-static struct cli_shown written;         /* the first file that appeared */
+static char *made_folders[MOST_FOLDERS]; /* empty unless the command ends well; inner ones come later */
+static volatile sig_atomic_t made_folder_count;
+static struct cli_shown written; /* the first file that appeared */
 static int written_count;
 
 /* ----------------------------------------------------------------- signals */
 
 /* Held while a temporary file or a folder is made and noted. */
 static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
+
+/* Those that are not empty stay. */
+static void remove_folders(void)
+{
+    for (int i = made_folder_count; i-- > 0;)
+        rmdir(made_folders[i]);
+}
 
 void cli_remove_temporaries(int signal_number)
 {
@@ -56,8 +65,7 @@ void cli_remove_temporaries(int signal_number)
     for (int i = 0; i < output_count; i++)
         if (outputs[i].temporary)
             unlink(outputs[i].temporary);
-    if (made_folder)
-        rmdir(made_folder);
+    remove_folders();
 }
 
 /* ------------------------------------------------------- what is read and written */
@@ -219,10 +227,15 @@ xq_status cli_begin_folder(const char *path, error *err)
 {
     struct stat st;
     pthread_mutex_lock(&making);
-    bool made = mkdir(path, 0777) == 0;
-    if (made)
-        made_folder = path;
+    char *name = made_folder_count < MOST_FOLDERS ? strdup(path) : NULL;
+    if (!name)
+        errno = ENOMEM;
+    bool made = name && mkdir(path, 0777) == 0;
     int why = errno;
+    if (made)
+        made_folders[made_folder_count++] = name;
+    else
+        free(name);
     pthread_mutex_unlock(&making);
     errno = why;
     if (made)
@@ -378,8 +391,8 @@ int cli_end(const char *command, int status)
     for (int i = 0; i < output_count; i++)
         publish_keep(outputs[i].file);
     output_count = 0;
-    if (made_folder && status != CLI_OK)
-        rmdir(made_folder);
+    if (status != CLI_OK)
+        remove_folders();
     errno = 0;
     bool good = !ferror(stdout);
     good = fflush(stdout) == 0 && good;

@@ -1,4 +1,4 @@
-/* Files built into the library by scripts/embed.sh: Lua modules, templates and their headers. */
+/* Files built in by scripts/embed.sh. */
 #ifndef GEN_EMBED_H
 #define GEN_EMBED_H
 
@@ -10,7 +10,8 @@ struct embed_file {
     size_t size;      /* without the NUL */
 };
 
-/* Sorted by name; ends with a null name. */
+/* The library's: Lua modules, templates and their headers, and tables of tuned parameters. Sorted by name;
+ * ends with a null name. */
 extern const struct embed_file embed_files[];
 
 #endif

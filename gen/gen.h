@@ -8,6 +8,7 @@
 #include "../runtime/base/error.h"
 
 typedef struct gen gen;
+typedef struct cJSON cJSON;
 
 /* `template_dir`: a directory to read templates and Lua modules from (gen/source.h), or NULL for those
  * built in; what it lacks is taken from those built in. All is read here, nothing later. Errors:
@@ -149,6 +150,10 @@ xq_status gen_space(gen *g, const char *spec_json, const char *family, char **js
  * templates/lib, 16 hexadecimal digits. Comments and blank lines do not count. Results of tuning are for
  * one such source. Errors: XQ_ERROR_ARGUMENT for an unknown family. */
 xq_status gen_family_source(const gen *g, const char *family, gen_hash *out, error *err);
+
+/* A text of a bundle, rendered from templates/bundle/NAME.lt. `json` says what the bundle holds
+ * (cli/emit.c). Caller frees *text. Errors: XQ_ERROR_TEMPLATE. */
+xq_status gen_bundle_text(gen *g, const char *name, const cJSON *json, char **text, error *err);
 
 /* One rendered kernel. `info` is JSON: {"family","entry","threads","shared_bytes", and constants that
  * the host side needs, such as "tile_tokens","split_tokens","cols"}; launch geometry: docs/spec.md. */

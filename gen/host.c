@@ -454,6 +454,18 @@ xq_status gen_features(gen *g, char **page, error *err)
     return err->status;
 }
 
+xq_status gen_bundle_text(gen *g, const char *name, const cJSON *json, char **text, error *err)
+{
+    call c = {.module = "bundle",
+              .function = "render",
+              .arguments = 2,
+              .results = 1,
+              .argument = {{.text = name}, {.json = json}}};
+    if (call_module(g, &c, err) == XQ_OK)
+        *text = c.result[0];
+    return err->status;
+}
+
 xq_status gen_parameters(gen *g, const char *const *families, int count, const char *spec_json, char **json,
                          error *err)
 {

@@ -105,6 +105,12 @@ local function to_text(file, number, expression, value)
   fail.template(file, number, "${%s} is %s; it must be a string or a finite number", expression, shown)
 end
 
+-- Collects lines of text that no compiler reads.
+local function plain_output()
+  local out = {}
+  return out, function(_, text) out[#out + 1] = text end
+end
+
 -- Collects text lines; keeps the compiler's idea of the line in step with the template's.
 local function new_output(file, banner)
   local out, expected, continued = { banner }, nil, false
@@ -128,10 +134,11 @@ local function new_output(file, banner)
   return out, put
 end
 
--- The rendered text of a compiled template in an environment; `banner` comes first.
+-- The rendered text of a compiled template in an environment; `banner` comes first. Without a banner the text has no
+-- directives either.
 function template.render(compiled, environment, banner)
   local file = compiled.file
-  local out, put = new_output(file, banner)
+  local out, put = (banner and new_output or plain_output)(file, banner)
   local function emit(number, text, ...)
     local count = select("#", ...)
     if count > 0 then

@@ -4,10 +4,10 @@
 # from elsewhere than a package counts too. Packages are installed on Debian and Ubuntu only; elsewhere
 # the missing ones are named.
 #
-#   usage: scripts/deps.sh [lint|bundle|install|deb|aarch64]     what that target needs as well
+#   usage: scripts/deps.sh [lint|bundle|html|install|deb|aarch64]     what that target needs as well
 #
 #   CC        compiler to probe with (default gcc)
-#   VENV      Python environment that receives NVRTC where no CUDA toolkit is found (default .venv)
+#   VENV      Python environment that receives NVRTC where no CUDA toolkit is found, and for html Sphinx (default .venv)
 #   XQ_HIDE_TOOLKIT=1   behave as if no toolkit were installed (to test that path)
 set -eu
 cd "$(dirname "$0")/.."
@@ -120,16 +120,26 @@ if ! everything "$@"; then
     fi
 fi
 
+# ---------------------------------------------------------------- PyPI
+# from_pypi REQUIREMENTS ADVICE: installs them into the environment; asks the network only for what is not there.
+pip_install() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$@" 2>&1; }
+from_pypi() {
+    [ -x "$VENV/bin/python" ] || python3 -m venv "$VENV" || die "python3 -m venv $VENV failed"
+    pip_install "$1" --no-index >/dev/null && return
+    say "taking $1 from PyPI into $VENV"
+    log=$(pip_install "$1") || die "$(echo "$log" | tail -n 1)
+deps: pip could not install $1; $2"
+}
+
+if [ "${1:-}" = html ]; then
+    from_pypi scripts/manual/requirements.txt "the manual is built with Sphinx"
+fi
+
 # ---------------------------------------------------------------- NVRTC
 # The software device and every plan need it; the runtime looks in the same places (docs/building.md).
 found=$(sh scripts/find-nvrtc.sh) || found=
 if [ -z "$found" ]; then
-    say "no CUDA toolkit found: taking NVRTC from PyPI into $VENV"
-    [ -x "$VENV/bin/python" ] || python3 -m venv "$VENV" || die "python3 -m venv $VENV failed"
-    log=$("$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
-        --requirement tools/requirements-nvrtc.txt 2>&1) ||
-        die "$(echo "$log" | tail -n 1)
-deps: pip could not install tools/requirements-nvrtc.txt; install a CUDA toolkit 12.4 or newer," \
-            "or set CUDA_HOME to one"
+    say "no CUDA toolkit found"
+    from_pypi tools/requirements-nvrtc.txt "install a CUDA toolkit 12.4 or newer, or set CUDA_HOME to one"
     found=$(sh scripts/find-nvrtc.sh) || die "NVRTC was installed into $VENV, yet is not found there"
 fi

@@ -1,7 +1,11 @@
 #!/bin/sh
 # Writes an assembler file that holds each FILE and a table of {name, text, size}, in the order given.
-# Texts end with a NUL that `size` does not count. gen/embed.h declares the table.
+# Texts end with a NUL that `size` does not count. gen/embed.h declares the entries of the table.
+#
+#   usage: scripts/embed.sh TABLE FILE... > embed.S
 set -eu
+table=$1
+shift
 echo '.section .rodata'
 i=0
 for f in "$@"; do
@@ -10,9 +14,7 @@ for f in "$@"; do
 done
 echo '.section .data.rel.ro, "aw"'
 echo '.balign 8'
-echo '.globl embed_files'
-echo '.hidden embed_files'
-echo 'embed_files:'
+printf '.globl %s\n.hidden %s\n%s:\n' "$table" "$table" "$table"
 i=0
 for f in "$@"; do
     printf '.quad .Lname%d, .Ltext%d, .Lend%d - .Ltext%d\n' $i $i $i $i

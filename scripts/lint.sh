@@ -1,5 +1,6 @@
 #!/bin/sh
-# Formatting (clang-format), static analysis (clang-tidy, cppcheck) and include directions of our C sources.
+# Formatting (clang-format), static analysis (clang-tidy, cppcheck) and include directions of our C sources; links between
+# our pages.
 # Prints what is wrong and exits 1; prints one line per checker when clean.
 #
 #   usage: CPPFLAGS='...' scripts/lint.sh [FILE.c...]     default: every C source
@@ -19,6 +20,9 @@ headers=$(find include gen runtime sim prepare autotune cli tests examples templ
 
 python3 scripts/check-includes.py
 result $? "include directions"
+
+python3 scripts/check-links.py
+result $? "links between pages"
 
 # shellcheck disable=SC2086
 clang-format --dry-run -Werror "$@" $headers

@@ -20,8 +20,6 @@
  *   - Matrices are row major; y = x * W. Symbols (d, H, Hkv, dh, dkv) are those of docs/method.md.
  *   - The library never prints, never calls exit, and keeps no global mutable state but this: the last
  *     failure, in each thread, of the calls that have no context to keep it in (the simulation).
- *   - libxqrt, the library that launches plan images and builds none, has all of this but xq_plan_create,
- *     xq_spec_..., xq_prepared_... and xq_string_free. A program links libxq or libxqrt, not both.
  *
  * Threads: a context, and the plans made from it, may be used from several threads at once, except
  * that create and destroy calls must not race with other uses of the same object. xq_last_error
@@ -34,6 +32,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* libxqrt is the library that launches plan images and builds none. It has all of this header but what
+ * stands between #ifndef XQ_RUNTIME_ONLY and #endif: define that name to see only what libxqrt has. A
+ * program links libxq or libxqrt, not both. */
+
 /* Descriptors with their size set, for the initializers below: without a list of fields, which C++
  * compilers would warn about. */
 #ifdef __cplusplus
@@ -43,6 +45,7 @@ template <class TYPE> inline TYPE xq_sized(void)
     descriptor.struct_size = sizeof(TYPE);
     return descriptor;
 }
+#ifndef XQ_RUNTIME_ONLY
 template <class OPTIONS> inline OPTIONS xq_sized_plan_options(void)
 {
     OPTIONS options = xq_sized<OPTIONS>();
@@ -53,11 +56,13 @@ template <class OPTIONS> inline OPTIONS xq_sized_plan_options(void)
     return options;
 }
 #endif
+#endif
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
+/* The version of this header; xq_version has the library's. */
 #define XQ_VERSION_MAJOR 0
 #define XQ_VERSION_MINOR 1
 #define XQ_VERSION_PATCH 0
@@ -72,17 +77,20 @@ extern "C" {
     }
 #endif
 
+/* Define it beforehand for another visibility. */
+#ifndef XQ_API
 #if defined(__GNUC__)
 #define XQ_API __attribute__((visibility("default")))
 #else
 #define XQ_API
+#endif
 #endif
 
 /* ---------------------------------------------------------------- errors */
 
 /* Values are pinned: they never change meaning; new ones are appended. */
 typedef enum xq_status {
-    XQ_OK = 0,
+    XQ_OK = 0,                   /* the call did what it was asked to */
     XQ_ERROR_ARGUMENT = 1,       /* a null, misaligned or out-of-range argument of an API call */
     XQ_ERROR_SPEC = 2,           /* a spec or config.json names an impossible or unknown value */
     XQ_ERROR_UNSUPPORTED = 3,    /* a valid spec asks for a feature that no kernel has yet */
@@ -102,7 +110,7 @@ typedef enum xq_status {
  * valid until the calling thread's next failing call on it. Fields that do not apply are NULL or 0. */
 typedef struct xq_error_detail {
     size_t struct_size;
-    xq_status status;
+    xq_status status;    /* what the failing call returned */
     const char *stage;   /* "argument", "spec", "template", "compile", "cache", "device", "file" */
     const char *message; /* one printable line: what is wrong, and what would be valid. Control characters
                             of what was given are \xNN there, and long values are cut */
@@ -121,14 +129,21 @@ XQ_API const char *xq_version(void);
 
 /* --------------------------------------------------------------- context */
 
+/* A device and a kernel cache. Opaque. */
 typedef struct xq_context xq_context;
 
-typedef enum xq_log_level { XQ_LOG_DEBUG = 0, XQ_LOG_INFO = 1, XQ_LOG_WARNING = 2 } xq_log_level;
+/* How important a message to the log callback is. */
+typedef enum xq_log_level {
+    XQ_LOG_DEBUG = 0,  /* each kernel: whether it was compiled or found in the cache */
+    XQ_LOG_INFO = 1,   /* a choice that xq made, such as the software device where no GPU works */
+    XQ_LOG_WARNING = 2 /* something is amiss, and the call goes on without it */
+} xq_log_level;
 
 /* Called from any thread that uses the context; `message` is one printable line without a newline, valid
  * only during the call. Must not call back into xq. */
 typedef void (*xq_log_callback)(void *user, xq_log_level level, const char *message);
 
+/* How a context is opened. Strings are copied. */
 typedef struct xq_context_options {
     size_t struct_size;
     const char *device;       /* "auto" (default), "cuda", "cuda:N", "sim", "sim:GPU" with GPU one of
@@ -137,8 +152,8 @@ typedef struct xq_context_options {
     const char *cache_dir;    /* kernel cache; default $XQ_CACHE_DIR, else $XDG_CACHE_HOME/xq, else
                                  ~/.cache/xq. "" disables the on-disk cache */
     const char *template_dir; /* read templates from here instead of those built in (development) */
-    xq_log_callback log;      /* may be NULL */
-    void *log_user;
+    xq_log_callback log;      /* receives messages; may be NULL */
+    void *log_user;           /* the callback's `user` */
 } xq_context_options;
 #define XQ_CONTEXT_OPTIONS_INIT XQ_SIZED(xq_context_options)
 
@@ -156,19 +171,22 @@ XQ_API void xq_context_destroy(xq_context *context);
  * failed. */
 XQ_API xq_status xq_last_error(const xq_context *context, xq_error_detail *detail);
 
+/* The device of a context, and the versions behind it. */
 typedef struct xq_device_info {
     size_t struct_size;
-    char name[128]; /* "NVIDIA H100 80GB HBM3", or "NVIDIA H100 SXM5 80GB (software device)" */
-    char arch[16];  /* "sm_90a": what plans are for by default (docs/spec.md, Architectures) */
-    int32_t is_sim; /* 1: the software device; its times are modelled */
-    int32_t driver; /* CUDA driver version, 1000 * major + 10 * minor; 0 for sim */
-    int32_t nvrtc;  /* NVRTC version likewise; 0: not found */
-    int32_t sm_count;
-    size_t memory_bytes;
-    size_t l2_bytes;
+    char name[128];      /* "NVIDIA H100 80GB HBM3", or "NVIDIA H100 SXM5 80GB (software device)" */
+    char arch[16];       /* "sm_90a": what plans are for by default (docs/spec.md, Architectures) */
+    int32_t is_sim;      /* 1: the software device; its times are modelled */
+    int32_t driver;      /* CUDA driver version, 1000 * major + 10 * minor; 0 for sim */
+    int32_t nvrtc;       /* NVRTC version likewise; 0: not found */
+    int32_t sm_count;    /* streaming multiprocessors */
+    size_t memory_bytes; /* device memory in total */
+    size_t l2_bytes;     /* L2 cache */
     size_t shared_bytes_per_block; /* opt-in maximum */
 } xq_device_info;
 #define XQ_DEVICE_INFO_INIT XQ_SIZED(xq_device_info)
+
+/* Fills `info`, whose struct_size the caller has set. Errors: XQ_ERROR_ARGUMENT. */
 XQ_API xq_status xq_context_device(xq_context *context, xq_device_info *info);
 
 /* ----------------------------------------------------------- device memory
@@ -176,15 +194,23 @@ XQ_API xq_status xq_context_device(xq_context *context, xq_device_info *info);
  * passes its own device pointers instead. Pointers are aligned to 256 bytes. Write, read and fill are
  * complete when they return, and come after every launch before them, whatever its stream.
  * Errors: XQ_ERROR_ARGUMENT, XQ_ERROR_DEVICE_MEMORY (alloc), XQ_ERROR_DEVICE. */
+
+/* Allocates `bytes` bytes, uninitialized; 0 bytes get an address too. The caller frees them with
+ * xq_device_free. */
 XQ_API xq_status xq_device_alloc(xq_context *context, size_t bytes, uint64_t *pointer);
+/* Frees what xq_device_alloc gave; 0 is fine. Wait for the launches that use it first. */
 XQ_API xq_status xq_device_free(xq_context *context, uint64_t pointer);
+/* Copies `bytes` bytes from the host to the device. */
 XQ_API xq_status xq_device_write(xq_context *context, uint64_t destination, const void *source,
                                  size_t bytes);
+/* Copies `bytes` bytes from the device to the host. */
 XQ_API xq_status xq_device_read(xq_context *context, void *destination, uint64_t source, size_t bytes);
+/* Sets each of `bytes` bytes on the device to `value`. */
 XQ_API xq_status xq_device_fill(xq_context *context, uint64_t destination, uint8_t value, size_t bytes);
 /* Waits for everything launched so far; reports asynchronous faults. */
 XQ_API xq_status xq_device_synchronize(xq_context *context);
 
+#ifndef XQ_RUNTIME_ONLY
 /* ------------------------------------------------------------------- specs */
 
 /* Validates and completes a spec given as JSON ({"model": …, "cache": …}; docs/spec.md). `model` may be
@@ -203,10 +229,14 @@ XQ_API xq_status xq_spec_complete(xq_context *context, const char *spec_json, ch
  * or overrides, with the line and column. */
 XQ_API xq_status xq_spec_override(xq_context *context, const char *spec_json, const char *overrides_json,
                                   char **completed);
+
+/* Frees a string of xq_spec_complete or xq_spec_override; NULL is fine. */
 XQ_API void xq_string_free(char *string);
+#endif
 
 /* ------------------------------------------------------------------- plans */
 
+/* How a plan computes attention. */
 typedef enum xq_implementation {
     XQ_FUSED = 0,   /* dequantize, rematerialize, RoPE and attention in one kernel */
     XQ_UNFUSED = 1, /* the same through device memory: dequantize, GEMM, RoPE, attention */
@@ -214,9 +244,15 @@ typedef enum xq_implementation {
         2 /* the baseline: keys and values of the spec's dtype, 16 bits, and a flash-decoding kernel */
 } xq_implementation;
 
+/* Kernels for one spec, loaded on one device. Opaque. */
+typedef struct xq_plan xq_plan;
+
+#ifndef XQ_RUNTIME_ONLY
+/* What a plan is for: its spec, and the largest calls that it takes. */
 typedef struct xq_plan_options {
     size_t struct_size;
     const char *spec_json; /* as for xq_spec_complete */
+    /* XQ_FUSED unless set. */
     xq_implementation implementation;
     int32_t max_batch;         /* sequences in one call: 1 to 65535 */
     int64_t max_tokens;        /* cached tokens of the longest sequence: 1 to 2^30 */
@@ -248,13 +284,12 @@ typedef struct xq_plan_options {
     }
 #endif
 
-typedef struct xq_plan xq_plan;
-
 /* Completes the spec, renders, compiles (or finds in the kernel cache) and loads its kernels.
  * The plan keeps what it needs of the context: the two may be destroyed in any order.
  * Errors: those of xq_spec_complete, XQ_ERROR_TEMPLATE, XQ_ERROR_COMPILE, XQ_ERROR_NO_TOOLCHAIN,
  * XQ_ERROR_DEVICE, XQ_ERROR_ARGUMENT. */
 XQ_API xq_status xq_plan_create(xq_context *context, const xq_plan_options *options, xq_plan **plan);
+#endif
 
 /* Plan images. An image is a plan as one block of bytes: its compiled kernels and everything that a launch
  * needs. xq_plan_load makes the plan again without generator, compiler or spec, on any GPU that runs the
@@ -287,6 +322,7 @@ typedef enum xq_parameters_from {
     XQ_FROM_FAMILY = 4      /* for one of the same major compute capability */
 } xq_parameters_from;
 
+/* What the caller must know of a plan: shapes, and the sizes of the memory that it gives to calls. */
 typedef struct xq_plan_info {
     size_t struct_size;
     int32_t hidden_size, heads, kv_heads, head_dim; /* d, H, Hkv, dh */
@@ -303,12 +339,16 @@ typedef struct xq_plan_info {
     size_t tail_bytes; /* of a sequence's slot in the tail pool: its newest, unquantized tokens; 0 where no
                           groups are per channel. Slots are tail_bytes apart */
     size_t accumulator_page_bytes; /* cross-layer methods: of a page of the accumulator; else 0 */
+    /* Of the accumulator, everything included; else 0. */
     double accumulator_bytes_per_token;
     int32_t needs_append_indptr; /* 1: append takes append_indptr (per-channel groups) */
     int32_t latents;             /* groups of KV heads with latents of their own; rank_k counts all */
+    /* Whether the kernels are tuned for this GPU. */
     xq_parameters_from parameters_from;
 } xq_plan_info;
 #define XQ_PLAN_INFO_INIT XQ_SIZED(xq_plan_info)
+
+/* Fills `info`, whose struct_size the caller has set. Errors: XQ_ERROR_ARGUMENT. */
 XQ_API xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info);
 
 /* The completed spec of the plan as JSON; belongs to the plan. */
@@ -326,11 +366,13 @@ XQ_API const char *xq_plan_spec(const xq_plan *plan);
  *     (Gemma: 1 + w); sinks [H]. */
 typedef struct xq_weights {
     size_t struct_size;
-    const float *wk, *wv;
-    const float *uk, *ak, *uv, *av;
-    const float *ukv;
-    const float *bk, *bv, *k_norm, *sinks;
-    const float *k_cost;
+    const float *wk, *wv;        /* the projections of keys and values */
+    const float *uk, *ak;        /* of keys: x to what is cached, and from there to keys */
+    const float *uv, *av;        /* of values, likewise */
+    const float *ukv;            /* x to the joint latent of latent-cl */
+    const float *bk, *bv;        /* biases of the projections */
+    const float *k_norm, *sinks; /* factors of the norm of keys; attention sinks */
+    const float *k_cost;         /* weights of errors, for cache.feedback */
 } xq_weights;
 #define XQ_WEIGHTS_INIT XQ_SIZED(xq_weights)
 
@@ -341,11 +383,13 @@ typedef struct xq_weights {
 XQ_API xq_status xq_plan_pack_weights(const xq_plan *plan, const xq_weights *weights, void *destination,
                                       size_t destination_bytes);
 
+#ifndef XQ_RUNTIME_ONLY
 /* --------------------------------------------------------- prepared weights
  * A safetensors file that `xq prepare` wrote (docs/prepare.md), mapped into memory. Its matrices are
  * tensors layers.LAYER.NAME, its packed weights layers.LAYER.packed. The file must not be changed while it
  * is open; replacing it (rename) is fine. Calls may come from several threads, but for close. */
 
+/* An open file of prepared weights. Opaque. */
 typedef struct xq_prepared xq_prepared;
 
 /* The handle keeps what it needs of the context: the two may be destroyed in any order.
@@ -353,9 +397,10 @@ typedef struct xq_prepared xq_prepared;
  * another version, with the tensor or the key of __metadata__ in `field`; XQ_ERROR_ARGUMENT,
  * XQ_ERROR_MEMORY. */
 XQ_API xq_status xq_prepared_open(xq_context *context, const char *path, xq_prepared **prepared);
+/* Unmaps the file; what belongs to the handle is no longer valid. NULL is fine. */
 XQ_API void xq_prepared_close(xq_prepared *prepared);
 
-/* Strings belong to the handle. */
+/* What a file of prepared weights holds. Strings belong to the handle. */
 typedef struct xq_prepared_info {
     size_t struct_size;
     const char *spec_json; /* {"model": ..., "cache": {...}}: what the matrices depend on. Add bits and
@@ -368,6 +413,8 @@ typedef struct xq_prepared_info {
                            before it have the plain one (x for x-cl, latent for latent-cl). Else 0 */
 } xq_prepared_info;
 #define XQ_PREPARED_INFO_INIT XQ_SIZED(xq_prepared_info)
+
+/* Fills `info`, whose struct_size the caller has set. Errors: XQ_ERROR_ARGUMENT. */
 XQ_API xq_status xq_prepared_query(const xq_prepared *prepared, xq_prepared_info *info);
 
 /* The same as spec_json for one layer: what it is prepared for. NULL for a layer that the file does not
@@ -387,6 +434,9 @@ XQ_API xq_status xq_prepared_layer(xq_prepared *prepared, int32_t layer, xq_weig
  * (`field` says in what: "cache.rank_k", "weights_layout.matrices[2].type"); XQ_ERROR_FORMAT (damaged). */
 XQ_API xq_status xq_prepared_packed(xq_prepared *prepared, xq_plan *plan, int32_t layer,
                                     const void **packed, size_t *bytes);
+#endif
+
+/* ------------------------------------------------------------------- calls */
 
 /* Checked calls. What only the device's memory tells about the arrays of a call (a page table that falls, a
  * sequence longer than max_tokens, a page number beyond the pool, a workspace that was not zeroed, ...) is
@@ -407,8 +457,10 @@ XQ_API xq_status xq_prepared_packed(xq_prepared *prepared, xq_plan *plan, int32_
  *   last_page_len [batch]: tokens in the last page, 1 .. page_tokens (ignored for an empty sequence)
  * A sequence without pages has length zero. */
 typedef struct xq_page_table {
-    int32_t batch;
-    uint64_t indptr, indices, last_page_len;
+    int32_t batch;          /* sequences: 0 to max_batch of the plan */
+    uint64_t indptr;        /* int32 [batch + 1] */
+    uint64_t indices;       /* int32 [indptr[batch]] */
+    uint64_t last_page_len; /* int32 [batch] */
 } xq_page_table;
 
 /* Per-channel groups keep the newest tokens of a sequence, up to a group, unquantized: in slot slots[i] of
@@ -429,11 +481,11 @@ typedef struct xq_append_args {
     uint64_t x;              /* [tokens, d] of the spec's dtype, 16-byte aligned */
     uint64_t token_sequence; /* int32 [tokens] */
     uint64_t token_position; /* int32 [tokens]: a token's place in its sequence */
-    xq_page_table table;
-    uint64_t pages;     /* the pool, page_align aligned */
-    uint64_t weights;   /* as packed, 256-byte aligned; not read where x is cached as it is */
-    uint64_t workspace; /* 256-byte aligned; used by XQ_FP16_KV alone */
-    size_t workspace_bytes;
+    xq_page_table table;     /* the cache after this call */
+    uint64_t pages;          /* the pool, page_align aligned */
+    uint64_t weights;        /* as packed, 256-byte aligned; not read where x is cached as it is */
+    uint64_t workspace;      /* 256-byte aligned; used by XQ_FP16_KV alone */
+    size_t workspace_bytes;  /* at least those of xq_plan_info, where it is used */
     uint64_t append_indptr; /* int32 [batch + 1]: rows of x of each sequence; read if needs_append_indptr */
     xq_tail_pool tails;     /* where tail_bytes is not 0 */
     uint64_t accumulator; /* pages, as many as the pool has: cross-layer methods; a base layer does not read
@@ -447,8 +499,8 @@ XQ_API xq_status xq_plan_append(xq_plan *plan, const xq_append_args *args, void 
  * Cross-layer methods only; other plans, and XQ_FP16_KV, refuse it with XQ_ERROR_ARGUMENT. */
 typedef struct xq_accumulate_args {
     size_t struct_size;
-    int64_t max_tokens; /* no sequence of this call is longer */
-    xq_page_table table;
+    int64_t max_tokens;   /* no sequence of this call is longer */
+    xq_page_table table;  /* the sequences, and their pages */
     uint64_t pages;       /* the layer's deltas */
     uint64_t weights;     /* not read where deltas are cached as they are */
     xq_tail_pool tails;   /* where tail_bytes is not 0 */
@@ -473,11 +525,11 @@ typedef struct xq_attend_args {
     uint64_t q;         /* [queries, H, dh] before RoPE, after bias and norm; 16-byte aligned */
     uint64_t out;       /* [queries, H, dh], 16-byte aligned; zeros where a query sees no token */
     uint64_t lse;       /* [queries, H] f32, natural logarithm; -inf where a query sees no token; 0: none */
-    xq_page_table table;
-    uint64_t pages;     /* page_align aligned */
-    uint64_t weights;   /* as packed, 256-byte aligned; XQ_FP16_KV reads it only for attention sinks */
-    uint64_t workspace; /* 256-byte aligned */
-    size_t workspace_bytes;
+    xq_page_table table;     /* the sequences, and their pages */
+    uint64_t pages;          /* page_align aligned */
+    uint64_t weights;        /* as packed, 256-byte aligned; XQ_FP16_KV reads it only for attention sinks */
+    uint64_t workspace;      /* 256-byte aligned */
+    size_t workspace_bytes;  /* at least those of xq_plan_info */
     int64_t queries;         /* rows of q; 0: one for each sequence */
     int64_t max_queries;     /* no sequence of this call has more; 0: 1, or with an indptr the lesser of
                                 `queries` and the plan's max_queries */
@@ -497,7 +549,7 @@ XQ_API xq_status xq_plan_attend(xq_plan *plan, const xq_attend_args *args, void 
 /* Joins attention over two disjoint sets of tokens: each row by its log-sum-exp. */
 typedef struct xq_merge_args {
     size_t struct_size;
-    int64_t queries;
+    int64_t queries;       /* rows; 0 is allowed */
     uint64_t out_a, out_b; /* [queries, H, dh], 16-byte aligned */
     uint64_t lse_a, lse_b; /* [queries, H] f32 */
     uint64_t out, lse;     /* may be those of a or of b; lse may be 0 */
@@ -514,11 +566,11 @@ XQ_API xq_status xq_plan_merge(xq_plan *plan, const xq_merge_args *args, void *s
 typedef struct xq_dequantize_args {
     size_t struct_size;
     int64_t table_entries; /* indptr[batch] */
-    xq_page_table table;
-    uint64_t pages;
-    uint64_t k, v;        /* 16-byte aligned; v is 0 where one stream is cached */
-    xq_tail_pool tails;   /* where tail_bytes is not 0; not read where there is an accumulator */
-    uint64_t accumulator; /* cross-layer methods; pages are then not read */
+    xq_page_table table;   /* the sequences, and their pages */
+    uint64_t pages;        /* page_align aligned */
+    uint64_t k, v;         /* 16-byte aligned; v is 0 where one stream is cached */
+    xq_tail_pool tails;    /* where tail_bytes is not 0; not read where there is an accumulator */
+    uint64_t accumulator;  /* cross-layer methods; pages are then not read */
 } xq_dequantize_args;
 #define XQ_DEQUANTIZE_ARGS_INIT XQ_SIZED(xq_dequantize_args)
 XQ_API xq_status xq_plan_dequantize(xq_plan *plan, const xq_dequantize_args *args, void *stream);

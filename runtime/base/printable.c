@@ -58,19 +58,19 @@ static char *without_middle(char *out, const char *text, size_t bytes, size_t he
     const char *end = text + head, *rest = boundary(text + bytes - tail);
     while (((unsigned char)*end & 0xc0) == 0x80)
         end--;
-    out = mempcpy(out, text, (size_t)(end - text));
-    out = mempcpy(out, ellipsis, sizeof ellipsis - 1);
-    return mempcpy(out, rest, (size_t)(text + bytes - rest));
+    out = (char *)mempcpy(out, text, (size_t)(end - text));
+    out = (char *)mempcpy(out, ellipsis, sizeof ellipsis - 1);
+    return (char *)mempcpy(out, rest, (size_t)(text + bytes - rest));
 }
 
 /* All of the text, escaped; NULL when memory runs out. */
 static char *escaped(const char *text)
 {
-    char *copy = malloc(4 * strlen(text) + 1), *out = copy;
+    char *copy = (char *)malloc(4 * strlen(text) + 1), *out = copy;
     while (copy && *text) {
         size_t bytes = character((const unsigned char *)text);
         if (bytes > 0) {
-            out = mempcpy(out, text, bytes);
+            out = (char *)mempcpy(out, text, bytes);
         } else {
             out += sprintf(out, "\\x%02x", (unsigned char)*text);
             bytes = 1;
@@ -91,7 +91,7 @@ static void shorten_words(char *text)
         if (word > LONG_WORD) {
             char shorter[WORD_HEAD + sizeof ellipsis + WORD_TAIL];
             size_t bytes = (size_t)(without_middle(shorter, text, word, WORD_HEAD, WORD_TAIL) - shorter);
-            out = mempcpy(out, shorter, bytes);
+            out = (char *)mempcpy(out, shorter, bytes);
         } else {
             memmove(out, text, word);
             out += word;

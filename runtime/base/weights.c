@@ -10,10 +10,11 @@ static const struct {
     float limit;   /* largest finite value and half a unit in its last place, a tie that goes up */
     float largest; /* code of 8-bit types */
 } types[] = {
-    [WEIGHT_F16] = {"f16", 2, 65520.0f, 0},
-    [WEIGHT_BF16] = {"bf16", 2, 0x1.ffp127f, 0},
-    [WEIGHT_INT8] = {"int8", 1, INFINITY, 127},
-    [WEIGHT_E4M3] = {"e4m3", 1, INFINITY, 448},
+    /* in the order of enum weight_type */
+    {"f16", 2, 65520.0f, 0},
+    {"bf16", 2, 0x1.ffp127f, 0},
+    {"int8", 1, INFINITY, 127},
+    {"e4m3", 1, INFINITY, 448},
 };
 
 bool weight_type_find(const char *name, enum weight_type *type)

@@ -159,7 +159,7 @@ static xq_status cuda_module_load(device *base, const void *image, size_t bytes,
     char log[8192] = "", what[160];
     int names[] = {CUDA_JIT_ERROR_LOG_BUFFER, CUDA_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
     void *values[] = {log, (void *)(uintptr_t)sizeof log};
-    device_module *m = calloc(1, sizeof *m);
+    device_module *m = (device_module *)calloc(1, sizeof *m);
     if (!m)
         return error_set(err, XQ_ERROR_MEMORY, "device", "out of memory");
     m->device = d;
@@ -197,7 +197,7 @@ static xq_status cuda_function_get(device_module *m, const char *entry, size_t s
 {
     struct cuda_device *d = m->device;
     char what[256];
-    device_function *f = calloc(1, sizeof *f);
+    device_function *f = (device_function *)calloc(1, sizeof *f);
     if (!f)
         return error_set(err, XQ_ERROR_MEMORY, "device", "out of memory");
     f->module = m;
@@ -276,7 +276,7 @@ static __attribute__((noinline)) xq_status launch_clusters(struct cuda_device *d
     size_t bytes = l->params_bytes;
     void *extra[] = LAUNCH_PARAMS(l, &bytes);
     cuda_launch_attribute cluster = {.id = CUDA_LAUNCH_CLUSTER_DIMENSION,
-                                     .value.cluster = {l->cluster, 1, 1}};
+                                     .value = {.cluster = {l->cluster, 1, 1}}};
     const cuda_launch_config config = {
         .grid_x = l->grid[0],
         .grid_y = l->grid[1],
@@ -366,7 +366,7 @@ static xq_status cuda_graph_record(device *base, void *stream, device_record *re
                                    device_graph **out, error *err)
 {
     struct cuda_device *d = (struct cuda_device *)base;
-    device_graph *g = calloc(1, sizeof *g);
+    device_graph *g = (device_graph *)calloc(1, sizeof *g);
     cuda_graph recorded = NULL;
     error ignored = ERROR_INIT;
     if (!g)
@@ -575,7 +575,7 @@ xq_status device_cuda_open(int ordinal, device **out, error *err)
         .counters = cuda_counters,
         .counters_reset = cuda_counters_reset,
     };
-    struct cuda_device *d = calloc(1, sizeof *d);
+    struct cuda_device *d = (struct cuda_device *)calloc(1, sizeof *d);
     if (!d)
         return error_set(err, XQ_ERROR_MEMORY, "device", "out of memory");
     d->base.ops = &ops;

@@ -71,7 +71,7 @@ static void eliminate(double *h, size_t n, float *feedback)
 bool feedback_make(const feedback_stream *s, const feedback_source *sources, int count, float *feedback)
 {
     const size_t n = (size_t)s->group;
-    double *h = malloc(sizeof *h * n * n);
+    double *h = (double *)malloc(sizeof *h * n * n);
     for (int32_t g = 0; h && g < feedback_groups(s); g++) {
         fill(s, sources, count, g * s->group, h);
         eliminate(h, n, feedback + (size_t)g * n * n);

@@ -81,7 +81,7 @@ static xq_status check_all(const struct shape *shape, const struct shape_weights
 /* A scale for each column; the caller frees. NULL when memory runs out. */
 static float *column_scales(const struct pack_view *view, enum weight_type type)
 {
-    float *scales = calloc((size_t)view->cols, sizeof *scales);
+    float *scales = (float *)calloc((size_t)view->cols, sizeof *scales);
     for (int32_t k = 0; scales && weight_bytes(type) == 1 && k < view->rows; k++)
         for (int32_t n = 0; n < view->cols; n++)
             scales[n] = fmaxf(scales[n], fabsf(pack_view_at(view, k, n)));
@@ -225,7 +225,7 @@ static xq_status pack_feedback(const struct shape *shape, const xq_weights *w, c
                           v = {w->av, NULL, shape->kv_width};
     const feedback_source sources[] = {of_v ? v : k, v}; /* x: both */
     const size_t group = (size_t)m->cols, groups = (size_t)feedback_groups(&s);
-    float *feedback = malloc(sizeof *feedback * groups * group * group);
+    float *feedback = (float *)malloc(sizeof *feedback * groups * group * group);
     if (!feedback || !feedback_make(&s, sources, shape->latent ? 1 : 2, feedback)) {
         free(feedback);
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
@@ -241,14 +241,15 @@ xq_status pack_weights(const struct shape *shape, xq_implementation implementati
                        const xq_weights *weights, void *destination, error *err)
 {
     const struct shape_weights *layout = &shape->weights[implementation];
+    unsigned char *packed = (unsigned char *)destination;
     if (check_all(shape, layout, weights, err) != XQ_OK)
         return err->status;
-    memset(destination, 0, layout->bytes); /* padding between the matrices */
+    memset(packed, 0, layout->bytes); /* padding between the matrices */
     for (int i = 0; i < layout->matrix_count && err->status == XQ_OK; i++)
         (layout->matrices[i].columns == SHAPE_FEEDBACK ? pack_feedback : pack_matrix)(
-            shape, weights, &layout->matrices[i], destination, err);
+            shape, weights, &layout->matrices[i], packed, err);
     for (int i = 0; i < layout->vector_count && err->status == XQ_OK; i++)
-        pack_vector(shape, weights, &layout->vectors[i], destination, err);
+        pack_vector(shape, weights, &layout->vectors[i], packed, err);
     return err->status;
 }
 

@@ -97,7 +97,7 @@ static xq_status make_view(const struct shape *s, const struct source *source, e
     if ((turned ? across : along) != rows || (turned ? along : across) != cols)
         return error_set(err, XQ_ERROR_INTERNAL, "spec",
                          "weights of the completed spec have an unexpected size");
-    int32_t *map = malloc(sizeof *map * (size_t)(along + across));
+    int32_t *map = (int32_t *)malloc(sizeof *map * (size_t)(along + across));
     if (!map)
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
     map_side(map, source->rows);
@@ -113,11 +113,11 @@ static xq_status make_view(const struct shape *s, const struct source *source, e
         .source_cols = source->cols.count,
         .rows = rows,
         .cols = cols,
-        .map = map,
         .row = turned ? map + along : map,
         .col = turned ? map : map + along,
         .row_step = turned ? 1 : step,
         .col_step = turned ? step : 1,
+        .map = map,
     };
     return XQ_OK;
 }

@@ -13,7 +13,7 @@
 #include "quantizer.h"
 #include "simulate_check.h"
 
-#include <xq/xq.h>
+#include "xq/xq.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -54,7 +54,7 @@ static quantizer_levels levels_between(const quantizer *q, int32_t low, int32_t 
 
 /* ---------------------------------------------------------------- groups of channels */
 
-static quantizer_levels levels_of(const quantizer *q, const float *x, size_t count)
+static quantizer_levels levels_of_values(const quantizer *q, const float *x, size_t count)
 {
     int32_t low = INT32_MAX, high = INT32_MIN;
     for (size_t i = 0; i < count; i++) {
@@ -67,7 +67,7 @@ static quantizer_levels levels_of(const quantizer *q, const float *x, size_t cou
 
 static void simulate_group(const quantizer *q, float *x, size_t count)
 {
-    const quantizer_levels l = levels_of(q, x, count);
+    const quantizer_levels l = levels_of_values(q, x, count);
     for (size_t i = 0; i < count; i++)
         x[i] = quantizer_level_value(&l, quantizer_level(&l, x[i]));
 }
@@ -76,7 +76,7 @@ static void simulate_group(const quantizer *q, float *x, size_t count)
  * channels that hold data. */
 static void simulate_with_feedback(const quantizer *q, size_t begin, float *x, size_t count)
 {
-    const quantizer_levels l = levels_of(q, x, count);
+    const quantizer_levels l = levels_of_values(q, x, count);
     const float *feedback = q->feedback + begin * q->group, inverse = 1 / l.divisor;
     float t[FEEDBACK_MOST_CHANNELS] = {0};
     size_t end = 0; /* behind the last channel with data */

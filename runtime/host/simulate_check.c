@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-static bool refuse(const char *field, error *err)
+static bool refuse_quantizer(const char *field, error *err)
 {
     error_field(err, field);
     return false;
@@ -16,7 +16,7 @@ static bool check_bits(int32_t bits, error *err)
     if (bits == 2 || bits == 3 || bits == 4 || bits == 8 || bits == 16)
         return true;
     error_set(err, XQ_ERROR_ARGUMENT, "argument", "quantizer.bits is %d; valid: 2, 3, 4, 8, 16", (int)bits);
-    return refuse("quantizer.bits", err);
+    return refuse_quantizer("quantizer.bits", err);
 }
 
 static bool check_latents(int32_t latents, int64_t width, error *err)
@@ -27,7 +27,7 @@ static bool check_latents(int32_t latents, int64_t width, error *err)
         return true;
     error_set(err, XQ_ERROR_ARGUMENT, "argument",
               "quantizer.latents is %d, which does not divide width, %lld", (int)latents, (long long)width);
-    return refuse("quantizer.latents", err);
+    return refuse_quantizer("quantizer.latents", err);
 }
 
 /* Groups of channels may be a whole row, and those of tokens may not. */
@@ -46,7 +46,7 @@ static bool check_clip(float clip, error *err)
     if (clip >= 0 && clip <= 1)
         return true;
     error_set(err, XQ_ERROR_ARGUMENT, "argument", "quantizer.clip is %g; valid: 0 to 1", (double)clip);
-    return refuse("quantizer.clip", err);
+    return refuse_quantizer("quantizer.clip", err);
 }
 
 bool simulate_check_quantizer(const xq_quantizer *given, int64_t width, xq_quantizer *q, error *err)
@@ -70,14 +70,14 @@ bool simulate_check_feedback(const xq_quantizer *q, int64_t cols, const float *a
         error_set(err, XQ_ERROR_ARGUMENT, "argument",
                   "cols is %lld, of which quantizer.latents, %d, is no divisor", (long long)cols,
                   (int)q->latents);
-        return refuse("cols", err);
+        return refuse_quantizer("cols", err);
     }
     for (int64_t i = 0; cost && i < cols; i++)
         if (!(cost[i] >= 0) || isinf(cost[i])) {
             error_set(err, XQ_ERROR_ARGUMENT, "argument",
                       "cost[%lld] is %g; costs must be finite, and at least 0", (long long)i,
                       (double)cost[i]);
-            return refuse("cost", err);
+            return refuse_quantizer("cost", err);
         }
     return true;
 }
@@ -90,7 +90,7 @@ bool simulate_check_values(const char *field, const float *values, int64_t rows,
             error_set(err, XQ_ERROR_ARGUMENT, "argument",
                       "%s[%lld, %lld] is %g; valid: magnitudes below %g", field, (long long)(i / cols),
                       (long long)(i % cols), (double)values[i], (double)limit);
-            return refuse(field, err);
+            return refuse_quantizer(field, err);
         }
     return true;
 }
@@ -102,7 +102,7 @@ bool simulate_check_weights(const char *type, int64_t rows, int64_t cols, enum w
     if (!weight_type_find(type, t)) {
         error_set(err, XQ_ERROR_ARGUMENT, "argument", "type is '%.32s'; valid: f16, bf16, int8, e4m3",
                   type);
-        return refuse("type", err);
+        return refuse_quantizer("type", err);
     }
     return check_range("rows", rows, 0, INT32_MAX, err) && check_range("cols", cols, 0, INT32_MAX, err);
 }

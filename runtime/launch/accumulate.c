@@ -2,7 +2,7 @@
 #include "../base/check.h"
 #include "plan.h"
 
-static bool check_args(const xq_plan *plan, const xq_accumulate_args *a, error *err)
+static bool check_accumulate_args(const xq_plan *plan, const xq_accumulate_args *a, error *err)
 {
     if (!plan->kernels[PLAN_ACCUMULATE]) {
         error_set(
@@ -32,7 +32,8 @@ xq_status xq_plan_accumulate(xq_plan *plan, const xq_accumulate_args *args, void
     error err = ERROR_INIT;
     xq_accumulate_args a = XQ_ACCUMULATE_ARGS_INIT;
     struct plan_stream to = {.stream = stream};
-    if (plan_read_args(&a, sizeof a, sizeof a, args, "args", &err) == XQ_OK && check_args(plan, &a, &err) &&
+    if (plan_read_args(&a, sizeof a, sizeof a, args, "args", &err) == XQ_OK &&
+        check_accumulate_args(plan, &a, &err) &&
         (!plan->checks || plan_check_accumulate(plan, &a, &to, &err)) && a.table.batch > 0 &&
         a.max_tokens > 0) {
         int64_t entries = plan_entries(plan, a.table.batch, a.max_tokens);

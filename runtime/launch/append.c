@@ -22,7 +22,7 @@ static bool check_fp16_kv(const xq_plan *plan, const xq_append_args *a, error *e
            check_workspace(a->workspace, a->workspace_bytes, plan->workspace.bytes, err);
 }
 
-static bool check_args(const xq_plan *plan, const xq_append_args *a, error *err)
+static bool check_append_args(const xq_plan *plan, const xq_append_args *a, error *err)
 {
     if (!check_range("tokens", a->tokens, 0, plan->max_append, err) ||
         !check_table(&a->table, plan->max_batch, err))
@@ -122,7 +122,7 @@ xq_status xq_plan_append(xq_plan *plan, const xq_append_args *args, void *stream
     struct plan_stream to = {.stream = stream};
     if (plan_read_args(&a, sizeof a, DESCRIPTOR_UP_TO(xq_append_args, append_indptr), args, "args", &err) ==
             XQ_OK &&
-        check_args(plan, &a, &err) && (!plan->checks || plan_check_append(plan, &a, &to, &err)) &&
+        check_append_args(plan, &a, &err) && (!plan->checks || plan_check_append(plan, &a, &to, &err)) &&
         a.tokens > 0) {
         if (plan->implementation == XQ_FP16_KV)
             append_fp16_kv(plan, &a, &to, &err);

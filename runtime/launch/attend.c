@@ -4,7 +4,7 @@
 
 /* ------------------------------------------------------------------ checks */
 
-static bool refuse(const char *field, const char *text, error *err)
+static bool refuse_call(const char *field, const char *text, error *err)
 {
     error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s %s", field, text);
     error_field(err, field);
@@ -42,7 +42,7 @@ static bool check_mask(const xq_attend_args *a, int64_t max_queries, error *err)
     if (!a->tree_mask)
         return check_unused("mask_words", a->mask_words, "there is no tree_mask", err);
     if (!a->query_position)
-        return refuse("query_position", "must not be null where there is a tree_mask", err);
+        return refuse_call("query_position", "must not be null where there is a tree_mask", err);
     return check_pointer("tree_mask", a->tree_mask, 4, err) &&
            check_range("mask_words", a->mask_words, (max_queries + 31) / 32, INT32_MAX, err);
 }
@@ -55,12 +55,12 @@ static bool count_queries(struct plan_attend_call *c, error *err)
     const char *many = asks_for_many(a);
     enum plan_queries kind = many || plan->shape.many ? PLAN_MANY : PLAN_ONE;
     if (!plan->variants[kind])
-        return refuse(
+        return refuse_call(
             many, "is for plans with max_queries above 1, or with \"queries\": \"many\" in the spec", err);
     c->queries = a->queries ? a->queries : a->table.batch;
     if (!a->query_indptr && c->queries != a->table.batch)
-        return refuse("query_indptr", "must not be null where there is not one query for each sequence",
-                      err);
+        return refuse_call("query_indptr",
+                           "must not be null where there is not one query for each sequence", err);
     c->kernels = plan_pick(plan, kind, a->table.batch, a->max_tokens);
     int64_t most = kind == PLAN_ONE ? plan->max_batch : plan->max_total_queries;
     if (!check_range("queries", c->queries, 1, most, err) ||

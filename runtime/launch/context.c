@@ -79,6 +79,14 @@ static xq_status check_toolchain_options(const xq_context_options *o, error *err
     return error_field(err, field);
 }
 
+/* A Hopper GPU also runs what is compiled for it alone. */
+static void set_arch(xq_context *c)
+{
+    const device_properties *p = &c->device->properties;
+    bool hopper = !p->is_sim && strcmp(p->arch, "sm_90") == 0;
+    snprintf(c->arch, sizeof c->arch, "%s", hopper ? "sm_90a" : p->arch);
+}
+
 static xq_status fill_context(xq_context *c, const xq_context_options *given, error *err)
 {
     xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
@@ -86,32 +94,38 @@ static xq_status fill_context(xq_context *c, const xq_context_options *given, er
         return err->status;
     c->log = (logger){options.log, options.log_user};
     if (check_toolchain_options(&options, err) != XQ_OK ||
-        (context_toolchain && context_toolchain->open(c, &options, err) != XQ_OK) ||
-        open_device(c, options.device, err) != XQ_OK)
+        (context_toolchain && context_toolchain->open(c, &options, err) != XQ_OK))
         return err->status;
-    /* A Hopper GPU also runs what is compiled for it alone. */
-    const device_properties *p = &c->device->properties;
-    bool hopper = !p->is_sim && strcmp(p->arch, "sm_90") == 0;
-    snprintf(c->arch, sizeof c->arch, "%s", hopper ? "sm_90a" : p->arch);
-    return XQ_OK;
+    if (c->device) /* it was given */
+        snprintf(c->arch, sizeof c->arch, "%s", c->device->properties.arch);
+    else if (open_device(c, options.device, err) == XQ_OK)
+        set_arch(c);
+    return err->status;
 }
 
-xq_status xq_context_create(const xq_context_options *options, xq_context **context)
+xq_status context_create_on(device *given, const xq_context_options *options, xq_context **context)
 {
-    if (!context)
-        return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
-    xq_context *c = calloc(1, sizeof *c);
+    xq_context *c = (xq_context *)calloc(1, sizeof *c);
     *context = c;
-    if (!c)
+    if (!c) {
+        if (given)
+            given->ops->destroy(given);
         return XQ_ERROR_MEMORY;
-    atomic_init(&c->references, 1);
+    }
+    c->device = given;
+    c->references = 1;
     pthread_mutex_init(&c->error_lock, NULL);
     pthread_mutex_init(&c->fault_lock, NULL);
     if (fill_context(c, options, &err) == XQ_OK)
         return XQ_OK;
     c->failure = strdup(err.message);
     return context_fail(c, &err);
+}
+
+xq_status xq_context_create(const xq_context_options *options, xq_context **context)
+{
+    return context ? context_create_on(NULL, options, context) : XQ_ERROR_ARGUMENT;
 }
 
 bool context_works(xq_context *context)
@@ -128,13 +142,13 @@ bool context_works(xq_context *context)
 
 xq_context *context_retain(xq_context *context)
 {
-    atomic_fetch_add(&context->references, 1);
+    __atomic_fetch_add(&context->references, 1, __ATOMIC_RELAXED);
     return context;
 }
 
 void context_release(xq_context *context)
 {
-    if (!context || atomic_fetch_sub(&context->references, 1) > 1)
+    if (!context || __atomic_fetch_sub(&context->references, 1, __ATOMIC_ACQ_REL) > 1)
         return;
     if (context->device)
         context->device->ops->destroy(context->device);

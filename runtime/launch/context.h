@@ -7,7 +7,6 @@
 #include "../device/device.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 
 struct fault_log;
@@ -15,8 +14,8 @@ struct thread_error;
 struct toolchain;
 
 struct xq_context {
-    atomic_int references; /* the caller's, and one of each handle that was made from it */
-    device *device;        /* NULL in a context whose creation failed */
+    int references;        /* atomic: the caller's, and one of each handle that was made from it */
+    struct device *device; /* NULL in a context whose creation failed */
     char *failure;         /* why it did; else NULL */
     char *no_gpu;          /* why the software device was chosen; NULL where it was not, or was asked for */
     logger log;
@@ -38,6 +37,10 @@ struct toolchain_ops {
     int (*nvrtc)(xq_context *context);          /* as xq_device_info has it; 0: not found */
 };
 extern const struct toolchain_ops *const context_toolchain;
+
+/* xq_context_create on this device, which the context takes over, also on failure; NULL: the one that
+ * options->device names. Plans compile for the device's own architecture by default. */
+xq_status context_create_on(device *given, const xq_context_options *options, xq_context **context);
 
 /* For handles that need their context as long as they last. The last release destroys it. */
 xq_context *context_retain(xq_context *context);

@@ -2,7 +2,7 @@
 #include "../base/check.h"
 #include "plan.h"
 
-static bool check_args(const xq_plan *plan, const xq_dequantize_args *a, error *err)
+static bool check_dequantize_args(const xq_plan *plan, const xq_dequantize_args *a, error *err)
 {
     if (plan->implementation == XQ_FP16_KV) {
         error_set(
@@ -54,8 +54,8 @@ xq_status xq_plan_dequantize(xq_plan *plan, const xq_dequantize_args *args, void
     struct plan_stream to = {.stream = stream};
     if (plan_read_args(&a, sizeof a, DESCRIPTOR_UP_TO(xq_dequantize_args, tails), args, "args", &err) ==
             XQ_OK &&
-        check_args(plan, &a, &err) && (!plan->checks || plan_check_dequantize(plan, &a, &to, &err)) &&
-        a.table_entries > 0) {
+        check_dequantize_args(plan, &a, &err) &&
+        (!plan->checks || plan_check_dequantize(plan, &a, &to, &err)) && a.table_entries > 0) {
         plan_dequantize(plan, &a, &to, &err);
     }
     return plan_result(plan, &err);

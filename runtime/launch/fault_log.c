@@ -11,7 +11,7 @@ struct shared {
 
 struct fault_log {
     fault_log *next; /* in the context */
-    device *device;
+    struct device *device;
     uint64_t gates; /* int [FAULT_TICKETS + 1]; the last is always 0 */
     uint64_t place; /* of `shared` on the device */
     struct shared *shared;
@@ -34,14 +34,14 @@ xq_status fault_log_open(xq_context *context, fault_log **out, error *err)
     device *d = context->device;
     size_t gates = (FAULT_TICKETS + 1) * sizeof(int);
     void *host = NULL;
-    fault_log *log = calloc(1, sizeof *log);
+    fault_log *log = (fault_log *)calloc(1, sizeof *log);
     if (!log)
         return error_set(err, XQ_ERROR_MEMORY, "device", "out of memory");
     log->device = d;
     if (d->ops->alloc(d, gates, &log->gates, err) == XQ_OK &&
         d->ops->fill(d, log->gates, 0, gates, err) == XQ_OK)
         d->ops->shared_alloc(d, sizeof *log->shared, &log->place, &host, err);
-    log->shared = host;
+    log->shared = (struct shared *)host;
     if (err->status != XQ_OK) {
         release(log);
         return err->status;
@@ -115,7 +115,7 @@ static bool is_rung(const fault_log *log)
 }
 
 /* By one thread at a time. The bell is reset before the records are read, so that none is missed. */
-static xq_status take(fault_log *log, error *err)
+static xq_status take_fault(fault_log *log, error *err)
 {
     struct xq_fault fault = {.kind = 0};
     if (__atomic_exchange_n(&log->shared->bell, 0, __ATOMIC_ACQ_REL))
@@ -128,7 +128,7 @@ xq_status fault_log_take(xq_context *context, fault_log *log, error *err)
     if (!is_rung(log))
         return err->status;
     pthread_mutex_lock(&context->fault_lock);
-    take(log, err);
+    take_fault(log, err);
     pthread_mutex_unlock(&context->fault_lock);
     return err->status;
 }
@@ -138,7 +138,7 @@ xq_status fault_log_take_any(xq_context *context, error *err)
     pthread_mutex_lock(&context->fault_lock);
     for (fault_log *log = context->fault_logs; log && err->status == XQ_OK; log = log->next)
         if (is_rung(log))
-            take(log, err);
+            take_fault(log, err);
     pthread_mutex_unlock(&context->fault_lock);
     return err->status;
 }

@@ -99,8 +99,8 @@ static int find_again(const struct xq_check_params *p, int phase, int64_t items,
     struct xq_seen seen = {.capacity = 2, .passes = 1};
     while (seen.capacity < 2 * items)
         seen.capacity *= 2;
-    seen.keys = malloc(sizeof *seen.keys * seen.capacity);
-    seen.values = malloc(sizeof *seen.values * seen.capacity);
+    seen.keys = (unsigned long long *)malloc(sizeof *seen.keys * seen.capacity);
+    seen.values = (int *)malloc(sizeof *seen.values * seen.capacity);
     int found = 0;
     if (!seen.keys || !seen.values)
         error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");

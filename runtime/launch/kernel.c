@@ -39,7 +39,7 @@ static xq_status load(kernel *k, const struct kernel_code *code, const char *tar
 xq_status kernel_open(device *d, const struct kernel_code *code, const char *target, kernel **out,
                       error *err)
 {
-    kernel *k = calloc(1, sizeof *k);
+    kernel *k = (kernel *)calloc(1, sizeof *k);
     if (!k)
         return error_set(err, XQ_ERROR_MEMORY, "device", "out of memory");
     k->device = d;

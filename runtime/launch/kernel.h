@@ -15,7 +15,7 @@ struct kernel_code {
 };
 
 typedef struct kernel {
-    device *device;
+    struct device *device;
     char family[32];
     uint32_t threads, shared_bytes;
     device_module *module;

@@ -58,7 +58,7 @@ xq_status context_fail(xq_context *context, error *err)
     struct thread_error *e = find(context, thread);
     if (!e) {
         drop_finished(context);
-        e = calloc(1, sizeof *e);
+        e = (struct thread_error *)calloc(1, sizeof *e);
         if (e) {
             e->thread = thread;
             e->next = context->errors;
@@ -87,7 +87,7 @@ void last_error_free_all(xq_context *context)
 
 /* Of calls without a context. The one thing that the library keeps outside of objects: threads do not share
  * it, and it needs no memory that anyone would have to free. */
-static _Thread_local struct {
+static __thread struct {
     xq_status status;
     char field[sizeof((error *)0)->field], message[sizeof((error *)0)->message];
 } without_context;

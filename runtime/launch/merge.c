@@ -2,7 +2,7 @@
 #include "../base/check.h"
 #include "plan.h"
 
-static bool check_args(const xq_plan *plan, const xq_merge_args *a, error *err)
+static bool check_merge_args(const xq_plan *plan, const xq_merge_args *a, error *err)
 {
     if (!check_range("queries", a->queries, 0, INT32_MAX / plan->shape.heads, err))
         return false;
@@ -19,8 +19,9 @@ xq_status xq_plan_merge(xq_plan *plan, const xq_merge_args *args, void *stream)
     error err = ERROR_INIT;
     xq_merge_args a = XQ_MERGE_ARGS_INIT;
     struct plan_stream to = {.stream = stream};
-    if (plan_read_args(&a, sizeof a, sizeof a, args, "args", &err) == XQ_OK && check_args(plan, &a, &err) &&
-        (!plan->checks || plan_check_merge(plan, &to, &err)) && a.queries > 0) {
+    if (plan_read_args(&a, sizeof a, sizeof a, args, "args", &err) == XQ_OK &&
+        check_merge_args(plan, &a, &err) && (!plan->checks || plan_check_merge(plan, &to, &err)) &&
+        a.queries > 0) {
         int64_t rows = a.queries * plan->shape.heads;
         struct xq_merge_params params = {
             .out_a = a.out_a,

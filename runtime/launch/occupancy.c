@@ -5,7 +5,7 @@ enum {
     REGISTER_UNIT = 256           /* registers are given out to a warp in such pieces */
 };
 
-static size_t lesser(size_t a, size_t b)
+static size_t lesser_size(size_t a, size_t b)
 {
     return a < b ? a : b;
 }
@@ -18,14 +18,14 @@ xq_status occupancy_blocks_per_sm(const kernel *k, int *blocks, error *err)
         return err->status;
     size_t most = 32;
     if (p->max_threads_per_sm > 0)
-        most = lesser(most, (size_t)p->max_threads_per_sm / k->threads);
+        most = lesser_size(most, (size_t)p->max_threads_per_sm / k->threads);
     size_t shared = k->shared_bytes + (size_t)a.shared_bytes_static + RESERVED_SHARED_BYTES;
     if (p->shared_bytes_per_sm > 0)
-        most = lesser(most, p->shared_bytes_per_sm / shared);
+        most = lesser_size(most, p->shared_bytes_per_sm / shared);
     size_t warp_registers = ((size_t)a.registers * 32 + REGISTER_UNIT - 1) / REGISTER_UNIT * REGISTER_UNIT;
     size_t registers = warp_registers * ((k->threads + 31) / 32);
     if (p->registers_per_sm > 0 && registers > 0)
-        most = lesser(most, (size_t)p->registers_per_sm / registers);
+        most = lesser_size(most, (size_t)p->registers_per_sm / registers);
     *blocks = most < 1 ? 1 : (int)most;
     return XQ_OK;
 }

@@ -129,7 +129,7 @@ xq_status xq_plan_load(xq_context *context, const void *image, size_t bytes, xq_
     if (!check_not_null("image", image, &err) || !check_not_null("plan", plan, &err) ||
         plan_image_check(image, bytes, &err) != XQ_OK)
         return context_fail(context, &err);
-    unsigned char *copy = malloc(bytes);
+    unsigned char *copy = (unsigned char *)malloc(bytes);
     if (!copy) {
         error_set(&err, XQ_ERROR_MEMORY, "argument", "out of memory");
         return context_fail(context, &err);

@@ -1,9 +1,6 @@
 #include "plan_image.h"
 #include "image_codec.h"
 
-#define XXH_INLINE_ALL /* libxqrt needs no other library */
-#include <xxhash.h>
-
 #include <stdlib.h>
 #include <string.h>
 
@@ -246,7 +243,7 @@ static void visit_plan(struct image_codec *c, xq_plan *p, struct plan_code *code
     visit_limits(c, p);
     image_text(c, "target", code->target, sizeof code->target);
     image_block(c, "spec", &spec, &spec_bytes, 8);
-    code->spec = spec;
+    code->spec = (const char *)spec;
     if (c->bytes && (!spec || memchr(spec, 0, spec_bytes) != (const char *)spec + spec_bytes - 1))
         image_refuse(c, "spec", "does not end with its only NUL");
     visit_model(c, s);
@@ -274,9 +271,18 @@ static uint64_t get(const unsigned char *image, int at)
     return value;
 }
 
-static uint64_t checksum(const unsigned char *image, size_t bytes)
+/* FNV-1a over words of 8 bytes, zeros behind the end. Each step is a bijection of the sum, so that a change
+ * within one word always shows. */
+uint64_t plan_image_checksum(const unsigned char *image, size_t bytes)
 {
-    return XXH3_64bits(image + AT_BYTES, bytes - AT_BYTES);
+    uint64_t sum = UINT64_C(0xcbf29ce484222325);
+    for (size_t at = AT_BYTES; at < bytes; at += 8) {
+        uint64_t word = 0;
+        memcpy(&word, image + at, bytes - at < 8 ? bytes - at : 8);
+        sum = (sum ^ word) * UINT64_C(0x100000001b3);
+        sum ^= sum >> 29; /* high bits of a word reach low bits of the sum */
+    }
+    return sum;
 }
 
 xq_status plan_image_write(const xq_plan *plan, const struct plan_code *code, unsigned char **image,
@@ -290,7 +296,7 @@ xq_status plan_image_write(const xq_plan *plan, const struct plan_code *code, un
         return err->status;
     c.size = c.at;
     c.at = HEADER_BYTES;
-    c.bytes = malloc(c.size);
+    c.bytes = (unsigned char *)malloc(c.size);
     if (!c.bytes)
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
     visit_plan(&c, &stated, &given);
@@ -301,7 +307,7 @@ xq_status plan_image_write(const xq_plan *plan, const struct plan_code *code, un
     memcpy(c.bytes, magic, sizeof magic);
     put(c.bytes, AT_VERSION, PLAN_IMAGE_VERSION);
     put(c.bytes, AT_BYTES, c.size);
-    put(c.bytes, AT_CHECKSUM, checksum(c.bytes, c.size));
+    put(c.bytes, AT_CHECKSUM, plan_image_checksum(c.bytes, c.size));
     *image = c.bytes;
     *bytes = c.size;
     return XQ_OK;
@@ -315,8 +321,9 @@ xq_status plan_image_write(const xq_plan *plan, const struct plan_code *code, un
         return error_field(err, "image");                                                                  \
     } while (0)
 
-xq_status plan_image_check(const void *image, size_t bytes, error *err)
+xq_status plan_image_check(const void *given, size_t bytes, error *err)
 {
+    const unsigned char *image = (const unsigned char *)given;
     if (bytes < HEADER_BYTES || memcmp(image, magic, sizeof magic) != 0)
         REFUSE("these %zu bytes do not begin as one does", bytes);
     if (get(image, AT_VERSION) != PLAN_IMAGE_VERSION)
@@ -328,11 +335,11 @@ xq_status plan_image_check(const void *image, size_t bytes, error *err)
     return XQ_OK;
 }
 
-static xq_status check_header(const unsigned char *image, size_t bytes, error *err)
+static xq_status check_whole(const unsigned char *image, size_t bytes, error *err)
 {
     if (plan_image_check(image, bytes, err) != XQ_OK)
         return err->status;
-    if (get(image, AT_CHECKSUM) != checksum(image, bytes))
+    if (get(image, AT_CHECKSUM) != plan_image_checksum(image, bytes))
         REFUSE("it is damaged: its checksum does not match");
     return XQ_OK;
 }
@@ -340,11 +347,12 @@ static xq_status check_header(const unsigned char *image, size_t bytes, error *e
 xq_status plan_image_read(const void *image, size_t bytes, xq_plan *plan, struct plan_code *code,
                           error *err)
 {
-    if (check_header(image, bytes, err) != XQ_OK)
+    unsigned char *start = (unsigned char *)image; /* reading writes nothing */
+    if (check_whole(start, bytes, err) != XQ_OK)
         return err->status;
     struct image_codec c = {
         .reading = true,
-        .bytes = (unsigned char *)image, /* reading writes nothing */
+        .bytes = start,
         .size = bytes,
         .at = HEADER_BYTES,
         .index = -1,

@@ -3,7 +3,7 @@
  *
  *      0  "xq-plan\n"
  *      8  PLAN_IMAGE_VERSION
- *     16  XXH3 (64 bits) of everything from byte 24 on
+ *     16  checksum of everything from byte 24 on (plan_image_checksum)
  *     24  bytes of the image
  *     32  what the plan states (plan_image.c: visit_plan), the completed spec, and each kernel: its
  *         entry, its block, machine code and PTX
@@ -15,7 +15,7 @@
 #include "plan_kernels.h"
 
 /* Increases whenever what an image holds, or means, changes. */
-enum { PLAN_IMAGE_VERSION = 2 };
+enum { PLAN_IMAGE_VERSION = 3 };
 
 /* What an image holds beside the numbers that `struct xq_plan` has. */
 struct plan_code {
@@ -31,6 +31,9 @@ xq_status plan_image_write(const xq_plan *plan, const struct plan_code *code, un
 
 /* Whether `bytes` bytes begin as the image of this version and length does. Errors: XQ_ERROR_FORMAT. */
 xq_status plan_image_check(const void *image, size_t bytes, error *err);
+
+/* The checksum that a good image of this size has. */
+uint64_t plan_image_checksum(const unsigned char *image, size_t bytes);
 
 /* Reads the members of `plan` under "stated by the image", and the code, which points into the image.
  * Errors: XQ_ERROR_FORMAT with the value in `field`. */

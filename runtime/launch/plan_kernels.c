@@ -68,18 +68,20 @@ static const char *attention_family(xq_implementation implementation)
 static const struct {
     const char *family;
     size_t params_bytes;
-} others[PLAN_KERNELS] = {
-    [PLAN_APPEND] = {"append", sizeof(struct xq_append_params)},
-    [PLAN_APPEND_CHANNEL] = {"append_channel", sizeof(struct xq_append_params)},
-    [PLAN_ACCUMULATE] = {"accumulate", sizeof(struct xq_accumulate_params)},
-    [PLAN_DEQUANTIZE] = {"dequantize", sizeof(struct xq_dequantize_params)},
-    [PLAN_GEMM] = {"gemm", sizeof(struct xq_gemm_params)},
-    [PLAN_ROPE] = {"rope", sizeof(struct xq_rope_params)},
-    [PLAN_KEY_NORMS] = {"key_norms", sizeof(struct xq_key_norms_params)},
-    [PLAN_KV_APPEND] = {"kv_append", sizeof(struct xq_kv_append_params)},
-    [PLAN_MERGE] = {"merge", sizeof(struct xq_merge_params)},
-    [PLAN_CHECK] = {"check", sizeof(struct xq_check_params)},
+} others[] = {
+    /* in the order of enum plan_kernel */
+    {"append", sizeof(struct xq_append_params)},
+    {"append_channel", sizeof(struct xq_append_params)},
+    {"accumulate", sizeof(struct xq_accumulate_params)},
+    {"dequantize", sizeof(struct xq_dequantize_params)},
+    {"gemm", sizeof(struct xq_gemm_params)},
+    {"rope", sizeof(struct xq_rope_params)},
+    {"key_norms", sizeof(struct xq_key_norms_params)},
+    {"kv_append", sizeof(struct xq_kv_append_params)},
+    {"merge", sizeof(struct xq_merge_params)},
+    {"check", sizeof(struct xq_check_params)},
 };
+static_assert(sizeof others / sizeof others[0] == PLAN_KERNELS, "one for each");
 
 const char *plan_family(const xq_plan *p, int slot)
 {

@@ -70,7 +70,7 @@ static xq_status set_rows(const xq_plan *p, struct plan_attention *a, int64_t ma
         return error_field(err, "max_queries");
     }
     int64_t blocks = p->max_batch * of_one;
-    a->most_blocks = blocks < PLAN_MOST_BLOCKS ? blocks : PLAN_MOST_BLOCKS;
+    a->most_blocks = blocks < PLAN_MOST_BLOCKS ? blocks : (int64_t)PLAN_MOST_BLOCKS;
     return XQ_OK;
 }
 
@@ -115,7 +115,7 @@ static xq_status load_kernels(xq_plan *p, const struct plan_code *code, error *e
 
 static xq_status fill_plan(xq_plan *p, error *err)
 {
-    struct plan_code code = {0};
+    struct plan_code code = {.spec = NULL};
     if (plan_image_read(p->image, p->image_bytes, p, &code, err) != XQ_OK || set_checks(p, err) != XQ_OK)
         return err->status;
     const struct shape *s = &p->shape;
@@ -130,7 +130,7 @@ static xq_status fill_plan(xq_plan *p, error *err)
 xq_status plan_from_image(xq_context *context, unsigned char *image, size_t bytes, xq_plan **out,
                           error *err)
 {
-    xq_plan *p = calloc(1, sizeof *p);
+    xq_plan *p = (xq_plan *)calloc(1, sizeof *p);
     if (!p) {
         free(image);
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");

@@ -2,7 +2,7 @@
 #include "plan.h"
 
 /* Takes `count * size` bytes at the end of the workspace; what does not fit into an address is an error. */
-static size_t take(struct plan_workspace *w, int64_t count, size_t size, error *err)
+static size_t take_region(struct plan_workspace *w, int64_t count, size_t size, error *err)
 {
     size_t place = w->bytes, bytes;
     if (__builtin_mul_overflow((size_t)count, size, &bytes) || bytes > SIZE_MAX / 4 - place) {
@@ -43,13 +43,13 @@ static void take_attention(xq_plan *p, error *err)
         if (a->absorb && a->most_blocks * a->query_rows > rows)
             rows = a->most_blocks * a->query_rows;
     }
-    w->counters = take(w, blocks, (size_t)s->kv_heads * 4, err);
-    w->partial_out = take(w, partials, (size_t)s->heads * (size_t)s->head_dim * 2, err);
-    w->partial_lse = take(w, partials, (size_t)s->heads * 4, err);
+    w->counters = take_region(w, blocks, (size_t)s->kv_heads * 4, err);
+    w->partial_out = take_region(w, partials, (size_t)s->heads * (size_t)s->head_dim * 2, err);
+    w->partial_lse = take_region(w, partials, (size_t)s->heads * 4, err);
     if (rows > 0 && absorbed) {
-        w->absorbed = take(w, rows * s->kv_heads, (size_t)absorbed->cols * 2, err);
-        w->absorbed_scale = take(w, rows * s->kv_heads, (size_t)absorbed->cols / 64 * 4, err);
-        w->absorbed_bias = take(w, rows * s->kv_heads, 4, err);
+        w->absorbed = take_region(w, rows * s->kv_heads, (size_t)absorbed->cols * 2, err);
+        w->absorbed_scale = take_region(w, rows * s->kv_heads, (size_t)absorbed->cols / 64 * 4, err);
+        w->absorbed_bias = take_region(w, rows * s->kv_heads, 4, err);
     }
 }
 
@@ -59,16 +59,16 @@ xq_status plan_lay_out_workspace(xq_plan *p, error *err)
     struct plan_workspace *w = &p->workspace;
     take_attention(p, err);
     if (p->kernels[PLAN_KEY_NORMS])
-        w->key_sums = take(w, p->max_pages * s->page, (size_t)s->kv_heads * 4, err);
+        w->key_sums = take_region(w, p->max_pages * s->page, (size_t)s->kv_heads * 4, err);
     if (p->implementation == XQ_UNFUSED) {
         int64_t rows = p->max_pages * s->page;
-        w->rows_k = take(w, rows, (size_t)(s->cross_layer ? s->hidden_size : s->rank_k) * 2, err);
-        w->rows_v = s->latent ? take(w, rows, (size_t)s->rank_v * 2, err) : w->rows_k;
-        w->kv = take(w, p->max_pages, s->kv_page_bytes, err);
+        w->rows_k = take_region(w, rows, (size_t)(s->cross_layer ? s->hidden_size : s->rank_k) * 2, err);
+        w->rows_v = s->latent ? take_region(w, rows, (size_t)s->rank_v * 2, err) : w->rows_k;
+        w->kv = take_region(w, p->max_pages, s->kv_page_bytes, err);
     }
     if (p->implementation == XQ_FP16_KV) {
-        w->new_k = take(w, p->max_append, (size_t)s->kv_width * 2, err);
-        w->new_v = take(w, p->max_append, (size_t)s->kv_width * 2, err);
+        w->new_k = take_region(w, p->max_append, (size_t)s->kv_width * 2, err);
+        w->new_v = take_region(w, p->max_append, (size_t)s->kv_width * 2, err);
     }
     return err->status;
 }

@@ -2,6 +2,7 @@
 #include "../base/check.h"
 #include "../base/descriptor.h"
 #include "../launch/plan_image.h"
+#include "blueprint.h"
 #include "kernel_build.h"
 #include "spec_view.h"
 
@@ -311,16 +312,52 @@ static xq_status write_image(const struct making *m, unsigned char **image, size
     return plan_image_write(&m->stated, &code, image, bytes, err);
 }
 
-static xq_status try_to_make(struct making *m, xq_plan **plan, error *err)
+/* What becomes of the image: a plan, or a blueprint. */
+struct product {
+    xq_plan **plan;
+    struct blueprint *blueprint;
+};
+
+static void name_kernel(int slot, const char *family, char *name, size_t size)
+{
+    int variant = slot < PLAN_ATTEND ? 0 : plan_variant_of(slot);
+    bool many = slot >= PLAN_ATTEND && plan_queries_of(slot) == PLAN_MANY;
+    int length = snprintf(name, size, "%s%s", family, many ? "-many" : "");
+    if (variant > 0)
+        snprintf(name + length, size - (size_t)length, "-%d", variant + 1);
+}
+
+/* Hands over what an attempt has made. */
+static void take_blueprint(struct making *m, struct blueprint *b)
+{
+    b->spec = m->completed;
+    m->completed = NULL;
+    for (int i = 0; i < PLAN_SLOTS; i++) {
+        kernel_build *k = m->kernels[i];
+        if (!k)
+            continue;
+        struct blueprint_kernel *to = &b->kernels[b->kernel_count++];
+        name_kernel(i, k->family, to->name, sizeof to->name);
+        snprintf(to->target, sizeof to->target, "%s", k->target.arch);
+        to->source = k->source;
+        k->source = NULL;
+    }
+}
+
+static xq_status try_to_make(struct making *m, const struct product *to, error *err)
 {
     unsigned char *image = NULL;
     size_t bytes = 0;
-    if (complete(m, m->options->spec_json, 1, &m->completed, err) == XQ_OK && state(m, err) == XQ_OK &&
-        complete_for_many(m, err) == XQ_OK && choose_variants(m, PLAN_ONE, err) == XQ_OK &&
-        choose_variants(m, PLAN_MANY, err) == XQ_OK && build_kernels(m, err) == XQ_OK &&
-        write_image(m, &image, &bytes, err) == XQ_OK)
-        plan_from_image(m->context, image, bytes, plan, err);
-    return err->status;
+    if (complete(m, m->options->spec_json, 1, &m->completed, err) != XQ_OK || state(m, err) != XQ_OK ||
+        complete_for_many(m, err) != XQ_OK || choose_variants(m, PLAN_ONE, err) != XQ_OK ||
+        choose_variants(m, PLAN_MANY, err) != XQ_OK || build_kernels(m, err) != XQ_OK ||
+        write_image(m, &image, &bytes, err) != XQ_OK)
+        return err->status;
+    if (to->plan)
+        return plan_from_image(m->context, image, bytes, to->plan, err);
+    *to->blueprint = (struct blueprint){.image = image, .bytes = bytes};
+    take_blueprint(m, to->blueprint);
+    return XQ_OK;
 }
 
 /* ---------------------------------------------------------------- fallback */
@@ -355,15 +392,30 @@ static bool give_up_tuning(struct making *m, const error *why)
     return m->untuned_count > before;
 }
 
-static xq_status make_plan(xq_context *context, const xq_plan_options *o, xq_plan **plan, error *err)
+static xq_status make(xq_context *context, const xq_plan_options *options, const struct product *to,
+                      error *err)
 {
-    struct making m = {.context = context, .options = o};
-    while (try_to_make(&m, plan, err) != XQ_OK && give_up_tuning(&m, err)) {
+    xq_plan_options o = XQ_PLAN_OPTIONS_INIT;
+    if (descriptor_read(&o, sizeof o, DESCRIPTOR_UP_TO(xq_plan_options, max_queries), options, "options",
+                        err) != XQ_OK ||
+        check_options(&o, err) != XQ_OK)
+        return err->status;
+    char *spec = o.checked ? checked_spec(context, o.spec_json, err) : NULL;
+    o.spec_json = spec ? spec : o.spec_json;
+    struct making m = {.context = context, .options = &o};
+    while (err->status == XQ_OK && try_to_make(&m, to, err) != XQ_OK && give_up_tuning(&m, err)) {
         error_clear(err);
         forget(&m);
     }
     forget(&m);
+    free(spec);
     return err->status;
+}
+
+xq_status blueprint_make(xq_context *context, const xq_plan_options *options, struct blueprint *out,
+                         error *err)
+{
+    return make(context, options, &(struct product){.blueprint = out}, err);
 }
 
 /* ------------------------------------------------------------------ public */
@@ -373,19 +425,9 @@ xq_status xq_plan_create(xq_context *context, const xq_plan_options *options, xq
     if (!context_works(context))
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
-    xq_plan_options o = XQ_PLAN_OPTIONS_INIT;
-    if (!check_not_null("plan", plan, &err) ||
-        descriptor_read(&o, sizeof o, DESCRIPTOR_UP_TO(xq_plan_options, max_queries), options, "options",
-                        &err) != XQ_OK ||
-        check_options(&o, &err) != XQ_OK)
-        return context_fail(context, &err);
-    char *spec = o.checked ? checked_spec(context, o.spec_json, &err) : NULL;
-    o.spec_json = spec ? spec : o.spec_json;
     xq_plan *opened = NULL;
-    if (err.status == XQ_OK)
-        make_plan(context, &o, &opened, &err);
-    free(spec);
-    if (err.status != XQ_OK)
+    if (!check_not_null("plan", plan, &err) ||
+        make(context, options, &(struct product){.plan = &opened}, &err) != XQ_OK)
         return context_fail(context, &err);
     *plan = opened;
     return XQ_OK;

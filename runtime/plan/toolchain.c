@@ -15,6 +15,7 @@ static void toolchain_close(struct toolchain *t)
     cache_close(t->cache);
     pthread_mutex_destroy(&t->lock);
     free(t->template_dir);
+    free(t->table);
     free(t);
 }
 
@@ -64,7 +65,7 @@ static xq_status lock_generator(xq_context *context, error *err)
         return XQ_OK;
     gen *g = NULL;
     if (gen_create_for(t->template_dir, &arch, &g, err) == XQ_OK &&
-        (t->no_tables ? gen_ignore_tables(g, err) : user_tables_add(g, err)) == XQ_OK)
+        (t->no_tables ? gen_ignore_tables(g, err) : user_tables_add(g, t->table, err)) == XQ_OK)
         t->generator = g;
     else
         gen_destroy(g);
@@ -190,6 +191,12 @@ xq_status context_list_tables(xq_context *context, char **json, error *err)
         gen_list_tables(context->toolchain->generator, context->arch, json, err);
     unlock_generator(context);
     return err->status;
+}
+
+xq_status context_add_table(xq_context *context, const char *path, error *err)
+{
+    context->toolchain->table = strdup(path);
+    return context->toolchain->table ? XQ_OK : error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
 }
 
 void context_ignore_tables(xq_context *context)

@@ -8,9 +8,12 @@
 #include "../launch/context.h"
 #include "target.h"
 
+#include <stdatomic.h>
+
 struct toolchain {
     cache *cache;
     char *template_dir;
+    char *table;    /* of tuned parameters, before the user's; NULL: none */
     bool no_tables; /* parameters are not looked up in tables of tuned parameters */
 
     pthread_mutex_t lock; /* guards the two below, which first use makes; NVRTC itself runs freely */
@@ -54,6 +57,10 @@ xq_status context_sizes(xq_context *context, const char *completed_json, const c
 
 /* gen_list_tables for the device. Caller frees *json. */
 xq_status context_list_tables(xq_context *context, char **json, error *err);
+
+/* Parameters are looked up in this file first. To be called before anything else asks the generator, which
+ * reads the file then. Errors: XQ_ERROR_MEMORY. */
+xq_status context_add_table(xq_context *context, const char *path, error *err);
 
 /* For the tuner: families have their defaults. To be called before anything else asks the generator. */
 void context_ignore_tables(xq_context *context);

@@ -28,12 +28,19 @@ static xq_status add_file(gen *g, const char *variable, const char *path, error 
     return variable ? error_field(err, variable) : err->status;
 }
 
-xq_status user_tables_add(gen *g, error *err)
+xq_status user_tables_add(gen *g, const char *first, error *err)
 {
     const char *named = getenv("XQ_TUNED"), *folder = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
     char path[PATH_MAX];
+    if (named && !*named && first)
+        return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                         "the table %s would not be used: XQ_TUNED is empty, which turns all tables off; "
+                         "unset it",
+                         first);
     if (named && !*named)
         return gen_ignore_tables(g, err);
+    if (first && add_file(g, "--table", first, err) != XQ_OK)
+        return err->status;
     if (named && add_file(g, "XQ_TUNED", named, err) != XQ_OK)
         return err->status;
     bool has_folder = folder && *folder == '/'; /* as the XDG specification demands */

@@ -1,0 +1,217 @@
+/* xq emit: a folder with kernels and the C code that launches them, for other projects. */
+#include "emit.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const default_archs[] = {"sm_80", "sm_86", "sm_90a", "sm_100", "sm_120"};
+
+static const char description[] =
+    "Writes a folder that another project compiles in: one C file with the runtime, one with the plans, a\n"
+    "header, an example, build files and a README that states shapes, sizes and layouts. It needs a C or\n"
+    "C++ compiler and the C library, and at run time the NVIDIA driver; no CUDA toolkit, no xq.\n"
+    "\n"
+    "The bundle has a plan for each width of --bits and each kind of layer that the model has, and of "
+    "each\n"
+    "plan an image with machine code and PTX for each architecture. PTX serves GPUs that are newer. The\n"
+    "limits of a call (--max-batch and the others) hold for all plans. The same command writes the same\n"
+    "bytes. An earlier bundle in DIR is replaced; other files there are left alone.";
+
+/* ----------------------------------------------------------------- options */
+
+/* What C and C++ do not take as a name; what begins with one of these words is fine. */
+static bool is_keyword(const char *name)
+{
+    static const char *const words[] = {
+        "auto",    "break",    "case",     "char",  "const",    "continue", "default", "do",     "double",
+        "else",    "enum",     "extern",   "float", "for",      "goto",     "if",      "inline", "int",
+        "long",    "register", "return",   "short", "signed",   "sizeof",   "static",  "struct", "switch",
+        "typedef", "union",    "unsigned", "void",  "volatile", "while"};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strcmp(name, words[i]) == 0)
+            return true;
+    return false;
+}
+
+static bool is_prefix(const char *name)
+{
+    size_t length = strlen(name);
+    return length <= 40 && islower((unsigned char)*name) &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == length && !strstr(name, "__") &&
+           name[length - 1] != '_' && !is_keyword(name) && strcmp(name, "example") != 0;
+}
+
+static int check_options(const cli_command *command, struct emit_options *o)
+{
+    if (!o->out)
+        return cli_usage("emit", "--out DIR is needed: the folder to write to");
+    if (strcmp(o->out, "-") == 0)
+        return cli_bad_input("emit", "--out: -, standard output, is no folder");
+    if (!is_prefix(o->name))
+        return cli_bad_input("emit",
+                             "--name: '%s' is no prefix of symbols; valid: up to 40 lower-case letters, "
+                             "digits and single _, "
+                             "beginning with a letter, neither a word of C nor 'example'",
+                             cli_show(o->name).text);
+    if (o->embed && o->files)
+        return cli_usage("emit", "--embed and --files: give one of them");
+    if (o->bits.count && cli_spec_sets(&o->spec, "cache.bits"))
+        return cli_usage("emit", "--bits and --set cache.bits: give one of them");
+    if (o->archs.count > EMIT_MOST_ARCHS)
+        return cli_usage("emit", "--arch takes up to %d architectures, not %d", EMIT_MOST_ARCHS,
+                         o->archs.count);
+    o->embed = !o->files;
+    return cli_needs_model(command);
+}
+
+/* ------------------------------------------------------------------- work */
+
+/* What is no architecture is an error before the work. */
+static xq_status choose_archs(struct emitting *e, error *err)
+{
+    const struct cli_list *given = &e->o->archs;
+    int count = (int)(sizeof default_archs / sizeof default_archs[0]);
+    e->arch_count = given->count ? given->count : count;
+    for (int i = 0; i < e->arch_count; i++)
+        e->archs[i] = given->count ? given->items[i] : default_archs[i];
+    for (int i = 0; i < e->arch_count && err->status == XQ_OK; i++) {
+        char *completed = NULL;
+        gen_complete_with(e->g, e->plans[0].spec, &(gen_completion){.arch = e->archs[i]}, &completed, err);
+        free(completed);
+    }
+    return err->status;
+}
+
+static xq_status report(struct emitting *e, error *err)
+{
+    const struct emit_options *o = e->o;
+    size_t bytes = 0;
+    cJSON *root = cJSON_CreateObject(), *plans = cJSON_AddArrayToObject(root, "plans"),
+          *files = cJSON_AddArrayToObject(root, "files");
+    for (int i = 0; i < e->plan_count; i++)
+        cJSON_AddItemToArray(plans, cJSON_CreateString(e->plans[i].name));
+    for (int i = 0; i < e->files.count; i++) {
+        cJSON_AddItemToArray(files, cJSON_CreateString(e->files.files[i].name));
+        bytes += e->files.files[i].size;
+    }
+    cli_write_json(&o->common, root, err);
+    cJSON_Delete(root);
+    if (err->status != XQ_OK || o->common.quiet || cli_json_to_stdout(&o->common))
+        return err->status;
+    printf("%s: %d files, %.1f MB; %d plan%s for %d architecture%s:", cli_show(o->out).text, e->files.count,
+           (double)bytes * 1e-6, e->plan_count, e->plan_count == 1 ? "" : "s", e->arch_count,
+           e->arch_count == 1 ? "" : "s");
+    for (int i = 0; i < e->plan_count; i++)
+        printf(" %s", e->plans[i].name);
+    printf("\n%s/README.md says how to build it\n", cli_show(o->out).text);
+    return XQ_OK;
+}
+
+static xq_status run(struct emitting *e, error *err)
+{
+    const struct emit_options *o = e->o;
+    cli_reads_common(&o->common, &o->spec);
+    cli_reads("--table", o->table);
+    if (emit_check_folder(o->out, err) != XQ_OK || cli_begin_folder(o->out, err) != XQ_OK ||
+        cli_begin_json(&o->common, err) != XQ_OK || gen_create(o->common.templates, &e->g, err) != XQ_OK ||
+        emit_find_plans(e, err) != XQ_OK || choose_archs(e, err) != XQ_OK)
+        return err->status;
+    cli_progress_begin(&e->progress, &o->common, "compiling");
+    emit_make_images(e, err);
+    cli_progress_end(&e->progress);
+    if (err->status == XQ_OK && emit_add_texts(e, err) == XQ_OK && emit_write_folder(e, err) == XQ_OK)
+        report(e, err);
+    return err->status;
+}
+
+static void release(struct emitting *e)
+{
+    for (int p = 0; p < e->plan_count; p++) {
+        free(e->plans[p].spec);
+        free(e->plans[p].layers);
+        for (int a = 0; a < e->arch_count; a++)
+            blueprint_free(&e->plans[p].images[a]);
+    }
+    cli_file_set_free(&e->files);
+    gen_destroy(e->g);
+    free(e);
+}
+
+const char cli_emit_summary[] = "write kernels and a C runtime for other projects";
+
+int cli_emit(int argc, char **argv)
+{
+    struct emit_options o = {.name = "xq",
+                             .base_layer = 2,
+                             .max_batch = 16,
+                             .max_tokens = 32768,
+                             .max_append = 2048,
+                             .max_queries = 1};
+    const cli_option options[] = {
+        {"--out", CLI_STRING, &o.out, "DIR", "folder to write to"},
+        {"--name", CLI_STRING, &o.name, "PREFIX", "what symbols and files begin with (xq)"},
+        {"--arch", CLI_LIST, &o.archs, "ARCH[,ARCH]",
+         "GPU architectures: sm_80, sm_86, sm_90a, sm_100, sm_120, … (those named)"},
+        {"--bits", CLI_LIST, &o.bits, "N[,N]", "bit widths, each with plans of its own: 2, 3, 4, 8 (4)"},
+        {"--base-layer", CLI_INT, &o.base_layer, "N",
+         "cross-layer: the layer that starts the accumulator (2)"},
+        {"--embed", CLI_FLAG, &o.embed, NULL, "put the images into the C code, as arrays (default)"},
+        {"--files", CLI_FLAG, &o.files, NULL, "put the images into files beside, which the program reads"},
+        {"--table", CLI_STRING, &o.table, "FILE",
+         "tuned parameters (docs/tuning.md), before the user's tables"},
+        {"--max-batch", CLI_INT, &o.max_batch, "N", "sequences in one call (16)"},
+        {"--max-tokens", CLI_INT, &o.max_tokens, "N", "cached tokens of the longest sequence (32768)"},
+        {"--max-pages", CLI_INT, &o.max_pages, "N",
+         "page-table entries in one call; 0: enough for all (0)"},
+        {"--max-append", CLI_INT, &o.max_append, "N", "tokens in one append call (2048)"},
+        {"--max-queries", CLI_INT, &o.max_queries, "N", "queries of a sequence in one attend call (1)"},
+        {"--max-total-queries", CLI_INT, &o.max_total_queries, "N",
+         "the same over all sequences; 0: as many as that allows (0)"},
+        {NULL, CLI_FLAG, NULL, NULL, NULL},
+    };
+    cli_command command = {
+        .name = "emit",
+        .summary = cli_emit_summary,
+        .description = description,
+        .options = options,
+        .common = &o.common,
+        .spec = &o.spec,
+        .bounds = (const cli_bounds[]){{"--base-layer", 0, 9999},
+                                       {"--max-batch", 1, PLAN_MOST_BLOCKS},
+                                       {"--max-tokens", 1, PLAN_MOST_TOKENS},
+                                       {"--max-pages", 0, INT32_MAX},
+                                       {"--max-append", 1, PLAN_MOST_TOKENS},
+                                       {"--max-queries", 1, PLAN_MOST_QUERIES},
+                                       {"--max-total-queries", 0, INT32_MAX},
+                                       {NULL, 0, 0}},
+        .unused =
+            (const cli_unused[]){{"--device", "--arch names the GPUs that the bundle is for"},
+                                 {"--seed", "nothing is random here"},
+                                 {"--base", "--base-layer names the layer; every kind of layer has a plan"},
+                                 {"arch", "--arch names the architectures"},
+                                 {NULL, NULL}},
+    };
+    int status;
+    if (!cli_parse(&command, argc, argv, &status))
+        return status;
+    o.base_given = cli_given(&command, "--base-layer");
+    struct emitting *e = calloc(1, sizeof *e);
+    error err = ERROR_INIT;
+    status = check_options(&command, &o);
+    if (!e)
+        error_set(&err, XQ_ERROR_MEMORY, "file", "out of memory");
+    else if (status == CLI_OK) {
+        e->o = &o;
+        run(e, &err);
+    }
+    if (err.status != XQ_OK)
+        status = cli_fail("emit", &o.common, &err);
+    if (e)
+        release(e);
+    cli_list_free(&o.archs);
+    cli_list_free(&o.bits);
+    error_clear(&err);
+    return status;
+}

@@ -1,0 +1,65 @@
+/* What the parts of xq emit share: the plans of a bundle, and their images. */
+#ifndef CLI_EMIT_H
+#define CLI_EMIT_H
+
+#include "../runtime/plan/blueprint.h"
+#include "../runtime/plan/spec_view.h"
+#include "cli.h"
+#include "file_set.h"
+
+enum { EMIT_MOST_PLANS = 64, EMIT_MOST_ARCHS = 16 };
+
+/* A plan: the layers that share a spec. */
+struct emit_plan {
+    char name[64];
+    char *spec;   /* choices, not completed */
+    char *layers; /* "0-4, 6-10"; "all" where the model does not say how many it has */
+    struct blueprint images[EMIT_MOST_ARCHS]; /* one for each architecture of the bundle */
+};
+
+struct emit_options {
+    struct cli_common common;
+    struct cli_spec spec;
+    struct cli_list archs, bits;
+    const char *out, *name, *table;
+    bool embed, files;
+    int64_t base_layer, max_batch, max_tokens, max_pages, max_append, max_queries, max_total_queries;
+    bool base_given;
+};
+
+struct emitting {
+    const struct emit_options *o;
+    gen *g;
+    const char *archs[EMIT_MOST_ARCHS]; /* as --arch has them, or the defaults */
+    int arch_count;
+    struct emit_plan plans[EMIT_MOST_PLANS];
+    int plan_count;
+    int nvrtc; /* version, 1000 * major + 10 * minor */
+    struct cli_file_set files;
+    struct cli_progress progress;
+};
+
+/* Finds the plans that the options describe: one for each width and each kind of layer. Errors: those of
+ * completing a spec. */
+xq_status emit_find_plans(struct emitting *e, error *err);
+
+/* Makes the image of every plan for every architecture. */
+xq_status emit_make_images(struct emitting *e, error *err);
+
+/* Adds all files of the bundle to e->files. */
+xq_status emit_add_texts(struct emitting *e, error *err);
+
+/* A name as symbols begin with it: "xq" becomes `name` in every word that begins with xq_, and XQ its
+ * capitals. Caller frees *out. */
+xq_status emit_rename(const char *text, const char *name, char **out, error *err);
+
+/* ---- The folder. A bundle names its files in bundle.json: those of an earlier one are replaced or
+ * removed, and any other file is left alone. */
+
+/* Refuses a folder that holds other things than a bundle. */
+xq_status emit_check_folder(const char *folder, error *err);
+
+/* Writes all files; then removes what an earlier bundle had and this one has not. */
+xq_status emit_write_folder(struct emitting *e, error *err);
+
+#endif

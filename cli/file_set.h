@@ -1,0 +1,34 @@
+/* Files of a folder that a command writes together: all of them are on disk before the first appears. */
+#ifndef CLI_FILE_SET_H
+#define CLI_FILE_SET_H
+
+#include "cli.h"
+
+enum { CLI_MOST_FILES = 2048 };
+
+/* A file to be written. */
+struct cli_file {
+    char *name; /* below the folder; may have folders of its own, "kernels/lib/page.cuh" */
+    void *data;
+    size_t size;
+    publication *file;
+};
+
+/* Zero-initialize; cli_file_set_free releases it. */
+struct cli_file_set {
+    struct cli_file files[CLI_MOST_FILES];
+    int count;
+};
+
+/* Adds a file with a copy of `data`; `format` makes its name. Errors: XQ_ERROR_MEMORY; XQ_ERROR_ARGUMENT
+ * for too many files, or a name that is there already. */
+xq_status cli_file_set_add(struct cli_file_set *set, const void *data, size_t size, error *err,
+                           const char *format, ...) __attribute__((format(printf, 5, 6)));
+
+/* Writes them into `folder`, which cli_begin_folder has made; `option` names it in errors. Errors: those of
+ * cli_begin_output. */
+xq_status cli_file_set_write(struct cli_file_set *set, const char *option, const char *folder, error *err);
+
+void cli_file_set_free(struct cli_file_set *set);
+
+#endif

@@ -1,0 +1,101 @@
+#!/bin/sh
+# Writes libxqrt as one C file, and its header, which need nothing but the C library, for `xq emit`.
+#
+#   usage: scripts/amalgamate.sh FILE.c... > xqrt.c
+#          scripts/amalgamate.sh --header > xqrt.h
+#
+# Each header of the repository is put where it is first included, and those of the system at the top. Functions that only
+# these files share become static: XQ_PRIVATE stands in front of their declarations and definitions. What another part of
+# xq would define (`extern` in a header) is NULL; the software device can be linked in with -DXQ_SOFTWARE_DEVICE=NAME.
+# Files must not define static functions of the same name; the compiler says which do.
+set -eu
+cd "$(dirname "$0")/.."
+
+# The public header without what builds plans, and with what is of bundles alone.
+if [ "$1" = --header ]; then
+    awk '
+    FNR == 1 { file++ }
+    /^#if/ { depth++ }
+    /^#ifndef XQ_RUNTIME_ONLY/ { hidden = depth }
+    file == 1 && !hidden { lines[++n] = $0 }
+    file == 2 && $0 !~ /^#(include|ifndef|define) ?["A-Z]/ && ($0 != "" || more !~ /\n\n$/) { more = more $0 "\n" }
+    /^#endif/ { if (hidden == depth) hidden = 0; depth-- }
+    END {
+        for (i = 1; i < n; i++) print lines[i]
+        sub(/#endif\n*$/, "", more)
+        printf "%s", more
+        print lines[n]
+    }' include/xq/xq.h runtime/bundle/bundle.h
+    exit
+fi
+
+awk '
+function fail(text) { print "amalgamate: " text > "/dev/stderr"; failed = 1; exit 1 }
+function folder(path) { return match(path, /.*\//) ? substr(path, 1, RLENGTH) : "" }
+function plain(path) { while (sub(/[^\/]+\/\.\.\//, "", path)); return path }
+function exists(path,  line, found) { found = (getline line < path) >= 0; close(path); return found }
+
+# The file that an #include "NAME" of `from` means.
+function find(name, from) {
+    if (exists(plain(folder(from) name))) return plain(folder(from) name)
+    if (exists("include/" name)) return "include/" name
+    if (exists("templates/lib/" name)) return "templates/lib/" name
+    fail(from ": no file \"" name "\"")
+}
+
+function included(line, from,  name) {
+    name = line; sub(/^[^"<]*["<]/, "", name); sub(/[">].*/, "", name)
+    if (line ~ /</) {
+        if (!(name in seen)) system_headers = system_headers "#include <" name ">\n"
+        seen[name] = 1
+    } else if (name != "xq/xq.h" && name != "bundle.h") {
+        add(find(name, from))
+    }
+}
+
+function declared(line) {
+    if (line ~ /^extern device_opener \*const device_software;/)
+        return "#ifdef XQ_SOFTWARE_DEVICE\nextern \"C\"-device\nstatic device_opener *device_software = XQ_SOFTWARE_DEVICE;\n" \
+               "#else\nstatic device_opener *device_software = NULL;\n#endif"
+    if (line ~ /^static inline /) { sub(/^static /, "XQ_PRIVATE ", line); return line }
+    if (line ~ /^extern .*;/) { sub(/^extern /, "static ", line); sub(/;/, " = NULL;", line); return line }
+    if (line ~ /^[a-z][A-Za-z0-9_ *]*[ *][a-z_0-9]+\(/ && line !~ /^(static|typedef|extern|return|else) / &&
+        line !~ /^[a-z][A-Za-z0-9_ *]*[ *]xq_[a-z_0-9]+\(/)
+        return "XQ_PRIVATE " line
+    return line
+}
+
+# Appends a file to `body`; a header without the guard around it.
+function add(path,  line, guard, lines, n, i) {
+    if (path in seen) return
+    seen[path] = 1
+    n = 0
+    while ((getline line < path) > 0) lines[++n] = line
+    close(path)
+    for (i = 1; i <= n; i++)
+        if (lines[i] ~ /^#ifndef [A-Z_0-9]+_H$/ && lines[i + 1] == "#define" substr(lines[i], 8)) {
+            guard = lines[i]; lines[i] = lines[i + 1] = ""
+            while (n > 0 && lines[n] !~ /^#endif/) n--
+            n--
+            break
+        }
+    for (i = 1; i <= n; i++)
+        if (lines[i] ~ /^#include/) included(lines[i], path)
+    body = body "\n/* ---- " path " */\n\n"
+    for (i = 1; i <= n; i++)
+        if (lines[i] !~ /^#include/ && !(lines[i] == "" && lines[i - 1] ~ /^(#include.*)?$/)) body = body declared(lines[i]) "\n"
+}
+
+BEGIN {
+    for (i = 1; i < ARGC; i++) add(plain(ARGV[i]))
+    gsub(/extern "C"-device/, "#ifdef __cplusplus\nextern \"C\"\n#endif\n    device_opener XQ_SOFTWARE_DEVICE;", body)
+    if (failed) exit 1
+    print "#ifndef _GNU_SOURCE\n#define _GNU_SOURCE /* vasprintf, mempcpy */\n#endif\n"
+    print "#include \"xq.h\"\n"
+    printf "%s", system_headers
+    print "\n#define XQ_PRIVATE static __attribute__((unused))\n"
+    print "/* On purpose: initializers leave members zero, and snprintf cuts long texts. */"
+    print "#ifdef __cplusplus\n#pragma GCC diagnostic ignored \"-Wmissing-field-initializers\"\n#endif"
+    print "#ifndef __clang__\n#pragma GCC diagnostic ignored \"-Wformat-truncation\"\n#endif"
+    printf "%s", body
+}' "$@"
