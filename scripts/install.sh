@@ -21,8 +21,16 @@ die() {
     printf 'install: %s\n' "$*" >&2
     exit 1
 }
-case $prefix in /*) ;; *) die "PREFIX: '$prefix' is not an absolute path" ;; esac
-case $libdir in /*) ;; *) die "LIBDIR: '$libdir' is not an absolute path" ;; esac
+# check_path NAME PATH
+check_path() {
+    case $2 in
+    *[[:space:]]*) die "$1: '$2' has white space, which pkg-config's files cannot hold" ;;
+    /*) ;;
+    *) die "$1: '$2' is not an absolute path" ;;
+    esac
+}
+check_path PREFIX "$prefix"
+check_path LIBDIR "$libdir"
 [ -d "$build/share/man1" ] || die "$build/share is missing; \`make pages\` makes it"
 
 # ---------------------------------------------------------------- the manifest
@@ -36,6 +44,10 @@ if [ -f "$root$manifest" ]; then kept=$(sed -n '/^d /p' "$root$manifest"); fi
 # Also where a step fails: what is there by then can be uninstalled.
 finish() {
     status=$?
+    if [ $status -ne 0 ] && [ ! -d "$root$prefix" ]; then
+        rm -rf "$new" "$work"
+        exit $status
+    fi
     folder "$prefix/share/xq"
     {
         echo "f $manifest"

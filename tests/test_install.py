@@ -97,10 +97,11 @@ class Tree(unittest.TestCase):
                                                          env=environment(DESTDIR=self.root)))
 
     def test_prefix_that_did_not_exist_is_gone_again(self):
-        prefix = os.path.join(self.root, "new", "prefix")
+        prefix = os.path.join(self.temporary.name, "new", "prefix")
+        before = everything_in(self.temporary.name)
         install(prefix)
         uninstall(prefix)
-        self.assertEqual(everything_in(self.root), set())
+        self.assertEqual(everything_in(self.temporary.name), before)
 
     def test_files_of_an_earlier_version_are_removed(self):
         install("/opt", None, self.root)
@@ -113,9 +114,24 @@ class Tree(unittest.TestCase):
         self.assertFalse(os.path.exists(stale))
         self.assertNotIn("xq-former", read(manifest))
 
-    def test_relative_prefix_is_refused(self):
-        output = run("sh", "scripts/install.sh", BUILD, "opt", check=False)
-        self.assertEqual(output, "install: PREFIX: 'opt' is not an absolute path\n")
+    def test_paths_that_cannot_be_are_refused(self):
+        for arguments, message in [(("opt",), "PREFIX: 'opt' is not an absolute path"),
+                                   (("/opt", "lib"), "LIBDIR: 'lib' is not an absolute path"),
+                                   (("/opt/a b",), "PREFIX: '/opt/a b' has white space, which pkg-config's files cannot hold")]:
+            output = run("sh", "scripts/install.sh", BUILD, *arguments, check=False, env=environment(DESTDIR=self.root))
+            self.assertEqual(output, f"install: {message}\n")
+            self.assertEqual(everything_in(self.root), set())
+
+    def test_what_a_failed_installation_left_can_be_uninstalled(self):
+        in_the_way = os.path.join(self.root, "opt/share/man/man1")
+        os.makedirs(os.path.dirname(in_the_way))
+        open(in_the_way, "w").close()
+        before = everything_in(self.root)
+        output = run("sh", "scripts/install.sh", BUILD, "/opt", check=False, env=environment(DESTDIR=self.root))
+        self.assertIn("man1", output)
+        self.assertIn("opt/bin/xq", everything_in(self.root))
+        uninstall("/opt", self.root)
+        self.assertEqual(everything_in(self.root), before)
 
     def test_examples_without_what_a_build_leaves(self):
         install("/opt", None, self.root)
@@ -275,7 +291,7 @@ class Installed(unittest.TestCase):
         with tempfile.TemporaryDirectory() as home:
             lines = [(line, expected) for line, expected in self.COMPLETIONS if "," not in line]
             output = run("python3", os.path.join(ROOT, "tests/install/zsh_complete.py"),
-                         self.shared("zsh/site-functions"), home, *(line for line, _ in lines))
+                         self.shared("zsh/site-functions"), home, *(line for line, _ in lines), timeout=300)
             for (line, expected), listed in zip(lines, json.loads(output)):
                 for word in expected:  # files are listed without their folder; a single answer is inserted
                     self.assertIn(os.path.basename(word), listed, line)
