@@ -72,6 +72,7 @@ class Tree(unittest.TestCase):
             self.assertIn(path, found)
         self.assertEqual(os.readlink(os.path.join(self.root, "usr/lib/machine/libxq.so")),
                          f"libxq.so.{version().split('.')[0]}")
+        self.assertIn("${_xq_libdir}/../../include", read(os.path.join(self.root, "usr/lib/machine/cmake/xq/xq-config.cmake")))
         # The destination is only where files are copied to; nothing names it.
         for path in found:
             whole = os.path.join(self.root, path)
