@@ -170,11 +170,16 @@ $(addprefix $(BUILD)/tests/,test_emit test_xqrt): $(BUILD)/tests/%: $(BUILD)/tes
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) -ldl -lm
 
-# Stand-ins that tests load: for the NVIDIA driver, for its NVML, for NVRTC, for malloc. And the program that tests of the
-# command line run.
+# Stand-ins that tests load: for the NVIDIA driver, for its NVML, for NVRTC, for malloc. libsim_cuda.so is the driver with
+# the software device behind it. And the program that tests of the command line run.
 $(BUILD)/tests/libfake_%.so: $(BUILD)/tests/fake/fake_%.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@
+$(BUILD)/tests/libfake_cuda.so: $(BUILD)/tests/fake/no_kernels.o
+$(BUILD)/tests/libsim_cuda.so: $(call obj,$(addprefix tests/fake/,fake_cuda.c sim_kernels.c) $(wildcard sim/*.c) \
+    $(addprefix runtime/base/,error.c half.c printable.c))
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) -shared -Wl,--no-undefined $^ -o $@ -lpthread -lm
 $(addprefix $(BUILD)/tests/,test_checked test_checked_gpu test_cli test_compare test_device_cuda test_launch test_launch_cost \
     test_measure_watch test_pack test_plan test_plan_image test_plan_sizes test_prepared test_runtime test_target \
     test_tune test_tune_worker test_without_sim): | $(BUILD)/tests/libfake_cuda.so
@@ -183,7 +188,8 @@ $(addprefix $(BUILD)/tests/,test_compare test_measure_watch): | $(BUILD)/tests/l
 $(addprefix $(BUILD)/tests/,test_cli test_cli_gen test_cli_spec test_outputs test_prepare test_prepare_resume \
     test_prepared test_progress): | $(BUILD)/xq
 $(BUILD)/tests/test_abi: | libraries $(BUILD)/xq pages
-$(BUILD)/tests/test_memory: | libraries $(BUILD)/xq $(BUILD)/tests/libfake_malloc.so
+$(BUILD)/tests/test_examples: | libraries $(BUILD)/xq pages $(BUILD)/tests/libsim_cuda.so $(BUILD)/tests/libfake_nccl.so
+$(BUILD)/tests/test_memory: | libraries $(BUILD)/xq pages $(BUILD)/tests/libfake_malloc.so
 $(addprefix $(BUILD)/tests/,test_cli_options test_parameters test_tune test_tune_parallel test_tune_report test_tuned): | $(BUILD)/xq
 
 # ---------------------------------------------------------------- set-up

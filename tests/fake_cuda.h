@@ -23,14 +23,17 @@ struct fake_cuda_function {
 struct fake_cuda_launch {
     char name[64];
     unsigned grid[3], block[3], shared_bytes;
-    unsigned cluster[3]; /* 0: launched without the attribute */
-    void *stream;
+    unsigned cluster[3];   /* 0: launched without the attribute */
+    void *stream, *module; /* module: of tests/fake/fake_cuda_kernels.h */
     unsigned char params[512];
     size_t params_bytes;
 };
 
-/* For the command line, FAKE_CUDA_CAPABILITIES=70,90 makes devices of these capabilities. Modules are ELF
- * files, or PTX of a .target that is no newer than the device. */
+/* For programs that a test starts, FAKE_CUDA_CAPABILITIES=70,90 makes devices of these capabilities, and
+ * FAKE_CUDA_LOG=FILE writes a line for everything that happens to launches: "begin" and "end" of a capture,
+ * "record KERNEL GRID PARAMETERS" within one, "replay" before the launches of a graph, "run KERNEL GRID
+ * PARAMETERS"; PARAMETERS is a hash. Modules are ELF files, or PTX of a .target that is no newer than the
+ * device. */
 struct fake_cuda_state {
     /* What the driver pretends; a test may change it. */
     int device_count, major, minor, sm_count, registers, shared_bytes_block;

@@ -1,6 +1,10 @@
-/* What both programs need, and an engine has of its own: errors, device memory, f16 numbers. */
+/* What programs of the examples need, and an engine has of its own: errors, device memory, f16 numbers. */
 #ifndef EMBED_COMMON_H
 #define EMBED_COMMON_H
+
+#ifndef PROGRAM
+#define PROGRAM "embed" /* messages begin with it */
+#endif
 
 #include <xq/xq.h>
 
@@ -12,18 +16,19 @@
 static xq_context *context;
 
 /* Every xq call goes through here: an engine would hand the detail to its own error path. */
-static void check(xq_status status, const char *what)
+static inline void check(xq_status status, const char *what)
 {
     if (status == XQ_OK)
         return;
     xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
     xq_last_error(context, &detail);
-    fprintf(stderr, "embed: %s: %s: %s\n", what, xq_status_name(status),
+    fprintf(stderr, PROGRAM ": %s: %s: %s\n", what, xq_status_name(status),
             detail.message ? detail.message : "");
     exit(1);
 }
 
-static void open_context(int argc, char **argv)
+/* The device that the first argument names, else auto. Returns 1 for the software device. */
+static inline int open_context(int argc, char **argv)
 {
     xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
     xq_device_info device = XQ_DEVICE_INFO_INIT;
@@ -31,9 +36,19 @@ static void open_context(int argc, char **argv)
     check(xq_context_create(&options, &context), "xq_context_create");
     check(xq_context_device(context, &device), "xq_context_device");
     printf("device          %s\n", device.name);
+    return device.is_sim;
 }
 
-static uint64_t upload(const void *data, size_t bytes)
+static inline void *host_memory(size_t bytes)
+{
+    void *memory = malloc(bytes);
+    if (memory)
+        return memory;
+    fprintf(stderr, PROGRAM ": out of memory\n");
+    exit(1);
+}
+
+static inline uint64_t upload(const void *data, size_t bytes)
 {
     uint64_t pointer;
     check(xq_device_alloc(context, bytes, &pointer), "xq_device_alloc");
@@ -42,7 +57,7 @@ static uint64_t upload(const void *data, size_t bytes)
 }
 
 /* Zeros; 0 for no bytes. */
-static uint64_t allocate(size_t bytes)
+static inline uint64_t allocate(size_t bytes)
 {
     uint64_t pointer = 0;
     if (bytes == 0)
@@ -52,15 +67,32 @@ static uint64_t allocate(size_t bytes)
     return pointer;
 }
 
-static void release(uint64_t pointer)
+static inline void release(uint64_t pointer)
 {
     if (pointer)
         check(xq_device_free(context, pointer), "xq_device_free");
 }
 
+static inline void write_device(uint64_t destination, const void *source, size_t bytes)
+{
+    check(xq_device_write(context, destination, source, bytes), "xq_device_write");
+}
+
+/* A layer's matrices, packed for the plan, on the device. */
+static inline uint64_t upload_weights(xq_plan *plan, const xq_weights *weights)
+{
+    xq_plan_info info = XQ_PLAN_INFO_INIT;
+    check(xq_plan_query(plan, &info), "xq_plan_query");
+    void *packed = host_memory(info.weights_bytes);
+    check(xq_plan_pack_weights(plan, weights, packed, info.weights_bytes), "xq_plan_pack_weights");
+    uint64_t pointer = upload(packed, info.weights_bytes);
+    free(packed);
+    return pointer;
+}
+
 /* The f16 nearest to a number that is finite, and within f16's normal range or zero: all that is used here.
  */
-static uint16_t half_bits(float value)
+static inline uint16_t half_bits(float value)
 {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -71,7 +103,7 @@ static uint16_t half_bits(float value)
     return (uint16_t)(sign | ((magnitude - 0x38000000) >> 13));
 }
 
-static double half_value(uint16_t bits)
+static inline double half_value(uint16_t bits)
 {
     int exponent = bits >> 10 & 31, fraction = bits & 1023;
     double magnitude = exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24);
@@ -79,7 +111,7 @@ static double half_value(uint16_t bits)
 }
 
 /* Random numbers, uniform in -scale .. scale, that are f16 numbers. */
-static void random_halves(uint16_t *bits, int count, float scale)
+static inline void random_halves(uint16_t *bits, int count, float scale)
 {
     for (int i = 0; i < count; i++)
         bits[i] = half_bits(((float)rand() / (float)RAND_MAX * 2 - 1) * scale);

@@ -35,6 +35,7 @@ static struct {
     xq_tail_pool tails;
     xq_page_table table;
 } layer;
+static struct projections projections;
 
 /* ------------------------------------------------------------------- set-up */
 
@@ -50,21 +51,6 @@ static void make_plan(void)
     options.max_total_queries = PROMPT; /* of all */
     check(xq_plan_create(context, &options, &layer.plan), "xq_plan_create");
     check(xq_plan_query(layer.plan, &layer.info), "xq_plan_query");
-}
-
-static void make_weights(void)
-{
-    static float k[HIDDEN][KV_WIDTH], v[HIDDEN][KV_WIDTH];
-    random_weights(wk, k);
-    random_weights(wv, v);
-    xq_weights weights = XQ_WEIGHTS_INIT;
-    weights.wk = k[0];
-    weights.wv = v[0];
-    void *packed = malloc(layer.info.weights_bytes);
-    check(xq_plan_pack_weights(layer.plan, &weights, packed, layer.info.weights_bytes),
-          "xq_plan_pack_weights");
-    layer.weights = upload(packed, layer.info.weights_bytes);
-    free(packed);
 }
 
 static void make_cache(void)
@@ -95,7 +81,7 @@ static void append(const int *before, const int *count)
         last[s] = (before[s] + count[s] - 1) % PAGE + 1;
     }
     random_halves(x, n * HIDDEN, 2);
-    check(xq_device_write(context, layer.table.last_page_len, last, sizeof last), "xq_device_write");
+    write_device(layer.table.last_page_len, last, sizeof last);
     xq_append_args args = XQ_APPEND_ARGS_INIT;
     args.tokens = n;
     args.x = upload(x, sizeof x[0] * (size_t)n * HIDDEN);
@@ -150,40 +136,27 @@ static double rows[ENTRIES * PAGE][HIDDEN]; /* row p * PAGE + t is token t of en
 
 static void read_cache(void)
 {
-    static uint16_t bits[ENTRIES * PAGE][HIDDEN];
     xq_dequantize_args args = XQ_DEQUANTIZE_ARGS_INIT;
     args.table_entries = ENTRIES;
     args.table = layer.table;
     args.pages = layer.pages;
     args.tails = layer.tails;
-    args.k = allocate(sizeof bits);
-    check(xq_plan_dequantize(layer.plan, &args, NULL), "xq_plan_dequantize");
-    check(xq_device_read(context, bits, args.k, sizeof bits), "xq_device_read");
-    release(args.k);
-    for (int r = 0; r < ENTRIES * PAGE; r++)
-        for (int c = 0; c < HIDDEN; c++)
-            rows[r][c] = half_value(bits[r][c]);
+    read_rows(layer.plan, args, ENTRIES * PAGE, rows);
 }
 
 /* Of attention with `count[i]` queries at the last of `length[i]` tokens of sequence i. */
 static double relative_error(const int *length, const int *count)
 {
     static uint16_t q[PROMPT * ROW], out[PROMPT * ROW];
-    double difference = 0, norm = 0, expected[HEAD_DIM];
+    struct deviation error = {0, 0};
     int row = 0;
     attend(count, q, out);
     read_cache();
     for (int s = 0; s < BATCH; s++)
         for (int j = 0; j < count[s]; j++, row++)
-            for (int h = 0; h < HEADS; h++) {
-                const int at = row * ROW + h * HEAD_DIM;
-                attend_reference(expected, q + at, rows + indptr[s] * PAGE, length[s] - count[s] + j, h);
-                for (int i = 0; i < HEAD_DIM; i++) {
-                    difference += pow(half_value(out[at + i]) - expected[i], 2);
-                    norm += pow(expected[i], 2);
-                }
-            }
-    return sqrt(difference / norm);
+            compare_attention(&error, &projections, q + row * ROW, out + row * ROW, rows + indptr[s] * PAGE,
+                              length[s] - count[s] + j);
+    return relative(&error);
 }
 
 int main(int argc, char **argv)
@@ -191,7 +164,7 @@ int main(int argc, char **argv)
     const int none[BATCH] = {0, 0}, one[BATCH] = {1, 1}, lengths[BATCH] = {prompts[0] + 1, prompts[1] + 1};
     open_context(argc, argv);
     make_plan();
-    make_weights();
+    layer.weights = random_projections(layer.plan, &projections);
     make_cache();
     append(none, prompts);
     double prefill = relative_error(prompts, prompts);

@@ -19,7 +19,7 @@ static struct layer {
     xq_plan *plan;
     xq_plan_info info;
     uint64_t weights, pages;
-    double wk[HIDDEN][KV_WIDTH], wv[HIDDEN][KV_WIDTH];
+    struct projections projections;
 } layers[LAYERS];
 
 /* Of all layers. */
@@ -45,20 +45,11 @@ static xq_plan *make_plan(const char *spec, xq_plan_info *info)
 
 static void make_layer(struct layer *l, const struct layer *other)
 {
-    static float k[HIDDEN][KV_WIDTH], v[HIDDEN][KV_WIDTH];
-    xq_weights weights = XQ_WEIGHTS_INIT;
     l->plan = other ? other->plan : make_plan(l == layers ? base_spec : delta_spec, &l->info);
     if (other)
         l->info = other->info;
-    random_weights(l->wk, k);
-    random_weights(l->wv, v);
-    weights.wk = k[0];
-    weights.wv = v[0];
-    void *packed = malloc(l->info.weights_bytes);
-    check(xq_plan_pack_weights(l->plan, &weights, packed, l->info.weights_bytes), "xq_plan_pack_weights");
-    l->weights = upload(packed, l->info.weights_bytes);
+    l->weights = random_projections(l->plan, &l->projections);
     l->pages = allocate(PAGES * l->info.page_bytes);
-    free(packed);
 }
 
 /* The residual stream changes little from layer to layer. */
@@ -96,8 +87,8 @@ static void set_length(int length)
 {
     const int32_t pages[] = {0, (length + PAGE - 1) / PAGE}, last = (length - 1) % PAGE + 1;
     table.batch = 1;
-    check(xq_device_write(context, table.indptr, pages, sizeof pages), "xq_device_write");
-    check(xq_device_write(context, table.last_page_len, &last, sizeof last), "xq_device_write");
+    write_device(table.indptr, pages, sizeof pages);
+    write_device(table.last_page_len, &last, sizeof last);
 }
 
 static void append(const struct layer *l, int before, int count)
@@ -163,49 +154,30 @@ static double rows[PAGES * PAGE][HIDDEN];
 
 static void read_accumulator(const struct layer *l, int length)
 {
-    static uint16_t bits[PAGES * PAGE][HIDDEN];
     xq_dequantize_args args = XQ_DEQUANTIZE_ARGS_INIT;
     args.table_entries = (length + PAGE - 1) / PAGE;
     args.table = table;
     args.accumulator = accumulator;
-    args.k = allocate(sizeof bits);
-    check(xq_plan_dequantize(l->plan, &args, NULL), "xq_plan_dequantize");
-    check(xq_device_read(context, bits, args.k, sizeof bits), "xq_device_read");
-    release(args.k);
-    for (int r = 0; r < PAGES * PAGE; r++)
-        for (int c = 0; c < HIDDEN; c++)
-            rows[r][c] = half_value(bits[r][c]);
+    read_rows(l->plan, args, PAGES * PAGE, rows);
 }
 
 /* Of what the accumulator holds, to the layer's true input. */
 static double distance(const struct layer *l, int length)
 {
-    double difference = 0, norm = 0;
+    struct deviation error = {0, 0};
     for (int t = 0; t < length; t++)
-        for (int i = 0; i < HIDDEN; i++) {
-            double value = half_value(x[l - layers][t][i]);
-            difference += pow(rows[t][i] - value, 2);
-            norm += pow(value, 2);
-        }
-    return sqrt(difference / norm);
+        for (int i = 0; i < HIDDEN; i++)
+            compare(&error, rows[t][i], half_value(x[l - layers][t][i]));
+    return relative(&error);
 }
 
 static double relative_error(const struct layer *l, int length, int count, const uint16_t *q,
                              const uint16_t *out)
 {
-    double difference = 0, norm = 0, expected[HEAD_DIM];
-    memcpy(wk, l->wk, sizeof wk);
-    memcpy(wv, l->wv, sizeof wv);
+    struct deviation error = {0, 0};
     for (int j = 0; j < count; j++)
-        for (int h = 0; h < HEADS; h++) {
-            const int at = j * ROW + h * HEAD_DIM;
-            attend_reference(expected, q + at, rows, length - count + j, h);
-            for (int i = 0; i < HEAD_DIM; i++) {
-                difference += pow(half_value(out[at + i]) - expected[i], 2);
-                norm += pow(expected[i], 2);
-            }
-        }
-    return sqrt(difference / norm);
+        compare_attention(&error, &l->projections, q + j * ROW, out + j * ROW, rows, length - count + j);
+    return relative(&error);
 }
 
 /* One step of the engine: `count` new tokens through all layers. The worst error of a layer. */

@@ -19,10 +19,13 @@ enum {
 static const double rope_theta = 10000;
 enum { REFERENCE_TOKENS = 256 }; /* of a sequence, at most */
 
-static double wk[HIDDEN][KV_WIDTH], wv[HIDDEN][KV_WIDTH];
+/* Of a layer. */
+struct projections {
+    double k[HIDDEN][KV_WIDTH], v[HIDDEN][KV_WIDTH];
+};
 
 /* Fills one of them; the same in f32, to be packed. */
-static void random_weights(double (*w)[KV_WIDTH], float (*values)[KV_WIDTH])
+static inline void random_weights(double (*w)[KV_WIDTH], float (*values)[KV_WIDTH])
 {
     static uint16_t bits[HIDDEN][KV_WIDTH];
     random_halves(bits[0], HIDDEN * KV_WIDTH, 1.0f / 16);
@@ -33,7 +36,19 @@ static void random_weights(double (*w)[KV_WIDTH], float (*values)[KV_WIDTH])
         }
 }
 
-static void rotate(double *v, int position)
+/* Fills both. Returns them packed for the plan, on the device. */
+static inline uint64_t random_projections(xq_plan *plan, struct projections *p)
+{
+    static float k[HIDDEN][KV_WIDTH], v[HIDDEN][KV_WIDTH];
+    xq_weights weights = XQ_WEIGHTS_INIT;
+    random_weights(p->k, k);
+    random_weights(p->v, v);
+    weights.wk = k[0];
+    weights.wv = v[0];
+    return upload_weights(plan, &weights);
+}
+
+static inline void rotate(double *v, int position)
 {
     for (int i = 0; i < HEAD_DIM / 2; i++) {
         double angle = position * pow(rope_theta, -2.0 * i / HEAD_DIM), c = cos(angle), s = sin(angle);
@@ -44,7 +59,7 @@ static void rotate(double *v, int position)
 }
 
 /* x * W[:, one head] */
-static void project(double *out, const double *x, double (*w)[KV_WIDTH], int kv_head)
+static inline void project(double *out, const double *x, const double (*w)[KV_WIDTH], int kv_head)
 {
     for (int i = 0; i < HEAD_DIM; i++) {
         out[i] = 0;
@@ -55,7 +70,8 @@ static void project(double *out, const double *x, double (*w)[KV_WIDTH], int kv_
 
 /* One head of a query at `position` of a sequence, which sees the tokens up to there; rows are the
  * activations that its cache stands for. */
-static void attend_reference(double *out, const uint16_t *q, double (*rows)[HIDDEN], int position, int head)
+static inline void attend_reference(double *out, const struct projections *p, const uint16_t *q,
+                                    double (*rows)[HIDDEN], int position, int head)
 {
     double query[HEAD_DIM], key[HEAD_DIM], value[HEAD_DIM], scores[REFERENCE_TOKENS], sum = 0;
     int kv_head = head / (HEADS / KV_HEADS);
@@ -63,7 +79,7 @@ static void attend_reference(double *out, const uint16_t *q, double (*rows)[HIDD
         query[i] = half_value(q[i]);
     rotate(query, position);
     for (int t = 0; t <= position; t++) {
-        project(key, rows[t], wk, kv_head);
+        project(key, rows[t], p->k, kv_head);
         rotate(key, t);
         scores[t] = 0;
         for (int i = 0; i < HEAD_DIM; i++)
@@ -73,9 +89,53 @@ static void attend_reference(double *out, const uint16_t *q, double (*rows)[HIDD
     }
     memset(out, 0, sizeof(double) * HEAD_DIM);
     for (int t = 0; t <= position; t++) {
-        project(value, rows[t], wv, kv_head);
+        project(value, rows[t], p->v, kv_head);
         for (int i = 0; i < HEAD_DIM; i++)
             out[i] += scores[t] / sum * value[i];
+    }
+}
+
+/* What a cache holds as the kernels see it, `count` rows: row p * page_tokens + t of `rows` is token t of
+ * entry p of the page table. Rows beyond a sequence's length are zeros. args.k is set here. */
+static inline void read_rows(xq_plan *plan, xq_dequantize_args args, int count, double (*rows)[HIDDEN])
+{
+    const size_t bytes = (size_t)count * HIDDEN * sizeof(uint16_t);
+    uint16_t *bits = host_memory(bytes);
+    args.k = allocate(bytes);
+    check(xq_plan_dequantize(plan, &args, NULL), "xq_plan_dequantize");
+    check(xq_device_read(context, bits, args.k, bytes), "xq_device_read");
+    release(args.k);
+    for (int r = 0; r < count; r++)
+        for (int c = 0; c < HIDDEN; c++)
+            rows[r][c] = half_value(bits[r * HIDDEN + c]);
+    free(bits);
+}
+
+/* Differences to what was expected, and the expected itself, squared and summed. */
+struct deviation {
+    double difference, norm;
+};
+
+static inline void compare(struct deviation *d, double value, double expected)
+{
+    d->difference += (value - expected) * (value - expected);
+    d->norm += expected * expected;
+}
+
+static inline double relative(const struct deviation *d)
+{
+    return sqrt(d->difference / d->norm);
+}
+
+/* All heads of one query against double precision. q and out are its rows. */
+static inline void compare_attention(struct deviation *d, const struct projections *p, const uint16_t *q,
+                                     const uint16_t *out, double (*rows)[HIDDEN], int position)
+{
+    double expected[HEAD_DIM];
+    for (int h = 0; h < HEADS; h++) {
+        attend_reference(expected, p, q + h * HEAD_DIM, rows, position, h);
+        for (int i = 0; i < HEAD_DIM; i++)
+            compare(d, half_value(out[h * HEAD_DIM + i]), expected[i]);
     }
 }
 

@@ -1,8 +1,11 @@
 /* A stand-in for libcuda.so.1, built as a library of its own and found through XQ_LIBCUDA: the driver API
- * calls that runtime/device/cuda_api.h declares, over host memory, without any GPU. It records what was
- * called and refuses what a driver refuses: no context current, an unknown kernel, a grid of size zero.
- * Kernels do not run; their launches are kept for a test to look at (tests/fake_cuda.h). */
+ * calls that runtime/device/cuda_api.h declares, and those of examples/cuda-graph, without any GPU. It
+ * records what was called and refuses what a driver refuses: no context current, an unknown kernel, a grid
+ * of size zero. Launches are kept for a test to look at (tests/fake_cuda.h). In libfake_cuda.so device
+ * memory is the host's and kernels do not run; libsim_cuda.so has the software device for both
+ * (fake_cuda_kernels.h). */
 #include "../fake_cuda.h"
+#include "fake_cuda_kernels.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -25,6 +28,7 @@ enum {
     NOT_FOUND = 500,
     UNSUPPORTED_PTX = 222,
     ILLEGAL_ADDRESS = 700,
+    NOT_SUPPORTED = 801,
     CAPTURE_UNSUPPORTED = 900,
     CAPTURE_INVALIDATED = 901,
     INVALID_CLUSTER_SIZE = 912
@@ -37,11 +41,15 @@ static struct fake_cuda_state state = {.device_count = 1,
                                        .registers = 128,
                                        .shared_bytes_block = 232448};
 
+static FILE *log_file; /* NULL: there is none */
+
 /* Of a program that a test starts. */
 __attribute__((constructor)) static void read_environment(void)
 {
-    const char *text = getenv("FAKE_CUDA_CAPABILITIES");
+    const char *text = getenv("FAKE_CUDA_CAPABILITIES"), *log_path = getenv("FAKE_CUDA_LOG");
     char *end;
+    if (log_path && !(log_file = fopen(log_path, "w")))
+        abort();
     for (int count = 0; text && *text && count < 8; text = *end ? end + 1 : end) {
         state.capability[count] = (int)strtol(text, &end, 10);
         state.device_count = ++count;
@@ -280,6 +288,22 @@ static void free_graph(struct graph *g)
     free(g);
 }
 
+/* One line of FAKE_CUDA_LOG. `l` may be NULL. */
+static void write_log(const char *what, const struct fake_cuda_launch *l)
+{
+    uint64_t hash = 0xcbf29ce484222325; /* FNV-1a */
+    if (!log_file)
+        return;
+    for (size_t i = 0; l && i < l->params_bytes; i++)
+        hash = (hash ^ l->params[i]) * 0x100000001b3;
+    if (l)
+        fprintf(log_file, "%s %s %ux%ux%u %016llx\n", what, l->name, l->grid[0], l->grid[1], l->grid[2],
+                (unsigned long long)hash);
+    else
+        fprintf(log_file, "%s\n", what);
+    fflush(log_file);
+}
+
 static int break_capture(void)
 {
     if (!capturing)
@@ -304,6 +328,13 @@ EXPORT int cuStreamCreate(void **stream, unsigned flags)
     return OK;
 }
 
+EXPORT int cuStreamSynchronize(void *stream)
+{
+    (void)stream;
+    ENTER_CONTEXT("cuStreamSynchronize");
+    return break_capture();
+}
+
 EXPORT int cuStreamDestroy_v2(void *stream)
 {
     ENTER_CONTEXT("cuStreamDestroy");
@@ -323,6 +354,7 @@ EXPORT int cuStreamBeginCapture_v2(void *stream, int mode)
     s->captures = calloc(1, sizeof *s->captures);
     s->broken = false;
     capturing = s;
+    write_log("begin", NULL);
     return OK;
 }
 
@@ -345,6 +377,7 @@ EXPORT int cuStreamEndCapture(void *stream, void **graph)
     }
     *graph = captured;
     state.graphs++;
+    write_log("end", NULL);
     return OK;
 }
 
@@ -377,12 +410,14 @@ EXPORT int cuGraphExecDestroy(void *executable)
     return OK;
 }
 
-static void run(const struct fake_cuda_launch *l, double milliseconds)
+static int run(const struct fake_cuda_launch *l, double milliseconds)
 {
     pthread_mutex_lock(&lock);
     state.launches[state.launch_count++ % FAKE_CUDA_LAUNCHES] = *l;
     state.clock += milliseconds;
+    write_log("run", l);
     pthread_mutex_unlock(&lock);
+    return fake_cuda_kernels && !fake_cuda_kernels->launch(l) ? ILLEGAL_ADDRESS : OK;
 }
 
 EXPORT int cuGraphLaunch(void *executable, void *stream)
@@ -391,8 +426,12 @@ EXPORT int cuGraphLaunch(void *executable, void *stream)
     const struct graph *g = executable;
     if (!stream)
         return INVALID_VALUE;
-    for (int i = 0; i < g->count; i++)
-        run(&g->launches[i], FAKE_CUDA_GRAPH_MS);
+    write_log("replay", NULL);
+    for (int i = 0; i < g->count; i++) {
+        int result = run(&g->launches[i], FAKE_CUDA_GRAPH_MS);
+        if (result != OK)
+            return result;
+    }
     return OK;
 }
 
@@ -403,28 +442,51 @@ EXPORT int cuMemAlloc_v2(uint64_t *pointer, size_t bytes)
     ENTER_CONTEXT("cuMemAlloc");
     if (bytes > (size_t)1 << 34)
         return OUT_OF_MEMORY;
-    void *p = aligned_alloc(256, (bytes + 255) / 256 * 256);
-    *pointer = (uint64_t)(uintptr_t)p;
-    return p ? OK : OUT_OF_MEMORY;
+    if (fake_cuda_kernels)
+        *pointer = fake_cuda_kernels->alloc(bytes);
+    else
+        *pointer = (uint64_t)(uintptr_t)aligned_alloc(256, (bytes + 255) / 256 * 256);
+    return *pointer ? OK : OUT_OF_MEMORY;
 }
 
 EXPORT int cuMemFree_v2(uint64_t pointer)
 {
     ENTER_CONTEXT("cuMemFree");
-    free((void *)(uintptr_t)pointer);
+    if (fake_cuda_kernels)
+        fake_cuda_kernels->free(pointer);
+    else
+        free((void *)(uintptr_t)pointer);
+    return OK;
+}
+
+static int write_memory(uint64_t destination, const void *source, size_t bytes)
+{
+    if (fake_cuda_kernels)
+        return fake_cuda_kernels->write(destination, source, bytes) ? OK : INVALID_VALUE;
+    memcpy((void *)(uintptr_t)destination, source, bytes);
     return OK;
 }
 
 EXPORT int cuMemcpyHtoD_v2(uint64_t destination, const void *source, size_t bytes)
 {
     ENTER_CONTEXT("cuMemcpyHtoD");
-    memcpy((void *)(uintptr_t)destination, source, bytes);
-    return OK;
+    return write_memory(destination, source, bytes);
+}
+
+/* A driver would record it; here graphs hold launches alone. */
+EXPORT int cuMemcpyHtoDAsync_v2(uint64_t destination, const void *source, size_t bytes, void *stream)
+{
+    (void)stream;
+    ENTER_CONTEXT("cuMemcpyHtoDAsync");
+    int result = break_capture();
+    return result == OK ? write_memory(destination, source, bytes) : result;
 }
 
 EXPORT int cuMemcpyDtoH_v2(void *destination, uint64_t source, size_t bytes)
 {
     ENTER_CONTEXT("cuMemcpyDtoH");
+    if (fake_cuda_kernels)
+        return fake_cuda_kernels->read(destination, source, bytes) ? OK : INVALID_VALUE;
     memcpy(destination, (const void *)(uintptr_t)source, bytes);
     return OK;
 }
@@ -432,14 +494,26 @@ EXPORT int cuMemcpyDtoH_v2(void *destination, uint64_t source, size_t bytes)
 EXPORT int cuMemsetD8_v2(uint64_t pointer, unsigned char value, size_t count)
 {
     ENTER_CONTEXT("cuMemsetD8");
+    if (fake_cuda_kernels)
+        return fake_cuda_kernels->fill(pointer, value, count) ? OK : INVALID_VALUE;
     memset((void *)(uintptr_t)pointer, value, count);
+    return OK;
+}
+
+/* All memory is of the one context. */
+EXPORT int cuPointerGetAttribute(void *value, int attribute, uint64_t pointer)
+{
+    ENTER("cuPointerGetAttribute");
+    if (attribute != 1 || !pointer) /* CU_POINTER_ATTRIBUTE_CONTEXT */
+        return INVALID_VALUE;
+    *(void **)value = &context_object;
     return OK;
 }
 
 EXPORT int cuMemHostAlloc(void **pointer, size_t bytes, unsigned flags)
 {
     ENTER_CONTEXT("cuMemHostAlloc");
-    if (flags != 3) /* PORTABLE, DEVICEMAP */
+    if (flags & ~3u) /* PORTABLE, DEVICEMAP */
         return INVALID_VALUE;
     *pointer = malloc(bytes);
     return *pointer ? OK : OUT_OF_MEMORY;
@@ -456,14 +530,14 @@ EXPORT int cuMemHostGetDevicePointer_v2(uint64_t *pointer, void *host, unsigned 
 {
     ENTER_CONTEXT("cuMemHostGetDevicePointer");
     *pointer = (uint64_t)(uintptr_t)host;
-    return flags == 0 ? OK : INVALID_VALUE;
+    return flags != 0 ? INVALID_VALUE : fake_cuda_kernels ? NOT_SUPPORTED : OK;
 }
 
 /* ------------------------------------------------------ modules and kernels
  * A module is its image: an ELF file, or PTX for an architecture up to the device's. */
 
 struct module {
-    const char *image;
+    void *kernels; /* of fake_cuda_kernels */
 };
 
 /* The .target of PTX, as 90; 0 where the image is no PTX. */
@@ -476,7 +550,10 @@ static int ptx_target(const char *image)
 EXPORT int cuModuleLoadDataEx(void **module, const void *image, unsigned count, int *names, void **values)
 {
     ENTER_CONTEXT("cuModuleLoadDataEx");
-    if (memcmp(image, "\177ELF", 4) != 0) {
+    bool machine_code = memcmp(image, "\177ELF", 4) == 0;
+    if (machine_code && fake_cuda_kernels)
+        return INVALID_IMAGE;
+    if (!machine_code) {
         int target = ptx_target(image);
         for (unsigned i = 0; i < count && target == 0; i++)
             if (names[i] == 5) /* CU_JIT_ERROR_LOG_BUFFER; 6 is its size */
@@ -486,7 +563,10 @@ EXPORT int cuModuleLoadDataEx(void **module, const void *image, unsigned count, 
         __atomic_add_fetch(&state.ptx_modules, 1, __ATOMIC_RELAXED);
     }
     struct module *m = calloc(1, sizeof *m);
-    m->image = image;
+    if (fake_cuda_kernels && !(m->kernels = fake_cuda_kernels->load(image))) {
+        free(m);
+        return INVALID_IMAGE;
+    }
     *module = m;
     __atomic_add_fetch(&state.modules, 1, __ATOMIC_RELAXED);
     return OK;
@@ -500,6 +580,8 @@ EXPORT int cuModuleUnload(void *module)
         if (state.functions[i].module == module)
             state.functions[i] = (struct fake_cuda_function){0};
     pthread_mutex_unlock(&lock);
+    if (fake_cuda_kernels)
+        fake_cuda_kernels->unload(((struct module *)module)->kernels);
     free(module);
     __atomic_sub_fetch(&state.modules, 1, __ATOMIC_RELAXED);
     return OK;
@@ -575,12 +657,13 @@ static int launch(void *function, struct fake_cuda_launch *l, void **parameters,
     if (copy_params(l, extra) != OK)
         return INVALID_VALUE;
     snprintf(l->name, sizeof l->name, "%s", f->name);
+    l->module = ((struct module *)f->module)->kernels;
     struct stream *s = l->stream;
     struct graph *g = capturing && s == capturing ? s->captures : NULL;
-    if (g)
-        append(g, l);
-    else
-        run(l, FAKE_CUDA_LAUNCH_MS);
+    if (!g)
+        return run(l, FAKE_CUDA_LAUNCH_MS);
+    append(g, l);
+    write_log("record", l);
     return OK;
 }
 
