@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import unittest
 
@@ -291,7 +292,7 @@ class Installed(unittest.TestCase):
         run("zsh", "-n", self.shared("zsh/site-functions/_xq"))
         with tempfile.TemporaryDirectory() as home:
             lines = [(line, expected) for line, expected in self.COMPLETIONS if "," not in line]
-            output = run("python3", os.path.join(ROOT, "tests/install/zsh_complete.py"),
+            output = run(sys.executable, os.path.join(ROOT, "tests/install/zsh_complete.py"),
                          self.shared("zsh/site-functions"), home, *(line for line, _ in lines), timeout=300)
             for (line, expected), listed in zip(lines, json.loads(output)):
                 for word in expected:  # files are listed without their folder; a single answer is inserted
