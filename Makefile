@@ -42,9 +42,12 @@ PREPARE_LIBS := -llapacke -lopenblas
 STORE_LIBS := -lsqlite3
 endif
 
-# The thread sanitizer needs a stand-in for Criterion (tests/tsan/criterion/criterion.h).
+# The thread sanitizer needs a stand-in for Criterion (tests/tsan/criterion/criterion.h), and so do machines without it. It
+# drops messages, so that what only they read is unused.
 ifeq ($(TSAN),1)
 INCLUDES := -Itests/tsan $(INCLUDES)
+$(BUILD)/tests/%.o: private WARNINGS += -Wno-unused-parameter -Wno-unused-variable -Wno-unused-but-set-variable \
+    -Wno-unused-function
 else
 TEST_LIBS := -lcriterion
 endif
@@ -184,9 +187,9 @@ $(addprefix $(BUILD)/tests/,test_cli test_outputs test_runtime test_stores test_
 $(addprefix $(BUILD)/tests/,test_compare test_measure_watch): | $(BUILD)/tests/libfake_nvml.so
 $(addprefix $(BUILD)/tests/,test_cli test_cli_gen test_cli_spec test_outputs test_prepare test_prepare_resume \
     test_prepared test_progress): | $(BUILD)/xq
-$(addprefix $(BUILD)/tests/,test_abi test_travel): | libraries $(BUILD)/xq
-$(BUILD)/tests/test_examples: | libraries $(BUILD)/xq $(BUILD)/tests/libsim_cuda.so $(BUILD)/tests/libfake_nccl.so
-$(BUILD)/tests/test_memory: | libraries $(BUILD)/xq $(BUILD)/tests/libfake_malloc.so
+$(addprefix $(BUILD)/tests/,test_abi test_travel): | libraries $(BUILD)/xq pages
+$(BUILD)/tests/test_examples: | libraries $(BUILD)/xq pages $(BUILD)/tests/libsim_cuda.so $(BUILD)/tests/libfake_nccl.so
+$(BUILD)/tests/test_memory: | libraries $(BUILD)/xq pages $(BUILD)/tests/libfake_malloc.so
 $(addprefix $(BUILD)/tests/,test_cli_options test_parameters test_stores test_tune test_tune_parallel test_tune_report test_tuned): | $(BUILD)/xq
 
 # ---------------------------------------------------------------- set-up
@@ -278,7 +281,7 @@ include scripts/install.mk
 # examples/llama as a user builds it: against an installed xq, here one under $(BUILD).
 STAGE := $(abspath $(BUILD))/stage
 llama: $(BUILD)/llama/llama ; @:
-$(BUILD)/llama/llama: libraries $(BUILD)/xq FORCE
+$(BUILD)/llama/llama: libraries $(BUILD)/xq pages FORCE
 	$(Q)DESTDIR= sh scripts/install.sh '$(BUILD)' '$(STAGE)'
 	+$(Q)env -u CFLAGS PKG_CONFIG_PATH='$(STAGE)/lib/pkgconfig' $(MAKE) --no-print-directory -s -C examples/llama \
 	    BUILD='$(abspath $(@D))' CC='$(CC)' STATIC=1

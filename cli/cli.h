@@ -52,7 +52,9 @@ typedef struct cli_option {
     enum cli_option_type type;
     void *value;          /* of the type above; keeps its value when the option is absent */
     const char *argument; /* shown in --help, e.g. "N"; NULL for a flag */
-    const char *help;     /* one line */
+    const char *help;     /* one line. Where one of a few words is meant, it lists them, behind a colon or
+                             alone: "type of weights: f16 (default), int8". Shells then offer these
+                             (scripts/pages/options.awk) */
 } cli_option;
 
 /* The valid values of an integer option; --help shows them. */

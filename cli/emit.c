@@ -153,7 +153,7 @@ int cli_emit(int argc, char **argv)
         {"--out", CLI_STRING, &o.out, "DIR", "folder to write to"},
         {"--name", CLI_STRING, &o.name, "PREFIX", "what symbols and files begin with (xq)"},
         {"--arch", CLI_LIST, &o.archs, "ARCH[,ARCH]",
-         "GPU architectures (sm_80,sm_86,sm_90a,sm_100,sm_120)"},
+         "GPU architectures: sm_80, sm_86, sm_90a, sm_100, sm_120, … (those named)"},
         {"--bits", CLI_LIST, &o.bits, "N[,N]", "bit widths, each with plans of its own: 2, 3, 4, 8 (4)"},
         {"--base-layer", CLI_INT, &o.base_layer, "N",
          "cross-layer: the layer that starts the accumulator (2)"},

@@ -58,8 +58,13 @@ static void print_help(FILE *out)
           "Attention over a cache of low-bit quantized activations: writes, compiles, checks and times\n"
           "the kernels.\n\n",
           out);
-    for (int i = 0; i < SUBCOMMANDS; i++)
-        fprintf(out, "  %-9s %s\n", subcommands[i].name, subcommands[i].summary);
+    for (int i = 0; i < SUBCOMMANDS; i++) {
+        fprintf(out, "  %-9s %s", subcommands[i].name, subcommands[i].summary);
+        for (const char *const *part = subcommands[i].parts; part && *part; part++)
+            fprintf(out, "%s%s%s", part == subcommands[i].parts ? " (parts: " : ", ", *part,
+                    part[1] ? "" : ")");
+        fputc('\n', out);
+    }
     fputs("\n`xq SUBCOMMAND --help` and `xq help SUBCOMMAND` explain each; `xq --version` prints the\n"
           "version.\n"
           "\nExit status: 0 success; 1 bad input: a file, or a value that is not valid; 2 wrong usage: an\n"

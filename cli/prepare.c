@@ -476,7 +476,7 @@ int cli_prepare(int argc, char **argv)
         {"--base-layer", CLI_INT, &o.base_layer, "L",
          "cross-layer: the layer that starts the accumulator; those before it are plain (2)"},
         {"--store", CLI_STRING, &o.store, "TYPE",
-         "of the stored matrices: f16, bf16, f32; none: packed ones alone (f16)"},
+         "type of the stored matrices: f16 (default), bf16, f32, none (packed ones alone)"},
         {"--calibration", CLI_STRING, &o.calibration, "FILE",
          "activations of a text (x.L, q.L of each layer): latents that quantize best on such"},
         {"--pack", CLI_FLAG, &o.pack, NULL,

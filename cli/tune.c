@@ -153,7 +153,7 @@ int cli_tune(int argc, char **argv)
         {"--families", CLI_LIST, &t.families, "NAME,...",
          "kernel families: attend (default), append, accumulate, key_norms, kv_attend, dequantize, gemm, "
          "rope"},
-        {"--bits", CLI_LIST, &t.bits, "N,N...", "bit widths (the spec's)"},
+        {"--bits", CLI_LIST, &t.bits, "N,N...", "bit widths: 2, 3, 4, 8 (the spec's)"},
         {"--contexts", CLI_LIST, &t.contexts, "N,N...", "cached tokens of each sequence (4096)"},
         {"--batches", CLI_LIST, &t.batches, "N,N...", "sequences (1)"},
         {"--queries", CLI_LIST, &t.queries, "N,N...",
@@ -161,15 +161,16 @@ int cli_tune(int argc, char **argv)
         {"--budget", CLI_STRING, &t.budget, "TIME",
          "how long it may take in all, as in 90s, 10m, 2h (10m)"},
         {"--strategy", CLI_STRING, &t.strategy_name, "NAME",
-         "model: the most promising first, by a cost model (default); random: in an order drawn from "
-         "--seed; exhaustive: one after the other"},
+         "order of the candidates: model (default; the most promising first, by a cost model), random "
+         "(drawn "
+         "from --seed), exhaustive (one after the other)"},
         {"--store", CLI_STRING, &t.store_path, "FILE",
          "keeps every measurement, and takes those that are there; made where it is missing"},
         {"--most", CLI_INT, &t.most, "N", "candidates of each family and size (all)"},
         {"--shard", CLI_STRING, &t.shard_text, "I/N",
          "the I-th of N parts of the candidates, and the default (all)"},
         {"--launch", CLI_STRING, &t.launch, "WAY",
-         "how a GPU is timed: graph, as decoding launches (default), or stream, one after the other"},
+         "how a GPU is timed: graph (default; as decoding launches), stream (one after the other)"},
         {"--dry-run", CLI_FLAG, &t.dry_run, NULL,
          "count the candidates, say what rules out the others, and show the sixteen that the model "
          "predicts to be the fastest"},

@@ -4,7 +4,7 @@
 # from elsewhere than a package counts too. Packages are installed on Debian and Ubuntu only; elsewhere
 # the missing ones are named.
 #
-#   usage: scripts/deps.sh [lint|bundle|html]     what that target needs as well
+#   usage: scripts/deps.sh [lint|bundle|html|install|deb|aarch64]     what that target needs as well
 #
 #   CC        compiler to probe with (default gcc)
 #   VENV      Python environment that receives NVRTC where no CUDA toolkit is found, and for html Sphinx (default .venv)
@@ -53,6 +53,29 @@ clang-tidy|have clang-tidy
 cppcheck|have cppcheck
 TABLE
     fi
+    case ${1:-} in
+    install) # what tests of an installation look at it with
+        cat <<'TABLE'
+cmake|have cmake
+man-db|have man
+mandoc|have mandoc
+zsh|have zsh
+fish|have fish
+TABLE
+        ;;
+    deb)
+        cat <<'TABLE'
+dpkg-dev|have dpkg-shlibdeps
+lintian|have lintian
+TABLE
+        ;;
+    aarch64)
+        cat <<'TABLE'
+gcc-aarch64-linux-gnu|have aarch64-linux-gnu-gcc
+qemu-user-static|have qemu-aarch64-static
+TABLE
+        ;;
+    esac
     if [ "${1:-}" = bundle ]; then
         echo 'gfortran|links stdio.h "-static-libgcc -Wl,-Bstatic -lgfortran -lquadmath -Wl,-Bdynamic -lm"'
     fi

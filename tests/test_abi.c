@@ -83,7 +83,7 @@ Test(install, examples_build_and_run_against_the_installed_libraries, .timeout =
     free(output);
     static const char *const kinds[] = {"shared", "static"};
     for (int i = 0; i < 2; i++) { /* an impossible device: the library is found, loads, and answers */
-        snprintf(command, sizeof command, "%s/%s/embed nothing", folder, kinds[i]);
+        snprintf(command, sizeof command, "%s/%s/embed/embed nothing", folder, kinds[i]);
         cr_assert_eq(shell_run(command, &output), 1, "%s: %s", kinds[i], output);
         cr_assert(strstr(output, "XQ_ERROR_ARGUMENT") && strstr(output, "'nothing'"), "%s: %s", kinds[i],
                   output);
@@ -91,24 +91,24 @@ Test(install, examples_build_and_run_against_the_installed_libraries, .timeout =
     }
     static const char *const programs[] = {"embed", "layers"};
     for (int i = 0; i < 2; i++) {
-        snprintf(command, sizeof command, "XQ_CACHE_DIR=%s/cache %s/static/%s sim", folder, folder,
+        snprintf(command, sizeof command, "XQ_CACHE_DIR=%s/cache %s/static/embed/%s sim", folder, folder,
                  programs[i]);
         cr_assert_eq(shell_run(command, &output), 0, "%s", output);
         cr_assert(strstr(output, "software device") && strstr(output, "relative error"), "%s", output);
         free(output);
     }
     snprintf(command, sizeof command,
-             "cd %s/minimal && export XQ_CACHE_DIR=%s/cache && ./minimal sim && ./minimal-cpp sim", folder,
-             folder);
+             "cd %s/shared/minimal && export XQ_CACHE_DIR=%s/cache && ./minimal sim && ./minimal-cpp sim",
+             folder, folder);
     assert_output(command,
                   "68 bytes a token instead of 512; first outputs, as f16: 3441 b953 3990 b89e\n"
                   "68 bytes a token instead of 512; first outputs, as f16: 3441 b953 3990 b89e\n",
                   "examples/minimal");
-    snprintf(command, sizeof command, "%s/llama/llama --help", folder);
+    snprintf(command, sizeof command, "%s/shared/llama/llama --help", folder);
     cr_assert_eq(shell_run(command, &output), 0, "%s", output);
     cr_assert(strstr(output, "perplexity") && strstr(output, "latent-cl"), "%s", output);
     free(output);
-    snprintf(command, sizeof command, "%s/llama/llama generate %s --prompt x --python true", folder,
+    snprintf(command, sizeof command, "%s/shared/llama/llama generate %s --prompt x --python true", folder,
              folder);
     cr_assert_eq(shell_run(command, &output), 1, "%s", output);
     cr_assert_str_eq(output, "llama: --prompt: no tokens\n");

@@ -23,7 +23,7 @@ static bool run_with_failure(const char *folder, int place)
     unlink(report);
     snprintf(command, sizeof command,
              "XQ_KERNELS=%s/store XQ_CACHE_DIR=%s/cache XQ_FAIL_REPORT=%s XQ_FAIL_PLACE=%d XQ_FAIL_USE=1 "
-             "LD_PRELOAD=%s/tests/libfake_malloc.so %s/static/embed sim",
+             "LD_PRELOAD=%s/tests/libfake_malloc.so %s/static/embed/embed sim",
              folder, folder, report, place, shell_build_folder(), folder);
     int status = shell_run(command, &output);
     bool failed = access(report, F_OK) == 0;
@@ -42,7 +42,8 @@ Test(memory, running_out_anywhere_is_an_error_and_no_crash, .timeout = 300)
     char command[8192], *output = NULL;
     const char *folder = files_directory();
     snprintf(command, sizeof command,
-             "sh scripts/test-install.sh %s %s '%s' && cd %s && XQ_CACHE_DIR=cache static/embed sim && "
+             "sh scripts/test-install.sh %s %s '%s' static/embed && cd %s && XQ_CACHE_DIR=cache "
+             "static/embed/embed sim && "
              "cp -r cache store && rm -r $(ls -d store/kernels/* | head -n 1)", /* the cache has that one */
              shell_build_folder(), folder, SHELL_SANITIZER, folder);
     cr_assert_eq(shell_run(command, &output), 0, "%s", output);
