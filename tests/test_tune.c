@@ -213,7 +213,7 @@ Test(tune, a_dry_run_without_a_compiler_lists_candidates_without_predictions)
 {
     fake_cuda_use();
     setenv("XQ_NVRTC", "/nowhere/libnvrtc.so", 1);
-    struct command_result r = command_run("tune --spec %s --dry-run", spec_file());
+    struct command_result r = command_run("tune --spec %s --dry-run --cache-dir ''", spec_file());
     cr_expect_eq(r.status, 0, "%s", r.err);
     cr_expect(strstr(r.out, " combinations are valid for this spec\n"), "%s", r.out);
     cr_expect_null(strstr(r.out, "predicted"));
