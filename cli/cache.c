@@ -298,13 +298,17 @@ static int run(cli_command *command, const struct prune_options *prune, const st
 int cli_cache(int argc, char **argv)
 {
     struct prune_options prune = {0};
-    struct export_options export = {.max_batch = 1, .max_tokens = 4096, .max_queries = 1};
+    struct export_options export = {.base_layer = 2, .max_batch = 1, .max_tokens = 4096, .max_queries = 1};
     const cli_option options[] = {
         {"--to", CLI_STRING, &export.to, "DIR", "export: the store, made where it is missing"},
         {"--arch", CLI_LIST, &export.archs, "ARCH[,ARCH]",
          "export: GPU architectures: sm_80, sm_89, sm_90a (Hopper's plans), sm_100, sm_120"},
         {"--family", CLI_LIST, &export.families, "NAME[,NAME]",
          "export, without a model: kernels of these families"},
+        {"--bits", CLI_LIST, &export.bits, "N[,N]",
+         "export: bit widths, each with plans of its own: 2, 3, 4, 8 (4)"},
+        {"--base-layer", CLI_INT, &export.base_layer, "N",
+         "export: cross-layer: the layer that starts the accumulator (2)"},
         {"--fused", CLI_FLAG, &export.fused, NULL, "export: plans of the fused kernels (default)"},
         {"--unfused", CLI_FLAG, &export.unfused, NULL, "export: plans of the unfused kernels"},
         {"--fp16-kv", CLI_FLAG, &export.fp16_kv, NULL, "export: plans of the fp16 cache"},
@@ -326,16 +330,19 @@ int cli_cache(int argc, char **argv)
         .arguments = "list|verify|export|prune|clear [KEY...]",
         .description = description,
         .options = options,
-        .bounds = (const cli_bounds[]){{"--max-batch", 1, 65535},
+        .bounds = (const cli_bounds[]){{"--base-layer", 0, 9999},
+                                       {"--max-batch", 1, 65535},
                                        {"--max-tokens", 1, 1 << 30},
                                        {"--max-queries", 1, 1 << 20},
                                        {NULL, 0, 0}},
         .common = &common,
         .spec = &export.spec,
-        .unused = (const cli_unused[]){{"--seed", "nothing is random here"},
-                                       {"--kernels", "--cache-dir DIR looks at a store"},
-                                       {"--no-compile", "what export makes of a model is compiled"},
-                                       {NULL, NULL}},
+        .unused =
+            (const cli_unused[]){{"--seed", "nothing is random here"},
+                                 {"--kernels", "--cache-dir DIR looks at a store"},
+                                 {"--no-compile", "what export makes of a model is compiled"},
+                                 {"--base", "--base-layer names the layer; every kind of layer has plans"},
+                                 {NULL, NULL}},
         .positional_min = 1,
         .positional_max = CLI_MOST_ARGUMENTS,
     };
@@ -344,5 +351,6 @@ int cli_cache(int argc, char **argv)
         status = run(&command, &prune, &export);
     cli_list_free(&export.archs);
     cli_list_free(&export.families);
+    cli_list_free(&export.bits);
     return status;
 }

@@ -3,6 +3,7 @@
 #include "../runtime/plan/absent.h"
 #include "../runtime/plan/create.h"
 #include "../runtime/plan/user_tables.h"
+#include "plans.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@ struct export
     cJSON *keys;           /* of what is in the store now */
     int copied, were_there;
     double bytes; /* of what was copied */
+    struct cli_plan_choice choice;
     struct cli_progress progress;
 };
 
@@ -26,9 +28,9 @@ struct export
 
 static int check_copy(const cli_command *command)
 {
-    static const char *const of_plans[] = {"--fused",       "--unfused",   "--fp16-kv",
-                                           "--checked",     "--max-batch", "--max-tokens",
-                                           "--max-queries", "--device",    "--templates"};
+    static const char *const of_plans[] = {"--fused",     "--unfused",    "--fp16-kv",     "--checked",
+                                           "--max-batch", "--max-tokens", "--max-queries", "--device",
+                                           "--templates", "--bits",       "--base-layer"};
     for (size_t i = 0; i < sizeof of_plans / sizeof of_plans[0]; i++)
         if (cli_given(command, of_plans[i]))
             return cli_usage("cache", "%s: has no effect without --model or --spec; leave it out",
@@ -49,6 +51,8 @@ static int check_plans(const cli_command *command, const struct export_options *
         return cli_usage("cache", "--family: plans need kernels of all their families; leave it out");
     if (cli_spec_sets(&o->spec, "arch"))
         return cli_usage("cache", "--set arch: give --arch");
+    if (o->bits.count && cli_spec_sets(&o->spec, "cache.bits"))
+        return cli_usage("cache", "--bits and --set cache.bits: give one of them");
     if (o->archs.count && cli_given(command, "--device"))
         return cli_usage("cache", "--device: has no effect with --arch; leave it out");
     if (!o->archs.count && !cli_given(command, "--device"))
@@ -213,15 +217,10 @@ static xq_status export_plan(struct export *e, xq_context *context, const char *
     return plan_visit_kernels(context, &plan, put_kernel, e, err);
 }
 
-/* Those of the implementations that were asked for; the fused one where none was. */
 static xq_status export_plans(struct export *e, xq_context *context, const char *spec, error *err)
 {
-    const struct export_options *o = e->o;
-    const bool wanted[] = {[XQ_FUSED] = o->fused || (!o->unfused && !o->fp16_kv),
-                           [XQ_UNFUSED] = o->unfused,
-                           [XQ_FP16_KV] = o->fp16_kv};
     for (int i = XQ_FUSED; i <= XQ_FP16_KV && err->status == XQ_OK; i++)
-        if (wanted[i])
+        if (e->choice.implementations[i])
             export_plan(e, context, spec, (xq_implementation)i, err);
     return err->status;
 }
@@ -270,15 +269,11 @@ static xq_status export_for_arch(struct export *e, gen *g, const char *arch, con
     return err->status;
 }
 
-static xq_status export_for_archs(struct export *e, const char *spec, error *err)
+static xq_status export_for_archs(struct export *e, gen *g, const char *spec, error *err)
 {
     const struct cli_list *archs = &e->o->archs;
-    gen *g = NULL;
-    if (gen_create(e->command->common->templates, &g, err) == XQ_OK)
-        user_tables_add(g, NULL, err);
     for (int i = 0; i < archs->count && err->status == XQ_OK; i++)
         export_for_arch(e, g, archs->items[i], spec, err);
-    gen_destroy(g);
     return err->status;
 }
 
@@ -298,16 +293,41 @@ static xq_status export_for_device(struct export *e, const char *spec, error *er
     return err->status;
 }
 
+/* Which plans there are; the fused ones where no implementation was asked for. */
+static void read_choice(struct export *e)
+{
+    const struct export_options *o = e->o;
+    e->choice = (struct cli_plan_choice){
+        .spec = &o->spec,
+        .bits = &o->bits,
+        .base_layer = o->base_layer,
+        .base_given = cli_given(e->command, "--base-layer"),
+        .implementations = {[XQ_FUSED] = o->fused || (!o->unfused && !o->fp16_kv),
+                            [XQ_UNFUSED] = o->unfused,
+                            [XQ_FP16_KV] = o->fp16_kv},
+    };
+}
+
+/* The plans of every kind of layer. */
 static xq_status export_model(struct export *e, error *err)
 {
-    char *spec = NULL;
-    if (cli_spec_json(&e->o->spec, e->command->common, &spec, err) != XQ_OK)
-        return err->status;
-    if (e->o->archs.count)
-        export_for_archs(e, spec, err);
-    else
-        export_for_device(e, spec, err);
-    free(spec);
+    const struct cli_common *common = e->command->common;
+    struct cli_plans *plans = calloc(1, sizeof *plans);
+    gen *g = NULL;
+    read_choice(e);
+    if (!plans)
+        error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    else if (gen_create(common->templates, &g, err) == XQ_OK && user_tables_add(g, NULL, err) == XQ_OK)
+        cli_plans_find(g, &e->choice, common, plans, err);
+    for (int i = 0; plans && i < plans->count && err->status == XQ_OK; i++)
+        if (e->o->archs.count)
+            export_for_archs(e, g, plans->plans[i].spec, err);
+        else
+            export_for_device(e, plans->plans[i].spec, err);
+    gen_destroy(g);
+    if (plans)
+        cli_plans_free(plans);
+    free(plans);
     return err->status;
 }
 

@@ -68,6 +68,17 @@ static int check_options(const cli_command *command, struct emit_options *o)
 
 /* ------------------------------------------------------------------- work */
 
+static xq_status find_plans(struct emitting *e, error *err)
+{
+    const struct emit_options *o = e->o;
+    const struct cli_plan_choice choice = {.spec = &o->spec,
+                                           .bits = &o->bits,
+                                           .base_layer = o->base_layer,
+                                           .base_given = o->base_given,
+                                           .implementations = {[XQ_FUSED] = true}};
+    return cli_plans_find(e->g, &choice, &o->common, &e->plans, err);
+}
+
 /* What is no architecture is an error before the work. */
 static xq_status choose_archs(struct emitting *e, error *err)
 {
@@ -78,7 +89,8 @@ static xq_status choose_archs(struct emitting *e, error *err)
         e->archs[i] = given->count ? given->items[i] : default_archs[i];
     for (int i = 0; i < e->arch_count && err->status == XQ_OK; i++) {
         char *completed = NULL;
-        gen_complete_with(e->g, e->plans[0].spec, &(gen_completion){.arch = e->archs[i]}, &completed, err);
+        gen_complete_with(e->g, e->plans.plans[0].spec, &(gen_completion){.arch = e->archs[i]}, &completed,
+                          err);
         free(completed);
     }
     return err->status;
@@ -90,8 +102,8 @@ static xq_status report(struct emitting *e, error *err)
     size_t bytes = 0;
     cJSON *root = cJSON_CreateObject(), *plans = cJSON_AddArrayToObject(root, "plans"),
           *files = cJSON_AddArrayToObject(root, "files");
-    for (int i = 0; i < e->plan_count; i++)
-        cJSON_AddItemToArray(plans, cJSON_CreateString(e->plans[i].name));
+    for (int i = 0; i < e->plans.count; i++)
+        cJSON_AddItemToArray(plans, cJSON_CreateString(e->plans.plans[i].name));
     for (int i = 0; i < e->files.count; i++) {
         cJSON_AddItemToArray(files, cJSON_CreateString(e->files.files[i].name));
         bytes += e->files.files[i].size;
@@ -101,10 +113,10 @@ static xq_status report(struct emitting *e, error *err)
     if (err->status != XQ_OK || o->common.quiet || cli_json_to_stdout(&o->common))
         return err->status;
     printf("%s: %d files, %.1f MB; %d plan%s for %d architecture%s:", cli_show(o->out).text, e->files.count,
-           (double)bytes * 1e-6, e->plan_count, e->plan_count == 1 ? "" : "s", e->arch_count,
+           (double)bytes * 1e-6, e->plans.count, e->plans.count == 1 ? "" : "s", e->arch_count,
            e->arch_count == 1 ? "" : "s");
-    for (int i = 0; i < e->plan_count; i++)
-        printf(" %s", e->plans[i].name);
+    for (int i = 0; i < e->plans.count; i++)
+        printf(" %s", e->plans.plans[i].name);
     printf("\n%s/README.md says how to build it\n", cli_show(o->out).text);
     return XQ_OK;
 }
@@ -116,7 +128,7 @@ static xq_status run(struct emitting *e, error *err)
     cli_reads("--table", o->table);
     if (emit_check_folder(o->out, err) != XQ_OK || cli_begin_folder(o->out, err) != XQ_OK ||
         cli_begin_json(&o->common, err) != XQ_OK || gen_create(o->common.templates, &e->g, err) != XQ_OK ||
-        emit_find_plans(e, err) != XQ_OK || choose_archs(e, err) != XQ_OK)
+        find_plans(e, err) != XQ_OK || choose_archs(e, err) != XQ_OK)
         return err->status;
     cli_progress_begin(&e->progress, &o->common, "compiling");
     emit_make_images(e, err);
@@ -128,12 +140,10 @@ static xq_status run(struct emitting *e, error *err)
 
 static void release(struct emitting *e)
 {
-    for (int p = 0; p < e->plan_count; p++) {
-        free(e->plans[p].spec);
-        free(e->plans[p].layers);
+    for (int p = 0; p < e->plans.count; p++)
         for (int a = 0; a < e->arch_count; a++)
-            blueprint_free(&e->plans[p].images[a]);
-    }
+            blueprint_free(&e->images[p][a]);
+    cli_plans_free(&e->plans);
     cli_file_set_free(&e->files);
     gen_destroy(e->g);
     free(e);

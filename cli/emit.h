@@ -6,16 +6,9 @@
 #include "../runtime/plan/spec_view.h"
 #include "cli.h"
 #include "file_set.h"
+#include "plans.h"
 
-enum { EMIT_MOST_PLANS = 64, EMIT_MOST_ARCHS = 16 };
-
-/* A plan: the layers that share a spec. */
-struct emit_plan {
-    char name[64];
-    char *spec;   /* choices, not completed */
-    char *layers; /* "0-4, 6-10"; "all" where the model does not say how many it has */
-    struct blueprint images[EMIT_MOST_ARCHS]; /* one for each architecture of the bundle */
-};
+enum { EMIT_MOST_ARCHS = 16 };
 
 struct emit_options {
     struct cli_common common;
@@ -32,16 +25,12 @@ struct emitting {
     gen *g;
     const char *archs[EMIT_MOST_ARCHS]; /* as --arch has them, or the defaults */
     int arch_count;
-    struct emit_plan plans[EMIT_MOST_PLANS];
-    int plan_count;
+    struct cli_plans plans;
+    struct blueprint images[CLI_MOST_PLANS][EMIT_MOST_ARCHS];
     int nvrtc; /* version, 1000 * major + 10 * minor */
     struct cli_file_set files;
     struct cli_progress progress;
 };
-
-/* Finds the plans that the options describe: one for each width and each kind of layer. Errors: those of
- * completing a spec. */
-xq_status emit_find_plans(struct emitting *e, error *err);
 
 /* Makes the image of every plan for every architecture. */
 xq_status emit_make_images(struct emitting *e, error *err);

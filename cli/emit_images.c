@@ -29,7 +29,7 @@ static xq_status check_target(const struct blueprint *b, const char *arch, error
 static xq_status make_image(struct emitting *e, xq_context *context, int plan, int arch, error *err)
 {
     const struct emit_options *o = e->o;
-    struct emit_plan *p = &e->plans[plan];
+    struct cli_plan *p = &e->plans.plans[plan];
     xq_plan_options options = XQ_PLAN_OPTIONS_INIT;
     options.spec_json = p->spec;
     options.max_batch = (int32_t)o->max_batch;
@@ -38,8 +38,8 @@ static xq_status make_image(struct emitting *e, xq_context *context, int plan, i
     options.max_append = o->max_append;
     options.max_queries = o->max_queries;
     options.max_total_queries = o->max_total_queries;
-    if (plan_blueprint(context, &options, &p->images[arch], err) == XQ_OK)
-        check_target(&p->images[arch], e->archs[arch], err);
+    if (plan_blueprint(context, &options, &e->images[plan][arch], err) == XQ_OK)
+        check_target(&e->images[plan][arch], e->archs[arch], err);
     if (err->status != XQ_OK)
         error_within(err, "plan %s for %s", p->name, e->archs[arch]);
     return err->status;
@@ -47,15 +47,15 @@ static xq_status make_image(struct emitting *e, xq_context *context, int plan, i
 
 xq_status emit_make_images(struct emitting *e, error *err)
 {
-    int done = 0, all = e->arch_count * e->plan_count;
+    int done = 0, all = e->arch_count * e->plans.count;
     for (int a = 0; a < e->arch_count && err->status == XQ_OK; a++) {
         xq_context *context = NULL;
         if (open_context(e, e->archs[a], &context, err) == XQ_OK &&
             cli_require_toolchain(context, err) == XQ_OK)
             e->nvrtc = context_toolchain->nvrtc(context);
-        for (int p = 0; p < e->plan_count && err->status == XQ_OK; p++) {
+        for (int p = 0; p < e->plans.count && err->status == XQ_OK; p++) {
             char detail[128];
-            snprintf(detail, sizeof detail, "%s for %s", e->plans[p].name, e->archs[a]);
+            snprintf(detail, sizeof detail, "%s for %s", e->plans.plans[p].name, e->archs[a]);
             cli_progress_update(&e->progress, (double)done++ / all, detail);
             make_image(e, context, p, a, err);
         }

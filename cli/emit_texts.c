@@ -100,7 +100,7 @@ static xq_status add_renamed(struct emitting *e, const char *source, const char 
 
 static void image_name(const struct emitting *e, int plan, int arch, char name[128])
 {
-    snprintf(name, 128, "plans/%s.%s.xqplan", e->plans[plan].name, e->archs[arch]);
+    snprintf(name, 128, "plans/%s.%s.xqplan", e->plans.plans[plan].name, e->archs[arch]);
 }
 
 /* Words of 8 bytes, least significant byte first, which is the order of every machine that xq runs on. */
@@ -122,20 +122,20 @@ static void write_plans(const struct emitting *e, FILE *f)
     fprintf(f,
             "/* The plans of this bundle, and their images. Written by xq emit. */\n#include \"%s.h\"\n\n",
             name);
-    for (int p = 0; e->o->embed && p < e->plan_count; p++)
+    for (int p = 0; e->o->embed && p < e->plans.count; p++)
         for (int a = 0; a < e->arch_count; a++)
-            write_array(f, p * e->arch_count + a, &e->plans[p].images[a]);
+            write_array(f, p * e->arch_count + a, &e->images[p][a]);
     fprintf(f, "const %s_bundle_image %s_bundle_images[] = {\n", name, name);
-    for (int p = 0; p < e->plan_count; p++)
+    for (int p = 0; p < e->plans.count; p++)
         for (int a = 0; a < e->arch_count; a++) {
             char file[128];
             image_name(e, p, a, file);
-            fprintf(f, "    {\"%s\", \"%s\", ", e->plans[p].name, e->archs[a]);
+            fprintf(f, "    {\"%s\", \"%s\", ", e->plans.plans[p].name, e->archs[a]);
             if (e->o->embed)
                 fprintf(f, "NULL, image_%d, ", p * e->arch_count + a);
             else
                 fprintf(f, "\"%s\", NULL, ", file);
-            fprintf(f, "%zu},\n", e->plans[p].images[a].bytes);
+            fprintf(f, "%zu},\n", e->images[p][a].bytes);
         }
     fputs("    {NULL, NULL, NULL, NULL, 0},\n};\n", f);
 }
@@ -153,12 +153,11 @@ static xq_status add_plans(struct emitting *e, error *err)
     else
         out_of_memory(err);
     free(text);
-    for (int p = 0; !e->o->embed && p < e->plan_count && err->status == XQ_OK; p++)
+    for (int p = 0; !e->o->embed && p < e->plans.count && err->status == XQ_OK; p++)
         for (int a = 0; a < e->arch_count && err->status == XQ_OK; a++) {
             char name[128];
             image_name(e, p, a, name);
-            cli_file_set_add(&e->files, e->plans[p].images[a].image, e->plans[p].images[a].bytes, err, "%s",
-                             name);
+            cli_file_set_add(&e->files, e->images[p][a].image, e->images[p][a].bytes, err, "%s", name);
         }
     return err->status;
 }
@@ -172,12 +171,13 @@ static xq_status add_kernels(struct emitting *e, error *err)
     gen_headers(e->g, &count, &names, &texts);
     for (int i = 0; i < count && err->status == XQ_OK; i++)
         cli_file_set_add(&e->files, texts[i], strlen(texts[i]), err, "kernels/lib/%s", names[i]);
-    for (int p = 0; p < e->plan_count; p++)
+    for (int p = 0; p < e->plans.count; p++)
         for (int a = 0; a < e->arch_count; a++) {
-            const struct blueprint *b = &e->plans[p].images[a];
+            const struct blueprint *b = &e->images[p][a];
             for (int k = 0; k < b->kernel_count && err->status == XQ_OK; k++)
                 cli_file_set_add(&e->files, b->kernels[k].source, strlen(b->kernels[k].source), err,
-                                 "kernels/%s/%s/%s.cu", e->plans[p].name, e->archs[a], b->kernels[k].name);
+                                 "kernels/%s/%s/%s.cu", e->plans.plans[p].name, e->archs[a],
+                                 b->kernels[k].name);
         }
     return err->status;
 }
@@ -235,7 +235,7 @@ static void describe_parameters(const cJSON *spec, const struct blueprint *b, ch
 
 static cJSON *image_json(const struct emitting *e, int plan, int arch, error *err)
 {
-    const struct blueprint *b = &e->plans[plan].images[arch];
+    const struct blueprint *b = &e->images[plan][arch];
     cJSON *image = cJSON_CreateObject(), *spec = cJSON_Parse(b->spec);
     char text[512], file[128];
     if (!spec)
@@ -254,8 +254,9 @@ static cJSON *image_json(const struct emitting *e, int plan, int arch, error *er
 
 static cJSON *plan_json(const struct emitting *e, int plan, error *err)
 {
-    const struct emit_plan *p = &e->plans[plan];
-    cJSON *o = cJSON_CreateObject(), *images = cJSON_CreateArray(), *spec = cJSON_Parse(p->images[0].spec);
+    const struct cli_plan *p = &e->plans.plans[plan];
+    cJSON *o = cJSON_CreateObject(), *images = cJSON_CreateArray(),
+          *spec = cJSON_Parse(e->images[plan][0].spec);
     if (!spec)
         out_of_memory(err);
     /* These are the first architecture's alone; each image has its own. */
@@ -265,7 +266,7 @@ static cJSON *plan_json(const struct emitting *e, int plan, error *err)
     cJSON_AddStringToObject(o, "name", p->name);
     cJSON_AddStringToObject(o, "layers", p->layers);
     cJSON_AddItemToObject(o, "limits", limits_json(e->o));
-    cJSON_AddItemToObject(o, "info", info_json(p->images[0].spec, err));
+    cJSON_AddItemToObject(o, "info", info_json(e->images[plan][0].spec, err));
     for (int a = 0; a < e->arch_count; a++)
         cJSON_AddItemToArray(images, image_json(e, plan, a, err));
     cJSON_AddItemToObject(o, "images", images);
@@ -285,7 +286,7 @@ static cJSON *bundle_json(const struct emitting *e, error *err)
     for (int a = 0; a < e->arch_count; a++)
         cJSON_AddItemToArray(archs, cJSON_CreateString(e->archs[a]));
     cJSON_AddItemToObject(o, "archs", archs);
-    for (int p = 0; p < e->plan_count && err->status == XQ_OK; p++)
+    for (int p = 0; p < e->plans.count && err->status == XQ_OK; p++)
         cJSON_AddItemToArray(plans, plan_json(e, p, err));
     cJSON_AddItemToObject(o, "plans", plans);
     return o;

@@ -41,7 +41,8 @@ static const struct {
     {"run", "--base --queries --seed"},
     {"compare", "--base"},
     {"verify", ""},
-    {"cache export", "--seed --kernels --no-compile"},
+    {"cache export", "--base --seed --kernels --no-compile"},
+    {"emit", "--base --device --seed"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -571,6 +571,29 @@ Test(stores, an_export_serves_all_that_was_asked_for)
     is_unchanged(store, before);
 }
 
+/* A model with two kinds of layers, at two widths. */
+Test(stores, an_export_has_every_kind_of_layer_and_width)
+{
+    static const char mixed[] =
+        "{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 2, \"head_dim\": 64, "
+        "\"num_hidden_layers\": 2, \"sliding_window\": 64, \"layer_types\": "
+        "[\"sliding_attention\", \"full_attention\"]}}";
+    const char *folder = files_directory(), *file = files_path(folder, "mixed.json");
+    fake_nvrtc_use_version(12, NULL);
+    files_write(file, mixed, sizeof mixed - 1);
+    int one = 0, all = 0;
+    char store[PATH_MAX];
+    snprintf(store, sizeof store, "%s/store", folder);
+    for (int i = 0; i < 2; i++) {
+        struct command_result r = command_run("cache export --to %s --spec %s --arch sm_80 %s", store, file,
+                                              i ? "--bits 2,4" : "--layer-kind full --bits 4");
+        cr_assert_eq(r.status, 0, "%s", r.err);
+        *(i ? &all : &one) = entries(store);
+    }
+    /* attend differs by kind and by width, append and dequantize by width alone */
+    cr_expect_eq(all - one, 3 + 2, "%d kernels, then %d", one, all);
+}
+
 /* As in the build of a container. Nothing is compiled twice. */
 Test(stores, an_export_needs_no_cache)
 {

@@ -1,11 +1,18 @@
-/* Which plans a bundle has: one for each bit width, and each kind of layer that the model has. */
+#include "plans.h"
+#include "../runtime/launch/plan_kernels.h"
 #include "choices.h"
-#include "emit.h"
 #include "layers.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* A search on its way. */
+struct finding {
+    gen *g;
+    const struct cli_plan_choice *o;
+    struct cli_plans *plans;
+};
 
 /* ------------------------------------------------------------------- names */
 
@@ -16,10 +23,10 @@ static void append(char *name, size_t size, const char *part)
         snprintf(name + length, size - length, "%s%s", length ? "-" : "", part);
 }
 
-static bool is_taken(const struct emitting *e, const char *name)
+static bool is_taken(const struct finding *f, const char *name)
 {
-    for (int i = 0; i < e->plan_count; i++)
-        if (strcmp(e->plans[i].name, name) == 0)
+    for (int i = 0; i < f->plans->count; i++)
+        if (strcmp(f->plans->plans[i].name, name) == 0)
             return true;
     return false;
 }
@@ -30,9 +37,9 @@ static const char *text_at(const cJSON *object, const char *name)
     return text ? text : "";
 }
 
-/* "4bit", "sliding-4bit", "full-base-4bit", "short-2bit": what tells the bundle's plans apart, and the
- * width. `crosses`: the bundle is of a cross-layer method. */
-static xq_status name_plan(const struct emitting *e, bool crosses, const char *completed, char name[64],
+/* "4bit", "sliding-4bit", "full-base-4bit", "short-2bit": what tells plans apart, and the width.
+ * `crosses`: the method is a cross-layer one. */
+static xq_status name_plan(const struct finding *f, bool crosses, const char *completed, char name[64],
                            error *err)
 {
     struct spec_view v;
@@ -50,8 +57,8 @@ static xq_status name_plan(const struct emitting *e, bool crosses, const char *c
     append(name, 64, !crosses ? "" : !v.shape.cross_layer ? "plain" : v.shape.base ? "base" : "delta");
     append(name, 64, bits);
     cJSON_Delete(spec);
-    if (is_taken(e, name))
-        return error_set(err, XQ_ERROR_INTERNAL, "spec", "two plans of the bundle have the name %s", name);
+    if (is_taken(f, name))
+        return error_set(err, XQ_ERROR_INTERNAL, "spec", "two plans have the name %s", name);
     return XQ_OK;
 }
 
@@ -67,7 +74,7 @@ static bool ends_with_number(const char *layers, int number, size_t *at)
 }
 
 /* Adds a layer to "0-4, 6": "0-4, 6-7". */
-static xq_status add_layer(struct emit_plan *p, int layer, error *err)
+static xq_status add_layer(struct cli_plan *p, int layer, error *err)
 {
     size_t at;
     char *text = NULL;
@@ -87,25 +94,25 @@ static xq_status add_layer(struct emit_plan *p, int layer, error *err)
     return XQ_OK;
 }
 
-static struct emit_plan *find_plan(struct emitting *e, const char *spec)
+static struct cli_plan *find_plan(struct finding *f, const char *spec)
 {
-    for (int i = 0; i < e->plan_count; i++)
-        if (strcmp(e->plans[i].spec, spec) == 0)
-            return &e->plans[i];
+    for (int i = 0; i < f->plans->count; i++)
+        if (strcmp(f->plans->plans[i].spec, spec) == 0)
+            return &f->plans->plans[i];
     return NULL;
 }
 
 /* Takes `spec`. `layer` negative: all layers are alike, and it is not known how many there are. */
-static xq_status add_plan(struct emitting *e, bool crosses, char *spec, int layer, error *err)
+static xq_status add_plan(struct finding *f, bool crosses, char *spec, int layer, error *err)
 {
-    struct emit_plan *p = find_plan(e, spec);
+    struct cli_plan *p = find_plan(f, spec);
     char *completed = NULL;
-    if (!p && e->plan_count == EMIT_MOST_PLANS) {
-        error_set(err, XQ_ERROR_ARGUMENT, "argument", "more than %d plans in one bundle", EMIT_MOST_PLANS);
-    } else if (!p && cli_complete_sizes(e->g, spec, &completed, err) == XQ_OK) {
-        struct emit_plan new = {.spec = spec};
-        if (name_plan(e, crosses, completed, new.name, err) == XQ_OK) {
-            p = &e->plans[e->plan_count++];
+    if (!p && f->plans->count == CLI_MOST_PLANS) {
+        error_set(err, XQ_ERROR_ARGUMENT, "argument", "more than %d plans", CLI_MOST_PLANS);
+    } else if (!p && cli_complete_sizes(f->g, spec, &completed, err) == XQ_OK) {
+        struct cli_plan new = {.spec = spec};
+        if (name_plan(f, crosses, completed, new.name, err) == XQ_OK) {
+            p = &f->plans->plans[f->plans->count++];
             *p = new;
             spec = NULL;
         }
@@ -131,27 +138,27 @@ static bool is_left_out(const error *err)
 }
 
 /* The plans of a spec that has its width and its table. */
-static xq_status add_layers(struct emitting *e, const char *spec_json, error *err)
+static xq_status add_layers(struct finding *f, const char *spec_json, error *err)
 {
     struct cli_choices chosen;
     char *any = NULL;
     struct cli_traits traits;
     cli_choices_read(spec_json, &chosen);
-    if (cli_any_layer_choices(e->g, spec_json, &any, err) == XQ_OK)
-        cli_traits_read(e->g, any, &traits, err);
+    if (cli_any_layer_choices(f->g, spec_json, &any, err) == XQ_OK)
+        cli_traits_read(f->g, any, &traits, err);
     free(any);
-    if (err->status == XQ_OK && e->o->base_given && !layer_is_cross(&traits.shape))
+    if (err->status == XQ_OK && f->o->base_given && !layer_is_cross(&traits.shape))
         cli_refuse_base(&traits.shape, err);
     const bool counted = err->status == XQ_OK && traits.layers < LAYER_MOST_LAYERS;
-    if (counted && chosen.cross_layer && e->o->base_layer >= traits.layers)
+    if (counted && chosen.cross_layer && f->o->base_layer >= traits.layers)
         error_set(err, XQ_ERROR_ARGUMENT, "argument", "--base-layer: %lld; the model has layers 0 .. %d",
-                  (long long)e->o->base_layer, traits.layers - 1);
-    const int count = counted ? traits.layers : chosen.cross_layer ? (int)e->o->base_layer + 2 : 1;
+                  (long long)f->o->base_layer, traits.layers - 1);
+    const int count = counted ? traits.layers : chosen.cross_layer ? (int)f->o->base_layer + 2 : 1;
     for (int layer = 0; layer < count && err->status == XQ_OK; layer++) {
         char *spec = NULL;
         const int number = counted || chosen.cross_layer ? layer : -1;
-        if (cli_layer_spec(e->g, spec_json, number, (int)e->o->base_layer, false, &spec, err) == XQ_OK)
-            add_plan(e, chosen.cross_layer, spec, counted ? layer : -1, err);
+        if (cli_layer_spec(f->g, spec_json, number, (int)f->o->base_layer, false, &spec, err) == XQ_OK)
+            add_plan(f, chosen.cross_layer, spec, counted ? layer : -1, err);
         else if (counted && is_left_out(err))
             error_clear(err);
     }
@@ -173,57 +180,76 @@ static xq_status with(gen *g, const char *spec_json, const char *key, const char
 }
 
 /* With LongRoPE each of the model's two tables has plans of its own, unless the spec chooses one. */
-static xq_status add_tables(struct emitting *e, const char *spec_json, error *err)
+static xq_status add_tables(struct finding *f, const char *spec_json, error *err)
 {
     static const char *const tables[] = {"short", "long"};
     struct cli_choices chosen;
     cli_choices_read(spec_json, &chosen);
     if (!chosen.lacks_table)
-        return add_layers(e, spec_json, err);
+        return add_layers(f, spec_json, err);
     for (int i = 0; i < 2 && err->status == XQ_OK; i++) {
         char *spec = NULL;
-        if (with(e->g, spec_json, "model.rope_scaling.table", tables[i], &spec, err) == XQ_OK)
-            add_layers(e, spec, err);
+        if (with(f->g, spec_json, "model.rope_scaling.table", tables[i], &spec, err) == XQ_OK)
+            add_layers(f, spec, err);
         free(spec);
     }
     return err->status;
 }
 
 /* --set must not tune what no plan runs. */
-static xq_status check_tuning(const struct emitting *e, error *err)
+static xq_status check_tuning(const struct finding *f, error *err)
 {
-    const char *names[EMIT_MOST_PLANS * PLAN_MOST_FAMILIES + 2] = {"merge", "dequantize"};
+    const char *names[CLI_MOST_PLANS * (XQ_FP16_KV + 1) * PLAN_MOST_FAMILIES + 2] = {"merge", "dequantize"};
     int count = 2;
-    for (int i = 0; i < e->plan_count && err->status == XQ_OK; i++) {
+    for (int i = 0; i < f->plans->count && err->status == XQ_OK; i++) {
         char *completed = NULL;
         struct spec_view view;
-        if (cli_complete_sizes(e->g, e->plans[i].spec, &completed, err) == XQ_OK &&
+        if (cli_complete_sizes(f->g, f->plans->plans[i].spec, &completed, err) == XQ_OK &&
             spec_view_read(completed, &view, err) == XQ_OK)
-            count += plan_families(&view.shape, XQ_FUSED, names + count);
+            for (int k = XQ_FUSED; k <= XQ_FP16_KV; k++)
+                if (f->o->implementations[k])
+                    count += plan_families(&view.shape, (xq_implementation)k, names + count);
         free(completed);
     }
-    return err->status == XQ_OK ? cli_spec_check_tuning(&e->o->spec, names, count, err) : err->status;
+    return err->status == XQ_OK ? cli_spec_check_tuning(f->o->spec, names, count, err) : err->status;
 }
 
-xq_status emit_find_plans(struct emitting *e, error *err)
+/* For each width of --bits, or for the spec's own. */
+static xq_status add_widths(struct finding *f, const char *spec_json, error *err)
 {
-    const struct cli_list *bits = &e->o->bits;
-    char *spec = NULL;
-    if (cli_spec_json(&e->o->spec, &e->o->common, &spec, err) != XQ_OK)
-        return err->status;
+    const struct cli_list *bits = f->o->bits;
     if (bits->count == 0)
-        add_tables(e, spec, err);
+        return add_tables(f, spec_json, err);
     for (int i = 0; i < bits->count && err->status == XQ_OK; i++) {
         char *own = NULL;
-        if (with(e->g, spec, "cache.bits", bits->items[i], &own, err) == XQ_OK)
-            add_tables(e, own, err);
+        if (with(f->g, spec_json, "cache.bits", bits->items[i], &own, err) == XQ_OK)
+            add_tables(f, own, err);
         free(own);
     }
+    return err->status;
+}
+
+xq_status cli_plans_find(gen *g, const struct cli_plan_choice *choice, const struct cli_common *common,
+                         struct cli_plans *plans, error *err)
+{
+    char *spec = NULL;
+    struct finding f = {.g = g, .o = choice, .plans = plans};
+    if (cli_spec_json(choice->spec, common, &spec, err) == XQ_OK)
+        add_widths(&f, spec, err);
     free(spec);
-    if (err->status == XQ_OK && e->plan_count == 0) {
+    if (err->status == XQ_OK && plans->count == 0) {
         error_set(err, XQ_ERROR_ARGUMENT, "argument",
                   "model.layer_kind: the model has no layer of this kind");
         error_field(err, "model.layer_kind");
     }
-    return err->status == XQ_OK ? check_tuning(e, err) : err->status;
+    return err->status == XQ_OK ? check_tuning(&f, err) : err->status;
+}
+
+void cli_plans_free(struct cli_plans *plans)
+{
+    for (int i = 0; i < plans->count; i++) {
+        free(plans->plans[i].spec);
+        free(plans->plans[i].layers);
+    }
+    plans->count = 0;
 }
