@@ -167,6 +167,7 @@ typedef struct xq_device_info {
     size_t memory_bytes;
     size_t l2_bytes;
     size_t shared_bytes_per_block; /* opt-in maximum */
+    int32_t ordinal;               /* the GPU's number, as in "cuda:N"; -1 for sim */
 } xq_device_info;
 #define XQ_DEVICE_INFO_INIT XQ_SIZED(xq_device_info)
 XQ_API xq_status xq_context_device(xq_context *context, xq_device_info *info);
@@ -307,6 +308,10 @@ typedef struct xq_plan_info {
     int32_t needs_append_indptr; /* 1: append takes append_indptr (per-channel groups) */
     int32_t latents;             /* groups of KV heads with latents of their own; rank_k counts all */
     xq_parameters_from parameters_from;
+    xq_implementation implementation;
+    int32_t max_batch; /* this and the following: the limits of calls, as in xq_plan_options; none is 0 but
+                          pool_pages, where it is unknown */
+    int64_t max_tokens, max_pages, max_append, max_queries, max_total_queries, pool_pages;
 } xq_plan_info;
 #define XQ_PLAN_INFO_INIT XQ_SIZED(xq_plan_info)
 XQ_API xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info);
