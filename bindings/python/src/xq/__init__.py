@@ -8,6 +8,7 @@ The package is a layer over the C interface, include/xq/xq.h, which says more of
 """
 
 from ._c import Status
+from ._cache import PagedCache
 from ._context import Context, DeviceInfo
 from ._error import ArgumentError, CompileError, DeviceError, Error, FileError, FormatError, OutOfMemoryError, SpecError, \
     UnsupportedError
@@ -22,5 +23,5 @@ for _name in ("ArgumentError", "CompileError", "DeviceError", "Error", "FileErro
 __version__: str = _c.lib.xq_version().decode()
 
 __all__ = ["ArgumentError", "CompileError", "Context", "DeviceBuffer", "DeviceError", "DeviceInfo", "Error", "FileError",
-           "FormatError", "Memory", "OutOfMemoryError", "PageTable", "Plan", "PlanInfo", "SpecError", "Status", "Tails",
+           "FormatError", "Memory", "OutOfMemoryError", "PagedCache", "PageTable", "Plan", "PlanInfo", "SpecError", "Status", "Tails",
            "UnsupportedError", "__version__", "complete", "override"]
