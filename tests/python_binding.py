@@ -2,7 +2,9 @@
 double precision."""
 
 import importlib.util
+import json
 import os
+import struct
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -10,6 +12,7 @@ PACKAGE = os.path.join(ROOT, "bindings", "python", "src")
 BUILD = os.path.dirname(os.environ.get("XQ", os.path.join(ROOT, "build", "xq")))
 
 os.environ.setdefault("XQ_LIBRARY", os.path.join(BUILD, "libxq.so.0"))
+os.environ.setdefault("XQ_PROGRAM", os.path.join(BUILD, "xq"))
 sys.path.insert(0, PACKAGE)
 
 import numpy
@@ -75,3 +78,25 @@ def attention(q, x, weights, position=None, lse=False):
 
 def ints(*values):
     return numpy.array(values, "i4")
+
+
+def write_model(folder, width, heads, kv_heads, layers):
+    """A Hugging Face directory of a Llama's key and value projections, heads of 64: returns {(layer, "k" or "v"): f32 [d, dkv]}."""
+    os.makedirs(folder)
+    draw = numpy.random.default_rng(4)
+    kv = kv_heads * 64
+    weights = {(layer, which): draw.standard_normal((kv, width)).astype("f4") for layer in range(layers) for which in "kv"}
+    entries, offset = {}, 0
+    for (layer, which), array in weights.items():
+        entries[f"model.layers.{layer}.self_attn.{which}_proj.weight"] = {
+            "dtype": "F32", "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
+        offset += array.nbytes
+    text = json.dumps(entries).encode()
+    with open(os.path.join(folder, "model.safetensors"), "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for array in weights.values():
+            file.write(array.tobytes())
+    with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
+        json.dump({"model_type": "llama", "hidden_size": width, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
+                   "head_dim": 64, "num_hidden_layers": layers}, file)
+    return {key: array.T for key, array in weights.items()}

@@ -14,6 +14,9 @@ from ._error import ArgumentError, CompileError, DeviceError, Error, FileError, 
     UnsupportedError
 from ._memory import DeviceBuffer, Memory
 from ._plan import PageTable, Plan, PlanInfo, Tails, complete, override
+from ._prepared import Prepared
+from ._program import prepare
+from ._simulate import simulate_cache, simulate_feedback, simulate_weights
 from . import _c
 
 for _name in ("ArgumentError", "CompileError", "DeviceError", "Error", "FileError", "FormatError", "OutOfMemoryError", "SpecError",
@@ -23,5 +26,6 @@ for _name in ("ArgumentError", "CompileError", "DeviceError", "Error", "FileErro
 __version__: str = _c.lib.xq_version().decode()
 
 __all__ = ["ArgumentError", "CompileError", "Context", "DeviceBuffer", "DeviceError", "DeviceInfo", "Error", "FileError",
-           "FormatError", "Memory", "OutOfMemoryError", "PagedCache", "PageTable", "Plan", "PlanInfo", "SpecError", "Status", "Tails",
-           "UnsupportedError", "__version__", "complete", "override"]
+           "FormatError", "Memory", "OutOfMemoryError", "PagedCache", "PageTable", "Plan", "PlanInfo", "Prepared", "SpecError",
+           "Status", "Tails", "UnsupportedError", "__version__", "complete", "override", "prepare", "simulate_cache",
+           "simulate_feedback", "simulate_weights"]

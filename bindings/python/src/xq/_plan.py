@@ -253,19 +253,8 @@ class Plan:
         names = {item["source"] for kind in ("matrices", "vectors") for item in layout[kind]}
         if self.spec["cache"]["method"] == "latent" and any(item["columns"] == "feedback" for item in layout["matrices"]):
             names.add("k_cost")
-        shapes = self._all_shapes()
+        shapes = weight_shapes(self.spec["model"], self.spec["cache"])
         return {name: shapes[name] for name in WEIGHTS if name in names}
-
-    def _all_shapes(self) -> Dict[str, Tuple[int, ...]]:
-        info = self.info
-        d, dkv = info.hidden_size, info.kv_heads * info.head_dim
-        streams = self.spec["layout"]["streams"]
-        rank_k, rank_v = streams[0]["rank"], streams[-1]["rank"]
-        all_k, all_v = streams[0]["latents"] * rank_k, streams[-1]["latents"] * rank_v
-        by_row = self.spec["model"].get("qk_norm") == "row"
-        return {"wk": (d, dkv), "wv": (d, dkv), "uk": (d, all_k), "ak": (rank_k, dkv), "uv": (d, all_v), "av": (rank_v, dkv),
-                "ukv": (d, all_k), "bk": (dkv,), "bv": (dkv,), "k_norm": (dkv if by_row else info.head_dim,),
-                "sinks": (info.heads,), "k_cost": (dkv,)}
 
     def pack_weights(self, **weights: Any) -> numpy.ndarray:
         """Rounds a layer's projections to the plan's weight type and packs them in the order that the kernels read.
@@ -278,11 +267,11 @@ class Plan:
         missing, that the plan has no use for, of another shape, or with values beyond the type's range.
         """
         arrays = {name: float_array(f"weights.{name}", value) for name, value in weights.items() if value is not None}
-        shapes, used = self._all_shapes(), self.weight_shapes()
+        shapes = self.weight_shapes()
         for name, array in arrays.items():
-            if name not in shapes:
-                raise TypeError(f"pack_weights: there are no weights {name!r}; valid: {', '.join(used)}")
-            if name in used and array.shape != shapes[name]:
+            if name not in WEIGHTS:
+                raise TypeError(f"pack_weights: there are no weights {name!r}; valid: {', '.join(shapes)}")
+            if array.shape != shapes.get(name, array.shape):  # what is not packed is refused by the library
                 raise argument_error(f"weights.{name}", f"its shape is {list(array.shape)}; valid: {list(shapes[name])}")
         struct = _c.xq_weights(**{name: float_pointer(array) for name, array in arrays.items()})
         packed = numpy.empty(self.info.weights_bytes, numpy.uint8)
@@ -521,6 +510,19 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"<xq.Plan {'closed' if self._handle is None else self.info.implementation}>"
+
+
+def weight_shapes(model: Mapping[str, Any], cache: Mapping[str, Any]) -> Dict[str, Tuple[int, ...]]:
+    """Shapes of the matrices and vectors that a layer may have, by the names of xq_weights, from the parts of a completed spec. What
+    a method has no use for is among them."""
+    d, head_dim, heads = model["hidden_size"], model["head_dim"], model["num_attention_heads"]
+    dkv = model["num_key_value_heads"] * head_dim
+    latents = cache["method"].startswith("latent")
+    all_k, all_v = (cache["rank_k"], cache.get("rank_v", 0)) if latents else (d, d)
+    groups = cache.get("groups", 1) if latents else 1
+    return {"wk": (d, dkv), "wv": (d, dkv), "uk": (d, all_k), "ak": (all_k // groups, dkv), "uv": (d, all_v),
+            "av": (all_v // groups, dkv), "ukv": (d, all_k), "bk": (dkv,), "bv": (dkv,),
+            "k_norm": (dkv if model.get("qk_norm") == "row" else head_dim,), "sinks": (heads,), "k_cost": (dkv,)}
 
 
 def float_array(name: str, value: Any) -> numpy.ndarray:
