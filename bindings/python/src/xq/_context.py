@@ -15,7 +15,7 @@ from ._error import argument_error, check
 from ._memory import DeviceBuffer, Staging, count_of, host_bytes
 
 LOGGER = logging.getLogger("xq")
-_LEVELS = {_c.LogLevel.DEBUG: logging.DEBUG, _c.LogLevel.INFO: logging.INFO, _c.LogLevel.WARNING: logging.WARNING}
+_LEVELS: Dict[int, int] = {_c.LogLevel.DEBUG: logging.DEBUG, _c.LogLevel.INFO: logging.INFO, _c.LogLevel.WARNING: logging.WARNING}
 
 LogFunction = Callable[[int, str], None]
 
@@ -36,7 +36,7 @@ class DeviceInfo:
     ordinal: int  #: the GPU's number, as torch counts them; -1 on the software device
 
 
-def encode(name: str, text: Union[str, os.PathLike, None]) -> Optional[bytes]:
+def encode(name: str, text: Union[str, os.PathLike[str], None]) -> Optional[bytes]:
     """Text for the library, as UTF-8; paths as the file system has them."""
     if text is None:
         return None
@@ -70,12 +70,12 @@ class Context:
     its memory; work that uses them must have ended. Raises ArgumentError, DeviceError.
     """
 
-    def __init__(self, device: str = "auto", cache_dir: Union[str, os.PathLike, None] = None,
-                 template_dir: Union[str, os.PathLike, None] = None, log: Optional[LogFunction] = None) -> None:
+    def __init__(self, device: str = "auto", cache_dir: Union[str, os.PathLike[str], None] = None,
+                 template_dir: Union[str, os.PathLike[str], None] = None, log: Optional[LogFunction] = None) -> None:
         self._handle: Optional[int] = None
         self._allocated: Dict[int, int] = {}  # address: bytes
         self._lock = threading.RLock()  # the collector may free a buffer while it is held
-        self._children: weakref.WeakSet = weakref.WeakSet()
+        self._children: weakref.WeakSet[Any] = weakref.WeakSet()
         self._staging = Staging()
         self._callback = _log_callback(log)
         options = _c.xq_context_options(device=encode("device", device), cache_dir=encode("cache_dir", cache_dir),

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
     from ._context import Context
 
-    Memory = Union["DeviceBuffer", torch.Tensor, numpy.ndarray, int]
+    Array = numpy.ndarray[Any, Any]
+    Memory = Union["DeviceBuffer", torch.Tensor, Array, int]
 else:
+    Array = numpy.ndarray
     Memory = Any
 
 #: What an argument's elements may be, by what they are called in specs: names of torch's and numpy's types. numpy has no bf16;
@@ -107,7 +109,7 @@ class DeviceBuffer:
         self._check(offset, target.nbytes)
         self._context._call(_c.lib.xq_device_read, target.address, self.address + offset, target.nbytes)
 
-    def numpy(self, dtype: Any, shape: Union[int, Sequence[int]] = -1) -> numpy.ndarray:
+    def numpy(self, dtype: Any, shape: Union[int, Sequence[int]] = -1) -> Array:
         """A copy of the beginning of the buffer as an array; shape -1: as many elements as there are."""
         kind = numpy.dtype(dtype)
         dims = (self.nbytes // kind.itemsize,) if shape == -1 else shape
@@ -156,7 +158,7 @@ def is_tensor(value: Any) -> bool:
     return torch_module is not None and isinstance(value, torch_module.Tensor)
 
 
-def see(context: Context, name: str, value: Memory) -> Seen:
+def see(context: Context, name: str, value: Any) -> Seen:
     """Checks that `value` can be used with this context: its kind, device and contiguity."""
     if isinstance(value, DeviceBuffer):
         if value.context is not context:
@@ -337,14 +339,14 @@ def current_stream(context: Context, stream: Any) -> Optional[int]:
     """The stream to launch on: `stream` (a torch.cuda.Stream or its number), or where it is None torch's current one on the
     context's GPU. Without torch, and on the software device, the default stream."""
     if stream is not None:
-        return getattr(stream, "cuda_stream", stream)
+        return int(getattr(stream, "cuda_stream", stream))
     torch_module = sys.modules.get("torch")
     if context.is_sim or torch_module is None or not torch_module.cuda.is_available():
         return None
-    return torch_module.cuda.current_stream(context.device.ordinal).cuda_stream
+    return int(torch_module.cuda.current_stream(context.device.ordinal).cuda_stream)
 
 
-def like(context: Context, value: Memory, name: str, shape: Tuple[int, ...], dtype: str, zeros: bool = False) -> Any:
+def like(context: Context, value: Any, name: str, shape: Tuple[int, ...], dtype: str, zeros: bool = False) -> Any:
     """A new array of the kind of `value`: a tensor beside a tensor, else a numpy array beside a numpy array."""
     if is_tensor(value):
         torch_module = sys.modules["torch"]
