@@ -64,7 +64,7 @@ class Tensor:
 def fake_torch(stream):
     made = lambda shape, dtype, device: Tensor(shape if isinstance(shape, tuple) else (shape,), dtype, as_device(device))
     as_device = lambda device: device if not isinstance(device, str) else types.SimpleNamespace(type="cuda", index=int(device[5:]))
-    cuda = types.SimpleNamespace(is_available=lambda: True,
+    cuda = types.SimpleNamespace(is_available=lambda: True, is_initialized=lambda: True,
                                  current_stream=lambda index: types.SimpleNamespace(cuda_stream=stream + index))
     return types.SimpleNamespace(Tensor=Tensor, cuda=cuda, empty=made, zeros=made, float16="float16", float32="float32", uint8="uint8")
 

@@ -95,6 +95,7 @@ class PagedCache:
         self._plans = _plans_of(plan, layers)
         first = self._plans[0]
         self._context: Context = first.context
+        self._torch = None if self._context.is_sim else _torch()
         self.pages = count_of("pages", pages, 1, 2**31 - 1)
         self.page_tokens: int = first.info.page_tokens
         self.layers: int = len(self._plans)
@@ -132,10 +133,9 @@ class PagedCache:
         self._workspace = self._device_bytes(most("workspace_bytes"), zeros=True)
 
     def _device_bytes(self, nbytes: int, zeros: bool = False) -> Memory:
-        torch = None if self._context.is_sim else _torch()
-        if torch is not None:
-            make = torch.zeros if zeros else torch.empty
-            tensor: Memory = make(nbytes, dtype=torch.uint8, device=f"cuda:{self._context.device.ordinal}")
+        if self._torch is not None:
+            make = self._torch.zeros if zeros else self._torch.empty
+            tensor: Memory = make(nbytes, dtype=self._torch.uint8, device=f"cuda:{self._context.device.ordinal}")
             return tensor
         return self._context.alloc(nbytes, fill=0 if zeros else None)
 
@@ -505,10 +505,9 @@ class PagedCache:
         array = numpy.ascontiguousarray(values, "i4")
         if self._context.is_sim:
             return array
-        torch = _torch()
-        if torch is None:
+        if self._torch is None:
             return self._context.upload(array)
-        tensor: Memory = torch.from_numpy(array).to(f"cuda:{self._context.device.ordinal}")
+        tensor: Memory = self._torch.from_numpy(array).to(f"cuda:{self._context.device.ordinal}")
         return tensor
 
     def _table_of(self, sequences: Sequence[int], records: List[_Sequence], layer: int) -> _Table:

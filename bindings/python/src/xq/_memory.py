@@ -337,11 +337,11 @@ def _spans(uses: List[_Use]) -> List[Tuple[int, int, List[_Use]]]:
 
 def current_stream(context: Context, stream: Any) -> Optional[int]:
     """The stream to launch on: `stream` (a torch.cuda.Stream or its number), or where it is None torch's current one on the
-    context's GPU. Without torch, and on the software device, the default stream."""
+    context's GPU. Without torch, before torch has used a GPU, and on the software device: the default stream."""
     if stream is not None:
         return int(getattr(stream, "cuda_stream", stream))
     torch_module = sys.modules.get("torch")
-    if context.is_sim or torch_module is None or not torch_module.cuda.is_available():
+    if context.is_sim or torch_module is None or not torch_module.cuda.is_initialized():
         return None
     return int(torch_module.cuda.current_stream(context.device.ordinal).cuda_stream)
 
