@@ -105,6 +105,16 @@ class Gpu(unittest.TestCase):
         buffer = self.context.upload(b"0123456789")
         self.assertEqual(buffer[2:5].read(), b"234")
 
+    def test_an_address_that_is_given_out_again_does_not_revive_a_buffer(self):
+        freed = self.context.alloc(64)
+        freed.free()
+        again = self.context.alloc(64)
+        self.assertRaisesRegex(xq.ArgumentError, "freed", freed.read)
+        freed.free()
+        del freed
+        again.fill(3)
+        self.assertEqual(again.read(), bytes([3] * 64))
+
     def test_host_arrays_are_refused(self):
         arguments = self.arguments(lambda *shape: numpy.zeros(shape, "f2"))
         with self.assertRaisesRegex(xq.ArgumentError, "q: it is a numpy array, in host memory; valid on a GPU") as caught:

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import weakref
-from typing import Any, Callable, Dict, Optional, Union
+from typing import Any, Callable, Dict, Optional, Set, Union
 
 from . import _c
 from ._error import argument_error, check
@@ -73,7 +73,7 @@ class Context:
     def __init__(self, device: str = "auto", cache_dir: Union[str, os.PathLike[str], None] = None,
                  template_dir: Union[str, os.PathLike[str], None] = None, log: Optional[LogFunction] = None) -> None:
         self._handle: Optional[int] = None
-        self._allocated: Dict[int, int] = {}  # address: bytes
+        self._allocated: Set[int] = set()  # addresses
         self._lock = threading.RLock()  # the collector may free a buffer while it is held
         self._children: weakref.WeakSet[Any] = weakref.WeakSet()
         self._staging = Staging()
@@ -117,7 +117,7 @@ class Context:
         address = ctypes.c_uint64()
         with self._lock:
             self._call(_c.lib.xq_device_alloc, size, ctypes.byref(address))
-            self._allocated[address.value] = size
+            self._allocated.add(address.value)
         buffer = DeviceBuffer(self, address.value, size)
         if fill is not None:
             buffer.fill(fill)
@@ -131,8 +131,9 @@ class Context:
 
     def _free(self, address: int, quiet: bool = False) -> None:
         with self._lock:
-            if self._handle is None or self._allocated.pop(address, None) is None:
+            if self._handle is None:  # close has freed it
                 return
+            self._allocated.remove(address)
             status = _c.lib.xq_device_free(self._handle, address)
         if not quiet:
             check(status, self._handle)

@@ -60,6 +60,7 @@ class DeviceBuffer:
         self._context = context
         self._address = address
         self._base = base
+        self._freed = False
         self.nbytes = nbytes
 
     @property
@@ -74,8 +75,8 @@ class DeviceBuffer:
         return self._address
 
     def _alive(self) -> bool:
-        owner = self._base or self
-        return owner._address in self._context._allocated
+        owner = self if self._base is None else self._base
+        return not owner._freed and not self._context.closed
 
     def __len__(self) -> int:
         return self.nbytes
@@ -87,7 +88,7 @@ class DeviceBuffer:
         if not isinstance(part, slice) or part.step not in (None, 1):
             raise TypeError("a DeviceBuffer takes slices of bytes: buffer[first:end]")
         first, end, _ = part.indices(self.nbytes)
-        return DeviceBuffer(self._context, self.address + first, max(0, end - first), self._base or self)
+        return DeviceBuffer(self._context, self.address + first, max(0, end - first), self if self._base is None else self._base)
 
     def write(self, data: Any, offset: int = 0) -> None:
         """Copies `data` (bytes, a numpy array, a CPU tensor, any contiguous buffer) to `offset` bytes from the beginning."""
@@ -127,10 +128,12 @@ class DeviceBuffer:
         """Gives the memory back. Work that uses it must have ended. Freeing twice is fine; a view cannot be freed."""
         if self._base is not None:
             raise argument_error("buffer", "a view does not own its memory; free the buffer that it is a part of")
-        self._context._free(self._address)
+        if not self._freed:
+            self._freed = True
+            self._context._free(self._address)
 
     def __del__(self) -> None:
-        if getattr(self, "_base", self) is None:
+        if getattr(self, "_base", self) is None and not self._freed:
             self._context._free(self._address, quiet=True)
 
     def _check(self, offset: int, count: int) -> None:
