@@ -297,7 +297,7 @@ class Documents(unittest.TestCase):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(program.replace("xq.Context()", 'xq.Context("sim")'), {})
-        self.assertRegex(printed.getvalue(), r"^\[\[\[[-\d. e\n\[\]]+\]\]\] 68\.0\n$")
+        self.assertRegex(printed.getvalue(), r"^\[\[\[[-+\d. e\n\[\]]+\]\]\] 68\.0\n$")
 
 
 class Arguments(unittest.TestCase):
