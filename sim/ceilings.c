@@ -138,6 +138,7 @@ const char *sim_ceilings_names(void)
 void sim_ceilings_properties(const struct sim_ceilings *ceilings, device_properties *out)
 {
     *out = (device_properties){
+        .ordinal = -1,
         .is_sim = true,
         .ptx_target = "compute_80", /* whatever GPU's ceilings it has */
         .reads_are_cheap = true,

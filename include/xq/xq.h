@@ -189,6 +189,7 @@ typedef struct xq_device_info {
     size_t memory_bytes; /* device memory in total */
     size_t l2_bytes;     /* L2 cache */
     size_t shared_bytes_per_block; /* opt-in maximum */
+    int32_t ordinal;               /* the GPU's number, as in "cuda:N"; -1 for sim */
 } xq_device_info;
 #define XQ_DEVICE_INFO_INIT XQ_SIZED(xq_device_info)
 
@@ -352,6 +353,10 @@ typedef struct xq_plan_info {
     int32_t latents;             /* groups of KV heads with latents of their own; rank_k counts all */
     /* Whether the kernels are tuned for this GPU. */
     xq_parameters_from parameters_from;
+    xq_implementation implementation;
+    int32_t max_batch; /* this and the following: the limits of calls, as in xq_plan_options; none is 0 but
+                          pool_pages, where it is unknown */
+    int64_t max_tokens, max_pages, max_append, max_queries, max_total_queries, pool_pages;
 } xq_plan_info;
 #define XQ_PLAN_INFO_INIT XQ_SIZED(xq_plan_info)
 

@@ -37,6 +37,7 @@ typedef struct device_properties {
     char uuid[37];       /* a GPU's, or that of its MIG instance, as 8-4-4-4-12 digits; "": not known */
     char arch[16];       /* the device's own architecture: "sm_90" */
     char ptx_target[24]; /* the newest that PTX for it may be compiled for: "compute_90" */
+    int ordinal;         /* a GPU's number, as the driver counts them; -1 for sim */
     bool is_sim;
     bool reads_are_cheap; /* launches have ended when they return, and reads are copies within the host: the
                              arrays of a call can be looked at before it launches */

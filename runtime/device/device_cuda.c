@@ -498,6 +498,7 @@ static xq_status find_gpu(struct cuda_device *d, int ordinal, error *err)
                   count - 1);
         return error_field(err, "device");
     }
+    d->base.properties.ordinal = ordinal;
     return cuda_api_check(&d->api, d->api.device_get(&d->ordinal, ordinal), XQ_ERROR_NO_DEVICE,
                           "cuDeviceGet", err);
 }

@@ -186,13 +186,15 @@ xq_status xq_context_device(xq_context *context, xq_device_info *info)
         .memory_bytes = p->memory_bytes,
         .l2_bytes = p->l2_bytes,
         .shared_bytes_per_block = p->shared_bytes_per_block,
+        .ordinal = p->ordinal,
     };
     snprintf(full.name, sizeof full.name, "%s", p->name);
     snprintf(full.arch, sizeof full.arch, "%s", context->arch);
     if (context_toolchain)
         full.nvrtc = context_toolchain->nvrtc(context);
     error err = ERROR_INIT;
-    if (descriptor_write(info, &full, sizeof full, sizeof full, "info", &err) != XQ_OK)
+    if (descriptor_write(info, &full, sizeof full, DESCRIPTOR_UP_TO(xq_device_info, ordinal), "info",
+                         &err) != XQ_OK)
         return context_fail(context, &err);
     return XQ_OK;
 }

@@ -167,6 +167,14 @@ xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info)
         .cache_bytes_per_token = fp16_kv ? (double)s->kv_page_bytes / s->page : s->bytes_per_token,
         .latents = 1,
         .parameters_from = plan->parameters_from,
+        .implementation = plan->implementation,
+        .max_batch = plan->max_batch,
+        .max_tokens = plan->max_tokens,
+        .max_pages = plan->max_pages,
+        .max_append = plan->max_append,
+        .max_queries = plan->max_queries,
+        .max_total_queries = plan->max_total_queries,
+        .pool_pages = plan->pool_pages,
     };
     if (!fp16_kv) {
         full.tail_bytes = s->tail_bytes;

@@ -1,0 +1,31 @@
+"""xq: attention over a cache of low-bit quantized activations.
+
+    context = xq.Context()                       a GPU where there is one, else the software device
+    plan = xq.Plan(context, {"model": "llama-3.1-8b", "cache": {"bits": 4}}, max_tokens=4096)
+    cache = xq.PagedCache(plan, pages=512)       pages, page tables, workspace
+
+The package is a layer over the C interface, include/xq/xq.h, which says more of every call; docs/python.md is its manual.
+"""
+
+from ._c import Status
+from ._cache import PagedCache
+from ._context import Context, DeviceInfo
+from ._error import ArgumentError, CompileError, DeviceError, Error, FileError, FormatError, OutOfMemoryError, SpecError, \
+    UnsupportedError
+from ._memory import DeviceBuffer, Memory
+from ._plan import PageTable, Plan, PlanInfo, Tails, complete, override
+from ._prepared import Prepared
+from ._program import prepare
+from ._simulate import simulate_cache, simulate_feedback, simulate_weights
+from . import _c
+
+for _name in ("ArgumentError", "CompileError", "DeviceError", "Error", "FileError", "FormatError", "OutOfMemoryError",
+              "SpecError", "UnsupportedError"):
+    globals()[_name].__module__ = __name__  # tracebacks show them as users write them
+
+__version__: str = _c.lib.xq_version().decode()
+
+__all__ = ["ArgumentError", "CompileError", "Context", "DeviceBuffer", "DeviceError", "DeviceInfo", "Error", "FileError",
+           "FormatError", "Memory", "OutOfMemoryError", "PagedCache", "PageTable", "Plan", "PlanInfo", "Prepared", "SpecError",
+           "Status", "Tails", "UnsupportedError", "__version__", "complete", "override", "prepare", "simulate_cache",
+           "simulate_feedback", "simulate_weights"]

@@ -1,0 +1,616 @@
+"""A paged cache: pages of several sequences and layers, and their bookkeeping."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy
+
+from ._c import Status
+from ._context import Context
+from ._error import OutOfMemoryError, argument_error
+from ._memory import Array, DeviceBuffer, Memory, count_of, is_tensor
+from ._plan import PageTable, Plan, Tails
+
+
+def out_of(field: str, message: str) -> OutOfMemoryError:
+    return OutOfMemoryError(f"{field}: {message}", status=Status.ERROR_DEVICE_MEMORY, stage="argument", field=field)
+
+
+class PagePool:
+    """Which pages are free, and how many sequences share each. Numbers alone: it touches no device."""
+
+    def __init__(self, pages: int) -> None:
+        self._free = list(range(pages - 1, -1, -1))  # page 0 is given out first
+        self._shares = [0] * pages
+
+    @property
+    def free(self) -> int:
+        return len(self._free)
+
+    def take(self) -> int:
+        page = self._free.pop()
+        self._shares[page] = 1
+        return page
+
+    def share(self, page: int) -> None:
+        self._shares[page] += 1
+
+    def give(self, page: int) -> None:
+        self._shares[page] -= 1
+        if self._shares[page] == 0:
+            self._free.append(page)
+
+    def shares(self, page: int) -> int:
+        return self._shares[page]
+
+
+@dataclasses.dataclass
+class _Sequence:
+    pages: List[int]
+    lengths: List[int]  # tokens that each layer has
+    slot: int = -1  # in the tail pools; -1: there are none
+    accumulated: int = -1  # cross-layer: the layer that the accumulator holds the input of; -1: none
+
+
+class _Table(NamedTuple):
+    """A page table on the device, with the slots of its sequences."""
+
+    pages: PageTable
+    slots: Any
+
+
+class _Rows(NamedTuple):
+    """The rows of an append call, on the device."""
+
+    sequence: Any
+    position: Any
+    indptr: Any
+
+
+class PagedCache:
+    """Pages for the sequences of an engine, in one or several layers that cache the same tokens.
+
+    plan       the plan of every layer, or a list of plans, one for each layer (full and sliding layers, a cross-layer cache
+               with its base layer first); they have one page size in tokens, one shape of heads and one width
+    pages      pages of the pool; each layer has a pool of that many
+    layers     how many layers, where one plan is given
+    sequences  that can exist at a time, for plans with tails; None: as many as max_batch. Others have no such limit
+    weights    the packed weights of each layer: a list, or for one layer the memory itself. Host memory, such as
+               `Plan.pack_weights` gives, is copied to the device; device memory is kept as it is. `set_weights` sets them later
+
+    The cache owns the pools, tails, accumulator and one workspace. On a GPU with torch they are torch tensors, so that torch
+    accounts for them, else memory of the context. Launches and copies go to torch's current stream (without torch to the
+    default one); all of one cache must go to the same, since they share the workspace. Not thread-safe.
+
+    A sequence is a number that `add` or `fork` returns. Its tokens come by `append`, layer by layer, and pages follow by
+    themselves. A forked sequence shares its prefix: a page is copied when a sequence is about to write into one that others
+    have too.
+
+    A call that raises ArgumentError or OutOfMemoryError has changed nothing.
+    """
+
+    def __init__(self, plan: Union[Plan, Sequence[Plan]], pages: int, *, layers: int = 1, sequences: Optional[int] = None,
+                 weights: Union[Memory, Sequence[Memory], None] = None) -> None:
+        self._plans = _plans_of(plan, layers)
+        first = self._plans[0]
+        self._context: Context = first.context
+        self._torch = None if self._context.is_sim else _torch()
+        self.pages = count_of("pages", pages, 1, 2**31 - 1)
+        self.page_tokens: int = first.info.page_tokens
+        self.layers: int = len(self._plans)
+        self.max_tokens: int = min(p.info.max_tokens for p in self._plans)
+        self._pool = PagePool(self.pages)
+        self._sequences: Dict[int, _Sequence] = {}
+        self._next = 0
+        self._version = 0
+        # The latest arrays: the layers of a step have the same.
+        self._table: Tuple[Any, Optional[_Table]] = (None, None)
+        self._rows: Tuple[Any, Optional[_Rows]] = (None, None)
+        self._cross = any(p.info.accumulator_page_bytes for p in self._plans)
+        # A call writes within the unfinished group of its tokens, where groups are of tokens.
+        self._group = max(_group_of(p) for p in self._plans)
+        self._allocate(sequences)
+        self._weights: List[Optional[Memory]] = [None] * self.layers
+        given = [] if weights is None else weights if isinstance(weights, (list, tuple)) else [weights]
+        if given and len(given) != self.layers:
+            raise argument_error("weights", f"there are {len(given)} for {self.layers} layers")
+        for layer, memory in enumerate(given):
+            self.set_weights(layer, memory)
+
+    def _allocate(self, sequences: Optional[int]) -> None:
+        def most(name: str) -> int:
+            return max(int(getattr(p.info, name)) for p in self._plans)
+
+        self._memory = [self._device_bytes(self.pages * p.info.page_bytes) for p in self._plans]
+        slots = count_of("sequences", most("max_batch") if sequences is None else sequences, 1, 2**31 - 1)
+        if not most("tail_bytes") and sequences is not None:
+            raise argument_error("sequences", "it would have no effect: the plans have no tails")
+        self._slots = slots
+        self._free_slots = list(range(slots - 1, -1, -1)) if most("tail_bytes") else None
+        self._tails = [self._device_bytes(slots * p.info.tail_bytes) if p.info.tail_bytes else None for p in self._plans]
+        self._accumulator = self._device_bytes(self.pages * most("accumulator_page_bytes")) if self._cross else None
+        self._workspace = self._device_bytes(most("workspace_bytes"), zeros=True)
+
+    def _device_bytes(self, nbytes: int, zeros: bool = False) -> Memory:
+        if self._torch is not None:
+            make = self._torch.zeros if zeros else self._torch.empty
+            tensor: Memory = make(nbytes, dtype=self._torch.uint8, device=f"cuda:{self._context.device.ordinal}")
+            return tensor
+        return self._context.alloc(nbytes, fill=0 if zeros else None)
+
+    # ---------------------------------------------------------------- what it has
+
+    @property
+    def plans(self) -> Tuple[Plan, ...]:
+        """The plan of each layer."""
+        return tuple(self._plans)
+
+    @property
+    def free_pages(self) -> int:
+        return self._pool.free
+
+    @property
+    def nbytes(self) -> int:
+        """Device memory that the cache owns: pools, tails, accumulator and workspace."""
+        owned = [*self._memory, *self._tails, self._accumulator, self._workspace]
+        return sum(_nbytes(memory) for memory in owned if memory is not None)
+
+    @property
+    def sequences(self) -> Tuple[int, ...]:
+        """Those that exist, in the order in which they were made."""
+        return tuple(self._sequences)
+
+    def length(self, sequence: int, layer: int = 0) -> int:
+        """Tokens of a sequence in a layer."""
+        return self._find(sequence).lengths[self._layer(layer)]
+
+    def pages_of(self, sequence: int) -> Tuple[int, ...]:
+        """Numbers of a sequence's pages in the pools, in order."""
+        return tuple(self._find(sequence).pages)
+
+    def pool(self, layer: int = 0) -> Memory:
+        """The pages of a layer: page n is at n * page_bytes of its plan."""
+        return self._memory[self._layer(layer)]
+
+    @property
+    def workspace(self) -> Memory:
+        return self._workspace
+
+    def tails(self, layer: int = 0) -> Optional[Memory]:
+        """The tail pool of a layer; None where its plan has no tails."""
+        return self._tails[self._layer(layer)]
+
+    @property
+    def accumulator(self) -> Optional[Memory]:
+        """Pages of accumulator_page_bytes, numbered as those of the pools; None but for cross-layer methods."""
+        return self._accumulator
+
+    def weights(self, layer: int = 0) -> Optional[Memory]:
+        return self._weights[self._layer(layer)]
+
+    def set_weights(self, layer: int, memory: Any) -> None:
+        """The packed weights of a layer. Host memory is copied to the device, device memory is kept as it is."""
+        layer = self._layer(layer)
+        needed = self._plans[layer].info.weights_bytes
+        on_host = isinstance(memory, (bytes, bytearray, memoryview, numpy.ndarray)) or \
+            (is_tensor(memory) and memory.device.type == "cpu")
+        if not isinstance(memory, int) and _nbytes(memory) < needed:
+            raise argument_error("weights", f"those of layer {layer} have {_nbytes(memory)} bytes, and {needed} are needed")
+        self._weights[layer] = self._context.upload(memory) if on_host else memory
+
+    # ---------------------------------------------------------------- sequences
+
+    def add(self) -> int:
+        """A new sequence without tokens. Raises OutOfMemoryError where plans with tails have no slot left."""
+        slot = self._take_slot()
+        return self._insert(_Sequence([], [0] * self.layers, slot))
+
+    def free(self, sequence: int) -> None:
+        """Ends a sequence. Pages that no other has are free again."""
+        record = self._find(sequence)
+        del self._sequences[sequence]
+        for page in record.pages:
+            self._pool.give(page)
+        if record.slot >= 0 and self._free_slots is not None:
+            self._free_slots.append(record.slot)
+        self._version += 1
+
+    def fork(self, sequence: int, tokens: Optional[int] = None) -> int:
+        """A new sequence that begins with the first `tokens` tokens of another, by default all of them; it returns its number.
+
+        Full pages are shared. The last, partial page is shared until either of the two writes into it, which copies it.
+        Cross-layer caches share no pages: all are copied now, since an accumulator page belongs to one sequence.
+
+        With tails the prefix must end at a whole group of tokens, or within the unfinished one. All layers must be at the same
+        length. Raises ArgumentError, OutOfMemoryError.
+        """
+        record = self._find(sequence)
+        length = self._even_length(sequence, record)
+        count = length if tokens is None else count_of("tokens", tokens, 0, length)
+        self._check_end("tokens", length, count)
+        kept = record.pages[:_ceil(count, self.page_tokens)]
+        if self._cross and len(kept) > self._pool.free:
+            raise out_of("pages", f"{len(kept)} are needed for the copy, and {self._pool.free} of {self.pages} are free")
+        slot = self._take_slot()
+        if slot >= 0 and count % self._group:
+            self._copy_slot(record.slot, slot)
+        copy = _Sequence(list(kept), [count] * self.layers, slot)
+        if self._cross:
+            copy.pages = [self._pool.take() for _ in kept]
+            for source, target in zip(kept, copy.pages):
+                self._copy_page(source, target)
+        else:
+            for page in kept:
+                self._pool.share(page)
+        return self._insert(copy)
+
+    def truncate(self, sequence: int, tokens: int) -> None:
+        """Takes the last tokens of a sequence back, so that it has `tokens`. With tails it must end at a whole group of tokens,
+        or within the unfinished one. All layers must be at the same length. Raises ArgumentError."""
+        record = self._find(sequence)
+        length = self._even_length(sequence, record)
+        count = count_of("tokens", tokens, 0, length)
+        self._check_end("tokens", length, count)
+        keep = _ceil(count, self.page_tokens)
+        for page in record.pages[keep:]:
+            self._pool.give(page)
+        del record.pages[keep:]
+        record.lengths = [count] * self.layers
+        record.accumulated = -1
+        self._version += 1
+
+    # ---------------------------------------------------------------- launches
+
+    def append(self, sequences: Sequence[int], x: Memory, *, counts: Optional[Sequence[int]] = None, layer: int = 0) -> None:
+        """Appends tokens to sequences of a layer, and gives them pages. Cross-layer caches are accumulated as well.
+
+        sequences  different ones, at most max_batch
+        x          [sum(counts), d] of the plan's dtype: the tokens of the first sequence, then those of the second, ...
+        counts     tokens of each sequence; None: one each
+
+        The layers of a step take the same tokens; the first that gets them makes room for all. Raises ArgumentError,
+        OutOfMemoryError where pages run out (the message says how many are missing), DeviceError.
+        """
+        layer = self._layer(layer)
+        plan, records = self._plans[layer], self._records(sequences)
+        amounts = _amounts(len(records), counts)
+        before = [record.lengths[layer] for record in records]
+        after = [length + count for length, count in zip(before, amounts)]
+        self._check_order(sequences, records, layer, after)
+        undo = self._make_room(sequences, records, before, after)
+        accumulator = self._accumulator if plan.info.accumulator_page_bytes else None
+        try:
+            for record, length in zip(records, after):
+                record.lengths[layer] = length
+            table, rows = self._table_of(sequences, records, layer), self._rows_of(sequences, before, amounts)
+            tails = self._tails_of(layer, table)
+            pages, weights = self._memory[layer], self._weights[layer]
+            plan.append(x, rows.sequence, rows.position, table.pages, pages, weights, self._workspace,
+                        append_indptr=rows.indptr, tails=tails, tokens=sum(amounts), accumulator=accumulator)
+            if accumulator is not None:
+                plan.accumulate(table.pages, pages, accumulator, weights, max_tokens=max([1, *after]), tails=tails)
+        except BaseException:
+            for record, length in zip(records, before):
+                record.lengths[layer] = length
+            self._restore(records, undo)
+            raise
+        for record in records:
+            record.accumulated = layer
+        self._settle(records, undo)
+
+    def attend(self, sequences: Sequence[int], q: Memory, *, counts: Optional[Sequence[int]] = None, layer: int = 0,
+               out: Optional[Memory] = None, lse: Union[Memory, bool, None] = None, query_position: Optional[Memory] = None,
+               tree_mask: Optional[Memory] = None, without_sinks: bool = False) -> Any:
+        """Attends over the tokens that sequences have in a layer.
+
+        q               [sum(counts), H, dh] of the plan's dtype, before RoPE: the queries of the first sequence, then ...
+        counts          queries of each sequence, for plans with several; None: one each. They are at its last tokens, unless
+                        query_position says otherwise
+        out, lse        as in Plan.attend; None, True: made anew beside q
+        query_position  int32 [sum(counts)]
+        tree_mask       int32 or uint32 [sum(counts), words]
+
+        Returns out, or (out, lse) where lse is asked for. Raises ArgumentError, DeviceError.
+        """
+        layer = self._layer(layer)
+        plan, records = self._plans[layer], self._records(sequences)
+        self._check_accumulated(sequences, records, layer)
+        amounts = _amounts(len(records), counts)
+        table = self._table_of(sequences, records, layer)
+        return plan.attend(q, table.pages, self._memory[layer], self._weights[layer], self._workspace, out=out, lse=lse,
+                           queries=sum(amounts), max_tokens=max([1, *(record.lengths[layer] for record in records)]),
+                           max_queries=None if counts is None else max([1, *amounts]),
+                           query_indptr=None if counts is None else self._ints(_offsets(amounts)),
+                           query_position=query_position, tree_mask=tree_mask, without_sinks=without_sinks,
+                           tails=self._tails_of(layer, table),
+                           accumulator=self._accumulator if plan.info.accumulator_page_bytes else None)
+
+    def dequantize(self, sequence: int, layer: int = 0) -> Any:
+        """What the cache holds of a sequence's tokens, for inspection: rows [tokens, columns], or a pair of them for methods
+        with two streams (Plan.dequantize). numpy arrays on the software device, tensors on a GPU, where it needs torch."""
+        layer = self._layer(layer)
+        plan, record = self._plans[layer], self._find(sequence)
+        self._check_accumulated([sequence], [record], layer)
+        table = self._table_of([sequence], [record], layer)
+        found = plan.dequantize(table.pages, self._memory[layer], tails=self._tails_of(layer, table),
+                                accumulator=self._accumulator if plan.info.accumulator_page_bytes else None)
+        length = record.lengths[layer]
+        return tuple(part[:length] for part in found) if isinstance(found, tuple) else found[:length]
+
+    # ---------------------------------------------------------------- launches of one's own
+
+    def page_table(self, sequences: Sequence[int], layer: int = 0) -> PageTable:
+        """The pages of sequences, as arrays on the device."""
+        return self._table_of(sequences, self._records(sequences), self._layer(layer)).pages
+
+    def page_arrays(self, sequences: Sequence[int], layer: int = 0) -> Tuple[Array, Array, Array]:
+        """The same on the host: indptr, indices and last_page_len, int32."""
+        layer = self._layer(layer)
+        return _table_arrays([(record.pages, record.lengths[layer]) for record in self._records(sequences)], self.page_tokens)
+
+    def slots(self, sequences: Sequence[int]) -> Array:
+        """The slot of each sequence in the tail pools, int32; -1 where there are none."""
+        return numpy.array([record.slot for record in self._records(sequences)], "i4")
+
+    def grow(self, sequences: Sequence[int], counts: Optional[Sequence[int]] = None) -> None:
+        """Makes room for tokens that the caller writes into all layers with launches of its own (`page_arrays`, `pool`):
+        sequences are that much longer afterwards. counts: of each sequence; None: one each. Raises ArgumentError,
+        OutOfMemoryError."""
+        records = self._records(sequences)
+        amounts = _amounts(len(records), counts)
+        before = [self._even_length(sequence, record) for sequence, record in zip(sequences, records)]
+        after = [length + count for length, count in zip(before, amounts)]
+        undo = self._make_room(sequences, records, before, after)
+        for record, length in zip(records, after):
+            record.lengths = [length] * self.layers
+            record.accumulated = -1
+        self._settle(records, undo)
+
+    # ---------------------------------------------------------------- pages
+
+    def _make_room(self, sequences: Sequence[int], records: List[_Sequence], before: List[int],
+                   after: List[int]) -> List[List[int]]:
+        """Gives sequences the pages for their new lengths, and copies of those that they are about to write and others have
+        too. Returns the pages that they had: _settle gives back what was replaced, _restore undoes all."""
+        for sequence, length in zip(sequences, after):
+            if length > self.max_tokens:
+                raise argument_error("counts", f"sequence {sequence} would have {length} tokens; valid: up to "
+                                               f"{self.max_tokens}")
+        growing = [record for record, begin, end in zip(records, before, after) if end > begin]
+        missing = [max(0, _ceil(end, self.page_tokens) - len(record.pages)) for record, end in zip(records, after)]
+        copies = self._shared_ahead(growing, [begin for begin, end in zip(before, after) if end > begin])
+        needed = sum(missing) + len(copies)
+        if needed > self._pool.free:
+            raise out_of("pages", f"{needed} are needed for {len(growing)} sequences, and {self._pool.free} of "
+                                  f"{self.pages} are free")
+        undo = [list(record.pages) for record in records]
+        if needed:
+            self._version += 1
+        try:
+            for record, place in copies:
+                source, record.pages[place] = record.pages[place], self._pool.take()
+                self._copy_page(source, record.pages[place])
+            for record, count in zip(records, missing):
+                record.pages.extend(self._pool.take() for _ in range(count))
+        except BaseException:
+            self._restore(records, undo)
+            raise
+        return undo
+
+    def _shared_ahead(self, records: List[_Sequence], begins: List[int]) -> List[Tuple[_Sequence, int]]:
+        """Which pages, by their place in a sequence, must be copied before tokens are written from `begins` on. Where all that
+        share a page are about to write into it, the last of them keeps it. Groups of tokens are written whole, once they are
+        full."""
+        copies: List[Tuple[_Sequence, int]] = []
+        left: Dict[int, int] = {}
+        for record, begin in zip(records, begins):
+            for place in range(begin // self._group * self._group // self.page_tokens, len(record.pages)):
+                page = record.pages[place]
+                shares = left.setdefault(page, self._pool.shares(page))
+                if shares > 1:
+                    left[page] = shares - 1
+                    copies.append((record, place))
+        return copies
+
+    def _settle(self, records: List[_Sequence], undo: List[List[int]]) -> None:
+        for record, old in zip(records, undo):
+            for place, page in enumerate(old):
+                if record.pages[place] != page:
+                    self._pool.give(page)
+
+    def _restore(self, records: List[_Sequence], undo: List[List[int]]) -> None:
+        for record, old in zip(records, undo):
+            for place, page in enumerate(record.pages):
+                if place >= len(old) or page != old[place]:
+                    self._pool.give(page)
+            record.pages = old
+        self._version += 1
+
+    def _copy_page(self, source: int, target: int) -> None:
+        for plan, memory in zip(self._plans, self._memory):
+            _copy(memory, plan.info.page_bytes, source, target)
+        if self._accumulator is not None:
+            _copy(self._accumulator, max(plan.info.accumulator_page_bytes for plan in self._plans), source, target)
+
+    # ---------------------------------------------------------------- slots
+
+    def _take_slot(self) -> int:
+        if self._free_slots is None:
+            return -1
+        if not self._free_slots:
+            raise out_of("sequences", f"all {self._slots} tail slots are in use")
+        return self._free_slots.pop()
+
+    def _copy_slot(self, source: int, target: int) -> None:
+        for plan, memory in zip(self._plans, self._tails):
+            if memory is not None:
+                _copy(memory, plan.info.tail_bytes, source, target)
+
+    def _check_end(self, name: str, length: int, count: int) -> None:
+        begin = length // self._group * self._group
+        if count < begin and count % self._group:
+            raise argument_error(name, f"{count} is within a group of tokens that is quantized; valid: multiples of "
+                                       f"{self._group}, and {begin} to {length}")
+
+    # ---------------------------------------------------------------- sequences
+
+    def _insert(self, record: _Sequence) -> int:
+        number = self._next
+        self._next += 1
+        self._sequences[number] = record
+        return number
+
+    def _find(self, sequence: int) -> _Sequence:
+        record = self._sequences.get(sequence)
+        if record is None:
+            raise argument_error("sequence", f"there is no sequence {sequence!r}")
+        return record
+
+    def _records(self, sequences: Sequence[int]) -> List[_Sequence]:
+        if len(set(sequences)) != len(sequences):
+            raise argument_error("sequences", "one is named twice")
+        return [self._find(sequence) for sequence in sequences]
+
+    def _layer(self, layer: int) -> int:
+        return count_of("layer", layer, 0, self.layers - 1)
+
+    def _even_length(self, sequence: int, record: _Sequence) -> int:
+        if len(set(record.lengths)) > 1:
+            raise argument_error("sequence", f"the layers of sequence {sequence} have {min(record.lengths)} to "
+                                             f"{max(record.lengths)} tokens: a step is not complete")
+        return record.lengths[0]
+
+    def _is_later(self, layer: int) -> bool:
+        """Whether the layer adds to the accumulator that the layer before left."""
+        plan = self._plans[layer]
+        return plan.info.accumulator_page_bytes > 0 and not plan.spec["cache"].get("base", False)
+
+    def _check_order(self, sequences: Sequence[int], records: List[_Sequence], layer: int, after: List[int]) -> None:
+        """Cross-layer: the accumulator holds the layer before, at the length that this one will have."""
+        if not self._is_later(layer):
+            return
+        for sequence, record, length in zip(sequences, records, after):
+            if record.accumulated != layer - 1 or record.lengths[layer - 1] != length:
+                raise argument_error("layer", f"sequence {sequence}: append the same tokens to layer {layer - 1} first; the "
+                                              "layers of a cross-layer cache take every step in order")
+
+    def _check_accumulated(self, sequences: Sequence[int], records: List[_Sequence], layer: int) -> None:
+        if not self._plans[layer].info.accumulator_page_bytes:
+            return
+        for sequence, record in zip(sequences, records):
+            if record.accumulated != layer:
+                raise argument_error("layer", f"sequence {sequence}: the accumulator does not hold layer {layer}; attend after "
+                                              "the layer's append and before the next layer's")
+
+    # ---------------------------------------------------------------- arrays
+
+    def _ints(self, values: Array) -> Memory:
+        array = numpy.ascontiguousarray(values, "i4")
+        if self._context.is_sim:
+            return array
+        if self._torch is None:
+            return self._context.upload(array)
+        tensor: Memory = self._torch.from_numpy(array).to(f"cuda:{self._context.device.ordinal}")
+        return tensor
+
+    def _table_of(self, sequences: Sequence[int], records: List[_Sequence], layer: int) -> _Table:
+        lengths = tuple(record.lengths[layer] for record in records)
+        key = (tuple(sequences), lengths, self._version)
+        kept, table = self._table
+        if table is None or kept != key:
+            arrays = _table_arrays([(record.pages, length) for record, length in zip(records, lengths)], self.page_tokens)
+            slots = None if self._free_slots is None else self._ints(numpy.array([record.slot for record in records]))
+            indptr, indices, last = (self._ints(array) for array in arrays)
+            table = _Table(PageTable(indptr, indices, last, len(records)), slots)
+            self._table = (key, table)
+        return table
+
+    def _rows_of(self, sequences: Sequence[int], before: List[int], amounts: List[int]) -> _Rows:
+        key = (tuple(sequences), tuple(before), tuple(amounts))
+        kept, rows = self._rows
+        if rows is None or kept != key:
+            positions = [numpy.arange(begin, begin + count) for begin, count in zip(before, amounts)]
+            rows = _Rows(self._ints(numpy.repeat(numpy.arange(len(amounts)), amounts)),
+                         self._ints(numpy.concatenate([numpy.arange(0), *positions])), self._ints(_offsets(amounts)))
+            self._rows = (key, rows)
+        return rows
+
+    def _tails_of(self, layer: int, table: _Table) -> Optional[Tails]:
+        pool = self._tails[layer]
+        return None if pool is None else Tails(pool, table.slots)
+
+    def __repr__(self) -> str:
+        return f"<xq.PagedCache: {len(self._sequences)} sequences, {self.free_pages} of {self.pages} pages free>"
+
+
+def _plans_of(plan: Union[Plan, Sequence[Plan]], layers: int) -> List[Plan]:
+    if isinstance(plan, Plan):
+        return [plan] * count_of("layers", layers, 1, 2**20)
+    plans = list(plan)
+    if not plans or not all(isinstance(p, Plan) for p in plans):
+        raise TypeError("plan: a plan, or a list with a plan for each layer")
+    if layers != 1:
+        raise argument_error("layers", "it would have no effect: plan is a list with a plan for each layer")
+    for i, p in enumerate(plans):
+        if p.context is not plans[0].context:
+            raise argument_error("plan", f"that of layer {i} is of another context")
+        for name in ("page_tokens", "hidden_size", "heads", "kv_heads", "head_dim"):
+            if getattr(p.info, name) != getattr(plans[0].info, name):
+                raise argument_error("plan", f"that of layer {i} has {name} {getattr(p.info, name)}, and that of layer 0 "
+                                             f"{getattr(plans[0].info, name)}")
+    return plans
+
+
+def _group_of(plan: Plan) -> int:
+    """Tokens that are written together: a group, where groups are of tokens."""
+    return plan.spec["cache"]["group"] if plan.info.tail_bytes else 1
+
+
+def _amounts(count: int, given: Optional[Sequence[int]]) -> List[int]:
+    if given is None:
+        return [1] * count
+    amounts = [count_of("counts", value, 0, 2**30) for value in given]
+    if len(amounts) != count:
+        raise argument_error("counts", f"there are {len(amounts)} for {count} sequences")
+    return amounts
+
+
+def _offsets(amounts: List[int]) -> Array:
+    return numpy.concatenate([[0], numpy.cumsum(amounts, dtype="i8")])
+
+
+def _table_arrays(sequences: List[Tuple[List[int], int]],
+                  page_tokens: int) -> Tuple[Array, Array, Array]:
+    """indptr, indices, last_page_len of sequences that have these pages and lengths. indices has an element more where there is
+    no page at all, so that it has an address."""
+    used = [pages[:_ceil(length, page_tokens)] for pages, length in sequences]
+    indices = [page for pages in used for page in pages] or [0]
+    last = [(length - 1) % page_tokens + 1 if length else 0 for _, length in sequences]
+    return _offsets([len(pages) for pages in used]).astype("i4"), numpy.array(indices, "i4"), numpy.array(last, "i4")
+
+
+def _ceil(count: int, unit: int) -> int:
+    return -(-count // unit)
+
+
+def _nbytes(memory: Any) -> int:
+    return len(memory) if isinstance(memory, (bytes, bytearray)) else int(memory.nbytes)
+
+
+def _copy(memory: Any, stride: int, source: int, target: int) -> None:
+    """Copies piece `source` of `stride` bytes over piece `target`."""
+    if isinstance(memory, DeviceBuffer):
+        memory.write(memory.read(stride, source * stride), target * stride)
+    else:
+        memory[target * stride:(target + 1) * stride].copy_(memory[source * stride:(source + 1) * stride])
+
+
+def _torch() -> Any:
+    """torch, where it can be imported and has GPUs; None elsewhere."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    return torch if torch.cuda.is_available() else None

@@ -1,0 +1,178 @@
+"""Contexts: a device and a kernel cache."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import logging
+import os
+import threading
+import weakref
+from typing import Any, Callable, Dict, Optional, Set, Union
+
+from . import _c
+from ._error import argument_error, check
+from ._memory import DeviceBuffer, Staging, count_of, host_bytes
+
+LOGGER = logging.getLogger("xq")
+_LEVELS: Dict[int, int] = {_c.LogLevel.DEBUG: logging.DEBUG, _c.LogLevel.INFO: logging.INFO,
+                           _c.LogLevel.WARNING: logging.WARNING}
+
+LogFunction = Callable[[int, str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceInfo:
+    """What a context runs on."""
+
+    name: str
+    arch: str  #: what plans are for by default, for example "sm_90a"
+    is_sim: bool  #: the software device; its times are modelled
+    driver: int  #: CUDA driver version, 1000 * major + 10 * minor; 0 on the software device
+    nvrtc: int  #: NVRTC version likewise; 0: not found
+    sm_count: int
+    memory_bytes: int
+    l2_bytes: int
+    shared_bytes_per_block: int
+    ordinal: int  #: the GPU's number, as torch counts them; -1 on the software device
+
+
+def encode(name: str, text: Union[str, os.PathLike[str], None]) -> Optional[bytes]:
+    """Text for the library, as UTF-8; paths as the file system has them."""
+    if text is None:
+        return None
+    data = os.fsencode(text)
+    if b"\0" in data:
+        raise argument_error(name, "it contains a NUL character")
+    return data
+
+
+def _log_callback(log: Optional[LogFunction]) -> Any:
+    def to_logging(_user: Any, level: int, message: bytes) -> None:
+        LOGGER.log(_LEVELS.get(level, logging.WARNING), "%s", message.decode("utf-8", "replace"))
+
+    def to_function(_user: Any, level: int, message: bytes) -> None:
+        assert log is not None
+        log(_LEVELS.get(level, logging.WARNING), message.decode("utf-8", "replace"))
+
+    return _c.LogCallback(to_logging if log is None else to_function)
+
+
+class Context:
+    """A device and a kernel cache.
+
+    device        "auto": the first GPU that works, else the software device; "cuda", "cuda:N"; "sim", "sim:GPU" with GPU one of
+                  h100, h200, a100, rtx4090
+    cache_dir     where compiled kernels are kept; None: $XQ_CACHE_DIR, else $XDG_CACHE_HOME/xq, else ~/.cache/xq; "": nowhere
+    template_dir  read kernel templates from here instead of those built in (development)
+    log           called with a level of the `logging` module and a line of text, from any thread; None: the logger "xq"
+
+    It may be used from several threads. `close`, or the end of a `with` block, closes its plans and prepared weights and frees
+    its memory; work that uses them must have ended. Raises ArgumentError, DeviceError.
+    """
+
+    def __init__(self, device: str = "auto", cache_dir: Union[str, os.PathLike[str], None] = None,
+                 template_dir: Union[str, os.PathLike[str], None] = None, log: Optional[LogFunction] = None) -> None:
+        self._handle: Optional[int] = None
+        self._allocated: Set[int] = set()  # addresses
+        self._lock = threading.RLock()  # the collector may free a buffer while it is held
+        self._children: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._staging = Staging()
+        self._callback = _log_callback(log)
+        options = _c.xq_context_options(device=encode("device", device), cache_dir=encode("cache_dir", cache_dir),
+                                        template_dir=encode("template_dir", template_dir), log=self._callback)
+        handle = ctypes.c_void_p()
+        status = _c.lib.xq_context_create(ctypes.byref(options), ctypes.byref(handle))
+        try:
+            check(status, handle.value)
+        except BaseException:
+            _c.lib.xq_context_destroy(handle)
+            raise
+        self._handle = handle.value
+        self.device: DeviceInfo = self._query()
+        self.is_sim: bool = self.device.is_sim
+
+    def _query(self) -> DeviceInfo:
+        info = _c.xq_device_info()
+        self._call(_c.lib.xq_context_device, ctypes.byref(info))
+        return DeviceInfo(name=info.name.decode(), arch=info.arch.decode(), is_sim=bool(info.is_sim), driver=info.driver,
+                          nvrtc=info.nvrtc, sm_count=info.sm_count, memory_bytes=info.memory_bytes, l2_bytes=info.l2_bytes,
+                          shared_bytes_per_block=info.shared_bytes_per_block, ordinal=info.ordinal)
+
+    @property
+    def handle(self) -> int:
+        """The xq_context. Raises ArgumentError once the context is closed."""
+        if self._handle is None:
+            raise argument_error("context", "it is closed")
+        return self._handle
+
+    def _call(self, function: Any, *arguments: Any) -> None:
+        handle = self.handle
+        check(function(handle, *arguments), handle)
+
+    # ---------------------------------------------------------------- memory
+
+    def alloc(self, nbytes: int, fill: Optional[int] = None) -> DeviceBuffer:
+        """`nbytes` of device memory, every byte set to `fill` where that is given. Raises OutOfMemoryError."""
+        size = count_of("nbytes", nbytes, 0, 2**62)
+        address = ctypes.c_uint64()
+        with self._lock:
+            self._call(_c.lib.xq_device_alloc, size, ctypes.byref(address))
+            self._allocated.add(address.value)
+        buffer = DeviceBuffer(self, address.value, size)
+        if fill is not None:
+            buffer.fill(fill)
+        return buffer
+
+    def upload(self, data: Any) -> DeviceBuffer:
+        """Device memory with a copy of `data`: bytes, a numpy array, a CPU tensor, any contiguous buffer."""
+        buffer = self.alloc(host_bytes("data", data).nbytes)
+        buffer.write(data)
+        return buffer
+
+    def _free(self, address: int, quiet: bool = False) -> None:
+        with self._lock:
+            if self._handle is None:  # close has freed it
+                return
+            self._allocated.remove(address)
+            status = _c.lib.xq_device_free(self._handle, address)
+        if not quiet:
+            check(status, self._handle)
+
+    def synchronize(self) -> None:
+        """Waits for everything launched so far. Raises DeviceError for faults of the device, ArgumentError for those that a
+        checked plan found."""
+        self._call(_c.lib.xq_device_synchronize)
+
+    # ---------------------------------------------------------------- lifetime
+
+    @property
+    def closed(self) -> bool:
+        return self._handle is None
+
+    def close(self) -> None:
+        """Closes plans and prepared weights, frees all memory of the context, and ends its use. Closing twice is fine."""
+        if self._handle is None:
+            return
+        for child in list(self._children):
+            child.close()
+        self._staging.clear()
+        with self._lock:
+            handle, self._handle = self._handle, None
+            for address in self._allocated:
+                _c.lib.xq_device_free(handle, address)
+            self._allocated.clear()
+            _c.lib.xq_context_destroy(handle)
+
+    def __enter__(self) -> Context:
+        return self
+
+    def __exit__(self, *_exception: Any) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is not None:
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<xq.Context {'closed' if self.closed else self.device.name!r}>"

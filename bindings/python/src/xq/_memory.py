@@ -1,0 +1,363 @@
+"""Device memory, and the arguments of launches that point to it.
+
+An argument is one of
+
+  - a `DeviceBuffer`, memory that the context owns;
+  - a torch tensor on the context's GPU; with a software device, a CPU tensor or a numpy array, which is copied to the device
+    for the call and, where the call writes it, back;
+  - an int, a raw device address, which is taken as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import operator
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy
+
+from . import _c
+from ._error import argument_error
+
+if TYPE_CHECKING:
+    import torch
+
+    from ._context import Context
+
+    Array = numpy.ndarray[Any, Any]
+    Memory = Union["DeviceBuffer", torch.Tensor, Array, int]
+else:
+    Array = numpy.ndarray
+    Memory = Any
+
+#: What an argument's elements may be, by what they are called in specs: names of torch's and numpy's types. numpy has no bf16;
+#: its bits are uint16 there.
+DTYPES: Dict[str, Tuple[str, ...]] = {
+    "f16": ("float16",),
+    "bf16": ("bfloat16", "uint16"),
+    "f32": ("float32",),
+    "int32": ("int32",),
+    "uint32": ("uint32", "int32"),
+}
+SIZES = {"f16": 2, "bf16": 2, "f32": 4, "int32": 4, "uint32": 4}
+
+
+class DeviceBuffer:
+    """A piece of device memory, made by `Context.alloc` and `Context.upload`.
+
+    address   on the device, aligned to 256 bytes
+    nbytes    its size
+
+    The memory is freed by `free`, with the object, or with the context. A slice, `buffer[first:end]` in bytes, is a view: it
+    keeps the buffer alive and does not own memory.
+    """
+
+    def __init__(self, context: Context, address: int, nbytes: int, base: Optional[DeviceBuffer] = None) -> None:
+        self._context = context
+        self._address = address
+        self._base = base
+        self._freed = False
+        self.nbytes = nbytes
+
+    @property
+    def context(self) -> Context:
+        return self._context
+
+    @property
+    def address(self) -> int:
+        """Raises ArgumentError once the memory was freed."""
+        if not self._alive():
+            raise argument_error("buffer", "its memory was freed")
+        return self._address
+
+    def _alive(self) -> bool:
+        owner = self if self._base is None else self._base
+        return not owner._freed and not self._context.closed
+
+    def __len__(self) -> int:
+        return self.nbytes
+
+    def __repr__(self) -> str:
+        return f"<xq.DeviceBuffer of {self.nbytes} bytes{'' if self._alive() else ', freed'}>"
+
+    def __getitem__(self, part: slice) -> DeviceBuffer:
+        if not isinstance(part, slice) or part.step not in (None, 1):
+            raise TypeError("a DeviceBuffer takes slices of bytes: buffer[first:end]")
+        first, end, _ = part.indices(self.nbytes)
+        base = self if self._base is None else self._base
+        return DeviceBuffer(self._context, self.address + first, max(0, end - first), base)
+
+    def write(self, data: Any, offset: int = 0) -> None:
+        """Copies `data` (bytes, a numpy array, a CPU tensor, any contiguous buffer) to `offset` bytes from the beginning."""
+        source = host_bytes("data", data)
+        self._check(offset, source.nbytes)
+        self._context._call(_c.lib.xq_device_write, self.address + offset, source.address, source.nbytes)
+
+    def read(self, nbytes: Optional[int] = None, offset: int = 0) -> bytes:
+        """The bytes from `offset` on; all of them where `nbytes` is None."""
+        count = self.nbytes - offset if nbytes is None else nbytes
+        self._check(offset, count)
+        into = ctypes.create_string_buffer(count) if count else b""
+        self._context._call(_c.lib.xq_device_read, into, self.address + offset, count)
+        return bytes(into)
+
+    def read_into(self, array: Any, offset: int = 0) -> None:
+        """Fills a writable numpy array, CPU tensor or buffer with the bytes from `offset` on."""
+        target = host_bytes("array", array, writable=True)
+        self._check(offset, target.nbytes)
+        self._context._call(_c.lib.xq_device_read, target.address, self.address + offset, target.nbytes)
+
+    def numpy(self, dtype: Any, shape: Union[int, Sequence[int]] = -1) -> Array:
+        """A copy of the beginning of the buffer as an array; shape -1: as many elements as there are."""
+        kind = numpy.dtype(dtype)
+        dims = (self.nbytes // kind.itemsize,) if shape == -1 else shape
+        array = numpy.empty(dims, kind)
+        self.read_into(array)
+        return array
+
+    def fill(self, value: int = 0) -> None:
+        """Sets every byte to `value`, 0 to 255."""
+        if not 0 <= operator.index(value) <= 255:
+            raise argument_error("value", f"{value} is not a byte; valid: 0 to 255")
+        self._context._call(_c.lib.xq_device_fill, self.address, value, self.nbytes)
+
+    def free(self) -> None:
+        """Gives the memory back. Work that uses it must have ended. Freeing twice is fine; a view cannot be freed."""
+        if self._base is not None:
+            raise argument_error("buffer", "a view does not own its memory; free the buffer that it is a part of")
+        if not self._freed:
+            self._freed = True
+            self._context._free(self._address)
+
+    def __del__(self) -> None:
+        if getattr(self, "_base", self) is None and not self._freed:
+            self._context._free(self._address, quiet=True)
+
+    def _check(self, offset: int, count: int) -> None:
+        if offset < 0 or count < 0 or offset + count > self.nbytes:
+            raise argument_error("offset", f"{count} bytes at {offset} are beyond the buffer's {self.nbytes}")
+
+
+# ------------------------------------------------------------------------------------------------ what an argument is
+
+
+class Seen(NamedTuple):
+    """What is known of an argument. Raw addresses have neither size nor shape nor type; buffers have a size alone."""
+
+    address: int
+    nbytes: Optional[int]
+    shape: Optional[Tuple[int, ...]]
+    dtype: Optional[str]
+    host: bool
+    keep: Any = None  # what the address belongs to
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether `value` is a torch tensor. Does not import torch: where it is not imported there are no tensors."""
+    torch_module = sys.modules.get("torch")
+    return torch_module is not None and isinstance(value, torch_module.Tensor)
+
+
+def see(context: Context, name: str, value: Any) -> Seen:
+    """Checks that `value` can be used with this context: its kind, device and contiguity."""
+    if isinstance(value, DeviceBuffer):
+        if value.context is not context:
+            raise argument_error(name, "it is memory of another context")
+        return Seen(value.address, value.nbytes, None, None, False, value)
+    if is_tensor(value):
+        return _see_tensor(context, name, value)
+    if isinstance(value, numpy.ndarray):
+        if not context.is_sim:
+            raise argument_error(name, "it is a numpy array, in host memory; valid on a GPU: a CUDA tensor, a DeviceBuffer")
+        if not value.flags.c_contiguous:
+            raise argument_error(name, "it is not contiguous; numpy.ascontiguousarray makes it so")
+        return Seen(value.ctypes.data, value.nbytes, value.shape, value.dtype.name, True, value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Seen(value, None, None, None, False)
+    raise TypeError(f"{name}: {type(value).__name__} is no device memory; valid: a torch tensor, a DeviceBuffer"
+                    f"{', a numpy array' if context.is_sim else ''}, or an address as int")
+
+
+def _see_tensor(context: Context, name: str, tensor: torch.Tensor) -> Seen:
+    want = "cpu" if context.is_sim else f"cuda:{context.device.ordinal}"
+    have = tensor.device.type if tensor.device.type != "cuda" else f"cuda:{tensor.device.index}"
+    if have != want:
+        raise argument_error(name, f"it is on {have}, and the context on "
+                                   f"{'the software device, which takes cpu' if context.is_sim else want}")
+    if not tensor.is_contiguous():
+        raise argument_error(name, "it is not contiguous; tensor.contiguous() makes it so")
+    return Seen(tensor.data_ptr(), tensor.numel() * tensor.element_size(), tuple(tensor.shape),
+                str(tensor.dtype).replace("torch.", ""), context.is_sim, tensor)
+
+
+class HostBytes(NamedTuple):
+    address: Optional[int]
+    nbytes: int
+    keep: Any
+
+
+def host_bytes(name: str, data: Any, writable: bool = False) -> HostBytes:
+    """Address and size of contiguous host memory: a CPU tensor, a numpy array, or whatever has the buffer protocol."""
+    if is_tensor(data):
+        if data.device.type != "cpu" or not data.is_contiguous():
+            raise argument_error(name, "it must be a contiguous CPU tensor")
+        return HostBytes(data.data_ptr(), data.numel() * data.element_size(), data)
+    try:
+        array = numpy.asarray(data if isinstance(data, numpy.ndarray) else memoryview(data))
+    except (TypeError, BufferError) as error:
+        raise TypeError(f"{name}: {type(data).__name__} is no host memory: {error}") from None
+    if not array.flags.c_contiguous:
+        raise argument_error(name, "it is not contiguous")
+    if writable and not array.flags.writeable:
+        raise argument_error(name, "it is read-only")
+    return HostBytes(array.ctypes.data, array.nbytes, (array, data))
+
+
+def count_of(name: str, value: Any, low: int, high: int) -> int:
+    """A whole number within bounds, both included."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: {type(value).__name__} is no whole number") from None
+    if not low <= number <= high:
+        raise argument_error(name, f"{number}; valid: {low} to {high}")
+    return number
+
+
+# ------------------------------------------------------------------------------------------------ staging
+
+
+class Staging:
+    """Device memory that host arguments are copied through, on the software device. Pieces have the size of what they are for,
+    so that the device sees accesses beyond it; the latest are kept and used again."""
+
+    KEPT = 64
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._free: List[DeviceBuffer] = []
+
+    def take(self, context: Context, nbytes: int) -> DeviceBuffer:
+        with self._lock:
+            for i, piece in enumerate(self._free):
+                if piece.nbytes == nbytes:
+                    return self._free.pop(i)
+        return context.alloc(nbytes)
+
+    def give(self, piece: DeviceBuffer) -> None:
+        with self._lock:
+            self._free.append(piece)
+            oldest = self._free.pop(0) if len(self._free) > self.KEPT else None
+        del oldest  # frees its memory, outside the lock
+
+    def clear(self) -> None:
+        with self._lock:
+            pieces, self._free = self._free, []
+        del pieces
+
+
+class _Use(NamedTuple):
+    struct: Any
+    field: str
+    seen: Seen
+    nbytes: int
+    written: bool
+
+
+class Call:
+    """The memory arguments of one call: checked as they are added, and turned into device addresses by `ready`."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._uses: List[_Use] = []
+
+    def add(self, struct: Any, field: str, value: Optional[Memory], *, name: Optional[str] = None, dtype: Optional[str] = None,
+            shape: Optional[Tuple[int, ...]] = None, nbytes: int = 0, written: bool = False) -> None:
+        """Sets `field` of `struct` to the address of `value`; None leaves 0.
+
+        With a dtype and a shape, tensors must have both, and buffers at least that size. Otherwise any contiguous memory of at
+        least `nbytes` does. `written`: the call writes it.
+        """
+        if value is None:
+            return
+        name = name or field
+        seen = see(self._context, name, value)
+        if dtype is not None and seen.dtype is not None and seen.dtype not in DTYPES[dtype]:
+            raise argument_error(name, f"its elements are {seen.dtype}; valid: {' or '.join(DTYPES[dtype])}")
+        if shape is not None:
+            if seen.shape is not None and seen.shape != shape:
+                raise argument_error(name, f"its shape is {list(seen.shape)}; valid: {list(shape)}")
+            nbytes = math.prod(shape) * SIZES[dtype or "f32"]
+        if seen.nbytes is not None and seen.nbytes < nbytes:
+            raise argument_error(name, f"it has {seen.nbytes} bytes, and {nbytes} are needed")
+        if written and isinstance(value, numpy.ndarray) and not value.flags.writeable:
+            raise argument_error(name, "it is read-only, and the call writes it")
+        self._uses.append(_Use(struct, field, seen, seen.nbytes if seen.nbytes is not None else nbytes, written))
+
+    @contextlib.contextmanager
+    def ready(self) -> Iterator[None]:
+        """Within it every field has its address. Host arguments are on the device; what was written is copied back at its end,
+        unless an exception leaves it."""
+        staged = [use for use in self._uses if use.seen.host]
+        for use in self._uses:
+            if not use.seen.host:
+                setattr(use.struct, use.field, use.seen.address)
+        pieces: List[DeviceBuffer] = []
+        lib, context = _c.lib, self._context
+        try:
+            spans = _spans(staged)
+            for first, end, uses in spans:
+                piece = context._staging.take(context, end - first)
+                pieces.append(piece)
+                context._call(lib.xq_device_write, piece.address, first or None, end - first)
+                for use in uses:
+                    setattr(use.struct, use.field, piece.address + use.seen.address - first)
+            yield
+            for (first, _, uses), piece in zip(spans, pieces):
+                for use in uses:
+                    if use.written:
+                        at = piece.address + use.seen.address - first
+                        context._call(lib.xq_device_read, use.seen.address or None, at, use.nbytes)
+        finally:
+            for piece in pieces:
+                context._staging.give(piece)
+
+
+def _spans(uses: List[_Use]) -> List[Tuple[int, int, List[_Use]]]:
+    """Ranges of host memory that overlap become one: two arguments that share memory share it on the device too."""
+    spans: List[Tuple[int, int, List[_Use]]] = []
+    for use in sorted(uses, key=lambda use: use.seen.address):
+        first, end = use.seen.address, use.seen.address + use.nbytes
+        if spans and first < spans[-1][1]:
+            spans[-1] = (spans[-1][0], max(end, spans[-1][1]), spans[-1][2] + [use])
+        else:
+            spans.append((first, end, [use]))
+    return spans
+
+
+def current_stream(context: Context, stream: Any) -> Optional[int]:
+    """The stream to launch on: `stream` (a torch.cuda.Stream or its number), or where it is None torch's current one on the
+    context's GPU. Without torch, before torch has used a GPU, and on the software device: the default stream."""
+    if stream is not None:
+        return int(getattr(stream, "cuda_stream", stream))
+    torch_module = sys.modules.get("torch")
+    if context.is_sim or torch_module is None or not torch_module.cuda.is_initialized():
+        return None
+    return int(torch_module.cuda.current_stream(context.device.ordinal).cuda_stream)
+
+
+def like(context: Context, value: Any, name: str, shape: Tuple[int, ...], dtype: str, zeros: bool = False) -> Any:
+    """A new array of the kind of `value`: a tensor beside a tensor, else a numpy array beside a numpy array."""
+    if is_tensor(value):
+        torch_module = sys.modules["torch"]
+        kind = getattr(torch_module, DTYPES[dtype][0])
+        return (torch_module.zeros if zeros else torch_module.empty)(shape, dtype=kind, device=value.device)
+    if isinstance(value, numpy.ndarray):
+        return (numpy.zeros if zeros else numpy.empty)(shape, DTYPES[dtype][-1])
+    raise argument_error(name, "it must be given where the other arguments are no tensors or arrays")
+
+

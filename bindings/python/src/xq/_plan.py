@@ -1,0 +1,548 @@
+"""Plans: a spec compiled for a device, and its launches."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import json
+import sys
+from typing import Any, Dict, Mapping, Optional, Tuple, Union
+
+import numpy
+
+from . import _c
+from ._context import Context
+from ._error import argument_error, check
+from ._memory import Array, Call, DeviceBuffer, Memory, count_of, current_stream, is_tensor, like, see
+
+Spec = Union[str, Mapping[str, Any]]
+
+_IMPLEMENTATIONS = {"fused": _c.Implementation.FUSED, "unfused": _c.Implementation.UNFUSED,
+                    "fp16-kv": _c.Implementation.FP16_KV}
+_NAMES = {int(value): name for name, value in _IMPLEMENTATIONS.items()}
+_LAYOUTS = {"fused": "weights_layout", "unfused": "unfused_weights_layout", "fp16-kv": "kv_weights_layout"}
+_FROM = {int(value): value.name.lower() for value in _c.ParametersFrom}
+WEIGHTS = tuple(field[0] for field in _c.xq_weights._fields_[1:])
+
+
+def spec_text(name: str, spec: Spec) -> bytes:
+    """A spec as JSON for the library."""
+    if isinstance(spec, str):
+        return spec.encode()
+    if isinstance(spec, Mapping):
+        return json.dumps(spec, allow_nan=False).encode()
+    raise TypeError(f"{name}: {type(spec).__name__} is no spec; valid: a dict, or JSON text")
+
+
+def _completed(context: Context, function: Any, *texts: bytes) -> Dict[str, Any]:
+    out = ctypes.c_void_p()
+    context._call(function, *texts, ctypes.byref(out))
+    try:
+        completed: Dict[str, Any] = json.loads(ctypes.string_at(out))
+        return completed
+    finally:
+        _c.lib.xq_string_free(out)
+
+
+def complete(spec: Spec, *, context: Optional[Context] = None) -> Dict[str, Any]:
+    """Validates a spec and fills in what it leaves open (docs/spec.md). Without a context one is opened for it, on device
+    "auto".
+
+    Raises SpecError, UnsupportedError, with the key in `field`.
+    """
+    if context is None:
+        with Context() as opened:
+            return complete(spec, context=opened)
+    return _completed(context, _c.lib.xq_spec_complete, spec_text("spec", spec))
+
+
+def override(spec: Spec, overrides: Spec, *, context: Optional[Context] = None) -> Dict[str, Any]:
+    """A spec with other choices: `overrides`, a dict such as {"cache": {"bits": 8}}, is merged into what was chosen, None takes
+    a choice away, and what followed from the old choices is derived anew. Returns the completed spec.
+
+    Raises SpecError, UnsupportedError, ArgumentError.
+    """
+    if context is None:
+        with Context() as opened:
+            return override(spec, overrides, context=opened)
+    return _completed(context, _c.lib.xq_spec_override, spec_text("spec", spec), spec_text("overrides", overrides))
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanInfo:
+    """What a plan states (xq_plan_info): sizes are in bytes."""
+
+    hidden_size: int  #: d
+    heads: int  #: H
+    kv_heads: int  #: Hkv
+    head_dim: int  #: dh
+    page_tokens: int  #: tokens of a page
+    rank_k: int  #: columns cached, as stored
+    rank_v: int
+    page_bytes: int  #: of a page, and the stride between pages
+    page_align: int  #: of the pool
+    weights_bytes: int  #: of the packed weights
+    workspace_bytes: int  #: zeroed once before its first use; one for each stream
+    cache_bytes_per_token: float
+    tail_bytes: int  #: of a sequence's slot in the tail pool; 0: there are no tails
+    accumulator_page_bytes: int  #: cross-layer methods; 0: there is no accumulator
+    accumulator_bytes_per_token: float
+    needs_append_indptr: bool  #: append takes append_indptr
+    latents: int  #: groups of KV heads with latents of their own
+    parameters_from: str  #: "default", "spec", "device", "capability" or "family"
+    implementation: str  #: "fused", "unfused" or "fp16-kv"
+    max_batch: int  #: this and the following: the limits that the plan was created with
+    max_tokens: int
+    max_pages: int
+    max_append: int
+    max_queries: int
+    max_total_queries: int
+    pool_pages: int  #: 0: unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class PageTable:
+    """The pages of each sequence, as FlashInfer has them. All are int32, on the device.
+
+    indptr         [batch + 1]: sequence i owns indices[indptr[i]] to indices[indptr[i + 1] - 1]
+    indices        [indptr[batch]]: numbers of pages in the pool
+    last_page_len  [batch]: tokens in the last page, 1 to page_tokens
+    batch          needed where last_page_len is no tensor or array
+    """
+
+    indptr: Memory
+    indices: Memory
+    last_page_len: Memory
+    batch: Optional[int] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Tails:
+    """Where sequences keep their newest, unquantized tokens.
+
+    pool   slots of tail_bytes, 128-byte aligned
+    slots  int32 [batch]: the slot of each sequence of the table
+    """
+
+    pool: Memory
+    slots: Memory
+
+
+class Plan:
+    """A spec compiled for a context's device: it states sizes and layouts, and launches kernels over memory that the caller
+    owns.
+
+    spec               a dict or JSON text (docs/spec.md)
+    implementation     "fused", "unfused" or "fp16-kv"
+    max_batch          sequences in one call
+    max_tokens         cached tokens of the longest sequence
+    max_pages          page-table entries in one call; 0: enough for max_batch sequences of max_tokens
+    max_append         tokens in one append call
+    max_queries        queries of one sequence in one attend call
+    max_total_queries  over all sequences of a call; 0: max_batch * max_queries
+    checked            look through the arrays of each call before its kernels, on a GPU; the software device always does
+    pool_pages         pages of the pool, so that numbers beyond it are found; 0: unknown. On a GPU for checked plans alone
+
+    Compiling takes seconds; kernels are kept in the context's cache. Raises SpecError, UnsupportedError, ArgumentError,
+    CompileError, DeviceError. Launches of several plans, and of one, may come from several threads.
+
+    Memory arguments of launches are torch tensors, DeviceBuffers or addresses; with a software device also numpy arrays, and
+    tensors are on the CPU. Launches go to `stream`, a torch.cuda.Stream or its number, by default torch's current one, and
+    return at once; on the software device they have ended when they return. Matrices are row major.
+    """
+
+    def __init__(self, context: Context, spec: Spec, *, implementation: str = "fused", max_batch: int = 1,
+                 max_tokens: int = 4096, max_pages: int = 0, max_append: int = 1, max_queries: int = 1,
+                 max_total_queries: int = 0, checked: bool = False, pool_pages: int = 0) -> None:
+        if implementation not in _IMPLEMENTATIONS:
+            raise argument_error("implementation", f"{implementation!r}; valid: {', '.join(_IMPLEMENTATIONS)}")
+        options = _c.xq_plan_options(
+            spec_json=spec_text("spec", spec), implementation=_IMPLEMENTATIONS[implementation],
+            max_batch=count_of("max_batch", max_batch, 1, 65535), max_tokens=count_of("max_tokens", max_tokens, 1, 2**30),
+            max_pages=count_of("max_pages", max_pages, 0, 2**31 - 1), max_append=count_of("max_append", max_append, 1, 2**30),
+            max_queries=count_of("max_queries", max_queries, 1, 2**20),
+            max_total_queries=count_of("max_total_queries", max_total_queries, 0, 2**40), checked=int(bool(checked)),
+            pool_pages=count_of("pool_pages", pool_pages, 0, 2**31 - 1))
+        handle = ctypes.c_void_p()
+        context._call(_c.lib.xq_plan_create, ctypes.byref(options), ctypes.byref(handle))
+        self._open(context, handle.value)
+
+    @classmethod
+    def load(cls, context: Context, image: Any) -> Plan:
+        """A plan of an image (`save`), which is copied: bytes or any buffer. Neither the generator nor NVRTC is needed. Raises
+        FormatError, UnsupportedError for a GPU that does not run it, DeviceError. An image is code: load those that you
+        trust."""
+        data = bytes(image)
+        handle = ctypes.c_void_p()
+        context._call(_c.lib.xq_plan_load, data, len(data), ctypes.byref(handle))
+        plan = cls.__new__(cls)
+        plan._open(context, handle.value)
+        return plan
+
+    def _open(self, context: Context, handle: Optional[int]) -> None:
+        self._handle = handle
+        self._context = context
+        self._spec: Optional[Dict[str, Any]] = None
+        context._children.add(self)
+        info = _c.xq_plan_info()
+        self._call(_c.lib.xq_plan_query, ctypes.byref(info))
+        fields: Dict[str, Any] = {field[0]: getattr(info, field[0]) for field in _c.xq_plan_info._fields_[1:]}
+        fields["needs_append_indptr"] = bool(info.needs_append_indptr)
+        fields["parameters_from"] = _FROM.get(info.parameters_from, str(info.parameters_from))
+        fields["implementation"] = _NAMES[info.implementation]
+        self.info: PlanInfo = PlanInfo(**fields)
+
+    # ---------------------------------------------------------------- what it is
+
+    @property
+    def context(self) -> Context:
+        return self._context
+
+    @property
+    def handle(self) -> int:
+        """The xq_plan. Raises ArgumentError once the plan or its context is closed."""
+        if self._handle is None:
+            raise argument_error("plan", "it is closed")
+        return self._handle
+
+    @property
+    def spec_json(self) -> str:
+        """The completed spec as JSON text."""
+        return str(_c.lib.xq_plan_spec(self.handle), "utf-8")
+
+    @property
+    def spec(self) -> Dict[str, Any]:
+        """The completed spec. It is parsed once; changing it changes nothing of the plan."""
+        if self._spec is None:
+            self._spec = json.loads(self.spec_json)
+        return self._spec
+
+    @property
+    def dtype(self) -> str:
+        """Of activations in and out: "f16" or "bf16"."""
+        return str(self.spec["dtype"])
+
+    def save(self) -> bytes:
+        """The plan's image: everything that `load` needs. The same plan always has the same image."""
+        count = ctypes.c_size_t()
+        self._call(_c.lib.xq_plan_save, None, 0, ctypes.byref(count))
+        image = ctypes.create_string_buffer(count.value)
+        self._call(_c.lib.xq_plan_save, image, count.value, ctypes.byref(count))
+        return image.raw
+
+    def close(self) -> None:
+        """Unloads the kernels; launches must have ended. Closing twice is fine. The context closes its plans."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            _c.lib.xq_plan_destroy(handle)
+
+    def __enter__(self) -> Plan:
+        return self
+
+    def __exit__(self, *_exception: Any) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is not None:
+            self.close()
+
+    def _call(self, function: Any, *arguments: Any) -> None:
+        check(function(self.handle, *arguments), self._context.handle)
+
+    # ---------------------------------------------------------------- weights
+
+    def weight_shapes(self) -> Dict[str, Tuple[int, ...]]:
+        """The matrices and vectors that `pack_weights` takes for this plan, and their shapes. k_cost may be left out."""
+        layout = self.spec[_LAYOUTS[self.info.implementation]]
+        names = {item["source"] for kind in ("matrices", "vectors") for item in layout[kind]}
+        if self.spec["cache"]["method"] == "latent" and any(item["columns"] == "feedback" for item in layout["matrices"]):
+            names.add("k_cost")
+        shapes = weight_shapes(self.spec["model"], self.spec["cache"])
+        return {name: shapes[name] for name in WEIGHTS if name in names}
+
+    def pack_weights(self, **weights: Any) -> Array:
+        """Rounds a layer's projections to the plan's weight type and packs them in the order that the kernels read.
+
+        The names are those of xq_weights, the shapes those of `weight_shapes`: wk, wv [d, dkv] of method x, uk, ak, uv, av of
+        latents, bk, bv, k_norm, sinks where the model has them, ... Each is a numpy array or a tensor of floating-point
+        numbers, row major with y = x * W (a torch Linear has the transpose), and is taken as f32.
+
+        Returns host memory, uint8 [weights_bytes]: `context.upload` copies it to the device. Raises ArgumentError for one that
+        is missing, that the plan has no use for, of another shape, or with values beyond the type's range.
+        """
+        arrays = {name: float_array(f"weights.{name}", value) for name, value in weights.items() if value is not None}
+        shapes = self.weight_shapes()
+        for name, array in arrays.items():
+            if name not in WEIGHTS:
+                raise TypeError(f"pack_weights: there are no weights {name!r}; valid: {', '.join(shapes)}")
+            if array.shape != shapes.get(name, array.shape):  # what is not packed is refused by the library
+                raise argument_error(f"weights.{name}", f"its shape is {list(array.shape)}; valid: {list(shapes[name])}")
+        struct = _c.xq_weights(**{name: float_pointer(array) for name, array in arrays.items()})
+        packed = numpy.empty(self.info.weights_bytes, numpy.uint8)
+        self._call(_c.lib.xq_plan_pack_weights, ctypes.byref(struct), packed.ctypes.data, packed.nbytes)
+        return packed
+
+    def workspace(self) -> DeviceBuffer:
+        """A workspace for this plan, zeroed. Calls that may run at the same time need one each."""
+        return self._context.alloc(self.info.workspace_bytes, fill=0)
+
+    # ---------------------------------------------------------------- launches
+
+    def append(self, x: Memory, token_sequence: Memory, token_position: Memory, table: PageTable, pages: Memory,
+               weights: Optional[Memory] = None, workspace: Optional[Memory] = None, *, tokens: Optional[int] = None,
+               append_indptr: Optional[Memory] = None, tails: Optional[Tails] = None, accumulator: Optional[Memory] = None,
+               rotary_position: Optional[Memory] = None, stream: Any = None) -> None:
+        """Writes tokens into their pages.
+
+        x                [tokens, d] of the plan's dtype, 16-byte aligned: the input of the K and V projections
+        token_sequence   int32 [tokens]: the row of the table that each belongs to
+        token_position   int32 [tokens]: its place in the sequence
+        table            the cache after the call
+        pages            the pool: page_bytes each, page_align aligned; written
+        weights          as packed, 256-byte aligned; methods that cache x as it is do without
+        workspace        "fp16-kv" alone; written
+        tokens           needed where x is neither a tensor nor an array
+        append_indptr    int32 [batch + 1]: rows of x of each sequence; where info.needs_append_indptr
+        tails            where info.tail_bytes is not 0; written
+        accumulator      cross-layer methods, but for a base layer: what the layers before left
+        rotary_position  int32 [tokens], "fp16-kv" alone: positions for RoPE
+
+        Without append_indptr tokens may come in any order, each once. Raises ArgumentError, DeviceError.
+        """
+        args = _c.xq_append_args()
+        call = Call(self._context)
+        rows = self._rows("x", x, "tokens", tokens)
+        batch = self._add_table(call, args.table, table)
+        args.tokens = rows
+        call.add(args, "x", x, dtype=self.dtype, shape=(rows, self.info.hidden_size))
+        call.add(args, "token_sequence", token_sequence, dtype="int32", shape=(rows,))
+        call.add(args, "token_position", token_position, dtype="int32", shape=(rows,))
+        call.add(args, "rotary_position", rotary_position, dtype="int32", shape=(rows,))
+        call.add(args, "append_indptr", append_indptr, dtype="int32", shape=(batch + 1,))
+        call.add(args, "pages", pages, written=True)
+        self._add_weights(call, args, weights)
+        self._add_workspace(call, args, workspace)
+        self._add_tails(call, args.tails, tails, batch, written=True)
+        call.add(args, "accumulator", accumulator)
+        self._launch(call, _c.lib.xq_plan_append, args, stream)
+
+    def accumulate(self, table: PageTable, pages: Memory, accumulator: Memory, weights: Optional[Memory] = None, *,
+                   max_tokens: Optional[int] = None, tails: Optional[Tails] = None, stream: Any = None) -> None:
+        """Cross-layer methods: adds a layer's deltas to the accumulator, for every token of the table; the base layer starts
+        it.
+
+        pages        the layer's deltas
+        accumulator  pages of accumulator_page_bytes, of the same numbers, page_align aligned; written
+        weights      as packed; methods that cache deltas as they are do without
+        max_tokens   no sequence of this call is longer; None: the plan's
+
+        Raises ArgumentError, DeviceError.
+        """
+        args = _c.xq_accumulate_args(max_tokens=self._max_tokens(max_tokens))
+        call = Call(self._context)
+        batch = self._add_table(call, args.table, table)
+        call.add(args, "pages", pages)
+        self._add_weights(call, args, weights)
+        self._add_tails(call, args.tails, tails, batch, written=False)
+        call.add(args, "accumulator", accumulator, written=True)
+        self._launch(call, _c.lib.xq_plan_accumulate, args, stream)
+
+    def attend(self, q: Memory, table: PageTable, pages: Memory, weights: Optional[Memory], workspace: Memory, *,
+               out: Optional[Memory] = None, lse: Union[Memory, bool, None] = None, queries: Optional[int] = None,
+               max_tokens: Optional[int] = None, max_queries: Optional[int] = None, query_indptr: Optional[Memory] = None,
+               query_position: Optional[Memory] = None, token_offset: Optional[Memory] = None,
+               tree_mask: Optional[Memory] = None, mask_words: Optional[int] = None, without_sinks: bool = False,
+               tails: Optional[Tails] = None, accumulator: Optional[Memory] = None, stream: Any = None) -> Any:
+        """Attends with one or more queries of each sequence. Without query_indptr there is one for each, at its last token.
+
+        q               [queries, H, dh] of the plan's dtype, before RoPE, 16-byte aligned
+        pages           page_align aligned
+        weights         as packed, 256-byte aligned; "fp16-kv" needs them for attention sinks alone
+        workspace       workspace_bytes, 256-byte aligned, zeroed before its first use; written
+        out             [queries, H, dh], 16-byte aligned; None: made anew beside q. Zeros where a query sees no token
+        lse             [queries, H] f32: log-sum-exp, natural logarithm; True: made anew; None: none
+        queries         needed where q is neither a tensor nor an array
+        max_tokens      no sequence of this call is longer; None: the plan's
+        max_queries     no sequence of this call has more; None: as many as the plan allows
+        query_indptr    int32 [batch + 1]: rows of q of each sequence
+        query_position  int32 [queries]; None: the last positions of each sequence
+        token_offset    int32 [batch]: the position of each sequence's first token; None: zeros
+        tree_mask       int32 or uint32 [queries, mask_words], with query_position: which drafts each query sees
+        without_sinks   leave attention sinks out, as in all but one part of a merge
+        tails           where info.tail_bytes is not 0
+        accumulator     cross-layer methods: after accumulate
+
+        Returns out, or (out, lse) where lse is asked for. Raises ArgumentError, DeviceError.
+        """
+        info, args = self.info, _c.xq_attend_args(max_tokens=self._max_tokens(max_tokens), without_sinks=int(without_sinks))
+        call = Call(self._context)
+        rows = self._rows("q", q, "queries", queries)
+        shape = (rows, info.heads, info.head_dim)
+        batch = self._add_table(call, args.table, table)
+        args.queries = rows
+        args.max_queries = 0 if max_queries is None else count_of("max_queries", max_queries, 1, info.max_queries)
+        call.add(args, "q", q, dtype=self.dtype, shape=shape)
+        out = self._add_output(call, args, "out", out, q, shape, self.dtype)
+        lse = None if lse is False else lse
+        lse = self._add_output(call, args, "lse", None if lse is True else lse, q, shape[:2], "f32", wanted=lse is not None)
+        call.add(args, "pages", pages)
+        self._add_weights(call, args, weights)
+        self._add_workspace(call, args, workspace)
+        call.add(args, "query_indptr", query_indptr, dtype="int32", shape=(batch + 1,))
+        call.add(args, "query_position", query_position, dtype="int32", shape=(rows,))
+        call.add(args, "token_offset", token_offset, dtype="int32", shape=(batch,))
+        if tree_mask is not None:
+            words = mask_words if mask_words is not None else self._columns("tree_mask", tree_mask, "mask_words")
+            args.mask_words = count_of("mask_words", words, 1, 2**31 - 1)
+            call.add(args, "tree_mask", tree_mask, dtype="uint32", shape=(rows, words))
+        elif mask_words is not None:
+            raise argument_error("mask_words", "it would have no effect without a tree_mask")
+        self._add_tails(call, args.tails, tails, batch, written=False)
+        call.add(args, "accumulator", accumulator)
+        self._launch(call, _c.lib.xq_plan_attend, args, stream)
+        return out if lse is None else (out, lse)
+
+    def merge(self, out_a: Memory, lse_a: Memory, out_b: Memory, lse_b: Memory, *, out: Optional[Memory] = None,
+              lse: Union[Memory, bool, None] = None, queries: Optional[int] = None, stream: Any = None) -> Any:
+        """Joins attention over two disjoint sets of tokens: each row by its log-sum-exp.
+
+        out_a, out_b, out  [queries, H, dh] of the plan's dtype, 16-byte aligned; out may be one of the others; None: made anew
+        lse_a, lse_b, lse  [queries, H] f32; lse True: made anew; None: none
+        queries            needed where out_a is neither a tensor nor an array
+
+        Returns out, or (out, lse) where lse is asked for. Raises ArgumentError, DeviceError.
+        """
+        args = _c.xq_merge_args()
+        call = Call(self._context)
+        rows = self._rows("out_a", out_a, "queries", queries)
+        shape = (rows, self.info.heads, self.info.head_dim)
+        args.queries = rows
+        for name, value in (("out_a", out_a), ("out_b", out_b)):
+            call.add(args, name, value, dtype=self.dtype, shape=shape)
+        for name, value in (("lse_a", lse_a), ("lse_b", lse_b)):
+            call.add(args, name, value, dtype="f32", shape=shape[:2])
+        out = self._add_output(call, args, "out", out, out_a, shape, self.dtype)
+        lse = None if lse is False else lse
+        lse = self._add_output(call, args, "lse", None if lse is True else lse, out_a, shape[:2], "f32", wanted=lse is not None)
+        self._launch(call, _c.lib.xq_plan_merge, args, stream)
+        return out if lse is None else (out, lse)
+
+    def dequantize(self, table: PageTable, pages: Optional[Memory], *, table_entries: Optional[int] = None,
+                   k: Optional[Memory] = None, v: Optional[Memory] = None, tails: Optional[Tails] = None,
+                   accumulator: Optional[Memory] = None, stream: Any = None) -> Any:
+        """The cache as the kernels see it, for inspection: row p * page_tokens + t is token t of the page that entry p of the
+        table names. Rows beyond a sequence's length are left untouched. "fp16-kv" is refused.
+
+        k              [rows, columns] of the plan's dtype, 16-byte aligned; columns: rank_k; methods x and x-cl: d; None: made
+                       anew, of zeros
+        v              [rows, rank_v] where two streams are cached, else None
+        table_entries  indptr[batch]; needed where indices are neither a tensor nor an array
+        accumulator    cross-layer methods; pages are then not read, and may be None
+
+        Returns k, or (k, v) where two streams are cached. Raises ArgumentError, DeviceError.
+        """
+        info, args = self.info, _c.xq_dequantize_args()
+        call = Call(self._context)
+        entries = self._rows("table.indices", table.indices, "table_entries", table_entries)
+        batch = self._add_table(call, args.table, table)
+        args.table_entries = entries
+        rows = entries * info.page_tokens
+        cross = info.accumulator_page_bytes > 0
+        shape_k = (rows, info.hidden_size if cross else info.rank_k)
+        call.add(args, "pages", pages)
+        k = self._add_output(call, args, "k", k, table.indices, shape_k, self.dtype, zeros=True)
+        v = self._add_output(call, args, "v", v, table.indices, (rows, info.rank_v), self.dtype, zeros=True,
+                             wanted=v is not None or (info.rank_v > 0 and not cross))
+        self._add_tails(call, args.tails, tails, batch, written=False)
+        call.add(args, "accumulator", accumulator)
+        self._launch(call, _c.lib.xq_plan_dequantize, args, stream)
+        return k if v is None else (k, v)
+
+    # ---------------------------------------------------------------- arguments
+
+    def _launch(self, call: Call, function: Any, args: Any, stream: Any) -> None:
+        with call.ready():
+            self._call(function, ctypes.byref(args), current_stream(self._context, stream))
+
+    def _rows(self, name: str, value: Memory, count_name: str, count: Optional[int]) -> int:
+        seen = see(self._context, name, value)
+        if count is not None:
+            return count_of(count_name, count, 0, 2**40)
+        if seen.shape is None:
+            raise argument_error(count_name, f"it is needed where {name} is neither a tensor nor an array")
+        if not seen.shape:
+            raise argument_error(name, "it has no dimensions")
+        return seen.shape[0]
+
+    def _columns(self, name: str, value: Memory, count_name: str) -> int:
+        seen = see(self._context, name, value)
+        if seen.shape is None or len(seen.shape) != 2:
+            raise argument_error(count_name, f"it is needed where {name} has no two dimensions")
+        return seen.shape[1]
+
+    def _max_tokens(self, given: Optional[int]) -> int:
+        return self.info.max_tokens if given is None else count_of("max_tokens", given, 0, self.info.max_tokens)
+
+    def _add_table(self, call: Call, struct: Any, table: PageTable) -> int:
+        batch = self._rows("table.last_page_len", table.last_page_len, "table.batch", table.batch)
+        struct.batch = count_of("table.batch", batch, 0, 2**31 - 1)
+        call.add(struct, "indptr", table.indptr, name="table.indptr", dtype="int32", shape=(batch + 1,))
+        call.add(struct, "indices", table.indices, name="table.indices", dtype="int32")
+        call.add(struct, "last_page_len", table.last_page_len, name="table.last_page_len", dtype="int32", shape=(batch,))
+        return batch
+
+    def _add_weights(self, call: Call, args: Any, weights: Optional[Memory]) -> None:
+        call.add(args, "weights", weights, nbytes=self.info.weights_bytes)
+
+    def _add_workspace(self, call: Call, args: Any, workspace: Optional[Memory]) -> None:
+        call.add(args, "workspace", workspace, nbytes=self.info.workspace_bytes, written=True)
+        if workspace is not None:
+            seen = see(self._context, "workspace", workspace)
+            args.workspace_bytes = self.info.workspace_bytes if seen.nbytes is None else seen.nbytes
+
+    def _add_tails(self, call: Call, struct: Any, tails: Optional[Tails], batch: int, written: bool) -> None:
+        if tails is not None:
+            call.add(struct, "pool", tails.pool, name="tails.pool", nbytes=self.info.tail_bytes, written=written)
+            call.add(struct, "slots", tails.slots, name="tails.slots", dtype="int32", shape=(batch,))
+
+    def _add_output(self, call: Call, args: Any, name: str, value: Optional[Memory], beside: Memory, shape: Tuple[int, ...],
+                    dtype: str, zeros: bool = False, wanted: bool = True) -> Optional[Memory]:
+        if not wanted:
+            return None
+        made = like(self._context, beside, name, shape, dtype, zeros) if value is None else value
+        call.add(args, name, made, dtype=dtype, shape=shape, written=True)
+        return made
+
+    def __repr__(self) -> str:
+        return f"<xq.Plan {'closed' if self._handle is None else self.info.implementation}>"
+
+
+def weight_shapes(model: Mapping[str, Any], cache: Mapping[str, Any]) -> Dict[str, Tuple[int, ...]]:
+    """Shapes of the matrices and vectors that a layer may have, by the names of xq_weights, from the parts of a completed spec.
+    What a method has no use for is among them."""
+    d, head_dim, heads = model["hidden_size"], model["head_dim"], model["num_attention_heads"]
+    dkv = model["num_key_value_heads"] * head_dim
+    latents = cache["method"].startswith("latent")
+    all_k, all_v = (cache["rank_k"], cache.get("rank_v", 0)) if latents else (d, d)
+    groups = cache.get("groups", 1) if latents else 1
+    return {"wk": (d, dkv), "wv": (d, dkv), "uk": (d, all_k), "ak": (all_k // groups, dkv), "uv": (d, all_v),
+            "av": (all_v // groups, dkv), "ukv": (d, all_k), "bk": (dkv,), "bv": (dkv,),
+            "k_norm": (dkv if model.get("qk_norm") == "row" else head_dim,), "sinks": (heads,), "k_cost": (dkv,)}
+
+
+def float_array(name: str, value: Any) -> Array:
+    """A contiguous f32 array on the host with the values of an array or a tensor of floating-point numbers."""
+    if is_tensor(value):
+        if not value.is_floating_point():
+            raise argument_error(name, f"its elements are {value.dtype}; valid: floating-point numbers")
+        rows: Array = value.detach().to(device="cpu", dtype=sys.modules["torch"].float32).contiguous().numpy()
+        return rows
+    array = numpy.asarray(value)
+    if not numpy.issubdtype(array.dtype, numpy.floating):
+        raise argument_error(name, f"its elements are {array.dtype}; valid: floating-point numbers")
+    return numpy.ascontiguousarray(array, numpy.float32)
+
+
+def float_pointer(array: Array) -> Any:
+    """For the library, which reads (or writes) it during a call."""
+    return ctypes.cast(array.ctypes.data, _c.FLOATS)

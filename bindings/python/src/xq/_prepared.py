@@ -1,0 +1,114 @@
+"""Prepared weights: files that `prepare` wrote."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+from typing import Any, Dict, Optional, Tuple, Union
+
+import numpy
+
+from . import _c
+from ._context import Context, encode
+from ._error import argument_error, check
+from ._memory import Array, DeviceBuffer, count_of
+from ._plan import Plan, WEIGHTS, weight_shapes
+
+
+class Prepared:
+    """A safetensors file that `xq.prepare` or `xq prepare` wrote, mapped into memory. It must not be changed while it is open;
+    replacing it is fine. Calls may come from several threads, but for `close`.
+
+    spec        what the matrices depend on: {"model": ..., "cache": {...}}. `xq.override` adds bits and what else a plan is to
+                have
+    layers      of the model
+    weights     type of the packed weights: "f16", "bf16", "int8", "e4m3"; None: none are packed
+    base_layer  cross-layer methods: the first layer that has the method of the spec; else 0
+
+    Raises FileError; FormatError for a file that is damaged, unfinished or of another kind or version.
+    """
+
+    def __init__(self, context: Context, path: Union[str, os.PathLike[str]]) -> None:
+        self._handle: Optional[int] = None
+        handle = ctypes.c_void_p()
+        context._call(_c.lib.xq_prepared_open, encode("path", path), ctypes.byref(handle))
+        self._handle = handle.value
+        self._context = context
+        context._children.add(self)
+        info = _c.xq_prepared_info()
+        self._call(_c.lib.xq_prepared_query, ctypes.byref(info))
+        self.spec: Dict[str, Any] = json.loads(info.spec_json)
+        self.layers: int = info.layers
+        self.weights: Optional[str] = info.weights.decode() if info.weights else None
+        self.base_layer: int = info.base_layer
+
+    @property
+    def handle(self) -> int:
+        """The xq_prepared. Raises ArgumentError once the file or its context is closed."""
+        if self._handle is None:
+            raise argument_error("prepared", "it is closed")
+        return self._handle
+
+    def _call(self, function: Any, *arguments: Any) -> None:
+        check(function(self.handle, *arguments), self._context.handle)
+
+    @property
+    def prepared_layers(self) -> Tuple[int, ...]:
+        """The layers that the file has."""
+        return tuple(i for i in range(self.layers) if _c.lib.xq_prepared_layer_spec(self.handle, i) is not None)
+
+    def layer_spec(self, layer: int) -> Dict[str, Any]:
+        """What a layer is prepared for, as `spec`. Raises ArgumentError for one that the file does not have."""
+        text = _c.lib.xq_prepared_layer_spec(self.handle, count_of("layer", layer, 0, self.layers - 1))
+        if text is None:
+            raise argument_error("layer", f"the file does not have layer {layer}")
+        spec: Dict[str, Any] = json.loads(text)
+        return spec
+
+    def layer(self, layer: int) -> Dict[str, Array]:
+        """A layer's matrices as f32, by the names that `Plan.pack_weights` takes them by. They are copies. Raises ArgumentError
+        for a layer that the file does not have, or has packed only; FormatError where it is damaged."""
+        spec = self.layer_spec(layer)
+        found = _c.xq_weights()
+        self._call(_c.lib.xq_prepared_layer, layer, ctypes.byref(found))
+        shapes = weight_shapes(spec["model"], spec["cache"])
+        pointers = {name: getattr(found, name) for name in WEIGHTS}
+        return {name: numpy.ctypeslib.as_array(pointer, shapes[name]).copy() for name, pointer in pointers.items() if pointer}
+
+    def packed(self, plan: Plan, layer: int) -> Array:
+        """A layer's packed weights, uint8 [weights_bytes] of the plan: a copy on the host. Raises ArgumentError for a layer
+        that the file does not have packed, and for a plan that takes other weights (`field` says in what); FormatError where it
+        is damaged."""
+        address, count = self._packed(plan, layer)
+        return numpy.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_uint8)), (count,)).copy()
+
+    def upload(self, plan: Plan, layer: int) -> DeviceBuffer:
+        """The same in device memory, copied from the mapped file."""
+        address, count = self._packed(plan, layer)
+        buffer = self._context.alloc(count)
+        self._context._call(_c.lib.xq_device_write, buffer.address, address, count)
+        return buffer
+
+    def _packed(self, plan: Plan, layer: int) -> Tuple[int, int]:
+        address, count = ctypes.c_void_p(), ctypes.c_size_t()
+        self._call(_c.lib.xq_prepared_packed, plan.handle, count_of("layer", layer, 0, self.layers - 1), ctypes.byref(address),
+                   ctypes.byref(count))
+        assert address.value is not None
+        return address.value, count.value
+
+    def close(self) -> None:
+        """Unmaps the file. Closing twice is fine. The context closes what was opened with it."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            _c.lib.xq_prepared_close(handle)
+
+    def __enter__(self) -> Prepared:
+        return self
+
+    def __exit__(self, *_exception: Any) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is not None:
+            self.close()

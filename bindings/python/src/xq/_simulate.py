@@ -1,0 +1,103 @@
+"""What caches and packed weights hold, worked out on the host without a context or a device."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import Any, Optional
+
+import numpy
+
+from . import _c
+from ._error import argument_error, check
+from ._memory import Array, count_of, is_tensor
+from ._plan import float_array, float_pointer
+
+
+def _quantizer(bits: int, group: int, by_channel: bool, integer_zero: bool, latents: int, clip: float) -> _c.xq_quantizer:
+    return _c.xq_quantizer(bits=count_of("bits", bits, 0, 64), group=count_of("group", group, 0, 2**31 - 1),
+                           by_channel=int(bool(by_channel)), integer_zero=int(bool(integer_zero)),
+                           latents=count_of("latents", latents, 0, 2**31 - 1), clip=clip)
+
+
+def _matrix(name: str, value: Any) -> Array:
+    array = float_array(name, value)
+    if array.ndim != 2:
+        raise argument_error(name, f"it has {array.ndim} dimensions; valid: 2")
+    return array
+
+
+def _as(value: Any, array: Array) -> Any:
+    """A tensor where a tensor was given."""
+    return sys.modules["torch"].from_numpy(array) if is_tensor(value) else array
+
+
+def simulate_cache(x: Any, *, bits: int, group: int = 0, by_channel: bool = False, integer_zero: bool = False, latents: int = 0,
+                   clip: float = 0.0, feedback: Optional[Array] = None) -> Any:
+    """What a cache of this format holds of x [rows, width], bit for bit as append quantizes it and kernels read it.
+
+    bits          2, 3, 4, 8; 16: values are rounded to f16 and no more
+    group         elements that share a scale; 0: all of a row
+    by_channel    a group is consecutive rows of one channel, not channels of a row; rows beyond the last whole group stay as
+                  they are
+    integer_zero  cache.zero_point "integer"
+    latents       matrices side by side in a row, each padded to a multiple of 64 columns as stored; 0: one
+    clip          share of a group's range that codes span, up to 1; 0: 1
+    feedback      what `simulate_feedback` makes; None: none
+
+    x is an array or a tensor of floating-point numbers; the result is f32 of the same shape and kind. Raises ArgumentError.
+    """
+    rows = _matrix("x", x)
+    quantizer = _quantizer(bits, group, by_channel, integer_zero, latents, clip)
+    if feedback is not None:
+        table = float_array("feedback", feedback)
+        expected = _feedback_size(rows.shape[1], group, latents)
+        if table.size != expected:
+            raise argument_error("feedback", f"it has {table.size} elements; valid: {expected}")
+        quantizer.feedback = float_pointer(table)
+    out = numpy.empty_like(rows)
+    check(_c.lib.xq_simulate_cache(ctypes.byref(quantizer), *rows.shape, float_pointer(rows), float_pointer(out)), None)
+    return _as(x, out)
+
+
+def _feedback_size(width: int, group: int, latents: int) -> int:
+    count = max(1, latents)
+    stored = count * (-(-(width // count) // 64) * 64)
+    return -(-stored // group) * group * group if group else 0
+
+
+def simulate_feedback(a: Any, *, width: int, bits: int, group: int, latents: int = 0, cost: Any = None,
+                      integer_zero: bool = False, clip: float = 0.0) -> Array:
+    """What append feeds back of a stream of rows of `width` values, for `simulate_cache` with the same numbers.
+
+    a     [width / latents, cols]: what the stream is multiplied by, as `Plan.pack_weights` takes it (of method x, ak and av
+          side by side)
+    cost  [cols], of squared errors of its columns (for keys k_cost); None: all alike
+
+    Returns f32 [groups, group, group]; groups are those of the row as stored, each latent padded to a multiple of 64. Raises
+    ArgumentError, also for NaN and infinity.
+    """
+    matrix = _matrix("a", a)
+    count_of("width", width, 1, 2**31 - 1)
+    count_of("group", group, 1, 256)
+    per_latent = width // max(1, count_of("latents", latents, 0, width))
+    if matrix.shape[0] != per_latent:
+        raise argument_error("a", f"it has {matrix.shape[0]} rows; valid: {per_latent}")
+    costs = None if cost is None else float_array("cost", cost)
+    if costs is not None and costs.shape != matrix.shape[1:]:
+        raise argument_error("cost", f"its shape is {list(costs.shape)}; valid: {[matrix.shape[1]]}")
+    quantizer = _quantizer(bits, group, False, integer_zero, latents, clip)
+    out = numpy.empty((_feedback_size(width, group, latents) // (group * group), group, group), numpy.float32)
+    check(_c.lib.xq_simulate_feedback(ctypes.byref(quantizer), width, matrix.shape[1], float_pointer(matrix),
+                                      None if costs is None else float_pointer(costs), float_pointer(out)), None)
+    return out
+
+
+def simulate_weights(w: Any, type: str) -> Any:
+    """What packed weights of type "f16", "bf16", "int8" or "e4m3" hold of w [rows, cols]; the 8-bit types have a scale for each
+    column. w is an array or a tensor of floating-point numbers; the result is f32 of the same shape and kind. Raises
+    ArgumentError, also for NaN, infinity, and values beyond the type."""
+    matrix = _matrix("w", w)
+    out = numpy.empty_like(matrix)
+    check(_c.lib.xq_simulate_weights(type.encode(), *matrix.shape, float_pointer(matrix), float_pointer(out)), None)
+    return _as(w, out)
