@@ -353,10 +353,15 @@ typedef struct xq_plan_info {
     int32_t latents;             /* groups of KV heads with latents of their own; rank_k counts all */
     /* Whether the kernels are tuned for this GPU. */
     xq_parameters_from parameters_from;
-    xq_implementation implementation;
-    int32_t max_batch; /* this and the following: the limits of calls, as in xq_plan_options; none is 0 but
-                          pool_pages, where it is unknown */
-    int64_t max_tokens, max_pages, max_append, max_queries, max_total_queries, pool_pages;
+    xq_implementation implementation; /* which of them the plan is of */
+    /* The limits of calls, as xq_plan_options had them; what was left 0 there is filled in: */
+    int32_t max_batch;         /* sequences in one call */
+    int64_t max_tokens;        /* cached tokens of the longest sequence */
+    int64_t max_pages;         /* page-table entries in one call */
+    int64_t max_append;        /* tokens in one append call */
+    int64_t max_queries;       /* queries of one sequence in one attend call */
+    int64_t max_total_queries; /* queries of one attend call, over all sequences */
+    int64_t pool_pages;        /* pages of the pool; 0: unknown */
 } xq_plan_info;
 #define XQ_PLAN_INFO_INIT XQ_SIZED(xq_plan_info)
 
