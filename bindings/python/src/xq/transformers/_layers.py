@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
+import numpy
 import torch
 
 from .._context import Context
@@ -96,7 +97,7 @@ class Layers:
             if self._prepared.weights == self._weights:
                 data = self._prepared.packed(plan, index)
             else:
-                data = plan.pack_weights(**self._prepared.layer(index))
+                data = plan.pack_weights(**self.matrices(index))
             memory = zeros(self.context, self._device, plan.info.weights_bytes)
             if isinstance(memory, torch.Tensor):
                 memory.copy_(torch.from_numpy(data))
@@ -104,6 +105,10 @@ class Layers:
                 memory.write(data)
             self._packed[index] = memory
         return self._packed[index]
+
+    def matrices(self, index: int) -> Dict[str, numpy.ndarray]:
+        """The layer's prepared matrices as f32, y = x * W (docs/prepare.md)."""
+        return self._prepared.layer(index)
 
     @property
     def weights_bytes(self) -> int:
