@@ -84,7 +84,7 @@ CLI_OBJ     := $(call obj,$(CLI_SRC))
 SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 TESTS       := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 
-.PHONY: all accuracy demo features tables llama test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv clean FORCE
+.PHONY: all accuracy demo features tables llama test run-tests check-all check-asan check-tsan lint install gpu-bundle deps venv torch wheel clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BUILD)/xq ; @:
@@ -168,12 +168,23 @@ deps:
 # The Python environment of tools/. Optional: without it `make demo` uses synthetic activations and
 # `make test` skips the tools' tests, and both say so.
 venv: $(VENV)/ready ; @:
-$(VENV)/ready: tools/requirements.txt
-	$(call say,VENV,$(VENV))
+# $(call pip,ARGUMENTS): installs into the environment, which it makes where there is none.
+define pip
+	$(call say,VENV,$@)
 	$(Q)test -x $(VENV)/bin/python || python3 -m venv $(VENV)
-	$(Q)log=$$($(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-	    -r tools/requirements.txt 2>&1) || { printf '%s\n' "$$log" | tail -n 1 >&2; exit 1; }
+	$(Q)log=$$($(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(1) 2>&1) || \
+	    { printf '%s\n' "$$log" | tail -n 1 >&2; exit 1; }
 	@touch $@
+endef
+$(VENV)/ready: tools/requirements.txt tools/requirements-wheel.txt
+	$(call pip,$(addprefix -r ,$^))
+
+# torch and transformers, for the tests of bindings/python that need them; without, those are skipped by name. Gigabytes.
+torch: venv
+	$(SUBMAKE) $(VENV)/torch
+$(VENV)/torch: tools/requirements-torch.txt tools/requirements-transformers.txt
+	$(call pip,--no-deps -r $<)
+	$(call pip,-r tools/requirements-transformers.txt)
 
 # ---------------------------------------------------------------- running
 # Where no toolkit is installed, NVRTC comes from the Python environment.
@@ -249,6 +260,13 @@ accuracy: deps
 	$(SUBMAKE) venv $(BUILD)/llama/llama
 	@$(RUN_ENV) BUILD='$(BUILD)' PYTHON='$(VENV)/bin/python' MODEL='$(MODEL)' QUICK='$(QUICK)' WINDOWS='$(WINDOWS)' \
 	    SECTIONS='$(SECTIONS)' OUT='$(OUT)' TEXT='$(if $(filter-out file default undefined,$(origin TEXT)),$(TEXT))' sh scripts/accuracy.sh
+
+# The Python package with the library and the program in it, for machines like the bundle's.
+wheel:
+	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh bundle
+	$(SUBMAKE) venv
+	$(SUBMAKE) BUILD=$(BUILD)/bundle CFLAGS=-O2 STATIC=1 all $(BUILD)/bundle/libxq.so.$(VERSION)
+	$(Q)PYTHON='$(abspath $(VENV))/bin/python' sh scripts/wheel.sh $(BUILD)/bundle dist
 
 gpu-bundle:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh bundle

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs one test program for run-tests.sh: shows its line (passed of all, and seconds), and all its output where
-# something failed; leaves `PASSED FAILED` in RESULTS/NAME.
+# Runs one test program for run-tests.sh: shows its line (passed of all, and seconds), what it skipped and why, and all its
+# output where something failed; leaves `PASSED FAILED` in RESULTS/NAME.
 #
 #   usage: scripts/run-test.sh RESULTS PROGRAM
 #
@@ -40,20 +40,24 @@ run_criterion() {
 }
 
 run_python() {
-    run "$PYTHON" -B -m unittest "$program"
+    run "$PYTHON" -B -m unittest -v "$program"
+    failed=$(sed -n 's/^FAILED (\(.*\))$/\1/p' "$log" | tr ',' '\n' |
+        sed -n 's/^ *\(failures\|errors\|unexpected successes\)=//p' | awk '{ n += $1 } END { print n + 0 }')
+    # test_x (tests.test_y.Z.test_x) ... skipped 'why', or "why" where it has a quote in it
+    reasons=$(sed -n "s/.*\.\.\. skipped ['\"]\(.*\)['\"]\$/\1/p" "$log" | sort | uniq -c | sed 's/^ *//')
+    skipped=$(echo "$reasons" | awk '{ n += $1 } END { print n + 0 }')
     # Ran 5 tests in 0.1s ... FAILED (failures=1, errors=2)
     tested=$(sed -n 's/^Ran \([0-9]*\) test.*/\1/p' "$log" | tail -n 1)
-    if [ "${tested:-0}" -eq 0 ] && [ $status -eq 0 ]; then
+    if [ "${tested:-0}" -eq 0 ] && [ "$skipped" -eq 0 ] && [ $status -eq 0 ]; then
         echo "no test was run" >>"$log"
         status=1
     fi
-    failed=$(sed -n 's/^FAILED (\(.*\))$/\1/p' "$log" | tr ',' '\n' |
-        sed -n 's/^ *\(failures\|errors\|unexpected successes\)=//p' | awk '{ n += $1 } END { print n + 0 }')
-    passed=$((${tested:-0} - failed))
+    passed=$((${tested:-0} - failed - skipped))
     passed=$((passed < 0 ? 0 : passed))
 }
 
 begun=$(date +%s)
+reasons=
 case $name in
 *.py) run_python ;;
 *) run_criterion ;;
@@ -66,6 +70,11 @@ if [ "$failed" -ne 0 ]; then
     verdict=FAILED
     printf -- '---- %s: exit status %d\n' "$name" $status >"$report"
     cat "$log" >>"$report"
+fi
+if [ -n "$reasons" ]; then
+    echo "$reasons" | while read -r count reason; do
+        printf '  %-7s %s: %d (%s)\n' skipped "$name" "$count" "$reason"
+    done >>"$report"
 fi
 printf '  %-7s %s (%d of %d, %d s)\n' $verdict "$name" "$passed" $((passed + failed)) $(($(date +%s) - begun)) >>"$report"
 echo "$passed $failed" >"$results/$name"

@@ -11,9 +11,11 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PACKAGE = os.path.join(ROOT, "bindings", "python", "src")
 BUILD = os.path.dirname(os.environ.get("XQ", os.path.join(ROOT, "build", "xq")))
 
-os.environ.setdefault("XQ_LIBRARY", os.path.join(BUILD, "libxq.so.0"))
-os.environ.setdefault("XQ_PROGRAM", os.path.join(BUILD, "xq"))
-sys.path.insert(0, PACKAGE)
+# The test of the wheel runs other tests with the package that it installed.
+if os.environ.get("XQ_TEST_INSTALLED") != "1":
+    os.environ.setdefault("XQ_LIBRARY", os.path.join(BUILD, "libxq.so.0"))
+    os.environ.setdefault("XQ_PROGRAM", os.path.join(BUILD, "xq"))
+    sys.path.insert(0, PACKAGE)
 
 import numpy
 

@@ -42,6 +42,30 @@ Test(plan, fp16_kv_states_its_own_pages)
     plan_close(plan);
 }
 
+Test(plan, info_states_the_limits_of_calls)
+{
+    plan_open(NULL);
+    xq_plan_options o = plan_options(PLAN_X, XQ_UNFUSED);
+    o.max_batch = 3;
+    o.max_tokens = 100;
+    o.max_append = 5;
+    o.max_queries = 2;
+    o.checked = 1;
+    o.pool_pages = 9;
+    xq_plan *plan = NULL;
+    cr_assert_eq(xq_plan_create(context, &o, &plan), XQ_OK, "%s", plan_error()->message);
+    xq_plan_info info = plan_info(plan);
+    cr_assert_eq(info.implementation, XQ_UNFUSED);
+    cr_assert_eq(info.max_batch, 3);
+    cr_assert_eq(info.max_tokens, 100);
+    cr_assert_eq(info.max_pages, 3 * ((100 + info.page_tokens - 1) / info.page_tokens));
+    cr_assert_eq(info.max_append, 5);
+    cr_assert_eq(info.max_queries, 2);
+    cr_assert_eq(info.max_total_queries, 6);
+    cr_assert_eq(info.pool_pages, 9);
+    plan_close(plan);
+}
+
 Test(plan, an_older_callers_options_are_understood)
 {
     plan_open(NULL);

@@ -201,8 +201,8 @@ class Engine:
         self.cache = xq.PagedCache(plans if len(plans) > 1 else plans[0], pages, **options)
 
     def x(self, text, layer, begin, end):
-        return numpy.stack([numpy.random.default_rng([text, layer, token]).standard_normal(D)
-                            for token in range(begin, end)]).astype("f2")
+        rows = [numpy.random.default_rng([text, layer, token]).standard_normal(D) for token in range(begin, end)]
+        return numpy.array(rows).reshape(len(rows), D).astype("f2")
 
     def step(self, sequences, texts, counts, q):
         """The outputs of every layer."""
@@ -254,6 +254,18 @@ class Attention(unittest.TestCase):
             self.assertLess(numpy.abs(out[row] - expected).max(), 2e-3)
             self.assertLess(numpy.abs(lse[row] - expected_lse).max(), 2e-3)
         self.assertEqual((cache.length(a), cache.length(b), cache.free_pages), (21, 31, 16))
+
+    def test_a_sequence_without_tokens_attends_to_nothing(self):
+        engine = Engine(plans_of(X))
+        a, b = engine.cache.add(), engine.cache.add()
+        q = self.queries(2)
+        out, lse = engine.cache.attend([a, b], q, lse=True)
+        self.assertTrue((out == 0).all() and (lse == -numpy.inf).all())
+        engine.cache.append([a, b], engine.x(1, 0, 0, 3), counts=[3, 0])
+        out, lse = engine.cache.attend([a, b], q, lse=True)
+        self.assertTrue((out[0] != 0).any() and (out[1] == 0).all() and numpy.isfinite(lse[0]).all())
+        engine.cache.append([b], engine.x(1, 0, 0, 0), counts=[0])
+        self.assertEqual(engine.cache.length(b), 0)
 
     def forked_equals_independent(self, plans, shared, more, **options):
         """Two sequences that fork after `shared` tokens of text 1 and go on with texts of their own, against two that never shared."""

@@ -1,10 +1,13 @@
 """The Python package's contexts, memory, specs and plans, on the software device."""
 
+import contextlib
 import gc
+import io
 import json
 import logging
 import os
 import sys
+import textwrap
 import threading
 import unittest
 import unittest.mock
@@ -13,7 +16,7 @@ import numpy
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from python_binding import D, DKV, HEAD_DIM, HEADS, PAGE, SPEC, attention, context, ints, random_weights, spec, xq
+from python_binding import D, DKV, HEAD_DIM, HEADS, PAGE, ROOT, SPEC, attention, context, ints, random_weights, spec, xq
 
 TOKENS = 20
 
@@ -282,6 +285,18 @@ class Plans(unittest.TestCase):
         for thread in threads:
             thread.join()
         self.assertEqual(failures, [])
+
+
+class Documents(unittest.TestCase):
+    def test_the_program_of_the_readme_runs(self):
+        with open(os.path.join(ROOT, "bindings", "python", "README.md"), encoding="utf-8") as file:
+            lines = file.read().split("    import numpy, xq\n")[1].split("\n\n[")[0]
+        program = "import numpy, xq\n" + textwrap.dedent(lines)
+        self.assertIn("xq.Context()", program)
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(program.replace("xq.Context()", 'xq.Context("sim")'), {})
+        self.assertRegex(printed.getvalue(), r"^\[\[\[[-\d. e\n\[\]]+\]\]\] 68\.0\n$")
 
 
 class Arguments(unittest.TestCase):

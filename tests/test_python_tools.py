@@ -110,7 +110,7 @@ class PreparedWeights(unittest.TestCase):
     def test_the_entry_point_is_the_program(self):
         with unittest.mock.patch("os.execv") as execv, unittest.mock.patch("sys.argv", ["xq", "info", "--json"]):
             _program.main()
-        execv.assert_called_once_with(os.environ["XQ_PROGRAM"], ["xq", "info", "--json"])
+        execv.assert_called_once_with(_program.program(), ["xq", "info", "--json"])
 
 
 class Simulation(unittest.TestCase):

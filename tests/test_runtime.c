@@ -222,6 +222,7 @@ Test(context, auto_takes_the_gpu_and_compiles_for_it)
     xq_device_info info = XQ_DEVICE_INFO_INIT;
     cr_assert_eq(xq_context_device(context, &info), XQ_OK);
     cr_assert_eq(info.is_sim, 0);
+    cr_assert_eq(info.ordinal, 0);
     cr_assert_str_eq(info.name, "Fake GPU 0");
     cr_assert_str_eq(info.arch, "sm_90a");
     cr_assert_eq(info.driver, 12040);
@@ -234,6 +235,23 @@ Test(context, auto_takes_the_gpu_and_compiles_for_it)
     cr_assert(strstr(completed, "\"arch\":\"sm_90a\""), "%s", completed);
     xq_string_free(completed);
     xq_context_destroy(context);
+}
+
+Test(context, device_info_says_the_gpus_number)
+{
+    fake_cuda_use()->device_count = 2;
+    xq_context *gpu = open_context("cuda:1"), *sim = open_context("sim");
+    xq_device_info info = XQ_DEVICE_INFO_INIT;
+    cr_assert_eq(xq_context_device(gpu, &info), XQ_OK);
+    cr_assert_eq(info.ordinal, 1);
+    cr_assert_eq(xq_context_device(sim, &info), XQ_OK);
+    cr_assert_eq(info.ordinal, -1);
+    info.struct_size = offsetof(xq_device_info, ordinal); /* a header without it: the first */
+    info.ordinal = 7;
+    cr_assert_eq(xq_context_device(sim, &info), XQ_OK);
+    cr_assert_eq(info.ordinal, 7);
+    xq_context_destroy(gpu);
+    xq_context_destroy(sim);
 }
 
 Test(context, device_memory_round_trip_and_null_arguments)

@@ -1,5 +1,6 @@
 #include "nvrtc_find.h"
 
+#include <dlfcn.h>
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,9 @@ struct search {
     struct nvrtc_candidates *out;
     int failed;
 };
+
+/* An address within the library, or the program, that this is a part of. */
+static const char nvrtc_find_anchor;
 
 static void add_path(struct search *s, const char *path)
 {
@@ -78,6 +82,28 @@ static void add_python(struct search *s, const char *prefix)
     }
 }
 
+/* The `nvidia` packages beside the Python package that holds this code: in SITE/xq/lib/libxq.so and
+ * SITE/xq/bin/xq, where SITE is a folder site-packages or dist-packages. */
+static void add_beside_package(struct search *s)
+{
+    Dl_info info; /* of a program: its argv[0] */
+    const char *name = dladdr(&nvrtc_find_anchor, &info) ? info.dli_fname : "";
+    char *self = realpath(strchr(name, '/') ? name : "/proc/self/exe", NULL);
+    char *end = self;
+    for (int level = 0; end && level < 3; level++) {
+        end = strrchr(self, '/');
+        if (end)
+            *end = 0;
+    }
+    const char *folder = end ? strrchr(self, '/') : NULL;
+    if (folder && (strcmp(folder, "/site-packages") == 0 || strcmp(folder, "/dist-packages") == 0)) {
+        char pattern[4400];
+        snprintf(pattern, sizeof pattern, "%s/nvidia/*/lib/libnvrtc.so.1[23]", self);
+        add_matches(s, pattern);
+    }
+    free(self);
+}
+
 /* Python installations whose python3 is on PATH: PREFIX/bin/python3, and PREFIX/shims/python3 of a
  * version manager that keeps its installations in PREFIX/versions. */
 static void add_pythons_on_path(struct search *s, const char *path)
@@ -116,6 +142,7 @@ int nvrtc_find(struct nvrtc_candidates *out)
         if (root && *root)
             add_toolkit(&s, root);
     }
+    add_beside_package(&s);
     for (int i = 0; i < 3; i++) {
         add_tried(&s, "the loader's path for ", bare_names[i]);
         add_path(&s, bare_names[i]);

@@ -10,7 +10,7 @@ import numpy
 from ._c import Status
 from ._context import Context
 from ._error import OutOfMemoryError, argument_error
-from ._memory import DeviceBuffer, Memory, count_of, is_tensor
+from ._memory import Array, DeviceBuffer, Memory, count_of, is_tensor
 from ._plan import PageTable, Plan, Tails
 
 
@@ -95,6 +95,7 @@ class PagedCache:
         self._plans = _plans_of(plan, layers)
         first = self._plans[0]
         self._context: Context = first.context
+        self._torch = None if self._context.is_sim else _torch()
         self.pages = count_of("pages", pages, 1, 2**31 - 1)
         self.page_tokens: int = first.info.page_tokens
         self.layers: int = len(self._plans)
@@ -119,7 +120,7 @@ class PagedCache:
 
     def _allocate(self, sequences: Optional[int]) -> None:
         def most(name: str) -> int:
-            return max(getattr(p.info, name) for p in self._plans)
+            return max(int(getattr(p.info, name)) for p in self._plans)
 
         self._memory = [self._device_bytes(self.pages * p.info.page_bytes) for p in self._plans]
         slots = count_of("sequences", most("max_batch") if sequences is None else sequences, 1, 2**31 - 1)
@@ -132,10 +133,10 @@ class PagedCache:
         self._workspace = self._device_bytes(most("workspace_bytes"), zeros=True)
 
     def _device_bytes(self, nbytes: int, zeros: bool = False) -> Memory:
-        torch = None if self._context.is_sim else _torch()
-        if torch is not None:
-            make = torch.zeros if zeros else torch.empty
-            return make(nbytes, dtype=torch.uint8, device=f"cuda:{self._context.device.ordinal}")
+        if self._torch is not None:
+            make = self._torch.zeros if zeros else self._torch.empty
+            tensor: Memory = make(nbytes, dtype=self._torch.uint8, device=f"cuda:{self._context.device.ordinal}")
+            return tensor
         return self._context.alloc(nbytes, fill=0 if zeros else None)
 
     # ---------------------------------------------------------------- what it has
@@ -188,7 +189,7 @@ class PagedCache:
     def weights(self, layer: int = 0) -> Optional[Memory]:
         return self._weights[self._layer(layer)]
 
-    def set_weights(self, layer: int, memory: Memory) -> None:
+    def set_weights(self, layer: int, memory: Any) -> None:
         """The packed weights of a layer. Host memory is copied to the device, device memory is kept as it is."""
         layer = self._layer(layer)
         needed = self._plans[layer].info.weights_bytes
@@ -343,12 +344,12 @@ class PagedCache:
         """The pages of sequences, as arrays on the device."""
         return self._table_of(sequences, self._records(sequences), self._layer(layer)).pages
 
-    def page_arrays(self, sequences: Sequence[int], layer: int = 0) -> Tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
+    def page_arrays(self, sequences: Sequence[int], layer: int = 0) -> Tuple[Array, Array, Array]:
         """The same on the host: indptr, indices and last_page_len, int32."""
         layer = self._layer(layer)
         return _table_arrays([(record.pages, record.lengths[layer]) for record in self._records(sequences)], self.page_tokens)
 
-    def slots(self, sequences: Sequence[int]) -> numpy.ndarray:
+    def slots(self, sequences: Sequence[int]) -> Array:
         """The slot of each sequence in the tail pools, int32; -1 where there are none."""
         return numpy.array([record.slot for record in self._records(sequences)], "i4")
 
@@ -500,14 +501,14 @@ class PagedCache:
 
     # ---------------------------------------------------------------- arrays
 
-    def _ints(self, values: numpy.ndarray) -> Memory:
+    def _ints(self, values: Array) -> Memory:
         array = numpy.ascontiguousarray(values, "i4")
         if self._context.is_sim:
             return array
-        torch = _torch()
-        if torch is None:
+        if self._torch is None:
             return self._context.upload(array)
-        return torch.from_numpy(array).to(f"cuda:{self._context.device.ordinal}")
+        tensor: Memory = self._torch.from_numpy(array).to(f"cuda:{self._context.device.ordinal}")
+        return tensor
 
     def _table_of(self, sequences: Sequence[int], records: List[_Sequence], layer: int) -> _Table:
         lengths = tuple(record.lengths[layer] for record in records)
@@ -516,7 +517,8 @@ class PagedCache:
         if table is None or kept != key:
             arrays = _table_arrays([(record.pages, length) for record, length in zip(records, lengths)], self.page_tokens)
             slots = None if self._free_slots is None else self._ints(numpy.array([record.slot for record in records]))
-            table = _Table(PageTable(*(self._ints(array) for array in arrays), batch=len(records)), slots)
+            indptr, indices, last = (self._ints(array) for array in arrays)
+            table = _Table(PageTable(indptr, indices, last, len(records)), slots)
             self._table = (key, table)
         return table
 
@@ -570,12 +572,12 @@ def _amounts(count: int, given: Optional[Sequence[int]]) -> List[int]:
     return amounts
 
 
-def _offsets(amounts: List[int]) -> numpy.ndarray:
+def _offsets(amounts: List[int]) -> Array:
     return numpy.concatenate([[0], numpy.cumsum(amounts, dtype="i8")])
 
 
 def _table_arrays(sequences: List[Tuple[List[int], int]],
-                  page_tokens: int) -> Tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
+                  page_tokens: int) -> Tuple[Array, Array, Array]:
     """indptr, indices, last_page_len of sequences that have these pages and lengths. indices has an element more where there is no
     page at all, so that it has an address."""
     used = [pages[:_ceil(length, page_tokens)] for pages, length in sequences]
@@ -588,11 +590,11 @@ def _ceil(count: int, unit: int) -> int:
     return -(-count // unit)
 
 
-def _nbytes(memory: Memory) -> int:
-    return len(memory) if isinstance(memory, (bytes, bytearray)) else memory.nbytes
+def _nbytes(memory: Any) -> int:
+    return len(memory) if isinstance(memory, (bytes, bytearray)) else int(memory.nbytes)
 
 
-def _copy(memory: Memory, stride: int, source: int, target: int) -> None:
+def _copy(memory: Any, stride: int, source: int, target: int) -> None:
     """Copies piece `source` of `stride` bytes over piece `target`."""
     if isinstance(memory, DeviceBuffer):
         memory.write(memory.read(stride, source * stride), target * stride)

@@ -8,14 +8,14 @@ import logging
 import os
 import threading
 import weakref
-from typing import Any, Callable, Dict, Optional, Union
+from typing import Any, Callable, Dict, Optional, Set, Union
 
 from . import _c
 from ._error import argument_error, check
 from ._memory import DeviceBuffer, Staging, count_of, host_bytes
 
 LOGGER = logging.getLogger("xq")
-_LEVELS = {_c.LogLevel.DEBUG: logging.DEBUG, _c.LogLevel.INFO: logging.INFO, _c.LogLevel.WARNING: logging.WARNING}
+_LEVELS: Dict[int, int] = {_c.LogLevel.DEBUG: logging.DEBUG, _c.LogLevel.INFO: logging.INFO, _c.LogLevel.WARNING: logging.WARNING}
 
 LogFunction = Callable[[int, str], None]
 
@@ -36,7 +36,7 @@ class DeviceInfo:
     ordinal: int  #: the GPU's number, as torch counts them; -1 on the software device
 
 
-def encode(name: str, text: Union[str, os.PathLike, None]) -> Optional[bytes]:
+def encode(name: str, text: Union[str, os.PathLike[str], None]) -> Optional[bytes]:
     """Text for the library, as UTF-8; paths as the file system has them."""
     if text is None:
         return None
@@ -70,12 +70,12 @@ class Context:
     its memory; work that uses them must have ended. Raises ArgumentError, DeviceError.
     """
 
-    def __init__(self, device: str = "auto", cache_dir: Union[str, os.PathLike, None] = None,
-                 template_dir: Union[str, os.PathLike, None] = None, log: Optional[LogFunction] = None) -> None:
+    def __init__(self, device: str = "auto", cache_dir: Union[str, os.PathLike[str], None] = None,
+                 template_dir: Union[str, os.PathLike[str], None] = None, log: Optional[LogFunction] = None) -> None:
         self._handle: Optional[int] = None
-        self._allocated: Dict[int, int] = {}  # address: bytes
+        self._allocated: Set[int] = set()  # addresses
         self._lock = threading.RLock()  # the collector may free a buffer while it is held
-        self._children: weakref.WeakSet = weakref.WeakSet()
+        self._children: weakref.WeakSet[Any] = weakref.WeakSet()
         self._staging = Staging()
         self._callback = _log_callback(log)
         options = _c.xq_context_options(device=encode("device", device), cache_dir=encode("cache_dir", cache_dir),
@@ -117,7 +117,7 @@ class Context:
         address = ctypes.c_uint64()
         with self._lock:
             self._call(_c.lib.xq_device_alloc, size, ctypes.byref(address))
-            self._allocated[address.value] = size
+            self._allocated.add(address.value)
         buffer = DeviceBuffer(self, address.value, size)
         if fill is not None:
             buffer.fill(fill)
@@ -131,8 +131,9 @@ class Context:
 
     def _free(self, address: int, quiet: bool = False) -> None:
         with self._lock:
-            if self._handle is None or self._allocated.pop(address, None) is None:
+            if self._handle is None:  # close has freed it
                 return
+            self._allocated.remove(address)
             status = _c.lib.xq_device_free(self._handle, address)
         if not quiet:
             check(status, self._handle)

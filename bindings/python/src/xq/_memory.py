@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
     from ._context import Context
 
-    Memory = Union["DeviceBuffer", torch.Tensor, numpy.ndarray, int]
+    Array = numpy.ndarray[Any, Any]
+    Memory = Union["DeviceBuffer", torch.Tensor, Array, int]
 else:
+    Array = numpy.ndarray
     Memory = Any
 
 #: What an argument's elements may be, by what they are called in specs: names of torch's and numpy's types. numpy has no bf16;
@@ -58,6 +60,7 @@ class DeviceBuffer:
         self._context = context
         self._address = address
         self._base = base
+        self._freed = False
         self.nbytes = nbytes
 
     @property
@@ -72,8 +75,8 @@ class DeviceBuffer:
         return self._address
 
     def _alive(self) -> bool:
-        owner = self._base or self
-        return owner._address in self._context._allocated
+        owner = self if self._base is None else self._base
+        return not owner._freed and not self._context.closed
 
     def __len__(self) -> int:
         return self.nbytes
@@ -85,7 +88,7 @@ class DeviceBuffer:
         if not isinstance(part, slice) or part.step not in (None, 1):
             raise TypeError("a DeviceBuffer takes slices of bytes: buffer[first:end]")
         first, end, _ = part.indices(self.nbytes)
-        return DeviceBuffer(self._context, self.address + first, max(0, end - first), self._base or self)
+        return DeviceBuffer(self._context, self.address + first, max(0, end - first), self if self._base is None else self._base)
 
     def write(self, data: Any, offset: int = 0) -> None:
         """Copies `data` (bytes, a numpy array, a CPU tensor, any contiguous buffer) to `offset` bytes from the beginning."""
@@ -107,7 +110,7 @@ class DeviceBuffer:
         self._check(offset, target.nbytes)
         self._context._call(_c.lib.xq_device_read, target.address, self.address + offset, target.nbytes)
 
-    def numpy(self, dtype: Any, shape: Union[int, Sequence[int]] = -1) -> numpy.ndarray:
+    def numpy(self, dtype: Any, shape: Union[int, Sequence[int]] = -1) -> Array:
         """A copy of the beginning of the buffer as an array; shape -1: as many elements as there are."""
         kind = numpy.dtype(dtype)
         dims = (self.nbytes // kind.itemsize,) if shape == -1 else shape
@@ -125,10 +128,12 @@ class DeviceBuffer:
         """Gives the memory back. Work that uses it must have ended. Freeing twice is fine; a view cannot be freed."""
         if self._base is not None:
             raise argument_error("buffer", "a view does not own its memory; free the buffer that it is a part of")
-        self._context._free(self._address)
+        if not self._freed:
+            self._freed = True
+            self._context._free(self._address)
 
     def __del__(self) -> None:
-        if getattr(self, "_base", self) is None:
+        if getattr(self, "_base", self) is None and not self._freed:
             self._context._free(self._address, quiet=True)
 
     def _check(self, offset: int, count: int) -> None:
@@ -156,7 +161,7 @@ def is_tensor(value: Any) -> bool:
     return torch_module is not None and isinstance(value, torch_module.Tensor)
 
 
-def see(context: Context, name: str, value: Memory) -> Seen:
+def see(context: Context, name: str, value: Any) -> Seen:
     """Checks that `value` can be used with this context: its kind, device and contiguity."""
     if isinstance(value, DeviceBuffer):
         if value.context is not context:
@@ -335,16 +340,16 @@ def _spans(uses: List[_Use]) -> List[Tuple[int, int, List[_Use]]]:
 
 def current_stream(context: Context, stream: Any) -> Optional[int]:
     """The stream to launch on: `stream` (a torch.cuda.Stream or its number), or where it is None torch's current one on the
-    context's GPU. Without torch, and on the software device, the default stream."""
+    context's GPU. Without torch, before torch has used a GPU, and on the software device: the default stream."""
     if stream is not None:
-        return getattr(stream, "cuda_stream", stream)
+        return int(getattr(stream, "cuda_stream", stream))
     torch_module = sys.modules.get("torch")
-    if context.is_sim or torch_module is None or not torch_module.cuda.is_available():
+    if context.is_sim or torch_module is None or not torch_module.cuda.is_initialized():
         return None
-    return torch_module.cuda.current_stream(context.device.ordinal).cuda_stream
+    return int(torch_module.cuda.current_stream(context.device.ordinal).cuda_stream)
 
 
-def like(context: Context, value: Memory, name: str, shape: Tuple[int, ...], dtype: str, zeros: bool = False) -> Any:
+def like(context: Context, value: Any, name: str, shape: Tuple[int, ...], dtype: str, zeros: bool = False) -> Any:
     """A new array of the kind of `value`: a tensor beside a tensor, else a numpy array beside a numpy array."""
     if is_tensor(value):
         torch_module = sys.modules["torch"]

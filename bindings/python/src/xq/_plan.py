@@ -13,7 +13,7 @@ import numpy
 from . import _c
 from ._context import Context
 from ._error import argument_error, check
-from ._memory import Call, DeviceBuffer, Memory, count_of, current_stream, is_tensor, like, see
+from ._memory import Array, Call, DeviceBuffer, Memory, count_of, current_stream, is_tensor, like, see
 
 Spec = Union[str, Mapping[str, Any]]
 
@@ -22,7 +22,7 @@ _IMPLEMENTATIONS = {"fused": _c.Implementation.FUSED, "unfused": _c.Implementati
 _NAMES = {int(value): name for name, value in _IMPLEMENTATIONS.items()}
 _LAYOUTS = {"fused": "weights_layout", "unfused": "unfused_weights_layout", "fp16-kv": "kv_weights_layout"}
 _FROM = {int(value): value.name.lower() for value in _c.ParametersFrom}
-WEIGHTS = tuple(name for name, _ in _c.xq_weights._fields_[1:])
+WEIGHTS = tuple(field[0] for field in _c.xq_weights._fields_[1:])
 
 
 def spec_text(name: str, spec: Spec) -> bytes:
@@ -38,7 +38,8 @@ def _completed(context: Context, function: Any, *texts: bytes) -> Dict[str, Any]
     out = ctypes.c_void_p()
     context._call(function, *texts, ctypes.byref(out))
     try:
-        return json.loads(ctypes.string_at(out))
+        completed: Dict[str, Any] = json.loads(ctypes.string_at(out))
+        return completed
     finally:
         _c.lib.xq_string_free(out)
 
@@ -182,7 +183,7 @@ class Plan:
         context._children.add(self)
         info = _c.xq_plan_info()
         self._call(_c.lib.xq_plan_query, ctypes.byref(info))
-        fields = {name: getattr(info, name) for name, _ in _c.xq_plan_info._fields_[1:]}
+        fields: Dict[str, Any] = {field[0]: getattr(info, field[0]) for field in _c.xq_plan_info._fields_[1:]}
         fields["needs_append_indptr"] = bool(info.needs_append_indptr)
         fields["parameters_from"] = _FROM.get(info.parameters_from, str(info.parameters_from))
         fields["implementation"] = _NAMES[info.implementation]
@@ -204,7 +205,7 @@ class Plan:
     @property
     def spec_json(self) -> str:
         """The completed spec as JSON text."""
-        return _c.lib.xq_plan_spec(self.handle).decode()
+        return str(_c.lib.xq_plan_spec(self.handle), "utf-8")
 
     @property
     def spec(self) -> Dict[str, Any]:
@@ -216,7 +217,7 @@ class Plan:
     @property
     def dtype(self) -> str:
         """Of activations in and out: "f16" or "bf16"."""
-        return self.spec["dtype"]
+        return str(self.spec["dtype"])
 
     def save(self) -> bytes:
         """The plan's image: everything that `load` needs. The same plan always has the same image."""
@@ -256,7 +257,7 @@ class Plan:
         shapes = weight_shapes(self.spec["model"], self.spec["cache"])
         return {name: shapes[name] for name in WEIGHTS if name in names}
 
-    def pack_weights(self, **weights: Any) -> numpy.ndarray:
+    def pack_weights(self, **weights: Any) -> Array:
         """Rounds a layer's projections to the plan's weight type and packs them in the order that the kernels read.
 
         The names are those of xq_weights, the shapes those of `weight_shapes`: wk, wv [d, dkv] of method x, uk, ak, uv, av of
@@ -525,18 +526,19 @@ def weight_shapes(model: Mapping[str, Any], cache: Mapping[str, Any]) -> Dict[st
             "k_norm": (dkv if model.get("qk_norm") == "row" else head_dim,), "sinks": (heads,), "k_cost": (dkv,)}
 
 
-def float_array(name: str, value: Any) -> numpy.ndarray:
+def float_array(name: str, value: Any) -> Array:
     """A contiguous f32 array on the host with the values of an array or a tensor of floating-point numbers."""
     if is_tensor(value):
         if not value.is_floating_point():
             raise argument_error(name, f"its elements are {value.dtype}; valid: floating-point numbers")
-        return value.detach().to(device="cpu", dtype=sys.modules["torch"].float32).contiguous().numpy()
+        rows: Array = value.detach().to(device="cpu", dtype=sys.modules["torch"].float32).contiguous().numpy()
+        return rows
     array = numpy.asarray(value)
     if not numpy.issubdtype(array.dtype, numpy.floating):
         raise argument_error(name, f"its elements are {array.dtype}; valid: floating-point numbers")
     return numpy.ascontiguousarray(array, numpy.float32)
 
 
-def float_pointer(array: numpy.ndarray) -> Any:
+def float_pointer(array: Array) -> Any:
     """For the library, which reads (or writes) it during a call."""
     return ctypes.cast(array.ctypes.data, _c.FLOATS)

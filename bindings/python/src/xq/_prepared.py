@@ -12,7 +12,7 @@ import numpy
 from . import _c
 from ._context import Context, encode
 from ._error import argument_error, check
-from ._memory import DeviceBuffer, count_of
+from ._memory import Array, DeviceBuffer, count_of
 from ._plan import Plan, WEIGHTS, weight_shapes
 
 
@@ -28,7 +28,7 @@ class Prepared:
     Raises FileError; FormatError for a file that is damaged, unfinished or of another kind or version.
     """
 
-    def __init__(self, context: Context, path: Union[str, os.PathLike]) -> None:
+    def __init__(self, context: Context, path: Union[str, os.PathLike[str]]) -> None:
         self._handle: Optional[int] = None
         handle = ctypes.c_void_p()
         context._call(_c.lib.xq_prepared_open, encode("path", path), ctypes.byref(handle))
@@ -62,9 +62,10 @@ class Prepared:
         text = _c.lib.xq_prepared_layer_spec(self.handle, count_of("layer", layer, 0, self.layers - 1))
         if text is None:
             raise argument_error("layer", f"the file does not have layer {layer}")
-        return json.loads(text)
+        spec: Dict[str, Any] = json.loads(text)
+        return spec
 
-    def layer(self, layer: int) -> Dict[str, numpy.ndarray]:
+    def layer(self, layer: int) -> Dict[str, Array]:
         """A layer's matrices as f32, by the names that `Plan.pack_weights` takes them by. They are copies. Raises ArgumentError for a
         layer that the file does not have, or has packed only; FormatError where it is damaged."""
         spec = self.layer_spec(layer)
@@ -73,7 +74,7 @@ class Prepared:
         shapes = weight_shapes(spec["model"], spec["cache"])
         return {name: numpy.ctypeslib.as_array(getattr(found, name), shapes[name]).copy() for name in WEIGHTS if getattr(found, name)}
 
-    def packed(self, plan: Plan, layer: int) -> numpy.ndarray:
+    def packed(self, plan: Plan, layer: int) -> Array:
         """A layer's packed weights, uint8 [weights_bytes] of the plan: a copy on the host. Raises ArgumentError for a layer that the file
         does not have packed, and for a plan that takes other weights (`field` says in what); FormatError where it is damaged."""
         address, count = self._packed(plan, layer)

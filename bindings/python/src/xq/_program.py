@@ -46,7 +46,8 @@ def _run(subcommand: str, arguments: Sequence[str], stdin: bytes = b"") -> Dict[
         raise _failure(subcommand, done.returncode, lines, text)
     for line in lines:
         LOGGER.warning("%s", line)
-    return json.loads(done.stdout)
+    result: Dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def _failure(subcommand: str, code: int, lines: List[str], text: str) -> Error:
@@ -63,11 +64,11 @@ def _failure(subcommand: str, code: int, lines: List[str], text: str) -> Error:
     return Error(message or f"xq {subcommand} ended with status {code}", log=text or None)
 
 
-def prepare(model_dir: Union[str, os.PathLike], output: Union[str, os.PathLike], *, method: Optional[str] = None,
+def prepare(model_dir: Union[str, os.PathLike[str]], output: Union[str, os.PathLike[str]], *, method: Optional[str] = None,
             rank: Union[int, Tuple[int, int], None] = None, groups: Optional[int] = None, rotation: Optional[bool] = None,
             feedback: bool = False, group: Optional[int] = None, layers: Optional[Sequence[int]] = None,
             base_layer: Optional[int] = None, store: Optional[str] = None, pack: bool = False, weights: Optional[str] = None,
-            calibration: Union[str, os.PathLike, None] = None, threads: Optional[int] = None,
+            calibration: Union[str, os.PathLike[str], None] = None, threads: Optional[int] = None,
             spec: Optional[Spec] = None) -> Dict[str, Any]:
     """Prepares the projections of a Hugging Face model directory (config.json and safetensors) for kernels: `output` is a safetensors
     file, written whole or not at all, for `Prepared` (docs/prepare.md). Runs the program `xq prepare` on the CPU.

@@ -10,7 +10,7 @@ import numpy
 
 from . import _c
 from ._error import argument_error, check
-from ._memory import count_of, is_tensor
+from ._memory import Array, count_of, is_tensor
 from ._plan import float_array, float_pointer
 
 
@@ -20,20 +20,20 @@ def _quantizer(bits: int, group: int, by_channel: bool, integer_zero: bool, late
                            latents=count_of("latents", latents, 0, 2**31 - 1), clip=clip)
 
 
-def _matrix(name: str, value: Any) -> numpy.ndarray:
+def _matrix(name: str, value: Any) -> Array:
     array = float_array(name, value)
     if array.ndim != 2:
         raise argument_error(name, f"it has {array.ndim} dimensions; valid: 2")
     return array
 
 
-def _as(value: Any, array: numpy.ndarray) -> Any:
+def _as(value: Any, array: Array) -> Any:
     """A tensor where a tensor was given."""
     return sys.modules["torch"].from_numpy(array) if is_tensor(value) else array
 
 
 def simulate_cache(x: Any, *, bits: int, group: int = 0, by_channel: bool = False, integer_zero: bool = False, latents: int = 0,
-                   clip: float = 0.0, feedback: Optional[numpy.ndarray] = None) -> Any:
+                   clip: float = 0.0, feedback: Optional[Array] = None) -> Any:
     """What a cache of this format holds of x [rows, width], bit for bit as append quantizes it and kernels read it.
 
     bits          2, 3, 4, 8; 16: values are rounded to f16 and no more
@@ -66,7 +66,7 @@ def _feedback_size(width: int, group: int, latents: int) -> int:
 
 
 def simulate_feedback(a: Any, *, width: int, bits: int, group: int, latents: int = 0, cost: Any = None,
-                      integer_zero: bool = False, clip: float = 0.0) -> numpy.ndarray:
+                      integer_zero: bool = False, clip: float = 0.0) -> Array:
     """What append feeds back of a stream of rows of `width` values, for `simulate_cache` with the same numbers.
 
     a     [width / latents, cols]: what the stream is multiplied by, as `Plan.pack_weights` takes it (of method x, ak and av side by
