@@ -69,8 +69,8 @@ def generate(options, model, tokenizer, enabled):
     ids, mask = encode(tokenizer, options.prompt, model.device)
     cache = enabled.cache(batch=len(ids), tokens=ids.shape[1] + options.tokens)
     began = time.perf_counter()
-    out = model.generate(ids, attention_mask=mask, past_key_values=cache, max_new_tokens=options.tokens, do_sample=False,
-                         pad_token_id=0)
+    out = model.generate(ids, attention_mask=mask, max_new_tokens=options.tokens, do_sample=False, pad_token_id=0,
+                         **{enabled.cache_name: cache})  # cache=cache; in older releases past_key_values=cache
     seconds = time.perf_counter() - began
     for row, kept in zip(out, mask):
         print(tokenizer.decode(row[ids.shape[1] - int(kept.sum()):], skip_special_tokens=True))
@@ -88,13 +88,14 @@ def show_memory(cache):
 
 
 # %% Perplexity: each window is a sequence of its own, and every token attends over the cache
-def losses(model, windows, cache):
+def losses(model, windows, cache=None):
     """The mean of -log p over all tokens but each window's first. cache None: the model's own attention."""
-    total = 0.0
+    total, remembering = 0.0, {"use_cache": False}
     for window in windows:
         if cache is not None:
             cache.reset()
-        logits = model(window[None], past_key_values=cache, use_cache=cache is not None).logits[0, :-1].float()
+            remembering = {cache.enabled.cache_name: cache}
+        logits = model(window[None], **remembering).logits[0, :-1].float()
         total += float(torch.nn.functional.cross_entropy(logits, window[1:], reduction="sum"))
     return total / sum(len(window) - 1 for window in windows)
 
@@ -106,7 +107,7 @@ def perplexity(options, model, tokenizer, enable):
         sys.exit(f"generate.py: {options.perplexity}: {len(ids)} tokens; {options.windows} windows of {options.window} need more")
     windows = ids[:options.window * options.windows].view(options.windows, options.window)
     with torch.no_grad():
-        own = losses(model, windows, None)
+        own = losses(model, windows)
         enabled = enable("xq")
         cache = enabled.cache(1, options.window)
         through_xq = losses(model, windows, cache)

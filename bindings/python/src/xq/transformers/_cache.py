@@ -99,6 +99,11 @@ class _Layer(CacheLayerMixin):
     def batch_size(self) -> int:
         return self._cache.batch
 
+    @property
+    def is_croppable(self) -> bool:
+        """Whether any number of the newest tokens can be taken back, as assisted decoding does."""
+        return not self._cache.has_tails
+
 
 def _foreign() -> Exception:
     return unsupported("past_key_values", "this cache keeps activations, and the model that was called gives it keys and values; "
@@ -170,7 +175,7 @@ class Cache(transformers.Cache):
         """Takes the newest `-tokens_to_remove` tokens back, as assisted decoding asks. One sequence only. Where groups of tokens
         are quantized together (`axis_k` or `axis_v` "channel"), those of the unfinished group only."""
         if tokens_to_remove > 0:
-            raise argument_error("tokens_to_remove", f"{tokens_to_remove}; valid: 0, or minus the tokens to take back")
+            raise argument_error("tokens_to_remove", f"{tokens_to_remove}; valid: 0, or minus the number of tokens to take back")
         if tokens_to_remove == 0:
             return
         if self.batch != 1:
@@ -198,6 +203,11 @@ class Cache(transformers.Cache):
     # ---------------------------------------------------------------- figures
 
     @property
+    def has_tails(self) -> bool:
+        """Whether groups of tokens are quantized together."""
+        return any(tails is not None for tails in self._tails)
+
+    @property
     def sequence_lengths(self) -> List[int]:
         """Tokens of each sequence, pad tokens not among them."""
         return list(self._lengths)
@@ -219,7 +229,8 @@ class Cache(transformers.Cache):
 
     # ---------------------------------------------------------------- a step
 
-    def begin(self, batch: int, columns: int, mask: Optional[torch.Tensor], positions: Optional[torch.Tensor], by_torch: bool) -> Step:
+    def begin(self, batch: int, columns: int, mask: Optional[torch.Tensor], positions: Optional[torch.Tensor],
+              by_torch: bool) -> Step:
         """Plans the pages of the next `columns` columns. `mask` [batch, columns so far + new], 0: a pad token; None: no pad tokens
         among the new ones. `positions` [1 or batch, columns]. Without a mask nothing waits for the device."""
         if batch != self.batch:

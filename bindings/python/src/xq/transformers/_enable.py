@@ -39,6 +39,8 @@ class Enabled:
     context  the xq.Context
     layers   specs and plans of its layers
     prefill  "torch" or "xq"
+
+    cache_name  what this release of transformers calls the argument that takes a cache: "cache" or "past_key_values"
     """
 
     def __init__(self, model: nn.Module, decoder: nn.Module, context: Context, layers: Layers, dtype: str, prefill: str) -> None:
@@ -50,6 +52,7 @@ class Enabled:
         self._decoder = decoder
         self._dtype = _TORCH[dtype]
         self._signature = inspect.signature(decoder.forward)
+        self.cache_name = "cache" if "cache" in self._signature.parameters else "past_key_values"
         self._attentions = _model.attentions(decoder)
         self._hooks: List[Any] = []
         self._install()
@@ -100,14 +103,15 @@ class Enabled:
         if generation_config.use_cache is False:
             raise unsupported("use_cache", "False; attention through xq needs its cache. xq.transformers.disable(model) puts the "
                                            "model's own attention back")
-        given = model_kwargs.get("past_key_values")
+        given = model_kwargs.get(self.cache_name)
         if given is None:
             sequences = batch_size * (generation_config.num_return_sequences or 1)
             drafts = _DRAFTS if generation_mode == GenerationMode.ASSISTED_GENERATION else 0
             drafts = max(drafts, generation_config.prompt_lookup_num_tokens or 0)
-            model_kwargs["past_key_values"] = self.cache(sequences, max_cache_length + 1 + drafts)
+            model_kwargs[self.cache_name] = self.cache(sequences, max_cache_length + 1 + drafts)
         else:
             self._check_cache(given)
+            given._is_user_defined = True  # generate() asks, from 5.24 on
 
     def _check_cache(self, cache: Any) -> None:
         if cache is None:
@@ -123,7 +127,7 @@ class Enabled:
         given = self._signature.bind_partial(*args, **kwargs).arguments
         extra = given.pop("kwargs", {})
         kwargs = {**given, **extra}
-        cache = kwargs.get("past_key_values")
+        cache = _pop_cache(kwargs)
         if cache is None and kwargs.get("use_cache") is not False and decoder.config.use_cache:
             raise unsupported("past_key_values", "none is given; valid: a cache of Enabled.cache(); generate() makes its own")
         self._check_cache(cache)
@@ -136,23 +140,23 @@ class Enabled:
         step = cache.begin(shape[0], shape[1], kwargs.get("attention_mask"), kwargs.get("position_ids"), self.prefill == "torch")
         if not step.by_torch:
             kwargs["attention_mask"] = None
+        kwargs[self.cache_name] = cache
         return (), kwargs
 
     def _after(self, _decoder: nn.Module, _args: Any, kwargs: Dict[str, Any], _output: Any) -> None:
-        kwargs["past_key_values"].commit()
+        kwargs[self.cache_name].commit()
 
     def _attention(self, attention: nn.Module, hidden_states: torch.Tensor, position_embeddings: Any = None,
-                   attention_mask: Optional[torch.Tensor] = None, past_key_values: Optional[Cache] = None,
-                   **kwargs: Any) -> Tuple[torch.Tensor, None]:
+                   attention_mask: Optional[torch.Tensor] = None, **kwargs: Any) -> Tuple[torch.Tensor, None]:
         """In the place of an attention module's forward. hidden_states [batch, columns, d]: x, the input of the projections."""
-        cache, index = past_key_values, attention.layer_idx
+        cache, index = _pop_cache(kwargs), attention.layer_idx
         step = cache.step if isinstance(cache, Cache) else None
         if cache is None or step is None:
             raise unsupported("self_attn", "called outside of its model; valid: calls of the whole model")
         cache.append(index, self._rows(hidden_states, step))
         if step.by_torch:
             result = type(attention).forward(attention, hidden_states, position_embeddings=position_embeddings,
-                                             attention_mask=attention_mask, past_key_values=None, **kwargs)
+                                             attention_mask=attention_mask, **kwargs)
             return result[0], None
         q = attention.q_proj(hidden_states)
         q = q.view(*q.shape[:-1], -1, attention.head_dim)
@@ -180,6 +184,12 @@ class Enabled:
         if values.dtype != self._dtype and self._dtype is torch.float16:
             values = values.clamp(-_F16_LARGEST, _F16_LARGEST)
         return values.to(self._dtype).contiguous()
+
+
+def _pop_cache(kwargs: Dict[str, Any]) -> Any:
+    """The cache of a call, by either of its names."""
+    new, old = kwargs.pop("cache", None), kwargs.pop("past_key_values", None)
+    return old if new is None else new
 
 
 # ------------------------------------------------------------------------------------------------ enable, disable

@@ -56,8 +56,8 @@ class DecodeGraph:
         cache = self._cache
         cache.fixed_grid = True
         try:
-            return self._model(input_ids=self._ids, position_ids=cache.lengths[:, None].long(), past_key_values=cache,
-                               use_cache=True, logits_to_keep=1).logits[:, -1]
+            return self._model(input_ids=self._ids, position_ids=cache.lengths[:, None].long(), use_cache=True, logits_to_keep=1,
+                               **{cache.enabled.cache_name: cache}).logits[:, -1]
         finally:
             cache.fixed_grid = False
 
