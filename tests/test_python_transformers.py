@@ -301,6 +301,37 @@ class Generation(TransformersTest):
         self.assertEqual(torch.stack(found, 1).tolist(), expected)
         self.assertEqual(cache.sequence_lengths, [29, 43])
 
+    def test_a_captured_step_waits_for_nothing_and_is_the_same_every_time(self):
+        """What a CUDA graph asks of it: no operator that reads a tensor on the host, and the same operators on the same shapes."""
+        from torch.utils._python_dispatch import TorchDispatchMode
+
+        class Recorder(TorchDispatchMode):
+            def __init__(self):
+                super().__init__()
+                self.calls = []
+
+            def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+                shapes = [tuple(value.shape) for value in torch.utils._pytree.tree_leaves(args) if isinstance(value, torch.Tensor)]
+                self.calls.append((str(function), shapes))
+                return function(*args, **(kwargs or {}))
+
+        for family in ("llama", "gemma3"):
+            with self.subTest(family=family):
+                model = make_model(family)
+                enabled = self.enable(model, cache={"page": 16})
+                cache = enabled.cache(2, TOKENS)
+                model(torch.cat((ids_of(14), ids_of(14, seed=1))), past_key_values=cache)
+                graph, recorded = enabled.decode_graph(cache), []
+                for _ in range(4):  # into the second page
+                    with Recorder() as recorder:
+                        graph.step(torch.tensor([5, 6]))
+                    recorded.append(recorder.calls)
+                self.assertEqual(recorded[1:], recorded[:-1])
+                waiting = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique")
+                self.assertEqual([name for name, _ in recorded[0] if name.split(".")[1] in waiting], [])
+                self.assertGreater(len(recorded[0]), 100)
+                xq.transformers.disable(model)
+
     def test_memory_is_counted_in_whole_pages(self):
         model = make_model("llama")
         cache = self.enable(model, bits=4, cache={"page": 16}).cache(2, TOKENS)

@@ -10,9 +10,8 @@ import transformers
 from transformers.cache_utils import CacheLayerMixin
 
 from .._error import argument_error
-from .._memory import Memory
 from .._plan import PageTable, Plan, Tails
-from ._layers import is_cross, zeros
+from ._layers import Owned, is_cross, zeros
 from ._model import unsupported
 
 if TYPE_CHECKING:
@@ -145,7 +144,7 @@ class Cache(transformers.Cache):
                        if plan.info.tail_bytes else None for plan in self._plans]
         pages = max(plan.info.accumulator_page_bytes for plan in self._plans) * batch * self._room
         self._accumulator = zeros(layers.context, device, pages) if pages else None
-        self._workspaces: Dict[int, Memory] = {}
+        self._workspaces: Dict[int, Owned] = {}
 
     # ---------------------------------------------------------------- what transformers asks
 
@@ -347,7 +346,8 @@ class Cache(transformers.Cache):
             plan.append(x, step.sequence, step.position, step.table, self._pages[index], self._weights[index],
                         append_indptr=step.indptr, tails=self._tails[index], accumulator=self._accumulator_of(index))
         if is_cross(self.enabled.layers.methods[index]):
-            plan.accumulate(step.table, self._pages[index], self._accumulator, self._weights[index],  # type: ignore[arg-type]
+            assert self._accumulator is not None
+            plan.accumulate(step.table, self._pages[index], self._accumulator, self._weights[index],
                             max_tokens=step.longest, tails=self._tails[index])
 
     def attend(self, index: int, q: torch.Tensor) -> torch.Tensor:
@@ -359,18 +359,20 @@ class Cache(transformers.Cache):
             return torch.empty_like(q)
         plan = self._plans[index] if step.single else self._plan_of_many(index, step.columns)
         many: Dict[str, Any] = {} if step.single else {"query_indptr": step.indptr, "max_queries": step.most}
-        return plan.attend(q, step.table, self._pages[index], self._weights[index], self._workspace(plan), max_tokens=step.longest,
-                           tails=self._tails[index], accumulator=self._accumulator_of(index), **many)
+        out: torch.Tensor = plan.attend(q, step.table, self._pages[index], self._weights[index], self._workspace(plan),
+                                        max_tokens=step.longest, tails=self._tails[index],
+                                        accumulator=self._accumulator_of(index), **many)
+        return out
 
     def _plan_of_many(self, index: int, queries: int) -> Plan:
         """For several queries of a sequence: made for the next power of two, so that few plans serve all."""
         most = 1 << (queries - 1).bit_length()
         return self.enabled.layers.plans(self.batch, self.tokens, most)[index]
 
-    def _accumulator_of(self, index: int) -> Optional[Memory]:
+    def _accumulator_of(self, index: int) -> Optional[Owned]:
         return self._accumulator if self._plans[index].info.accumulator_page_bytes else None
 
-    def _workspace(self, plan: Plan) -> Memory:
+    def _workspace(self, plan: Plan) -> Owned:
         if id(plan) not in self._workspaces:
             self._workspaces[id(plan)] = zeros(plan.context, self.lengths.device, plan.info.workspace_bytes)
         return self._workspaces[id(plan)]

@@ -43,7 +43,7 @@ class Enabled:
     cache_name  what this release of transformers calls the argument that takes a cache: "cache" or "past_key_values"
     """
 
-    def __init__(self, model: nn.Module, decoder: nn.Module, context: Context, layers: Layers, dtype: str, prefill: str) -> None:
+    def __init__(self, model: nn.Module, decoder: Any, context: Context, layers: Layers, dtype: str, prefill: str) -> None:
         self.model = model
         self.context = context
         self.layers = layers
@@ -98,8 +98,8 @@ class Enabled:
         if (generation_config.num_beams or 1) != 1:
             raise unsupported("num_beams", f"{generation_config.num_beams}: beam search reorders the cache; valid: 1")
         if generation_config.cache_implementation is not None:
-            raise unsupported("cache_implementation", f"{generation_config.cache_implementation!r} is another cache; leave it out, or "
-                                                      "call xq.transformers.disable(model)")
+            raise unsupported("cache_implementation", f"{generation_config.cache_implementation!r} is another cache; leave it "
+                                                      "out, or call xq.transformers.disable(model)")
         if generation_config.use_cache is False:
             raise unsupported("use_cache", "False; attention through xq needs its cache. xq.transformers.disable(model) puts the "
                                            "model's own attention back")
@@ -122,7 +122,7 @@ class Enabled:
         if cache.enabled is not self:
             raise argument_error("past_key_values", "it belongs to another model, or to an earlier enable()")
 
-    def _before(self, decoder: nn.Module, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
+    def _before(self, decoder: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
         """Before the decoder runs: plans the step. Steps that xq computes need no mask."""
         given = self._signature.bind_partial(*args, **kwargs).arguments
         extra = given.pop("kwargs", {})
@@ -143,10 +143,10 @@ class Enabled:
         kwargs[self.cache_name] = cache
         return (), kwargs
 
-    def _after(self, _decoder: nn.Module, _args: Any, kwargs: Dict[str, Any], _output: Any) -> None:
+    def _after(self, _decoder: Any, _args: Any, kwargs: Dict[str, Any], _output: Any) -> None:
         kwargs[self.cache_name].commit()
 
-    def _attention(self, attention: nn.Module, hidden_states: torch.Tensor, position_embeddings: Any = None,
+    def _attention(self, attention: Any, hidden_states: torch.Tensor, position_embeddings: Any = None,
                    attention_mask: Optional[torch.Tensor] = None, **kwargs: Any) -> Tuple[torch.Tensor, None]:
         """In the place of an attention module's forward. hidden_states [batch, columns, d]: x, the input of the projections."""
         cache, index = _pop_cache(kwargs), attention.layer_idx
@@ -196,9 +196,9 @@ def _pop_cache(kwargs: Dict[str, Any]) -> Any:
 
 
 def enable(model: nn.Module, bits: int = 4, method: Optional[str] = None, *, device: Optional[str] = None,
-           prepared: Union[str, os.PathLike, None] = None, prefill: str = "torch", weights: str = "f16",
+           prepared: Union[str, "os.PathLike[str]", None] = None, prefill: str = "torch", weights: str = "f16",
            layer_bits: Optional[Sequence[int]] = None, cache: Optional[Mapping[str, Any]] = None,
-           calibration: Union[str, os.PathLike, None] = None, base_layer: Optional[int] = None,
+           calibration: Union[str, "os.PathLike[str]", None] = None, base_layer: Optional[int] = None,
            context: Optional[Context] = None) -> Enabled:
     """Replaces the attention of a Llama, Qwen2, Qwen3, Gemma 3 (text) or Mistral model: from now on it caches quantized
     activations, and decodes through xq's kernels.
@@ -264,8 +264,8 @@ def disable(model: nn.Module) -> None:
 # ------------------------------------------------------------------------------------------------ prepared weights
 
 
-def _open_prepared(decoder: nn.Module, context: Context, path: Union[str, os.PathLike, None], method: Optional[str],
-                   cache: Mapping[str, Any], calibration: Union[str, os.PathLike, None], base_layer: Optional[int]) -> Prepared:
+def _open_prepared(decoder: Any, context: Context, path: Union[str, "os.PathLike[str]", None], method: Optional[str],
+                   cache: Mapping[str, Any], calibration: Union[str, "os.PathLike[str]", None], base_layer: Optional[int]) -> Prepared:
     """The prepared weights of the model: of a file, which must be this model's, or made now."""
     if path is None:
         return _prepare(decoder, context, method or "latent", cache, calibration, base_layer)
@@ -282,8 +282,8 @@ def _open_prepared(decoder: nn.Module, context: Context, path: Union[str, os.Pat
     return opened
 
 
-def _prepare(decoder: nn.Module, context: Context, method: str, cache: Mapping[str, Any],
-             calibration: Union[str, os.PathLike, None], base_layer: Optional[int]) -> Prepared:
+def _prepare(decoder: Any, context: Context, method: str, cache: Mapping[str, Any],
+             calibration: Union[str, "os.PathLike[str]", None], base_layer: Optional[int]) -> Prepared:
     """Writes the weights to a temporary folder and prepares them there, in f32. The file is mapped when it is opened, so the folder
     goes at once."""
     options: Dict[str, Any] = {key: cache[key] for key in ("groups", "rotation") if cache.get(key) is not None}
@@ -301,7 +301,7 @@ def _prepare(decoder: nn.Module, context: Context, method: str, cache: Mapping[s
         return Prepared(context, out)
 
 
-def _check_shape(decoder: nn.Module, context: Context, path: pathlib.Path, opened: Prepared) -> None:
+def _check_shape(decoder: Any, context: Context, path: pathlib.Path, opened: Prepared) -> None:
     """Raises ArgumentError unless the file's model is what `xq prepare` reads in this model's configuration."""
     with tempfile.TemporaryDirectory(prefix="xq-") as folder:
         directory, out = pathlib.Path(folder), pathlib.Path(folder, "prepared.safetensors")

@@ -56,8 +56,10 @@ class DecodeGraph:
         cache = self._cache
         cache.fixed_grid = True
         try:
-            return self._model(input_ids=self._ids, position_ids=cache.lengths[:, None].long(), use_cache=True, logits_to_keep=1,
-                               **{cache.enabled.cache_name: cache}).logits[:, -1]
+            out = self._model(input_ids=self._ids, position_ids=cache.lengths[:, None].long(), use_cache=True, logits_to_keep=1,
+                              **{cache.enabled.cache_name: cache})
+            logits: torch.Tensor = out.logits[:, -1]
+            return logits
         finally:
             cache.fixed_grid = False
 

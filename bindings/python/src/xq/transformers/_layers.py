@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 
-import numpy
 import torch
 
 from .._context import Context
 from .._error import argument_error
-from .._memory import Memory
+from .._memory import DeviceBuffer
 from .._plan import Plan, override
 from .._prepared import Prepared
+from ._model import Array
 
+#: Memory of a cache or of weights: a uint8 tensor on a GPU, else memory of the software device.
+Owned = Union[DeviceBuffer, torch.Tensor]
 #: What a prepared layer's matrices depend on: keys of a spec's `cache`.
 PREPARED_KEYS: Tuple[str, ...] = ("method", "groups", "rank_k", "rank_v", "rotation", "feedback")
 METHODS: Tuple[str, ...] = ("latent", "x", "latent-cl", "x-cl")
@@ -27,7 +29,7 @@ def is_cross(method: str) -> bool:
     return method.endswith("-cl")
 
 
-def zeros(context: Context, device: torch.device, nbytes: int) -> Memory:
+def zeros(context: Context, device: torch.device, nbytes: int) -> Owned:
     """`nbytes` of device memory, zeroed: a uint8 tensor on a GPU, memory of the software device beside a CPU model."""
     if context.is_sim:
         return context.alloc(nbytes, fill=0)
@@ -48,7 +50,7 @@ class Layers:
         self._prepared = prepared
         self._weights = weights
         self._plans: Dict[Tuple[str, int, int, int], Plan] = {}
-        self._packed: Dict[int, Memory] = {}
+        self._packed: Dict[int, Owned] = {}
         self.methods: List[str] = []
         self.specs: List[Dict[str, Any]] = []
         for index, layer_bits in enumerate(bits):
@@ -91,7 +93,7 @@ class Layers:
                                     max_queries=queries)
         return self._plans[key]
 
-    def packed(self, index: int, plan: Plan) -> Memory:
+    def packed(self, index: int, plan: Plan) -> Owned:
         """The layer's packed weights on the device. They depend on its spec alone, so all its plans share them."""
         if index not in self._packed:
             if self._prepared.weights == self._weights:
@@ -99,21 +101,21 @@ class Layers:
             else:
                 data = plan.pack_weights(**self.matrices(index))
             memory = zeros(self.context, self._device, plan.info.weights_bytes)
-            if isinstance(memory, torch.Tensor):
-                memory.copy_(torch.from_numpy(data))
-            else:
+            if isinstance(memory, DeviceBuffer):
                 memory.write(data)
+            else:
+                memory.copy_(torch.from_numpy(data))
             self._packed[index] = memory
         return self._packed[index]
 
-    def matrices(self, index: int) -> Dict[str, numpy.ndarray]:
+    def matrices(self, index: int) -> Dict[str, Array]:
         """The layer's prepared matrices as f32, y = x * W (docs/prepare.md)."""
         return self._prepared.layer(index)
 
     @property
     def weights_bytes(self) -> int:
         """Of the packed weights that are on the device."""
-        return sum(memory.nbytes for memory in self._packed.values())  # type: ignore[union-attr]
+        return sum(memory.nbytes for memory in self._packed.values())
 
     def group(self, index: int) -> int:
         """Elements that share a scale; of streams with groups of tokens, the tokens of a group."""

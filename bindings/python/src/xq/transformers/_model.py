@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy
 import safetensors
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from .._c import Status
 from .._error import UnsupportedError, argument_error
+
+Array = NDArray[Any]
 
 #: Models whose attention is replaced, by the class that holds the layers.
 ARCHITECTURES: Tuple[str, ...] = ("LlamaModel", "Qwen2Model", "Qwen3Model", "Gemma3TextModel", "MistralModel")
@@ -25,11 +28,11 @@ def unsupported(field: str, message: str) -> UnsupportedError:
     return UnsupportedError(f"{field}: {message}", status=Status.ERROR_UNSUPPORTED, stage="argument", field=field)
 
 
-def decoder_of(model: nn.Module) -> nn.Module:
+def decoder_of(model: nn.Module) -> Any:
     """The part of `model` that holds the layers. Raises UnsupportedError where xq cannot replace its attention."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: {type(model).__name__} is no torch module")
-    decoder = getattr(model, "base_model", model)
+    decoder: Any = getattr(model, "base_model", model)
     name = type(decoder).__name__
     if name not in ARCHITECTURES:
         raise unsupported("model", f"{type(model).__name__} ({name}); valid: models of {', '.join(ARCHITECTURES)}")
@@ -38,7 +41,7 @@ def decoder_of(model: nn.Module) -> nn.Module:
     return decoder
 
 
-def _check_attention(name: str, attention: nn.Module) -> None:
+def _check_attention(name: str, attention: Any) -> None:
     if "forward" in vars(attention):
         raise unsupported(name, "its forward is replaced already: by enable(), by device_map or by another package")
     for part in ("q_proj", "k_proj", "v_proj", "o_proj"):
@@ -50,17 +53,17 @@ def _check_attention(name: str, attention: nn.Module) -> None:
             raise unsupported(f"{name}.{part}", f"its weight is {projection.weight.dtype}; valid: floats of 16 bits or more")
 
 
-def attentions(decoder: nn.Module) -> List[nn.Module]:
+def attentions(decoder: Any) -> List[nn.Module]:
     """The attention modules, layer by layer."""
     return [layer.self_attn for layer in decoder.layers[:decoder.config.num_hidden_layers]]
 
 
-def torch_device(decoder: nn.Module) -> torch.device:
+def torch_device(decoder: Any) -> torch.device:
     """The one device that holds all parameters."""
     devices = {parameter.device for parameter in decoder.parameters()}
     if len(devices) != 1:
         raise unsupported("model", f"its parameters are on {', '.join(sorted(map(str, devices)))}; valid: one device")
-    device = devices.pop()
+    device: torch.device = devices.pop()
     if device.type not in ("cpu", "cuda"):
         raise unsupported("model", f"it is on {device}; valid: cpu, cuda")
     return device
@@ -79,7 +82,7 @@ def xq_device(device: Optional[str], where: torch.device) -> str:
     return own
 
 
-def sliding_layers(decoder: nn.Module) -> List[bool]:
+def sliding_layers(decoder: Any) -> List[bool]:
     """Whether each layer sees a window alone."""
     config = decoder.config
     types = getattr(config, "layer_types", None)
@@ -91,7 +94,7 @@ def sliding_layers(decoder: nn.Module) -> List[bool]:
 # ------------------------------------------------------------------------------------------------ weights
 
 
-def layer_tensors(decoder: nn.Module, index: int) -> Dict[str, torch.Tensor]:
+def layer_tensors(decoder: Any, index: int) -> Dict[str, torch.Tensor]:
     """A layer's weights that `xq prepare` reads, by their names within the layer's self_attn, on the CPU."""
     attention = decoder.layers[index].self_attn
     tensors = {}
@@ -101,7 +104,7 @@ def layer_tensors(decoder: nn.Module, index: int) -> Dict[str, torch.Tensor]:
     return tensors
 
 
-def write_checkpoint(decoder: nn.Module, directory: pathlib.Path, layers: Optional[int] = None) -> None:
+def write_checkpoint(decoder: Any, directory: pathlib.Path, layers: Optional[int] = None) -> None:
     """A model directory with what `xq prepare` reads: the configuration, and K's and V's weights of every layer, or of the first
     `layers`."""
     (directory / "config.json").write_text(decoder.config.to_json_string(use_diff=False), encoding="utf-8")
@@ -112,7 +115,7 @@ def write_checkpoint(decoder: nn.Module, directory: pathlib.Path, layers: Option
     safetensors.torch.save_file(tensors, directory / "model.safetensors")
 
 
-def check_prepared(decoder: nn.Module, path: pathlib.Path, weights: "Iterator[Mapping[str, Optional[numpy.ndarray]]]") -> None:
+def check_prepared(decoder: Any, path: pathlib.Path, weights: "Iterator[Mapping[str, Array]]") -> None:
     """Raises ArgumentError unless the prepared file at `path` was made of this model's weights.
 
     `weights`: each layer's matrices as prepared, y = x * W. Their products are compared with the model's projections; a file
@@ -133,7 +136,7 @@ def check_prepared(decoder: nn.Module, path: pathlib.Path, weights: "Iterator[Ma
             _compare(path, index, "k_norm.weight", matrices["k_norm"], gain, 0.01)
 
 
-def _projection(matrices: Mapping[str, Optional[numpy.ndarray]], name: str, own: numpy.ndarray) -> numpy.ndarray:
+def _projection(matrices: Mapping[str, Array], name: str, own: Array) -> Array:
     """Wk or Wv as a prepared layer has it: whole, or as factors U and A, the latter for each group of KV heads."""
     whole, a = matrices.get(f"w{name}"), matrices.get(f"a{name}")
     if whole is not None:
@@ -147,7 +150,7 @@ def _projection(matrices: Mapping[str, Optional[numpy.ndarray]], name: str, own:
     return numpy.concatenate([u[:, g * rank:(g + 1) * rank] @ a[:, g * cols:(g + 1) * cols] for g in range(groups)], axis=1)
 
 
-def _compare(path: pathlib.Path, layer: int, name: str, found: numpy.ndarray, own: numpy.ndarray, allowed: float) -> None:
+def _compare(path: pathlib.Path, layer: int, name: str, found: Array, own: Array, allowed: float) -> None:
     if found.shape != own.shape:
         raise argument_error("prepared", f"{path} has a {name} of shape {list(found.shape)} in layer {layer}, and the model "
                                          f"{list(own.shape)}: it was prepared from another model")
