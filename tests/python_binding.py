@@ -1,5 +1,5 @@
-"""What tests of the Python package share: the package of this checkout over the library of this build, contexts, and attention in
-double precision."""
+"""What tests of the Python package share: the package of this checkout over the library of this build, contexts, and attention
+in double precision."""
 
 import importlib.util
 import json
@@ -83,7 +83,8 @@ def ints(*values):
 
 
 def write_model(folder, width, heads, kv_heads, layers):
-    """A Hugging Face directory of a Llama's key and value projections, heads of 64: returns {(layer, "k" or "v"): f32 [d, dkv]}."""
+    """A Hugging Face directory of a Llama's key and value projections, heads of 64: returns {(layer, "k" or "v"): f32 [d,
+    dkv]}."""
     os.makedirs(folder)
     draw = numpy.random.default_rng(4)
     kv = kv_heads * 64

@@ -15,8 +15,8 @@ BY_CHANNEL = {"axis_k": "channel", "group": 32}
 
 
 class Shadow:
-    """What a cache should hold, kept beside it. Every token is a number, which is written where a kernel would write the token: into
-    its page, or where groups are of tokens into the tail, from which full groups go to the pages."""
+    """What a cache should hold, kept beside it. Every token is a number, which is written where a kernel would write the token:
+    into its page, or where groups are of tokens into the tail, from which full groups go to the pages."""
 
     MARK = 4  # bytes of a number
 
@@ -165,7 +165,8 @@ class Bookkeeping(unittest.TestCase):
         cache = xq.PagedCache(plan, 4)
         a = cache.add()
         for message, use in (("no sequence 7", lambda: cache.free(7)), ("named twice", lambda: cache.grow([a, a])),
-                             ("up to 40", lambda: cache.grow([a], [41])), ("counts: there are 2 for 1", lambda: cache.grow([a], [1, 2])),
+                             ("up to 40", lambda: cache.grow([a], [41])), 
+                             ("counts: there are 2 for 1", lambda: cache.grow([a], [1, 2])),
                              ("tokens: 1; valid: 0 to 0", lambda: cache.fork(a, 1)), ("layer: 1", lambda: cache.length(a, 1)),
                              ("sequences: it would have no effect", lambda: xq.PagedCache(plan, 4, sequences=3)),
                              ("layers: it would have no effect", lambda: xq.PagedCache([plan, plan], 4, layers=2)),
@@ -268,7 +269,8 @@ class Attention(unittest.TestCase):
         self.assertEqual(engine.cache.length(b), 0)
 
     def forked_equals_independent(self, plans, shared, more, **options):
-        """Two sequences that fork after `shared` tokens of text 1 and go on with texts of their own, against two that never shared."""
+        """Two sequences that fork after `shared` tokens of text 1 and go on with texts of their own, against two that never
+        shared."""
         engine, alone = Engine(plans, **options), Engine(plans, **options)
         q, first = self.queries(2), engine.cache.add()
         begin = engine.step([first], [1], [shared], q[:1])
@@ -350,7 +352,8 @@ class Attention(unittest.TestCase):
         b = engine.cache.fork(a)
         before = engine.cache.attend([a], q)
         state = engine.cache.pages_of(a), engine.cache.pages_of(b), engine.cache.free_pages
-        for x, counts in ((engine.x(1, 0, 0, 3)[:, :64].copy(), [3]), (engine.x(1, 0, 0, 2), [3]), (engine.x(1, 0, 0, 60), [60])):
+        narrow = engine.x(1, 0, 0, 3)[:, :64].copy()
+        for x, counts in ((narrow, [3]), (engine.x(1, 0, 0, 2), [3]), (engine.x(1, 0, 0, 60), [60])):
             with self.assertRaises(xq.Error):
                 engine.cache.append([b], x, counts=counts)
             self.assertEqual((engine.cache.pages_of(a), engine.cache.pages_of(b), engine.cache.free_pages), state)
@@ -362,7 +365,8 @@ class Attention(unittest.TestCase):
         engine = Engine(plans_of(*CROSS))
         cache, q = engine.cache, self.queries(1)
         a = cache.add()
-        self.assertRaisesRegex(xq.ArgumentError, "append the same tokens to layer 0 first", cache.append, [a], engine.x(1, 1, 0, 1), layer=1)
+        self.assertRaisesRegex(xq.ArgumentError, "append the same tokens to layer 0 first", cache.append, [a],
+                               engine.x(1, 1, 0, 1), layer=1)
         cache.append([a], engine.x(1, 0, 0, 1))
         cache.append([a], engine.x(1, 1, 0, 1), layer=1)
         self.assertRaisesRegex(xq.ArgumentError, "does not hold layer 0", cache.attend, [a], q)

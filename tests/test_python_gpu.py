@@ -1,6 +1,6 @@
-"""The Python package with a GPU, which the driver's stand-in pretends to be (tests/fake/fake_cuda.c): what is refused there, where
-addresses and streams go. Its memory is real, and its kernels do nothing. Where a tensor on the GPU is needed, a small class stands in
-for torch's."""
+"""The Python package with a GPU, which the driver's stand-in pretends to be (tests/fake/fake_cuda.c): what is refused there,
+where addresses and streams go. Its memory is real, and its kernels do nothing. Where a tensor on the GPU is needed, a small
+class stands in for torch's."""
 
 import ctypes
 import os
@@ -38,8 +38,8 @@ class State(ctypes.Structure):
     _fields_ = [("device", ctypes.c_int * 6), ("capability", ctypes.c_int * 8), ("fail_function", ctypes.c_char_p),
                 ("fail_result", ctypes.c_int), ("calls", ctypes.c_char * 8192), ("retained", ctypes.c_int),
                 ("modules", ctypes.c_int), ("events", ctypes.c_int), ("launch_count", ctypes.c_int), ("streams", ctypes.c_int),
-                ("graphs", ctypes.c_int), ("clock", ctypes.c_double), ("ptx_modules", ctypes.c_int), ("functions", Function * 64),
-                ("launches", Launch * 16)]
+                ("graphs", ctypes.c_int), ("clock", ctypes.c_double), ("ptx_modules", ctypes.c_int),
+                ("functions", Function * 64), ("launches", Launch * 16)]
 
 
 class Tensor:
@@ -62,11 +62,16 @@ class Tensor:
 
 
 def fake_torch(stream):
-    made = lambda shape, dtype, device: Tensor(shape if isinstance(shape, tuple) else (shape,), dtype, as_device(device))
-    as_device = lambda device: device if not isinstance(device, str) else types.SimpleNamespace(type="cuda", index=int(device[5:]))
+    """The module: its current stream on GPU n is `stream` + n."""
+    def made(shape, dtype, device):
+        if isinstance(device, str):
+            device = types.SimpleNamespace(type="cuda", index=int(device[5:]))
+        return Tensor(shape if isinstance(shape, tuple) else (shape,), dtype, device)
+
     cuda = types.SimpleNamespace(is_available=lambda: True, is_initialized=lambda: True,
                                  current_stream=lambda index: types.SimpleNamespace(cuda_stream=stream + index))
-    return types.SimpleNamespace(Tensor=Tensor, cuda=cuda, empty=made, zeros=made, float16="float16", float32="float32", uint8="uint8")
+    return types.SimpleNamespace(Tensor=Tensor, cuda=cuda, empty=made, zeros=made, float16="float16", float32="float32",
+                                 uint8="uint8")
 
 
 def tensor(*shape, dtype="float16", index=1):
@@ -93,10 +98,10 @@ class Gpu(unittest.TestCase):
         return state.launches[(state.launch_count - 1) % 16]
 
     def arguments(self, make):
+        table = (self.context.upload(array) for array in (ints(0, 1), ints(0), ints(4)))
         return dict(q=make(1, HEADS, HEAD_DIM), weights=self.context.alloc(self.plan.info.weights_bytes),
-                    table=xq.PageTable(self.context.upload(ints(0, 1)), self.context.upload(ints(0)), self.context.upload(ints(4)),
-                                       batch=1),
-                    pages=self.context.alloc(self.plan.info.page_bytes), workspace=self.plan.workspace())
+                    table=xq.PageTable(*table, batch=1), pages=self.context.alloc(self.plan.info.page_bytes),
+                    workspace=self.plan.workspace())
 
     def test_the_device_is_the_gpu_of_that_number(self):
         self.assertEqual((self.context.is_sim, self.context.device.ordinal, self.context.device.arch), (False, 1, "sm_80"))

@@ -74,7 +74,8 @@ class Header(unittest.TestCase):
                 file.write("#include <xq/xq.h>\n#include <stdio.h>\n" + "\n".join(declared) + "\nint main(void)\n{\n" +
                            "\n".join(lines) + "\nreturn 0;\n}\n")
             program = os.path.join(folder, "layout")
-            subprocess.run([os.environ.get("CC", "gcc"), "-I" + os.path.join(ROOT, "include"), source, "-o", program], check=True)
+            subprocess.run([os.environ.get("CC", "gcc"), "-I" + os.path.join(ROOT, "include"), source, "-o", program],
+                           check=True)
             printed = subprocess.run([program], stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()
         for struct, line in zip(_c.STRUCTS, printed):
             ours = " ".join([str(ctypes.sizeof(struct))] + [

@@ -200,7 +200,8 @@ class Plans(unittest.TestCase):
         layer.append()
         expected, expected_lse = layer.attend(lse=True)
         upload = context().upload
-        table = xq.PageTable(upload(layer.table.indptr), upload(layer.table.indices), upload(layer.table.last_page_len), batch=1)
+        arrays = (layer.table.indptr, layer.table.indices, layer.table.last_page_len)
+        table = xq.PageTable(*(upload(array) for array in arrays), batch=1)
         q, pages, weights = upload(layer.q), upload(layer.pages), upload(layer.packed)
         out, lse = context().alloc(expected.nbytes), context().alloc(expected_lse.nbytes)
         layer.plan.attend(q, table, pages, weights, layer.workspace, out=out, lse=lse, queries=1, max_tokens=TOKENS)
@@ -296,7 +297,7 @@ class Documents(unittest.TestCase):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(program.replace("xq.Context()", 'xq.Context("sim")'), {})
-        self.assertRegex(printed.getvalue(), r"^\[\[\[[-\d. e\n\[\]]+\]\]\] 68\.0\n$")
+        self.assertRegex(printed.getvalue(), r"^\[\[\[[-+\d. e\n\[\]]+\]\]\] 68\.0\n$")
 
 
 class Arguments(unittest.TestCase):

@@ -29,7 +29,8 @@ class Tensors(unittest.TestCase):
         self.table = xq.PageTable(*(torch.tensor(v, dtype=torch.int32) for v in ([0, 2], [0, 1], [TOKENS - PAGE])))
         self.pages = torch.zeros(2, plan.info.page_bytes, dtype=torch.uint8)
         self.workspace = torch.zeros(plan.info.workspace_bytes, dtype=torch.uint8)
-        plan.append(self.x, torch.zeros(TOKENS, dtype=torch.int32), torch.arange(TOKENS, dtype=torch.int32), self.table, self.pages)
+        plan.append(self.x, torch.zeros(TOKENS, dtype=torch.int32), torch.arange(TOKENS, dtype=torch.int32), self.table,
+                    self.pages)
         return plan
 
     def test_everything_may_be_a_tensor(self):
@@ -50,7 +51,8 @@ class Tensors(unittest.TestCase):
         out = plan.attend(self.q, self.table, self.pages, self.packed, self.workspace)
         self.assertEqual(out.dtype, torch.bfloat16)
         cached = plan.dequantize(self.table, self.pages)[:TOKENS].float().numpy()
-        self.assertLess(numpy.abs(out[0].float().numpy() - attention(self.q[0].float().numpy(), cached, self.weights)).max(), 1.5e-2)
+        expected = attention(self.q[0].float().numpy(), cached, self.weights)
+        self.assertLess(numpy.abs(out[0].float().numpy() - expected).max(), 1.5e-2)
 
     def test_tensors_give_what_arrays_give(self):
         plan = self.layer()
@@ -81,7 +83,8 @@ class Tensors(unittest.TestCase):
         for field, message, value in (("q", "float32; valid: float16", self.q.float()),
                                       ("q", r"\[1, 2, 64\]; valid: \[1, 4, 64\]", self.q[:, :2].contiguous()),
                                       ("q", "not contiguous", self.q.transpose(1, 2).contiguous().transpose(1, 2)),
-                                      ("q", "it is on meta, and the context on the software device, which takes cpu", self.q.to("meta")),
+                                      ("q", "it is on meta, and the context on the software device, which takes cpu",
+                                       self.q.to("meta")),
                                       ("pages", "meta", self.pages.to("meta"))):
             with self.assertRaisesRegex(xq.ArgumentError, message) as caught:
                 attend(**{field: value})
@@ -121,7 +124,8 @@ class WithoutTorch(unittest.TestCase):
         import subprocess
 
         script = ("import sys; sys.path.insert(0, %r); import xq; c = xq.Context('sim'); p = xq.Plan(c, %r); "
-                  "xq.PagedCache(p, 2); sys.exit('torch' in sys.modules)" % (os.path.dirname(os.path.dirname(xq.__file__)), SPEC))
+                  "xq.PagedCache(p, 2); sys.exit('torch' in sys.modules)")
+        script %= (os.path.dirname(os.path.dirname(xq.__file__)), SPEC)
         self.assertEqual(subprocess.run([sys.executable, "-c", script], check=False).returncode, 0)
 
 

@@ -98,7 +98,8 @@ class Wheel(unittest.TestCase):
         empty = {"XQ_NVRTC": "", "CUDA_HOME": "", "CUDA_PATH": "", "VIRTUAL_ENV": ""}
         printed = self.run_there("-c", "import xq; print(xq.Context('sim').device.nvrtc)", **empty)
         self.assertEqual(printed, "12000\n")
-        printed = checked(os.path.join(self.home, "bin", "xq"), "info", "--device", "sim", "--json", "-", env=self.environment(**empty))
+        printed = checked(os.path.join(self.home, "bin", "xq"), "info", "--device", "sim", "--json", "-",
+                          env=self.environment(**empty))
         self.assertEqual(json.loads(printed)["toolchain"]["path"], library)
 
 

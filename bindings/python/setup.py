@@ -1,5 +1,5 @@
-"""What pyproject.toml cannot say: the version stands in include/xq/xq.h, and a wheel with the library in it is for one platform, yet
-for every Python, since nothing is compiled against Python."""
+"""What pyproject.toml cannot say: the version stands in include/xq/xq.h, and a wheel with the library in it is for one
+platform, yet for every Python, since nothing is compiled against Python."""
 
 import pathlib
 import re

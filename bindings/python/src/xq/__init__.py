@@ -19,8 +19,8 @@ from ._program import prepare
 from ._simulate import simulate_cache, simulate_feedback, simulate_weights
 from . import _c
 
-for _name in ("ArgumentError", "CompileError", "DeviceError", "Error", "FileError", "FormatError", "OutOfMemoryError", "SpecError",
-              "UnsupportedError"):
+for _name in ("ArgumentError", "CompileError", "DeviceError", "Error", "FileError", "FormatError", "OutOfMemoryError",
+              "SpecError", "UnsupportedError"):
     globals()[_name].__module__ = __name__  # tracebacks show them as users write them
 
 __version__: str = _c.lib.xq_version().decode()

@@ -72,8 +72,8 @@ class _Rows(NamedTuple):
 class PagedCache:
     """Pages for the sequences of an engine, in one or several layers that cache the same tokens.
 
-    plan       the plan of every layer, or a list of plans, one for each layer (full and sliding layers, a cross-layer cache with
-               its base layer first); they have one page size in tokens, one shape of heads and one width
+    plan       the plan of every layer, or a list of plans, one for each layer (full and sliding layers, a cross-layer cache
+               with its base layer first); they have one page size in tokens, one shape of heads and one width
     pages      pages of the pool; each layer has a pool of that many
     layers     how many layers, where one plan is given
     sequences  that can exist at a time, for plans with tails; None: as many as max_batch. Others have no such limit
@@ -81,11 +81,12 @@ class PagedCache:
                `Plan.pack_weights` gives, is copied to the device; device memory is kept as it is. `set_weights` sets them later
 
     The cache owns the pools, tails, accumulator and one workspace. On a GPU with torch they are torch tensors, so that torch
-    accounts for them, else memory of the context. Launches and copies go to torch's current stream (without torch to the default
-    one); all of one cache must go to the same, since they share the workspace. Not thread-safe.
+    accounts for them, else memory of the context. Launches and copies go to torch's current stream (without torch to the
+    default one); all of one cache must go to the same, since they share the workspace. Not thread-safe.
 
-    A sequence is a number that `add` or `fork` returns. Its tokens come by `append`, layer by layer, and pages follow by themselves.
-    A forked sequence shares its prefix: a page is copied when a sequence is about to write into one that others have too.
+    A sequence is a number that `add` or `fork` returns. Its tokens come by `append`, layer by layer, and pages follow by
+    themselves. A forked sequence shares its prefix: a page is copied when a sequence is about to write into one that others
+    have too.
 
     A call that raises ArgumentError or OutOfMemoryError has changed nothing.
     """
@@ -219,8 +220,8 @@ class PagedCache:
     def fork(self, sequence: int, tokens: Optional[int] = None) -> int:
         """A new sequence that begins with the first `tokens` tokens of another, by default all of them; it returns its number.
 
-        Full pages are shared. The last, partial page is shared until either of the two writes into it, which copies it. Cross-layer
-        caches share no pages: all are copied now, since an accumulator page belongs to one sequence.
+        Full pages are shared. The last, partial page is shared until either of the two writes into it, which copies it.
+        Cross-layer caches share no pages: all are copied now, since an accumulator page belongs to one sequence.
 
         With tails the prefix must end at a whole group of tokens, or within the unfinished one. All layers must be at the same
         length. Raises ArgumentError, OutOfMemoryError.
@@ -246,8 +247,8 @@ class PagedCache:
         return self._insert(copy)
 
     def truncate(self, sequence: int, tokens: int) -> None:
-        """Takes the last tokens of a sequence back, so that it has `tokens`. With tails it must end at a whole group of tokens, or
-        within the unfinished one. All layers must be at the same length. Raises ArgumentError."""
+        """Takes the last tokens of a sequence back, so that it has `tokens`. With tails it must end at a whole group of tokens,
+        or within the unfinished one. All layers must be at the same length. Raises ArgumentError."""
         record = self._find(sequence)
         length = self._even_length(sequence, record)
         count = count_of("tokens", tokens, 0, length)
@@ -269,8 +270,8 @@ class PagedCache:
         x          [sum(counts), d] of the plan's dtype: the tokens of the first sequence, then those of the second, ...
         counts     tokens of each sequence; None: one each
 
-        The layers of a step take the same tokens; the first that gets them makes room for all. Raises ArgumentError, OutOfMemoryError
-        where pages run out (the message says how many are missing), DeviceError.
+        The layers of a step take the same tokens; the first that gets them makes room for all. Raises ArgumentError,
+        OutOfMemoryError where pages run out (the message says how many are missing), DeviceError.
         """
         layer = self._layer(layer)
         plan, records = self._plans[layer], self._records(sequences)
@@ -285,11 +286,11 @@ class PagedCache:
                 record.lengths[layer] = length
             table, rows = self._table_of(sequences, records, layer), self._rows_of(sequences, before, amounts)
             tails = self._tails_of(layer, table)
-            plan.append(x, rows.sequence, rows.position, table.pages, self._memory[layer], self._weights[layer], self._workspace,
+            pages, weights = self._memory[layer], self._weights[layer]
+            plan.append(x, rows.sequence, rows.position, table.pages, pages, weights, self._workspace,
                         append_indptr=rows.indptr, tails=tails, tokens=sum(amounts), accumulator=accumulator)
             if accumulator is not None:
-                plan.accumulate(table.pages, self._memory[layer], accumulator, self._weights[layer], max_tokens=max([1, *after]),
-                                tails=tails)
+                plan.accumulate(table.pages, pages, accumulator, weights, max_tokens=max([1, *after]), tails=tails)
         except BaseException:
             for record, length in zip(records, before):
                 record.lengths[layer] = length
@@ -327,8 +328,8 @@ class PagedCache:
                            accumulator=self._accumulator if plan.info.accumulator_page_bytes else None)
 
     def dequantize(self, sequence: int, layer: int = 0) -> Any:
-        """What the cache holds of a sequence's tokens, for inspection: rows [tokens, columns], or a pair of them for methods with two
-        streams (Plan.dequantize). numpy arrays on the software device, tensors on a GPU, where it needs torch."""
+        """What the cache holds of a sequence's tokens, for inspection: rows [tokens, columns], or a pair of them for methods
+        with two streams (Plan.dequantize). numpy arrays on the software device, tensors on a GPU, where it needs torch."""
         layer = self._layer(layer)
         plan, record = self._plans[layer], self._find(sequence)
         self._check_accumulated([sequence], [record], layer)
@@ -354,8 +355,9 @@ class PagedCache:
         return numpy.array([record.slot for record in self._records(sequences)], "i4")
 
     def grow(self, sequences: Sequence[int], counts: Optional[Sequence[int]] = None) -> None:
-        """Makes room for tokens that the caller writes into all layers with launches of its own (`page_arrays`, `pool`): sequences
-        are that much longer afterwards. counts: of each sequence; None: one each. Raises ArgumentError, OutOfMemoryError."""
+        """Makes room for tokens that the caller writes into all layers with launches of its own (`page_arrays`, `pool`):
+        sequences are that much longer afterwards. counts: of each sequence; None: one each. Raises ArgumentError,
+        OutOfMemoryError."""
         records = self._records(sequences)
         amounts = _amounts(len(records), counts)
         before = [self._even_length(sequence, record) for sequence, record in zip(sequences, records)]
@@ -370,17 +372,19 @@ class PagedCache:
 
     def _make_room(self, sequences: Sequence[int], records: List[_Sequence], before: List[int],
                    after: List[int]) -> List[List[int]]:
-        """Gives sequences the pages for their new lengths, and copies of those that they are about to write and others have too.
-        Returns the pages that they had: _settle gives back what was replaced, _restore undoes all."""
+        """Gives sequences the pages for their new lengths, and copies of those that they are about to write and others have
+        too. Returns the pages that they had: _settle gives back what was replaced, _restore undoes all."""
         for sequence, length in zip(sequences, after):
             if length > self.max_tokens:
-                raise argument_error("counts", f"sequence {sequence} would have {length} tokens; valid: up to {self.max_tokens}")
+                raise argument_error("counts", f"sequence {sequence} would have {length} tokens; valid: up to "
+                                               f"{self.max_tokens}")
         growing = [record for record, begin, end in zip(records, before, after) if end > begin]
         missing = [max(0, _ceil(end, self.page_tokens) - len(record.pages)) for record, end in zip(records, after)]
         copies = self._shared_ahead(growing, [begin for begin, end in zip(before, after) if end > begin])
         needed = sum(missing) + len(copies)
         if needed > self._pool.free:
-            raise out_of("pages", f"{needed} are needed for {len(growing)} sequences, and {self._pool.free} of {self.pages} are free")
+            raise out_of("pages", f"{needed} are needed for {len(growing)} sequences, and {self._pool.free} of "
+                                  f"{self.pages} are free")
         undo = [list(record.pages) for record in records]
         if needed:
             self._version += 1
@@ -396,8 +400,9 @@ class PagedCache:
         return undo
 
     def _shared_ahead(self, records: List[_Sequence], begins: List[int]) -> List[Tuple[_Sequence, int]]:
-        """Which pages, by their place in a sequence, must be copied before tokens are written from `begins` on. Where all that share a
-        page are about to write into it, the last of them keeps it. Groups of tokens are written whole, once they are full."""
+        """Which pages, by their place in a sequence, must be copied before tokens are written from `begins` on. Where all that
+        share a page are about to write into it, the last of them keeps it. Groups of tokens are written whole, once they are
+        full."""
         copies: List[Tuple[_Sequence, int]] = []
         left: Dict[int, int] = {}
         for record, begin in zip(records, begins):
@@ -446,8 +451,8 @@ class PagedCache:
     def _check_end(self, name: str, length: int, count: int) -> None:
         begin = length // self._group * self._group
         if count < begin and count % self._group:
-            raise argument_error(name, f"{count} is within a group of tokens that is quantized; valid: multiples of {self._group}, "
-                                       f"and {begin} to {length}")
+            raise argument_error(name, f"{count} is within a group of tokens that is quantized; valid: multiples of "
+                                       f"{self._group}, and {begin} to {length}")
 
     # ---------------------------------------------------------------- sequences
 
@@ -488,16 +493,16 @@ class PagedCache:
             return
         for sequence, record, length in zip(sequences, records, after):
             if record.accumulated != layer - 1 or record.lengths[layer - 1] != length:
-                raise argument_error("layer", f"sequence {sequence}: append the same tokens to layer {layer - 1} first; the layers of a "
-                                              "cross-layer cache take every step in order")
+                raise argument_error("layer", f"sequence {sequence}: append the same tokens to layer {layer - 1} first; the "
+                                              "layers of a cross-layer cache take every step in order")
 
     def _check_accumulated(self, sequences: Sequence[int], records: List[_Sequence], layer: int) -> None:
         if not self._plans[layer].info.accumulator_page_bytes:
             return
         for sequence, record in zip(sequences, records):
             if record.accumulated != layer:
-                raise argument_error("layer", f"sequence {sequence}: the accumulator does not hold layer {layer}; attend after the "
-                                              "layer's append and before the next layer's")
+                raise argument_error("layer", f"sequence {sequence}: the accumulator does not hold layer {layer}; attend after "
+                                              "the layer's append and before the next layer's")
 
     # ---------------------------------------------------------------- arrays
 
@@ -578,8 +583,8 @@ def _offsets(amounts: List[int]) -> Array:
 
 def _table_arrays(sequences: List[Tuple[List[int], int]],
                   page_tokens: int) -> Tuple[Array, Array, Array]:
-    """indptr, indices, last_page_len of sequences that have these pages and lengths. indices has an element more where there is no
-    page at all, so that it has an address."""
+    """indptr, indices, last_page_len of sequences that have these pages and lengths. indices has an element more where there is
+    no page at all, so that it has an address."""
     used = [pages[:_ceil(length, page_tokens)] for pages, length in sequences]
     indices = [page for pages in used for page in pages] or [0]
     last = [(length - 1) % page_tokens + 1 if length else 0 for _, length in sequences]

@@ -15,7 +15,8 @@ from ._error import argument_error, check
 from ._memory import DeviceBuffer, Staging, count_of, host_bytes
 
 LOGGER = logging.getLogger("xq")
-_LEVELS: Dict[int, int] = {_c.LogLevel.DEBUG: logging.DEBUG, _c.LogLevel.INFO: logging.INFO, _c.LogLevel.WARNING: logging.WARNING}
+_LEVELS: Dict[int, int] = {_c.LogLevel.DEBUG: logging.DEBUG, _c.LogLevel.INFO: logging.INFO,
+                           _c.LogLevel.WARNING: logging.WARNING}
 
 LogFunction = Callable[[int, str], None]
 

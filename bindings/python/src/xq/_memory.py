@@ -3,8 +3,8 @@
 An argument is one of
 
   - a `DeviceBuffer`, memory that the context owns;
-  - a torch tensor on the context's GPU; with a software device, a CPU tensor or a numpy array, which is copied to the device for
-    the call and, where the call writes it, back;
+  - a torch tensor on the context's GPU; with a software device, a CPU tensor or a numpy array, which is copied to the device
+    for the call and, where the call writes it, back;
   - an int, a raw device address, which is taken as it is.
 """
 
@@ -88,7 +88,8 @@ class DeviceBuffer:
         if not isinstance(part, slice) or part.step not in (None, 1):
             raise TypeError("a DeviceBuffer takes slices of bytes: buffer[first:end]")
         first, end, _ = part.indices(self.nbytes)
-        return DeviceBuffer(self._context, self.address + first, max(0, end - first), self if self._base is None else self._base)
+        base = self if self._base is None else self._base
+        return DeviceBuffer(self._context, self.address + first, max(0, end - first), base)
 
     def write(self, data: Any, offset: int = 0) -> None:
         """Copies `data` (bytes, a numpy array, a CPU tensor, any contiguous buffer) to `offset` bytes from the beginning."""

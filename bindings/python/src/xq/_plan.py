@@ -45,7 +45,8 @@ def _completed(context: Context, function: Any, *texts: bytes) -> Dict[str, Any]
 
 
 def complete(spec: Spec, *, context: Optional[Context] = None) -> Dict[str, Any]:
-    """Validates a spec and fills in what it leaves open (docs/spec.md). Without a context one is opened for it, on device "auto".
+    """Validates a spec and fills in what it leaves open (docs/spec.md). Without a context one is opened for it, on device
+    "auto".
 
     Raises SpecError, UnsupportedError, with the key in `field`.
     """
@@ -56,8 +57,8 @@ def complete(spec: Spec, *, context: Optional[Context] = None) -> Dict[str, Any]
 
 
 def override(spec: Spec, overrides: Spec, *, context: Optional[Context] = None) -> Dict[str, Any]:
-    """A spec with other choices: `overrides`, a dict such as {"cache": {"bits": 8}}, is merged into what was chosen, None takes a
-    choice away, and what followed from the old choices is derived anew. Returns the completed spec.
+    """A spec with other choices: `overrides`, a dict such as {"cache": {"bits": 8}}, is merged into what was chosen, None takes
+    a choice away, and what followed from the old choices is derived anew. Returns the completed spec.
 
     Raises SpecError, UnsupportedError, ArgumentError.
     """
@@ -128,7 +129,8 @@ class Tails:
 
 
 class Plan:
-    """A spec compiled for a context's device: it states sizes and layouts, and launches kernels over memory that the caller owns.
+    """A spec compiled for a context's device: it states sizes and layouts, and launches kernels over memory that the caller
+    owns.
 
     spec               a dict or JSON text (docs/spec.md)
     implementation     "fused", "unfused" or "fp16-kv"
@@ -168,7 +170,8 @@ class Plan:
     @classmethod
     def load(cls, context: Context, image: Any) -> Plan:
         """A plan of an image (`save`), which is copied: bytes or any buffer. Neither the generator nor NVRTC is needed. Raises
-        FormatError, UnsupportedError for a GPU that does not run it, DeviceError. An image is code: load those that you trust."""
+        FormatError, UnsupportedError for a GPU that does not run it, DeviceError. An image is code: load those that you
+        trust."""
         data = bytes(image)
         handle = ctypes.c_void_p()
         context._call(_c.lib.xq_plan_load, data, len(data), ctypes.byref(handle))
@@ -261,11 +264,11 @@ class Plan:
         """Rounds a layer's projections to the plan's weight type and packs them in the order that the kernels read.
 
         The names are those of xq_weights, the shapes those of `weight_shapes`: wk, wv [d, dkv] of method x, uk, ak, uv, av of
-        latents, bk, bv, k_norm, sinks where the model has them, ... Each is a numpy array or a tensor of floating-point numbers,
-        row major with y = x * W (a torch Linear has the transpose), and is taken as f32.
+        latents, bk, bv, k_norm, sinks where the model has them, ... Each is a numpy array or a tensor of floating-point
+        numbers, row major with y = x * W (a torch Linear has the transpose), and is taken as f32.
 
-        Returns host memory, uint8 [weights_bytes]: `context.upload` copies it to the device. Raises ArgumentError for one that is
-        missing, that the plan has no use for, of another shape, or with values beyond the type's range.
+        Returns host memory, uint8 [weights_bytes]: `context.upload` copies it to the device. Raises ArgumentError for one that
+        is missing, that the plan has no use for, of another shape, or with values beyond the type's range.
         """
         arrays = {name: float_array(f"weights.{name}", value) for name, value in weights.items() if value is not None}
         shapes = self.weight_shapes()
@@ -325,7 +328,8 @@ class Plan:
 
     def accumulate(self, table: PageTable, pages: Memory, accumulator: Memory, weights: Optional[Memory] = None, *,
                    max_tokens: Optional[int] = None, tails: Optional[Tails] = None, stream: Any = None) -> None:
-        """Cross-layer methods: adds a layer's deltas to the accumulator, for every token of the table; the base layer starts it.
+        """Cross-layer methods: adds a layer's deltas to the accumulator, for every token of the table; the base layer starts
+        it.
 
         pages        the layer's deltas
         accumulator  pages of accumulator_page_bytes, of the same numbers, page_align aligned; written
@@ -426,8 +430,8 @@ class Plan:
     def dequantize(self, table: PageTable, pages: Optional[Memory], *, table_entries: Optional[int] = None,
                    k: Optional[Memory] = None, v: Optional[Memory] = None, tails: Optional[Tails] = None,
                    accumulator: Optional[Memory] = None, stream: Any = None) -> Any:
-        """The cache as the kernels see it, for inspection: row p * page_tokens + t is token t of the page that entry p of the table
-        names. Rows beyond a sequence's length are left untouched. "fp16-kv" is refused.
+        """The cache as the kernels see it, for inspection: row p * page_tokens + t is token t of the page that entry p of the
+        table names. Rows beyond a sequence's length are left untouched. "fp16-kv" is refused.
 
         k              [rows, columns] of the plan's dtype, 16-byte aligned; columns: rank_k; methods x and x-cl: d; None: made
                        anew, of zeros
@@ -514,8 +518,8 @@ class Plan:
 
 
 def weight_shapes(model: Mapping[str, Any], cache: Mapping[str, Any]) -> Dict[str, Tuple[int, ...]]:
-    """Shapes of the matrices and vectors that a layer may have, by the names of xq_weights, from the parts of a completed spec. What
-    a method has no use for is among them."""
+    """Shapes of the matrices and vectors that a layer may have, by the names of xq_weights, from the parts of a completed spec.
+    What a method has no use for is among them."""
     d, head_dim, heads = model["hidden_size"], model["head_dim"], model["num_attention_heads"]
     dkv = model["num_key_value_heads"] * head_dim
     latents = cache["method"].startswith("latent")

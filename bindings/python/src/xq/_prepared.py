@@ -20,7 +20,8 @@ class Prepared:
     """A safetensors file that `xq.prepare` or `xq prepare` wrote, mapped into memory. It must not be changed while it is open;
     replacing it is fine. Calls may come from several threads, but for `close`.
 
-    spec        what the matrices depend on: {"model": ..., "cache": {...}}. `xq.override` adds bits and what else a plan is to have
+    spec        what the matrices depend on: {"model": ..., "cache": {...}}. `xq.override` adds bits and what else a plan is to
+                have
     layers      of the model
     weights     type of the packed weights: "f16", "bf16", "int8", "e4m3"; None: none are packed
     base_layer  cross-layer methods: the first layer that has the method of the spec; else 0
@@ -66,17 +67,19 @@ class Prepared:
         return spec
 
     def layer(self, layer: int) -> Dict[str, Array]:
-        """A layer's matrices as f32, by the names that `Plan.pack_weights` takes them by. They are copies. Raises ArgumentError for a
-        layer that the file does not have, or has packed only; FormatError where it is damaged."""
+        """A layer's matrices as f32, by the names that `Plan.pack_weights` takes them by. They are copies. Raises ArgumentError
+        for a layer that the file does not have, or has packed only; FormatError where it is damaged."""
         spec = self.layer_spec(layer)
         found = _c.xq_weights()
         self._call(_c.lib.xq_prepared_layer, layer, ctypes.byref(found))
         shapes = weight_shapes(spec["model"], spec["cache"])
-        return {name: numpy.ctypeslib.as_array(getattr(found, name), shapes[name]).copy() for name in WEIGHTS if getattr(found, name)}
+        pointers = {name: getattr(found, name) for name in WEIGHTS}
+        return {name: numpy.ctypeslib.as_array(pointer, shapes[name]).copy() for name, pointer in pointers.items() if pointer}
 
     def packed(self, plan: Plan, layer: int) -> Array:
-        """A layer's packed weights, uint8 [weights_bytes] of the plan: a copy on the host. Raises ArgumentError for a layer that the file
-        does not have packed, and for a plan that takes other weights (`field` says in what); FormatError where it is damaged."""
+        """A layer's packed weights, uint8 [weights_bytes] of the plan: a copy on the host. Raises ArgumentError for a layer
+        that the file does not have packed, and for a plan that takes other weights (`field` says in what); FormatError where it
+        is damaged."""
         address, count = self._packed(plan, layer)
         return numpy.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_uint8)), (count,)).copy()
 

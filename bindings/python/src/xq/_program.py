@@ -70,8 +70,8 @@ def prepare(model_dir: Union[str, os.PathLike[str]], output: Union[str, os.PathL
             base_layer: Optional[int] = None, store: Optional[str] = None, pack: bool = False, weights: Optional[str] = None,
             calibration: Union[str, os.PathLike[str], None] = None, threads: Optional[int] = None,
             spec: Optional[Spec] = None) -> Dict[str, Any]:
-    """Prepares the projections of a Hugging Face model directory (config.json and safetensors) for kernels: `output` is a safetensors
-    file, written whole or not at all, for `Prepared` (docs/prepare.md). Runs the program `xq prepare` on the CPU.
+    """Prepares the projections of a Hugging Face model directory (config.json and safetensors) for kernels: `output` is a
+    safetensors file, written whole or not at all, for `Prepared` (docs/prepare.md). Runs the program `xq prepare` on the CPU.
 
     method       what is cached: "x", "latent", "x-cl", "latent-cl"; None: latent, or x where every query head has a KV head
     rank         columns kept of the latents, one number or a pair for keys and values; None: all
@@ -86,8 +86,8 @@ def prepare(model_dir: Union[str, os.PathLike[str]], output: Union[str, os.PathL
     threads      layers worked on at a time
     spec         a spec, on which the above are put
 
-    Returns the result, as `xq prepare --json` writes it: {"file": ..., "layers": [{"layer": 0, "method": ..., ...}, ...]}. Raises
-    ArgumentError with the program's message for what it refuses, FileError where there is no program.
+    Returns the result, as `xq prepare --json` writes it: {"file": ..., "layers": [{"layer": 0, "method": ..., ...}, ...]}.
+    Raises ArgumentError with the program's message for what it refuses, FileError where there is no program.
     """
     arguments = [os.fspath(model_dir), "--out", os.fspath(output)]
     pair = ",".join(str(r) for r in rank) if isinstance(rank, (tuple, list)) else rank
@@ -95,8 +95,8 @@ def prepare(model_dir: Union[str, os.PathLike[str]], output: Union[str, os.PathL
     if which == "":
         raise argument_error("layers", "there is none; None takes all")
     for option, value in (("--method", method), ("--rank", pair), ("--groups", groups), ("--group", group), ("--layers", which),
-                          ("--base-layer", base_layer), ("--store", store), ("--weights", weights), ("--calibration", calibration),
-                          ("--threads", threads), ("--spec", None if spec is None else "-")):
+                          ("--base-layer", base_layer), ("--store", store), ("--weights", weights),
+                          ("--calibration", calibration), ("--threads", threads), ("--spec", None if spec is None else "-")):
         if value is not None:
             arguments += [option, os.fspath(value) if isinstance(value, os.PathLike) else str(value)]
     arguments += ["--pack"] * pack + ["--feedback"] * feedback

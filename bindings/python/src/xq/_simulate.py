@@ -38,7 +38,8 @@ def simulate_cache(x: Any, *, bits: int, group: int = 0, by_channel: bool = Fals
 
     bits          2, 3, 4, 8; 16: values are rounded to f16 and no more
     group         elements that share a scale; 0: all of a row
-    by_channel    a group is consecutive rows of one channel, not channels of a row; rows beyond the last whole group stay as they are
+    by_channel    a group is consecutive rows of one channel, not channels of a row; rows beyond the last whole group stay as
+                  they are
     integer_zero  cache.zero_point "integer"
     latents       matrices side by side in a row, each padded to a multiple of 64 columns as stored; 0: one
     clip          share of a group's range that codes span, up to 1; 0: 1
@@ -69,8 +70,8 @@ def simulate_feedback(a: Any, *, width: int, bits: int, group: int, latents: int
                       integer_zero: bool = False, clip: float = 0.0) -> Array:
     """What append feeds back of a stream of rows of `width` values, for `simulate_cache` with the same numbers.
 
-    a     [width / latents, cols]: what the stream is multiplied by, as `Plan.pack_weights` takes it (of method x, ak and av side by
-          side)
+    a     [width / latents, cols]: what the stream is multiplied by, as `Plan.pack_weights` takes it (of method x, ak and av
+          side by side)
     cost  [cols], of squared errors of its columns (for keys k_cost); None: all alike
 
     Returns f32 [groups, group, group]; groups are those of the row as stored, each latent padded to a multiple of 64. Raises
@@ -94,8 +95,8 @@ def simulate_feedback(a: Any, *, width: int, bits: int, group: int, latents: int
 
 def simulate_weights(w: Any, type: str) -> Any:
     """What packed weights of type "f16", "bf16", "int8" or "e4m3" hold of w [rows, cols]; the 8-bit types have a scale for each
-    column. w is an array or a tensor of floating-point numbers; the result is f32 of the same shape and kind. Raises ArgumentError,
-    also for NaN, infinity, and values beyond the type."""
+    column. w is an array or a tensor of floating-point numbers; the result is f32 of the same shape and kind. Raises
+    ArgumentError, also for NaN, infinity, and values beyond the type."""
     matrix = _matrix("w", w)
     out = numpy.empty_like(matrix)
     check(_c.lib.xq_simulate_weights(type.encode(), *matrix.shape, float_pointer(matrix), float_pointer(out)), None)
