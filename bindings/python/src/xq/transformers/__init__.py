@@ -1,0 +1,16 @@
+"""Hugging Face transformers models whose attention remembers through xq.
+
+    enabled = xq.transformers.enable(model, bits=4, method="latent")
+    model.generate(**tokenizer(prompt, return_tensors="pt"), max_new_tokens=100)      makes its own cache
+    cache = enabled.cache(batch=2, tokens=4096)                                       or takes one
+    model.generate(**inputs, past_key_values=cache)
+    xq.transformers.disable(model)
+
+Needs torch, transformers and safetensors. docs/transformers.md is its manual.
+"""
+
+from ._cache import Cache, Memory16
+from ._enable import Enabled, disable, enable
+from ._graph import DecodeGraph
+
+__all__ = ["Cache", "DecodeGraph", "Enabled", "Memory16", "disable", "enable"]

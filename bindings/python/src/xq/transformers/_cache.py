@@ -1,0 +1,381 @@
+"""The cache that generate() takes: pages of quantized activations, one table for all layers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
+
+import torch
+import transformers
+from transformers.cache_utils import CacheLayerMixin
+
+from .._error import argument_error
+from .._plan import PageTable, Plan, Tails
+from ._layers import Owned, is_cross, zeros
+from ._model import unsupported
+
+if TYPE_CHECKING:
+    from ._enable import Enabled
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory16:
+    """What a cache takes, in bytes over all layers, against keys and values of 16 bits.
+
+    used      whole pages of the tokens that are cached, tails, accumulator
+    reserved  what was allocated: room for `tokens` tokens of every sequence
+    fp16      keys and values of the cached tokens in 16 bits, without padding
+    """
+
+    used: int
+    reserved: int
+    fp16: int
+
+    @property
+    def share(self) -> float:
+        """used / fp16; 0 for an empty cache."""
+        return self.used / self.fp16 if self.fp16 else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What one forward pass adds, the same for all layers. n rows are new tokens; pad tokens are none.
+
+    by_torch   the cache is empty and the model's own attention computes the outputs
+    single     one column: every sequence attends with one query, at its last token
+    rows       int64 [n]: which of the batch * columns positions are tokens; None: all of them
+    sequence   int32 [n]: each token's sequence
+    position   int32 [n]: its place there
+    indptr     int32 [batch + 1]: rows of each sequence
+    table      the pages after this step
+    after      tokens of each sequence after this step: on the host, and int32 [batch] on the device
+    longest    no sequence is longer
+    columns    of the input, pad tokens included
+    most       no sequence has more new tokens
+    """
+
+    by_torch: bool
+    single: bool
+    rows: Optional[torch.Tensor]
+    sequence: torch.Tensor
+    position: torch.Tensor
+    indptr: torch.Tensor
+    table: PageTable
+    after_host: List[int]
+    after: torch.Tensor
+    longest: int
+    columns: int
+    most: int
+
+
+class _Layer(CacheLayerMixin):
+    """What transformers asks of a layer when it makes masks. The pages belong to the Cache."""
+
+    is_compileable = False
+    supports_early_init = False
+    is_sliding = False  # every layer caches all tokens; kernels look at the window
+
+    def __init__(self, cache: Cache) -> None:
+        super().__init__()
+        self._cache = cache
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        raise _foreign()
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        raise _foreign()
+
+    def get_seq_length(self) -> int:
+        return self._cache.get_seq_length()
+
+    def get_mask_sizes(self, query_length: int) -> Tuple[int, int]:
+        return self._cache.get_seq_length() + query_length, 0
+
+    def get_max_length(self) -> int:
+        return self._cache.tokens
+
+    @property
+    def batch_size(self) -> int:
+        return self._cache.batch
+
+    @property
+    def is_croppable(self) -> bool:
+        """Whether any number of the newest tokens can be taken back, as assisted decoding does."""
+        return not self._cache.has_tails
+
+
+def _foreign() -> Exception:
+    return unsupported("past_key_values", "this cache keeps activations, and the model that was called gives it keys and values; "
+                                          "valid: the model that xq.transformers.enable() was called with")
+
+
+class Cache(transformers.Cache):
+    """Quantized activations of `batch` sequences with room for `tokens` tokens each, in all layers of an enabled model.
+
+    `Enabled.cache` makes one; `model.generate(..., past_key_values=cache)` fills it, and goes on from where it ended when it is
+    given again. Pages of all layers are allocated here: a step allocates nothing. Sequence i has its own pages, and pad tokens
+    take none. A cache belongs to one thread at a time.
+
+    lengths  int32 [batch], on the device: tokens of each sequence
+    """
+
+    def __init__(self, enabled: Enabled, batch: int, tokens: int) -> None:
+        super().__init__(layers=[_Layer(self) for _ in range(len(enabled.layers))])
+        self.enabled = enabled
+        self.batch = batch
+        self.tokens = tokens
+        self.step: Optional[Step] = None
+        self.fixed_grid = False  # attend's grid is that of the longest sequence there can be, so that it can be captured
+        self._seen = 0  # columns, pad tokens included
+        self._lengths: List[int] = [0] * batch
+        self._shift: List[Optional[int]] = [None] * batch
+        layers, device = enabled.layers, enabled.torch_device
+        self._plans = layers.plans(batch, tokens)
+        info = self._plans[0].info
+        self._page_tokens = info.page_tokens
+        self._room = -(-tokens // info.page_tokens)  # pages of a sequence
+        self._weights = [layers.packed(index, plan) for index, plan in enumerate(self._plans)]
+        self._pages = [zeros(layers.context, device, batch * self._room * plan.info.page_bytes) for plan in self._plans]
+        self.lengths = torch.zeros(batch, dtype=torch.int32, device=device)
+        self._slots = torch.arange(batch, dtype=torch.int32, device=device)
+        self._each = torch.arange(batch + 1, dtype=torch.int32, device=device)
+        self._entries = torch.arange(batch * self._room, dtype=torch.int32, device=device)
+        self._tails = [Tails(zeros(layers.context, device, batch * plan.info.tail_bytes), self._slots)
+                       if plan.info.tail_bytes else None for plan in self._plans]
+        pages = max(plan.info.accumulator_page_bytes for plan in self._plans) * batch * self._room
+        self._accumulator = zeros(layers.context, device, pages) if pages else None
+        self._workspaces: Dict[int, Owned] = {}
+
+    # ---------------------------------------------------------------- what transformers asks
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Columns of the input so far, pad tokens included: what position the next column has."""
+        return self._seen
+
+    def get_max_length(self, layer_idx: Optional[int] = None) -> int:
+        return self.tokens
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
+        raise _foreign()
+
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        raise unsupported("num_beams", "beam search reorders the cache's sequences, and xq's cannot be; valid: 1")
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        raise unsupported("past_key_values", "xq's cache cannot repeat its sequences; give it a batch of the final size")
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        raise unsupported("past_key_values", "xq's cache cannot drop or reorder sequences")
+
+    def activate_past_recording(self) -> None:
+        """Nothing to do: `crop` can always take back what is not quantized in groups of tokens."""
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Takes the newest `-tokens_to_remove` tokens back, as assisted decoding asks. One sequence only. Where groups of tokens
+        are quantized together (`axis_k` or `axis_v` "channel"), those of the unfinished group only."""
+        if tokens_to_remove > 0:
+            raise argument_error("tokens_to_remove", f"{tokens_to_remove}; valid: 0, or minus the number of tokens to take back")
+        if tokens_to_remove == 0:
+            return
+        if self.batch != 1:
+            raise unsupported("crop", f"the cache has {self.batch} sequences; valid: 1")
+        length = self._lengths[0] + tokens_to_remove
+        if length < 0:
+            raise argument_error("tokens_to_remove", f"{tokens_to_remove} of a sequence of {self._lengths[0]} tokens")
+        for index, plan in enumerate(self._plans):
+            group = self.enabled.layers.group(index)
+            if plan.info.tail_bytes and length < self._lengths[0] // group * group:
+                raise unsupported("crop", f"tokens of layer {index} are quantized in groups of {group}, and a group cannot be taken "
+                                          "back; valid for assisted decoding: axis_k and axis_v \"token\"")
+        self._lengths[0] = length
+        self._seen += tokens_to_remove
+        self.lengths.fill_(length)
+
+    def reset(self) -> None:
+        """Empties the cache. Its memory stays."""
+        self._seen = 0
+        self._lengths = [0] * self.batch
+        self._shift = [None] * self.batch
+        self.lengths.zero_()
+        self.step = None
+
+    # ---------------------------------------------------------------- figures
+
+    @property
+    def has_tails(self) -> bool:
+        """Whether groups of tokens are quantized together."""
+        return any(tails is not None for tails in self._tails)
+
+    @property
+    def sequence_lengths(self) -> List[int]:
+        """Tokens of each sequence, pad tokens not among them."""
+        return list(self._lengths)
+
+    def memory(self) -> Memory16:
+        """Bytes of the cache, against keys and values of 16 bits."""
+        pages = sum(-(-length // self._page_tokens) for length in self._lengths)
+        held = sum(1 for length in self._lengths if length)
+        infos = [plan.info for plan in self._plans]
+        shared = max(info.accumulator_page_bytes for info in infos)
+        fp16 = sum(4 * info.kv_heads * info.head_dim for info in infos) * sum(self._lengths)
+        used = sum(pages * info.page_bytes + held * info.tail_bytes for info in infos) + pages * shared
+        all_pages = self.batch * self._room
+        reserved = sum(all_pages * info.page_bytes + self.batch * info.tail_bytes for info in infos) + all_pages * shared
+        return Memory16(used, reserved, fp16)
+
+    def __repr__(self) -> str:
+        return f"<xq.transformers.Cache of {self.batch} sequences, {self._lengths} of {self.tokens} tokens>"
+
+    # ---------------------------------------------------------------- a step
+
+    def begin(self, batch: int, columns: int, mask: Optional[torch.Tensor], positions: Optional[torch.Tensor],
+              by_torch: bool) -> Step:
+        """Plans the pages of the next `columns` columns. `mask` [batch, columns so far + new], 0: a pad token; None: no pad tokens
+        among the new ones. `positions` [1 or batch, columns]. Without a mask nothing waits for the device."""
+        if batch != self.batch:
+            raise argument_error("past_key_values", f"a cache of {self.batch} sequences, and an input of {batch}")
+        kept = self._kept(columns, mask)
+        counts = [columns] * batch if kept is None else kept.sum(1).tolist()
+        self._check_positions(columns, kept, positions)
+        after = [length + count for length, count in zip(self._lengths, counts)]
+        if max(after) > self.tokens:
+            raise argument_error("past_key_values", f"a sequence of {max(after)} tokens, and the cache has room for {self.tokens}")
+        self.step = self._step(columns, kept, counts, after, by_torch and self._seen == 0)
+        return self.step
+
+    def commit(self) -> None:
+        """The step's tokens are in all layers."""
+        assert self.step is not None
+        self._lengths = self.step.after_host
+        self.lengths.copy_(self.step.after)
+        self._seen += self.step.columns
+        self.step = None
+
+    def advanced(self) -> None:
+        """A captured step was replayed: the device counts for itself."""
+        self._lengths = [length + 1 for length in self._lengths]
+        self._seen += 1
+
+    def restore(self, lengths: List[int], seen: int) -> None:
+        """The host's counts, after a step that was captured and did not run."""
+        self._lengths = lengths
+        self._seen = seen
+
+    def check_room(self) -> None:
+        """Raises ArgumentError where a sequence has no room for one more token."""
+        if max(self._lengths) >= self.tokens:
+            raise argument_error("past_key_values", f"a sequence of {max(self._lengths) + 1} tokens, and the cache has room for "
+                                                    f"{self.tokens}")
+
+    def _kept(self, columns: int, mask: Optional[torch.Tensor]) -> Optional[torch.Tensor]:
+        """bool [batch, columns] on the host: which of the new columns are tokens; None: all."""
+        if mask is None:
+            return None
+        if not isinstance(mask, torch.Tensor) or mask.dim() != 2:
+            raise unsupported("attention_mask", "valid: a tensor [batch, tokens] of ones, and zeros for pad tokens")
+        if tuple(mask.shape) != (self.batch, self._seen + columns):
+            raise argument_error("attention_mask", f"its shape is {list(mask.shape)}; valid: {[self.batch, self._seen + columns]}, "
+                                                   "the columns that are cached and the new ones")
+        told = mask.bool()
+        both = torch.cat((told[:, :self._seen].sum(1, keepdim=True), told[:, self._seen:]), 1).cpu()
+        if both[:, 0].tolist() != self._lengths:
+            raise argument_error("attention_mask", f"it has {both[:, 0].tolist()} tokens before the new ones, and the cache "
+                                                   f"{self._lengths}; tokens that are cached cannot be masked")
+        kept = both[:, 1:].bool()
+        return None if bool(kept.all()) else kept
+
+    def _check_positions(self, columns: int, kept: Optional[torch.Tensor], positions: Optional[torch.Tensor]) -> None:
+        """Positions must grow by one from token to token: attention sees differences alone. Not looked at where it would make a
+        GPU wait in the middle of decoding."""
+        if positions is None or (positions.is_cuda and self._seen > 0):
+            return
+        if positions.dim() != 2 or positions.shape[0] not in (1, self.batch) or positions.shape[1] != columns:
+            raise unsupported("position_ids", f"their shape is {list(positions.shape)}; valid: {[self.batch, columns]}")
+        told = positions.cpu().expand(self.batch, columns)
+        for row in range(self.batch):
+            own = told[row] if kept is None else told[row][kept[row]]
+            shifts = own - torch.arange(self._lengths[row], self._lengths[row] + len(own))
+            known = self._shift[row]
+            for shift in shifts.tolist():
+                if known is not None and shift != known:
+                    raise unsupported("position_ids", f"those of sequence {row} do not grow by one from token to token")
+                known = shift
+            self._shift[row] = known
+
+    def _step(self, columns: int, kept: Optional[torch.Tensor], counts: Sequence[int], after: List[int], by_torch: bool) -> Step:
+        device, batch = self.lengths.device, self.batch
+        single = columns == 1
+        if kept is None:
+            rows = None
+            indptr = self._each * columns
+            sequence = self._slots if single else self._slots.repeat_interleave(columns, output_size=batch * columns)
+            position = self.lengths if single else \
+                (self.lengths[:, None] + torch.arange(columns, dtype=torch.int32, device=device)).reshape(-1)
+            after_device = self.lengths + columns
+        else:
+            tokens = kept.to(device)
+            rows = torch.nonzero(kept.reshape(-1)).reshape(-1).to(device)
+            sequence = (rows // columns).to(torch.int32)
+            places = self.lengths[:, None] + tokens.cumsum(1, dtype=torch.int32) - 1
+            position = places.reshape(-1)[rows]
+            grown = tokens.sum(1, dtype=torch.int32)
+            indptr = torch.nn.functional.pad(grown.cumsum(0, dtype=torch.int32), (1, 0))
+            after_device = self.lengths + grown
+        longest = self.tokens if self.fixed_grid else max(after)
+        return Step(by_torch=by_torch, single=single, rows=rows, sequence=sequence, position=position, indptr=indptr,
+                    table=self._table(after_device), after_host=after, after=after_device, longest=longest, columns=columns,
+                    most=max(counts))
+
+    def _table(self, lengths: torch.Tensor) -> PageTable:
+        """The page table of sequences of these lengths: sequence i has pages i * room, i * room + 1, ... of the pools. Entries
+        beyond the last sequence's are not read."""
+        pages = (lengths + (self._page_tokens - 1)) // self._page_tokens
+        indptr = torch.nn.functional.pad(pages.cumsum(0, dtype=torch.int32), (1, 0))
+        owner = torch.searchsorted(indptr[1:], self._entries, right=True).clamp(max=self.batch - 1)
+        indices = owner.to(torch.int32) * self._room + (self._entries - indptr[owner]).clamp(max=self._room - 1)
+        last = (lengths - 1).remainder(self._page_tokens) + 1
+        return PageTable(indptr, indices, last.to(torch.int32))
+
+    # ---------------------------------------------------------------- a layer of a step
+
+    def append(self, index: int, x: torch.Tensor) -> None:
+        """Caches the new tokens of a layer. x [n, d], of the plan's dtype."""
+        step, plan = self.step, self._plans[index]
+        assert step is not None
+        if len(x):
+            plan.append(x, step.sequence, step.position, step.table, self._pages[index], self._weights[index],
+                        append_indptr=step.indptr, tails=self._tails[index], accumulator=self._accumulator_of(index))
+        if is_cross(self.enabled.layers.methods[index]):
+            assert self._accumulator is not None
+            plan.accumulate(step.table, self._pages[index], self._accumulator, self._weights[index],
+                            max_tokens=step.longest, tails=self._tails[index])
+
+    def attend(self, index: int, q: torch.Tensor) -> torch.Tensor:
+        """Attention of the new tokens over the cache. q [n, H, dh], or [batch, H, dh] in a step of one column, before RoPE, after
+        bias and norm; of the plan's dtype. Returns the same shape and dtype."""
+        step = self.step
+        assert step is not None
+        if not len(q):
+            return torch.empty_like(q)
+        plan = self._plans[index] if step.single else self._plan_of_many(index, step.columns)
+        many: Dict[str, Any] = {} if step.single else {"query_indptr": step.indptr, "max_queries": step.most}
+        out: torch.Tensor = plan.attend(q, step.table, self._pages[index], self._weights[index], self._workspace(plan),
+                                        max_tokens=step.longest, tails=self._tails[index],
+                                        accumulator=self._accumulator_of(index), **many)
+        return out
+
+    def _plan_of_many(self, index: int, queries: int) -> Plan:
+        """For several queries of a sequence: made for the next power of two, so that few plans serve all."""
+        most = 1 << (queries - 1).bit_length()
+        return self.enabled.layers.plans(self.batch, self.tokens, most)[index]
+
+    def _accumulator_of(self, index: int) -> Optional[Owned]:
+        return self._accumulator if self._plans[index].info.accumulator_page_bytes else None
+
+    def _workspace(self, plan: Plan) -> Owned:
+        if id(plan) not in self._workspaces:
+            self._workspaces[id(plan)] = zeros(plan.context, self.lengths.device, plan.info.workspace_bytes)
+        return self._workspaces[id(plan)]
+
+
+__all__ = ["Cache", "Memory16", "Step"]
