@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import textwrap
 import threading
 import unittest
@@ -62,6 +63,21 @@ class Contexts(unittest.TestCase):
     def test_a_nul_is_refused(self):
         with self.assertRaisesRegex(xq.ArgumentError, "device: .*NUL"):
             xq.Context("sim\0h100")
+
+    def test_kernels_come_from_stores_or_are_an_error(self):
+        spec = {"model": {"hidden_size": 128, "num_attention_heads": 2, "head_dim": 64}, "cache": {"method": "x"}}
+        with tempfile.TemporaryDirectory() as store, tempfile.TemporaryDirectory() as empty:
+            with xq.Context("sim", cache_dir=store) as context:
+                image = xq.Plan(context, spec).save()
+            with xq.Context("sim", cache_dir=empty, kernels=[empty, store], no_compile=True, log=lambda *_: None) as context:
+                self.assertEqual(xq.Plan(context, spec).save(), image)
+            with xq.Context("sim", cache_dir=empty, kernels=[], no_compile=True) as context:
+                with self.assertRaises(xq.Error) as caught:
+                    xq.Plan(context, spec)
+                self.assertEqual(caught.exception.field, "no_compile")
+        for bad, text in (("/opt/kernels", "a list of folders"), (["a:b"], "has a colon")):
+            with self.assertRaisesRegex(ValueError, text):
+                xq.Context("sim", kernels=bad)
 
     def test_a_closed_context_is_refused_and_closing_twice_is_fine(self):
         opened = xq.Context("sim")

@@ -84,7 +84,7 @@ class xq_error_detail(Descriptor):
 
 class xq_context_options(Descriptor):
     _fields_ = [("struct_size", c_size_t), ("device", c_char_p), ("cache_dir", c_char_p), ("template_dir", c_char_p),
-                ("log", LogCallback), ("log_user", c_void_p)]
+                ("log", LogCallback), ("log_user", c_void_p), ("kernels", c_char_p), ("no_compile", c_int32)]
 
 
 class xq_device_info(Descriptor):

@@ -8,9 +8,10 @@ import logging
 import os
 import threading
 import weakref
-from typing import Any, Callable, Dict, Optional, Set, Union
+from typing import Any, Callable, Dict, Optional, Sequence, Set, Union
 
 from . import _c
+from ._closing import Closing
 from ._error import argument_error, check
 from ._memory import DeviceBuffer, Staging, count_of, host_bytes
 
@@ -58,13 +59,28 @@ def _log_callback(log: Optional[LogFunction]) -> Any:
     return _c.LogCallback(to_logging if log is None else to_function)
 
 
-class Context:
+def _stores(kernels: Optional[Sequence[Union[str, os.PathLike[str]]]]) -> Optional[bytes]:
+    """Kernel stores as the library takes them, with colons between."""
+    if kernels is None:
+        return None
+    if isinstance(kernels, (str, bytes, os.PathLike)):
+        raise argument_error("kernels", f"{kernels!r} is one name; valid: a list of folders")
+    names = [encode("kernels", name) or b"" for name in kernels]
+    for name in names:
+        if b":" in name:
+            raise argument_error("kernels", f"{name.decode()!r} has a colon, which stands between names; valid: other folders")
+    return b":".join(names)
+
+
+class Context(Closing):
     """A device and a kernel cache.
 
     device        "auto": the first GPU that works, else the software device; "cuda", "cuda:N"; "sim", "sim:GPU" with GPU one of
                   h100, h200, a100, rtx4090
     cache_dir     where compiled kernels are kept; None: $XQ_CACHE_DIR, else $XDG_CACHE_HOME/xq, else ~/.cache/xq; "": nowhere
     template_dir  read kernel templates from here instead of those built in (development)
+    kernels       kernel stores, folders that are searched in order before the cache and never written; None: $XQ_KERNELS
+    no_compile    True: a kernel that is in no store, and not in the cache, is an error; False: as $XQ_NO_COMPILE says
     log           called with a level of the `logging` module and a line of text, from any thread; None: the logger "xq"
 
     It may be used from several threads. `close`, or the end of a `with` block, closes its plans and prepared weights and frees
@@ -72,7 +88,8 @@ class Context:
     """
 
     def __init__(self, device: str = "auto", cache_dir: Union[str, os.PathLike[str], None] = None,
-                 template_dir: Union[str, os.PathLike[str], None] = None, log: Optional[LogFunction] = None) -> None:
+                 template_dir: Union[str, os.PathLike[str], None] = None, log: Optional[LogFunction] = None,
+                 kernels: Optional[Sequence[Union[str, os.PathLike[str]]]] = None, no_compile: bool = False) -> None:
         self._handle: Optional[int] = None
         self._allocated: Set[int] = set()  # addresses
         self._lock = threading.RLock()  # the collector may free a buffer while it is held
@@ -80,7 +97,8 @@ class Context:
         self._staging = Staging()
         self._callback = _log_callback(log)
         options = _c.xq_context_options(device=encode("device", device), cache_dir=encode("cache_dir", cache_dir),
-                                        template_dir=encode("template_dir", template_dir), log=self._callback)
+                                        template_dir=encode("template_dir", template_dir), log=self._callback,
+                                        kernels=_stores(kernels), no_compile=int(bool(no_compile)))
         handle = ctypes.c_void_p()
         status = _c.lib.xq_context_create(ctypes.byref(options), ctypes.byref(handle))
         try:
@@ -163,16 +181,6 @@ class Context:
                 _c.lib.xq_device_free(handle, address)
             self._allocated.clear()
             _c.lib.xq_context_destroy(handle)
-
-    def __enter__(self) -> Context:
-        return self
-
-    def __exit__(self, *_exception: Any) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None) is not None:
-            self.close()
 
     def __repr__(self) -> str:
         return f"<xq.Context {'closed' if self.closed else self.device.name!r}>"

@@ -11,6 +11,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple, Union
 import numpy
 
 from . import _c
+from ._closing import Closing
 from ._context import Context
 from ._error import argument_error, check
 from ._memory import Array, Call, DeviceBuffer, Memory, count_of, current_stream, is_tensor, like, see
@@ -128,7 +129,7 @@ class Tails:
     slots: Memory
 
 
-class Plan:
+class Plan(Closing):
     """A spec compiled for a context's device: it states sizes and layouts, and launches kernels over memory that the caller
     owns.
 
@@ -235,16 +236,6 @@ class Plan:
         handle, self._handle = self._handle, None
         if handle is not None:
             _c.lib.xq_plan_destroy(handle)
-
-    def __enter__(self) -> Plan:
-        return self
-
-    def __exit__(self, *_exception: Any) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None) is not None:
-            self.close()
 
     def _call(self, function: Any, *arguments: Any) -> None:
         check(function(self.handle, *arguments), self._context.handle)

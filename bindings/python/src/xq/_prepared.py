@@ -10,13 +10,14 @@ from typing import Any, Dict, Optional, Tuple, Union
 import numpy
 
 from . import _c
+from ._closing import Closing
 from ._context import Context, encode
 from ._error import argument_error, check
 from ._memory import Array, DeviceBuffer, count_of
 from ._plan import Plan, WEIGHTS, weight_shapes
 
 
-class Prepared:
+class Prepared(Closing):
     """A safetensors file that `xq.prepare` or `xq prepare` wrote, mapped into memory. It must not be changed while it is open;
     replacing it is fine. Calls may come from several threads, but for `close`.
 
@@ -102,13 +103,3 @@ class Prepared:
         handle, self._handle = self._handle, None
         if handle is not None:
             _c.lib.xq_prepared_close(handle)
-
-    def __enter__(self) -> Prepared:
-        return self
-
-    def __exit__(self, *_exception: Any) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None) is not None:
-            self.close()
