@@ -121,7 +121,7 @@ EMIT_FILES := $(addprefix $(BUILD)/emit/,xqrt.c xqrt.h) LICENSE docs/layout.md
 $(BUILD)/emit/xqrt.c: scripts/amalgamate.sh $(XQRT_SRC) $(BUNDLE_SRC) $(wildcard runtime/*/*.h templates/lib/*.h)
 	@mkdir -p $(@D)
 	$(call say,GEN,$@)
-	$(Q)sh scripts/amalgamate.sh $(XQRT_SRC) $(BUNDLE_SRC) > $@.tmp && mv $@.tmp $@
+	$(Q)sh scripts/amalgamate.sh $(sort $(XQRT_SRC) $(BUNDLE_SRC)) > $@.tmp && mv $@.tmp $@
 $(BUILD)/emit/xqrt.h: scripts/amalgamate.sh include/xq/xq.h runtime/bundle/bundle.h
 	@mkdir -p $(@D)
 	$(Q)sh scripts/amalgamate.sh --header > $@.tmp && mv $@.tmp $@

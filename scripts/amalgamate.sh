@@ -53,10 +53,16 @@ function included(line, from,  name) {
     }
 }
 
+# The software device, where a test links it in.
+function software_device() {
+    return "#ifdef XQ_SOFTWARE_DEVICE\n#ifdef __cplusplus\nextern \"C\"\n#endif\n    device_opener XQ_SOFTWARE_DEVICE;\n" \
+           "static device_opener *device_software = XQ_SOFTWARE_DEVICE;\n" \
+           "#else\nstatic device_opener *device_software = NULL;\n#endif"
+}
+
+# A line of a file, static where it declares what only these files share.
 function declared(line) {
-    if (line ~ /^extern device_opener \*const device_software;/)
-        return "#ifdef XQ_SOFTWARE_DEVICE\nextern \"C\"-device\nstatic device_opener *device_software = XQ_SOFTWARE_DEVICE;\n" \
-               "#else\nstatic device_opener *device_software = NULL;\n#endif"
+    if (line ~ /^extern device_opener \*const device_software;/) return software_device()
     if (line ~ /^static inline /) { sub(/^static /, "XQ_PRIVATE ", line); return line }
     if (line ~ /^extern .*;/) { sub(/^extern /, "static ", line); sub(/;/, " = NULL;", line); return line }
     if (line ~ /^[a-z][A-Za-z0-9_ *]*[ *][a-z_0-9]+\(/ && line !~ /^(static|typedef|extern|return|else) / &&
@@ -66,7 +72,7 @@ function declared(line) {
 }
 
 # Appends a file to `body`; a header without the guard around it.
-function add(path,  line, guard, lines, n, i) {
+function add(path,  line, lines, n, i) {
     if (path in seen) return
     seen[path] = 1
     n = 0
@@ -74,7 +80,7 @@ function add(path,  line, guard, lines, n, i) {
     close(path)
     for (i = 1; i <= n; i++)
         if (lines[i] ~ /^#ifndef [A-Z_0-9]+_H$/ && lines[i + 1] == "#define" substr(lines[i], 8)) {
-            guard = lines[i]; lines[i] = lines[i + 1] = ""
+            lines[i] = lines[i + 1] = ""
             while (n > 0 && lines[n] !~ /^#endif/) n--
             n--
             break
@@ -88,7 +94,6 @@ function add(path,  line, guard, lines, n, i) {
 
 BEGIN {
     for (i = 1; i < ARGC; i++) add(plain(ARGV[i]))
-    gsub(/extern "C"-device/, "#ifdef __cplusplus\nextern \"C\"\n#endif\n    device_opener XQ_SOFTWARE_DEVICE;", body)
     if (failed) exit 1
     print "#ifndef _GNU_SOURCE\n#define _GNU_SOURCE /* vasprintf, mempcpy */\n#endif\n"
     print "#include \"xq.h\"\n"
