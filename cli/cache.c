@@ -302,9 +302,9 @@ int cli_cache(int argc, char **argv)
     const cli_option options[] = {
         {"--to", CLI_STRING, &export.to, "DIR", "export: the store, made where it is missing"},
         {"--arch", CLI_LIST, &export.archs, "ARCH[,ARCH]",
-         "export: GPU architectures: sm_80, sm_89, sm_90a (Hopper's plans), sm_100, sm_120"},
+         "export for GPU architectures: sm_80, sm_86, sm_90a, sm_100, sm_120, …"},
         {"--family", CLI_LIST, &export.families, "NAME[,NAME]",
-         "export, without a model: kernels of these families"},
+         "export of these kernels, without a model: attend, append, …"},
         {"--bits", CLI_LIST, &export.bits, "N[,N]",
          "export: bit widths, each with plans of its own: 2, 3, 4, 8 (4)"},
         {"--base-layer", CLI_INT, &export.base_layer, "N",

@@ -34,14 +34,12 @@ static bool is_word(char c)
     return isalnum((unsigned char)c) || c == '_';
 }
 
-/* Words that belong to no bundle: names of environment variables. */
-static bool keeps_name(const char *word, size_t length)
+/* Words that belong to no bundle: environment variables, which texts write $XQ_NAME, and the one that the
+ * runtime reads. */
+static bool keeps_name(const char *word, size_t length, char before)
 {
-    static const char *const words[] = {"XQ_LIBCUDA"};
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
-        if (strlen(words[i]) == length && strncmp(word, words[i], length) == 0)
-            return true;
-    return false;
+    static const char driver[] = "XQ_LIBCUDA";
+    return before == '$' || (length == sizeof driver - 1 && strncmp(word, driver, length) == 0);
 }
 
 static void put_capitals(FILE *f, const char *name)
@@ -53,6 +51,7 @@ static void put_capitals(FILE *f, const char *name)
 static void write_renamed(FILE *f, const char *text, const char *name)
 {
     static const char include[] = "#include \"xq.h\"";
+    char before = 0;
     while (*text) {
         size_t length = 0;
         while (is_word(text[length]))
@@ -64,7 +63,7 @@ static void write_renamed(FILE *f, const char *text, const char *name)
         }
         const bool lower = strncmp(text, "xq_", 3) == 0, upper = strncmp(text, "XQ_", 3) == 0;
         size_t skipped = 0;
-        if (length >= 3 && (lower || upper) && !keeps_name(text, length)) {
+        if (length >= 3 && (lower || upper) && !keeps_name(text, length, before)) {
             if (lower)
                 fputs(name, f);
             else
@@ -74,6 +73,7 @@ static void write_renamed(FILE *f, const char *text, const char *name)
         length = length ? length : 1;
         fwrite(text + skipped, 1, length - skipped, f);
         text += length;
+        before = text[-1];
     }
 }
 
@@ -210,6 +210,8 @@ static cJSON *info_json(const char *completed, error *err)
     cJSON_AddNumberToObject(info, "tail_bytes", (double)s->tail_bytes);
     cJSON_AddNumberToObject(info, "accumulator_page_bytes", (double)s->accumulator_page_bytes);
     cJSON_AddNumberToObject(info, "cache_bytes_per_token", s->bytes_per_token);
+    cJSON_AddNumberToObject(info, "accumulator_bytes_per_token", s->accumulator_bytes_per_token);
+    cJSON_AddNumberToObject(info, "window", (double)v.window);
     cJSON_AddBoolToObject(info, "needs_append_indptr", s->by_channel);
     return info;
 }
@@ -304,7 +306,7 @@ static xq_status add_rendered(struct emitting *e, const cJSON *bundle, const cha
     return err->status;
 }
 
-/* A page of xq's documents without its links, whose targets are not in the bundle. */
+/* A page of xq's documents, in whose links only the text stays: their targets are not in the bundle. */
 static xq_status add_page(struct emitting *e, const char *page, const char *file, error *err)
 {
     char *text = NULL;
@@ -312,6 +314,7 @@ static xq_status add_page(struct emitting *e, const char *page, const char *file
     FILE *f = open_memstream(&text, &size);
     if (!f)
         return out_of_memory(err);
+    fputs("<!-- A page of xq's documentation. Files and pages that it names are in xq's repository. -->\n\n", f);
     while (*page) {
         const char *middle = *page == '[' ? strstr(page, "](") : NULL;
         const char *end = middle ? strchr(middle, ')') : NULL;

@@ -8,12 +8,12 @@ local environment = require "environment"
 local bundle = {}
 
 local DESCRIPTIONS = {
-  wk = "key projection", wv = "value projection",
-  uk = "what is cached of the activations for keys", ak = "keys from that",
-  uv = "what is cached of the activations for values", av = "values from that",
-  ukv = "the joint latent's orthonormal columns",
+  wk = "key projection Wk", wv = "value projection Wv",
+  uk = "x · uk is cached, and x · uk · ak gives the keys: uk · ak stands for Wk", ak = "the second factor of Wk",
+  uv = "x · uv is cached, and x · uv · av gives the values: uv · av stands for Wv", av = "the second factor of Wv",
+  ukv = "x · ukv is cached; its columns are orthonormal",
   bk = "bias of the key projection", bv = "bias of the value projection",
-  k_norm = "factors of the keys' RMS norm", sinks = "attention sinks",
+  k_norm = "factors of the keys' RMS norm, as they are multiplied (Gemma: 1 + w)", sinks = "attention sinks",
 }
 
 -- Rows and columns of each matrix and vector that xq_plan_pack_weights may want (include/xq/xq.h, xq_weights).
@@ -23,7 +23,7 @@ local function shapes(spec)
   local norm = m.qk_norm == "row" and dkv or m.head_dim
   local shape = { wk = { d, dkv }, wv = { d, dkv }, bk = { dkv }, bv = { dkv }, k_norm = { norm },
     sinks = { m.num_attention_heads } }
-  if c.method == "x" then
+  if c.method == "x" then -- with rotation; uk is any invertible matrix
     shape.uk, shape.ak, shape.av = { d, d }, { d, dkv }, { d, dkv }
   elseif c.method == "latent" then
     shape.uk, shape.ak = { d, c.rank_k }, { c.rank_k // c.groups, dkv }
@@ -50,6 +50,22 @@ function bundle.weights(spec)
   return list
 end
 
+-- What attention computes in layers of this spec, in words.
+function bundle.attention(spec)
+  local m = spec.model
+  local r, parts = m.rope, { ("scores times %.6g"):format(m.attention_scale) }
+  local function add(present, ...) if present then parts[#parts + 1] = string.format(...) end end
+  add(m.qk_norm, "RMS norm of each %s of K", m.qk_norm == "row" and "row" or "head")
+  add(r.type == "none", "no RoPE")
+  add(r.type ~= "none", "RoPE %s, theta %.9g, on %d of %d dimensions", r.type, r.theta or 0, r.rotary_dim or 0, m.head_dim)
+  add(r.scaling, "%s scaling%s", r.scaling and r.scaling.type, r.scaling and r.scaling.table and ", table " .. r.scaling.table or "")
+  add(m.alibi, "ALiBi")
+  add(m.attn_logit_softcapping, "scores bounded by %.6g", m.attn_logit_softcapping)
+  add(m.sliding_window, "window of %d tokens", m.sliding_window)
+  add(m.attention_sinks, "attention sinks")
+  return table.concat(parts, "; ")
+end
+
 -- Renders templates/bundle/NAME.lt for what cli/emit.c says of a bundle.
 function bundle.render(name, given)
   local file = "templates/bundle/" .. name .. ".lt"
@@ -59,6 +75,7 @@ function bundle.render(name, given)
   return template.render(template.compile(file, text), environment.helpers {
     bundle = environment.strict(given, "bundle"),
     weights_of = bundle.weights,
+    attention_of = bundle.attention,
     encode = json.encode,
     is_given = function(table, key) return rawget(table, key) ~= nil end,
     var = function(variable) return "${" .. variable .. "}" end, -- of CMake

@@ -181,7 +181,9 @@ Test(emit, exports_names_of_its_prefix_alone, .timeout = 300)
     for (char *name = strtok(names, "\n"); name; name = strtok(NULL, "\n"))
         cr_expect_eq(strncmp(name, "my_own_", 7), 0, "%s", name);
     free(names);
-    free(shell("cd %s && ! grep -n '\\bxq_[a-z]\\|\\bXQ_[A-Z]' my_own.h my_own_plans.c example.c", folder));
+    free(shell("cd %s && ! grep -n '\\bxq_[a-z]\\|[^$]\\bXQ_[A-Z]' my_own.h my_own_plans.c example.c && "
+               "! grep -n '[$]MY_OWN' my_own.h my_own.c",
+               folder));
     char *kept = shell("cd %s && grep -o '\\bXQ_[A-Z]*' my_own.c | sort -u", folder);
     cr_expect_str_eq(kept, "XQ_LIBCUDA\n");
     free(kept);
@@ -223,6 +225,19 @@ Test(emit, a_cross_layer_cache_has_plans_before_and_after_its_base, .timeout = 3
                                                   "kernels/delta-2bit/sm_80/accumulate.cu"}[i]),
                   "%d", i);
     free(shell("cd %s && ! test -e kernels/plain-4bit/sm_80/accumulate.cu", folder));
+    size_t size;
+    char *readme = files_read(files_path(folder, "README.md"), &size);
+    cr_expect(strstr(readme, "**Accumulate** (`cl_plan_accumulate`)") && !strstr(readme, "`append_indptr`"),
+              "%s", readme);
+    free(readme);
+    folder = emit(
+        spec_file("\"cache\": {\"method\": \"x\", \"axis_k\": \"channel\", \"group\": 32, \"page\": 32}"),
+        "ch", "--arch sm_80");
+    readme = files_read(files_path(folder, "README.md"), &size);
+    cr_expect(!strstr(readme, "**Accumulate**") && strstr(readme, "`append_indptr`") &&
+                  strstr(readme, " of the page, behind its records |"),
+              "%s", readme);
+    free(readme);
 }
 
 /* ---------------------------------------------------------------- attention */

@@ -29,7 +29,7 @@ class Launch(ctypes.Structure):
 
     _fields_ = [("name", ctypes.c_char * 64), ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3),
                 ("shared_bytes", ctypes.c_uint), ("cluster", ctypes.c_uint * 3), ("stream", ctypes.c_void_p),
-                ("params", ctypes.c_char * 512), ("params_bytes", ctypes.c_size_t)]
+                ("module", ctypes.c_void_p), ("params", ctypes.c_char * 512), ("params_bytes", ctypes.c_size_t)]
 
 
 class State(ctypes.Structure):

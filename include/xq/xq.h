@@ -32,9 +32,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifndef XQ_RUNTIME_ONLY
 /* libxqrt is the library that launches plan images and builds none. It has all of this header but what
  * stands between #ifndef XQ_RUNTIME_ONLY and #endif: define that name to see only what libxqrt has. A
  * program links libxq or libxqrt, not both. */
+#endif
 
 /* Descriptors with their size set, for the initializers below: without a list of fields, which C++
  * compilers would warn about. */
@@ -147,9 +149,11 @@ typedef void (*xq_log_callback)(void *user, xq_log_level level, const char *mess
 /* How a context is opened. Strings are copied. */
 typedef struct xq_context_options {
     size_t struct_size;
-    const char *device;       /* "auto" (default), "cuda", "cuda:N", "sim", "sim:GPU" with GPU one of
-                                 h100, h200, a100, rtx4090. cuda is the first GPU that works; auto is
-                                 that, and sim where no GPU works */
+    const char *device; /* "auto" (default), "cuda", "cuda:N", "sim", "sim:GPU" with GPU one of
+                           h100, h200, a100, rtx4090. cuda is the first GPU that works; auto is
+                           that, and sim where no GPU works */
+    /* cache_dir, template_dir, kernels and no_compile are for libxq, which compiles kernels; a library
+     * that only loads images refuses them. */
     const char *cache_dir;    /* kernel cache; default $XQ_CACHE_DIR, else $XDG_CACHE_HOME/xq, else
                                  ~/.cache/xq. "" disables the on-disk cache */
     const char *template_dir; /* read templates from here instead of those built in (development) */
@@ -261,12 +265,13 @@ typedef struct xq_plan_options {
     const char *spec_json; /* as for xq_spec_complete */
     /* XQ_FUSED unless set. */
     xq_implementation implementation;
-    int32_t max_batch;         /* sequences in one call: 1 to 65535 */
-    int64_t max_tokens;        /* cached tokens of the longest sequence: 1 to 2^30 */
+    int32_t max_batch;         /* sequences in one call: 1 (default) to 65535 */
+    int64_t max_tokens;        /* cached tokens of the longest sequence: 1 to 2^30; default 4096 */
     int64_t max_pages;         /* page-table entries in one call, over all sequences; 0: enough
                                   for max_batch sequences of max_tokens. The
                                   workspace of XQ_UNFUSED grows with it */
-    int64_t max_append;        /* tokens in one append call: 1 to 2^30 */
+    int64_t max_append;        /* tokens in one append call, over all sequences: 1 (default) to 2^30. Raise
+                                  it for prompts */
     int64_t max_queries;       /* queries of one sequence in one attend call: 1 (default) to 2^20.
                                   Above 1, a spec whose `queries` is "one" gets kernels for one query
                                   and others for many. Its tuning of attend, absorb and kv_attend is

@@ -23,9 +23,17 @@ bool check_range_failed(const char *field, int64_t value, int64_t least, int64_t
     return fail(field, err);
 }
 
+bool check_limit_failed(const char *field, int64_t value, int64_t least, int64_t most, const char *limit,
+                        error *err)
+{
+    error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s is %lld; valid: %lld to %lld, the plan's %s", field,
+              (long long)value, (long long)least, (long long)most, limit);
+    return fail(field, err);
+}
+
 bool check_table(const xq_page_table *table, int32_t max_batch, error *err)
 {
-    if (!check_range("table.batch", table->batch, 0, max_batch, err))
+    if (!check_limit("table.batch", table->batch, 0, max_batch, "max_batch", err))
         return false;
     return table->batch == 0 || (check_pointer("table.indptr", table->indptr, 4, err) &&
                                  check_pointer("table.indices", table->indices, 4, err) &&

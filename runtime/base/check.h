@@ -7,9 +7,11 @@
 
 #include <stdbool.h>
 
-/* The errors of the two below; each returns false. */
+/* The errors of the three below; each returns false. */
 bool check_pointer_failed(const char *field, uint64_t pointer, unsigned alignment, error *err);
 bool check_range_failed(const char *field, int64_t value, int64_t least, int64_t most, error *err);
+bool check_limit_failed(const char *field, int64_t value, int64_t least, int64_t most, const char *limit,
+                        error *err);
 
 /* Not null, and a multiple of `alignment`, a power of two. */
 static inline bool check_pointer(const char *field, uint64_t pointer, unsigned alignment, error *err)
@@ -21,6 +23,13 @@ static inline bool check_pointer(const char *field, uint64_t pointer, unsigned a
 static inline bool check_range(const char *field, int64_t value, int64_t least, int64_t most, error *err)
 {
     return (value >= least && value <= most) || check_range_failed(field, value, least, most, err);
+}
+
+/* The same for a number that a limit of the plan bounds; `limit` names it. */
+static inline bool check_limit(const char *field, int64_t value, int64_t least, int64_t most,
+                               const char *limit, error *err)
+{
+    return (value >= least && value <= most) || check_limit_failed(field, value, least, most, limit, err);
 }
 
 /* batch in 0..max_batch, and the three arrays where there is a sequence. */

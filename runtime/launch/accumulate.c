@@ -12,7 +12,7 @@ static bool check_accumulate_args(const xq_plan *plan, const xq_accumulate_args 
         error_field(err, "plan");
         return false;
     }
-    if (!check_range("max_tokens", a->max_tokens, 0, plan->max_tokens, err) ||
+    if (!check_limit("max_tokens", a->max_tokens, 0, plan->max_tokens, "max_tokens", err) ||
         !check_table(&a->table, plan->max_batch, err))
         return false;
     if (a->table.batch == 0 || a->max_tokens == 0)

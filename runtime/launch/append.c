@@ -24,12 +24,12 @@ static bool check_fp16_kv(const xq_plan *plan, const xq_append_args *a, error *e
 
 static bool check_append_args(const xq_plan *plan, const xq_append_args *a, error *err)
 {
-    if (!check_range("tokens", a->tokens, 0, plan->max_append, err) ||
+    if (!check_limit("tokens", a->tokens, 0, plan->max_append, "max_append", err) ||
         !check_table(&a->table, plan->max_batch, err))
         return false;
     if (a->tokens == 0)
         return true;
-    return check_range("table.batch", a->table.batch, 1, plan->max_batch, err) &&
+    return check_limit("table.batch", a->table.batch, 1, plan->max_batch, "max_batch", err) &&
            check_pointer("x", a->x, 16, err) &&
            check_pointer("token_sequence", a->token_sequence, 4, err) &&
            check_pointer("token_position", a->token_position, 4, err) &&

@@ -62,9 +62,12 @@ static bool count_queries(struct plan_attend_call *c, error *err)
         return refuse_call("query_indptr",
                            "must not be null where there is not one query for each sequence", err);
     c->kernels = plan_pick(plan, kind, a->table.batch, a->max_tokens);
-    int64_t most = kind == PLAN_ONE ? plan->max_batch : plan->max_total_queries;
-    if (!check_range("queries", c->queries, 1, most, err) ||
-        !check_range("max_queries", a->max_queries, 0, a->query_indptr ? plan->max_queries : 1, err))
+    const bool one = kind == PLAN_ONE;
+    if (!check_limit("queries", c->queries, 1, one ? plan->max_batch : plan->max_total_queries,
+                     one ? "max_batch" : "max_total_queries", err) ||
+        !(a->query_indptr
+              ? check_limit("max_queries", a->max_queries, 0, plan->max_queries, "max_queries", err)
+              : check_range("max_queries", a->max_queries, 0, 1, err)))
         return false;
     c->max_queries = c->queries < plan->max_queries ? c->queries : plan->max_queries;
     if (!a->query_indptr)
@@ -78,7 +81,7 @@ static bool check_args(struct plan_attend_call *c, error *err)
 {
     const xq_plan *plan = c->plan;
     const xq_attend_args *a = c->args;
-    if (!check_range("max_tokens", a->max_tokens, 0, plan->max_tokens, err) ||
+    if (!check_limit("max_tokens", a->max_tokens, 0, plan->max_tokens, "max_tokens", err) ||
         !check_table(&a->table, plan->max_batch, err) ||
         !check_range("without_sinks", a->without_sinks, 0, 1, err))
         return false;

@@ -18,7 +18,7 @@ static bool check_dequantize_args(const xq_plan *plan, const xq_dequantize_args 
         return false;
     const struct shape *s = &plan->shape;
     return a->table_entries == 0 ||
-           (check_range("table.batch", a->table.batch, 1, plan->max_batch, err) &&
+           (check_limit("table.batch", a->table.batch, 1, plan->max_batch, "max_batch", err) &&
             (s->cross_layer ? check_pointer("accumulator", a->accumulator, 128, err)
                             : check_pointer("pages", a->pages, 128, err)) &&
             (!plan_reads_tails(plan) || check_tails(&a->tails, err)) &&
