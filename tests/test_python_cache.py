@@ -3,13 +3,14 @@
 import os
 import random
 import sys
+import textwrap
 import unittest
 
 import numpy
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from python_binding import D, DKV, HEAD_DIM, HEADS, MODEL, PAGE, SPEC, attention, context, random_weights, spec, xq
+from python_binding import D, DKV, HEAD_DIM, HEADS, MODEL, PAGE, ROOT, SPEC, attention, context, random_weights, spec, xq
 
 BY_CHANNEL = {"axis_k": "channel", "group": 32}
 
@@ -380,6 +381,16 @@ class Attention(unittest.TestCase):
         cache = xq.PagedCache(plan, 7, layers=3)
         self.assertEqual(cache.nbytes, 3 * 7 * plan.info.page_bytes + plan.info.workspace_bytes)
         self.assertEqual(cache.pool(2).nbytes, 7 * plan.info.page_bytes)
+
+
+class Manual(unittest.TestCase):
+    def test_the_example_of_docs_python_runs(self):
+        with open(os.path.join(ROOT, "docs", "python.md"), encoding="utf-8") as file:
+            text = file.read()
+        code = textwrap.dedent(text[text.index("    import numpy\n    spec = "):text.index("- **Forks** share")])
+        names = {"xq": xq, "context": context()}
+        exec(code, names)  # it ends with sequences b, c and d
+        self.assertEqual([names["cache"].length(s) for s in (names["b"], names["c"], names["d"])], [3, 7, 4])
 
 
 if __name__ == "__main__":

@@ -101,7 +101,6 @@ class PagedCache:
         self.page_tokens: int = first.info.page_tokens
         self.layers: int = len(self._plans)
         self.max_tokens: int = min(p.info.max_tokens for p in self._plans)
-        self._pool = PagePool(self.pages)
         self._sequences: Dict[int, _Sequence] = {}
         self._next = 0
         self._version = 0
@@ -112,6 +111,7 @@ class PagedCache:
         # A call writes within the unfinished group of its tokens, where groups are of tokens.
         self._group = max(_group_of(p) for p in self._plans)
         self._allocate(sequences)
+        self._pool = PagePool(self.pages)  # after the memory: its lists of so many pages would be large
         self._weights: List[Optional[Memory]] = [None] * self.layers
         given = [] if weights is None else weights if isinstance(weights, (list, tuple)) else [weights]
         if given and len(given) != self.layers:
@@ -196,6 +196,9 @@ class PagedCache:
         needed = self._plans[layer].info.weights_bytes
         on_host = isinstance(memory, (bytes, bytearray, memoryview, numpy.ndarray)) or \
             (is_tensor(memory) and memory.device.type == "cpu")
+        if not (on_host or isinstance(memory, (int, DeviceBuffer)) or is_tensor(memory)):
+            raise argument_error("weights", f"those of layer {layer} are a {type(memory).__name__}; valid: what "
+                                            "Plan.pack_weights gives, or device memory")
         if not isinstance(memory, int) and _nbytes(memory) < needed:
             raise argument_error("weights", f"those of layer {layer} have {_nbytes(memory)} bytes, and {needed} are needed")
         self._weights[layer] = self._context.upload(memory) if on_host else memory

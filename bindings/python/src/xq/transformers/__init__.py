@@ -9,8 +9,8 @@
 Needs torch, transformers and safetensors. docs/transformers.md is its manual.
 """
 
-from ._cache import Cache, Memory16
+from ._cache import Cache, MemoryUse
 from ._enable import Enabled, disable, enable
 from ._graph import DecodeGraph
 
-__all__ = ["Cache", "DecodeGraph", "Enabled", "Memory16", "disable", "enable"]
+__all__ = ["Cache", "DecodeGraph", "Enabled", "MemoryUse", "disable", "enable"]

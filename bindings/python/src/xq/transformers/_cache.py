@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Memory16:
+class MemoryUse:
     """What a cache takes, in bytes over all layers, against keys and values of 16 bits.
 
     used      whole pages of the tokens that are cached, tails, accumulator
@@ -211,7 +211,7 @@ class Cache(transformers.Cache):
         """Tokens of each sequence, pad tokens not among them."""
         return list(self._lengths)
 
-    def memory(self) -> Memory16:
+    def memory(self) -> MemoryUse:
         """Bytes of the cache, against keys and values of 16 bits."""
         pages = sum(-(-length // self._page_tokens) for length in self._lengths)
         held = sum(1 for length in self._lengths if length)
@@ -221,7 +221,7 @@ class Cache(transformers.Cache):
         used = sum(pages * info.page_bytes + held * info.tail_bytes for info in infos) + pages * shared
         all_pages = self.batch * self._room
         reserved = sum(all_pages * info.page_bytes + self.batch * info.tail_bytes for info in infos) + all_pages * shared
-        return Memory16(used, reserved, fp16)
+        return MemoryUse(used, reserved, fp16)
 
     def __repr__(self) -> str:
         return f"<xq.transformers.Cache of {self.batch} sequences, {self._lengths} of {self.tokens} tokens>"
@@ -378,4 +378,4 @@ class Cache(transformers.Cache):
         return self._workspaces[id(plan)]
 
 
-__all__ = ["Cache", "Memory16", "Step"]
+__all__ = ["Cache", "MemoryUse", "Step"]
