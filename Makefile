@@ -89,7 +89,7 @@ CLI_OBJ     := $(call obj,$(CLI_SRC)) $(BUILD)/emit/files.o
 SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 TESTS       := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 
-.PHONY: all accuracy demo features tables llama test run-tests check-all check-asan check-tsan lint html install gpu-bundle deps venv torch wheel clean FORCE
+.PHONY: all accuracy demo features tables llama test run-tests check-all check-asan check-tsan lint html install gpu-bundle deps venv torch wheel help clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BUILD)/xq ; @:
@@ -278,7 +278,7 @@ lint:
 # Every page anew, in a folder that takes its place once it is whole.
 html:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh html
-	$(call say,HTML,$(BUILD)/html)
+	$(call say,HTML,$(BUILD)/html/index.html)
 	$(Q)rm -rf $(BUILD)/html.new $(BUILD)/html.doctrees && mkdir -p $(BUILD)
 	$(Q)$(VENV)/bin/python -m sphinx --quiet --fail-on-warning --keep-going --builder html \
 	    --conf-dir scripts/manual --doctree-dir $(BUILD)/html.doctrees . $(BUILD)/html.new
@@ -314,6 +314,11 @@ gpu-bundle:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh bundle
 	$(SUBMAKE) BUILD=$(BUILD)/bundle CFLAGS=-O2 STATIC=1 all
 	$(Q)sh scripts/bundle.sh $(BUILD)/bundle/xq dist/xq-gpu-bundle
+
+# The table of docs/building.md, without its links.
+help:
+	@sed -n '/^| target /,/^$$/{ s/^| `\([^|]*\)` | \(.*\) |$$/\1|\2/; t show; d; :show; s/\[\([^]]*\)\]([^)]*)/\1/g; s/`//g; p }' \
+	    docs/building.md | awk -F'|' '{ printf "%-24s %s\n", $$1, $$2 }'
 
 clean:
 	rm -rf $(BUILD) dist

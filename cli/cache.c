@@ -82,8 +82,8 @@ static int show(const cache *c, const struct cli_common *common, bool check)
         status = cli_fail("cache", common, &err);
     for (int i = 0; i < count && status == CLI_OK; i++)
         if (items[i].damaged) {
-            fprintf(stderr, "xq cache: there are damaged entries; they are rebuilt when next used, or "
-                            "`xq cache clear` removes them\n");
+            fprintf(stderr, "xq cache: there are damaged entries; a cache rebuilds them when they are next "
+                            "used, or `xq cache clear` removes them; a store is to be exported again\n");
             status = CLI_BAD_INPUT;
         }
     cJSON_Delete(json);

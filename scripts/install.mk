@@ -59,6 +59,7 @@ $(BUILD)/share/options: $(HELPER) include/xq/xq.h $(wildcard scripts/pages/*) sc
 .PHONY: uninstall
 install: all libraries pages
 	@DESTDIR='$(DESTDIR)' STATIC_LIBS='$(STATIC_LIBS)' sh scripts/install.sh '$(BUILD)' '$(PREFIX)' '$(LIBDIR)'
+	$(call say,INSTALL,'$(DESTDIR)$(PREFIX); `make uninstall` with the same settings removes it')
 uninstall:
 	@DESTDIR='$(DESTDIR)' sh scripts/uninstall.sh '$(PREFIX)'
 

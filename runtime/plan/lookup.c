@@ -76,7 +76,7 @@ static void describe(const struct wanted *w, FILE *f)
     fputs("; looked in ", f);
     for (int i = 0; i < stores_count(t->stores); i++)
         fprintf(f, "%s, ", cache_dir(stores_at(t->stores, i)));
-    fputs(*dir ? dir : "no cache, for there is none", f);
+    fputs(*dir ? dir : stores_count(t->stores) ? "and there is no cache" : "no store and no cache", f);
 }
 
 /* `missing`: why there is no NVRTC; its log says where it was looked for. */
