@@ -234,6 +234,10 @@ xq_status cli_begin_output(const char *option, const char *path, publication **o
 xq_status cli_commit_output(publication *file, error *err);
 /* What a signal that ends the process must do: removes what was begun and not committed. */
 void cli_remove_temporaries(int signal_number);
+/* Between the two a signal that ends the process waits. For a moment in which files that belong together
+ * appear; what is written then must be regular files. */
+void cli_hold_signals(void);
+void cli_release_signals(void);
 /* Notes a file that appeared by another owner's commit; a failure of standard output names what is
  * complete. */
 void cli_has_written(const char *path);

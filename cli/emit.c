@@ -1,7 +1,6 @@
 /* xq emit: a folder with kernels and the C code that launches them, for other projects. */
 #include "emit.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,40 +20,18 @@ static const char description[] =
 
 /* ----------------------------------------------------------------- options */
 
-/* What C and C++ do not take as a name; what begins with one of these words is fine. */
-static bool is_keyword(const char *name)
-{
-    static const char *const words[] = {
-        "auto",    "break",    "case",     "char",  "const",    "continue", "default", "do",     "double",
-        "else",    "enum",     "extern",   "float", "for",      "goto",     "if",      "inline", "int",
-        "long",    "register", "return",   "short", "signed",   "sizeof",   "static",  "struct", "switch",
-        "typedef", "union",    "unsigned", "void",  "volatile", "while"};
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
-        if (strcmp(name, words[i]) == 0)
-            return true;
-    return false;
-}
-
-static bool is_prefix(const char *name)
-{
-    size_t length = strlen(name);
-    return length <= 40 && islower((unsigned char)*name) &&
-           strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == length && !strstr(name, "__") &&
-           name[length - 1] != '_' && !is_keyword(name) && strcmp(name, "example") != 0;
-}
-
 static int check_options(const cli_command *command, struct emit_options *o)
 {
     if (!o->out)
         return cli_usage("emit", "--out DIR is needed: the folder to write to");
     if (strcmp(o->out, "-") == 0)
         return cli_bad_input("emit", "--out: -, standard output, is no folder");
-    if (!is_prefix(o->name))
+    const char *why = emit_refuse_name(o->name);
+    if (why)
         return cli_bad_input("emit",
-                             "--name: '%s' is no prefix of symbols; valid: up to 40 lower-case letters, "
-                             "digits and single _, "
-                             "beginning with a letter, neither a word of C nor 'example'",
-                             cli_show(o->name).text);
+                             "--name: '%s' %s; valid: 2 to 40 lower-case letters, digits and single _, "
+                             "beginning with a letter",
+                             cli_show(o->name).text, why);
     if (o->embed && o->files)
         return cli_usage("emit", "--embed and --files: give one of them");
     if (o->bits.count && cli_spec_sets(&o->spec, "cache.bits"))
@@ -126,9 +103,10 @@ static xq_status run(struct emitting *e, error *err)
     const struct emit_options *o = e->o;
     cli_reads_common(&o->common, &o->spec);
     cli_reads("--table", o->table);
-    if (emit_check_folder(o->out, err) != XQ_OK || cli_begin_folder(o->out, err) != XQ_OK ||
-        cli_begin_json(&o->common, err) != XQ_OK || gen_create(o->common.templates, &e->g, err) != XQ_OK ||
-        find_plans(e, err) != XQ_OK || choose_archs(e, err) != XQ_OK)
+    if (cli_begin_folder(o->out, err) != XQ_OK || emit_lock_folder(o->out, err) != XQ_OK ||
+        emit_check_folder(o->out, err) != XQ_OK || cli_begin_json(&o->common, err) != XQ_OK ||
+        gen_create(o->common.templates, &e->g, err) != XQ_OK || find_plans(e, err) != XQ_OK ||
+        choose_archs(e, err) != XQ_OK)
         return err->status;
     cli_progress_begin(&e->progress, &o->common, "compiling");
     emit_make_images(e, err);

@@ -38,6 +38,9 @@ xq_status emit_make_images(struct emitting *e, error *err);
 /* Adds all files of the bundle to e->files. */
 xq_status emit_add_texts(struct emitting *e, error *err);
 
+/* Why a name cannot be the prefix of a bundle; NULL: it can. */
+const char *emit_refuse_name(const char *name);
+
 /* A name as symbols begin with it: "xq" becomes `name` in every word that begins with xq_, and XQ its
  * capitals. Caller frees *out. */
 xq_status emit_rename(const char *text, const char *name, char **out, error *err);
@@ -48,7 +51,11 @@ xq_status emit_rename(const char *text, const char *name, char **out, error *err
 /* Refuses a folder that holds other things than a bundle. */
 xq_status emit_check_folder(const char *folder, error *err);
 
-/* Writes all files; then removes what an earlier bundle had and this one has not. */
+/* One process at a time writes into a folder. Errors: XQ_ERROR_IO where another does. */
+xq_status emit_lock_folder(const char *folder, error *err);
+
+/* Writes all files, bundle.json, which was added last, as the last; then removes what an earlier bundle had
+ * and this one has not. */
 xq_status emit_write_folder(struct emitting *e, error *err);
 
 #endif

@@ -3,10 +3,12 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,13 +20,15 @@ static cJSON *read_manifest(const char *folder)
     error ignored = ERROR_INIT; /* what cannot be read is no bundle */
     struct stat st;
     cJSON *manifest = NULL;
-    if (snprintf(path, sizeof path, "%s/bundle.json", folder) < (int)sizeof path && stat(path, &st) == 0 &&
+    if (snprintf(path, sizeof path, "%s/bundle.json", folder) < (int)sizeof path && lstat(path, &st) == 0 &&
         S_ISREG(st.st_mode) && cli_read_file(path, &text, &size, &ignored) == XQ_OK)
         manifest = cJSON_Parse(text);
     free(text);
     error_clear(&ignored);
     if (cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(manifest, "files")) &&
-        cJSON_HasObjectItem(manifest, "plans"))
+        cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(manifest, "plans")) > 0 &&
+        cJSON_IsString(cJSON_GetObjectItemCaseSensitive(manifest, "version")) &&
+        cJSON_IsString(cJSON_GetObjectItemCaseSensitive(manifest, "prefix")))
         return manifest;
     cJSON_Delete(manifest);
     return NULL;
@@ -79,22 +83,43 @@ xq_status emit_check_folder(const char *folder, error *err)
     return err->status;
 }
 
-/* A file that has the name of one of ours, and that no bundle wrote, is somebody's. */
+/* What stands at a name within the folder. A link on the way, or in its place, leads out of the folder. */
+enum place { PLACE_FREE, PLACE_FILE, PLACE_OTHER };
+
+static enum place look_at(const char *folder, const char *name, char path[PATH_MAX])
+{
+    struct stat st;
+    if (snprintf(path, PATH_MAX, "%s/%s", folder, name) >= PATH_MAX)
+        return PLACE_OTHER;
+    for (char *slash = path + strlen(folder); (slash = strchr(slash + 1, '/'));) {
+        *slash = 0;
+        const bool exists = lstat(path, &st) == 0;
+        if (exists && !S_ISDIR(st.st_mode))
+            return PLACE_OTHER; /* `path` names it */
+        *slash = '/';
+        if (!exists)
+            return PLACE_FREE;
+    }
+    if (lstat(path, &st) != 0)
+        return PLACE_FREE;
+    return S_ISREG(st.st_mode) ? PLACE_FILE : PLACE_OTHER;
+}
+
+/* What stands in the way and was not written by a bundle is somebody's. */
 static xq_status check_strangers(const struct emitting *e, const cJSON *earlier, error *err)
 {
     for (int i = 0; i < e->files.count && err->status == XQ_OK; i++) {
         char path[PATH_MAX];
-        struct stat st;
         const char *name = e->files.files[i].name;
-        if (snprintf(path, sizeof path, "%s/%s", e->o->out, name) < (int)sizeof path &&
-            strcmp(name, "bundle.json") != 0 && !is_listed(earlier, name) && lstat(path, &st) == 0) {
-            error_set(
-                err, XQ_ERROR_ARGUMENT, "file",
-                "--out: %s was not written by xq emit, and would be replaced; move it, or give another "
-                "folder",
-                path);
-            error_at(err, path, 0);
-        }
+        const enum place place = look_at(e->o->out, name, path);
+        const bool own = strcmp(name, "bundle.json") == 0 || is_listed(earlier, name);
+        if (place == PLACE_FREE || (place == PLACE_FILE && own))
+            continue;
+        error_set(
+            err, XQ_ERROR_ARGUMENT, "file",
+            "--out: %s was not written by xq emit, and would be replaced; move it, or give another folder",
+            path);
+        error_at(err, path, 0);
     }
     return err->status;
 }
@@ -115,7 +140,7 @@ static void remove_stale(const struct emitting *e, const cJSON *earlier)
         char path[PATH_MAX];
         if (!cJSON_IsString(file) || !is_within(file->valuestring) ||
             is_written(&e->files, file->valuestring) ||
-            snprintf(path, sizeof path, "%s/%s", e->o->out, file->valuestring) >= (int)sizeof path)
+            look_at(e->o->out, file->valuestring, path) != PLACE_FILE)
             continue;
         unlink(path);
         for (char *slash; (slash = strrchr(path, '/')) && slash > path + strlen(e->o->out);) {
@@ -126,12 +151,62 @@ static void remove_stale(const struct emitting *e, const cJSON *earlier)
     }
 }
 
+/* ----------------------------------------------------------------- writing */
+
+xq_status emit_lock_folder(const char *folder, error *err)
+{
+    /* It stays locked as long as the process lives. */
+    int descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor >= 0 && flock(descriptor, LOCK_EX | LOCK_NB) == 0)
+        return XQ_OK;
+    if (errno == EWOULDBLOCK)
+        error_set(err, XQ_ERROR_IO, "file",
+                  "--out: another xq emit writes into %s; wait until it has ended", folder);
+    else /* a file system without locks */
+        return XQ_OK;
+    return error_at(err, folder, 0);
+}
+
+/* The manifest while files of both bundles are there: this one's, with the files of both. A process that is
+ * killed now leaves a folder that the next emit knows. */
+static xq_status write_transition(const struct emitting *e, const cJSON *earlier, error *err)
+{
+    const struct cli_file *last = &e->files.files[e->files.count - 1];
+    char path[PATH_MAX];
+    publication *file = NULL;
+    cJSON *manifest = cJSON_ParseWithLength(last->data, last->size);
+    cJSON *files = cJSON_GetObjectItemCaseSensitive(manifest, "files");
+    const cJSON *name;
+    cJSON_ArrayForEach(name, cJSON_GetObjectItemCaseSensitive(earlier, "files"))
+    {
+        if (cJSON_IsString(name))
+            cJSON_AddItemToArray(files, cJSON_CreateString(name->valuestring));
+    }
+    char *text = cJSON_PrintUnformatted(manifest);
+    snprintf(path, sizeof path, "%s/%s", e->o->out, last->name);
+    if (!text)
+        error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
+    else if (publish_begin(path, &file, err) == XQ_OK) {
+        if (publish_write(file, text, strlen(text), err) == XQ_OK)
+            publish_commit(file, err);
+        else
+            publish_keep(file);
+    }
+    cJSON_free(text);
+    cJSON_Delete(manifest);
+    return err->status;
+}
+
 xq_status emit_write_folder(struct emitting *e, error *err)
 {
     cJSON *earlier = read_manifest(e->o->out);
     if (check_strangers(e, earlier, err) == XQ_OK &&
-        cli_file_set_write(&e->files, "--out", e->o->out, err) == XQ_OK)
-        remove_stale(e, earlier);
+        cli_file_set_begin(&e->files, "--out", e->o->out, err) == XQ_OK) {
+        cli_hold_signals();
+        if (write_transition(e, earlier, err) == XQ_OK && cli_file_set_commit(&e->files, err) == XQ_OK)
+            remove_stale(e, earlier);
+        cli_release_signals();
+    }
     cJSON_Delete(earlier);
     return err->status;
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* What is copied into every bundle: xqrt.c and xqrt.h (scripts/amalgamate.sh), LICENSE and layout.md. */
 extern const struct embed_file emit_files[];
@@ -85,6 +86,72 @@ xq_status emit_rename(const char *text, const char *name, char **out, error *err
         return out_of_memory(err);
     write_renamed(f, text, name);
     return fclose(f) == 0 ? XQ_OK : out_of_memory(err);
+}
+
+static bool is_among(const char *name, const char *const *words)
+{
+    while (*words && strcmp(*words, name) != 0)
+        words++;
+    return *words;
+}
+
+static bool has_word(const char *text, const char *prefix, const char *rest, size_t rest_length)
+{
+    size_t length = strlen(prefix);
+    for (const char *at = text; (at = strstr(at, prefix)); at++)
+        if ((at == text || !is_word(at[-1])) && strncmp(at + length, rest, rest_length) == 0 &&
+            !is_word(at[length + rest_length]))
+            return true;
+    return false;
+}
+
+/* Whether a word of the text, renamed, would be the same as one that is there already. */
+static bool collides(const char *text, const char *name)
+{
+    size_t length = strlen(name), end;
+    for (const char *word = text; *word; word += end ? end : 1) {
+        for (end = 0; is_word(word[end]);)
+            end++;
+        if (end <= length + 1 || word[length] != '_' || strncasecmp(word, name, length) != 0)
+            continue;
+        const char *rest = word + length + 1;
+        const bool small = islower((unsigned char)*word);
+        if (has_word(text, small ? "xq_" : "XQ_", rest, end - length - 1))
+            return true;
+    }
+    return false;
+}
+
+/* Headers of C and POSIX, which NAME.h would hide. */
+// clang-format off
+static const char *const headers[] = {
+    "aio", "assert", "complex", "cpio", "ctype", "dirent", "dlfcn", "endian", "errno", "fcntl", "fenv", "float", "fnmatch",
+    "ftw", "glob", "grp", "iconv", "inttypes", "iso646", "langinfo", "libgen", "limits", "locale", "malloc", "math", "memory",
+    "monetary", "mqueue", "ndbm", "netdb", "poll", "pthread", "pwd", "regex", "sched", "search", "semaphore", "setjmp",
+    "signal", "spawn", "stdalign", "stdarg", "stdatomic", "stdbool", "stddef", "stdint", "stdio", "stdlib", "stdnoreturn",
+    "string", "strings", "stropts", "syslog", "tar", "termios", "tgmath", "threads", "time", "trace", "uchar", "ulimit",
+    "unistd", "utime", "utmpx", "values", "wchar", "wctype", "wordexp", NULL};
+/* Names that CMake and linkers have, and files of a bundle. */
+static const char *const taken[] = {
+    "all", "clean", "depend", "edit_cache", "help", "install", "package", "package_source", "rebuild_cache", "test", "dl",
+    "rt", "gcc", "stdc", "example", "bundle", "kernels", "plans", NULL};
+// clang-format on
+
+const char *emit_refuse_name(const char *name)
+{
+    size_t length = strlen(name);
+    const bool valid = length >= 2 && length <= 40 && islower((unsigned char)*name) &&
+                       strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == length &&
+                       !strstr(name, "__") && name[length - 1] != '_';
+    if (!valid)
+        return "is no prefix of symbols";
+    if (is_among(name, headers))
+        return "is the name of a system header, which the bundle's would hide";
+    if (is_among(name, taken))
+        return "is a name that build tools or the bundle use otherwise";
+    if (strcmp(name, "xq") != 0 && collides(built_in("xqrt.c"), name))
+        return "begins names that the runtime has inside";
+    return NULL;
 }
 
 static xq_status add_renamed(struct emitting *e, const char *source, const char *ending, error *err)
@@ -314,7 +381,9 @@ static xq_status add_page(struct emitting *e, const char *page, const char *file
     FILE *f = open_memstream(&text, &size);
     if (!f)
         return out_of_memory(err);
-    fputs("<!-- A page of xq's documentation. Files and pages that it names are in xq's repository. -->\n\n", f);
+    fputs(
+        "<!-- A page of xq's documentation. Files and pages that it names are in xq's repository. -->\n\n",
+        f);
     while (*page) {
         const char *middle = *page == '[' ? strstr(page, "](") : NULL;
         const char *end = middle ? strchr(middle, ')') : NULL;

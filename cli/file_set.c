@@ -66,10 +66,15 @@ static xq_status begin(struct cli_file *f, const char *option, const char *folde
     return err->status;
 }
 
-xq_status cli_file_set_write(struct cli_file_set *set, const char *option, const char *folder, error *err)
+xq_status cli_file_set_begin(struct cli_file_set *set, const char *option, const char *folder, error *err)
 {
     for (int i = 0; i < set->count && err->status == XQ_OK; i++)
         begin(&set->files[i], option, folder, err);
+    return err->status;
+}
+
+xq_status cli_file_set_commit(struct cli_file_set *set, error *err)
+{
     for (int i = 0; i < set->count && err->status == XQ_OK; i++)
         cli_commit_output(set->files[i].file, err);
     return err->status;

@@ -25,9 +25,12 @@ struct cli_file_set {
 xq_status cli_file_set_add(struct cli_file_set *set, const void *data, size_t size, error *err,
                            const char *format, ...) __attribute__((format(printf, 5, 6)));
 
-/* Writes them into `folder`, which cli_begin_folder has made; `option` names it in errors. Errors: those of
- * cli_begin_output. */
-xq_status cli_file_set_write(struct cli_file_set *set, const char *option, const char *folder, error *err);
+/* Writes them into `folder`, which cli_begin_folder has made, under temporary names; `option` names it in
+ * errors. Errors: those of cli_begin_output. */
+xq_status cli_file_set_begin(struct cli_file_set *set, const char *option, const char *folder, error *err);
+/* Gives them their names, in the order in which they were added. Called between cli_hold_signals and
+ * cli_release_signals. */
+xq_status cli_file_set_commit(struct cli_file_set *set, error *err);
 
 void cli_file_set_free(struct cli_file_set *set);
 

@@ -224,7 +224,12 @@ static xq_status write_all(struct job *job, const struct cli_common *common, err
         snprintf(path, sizeof path, "%s/%s", folder, job->files.files[i].name);
         cJSON_AddItemToArray(list, cJSON_CreateString(path));
     }
-    if (cli_file_set_write(&job->files, "--out", folder, err) == XQ_OK) {
+    if (cli_file_set_begin(&job->files, "--out", folder, err) == XQ_OK) {
+        cli_hold_signals();
+        cli_file_set_commit(&job->files, err);
+        cli_release_signals();
+    }
+    if (err->status == XQ_OK) {
         if (!common->quiet && !cli_json_to_stdout(common))
             printf("%d files in %s\n", job->files.count, cli_show(folder).text);
         cli_write_json(common, root, err);

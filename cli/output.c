@@ -48,6 +48,19 @@ static int written_count;
 /* Held while a temporary file or a folder is made and noted. */
 static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
 
+/* Held while files that belong together appear. */
+static pthread_mutex_t appearing = PTHREAD_MUTEX_INITIALIZER;
+
+void cli_hold_signals(void)
+{
+    pthread_mutex_lock(&appearing);
+}
+
+void cli_release_signals(void)
+{
+    pthread_mutex_unlock(&appearing);
+}
+
 /* Those that are not empty stay. */
 static void remove_folders(void)
 {
@@ -60,8 +73,10 @@ void cli_remove_temporaries(int signal_number)
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec++; /* a FIFO that is opened has it held until it is read, and leaves nothing to remove */
-    if (signal_number != SIGPIPE)
+    if (signal_number != SIGPIPE) {
+        pthread_mutex_lock(&appearing);
         pthread_mutex_timedlock(&making, &until);
+    }
     for (int i = 0; i < output_count; i++)
         if (outputs[i].temporary)
             unlink(outputs[i].temporary);
@@ -191,14 +206,12 @@ static xq_status begin(const char *option, const char *path,
                        error *err)
 {
     publish_identity identity;
-    if (publish_identify(path, &identity, err) != XQ_OK ||
-        check_others(option, path, &identity, err) != XQ_OK)
-        return err->status;
-    struct output *o = add_output(option, &identity, err);
-    if (!o)
-        return err->status;
-    pthread_mutex_lock(&making);
-    if (open(path, out, err) == XQ_OK) {
+    pthread_mutex_lock(&making); /* a signal removes folders: what is looked at must not vanish meanwhile */
+    struct output *o = NULL;
+    if (publish_identify(path, &identity, err) == XQ_OK &&
+        check_others(option, path, &identity, err) == XQ_OK)
+        o = add_output(option, &identity, err);
+    if (o && open(path, out, err) == XQ_OK) {
         if (publish_temporary(*out) && !publish_resumes(*out))
             o->temporary = strdup(publish_temporary(*out));
         o->file = *out;

@@ -7,6 +7,7 @@
 #include "shell.h"
 
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -568,13 +569,93 @@ Test(emit, bad_input_is_refused_before_the_work)
 Test(emit, a_name_must_be_a_prefix_of_symbols)
 {
     static const char *const names[] = {
-        "Xq", "9lives", "a-b",     "a__b", "a_",
-        "_a", "int",    "example", "",     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
+        "Xq",   "9lives", "a-b",     "a__b",
+        "a_",   "_a",     "example", "",
+        "x",    "math",   "install", "plan",
+        "cuda", "shape",  "without", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         struct command_result r = command_run("emit --model smollm2-135m --out x --name '%s'", names[i]);
         cr_expect_neq(r.status, 0, "%s", names[i]);
         cr_expect(strstr(r.err, "xq emit: --name"), "%s", r.err);
     }
+}
+
+/* Wherever it is written, and whoever filled the kernel cache. */
+Test(emit, bytes_do_not_depend_on_where_it_is_written, .timeout = 300)
+{
+    const char *spec = spec_file(LATENT), *folder = files_directory();
+    free(shell("cd %s && mkdir -p a b/longer && for f in a b/longer; do (cd $f && %s emit --spec %s --arch "
+               "sm_80 --files "
+               "--cache-dir '' --out bundle --quiet " LIMITS
+               ") || exit 1; done && diff -r a/bundle b/longer/bundle",
+               folder, command_program(), spec));
+    free(shell("cd %s && ! grep -rla \"$PWD\" a/bundle", folder));
+}
+
+/* A signal at any moment: no bundle, a whole one, or one that the next emit completes. */
+Test(emit, a_signal_leaves_no_half_bundle, .timeout = 300)
+{
+    const char *spec = spec_file(LATENT), *whole = strdup(emit(spec, "sig", "--arch sm_80"));
+    for (int i = 0; i < 12; i++) {
+        const char *folder = files_path(files_directory(), "bundle");
+        if (i % 2)
+            free(shell("cp -r %s %s && cd %s && mv sig.c old.c && sed -i s/sig.c/old.c/ bundle.json", whole,
+                       folder, folder));
+        pid_t pid = command_start("emit --spec %s --name sig --arch sm_80 --out %s " LIMITS, spec, folder);
+        usleep((useconds_t)(i * 40000 + 20000));
+        kill(pid, i % 3 ? SIGTERM : SIGINT);
+        command_wait(pid);
+        if (exists(folder, "bundle.json") && !exists(folder, "old.c"))
+            free(shell("diff -r %s %s", whole, folder));
+        else if (!exists(folder, "bundle.json"))
+            cr_expect_eq(access(folder, F_OK), -1);
+        struct command_result r =
+            command_run("emit --spec %s --name sig --arch sm_80 --out %s " LIMITS, spec, folder);
+        cr_assert_eq(r.status, 0, "%s", r.err);
+        free(shell("diff -r %s %s", whole, folder));
+    }
+}
+
+Test(emit, one_process_at_a_time_writes_into_a_folder, .timeout = 120)
+{
+    const char *spec = spec_file(LATENT), *folder = files_path(files_directory(), "locked");
+    char *output = NULL;
+    char command[8192];
+    snprintf(command, sizeof command, "mkdir %s && flock %s %s emit --spec %s --arch sm_80 --out %s",
+             folder, folder, command_program(), spec, folder);
+    cr_expect_eq(shell_run(command, &output), 1);
+    cr_expect(strstr(output, "--out: another xq emit writes into "), "%s", output);
+    cr_expect_eq(files_count(folder), 0);
+    free(output);
+}
+
+Test(emit, links_lead_nowhere_out_of_the_folder, .timeout = 120)
+{
+    const char *spec = spec_file(LATENT), *folder = emit(spec, "linked", "--arch sm_80");
+    const char *outside = strdup(files_directory()), *precious = strdup(files_path(outside, "precious"));
+    files_write(precious, "mine\n", 5);
+    /* Listed by the manifest, and reached through a link: it is not removed. */
+    free(shell("cd %s && ln -s %s link && sed -i 's|\"bundle.json\"|\"link/precious\", &|' bundle.json && "
+               "grep -q link/ bundle.json",
+               folder, outside));
+    struct command_result r =
+        command_run("emit --spec %s --name linked --arch sm_80 --out %s " LIMITS, spec, folder);
+    cr_expect_eq(r.status, 0, "%s", r.err);
+    cr_expect_eq(access(precious, F_OK), 0);
+    /* In the place of a file: it is not written through. */
+    free(shell("cd %s && ln -sf %s linked.c", folder, precious));
+    r = command_run("emit --spec %s --name linked --arch sm_80 --out %s " LIMITS, spec, folder);
+    cr_expect_eq(r.status, 1);
+    cr_expect(strstr(r.err, "linked.c was not written by xq emit"), "%s", r.err);
+    size_t size;
+    char *kept = files_read(precious, &size);
+    cr_expect_str_eq(kept, "mine\n");
+    free(kept);
+    /* A manifest of another program. */
+    const char *other = files_directory();
+    files_write(files_path(other, "bundle.json"), "{\"plans\":[],\"files\":[\"notes.txt\"]}", 35);
+    r = command_run("emit --spec %s --arch sm_80 --out %s", spec, other);
+    cr_expect(r.status == 1 && strstr(r.err, "is no bundle of xq emit"), "%s", r.err);
 }
 
 Test(emit, what_no_kernel_can_be_made_of_leaves_no_folder, .timeout = 120)

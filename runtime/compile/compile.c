@@ -15,6 +15,8 @@ struct request {
     const char *const *header_names, *const *header_texts;
 };
 
+/* A part of keys, so that what was compiled otherwise is not found: cubins with the working directory. */
+static const char form[] = "names below /xq";
 static const char *const always[] = {"-std=c++17", "-lineinfo", "-default-device"};
 static const char for_cubins[] = "--ptxas-options=-v"; /* registers and spills, in the log */
 enum { ALWAYS = sizeof always / sizeof always[0] };
@@ -76,7 +78,7 @@ static xq_status make_hash(const struct request *r, cache_hash *hash, error *err
     int count = 0;
     const char *source = after_banner(r->source);
     const char *const texts[] = {source,    r->family, xq_version(), always[0],
-                                 always[1], always[2], for_cubins};
+                                 always[1], always[2], for_cubins,   form};
     enum { TEXTS = sizeof texts / sizeof texts[0] };
     static_assert(ALWAYS == 3, "all of them are in the hash");
     cache_field *fields = calloc((size_t)(TEXTS + 2 * r->header_count), sizeof *fields);

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* The part of nvrtc.h that is used; the interface is stable over versions 12 and 13. */
 typedef void *program;
@@ -237,27 +236,78 @@ static xq_status compile_error(const nvrtc *library, const nvrtc_input *input, i
     return error_log(err, out->log);
 }
 
-/* NVRTC makes the names of .file directives absolute. Without the working directory they name templates as
- * every other message does, and the same source gives the same PTX everywhere. */
-static void strip_directory(char *ptx)
+/* ------------------------------------------------------------------- names
+ * NVRTC makes the names of files absolute, and writes them into PTX and cubin: with the working directory
+ * the same source would give other bytes in each, and tell where it was compiled. So names are absolute
+ * before it sees them, below a folder that is none. */
+static const char anchor[] = "/xq/";
+
+/* The text with `anchor` before the names of its #line directives; heap. */
+static char *anchored(const char *text)
 {
-    char here[4096];
-    if (!getcwd(here, sizeof here - 1))
-        return;
-    strcat(here, "/");
-    size_t n = strlen(here);
-    char *to = ptx;
-    bool in_directive = false;
-    for (const char *from = ptx; *from;) {
-        if (*from == '\n')
-            in_directive = false;
-        else if (strncmp(from, ".file", 5) == 0)
-            in_directive = true;
-        *to++ = *from++;
-        if (in_directive && to[-1] == '"' && strncmp(from, here, n) == 0)
-            from += n;
+    size_t count = 1;
+    for (const char *at = text; (at = strstr(at, "#line ")); at++)
+        count++;
+    char *copy = malloc(strlen(text) + count * sizeof anchor), *out = copy;
+    while (copy && *text) {
+        size_t line = strcspn(text, "\n"), quote = strcspn(text, "\"\n");
+        if (strncmp(text, "#line ", 6) == 0 && quote < line && text[quote + 1] != '/') {
+            out = mempcpy(out, text, quote + 1);
+            out = mempcpy(out, anchor, sizeof anchor - 1);
+            out = mempcpy(out, text + quote + 1, line - quote - 1);
+        } else {
+            out = mempcpy(out, text, line);
+        }
+        text += line;
+        if (*text)
+            *out++ = *text++;
+    }
+    if (copy)
+        *out = 0;
+    return copy;
+}
+
+/* Takes `anchor` away again, in PTX and logs, so that they name templates as every other message does. */
+static void strip_anchor(char *text)
+{
+    char *to = text;
+    for (const char *from = text; *from;) {
+        if (strncmp(from, anchor, sizeof anchor - 1) == 0)
+            from += sizeof anchor - 1;
+        else
+            *to++ = *from++;
     }
     *to = 0;
+}
+
+/* What NVRTC is given. */
+struct named_input {
+    char *source, *name;
+    char **headers;
+    int header_count;
+};
+
+static void named_free(struct named_input *n)
+{
+    for (int i = 0; n->headers && i < n->header_count; i++)
+        free(n->headers[i]);
+    free(n->headers);
+    free(n->source);
+    free(n->name);
+}
+
+static xq_status name_input(const nvrtc_input *input, struct named_input *out, error *err)
+{
+    *out = (struct named_input){.source = anchored(input->source),
+                                .headers = calloc((size_t)input->header_count + 1, sizeof *out->headers),
+                                .header_count = input->header_count};
+    bool good = asprintf(&out->name, "%s%s", anchor, input->name) >= 0 && out->source && out->headers;
+    for (int i = 0; good && i < input->header_count; i++)
+        good = (out->headers[i] = anchored(input->header_texts[i])) != NULL;
+    if (good)
+        return XQ_OK;
+    named_free(out);
+    return error_set(err, XQ_ERROR_MEMORY, "compile", "out of memory");
 }
 
 static xq_status collect(const nvrtc *n, program p, nvrtc_output *out, error *err)
@@ -267,7 +317,8 @@ static xq_status collect(const nvrtc *n, program p, nvrtc_output *out, error *er
         fetch(p, n->ptx_size, n->ptx, &out->ptx, NULL, err) != XQ_OK ||
         fetch(p, n->cubin_size, n->cubin, &cubin, &out->cubin_bytes, err) != XQ_OK)
         return err->status;
-    strip_directory(out->ptx);
+    strip_anchor(out->ptx);
+    strip_anchor(out->log);
     if (out->cubin_bytes > 0)
         out->cubin = cubin;
     else
@@ -275,20 +326,30 @@ static xq_status collect(const nvrtc *n, program p, nvrtc_output *out, error *er
     return XQ_OK;
 }
 
-xq_status nvrtc_compile(const nvrtc *library, const nvrtc_input *input, nvrtc_output *out, error *err)
+static xq_status compile_named(const nvrtc *library, const nvrtc_input *input,
+                               const struct named_input *named, nvrtc_output *out, error *err)
 {
     program p = NULL;
-    nvrtc_output result = {0};
-    int code = library->create(&p, input->source, input->name, input->header_count, input->header_texts,
-                               input->header_names);
+    int code = library->create(&p, named->source, named->name, named->header_count,
+                               (const char *const *)named->headers, input->header_names);
     if (code != NVRTC_SUCCESS)
         return error_set(err, code == NVRTC_OUT_OF_MEMORY ? XQ_ERROR_MEMORY : XQ_ERROR_COMPILE, "compile",
                          "%s: NVRTC: %s", input->name, library->error_string(code));
     code = library->compile(p, input->option_count, input->options);
-    xq_status status = collect(library, p, &result, err);
+    xq_status status = collect(library, p, out, err);
     library->destroy(&p);
-    if (status == XQ_OK && code != NVRTC_SUCCESS)
-        status = compile_error(library, input, code, &result, err);
+    return status == XQ_OK && code != NVRTC_SUCCESS ? compile_error(library, input, code, out, err)
+                                                    : status;
+}
+
+xq_status nvrtc_compile(const nvrtc *library, const nvrtc_input *input, nvrtc_output *out, error *err)
+{
+    struct named_input named;
+    nvrtc_output result = {0};
+    if (name_input(input, &named, err) != XQ_OK)
+        return err->status;
+    xq_status status = compile_named(library, input, &named, &result, err);
+    named_free(&named);
     if (status == XQ_OK)
         *out = result;
     else
