@@ -267,6 +267,19 @@ static char *anchored(const char *text)
     return copy;
 }
 
+/* The same for a header, which gets a directive if it has none in front. */
+static char *anchored_header(const char *name, const char *text)
+{
+    char *named = NULL;
+    if (strncmp(text, "#line ", 6) == 0)
+        return anchored(text);
+    if (asprintf(&named, "#line 1 \"%s\"\n%s", name, text) < 0)
+        return NULL;
+    char *copy = anchored(named);
+    free(named);
+    return copy;
+}
+
 /* Takes `anchor` away again, in PTX and logs, so that they name templates as every other message does. */
 static void strip_anchor(char *text)
 {
@@ -303,7 +316,7 @@ static xq_status name_input(const nvrtc_input *input, struct named_input *out, e
                                 .header_count = input->header_count};
     bool good = asprintf(&out->name, "%s%s", anchor, input->name) >= 0 && out->source && out->headers;
     for (int i = 0; good && i < input->header_count; i++)
-        good = (out->headers[i] = anchored(input->header_texts[i])) != NULL;
+        good = (out->headers[i] = anchored_header(input->header_names[i], input->header_texts[i])) != NULL;
     if (good)
         return XQ_OK;
     named_free(out);
