@@ -176,6 +176,8 @@ int cli_emit(int argc, char **argv)
                                        {NULL, 0, 0}},
         .unused =
             (const cli_unused[]){{"--device", "--arch names the GPUs that the bundle is for"},
+                                 {"--kernels", "a bundle is compiled by the NVRTC that is here"},
+                                 {"--no-compile", "a bundle is compiled by the NVRTC that is here"},
                                  {"--seed", "nothing is random here"},
                                  {"--base", "--base-layer names the layer; every kind of layer has a plan"},
                                  {"arch", "--arch names the architectures"},

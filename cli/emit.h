@@ -41,10 +41,6 @@ xq_status emit_add_texts(struct emitting *e, error *err);
 /* Why a name cannot be the prefix of a bundle; NULL: it can. */
 const char *emit_refuse_name(const char *name);
 
-/* A name as symbols begin with it: "xq" becomes `name` in every word that begins with xq_, and XQ its
- * capitals. Caller frees *out. */
-xq_status emit_rename(const char *text, const char *name, char **out, error *err);
-
 /* ---- The folder. A bundle names its files in bundle.json: those of an earlier one are replaced or
  * removed, and any other file is left alone. */
 

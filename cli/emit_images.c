@@ -9,6 +9,7 @@ static xq_status open_context(const struct emitting *e, const char *arch, xq_con
 {
     xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
     cli_context_options("emit", &e->o->common, &options);
+    options.kernels = ""; /* what is emitted is made by this NVRTC */
     const absent_gpu gpu = {.arch = arch, .name = arch};
     if (absent_context(&options, &gpu, context, err) != XQ_OK)
         return err->status;

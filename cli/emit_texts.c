@@ -78,7 +78,9 @@ static void write_renamed(FILE *f, const char *text, const char *name)
     }
 }
 
-xq_status emit_rename(const char *text, const char *name, char **out, error *err)
+/* The text with `name` in place of xq in every word that begins with xq_, and its capitals in place of XQ.
+ * Caller frees *out. */
+static xq_status rename_words(const char *text, const char *name, char **out, error *err)
 {
     size_t size;
     FILE *f = open_memstream(out, &size);
@@ -157,7 +159,7 @@ const char *emit_refuse_name(const char *name)
 static xq_status add_renamed(struct emitting *e, const char *source, const char *ending, error *err)
 {
     char *text = NULL;
-    if (emit_rename(built_in(source), e->o->name, &text, err) == XQ_OK)
+    if (rename_words(built_in(source), e->o->name, &text, err) == XQ_OK)
         cli_file_set_add(&e->files, text, strlen(text), err, "%s%s", e->o->name, ending);
     free(text);
     return err->status;

@@ -42,7 +42,7 @@ static const struct {
     {"compare", "--base"},
     {"verify", ""},
     {"cache export", "--base --seed --kernels --no-compile"},
-    {"emit", "--base --device --seed"},
+    {"emit", "--base --device --seed --kernels --no-compile"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
