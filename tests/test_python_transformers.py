@@ -553,8 +553,9 @@ class Refused(TransformersTest):
             self.assert_refused(words, lambda: self.enable(model, **options), xq.ArgumentError)
         self.assert_refused("context: str is no context", lambda: xq.transformers.enable(model, context="sim"), TypeError)
         enabled = self.enable(model)
-        for name, sizes in (("batch", (True, 8)), ("tokens", (1, True)), ("tokens", (1, 8.0))):
-            self.assert_refused(f"{name}: ", lambda: enabled.cache(*sizes), xq.ArgumentError)
+        for name, sizes in (("batch", (True, 8)), ("tokens", (1, True)), ("tokens", (1, 8.0)), ("batch", (2**31, 8)),
+                            ("tokens", (1, 2**31)), ("tokens", (2**10, 2**21))):
+            self.assert_refused(f"{name}: .*valid: ", lambda: enabled.cache(*sizes), xq.ArgumentError)
         self.assert_refused("input_ids: valid", lambda: model(past_key_values=enabled.cache(1, 8)), xq.ArgumentError)
 
     def test_an_earlier_enable_does_not_end_a_later_one(self):

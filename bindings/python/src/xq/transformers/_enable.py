@@ -31,6 +31,8 @@ _F16_LARGEST = 65504.0
 #: Room for tokens that assisted decoding drafts beyond the end, and takes back.
 _DRAFTS = 64
 PREFILLS = ("torch", "xq")
+#: What a plan takes: sequences, and tokens of a call, which a prompt may have for all of them.
+_BATCH_MOST, _TOKENS_MOST = 65535, 2**30
 
 
 class Enabled(Unique):
@@ -64,9 +66,11 @@ class Enabled(Unique):
 
     def cache(self, batch: int = 1, tokens: int = 4096) -> Cache:
         """An empty cache of `batch` sequences with room for `tokens` tokens each, allocated whole."""
-        for name, value in (("batch", batch), ("tokens", tokens)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise argument_error(name, f"{value!r}; valid: whole numbers from 1")
+        for name, value, most in (("batch", batch, _BATCH_MOST), ("tokens", tokens, _TOKENS_MOST)):
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+                raise argument_error(name, f"{value!r}; valid: whole numbers from 1 to {most}")
+        if batch * tokens > _TOKENS_MOST:
+            raise argument_error("tokens", f"{tokens} for {batch} sequences; valid: up to {_TOKENS_MOST} tokens in all")
         return Cache(self, batch, tokens)
 
     def decode_graph(self, cache: Cache) -> DecodeGraph:
