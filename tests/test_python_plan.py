@@ -185,6 +185,10 @@ class Memory(unittest.TestCase):
                     lambda: buffer.fill(256), lambda: context().alloc(-1)):
             self.assertRaises(xq.ArgumentError, use)
         self.assertRaises(TypeError, buffer.write, "text")
+        for name, use in (("offset", lambda: buffer.write(b"a", 1.0)), ("offset", lambda: buffer.read(offset="1")),
+                          ("nbytes", lambda: buffer.read(1.0)), ("nbytes", lambda: context().alloc(True)),
+                          ("value", lambda: buffer.fill("a"))):
+            self.assertRaisesRegex(TypeError, f"{name}: .* is no whole number", use)
         self.assertRaises(TypeError, lambda: buffer[3])
         self.assertRaisesRegex(xq.ArgumentError, "contiguous", buffer.write, numpy.zeros((4, 4), "u1")[:, :2])
         self.assertRaisesRegex(xq.ArgumentError, "read-only", buffer.read_into, b"12345678")

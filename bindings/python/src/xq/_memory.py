@@ -102,7 +102,7 @@ class DeviceBuffer(Unique):
 
     def read(self, nbytes: Optional[int] = None, offset: int = 0) -> bytes:
         """The bytes from `offset` on; all of them where `nbytes` is None."""
-        count = self.nbytes - offset if nbytes is None else nbytes
+        count = self.nbytes - whole("offset", offset) if nbytes is None else whole("nbytes", nbytes)
         self._check(offset, count)
         into = ctypes.create_string_buffer(count) if count else b""
         self._context._call(_c.lib.xq_device_read, into, self.address + offset, count)
@@ -127,7 +127,7 @@ class DeviceBuffer(Unique):
 
     def fill(self, value: int = 0) -> None:
         """Sets every byte to `value`, 0 to 255."""
-        if not 0 <= operator.index(value) <= 255:
+        if not 0 <= whole("value", value) <= 255:
             raise argument_error("value", f"{value} is not a byte; valid: 0 to 255")
         self._context._call(_c.lib.xq_device_fill, self.address, value, self.nbytes)
 
@@ -144,7 +144,7 @@ class DeviceBuffer(Unique):
             self._context._free(self._address, quiet=True)
 
     def _check(self, offset: int, count: int) -> None:
-        if offset < 0 or count < 0 or offset + count > self.nbytes:
+        if whole("offset", offset) < 0 or count < 0 or offset + count > self.nbytes:
             raise argument_error("offset", f"{count} bytes at {offset} are beyond the buffer's {self.nbytes}")
 
 
