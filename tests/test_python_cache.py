@@ -176,6 +176,50 @@ class Bookkeeping(unittest.TestCase):
                              ("pages: 0", lambda: xq.PagedCache(plan, 0))):
             self.assertRaisesRegex(xq.ArgumentError, message, use)
 
+    def test_wrong_kinds_are_named(self):
+        plan = xq.Plan(context(), SPEC, max_batch=4, max_tokens=40)
+        cache = xq.PagedCache(plan, 4)
+        a = cache.add()
+        x = numpy.zeros((1, D), "f2")
+        for message, use in (("plan: NoneType is no plan", lambda: xq.PagedCache(None, 4)),
+                             ("plan: int is no plan", lambda: xq.PagedCache([plan, 3], 4)),
+                             ("pages: bool", lambda: xq.PagedCache(plan, True)),
+                             ("counts: int is no list", lambda: cache.append([a], x, counts=5)),
+                             ("counts: str is no list", lambda: cache.grow([a], "1")),
+                             ("counts: float", lambda: cache.grow([a], [1.0])),
+                             ("sequences: int is no list", lambda: cache.append(a, x)),
+                             ("sequences: int is no list", lambda: cache.attend(a, x)),
+                             ("sequences: int is no list", lambda: cache.page_table(a)),
+                             ("sequences: str is no list", lambda: cache.slots("0")),
+                             ("sequences: float", lambda: cache.grow([0.0])),
+                             ("sequence: float", lambda: cache.length(0.0)), ("sequence: bool", lambda: cache.free(False)),
+                             ("sequence: list", lambda: cache.free([a]))):
+            self.assertRaisesRegex(TypeError, message, use)
+        for weights in ("abc", True, [True], 3.0):
+            self.assertRaisesRegex(xq.ArgumentError, "weights: those of layer 0 are a ",
+                                   lambda: xq.PagedCache(plan, 4, weights=weights))
+        self.assertRaisesRegex(xq.ArgumentError, "weights: those of layer 0 are a str",
+                               lambda: xq.PagedCache(plan, 4, layers=2, weights="abc"))
+        for address in (-1, 2**64):
+            self.assertRaisesRegex(xq.ArgumentError, "weights: .* is no address", cache.set_weights, 0, address)
+        self.assertRaisesRegex(xq.ArgumentError, "weights: its elements are Python objects", cache.set_weights, 0,
+                               numpy.zeros(10**5, object))
+        self.assertRaisesRegex(xq.ArgumentError, "plan: the list is empty", xq.PagedCache, [], 4)
+        self.assertEqual((cache.length(numpy.int64(a)), cache.free_pages), (0, 4))
+
+    def test_more_than_memory_holds_is_refused_before_the_books_are_made(self):
+        most = 2**31 - 1
+        self.assertRaises(xq.OutOfMemoryError, xq.PagedCache, xq.Plan(context(), SPEC), most)
+        with_tails = xq.Plan(context(), spec(**BY_CHANNEL))
+        self.assertRaises(xq.OutOfMemoryError, xq.PagedCache, with_tails, 4, sequences=most)
+
+    def test_a_closed_context_is_named(self):
+        with xq.Context("sim") as opened:
+            cache = xq.PagedCache(xq.Plan(opened, SPEC), 4)
+            a = cache.add()
+            cache.append([a], numpy.zeros((1, D), "f2"))
+        self.assertRaisesRegex(xq.ArgumentError, "context: it is closed", cache.append, [a], numpy.zeros((1, D), "f2"))
+
     def test_slots_run_out(self):
         cache = xq.PagedCache(xq.Plan(context(), spec(**BY_CHANNEL), max_tokens=100), 8, sequences=2)
         a, b = cache.add(), cache.add()

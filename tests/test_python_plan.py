@@ -1,11 +1,13 @@
 """The Python package's contexts, memory, specs and plans, on the software device."""
 
 import contextlib
+import copy
 import gc
 import io
 import json
 import logging
 import os
+import pickle
 import sys
 import tempfile
 import textwrap
@@ -64,6 +66,43 @@ class Contexts(unittest.TestCase):
         with self.assertRaisesRegex(xq.ArgumentError, "device: .*NUL"):
             xq.Context("sim\0h100")
 
+    def test_mistakes_are_named(self):
+        for message, options in (("device: int is no text", {"device": 3}), ("cache_dir: list is no text", {"cache_dir": []}),
+                                 ("device: .*UTF-8", {"device": "\ud800"}), ("log: int is not callable", {"log": 3})):
+            with self.assertRaisesRegex((TypeError, xq.ArgumentError), message):
+                xq.Context(**{"device": "sim", **options})
+        self.assertRaisesRegex(xq.ArgumentError, "kernels: 5 is no list", xq.Context, "sim", kernels=5)
+        for call in (lambda: xq.Plan(None, SPEC), lambda: xq.Plan.load("sim", b""), lambda: xq.Prepared(3, "file"),
+                     lambda: xq.complete(SPEC, context=3), lambda: xq.override(SPEC, {}, context=3)):
+            self.assertRaisesRegex(TypeError, "context: .* is no context; valid: an xq.Context", call)
+
+    def test_what_owns_memory_is_neither_copied_nor_pickled(self):
+        buffer = context().alloc(8)
+        plan = xq.Plan(context(), SPEC)
+        for owner in (context(), buffer, buffer[:4], plan, xq.PagedCache(plan, 2), xq.Prepared.__new__(xq.Prepared)):
+            for call in (copy.copy, copy.deepcopy, pickle.dumps):
+                with self.subTest(type(owner).__name__, call=call.__name__):
+                    self.assertRaisesRegex(TypeError, f"^{type(owner).__name__} objects can be neither copied nor pickled", call,
+                                           owner)
+
+    def test_a_log_callback_cannot_close_what_it_is_called_for(self):
+        refused = []
+
+        def log(_level, _message):
+            for name, owner in (("context", opened), ("plan", first)):
+                with self.assertRaisesRegex(xq.ArgumentError, f"{name}: it cannot be closed from within .* log callback"):
+                    owner.close()
+                refused.append(name)
+
+        first = None
+        with xq.Context("sim", log=lambda *message: first and log(*message)) as opened:
+            first = xq.Plan(opened, SPEC)
+            second = xq.Plan(opened, SPEC, max_tokens=64)  # logs where its kernels come from
+            self.assertEqual(set(refused), {"context", "plan"})
+            self.assertEqual(second.info.max_tokens, 64)
+            first.close()
+        self.assertTrue(opened.closed)
+
     def test_kernels_come_from_stores_or_are_an_error(self):
         spec = {"model": {"hidden_size": 128, "num_attention_heads": 2, "head_dim": 64}, "cache": {"method": "x"}}
         with tempfile.TemporaryDirectory() as store, tempfile.TemporaryDirectory() as empty:
@@ -86,7 +125,7 @@ class Contexts(unittest.TestCase):
         opened.close()
         opened.close()
         for use in (lambda: opened.alloc(1), lambda: memory.read(), lambda: plan.spec_json, lambda: plan.save()):
-            with self.assertRaises(xq.ArgumentError):
+            with self.assertRaisesRegex(xq.ArgumentError, "it is closed"):
                 use()
         del memory, plan
         gc.collect()
@@ -146,9 +185,22 @@ class Memory(unittest.TestCase):
                     lambda: buffer.fill(256), lambda: context().alloc(-1)):
             self.assertRaises(xq.ArgumentError, use)
         self.assertRaises(TypeError, buffer.write, "text")
+        for name, use in (("offset", lambda: buffer.write(b"a", 1.0)), ("offset", lambda: buffer.read(offset="1")),
+                          ("nbytes", lambda: buffer.read(1.0)), ("nbytes", lambda: context().alloc(True)),
+                          ("value", lambda: buffer.fill("a"))):
+            self.assertRaisesRegex(TypeError, f"{name}: .* is no whole number", use)
         self.assertRaises(TypeError, lambda: buffer[3])
         self.assertRaisesRegex(xq.ArgumentError, "contiguous", buffer.write, numpy.zeros((4, 4), "u1")[:, :2])
         self.assertRaisesRegex(xq.ArgumentError, "read-only", buffer.read_into, b"12345678")
+
+    def test_elements_that_are_python_objects_are_refused(self):
+        buffer = context().alloc(64, fill=255)
+        objects = numpy.array([1, "two"], object)
+        for field, use in (("dtype", lambda: buffer.numpy(object)), ("dtype", lambda: buffer.numpy([("a", "i4"), ("b", "O")])),
+                           ("data", lambda: context().upload(objects)), ("data", lambda: buffer.write(objects)),
+                           ("array", lambda: buffer.read_into(objects))):
+            self.assertRaisesRegex(xq.ArgumentError, f"{field}: its elements are Python objects", use)
+        self.assertRaisesRegex(xq.ArgumentError, "dtype: elements of .* have no bytes", buffer.numpy, "S0")
 
     def test_freed_memory_is_refused(self):
         buffer = context().alloc(8)
@@ -190,6 +242,16 @@ class Specs(unittest.TestCase):
             xq.complete("{", context=context())
         self.assertRaises(TypeError, xq.complete, 4)
         self.assertRaises(ValueError, xq.complete, {"model": float("nan")}, context=context())
+
+
+    def test_text_that_the_library_would_cut_is_refused(self):
+        text = json.dumps(SPEC)
+        for field, call in (("spec", lambda: xq.complete(text + "\0x", context=context())),
+                            ("spec", lambda: xq.Plan(context(), text + "\0x")),
+                            ("overrides", lambda: xq.override(SPEC, "{}\0x", context=context()))):
+            self.assertRaisesRegex(xq.ArgumentError, f"{field}: it contains a NUL character", call)
+        self.assertRaisesRegex(TypeError, "spec: .*set is not JSON", xq.complete, {"cache": {1, 2}}, context=context())
+        self.assertRaisesRegex(xq.ArgumentError, "spec: ", xq.complete, {"cache": {"bits": numpy.nan}}, context=context())
 
 
 class Plans(unittest.TestCase):
@@ -279,7 +341,10 @@ class Plans(unittest.TestCase):
             with self.assertRaises(ValueError) as caught:
                 xq.Plan(context(), SPEC, **{name: value})
             self.assertEqual(caught.exception.field, name)
-        self.assertRaises(TypeError, xq.Plan, context(), SPEC, max_batch="3")
+        for value in ("3", True, 1.0):
+            self.assertRaisesRegex(TypeError, "max_batch: .* is no whole number", xq.Plan, context(), SPEC, max_batch=value)
+        for image in ("abc", 3, None):
+            self.assertRaisesRegex(TypeError, "image: ", xq.Plan.load, context(), image)
 
     def test_several_threads_use_one_plan_and_have_their_own_errors(self):
         layer = Layer()
@@ -345,8 +410,18 @@ class Arguments(unittest.TestCase):
         self.assertRaisesRegex(TypeError, "q: list is no device memory", self.layer.attend, q=[1, 2])
         with xq.Context("sim") as other:
             self.refused("pages", "another context", self.layer.attend, pages=other.alloc(self.layer.pages.nbytes))
+        self.refused("pages", "its elements are Python objects", self.layer.attend, pages=numpy.zeros(4, object))
         self.refused("queries", "needed where q", self.layer.attend, q=context().alloc(512))
         self.refused("out", "must be given", self.layer.attend, q=context().alloc(512), queries=1)
+
+    def test_addresses_are_whole_and_of_64_bits(self):
+        for name in ("weights", "workspace", "pages"):
+            for address in (-1, 2**64, 2**64 + 256):
+                self.refused(name, "is no address; valid: 0 to", self.layer.attend, **{name: address})
+            self.assertRaisesRegex(TypeError, f"{name}: bool is no device memory", self.layer.attend, **{name: True})
+        for stream in (-1, 2**64):
+            self.refused("stream", f"{stream}; valid: 0 to", self.layer.attend, stream=stream)
+        self.assertRaisesRegex(TypeError, "stream: str", self.layer.attend, stream="0")
 
     def test_what_the_library_finds_is_raised(self):
         self.refused("weights", "weights must not be null", self.layer.attend, weights=None)
@@ -393,7 +468,8 @@ class Weights(unittest.TestCase):
                                  ("weights.wk: its elements are int64", {"wk": numpy.zeros((D, DKV), "i8")}),
                                  ("weights.wk", {"wk": numpy.full((D, DKV), numpy.nan, "f4")})):
             self.assertRaisesRegex(xq.ArgumentError, message, plan.pack_weights, **{**weights, **changes})
-        self.assertRaisesRegex(TypeError, "no weights 'keys'; valid: wk, wv", plan.pack_weights, keys=weights["wk"])
+        for value in (weights["wk"], 1):
+            self.assertRaisesRegex(TypeError, "no weights 'keys'; valid: wk, wv", plan.pack_weights, keys=value)
 
 
 if __name__ == "__main__":

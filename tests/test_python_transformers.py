@@ -1,8 +1,11 @@
 """xq.transformers on tiny models of random weights, one of each family, on the software device."""
 
+import copy
+import io
 import os
 import sys
 import unittest
+import unittest.mock
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
@@ -481,6 +484,105 @@ class Refused(TransformersTest):
                             lambda: model(token, attention_mask=late, past_key_values=cache), xq.ArgumentError)
         self.assert_refused("position_ids: those of sequence 0 do not grow by one",
                             lambda: model(token, position_ids=torch.tensor([[9]]), past_key_values=cache))
+
+    def test_masks_that_are_not_of_ones_and_zeros(self):
+        model = make_model("llama")
+        cache = self.enable(model).cache(1, 32)
+        ids = ids_of(3)
+        for value in (0.5, 2.0, -1.0, float("nan"), float("-inf")):
+            self.assert_refused("attention_mask: it has other values than 0 and 1",
+                                lambda: model(ids, attention_mask=torch.tensor([[1, value, 1]]), past_key_values=cache),
+                                xq.ArgumentError)
+        self.assertEqual(cache.sequence_lengths, [0])
+        model(ids, attention_mask=torch.tensor([[False, True, True]]), past_key_values=cache)
+        self.assertEqual(cache.sequence_lengths, [2])
+
+    def test_a_refused_call_leaves_no_positions_behind(self):
+        model = make_model("llama")
+        cache = self.enable(model).cache(1, 8)
+        self.assert_refused("room for 8", lambda: model(ids_of(9), position_ids=torch.arange(100, 109)[None], past_key_values=cache),
+                            xq.ArgumentError)
+        with unittest.mock.patch.object(model.model.layers[1].mlp, "forward", side_effect=KeyboardInterrupt):
+            self.assertRaises(KeyboardInterrupt, model, ids_of(4), position_ids=torch.arange(50, 54)[None], past_key_values=cache)
+        model(ids_of(4), position_ids=torch.arange(4)[None], past_key_values=cache)
+        model(ids_of(1), position_ids=torch.tensor([[4]]), past_key_values=cache)
+        self.assertEqual(cache.sequence_lengths, [5])
+
+    def test_positions_go_on_from_those_of_the_cache(self):
+        model = make_model("llama")
+        enabled = self.enable(model)
+        ids, token = ids_of(6), ids_of(1)
+
+        def step(cache, first=None, columns=token, **options):
+            positions = None if first is None else torch.arange(first, first + columns.shape[1])[None]
+            return model(columns, position_ids=positions, past_key_values=cache, **options)
+
+        without = enabled.cache(1, 32)  # the model counts columns
+        step(without, columns=ids)
+        for wrong in (0, 5, 7, 100):
+            self.assert_refused("position_ids: those of sequence 0 do not grow by one .*valid: from 6 on", lambda: step(without, wrong))
+        step(without, 6)
+        ahead = enabled.cache(1, 32)
+        step(ahead, 100, ids)
+        self.assert_refused("position_ids: none are given, and those of sequence 0 so far end at 105", lambda: step(ahead))
+        self.assert_refused("valid: from 106 on", lambda: step(ahead, 6))
+        step(ahead, 106)
+        for first in (6, 8):  # tokens, or columns with padding
+            padded = enabled.cache(1, 32)
+            mask = torch.tensor([[0] * 2 + [1] * 6])
+            model(torch.cat((ids[:, :2], ids), 1), attention_mask=mask, past_key_values=padded)
+            self.assert_refused("valid: from 6 or 8 on", lambda: step(padded, 7))
+            step(padded, first)
+            step(padded)
+            self.assert_refused(f"valid: from {first + 2} on", lambda: step(padded, 16 - first))
+        self.assert_refused("position_ids: it is of torch.float32", lambda: step(without, 7.0), xq.ArgumentError)
+
+    def test_cache_positions_that_contradict_the_cache(self):
+        model = make_model("llama")
+        cache = self.enable(model).cache(1, 32)
+        model(ids_of(6), cache_position=torch.arange(6), past_key_values=cache)
+        for wrong in ([0], [5], [7], [6, 7], [[6]]):
+            self.assert_refused("cache_position: valid: 6 to 6",
+                                lambda: model(ids_of(1), cache_position=torch.tensor(wrong), past_key_values=cache), xq.ArgumentError)
+        model(ids_of(1), cache_position=torch.tensor([6]), past_key_values=cache)
+
+    def test_wrong_kinds_are_named(self):
+        model = make_model("llama")
+        for words, options in (("layer_bits: 4 is no list", {"layer_bits": 4}), ("layer_bits: '4444' is", {"layer_bits": "4444"}),
+                               ("cache: \\[1\\] is no dict", {"cache": [1]})):
+            self.assert_refused(words, lambda: self.enable(model, **options), xq.ArgumentError)
+        self.assert_refused("context: str is no context", lambda: xq.transformers.enable(model, context="sim"), TypeError)
+        enabled = self.enable(model)
+        for name, sizes in (("batch", (True, 8)), ("tokens", (1, True)), ("tokens", (1, 8.0)), ("batch", (2**31, 8)),
+                            ("tokens", (1, 2**31)), ("tokens", (2**10, 2**21))):
+            self.assert_refused(f"{name}: .*valid: ", lambda: enabled.cache(*sizes), xq.ArgumentError)
+        self.assert_refused("input_ids: valid", lambda: model(past_key_values=enabled.cache(1, 8)), xq.ArgumentError)
+
+    def test_an_earlier_enable_does_not_end_a_later_one(self):
+        model = make_model("llama")
+        first = self.enable(model)
+        xq.transformers.disable(model)
+        second = self.enable(model, prefill="xq")
+        expected = model(ids_of(6), past_key_values=second.cache(1, 8)).logits
+        first.disable()
+        self.assertTrue(torch.equal(model(ids_of(6), past_key_values=second.cache(1, 8)).logits, expected))
+        self.assert_refused("replaced already", lambda: self.enable(model), xq.ArgumentError)
+        second.disable()
+        second.disable()
+        self.assertFalse("forward" in vars(model.model.layers[0].self_attn))
+
+    def test_copies_and_pickles(self):
+        model = make_model("llama")
+        enabled = self.enable(model)
+        disable_first = "Enabled objects can be neither copied nor pickled: .*xq.transformers.disable\\(model\\) first"
+        for call in (lambda: copy.deepcopy(model), lambda: torch.save(model, io.BytesIO()), lambda: copy.copy(enabled)):
+            self.assert_refused(disable_first, call, TypeError)
+        cache = enabled.cache(1, 8)
+        for call in (copy.copy, copy.deepcopy):
+            self.assert_refused("Cache objects can be neither copied nor pickled", lambda: call(cache), TypeError)
+        xq.transformers.disable(model)
+        copied = copy.deepcopy(model)
+        self.assertTrue(torch.equal(copied(ids_of(6)).logits, model(ids_of(6)).logits))
 
     def test_taking_back_groups_of_tokens(self):
         model = make_model("llama")

@@ -8,10 +8,11 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 import numpy
 
 from ._c import Status
+from ._closing import Unique
 from ._context import Context
 from ._error import OutOfMemoryError, argument_error
-from ._memory import Array, DeviceBuffer, Memory, count_of, is_tensor
-from ._plan import PageTable, Plan, Tails
+from ._memory import Array, DeviceBuffer, Memory, address_of, count_of, host_bytes, is_tensor, whole, wholes
+from ._plan import PageTable, Plan, Tails, checked_plan
 
 
 def out_of(field: str, message: str) -> OutOfMemoryError:
@@ -69,7 +70,7 @@ class _Rows(NamedTuple):
     indptr: Any
 
 
-class PagedCache:
+class PagedCache(Unique):
     """Pages for the sequences of an engine, in one or several layers that cache the same tokens.
 
     plan       the plan of every layer, or a list of plans, one for each layer (full and sliding layers, a cross-layer cache
@@ -114,6 +115,8 @@ class PagedCache:
         self._pool = PagePool(self.pages)  # after the memory: its lists of so many pages would be large
         self._weights: List[Optional[Memory]] = [None] * self.layers
         given = [] if weights is None else weights if isinstance(weights, (list, tuple)) else [weights]
+        for layer, memory in enumerate(given):
+            _check_kind(layer, memory)
         if given and len(given) != self.layers:
             raise argument_error("weights", f"there are {len(given)} for {self.layers} layers")
         for layer, memory in enumerate(given):
@@ -128,8 +131,8 @@ class PagedCache:
         if not most("tail_bytes") and sequences is not None:
             raise argument_error("sequences", "it would have no effect: the plans have no tails")
         self._slots = slots
-        self._free_slots = list(range(slots - 1, -1, -1)) if most("tail_bytes") else None
         self._tails = [self._device_bytes(slots * p.info.tail_bytes) if p.info.tail_bytes else None for p in self._plans]
+        self._free_slots = list(range(slots - 1, -1, -1)) if most("tail_bytes") else None
         self._accumulator = self._device_bytes(self.pages * most("accumulator_page_bytes")) if self._cross else None
         self._workspace = self._device_bytes(most("workspace_bytes"), zeros=True)
 
@@ -194,11 +197,10 @@ class PagedCache:
         """The packed weights of a layer. Host memory is copied to the device, device memory is kept as it is."""
         layer = self._layer(layer)
         needed = self._plans[layer].info.weights_bytes
-        on_host = isinstance(memory, (bytes, bytearray, memoryview, numpy.ndarray)) or \
-            (is_tensor(memory) and memory.device.type == "cpu")
-        if not (on_host or isinstance(memory, (int, DeviceBuffer)) or is_tensor(memory)):
-            raise argument_error("weights", f"those of layer {layer} are a {type(memory).__name__}; valid: what "
-                                            "Plan.pack_weights gives, or device memory")
+        _check_kind(layer, memory)
+        on_host = isinstance(memory, _HOST) or (is_tensor(memory) and memory.device.type == "cpu")
+        if on_host:
+            host_bytes("weights", memory)
         if not isinstance(memory, int) and _nbytes(memory) < needed:
             raise argument_error("weights", f"those of layer {layer} have {_nbytes(memory)} bytes, and {needed} are needed")
         self._weights[layer] = self._context.upload(memory) if on_host else memory
@@ -277,7 +279,8 @@ class PagedCache:
         OutOfMemoryError where pages run out (the message says how many are missing), DeviceError.
         """
         layer = self._layer(layer)
-        plan, records = self._plans[layer], self._records(sequences)
+        sequences, records = self._chosen(sequences)
+        plan = self._plans[layer]
         amounts = _amounts(len(records), counts)
         before = [record.lengths[layer] for record in records]
         after = [length + count for length, count in zip(before, amounts)]
@@ -318,7 +321,8 @@ class PagedCache:
         Returns out, or (out, lse) where lse is asked for. Raises ArgumentError, DeviceError.
         """
         layer = self._layer(layer)
-        plan, records = self._plans[layer], self._records(sequences)
+        sequences, records = self._chosen(sequences)
+        plan = self._plans[layer]
         self._check_accumulated(sequences, records, layer)
         amounts = _amounts(len(records), counts)
         table = self._table_of(sequences, records, layer)
@@ -346,22 +350,23 @@ class PagedCache:
 
     def page_table(self, sequences: Sequence[int], layer: int = 0) -> PageTable:
         """The pages of sequences, as arrays on the device."""
-        return self._table_of(sequences, self._records(sequences), self._layer(layer)).pages
+        sequences, records = self._chosen(sequences)
+        return self._table_of(sequences, records, self._layer(layer)).pages
 
     def page_arrays(self, sequences: Sequence[int], layer: int = 0) -> Tuple[Array, Array, Array]:
         """The same on the host: indptr, indices and last_page_len, int32."""
         layer = self._layer(layer)
-        return _table_arrays([(record.pages, record.lengths[layer]) for record in self._records(sequences)], self.page_tokens)
+        return _table_arrays([(record.pages, record.lengths[layer]) for record in self._chosen(sequences)[1]], self.page_tokens)
 
     def slots(self, sequences: Sequence[int]) -> Array:
         """The slot of each sequence in the tail pools, int32; -1 where there are none."""
-        return numpy.array([record.slot for record in self._records(sequences)], "i4")
+        return numpy.array([record.slot for record in self._chosen(sequences)[1]], "i4")
 
     def grow(self, sequences: Sequence[int], counts: Optional[Sequence[int]] = None) -> None:
         """Makes room for tokens that the caller writes into all layers with launches of its own (`page_arrays`, `pool`):
         sequences are that much longer afterwards. counts: of each sequence; None: one each. Raises ArgumentError,
         OutOfMemoryError."""
-        records = self._records(sequences)
+        sequences, records = self._chosen(sequences)
         amounts = _amounts(len(records), counts)
         before = [self._even_length(sequence, record) for sequence, record in zip(sequences, records)]
         after = [length + count for length, count in zip(before, amounts)]
@@ -466,15 +471,17 @@ class PagedCache:
         return number
 
     def _find(self, sequence: int) -> _Sequence:
-        record = self._sequences.get(sequence)
+        record = self._sequences.get(whole("sequence", sequence))
         if record is None:
             raise argument_error("sequence", f"there is no sequence {sequence!r}")
         return record
 
-    def _records(self, sequences: Sequence[int]) -> List[_Sequence]:
-        if len(set(sequences)) != len(sequences):
+    def _chosen(self, sequences: Sequence[int]) -> Tuple[List[int], List[_Sequence]]:
+        """The numbers of different sequences, and their records."""
+        numbers = wholes("sequences", sequences)
+        if len(set(numbers)) != len(numbers):
             raise argument_error("sequences", "one is named twice")
-        return [self._find(sequence) for sequence in sequences]
+        return numbers, [self._find(number) for number in numbers]
 
     def _layer(self, layer: int) -> int:
         return count_of("layer", layer, 0, self.layers - 1)
@@ -551,9 +558,11 @@ class PagedCache:
 def _plans_of(plan: Union[Plan, Sequence[Plan]], layers: int) -> List[Plan]:
     if isinstance(plan, Plan):
         return [plan] * count_of("layers", layers, 1, 2**20)
-    plans = list(plan)
-    if not plans or not all(isinstance(p, Plan) for p in plans):
-        raise TypeError("plan: a plan, or a list with a plan for each layer")
+    if not isinstance(plan, (list, tuple)):
+        raise TypeError(f"plan: {type(plan).__name__} is no plan; valid: an xq.Plan, or a list with a plan for each layer")
+    if not plan:
+        raise argument_error("plan", "the list is empty; valid: a plan for each layer")
+    plans = [checked_plan("plan", p) for p in plan]
     if layers != 1:
         raise argument_error("layers", "it would have no effect: plan is a list with a plan for each layer")
     for i, p in enumerate(plans):
@@ -566,6 +575,18 @@ def _plans_of(plan: Union[Plan, Sequence[Plan]], layers: int) -> List[Plan]:
     return plans
 
 
+_HOST = (bytes, bytearray, memoryview, numpy.ndarray)
+
+
+def _check_kind(layer: int, memory: Any) -> None:
+    """Raises unless `memory` can be a layer's weights: host memory, device memory, or an address."""
+    if isinstance(memory, bool) or not (isinstance(memory, (*_HOST, int, DeviceBuffer)) or is_tensor(memory)):
+        raise argument_error("weights", f"those of layer {layer} are a {type(memory).__name__}; valid: what Plan.pack_weights "
+                                        "gives, or device memory")
+    if isinstance(memory, int):
+        address_of("weights", memory)
+
+
 def _group_of(plan: Plan) -> int:
     """Tokens that are written together: a group, where groups are of tokens."""
     return plan.spec["cache"]["group"] if plan.info.tail_bytes else 1
@@ -574,7 +595,7 @@ def _group_of(plan: Plan) -> int:
 def _amounts(count: int, given: Optional[Sequence[int]]) -> List[int]:
     if given is None:
         return [1] * count
-    amounts = [count_of("counts", value, 0, 2**30) for value in given]
+    amounts = [count_of("counts", value, 0, 2**30) for value in wholes("counts", given)]
     if len(amounts) != count:
         raise argument_error("counts", f"there are {len(amounts)} for {count} sequences")
     return amounts

@@ -1,18 +1,31 @@
-"""Objects that own a handle of the library."""
+"""Objects that own something of the library."""
 
 from __future__ import annotations
 
-from typing import Any, Optional, TypeVar
+from typing import Any, NoReturn, Optional, TypeVar
 
 _Self = TypeVar("_Self", bound="Closing")
 
 
-class Closing:
+class Unique:
+    """Refuses copies and pickles: a second object would use, and free, what the first one owns."""
+
+    _unique = "they own memory or handles of the library"
+
+    def __reduce_ex__(self, _protocol: Any) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} objects can be neither copied nor pickled: {self._unique}")
+
+
+class Closing(Unique):
     """Closes itself at the end of a `with` block, and when nothing refers to it any more."""
 
     _handle: Optional[int]
 
     def close(self) -> None:
+        raise NotImplementedError
+
+    def _destroy(self) -> None:
+        """Gives the handle back, if there is one."""
         raise NotImplementedError
 
     def __enter__(self: _Self) -> _Self:
@@ -23,4 +36,4 @@ class Closing:
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is not None:
-            self.close()
+            self._destroy()

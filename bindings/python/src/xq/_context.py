@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import weakref
-from typing import Any, Callable, Dict, Optional, Sequence, Set, Union
+from typing import Any, Callable, Dict, Iterable, Optional, Sequence, Set, Union
 
 from . import _c
 from ._closing import Closing
@@ -42,29 +42,44 @@ def encode(name: str, text: Union[str, os.PathLike[str], None]) -> Optional[byte
     """Text for the library, as UTF-8; paths as the file system has them."""
     if text is None:
         return None
-    data = os.fsencode(text)
+    try:
+        data = os.fsencode(text)
+    except TypeError:
+        raise TypeError(f"{name}: {type(text).__name__} is no text; valid: a str or a path") from None
+    except UnicodeEncodeError:
+        raise argument_error(name, "it has characters that UTF-8 cannot encode") from None
     if b"\0" in data:
         raise argument_error(name, "it contains a NUL character")
     return data
 
 
-def _log_callback(log: Optional[LogFunction]) -> Any:
-    def to_logging(_user: Any, level: int, message: bytes) -> None:
-        LOGGER.log(_LEVELS.get(level, logging.WARNING), "%s", message.decode("utf-8", "replace"))
+def _to_logging(level: int, message: str) -> None:
+    LOGGER.log(level, "%s", message)
 
-    def to_function(_user: Any, level: int, message: bytes) -> None:
-        assert log is not None
-        log(_LEVELS.get(level, logging.WARNING), message.decode("utf-8", "replace"))
 
-    return _c.LogCallback(to_logging if log is None else to_function)
+def _log_callback(log: Optional[LogFunction], running: threading.local) -> Any:
+    """`running.depth` counts the callbacks that the thread is in."""
+    if log is not None and not callable(log):
+        raise TypeError(f"log: {type(log).__name__} is not callable; valid: a function of a level and a line of text, or None")
+    deliver = _to_logging if log is None else log
+
+    def callback(_user: Any, level: int, message: bytes) -> None:
+        before = getattr(running, "depth", 0)
+        running.depth = before + 1
+        try:
+            deliver(_LEVELS.get(level, logging.WARNING), message.decode("utf-8", "replace"))
+        finally:
+            running.depth = before
+
+    return _c.LogCallback(callback)
 
 
 def _stores(kernels: Optional[Sequence[Union[str, os.PathLike[str]]]]) -> Optional[bytes]:
     """Kernel stores as the library takes them, with colons between."""
     if kernels is None:
         return None
-    if isinstance(kernels, (str, bytes, os.PathLike)):
-        raise argument_error("kernels", f"{kernels!r} is one name; valid: a list of folders")
+    if isinstance(kernels, (str, bytes, os.PathLike)) or not isinstance(kernels, Iterable):
+        raise argument_error("kernels", f"{kernels!r} is no list; valid: a list of folders")
     names = [encode("kernels", name) or b"" for name in kernels]
     for name in names:
         if b":" in name:
@@ -81,7 +96,9 @@ class Context(Closing):
     template_dir  read kernel templates from here instead of those built in (development)
     kernels       kernel stores, folders that are searched in order before the cache and never written; None: $XQ_KERNELS
     no_compile    True: a kernel that is in no store, and not in the cache, is an error; False: as $XQ_NO_COMPILE says
-    log           called with a level of the `logging` module and a line of text, from any thread; None: the logger "xq"
+    log           called with a level of the `logging` module and a line of text, from any thread; None: the logger "xq". It
+                  runs within a call that uses the context, so it cannot close the context, nor its plans and prepared weights:
+                  their `close` raises ArgumentError there
 
     It may be used from several threads. `close`, or the end of a `with` block, closes its plans and prepared weights and frees
     its memory; work that uses them must have ended. Raises ArgumentError, DeviceError.
@@ -95,7 +112,8 @@ class Context(Closing):
         self._lock = threading.RLock()  # the collector may free a buffer while it is held
         self._children: weakref.WeakSet[Any] = weakref.WeakSet()
         self._staging = Staging()
-        self._callback = _log_callback(log)
+        self._running = threading.local()
+        self._callback = _log_callback(log, self._running)
         options = _c.xq_context_options(device=encode("device", device), cache_dir=encode("cache_dir", cache_dir),
                                         template_dir=encode("template_dir", template_dir), log=self._callback,
                                         kernels=_stores(kernels), no_compile=int(bool(no_compile)))
@@ -169,11 +187,20 @@ class Context(Closing):
         return self._handle is None
 
     def close(self) -> None:
-        """Closes plans and prepared weights, frees all memory of the context, and ends its use. Closing twice is fine."""
-        if self._handle is None:
-            return
+        """Closes plans and prepared weights, frees all memory of the context, and ends its use. Closing twice is fine. Raises
+        ArgumentError within the log callback."""
+        if self._handle is not None:
+            self._refuse_within_log("context")
+            self._destroy()
+
+    def _refuse_within_log(self, name: str) -> None:
+        """Raises ArgumentError where the thread is in the log callback: the call that it is in goes on to use the context."""
+        if getattr(self._running, "depth", 0):
+            raise argument_error(name, "it cannot be closed from within the context's log callback")
+
+    def _destroy(self) -> None:
         for child in list(self._children):
-            child.close()
+            child._destroy()
         self._staging.clear()
         with self._lock:
             handle, self._handle = self._handle, None
@@ -184,3 +211,10 @@ class Context(Closing):
 
     def __repr__(self) -> str:
         return f"<xq.Context {'closed' if self.closed else self.device.name!r}>"
+
+
+def checked_context(name: str, value: Any) -> Context:
+    """The context that was given as the argument `name`. Raises TypeError for anything else."""
+    if not isinstance(value, Context):
+        raise TypeError(f"{name}: {type(value).__name__} is no context; valid: an xq.Context")
+    return value

@@ -16,11 +16,12 @@ import math
 import operator
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy
 
 from . import _c
+from ._closing import Unique
 from ._error import argument_error
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ DTYPES: Dict[str, Tuple[str, ...]] = {
 SIZES = {"f16": 2, "bf16": 2, "f32": 4, "int32": 4, "uint32": 4}
 
 
-class DeviceBuffer:
+class DeviceBuffer(Unique):
     """A piece of device memory, made by `Context.alloc` and `Context.upload`.
 
     address   on the device, aligned to 256 bytes
@@ -69,7 +70,9 @@ class DeviceBuffer:
 
     @property
     def address(self) -> int:
-        """Raises ArgumentError once the memory was freed."""
+        """Raises ArgumentError once the memory was freed, or the context closed."""
+        if self._context.closed:
+            raise argument_error("context", "it is closed")
         if not self._alive():
             raise argument_error("buffer", "its memory was freed")
         return self._address
@@ -99,7 +102,7 @@ class DeviceBuffer:
 
     def read(self, nbytes: Optional[int] = None, offset: int = 0) -> bytes:
         """The bytes from `offset` on; all of them where `nbytes` is None."""
-        count = self.nbytes - offset if nbytes is None else nbytes
+        count = self.nbytes - whole("offset", offset) if nbytes is None else whole("nbytes", nbytes)
         self._check(offset, count)
         into = ctypes.create_string_buffer(count) if count else b""
         self._context._call(_c.lib.xq_device_read, into, self.address + offset, count)
@@ -114,6 +117,9 @@ class DeviceBuffer:
     def numpy(self, dtype: Any, shape: Union[int, Sequence[int]] = -1) -> Array:
         """A copy of the beginning of the buffer as an array; shape -1: as many elements as there are."""
         kind = numpy.dtype(dtype)
+        _refuse_objects("dtype", kind)
+        if not kind.itemsize:
+            raise argument_error("dtype", f"elements of {kind} have no bytes")
         dims = (self.nbytes // kind.itemsize,) if shape == -1 else shape
         array = numpy.empty(dims, kind)
         self.read_into(array)
@@ -121,7 +127,7 @@ class DeviceBuffer:
 
     def fill(self, value: int = 0) -> None:
         """Sets every byte to `value`, 0 to 255."""
-        if not 0 <= operator.index(value) <= 255:
+        if not 0 <= whole("value", value) <= 255:
             raise argument_error("value", f"{value} is not a byte; valid: 0 to 255")
         self._context._call(_c.lib.xq_device_fill, self.address, value, self.nbytes)
 
@@ -138,7 +144,7 @@ class DeviceBuffer:
             self._context._free(self._address, quiet=True)
 
     def _check(self, offset: int, count: int) -> None:
-        if offset < 0 or count < 0 or offset + count > self.nbytes:
+        if whole("offset", offset) < 0 or count < 0 or offset + count > self.nbytes:
             raise argument_error("offset", f"{count} bytes at {offset} are beyond the buffer's {self.nbytes}")
 
 
@@ -175,9 +181,10 @@ def see(context: Context, name: str, value: Any) -> Seen:
             raise argument_error(name, "it is a numpy array, in host memory; valid on a GPU: a CUDA tensor, a DeviceBuffer")
         if not value.flags.c_contiguous:
             raise argument_error(name, "it is not contiguous; numpy.ascontiguousarray makes it so")
+        _refuse_objects(name, value.dtype)
         return Seen(value.ctypes.data, value.nbytes, value.shape, value.dtype.name, True, value)
     if isinstance(value, int) and not isinstance(value, bool):
-        return Seen(value, None, None, None, False)
+        return Seen(address_of(name, value), None, None, None, False)
     raise TypeError(f"{name}: {type(value).__name__} is no device memory; valid: a torch tensor, a DeviceBuffer"
                     f"{', a numpy array' if context.is_sim else ''}, or an address as int")
 
@@ -210,6 +217,7 @@ def host_bytes(name: str, data: Any, writable: bool = False) -> HostBytes:
         array = numpy.asarray(data if isinstance(data, numpy.ndarray) else memoryview(data))
     except (TypeError, BufferError) as error:
         raise TypeError(f"{name}: {type(data).__name__} is no host memory: {error}") from None
+    _refuse_objects(name, array.dtype)
     if not array.flags.c_contiguous:
         raise argument_error(name, "it is not contiguous")
     if writable and not array.flags.writeable:
@@ -217,12 +225,39 @@ def host_bytes(name: str, data: Any, writable: bool = False) -> HostBytes:
     return HostBytes(array.ctypes.data, array.nbytes, (array, data))
 
 
+def _refuse_objects(name: str, dtype: Any) -> None:
+    """Elements that are Python objects are addresses of this process: their bytes mean nothing elsewhere."""
+    if dtype.hasobject:
+        raise argument_error(name, f"its elements are Python objects ({dtype}); valid: numbers")
+
+
+def address_of(name: str, value: int) -> int:
+    """A device address, as it is."""
+    if not 0 <= value < 2**64:
+        raise argument_error(name, f"{value} is no address; valid: 0 to 2^64 - 1")
+    return value
+
+
+def whole(name: str, value: Any) -> int:
+    """A whole number, of Python or of numpy; True and False are none."""
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise TypeError(f"{name}: {type(value).__name__} is no whole number")
+
+
+def wholes(name: str, values: Any) -> List[int]:
+    """A list of whole numbers."""
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise TypeError(f"{name}: {type(values).__name__} is no list; valid: a list of whole numbers")
+    return [whole(name, value) for value in values]
+
+
 def count_of(name: str, value: Any, low: int, high: int) -> int:
     """A whole number within bounds, both included."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: {type(value).__name__} is no whole number") from None
+    number = whole(name, value)
     if not low <= number <= high:
         raise argument_error(name, f"{number}; valid: {low} to {high}")
     return number
@@ -343,7 +378,7 @@ def current_stream(context: Context, stream: Any) -> Optional[int]:
     """The stream to launch on: `stream` (a torch.cuda.Stream or its number), or where it is None torch's current one on the
     context's GPU. Without torch, before torch has used a GPU, and on the software device: the default stream."""
     if stream is not None:
-        return int(getattr(stream, "cuda_stream", stream))
+        return count_of("stream", getattr(stream, "cuda_stream", stream), 0, 2**64 - 1)
     torch_module = sys.modules.get("torch")
     if context.is_sim or torch_module is None or not torch_module.cuda.is_initialized():
         return None

@@ -12,9 +12,9 @@ import numpy
 
 from . import _c
 from ._closing import Closing
-from ._context import Context
+from ._context import Context, checked_context, encode
 from ._error import argument_error, check
-from ._memory import Array, Call, DeviceBuffer, Memory, count_of, current_stream, is_tensor, like, see
+from ._memory import Array, Call, DeviceBuffer, Memory, count_of, current_stream, host_bytes, is_tensor, like, see
 
 Spec = Union[str, Mapping[str, Any]]
 
@@ -29,10 +29,15 @@ WEIGHTS = tuple(field[0] for field in _c.xq_weights._fields_[1:])
 def spec_text(name: str, spec: Spec) -> bytes:
     """A spec as JSON for the library."""
     if isinstance(spec, str):
-        return spec.encode()
-    if isinstance(spec, Mapping):
+        return encode(name, spec) or b""
+    if not isinstance(spec, Mapping):
+        raise TypeError(f"{name}: {type(spec).__name__} is no spec; valid: a dict, or JSON text")
+    try:
         return json.dumps(spec, allow_nan=False).encode()
-    raise TypeError(f"{name}: {type(spec).__name__} is no spec; valid: a dict, or JSON text")
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
+    except ValueError as error:  # NaN, infinity, a dict that holds itself
+        raise argument_error(name, str(error)) from None
 
 
 def _completed(context: Context, function: Any, *texts: bytes) -> Dict[str, Any]:
@@ -54,7 +59,7 @@ def complete(spec: Spec, *, context: Optional[Context] = None) -> Dict[str, Any]
     if context is None:
         with Context() as opened:
             return complete(spec, context=opened)
-    return _completed(context, _c.lib.xq_spec_complete, spec_text("spec", spec))
+    return _completed(checked_context("context", context), _c.lib.xq_spec_complete, spec_text("spec", spec))
 
 
 def override(spec: Spec, overrides: Spec, *, context: Optional[Context] = None) -> Dict[str, Any]:
@@ -66,7 +71,8 @@ def override(spec: Spec, overrides: Spec, *, context: Optional[Context] = None) 
     if context is None:
         with Context() as opened:
             return override(spec, overrides, context=opened)
-    return _completed(context, _c.lib.xq_spec_override, spec_text("spec", spec), spec_text("overrides", overrides))
+    return _completed(checked_context("context", context), _c.lib.xq_spec_override, spec_text("spec", spec),
+                      spec_text("overrides", overrides))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +161,8 @@ class Plan(Closing):
     def __init__(self, context: Context, spec: Spec, *, implementation: str = "fused", max_batch: int = 1,
                  max_tokens: int = 4096, max_pages: int = 0, max_append: int = 1, max_queries: int = 1,
                  max_total_queries: int = 0, checked: bool = False, pool_pages: int = 0) -> None:
-        if implementation not in _IMPLEMENTATIONS:
+        checked_context("context", context)
+        if implementation not in _NAMES.values():
             raise argument_error("implementation", f"{implementation!r}; valid: {', '.join(_IMPLEMENTATIONS)}")
         options = _c.xq_plan_options(
             spec_json=spec_text("spec", spec), implementation=_IMPLEMENTATIONS[implementation],
@@ -173,9 +180,9 @@ class Plan(Closing):
         """A plan of an image (`save`), which is copied: bytes or any buffer. Neither the generator nor NVRTC is needed. Raises
         FormatError, UnsupportedError for a GPU that does not run it, DeviceError. An image is code: load those that you
         trust."""
-        data = bytes(image)
+        data = host_bytes("image", image)
         handle = ctypes.c_void_p()
-        context._call(_c.lib.xq_plan_load, data, len(data), ctypes.byref(handle))
+        checked_context("context", context)._call(_c.lib.xq_plan_load, data.address, data.nbytes, ctypes.byref(handle))
         plan = cls.__new__(cls)
         plan._open(context, handle.value)
         return plan
@@ -232,7 +239,13 @@ class Plan(Closing):
         return image.raw
 
     def close(self) -> None:
-        """Unloads the kernels; launches must have ended. Closing twice is fine. The context closes its plans."""
+        """Unloads the kernels; launches must have ended. Closing twice is fine. The context closes its plans. Raises
+        ArgumentError within the context's log callback."""
+        if self._handle is not None:
+            self._context._refuse_within_log("plan")
+            self._destroy()
+
+    def _destroy(self) -> None:
         handle, self._handle = self._handle, None
         if handle is not None:
             _c.lib.xq_plan_destroy(handle)
@@ -261,11 +274,12 @@ class Plan(Closing):
         Returns host memory, uint8 [weights_bytes]: `context.upload` copies it to the device. Raises ArgumentError for one that
         is missing, that the plan has no use for, of another shape, or with values beyond the type's range.
         """
-        arrays = {name: float_array(f"weights.{name}", value) for name, value in weights.items() if value is not None}
         shapes = self.weight_shapes()
-        for name, array in arrays.items():
+        for name in weights:
             if name not in WEIGHTS:
                 raise TypeError(f"pack_weights: there are no weights {name!r}; valid: {', '.join(shapes)}")
+        arrays = {name: float_array(f"weights.{name}", value) for name, value in weights.items() if value is not None}
+        for name, array in arrays.items():
             if array.shape != shapes.get(name, array.shape):  # what is not packed is refused by the library
                 raise argument_error(f"weights.{name}", f"its shape is {list(array.shape)}; valid: {list(shapes[name])}")
         struct = _c.xq_weights(**{name: float_pointer(array) for name, array in arrays.items()})
@@ -537,3 +551,10 @@ def float_array(name: str, value: Any) -> Array:
 def float_pointer(array: Array) -> Any:
     """For the library, which reads (or writes) it during a call."""
     return ctypes.cast(array.ctypes.data, _c.FLOATS)
+
+
+def checked_plan(name: str, value: Any) -> Plan:
+    """The plan that was given as the argument `name`. Raises TypeError for anything else."""
+    if not isinstance(value, Plan):
+        raise TypeError(f"{name}: {type(value).__name__} is no plan; valid: an xq.Plan")
+    return value

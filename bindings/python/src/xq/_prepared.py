@@ -11,10 +11,10 @@ import numpy
 
 from . import _c
 from ._closing import Closing
-from ._context import Context, encode
+from ._context import Context, checked_context, encode
 from ._error import argument_error, check
 from ._memory import Array, DeviceBuffer, count_of
-from ._plan import Plan, WEIGHTS, weight_shapes
+from ._plan import Plan, WEIGHTS, checked_plan, weight_shapes
 
 
 class Prepared(Closing):
@@ -33,7 +33,7 @@ class Prepared(Closing):
     def __init__(self, context: Context, path: Union[str, os.PathLike[str]]) -> None:
         self._handle: Optional[int] = None
         handle = ctypes.c_void_p()
-        context._call(_c.lib.xq_prepared_open, encode("path", path), ctypes.byref(handle))
+        checked_context("context", context)._call(_c.lib.xq_prepared_open, encode("path", path), ctypes.byref(handle))
         self._handle = handle.value
         self._context = context
         context._children.add(self)
@@ -93,13 +93,19 @@ class Prepared(Closing):
 
     def _packed(self, plan: Plan, layer: int) -> Tuple[int, int]:
         address, count = ctypes.c_void_p(), ctypes.c_size_t()
-        self._call(_c.lib.xq_prepared_packed, plan.handle, count_of("layer", layer, 0, self.layers - 1), ctypes.byref(address),
-                   ctypes.byref(count))
+        self._call(_c.lib.xq_prepared_packed, checked_plan("plan", plan).handle, count_of("layer", layer, 0, self.layers - 1),
+                   ctypes.byref(address), ctypes.byref(count))
         assert address.value is not None
         return address.value, count.value
 
     def close(self) -> None:
-        """Unmaps the file. Closing twice is fine. The context closes what was opened with it."""
+        """Unmaps the file. Closing twice is fine. The context closes what was opened with it. Raises ArgumentError within the
+        context's log callback."""
+        if self._handle is not None:
+            self._context._refuse_within_log("prepared")
+            self._destroy()
+
+    def _destroy(self) -> None:
         handle, self._handle = self._handle, None
         if handle is not None:
             _c.lib.xq_prepared_close(handle)

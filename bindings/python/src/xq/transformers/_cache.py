@@ -9,6 +9,7 @@ import torch
 import transformers
 from transformers.cache_utils import CacheLayerMixin
 
+from .._closing import Unique
 from .._error import argument_error
 from .._plan import PageTable, Plan, Tails
 from ._layers import Owned, is_cross, zeros
@@ -52,6 +53,7 @@ class Step:
     longest    no sequence is longer
     columns    of the input, pad tokens included
     most       no sequence has more new tokens
+    shift      what the caller's positions are ahead of each token's place in its sequence; None: it has given none
     """
 
     by_torch: bool
@@ -66,6 +68,7 @@ class Step:
     longest: int
     columns: int
     most: int
+    shift: List[Optional[int]]
 
 
 class _Layer(CacheLayerMixin):
@@ -104,12 +107,18 @@ class _Layer(CacheLayerMixin):
         return not self._cache.has_tails
 
 
+def _check_whole(name: str, value: Any) -> None:
+    if not isinstance(value, torch.Tensor) or value.dtype not in (torch.int64, torch.int32):
+        kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
+        raise argument_error(name, f"it is of {kind}; valid: a tensor of int64 or int32")
+
+
 def _foreign() -> Exception:
     return unsupported("past_key_values", "this cache keeps activations, and the model that was called gives it keys and values; "
                                           "valid: the model that xq.transformers.enable() was called with")
 
 
-class Cache(transformers.Cache):
+class Cache(Unique, transformers.Cache):
     """Quantized activations of `batch` sequences with room for `tokens` tokens each, in all layers of an enabled model.
 
     `Enabled.cache` makes one; `model.generate(..., past_key_values=cache)` fills it, and goes on from where it ended when it is
@@ -229,24 +238,27 @@ class Cache(transformers.Cache):
     # ---------------------------------------------------------------- a step
 
     def begin(self, batch: int, columns: int, mask: Optional[torch.Tensor], positions: Optional[torch.Tensor],
-              by_torch: bool) -> Step:
+              by_torch: bool, cache_position: Optional[torch.Tensor] = None) -> Step:
         """Plans the pages of the next `columns` columns. `mask` [batch, columns so far + new], 0: a pad token; None: no pad tokens
-        among the new ones. `positions` [1 or batch, columns]. Without a mask nothing waits for the device."""
+        among the new ones. `positions` [1 or batch, columns]. `cache_position` [columns]: the new columns' numbers. Without a mask
+        nothing waits for the device. A step that is refused changes nothing."""
         if batch != self.batch:
             raise argument_error("past_key_values", f"a cache of {self.batch} sequences, and an input of {batch}")
         kept = self._kept(columns, mask)
         counts = [columns] * batch if kept is None else kept.sum(1).tolist()
-        self._check_positions(columns, kept, positions)
+        self._check_columns(columns, cache_position)
+        shift = self._shift_of(columns, kept, positions)
         after = [length + count for length, count in zip(self._lengths, counts)]
         if max(after) > self.tokens:
             raise argument_error("past_key_values", f"a sequence of {max(after)} tokens, and the cache has room for {self.tokens}")
-        self.step = self._step(columns, kept, counts, after, by_torch and self._seen == 0)
+        self.step = self._step(columns, kept, counts, after, by_torch and self._seen == 0, shift)
         return self.step
 
     def commit(self) -> None:
         """The step's tokens are in all layers."""
         assert self.step is not None
         self._lengths = self.step.after_host
+        self._shift = self.step.shift
         self.lengths.copy_(self.step.after)
         self._seen += self.step.columns
         self.step = None
@@ -277,32 +289,66 @@ class Cache(transformers.Cache):
             raise argument_error("attention_mask", f"its shape is {list(mask.shape)}; valid: {[self.batch, self._seen + columns]}, "
                                                    "the columns that are cached and the new ones")
         told = mask.bool()
-        both = torch.cat((told[:, :self._seen].sum(1, keepdim=True), told[:, self._seen:]), 1).cpu()
+        valid = (mask == told).all(1, keepdim=True)
+        both = torch.cat((told[:, :self._seen].sum(1, keepdim=True), told[:, self._seen:], valid), 1).cpu()
+        if not bool(both[:, -1].all()):
+            raise argument_error("attention_mask", "it has other values than 0 and 1; valid: 1 for a token, 0 for a pad token")
         if both[:, 0].tolist() != self._lengths:
             raise argument_error("attention_mask", f"it has {both[:, 0].tolist()} tokens before the new ones, and the cache "
                                                    f"{self._lengths}; tokens that are cached cannot be masked")
-        kept = both[:, 1:].bool()
+        kept = both[:, 1:-1].bool()
         return None if bool(kept.all()) else kept
 
-    def _check_positions(self, columns: int, kept: Optional[torch.Tensor], positions: Optional[torch.Tensor]) -> None:
-        """Positions must grow by one from token to token: attention sees differences alone. Not looked at where it would make a
-        GPU wait in the middle of decoding."""
-        if positions is None or (positions.is_cuda and self._seen > 0):
+    def _check_columns(self, columns: int, told: Optional[torch.Tensor]) -> None:
+        """cache_position, which some releases of transformers pass along, says what the cache knows. Like positions, it is not
+        looked at where a GPU would wait."""
+        if told is None:
             return
+        _check_whole("cache_position", told)
+        if told.is_cuda and self._seen > 0:
+            return
+        if told.tolist() != list(range(self._seen, self._seen + columns)):
+            raise argument_error("cache_position", f"valid: {self._seen} to {self._seen + columns - 1}, the numbers of the new columns")
+
+    def _shift_of(self, columns: int, kept: Optional[torch.Tensor], positions: Optional[torch.Tensor]) -> List[Optional[int]]:
+        """Each sequence's shift after the step. Positions must grow by one from token to token: attention sees differences alone.
+        They are not looked at where it would make a GPU wait in the middle of decoding."""
+        if positions is None:
+            self._check_default()
+            return self._shift
+        _check_whole("position_ids", positions)
+        if positions.is_cuda and self._seen > 0:
+            return self._shift
         if positions.dim() != 2 or positions.shape[0] not in (1, self.batch) or positions.shape[1] != columns:
             raise unsupported("position_ids", f"their shape is {list(positions.shape)}; valid: {[self.batch, columns]}")
         told = positions.cpu().expand(self.batch, columns)
-        for row in range(self.batch):
-            own = told[row] if kept is None else told[row][kept[row]]
-            shifts = own - torch.arange(self._lengths[row], self._lengths[row] + len(own))
-            known = self._shift[row]
-            for shift in shifts.tolist():
-                if known is not None and shift != known:
-                    raise unsupported("position_ids", f"those of sequence {row} do not grow by one from token to token")
-                known = shift
-            self._shift[row] = known
+        return [self._shift_of_row(row, told[row] if kept is None else told[row][kept[row]]) for row in range(self.batch)]
 
-    def _step(self, columns: int, kept: Optional[torch.Tensor], counts: Sequence[int], after: List[int], by_torch: bool) -> Step:
+    def _shift_of_row(self, row: int, positions: torch.Tensor) -> Optional[int]:
+        length, known = self._lengths[row], self._shift[row]
+        shifts = (positions - torch.arange(length, length + len(positions))).tolist()
+        if not shifts:
+            return known
+        valid = [known] if known is not None else self._default_shifts(row) if length else shifts[:1]
+        if shifts[0] not in valid or any(shift != shifts[0] for shift in shifts):
+            first = " or ".join(str(length + shift) for shift in sorted(set(valid)))
+            raise unsupported("position_ids", f"those of sequence {row} do not grow by one from token to token; "
+                                              f"valid: from {first} on")
+        return int(shifts[0])
+
+    def _check_default(self) -> None:
+        """Without positions the model counts columns, and goes on from positions that counted columns or tokens."""
+        for row, known in enumerate(self._shift):
+            if known is not None and known not in self._default_shifts(row):
+                raise unsupported("position_ids", f"none are given, and those of sequence {row} so far end at "
+                                                  f"{self._lengths[row] + known - 1}; valid: from there on")
+
+    def _default_shifts(self, row: int) -> List[int]:
+        """Of positions that count the sequence's tokens, and of those that count columns."""
+        return [0, self._seen - self._lengths[row]]
+
+    def _step(self, columns: int, kept: Optional[torch.Tensor], counts: Sequence[int], after: List[int], by_torch: bool,
+              shift: List[Optional[int]]) -> Step:
         device, batch = self.lengths.device, self.batch
         single = columns == 1
         if kept is None:
@@ -324,7 +370,7 @@ class Cache(transformers.Cache):
         longest = self.tokens if self.fixed_grid else max(after)
         return Step(by_torch=by_torch, single=single, rows=rows, sequence=sequence, position=position, indptr=indptr,
                     table=self._table(after_device), after_host=after, after=after_device, longest=longest, columns=columns,
-                    most=max(counts))
+                    most=max(counts), shift=shift)
 
     def _table(self, lengths: torch.Tensor) -> PageTable:
         """The page table of sequences of these lengths: sequence i has pages i * room, i * room + 1, ... of the pools. Entries

@@ -7,13 +7,14 @@ import inspect
 import os
 import pathlib
 import tempfile
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import nn
 from transformers.generation.configuration_utils import GenerationMode
 
-from .._context import Context
+from .._closing import Unique
+from .._context import Context, checked_context
 from .._error import argument_error
 from .._prepared import Prepared
 from .._program import prepare
@@ -30,9 +31,11 @@ _F16_LARGEST = 65504.0
 #: Room for tokens that assisted decoding drafts beyond the end, and takes back.
 _DRAFTS = 64
 PREFILLS = ("torch", "xq")
+#: What a plan takes: sequences, and tokens of a call, which a prompt may have for all of them.
+_BATCH_MOST, _TOKENS_MOST = 65535, 2**30
 
 
-class Enabled:
+class Enabled(Unique):
     """A model whose attention remembers through xq; `enable` makes it.
 
     model    the model
@@ -42,6 +45,8 @@ class Enabled:
 
     cache_name  what this release of transformers calls the argument that takes a cache: "cache" or "past_key_values"
     """
+
+    _unique = "they belong to one model. To copy or save a model as a whole, call xq.transformers.disable(model) first"
 
     def __init__(self, model: nn.Module, decoder: Any, context: Context, layers: Layers, dtype: str, prefill: str) -> None:
         self.model = model
@@ -61,9 +66,11 @@ class Enabled:
 
     def cache(self, batch: int = 1, tokens: int = 4096) -> Cache:
         """An empty cache of `batch` sequences with room for `tokens` tokens each, allocated whole."""
-        for name, value in (("batch", batch), ("tokens", tokens)):
-            if not isinstance(value, int) or value < 1:
-                raise argument_error(name, f"{value!r}; valid: whole numbers from 1")
+        for name, value, most in (("batch", batch, _BATCH_MOST), ("tokens", tokens, _TOKENS_MOST)):
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+                raise argument_error(name, f"{value!r}; valid: whole numbers from 1 to {most}")
+        if batch * tokens > _TOKENS_MOST:
+            raise argument_error("tokens", f"{tokens} for {batch} sequences; valid: up to {_TOKENS_MOST} tokens in all")
         return Cache(self, batch, tokens)
 
     def decode_graph(self, cache: Cache) -> DecodeGraph:
@@ -72,7 +79,10 @@ class Enabled:
         return DecodeGraph(self.model, cache)
 
     def disable(self) -> None:
-        """Gives the model its own attention back. Caches of this object can no longer be used."""
+        """Gives the model its own attention back. Caches of this object can no longer be used. Where that has happened already, it
+        does nothing, also not to a later enable() of the model."""
+        if getattr(self.model, _ATTRIBUTE, None) is not self:
+            return
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
@@ -136,8 +146,11 @@ class Enabled:
         if kwargs.get("output_attentions") or decoder.config.output_attentions:
             raise unsupported("output_attentions", "xq's kernels do not keep attention weights; valid: False")
         ids = kwargs.get("input_ids")
-        shape = (ids if ids is not None else kwargs["inputs_embeds"]).shape
-        step = cache.begin(shape[0], shape[1], kwargs.get("attention_mask"), kwargs.get("position_ids"), self.prefill == "torch")
+        inputs = ids if ids is not None else kwargs.get("inputs_embeds")
+        if not isinstance(inputs, torch.Tensor) or inputs.dim() < 2:
+            raise argument_error("input_ids", "valid: a tensor [batch, tokens], or inputs_embeds [batch, tokens, d] in its place")
+        step = cache.begin(inputs.shape[0], inputs.shape[1], kwargs.get("attention_mask"), kwargs.get("position_ids"),
+                           self.prefill == "torch", kwargs.get("cache_position"))
         if not step.by_torch:
             kwargs["attention_mask"] = None
         kwargs[self.cache_name] = cache
@@ -234,11 +247,15 @@ def enable(model: nn.Module, bits: int = 4, method: Optional[str] = None, *, dev
     if dtype is None:
         raise unsupported("model", f"its type is {next(decoder.parameters()).dtype}; valid: float32, float16, bfloat16")
     count = decoder.config.num_hidden_layers
+    if isinstance(layer_bits, (str, bytes)) or not isinstance(layer_bits, (Iterable, type(None))):
+        raise argument_error("layer_bits", f"{layer_bits!r} is no list; valid: a list with the bits of each layer")
+    if not isinstance(cache, (Mapping, type(None))):
+        raise argument_error("cache", f"{cache!r} is no dict; valid: keys of a spec's cache, for example {{\"group\": 64}}")
     all_bits = list(layer_bits) if layer_bits is not None else [bits] * count
     if len(all_bits) != count:
         raise argument_error("layer_bits", f"{len(all_bits)} numbers for {count} layers")
     name = _model.xq_device(device, where)
-    context = Context(name) if context is None else context
+    context = Context(name) if context is None else checked_context("context", context)
     if context.is_sim != (where.type == "cpu") or not (context.is_sim or context.device.ordinal == where.index):
         raise argument_error("context", f"it is on {context.device.name}, and the model on {where}")
     chosen = dict(cache or {})
