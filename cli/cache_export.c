@@ -5,6 +5,7 @@
 #include "../runtime/plan/user_tables.h"
 #include "plans.h"
 
+#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,6 +67,13 @@ int export_check(const cli_command *command, const struct export_options *o)
 {
     if (!o->to)
         return cli_usage("cache", "export needs --to DIR");
+    if (strcmp(o->to, "-") == 0)
+        return cli_bad_input("cache", "--to: -, standard output, is no folder");
+    if (strchr(o->to, ':'))
+        return cli_bad_input("cache",
+                             "--to: '%s' has a colon, which stands between the stores of XQ_KERNELS; "
+                             "give a DIR without one",
+                             o->to);
     if (cli_names_model(&o->spec))
         return check_plans(command, o);
     return check_copy(command);
@@ -88,6 +96,13 @@ static xq_status note(struct export *e, const char *key, double bytes, bool was_
     e->were_there += was_there;
     e->bytes += was_there ? 0 : bytes;
     return XQ_OK;
+}
+
+/* An error in writing the store names the option that chose it. */
+static void name_store(error *err)
+{
+    if (err->status == XQ_ERROR_IO)
+        error_field(err, "--to");
 }
 
 static double bytes_of(const cache_entry *entry)
@@ -169,6 +184,7 @@ static xq_status copy_entry(struct export *e, const cache *c, const char *key, e
         return error_set(err, XQ_ERROR_FORMAT, "cache", "entry %s of %s went or was damaged meanwhile", key,
                          cache_dir(c));
     cache_put(e->store, key, &entry, &was_there, err);
+    name_store(err);
     note(e, key, bytes_of(&entry), was_there, err);
     cache_entry_free(&entry);
     return err->status;
@@ -196,6 +212,7 @@ static xq_status put_kernel(void *user, const kernel_build *built, error *err)
     const compiled *c = &built->compiled;
     bool was_there = false;
     compiled_put(c, e->store, &was_there, err);
+    name_store(err);
     if (e->cache_dir == e->o->to)
         was_there = c->cached;
     double bytes = (double)(strlen(c->source) + strlen(c->options) + strlen(c->log) + strlen(c->ptx)) +
@@ -333,11 +350,53 @@ static xq_status export_model(struct export *e, error *err)
 
 /* ---------------------------------------------------------------------- run */
 
+/* Where `path` leads: links are followed as far as something is there. Returns false where it leads
+ * nowhere. */
+static bool resolve(const char *path, char out[PATH_MAX])
+{
+    char copy[PATH_MAX], *at = copy;
+    if (snprintf(copy, sizeof copy, "%s", path) >= PATH_MAX)
+        return false;
+    for (; !realpath(at, out); at = dirname(at))
+        if (strcmp(at, ".") == 0)
+            return false;
+    const char *rest = at == copy ? path + strlen(at) : path;
+    size_t length = strlen(out);
+    int more = snprintf(out + length, PATH_MAX - length, "/%s", rest + strspn(rest, "/"));
+    for (length += (size_t)more; length < PATH_MAX && length > 1 && out[length - 1] == '/'; length--)
+        out[length - 1] = 0;
+    return length < PATH_MAX;
+}
+
+/* Whether `path` is `folder` or lies below it; both are resolved. */
+static bool lies_in(const char *path, const char *folder)
+{
+    size_t length = strlen(folder);
+    return strncmp(path, folder, length) == 0 && (path[length] == 0 || path[length] == '/');
+}
+
+/* A store that ships must not be part of the cache, nor the cache a part of it. */
+static xq_status check_apart(const char *kept, const char *store, error *err)
+{
+    char from[PATH_MAX], to[PATH_MAX], kernels[PATH_MAX + 16];
+    if (!*kept || !resolve(kept, from) || !resolve(store, to))
+        return XQ_OK;
+    snprintf(kernels, sizeof kernels, "%s/kernels", to);
+    if (strcmp(from, to) == 0)
+        return cli_misuse(err, "--to: %s is the kernel cache itself", store);
+    if (lies_in(to, from))
+        return cli_misuse(err, "--to: %s lies in the kernel cache %s; give a folder beside it", store,
+                          kept);
+    if (lies_in(from, kernels))
+        return cli_misuse(err, "--to: the kernel cache %s lies in %s/kernels; give another folder", kept,
+                          store);
+    return XQ_OK;
+}
+
 static xq_status open_store(struct export *e, const cache *c, error *err)
 {
-    char from[PATH_MAX], to[PATH_MAX];
-    if (*cache_dir(c) && realpath(cache_dir(c), from) && realpath(e->o->to, to) && strcmp(from, to) == 0)
-        return cli_misuse(err, "--to: %s is the kernel cache itself", e->o->to);
+    if (check_apart(cache_dir(c), e->o->to, err) != XQ_OK)
+        return err->status;
     e->cache_dir = *cache_dir(c) ? cache_dir(c) : e->o->to;
     e->store = cache_open(e->o->to, cache_log(c));
     return e->store ? XQ_OK : error_set(err, XQ_ERROR_MEMORY, "cache", "out of memory");

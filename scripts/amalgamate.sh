@@ -72,11 +72,12 @@ function declared(line) {
 }
 
 # Appends a file to `body`; a header without the guard around it.
-function add(path,  line, lines, n, i) {
+function add(path,  line, lines, n, i, got) {
     if (path in seen) return
     seen[path] = 1
     n = 0
-    while ((getline line < path) > 0) lines[++n] = line
+    while ((got = (getline line < path)) > 0) lines[++n] = line
+    if (got < 0) fail("cannot read " path)
     close(path)
     for (i = 1; i <= n; i++)
         if (lines[i] ~ /^#ifndef [A-Z_0-9]+_H$/ && lines[i + 1] == "#define" substr(lines[i], 8)) {

@@ -56,12 +56,22 @@ $(BUILD)/share/options: $(HELPER) include/xq/xq.h $(wildcard scripts/pages/*) sc
 	$(call say,PAGES,$(@D))
 	$(Q)sh scripts/pages.sh '$(HELPER)' '$(@D)'
 
+# $(call setting,NAME): its value. A `$` that makes no variable of make has lost what the user wrote: $HOME is $(H)OME.
+open_parenthesis := (
+setting = $(if $(findstring $$,$(subst $$$(open_parenthesis),,$(subst $${,,$(value $(1))))),$(error $(1): '$(value \
+    $(1))' has a '$$'; let the shell replace it, or write $$(HOME)))$($(1))
+
+# What users choose goes through the environment: pasted into a command, a quote in it would end the shell's.
 .PHONY: uninstall
+install uninstall: export INSTALL_DESTDIR = $(call setting,DESTDIR)
+install uninstall: export INSTALL_PREFIX = $(call setting,PREFIX)
+install uninstall: export INSTALL_LIBDIR = $(call setting,LIBDIR)
 install: all libraries pages
-	@DESTDIR='$(DESTDIR)' STATIC_LIBS='$(STATIC_LIBS)' sh scripts/install.sh '$(BUILD)' '$(PREFIX)' '$(LIBDIR)'
-	$(call say,INSTALL,'$(DESTDIR)$(PREFIX); `make uninstall` with the same settings removes it')
+	@DESTDIR="$$INSTALL_DESTDIR" STATIC_LIBS='$(STATIC_LIBS)' \
+	    sh scripts/install.sh '$(BUILD)' "$$INSTALL_PREFIX" "$$INSTALL_LIBDIR"
+	$(call say,INSTALL,"$$INSTALL_DESTDIR$$INSTALL_PREFIX"'; `make uninstall` with the same settings removes it')
 uninstall:
-	@DESTDIR='$(DESTDIR)' sh scripts/uninstall.sh '$(PREFIX)'
+	@DESTDIR="$$INSTALL_DESTDIR" sh scripts/uninstall.sh "$$INSTALL_PREFIX" "$$INSTALL_LIBDIR"
 
 # ---------------------------------------------------------------- packages
 TRIPLET = $(shell $(CC) -dumpmachine)

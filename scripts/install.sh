@@ -6,93 +6,50 @@
 #   usage: scripts/install.sh BUILD PREFIX [LIBDIR]       DESTDIR is prepended to both, as packagers expect
 #
 #   STATIC_LIBS   what programs that link libxq.a need besides
+#
+# First it is written down what goes where, then it is seen whether all of it can, and only then are files written.
 set -eu
+program=install
 build=$(cd "$1" && pwd)
-prefix=$2
-libdir=${3:-$2/lib}
-root=${DESTDIR:-}
 cd "$(dirname "$0")/.."
+. scripts/install-paths.sh
+check_path PREFIX "$2"
+check_path LIBDIR "${3:-$2/lib}"
+prefix=$(plain "$2")
+libdir=$(plain "${3:-$2/lib}")
 version=$(sh scripts/version.sh)
 major=${version%%.*}
 static_libs=${STATIC_LIBS:--lcjson -lxxhash -lpthread -ldl -lm}
 xqrt_libs='-lpthread -ldl -lm'
-
-die() {
-    printf 'install: %s\n' "$*" >&2
-    exit 1
-}
-# check_path NAME PATH
-check_path() {
-    case $2 in
-    *[[:space:]]*) die "$1: '$2' has white space, which pkg-config's files cannot hold" ;;
-    /*) ;;
-    *) die "$1: '$2' is not an absolute path" ;;
-    esac
-}
-check_path PREFIX "$prefix"
-check_path LIBDIR "$libdir"
-[ -d "$build/share/man1" ] || die "$build/share is missing; \`make pages\` makes it"
-
-# ---------------------------------------------------------------- the manifest
-# Lines `d FOLDER`, which the installation made, and `f FILE`, without DESTDIR.
 manifest=$prefix/share/xq/manifest
-new=$(mktemp)
+[ -d "$build/share/man1" ] || die "$build/share is missing; \`make pages\` makes it"
 work=$(mktemp -d)
-kept=
-if [ -f "$root$manifest" ]; then kept=$(sed -n '/^d /p' "$root$manifest"); fi
+trap 'rm -rf "$work"' EXIT
 
-# Also where a step fails: what is there by then can be uninstalled.
-finish() {
-    status=$?
-    if [ $status -ne 0 ] && [ ! -d "$root$prefix" ]; then
-        rm -rf "$new" "$work"
-        exit $status
-    fi
-    folder "$prefix/share/xq"
-    {
-        echo "f $manifest"
-        if [ -n "$kept" ]; then printf '%s\n' "$kept"; fi
-        if [ -f "$root$manifest" ] && [ $status -ne 0 ]; then cat "$root$manifest"; fi
-    } >>"$new"
-    LC_ALL=C sort -u "$new" >"$work/manifest"
-    if [ -f "$root$manifest" ] && [ $status -eq 0 ]; then
-        LC_ALL=C comm -23 "$root$manifest" "$work/manifest" | sed -n 's/^f //p' | while IFS= read -r old; do
-            rm -f "$root$old"
-        done
-    fi
-    install -m 644 "$work/manifest" "$root$manifest"
-    rm -rf "$new" "$work"
-    exit $status
-}
+# The manifest of an earlier installation, sorted.
+: >"$work/before"
+if [ -f "$root$manifest" ]; then
+    check_manifest "$root$manifest" "$root$manifest" installed
+    LC_ALL=C sort -u "$root$manifest" >"$work/before"
+fi
 
-# folder PATH: makes it, and those above it. Folders above PREFIX are not ours, but where the installation made them.
-folder() {
-    [ -d "$root$1" ] && return
-    case $1 in /*/*) folder "${1%/*}" ;; esac
-    mkdir -p "$root$1"
-    echo "d $1" >>"$new"
-}
+# ---------------------------------------------------------------- what goes where
+# Lines of $work/plan: the mode, the place without DESTDIR, the source.
+tab=$(printf '\t')
 
-# put MODE SOURCE PATH: a file, or a link as it stands. What has not changed keeps its time (-C), so that a project need
-# not be built anew.
-put() {
-    folder "${3%/*}"
-    if [ -h "$2" ]; then
-        cp -P "$2" "$root$3.tmp$$" && mv -fT "$root$3.tmp$$" "$root$3"
-    else
-        install -C -m "$1" "$2" "$root$3"
-    fi
-    echo "f $3" >>"$new"
-}
+# put MODE SOURCE PATH: a file, or a link as it stands.
+put() { printf '%s\t%s\t%s\n' "$1" "$3" "$2" >>"$work/plan"; }
 # put_link TARGET PATH
 put_link() {
-    ln -sf "$1" "$work/link"
-    put - "$work/link" "$2"
+    link=$(mktemp -u "$work/link.XXXXXX")
+    ln -s "$1" "$link"
+    put - "$link" "$2"
 }
 # put_text PATH, the text on standard input
 put_text() {
-    cat >"$work/text"
-    put 644 "$work/text" "$1"
+    text=$(mktemp "$work/text.XXXXXX")
+    cat >"$text"
+    put 644 "$text" "$1"
 }
 
 # ---------------------------------------------------------------- for building with it
@@ -169,7 +126,83 @@ put_documents() {
     put 644 "$build/share/xq.fish" "$prefix/share/fish/vendor_completions.d/xq.fish"
 }
 
-trap finish EXIT
 put 755 "$build/xq" "$prefix/bin/xq"
 put_libraries
 put_documents
+
+# ---------------------------------------------------------------- whether it can
+# check_way PATH: the folder is there or can be made.
+check_way() {
+    way=$1
+    while [ -n "$way" ] && [ ! -d "$root$way" ]; do
+        if [ -e "$root$way" ] || [ -h "$root$way" ]; then
+            die "$root$way is no folder, and one has to be there; nothing was installed"
+        fi
+        way=${way%/*}
+    done
+}
+# check_place PATH: a file can be put there.
+check_place() {
+    check_way "${1%/*}"
+    [ ! -d "$root$1" ] || die "$root$1 is a folder, where a file has to go; nothing was installed"
+}
+
+check_place "$manifest"
+: >"$work/there"
+while IFS=$tab read -r mode path source; do
+    check_place "$path"
+    if [ -e "$root$path" ] || [ -h "$root$path" ]; then echo "f $path" >>"$work/there"; fi
+done <"$work/plan"
+
+# What stands in these places and is not of an earlier installation is replaced, as packages and `make install` do.
+foreign=$(LC_ALL=C sort -u "$work/there" | LC_ALL=C comm -23 - "$work/before" | sed 's/^f //')
+if [ -n "$foreign" ]; then
+    others=$(($(printf '%s\n' "$foreign" | wc -l) - 1))
+    printf 'install: replaces %s%s, which no earlier installation of xq put there\n' \
+        "$root$(printf '%s\n' "$foreign" | head -n 1)" \
+        "$([ $others -eq 0 ] || echo " and $others other file$([ $others -eq 1 ] || echo s)")" >&2
+fi
+
+# ---------------------------------------------------------------- putting it there
+# The manifest has lines `d FOLDER`, which the installation made, and `f FILE`, without DESTDIR. It is written also where
+# a step fails: what is there by then can be uninstalled.
+echo "f $manifest" >"$work/new"
+finish() {
+    status=$?
+    if [ $status -ne 0 ] && [ ! -d "$root$prefix/" ]; then
+        rm -rf "$work"
+        exit $status
+    fi
+    folder "$prefix/share/xq"
+    if [ $status -eq 0 ]; then sed -n '/^d /p' "$work/before"; else cat "$work/before"; fi >>"$work/new"
+    LC_ALL=C sort -u "$work/new" >"$work/manifest"
+    if [ $status -eq 0 ]; then
+        LC_ALL=C comm -23 "$work/before" "$work/manifest" | sed -n 's/^f //p' | while IFS= read -r old; do
+            rm -f "$root$old"
+        done
+    fi
+    install -T -m 644 "$work/manifest" "$root$manifest"
+    rm -rf "$work"
+    exit $status
+}
+
+# folder PATH: makes it, and those above it. Folders above PREFIX are not ours, but where the installation made them.
+folder() {
+    [ -d "$root$1/" ] && return
+    case $1 in /*/*) folder "${1%/*}" ;; esac
+    mkdir -p "$root$1"
+    echo "d $1" >>"$work/new"
+}
+
+# What has not changed keeps its time (-C), so that a project need not be built anew.
+trap finish EXIT
+while IFS=$tab read -r mode path source; do
+    folder "${path%/*}"
+    if [ "$mode" = - ]; then
+        cp -P "$source" "$root$path.tmp$$"
+        mv -fT "$root$path.tmp$$" "$root$path"
+    else
+        install -C -T -m "$mode" "$source" "$root$path"
+    fi
+    echo "f $path" >>"$work/new"
+done <"$work/plan"

@@ -1,19 +1,42 @@
 #!/bin/sh
 # Removes what scripts/install.sh put under PREFIX (and LIBDIR), as its manifest lists it: the files, and the folders
-# that it made where nothing else is in them now.
+# that it made where nothing else is in them now. Where something cannot be removed, the rest is; exit status 1, and the
+# manifest lists what is left, for another try.
 #
-#   usage: scripts/uninstall.sh PREFIX       DESTDIR is prepended
+#   usage: scripts/uninstall.sh PREFIX [LIBDIR]       DESTDIR is prepended to both
 set -eu
-root=${DESTDIR:-}
-manifest=$1/share/xq/manifest
-if [ ! -f "$root$manifest" ]; then
-    printf 'uninstall: nothing was installed under %s: there is no %s\n' "$root$1" "$root$manifest" >&2
+program=uninstall
+cd "$(dirname "$0")/.."
+. scripts/install-paths.sh
+check_path PREFIX "$1"
+check_path LIBDIR "${2:-$1/lib}"
+prefix=$(plain "$1")
+libdir=$(plain "${2:-$1/lib}")
+manifest=$prefix/share/xq/manifest
+[ -f "$root$manifest" ] || die "nothing was installed under $root$prefix: there is no $root$manifest"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cp "$root$manifest" "$work/manifest"
+check_manifest "$work/manifest" "$root$manifest" removed
+
+: >"$work/left"
+# remove COMMAND PATH: what cannot be removed is noted, after what the command says about it.
+remove() { $1 "$root$2" || echo "$2" >>"$work/left"; }
+
+sed -n 's/^f //p' "$work/manifest" | grep -vxF "$manifest" >"$work/files" || :
+while IFS= read -r file; do remove 'rm -f' "$file"; done <"$work/files"
+if [ -s "$work/left" ]; then
+    { sed 's/^/f /' "$work/left"; echo "f $manifest"; sed -n '/^d /p' "$work/manifest"; } | LC_ALL=C sort -u >"$work/new"
+    cp "$work/new" "$root$manifest"
+else
+    remove 'rm -f' "$manifest"
+fi
+sed -n 's/^d //p' "$work/manifest" | LC_ALL=C sort -r >"$work/folders"
+while IFS= read -r folder; do
+    if [ -d "$root$folder" ]; then remove 'rmdir --ignore-fail-on-non-empty' "$folder"; fi
+done <"$work/folders"
+
+if [ -s "$work/left" ]; then
+    while IFS= read -r path; do printf 'uninstall: left: %s\n' "$root$path"; done <"$work/left" >&2
     exit 1
 fi
-list=$(mktemp)
-trap 'rm -f "$list"' EXIT
-cp "$root$manifest" "$list"
-sed -n 's/^f //p' "$list" | while IFS= read -r file; do rm -f "$root$file"; done
-sed -n 's/^d //p' "$list" | LC_ALL=C sort -r | while IFS= read -r folder; do
-    if [ -d "$root$folder" ]; then rmdir --ignore-fail-on-non-empty "$root$folder"; fi
-done

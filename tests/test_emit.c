@@ -334,6 +334,30 @@ static char *run_on_driver(const char *folder, const char *program)
                  program);
 }
 
+/* Runs a command; returns its exit status and sets `output`. */
+static int try(char **output, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static int try(char **output, const char *format, ...)
+{
+    char command[1024];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(command, sizeof command, format, list);
+    va_end(list);
+    return shell_run(command, output);
+}
+
+/* The example refuses arguments that it has no use for. */
+static void says_its_usage(const char *folder, const char *arguments, const char *usage)
+{
+    char *output = NULL;
+    cr_expect_eq(try(&output, "%s/example %s", folder, arguments), 1);
+    cr_expect_str_eq(output, usage);
+    free(output);
+    cr_expect_eq(try(&output, "%s/example --help", folder), 0);
+    cr_expect_str_eq(output, usage);
+    free(output);
+}
+
 Test(emit, the_example_builds_and_runs, .timeout = 300)
 {
     const char *folder = emit(spec_file(LATENT), "demo", "--arch sm_80");
@@ -342,6 +366,8 @@ Test(emit, the_example_builds_and_runs, .timeout = 300)
     char *output = run_on_driver(folder, "example");
     cr_expect(strstr(output, "bytes a token instead of 512; first outputs"), "%s", output);
     free(output);
+    says_its_usage(folder, "cuda 99",
+                   "usage: example [DEVICE], where DEVICE is auto (default), cuda or cuda:N\n");
     free(shell("cd %s && { cat demo.mk; printf 'all: ; $(CC) $(DEMO_CPPFLAGS) example.c $(DEMO_SOURCES) "
                "$(DEMO_LIBS) -o "
                "made\\n'; } > makefile && env -u MAKEFLAGS make -s",
@@ -353,19 +379,39 @@ Test(emit, the_example_builds_and_runs, .timeout = 300)
     free(run_on_driver(folder, "cmake/example"));
 }
 
+Test(emit, the_example_of_files_takes_their_folder)
+{
+    const char *folder = emit(spec_file(LATENT), "demo", "--arch sm_80 --files");
+    free(shell("cd %s && gcc -O0 example.c demo.c demo_plans.c -lpthread -ldl -lm -o example", folder));
+    free(shell("XQ_LIBCUDA=%s/tests/libfake_cuda.so %s/example auto %s", shell_build_folder(), folder,
+               folder));
+    says_its_usage(folder, "auto . 99",
+                   "usage: example [DEVICE [FOLDER]], where DEVICE is auto (default), cuda or cuda:N, and "
+                   "FOLDER has plans/ (default .)\n");
+}
+
+/* It frees what it allocates. */
 Test(emit, the_example_serves_every_form_of_cache, .timeout = 600)
 {
     for (int i = 1; i < METHODS; i++) {
         const char *folder = emit(spec_file(methods[i].rest), "demo", methods[i].options);
         free(shell("cd %s && gcc -std=c99 -O1 -Wall -Wextra -Werror -DDEMO_SOFTWARE_DEVICE=device_sim_open "
-                   "example.c "
-                   "demo.c demo_plans.c " SHELL_SANITIZER " %s/tests/sim.a -lpthread -ldl -lm -o example",
+                   "example.c demo.c demo_plans.c -fsanitize=address " SHELL_SANITIZER
+                   " %s/tests/sim.a -lpthread -ldl -lm -o example",
                    folder, shell_build_folder()));
-        char *output = shell("cd %s && ASAN_OPTIONS=detect_leaks=0 ./example sim:a100", folder);
+        char *output = shell("cd %s && ASAN_OPTIONS=detect_leaks=1 ./example sim:a100", folder);
         cr_expect(strstr(output, "bytes a token instead of 512; first outputs"), "%s", output);
         cr_expect_null(strstr(output, "0000 0000 0000 0000"), "%s", output);
         free(output);
     }
+}
+
+Test(emit, a_source_that_is_missing_makes_no_runtime)
+{
+    char *output = NULL;
+    cr_expect_eq(try(&output, "sh scripts/amalgamate.sh runtime/base/half.c /nowhere/x.c"), 1);
+    cr_expect_str_eq(output, "amalgamate: cannot read /nowhere/x.c\n");
+    free(output);
 }
 
 Test(emit, two_bundles_live_in_one_program, .timeout = 300)

@@ -84,6 +84,30 @@ static const struct example {
 };
 enum { EXAMPLES = sizeof examples / sizeof examples[0] };
 
+/* Arguments that a program has no use for are refused. */
+static void says_its_usage(const char *folder, const char *example, const char *program)
+{
+    char usage[256];
+    snprintf(usage, sizeof usage, "usage: %s [DEVICE], where DEVICE is auto (default), cuda", program);
+    static const char *const arguments[] = {"sim 99", "sim 99 99", "--help sim", "--help"};
+    for (int i = 0; i < 4; i++) {
+        cr_assert_eq(run("%s/%s/%s %s", folder, example, program, arguments[i]), i < 3, "%s", said);
+        cr_assert_eq(strncmp(said, usage, strlen(usage)), 0, "%s", said);
+        cr_assert_eq(strchr(said, '\n')[1], 0, "%s", said);
+    }
+}
+
+Test(examples, the_smallest_ones_say_their_usage, .timeout = 120)
+{
+    const char *folder = stage(), *installed = files_path(folder, "examples");
+    static const char *const programs[][2] = {
+        {"minimal", "minimal"}, {"embed", "embed"}, {"embed", "layers"}};
+    for (int i = 0; i < 3; i++) {
+        build(folder, programs[i][0], "shared");
+        says_its_usage(installed, programs[i][0], programs[i][1]);
+    }
+}
+
 Test(examples, build_and_run_on_the_software_device_shared_and_static, .timeout = 300)
 {
     static const char *const kinds[] = {"shared", "static"};
@@ -98,6 +122,7 @@ Test(examples, build_and_run_on_the_software_device_shared_and_static, .timeout 
             cr_assert_eq(run("%s/examples/%s/%s nothing", folder, e->folder, e->program), 1, "%s", said);
             assert_said(e->program);
             assert_said(": xq_context_create: XQ_ERROR_ARGUMENT: device 'nothing'");
+            says_its_usage(files_path(folder, "examples"), e->folder, e->program);
         }
 }
 
@@ -113,6 +138,7 @@ Test(examples, an_emitted_bundle_in_a_cmake_project, .timeout = 300)
     cr_assert_eq(run("%s %s/examples/emitted/build/decode", stand_in("100"), folder), 0, "%s", said);
     assert_said("6 steps of 2 sequences in 2 layers; 136 bytes a token instead of 512");
     assert_said("the same bits wherever the pages lie");
+    says_its_usage(files_path(folder, "examples"), "emitted/build", "decode");
     cr_assert_eq(run("%s/examples/emitted/build/decode sim", folder), 1, "%s", said);
     assert_said("decode: ATTENTION_ERROR_NO_DEVICE: this library has no software device; valid devices: "
                 "auto, cuda, cuda:N");

@@ -116,24 +116,187 @@ class Tree(unittest.TestCase):
         self.assertFalse(os.path.exists(stale))
         self.assertNotIn("xq-former", read(manifest))
 
+    def script(self, name, *arguments, **more):
+        """Runs install or uninstall below the root; returns its exit status and what it said."""
+        done = subprocess.run(["sh", f"scripts/{name}.sh", *([BUILD] if name == "install" else []), *arguments], cwd=ROOT,
+                              env=environment(DESTDIR=self.root, **more), stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True)
+        return done.returncode, done.stdout
+
+    def put(self, path, text="theirs\n"):
+        whole = os.path.join(self.root, path)
+        os.makedirs(os.path.dirname(whole), exist_ok=True)
+        with open(whole, "w", encoding="utf-8") as file:
+            file.write(text)
+        return whole
+
     def test_paths_that_cannot_be_are_refused(self):
         for arguments, message in [(("opt",), "PREFIX: 'opt' is not an absolute path"),
                                    (("/opt", "lib"), "LIBDIR: 'lib' is not an absolute path"),
-                                   (("/opt/a b",), "PREFIX: '/opt/a b' has white space, which pkg-config's files cannot hold")]:
-            output = run("sh", "scripts/install.sh", BUILD, *arguments, check=False, env=environment(DESTDIR=self.root))
-            self.assertEqual(output, f"install: {message}\n")
-            self.assertEqual(everything_in(self.root), set())
+                                   (("/opt/a b",), "PREFIX: '/opt/a b' has white space, which pkg-config's files cannot hold"),
+                                   (("/opt/a\n",), "PREFIX: '/opt/a\n' has white space, which pkg-config's files cannot hold"),
+                                   (("/opt/it's",), "PREFIX: '/opt/it's' has the character ', which files of pkg-config or "
+                                    "CMake cannot hold"),
+                                   (("/opt", "/opt/l;b"), "LIBDIR: '/opt/l;b' has the character ;, which files of pkg-config "
+                                    "or CMake cannot hold"),
+                                   (("/opt/$HOME",), "PREFIX: '/opt/$HOME' has the character $, which files of pkg-config or "
+                                    "CMake cannot hold"),
+                                   (("/opt/a/../c",), "PREFIX: '/opt/a/../c' has '..'; name the folder without it"),
+                                   (("/opt/..",), "PREFIX: '/opt/..' has '..'; name the folder without it")]:
+            for name in ("install", "uninstall"):
+                self.assertEqual(self.script(name, *arguments), (1, f"{name}: {message}\n"))
+                self.assertEqual(everything_in(self.root), set())
+
+    def test_a_path_is_the_same_however_it_is_written(self):
+        install("/opt//a/./b-é~1/", None, self.root)
+        self.assertTrue(os.path.isfile(os.path.join(self.root, "opt/a/b-é~1/bin/xq")))
+        self.assertNotRegex(read(os.path.join(self.root, "opt/a/b-é~1/share/xq/manifest")), r"//|/\./|/$")
+        uninstall("/opt/a//b-é~1", self.root)
+        self.assertEqual(everything_in(self.root), set())
+
+    def test_the_root_as_prefix(self):
+        install("/", None, self.root)
+        self.assertTrue(os.path.isfile(os.path.join(self.root, "bin/xq")))
+        manifest = read(os.path.join(self.root, "share/xq/manifest"))
+        self.assertIn("\nf /bin/xq\n", manifest)
+        self.assertNotIn("//", manifest)
+        self.assertNotIn("//", read(os.path.join(self.root, "lib/pkgconfig/xq.pc")))
+        uninstall("/", self.root)
+        self.assertEqual(everything_in(self.root), set())
+
+    # ------------------------------------------------------------ through make
+
+    def make(self, *arguments, **more):
+        env = {name: value for name, value in environment(**more).items() if not name.startswith(("MAKE", "MFLAGS"))}
+        done = subprocess.run(["make", "-s", "--no-print-directory", f"BUILD={os.path.relpath(BUILD, ROOT)}", *arguments],
+                              cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return done.returncode, done.stdout
+
+    def test_settings_are_never_part_of_a_command(self):
+        mark = os.path.join(self.root, "injected")
+        for quoted in (f"/x'; touch '{mark}'; '", f'/x"; touch "{mark}"; "$(touch {mark})', f"/x`touch '{mark}'`"):
+            settings = {name: quoted for name in ("PREFIX", "LIBDIR", "DESTDIR")}
+            for arguments, more in [([f"{name}={value}" for name, value in settings.items()], {}), ([], settings)]:
+                status, output = self.make("uninstall", *arguments, **more)
+                self.assertNotEqual(status, 0, output)
+                self.assertFalse(os.path.exists(mark), quoted)
+        quoted = "/x'; echo INJECTED; '"
+        status, output = self.make("-n", "install", f"PREFIX={quoted}", f"LIBDIR={quoted}", f"DESTDIR={quoted}")
+        self.assertEqual(status, 0, output)
+        self.assertNotIn("INJECTED", output)
+
+    def test_settings_arrive_as_they_were_written(self):
+        status, output = self.make("uninstall", f"PREFIX={self.root}/it's")
+        self.assertIn(f"PREFIX: '{self.root}/it's' has white space", output)  # of "a root"
+        status, output = self.make("uninstall", "PREFIX=/it's")
+        self.assertIn("PREFIX: '/it's' has the character ', which", output)
+        for target in ("install", "uninstall"):
+            status, output = self.make(target, "PREFIX=$HOME/xq", f"DESTDIR={self.root}")
+            self.assertEqual(status, 2, output)
+            self.assertIn("PREFIX: '$HOME/xq' has a '$'; let the shell replace it, or write $(HOME)", output)
+        self.assertEqual(everything_in(self.root), set())
+        for prefix in ("$(HOME)/xq", "${HOME}/xq"):
+            status, output = self.make("uninstall", f"PREFIX={prefix}", "LIBDIR=$(PREFIX)/lib64", f"DESTDIR={self.root}",
+                                       HOME="/home/some")
+            self.assertIn(f"nothing was installed under {self.root}/home/some/xq", output)
+
+    # ------------------------------------------------------------ what others put there
+
+    def test_what_stands_in_the_way_is_refused_before_anything_is_written(self):
+        for path, is_folder, message in [("opt/bin/xq", True, "is a folder, where a file has to go"),
+                                         ("opt/lib/libxq.so", True, "is a folder, where a file has to go"),
+                                         ("opt/share/xq/manifest", True, "is a folder, where a file has to go"),
+                                         ("opt/share/man/man1", False, "is no folder, and one has to be there"),
+                                         ("opt", False, "is no folder, and one has to be there")]:
+            whole = os.path.join(self.root, path)
+            if is_folder:
+                os.makedirs(whole)
+            else:
+                self.put(path)
+            before = everything_in(self.root)
+            self.assertEqual(self.script("install", "/opt"), (1, f"install: {whole} {message}; nothing was installed\n"))
+            self.assertEqual(everything_in(self.root), before)
+            shutil.rmtree(os.path.join(self.root, "opt"), ignore_errors=True)
+            if os.path.exists(whole):
+                os.remove(whole)
+
+    def test_files_of_others_that_are_replaced_are_named(self):
+        elsewhere = self.put("elsewhere")
+        program = self.put("opt/bin/xq")
+        said = "install: replaces {}, which no earlier installation of xq put there\n"
+        self.assertEqual(self.script("install", "/opt"), (0, said.format(program)))
+        self.assertEqual(self.script("install", "/opt"), (0, ""))  # now they are xq's
+        os.remove(os.path.join(self.root, "opt/share/xq/manifest"))
+        os.remove(program)
+        os.symlink(elsewhere, program)
+        status, output = self.script("install", "/opt")
+        self.assertEqual(status, 0)
+        self.assertRegex(output, "^" + said.format(re.escape(program) + " and 2[0-9]+ other files") + "$")
+        self.assertEqual(read(elsewhere), "theirs\n")
+        uninstall("/opt", self.root)
+        self.assertFalse(os.path.lexists(program))
 
     def test_what_a_failed_installation_left_can_be_uninstalled(self):
-        in_the_way = os.path.join(self.root, "opt/share/man/man1")
-        os.makedirs(os.path.dirname(in_the_way))
-        open(in_the_way, "w").close()
-        before = everything_in(self.root)
-        output = run("sh", "scripts/install.sh", BUILD, "/opt", check=False, env=environment(DESTDIR=self.root))
-        self.assertIn("man1", output)
+        """An `install` that fails at one file."""
+        tools = os.path.join(self.temporary.name, "tools")
+        os.mkdir(tools)
+        with open(os.path.join(tools, "install"), "w", encoding="utf-8") as file:
+            file.write(f'#!/bin/sh\ncase "$*" in *man1/xq.1) echo no room >&2; exit 1 ;; esac\n'
+                       f'exec {shutil.which("install")} "$@"\n')
+        os.chmod(file.name, 0o755)
+        status, output = self.script("install", "/opt", PATH=f"{tools}:{os.environ['PATH']}")
+        self.assertEqual((status, output), (1, "no room\n"))
         self.assertIn("opt/bin/xq", everything_in(self.root))
         uninstall("/opt", self.root)
-        self.assertEqual(everything_in(self.root), before)
+        self.assertEqual(everything_in(self.root), set())
+
+    # ------------------------------------------------------------ uninstalling what is not as it was
+
+    def test_uninstall_goes_on_and_says_what_is_left(self):
+        install("/opt", None, self.root)
+        program = os.path.join(self.root, "opt/bin/xq")
+        os.remove(program)
+        inside = self.put("opt/bin/xq/of the user")
+        status, output = self.script("uninstall", "/opt")
+        self.assertEqual(status, 1)
+        self.assertEqual(output.splitlines()[-1], f"uninstall: left: {program}")
+        self.assertEqual(everything_in(self.root), {"opt", "opt/bin", "opt/bin/xq", "opt/bin/xq/of the user", "opt/share",
+                                                    "opt/share/xq", "opt/share/xq/manifest"})
+        os.remove(inside)
+        os.rmdir(program)
+        uninstall("/opt", self.root)  # the manifest lists the rest
+        self.assertEqual(everything_in(self.root), set())
+
+    def test_a_manifest_that_is_none_removes_nothing(self):
+        install("/opt", "/lib64", self.root)
+        manifest = os.path.join(self.root, "opt/share/xq/manifest")
+        whole = read(manifest)
+        theirs = self.put("etc/passwd")
+        garbage = "is neither `f FILE` nor `d FOLDER`"
+        for text, why in [("", " is empty, and does not say what was installed"),
+                          ("garbage\n", f": line 1, 'garbage', {garbage}"),
+                          (whole + "f relative\n", f": line {whole.count(chr(10)) + 1}, 'f relative', {garbage}"),
+                          ("\033[1m\n" + whole, f": line 1, '?[1m', {garbage}"),
+                          (whole + "f /etc/passwd\n", ": line {}, 'f /etc/passwd', leads outside of PREFIX and LIBDIR"),
+                          (whole + "f /optional\n", ": line {}, 'f /optional', leads outside of PREFIX and LIBDIR"),
+                          (whole + "f /opt\n", ": line {}, 'f /opt', leads outside of PREFIX and LIBDIR"),
+                          (whole + "d /etc\n", ": line {}, 'd /etc', leads outside of PREFIX and LIBDIR"),
+                          (whole + "f /opt/../etc/passwd\n", ": line {}, 'f /opt/../etc/passwd', has `..`")]:
+            self.put("opt/share/xq/manifest", text)
+            before = everything_in(self.root)
+            message = manifest + why.format(whole.count("\n") + 1)
+            self.assertEqual(self.script("uninstall", "/opt", "/lib64"),
+                             (1, f"uninstall: {message}; nothing was removed\n"))
+            # An installation over it would remove what it lists and xq no longer has.
+            self.assertEqual(self.script("install", "/opt", "/lib64"), (1, f"install: {message}; nothing was installed\n"))
+            self.assertEqual(everything_in(self.root), before)
+            self.assertEqual(read(theirs), "theirs\n")
+        self.put("opt/share/xq/manifest", whole)
+        status, output = self.script("uninstall", "/opt")  # without its LIBDIR
+        self.assertEqual(status, 1)
+        self.assertRegex(output, "'. /lib64.*', leads outside of PREFIX and LIBDIR; nothing was removed\n$")
+        self.assertEqual(self.script("uninstall", "/opt", "/lib64"), (0, ""))
+        self.assertEqual(everything_in(self.root), {"etc", "etc/passwd"})
 
     def test_examples_without_what_a_build_leaves(self):
         install("/opt", None, self.root)

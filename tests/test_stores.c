@@ -656,6 +656,63 @@ Test(stores, a_damaged_entry_is_not_exported)
     cr_expect(strstr(r.err, "is the kernel cache itself"), "%s", r.err);
 }
 
+/* Where a store cannot be, with entries of the cache and with what a spec needs. */
+Test(stores, an_export_is_refused_where_no_store_can_be)
+{
+    const char *folder = files_directory();
+    char file[PATH_MAX]; /* files_path gives few paths at a time */
+    snprintf(file, sizeof file, "%s", spec_file());
+    static const struct {
+        const char *to, *says;
+        int status;
+    } places[] = {
+        {"-", "--to: -, standard output, is no folder", 1},
+        {"a:b", "--to: 'a:b' has a colon, which stands between the stores of XQ_KERNELS", 1},
+        {"kc", "--to: kc is the kernel cache itself", 2},
+        {"link/.", "--to: link/. is the kernel cache itself", 2},
+        {"kc/kernels", "--to: kc/kernels lies in the kernel cache kc; give a folder beside it", 2},
+        {"./kc/sub/", "--to: ./kc/sub/ lies in the kernel cache kc", 2},
+        {"link/a/b", "--to: link/a/b lies in the kernel cache kc", 2},
+        {"regular", "--to: cannot write regular/kernels/", 1},
+        {"regular/x", "--to: cannot write regular/x/kernels/", 1},
+    };
+    fake_nvrtc_use_version(12, NULL);
+    cr_assert_eq(chdir(folder), 0);
+    for (int full = 1; full >= 0; full--) {
+        struct command_result r = {0};
+        if (full) {
+            r = command_run("cache export --cache-dir kc --to store --spec %s --arch sm_80", file);
+            cr_assert_eq(r.status, 0, "%s", r.err);
+            free(run("ln -s kc link; touch regular"));
+        }
+        char *before = run("find . | LC_ALL=C sort");
+        for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+            r = command_run("cache export --cache-dir kc --to %s %s%s", places[i].to,
+                            full ? "" : "--arch sm_80 --spec ", full ? "" : file);
+            cr_expect_eq(r.status, places[i].status, "%s: %s%s", places[i].to, r.out, r.err);
+            cr_expect(strstr(r.err, places[i].says), "'%s' is missing: %s", places[i].says, r.err);
+        }
+        char *after = run("find . | LC_ALL=C sort");
+        cr_expect_str_eq(after, before);
+        free(before);
+        free(after);
+    }
+    struct command_result r = command_run("cache export --cache-dir outer/kernels --to outer --arch sm_80 "
+                                          "--spec %s",
+                                          file);
+    cr_expect_eq(r.status, 2, "%s%s", r.out, r.err);
+    cr_expect(strstr(r.err, "--to: the kernel cache outer/kernels lies in outer/kernels; give another"),
+              "%s", r.err);
+    /* Neither is there yet. */
+    r = command_run("cache export --cache-dir new/ --to new/store --arch sm_80 --spec %s", file);
+    cr_expect_eq(r.status, 2, "%s%s", r.out, r.err);
+    cr_expect(strstr(r.err, "--to: new/store lies in the kernel cache new"), "%s", r.err);
+    cr_expect_eq(access("outer", F_OK), -1);
+    cr_expect_eq(access("new", F_OK), -1);
+    r = command_run("cache export --cache-dir kc --to kc2/kernels");
+    cr_expect_eq(r.status, 0, "%s", r.err);
+}
+
 Test(stores, info_shows_them)
 {
     const char *store = store_by(12, NULL);

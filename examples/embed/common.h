@@ -27,12 +27,23 @@ static inline void check(xq_status status, const char *what)
     exit(1);
 }
 
-/* The device that the first argument names, else auto. Returns 1 for the software device. */
+/* The device that the argument names, else auto. `--help` and more arguments end the program. */
+static inline const char *device_argument(int argc, char **argv)
+{
+    int asked = argc == 2 && strcmp(argv[1], "--help") == 0;
+    if (argc <= 2 && !asked)
+        return argc == 2 ? argv[1] : "auto";
+    fprintf(asked ? stdout : stderr, "usage: " PROGRAM " [DEVICE], where DEVICE is auto (default), cuda, "
+                                     "cuda:N, sim or sim:GPU\n");
+    exit(asked ? 0 : 1);
+}
+
+/* Opens the device of device_argument. Returns 1 for the software device. */
 static inline int open_context(int argc, char **argv)
 {
     xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
     xq_device_info device = XQ_DEVICE_INFO_INIT;
-    options.device = argc > 1 ? argv[1] : "auto";
+    options.device = device_argument(argc, argv);
     check(xq_context_create(&options, &context), "xq_context_create");
     check(xq_context_device(context, &device), "xq_context_device");
     printf("device          %s\n", device.name);

@@ -5,6 +5,7 @@
  *
  *     make && ./layers [DEVICE]        DEVICE as in xq.h, e.g. cuda or sim; default auto
  */
+#define PROGRAM "layers"
 #include "common.h"
 #include "reference.h"
 

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <random>
 #include <stdexcept>
@@ -212,11 +213,21 @@ std::vector<uint16_t> decode(attention_plan *plan, const std::vector<int32_t> &p
     return outputs;
 }
 
+// The device that the argument names, else auto. `--help` and more arguments end the program.
+const char *device_argument(int argc, char **argv)
+{
+    const bool asked = argc == 2 && std::string(argv[1]) == "--help";
+    if (argc <= 2 && !asked)
+        return argc == 2 ? argv[1] : "auto";
+    std::fprintf(asked ? stdout : stderr, "usage: decode [DEVICE], where DEVICE is auto (default), cuda or cuda:N\n");
+    std::exit(asked ? 0 : 1);
+}
+
 } // namespace
 
 int main(int argc, char **argv)
 try {
-    const Context context = open_context(argc > 1 ? argv[1] : "auto");
+    const Context context = open_context(device_argument(argc, argv));
     const Plan plan = load("4bit");
     std::vector<int32_t> numbers, reversed;
     for (int32_t i = 0; i < pool_pages; i++) {

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* H query heads of dh dimensions, as many KV heads, and activations of width d. */
 enum { D = 128, HEADS = 2, HEAD_DIM = 64, TOKENS = 20, PAGE = 16, PAGES = 2 };
@@ -60,6 +61,17 @@ static void fill_halves(uint16_t *halves, int count)
         halves[i] = (uint16_t)(0x3800 | ((i * 40503u) >> 3 & 0x3ff) | ((i * 40503u) >> 15 & 1) << 15);
 }
 
+/* The device that the argument names, else auto. `--help` and more arguments end the program. */
+static const char *device_argument(int argc, char **argv)
+{
+    int asked = argc == 2 && strcmp(argv[1], "--help") == 0;
+    if (argc <= 2 && !asked)
+        return argc == 2 ? argv[1] : "auto";
+    fprintf(asked ? stdout : stderr, "usage: minimal [DEVICE], where DEVICE is auto (default), cuda, "
+                                     "cuda:N, sim or sim:GPU\n");
+    exit(asked ? 0 : 1);
+}
+
 int main(int argc, char **argv)
 {
     static float wk[D * HEADS * HEAD_DIM], wv[D * HEADS * HEAD_DIM]; /* y = x * W, row major */
@@ -71,7 +83,7 @@ int main(int argc, char **argv)
 
     /* 1. A device, and a plan: kernels for this spec, compiled now or found in the kernel cache. */
     xq_context_options device = XQ_CONTEXT_OPTIONS_INIT;
-    device.device = argc > 1 ? argv[1] : "auto";
+    device.device = device_argument(argc, argv);
     check(xq_context_create(&device, &context));
     xq_plan_options options = XQ_PLAN_OPTIONS_INIT;
     options.spec_json = spec;

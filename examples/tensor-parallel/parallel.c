@@ -281,7 +281,7 @@ static void run_cache(enum cache cache, int heads_place, int sums_place)
 
 /* ------------------------------------------------------------------- ranks */
 
-static const char *device_name = "auto"; /* as the user says */
+static const char *device_name; /* as the user says */
 
 static int open_named(const char *name)
 {
@@ -375,8 +375,7 @@ static int compare_cache(enum cache cache)
 int main(int argc, char **argv)
 {
     int ok = 1;
-    if (argc > 1)
-        device_name = argv[1];
+    device_name = device_argument(argc, argv);
     results = shared_memory(sizeof *results);
     reduction = shared_memory(sizeof *reduction);
     make_layer();
