@@ -198,7 +198,7 @@ folder() {
 trap finish EXIT
 while IFS=$tab read -r mode path source; do
     folder "${path%/*}"
-    if [ "$mode" = - ]; then
+    if [ -h "$source" ]; then
         cp -P "$source" "$root$path.tmp$$"
         mv -fT "$root$path.tmp$$" "$root$path"
     else
