@@ -127,6 +127,24 @@ static void release(struct emitting *e)
     free(e);
 }
 
+static int work(const struct emit_options *o)
+{
+    int status = CLI_OK;
+    error err = ERROR_INIT;
+    struct emitting *e = calloc(1, sizeof *e);
+    if (e) {
+        e->o = o;
+        run(e, &err);
+        release(e);
+    } else {
+        error_set(&err, XQ_ERROR_MEMORY, "file", "out of memory");
+    }
+    if (err.status != XQ_OK)
+        status = cli_fail("emit", &o->common, &err);
+    error_clear(&err);
+    return status;
+}
+
 const char cli_emit_summary[] = "write kernels and a C runtime for other projects";
 
 int cli_emit(int argc, char **argv)
@@ -184,24 +202,11 @@ int cli_emit(int argc, char **argv)
                                  {NULL, NULL}},
     };
     int status;
-    if (!cli_parse(&command, argc, argv, &status))
-        return status;
-    o.base_given = cli_given(&command, "--base-layer");
-    struct emitting *e = calloc(1, sizeof *e);
-    error err = ERROR_INIT;
-    status = check_options(&command, &o);
-    if (!e)
-        error_set(&err, XQ_ERROR_MEMORY, "file", "out of memory");
-    else if (status == CLI_OK) {
-        e->o = &o;
-        run(e, &err);
+    if (cli_parse(&command, argc, argv, &status) && (status = check_options(&command, &o)) == CLI_OK) {
+        o.base_given = cli_given(&command, "--base-layer");
+        status = work(&o);
     }
-    if (err.status != XQ_OK)
-        status = cli_fail("emit", &o.common, &err);
-    if (e)
-        release(e);
     cli_list_free(&o.archs);
     cli_list_free(&o.bits);
-    error_clear(&err);
     return status;
 }

@@ -386,14 +386,14 @@ int cli_gen(int argc, char **argv)
                                        {NULL, NULL}},
     };
     int status;
-    if (!cli_parse(&command, argc, argv, &status))
-        return status;
     struct job *job = calloc(1, sizeof *job);
     error err = ERROR_INIT;
-    status = check_options(&command, &o);
+    const bool parsed = cli_parse(&command, argc, argv, &status);
+    if (parsed)
+        status = check_options(&command, &o);
     if (!job) {
         out_of_memory(&err);
-    } else if (status == CLI_OK) {
+    } else if (parsed && status == CLI_OK) {
         job->options = &o;
         run(job, &spec, &common, &err);
     }

@@ -499,8 +499,10 @@ int cli_prepare(int argc, char **argv)
                            .positional_max = 1};
     int status;
     prepared_contents contents = {0};
-    if (!cli_parse(&command, argc, argv, &status))
+    if (!cli_parse(&command, argc, argv, &status)) {
+        cli_list_free(&o.layers);
         return status;
+    }
     o.base_given = cli_given(&command, "--base-layer");
     if (o.show)
         status = show(&command, &o);

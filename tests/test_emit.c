@@ -330,8 +330,8 @@ Test(emit, an_image_is_that_of_a_plan_of_libxq, .timeout = 300)
 /* Runs a program with the stand-in for the driver. */
 static char *run_on_driver(const char *folder, const char *program)
 {
-    return shell("cd %s && XQ_LIBCUDA=%s/tests/libfake_cuda.so ./%s", folder, shell_build_folder(),
-                 program);
+    return shell("cd %s && ASAN_OPTIONS=detect_leaks=0 XQ_LIBCUDA=%s/tests/libfake_cuda.so ./%s", folder,
+                 shell_build_folder(), program);
 }
 
 /* Runs a command; returns its exit status and sets `output`. */
@@ -361,7 +361,8 @@ static void says_its_usage(const char *folder, const char *arguments, const char
 Test(emit, the_example_builds_and_runs, .timeout = 300)
 {
     const char *folder = emit(spec_file(LATENT), "demo", "--arch sm_80");
-    free(shell("cd %s && gcc -std=c99 -O1 example.c demo.c demo_plans.c -lpthread -ldl -lm -o example",
+    free(shell("cd %s && gcc " SHELL_SANITIZER
+               " -std=c99 -O1 example.c demo.c demo_plans.c -lpthread -ldl -lm -o example",
                folder));
     char *output = run_on_driver(folder, "example");
     cr_expect(strstr(output, "bytes a token instead of 512; first outputs"), "%s", output);
@@ -370,21 +371,23 @@ Test(emit, the_example_builds_and_runs, .timeout = 300)
                    "usage: example [DEVICE], where DEVICE is auto (default), cuda or cuda:N\n");
     free(shell("cd %s && { cat demo.mk; printf 'all: ; $(CC) $(DEMO_CPPFLAGS) example.c $(DEMO_SOURCES) "
                "$(DEMO_LIBS) -o "
-               "made\\n'; } > makefile && env -u MAKEFLAGS make -s",
+               "made\\n'; } > makefile && env -u MAKEFLAGS make -s CC='gcc " SHELL_SANITIZER "'",
                folder));
     free(run_on_driver(folder, "made"));
-    free(
-        shell("cd %s && cmake -S . -B cmake -DCMAKE_BUILD_TYPE=Release > log && cmake --build cmake >> log",
-              folder));
+    free(shell("cd %s && cmake -S . -B cmake -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS='" SHELL_SANITIZER
+               "' > log && cmake --build cmake >> log",
+               folder));
     free(run_on_driver(folder, "cmake/example"));
 }
 
 Test(emit, the_example_of_files_takes_their_folder)
 {
     const char *folder = emit(spec_file(LATENT), "demo", "--arch sm_80 --files");
-    free(shell("cd %s && gcc -O0 example.c demo.c demo_plans.c -lpthread -ldl -lm -o example", folder));
-    free(shell("XQ_LIBCUDA=%s/tests/libfake_cuda.so %s/example auto %s", shell_build_folder(), folder,
+    free(shell("cd %s && gcc " SHELL_SANITIZER
+               " -O0 example.c demo.c demo_plans.c -lpthread -ldl -lm -o example",
                folder));
+    free(shell("ASAN_OPTIONS=detect_leaks=0 XQ_LIBCUDA=%s/tests/libfake_cuda.so %s/example auto %s",
+               shell_build_folder(), folder, folder));
     says_its_usage(folder, "auto . 99",
                    "usage: example [DEVICE [FOLDER]], where DEVICE is auto (default), cuda or cuda:N, and "
                    "FOLDER has plans/ (default .)\n");
@@ -433,7 +436,9 @@ Test(emit, two_bundles_live_in_one_program, .timeout = 300)
     const char *one = strdup(emit(spec_file(LATENT), "one", "--arch sm_80"));
     const char *two = emit(spec_file(LATENT), "two", "--arch sm_80 --bits 2");
     files_write(files_path(one, "main.cpp"), program, strlen(program));
-    free(shell("cd %s && gcc -std=c11 -c one.c one_plans.c %s/two.c %s/two_plans.c && g++ -std=c++17 -Wall "
+    free(shell("cd %s && gcc " SHELL_SANITIZER
+               " -std=c11 -c one.c one_plans.c %s/two.c %s/two_plans.c && g++ " SHELL_SANITIZER
+               " -std=c++17 -Wall "
                "-Wextra "
                "-Werror -I. -I%s main.cpp *.o -lpthread -ldl -lm -o both",
                one, two, two, two));
