@@ -13,6 +13,16 @@
 #include <string.h>
 #include <unistd.h>
 
+/* A text that stays as long as the test. */
+static const char *keep(const char *text)
+{
+    static char *kept[64];
+    static size_t count;
+    cr_assert_lt(count, sizeof kept / sizeof kept[0]);
+    kept[count] = strdup(text);
+    return kept[count++];
+}
+
 /* ---------------------------------------------------------------- bundles */
 
 /* A spec of the model that session_attend knows; the path stays valid. */
@@ -21,7 +31,7 @@ static const char *spec_file(const char *rest)
     char text[1024];
     static int count;
     snprintf(text, sizeof text, "spec-%d.json", count++);
-    const char *path = strdup(files_path(files_directory(), text));
+    const char *path = keep(files_path(files_directory(), text));
     int length = snprintf(text, sizeof text, "{" SESSION_MODEL ", %s}", rest);
     files_write(path, text, (size_t)length);
     return path;
@@ -142,7 +152,7 @@ Test(emit, the_folder_holds_what_the_readme_says, .timeout = 300)
 Test(emit, twice_gives_the_same_bytes, .timeout = 300)
 {
     const char *spec = spec_file(LATENT);
-    const char *first = strdup(emit(spec, "twin", "--arch sm_80")),
+    const char *first = keep(emit(spec, "twin", "--arch sm_80")),
                *second = emit(spec, "twin", "--arch sm_80");
     free(shell("diff -r %s %s", first, second));
     /* And over an earlier bundle, of which nothing stays; a file of the user's does. */
@@ -433,7 +443,7 @@ Test(emit, two_bundles_live_in_one_program, .timeout = 300)
         "    std::printf(\"%d %zu %zu\\n\", good, i.page_bytes, j.page_bytes);\n"
         "    one_plan_destroy(p);\n    two_plan_destroy(q);\n"
         "    one_context_destroy(a);\n    two_context_destroy(b);\n    return !good;\n}\n";
-    const char *one = strdup(emit(spec_file(LATENT), "one", "--arch sm_80"));
+    const char *one = keep(emit(spec_file(LATENT), "one", "--arch sm_80"));
     const char *two = emit(spec_file(LATENT), "two", "--arch sm_80 --bits 2");
     files_write(files_path(one, "main.cpp"), program, strlen(program));
     free(shell("cd %s && gcc " SHELL_SANITIZER
@@ -479,7 +489,7 @@ Test(emit, a_gpu_gets_the_newest_image_that_it_runs, .timeout = 300)
     const char *spec = spec_file(LATENT), *files, *folder;
     char options[128];
     snprintf(options, sizeof options, "%s --files", archs);
-    files = strdup(emit(spec, "pick", options));
+    files = keep(emit(spec, "pick", options));
     folder = emit(spec, "pick", archs);
     const char *library = build(folder, "pick", "gcc -std=c11", false);
     expect_target(library, files, 80, "sm_80");
@@ -525,7 +535,7 @@ Test(emit, what_a_bundle_does_not_have_is_refused_by_name, .timeout = 300)
     fake->major = 8;
     fake->minor = 0;
     const char *spec = spec_file(LATENT),
-               *in_files = strdup(emit(spec, "files", "--files --bits 2,4 --arch sm_90"));
+               *in_files = keep(emit(spec, "files", "--files --bits 2,4 --arch sm_90"));
     const char *folder = emit(spec, "inside", "--bits 2,4 --arch sm_80");
     const struct library l = library_load(build(folder, "inside", "gcc -std=c11", false), "inside");
     const struct session s = session_open(&l, "cuda");
@@ -646,7 +656,7 @@ Test(emit, bytes_do_not_depend_on_where_it_is_written, .timeout = 300)
 /* A signal at any moment: no bundle, a whole one, or one that the next emit completes. */
 Test(emit, a_signal_leaves_no_half_bundle, .timeout = 300)
 {
-    const char *spec = spec_file(LATENT), *whole = strdup(emit(spec, "sig", "--arch sm_80"));
+    const char *spec = spec_file(LATENT), *whole = keep(emit(spec, "sig", "--arch sm_80"));
     for (int i = 0; i < 12; i++) {
         const char *folder = files_path(files_directory(), "bundle");
         if (i % 2)
@@ -683,7 +693,7 @@ Test(emit, one_process_at_a_time_writes_into_a_folder, .timeout = 120)
 Test(emit, links_lead_nowhere_out_of_the_folder, .timeout = 120)
 {
     const char *spec = spec_file(LATENT), *folder = emit(spec, "linked", "--arch sm_80");
-    const char *outside = strdup(files_directory()), *precious = strdup(files_path(outside, "precious"));
+    const char *outside = keep(files_directory()), *precious = keep(files_path(outside, "precious"));
     files_write(precious, "mine\n", 5);
     /* Listed by the manifest, and reached through a link: it is not removed. */
     free(shell("cd %s && ln -s %s link && sed -i 's|\"bundle.json\"|\"link/precious\", &|' bundle.json && "

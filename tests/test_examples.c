@@ -131,8 +131,8 @@ Test(examples, an_emitted_bundle_in_a_cmake_project, .timeout = 300)
 {
     const char *folder = stage();
     cr_assert_eq(run("cd %s/examples/emitted && PATH=%s/bin:$PATH && export PATH && "
-                     "cmake -S . -B build -DCMAKE_C_FLAGS='-Wall -Wextra -Werror' "
-                     "-DCMAKE_CXX_FLAGS='-Wall -Wextra -Werror' && cmake --build build",
+                     "cmake -S . -B build -DCMAKE_C_FLAGS='-Wall -Wextra -Werror " SHELL_SANITIZER "' "
+                     "-DCMAKE_CXX_FLAGS='-Wall -Wextra -Werror " SHELL_SANITIZER "' && cmake --build build",
                      folder, folder),
                  0, "%s", said);
     cr_assert_eq(run("%s %s/examples/emitted/build/decode", stand_in("100"), folder), 0, "%s", said);
