@@ -45,6 +45,8 @@ libcriterion-dev|links "criterion/criterion.h" -lcriterion
 python3-venv|have_venv
 gnuplot-nox|have gnuplot
 parallel|have parallel
+cmake|have cmake
+clang|have clang && have clang++
 TABLE
     if [ "${1:-}" = lint ]; then
         cat <<'TABLE'
@@ -56,7 +58,6 @@ TABLE
     case ${1:-} in
     install) # what tests of an installation look at it with
         cat <<'TABLE'
-cmake|have cmake
 man-db|have man
 mandoc|have mandoc
 zsh|have zsh
@@ -89,7 +90,8 @@ missing() {
 everything() {
     links "stddef.h stdio.h lua.h lauxlib.h cjson/cJSON.h xxhash.h lapacke.h sqlite3.h criterion/criterion.h" \
         "-llua5.4 -lcjson -lxxhash -llapacke -lopenblas -lsqlite3 -lcriterion -lm" &&
-        have make && have pkg-config && have gnuplot && have_venv && [ $# -eq 0 ]
+        have make && have pkg-config && have gnuplot && have parallel && have cmake && have clang++ &&
+        have_venv && [ $# -eq 0 ]
 }
 
 install_packages() {
