@@ -69,7 +69,8 @@ READER_SRC := $(addprefix prepare/,layer.c mapping.c packing.c prepared.c prepar
 # libxqrt, which launches plans that were built elsewhere (scripts/install.mk), and what stands there for the rest of
 # libxq.
 STAND_INS := runtime/device/without_sim.c runtime/launch/without_toolchain.c
-# What `xq emit` writes of the runtime: libxqrt as one C file, with runtime/bundle, which no library has.
+# `xq emit` writes the runtime as one C file: the sources of libxqrt, and those of runtime/bundle, which
+# are in no library.
 BUNDLE_SRC := $(wildcard runtime/bundle/*.c)
 XQRT_SRC  := $(filter-out $(STAND_INS),$(wildcard runtime/device/*.c runtime/launch/*.c runtime/host/*.c)) \
     $(addprefix runtime/base/,check.c descriptor.c error.c half.c log.c printable.c version.c weights.c)
@@ -116,7 +117,7 @@ $(BUILD)/embed.S: $(BUILD)/embed.list scripts/embed.sh
 $(BUILD)/embed.o: $(BUILD)/embed.S $(EMBED_FILES)
 	$(Q)$(CC) -c $< -o $@
 
-# What `xq emit` copies into bundles, as data in the program.
+# `xq emit` copies these files into bundles. The program holds them as data.
 EMIT_FILES := $(addprefix $(BUILD)/emit/,xqrt.c xqrt.h) LICENSE docs/layout.md
 $(BUILD)/emit/xqrt.c: scripts/amalgamate.sh $(XQRT_SRC) $(BUNDLE_SRC) $(wildcard runtime/*/*.h templates/lib/*.h)
 	@mkdir -p $(@D)

@@ -1,5 +1,7 @@
 /* xq cache: looks after the kernel cache. */
+#include "../runtime/launch/plan.h"
 #include "cache_export.h"
+#include "layers.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -204,7 +206,7 @@ static int find_action(const char *given, enum action *out)
                      nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
 }
 
-/* What all actions have a use for. */
+/* Whether every action takes this option. */
 static bool is_for_all(const char *option)
 {
     static const char *const names[] = {"--cache-dir", "--json", "--quiet", "--verbose"};
@@ -298,7 +300,8 @@ static int run(cli_command *command, const struct prune_options *prune, const st
 int cli_cache(int argc, char **argv)
 {
     struct prune_options prune = {0};
-    struct export_options export = {.base_layer = 2, .max_batch = 1, .max_tokens = 4096, .max_queries = 1};
+    struct export_options export = {
+        .base_layer = CLI_BASE_LAYER, .max_batch = 1, .max_tokens = 4096, .max_queries = 1};
     const cli_option options[] = {
         {"--to", CLI_STRING, &export.to, "DIR", "export: the store, made where it is missing"},
         {"--arch", CLI_LIST, &export.archs, "ARCH[,ARCH]",
@@ -330,10 +333,10 @@ int cli_cache(int argc, char **argv)
         .arguments = "list|verify|export|prune|clear [KEY...]",
         .description = description,
         .options = options,
-        .bounds = (const cli_bounds[]){{"--base-layer", 0, 9999},
-                                       {"--max-batch", 1, 65535},
-                                       {"--max-tokens", 1, 1 << 30},
-                                       {"--max-queries", 1, 1 << 20},
+        .bounds = (const cli_bounds[]){{"--base-layer", 0, LAYER_MOST_LAYERS - 1},
+                                       {"--max-batch", 1, PLAN_MOST_BLOCKS},
+                                       {"--max-tokens", 1, PLAN_MOST_TOKENS},
+                                       {"--max-queries", 1, PLAN_MOST_QUERIES},
                                        {NULL, 0, 0}},
         .common = &common,
         .spec = &export.spec,

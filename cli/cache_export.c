@@ -310,7 +310,7 @@ static xq_status export_for_device(struct export *e, const char *spec, error *er
     return err->status;
 }
 
-/* Which plans there are; the fused ones where no implementation was asked for. */
+/* Reads which plans were asked for: the fused ones when no implementation was named. */
 static void read_choice(struct export *e)
 {
     const struct export_options *o = e->o;

@@ -1,5 +1,6 @@
 /* xq emit: a folder with kernels and the C code that launches them, for other projects. */
 #include "emit.h"
+#include "layers.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,7 +151,7 @@ const char cli_emit_summary[] = "write kernels and a C runtime for other project
 int cli_emit(int argc, char **argv)
 {
     struct emit_options o = {.name = "xq",
-                             .base_layer = 2,
+                             .base_layer = CLI_BASE_LAYER,
                              .max_batch = 16,
                              .max_tokens = 32768,
                              .max_append = 2048,
@@ -184,7 +185,7 @@ int cli_emit(int argc, char **argv)
         .options = options,
         .common = &o.common,
         .spec = &o.spec,
-        .bounds = (const cli_bounds[]){{"--base-layer", 0, 9999},
+        .bounds = (const cli_bounds[]){{"--base-layer", 0, LAYER_MOST_LAYERS - 1},
                                        {"--max-batch", 1, PLAN_MOST_BLOCKS},
                                        {"--max-tokens", 1, PLAN_MOST_TOKENS},
                                        {"--max-pages", 0, INT32_MAX},

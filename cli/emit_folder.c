@@ -45,14 +45,6 @@ static bool is_listed(const cJSON *manifest, const char *name)
     return false;
 }
 
-static bool is_written(const struct cli_file_set *set, const char *name)
-{
-    for (int i = 0; i < set->count; i++)
-        if (strcmp(set->files[i].name, name) == 0)
-            return true;
-    return false;
-}
-
 /* A file of the folder that is not "." or ".."; NULL: there is none, or no folder. */
 static char *any_entry(const char *folder)
 {
@@ -139,7 +131,7 @@ static void remove_stale(const struct emitting *e, const cJSON *earlier)
     {
         char path[PATH_MAX];
         if (!cJSON_IsString(file) || !is_within(file->valuestring) ||
-            is_written(&e->files, file->valuestring) ||
+            cli_file_set_has(&e->files, file->valuestring) ||
             look_at(e->o->out, file->valuestring, path) != PLACE_FILE)
             continue;
         unlink(path);

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool has(const struct cli_file_set *set, const char *name)
+bool cli_file_set_has(const struct cli_file_set *set, const char *name)
 {
     for (int i = 0; i < set->count; i++)
         if (strcmp(set->files[i].name, name) == 0)
@@ -18,7 +18,7 @@ static xq_status add(struct cli_file_set *set, char *name, const void *data, siz
 {
     if (set->count == CLI_MOST_FILES)
         return error_set(err, XQ_ERROR_ARGUMENT, "argument", "more than %d files to write", CLI_MOST_FILES);
-    if (has(set, name))
+    if (cli_file_set_has(set, name))
         return error_set(err, XQ_ERROR_ARGUMENT, "argument", "two files to write have the name %s", name);
     void *copy = malloc(size ? size : 1);
     if (!copy)

@@ -20,6 +20,9 @@ struct cli_file_set {
     int count;
 };
 
+/* Whether a file of this name is in the set. */
+bool cli_file_set_has(const struct cli_file_set *set, const char *name);
+
 /* Adds a file with a copy of `data`; `format` makes its name. Errors: XQ_ERROR_MEMORY; XQ_ERROR_ARGUMENT
  * for too many files, or a name that is there already. */
 xq_status cli_file_set_add(struct cli_file_set *set, const void *data, size_t size, error *err,
