@@ -141,9 +141,10 @@ xq_status compare_exact(const struct compare_task *task, double **exact, error *
     const layer_shape *s = &task->traits.shape;
     const layer_weights *w = &task->layer->weights;
     size_t count = (size_t)s->hidden_size * (size_t)s->kv_width;
-    struct layer_doubles l = {.layer = {.inner_k = s->hidden_size, .inner_v = s->hidden_size, .latents = 1},
-                              .wk = doubles(w->wk, count),
-                              .wv = doubles(w->wv, count)};
+    struct layer_doubles l = {
+        .layer = {.inner_k = s->hidden_size, .inner_v = s->hidden_size, .latents_k = 1, .latents_v = 1},
+        .wk = doubles(w->wk, count),
+        .wv = doubles(w->wv, count)};
     double *out = malloc(sizeof *out * (size_t)task->layer->distinct * query_values(task));
     l.layer.wk = l.wk;
     l.layer.wv = l.wv;
@@ -182,8 +183,10 @@ static xq_status attend_decoded(const struct compare_task *task, const xq_plan *
     bool factored = layer_is_factored(&task->traits.shape);
     int last = codec->streams - 1;
     const page_stream *k = &codec->stream[0], *v = &codec->stream[last];
-    struct layer_doubles l = {
-        .layer = {.inner_k = k->latent_width, .inner_v = v->latent_width, .latents = k->latents}};
+    struct layer_doubles l = {.layer = {.inner_k = k->latent_width,
+                                        .inner_v = v->latent_width,
+                                        .latents_k = k->latents,
+                                        .latents_v = v->latents}};
     const layer_weights *w = &task->layer->weights;
     bool ok = add_vectors(&l, &task->traits.shape, w);
     size_t width = (size_t)(k->width > v->width ? k->width : v->width);

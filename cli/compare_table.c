@@ -69,11 +69,11 @@ static void print_row(const struct compare_row *row, const struct unit *unit)
 static void print_method(const layer_shape *s)
 {
     const char *name = layer_method_name(s->method);
-    if (s->method == LAYER_LATENT && s->groups > 1)
-        printf("Method latent, %d groups: the cache holds latents of %d + %d numbers a token for each "
-               "group of "
-               "KV heads; K and V are\nmade of them again.\n",
-               s->groups, s->rank_k / s->groups, s->rank_v / s->groups);
+    if (s->method == LAYER_LATENT && (s->groups_k > 1 || s->groups_v > 1))
+        printf("Method latent: the cache holds %d latent%s of %d numbers a token for keys and %d of %d for "
+               "values; K and V\nare made of them again.\n",
+               s->groups_k, s->groups_k == 1 ? "" : "s", s->rank_k / s->groups_k, s->groups_v,
+               s->rank_v / s->groups_v);
     else if (s->method == LAYER_LATENT)
         printf("Method latent: the cache holds X*Uk and X*Uv, %d + %d numbers a token; K and V are made of "
                "them again.\n",

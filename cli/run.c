@@ -20,7 +20,7 @@ static const char description[] =
     "--dump-cache adds what the kernels computed with: x_hat [tokens, d], wk, wv (cross-layer methods: "
     "the\n"
     "accumulator; method x with --rotation: both turned back into the model's coordinates, f32); lk_hat "
-    "[tokens, rank_k], lv_hat [tokens, rank_v], ak [rank_k / groups, dkv], av for "
+    "[tokens, rank_k], lv_hat [tokens, rank_v], ak [rank_k / groups_k, dkv], av for "
     "method\n"
     "latent.";
 

@@ -81,10 +81,10 @@ static xq_status add_cache(struct run *r, struct run_layer *l, int index, error 
             last_error_read(r->context, status, err);
         else if (layer_is_rotated_x(s))
             add_turned_back(l, k, err);
-        else if (add_stream(l, latent ? "lk_hat" : "x_hat", k, stored_k, rank_k,
-                            latent ? l->info.latents : 1, err) == XQ_OK &&
+        else if (add_stream(l, latent ? "lk_hat" : "x_hat", k, stored_k, rank_k, s->groups_k, err) ==
+                     XQ_OK &&
                  latent)
-            add_stream(l, "lv_hat", v, l->info.rank_v, s->rank_v, l->info.latents, err);
+            add_stream(l, "lv_hat", v, l->info.rank_v, s->rank_v, s->groups_v, err);
     }
     free(k);
     free(v);
@@ -166,8 +166,8 @@ xq_status run_dump(struct run *r, struct run_layer *l, int index, error *err)
     if (add_cache(r, l, index, err) != XQ_OK)
         return err->status;
     if (s->method == LAYER_LATENT) {
-        if (add_matrix(r, l, index, "ak", w->ak, s->rank_k / s->groups, s->kv_width, err) == XQ_OK)
-            add_matrix(r, l, index, "av", w->av, s->rank_v / s->groups, s->kv_width, err);
+        if (add_matrix(r, l, index, "ak", w->ak, s->rank_k / s->groups_k, s->kv_width, err) == XQ_OK)
+            add_matrix(r, l, index, "av", w->av, s->rank_v / s->groups_v, s->kv_width, err);
     } else if (layer_is_rotated_x(s)) {
         if (add_unrotated(r, l, index, "wk", "ak", w->ak, err) == XQ_OK)
             add_unrotated(r, l, index, "wv", "av", w->av, err);

@@ -77,7 +77,6 @@ static xq_status add_values(cJSON *overrides, const struct cli_spec *s, error *e
         {"cache.axis_v", s->axis_v, false},
         {"cache.zero_point", s->zero_point, false},
         {"cache.clip", s->clip, true},
-        {"cache.groups", s->groups, true},
         {"cache.accumulator_bits", s->accumulator_bits, true},
         {"cache.page", s->page, true},
         {"dtype", s->dtype, false},
@@ -92,6 +91,46 @@ static xq_status add_values(cJSON *overrides, const struct cli_spec *s, error *e
                 return err->status;
         }
     return XQ_OK;
+}
+
+/* A number that is not whole, or infinite, would be an error of a member that was not given. */
+static bool is_whole(const cJSON *value)
+{
+    return cJSON_IsNumber(value) && value->valuedouble == floor(value->valuedouble);
+}
+
+/* The numbers for keys and for values of an option: "512" or "512,256". */
+static xq_status read_pair(const char *option, const char *text, cJSON **k, cJSON **v, error *err)
+{
+    char first[64];
+    const char *comma = strchr(text, ',');
+    snprintf(first, sizeof first, "%.*s", comma ? (int)(comma - text) : 63, text);
+    *k = number_or_text(first);
+    *v = number_or_text(comma ? comma + 1 : text);
+    if (is_whole(*k) && is_whole(*v))
+        return XQ_OK;
+    return error_set(err, XQ_ERROR_SPEC, "spec", "%s: '%.200s' is neither N nor K,V, whole numbers from 1",
+                     option, text);
+}
+
+/* --groups N is for keys and values. What a spec's `groups` says has no meaning beside it. */
+static xq_status add_groups(cJSON *overrides, const char *groups, error *err)
+{
+    cJSON *k = NULL, *v = NULL;
+    if (!groups)
+        return XQ_OK;
+    if (read_pair("--groups", groups, &k, &v, err) != XQ_OK) {
+        cJSON_Delete(k);
+        cJSON_Delete(v);
+        return err->status;
+    }
+    cli_override(overrides, "cache.groups_k", k, err);
+    if (err->status == XQ_OK)
+        cli_override(overrides, "cache.groups_v", v, err);
+    else
+        cJSON_Delete(v);
+    return err->status == XQ_OK ? cli_override(overrides, "cache.groups", cJSON_CreateNull(), err)
+                                : err->status;
 }
 
 static xq_status add_flags(cJSON *overrides, const struct cli_spec *s, error *err)
@@ -198,7 +237,8 @@ static xq_status add_set(cJSON *overrides, const char *set, error *err)
 /* All but --rank, which depends on the method. */
 static xq_status add_options(cJSON *overrides, const struct cli_spec *s, error *err)
 {
-    if (add_values(overrides, s, err) != XQ_OK || add_flags(overrides, s, err) != XQ_OK)
+    if (add_values(overrides, s, err) != XQ_OK || add_groups(overrides, s->groups, err) != XQ_OK ||
+        add_flags(overrides, s, err) != XQ_OK)
         return err->status;
     for (int i = 0; i < s->set.count && err->status == XQ_OK; i++)
         add_set(overrides, s->set.items[i], err);
@@ -310,26 +350,6 @@ int cli_spec_check(const cli_command *command)
     return status;
 }
 
-/* A number that is not whole, or infinite, would be an error of cache.rank_k, which was not given. */
-static bool is_whole(const cJSON *value)
-{
-    return cJSON_IsNumber(value) && value->valuedouble == floor(value->valuedouble);
-}
-
-/* "512" or "512,256". */
-static xq_status read_rank(const char *rank, cJSON **k, cJSON **v, error *err)
-{
-    char first[64];
-    const char *comma = strchr(rank, ',');
-    snprintf(first, sizeof first, "%.*s", comma ? (int)(comma - rank) : 63, rank);
-    *k = number_or_text(first);
-    *v = number_or_text(comma ? comma + 1 : rank);
-    if (is_whole(*k) && is_whole(*v))
-        return XQ_OK;
-    return error_set(err, XQ_ERROR_SPEC, "spec",
-                     "--rank: '%.200s' is neither N nor K,V, whole numbers from 1", rank);
-}
-
 /* --rank N is for both latents, but for the method that has one. */
 static xq_status add_rank(cJSON *overrides, const char *rank, const char *spec_json, error *err)
 {
@@ -337,7 +357,7 @@ static xq_status add_rank(cJSON *overrides, const char *rank, const char *spec_j
     struct cli_choices chosen;
     cli_choices_read(spec_json, &chosen);
     bool one = chosen.joint_latent && !strchr(rank, ',');
-    if (read_rank(rank, &k, &v, err) == XQ_OK) {
+    if (read_pair("--rank", rank, &k, &v, err) == XQ_OK) {
         cli_override(overrides, "cache.rank_k", k, err);
         k = NULL;
         if (!one && err->status == XQ_OK) {

@@ -376,7 +376,7 @@ xq_status synthetic_projections(uint64_t seed, int layer, const layer_shape *s, 
                                 error *err)
 {
     const uint64_t number = 2 * (uint64_t)(unsigned)layer;
-    factor_shape shape = {s->hidden_size, s->kv_width, s->groups, s->rank_k, s->rotation};
+    factor_shape shape = {s->hidden_size, s->kv_width, s->groups_k, s->rank_k, s->rotation};
     if (!allocate(s, w))
         return no_memory(err);
     if (s->method == LAYER_LATENT_CL)
@@ -384,6 +384,7 @@ xq_status synthetic_projections(uint64_t seed, int layer, const layer_shape *s, 
     if (s->method != LAYER_LATENT)
         return draw_pair(seed, number, s, w, err);
     if (draw_latent(seed, number, &shape, w->wk, w->uk, w->ak, err) == XQ_OK) {
+        shape.groups = s->groups_v;
         shape.rank = s->rank_v;
         draw_latent(seed, number + 1, &shape, w->wv, w->uv, w->av, err);
     }

@@ -26,8 +26,8 @@ local function shapes(spec)
   if c.method == "x" then -- with rotation; uk is any invertible matrix
     shape.uk, shape.ak, shape.av = { d, d }, { d, dkv }, { d, dkv }
   elseif c.method == "latent" then
-    shape.uk, shape.ak = { d, c.rank_k }, { c.rank_k // c.groups, dkv }
-    shape.uv, shape.av = { d, c.rank_v }, { c.rank_v // c.groups, dkv }
+    shape.uk, shape.ak = { d, c.rank_k }, { c.rank_k // c.groups_k, dkv }
+    shape.uv, shape.av = { d, c.rank_v }, { c.rank_v // c.groups_v, dkv }
   elseif c.method == "latent-cl" then
     shape.ukv = { d, c.rank_k }
   end

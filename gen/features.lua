@@ -33,7 +33,7 @@ features.list = {
     function(s) return s.cache.clip < 1 end },
   { "axis-channel", "per-channel groups", quantized, has_channel_axis },
   { "latent-groups", "grouped latents", { "append", "append_channel", "key_norms", "attend", "dequantize" },
-    function(s) return s.cache.groups > 1 end },
+    function(s) return s.cache.groups_k > 1 or s.cache.groups_v > 1 end },
   { "padded-rank", "ranks that are no multiple of 64", { "append", "append_channel", "key_norms", "attend", "dequantize" }, is_padded },
   { "x-rotation", "method x with rotation", { "append", "append_channel" },
     function(s) return s.cache.method == "x" and s.cache.rotation end },

@@ -2,8 +2,8 @@
 -- completed spec (`layout`, the weights layouts) and from unit_map; templates from `layout`, `accumulator` and `keys`.
 --
 -- A page is page/16 tile records, and after them the parameters of per-channel groups. A record holds 16 tokens: for
--- each stream its codes, in units of 16 tokens by 64 channels, then the parameters of per-token groups. A
--- unit's bits lie in the order of the A operand of mma.m16n8k16 (PTX ISA, "Matrix Fragments for
+-- each stream its codes, in units of 16 tokens by 64 channels, then the parameters of per-token groups. The groups of
+-- a token begin anew with each latent, so that the last group of a latent may be shorter than the others. A unit's bits lie in the order of the A operand of mma.m16n8k16 (PTX ISA, "Matrix Fragments for
 -- mma.m16n8k16"). docs/layout.md draws it.
 local json = require "json"
 local fail = require "fail"
@@ -38,8 +38,8 @@ function layout.streams(model, cache)
     return { stream_of("delta", "k", cache.axis_k, 1, cache.rank_k) }
   end
   return {
-    stream_of("k", "k", cache.axis_k, cache.groups, cache.rank_k),
-    stream_of("v", "v", cache.axis_v, cache.groups, cache.rank_v),
+    stream_of("k", "k", cache.axis_k, cache.groups_k, cache.rank_k),
+    stream_of("v", "v", cache.axis_v, cache.groups_v, cache.rank_v),
   }
 end
 
@@ -53,8 +53,9 @@ end
 local function place_in_record(s, cache, offset)
   s.codes_offset = offset
   offset = offset + s.width * layout.tile_tokens * s.bits // 8
+  s.group = s.axis == "token" and s.latents > 1 and math.min(cache.group, s.latent_width) or cache.group
   if s.bits == 16 or s.axis == "channel" then return offset end
-  s.groups = ceil_div(s.width, cache.group)
+  s.groups = s.latents * ceil_div(s.latent_width, s.group)
   s.params_offset = offset
   if cache.zero_point == "float" then return offset + s.groups * 2 * layout.tile_tokens * HALF end
   s.zeros_offset = offset + s.groups * layout.tile_tokens * HALF
@@ -83,7 +84,7 @@ local function place_in_tail(s, model, cache, offset)
   return offset + cache.group * s.tail_width * HALF
 end
 
-local stream_keys = { "name", "width", "latents", "rank", "latent_width", "order", "bits", "axis", "groups",
+local stream_keys = { "name", "width", "latents", "rank", "latent_width", "order", "bits", "axis", "group", "groups",
   "codes_offset", "params_offset", "zeros_offset", "slots_offset", "slot_bytes", "chunk_pages", "page_groups",
   "page_chunks", "tail_offset", "tail_width" }
 
@@ -206,10 +207,22 @@ local function factors(spec)
   return "ak", "av", streams[1].latent_width, streams[#streams].latent_width
 end
 
--- What errors of the channels of a quantization group add to later ones, made from what the stream is multiplied by.
-local function pack_feedback(p, name, source, stream, cache)
+-- Channels of the largest per-token group of the streams.
+local function widest_group(streams)
+  local widest = 0
+  for _, stream in ipairs(streams) do
+    if stream.axis == "token" then widest = math.max(widest, stream.group) end
+  end
+  return widest
+end
+layout.widest_group = widest_group
+
+-- What errors of the channels of a quantization group add to later ones, made from what the stream is multiplied by. All
+-- streams have as much room for a group as the one with the largest groups needs, because one kernel serves them.
+local function pack_feedback(p, name, source, stream, streams, cache)
   if not cache.feedback then return end
-  p:matrix(name, source, "feedback", align(stream.width, cache.group), cache.group, "f16")
+  local group = widest_group(streams)
+  p:matrix(name, source, "feedback", stream.groups * group, group, "f16")
 end
 
 -- Projections to the cached streams, and back to the activations.
@@ -218,10 +231,10 @@ local function pack_projections(p, spec)
   local d, kind = model.hidden_size, half_type(spec.weights)
   if factored(cache) then
     p:matrix("uk", "uk", "all", d, streams[1].width, kind)
-    pack_feedback(p, "fk", "ak", streams[1], cache)
+    pack_feedback(p, "fk", "ak", streams[1], streams, cache)
     if streams[2] then
       p:matrix("uv", "uv", "all", d, streams[2].width, kind)
-      pack_feedback(p, "fv", "av", streams[2], cache)
+      pack_feedback(p, "fv", "av", streams[2], streams, cache)
     end
   elseif cache.method == "latent-cl" then
     p:matrix("ukv", "ukv", "all", d, streams[1].width, kind)

@@ -6,9 +6,23 @@ local operand = {}
 -- Whether append multiplies the activations by a matrix U before it quantizes them.
 operand.projects = layout.projects
 
+operand.widest_group = layout.widest_group
+
 local function axis_of(stream)
   if stream.bits == 16 then return "AXIS_NONE" end
   return stream.axis == "channel" and "AXIS_CHANNEL" or "AXIS_TOKEN"
+end
+
+-- How append divides a stream among blocks with room for `columns` channels, a multiple of its group, so that each has whole
+-- groups. `count`: blocks. `span`: the channels of each block, side by side; nil where a block ends with its latent too:
+-- then each latent has `parts` blocks, of `columns` channels but for the last one.
+function operand.blocks(stream, columns)
+  local parts = (stream.latent_width + columns - 1) // columns
+  if parts > 1 and stream.latents > 1 and stream.latent_width % columns ~= 0 then
+    return { count = stream.latents * parts, parts = parts }
+  end
+  local span = parts > 1 and columns or columns // stream.latent_width * stream.latent_width
+  return { count = (stream.width + span - 1) // span, span = span }
 end
 
 -- A struct NAME. `owner`: the layout that the stream is of, spec.layout or spec.accumulator.
@@ -23,7 +37,7 @@ function operand.stream(name, stream, owner, cache)
     ("    static constexpr unit_order ORDER = ORDER_%s;"):format(stream.order:upper()),
     ("    static constexpr group_axis AXIS = %s;"):format(axis_of(stream)),
     ("    static constexpr bool INTEGER_ZERO = %s;"):format(cache.zero_point == "integer" and "true" or "false"),
-    constants("tokens or channels a group", "BITS", stream.bits, "GROUP", cache.group),
+    constants("tokens or channels a group", "BITS", stream.bits, "GROUP", stream.group),
     constants("as stored", "WIDTH", stream.width, "LATENTS", stream.latents, "LATENT_WIDTH", stream.latent_width),
     constants("of 16 tokens of all streams", "PAGE_TOKENS", cache.page, "PAGE_BYTES", owner.page_bytes, "TILE_BYTES",
       owner.tile_bytes),

@@ -11,28 +11,45 @@ local tuning = require "tuning"
 local spec = {}
 
 -- ---------------------------------------------------------------- cache
-local function full_rank(cache, model)
+local function full_rank(cache, model, groups)
   local kv_width = model.num_key_value_heads * model.head_dim
   if cache.method == "latent-cl" then return math.min(model.hidden_size, 2 * kv_width) end
-  return math.min(model.hidden_size, kv_width // cache.groups) * cache.groups
+  return math.min(model.hidden_size, kv_width // groups) * groups
 end
 
-local function check_rank(cache, model, name)
-  local rank, most = cache[name], full_rank(cache, model)
-  if rank < 1 or rank > most or rank % cache.groups ~= 0 then
+-- `of`: "k" or "v".
+local function complete_rank(cache, model, of)
+  local name, groups = "rank_" .. of, cache["groups_" .. of]
+  local most = full_rank(cache, model, groups)
+  local rank = cache[name] or most
+  if rank < 1 or rank > most or rank % groups ~= 0 then
     fail.spec("cache." .. name, "%d is not valid; valid: %s %d", rank,
-      cache.groups > 1 and ("multiples of groups (%d) up to"):format(cache.groups) or "1 to", most)
+      groups > 1 and ("multiples of groups_%s (%d) up to"):format(of, groups) or "1 to", most)
   end
+  cache[name] = rank
 end
 
-local function check_groups(cache, model)
-  local divisors = schema.divisors(model.num_key_value_heads)
-  if cache.groups ~= 1 and cache.method ~= "latent" then
-    fail.spec("cache.groups", "%d is not valid; valid: 1; method '%s' has no grouped latents", cache.groups, cache.method)
-  elseif not schema.contains(divisors, cache.groups) then
-    fail.spec("cache.groups", "%d does not divide num_key_value_heads (%d); valid: %s", cache.groups,
+local function check_groups(cache, model, name)
+  local groups, divisors = cache[name], schema.divisors(model.num_key_value_heads)
+  if groups == nil then return end
+  if groups ~= 1 and cache.method ~= "latent" then
+    fail.spec("cache." .. name, "%d is not valid; valid: 1; method '%s' has no grouped latents", groups, cache.method)
+  elseif not schema.contains(divisors, groups) then
+    fail.spec("cache." .. name, "%d does not divide num_key_value_heads (%d); valid: %s", groups,
       model.num_key_value_heads, schema.list(divisors))
   end
+end
+
+-- `groups` stands for those of groups_k and groups_v that are not given, and is left out of the completed spec.
+local function complete_groups(cache, model)
+  for _, name in ipairs { "groups", "groups_k", "groups_v" } do check_groups(cache, model, name) end
+  if cache.groups and cache.groups_k and cache.groups_v then
+    fail.spec("cache.groups", "%d has no meaning beside groups_k (%d) and groups_v (%d); leave it out", cache.groups,
+      cache.groups_k, cache.groups_v)
+  end
+  cache.groups_k = cache.groups_k or cache.groups or 1
+  cache.groups_v = cache.groups_v or cache.groups or 1
+  cache.groups = nil
 end
 
 local function complete_ranks(cache, model)
@@ -45,25 +62,23 @@ local function complete_ranks(cache, model)
     cache.rank_k, cache.rank_v = d, 0
     return
   end
-  cache.rank_k = cache.rank_k or full_rank(cache, model)
-  check_rank(cache, model, "rank_k")
+  complete_rank(cache, model, "k")
   if cache.method == "latent-cl" then
     if (cache.rank_v or 0) ~= 0 then
       fail.spec("cache.rank_v", "method 'latent-cl' caches one latent of rank_k columns; leave it out")
     end
     cache.rank_v = 0
   else
-    cache.rank_v = cache.rank_v or full_rank(cache, model)
-    check_rank(cache, model, "rank_v")
+    complete_rank(cache, model, "v")
   end
 end
 
 local group_sizes = schema.group_sizes
 
--- "row" is the width of the widest stream, as stored.
+-- "row" is the width of the widest latent, as stored: no group of channels reaches beyond its latent.
 local function complete_group(cache, model)
   local row = 0
-  for _, stream in ipairs(layout.streams(model, cache)) do row = math.max(row, stream.width) end
+  for _, stream in ipairs(layout.streams(model, cache)) do row = math.max(row, stream.latent_width) end
   if cache.group == "row" then cache.group = row end
   if cache.group ~= row and not schema.contains(group_sizes, cache.group) then
     fail.spec("cache.group", '%d is not valid; valid: %s, "row" (the whole row, %d)', cache.group,
@@ -118,7 +133,7 @@ end
 local function complete_cache(given, model)
   local cache = schema.check_object("cache.", given or {}, schema.cache)
   cache.method = cache.method or (model.num_key_value_heads == model.num_attention_heads and "x" or "latent")
-  check_groups(cache, model)
+  complete_groups(cache, model)
   complete_options(cache)
   complete_ranks(cache, model)
   complete_group(cache, model)

@@ -197,16 +197,12 @@ static xq_status read_query_weights(const calibration *c, int layer, const layer
 
 /* ---------------------------------------------------------------- factors */
 
-/* Columns of a latent by quantization group, as the cache stores it: padded to a multiple of 64, beside
- * others. */
-static int find_segments(int group, int latent, int rank, int *widths)
+/* Columns of a latent by quantization group. Groups begin anew with each latent. */
+static int find_segments(int group, int rank, int *widths)
 {
-    int stored = (rank + 63) / 64 * 64, count = 0;
-    for (int begin = 0; begin < rank; count++) {
-        int width = group - (latent * stored + begin) % group;
-        widths[count] = width < rank - begin ? width : rank - begin;
-        begin += widths[count];
-    }
+    int count = 0;
+    for (int begin = 0; begin < rank; begin += widths[count++])
+        widths[count] = group < rank - begin ? group : rank - begin;
     return count;
 }
 
@@ -272,11 +268,18 @@ static double dropped(const latent_room *r, int d, int c, int rank, double *all)
     return lost;
 }
 
-/* The factors of the KV heads of one latent. weights [dkv] (NULL: ones). */
-static xq_status factor_one(const layer_shape *s, const moments *m, const float *w, const double *weights,
-                            int latent, int all_ranks, float *u, float *a, double energy[2], error *err)
+/* What is latents of one kind, keys' or values'. */
+typedef struct latent_kind {
+    const float *w;        /* [d, dkv] */
+    const double *weights; /* [dkv], of squared errors; NULL: ones */
+    int groups, rank;      /* latents, and the columns of all of them */
+} latent_kind;
+
+/* The factors of the KV heads of one latent. */
+static xq_status factor_one(const layer_shape *s, const moments *m, const latent_kind *kind, int latent,
+                            float *u, float *a, double energy[2], error *err)
 {
-    const int d = s->hidden_size, c = s->kv_width / s->groups, rank = all_ranks / s->groups;
+    const int d = s->hidden_size, c = s->kv_width / kind->groups, rank = kind->rank / kind->groups;
     latent_room r = {0};
     if (!latent_room_create(&r, d, c, rank)) {
         latent_room_free(&r);
@@ -285,12 +288,12 @@ static xq_status factor_one(const layer_shape *s, const moments *m, const float 
     for (int i = 0; i < d; i++)
         for (int j = 0; j < c; j++)
             r.w[(size_t)i * (size_t)c + (size_t)j] =
-                w[(size_t)i * (size_t)s->kv_width + (size_t)(latent * c + j)];
+                kind->w[(size_t)i * (size_t)s->kv_width + (size_t)(latent * c + j)];
     project(m, m->covariance, &r, c, r.covariance);
     project(m, m->second, &r, c, r.second);
     memset(r.metric, 0, sizeof *r.metric * (size_t)c * (size_t)c);
     for (int j = 0; j < c; j++)
-        r.metric[(size_t)j * (size_t)c + (size_t)j] = weights ? weights[latent * c + j] : 1;
+        r.metric[(size_t)j * (size_t)c + (size_t)j] = kind->weights ? kind->weights[latent * c + j] : 1;
     const basis_problem problem = {
         .size = c,
         .rank = rank,
@@ -298,7 +301,7 @@ static xq_status factor_one(const layer_shape *s, const moments *m, const float 
         .second = r.second,
         .metric = r.metric,
         .feedback = s->feedback,
-        .segments = find_segments(s->quantization_group, latent, rank, r.widths),
+        .segments = find_segments(s->quantization_group, rank, r.widths),
         .widths = r.widths,
     };
     if (basis_calibrate(&problem, r.to, r.back, err) == XQ_OK) {
@@ -309,7 +312,7 @@ static xq_status factor_one(const layer_shape *s, const moments *m, const float 
         double length = mean_length(r.u, (size_t)d * (size_t)rank, rank);
         for (int i = 0; i < d; i++)
             for (int j = 0; j < rank; j++)
-                u[(size_t)i * (size_t)all_ranks + (size_t)(latent * rank + j)] =
+                u[(size_t)i * (size_t)kind->rank + (size_t)(latent * rank + j)] =
                     (float)(r.u[(size_t)i * (size_t)rank + (size_t)j] / length);
         for (int i = 0; i < rank; i++)
             for (int j = 0; j < c; j++)
@@ -320,17 +323,16 @@ static xq_status factor_one(const layer_shape *s, const moments *m, const float 
     return err->status;
 }
 
-static xq_status factor_stream(const layer_shape *s, const moments *m, const float *w,
-                               const double *weights, int rank, float **u, float **a, double *lost,
-                               error *err)
+static xq_status factor_stream(const layer_shape *s, const moments *m, const latent_kind *kind, float **u,
+                               float **a, double *lost, error *err)
 {
     double energy[2] = {0, 0};
-    *u = malloc(sizeof **u * (size_t)s->hidden_size * (size_t)rank);
-    *a = malloc(sizeof **a * (size_t)(rank / s->groups) * (size_t)s->kv_width);
+    *u = malloc(sizeof **u * (size_t)s->hidden_size * (size_t)kind->rank);
+    *a = malloc(sizeof **a * (size_t)(kind->rank / kind->groups) * (size_t)s->kv_width);
     if (!*u || !*a)
         return no_memory(err);
-    for (int g = 0; g < s->groups && err->status == XQ_OK; g++)
-        factor_one(s, m, w, weights, g, rank, *u, *a, energy, err);
+    for (int g = 0; g < kind->groups && err->status == XQ_OK; g++)
+        factor_one(s, m, kind, g, *u, *a, energy, err);
     *lost = energy[1] > 0 ? sqrt(energy[0] / energy[1]) : 0;
     return err->status;
 }
@@ -397,7 +399,7 @@ static xq_status factor_square(const layer_shape *s, const moments *m, layer_wei
         .second = m->second,
         .metric = r.metric,
         .feedback = s->feedback,
-        .segments = find_segments(s->quantization_group, 0, d, widths),
+        .segments = find_segments(s->quantization_group, d, widths),
         .widths = widths,
     };
     if (basis_calibrate(&problem, r.to, r.back, err) == XQ_OK) {
@@ -452,16 +454,25 @@ static bool is_zero(const float *w, int rows, int first, int cols, int stride)
     return true;
 }
 
+/* Whether all columns of some latent's heads are zero. */
+static bool has_zero_latent(const layer_shape *s, const float *w, int groups)
+{
+    const int cols = s->kv_width / groups;
+    bool zero = false;
+    for (int g = 0; g < groups; g++)
+        zero = zero || is_zero(w, s->hidden_size, g * cols, cols, s->kv_width);
+    return zero;
+}
+
 /* The projections of a layer that was pruned away have no directions to choose among. Fields "wk", "wv":
  * those that are zero, one for both. */
 static xq_status refuse_zero_weights(const layer_shape *s, const layer_weights *w, error *err)
 {
-    const int d = s->hidden_size, c = s->kv_width, cols = c / s->groups;
-    bool k = s->method == LAYER_X && is_zero(w->wk, d, 0, c, c) && is_zero(w->wv, d, 0, c, c), v = k;
-    for (int g = 0; s->method == LAYER_LATENT && g < s->groups; g++) {
-        k = k || is_zero(w->wk, d, g * cols, cols, c);
-        v = v || is_zero(w->wv, d, g * cols, cols, c);
-    }
+    const int d = s->hidden_size, c = s->kv_width;
+    bool latent = s->method == LAYER_LATENT, k, v;
+    k = latent ? has_zero_latent(s, w->wk, s->groups_k)
+               : is_zero(w->wk, d, 0, c, c) && is_zero(w->wv, d, 0, c, c);
+    v = latent ? has_zero_latent(s, w->wv, s->groups_v) : k;
     if (!k && !v)
         return XQ_OK;
     error_set(err, XQ_ERROR_ARGUMENT, "argument",
@@ -469,7 +480,7 @@ static xq_status refuse_zero_weights(const layer_shape *s, const layer_weights *
               k && v ? "Wk and Wv are"
               : k    ? "Wk is"
                      : "Wv is",
-              s->groups > 1 ? " over all KV heads of a latent" : "",
+              (k ? s->groups_k : s->groups_v) > 1 ? " over all KV heads of a latent" : "",
               s->method == LAYER_X ? "valid with --no-rotation" : "valid without calibration");
     return error_field(err, k && v ? "wk, wv" : k ? "wk" : "wv");
 }
@@ -487,12 +498,14 @@ static xq_status factor_latents(const calibration *c, int layer, const layer_sha
                                 layer_weights *w, double lost[2], error *err)
 {
     double *weights = malloc(sizeof *weights * (size_t)s->kv_width);
+    const latent_kind keys = {w->wk, weights, s->groups_k, s->rank_k},
+                      values = {w->wv, NULL, s->groups_v, s->rank_v};
     if (!weights)
         return no_memory(err);
     if (read_query_weights(c, layer, s, w->k_norm, weights, err) == XQ_OK &&
         keep_cost(s, weights, w, err) == XQ_OK &&
-        factor_stream(s, m, w->wk, weights, s->rank_k, &w->uk, &w->ak, &lost[0], err) == XQ_OK)
-        factor_stream(s, m, w->wv, NULL, s->rank_v, &w->uv, &w->av, &lost[1], err);
+        factor_stream(s, m, &keys, &w->uk, &w->ak, &lost[0], err) == XQ_OK)
+        factor_stream(s, m, &values, &w->uv, &w->av, &lost[1], err);
     free(weights);
     return err->status;
 }

@@ -45,9 +45,9 @@ static void add_vectors(const layer_shape *s, layer_part *parts, int *count)
 
 int layer_parts(const layer_shape *s, layer_part parts[LAYER_MOST_PARTS])
 {
-    int count = 0, d = s->hidden_size, rk = s->rank_k / s->groups;
+    int count = 0, d = s->hidden_size, rk = s->rank_k / s->groups_k;
     bool latent = s->method == LAYER_LATENT, factored = layer_is_factored(s);
-    int rv = latent ? s->rank_v / s->groups : rk;
+    int rv = latent ? s->rank_v / s->groups_v : rk;
     add(parts, &count, !factored, "wk", d, s->kv_width, offsetof(layer_weights, wk));
     add(parts, &count, !factored, "wv", d, s->kv_width, offsetof(layer_weights, wv));
     add(parts, &count, factored, "uk", d, s->rank_k, offsetof(layer_weights, uk));

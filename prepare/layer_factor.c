@@ -10,14 +10,14 @@ static float *matrix(int rows, int cols)
     return malloc(sizeof(float) * (size_t)rows * (size_t)cols);
 }
 
-static xq_status make_latent(const layer_shape *s, const float *w, int rank, float **u, float **a,
-                             double *lost, error *err)
+static xq_status make_latent(const layer_shape *s, const float *w, int groups, int rank, float **u,
+                             float **a, double *lost, error *err)
 {
-    const factor_shape shape = {s->hidden_size, s->kv_width, s->groups, rank, s->rotation};
+    const factor_shape shape = {s->hidden_size, s->kv_width, groups, rank, s->rotation};
     if (*u)
         return XQ_OK;
     *u = matrix(s->hidden_size, rank);
-    *a = matrix(rank / s->groups, s->kv_width);
+    *a = matrix(rank / groups, s->kv_width);
     if (!*u || !*a)
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for factors");
     return factor_latent(&shape, w, *u, *a, lost, err);
@@ -50,8 +50,8 @@ xq_status layer_factor(const layer_shape *s, layer_weights *w, double lost[2], e
     double unused[2], *l = lost ? lost : unused;
     l[0] = l[1] = 0;
     if (s->method == LAYER_LATENT && make_cost(s, w, err) == XQ_OK &&
-        make_latent(s, w->wk, s->rank_k, &w->uk, &w->ak, &l[0], err) == XQ_OK)
-        make_latent(s, w->wv, s->rank_v, &w->uv, &w->av, &l[1], err);
+        make_latent(s, w->wk, s->groups_k, s->rank_k, &w->uk, &w->ak, &l[0], err) == XQ_OK)
+        make_latent(s, w->wv, s->groups_v, s->rank_v, &w->uv, &w->av, &l[1], err);
     if (layer_is_rotated_x(s) && !w->uk)
         calibration_factor(NULL, 0, s, w, l, err);
     if (s->method == LAYER_LATENT_CL && make_joint(s, w, &l[0], err) == XQ_OK)

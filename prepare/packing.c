@@ -29,7 +29,8 @@ static void copy_streams(cJSON *to, const cJSON *layout)
 
 cJSON *packing_describe(const char *completed_json, bool packed)
 {
-    static const char *const kept[] = {"method", "groups", "rank_k", "rank_v", "rotation", "feedback"};
+    static const char *const kept[] = {"method", "groups_k", "groups_v", "rank_k",
+                                       "rank_v", "rotation", "feedback"};
     cJSON *spec = cJSON_Parse(completed_json), *out = spec ? cJSON_CreateObject() : NULL;
     const cJSON *from = cJSON_GetObjectItemCaseSensitive(spec, "cache");
     cJSON *cache = cJSON_AddObjectToObject(out, "cache");

@@ -14,7 +14,7 @@
 
 #include <cjson/cJSON.h>
 
-#define PREPARED_VERSION "1" /* of this form; __metadata__.xq_prepared */
+#define PREPARED_VERSION "2" /* of this form; __metadata__.xq_prepared */
 #define PREPARED_CHECKSUM                                                                                  \
     "header_xxh3" /* of the file up to its first tensor, these 16 digits taken as zeros */
 #define PREPARED_PADDING "padding."

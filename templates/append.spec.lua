@@ -1,8 +1,8 @@
 -- append: new tokens into the cache, the streams with per-token groups (append.cu.lt).
 
--- Channels of one block: whole groups, at least 128.
+-- Room for channels in a block: whole groups, at least 128.
 local function columns(spec)
-  return math.max(128, spec.cache.group)
+  return math.max(128, operand.widest_group(spec.layout.streams))
 end
 
 return {
@@ -25,7 +25,7 @@ return {
   resources = function(spec, p)
     local blocks = 0
     for _, stream in ipairs(spec.layout.streams) do
-      if stream.axis == "token" then blocks = blocks + (stream.width + columns(spec) - 1) // columns(spec) end
+      if stream.axis == "token" then blocks = blocks + operand.blocks(stream, columns(spec)).count end
     end
     local shared = 0
     if operand.projects(spec.cache) then
@@ -35,6 +35,7 @@ return {
       threads = p.warps * 32,
       shared_bytes = shared,
       columns = columns(spec),
+      group = operand.widest_group(spec.layout.streams),
       column_blocks = blocks,
     }
   end,

@@ -7,19 +7,21 @@ local function shared_bytes(spec, p)
   return math.max(ring, p.rows * p.cols * 2)
 end
 
--- K and V are a launch each, KV heads times head_dim wide. With several latents a launch is narrower.
+-- K and V are a launch for each latent: depth is the latent's width, and width that of the heads that are made of it. Where K
+-- and V differ, all launches count as the mean one.
 local function work_of(spec, p)
-  local model, weights = spec.model, spec.weights
-  local source = spec.accumulator or spec.layout
-  local stream, weight_bytes = source.streams[1], work.weight_bytes(weights)
-  local depth, width = stream.latent_width, model.num_key_value_heads * model.head_dim // stream.latents
+  local weights, streams = spec.weights, (spec.accumulator or spec.layout).streams
+  local k, v, weight_bytes = streams[1], streams[#streams], work.weight_bytes(weights)
+  local launches, kv_width = k.latents + v.latents, spec.model.num_key_value_heads * spec.model.head_dim
+  local depth = (k.width + v.width) // launches // 64 * 64
+  local width = 2 * kv_width // launches
   local warps = p.rows // p.warp_rows * (p.cols // p.warp_cols)
   local steps = depth // 16
   return {
     columns = (width + p.cols - 1) // p.cols,
     block_tokens = p.rows,
     joined = 1,
-    launches = 2 * stream.latents,
+    launches = launches,
     token_bytes = 2 * depth + 2 * width,
     fixed_bytes = depth * width * weight_bytes,
     bytes_in_flight = (p.stages - 1) * 64 * 2 * p.rows,

@@ -70,7 +70,11 @@ static void draw_token(const page_codec *codec, int stream, random_stream *r, co
         if (!quantizer_is_data(&of->format, (size_t)c))
             code = 0;
         page_codec_set_code(codec, stream, s, token, c, code);
-        if (bits < 16 && (of->by_channel ? token : c) % codec->group == 0)
+        const size_t at = (size_t)c;
+        const bool begins = of->by_channel ? token % codec->group == 0
+                                           : at == 0 || quantizer_group_of(&of->format, at) !=
+                                                            quantizer_group_of(&of->format, at - 1);
+        if (bits < 16 && begins)
             draw_params(codec, stream, r, s, token, c);
     }
 }

@@ -143,7 +143,7 @@ static void check_row_values(const model_layer_kind *k, const page_sequence *cac
     page_codec_dequantize_token(k->codec, 0, cache, t, got);
     read_params(k, cache, t, scale, zero);
     for (int c = 0; c < s->width; c++) {
-        int at = s->by_channel ? c : c / k->codec->group;
+        size_t own = (size_t)c, at = s->by_channel ? own : quantizer_group_of(&s->format, own);
         cr_assert_leq(fabs(got[c] - latent[c]), half_step(k, scale[at], zero[at]),
                       "latent of token %d, channel %d: %g, must be %g", t, c, got[c], latent[c]);
     }
@@ -247,7 +247,7 @@ static void check_stored_codes(const model_layer_kind *k, const page_sequence *a
         expect_codes(codes[0], codes[1], width, "the accumulator's code", t);
     }
     for (size_t c = 0; c < width; c++) {
-        size_t g = c / (size_t)k->accumulator->group;
+        size_t g = quantizer_group_of(&s->format, c);
         double step = half_to_float(scale[0][g]);
         double value = quantizer_value(&s->format, codes[0][c], scale[0][g], zero[0][g]);
         cr_assert_leq(fabs(value - row[c]),

@@ -155,20 +155,31 @@ static void put_params(const expected_cache *c, int stream, const page_sequence 
                           integer_zero ? (uint16_t)p->zero : p->offset);
 }
 
-/* Channels begin .. end of a token, one after the other. */
-static void write_fed_group(expected_cache *c, int stream, const page_sequence *sequence, int t, int begin,
-                            int end, const uint16_t *row, const expected_params *p)
+int expected_feedback_room(const page_codec *codec)
+{
+    size_t most = 0;
+    for (int i = 0; i < codec->streams; i++)
+        if (!codec->stream[i].by_channel && codec->stream[i].format.group > most)
+            most = codec->stream[i].format.group;
+    return (int)most;
+}
+
+/* Group `group` of a token, which is channels begin .. end, one after the other. */
+static void write_fed_group(expected_cache *c, int stream, const page_sequence *sequence, int t, int group,
+                            int begin, int end, const uint16_t *row, const expected_params *p)
 {
     const page_stream *s = &c->codec->stream[stream];
+    const int room = expected_feedback_room(c->codec);
     float moved[256], e;
     for (int i = begin; i < end; i++)
         moved[i - begin] = half_to_float(row[i]);
     for (int j = begin; j < end; j++) {
         int code = feed_back(half_to_float(row[j]), moved[j - begin], p, s->format.integer_zero, &e);
         bool padding = expected_is_padding(s, j);
+        const float *row_of = c->feedback[stream] + (group * room + j - begin) * room;
         page_codec_set_code(c->codec, stream, sequence, t, j, padding ? 0 : (unsigned)code);
         for (int i = j + 1; i < end && !padding; i++)
-            moved[i - begin] += c->feedback[stream][j * c->codec->group + i - begin] * e;
+            moved[i - begin] += row_of[i - begin] * e;
     }
 }
 
@@ -176,10 +187,12 @@ void expected_write_token(expected_cache *c, int stream, const int32_t *pages, i
 {
     const page_stream *s = &c->codec->stream[stream];
     const page_sequence sequence = sequence_of(c, pages);
-    const int bits = s->format.bits, step = bits == 16 ? 64 : c->codec->group;
+    const int bits = s->format.bits, step = bits == 16 ? 64 : (int)s->format.group;
     float *values = malloc((size_t)s->width * sizeof *values);
-    for (int begin = 0; begin < s->width; begin += step) {
-        int end = begin + step < s->width ? begin + step : s->width, count = 0;
+    for (int begin = 0, end, group = 0; begin < s->width; begin = end, group++) {
+        const int latent_end = (begin / s->latent_width + 1) * s->latent_width;
+        int count = 0;
+        end = begin + step < latent_end ? begin + step : latent_end;
         expected_params p = {0};
         for (int i = begin; i < end; i++)
             if (!expected_is_padding(s, i))
@@ -196,7 +209,7 @@ void expected_write_token(expected_cache *c, int stream, const int32_t *pages, i
             page_codec_set_code(c->codec, stream, &sequence, t, i, (unsigned)code);
         }
         if (c->feedback[stream])
-            write_fed_group(c, stream, &sequence, t, begin, end, row, &p);
+            write_fed_group(c, stream, &sequence, t, group, begin, end, row, &p);
     }
     free(values);
 }

@@ -8,8 +8,8 @@
 
 typedef struct expected_cache {
     page_codec *codec;
-    float *feedback[PAGE_MAX_STREAMS]; /* [stored channels, up to whole groups][group]: what a channel's
-                                          error adds to those of its group; NULL: nothing. The test's own */
+    float *feedback[PAGE_MAX_STREAMS]; /* [groups][room][room]: what a channel's error adds to those of its
+                                          group (expected_feedback_room); NULL: nothing. The test's own */
     uint8_t *pages;                    /* all bits set where nothing was written */
     size_t bytes;
 } expected_cache;
@@ -17,6 +17,9 @@ typedef struct expected_cache {
 /* An image of `pool` pages of a completed spec's cache, or of its accumulator. */
 void expected_open(expected_cache *c, gen *g, const char *completed, bool accumulator, int pool);
 void expected_close(expected_cache *c);
+
+/* Channels that packed feedback has room for in each group: those of the largest group of all streams. */
+int expected_feedback_room(const page_codec *codec);
 
 /* Whether a channel of a stream is padding. */
 static inline bool expected_is_padding(const page_stream *s, int channel)

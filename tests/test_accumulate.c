@@ -144,7 +144,7 @@ static void check_codes(const struct layer *l, const cache_image *after, int i, 
 {
     const quantizer q = after->codec->stream[0].format;
     const page_sequence sequence = cache_image_sequence(after, i);
-    size_t width = (size_t)l->hidden, groups = quantizer_groups(width, q.group);
+    size_t width = (size_t)l->hidden, groups = quantizer_groups(&q, width);
     uint16_t *x = malloc(width * sizeof *x), *scale = malloc(groups * 2), *zero = malloc(groups * 2);
     uint8_t *codes = malloc(width);
     for (size_t c = 0; c < width; c++)

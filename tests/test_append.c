@@ -106,9 +106,8 @@ static uint64_t upload_projection(run *t, const uint16_t *u, int width)
  * nothing may come of it. In the order that docs/layout.md gives it. */
 static void draw_feedback(run *t, int stream, uint64_t *where)
 {
-    const int group = t->cache.codec->group,
-              groups = (t->cache.codec->stream[stream].width + group - 1) / group,
-              lanes = group < 64 ? 8 : 16;
+    const int group = expected_feedback_room(t->cache.codec),
+              groups = t->cache.codec->stream[stream].groups, lanes = group < 64 ? 8 : 16;
     const size_t count = (size_t)(groups * group * group);
     uint16_t *packed = malloc(count * sizeof *packed), *next = packed;
     float *feedback = t->cache.feedback[stream] = malloc(count * sizeof *feedback);
@@ -565,6 +564,21 @@ static struct append_case cases[] = {
     {"\"method\": \"latent\", \"bits\": 4, \"group\": 32, \"page\": 32, \"rank_k\": 75, \"zero_point\": "
      "\"integer\", \"clip\": 0.7, \"feedback\": true",
      "", 192, 3},
+    /* Groups that end with their latent: of 128 in latents of 64, 192 and 256; keys and values apart. */
+    {"\"method\": \"latent\", \"bits\": 4, \"group\": 128, \"page\": 64, \"groups_k\": 4", "", 640, 4},
+    {"\"method\": \"latent\", \"bits\": 3, \"group\": 128, \"page\": 32, \"groups_k\": 2, \"groups_v\": 6, "
+     "\"rank_k\": 350, \"zero_point\": \"integer\"",
+     ", \"dtype\": \"bf16\", \"weights\": \"bf16\"", 256, 6},
+    {"\"method\": \"latent\", \"bits\": 2, \"group\": \"row\", \"page\": 16, \"groups_v\": 2", "", 192, 6},
+    {"\"method\": \"latent\", \"bits\": 8, \"group\": 256, \"page\": 64, \"groups_k\": 4, \"axis_v\": "
+     "\"channel\"",
+     "", 192, 4},
+    {"\"method\": \"latent\", \"bits\": 2, \"group\": 128, \"page\": 64, \"groups_k\": 3, \"groups_v\": 1, "
+     "\"feedback\": true",
+     "", 192, 3},
+    {"\"method\": \"latent\", \"bits\": 4, \"group\": 128, \"page\": 64, \"groups_k\": 1, \"groups_v\": 2, "
+     "\"rank_v\": 360, \"feedback\": true",
+     "", 256, 6},
     {"\"method\": \"x\", \"bits\": 3, \"group\": 256, \"page\": 64, \"feedback\": true", "", 640, 10},
     {"\"method\": \"x\", \"bits\": 8, \"group\": 64, \"page\": 48, \"clip\": 1, \"zero_point\": "
      "\"integer\", \"feedback\": true",

@@ -76,6 +76,16 @@ static struct attend_case forms[] = {
      TEXT("method"
           : "latent", "bits" : 4, "page" : 16, "group" : 128, "groups" : 2),
      ""},
+    {"keys by head, values joint", PARTIAL,
+     TEXT("method"
+          : "latent", "bits" : 4, "page" : 16, "group" : 128, "groups_k" : 4),
+     ""},
+    {"keys joint, values by head, int8", G2,
+     TEXT("method"
+          : "latent", "bits" : 2, "page" : 64, "group"
+          : "row", "groups_v" : 2, "zero_point"
+          : "integer"),
+     ", \"weights\": \"int8\""},
     {"a latent a head, padded, channels", PARTIAL,
      TEXT("method"
           : "latent", "bits" : 3, "page" : 32, "group" : 32, "groups" : 4, "rank_k" : 80, "rank_v" : 36,

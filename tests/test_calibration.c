@@ -64,7 +64,8 @@ static layer_shape shape_of(int rank, int groups)
                          .kv_width = DKV,
                          .rank_k = rank,
                          .rank_v = rank,
-                         .groups = groups,
+                         .groups_k = groups,
+                         .groups_v = groups,
                          .quantization_group = 64,
                          .rotary_dim = DH,
                          .rotation = true};
@@ -96,7 +97,7 @@ static double distance(const layer_shape *s, const float *w, const float *u, con
     static float z[TOKENS * DKV];
     static double y[TOKENS][DKV];
     double mean[DKV] = {0}, difference = 0, size = 0;
-    int rank = s->rank_k, each = rank / s->groups, cols = DKV / s->groups;
+    int rank = s->rank_k, each = rank / s->groups_k, cols = DKV / s->groups_k;
     for (int t = 0; t < TOKENS; t++) {
         for (int k = 0; k < rank; k++) {
             double sum = 0;
@@ -114,7 +115,7 @@ static double distance(const layer_shape *s, const float *w, const float *u, con
     xq_quantizer format = XQ_QUANTIZER_INIT;
     format.bits = bits;
     format.group = s->quantization_group;
-    format.latents = s->groups;
+    format.latents = s->groups_k;
     format.clip = bits == 2 ? 0.7f : 1;
     static float feedback[DKV * 64 * 2];
     if (bits < 32 && s->feedback) {

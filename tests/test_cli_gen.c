@@ -132,7 +132,10 @@ Test(cli_gen, every_key_of_the_cache_has_an_option)
     expect_option(LATENT "--rank 512", "cache.rank_v", "512");
     expect_option(LATENT "--rank 512,256", "cache.rank_v", "256");
     expect_option("--model llama-3.1-8b --method latent-cl --rank 512", "cache.rank_k", "512");
-    expect_option(LATENT "--groups 4", "cache.groups", "4");
+    expect_option(LATENT "--groups 4", "cache.groups_k", "4");
+    expect_option(LATENT "--groups 4", "cache.groups_v", "4");
+    expect_option(LATENT "--groups 8,2", "cache.groups_k", "8");
+    expect_option(LATENT "--groups 8,2", "cache.groups_v", "2");
     expect_option(LATENT "--rotation", "cache.rotation", "true");
     expect_option(LATENT "--page 128", "cache.page", "128");
     expect_option("--model llama-3.1-8b --method latent-cl --base", "cache.base", "true");

@@ -212,7 +212,7 @@ Test(cli_options, a_value_of_another_type_is_bad_input_too, .timeout = 120)
         {"--bits", "cache.bits"},       {"--group", "cache.group"},
         {"--axis-k", "cache.axis_k"},   {"--axis-v", "cache.axis_v"},
         {"--clip", "cache.clip"},       {"--zero-point", "cache.zero_point"},
-        {"--rank", "--rank"},           {"--groups", "cache.groups"},
+        {"--rank", "--rank"},           {"--groups", "--groups"},
         {"--page", "cache.page"},       {"--accumulator-bits", "cache.accumulator_bits"},
         {"--dtype", "dtype"},           {"--weights", "weights"},
         {"--queries", "queries"},       {"--method", "cache.method"},

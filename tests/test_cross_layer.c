@@ -150,7 +150,8 @@ static void describe(struct layer *l, const char *completed)
     int rows = latent ? l->shape.rank_k : D, cached = k->codec->stream[0].width;
     l->wk = as_seen(l, completed, latent ? "ak" : "wk", latent ? l->weights.ak : l->weights.wk, rows);
     l->wv = as_seen(l, completed, latent ? "av" : "wv", latent ? l->weights.av : l->weights.wv, rows);
-    k->layer = (reference_layer){.wk = l->wk, .wv = l->wv, .inner_k = rows, .inner_v = rows, .latents = 1};
+    k->layer = (reference_layer){
+        .wk = l->wk, .wv = l->wv, .inner_k = rows, .inner_v = rows, .latents_k = 1, .latents_v = 1};
     if (l->shape.method == LAYER_LATENT_CL) {
         l->ukv = calloc((size_t)D * (size_t)cached, sizeof *l->ukv);
         cr_assert_not_null(l->ukv);

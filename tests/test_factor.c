@@ -213,7 +213,8 @@ Test(factor, a_rotation_of_x_and_what_is_behind_it_make_the_projections_again)
                            .head_dim = COLS,
                            .kv_width = COLS,
                            .rank_k = ROWS,
-                           .groups = 1,
+                           .groups_k = 1,
+                           .groups_v = 1,
                            .quantization_group = 32,
                            .rotation = true};
     layer_weights x = {.wk = malloc(sizeof w), .wv = malloc(sizeof w)};

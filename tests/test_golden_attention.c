@@ -163,7 +163,7 @@ static void attend(const struct golden *g, const char *completed, double out[HEA
            *bk = w.bk ? doubles(w.bk, DKV) : NULL, *bv = w.bv ? doubles(w.bv, DKV) : NULL,
            *norm = w.k_norm ? doubles(w.k_norm, attention.norm == REFERENCE_NORM_ROW ? DKV : DH) : NULL,
            *sinks = w.sinks ? doubles(w.sinks, HEADS) : NULL;
-    const reference_layer layer = {wk, wv, D, D, 1, bk, bv, norm, sinks};
+    const reference_layer layer = {wk, wv, D, D, 1, 1, bk, bv, norm, sinks};
     const reference_queries queries = {.count = 1, .q = q};
     reference_attend_layer(&attention, &layer, TOKENS, x, x, &queries, out, lse, &err);
     cr_assert_eq(err.status, XQ_OK, "%s", err.message);

@@ -86,7 +86,8 @@ static double *expected_keys(const struct scene *s, int sequence)
         identity[i * width + i] = 1;
     for (int i = 0; i < (m->norm == REFERENCE_NORM_ROW ? s->width : m->head_dim); i++)
         norm[i] = s->k_norm[i];
-    reference_layer layer = {.wk = identity, .inner_k = s->width, .latents = 1, .k_norm = norm};
+    reference_layer layer = {
+        .wk = identity, .inner_k = s->width, .latents_k = 1, .latents_v = 1, .k_norm = norm};
     error err = ERROR_INIT;
     cr_assert_eq(reference_keys(m, &layer, s->pages.lengths[sequence], x, s->positions[sequence], k, &err),
                  XQ_OK, "%s", err.message);

@@ -86,8 +86,12 @@ ParameterizedTest(struct cache_case *c, kernels_unfused, the_pipeline_matches_th
             double *xk = cache_image_rows(&image, 0, i),
                    *xv = cache_image_rows(&image, image.codec->streams - 1, i);
             double *qd = elements_doubles(q + (size_t)i * per_sequence, false, per_sequence);
-            const reference_layer layer = {
-                .wk = wkd, .wv = wvd, .inner_k = key->width, .inner_v = value->width, .latents = 1};
+            const reference_layer layer = {.wk = wkd,
+                                           .wv = wvd,
+                                           .inner_k = key->width,
+                                           .inner_v = value->width,
+                                           .latents_k = 1,
+                                           .latents_v = 1};
             const reference_queries last = {.count = 1, .q = qd, .without_sinks = true};
             error err = ERROR_INIT;
             cr_assert_eq(reference_attend_layer(&f.model, &layer, p.lengths[i], xk, xv, &last,

@@ -220,6 +220,27 @@ Test(layout, latents_of_groups_are_padded_apart)
           {"layout.streams.1.rank", 256}, {"layout.streams.1.width", 1024});
 }
 
+Test(layout, groups_of_channels_end_with_their_latent)
+{
+    CHECK("{\"model\": \"llama-3.1-8b\", \"cache\": {\"groups_k\": 8, \"rank_k\": 1000, \"group\": 256}}",
+          {"cache.groups_v", 1}, {"layout.streams.0.latents", 8}, {"layout.streams.0.latent_width", 128},
+          {"layout.streams.0.group", 128}, {"layout.streams.0.groups", 8}, {"layout.streams.1.latents", 1},
+          {"layout.streams.1.group", 256}, {"layout.streams.1.groups", 4});
+    CHECK("{\"model\": \"smollm2-135m\", \"cache\": {\"groups_v\": 3}}", {"layout.streams.0.groups", 2},
+          {"layout.streams.1.group", 64}, {"layout.streams.1.groups", 3});
+    CHECK("{\"model\": \"smollm2-135m\", \"cache\": {\"groups\": 3, \"group\": \"row\"}}",
+          {"cache.group", 64}, {"cache.groups_k", 3}, {"cache.groups_v", 3},
+          {"layout.streams.0.groups", 3});
+    CHECK("{\"model\": {\"hidden_size\": 512, \"num_attention_heads\": 6, \"num_key_value_heads\": 6, "
+          "\"head_dim\": 64}, \"cache\": {\"method\": \"latent\", \"groups_k\": 2, \"groups_v\": 3, "
+          "\"group\": 128}}",
+          {"layout.streams.0.group", 128}, {"layout.streams.0.groups", 4}, {"layout.streams.1.group", 128},
+          {"layout.streams.1.groups", 3});
+    /* Groups of tokens stay as they are. */
+    CHECK("{\"model\": \"smollm2-135m\", \"cache\": {\"groups_k\": 3, \"axis_k\": \"channel\"}}",
+          {"layout.streams.0.group", 128}, {"layout.streams.1.group", 128});
+}
+
 /* ---------------------------------------------------------------- columns of K */
 
 static void check_columns(const char *model, const char *path, const char *expected)

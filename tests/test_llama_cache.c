@@ -91,13 +91,14 @@ static float *factor(int cols)
 /* Ranks as the formats have them; a layer before the base shares what it needs. */
 static sources make_sources(const config *c, const formats *f, const char *type)
 {
-    int rank[2] = {D, D}, joint = D, groups = 1;
+    int rank[2] = {D, D}, joint = D, groups[2] = {1, 1};
     for (int l = 0; l < LAYERS; l++) {
         const format *layer = &f->layer[l];
         if (layer->method == CACHE_LATENT) {
             rank[0] = layer->stream[0].width;
             rank[1] = layer->stream[1].width;
-            groups = layer->groups;
+            groups[0] = layer->stream[0].quantizer.latents;
+            groups[1] = layer->stream[1].quantizer.latents;
         }
         if (layer->method == CACHE_LATENT_CL)
             joint = layer->stream[0].width;
@@ -107,8 +108,8 @@ static sources make_sources(const config *c, const formats *f, const char *type)
     s.weights.wv = s.matrix[1] = random_matrix(D, DKV, 2);
     s.weights.uk = s.matrix[2] = factor(rank[0]);
     s.weights.uv = s.matrix[3] = factor(rank[1]);
-    s.weights.ak = s.matrix[4] = random_matrix(rank[0] / groups, DKV, 3);
-    s.weights.av = s.matrix[5] = random_matrix(rank[1] / groups, DKV, 4);
+    s.weights.ak = s.matrix[4] = random_matrix(rank[0] / groups[0], DKV, 3);
+    s.weights.av = s.matrix[5] = random_matrix(rank[1] / groups[1], DKV, 4);
     s.weights.ukv = s.matrix[6] = factor(joint);
     if (c->gemma) {
         s.weights.k_norm = s.matrix[7] = random_matrix(c->head_dim, 1, 5);

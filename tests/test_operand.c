@@ -14,6 +14,7 @@ struct form {
     char name[40];
     char cache[200]; /* inside of the spec's "cache" */
     char dtype[8];
+    int kv_heads; /* 0: 4 */
 };
 
 static const char *spec_of(const struct form *c, int hidden, int kv_heads)
@@ -59,7 +60,7 @@ static void check_rows(fixture *f, const cache_image *image, int s, uint64_t row
 #define TEXT(...) #__VA_ARGS__
 #define FORM(name, ...)                                                                                    \
     {                                                                                                      \
-        name, TEXT(__VA_ARGS__), ""                                                                        \
+        name, TEXT(__VA_ARGS__), "", 0                                                                     \
     }
 #define LATENT "method" : "latent", "rank_k" : 128, "rank_v" : 192
 
@@ -116,6 +117,12 @@ static struct form forms[] = {
          : "integer"),
     FORM("grouped latents", "method"
          : "latent", "rank_k" : 128, "rank_v" : 256, "groups" : 2, "bits" : 4, "group" : 128, "page" : 16),
+    {"groups that end with their latent",
+     TEXT("method"
+          : "latent", "rank_k" : 380, "rank_v" : 300, "groups_k" : 2, "groups_v" : 3, "bits" : 3,
+            "group" : 128, "page" : 16, "zero_point"
+          : "integer"),
+     "", 6},
     FORM("padded ranks", "method"
          : "latent", "rank_k" : 100, "rank_v" : 7, "bits" : 3, "group" : 64, "page" : 32, "axis_k"
          : "channel"),
@@ -133,7 +140,7 @@ static struct form forms[] = {
          : "row", "page" : 48, "accumulator_bits" : 4, "zero_point"
          : "integer"),
     {"bf16", "\"method\": \"latent\", \"bits\": 4, \"group\": 64, \"page\": 16, \"axis_k\": \"channel\"",
-     "bf16"},
+     "bf16", 0},
 };
 
 ParameterizedTestParameters(operand, every_cached_value_is_rounded_once)
@@ -144,7 +151,7 @@ ParameterizedTestParameters(operand, every_cached_value_is_rounded_once)
 ParameterizedTest(struct form *c, operand, every_cached_value_is_rounded_once)
 {
     fixture f;
-    fixture_open(&f, spec_of(c, 320, 4));
+    fixture_open(&f, spec_of(c, 320, c->kv_heads ? c->kv_heads : 4));
     const test_kernel *k = fixture_kernel(&f, "dequantize");
     for (int n = 0; n < 8; n++) {
         random_stream r = random_begin(19, (uint64_t)n);

@@ -75,22 +75,24 @@ static void draw_or_check(const cache *c, int sequence, int stream, const char *
             page_codec_dequantize_token(c->codec, stream, seq, t, x_hat);
         for (int i = 0; i < s->width; i++) {
             const bool data = quantizer_is_data(&s->format, (size_t)i), half = bits == 16 || t >= tail;
-            const int shared = s->by_channel ? i : i / group; /* whose scale and zero */
+            const size_t at = (size_t)i, own = s->by_channel ? at : quantizer_group_of(&s->format, at);
+            const bool begins =
+                s->by_channel ? t % group == 0 : i == 0 || own != quantizer_group_of(&s->format, at - 1);
             unsigned code =
                 half ? half_from_float(random_normal(&r)) : (unsigned)random_between(&r, 0, top);
             code = data ? code : 0;
-            if (!half && (s->by_channel ? t : i) % group == 0) {
-                scale[shared] = half_from_float(random_normal(&r));
-                zero[shared] = s->format.integer_zero ? (uint16_t)random_between(&r, 0, top)
-                                                      : half_from_float(random_normal(&r));
+            if (!half && begins) {
+                scale[own] = half_from_float(random_normal(&r));
+                zero[own] = s->format.integer_zero ? (uint16_t)random_between(&r, 0, top)
+                                                   : half_from_float(random_normal(&r));
                 if (!check)
-                    page_codec_set_params(c->codec, stream, seq, t, i, scale[shared], zero[shared]);
+                    page_codec_set_params(c->codec, stream, seq, t, i, scale[own], zero[own]);
             }
             if (check)
                 cr_assert_eq(x_hat[i],
                              !data  ? 0
                              : half ? (double)half_to_float((uint16_t)code)
-                                    : quantizer_value(&s->format, (int)code, scale[shared], zero[shared]),
+                                    : quantizer_value(&s->format, (int)code, scale[own], zero[own]),
                              "%s: stream %s, token %d of %d, channel %d", spec, s->name, t, seq->length, i);
             else if (t >= tail)
                 page_codec_tail_row(c->codec, stream, seq, t)[i] = (uint16_t)code;

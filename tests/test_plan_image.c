@@ -267,7 +267,7 @@ Test(plan_image, other_files_and_versions_are_told_apart)
                    "these 39 bytes do not begin as one does", "foreign");
     image[8]++;
     sign(image, bytes);
-    expect_refused(image, bytes, XQ_ERROR_FORMAT, "it has version 4; this library reads version 3",
+    expect_refused(image, bytes, XQ_ERROR_FORMAT, "it has version 5; this library reads version 4",
                    "newer");
     image[8]--;
     sign(image, bytes);

@@ -321,7 +321,7 @@ PREPARED_TEST(a_plan_with_other_weights_is_refused_by_field, .timeout = 120)
                  ": packed for weights f16, the plan's is int8;");
     refuses_plan(p, plan_spec(p, 0, "f16", "\"rank_v\": 64"), "cache.rank_v",
                  ": packed for cache.rank_v 128, the plan's is 64;");
-    refuses_plan(p, plan_spec(p, 0, "f16", "\"groups\": 2"), "cache.groups", "the plan's is 2;");
+    refuses_plan(p, plan_spec(p, 0, "f16", "\"groups_v\": 2"), "cache.groups_v", "the plan's is 2;");
     refuses_plan(p, plan_spec(p, 0, "f16", "\"rotation\": false"), "cache.rotation",
                  ": packed for cache.rotation true, the plan's is false;");
     refuses_plan(p, plan_spec(p, 0, "f16", "\"feedback\": true"), "cache.feedback",

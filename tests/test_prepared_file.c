@@ -18,9 +18,11 @@
 #define MODEL                                                                                              \
     "{\"model\":{\"hidden_size\":2,\"num_attention_heads\":1,\"num_key_value_heads\":1,\"head_dim\":1,"    \
     "\"attention_bias\":true},\"cache\":{"
-static const char spec[] = MODEL "\"method\":\"latent\",\"bits\":4,\"groups\":1,\"rank_k\":3,\"rank_v\":1,"
-                                 "\"rotation\":true},\"tuning\":{}}";
-static const char cross_spec[] = MODEL "\"method\":\"x-cl\",\"groups\":1,\"rank_k\":2,\"rank_v\":0}}";
+static const char spec[] =
+    MODEL "\"method\":\"latent\",\"bits\":4,\"groups_k\":1,\"groups_v\":1,\"rank_k\":3,\"rank_v\":1,"
+          "\"rotation\":true},\"tuning\":{}}";
+static const char cross_spec[] =
+    MODEL "\"method\":\"x-cl\",\"groups_k\":1,\"groups_v\":1,\"rank_k\":2,\"rank_v\":0}}";
 static float uk[6] = {1, 2, 3, 4, 5, 6}, ak[3] = {0.1f, -65504, 1e-8f}, uv[2] = {7, 8}, av[1] = {9};
 static float wk[2] = {1, 2}, wv[2] = {3, 4};
 static float bk[1] = {0.3f}, bv[1] = {1e9f}; /* vectors stay f32 */
@@ -103,9 +105,9 @@ Test(prepared_file, what_is_written_is_read_back)
         layer_weights w;
         double kept[2] = {0};
         error err = ERROR_INIT;
-        cr_assert_str_eq(head->methods[0].spec,
-                         MODEL "\"method\":\"latent\",\"groups\":1,\"rank_k\":3,\"rank_v\":1,"
-                               "\"rotation\":true}}");
+        cr_assert_str_eq(head->methods[0].spec, MODEL
+                         "\"method\":\"latent\",\"groups_k\":1,\"groups_v\":1,\"rank_k\":3,\"rank_v\":1,"
+                         "\"rotation\":true}}");
         cr_assert_eq(prepared_method_of(head, 2), &head->methods[0]);
         cr_assert_eq(head->layer_count, 2);
         cr_assert(head->layers[0] == 2 && head->layers[1] == 7 && head->model_layers == 8);
@@ -306,9 +308,9 @@ Test(prepared_file, files_of_other_kinds_and_versions_are_refused_with_what_to_d
     open_refused(bad, "XQWEIGHT\3\0\0\0\0\0\0\0", 16,
                  "an .xqw file, which this xq does not read; make it anew: `xq prepare MODEL_DIR --out "
                  "FILE.safetensors`");
-    *value_at(data, size, "xq_prepared") = '2';
+    *value_at(data, size, "xq_prepared") = '1';
     open_refused(bad, data, size,
-                 "__metadata__.xq_prepared is version 2; this xq reads version 1: run `xq prepare` again");
+                 "__metadata__.xq_prepared is version 1; this xq reads version 2: run `xq prepare` again");
     free(data);
     error err = ERROR_INIT;
     cr_assert_eq(safetensors_write(bad, &t, 1, &err), XQ_OK, "%s", err.message);
@@ -716,9 +718,10 @@ Test(prepared_resume, another_command_starts_anew_and_says_why)
     static const int others[] = {2, 8};
     static const char unbiased[] =
         "{\"model\":{\"hidden_size\":2,\"num_attention_heads\":1,\"num_key_value_heads\":1,\"head_dim\":1},"
-        "\"cache\":{\"method\":\"latent\",\"groups\":1,\"rank_k\":3,\"rank_v\":1,\"rotation\":true}}";
+        "\"cache\":{\"method\":\"latent\",\"groups_k\":1,\"groups_v\":1,\"rank_k\":3,\"rank_v\":1,"
+        "\"rotation\":true}}";
     static const char plain[] =
-        MODEL "\"method\":\"latent\",\"bits\":4,\"groups\":1,\"rank_k\":2,\"rank_v\":1}}";
+        MODEL "\"method\":\"latent\",\"bits\":4,\"groups_k\":1,\"groups_v\":1,\"rank_k\":2,\"rank_v\":1}}";
     prepared_contents c = contents(TENSOR_BF16);
     starts_anew(&c, "another type of matrices");
     c = contents(TENSOR_F16);

@@ -68,7 +68,7 @@ class PreparedWeights(unittest.TestCase):
     def test_metadata_say_what_the_file_is(self):
         with self.prepare("--method", "latent", "--layers", "0,2", "--pack") as file:
             metadata = file.metadata()
-        self.assertEqual(metadata["xq_prepared"], "1")
+        self.assertEqual(metadata["xq_prepared"], "2")
         self.assertEqual(json.loads(metadata["layers"]), [0, 2])
         self.assertEqual(json.loads(metadata["spec"])["cache"]["method"], "latent")
         self.assertEqual(json.loads(metadata["packing"])["weights"], "f16")

@@ -442,8 +442,8 @@ class Weights(unittest.TestCase):
                                        "cache": {"bits": 4, "page": PAGE, **changes}}).weight_shapes()
         self.assertEqual(shapes(method="x", rotation=False), {"wk": (D, DKV), "wv": (D, DKV)})
         self.assertEqual(shapes(method="x"), {"uk": (D, D), "ak": (D, DKV), "av": (D, DKV)})
-        self.assertEqual(shapes(method="latent", rank_k=40, rank_v=64, groups=2), {
-            "uk": (D, 40), "ak": (20, DKV), "uv": (D, 64), "av": (32, DKV)})
+        self.assertEqual(shapes(method="latent", rank_k=40, rank_v=64, groups_k=2, groups_v=1), {
+            "uk": (D, 40), "ak": (20, DKV), "uv": (D, 64), "av": (64, DKV)})
         self.assertEqual(shapes(method="latent-cl", rank_k=64), {"wk": (D, DKV), "wv": (D, DKV), "ukv": (D, 64)})
         self.assertEqual(shapes(method="latent", feedback=True)["k_cost"], (DKV,))
         self.assertEqual(shapes(method="x", rotation=False, model={"attention_bias": True, "qk_norm": "row"}), {

@@ -33,7 +33,8 @@ static void decode(const quantizer *q, const uint8_t *codes, const uint16_t *sca
                    size_t width, double *x_hat)
 {
     for (size_t c = 0; c < width; c++)
-        x_hat[c] = quantizer_value(q, codes[c], scale[c / q->group], zero[c / q->group]);
+        x_hat[c] =
+            quantizer_value(q, codes[c], scale[quantizer_group_of(q, c)], zero[quantizer_group_of(q, c)]);
 }
 
 Test(quantizer, constant_group_has_scale_zero_and_codes_zero)
@@ -167,11 +168,35 @@ Test(quantizer, last_group_may_be_shorter)
 {
     uint16_t x[5] = {h(0), h(15), h(0), h(30), h(7)}, scale[3], offset[3];
     uint8_t codes[5];
-    cr_assert_eq(quantizer_groups(5, 2), 3);
-    cr_assert_eq(quantizer_groups(576, 128), 5);
+    cr_assert_eq(quantizer_groups(&(quantizer){.group = 2}, 5), 3);
+    cr_assert_eq(quantizer_groups(&(quantizer){.group = 128}, 576), 5);
     quantizer_encode(&(quantizer){.bits = 4, .group = 2}, x, 5, codes, scale, offset);
     cr_assert(scale[0] == h(1) && scale[1] == h(2) && scale[2] == 0 && offset[2] == h(7));
     cr_assert(codes[3] == 15 && codes[4] == 0);
+}
+
+Test(quantizer, groups_of_channels_end_with_their_latent)
+{
+    /* Two latents of six columns, of which five hold data; groups of four: 4 and 2 columns in each. */
+    const quantizer q = {.bits = 2, .group = 4, .rank = 5, .latent_width = 6};
+    static const size_t own[12] = {0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3};
+    uint16_t x[12], scale[4], offset[4];
+    uint8_t codes[12];
+    cr_assert_eq(quantizer_groups(&q, 12), 4);
+    for (size_t c = 0; c < 12; c++) {
+        cr_assert_eq(quantizer_group_of(&q, c), own[c]);
+        x[c] = h((float)((own[c] + 1) * (c % 2 ? 3 : 0)) + 10 * (float)own[c]);
+    }
+    cr_assert_eq(quantizer_group_end(&q, 0, 12), 4);
+    cr_assert_eq(quantizer_group_end(&q, 4, 12), 6);
+    cr_assert_eq(quantizer_group_end(&q, 6, 12), 10);
+    cr_assert_eq(quantizer_group_end(&q, 10, 11), 11);
+    quantizer_encode(&q, x, 12, codes, scale, offset);
+    for (size_t g = 0; g < 4; g++) {
+        const bool single = g % 2; /* beside a column of padding */
+        cr_assert_eq(scale[g], single ? 0 : h((float)g + 1), "group %zu", g);
+        cr_assert_eq(offset[g], h(10 * (float)g), "group %zu", g);
+    }
 }
 
 Test(quantizer, error_is_at_most_half_a_step)

@@ -69,7 +69,8 @@ Test(reference, equals_the_formula_written_out)
     fill(wk, D * KV * DH);
     fill(wv, D * KV * DH);
     fill(q, HEADS * DH);
-    const reference_layer layer = {.wk = wk, .wv = wv, .inner_k = D, .inner_v = D, .latents = 1};
+    const reference_layer layer = {
+        .wk = wk, .wv = wv, .inner_k = D, .inner_v = D, .latents_k = 1, .latents_v = 1};
     const reference_queries last = {.count = 1, .q = q};
     cr_assert_eq(reference_attend_layer(&tiny, &layer, TOKENS, x, x, &last, out, lse, &err), XQ_OK);
     for (int head = 0; head < HEADS; head++) {

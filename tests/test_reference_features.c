@@ -41,7 +41,7 @@ static void open_fixture(fixture *f)
     fill(&r, f->norm, DKV);
     fill(&r, f->sinks, H);
     fill(&r, f->q, MAX_Q * ROW);
-    f->layer = (reference_layer){f->wk, f->wv, D, D, 1, f->bk, f->bv, f->norm, f->sinks};
+    f->layer = (reference_layer){f->wk, f->wv, D, D, 1, 1, f->bk, f->bv, f->norm, f->sinks};
     f->queries = (reference_queries){.count = 1, .q = f->q};
 }
 
@@ -81,7 +81,7 @@ static void expect_rows_give_the_same(fixture *f, int latents, int queries)
     double k[N * DKV], v[N * DKV], out[MAX_Q * ROW], lse[MAX_Q * H];
     int64_t positions[N];
     f->layer.inner_k = f->layer.inner_v = D / latents;
-    f->layer.latents = latents;
+    f->layer.latents_k = f->layer.latents_v = latents;
     f->queries.count = queries;
     reference_token_positions(&f->queries, N, positions);
     cr_assert_eq(reference_keys(&f->model, &f->layer, N, f->x, positions, k, &err), XQ_OK);
@@ -391,7 +391,7 @@ Test(reference_features, biases_are_one_more_input_that_is_always_one)
     memcpy(wv, widened.wv, sizeof widened.wv);
     memcpy(wk + D * DKV, widened.bk, sizeof widened.bk);
     memcpy(wv + D * DKV, widened.bv, sizeof widened.bv);
-    reference_layer layer = {wk, wv, D + 1, D + 1, 1, NULL, NULL, NULL, NULL};
+    reference_layer layer = {wk, wv, D + 1, D + 1, 1, 1, NULL, NULL, NULL, NULL};
     cr_assert_eq(reference_attend_layer(&widened.model, &layer, N, x, x, &widened.queries, widened.out,
                                         widened.lse, &err),
                  XQ_OK);
@@ -469,7 +469,7 @@ Test(reference_features, grouped_latents_are_weights_with_blocks_of_zeros)
     blocks.layer.wk = wk;
     blocks.layer.wv = wv;
     grouped.layer.inner_k = grouped.layer.inner_v = D / 2;
-    grouped.layer.latents = 2;
+    grouped.layer.latents_k = grouped.layer.latents_v = 2;
     attend(&grouped);
     attend(&blocks);
     expect_same(&blocks, &grouped, 1);

@@ -85,8 +85,8 @@ static void check_attention(const char *directory, const char *suffix, const str
                           layer->bv ? to_doubles(layer->bv, LAYER_DKV) : NULL,
                           layer->k_norm ? to_doubles(layer->k_norm, LAYER_DH) : NULL,
                           layer->sinks ? to_doubles(layer->sinks, LAYER_HEADS) : NULL};
-    const reference_layer projections = {wk,         wv,         LAYER_D,    LAYER_D,   1,
-                                         vectors[0], vectors[1], vectors[2], vectors[3]};
+    const reference_layer projections = {wk, wv,         LAYER_D,    LAYER_D,    1,
+                                         1,  vectors[0], vectors[1], vectors[2], vectors[3]};
     double *o = read_doubles(file, named("o", suffix), 3, o_shape);
     double *lse = read_doubles(file, named("lse", suffix), 2, o_shape);
     double *q = to_doubles(layer->q, values), *expected = malloc(sizeof *expected * (values + lses));
@@ -444,6 +444,8 @@ Test(run, grouped_and_padded_latents_and_bf16_run)
     struct layer layer = layer_random(45, 2);
     check_exact(&layer, "", "--groups 2 --axis-k channel --bits 8 --rotation", 2e-2);
     check_exact(&layer, "", "--groups 2 --bits 8 --feedback", 2e-2);
+    check_exact(&layer, "", "--groups 2,1 --bits 8 --feedback", 2e-2);
+    check_exact(&layer, "", "--groups 1,2 --bits 8 --unfused", 2e-2);
     check_exact(&layer, "", "--groups 2 --rank 126,120 --bits 8", 0.5);
     check_exact(&layer, "", "--dtype bf16 --weights bf16", 3e-2);
     check_exact(&layer, "", "--dtype bf16 --unfused", 3e-2);

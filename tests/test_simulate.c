@@ -54,7 +54,8 @@ static void check_rows(const quantizer *q, size_t stored, size_t width, const fl
         for (size_t c = 0, at = 0; c < stored; c++)
             if (quantizer_is_data(q, c)) {
                 expect(&x_hat[t * width + at],
-                       quantizer_kernel_value(q, codes[c], scale[c / q->group], zero[c / q->group]),
+                       quantizer_kernel_value(q, codes[c], scale[quantizer_group_of(q, c)],
+                                              zero[quantizer_group_of(q, c)]),
                        "by token", t, at);
                 at++;
             }
@@ -90,11 +91,13 @@ static void check(xq_quantizer s, size_t width, float poison)
     size_t latents = s.latents ? (size_t)s.latents : 1;
     quantizer q = {.bits = s.bits, .integer_zero = s.integer_zero, .clip = s.clip, .rank = width / latents};
     q.latent_width = (q.rank + 63) / 64 * 64;
-    q.group = s.group ? (size_t)s.group : latents * q.latent_width;
+    q.group = s.group ? (size_t)s.group : q.latent_width;
     if (s.by_channel) {
         q.rank = q.latent_width = 0; /* channels are on their own: padding has none of the data's */
         check_channels(&q, width, x, x_hat);
     } else {
+        if (latents > 1 && q.group > q.latent_width)
+            q.group = q.latent_width;
         check_rows(&q, latents * q.latent_width, width, x, x_hat);
     }
     cr_assert_eq(xq_simulate_cache(&s, ROWS, (int64_t)width, x, x), XQ_OK);
@@ -108,8 +111,8 @@ Test(simulate, a_cache_holds_what_its_codes_stand_for)
     static const struct {
         size_t width;
         int32_t latents, group;
-    } shapes[] = {{576, 0, 128}, {192, 1, 128}, {192, 3, 64}, {192, 1, 0}, {96, 2, 64},
-                  {96, 2, 128},  {100, 1, 32},  {130, 2, 32}, {12, 4, 0},  {600, 3, 256}};
+    } shapes[] = {{576, 0, 128}, {192, 1, 128}, {192, 3, 64}, {192, 1, 0}, {96, 2, 64},  {96, 2, 128},
+                  {360, 2, 128}, {100, 1, 32},  {130, 2, 32}, {12, 4, 0},  {600, 3, 256}};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
         for (int bits = 2; bits <= 8; bits += bits < 4 ? 1 : 4)
             for (int integer = 0; integer < 2; integer++) {

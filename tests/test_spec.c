@@ -150,7 +150,16 @@ Test(spec, impossible_values_are_refused_with_the_valid_ones)
     refuses_cache("\"page\": 0", XQ_ERROR_SPEC, "cache.page", "valid");
     refuses_cache("\"rank_k\": 320", XQ_ERROR_SPEC, "cache.rank_k", "1 to 256");
     refuses_cache("\"rank_v\": 101, \"groups\": 2", XQ_ERROR_SPEC, "cache.rank_v",
-                  "multiples of groups (2)");
+                  "multiples of groups_v (2)");
+    refuses_cache("\"rank_k\": 101, \"groups_k\": 2", XQ_ERROR_SPEC, "cache.rank_k",
+                  "multiples of groups_k (2)");
+    refuses_cache("\"groups_k\": 3", XQ_ERROR_SPEC, "cache.groups_k",
+                  "does not divide num_key_value_heads (4); valid: 1, 2, 4");
+    refuses_cache("\"method\": \"x\", \"groups_v\": 2", XQ_ERROR_SPEC, "cache.groups_v",
+                  "no grouped latents");
+    refuses_cache("\"groups_v\": 8", XQ_ERROR_SPEC, "cache.groups_v", "valid: 1, 2, 4");
+    refuses_cache("\"groups\": 4, \"groups_k\": 4, \"groups_v\": 1", XQ_ERROR_SPEC, "cache.groups",
+                  "no meaning beside groups_k (4) and groups_v (1); leave it out");
     refuses_cache("\"groups\": 3", XQ_ERROR_SPEC, "cache.groups",
                   "does not divide num_key_value_heads (4)");
     refuses_cache("\"axis_k\": \"channel\", \"group\": \"row\", \"rank_k\": 192, \"rank_v\": 192",

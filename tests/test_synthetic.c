@@ -18,7 +18,8 @@ static layer_shape shape_of(layer_method method, int kv_heads, int groups, bool 
                      .kv_heads = kv_heads,
                      .head_dim = 12,
                      .kv_width = 12 * kv_heads,
-                     .groups = groups,
+                     .groups_k = groups,
+                     .groups_v = groups,
                      .rank_k = 96,
                      .quantization_group = 32,
                      .rotation = rotation};
@@ -40,7 +41,7 @@ static layer_weights drawn(const layer_shape *s, uint64_t seed, int layer)
 /* ‖W - U·A‖ / ‖W‖ of the columns of each group. */
 static double lost(const layer_shape *s, int all_ranks, const float *w, const float *u, const float *a)
 {
-    int cols = s->kv_width / s->groups, rank = all_ranks / s->groups;
+    int cols = s->kv_width / s->groups_k, rank = all_ranks / s->groups_k; /* groups_v is the same */
     double difference = 0, norm = 0;
     for (int i = 0; i < s->hidden_size; i++)
         for (int j = 0; j < s->kv_width; j++) {

@@ -140,9 +140,9 @@ static param_place param_of(const page_codec *codec, const page_stream *s, const
                             int token, int channel, uint8_t **page)
 {
     int number = token / codec->page_tokens;
-    param_place at = s->by_channel
-                         ? param_of_channel(codec, s, channel, token / codec->group, &number)
-                         : param_of_token(codec, s, token % codec->page_tokens, channel / codec->group);
+    param_place at = s->by_channel ? param_of_channel(codec, s, channel, token / codec->group, &number)
+                                   : param_of_token(codec, s, token % codec->page_tokens,
+                                                    (int)quantizer_group_of(&s->format, (size_t)channel));
     *page = page_at(codec, sequence, number);
     return at;
 }
@@ -213,11 +213,14 @@ void page_codec_dequantize_token(const page_codec *codec, int stream, const page
     const uint16_t *row = in_tail ? page_codec_tail_row(codec, stream, sequence, token) : NULL;
     const uint8_t *page = in_tail ? NULL : page_at(codec, sequence, token / codec->page_tokens);
     uint16_t scale = 0, zero = 0;
+    size_t group_end = 0; /* groups of channels: the channel behind the group in hand */
     for (int c = 0; c < s->width; c++) {
         const unsigned code = in_tail ? row[c] : get_code(codec, s, page, token % codec->page_tokens, c);
         const bool is_half = in_tail || s->format.bits == 16;
-        if (!is_half && (s->by_channel || c % codec->group == 0))
+        if (!is_half && (s->by_channel || (size_t)c == group_end)) {
             page_codec_params(codec, stream, sequence, token, c, &scale, &zero);
+            group_end = quantizer_group_end(&s->format, (size_t)c, (size_t)s->width);
+        }
         x_hat[c] = !quantizer_is_data(&s->format, (size_t)c) ? 0
                    : is_half                                 ? (double)half_to_float((uint16_t)code)
                              : quantizer_value(&s->format, (int)code, scale, zero);

@@ -32,7 +32,7 @@ typedef struct page_stream {
 } page_stream;
 
 typedef struct page_codec {
-    int bits, group; /* elements per quantization group */
+    int bits, group; /* as the spec says: elements per quantization group, at most */
     int page_tokens, tile_tokens, unit_channels;
     size_t tile_bytes, page_bytes, tail_bytes;
     int streams;

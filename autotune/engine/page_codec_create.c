@@ -38,7 +38,7 @@ static xq_status set_stream(gen *g, const struct spec_view *v, const struct spec
         .by_channel = from->by_channel,
         .groups = from->groups,
         .format = {.bits = from->bits,
-                   .group = (size_t)v->group,
+                   .group = (size_t)from->group,
                    .integer_zero = v->integer_zero,
                    .rank = (size_t)from->rank,
                    .latent_width = (size_t)from->latent_width},

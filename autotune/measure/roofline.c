@@ -32,8 +32,8 @@ static double factored_flops(const layer_shape *p, const roofline_layer *t, cons
 {
     double h = p->heads, hkv = p->kv_heads, dh = p->head_dim;
     bool latent = p->method == LAYER_LATENT;
-    double rk = latent ? (double)p->rank_k / p->groups : p->hidden_size;
-    double rv = latent ? (double)p->rank_v / p->groups : p->hidden_size;
+    double rk = latent ? (double)p->rank_k / p->groups_k : p->hidden_size;
+    double rv = latent ? (double)p->rank_v / p->groups_v : p->hidden_size;
     double turning = t->remat_columns, still = dh - turning;
     double flops = 2 * rk * hkv * turning * v->tokens + 2 * h * turning * v->pairs;
     if (still > 0)
@@ -51,8 +51,9 @@ static bool is_narrow(const roofline_layer *t)
 static double weights_bytes(const layer_shape *p, const roofline_layer *t)
 {
     bool narrow = is_narrow(t);
-    double inner =
-        p->method == LAYER_LATENT ? (double)(p->rank_k + p->rank_v) / p->groups : 2.0 * p->hidden_size;
+    double inner = p->method == LAYER_LATENT
+                       ? (double)p->rank_k / p->groups_k + (double)p->rank_v / p->groups_v
+                       : 2.0 * p->hidden_size;
     double bytes = inner * p->kv_width * (narrow ? 1 : 2) + (narrow ? 2.0 * 4 * p->kv_width : 0);
     if (p->bias)
         bytes += 2.0 * 4 * p->kv_width;

@@ -123,9 +123,9 @@ static void attend_rows(const view *w, const reference_layer *layer, int head, c
     const reference_model *m = w->model;
     const int kv_head = head / (m->heads / m->kv_heads), dkv = m->kv_heads * m->head_dim;
     const size_t inner = (size_t)layer->inner_v, first = (size_t)kv_head * (size_t)m->head_dim;
-    const size_t latent = (size_t)(kv_head * layer->latents / m->kv_heads) * inner;
+    const size_t latent = (size_t)(kv_head * layer->latents_v / m->kv_heads) * inner;
     double share =
-        attend_head(w, head, q, k, &(weighed){xv + latent, (size_t)layer->latents * inner, inner}, sink,
+        attend_head(w, head, q, k, &(weighed){xv + latent, (size_t)layer->latents_v * inner, inner}, sink,
                     scores, row, lse);
     for (int i = 0; i < m->head_dim; i++)
         out[i] = m->bias ? share * layer->bv[first + (size_t)i] : 0;

@@ -83,7 +83,7 @@ xq_status reference_keys(const reference_model *model, const reference_layer *la
         span = model->norm == REFERENCE_NORM_ROW ? dkv : model->head_dim;
     if ((model->bias && !layer->bk) || (model->norm && !layer->k_norm))
         return error_set(err, XQ_ERROR_INTERNAL, "argument", "the reference lacks bk or k_norm");
-    project(model, tokens, xk, layer->wk, layer->inner_k, layer->latents, model->bias ? layer->bk : NULL,
+    project(model, tokens, xk, layer->wk, layer->inner_k, layer->latents_k, model->bias ? layer->bk : NULL,
             k);
     for (int64_t i = 0; model->norm && i < tokens * dkv; i += span)
         normalize(k + i, layer->k_norm, span, model->norm_epsilon);
@@ -96,7 +96,7 @@ xq_status reference_values(const reference_model *model, const reference_layer *
 {
     if (model->bias && !layer->bv)
         return error_set(err, XQ_ERROR_INTERNAL, "argument", "the reference lacks bv");
-    project(model, tokens, xv, layer->wv, layer->inner_v, layer->latents, model->bias ? layer->bv : NULL,
+    project(model, tokens, xv, layer->wv, layer->inner_v, layer->latents_v, model->bias ? layer->bv : NULL,
             v);
     return XQ_OK;
 }

@@ -45,13 +45,13 @@ void reference_multiply(const double *x, const double *w, double *y, int64_t row
 
 /* ---------------------------------------------------------------- a layer */
 
-/* Projections, as kernels have them (rounded to their type). x [tokens, latents * inner]: the columns of KV
- * head h multiply the latents number h * latents / kv_heads. Vectors may be NULL where the model has none.
- */
+/* Projections, as kernels have them (rounded to their type). What keys are made of is xk [tokens, latents_k
+ * * inner_k]: the columns of KV head h multiply latent number h * latents_k / kv_heads. Values likewise are
+ * made of xv. Vectors may be NULL where the model has none. */
 typedef struct reference_layer {
     const double *wk, *wv; /* [inner_k, dkv], [inner_v, dkv] */
     int inner_k, inner_v;
-    int latents;
+    int latents_k, latents_v;
     const double *bk, *bv; /* [dkv] */
     const double *k_norm;  /* [head_dim], or [dkv] for REFERENCE_NORM_ROW */
     const double *sinks;   /* [heads] */

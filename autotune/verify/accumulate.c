@@ -111,7 +111,7 @@ static void add_steps(const sums *k, double steps, double bound)
 static void compare_near(const sums *k, const uint8_t *page, int slot)
 {
     const page_stream *a = k->a;
-    size_t width = (size_t)a->width, group = a->format.group;
+    size_t width = (size_t)a->width;
     if (a->format.bits == 16) {
         uint16_t got[4096];
         page_codec_read_halves(k->v->accumulator, 0, page, slot, got);
@@ -124,8 +124,9 @@ static void compare_near(const sums *k, const uint8_t *page, int slot)
     uint8_t codes[4096];
     uint16_t scale[256], zero[256];
     page_codec_read(k->v->accumulator, 0, page, slot, codes, scale, zero);
-    for (size_t g = 0, c = 0; c < width; g++, c += group) {
-        size_t count = width - c < group ? width - c : group;
+    for (size_t g = 0, c = 0, end; c < width; g++, c = end) {
+        end = quantizer_group_end(&a->format, c, width);
+        size_t count = end - c;
         verify_group found = {.format = &a->format,
                               .count = count,
                               .stride = 1,

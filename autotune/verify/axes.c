@@ -49,9 +49,11 @@ static bool goes_together(const verify_choice *c)
         return false; /* groups of tokens: pages are multiples or divisors */
     if (verify_chosen(c, AXIS_GROUPS_OF, "both-channel") && !verify_chosen(c, AXIS_METHOD, "latent"))
         return false;
-    if (verify_axis_applies(AXIS_LATENTS, c) && ((verify_chosen(c, AXIS_LATENTS, "two") && kv_heads % 2) ||
-                                                 (verify_chosen(c, AXIS_LATENTS, "each") && kv_heads < 2)))
-        return false;
+    for (int which = 0; which < 2 && verify_axis_applies(AXIS_LATENTS, c); which++) {
+        int latents = number(c, AXIS_LATENTS, which);
+        if (latents == 0 ? kv_heads < 2 : kv_heads % latents)
+            return false;
+    }
     return kv_width <= 2048 && number(c, AXIS_HEADS, 0) * number(c, AXIS_HEAD_DIM, 0) <= 16384;
 }
 

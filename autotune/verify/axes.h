@@ -59,7 +59,8 @@ const char *verify_value_name(enum verify_axis axis, int value);
 enum verify_section { SECTION_MODEL, SECTION_CACHE, SECTION_TOP };
 const char *verify_value_json(enum verify_axis axis, int value, enum verify_section section);
 
-/* The value's numbers: heads, and KV heads; others have one. */
+/* The value's numbers: heads, and KV heads; latents of keys, and of values (0: one of each KV head). Other
+ * axes have one. */
 int verify_value_number(enum verify_axis axis, int value, int which);
 
 /* Whether a choice's other values leave the axis a meaning: only `latent` has groups of latents. */

@@ -24,7 +24,8 @@ typedef struct case_spec {
     int layers;
     /* sizes */
     int hidden, heads, kv_heads, head_dim, page, group;
-    int rank_k, rank_v, latents; /* of the latent methods, without padding; latents: groups of KV heads */
+    int rank_k, rank_v;     /* of the latent methods, without padding */
+    int groups_k, groups_v; /* groups of KV heads with latents of their own */
     bool latent, rotated, cross_layer, latent_cross, many_queries, bf16; /* rotated: method x */
     bool both_kernels; /* a spec of one query whose plan takes several too: plain cases ask one, others
                           several */

@@ -87,7 +87,7 @@ static size_t gather_data(const verify_check *k, size_t first, size_t count, dou
 static void move(const verify_check *k, const verify_group *g, size_t first, double *moved, double *spread)
 {
     const quantizer *q = &k->s->format;
-    const float *feedback = k->feedback + first * q->group;
+    const float *feedback = k->feedback + quantizer_group_of(q, first) * q->group * q->group;
     size_t place[FEEDBACK_MOST_CHANNELS], used = 0; /* in the group, of its channels with data */
     for (size_t i = 0; used < g->count; i++)
         if (quantizer_is_data(q, first + i))
@@ -107,13 +107,14 @@ static void move(const verify_check *k, const verify_group *g, size_t first, dou
 
 void verify_latent_token(const verify_check *k, int t, verify_room *r)
 {
-    size_t width = (size_t)k->s->width, group = k->s->format.group;
+    size_t width = (size_t)k->s->width;
     double *exact, *rounding;
     project(k, t, 1, r, &exact, &rounding);
     page_codec_read(k->v->codec, k->stream, verify_page_of(k, t), t % k->v->spec.page, r->codes, r->params,
                     r->params + width);
-    for (size_t g = 0, c = 0; c < width; g++, c += group) {
-        size_t count = width - c < group ? width - c : group;
+    for (size_t g = 0, c = 0, end; c < width; g++, c = end) {
+        end = quantizer_group_end(&k->s->format, c, width);
+        size_t count = end - c;
         uint16_t scale = r->params[g], zero = r->params[width + g];
         count = gather_data(k, c, count, exact + c, rounding + c, r->codes + c);
         verify_group found = {.format = &k->s->format,

@@ -88,12 +88,13 @@ xq_status verify_layer_create(const verify_state *v, int implementation, int lay
     bool kv = implementation == XQ_FP16_KV, latent = s->latent && !kv,
          factored = latent || (s->rotated && !kv);
     int dkv = s->kv_heads * s->head_dim;
-    int rows_k = latent ? s->rank_k / s->latents : s->hidden,
-        rows_v = latent ? s->rank_v / s->latents : s->hidden;
+    int rows_k = latent ? s->rank_k / s->groups_k : s->hidden,
+        rows_v = latent ? s->rank_v / s->groups_v : s->hidden;
     memset(out, 0, sizeof *out);
     out->layer.inner_k = latent ? v->codec->stream[0].latent_width : s->hidden;
     out->layer.inner_v = latent ? v->codec->stream[1].latent_width : s->hidden;
-    out->layer.latents = latent ? s->latents : 1;
+    out->layer.latents_k = latent ? s->groups_k : 1;
+    out->layer.latents_v = latent ? s->groups_v : 1;
     const float *source_k = factored ? w->ak : w->wk, *source_v = factored ? w->av : w->wv;
     out->wk = rounded(s->weights, source_k, rows_k, out->layer.inner_k, dkv);
     out->wv = rounded(s->weights, source_v, rows_v, out->layer.inner_v, dkv);

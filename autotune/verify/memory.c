@@ -119,9 +119,10 @@ void verify_accumulator_row(const verify_state *v, const page_sequence *accumula
         return;
     }
     page_codec_read(v->accumulator, 0, page, t % v->spec.page, codes, scale, zero);
-    for (int c = 0; c < s->width; c++)
-        row[c] = quantizer_kernel_value(&s->format, codes[c], scale[(size_t)c / s->format.group],
-                                        zero[(size_t)c / s->format.group]);
+    for (int c = 0; c < s->width; c++) {
+        size_t g = quantizer_group_of(&s->format, (size_t)c);
+        row[c] = quantizer_kernel_value(&s->format, codes[c], scale[g], zero[g]);
+    }
 }
 
 static bool is_filled(const uint8_t *bytes, size_t count)

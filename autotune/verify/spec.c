@@ -27,20 +27,24 @@ static int least(int a, int b)
     return a < b ? a : b;
 }
 
+/* Latents of keys (which: 0) or of values (1). */
+static int count_latents(const case_spec *s, int which)
+{
+    const int stated = chosen_number(&s->choice, AXIS_LATENTS, which);
+    return !s->latent ? 1 : stated > 0 ? stated : s->kv_heads;
+}
+
 static void draw_ranks(random_stream *r, case_spec *s)
 {
     const int dkv = s->kv_heads * s->head_dim;
-    s->latents = 1;
-    if (s->latent && verify_chosen(&s->choice, AXIS_LATENTS, "two"))
-        s->latents = 2;
-    else if (s->latent && verify_chosen(&s->choice, AXIS_LATENTS, "each"))
-        s->latents = s->kv_heads;
+    s->groups_k = count_latents(s, 0);
+    s->groups_v = count_latents(s, 1);
     /* hidden stays above what latents need, so that their number does not narrow them to nothing */
-    int full = s->latent_cross ? least(s->hidden, 2 * dkv) : least(s->hidden, dkv / s->latents);
+    int full_k = s->latent_cross ? least(s->hidden, 2 * dkv) : least(s->hidden, dkv / s->groups_k);
     if (s->latent || s->latent_cross)
-        s->rank_k = draw_rank(r, &s->choice, full) * s->latents;
+        s->rank_k = draw_rank(r, &s->choice, full_k) * s->groups_k;
     if (s->latent)
-        s->rank_v = draw_rank(r, &s->choice, full) * s->latents;
+        s->rank_v = draw_rank(r, &s->choice, least(s->hidden, dkv / s->groups_v)) * s->groups_v;
 }
 
 /* ---------------------------------------------------------------- JSON */
@@ -88,8 +92,8 @@ static void write_json(const case_spec *s, bool base, char *text, size_t size)
         put(&w, ", \"rank_k\": %d", s->rank_k);
     if (s->rank_v)
         put(&w, ", \"rank_v\": %d", s->rank_v);
-    if (s->latents > 1)
-        put(&w, ", \"groups\": %d", s->latents);
+    if (s->latent)
+        put(&w, ", \"groups_k\": %d, \"groups_v\": %d", s->groups_k, s->groups_v);
     if (s->cross_layer)
         put(&w, ", \"base\": %s", base ? "true" : "false");
     put(&w, "}");

@@ -64,13 +64,13 @@ static void scale_row(float *m, int row, int cols, float factor)
         m[row * cols + c] *= factor;
 }
 
-/* The first latent of each group: limit_channel times more than f16 holds; and it counts little. */
-static void reach_limit(const case_spec *spec, float *u, int rank, float *a, int dkv)
+/* The first channel of each latent: limit_channel times more than f16 holds; and it counts little. */
+static void reach_limit(const case_spec *spec, float *u, int rank, int latents, float *a, int dkv)
 {
     if (!u)
         return;
     scale_row(u, spec->limit_channel, rank, 0);
-    for (int c = 0; c < rank; c += rank / spec->latents)
+    for (int c = 0; c < rank; c += rank / latents)
         u[spec->limit_channel * rank + c] = 4;
     scale_row(a, 0, dkv, CASE_LIMIT_WEIGHT);
 }
@@ -93,19 +93,19 @@ static void weaken_limits(const case_spec *spec, case_weights *w, int dkv)
         return;
     scale_row(w->wk, spec->limit_channel, dkv, CASE_LIMIT_WEIGHT);
     scale_row(w->wv, spec->limit_channel, dkv, CASE_LIMIT_WEIGHT);
-    reach_limit(spec, w->uk, spec->rotated ? spec->hidden : spec->rank_k, w->ak, dkv);
+    reach_limit(spec, w->uk, spec->rotated ? spec->hidden : spec->rank_k, spec->groups_k, w->ak, dkv);
     if (spec->rotated)
         scale_row(w->av, 0, dkv, CASE_LIMIT_WEIGHT);
     else
-        reach_limit(spec, w->uv, spec->rank_v, w->av, dkv);
+        reach_limit(spec, w->uv, spec->rank_v, spec->groups_v, w->av, dkv);
 }
 
 /* Keys and values are what they are whatever the size of activations. */
 static void fit_to_size(const case_spec *spec, case_weights *w, int dkv)
 {
     float *matrix[] = {w->wk, w->wv, w->ak, w->av};
-    int inner_k = spec->latent ? spec->rank_k / spec->latents : spec->hidden,
-        inner_v = spec->latent ? spec->rank_v / spec->latents : spec->hidden;
+    int inner_k = spec->latent ? spec->rank_k / spec->groups_k : spec->hidden,
+        inner_v = spec->latent ? spec->rank_v / spec->groups_v : spec->hidden;
     int rows[] = {spec->hidden, spec->hidden, inner_k, inner_v};
     for (int m = 0; m < 4; m++)
         for (size_t i = 0; matrix[m] && i < (size_t)rows[m] * (size_t)dkv; i++)
@@ -121,9 +121,9 @@ xq_status case_weights_draw(random_stream *r, const case_spec *spec, case_weight
     bool complete = w->wk && w->wv;
     if (spec->latent) {
         w->uk = draw_matrix(r, spec->hidden, spec->rank_k);
-        w->ak = draw_matrix(r, spec->rank_k / spec->latents, dkv);
+        w->ak = draw_matrix(r, spec->rank_k / spec->groups_k, dkv);
         w->uv = draw_matrix(r, spec->hidden, spec->rank_v);
-        w->av = draw_matrix(r, spec->rank_v / spec->latents, dkv);
+        w->av = draw_matrix(r, spec->rank_v / spec->groups_v, dkv);
         complete = complete && w->uk && w->ak && w->uv && w->av;
     }
     if (spec->latent && !verify_chosen(&spec->choice, AXIS_FEEDBACK, "no")) {

@@ -172,7 +172,8 @@ static void append_latent(host *h, int layer, const float *x, int count)
         const int d = h->config->hidden, width = f->stream[i].width;
         multiply(x, d, u[i], width, count, d, width, l->exact[i] + at(h->length, width), width);
         span s = store(f, l, i, h->length, count);
-        rematerialize(h, l->seen[i], width, f->groups, a[i], s.first, s.end, i == 0 ? l->k : l->v);
+        rematerialize(h, l->seen[i], width, f->stream[i].quantizer.latents, a[i], s.first, s.end,
+                      i == 0 ? l->k : l->v);
         if (i == 0)
             finish_keys(h, layer, s.first, s.end);
     }
@@ -332,8 +333,9 @@ static void round_weights(const host *h, host_layer *l, const format *f, const x
     if (f->method == CACHE_LATENT || f->rotated) {
         l->weights.uk = rounded(l, 2, u_type, from->uk, d, rk);
         l->weights.uv = f->latent ? rounded(l, 3, u_type, from->uv, d, rv) : NULL;
-        l->weights.ak = rounded(l, 4, type, from->ak, rk / f->groups, dkv);
-        l->weights.av = rounded(l, 5, type, from->av, rv / f->groups, dkv);
+        l->weights.ak = rounded(l, 4, type, from->ak, rk / f->stream[0].quantizer.latents, dkv);
+        l->weights.av =
+            rounded(l, 5, type, from->av, rv / f->stream[f->streams > 1].quantizer.latents, dkv);
         return;
     }
     l->weights.wk = rounded(l, 0, type, from->wk, d, dkv);
@@ -347,9 +349,10 @@ static void feed_back(host_layer *l, const format *f, int stream, int cols, cons
                       const float *cost)
 {
     xq_quantizer *q = &l->quantizer[stream];
-    const int latents = q->latents, padded = (f->stream[stream].width / latents + 63) / 64 * 64 * latents;
-    const size_t group = (size_t)q->group, groups = ((size_t)padded + group - 1) / group;
-    l->feedback[stream] = room(groups * group * group, sizeof(float));
+    const size_t group = (size_t)q->group, latents = (size_t)q->latents,
+                 padded = ((size_t)f->stream[stream].width / latents + 63) / 64 * 64,
+                 groups = latents * ((padded + group - 1) / group);
+    l->feedback[stream] = room(groups * group * group, sizeof(float)); /* group is at most a latent here */
     check(NULL, xq_simulate_feedback(q, f->stream[stream].width, cols, a, cost, l->feedback[stream]),
           "xq_simulate_feedback");
     q->feedback = l->feedback[stream];

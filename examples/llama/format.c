@@ -63,7 +63,8 @@ static char *complete(xq_context *context, cJSON *spec)
 /* Options are given once for all layers: what a layer's method has not is left out. */
 static cJSON *cache_object(const choice *wanted, const format *f, int bits)
 {
-    static const char *const latent_only[] = {"rank_k", "rank_v", "rotation", "groups", "axis_v"};
+    static const char *const latent_only[] = {"rank_k",   "rank_v",   "rotation", "groups",
+                                              "groups_k", "groups_v", "axis_v"};
     cJSON *cache = cJSON_Duplicate(wanted->cache, 1);
     cJSON_AddStringToObject(cache, "method", method_name(f->method));
     cJSON_AddNumberToObject(cache, "bits", bits);
@@ -83,7 +84,8 @@ static cJSON *cache_object(const choice *wanted, const format *f, int bits)
 /* What a prepared layer's matrices depend on. */
 static void adopt_prepared(cJSON *cache, const choice *wanted, const char *layer_spec, int layer)
 {
-    static const char *const keys[] = {"method", "groups", "rank_k", "rank_v", "rotation", "feedback"};
+    static const char *const keys[] = {"method", "groups_k", "groups_v", "rank_k",
+                                       "rank_v", "rotation", "feedback"};
     if (!layer_spec)
         fail(EXIT_INPUT, "%s: layer %d is not in this file", wanted->prepared, layer);
     cJSON *spec = cJSON_Parse(layer_spec);
@@ -141,7 +143,7 @@ static xq_quantizer read_quantizer(const cJSON *cache, const cJSON *stream, bool
     xq_quantizer q = XQ_QUANTIZER_INIT;
     const cJSON *clip = accumulates ? NULL : cJSON_GetObjectItemCaseSensitive(cache, "clip");
     q.bits = number(stream, "bits");
-    q.group = number(cache, "group");
+    q.group = number(stream, "group");
     q.by_channel = says(stream, "axis", "channel");
     q.integer_zero = says(cache, "zero_point", "integer");
     q.latents = number(stream, "latents");
@@ -168,7 +170,6 @@ static void read_spec(format *f, sizes *s)
     }
     f->feedback = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(cache, "feedback"));
     f->rotated = f->method == CACHE_X && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(cache, "rotation"));
-    f->groups = f->latent && !f->cross ? number(cache, "groups") : 1;
     *s = (sizes){.page_bytes = number(layout, "page_bytes"),
                  .page_tokens = number(cache, "page"),
                  .tail_bytes = number(layout, "tail_bytes"),

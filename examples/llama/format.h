@@ -25,7 +25,6 @@ typedef struct format {
     char *spec; /* completed; NULL for f32 and kivi. Of fp16 that of any method: what counts is the model */
     int streams;
     format_stream stream[2];
-    int groups;               /* latents */
     xq_quantizer accumulator; /* cross-layer methods */
 } format;
 

@@ -22,7 +22,8 @@ static const char help[] =
     "  --first-bits B         (default 4)\n"
     "  --layer-bits B,B,...   bits of every layer, instead\n"
     "  --group N|row, --axis-k token|channel, --axis-v token|channel, --zero-point float|integer,\n"
-    "  --clip SHARE, --rank N|K,V, --groups N, --rotation, --no-rotation, --feedback, --accumulator-bits "
+    "  --clip SHARE, --rank N|K,V, --groups N|K,V, --rotation, --no-rotation, --feedback, "
+    "--accumulator-bits "
     "B,\n"
     "  --page N:              as of xq's specs\n"
     "  --set cache.KEY=JSON   any other key of a spec's cache\n"
@@ -72,17 +73,28 @@ static void set_value(choice *c, const char *key, const char *value)
     set(c, key, is_number ? cJSON_CreateNumber(number) : cJSON_CreateString(value));
 }
 
+/* "K,V", or "N" for both. Whether it is a pair. */
+static bool read_pair(const char *option, const char *value, int *k, int *v)
+{
+    int used = 0;
+    if (sscanf(value, "%d,%d%n", k, v, &used) == 2 && !value[used])
+        return true;
+    *k = *v = whole(option, value, 1, 1 << 20);
+    return false;
+}
+
 static void set_rank(choice *c, const char *value)
 {
-    int k, v, used = 0;
-    if (sscanf(value, "%d,%d%n", &k, &v, &used) == 2 && !value[used]) {
+    int k, v;
+    if (read_pair("--rank", value, &k, &v) || c->method == CACHE_LATENT)
         set(c, "rank_v", cJSON_CreateNumber(v));
-    } else {
-        k = whole("--rank", value, 1, 1 << 20);
-        if (c->method == CACHE_LATENT)
-            set(c, "rank_v", cJSON_CreateNumber(k));
-    }
     set(c, "rank_k", cJSON_CreateNumber(k));
+}
+
+static void set_groups(choice *c, int k, int v)
+{
+    set(c, "groups_k", cJSON_CreateNumber(k));
+    set(c, "groups_v", cJSON_CreateNumber(v));
 }
 
 /* A number like 1e400, which would be written as null. */
@@ -108,6 +120,10 @@ static void set_any(choice *c, const char *value)
         fail(EXIT_USAGE, "--set: '%s' is no JSON", equals + 1);
     if (has_infinity(json))
         fail(EXIT_USAGE, "--set: '%s' holds a number that is too large", equals + 1);
+    if (strcmp(key, "groups") == 0) { /* it stands for both */
+        set(c, "groups_k", cJSON_Duplicate(json, 1));
+        snprintf(key, sizeof key, "groups_v");
+    }
     set(c, key, json);
 }
 
@@ -117,15 +133,24 @@ static bool read_cache_option(choice *c, const char *option, const char *value)
 {
     static const struct {
         const char *option, *key;
-    } keys[] = {{"--group", "group"},   {"--axis-k", "axis_k"},
-                {"--axis-v", "axis_v"}, {"--zero-point", "zero_point"},
-                {"--groups", "groups"}, {"--accumulator-bits", "accumulator_bits"},
-                {"--page", "page"},     {"--clip", "clip"}};
+    } keys[] = {{"--group", "group"},
+                {"--axis-k", "axis_k"},
+                {"--axis-v", "axis_v"},
+                {"--zero-point", "zero_point"},
+                {"--accumulator-bits", "accumulator_bits"},
+                {"--page", "page"},
+                {"--clip", "clip"}};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         if (strcmp(option, keys[i].option) == 0) {
             set_value(c, keys[i].key, value);
             return true;
         }
+    if (strcmp(option, "--groups") == 0) {
+        int k, v;
+        read_pair(option, value, &k, &v);
+        set_groups(c, k, v);
+        return true;
+    }
     if (strcmp(option, "--bits") == 0 || strncmp(option, "--first-", 8) == 0 ||
         strcmp(option, "--layer-bits") == 0)
         c->widths = option;

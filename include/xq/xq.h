@@ -355,7 +355,7 @@ typedef struct xq_plan_info {
     /* Of the accumulator, everything included; else 0. */
     double accumulator_bytes_per_token;
     int32_t needs_append_indptr; /* 1: append takes append_indptr (per-channel groups) */
-    int32_t latents;             /* groups of KV heads with latents of their own; rank_k counts all */
+    int32_t latents;             /* groups of KV heads whose keys have a latent each; rank_k counts all */
     /* Whether the kernels are tuned for this GPU. */
     xq_parameters_from parameters_from;
     xq_implementation implementation; /* which of them the plan is of */
@@ -379,7 +379,8 @@ XQ_API const char *xq_plan_spec(const xq_plan *plan);
 /* Projections of one layer on the host, row major f32; ranks are those of the spec, without padding.
  *   - methods x and x-cl, and XQ_FP16_KV: wk, wv [d, dkv].
  *   - method x with cache.rotation: uk [d, d], any invertible U; ak, av [d, dkv], U⁻¹·Wk and U⁻¹·Wv.
- *   - method latent: uk [d, rank_k], ak [rank_k / groups, dkv], uv [d, rank_v], av [rank_v / groups, dkv];
+ *   - method latent: uk [d, rank_k], ak [rank_k / groups_k, dkv], uv [d, rank_v], av [rank_v / groups_v,
+ *     dkv];
  *     the columns of a KV head multiply the latents of its group.
  *   - method latent-cl: wk, wv [d, dkv], ukv [d, rank_k] with orthonormal columns.
  *   - method latent with cache.feedback, optionally: k_cost [dkv]: of each dimension of the keys, what a
@@ -610,11 +611,11 @@ XQ_API xq_status xq_plan_dequantize(xq_plan *plan, const xq_dequantize_args *arg
 typedef struct xq_quantizer {
     size_t struct_size;
     int32_t bits;         /* 2, 3, 4, 8; or 16: values are rounded to f16 and no more */
-    int32_t group;        /* elements that share a scale; 0: all of a row */
+    int32_t group;        /* elements that share a scale; 0: all of a latent */
     int32_t by_channel;   /* 1: a group is consecutive rows (tokens) of one channel; 0: channels of a row */
     int32_t integer_zero; /* 1: cache.zero_point "integer" */
     /* Matrices side by side in a row, each of width / latents columns; 0: one. A cache stores each padded
-     * to a multiple of 64 columns, and groups run over the stored row. */
+     * to a multiple of 64 columns. Groups of channels begin anew with each. */
     int32_t latents;
     float clip; /* cache.clip: share of a group's range that codes span, up to 1; 0: 1 */
     /* cache.feedback: what xq_simulate_feedback makes, for groups of channels, of at most 256; NULL: none
@@ -634,9 +635,10 @@ XQ_API xq_status xq_simulate_cache(const xq_quantizer *quantizer, int64_t rows, 
 /* What append feeds back of a stream of rows of `width` values, with this quantizer's group and latents,
  * whose `feedback` it then is. a [width / latents, cols]: what the stream is multiplied by, as the caller
  * gives it to xq_plan_pack_weights (of method x, ak and av side by side); cost [cols]: of squared errors of
- * its columns (for keys k_cost); NULL: all alike. feedback: groups * group * group f32, groups those of the
- * row as stored, each latent padded to a multiple of 64. Errors: XQ_ERROR_ARGUMENT, also for NaN and
- * infinity; XQ_ERROR_MEMORY. */
+ * its columns (for keys k_cost); NULL: all alike. feedback: groups * group * group f32. Here
+ * `group` is the quantizer's, though no more than a latent as stored where there are several, and `groups`
+ * counts those of a row: latents * ceil(latent as stored / group). Errors: XQ_ERROR_ARGUMENT, also for NaN
+ * and infinity; XQ_ERROR_MEMORY. */
 XQ_API xq_status xq_simulate_feedback(const xq_quantizer *quantizer, int64_t width, int64_t cols,
                                       const float *a, const float *cost, float *feedback);
 

@@ -12,8 +12,8 @@
 
 enum { FEEDBACK_MOST_CHANNELS = 256 }; /* of a group */
 
-/* A stream of `latents` latents side by side, each of `rank` channels, stored as latent_width; groups run
- * over the stored row. */
+/* A stream of `latents` latents side by side, each of `rank` channels, stored as latent_width. Groups begin
+ * anew with each latent. */
 typedef struct feedback_stream {
     int32_t latents, rank, latent_width, group;
 } feedback_stream;
@@ -26,7 +26,7 @@ typedef struct feedback_source {
     int32_t cols;
 } feedback_source;
 
-/* Groups of a stored row; the last may be short, and is stored as the others. */
+/* Groups of a stored row. The last one of a latent may be short, and is stored as the others. */
 int32_t feedback_groups(const feedback_stream *s);
 
 /* feedback [groups, group, group]: entry (g, j, i) is F[i][j], what an error of channel j adds to channel

@@ -199,17 +199,19 @@ static xq_status pack_vector(const struct shape *shape, const xq_weights *weight
     return XQ_OK;
 }
 
-/* Of each group, for each of its channels j in order what its error adds to the values of 16 lanes (8 in
- * groups of 32), f16: lane l's are those of channels quad_channel(l) + {0, 1, 8, 9} of each unit of 64
- * (templates/lib/quantize.cuh). */
-static void pack_feedback_group(const float *feedback, int32_t group, unsigned char *out)
+/* One group: for each of its channels j in order, what its error adds to the values of 16 lanes (8 in
+ * groups of 32), f16. Lane l has channels quad_channel(l) + {0, 1, 8, 9} of each unit of 64
+ * (templates/lib/quantize.cuh). There is room for `most` channels; those from `group` on take no errors and
+ * add none. */
+static void pack_feedback_group(const float *feedback, int32_t group, int32_t most, unsigned char *out)
 {
-    const int32_t lanes = group < 64 ? group / 4 : 16, values = group / lanes;
-    for (int32_t j = 0; j < group; j++)
+    const int32_t lanes = most < 64 ? most / 4 : 16, values = most / lanes;
+    for (int32_t j = 0; j < most; j++)
         for (int32_t lane = 0; lane < lanes; lane++)
             for (int32_t v = 0; v < values; v++) {
                 int32_t i = v / 4 * 64 + lane / 4 * 16 + lane % 4 * 2 + v % 4 / 2 * 8 + v % 2;
-                uint16_t half = half_from_float(feedback[j * group + i]);
+                bool there = i < group && j < group;
+                uint16_t half = there ? half_from_float(feedback[j * group + i]) : 0;
                 memcpy(out, &half, sizeof half);
                 out += sizeof half;
             }
@@ -220,19 +222,19 @@ static xq_status pack_feedback(const struct shape *shape, const xq_weights *w, c
 {
     const bool of_v = strcmp(m->source, "av") == 0;
     const struct shape_stream *stream = &shape->streams[of_v ? 1 : 0];
-    const feedback_stream s = {stream->latents, stream->rank, stream->latent_width, m->cols};
+    const feedback_stream s = {stream->latents, stream->rank, stream->latent_width, stream->group};
     const feedback_source k = {w->ak, shape->latent ? w->k_cost : NULL, shape->kv_width},
                           v = {w->av, NULL, shape->kv_width};
     const feedback_source sources[] = {of_v ? v : k, v}; /* x: both */
-    const size_t group = (size_t)m->cols, groups = (size_t)feedback_groups(&s);
+    const size_t group = (size_t)s.group, groups = (size_t)feedback_groups(&s), most = (size_t)m->cols;
     float *feedback = (float *)malloc(sizeof *feedback * groups * group * group);
     if (!feedback || !feedback_make(&s, sources, shape->latent ? 1 : 2, feedback)) {
         free(feedback);
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
     }
     for (size_t g = 0; g < groups; g++)
-        pack_feedback_group(feedback + g * group * group, m->cols,
-                            destination + m->offset + g * group * group * sizeof(uint16_t));
+        pack_feedback_group(feedback + g * group * group, s.group, m->cols,
+                            destination + m->offset + g * most * most * sizeof(uint16_t));
     free(feedback);
     return XQ_OK;
 }

@@ -116,7 +116,9 @@ static quantizer_levels levels_of(const group_of *g)
 /* A group of channels, one after the other. */
 static void encode_with_feedback(const group_of *g, const quantizer_levels *l, uint8_t *codes)
 {
-    const float *feedback = g->q->feedback + g->first_column * g->q->group, inverse = 1 / l->divisor;
+    const size_t group = g->q->group;
+    const float *feedback = g->q->feedback + quantizer_group_of(g->q, g->first_column) * group * group;
+    const float inverse = 1 / l->divisor;
     float t[FEEDBACK_MOST_CHANNELS];
     for (size_t i = 0; i < g->count; i++)
         t[i] = saturated(g->x[i]);
@@ -126,8 +128,8 @@ static void encode_with_feedback(const group_of *g, const quantizer_levels *l, u
             continue;
         float level = quantizer_level_by(l, inverse, t[i]);
         codes[i] = (uint8_t)(level - l->least);
-        quantizer_feed(feedback + i * g->q->group, quantizer_error(l, level, saturated(g->x[i])), i + 1,
-                       g->count, t);
+        quantizer_feed(feedback + i * group, quantizer_error(l, level, saturated(g->x[i])), i + 1, g->count,
+                       t);
     }
 }
 
@@ -149,9 +151,9 @@ static void encode_group(const group_of *g, uint8_t *codes, uint16_t *scale, uin
 void quantizer_encode(const quantizer *q, const uint16_t *x, size_t width, uint8_t *codes, uint16_t *scale,
                       uint16_t *zero)
 {
-    for (size_t g = 0, begin = 0; begin < width; g++, begin += q->group) {
-        size_t count = width - begin < q->group ? width - begin : q->group;
-        group_of group = {q, x + begin, count, 1, begin, false};
+    for (size_t g = 0, begin = 0, end; begin < width; g++, begin = end) {
+        end = quantizer_group_end(q, begin, width);
+        group_of group = {q, x + begin, end - begin, 1, begin, false};
         encode_group(&group, codes + begin, scale + g, zero + g);
     }
 }

@@ -35,20 +35,41 @@
 /* How a row of a cached stream is quantized. */
 typedef struct quantizer {
     int bits;
-    size_t group; /* elements that share a scale; the last group of a row may be shorter */
+    size_t group; /* elements that share a scale; the last group of a latent, or of a row, may be shorter */
     bool integer_zero;
     float clip; /* share of a group's range that codes span; 0: all of it, 1 */
-    /* Columns that hold data, of each so many: the rest is padding (any value; code 0), outside of every
-     * range. A group of padding alone has scale 0 and zero 0. 0: no padding. */
+    /* A row is latents side by side, each of latent_width columns (0: a row is one latent, without
+     * padding). Groups of channels begin anew with each latent. The first `rank` columns of a latent hold
+     * data; the rest is padding (any value; code 0), outside of every range. A group of padding alone has
+     * scale 0 and zero 0. */
     size_t rank, latent_width;
     /* Groups of channels: [groups, group, group] as runtime/host/feedback.h makes it, f16 values; NULL:
      * none. */
     const float *feedback;
 } quantizer;
 
-static inline size_t quantizer_groups(size_t width, size_t group)
+/* The group of channels that column c belongs to, among those of its row. */
+static inline size_t quantizer_group_of(const quantizer *q, size_t c)
 {
-    return (width + group - 1) / group;
+    if (q->latent_width == 0)
+        return c / q->group;
+    size_t of_a_latent = (q->latent_width + q->group - 1) / q->group;
+    return c / q->latent_width * of_a_latent + c % q->latent_width / q->group;
+}
+
+/* The column behind the group of channels that begins with column `begin`, in a row of `width`. */
+static inline size_t quantizer_group_end(const quantizer *q, size_t begin, size_t width)
+{
+    size_t end = begin + q->group;
+    if (q->latent_width > 0 && end > (begin / q->latent_width + 1) * q->latent_width)
+        end = (begin / q->latent_width + 1) * q->latent_width;
+    return end < width ? end : width;
+}
+
+/* Groups of channels in a row of `width`. */
+static inline size_t quantizer_groups(const quantizer *q, size_t width)
+{
+    return quantizer_group_of(q, width - 1) + 1;
 }
 
 /* Whether column c holds data. */

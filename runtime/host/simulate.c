@@ -77,7 +77,8 @@ static void simulate_group(const quantizer *q, float *x, size_t count)
 static void simulate_with_feedback(const quantizer *q, size_t begin, float *x, size_t count)
 {
     const quantizer_levels l = levels_of_values(q, x, count);
-    const float *feedback = q->feedback + begin * q->group, inverse = 1 / l.divisor;
+    const float *feedback = q->feedback + quantizer_group_of(q, begin) * q->group * q->group;
+    const float inverse = 1 / l.divisor;
     float t[FEEDBACK_MOST_CHANNELS] = {0};
     size_t end = 0; /* behind the last channel with data */
     for (size_t i = 0, taken = 0; taken < count; i++)
@@ -104,8 +105,8 @@ static size_t compact(const quantizer *q, size_t c)
 /* Groups are those of the stored row; what each has of data follows one another in the compact one. */
 static void simulate_row(const quantizer *q, size_t stored_width, float *x)
 {
-    for (size_t c = 0; c < stored_width; c += q->group) {
-        size_t end = c + q->group < stored_width ? c + q->group : stored_width;
+    for (size_t c = 0, end; c < stored_width; c = end) {
+        end = quantizer_group_end(q, c, stored_width);
         size_t first = compact(q, c), count = compact(q, end) - first;
         if (count > 0 && q->feedback)
             simulate_with_feedback(q, c, x + first, count);
@@ -162,11 +163,14 @@ static void simulate_channels(const quantizer *q, float *x, size_t width, size_t
 
 /* ---------------------------------------------------------------- cache */
 
-/* The stream that rows of `width` values are. */
+/* The stream that rows of `width` values are. Where there are several latents, no group is larger than one
+ * of them. */
 static feedback_stream stream_of(const xq_quantizer *q, int64_t width)
 {
     const int32_t latents = q->latents > 0 ? q->latents : 1, rank = (int32_t)width / latents;
-    return (feedback_stream){latents, rank, (rank + 63) / 64 * 64, q->group};
+    const int32_t latent_width = (rank + 63) / 64 * 64;
+    const bool whole = q->group == 0 || (!q->by_channel && latents > 1 && q->group > latent_width);
+    return (feedback_stream){latents, rank, latent_width, whole ? latent_width : q->group};
 }
 
 /* To f16, saturating. */
@@ -196,7 +200,7 @@ xq_status xq_simulate_cache(const xq_quantizer *quantized, int64_t rows, int64_t
                    .rank = (size_t)stream.rank,
                    .latent_width = (size_t)stream.latent_width,
                    .feedback = s.feedback};
-    q.group = s.group > 0 ? (size_t)s.group : stored_width;
+    q.group = (size_t)stream.group;
     round_values(x, n * w, x_hat);
     if (s.bits == 16)
         return XQ_OK;

@@ -57,6 +57,7 @@ static void visit_stream(struct image_codec *c, struct shape_stream *s)
     s->latents = number(c, "latents", s->latents, 1, s->width);
     s->rank = number(c, "rank", s->rank, 1, s->width);
     s->latent_width = number(c, "latent_width", s->latent_width, s->rank, s->width);
+    s->group = number(c, "group", s->group, 1, MOST_WIDTH);
     s->by_channel = image_flag(c, "by_channel", s->by_channel);
     if (s->width != s->latents * (int64_t)s->latent_width)
         image_refuse(c, "width", "is not latents * latent_width");
@@ -128,8 +129,10 @@ static void visit_matrix(struct image_codec *c, const struct shape *s, struct sh
     if (m->columns != SHAPE_FEEDBACK)
         return;
     const struct shape_stream *stream = &s->streams[strcmp(m->source, "av") == 0 ? 1 : 0];
-    int64_t groups = m->cols > 0 ? (stream->width + m->cols - 1) / m->cols : 0;
-    if (bytes != 2 || m->cols > 256 || m->rows != groups * m->cols)
+    int64_t groups = 0;
+    if (stream->group > 0 && stream->latent_width > 0)
+        groups = (int64_t)stream->latents * ((stream->latent_width + stream->group - 1) / stream->group);
+    if (bytes != 2 || m->cols > 256 || m->cols < stream->group || m->rows != groups * m->cols)
         image_refuse(c, "rows", "are not those of the stream's groups");
 }
 

@@ -11,9 +11,10 @@
 
 enum { SHAPE_STREAMS = 2, SHAPE_MATRICES = 8, SHAPE_VECTORS = 8, SHAPE_KEY_COLUMNS = 320 };
 
-/* A cached matrix: `latents` matrices side by side, each of `rank` columns, stored as latent_width. */
+/* A cached matrix: `latents` matrices side by side, each of `rank` columns, stored as latent_width.
+ * `group`: tokens or channels that share a scale. */
 struct shape_stream {
-    int32_t width, latents, rank, latent_width;
+    int32_t width, latents, rank, latent_width, group;
     bool by_channel; /* groups of tokens, with a tail; else groups of channels */
 };
 

@@ -38,7 +38,6 @@ static xq_status project(const struct plan_attend_call *c, int64_t entries, uint
     const xq_plan *plan = c->plan;
     const struct shape *s = &plan->shape;
     int64_t half_page = (int64_t)s->page * s->kv_width; /* elements: a page's keys, then its values */
-    int32_t latents = s->latent ? s->streams[0].latents : 1;
     struct plan_product k = {
         .matrix = PLAN_WK,
         .bias = PLAN_BK,
@@ -56,9 +55,9 @@ static xq_status project(const struct plan_attend_call *c, int64_t entries, uint
     v.x = c->args->workspace + plan->workspace.rows_v;
     v.x_stride = s->latent ? s->rank_v : k.x_stride;
     v.y = kv + (uint64_t)half_page * 2;
-    if (multiply(c, k, latents, err) != XQ_OK)
+    if (multiply(c, k, s->streams[0].latents, err) != XQ_OK)
         return err->status;
-    return multiply(c, v, latents, err);
+    return multiply(c, v, s->streams[s->stream_count - 1].latents, err);
 }
 
 /* Normalizes and rotates the keys in place: step 3. */

@@ -82,9 +82,10 @@ static int find_method(const char *name)
 
 static bool is_whole(const layer_shape *s)
 {
-    return s->hidden_size >= 1 && s->heads >= 1 && s->kv_width >= 1 && s->groups >= 1 && s->rank_k >= 1 &&
-           s->rank_k % s->groups == 0 && s->rank_v % s->groups == 0 && s->kv_heads % s->groups == 0 &&
-           (s->method != LAYER_LATENT || s->rank_v >= 1);
+    return s->hidden_size >= 1 && s->heads >= 1 && s->kv_width >= 1 && s->groups_k >= 1 &&
+           s->groups_v >= 1 && s->rank_k >= 1 && s->rank_k % s->groups_k == 0 &&
+           s->rank_v % s->groups_v == 0 && s->kv_heads % s->groups_k == 0 &&
+           s->kv_heads % s->groups_v == 0 && (s->method != LAYER_LATENT || s->rank_v >= 1);
 }
 
 static xq_status read_layer(const cJSON *spec, layer_shape *out, error *err)
@@ -102,7 +103,8 @@ static xq_status read_layer(const cJSON *spec, layer_shape *out, error *err)
         .head_dim = optional_integer(m, "head_dim"),
         .rank_k = optional_integer(c, "rank_k"),
         .rank_v = optional_integer(c, "rank_v"),
-        .groups = optional_integer(c, "groups"),
+        .groups_k = optional_integer(c, "groups_k"),
+        .groups_v = optional_integer(c, "groups_v"),
         .quantization_group = optional_integer(c, "group"),
         .rotary_dim = optional_integer(rope, "rotary_dim"),
         .rotary_interleaved = has_text(rope, "type", "interleaved"),
@@ -139,6 +141,7 @@ static void read_stream(const cJSON *item, struct spec_stream *s, error *err)
         .latent_width = integer(item, "latent_width", err),
         .bits = integer(item, "bits", err),
         .by_channel = has_text(item, "axis", "channel"),
+        .group = integer(item, "group", err),
         .groups = optional_integer(item, "groups"),
         .codes_offset = (size_t)optional(item, "codes_offset"),
         .params_offset = (size_t)optional(item, "params_offset"),
@@ -266,8 +269,8 @@ static void set_streams(const struct spec_layout *l, struct shape *s)
     s->stream_count = l->stream_count;
     for (int i = 0; i < l->stream_count; i++) {
         const struct spec_stream *from = &l->streams[i];
-        s->streams[i] = (struct shape_stream){from->width, from->latents, from->rank, from->latent_width,
-                                              from->by_channel};
+        s->streams[i] = (struct shape_stream){from->width,        from->latents, from->rank,
+                                              from->latent_width, from->group,   from->by_channel};
         s->by_channel |= from->by_channel;
         s->by_token |= !from->by_channel;
     }

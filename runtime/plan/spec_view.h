@@ -13,11 +13,12 @@ typedef enum layer_method { LAYER_X, LAYER_LATENT, LAYER_X_CL, LAYER_LATENT_CL }
 typedef struct layer_shape {
     layer_method method;
     int hidden_size, heads, kv_heads, head_dim;
-    int kv_width;               /* dkv = kv_heads * head_dim */
-    int rank_k, rank_v, groups; /* x, x-cl: hidden_size, 0, 1 */
-    int quantization_group;     /* elements that share a scale */
-    int rotary_dim;             /* dimensions of a head that RoPE turns; 0: none */
-    bool rotary_interleaved;    /* in pairs of neighbours, not of halves */
+    int kv_width;            /* dkv = kv_heads * head_dim */
+    int rank_k, rank_v;      /* x, x-cl: hidden_size, 0 */
+    int groups_k, groups_v;  /* groups of KV heads with latents of their own */
+    int quantization_group;  /* elements that share a scale */
+    int rotary_dim;          /* dimensions of a head that RoPE turns; 0: none */
+    bool rotary_interleaved; /* in pairs of neighbours, not of halves */
     bool rotation, feedback;
     bool bias, sinks;
     int k_norm; /* factors of QK-norm: head_dim, or kv_width; 0: none */
@@ -31,6 +32,7 @@ struct spec_stream {
     int32_t width, latents, rank, latent_width;
     int32_t bits;    /* of a code; 16: the values themselves, f16 */
     bool by_channel; /* groups of tokens of one channel; else of channels of one token */
+    int32_t group;   /* tokens or channels that share a scale */
     int32_t groups;  /* of a token; 0 where by_channel, and in streams of f16 values */
     size_t codes_offset, params_offset, zeros_offset; /* within a tile */
     size_t slots_offset, slot_bytes;                  /* by_channel: within a page */

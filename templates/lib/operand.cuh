@@ -248,6 +248,8 @@ template <class S, group_axis AXIS = S::AXIS> struct chunk_data;
 // Per-token groups.
 template <class S> struct chunk_data<S, AXIS_TOKEN> {
     static constexpr int GROUPS = S::GROUP < 64 ? 64 / S::GROUP : 1; // in 64 channels
+    static constexpr int LATENT_CHUNKS = S::LATENT_WIDTH / 64;
+    static constexpr int LATENT_GROUPS = (S::LATENT_WIDTH + S::GROUP - 1) / S::GROUP;
     unit_codes<S::BITS> codes;
     token_params<S> params[GROUPS];
 
@@ -256,7 +258,15 @@ template <class S> struct chunk_data<S, AXIS_TOKEN> {
         codes.load(tile.record + S::CODES + chunk * unit_codes<S::BITS>::BYTES, lane);
 #pragma unroll
         for (int i = 0; i < GROUPS; i++)
-            params[i].load(tile.record, chunk * 64 / S::GROUP + i, lane, tile.valid);
+            params[i].load(tile.record, first_group(chunk) + i, lane, tile.valid);
+    }
+
+    // Among the groups of a token. They begin anew with each latent.
+    static __device__ __forceinline__ int first_group(int chunk)
+    {
+        if constexpr (S::LATENTS == 1 || S::LATENT_WIDTH % S::GROUP == 0)
+            return chunk * 64 / S::GROUP;
+        return chunk / LATENT_CHUNKS * LATENT_GROUPS + chunk % LATENT_CHUNKS * 64 / S::GROUP;
     }
 
     __device__ __forceinline__ void clear()

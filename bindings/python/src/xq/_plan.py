@@ -95,7 +95,7 @@ class PlanInfo:
     accumulator_page_bytes: int  #: cross-layer methods; 0: there is no accumulator
     accumulator_bytes_per_token: float
     needs_append_indptr: bool  #: append takes append_indptr
-    latents: int  #: groups of KV heads with latents of their own
+    latents: int  #: groups of KV heads whose keys have a latent each
     parameters_from: str  #: "default", "spec", "device", "capability" or "family"
     implementation: str  #: "fused", "unfused" or "fp16-kv"
     max_batch: int  #: this and the following: the limits that the plan was created with
@@ -529,9 +529,9 @@ def weight_shapes(model: Mapping[str, Any], cache: Mapping[str, Any]) -> Dict[st
     dkv = model["num_key_value_heads"] * head_dim
     latents = cache["method"].startswith("latent")
     all_k, all_v = (cache["rank_k"], cache.get("rank_v", 0)) if latents else (d, d)
-    groups = cache.get("groups", 1) if latents else 1
-    return {"wk": (d, dkv), "wv": (d, dkv), "uk": (d, all_k), "ak": (all_k // groups, dkv), "uv": (d, all_v),
-            "av": (all_v // groups, dkv), "ukv": (d, all_k), "bk": (dkv,), "bv": (dkv,),
+    groups_k, groups_v = (cache["groups_k"], cache["groups_v"]) if latents else (1, 1)
+    return {"wk": (d, dkv), "wv": (d, dkv), "uk": (d, all_k), "ak": (all_k // groups_k, dkv), "uv": (d, all_v),
+            "av": (all_v // groups_v, dkv), "ukv": (d, all_k), "bk": (dkv,), "bv": (dkv,),
             "k_norm": (dkv if model.get("qk_norm") == "row" else head_dim,), "sinks": (heads,), "k_cost": (dkv,)}
 
 

@@ -65,7 +65,8 @@ def _failure(subcommand: str, code: int, lines: List[str], text: str) -> Error:
 
 
 def prepare(model_dir: Union[str, os.PathLike[str]], output: Union[str, os.PathLike[str]], *, method: Optional[str] = None,
-            rank: Union[int, Tuple[int, int], None] = None, groups: Optional[int] = None, rotation: Optional[bool] = None,
+            rank: Union[int, Tuple[int, int], None] = None, groups: Union[int, Tuple[int, int], None] = None,
+            rotation: Optional[bool] = None,
             feedback: bool = False, group: Optional[int] = None, layers: Optional[Sequence[int]] = None,
             base_layer: Optional[int] = None, store: Optional[str] = None, pack: bool = False, weights: Optional[str] = None,
             calibration: Union[str, os.PathLike[str], None] = None, threads: Optional[int] = None,
@@ -75,7 +76,7 @@ def prepare(model_dir: Union[str, os.PathLike[str]], output: Union[str, os.PathL
 
     method       what is cached: "x", "latent", "x-cl", "latent-cl"; None: latent, or x where every query head has a KV head
     rank         columns kept of the latents, one number or a pair for keys and values; None: all
-    groups       groups of KV heads with an SVD of their own
+    groups       groups of KV heads with latents of their own, one number or a pair for keys and values
     rotation     whether what is cached is rotated; None: the method's default
     feedback     make up for a channel's error in later ones; `group`: elements that share a scale, which it depends on
     layers       these layers alone; None: all
@@ -90,11 +91,11 @@ def prepare(model_dir: Union[str, os.PathLike[str]], output: Union[str, os.PathL
     Raises ArgumentError with the program's message for what it refuses, FileError where there is no program.
     """
     arguments = [os.fspath(model_dir), "--out", os.fspath(output)]
-    pair = ",".join(str(r) for r in rank) if isinstance(rank, (tuple, list)) else rank
+    ranks, parts = (",".join(str(n) for n in pair) if isinstance(pair, (tuple, list)) else pair for pair in (rank, groups))
     which = None if layers is None else ",".join(str(layer) for layer in layers)
     if which == "":
         raise argument_error("layers", "there is none; None takes all")
-    for option, value in (("--method", method), ("--rank", pair), ("--groups", groups), ("--group", group), ("--layers", which),
+    for option, value in (("--method", method), ("--rank", ranks), ("--groups", parts), ("--group", group), ("--layers", which),
                           ("--base-layer", base_layer), ("--store", store), ("--weights", weights),
                           ("--calibration", calibration), ("--threads", threads), ("--spec", None if spec is None else "-")):
         if value is not None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
-from typing import Any, Optional
+from typing import Any, Optional, Tuple
 
 import numpy
 
@@ -37,11 +38,12 @@ def simulate_cache(x: Any, *, bits: int, group: int = 0, by_channel: bool = Fals
     """What a cache of this format holds of x [rows, width], bit for bit as append quantizes it and kernels read it.
 
     bits          2, 3, 4, 8; 16: values are rounded to f16 and no more
-    group         elements that share a scale; 0: all of a row
+    group         elements that share a scale; 0: all of a latent
     by_channel    a group is consecutive rows of one channel, not channels of a row; rows beyond the last whole group stay as
                   they are
     integer_zero  cache.zero_point "integer"
-    latents       matrices side by side in a row, each padded to a multiple of 64 columns as stored; 0: one
+    latents       matrices side by side in a row, each padded to a multiple of 64 columns as stored; 0: one. Groups of channels
+                  begin anew with each
     clip          share of a group's range that codes span, up to 1; 0: 1
     feedback      what `simulate_feedback` makes; None: none
 
@@ -51,19 +53,21 @@ def simulate_cache(x: Any, *, bits: int, group: int = 0, by_channel: bool = Fals
     quantizer = _quantizer(bits, group, by_channel, integer_zero, latents, clip)
     if feedback is not None:
         table = float_array("feedback", feedback)
-        expected = _feedback_size(rows.shape[1], group, latents)
-        if table.size != expected:
-            raise argument_error("feedback", f"it has {table.size} elements; valid: {expected}")
+        expected = _feedback_shape(rows.shape[1], group, latents)
+        if table.size != math.prod(expected):
+            raise argument_error("feedback", f"it has {table.size} elements; valid: {math.prod(expected)}")
         quantizer.feedback = float_pointer(table)
     out = numpy.empty_like(rows)
     check(_c.lib.xq_simulate_cache(ctypes.byref(quantizer), *rows.shape, float_pointer(rows), float_pointer(out)), None)
     return _as(x, out)
 
 
-def _feedback_size(width: int, group: int, latents: int) -> int:
+def _feedback_shape(width: int, group: int, latents: int) -> Tuple[int, int, int]:
+    """[groups, group, group]: where there are several latents, a group is at most one of them."""
     count = max(1, latents)
-    stored = count * (-(-(width // count) // 64) * 64)
-    return -(-stored // group) * group * group if group else 0
+    latent_width = -(-(width // count) // 64) * 64
+    size = min(group, latent_width) if count > 1 else group
+    return (count * -(-latent_width // size), size, size) if size else (0, 0, 0)
 
 
 def simulate_feedback(a: Any, *, width: int, bits: int, group: int, latents: int = 0, cost: Any = None,
@@ -74,8 +78,8 @@ def simulate_feedback(a: Any, *, width: int, bits: int, group: int, latents: int
           side by side)
     cost  [cols], of squared errors of its columns (for keys k_cost); None: all alike
 
-    Returns f32 [groups, group, group]; groups are those of the row as stored, each latent padded to a multiple of 64. Raises
-    ArgumentError, also for NaN and infinity.
+    Returns f32 [groups, group, group]; groups are those of the row as stored, each latent padded to a multiple of 64, and `group`
+    is at most a latent where there are several. Raises ArgumentError, also for NaN and infinity.
     """
     matrix = _matrix("a", a)
     count_of("width", width, 1, 2**31 - 1)
@@ -87,7 +91,7 @@ def simulate_feedback(a: Any, *, width: int, bits: int, group: int, latents: int
     if costs is not None and costs.shape != matrix.shape[1:]:
         raise argument_error("cost", f"its shape is {list(costs.shape)}; valid: {[matrix.shape[1]]}")
     quantizer = _quantizer(bits, group, False, integer_zero, latents, clip)
-    out = numpy.empty((_feedback_size(width, group, latents) // (group * group), group, group), numpy.float32)
+    out = numpy.empty(_feedback_shape(width, group, latents), numpy.float32)
     check(_c.lib.xq_simulate_feedback(ctypes.byref(quantizer), width, matrix.shape[1], float_pointer(matrix),
                                       None if costs is None else float_pointer(costs), float_pointer(out)), None)
     return out

@@ -259,6 +259,9 @@ def enable(model: nn.Module, bits: int = 4, method: Optional[str] = None, *, dev
     if context.is_sim != (where.type == "cpu") or not (context.is_sim or context.device.ordinal == where.index):
         raise argument_error("context", f"it is on {context.device.name}, and the model on {where}")
     chosen = dict(cache or {})
+    if chosen.get("groups") is not None:  # it stands for what is not given of these
+        both = chosen.pop("groups")
+        chosen = {"groups_k": both, "groups_v": both, **chosen}
     for key in ("bits", "method", "base"):
         if key in chosen:
             raise argument_error(f"cache.{key}", "enable() sets it; give it as an argument of its own" if key != "base" else
@@ -303,12 +306,13 @@ def _prepare(decoder: Any, context: Context, method: str, cache: Mapping[str, An
              calibration: Union[str, "os.PathLike[str]", None], base_layer: Optional[int]) -> Prepared:
     """Writes the weights to a temporary folder and prepares them there, in f32. The file is mapped when it is opened, so the folder
     goes at once."""
-    options: Dict[str, Any] = {key: cache[key] for key in ("groups", "rotation") if cache.get(key) is not None}
-    ranks = tuple(cache[key] for key in ("rank_k", "rank_v") if cache.get(key) is not None)
-    if cache.get("rank_v") is not None and len(ranks) == 1:
-        raise argument_error("cache.rank_v", "it is given without rank_k")
-    if ranks:
-        options["rank"] = ranks if len(ranks) == 2 else ranks[0]
+    options: Dict[str, Any] = {} if cache.get("rotation") is None else {"rotation": cache["rotation"]}
+    for option, names in (("groups", ("groups_k", "groups_v")), ("rank", ("rank_k", "rank_v"))):
+        pair = tuple(cache[name] for name in names if cache.get(name) is not None)
+        if cache.get(names[1]) is not None and len(pair) == 1:
+            raise argument_error(f"cache.{names[1]}", f"it is given without {names[0]}")
+        if pair:
+            options[option] = pair if len(pair) == 2 else pair[0]
     if cache.get("feedback") or calibration:
         options.update(feedback=bool(cache.get("feedback")), group=cache.get("group"))
     with tempfile.TemporaryDirectory(prefix="xq-") as folder:

@@ -17,11 +17,11 @@ from ._model import Array
 #: Memory of a cache or of weights: a uint8 tensor on a GPU, else memory of the software device.
 Owned = Union[DeviceBuffer, torch.Tensor]
 #: What a prepared layer's matrices depend on: keys of a spec's `cache`.
-PREPARED_KEYS: Tuple[str, ...] = ("method", "groups", "rank_k", "rank_v", "rotation", "feedback")
+PREPARED_KEYS: Tuple[str, ...] = ("method", "groups_k", "groups_v", "rank_k", "rank_v", "rotation", "feedback")
 METHODS: Tuple[str, ...] = ("latent", "x", "latent-cl", "x-cl")
 #: What the plain layers before the base of a cross-layer method have not.
 _CROSS_ONLY = ("accumulator_bits", "base", "method")
-_LATENT_ONLY = ("rank_k", "rank_v", "groups", "axis_v")
+_LATENT_ONLY = ("rank_k", "rank_v", "groups", "groups_k", "groups_v", "axis_v")
 
 
 def is_cross(method: str) -> bool:
