@@ -138,9 +138,10 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(SUPPORT_OBJ) $(TOOL_OBJ) $(LIB_
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) $(PREPARE_LIBS) $(STORE_LIBS) $(LIBS)
 
-# What of examples/llama a test holds against the kernels: its caches.
+# What of examples/llama a test holds against the kernels: its caches. Another tests its arithmetic.
 $(BUILD)/tests/test_llama_cache: $(patsubst %,$(BUILD)/examples/llama/%.o,attention cache_device cache_host choice config \
     fail format progress rope)
+$(BUILD)/tests/test_llama_divergence: $(patsubst %,$(BUILD)/examples/llama/%.o,divergence fail progress)
 # These tests call parts of cli/.
 $(BUILD)/tests/test_synthetic: $(patsubst %,$(BUILD)/cli/%.o,synthetic synthetic_weights)
 $(BUILD)/tests/test_compare_expected: $(BUILD)/cli/compare_expected.o

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 import unittest
@@ -108,10 +109,114 @@ class Table(unittest.TestCase):
                                   "ppl_fp16"}, set(result))
             self.assertEqual((result["text"], result["tokens"]), ("GPL-3", WINDOW * WINDOWS))
 
+    def test_rows_are_compared_with_fp16(self):
+        for result in self.results:
+            if result["method"] == "fp16":
+                self.assertNotIn("kl_mean", result)
+                continue
+            self.assertEqual(result["kl_tokens"], WINDOWS * (WINDOW - 1))
+            self.assertTrue(0 < result["kl_mean"] < result["kl_p99"] and 0 < result["top1"] < 1, result)
+        kl = [next(r["kl_mean"] for r in self.results if (r["bits"], r["options"]) == (bits, {"calibrated": "rest"}))
+              for bits in (4, 3, 2)]
+        self.assertTrue(kl[0] < kl[1] / 2 < kl[2] / 4, kl)  # perplexity is too noisy to tell 4 bits from 3 here
+        self.assertIn("same first choice", report.summary(self.results))
+
     def test_a_failing_row_names_its_command_and_reason(self):
         with self.assertRaises(InputError) as caught, contextlib.redirect_stderr(io.StringIO()):
             self.runner.run([row("paper", NAME, "kivi", 5)])
         self.assertRegex(str(caught.exception), "llama perplexity .*--bits 5.*: llama: .*2, 3, 4 or 8")
+
+
+# A `llama` that notes its arguments; a reference must be there when it is asked for.
+STAND_IN = """#!{python}
+import json, os, sys, time
+options = dict(zip(sys.argv[4::2], sys.argv[5::2]))
+with open({log!r}, "a") as file:
+    file.write(os.path.basename(sys.argv[2]) + " " + options["--cache"] + "\\n")
+if "--reference" in options and not os.path.exists(options["--reference"]):
+    sys.exit("llama: no reference")
+if "--record" in options:
+    time.sleep(0.3)
+    open(options["--record"], "w").write(options["--reference-windows"])
+found = {{"ppl": 10, "seconds": 1, "arguments": sys.argv[4:]}}
+print(json.dumps(found if "--record" in options else dict(found, kl_mean=0.5)))
+"""
+
+
+class Order(unittest.TestCase):
+    """Which rows are measured, in which order: by a stand-in for the program."""
+
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.folder = temporary.name
+        self.log = self.path("log")
+        for model in ("a", "b"):
+            os.mkdir(self.path(model))
+            for name in ("config.json", "model.safetensors", "tokenizer.json"):
+                with open(self.path(model, name), "w", encoding="utf-8") as file:
+                    file.write(model)
+        with open(self.path("llama"), "w", encoding="utf-8") as file:
+            file.write(STAND_IN.format(python=sys.executable, log=self.log))
+        os.chmod(self.path("llama"), 0o755)
+
+    def path(self, *names):
+        return os.path.join(self.folder, *names)
+
+    def run_rows(self, *rows, jobs=4, windows=40):
+        """The stand-in's calls, `model cache`, and what was found."""
+        with open(self.log, "w", encoding="utf-8"):
+            pass
+        self.runner = runs.Runner(self.path("llama"), self.path("llama"), self.path("work"), {m: self.path(m) for m in "ab"}, {},
+                                  TEXT, 1024, {"a": windows, "b": 4}, jobs)
+        with contextlib.redirect_stderr(io.StringIO()):
+            found = self.runner.run(rows)
+        with open(self.log, encoding="utf-8") as file:
+            return file.read().splitlines(), found
+
+    def test_each_models_reference_comes_before_its_rows(self):
+        rows = [row("s", model, "kivi", bits) for bits in (4, 3, 2) for model in "ab"]
+        for jobs in (1, 2, 4):
+            calls, found = self.run_rows(*rows, jobs=jobs)
+            self.assertEqual(len(calls), 8)
+            for model in "ab":
+                own = [call for call in calls if call.startswith(model)]
+                self.assertEqual(own, [f"{model} fp16"] + 3 * [f"{model} kivi"])
+            self.assertLessEqual({each.key() for each in rows}, set(found))
+            shutil.rmtree(self.path("work"))
+
+    def test_fp16_where_it_stands_last_is_measured_once(self):
+        fp16 = row("s", "a", "fp16")
+        calls, found = self.run_rows(row("s", "a", "kivi", 4), fp16, row("t", "a", "fp16"))
+        self.assertEqual(calls, ["a fp16", "a kivi"])
+        self.assertEqual(set(found), {fp16.key(), row("s", "a", "kivi", 4).key()})
+
+    def test_a_reference_that_was_recorded_before_does(self):
+        self.run_rows(row("s", "a", "kivi", 4))
+        self.assertEqual(self.run_rows(row("s", "a", "kivi", 4))[0], [])
+        self.assertEqual(self.run_rows(row("s", "a", "kivi", 4), row("s", "a", "kivi", 3))[0], ["a kivi"])
+        self.assertEqual(self.run_rows(row("s", "a", "fp16"))[0], [])
+
+    def test_a_reference_that_is_gone_is_recorded_anew_where_a_row_needs_it(self):
+        self.run_rows(row("s", "a", "fp16"), row("s", "a", "kivi", 4))
+        os.remove(self.runner.reference("a"))
+        self.assertEqual(self.run_rows(row("s", "a", "fp16"), row("s", "a", "kivi", 4))[0], [])
+        self.assertEqual(self.run_rows(row("s", "a", "fp16"), row("s", "a", "kivi", 3))[0], ["a fp16", "a kivi"])
+
+    def test_the_first_windows_are_compared(self):
+        for windows, expected in ((40, "10"), (3, "3")):
+            found = self.run_rows(row("s", "a", "fp16"), row("s", "a", "kivi", 4), windows=windows)[1]
+            recording, compared = (found[each.key()]["arguments"] for each in (row("s", "a", "fp16"), row("s", "a", "kivi", 4)))
+            self.assertEqual(recording[recording.index("--reference-windows") + 1], expected)
+            self.assertEqual(recording[recording.index("--record") + 1], compared[compared.index("--reference") + 1])
+            self.assertNotIn("--record", compared)
+
+    def test_a_model_without_fp16_fails_by_its_reason(self):
+        with open(self.path("llama"), "w", encoding="utf-8") as file:
+            file.write(f"#!{sys.executable}\nimport sys\nsys.exit('llama: no such model')\n")
+        with self.assertRaises(InputError) as caught:
+            self.run_rows(row("s", "a", "kivi", 4))
+        self.assertRegex(str(caught.exception), "--cache fp16 .*: llama: no such model")
 
 
 RESULT = {"section": "paper", "model": "m", "text": "t", "tokens": 8, "window": 4, "method": "kivi", "bits": 2,
@@ -127,6 +232,26 @@ class Page(unittest.TestCase):
         self.assertIn("| kivi | 2 | `group` 32, no `rotation` | 0.250 | 4.00× | 0.200 | 12.500 | 2.500 |", filled)
         self.assertNotIn("old", filled)
         self.assertEqual(report.fill(filled, [RESULT]), filled)
+
+    def test_what_was_compared_has_columns_for_it(self):
+        compared = dict(RESULT, kl_mean=0.123456, kl_p99=1.23456, top1=0.98765, kl_tokens=6)
+        fp16 = dict(RESULT, method="fp16", bits=16, options={}, ppl=10.0)
+        lines = report.table([fp16, compared, dict(RESULT, model="other")], "paper").splitlines()
+        self.assertTrue(lines[2].endswith("| perplexity | lost | KL mean | KL 99 % | same first choice |"), lines[2])
+        self.assertTrue(lines[4].endswith("| 10.000 |  |  |  |  |"), lines[4])
+        self.assertTrue(lines[5].endswith("| 12.500 | 2.500 | 0.1235 | 1.235 | 98.8 % |"), lines[5])
+        self.assertEqual(len({line.count("|") for line in lines[2:6]}), 1)
+        self.assertTrue(lines[9].endswith("| perplexity | lost |"), lines[9])
+        self.assertIn("KL 0.1235 mean,  1.235 at 99 %  same first choice  98.8 %", report.summary([fp16, compared]))
+        self.assertNotIn("KL", report.summary([fp16, RESULT]))
+
+    def test_results_have_the_measures_of_rows_that_were_compared(self):
+        rows = [row("paper", "m", "fp16"), row("paper", "m", "kivi", 2)]
+        measured = {"tokens": 8, "window": 4, "memory": 1, "memory_paper": 1, "bytes_per_token": 7, "ppl": 10.0}
+        divergence = {"kl_mean": 0.5, "kl_p99": 2.0, "top1": 0.75, "kl_tokens": 6}
+        fp16, kivi = report.results(rows, {rows[0].key(): measured, rows[1].key(): {**measured, **divergence}}, "t")
+        self.assertFalse(set(divergence) & set(fp16))
+        self.assertEqual({name: kivi[name] for name in divergence}, divergence)
 
     def test_a_section_without_rows_is_refused(self):
         with self.assertRaises(InputError) as caught:

@@ -116,6 +116,13 @@ def perplexity(plain, ids, window, bos=None):
     return float(numpy.mean(losses))
 
 
+def divergences(reference, compared):
+    """KL divergence of each row of logits from the reference's, in nats, and whether their greatest logits agree."""
+    log_p, log_q = ((logits := rows.astype(numpy.float64)) - numpy.log(numpy.exp(logits).sum(-1, keepdims=True))
+                    for rows in (reference, compared))
+    return (numpy.exp(log_p) * (log_p - log_q)).sum(-1), log_p.argmax(-1) == log_q.argmax(-1)
+
+
 # ---------------------------------------------------------------- files
 
 def random_weights(config, seed=3):
@@ -384,6 +391,123 @@ class Gemma(TinyModel, Families):
         self.assertAlmostEqual(without["nll"], perplexity(self.plain, self.ids, 48), delta=1e-5)
 
 
+class Reference(TinyModel):
+    """Other caches' predictions against those of an fp16 cache."""
+
+    def setUp(self):
+        self.reference = self.path("reference.safetensors")
+        self.recorded = self.perplexity("--record", self.reference)
+
+    def logits_of_windows(self, windows, *options):
+        """Logits of the tokens that predict one, as `llama logits` gives them."""
+        rows = []
+        for window in range(windows):
+            with open(self.path("window.txt"), "w", encoding="utf-8") as file:
+                file.write(json.dumps(self.ids[48 * window:48 * (window + 1)]))
+            out = self.path("window.safetensors")
+            result = run("logits", self.path("model"), "--ids", self.path("window.txt"), "--out", out, *options)
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            rows.append(tensors.Reader(out).read("logits", (48, self.config["vocab_size"]))[:-1])
+        return numpy.concatenate(rows)
+
+    def assert_differs(self, field, *options, model="model", text="text.txt", window=48):
+        """Refused by the name of the field that is not the reference's."""
+        result = run("perplexity", self.path(model), self.path(text), "--window", window, "--reference", self.reference, *options)
+        self.assert_refused(result, 1, f"reference.safetensors: {field}: ")
+        return result.stderr
+
+    def test_fp16_is_its_own_reference(self):
+        found = self.perplexity("--reference", self.reference)
+        self.assertEqual((found["kl_mean"], found["kl_p99"], found["top1"]), (0, 0, 1))
+        self.assertEqual(found["kl_tokens"], 47 * found["windows"])
+        self.assertEqual(found["reference"], self.reference)
+        self.assertEqual(found["nll"], self.recorded["nll"])
+        self.assertFalse({"kl_mean", "kl_p99", "top1", "kl_tokens"} & set(self.recorded))
+
+    def test_measures_are_those_of_the_logits(self):
+        options = ("--cache", "kivi", "--bits", 2, "--group", 32)
+        found = self.perplexity("--reference", self.reference, *options)
+        self.assertEqual(found["nll"], self.perplexity(*options)["nll"])
+        kl, agreed = divergences(self.logits_of_windows(found["windows"]), self.logits_of_windows(found["windows"], *options))
+        self.assertEqual(found["kl_tokens"], len(kl))
+        self.assertAlmostEqual(found["kl_mean"], kl.mean(), delta=1e-5 * kl.mean())
+        self.assertAlmostEqual(found["kl_p99"], numpy.percentile(kl, 99, method="inverted_cdf"), delta=1e-5 * kl.max())
+        self.assertAlmostEqual(found["top1"], agreed.mean(), delta=1e-9)
+        self.assertTrue(0.01 < found["kl_mean"] < found["kl_p99"] and 0 < found["top1"] < 1, found)
+
+    def test_more_bits_come_closer(self):
+        found = [self.perplexity("--reference", self.reference, "--cache", "x", "--no-rotation", "--bits", bits,
+                                 "--first-bits", bits) for bits in (2, 4, 8)]
+        for name in ("kl_mean", "kl_p99"):
+            self.assertEqual([each[name] for each in found], sorted((each[name] for each in found), reverse=True))
+        self.assertGreater(found[2]["top1"], found[0]["top1"])
+
+    def test_the_first_windows_can_do(self):
+        options = ("--cache", "kivi", "--bits", 2, "--group", 32)
+        kl = divergences(self.logits_of_windows(2), self.logits_of_windows(2, *options))[0]
+        self.perplexity("--record", self.path("two.safetensors"), "--reference-windows", 2)
+        self.assertLess(os.path.getsize(self.path("two.safetensors")), os.path.getsize(self.reference))
+        for reference, chosen in ((self.reference, ("--reference-windows", 2)), (self.path("two.safetensors"), ()),
+                                  (self.reference, ("--windows", 2))):
+            found = self.perplexity("--reference", reference, *options, *chosen)
+            self.assertEqual(found["kl_tokens"], 2 * 47)
+            self.assertAlmostEqual(found["kl_mean"], kl.mean(), delta=1e-5 * kl.mean())
+        all_of_it = self.perplexity("--reference", self.reference, *options)
+        self.assertEqual(self.perplexity("--reference", self.path("two.safetensors"), *options)["nll"], all_of_it["nll"])
+
+    def test_pieces_of_any_length_have_one_reference(self):
+        found = self.perplexity("--reference", self.reference, "--chunk", 5)
+        self.assertLess(found["kl_p99"], 1e-5)
+        self.assertEqual(found["top1"], 1)
+        self.perplexity("--record", self.path("pieces.safetensors"), "--chunk", 5)
+        self.assertLess(self.perplexity("--reference", self.path("pieces.safetensors"))["kl_p99"], 1e-5)
+
+    def test_another_reference_is_refused_by_the_field_that_differs(self):
+        self.assertIn("48, and this run has 32", self.assert_differs("window", window=32))
+        self.assertIn("none, and this run has 7", self.assert_differs("bos", "--bos", 7))
+        with open(self.path("other.txt"), "w", encoding="utf-8") as file:
+            file.write(TEXT[:60] + "!" + TEXT[61:])
+        self.assertIn("of window 2", self.assert_differs("tokens", text="other.txt"))
+        self.write_model("other", self.config, random_weights(self.config, seed=4))
+        self.assert_differs("model", model="other")
+
+    def test_what_is_no_reference_is_refused(self):
+        run("logits", self.path("model"), "--ids", self.path("ids.txt"), "--out", self.reference)
+        self.assert_differs("format")
+        self.recorded = self.perplexity("--record", self.reference)
+        with open(self.reference, "rb") as file:
+            data = file.read()
+        for length, word in ((4, "truncated"), (len(data) - 4, "hidden"), (600, "tokens")):
+            with open(self.reference, "wb") as file:
+                file.write(data[:length])
+            self.assert_refused(run("perplexity", self.path("model"), self.path("text.txt"), "--window", 48, "--reference",
+                                    self.reference), 1, "reference.safetensors", word)
+        self.assert_refused(run("perplexity", self.path("model"), self.path("text.txt"), "--window", 48, "--reference",
+                                self.path("none")), 1, "none: No such file")
+        with open(self.reference, "wb") as file:
+            file.write(data[:-4] + b"\xff\xff\xff\xff")
+        self.assert_refused(run("perplexity", self.path("model"), self.path("text.txt"), "--window", 48, "--reference",
+                                self.reference), 1, "KL divergence", "not a number")
+
+    def test_more_windows_than_there_are_are_refused(self):
+        windows = self.recorded["windows"]
+        for option in (("--record", self.path("never")), ("--reference", self.reference)):
+            result = run("perplexity", self.path("model"), self.path("text.txt"), "--window", 48, *option,
+                         "--reference-windows", windows + 1)
+            self.assert_refused(result, 1, "--reference-windows", f"valid: 1 to {windows}")
+        self.assertFalse(os.path.exists(self.path("never")))
+
+    def test_a_run_that_fails_leaves_no_file(self):
+        weights = {**self.weights, "model.norm.weight": numpy.full(128, 3e38, numpy.float32)}
+        self.write_model("failing", self.config, weights)
+        os.makedirs(self.path("empty"))
+        result = run("perplexity", self.path("failing"), self.path("text.txt"), "--window", 48, "--record", self.path("empty", "r"))
+        self.assert_refused(result, 1, "not a number")
+        self.assertEqual(os.listdir(self.path("empty")), [])
+        result = run("perplexity", self.path("model"), self.path("text.txt"), "--record", self.path("nowhere", "r"), "--window", 48)
+        self.assert_refused(result, 1, "nowhere")
+
+
 class BadInput(TinyModel):
     def setUp(self):
         shutil.rmtree(self.path("bad"), ignore_errors=True)
@@ -414,6 +538,11 @@ class BadInput(TinyModel):
                 (("--bits", "value"), (*text, "--cache", "x", "--no-rotation", "--bits")),
                 (("fp16", "group"), (*text, "--group", "64")),
                 (("kivi", "axis_k"), (*text, "--cache", "kivi", "--axis-k", "token")),
+                (("--record", "kivi", "valid: fp16"), (*text, "--cache", "kivi", "--record", "never")),
+                (("--record", "f32", "valid: fp16"), (*text, "--record", "never", "--cache", "f32")),
+                (("--record", "--reference"), (*text, "--record", "never", "--reference", "never")),
+                (("--reference-windows", "--record FILE"), (*text, "--reference-windows", "2")),
+                (("--reference", "perplexity"), ("logits", self.path("model"), "--reference", "never")),
                 (("--set", "cache.KEY"), (*text, "--set", "group=3")),
                 (("--set", "JSON"), (*text, "--set", "cache.group=row")),
                 (("kivi", "host"), (*text, "--cache", "kivi", "--device", "sim")),
@@ -429,6 +558,7 @@ class BadInput(TinyModel):
                 (("--cache", "'q8'", "latent-cl"), ("--cache", "q8")),
                 (("--bits", "'0'", "1 to 16"), ("--bits", 0)),
                 (("--windows", "'0'"), ("--windows", 0)),
+                (("--reference-windows", "'0'"), ("--reference", "never", "--reference-windows", 0)),
                 (("--window", "'99999999999999999999'"), ("--window", "99999999999999999999")),
                 (("--layer-bits", "2 layers", "4"), ("--layer-bits", "4,4")),
                 (("--layer-bits", "1 to 16"), ("--layer-bits", "4,4,4,4294967300")),

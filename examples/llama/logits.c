@@ -4,7 +4,7 @@
 #include "loss.h"
 #include "progress.h"
 #include "session.h"
-#include "tensors.h"
+#include "tensor_writer.h"
 #include "text.h"
 
 #include <stdlib.h>
@@ -26,7 +26,8 @@ void command_logits(const options *o)
     const int most = logits_rows(s->model);
     float *hidden = room((size_t)chunk * (size_t)c->hidden, sizeof *hidden);
     float *logits = room((size_t)most * (size_t)c->vocabulary, sizeof *logits);
-    tensor_writer *out = tensor_writer_open(o->out, "logits", count, c->vocabulary);
+    tensor_writer *out =
+        tensor_writer_open(o->out, NULL, &(tensor_shape){"logits", "F32", count, c->vocabulary}, 1);
     for (int done = 0; done < count; done += chunk) {
         int piece = count - done < chunk ? count - done : chunk;
         progress_say("token %d of %d", done + 1, count);
@@ -34,7 +35,7 @@ void command_logits(const options *o)
         for (int row = 0; row < piece; row += most) {
             int rows = piece - row < most ? piece - row : most;
             model_logits(s->model, hidden + (size_t)row * (size_t)c->hidden, rows, logits);
-            tensor_writer_add(out, logits, rows);
+            tensor_writer_add(out, logits, (int64_t)rows * c->vocabulary);
         }
     }
     tensor_writer_close(out);

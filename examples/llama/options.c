@@ -38,6 +38,15 @@ static const char help[] =
     "  --chunk N              tokens that are appended before they attend (default: the window; 1: "
     "decoding)\n"
     "  --bos auto|none|ID     token that begins a window (auto: the tokenizer's, if it has one)\n"
+    "  --record FILE          with --cache fp16: keeps its predictions, for other caches to be compared "
+    "with\n"
+    "  --reference FILE       what --record wrote for this model and text: adds the KL divergence from it, "
+    "its\n"
+    "                         mean and 99th percentile over tokens in nats, and the share of tokens with "
+    "the\n"
+    "                         same most likely successor\n"
+    "  --reference-windows N  windows, from the first, that are recorded or compared (default: all there "
+    "are)\n"
     "  --json FILE|-          the result as JSON\n"
     "  --quiet                no progress\n"
     "generate:\n"
@@ -178,8 +187,10 @@ static bool read_option(options *o, const char *option, const char *value)
     const struct {
         const char *option;
         const char **text;
-    } texts[] = {{"--ids", &o->ids},       {"--out", &o->out},       {"--json", &o->json},
-                 {"--python", &o->python}, {"--device", &o->device}, {"--prompt", &o->prompt}};
+    } texts[] = {{"--ids", &o->ids},       {"--out", &o->out},
+                 {"--json", &o->json},     {"--python", &o->python},
+                 {"--device", &o->device}, {"--prompt", &o->prompt},
+                 {"--record", &o->record}, {"--reference", &o->reference}};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (strcmp(option, texts[i].option) == 0) {
             *texts[i].text = value;
@@ -189,6 +200,8 @@ static bool read_option(options *o, const char *option, const char *value)
         o->window = whole(option, value, 2, 1 << 20);
     else if (strcmp(option, "--windows") == 0)
         o->windows = whole(option, value, 1, 1 << 24);
+    else if (strcmp(option, "--reference-windows") == 0)
+        o->reference_windows = whole(option, value, 1, 1 << 24);
     else if (strcmp(option, "--chunk") == 0)
         o->chunk = whole(option, value, 1, 1 << 20);
     else if (strcmp(option, "--tokens") == 0)
@@ -212,6 +225,9 @@ static void check_use(const char *command, const char *option)
                 {"--windows", "perplexity"},
                 {"--json", "perplexity"},
                 {"--quiet", "perplexity"},
+                {"--record", "perplexity"},
+                {"--reference", "perplexity"},
+                {"--reference-windows", "perplexity"},
                 {"--chunk", "perplexity, logits"},
                 {"--bos", "perplexity, generate"},
                 {"--ids", "logits"},
@@ -275,6 +291,18 @@ static void check_name(const char *command)
         fail(EXIT_USAGE, "'%s' is no command; valid: perplexity, logits, generate", command);
 }
 
+static void check_reference(const options *o)
+{
+    if (o->record && o->choice.method != CACHE_FP16)
+        fail(EXIT_USAGE, "--record: --cache %s is no reference; valid: fp16",
+             method_name(o->choice.method));
+    if (o->record && o->reference)
+        fail(EXIT_USAGE, "--record and --reference exclude each other: a run makes a reference, or is "
+                         "compared with one");
+    if (o->reference_windows > 0 && !o->record && !o->reference)
+        fail(EXIT_USAGE, "--reference-windows needs --record FILE or --reference FILE");
+}
+
 static void check_command(const options *o, int positionals)
 {
     const bool perplexity = strcmp(o->command, "perplexity") == 0,
@@ -286,6 +314,7 @@ static void check_command(const options *o, int positionals)
         fail(EXIT_USAGE, "logits needs --ids FILE and --out FILE");
     if (!perplexity && !logits && !o->prompt)
         fail(EXIT_USAGE, "generate needs --prompt TEXT");
+    check_reference(o);
     const cJSON *key = o->choice.cache->child;
     if (o->choice.method < CACHE_KIVI && (key || o->choice.widths))
         fail(EXIT_USAGE, "--cache %s has no option '%s'", method_name(o->choice.method),

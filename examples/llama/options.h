@@ -15,9 +15,11 @@ typedef struct options {
     const char *prompt;    /* generate */
     const char *ids, *out; /* logits: files */
     const char *json, *python, *device;
-    int window, windows, chunk; /* windows, chunk: 0 is all there are, a whole window */
-    int tokens;                 /* generate */
-    int bos;                    /* BOS_AUTO: the tokenizer decides; BOS_NONE; an id */
+    const char *record, *reference; /* perplexity: files */
+    int reference_windows;          /* 0: all there are */
+    int window, windows, chunk;     /* windows, chunk: 0 is all there are, a whole window */
+    int tokens;                     /* generate */
+    int bos;                        /* BOS_AUTO: the tokenizer decides; BOS_NONE; an id */
     bool quiet;
     choice choice;
 } options;

@@ -29,6 +29,17 @@ static cJSON *cache_json(const options *o, const session *s, const result *r)
     return json;
 }
 
+static void add_divergence(cJSON *json, const options *o, const divergence_summary *d)
+{
+    if (d->tokens == 0)
+        return;
+    cJSON_AddStringToObject(json, "reference", o->reference);
+    cJSON_AddNumberToObject(json, "kl_mean", d->mean);
+    cJSON_AddNumberToObject(json, "kl_p99", d->p99);
+    cJSON_AddNumberToObject(json, "top1", d->top1);
+    cJSON_AddNumberToObject(json, "kl_tokens", (double)d->tokens);
+}
+
 static char *result_json(const options *o, const session *s, const result *r)
 {
     cJSON *json = cJSON_CreateObject();
@@ -42,6 +53,7 @@ static char *result_json(const options *o, const session *s, const result *r)
     cJSON_AddItemToObject(json, "cache", cache_json(o, s, r));
     cJSON_AddNumberToObject(json, "ppl", exp(r->nll));
     cJSON_AddNumberToObject(json, "nll", r->nll);
+    add_divergence(json, o, &r->divergence);
     cJSON_AddNumberToObject(json, "memory", s->formats->memory);
     cJSON_AddNumberToObject(json, "memory_paper", s->formats->memory_paper);
     cJSON_AddNumberToObject(json, "bytes_per_token", s->formats->bytes / o->window);
@@ -63,16 +75,29 @@ static void write_file(const char *path, const char *text)
         fail(EXIT_INPUT, "%s: %s", path, strerror(errno));
 }
 
+static void print_line(FILE *file, const options *o, const session *s, const result *r)
+{
+    const divergence_summary *d = &r->divergence;
+    fprintf(
+        file,
+        "%s: perplexity %.4f over %d windows of %d tokens; cache %s: %.4f of fp16's memory (%.4f as the "
+        "paper counts), %.0f bytes a token; ",
+        o->model, exp(r->nll), r->windows, o->window, method_name(o->choice.method), s->formats->memory,
+        s->formats->memory_paper, s->formats->bytes / o->window);
+    if (d->tokens > 0)
+        fprintf(
+            file,
+            "from fp16: KL divergence %.5f on average, %.5f at the 99th percentile, the same most likely "
+            "token for %.2f %% of %lld; ",
+            d->mean, d->p99, 100 * d->top1, (long long)d->tokens);
+    fprintf(file, "%.1f s\n", r->seconds);
+}
+
 void result_print(const options *o, const session *s, const result *r)
 {
     char *text = result_json(o, s, r);
     bool to_output = o->json && strcmp(o->json, "-") == 0;
-    fprintf(
-        to_output ? stderr : stdout,
-        "%s: perplexity %.4f over %d windows of %d tokens; cache %s: %.4f of fp16's memory (%.4f as the "
-        "paper counts), %.0f bytes a token; %.1f s\n",
-        o->model, exp(r->nll), r->windows, o->window, method_name(o->choice.method), s->formats->memory,
-        s->formats->memory_paper, s->formats->bytes / o->window, r->seconds);
+    print_line(to_output ? stderr : stdout, o, s, r);
     if (to_output)
         puts(text);
     else if (o->json)

@@ -44,11 +44,18 @@ static const uint8_t *map_file(const char *path, size_t *size)
     return map;
 }
 
-static void open_shard(shard *s, const char *directory, const char *name)
+static char *joined(const char *directory, const char *name)
+{
+    char *path = room(strlen(directory) + strlen(name) + 2, 1);
+    sprintf(path, "%s/%s", directory, name);
+    return path;
+}
+
+/* The shard frees the path. */
+static void open_shard(shard *s, char *path)
 {
     uint64_t header = 0;
-    s->path = room(strlen(directory) + strlen(name) + 2, 1);
-    sprintf(s->path, "%s/%s", directory, name);
+    s->path = path;
     s->map = map_file(s->path, &s->size);
     for (int i = 0; i < PREFIX && s->size >= PREFIX; i++)
         header |= (uint64_t)s->map[i] << 8 * i;
@@ -89,7 +96,7 @@ static void open_shards(tensors *t, const char *directory, const cJSON *files)
         for (int i = 0; i < t->count && !known; i++)
             known = strcmp(strrchr(t->shards[i].path, '/') + 1, name) == 0;
         if (!known)
-            open_shard(&t->shards[t->count++], directory, name);
+            open_shard(&t->shards[t->count++], joined(directory, name));
     }
 }
 
@@ -106,7 +113,16 @@ tensors *tensors_open(const char *directory)
     }
     t->count = 1;
     t->shards = room(1, sizeof *t->shards);
-    open_shard(t->shards, directory, "model.safetensors");
+    open_shard(t->shards, joined(directory, "model.safetensors"));
+    return t;
+}
+
+tensors *tensors_open_file(const char *path)
+{
+    tensors *t = room(1, sizeof *t);
+    t->count = 1;
+    t->shards = room(1, sizeof *t->shards);
+    open_shard(t->shards, strdup(path));
     return t;
 }
 
@@ -121,7 +137,47 @@ void tensors_close(tensors *t)
     free(t);
 }
 
+/* ---------------------------------------------------------------- checksum */
+
+enum { LANES = 8, STEP = LANES * (int)sizeof(uint64_t) };
+
+/* FNV-1a of 64-bit words in lanes of their own, since each product waits for the one before it. */
+static uint64_t checksum_of(uint64_t seed, const uint8_t *bytes, size_t count)
+{
+    const uint64_t prime = 0x100000001b3;
+    uint64_t lane[LANES], word, sum = seed ^ count;
+    size_t i = 0;
+    for (int j = 0; j < LANES; j++)
+        lane[j] = 0xcbf29ce484222325 + (uint64_t)j;
+    for (; i + STEP <= count; i += STEP)
+        for (int j = 0; j < LANES; j++) {
+            memcpy(&word, bytes + i + (size_t)j * sizeof word, sizeof word);
+            lane[j] = (lane[j] ^ word) * prime;
+        }
+    for (; i < count; i++)
+        sum = (sum ^ bytes[i]) * prime;
+    for (int j = 0; j < LANES; j++) {
+        sum = (sum ^ lane[j]) * prime;
+        sum ^= sum >> 32; /* products carry upwards alone */
+    }
+    return sum;
+}
+
+uint64_t tensors_checksum(const tensors *t)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < t->count; i++)
+        sum = checksum_of(sum, t->shards[i].map, t->shards[i].size);
+    return sum;
+}
+
 /* ------------------------------------------------------------------ reading */
+
+const char *tensors_note(const tensors *t, const char *name)
+{
+    const cJSON *notes = cJSON_GetObjectItemCaseSensitive(t->shards[0].header, "__metadata__");
+    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(notes, name));
+}
 
 static const cJSON *find(const tensors *t, const char *name, const shard **where)
 {
@@ -131,7 +187,7 @@ static const cJSON *find(const tensors *t, const char *name, const shard **where
         if (entry)
             return entry;
     }
-    return NULL;
+    fail(EXIT_INPUT, "%s: the tensor %s is missing", t->shards[0].path, name);
 }
 
 static double number(const cJSON *list, int i)
@@ -191,84 +247,50 @@ static void widen(const char *type, const uint8_t *data, size_t count, float *va
     }
 }
 
+/* The entry's type, one of those listed. */
+static const char *type_of(const shard *s, const cJSON *entry, const char *const *types, const char *valid)
+{
+    const char *type = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, "dtype"));
+    for (; type && *types; types++)
+        if (strcmp(type, *types) == 0)
+            return type;
+    fail(EXIT_INPUT, "%s: %s has the type %s; valid: %s", s->path, entry->string, type ? type : "(none)",
+         valid);
+}
+
+/* Where the entry's elements of `width` bytes lie. */
+static const uint8_t *data_of(const shard *s, const cJSON *entry, int width, int64_t rows, int64_t cols)
+{
+    const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(entry, "data_offsets");
+    check_shape(s->path, entry->string, cJSON_GetObjectItemCaseSensitive(entry, "shape"), rows, cols);
+    size_t bytes = (size_t)((rows > 0 ? rows : 1) * cols * width);
+    double begin = number(offsets, 0), end = number(offsets, 1);
+    if (!(begin >= 0) || end - begin != (double)bytes || end > (double)s->data_size)
+        fail(EXIT_INPUT, "%s: %s lies at bytes %.0f to %.0f of %zu, and should have %zu", s->path,
+             entry->string, begin, end, s->data_size, bytes);
+    return s->data + (size_t)begin;
+}
+
 float *tensors_read(const tensors *t, const char *name, int64_t rows, int64_t cols)
 {
     const shard *s;
     const cJSON *entry = find(t, name, &s);
-    if (!entry)
-        fail(EXIT_INPUT, "%s: the tensor %s is missing", t->shards[0].path, name);
-    const char *type = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, "dtype"));
-    const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(entry, "data_offsets");
-    if (!type || (strcmp(type, "F32") != 0 && strcmp(type, "F16") != 0 && strcmp(type, "BF16") != 0))
-        fail(EXIT_INPUT, "%s: %s has the type %s; valid are F32, F16 and BF16", s->path, name,
-             type ? type : "(none)");
-    check_shape(s->path, name, cJSON_GetObjectItemCaseSensitive(entry, "shape"), rows, cols);
-    size_t count = (size_t)((rows > 0 ? rows : 1) * cols),
-           bytes = count * (strcmp(type, "F32") == 0 ? 4 : 2);
-    double begin = number(offsets, 0), end = number(offsets, 1);
-    if (!(begin >= 0) || end - begin != (double)bytes || end > (double)s->data_size)
-        fail(EXIT_INPUT, "%s: %s lies at bytes %.0f to %.0f of %zu, and should have %zu", s->path, name,
-             begin, end, s->data_size, bytes);
+    const char *type =
+        type_of(s, entry, (const char *const[]){"F32", "F16", "BF16", NULL}, "F32, F16 and BF16");
+    const uint8_t *data = data_of(s, entry, strcmp(type, "F32") == 0 ? 4 : 2, rows, cols);
+    const size_t count = (size_t)((rows > 0 ? rows : 1) * cols);
     float *values = room(count, sizeof *values);
-    widen(type, s->data + (size_t)begin, count, values);
+    widen(type, data, count, values);
     for (size_t i = 0; i < count; i++)
         if (!isfinite(values[i]))
             fail(EXIT_INPUT, "%s: %s holds %g at element %zu", s->path, name, (double)values[i], i);
     return values;
 }
 
-/* ------------------------------------------------------------------ writing */
-
-struct tensor_writer {
-    FILE *file;
-    char *path, *temporary;
-    int64_t rows, cols, written;
-};
-
-tensor_writer *tensor_writer_open(const char *path, const char *name, int64_t rows, int64_t cols)
+const void *tensors_view(const tensors *t, const char *name, const char *type, int64_t rows, int64_t cols)
 {
-    tensor_writer *w = room(1, sizeof *w);
-    char header[512];
-    w->path = strdup(path);
-    w->temporary = room(strlen(path) + 32, 1);
-    sprintf(w->temporary, "%s.%ld.tmp", path, (long)getpid());
-    w->rows = rows;
-    w->cols = cols;
-    int length = snprintf(header, sizeof header,
-                          "{\"%s\":{\"dtype\":\"F32\",\"shape\":[%lld,%lld],\"data_offsets\":[0,%lld]}}",
-                          name, (long long)rows, (long long)cols, (long long)(4 * rows * cols));
-    for (; length % 8 != 0; length++)
-        header[length] = ' ';
-    uint8_t size[PREFIX] = {(uint8_t)length, (uint8_t)(length >> 8)};
-    w->file = fopen(w->temporary, "wb");
-    if (!w->file || fwrite(size, 1, PREFIX, w->file) != PREFIX ||
-        fwrite(header, 1, (size_t)length, w->file) != (size_t)length)
-        fail(EXIT_INPUT, "%s: %s", w->temporary, strerror(errno));
-    return w;
-}
-
-static void give_up(const tensor_writer *w)
-{
-    int why = errno;
-    unlink(w->temporary);
-    fail(EXIT_INPUT, "%s: %s", w->path, strerror(why));
-}
-
-void tensor_writer_add(tensor_writer *w, const float *values, int64_t rows)
-{
-    size_t count = (size_t)(rows * w->cols);
-    if (fwrite(values, sizeof *values, count, w->file) != count)
-        give_up(w);
-    w->written += rows;
-}
-
-void tensor_writer_close(tensor_writer *w)
-{
-    bool whole = w->written == w->rows && fflush(w->file) == 0 && fsync(fileno(w->file)) == 0;
-    whole = fclose(w->file) == 0 && whole;
-    if (!whole || rename(w->temporary, w->path) != 0)
-        give_up(w);
-    free(w->path);
-    free(w->temporary);
-    free(w);
+    const shard *s;
+    const cJSON *entry = find(t, name, &s);
+    type_of(s, entry, (const char *const[]){type, NULL}, type);
+    return data_of(s, entry, 4, rows, cols);
 }

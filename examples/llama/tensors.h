@@ -9,16 +9,20 @@
 typedef struct tensors tensors;
 
 tensors *tensors_open(const char *directory);
+tensors *tensors_open_file(const char *path); /* one safetensors file by itself */
 void tensors_close(tensors *t);
 
 /* Its values as f32; the caller frees. The shape must be [rows, cols], or [cols] where rows is 0. */
 float *tensors_read(const tensors *t, const char *name, int64_t rows, int64_t cols);
 
-/* A safetensors file that holds one f32 tensor of `rows` rows. Rows are added in order; the file appears
- * under its name when it is closed with all of them. */
-typedef struct tensor_writer tensor_writer;
-tensor_writer *tensor_writer_open(const char *path, const char *name, int64_t rows, int64_t cols);
-void tensor_writer_add(tensor_writer *w, const float *values, int64_t rows);
-void tensor_writer_close(tensor_writer *w);
+/* The bytes of a tensor [rows, cols] of 4-byte elements as they lie in the file, at any alignment, until it
+ * is closed. `type`: F32, I32. */
+const void *tensors_view(const tensors *t, const char *name, const char *type, int64_t rows, int64_t cols);
+
+/* A string of the first file's `__metadata__`; NULL where there is none. */
+const char *tensors_note(const tensors *t, const char *name);
+
+/* A checksum of all bytes of the files. It tells models apart, and is no cryptographic hash. */
+uint64_t tensors_checksum(const tensors *t);
 
 #endif

@@ -11,6 +11,8 @@ from realmodel import InputError, files
 from .runs import describe
 
 COLUMNS = ("cache", "bits", "options", "memory", "smaller", "as the paper counts", "perplexity", "lost")
+AGAINST_FP16 = ("KL mean", "KL 99 %", "same first choice")  # columns of tables in which a row was compared
+DIVERGENCE = ("kl_mean", "kl_p99", "top1", "kl_tokens")  # what rows but fp16 have, as `llama perplexity` names it
 
 
 def results(rows, found, text):
@@ -26,6 +28,7 @@ def results(rows, found, text):
             "memory": measured["memory"], "memory_paper": measured["memory_paper"],
             "bytes_per_token": measured["bytes_per_token"],
             "ppl": measured["ppl"], "ppl_fp16": fp16[row.model],
+            **{name: measured[name] for name in DIVERGENCE if name in measured},
         })
     return listed
 
@@ -41,14 +44,31 @@ def table_line(result):
             f"{result['ppl'] - result['ppl_fp16']:.3f}" if result["method"] != "fp16" else "")
 
 
+def against_fp16(result):
+    """Cells of the columns that compare with fp16; fp16 itself has none."""
+    if "kl_mean" not in result:
+        return ("",) * len(AGAINST_FP16)
+    return f"{result['kl_mean']:.4f}", f"{result['kl_p99']:.3f}", f"{100 * result['top1']:.1f} %"
+
+
+def markdown(lines):
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def model_table(rows):
+    """A heading, a rule and a line for each row."""
+    compared = any("kl_mean" in result for result in rows)
+    columns = COLUMNS + (AGAINST_FP16 if compared else ())
+    lines = [table_line(result) + (against_fp16(result) if compared else ()) for result in rows]
+    return [*markdown([columns]), "|" + "---|" * len(columns), *markdown(lines)]
+
+
 def table(results, section):
-    """A section's rows in Markdown, a heading line for each model."""
+    """A section's rows in Markdown, a table for each model."""
     lines = []
     for model in dict.fromkeys(result["model"] for result in results if result["section"] == section):
-        lines += [f"**{model}**", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-        lines += ["| " + " | ".join(table_line(result)) + " |" for result in results
-                  if (result["section"], result["model"]) == (section, model)]
-        lines.append("")
+        rows = [result for result in results if (result["section"], result["model"]) == (section, model)]
+        lines += [f"**{model}**", "", *model_table(rows), ""]
     return "\n".join(lines)
 
 
@@ -127,8 +147,17 @@ def plot(results, model, path):
 
 def summary(results):
     width = max(len(describe_result(result)) for result in results)
-    return "\n".join(f"{describe_result(result):{width}}  memory {result['memory']:.3f}  perplexity {result['ppl']:8.3f}"
-                     f"  lost {result['ppl'] - result['ppl_fp16']:7.3f}" for result in results)
+    return "\n".join(f"{describe_result(result):{width}}  {summarized(result)}" for result in results)
+
+
+def summarized(result):
+    text = f"memory {result['memory']:.3f}  perplexity {result['ppl']:8.3f}"
+    if result["method"] != "fp16":
+        text += f"  lost {result['ppl'] - result['ppl_fp16']:7.3f}"
+    if "kl_mean" in result:
+        mean, p99, same = against_fp16(result)
+        text += f"  KL {mean} mean, {p99:>6} at 99 %  same first choice {same:>7}"
+    return text
 
 
 def describe_result(result):

@@ -1,4 +1,5 @@
-"""Running rows: each in a process of its own, several at a time, results kept so that a second run continues."""
+"""Running rows: each in a process of its own, several at a time, results kept so that a second run continues. A model's
+fp16 row comes first: it records the predictions that the model's other rows are compared with."""
 
 import concurrent.futures
 import hashlib
@@ -11,7 +12,10 @@ import time
 
 from realmodel import InputError, files
 
-FORMAT = 1  # of what is kept
+from .rows import row as row_of
+
+FORMAT = 2  # of what is kept
+REFERENCE_WINDOWS = 10  # from the text's first, in which rows are compared with fp16: KL divergence needs fewer than perplexity
 
 
 class Progress:
@@ -73,11 +77,22 @@ class Runner:
             self.hashes[path] = files.sha256(path)
         return self.hashes[path]
 
-    def kept(self, row):
-        identity = dict(self.common, windows=self.windows[row.model], model=self.model_hash(row.model),
-                        row=row.key(), calibration=self.calibration_hash(row))
+    def reference_windows(self, model):
+        return min(REFERENCE_WINDOWS, self.windows[model])
+
+    def place(self, kind, model, ending, **identity):
+        """A file's path, by a hash of all that it depends on."""
+        identity = dict(self.common, model=self.model_hash(model), reference_windows=self.reference_windows(model), **identity)
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
-        return os.path.join(self.folder, "rows", digest + ".json")
+        return os.path.join(self.folder, kind, digest + ending)
+
+    def kept(self, row):
+        return self.place("rows", row.model, ".json", windows=self.windows[row.model], row=row.key(),
+                          calibration=self.calibration_hash(row))
+
+    def reference(self, model):
+        """The predictions of the model with an fp16 cache, which its fp16 row records."""
+        return self.place("references", model, ".safetensors")
 
     def prepared(self, row):
         """The row's file of prepared weights, made where there is none yet."""
@@ -92,39 +107,65 @@ class Runner:
                 call([self.xq, "prepare", self.models[row.model], *arguments, "--out", path, "--quiet"])
         return ["--prepared", path]
 
+    def compared(self, row):
+        """Options that record the model's predictions, of its fp16 row; that compare with them, of the others."""
+        path = self.reference(row.model)
+        if row.method != "fp16":
+            return ["--reference", path]
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return ["--record", path, "--reference-windows", str(self.reference_windows(row.model))]
+
     def measure(self, row):
-        path = self.kept(row)
-        if os.path.exists(path):
-            return files.read_json(path)
         command = [self.llama, "perplexity", self.models[row.model], self.text, "--window", str(self.window),
-                   "--windows", str(self.windows[row.model]), *row.arguments(), *self.prepared(row), "--python", sys.executable,
-                   "--quiet", "--json", "-"]
+                   "--windows", str(self.windows[row.model]), *row.arguments(), *self.prepared(row), *self.compared(row),
+                   "--python", sys.executable, "--quiet", "--json", "-"]
         found = json.loads(call(command, dict(os.environ, OPENBLAS_NUM_THREADS="1")))
-        files.write_json(path, found)
+        files.write_json(self.kept(row), found)
         return found
+
+    def ordered(self, missing):
+        """fp16 rows first; also those that nobody asked for, or that were measured before, where other rows of their model
+        lack the reference."""
+        fp16 = {row.model: row for row in missing if row.method == "fp16"}
+        for model in dict.fromkeys(row.model for row in missing):
+            if model not in fp16 and not os.path.exists(self.reference(model)):
+                fp16[model] = row_of("", model, "fp16")
+        return [*fp16.values(), *(row for row in missing if row.method != "fp16")]
 
     def run(self, rows):
         """What was found, by the rows' keys. A failing row ends the run; those finished are kept."""
         wanted = list({row.key(): row for row in rows}.values())
         found = {row.key(): files.read_json(self.kept(row)) for row in wanted if os.path.exists(self.kept(row))}
-        missing = [row for row in wanted if row.key() not in found]
+        missing = self.ordered([row for row in wanted if row.key() not in found])
         if found:
             print(f"  {len(found)} of {len(wanted)} rows were measured before", file=sys.stderr, flush=True)
         progress = Progress(len(missing), self.jobs)
+        references = {}  # jobs that record them, by model
 
         def measure(row):
+            if row.method != "fp16" and row.model in references:
+                references[row.model].result()  # it began before: jobs begin in the order in which they are submitted
             result = self.measure(row)
-            progress.finished(f"{row.model} {describe(row)}: perplexity {result['ppl']:.3f}, {result['seconds']:.0f} s")
+            progress.finished(f"{row.model} {describe(row)}: {found_text(result)}, {result['seconds']:.0f} s")
             return row.key(), result
 
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
-            jobs = [pool.submit(measure, row) for row in missing]
+            jobs = []
+            for row in missing:
+                jobs.append(pool.submit(measure, row))
+                if row.method == "fp16":
+                    references[row.model] = jobs[-1]
             try:
                 found.update(job.result() for job in concurrent.futures.as_completed(jobs))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         return found
+
+
+def found_text(result):
+    divergence = f", KL {result['kl_mean']:.4f}" if "kl_mean" in result else ""
+    return f"perplexity {result['ppl']:.3f}{divergence}"
 
 
 def describe(row):
