@@ -159,15 +159,22 @@ class Order(unittest.TestCase):
         with open(self.path("llama"), "w", encoding="utf-8") as file:
             file.write(STAND_IN.format(python=sys.executable, log=self.log))
         os.chmod(self.path("llama"), 0o755)
+        self.write_xq("")
 
     def path(self, *names):
         return os.path.join(self.folder, *names)
+
+    def write_xq(self, comment):
+        """A stand-in for xq, whose `prepare` makes an empty file."""
+        with open(self.path("xq"), "w", encoding="utf-8") as file:
+            file.write(f"#!{sys.executable}\n#{comment}\nimport sys\nopen(sys.argv[sys.argv.index('--out') + 1], 'w').close()\n")
+        os.chmod(self.path("xq"), 0o755)
 
     def run_rows(self, *rows, jobs=4, windows=40):
         """The stand-in's calls, `model cache`, and what was found."""
         with open(self.log, "w", encoding="utf-8"):
             pass
-        self.runner = runs.Runner(self.path("llama"), self.path("llama"), self.path("work"), {m: self.path(m) for m in "ab"}, {},
+        self.runner = runs.Runner(self.path("xq"), self.path("llama"), self.path("work"), {m: self.path(m) for m in "ab"}, {},
                                   TEXT, 1024, {"a": windows, "b": 4}, jobs)
         with contextlib.redirect_stderr(io.StringIO()):
             found = self.runner.run(rows)
@@ -202,6 +209,13 @@ class Order(unittest.TestCase):
         os.remove(self.runner.reference("a"))
         self.assertEqual(self.run_rows(row("s", "a", "fp16"), row("s", "a", "kivi", 4))[0], [])
         self.assertEqual(self.run_rows(row("s", "a", "fp16"), row("s", "a", "kivi", 3))[0], ["a fp16", "a kivi"])
+
+    def test_what_another_xq_prepared_is_measured_anew(self):
+        rows = [row("s", "a", "fp16"), row("s", "a", "latent", 4), row("s", "a", "kivi", 4)]
+        self.assertEqual(len(self.run_rows(*rows)[0]), 3)
+        self.assertEqual(self.run_rows(*rows)[0], [])
+        self.write_xq(" of another version")
+        self.assertEqual(self.run_rows(*rows)[0], ["a latent"])
 
     def test_the_first_windows_are_compared(self):
         for windows, expected in ((40, "10"), (3, "3")):
@@ -271,13 +285,23 @@ class Page(unittest.TestCase):
     def test_a_models_shape_decides_its_rows(self):
         grouped = table.Shape(heads=16, kv_heads=4, head_dim=80, layers=2)
         rows = table.beyond("m", grouped)
-        self.assertEqual({dict(r.options)["groups"] for r in rows if "groups" in dict(r.options)}, {2, 4})
         self.assertEqual({dict(r.options)["rank"] for r in rows if "rank" in dict(r.options)}, {"192,192", "160,160"})
         self.assertFalse(any("layer_bits" in dict(r.options) for r in rows))
         known = table.beyond("smollm2-135m", table.Shape(heads=9, kv_heads=3, head_dim=64, layers=30))
         bits = [dict(r.options)["layer_bits"] for r in known if "layer_bits" in dict(r.options)]
         self.assertEqual([len(b.split(",")) for b in bits], [30])
         self.assertEqual({r.method for r in table.beyond("m", table.Shape(8, 8, 64, 2))}, {"x"})
+
+    def test_latents_are_joint_or_of_each_head_for_keys_and_for_values(self):
+        small = table.groups("m", table.Shape(heads=9, kv_heads=3, head_dim=64, layers=30))
+        forms = {(dict(r.options)["groups"], dict(r.options)["group"]) for r in small}
+        self.assertEqual(forms, {("1,1", 64), ("1,1", 128), ("3,1", 64), ("3,1", 128), ("1,3", 64), ("1,3", 128), ("3,3", 64)})
+        self.assertEqual(len({r.key() for r in small}), 7 * 3 * 4)
+        large = table.groups("m", table.Shape(heads=32, kv_heads=8, head_dim=128, layers=2))
+        self.assertEqual({dict(r.options)["groups"] for r in large}, {"1,1", "8,1", "1,8", "8,8", "2,1", "4,1"})
+        self.assertIn(("8,8", 128), {(dict(r.options)["groups"], dict(r.options)["group"]) for r in large})
+        self.assertEqual(table.groups("m", table.Shape(8, 8, 64, 2)), [])
+        self.assertEqual(table.groups("m", table.Shape(4, 1, 256, 2)), [])
 
     def test_the_documented_tables_are_those_of_the_results(self):
         with open(os.path.join(ROOT, "docs", "accuracy", "results.json"), encoding="utf-8") as file:

@@ -57,6 +57,7 @@ class Runner:
         self.text, self.window, self.windows, self.jobs = text, window, windows, jobs
         self.common = {"format": FORMAT, "program": files.sha256(llama), "text": files.sha256(text),
                        "window": window}
+        self.program = files.sha256(xq)
         self.calibrations = calibrations
         self.hashes = {}
         self.preparing = threading.Lock()
@@ -88,23 +89,30 @@ class Runner:
 
     def kept(self, row):
         return self.place("rows", row.model, ".json", windows=self.windows[row.model], row=row.key(),
-                          calibration=self.calibration_hash(row))
+                          prepared=self.prepared_file(row))
 
     def reference(self, model):
         """The predictions of the model with an fp16 cache, which its fp16 row records."""
         return self.place("references", model, ".safetensors")
 
-    def prepared(self, row):
-        """The row's file of prepared weights, made where there is none yet."""
+    def prepared_file(self, row):
+        """Where the row's prepared weights are, by a hash of all that they depend on; None where it takes none."""
         arguments = row.preparation(self.calibrations.get(row.model, {}))
         if arguments is None:
+            return None
+        identity = json.dumps([self.model_hash(row.model), self.program, self.calibration_hash(row), arguments])
+        return os.path.join(self.folder, "prepared", hashlib.sha256(identity.encode()).hexdigest()[:24] + ".safetensors")
+
+    def prepared(self, row):
+        """The row's file of prepared weights, made where there is none yet."""
+        path = self.prepared_file(row)
+        if path is None:
             return []
-        identity = json.dumps([self.model_hash(row.model), files.sha256(self.xq), self.calibration_hash(row), arguments])
-        path = os.path.join(self.folder, "prepared", hashlib.sha256(identity.encode()).hexdigest()[:24] + ".safetensors")
         with self.preparing:  # rows share files
             if not os.path.exists(path):
                 os.makedirs(os.path.dirname(path), exist_ok=True)
-                call([self.xq, "prepare", self.models[row.model], *arguments, "--out", path, "--quiet"])
+                call([self.xq, "prepare", self.models[row.model], *row.preparation(self.calibrations.get(row.model, {})), "--out",
+                      path, "--quiet"])
         return ["--prepared", path]
 
     def compared(self, row):

@@ -8,7 +8,7 @@ from realmodel import InputError, files
 from .rows import row
 
 BITS = (4, 3, 2)
-PAPER_LATENT = {"axis_k": "channel", "rotation": False}  # keys by channel, values by token
+PAPER_LATENT = {"axis_k": "channel", "rotation": False, "groups": 1}  # keys by channel, values by token, joint latents
 # Layers of a model that gain most from a third bit at 2 bits. Of SmolLM2-135M they are six, so that they take as much
 # memory as three layers at 4 bits.
 SENSITIVE = {"smollm2-135m": (1, 2, 3, 4, 18, 23)}
@@ -87,9 +87,25 @@ def beyond(model, shape):
         rows.append(calibrated(2, layer_bits=",".join("3" if layer in SENSITIVE[model] else "2"
                                                       for layer in range(shape.layers))))
     rows += [calibrated(bits, rank=f"{rank},{rank}") for bits, rank in ((3, shape.rank(2 / 3)), (4, shape.rank(1 / 2)))]
-    rows += [calibrated(bits, groups=groups) for groups in shape.groups() for bits in (4, 2)]
     rows += [calibrated(4, weights=kind) for kind in ("int8", "e4m3")]
     return rows + [row("beyond", model, "latent-cl", 2, rotation=True)]
+
+
+def groups(model, shape):
+    """Latents of all KV heads and of each, for keys and for values. A group of channels ends with its latent, so that a larger one
+    makes no difference where both have latents of one head."""
+    if shape.mha or shape.kv_heads == 1:
+        return []
+    each, rows = shape.kv_heads, []
+    for k, v in ((1, 1), (each, 1), (1, each), (each, each)):
+        for group in (64, 128):
+            if group > 64 and min(k, v) > 1 and group > shape.head_dim:
+                continue
+            for bits in BITS:
+                for options in ({}, {"calibrated": "rest"}, {"feedback": True}, {"calibrated": "rest", "feedback": True}):
+                    rows.append(row("groups", model, "latent", bits, groups=f"{k},{v}", group=group, **options))
+    between = [k for k in shape.groups() if k != each]
+    return rows + [row("groups", model, "latent", bits, groups=f"{k},1", group=64, calibrated="rest") for k in between for bits in BITS]
 
 
 def feedback(model, shape):
@@ -109,7 +125,7 @@ def brief(model, shape):
 def rows_of(whole, short):
     """Rows of models to be measured whole, and of those to be measured in short: names to directories."""
     rows = []
-    for section in (paper, default, feedback, beyond, choices):
+    for section in (paper, default, feedback, groups, beyond, choices):
         for name, folder in whole.items():
             rows += section(name, shape_of(folder))
     for name, folder in short.items():
