@@ -8,14 +8,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What is added to the diagonal, of its mean, so that directions which few rows showed count a little; and
- * the least eigenvalue, of the greatest, that is told from zero. */
-static const double shrinkage = 1e-3, least_eigenvalue = 1e-7;
+/* What is added to the diagonals, of their means, so that directions which few rows showed, or which cost
+ * next to nothing, count a little; and the least eigenvalue, of the greatest, that is told from zero. */
+static const double shrinkage_of_rows = 1e-4, shrinkage_of_costs = 1e-3, least_eigenvalue = 1e-7;
 
 /* Of the eigenvalues, as an exponent, what the spread of the latents has; the cost of their errors has the
  * rest. Feedback makes the most of costs that differ, so that less of them need be evened out
  * (docs/prepare.md). */
-static const double share_with_feedback = 0.35;
+static const double share = 0.5, share_with_feedback = 0.35;
+
+/* How much larger a constant direction is than its share of the spread. A group's offset holds it whatever
+ * its size, and the larger it is the less its errors cost. Matrices that multiply latents must then cancel
+ * it the more exactly: 4 is about the most that 8-bit weights bear. */
+static const double constant_scale = 4;
 
 static xq_status no_memory(int n, error *err)
 {
@@ -27,13 +32,6 @@ static void multiply(const double *a, bool transposed, const double *b, int m, i
 {
     cblas_dgemm(CblasRowMajor, transposed ? CblasTrans : CblasNoTrans, CblasNoTrans, m, n, k, 1, a,
                 transposed ? m : k, b, n, 0, out, n);
-}
-
-/* out [n, n] = tᵀ·a·t of t [c, n]; `room` [c, n]. */
-static void within(const double *a, const double *t, int c, int n, double *room, double *out)
-{
-    multiply(a, false, t, c, c, n, room);
-    multiply(t, true, room, n, c, n, out);
 }
 
 /* ---------------------------------------------------------------- eigenvectors */
@@ -81,7 +79,7 @@ static xq_status decompose(double *a, int n, double *values, error *err)
 }
 
 /* to [n, n] = a, its diagonal a little larger. */
-static void shrink(const double *a, int n, double *to)
+static void shrink(const double *a, int n, double shrinkage, double *to)
 {
     double trace = 0;
     memcpy(to, a, sizeof *to * (size_t)n * (size_t)n);
@@ -123,32 +121,35 @@ static bool room_create(struct room *r, int n)
     return true;
 }
 
-/* t [c, rank] and back [rank, c]: the directions that cost least, most important first. */
-static xq_status find_directions(const basis_problem *p, struct room *r, double *t, double *back,
-                                 error *err)
+/* What direction k is multiplied by, that has an eigenvalue and columns of length 1. */
+static double scale_of(const basis_problem *p, int k, double value)
+{
+    double spread = pow(value, (p->feedback ? share_with_feedback : share) / 2);
+    return spread / sqrt(value) * (k < p->segments ? constant_scale : 1);
+}
+
+/* r->a [rank, c] and r->b [rank, c]: the directions that cost least, most important first, as the rows'
+ * coordinates are made of them (transposed), and as rows are made of those. */
+static xq_status find_directions(const basis_problem *p, struct room *r, error *err)
 {
     const int c = p->size;
-    shrink(p->covariance, c, r->vectors);
+    shrink(p->metric, c, shrinkage_of_costs, r->vectors);
     if (decompose(r->vectors, c, r->values, err) != XQ_OK)
         return err->status;
     power_of(r->vectors, r->values, c, 0.5, r->a, r->root);
     power_of(r->vectors, r->values, c, -0.5, r->a, r->inverse);
-    shrink(p->metric, c, r->a);
+    shrink(p->second, c, shrinkage_of_rows, r->a);
     multiply(r->root, false, r->a, c, c, c, r->b);
     multiply(r->b, false, r->root, c, c, c, r->vectors);
     if (decompose(r->vectors, c, r->values, err) != XQ_OK)
         return err->status;
+    multiply(r->vectors, false, r->root, p->rank, c, c, r->a);
+    multiply(r->vectors, false, r->inverse, p->rank, c, c, r->b);
     for (int k = 0; k < p->rank; k++) {
-        double *to = r->a + (size_t)k * (size_t)c, *from = r->b + (size_t)k * (size_t)c;
-        double scale = pow(r->values[k], p->feedback ? share_with_feedback / 2 : 0.25);
-        for (int i = 0; i < c; i++) {
-            to[i] = r->vectors[(size_t)k * (size_t)c + (size_t)i] * scale;
-            from[i] = r->vectors[(size_t)k * (size_t)c + (size_t)i] / scale;
-        }
+        double scale = scale_of(p, k, r->values[k]);
+        cblas_dscal(c, scale, r->a + (size_t)k * (size_t)c, 1);
+        cblas_dscal(c, 1 / scale, r->b + (size_t)k * (size_t)c, 1);
     }
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, c, p->rank, c, 1, r->inverse, c, r->a, c, 0, t,
-                p->rank);
-    multiply(r->b, false, r->root, p->rank, c, c, back);
     return XQ_OK;
 }
 
@@ -196,70 +197,19 @@ static void make_placement(const basis_problem *p, int *used, double *placement)
     }
 }
 
-/* to [c, rank], back [rank, c]: t and from, turned so that what is large in every row is constant over a
- * segment. */
-static xq_status turn(const basis_problem *p, const double *t, const double *from, struct room *r,
-                      double *to, double *back, error *err)
+xq_status basis_calibrate(const basis_problem *p, double *to, double *back, error *err)
 {
     const int c = p->size, rank = p->rank;
     int *used = malloc(sizeof *used * (size_t)p->segments);
-    if (!used)
-        return no_memory(rank, err);
-    within(p->second, t, c, rank, r->a, r->vectors);
-    if (decompose(r->vectors, rank, r->values, err) == XQ_OK) {
-        make_placement(p, used, r->b);
-        multiply(r->vectors, true, r->b, rank, rank, rank, r->root); /* the turn */
-        multiply(t, false, r->root, c, rank, rank, to);
-        multiply(r->root, true, from, rank, rank, c, back);
+    struct room r = {0};
+    if (!used || !room_create(&r, c)) {
+        no_memory(c, err);
+    } else if (find_directions(p, &r, err) == XQ_OK) {
+        make_placement(p, used, r.vectors);
+        multiply(r.a, true, r.vectors, c, rank, rank, to);
+        multiply(r.vectors, true, r.b, rank, rank, c, back);
     }
+    free(r.root);
     free(used);
-    return err->status;
-}
-
-/* First what is kept: the directions that cost most to lose, about zero, for the mean and the first token's
- * outlier would be lost too. Then the coordinates in it, as of a problem of its own. */
-static xq_status calibrate_part(const basis_problem *p, struct room *r, double *t, double *from, double *to,
-                                double *back, error *err)
-{
-    const int c = p->size, n = p->rank;
-    const size_t count = (size_t)n * (size_t)n;
-    basis_problem whole = *p;
-    whole.covariance = p->second;
-    if (find_directions(&whole, r, t, from, err) != XQ_OK)
-        return err->status;
-    double *moments = malloc(sizeof *moments * 5 * count);
-    if (!moments)
-        return no_memory(n, err);
-    double *turned_from = moments + 3 * count, *turned_to = moments + 4 * count;
-    within(p->covariance, t, c, n, r->a, moments);
-    within(p->second, t, c, n, r->a, moments + count);
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, c, n, c, 1, p->metric, c, from, c, 0, r->a, n);
-    multiply(from, false, r->a, n, c, n, moments + 2 * count);
-    whole = *p;
-    whole.size = n;
-    whole.covariance = moments;
-    whole.second = moments + count;
-    whole.metric = moments + 2 * count;
-    if (basis_calibrate(&whole, turned_to, turned_from, err) == XQ_OK) {
-        multiply(t, false, turned_to, c, n, n, to);
-        multiply(turned_from, false, from, n, n, c, back);
-    }
-    free(moments);
-    return err->status;
-}
-
-xq_status basis_calibrate(const basis_problem *p, double *to, double *back, error *err)
-{
-    size_t count = (size_t)p->size * (size_t)p->rank;
-    double *t = malloc(sizeof *t * 2 * count);
-    struct room room = {0};
-    if (!t || !room_create(&room, p->size))
-        no_memory(p->size, err);
-    else if (p->rank < p->size)
-        calibrate_part(p, &room, t, t + count, to, back, err);
-    else if (find_directions(p, &room, t, t + count, err) == XQ_OK)
-        turn(p, t, t + count, &room, to, back, err);
-    free(room.root);
-    free(t);
     return err->status;
 }

@@ -11,9 +11,10 @@
 #include <string.h>
 #include <xxhash.h>
 
-/* What the first token's row adds to the second moment: models put an outlier there that all later tokens
- * attend to, so that its error counts as much as that of many others. */
-static const double first_token_weight = 0.1;
+/* What the first token's row counts in the second moment, where all others together count 1: models put an
+ * outlier there that all later tokens attend to, so that its error counts as much as that of many others.
+ * It counts most in values; keys want the groups' offsets for other directions too. */
+static const double first_token_of_keys = 0.3, first_token_of_values = 1;
 
 enum { LEAST_TOKENS = 64 };
 
@@ -83,13 +84,24 @@ static xq_status read_rows(const calibration *c, const char *name, int layer, in
 
 typedef struct moments {
     int size;
-    double *covariance, *second; /* [d, d] */
+    double *second; /* [d, d], about zero, of the rows after the first */
+    double *first;  /* [d], the first row */
 } moments;
+
+static xq_status moments_create(int d, moments *m, error *err)
+{
+    size_t n = (size_t)d;
+    *m = (moments){.size = d, .second = calloc(n * (n + 1), sizeof *m->second)};
+    if (!m->second)
+        return no_memory(err);
+    m->first = m->second + n * n;
+    return XQ_OK;
+}
 
 static void moments_free(moments *m)
 {
-    free(m->covariance);
-    m->covariance = m->second = NULL;
+    free(m->second);
+    m->second = m->first = NULL;
 }
 
 /* The upper triangle is the lower one's mirror. */
@@ -100,57 +112,34 @@ static void mirror(double *a, int n)
             a[(size_t)i * (size_t)n + (size_t)j] = a[(size_t)j * (size_t)n + (size_t)i];
 }
 
-/* Of the rows after the first, which is counted for itself. `rows` [tokens, d] is made of x. */
-static void fill_moments(const double *rows, int64_t tokens, double *mean, moments *m)
+/* rows [tokens, d] */
+static void fill_moments(const double *rows, int64_t tokens, moments *m)
 {
     const int d = m->size, count = (int)tokens - 1;
-    const size_t n = (size_t)d;
-    const double *rest = rows + n;
-    memset(mean, 0, sizeof *mean * n);
-    for (size_t t = 0; t < (size_t)count; t++)
-        for (size_t i = 0; i < n; i++)
-            mean[i] += rest[t * n + i] / count;
-    cblas_dsyrk(CblasRowMajor, CblasUpper, CblasTrans, d, count, 1.0 / count, rest, d, 0, m->second, d);
+    memcpy(m->first, rows, sizeof *rows * (size_t)d);
+    cblas_dsyrk(CblasRowMajor, CblasUpper, CblasTrans, d, count, 1.0 / count, rows + d, d, 0, m->second, d);
     mirror(m->second, d);
-    memcpy(m->covariance, m->second, sizeof *mean * n * n);
-    cblas_dger(CblasRowMajor, d, d, -1, mean, 1, mean, 1, m->covariance, d);
-    cblas_dger(CblasRowMajor, d, d, first_token_weight, rows, 1, rows, 1, m->second, d);
 }
 
-/* Of rows of which nothing is known. */
-static xq_status unit_moments(int d, moments *m, error *err)
-{
-    size_t n = (size_t)d;
-    *m = (moments){.size = d, .covariance = calloc(2 * n * n, sizeof *m->covariance)};
-    if (!m->covariance)
-        return no_memory(err);
-    m->second = m->covariance + n * n;
-    for (size_t i = 0; i < n; i++)
-        m->covariance[i * n + i] = m->second[i * n + i] = 1;
-    return XQ_OK;
-}
-
+/* Without a calibration nothing is known of rows: all directions are alike. */
 static xq_status read_moments(const calibration *c, int layer, int d, moments *m, error *err)
 {
-    if (!c)
-        return unit_moments(d, m, err);
     float *x = NULL;
     int64_t tokens;
-    size_t n = (size_t)d;
-    *m = (moments){.size = d};
-    if (read_rows(c, "x", layer, 2, 0, d, &x, &tokens, err) != XQ_OK)
+    if (moments_create(d, m, err) != XQ_OK)
         return err->status;
-    double *rows = malloc(sizeof *rows * ((size_t)tokens + 1) * n);
-    m->covariance = malloc(sizeof *m->covariance * 2 * n * n);
-    if (rows && m->covariance) {
-        m->second = m->covariance + n * n;
-        for (size_t i = 0; i < (size_t)tokens * n; i++)
-            rows[i] = x[i];
-        fill_moments(rows, tokens, rows + (size_t)tokens * n, m);
-    } else {
+    for (size_t i = 0; i < (size_t)d && !c; i++)
+        m->second[i * (size_t)d + i] = 1;
+    if (!c || read_rows(c, "x", layer, 2, 0, d, &x, &tokens, err) != XQ_OK)
+        return err->status;
+    const size_t count = (size_t)tokens * (size_t)d;
+    double *rows = malloc(sizeof *rows * count);
+    for (size_t i = 0; i < count && rows; i++)
+        rows[i] = x[i];
+    if (rows)
+        fill_moments(rows, tokens, m);
+    else
         no_memory(err);
-        moments_free(m);
-    }
     free(rows);
     free(x);
     return err->status;
@@ -168,31 +157,68 @@ static int rotary_partner(const layer_shape *s, int i)
     return i < s->rotary_dim / 2 ? i + s->rotary_dim / 2 : i - s->rotary_dim / 2;
 }
 
-/* weights [dkv]: the mean square of what queries multiply a key's dimension by, over tokens, the query
- * heads of its KV head, and the two dimensions that RoPE mixes. */
-static xq_status read_query_weights(const calibration *c, int layer, const layer_shape *s,
-                                    const float *k_norm, double *weights, error *err)
+/* costs [Hkv, dh, dh], diagonal: the mean square of what queries multiply a key's dimension by, over
+ * tokens, the query heads of its KV head, and the two dimensions that RoPE mixes. */
+static xq_status costs_of_queries(const calibration *c, int layer, const layer_shape *s, double *costs,
+                                  error *err)
 {
     float *q;
     int64_t tokens;
     const int group = s->heads / s->kv_heads, dh = s->head_dim;
     if (read_rows(c, "q", layer, 3, s->heads, dh, &q, &tokens, err) != XQ_OK)
         return err->status;
-    memset(weights, 0, sizeof *weights * (size_t)s->kv_width);
     for (int64_t t = 0; t < tokens; t++)
         for (int h = 0; h < s->heads; h++)
             for (int i = 0; i < dh; i++) {
+                double *cost = costs + (size_t)(h / group) * (size_t)dh * (size_t)dh;
                 double value = q[((size_t)t * (size_t)s->heads + (size_t)h) * (size_t)dh + (size_t)i];
                 double share = value * value / (2.0 * (double)tokens * group);
-                weights[h / group * dh + i] += share;
-                weights[h / group * dh + rotary_partner(s, i)] += share;
+                cost[i * (dh + 1)] += share;
+                cost[rotary_partner(s, i) * (dh + 1)] += share;
             }
-    for (int i = 0; k_norm && i < s->kv_width; i++) {
-        double factor = k_norm[i % s->k_norm];
-        weights[i] *= factor * factor;
-    }
     free(q);
     return XQ_OK;
+}
+
+/* costs [Hkv, dh, dh]: the sums over each KV head's query heads, of which the file has one each. */
+static xq_status read_costs(const tensor *t, const layer_shape *s, double *costs, error *err)
+{
+    const int64_t shape[3] = {s->heads, s->head_dim, s->head_dim};
+    const size_t each = (size_t)s->head_dim * (size_t)s->head_dim, group = (size_t)(s->heads / s->kv_heads);
+    float *values;
+    if (tensor_expect_shape(t, 3, shape, err) != XQ_OK || tensor_to_floats(t, 1, &values, err) != XQ_OK)
+        return err->status;
+    for (size_t i = 0; i < (size_t)s->heads * each; i++)
+        costs[i / each / group * each + i % each] += values[i];
+    free(values);
+    return XQ_OK;
+}
+
+/* *out [Hkv, dh, dh]: what an error of a head's keys costs, e·cost·eᵀ. Caller frees. */
+static xq_status make_costs(const calibration *c, int layer, const layer_shape *s, const float *k_norm,
+                            double **out, error *err)
+{
+    const int dh = s->head_dim;
+    const size_t count = (size_t)s->kv_width * (size_t)dh;
+    double *costs = calloc(count, sizeof *costs);
+    char name[32];
+    snprintf(name, sizeof name, "k_cost.%d", layer);
+    const tensor *t = safetensors_find(c->file, name);
+    if (!costs)
+        return no_memory(err);
+    if (t)
+        read_costs(t, s, costs, err);
+    else
+        costs_of_queries(c, layer, s, costs, err);
+    for (size_t i = 0; i < count && k_norm; i++) {
+        size_t row = i / (size_t)dh, column = row / (size_t)dh * (size_t)dh + i % (size_t)dh;
+        costs[i] *= (double)k_norm[row % (size_t)s->k_norm] * (double)k_norm[column % (size_t)s->k_norm];
+    }
+    if (err->status == XQ_OK)
+        *out = costs;
+    else
+        free(costs);
+    return err->status;
 }
 
 /* ---------------------------------------------------------------- factors */
@@ -206,23 +232,28 @@ static int find_segments(int group, int rank, int *widths)
     return count;
 }
 
+/* What counts in a stream: of_errors [Hkv, dh, dh] as make_costs gives it, or NULL; and the first token. */
+typedef struct stream_costs {
+    const double *of_errors;
+    double first_token;
+} stream_costs;
+
 /* One latent's matrices, in double precision. */
 typedef struct latent_room {
-    double *w, *product, *covariance, *second, *metric, *to, *back, *u;
+    double *w, *product, *second, *metric, *to, *back, *u;
     int *widths;
 } latent_room;
 
 static bool latent_room_create(latent_room *r, int d, int c, int rank)
 {
     size_t dc = (size_t)d * (size_t)c, cc = (size_t)c * (size_t)c, cr = (size_t)c * (size_t)rank;
-    double *all = malloc(sizeof *all * (2 * dc + 3 * cc + 2 * cr + (size_t)d * (size_t)rank));
+    double *all = malloc(sizeof *all * (2 * dc + 2 * cc + 2 * cr + (size_t)d * (size_t)rank));
     r->widths = malloc(sizeof *r->widths * (size_t)rank);
     r->w = all;
     if (!all || !r->widths)
         return false;
     r->product = all + dc;
-    r->covariance = r->product + dc;
-    r->second = r->covariance + cc;
+    r->second = r->product + dc;
     r->metric = r->second + cc;
     r->to = r->metric + cc;
     r->back = r->to + cr;
@@ -236,13 +267,16 @@ static void latent_room_free(latent_room *r)
     free(r->widths);
 }
 
-/* out [c, c] = wᵀ·m·w */
-static void project(const moments *m, const double *moment, const latent_room *r, int c, double *out)
+/* r->second [c, c]: the second moment of rows x·w, of which the first counts first_token. */
+static void project(const moments *m, double first_token, const latent_room *r, int c)
 {
     const int d = m->size;
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, d, c, d, 1, moment, d, r->w, c, 0, r->product,
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, d, c, d, 1, m->second, d, r->w, c, 0, r->product,
                 c);
-    cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, c, c, d, 1, r->w, c, r->product, c, 0, out, c);
+    cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, c, c, d, 1, r->w, c, r->product, c, 0, r->second,
+                c);
+    cblas_dgemv(CblasRowMajor, CblasTrans, d, c, 1, r->w, c, m->first, 1, 0, r->product, 1);
+    cblas_dger(CblasRowMajor, c, c, first_token, r->product, 1, r->product, 1, r->second, c);
 }
 
 /* Latents of columns whose length is 1 in the mean, so that f16 holds them and what they multiply. */
@@ -268,12 +302,25 @@ static double dropped(const latent_room *r, int d, int c, int rank, double *all)
     return lost;
 }
 
-/* What is latents of one kind, keys' or values'. */
+/* What is made into latents of one kind, keys' or values'. */
 typedef struct latent_kind {
-    const float *w;        /* [d, dkv] */
-    const double *weights; /* [dkv], of squared errors; NULL: ones */
-    int groups, rank;      /* latents, and the columns of all of them */
+    const float *w; /* [d, dkv] */
+    stream_costs costs;
+    int groups, rank; /* latents, and the columns of all of them */
 } latent_kind;
+
+/* What errors of the keys, or values, of one latent cost, [c, c]: nothing that one head does to another. */
+static void fill_metric(const layer_shape *s, const latent_kind *kind, int latent, double *metric)
+{
+    const double *costs = kind->costs.of_errors;
+    const size_t c = (size_t)(s->kv_width / kind->groups), dh = (size_t)s->head_dim;
+    memset(metric, 0, sizeof *metric * c * c);
+    for (size_t i = 0; i < c; i++) {
+        const size_t first = i / dh * dh, row = (size_t)latent * c + i;
+        for (size_t j = 0; j < dh; j++)
+            metric[i * c + first + j] = costs ? costs[row * dh + j] : first + j == i;
+    }
+}
 
 /* The factors of the KV heads of one latent. */
 static xq_status factor_one(const layer_shape *s, const moments *m, const latent_kind *kind, int latent,
@@ -289,15 +336,11 @@ static xq_status factor_one(const layer_shape *s, const moments *m, const latent
         for (int j = 0; j < c; j++)
             r.w[(size_t)i * (size_t)c + (size_t)j] =
                 kind->w[(size_t)i * (size_t)s->kv_width + (size_t)(latent * c + j)];
-    project(m, m->covariance, &r, c, r.covariance);
-    project(m, m->second, &r, c, r.second);
-    memset(r.metric, 0, sizeof *r.metric * (size_t)c * (size_t)c);
-    for (int j = 0; j < c; j++)
-        r.metric[(size_t)j * (size_t)c + (size_t)j] = kind->weights ? kind->weights[latent * c + j] : 1;
+    project(m, kind->costs.first_token, &r, c);
+    fill_metric(s, kind, latent, r.metric);
     const basis_problem problem = {
         .size = c,
         .rank = rank,
-        .covariance = r.covariance,
         .second = r.second,
         .metric = r.metric,
         .feedback = s->feedback,
@@ -379,7 +422,8 @@ static float *turned(square_room *r, const float *w, int d, int c, double length
     return a;
 }
 
-static xq_status factor_square(const layer_shape *s, const moments *m, layer_weights *w, error *err)
+/* The first row is added to m's others. */
+static xq_status factor_square(const layer_shape *s, moments *m, layer_weights *w, error *err)
 {
     const int d = s->hidden_size, c = s->kv_width;
     const size_t count = (size_t)d * (size_t)d;
@@ -390,12 +434,12 @@ static xq_status factor_square(const layer_shape *s, const moments *m, layer_wei
         free(widths);
         return no_memory(err);
     }
+    cblas_dger(CblasRowMajor, d, d, first_token_of_values, m->first, 1, m->first, 1, m->second, d);
     add_projection(&r, w->wk, d, c);
     add_projection(&r, w->wv, d, c);
     const basis_problem problem = {
         .size = d,
         .rank = d,
-        .covariance = m->covariance,
         .second = m->second,
         .metric = r.metric,
         .feedback = s->feedback,
@@ -431,14 +475,14 @@ xq_status calibration_check(const layer_shape *s, error *err)
     return error_field(err, field);
 }
 
-/* What feedback takes of what errors of keys cost. */
-static xq_status keep_cost(const layer_shape *s, const double *weights, layer_weights *w, error *err)
+/* What feedback takes of what errors of keys cost: the diagonal. */
+static xq_status keep_cost(const layer_shape *s, const double *costs, layer_weights *w, error *err)
 {
     if (!s->feedback)
         return XQ_OK;
     w->k_cost = malloc(sizeof *w->k_cost * (size_t)s->kv_width);
     for (int i = 0; w->k_cost && i < s->kv_width; i++)
-        w->k_cost[i] = (float)weights[i];
+        w->k_cost[i] = (float)costs[i * s->head_dim + i % s->head_dim];
     return w->k_cost ? XQ_OK : no_memory(err);
 }
 
@@ -497,16 +541,15 @@ static xq_status refuse_zero_rows(const moments *m, int layer, error *err)
 static xq_status factor_latents(const calibration *c, int layer, const layer_shape *s, const moments *m,
                                 layer_weights *w, double lost[2], error *err)
 {
-    double *weights = malloc(sizeof *weights * (size_t)s->kv_width);
-    const latent_kind keys = {w->wk, weights, s->groups_k, s->rank_k},
-                      values = {w->wv, NULL, s->groups_v, s->rank_v};
-    if (!weights)
-        return no_memory(err);
-    if (read_query_weights(c, layer, s, w->k_norm, weights, err) == XQ_OK &&
-        keep_cost(s, weights, w, err) == XQ_OK &&
+    double *costs = NULL;
+    if (make_costs(c, layer, s, w->k_norm, &costs, err) != XQ_OK)
+        return err->status;
+    const latent_kind keys = {w->wk, {costs, first_token_of_keys}, s->groups_k, s->rank_k},
+                      values = {w->wv, {NULL, first_token_of_values}, s->groups_v, s->rank_v};
+    if (keep_cost(s, costs, w, err) == XQ_OK &&
         factor_stream(s, m, &keys, &w->uk, &w->ak, &lost[0], err) == XQ_OK)
         factor_stream(s, m, &values, &w->uv, &w->av, &lost[1], err);
-    free(weights);
+    free(costs);
     return err->status;
 }
 

@@ -44,7 +44,6 @@ static basis_problem problem_of(const struct rows *r, int rank, int segments, co
 {
     return (basis_problem){.size = C,
                            .rank = rank,
-                           .covariance = r->covariance,
                            .second = r->second,
                            .metric = r->metric,
                            .segments = segments,
@@ -116,6 +115,38 @@ Test(basis, rows_are_spread_evenly_over_the_columns_of_a_group)
         }
         cr_assert_lt(most, 3 * least, "columns' variances are %g to %g", least, most);
     }
+    free(r);
+}
+
+/* The group's offset holds what is constant: however large, it costs no bits. */
+Test(basis, constants_are_larger_than_what_their_errors_cost_asks_for)
+{
+    static double to[C * C], back[C * C];
+    static const int widths[] = {C};
+    struct rows *r = make_rows(8);
+    double spread = 0, spreads = 0, cost = 0, costs = 0;
+    calibrate(r, C, 1, widths, to, back);
+    for (int i = 0; i < C; i++) {
+        double common = 0, own = r->metric[i * C + i];
+        for (int k = 0; k < C; k++) {
+            common += back[k * C + i];
+            costs += own * back[k * C + i] * back[k * C + i];
+        }
+        cost += own * common * common / C;
+    }
+    for (int t = 0; t < ROWS; t++) {
+        double sum = 0;
+        for (int k = 0; k < C; k++) {
+            double z = 0;
+            for (int i = 0; i < C; i++)
+                z += r->y[t][i] * to[i * C + k];
+            sum += z;
+            spreads += z * z / ROWS;
+        }
+        spread += sum * sum / C / ROWS;
+    }
+    double ratio = spread / cost, of_others = (spreads - spread) / (costs - cost);
+    cr_assert_gt(ratio, 100 * of_others, "%g against %g", ratio, of_others);
     free(r);
 }
 
@@ -225,7 +256,7 @@ Test(basis, nothing_to_go_by_is_refused)
     wrong[1] = nan;
     for (int i = 0; i < 2; i++) {
         basis_problem problem = problem_of(r, C, 1, widths);
-        problem.covariance = wrong[i];
+        problem.second = wrong[i];
         error err = ERROR_INIT;
         cr_assert_eq(basis_calibrate(&problem, to, back, &err), XQ_ERROR_ARGUMENT);
         cr_assert(strstr(err.message, "activations"), "%s", err.message);

@@ -13,7 +13,7 @@
 
 enum { D = 128, HEADS = 4, KV = 2, DH = 64, DKV = KV * DH, TOKENS = 400 };
 
-static float x[TOKENS * D], q[TOKENS * HEADS * DH], wk[D * DKV], wv[D * DKV];
+static float x[TOKENS * D], q[TOKENS * HEADS * DH], wk[D * DKV], wv[D * DKV], k_cost[HEADS * DH * DH];
 
 /* Activations as models have them: a mean, an outlier channel, channels of unequal size, a first token
  * unlike others. */
@@ -54,6 +54,17 @@ static const char *write_activations(int64_t tokens, int64_t width, bool queries
     return path;
 }
 
+/* The same, with costs of errors [HEADS, DH, width]. */
+static const char *write_costs(int64_t width)
+{
+    error err = ERROR_INIT;
+    const char *path = files_path(files_directory(), "costs.safetensors");
+    tensor tensors[] = {rows_of("k_cost.0", k_cost, 3, HEADS, DH, width),
+                        rows_of("q.0", q, 3, TOKENS, HEADS, DH), rows_of("x.0", x, 2, TOKENS, 0, D)};
+    cr_assert_eq(safetensors_write(path, tensors, 3, &err), XQ_OK, "%s", err.message);
+    return path;
+}
+
 static layer_shape shape_of(int rank, int groups)
 {
     return (layer_shape){.method = LAYER_LATENT,
@@ -90,28 +101,17 @@ static xq_status factor(const char *path, const layer_shape *s, layer_weights *w
     return err->status;
 }
 
-/* Σ (x·W - z·A)² / Σ (x·W - its mean)² over tokens, z = x·U as a cache of `bits` holds it; bits 32: exact.
- */
-static double distance(const layer_shape *s, const float *w, const float *u, const float *a, int bits)
+/* z [TOKENS, rank] = x·U as a cache of `bits` holds it; bits 32: exact. */
+static void cache(const layer_shape *s, const float *u, const float *a, int bits, float *z)
 {
-    static float z[TOKENS * DKV];
-    static double y[TOKENS][DKV];
-    double mean[DKV] = {0}, difference = 0, size = 0;
-    int rank = s->rank_k, each = rank / s->groups_k, cols = DKV / s->groups_k;
-    for (int t = 0; t < TOKENS; t++) {
+    const int rank = s->rank_k;
+    for (int t = 0; t < TOKENS; t++)
         for (int k = 0; k < rank; k++) {
             double sum = 0;
             for (int i = 0; i < D; i++)
                 sum += (double)x[t * D + i] * u[i * rank + k];
             z[t * rank + k] = (float)sum;
         }
-        for (int j = 0; j < DKV; j++) {
-            y[t][j] = 0;
-            for (int i = 0; i < D; i++)
-                y[t][j] += (double)x[t * D + i] * w[i * DKV + j];
-            mean[j] += y[t][j] / TOKENS;
-        }
-    }
     xq_quantizer format = XQ_QUANTIZER_INIT;
     format.bits = bits;
     format.group = s->quantization_group;
@@ -124,15 +124,70 @@ static double distance(const layer_shape *s, const float *w, const float *u, con
     }
     if (bits < 32)
         cr_assert_eq(xq_simulate_cache(&format, TOKENS, rank, z, z), XQ_OK);
+}
+
+/* errors [TOKENS, DKV]: z·A - x·W */
+static void find_errors(const layer_shape *s, const float *w, const float *u, const float *a, int bits,
+                        double (*errors)[DKV])
+{
+    static float z[TOKENS * DKV];
+    const int rank = s->rank_k, each = rank / s->groups_k, cols = DKV / s->groups_k;
+    cache(s, u, a, bits, z);
     for (int t = 0; t < TOKENS; t++)
         for (int j = 0; j < DKV; j++) {
-            double sum = 0;
+            errors[t][j] = 0;
             for (int k = 0; k < each; k++)
-                sum += (double)z[t * rank + j / cols * each + k] * a[k * DKV + j];
-            difference += pow(sum - y[t][j], 2);
-            size += pow(y[t][j] - mean[j], 2);
+                errors[t][j] += (double)z[t * rank + j / cols * each + k] * a[k * DKV + j];
+            for (int i = 0; i < D; i++)
+                errors[t][j] -= (double)x[t * D + i] * w[i * DKV + j];
         }
-    return difference / size;
+}
+
+/* Σ (x·W - its mean)² over tokens. */
+static double size_of_projection(const float *w)
+{
+    double size = 0;
+    for (int j = 0; j < DKV; j++) {
+        double sum = 0, squares = 0;
+        for (int t = 0; t < TOKENS; t++) {
+            double y = 0;
+            for (int i = 0; i < D; i++)
+                y += (double)x[t * D + i] * w[i * DKV + j];
+            sum += y;
+            squares += y * y;
+        }
+        size += squares - sum * sum / TOKENS;
+    }
+    return size;
+}
+
+static double errors[TOKENS][DKV];
+
+/* Σ errors² / Σ (x·W - its mean)² */
+static double distance(const layer_shape *s, const float *w, const float *u, const float *a, int bits)
+{
+    double difference = 0;
+    find_errors(s, w, u, a, bits, errors);
+    for (int t = 0; t < TOKENS; t++)
+        for (int j = 0; j < DKV; j++)
+            difference += errors[t][j] * errors[t][j];
+    return difference / size_of_projection(w);
+}
+
+/* Σ (errors of each KV head · direction)² */
+static double distance_along(const layer_shape *s, const float *w, const float *u, const float *a, int bits,
+                             const double *direction)
+{
+    double difference = 0;
+    find_errors(s, w, u, a, bits, errors);
+    for (int t = 0; t < TOKENS; t++)
+        for (int h = 0; h < KV; h++) {
+            double along = 0;
+            for (int j = 0; j < DH; j++)
+                along += errors[t][h * DH + j] * direction[j];
+            difference += along * along;
+        }
+    return difference;
 }
 
 Test(calibration, full_rank_of_any_grouping_is_exact, .init = fill)
@@ -193,6 +248,33 @@ Test(calibration, loses_less_with_feedback, .init = fill)
     }
 }
 
+/* Costs of errors whose dimensions belong together, which no dimension's own shows. */
+Test(calibration, errors_fall_where_the_file_says_that_they_cost_little, .init = fill)
+{
+    double direction[DH];
+    for (int i = 0; i < DH; i++)
+        direction[i] = (i % 3 ? 1 : -1) / sqrt(DH);
+    for (int h = 0; h < HEADS; h++)
+        for (int i = 0; i < DH; i++)
+            for (int j = 0; j < DH; j++)
+                k_cost[(h * DH + i) * DH + j] = (float)((i == j) + 200 * direction[i] * direction[j]);
+    for (int groups = 1; groups <= KV; groups++) {
+        const layer_shape s = shape_of(DKV, groups);
+        layer_weights with, without;
+        double lost[2];
+        error err = ERROR_INIT;
+        cr_assert_eq(factor(write_costs(DH), &s, &with, lost, &err), XQ_OK, "%s", err.message);
+        cr_assert_eq(factor(write_activations(TOKENS, D, true), &s, &without, lost, &err), XQ_OK);
+        double known = distance_along(&s, wk, with.uk, with.ak, 3, direction);
+        double unknown = distance_along(&s, wk, without.uk, without.ak, 3, direction);
+        cr_assert_lt(known, 0.5 * unknown, "%d groups: %g, not less than half of %g", groups, known,
+                     unknown);
+        cr_assert_lt(distance(&s, wk, with.uk, with.ak, 32), 1e-8);
+        layer_weights_free(&with);
+        layer_weights_free(&without);
+    }
+}
+
 Test(calibration, a_lower_rank_tells_what_it_loses, .init = fill)
 {
     const layer_shape s = shape_of(64, 1);
@@ -222,6 +304,7 @@ Test(calibration, what_cannot_be_used_is_refused_by_name, .init = fill)
     refuses(write_activations(TOKENS, D, false), &s, XQ_ERROR_FORMAT, "q.0");
     refuses(write_activations(TOKENS, D - 1, true), &s, XQ_ERROR_FORMAT, "x.0");
     refuses(write_activations(20, D, true), &s, XQ_ERROR_FORMAT, "at least 64");
+    refuses(write_costs(DH - 1), &s, XQ_ERROR_FORMAT, "k_cost.0");
     const char *path = write_activations(TOKENS, D, true);
     s.rotation = false;
     refuses(path, &s, XQ_ERROR_UNSUPPORTED, "cache.rotation");

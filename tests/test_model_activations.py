@@ -13,7 +13,7 @@ from tiny_models import D, FFN, HEAD_DIM, HEADS, KV_HEADS, LAYERS, TEXT, TinyMod
 
 import numpy
 
-from realmodel import tensors, tokenizer
+from realmodel import forward, tensors, tokenizer
 
 
 class Activations(TinyModel):
@@ -42,6 +42,35 @@ class Activations(TinyModel):
         return config
 
 
+class KeyCosts(unittest.TestCase):
+    tokens, heads, kv_heads, dh, theta, scale = 40, 4, 2, 8, 1000.0, 0.6
+
+    def setUp(self):
+        random = numpy.random.default_rng(3)
+        self.q = random.normal(size=(self.tokens, self.heads, self.dh))
+        self.k, self.v = random.normal(size=(2, self.tokens, self.kv_heads, self.dh))
+
+    def attend(self, k, window):
+        rope = forward.rope
+        return forward.attention(rope(self.q, self.theta), rope(k, self.theta), self.v, self.scale, window)
+
+    def test_costs_are_how_far_errors_move_the_output_of_each_head(self):
+        for window in (self.tokens, 16):
+            cost = forward.key_costs(forward.rope(self.q, self.theta), forward.rope(self.k, self.theta), self.v,
+                                     self.theta, self.scale, window)
+            self.assertAlmostEqual(float(numpy.trace(cost, axis1=1, axis2=2).mean()) / self.dh, 1, places=5)
+            exact, ratios = self.attend(self.k, window), []
+            for direction in numpy.eye(self.dh)[:4] + numpy.eye(self.dh)[1]:
+                moved = numpy.zeros(self.heads)
+                for n in range(0, self.tokens, forward.COST_STRIDE):
+                    k = self.k.copy()
+                    k[n] += 0.02 * direction
+                    change = (self.attend(k, window) - exact).reshape(self.tokens, self.heads, self.dh)
+                    moved += (change ** 2).sum(axis=(0, 2))
+                ratios.append(moved / numpy.einsum("i,hij,j->h", direction, cost, direction))
+            numpy.testing.assert_allclose(ratios, numpy.mean(ratios), rtol=0.05)
+
+
 class SmolLM2(Activations):
     def test_recorded_tensors_agree_with_a_plain_double_precision_model(self):
         self.check_against(PlainLlama)
@@ -56,7 +85,7 @@ class SmolLM2(Activations):
     def test_only_the_layers_asked_for_are_written(self):
         self.activations("--layers", "0")
         self.assertEqual(set(tensors.Reader(self.path("a.safetensors")).entries),
-                         {f"{name}.0" for name in ("x", "q", "k", "v", "wk", "wv")})
+                         {f"{name}.0" for name in ("x", "q", "k", "v", "wk", "wv", "k_cost")})
 
     def test_up_to_date_file_is_kept_and_that_of_a_changed_text_or_configuration_is_not(self):
         self.activations()

@@ -77,7 +77,7 @@ def activations(arguments):
     forward = Forward(size, reader.read, ids)
     recorded = {}
     for layer in range(layers[-1] + 1):
-        seen = forward.step()
+        seen = forward.step(costs=layer in layers)
         if layer in layers:
             recorded.update((f"{name}.{layer}", array) for name, array in seen.items())
     for name, array in recorded.items():

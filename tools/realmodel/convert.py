@@ -8,7 +8,7 @@ import numpy
 from . import InputError, files, shape, tensors, tokenizer
 from .gguf_model import Model
 
-FORMAT = "2"  # of what these tools write; another number makes results kept from before stale
+FORMAT = "3"  # of what these tools write; another number makes results kept from before stale
 
 
 def current(path, metadata):

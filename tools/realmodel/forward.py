@@ -21,23 +21,62 @@ def rope(x, theta):
     return numpy.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
 
 
-def attention(q, k, v, scale, window):
-    """Causal; q [tokens, H, dh] and k, v [tokens, Hkv, dh] after RoPE → [tokens, H * dh]. A token sees the
-    last `window` tokens, itself among them. One head at a time, which bounds the memory to one
-    [tokens, tokens] matrix."""
-    tokens, heads, dh = q.shape
+def turn_back(x, theta, position):
+    """What `rope` does to rows [rows, dh] of one position, undone."""
+    dh = x.shape[-1]
+    angle = position * float(theta) ** (-numpy.arange(0, dh, 2, dtype=numpy.float64) / dh)
+    cos, sin = numpy.cos(angle).astype(numpy.float32), numpy.sin(angle).astype(numpy.float32)
+    low, high = x[:, : dh // 2], x[:, dh // 2:]
+    return numpy.concatenate([low * cos + high * sin, high * cos - low * sin], axis=-1)
+
+
+def probabilities(q, k, scale, window):
+    """Causal, of each query head in turn, [tokens, tokens]: q [tokens, H, dh] and k [tokens, Hkv, dh] after RoPE.
+    A token sees the last `window` tokens, itself among them. One head at a time bounds the memory."""
+    tokens, heads, _ = q.shape
     group = heads // k.shape[1]
     back = numpy.arange(tokens)[:, None] - numpy.arange(tokens)
     hidden = (back < 0) | (back >= window)
-    out = numpy.empty((tokens, heads, dh), dtype=numpy.float32)
     for head in range(heads):
         scores = (q[:, head] * numpy.float32(scale)) @ k[:, head // group].T
         scores[hidden] = -numpy.inf
         scores -= scores.max(axis=-1, keepdims=True)
         numpy.exp(scores, out=scores)
         scores /= scores.sum(axis=-1, keepdims=True)
-        out[:, head] = scores @ v[:, head // group]
+        yield scores
+
+
+def attention(q, k, v, scale, window):
+    """q, k as of `probabilities`, v [tokens, Hkv, dh] → [tokens, H * dh]."""
+    tokens, heads, dh = q.shape
+    group = heads // k.shape[1]
+    out = numpy.empty((tokens, heads, dh), dtype=numpy.float32)
+    for head, weights in enumerate(probabilities(q, k, scale, window)):
+        out[:, head] = weights @ v[:, head // group]
     return out.reshape(tokens, heads * dh)
+
+
+COST_TOKENS, COST_STRIDE = 1024, 8
+
+
+def key_costs(q, k, v, theta, scale, window):
+    """What an error e of keys before RoPE costs in the output of a query head: e · cost · eᵀ, cost [H, dh, dh]. Key n moves
+    the output o of query m by p·(v_n − o) times what it moves their score by, e · R(−n) · q for a q that RoPE has turned.
+    Counted of the first COST_TOKENS tokens, for every COST_STRIDE-th key, and relative to the mean over heads and
+    dimensions."""
+    q, k, v = q[:COST_TOKENS], k[:COST_TOKENS], v[:COST_TOKENS]
+    tokens, heads, dh = q.shape
+    group = heads // k.shape[1]
+    cost = numpy.zeros((heads, dh, dh), dtype=numpy.float32)
+    for head, p in enumerate(probabilities(q, k, scale, window)):
+        values = v[:, head // group]
+        out = p @ values
+        apart = (out * out).sum(-1)[:, None] + (values * values).sum(-1) - 2 * out @ values.T
+        moved = p * p * numpy.maximum(apart, 0)
+        for n in range(0, tokens, COST_STRIDE):
+            queries = turn_back(q[n:, head], theta, n)
+            cost[head] += (queries.T * moved[n:, n]) @ queries
+    return cost / max(float(numpy.trace(cost, axis1=1, axis2=2).mean()) / dh, 1e-30)
 
 
 def silu(x):
@@ -73,16 +112,17 @@ class LlamaForward:
     def norm_output(self, out, _weight):
         return out
 
-    def attend(self, q, k, v):
-        theta = self.shape.rope_theta
-        return attention(rope(q, theta), rope(k, theta), v, self.shape.head_dim ** -0.5, len(q))
+    def attention_kind(self):
+        """Of this layer: RoPE's theta, the scale of scores, and the window."""
+        return self.shape.rope_theta, self.shape.head_dim ** -0.5, self.shape.max_position_embeddings
 
     def extras(self, _weight):
         """What else the layer's attention needs, by name."""
         return {}
 
-    def step(self):
-        """Runs the next layer; returns what its attention saw: x, pre-RoPE q, k and v, and Wk, Wv [d, dkv]."""
+    def step(self, costs=False):
+        """Runs the next layer; returns what its attention saw: x, pre-RoPE q, k and v, and Wk, Wv [d, dkv]. With `costs`
+        also k_cost, of `key_costs`."""
         shape, prefix, tokens = self.shape, f"model.layers.{self.layer}.", len(self.hidden)
         weight = {name.removeprefix(prefix).removesuffix(".weight"): self.weights(name, size)
                   for name, size in shape.layer_tensors(self.layer).items()}
@@ -92,7 +132,9 @@ class LlamaForward:
         v = x @ weight["self_attn.v_proj"].T
         split = (tokens, shape.num_key_value_heads, shape.head_dim)
         q, normed_k = self.norm_heads(q, k.reshape(split), weight)
-        out = self.attend(q, normed_k, v.reshape(split)) @ weight["self_attn.o_proj"].T
+        theta, scale, window = self.attention_kind()
+        turned = rope(q, theta), rope(normed_k, theta), v.reshape(split)
+        out = attention(*turned, scale, window) @ weight["self_attn.o_proj"].T
         self.hidden = self.hidden + self.norm_output(out, weight.get("post_attention_layernorm"))
         y = self.norm(self.hidden, weight[self.before_feed_forward])
         gate = self.activation(y @ weight["mlp.gate_proj"].T)
@@ -100,6 +142,8 @@ class LlamaForward:
         self.hidden = self.hidden + self.norm_output(out, weight.get("post_feedforward_layernorm"))
         seen = {"x": x, "q": q, "k": k, "v": v, "wk": weight["self_attn.k_proj"].T,
                 "wv": weight["self_attn.v_proj"].T, **self.extras(weight)}
+        if costs:
+            seen["k_cost"] = key_costs(*turned, theta, scale, window)
         self.layer += 1
         return seen
 
@@ -131,12 +175,11 @@ class Gemma3Forward(LlamaForward):
     def norm_output(self, out, weight):
         return self.norm(out, weight)
 
-    def attend(self, q, k, v):
+    def attention_kind(self):
         shape = self.shape
         slides = shape.layer_types[self.layer] == "sliding_attention"
-        theta = shape.rope_local_base_freq if slides else shape.rope_theta
-        window = shape.sliding_window if slides else len(q)
-        return attention(rope(q, theta), rope(k, theta), v, shape.query_pre_attn_scalar ** -0.5, window)
+        return (shape.rope_local_base_freq if slides else shape.rope_theta, shape.query_pre_attn_scalar ** -0.5,
+                shape.sliding_window if slides else shape.max_position_embeddings)
 
     def extras(self, weight):
         return {"k_norm": 1 + weight["self_attn.k_norm"]}
