@@ -64,7 +64,8 @@ static void collect(const cli_command *command, struct option_table *table)
              "--feedback 0.7 at 2)"},
             {"--rank", CLI_STRING, &s->rank, "N|K,V", "columns kept of the latents (all)"},
             {"--groups", CLI_STRING, &s->groups, "N|K,V",
-             "groups of KV heads with latents of their own, for keys and values (1)"},
+             "groups of KV heads with latents of their own, for keys and values (a latent of each head for "
+             "keys, one for values; 1 with --rank)"},
             {"--rotation", CLI_FLAG, &s->rotation, NULL,
              "rotate what is cached, which spreads outliers (default of x, latent; latent-cl can)"},
             {"--feedback", CLI_FLAG, &s->feedback, NULL,

@@ -40,6 +40,23 @@ local function check_groups(cache, model, name)
   end
 end
 
+-- Stored columns of a stream at full rank.
+local function stored_width(model, groups)
+  local rank = math.min(model.hidden_size, model.num_key_value_heads * model.head_dim // groups)
+  return (rank + layout.unit_channels - 1) // layout.unit_channels * layout.unit_channels * groups
+end
+
+-- A latent for the keys of as few KV heads as take no more memory than one latent for all, because rematerializing them costs
+-- least then. A reduced rank keeps one latent: it lives on what heads share.
+local function usual_groups_k(cache, model)
+  if cache.method ~= "latent" or cache.rank_k then return 1 end
+  local most, joint = 1, stored_width(model, 1)
+  for _, groups in ipairs(schema.divisors(model.num_key_value_heads)) do
+    if stored_width(model, groups) <= joint then most = groups end
+  end
+  return most
+end
+
 -- `groups` stands for those of groups_k and groups_v that are not given, and is left out of the completed spec.
 local function complete_groups(cache, model)
   for _, name in ipairs { "groups", "groups_k", "groups_v" } do check_groups(cache, model, name) end
@@ -47,7 +64,7 @@ local function complete_groups(cache, model)
     fail.spec("cache.groups", "%d has no meaning beside groups_k (%d) and groups_v (%d); leave it out", cache.groups,
       cache.groups_k, cache.groups_v)
   end
-  cache.groups_k = cache.groups_k or cache.groups or 1
+  cache.groups_k = cache.groups_k or cache.groups or usual_groups_k(cache, model)
   cache.groups_v = cache.groups_v or cache.groups or 1
   cache.groups = nil
 end

@@ -29,9 +29,9 @@ function work.unit_instructions(stream)
 end
 
 -- Bytes of the same, with their scales and offsets.
-function work.unit_bytes(stream, cache)
+function work.unit_bytes(stream)
   local bytes = 16 * 64 * stream.bits // 8
-  return stream.bits == 16 and bytes or bytes + 16 * 4 * math.max(1, 64 // cache.group)
+  return stream.bits == 16 and bytes or bytes + 16 * 4 * math.max(1, 64 // stream.group)
 end
 
 -- Instructions that copy bytes into shared memory, asynchronously, 16 a lane.

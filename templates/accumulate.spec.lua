@@ -22,14 +22,14 @@ local function work_of_product(spec, p, sum_bytes)
   return {
     columns = (spec.model.hidden_size + columns - 1) // columns,
     block_tokens = 16 * p.m_tiles * p.warps,
-    bytes_in_flight = p.warps * p.m_tiles * work.unit_bytes(delta, spec.cache),
+    bytes_in_flight = p.warps * p.m_tiles * work.unit_bytes(delta),
     registers = 64 + p.m_tiles * (columns // 2 + 12),
     step_tokens = 16 * p.m_tiles * p.warps,
     block = work.amount(0, 200 * p.warps),
     step = work.amount(0, 50 * chunks * p.warps, ring_bytes),
     tile = work.amount(chunks * 4 * columns // 8,
       chunks * (work.unit_instructions(delta) + columns // 4 / p.m_tiles) + 2 * columns,
-      chunks * work.unit_bytes(delta, spec.cache) + 16 * columns * sum_bytes, ring_bytes / p.m_tiles),
+      chunks * work.unit_bytes(delta) + 16 * columns * sum_bytes, ring_bytes / p.m_tiles),
   }
 end
 
@@ -42,11 +42,11 @@ local function work_of_sum(spec, p, sum_bytes)
   return {
     columns = blocks,
     block_tokens = 16,
-    bytes_in_flight = units * (work.unit_bytes(delta, spec.cache) + 16 * 64 * sum_bytes / 2),
+    bytes_in_flight = units * (work.unit_bytes(delta) + 16 * 64 * sum_bytes / 2),
     registers = 64,
     block = work.amount(0, 60 * p.warps),
     tile = work.amount(0, units * (work.unit_instructions(delta) + 80),
-      units * (work.unit_bytes(delta, spec.cache) + 16 * 64 * sum_bytes)),
+      units * (work.unit_bytes(delta) + 16 * 64 * sum_bytes)),
   }
 end
 

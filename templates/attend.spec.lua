@@ -114,7 +114,7 @@ local function work_of(spec, p)
     split_bytes = 2 * model.num_key_value_heads * head_dim * (stream_k.rank * stream_k.latents + stream_v.rank * stream_v.latents),
     fixed_bytes = (chunks * columns + value_chunks * head_dim) * 64 * weight_bytes * model.num_key_value_heads,
     partial_bytes = work.partial_bytes(model),
-    bytes_in_flight = p.warps * p.m_tiles * work.unit_bytes(stream_k, spec.cache),
+    bytes_in_flight = p.warps * p.m_tiles * work.unit_bytes(stream_k),
     registers = math.max(72 + p.m_tiles * (columns // 2 + absorbed_tiles * 4 + 12), 64 + p.value_tiles * (head_dim // 4 + 16)) +
       (spec.queries == "many" and 60 or 0),
     step_tokens = 16 * p.m_tiles * p.warps,
@@ -123,13 +123,13 @@ local function work_of(spec, p)
     step = work.amount(0, 50 * chunks * (4 // p.stage_steps) * p.warps, ring_bytes),
     tile = work.amount(chunks * 4 * (columns // 8 + absorbed_tiles) + columns // 16 * query_tiles,
       chunks * (work.unit_instructions(stream_k) + columns // 4 * weight / p.m_tiles) + 5 * (columns + p.query_rows),
-      chunks * work.unit_bytes(stream_k, spec.cache), ring_bytes / p.m_tiles),
+      chunks * work.unit_bytes(stream_k), ring_bytes / p.m_tiles),
     pass = work.amount(projections * p.value_tiles,
       projections * (14 + weight + 2 * p.value_tiles) + 36 * p.warps * p.value_tiles * head_dim // 16,
       projections * 256 * weight_bytes, p.warps * p.value_tiles * head_dim * 8 * 4),
     tile_pass = work.amount(value_chunks * 4 * p.value_tiles,
       value_chunks * (work.unit_instructions(stream_v) + 2 * p.value_tiles),
-      value_chunks * work.unit_bytes(stream_v, spec.cache), value_chunks * 256 * p.value_tiles),
+      value_chunks * work.unit_bytes(stream_v), value_chunks * 256 * p.value_tiles),
     split = work.amount(0, p.query_rows * head_dim / 32, p.query_rows * (head_dim * 2 + 4)),
   }
 end

@@ -5,7 +5,7 @@ local function work_of(spec, p)
   local units, read = 0, 0
   for _, stream in ipairs(source.streams) do
     units = units + stream.width // 64
-    read = read + stream.width // 64 * work.unit_bytes(stream, spec.cache)
+    read = read + stream.width // 64 * work.unit_bytes(stream)
   end
   local columns = (units + p.warps - 1) // p.warps
   local written = units * 64 * 2 -- of a token

@@ -7,23 +7,34 @@ local function shared_bytes(spec, p)
   return math.max(ring, p.rows * p.cols * 2)
 end
 
--- K and V are a launch for each latent: depth is the latent's width, and width that of the heads that are made of it. Where K
--- and V differ, all launches count as the mean one.
+-- The products that make K (or V): one launch for each latent, of its width (depth) and that of the heads made of it.
+local function products(stream, kv_width, p)
+  local width = kv_width // stream.latents
+  return { launches = stream.latents, depth = stream.latent_width, width = width, columns = (width + p.cols - 1) // p.cols }
+end
+
+-- Launches and blocks differ where K and V have other latents. What is stated is the mean of all launches, and of all blocks.
 local function work_of(spec, p)
   local weights, streams = spec.weights, (spec.accumulator or spec.layout).streams
-  local k, v, weight_bytes = streams[1], streams[#streams], work.weight_bytes(weights)
-  local launches, kv_width = k.latents + v.latents, spec.model.num_key_value_heads * spec.model.head_dim
-  local depth = (k.width + v.width) // launches // 64 * 64
-  local width = 2 * kv_width // launches
+  local kv_width, weight_bytes = spec.model.num_key_value_heads * spec.model.head_dim, work.weight_bytes(weights)
+  local launches, blocks, depths, token_bytes, fixed_bytes = 0, 0, 0, 0, 0
+  for _, stream in ipairs { streams[1], streams[#streams] } do
+    local y = products(stream, kv_width, p)
+    launches, blocks = launches + y.launches, blocks + y.launches * y.columns
+    depths = depths + y.launches * y.columns * y.depth
+    token_bytes = token_bytes + y.launches * 2 * (y.depth + y.width)
+    fixed_bytes = fixed_bytes + y.launches * y.depth * y.width * weight_bytes
+  end
   local warps = p.rows // p.warp_rows * (p.cols // p.warp_cols)
-  local steps = depth // 16
+  local depth = depths / blocks
+  local steps = depth / 16
   return {
-    columns = (width + p.cols - 1) // p.cols,
+    columns = blocks / launches,
     block_tokens = p.rows,
     joined = 1,
     launches = launches,
-    token_bytes = 2 * depth + 2 * width,
-    fixed_bytes = depth * width * weight_bytes,
+    token_bytes = token_bytes / launches,
+    fixed_bytes = fixed_bytes / launches,
     bytes_in_flight = (p.stages - 1) * 64 * 2 * p.rows,
     registers = 60 + p.warp_rows * p.warp_cols // 32 + p.warp_rows // 4 + p.warp_cols // 4,
     block = work.amount(p.rows // 16 * (p.cols // 8) * steps,

@@ -15,14 +15,14 @@ local function work_of(spec, p)
     block_tokens = 16 * p.m_tiles * p.warps,
     token_bytes = source.bytes_per_token,
     fixed_bytes = ring_bytes * spec.model.num_key_value_heads,
-    bytes_in_flight = p.warps * p.m_tiles * work.unit_bytes(stream, spec.cache),
+    bytes_in_flight = p.warps * p.m_tiles * work.unit_bytes(stream),
     registers = 64 + p.m_tiles * (columns // 2 + 12),
     step_tokens = 16 * p.m_tiles * p.warps,
     block = work.amount(0, 200 * p.warps),
     step = work.amount(0, 50 * chunks * p.warps, ring_bytes),
     tile = work.amount(chunks * 4 * columns // 8,
       chunks * (work.unit_instructions(stream) + columns // 4 * weight / p.m_tiles) + columns,
-      chunks * work.unit_bytes(stream, spec.cache), ring_bytes / p.m_tiles),
+      chunks * work.unit_bytes(stream), ring_bytes / p.m_tiles),
   }
 end
 

@@ -267,6 +267,16 @@ class Page(unittest.TestCase):
         self.assertFalse(set(divergence) & set(fp16))
         self.assertEqual({name: kivi[name] for name in divergence}, divergence)
 
+    def test_the_plot_of_latents_shows_joint_ones_and_those_of_heads(self):
+        def latents(groups, bits, **options):
+            given = {"groups": groups, "group": 64, "calibrated": "rest", **options}
+            return dict(RESULT, section="groups", method="latent", bits=bits, options=given, memory=bits / 16, kl_mean=1 / bits)
+
+        curves = report.forms_of_latents([latents("1,1", 4), latents("1,1", 2), latents("4,1", 4), latents("2,1", 4),
+                                          latents("4,4", 4, feedback=True), latents("1,4", 4, group=128)])
+        self.assertEqual(curves, {"joint": [(0.125, 0.5, 2), (0.25, 0.25, 4)], "keys by head, values joint": [(0.25, 0.25, 4)],
+                                  "both by head, feedback": [(0.25, 0.25, 4)]})
+
     def test_a_section_without_rows_is_refused(self):
         with self.assertRaises(InputError) as caught:
             report.fill("<!-- rows: choices -->\n<!-- end -->", [RESULT])

@@ -112,7 +112,9 @@ static struct decode decode(const char *spec, int batch, int tokens, int queries
     cr_assert_eq(gpu->ops->counters(gpu, &d.counters, &err), XQ_OK);
 
     const double dkv = (double)d.info.kv_heads * d.info.head_dim;
-    const double ranks = d.info.rank_v ? (double)d.info.rank_k + d.info.rank_v : 2.0 * d.info.hidden_size;
+    const double ranks =
+        d.info.rank_v ? (double)d.info.rank_k / d.info.latents + (double)d.info.rank_v / d.info.latents_v
+                      : 2.0 * d.info.hidden_size;
     d.operand_bytes = (double)batch * tokens * d.info.cache_bytes_per_token + ranks * dkv * 2 +
                       (double)(2 * values * 2 + logarithms);
     return d;
@@ -140,13 +142,26 @@ static void expect_only_operands(const struct decode *d)
 Test(attend_traffic, llama_3_8b_latent_moves_only_its_operands_in_ten_seconds, .timeout = 120)
 {
     struct decode d = decode(
-        "{\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent\", \"bits\": 4}}", 1, 1024, 1);
+        "{\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent\", \"bits\": 4, \"groups\": 1}}", 1,
+        1024, 1);
     expect_only_operands(&d);
     cr_expect_lt(d.seconds, 10.0, "one layer took %.1f s", d.seconds);
     /* K = L Ak for all tokens, and no more than a tenth beside it: scores, values, the output projection.
      */
     double k = 2.0 * 1024 * 1024 * 1024, flops = (double)d.counters.matrix_flops[MATRIX_F16];
     cr_expect(flops >= k && flops <= 1.15 * k, "%.3g matrix FLOP, K alone is %.3g", flops, k);
+    close_decode(&d);
+}
+
+/* A latent of each KV head makes an eighth of K's matrix work. */
+Test(attend_traffic, latents_by_head_move_only_their_operands, .timeout = 120)
+{
+    struct decode d = decode(
+        "{\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent\", \"bits\": 4, \"groups_k\": 8}}",
+        1, 1024, 1);
+    expect_only_operands(&d);
+    double k = 2.0 * 1024 * 1024 * 128, flops = (double)d.counters.matrix_flops[MATRIX_F16];
+    cr_expect(flops >= k && flops <= 2.2 * k, "%.3g matrix FLOP, K alone is %.3g", flops, k);
     close_decode(&d);
 }
 
@@ -181,7 +196,7 @@ Test(attend_traffic, smollm2_moves_only_its_operands, .timeout = 120)
 Test(attend_traffic, speculative_queries_share_the_keys, .timeout = 240)
 {
     static const char spec[] =
-        "{\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent\", \"bits\": 4}}";
+        "{\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent\", \"bits\": 4, \"groups\": 1}}";
     struct decode one = decode(spec, 1, 1024, 1), eight = decode(spec, 1, 1024, 8);
     double k = 2.0 * 1024 * 1024 * 1024, flops = (double)eight.counters.matrix_flops[MATRIX_F16];
     cr_log_info("one query %.1f us, eight %.1f us (modelled); %.2f times the matrix work",

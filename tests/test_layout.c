@@ -27,9 +27,10 @@ Test(layout, an_8_bit_record_with_a_shorter_last_group_adds_up)
 {
     cJSON *spec = generator_complete_parsed("{\"model\": \"smollm2-135m\", \"cache\": {\"bits\": 8}}");
     cr_assert_eq(generator_number(spec, "layout.streams.0.width"), 192);
-    cr_assert_eq(generator_number(spec, "layout.streams.0.groups"), 2);
-    cr_assert_eq(generator_number(spec, "layout.streams.1.codes_offset"), 192 * 16 + 2 * 64);
-    cr_assert_eq(generator_number(spec, "layout.tile_bytes"), 2 * (192 * 16 + 2 * 64));
+    cr_assert_eq(generator_number(spec, "layout.streams.0.groups"), 3); /* keys have three latents */
+    cr_assert_eq(generator_number(spec, "layout.streams.1.groups"), 2);
+    cr_assert_eq(generator_number(spec, "layout.streams.1.codes_offset"), 192 * 16 + 3 * 64);
+    cr_assert_eq(generator_number(spec, "layout.tile_bytes"), 2 * 192 * 16 + 5 * 64);
     cJSON_Delete(spec);
 }
 
@@ -226,8 +227,8 @@ Test(layout, groups_of_channels_end_with_their_latent)
           {"cache.groups_v", 1}, {"layout.streams.0.latents", 8}, {"layout.streams.0.latent_width", 128},
           {"layout.streams.0.group", 128}, {"layout.streams.0.groups", 8}, {"layout.streams.1.latents", 1},
           {"layout.streams.1.group", 256}, {"layout.streams.1.groups", 4});
-    CHECK("{\"model\": \"smollm2-135m\", \"cache\": {\"groups_v\": 3}}", {"layout.streams.0.groups", 2},
-          {"layout.streams.1.group", 64}, {"layout.streams.1.groups", 3});
+    CHECK("{\"model\": \"smollm2-135m\", \"cache\": {\"groups_k\": 1, \"groups_v\": 3}}",
+          {"layout.streams.0.groups", 2}, {"layout.streams.1.group", 64}, {"layout.streams.1.groups", 3});
     CHECK("{\"model\": \"smollm2-135m\", \"cache\": {\"groups\": 3, \"group\": \"row\"}}",
           {"cache.group", 64}, {"cache.groups_k", 3}, {"cache.groups_v", 3},
           {"layout.streams.0.groups", 3});

@@ -45,7 +45,8 @@ static struct memory memory_of(const cJSON *spec)
             m.parameters += columns * parameter_bytes(cache, bits) / group;
             m.tail += group * (delta ? hidden : width) * 2;
         } else {
-            m.parameters += ceil(width / group) * parameter_bytes(cache, bits);
+            double latent = at(stream, "latent_width"); /* groups begin anew with each */
+            m.parameters += at(stream, "latents") * ceil(latent / group) * parameter_bytes(cache, bits);
         }
     }
     m.total = at(layout, "bytes_per_token");

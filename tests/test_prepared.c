@@ -315,7 +315,7 @@ PREPARED_TEST(a_plan_with_feedback_has_the_files_groups)
 
 PREPARED_TEST(a_plan_with_other_weights_is_refused_by_field, .timeout = 120)
 {
-    const char *path = prepare(&llama, "--method latent --pack");
+    const char *path = prepare(&llama, "--method latent --groups 1 --pack");
     xq_prepared *p = opened(path);
     refuses_plan(p, plan_spec(p, 0, "int8", NULL), "weights",
                  ": packed for weights f16, the plan's is int8;");
@@ -326,8 +326,11 @@ PREPARED_TEST(a_plan_with_other_weights_is_refused_by_field, .timeout = 120)
                  ": packed for cache.rotation true, the plan's is false;");
     refuses_plan(p, plan_spec(p, 0, "f16", "\"feedback\": true"), "cache.feedback",
                  ": packed for cache.feedback nothing, the plan's is true;");
-    refuses_plan(p, plan_spec(p, 0, "f16", "\"method\": \"latent-cl\", \"rank_k\": null, \"rank_v\": null"),
-                 "cache.method", ": packed for cache.method latent, the plan's is latent-cl;");
+    refuses_plan(
+        p,
+        plan_spec(p, 0, "f16",
+                  "\"method\": \"latent-cl\", \"groups_k\": null, \"rank_k\": null, \"rank_v\": null"),
+        "cache.method", ": packed for cache.method latent, the plan's is latent-cl;");
     refuses_plan(
         p,
         "{\"model\": {\"hidden_size\": 320, \"num_attention_heads\": 5, \"num_key_value_heads\": 1, "
@@ -336,13 +339,13 @@ PREPARED_TEST(a_plan_with_other_weights_is_refused_by_field, .timeout = 120)
     refuses_plan(
         p,
         "{\"model\": {\"hidden_size\": 320, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
-        "\"head_dim\": 64}, \"cache\": {\"method\": \"latent\"}}",
+        "\"head_dim\": 64}, \"cache\": {\"method\": \"latent\", \"groups\": 1}}",
         "weights_layout.bytes", ": packed for weights_layout.bytes ");
     refuses_plan(
         p,
         "{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
         "\"head_dim\": 64, \"rope\": {\"type\": \"interleaved\", \"theta\": 10000, \"rotary_dim\": 64}}, "
-        "\"cache\": {\"method\": \"latent\"}}",
+        "\"cache\": {\"method\": \"latent\", \"groups\": 1}}",
         "keys.rematerialized[1]", ": packed for keys.rematerialized[1] 1, the plan's is 2;");
     xq_prepared_close(p);
 }

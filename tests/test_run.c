@@ -73,7 +73,7 @@ static const char *named(const char *name, const char *suffix)
  * and the weights; vectors are those of the input. */
 static void check_attention(const char *directory, const char *suffix, const struct layer *layer,
                             const double *xk, const double *xv, const double *wk, const double *wv,
-                            double tolerance)
+                            int latents_k, double tolerance)
 {
     enum { ROW = LAYER_HEADS * LAYER_DH };
     const int64_t o_shape[3] = {layer->queries, LAYER_HEADS, LAYER_DH};
@@ -85,8 +85,16 @@ static void check_attention(const char *directory, const char *suffix, const str
                           layer->bv ? to_doubles(layer->bv, LAYER_DKV) : NULL,
                           layer->k_norm ? to_doubles(layer->k_norm, LAYER_DH) : NULL,
                           layer->sinks ? to_doubles(layer->sinks, LAYER_HEADS) : NULL};
-    const reference_layer projections = {wk, wv,         LAYER_D,    LAYER_D,    1,
-                                         1,  vectors[0], vectors[1], vectors[2], vectors[3]};
+    const reference_layer projections = {.wk = wk,
+                                         .wv = wv,
+                                         .inner_k = LAYER_D / latents_k,
+                                         .inner_v = LAYER_D,
+                                         .latents_k = latents_k,
+                                         .latents_v = 1,
+                                         .bk = vectors[0],
+                                         .bv = vectors[1],
+                                         .k_norm = vectors[2],
+                                         .sinks = vectors[3]};
     double *o = read_doubles(file, named("o", suffix), 3, o_shape);
     double *lse = read_doubles(file, named("lse", suffix), 2, o_shape);
     double *q = to_doubles(layer->q, values), *expected = malloc(sizeof *expected * (values + lses));
@@ -112,15 +120,17 @@ static void check_attention(const char *directory, const char *suffix, const str
 static void check_dump(const char *directory, const char *suffix, const struct layer *layer, bool latent,
                        double tolerance)
 {
-    const int64_t hat_shape[2] = {layer->tokens, LAYER_D}, w_shape[2] = {LAYER_D, LAYER_DKV};
+    const int latents_k = latent ? LAYER_KV : 1; /* as is usual: keys of each head have one */
+    const int64_t hat_shape[2] = {layer->tokens, LAYER_D}, w_shape[2] = {LAYER_D, LAYER_DKV},
+                  k_shape[2] = {LAYER_D / latents_k, LAYER_DKV};
     safetensors *file = output(directory);
-    /* rank_k = rank_v = dkv = 128 = d: all factors have one shape */
+    /* rank_k = rank_v = dkv = 128 = d */
     double *xk = read_doubles(file, named(latent ? "lk_hat" : "x_hat", suffix), 2, hat_shape);
     double *xv = read_doubles(file, named(latent ? "lv_hat" : "x_hat", suffix), 2, hat_shape);
-    double *wk = read_doubles(file, named(latent ? "ak" : "wk", suffix), 2, w_shape);
+    double *wk = read_doubles(file, named(latent ? "ak" : "wk", suffix), 2, k_shape);
     double *wv = read_doubles(file, named(latent ? "av" : "wv", suffix), 2, w_shape);
     safetensors_close(file);
-    check_attention(directory, suffix, layer, xk, xv, wk, wv, tolerance);
+    check_attention(directory, suffix, layer, xk, xv, wk, wv, latents_k, tolerance);
     free(xk);
     free(xv);
     free(wk);
@@ -199,7 +209,7 @@ static void check_exact(const struct layer *layer, const char *model, const char
     double *x = to_doubles(layer->x, (size_t)layer->tokens * LAYER_D);
     double *wk = to_doubles(layer->wk, count), *wv = to_doubles(layer->wv, count);
     run(directory, options);
-    check_attention(directory, "", layer, x, x, wk, wv, tolerance);
+    check_attention(directory, "", layer, x, x, wk, wv, 1, tolerance);
     free(x);
     free(wk);
     free(wv);

@@ -88,7 +88,7 @@ def main(arguments=None):
         listed = report.results(wanted, runner.run(wanted), options.text)
         files.write_json(os.path.join(options.out, "results.json"), listed)
         for name in folders:
-            if not report.plot(listed, name, os.path.join(options.out, f"{name}.svg")):
+            if not report.plots(listed, name, options.out):
                 say("no gnuplot: no plot")
                 break
         if options.page:

@@ -367,6 +367,7 @@ typedef struct xq_plan_info {
     int64_t max_queries;       /* queries of one sequence in one attend call */
     int64_t max_total_queries; /* queries of one attend call, over all sequences */
     int64_t pool_pages;        /* pages of the pool; 0: unknown */
+    int32_t latents_v;         /* groups of KV heads whose values have a latent each; rank_v counts all */
 } xq_plan_info;
 #define XQ_PLAN_INFO_INIT XQ_SIZED(xq_plan_info)
 

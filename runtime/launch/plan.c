@@ -166,6 +166,7 @@ xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info)
         .workspace_bytes = plan->workspace.bytes,
         .cache_bytes_per_token = fp16_kv ? (double)s->kv_page_bytes / s->page : s->bytes_per_token,
         .latents = 1,
+        .latents_v = 1,
         .parameters_from = plan->parameters_from,
         .implementation = plan->implementation,
         .max_batch = plan->max_batch,
@@ -182,6 +183,7 @@ xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info)
         full.accumulator_bytes_per_token = s->accumulator_bytes_per_token;
         full.needs_append_indptr = s->by_channel;
         full.latents = s->streams[0].latents;
+        full.latents_v = s->streams[s->stream_count - 1].latents;
     }
     descriptor_write(info, &full, sizeof full, DESCRIPTOR_UP_TO(xq_plan_info, tail_bytes), "info", &err);
     return plan_result(plan, &err);

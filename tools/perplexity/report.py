@@ -96,7 +96,7 @@ STYLE = """set terminal svg size 860,520 font 'sans,13' background rgb 'white'
 set output '{output}'
 set title '{title}'
 set xlabel 'memory, of an fp16 KV cache (everything counted)'
-set ylabel 'perplexity lost'
+set ylabel '{measure}'
 set logscale y
 set format x '%.2f'
 set grid
@@ -120,29 +120,56 @@ def series(results):
     return {name: sorted(points) for name, points in curves.items()}
 
 
-def plot(results, model, path):
-    """A picture of one model's rows, where there are any; False where there is no gnuplot."""
-    curves = series([result for result in results if result["model"] == model])
+FORMS = {"joint": (False, False), "keys by head, values joint": (True, False), "keys joint, values by head": (False, True),
+         "both by head": (True, True)}
+
+
+def forms_of_latents(results):
+    """Name → points (memory, KL mean, bits) of calibrated latents, joint and by head, in groups of 64 channels."""
+    curves = {}
+    shown = [result for result in results if result["section"] == "groups" and result["options"]["group"] == 64
+             and "calibrated" in result["options"] and "kl_mean" in result]
+    latents = {id(result): [int(count) for count in result["options"]["groups"].split(",")] for result in shown}
+    heads = max((max(counts) for counts in latents.values()), default=1)
+    for result in shown:
+        options, counts = result["options"], latents[id(result)]
+        if any(count not in (1, heads) for count in counts):
+            continue
+        form = tuple(count > 1 for count in counts)
+        name = next(name for name, by_head in FORMS.items() if by_head == form) + (", feedback" if "feedback" in options else "")
+        curves.setdefault(name, []).append((result["memory"], result["kl_mean"], result["bits"]))
+    return {name: sorted(points) for name, points in curves.items()}
+
+
+def plots(results, model, folder):
+    """Pictures of one model's rows, MODEL.svg and MODEL-latents.svg, where there are any; False where there is no gnuplot."""
     if shutil.which("gnuplot") is None:
         return False
+    own = [result for result in results if result["model"] == model]
+    draw(series(own), f"{model}: what caches cost", "perplexity lost", os.path.join(folder, f"{model}.svg"))
+    draw(forms_of_latents(own), f"{model}: latents joint and by head", "KL divergence from fp16, mean",
+         os.path.join(folder, f"{model}-latents.svg"))
+    return True
+
+
+def draw(curves, title, measure, path):
     if not curves:
-        return True
+        return
     with tempfile.TemporaryDirectory() as folder:
         parts = []
         for number, (name, points) in enumerate(curves.items()):
             data = os.path.join(folder, f"{number}.txt")
             with open(data, "w", encoding="ascii") as file:
-                file.writelines(f"{memory} {lost} {bits}\n" for memory, lost, bits in points)
+                file.writelines(f"{memory} {value} {bits}\n" for memory, value, bits in points)
             parts.append(f"'{data}' using 1:2 with linespoints pointtype {number + 4} linewidth 2 title \"{name}\"")
             parts.append(f"'{data}' using 1:2:3 with labels offset 1.2,0.6 font ',10' notitle")
         output = os.path.join(folder, "plot.svg")
-        script = STYLE.format(output=output, title=f"{model}: what caches cost", curves=", \\\n  ".join(parts))
+        script = STYLE.format(output=output, title=title, measure=measure, curves=", \\\n  ".join(parts))
         result = subprocess.run(["gnuplot"], input=script, capture_output=True, text=True)
         if result.returncode != 0:
             raise InputError(f"gnuplot: {(result.stderr.strip().splitlines() or ['failed'])[-1]}")
         with open(output, "rb") as source, files.published(path) as target:
             target.write(source.read())
-    return True
 
 
 def summary(results):

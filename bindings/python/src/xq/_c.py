@@ -108,7 +108,8 @@ class xq_plan_info(Descriptor):
                 ("accumulator_page_bytes", c_size_t), ("accumulator_bytes_per_token", c_double),
                 ("needs_append_indptr", c_int32), ("latents", c_int32), ("parameters_from", c_int),
                 ("implementation", c_int), ("max_batch", c_int32), ("max_tokens", c_int64), ("max_pages", c_int64),
-                ("max_append", c_int64), ("max_queries", c_int64), ("max_total_queries", c_int64), ("pool_pages", c_int64)]
+                ("max_append", c_int64), ("max_queries", c_int64), ("max_total_queries", c_int64), ("pool_pages", c_int64),
+                ("latents_v", c_int32)]
 
 
 class xq_weights(Descriptor):

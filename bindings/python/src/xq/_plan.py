@@ -105,6 +105,7 @@ class PlanInfo:
     max_queries: int
     max_total_queries: int
     pool_pages: int  #: 0: unknown
+    latents_v: int  #: groups of KV heads whose values have a latent each
 
 
 @dataclasses.dataclass(frozen=True)
