@@ -194,7 +194,8 @@ static xq_status read_costs(const tensor *t, const layer_shape *s, double *costs
     return XQ_OK;
 }
 
-/* *out [Hkv, dh, dh]: what an error of a head's keys costs, e·cost·eᵀ. Caller frees. */
+/* *out [Hkv, dh, dh]: what an error of a head's keys costs, e·cost·eᵀ. Caller frees. Feedback knows
+ * diagonal costs alone, and coordinates that are made for others can lose more with it than they gain. */
 static xq_status make_costs(const calibration *c, int layer, const layer_shape *s, const float *k_norm,
                             double **out, error *err)
 {
@@ -206,7 +207,7 @@ static xq_status make_costs(const calibration *c, int layer, const layer_shape *
     const tensor *t = safetensors_find(c->file, name);
     if (!costs)
         return no_memory(err);
-    if (t)
+    if (t && !s->feedback)
         read_costs(t, s, costs, err);
     else
         costs_of_queries(c, layer, s, costs, err);
