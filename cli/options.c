@@ -59,9 +59,7 @@ static void collect(const cli_command *command, struct option_table *table)
             {"--zero-point", CLI_STRING, &s->zero_point, "KIND",
              "of a group: float (default, an f16 minimum), integer"},
             {"--clip", CLI_STRING, &s->clip, "SHARE",
-             "of a group's range that codes span: 0.1 to 1 (1; rotated 0.65, 0.85, 0.95 at 2, 3, 4 bits, "
-             "with "
-             "--feedback 0.7 at 2)"},
+             "of a group's range that codes span: 0.1 to 1 (1; rotated 0.8 at 2 bits, 0.95 at 3 and 4)"},
             {"--rank", CLI_STRING, &s->rank, "N|K,V", "columns kept of the latents (all)"},
             {"--groups", CLI_STRING, &s->groups, "N|K,V",
              "groups of KV heads with latents of their own, for keys and values (a latent of each head for "

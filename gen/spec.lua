@@ -111,10 +111,9 @@ local function only_for(cache, name, condition, text)
   if cache[name] ~= nil and not condition then fail.spec("cache." .. name, "%s; leave it out", text) end
 end
 
--- Of rotated activations, which are spread like a normal distribution: what resolves them best at so many bits
--- (docs/accuracy.md); with feedback, what is quantized is spread a little wider.
-local clips = { [2] = 0.65, [3] = 0.85, [4] = 0.95 }
-local feedback_clips = { [2] = 0.7, [3] = 0.85, [4] = 0.95 }
+-- The share of a group's range that codes of so many bits span where activations are rotated: they are then spread like a
+-- normal distribution, of which the ends are rare. These shares lose least (docs/accuracy.md).
+local clips = { [2] = 0.8, [3] = 0.95, [4] = 0.95 }
 
 local function complete_options(cache)
   local cross_layer = cache.method == "x-cl" or cache.method == "latent-cl"
@@ -126,8 +125,7 @@ local function complete_options(cache)
     fail.spec("cache.rotation", "true is not valid; method 'x-cl' adds up activations as they are; valid for x, latent, latent-cl")
   end
   if cache.rotation == nil then cache.rotation = not cross_layer end
-  local usual = cache.feedback and feedback_clips or clips
-  cache.clip = cache.clip or cache.rotation and usual[cache.bits] or 1
+  cache.clip = cache.clip or cache.rotation and clips[cache.bits] or 1
   cache.axis_v = cache.axis_v or (cache.method == "latent" and "token" or cache.axis_k)
   if cross_layer then
     cache.base, cache.accumulator_bits = cache.base or false, cache.accumulator_bits or 16

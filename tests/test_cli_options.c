@@ -347,7 +347,7 @@ Test(cli_options, defaults_that_depend_are_told)
 {
     struct command_result r = command_run("gen --help");
     cr_expect(strstr(r.out, "(latent; x where each query head has a KV head)"), "%s", r.out);
-    cr_expect(strstr(r.out, "rotated 0.65, 0.85, 0.95 at 2, 3, 4 bits"), "%s", r.out);
+    cr_expect(strstr(r.out, "rotated 0.8 at 2 bits, 0.95 at 3 and 4"), "%s", r.out);
     cr_expect(strstr(r.out, "default of x, latent; latent-cl can"), "%s", r.out);
 }
 
