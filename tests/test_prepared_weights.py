@@ -62,7 +62,12 @@ class PreparedWeights(unittest.TestCase):
 
     def test_factors_multiply_to_the_projection(self):
         with self.prepare("--method", "latent", "--store", "f32") as file:
-            product = file.get_tensor("layers.1.uk") @ file.get_tensor("layers.1.ak")
+            uk, ak = file.get_tensor("layers.1.uk"), file.get_tensor("layers.1.ak")
+            rank, heads = ak.shape[0], uk.shape[1] // ak.shape[0]  # the keys of each KV head have a latent of their own
+            self.assertEqual(heads, KV_HEADS)
+            dim = ak.shape[1] // heads
+            product = numpy.concatenate([uk[:, h * rank:(h + 1) * rank] @ ak[:, h * dim:(h + 1) * dim] for h in range(heads)],
+                                        axis=1)
             numpy.testing.assert_allclose(product, self.projection(1, "k"), atol=1e-5)
 
     def test_metadata_say_what_the_file_is(self):

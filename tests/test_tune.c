@@ -294,8 +294,8 @@ Test(tune, a_kernel_that_faults_costs_only_itself, .timeout = 300)
 Test(tune, a_kernel_that_does_not_compile_is_refused, .timeout = 300)
 {
     expect_bad(changed("templates/attend.cu.lt", "{${guard}",
-                       "{${guard}\n% if tuning.stages == 4 then\n    no_such_name();\n% end"),
-               "stages", 4, "refused", "no_such_name");
+                       "{${guard}\n% if tuning.stages == 2 then\n    no_such_name();\n% end"),
+               "stages", 2, "refused", "no_such_name");
 }
 
 /* The parameters of the candidate that wins with these templates. */
