@@ -332,6 +332,8 @@ static void add_launch(sim_device *s, device_counters *one, const device_launch 
     struct sim_model model;
     sim_model_evaluate(s->ceilings, one, &whole, &model);
     one->modelled_seconds = model.seconds;
+    one->limit_seconds[LIMIT_LAUNCHES] = model.times[LIMIT_LAUNCHES];
+    one->limit_seconds[model.limit] = model.times[model.limit];
     s->clock += one->modelled_seconds;
     sim_counters_add(&s->counters, one);
 }

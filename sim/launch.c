@@ -133,6 +133,8 @@ void sim_counters_add(device_counters *to, const device_counters *from)
     to->shared_conflicts += from->shared_conflicts;
     to->barriers += from->barriers;
     to->modelled_seconds += from->modelled_seconds;
+    for (int i = 0; i < DEVICE_LIMITS; i++)
+        to->limit_seconds[i] += from->limit_seconds[i];
     for (int i = 0; i < MATRIX_TYPES; i++)
         to->matrix_flops[i] += from->matrix_flops[i];
     for (int i = 0; i < INSTRUCTION_CLASSES; i++)

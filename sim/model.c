@@ -113,18 +113,19 @@ void sim_model_evaluate(const struct sim_ceilings *ceilings, const device_counte
     double unique = (double)(one_launch->read_sectors_unique + one_launch->write_sectors_unique);
     double all = (double)(one_launch->read_sectors + one_launch->write_sectors);
     *out = (struct sim_model){
-        .overhead = LAUNCH_SECONDS,
+        .times = {[LIMIT_LAUNCHES] = LAUNCH_SECONDS},
+        .limit = LIMIT_MEMORY,
         .blocks_per_sm = (int)where.blocks_per_sm,
     };
-    out->times[SIM_LIMIT_MEMORY] =
+    out->times[LIMIT_MEMORY] =
         shared_transfer(ceilings, &where, unique * SECTOR_BYTES, ceilings->memory_bytes_per_second);
-    out->times[SIM_LIMIT_L2] =
+    out->times[LIMIT_L2] =
         shared_transfer(ceilings, &where, all * SECTOR_BYTES, ceilings->l2_bytes_per_second);
-    out->times[SIM_LIMIT_SHARED] = sm_work(&where, (double)one_launch->shared_passes, ceilings->clock_hz);
-    out->times[SIM_LIMIT_MATRIX] = matrix_time(ceilings, &where, one_launch);
-    out->times[SIM_LIMIT_ISSUE] = issue_time(ceilings, &where, one_launch);
-    for (int limit = 1; limit < SIM_LIMITS; limit++)
+    out->times[LIMIT_SHARED] = sm_work(&where, (double)one_launch->shared_passes, ceilings->clock_hz);
+    out->times[LIMIT_MATRIX] = matrix_time(ceilings, &where, one_launch);
+    out->times[LIMIT_ISSUE] = issue_time(ceilings, &where, one_launch);
+    for (int limit = LIMIT_MEMORY; limit < DEVICE_LIMITS; limit++)
         if (out->times[limit] > out->times[out->limit])
-            out->limit = (enum sim_limit)limit;
-    out->seconds = out->overhead + out->times[out->limit];
+            out->limit = (enum device_limit)limit;
+    out->seconds = out->times[LIMIT_LAUNCHES] + out->times[out->limit];
 }

@@ -8,21 +8,11 @@
 
 #include "ceilings.h"
 
-enum sim_limit {
-    SIM_LIMIT_MEMORY, /* device memory: each 32-byte sector touched moves once */
-    SIM_LIMIT_L2,     /* L2: every sector requested */
-    SIM_LIMIT_SHARED, /* passes through shared memory, 128 bytes per clock and SM */
-    SIM_LIMIT_MATRIX, /* matrix units */
-    SIM_LIMIT_ISSUE,  /* warp schedulers, and the pipe of each instruction class */
-    SIM_LIMITS
-};
-
 struct sim_model {
-    double seconds; /* overhead + the largest of the times below */
-    double overhead;
-    double times[SIM_LIMITS];
-    enum sim_limit limit; /* which was the largest */
-    int blocks_per_sm;    /* resident at once */
+    double seconds; /* times[LIMIT_LAUNCHES] + the largest of the others */
+    double times[DEVICE_LIMITS];
+    enum device_limit limit; /* which of the others was the largest */
+    int blocks_per_sm;       /* resident at once */
 };
 
 /* `one_launch`: the counters of this launch alone. Of `launch`, grid, block and shared_bytes are read; give

@@ -395,6 +395,20 @@ SIM_TEST(the_modelled_time_is_the_models)
               counted.modelled_seconds, model.seconds);
 }
 
+SIM_TEST(a_launch_waits_for_its_beginning_and_for_one_limit)
+{
+    device_counters counted = count(busy, 37, 96);
+    double sum = 0;
+    int limits = 0;
+    for (int i = 0; i < DEVICE_LIMITS; i++) {
+        sum += counted.limit_seconds[i];
+        limits += counted.limit_seconds[i] > 0;
+    }
+    cr_expect_eq(limits, 2);
+    cr_expect_gt(counted.limit_seconds[LIMIT_LAUNCHES], 0);
+    cr_expect_float_eq(sum, counted.modelled_seconds, 1e-12 * sum);
+}
+
 SIM_TEST(marks_measure_modelled_time)
 {
     error err = ERROR_INIT;

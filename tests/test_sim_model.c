@@ -74,8 +74,8 @@ Test(sim_model, an_empty_launch_costs_the_overhead)
 {
     device_counters none = {0};
     struct sim_model model = evaluate("h100", &none, launch_of(1, 32, 0));
-    cr_expect_gt(model.overhead, 0);
-    cr_expect_eq(model.seconds, model.overhead);
+    cr_expect_gt(model.times[LIMIT_LAUNCHES], 0);
+    cr_expect_eq(model.seconds, model.times[LIMIT_LAUNCHES]);
     cr_expect(isfinite(evaluate("a100", &none, launch_of(0, 0, 0)).seconds));
 }
 
@@ -86,8 +86,8 @@ Test(sim_model, a_full_grid_that_streams_is_bound_by_memory_bandwidth)
                                 .write_sectors = mebi,
                                 .write_sectors_unique = mebi};
     struct sim_model model = evaluate("h100", &counters, launch_of(132 * 8, 256, 0));
-    cr_expect_eq(model.limit, SIM_LIMIT_MEMORY);
-    EXPECT_NEAR(model.seconds - model.overhead, 33.0 * (double)mebi * 32 / 3.35e12, 1e-9);
+    cr_expect_eq(model.limit, LIMIT_MEMORY);
+    EXPECT_NEAR(model.seconds - model.times[LIMIT_LAUNCHES], 33.0 * (double)mebi * 32 / 3.35e12, 1e-9);
     cr_expect_eq(model.blocks_per_sm, 8);
 }
 
@@ -95,9 +95,9 @@ Test(sim_model, reads_again_cost_l2_bandwidth_not_memory)
 {
     device_counters counters = {.read_sectors = 100 * mebi, .read_sectors_unique = mebi};
     struct sim_model model = evaluate("a100", &counters, launch_of(108 * 8, 256, 0));
-    cr_expect_eq(model.limit, SIM_LIMIT_L2);
-    EXPECT_NEAR(model.times[SIM_LIMIT_MEMORY], 32.0 * (double)mebi / 2.039e12, 1e-9);
-    EXPECT_NEAR(model.seconds - model.overhead,
+    cr_expect_eq(model.limit, LIMIT_L2);
+    EXPECT_NEAR(model.times[LIMIT_MEMORY], 32.0 * (double)mebi / 2.039e12, 1e-9);
+    EXPECT_NEAR(model.seconds - model.times[LIMIT_LAUNCHES],
                 3200.0 * (double)mebi / sim_ceilings_find("a100")->l2_bytes_per_second, 1e-9);
 }
 
@@ -105,7 +105,7 @@ Test(sim_model, one_block_cannot_draw_the_whole_bandwidth)
 {
     device_counters counters = {.read_sectors = mebi, .read_sectors_unique = mebi};
     struct sim_model one = evaluate("h100", &counters, launch_of(1, 1024, 0));
-    EXPECT_NEAR(one.times[SIM_LIMIT_MEMORY], 32.0 * (double)mebi / (64 * 1.83e9), 1e-9);
+    EXPECT_NEAR(one.times[LIMIT_MEMORY], 32.0 * (double)mebi / (64 * 1.83e9), 1e-9);
 }
 
 Test(sim_model, a_partial_last_wave_costs_a_whole_round_of_sm_work)
@@ -114,16 +114,16 @@ Test(sim_model, a_partial_last_wave_costs_a_whole_round_of_sm_work)
     double rate = 312e12;
     struct sim_model full = evaluate("a100", &counters, launch_of(108, 256, 0));
     struct sim_model over = evaluate("a100", &counters, launch_of(109, 256, 0));
-    cr_expect_eq(full.limit, SIM_LIMIT_MATRIX);
-    EXPECT_NEAR(full.times[SIM_LIMIT_MATRIX], 1e12 / rate, 1e-9);
-    EXPECT_NEAR(over.times[SIM_LIMIT_MATRIX], 1e12 / rate * 2 * 108 / 109, 1e-9);
+    cr_expect_eq(full.limit, LIMIT_MATRIX);
+    EXPECT_NEAR(full.times[LIMIT_MATRIX], 1e12 / rate, 1e-9);
+    EXPECT_NEAR(over.times[LIMIT_MATRIX], 1e12 / rate * 2 * 108 / 109, 1e-9);
 }
 
 Test(sim_model, warp_level_matrix_instructions_reach_part_of_hoppers_rate)
 {
     device_counters counters = {.matrix_flops[MATRIX_BF16] = 1000000000000};
     struct sim_model model = evaluate("h200", &counters, launch_of(132, 256, 0));
-    EXPECT_NEAR(model.times[SIM_LIMIT_MATRIX], 1e12 / (989.4e12 * 0.629), 1e-9);
+    EXPECT_NEAR(model.times[LIMIT_MATRIX], 1e12 / (989.4e12 * 0.629), 1e-9);
 }
 
 Test(sim_model, eight_bit_floats_run_at_the_f16_rate_where_there_are_none)
@@ -131,16 +131,16 @@ Test(sim_model, eight_bit_floats_run_at_the_f16_rate_where_there_are_none)
     device_counters counters = {.matrix_flops[MATRIX_E4M3] = 1000000000};
     struct sim_model none = evaluate("a100", &counters, launch_of(108, 32, 0));
     struct sim_model some = evaluate("rtx4090", &counters, launch_of(128, 32, 0));
-    EXPECT_NEAR(none.times[SIM_LIMIT_MATRIX], 1e9 / 312e12, 1e-9);
-    EXPECT_NEAR(some.times[SIM_LIMIT_MATRIX], 1e9 / 330.3e12, 1e-9);
+    EXPECT_NEAR(none.times[LIMIT_MATRIX], 1e9 / 312e12, 1e-9);
+    EXPECT_NEAR(some.times[LIMIT_MATRIX], 1e9 / 330.3e12, 1e-9);
 }
 
 Test(sim_model, shared_memory_takes_one_pass_per_clock_and_sm)
 {
     device_counters counters = {.shared_requests = 132000, .shared_passes = 132000000};
     struct sim_model model = evaluate("h100", &counters, launch_of(132, 128, 0));
-    cr_expect_eq(model.limit, SIM_LIMIT_SHARED);
-    EXPECT_NEAR(model.times[SIM_LIMIT_SHARED], 1e6 / 1.83e9, 1e-9);
+    cr_expect_eq(model.limit, LIMIT_SHARED);
+    EXPECT_NEAR(model.times[LIMIT_SHARED], 1e6 / 1.83e9, 1e-9);
 }
 
 Test(sim_model, issue_is_bound_by_the_schedulers_or_by_one_pipe)
@@ -151,11 +151,11 @@ Test(sim_model, issue_is_bound_by_the_schedulers_or_by_one_pipe)
                                               [INSTRUCTION_CONTROL] = 108000000,
                                               [INSTRUCTION_HALF] = 108000000}};
     struct sim_model model = evaluate("a100", &mixed, launch_of(108, 128, 0));
-    cr_expect_eq(model.limit, SIM_LIMIT_ISSUE);
-    EXPECT_NEAR(model.times[SIM_LIMIT_ISSUE], 1e6 / 1.41e9, 1e-9);
+    cr_expect_eq(model.limit, LIMIT_ISSUE);
+    EXPECT_NEAR(model.times[LIMIT_ISSUE], 1e6 / 1.41e9, 1e-9);
     device_counters special = {.instructions = {[INSTRUCTION_SPECIAL] = 108000000}};
     model = evaluate("a100", &special, launch_of(108, 128, 0));
-    EXPECT_NEAR(model.times[SIM_LIMIT_ISSUE], 2e6 / 1.41e9, 1e-9);
+    EXPECT_NEAR(model.times[LIMIT_ISSUE], 2e6 / 1.41e9, 1e-9);
 }
 
 Test(sim_model, shared_memory_and_threads_limit_resident_blocks)

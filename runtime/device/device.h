@@ -4,6 +4,7 @@
 #define RUNTIME_DEVICE_DEVICE_H
 
 #include "../base/error.h"
+#include "limits.h"
 
 #include <stdbool.h>
 
@@ -69,6 +70,9 @@ typedef struct device_counters {
     uint64_t instructions[INSTRUCTION_CLASSES]; /* per warp */
     uint64_t barriers;                          /* per block */
     double modelled_seconds;                    /* from the above and the ceilings; sum over launches */
+    /* Parts of modelled_seconds: a launch takes its own cost, and then as long as its busiest resource, to
+     * which that counts. */
+    double limit_seconds[DEVICE_LIMITS];
 } device_counters;
 
 typedef struct device_launch {
