@@ -192,7 +192,8 @@ $(addprefix $(BUILD)/tests/,test_cli test_cli_gen test_cli_spec test_outputs tes
 $(addprefix $(BUILD)/tests/,test_abi test_travel): | libraries $(BUILD)/xq pages
 $(BUILD)/tests/test_examples: | libraries $(BUILD)/xq pages $(BUILD)/tests/libsim_cuda.so $(BUILD)/tests/libfake_nccl.so
 $(BUILD)/tests/test_memory: | libraries $(BUILD)/xq pages $(BUILD)/tests/libfake_malloc.so
-$(addprefix $(BUILD)/tests/,test_cli_options test_parameters test_stores test_tune test_tune_parallel test_tune_report test_tuned): | $(BUILD)/xq
+$(addprefix $(BUILD)/tests/,test_cli_options test_compare_sweep test_parameters test_stores test_tune test_tune_parallel \
+    test_tune_report test_tuned): | $(BUILD)/xq
 
 # ---------------------------------------------------------------- set-up
 deps:

@@ -57,7 +57,7 @@ typedef struct cli_option {
                              (scripts/pages/options.awk) */
 } cli_option;
 
-/* The valid values of an integer option; --help shows them. */
+/* The valid values of an integer option, or of each item of a list; --help shows them. */
 typedef struct cli_bounds {
     const char *name;
     int64_t least, most;

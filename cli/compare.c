@@ -1,5 +1,6 @@
 /* xq compare: fp16 KV, unfused and fused rematerialization side by side. */
 #include "compare.h"
+#include "compare_plot.h"
 
 #include "../autotune/measure/watch.h"
 #include "../runtime/plan/toolchain.h"
@@ -16,17 +17,22 @@ static const char description[] =
     "last positions; a cross-layer method also adds the layer's deltas to the accumulator, which the "
     "layers from\n"
     "the base on fill first.\n\n"
+    "--tokens and --batch take lists: every combination is compared, and one table shows them all; --plot "
+    "draws\n"
+    "it. --json has every figure of each.\n\n"
     "Activations come from a safetensors file with x.L [tokens, d] and q.L [tokens, H, dh] for layers L "
     "(as\n"
     "tools/models.py writes), weights from the model directory, or else wk.L and wv.L of that file; or\n"
     "all from a seed (--synthetic).";
 
-enum { IMPLEMENTATIONS = 3, MOST_BITS = 8 };
+enum { MOST_BITS = 8 };
 /* Fused after unfused, whose cache it takes over. */
-static const xq_implementation order[IMPLEMENTATIONS] = {XQ_FP16_KV, XQ_UNFUSED, XQ_FUSED};
+static const xq_implementation order[COMPARE_IMPLEMENTATIONS] = {XQ_FP16_KV, XQ_UNFUSED, XQ_FUSED};
 
 struct comparison {
     struct compare_options o;
+    struct compare_sizes sizes;
+    struct compare_plot plot;
     xq_context *context;
     gen *generator;
     struct compare_input *input;
@@ -35,9 +41,9 @@ struct comparison {
     char *completed;        /* the first of them */
     int *layers, layer_count;
     struct cli_traits traits[MOST_BITS];
-    int64_t tokens;
     struct compare_row *rows;
-    int row_count;
+    int row_count;      /* when all are done */
+    double tokens_done; /* of rows, over all sequences: what their work grows with */
     struct cli_progress progress;
     measure_watch watch;
 };
@@ -121,7 +127,7 @@ static xq_status check_tuning(struct comparison *c, const struct compare_task *t
         char *spec = NULL;
         if (cli_layer_spec(c->generator, c->specs[i % c->bit_count], c->layers[i / c->bit_count],
                            task->base_layer, false, &spec, err) == XQ_OK)
-            cli_check_tuning(c->context, spec, order, IMPLEMENTATIONS, &families, err);
+            cli_check_tuning(c->context, spec, order, COMPARE_IMPLEMENTATIONS, &families, err);
         free(spec);
         if (err->status != XQ_OK)
             return err->status;
@@ -147,28 +153,30 @@ static xq_status complete_for_device(struct comparison *c, const struct compare_
 
 /* ------------------------------------------------------------------- work */
 
-static void show_progress(struct comparison *c, const char *detail)
+static void show_progress(struct comparison *c, int layer, const struct compare_size *size,
+                          const char *what)
 {
-    cli_progress_update(&c->progress,
-                        (double)c->row_count / (IMPLEMENTATIONS * c->layer_count * c->bit_count), detail);
+    char at[64] = "", detail[160];
+    const double tokens = c->sizes.tokens_sum * c->layer_count * c->bit_count * COMPARE_IMPLEMENTATIONS;
+    if (c->sizes.count > 1)
+        snprintf(at, sizeof at, "%lld tokens, batch %d, ", (long long)size->tokens, size->batch);
+    snprintf(detail, sizeof detail, "layer %d, %s%s", layer, at, what);
+    cli_progress_update(&c->progress, c->tokens_done / tokens, detail);
 }
 
-static void show_row(struct comparison *c, int layer, int bits, xq_implementation implementation)
+static void show_row(struct comparison *c, int layer, const struct compare_size *size, int bits,
+                     xq_implementation implementation)
 {
-    char detail[64];
-    snprintf(detail, sizeof detail, "layer %d, %d bits, %s", layer, bits, compare_name(implementation));
-    show_progress(c, detail);
+    char what[48];
+    snprintf(what, sizeof what, "%d bits, %s", bits, compare_name(implementation));
+    show_progress(c, layer, size, what);
 }
 
-static void show_layer(struct comparison *c, int layer, const char *what)
-{
-    char detail[64];
-    snprintf(detail, sizeof detail, "layer %d, %s", layer, what);
-    show_progress(c, detail);
-}
-
-/* The fp16 KV cache is the same at any bit width: measured once a layer, repeated beside each. */
-static xq_status compare_bits(struct comparison *c, struct compare_task *task, int which, error *err)
+/* `rows`: those of this bit width. The fp16 KV cache is the same at any: measured once for each size,
+ * repeated beside each. */
+static xq_status compare_bits(struct comparison *c, struct compare_task *task,
+                              const struct compare_size *size, int which, struct compare_row *rows,
+                              error *err)
 {
     char *spec = NULL;
     if (cli_layer_spec(c->generator, c->specs[which], task->layer->number, task->base_layer,
@@ -183,18 +191,18 @@ static xq_status compare_bits(struct comparison *c, struct compare_task *task, i
     driver d = {0};
     struct compare_expected expected = {0};
     task->expected = &expected;
-    for (int i = 0; i < IMPLEMENTATIONS; i++) {
-        struct compare_row *row = &c->rows[c->row_count];
+    for (int i = 0; i < COMPARE_IMPLEMENTATIONS; i++) {
+        struct compare_row *row = &rows[i];
         if (order[i] == XQ_FP16_KV && which > 0) {
-            *row = row[-IMPLEMENTATIONS];
+            *row = row[-COMPARE_IMPLEMENTATIONS];
         } else {
-            show_row(c, task->layer->number, bits, order[i]);
+            show_row(c, task->layer->number, size, bits, order[i]);
             bool cached = order[i] == XQ_FUSED && !layer_is_cross(&task->traits.shape);
             if (compare_measure(task, order[i], &d, cached, row, err) != XQ_OK)
                 break;
         }
         row->bits = bits;
-        c->row_count++;
+        c->tokens_done += (double)size->tokens * size->batch;
     }
     driver_close(&d);
     compare_expected_free(&expected);
@@ -204,45 +212,76 @@ static xq_status compare_bits(struct comparison *c, struct compare_task *task, i
     return err->status;
 }
 
-static xq_status compare_layer(struct comparison *c, struct compare_task *task, int number, error *err)
+/* At one size, whose texts the layer has. `rows`: those of this size. */
+static xq_status compare_at(struct comparison *c, struct compare_task *task,
+                            const struct compare_size *size, struct compare_row *rows, error *err)
 {
-    struct compare_layer layer;
     double *exact = NULL;
-    show_layer(c, number, "preparing its inputs");
-    if (compare_input_layer(c->input, number, &c->traits[0], &layer, err) != XQ_OK)
-        return err->status;
-    task->layer = &layer;
-    show_layer(c, number, "exact attention");
-    if (read_reference(c, task, number, err) == XQ_OK && compare_exact(task, &exact, err) == XQ_OK) {
+    show_progress(c, task->layer->number, size, "exact attention");
+    if (compare_exact(task, &exact, err) == XQ_OK) {
         task->exact = exact;
         for (int i = 0; i < c->bit_count && err->status == XQ_OK; i++)
-            compare_bits(c, task, i, err);
+            compare_bits(c, task, size, i, rows + i * COMPARE_IMPLEMENTATIONS, err);
     }
     free(exact);
+    task->exact = NULL;
+    return err->status;
+}
+
+/* Its weights serve all sizes; texts and caches are those of one size at a time. `rows`: those of this
+ * layer. */
+static xq_status compare_layer(struct comparison *c, struct compare_task *task, int number,
+                               struct compare_row *rows, error *err)
+{
+    struct compare_layer layer = {0};
+    read_reference(c, task, number, err);
+    for (int i = 0; i < c->sizes.count && err->status == XQ_OK; i++) {
+        const struct compare_size *size = &c->sizes.items[i];
+        show_progress(c, number, size, "preparing its inputs");
+        if (compare_input_resize(c->input, size->tokens, size->batch, err) == XQ_OK &&
+            (i == 0 ? compare_input_layer(c->input, number, &c->traits[0], &layer, err)
+                    : compare_input_texts(c->input, &c->traits[0], &layer, err)) == XQ_OK) {
+            task->layer = &layer;
+            compare_at(c, task, size, rows + size->place * c->bit_count * COMPARE_IMPLEMENTATIONS, err);
+        }
+    }
     compare_layer_free(&layer);
     task->layer = NULL;
-    task->exact = NULL;
     return err->status;
 }
 
 static xq_status compare_all(struct comparison *c, struct compare_task *task, error *err)
 {
-    c->rows = calloc((size_t)(IMPLEMENTATIONS * c->layer_count * c->bit_count), sizeof *c->rows);
+    const int of_layer = COMPARE_IMPLEMENTATIONS * c->sizes.count * c->bit_count;
+    c->row_count = of_layer * c->layer_count;
+    c->rows = calloc((size_t)c->row_count, sizeof *c->rows);
     if (!c->rows)
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
     for (int i = 0; i < c->layer_count && err->status == XQ_OK; i++)
-        compare_layer(c, task, c->layers[i], err);
+        compare_layer(c, task, c->layers[i], c->rows + i * of_layer, err);
     return err->status;
+}
+
+/* Curves of several layers would lie on each other. */
+static xq_status begin_plot(struct comparison *c, error *err)
+{
+    if (!c->plot.path)
+        return XQ_OK;
+    if (c->layer_count > 1)
+        return cli_misuse(err, "--plot: draws one layer, not %d; give --layers L", c->layer_count);
+    return compare_plot_begin(&c->plot, err);
 }
 
 static xq_status prepare(struct comparison *c, struct compare_task *task, error *err)
 {
     char *spec = NULL;
+    int64_t tokens;
     cli_reads_common(&c->o.common, &c->o.spec);
     cli_reads("--activations", c->o.activations);
     cli_reads("--prepared", c->o.prepared);
     if (cli_begin_json(&c->o.common, err) == XQ_OK &&
         cli_spec_json(&c->o.spec, &c->o.common, &spec, err) == XQ_OK && read_bits(c, spec, err) == XQ_OK &&
+        compare_sizes_read(&c->sizes, &c->o, err) == XQ_OK &&
         gen_create(c->o.common.templates, &c->generator, err) == XQ_OK)
         read_specs(c, task, spec, err);
     free(spec);
@@ -251,8 +290,11 @@ static xq_status prepare(struct comparison *c, struct compare_task *task, error 
     task->generator = c->generator;
     task->seed = (uint64_t)c->o.common.seed;
     task->base_layer = (int)c->o.base_layer;
-    return compare_input_open(&c->o, c->generator, &task->traits, &c->input, &c->layers, &c->layer_count,
-                              &c->tokens, err);
+    if (compare_input_open(&c->o, c->generator, &task->traits, &c->input, &c->layers, &c->layer_count,
+                           &tokens, err) != XQ_OK ||
+        compare_sizes_make(&c->sizes, c->input, tokens, err) != XQ_OK)
+        return err->status;
+    return begin_plot(c, err);
 }
 
 static xq_status use_device(struct comparison *c, struct compare_task *task, error *err)
@@ -261,7 +303,7 @@ static xq_status use_device(struct comparison *c, struct compare_task *task, err
     task->context = c->context;
     if (complete_for_device(c, task, err) != XQ_OK)
         return err->status;
-    show_progress(c, "measuring the ceilings");
+    cli_progress_update(&c->progress, 0, "measuring the ceilings");
     c->watch.waits = cli_show_waiting;
     task->watch = &c->watch;
     return ceilings_find(c->context, &c->watch, &task->ceilings, err);
@@ -280,6 +322,8 @@ static xq_status report(const struct comparison *c, const struct compare_task *t
     xq_device_info info = XQ_DEVICE_INFO_INIT;
     struct compare_result result = {.rows = c->rows,
                                     .count = c->row_count,
+                                    .sizes = c->sizes.count,
+                                    .widths = c->bit_count,
                                     .device = &info,
                                     .ceilings = &task->ceilings,
                                     .traits = &c->traits[0],
@@ -287,6 +331,8 @@ static xq_status report(const struct comparison *c, const struct compare_task *t
                                     .model_name = model_name(c),
                                     .input_name = c->o.synthetic ? "synthetic" : c->o.activations};
     xq_context_device(c->context, &info);
+    if (c->plot.path && compare_plot_write(&c->plot, &result, err) != XQ_OK)
+        return err->status;
     if (!cli_json_to_stdout(&c->o.common))
         compare_print(&result);
     cJSON *json = compare_json(&result);
@@ -307,6 +353,7 @@ static void release(struct comparison *c)
     free(c->rows);
     cli_list_free(&c->o.layers);
     cli_list_free(&c->o.bits);
+    compare_sizes_free(&c->sizes);
     xq_context_destroy(c->context);
     measure_watch_close(&c->watch);
 }
@@ -319,8 +366,13 @@ static const cli_bounds bounds[] = {
     {NULL, 0, 0},
 };
 
-static int check_usage(const cli_command *command, const struct compare_options *o)
+static int check_usage(const cli_command *command, const struct comparison *c)
 {
+    const struct compare_options *o = &c->o;
+    if (c->plot.path && c->sizes.tokens.count < 2)
+        return cli_usage("compare",
+                         "--plot: draws time and memory against cached tokens; give two numbers of "
+                         "them or more, as --tokens 1024,8192");
     if (o->bits.count && cli_spec_sets(&o->spec, "cache.bits"))
         return cli_usage("compare", "--bits and --set cache.bits: give one of them");
     if (cli_given(command, "--queries") && cli_spec_sets(&o->spec, "queries"))
@@ -348,11 +400,14 @@ int cli_compare(int argc, char **argv)
         {"--layers", CLI_LIST, &o->layers, "L,L...", "layers to compare (all in the file; synthetic: 0)"},
         {"--bits", CLI_LIST, &o->bits, "N,N...",
          "bit widths to compare: 2, 3, 4, 8 (4,8; with --spec, the file's)"},
-        {"--tokens", CLI_INT, &o->tokens, "N", "cached tokens of each sequence (all in the file; 1024)"},
-        {"--batch", CLI_INT, &o->batch, "N", "sequences (1)"},
+        {"--tokens", CLI_LIST, &c.sizes.tokens, "N,N...",
+         "cached tokens of each sequence (all in the file; 1024)"},
+        {"--batch", CLI_LIST, &c.sizes.batches, "N,N...", "sequences (1)"},
         {"--queries", CLI_INT, &o->queries, "N", "queries of each sequence, at its last positions (1)"},
         {"--base-layer", CLI_INT, &o->base_layer, "L",
          "cross-layer: the layer that starts the accumulator (2)"},
+        {"--plot", CLI_STRING, &c.plot.path, "FILE",
+         "draw time and memory against --tokens, as SVG; needs gnuplot; - is stdout"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {.name = "compare",
@@ -369,7 +424,7 @@ int cli_compare(int argc, char **argv)
     struct compare_task task = {0};
     error err = ERROR_INIT;
     int status;
-    if (cli_parse(&command, argc, argv, &status) && (status = check_usage(&command, o)) == CLI_OK) {
+    if (cli_parse(&command, argc, argv, &status) && (status = check_usage(&command, &c)) == CLI_OK) {
         o->base_given = cli_given(&command, "--base-layer");
         cli_progress_begin(&c.progress, &o->common, "comparing");
         cli_progress_update(&c.progress, 0, "opening the inputs");

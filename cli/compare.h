@@ -1,5 +1,6 @@
-/* xq compare in parts: inputs (compare_input.c), one implementation's figures (compare_row.c), and the
- * output (compare_table.c). */
+/* xq compare in parts: inputs (compare_input.c) and their sizes (compare_sizes.c), one implementation's
+ * figures (compare_row.c), and the output: tables (compare_table.c, compare_sweep.c), JSON (compare_json.c)
+ * and plot (compare_plot.c). */
 #ifndef CLI_COMPARE_H
 #define CLI_COMPARE_H
 
@@ -7,6 +8,7 @@
 #include "../autotune/measure/roofline.h"
 #include "../autotune/reference/reference.h"
 #include "../gen/gen.h"
+#include "../runtime/device/limits.h"
 #include "compare_expected.h"
 #include "layers.h"
 
@@ -21,7 +23,7 @@ struct compare_options {
     struct cli_spec spec;
     const char *activations, *prepared;
     struct cli_list layers, bits;
-    int64_t tokens; /* or COMPARE_ALL_TOKENS */
+    int64_t tokens; /* or COMPARE_ALL_TOKENS; of a sweep, the most */
     int64_t batch, queries, base_layer;
     bool synthetic, base_given;
 };
@@ -33,6 +35,32 @@ xq_status compare_input_open(const struct compare_options *o, gen *g, const stru
                              struct compare_input **input, int **layers, int *layer_count, int64_t *tokens,
                              error *err);
 void compare_input_close(struct compare_input *input);
+
+/* Layers have this many sequences of this many tokens from now on. Errors: XQ_ERROR_ARGUMENT where the
+ * input has fewer tokens, or --queries asks for more than that. */
+xq_status compare_input_resize(struct compare_input *input, int64_t tokens, int batch, error *err);
+
+/* The sizes of a sweep: every combination of a number of tokens and a batch. */
+struct compare_size {
+    int64_t tokens;
+    int batch;
+    int place; /* in the output: batch by batch, as they are listed */
+};
+
+struct compare_sizes {
+    struct cli_list tokens, batches; /* --tokens and --batch, checked by cli_parse; empty: the default */
+    struct compare_size *items; /* the largest first, so that what does not fit fails before the rest */
+    int count;
+    double tokens_sum; /* of all sequences of all sizes */
+};
+
+/* Sets the tokens and the batch of the options to the largest ones, which the input must have. Errors:
+ * XQ_ERROR_ARGUMENT for too many combinations. */
+xq_status compare_sizes_read(const struct compare_sizes *sizes, struct compare_options *o, error *err);
+/* Makes the items; the input must take each. tokens: where --tokens is not given. */
+xq_status compare_sizes_make(struct compare_sizes *sizes, struct compare_input *input, int64_t tokens,
+                             error *err);
+void compare_sizes_free(struct compare_sizes *sizes);
 
 /* What one layer attends over: `batch` sequences of `tokens` tokens, `queries` queries each, at the last
  * positions. A large batch repeats a few texts: sequence i holds text i % texts, from its beginning. The
@@ -51,9 +79,13 @@ static inline int64_t compare_length(const struct compare_layer *layer, int sequ
     return layer->lengths ? layer->lengths[sequence] : layer->tokens;
 }
 
-/* A layer as compare_input_layer gives it, whose texts have one length and are all checked. */
-/* traits: of this layer's spec, whose factors are made. */
+/* A layer of the input's size. Its texts have one length and are all checked. traits: of this layer's spec,
+ * whose factors are made. */
 xq_status compare_input_layer(struct compare_input *input, int number, const struct cli_traits *traits,
+                              struct compare_layer *layer, error *err);
+/* Gives such a layer, which keeps its weights, the texts and queries of the size that the input has now.
+ * After a failure it can only be freed. */
+xq_status compare_input_texts(struct compare_input *input, const struct cli_traits *traits,
                               struct compare_layer *layer, error *err);
 void compare_layer_free(struct compare_layer *layer);
 
@@ -77,6 +109,7 @@ struct compare_row {
     double l2_read_bytes, l2_write_bytes; /* all sectors requested */
     double matrix_flops;
     int launches;
+    double limit_seconds[DEVICE_LIMITS];       /* what a modelled time consists of; see device_counters */
     bool measured;                             /* else modelled */
     double seconds, seconds_low, seconds_high; /* median, quartiles; one figure when modelled */
     double graph_seconds, graph_seconds_low, graph_seconds_high; /* within a graph; 0: not measured */
@@ -132,14 +165,24 @@ xq_status compare_repeat(const struct compare_task *task, driver *d, struct comp
 
 /* ----------------------------------------------------------------- output */
 
+enum { COMPARE_IMPLEMENTATIONS = 3 };
+
 struct compare_result {
-    const struct compare_row *rows; /* three a (layer, bits), in order */
-    int count;
+    const struct compare_row *rows; /* [layers][sizes][widths][implementations: fp16-kv, unfused, fused] */
+    int count, sizes, widths;
     const xq_device_info *device;
     const ceilings *ceilings;
     const struct cli_traits *traits;
     const char *model_name, *input_name, *spec;
 };
+/* What takes the largest part of a modelled time: "launches", "memory", "L2", "shared", "matrix" or
+ * "issue". NULL for a measured one. */
+const char *compare_bound(const struct compare_row *row);
+extern const char *const compare_limit_names[DEVICE_LIMITS];
+
+/* Bytes of the caches of all sequences of one layer: pages and tails. */
+double compare_cache_bytes(const struct compare_row *row);
+
 void compare_print(const struct compare_result *result);
 cJSON *compare_json(const struct compare_result *result);
 

@@ -21,7 +21,7 @@ struct compare_input {
     prepared_file *prepared;
     safetensors *activations;
     int model_layers;
-    int64_t tokens; /* of each sequence */
+    int64_t tokens, most_tokens; /* of each sequence; that there are */
     int batch;
 };
 
@@ -57,11 +57,27 @@ static xq_status choose_layers(const struct compare_input *in, int **layers, int
     return err->status;
 }
 
-/* --tokens, or else all that the file has. */
-static xq_status choose_tokens(struct compare_input *in, int layer, error *err)
+xq_status compare_input_resize(struct compare_input *in, int64_t tokens, int batch, error *err)
 {
     const struct compare_options *o = in->o;
-    int64_t most = 1 << 24;
+    in->tokens = tokens;
+    in->batch = batch;
+    if (tokens < 1 || tokens > in->most_tokens)
+        return error_set(err, XQ_ERROR_ARGUMENT, "argument", "--tokens: %lld; valid are 1 .. %lld%s%s",
+                         (long long)tokens, (long long)in->most_tokens,
+                         o->activations ? ", as many as in " : "", o->activations ? o->activations : "");
+    if (o->queries > tokens)
+        return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                         "--queries: %lld; valid are 1 .. %lld, as many as tokens", (long long)o->queries,
+                         (long long)tokens);
+    return XQ_OK;
+}
+
+/* --tokens, or else all that the file has. */
+static xq_status choose_size(struct compare_input *in, int layer, error *err)
+{
+    const struct compare_options *o = in->o;
+    in->most_tokens = 1 << 24;
     if (in->activations) {
         char name[32];
         const tensor *x;
@@ -70,18 +86,27 @@ static xq_status choose_tokens(struct compare_input *in, int layer, error *err)
         if (safetensors_need(in->activations, name, &x, err) != XQ_OK ||
             tensor_expect_shape(x, 2, shape, err) != XQ_OK)
             return err->status;
-        most = x->shape[0];
+        in->most_tokens = x->shape[0];
     }
-    in->tokens = o->tokens != COMPARE_ALL_TOKENS ? o->tokens : in->activations ? most : 1024;
-    if (in->tokens < 1 || in->tokens > most)
-        return error_set(err, XQ_ERROR_ARGUMENT, "argument", "--tokens: %lld; valid are 1 .. %lld%s%s",
-                         (long long)in->tokens, (long long)most, o->activations ? ", as many as in " : "",
-                         o->activations ? o->activations : "");
-    if (o->queries > in->tokens)
-        return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                         "--queries: %lld; valid are 1 .. %lld, as many as tokens", (long long)o->queries,
-                         (long long)in->tokens);
-    return XQ_OK;
+    const int64_t all = in->activations ? in->most_tokens : 1024;
+    return compare_input_resize(in, o->tokens != COMPARE_ALL_TOKENS ? o->tokens : all, (int)o->batch, err);
+}
+
+/* Every layer of a file has the tokens of the first one. */
+static xq_status expect_tokens(const struct compare_input *in, int layer, error *err)
+{
+    char x_name[32], q_name[32];
+    const tensor *x, *q;
+    snprintf(x_name, sizeof x_name, "x.%d", layer);
+    snprintf(q_name, sizeof q_name, "q.%d", layer);
+    if (safetensors_need(in->activations, x_name, &x, err) != XQ_OK ||
+        safetensors_need(in->activations, q_name, &q, err) != XQ_OK)
+        return err->status;
+    if (x->shape[0] != q->shape[0] || x->shape[0] < in->tokens)
+        error_set(err, XQ_ERROR_FORMAT, "file",
+                  "%s: tensors %s and %s have %lld and %lld tokens, need %lld each", in->o->activations,
+                  x->name, q->name, (long long)x->shape[0], (long long)q->shape[0], (long long)in->tokens);
+    return err->status;
 }
 
 /* Files that record a model have its weights too. They must be those of the model directory, which are
@@ -128,13 +153,14 @@ static xq_status expect_same_weights(const struct compare_input *in, int layer, 
 }
 
 /* Of a cross-layer method the layers from the base on, which are filled first. */
-static xq_status refuse_unread(const struct compare_input *in, int layer, error *err)
+static xq_status check_activations(const struct compare_input *in, int layer, error *err)
 {
     int first = layer_is_cross(&in->shape) ? (int)in->o->base_layer : layer;
     for (int i = first; i <= layer && err->status == XQ_OK; i++) {
         char suffix[16];
         snprintf(suffix, sizeof suffix, ".%d", i);
-        if (cli_refuse_unread(in->activations, &in->shape, suffix, NULL, NULL, err) == XQ_OK && in->source)
+        if (cli_refuse_unread(in->activations, &in->shape, suffix, NULL, NULL, err) == XQ_OK &&
+            expect_tokens(in, i, err) == XQ_OK && in->source)
             expect_same_weights(in, i, err);
     }
     return err->status;
@@ -173,10 +199,12 @@ static xq_status open_all(struct compare_input *in, gen *g, int **layers, int *c
     for (int i = 0; i < *count && in->prepared; i++)
         if (prepared_file_expect(in->prepared, (*layers)[i], &in->shape, err) != XQ_OK)
             return err->status;
+    if (choose_size(in, (*layers)[0], err) != XQ_OK)
+        return err->status;
     for (int i = 0; i < *count && in->activations; i++)
-        if (refuse_unread(in, (*layers)[i], err) != XQ_OK)
+        if (check_activations(in, (*layers)[i], err) != XQ_OK)
             return err->status;
-    return choose_tokens(in, (*layers)[0], err);
+    return XQ_OK;
 }
 
 xq_status compare_input_open(const struct compare_options *o, gen *g, const struct cli_traits *traits,
@@ -190,7 +218,6 @@ xq_status compare_input_open(const struct compare_options *o, gen *g, const stru
     in->o = o;
     in->shape = traits->shape;
     in->model_layers = traits->layers;
-    in->batch = (int)o->batch;
     if (open_all(in, g, layers, layer_count, err) == XQ_OK) {
         *input = in;
         *tokens = in->tokens;
@@ -297,13 +324,8 @@ static xq_status recorded_sequences(const struct compare_input *in, struct compa
     size_t queries = (size_t)layer->queries;
     float *x = NULL, *q = NULL;
     const tensor *tx, *tq;
-    if (recorded(in, "x", layer->number, 2, x_shape, &x, &tx, err) == XQ_OK &&
-        recorded(in, "q", layer->number, 3, q_shape, &q, &tq, err) == XQ_OK &&
-        (tx->shape[0] != tq->shape[0] || tx->shape[0] < layer->tokens))
-        error_set(err, XQ_ERROR_FORMAT, "file",
-                  "%s: tensors %s and %s have %lld and %lld tokens, need %lld each", in->o->activations,
-                  tx->name, tq->name, (long long)tx->shape[0], (long long)tq->shape[0],
-                  (long long)layer->tokens);
+    if (recorded(in, "x", layer->number, 2, x_shape, &x, &tx, err) == XQ_OK)
+        recorded(in, "q", layer->number, 3, q_shape, &q, &tq, err);
     for (int b = 0; b < layer->distinct && err->status == XQ_OK; b++) {
         int64_t start = (int64_t)b * 97 % (tx->shape[0] - layer->tokens + 1);
         memcpy(layer->x + (size_t)b * (size_t)layer->tokens * d, x + (size_t)start * d,
@@ -369,52 +391,80 @@ static xq_status round_activations(const struct compare_input *in, bool bfloat, 
     return XQ_OK;
 }
 
-static bool allocate_layer(struct compare_layer *l, size_t x_count, size_t q_count)
+static void free_texts(struct compare_layer *layer)
 {
-    l->x = malloc(sizeof *l->x * x_count);
-    l->q = malloc(sizeof *l->q * q_count);
-    l->x16 = malloc(sizeof *l->x16 * x_count);
-    l->q16 = malloc(sizeof *l->q16 * q_count);
-    return l->x && l->q && l->x16 && l->q16;
+    free(layer->x);
+    free(layer->q);
+    free(layer->x16);
+    free(layer->q16);
+    layer->x = layer->q = NULL;
+    layer->x16 = layer->q16 = NULL;
+}
+
+static size_t count_x(const struct compare_input *in, const struct compare_layer *l)
+{
+    return (size_t)l->distinct * (size_t)l->tokens * (size_t)in->shape.hidden_size;
+}
+
+static size_t count_q(const struct compare_input *in, const struct compare_layer *l)
+{
+    return (size_t)(l->distinct * l->queries) * (size_t)in->shape.heads * (size_t)in->shape.head_dim;
+}
+
+/* Memory for a layer of the input's size. */
+static xq_status allocate_texts(const struct compare_input *in, struct compare_layer *l, error *err)
+{
+    l->batch = in->batch;
+    l->distinct = l->texts = in->batch < COMPARE_MOST_DISTINCT ? in->batch : COMPARE_MOST_DISTINCT;
+    l->tokens = l->text_tokens = in->tokens;
+    const size_t x = count_x(in, l), q = count_q(in, l);
+    l->x = malloc(sizeof *l->x * x);
+    l->q = malloc(sizeof *l->q * q);
+    l->x16 = malloc(sizeof *l->x16 * x);
+    l->q16 = malloc(sizeof *l->q16 * q);
+    if (!l->x || !l->q || !l->x16 || !l->q16)
+        error_set(err, XQ_ERROR_MEMORY, "argument",
+                  "--tokens %lld, --batch %d: out of memory; the inputs of %d sequences take %.3g GB",
+                  (long long)in->tokens, in->batch, l->distinct, 6e-9 * (double)(x + q));
+    return err->status;
+}
+
+static xq_status fill_texts(const struct compare_input *in, const struct cli_traits *traits,
+                            struct compare_layer *layer, error *err)
+{
+    if (in->activations)
+        recorded_sequences(in, layer, err);
+    else
+        synthetic_sequences(in, layer, err);
+    if (err->status == XQ_OK &&
+        round_activations(in, traits->bfloat, "x", layer->x, count_x(in, layer), layer->x16, err) == XQ_OK)
+        round_activations(in, traits->bfloat, "q", layer->q, count_q(in, layer), layer->q16, err);
+    return err->status;
 }
 
 xq_status compare_input_layer(struct compare_input *in, int number, const struct cli_traits *traits,
                               struct compare_layer *out, error *err)
 {
-    const layer_shape *s = &in->shape;
-    struct compare_layer layer = {
-        .number = number, .batch = in->batch, .tokens = in->tokens, .queries = (int)in->o->queries};
-    layer.distinct = in->batch < COMPARE_MOST_DISTINCT ? in->batch : COMPARE_MOST_DISTINCT;
-    layer.texts = layer.distinct;
-    layer.text_tokens = layer.tokens;
-    size_t rows = (size_t)layer.distinct * (size_t)in->tokens, x_count = rows * (size_t)s->hidden_size;
-    size_t q_count = (size_t)(layer.distinct * layer.queries) * (size_t)s->heads * (size_t)s->head_dim;
-    if (!allocate_layer(&layer, x_count, q_count))
-        error_set(err, XQ_ERROR_MEMORY, "argument",
-                  "--tokens %lld, --batch %d: out of memory; the inputs of %d sequences take %.3g GB",
-                  (long long)in->tokens, in->batch, layer.distinct, 6e-9 * (double)(x_count + q_count));
-    else if (load_weights(in, number, &traits->shape, &layer.weights, err) == XQ_OK) {
-        if (in->activations && !in->o->synthetic)
-            recorded_sequences(in, &layer, err);
-        else
-            synthetic_sequences(in, &layer, err);
-    }
-    if (err->status == XQ_OK &&
-        round_activations(in, traits->bfloat, "x", layer.x, x_count, layer.x16, err) == XQ_OK)
-        round_activations(in, traits->bfloat, "q", layer.q, q_count, layer.q16, err);
-    if (err->status == XQ_OK)
+    struct compare_layer layer = {.number = number, .queries = (int)in->o->queries};
+    if (allocate_texts(in, &layer, err) == XQ_OK &&
+        load_weights(in, number, &traits->shape, &layer.weights, err) == XQ_OK &&
+        fill_texts(in, traits, &layer, err) == XQ_OK)
         *out = layer;
     else
         compare_layer_free(&layer);
     return err->status;
 }
 
+xq_status compare_input_texts(struct compare_input *in, const struct cli_traits *traits,
+                              struct compare_layer *layer, error *err)
+{
+    free_texts(layer);
+    return allocate_texts(in, layer, err) == XQ_OK ? fill_texts(in, traits, layer, err) : err->status;
+}
+
 void compare_layer_free(struct compare_layer *layer)
 {
     layer_weights_free(&layer->weights);
-    free(layer->x);
-    free(layer->q);
-    free(layer->x16);
-    free(layer->q16);
+    free_texts(layer);
     *layer = (struct compare_layer){0};
 }

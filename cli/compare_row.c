@@ -17,6 +17,25 @@ const char *compare_name(xq_implementation implementation)
     return implementation == XQ_FP16_KV ? "fp16-kv" : implementation == XQ_UNFUSED ? "unfused" : "fused";
 }
 
+const char *const compare_limit_names[DEVICE_LIMITS] = {
+    [LIMIT_LAUNCHES] = "launches", [LIMIT_MEMORY] = "memory", [LIMIT_L2] = "L2",
+    [LIMIT_SHARED] = "shared",     [LIMIT_MATRIX] = "matrix", [LIMIT_ISSUE] = "issue",
+};
+
+const char *compare_bound(const struct compare_row *row)
+{
+    int most = 0;
+    for (int i = 1; i < DEVICE_LIMITS; i++)
+        if (row->limit_seconds[i] > row->limit_seconds[most])
+            most = i;
+    return row->measured ? NULL : compare_limit_names[most];
+}
+
+double compare_cache_bytes(const struct compare_row *row)
+{
+    return row->batch * (row->cache_bytes_per_token * (double)row->tokens + row->tail_bytes);
+}
+
 /* -------------------------------------------------------------------- run */
 
 enum { APPEND = 16384 }; /* tokens of one append, at most */
@@ -265,6 +284,7 @@ static xq_status count_step(device *d, const measure_step *step, struct compare_
         row->matrix_flops += (double)c.matrix_flops[i];
     row->launches = (int)c.launches;
     row->seconds = row->seconds_low = row->seconds_high = c.modelled_seconds;
+    memcpy(row->limit_seconds, c.limit_seconds, sizeof row->limit_seconds);
     return XQ_OK;
 }
 

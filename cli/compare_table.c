@@ -1,11 +1,9 @@
-/* What compare says: a table for people, JSON for programs. */
-#include "compare.h"
+/* What compare says to people. */
+#include "compare_table.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-/* ------------------------------------------------------------------ table */
 
 /* Bytes in one unit for the whole table, so that columns compare at a glance. */
 struct unit {
@@ -22,8 +20,7 @@ static struct unit byte_unit(const struct compare_result *r)
     return most >= 1e7 ? (struct unit){"MB", 1e6} : (struct unit){"kB", 1e3};
 }
 
-/* About four significant digits, never in exponent form. */
-static const char *figure(char *text, size_t size, double value)
+const char *compare_figure(char *text, size_t size, double value)
 {
     int digits = value >= 1000 ? 0 : value >= 100 ? 1 : value >= 10 ? 2 : 3;
     if (!isfinite(value))
@@ -36,32 +33,33 @@ static const char *figure(char *text, size_t size, double value)
 static const char *figure_if(char *text, size_t size, bool known, double value)
 {
     if (known)
-        return figure(text, size, value);
+        return compare_figure(text, size, value);
     snprintf(text, size, "-");
     return text;
 }
 
 static void print_header(const struct unit *unit)
 {
-    printf("           %8s %7s %9s %9s %8s %8s %9s %9s %9s %7s\n", "cache", "smaller", "kernel", "method",
-           "device", "L2", "matrix", "time", "limit", "time /");
-    printf("           %8s %7s %9s %9s %8s %8s %9s %9s %9s %7s\n", "B/token", "x", "error", "error",
-           unit->name, unit->name, "MFLOP", "us", "us", "limit");
+    printf("           %8s %7s %8s %8s %8s %8s %8s %8s %-8s %8s %6s\n", "cache", "smaller", "kernel",
+           "method", "device", "L2", "matrix", "time", "bound", "limit", "time /");
+    printf("           %8s %7s %8s %8s %8s %8s %8s %8s %-8s %8s %6s\n", "B/token", "x", "error", "error",
+           unit->name, unit->name, "MFLOP", "us", "by", "us", "limit");
 }
 
 static void print_row(const struct compare_row *row, const struct unit *unit)
 {
     char text[8][32];
+    const char *bound = compare_bound(row);
     bool limited = row->limit.seconds > 0;
     printf(
-        "  %-8s %8s %7s %9.1e %9.1e %8s %8s %9s %9s %9s %7s\n", compare_name(row->implementation),
-        figure(text[0], sizeof text[0], row->cache_bytes_per_token),
-        figure(text[1], sizeof text[1], row->cache_saving), row->kernel_error, row->method_error,
+        "  %-8s %8s %7s %8.1e %8.1e %8s %8s %8s %8s %-8s %8s %6s\n", compare_name(row->implementation),
+        compare_figure(text[0], sizeof text[0], row->cache_bytes_per_token),
+        compare_figure(text[1], sizeof text[1], row->cache_saving), row->kernel_error, row->method_error,
         figure_if(text[2], sizeof text[2], row->counted, (row->read_bytes + row->write_bytes) / unit->size),
         figure_if(text[3], sizeof text[3], row->counted,
                   (row->l2_read_bytes + row->l2_write_bytes) / unit->size),
         figure_if(text[4], sizeof text[4], row->counted, row->matrix_flops * 1e-6),
-        figure(text[5], sizeof text[5], row->seconds * 1e6),
+        compare_figure(text[5], sizeof text[5], row->seconds * 1e6), bound ? bound : "-",
         figure_if(text[6], sizeof text[6], limited, row->limit.seconds * 1e6),
         figure_if(text[7], sizeof text[7], limited, limited ? row->seconds / row->limit.seconds : 0));
 }
@@ -106,14 +104,27 @@ static void print_extras(const struct compare_row *row)
                row->accumulator_bytes_per_token);
 }
 
-static void print_task(const struct compare_result *r)
+void compare_print_model(const struct compare_result *r)
 {
     const layer_shape *s = &r->traits->shape;
-    const struct compare_row *row = &r->rows[0];
     printf("%s: hidden size %d, %d query heads, %d key/value heads of %d; input: %s\n",
            cli_show(r->model_name).text, s->hidden_size, s->heads, s->kv_heads, s->head_dim,
            cli_show(r->input_name).text);
     print_method(s);
+}
+
+void compare_print_device(const struct compare_result *r)
+{
+    print_extras(&r->rows[2]);
+    printf("Device: %s. Times are %s.\n", r->device->name,
+           r->rows[0].measured ? "MEASURED (median of 30 runs over caches that L2 does not hold)"
+                               : "MODELLED, not measured: from counted work and the datasheet of that GPU");
+}
+
+static void print_task(const struct compare_result *r)
+{
+    const struct compare_row *row = &r->rows[0];
+    compare_print_model(r);
     printf("One %sstep of one layer: %d sequence%s of %lld cached tokens, ",
            row->queries == 1 ? "decode " : "", row->batch, row->batch == 1 ? "" : "s",
            (long long)row->tokens);
@@ -121,19 +132,40 @@ static void print_task(const struct compare_result *r)
         printf("one query each.\n");
     else
         printf("%d queries each.\n", row->queries);
-    print_extras(row + 2);
-    printf("Device: %s. Times are %s.\n", r->device->name,
-           row->measured ? "MEASURED (median of 30 runs over caches that L2 does not hold)"
-                         : "MODELLED, not measured: from counted work and the datasheet of that GPU");
+    compare_print_device(r);
+}
+
+void compare_print_rows_legend(void)
+{
+    printf(
+        "\nRows     fp16-kv  keys and values kept in fp16, a flash-decoding kernel: what engines do today\n"
+        "         unfused  quantized cache; dequantize, GEMM, RoPE, attention, each through device memory\n"
+        "         fused    quantized cache; all of that in one kernel, nothing in between leaves the "
+        "chip\n");
+}
+
+void compare_print_times_legend(const struct compare_row *row)
+{
+    printf("         time     one step%s\n",
+           row->measured ? ""
+                         : ", MODELLED: what launches cost, and the busiest of memory, L2, shared memory,\n"
+                           "                  matrix units and issue slots");
+    if (row->measured)
+        printf("         bound by   not known for measured times (--device sim models it)\n");
+    else
+        printf(
+            "         bound by   what the largest part of that time goes to, over all launches of the "
+            "step: "
+            "launches\n"
+            "                  (their fixed cost), memory, L2, shared (memory), matrix (units), issue (of "
+            "instructions)\n");
 }
 
 static void print_legend(const struct compare_result *r)
 {
     const struct compare_row *row = &r->rows[0];
+    compare_print_rows_legend();
     printf(
-        "\nRows     fp16-kv  keys and values kept in fp16, a flash-decoding kernel: what engines do today\n"
-        "         unfused  quantized cache; dequantize, GEMM, RoPE, attention, each through device memory\n"
-        "         fused    quantized cache; all of that in one kernel, nothing in between leaves the chip\n"
         "Columns  cache    bytes of one token in one layer's cache: codes, scales, offsets, padding\n"
         "         smaller  how many times smaller than the fp16 keys and values, unquantized tokens "
         "included\n"
@@ -149,10 +181,7 @@ static void print_legend(const struct compare_result *r)
                "         matrix   work of the matrix units, in millions of floating-point operations\n");
     else
         printf("         device, L2, matrix   only the software device counts these (--device sim)\n");
-    printf("         time     one step%s\n",
-           row->measured ? ""
-                         : ", MODELLED: what launches cost, and the busiest of memory, L2, shared memory,\n"
-                           "                  matrix units and issue slots");
+    compare_print_times_legend(row);
     if (row->limit.seconds > 0)
         printf("         limit    least time for this cache: every byte moved once at %.2f TB/s, or the "
                "cheapest exact\n"
@@ -198,10 +227,9 @@ static void print_summary(const struct compare_result *r)
     }
 }
 
-void compare_print(const struct compare_result *r)
+static void print_rows(const struct compare_result *r)
 {
     struct unit unit = byte_unit(r);
-    print_task(r);
     for (int i = 0; i < r->count; i++) {
         if (i % 3 == 0) {
             printf("\nlayer %d, %d bits\n", r->rows[i].layer, r->rows[i].bits);
@@ -209,77 +237,16 @@ void compare_print(const struct compare_result *r)
         }
         print_row(&r->rows[i], &unit);
     }
+}
+
+void compare_print(const struct compare_result *r)
+{
+    if (r->sizes > 1) {
+        compare_print_sweep(r);
+        return;
+    }
+    print_task(r);
+    print_rows(r);
     print_legend(r);
     print_summary(r);
-}
-
-/* ------------------------------------------------------------------- JSON */
-
-static void add(cJSON *o, const char *name, bool known, double value)
-{
-    if (known && isfinite(value))
-        cJSON_AddNumberToObject(o, name, value);
-    else
-        cJSON_AddNullToObject(o, name);
-}
-
-static cJSON *row_json(const struct compare_row *row)
-{
-    cJSON *o = cJSON_CreateObject();
-    cJSON_AddStringToObject(o, "name", compare_name(row->implementation));
-    cJSON_AddNumberToObject(o, "layer", row->layer);
-    cJSON_AddNumberToObject(o, "bits", row->bits);
-    cJSON_AddNumberToObject(o, "tokens", (double)row->tokens);
-    cJSON_AddNumberToObject(o, "batch", row->batch);
-    cJSON_AddNumberToObject(o, "queries", row->queries);
-    add(o, "time_us", true, row->seconds * 1e6);
-    cJSON_AddStringToObject(o, "time_kind", row->measured ? "measured" : "modelled");
-    add(o, "time_us_low", row->measured, row->seconds_low * 1e6);
-    add(o, "time_us_high", row->measured, row->seconds_high * 1e6);
-    add(o, "graph_time_us", row->measured, row->graph_seconds * 1e6);
-    add(o, "graph_time_us_low", row->measured, row->graph_seconds_low * 1e6);
-    add(o, "graph_time_us_high", row->measured, row->graph_seconds_high * 1e6);
-    add(o, "limit_us", row->limit.seconds > 0, row->limit.seconds * 1e6);
-    if (row->limit.seconds > 0)
-        cJSON_AddStringToObject(o, "limit_by", row->limit.by_memory ? "memory" : "matrix");
-    add(o, "limit_bytes", true, row->limit.bytes);
-    add(o, "limit_flops", true, row->limit.flops);
-    add(o, "time_to_limit", row->limit.seconds > 0, row->seconds / row->limit.seconds);
-    add(o, "dram_read_bytes", row->counted, row->read_bytes);
-    add(o, "dram_write_bytes", row->counted, row->write_bytes);
-    add(o, "l2_read_bytes", row->counted, row->l2_read_bytes);
-    add(o, "l2_write_bytes", row->counted, row->l2_write_bytes);
-    add(o, "matrix_flops", row->counted, row->matrix_flops);
-    add(o, "launches", row->counted, row->launches);
-    add(o, "cache_bytes_per_token", true, row->cache_bytes_per_token);
-    add(o, "tail_bytes", true, row->tail_bytes);
-    add(o, "accumulator_bytes_per_token", true, row->accumulator_bytes_per_token);
-    add(o, "cache_saving", true, row->cache_saving);
-    add(o, "kernel_rel_err", true, row->kernel_error);
-    add(o, "method_rel_err", true, row->method_error);
-    add(o, "lse_abs_err", true, row->lse_error);
-    return o;
-}
-
-cJSON *compare_json(const struct compare_result *r)
-{
-    cJSON *o = cJSON_CreateObject();
-    cJSON_AddStringToObject(o, "device", r->device->name);
-    cJSON_AddStringToObject(o, "device_kind", r->device->is_sim ? "sim" : "cuda");
-    cJSON_AddStringToObject(o, "arch", r->device->arch);
-    cJSON_AddNumberToObject(o, "driver", r->device->driver);
-    cJSON_AddNumberToObject(o, "nvrtc", r->device->nvrtc);
-    cJSON *best = cJSON_AddObjectToObject(o, "ceilings");
-    add(best, "bytes_per_second", r->ceilings->copy_bytes_per_second > 0,
-        r->ceilings->copy_bytes_per_second);
-    add(best, "f16_flops_per_second", r->ceilings->f16_flops_per_second > 0,
-        r->ceilings->f16_flops_per_second);
-    cJSON_AddStringToObject(best, "source", r->ceilings->source);
-    cJSON_AddStringToObject(o, "model", r->model_name);
-    cJSON_AddStringToObject(o, "input", r->input_name);
-    cJSON_AddItemToObject(o, "spec", cJSON_Parse(r->spec));
-    cJSON *rows = cJSON_AddArrayToObject(o, "rows");
-    for (int i = 0; i < r->count; i++)
-        cJSON_AddItemToArray(rows, row_json(&r->rows[i]));
-    return o;
 }

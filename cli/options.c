@@ -180,6 +180,45 @@ static bool in_list(const struct cli_list *list, const char *text, size_t length
     return false;
 }
 
+/* A number that does not fit into 64 bits is out of any bounds. */
+static int read_integer(const cli_command *command, const cli_option *option, const char *text,
+                        int64_t *value)
+{
+    const cli_bounds *bounds = bounds_of(command, option->name);
+    enum cli_number found = cli_read_whole(text, value);
+    if (found == CLI_NO_NUMBER)
+        return bounds ? cli_bad_input(command->name, "%s: '%s' is not an integer; valid are %lld .. %lld",
+                                      option->name, text, (long long)bounds->least, (long long)bounds->most)
+                      : cli_bad_input(command->name, "%s: '%s' is not an integer", option->name, text);
+    bool overflow = found == CLI_TOO_LARGE;
+    if (bounds && (overflow || *value < bounds->least || *value > bounds->most))
+        return cli_bad_input(command->name, "%s: %s; valid are %lld .. %lld", option->name, text,
+                             (long long)bounds->least, (long long)bounds->most);
+    if (overflow)
+        return cli_bad_input(command->name, "%s: %s is no number of 64 bits", option->name, text);
+    return CLI_OK;
+}
+
+static int store_integer(const cli_command *command, const cli_option *option, const char *text)
+{
+    int64_t value = 0;
+    int status = read_integer(command, option, text, &value);
+    if (status == CLI_OK)
+        *(int64_t *)option->value = value;
+    return status;
+}
+
+/* Of a list with bounds: each item is an integer within them. */
+static int check_integers(const cli_command *command, const cli_option *option)
+{
+    const struct cli_list *list = option->value;
+    int64_t value;
+    int status = CLI_OK;
+    for (int i = 0; i < list->count && status == CLI_OK && bounds_of(command, option->name); i++)
+        status = read_integer(command, option, list->items[i], &value);
+    return status;
+}
+
 static int store_list(const cli_command *command, const cli_option *option, const char *text)
 {
     for (const char *item = text;; item++) {
@@ -194,7 +233,7 @@ static int store_list(const cli_command *command, const cli_option *option, cons
             return cli_bad_input(command->name, "%s: out of memory", option->name);
         item += length;
         if (!*item)
-            return CLI_OK;
+            return check_integers(command, option);
     }
 }
 
@@ -205,26 +244,6 @@ static int store_text(const cli_command *command, const cli_option *option, cons
     if (texts->count == most)
         return cli_usage(command->name, "%s: may be given %d times", option->name, most);
     texts->items[texts->count++] = text;
-    return CLI_OK;
-}
-
-/* A number that does not fit into 64 bits is out of any bounds. */
-static int store_integer(const cli_command *command, const cli_option *option, const char *text)
-{
-    const cli_bounds *bounds = bounds_of(command, option->name);
-    int64_t value = 0;
-    enum cli_number found = cli_read_whole(text, &value);
-    if (found == CLI_NO_NUMBER)
-        return bounds ? cli_bad_input(command->name, "%s: '%s' is not an integer; valid are %lld .. %lld",
-                                      option->name, text, (long long)bounds->least, (long long)bounds->most)
-                      : cli_bad_input(command->name, "%s: '%s' is not an integer", option->name, text);
-    bool overflow = found == CLI_TOO_LARGE;
-    if (bounds && (overflow || value < bounds->least || value > bounds->most))
-        return cli_bad_input(command->name, "%s: %s; valid are %lld .. %lld", option->name, text,
-                             (long long)bounds->least, (long long)bounds->most);
-    if (overflow)
-        return cli_bad_input(command->name, "%s: %s is no number of 64 bits", option->name, text);
-    *(int64_t *)option->value = value;
     return CLI_OK;
 }
 

@@ -1,6 +1,7 @@
 #include "tune_report_plots.h"
 #include "gnuplot.h"
 #include "html.h"
+#include "plot_axis.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -170,38 +171,6 @@ static void draw_sensitivity(struct drawing *d, const struct tune_report_row *ro
     free(bars);
 }
 
-/* The values that an axis must show. */
-struct range {
-    double low, high;
-};
-
-static void widen(struct range *r, double value)
-{
-    r->low = r->low > 0 && r->low < value ? r->low : value;
-    r->high = fmax(r->high, value);
-}
-
-/* A logarithmic axis, with a tic at 1, 2 and 5 of each power of ten; at 1 alone where there would be many.
- */
-static void write_axis(FILE *f, char axis, const struct range *r)
-{
-    const double low = r->low / 1.6, high = r->high * 1.6;
-    const int step = high / low > 1e4 ? 3 : 1;
-    static const double digits[] = {1, 2, 5};
-    const char *before = "";
-    fprintf(f, "set logscale %c\nset %crange [%.9g:%.9g]\nset %ctics nomirror (", axis, axis, low, high,
-            axis);
-    for (int power = (int)floor(log10(low)); power <= (int)ceil(log10(high)); power++)
-        for (int i = 0; i < 3; i += step) {
-            double value = digits[i] * pow(10, power);
-            if (value >= low && value <= high) {
-                fprintf(f, "%s'%.12g' %.12g", before, value, value);
-                before = ", ";
-            }
-        }
-    fputs(")\n", f);
-}
-
 /* Where a step stands: operations for a byte that it must move, and operations it makes in a second. */
 static void write_place(FILE *f, const struct tune_report_row *row, int number, const survey_answer *a)
 {
@@ -217,7 +186,7 @@ static bool is_on_roofline(const struct tune_report_row *row, int device)
 static void draw_roofline(struct drawing *d, const struct tune_report *r, int device, char **place)
 {
     const ceilings *c = &r->ceilings[device];
-    struct range x = {0}, y = {0};
+    struct plot_range x = {0}, y = {0};
     int count = 0, defaults = 0;
     for (int i = 0; i < r->survey.contest_count; i++) {
         const struct tune_report_row *row = &r->rows[i];
@@ -225,22 +194,22 @@ static void draw_roofline(struct drawing *d, const struct tune_report *r, int de
             continue;
         count++;
         defaults += row->gain > 0;
-        widen(&x, row->limit.flops / row->limit.bytes);
-        widen(&y, 1e-12 * row->limit.flops / row->best->seconds);
+        plot_widen(&x, row->limit.flops / row->limit.bytes);
+        plot_widen(&y, 1e-12 * row->limit.flops / row->best->seconds);
         if (row->gain > 0)
-            widen(&y, 1e-12 * row->limit.flops / row->standard->seconds);
+            plot_widen(&y, 1e-12 * row->limit.flops / row->standard->seconds);
     }
     if (!count)
         return;
     if (c->source) { /* the ridge, and both ceilings beside it */
         const double ridge = c->f16_flops_per_second / c->copy_bytes_per_second;
-        widen(&x, ridge / 2);
-        widen(&x, ridge * 2);
-        widen(&y, 1e-12 * c->f16_flops_per_second);
+        plot_widen(&x, ridge / 2);
+        plot_widen(&x, ridge * 2);
+        plot_widen(&y, 1e-12 * c->f16_flops_per_second);
     }
     begin_plot(d, place, 440);
-    write_axis(d->script, 'x', &x);
-    write_axis(d->script, 'y', &y);
+    plot_write_axis(d->script, 'x', &x);
+    plot_write_axis(d->script, 'y', &y);
     fputs("set xlabel 'FLOP for each byte that must move'\nset ylabel 'TFLOP/s'\nset samples 1000\n"
           "set key bottom right\n$best << EOD\n",
           d->script);
@@ -272,15 +241,15 @@ static void draw_matches(struct drawing *d, const struct tune_report *r, char **
     const survey_matches *m = &r->matches;
     if (!m->count)
         return;
-    struct range both = {0};
+    struct plot_range both = {0};
     for (int i = 0; i < m->count; i++)
         for (int k = 0; k < m->items[i].count; k++) {
-            widen(&both, 1e6 * m->items[i].pairs[k].modelled);
-            widen(&both, 1e6 * m->items[i].pairs[k].measured);
+            plot_widen(&both, 1e6 * m->items[i].pairs[k].modelled);
+            plot_widen(&both, 1e6 * m->items[i].pairs[k].measured);
         }
     begin_plot(d, place, 560);
-    write_axis(d->script, 'x', &both);
-    write_axis(d->script, 'y', &both);
+    plot_write_axis(d->script, 'x', &both);
+    plot_write_axis(d->script, 'y', &both);
     fputs("set xlabel 'modelled, us'\nset ylabel 'measured, us'\nset key top left\n", d->script);
     for (int i = 0; i < m->count; i++) {
         fprintf(d->script, "$match%d << EOD\n", i);

@@ -60,6 +60,8 @@ Test(compare, a_gpu_is_timed_one_by_one_and_within_a_graph)
         cr_expect_eq(generator_number(row, "time_us"), 1e3 * FAKE_CUDA_LAUNCH_MS * launches[i]);
         cr_expect_eq(generator_number(row, "graph_time_us"), 1e3 * FAKE_CUDA_GRAPH_MS * launches[i]);
         cr_expect_eq(generator_number(row, "graph_time_us_low"), generator_number(row, "graph_time_us"));
+        cr_expect(cJSON_IsNull(cJSON_GetObjectItem(row, "bound_by")));
+        cr_expect(cJSON_IsNull(cJSON_GetObjectItem(row, "time_parts_us")));
     }
     cJSON_Delete(json);
     setenv("XQ_LOCK_DIR", "/nowhere", 1);
@@ -360,8 +362,8 @@ Test(compare, the_table_says_what_was_modelled)
     struct command_result r =
         command_run("compare --device sim --model smollm2-135m --synthetic --tokens 32 --bits 4");
     cr_assert_eq(r.status, 0, "%s", r.err);
-    const char *needed[] = {"fp16-kv",      "unfused", "fused",          "MODELLED, not measured",
-                            "time / limit", "B/token", "layer 0, 4 bits"};
+    const char *needed[] = {"fp16-kv",      "unfused", "fused",           "MODELLED, not measured",
+                            "time / limit", "B/token", "layer 0, 4 bits", "bound by"};
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
         cr_assert(strstr(r.out, needed[i]), "%s is not in\n%s", needed[i], r.out);
 }

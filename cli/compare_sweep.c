@@ -1,0 +1,79 @@
+/* The table of a sweep: a line for each batch and number of tokens. */
+#include "compare_table.h"
+
+#include <math.h>
+#include <stdio.h>
+
+/* The rows of one size. */
+enum { FP16, UNFUSED, FUSED };
+
+static const char *bound(const struct compare_row *row)
+{
+    const char *name = compare_bound(row);
+    return name ? name : "-";
+}
+
+static void print_header(const struct compare_row *row)
+{
+    const char *kind = row->measured ? "measured" : "modelled";
+    printf("                  %-18s   %-26s   %-26s   %s\n", "fp16-kv", "unfused", "fused", "cache, MB");
+    printf("                  %8s %-9s   %8s %8s %-8s   %8s %8s %s\n", kind, "bound", kind, "time /",
+           "bound", kind, "time /", "bound");
+    printf("  %5s %8s  %8s %-9s   %8s %8s %-8s   %8s %8s %-8s   %8s %9s\n", "batch", "tokens", "us", "by",
+           "us", "fp16-kv", "by", "us", "fp16-kv", "by", "fp16", "quantized");
+}
+
+/* rows: of the three implementations. */
+static void print_line(const struct compare_row *rows)
+{
+    char text[7][32];
+    const double fp16 = rows[FP16].seconds;
+    printf("  %5d %8lld  %8s %-9s", rows->batch, (long long)rows->tokens,
+           compare_figure(text[0], sizeof text[0], fp16 * 1e6), bound(&rows[FP16]));
+    for (int i = UNFUSED; i <= FUSED; i++)
+        printf("   %8s %8s %-8s", compare_figure(text[i], sizeof text[i], rows[i].seconds * 1e6),
+               compare_figure(text[2 + i], sizeof text[2 + i], rows[i].seconds / fp16), bound(&rows[i]));
+    printf("   %8s %9s\n", compare_figure(text[5], sizeof text[5], compare_cache_bytes(&rows[FP16]) * 1e-6),
+           compare_figure(text[6], sizeof text[6], compare_cache_bytes(&rows[FUSED]) * 1e-6));
+}
+
+/* One layer at one bit width. `first`: its rows at the first size. */
+static void print_table(const struct compare_result *r, const struct compare_row *first)
+{
+    printf("\nlayer %d, %d bits\n", first->layer, first->bits);
+    print_header(first);
+    for (int i = 0; i < r->sizes; i++)
+        print_line(first + i * r->widths * COMPARE_IMPLEMENTATIONS);
+}
+
+static void print_errors(const struct compare_result *r)
+{
+    double kernel = 0, method[COMPARE_IMPLEMENTATIONS] = {0};
+    for (int i = 0; i < r->count; i++) {
+        const int which = i % COMPARE_IMPLEMENTATIONS;
+        kernel = fmax(kernel, isfinite(r->rows[i].kernel_error) ? r->rows[i].kernel_error : INFINITY);
+        method[which] = fmax(method[which], r->rows[i].method_error);
+    }
+    printf("\nAll rows: kernel error up to %.1e; method error up to %.1e for fp16-kv and %.1e for fused. "
+           "--json "
+           "has those of each.\n",
+           kernel, method[FP16], method[FUSED]);
+}
+
+void compare_print_sweep(const struct compare_result *r)
+{
+    compare_print_model(r);
+    printf("One %sstep of one layer, %d %s of each sequence, at %d sizes.\n",
+           r->rows->queries == 1 ? "decode " : "", r->rows->queries,
+           r->rows->queries == 1 ? "query" : "queries", r->sizes);
+    compare_print_device(r);
+    for (int i = 0; i < r->count; i += r->sizes * r->widths * COMPARE_IMPLEMENTATIONS)
+        for (int k = 0; k < r->widths; k++)
+            print_table(r, &r->rows[i + k * COMPARE_IMPLEMENTATIONS]);
+    compare_print_rows_legend();
+    printf("Columns  batch, tokens   sequences, and cached tokens of each\n");
+    compare_print_times_legend(r->rows);
+    printf("         time / fp16-kv   below 1 where the step is faster than with fp16 keys and values\n"
+           "         cache    of all sequences in one layer, in MB; unfused and fused have the same\n");
+    print_errors(r);
+}
