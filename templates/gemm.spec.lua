@@ -7,34 +7,27 @@ local function shared_bytes(spec, p)
   return math.max(ring, p.rows * p.cols * 2)
 end
 
--- The products that make K (or V): one launch for each latent, of its width (depth) and that of the heads made of it.
-local function products(stream, kv_width, p)
+-- The launch that makes K, or V: a product for each latent, of its width (depth) and that of the heads made of it.
+local function product(stream, kv_width, p)
   local width = kv_width // stream.latents
-  return { launches = stream.latents, depth = stream.latent_width, width = width, columns = (width + p.cols - 1) // p.cols }
+  return { depth = stream.latent_width, width = width, columns = stream.latents * ((width + p.cols - 1) // p.cols),
+    latents = stream.latents }
 end
 
--- Launches and blocks differ where K and V have other latents. What is stated is the mean of all launches, and of all blocks.
+-- Where K and V have other latents, what is stated is the mean of both launches, and of all blocks.
 local function work_of(spec, p)
   local weights, streams = spec.weights, (spec.accumulator or spec.layout).streams
   local kv_width, weight_bytes = spec.model.num_key_value_heads * spec.model.head_dim, work.weight_bytes(weights)
-  local launches, blocks, depths, token_bytes, fixed_bytes = 0, 0, 0, 0, 0
-  for _, stream in ipairs { streams[1], streams[#streams] } do
-    local y = products(stream, kv_width, p)
-    launches, blocks = launches + y.launches, blocks + y.launches * y.columns
-    depths = depths + y.launches * y.columns * y.depth
-    token_bytes = token_bytes + y.launches * 2 * (y.depth + y.width)
-    fixed_bytes = fixed_bytes + y.launches * y.depth * y.width * weight_bytes
-  end
-  local warps = p.rows // p.warp_rows * (p.cols // p.warp_cols)
-  local depth = depths / blocks
-  local steps = depth / 16
+  local k, v = product(streams[1], kv_width, p), product(streams[#streams], kv_width, p)
+  local depth = (k.columns * k.depth + v.columns * v.depth) / (k.columns + v.columns)
+  local warps, steps = p.rows // p.warp_rows * (p.cols // p.warp_cols), depth / 16
   return {
-    columns = blocks / launches,
+    columns = (k.columns + v.columns) / 2,
     block_tokens = p.rows,
     joined = 1,
-    launches = launches,
-    token_bytes = token_bytes / launches,
-    fixed_bytes = fixed_bytes / launches,
+    launches = 2,
+    token_bytes = k.latents * k.depth + v.latents * v.depth + 2 * kv_width,
+    fixed_bytes = (k.depth + v.depth) * kv_width * weight_bytes / 2,
     bytes_in_flight = (p.stages - 1) * 64 * 2 * p.rows,
     registers = 60 + p.warp_rows * p.warp_cols // 32 + p.warp_rows // 4 + p.warp_cols // 4,
     block = work.amount(p.rows // 16 * (p.cols // 8) * steps,

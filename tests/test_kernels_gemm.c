@@ -58,46 +58,50 @@ static void draw_weights(struct weights *w, random_stream *r, const char *type, 
 
 /* A product of rows that lie apart, into pages that lie apart; what lies between stays as it was. */
 static double multiply_once(fixture *f, const test_kernel *gemm, random_stream *r,
-                            const struct gemm_case *c, int rows, int k, int n)
+                            const struct gemm_case *c, int rows, int k, int n, int latents)
 {
     bool bf16 = !strcmp(c->dtype, "bf16");
     struct weights w;
-    draw_weights(&w, r, c->weights, k, n);
-    int x_stride = k + 8 * random_between(r, 0, 3);
+    const int columns = latents * n;
+    draw_weights(&w, r, c->weights, k, columns);
+    int x_stride = latents * k + 8 * random_between(r, 0, 3);
     uint16_t *x = elements_normals(r, bf16, (size_t)(rows * x_stride), 1);
-    float *bias = malloc((size_t)n * sizeof *bias);
-    for (int i = 0; i < n; i++)
+    float *bias = malloc((size_t)columns * sizeof *bias);
+    for (int i = 0; i < columns; i++)
         bias[i] = random_normal(r);
     bool has_bias = c->bias && random_between(r, 0, 3);
     struct xq_gemm_params a = {0};
     a.page = random_between(r, 0, 1) ? rows : 16 * random_between(r, 1, 4);
-    a.row_stride = n + 8 * random_between(r, 0, 2);
+    a.row_stride = columns + 8 * random_between(r, 0, 2);
     a.page_stride = (long long)a.row_stride * a.page * random_between(r, 1, 2);
     size_t elements = (size_t)a.page_stride * (size_t)((rows + a.page - 1) / a.page);
-    a.x = fixture_upload(f, x, (size_t)((rows - 1) * x_stride + k) * 2); /* nothing after the last row */
-    a.w.data = fixture_upload(f, w.packed, (size_t)(k * n * w.bytes));
-    a.w.scale = w.bytes == 1 ? fixture_upload(f, w.scale, (size_t)n * 4) : 0;
-    a.bias = has_bias ? fixture_upload(f, bias, (size_t)n * 4) : 0;
+    a.x = fixture_upload(
+        f, x, (size_t)((rows - 1) * x_stride + latents * k) * 2); /* nothing after the last row */
+    a.w.data = fixture_upload(f, w.packed, (size_t)(k * columns * w.bytes));
+    a.w.scale = w.bytes == 1 ? fixture_upload(f, w.scale, (size_t)columns * 4) : 0;
+    a.bias = has_bias ? fixture_upload(f, bias, (size_t)columns * 4) : 0;
     a.y = fixture_filled(f, 0xff, elements * 2);
     a.rows = rows;
     a.k = k;
     a.n = n;
     a.x_stride = x_stride;
     int tile_rows = fixture_constant(gemm, "rows"), tile_cols = fixture_constant(gemm, "cols");
-    fixture_launch(f, gemm, (rows + tile_rows - 1) / tile_rows, (n + tile_cols - 1) / tile_cols, 1, &a,
-                   sizeof a);
+    fixture_launch(f, gemm, (rows + tile_rows - 1) / tile_rows, (n + tile_cols - 1) / tile_cols, latents,
+                   &a, sizeof a);
 
     uint16_t *y = fixture_download(f, a.y, elements * 2);
-    size_t written = 0, all = (size_t)(rows * n);
+    size_t written = 0, all = (size_t)(rows * columns);
     double *expected = calloc(all, sizeof *expected), *got = malloc(all * sizeof *got);
     for (int row = 0; row < rows; row++) {
-        double *xd = elements_doubles(x + row * x_stride, bf16, (size_t)k);
+        double *xd = elements_doubles(x + row * x_stride, bf16, (size_t)(latents * k));
         uint16_t *place = y + row / a.page * a.page_stride + row % a.page * a.row_stride;
-        double *yd = elements_doubles(place, bf16, (size_t)n);
-        reference_multiply(xd, w.values, expected + row * n, 1, k, n);
-        for (int i = 0; i < n; i++) {
-            expected[row * n + i] += has_bias ? bias[i] : 0;
-            got[row * n + i] = yd[i];
+        double *yd = elements_doubles(place, bf16, (size_t)columns);
+        for (int i = 0; i < columns; i++) {
+            double sum = has_bias ? bias[i] : 0;
+            for (int j = 0; j < k; j++) /* the columns of a latent multiply its part of x */
+                sum += xd[i / n * k + j] * w.values[j * columns + i];
+            expected[row * columns + i] = sum;
+            got[row * columns + i] = yd[i];
         }
         free(xd);
         free(yd);
@@ -156,7 +160,7 @@ ParameterizedTest(struct gemm_case *c, kernels_gemm, every_type_matches_the_refe
     for (int i = 0; i < 12; i++) {
         random_stream r = random_begin(11, (uint64_t)i);
         double e = multiply_once(&f, gemm, &r, c, rows[i % 6], 64 * random_between(&r, 1, 5),
-                                 16 * random_between(&r, 1, 20));
+                                 16 * random_between(&r, 1, 20), 1 + i % 3);
         worst = e > worst ? e : worst;
     }
     cr_log_info("%s, weights %s: worst error %.2e", c->dtype, c->weights, worst);

@@ -603,24 +603,22 @@ Test(launch, unfused_latents_multiply_the_columns_of_their_group)
     xq_plan *plan = make(normed, XQ_UNFUSED);
     xq_attend_args a = plan_attend_args(plan);
     attend(plan, &a);
-    cr_assert_eq(fake->launch_count, 1 + 4 + 1 + 1);
+    cr_assert_eq(fake->launch_count, 1 + 2 + 1 + 1);
     unsigned entries = 2 * 22;
     const struct xq_dequantize_params *d =
-        plan_launched(6, "xq_dequantize", entries * 2, STUB_COLUMN_BLOCKS, 1);
-    for (unsigned i = 0; i < 4; i++) { /* keys of both groups, then values */
+        plan_launched(4, "xq_dequantize", entries * 2, STUB_COLUMN_BLOCKS, 1);
+    for (unsigned i = 0; i < 2; i++) { /* keys, then values, of two groups */
         const struct xq_gemm_params *g =
-            plan_launched(5 - (int)i, "xq_gemm", entries * 32 / STUB_GEMM_ROWS, 1, 1);
-        unsigned group = i % 2;
-        const struct shape_matrix *m = shape_matrix(plan->weights, i < 2 ? "wk" : "wv");
-        cr_assert_eq(g->x, (i < 2 ? d->k : d->v) + group * 64 * 2);
+            plan_launched(3 - (int)i, "xq_gemm", entries * 32 / STUB_GEMM_ROWS, 1, 2);
+        const struct shape_matrix *m = shape_matrix(plan->weights, i == 0 ? "wk" : "wv");
+        cr_assert_eq(g->x, i == 0 ? d->k : d->v);
         cr_assert_eq(g->x_stride, 128);
         cr_assert_eq(g->k, 64);
         cr_assert_eq(g->n, 64);
-        cr_assert_eq(g->w.data, WEIGHTS + m->offset + group * 64 * 64,
-                     "column tiles are one after the other");
-        cr_assert_eq(g->w.scale, WEIGHTS + m->scale_offset + group * 64 * 4);
-        cr_assert_eq(g->bias, weight(plan, i < 2 ? "bk" : "bv") + group * 64 * 4);
-        cr_assert_eq(g->y, WORKSPACE + plan->workspace.kv + (i < 2 ? 0 : 2 * 32 * 128) + group * 64 * 2);
+        cr_assert_eq(g->w.data, WEIGHTS + m->offset);
+        cr_assert_eq(g->w.scale, WEIGHTS + m->scale_offset);
+        cr_assert_eq(g->bias, weight(plan, i == 0 ? "bk" : "bv"));
+        cr_assert_eq(g->y, WORKSPACE + plan->workspace.kv + (i == 0 ? 0 : 2 * 32 * 128));
         cr_assert_eq(g->row_stride, 128);
     }
     const struct xq_rope_params *r = plan_launched(1, "xq_rope", entries * 2, STUB_HEAD_BLOCKS, 1);

@@ -85,7 +85,7 @@ static xq_status append_fp16_kv(const xq_plan *plan, const xq_append_args *a, co
         .matrix = PLAN_WK,
         .bias = PLAN_BK,
         .weights = a->weights,
-        .columns = s->kv_width,
+        .latents = 1,
         .x = a->x,
         .x_stride = s->hidden_size,
         .y = a->workspace + plan->workspace.new_k,

@@ -190,7 +190,7 @@ struct plan_product {
     enum plan_matrix matrix;
     enum plan_vector bias; /* added where the plan has it */
     uint64_t weights;
-    int32_t column, columns; /* of the matrix and of y */
+    int32_t latents;         /* side by side in x: the columns of each group of KV heads multiply one */
     uint64_t x;              /* [rows, x_stride] f16 */
     int32_t x_stride;
     uint64_t y; /* row r is at (r / page) * page_stride + (r % page) * kv_width elements */
@@ -199,7 +199,7 @@ struct plan_product {
     int64_t page_stride;
 };
 
-/* y = x * W (+ bias), for some of W's columns. */
+/* y = x * W (+ bias), of kv_width columns. */
 xq_status plan_gemm(const xq_plan *plan, const struct plan_product *product, const struct plan_stream *to,
                     error *err);
 

@@ -17,22 +17,7 @@ static xq_status dequantize(const struct plan_attend_call *c, int64_t entries, e
     return plan_dequantize(c->plan, &args, &c->to, err);
 }
 
-/* Rows to keys or values, in pages of the workspace: step 2. The columns of each group of KV heads multiply
- * the latents of that group. */
-static xq_status multiply(const struct plan_attend_call *c, struct plan_product product, int32_t latents,
-                          error *err)
-{
-    uint64_t x = product.x;
-    int32_t k = product.x_stride / latents;
-    product.columns = c->plan->shape.kv_width / latents;
-    for (int32_t i = 0; i < latents && err->status == XQ_OK; i++) {
-        product.x = x + (uint64_t)i * (uint64_t)k * 2;
-        product.column = i * product.columns;
-        plan_gemm(c->plan, &product, &c->to, err);
-    }
-    return err->status;
-}
-
+/* Rows to keys or values, in pages of the workspace: step 2. */
 static xq_status project(const struct plan_attend_call *c, int64_t entries, uint64_t kv, error *err)
 {
     const xq_plan *plan = c->plan;
@@ -42,6 +27,7 @@ static xq_status project(const struct plan_attend_call *c, int64_t entries, uint
         .matrix = PLAN_WK,
         .bias = PLAN_BK,
         .weights = c->args->weights,
+        .latents = s->streams[0].latents,
         .x = c->args->workspace + plan->workspace.rows_k,
         .x_stride = s->cross_layer ? s->hidden_size : s->rank_k,
         .y = kv,
@@ -53,11 +39,12 @@ static xq_status project(const struct plan_attend_call *c, int64_t entries, uint
     v.matrix = PLAN_WV;
     v.bias = PLAN_BV;
     v.x = c->args->workspace + plan->workspace.rows_v;
+    v.latents = s->streams[s->stream_count - 1].latents;
     v.x_stride = s->latent ? s->rank_v : k.x_stride;
     v.y = kv + (uint64_t)half_page * 2;
-    if (multiply(c, k, s->streams[0].latents, err) != XQ_OK)
+    if (plan_gemm(plan, &k, &c->to, err) != XQ_OK)
         return err->status;
-    return multiply(c, v, s->streams[s->stream_count - 1].latents, err);
+    return plan_gemm(plan, &v, &c->to, err);
 }
 
 /* Normalizes and rotates the keys in place: step 3. */

@@ -172,9 +172,9 @@ struct xq_dequantize_params {
  * can write fp16 KV pages; page = rows gives a plain matrix. Row r of x is at x + r * x_stride. Grid: (row
  * tiles, column tiles). */
 struct xq_gemm_params {
-    XQ_PTR(const xq_half_bits) x; /* [rows, k] */
-    struct xq_matrix w;           /* packed [k, n] */
-    XQ_PTR(const float) bias;     /* [n] or null */
+    XQ_PTR(const xq_half_bits) x; /* [rows, latents * k]; latents: the grid's third dimension */
+    struct xq_matrix w;           /* packed [k, latents * n] */
+    XQ_PTR(const float) bias;     /* [latents * n] or null */
     XQ_PTR(xq_half_bits) y;
     long long page_stride;
     int rows;
