@@ -166,7 +166,6 @@ xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info)
         .workspace_bytes = plan->workspace.bytes,
         .cache_bytes_per_token = fp16_kv ? (double)s->kv_page_bytes / s->page : s->bytes_per_token,
         .latents = 1,
-        .latents_v = 1,
         .parameters_from = plan->parameters_from,
         .implementation = plan->implementation,
         .max_batch = plan->max_batch,
@@ -176,6 +175,7 @@ xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info)
         .max_queries = plan->max_queries,
         .max_total_queries = plan->max_total_queries,
         .pool_pages = plan->pool_pages,
+        .latents_v = 1,
     };
     if (!fp16_kv) {
         full.tail_bytes = s->tail_bytes;
