@@ -1,5 +1,6 @@
 #include "calibration.h"
 
+#include "../runtime/host/cost.h"
 #include "basis.h"
 #include "mapping.h"
 #include "safetensors.h"
@@ -188,16 +189,17 @@ static xq_status read_costs(const tensor *t, const layer_shape *s, double *costs
     float *values;
     if (tensor_expect_shape(t, 3, shape, err) != XQ_OK || tensor_to_floats(t, 1, &values, err) != XQ_OK)
         return err->status;
+    cost_check(t->name, values, shape[0] * shape[1], shape[1], err);
     for (size_t i = 0; i < (size_t)s->heads * each; i++)
         costs[i / each / group * each + i % each] += values[i];
     free(values);
-    return XQ_OK;
+    return err->status;
 }
 
-/* *out [Hkv, dh, dh]: what an error of a head's keys costs, e·cost·eᵀ. Caller frees. Feedback knows
- * diagonal costs alone, and coordinates that are made for others can lose more with it than they gain. */
+/* *out [Hkv, dh, dh]: what an error of a head's keys costs, e·cost·eᵀ; without `whole` what queries alone
+ * show of it. Caller frees. */
 static xq_status make_costs(const calibration *c, int layer, const layer_shape *s, const float *k_norm,
-                            double **out, error *err)
+                            bool whole, double **out, error *err)
 {
     const int dh = s->head_dim;
     const size_t count = (size_t)s->kv_width * (size_t)dh;
@@ -207,7 +209,7 @@ static xq_status make_costs(const calibration *c, int layer, const layer_shape *
     const tensor *t = safetensors_find(c->file, name);
     if (!costs)
         return no_memory(err);
-    if (t && !s->feedback)
+    if (t && whole)
         read_costs(t, s, costs, err);
     else
         costs_of_queries(c, layer, s, costs, err);
@@ -476,14 +478,18 @@ xq_status calibration_check(const layer_shape *s, error *err)
     return error_field(err, field);
 }
 
-/* What feedback takes of what errors of keys cost: the diagonal. */
-static xq_status keep_cost(const layer_shape *s, const double *costs, layer_weights *w, error *err)
+/* What feedback takes. */
+static xq_status keep_cost(const calibration *c, int layer, const layer_shape *s, layer_weights *w,
+                           error *err)
 {
-    if (!s->feedback)
-        return XQ_OK;
-    w->k_cost = malloc(sizeof *w->k_cost * (size_t)s->kv_width);
-    for (int i = 0; w->k_cost && i < s->kv_width; i++)
-        w->k_cost[i] = (float)costs[i * s->head_dim + i % s->head_dim];
+    double *costs = NULL;
+    if (!s->feedback || make_costs(c, layer, s, w->k_norm, true, &costs, err) != XQ_OK)
+        return err->status;
+    const size_t count = (size_t)s->kv_width * (size_t)s->head_dim;
+    w->k_cost = malloc(sizeof *w->k_cost * count);
+    for (size_t i = 0; w->k_cost && i < count; i++)
+        w->k_cost[i] = (float)costs[i];
+    free(costs);
     return w->k_cost ? XQ_OK : no_memory(err);
 }
 
@@ -539,16 +545,17 @@ static xq_status refuse_zero_rows(const moments *m, int layer, error *err)
                      layer);
 }
 
+/* With feedback, coordinates are made for what queries alone show of costs (docs/prepare.md). */
 static xq_status factor_latents(const calibration *c, int layer, const layer_shape *s, const moments *m,
                                 layer_weights *w, double lost[2], error *err)
 {
     double *costs = NULL;
-    if (make_costs(c, layer, s, w->k_norm, &costs, err) != XQ_OK)
+    if (keep_cost(c, layer, s, w, err) != XQ_OK ||
+        make_costs(c, layer, s, w->k_norm, !s->feedback, &costs, err) != XQ_OK)
         return err->status;
     const latent_kind keys = {w->wk, {costs, first_token_of_keys}, s->groups_k, s->rank_k},
                       values = {w->wv, {NULL, first_token_of_values}, s->groups_v, s->rank_v};
-    if (keep_cost(s, costs, w, err) == XQ_OK &&
-        factor_stream(s, m, &keys, &w->uk, &w->ak, &lost[0], err) == XQ_OK)
+    if (factor_stream(s, m, &keys, &w->uk, &w->ak, &lost[0], err) == XQ_OK)
         factor_stream(s, m, &values, &w->uv, &w->av, &lost[1], err);
     free(costs);
     return err->status;
