@@ -196,10 +196,9 @@ static xq_status read_costs(const tensor *t, const layer_shape *s, double *costs
     return err->status;
 }
 
-/* *out [Hkv, dh, dh]: what an error of a head's keys costs, e·cost·eᵀ; without `whole` what queries alone
- * show of it. Caller frees. */
+/* *out [Hkv, dh, dh]: what an error of a head's keys costs, e·cost·eᵀ. Caller frees. */
 static xq_status make_costs(const calibration *c, int layer, const layer_shape *s, const float *k_norm,
-                            bool whole, double **out, error *err)
+                            double **out, error *err)
 {
     const int dh = s->head_dim;
     const size_t count = (size_t)s->kv_width * (size_t)dh;
@@ -209,7 +208,7 @@ static xq_status make_costs(const calibration *c, int layer, const layer_shape *
     const tensor *t = safetensors_find(c->file, name);
     if (!costs)
         return no_memory(err);
-    if (t && whole)
+    if (t)
         read_costs(t, s, costs, err);
     else
         costs_of_queries(c, layer, s, costs, err);
@@ -479,17 +478,14 @@ xq_status calibration_check(const layer_shape *s, error *err)
 }
 
 /* What feedback takes. */
-static xq_status keep_cost(const calibration *c, int layer, const layer_shape *s, layer_weights *w,
-                           error *err)
+static xq_status keep_cost(const layer_shape *s, const double *costs, layer_weights *w, error *err)
 {
-    double *costs = NULL;
-    if (!s->feedback || make_costs(c, layer, s, w->k_norm, true, &costs, err) != XQ_OK)
-        return err->status;
+    if (!s->feedback)
+        return XQ_OK;
     const size_t count = (size_t)s->kv_width * (size_t)s->head_dim;
     w->k_cost = malloc(sizeof *w->k_cost * count);
     for (size_t i = 0; w->k_cost && i < count; i++)
         w->k_cost[i] = (float)costs[i];
-    free(costs);
     return w->k_cost ? XQ_OK : no_memory(err);
 }
 
@@ -545,17 +541,26 @@ static xq_status refuse_zero_rows(const moments *m, int layer, error *err)
                      layer);
 }
 
-/* With feedback, coordinates are made for what queries alone show of costs (docs/prepare.md). */
+/* What coordinates of keys are made for. Feedback itself sees to what errors cost: coordinates that spread
+ * keys evenly are then better than others, unless some are to be left out. */
+static const double *costs_of_basis(const layer_shape *s, const double *costs)
+{
+    return s->feedback && s->rank_k == s->kv_width ? NULL : costs;
+}
+
 static xq_status factor_latents(const calibration *c, int layer, const layer_shape *s, const moments *m,
                                 layer_weights *w, double lost[2], error *err)
 {
     double *costs = NULL;
-    if (keep_cost(c, layer, s, w, err) != XQ_OK ||
-        make_costs(c, layer, s, w->k_norm, !s->feedback, &costs, err) != XQ_OK)
+    if (make_costs(c, layer, s, w->k_norm, &costs, err) != XQ_OK)
         return err->status;
-    const latent_kind keys = {w->wk, {costs, first_token_of_keys}, s->groups_k, s->rank_k},
+    const latent_kind keys = {w->wk,
+                              {costs_of_basis(s, costs), first_token_of_keys},
+                              s->groups_k,
+                              s->rank_k},
                       values = {w->wv, {NULL, first_token_of_values}, s->groups_v, s->rank_v};
-    if (factor_stream(s, m, &keys, &w->uk, &w->ak, &lost[0], err) == XQ_OK)
+    if (keep_cost(s, costs, w, err) == XQ_OK &&
+        factor_stream(s, m, &keys, &w->uk, &w->ak, &lost[0], err) == XQ_OK)
         factor_stream(s, m, &values, &w->uv, &w->av, &lost[1], err);
     free(costs);
     return err->status;

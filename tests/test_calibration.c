@@ -303,6 +303,26 @@ Test(calibration, what_the_file_says_of_costs_is_fed_back, .init = fill)
     layer_weights_free(&fed);
 }
 
+/* Of a lower rank, costs say what is left out. */
+Test(calibration, with_feedback_coordinates_are_made_for_the_spread_alone, .init = fill)
+{
+    double direction[DH], lost[2];
+    draw_direction(direction);
+    for (int rank = DKV; rank >= DKV / 2; rank -= DKV / 2) {
+        layer_shape s = shape_of(rank, 1);
+        layer_weights with, without;
+        error err = ERROR_INIT;
+        s.feedback = true;
+        cr_assert_eq(factor(write_costs(DH), &s, &with, lost, &err), XQ_OK, "%s", err.message);
+        cr_assert_eq(factor(write_activations(TOKENS, D, true), &s, &without, lost, &err), XQ_OK);
+        const size_t bytes = sizeof *with.uk * (size_t)(D * rank);
+        cr_assert_eq(memcmp(with.uk, without.uk, bytes) == 0, rank == DKV, "rank %d", rank);
+        cr_assert_eq(memcmp(with.uv, without.uv, bytes), 0);
+        layer_weights_free(&with);
+        layer_weights_free(&without);
+    }
+}
+
 Test(calibration, a_lower_rank_tells_what_it_loses, .init = fill)
 {
     const layer_shape s = shape_of(64, 1);
