@@ -14,6 +14,7 @@ local DESCRIPTIONS = {
   ukv = "x · ukv is cached; its columns are orthonormal",
   bk = "bias of the key projection", bv = "bias of the value projection",
   k_norm = "factors of the keys' RMS norm, as they are multiplied (Gemma: 1 + w)", sinks = "attention sinks",
+  k_cost = "what errors of keys cost, for feedback: a symmetric, positive semidefinite matrix for each KV head; may be NULL",
 }
 
 -- Rows and columns of each matrix and vector that xq_plan_pack_weights may want (include/xq/xq.h, xq_weights).
@@ -22,7 +23,7 @@ local function shapes(spec)
   local d, dkv = m.hidden_size, m.num_key_value_heads * m.head_dim
   local norm = m.qk_norm == "row" and dkv or m.head_dim
   local shape = { wk = { d, dkv }, wv = { d, dkv }, bk = { dkv }, bv = { dkv }, k_norm = { norm },
-    sinks = { m.num_attention_heads } }
+    sinks = { m.num_attention_heads }, k_cost = { dkv, m.head_dim } }
   if c.method == "x" then -- with rotation; uk is any invertible matrix
     shape.uk, shape.ak, shape.av = { d, d }, { d, dkv }, { d, dkv }
   elseif c.method == "latent" then
@@ -34,16 +35,20 @@ local function shapes(spec)
   return shape
 end
 
--- The matrices and vectors that a plan of this spec packs, in the order of xq_weights: {name=, rows=, cols=, text=}.
+-- The matrices and vectors that a plan of this spec packs, in the order of xq_weights: {name=, rows=, cols=, text=, optional=}.
 function bundle.weights(spec)
   local wanted, shape, list = {}, shapes(spec), {}
   for _, kind in ipairs { "matrices", "vectors" } do
-    for _, packed in ipairs(spec.weights_layout[kind]) do wanted[packed.source] = true end
+    for _, packed in ipairs(spec.weights_layout[kind]) do
+      wanted[packed.source] = true
+      if packed.columns == "feedback" and spec.cache.method == "latent" then wanted.k_cost = true end
+    end
   end
-  for _, name in ipairs { "wk", "wv", "uk", "ak", "uv", "av", "ukv", "bk", "bv", "k_norm", "sinks" } do
+  for _, name in ipairs { "wk", "wv", "uk", "ak", "uv", "av", "ukv", "bk", "bv", "k_norm", "sinks", "k_cost" } do
     if wanted[name] then
       local rows, cols = table.unpack(shape[name])
       list[#list + 1] = { name = name, rows = cols and rows or 1, cols = cols or rows, text = DESCRIPTIONS[name],
+        optional = name == "k_cost",
         shape = cols and ("[%d, %d]"):format(rows, cols) or ("[%d]"):format(rows) }
     end
   end

@@ -1,5 +1,6 @@
 #include "calibration.h"
 
+#include "../runtime/host/cost.h"
 #include "basis.h"
 #include "mapping.h"
 #include "safetensors.h"
@@ -188,14 +189,14 @@ static xq_status read_costs(const tensor *t, const layer_shape *s, double *costs
     float *values;
     if (tensor_expect_shape(t, 3, shape, err) != XQ_OK || tensor_to_floats(t, 1, &values, err) != XQ_OK)
         return err->status;
+    cost_check(t->name, values, shape[0] * shape[1], shape[1], err);
     for (size_t i = 0; i < (size_t)s->heads * each; i++)
         costs[i / each / group * each + i % each] += values[i];
     free(values);
-    return XQ_OK;
+    return err->status;
 }
 
-/* *out [Hkv, dh, dh]: what an error of a head's keys costs, e·cost·eᵀ. Caller frees. Feedback knows
- * diagonal costs alone, and coordinates that are made for others can lose more with it than they gain. */
+/* *out [Hkv, dh, dh]: what an error of a head's keys costs, e·cost·eᵀ. Caller frees. */
 static xq_status make_costs(const calibration *c, int layer, const layer_shape *s, const float *k_norm,
                             double **out, error *err)
 {
@@ -207,7 +208,7 @@ static xq_status make_costs(const calibration *c, int layer, const layer_shape *
     const tensor *t = safetensors_find(c->file, name);
     if (!costs)
         return no_memory(err);
-    if (t && !s->feedback)
+    if (t)
         read_costs(t, s, costs, err);
     else
         costs_of_queries(c, layer, s, costs, err);
@@ -476,14 +477,15 @@ xq_status calibration_check(const layer_shape *s, error *err)
     return error_field(err, field);
 }
 
-/* What feedback takes of what errors of keys cost: the diagonal. */
+/* What feedback takes. */
 static xq_status keep_cost(const layer_shape *s, const double *costs, layer_weights *w, error *err)
 {
     if (!s->feedback)
         return XQ_OK;
-    w->k_cost = malloc(sizeof *w->k_cost * (size_t)s->kv_width);
-    for (int i = 0; w->k_cost && i < s->kv_width; i++)
-        w->k_cost[i] = (float)costs[i * s->head_dim + i % s->head_dim];
+    const size_t count = (size_t)s->kv_width * (size_t)s->head_dim;
+    w->k_cost = malloc(sizeof *w->k_cost * count);
+    for (size_t i = 0; w->k_cost && i < count; i++)
+        w->k_cost[i] = (float)costs[i];
     return w->k_cost ? XQ_OK : no_memory(err);
 }
 
@@ -539,13 +541,23 @@ static xq_status refuse_zero_rows(const moments *m, int layer, error *err)
                      layer);
 }
 
+/* What coordinates of keys are made for. Feedback itself sees to what errors cost: coordinates that spread
+ * keys evenly are then better than others, unless some are to be left out. */
+static const double *costs_of_basis(const layer_shape *s, const double *costs)
+{
+    return s->feedback && s->rank_k == s->kv_width ? NULL : costs;
+}
+
 static xq_status factor_latents(const calibration *c, int layer, const layer_shape *s, const moments *m,
                                 layer_weights *w, double lost[2], error *err)
 {
     double *costs = NULL;
     if (make_costs(c, layer, s, w->k_norm, &costs, err) != XQ_OK)
         return err->status;
-    const latent_kind keys = {w->wk, {costs, first_token_of_keys}, s->groups_k, s->rank_k},
+    const latent_kind keys = {w->wk,
+                              {costs_of_basis(s, costs), first_token_of_keys},
+                              s->groups_k,
+                              s->rank_k},
                       values = {w->wv, {NULL, first_token_of_values}, s->groups_v, s->rank_v};
     if (keep_cost(s, costs, w, err) == XQ_OK &&
         factor_stream(s, m, &keys, &w->uk, &w->ak, &lost[0], err) == XQ_OK)

@@ -25,14 +25,21 @@ static void add(layer_part *parts, int *count, bool there, const char *name, int
                 size_t member)
 {
     if (there)
-        parts[(*count)++] = (layer_part){name, rows, cols, member, false};
+        parts[(*count)++] = (layer_part){name, rows, cols, member, false, false};
 }
 
 static void add_vector(layer_part *parts, int *count, bool there, const char *name, int length,
                        size_t member)
 {
     if (there)
-        parts[(*count)++] = (layer_part){name, 1, length, member, true};
+        parts[(*count)++] = (layer_part){name, 1, length, member, true, true};
+}
+
+/* A shorter type's rounding could make some errors cost less than nothing. */
+static void add_costs(const layer_shape *s, layer_part *parts, int *count)
+{
+    parts[(*count)++] =
+        (layer_part){"k_cost", s->kv_width, s->head_dim, offsetof(layer_weights, k_cost), false, true};
 }
 
 static void add_vectors(const layer_shape *s, layer_part *parts, int *count)
@@ -55,8 +62,8 @@ int layer_parts(const layer_shape *s, layer_part parts[LAYER_MOST_PARTS])
     add(parts, &count, latent, "uv", d, s->rank_v, offsetof(layer_weights, uv));
     add(parts, &count, factored, "av", rv, s->kv_width, offsetof(layer_weights, av));
     add(parts, &count, s->method == LAYER_LATENT_CL, "ukv", d, s->rank_k, offsetof(layer_weights, ukv));
-    add_vector(parts, &count, latent && s->feedback, "k_cost", s->kv_width,
-               offsetof(layer_weights, k_cost));
+    if (latent && s->feedback)
+        add_costs(s, parts, &count);
     add_vectors(s, parts, &count);
     return count;
 }

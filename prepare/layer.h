@@ -23,7 +23,7 @@ typedef struct layer_weights {
                                  x: [d, d], [d, dkv], none, [d, dkv] */
     float *ukv;               /* latent-cl: [d, rank_k] */
     float *bk, *bv;           /* [dkv] */
-    float *k_cost;            /* [dkv]: latents with feedback */
+    float *k_cost;            /* [dkv, dh]: latents with feedback */
     float *k_norm;            /* [dh], or [dkv] */
     float *sinks;             /* [H] */
 } layer_weights;
@@ -33,7 +33,8 @@ typedef struct layer_part {
     const char *name;
     int rows, cols; /* of a vector: one row */
     size_t member;  /* offset of its pointer in `weights` */
-    bool is_vector; /* small, and always used in f32 */
+    bool is_vector;
+    bool keep_f32; /* small, and always used in f32: vectors, and what errors cost */
 } layer_part;
 enum { LAYER_MOST_PARTS = 9 };
 int layer_parts(const layer_shape *shape, layer_part parts[LAYER_MOST_PARTS]);

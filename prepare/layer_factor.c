@@ -33,15 +33,16 @@ static xq_status make_joint(const layer_shape *s, layer_weights *w, double *lost
     return factor_joint(&shape, w->wk, w->wv, w->ukv, lost, err);
 }
 
-/* Nothing is known of what errors of keys cost. */
+/* Nothing is known of what errors of keys cost: all dimensions are alike. */
 static xq_status make_cost(const layer_shape *s, layer_weights *w, error *err)
 {
     if (!s->feedback || w->k_cost)
         return XQ_OK;
-    if (!(w->k_cost = matrix(1, s->kv_width)))
+    const size_t dh = (size_t)s->head_dim, count = (size_t)s->kv_width * dh;
+    if (!(w->k_cost = matrix(s->kv_width, s->head_dim)))
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for factors");
-    for (int i = 0; i < s->kv_width; i++)
-        w->k_cost[i] = 1;
+    for (size_t i = 0; i < count; i++)
+        w->k_cost[i] = i % dh == i / dh % dh;
     return XQ_OK;
 }
 

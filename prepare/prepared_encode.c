@@ -59,7 +59,7 @@ static xq_status convert_all(const char *path, int layer, const layer_shape *sha
         if (!values)
             return error_set(err, XQ_ERROR_ARGUMENT, "file", "%s: layer %d: %s is missing", path, layer,
                              parts[i].name);
-        convert(path, layer, &parts[i], parts[i].is_vector ? TENSOR_F32 : type, values,
+        convert(path, layer, &parts[i], parts[i].keep_f32 ? TENSOR_F32 : type, values,
                 layer_member(rounded, &parts[i]), &data[i], err);
         if (type == TENSOR_OTHER) { /* they were made to be checked */
             free(data[i]);

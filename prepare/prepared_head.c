@@ -179,8 +179,9 @@ int prepared_tensors(const prepared_head *h, int layer, prepared_tensor out[PREP
     int count = 0, part_count = h->store ? layer_parts(&m->shape, parts) : 0;
     for (int i = 0; i < part_count; i++) {
         const layer_part *p = &parts[i];
-        const tensor vector = {.type_name = "F32", .rank = 1, .shape = {p->cols}},
-                     matrix = {.type_name = h->store, .rank = 2, .shape = {p->rows, p->cols}};
+        const char *type = p->keep_f32 ? "F32" : h->store;
+        const tensor vector = {.type_name = type, .rank = 1, .shape = {p->cols}},
+                     matrix = {.type_name = type, .rank = 2, .shape = {p->rows, p->cols}};
         add(out, &count, layer, i, p->name, p->is_vector ? vector : matrix);
     }
     const tensor packed = {.type_name = "U8", .rank = 1, .shape = {(int64_t)m->packed_bytes}},

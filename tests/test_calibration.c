@@ -101,8 +101,10 @@ static xq_status factor(const char *path, const layer_shape *s, layer_weights *w
     return err->status;
 }
 
-/* z [TOKENS, rank] = x·U as a cache of `bits` holds it; bits 32: exact. */
-static void cache(const layer_shape *s, const float *u, const float *a, int bits, float *z)
+/* z [TOKENS, rank] = x·U as a cache of `bits` holds it, for errors of what A makes of it that cost `cost`
+ * (NULL: all alike); bits 32: exact. */
+static void cache(const layer_shape *s, const float *u, const float *a, const float *cost, int bits,
+                  float *z)
 {
     const int rank = s->rank_k;
     for (int t = 0; t < TOKENS; t++)
@@ -119,7 +121,7 @@ static void cache(const layer_shape *s, const float *u, const float *a, int bits
     format.clip = bits == 2 ? 0.7f : 1;
     static float feedback[DKV * 64 * 2];
     if (bits < 32 && s->feedback) {
-        cr_assert_eq(xq_simulate_feedback(&format, rank, DKV, a, NULL, feedback), XQ_OK);
+        cr_assert_eq(xq_simulate_feedback(&format, rank, DKV, a, DH, cost, feedback), XQ_OK);
         format.feedback = feedback;
     }
     if (bits < 32)
@@ -127,12 +129,12 @@ static void cache(const layer_shape *s, const float *u, const float *a, int bits
 }
 
 /* errors [TOKENS, DKV]: z·A - x·W */
-static void find_errors(const layer_shape *s, const float *w, const float *u, const float *a, int bits,
-                        double (*errors)[DKV])
+static void find_errors(const layer_shape *s, const float *w, const float *u, const float *a,
+                        const float *cost, int bits, double (*errors)[DKV])
 {
     static float z[TOKENS * DKV];
     const int rank = s->rank_k, each = rank / s->groups_k, cols = DKV / s->groups_k;
-    cache(s, u, a, bits, z);
+    cache(s, u, a, cost, bits, z);
     for (int t = 0; t < TOKENS; t++)
         for (int j = 0; j < DKV; j++) {
             errors[t][j] = 0;
@@ -167,19 +169,19 @@ static double errors[TOKENS][DKV];
 static double distance(const layer_shape *s, const float *w, const float *u, const float *a, int bits)
 {
     double difference = 0;
-    find_errors(s, w, u, a, bits, errors);
+    find_errors(s, w, u, a, NULL, bits, errors);
     for (int t = 0; t < TOKENS; t++)
         for (int j = 0; j < DKV; j++)
             difference += errors[t][j] * errors[t][j];
     return difference / size_of_projection(w);
 }
 
-/* Σ (errors of each KV head · direction)² */
-static double distance_along(const layer_shape *s, const float *w, const float *u, const float *a, int bits,
+/* Σ (errors of keys of each KV head · direction)² */
+static double distance_along(const layer_shape *s, const layer_weights *w, const float *cost, int bits,
                              const double *direction)
 {
     double difference = 0;
-    find_errors(s, w, u, a, bits, errors);
+    find_errors(s, wk, w->uk, w->ak, cost, bits, errors);
     for (int t = 0; t < TOKENS; t++)
         for (int h = 0; h < KV; h++) {
             double along = 0;
@@ -241,23 +243,28 @@ Test(calibration, loses_less_with_feedback, .init = fill)
         cr_assert_eq(factor(path, &s, &fed, lost, &err), XQ_OK, "%s", err.message);
         double with = distance(&s, wv, fed.uv, fed.av, bits);
         cr_assert_lt(with, 0.85 * without, "%d bits: %g with, %g without", bits, with, without);
-        for (int i = 0; i < DKV; i++)
-            cr_assert(fed.k_cost[i] > 0 && isfinite(fed.k_cost[i]), "%d: %g", i, (double)fed.k_cost[i]);
+        for (int i = 0; i < DKV * DH; i++)
+            cr_assert((fed.k_cost[i] > 0) == (i % DH == i / DH % DH), "%d: %g", i, (double)fed.k_cost[i]);
         layer_weights_free(&plain);
         layer_weights_free(&fed);
     }
 }
 
 /* Costs of errors whose dimensions belong together, which no dimension's own shows. */
-Test(calibration, errors_fall_where_the_file_says_that_they_cost_little, .init = fill)
+static void draw_direction(double direction[DH])
 {
-    double direction[DH];
     for (int i = 0; i < DH; i++)
         direction[i] = (i % 3 ? 1 : -1) / sqrt(DH);
     for (int h = 0; h < HEADS; h++)
         for (int i = 0; i < DH; i++)
             for (int j = 0; j < DH; j++)
                 k_cost[(h * DH + i) * DH + j] = (float)((i == j) + 200 * direction[i] * direction[j]);
+}
+
+Test(calibration, errors_fall_where_the_file_says_that_they_cost_little, .init = fill)
+{
+    double direction[DH];
+    draw_direction(direction);
     for (int groups = 1; groups <= KV; groups++) {
         const layer_shape s = shape_of(DKV, groups);
         layer_weights with, without;
@@ -265,11 +272,52 @@ Test(calibration, errors_fall_where_the_file_says_that_they_cost_little, .init =
         error err = ERROR_INIT;
         cr_assert_eq(factor(write_costs(DH), &s, &with, lost, &err), XQ_OK, "%s", err.message);
         cr_assert_eq(factor(write_activations(TOKENS, D, true), &s, &without, lost, &err), XQ_OK);
-        double known = distance_along(&s, wk, with.uk, with.ak, 3, direction);
-        double unknown = distance_along(&s, wk, without.uk, without.ak, 3, direction);
+        double known = distance_along(&s, &with, NULL, 3, direction);
+        double unknown = distance_along(&s, &without, NULL, 3, direction);
         cr_assert_lt(known, 0.5 * unknown, "%d groups: %g, not less than half of %g", groups, known,
                      unknown);
         cr_assert_lt(distance(&s, wk, with.uk, with.ak, 32), 1e-8);
+        layer_weights_free(&with);
+        layer_weights_free(&without);
+    }
+}
+
+/* Feedback moves errors out of a direction that no channel stands for alone. */
+Test(calibration, what_the_file_says_of_costs_is_fed_back, .init = fill)
+{
+    double direction[DH], lost[2];
+    layer_shape s = shape_of(DKV, 1);
+    layer_weights fed;
+    error err = ERROR_INIT;
+    s.feedback = true;
+    draw_direction(direction);
+    cr_assert_eq(factor(write_costs(DH), &s, &fed, lost, &err), XQ_OK, "%s", err.message);
+    for (int i = 0; i < DKV; i++)
+        for (int j = 0; j < DH; j++) { /* of two query heads */
+            double cost = 2 * (k_cost[i % DH * DH + j]);
+            cr_assert_float_eq(fed.k_cost[i * DH + j], cost, 1e-5, "%d, %d", i, j);
+        }
+    double with = distance_along(&s, &fed, fed.k_cost, 3, direction);
+    double without = distance_along(&s, &fed, NULL, 3, direction);
+    cr_assert_lt(with, 0.5 * without, "%g with, %g without", with, without);
+    layer_weights_free(&fed);
+}
+
+/* Of a lower rank, costs say what is left out. */
+Test(calibration, with_feedback_coordinates_are_made_for_the_spread_alone, .init = fill)
+{
+    double direction[DH], lost[2];
+    draw_direction(direction);
+    for (int rank = DKV; rank >= DKV / 2; rank -= DKV / 2) {
+        layer_shape s = shape_of(rank, 1);
+        layer_weights with, without;
+        error err = ERROR_INIT;
+        s.feedback = true;
+        cr_assert_eq(factor(write_costs(DH), &s, &with, lost, &err), XQ_OK, "%s", err.message);
+        cr_assert_eq(factor(write_activations(TOKENS, D, true), &s, &without, lost, &err), XQ_OK);
+        const size_t bytes = sizeof *with.uk * (size_t)(D * rank);
+        cr_assert_eq(memcmp(with.uk, without.uk, bytes) == 0, rank == DKV, "rank %d", rank);
+        cr_assert_eq(memcmp(with.uv, without.uv, bytes), 0);
         layer_weights_free(&with);
         layer_weights_free(&without);
     }
@@ -305,6 +353,8 @@ Test(calibration, what_cannot_be_used_is_refused_by_name, .init = fill)
     refuses(write_activations(TOKENS, D - 1, true), &s, XQ_ERROR_FORMAT, "x.0");
     refuses(write_activations(20, D, true), &s, XQ_ERROR_FORMAT, "at least 64");
     refuses(write_costs(DH - 1), &s, XQ_ERROR_FORMAT, "k_cost.0");
+    k_cost[3 * DH + 1] = 1;
+    refuses(write_costs(DH), &s, XQ_ERROR_ARGUMENT, "k_cost.0[1, 3] is 0; costs must be symmetric");
     const char *path = write_activations(TOKENS, D, true);
     s.rotation = false;
     refuses(path, &s, XQ_ERROR_UNSUPPORTED, "cache.rotation");

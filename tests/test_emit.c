@@ -149,6 +149,19 @@ Test(emit, the_folder_holds_what_the_readme_says, .timeout = 300)
     free(layout);
 }
 
+Test(emit, weights_that_may_be_left_out_are_not_in_the_example, .timeout = 300)
+{
+    const char *folder =
+        emit(spec_file("\"cache\": {\"method\": \"latent\", \"feedback\": true}"), "fed", "--arch sm_80");
+    size_t size;
+    char *readme = files_read(files_path(folder, "README.md"), &size),
+         *example = files_read(files_path(folder, "example.c"), &size);
+    cr_expect(strstr(readme, "| `k_cost` | [128, 64] |"), "%s", readme);
+    cr_expect(strstr(example, "weights.ak") && !strstr(example, "k_cost"), "%s", example);
+    free(readme);
+    free(example);
+}
+
 Test(emit, twice_gives_the_same_bytes, .timeout = 300)
 {
     const char *spec = spec_file(LATENT);

@@ -2,6 +2,7 @@
  * The kernel's bytes are those of tests/test_append.c. */
 #include "../runtime/base/half.h"
 #include "../runtime/base/random.h"
+#include "../runtime/host/cost.h"
 #include "../runtime/host/feedback.h"
 #include "../runtime/host/quantizer.h"
 
@@ -14,27 +15,45 @@
 /* A stream and what it is multiplied by. */
 typedef struct problem {
     feedback_stream s;
-    int cols, stored, groups;
-    float *a, *cost, *feedback;
+    int cols, block, stored, groups;
+    float *a, *cost, *feedback; /* cost: [cols, block], or NULL */
 } problem;
 
-/* `decay`: row i of a is smaller by exp(-decay * i / rank), and rows are mixtures of each other. */
-static problem problem_make(random_stream *r, int latents, int rank, int group, bool with_cost, float decay)
+/* cost [cols, block]: what is random in size, and mixes the columns of a block. */
+static float *make_costs(random_stream *r, int cols, int block)
 {
-    problem p = {.s = {latents, rank, (rank + 63) / 64 * 64, group}, .cols = latents * 48};
+    float *cost = malloc(sizeof *cost * (size_t)(cols * block)), *root = malloc(sizeof *root * 48 * 48);
+    for (int first = 0; first < cols; first += block) {
+        for (int i = 0; i < block * block; i++)
+            root[i] = random_normal(r) * expf(random_normal(r));
+        for (int i = 0; i < block; i++)
+            for (int j = 0; j < block; j++) {
+                float *sum = &cost[(first + i) * block + j];
+                *sum = 0;
+                for (int k = 0; k < block; k++)
+                    *sum += root[k * block + i] * root[k * block + j];
+            }
+    }
+    free(root);
+    return cost;
+}
+
+/* `block`: of costs; 0: none. `decay`: row i of a is smaller by exp(-decay * i / rank), and rows are
+ * mixtures of each other. */
+static problem problem_make(random_stream *r, int latents, int rank, int group, int block, float decay)
+{
+    problem p = {.s = {latents, rank, (rank + 63) / 64 * 64, group}, .cols = latents * 48, .block = block};
     p.stored = latents * p.s.latent_width;
     p.groups = latents * ((p.s.latent_width + group - 1) / group);
     p.a = malloc(sizeof *p.a * (size_t)(rank * p.cols));
-    p.cost = with_cost ? malloc(sizeof *p.cost * (size_t)p.cols) : NULL;
+    p.cost = block ? make_costs(r, p.cols, block) : NULL;
     for (int i = 0; i < rank; i++)
         for (int c = 0; c < p.cols; c++)
             p.a[i * p.cols + c] =
                 random_normal(r) *
                 expf(-decay * (float)(c % 48) / 48); /* columns alike in all rows: they correlate */
-    for (int c = 0; with_cost && c < p.cols; c++)
-        p.cost[c] = expf(random_normal(r));
     p.feedback = malloc(sizeof *p.feedback * (size_t)(p.groups * group * group));
-    const feedback_source source = {p.a, p.cost, p.cols};
+    const feedback_source source = {p.a, p.cost, p.cols, block};
     cr_assert_eq(feedback_groups(&p.s), p.groups);
     cr_assert(feedback_make(&p.s, &source, 1, p.feedback));
     return p;
@@ -55,13 +74,15 @@ static bool is_data(const problem *p, int channel)
 /* What errors of two stored channels cost together. */
 static double joint_cost(const problem *p, int i, int j)
 {
-    const int latent = i / p->s.latent_width, cols = p->cols / p->s.latents;
+    const int latent = i / p->s.latent_width, cols = p->cols / p->s.latents, block = p->cost ? p->block : 1;
     double sum = 0;
     if (!is_data(p, i) || !is_data(p, j) || j / p->s.latent_width != latent)
         return 0;
     for (int c = latent * cols; c < (latent + 1) * cols; c++)
-        sum += (double)p->a[i % p->s.latent_width * p->cols + c] *
-               (double)p->a[j % p->s.latent_width * p->cols + c] * (p->cost ? (double)p->cost[c] : 1);
+        for (int k = 0; k < block; k++)
+            sum += (double)p->a[i % p->s.latent_width * p->cols + c] *
+                   (double)p->a[j % p->s.latent_width * p->cols + c / block * block + k] *
+                   (p->cost ? (double)p->cost[c * block + k] : 1);
     return sum;
 }
 
@@ -115,13 +136,12 @@ static void expect_no_slope(const problem *p, int group, int i, random_stream *r
 Test(feedback, later_channels_make_up_for_errors_as_well_as_they_can)
 {
     static const struct {
-        int latents, rank, group;
-        bool cost;
-    } cases[] = {{1, 40, 64, false},  {1, 128, 128, true}, {2, 64, 128, true},
-                 {3, 50, 128, false}, {2, 96, 32, true},   {2, 180, 128, true}};
+        int latents, rank, group, block;
+    } cases[] = {{1, 40, 64, 0},  {1, 128, 128, 1}, {2, 64, 128, 48}, {3, 50, 128, 0},
+                 {2, 96, 32, 24}, {2, 180, 128, 1}, {1, 128, 64, 16}};
     random_stream r = random_begin(5, 1);
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
-        problem p = problem_make(&r, cases[c].latents, cases[c].rank, cases[c].group, cases[c].cost, 1);
+        problem p = problem_make(&r, cases[c].latents, cases[c].rank, cases[c].group, cases[c].block, 1);
         for (int g = 0; g < p.groups; g++)
             for (int i = 1; i < p.s.group; i += 13)
                 expect_no_slope(&p, g, i, &r);
@@ -132,7 +152,7 @@ Test(feedback, later_channels_make_up_for_errors_as_well_as_they_can)
 Test(feedback, goes_to_later_channels_of_the_same_latent_alone)
 {
     random_stream r = random_begin(6, 1);
-    problem p = problem_make(&r, 3, 50, 128, true, 1);
+    problem p = problem_make(&r, 3, 50, 128, 16, 1);
     int some = 0;
     for (int g = 0; g < p.groups; g++)
         for (int j = 0; j < p.s.group; j++)
@@ -188,16 +208,19 @@ static double mean_cost(const problem *p, quantizer q, int rows)
 
 Test(feedback, makes_errors_cost_less)
 {
-    random_stream r = random_begin(7, 1);
-    problem p = problem_make(&r, 1, 128, 128, true, 2);
-    for (int bits = 2; bits <= 8; bits += bits == 4 ? 4 : 1) {
-        quantizer q = {.bits = bits, .group = 128, .rank = 128, .latent_width = 128};
-        double plain = mean_cost(&p, q, 12);
-        q.feedback = p.feedback;
-        double fed = mean_cost(&p, q, 12);
-        cr_expect_lt(fed, 0.5 * plain, "%d bits: %g with, %g without", bits, fed, plain);
+    for (int block = 1; block <= 24; block += 23) {
+        random_stream r = random_begin(7, 1);
+        problem p = problem_make(&r, 1, 128, 128, block, 2);
+        for (int bits = 2; bits <= 8; bits += bits == 4 ? 4 : 1) {
+            quantizer q = {.bits = bits, .group = 128, .rank = 128, .latent_width = 128};
+            double plain = mean_cost(&p, q, 12);
+            q.feedback = p.feedback;
+            double fed = mean_cost(&p, q, 12);
+            cr_expect_lt(fed, 0.5 * plain, "blocks of %d, %d bits: %g with, %g without", block, bits, fed,
+                         plain);
+        }
+        problem_free(&p);
     }
-    problem_free(&p);
 }
 
 /* Codes of quantizer_encode, read as kernels do, and what xq_simulate_cache says that they are. */
@@ -208,7 +231,7 @@ Test(feedback, both_quantizers_agree_bit_for_bit)
     random_stream r = random_begin(9, 1);
     for (size_t c = 0; c < 2 * sizeof shapes / sizeof shapes[0]; c++) {
         const int *shape = shapes[c / 2];
-        problem p = problem_make(&r, shape[0], shape[1], shape[2], false, 1);
+        problem p = problem_make(&r, shape[0], shape[1], shape[2], 0, 1);
         for (int bits = 2; bits <= 8; bits += bits == 4 ? 4 : 1) {
             quantizer q = {.bits = bits,
                            .group = (size_t)shape[2],
@@ -259,24 +282,23 @@ Test(feedback, both_quantizers_agree_bit_for_bit)
 Test(feedback, the_interface_gives_the_same_and_refuses_what_makes_no_sense)
 {
     random_stream r = random_begin(10, 1);
-    problem p = problem_make(&r, 2, 64, 64, true, 1); /* as groups of 128 are in latents of 64 */
+    problem p = problem_make(&r, 2, 64, 64, 16, 1); /* as groups of 128 are in latents of 64 */
     float *got = malloc(sizeof *got * 2 * 64 * 64);
     xq_quantizer q = XQ_QUANTIZER_INIT;
     q.bits = 2, q.group = 128, q.latents = 2;
-    cr_expect_eq(xq_simulate_feedback(&q, 128, p.cols, p.a, p.cost, got), XQ_OK);
+    cr_expect_eq(xq_simulate_feedback(&q, 128, p.cols, p.a, 16, p.cost, got), XQ_OK);
     cr_expect_eq(memcmp(got, p.feedback, sizeof *got * 2 * 64 * 64), 0);
-    cr_expect_eq(xq_simulate_feedback(NULL, 128, p.cols, p.a, p.cost, got), XQ_ERROR_ARGUMENT);
-    cr_expect_eq(xq_simulate_feedback(&q, 127, p.cols, p.a, p.cost, got), XQ_ERROR_ARGUMENT);
-    cr_expect_eq(xq_simulate_feedback(&q, 128, 95, p.a, p.cost, got), XQ_ERROR_ARGUMENT);
-    cr_expect_eq(xq_simulate_feedback(&q, 128, 0, p.a, p.cost, got), XQ_ERROR_ARGUMENT);
-    cr_expect_eq(xq_simulate_feedback(&q, 128, p.cols, NULL, p.cost, got), XQ_ERROR_ARGUMENT);
-    cr_expect_eq(xq_simulate_feedback(&q, 128, p.cols, p.a, p.cost, NULL), XQ_ERROR_ARGUMENT);
-    p.cost[3] = -1;
-    cr_expect_eq(xq_simulate_feedback(&q, 128, p.cols, p.a, p.cost, got), XQ_ERROR_ARGUMENT);
-    p.cost[3] = NAN;
-    cr_expect_eq(xq_simulate_feedback(&q, 128, p.cols, p.a, p.cost, got), XQ_ERROR_ARGUMENT);
+    cr_expect_eq(xq_simulate_feedback(NULL, 128, p.cols, p.a, 16, p.cost, got), XQ_ERROR_ARGUMENT);
+    cr_expect_eq(xq_simulate_feedback(&q, 127, p.cols, p.a, 16, p.cost, got), XQ_ERROR_ARGUMENT);
+    cr_expect_eq(xq_simulate_feedback(&q, 128, 95, p.a, 16, p.cost, got), XQ_ERROR_ARGUMENT);
+    cr_expect_eq(xq_simulate_feedback(&q, 128, 0, p.a, 16, p.cost, got), XQ_ERROR_ARGUMENT);
+    cr_expect_eq(xq_simulate_feedback(&q, 128, p.cols, NULL, 16, p.cost, got), XQ_ERROR_ARGUMENT);
+    cr_expect_eq(xq_simulate_feedback(&q, 128, p.cols, p.a, 16, p.cost, NULL), XQ_ERROR_ARGUMENT);
+    cr_expect_eq(xq_simulate_feedback(&q, 128, p.cols, p.a, 0, p.cost, got), XQ_ERROR_ARGUMENT);
+    cr_expect_eq(xq_simulate_feedback(&q, 128, p.cols, p.a, 32, p.cost, got), XQ_ERROR_ARGUMENT);
+    cr_expect_eq(xq_simulate_feedback(&q, 128, p.cols, p.a, 96, p.cost, got), XQ_ERROR_ARGUMENT);
     p.a[5] = INFINITY;
-    cr_expect_eq(xq_simulate_feedback(&q, 128, p.cols, p.a, NULL, got), XQ_ERROR_ARGUMENT);
+    cr_expect_eq(xq_simulate_feedback(&q, 128, p.cols, p.a, 0, NULL, got), XQ_ERROR_ARGUMENT);
     float x[128] = {0};
     q.feedback = p.feedback;
     cr_expect_eq(xq_simulate_cache(&q, 1, 128, x, x), XQ_OK);
@@ -288,4 +310,38 @@ Test(feedback, the_interface_gives_the_same_and_refuses_what_makes_no_sense)
     cr_expect_eq(xq_simulate_cache(&q, 1, 128, x, x), XQ_ERROR_ARGUMENT);
     free(got);
     problem_free(&p);
+}
+
+/* ---------------------------------------------------------------- costs */
+
+static void expect_refused(const float *cost, int block, const char *text)
+{
+    error err = ERROR_INIT;
+    cr_expect_not(cost_check("cost", cost, 6, block, &err), "%s", text);
+    cr_expect(strstr(err.message, text), "'%s' is not in: %s", text, err.message);
+    cr_expect_str_eq(err.field, "cost");
+    error_clear(&err);
+}
+
+Test(feedback, costs_are_symmetric_and_positive_semidefinite)
+{
+    const float good[] = {2, -1, 0, -1, 2, -1, 0, -1, 2, /* */ 1, 1, 1, 1, 1, 1, 1, 1, 1}, zero[18] = {0};
+    float bad[18];
+    error err = ERROR_INIT;
+    cr_expect(cost_check("cost", good, 6, 3, &err), "%s", err.message);
+    cr_expect(cost_check("cost", zero, 6, 3, &err), "%s", err.message);
+    cr_expect(cost_check("cost", zero, 6, 1, &err), "%s", err.message);
+    memcpy(bad, good, sizeof bad);
+    bad[11] = 0.9f;
+    expect_refused(bad, 3, "cost[3, 2] is 0.9; costs must be symmetric");
+    bad[15] = 0.9f;
+    expect_refused(bad, 3, "cost is not positive semidefinite: rows 3 to 5");
+    bad[3] = NAN;
+    expect_refused(bad, 3, "cost[1, 0] is nan; costs must be finite");
+    bad[0] = -2;
+    expect_refused(bad, 3, "cost[0, 0] is -2; costs must be at least 0 on the diagonal");
+    memcpy(bad, zero, sizeof bad);
+    bad[1] = bad[3] = 1e-3f;
+    expect_refused(bad, 3, "not positive semidefinite: rows 0 to 1");
+    expect_refused((const float[]){1, 0, INFINITY, 1, 1, 1}, 1, "cost[2, 0] is inf");
 }

@@ -445,7 +445,7 @@ class Weights(unittest.TestCase):
         self.assertEqual(shapes(method="latent", rank_k=40, rank_v=64, groups_k=2, groups_v=1), {
             "uk": (D, 40), "ak": (20, DKV), "uv": (D, 64), "av": (64, DKV)})
         self.assertEqual(shapes(method="latent-cl", rank_k=64), {"wk": (D, DKV), "wv": (D, DKV), "ukv": (D, 64)})
-        self.assertEqual(shapes(method="latent", feedback=True)["k_cost"], (DKV,))
+        self.assertEqual(shapes(method="latent", feedback=True)["k_cost"], (DKV, HEAD_DIM))
         self.assertEqual(shapes(method="x", rotation=False, model={"attention_bias": True, "qk_norm": "row"}), {
             "wk": (D, DKV), "wv": (D, DKV), "bk": (DKV,), "bv": (DKV,), "k_norm": (DKV,)})
 

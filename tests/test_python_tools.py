@@ -136,8 +136,20 @@ class Simulation(unittest.TestCase):
         self.assertEqual(feedback.shape, (2, 64, 64))
         errors = [numpy.square((xq.simulate_cache(x, feedback=f, **numbers) - x) @ a).mean() for f in (None, feedback)]
         self.assertLess(errors[1], 0.8 * errors[0])
-        cost = numpy.ones(128)
-        numpy.testing.assert_array_equal(xq.simulate_feedback(a, width=128, cost=cost, **numbers), feedback)
+        for cost in (numpy.ones(128), numpy.tile(numpy.eye(32), (4, 1))):
+            numpy.testing.assert_array_equal(xq.simulate_feedback(a, width=128, cost=cost, **numbers), feedback)
+
+    def test_feedback_counts_what_errors_cost_together(self):
+        x, a = self.x(200), random_weights()["wk"]
+        direction = numpy.linspace(-1, 1, 64)
+        cost = numpy.tile(numpy.eye(64) + 50 * numpy.outer(direction, direction), (2, 1))
+        numbers = dict(bits=2, group=64)
+        errors = []
+        for costs in (None, cost):
+            feedback = xq.simulate_feedback(a, width=128, cost=costs, **numbers)
+            lost = (xq.simulate_cache(x, feedback=feedback, **numbers) - x) @ a
+            errors.append(numpy.square(lost.reshape(-1, 2, 64) @ direction).mean())
+        self.assertLess(errors[1], 0.5 * errors[0])
 
     def test_rounded_weights(self):
         w = random_weights()["wk"]
@@ -151,8 +163,15 @@ class Simulation(unittest.TestCase):
                              ("bits", lambda: xq.simulate_cache(x, bits=5)),
                              ("a: it has 128 rows; valid: 64",
                               lambda: xq.simulate_feedback(self.x(128), width=64, bits=4, group=32)),
-                             (r"cost: its shape is \[3\]; valid: \[128\]",
+                             (r"cost: its shape is \[3\]; valid: \[128\] and \[128, block\]",
                               lambda: xq.simulate_feedback(self.x(128), width=128, bits=4, group=32, cost=numpy.ones(3))),
+                             ("cost: its shape is",
+                              lambda: xq.simulate_feedback(self.x(128), width=128, bits=4, group=32, cost=numpy.ones(()))),
+                             ("block is 3",
+                              lambda: xq.simulate_feedback(self.x(128), width=128, bits=4, group=32, cost=numpy.ones((128, 3)))),
+                             ("cost is not positive semidefinite",
+                              lambda: xq.simulate_feedback(self.x(128), width=128, bits=4, group=32,
+                                                           cost=numpy.tile([[1.0, 2.0], [2.0, 1.0]], (64, 1)))),
                              ("feedback: it has 3 elements; valid: 4096",
                               lambda: xq.simulate_cache(x, bits=4, group=32, feedback=numpy.ones(3))),
                              ("w", lambda: xq.simulate_weights(numpy.full((2, 2), numpy.inf), "f16"))):

@@ -220,15 +220,20 @@ Test(simulate, a_refusal_names_the_argument)
     expect_refusal(xq_simulate_cache(&good, 1, 64, NULL, x), "x", "must not be NULL");
     expect_refusal(xq_simulate_cache(&good, 1, 64, x, NULL), "x_hat", "must not be NULL");
 
-    expect_refusal(xq_simulate_feedback(&good, 64, 0, x, NULL, x), "cols", "valid: 1 to");
-    expect_refusal(xq_simulate_feedback(&good, 64, 2, NULL, NULL, x), "a", "must not be NULL");
-    expect_refusal(xq_simulate_feedback(&good, 64, 2, x, NULL, NULL), "feedback", "must not be NULL");
+    expect_refusal(xq_simulate_feedback(&good, 64, 0, x, 1, NULL, x), "cols", "valid: 1 to");
+    expect_refusal(xq_simulate_feedback(&good, 64, 2, NULL, 1, NULL, x), "a", "must not be NULL");
+    expect_refusal(xq_simulate_feedback(&good, 64, 2, x, 1, NULL, NULL), "feedback", "must not be NULL");
     cost[1] = -1;
-    expect_refusal(xq_simulate_feedback(&good, 64, 2, x, cost, x), "cost", "cost[1] is -1");
-    expect_refusal(xq_simulate_feedback(&good, 2, 2, w, NULL, x), "a", "a[0, 1] is nan");
+    expect_refusal(xq_simulate_feedback(&good, 64, 2, x, 1, cost, x), "cost", "cost[1, 0] is -1");
+    expect_refusal(xq_simulate_feedback(&good, 2, 2, w, 1, NULL, x), "a", "a[0, 1] is nan");
+    cost[1] = 1;
+    expect_refusal(xq_simulate_feedback(&good, 64, 2, x, 3, cost, x), "block", "is 3; valid: 1 to 2");
+    expect_refusal(xq_simulate_feedback(&good, 64, 3, x, 2, cost, x), "block",
+                   "does not divide the columns of a latent, 3");
     bad = good;
     bad.latents = 2;
-    expect_refusal(xq_simulate_feedback(&bad, 64, 3, x, NULL, x), "cols", "quantizer.latents, 2");
+    expect_refusal(xq_simulate_feedback(&bad, 64, 2, x, 2, cost, x), "block", "valid: 1 to 1");
+    expect_refusal(xq_simulate_feedback(&bad, 64, 3, x, 1, NULL, x), "cols", "quantizer.latents, 2");
 
     expect_refusal(xq_simulate_weights("f8", 2, 2, w, x), "type", "is 'f8'; valid: f16, bf16, int8, e4m3");
     expect_refusal(xq_simulate_weights(NULL, 2, 2, w, x), "type", "must not be NULL");

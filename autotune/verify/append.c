@@ -152,7 +152,7 @@ static xq_status make_feedback(verify_check *k, error *err)
         return XQ_OK;
     const int dkv = spec->kv_heads * spec->head_dim;
     const feedback_stream s = {k->s->latents, k->s->rank, k->s->latent_width, (int32_t)k->s->format.group};
-    const feedback_source of_k = {w->ak, w->k_cost, dkv}, of_v = {w->av, NULL, dkv};
+    const feedback_source of_k = {w->ak, w->k_cost, dkv, spec->head_dim}, of_v = {.a = w->av, .cols = dkv};
     const feedback_source sources[] = {k->stream ? of_v : of_k, of_v};
     const size_t group = k->s->format.group;
     k->feedback = malloc(sizeof *k->feedback * (size_t)feedback_groups(&s) * group * group);

@@ -103,7 +103,7 @@ static inline int case_first_attended(const case_shape *shape)
 typedef struct case_weights {
     float *wk, *wv;           /* [hidden, dkv] */
     float *uk, *ak, *uv, *av; /* latent; rotated x: no uv */
-    float *k_cost;            /* latent with feedback: [dkv] */
+    float *k_cost;            /* latent with feedback: [dkv, head_dim] */
     float *ukv;               /* latent-cl */
     float *bk, *bv, *k_norm, *sinks;
 } case_weights;

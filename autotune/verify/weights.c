@@ -23,6 +23,26 @@ static float *draw_vector(random_stream *r, int count, float mean, float deviati
     return v;
 }
 
+/* Blocks [dkv, head_dim], each a diagonal and a few directions that cost more: positive semidefinite. */
+static float *draw_costs(random_stream *r, int dkv, int head_dim)
+{
+    enum { DIRECTIONS = 4 };
+    float *m = draw_vector(r, dkv * head_dim, 0, 0), *directions = draw_vector(r, DIRECTIONS * dkv, 0, 1);
+    for (int i = 0; m && directions && i < dkv; i++) {
+        const int head = i / head_dim * head_dim;
+        for (int d = 0; d < DIRECTIONS; d++)
+            for (int j = 0; j < head_dim; j++)
+                m[i * head_dim + j] += directions[d * dkv + i] * directions[d * dkv + head + j];
+        m[i * head_dim + i % head_dim] += exp2f(random_normal(r));
+    }
+    if (!directions) {
+        free(m);
+        m = NULL;
+    }
+    free(directions);
+    return m;
+}
+
 /* Columns of length one that are orthogonal to each other (Gram and Schmidt, twice for rounding's sake). */
 static void make_orthonormal(float *m, int rows, int cols)
 {
@@ -127,9 +147,7 @@ xq_status case_weights_draw(random_stream *r, const case_spec *spec, case_weight
         complete = complete && w->uk && w->ak && w->uv && w->av;
     }
     if (spec->latent && !verify_chosen(&spec->choice, AXIS_FEEDBACK, "no")) {
-        w->k_cost = draw_vector(r, dkv, 0, 1);
-        for (int i = 0; w->k_cost && i < dkv; i++)
-            w->k_cost[i] *= w->k_cost[i];
+        w->k_cost = draw_costs(r, dkv, spec->head_dim);
         complete = complete && w->k_cost;
     }
     if (spec->rotated) {

@@ -343,9 +343,9 @@ static void round_weights(const host *h, host_layer *l, const format *f, const x
     l->weights.ukv = rounded(l, 6, u_type, from->ukv, d, rk);
 }
 
-/* What errors of a stream's channels add to later ones. `a`, `cost`: of what the stream is multiplied by,
- * [rank, cols]. */
-static void feed_back(host_layer *l, const format *f, int stream, int cols, const float *a,
+/* What errors of a stream's channels add to later ones. a [rank, cols] is what the stream is multiplied by,
+ * cost [cols, block] what errors of its columns cost. */
+static void feed_back(host_layer *l, const format *f, int stream, int cols, const float *a, int block,
                       const float *cost)
 {
     xq_quantizer *q = &l->quantizer[stream];
@@ -353,7 +353,7 @@ static void feed_back(host_layer *l, const format *f, int stream, int cols, cons
                  padded = ((size_t)f->stream[stream].width / latents + 63) / 64 * 64,
                  groups = latents * ((padded + group - 1) / group);
     l->feedback[stream] = room(groups * group * group, sizeof(float)); /* group is at most a latent here */
-    check(NULL, xq_simulate_feedback(q, f->stream[stream].width, cols, a, cost, l->feedback[stream]),
+    check(NULL, xq_simulate_feedback(q, f->stream[stream].width, cols, a, block, cost, l->feedback[stream]),
           "xq_simulate_feedback");
     q->feedback = l->feedback[stream];
 }
@@ -362,8 +362,8 @@ static void make_feedback(const host *h, host_layer *l, const format *f, const x
 {
     const size_t d = (size_t)h->config->hidden, dkv = (size_t)dkv_of(h);
     if (f->latent) {
-        feed_back(l, f, 0, (int)dkv, from->ak, from->k_cost);
-        feed_back(l, f, 1, (int)dkv, from->av, NULL);
+        feed_back(l, f, 0, (int)dkv, from->ak, h->config->head_dim, from->k_cost);
+        feed_back(l, f, 1, (int)dkv, from->av, 1, NULL);
         return;
     }
     float *both = room(2 * d * dkv, sizeof *both); /* ak and av side by side */
@@ -371,7 +371,7 @@ static void make_feedback(const host *h, host_layer *l, const format *f, const x
         memcpy(both + 2 * i * dkv, from->ak + i * dkv, sizeof *both * dkv);
         memcpy(both + (2 * i + 1) * dkv, from->av + i * dkv, sizeof *both * dkv);
     }
-    feed_back(l, f, 0, (int)(2 * dkv), both, NULL);
+    feed_back(l, f, 0, (int)(2 * dkv), both, 1, NULL);
     free(both);
 }
 

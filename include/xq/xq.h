@@ -384,8 +384,9 @@ XQ_API const char *xq_plan_spec(const xq_plan *plan);
  *     dkv];
  *     the columns of a KV head multiply the latents of its group.
  *   - method latent-cl: wk, wv [d, dkv], ukv [d, rank_k] with orthonormal columns.
- *   - method latent with cache.feedback, optionally: k_cost [dkv]: of each dimension of the keys, what a
- *     squared error costs against that of others; at least 0.
+ *   - method latent with cache.feedback, optionally: k_cost [dkv, dh], a symmetric and positive
+ *     semidefinite matrix for each KV head: an error e of its keys (before their norm and RoPE) costs
+ *     eᵀ·M·e; NULL: M = 1.
  *   - where the model has them: bk, bv [dkv]; k_norm [dh] (qk_norm "row": [dkv]), the factors as multiplied
  *     (Gemma: 1 + w); sinks [H]. */
 typedef struct xq_weights {
@@ -396,7 +397,7 @@ typedef struct xq_weights {
     const float *ukv;            /* x to the joint latent of latent-cl */
     const float *bk, *bv;        /* biases of the projections */
     const float *k_norm, *sinks; /* factors of the norm of keys; attention sinks */
-    const float *k_cost;         /* weights of errors, for cache.feedback */
+    const float *k_cost;         /* what errors of keys cost, for cache.feedback */
 } xq_weights;
 #define XQ_WEIGHTS_INIT XQ_SIZED(xq_weights)
 
@@ -635,13 +636,15 @@ XQ_API xq_status xq_simulate_cache(const xq_quantizer *quantizer, int64_t rows, 
 
 /* What append feeds back of a stream of rows of `width` values, with this quantizer's group and latents,
  * whose `feedback` it then is. a [width / latents, cols]: what the stream is multiplied by, as the caller
- * gives it to xq_plan_pack_weights (of method x, ak and av side by side); cost [cols]: of squared errors of
- * its columns (for keys k_cost); NULL: all alike. feedback: groups * group * group f32. Here
+ * gives it to xq_plan_pack_weights (of method x, ak and av side by side); cost [cols, block]: row c holds
+ * what errors of column c cost together with errors of each column of its block (for keys k_cost, in blocks
+ * of dh); block 1: of squared errors alone; NULL: all columns alike, and block is not used. block divides
+ * the columns of a latent. feedback: groups * group * group f32. Here
  * `group` is the quantizer's, though no more than a latent as stored where there are several, and `groups`
  * counts those of a row: latents * ceil(latent as stored / group). Errors: XQ_ERROR_ARGUMENT, also for NaN
- * and infinity; XQ_ERROR_MEMORY. */
+ * and infinity, and for costs that are not symmetric or not positive semidefinite; XQ_ERROR_MEMORY. */
 XQ_API xq_status xq_simulate_feedback(const xq_quantizer *quantizer, int64_t width, int64_t cols,
-                                      const float *a, const float *cost, float *feedback);
+                                      const float *a, int64_t block, const float *cost, float *feedback);
 
 /* What packed weights of type "f16", "bf16", "int8" or "e4m3" hold of w [rows, cols]; the 8-bit types have
  * a scale for each column. `rounded` may be w.

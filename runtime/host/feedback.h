@@ -2,8 +2,8 @@
  * other, and each is moved, before it is, by what makes up best for the errors of those before it.
  *
  * With the errors e of a group costing eᵀ·H·e, the best move of channel i is the sum of F[i][j]·e[j] over
- * the channels j before it, F the unit triangular factor of H (H = WᵀDW, F = I - W). Here H =
- * A·diag(cost)·Aᵀ for what the stream is multiplied by, A. */
+ * the channels j before it, F the unit triangular factor of H (H = WᵀDW, F = I - W). Here H = A·M·Aᵀ
+ * for what the stream is multiplied by, A, and what errors of the products cost, M. */
 #ifndef RUNTIME_HOST_FEEDBACK_H
 #define RUNTIME_HOST_FEEDBACK_H
 
@@ -19,11 +19,12 @@ typedef struct feedback_stream {
 } feedback_stream;
 
 /* One of the matrices that the stream is multiplied by: a [rank, cols], row major; the columns of each
- * latent are those that it is multiplied by. cost [cols]: of a squared error of a column; NULL: all alike.
- */
+ * latent are those that it is multiplied by. cost [cols, block]: row c holds what errors of column c and of
+ * each column of its block cost together, symmetric and positive semidefinite; columns of different blocks
+ * do nothing to each other. block divides the columns of a latent. cost NULL: all columns are alike. */
 typedef struct feedback_source {
     const float *a, *cost;
-    int32_t cols;
+    int32_t cols, block;
 } feedback_source;
 
 /* Groups of a stored row. The last one of a latent may be short, and is stored as the others. */

@@ -6,6 +6,7 @@
 #include "../base/check.h"
 #include "../base/half.h"
 #include "../launch/plan.h"
+#include "cost.h"
 #include "feedback.h"
 #include "pack_view.h"
 
@@ -39,17 +40,11 @@ static xq_status check_finite(const struct pack_view *view, const char *source, 
     return XQ_OK;
 }
 
-/* What keys' dimensions cost may be left out. */
+/* What errors of keys cost may be left out. */
 static xq_status check_cost(const struct shape *shape, const xq_weights *weights, error *err)
 {
-    for (int32_t i = 0; weights->k_cost && i < shape->kv_width; i++) {
-        if (weights->k_cost[i] >= 0 && isfinite(weights->k_cost[i]))
-            continue;
-        error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                  "weights.k_cost[%d] is %g; costs must be finite, and at least 0", (int)i,
-                  (double)weights->k_cost[i]);
-        return error_field(err, "weights.k_cost");
-    }
+    if (weights->k_cost)
+        cost_check("weights.k_cost", weights->k_cost, shape->kv_width, shape->head_dim, err);
     return err->status;
 }
 
@@ -223,8 +218,8 @@ static xq_status pack_feedback(const struct shape *shape, const xq_weights *w, c
     const bool of_v = strcmp(m->source, "av") == 0;
     const struct shape_stream *stream = &shape->streams[of_v ? 1 : 0];
     const feedback_stream s = {stream->latents, stream->rank, stream->latent_width, stream->group};
-    const feedback_source k = {w->ak, shape->latent ? w->k_cost : NULL, shape->kv_width},
-                          v = {w->av, NULL, shape->kv_width};
+    const feedback_source v = {.a = w->av, .cols = shape->kv_width},
+                          k = {w->ak, shape->latent ? w->k_cost : NULL, shape->kv_width, shape->head_dim};
     const feedback_source sources[] = {of_v ? v : k, v}; /* x: both */
     const size_t group = (size_t)s.group, groups = (size_t)feedback_groups(&s), most = (size_t)m->cols;
     float *feedback = (float *)malloc(sizeof *feedback * groups * group * group);

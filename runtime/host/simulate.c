@@ -218,15 +218,16 @@ xq_status xq_simulate_cache(const xq_quantizer *quantized, int64_t rows, int64_t
 /* ---------------------------------------------------------------- feedback */
 
 xq_status xq_simulate_feedback(const xq_quantizer *quantized, int64_t width, int64_t cols, const float *a,
-                               const float *cost, float *feedback)
+                               int64_t block, const float *cost, float *feedback)
 {
     xq_quantizer q;
     error err = ERROR_INIT;
     if (!simulate_check_quantizer(quantized, width, &q, &err) ||
-        !simulate_check_feedback(&q, cols, a, cost, &err) || !check_not_null("feedback", feedback, &err))
+        !simulate_check_feedback(&q, cols, a, block, cost, &err) ||
+        !check_not_null("feedback", feedback, &err))
         return last_error_keep(&err);
     const feedback_stream stream = stream_of(&q, width);
-    const feedback_source source = {a, cost, (int32_t)cols};
+    const feedback_source source = {a, cost, (int32_t)cols, (int32_t)block};
     if (!simulate_check_values("a", a, stream.rank, cols, INFINITY, &err))
         return last_error_keep(&err);
     if (!feedback_make(&stream, &source, 1, feedback))

@@ -1,6 +1,7 @@
 #include "simulate_check.h"
 #include "../base/check.h"
 #include "../base/descriptor.h"
+#include "cost.h"
 #include "feedback.h"
 
 #include <math.h>
@@ -60,8 +61,21 @@ bool simulate_check_quantizer(const xq_quantizer *given, int64_t width, xq_quant
            check_latents(q->latents, width, err) && check_clip(q->clip, err);
 }
 
-bool simulate_check_feedback(const xq_quantizer *q, int64_t cols, const float *a, const float *cost,
-                             error *err)
+static bool check_block(const xq_quantizer *q, int64_t cols, int64_t block, error *err)
+{
+    const int64_t most = q->latents > 0 ? cols / q->latents : cols;
+    if (!check_range("block", block, 1, most, err))
+        return false;
+    if (most % block == 0)
+        return true;
+    error_set(err, XQ_ERROR_ARGUMENT, "argument",
+              "block is %lld, which does not divide the columns of a latent, %lld", (long long)block,
+              (long long)most);
+    return refuse_quantizer("block", err);
+}
+
+bool simulate_check_feedback(const xq_quantizer *q, int64_t cols, const float *a, int64_t block,
+                             const float *cost, error *err)
 {
     if (!check_range("quantizer.group", q->group, 1, FEEDBACK_MOST_CHANNELS, err) ||
         !check_range("cols", cols, 1, INT32_MAX, err) || !check_not_null("a", a, err))
@@ -72,14 +86,7 @@ bool simulate_check_feedback(const xq_quantizer *q, int64_t cols, const float *a
                   (int)q->latents);
         return refuse_quantizer("cols", err);
     }
-    for (int64_t i = 0; cost && i < cols; i++)
-        if (!(cost[i] >= 0) || isinf(cost[i])) {
-            error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                      "cost[%lld] is %g; costs must be finite, and at least 0", (long long)i,
-                      (double)cost[i]);
-            return refuse_quantizer("cost", err);
-        }
-    return true;
+    return !cost || (check_block(q, cols, block, err) && cost_check("cost", cost, cols, block, err));
 }
 
 bool simulate_check_values(const char *field, const float *values, int64_t rows, int64_t cols, float limit,

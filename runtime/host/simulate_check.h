@@ -12,8 +12,8 @@
 bool simulate_check_quantizer(const xq_quantizer *given, int64_t width, xq_quantizer *q, error *err);
 
 /* For xq_simulate_feedback, of a good quantizer: all but the values of `a`. */
-bool simulate_check_feedback(const xq_quantizer *q, int64_t cols, const float *a, const float *cost,
-                             error *err);
+bool simulate_check_feedback(const xq_quantizer *q, int64_t cols, const float *a, int64_t block,
+                             const float *cost, error *err);
 
 /* Values [rows, cols] are finite, and smaller than `limit`. */
 bool simulate_check_values(const char *field, const float *values, int64_t rows, int64_t cols, float limit,

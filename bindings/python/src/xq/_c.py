@@ -211,7 +211,7 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "xq_plan_merge": (c_int, [HANDLE, POINTER(xq_merge_args), c_void_p]),
     "xq_plan_dequantize": (c_int, [HANDLE, POINTER(xq_dequantize_args), c_void_p]),
     "xq_simulate_cache": (c_int, [POINTER(xq_quantizer), c_int64, c_int64, FLOATS, FLOATS]),
-    "xq_simulate_feedback": (c_int, [POINTER(xq_quantizer), c_int64, c_int64, FLOATS, FLOATS, FLOATS]),
+    "xq_simulate_feedback": (c_int, [POINTER(xq_quantizer), c_int64, c_int64, FLOATS, c_int64, FLOATS, FLOATS]),
     "xq_simulate_weights": (c_int, [c_char_p, c_int64, c_int64, FLOATS, FLOATS]),
 }
 

@@ -533,7 +533,7 @@ def weight_shapes(model: Mapping[str, Any], cache: Mapping[str, Any]) -> Dict[st
     groups_k, groups_v = (cache["groups_k"], cache["groups_v"]) if latents else (1, 1)
     return {"wk": (d, dkv), "wv": (d, dkv), "uk": (d, all_k), "ak": (all_k // groups_k, dkv), "uv": (d, all_v),
             "av": (all_v // groups_v, dkv), "ukv": (d, all_k), "bk": (dkv,), "bv": (dkv,),
-            "k_norm": (dkv if model.get("qk_norm") == "row" else head_dim,), "sinks": (heads,), "k_cost": (dkv,)}
+            "k_norm": (dkv if model.get("qk_norm") == "row" else head_dim,), "sinks": (heads,), "k_cost": (dkv, head_dim)}
 
 
 def float_array(name: str, value: Any) -> Array:

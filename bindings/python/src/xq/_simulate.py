@@ -76,10 +76,12 @@ def simulate_feedback(a: Any, *, width: int, bits: int, group: int, latents: int
 
     a     [width / latents, cols]: what the stream is multiplied by, as `Plan.pack_weights` takes it (of method x, ak and av
           side by side)
-    cost  [cols], of squared errors of its columns (for keys k_cost); None: all alike
+    cost  [cols], of squared errors of its columns; or [cols, block], in whose row c is what errors of column c cost together with
+          errors of each column of its block, symmetric and positive semidefinite (for keys k_cost, [dkv, head_dim]); None: all
+          columns alike
 
     Returns f32 [groups, group, group]; groups are those of the row as stored, each latent padded to a multiple of 64, and `group`
-    is at most a latent where there are several. Raises ArgumentError, also for NaN and infinity.
+    is at most a latent where there are several. Raises ArgumentError, also for NaN and infinity, and for costs that are none.
     """
     matrix = _matrix("a", a)
     count_of("width", width, 1, 2**31 - 1)
@@ -88,12 +90,14 @@ def simulate_feedback(a: Any, *, width: int, bits: int, group: int, latents: int
     if matrix.shape[0] != per_latent:
         raise argument_error("a", f"it has {matrix.shape[0]} rows; valid: {per_latent}")
     costs = None if cost is None else float_array("cost", cost)
-    if costs is not None and costs.shape != matrix.shape[1:]:
-        raise argument_error("cost", f"its shape is {list(costs.shape)}; valid: {[matrix.shape[1]]}")
+    if costs is not None and (costs.ndim not in (1, 2) or costs.shape[0] != matrix.shape[1]):
+        columns = matrix.shape[1]
+        raise argument_error("cost", f"its shape is {list(costs.shape)}; valid: [{columns}] and [{columns}, block]")
+    block = costs.shape[1] if costs is not None and costs.ndim == 2 else 1
     quantizer = _quantizer(bits, group, False, integer_zero, latents, clip)
     out = numpy.empty(_feedback_shape(width, group, latents), numpy.float32)
     check(_c.lib.xq_simulate_feedback(ctypes.byref(quantizer), width, matrix.shape[1], float_pointer(matrix),
-                                      None if costs is None else float_pointer(costs), float_pointer(out)), None)
+                                      block, None if costs is None else float_pointer(costs), float_pointer(out)), None)
     return out
 
 
