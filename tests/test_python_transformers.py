@@ -142,6 +142,7 @@ class Families(TransformersTest):
 @needs_transformers
 class Methods(TransformersTest):
     CACHES = [("latent", {}), ("latent", {"axis_k": "channel", "group": 32, "page": 32}), ("latent", {"groups": 2}),
+              ("latent", {"groups_k": 1, "groups_v": 2}),
               ("latent", {"rotation": False}), ("latent", {"feedback": True, "group": 64}), ("x", {}), ("x", {"rotation": False}),
               ("x", {"axis_k": "channel", "group": 32, "page": 32}), ("latent-cl", {}), ("x-cl", {}),
               ("x-cl", {"accumulator_bits": 8})]

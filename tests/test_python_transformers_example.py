@@ -53,8 +53,9 @@ class Example(unittest.TestCase):
         self.assertAlmostEqual(own, self.perplexity(), delta=own * 1e-3)
         self.assertAlmostEqual(through_xq, own, delta=own * 0.02)
         self.assertNotEqual(through_xq, own)
-        # a page of 64 tokens for 40: 4 layers, two streams of 128 columns, a byte each and a group's 4 bytes
-        self.assertIn(f"cache: {4 * 64 * 2 * (128 + 4):,} bytes for 40 tokens", result.stdout)
+        # a page of 64 tokens for 40: 4 layers, two streams of 128 columns, a byte each, and 4 bytes a group, of which keys have one
+        # in each of their two latents and values have one
+        self.assertIn(f"cache: {4 * 64 * (2 * 128 + 3 * 4):,} bytes for 40 tokens", result.stdout)
         self.assertIn(f"fp16 keys and values: {4 * 40 * 512:,} bytes", result.stdout)
 
     def perplexity(self):

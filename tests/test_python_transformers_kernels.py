@@ -29,11 +29,17 @@ def held(rows, spec, stream):
                              integer_zero=cache["zero_point"] == "integer", latents=stream["latents"], clip=cache["clip"])
 
 
+def by_latent(rows, a):
+    """Each latent of rows [tokens, latents * rank] times its columns of a [rank, dkv]."""
+    latents = rows.shape[1] // a.shape[0]
+    return torch.cat([part @ columns for part, columns in zip(rows.chunk(latents, 1), a.chunk(latents, 1))], 1)
+
+
 def keys_and_values(x, spec, matrices):
     """Keys before bias and norm, and values, [tokens, dkv], of activations x [tokens, d] as the cache holds them."""
     x = x.half().float()
     if "uv" in matrices:
-        return tuple(held(x @ f16(matrices[f"u{name}"]), spec, stream) @ f16(matrices[f"a{name}"])
+        return tuple(by_latent(held(x @ f16(matrices[f"u{name}"]), spec, stream), f16(matrices[f"a{name}"]))
                      for stream, name in enumerate("kv"))
     rows = held(x @ f16(matrices["uk"]), spec, 0)
     return rows @ f16(matrices["ak"]), rows @ f16(matrices["av"])

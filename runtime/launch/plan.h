@@ -190,8 +190,8 @@ struct plan_product {
     enum plan_matrix matrix;
     enum plan_vector bias; /* added where the plan has it */
     uint64_t weights;
-    int32_t latents;         /* side by side in x: the columns of each group of KV heads multiply one */
-    uint64_t x;              /* [rows, x_stride] f16 */
+    int32_t latents; /* side by side in x: the columns of each group of KV heads multiply one */
+    uint64_t x;      /* [rows, x_stride] f16 */
     int32_t x_stride;
     uint64_t y; /* row r is at (r / page) * page_stride + (r % page) * kv_width elements */
     int64_t rows;
