@@ -138,7 +138,7 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(SUPPORT_OBJ) $(TOOL_OBJ) $(LIB_
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) $(PREPARE_LIBS) $(STORE_LIBS) $(LIBS)
 
-# What of examples/llama a test holds against the kernels: its caches. Another tests its arithmetic.
+# These tests call parts of examples/llama. The first holds its caches against the kernels; the second tests its arithmetic.
 $(BUILD)/tests/test_llama_cache: $(patsubst %,$(BUILD)/examples/llama/%.o,attention cache_device cache_host choice config \
     fail format progress rope)
 $(BUILD)/tests/test_llama_divergence: $(patsubst %,$(BUILD)/examples/llama/%.o,divergence fail progress)

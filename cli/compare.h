@@ -175,8 +175,8 @@ struct compare_result {
     const struct cli_traits *traits;
     const char *model_name, *input_name, *spec;
 };
-/* What takes the largest part of a modelled time: "launches", "memory", "L2", "shared", "matrix" or
- * "issue". NULL for a measured one. */
+/* Names the largest part of a modelled time: "launches", "memory", "L2", "shared", "matrix" or "issue".
+ * NULL for a measured one. */
 const char *compare_bound(const struct compare_row *row);
 extern const char *const compare_limit_names[DEVICE_LIMITS];
 

@@ -1,4 +1,4 @@
-/* What compare says to programs. */
+/* The output of compare for programs (--json). */
 #include "compare.h"
 
 #include <math.h>
@@ -11,7 +11,7 @@ static void add(cJSON *o, const char *name, bool known, double value)
         cJSON_AddNullToObject(o, name);
 }
 
-/* Of a modelled time: what it consists of. */
+/* Adds the parts that a modelled time consists of. */
 static void add_parts(cJSON *o, const struct compare_row *row)
 {
     const char *bound = compare_bound(row);

@@ -1,4 +1,4 @@
-/* What compare says to people. */
+/* The output of compare for people: tables and the sentences below them. */
 #include "compare_table.h"
 
 #include <math.h>

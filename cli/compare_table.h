@@ -1,4 +1,4 @@
-/* What the table of one size and that of a sweep share. All of it goes to standard output. */
+/* Parts that the table of one size and that of a sweep share. All of them print to standard output. */
 #ifndef CLI_COMPARE_TABLE_H
 #define CLI_COMPARE_TABLE_H
 

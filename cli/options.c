@@ -208,7 +208,7 @@ static int store_integer(const cli_command *command, const cli_option *option, c
     return status;
 }
 
-/* Of a list with bounds: each item is an integer within them. */
+/* Each item of a list with bounds must be an integer within them. */
 static int check_integers(const cli_command *command, const cli_option *option)
 {
     const struct cli_list *list = option->value;

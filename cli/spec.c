@@ -113,24 +113,33 @@ static xq_status read_pair(const char *option, const char *text, cJSON **k, cJSO
                      option, text);
 }
 
+/* Overrides members with the numbers of an option: key_k with that for keys, and key_v, unless it is NULL,
+ * with that for values. */
+static xq_status add_pair(cJSON *overrides, const char *option, const char *text, const char *key_k,
+                          const char *key_v, error *err)
+{
+    cJSON *k = NULL, *v = NULL;
+    if (read_pair(option, text, &k, &v, err) == XQ_OK) {
+        cli_override(overrides, key_k, k, err);
+        k = NULL;
+        if (key_v && err->status == XQ_OK) {
+            cli_override(overrides, key_v, v, err);
+            v = NULL;
+        }
+    }
+    cJSON_Delete(k);
+    cJSON_Delete(v);
+    return err->status;
+}
+
 /* --groups N is for keys and values. What a spec's `groups` says has no meaning beside it. */
 static xq_status add_groups(cJSON *overrides, const char *groups, error *err)
 {
-    cJSON *k = NULL, *v = NULL;
     if (!groups)
         return XQ_OK;
-    if (read_pair("--groups", groups, &k, &v, err) != XQ_OK) {
-        cJSON_Delete(k);
-        cJSON_Delete(v);
+    if (add_pair(overrides, "--groups", groups, "cache.groups_k", "cache.groups_v", err) != XQ_OK)
         return err->status;
-    }
-    cli_override(overrides, "cache.groups_k", k, err);
-    if (err->status == XQ_OK)
-        cli_override(overrides, "cache.groups_v", v, err);
-    else
-        cJSON_Delete(v);
-    return err->status == XQ_OK ? cli_override(overrides, "cache.groups", cJSON_CreateNull(), err)
-                                : err->status;
+    return cli_override(overrides, "cache.groups", cJSON_CreateNull(), err);
 }
 
 static xq_status add_flags(cJSON *overrides, const struct cli_spec *s, error *err)
@@ -353,21 +362,10 @@ int cli_spec_check(const cli_command *command)
 /* --rank N is for both latents, but for the method that has one. */
 static xq_status add_rank(cJSON *overrides, const char *rank, const char *spec_json, error *err)
 {
-    cJSON *k = NULL, *v = NULL;
     struct cli_choices chosen;
     cli_choices_read(spec_json, &chosen);
     bool one = chosen.joint_latent && !strchr(rank, ',');
-    if (read_pair("--rank", rank, &k, &v, err) == XQ_OK) {
-        cli_override(overrides, "cache.rank_k", k, err);
-        k = NULL;
-        if (!one && err->status == XQ_OK) {
-            cli_override(overrides, "cache.rank_v", v, err);
-            v = NULL;
-        }
-    }
-    cJSON_Delete(k);
-    cJSON_Delete(v);
-    return err->status;
+    return add_pair(overrides, "--rank", rank, "cache.rank_k", one ? NULL : "cache.rank_v", err);
 }
 
 /* ------------------------------------------------------------------- files */

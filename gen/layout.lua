@@ -3,8 +3,9 @@
 --
 -- A page is page/16 tile records, and after them the parameters of per-channel groups. A record holds 16 tokens: for
 -- each stream its codes, in units of 16 tokens by 64 channels, then the parameters of per-token groups. The groups of
--- a token begin anew with each latent, so that the last group of a latent may be shorter than the others. A unit's bits lie in the order of the A operand of mma.m16n8k16 (PTX ISA, "Matrix Fragments for
--- mma.m16n8k16"). docs/layout.md draws it.
+-- a token begin anew with each latent, so that the last group of a latent may be shorter than the others. A unit's bits
+-- lie in the order of the A operand of mma.m16n8k16 (PTX ISA, "Matrix Fragments for mma.m16n8k16"). docs/layout.md
+-- draws it.
 local json = require "json"
 local fail = require "fail"
 
@@ -21,8 +22,11 @@ local function ceil_div(a, b) return (a + b - 1) // b end
 local function align(a, b) return ceil_div(a, b) * b end
 
 -- ---------------------------------------------------------------- streams
+-- A latent of `rank` channels is stored with as many as whole units have.
+function layout.latent_width(rank) return align(rank, UNIT) end
+
 local function stream_of(name, order, axis, latents, columns)
-  local latent_width = align(columns // latents, UNIT)
+  local latent_width = layout.latent_width(columns // latents)
   return { name = name, order = order, axis = axis, latents = latents, rank = columns // latents,
     latent_width = latent_width, width = latents * latent_width }
 end
@@ -208,20 +212,19 @@ local function factors(spec)
 end
 
 -- Channels of the largest per-token group of the streams.
-local function widest_group(streams)
+function layout.widest_group(streams)
   local widest = 0
   for _, stream in ipairs(streams) do
     if stream.axis == "token" then widest = math.max(widest, stream.group) end
   end
   return widest
 end
-layout.widest_group = widest_group
 
 -- What errors of the channels of a quantization group add to later ones, made from what the stream is multiplied by. All
 -- streams have as much room for a group as the one with the largest groups needs, because one kernel serves them.
 local function pack_feedback(p, name, source, stream, streams, cache)
   if not cache.feedback then return end
-  local group = widest_group(streams)
+  local group = layout.widest_group(streams)
   p:matrix(name, source, "feedback", stream.groups * group, group, "f16")
 end
 

@@ -41,18 +41,17 @@ local function check_groups(cache, model, name)
 end
 
 -- Stored columns of a stream at full rank.
-local function stored_width(model, groups)
-  local rank = math.min(model.hidden_size, model.num_key_value_heads * model.head_dim // groups)
-  return (rank + layout.unit_channels - 1) // layout.unit_channels * layout.unit_channels * groups
+local function stored_width(cache, model, groups)
+  return layout.latent_width(full_rank(cache, model, groups) // groups) * groups
 end
 
 -- A latent for the keys of as few KV heads as take no more memory than one latent for all, because rematerializing them costs
 -- least then. A reduced rank keeps one latent: it lives on what heads share.
 local function usual_groups_k(cache, model)
   if cache.method ~= "latent" or cache.rank_k then return 1 end
-  local most, joint = 1, stored_width(model, 1)
+  local most, joint = 1, stored_width(cache, model, 1)
   for _, groups in ipairs(schema.divisors(model.num_key_value_heads)) do
-    if stored_width(model, groups) <= joint then most = groups end
+    if stored_width(cache, model, groups) <= joint then most = groups end
   end
   return most
 end

@@ -304,7 +304,7 @@ static double dropped(const latent_room *r, int d, int c, int rank, double *all)
     return lost;
 }
 
-/* What is made into latents of one kind, keys' or values'. */
+/* The matrix that becomes latents of one kind, those of keys or those of values. */
 typedef struct latent_kind {
     const float *w; /* [d, dkv] */
     stream_costs costs;
