@@ -380,13 +380,12 @@ XQ_API const char *xq_plan_spec(const xq_plan *plan);
 /* Projections of one layer on the host, row major f32; ranks are those of the spec, without padding.
  *   - methods x and x-cl, and XQ_FP16_KV: wk, wv [d, dkv].
  *   - method x with cache.rotation: uk [d, d], any invertible U; ak, av [d, dkv], U⁻¹·Wk and U⁻¹·Wv.
- *   - method latent: uk [d, rank_k], ak [rank_k / groups_k, dkv], uv [d, rank_v], av [rank_v / groups_v,
- *     dkv];
- *     the columns of a KV head multiply the latents of its group.
+ *   - method latent: uk [d, rank_k], ak [rank_k / groups_k, dkv], uv [d, rank_v] and
+ *     av [rank_v / groups_v, dkv]; the columns of a KV head multiply the latents of its group.
  *   - method latent-cl: wk, wv [d, dkv], ukv [d, rank_k] with orthonormal columns.
  *   - method latent with cache.feedback, optionally: k_cost [dkv, dh], a symmetric and positive
- *     semidefinite matrix for each KV head: an error e of its keys (before their norm and RoPE) costs
- *     eᵀ·M·e; NULL: M = 1.
+ *     semidefinite matrix M for each KV head: an error e of its keys (before their norm and RoPE) costs
+ *     the dot product of e and M e. NULL: M = 1.
  *   - where the model has them: bk, bv [dkv]; k_norm [dh] (qk_norm "row": [dkv]), the factors as multiplied
  *     (Gemma: 1 + w); sinks [H]. */
 typedef struct xq_weights {
