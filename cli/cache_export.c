@@ -17,8 +17,7 @@ struct export
     const cli_command *command;
     const struct export_options *o;
     cache *store;
-    const char *cache_dir; /* where compiled kernels are kept: in the cache, or in the store where there is
-                              no cache */
+    const char *cache_dir; /* where to keep compiled kernels: the cache, or else the store */
     cJSON *keys;           /* keys of the kernels that are in the store now */
     int copied, were_there;
     double bytes; /* of the copied kernels */

@@ -33,8 +33,7 @@ enum cli_option_type {
     CLI_STRING, /* const char *: points into argv; never empty */
     CLI_TEXT,   /* as CLI_STRING, but '' is a value too */
     CLI_INT,    /* int64_t */
-    CLI_LIST,   /* struct cli_list: may be repeated; its items are separated by commas, and each may be
-                   given once */
+    CLI_LIST,   /* struct cli_list: may be repeated; comma-separated items, each given once */
     CLI_TEXTS   /* struct cli_texts: may be repeated; each argument is one item */
 };
 

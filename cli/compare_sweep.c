@@ -1,10 +1,10 @@
-/* The table of a sweep: a line for each batch and number of tokens. */
+/* The table of a sweep: one line for each batch and number of tokens. */
 #include "compare_table.h"
 
 #include <math.h>
 #include <stdio.h>
 
-/* The rows of one size. */
+/* Indices of the rows of one size. */
 enum { FP16, UNFUSED, FUSED };
 
 static const char *bound(const struct compare_row *row)
@@ -23,7 +23,7 @@ static void print_header(const struct compare_row *row)
            "us", "fp16-kv", "by", "us", "fp16-kv", "by", "fp16", "quantized");
 }
 
-/* rows: of the three implementations. */
+/* `rows`: the rows of the three implementations. */
 static void print_line(const struct compare_row *rows)
 {
     char text[7][32];
@@ -37,7 +37,7 @@ static void print_line(const struct compare_row *rows)
            compare_figure(text[6], sizeof text[6], compare_cache_bytes(&rows[FUSED]) * 1e-6));
 }
 
-/* One layer at one bit width. `first`: its rows at the first size. */
+/* Prints the table of one layer at one bit width. `first`: its rows at the first size. */
 static void print_table(const struct compare_result *r, const struct compare_row *first)
 {
     printf("\nlayer %d, %d bits\n", first->layer, first->bits);

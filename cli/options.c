@@ -9,10 +9,8 @@
 /* The options of a command: its own, then those of a spec, then the common ones. */
 struct option_table {
     cli_option options[CLI_MOST_OPTIONS + 1];
-    const char *arguments[CLI_MOST_OPTIONS + 1]; /* last argument of each option that takes one; NULL: not
-                                                    given */
-    int count, own, spec; /* `own`: number of the command's own options; `spec`: number of options of the
-                             spec after them */
+    const char *arguments[CLI_MOST_OPTIONS + 1]; /* last argument of an option; NULL: not given */
+    int count, own, spec; /* counts: all options, the command's own, those of the spec */
 };
 
 /* Why a command cannot use an option, or NULL. A command that does not use the kernel cache does not use

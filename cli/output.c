@@ -40,8 +40,7 @@ static struct output outputs[MOST_OUTPUTS];
 static volatile sig_atomic_t output_count; /* a handler of SIGPIPE reads it */
 static publication *json_file;             /* NULL: JSON goes to standard output, or is not begun */
 static bool json_is_begun, stdout_is_taken;
-static char *made_folders[MOST_FOLDERS]; /* removed where empty, unless the command succeeds; inner folders
-                                            come later */
+static char *made_folders[MOST_FOLDERS]; /* removed where empty if the command fails; inner ones last */
 static volatile sig_atomic_t made_folder_count;
 static struct cli_shown written; /* the first file that appeared */
 static int written_count;
@@ -194,8 +193,7 @@ static struct output *add_output(const char *option, const publish_identity *ide
 static bool stdout_is_open(void)
 {
     int flags = fcntl(STDOUT_FILENO, F_GETFL);
-    return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY; /* cli_open_standard_streams opens closed streams
-                                                             with the wrong mode */
+    return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY; /* else cli_open_standard_streams opened it */
 }
 
 /* Whether a path leads to standard output. A file that the shell has opened must not be replaced. */
@@ -211,8 +209,7 @@ static xq_status begin(const char *option, const char *path,
                        error *err)
 {
     publish_identity identity;
-    pthread_mutex_lock(&making); /* a signal removes folders: those that are looked at must not vanish
-                                    meanwhile */
+    pthread_mutex_lock(&making); /* a signal must not remove folders that are looked at here */
     struct output *o = NULL;
     if (publish_identify(path, &identity, err) == XQ_OK &&
         check_others(option, path, &identity, err) == XQ_OK)
@@ -369,8 +366,7 @@ xq_status cli_write_json(const struct cli_common *common, const cJSON *json, err
     if (!text)
         return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
     size_t n = strlen(text);
-    text[n] =
-        '\n'; /* the newline takes the place of the NUL, which stays within the size of cJSON's text */
+    text[n] = '\n'; /* replaces the NUL, and so stays within the size of cJSON's text */
     if (json_file) {
         publish_write(json_file, text, n + 1, err);
         cli_commit_output(json_file, err);

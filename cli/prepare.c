@@ -46,8 +46,7 @@ struct job {
     gen *generator;
     model *source;
     calibration *calibration;                      /* NULL: none */
-    char *specs[PREPARED_MOST_METHODS];            /* completed; the second one serves the layers before the
-                                                      base */
+    char *specs[PREPARED_MOST_METHODS];            /* completed; the second serves layers before the base */
     struct spec_view views[PREPARED_MOST_METHODS]; /* views of `specs` */
     int *layers, layer_count;
     prepared_contents contents;

@@ -56,11 +56,9 @@ void cli_signals_start(void (*clean_up)(int))
     if (pthread_create(&thread, NULL, wait_for_signals, NULL) == 0)
         pthread_detach(thread);
     else
-        pthread_sigmask(SIG_UNBLOCK, &waited, NULL); /* the signals then end the process, which leaves its
-                                                        temporary files */
+        pthread_sigmask(SIG_UNBLOCK, &waited, NULL); /* signals then leave temporary files */
     if (!is_ignored(SIGPIPE))
-        signal(SIGPIPE, end_process); /* SIGPIPE goes to the thread that wrote, so no other thread can wait
-                                         for it */
+        signal(SIGPIPE, end_process); /* the thread that wrote gets it; no other can wait for it */
 }
 
 void cli_signals_on_interrupt(void (*interrupt)(void))

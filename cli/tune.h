@@ -8,9 +8,8 @@
 
 /* A kernel family for one spec, and the size of attention calls. */
 struct tune_job {
-    const struct compare_options
-        *options;     /* tokens, batch, queries, options of the spec and common options */
-    const char *spec; /* its choices, with the bits of this job */
+    const struct compare_options *options; /* tokens, batch, queries, spec options and common options */
+    const char *spec;                      /* its choices, with the bits of this job */
     const char *family;
     xq_implementation implementation; /* the implementation whose step runs the family */
     const char *launch;               /* --launch: "graph" or "stream"; NULL: not given */
@@ -48,8 +47,7 @@ struct tune_trial {
     int repeats;              /* 1 where modelled */
     double median, low, high; /* seconds of a step, and their quartiles; all the same where modelled */
     double limit;      /* the least time, in seconds, that the device's ceilings allow for this cache */
-    ceilings ceilings; /* of the device; `source` points to the same text in every process of this
-                          program */
+    ceilings ceilings; /* of the device; all processes of this program share `source` */
     double waited;     /* seconds spent waiting for measurements of other processes */
     measure_noticed noticed; /* since the bench was opened */
     double error, lse_error; /* against double precision on the same cache; NAN where it did not run */

@@ -12,8 +12,7 @@
  * that a table would have. */
 struct pick {
     cJSON *result;           /* without parameters and times until `finish` */
-    char *key;               /* equal for picks that choose their kernels together: same GPU, shape and
-                                family */
+    char *key;               /* same for all picks of a GPU, shape and family, which choose together */
     store_question question; /* its texts belong to `result` and to the members below */
     char *spec, *source, *arch, *best;
     char *standard; /* the parameters of the default */

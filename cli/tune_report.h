@@ -25,8 +25,7 @@ struct tune_report_row {
     int candidates;                /* number of valid combinations of parameters; 0: not known */
     double gain;                   /* the default's time over the best time; 0: not known */
     bool is_certain;               /* the best is faster beyond the spread of both */
-    char *changed;                 /* the best parameters that differ from the default, JSON; NULL: the best
-                                      or the default is not known */
+    char *changed;                 /* best parameters unlike the default, JSON; NULL: not known */
     roofline_limit limit;          /* bytes 0: not known */
     survey_parameters parameters;
     survey_reasons reasons;

@@ -21,8 +21,7 @@ typedef struct gen_arch {
     const char *name;                     /* "sm_90" */
     size_t shared_bytes, shared_bytes_sm; /* at most for one block; for one multiprocessor */
     int threads_sm, registers_sm;
-    const char *gpu; /* the name that tables of tuned parameters give the device; NULL: they have none for
-                        it */
+    const char *gpu; /* the device's name in tables of tuned parameters; NULL: it has none there */
     int multiprocessors;
 } gen_arch;
 
