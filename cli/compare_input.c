@@ -34,8 +34,7 @@ static xq_status choose_layers(const struct compare_input *in, int **layers, int
     const struct compare_options *o = in->o;
     int most = in->model_layers, first = 0;
     bool cross = layer_is_cross(&in->shape);
-    int last_base =
-        most - 1 - (o->layers.count || in->activations ? 0 : 1); /* the layer after the base is compared */
+    int last_base = most - 1 - (o->layers.count || in->activations ? 0 : 1); /* the next one is compared */
     if (cross && o->base_layer > last_base)
         return error_set(err, XQ_ERROR_ARGUMENT, "argument", "--base-layer: %lld; valid are 0 .. %d",
                          (long long)o->base_layer, last_base);

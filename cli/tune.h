@@ -47,7 +47,7 @@ struct tune_trial {
     int repeats;              /* 1 where modelled */
     double median, low, high; /* seconds of a step, and their quartiles; all the same where modelled */
     double limit;      /* the least time, in seconds, that the device's ceilings allow for this cache */
-    ceilings ceilings; /* of the device; all processes of this program share `source` */
+    ceilings ceilings; /* of the device; `source` is the same static text in every process */
     double waited;     /* seconds spent waiting for measurements of other processes */
     measure_noticed noticed; /* since the bench was opened */
     double error, lse_error; /* against double precision on the same cache; NAN where it did not run */
