@@ -179,9 +179,9 @@ xq_status cli_override(cJSON *overrides, const char *key, cJSON *value, error *e
 /* The spec with overrides on top, in the form of cli_spec_json. Takes `overrides`. Caller frees *out. */
 xq_status cli_spec_override(gen *g, const char *spec_json, cJSON *overrides, char **out, error *err);
 
-/* The one of `names` that `given` was probably meant to be, or NULL. It is a few edits apart (swapping
- * neighbours is one edit), or `given` is its beginning. `names` has `count` entries, `stride` bytes apart,
- * each a const char *. Leading dashes do not count. */
+/* The one of `names` that `given` was probably meant to be, or NULL: it is a few edits apart (swapping
+ * neighbours is one edit), or one of the two begins the other. `names` has `count` entries, `stride` bytes
+ * apart, each a const char *. Leading dashes do not count. */
 const char *cli_nearest(const char *given, const void *names, size_t stride, int count);
 
 /* ----------------------------------------------------------------- errors */

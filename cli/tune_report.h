@@ -38,7 +38,7 @@ struct tune_report {
     struct tune_report_kernel **kernels;
     int kernel_count;
     struct tune_report_row *rows; /* one for each contest */
-    survey_reasons reasons;       /* of all contests */
+    survey_reasons reasons;       /* reasons of all contests */
     survey_matches matches;
 };
 

@@ -68,10 +68,10 @@ xq_status gen_complete_with(gen *g, const char *spec_json, const gen_completion 
  * is the file's name, for messages. Errors: XQ_ERROR_FORMAT with the name, and the line or the field. */
 xq_status gen_add_table(gen *g, const char *name, const char *json, size_t size, error *err);
 
-/* Chooses parameters of a family for calls of every size. The parameters of the completed spec are those
- * for calls of the size `largest`. The result is JSON {"variants": [{...}], "pick": [[...]]} with at most
- * `most` variants, of which the first has the spec's parameters. pick[t][b] is the number of the variant
- * for 2^b sequences of about 2^t tokens. Caller frees *json. */
+/* Chooses parameters of a family for calls of every size up to `largest`. The parameters of the completed
+ * spec are those for calls of the size `largest`. The result is JSON {"variants": [{...}], "pick": [[...]]}
+ * with at most `most` variants; the first one has the spec's parameters. pick[t][b] is the number of the
+ * variant for 2^b sequences of about 2^t tokens. Caller frees *json. */
 xq_status gen_sizes(gen *g, const char *completed_json, const char *family, const gen_size *largest,
                     int most, char **json, error *err);
 

@@ -61,7 +61,7 @@ static const char *skip_comment(const char *at, const char *end, bool is_lua)
     return at;
 }
 
-/* `is_lua`: the whole text is Lua. Otherwise only lines whose first character is % are. */
+/* `is_lua`: the whole text is Lua. Otherwise only lines whose first non-blank character is % are Lua. */
 static void strip(struct code *c, const char *text, size_t size, bool is_lua)
 {
     const char *at = text, *end = text + size;

@@ -39,7 +39,7 @@ function work.copy_instructions(bytes)
   return bytes / 512 * 3
 end
 
--- Bytes of the partial result that one query of every head writes and that are read again.
+-- Bytes that are written, and read again, for the partial results of one query of every head.
 function work.partial_bytes(model)
   return 2 * model.num_attention_heads * (model.head_dim * 2 + 4)
 end
