@@ -270,7 +270,7 @@ local function adapt_mpt(model, given, refuse)
   model.clip_qkv, model.attention_scale = mpt_number(options, "clip_qkv", refuse), mpt_number(options, "softmax_scale", refuse)
   if model.no_bias == false then model.attention_bias = true end
   drop(model, "no_bias", "rope_theta", "rope_scaling", "partial_rotary_factor")
-  if options.sliding_window_size == -1 then options.sliding_window_size = nil end -- MPT's word for no window
+  if options.sliding_window_size == -1 then options.sliding_window_size = nil end -- MPT's value for no window
   config_keys.check_unknown(options, mpt_known, model, {}, refuse, "attn_config.", true)
 end
 

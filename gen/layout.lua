@@ -211,7 +211,7 @@ local function half_type(weights) return weights == "bf16" and "bf16" or "f16" e
 -- activations and Wk and Wv.
 local function factored(cache) return layout.projects(cache) and cache.method ~= "latent-cl" end
 
--- The caller's matrices that K and V are multiplied by, and the numbers of their rows as packed.
+-- The caller's matrices whose products are K and V, and the numbers of their rows as packed.
 local function factors(spec)
   local streams, d = spec.layout.streams, spec.model.hidden_size
   if not factored(spec.cache) then return "wk", "wv", d, d end
