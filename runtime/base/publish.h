@@ -53,10 +53,9 @@ xq_status publish_patch(publication *p, uint64_t position, const void *data, siz
 xq_status publish_cut(publication *p, uint64_t position, error *err);
 
 uint64_t publish_position(const publication *p);
-const char *publish_path(const publication *p); /* as given */
-const char *
-publish_temporary(const publication *p);    /* the file's name until commit; NULL: there is no such file */
-bool publish_resumes(const publication *p); /* the temporary name is PATH.partial */
+const char *publish_path(const publication *p);      /* as given */
+const char *publish_temporary(const publication *p); /* name until commit; NULL: there is none */
+bool publish_resumes(const publication *p);          /* the temporary name is PATH.partial */
 
 /* Each of these calls ends the publication. commit makes the file appear, and abandon leaves no trace.
  * keep, and a commit that fails, leave PATH.partial if it holds anything, but no trace of another

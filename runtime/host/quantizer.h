@@ -140,8 +140,7 @@ static inline float quantizer_half(float x)
     power = bits & 0x7f800000;
     power = power < 0x38800000 ? 0x38800000 : power; /* 2^-14: subnormals have the same unit */
     power = power > 0x47000000 ? 0x47000000 : power; /* 2^15 */
-    power += 13u << 23 |
-             1u << 22; /* 1.5 * 2^13 times that power: its unit in the last place is x's unit in f16 */
+    power += 13u << 23 | 1u << 22; /* 1.5 * 2^13 times that: its last place is x's unit in f16 */
     memcpy(&magic, &power, sizeof magic);
     float rounded = x + magic - magic;
     rounded = rounded > 65504.0f ? (float)(1.0 / 0.0) : rounded;

@@ -105,11 +105,9 @@ struct xq_plan {
     int64_t append_columns, append_channel_columns, append_group, append_steps, accumulate_columns,
         accumulate_tiles, dequantize_columns;
     int64_t gemm_rows, gemm_cols, rope_heads, key_norms_tokens, merge_rows;
-    struct plan_attention attention[PLAN_QUERIES]
-                                   [PLAN_VARIANTS]; /* only the members that the image states */
+    struct plan_attention attention[PLAN_QUERIES][PLAN_VARIANTS]; /* stated in part */
     int32_t variants[PLAN_QUERIES]; /* number of variants; 0: the plan has no kernels for these queries */
-    uint8_t pick[PLAN_QUERIES][PLAN_TOKEN_CLASSES]
-                [PLAN_BATCH_CLASSES]; /* index of the variant that serves a class of calls */
+    uint8_t pick[PLAN_QUERIES][PLAN_TOKEN_CLASSES][PLAN_BATCH_CLASSES]; /* variant for each class */
 
     /* Made when the image is opened: */
     xq_context *context;
@@ -123,8 +121,7 @@ struct xq_plan {
     /* For the plan's implementation: */
     size_t page_bytes;
     const struct shape_weights *weights;
-    const struct shape_matrix
-        *matrices[PLAN_MATRICES]; /* matrices of `weights`; NULL where it has no such matrix */
+    const struct shape_matrix *matrices[PLAN_MATRICES]; /* in `weights`; NULL: it has none */
     const struct shape_vector *vectors[PLAN_VECTORS];
 };
 
