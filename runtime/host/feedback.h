@@ -33,8 +33,8 @@ typedef struct feedback_source {
  * stored at full size. */
 int32_t feedback_groups(const feedback_stream *s);
 
-/* Fills feedback [groups, group, group]: entry (g, j, i) is F[i][j] of group g, the part of an error of
- * channel j that is added to channel i, an f16 value; 0 for i <= j and for padding. False: out of
+/* Fills feedback [groups, group, group]: entry (g, j, i) is F[i][j] of group g, the factor by which an
+ * error of channel j is added to channel i, an f16 value; 0 for i <= j and for padding. False: out of
  * memory. */
 bool feedback_make(const feedback_stream *s, const feedback_source *sources, int count, float *feedback);
 

@@ -54,8 +54,7 @@ struct shape_keys {
 struct shape {
     char arch[16]; /* architecture of the spec: "sm_90a"; plan images do not hold it */
     int32_t hidden_size, heads, kv_heads, head_dim, kv_width; /* d, H, Hkv, dh, dkv */
-    bool rotary, key_norm, key_norm_row,
-        sinks;                      /* RoPE; QK-norm, QK-norm over all heads at once; attention sinks */
+    bool rotary, key_norm, key_norm_row, sinks;               /* key_norm_row: over all heads at once */
     bool latent, cross_layer, base; /* method latent; x-cl or latent-cl; base layer */
     bool many;                      /* kernels for several queries of a sequence */
     bool checked;                   /* kernels do nothing in a call at fault */
