@@ -331,8 +331,8 @@ XQ_API xq_status xq_plan_load(xq_context *context, const void *image, size_t byt
  * (xq_device_synchronize). */
 XQ_API void xq_plan_destroy(xq_plan *plan);
 
-/* Where the parameters of a plan's attention kernels come from. Tables of tuned parameters are looked up
- * for the size of the plan's calls (docs/tuning.md). `tuned` in the completed spec has the details. */
+/* The source of the parameters of a plan's attention kernels. Tables of tuned parameters are looked up for
+ * the size of the plan's calls (docs/tuning.md). `tuned` in the completed spec has the details. */
 typedef enum xq_parameters_from {
     XQ_FROM_DEFAULT = 0,    /* the kernel family's defaults */
     XQ_FROM_SPEC = 1,       /* the spec chooses them */
@@ -610,7 +610,7 @@ XQ_API xq_status xq_plan_merge(xq_plan *plan, const xq_merge_args *args, void *s
 
 /* Writes out the cache as the kernels see it, for inspection: row p * page_tokens + t of the output is
  * token t of the page that table entry p names. Rows beyond a sequence's length are left untouched. Values
- * have the spec's dtype. XQ_FP16_KV is refused.
+ * have the spec's dtype. A plan of XQ_FP16_KV refuses the call with XQ_ERROR_UNSUPPORTED.
  *   - method x: k [rows, d]; with cache.rotation in U's coordinates, x·U.
  *   - method latent: k [rows, rank_k], v [rows, rank_v], as stored.
  *   - cross-layer methods: k [rows, d], the accumulator. */

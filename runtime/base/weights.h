@@ -8,7 +8,7 @@
 
 enum weight_type { WEIGHT_F16, WEIGHT_BF16, WEIGHT_INT8, WEIGHT_E4M3 };
 
-/* "f16", "bf16", "int8" or "e4m3", as specs say it. */
+/* Finds the type that specs call "f16", "bf16", "int8" or "e4m3". */
 bool weight_type_find(const char *name, enum weight_type *type);
 
 /* Bytes of a code. */
@@ -18,7 +18,7 @@ int weight_bytes(enum weight_type type);
  * types it is infinity itself. */
 float weight_limit(enum weight_type type);
 
-/* The scale of a column whose largest magnitude is `largest`; 1 for 16-bit types. */
+/* Returns the scale of a column whose largest magnitude is `largest`; 1 for 16-bit types. */
 float weight_scale(enum weight_type type, float largest);
 
 /* Rounds value / scale to nearest, ties to even; a scale of 0 gives code 0. */

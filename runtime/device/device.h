@@ -56,7 +56,7 @@ typedef struct device_properties {
     double matrix_flops_per_second[MATRIX_TYPES];
 } device_properties;
 
-/* What the software device counted since the last reset. A sector is 32 bytes of device memory. The
+/* Counters of the software device since the last reset. A sector is 32 bytes of device memory. The
  * "unique" counters count each sector once per launch, and are summed over launches. */
 typedef struct device_counters {
     uint64_t launches;

@@ -4,12 +4,12 @@
  * A group of f16 values shares a scale and a second parameter, its zero. All arithmetic is f32, and each
  * operation is rounded. x saturates to ±65504; codes are clamped to 0 .. 2^bits - 1; ties go to even.
  *
- *       span = (hi - lo) * clip, s = f16(span / (2^bits - 1))
+ *   span = (hi - lo) * clip, s = f16(span / (2^bits - 1))
  *
- *       float zero: lo, hi = min, max; zero = f16(lo + (hi - lo - span) / 2)
- *           code = s == 0 ? 0 : rint((x - zero) / s),  x̂ = s * code + zero
- *       integer zero: lo, hi = min(0, min), max(0, max); zero = clamp(rint(-(lo * clip) / s)); 0 where s ==
- * 0 code = s == 0 ? 0 : rint(x / s) + zero,    x̂ = s * (code - zero)
+ *   float zero: lo, hi = min, max; zero = f16(lo + (hi - lo - span) / 2)
+ *       code = s == 0 ? 0 : rint((x - zero) / s),  x̂ = s * code + zero
+ *   integer zero: lo, hi = min(0, min), max(0, max); zero = clamp(rint(-(lo * clip) / s)); 0 where s == 0
+ *       code = s == 0 ? 0 : rint(x / s) + zero,    x̂ = s * (code - zero)
  *
  * No level in use stands for more than f16 holds. s is rounded, so it could carry the end of the range to
  * 65520 or beyond, which f16 rounds to infinity. In that case fewer levels are used. Let A be the distance

@@ -75,7 +75,8 @@ enum plan_matrix {
 };
 enum plan_vector { PLAN_BK, PLAN_BK_ABSORB, PLAN_BV, PLAN_K_NORM, PLAN_SINKS, PLAN_VECTORS };
 
-/* Places in the workspace, in bytes from its start; 256-byte aligned. Regions do not overlap. */
+/* Places in the workspace, in bytes from its start; 256-byte aligned. Regions do not overlap, except that
+ * rows_v is rows_k where one stream is cached. */
 struct plan_workspace {
     size_t counters;       /* [most_blocks, Hkv] int32, zero between launches */
     size_t partial_out;    /* [partials, H, dh] f16: one partial result is for one query and one split */

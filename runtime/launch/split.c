@@ -30,8 +30,7 @@ int64_t split_tokens(const struct split_limits *l, const struct split_load *load
         return l->tile_tokens;
     int64_t blocks = load->blocks * l->kv_heads; /* blocks with one split each */
     int64_t most = affordable(l, load);
-    int64_t needed =
-        ceil_divide(load->max_tokens, l->most_tokens); /* the kernel limits the length of a split */
+    int64_t needed = ceil_divide(load->max_tokens, l->most_tokens); /* the kernel limits a split's length */
     int64_t splits = lesser(at_least_one(l->resident / blocks), most);
     if (splits < needed)
         splits = needed;

@@ -324,7 +324,8 @@ static xq_status write_image(const struct making *m, unsigned char **image, size
     return plan_image_write(&m->stated, &code, image, bytes, err);
 }
 
-/* What the kernels are made into: a plan, or its image and sources; or each kernel is visited. */
+/* The result that the kernels are made into: a plan, or its image and sources; or each kernel is
+ * visited. */
 struct product {
     xq_plan **plan;
     struct blueprint *blueprint;
