@@ -38,9 +38,8 @@ struct cost {
     double seconds;            /* of the family's own kernel in one step, all its launches together */
     double times[COST_LIMITS]; /* seconds that each limit would take alone */
     enum cost_limit limit;     /* the limit with the longest time */
-    double flops, instructions,
-        l2_bytes;   /* sums over all blocks and launches, without the joining of splits */
-    int64_t blocks; /* blocks of one launch */
+    double flops, instructions, l2_bytes; /* of all blocks and launches, without joining splits */
+    int64_t blocks;                       /* blocks of one launch */
     int blocks_per_sm;
 };
 

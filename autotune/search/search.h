@@ -10,8 +10,7 @@
 enum search_strategy {
     SEARCH_MODEL,  /* first the candidates that a model likes best, then neighbours of the fastest, then the
                       rest */
-    SEARCH_RANDOM, /* in an order drawn from the seed, so that the candidates tried so far are a fair sample
-                    */
+    SEARCH_RANDOM, /* in an order drawn from the seed, so that any first part of it is a fair sample */
     SEARCH_EXHAUSTIVE /* in the given order */
 };
 
@@ -49,9 +48,8 @@ struct search_options {
 
 enum {
     SEARCH_AHEAD = 16,
-    SEARCH_CHECK = 8, /* noisy: candidates between two measurements of the incumbent */
-    SEARCH_LEADERS =
-        8 /* SEARCH_MODEL: candidates chosen by the model alone, before neighbours of the fastest */
+    SEARCH_CHECK = 8,  /* noisy: candidates between two measurements of the incumbent */
+    SEARCH_LEADERS = 8 /* SEARCH_MODEL: candidates that the model alone chooses, before neighbours */
 };
 
 struct search_calls {
@@ -90,11 +88,11 @@ struct search_result {
  * the usable candidates since the last check are measured again, once, and the times of those before it are
  * scaled as the incumbent's changed.
  *
- * The winner is the candidate with the least median of the last rounds, among those whose quartiles do not
- * overlap the default's; if there is none, the default wins. Candidates whose quartiles overlap the
- * winner's are a tie, which the simplest of them wins. Errors: XQ_ERROR_UNSUPPORTED where the default
- * itself is not usable; XQ_ERROR_ARGUMENT where the budget does not suffice for the default; those of
- * `measure`; XQ_ERROR_MEMORY. */
+ * The winner is the candidate with the least median of the last rounds, among those that are faster than
+ * the default and whose quartiles do not overlap the default's; if there is none, the default wins.
+ * Candidates whose quartiles overlap the winner's are a tie, which the simplest of them wins. Errors:
+ * XQ_ERROR_UNSUPPORTED where the default itself is not usable; XQ_ERROR_ARGUMENT where the budget does not
+ * suffice for the default; those of `measure`; XQ_ERROR_MEMORY. */
 xq_status search_run(const struct search_options *options, const struct search_calls *calls,
                      struct search_result *out, error *err);
 
