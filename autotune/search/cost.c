@@ -182,7 +182,7 @@ static struct grid grid_of(const struct stated *s, const struct cost_device *d, 
         s->block_tokens > 0 ? s->block_tokens : tokens_of_split(s, d, l, g.per_sm, row_blocks);
     if (s->joined > 0)
         seen *= (double)l->batch;
-    if (s->window > 0) /* the window may begin within a split, which is read from its beginning */
+    if (s->window > 0) /* the window may begin within a split */
         seen = fmin(seen, s->window + (double)l->queries - 1 + block_tokens);
     g.splits = whole(seen, block_tokens);
     g.tokens = fmin(seen, block_tokens);
