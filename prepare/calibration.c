@@ -147,7 +147,7 @@ static xq_status read_moments(const calibration *c, int layer, int d, moments *m
     return err->status;
 }
 
-/* ---------------------------------------------------------------- what errors of keys cost */
+/* ---------------------------------------------------------------- costs of errors in keys */
 
 /* The dimension of a head that RoPE rotates together with dimension i; i itself if it is not rotated. */
 static int rotary_partner(const layer_shape *s, int i)
@@ -390,7 +390,7 @@ static xq_status factor_stream(const layer_shape *s, const moments *m, const lat
     return err->status;
 }
 
-/* ---------------------------------------------------------------- the activations themselves */
+/* ---------------------------------------------------------------- method x */
 
 /* Scratch for method x, where one square matrix serves K and V, whose errors cost the same. */
 typedef struct square_room {
@@ -497,7 +497,7 @@ static xq_status keep_cost(const layer_shape *s, const double *costs, layer_weig
     return w->k_cost ? XQ_OK : no_memory(err);
 }
 
-/* ---------------------------------------------------------------- what is zero */
+/* ---------------------------------------------------------------- zero weights */
 
 /* Whether columns first .. first + cols - 1 of w [rows, stride] are zero. */
 static bool is_zero(const float *w, int rows, int first, int cols, int stride)

@@ -44,7 +44,7 @@ int layer_parts(const layer_shape *shape, layer_part parts[LAYER_MOST_PARTS]);
 int layer_given(const layer_shape *shape, layer_part parts[LAYER_MOST_PARTS]);
 float **layer_member(layer_weights *w, const layer_part *part);
 
-xq_weights layer_api_weights(const layer_weights *w); /* the same arrays as the API takes them */
+xq_weights layer_api_weights(const layer_weights *w); /* for API calls; points into w */
 void layer_weights_free(layer_weights *w);
 
 #endif

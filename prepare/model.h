@@ -7,9 +7,9 @@
 #include "safetensors.h"
 
 typedef struct model {
-    char *json; /* checkpoints store the norms' factors minus one, as Gemma's do */
+    char *json; /* the `model` object of a spec */
     layer_shape shape;
-    bool norm_plus_one; /* norms are stored less one, as Gemma's are */
+    bool norm_plus_one; /* checkpoints store the norms' factors minus one, as Gemma's do */
     int layers;
     bool *attends;   /* [layers]: whether the layer keeps keys and values */
     char method[48]; /* how the checkpoint is quantized, according to config.json; "" if it does not say */

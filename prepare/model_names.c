@@ -55,7 +55,7 @@ const naming *model_naming(const model *m)
     return &namings[0];
 }
 
-/* ---------------------------------------------------------------- what would be ignored */
+/* ---------------------------------------------------------------- tensors that would be ignored */
 
 /* Any tensor that a layer has by this naming; NULL if there is none. */
 static const tensor *find_any(const layer_name *l)

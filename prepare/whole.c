@@ -18,7 +18,7 @@ struct work {
     pthread_mutex_t lock; /* guards the members below, and the writer */
     pthread_cond_t turn;
     int next;    /* the next layer to begin, an index in the contents' layers */
-    int running; /* threads that run */
+    int running; /* running threads */
     error err;
 };
 

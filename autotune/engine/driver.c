@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-/* ---------------------------------------------------------------- working */
+/* ---------------------------------------------------------------- calls */
 
 /* Sequence i of table t has tail slot (t + 1) * max_batch - 1 - i, so that slots and sequences differ in
  * order. */
@@ -148,7 +148,7 @@ xq_status driver_attend(driver *d, int layer, int table)
     return xq_plan_attend(cache.plan, &args, d->stream);
 }
 
-/* ---------------------------------------------------------------- looking */
+/* ---------------------------------------------------------------- reading results */
 
 xq_status driver_results(driver *d, uint16_t *out, float *lse)
 {

@@ -18,7 +18,7 @@ enum {
 /* Figures from NVML. A figure that NVML does not report is negative. */
 typedef struct measure_load {
     bool known;    /* NVML is available, and the other members are set */
-    int processes; /* other processes with a compute context on the GPU, at most at one time */
+    int processes; /* the most other processes at one time with a compute context on the GPU */
     int busy;      /* percent of the time in which kernels ran, before the first measurement */
     int sm_low, sm_high, memory_low, memory_high; /* clocks at the end of measurements, in MHz */
     uint64_t lowered; /* all reasons for lower clocks at the end of measurements */

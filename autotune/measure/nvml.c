@@ -111,7 +111,7 @@ void nvml_close(nvml *n)
     free(n);
 }
 
-/* ----------------------------------------------------------------- looking */
+/* ----------------------------------------------------------------- reading figures */
 
 /* Counts the other processes. In a container the list has the numbers of another PID namespace, so that
  * this process's own number is missing: then one of the listed processes is this one under another

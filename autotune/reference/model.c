@@ -129,7 +129,7 @@ static xq_status read_rope(const cJSON *rope, reference_model *model, error *err
     return XQ_OK;
 }
 
-/* ---------------------------------------------------------------- the rest */
+/* ---------------------------------------------------------------- other features */
 
 /* ALiBi (arXiv 2108.12409, §3): if the number n of heads is a power of two, the slopes are 2^(-8 i / n), i
  * = 1 .. n. Otherwise they are the slopes of the next lower power of two, followed by every other slope of

@@ -102,7 +102,7 @@ xq_status reference_values(const reference_model *model, const reference_layer *
     return XQ_OK;
 }
 
-/* ---------------------------------------------------------------- all of it */
+/* ---------------------------------------------------------------- whole layers */
 
 xq_status reference_attend_layer(const reference_model *model, const reference_layer *layer, int64_t tokens,
                                  const double *xk, const double *xv, const reference_queries *queries,

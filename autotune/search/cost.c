@@ -34,7 +34,7 @@ const char *const cost_limit_names[COST_LIMITS] = {"memory", "latency", "L2", "s
 /* The clock that is assumed where the device does not state one. */
 #define USUAL_CLOCK 1.5e9
 
-/* ------------------------------------------------------------ what is stated */
+/* ------------------------------------------------------------ stated work */
 
 struct amount {
     double flops, instructions, l2_bytes, shared_bytes;

@@ -103,7 +103,7 @@ xq_status search_likely(const struct search_options *options, int most, int32_t 
     struct search_options o = *options;
     struct search_order s;
     o.strategy = SEARCH_MODEL;
-    o.first = -1; /* no candidate is left out, so the default is ranked too */
+    o.first = -1; /* no candidate counts as the default, so all are ranked */
     if (open_order(&o, most, &s, err) == XQ_OK) {
         *count = s.leaders;
         memcpy(out, s.ranked, sizeof *out * (size_t)s.leaders);

@@ -202,7 +202,7 @@ xq_status verify_check_attend(const verify_state *v, const case_shape *shape, in
     return err->status;
 }
 
-/* ---------------------------------------------------------------- what an fp16 cache holds */
+/* ---------------------------------------------------------------- contents of an fp16 KV cache */
 
 static double worse(double a, double b)
 {

@@ -9,7 +9,7 @@ static int interacts(int axis)
     return verify_axis_interacts((enum verify_axis)axis);
 }
 
-/* ---------------------------------------------------------------- what goes together */
+/* ---------------------------------------------------------------- compatible values */
 
 static bool is_cross_layer(const verify_choice *c)
 {
@@ -123,7 +123,7 @@ static verify_choice next(random_stream *r, cover *seen, int *new)
     return best;
 }
 
-/* ---------------------------------------------------------------- one at a time */
+/* ---------------------------------------------------------------- one value at a time */
 
 static void set(verify_choice *c, enum verify_axis axis, const char *name)
 {

@@ -56,7 +56,7 @@ static xq_status run_index(verify_state *v, int64_t index, verify_result *result
     return err->status;
 }
 
-/* ---------------------------------------------------------------- specs, some ahead */
+/* ---------------------------------------------------------------- specs, opened ahead */
 
 /* With an empty kernel cache, opening a spec takes three times as long as running its cases on the software
  * device. Nearly all of this time is spent in NVRTC, which runs on one thread. So one thread per core opens
