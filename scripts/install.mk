@@ -97,8 +97,7 @@ test-packages: deb dist
 
 # ---------------------------------------------------------------- another machine
 # Builds the libraries and the command line for aarch64 in $(BUILD)/aarch64, against Debian's packages, which are
-# unpacked
-# into a folder of their own.
+# unpacked into a folder of their own.
 AARCH64_ROOT  = $(abspath $(BUILD))/aarch64-root
 AARCH64_CC    = aarch64-linux-gnu-gcc --sysroot=$(AARCH64_ROOT)
 AARCH64_MAKE  = +@$(MAKE) --no-print-directory BUILD='$(BUILD)/aarch64' CC='$(AARCH64_CC)' \
