@@ -32,7 +32,8 @@ packages=$work/debian # it has a folder for each package
 # Prints the package that a file belongs to, or none.
 package_of() {
     case $1 in
-    /usr/share/xq/manifest | */doc/xq/LICENSE) echo none ;; # of `make install`; debian/copyright
+    # Only `make uninstall` needs the manifest. Packages have a copyright file instead of LICENSE.
+    /usr/share/xq/manifest | */doc/xq/LICENSE) echo none ;;
     "$libdir"/libxq.so.*) echo "libxq$major" ;;
     "$libdir"/libxqrt.so.*) echo "libxqrt$major" ;;
     "$libdir"/* | /usr/include/* | /usr/share/man/man3/*) echo libxq-dev ;;

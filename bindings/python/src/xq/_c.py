@@ -54,7 +54,7 @@ class Implementation(enum.IntEnum):
 
 
 class ParametersFrom(enum.IntEnum):
-    """Where the parameters of a plan's attention kernels come from (xq_parameters_from)."""
+    """The source of the parameters of a plan's attention kernels (xq_parameters_from)."""
 
     DEFAULT = 0
     SPEC = 1
