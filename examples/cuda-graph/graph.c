@@ -289,9 +289,9 @@ static void print_step(int step, double error)
     printf(", relative error %.2e\n", error);
 }
 
-/* Runs a step both ways. Returns the relative error, or infinity if the graph's outputs differ from those
- * of plain launches. The first step is launched before anything is captured, so that the driver has loaded
- * every kernel by then. */
+/* Runs a step by plain launches and, if there is a graph, also by a replay. Returns the relative error, or
+ * infinity if the graph's outputs differ from those of plain launches. The first step is launched before
+ * anything is captured, so that the driver has loaded every kernel by then. */
 static double run_step(int step, int is_sim)
 {
     static uint16_t out[LAYERS][SLOTS][ROW], direct[LAYERS][SLOTS][ROW];

@@ -129,9 +129,9 @@ static float *cut_columns(const float *matrix, int rows, int width, int first, i
     return cut;
 }
 
-/* Packs the rank's weights. Of Wk, Wv and A it takes the columns of the rank's KV heads. U projects the
- * activations to the cached latents: for the joint latent every rank has the same U, and for latents per
- * group it takes the columns of the rank's groups. */
+/* Packs the rank's weights: the columns of Wk, Wv and A for the rank's KV heads, and U, which projects the
+ * activations to the cached latents. For the joint latent every rank has the same U. For latents per group
+ * it is cut to the columns of the rank's groups. */
 static void make_weights(enum cache cache)
 {
     const int first = part.first_kv_head * HEAD_DIM, columns = part.kv_heads * HEAD_DIM;
