@@ -224,8 +224,7 @@ Test(plan_image, an_image_cut_anywhere_is_refused)
     xq_plan *plan = make(&subjects[2]);
     unsigned char *image = save(plan, &bytes);
     for (size_t cut = 0; cut < bytes; cut += cut < 4096 ? 1 : 997) {
-        unsigned char *part =
-            malloc(cut + 1); /* a separate allocation, so that the sanitizer sees its end */
+        unsigned char *part = malloc(cut + 1); /* its own allocation, for the address sanitizer */
         memcpy(part, image, cut);
         expect_refused(part, cut, XQ_ERROR_FORMAT, cut < 32 ? "do not begin" : "bytes are given", "cut");
         free(part);
