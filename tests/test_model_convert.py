@@ -216,7 +216,7 @@ class ExpandKvHeads(Converting):
 
     def test_logits_are_those_of_the_model(self):
         self.assertEqual(self.expand()[0], 0)
-        numpy.testing.assert_allclose(self.logits(self.wide), self.logits(self.model), atol=2e-5)  # sums differ in order
+        numpy.testing.assert_allclose(self.logits(self.wide), self.logits(self.model), atol=2e-5)  # sums are reordered
 
     def test_each_query_head_has_its_own_rows(self):
         self.expand()

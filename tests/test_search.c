@@ -458,7 +458,7 @@ Test(search, what_was_compared_with_an_incumbent_that_drifted_is_measured_again)
 {
     struct search_options o = begin_noisy();
     world.drift = 0.5;
-    world.drift_at = 14; /* the default; 0 twice; 1 to 6 and 8; 0 again; 9, 10 and 11 */
+    world.drift_at = 14; /* measured by then: the default; 0 twice; 1 to 6 and 8; 0 again; 9, 10 and 11 */
     run(&o);
     const int before[] = {DEFAULT, 0, 0, 1, 2, 3, 4, 5, 6, 8, 0, 9, 10, 11};
     cr_expect_arr_eq(world.asked, before, sizeof before);

@@ -123,8 +123,8 @@ static bool is_word(char c)
            c == '%' || c == '.';
 }
 
-/* Returns the begin of the word at or before `at`, or of the single character there. A modifier (".u32")
- * counts as one word. */
+/* Returns the beginning of the word at or before `at`, or of the single character there. A modifier
+ * (".u32") counts as one word. */
 static size_t word_at(const struct text *text, size_t at, size_t *length)
 {
     *length = 0;

@@ -44,7 +44,7 @@ struct block {
     struct operation operations[OPERATIONS_MAX];
     int count;
     enum ending ending;
-    int targets[3]; /* BLOCKS: the end */
+    int targets[3]; /* block numbers; the program's count stands for the end */
     int p;
     bool negated;
 };

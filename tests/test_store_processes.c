@@ -37,7 +37,7 @@ static bool next_report(int pipe_end, int *last)
     return true;
 }
 
-/* Kills a child this many microseconds after its begin, or after its first report. Returns the last number
+/* Kills a child this many microseconds after its start, or after its first report. Returns the last number
  * that the child reported, or from - 1 if it reported none. */
 static int kill_writer(const char *path, int from, int microseconds, bool after_first)
 {

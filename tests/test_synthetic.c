@@ -194,7 +194,7 @@ Test(synthetic, joint_latents_of_a_reduced_rank_lose_what_a_decomposition_loses)
     error err = ERROR_INIT;
     cr_assert_eq(layer_factor(&s, &other, least, &err), XQ_OK);
     double k = outside(w.ukv, 40, w.wk, s.kv_width), v = outside(w.ukv, 40, w.wv, s.kv_width);
-    cr_assert_float_eq(sqrt((k * k + v * v) / 2), least[0], 1e-2); /* K and V are about as large */
+    cr_assert_float_eq(sqrt((k * k + v * v) / 2), least[0], 1e-2); /* K and V are about equally large */
     other.wk = other.wv = NULL;
     layer_weights_free(&other);
     layer_weights_free(&w);

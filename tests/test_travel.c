@@ -37,8 +37,9 @@ static const char *say(int expected, const char *format, ...)
     "env -u HOME -u XDG_CACHE_HOME -u XQ_CACHE_DIR -u CUDA_HOME -u CUDA_PATH -u VIRTUAL_ENV XQ_TUNED= "    \
     "XQ_NVRTC=/nowhere/libnvrtc.so "
 
-/* Returns the begin of a command that makes every file system read-only for the rest of the command, in a
- * mount namespace of its own; "" if that is not permitted. Output goes to files that were opened before. */
+/* Returns the beginning of a command that makes every file system read-only for the rest of the command, in
+ * a mount namespace of its own; "" if that is not permitted. Output goes to files that were opened
+ * before. */
 static const char *read_only(void)
 {
     static const char script[] = "unshare --mount sh -c 'for m in $(cut -d\" \" -f2 /proc/mounts | grep -v "
