@@ -12,7 +12,7 @@ enum { CANDIDATES = 40, DEFAULT = 7 };
 static struct world {
     double seconds[CANDIDATES], spread; /* time of each kernel; relative spread */
     bool broken[CANDIDATES];
-    double drift; /* times grow by this factor after drift_at measurements; 0: never */
+    double drift; /* relative growth of all times after drift_at measurements; 0: none */
     int drift_at;
     double now, cost;
     bool brief[400];

@@ -719,7 +719,7 @@ Test(tune, stores_are_merged, .timeout = 300)
     struct command_result r = command_run("tune merge %s %s --out %s", stores[0], stores[1], stores[2]);
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_expect(strstr(r.out, "5 rows read, 5 kept: "), "%s", r.out);
-    sleep(1); /* what is measured from now on is newer, because times are whole seconds */
+    sleep(1); /* later measurements must be newer, and times are whole seconds */
     cr_expect_eq(from_store(stores[2], "--contexts 50 --most 3"), 3);
     cr_expect_eq(from_store(stores[2], "--contexts 60 --most 2"), 2);
     r = command_run("tune merge $(for i in $(seq 40); do cp %s %s/copy$i; echo %s/copy$i; done) --out %s",

@@ -628,8 +628,8 @@ Test(tuned, tables_that_are_built_in_serve_without_being_asked_for, .timeout = 1
     expect_built_in(false);
 }
 
-/* Makes a folder of templates in which attend does not compile with four warps, as the tuned result has,
- * but with the default. */
+/* Makes a folder of templates in which attend does not compile with four warps, the number in the tuned
+ * result. It compiles with the defaults. */
 static const char *templates_that_fail(void)
 {
     const char *folder = files_directory();
@@ -671,7 +671,8 @@ Test(tuned, a_kernel_that_does_not_compile_gives_way_to_the_default, .timeout = 
 
 /* -------------------------------------------------------------------- built in */
 
-/* Expects that a result is of the kernels that its spec has today. */
+/* Expects that a result is of the kernels that its spec has today. Results that were measured may be of
+ * older kernels. */
 static void expect_current(const cJSON *result, const char *table)
 {
     char *spec_json = cJSON_PrintUnformatted(cJSON_GetObjectItem(result, "spec"));
