@@ -294,8 +294,8 @@ Test(config_claims, numbers_that_are_not_finite_are_refused_where_they_are_read)
             "model_type", "'mamba2' is not supported");
 }
 
-/* The reader or the parser may refuse it. The message must be one of ours and must not name a line of
- * Lua. */
+/* The reader or the parser may refuse the number. The message must be one of ours and must not name a line
+ * of Lua. */
 Test(config_claims, a_number_that_overflows_gets_no_line_of_source)
 {
     error err = ERROR_INIT;

@@ -50,8 +50,7 @@ struct layer {
     layer_weights weights;
     double *wk, *wv, *ukv; /* values as the kernels see them */
     model_layer_kind kind;
-    uint16_t
-        *x[SEQUENCES]; /* [LONGEST, D]: inputs of the layer for all tokens that the sequence will have */
+    uint16_t *x[SEQUENCES]; /* [LONGEST, D]: inputs for all tokens of the sequence */
 };
 
 struct engine {

@@ -980,7 +980,7 @@ Test(arguments, attend_names_what_is_wrong)
         {offsetof(xq_attend_args, workspace_bytes), 0, 8, "workspace_bytes"},
         {offsetof(xq_attend_args, without_sinks), 2, 4, "without_sinks"},
         {offsetof(xq_attend_args, token_offset), TOKEN_OFFSET + 1, 8, "token_offset"},
-        {offsetof(xq_attend_args, queries), 3, 8, "query_indptr"}, /* of 2 sequences */
+        {offsetof(xq_attend_args, queries), 3, 8, "query_indptr"}, /* 3 queries of 2 sequences */
         {offsetof(xq_attend_args, max_queries), 2, 8, "max_queries"},
         /* A plan with max_queries 1 has no kernel for these. */
         {offsetof(xq_attend_args, query_indptr), QUERY_INDPTR, 8, "query_indptr"},
