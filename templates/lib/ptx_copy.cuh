@@ -11,7 +11,7 @@ __device__ __forceinline__ void copy_async_16(u32 shared_destination, const void
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_destination), "l"(source) : "memory");
 }
 
-// Does the same if `valid`; otherwise reads nothing and writes 16 zero bytes.
+// As copy_async_16 if `valid`; otherwise it reads nothing and writes 16 zero bytes.
 __device__ __forceinline__ void copy_async_16_or_zero(u32 shared_destination, const void *source, bool valid)
 {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_destination), "l"(source),

@@ -43,8 +43,9 @@ template <bool MANY, int WINDOW> struct sequence_queries {
         return q.query_position ? q.query_position[first + j] : offset + (tokens - count + j);
     }
 
-    // The token at a position; negative if the position is before the first token's. Positions can have any value of an
-    // int, and sequences can begin anywhere, so the difference is bounded. It must not overflow, even minus a window.
+    // The token at a position; negative if the position is before the first token's. Positions may be as
+    // large as an int can be, and sequences may begin anywhere. So the difference is bounded: it cannot overflow, even
+    // when a window is subtracted from it.
     __device__ __forceinline__ int token_at(int position) const
     {
         return max(position, offset - (1 << 30)) - offset;
@@ -117,7 +118,7 @@ template <int GROUP_HEADS, int ROWS, bool MANY> struct query_rows {
     {
         return MANY ? (first + row) % GROUP_HEADS : first + row;
     }
-    // The block has the queries query(0) .. end_query() - 1.
+    // The query after the block's last one. The block has the queries query(0) .. end_query() - 1.
     __device__ __forceinline__ int end_query() const
     {
         return MANY ? (first + count + GROUP_HEADS - 1) / GROUP_HEADS : 1;

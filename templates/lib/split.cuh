@@ -65,7 +65,7 @@ struct split_output {
         }
     }
 
-    // Does the same for values that are already divided by the sum: `mean` is their mean, and `lse` its log2-sum-exp2.
+    // As `write`, for values that are already divided by the sum: `mean` is their mean, and `lse` its log2-sum-exp2.
     template <class PARAMS>
     __device__ __forceinline__ void write_mean(const PARAMS &p, int row, int quad, float4 mean, float lse) const
     {

@@ -15,7 +15,7 @@
 enum weight_type { WEIGHT_F16, WEIGHT_BF16, WEIGHT_INT8, WEIGHT_E4M3 };
 
 template <weight_type TYPE> constexpr bool WEIGHT_IS_WIDE = TYPE == WEIGHT_F16 || TYPE == WEIGHT_BF16;
-template <weight_type TYPE> constexpr int WEIGHT_LANE_BYTES = WEIGHT_IS_WIDE<TYPE> ? 16 : 8; // a lane's in a step
+template <weight_type TYPE> constexpr int WEIGHT_LANE_BYTES = WEIGHT_IS_WIDE<TYPE> ? 16 : 8; // per step
 template <weight_type TYPE> constexpr int WEIGHT_STEP_BYTES = 32 * WEIGHT_LANE_BYTES<TYPE>;  // 16 rows of a tile
 template <weight_type TYPE> constexpr int WEIGHT_CHUNK_BYTES = 4 * WEIGHT_STEP_BYTES<TYPE>;  // 64 rows of a tile
 
