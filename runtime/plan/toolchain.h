@@ -25,8 +25,8 @@ struct toolchain {
                              lock */
     gen *generator;
     nvrtc *nvrtc;
-    /* The log got the message that NVRTC is older than the GPU; the message that gen/arch.lua does not
-     * list the GPU. */
+    /* Whether the log got these messages: NVRTC is older than the GPU; gen/arch.lua does not list the
+     * GPU. */
     atomic_flag told_target, told_unlisted;
 };
 
