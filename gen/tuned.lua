@@ -271,7 +271,7 @@ function tuned.sizes(spec, family, largest, most, resolve)
   return { variants = json.array(variants), pick = json.array(pick) }
 end
 
--- ---------------------------------------------------------------- what there is
+-- --------------------------------------------------------------------- counting
 -- Counts the results of each table for `xq info`: all of them, and then each result in at most one class. It is stale
 -- where its sources have changed; otherwise it is for the device, for another device of the capability, or for one of
 -- the family.

@@ -91,7 +91,7 @@ struct plan_workspace {
     size_t bytes;          /* total size */
 };
 
-/* Where the arrays of a call are checked. */
+/* The places where the arrays of a call are checked. */
 enum plan_checks { PLAN_CHECKS_ON_HOST = 1, PLAN_CHECKS_ON_DEVICE = 2 };
 
 struct xq_plan {
@@ -117,7 +117,7 @@ struct xq_plan {
     const char *spec;              /* completed spec, JSON; points into the image */
     kernel *kernels[PLAN_KERNELS]; /* NULL where the implementation needs none */
     struct plan_workspace workspace;
-    int checks;        /* where the arrays of calls are checked: enum plan_checks, or 0 */
+    int checks;        /* values of enum plan_checks: the places where calls' arrays are checked */
     fault_log *faults; /* log of a checked plan; else NULL */
     /* For the plan's implementation: */
     size_t page_bytes;

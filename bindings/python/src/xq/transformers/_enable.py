@@ -91,7 +91,7 @@ class Enabled(Unique):
         vars(self.model).pop("_prepare_cache_for_generation", None)
         vars(self.model).pop(_ATTRIBUTE, None)
 
-    # ---------------------------------------------------------------- what is replaced
+    # ----------------------------------------------------- installing the replacements
 
     def _install(self) -> None:
         for attention in self._attentions:
