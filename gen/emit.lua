@@ -65,6 +65,14 @@ local function rope_table(model)
   return table.concat(rows, "\n")
 end
 
+-- The rotations of rotary pairs `pair` and `pair` + 1 after `distance` tokens, as a float4: (cos, sin) of each.
+local function rope_turn(model, distance, pair)
+  local turns, f32 = rope.turns(model), environment.f32
+  local cosine, sine = rope.rotation(turns, pair, distance)
+  local next_cosine, next_sine = rope.rotation(turns, pair + 1, distance)
+  return ("{%s, %s, %s, %s}"):format(f32(cosine), f32(sine), f32(next_cosine), f32(next_sine))
+end
+
 -- Kernels of a checked plan must do nothing in a faulty call. Returns the texts that achieve this: a function from the
 -- parameter struct to the type of the kernel's parameter, and the first statement of the kernel's body. Kernels of
 -- other plans are rendered as if there were no such texts.
@@ -90,6 +98,7 @@ function emit.render(given, name)
     alibi_slopes = function() return alibi.slopes(spec.model) end,
     rope_turns = function() return rope.turns(spec.model) end,
     rope_table = function() return rope_table(spec.model) end,
+    rope_turn = function(distance, pair) return rope_turn(spec.model, distance, pair) end,
   }, banner(name, spec, values))
   return source, json.ordered(info, { "family", "entry", "threads", "shared_bytes" })
 end

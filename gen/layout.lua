@@ -164,8 +164,22 @@ function layout.keys(model)
   end
   return json.ordered({ pairs = turning // 2, pair_columns = pair_columns, columns = #firsts, absorbed_columns = #absorbed,
     rematerialized = firsts, absorbed = absorbed },
-    { "pairs", "pair_columns", "columns", "absorbed_columns", "rematerialized", "absorbed" })
+    { "pairs", "pair_columns", "columns", "absorbed_columns", "product", "rematerialized", "absorbed" })
 end
+
+-- The operands of the product that K is in the fused kernel: "int8", codes as they are times int8 weights, or "f16",
+-- dequantized values. Codes can be operands where at least the 64 channels of a unit of one token share a scale. Absorbed
+-- dimensions take values, and K then takes the same. Where a latent has several groups, both the sums of a group and those of
+-- all groups are in registers.
+local function key_product(spec)
+  local keys, stream = spec.keys, (spec.accumulator or spec.layout).streams[1]
+  local codes = spec.weights == "int8" and stream.bits <= 8 and stream.axis == "token" and stream.group % UNIT == 0 and
+    keys.columns > 0 and keys.absorbed_columns == 0 and (stream.group >= stream.latent_width or keys.columns <= 160)
+  return codes and "int8" or "f16"
+end
+
+-- To be called once `spec` has keys, layout and accumulator.
+function layout.complete_keys(spec) spec.keys.product = key_product(spec) end
 
 -- ---------------------------------------------------------------- packed weights
 -- Places matrices and vectors one after the other.
@@ -185,14 +199,19 @@ end
 -- Adds a matrix. `source` is the caller's matrix. `columns` tells which of its columns are packed: "all" as they are,
 -- "keys" or "absorbed" in the order of layout.keys for each head. "transposed" and "absorbed" have the source's columns
 -- as rows. "feedback" is computed from the source (runtime/host/feedback.h): it has a row for each stored channel, and
--- a column for each channel of its group.
-function packer:matrix(name, source, columns, rows, cols, kind)
+-- a column for each channel of its group. `sum_rows`, for int8
+-- weights, tells over how many rows each packed sum of a column goes; nil: no sums are packed.
+function packer:matrix(name, source, columns, rows, cols, kind, sum_rows)
   local wide = kind == "f16" or kind == "bf16"
   local m = { name = name, source = source, columns = columns, rows = rows, cols = cols, type = kind,
     offset = self:place(rows * cols * (wide and 2 or 1)) }
   if not wide then m.scale_offset = self:place(cols * 4) end
+  if sum_rows then
+    m.sum_rows = sum_rows
+    m.sum_offset = self:place(ceil_div(rows, sum_rows) * cols * 4)
+  end
   self.matrices[#self.matrices + 1] = json.ordered(m,
-    { "name", "source", "columns", "rows", "cols", "type", "offset", "scale_offset" })
+    { "name", "source", "columns", "rows", "cols", "type", "offset", "scale_offset", "sum_rows", "sum_offset" })
 end
 
 function packer:vector(name, source, columns, count)
@@ -301,7 +320,10 @@ function layout.weights(spec)
   local heads = model.num_key_value_heads
   local source_k, source_v, rows_k, rows_v = factors(spec)
   pack_projections(p, spec)
-  if keys.columns > 0 then p:matrix("wk", source_k, "keys", rows_k, heads * keys.columns, spec.weights) end
+  if keys.columns > 0 then
+    local group = keys.product == "int8" and (spec.accumulator or spec.layout).streams[1].group or nil
+    p:matrix("wk", source_k, "keys", rows_k, heads * keys.columns, spec.weights, group)
+  end
   if keys.absorbed_columns > 0 then
     p:matrix("wk_absorb", source_k, "absorbed", heads * keys.absorbed_columns, rows_k, spec.weights)
   end

@@ -141,4 +141,13 @@ function rope.turns(model)
   return copy
 end
 
+-- (cos, sin) of rotary pair `pair`, counted from 0, after `distance` tokens. `turns`: from rope.turns; pairs beyond are padding
+-- and do not turn.
+function rope.rotation(turns, pair, distance)
+  local t = turns[pair + 1]
+  if not t then return 1.0, 0.0 end
+  local angle = distance * ((t.high << 32) + t.low) * (TWO_PI[1] * 2.0 ^ -64)
+  return math.cos(angle), math.sin(angle)
+end
+
 return rope

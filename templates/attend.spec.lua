@@ -14,8 +14,32 @@ local function partial_dims(spec)
   return head_dim <= 128 and head_dim or head_dim // 2
 end
 
--- The shared-memory map of a block (attend_map.cuh): where each region begins, in bytes and in this order, and where the last
--- one ends. The kernel asserts each of these.
+-- Whether scores are made straight from sums of codes (attend_folded.cuh): for one query, where keys are products of
+-- codes, a latent is one quantization group of a token, and all columns of K turn.
+local function folded(spec)
+  local stream = (spec.accumulator or spec.layout).streams[1]
+  return spec.queries == "one" and spec.keys.product == "int8" and stream.group >= stream.latent_width and
+    not spec.model.qk_norm and spec.keys.columns == 2 * spec.keys.pair_columns
+end
+
+-- Whether probabilities are integers that codes of values are multiplied by (attend_planes.cuh): for one query, where a
+-- value latent is one quantization group of a token, in a stream of its own.
+local function integer_values(spec)
+  local streams = (spec.accumulator or spec.layout).streams
+  local stream = streams[#streams]
+  return spec.queries == "one" and #streams == 2 and stream.bits <= 8 and stream.axis == "token" and
+    stream.group >= stream.latent_width
+end
+
+-- The stages that all of a head's Wk takes, where it stays in shared memory (attend_map.cuh); else nil.
+local function resident(spec, p)
+  local chunks = (spec.accumulator or spec.layout).streams[1].latent_width // 64
+  local pieces = chunks * (4 // p.stage_steps)
+  return pieces <= p.stages and chunks <= 2 and pieces or nil
+end
+
+-- The shared-memory map of a block (attend_map.cuh): where each region begins, in bytes and in this order, and where
+-- the last one ends. The kernel asserts each of these.
 local function shared_map(spec, p)
   local keys, rows, many = spec.keys, p.query_rows, spec.queries == "many"
   local map, at = {}, 0
@@ -27,16 +51,39 @@ local function shared_map(spec, p)
   local stage = p.stage_steps * keys.columns * 16 * weight_bytes
   if keys.absorbed_columns > 0 then stage = stage + rows // 8 * p.stage_steps * 256 end
   region("RING", 0) -- the next two are in its place
-  region("PROBABILITIES", rows * (p.split_tokens + 8) * 2)
-  region("PARTIAL_SUMS", p.warps * partial_dims(spec) * 8 * 4)
-  at = math.max(p.stages * stage, at)
-  region("SCORES", rows * (p.split_tokens + 4) * 4)
-  region("ROW_TURNS", keys.pairs > 0 and 16 * (keys.pair_columns + (keys.pair_columns % 16 == 0 and 8 or 0)) * 8 or 0)
-  region("TILE_TURNS", p.warps * (many and 1 or p.m_tiles) * keys.pair_columns * 8)
-  region("QUERY", keys.columns > 0 and rows * (keys.columns + 8) * 2 or 0)
-  region("RUNNING", many and rows * (spec.model.head_dim + 4) * 4 or 0)
+  if integer_values(spec) then
+    region("PROBABILITIES", rows // 8 * p.split_tokens * (group_heads(spec) <= 4 and 16 or 32))
+  else
+    region("PROBABILITIES", rows * (p.split_tokens + 8) * 2)
+  end
+  local streams = (spec.accumulator or spec.layout).streams
+  local value_chunks = streams[#streams].latent_width // 64
+  if not many and value_chunks < p.warps then -- warps share channels
+    region("PARTIAL_SUMS", p.warps * 8 * 72 * 4 + value_chunks * 4 * 256 + p.warps * 8 * 4 + 8 * 4 + spec.model.head_dim * 8 * 4)
+  else
+    region("PARTIAL_SUMS", p.warps * partial_dims(spec) * 8 * 4)
+  end
+  at = math.max((resident(spec, p) or p.stages) * stage, at)
+  local score_rows = folded(spec) and math.min(rows, (group_heads(spec) + 1) // 2 * 2) or rows
+  region("SCORES", p.key_warps * score_rows * (p.split_tokens + 4) * 4)
+  if folded(spec) then
+    local tile_pairs = ceil_div(keys.pair_columns, 16)
+    region("ROW_TURNS", keys.pair_columns * 128)
+    region("TILE_TURNS", p.warps * p.m_tiles * keys.pair_columns * 8)
+    region("QUERY", rows // 8 * tile_pairs * 512)
+    region("RUNNING", 0)
+    region("CONSTANTS", (spec.model.attention_bias and 2 or 1) * keys.columns // 16 * 512)
+    region("COLUMNS", keys.columns * 12 + keys.pair_columns * 8 + 16)
+  else
+    region("ROW_TURNS", keys.pairs > 0 and 16 * (keys.pair_columns + (keys.pair_columns % 16 == 0 and 8 or 0)) * 8 or 0)
+    region("TILE_TURNS", p.warps * (many and 1 or p.m_tiles) * keys.pair_columns * 8)
+    region("QUERY", keys.columns > 0 and rows * (keys.columns + 8) * 2 or 0)
+    region("RUNNING", many and rows * (spec.model.head_dim + 4) * 4 or 0)
+    region("CONSTANTS", 0)
+    region("COLUMNS", 0)
+  end
   region("RECORDS", p.split_tokens // 16 * 8)
-  region("STATS", ((many and 3 or 2) * rows + 4) * 4)
+  region("STATS", ((integer_values(spec) and 4 or many and 3 or 2) * rows + 4) * 4)
   return map, at
 end
 
@@ -45,14 +92,20 @@ local function shared_bytes(spec, p)
   return bytes
 end
 
--- Accumulators of a warp's tile of 16 tokens, in columns: of K, and of the scores that absorbed dimensions give at once.
+-- Accumulators of a warp's tile of 16 tokens, in columns: of K, and of the scores that absorbed dimensions give at
+-- once.
 local function columns(spec, p)
-  return spec.keys.columns + (spec.keys.absorbed_columns > 0 and p.query_rows or 0)
+  local keys, stream = spec.keys, (spec.accumulator or spec.layout).streams[1]
+  local twice = keys.product == "int8" and stream.group < stream.latent_width -- of a group, and of all groups
+  return keys.columns * (twice and 2 or 1) + (keys.absorbed_columns > 0 and p.query_rows or 0)
 end
+
+-- Tokens whose keys a block makes at once.
+local function block_tile(p) return 16 * p.m_tiles * p.warps // p.key_warps end
 
 -- Half the tokens of a split, but for the least: a block's tile.
 local function shorten(p)
-  if p.split_tokens // 2 < math.max(64, 16 * p.m_tiles * p.warps) then return false end
+  if p.split_tokens // 2 < math.max(64, block_tile(p)) then return false end
   p.split_tokens = p.split_tokens // 2
   return true
 end
@@ -60,10 +113,14 @@ end
 -- One query: a row for each of its heads. Many of them need much shared memory for scores: shorter splits, down to one
 -- tile, then a leaner ring, then several blocks for one KV head.
 local function defaults_one(spec)
-  local p = { warps = 8, m_tiles = 2, stages = 3, stage_steps = 4, split_tokens = 512, value_tiles = 1,
+  local p = { warps = 8, m_tiles = 2, key_warps = 1, stages = 3, stage_steps = 4, split_tokens = 512, value_tiles = 1,
     query_rows = math.min(one_query_rows(spec), 128) } -- a tile of 256 tokens
   if p.query_rows > 8 then p.warps, p.m_tiles = 4, 1 end
   if columns(spec, p) > 128 then p.m_tiles = 1 end
+  if folded(spec) and p.query_rows == 8 then
+    p.split_tokens = 1024 -- the tables of a block cost as much as 30 tokens
+    if spec.keys.columns <= 64 then p.m_tiles = 4 end
+  end
   if spec.keys.columns > 160 then p.stage_steps = 2 end
   while shared_bytes(spec, p) > 96 * KIB and shorten(p) do end
   while shared_bytes(spec, p) > 96 * KIB and p.query_rows > 8 do
@@ -77,7 +134,7 @@ local function defaults_many(spec)
   local most = arch.find(spec.arch).shared_bytes
   local crowded = spec.keys.absorbed_columns > 0 and spec.keys.columns >= 64 -- absorbed queries are in registers too
   for _, rows in ipairs(crowded and { 32, 16, 8 } or { 64, 32, 16, 8 }) do
-    local p = { warps = 8, m_tiles = 2, stages = 3, stage_steps = 4, split_tokens = 256, value_tiles = 1,
+    local p = { warps = 8, m_tiles = 2, key_warps = 1, stages = 3, stage_steps = 4, split_tokens = 256, value_tiles = 1,
       query_rows = rows }
     -- Columns that two tiles have registers for: absorbed queries take their own, and code for sm_100 needs more.
     local room = spec.keys.absorbed_columns > 0 and 80 or arch.follows(spec.arch, "sm_100") and 112 or 128
@@ -92,6 +149,20 @@ local function defaults_many(spec)
   end
 end
 
+-- K of a tile of 16 tokens, and its scores, as a matrix product and other instructions. With codes as operands the
+-- product has twice as many channels in an instruction.
+local function tile_work(spec, p, stream, chunks, absorbed_tiles, shared_bytes)
+  local columns, query_tiles = spec.keys.columns, p.query_rows // 8
+  local weight = work.weight_instructions(spec.weights)
+  local matrix = chunks * 4 * (columns // 8 + absorbed_tiles) + columns // 16 * query_tiles
+  local unit, after = work.unit_instructions(stream), 5 * (columns + p.query_rows)
+  if spec.keys.product == "int8" then
+    unit, weight, after = 45 * p.key_warps - 2 * (columns // 8), 1, folded(spec) and 2.5 * columns + 100 * p.key_warps or 11 * columns
+  end
+  return work.amount(matrix, chunks * (unit + columns // 4 * weight / p.m_tiles) + after, chunks * work.unit_bytes(stream),
+    shared_bytes)
+end
+
 -- Of one KV head: see docs/templates.md. Names follow attend_scores.cuh and attend_values.cuh.
 local function work_of(spec, p)
   local model, keys, weights = spec.model, spec.keys, spec.weights
@@ -102,9 +173,11 @@ local function work_of(spec, p)
   local weight_bytes, weight = work.weight_bytes(weights), work.weight_instructions(weights)
   local absorbed_tiles = keys.absorbed_columns > 0 and query_tiles or 0
   local ring_bytes = chunks * (64 * columns * weight_bytes + absorbed_tiles * 1024)
-  -- Warps beyond the chunks share tokens, and each projects sums of its own.
-  local items = value_chunks * (value_chunks < p.warps and p.warps // value_chunks or 1)
+  -- Warps beyond the chunks share tokens. With one query their sums are projected once, else each projects its own.
+  local joint = value_chunks < p.warps and spec.queries == "one"
+  local items = value_chunks * (value_chunks < p.warps and not joint and p.warps // value_chunks or 1)
   local projections = items * head_dim // 16 * 4
+  local planes = integer_values(spec) and (group_heads(spec) <= 4 and 1 or 2) -- twice as many tokens in an instruction
   return {
     columns = model.num_key_value_heads,
     rows = p.query_rows,
@@ -115,21 +188,20 @@ local function work_of(spec, p)
     fixed_bytes = (chunks * columns + value_chunks * head_dim) * 64 * weight_bytes * model.num_key_value_heads,
     partial_bytes = work.partial_bytes(model),
     bytes_in_flight = p.warps * p.m_tiles * work.unit_bytes(stream_k),
-    registers = math.max(72 + p.m_tiles * (columns // 2 + absorbed_tiles * 4 + 12), 64 + p.value_tiles * (head_dim // 4 + 16)) +
+    registers = math.max(72 + p.m_tiles * (columns // 2 // p.key_warps + absorbed_tiles * 4 + 12), 64 + p.value_tiles * (head_dim // 4 + 16)) +
       (spec.queries == "many" and 60 or 0),
-    step_tokens = 16 * p.m_tiles * p.warps,
+    step_tokens = block_tile(p),
     pass_rows = 8 * p.value_tiles,
     block = work.amount(0, 2700 + 290 * p.query_rows), -- tables of turns, queries
     step = work.amount(0, 50 * chunks * (4 // p.stage_steps) * p.warps, ring_bytes),
-    tile = work.amount(chunks * 4 * (columns // 8 + absorbed_tiles) + columns // 16 * query_tiles,
-      chunks * (work.unit_instructions(stream_k) + columns // 4 * weight / p.m_tiles) + 5 * (columns + p.query_rows),
-      chunks * work.unit_bytes(stream_k), ring_bytes / p.m_tiles),
+    tile = tile_work(spec, p, stream_k, chunks, absorbed_tiles, ring_bytes / p.m_tiles),
     pass = work.amount(projections * p.value_tiles,
-      projections * (14 + weight + 2 * p.value_tiles) + 36 * p.warps * p.value_tiles * head_dim // 16,
-      projections * 256 * weight_bytes, p.warps * p.value_tiles * head_dim * 8 * 4),
-    tile_pass = work.amount(value_chunks * 4 * p.value_tiles,
-      value_chunks * (work.unit_instructions(stream_v) + 2 * p.value_tiles),
-      value_chunks * work.unit_bytes(stream_v), value_chunks * 256 * p.value_tiles),
+      projections * (14 + weight + 2 * p.value_tiles) +
+        (joint and 200 * p.warps or 36 * p.warps * p.value_tiles * head_dim // 16),
+      projections * 256 * weight_bytes, p.warps * p.value_tiles * (joint and 64 or head_dim) * 8 * 4),
+    tile_pass = work.amount(value_chunks * 4 * (planes or 1) * p.value_tiles,
+      value_chunks * (planes and 30 or work.unit_instructions(stream_v) + 2 * p.value_tiles),
+      value_chunks * work.unit_bytes(stream_v), value_chunks * 256 * (planes or 1) * p.value_tiles),
     split = work.amount(0, p.query_rows * head_dim / 32, p.query_rows * (head_dim * 2 + 4)),
   }
 end
@@ -147,6 +219,8 @@ return {
     {name = "m_tiles", values = {1, 2, 4}, default = 2,
      doc = "16-token tiles that a warp multiplies at once: more reuse of Wk, more registers",
      depends_on = "queries, query heads of a KV head, columns of K, and shared memory"},
+    {name = "key_warps", values = {1, 2}, default = 1,
+     doc = "warps that share the columns of K of a tile: less shared memory read for a tile, codes unpacked by each"},
     {name = "stages", values = {2, 3, 4}, default = 3, doc = "pieces of Wk under way or in use",
      depends_on = "queries and shared memory"},
     {name = "stage_steps", values = {2, 4}, default = 4, doc = "16-channel steps in such a piece",
@@ -163,13 +237,15 @@ return {
   },
   defaults = function(spec) return spec.queries == "many" and defaults_many(spec) or defaults_one(spec) end,
   constraints = {
-    {text = "split_tokens must be a multiple of 16 * m_tiles * warps",
-     check = function(_, p) return p.split_tokens % (16 * p.m_tiles * p.warps) == 0 end},
-    {text = "m_tiles * (columns of K, and with absorbed dimensions query_rows) must be at most 256, or accumulators do not " ..
-       "fit into registers",
-     check = function(spec, p) return p.m_tiles * columns(spec, p) <= 256 end},
-    {text = "16 warps leave registers for m_tiles * (columns of K, ...) of at most 64",
-     check = function(spec, p) return p.warps < 16 or p.m_tiles * columns(spec, p) <= 64 end},
+    {text = "split_tokens must be a multiple of 16 * m_tiles * warps / key_warps",
+     check = function(_, p) return p.split_tokens % block_tile(p) == 0 end},
+    {text = "key_warps must be 1 unless scores are made straight from codes (kernels.md) and the rotary pairs are a multiple of 32",
+     check = function(spec, p) return p.key_warps == 1 or folded(spec) and spec.keys.pair_columns % 32 == 0 end},
+    {text = "m_tiles * (columns of K, and with absorbed dimensions query_rows) / key_warps must be at most 256, or accumulators do " ..
+       "not fit into registers",
+     check = function(spec, p) return p.m_tiles * columns(spec, p) <= 256 * p.key_warps end},
+    {text = "16 warps leave registers for m_tiles * (columns of K, ...) / key_warps of at most 64",
+     check = function(spec, p) return p.warps < 16 or p.m_tiles * columns(spec, p) <= 64 * p.key_warps end},
     {text = "query_rows must be a multiple of 8 * value_tiles",
      check = function(_, p) return p.query_rows % (8 * p.value_tiles) == 0 end},
     {text = "with one query, query_rows must be at most the query heads of a KV head, rounded up to 8",
@@ -185,13 +261,16 @@ return {
       shared_map = map,
       -- What splits are multiples of: half a block's tile, when it is large, keeps enough blocks for the GPU where
       -- sequences are short and few. The other half's warps then only help with values.
-      tile_tokens = math.min(p.warps * p.m_tiles * 16, 128),
+      tile_tokens = math.min(block_tile(p), 128),
       split_tokens = spec.queries == "many" and 1 << 20 or p.split_tokens,
       query_rows = p.query_rows,
-      -- What partial results may add to the bytes that attention reads anyway: one query must touch little else than its
-      -- operands. Many are bound by their matrix work, and partial results stay in L2: an idle GPU costs more than they do.
+      -- What partial results may add to the bytes that attention reads anyway: one query must touch little else than
+      -- its operands. Many are bound by their matrix work, and partial results stay in L2: an idle GPU costs more than
+      -- they do.
       partial_share = spec.queries == "many" and 0.5 or 0.047,
       partial_dims = partial_dims(spec),
+      folded = folded(spec),
+      integer_values = integer_values(spec),
       score_scale = LOG2_E * spec.model.attention_scale, -- softmax in powers of two
     }
   end,

@@ -220,7 +220,8 @@ static struct xq_matrix matrix(const struct attend_layer *l, const char *name)
 {
     const struct shape_matrix *m = shape_matrix(&l->shape.weights[XQ_FUSED], name);
     return (struct xq_matrix){m ? l->weights + m->offset : 0,
-                              m && m->scale_offset ? l->weights + m->scale_offset : 0};
+                              m && m->scale_offset ? l->weights + m->scale_offset : 0,
+                              m && m->sum_rows ? l->weights + m->sum_offset : 0};
 }
 
 static uint64_t vector(const struct attend_layer *l, const char *name)

@@ -277,6 +277,37 @@ Test(layout, what_does_not_turn_is_absorbed_unless_it_is_normalized)
     check_columns("\"rope\": {\"type\": \"none\"}", "keys.absorbed_columns", "64");
 }
 
+static void check_product(const char *spec, const char *expected)
+{
+    cJSON *completed = generator_complete_parsed(spec);
+    cr_assert_str_eq(generator_member(completed, "keys.product")->valuestring, expected, "%s", spec);
+    cJSON_Delete(completed);
+}
+
+#define SMOLLM "{\"model\": \"smollm2-135m\", \"weights\": \"int8\""
+
+Test(layout, keys_are_products_of_codes_where_scales_allow_it)
+{
+    check_product("{\"model\": \"smollm2-135m\"}", "f16");
+    check_product("{\"model\": \"smollm2-135m\", \"weights\": \"e4m3\"}", "f16");
+    check_product(SMOLLM "}", "int8");
+    check_product(SMOLLM ", \"cache\": {\"bits\": 8, \"group\": 64, \"groups\": 1}}", "int8");
+    check_product(SMOLLM
+                  ", \"cache\": {\"method\": \"x\", \"group\": \"row\", \"zero_point\": \"integer\"}}",
+                  "int8");
+    check_product(SMOLLM ", \"cache\": {\"group\": 32}}", "f16");
+    check_product(SMOLLM ", \"cache\": {\"axis_k\": \"channel\"}}", "f16");
+    check_product(SMOLLM ", \"cache\": {\"method\": \"latent-cl\"}}", "f16");
+    check_product(SMOLLM ", \"cache\": {\"method\": \"latent-cl\", \"accumulator_bits\": 8}}", "int8");
+    /* Part of the dimensions is absorbed. */
+    check_product("{\"model\": \"phi-2\", \"weights\": \"int8\", \"cache\": {\"method\": \"latent\"}}",
+                  "f16");
+    /* 256 columns: sums of a group, and of all groups, would be in registers. */
+    check_product("{\"model\": \"gemma-3-270m\", \"weights\": \"int8\"}", "f16");
+    check_product("{\"model\": \"gemma-3-270m\", \"weights\": \"int8\", \"cache\": {\"group\": 256}}",
+                  "int8");
+}
+
 /* ---------------------------------------------------------------- packed weights */
 
 /* Describes weights: "name source columns rows cols type" in a line for each matrix, then "name columns
@@ -373,6 +404,14 @@ Test(layout, eight_bit_weights_have_a_scale_for_each_column)
           {"weights_layout.matrices.0.offset", 0}, {"weights_layout.matrices.0.scale_offset", 256 * 256},
           {"weights_layout.matrices.1.offset", 256 * 256 + 256 * 4},
           {"weights_layout.bytes", 2 * (256 * 256 + 256 * 4)});
+}
+
+Test(layout, products_of_codes_take_sums_of_the_weights)
+{
+    /* 3 heads of 64 columns, one latent of 192 channels in groups of 128. */
+    CHECK(SMOLLM ", \"cache\": {\"groups\": 1}}", {"weights_layout.matrices.2.rows", 192},
+          {"weights_layout.matrices.2.cols", 192}, {"weights_layout.matrices.2.sum_rows", 128});
+    CHECK(SMOLLM "}", {"weights_layout.matrices.2.rows", 64}, {"weights_layout.matrices.2.sum_rows", 64});
 }
 
 Test(layout, normalized_keys_bring_the_factors_of_a_head_or_of_all)

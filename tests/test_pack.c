@@ -141,6 +141,32 @@ Test(pack, rotated_activations_have_a_square_u_and_factors_of_its_height)
     plan_close(plan);
 }
 
+/* Where K is a product of codes and int8 weights, sums of each column lie beside them, over the channels of
+ * each quantization group: 128 rows in groups of 64. */
+Test(pack, int8_weights_that_codes_are_multiplied_by_have_sums)
+{
+    unsigned char *packed;
+    xq_weights w = {
+        .struct_size = sizeof w, .uk = values(1), .uv = values(2), .ak = values(3), .av = values(4)};
+    xq_plan *plan = pack(spec_of("", "\"method\": \"latent\", \"groups\": 1", ", \"weights\": \"int8\""),
+                         XQ_FUSED, &w, &packed);
+    const struct shape_matrix *m = shape_matrix(plan->weights, "wk");
+    cr_assert_eq(m->sum_rows, 64);
+    for (int group = 0; group < m->rows / 64; group++)
+        for (int n = 0; n < m->cols; n++) {
+            float scale, got;
+            double sum = 0;
+            memcpy(&scale, packed + m->scale_offset + (size_t)n * sizeof scale, sizeof scale);
+            memcpy(&got, packed + m->sum_offset + (size_t)(group * m->cols + n) * sizeof got, sizeof got);
+            for (int k = 0; k < 64; k++)
+                sum += packed_at(packed, m, group * 64 + k, n) / (double)scale;
+            cr_assert_float_eq((double)got, sum, 1e-6, "group %d, column %d: %g, not %g", group, n,
+                               (double)got, sum);
+        }
+    cr_assert_eq(shape_matrix(plan->weights, "wv")->sum_rows, 0);
+    plan_close(plan);
+}
+
 static void assert_refused(const xq_plan *plan, const xq_weights *w, void *packed, size_t bytes,
                            const char *field)
 {

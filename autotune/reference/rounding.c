@@ -101,13 +101,21 @@ xq_status rounding_type_named(const char *name, rounding_type *type, error *err)
                      name ? name : "(none)");
 }
 
+/* Rounds up to 16 significant bits. */
+static float up_to_16_bits(float value)
+{
+    int exponent;
+    const double fraction = frexp((double)value, &exponent);
+    return (float)ldexp(ceil(ldexp(fraction, 16)), exponent - 16);
+}
+
 /* Rounds one column, or one row: `count` values, `stride` apart. */
 static void round_scaled(rounding_type type, const float *w, size_t count, size_t stride, double *rounded)
 {
     float most = 0, scale;
     for (size_t i = 0; i < count; i++)
         most = fmaxf(most, fabsf(w[i * stride]));
-    scale = most / (type == ROUNDING_INT8 ? 127.0f : 448.0f);
+    scale = up_to_16_bits(most / (type == ROUNDING_INT8 ? 127.0f : 448.0f));
     for (size_t i = 0; i < count; i++) {
         float quotient = scale > 0 ? w[i * stride] / scale : 0;
         double code = type == ROUNDING_INT8 ? fmax(-127, fmin(127, nearbyintf(quotient)))

@@ -37,9 +37,19 @@ float weight_limit(enum weight_type type)
     return types[type].limit;
 }
 
+/* Rounds a positive number up to 16 significant bits. */
+static float round_up(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits = (bits + 0xff) & ~(uint32_t)0xff;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 float weight_scale(enum weight_type type, float largest)
 {
-    return types[type].largest > 0 ? largest / types[type].largest : 1;
+    return types[type].largest > 0 ? round_up(largest / types[type].largest) : 1;
 }
 
 /* ------------------------------------------------------------------- e4m3

@@ -18,7 +18,9 @@ int weight_bytes(enum weight_type type);
  * types it is infinity itself. */
 float weight_limit(enum weight_type type);
 
-/* Returns the scale of a column whose largest magnitude is `largest`; 1 for 16-bit types. */
+/* Returns the scale of a column whose largest magnitude is `largest`; 1 for 16-bit types. It has at most 16
+ * significant bits, so that its products with 1.5 * 2^23, which attend_folded.cuh makes, are exact in f32.
+ */
 float weight_scale(enum weight_type type, float largest);
 
 /* Rounds value / scale to nearest, ties to even; a scale of 0 gives code 0. */

@@ -160,6 +160,21 @@ static void pack_tiles(unsigned char *out, const struct pack_view *view, const s
     }
 }
 
+/* Sums of the int8 codes of each column over each `sum_rows` rows, f32: [groups of rows, columns]. */
+static void pack_sums(unsigned char *out, const struct pack_view *view, const struct shape_matrix *m,
+                      const float *scales)
+{
+    for (int32_t first = 0; first < m->rows; first += m->sum_rows)
+        for (int32_t n = 0; n < m->cols; n++) {
+            int32_t sum = 0;
+            for (int32_t k = first; k < m->rows && k < first + m->sum_rows; k++)
+                sum += (int8_t)weight_encode(m->type, pack_view_at(view, k, n), scales[n]);
+            const float value = (float)sum;
+            memcpy(out, &value, sizeof value);
+            out += sizeof value;
+        }
+}
+
 static xq_status pack_matrix(const struct shape *shape, const xq_weights *weights,
                              const struct shape_matrix *m, unsigned char *destination, error *err)
 {
@@ -175,6 +190,8 @@ static xq_status pack_matrix(const struct shape *shape, const xq_weights *weight
     pack_tiles(out, &view, m, scales);
     if (weight_bytes(m->type) == 1)
         memcpy(destination + m->scale_offset, scales, sizeof *scales * (size_t)m->cols);
+    if (m->sum_rows > 0)
+        pack_sums(destination + m->sum_offset, &view, m, scales);
     free(scales);
     pack_view_free(&view);
     return XQ_OK;

@@ -21,9 +21,10 @@ struct xq_matrix plan_matrix(const xq_plan *plan, uint64_t weights, enum plan_ma
 {
     const struct shape_matrix *m = plan->matrices[which];
     if (!m)
-        return (struct xq_matrix){0, 0};
+        return (struct xq_matrix){0, 0, 0};
     return (struct xq_matrix){weights + m->offset,
-                              weight_bytes(m->type) == 1 ? weights + m->scale_offset : 0};
+                              weight_bytes(m->type) == 1 ? weights + m->scale_offset : 0,
+                              m->sum_rows > 0 ? weights + m->sum_offset : 0};
 }
 
 uint64_t plan_vector(const xq_plan *plan, uint64_t weights, enum plan_vector which)

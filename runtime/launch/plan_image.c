@@ -121,10 +121,17 @@ static void visit_matrix(struct image_codec *c, const struct shape *s, struct sh
     m->cols = number(c, "cols", m->cols, 16, MOST_WIDTH);
     m->offset = size(c, "offset", m->offset);
     m->scale_offset = size(c, "scale_offset", m->scale_offset);
+    m->sum_rows = number(c, "sum_rows", m->sum_rows, 0, MOST_WIDTH);
+    m->sum_offset = size(c, "sum_offset", m->sum_offset);
     int bytes = weight_bytes(m->type);
     check_place(c, "offset", m->offset, (int64_t)m->rows * m->cols * bytes, all);
     if (bytes == 1)
         check_place(c, "scale_offset", m->scale_offset, (int64_t)m->cols * 4, all);
+    if (m->sum_rows > 0 && m->type != WEIGHT_INT8)
+        image_refuse(c, "sum_rows", "is for int8 weights alone");
+    if (m->sum_rows > 0)
+        check_place(c, "sum_offset", m->sum_offset,
+                    ((int64_t)m->rows + m->sum_rows - 1) / m->sum_rows * m->cols * 4, all);
     if (m->rows % 16 || m->cols % 16)
         image_refuse(c, "rows", "and cols must be multiples of 16");
     if (m->columns != SHAPE_FEEDBACK)

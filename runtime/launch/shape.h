@@ -27,7 +27,8 @@ struct shape_matrix {
     enum shape_columns columns;
     enum weight_type type;
     int32_t rows, cols;
-    size_t offset, scale_offset; /* in the packed weights; scales are for 8-bit types only */
+    int32_t sum_rows; /* sums of int8 codes are packed, each over as many rows of a column; 0: none are */
+    size_t offset, scale_offset, sum_offset; /* in the packed weights; scales are for 8-bit types only */
 };
 
 struct shape_vector { /* f32 */

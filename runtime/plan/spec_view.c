@@ -231,6 +231,10 @@ static void read_matrix(const cJSON *item, struct shape_matrix *m, error *err)
     m->offset = (size_t)number(item, "offset", err);
     if (weight_bytes(m->type) == 1)
         m->scale_offset = (size_t)number(item, "scale_offset", err);
+    if (cJSON_HasObjectItem(item, "sum_rows")) {
+        m->sum_rows = integer(item, "sum_rows", err);
+        m->sum_offset = (size_t)number(item, "sum_offset", err);
+    }
 }
 
 static void read_vector(const cJSON *item, struct shape_vector *v, error *err)

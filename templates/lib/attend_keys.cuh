@@ -46,8 +46,9 @@ template <class C> struct attend_keys {
     // What a warp accumulates of one 16-token tile.
     using sums = key_sums<KEY_COLUMNS / 8, C::ABSORBED ? QUERY_TILES : 0>;
 
-    // The scores of a warp's tiles, from what it has accumulated; `first_tile` is the first of them in the run.
-    static __device__ __forceinline__ void score(const xq_attend_params &p, const work &w, sums (&t)[M_TILES],
+    // The scores of a warp's tiles, from what it has accumulated (A::t: sums); `first_tile` is the first of them in the run.
+    template <class A>
+    static __device__ __forceinline__ void score(const xq_attend_params &p, const work &w, A (&tiles)[M_TILES],
                                                  int first_tile)
     {
         [[maybe_unused]] float2 *turns; // of the first tile, with one query
@@ -62,19 +63,20 @@ template <class C> struct attend_keys {
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
             const int tile = first_tile + m;
+            sums &t = tiles[m].t;
             if (tile < w.tiles) {
                 if constexpr (REMAT && FINISHED)
-                    finish(t[m].k, p, w, tile);
+                    finish(t.k, p, w, tile);
                 if constexpr (C::ABSORBED)
-                    store_absorbed(p, w, t[m], tile);
+                    store_absorbed(p, w, t, tile);
                 if constexpr (PAIRS > 0 && C::MANY) {
-                    rotate_and_score(p, w, t[m], tile);
+                    rotate_and_score(p, w, t, tile);
                 } else if constexpr (PAIRS > 0) {
                     const int row = threadIdx.x % 32 / 4;
-                    rotate_rows(t[m].k, map::row_turns(row), map::row_turns(row + 8));
-                    score_tile(w, t[m], tile, turns + m * PAIR_COLUMNS, true, true);
+                    rotate_rows(t.k, map::row_turns(row), map::row_turns(row + 8));
+                    score_tile(w, t, tile, turns + m * PAIR_COLUMNS, true, true);
                 } else if constexpr (REMAT) {
-                    score_tile(w, t[m], tile, nullptr, true, true);
+                    score_tile(w, t, tile, nullptr, true, true);
                 }
             }
         }

@@ -1,36 +1,201 @@
 // The score stage of attend: K = X Wk for the run of tokens, and the scores that attend_keys.cuh makes of it.
 //
 // A warp multiplies M_TILES tiles of 16 tokens at once. Codes go from device memory to registers, one chunk of 64
-// channels ahead. Wk and the absorbed queries go through a ring in shared memory (cp.async), which all warps share; a stage is
-// 16 * STAGE_STEPS channels of all columns of this head.
+// channels ahead. Wk and the absorbed queries go through a ring in shared memory (cp.async), which all warps share; a
+// stage is 16 * STAGE_STEPS channels of all columns of this head.
 #ifndef XQ_LIB_ATTEND_SCORES_CUH
 #define XQ_LIB_ATTEND_SCORES_CUH
 
+#include "attend_codes.cuh"
+#include "attend_folded.cuh"
 #include "attend_keys.cuh"
 #include "operand.cuh"
 #include "ptx_copy.cuh"
 #include "ptx_matrix.cuh"
 #include "weights.cuh"
 
+// K as a product of values in 16 bits: codes are dequantized, and 8-bit weights are widened, on the way to the matrix
+// units. Absorbed queries are further columns of Wk.
+template <class C> struct value_product {
+    using map = typename C::map;
+    using work = attend_work<C>;
+    using keys = attend_keys<C>;
+    using stream = typename C::stream_k;
+    using operand = chunk_operand<stream>; // 64 channels of a tile
+    static constexpr weight_type WEIGHTS = C::WEIGHTS;
+    static constexpr int M_TILES = C::M_TILES, STAGE_STEPS = C::STAGE_STEPS, QUERY_TILES = keys::QUERY_TILES;
+    static constexpr int COLUMN_TILES = C::KEY_COLUMNS / 16, STEP_BYTES = WEIGHT_STEP_BYTES<WEIGHTS>;
+
+    // What is accumulated of one tile.
+    struct accumulators {
+        typename keys::sums t;
+    };
+
+    struct state { // of a warp, from tile to tile: nothing
+        __device__ __forceinline__ void open(const xq_attend_params &, const work &, int) {}
+    };
+
+    static __device__ __forceinline__ void begin_chunk(accumulators &, const work &, int, int) {}
+    static __device__ __forceinline__ void end_chunk(accumulators (&)[M_TILES], const xq_attend_params &, const work &,
+                                                     int)
+    {
+    }
+
+    // Adds the product of a stage's channels. `rows`: of the block.
+    static __device__ __forceinline__ void multiply_stage(accumulators (&a)[M_TILES], const operand (&x)[M_TILES], int,
+                                                          int part, const u8 *stage, int rows)
+    {
+        const int lane = threadIdx.x % 32;
+        uint4 queries[QUERY_TILES]; // absorbed, of two steps
+#pragma unroll
+        for (int step = 0; step < STAGE_STEPS; step++) { // 16 channels
+            u32 fragments[M_TILES][4];
+#pragma unroll
+            for (int m = 0; m < M_TILES; m++)
+                x[m].fragment_of_tokens(fragments[m], part * STAGE_STEPS + step);
+            if constexpr (keys::REMAT) {
+                u32 left[M_TILES][4]; // as the product with these weights takes it
+#pragma unroll
+                for (int m = 0; m < M_TILES; m++) {
+#pragma unroll
+                    for (int i = 0; i < 4; i++)
+                        left[m][i] = weight_partner<WEIGHTS>(fragments[m][i]);
+                }
+#pragma unroll
+                for (int n = 0; n < COLUMN_TILES; n++) { // 16 columns
+                    weight_step<WEIGHTS> packed;
+                    u32 right[4];
+                    packed.load(stage + (n * STAGE_STEPS + step) * STEP_BYTES, lane);
+                    packed.widen(right);
+#pragma unroll
+                    for (int m = 0; m < M_TILES; m++) {
+                        mma_weights<WEIGHTS>(a[m].t.k[2 * n], left[m], right[0], right[1]);
+                        mma_weights<WEIGHTS>(a[m].t.k[2 * n + 1], left[m], right[2], right[3]);
+                    }
+                }
+            }
+            if constexpr (C::ABSORBED) {
+#pragma unroll
+                for (int tile = 0; tile < QUERY_TILES; tile++) {
+                    if (C::MANY && tile * 8 >= rows)
+                        break;
+                    const u8 *query =
+                        stage + map::KEY_STAGE_BYTES + lane * 16 + tile * (STAGE_STEPS * 256) + step / 2 * 512;
+                    if (step % 2 == 0)
+                        queries[tile] = *(const uint4 *)query;
+#pragma unroll
+                    for (int m = 0; m < M_TILES; m++)
+                        mma_f16(a[m].t.absorbed[tile], fragments[m], step % 2 ? queries[tile].z : queries[tile].x,
+                                step % 2 ? queries[tile].w : queries[tile].y);
+                }
+            }
+        }
+    }
+
+    static __device__ __forceinline__ void score(const xq_attend_params &p, const work &w,
+                                                 accumulators (&tiles)[M_TILES], state &, int first_tile)
+    {
+        keys::score(p, w, tiles, first_tile);
+    }
+};
+
+// Which of the three is at work.
+template <class C, key_operands OPERANDS> struct key_product {
+    using type = value_product<C>;
+};
+template <class C> struct key_product<C, KEYS_OF_CODES> {
+    using type = code_product<C>;
+};
+template <class C> struct key_product<C, SCORES_OF_CODES> {
+    using type = attend_folded<C>;
+};
+
 template <class C> struct attend_scores {
     using map = typename C::map;
     using work = attend_work<C>;
     using keys = attend_keys<C>;
     using stream_k = typename C::stream_k;
-    static constexpr weight_type WEIGHTS = C::WEIGHTS;
+    using product = typename key_product<C, C::OPERANDS>::type;
     static constexpr int M_TILES = C::M_TILES, STAGES = C::STAGES, STAGE_STEPS = C::STAGE_STEPS;
     static constexpr int THREADS = work::THREADS, QUERY_TILES = keys::QUERY_TILES;
-    static constexpr int TILE_TOKENS = C::WARPS * M_TILES * 16; // of the block
+    static constexpr int TILE_TOKENS = C::WARPS / C::KEY_WARPS * M_TILES * 16; // of the block
     static constexpr int CHUNKS = keys::CHUNKS, CHUNK_STAGES = 4 / STAGE_STEPS;
-    static constexpr int COLUMN_TILES = C::KEY_COLUMNS / 16; // of a head, in the packed weights
-    static constexpr int STEP_BYTES = WEIGHT_STEP_BYTES<WEIGHTS>; // 16 by 16 weights
+    static constexpr int COLUMN_TILES = C::KEY_COLUMNS / 16;         // of a head, in the packed weights
+    static constexpr int STEP_BYTES = WEIGHT_STEP_BYTES<C::WEIGHTS>; // 16 by 16 weights
 
-    // The scores of the run, in shared memory. The ring is drained afterwards.
+    // Wk of a head fits the ring as a whole: it is loaded once, and warps walk over their tiles without barriers.
+    static constexpr int PIECES = CHUNKS * CHUNK_STAGES;
+    static constexpr bool RESIDENT = map::RESIDENT;
+
+    // The scores of the run, in shared memory.
     static __device__ __forceinline__ void run(const xq_attend_params &p, const work &w)
     {
-        constexpr int PIECES = CHUNKS * CHUNK_STAGES;
-        const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-        const int first_chunk = w.template latent_of<stream_k>() * CHUNKS;
+        if constexpr (RESIDENT)
+            run_resident(p, w);
+        else
+            run_ring(p, w);
+    }
+
+  private:
+    using operands = typename product::operand[M_TILES];
+
+    // Chunk `chunk` of the block's latent of a warp's tiles; zeros beyond the run.
+    static __device__ __forceinline__ void load_codes(operands &x, const work &w, int first_tile, int chunk)
+    {
+        const int lane = threadIdx.x % 32, first_chunk = w.template latent_of<stream_k>() * CHUNKS;
+#pragma unroll
+        for (int m = 0; m < M_TILES; m++) {
+            if (first_tile + m < w.tiles)
+                x[m].load(w.template source_of<stream_k>(first_tile + m), first_chunk + chunk, lane);
+            else
+                x[m].clear();
+        }
+    }
+
+    static __device__ __forceinline__ void run_resident(const xq_attend_params &p, const work &w)
+    {
+        const int first = threadIdx.x / 32 / C::KEY_WARPS * M_TILES;
+#pragma unroll
+        for (int piece = 0; piece < PIECES; piece++)
+            fetch_weights(p, w, piece, piece);
+        copy_async_commit();
+        operands x[CHUNKS]; // of the next tiles, once a chunk is multiplied
+#pragma unroll
+        for (int chunk = 0; chunk < CHUNKS; chunk++)
+            load_codes(x[chunk], w, first, chunk);
+        copy_async_wait<0>();
+        __syncthreads();
+        typename product::state state;
+        state.open(p, w, first);
+#pragma unroll 1
+        for (int first_tile = first; first_tile < w.tiles; first_tile += TILE_TOKENS / 16) {
+            typename product::accumulators tiles[M_TILES] = {};
+#pragma unroll
+            for (int chunk = 0; chunk < CHUNKS; chunk++) {
+                begin_chunk(tiles, w, first_tile, chunk);
+#pragma unroll
+                for (int part = 0; part < CHUNK_STAGES; part++)
+                    product::multiply_stage(tiles, x[chunk], chunk, part,
+                                            shared + (chunk * CHUNK_STAGES + part) * map::STAGE_BYTES, w.rows.count);
+                load_codes(x[chunk], w, first_tile + TILE_TOKENS / 16, chunk);
+                product::end_chunk(tiles, p, w, chunk);
+            }
+            product::score(p, w, tiles, state, first_tile);
+        }
+    }
+
+    static __device__ __forceinline__ void begin_chunk(typename product::accumulators (&tiles)[M_TILES], const work &w,
+                                                       int first_tile, int chunk)
+    {
+#pragma unroll
+        for (int m = 0; m < M_TILES; m++)
+            product::begin_chunk(tiles[m], w, first_tile + m, chunk);
+    }
+
+    // The ring is drained afterwards.
+    static __device__ __forceinline__ void run_ring(const xq_attend_params &p, const work &w)
+    {
+        const int first = threadIdx.x / 32 / C::KEY_WARPS * M_TILES;
         const int steps = (w.count + TILE_TOKENS - 1) / TILE_TOKENS * PIECES;
         int fetched = 0;
         for (; fetched < STAGES - 1; fetched++) {
@@ -38,24 +203,19 @@ template <class C> struct attend_scores {
                 fetch_weights(p, w, fetched % PIECES, fetched % STAGES);
             copy_async_commit();
         }
+        typename product::state state;
+        state.open(p, w, first);
         int step = 0;
-        for (int first_tile = warp * M_TILES; step < steps; first_tile += TILE_TOKENS / 16) {
+        for (int first_tile = first; step < steps; first_tile += TILE_TOKENS / 16) {
             const bool active = first_tile < w.tiles;
-            chunk_operand<stream_k> next[M_TILES];
-            auto fetch_codes = [&](int chunk) {
-#pragma unroll
-                for (int m = 0; m < M_TILES; m++) {
-                    if (first_tile + m < w.tiles)
-                        next[m].load(w.template source_of<stream_k>(first_tile + m), first_chunk + chunk, lane);
-                    else
-                        next[m].clear();
-                }
-            };
-            fetch_codes(0);
-            typename keys::sums tiles[M_TILES] = {};
+            operands next;
+            load_codes(next, w, first_tile, 0);
+            typename product::accumulators tiles[M_TILES] = {};
 #pragma unroll 1
             for (int chunk = 0; chunk < CHUNKS; chunk++) {
-                chunk_operand<stream_k> now[M_TILES];
+                operands now;
+                if (active)
+                    begin_chunk(tiles, w, first_tile, chunk);
 #pragma unroll
                 for (int part = 0; part < CHUNK_STAGES; part++, step++, fetched++) {
                     copy_async_wait<STAGES - 2>();
@@ -70,18 +230,20 @@ template <class C> struct attend_scores {
                         for (int m = 0; m < M_TILES; m++)
                             now[m] = next[m];
                         if (chunk + 1 < CHUNKS)
-                            fetch_codes(chunk + 1);
+                            load_codes(next, w, first_tile, chunk + 1);
                     }
-                    multiply_stage(tiles, now, part, shared + step % STAGES * map::STAGE_BYTES, w.rows.count);
+                    product::multiply_stage(tiles, now, chunk, part, shared + step % STAGES * map::STAGE_BYTES,
+                                            w.rows.count);
                 }
+                if (active)
+                    product::end_chunk(tiles, p, w, chunk);
             }
             if (active)
-                keys::score(p, w, tiles, first_tile);
+                product::score(p, w, tiles, state, first_tile);
         }
         copy_async_wait<0>();
     }
 
-  private:
     // Starts the copy of a stage: a piece of 16 * STAGE_STEPS channels, of this head's Wk (in a row from each 16
     // columns) and of the absorbed queries.
     static __device__ __forceinline__ void fetch_weights(const xq_attend_params &p, const work &w, int piece, int stage)
@@ -96,7 +258,7 @@ template <class C> struct attend_scores {
     static __device__ __forceinline__ void fetch_keys(const xq_attend_params &p, const work &w, int piece,
                                                       u32 destination)
     {
-        constexpr int COLUMN_TILE_BYTES = CHUNKS * 4 * STEP_BYTES;    // 16 columns of Wk
+        constexpr int COLUMN_TILE_BYTES = CHUNKS * 4 * STEP_BYTES;  // 16 columns of Wk
         constexpr int TILE_THREADS = STAGE_STEPS * STEP_BYTES / 16; // copy a column tile, 16 bytes each
         constexpr int ROUND = THREADS / TILE_THREADS;               // column tiles at once
         static_assert(THREADS % TILE_THREADS == 0, "a round of all threads copies whole column tiles");
@@ -120,58 +282,6 @@ template <class C> struct attend_scores {
             const int tile = i / (STAGE_STEPS * 16), half = piece * (STAGE_STEPS / 2) + i / 32 % (STAGE_STEPS / 2);
             copy_async_16(destination + map::KEY_STAGE_BYTES + (i - (int)threadIdx.x) * 16,
                           queries + (size_t)(tile * CHUNKS + half / 2) * 1024 + i % 32 * 32 + half % 2 * 16);
-        }
-    }
-
-    // Adds the product of a stage's channels. `rows`: of the block.
-    static __device__ __forceinline__ void multiply_stage(typename keys::sums (&t)[M_TILES],
-                                                          const chunk_operand<stream_k> (&x)[M_TILES], int part,
-                                                          const u8 *stage, int rows)
-    {
-        const int lane = threadIdx.x % 32;
-        uint4 queries[QUERY_TILES]; // absorbed, of two steps
-#pragma unroll
-        for (int step = 0; step < STAGE_STEPS; step++) { // 16 channels
-            u32 a[M_TILES][4];
-#pragma unroll
-            for (int m = 0; m < M_TILES; m++)
-                x[m].fragment_of_tokens(a[m], part * STAGE_STEPS + step);
-            if constexpr (keys::REMAT) {
-                u32 left[M_TILES][4]; // as the product with these weights takes it
-#pragma unroll
-                for (int m = 0; m < M_TILES; m++) {
-#pragma unroll
-                    for (int i = 0; i < 4; i++)
-                        left[m][i] = weight_partner<WEIGHTS>(a[m][i]);
-                }
-#pragma unroll
-                for (int n = 0; n < COLUMN_TILES; n++) { // 16 columns
-                    weight_step<WEIGHTS> packed;
-                    u32 right[4];
-                    packed.load(stage + (n * STAGE_STEPS + step) * STEP_BYTES, lane);
-                    packed.widen(right);
-#pragma unroll
-                    for (int m = 0; m < M_TILES; m++) {
-                        mma_weights<WEIGHTS>(t[m].k[2 * n], left[m], right[0], right[1]);
-                        mma_weights<WEIGHTS>(t[m].k[2 * n + 1], left[m], right[2], right[3]);
-                    }
-                }
-            }
-            if constexpr (C::ABSORBED) {
-#pragma unroll
-                for (int tile = 0; tile < QUERY_TILES; tile++) {
-                    if (C::MANY && tile * 8 >= rows)
-                        break;
-                    const u8 *query =
-                        stage + map::KEY_STAGE_BYTES + lane * 16 + tile * (STAGE_STEPS * 256) + step / 2 * 512;
-                    if (step % 2 == 0)
-                        queries[tile] = *(const uint4 *)query;
-#pragma unroll
-                    for (int m = 0; m < M_TILES; m++)
-                        mma_f16(t[m].absorbed[tile], a[m], step % 2 ? queries[tile].z : queries[tile].x,
-                                step % 2 ? queries[tile].w : queries[tile].y);
-                }
-            }
         }
     }
 };

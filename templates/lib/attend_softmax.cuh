@@ -1,11 +1,13 @@
-// The softmax stage of attend: scores of the run to probabilities, f16, and each row's statistics. A warp takes a row; the
-// run is whole, so there is no running maximum. Masks are here alone: a range of tokens for each row by its position, and a
-// bit for each draft of a tree; so are ALiBi's slopes.
+// The softmax stage of attend: scores of the run to probabilities, f16, and each row's statistics. A warp takes a row;
+// the run is whole, so there is no running maximum. Masks are here alone: a range of tokens for each row by its
+// position, and a bit for each draft of a tree; so are ALiBi's slopes.
 #ifndef XQ_LIB_ATTEND_SOFTMAX_CUH
 #define XQ_LIB_ATTEND_SOFTMAX_CUH
 
+#include "attend_planes.cuh"
 #include "attend_work.cuh"
 #include "ptx.cuh"
+#include "score.cuh"
 
 __device__ __forceinline__ float warp_max(float v)
 {
@@ -28,9 +30,9 @@ template <class C> struct attend_softmax {
     using work = attend_work<C>;
     static constexpr bool MASKED = work::MASKED;
 
-    // Tokens that a row does not see get probability 0; where MASKED, -0, which is as good and tells that it does not see
-    // them. Rows that do not exist see nothing. Returns whether a row of the warp does not see all that the values are
-    // multiplied by.
+    // Tokens that a row does not see get probability 0; where MASKED, -0, which is as good and tells that it does not
+    // see them. Rows that do not exist see nothing. Returns whether a row of the warp does not see all that the values
+    // are multiplied by.
     static __device__ __forceinline__ bool run(const xq_attend_params &p, const work &w)
     {
         const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -39,7 +41,13 @@ template <class C> struct attend_softmax {
         bool partial = false;
         for (int row = warp; row < C::QUERY_ROWS; row += C::WARPS) {
             const bool used = row < w.rows.count;
-            const float *scores = map::scores_row(row);
+            if constexpr (C::INTEGER_VALUES) {
+                if (!used) {
+                    skip_row(w, row);
+                    continue;
+                }
+            }
+            float *scores = map::scores_row(row);
             const int query = w.rows.query(row);
             const int position = !C::MANY ? w.reference : used ? w.queries.position(p.queries, query) : 0;
             int from = 0, to = used ? w.count : 0; // of the run's tokens that are no drafts
@@ -65,28 +73,42 @@ template <class C> struct attend_softmax {
                 else
                     return scores[t];
             };
+            // The first look at a token; a lane looks at the same tokens each time.
+            auto first_score = [&](int t) {
+                if constexpr (map::FOLDED) { // dot products, of each warp that shared the columns
+                    float product = scores[t];
+#pragma unroll
+                    for (int part = 1; part < C::KEY_WARPS; part++)
+                        product += scores[t + part * map::SCORE_PART];
+                    scores[t] = score_exponent<C>(product);
+                }
+                return score(t);
+            };
             float peak = -infinity(), sum = 0;
             if constexpr (MASKED) {
                 for (int t = lane; t < w.count; t += 32) {
                     if (sees(t))
-                        peak = fmaxf(peak, score(t));
+                        peak = fmaxf(peak, first_score(t));
                 }
                 peak = warp_max(peak);
                 peak = peak > -infinity() ? peak : 0; // of a row that sees nothing, the sum is zero
             } else {
                 if (used) {
                     for (int t = lane; t < w.count; t += 32)
-                        peak = fmaxf(peak, score(t));
+                        peak = fmaxf(peak, first_score(t));
                 }
                 peak = warp_max(peak);
             }
-            for (int t = lane; t < w.tiles * 16; t += 32) {
-                f16 probability =
-                    sees(t) ? f16_from_f32(exp2_approx(score(t) - peak)) : (f16)(MASKED ? 0x8000 : 0);
-                sum += f32_from_f16(probability); // what is summed is what is multiplied
-                map::probabilities_row(row)[t] = probability;
+            if constexpr (C::INTEGER_VALUES) {
+                sum = store_planes(w, row, sees, [&](int t) { return exp2_approx(score(t) - peak); });
+            } else {
+                for (int t = lane; t < w.tiles * 16; t += 32) {
+                    f16 probability = sees(t) ? f16_from_f32(exp2_approx(score(t) - peak)) : (f16)(MASKED ? 0x8000 : 0);
+                    sum += f32_from_f16(probability); // what is summed is what is multiplied
+                    map::probabilities_row(row)[t] = probability;
+                }
+                sum = warp_sum(sum);
             }
-            sum = warp_sum(sum);
             if (lane == 0) {
                 if constexpr (C::MANY) {
                     add_run(w, row, peak, sum);
@@ -100,8 +122,50 @@ template <class C> struct attend_softmax {
     }
 
   private:
-    // Statistics of a row after a run of tokens whose weights, exp2(score - peak), have this sum: the log-sum-exp of all
-    // tokens so far, the factor that makes a mean of the run's values, and the weight of the mean before in that of both.
+    // A row that does not exist counts for nothing.
+    static __device__ __forceinline__ void skip_row(const work &w, int row)
+    {
+        attend_planes<C>::clear(w, row);
+        if (threadIdx.x % 32 == 0) {
+            map::row_lse()[row] = -infinity();
+            map::row_inverse_sum()[row] = map::row_unit()[row] = map::row_offset()[row] = 0;
+        }
+    }
+
+    // A row's probabilities as integers, with the statistics that these need. The row's scores are overwritten. Returns
+    // the sum of the probabilities. A scale that is not finite makes the row NaN.
+    template <class S, class P>
+    static __device__ __forceinline__ float store_planes(const work &w, int row, S sees, P probability)
+    {
+        using planes = attend_planes<C>;
+        float *products = map::scores_row(row);
+        float sum = 0, offsets = 0, largest = 0;
+        for (int t = threadIdx.x % 32; t < (w.tiles + 1) / 2 * 32; t += 32) {
+            float product = 0;
+            if (sees(t)) {
+                const float p = probability(t);
+                const float2 params = planes::params(w, t); // scale, offset
+                product = p * params.x;
+                sum += p;
+                offsets = fmaf(p, fmaf(params.x, 0.0f, params.y), offsets);
+                largest = fmaxf(largest, product);
+            }
+            products[t] = product;
+        }
+        sum = warp_sum(sum);
+        offsets = warp_sum(offsets);
+        largest = warp_max(largest);
+        planes::store(products, w, row, largest);
+        if (threadIdx.x % 32 == 0) {
+            map::row_unit()[row] = largest * (1.0f / planes::LARGEST);
+            map::row_offset()[row] = offsets;
+        }
+        return sum;
+    }
+
+    // Statistics of a row after a run of tokens whose weights, exp2(score - peak), have this sum: the log-sum-exp of
+    // all tokens so far, the factor that makes a mean of the run's values, and the weight of the mean before in that of
+    // both.
     static __device__ __forceinline__ void add_run(const work &w, int row, float peak, float sum)
     {
         const float before = w.first == w.begin ? -infinity() : map::row_lse()[row], now = peak + log2f(sum);

@@ -1,9 +1,11 @@
-// The value stage of attend: Z = X^T P and O = Wv^T Z for VALUE_TILES tiles of 8 rows, 64 channels of the value stream at a
-// time, in registers. Channels are the rows of Z^T, so that 8 columns suffice for the queries. Warps share channels, and where
-// there are more warps than channels to share, tokens; their sums of O meet in shared memory.
+// The value stage of attend: Z = X^T P and O = Wv^T Z for VALUE_TILES tiles of 8 rows, 64 channels of the value stream
+// at a time, in registers. Channels are the rows of Z^T, so that 8 columns suffice for the queries. Warps share
+// channels, and where there are more warps than channels to share, tokens; their sums of O meet in shared memory.
 #ifndef XQ_LIB_ATTEND_VALUES_CUH
 #define XQ_LIB_ATTEND_VALUES_CUH
 
+#include "attend_join.cuh"
+#include "attend_planes.cuh"
 #include "attend_work.cuh"
 #include "element.cuh"
 #include "operand.cuh"
@@ -22,29 +24,49 @@ template <class C> struct attend_values {
     static constexpr int VALUE_TILES = C::VALUE_TILES;
     static constexpr int CHUNKS = stream_v::LATENT_WIDTH / 64; // of the latent that a head is made of
 
-    using latent_sums = float[VALUE_TILES][4][4];          // 64 channels of Z^T: tiles of rows, then of channels
+    using latent_sums = float[VALUE_TILES][4][4];         // 64 channels of Z^T: tiles of rows, then of channels
     using output_sums = float[VALUE_TILES][DIM_TILES][4]; // O^T
     using scales_type = row_scales<VALUE_TILES>;
 
-    // The output of the tiles of rows from `query_tile` on, over the run. `partial`: whether a row does not see all of it.
-    // The whole block takes part.
+    // The output of the tiles of rows from `query_tile` on, over the run. `partial`: whether a row does not see all of
+    // it. The whole block takes part.
     static __device__ __forceinline__ void run(const xq_attend_params &p, const work &w, const output &output,
                                                int query_tile, bool partial)
     {
-        constexpr int PARTS = CHUNKS < WARPS ? WARPS / CHUNKS : 1;
+        if constexpr (map::JOINT)
+            run_joint(p, w, output, query_tile, partial);
+        else
+            run_apart(p, w, output, query_tile, partial);
+    }
+
+  private:
+    // Where there are more warps than chunks: warps share the tokens of a chunk, and Z is projected once.
+    static __device__ __forceinline__ void run_joint(const xq_attend_params &p, const work &w, const output &output,
+                                                     int query_tile, bool partial)
+    {
+        constexpr int PARTS = WARPS / CHUNKS;
         const int warp = threadIdx.x / 32;
+        latent_sums z = {};
+        if (warp < CHUNKS * PARTS)
+            sum_latent(z, w, warp % CHUNKS, warp / CHUNKS, PARTS, query_tile, partial);
+#pragma unroll
+        for (int q = 0; q < VALUE_TILES; q++) {
+            attend_join<C>::run(z[q], p, w, query_tile + q);
+            write(p, w, output, map::joint_output(), 1, HEAD_DIM, query_tile + q, 0);
+        }
+    }
+
+    static __device__ __forceinline__ void run_apart(const xq_attend_params &p, const work &w, const output &output,
+                                                     int query_tile, bool partial)
+    {
+        constexpr int PARTS = CHUNKS < WARPS ? WARPS / CHUNKS : 1;
         output_sums o = {};
         scales_type scales;
 #pragma unroll 1
-        for (int item = warp; item < CHUNKS * PARTS; item += WARPS) {
-            int chunk = item % CHUNKS, part = item / CHUNKS;
+        for (int item = threadIdx.x / 32; item < CHUNKS * PARTS; item += WARPS) {
             latent_sums z = {};
-            accumulate_latent(z, w, chunk, w.tiles * part / PARTS, w.tiles * (part + 1) / PARTS, query_tile);
-            if constexpr (work::MASKED) {
-                if (partial && !all_finite(z))
-                    accumulate_seen(z, w, chunk, w.tiles * part / PARTS, w.tiles * (part + 1) / PARTS, query_tile);
-            }
-            project_latent(o, scales, z, p, w, chunk, query_tile);
+            sum_latent(z, w, item % CHUNKS, item / CHUNKS, PARTS, query_tile, partial);
+            project_latent(o, scales, z, p, w, item % CHUNKS, query_tile);
         }
         if (__any_sync(0xffffffff, scales.any())) {
             float factors[VALUE_TILES][2];
@@ -58,7 +80,26 @@ template <class C> struct attend_values {
             gather(p, w, output, o[q], query_tile + q);
     }
 
-  private:
+    // 64 channels of Z^T for VALUE_TILES tiles of 8 rows, over part `part` of `parts` of the run.
+    static __device__ __forceinline__ void sum_latent(latent_sums &z, const work &w, int chunk, int part, int parts,
+                                                      int query_tile, bool partial)
+    {
+        if constexpr (C::INTEGER_VALUES) {
+            const int pairs = (w.tiles + 1) / 2, first = w.template latent_of<stream_v>() * CHUNKS;
+#pragma unroll
+            for (int q = 0; q < VALUE_TILES; q++)
+                attend_planes<C>::accumulate(z[q], w, first + chunk, pairs * part / parts, pairs * (part + 1) / parts,
+                                             query_tile + q, part == 0);
+        } else {
+            const int begin = w.tiles * part / parts, end = w.tiles * (part + 1) / parts;
+            accumulate_latent(z, w, chunk, begin, end, query_tile);
+            if constexpr (work::MASKED) {
+                if (partial && !all_finite(z))
+                    accumulate_seen(z, w, chunk, begin, end, query_tile);
+            }
+        }
+    }
+
     // ------------------------------------------------------------ Z
 
     // 64 channels of Z^T for VALUE_TILES tiles of 8 rows, over tiles [begin, end) of the run.
@@ -99,8 +140,8 @@ template <class C> struct attend_values {
 
     // Z^T again, where some x is infinite or NaN: a row that does not see such a token must not have it times 0. Those
     // values count as zeros here, and make Z NaN where a row sees one.
-    static __device__ __forceinline__ void accumulate_seen(latent_sums &z, const work &w, int chunk, int begin,
-                                                           int end, int query_tile)
+    static __device__ __forceinline__ void accumulate_seen(latent_sums &z, const work &w, int chunk, int begin, int end,
+                                                           int query_tile)
     {
         const int lane = threadIdx.x % 32;
         const f16 *probabilities = map::probabilities_row(query_tile * 8 + lane / 4) + lane % 4 * 2;
@@ -207,25 +248,22 @@ template <class C> struct attend_values {
 
     // ------------------------------------------------------------ the sum over the warps
 
-    // Adds up the warps' sums and writes the result, or this split's part of it; with many queries, after its last run of
-    // tokens.
+    // Adds up `count` sums of `dims` dimensions of 8 rows, [count][dims][8], and writes the result, or this split's
+    // part of it; with many queries, after its last run of tokens.
     static __device__ __forceinline__ void write(const xq_attend_params &p, const work &w, const output &o,
-                                                 int query_tile, int first_dim)
+                                                 const float *sums, int count, int dims, int query_tile, int first_dim)
     {
-        for (int i = threadIdx.x; i < 8 * PARTIAL_DIMS / 4; i += THREADS) {
+        for (int i = threadIdx.x; i < 8 * dims / 4; i += THREADS) {
             int column = i % 8, quad = i / 8, row = query_tile * 8 + column;
             float sum[4] = {};
 #pragma unroll
-            for (int warp = 0; warp < WARPS; warp++) {
-#pragma unroll
-                for (int j = 0; j < 4; j++)
-                    sum[j] += map::partial_sums(warp)[(quad * 4 + j) * 8 + column];
-            }
+            for (int j = 0; j < count * 4; j++)
+                sum[j % 4] += sums[(j / 4 * dims + quad * 4 + j % 4) * 8 + column];
             if constexpr (!WEIGHT_IS_WIDE<WEIGHTS>) {
 #pragma unroll
                 for (int j = 0; j < 4; j++)
-                    sum[j] *= column_scale<WEIGHTS>(
-                        p.wv.scale, o.first_head / work::GROUP_HEADS * HEAD_DIM + first_dim + quad * 4 + j);
+                    sum[j] *= column_scale<WEIGHTS>(p.wv.scale, o.first_head / work::GROUP_HEADS * HEAD_DIM +
+                                                                    first_dim + quad * 4 + j);
             }
             if constexpr (C::MANY) {
                 float4 *running = (float4 *)(map::running_row(row) + first_dim) + quad;
@@ -258,12 +296,12 @@ template <class C> struct attend_values {
         for (int first = 0; first < HEAD_DIM; first += PARTIAL_DIMS) {
 #pragma unroll
             for (int m = 0; m < PARTIAL_DIMS / 16; m++) {
-                const float (&v)[4] = values[first / 16 + m];
+                const float(&v)[4] = values[first / 16 + m];
                 *(float2 *)(sums + m * 128) = make_float2(v[0], v[1]);
                 *(float2 *)(sums + m * 128 + 64) = make_float2(v[2], v[3]);
             }
             __syncthreads();
-            write(p, w, o, query_tile, first);
+            write(p, w, o, map::partial_sums(0), WARPS, PARTIAL_DIMS, query_tile, first);
             __syncthreads(); // the sums are read before the next overwrite them
         }
     }

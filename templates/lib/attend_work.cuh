@@ -8,6 +8,7 @@
 #include "split.cuh"
 
 template <class C> struct attend_work {
+    using map = typename C::map;
     static constexpr int GROUP_HEADS = C::HEADS / C::KV_HEADS; // query heads of one KV head
     static constexpr int THREADS = C::WARPS * 32;
     // Rows do not see all tokens of a run.

@@ -157,6 +157,46 @@ template <int BITS> struct unit_codes {
                 out[r] = words[4 * i + r];
         }
     }
+
+    // Fragment i as bytes, four codes of one row of the operand a register; i must be known to the compiler after unrolling.
+    // rows[0] has row l/4, rows[1] row l/4 + 8. With k = l%4 * 2, the bytes are elements k, k + 1, k + 8 and k + 9 of the
+    // reduction for order k, and k, k + 8, k + 1, k + 9 for order v: no other order than the packed one is needed there.
+    template <unit_order ORDER> __device__ __forceinline__ void bytes(u32 (&rows)[2], int i) const
+    {
+        static_assert(BITS <= 8, "values of 16 bits are no codes");
+        if constexpr (BITS == 8) {
+            rows[0] = words[2 * i];
+            rows[1] = words[2 * i + 1];
+            if constexpr (ORDER == ORDER_V) {
+                rows[0] = permute_bytes(words[2 * i], words[2 * i + 1], 0x5140);
+                rows[1] = permute_bytes(words[2 * i], words[2 * i + 1], 0x7362);
+            }
+        } else {
+            u32 even, odd; // the codes of pairs 0 and 2, and of pairs 1 and 3: both first members, then the second ones
+            split_pairs(even, odd, i);
+            rows[0] = ORDER == ORDER_V ? even : permute_bytes(even, odd, 0x6420);
+            rows[1] = ORDER == ORDER_V ? odd : permute_bytes(even, odd, 0x7531);
+        }
+    }
+
+  private:
+    __device__ __forceinline__ void split_pairs(u32 &even, u32 &odd, int i) const
+    {
+        constexpr u32 each = 0x01010101;
+        if constexpr (BITS == 4) {
+            even = words[i] & 15 * each;
+            odd = words[i] >> 4 & 15 * each;
+        } else {
+            const u32 low = words[i / 2] >> i % 2 * 4;
+            even = low & 3 * each;
+            odd = low >> 2 & 3 * each;
+            if constexpr (BITS == 3) {
+                const u32 high = words[2] >> 2 * i;
+                even |= (high & each) << 2;
+                odd |= (high & 2 * each) << 1;
+            }
+        }
+    }
 };
 
 #endif

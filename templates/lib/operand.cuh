@@ -109,7 +109,8 @@ template <bool INTEGER> __device__ __forceinline__ u32 dequantized(u32 codes, u3
     return INTEGER ? f16x2_mul(f16x2_sub(codes, offset), scale) : f16x2_fma(codes, scale, offset);
 }
 
-// Zero points packed to BITS bits: those of an even index and of the next, and a single one, twice; as f16.
+// Zero points packed to BITS bits: those of an even index and of the next as f16; a single one as an integer; the same, twice,
+// as f16.
 template <int BITS> __device__ __forceinline__ u32 zero_pair(const u8 *zeros, int index)
 {
     const int bit = index * BITS;
@@ -118,11 +119,16 @@ template <int BITS> __device__ __forceinline__ u32 zero_pair(const u8 *zeros, in
     return codes_from_magic<0>((both & mask) | (both >> BITS & mask) << 16 | 0x64006400);
 }
 
-template <int BITS> __device__ __forceinline__ u32 zero_twice(const u8 *zeros, int index)
+template <int BITS> __device__ __forceinline__ u32 zero_code(const u8 *zeros, int index)
 {
     const int bit = index * BITS;
     const u32 code = (__ldg(zeros + bit / 8) | __ldg(zeros + (bit + BITS - 1) / 8) << 8) >> bit % 8;
-    return codes_from_magic<0>((code & ((1u << BITS) - 1)) * 0x10001u | 0x64006400);
+    return code & ((1u << BITS) - 1);
+}
+
+template <int BITS> __device__ __forceinline__ u32 zero_twice(const u8 *zeros, int index)
+{
+    return codes_from_magic<0>(zero_code<BITS>(zeros, index) * 0x10001u | 0x64006400);
 }
 
 // Of a group of channels of each token, for the registers of a fragment, each two f16. Registers 0 and 2 of

@@ -44,11 +44,13 @@ struct xq_tails {
     XQ_PTR(const int) slots; /* [batch] */
 };
 
-/* A packed matrix: the codes in fragment order (docs/layout.md), and for 8-bit weights a scale for each
- * column. */
+/* A packed matrix: the codes in fragment order (docs/layout.md); for 8-bit weights a scale for each column;
+ * for the int8 weights of a product of integers, sums of each column. */
 struct xq_matrix {
     XQ_PTR(const xq_byte) data;
     XQ_PTR(const float) scale; /* [columns]; null for 16-bit weights */
+    XQ_PTR(const float) sums;  /* [groups of rows, columns]: sums of int8 codes over the rows of each quantization group; null
+                                  where no kernel multiplies codes as integers */
 };
 
 /* append (templates/append.cu.lt): quantize x, or x*U, or (x - accumulator)[*U], into pages: the streams

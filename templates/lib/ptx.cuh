@@ -131,6 +131,20 @@ __device__ __forceinline__ u32 bf16x2_from_f16x2(u32 packed)
 
 // ---------------------------------------------------------------- bits
 
+// a * b + c, where `bits` are those of the f32 a: no instruction moves them between kinds of registers.
+__device__ __forceinline__ float fma_of_bits(int bits, float b, float c)
+{
+    float d;
+    asm("fma.rn.f32 %0, %1, %2, %3;" : "=f"(d) : "r"(bits), "f"(b), "f"(c));
+    return d;
+}
+
+// 2^exponent, for exponents from -126 to 127.
+__device__ __forceinline__ float power_of_two(int exponent)
+{
+    return __int_as_float((127 + exponent) << 23);
+}
+
 // (a & b) | c in one instruction; lookup table (0xf0 & 0xcc) | 0xaa.
 __device__ __forceinline__ u32 and_or(u32 a, u32 b, u32 c)
 {

@@ -8,11 +8,6 @@
 
 #include "ptx.cuh"
 
-__device__ __forceinline__ float power_of_two(int exponent)
-{
-    return __int_as_float((127 + exponent) << 23);
-}
-
 // f16 has few bits for what is smaller.
 constexpr float SMALL_F16 = 0x1p-11f;
 

@@ -1,0 +1,210 @@
+// K of attend's score stage as a product of integers: codes as they are cached, times int8 weights, on the matrix
+// units.
+//
+// A value of the cache is s c + m, where c is its code and s and m are the scale and the offset of the code's group. So
+// for a group of channels j of one token, and one column of Wk,
+//
+//   sum over j of (s c_j + m) w_j  =  s * (sum over j of c_j w_j)  +  m * (sum over j of w_j)
+//
+// The first sum is exact in 32-bit integers. The second depends on the weights alone, and is packed beside them
+// (wk.sums). Scales and offsets are applied once for a group, to the accumulators; the scale of a column comes later
+// (attend_keys.cuh).
+#ifndef XQ_LIB_ATTEND_CODES_CUH
+#define XQ_LIB_ATTEND_CODES_CUH
+
+#include "attend_keys.cuh"
+#include "operand.cuh"
+#include "ptx_matrix.cuh"
+#include "weights.cuh"
+
+// A sum over CHANNELS channels of integers up to LARGEST times int8 weights, as f32. Where it is known to stay below
+// 2^22 it begins at the bits of the f32 1.5 * 2^23: the bits of that number plus an integer are its bits plus the
+// integer.
+template <int LARGEST, int CHANNELS> struct code_sum {
+    static constexpr bool BIASED = LARGEST * 127.0 * CHANNELS < (1 << 22);
+    static constexpr int START = BIASED ? 0x4b400000 : 0;
+    static constexpr float BIAS = BIASED ? 12582912.0f : 0.0f; // START as f32
+
+    // (the sum + BIAS) * factor + addend, rounded once.
+    static __device__ __forceinline__ float fma(int sum, float factor, float addend)
+    {
+        return BIASED ? fma_of_bits(sum, factor, addend) : fmaf((float)sum, factor, addend);
+    }
+};
+
+// The scale and the offset of one group of channels, for token rows lane / 4 and lane / 4 + 8 of a tile.
+template <class S> struct row_params {
+    float scale[2], offset[2];
+
+    // The slots of tokens beyond the sequence are read, too; nobody looks at their scores.
+    __device__ __forceinline__ void load(const u8 *record, int group)
+    {
+        const f16 *scales = (const f16 *)(record + S::PARAMS + group * (S::INTEGER_ZERO ? 32 : 64));
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int token = threadIdx.x % 32 / 4 + 8 * half;
+            scale[half] = f32_from_f16(__ldg(scales + token));
+            if constexpr (S::INTEGER_ZERO)
+                offset[half] = -scale[half] * (float)zero_code<S::BITS>(record + S::ZEROS, group * 16 + token);
+            else
+                offset[half] = f32_from_f16(__ldg(scales + 16 + token));
+        }
+    }
+
+    // Of group `group` of the block's latent, which has `groups` of them; zeros for a tile beyond the run.
+    template <class W> __device__ __forceinline__ void open(const W &w, int tile, int group, int groups)
+    {
+        scale[0] = scale[1] = offset[0] = offset[1] = 0;
+        if (tile < w.tiles)
+            load(W::map::tile_records()[tile], w.template latent_of<S>() * groups + group);
+    }
+};
+
+// One lane's codes of 64 channels of a tile, without scales and offsets.
+template <class S> struct code_operand {
+    unit_codes<S::BITS> codes;
+
+    __device__ __forceinline__ void load(const tile_source<S> &tile, int chunk, int lane)
+    {
+        codes.load(tile.record + S::CODES + chunk * unit_codes<S::BITS>::BYTES, lane);
+    }
+
+    __device__ __forceinline__ void clear()
+    {
+        codes.clear();
+    }
+};
+
+// What both products of codes have in common: the loop over a stage of Wk, 32 channels an instruction. Steps 2 i and 2
+// i + 1 of 16 channels make one; each lane's words of both operands have the same channels.
+template <class C> struct code_stage {
+    using stream = typename C::stream_k;
+    using operand = code_operand<stream>;
+    static constexpr int M_TILES = C::M_TILES, STAGE_STEPS = C::STAGE_STEPS;
+    static constexpr int COLUMN_TILES = C::KEY_COLUMNS / 16, STEP_BYTES = WEIGHT_STEP_BYTES<WEIGHT_INT8>;
+    static constexpr int OWN_TILES =
+        COLUMN_TILES / C::KEY_WARPS; // of a warp: as many first members of pairs as partners
+    static_assert(C::WEIGHTS == WEIGHT_INT8 && stream::AXIS == AXIS_TOKEN && stream::ORDER == ORDER_K &&
+                      C::KEY_COLUMNS > 0 && !C::ABSORBED && stream::GROUP % 64 == 0,
+                  "layout.key_product (gen/layout.lua) says where codes can be operands");
+
+    // Adds part `part` of 64 channels to the sums of each tile, A::sums, for the warp's own columns. In the first stage
+    // of all, where FIRST, the sums begin at starts(tile of 8 columns), one number for each of the lane's two columns.
+    template <bool FIRST, class A, class F>
+    static __device__ __forceinline__ void multiply(A (&a)[M_TILES], const operand (&x)[M_TILES], int part,
+                                                    const u8 *stage, F starts)
+    {
+        const int lane = threadIdx.x % 32, share = threadIdx.x / 32 % C::KEY_WARPS * (OWN_TILES / 2);
+#pragma unroll
+        for (int step = 0; step < STAGE_STEPS; step += 2) {
+            u32 left[M_TILES][4];
+#pragma unroll
+            for (int m = 0; m < M_TILES; m++) {
+                u32 first[2], second[2];
+                x[m].codes.template bytes<ORDER_K>(first, part * STAGE_STEPS + step);
+                x[m].codes.template bytes<ORDER_K>(second, part * STAGE_STEPS + step + 1);
+                left[m][0] = first[0];
+                left[m][1] = first[1];
+                left[m][2] = second[0];
+                left[m][3] = second[1];
+            }
+#pragma unroll
+            for (int n = 0; n < OWN_TILES; n++) { // 16 columns
+                // With one warp for all columns these are in their own order; else the partners are behind all first
+                // members.
+                const int tile =
+                    C::KEY_WARPS == 1 ? n : share + n + (n < OWN_TILES / 2 ? 0 : (COLUMN_TILES - OWN_TILES) / 2);
+                weight_step<WEIGHT_INT8> first, second;
+                first.load(stage + (tile * STAGE_STEPS + step) * STEP_BYTES, lane);
+                second.load(stage + (tile * STAGE_STEPS + step + 1) * STEP_BYTES, lane);
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    [[maybe_unused]] int2 start;
+                    if (FIRST && step == 0)
+                        start = starts(2 * tile + half);
+#pragma unroll
+                    for (int m = 0; m < M_TILES; m++) {
+                        if (FIRST && step == 0)
+                            mma_u8s8(a[m].sums[2 * n + half], left[m], first.words[half], second.words[half], start);
+                        else
+                            mma_u8s8(a[m].sums[2 * n + half], left[m], first.words[half], second.words[half]);
+                    }
+                }
+            }
+        }
+    }
+};
+
+// K of a warp's tiles, in f32: the scales and offsets of each group are applied to its sums. It has the interface of
+// value_product (attend_scores.cuh).
+template <class C> struct code_product : code_stage<C> {
+    using work = attend_work<C>;
+    using keys = attend_keys<C>;
+    using stream = typename C::stream_k;
+    using operand = code_operand<stream>;
+    static constexpr int M_TILES = C::M_TILES, KEY_TILES = keys::KEY_TILES, LATENT_WIDTH = stream::LATENT_WIDTH;
+    static constexpr int GROUP = stream::GROUP < LATENT_WIDTH ? stream::GROUP : LATENT_WIDTH;
+    static constexpr int GROUP_CHUNKS = GROUP / 64, LATENT_GROUPS = (LATENT_WIDTH + GROUP - 1) / GROUP;
+    using sum = code_sum<(1 << stream::BITS) - 1, GROUP>;
+
+    // What is accumulated of one tile: K over the groups that are complete, and the sums of the group at hand.
+    struct accumulators {
+        typename keys::sums t;
+        int sums[KEY_TILES][4];
+        row_params<stream> params; // of the group at hand
+    };
+
+    struct state { // of a warp, from tile to tile: nothing
+        __device__ __forceinline__ void open(const xq_attend_params &, const work &, int) {}
+    };
+
+    // To be called before each chunk of the block's latent; `tile` is of the run.
+    static __device__ __forceinline__ void begin_chunk(accumulators &a, const work &w, int tile, int chunk)
+    {
+        if (chunk % GROUP_CHUNKS != 0)
+            return;
+        a.params.open(w, tile, chunk / GROUP_CHUNKS, LATENT_GROUPS);
+#pragma unroll
+        for (int i = 0; i < KEY_TILES * 4; i++)
+            a.sums[i / 4][i % 4] = sum::START;
+    }
+
+    // To be called after each chunk: K += scale * sums + offset * the weights' sums, for a group that is complete.
+    static __device__ __forceinline__ void end_chunk(accumulators (&a)[M_TILES], const xq_attend_params &p,
+                                                     const work &w, int chunk)
+    {
+        if (chunk % GROUP_CHUNKS != GROUP_CHUNKS - 1 && chunk != keys::CHUNKS - 1)
+            return;
+        const float *weight_sums = p.wk.sums +
+                                   ((size_t)(chunk / GROUP_CHUNKS) * C::KV_HEADS + w.kv_head) * C::KEY_COLUMNS +
+                                   threadIdx.x % 4 * 2;
+#pragma unroll
+        for (int n = 0; n < KEY_TILES; n++) {
+            const float2 of_weights = __ldg((const float2 *)(weight_sums + n * 8));
+#pragma unroll
+            for (int m = 0; m < M_TILES; m++) {
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    float &k = a[m].t.k[n][i];
+                    k = fmaf(a[m].params.offset[i / 2], i % 2 ? of_weights.y : of_weights.x, k);
+                    k = fmaf(a[m].params.scale[i / 2], sum::fma(a[m].sums[n][i], 1.0f, -sum::BIAS), k);
+                }
+            }
+        }
+    }
+
+    // Adds the product of a stage's channels.
+    static __device__ __forceinline__ void multiply_stage(accumulators (&a)[M_TILES], const operand (&x)[M_TILES], int,
+                                                          int part, const u8 *stage, int)
+    {
+        code_stage<C>::template multiply<false>(a, x, part, stage, [](int) { return make_int2(0, 0); });
+    }
+
+    static __device__ __forceinline__ void score(const xq_attend_params &p, const work &w,
+                                                 accumulators (&tiles)[M_TILES], state &, int first_tile)
+    {
+        keys::score(p, w, tiles, first_tile);
+    }
+};
+
+#endif
