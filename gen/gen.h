@@ -150,9 +150,10 @@ xq_status gen_parameters(gen *g, const char *const *families, int count, const c
  * XQ_ERROR_UNSUPPORTED for one that cannot serve the spec, those of gen_complete. */
 xq_status gen_space(gen *g, const char *spec_json, const char *family, char **json, error *err);
 
-/* A hash of everything that a family's kernels are made of: its template, its spec.lua and the headers of
- * templates/lib, 16 hexadecimal digits. Comments and blank lines do not count. Results of tuning are for
- * one such source. Errors: XQ_ERROR_ARGUMENT for an unknown family. */
+/* A hash of everything that a family's kernels are made of: its template, its spec.lua (of a variant, also
+ * that of the template's family) and the headers of templates/lib, 16 hexadecimal digits. Comments and
+ * blank lines do not count. Results of tuning are for one such source. Errors: XQ_ERROR_ARGUMENT for an
+ * unknown family. */
 xq_status gen_family_source(const gen *g, const char *family, gen_hash *out, error *err);
 
 /* A text of a bundle, rendered from templates/bundle/NAME.lt. `json` says what the bundle holds
