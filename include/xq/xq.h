@@ -252,7 +252,9 @@ typedef enum xq_implementation {
     XQ_FUSED = 0,   /* dequantize, rematerialize, RoPE and attention in one kernel */
     XQ_UNFUSED = 1, /* the same through device memory: dequantize, GEMM, RoPE, attention */
     XQ_FP16_KV =
-        2 /* the baseline: keys and values of the spec's dtype, 16 bits, and a flash-decoding kernel */
+        2, /* the baseline: keys and values of the spec's dtype, 16 bits, and a flash-decoding kernel */
+    XQ_FP8_KV = 3 /* the same in 8 bits: e4m3, in units of a scale for the keys of a layer and one for its
+                     values (xq_weights), whatever the dtype */
 } xq_implementation;
 
 /* Kernels for one spec, loaded on one device. Opaque. */
@@ -274,10 +276,10 @@ typedef struct xq_plan_options {
                                   it for prompts */
     int64_t max_queries;       /* queries of one sequence in one attend call: 1 (default) to 2^20.
                                   Above 1, a spec whose `queries` is "one" gets kernels for one query
-                                  and others for many. Its tuning of attend, absorb and kv_attend is
-                                  for those of one: blocks of many have other rows and tiles, and
-                                  take what tables or their defaults say. A spec with "queries":
-                                  "many" chooses theirs, and has them for all calls */
+                                  and others for many. Its tuning of attend, absorb, kv_attend and
+                                  kv_attend_e4m3 is for those of one: blocks of many have other rows
+                                  and tiles, and take what tables or their defaults say. A spec with
+                                  "queries": "many" chooses theirs, and has them for all calls */
     int64_t max_total_queries; /* over all sequences of a call; 0: max_batch * max_queries */
     int32_t checked;           /* 1: for finding mistakes on a GPU, at the price of time: a kernel looks
                                   through the arrays of each call before the call's own kernels, which do
@@ -340,9 +342,9 @@ typedef struct xq_plan_info {
     size_t struct_size;
     int32_t hidden_size, heads, kv_heads, head_dim; /* d, H, Hkv, dh */
     int32_t page_tokens;                            /* tokens per page */
-    int32_t rank_k,
-        rank_v;             /* columns cached, as stored: latents padded to multiples of 64; hidden_size
-                               and 0 for x, x-cl; the joint latent and 0 for latent-cl; dkv for XQ_FP16_KV */
+    int32_t rank_k, rank_v; /* columns cached, as stored: latents padded to multiples of 64; hidden_size
+                               and 0 for x, x-cl; the joint latent and 0 for latent-cl; dkv for XQ_FP16_KV
+                               and XQ_FP8_KV */
     size_t page_bytes;      /* bytes of one page; also the stride between pages */
     size_t page_align;      /* required alignment of the page pool */
     size_t weights_bytes;   /* size of the packed weights */
@@ -378,7 +380,7 @@ XQ_API xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info);
 XQ_API const char *xq_plan_spec(const xq_plan *plan);
 
 /* Projections of one layer on the host, row major f32; ranks are those of the spec, without padding.
- *   - methods x and x-cl, and XQ_FP16_KV: wk, wv [d, dkv].
+ *   - methods x and x-cl, XQ_FP16_KV and XQ_FP8_KV: wk, wv [d, dkv].
  *   - method x with cache.rotation: uk [d, d], any invertible U; ak, av [d, dkv], U⁻¹·Wk and U⁻¹·Wv.
  *   - method latent: uk [d, rank_k], ak [rank_k / groups_k, dkv], uv [d, rank_v] and
  *     av [rank_v / groups_v, dkv]; the columns of a KV head multiply the latents of its group.
@@ -386,24 +388,30 @@ XQ_API const char *xq_plan_spec(const xq_plan *plan);
  *   - method latent with cache.feedback, optionally: k_cost [dkv, dh], a symmetric and positive
  *     semidefinite matrix M for each KV head: an error e of its keys (before their norm and RoPE) costs
  *     the dot product of e and M e. NULL: M = 1.
+ *   - XQ_FP8_KV, optionally: k_scale, v_scale [1], what a 1 in the cache stands for: append stores an
+ *     element x of the keys (as cached: after their norm and RoPE) or of the values as e4m3(x / scale),
+ *     rounded to nearest even; beyond 448 * scale it saturates, and NaN stays NaN. Numbers from 1e-30 to
+ *     1e30; NULL: 1. The largest magnitude that occurs, divided by 448, uses all of the range. All calls
+ *     over one cache must have the same.
  *   - where the model has them: bk, bv [dkv]; k_norm [dh] (qk_norm "row": [dkv]), the factors as multiplied
  *     (Gemma: 1 + w); sinks [H]. */
 typedef struct xq_weights {
     size_t struct_size;
-    const float *wk, *wv;        /* the projections of keys and values */
-    const float *uk, *ak;        /* of keys: x to what is cached, and from there to keys */
-    const float *uv, *av;        /* of values, likewise */
-    const float *ukv;            /* x to the joint latent of latent-cl */
-    const float *bk, *bv;        /* biases of the projections */
-    const float *k_norm, *sinks; /* factors of the norm of keys; attention sinks */
-    const float *k_cost;         /* what errors of keys cost, for cache.feedback */
+    const float *wk, *wv;           /* the projections of keys and values */
+    const float *uk, *ak;           /* of keys: x to what is cached, and from there to keys */
+    const float *uv, *av;           /* of values, likewise */
+    const float *ukv;               /* x to the joint latent of latent-cl */
+    const float *bk, *bv;           /* biases of the projections */
+    const float *k_norm, *sinks;    /* factors of the norm of keys; attention sinks */
+    const float *k_cost;            /* what errors of keys cost, for cache.feedback */
+    const float *k_scale, *v_scale; /* units of an e4m3 cache */
 } xq_weights;
 #define XQ_WEIGHTS_INIT XQ_SIZED(xq_weights)
 
 /* Rounds to the plan's weight type and packs in the order the kernels read: `destination` is host
  * memory of weights_bytes, to be copied to the device (256-byte aligned) as it is.
- * Errors: XQ_ERROR_ARGUMENT for a missing matrix, one that the plan has no use for, NaN, infinity, or a
- * value beyond the type's range. */
+ * Errors: XQ_ERROR_ARGUMENT for a missing matrix, one that the plan has no use for, NaN, infinity, a
+ * value beyond the type's range, or a scale that is none. */
 XQ_API xq_status xq_plan_pack_weights(const xq_plan *plan, const xq_weights *weights, void *destination,
                                       size_t destination_bytes);
 
@@ -508,13 +516,14 @@ typedef struct xq_append_args {
     xq_page_table table;     /* the cache after this call */
     uint64_t pages;          /* the pool, page_align aligned */
     uint64_t weights;        /* as packed, 256-byte aligned; not read where x is cached as it is */
-    uint64_t workspace;      /* 256-byte aligned; used by XQ_FP16_KV alone */
+    uint64_t workspace;      /* 256-byte aligned; used by XQ_FP16_KV and XQ_FP8_KV alone */
     size_t workspace_bytes;  /* at least those of xq_plan_info, where it is used */
     uint64_t append_indptr; /* int32 [batch + 1]: rows of x of each sequence; read if needs_append_indptr */
     xq_tail_pool tails;     /* where tail_bytes is not 0 */
     uint64_t accumulator; /* pages, as many as the pool has: cross-layer methods; a base layer does not read
                              it */
-    uint64_t rotary_position; /* int32 [tokens]; XQ_FP16_KV alone: positions for RoPE; 0: token_position */
+    uint64_t rotary_position; /* int32 [tokens]; XQ_FP16_KV and XQ_FP8_KV alone: positions for RoPE; 0:
+                                 token_position */
 } xq_append_args;
 #define XQ_APPEND_ARGS_INIT XQ_SIZED(xq_append_args)
 XQ_API xq_status xq_plan_append(xq_plan *plan, const xq_append_args *args, void *stream);
@@ -522,8 +531,8 @@ XQ_API xq_status xq_plan_append(xq_plan *plan, const xq_append_args *args, void 
 /* Adds a layer's deltas to the accumulator, for every token of the table; the base layer starts it. Each
  * page stands once in the table, for its deltas would be added as often: where sequences share a prefix,
  * one of them has its pages here and the others begin behind it, with whole groups of tokens where groups
- * are per channel. Cross-layer methods only; other plans, and XQ_FP16_KV, refuse it with XQ_ERROR_ARGUMENT.
- */
+ * are per channel. Cross-layer methods only; other plans, XQ_FP16_KV and XQ_FP8_KV refuse it with
+ * XQ_ERROR_ARGUMENT. */
 typedef struct xq_accumulate_args {
     size_t struct_size;
     int64_t max_tokens;   /* no sequence of this call is longer */
@@ -554,7 +563,8 @@ typedef struct xq_attend_args {
     uint64_t lse;       /* [queries, H] f32, natural logarithm; -inf where a query sees no token; 0: none */
     xq_page_table table;     /* the sequences, and their pages */
     uint64_t pages;          /* page_align aligned */
-    uint64_t weights;        /* as packed, 256-byte aligned; XQ_FP16_KV reads it only for attention sinks */
+    uint64_t weights;        /* as packed, 256-byte aligned; XQ_FP16_KV reads it only for attention sinks,
+                                XQ_FP8_KV for its scales too */
     uint64_t workspace;      /* 256-byte aligned */
     size_t workspace_bytes;  /* at least those of xq_plan_info */
     int64_t queries;         /* rows of q; 0: one for each sequence */
@@ -586,7 +596,7 @@ XQ_API xq_status xq_plan_merge(xq_plan *plan, const xq_merge_args *args, void *s
 
 /* The cache as the kernels see it, for inspection: row p * page_tokens + t of the output is token t of
  * the page that table entry p names. Rows beyond a sequence's length are left untouched. Values are of the
- * spec's dtype. XQ_FP16_KV is refused.
+ * spec's dtype. XQ_FP16_KV and XQ_FP8_KV are refused.
  *   - method x: k [rows, d], with cache.rotation in U's coordinates, x·U.
  *   - method latent: k [rows, rank_k], v [rows, rank_v], as stored.
  *   - cross-layer methods: k [rows, d], the accumulator. */

@@ -15,7 +15,7 @@
 #include "plan_kernels.h"
 
 /* Increases whenever what an image holds, or means, changes. */
-enum { PLAN_IMAGE_VERSION = 4 };
+enum { PLAN_IMAGE_VERSION = 5 };
 
 /* What an image holds beside the numbers that `struct xq_plan` has. */
 struct plan_code {
