@@ -8,8 +8,10 @@
 #include <sqlite3.h>
 #include <sys/types.h>
 
-/* The application_id by which a file is known as a store ("xqms"), and the version of its schema. */
-enum { STORE_APPLICATION = 0x78716d73, STORE_VERSION = 1 };
+/* The application_id by which a file is known as a store ("xqms"), and the version of its schema. Stores of
+ * version 1, which know no fp8-kv, are read as they are, and made ones of this version when they are opened
+ * for writing (store_upgrade.c). */
+enum { STORE_APPLICATION = 0x78716d73, STORE_VERSION = 2, STORE_FIRST_VERSION = 1 };
 
 #define STORE_LATEST INT64_C(253402300799) /* in Unix time: the end of the year 9999 */
 
@@ -64,8 +66,10 @@ enum store_column {
 typedef struct store_object {
     const char *name, *sql;
 } store_object;
-enum { STORE_OBJECTS = 4 };
+enum { STORE_MEASUREMENT = 2, STORE_ANSWER, STORE_OBJECTS };
 extern const store_object store_schema[STORE_OBJECTS];
+extern const char store_measurement_1[];     /* the table of version 1 */
+extern const char store_copy_measurements[]; /* from measurement_1 */
 
 /* A table that a store may lack: stores were made before there was one, and it is made when ceilings are
  * added. */
@@ -108,17 +112,24 @@ xq_status store_end(store *s, error *err);
 
 /* ---------------------------------------------------------- looking at files (store_look.c) */
 
-/* Refuses, without a trace, a file that is no store of this version; it reads the first 100 bytes. */
+/* Refuses, without a trace, a file that is no store of a known version; it reads the first 100 bytes. */
 xq_status store_look(const char *path, error *err);
 
 /* Refuses a damaged file; reads all of it. */
 xq_status store_check_file(store *s, error *err);
+
+/* The version that the file has now. */
+xq_status store_read_version(store *s, int *version, error *err);
 
 /* What is wrong with a file that SQLite finds malformed. */
 const char *store_damage(const store *s, int code);
 
 /* Whether a file exists beside the store's, with this ending, that is not empty. */
 bool store_has_beside(const char *path, const char *ending);
+
+/* Makes a store that is open for writing one of this version, unless another process has done so already.
+ */
+xq_status store_upgrade(store *s, error *err);
 
 /* ------------------------------------------------------------- new files (store_create.c) */
 
