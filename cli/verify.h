@@ -22,7 +22,7 @@ struct verify_summary {
         refusals[VERIFY_IMPLEMENTATIONS];
     double out[VERIFY_IMPLEMENTATIONS], lse[VERIFY_IMPLEMENTATIONS]; /* in parts of the bound */
     double append, kv;
-    int64_t mismatches, refused_arguments;
+    int64_t mismatches, kv_mismatches, refused_arguments;
     struct verify_tally features; /* "bits 3", "rope yarn", … */
     struct verify_tally reasons;  /* why something is not supported */
     double seconds;

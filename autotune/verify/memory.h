@@ -9,7 +9,7 @@ typedef struct verify_memory {
     verify_state *v;
     const case_shape *shape;
     int layers;
-    bool kv; /* fp16 KV pages */
+    bool kv; /* KV pages */
     size_t page_bytes, tail_bytes, accumulator_bytes;
     uint64_t pages[CASE_MAX_LAYERS], tails[CASE_MAX_LAYERS], accumulator;
     uint64_t pointers[256]; /* all of the above, and what calls need: freed together */

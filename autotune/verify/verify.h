@@ -17,7 +17,7 @@
 
 #define VERIFY_SPEC_CASES      8
 #define VERIFY_MOST_CASE       ((INT64_C(1) << 53) - 1) /* the largest case number */
-#define VERIFY_IMPLEMENTATIONS 3                        /* by xq_implementation */
+#define VERIFY_IMPLEMENTATIONS 4                        /* by xq_implementation */
 
 extern const char *const verify_implementation_names[VERIFY_IMPLEMENTATIONS];
 
@@ -59,6 +59,7 @@ typedef struct verify_result {
         mismatches; /* codes and parameters that must be the host quantizer's, bit for bit, and are not */
     double append_error;   /* latents: distance from the exact projection, in quantization steps */
     double kv_error;       /* fp16 KV rows against exact keys and values, relative L2 */
+    int64_t kv_mismatches; /* e4m3 codes that are not those of the fp16 KV rows, quantized, bit for bit */
     int refused_arguments; /* bad calls that were refused as they should be */
 } verify_result;
 
