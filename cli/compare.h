@@ -94,7 +94,7 @@ void compare_layer_free(struct compare_layer *layer);
 enum { COMPARE_REPEATS = 30, COMPARE_BRIEF_REPEATS = 5 }; /* of a time on a GPU */
 
 struct compare_row {
-    int layer, bits; /* bits of the comparison; fp16-kv itself always has 16 */
+    int layer, bits; /* bits of the comparison; fp16-kv itself always has 16, and fp8-kv 8 */
     int batch, queries;
     int64_t tokens;
     xq_implementation implementation;
@@ -102,6 +102,7 @@ struct compare_row {
     double tail_bytes;                  /* of a sequence: its newest tokens, unquantized */
     double accumulator_bytes_per_token; /* cross-layer: of the one accumulator of all layers */
     double cache_saving;                /* pages and tails against fp16-kv */
+    double k_scale, v_scale;            /* of fp8-kv; else 0 */
     double kernel_error, method_error, lse_error;
     int repeats;  /* of the time; 1 where it is modelled */
     bool counted; /* the figures below, to matrix_flops: only the software device counts */
@@ -116,6 +117,13 @@ struct compare_row {
     roofline_limit limit;
 };
 const char *compare_name(xq_implementation implementation); /* "fp16-kv", ... */
+
+/* Units of the keys and values of fp8-kv (xq_weights): the largest magnitudes that the layer's fp16 keys
+ * and values have, over 448. */
+struct compare_scales {
+    bool known;
+    float k, v;
+};
 
 /* How the steps that a GPU is timed with are launched: one by one, within a graph, or first one way and
  * then the other. */
@@ -143,13 +151,15 @@ struct compare_task {
     const double *exact; /* attention from the inputs as given, [distinct, queries, H, dh]; NULL: there is
                             no method_error */
     struct compare_expected *expected; /* of the implementation before */
+    struct compare_scales *scales; /* of fp8-kv: found when they are first needed, of the layer's texts */
 };
 /* Exact attention of the distinct sequences, [distinct, queries, H, dh]; caller frees. */
 xq_status compare_exact(const struct compare_task *task, double **exact, error *err);
 
-/* d: of the implementation before, or zeros. `cached`: it holds the layer's tokens in the same layout, and
- * has changed nothing (a cross-layer method's step adds to the accumulator); else its place is taken by one
- * that is filled anew. The caller closes it. */
+/* d: of the implementation before, or zeros; where it is of XQ_FP16_KV, scales of fp8-kv are found there,
+ * else in such a cache that is filled for that. `cached`: it holds the layer's tokens in the same layout,
+ * and has changed nothing (a cross-layer method's step adds to the accumulator); else its place is taken by
+ * one that is filled anew. The caller closes it. */
 xq_status compare_measure(const struct compare_task *task, xq_implementation implementation, driver *d,
                           bool cached, struct compare_row *row, error *err);
 
@@ -165,10 +175,12 @@ xq_status compare_repeat(const struct compare_task *task, driver *d, struct comp
 
 /* ----------------------------------------------------------------- output */
 
-enum { COMPARE_IMPLEMENTATIONS = 3 };
+enum { COMPARE_IMPLEMENTATIONS = 4 };
+/* Rows of one size and width, in this order. */
+enum { COMPARE_FP16, COMPARE_FP8, COMPARE_UNFUSED, COMPARE_FUSED };
 
 struct compare_result {
-    const struct compare_row *rows; /* [layers][sizes][widths][implementations: fp16-kv, unfused, fused] */
+    const struct compare_row *rows; /* [layers][sizes][widths][COMPARE_IMPLEMENTATIONS] */
     int count, sizes, widths;
     const xq_device_info *device;
     const ceilings *ceilings;

@@ -9,13 +9,14 @@
 /* Stands in the script for the title, whose texts come from outside: gnuplot sees none of them. */
 #define TITLE_MARK "[title]"
 
-enum { WIDTH = 1100, PANEL = 430, KEY_COLUMNS = 3, KEY_LINE = 22, COLORS = 4 };
+enum { WIDTH = 1100, PANEL = 430, KEY_COLUMNS = 4, KEY_LINE = 22, COLORS = 4 };
 
 /* One for each bit width, over again. */
 static const char *const colors[COMPARE_IMPLEMENTATIONS][COLORS] = {
-    {"#444444"},
-    {"#d55e00", "#e69f00", "#8c3b00", "#f0c070"},
-    {"#0072b2", "#56b4e9", "#003f63", "#9ad0ee"},
+    [COMPARE_FP16] = {"#444444"},
+    [COMPARE_FP8] = {"#009e73"},
+    [COMPARE_UNFUSED] = {"#d55e00", "#e69f00", "#8c3b00", "#f0c070"},
+    [COMPARE_FUSED] = {"#0072b2", "#56b4e9", "#003f63", "#9ad0ee"},
 };
 
 /* One for each batch, over again: circle, square, triangle, ...; of fused filled, else hollow. */
@@ -26,6 +27,12 @@ enum { MARKS = sizeof hollow_marks / sizeof hollow_marks[0] };
 struct curve {
     int implementation, width, batch;
 };
+
+/* Whether a bit width makes a difference to an implementation (COMPARE_FP16, ...). */
+static bool has_widths(int implementation)
+{
+    return implementation >= COMPARE_UNFUSED;
+}
 
 /* The row of a curve at the i-th number of tokens. Sizes hold all of those for one batch after the other.
  */
@@ -46,15 +53,16 @@ static int count_lengths(const struct compare_result *r)
     return lengths;
 }
 
-/* All curves, as gnuplot's data blocks $curve0, ...: tokens, microseconds, megabytes. fp16-kv, which is the
- * same at any bit width, is one curve. Returns how many there are; *curves is the caller's to free. */
+/* All curves, as gnuplot's data blocks $curve0, ...: tokens, microseconds, megabytes. Those of KV
+ * caches, which are the same at any bit width, are one curve each. Returns how many there are; *curves is
+ * the caller's to free. */
 static int write_curves(FILE *f, const struct compare_result *r, struct curve **curves)
 {
     const int lengths = count_lengths(r), batches = r->sizes / lengths;
     struct curve *all = calloc((size_t)r->count, sizeof *all);
     int count = 0;
     for (int i = 0; all && i < COMPARE_IMPLEMENTATIONS; i++)
-        for (int width = 0; width < (i == 0 ? 1 : r->widths); width++)
+        for (int width = 0; width < (has_widths(i) ? r->widths : 1); width++)
             for (int batch = 0; batch < batches; batch++) {
                 const struct curve *c = &all[count];
                 all[count] = (struct curve){i, width, batch};
@@ -74,7 +82,7 @@ static void write_name(FILE *f, const struct compare_result *r, const struct cur
 {
     const struct compare_row *row = row_of(r, c, lengths, 0);
     fputs(compare_name(row->implementation), f);
-    if (r->widths > 1 && c->implementation > 0)
+    if (r->widths > 1 && has_widths(c->implementation))
         fprintf(f, ", %d bits", row->bits);
     if (r->sizes > lengths)
         fprintf(f, ", batch %d", row->batch);
@@ -82,9 +90,9 @@ static void write_name(FILE *f, const struct compare_result *r, const struct cur
 
 static void write_style(FILE *f, const struct curve *c)
 {
-    const bool fused = c->implementation == COMPARE_IMPLEMENTATIONS - 1;
-    fprintf(f, " with linespoints lw 1.6 dt %d lc rgb '%s' pt %d ps %s", c->implementation == 1 ? 2 : 1,
-            colors[c->implementation][c->implementation ? c->width % COLORS : 0],
+    const bool fused = c->implementation == COMPARE_FUSED, unfused = c->implementation == COMPARE_UNFUSED;
+    fprintf(f, " with linespoints lw 1.6 dt %d lc rgb '%s' pt %d ps %s", unfused ? 2 : 1,
+            colors[c->implementation][has_widths(c->implementation) ? c->width % COLORS : 0],
             hollow_marks[c->batch % MARKS] + fused, fused ? "0.7" : "1.1");
 }
 

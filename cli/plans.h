@@ -2,6 +2,7 @@
 #ifndef CLI_PLANS_H
 #define CLI_PLANS_H
 
+#include "../runtime/launch/shape.h"
 #include "cli.h"
 
 enum { CLI_MOST_PLANS = 64 };
@@ -25,7 +26,7 @@ struct cli_plan_choice {
     const struct cli_list *bits; /* widths, each with plans of its own; empty: the spec's */
     int64_t base_layer;          /* cross-layer methods: the layer that starts the accumulator */
     bool base_given;
-    bool implementations[XQ_FP16_KV + 1]; /* which have these plans */
+    bool implementations[SHAPE_IMPLEMENTATIONS]; /* which have these plans */
 };
 
 /* Finds the plans. The kinds of layers that --layer-kind leaves out have none, and with LongRoPE each of

@@ -12,7 +12,7 @@ struct run_options {
     struct cli_common common;
     struct cli_spec spec;
     const char *input, *output, *prepared;
-    bool fused, unfused, fp16_kv, dump;
+    bool fused, unfused, fp16_kv, fp8_kv, dump;
     int64_t layer; /* read this one, as if it were alone; -1: all */
     int64_t base_layer, chunk;
     bool base_given;
@@ -35,7 +35,8 @@ struct run_layer {
     int64_t tokens, queries;
     /* Loaded for as long as the layer is worked on: */
     layer_weights weights;
-    uint16_t *x, *q; /* of the spec's dtype */
+    float k_scale, v_scale; /* of an fp8 KV cache */
+    uint16_t *x, *q;        /* of the spec's dtype */
     /* Results: */
     struct run_tensor out[RUN_MOST_TENSORS];
     int out_count;
@@ -57,6 +58,11 @@ struct run {
     driver driver;
     struct cli_progress progress;
 };
+
+static inline xq_implementation run_implementation(const struct run_options *o)
+{
+    return o->fp8_kv ? XQ_FP8_KV : o->fp16_kv ? XQ_FP16_KV : o->unfused ? XQ_UNFUSED : XQ_FUSED;
+}
 
 /* Opens the file and finds its layers, their specs and sizes; checks names and shapes of all tensors. */
 xq_status run_input_open(struct run *r, error *err);

@@ -26,9 +26,9 @@ typedef struct roofline_limit {
     bool by_memory; /* bytes bind, not FLOPs */
 } roofline_limit;
 
-/* `fp16_kv`: of an fp16 cache of keys and values. Ceilings of 0 are not known. */
-void roofline(const layer_shape *shape, const roofline_layer *layer, bool fp16_kv,
-              const roofline_load *load, const ceilings *best, roofline_limit *limit);
+/* `kv`: of a cache of keys and values. Ceilings of 0 are not known. */
+void roofline(const layer_shape *shape, const roofline_layer *layer, bool kv, const roofline_load *load,
+              const ceilings *best, roofline_limit *limit);
 
 /* The same for appending `queries` tokens to each sequence: activations in, codes and scales out, and the
  * projection where the method has one. */
