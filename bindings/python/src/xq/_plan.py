@@ -19,10 +19,12 @@ from ._memory import Array, Call, DeviceBuffer, Memory, count_of, current_stream
 Spec = Union[str, Mapping[str, Any]]
 
 _IMPLEMENTATIONS = {"fused": _c.Implementation.FUSED, "unfused": _c.Implementation.UNFUSED,
-                    "fp16-kv": _c.Implementation.FP16_KV}
+                    "fp16-kv": _c.Implementation.FP16_KV, "fp8-kv": _c.Implementation.FP8_KV}
 _NAMES = {int(value): name for name, value in _IMPLEMENTATIONS.items()}
-_LAYOUTS = {"fused": "weights_layout", "unfused": "unfused_weights_layout", "fp16-kv": "kv_weights_layout"}
+_LAYOUTS = {"fused": "weights_layout", "unfused": "unfused_weights_layout", "fp16-kv": "kv_weights_layout",
+            "fp8-kv": "kv_e4m3_weights_layout"}
 _FROM = {int(value): value.name.lower() for value in _c.ParametersFrom}
+_SCALES = ("k_scale", "v_scale")
 WEIGHTS = tuple(field[0] for field in _c.xq_weights._fields_[1:])
 
 
@@ -97,7 +99,7 @@ class PlanInfo:
     needs_append_indptr: bool  #: append takes append_indptr
     latents: int  #: groups of KV heads whose keys have a latent each
     parameters_from: str  #: "default", "spec", "device", "capability" or "family"
-    implementation: str  #: "fused", "unfused" or "fp16-kv"
+    implementation: str  #: "fused", "unfused", "fp16-kv" or "fp8-kv"
     max_batch: int  #: this and the following: the limits that the plan was created with
     max_tokens: int
     max_pages: int
@@ -141,7 +143,7 @@ class Plan(Closing):
     owns.
 
     spec               a dict or JSON text (docs/spec.md)
-    implementation     "fused", "unfused" or "fp16-kv"
+    implementation     "fused", "unfused", "fp16-kv" or "fp8-kv"
     max_batch          sequences in one call
     max_tokens         cached tokens of the longest sequence
     max_pages          page-table entries in one call; 0: enough for max_batch sequences of max_tokens
@@ -257,7 +259,8 @@ class Plan(Closing):
     # ---------------------------------------------------------------- weights
 
     def weight_shapes(self) -> Dict[str, Tuple[int, ...]]:
-        """The matrices and vectors that `pack_weights` takes for this plan, and their shapes. k_cost may be left out."""
+        """The matrices and vectors that `pack_weights` takes for this plan, and their shapes. k_cost, k_scale and
+        v_scale may be left out."""
         layout = self.spec[_LAYOUTS[self.info.implementation]]
         names = {item["source"] for kind in ("matrices", "vectors") for item in layout[kind]}
         if self.spec["cache"]["method"] == "latent" and any(item["columns"] == "feedback" for item in layout["matrices"]):
@@ -269,7 +272,7 @@ class Plan(Closing):
         """Rounds a layer's projections to the plan's weight type and packs them in the order that the kernels read.
 
         The names are those of xq_weights, the shapes those of `weight_shapes`: wk, wv [d, dkv] of method x, uk, ak, uv, av of
-        latents, bk, bv, k_norm, sinks where the model has them, ... Each is a numpy array or a tensor of floating-point
+        latents, bk, bv, k_norm, sinks where the model has them, k_scale, v_scale of "fp8-kv" (or a number), ... Each is a numpy array or a tensor of floating-point
         numbers, row major with y = x * W (a torch Linear has the transpose), and is taken as f32.
 
         Returns host memory, uint8 [weights_bytes]: `context.upload` copies it to the device. Raises ArgumentError for one that
@@ -280,6 +283,7 @@ class Plan(Closing):
             if name not in WEIGHTS:
                 raise TypeError(f"pack_weights: there are no weights {name!r}; valid: {', '.join(shapes)}")
         arrays = {name: float_array(f"weights.{name}", value) for name, value in weights.items() if value is not None}
+        arrays.update({name: arrays[name].reshape(1) for name in _SCALES if name in arrays and arrays[name].ndim == 0})
         for name, array in arrays.items():
             if array.shape != shapes.get(name, array.shape):  # what is not packed is refused by the library
                 raise argument_error(f"weights.{name}", f"its shape is {list(array.shape)}; valid: {list(shapes[name])}")
@@ -306,12 +310,12 @@ class Plan(Closing):
         table            the cache after the call
         pages            the pool: page_bytes each, page_align aligned; written
         weights          as packed, 256-byte aligned; methods that cache x as it is do without
-        workspace        "fp16-kv" alone; written
+        workspace        "fp16-kv" and "fp8-kv" alone; written
         tokens           needed where x is neither a tensor nor an array
         append_indptr    int32 [batch + 1]: rows of x of each sequence; where info.needs_append_indptr
         tails            where info.tail_bytes is not 0; written
         accumulator      cross-layer methods, but for a base layer: what the layers before left
-        rotary_position  int32 [tokens], "fp16-kv" alone: positions for RoPE
+        rotary_position  int32 [tokens], "fp16-kv" and "fp8-kv" alone: positions for RoPE
 
         Without append_indptr tokens may come in any order, each once. Raises ArgumentError, DeviceError.
         """
@@ -363,7 +367,7 @@ class Plan(Closing):
 
         q               [queries, H, dh] of the plan's dtype, before RoPE, 16-byte aligned
         pages           page_align aligned
-        weights         as packed, 256-byte aligned; "fp16-kv" needs them for attention sinks alone
+        weights         as packed, 256-byte aligned; "fp16-kv" needs them for attention sinks alone, "fp8-kv" for its scales
         workspace       workspace_bytes, 256-byte aligned, zeroed before its first use; written
         out             [queries, H, dh], 16-byte aligned; None: made anew beside q. Zeros where a query sees no token
         lse             [queries, H] f32: log-sum-exp, natural logarithm; True: made anew; None: none
@@ -437,7 +441,8 @@ class Plan(Closing):
                    k: Optional[Memory] = None, v: Optional[Memory] = None, tails: Optional[Tails] = None,
                    accumulator: Optional[Memory] = None, stream: Any = None) -> Any:
         """The cache as the kernels see it, for inspection: row p * page_tokens + t is token t of the page that entry p of the
-        table names. Rows beyond a sequence's length are left untouched. "fp16-kv" is refused.
+        table names. Rows beyond a sequence's length are left untouched. "fp16-kv" and "fp8-kv"
+        are refused.
 
         k              [rows, columns] of the plan's dtype, 16-byte aligned; columns: rank_k; methods x and x-cl: d; None: made
                        anew, of zeros
@@ -533,7 +538,8 @@ def weight_shapes(model: Mapping[str, Any], cache: Mapping[str, Any]) -> Dict[st
     groups_k, groups_v = (cache["groups_k"], cache["groups_v"]) if latents else (1, 1)
     return {"wk": (d, dkv), "wv": (d, dkv), "uk": (d, all_k), "ak": (all_k // groups_k, dkv), "uv": (d, all_v),
             "av": (all_v // groups_v, dkv), "ukv": (d, all_k), "bk": (dkv,), "bv": (dkv,),
-            "k_norm": (dkv if model.get("qk_norm") == "row" else head_dim,), "sinks": (heads,), "k_cost": (dkv, head_dim)}
+            "k_norm": (dkv if model.get("qk_norm") == "row" else head_dim,), "sinks": (heads,), "k_cost": (dkv, head_dim),
+            "k_scale": (1,), "v_scale": (1,)}
 
 
 def float_array(name: str, value: Any) -> Array:
