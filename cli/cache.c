@@ -1,4 +1,4 @@
-/* xq cache: looks after the kernel cache. */
+/* xq cache: manages the kernel cache. */
 #include "../runtime/launch/plan.h"
 #include "cache_export.h"
 #include "layers.h"
@@ -61,7 +61,7 @@ static void print_items(const cache *c, const cache_item *items, int count, bool
     putchar('\n');
 }
 
-/* list and verify. */
+/* The actions list and verify. */
 static int show(const cache *c, const struct cli_common *common, bool check)
 {
     cache_item *items = NULL;
@@ -128,7 +128,7 @@ struct prune_options {
 enum { MOST_DAYS = 36500 };
 #define MOST_BYTES 9223372036854775808.0 /* 8388608T */
 
-/* CLI_OK, or the status of the error that was reported. */
+/* Returns CLI_OK, or the exit status of an error that it has reported. */
 static int read_days(const char *text, cache_limits *limits)
 {
     const char *rest;
@@ -246,7 +246,7 @@ static int act(cache *c, const cli_command *command, const struct export_options
     const struct cli_common *common = command->common;
     error err = ERROR_INIT;
     if (action == EXPORT && cli_names_model(&export->spec))
-        return export_run(c, command, export); /* which needs no cache */
+        return export_run(c, command, export); /* this needs no cache */
     if (!*cache_dir(c))
         return cli_usage("cache", "there is no cache folder: set --cache-dir, XQ_CACHE_DIR or HOME");
     if (action == EXPORT)

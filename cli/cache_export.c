@@ -11,16 +11,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* An export on its way. */
+/* An export in progress. */
 struct export
 {
     const cli_command *command;
     const struct export_options *o;
     cache *store;
-    const char *cache_dir; /* where what is compiled is kept: the cache; the store where there is none */
-    cJSON *keys;           /* of what is in the store now */
+    const char *cache_dir; /* where to keep compiled kernels: the cache, or else the store */
+    cJSON *keys;           /* keys of the kernels that are in the store now */
     int copied, were_there;
-    double bytes; /* of what was copied */
+    double bytes; /* of the copied kernels */
     struct cli_plan_choice choice;
     struct cli_progress progress;
 };
@@ -98,7 +98,7 @@ static xq_status note(struct export *e, const char *key, double bytes, bool was_
     return XQ_OK;
 }
 
-/* An error in writing the store names the option that chose it. */
+/* An error of writing the store names --to, the option that chose it. */
 static void name_store(error *err)
 {
     if (err->status == XQ_ERROR_IO)
@@ -113,7 +113,7 @@ static double bytes_of(const cache_entry *entry)
     return bytes;
 }
 
-/* ---------------------------------------------------------------- the cache's */
+/* ---------------------------------------------------------- entries of the cache */
 
 static bool in_list(const struct cli_list *list, const char *text)
 {
@@ -123,7 +123,7 @@ static bool in_list(const struct cli_list *list, const char *text)
     return false;
 }
 
-/* A key of the command line may be the beginning of one. */
+/* A key on the command line may be the beginning of an entry's key. */
 static bool begins(const cache_item *item, const char *key)
 {
     return strncmp(item->key, key, strlen(key)) == 0;
@@ -139,7 +139,7 @@ static bool is_chosen(const struct export *e, const cache_item *item)
            (!e->o->archs.count || in_list(&e->o->archs, item->arch));
 }
 
-/* Each name on the command line is that of some entry, and no entry is damaged. */
+/* Checks that every name on the command line matches an entry, and that no chosen entry is damaged. */
 static xq_status check_items(const struct export *e, const cache *c, const cache_item *items, int count,
                              error *err)
 {
@@ -253,7 +253,7 @@ static xq_status export_for_gpu(struct export *e, const char *arch, const cJSON 
     xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
     xq_context *context = NULL;
     cli_context_options("cache", common, &options);
-    options.kernels = ""; /* what is exported is made by this NVRTC */
+    options.kernels = ""; /* so that this NVRTC compiles everything that is exported */
     options.cache_dir = e->cache_dir;
     cli_progress_update(&e->progress, 0, absent.name);
     if (absent_context(&options, &absent, &context, err) == XQ_OK)
@@ -262,7 +262,7 @@ static xq_status export_for_gpu(struct export *e, const char *arch, const cJSON 
     return err->status;
 }
 
-/* All GPUs of an architecture that tables of tuned parameters tell from others. */
+/* Exports for every GPU of an architecture for which the tables may give different parameters. */
 static xq_status export_for_arch(struct export *e, gen *g, const char *arch, const char *spec, error *err)
 {
     char *json = NULL, *chosen = NULL, *completed = NULL;
@@ -310,7 +310,7 @@ static xq_status export_for_device(struct export *e, const char *spec, error *er
     return err->status;
 }
 
-/* Reads which plans were asked for: the fused ones when no implementation was named. */
+/* Reads which plans the options ask for; without a named implementation they are fused plans. */
 static void read_choice(struct export *e)
 {
     const struct export_options *o = e->o;
@@ -326,7 +326,7 @@ static void read_choice(struct export *e)
     };
 }
 
-/* The plans of every kind of layer. */
+/* Exports the plans of every kind of layer. */
 static xq_status export_model(struct export *e, error *err)
 {
     const struct cli_common *common = e->command->common;
@@ -351,8 +351,8 @@ static xq_status export_model(struct export *e, error *err)
 
 /* ---------------------------------------------------------------------- run */
 
-/* Where `path` leads: links are followed as far as something is there. Returns false where it leads
- * nowhere. */
+/* The path that `path` leads to, with links followed as far as the path exists. Returns false where it
+ * leads nowhere. */
 static bool resolve(const char *path, char out[PATH_MAX])
 {
     char copy[PATH_MAX], *at = copy;
@@ -376,7 +376,7 @@ static bool lies_in(const char *path, const char *folder)
     return strncmp(path, folder, length) == 0 && (path[length] == 0 || path[length] == '/');
 }
 
-/* A store that ships must not be part of the cache, nor the cache a part of it. */
+/* A store that ships must not be part of the cache, and the cache must not be part of the store. */
 static xq_status check_apart(const char *kept, const char *store, error *err)
 {
     char from[PATH_MAX], to[PATH_MAX], kernels[PATH_MAX + 16];

@@ -13,11 +13,12 @@ struct export_options {
     struct cli_spec spec;
 };
 
-/* Wrong usage is reported here. Returns CLI_OK, or an exit status. `command` has been parsed. */
+/* Checks the options of a parsed command, and reports wrong usage. Returns CLI_OK, or an exit status. */
 int export_check(const cli_command *command, const struct export_options *o);
 
-/* Copies entries of `c`, those that the keys of the command line, the families and the architectures
- * choose; or, where the options name a model, compiles what its plans need. Returns an exit status. */
+/* Where the options name a model, compiles the kernels that its plans need. Otherwise copies the entries of
+ * `c` that the keys of the command line, the families and the architectures choose. Returns an exit
+ * status. */
 int export_run(cache *c, const cli_command *command, const struct export_options *o);
 
 #endif

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A text, or "" where there is none. */
+/* The text of a member, or "" where there is none. */
 static const char *text(const cJSON *object, const char *name)
 {
     const char *value = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));

@@ -1,4 +1,5 @@
-/* xq compare: fp16 KV, fp8 KV, unfused and fused rematerialization side by side. */
+/* xq compare: compares an fp16 KV cache, an fp8 KV cache, unfused and fused rematerialization side by side.
+ */
 #include "compare.h"
 #include "compare_plot.h"
 
@@ -27,9 +28,8 @@ static const char description[] =
     "all from a seed (--synthetic).";
 
 enum { MOST_BITS = 8 };
-/* fp8 KV after fp16 KV, from whose cache it takes its scales; fused after unfused, whose cache it takes
- * over.
- */
+/* fp8 KV comes after fp16 KV, because its scales are found in the cache of fp16 KV; fused comes after
+ * unfused, because it takes over the cache of unfused. */
 static const xq_implementation order[COMPARE_IMPLEMENTATIONS] = {
     [COMPARE_FP16] = XQ_FP16_KV,
     [COMPARE_FP8] = XQ_FP8_KV,
@@ -45,13 +45,13 @@ struct comparison {
     gen *generator;
     struct compare_input *input;
     int bits[MOST_BITS], bit_count;
-    char *specs[MOST_BITS]; /* for each of bits, as given: plans complete them for their device */
-    char *completed;        /* the first of them */
+    char *specs[MOST_BITS]; /* one for each of `bits`; plans complete them for their device */
+    char *completed;        /* the first of `specs`, completed */
     int *layers, layer_count;
     struct cli_traits traits[MOST_BITS];
     struct compare_row *rows;
-    int row_count;      /* when all are done */
-    double tokens_done; /* of rows, over all sequences: what their work grows with */
+    int row_count;      /* number of rows when all are done */
+    double tokens_done; /* tokens of all sequences of the finished rows, which their work grows with */
     struct cli_progress progress;
     measure_watch watch;
 };
@@ -74,7 +74,7 @@ static xq_status read_bits(struct comparison *c, const char *spec_json, error *e
         c->bits[c->bit_count++] = (int)bits;
     }
     if (c->bit_count == 0 && (c->o.spec.spec_file || chosen.has_bits)) {
-        c->bits[c->bit_count++] = 0; /* as the spec says */
+        c->bits[c->bit_count++] = 0; /* the width of the spec */
     } else if (c->bit_count == 0) {
         c->bits[c->bit_count++] = 4;
         c->bits[c->bit_count++] = 8;
@@ -82,7 +82,7 @@ static xq_status read_bits(struct comparison *c, const char *spec_json, error *e
     return XQ_OK;
 }
 
-/* With these bits, and for the kernels that so many queries need. */
+/* The spec with these bits, and for the kernels that --queries needs. */
 static xq_status spec_with_bits(const struct comparison *c, const char *spec_json, int bits, char **out,
                                 error *err)
 {
@@ -98,7 +98,7 @@ static xq_status spec_with_bits(const struct comparison *c, const char *spec_jso
     return cli_spec_override(c->generator, spec_json, overrides, out, err);
 }
 
-/* Sizes are known, and bad input found, before any device is asked for. */
+/* Reads specs before any device is opened, so that sizes are known and bad input is found early. */
 static xq_status read_specs(struct comparison *c, struct compare_task *task, const char *spec_json,
                             error *err)
 {
@@ -114,7 +114,7 @@ static xq_status read_specs(struct comparison *c, struct compare_task *task, con
     return reference_model_read(c->completed, &task->reference, err);
 }
 
-/* The reference of a layer: windows and rotary embeddings may be its own. */
+/* Reads the reference of a layer, because a layer may have a window and a rotary embedding of its own. */
 static xq_status read_reference(const struct comparison *c, struct compare_task *task, int number,
                                 error *err)
 {
@@ -127,7 +127,7 @@ static xq_status read_reference(const struct comparison *c, struct compare_task 
     return err->status;
 }
 
-/* What is valid of the tuning, and of which kernels, for each layer and bit width. */
+/* Checks the tuning for each layer and bit width, and that --set tunes only kernels that run. */
 static xq_status check_tuning(struct comparison *c, const struct compare_task *task, error *err)
 {
     struct cli_families families = {0};
@@ -143,7 +143,7 @@ static xq_status check_tuning(struct comparison *c, const struct compare_task *t
     return cli_spec_check_tuning(&c->o.spec, families.names, families.count, err);
 }
 
-/* The spec that results name is that of the device, whose tuning is looked at first. */
+/* Completes the spec that results name for the device, after a check of the tuning for the device. */
 static xq_status complete_for_device(struct comparison *c, const struct compare_task *task, error *err)
 {
     char *spec = NULL, *completed = NULL;
@@ -180,8 +180,8 @@ static void show_row(struct comparison *c, int layer, const struct compare_size 
     show_progress(c, layer, size, what);
 }
 
-/* `rows`: those of this bit width. KV caches are the same at any: measured once for each size, repeated
- * beside each. */
+/* Compares at one bit width, whose rows are `rows`. KV caches are the same at any width: they are
+ * measured once for each size, and their rows are repeated beside each width. */
 static xq_status compare_bits(struct comparison *c, struct compare_task *task,
                               const struct compare_size *size, int which, struct compare_row *rows,
                               error *err)
@@ -195,7 +195,7 @@ static xq_status compare_bits(struct comparison *c, struct compare_task *task,
     }
     task->spec = c->specs[which];
     task->layer_spec = spec;
-    int bits = c->traits[which].bits; /* of the comparison: a base layer has its own */
+    int bits = c->traits[which].bits; /* width of the comparison; a base layer has its own */
     driver d = {0};
     struct compare_expected expected = {0};
     struct compare_scales scales = {0};
@@ -223,7 +223,7 @@ static xq_status compare_bits(struct comparison *c, struct compare_task *task,
     return err->status;
 }
 
-/* At one size, whose texts the layer has. `rows`: those of this size. */
+/* Compares at one size, for which the layer has texts already. `rows`: the rows of this size. */
 static xq_status compare_at(struct comparison *c, struct compare_task *task,
                             const struct compare_size *size, struct compare_row *rows, error *err)
 {
@@ -239,8 +239,8 @@ static xq_status compare_at(struct comparison *c, struct compare_task *task,
     return err->status;
 }
 
-/* Its weights serve all sizes; texts and caches are those of one size at a time. `rows`: those of this
- * layer. */
+/* Compares one layer, whose rows are `rows`. Its weights serve all sizes; it has texts and caches of one
+ * size at a time. */
 static xq_status compare_layer(struct comparison *c, struct compare_task *task, int number,
                                struct compare_row *rows, error *err)
 {
@@ -273,7 +273,7 @@ static xq_status compare_all(struct comparison *c, struct compare_task *task, er
     return err->status;
 }
 
-/* Curves of several layers would lie on each other. */
+/* Refuses several layers, because their curves would lie on each other. */
 static xq_status begin_plot(struct comparison *c, error *err)
 {
     if (!c->plot.path)

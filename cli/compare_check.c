@@ -24,7 +24,7 @@ static double *doubles(const float *values, size_t count)
     return out;
 }
 
-/* 16-bit values of the spec's dtype. */
+/* Converts 16-bit values of the spec's dtype. */
 static void widen(const struct compare_task *task, double *out, const uint16_t *values, size_t count)
 {
     for (size_t i = 0; i < count; i++)
@@ -33,7 +33,7 @@ static void widen(const struct compare_task *task, double *out, const uint16_t *
 
 /* ------------------------------------------------------------------ a layer */
 
-/* The layer as the reference takes it; what it points to is its own, but for the vectors' sources. */
+/* A layer in the form that the reference takes. It owns all arrays that it points to. */
 struct layer_doubles {
     reference_layer layer;
     double *wk, *wv, *vectors[4];
@@ -82,8 +82,8 @@ static size_t query_values(const struct compare_task *task) /* of one sequence *
            (size_t)task->traits.shape.head_dim;
 }
 
-/* Attention with keys k, and values that are projections of xv by layer->wv. Of few queries, the rows of xv
- * are weighed first: values would be the larger product. */
+/* Attends with keys k, and with values that are projections of xv by layer->wv. With few queries the rows
+ * of xv are weighted before the projection, because projecting all values would be the larger product. */
 static xq_status attend_projected(const struct compare_task *task, const reference_layer *layer,
                                   const double *k, const double *xv, const reference_queries *queries,
                                   double *out, double *lse, error *err)
@@ -102,7 +102,8 @@ static xq_status attend_projected(const struct compare_task *task, const referen
     return err->status;
 }
 
-/* Keys [tokens, dkv] of rows xk, tokens at their positions; the caller frees. NULL after an error. */
+/* Computes keys [tokens, dkv] from rows xk, with token t at position t; caller frees. NULL after an
+ * error. */
 static double *keys_of(const struct compare_task *task, const reference_layer *layer, const double *xk,
                        error *err)
 {
@@ -169,7 +170,7 @@ xq_status compare_exact(const struct compare_task *task, double **exact, error *
 
 /* ----------------------------------------------- reference on the same cache */
 
-/* Wk or Wv as the kernels see it, with rows for the padding of a latent. */
+/* Wk or Wv as the kernels see it, with rows of zeros for the padding of a latent. */
 static double *seen(const struct compare_task *task, const xq_plan *plan, const char *source,
                     const float *w, int rows, int stored, error *err)
 {
@@ -182,7 +183,7 @@ static double *seen(const struct compare_task *task, const xq_plan *plan, const 
     return out;
 }
 
-/* One matrix at a time: in double precision they are the largest things here. */
+/* Holds one matrix at a time, because matrices in double precision are the largest arrays here. */
 static xq_status attend_decoded(const struct compare_task *task, const xq_plan *plan,
                                 const page_codec *codec, const page_sequence *cached,
                                 const reference_queries *queries, double *out, double *lse, error *err)
@@ -236,7 +237,7 @@ static xq_status attend_quantized(const struct compare_task *task, driver *d, co
     return err->status;
 }
 
-/* What the cache of a sequence holds now; of a cross-layer method, the accumulator. */
+/* Reads the current cache of a sequence, or its accumulator for a cross-layer method. */
 static xq_status read_cache(const struct compare_task *task, driver *d, int b, int64_t first,
                             struct compare_cached *out, error *err)
 {
@@ -254,7 +255,7 @@ static xq_status read_cache(const struct compare_task *task, driver *d, int b, i
     return status == XQ_OK ? XQ_OK : last_error_read(task->context, status, err);
 }
 
-/* Elements of a page of the last layer's keys or values, from `first` on. */
+/* Reads elements of a page of the last layer's keys or values, from number `first` on. */
 static void read_elements(const struct compare_task *task, const driver *d, const void *page, size_t first,
                           float scale, double *out, size_t count)
 {
@@ -265,7 +266,7 @@ static void read_elements(const struct compare_task *task, const driver *d, cons
             out[i] = (double)e4m3_decode(((const uint8_t *)page)[first + i]) * (double)scale;
 }
 
-/* KV caches: pages hold [2, page, Hkv, dh]; k, v [tokens, dkv]. */
+/* Reads a KV cache, whose pages hold [2, page, Hkv, dh], into k, v [tokens, dkv]. */
 static xq_status read_kv_pages(const struct compare_task *task, driver *d, int64_t first, double *k,
                                double *v, error *err)
 {
@@ -349,7 +350,8 @@ static xq_status attend_kv(const struct compare_task *task, driver *d, int64_t f
     return err->status;
 }
 
-/* Results of one sequence from its cache, of which `cached` is a copy where it is quantized. */
+/* Computes the results of one sequence from its cache. `cached` is a copy of the cache where it is
+ * quantized. */
 static xq_status compute(const struct compare_task *task, driver *d, const page_sequence *cached, int b,
                          int64_t first, double *out, double *lse, error *err)
 {
@@ -367,7 +369,8 @@ static xq_status compute(const struct compare_task *task, driver *d, const page_
     return err->status;
 }
 
-/* Expected results of one sequence, from what the cache holds: out [queries, H, dh], lse [queries, H]. */
+/* The expected results of one sequence over the contents of its cache: out [queries, H, dh], lse [queries,
+ * H]. */
 static xq_status expect(const struct compare_task *batch, driver *d, xq_implementation implementation,
                         int b, double *out, double *lse, error *err)
 {
@@ -391,9 +394,9 @@ static xq_status expect(const struct compare_task *batch, driver *d, xq_implemen
 /* ----------------------------------------------------------------- errors */
 
 struct scratch {
-    uint16_t *out;                         /* [batch, queries, H, dh] as the kernel wrote it */
+    uint16_t *out;                         /* [batch, queries, H, dh], as the kernel wrote it */
     float *lse;                            /* [batch, queries, H] */
-    double *got, *expected, *expected_lse; /* got, expected: of the checked sequences */
+    double *got, *expected, *expected_lse; /* got and expected are for the checked sequences */
 };
 
 static bool scratch_allocate(struct scratch *m, const struct compare_task *task)

@@ -1,13 +1,14 @@
-/* The errors of a row, against double precision. */
+/* Computes the errors of a row against double precision. */
 #ifndef CLI_COMPARE_CHECK_H
 #define CLI_COMPARE_CHECK_H
 
 #include "../autotune/engine/driver.h"
 #include "compare.h"
 
-/* Waits for the step of the driver's last layer, and fills kernel_error (against attention over the very
- * same cache: pages, tails, the accumulator as they are on the device, weights as packed), method_error
- * (against task->exact) and lse_error of the distinct sequences. */
+/* Waits for the step of the driver's last layer, and fills three errors over the distinct sequences.
+ * kernel_error is against attention over the very same cache: pages, tails and accumulator as they are on
+ * the device, weights as packed. method_error is against task->exact. lse_error is that of the
+ * log-sum-exps, over the same cache. */
 xq_status compare_check(const struct compare_task *task, driver *d, struct compare_row *row, error *err);
 
 /* The scales of fp8-kv, from a driver whose last layer is of XQ_FP16_KV and holds the task's texts. */

@@ -14,8 +14,8 @@ static bool same_bytes(const page_sequence *a, const page_sequence *b, const str
            (!size->tail_bytes || memcmp(a->tail, b->tail, size->tail_bytes) == 0);
 }
 
-/* The completed spec of a plan without its tuning, on which results do not depend; caller frees. NULL: out
- * of memory. */
+/* The completed spec of a plan without its tuning, which does not change results; caller frees. NULL when
+ * out of memory. */
 static char *untuned(const xq_plan *plan)
 {
     cJSON *spec = cJSON_Parse(xq_plan_spec(plan));
@@ -26,8 +26,8 @@ static char *untuned(const xq_plan *plan)
     return text;
 }
 
-/* Both plans have the same completed spec but for its tuning, so that codes mean the same; and they see the
- * same weights. */
+/* Whether kept results are valid for a plan: both plans have the same completed spec except for its tuning,
+ * so that codes have the same meaning, and their kernels see the same weights. */
 static bool same_task(const struct compare_expected *e, const xq_plan *plan)
 {
     char *spec = e->spec ? untuned(plan) : NULL;

@@ -1,4 +1,4 @@
-/* Where compare's layers come from: a model directory, prepared weights, an activations file, or a seed. */
+/* The sources of compare's layers: a model directory, prepared weights, an activations file, or a seed. */
 #include "../prepare/layer_factor.h"
 #include "../prepare/model.h"
 #include "../prepare/prepared_file.h"
@@ -21,19 +21,20 @@ struct compare_input {
     prepared_file *prepared;
     safetensors *activations;
     int model_layers;
-    int64_t tokens, most_tokens; /* of each sequence; that there are */
+    int64_t tokens, most_tokens; /* tokens of each sequence; tokens that the input has */
     int batch;
 };
 
 /* ---------------------------------------------------------------- opening */
 
-/* --layers, or else every layer that the activations file has; synthetic: layer 0. */
+/* Chooses the layers of --layers, or else every layer of the activations file, or layer 0 of synthetic
+ * input. */
 static xq_status choose_layers(const struct compare_input *in, int **layers, int *count, error *err)
 {
     const struct compare_options *o = in->o;
     int most = in->model_layers, first = 0;
     bool cross = layer_is_cross(&in->shape);
-    int last_base = most - 1 - (o->layers.count || in->activations ? 0 : 1); /* the layer after it */
+    int last_base = most - 1 - (o->layers.count || in->activations ? 0 : 1); /* the next one is compared */
     if (cross && o->base_layer > last_base)
         return error_set(err, XQ_ERROR_ARGUMENT, "argument", "--base-layer: %lld; valid are 0 .. %d",
                          (long long)o->base_layer, last_base);
@@ -73,7 +74,7 @@ xq_status compare_input_resize(struct compare_input *in, int64_t tokens, int bat
     return XQ_OK;
 }
 
-/* --tokens, or else all that the file has. */
+/* Uses --tokens, or else all tokens of the file. */
 static xq_status choose_size(struct compare_input *in, int layer, error *err)
 {
     const struct compare_options *o = in->o;
@@ -92,7 +93,7 @@ static xq_status choose_size(struct compare_input *in, int layer, error *err)
     return compare_input_resize(in, o->tokens != COMPARE_ALL_TOKENS ? o->tokens : all, (int)o->batch, err);
 }
 
-/* Every layer of a file has the tokens of the first one. */
+/* Every layer of a file must have as many tokens as are compared, which are those of the first layer. */
 static xq_status expect_tokens(const struct compare_input *in, int layer, error *err)
 {
     char x_name[32], q_name[32];
@@ -109,8 +110,8 @@ static xq_status expect_tokens(const struct compare_input *in, int layer, error 
     return err->status;
 }
 
-/* Files that record a model have its weights too. They must be those of the model directory, which are
- * taken. */
+/* Files that record a model also hold its weights. They must be equal to those of the model directory,
+ * which are the ones that are used. */
 static xq_status expect_same(const struct compare_input *in, const layer_part *part, const tensor *t,
                              const float *taken, error *err)
 {
@@ -152,7 +153,8 @@ static xq_status expect_same_weights(const struct compare_input *in, int layer, 
     return err->status;
 }
 
-/* Of a cross-layer method the layers from the base on, which are filled first. */
+/* Checks the activations of a layer. For a cross-layer method it checks those of all layers from the base
+ * on, because these are filled first. */
 static xq_status check_activations(const struct compare_input *in, int layer, error *err)
 {
     int first = layer_is_cross(&in->shape) ? (int)in->o->base_layer : layer;
@@ -252,7 +254,7 @@ static xq_status recorded(const struct compare_input *in, const char *name, int 
     return tensor_to_floats(*found, 1, values, err);
 }
 
-/* A vector of the model: normally distributed. */
+/* Draws a vector of the model from a normal distribution. */
 static xq_status draw_vector(uint64_t seed, int which, int count, double mean, double deviation, float **v,
                              error *err)
 {
@@ -315,7 +317,7 @@ static xq_status load_weights(const struct compare_input *in, int layer, const l
 
 /* ------------------------------------------------------------ activations */
 
-/* Sequences of a file start at different tokens of its text, as far as it reaches. */
+/* Sequences of a file start at different tokens of its text, as far as the text is long enough. */
 static xq_status recorded_sequences(const struct compare_input *in, struct compare_layer *layer, error *err)
 {
     const layer_shape *s = &in->shape;
@@ -338,7 +340,7 @@ static xq_status recorded_sequences(const struct compare_input *in, struct compa
     return err->status;
 }
 
-/* The root mean square of K, from the first tokens; 0 without memory. */
+/* The root mean square of K over the first tokens; 0 when out of memory. */
 static double key_size(const layer_shape *s, const struct compare_layer *layer)
 {
     int rows = layer->tokens < 16 ? (int)layer->tokens : 16;
@@ -354,7 +356,7 @@ static double key_size(const layer_shape *s, const struct compare_layer *layer)
     return sqrt(sum / (double)count);
 }
 
-/* Layers of a cross-layer cache share most of their activations, as those of real models do. */
+/* Layers of a cross-layer cache share most of their activations, as layers of real models do. */
 static xq_status synthetic_sequences(const struct compare_input *in, struct compare_layer *layer,
                                      error *err)
 {
@@ -411,7 +413,7 @@ static size_t count_q(const struct compare_input *in, const struct compare_layer
     return (size_t)(l->distinct * l->queries) * (size_t)in->shape.heads * (size_t)in->shape.head_dim;
 }
 
-/* Memory for a layer of the input's size. */
+/* Allocates the texts of a layer of the input's size. */
 static xq_status allocate_texts(const struct compare_input *in, struct compare_layer *l, error *err)
 {
     l->batch = in->batch;

@@ -1,4 +1,4 @@
-/* The output of compare for programs (--json). */
+/* Writes the output of compare for programs (--json). */
 #include "compare.h"
 
 #include <math.h>
@@ -11,7 +11,7 @@ static void add(cJSON *o, const char *name, bool known, double value)
         cJSON_AddNullToObject(o, name);
 }
 
-/* Adds the parts that a modelled time consists of. */
+/* Adds the parts of a modelled time. */
 static void add_parts(cJSON *o, const struct compare_row *row)
 {
     const char *bound = compare_bound(row);
@@ -26,7 +26,7 @@ static void add_parts(cJSON *o, const struct compare_row *row)
         add(parts, compare_limit_names[i], true, row->limit_seconds[i] * 1e6);
 }
 
-/* `fp16`: the row of fp16-kv beside it. */
+/* `fp16`: the fp16-kv row that belongs to `row`. */
 static cJSON *row_json(const struct compare_row *row, const struct compare_row *fp16)
 {
     cJSON *o = cJSON_CreateObject();

@@ -6,12 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Stands in the script for the title, whose texts come from outside: gnuplot sees none of them. */
+/* The script has this mark in place of the title, because the title's texts come from outside and gnuplot
+ * must not see them. */
 #define TITLE_MARK "[title]"
 
 enum { WIDTH = 1100, PANEL = 430, KEY_COLUMNS = 4, KEY_LINE = 22, COLORS = 4 };
 
-/* One for each bit width, over again. */
+/* Colors of the bit widths, repeated where there are more widths. */
 static const char *const colors[COMPARE_IMPLEMENTATIONS][COLORS] = {
     [COMPARE_FP16] = {"#444444"},
     [COMPARE_FP8] = {"#009e73"},
@@ -19,11 +20,12 @@ static const char *const colors[COMPARE_IMPLEMENTATIONS][COLORS] = {
     [COMPARE_FUSED] = {"#0072b2", "#56b4e9", "#003f63", "#9ad0ee"},
 };
 
-/* One for each batch, over again: circle, square, triangle, ...; of fused filled, else hollow. */
+/* Marks of the batches, repeated where there are more: circle, square, triangle, ... They are filled for
+ * fused, and hollow for the others. */
 static const int hollow_marks[] = {6, 4, 8, 10, 12};
 enum { MARKS = sizeof hollow_marks / sizeof hollow_marks[0] };
 
-/* The rows of a curve are those of one implementation, bit width and batch. */
+/* A curve has the rows of one implementation, bit width and batch. */
 struct curve {
     int implementation, width, batch;
 };
@@ -34,8 +36,8 @@ static bool has_widths(int implementation)
     return implementation >= COMPARE_UNFUSED;
 }
 
-/* The row of a curve at the i-th number of tokens. Sizes hold all of those for one batch after the other.
- */
+/* The row of a curve at the i-th number of tokens. The sizes of a result list all numbers of tokens of the
+ * first batch, then of the next. */
 static const struct compare_row *row_of(const struct compare_result *r, const struct curve *c, int lengths,
                                         int i)
 {
@@ -43,7 +45,7 @@ static const struct compare_row *row_of(const struct compare_result *r, const st
     return &r->rows[(size * r->widths + c->width) * COMPARE_IMPLEMENTATIONS + c->implementation];
 }
 
-/* How many numbers of tokens there are. */
+/* The number of different numbers of tokens. */
 static int count_lengths(const struct compare_result *r)
 {
     const int stride = r->widths * COMPARE_IMPLEMENTATIONS;
@@ -53,9 +55,9 @@ static int count_lengths(const struct compare_result *r)
     return lengths;
 }
 
-/* All curves, as gnuplot's data blocks $curve0, ...: tokens, microseconds, megabytes. Those of KV
- * caches, which are the same at any bit width, are one curve each. Returns how many there are; *curves is
- * the caller's to free. */
+/* Writes all curves as gnuplot's data blocks $curve0, ...: tokens, microseconds, megabytes. A KV
+ * cache is one curve, because it is the same at any bit width. Returns the number of curves; the caller
+ * frees *curves. */
 static int write_curves(FILE *f, const struct compare_result *r, struct curve **curves)
 {
     const int lengths = count_lengths(r), batches = r->sizes / lengths;
@@ -96,7 +98,7 @@ static void write_style(FILE *f, const struct curve *c)
             hollow_marks[c->batch % MARKS] + fused, fused ? "0.7" : "1.1");
 }
 
-/* Tics of tokens stand at the values that were compared, where there is room for them. */
+/* Puts tics at the numbers of tokens that were compared, where there is room for them. */
 static void write_tokens_axis(FILE *f, const struct compare_result *r)
 {
     const int lengths = count_lengths(r), stride = r->widths * COMPARE_IMPLEMENTATIONS;
@@ -113,7 +115,7 @@ static void write_tokens_axis(FILE *f, const struct compare_result *r)
     fputs(")\n", f);
 }
 
-/* Points may be given in any order of tokens: `smooth unique` sorts them. */
+/* Numbers of tokens may be given in any order; `smooth unique` sorts the points. */
 static void write_panel(FILE *f, const struct compare_result *r, const struct curve *curves, int count,
                         bool is_memory)
 {
@@ -134,7 +136,7 @@ static void write_panel(FILE *f, const struct compare_result *r, const struct cu
     fputc('\n', f);
 }
 
-/* A panel without anything but the key, which is as wide as its panel. */
+/* Writes a panel that has only the key, which is as wide as the panel. */
 static void write_key(FILE *f, const struct compare_result *r, const struct curve *curves, int count)
 {
     fprintf(f, "unset logscale\nunset border\nunset tics\nunset xlabel\nunset ylabel\nunset grid\n"
@@ -150,7 +152,7 @@ static void write_key(FILE *f, const struct compare_result *r, const struct curv
     fputc('\n', f);
 }
 
-/* Two panels, and the names of the curves below both. */
+/* Writes the script for two panels, with the names of the curves below both. */
 static void write_script(FILE *f, const struct compare_result *r, struct curve **curves)
 {
     const int count = write_curves(f, r, curves);
@@ -187,7 +189,7 @@ static void write_title(FILE *f, const struct compare_result *r)
     html_text(f, r->device->name);
 }
 
-/* gnuplot's SVG with the title in its place; caller frees. NULL: no memory. */
+/* gnuplot's SVG with the title in place of its mark; caller frees. NULL when out of memory. */
 static char *with_title(const struct compare_result *r, const char *svg, size_t *bytes)
 {
     char *text = NULL;
@@ -213,7 +215,7 @@ xq_status compare_plot_begin(struct compare_plot *plot, error *err)
     return err->status;
 }
 
-/* The whole file; caller frees. */
+/* Draws the whole file; caller frees. */
 static xq_status draw(const struct compare_result *r, char **svg, size_t *bytes, error *err)
 {
     char *script = NULL, *drawn = NULL;

@@ -1,4 +1,5 @@
-/* One row of the comparison: an implementation on a layer, checked, counted and timed. */
+/* Makes one row of the comparison: runs an implementation on a layer, checks it, counts its work and times
+ * it. */
 #include "../autotune/engine/cache.h"
 #include "../autotune/measure/time.h"
 #include "../autotune/verify/verify.h"
@@ -40,9 +41,9 @@ double compare_cache_bytes(const struct compare_row *row)
 
 /* -------------------------------------------------------------------- run */
 
-enum { APPEND = 16384 }; /* tokens of one append, at most */
+enum { APPEND = 16384 }; /* most tokens of one append when a cache is filled */
 
-/* Tokens of every sequence of a table that one append adds. */
+/* The tokens that one append adds to the sequences of a table. */
 struct batch_rows {
     uint16_t *x;
     int32_t *sequence, *position;
@@ -67,7 +68,7 @@ static int64_t pages_per_sequence(const struct compare_task *task)
     return (task->layer->tokens + task->traits.page - 1) / task->traits.page;
 }
 
-/* Each sequence of a table has `lengths` tokens; pages are those of copy `table`. */
+/* Gives each sequence b of a table lengths[b] tokens, in the pages of copy `table`. */
 static xq_status set_lengths(const struct compare_task *task, driver *d, int table, int64_t *lengths)
 {
     int batch = task->layer->batch;
@@ -108,7 +109,7 @@ static xq_status append_table(const struct compare_task *task, driver *d, const 
     return status;
 }
 
-/* Fills `copies` caches of a layer with the same tokens, in pages of their own. */
+/* Fills `copies` caches of a layer with the same tokens, each in pages of its own. */
 static xq_status append_all(const struct compare_task *task, driver *d, const struct compare_layer *layer,
                             int index, int copies)
 {
@@ -121,7 +122,7 @@ static xq_status append_all(const struct compare_task *task, driver *d, const st
     return status;
 }
 
-/* Enough caches that a GPU's L2 does not hold them from one repeat to the next. */
+/* The number of cache copies that a GPU's L2 cannot hold from one repeat to the next. */
 static int copies_needed(const struct compare_task *task, xq_implementation implementation)
 {
     const device_properties *p = &task->context->device->properties;
@@ -139,7 +140,8 @@ static int copies_needed(const struct compare_task *task, xq_implementation impl
 
 /* ------------------------------------------------------------------ layers */
 
-/* `layer`: the one that is compared, or one before it, which is named. */
+/* Shows a step of the progress. `layer` is the compared layer, or one before it, whose number is then
+ * shown. */
 static void show_step(const struct compare_task *task, const struct compare_layer *layer, const char *what)
 {
     char step[64];
@@ -158,7 +160,7 @@ static xq_weights weights_for(const struct compare_task *task, const struct comp
     return weights;
 }
 
-/* The layer being compared, in the driver: the last one added. */
+/* Adds a layer to the driver, and fills its caches. The compared layer is the last one to be added. */
 static xq_status add_layer(const struct compare_task *task, driver *d, const char *spec,
                            const struct compare_layer *layer, xq_implementation implementation, int copies,
                            error *err)
@@ -172,8 +174,8 @@ static xq_status add_layer(const struct compare_task *task, driver *d, const cha
     return status == XQ_OK ? XQ_OK : last_error_read(task->context, status, err);
 }
 
-/* A cross-layer method's layers from the base to the one before this: the accumulator that its deltas are
- * against. */
+/* Adds the layers of a cross-layer method from the base to the one before the compared layer. They fill the
+ * accumulator that its deltas are relative to. */
 static xq_status add_layers_before(const struct compare_task *task, driver *d,
                                    xq_implementation implementation, int copies, error *err)
 {
@@ -228,9 +230,9 @@ static xq_status set_queries(const struct compare_task *task, driver *d, error *
     return status == XQ_OK ? XQ_OK : last_error_read(task->context, status, err);
 }
 
-#define SECTOR 32.0 /* bytes */
+#define SECTOR 32.0 /* bytes of a sector */
 
-/* A step of the driver's last layer: accumulate where the method has it, and attend. */
+/* A step of the driver's last layer: accumulates where the method has an accumulator, and attends. */
 struct step {
     const struct compare_task *task;
     driver *driver;
@@ -259,7 +261,8 @@ static xq_status launch_append(void *user, void *stream, int table, error *err)
     return status == XQ_OK ? XQ_OK : last_error_read(s->task->context, status, err);
 }
 
-/* Appends the newest token of each sequence of every copy once more: what launch_append repeats. */
+/* Appends the newest token of each sequence of every copy once more; launch_append then repeats this
+ * append. */
 static xq_status append_newest(const struct compare_task *task, driver *d, int copies, error *err)
 {
     const struct compare_layer *layer = task->layer;
@@ -302,7 +305,7 @@ static xq_status count_step(device *d, const measure_step *step, struct compare_
     return XQ_OK;
 }
 
-/* A repeat takes 300 us of launches, so that the events' own cost is small. */
+/* A repeat takes 300 us of launches, so that the cost of the events themselves is small. */
 static xq_status time_step(const struct compare_task *task, const measure_step *step,
                            struct compare_row *row, error *err)
 {
@@ -328,7 +331,8 @@ static xq_status time_step(const struct compare_task *task, const measure_step *
     return XQ_OK;
 }
 
-/* Checked before it is timed: repeats would add a cross-layer method's deltas again and again. */
+/* Results are checked before the step is timed, because repeats would add a cross-layer method's deltas
+ * again and again. */
 static xq_status measure(const struct compare_task *task, driver *driven, int copies,
                          struct compare_row *row, error *err)
 {
@@ -350,7 +354,7 @@ static xq_status measure(const struct compare_task *task, driver *driven, int co
     return time_step(task, &step, row, err);
 }
 
-/* One step on a copy, and the errors of it. Every copy holds the same tokens. */
+/* Runs one step on a copy, and computes its errors. Every copy holds the same tokens. */
 static xq_status attend_on(const struct compare_task *task, driver *d, int copy, struct compare_row *row,
                            error *err)
 {
@@ -384,15 +388,15 @@ static void describe(const struct compare_task *task, const xq_plan_info *info, 
     }
 }
 
-/* The most tokens of one append: those of a sequence when the cache is filled, and one of each in
- * append_newest. */
+/* The most tokens of one append: tokens of one sequence while the cache is filled, and one token of each
+ * sequence in append_newest. */
 static int64_t most_appended(const struct compare_layer *layer)
 {
     int64_t most = layer->tokens < APPEND ? layer->tokens : APPEND;
     return most > layer->batch ? most : layer->batch;
 }
 
-/* A driver of its own, with the layer's cache filled. */
+/* Opens a new driver, and fills the layer's cache. */
 static xq_status fill_cache(const struct compare_task *task, driver *d, xq_implementation implementation,
                             int copies, error *err)
 {
@@ -421,7 +425,7 @@ static xq_status take_cache_over(const struct compare_task *task, driver *d,
     return status == XQ_OK ? XQ_OK : last_error_read(task->context, status, err);
 }
 
-/* The scales of fp8-kv, which a cache of fp16-kv gives. */
+/* Finds the scales of fp8-kv in a cache of fp16-kv. */
 static xq_status find_scales(const struct compare_task *task, xq_implementation implementation, driver *d,
                              error *err)
 {
@@ -434,8 +438,8 @@ static xq_status find_scales(const struct compare_task *task, xq_implementation 
     return compare_find_scales(task, d, task->scales, err);
 }
 
-/* A driver with the task's plan, and with so many copies of the cache. *row: sizes, and nothing measured.
- */
+/* Makes the driver ready with the task's plan, and with `copies` copies of the cache. *row gets its sizes,
+ * and no measurements. */
 static xq_status make_ready(const struct compare_task *task, xq_implementation implementation, driver *d,
                             bool cached, int copies, struct compare_row *row, error *err)
 {
@@ -473,14 +477,14 @@ xq_status compare_attend(const struct compare_task *task, xq_implementation impl
 
 static double larger(double a, double b)
 {
-    return isnan(b) || a <= b ? b : a; /* NaN is the largest */
+    return isnan(b) || a <= b ? b : a; /* NaN counts as the largest */
 }
 
 xq_status compare_repeat(const struct compare_task *task, driver *d, struct compare_row *row, error *err)
 {
     struct step state = {task, d};
     double error_most = row->kernel_error, lse_most = row->lse_error;
-    /* A GPU was timed by many launches; the software device has launched once. */
+    /* A GPU was timed with many launches, but the software device has launched only once. */
     if (launch_step(&state, NULL, 0, err) != XQ_OK)
         return err->status;
     const int copies = d->size.tables;

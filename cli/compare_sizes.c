@@ -10,7 +10,7 @@ static int count_of(const struct cli_list *list)
     return list->count ? list->count : 1;
 }
 
-/* Item i of a list; of an empty one `otherwise`. */
+/* Item i of a list, or `otherwise` where the list is empty. */
 static int64_t item_of(const struct cli_list *list, int i, int64_t otherwise)
 {
     int64_t value = otherwise;

@@ -1,4 +1,4 @@
-/* The table of a sweep: a line for each batch and number of tokens. */
+/* The table of a sweep: one line for each batch and number of tokens. */
 #include "compare_table.h"
 
 #include <math.h>
@@ -25,7 +25,7 @@ static void print_header(const struct compare_row *row)
     printf("   %8s %8s %9s\n", "fp16", "fp8", "quantized");
 }
 
-/* rows: of all implementations. */
+/* `rows`: the rows of all implementations. */
 static void print_line(const struct compare_row *rows)
 {
     char text[2][32];
@@ -42,7 +42,7 @@ static void print_line(const struct compare_row *rows)
            compare_figure(text[0], sizeof text[0], compare_cache_bytes(&rows[COMPARE_FUSED]) * 1e-6));
 }
 
-/* One layer at one bit width. `first`: its rows at the first size. */
+/* Prints the table of one layer at one bit width. `first`: its rows at the first size. */
 static void print_table(const struct compare_result *r, const struct compare_row *first)
 {
     printf("\nlayer %d, %d bits\n", first->layer, first->bits);

@@ -1,11 +1,11 @@
-/* The output of compare for people: tables and the sentences below them. */
+/* The output of compare for people: tables and explanations below them. */
 #include "compare_table.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-/* Bytes in one unit for the whole table, so that columns compare at a glance. */
+/* The unit of bytes for the whole table, so that columns can be compared at a glance. */
 struct unit {
     const char *name;
     double size;
@@ -91,7 +91,7 @@ static void print_method(const layer_shape *s)
                name, s->rank_k);
 }
 
-/* Memory beside the pages. */
+/* Prints memory beside the pages. */
 static void print_extras(const struct compare_row *row)
 {
     if (row->tail_bytes > 0)
@@ -197,7 +197,7 @@ static void print_legend(const struct compare_result *r)
         printf("         limit    not known: this GPU's bandwidth and matrix rate are not measured\n");
 }
 
-/* One sentence a bit width: the geometric means over layers. */
+/* Prints one sentence for each bit width, with geometric means over layers. */
 static void print_summary(const struct compare_result *r)
 {
     for (int i = 0; i < r->count; i += COMPARE_IMPLEMENTATIONS) {

@@ -1,4 +1,4 @@
-/* xq emit: a folder with kernels and the C code that launches them, for other projects. */
+/* xq emit: writes a folder with kernels and the C code that launches them, for other projects. */
 #include "emit.h"
 #include "layers.h"
 
@@ -57,7 +57,7 @@ static xq_status find_plans(struct emitting *e, error *err)
     return cli_plans_find(e->g, &choice, &o->common, &e->plans, err);
 }
 
-/* What is no architecture is an error before the work. */
+/* Completes a spec for each architecture, so that an unknown one is an error before the work. */
 static xq_status choose_archs(struct emitting *e, error *err)
 {
     const struct cli_list *given = &e->o->archs;

@@ -1,4 +1,4 @@
-/* What the parts of xq emit share: the plans of a bundle, and their images. */
+/* The state that the parts of xq emit share: the plans of a bundle, and their images. */
 #ifndef CLI_EMIT_H
 #define CLI_EMIT_H
 
@@ -23,7 +23,7 @@ struct emit_options {
 struct emitting {
     const struct emit_options *o;
     gen *g;
-    const char *archs[EMIT_MOST_ARCHS]; /* as --arch has them, or the defaults */
+    const char *archs[EMIT_MOST_ARCHS]; /* as given by --arch, or the defaults */
     int arch_count;
     struct cli_plans plans;
     struct blueprint images[CLI_MOST_PLANS][EMIT_MOST_ARCHS];
@@ -38,20 +38,20 @@ xq_status emit_make_images(struct emitting *e, error *err);
 /* Adds all files of the bundle to e->files. */
 xq_status emit_add_texts(struct emitting *e, error *err);
 
-/* Why a name cannot be the prefix of a bundle; NULL: it can. */
+/* Why a name cannot be the prefix of a bundle; NULL where it can. */
 const char *emit_refuse_name(const char *name);
 
-/* ---- The folder. A bundle names its files in bundle.json: those of an earlier one are replaced or
+/* ---- The folder. A bundle lists its files in bundle.json. The files of an earlier bundle are replaced or
  * removed, and any other file is left alone. */
 
-/* Refuses a folder that holds other things than a bundle. */
+/* Refuses a folder that holds anything that is not of a bundle. */
 xq_status emit_check_folder(const char *folder, error *err);
 
-/* One process at a time writes into a folder. Errors: XQ_ERROR_IO where another does. */
+/* Only one process at a time may write into a folder. Errors: XQ_ERROR_IO where another process does. */
 xq_status emit_lock_folder(const char *folder, error *err);
 
-/* Writes all files, bundle.json, which was added last, as the last; then removes what an earlier bundle had
- * and this one has not. */
+/* Writes all files; bundle.json, which was added last, is written last. Then removes the files that an
+ * earlier bundle had and this one has not. */
 xq_status emit_write_folder(struct emitting *e, error *err);
 
 #endif

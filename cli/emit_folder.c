@@ -1,4 +1,4 @@
-/* The folder of a bundle: what may be replaced in it, and writing it. */
+/* The folder of a bundle: checks which of its files may be replaced, and writes it. */
 #include "emit.h"
 
 #include <dirent.h>
@@ -12,12 +12,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The bundle.json of a folder, parsed; NULL: there is none of xq emit. */
+/* The bundle.json of a folder, parsed; NULL where the folder has none that xq emit wrote. */
 static cJSON *read_manifest(const char *folder)
 {
     char path[PATH_MAX], *text = NULL;
     size_t size = 0;
-    error ignored = ERROR_INIT; /* what cannot be read is no bundle */
+    error ignored = ERROR_INIT; /* a folder whose manifest cannot be read is no bundle */
     struct stat st;
     cJSON *manifest = NULL;
     if (snprintf(path, sizeof path, "%s/bundle.json", folder) < (int)sizeof path && lstat(path, &st) == 0 &&
@@ -45,7 +45,7 @@ static bool is_listed(const cJSON *manifest, const char *name)
     return false;
 }
 
-/* A file of the folder that is not "." or ".."; NULL: there is none, or no folder. */
+/* Any entry of the folder except "." and ".."; NULL where there is none, or no folder. */
 static char *any_entry(const char *folder)
 {
     DIR *d = opendir(folder);
@@ -75,7 +75,8 @@ xq_status emit_check_folder(const char *folder, error *err)
     return err->status;
 }
 
-/* What stands at a name within the folder. A link on the way, or in its place, leads out of the folder. */
+/* The kind of thing that stands at a name within the folder. A link in its place, or on the way to it,
+ * leads out of the folder, and counts as PLACE_OTHER. */
 enum place { PLACE_FREE, PLACE_FILE, PLACE_OTHER };
 
 static enum place look_at(const char *folder, const char *name, char path[PATH_MAX])
@@ -87,7 +88,7 @@ static enum place look_at(const char *folder, const char *name, char path[PATH_M
         *slash = 0;
         const bool exists = lstat(path, &st) == 0;
         if (exists && !S_ISDIR(st.st_mode))
-            return PLACE_OTHER; /* `path` names it */
+            return PLACE_OTHER; /* `path` names the obstacle */
         *slash = '/';
         if (!exists)
             return PLACE_FREE;
@@ -97,7 +98,7 @@ static enum place look_at(const char *folder, const char *name, char path[PATH_M
     return S_ISREG(st.st_mode) ? PLACE_FILE : PLACE_OTHER;
 }
 
-/* What stands in the way and was not written by a bundle is somebody's. */
+/* A file in the way that no bundle listed belongs to somebody else, and must not be replaced. */
 static xq_status check_strangers(const struct emitting *e, const cJSON *earlier, error *err)
 {
     for (int i = 0; i < e->files.count && err->status == XQ_OK; i++) {
@@ -116,14 +117,14 @@ static xq_status check_strangers(const struct emitting *e, const cJSON *earlier,
     return err->status;
 }
 
-/* Whether a name of a manifest leads nowhere else than into the folder. */
+/* Whether a name from a manifest cannot lead out of the folder. */
 static bool is_within(const char *name)
 {
     return *name && *name != '/' && strcmp(name, "..") != 0 && strncmp(name, "../", 3) != 0 &&
            !strstr(name, "/../");
 }
 
-/* Removes the files that the earlier bundle had and this one has not, and folders that are empty then. */
+/* Removes the files that the earlier bundle had and this one has not, and folders that are then empty. */
 static void remove_stale(const struct emitting *e, const cJSON *earlier)
 {
     const cJSON *file;
@@ -147,20 +148,20 @@ static void remove_stale(const struct emitting *e, const cJSON *earlier)
 
 xq_status emit_lock_folder(const char *folder, error *err)
 {
-    /* It stays locked as long as the process lives. */
+    /* The folder stays locked until the process ends. */
     int descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (descriptor >= 0 && flock(descriptor, LOCK_EX | LOCK_NB) == 0)
         return XQ_OK;
     if (errno == EWOULDBLOCK)
         error_set(err, XQ_ERROR_IO, "file",
                   "--out: another xq emit writes into %s; wait until it has ended", folder);
-    else /* a file system without locks */
+    else /* the file system has no locks */
         return XQ_OK;
     return error_at(err, folder, 0);
 }
 
-/* The manifest while files of both bundles are there: this one's, with the files of both. A process that is
- * killed now leaves a folder that the next emit knows. */
+/* Writes the manifest for the time in which files of both bundles are there: this bundle's manifest, but
+ * listing the files of both. If the process is killed now, the next emit still recognizes the folder. */
 static xq_status write_transition(const struct emitting *e, const cJSON *earlier, error *err)
 {
     const struct cli_file *last = &e->files.files[e->files.count - 1];

@@ -1,4 +1,4 @@
-/* The images of a bundle: each plan, compiled for each architecture. */
+/* Makes the images of a bundle: each plan, compiled for each architecture. */
 #include "../runtime/plan/absent.h"
 #include "emit.h"
 
@@ -9,14 +9,15 @@ static xq_status open_context(const struct emitting *e, const char *arch, xq_con
 {
     xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
     cli_context_options("emit", &e->o->common, &options);
-    options.kernels = ""; /* what is emitted is made by this NVRTC */
+    options.kernels = ""; /* so that this NVRTC compiles everything that is emitted */
     const absent_gpu gpu = {.arch = arch, .name = arch};
     if (absent_context(&options, &gpu, context, err) != XQ_OK)
         return err->status;
     return e->o->table ? context_add_table(*context, e->o->table, err) : XQ_OK;
 }
 
-/* An image for an older architecture than was asked for would be another bundle. */
+/* NVRTC may compile for an older architecture than was asked for. The bundle would then not be the
+ * requested one. */
 static xq_status check_target(const struct blueprint *b, const char *arch, error *err)
 {
     for (int i = 0; i < b->kernel_count; i++)

@@ -1,4 +1,4 @@
-/* The files of a bundle. */
+/* Makes the texts of a bundle. */
 #include "../gen/embed.h"
 #include "emit.h"
 
@@ -8,7 +8,8 @@
 #include <string.h>
 #include <strings.h>
 
-/* What is copied into every bundle: xqrt.c and xqrt.h (scripts/amalgamate.sh), LICENSE and layout.md. */
+/* Files that are copied into every bundle: xqrt.c and xqrt.h (scripts/amalgamate.sh), LICENSE and
+ * layout.md. */
 extern const struct embed_file emit_files[];
 
 static xq_status out_of_memory(error *err)
@@ -35,8 +36,8 @@ static bool is_word(char c)
     return isalnum((unsigned char)c) || c == '_';
 }
 
-/* Words that belong to no bundle: environment variables, which texts write $XQ_NAME, and the one that the
- * runtime reads. */
+/* Words that are not renamed: environment variables, which texts write as $XQ_NAME, and the variable that
+ * the runtime itself reads. */
 static bool keeps_name(const char *word, size_t length, char before)
 {
     static const char driver[] = "XQ_LIBCUDA";
@@ -78,8 +79,8 @@ static void write_renamed(FILE *f, const char *text, const char *name)
     }
 }
 
-/* The text with `name` in place of xq in every word that begins with xq_, and its capitals in place of XQ.
- * Caller frees *out. */
+/* The text in which every word that begins with xq_ begins with `name` instead, and every word that begins
+ * with XQ_ begins with the capitals of `name`. Caller frees *out. */
 static xq_status rename_words(const char *text, const char *name, char **out, error *err)
 {
     size_t size;
@@ -107,7 +108,7 @@ static bool has_word(const char *text, const char *prefix, const char *rest, siz
     return false;
 }
 
-/* Whether a word of the text, renamed, would be the same as one that is there already. */
+/* Whether a renamed word of the text would be the same as a word that is there already. */
 static bool collides(const char *text, const char *name)
 {
     size_t length = strlen(name), end;
@@ -133,7 +134,7 @@ static const char *const headers[] = {
     "signal", "spawn", "stdalign", "stdarg", "stdatomic", "stdbool", "stddef", "stdint", "stdio", "stdlib", "stdnoreturn",
     "string", "strings", "stropts", "syslog", "tar", "termios", "tgmath", "threads", "time", "trace", "uchar", "ulimit",
     "unistd", "utime", "utmpx", "values", "wchar", "wctype", "wordexp", NULL};
-/* Names that CMake and linkers have, and files of a bundle. */
+/* Names that CMake and linkers use, and names of files of a bundle. */
 static const char *const taken[] = {
     "all", "clean", "depend", "edit_cache", "help", "install", "package", "package_source", "rebuild_cache", "test", "dl",
     "rt", "gcc", "stdc", "example", "bundle", "kernels", "plans", NULL};
@@ -172,7 +173,8 @@ static void image_name(const struct emitting *e, int plan, int arch, char name[1
     snprintf(name, 128, "plans/%s.%s.xqplan", e->plans.plans[plan].name, e->archs[arch]);
 }
 
-/* Words of 8 bytes, least significant byte first, which is the order of every machine that xq runs on. */
+/* Writes words of 8 bytes, least significant byte first, which is the byte order of every machine that xq
+ * runs on. */
 static void write_array(FILE *f, int number, const struct blueprint *image)
 {
     enum { PER_LINE = 6 };
@@ -251,7 +253,7 @@ static xq_status add_kernels(struct emitting *e, error *err)
     return err->status;
 }
 
-/* ------------------------------------------------------- what the bundle says of itself */
+/* ------------------------------------------------------- the description of the bundle */
 
 static cJSON *limits_json(const struct emit_options *o)
 {
@@ -265,7 +267,7 @@ static cJSON *limits_json(const struct emit_options *o)
     return limits;
 }
 
-/* The sizes of xq_plan_info that are those of the plan on every GPU. */
+/* The sizes of xq_plan_info that are the same on every GPU. */
 static cJSON *info_json(const char *completed, error *err)
 {
     struct spec_view v;
@@ -285,7 +287,7 @@ static cJSON *info_json(const char *completed, error *err)
     return info;
 }
 
-/* Where attention's parameters come from, in words. */
+/* Describes in words where the parameters of attention come from. */
 static void describe_parameters(const cJSON *spec, const struct blueprint *b, char *text, size_t size)
 {
     const cJSON *tuned =
@@ -330,7 +332,7 @@ static cJSON *plan_json(const struct emitting *e, int plan, error *err)
           *spec = cJSON_Parse(e->images[plan][0].spec);
     if (!spec)
         out_of_memory(err);
-    /* These are the first architecture's alone; each image has its own. */
+    /* These belong to the first architecture alone. Each image has its own. */
     cJSON_DeleteItemFromObjectCaseSensitive(spec, "arch");
     cJSON_DeleteItemFromObjectCaseSensitive(spec, "tuning");
     cJSON_DeleteItemFromObjectCaseSensitive(spec, "tuned");
@@ -375,7 +377,8 @@ static xq_status add_rendered(struct emitting *e, const cJSON *bundle, const cha
     return err->status;
 }
 
-/* A page of xq's documents, in whose links only the text stays: their targets are not in the bundle. */
+/* Adds a page of xq's documents. Links are reduced to their text, because their targets are not in the
+ * bundle. */
 static xq_status add_page(struct emitting *e, const char *page, const char *file, error *err)
 {
     char *text = NULL;
@@ -407,7 +410,7 @@ static xq_status add_page(struct emitting *e, const char *page, const char *file
     return err->status;
 }
 
-/* bundle.json itself is in its list of files. */
+/* Adds bundle.json, which lists itself among the files. */
 static xq_status add_manifest(struct emitting *e, cJSON *bundle, error *err)
 {
     cJSON *files = cJSON_AddArrayToObject(bundle, "files");

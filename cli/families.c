@@ -1,4 +1,4 @@
-/* The kernel families that run and compare launch, and what is chosen of their tuning. */
+/* The kernel families that run and compare launch, and the check of their tuning. */
 #include "../runtime/launch/plan_kernels.h"
 #include "../runtime/plan/spec_view.h"
 #include "../runtime/plan/toolchain.h"

@@ -43,7 +43,7 @@ xq_status cli_file_set_add(struct cli_file_set *set, const void *data, size_t si
     return err->status;
 }
 
-/* Makes the folders of a path below the first `from` bytes. */
+/* Makes the folders of a path that lie below its first `from` bytes. */
 static xq_status make_folders(char *path, size_t from, error *err)
 {
     for (char *slash = path + from; err->status == XQ_OK && (slash = strchr(slash + 1, '/'));) {

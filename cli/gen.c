@@ -19,9 +19,9 @@ struct options {
 struct job {
     const struct options *options;
     gen *g;
-    nvrtc *library; /* only for --ptx and --cubin */
+    nvrtc *library; /* opened only for --ptx and --cubin */
     struct cli_file_set files;
-    char *source; /* of the last kernel, for standard output */
+    char *source; /* source of the last kernel, for standard output */
     struct cli_progress progress;
 };
 
@@ -93,7 +93,8 @@ static xq_status add_kernel(struct job *job, const char *completed, const char *
 
 /* ---------------------------------------------------------------- one architecture */
 
-/* The families asked for, or all that serve the spec: those that its tuning names. */
+/* Adds the families that were asked for, or else all families that serve the spec, which are those in its
+ * tuning. */
 static xq_status add_families(struct job *job, const char *completed, const cJSON *spec, error *err)
 {
     const char *arch = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(spec, "arch"));
@@ -129,7 +130,7 @@ static xq_status print_features(struct job *job, error *err)
     return err->status;
 }
 
-/* Replaces *spec_json by the spec for this architecture. */
+/* Replaces *spec_json by the same spec for this architecture. */
 static xq_status set_arch(struct job *job, const char *arch, char **spec_json, error *err)
 {
     char *json = NULL;
@@ -145,7 +146,7 @@ static xq_status set_arch(struct job *job, const char *arch, char **spec_json, e
     return err->status;
 }
 
-/* Of the spec that the options describe, if they describe any. */
+/* Lists parameters, for the spec that the options describe, if they describe one. */
 static xq_status list_parameters(struct job *job, const struct cli_spec *options,
                                  const struct cli_common *common, error *err)
 {
@@ -205,7 +206,7 @@ static xq_status add_all(struct job *job, const struct cli_spec *options, const 
 
 /* ---------------------------------------------------------------- writing */
 
-/* Before any work: what cannot be written is an error at once. */
+/* Begins outputs before any work, so that a path that cannot be written is an error at once. */
 static xq_status begin_outputs(const struct options *o, const struct cli_spec *spec,
                                const struct cli_common *common, error *err)
 {
@@ -238,7 +239,7 @@ static xq_status write_all(struct job *job, const struct cli_common *common, err
     return err->status;
 }
 
-/* Says which results of tables of tuned parameters were not used, and why. */
+/* Reports which results of tables of tuned parameters were not used, and why. */
 static void print_notes(const struct job *job, const struct cli_common *common)
 {
     error ignored = ERROR_INIT;
@@ -284,7 +285,7 @@ static xq_status run(struct job *job, const struct cli_spec *spec, const struct 
     return add_headers(job, err) == XQ_OK ? write_all(job, common, err) : err->status;
 }
 
-/* What is printed instead of sources takes few of the options. */
+/* Options that print something instead of sources go together with few other options. */
 static int check_modes(const cli_command *command, const struct options *o)
 {
 #define ALWAYS "--templates", "--quiet", "--verbose", NULL
@@ -307,7 +308,7 @@ static int check_modes(const cli_command *command, const struct options *o)
     return status;
 }
 
-/* Without a spec there is nothing that options of one could change. */
+/* Without a model, options of a spec have no effect. */
 static int check_list_parameters(const cli_command *command, const struct options *o, bool model)
 {
     if (o->archs.count > 1)
@@ -319,7 +320,7 @@ static int check_list_parameters(const cli_command *command, const struct option
     return CLI_OK;
 }
 
-/* --set must not tune what is not rendered. */
+/* --set must not tune families that are not rendered. */
 static int check_tuning(const cli_command *command, const struct options *o)
 {
     error err = ERROR_INIT;

@@ -1,4 +1,5 @@
-/* xq gen --list-parameters: the parameters of each kernel family, their values, defaults and meaning. */
+/* xq gen --list-parameters: lists the parameters of each kernel family with their values, defaults and
+ * meaning. */
 #include "gen.h"
 
 #include <stdio.h>

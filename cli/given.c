@@ -9,7 +9,7 @@ static const tensor *find(const safetensors *file, const char *name, const char 
     return safetensors_find(file, full);
 }
 
-/* A vector that the spec does not know of would be left out, and the result be wrong. */
+/* A vector that the spec does not use would be left out, and the result would be wrong. */
 static xq_status refuse_unknown(const safetensors *file, const layer_shape *s, const char *suffix,
                                 error *err)
 {

@@ -13,13 +13,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* What the process reads and writes: files in memory, so that neither side ever waits for the other. */
+/* The streams of the process. They are files in memory, so that neither side ever waits for the other. */
 enum stream { SCRIPT, OUTPUT, MESSAGES, STREAMS };
 
 struct process {
     int streams[STREAMS];
-    int status;      /* waitpid's */
-    int not_started; /* errno */
+    int status;      /* as waitpid gives it */
+    int not_started; /* errno of exec; 0: the program was started */
 };
 
 static void close_all(struct process *p)
@@ -50,7 +50,8 @@ static xq_status open_all(struct process *p, const char *script, size_t bytes, e
     return XQ_OK;
 }
 
-/* `parent`: of this process, which may have ended before it could ask to end with it. */
+/* Becomes gnuplot in the child process. `parent` is the process id of xq, which may have ended before the
+ * child could ask to end with it. */
 static _Noreturn void be_gnuplot(const struct process *p, char *const argv[], pid_t parent, int tell)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -78,14 +79,14 @@ static xq_status start_and_wait(struct process *p, char *const argv[], error *er
     if (child < 0)
         failed("start", err);
     else if (read(ends[0], &p->not_started, sizeof p->not_started) != sizeof p->not_started)
-        p->not_started = 0; /* exec has closed the other end */
+        p->not_started = 0; /* exec succeeded and closed the other end */
     close(ends[0]);
     while (child > 0 && waitpid(child, &p->status, 0) < 0 && errno == EINTR)
         ;
     return err->status;
 }
 
-/* NUL-terminated; caller frees. */
+/* The whole contents of a file, NUL-terminated; caller frees. */
 static char *read_all(int fd, error *err)
 {
     off_t bytes = lseek(fd, 0, SEEK_END);
@@ -100,7 +101,7 @@ static char *read_all(int fd, error *err)
     return text;
 }
 
-/* The last line that says something: gnuplot draws a pointer into the script above it. */
+/* The last line of text, which has the message. gnuplot draws a pointer into the script above it. */
 static const char *last_line(char *messages)
 {
     size_t length = strlen(messages);

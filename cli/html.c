@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* U+FFFE and U+FFFF. */
+/* The characters U+FFFE and U+FFFF, which XML forbids. */
 static int is_forbidden(const char *text, size_t bytes)
 {
     return bytes == 3 && (memcmp(text, "\xef\xbf\xbe", 3) == 0 || memcmp(text, "\xef\xbf\xbf", 3) == 0);

@@ -1,4 +1,4 @@
-/* xq info: what this machine offers. */
+/* xq info: describes what this machine offers. */
 #include "../autotune/measure/ceilings.h"
 #include "../autotune/measure/watch.h"
 #include "../runtime/plan/toolchain.h"
@@ -16,8 +16,8 @@ static void print_version(int number)
     printf("%d.%d", number / 1000, number % 1000 / 10);
 }
 
-/* A GPU's ceilings are measured, which takes some tenths of a second; the software device has those of the
- * GPU that it stands in for, from its datasheet. Where measuring fails, *why says so. */
+/* Measures the ceilings of a GPU, which takes some tenths of a second. The software device has the
+ * datasheet ceilings of the GPU that it stands in for. Where measuring fails, *why has the reason. */
 static void measure_ceilings(xq_context *context, error *why)
 {
     device_properties *p = &context->device->properties;
@@ -63,7 +63,7 @@ static void add_device(cJSON *list, const char *name, const char *key, const cha
     cJSON_AddItemToArray(list, o);
 }
 
-/* The names that --device takes here; and the GPUs that xq cannot use, with the reason. */
+/* The names that --device takes here, and the GPUs that xq cannot use, with the reason. */
 struct devices {
     cJSON *available, *unusable;
 };
@@ -107,10 +107,10 @@ static void print_devices(const cJSON *devices, const char *label, const char *k
     }
 }
 
-/* What kernels are compiled for by default, and whose tuning they get. */
+/* The architecture that kernels are compiled for by default, and the architecture whose tuning they get. */
 struct compilation {
     kernel_target chosen;
-    error failed; /* why there is none */
+    error failed; /* why kernels cannot be compiled */
     const char *tuned_as;
 };
 
@@ -135,7 +135,7 @@ static void print_compilation(const xq_context *context, const struct compilatio
         printf("tuning     of %s, the nearest that this version knows to %s\n", c->tuned_as, context->arch);
 }
 
-/* The tables that parameters of kernels are looked up in; *out is NULL where `failed` says why. */
+/* The tables in which parameters of kernels are looked up. *out is NULL where `failed` has an error. */
 static void list_tables(xq_context *context, cJSON **out, error *failed)
 {
     char *json = NULL;

@@ -17,7 +17,7 @@ static xq_status set_text(cJSON *overrides, const char *key, const char *value, 
     return cli_override(overrides, key, cJSON_CreateString(value), err);
 }
 
-/* Methods x-cl and latent-cl: what this layer has of its own. */
+/* Sets the values of a cross-layer method that differ from layer to layer. */
 static xq_status choose_method(cJSON *overrides, const struct cli_choices *chosen, int layer, int base,
                                error *err)
 {
@@ -33,11 +33,12 @@ static xq_status choose_method(cJSON *overrides, const struct cli_choices *chose
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         cli_override(overrides, others[i], cJSON_CreateNull(), err);
     if (!chosen->has_rotation)
-        cli_override(overrides, "cache.rotation", cJSON_CreateFalse(), err); /* as the layers after it */
+        cli_override(overrides, "cache.rotation", cJSON_CreateFalse(), err); /* as in the layers after it */
     return err->status;
 }
 
-/* Chooses the kind of this layer (negative: of any); nothing where all layers of the model are alike. */
+/* Chooses the kind of this layer (negative: of any layer). Chooses nothing where all layers of the model
+ * are alike. */
 static xq_status choose_kind(gen *g, cJSON *overrides, const char *spec_json, const char *given, int layer,
                              error *err)
 {
@@ -56,7 +57,7 @@ static xq_status choose_kind(gen *g, cJSON *overrides, const char *spec_json, co
     return err->status;
 }
 
-/* The spec with these overrides, which are deleted; on an error of before, they are only deleted. */
+/* The spec with these overrides, which are deleted. After an earlier error they are only deleted. */
 static xq_status apply(gen *g, const char *spec_json, cJSON *overrides, char **out, error *err)
 {
     if (err->status == XQ_OK)

@@ -1,5 +1,5 @@
-/* What prepare, run and compare share: layer numbers, and the specs of the layers of a cross-layer cache.
- */
+/* The parts that prepare, run and compare share: layer numbers, and the specs of the layers of a
+ * cross-layer cache. */
 #ifndef CLI_LAYERS_H
 #define CLI_LAYERS_H
 
@@ -13,55 +13,57 @@
 
 #include <stdint.h>
 
-/* The layer numbers of --layers, all of 0 .. count-1 when it is empty. Caller frees *layers.
- * Errors: XQ_ERROR_ARGUMENT for what is no layer number. */
+/* The layer numbers of --layers, or all numbers 0 .. count-1 when the list is empty. Caller frees *layers.
+ * Errors: XQ_ERROR_ARGUMENT for an item that is no layer number, and for one that is given twice. */
 xq_status cli_layers(const struct cli_list *list, int count, int **layers, int *layer_count, error *err);
 
-/* Puts layer numbers into ascending order. */
+/* Sorts layer numbers in ascending order. */
 void cli_sort_layers(int *layers, int count);
 
-/* Ascending numbers L of the tensors x.L in a file. Caller frees. */
+/* The numbers L of the tensors x.L in a file, in ascending order. Caller frees. */
 xq_status cli_layers_in_file(const safetensors *file, int **layers, int *count, error *err);
 
-/* The failure of --base-layer beside a method that has no base layer. */
+/* Sets the error of --base-layer beside a method that has no base layer. */
 xq_status cli_refuse_base(const layer_shape *shape, error *err);
 
-/* The paper's cross-layer caches begin with layers of a plain cache at 4 bits, the last of which also
- * starts the accumulator (docs/method.md §2). */
+/* Cross-layer caches begin with layers of a plain cache at 4 bits, as in the paper. The last of these
+ * layers also starts the accumulator (docs/method.md §2). */
 enum { CLI_BASE_LAYER = 2, CLI_BASE_BITS = 4 };
 
-/* Specs here are as cli_spec_json has them: choices, not completed.
+/* Specs here have the form of cli_spec_json: choices, not completed.
  *
- * The spec of one layer. Cross-layer methods: layers before `base` have the plain method, the base and
- * those before it have 4 bits. Models that mix layers: the layer's kind, which must be the one given, if
- * any; for `layer` -1, one without a number, the one given. `many`: several queries of a sequence at a
- * time. Caller frees. Errors: XQ_ERROR_ARGUMENT for another kind than given, those of gen_layer_kind. */
+ * The spec of one layer. With a cross-layer method, layers before `base` have the plain method, and these
+ * layers and the base have 4 bits. Where the model mixes kinds of layers, the spec gets the layer's kind;
+ * if the spec gives a kind, it must be the same. `layer` -1 is a layer without a number, which keeps the
+ * kind that is given. `many`: several queries of each sequence in a call. Caller frees. Errors:
+ * XQ_ERROR_ARGUMENT where another kind is given than the layer's; those of gen_layer_kind. */
 xq_status cli_layer_spec(gen *g, const char *spec_json, int layer, int base, bool many, char **out,
                          error *err);
 
-/* The same for the layer's kind alone. */
+/* The spec of one layer, of which only the kind is set. */
 xq_status cli_layer_kind_spec(gen *g, const char *spec_json, int layer, char **out, error *err);
 
-/* A spec that all layers share in what sizes depend on: of a model that mixes layers, of the kind given or
- * else that of the first. Caller frees. */
+/* A spec with the sizes that all layers share. Where the model mixes kinds of layers, it has the kind that
+ * is given, or else the kind of the first layer that keeps keys and values. Caller frees. */
 xq_status cli_any_layer_choices(gen *g, const char *spec_json, char **out, error *err);
-/* The same, completed without its tuning. */
+/* The same spec, completed without its tuning. */
 xq_status cli_any_layer_spec(gen *g, const char *spec_json, char **completed, error *err);
-/* Completes a spec where only sizes matter: without its tuning. Caller frees. */
+/* Completes a spec without its tuning, where only sizes matter. Caller frees. */
 xq_status cli_complete_sizes(gen *g, const char *spec_json, char **completed, error *err);
 
-/* The factors of a layer from prepared weights, beside the projections that are there: those it was
- * prepared with for this shape, or else it is refused. */
+/* Takes the factors of a layer from prepared weights, and leaves the projections in `weights` as they are.
+ * Refuses prepared weights that were not made for this shape. */
 xq_status cli_prepared_factors(const prepared_file *file, int layer, const layer_shape *shape,
                                layer_weights *weights, error *err);
 
-/* Whether a layer of this shape has factors at all; and the failure of --prepared where none has. */
+/* Whether a layer of this shape has factors. cli_refuse_prepared sets the error of --prepared where no
+ * layer has any. */
 bool cli_has_factors(const layer_shape *shape);
 xq_status cli_refuse_prepared(const layer_shape *shape, error *err);
 
-/* What is valid of a spec's tuning depends on the device's architecture, and on whether there are many
- * queries. Looks at the tuning of a layer's spec for the device that will run it, and adds the kernel
- * families that these implementations launch (runtime/launch/plan.h) to those that are there. */
+/* The valid tuning of a spec depends on the device's architecture, and on whether a call has many queries.
+ * cli_check_tuning checks the tuning of a layer's spec for the device that will run it, and adds the kernel
+ * families that these implementations launch (runtime/launch/plan.h) to `families`. */
 struct cli_families {
     const char *names[32];
     int count;
@@ -70,17 +72,17 @@ xq_status cli_check_tuning(xq_context *context, const char *spec_json,
                            const xq_implementation *implementations, int count,
                            struct cli_families *families, error *err);
 
-/* What else run and compare need of a completed spec. */
+/* Further values of a completed spec that run and compare need. */
 struct cli_traits {
     layer_shape shape;
-    int layers; /* of the model; LAYER_MOST_LAYERS where the spec does not say */
+    int layers; /* layers of the model; LAYER_MOST_LAYERS where the spec does not say */
     int bits, page;
-    bool bfloat;         /* activations are bf16, else f16 */
-    char model_name[64]; /* of a preset; else "" */
+    bool bfloat;         /* activations are bf16; else they are f16 */
+    char model_name[64]; /* name of a preset; else "" */
     roofline_layer costs;
 };
 xq_status cli_traits_of(const char *completed, struct cli_traits *traits, error *err);
-/* The same for a spec that is not completed yet. */
+/* Completes the spec first. */
 xq_status cli_traits_read(gen *g, const char *spec_json, struct cli_traits *traits, error *err);
 
 #endif

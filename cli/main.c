@@ -1,4 +1,4 @@
-/* xq: dispatches to the subcommands. */
+/* xq: calls the subcommands. */
 #include "../runtime/base/blas.h"
 #include "cli.h"
 #include "signals.h"
@@ -14,10 +14,10 @@ struct subcommand {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *summary;
-    const char *const *parts; /* subcommands of its own; ends with NULL; NULL: none */
+    const char *const *parts; /* names of its own subcommands; ends with NULL; NULL: none */
 };
 
-/* One line a subcommand, in the order of --help. */
+/* One subcommand in each line, in the order of --help. */
 static const struct subcommand subcommands[] = {
     {"info", cli_info, cli_info_summary, NULL},           {"gen", cli_gen, cli_gen_summary, NULL},
     {"prepare", cli_prepare, cli_prepare_summary, NULL},  {"run", cli_run, cli_run_summary, NULL},
@@ -28,7 +28,8 @@ static const struct subcommand subcommands[] = {
 
 enum { SUBCOMMANDS = sizeof subcommands / sizeof subcommands[0] };
 
-/* What xq and its libraries read of the environment; tests/test_cli_options.c holds it to the source. */
+/* The variables that xq and its libraries read from the environment; tests/test_cli_options.c checks the
+ * list against the sources. */
 static const char environment[] =
     "  XQ_CACHE_DIR       folder of the kernel cache, as --cache-dir; '' for none. Without it\n"
     "                     XDG_CACHE_HOME/xq, else HOME/.cache/xq\n"
@@ -125,7 +126,7 @@ static int help(int argc, char **argv)
     return subcommand ? subcommand->run(2, arguments) : unknown_subcommand(argv[1]);
 }
 
-/* --help, --version, or a subcommand. */
+/* Runs --help, --version, or a subcommand. */
 static int run(int argc, char **argv)
 {
     if (argc < 2) {
@@ -152,8 +153,9 @@ static int run(int argc, char **argv)
     return CLI_OK;
 }
 
-/* Blocks SIGHUP, SIGINT, SIGQUIT, SIGTERM and SIGXCPU (signals.h) before the constructors of libraries run:
- * OpenBLAS's starts threads. A system call, for the C library and a sanitizer are not set up yet. */
+/* Blocks SIGHUP, SIGINT, SIGQUIT, SIGTERM and SIGXCPU (signals.h) before the constructors of libraries run,
+ * because OpenBLAS's constructor starts threads. It makes a system call, because the C library and
+ * sanitizers are not set up yet. */
 __attribute__((no_sanitize("address", "thread", "undefined"))) static void block_signals(void)
 {
     static const uint64_t mask = 1u << (SIGHUP - 1) | 1u << (SIGINT - 1) | 1u << (SIGQUIT - 1) |

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { BUSY = 10 }; /* percent that are more than a desktop's */
+enum { BUSY = 10 }; /* percent; a desktop alone causes less */
 
 static const struct {
     uint64_t bit;

@@ -1,4 +1,4 @@
-/* Numbers of the command line: as JSON writes them, whatever the option. */
+/* Numbers of the command line. All options read them as JSON writes them. */
 #include "cli.h"
 
 #include <errno.h>
@@ -11,14 +11,14 @@ static const char *skip_digits(const char *at)
     return at + strspn(at, "0123456789");
 }
 
-/* Behind the whole number that `text` begins with; `text` where it begins with none. */
+/* The end of the whole number that `text` begins with; `text` itself where it does not begin with one. */
 static const char *whole_end(const char *text)
 {
     const char *digits = text + (*text == '-'), *end = skip_digits(digits);
     return end == digits || (*digits == '0' && end > digits + 1) ? text : end;
 }
 
-/* The same for any number. */
+/* The end of any number, likewise. */
 static const char *number_end(const char *text)
 {
     const char *end = whole_end(text);

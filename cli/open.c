@@ -1,4 +1,4 @@
-/* Contexts of the subcommands. */
+/* Opens contexts for the subcommands. */
 #include "../runtime/launch/last_error.h"
 #include "../runtime/plan/toolchain.h"
 #include "cli.h"
@@ -11,10 +11,12 @@ struct log_settings {
     xq_log_level least;
 };
 
-/* The callback's user pointer outlives this file's calls: one context a process, one setting. */
+/* Contexts keep a pointer to these settings, so they must outlive the calls here. A process has one setting
+ * for all contexts. */
 static struct log_settings settings;
 
-/* Kernels that are being compiled (runtime/compile/compile.c) are steps of whatever the command is at. */
+/* A kernel that is being compiled (runtime/compile/compile.c) is shown as a step of the command's current
+ * work. */
 static void on_message(void *user, xq_log_level level, const char *message)
 {
     const struct log_settings *s = user;
@@ -71,6 +73,6 @@ xq_status cli_require_toolchain(xq_context *context, error *err)
     const nvrtc *library;
     const struct toolchain *t = context->toolchain;
     if (t->no_compile || stores_count(t->stores) > 0)
-        return XQ_OK; /* kernels may be in a store, and errors say which is not */
+        return XQ_OK; /* kernels may be in a store, and errors will name a missing one */
     return context_nvrtc(context, &library, err);
 }

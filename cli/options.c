@@ -1,4 +1,4 @@
-/* Options: parsing, --help, and the spec that they describe. */
+/* Parses options, prints --help, and checks options against each other. */
 #include "../gen/json.h"
 #include "cli.h"
 
@@ -6,14 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The options of a command: its own, those of a spec, the common ones. */
+/* The options of a command: its own, then those of a spec, then the common ones. */
 struct option_table {
     cli_option options[CLI_MOST_OPTIONS + 1];
-    const char *arguments[CLI_MOST_OPTIONS + 1]; /* given so far, of options that take one */
-    int count, own, spec; /* own: how many are the command's; spec: how many follow of the spec */
+    const char *arguments[CLI_MOST_OPTIONS + 1]; /* last argument of an option; NULL: not given */
+    int count, own, spec; /* counts: all options, the command's own, those of the spec */
 };
 
-/* Who has no use for the kernel cache has none for what is searched before it. */
+/* Why a command cannot use an option, or NULL. A command that does not use the kernel cache does not use
+ * the options for what is searched before the cache either. */
 static const char *why_unused(const cli_command *command, const char *name)
 {
     bool of_cache = strcmp(name, "--kernels") == 0 || strcmp(name, "--no-compile") == 0;
@@ -23,7 +24,7 @@ static const char *why_unused(const cli_command *command, const char *name)
     return NULL;
 }
 
-/* A command's own option stands before a shared one of the same name: `compare --bits 4,8`. */
+/* A command's own option replaces a shared one of the same name, as in `compare --bits 4,8`. */
 static void add_options(const cli_command *command, struct option_table *table, const cli_option *options)
 {
     for (; options->name && table->count < CLI_MOST_OPTIONS; options++) {
@@ -180,7 +181,7 @@ static bool in_list(const struct cli_list *list, const char *text, size_t length
     return false;
 }
 
-/* A number that does not fit into 64 bits is out of any bounds. */
+/* A number that does not fit into 64 bits is outside any bounds. */
 static int read_integer(const cli_command *command, const cli_option *option, const char *text,
                         int64_t *value)
 {
@@ -261,11 +262,11 @@ static bool is_path(const cli_option *option)
 static int check_utf8(const cli_command *command, const cli_option *option, const char *text)
 {
     if (!text || is_path(option) || option->type == CLI_TEXTS || cli_is_utf8(text))
-        return CLI_OK; /* add_set looks at the texts of --set */
+        return CLI_OK; /* add_set checks the texts of --set */
     return cli_bad_input(command->name, "%s: '%s' is not UTF-8", option->name, text);
 }
 
-/* What --json writes may name any path of the command. */
+/* The file of --json may name any path of the command, so all of them must be UTF-8. */
 static int check_paths(const cli_command *command, const struct option_table *table)
 {
     if (!command->common || !command->common->json)
@@ -282,7 +283,7 @@ static int check_paths(const cli_command *command, const struct option_table *ta
     return CLI_OK;
 }
 
-/* Stores an option's argument, or reports what is wrong with it. */
+/* Stores an option's argument, or reports an error. */
 static int store(const cli_command *command, const cli_option *option, const char *text)
 {
     switch (option->type) {
@@ -333,8 +334,8 @@ static void note_given(cli_command *command, const struct option_table *table, c
     command->given[command->given_count++] = option->name;
 }
 
-/* The argument of argv[*i], behind "=" or the next one; NULL with a usage error. An option instead of an
- * argument means that it was forgotten. */
+/* The argument of the option at argv[*i], after "=" or in the next word; NULL after reporting wrong usage.
+ * Another option in place of the argument means that the argument was forgotten. */
 static const char *argument_of(const cli_command *command, const cli_option *option, int argc, char **argv,
                                int *i)
 {
@@ -347,8 +348,8 @@ static const char *argument_of(const cli_command *command, const cli_option *opt
     return NULL;
 }
 
-/* The same option twice, with arguments that differ: one of them would be ignored. Two names of one option
- * (-o, --out) have one value. */
+/* Refuses an option that is given twice with different arguments, because one of them would be ignored. Two
+ * names of one option (-o, --out) share one value. */
 static int check_repeated(const cli_command *command, struct option_table *table, const cli_option *option,
                           const char *text)
 {
@@ -365,7 +366,7 @@ static int check_repeated(const cli_command *command, struct option_table *table
     return CLI_OK;
 }
 
-/* One option at argv[*i]; moves *i over a separate argument. Returns an exit status. */
+/* Parses one option at argv[*i], and moves *i over a separate argument. Returns an exit status. */
 static int parse_option(cli_command *command, struct option_table *table, int argc, char **argv, int *i)
 {
     const char *given = argv[*i], *text = NULL;

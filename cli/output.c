@@ -1,4 +1,5 @@
-/* What the subcommands write: files begun before the work and published after it, JSON, standard output. */
+/* The output of the subcommands: files that are begun before the work and published after it, JSON, and
+ * standard output. */
 #include "../gen/json.h"
 #include "../runtime/base/publish.h"
 #include "cli.h"
@@ -17,7 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* One command a process: what it reads and writes, and what a signal must clean up. */
+/* A process runs one command. These are the files that it reads and writes, and that a signal must clean
+ * up. */
 enum { MOST_OUTPUTS = CLI_MOST_FILES + 8, MOST_FOLDERS = 256 };
 
 struct input {
@@ -27,18 +29,18 @@ struct input {
 struct output {
     const char *option;
     publish_identity identity;
-    publication *file; /* to be abandoned at the end; NULL: it has another owner, or is over */
-    char *temporary;   /* to be removed by a signal; NULL: nothing */
+    publication *file; /* abandoned at the end; NULL: it has another owner, or has ended */
+    char *temporary;   /* removed by a signal; NULL: nothing to remove */
 };
 
 static struct input *inputs;
 static int input_count;
-static bool input_is_lost; /* for want of memory */
+static bool input_is_lost; /* memory ran out while noting an input */
 static struct output outputs[MOST_OUTPUTS];
 static volatile sig_atomic_t output_count; /* a handler of SIGPIPE reads it */
-static publication *json_file;             /* NULL: standard output, or not begun */
+static publication *json_file;             /* NULL: JSON goes to standard output, or is not begun */
 static bool json_is_begun, stdout_is_taken;
-static char *made_folders[MOST_FOLDERS]; /* empty unless the command ends well; inner ones come later */
+static char *made_folders[MOST_FOLDERS]; /* removed where empty if the command fails; inner ones last */
 static volatile sig_atomic_t made_folder_count;
 static struct cli_shown written; /* the first file that appeared */
 static int written_count;
@@ -61,7 +63,7 @@ void cli_release_signals(void)
     pthread_mutex_unlock(&appearing);
 }
 
-/* Those that are not empty stay. */
+/* Removes the folders that were made. A folder that is not empty stays. */
 static void remove_folders(void)
 {
     for (int i = made_folder_count; i-- > 0;)
@@ -72,7 +74,7 @@ void cli_remove_temporaries(int signal_number)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec++; /* a FIFO that is opened has it held until it is read, and leaves nothing to remove */
+    until.tv_sec++; /* Opening a FIFO holds `making` until it has a reader, and leaves nothing to remove */
     if (signal_number != SIGPIPE) {
         pthread_mutex_lock(&appearing);
         pthread_mutex_timedlock(&making, &until);
@@ -116,8 +118,8 @@ static bool is_at(const publish_identity *output, const struct stat *st)
     return publish_same(output, &input);
 }
 
-/* Whether files of this name are read, of a folder that is an input: of a model directory, or of templates.
- */
+/* Whether the command reads files of this name from a folder that is an input: a model directory, or a
+ * folder of templates. */
 static bool is_read(const char *option, const char *name)
 {
     static const char *const names[] = {"config.json", "model.safetensors", "model.safetensors.index.json"};
@@ -126,12 +128,12 @@ static bool is_read(const char *option, const char *name)
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strcmp(name, names[i]) == 0)
             return true;
-    const char *shard = strstr(name, "-of-"); /* model-00001-of-00002.safetensors */
+    const char *shard = strstr(name, "-of-"); /* as in model-00001-of-00002.safetensors */
     return shard && strstr(shard, ".safetensors");
 }
 
-/* Whether the output is a file that is read of the folder, or would be if it were there: a new
- * model.safetensors would take the place of a model's shards. */
+/* Whether the output is a file that the command reads from the folder, or would read if it existed: a new
+ * model.safetensors would replace the shards of a model. */
 static bool is_within(const publish_identity *output, const struct input *in, const struct stat *folder_st)
 {
     bool found = *output->name && strcmp(in->option, "--templates") != 0 &&
@@ -148,7 +150,8 @@ static bool is_within(const publish_identity *output, const struct input *in, co
     return found;
 }
 
-/* An output that is also an input, or another output, would destroy it. */
+/* Refuses an output that is also an input, or another output, because writing it would destroy that
+ * file. */
 static xq_status check_others(const char *option, const char *path, const publish_identity *identity,
                               error *err)
 {
@@ -190,10 +193,10 @@ static struct output *add_output(const char *option, const publish_identity *ide
 static bool stdout_is_open(void)
 {
     int flags = fcntl(STDOUT_FILENO, F_GETFL);
-    return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY; /* cli_open_standard_streams */
+    return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY; /* else cli_open_standard_streams opened it */
 }
 
-/* Standard output by whatever name: a file that the shell has opened must not be replaced. */
+/* Whether a path leads to standard output. A file that the shell has opened must not be replaced. */
 static bool is_stdout(const char *path)
 {
     struct stat st, own;
@@ -206,7 +209,7 @@ static xq_status begin(const char *option, const char *path,
                        error *err)
 {
     publish_identity identity;
-    pthread_mutex_lock(&making); /* a signal removes folders: what is looked at must not vanish meanwhile */
+    pthread_mutex_lock(&making); /* a signal must not remove folders that are looked at here */
     struct output *o = NULL;
     if (publish_identify(path, &identity, err) == XQ_OK &&
         check_others(option, path, &identity, err) == XQ_OK)
@@ -307,7 +310,7 @@ bool cli_json_to_stdout(const struct cli_common *common)
     return stdout_is_taken || (common->json && strcmp(common->json, "-") == 0);
 }
 
-/* Standard output as an output like others. */
+/* Registers standard output like any other output. */
 static xq_status begin_stdout(error *err)
 {
     struct stat st;
@@ -331,7 +334,8 @@ xq_status cli_begin_json(const struct cli_common *common, error *err)
                : cli_begin_output("--json", common->json, &json_file, err);
 }
 
-/* Bytes that are no UTF-8, of a path in the environment, become U+FFFD. Takes `text`; NULL: no memory. */
+/* Bytes that are no UTF-8 may come from a path in the environment. They become U+FFFD. Takes `text`;
+ * returns NULL when out of memory. */
 static char *as_utf8(char *text)
 {
     static const char replacement[] = "\xef\xbf\xbd";
@@ -362,13 +366,13 @@ xq_status cli_write_json(const struct cli_common *common, const cJSON *json, err
     if (!text)
         return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
     size_t n = strlen(text);
-    text[n] = '\n'; /* cJSON's text stays within its size: the newline takes the NUL's place */
+    text[n] = '\n'; /* replaces the NUL, and so stays within the size of cJSON's text */
     if (json_file) {
         publish_write(json_file, text, n + 1, err);
         cli_commit_output(json_file, err);
         json_file = NULL;
     } else {
-        fwrite(text, 1, n + 1, stdout); /* cli_end looks at how that went */
+        fwrite(text, 1, n + 1, stdout); /* cli_end checks whether this succeeded */
     }
     free(text);
     return err->status;
@@ -378,15 +382,16 @@ xq_status cli_write_json(const struct cli_common *common, const cJSON *json, err
 
 void cli_open_standard_streams(void)
 {
-    signal(SIGXFSZ, SIG_IGN); /* a write beyond the limit on a file's size fails, as one to a full disk */
-    /* With one of them closed, the next file that is opened would be taken for it. This link in its place
-     * can be neither read nor written, and not be opened by a name such as /dev/stdin (files_reason). */
+    signal(SIGXFSZ, SIG_IGN); /* a write beyond the limit on file sizes then fails, as on a full disk */
+    /* If one of these descriptors were closed, the next file that is opened would get its number. The link
+     * that takes its place can neither be read nor written, and cannot be opened by a name such as
+     * /dev/stdin (files_reason). */
     for (int fd = 0; fd <= 2; fd++)
         if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/proc/self", O_PATH | O_NOFOLLOW) < 0)
             (void)!open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
 }
 
-/* Files stay though the command fails: each is complete, and may have taken hours. */
+/* Files stay although the command fails, because each is complete and may have taken hours. */
 static void report_stdout(const char *command, int why)
 {
     char files[1200] = "";
@@ -409,11 +414,11 @@ int cli_end(const char *command, int status)
     errno = 0;
     bool good = !ferror(stdout);
     good = fflush(stdout) == 0 && good;
-    if (good && fclose(stdout) == 0) /* some file systems report at close alone */
+    if (good && fclose(stdout) == 0) /* some file systems report errors only at close */
         return status;
     int why = errno;
     if (!why &&
-        write(STDOUT_FILENO, "\n", 1) < 0) /* it failed earlier: what is there is cut short anyway */
+        write(STDOUT_FILENO, "\n", 1) < 0) /* the write failed earlier, so the output is cut short anyway */
         why = errno;
     report_stdout(command, why);
     return status == CLI_OK ? CLI_BAD_INPUT : status;

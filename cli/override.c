@@ -1,4 +1,4 @@
-/* Overrides of a spec, as a JSON merge patch for the generator. */
+/* Builds overrides of a spec, a JSON merge patch for the generator. */
 #include "cli.h"
 
 #include <stdio.h>
@@ -10,7 +10,7 @@ static xq_status no_memory(error *err)
     return error_set(err, XQ_ERROR_MEMORY, "spec", "out of memory");
 }
 
-/* One option says this, another that. */
+/* Two options give different values to the same key. */
 static xq_status contradiction(const char *key, const cJSON *old, const cJSON *value, error *err)
 {
     char *one = cJSON_PrintUnformatted(old), *other = cJSON_PrintUnformatted(value);
@@ -21,7 +21,7 @@ static xq_status contradiction(const char *key, const cJSON *old, const cJSON *v
     return error_field(err, key);
 }
 
-/* Merges `value` into the member, so that neither is lost. */
+/* Merges `value` into the member, so that values of both are kept. */
 static xq_status join(cJSON *object, const char *name, const char *key, cJSON *value, error *err)
 {
     cJSON *old = cJSON_GetObjectItemCaseSensitive(object, name);

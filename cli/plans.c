@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A search on its way. */
+/* A search for plans in progress. */
 struct finding {
     gen *g;
     const struct cli_plan_choice *o;
@@ -37,8 +37,8 @@ static const char *text_at(const cJSON *object, const char *name)
     return text ? text : "";
 }
 
-/* "4bit", "sliding-4bit", "full-base-4bit", "short-2bit": what tells plans apart, and the width.
- * `crosses`: the method is a cross-layer one. */
+/* Names a plan by the properties that distinguish it and its width: "4bit", "sliding-4bit",
+ * "full-base-4bit", "short-2bit". `crosses`: the method is a cross-layer one. */
 static xq_status name_plan(const struct finding *f, bool crosses, const char *completed, char name[64],
                            error *err)
 {
@@ -73,7 +73,7 @@ static bool ends_with_number(const char *layers, int number, size_t *at)
     return digits > 0 && atoi(layers + *at) == number;
 }
 
-/* Adds a layer to "0-4, 6": "0-4, 6-7". */
+/* Adds a layer to a list: layer 7 turns "0-4, 6" into "0-4, 6-7". */
 static xq_status add_layer(struct cli_plan *p, int layer, error *err)
 {
     size_t at;
@@ -102,7 +102,8 @@ static struct cli_plan *find_plan(struct finding *f, const char *spec)
     return NULL;
 }
 
-/* Takes `spec`. `layer` negative: all layers are alike, and it is not known how many there are. */
+/* Takes `spec`. `layer` is negative where it is not known how many layers the model has; the plan is then
+ * for "all". */
 static xq_status add_plan(struct finding *f, bool crosses, char *spec, int layer, error *err)
 {
     struct cli_plan *p = find_plan(f, spec);
@@ -129,15 +130,15 @@ static xq_status add_plan(struct finding *f, bool crosses, char *spec, int layer
 
 /* ------------------------------------------------------------------- specs */
 
-/* Whether a layer has no plan: it keeps no keys and values, or is of another kind than the one that is
- * asked for. */
+/* Whether a layer has no plan because it keeps no keys and values, or is of another kind than the one that
+ * was asked for. */
 static bool is_left_out(const error *err)
 {
     return err->status == XQ_ERROR_ARGUMENT &&
            (strcmp(err->field, "layer") == 0 || strcmp(err->field, "model.layer_kind") == 0);
 }
 
-/* The plans of a spec that has its width and its table. */
+/* Adds the plans of a spec that has its bit width and its LongRoPE table. */
 static xq_status add_layers(struct finding *f, const char *spec_json, error *err)
 {
     struct cli_choices chosen;
@@ -165,7 +166,7 @@ static xq_status add_layers(struct finding *f, const char *spec_json, error *err
     return err->status;
 }
 
-/* The spec with one value more; `text` is a number where it can be. */
+/* The spec with one more value. `text` becomes a number where it is one. */
 static xq_status with(gen *g, const char *spec_json, const char *key, const char *text, char **out,
                       error *err)
 {
@@ -179,7 +180,7 @@ static xq_status with(gen *g, const char *spec_json, const char *key, const char
     return err->status;
 }
 
-/* With LongRoPE each of the model's two tables has plans of its own, unless the spec chooses one. */
+/* With LongRoPE, each of the model's two tables has plans of its own, unless the spec chooses a table. */
 static xq_status add_tables(struct finding *f, const char *spec_json, error *err)
 {
     static const char *const tables[] = {"short", "long"};
@@ -196,7 +197,7 @@ static xq_status add_tables(struct finding *f, const char *spec_json, error *err
     return err->status;
 }
 
-/* --set must not tune what no plan runs. */
+/* --set must not tune families that no plan runs. */
 static xq_status check_tuning(const struct finding *f, error *err)
 {
     const char *names[CLI_MOST_PLANS * SHAPE_IMPLEMENTATIONS * PLAN_MOST_FAMILIES + 2] = {"merge",
@@ -215,7 +216,7 @@ static xq_status check_tuning(const struct finding *f, error *err)
     return err->status == XQ_OK ? cli_spec_check_tuning(f->o->spec, names, count, err) : err->status;
 }
 
-/* For each width of --bits, or for the spec's own. */
+/* Adds plans for each width of --bits, or for the spec's own width. */
 static xq_status add_widths(struct finding *f, const char *spec_json, error *err)
 {
     const struct cli_list *bits = f->o->bits;

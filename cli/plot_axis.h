@@ -1,17 +1,17 @@
-/* Logarithmic axes of gnuplot's plots. */
+/* Logarithmic axes of plots by gnuplot. */
 #ifndef CLI_PLOT_AXIS_H
 #define CLI_PLOT_AXIS_H
 
 #include <stdio.h>
 
-/* The values that an axis must show, all above 0; begin with zeros. */
+/* The range of values that an axis must show, all above 0. Initialize with zeros. */
 struct plot_range {
     double low, high;
 };
 void plot_widen(struct plot_range *r, double value);
 
-/* Sets up a logarithmic axis 'x' or 'y', with a tic at 1, 2 and 5 of each power of ten; at 1 alone where
- * there would be many. */
+/* Sets up a logarithmic axis 'x' or 'y', with tics at 1, 2 and 5 times each power of ten, or at the powers
+ * of ten alone where there would be many. */
 void plot_write_axis(FILE *script, char axis, const struct plot_range *r);
 
 #endif

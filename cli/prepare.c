@@ -1,4 +1,4 @@
-/* xq prepare: the weights of a Hugging Face model directory → prepared weights */
+/* xq prepare: converts the weights of a Hugging Face model directory to prepared weights. */
 #include "prepare.h"
 
 #include "../prepare/whole.h"
@@ -46,17 +46,18 @@ struct job {
     gen *generator;
     model *source;
     calibration *calibration;                      /* NULL: none */
-    char *specs[PREPARED_MOST_METHODS];            /* completed; the second of the layers before the base */
-    struct spec_view views[PREPARED_MOST_METHODS]; /* of specs */
+    char *specs[PREPARED_MOST_METHODS];            /* completed; the second serves layers before the base */
+    struct spec_view views[PREPARED_MOST_METHODS]; /* views of `specs` */
     int *layers, layer_count;
     prepared_contents contents;
-    cJSON *report;  /* of --json */
-    double lost[2]; /* the largest of K's and V's over all layers */
+    cJSON *report;  /* for --json */
+    double lost[2]; /* the largest values of K and of V over all layers */
     struct cli_progress progress;
 };
 
-/* FOLDER/NAME/ → NAME-prepared.safetensors, in the working folder. Not NAME.safetensors: the working folder
- * may be a model's, whose own weights are in model.safetensors. */
+/* The default output for FOLDER/NAME/ is NAME-prepared.safetensors in the working folder. It is not
+ * NAME.safetensors, because the working folder may be a model's, whose own weights are in
+ * model.safetensors. */
 static void default_output(const char *directory, char *path, size_t size)
 {
     size_t end = strlen(directory);
@@ -73,7 +74,7 @@ static void default_output(const char *directory, char *path, size_t size)
 
 /* ---------------------------------------------------------------- opening */
 
-/* The spec of the layers before the base, which have the plain method. */
+/* Makes the spec of the layers before the base, which have the plain method. */
 static xq_status plain_spec(struct job *job, const char *spec, error *err)
 {
     char *plain = NULL;
@@ -84,7 +85,7 @@ static xq_status plain_spec(struct job *job, const char *spec, error *err)
     return err->status;
 }
 
-/* The file would say that the model has other layers than it has. */
+/* Refuses a spec with another number of layers than the model has, because the file would state it. */
 static xq_status expect_layers(const struct job *job, error *err)
 {
     if (job->views[0].layers == job->source->layers)
@@ -113,7 +114,7 @@ static xq_status open_specs(struct job *job, const char *spec, error *err)
     return base > 0 ? plain_spec(job, spec, err) : XQ_OK;
 }
 
-/* Leaves out layers without keys and values, of which --layers must name none. */
+/* Leaves out layers without keys and values. --layers must not name any of them. */
 static xq_status choose_layers(struct job *job, error *err)
 {
     const model *m = job->source;
@@ -133,7 +134,7 @@ static xq_status choose_layers(struct job *job, error *err)
     return XQ_OK;
 }
 
-/* Weights do not depend on LongRoPE's table, which need not be chosen. */
+/* Weights do not depend on LongRoPE's table, so a spec need not choose one. */
 static xq_status choose_table(struct job *job, char **spec, error *err)
 {
     struct cli_choices chosen;
@@ -150,7 +151,7 @@ static xq_status choose_table(struct job *job, char **spec, error *err)
     return err->status;
 }
 
-/* Whether both specs have the same order of K's columns, by which weights are packed. */
+/* Whether both specs have the same order of K's columns. Weights are packed in this order. */
 static bool pack_alike(const struct shape_keys *a, const struct shape_keys *b)
 {
     return a->columns == b->columns && a->absorbed_columns == b->absorbed_columns &&
@@ -159,7 +160,7 @@ static bool pack_alike(const struct shape_keys *a, const struct shape_keys *b)
            memcmp(a->absorbed, b->absorbed, sizeof *a->absorbed * (size_t)a->absorbed_columns) == 0;
 }
 
-/* One file has one form of packed weights. */
+/* The packed weights of one file all have the same column order. */
 static xq_status check_packing(struct job *job, const char *spec, error *err)
 {
     for (int i = 1; job->o->pack && i < job->layer_count && err->status == XQ_OK; i++) {
@@ -180,7 +181,7 @@ static xq_status check_packing(struct job *job, const char *spec, error *err)
     return err->status;
 }
 
-/* Calibrated factors depend on the activations, and on what shares a scale. */
+/* Calibrated factors depend on the activations, and on the size of a quantization group. */
 static xq_status open_calibration(struct job *job, const char *path, error *err)
 {
     const layer_shape *shape = &job->views[0].layer;
@@ -238,7 +239,7 @@ static void show_progress(void *user, int done, double fraction)
     cli_progress_update(&job->progress, fraction, detail);
 }
 
-/* What is there of an earlier run, or why nothing is. */
+/* Tells what is left of an earlier run, or why nothing is. */
 static void say_note(const struct job *job, const prepared_writer *writer)
 {
     if (!*prepared_note(writer) || job->o->common.quiet)
@@ -265,7 +266,8 @@ static void report(struct job *job, const prepared_writer *writer)
     }
 }
 
-/* Bad input would stop the same command at the same place again; a full disk would not. */
+/* Keeps the partial file only where the same command may succeed later: bad input would stop it at the same
+ * place again, but a full disk would not. */
 static void stop(prepared_writer *writer, const error *err)
 {
     if (prepared_done(writer) > 0 && (err->status == XQ_ERROR_IO || err->status == XQ_ERROR_MEMORY))
@@ -347,13 +349,13 @@ static void say_done(const struct job *job, const char *path)
 
 /* ---------------------------------------------------------------- options */
 
-/* Whether an option is given, by its name (`given`) or by --set. */
+/* Whether an option is given by its name (`given`) or by --set. */
 static bool chooses(const struct cli_spec *spec, bool given, const char *option)
 {
     return given || cli_spec_sets_option(spec, option);
 }
 
-/* False with an error in *status. */
+/* Returns false after an error, with its exit status in *status. */
 static bool check_options(const struct options *o, prepared_contents *c, int *status)
 {
     static const struct {
@@ -388,7 +390,7 @@ static bool check_options(const struct options *o, prepared_contents *c, int *st
     return *status == CLI_OK;
 }
 
-/* Before any work: what cannot be written is an error at once. */
+/* Begins outputs before any work, so that a path that cannot be written is an error at once. */
 static xq_status begin_outputs(const struct options *o, const char *directory, const char *path,
                                publication **file, error *err)
 {

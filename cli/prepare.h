@@ -5,10 +5,10 @@
 #include "../prepare/layer.h"
 #include "cli.h"
 
-/* "method latent, ranks 64 and 64, rotated" on standard output. */
+/* Prints "method latent, ranks 64 and 64, rotated" on standard output. */
 void prepare_say_method(const layer_shape *s, bool calibrated);
 
-/* Verifies a file of prepared weights and prints what it holds; returns the exit status. */
+/* Verifies a file of prepared weights and prints its contents; returns the exit status. */
 int prepare_show(const struct cli_common *common, const char *path);
 
 #endif

@@ -1,4 +1,4 @@
-/* xq prepare --show: what a file of prepared weights holds. */
+/* xq prepare --show: prints the contents of a file of prepared weights. */
 #include "../prepare/prepared_file.h"
 #include "prepare.h"
 
@@ -8,7 +8,7 @@
 struct showing {
     const char *path;
     prepared_file *file;
-    cJSON *report; /* of --json, and what is printed */
+    cJSON *report; /* written by --json, and printed */
 };
 
 /* ------------------------------------------------------------------ report */
@@ -136,7 +136,7 @@ static void say_layer(const cJSON *layer)
     printf("layer %.0f: %s,", number(layer, "layer"), text_of(layer, "method"));
     cJSON_ArrayForEach(t, cJSON_GetObjectItemCaseSensitive(layer, "tensors"))
     {
-        if (t->next) /* the last is what is lost */
+        if (t->next) /* the last tensor holds what truncation lost */
             say_tensor(t);
     }
     printf(" truncated %.2g of Wk and %.2g of Wv\n", number(layer, "lost_k"), number(layer, "lost_v"));

@@ -1,5 +1,5 @@
-/* A line on the terminal that says what is being worked on. A thread draws it: work is often in one long
- * call, of a kernel on the software device or of NVRTC, that could not. */
+/* A line on the terminal that shows the current work. A thread draws it, because the work is often one long
+ * call, of a kernel on the software device or of NVRTC, during which nothing else could draw it. */
 #include "cli.h"
 
 #include <pthread.h>
@@ -9,18 +9,18 @@
 #include <time.h>
 #include <unistd.h>
 
-static const double silence = 2, interval = 0.2; /* seconds: before the line shows, between two of it */
+static const double silence = 2, interval = 0.2; /* seconds until the line shows, and between two updates */
 
-/* A process has one terminal, and one line on it. */
+/* A process has one terminal, so it has one line. */
 static struct line {
-    pthread_mutex_t lock; /* guards what follows, and stderr while the line may show */
+    pthread_mutex_t lock; /* guards the members below, and stderr while the line may show */
     pthread_cond_t change;
     pthread_t thread;
     bool running, visible;
     const char *what;
     char detail[96], step[96];
-    double fraction;       /* that is done; 0: not known */
-    double started, since; /* the work; what is said of it now */
+    double fraction;       /* part of the work that is done; 0: not known */
+    double started, since; /* when the work began; when `fraction` was set */
 } line = {.lock = PTHREAD_MUTEX_INITIALIZER, .change = PTHREAD_COND_INITIALIZER};
 
 static double seconds_on(clockid_t clock)
@@ -35,7 +35,7 @@ double cli_seconds(void)
     return seconds_on(CLOCK_MONOTONIC);
 }
 
-/* The clock that conditions wait by. */
+/* The clock that condition variables use. */
 static double now(void)
 {
     return seconds_on(CLOCK_REALTIME);
@@ -47,7 +47,7 @@ static size_t columns(void)
     return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
 }
 
-/* Under the lock, as all that follows until "calls". */
+/* The lock is held in all functions from here to "calls". */
 static void erase(void)
 {
     if (line.visible)
@@ -55,7 +55,7 @@ static void erase(void)
     line.visible = false;
 }
 
-/* A longer line than the terminal is wide could not be erased. */
+/* Cuts the line at the width of the terminal, because a longer line could not be erased. */
 static void draw(double t)
 {
     char text[320], time[64];

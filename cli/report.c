@@ -14,7 +14,7 @@
 
 /* ----------------------------------------------------------------- errors */
 
-static const char misuse[] = "usage"; /* a stage */
+static const char misuse[] = "usage"; /* the stage of an error that is wrong usage */
 
 static int exit_status(const error *err)
 {
@@ -38,8 +38,8 @@ struct cli_shown cli_show(const char *text)
     return shown;
 }
 
-/* `xq SUBCOMMAND: [FILE:LINE: ]what, and what would be valid`; the place only where the message does
- * not name it already. */
+/* Prints `xq SUBCOMMAND: [FILE:LINE: ]what, and what would be valid`. The place is printed only where the
+ * message does not name it already. */
 static void print_error(const char *subcommand, const char *message, const char *file, int line,
                         const char *field)
 {
@@ -57,7 +57,7 @@ static void print_error(const char *subcommand, const char *message, const char 
     cli_progress_resume();
 }
 
-/* A compiler's log has lines and tabs, and is wanted whole. */
+/* Prints a compiler's log whole, with its lines and tabs. */
 static void print_log(const struct cli_common *common, const char *log)
 {
     if (!common || !common->verbose || !log || !*log)
@@ -71,14 +71,15 @@ static void print_log(const struct cli_common *common, const char *log)
         fputc('\n', stderr);
 }
 
-/* A fault of the model is the config.json's that it came from. */
+/* The file to blame for an error. A fault of the model is blamed on the config.json that the model came
+ * from. */
 static const char *file_of(const struct cli_common *common, const error *err)
 {
     bool of_model = common && !err->file[0] && strncmp(err->field, "model.", 6) == 0;
     return of_model ? common->model_file : err->file;
 }
 
-/* An error of a field of the library's options, as one of the option of the command line that sets it. */
+/* Replaces the name of a field of the library's options by the command-line option that sets it. */
 static void name_option(const char *field, const char *option, struct cli_shown *message)
 {
     size_t length = strlen(field);
@@ -144,10 +145,10 @@ static xq_status file_error(const char *path, const char *what, error *err)
     return error_at(err, path, 0);
 }
 
-/* Larger than any spec or config.json. A device that never ends, as /dev/zero, stops there. */
+/* This is larger than any spec or config.json. Reading an endless device such as /dev/zero stops here. */
 enum { MOST_TEXT = 64 << 20 };
 
-/* Closes the file. */
+/* Reads the rest of a file, and closes it. */
 static xq_status read_whole(FILE *f, const char *path, char **text, size_t *size, error *err)
 {
     struct stat st;
@@ -193,12 +194,12 @@ xq_status cli_read_file(const char *path, char **text, size_t *size, error *err)
     return f ? read_whole(f, path, text, size, err) : file_error(path, "open", err);
 }
 
-/* The stream as it was given: its name in /dev would be opened anew, which shows an end of file where the
- * caller closed it (cli_open_standard_streams), and fails where it is a socket. */
+/* Reads the stream as it was given. Its name in /dev would be opened anew, which shows an end of file where
+ * the caller closed the stream (cli_open_standard_streams), and fails where it is a socket. */
 xq_status cli_read_stdin(char **text, size_t *size, error *err)
 {
     struct stat st;
-    if (fstat(STDIN_FILENO, &st) == 0 && S_ISLNK(st.st_mode)) /* as files_reason finds it */
+    if (fstat(STDIN_FILENO, &st) == 0 && S_ISLNK(st.st_mode)) /* a closed stream, as in files_reason */
         return error_set(err, XQ_ERROR_IO, "file", "cannot read standard input: this stream is closed");
     int fd = dup(STDIN_FILENO);
     FILE *f = fd < 0 ? NULL : fdopen(fd, "rb");

@@ -1,4 +1,4 @@
-/* xq run: attention layers on tensors of a safetensors file. */
+/* xq run: computes attention layers on tensors of a safetensors file. */
 #include "run.h"
 #include "../runtime/launch/shape.h"
 
@@ -43,7 +43,7 @@ static void release(struct run *r)
     xq_context_destroy(r->context);
 }
 
-/* A KV cache has nothing of what describes a quantized one. */
+/* A KV cache takes none of the options that describe a quantized cache. */
 static int check_kv(const cli_command *command)
 {
     static const char *const quantized[] = {
@@ -73,7 +73,7 @@ static int check_usage(const cli_command *command, const struct run_options *o)
     return status == CLI_OK ? cli_needs_model(command) : status;
 }
 
-/* Before any work: what cannot be written is an error at once. */
+/* Begins outputs before any work, so that a path that cannot be written is an error at once. */
 static xq_status begin_outputs(struct run *r, error *err)
 {
     const struct run_options *o = r->o;

@@ -1,5 +1,5 @@
-/* xq run in parts: options (run.c), layers from the input file (run_input.c), the device's work
- * (run_compute.c), what --dump-cache adds (run_dump.c), and the output (run_output.c). */
+/* The parts of xq run: options (run.c), layers from the input file (run_input.c), the device's work
+ * (run_compute.c), the tensors of --dump-cache (run_dump.c), and the output (run_output.c). */
 #ifndef CLI_RUN_H
 #define CLI_RUN_H
 
@@ -13,30 +13,29 @@ struct run_options {
     struct cli_spec spec;
     const char *input, *output, *prepared;
     bool fused, unfused, fp16_kv, fp8_kv, dump;
-    int64_t layer; /* read this one, as if it were alone; -1: all */
+    int64_t layer; /* the one layer to read, as if it were alone; -1: all */
     int64_t base_layer, chunk;
     bool base_given;
     struct cli_list layers;
 };
 
-/* A tensor to write, its data owned. */
+/* A tensor to write, which owns its data. */
 struct run_tensor {
     tensor t;
     char name[32];
     void *data;
 };
-enum { RUN_MOST_TENSORS = 7 }; /* o, lse, two caches, two or three matrices */
+enum { RUN_MOST_TENSORS = 7 }; /* o, lse, up to two caches and two matrices, and one to spare */
 
 struct run_layer {
     int number;
-    char suffix[16]; /* behind the names of its tensors in the file, e.g. ".3" */
-    char *spec;      /* as given: the plan completes it for its device */
+    char suffix[16]; /* suffix of the names of its tensors in the file, e.g. ".3" */
+    char *spec;      /* not completed: the plan completes it for its device */
     struct cli_traits traits;
     int64_t tokens, queries;
-    /* Loaded for as long as the layer is worked on: */
+    /* Loaded only while the layer is worked on: */
     layer_weights weights;
-    float k_scale, v_scale; /* of an fp8 KV cache */
-    uint16_t *x, *q;        /* of the spec's dtype */
+    uint16_t *x, *q; /* in the spec's dtype */
     /* Results: */
     struct run_tensor out[RUN_MOST_TENSORS];
     int out_count;
@@ -48,12 +47,12 @@ struct run {
     xq_context *context;
     gen *generator;
     safetensors *file;
-    model *source;          /* of weights that the file lacks: where --model is a directory */
-    prepared_file *factors; /* of --prepared; NULL: they are made here */
-    char *spec;             /* as given */
+    model *source;          /* source of weights that the file lacks, where --model is a directory */
+    prepared_file *factors; /* from --prepared; NULL: factors are made here */
+    char *spec;             /* as given, not completed */
     struct run_layer *layers;
     int layer_count;
-    bool numbered; /* outputs have suffixes too */
+    bool numbered; /* the outputs have suffixes too */
     publication *output;
     driver driver;
     struct cli_progress progress;
@@ -67,14 +66,14 @@ static inline xq_implementation run_implementation(const struct run_options *o)
 /* Opens the file and finds its layers, their specs and sizes; checks names and shapes of all tensors. */
 xq_status run_input_open(struct run *r, error *err);
 
-/* A layer's tensors, and the factors made of them; until run_layer_unload. */
+/* Loads a layer's tensors, and makes its factors. They stay until run_layer_unload. */
 xq_status run_layer_load(const struct run *r, struct run_layer *l, error *err);
 void run_layer_unload(struct run_layer *l);
 
-/* All layers in order: append, accumulate, attend; results into their `out`. */
+/* Runs all layers in order: append, accumulate, attend. The results go into their `out`. */
 xq_status run_compute(struct run *r, error *err);
 
-/* The next result of a layer: `data` becomes its own. */
+/* Adds a result to a layer, which takes `data`. */
 void run_add(struct run_layer *l, const char *name, tensor_type type, int rank, const int64_t *shape,
              void *data);
 
@@ -84,7 +83,8 @@ xq_status run_write(struct run *r, error *err);
 /* Writes the JSON that --json asks for, and prints a line about the output. */
 xq_status run_report(const struct run *r, error *err);
 
-/* What the kernels computed with: the cache as they see it, and the matrices as they are packed. */
+/* Adds the values that the kernels computed with: the cache as they see it, and the matrices as they are
+ * packed. */
 xq_status run_dump(struct run *r, struct run_layer *l, int index, error *err);
 
 #endif

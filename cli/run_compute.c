@@ -1,4 +1,4 @@
-/* The device's work of xq run. */
+/* The work of xq run on the device. */
 #include "../runtime/launch/last_error.h"
 #include "run.h"
 
@@ -18,7 +18,7 @@ static xq_status append(struct run *r, const struct run_layer *l, int index)
     return status;
 }
 
-/* Queries of one call: the next `count` from `begin` on, each at the position of its token. */
+/* Attends with `count` queries from `begin` on, each at the position of its token. */
 static xq_status attend_chunk(struct run *r, const struct run_layer *l, int index, int64_t begin,
                               int64_t count, uint16_t *out, float *lse)
 {
@@ -105,7 +105,7 @@ static xq_status open_driver(struct run *r, error *err)
     return XQ_OK;
 }
 
-/* Parameters of the kernels that will run; those of others have no effect. */
+/* Checks that --set tunes only kernels that will run, because other parameters have no effect. */
 static xq_status check_tuning(const struct run *r, error *err)
 {
     const xq_implementation implementation = run_implementation(r->o);

@@ -1,4 +1,4 @@
-/* xq run --dump-cache. */
+/* xq run --dump-cache: adds the cache and the matrices to the results. */
 #include "../autotune/reference/reference.h"
 #include "../autotune/reference/seen.h"
 #include "../prepare/factor.h"
@@ -14,7 +14,8 @@ static xq_status no_memory(error *err)
     return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
 }
 
-/* Rows of `latents` matrices side by side, each stored `stored` columns wide → without the padding. */
+/* Removes the padding of rows that consist of `latents` matrices side by side, each stored `stored` columns
+ * wide. */
 static uint16_t *unpadded(const uint16_t *rows, int64_t count, int latents, int stored, int rank)
 {
     size_t from = (size_t)latents * (size_t)stored, to = (size_t)latents * (size_t)rank;
@@ -39,7 +40,7 @@ static xq_status add_stream(struct run_layer *l, const char *name, const uint16_
     return XQ_OK;
 }
 
-/* x·U as cached → x_hat, in the model's own coordinates. */
+/* Adds x_hat in the model's own coordinates. The cache holds x·U. */
 static xq_status add_turned_back(struct run_layer *l, const uint16_t *rows, error *err)
 {
     const int d = l->traits.shape.hidden_size;
@@ -93,7 +94,8 @@ static xq_status add_cache(struct run *r, struct run_layer *l, int index, error 
 
 /* ---------------------------------------------------------------- weights */
 
-/* As the kernels see them: 16-bit types hold that; the scales of 8-bit ones need f32. */
+/* Adds a matrix as the kernels see it. Its values fit into its type where that has 16 bits. With 8-bit
+ * types the scales need f32. */
 static xq_status add_matrix(struct run *r, struct run_layer *l, int index, const char *name, const float *w,
                             int rows, int cols, error *err)
 {
@@ -102,7 +104,7 @@ static xq_status add_matrix(struct run *r, struct run_layer *l, int index, const
     size_t count = (size_t)rows * (size_t)cols;
     double *seen = malloc(sizeof *seen * count);
     float *data = malloc(sizeof *data * count);
-    uint16_t *halves = (void *)data; /* of 16-bit types: half of it */
+    uint16_t *halves = (void *)data; /* for 16-bit types, which use half of the memory */
     rounding_type type;
     if (!seen || !data)
         no_memory(err);
@@ -129,7 +131,8 @@ static xq_status add_matrix(struct run *r, struct run_layer *l, int index, const
     return err->status;
 }
 
-/* U times a factor as the kernels see it: what multiplies x_hat, under the model's name for it. */
+/* Adds U times a factor as the kernels see it. The product is the matrix that x_hat is multiplied by, and
+ * has the model's name for it. */
 static xq_status add_unrotated(struct run *r, struct run_layer *l, int index, const char *name,
                                const char *source, const float *a, error *err)
 {

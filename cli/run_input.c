@@ -1,4 +1,4 @@
-/* The layers of xq run, from a safetensors file. */
+/* Reads the layers of xq run from a safetensors file. */
 #include "../prepare/layer_factor.h"
 #include "../runtime/base/half.h"
 #include "../runtime/launch/shape.h"
@@ -20,7 +20,8 @@ static bool cross_layer(const struct run *r)
     return chosen.cross_layer && !shape_is_kv(run_implementation(r->o));
 }
 
-/* Those of --layers; else --layer, or the tensors without a number, or else all that the file has. */
+/* The layers of --layers. Without it, the layer of --layer, or the tensors without a number, or else all
+ * layers of the file. */
 static xq_status choose_numbers(struct run *r, int **numbers, int *count, error *err)
 {
     const struct run_options *o = r->o;
@@ -46,7 +47,7 @@ static xq_status choose_numbers(struct run *r, int **numbers, int *count, error 
     return XQ_OK;
 }
 
-/* A delta needs the layers before it, down to the base. */
+/* A cross-layer cache needs every layer from the base on. */
 static xq_status check_chain(const struct run *r, const int *numbers, int count, error *err)
 {
     const char *file = r->o->input;
@@ -92,7 +93,7 @@ static xq_status find_part(const struct run *r, const struct run_layer *l, const
     return find(r, l, part->name, vector ? 1 : 2, shape + vector, out, err);
 }
 
-/* Whether a layer's weights come from the model directory: those of a file stand before it. */
+/* Whether a layer's weights come from the model directory. Weights in the input file take precedence. */
 static bool from_model(const struct run *r, const struct run_layer *l)
 {
     char full[64];
@@ -147,7 +148,8 @@ static xq_status read_spec(const struct run *r, struct run_layer *l, bool many, 
     return cli_traits_read(r->generator, l->spec, &l->traits, err);
 }
 
-/* How many queries there are, which the spec says, only its shapes can tell. */
+/* The spec depends on the number of queries, which only the shapes of the tensors tell. So a layer with
+ * many queries reads its spec twice. */
 static xq_status open_layer(struct run *r, struct run_layer *l, int number, error *err)
 {
     l->number = number;
@@ -165,7 +167,7 @@ static xq_status open_layer(struct run *r, struct run_layer *l, int number, erro
     return read_spec(r, l, true, err);
 }
 
-/* Options that no layer has a use for. */
+/* Refuses options that no layer has a use for. */
 static xq_status refuse_useless(const struct run *r, error *err)
 {
     const layer_shape *last = &r->layers[r->layer_count - 1].traits.shape;
@@ -205,7 +207,7 @@ xq_status run_input_open(struct run *r, error *err)
 
 /* ---------------------------------------------------------------- loading */
 
-/* The values in the spec's dtype; those that it cannot hold are refused. */
+/* Converts values to the spec's dtype, and refuses values that it cannot hold. */
 static xq_status read_activations(const tensor *t, bool bfloat, uint16_t **out, error *err)
 {
     float *values;

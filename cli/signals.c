@@ -56,9 +56,9 @@ void cli_signals_start(void (*clean_up)(int))
     if (pthread_create(&thread, NULL, wait_for_signals, NULL) == 0)
         pthread_detach(thread);
     else
-        pthread_sigmask(SIG_UNBLOCK, &waited, NULL); /* they end the process, which leaves its traces */
+        pthread_sigmask(SIG_UNBLOCK, &waited, NULL); /* signals then leave temporary files */
     if (!is_ignored(SIGPIPE))
-        signal(SIGPIPE, end_process); /* it belongs to the thread that wrote: no other can wait for it */
+        signal(SIGPIPE, end_process); /* the thread that wrote gets it; no other can wait for it */
 }
 
 void cli_signals_on_interrupt(void (*interrupt)(void))

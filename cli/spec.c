@@ -1,5 +1,5 @@
-/* The spec that the options describe: the choices of a --spec file, a --model instead of its own, and the
- * other options as overrides on top. */
+/* Builds the spec that the options describe: the choices of a --spec file, the model of --model in place of
+ * the file's, and the other options as overrides on top. */
 #include "../gen/json.h"
 #include "choices.h"
 #include "cli.h"
@@ -17,8 +17,8 @@ static xq_status no_memory(error *err)
 
 /* ----------------------------------------------------------------- options */
 
-/* Infinity, which a number like 1e400 is, printed as a number that is read as infinity again: the generator
- * names the valid values. cJSON would print null. */
+/* Makes an infinite number, such as 1e400, print as a number that is read as infinity again, so that the
+ * generator can name the valid values. cJSON would print null. */
 static bool keep_infinity(cJSON *value)
 {
     if (cJSON_IsNumber(value) && isinf(value->valuedouble)) {
@@ -32,7 +32,7 @@ static bool keep_infinity(cJSON *value)
     return true;
 }
 
-/* The JSON text of an option; `option` names it in errors. */
+/* Parses the JSON text of an option; `option` names it in errors. */
 static xq_status parse(const char *text, const char *option, cJSON **value, error *err)
 {
     *value = json_parse(text, strlen(text), option, JSON_STRICT, XQ_ERROR_ARGUMENT, err);
@@ -44,7 +44,7 @@ static xq_status parse(const char *text, const char *option, cJSON **value, erro
     return err->status;
 }
 
-/* Whether the text is a number, also one that no value can be: JSON's parser refuses some. */
+/* Whether the text is a number, even one that JSON's parser refuses because no value can hold it. */
 static bool is_number(const char *text)
 {
     double number;
@@ -52,7 +52,8 @@ static bool is_number(const char *text)
     return cli_read_number(text, &number, &rest) && !*rest;
 }
 
-/* A number where the text is one; else the text, which the generator refuses with the valid values. */
+/* A number where the text is one. Otherwise the text itself, which the generator refuses with a list of the
+ * valid values. */
 static cJSON *number_or_text(const char *text)
 {
     error ignored = ERROR_INIT;
@@ -93,13 +94,14 @@ static xq_status add_values(cJSON *overrides, const struct cli_spec *s, error *e
     return XQ_OK;
 }
 
-/* A number that is not whole, or infinite, would be an error of a member that was not given. */
+/* Whether a value is a whole, finite number. The generator's error for any other number would name a member
+ * that was not given. */
 static bool is_whole(const cJSON *value)
 {
     return cJSON_IsNumber(value) && value->valuedouble == floor(value->valuedouble);
 }
 
-/* The numbers for keys and for values of an option: "512" or "512,256". */
+/* The numbers of an option for keys and for values: "512" for both, or "512,256". */
 static xq_status read_pair(const char *option, const char *text, cJSON **k, cJSON **v, error *err)
 {
     char first[64];
@@ -113,8 +115,7 @@ static xq_status read_pair(const char *option, const char *text, cJSON **k, cJSO
                      option, text);
 }
 
-/* Overrides members with the numbers of an option: key_k with that for keys, and key_v, unless it is NULL,
- * with that for values. */
+/* Overrides key_k with the number for keys and, unless key_v is NULL, key_v with the number for values. */
 static xq_status add_pair(cJSON *overrides, const char *option, const char *text, const char *key_k,
                           const char *key_v, error *err)
 {
@@ -132,7 +133,8 @@ static xq_status add_pair(cJSON *overrides, const char *option, const char *text
     return err->status;
 }
 
-/* --groups N is for keys and values. What a spec's `groups` says has no meaning beside it. */
+/* --groups N sets the groups of keys and of values. It removes the spec's `groups`, which has no meaning
+ * beside these two. */
 static xq_status add_groups(cJSON *overrides, const char *groups, error *err)
 {
     if (!groups)
@@ -160,10 +162,11 @@ static xq_status add_flags(cJSON *overrides, const struct cli_spec *s, error *er
     return XQ_OK;
 }
 
-/* Nested objects of overrides: as many as the generator reads (gen/json.h). */
+/* The generator reads as many levels of nested objects (gen/json.h). */
 enum { MOST_LEVELS = 32 };
 
-/* The key before the equals sign, of names with points between; false: there is none. */
+/* Reads the key before the equals sign: names with points between them. Returns false where there is
+ * none. */
 static bool read_key(const char *set, char *key, size_t size)
 {
     const char *equals = strchr(set, '=');
@@ -183,7 +186,7 @@ bool cli_spec_sets(const struct cli_spec *spec, const char *key)
     return false;
 }
 
-/* A word as a shell hands it on, without the quotes that make it a JSON text. */
+/* Whether a text is a word whose quotes, which would make it JSON, the shell may have removed. */
 static bool is_bare_word(const char *text)
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
@@ -208,7 +211,8 @@ static int levels_of_key(const char *key)
     return levels;
 }
 
-/* XQ_ERROR_ARGUMENT where it contradicts another option; XQ_ERROR_SPEC where it is malformed itself. */
+/* Adds one --set. Errors: XQ_ERROR_ARGUMENT where it contradicts another option; XQ_ERROR_SPEC where it is
+ * malformed. */
 static xq_status add_set(cJSON *overrides, const char *set, error *err)
 {
     char key[256], option[300];
@@ -243,7 +247,7 @@ static xq_status add_set(cJSON *overrides, const char *set, error *err)
     return err->status;
 }
 
-/* All but --rank, which depends on the method. */
+/* Adds all options but --rank, which depends on the method. */
 static xq_status add_options(cJSON *overrides, const struct cli_spec *s, error *err)
 {
     if (add_values(overrides, s, err) != XQ_OK || add_groups(overrides, s->groups, err) != XQ_OK ||
@@ -254,8 +258,8 @@ static xq_status add_options(cJSON *overrides, const struct cli_spec *s, error *
     return err->status;
 }
 
-/* Whether the overrides have a member of this name, of the spec or of its model or cache. An object for
- * `model` changes members of the model, and is none itself. */
+/* Whether the overrides have a member of this name in the spec, its model or its cache. An object for
+ * `model` changes members of the model, and does not count as the member `model`. */
 static bool overrides_have(const cJSON *overrides, const char *name)
 {
     const cJSON *model = cJSON_GetObjectItemCaseSensitive(overrides, "model"),
@@ -274,7 +278,7 @@ static const char *member_of(const char *option, char *name, size_t size)
     return name;
 }
 
-/* What --set gives, in one object. Caller deletes. */
+/* All values of --set in one object. Caller deletes. */
 static cJSON *all_set(const struct cli_spec *spec, error *err)
 {
     cJSON *overrides = cJSON_CreateObject();
@@ -286,7 +290,7 @@ static cJSON *all_set(const struct cli_spec *spec, error *err)
 bool cli_spec_sets_option(const struct cli_spec *spec, const char *option)
 {
     char name[64];
-    error ignored = ERROR_INIT; /* cli_spec_check reports what is wrong */
+    error ignored = ERROR_INIT; /* cli_spec_check reports errors */
     cJSON *overrides = all_set(spec, &ignored);
     bool sets = overrides_have(overrides, member_of(option, name, sizeof name));
     cJSON_Delete(overrides);
@@ -322,7 +326,7 @@ xq_status cli_spec_check_tuning(const struct cli_spec *spec, const char *const *
     return err->status;
 }
 
-/* --set must not give what the command leaves out as an option. */
+/* --set must not give a member whose option the command does not take. */
 static xq_status check_unused(const cli_command *command, const cJSON *overrides, error *err)
 {
     char name[64];
@@ -359,7 +363,7 @@ int cli_spec_check(const cli_command *command)
     return status;
 }
 
-/* --rank N is for both latents, but for the method that has one. */
+/* --rank N sets the rank of both latents, or the only rank of a method that has one latent. */
 static xq_status add_rank(cJSON *overrides, const char *rank, const char *spec_json, error *err)
 {
     struct cli_choices chosen;
@@ -386,7 +390,7 @@ static xq_status read_json_file(const char *path, const char *name, xq_status ma
     return json_refuse_nul(*text, size, name, malformed, err);
 }
 
-/* config.json → the `model` object. */
+/* Converts a config.json to the `model` object. */
 static xq_status model_from_file(gen *g, const char *path, char **model, error *err)
 {
     char *text = NULL;
@@ -396,7 +400,7 @@ static xq_status model_from_file(gen *g, const char *path, char **model, error *
     return err->status;
 }
 
-/* What is meant as a path, and not as a preset's name. */
+/* Whether a name is meant as a path, and not as the name of a preset. */
 static bool names_path(const char *name)
 {
     return strchr(name, '/') || *name == '.' || *name == '~' || ends_with(name, ".json");
@@ -423,7 +427,7 @@ bool cli_find_model_file(const char *model, struct cli_common *common)
     return *common->model_file;
 }
 
-/* --model: a directory with a config.json, such a file, or else the name of a preset. */
+/* Reads the value of --model: a directory with a config.json, such a file, or else the name of a preset. */
 static xq_status read_model(gen *g, const char *name, char **model, error *err)
 {
     struct cli_common found;
@@ -455,7 +459,7 @@ static xq_status read_spec(const struct cli_spec *s, char **text, error *err)
     return *text ? XQ_OK : no_memory(err);
 }
 
-/* The spec of a file with all options but --rank on top. */
+/* The spec of the file with all options but --rank on top. */
 static xq_status apply_options(gen *g, const struct cli_spec *s, char **json, error *err)
 {
     char *text = NULL, *model = NULL, *overrides_text = NULL;

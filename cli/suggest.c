@@ -1,4 +1,4 @@
-/* What a word was probably meant to be. */
+/* Suggests the word that a mistyped word was meant to be. */
 #include "cli.h"
 
 #include <string.h>
@@ -10,7 +10,7 @@ static int smaller(int a, int b)
     return a < b ? a : b;
 }
 
-/* Edits that turn a into b: insertions, deletions, replacements, and neighbours that are swapped. */
+/* The number of edits that turn a into b: insertions, deletions, replacements, and swaps of neighbours. */
 static int distance(const char *a, const char *b)
 {
     int rows[3][LONGEST + 1], n = (int)strlen(a), m = (int)strlen(b);
@@ -40,7 +40,7 @@ static int common_prefix(const char *a, const char *b)
     return n;
 }
 
-/* "--dump" for "--dump-cache", "--out-dir" for "--out". */
+/* Whether one word begins the other: "--dump" for "--dump-cache", "--out-dir" for "--out". */
 static bool is_beginning(const char *given, const char *name)
 {
     int same = common_prefix(given, name);
@@ -52,7 +52,7 @@ const char *cli_nearest(const char *given, const void *names, size_t stride, int
     const char *nearest = NULL, *word = given + strspn(given, "-");
     if (strlen(word) > 63) /* longer than any name */
         return NULL;
-    int best = ((int)strlen(word) + 1) / 3, prefix = -1; /* farther than this is no typing mistake */
+    int best = ((int)strlen(word) + 1) / 3, prefix = -1; /* more edits are no typing mistake */
     for (int i = 0; i < count; i++) {
         const char *name = *(const char *const *)((const char *)names + (size_t)i * stride);
         const char *bare = name + strspn(name, "-");

@@ -5,13 +5,13 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* One stream of random numbers for each purpose and number. */
+/* Each purpose and number has its own stream of random numbers. */
 static random_stream stream(uint64_t seed, uint64_t purpose, int which)
 {
     return random_begin(seed, purpose << 32 | (uint32_t)which);
 }
 
-/* Channel c's own numbers are the same for every sequence: they belong to the model. */
+/* The size and mean of channel c are the same for every sequence, because they belong to the model. */
 void synthetic_activations(uint64_t seed, int sequence, int64_t tokens, int width, float *x)
 {
     random_stream model = stream(seed, 2, 0), text = stream(seed, 3, sequence);
@@ -23,7 +23,7 @@ void synthetic_activations(uint64_t seed, int sequence, int64_t tokens, int widt
         }
         double drift = random_normal(&text);
         for (int64_t t = 0; t < tokens; t++) {
-            drift = 0.6 * drift + 0.8 * random_normal(&text); /* variance stays 1 */
+            drift = 0.6 * drift + 0.8 * random_normal(&text); /* the variance stays 1 */
             x[(size_t)t * (size_t)width + (size_t)c] = (float)(mean + size * drift);
         }
     }

@@ -1,11 +1,11 @@
 /* Random projections with a decaying spectrum, drawn together with the factors of a cache method, so that
- * nothing need be decomposed:
+ * nothing has to be decomposed:
  *
  *   W = V·S·B     V [d, inner], B [inner, cols] orthogonal, S diagonal and falling as (i + 1)^-1/2
  *
- * of each group of columns; method latent-cl: of [Wk | Wv]. V and B are parts of products of an order,
- * signs and R (prepare/rotation.h), which a row passes through in n·log n operations. What a method takes
- * of W follows, U·A being W (truncated to the rank):
+ * This holds for each group of columns of W; for method latent-cl, W is [Wk | Wv]. V and B are parts of
+ * products of a permutation, signs and R (prepare/rotation.h), which are applied to a row in n·log n
+ * operations. The factors of each method follow from it; U·A is W, truncated to the rank:
  *
  *   latent        U = V, A = S·B, in the coordinates of factor_spread
  *   latent-cl     U = V·R
@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STRIP = 16 }; /* rows that are worked on together */
+enum { STRIP = 16 }; /* rows that are computed together */
 
 static xq_status no_memory(error *err)
 {
@@ -29,7 +29,7 @@ static xq_status no_memory(error *err)
 
 /* ---------------------------------------------------------------- orthogonal matrices */
 
-/* T [n, n]: entry i of x becomes sign i times entry order[i], and R follows. */
+/* T [n, n]: entry i of x becomes sign[i] times entry order[i] of x, and then R is applied. */
 struct turn {
     int n;
     int32_t *order;
@@ -72,11 +72,12 @@ static xq_status turn_rows(const struct turn *t, const double *x, int count, dou
 struct block {
     struct turn right; /* B: its first `inner` rows */
     int d, inner;
-    int32_t *column; /* [inner]: where column k of V is among those of a turn */
-    double *s;       /* [inner]: S, so large that x·W is about as large as x */
+    int32_t *column; /* [inner]: the column of the turn that is column k of V */
+    double *s;       /* [inner]: the diagonal of S, scaled so that x·W is about as large as x */
 };
 
-/* Columns of V: `first`, and the next ones forwards or backwards, modulo d. */
+/* The block's columns of V are column `first` of the turn and the next ones, forwards or backwards, modulo
+ * d. */
 static bool block_create(struct block *b, uint64_t seed, uint64_t number, int d, int cols, int64_t first,
                          bool backwards)
 {
@@ -103,7 +104,7 @@ static void block_free(struct block *b)
     free(b->s);
 }
 
-/* Rows of the turn that V is part of, and what is made of them. */
+/* Memory for rows of the turn that V is part of, and for products of these rows. */
 struct room {
     double *unit, *v, *left, *right; /* [STRIP, most] each */
 };
@@ -125,7 +126,7 @@ static void store(const double *rows, int count, int cols, float *to, int stride
             to[(size_t)r * (size_t)stride + (size_t)c] = (float)rows[(size_t)r * (size_t)cols + (size_t)c];
 }
 
-/* unit [count, n]: rows first .. of the identity. */
+/* unit [count, n] = the rows of the identity from `first` on. */
 static void unit_rows(double *unit, int first, int count, int n)
 {
     memset(unit, 0, sizeof *unit * (size_t)count * (size_t)n);
@@ -133,7 +134,7 @@ static void unit_rows(double *unit, int first, int count, int n)
         unit[(size_t)r * (size_t)n + (size_t)(first + r)] = 1;
 }
 
-/* to [count, cols] = v·S·B for rows v [count, d] in the columns of the turn. */
+/* to [count, cols] = v·S·B for rows v [count, d], which have the columns of the turn. */
 static xq_status times_block(const struct block *b, struct room *m, const double *v, int count, float *to,
                              int stride, error *err)
 {
@@ -153,7 +154,7 @@ static int strip_rows(int first, int all)
     return all - first < STRIP ? all - first : STRIP;
 }
 
-/* m->v: rows first .. of the turn. */
+/* m->v = the rows of the turn from `first` on. */
 static xq_status take_rows(const struct turn *t, struct room *m, int first, int count, error *err)
 {
     unit_rows(m->unit, first, count, t->n);
@@ -162,7 +163,7 @@ static xq_status take_rows(const struct turn *t, struct room *m, int first, int 
 
 /* ---------------------------------------------------------------- method latent */
 
-/* a [rank, cols] = S·B, its first rows. */
+/* a [rank, cols] = the first rows of S·B. */
 static xq_status latent_a(const struct block *b, struct room *m, int rank, float *a, int stride, error *err)
 {
     for (int first = 0; first < rank && err->status == XQ_OK; first += STRIP) {
@@ -175,7 +176,7 @@ static xq_status latent_a(const struct block *b, struct room *m, int rank, float
     return err->status;
 }
 
-/* Rows of w and of u, which has the columns of V of all groups side by side. */
+/* Makes rows of w and of u. u has the columns of V of all groups side by side. */
 static xq_status latent_rows(const factor_shape *s, const struct turn *left, const struct block *blocks,
                              struct room *m, float *w, float *u, error *err)
 {
@@ -196,7 +197,7 @@ static xq_status latent_rows(const factor_shape *s, const struct turn *left, con
     return err->status;
 }
 
-/* w [d, dkv], u [d, rank], a [rank / groups, dkv]. */
+/* Draws w [d, dkv], u [d, rank], a [rank / groups, dkv]. */
 static xq_status draw_latent(uint64_t seed, uint64_t number, const factor_shape *s, float *w, float *u,
                              float *a, error *err)
 {
@@ -271,15 +272,16 @@ static xq_status draw_joint(uint64_t seed, uint64_t number, const layer_shape *s
 
 /* ---------------------------------------------------------------- methods x and x-cl */
 
-/* K and V take the columns of one turn in opposite orders: what matters most to K matters least to V. */
+/* K and V use the columns of one turn in opposite orders: the directions that matter most to K matter least
+ * to V. */
 struct pair {
     struct turn left;
     struct block k, v;
-    double *length; /* [d]: L */
+    double *length; /* [d]: the diagonal of L */
 };
 
-/* As for factors that are made of weights alone (prepare/calibration.h): all directions of x count alike,
- * and each costs a little. */
+/* Finds L as for factors that are made from weights alone (prepare/calibration.h): all directions of x
+ * count alike, and each costs a little. */
 static bool find_lengths(struct pair *p, int d)
 {
     double sum = 0;
@@ -295,7 +297,7 @@ static bool find_lengths(struct pair *p, int d)
     return p->length != NULL;
 }
 
-/* Rows first .. of wk and wv, and of u, which a turned x takes. */
+/* Makes rows of wk and wv from `first` on, and of u, which a rotated x needs. */
 static xq_status pair_rows(const layer_shape *s, const struct pair *p, struct room *m, int first, int count,
                            layer_weights *w, error *err)
 {
@@ -312,7 +314,7 @@ static xq_status pair_rows(const layer_shape *s, const struct pair *p, struct ro
     return err->status;
 }
 
-/* Rows first .. of ak and av. */
+/* Makes rows of ak and av from `first` on. */
 static xq_status pair_factors(const layer_shape *s, const struct pair *p, struct room *m, int first,
                               int count, layer_weights *w, error *err)
 {
@@ -355,7 +357,7 @@ static xq_status draw_pair(uint64_t seed, uint64_t number, const layer_shape *s,
 
 /* ---------------------------------------------------------------- a layer */
 
-/* wk, wv, and the matrices of the method; vectors are not these. */
+/* Allocates wk, wv and the matrices of the method, but no vectors. */
 static bool allocate(const layer_shape *s, layer_weights *w)
 {
     layer_part parts[2 * LAYER_MOST_PARTS];

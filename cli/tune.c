@@ -1,4 +1,5 @@
-/* xq tune: the fastest parameters of kernels on a device, for a model and for how attention is called. */
+/* xq tune: finds the fastest parameters of kernels on a device, for a model and for the sizes of attention
+ * calls. */
 #include "../autotune/measure/watch.h"
 #include "../runtime/plan/toolchain.h"
 #include "gen.h"
@@ -25,7 +26,7 @@ static void print_space(const struct tuned *job)
     tune_print_likely(job->likely);
 }
 
-/* `best` NULL: not known, and nothing is predicted. */
+/* `best` may be NULL, where the ceilings are not known; no times are predicted then. */
 static xq_status list_job(struct tuning *t, struct tuned *job, xq_context *context, const ceilings *best,
                           error *err)
 {
@@ -43,15 +44,15 @@ static xq_status list_job(struct tuning *t, struct tuned *job, xq_context *conte
     return err->status;
 }
 
-/* What would be tried, without a process and without measuring kernels. A GPU's bandwidth and matrix rate
- * are measured, for which a compiler is needed. */
+/* Lists what would be tried, without a worker process and without measuring candidates. The bandwidth and
+ * matrix rate of a GPU are measured, which needs a compiler. */
 static int dry_run(struct tuning *t, error *err)
 {
     xq_context *context = NULL;
     int status = cli_open("tune", &t->o.common, &context);
     if (status != CLI_OK)
         return status;
-    context_ignore_tables(context); /* the default is the family's own */
+    context_ignore_tables(context); /* so that the default is the family's own */
     ceilings best;
     measure_watch watch = {.waits = cli_show_waiting};
     error unknown = ERROR_INIT;
@@ -127,7 +128,7 @@ static int work(struct tuning *t, error *err)
     bool some = err->status == XQ_OK; /* a later job may have failed */
     for (int i = 0; i < t->job_count; i++)
         some = some || t->jobs[i].done;
-    some = some && *t->device.name; /* else an interrupt came before a device was opened */
+    some = some && *t->device.name; /* otherwise an interrupt came before a device was opened */
     if (some && !cli_json_to_stdout(&t->o.common))
         tune_print_results(t);
     return tune_is_interrupted() || t->failures ? CLI_BAD_INPUT : CLI_OK;
@@ -135,7 +136,7 @@ static int work(struct tuning *t, error *err)
 
 const char cli_tune_summary[] = "the fastest parameters of kernels on a device";
 
-/* Subcommands of their own. */
+/* Subcommands of xq tune. */
 const char *const cli_tune_parts[] = {"merge", "report", "export", "replay", NULL};
 
 int cli_tune(int argc, char **argv)

@@ -17,7 +17,7 @@ struct waiting {
 struct tune_ahead {
     xq_context *context;
     const char *family;
-    pthread_mutex_t lock; /* guards the three below */
+    pthread_mutex_t lock; /* guards `first`, `end` and `ending` */
     pthread_cond_t change;
     struct waiting *first, **end;
     bool ending;
@@ -39,7 +39,7 @@ static void compile(struct tune_ahead *a, const char *spec)
     error_clear(&err);
 }
 
-/* The first that waits; NULL: the end. */
+/* Takes the first spec that waits; NULL at the end. */
 static struct waiting *take(struct tune_ahead *a)
 {
     pthread_mutex_lock(&a->lock);

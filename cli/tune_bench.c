@@ -1,4 +1,4 @@
-/* A bench: one layer with its cache on a device, over which candidates of a kernel family attend. */
+/* A bench: one layer with its cache on a device, over which the candidates of a kernel family attend. */
 #include "../autotune/measure/watch.h"
 #include "../autotune/verify/verify.h"
 #include "../runtime/launch/last_error.h"
@@ -67,10 +67,10 @@ struct tune_bench {
     struct compare_scales scales;
     driver driver;
     uint64_t pages;   /* a hash of the pages that the first candidate of append wrote; 0: none yet */
-    char *layer_spec; /* of the layer, without the candidate's parameters */
+    char *layer_spec; /* spec of the layer, without the candidate's parameters */
     bool cached;      /* the driver holds the layer's tokens */
-    double bound;     /* of errors (autotune/verify/verify.h) */
-    double best;      /* seconds: the fastest that is right; 0: none yet */
+    double bound;     /* allowed error (autotune/verify/verify.h) */
+    double best;      /* seconds of the fastest candidate that is right; 0: none yet */
     struct tune_shapes *shapes;
     struct tune_ahead *ahead; /* NULL before the first candidate is expected */
 };
@@ -92,11 +92,12 @@ static xq_status open_context(struct tune_bench *b, error *err)
     if (b->job->launch && b->context->device->properties.is_sim)
         error_set(err, XQ_ERROR_ARGUMENT, "argument",
                   "--launch: has no effect on the software device, whose times are modelled");
-    context_ignore_tables(b->context); /* candidates are compared with the families' own defaults */
+    context_ignore_tables(b->context); /* candidates are compared with the family's own defaults */
     return err->status;
 }
 
-/* The layer that is attended over: the first, or the first that a cross-layer method has deltas of. */
+/* Finds the layer to attend over: the first one, or the first one that a cross-layer method stores deltas
+ * of. */
 static xq_status open_input(struct tune_bench *b, int *layer, error *err)
 {
     char *spec = NULL;
@@ -208,7 +209,7 @@ static xq_status with_parameters(struct tune_bench *b, const char *parameters, c
     return cli_spec_override(b->generator, b->layer_spec, overrides, spec, err);
 }
 
-/* Without a cache there is nowhere to compile ahead into. */
+/* Without a kernel cache, compiled kernels could not be kept until they are tried. */
 void tune_bench_expect(struct tune_bench *b, const char *parameters)
 {
     char *spec = NULL;
@@ -222,7 +223,8 @@ void tune_bench_expect(struct tune_bench *b, const char *parameters)
     error_clear(&err);
 }
 
-/* A step of a cross-layer method adds to the accumulator, so that each trial needs a cache of its own. */
+/* A step of a cross-layer method adds to the accumulator, and a step of append writes pages, so each of
+ * their trials needs a cache of its own. */
 static xq_status measure(struct tune_bench *b, struct compare_row *row, error *err)
 {
     const bool cached = b->cached && !layer_is_cross(&b->task.traits.shape) && !b->task.appends;
@@ -231,7 +233,8 @@ static xq_status measure(struct tune_bench *b, struct compare_row *row, error *e
     return err->status;
 }
 
-/* Whatever its parameters, append writes the same bytes: those of the default, which comes first. */
+/* Append writes the same bytes whatever its parameters are, so all candidates must agree with the default,
+ * which is the first one. */
 static xq_status check_pages(struct tune_bench *b, struct tune_trial *out, error *err)
 {
     const driver *d = &b->driver;
@@ -267,7 +270,7 @@ static xq_status check_shapes(struct tune_bench *b, struct tune_trial *out, erro
     return err->status;
 }
 
-/* `when`: before the sentence that says what is wrong. */
+/* `when` stands before the sentence that describes the error. */
 static void check_errors(const struct tune_bench *b, const struct compare_row *row, const char *when,
                          struct tune_trial *out)
 {
@@ -332,7 +335,7 @@ static void with_spec(struct tune_bench *b, const char *parameters,
     if (with_parameters(b, parameters, &b->task.layer_spec, &err) == XQ_OK)
         work(b, out, &err);
     if (err.status != XQ_OK) {
-        /* A fault of the device stays with its context. */
+        /* A device fault stays with its context, so the process cannot go on. */
         out->outcome = err.status == XQ_ERROR_DEVICE ? TUNE_CRASHED : TUNE_REFUSED;
         snprintf(out->reason, sizeof out->reason, "%.399s", err.message);
     }

@@ -1,4 +1,4 @@
-/* xq tune export: a table of tuned parameters out of a store of measurements (docs/tuning.md). */
+/* xq tune export: makes a table of tuned parameters from a store of measurements (docs/tuning.md). */
 #include "../autotune/search/canonical.h"
 #include "../autotune/search/share.h"
 #include "tune_kernels.h"
@@ -8,13 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The default and the best of what differs in nothing but parameters, and what a table says of them. */
+/* The best answer among questions that differ in parameters only, the default's parameters, and the result
+ * that a table would have. */
 struct pick {
-    cJSON *result;           /* without parameters and times */
-    char *key;               /* of those that choose their kernels together: the GPU, shape, family */
-    store_question question; /* its texts belong to `result` and to those below */
+    cJSON *result;           /* without parameters and times until `finish` */
+    char *key;               /* same for all picks of a GPU, shape and family, which choose together */
+    store_question question; /* its texts belong to `result` and to the members below */
     char *spec, *source, *arch, *best;
-    char *standard; /* the default's parameters */
+    char *standard; /* the parameters of the default */
     int64_t taken;
 };
 
@@ -25,7 +26,7 @@ struct export
     store *store;
     struct pick *picks;
     int count;
-    int stale, without_default, unfit; /* that are left out */
+    int stale, without_default, unfit; /* answers that are left out */
 };
 
 static xq_status no_memory(error *err)
@@ -59,7 +60,7 @@ static const char *text_of(const struct pick *p, const char *name)
     return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(p->result, name));
 }
 
-/* Keeps a row beyond the listing. */
+/* Copies a row, which is valid only during the listing. */
 static xq_status keep_row(void *user, const store_row *row, error *err)
 {
     struct export *e = user;
@@ -143,7 +144,8 @@ static xq_status find(struct export *e, const struct pick *p, const char *parame
     return err->status;
 }
 
-/* Whether a table can hold it: it is of today's kernels, and the default was measured too. */
+/* Whether a table can hold the pick: its kernels have not changed since, and the default was measured
+ * too. */
 static xq_status examine(struct export *e, struct pick *p, bool *good, error *err)
 {
     char *completed = NULL;
@@ -168,7 +170,7 @@ static xq_status examine(struct export *e, struct pick *p, bool *good, error *er
     return err->status;
 }
 
-/* Whether `a` is measured as kernels are used rather than `b`, or later. */
+/* Whether `a` is preferred to `b`: it was measured in a way that is closer to real use, or later. */
 static bool is_preferred(const struct pick *a, const struct pick *b)
 {
     const store_mode x = a->question.mode, y = b->question.mode;
@@ -184,8 +186,8 @@ static bool is_same_size(const struct pick *a, const struct pick *b)
            x.queries == y.queries;
 }
 
-/* Leaves out what a table cannot hold, and all but one of what it would look up alike: measurements with
- * another driver, compiler or version, or in another mode. */
+/* Drops picks that a table cannot hold. Of picks that a table would look up alike, it keeps one: they
+ * differ in the driver, compiler or version, or in the mode of measurement. */
 static xq_status sift(struct export *e, error *err)
 {
     int kept = 0;
@@ -212,10 +214,11 @@ static xq_status sift(struct export *e, error *err)
 
 /* --------------------------------------------------------------- choosing */
 
-/* Sizes of calls that choose their kernels together, and the kernels that are best for some of them. */
+/* Sizes of calls that choose their kernels together, and the kernels that are best for any of these
+ * sizes. */
 struct group {
     int *members, member_count;
-    const char **kernels; /* the default first */
+    const char **kernels; /* the default comes first */
     int kernel_count;
     struct share_time *times; /* [member_count][kernel_count] */
     int *chosen;
@@ -276,7 +279,7 @@ static bool is_finished(const struct pick *p)
     return cJSON_HasObjectItem(p->result, "parameters");
 }
 
-/* Whether xq would take the result: a store may hold numbers that a table may not. */
+/* Whether xq would accept the result, because a store may hold numbers that a table may not. */
 static xq_status check_result(struct export *e, const struct pick *p, bool *good, error *err)
 {
     cJSON *table = cJSON_CreateObject(), *results = cJSON_AddArrayToObject(table, "results");
@@ -332,7 +335,7 @@ static xq_status choose(struct export *e, error *err)
 
 /* ------------------------------------------------------------------ writing */
 
-/* One line a result, so that versions of a table can be compared line by line. */
+/* Each result is one line, so that versions of a table can be compared line by line. */
 static xq_status write_table(const struct export *e, publication *file, error *err)
 {
     static const char begin[] = "{\"xq_tuned\": 1, \"results\": [\n", end[] = "]}\n";

@@ -1,4 +1,4 @@
-/* The jobs of xq tune: models, and every combination of bits, sizes and families. */
+/* Makes the jobs of xq tune: one for every model and every combination of bits, sizes and families. */
 #include "choices.h"
 #include "tune_run.h"
 
@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* "90s", "10m", "2h". */
+/* Reads a time like "90s", "10m" or "2h". */
 static xq_status read_budget(struct tuning *t, error *err)
 {
     static const struct {
@@ -30,7 +30,7 @@ static xq_status read_budget(struct tuning *t, error *err)
 
 enum { MOST_BITS = 8, MOST_SHARDS = 1000 };
 
-/* "2/8": the second of eight, which counts from 0 here. */
+/* Reads a shard: "2/8" is the second of eight, which has the number 1 here. */
 static xq_status read_shard(struct tuning *t, error *err)
 {
     char first[16];
@@ -50,7 +50,8 @@ static xq_status read_shard(struct tuning *t, error *err)
                      t->shard_text, MOST_SHARDS);
 }
 
-/* A list of whole numbers; `otherwise` where the option was not given. Caller frees. */
+/* Reads a list of whole numbers. `otherwise` is the only number where the option was not given. Caller
+ * frees. */
 static int64_t *read_numbers(const struct cli_list *list, const char *option, int64_t otherwise,
                              int64_t most, int *count, error *err)
 {
@@ -101,7 +102,7 @@ static xq_status no_memory(error *err)
     return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
 }
 
-/* `name` NULL: what --model or --spec names. Takes it. */
+/* Adds a model. With `name` NULL it is the model of --model or --spec. Takes `name`. */
 static xq_status add_model(struct tuning *t, char *name, error *err)
 {
     struct tune_model *more = realloc(t->models, sizeof *more * ((size_t)t->model_count + 1));
@@ -124,8 +125,8 @@ static const char *family_of(const struct tuning *t, int index)
     return t->families.count ? t->families.items[index] : "attend";
 }
 
-/* The hash of what kernels see of a model's first layer. Errors: XQ_ERROR_UNSUPPORTED where one of the
- * families does not serve it. */
+/* The hash of what kernels depend on in a model's first layer. Errors: XQ_ERROR_UNSUPPORTED where one of
+ * the families cannot serve it. */
 static xq_status shape_of(const struct tuning *t, const struct tune_model *model, gen_hash *out, error *err)
 {
     char *spec = NULL, *completed = NULL;
@@ -142,8 +143,8 @@ static xq_status shape_of(const struct tuning *t, const struct tune_model *model
     return err->status;
 }
 
-/* Drops the last model where its kernels are those of one before it, or where no plan can be made for it.
- */
+/* Drops the last model where its kernels are those of an earlier model, or where no plan can be made for
+ * it. */
 static xq_status keep_new_shape(struct tuning *t, gen_hash *shapes, int *alike, int *unsupported,
                                 error *err)
 {
@@ -167,7 +168,7 @@ static xq_status keep_new_shape(struct tuning *t, gen_hash *shapes, int *alike, 
     return err->status;
 }
 
-/* All presets of different shapes. */
+/* Adds one preset of each shape. */
 static xq_status add_presets(struct tuning *t, error *err)
 {
     const char *presets = gen_presets(t->generator);
@@ -193,7 +194,8 @@ static xq_status add_presets(struct tuning *t, error *err)
     return err->status;
 }
 
-/* "llama-3.1-8b,qwen3-8b"; but a path may have a comma too. */
+/* Whether the text lists several models, as in "llama-3.1-8b,qwen3-8b". A path that exists may have a comma
+ * too. */
 static bool names_several(const char *model)
 {
     return model && strchr(model, ',') && access(model, F_OK) != 0;
@@ -253,7 +255,8 @@ static void free_axes(struct axes *a)
     free(a->queries);
 }
 
-/* The newest token of each sequence is appended again and again. */
+/* Refuses sizes that append cannot run. A measurement appends the newest token of each sequence again and
+ * again. */
 static xq_status check_append(const struct compare_options *o, const char *completed, error *err)
 {
     struct spec_view view;
@@ -273,7 +276,7 @@ static xq_status check_append(const struct compare_options *o, const char *compl
     return err->status;
 }
 
-/* Finds before the first job begins what the last one would fail for. */
+/* Checks a job before the first one begins, so that a later job does not fail after others have run. */
 static xq_status check_job(const struct tuning *t, const struct tune_job *job, error *err)
 {
     char *spec = NULL, *completed = NULL, *space = NULL;

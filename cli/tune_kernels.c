@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Whether a device may name its architecture like this: "sm_90". The generator knows others by its list. */
+/* Whether a device may have an architecture of this name, like "sm_90". The generator knows any other name
+ * only from its list. */
 static bool is_of_device(const char *arch)
 {
     size_t digits = strncmp(arch, "sm_", 3) == 0 ? strspn(arch + 3, "0123456789") : 0;
@@ -34,7 +35,7 @@ void tune_generators_close(struct tune_generators *g)
     g->generator = NULL;
 }
 
-/* Its choices. */
+/* The choices of the measured layer. */
 static xq_status choose_layer(gen *g, const char *spec_json, bool many, char **out, error *err)
 {
     struct cli_choices chosen;

@@ -103,7 +103,7 @@ xq_status tune_predict_recorded(cJSON *space, const cJSON *model, const struct c
     return predict_all(cJSON_GetObjectItemCaseSensitive(space, "candidates"), &gpu, load, err);
 }
 
-/* 0: there is no prediction. */
+/* The predicted time in microseconds; 0 where there is none. */
 static double predicted_us(const cJSON *candidate)
 {
     const cJSON *item =
@@ -126,8 +126,9 @@ static double value_of(const cJSON *candidate, int parameter)
     return cJSON_GetNumberValue(cJSON_GetArrayItem(parameters, parameter));
 }
 
-/* Fills one parameter's places. The candidates' values are few, so that counting those below each is quick:
- * `values` has room for one of each candidate. */
+/* Sets a parameter's place in every candidate: the number of different values that are smaller than its
+ * own. A parameter has few values, so counting them is quick. `values` has room for one value of each
+ * candidate. */
 static void set_places(const cJSON *list, int parameter, const struct tune_known *known, double *values)
 {
     const cJSON *item;

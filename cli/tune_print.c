@@ -1,4 +1,4 @@
-/* What xq tune says of its jobs: a table with what to choose, and JSON. */
+/* Reports the jobs of xq tune: a table, the parameters to choose, and JSON. */
 #include "noticed.h"
 #include "tune_model.h"
 #include "tune_run.h"
@@ -23,7 +23,7 @@ static double gain_of(const struct tuned *job)
     return job->result.default_time.median / job->result.best_time.median;
 }
 
-/* The parameters in which the best differs from the default; caller frees. */
+/* The best parameters that differ from the default; caller frees. */
 static char *difference(const struct tuned *job)
 {
     cJSON *best = cJSON_Parse(job->candidates[job->result.best].parameters);

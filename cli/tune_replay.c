@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SEEDS = 100 }; /* of the random strategy */
+enum { SEEDS = 100 }; /* seeds of the random strategy */
 
 static const int counts[] = {1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64};
 enum { COUNTS = sizeof counts / sizeof counts[0] };
 
-/* A recorded space. */
+/* A space that was measured as a whole. */
 struct recorded {
     char name[160];
     struct search_time *times;
@@ -20,7 +20,7 @@ struct recorded {
     double best; /* seconds */
 };
 
-/* How near a search came to the best: its time over the time found, 1 at most. */
+/* How near a search came to the best: the best time over the time found, at most 1. */
 struct replayed {
     double model[COUNTS], random[COUNTS], random_worst[COUNTS];
 };
@@ -77,7 +77,7 @@ static xq_status read_times(const char *path, const cJSON *job, struct recorded 
     return XQ_OK;
 }
 
-/* Predictions are made anew, by the model as it is now, from what the file says of each candidate. */
+/* Predicts times anew with today's model, from what the file states of each candidate. */
 static xq_status predict(const char *path, const cJSON *job, cJSON *space, error *err)
 {
     const cJSON *candidate;
@@ -95,7 +95,7 @@ static xq_status predict(const char *path, const cJSON *job, cJSON *space, error
     return XQ_OK;
 }
 
-/* The trials of a job as a space. */
+/* Makes a space from the trials of a job. */
 static xq_status read_known(const char *path, const cJSON *job, struct recorded *r, error *err)
 {
     const cJSON *standard = cJSON_GetObjectItemCaseSensitive(job, "default");

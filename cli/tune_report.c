@@ -1,4 +1,4 @@
-/* xq tune report: what a store of measurements says. */
+/* xq tune report: reports the contents of a store of measurements. */
 #include "tune_report.h"
 #include "tune_report_html.h"
 #include "tune_store.h"
@@ -19,14 +19,14 @@ static xq_status read_store(struct tune_report *r, const struct tune_sources *so
     return err->status;
 }
 
-/* What the command writes beside the text. */
+/* The outputs of the command beside the text. */
 struct outputs {
     const char *html; /* NULL: none */
     publication *page;
     gnuplot_version gnuplot;
 };
 
-/* Tries the outputs and gnuplot, so that they fail before the work and not after it. */
+/* Begins the outputs and looks for gnuplot, so that failures come before the work and not after it. */
 static xq_status begin(const struct tune_report *r, const struct cli_common *common, struct outputs *out,
                        error *err)
 {

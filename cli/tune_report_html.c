@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A page while it is written. */
+/* A page that is being written. */
 struct page {
     FILE *f;
     const struct tune_report *report;
@@ -17,7 +17,7 @@ struct page {
 
 /* ---------------------------------------------------------------- elements */
 
-/* Formatted text, escaped. */
+/* Writes formatted text, escaped. */
 static void text(const struct page *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void text(const struct page *p, const char *format, ...)
 {
@@ -30,7 +30,7 @@ static void text(const struct page *p, const char *format, ...)
     free(line);
 }
 
-/* Writes HTML as it is; `text` escapes. */
+/* Writes HTML unchanged; `text` escapes. */
 static void raw(const struct page *p, const char *html)
 {
     fputs(html, p->f);
@@ -87,7 +87,7 @@ static void end_table(const struct page *p)
     raw(p, "</tbody></table></div>\n");
 }
 
-/* A plot with its description; nothing where there is no plot. */
+/* Writes a plot with its description, or nothing where there is no plot. */
 static void figure(const struct page *p, const char *svg, const char *caption)
 {
     if (!svg)
@@ -102,7 +102,7 @@ static void figure(const struct page *p, const char *svg, const char *caption)
     raw(p, "</figcaption></figure>\n");
 }
 
-/* A plot of bars, of which there may be more than it shows. */
+/* Writes a plot of bars; `count` may be larger than the number of bars that it shows. */
 static void bars(const struct page *p, const char *svg, int count, const char *caption)
 {
     char whole[512];

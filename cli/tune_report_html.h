@@ -1,4 +1,4 @@
-/* The page of xq tune report: one file, with its plots inside, which needs no scripts. */
+/* The page of xq tune report: one file that contains its plots and needs no scripts. */
 #ifndef CLI_TUNE_REPORT_HTML_H
 #define CLI_TUNE_REPORT_HTML_H
 

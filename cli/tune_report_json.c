@@ -1,4 +1,4 @@
-/* xq tune report as data. */
+/* xq tune report as JSON. */
 #include "../autotune/verify/verify.h"
 #include "tune_report.h"
 

@@ -10,12 +10,12 @@
 
 /* ------------------------------------------------------------------ script */
 
-/* The script of all plots, one after the other, and the texts that its marks stand for: [0], [1], ... */
+/* The script of all plots, one after the other, and the texts that its marks [0], [1], ... stand for. */
 struct drawing {
     FILE *script;
     char **labels;
     int label_count;
-    char ***places; /* where each plot goes */
+    char ***places; /* where each finished plot is stored */
     int plot_count;
     error *err;
 };
@@ -26,7 +26,7 @@ enum { MOST_LABEL = 56, WIDTH = 860, BAR = 22 };
 #define ORANGE "#d55e00"
 #define GREY   "#8c8c8c"
 
-/* The number of a mark that stands for a text, shortened where it is long. */
+/* Adds a text, shortened where it is long, and returns the number of its mark. */
 static int mark(struct drawing *d, const char *text)
 {
     const struct cli_shown shown = cli_show(text);
@@ -61,19 +61,20 @@ static void begin_plot(struct drawing *d, char **place, int height)
             WIDTH, height);
 }
 
-/* Bars from `origin`, one below the other, each with a label at the left and its figure behind it. */
+/* A bar. Bars begin at `origin`, one below the other, each with a label at the left and its figure behind
+ * it. */
 struct bar {
     int label; /* a mark */
     double length;
     const char *color;
-    int decimals; /* of the figure */
+    int decimals; /* decimals of the figure */
 };
 
 struct bars {
     struct bar *items;
     int count;
-    double origin;    /* where they begin */
-    double reference; /* a line there; 0: none */
+    double origin;    /* where all bars begin */
+    double reference; /* draws a line at this value; 0: none */
     const char *axis;
 };
 
@@ -171,7 +172,8 @@ static void draw_sensitivity(struct drawing *d, const struct tune_report_row *ro
     free(bars);
 }
 
-/* Where a step stands: operations for a byte that it must move, and operations it makes in a second. */
+/* Writes a point of the roofline: FLOPs for each byte that the step must move, and FLOPs that it computes
+ * in each second. */
 static void write_place(FILE *f, const struct tune_report_row *row, int number, const survey_answer *a)
 {
     fprintf(f, "%.9g %.9g %d\n", row->limit.flops / row->limit.bytes, 1e-12 * row->limit.flops / a->seconds,
@@ -201,7 +203,7 @@ static void draw_roofline(struct drawing *d, const struct tune_report *r, int de
     }
     if (!count)
         return;
-    if (c->source) { /* the ridge, and both ceilings beside it */
+    if (c->source) { /* so that the plot shows the ridge, and both ceilings beside it */
         const double ridge = c->f16_flops_per_second / c->copy_bytes_per_second;
         plot_widen(&x, ridge / 2);
         plot_widen(&x, ridge * 2);
@@ -272,7 +274,8 @@ static bool begins(const char *text, const char *with)
     return strncmp(text, with, strlen(with)) == 0;
 }
 
-/* The number of the mark that a text begins with, and what follows it; -1: it begins with none. */
+/* The number of the mark that a text begins with, and the text after it; -1 where the text begins with no
+ * mark. */
 static int read_mark(const char *text, const struct drawing *d, const char **rest)
 {
     char *end = NULL;
@@ -283,7 +286,8 @@ static int read_mark(const char *text, const struct drawing *d, const char **res
     return (int)number;
 }
 
-/* Behind these stands the name of an element, which must be another one in each plot of a page. */
+/* The length of the text before the name of an element. These names must differ between the plots of a
+ * page. */
 static size_t name_before(const char *text)
 {
     static const char *const before[] = {" id='", " id=\"", "href='#", "href=\"#", "url(#"};
@@ -293,7 +297,7 @@ static size_t name_before(const char *text)
     return 0;
 }
 
-/* gnuplot's own titles name its plots by number, which tells nobody anything. */
+/* Skips gnuplot's own titles, which only number the plots. */
 static const char *behind_title(const char *text)
 {
     static const char *const names[][2] = {{"<title>", "</title>"}, {"<desc>", "</desc>"}};
@@ -305,7 +309,7 @@ static const char *behind_title(const char *text)
     return NULL;
 }
 
-/* One element <svg>, from `from` up to `end`, as it may stand in a page; caller frees. */
+/* Makes one <svg> element, from `from` up to `end`, fit into a page; caller frees. */
 static char *fit_into_page(const struct drawing *d, int number, const char *from, const char *end)
 {
     char *svg = NULL;

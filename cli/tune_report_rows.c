@@ -1,4 +1,4 @@
-/* What is reported of each contest: its default, its gain, its limit. */
+/* Makes the rows of the report: each contest with its default, its gain, its limit. */
 #include "../autotune/search/canonical.h"
 #include "layers.h"
 #include "tune_kernels.h"
@@ -9,9 +9,9 @@
 
 struct tune_report_kernel {
     int device, spec;
-    bool many; /* queries of a sequence */
+    bool many; /* several queries of each sequence */
     const char *family;
-    char *chosen, *why; /* one of them is NULL */
+    char *chosen, *why; /* exactly one of them is not NULL */
     int candidates;
     bool has_traits;
     struct cli_traits traits;
@@ -50,7 +50,7 @@ static xq_status read_default(struct tune_report_kernel *k, const char *space, e
     return err->status;
 }
 
-/* A spec that today's generator does not take is no failure of the report, which says why. */
+/* A spec that today's generator refuses does not fail the report, which states the reason. */
 static void fill_kernel(struct tune_report_kernel *k, struct tune_generators *g,
                         const struct tune_report *r)
 {
@@ -68,7 +68,8 @@ static void fill_kernel(struct tune_report_kernel *k, struct tune_generators *g,
     free(space);
 }
 
-/* That of the contest; contests of one family, spec and device share one. NULL: *err says why. */
+/* The kernel of a contest. Contests of one family, spec, device and kind of queries share a kernel. Returns
+ * NULL on an error. */
 static const struct tune_report_kernel *kernel_of(struct tune_report *r, struct tune_generators *g,
                                                   const survey_contest *c, error *err)
 {
@@ -94,7 +95,7 @@ static const struct tune_report_kernel *kernel_of(struct tune_report *r, struct 
 
 /* --------------------------------------------------------------------- rows */
 
-/* The parameters of `best` that `chosen` does not have, or has otherwise; caller frees. */
+/* The parameters of `best` that are not in `chosen`, or have another value there; caller frees. */
 static char *difference(const char *best, const char *chosen)
 {
     cJSON *changed = cJSON_Parse(best), *other = cJSON_Parse(chosen);
@@ -150,7 +151,8 @@ static xq_status fill_row(struct tune_report *r, struct tune_generators *g, int 
     return survey_reasons_make(c, 1, &row->reasons, err);
 }
 
-/* The ceilings that the run had. Where the store lacks them, a datasheet has some. */
+/* The ceilings that were stored with the measurements. Where the store has none, those of the datasheet, if
+ * there is one. */
 static void find_ceilings(const survey *s, int device, ceilings *out)
 {
     const store_device *d = &s->devices[device];

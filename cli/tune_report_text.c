@@ -1,4 +1,4 @@
-/* What xq tune report says on standard output. */
+/* Prints xq tune report on standard output. */
 #include "../autotune/verify/verify.h"
 #include "tune_report.h"
 
@@ -9,7 +9,7 @@
 
 /* -------------------------------------------------------------- sentences */
 
-/* Adds to a sentence. */
+/* Appends to a sentence. */
 static void add(struct tune_report_text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void add(struct tune_report_text *t, const char *format, ...)
 {
@@ -20,7 +20,7 @@ static void add(struct tune_report_text *t, const char *format, ...)
     va_end(args);
 }
 
-/* "2026-03-01 09:30", in UTC. */
+/* Appends a time such as "2026-03-01 09:30", in UTC. */
 static void add_time(struct tune_report_text *t, int64_t seconds)
 {
     char text[64] = "?";
@@ -124,7 +124,7 @@ static struct cell microseconds(const survey_answer *a)
     return c;
 }
 
-/* "1.440", or "1.002 ~" within the spread. */
+/* "1.440", or "1.002 ~" where the gain is within the spread. */
 static struct cell gain(const struct tune_report_row *row)
 {
     struct cell c = {"-  "};
@@ -183,7 +183,7 @@ static void print_answer(const char *label, const survey_answer *a, const char *
         printf("  %-8s %s: %s\n", label, store_outcome_names[a->outcome], cli_show(a->reason).text);
 }
 
-/* A command that is to be copied into a shell must be one word there. */
+/* The suggested option must be one word in a shell, so it is left out where it has a quote. */
 static void print_choice(const struct tune_report_row *row)
 {
     const char *family = row->contest->family;
@@ -214,7 +214,8 @@ static void print_parameters(const survey_parameters *p)
     }
 }
 
-/* Names the parameters that had one value in all measurements, and so say nothing. */
+/* Names the parameters that had the same value in all measurements, which therefore say nothing about
+ * them. */
 static void print_constant(const survey_parameters *p)
 {
     const char *before = "  one value only: ";

@@ -1,5 +1,5 @@
-/* The jobs of xq tune under way: candidates are looked up in the store or tried in a worker, and the winner
- * is verified again. */
+/* Runs the jobs of xq tune: candidates are looked up in the store or tried in a worker, and the winner is
+ * verified again. */
 #include "signals.h"
 #include "tune_model.h"
 #include "tune_run.h"
@@ -22,15 +22,15 @@ bool tune_is_interrupted(void)
     return interrupted;
 }
 
-#define CONFIRMING 0.05 /* of a job's budget, for verifying the winner again */
+#define CONFIRMING 0.05 /* share of a job's budget that is kept for verifying the winner again */
 
-/* One job under way. */
+/* One running job. */
 struct search_state {
     struct tuning *t;
     struct tuned *job;
     struct tune_worker *worker;
     struct tune_question question;
-    double longest; /* seconds that a trial took */
+    double longest; /* seconds of the longest trial so far */
 };
 
 static double time_left(const struct tuning *t)
@@ -43,8 +43,9 @@ static void show_progress(struct tuning *t, const char *detail)
     cli_progress_update(&t->progress, 1 - time_left(t) / t->budget_seconds, detail);
 }
 
-/* A trial may take ten times as long as any before it, and the first one, which also draws inputs and fills
- * the cache, as long as the budget lasts; but for waiting, which only the budget ends. */
+/* The limit of a trial. It may take a minute and ten times as long as the longest trial so far. The first
+ * trial, which also draws inputs and fills the cache, may take as long as the budget lasts. Waiting for
+ * other processes does not count, but it ends with the budget. */
 static struct tune_limit patience(const struct search_state *s)
 {
     double rest = fmax(1, time_left(s->t));
@@ -52,7 +53,8 @@ static struct tune_limit patience(const struct search_state *s)
     return (struct tune_limit){fmin(most, rest), rest};
 }
 
-/* ", best 1.44 x", how many times as fast as the default, or "" as long as nothing beats that. */
+/* ", best 1.44 x": how many times as fast as the default the best is, or "" as long as nothing is
+ * faster. */
 static void describe_best(const struct tuned *job, char *text, size_t size)
 {
     const struct tune_trial *standard = &job->candidates[job->standard].trial;
@@ -79,8 +81,9 @@ static void show_candidate(const struct search_state *s, int candidate)
     show_progress(s->t, detail);
 }
 
-/* Measures, and keeps the trial in the store; but a brief time that is not the first does not replace what
- * is there. False: interrupted, cut off by the end of the budget, or an error. */
+/* Measures a candidate, and keeps the trial in the store. A brief time of a candidate that was tried before
+ * does not replace the stored one. Returns false after an interrupt, at the end of the budget, or on an
+ * error. */
 static bool measure(struct search_state *s, const struct candidate *c, bool brief, struct tune_trial *trial,
                     error *err)
 {
@@ -97,14 +100,14 @@ static bool measure(struct search_state *s, const struct candidate *c, bool brie
            tune_store_add(s->t->store, &s->question, c->parameters, trial, err) == XQ_OK;
 }
 
-/* Whether a trial of the store is worth as much as one that is asked for. */
+/* Whether a trial from the store can stand for the trial that is asked for. */
 static bool suffices(const struct tune_trial *trial, bool brief)
 {
     return brief || trial->modelled || trial->outcome != TUNE_MEASURED || trial->repeats >= COMPARE_REPEATS;
 }
 
-/* The trial that the store has. First trials may be taken from it; the last rounds, and what is measured
- * again, are not. */
+/* Looks a trial up in the store. A candidate's first trial may come from the store, and so may a full trial
+ * after a brief one from the store. All other trials are measured anew. */
 static xq_status look_up(struct search_state *s, struct candidate *c, bool brief, struct tune_trial *trial,
                          bool *found, error *err)
 {
@@ -142,7 +145,7 @@ static void expect_candidate(void *user, int index)
     const char *parameters = s->job->candidates[index].parameters;
     struct tune_trial trial;
     bool found = false;
-    error err = ERROR_INIT; /* the trial reports it */
+    error err = ERROR_INIT; /* the trial itself reports errors */
     if (s->t->store)
         tune_store_find(s->t->store, &s->question, parameters, &trial, &found, &err);
     error_clear(&err);
@@ -196,7 +199,8 @@ xq_status tune_read_space(struct tuned *job, const char *space, error *err)
     return XQ_OK;
 }
 
-/* There was no time for one measurement of the default. What was measured before is worth reporting. */
+/* Handles a budget that ended before the default was measured once. Earlier jobs, if any, are still worth
+ * reporting. */
 static xq_status budget_ended(const struct tuning *t, const struct tuned *job, error *err)
 {
     error_clear(err);
@@ -210,7 +214,8 @@ static xq_status budget_ended(const struct tuning *t, const struct tuned *job, e
         job->model ? job->model : "");
 }
 
-/* The fastest candidate that is right and beats the default beyond the spread of both; else the default. */
+/* Chooses the fastest candidate that is right and beats the default beyond the spread of both; else the
+ * default. */
 static void choose_next_best(struct tuned *job)
 {
     struct search_result *r = &job->result;
@@ -227,9 +232,9 @@ static void choose_next_best(struct tuned *job)
     }
 }
 
-/* The winner attends again after all that it was measured by. One that fails then is wrong, also in the
- * store, and the next best takes its place. The end of the budget, or an interrupt, leaves a winner
- * unconfirmed. */
+/* Verifies the winner again, after all of its measurements. A winner that fails now counts as wrong, also
+ * in the store, and the next best takes its place. The end of the budget, or an interrupt, leaves the
+ * winner unconfirmed. */
 static xq_status confirm(struct search_state *s, error *err)
 {
     struct tuned *job = s->job;
@@ -247,7 +252,7 @@ static xq_status confirm(struct search_state *s, error *err)
         if (job->confirmed)
             return XQ_OK;
         c->trial = trial;
-        c->trial.outcome = TUNE_WRONG; /* it ran before: whatever became of it now is its own fault */
+        c->trial.outcome = TUNE_WRONG; /* it ran before, so any failure now is its own fault */
         if (s->t->store)
             tune_store_add(s->t->store, &s->question, c->parameters, &c->trial, err);
         choose_next_best(job);
@@ -272,7 +277,7 @@ static xq_status search(struct tuning *t, struct tuned *job, struct tune_worker 
         .first = job->standard,
         .known = known.candidates,
         .parameters = known.parameters,
-        .noisy = !t->device.is_sim, /* modelled times are always the same */
+        .noisy = !t->device.is_sim, /* modelled times never vary */
         .most = (int)t->most,
         .shard = (int)t->shard,
         .shards = (int)t->shards,
@@ -306,7 +311,7 @@ static xq_status run_job(struct tuning *t, struct tuned *job, error *err)
     return err->status;
 }
 
-/* Whether the failure of one job says nothing of the others. */
+/* Whether the failure of one job says nothing about the others. */
 static bool is_of_one_job(const struct tuning *t, xq_status status)
 {
     return t->job_count > 1 && (status == XQ_ERROR_DEVICE || status == XQ_ERROR_DEVICE_MEMORY ||

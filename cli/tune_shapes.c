@@ -10,7 +10,7 @@ enum { SHAPES = 2, MOST_SEQUENCES = 4, MOST_TOKENS = 200 };
 struct small_shape {
     int64_t lengths[MOST_SEQUENCES];
     int sequences;
-    driver driver; /* with its cache filled, unless it was never used */
+    driver driver; /* its cache is filled, unless the driver was never used */
     struct compare_expected expected;
 };
 
@@ -20,7 +20,7 @@ struct tune_shapes {
 
 /* ----------------------------------------------------------------- drawing */
 
-/* Odd lengths fill no page and no tile. */
+/* The length is odd where possible, so that it fills no page and no tile. */
 static int64_t draw_length(random_stream *r, int least, int most)
 {
     int length = random_between(r, least, most) | 1;

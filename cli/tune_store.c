@@ -7,8 +7,8 @@
 #include <string.h>
 #include <time.h>
 
-/* A step runs other families' kernels too. Answers hold for their defaults, because a question has the
- * parameters of one family. */
+/* A step also runs kernels of other families. A stored answer holds for their default parameters, because a
+ * question has the parameters of one family only. */
 static xq_status expect_no_tuning(const char *spec, const char *family, error *err)
 {
     cJSON *choices = cJSON_Parse(spec);
@@ -137,7 +137,7 @@ static store_outcome store_outcome_of(enum tune_outcome outcome)
     return STORE_HUNG;
 }
 
-/* Once for each device: what its limits follow from. */
+/* Adds the ceilings of a device, from which limits are computed, unless the store has them already. */
 static xq_status add_ceilings(store *s, const store_device *device, const ceilings *c, int64_t now,
                               error *err)
 {

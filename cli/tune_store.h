@@ -1,5 +1,4 @@
-/* Measurements of xq tune in a store (autotune/search/store.h): what was measured before is not measured
- * again. */
+/* Keeps measurements of xq tune in a store (autotune/search/store.h), so that nothing is measured twice. */
 #ifndef CLI_TUNE_STORE_H
 #define CLI_TUNE_STORE_H
 
@@ -7,32 +6,33 @@
 #include "../autotune/verify/verify.h"
 #include "tune.h"
 
-/* What all candidates of a job have alike. */
+/* The part of a question that all candidates of a job share. */
 struct tune_question {
     const struct tune_job *job;
     const xq_device_info *device;
     char source[STORE_TEXT + 1]; /* hashes of all families that the step may run */
-    char *spec;                  /* the job's choices without tuning; tune_question_free */
+    char *spec;                  /* the job's choices without tuning of its family; tune_question_free
+                                    releases it */
 };
 /* Errors: XQ_ERROR_SPEC for a spec that has tuning of other families. */
 xq_status tune_question_make(gen *g, const struct tune_job *job, const xq_device_info *device,
                              struct tune_question *out, error *err);
 void tune_question_free(struct tune_question *question);
 
-/* The `source` of a question: hashes of the sources of all families that a step may run, for a time is that
- * of a step. */
+/* The `source` of a question: the hashes of the sources of all families that a step may run, because the
+ * measured time is that of a step. */
 xq_status tune_step_source(gen *g, xq_implementation implementation, char source[STORE_TEXT + 1],
                            error *err);
 
-/* The same for every implementation, with the templates of today. `all` points into `texts`. */
+/* The sources of the steps of every implementation, with today's templates. `all` points into `texts`. */
 struct tune_sources {
     char texts[VERIFY_IMPLEMENTATIONS][STORE_TEXT + 1];
     const char *all[VERIFY_IMPLEMENTATIONS];
 };
 xq_status tune_sources_read(const char *template_dir, struct tune_sources *out, error *err);
 
-/* The trial that the store has of these parameters. Failures that may pass (hung, crashed) are tried again.
- */
+/* Finds the trial that the store has for these parameters. Failures that may pass (hung, crashed) are not
+ * found, so that they are tried again. */
 xq_status tune_store_find(store *s, const struct tune_question *question, const char *parameters,
                           struct tune_trial *out, bool *found, error *err);
 xq_status tune_store_add(store *s, const struct tune_question *question, const char *parameters,

@@ -1,6 +1,7 @@
-/* A bench in a process of its own. The two talk through a pair of sockets: first the worker says whether
- * its bench stands, then each request is a text of parameters and each reply a trial. Meanwhile the worker
- * says when it begins and ends to wait for other processes' measurements. */
+/* A bench in a process of its own. Parent and worker talk through a pair of sockets. First the worker
+ * reports whether its bench is set up. Then each request is a text of parameters, and each reply is a
+ * trial. In between, the worker tells when it begins and ends to wait for measurements of other
+ * processes. */
 #include "../autotune/measure/watch.h"
 #include "signals.h"
 #include "tune.h"
@@ -17,11 +18,11 @@
 
 struct tune_worker {
     const struct tune_job *job;
-    pid_t process; /* 0: there is none */
+    pid_t process; /* 0: there is no process */
     int fd;
 };
 
-/* What a worker is asked. The parameters follow as text. */
+/* The requests to a worker. The parameters follow as text. */
 enum question { EXPECT, /* tune_bench_expect: there is no reply */ TRY, CONFIRM };
 struct request {
     enum question question;
@@ -32,9 +33,9 @@ struct request {
 /* Every message of a worker begins with its kind. */
 enum message { WAITS, GOES_ON, SAYS_HELLO, HAS_TRIED };
 
-/* What a worker says first. The space follows as text. */
+/* The first message of a worker. The space follows as text. */
 struct hello {
-    error err; /* its log stays behind */
+    error err; /* without its log */
     xq_device_info device;
     size_t space_bytes;
 };
@@ -56,7 +57,7 @@ static bool send_all(int fd, const void *data, size_t bytes)
 
 enum received { RECEIVED, CLOSED, LATE, STOPPED };
 
-/* `until`: on the clock of cli_seconds(); `stop` may be NULL. */
+/* `until` is a time on the clock of cli_seconds(); `stop` may be NULL. */
 static enum received receive_all(int fd, void *data, size_t bytes, double until, bool (*stop)(void))
 {
     for (size_t got = 0; got < bytes;) {
@@ -86,7 +87,8 @@ static bool say(int fd, enum message what, const void *data, size_t bytes)
 
 static void tell_waiting(void *user, bool waits)
 {
-    say(*(const int *)user, waits ? WAITS : GOES_ON, NULL, 0); /* the next message says what failed */
+    say(*(const int *)user, waits ? WAITS : GOES_ON, NULL, 0); /* the next message shows whether sending
+                                                                  fails */
 }
 
 static void serve(struct tune_bench *bench, int fd)
@@ -110,7 +112,8 @@ static void serve(struct tune_bench *bench, int fd)
     }
 }
 
-/* The terminal's interrupt is for the command, which ends its workers. */
+/* Runs a worker. It ignores the terminal's interrupt, which is for the command; the command ends its
+ * workers. */
 static void be_a_worker(const struct tune_job *job, int fd)
 {
     struct hello hello = {.err = ERROR_INIT, .device = XQ_DEVICE_INFO_INIT};
@@ -135,7 +138,7 @@ static void be_a_worker(const struct tune_job *job, int fd)
 
 /* --------------------------------------------------------------- the parent */
 
-/* For a process that ends by itself. The status is waitpid's. */
+/* Waits for a process that ends by itself. Returns the status of waitpid. */
 static int wait_for_process(struct tune_worker *w)
 {
     int status = 0;
@@ -176,7 +179,7 @@ static xq_status start_process(struct tune_worker *w, error *err)
     return error_set(err, XQ_ERROR_INTERNAL, "argument", "no process to measure in: %s", strerror(errno));
 }
 
-/* What became of a worker that no longer answers. */
+/* Describes how a worker that no longer answers has ended. */
 static void describe_death(int status, char *text, size_t size)
 {
     if (WIFSIGNALED(status))
@@ -187,7 +190,7 @@ static void describe_death(int status, char *text, size_t size)
 }
 
 /* How long an answer may take: until `own`, which moves on while the worker waits for other measurements,
- * and at most until `whole`. Both are on the clock of cli_seconds(). */
+ * and at most until `whole`. Both are times on the clock of cli_seconds(). */
 struct patience {
     double own, whole, waited;
 };
@@ -198,11 +201,11 @@ static struct patience patience_of(const struct tune_limit *limit)
     return (struct patience){.own = now + limit->own, .whole = now + limit->whole};
 }
 
-/* The answer, `bytes` of it. */
+/* Receives the answer of kind `expected`, which has `bytes` bytes. */
 static enum received receive_answer(const struct tune_worker *w, struct patience *p, bool (*stop)(void),
                                     enum message expected, void *data, size_t bytes)
 {
-    double waits_since = 0; /* 0: it does not wait */
+    double waits_since = 0; /* 0: the worker does not wait */
     for (;;) {
         enum message what;
         const double until = waits_since > 0 || p->own > p->whole ? p->whole : p->own;
@@ -221,7 +224,8 @@ static enum received receive_answer(const struct tune_worker *w, struct patience
     }
 }
 
-/* CLOSED: *err says why. LATE and STOPPED: the process is ended, *err is as it was. */
+/* Receives the worker's first message. After CLOSED, *err has the reason. After LATE and STOPPED the
+ * process is ended, and *err is unchanged. */
 static enum received greet(struct tune_worker *w, struct patience *p, bool (*stop)(void),
                            xq_device_info *info, char **space, error *err)
 {
@@ -303,7 +307,7 @@ static bool ask(const struct tune_worker *w, enum question question, bool brief,
 void tune_worker_expect(struct tune_worker *w, const char *parameters)
 {
     if (w->process)
-        ask(w, EXPECT, false, parameters); /* a worker that is gone shows it at the next trial */
+        ask(w, EXPECT, false, parameters); /* a worker that has ended shows it at the next trial */
 }
 
 static bool have_answered(struct tune_worker *w, enum question question, bool brief, const char *parameters,
@@ -321,7 +325,7 @@ static bool have_answered(struct tune_worker *w, enum question question, bool br
     out->waited = p.waited;
     if (got == RECEIVED && out->outcome != TUNE_CRASHED)
         return true;
-    if (got == CLOSED) { /* it is dying by itself, and has something to say */
+    if (got == CLOSED) { /* it ends by itself, and its status tells why */
         *out = (struct tune_trial){.outcome = TUNE_CRASHED, .waited = p.waited};
         describe_death(wait_for_process(w), out->reason, sizeof out->reason);
         return true;

@@ -1,4 +1,4 @@
-/* xq verify: the correctness matrix on a device; the first thing to run on a new GPU. */
+/* xq verify: runs the correctness matrix on a device; it is the first thing to run on a new GPU. */
 #include "verify.h"
 
 #include <cblas.h>
@@ -10,7 +10,7 @@ enum { ALL_CASES = -1 };
 /* Which cases to run. */
 struct selection {
     verify_tier tier;
-    int64_t cases; /* of the tier, from the first on; 0: all */
+    int64_t cases; /* number of cases from the first of the tier on; 0: all */
     int64_t only;  /* the one case to run, or ALL_CASES */
 };
 
@@ -47,7 +47,7 @@ static void print_case(int64_t index, const verify_result *result)
     cli_progress_resume();
 }
 
-/* Names the cases after the i-th, as far as specs can be made ready. */
+/* Announces the cases after the i-th, so that their specs can be made ready in advance. */
 static void expect_next(verifier *v, const struct selection *selection, int64_t i, int64_t count)
 {
     enum { FAR = 32 };
@@ -157,7 +157,7 @@ int cli_verify(int argc, char **argv)
         error_clear(&err);
         return status;
     }
-    /* The verifier has a thread for each core; OpenBLAS's own would wait beside them, and spin. */
+    /* The verifier has a thread for each core. OpenBLAS's own threads would wait beside them, and spin. */
     openblas_set_num_threads(1);
     xq_context *context;
     status = cli_open("verify", &common, &context);

@@ -1,4 +1,4 @@
-/* What all cases of xq verify found together. */
+/* The combined results of all cases of xq verify. */
 #ifndef CLI_VERIFY_H
 #define CLI_VERIFY_H
 
@@ -7,7 +7,7 @@
 
 enum { VERIFY_MAX_NAMES = 160 };
 
-/* How often something was seen. */
+/* How often each name was seen. */
 struct verify_tally {
     struct {
         char name[200];
@@ -20,7 +20,8 @@ struct verify_summary {
     int64_t cases, failed, unsupported; /* unsupported: cases that no implementation serves */
     int64_t passed[VERIFY_IMPLEMENTATIONS], failures[VERIFY_IMPLEMENTATIONS],
         refusals[VERIFY_IMPLEMENTATIONS];
-    double out[VERIFY_IMPLEMENTATIONS], lse[VERIFY_IMPLEMENTATIONS]; /* in parts of the bound */
+    double out[VERIFY_IMPLEMENTATIONS], lse[VERIFY_IMPLEMENTATIONS]; /* largest errors, relative to their
+                                                                        bound */
     double append, kv;
     int64_t mismatches, kv_mismatches, refused_arguments;
     struct verify_tally features; /* "bits 3", "rope yarn", … */

@@ -1,4 +1,4 @@
-/* The summary of xq verify, for people and as JSON. */
+/* Prints the summary of xq verify, and writes it as JSON. */
 #include "verify.h"
 
 #include <math.h>
@@ -12,7 +12,7 @@ static double larger(double a, double b)
 
 /* ---------------------------------------------------------------- adding */
 
-/* Counts one more; names beyond the table's end are left out. */
+/* Adds one to the count of a name. Names beyond the end of the table are left out. */
 static void count(struct verify_tally *t, const char *name, int implementation, verify_outcome outcome)
 {
     int i = 0;
@@ -102,7 +102,7 @@ static void print_reasons(const struct verify_summary *s)
     }
 }
 
-/* What no passing case has shown of an implementation. */
+/* Prints the features of which an implementation has passed no case. */
 static void print_gaps(const struct verify_summary *s)
 {
     for (int i = 0; i < VERIFY_IMPLEMENTATIONS; i++) {

@@ -1,4 +1,4 @@
--- ALiBi (Press, Smith and Lewis, 2021): scores fall linearly with distance, by a slope of each head.
+-- ALiBi (Press, Smith and Lewis, 2021): scores fall linearly with distance, with a slope for each head.
 local double_double = require "double_double"
 
 local alibi = {}
@@ -9,9 +9,10 @@ local function power_of_half(x)
   return double_double.exp(exponent)[1]
 end
 
--- Of query head h at [h + 1], what a score loses with every token of distance. With n a power of two the slopes are
--- 2^(-8 (h + 1) / n); other models have those of the next smaller power, then every other one of the next larger.
--- alibi_scale multiplies them all (Falcon scales the bias as it scales scores).
+-- slopes[h + 1] is what a score of query head h loses with every token of distance. Where the number n of heads is a
+-- power of two, the slopes are 2^(-8 (h + 1) / n). Other models take the slopes of the next smaller power of two, then
+-- every other slope of the next larger one. alibi_scale multiplies all slopes (Falcon scales the bias as it scales
+-- scores).
 function alibi.slopes(model)
   local heads, power = model.num_attention_heads, 1
   while power * 2 <= heads do power = power * 2 end

@@ -1,8 +1,8 @@
--- GPU architectures: the one table. `fallback` is the architecture whose tuning and code serve where
--- there is none for this one. shared_bytes: opt-in shared memory of a block; shared_bytes_sm: of a
--- multiprocessor; threads_sm, registers_sm likewise. CUDA C++ Programming Guide, "Compute
--- Capabilities", technical specifications per compute capability. That table leaves out 8.8, which
--- equals 8.6 (CCCL, cuda/__device/arch_traits.h).
+-- The table of GPU architectures; nothing else lists them. `fallback` is the architecture whose tuning and code serve
+-- where this one has none. shared_bytes is the opt-in shared memory of a block; shared_bytes_sm, threads_sm and
+-- registers_sm are those of a multiprocessor. Source: CUDA C++ Programming Guide, "Compute Capabilities", technical
+-- specifications per compute capability. That table leaves out 8.8, which equals 8.6 (CCCL,
+-- cuda/__device/arch_traits.h).
 local fail = require "fail"
 
 local arch = {}
@@ -51,7 +51,7 @@ end
 
 arch.names = names
 
--- The entry of a name; fails with field `arch`.
+-- The entry with this name; fails with field `arch` where there is none.
 function arch.find(name)
   local entry = by_name[name]
   if entry then return entry end
@@ -68,7 +68,7 @@ function arch.chain(name)
   return chain
 end
 
--- Whether tuning for `other` is for `name` too: it is that entry or falls back to it.
+-- Whether tuning for `other` also serves `name`: `other` is `name` itself or one of its fallbacks.
 function arch.follows(name, other)
   for _, entry in ipairs(arch.chain(name)) do
     if entry == other then return true end
@@ -94,9 +94,10 @@ local function nearest(number)
   return lower or newest
 end
 
--- Makes known the architecture of a device, {name, shared_bytes, shared_bytes_sm, threads_sm, registers_sm}.
--- A listed one stays as it is listed. Any other one has the resources that the device states, and for each
--- that it does not state (0) what its fallback has. Returns the listed entry whose tuning serves.
+-- Adds the architecture of a device, {name, shared_bytes, shared_bytes_sm, threads_sm, registers_sm}, to those that
+-- `find` knows. A listed architecture stays as it is listed. Any other one has the resources that the device states;
+-- where the device states none (0), it has those of its fallback. Returns the listed entry whose tuning serves the
+-- device.
 function arch.know(device)
   if not by_name[device.name] then
     local entry = { name = device.name, fallback = nearest(capability(device.name)) }

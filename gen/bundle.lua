@@ -17,14 +17,15 @@ local DESCRIPTIONS = {
   k_cost = "what errors of keys cost, for feedback: a symmetric, positive semidefinite matrix for each KV head; may be NULL",
 }
 
--- Rows and columns of each matrix and vector that xq_plan_pack_weights may want (include/xq/xq.h, xq_weights).
+-- The shape of each matrix and vector that xq_plan_pack_weights may want: {rows, columns} of a matrix, {length} of a
+-- vector (include/xq/xq.h, xq_weights).
 local function shapes(spec)
   local m, c = spec.model, spec.cache
   local d, dkv = m.hidden_size, m.num_key_value_heads * m.head_dim
   local norm = m.qk_norm == "row" and dkv or m.head_dim
   local shape = { wk = { d, dkv }, wv = { d, dkv }, bk = { dkv }, bv = { dkv }, k_norm = { norm },
     sinks = { m.num_attention_heads }, k_cost = { dkv, m.head_dim } }
-  if c.method == "x" then -- with rotation; uk is any invertible matrix
+  if c.method == "x" then -- these are wanted with a rotation; uk may be any invertible matrix
     shape.uk, shape.ak, shape.av = { d, d }, { d, dkv }, { d, dkv }
   elseif c.method == "latent" then
     shape.uk, shape.ak = { d, c.rank_k }, { c.rank_k // c.groups_k, dkv }
@@ -35,7 +36,8 @@ local function shapes(spec)
   return shape
 end
 
--- The matrices and vectors that a plan of this spec packs, in the order of xq_weights: {name=, rows=, cols=, text=, optional=}.
+-- The matrices and vectors that a plan of this spec packs, in the order of xq_weights: {name=, rows=, cols=, text=,
+-- optional=, shape=}.
 function bundle.weights(spec)
   local wanted, shape, list = {}, shapes(spec), {}
   for _, kind in ipairs { "matrices", "vectors" } do
@@ -55,7 +57,7 @@ function bundle.weights(spec)
   return list
 end
 
--- What attention computes in layers of this spec, in words.
+-- Describes in words what attention computes in layers of this spec.
 function bundle.attention(spec)
   local m = spec.model
   local r, parts = m.rope, { ("scores times %.6g"):format(m.attention_scale) }
@@ -71,7 +73,7 @@ function bundle.attention(spec)
   return table.concat(parts, "; ")
 end
 
--- Renders templates/bundle/NAME.lt for what cli/emit.c says of a bundle.
+-- Renders templates/bundle/NAME.lt. `given` describes the bundle (cli/emit.c).
 function bundle.render(name, given)
   local file = "templates/bundle/" .. name .. ".lt"
   given.PREFIX = given.prefix:upper()
@@ -83,7 +85,7 @@ function bundle.render(name, given)
     attention_of = bundle.attention,
     encode = json.encode,
     is_given = function(table, key) return rawget(table, key) ~= nil end,
-    var = function(variable) return "${" .. variable .. "}" end, -- of CMake
+    var = function(variable) return "${" .. variable .. "}" end, -- a variable of CMake
   })
 end
 

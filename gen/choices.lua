@@ -1,5 +1,5 @@
 -- The choices within a spec. A completed spec keeps them under `choices`, as they were given, beside the values that
--- follow from them. So a value that follows is never mistaken for a choice: it is derived again when a choice changes.
+-- are derived from them. So a derived value is never mistaken for a choice, and is derived again when a choice changes.
 local host = require "host"
 local fail = require "fail"
 local json = require "json"
@@ -13,7 +13,7 @@ local choices = {}
 local null = host.null
 
 -- ---------------------------------------------------------------- reading
--- The values of the preset that a model names, {} where it names none (or an unknown one, which is refused later).
+-- The values of the preset that a model names; {} where it names none, or an unknown one, which is refused later.
 local function preset_of(model)
   local name = type(model) == "table" and model.preset
   return type(name) == "string" and models.find(name) or {}
@@ -28,8 +28,8 @@ local function without_nulls(value)
   return setmetatable(copy, getmetatable(value))
 end
 
--- A copy without members that are null. Beside a preset's name they stay: there, they take away what the preset says. They
--- stay in what is computed, too, where no member may differ.
+-- A copy without members that are null. A null is kept in two places: beside the name of a preset, where it takes away
+-- a value of the preset, and in computed members, which must not differ from what completion computes.
 function choices.read(given)
   if not schema.is_object(given) then return given end
   nulls.check(given)
@@ -47,7 +47,7 @@ function choices.read(given)
   return copy
 end
 
--- Everything but what completion adds. Fails where `choices` holds such.
+-- Everything but the members that completion adds.
 function choices.of(given)
   local chosen = {}
   for key, value in pairs(given) do
@@ -76,7 +76,7 @@ local function ordered_copy(object, keys)
   return json.ordered(copy, schema.names_of(keys))
 end
 
--- A family without parameters chooses nothing, and is left out.
+-- A family without parameters has nothing to choose, and is left out.
 local function without_empty_families(given)
   local result = {}
   for family, values in pairs(given) do
@@ -85,8 +85,9 @@ local function without_empty_families(given)
   return result
 end
 
--- The one form of these choices, whatever the order in which they were made. `unchecked`: they were not completed yet, and
--- keep the families without parameters, so that completion refuses those that cannot serve the spec.
+-- The canonical form of these choices, whatever the order in which they were made. `unchecked`: the choices were not
+-- completed yet. They then keep families without parameters, so that completion can refuse those that cannot serve the
+-- spec.
 function choices.canonical(chosen, unchecked)
   local result = ordered_copy(chosen, schema.top)
   if schema.is_object(result.model) then
@@ -106,7 +107,7 @@ function choices.canonical(chosen, unchecked)
 end
 
 -- ---------------------------------------------------------------- overriding
--- JSON merge patch (RFC 7386): null takes a choice away.
+-- A JSON merge patch (RFC 7386): null removes a choice.
 local function merge(target, patch)
   if not schema.is_object(patch) then return patch end
   local result = {}
@@ -124,12 +125,12 @@ local function model_as_object(model)
   return result
 end
 
--- Without the choice. What a preset says is a choice too, so that null must stand beside its name.
+-- Removes a choice. A value of a preset is a choice too, so null must stand beside the preset's name there.
 local function remove(model, key)
   model[key] = preset_of(model)[key] ~= nil and null or nil
 end
 
--- A preset's values count as members of the model.
+-- The values of a preset count as members of the model.
 local function merge_model(model, patch)
   if patch == null then return nil end
   if not schema.is_object(patch) then return patch end
@@ -148,7 +149,8 @@ local function merge_model(model, patch)
   return result
 end
 
--- The choices with `patch` on top. Its `model` changes members of the model; a name instead replaces it.
+-- The choices with `patch` on top. A `model` object in the patch changes members of the model; a name replaces the
+-- model.
 function choices.override(chosen, patch)
   if not schema.is_object(patch) then fail.spec("overrides", "must be an object, not %s", schema.show(patch)) end
   for key in pairs(patch) do
@@ -166,7 +168,7 @@ function choices.override(chosen, patch)
 end
 
 -- ---------------------------------------------------------------- edits by hand
--- Keys of a model that a completed spec has in place of others.
+-- For each key that completion puts into a model, the keys of the choices that it replaces.
 local stands_for = {
   rope = { "rope_theta", "rope_scaling", "rope_interleaved", "partial_rotary_factor" },
   layer_types = { "sliding_window_pattern", "max_window_layers" },
@@ -182,7 +184,7 @@ local function union(a, b)
   return keys
 end
 
--- Members of `given` that differ from those of `base` become choices; those that are gone are none any more.
+-- Members of `given` that differ from those of `base` become choices. A member that was removed is no choice any more.
 local function edit_members(chosen, given, base)
   local result = {}
   for key, value in pairs(schema.is_object(chosen) and chosen or {}) do result[key] = value end
@@ -192,7 +194,7 @@ local function edit_members(chosen, given, base)
   return result
 end
 
--- Whether a member is derived again, in a model that mixes layers, though it is gone: what layer_kind chooses.
+-- Whether a removed member is derived again because the model mixes layers and layer_kind chooses the value.
 local function is_derived_again(model, key, value)
   if key == "rope" and value ~= nil then
     fail.spec("model.rope", "cannot be edited where layer_kind chooses it; edit that of model.layer_kinds")
@@ -201,7 +203,7 @@ local function is_derived_again(model, key, value)
 end
 
 local function edit_model(chosen, given, base)
-  if not schema.is_object(given) or given.preset ~= nil then return given end -- another model
+  if not schema.is_object(given) or given.preset ~= nil then return given end -- another model replaces the choices
   local model = model_as_object(chosen)
   for key in pairs(union(given, base)) do
     local value = given[key]
@@ -230,7 +232,7 @@ local function edit_tuning(chosen, given, base)
   return result
 end
 
--- The choices of a completed spec that was edited since: `base` is what its `choices` complete to.
+-- The choices of a completed spec that was edited after completion. `base` is what its `choices` complete to.
 function choices.edited(given, base)
   local result = choices.of(given.choices)
   for key in pairs(union(choices.of(given), choices.of(base))) do

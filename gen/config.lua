@@ -1,5 +1,5 @@
--- Hugging Face config.json to the `model` object of a spec. Features that no kernel supports are kept, for
--- spec.complete to refuse by name; a key that may change attention and is not known here is refused here.
+-- Converts a Hugging Face config.json to the `model` object of a spec. Features that no kernel supports are kept, so
+-- that spec.complete refuses them by name. A key that may change attention and is not known here is refused here.
 local config_keys = require "config_keys"
 local config_rope = require "config_rope"
 local host = require "host"
@@ -13,14 +13,14 @@ local config = {}
 local null = host.null
 local show, without_nulls = config_keys.show, config_rope.without_nulls
 
--- Keys copied as they are, in every model type.
+-- Keys that are copied unchanged, for every model type.
 local copied = { "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim", "num_hidden_layers",
   "max_position_embeddings", "rope_theta", "rope_scaling", "partial_rotary_factor", "attention_bias" }
 
--- Keys that only choose how others are read, so that no later check sees their type.
+-- Keys that only choose how other keys are read. No later check sees their type, so it is checked here.
 local flags = { use_sliding_window = true, multi_query = true, new_decoder_architecture = true }
 
--- A function(status, field, text, ...) that refuses the file.
+-- Returns a function(status, field, text, ...) that refuses the file.
 local function refuser(source)
   return function(status, field, text, ...)
     error { status = status, field = field, file = source, message = field .. ": " .. text:format(...) }
@@ -41,7 +41,7 @@ local function known_keys(kind)
   return known
 end
 
--- The value of a key under its own name or another, which must agree.
+-- The value of a key, which may stand under its own name or another one. Where both are given, they must agree.
 local function value_of(given, kind, key, refuse)
   local value = given[key]
   for theirs, ours in pairs(kind.renames or {}) do
@@ -110,7 +110,7 @@ local function check_layer_types(given, kind, refuse)
   end
 end
 
--- A list that the type's code does not read must state what is so.
+-- Where the code of a model type does not read layer_types, a list that is given must agree with what that code does.
 local function check_stated_types(model, given, kind, refuse)
   for _, key in ipairs(kind.reads or {}) do
     if key == "layer_types" then return end
@@ -125,7 +125,8 @@ local function check_stated_types(model, given, kind, refuse)
 end
 
 -- ---------------------------------------------------------------- the file
--- The text model of a larger one. Keys beside it that speak of attention must say the same.
+-- The text model within a larger model. Keys beside it that may change attention must have the same values as within
+-- it.
 local function text_model(given, refuse)
   local within = families.within[given.model_type]
   if not within then return given end
@@ -150,7 +151,7 @@ local function text_model(given, refuse)
   return copy
 end
 
--- `given` is the parsed file, nulls kept as host.null; `source` names it in errors.
+-- `given` is the parsed file, with nulls kept as host.null; `source` names the file in errors.
 function config.read(given, source)
   local refuse = refuser(source)
   if not config_rope.is_object(given) then refuse("format", "config", "must be a JSON object") end

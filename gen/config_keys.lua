@@ -1,5 +1,5 @@
--- The keys of a config.json that no model type's table (gen/families.lua) knows: which of them may change attention,
--- and which only state what is so anyway.
+-- Handles the keys of a config.json that the table of its model type (gen/families.lua) does not know: some of them may
+-- change attention, others only state what holds anyway.
 local host = require "host"
 local json = require "json"
 
@@ -7,7 +7,7 @@ local config_keys = {}
 
 local null = host.null
 
--- Keys that a name like an attention feature's does not make one.
+-- Keys whose names look like attention features, but that do not change attention.
 local harmless = {}
 for _, key in ipairs { "attention_dropout", "attn_pdrop", "attn_implementation", "_attn_implementation",
   "_attn_implementation_autoset", "_attn_implementation_internal", "attention_probs_dropout_prob",
@@ -23,7 +23,7 @@ local signs = { "attn", "attention", "rope", "rotary", "head", "window", "softca
   "meta_tokens" }
 
 -- ---------------------------------------------------------------- statements
--- What a read model means, in the terms that statements are made in.
+-- The facts that keys may state, as they hold in a model that was read.
 local function facts_of(model, kind)
   local heads, width = model.num_attention_heads, model.hidden_size
   local whole = math.type(heads) == "integer" and math.type(width) == "integer" and heads > 0
@@ -45,7 +45,7 @@ local function facts_of(model, kind)
   }
 end
 
--- {fact = keys that state it}
+-- For each fact, the keys that state it.
 local stated = {
   heads = { "n_heads", "n_head", "num_heads", "num_attention_heads" },
   kv_heads = { "num_kv_heads", "n_kv_heads", "kv_n_heads", "n_head_kv", "num_heads_kv", "num_query_groups",
@@ -89,7 +89,8 @@ function config_keys.may_change_attention(key)
   return false
 end
 
--- Which way tokens see each other: whether the key must be true (a causal model), or false.
+-- Keys about the direction of attention: true where the key must be true (a causal model), false where it must be
+-- false, nil for all other keys.
 function config_keys.direction_of(key)
   local backwards = key:find("bidirectional", 1, true) or key:find("n_causal", 1, true) or
     key:find("noncausal", 1, true) or key:find("not_causal", 1, true)
@@ -97,7 +98,7 @@ function config_keys.direction_of(key)
   if key:find("causal", 1, true) then return true end
 end
 
--- Names of the ways in which tokens get their positions.
+-- The names that position_embedding_type may have for how tokens get their positions.
 local function position_names(facts)
   if facts.alibi then return { "alibi" } end
   if not facts.rotates then return { "nope", "none" } end
@@ -121,7 +122,7 @@ local show = config_keys.show
 
 local function is_off(value) return value == null or value == false end
 
--- Refuses a key that is no statement, or a wrong one. `value` is not null.
+-- Refuses a key that states no known fact, or states it wrongly. `value` is not null.
 local function check(field, key, value, facts, model_type, refuse)
   local direction = config_keys.direction_of(key)
   if direction ~= nil then
@@ -157,8 +158,9 @@ local function sorted_keys(object)
   return keys
 end
 
--- Refuses keys of `object` that may change attention and do not state what `model`, read from the file, means.
--- `known`: keys that were read. `prefix` stands before their names in errors. `all`: every key is about attention.
+-- Refuses keys of `object` that may change attention and do not state a fact of `model`, which was read from the file.
+-- `known` has the keys that were read. `prefix` stands before the names of keys in errors. `all`: every key is about
+-- attention.
 function config_keys.check_unknown(object, known, model, kind, refuse, prefix, all)
   local facts = facts_of(model, kind)
   for _, key in ipairs(sorted_keys(object)) do

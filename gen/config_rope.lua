@@ -1,5 +1,5 @@
--- What a config.json says of rotary embeddings: rope_theta, rope_scaling, partial_rotary_factor; or rope_parameters, the
--- object that transformers 5 has instead, with one set for all layers or one for each kind.
+-- Reads the rotary embeddings of a config.json: rope_theta, rope_scaling and partial_rotary_factor, or rope_parameters,
+-- the object that transformers 5 has instead, with one set for all layers or one for each kind.
 local config_keys = require "config_keys"
 local host = require "host"
 local json = require "json"
@@ -32,9 +32,9 @@ local function given_value(given, key)
 end
 
 -- ---------------------------------------------------------------- one set
--- Takes out of `set` what changes nothing.
+-- Removes members of `set` that change nothing.
 local function drop_statements(set, field, refuse)
-  if type(set.finetuned) == "boolean" then set.finetuned = nil end -- how the model was trained
+  if type(set.finetuned) == "boolean" then set.finetuned = nil end -- tells how the model was trained
   if set.attn_factor == 1 then set.attn_factor = nil end
   if set.attn_factor ~= nil then
     refuse("unsupported", field .. ".attn_factor", "has no meaning that engines agree on: some ignore it, some multiply " ..
@@ -48,8 +48,8 @@ local function drop_statements(set, field, refuse)
   if kind == "default" and set.factor == 1 then set.factor = nil end
 end
 
--- A set of parameters without its nulls → {theta, partial, typed: whether it says how frequencies are stretched,
--- scaling: how; nil for not at all}.
+-- Reads one set of parameters → {theta, partial, typed, scaling}. `typed`: the set has a rope_type (or type). `scaling`
+-- says how frequencies are stretched, and is nil where they are not.
 local function read_set(set, field, refuse)
   set = config_rope.without_nulls(set)
   drop_statements(set, field, refuse)
@@ -64,7 +64,7 @@ local function read_set(set, field, refuse)
   return result
 end
 
--- What a set says beside a key of the file's top level: they must agree. Returns the value.
+-- Checks that a value in a set agrees with the same key at the top level of the file. Returns the value.
 local function agree(given, key, value, field, refuse)
   local other = given_value(given, key)
   if value ~= nil and other ~= nil and not json.same(value, other) then
@@ -73,7 +73,7 @@ local function agree(given, key, value, field, refuse)
   return value
 end
 
--- With one name for the kind.
+-- A copy in which only rope_type names the kind.
 local function canonical(scaling)
   local copy = {}
   for key, value in pairs(scaling or {}) do copy[key] = value end
@@ -84,7 +84,7 @@ end
 -- ---------------------------------------------------------------- the file
 local function read_scaling(model, given, refuse)
   local set = given_value(given, "rope_scaling")
-  if not is_object(set) then return end -- the default, or what the model's check refuses
+  if not is_object(set) then return end -- nil is the default; the model's check refuses all else
   local read = read_set(set, "rope_scaling", refuse)
   model.rope_theta = agree(given, "rope_theta", read.theta, "rope_scaling.rope_theta", refuse) or model.rope_theta
   model.partial_rotary_factor = agree(given, "partial_rotary_factor", read.partial, "rope_scaling.partial_rotary_factor",
@@ -130,7 +130,8 @@ local function take_kinds(model, given, parameters, refuse)
     model.rope_local_base_freq
 end
 
--- Settles the rotary keys of `model`, which was taken over from `given`. refuse(status, field, text, ...).
+-- Sets the rotary keys of `model`, which was copied from `given`. The failure callback is refuse(status, field, text,
+-- ...).
 function config_rope.read(model, given, refuse)
   read_scaling(model, given, refuse)
   local parameters = given_value(given, "rope_parameters")

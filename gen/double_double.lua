@@ -1,5 +1,5 @@
--- Double-double arithmetic (T. J. Dekker, 1971): numbers {high, low} of about 106 bits, from the operations that IEEE
--- 754 fixes to the last bit and not with the C library's functions, so that every machine renders the same bytes.
+-- Double-double arithmetic (T. J. Dekker, 1971): numbers {high, low} of about 106 bits. It uses only operations that
+-- IEEE 754 fixes to the last bit, and no functions of the C library, so that every machine renders the same bytes.
 local double_double = {}
 
 local function two_sum(a, b)
@@ -47,7 +47,7 @@ local add, multiply, divide, number = double_double.add, double_double.multiply,
 double_double.LN2 = { 0x1.62e42fefa39efp-1, 0x1.abc9e3b39803fp-56 }
 double_double.TWO_PI = { 0x1.921fb54442d18p+2, 0x1.1a62633145c07p-52 }
 
--- exp(a) by its series at a/2^k, then k squarings undone: a = n*ln2 + r, |r| <= ln2/2.
+-- exp(a) by its series: a = n*ln2 + r with |r| <= ln2/2, and exp(a) = 2^n * exp(r).
 function double_double.exp(a)
   local n = math.floor(a[1] / double_double.LN2[1] + 0.5)
   local r = add(a, multiply(number(-n), double_double.LN2))

@@ -10,8 +10,8 @@ struct embed_file {
     size_t size;      /* without the NUL */
 };
 
-/* The library's: Lua modules, templates and their headers, and tables of tuned parameters. Sorted by name;
- * ends with a null name. */
+/* The files of the library: Lua modules, templates and their headers, and tables of tuned parameters. The
+ * list is sorted by name and ends with a null name. */
 extern const struct embed_file embed_files[];
 
 #endif

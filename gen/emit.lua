@@ -57,7 +57,7 @@ local function info_of(name, family, spec, values)
   return json.ordered(info, { "family", "entry", "threads", "shared_bytes" })
 end
 
--- The rotary frequencies as the rows of an int2 array.
+-- The rotary frequencies of a model as rows of an int2 array.
 local function rope_table(model)
   local rows = {}
   for i, turns in ipairs(rope.turns(model)) do
@@ -66,8 +66,9 @@ local function rope_table(model)
   return table.concat(rows, "\n")
 end
 
--- What makes a kernel of a checked plan do nothing in a call at fault: the type of its parameter, given the struct, and
--- the first statement of its body. Other kernels are as if neither were there.
+-- Kernels of a checked plan must do nothing in a faulty call. Returns the texts that achieve this: a function from the
+-- parameter struct to the type of the kernel's parameter, and the first statement of the kernel's body. Kernels of
+-- other plans are rendered as if neither existed.
 local function guarding(checked)
   if not checked then return function(struct) return struct end, "" end
   return function(struct) return ("guarded<%s>"):format(struct) end, " if (is_shut(p)) return;"

@@ -1,8 +1,8 @@
--- What templates and NAME.spec.lua files can name (docs/templates.md lists it). They get read-only views of
+-- The names that templates and NAME.spec.lua files can use (docs/templates.md lists them). They get read-only views of
 -- the libraries, and reading a name that does not exist is an error rather than a silent nil.
 local environment = {}
 
--- A library that cannot be changed, and where a missing name is an error.
+-- A read-only view of a library, in which a missing name is an error.
 function environment.view(library, name)
   return setmetatable({}, {
     __index = function(_, key)
@@ -14,7 +14,7 @@ function environment.view(library, name)
   })
 end
 
--- `t`, with an error for a missing key.
+-- Makes reading a missing key of `t` an error.
 function environment.strict(t, name)
   return setmetatable(t, { __index = function(_, key)
     error(("%s has no '%s'"):format(name, tostring(key)), 2)
@@ -73,7 +73,7 @@ local function build()
   return names
 end
 
--- A fresh set of names: the helpers, and what `extra` adds. Reading any other name is an error.
+-- A fresh set of names: the shared helpers and the names of `extra`. Reading any other name is an error.
 function environment.helpers(extra)
   shared = shared or build()
   local names = {}

@@ -1,4 +1,4 @@
--- Failures as the C host reads them (gen/sandbox.c): {status, message, field, file, line}.
+-- Failures in the form that the C host reads (gen/sandbox.c): {status, message, field, file, line}.
 local fail = {}
 
 -- A spec's field has an impossible value.
@@ -20,7 +20,7 @@ function fail.template(file, line, text, ...)
   error { status = "template", file = file, line = line, message = text:format(...) }
 end
 
--- Edits (insertions, deletions, replacements, neighbours that are swapped) that turn a into b.
+-- The number of edits (insertions, deletions, replacements, swaps of neighbours) that turn a into b.
 local function distance(a, b)
   local before, above, row = {}, {}, {}
   for j = 0, #b do row[j] = j end
@@ -39,8 +39,8 @@ end
 
 local MANY, SHOWN = 40, 5
 
--- "did you mean 'x'? valid: a, b, c", for a name that is none of `names`. Of many names only a few, the nearest
--- first, where `all` says how to list them.
+-- "did you mean 'x'? valid: a, b, c", for a name that is not in `names`. `all` says how to list all names. Where it is
+-- given and there are many names, only a few are listed: the nearest ones if one of them may be meant, else the first.
 function fail.suggestion(name, names, all)
   local word, distances, sorted = name:sub(1, 64):lower(), {}, {}
   for i, candidate in ipairs(names) do

@@ -1,10 +1,11 @@
 -- The model types of Hugging Face config.json files (the configuration classes of transformers): what each key means
--- for attention, what a missing one means, and what the model's code fixes. gen/config.lua reads files by this.
+-- for attention, what a missing key means, and what the model's code fixes. gen/config.lua reads files by this table.
 --
--- {reads: keys taken over beside the common ones; renames: {their key = ours}; defaults: of missing keys; fixed: values that
--- the code fixes; ignores: keys that sound like attention and change nothing of it; linear: some layers are of linear
--- attention; gated: what attention returns is multiplied by a gate afterwards, which is not our part; adapt:
--- function(model, given, refuse), the last word on `model`}. `refuse(key, text, ...)` refuses the file for a feature.
+-- A model type is an object with these members. reads: keys that are copied beside the common ones. renames: {their key
+-- = our key}. defaults: values of missing keys. fixed: values that the model's code fixes. ignores: keys whose names
+-- sound like attention and that do not change it. linear: some layers have linear attention. gated: the model
+-- multiplies the output of attention by a gate afterwards, which is not part of our kernels. adapt: function(model,
+-- given, refuse), which may still change `model`. `refuse(key, text, ...)` refuses the file for a feature.
 local config_keys = require "config_keys"
 local json = require "json"
 
@@ -18,15 +19,15 @@ local function drop_window(model)
   drop(model, "sliding_window", "sliding_window_pattern", "max_window_layers", "layer_types")
 end
 
--- layer_types as a function(layer, from 0) → its name says them.
+-- The list of layer_types in which name_of(layer), with layers from 0, names the kind of each layer.
 local function list_types(count, name_of)
   local types = {}
   for layer = 0, count - 1 do types[layer + 1] = name_of(layer) end
   return types
 end
 
--- The names of layers in Exaone's pattern: a number N (each N-th layer is full), or letters (L: slides, G: full), again and
--- again.
+-- Returns a function(layer) that names the kind of a layer in Exaone's pattern. The pattern is a number N (each N-th
+-- layer is full), or letters (L: sliding, G: full) that repeat.
 local function by_pattern(pattern)
   if math.type(pattern) == "integer" and pattern > 0 then
     return function(layer) return (layer + 1) % pattern ~= 0 and "sliding_attention" or "full_attention" end
@@ -43,7 +44,7 @@ local function by_first(first)
   return function(layer) return layer >= first and "sliding_attention" or "full_attention" end
 end
 
--- Where the file has layer_types and a pattern, they must say the same.
+-- Where the file has both layer_types and a pattern, the two must agree.
 local function check_pattern(model, given, key, name_of, refuse)
   for i, name in ipairs(given[key] ~= nil and name_of and model.layer_types or {}) do
     if name ~= name_of(i - 1) then
@@ -53,7 +54,7 @@ local function check_pattern(model, given, key, name_of, refuse)
   end
 end
 
--- No window, no pattern; and layer_types stands for a pattern.
+-- Without a window, removes the window's keys; with layer_types, removes the patterns that layer_types replaces.
 local function settle_window(model, given, refuse)
   if not model.sliding_window then drop_window(model) end
   if not model.layer_types then return end
@@ -62,7 +63,7 @@ local function settle_window(model, given, refuse)
   drop(model, "sliding_window_pattern", "max_window_layers")
 end
 
--- Qwen: a window only where use_sliding_window says so.
+-- Qwen models have a window only where use_sliding_window says so.
 local function settle_qwen_window(model, given, refuse)
   if not model.use_sliding_window then drop_window(model) end
   drop(model, "use_sliding_window")
@@ -99,7 +100,7 @@ local function full_layers_without_rope(model, given, refuse)
   model.layer_types = types
 end
 
--- Without a window no layer has RoPE. Two keys state what the code fixes.
+-- Without a window no layer has RoPE. Two keys state what the model's code fixes.
 local function adapt_cohere2(model, given, refuse)
   local order, period = given.order_of_interleaved_layers, given.layer_switch
   if order ~= nil and order ~= "local_attn_first" then
@@ -120,7 +121,7 @@ local function adapt_exaone4(model, given, refuse)
   drop_window(model)
 end
 
--- Whether each layer has RoPE: no_rope_layers is 1 where it has, unlike its name.
+-- Whether each layer has RoPE. Unlike its name suggests, no_rope_layers is 1 for a layer with RoPE.
 local function rotates_of(model, refuse)
   local count, list, interval = layer_count(model, refuse), model.no_rope_layers, model.no_rope_layer_interval
   if list == nil then
@@ -185,7 +186,8 @@ end
 local qwen_defaults = { use_sliding_window = false, sliding_window = 4096, max_window_layers = 28, num_key_value_heads = 32 }
 
 -- ---------------------------------------------------------------- adapting
--- Phi-3 calls LongRoPE also "su" and "yarn", and has the original context beside rope_scaling.
+-- Phi-3 also calls LongRoPE "su" and "yarn", and may have the original context beside rope_scaling instead of within
+-- it.
 local function adapt_phi3(model, given)
   local scaling = model.rope_scaling
   if type(scaling) ~= "table" then return end
@@ -197,7 +199,7 @@ local function adapt_phi3(model, given)
     given.original_max_position_embeddings or 4096
 end
 
--- LayerNorm of each head, with factors of its own.
+-- Refuses Cohere's QK-norm, a LayerNorm of each head with factors for each head.
 local function adapt_cohere(model, _, refuse)
   if model.use_qk_norm then
     refuse("use_qk_norm", "%s is not supported: LayerNorm of queries and keys; supported: false",
@@ -206,9 +208,9 @@ local function adapt_cohere(model, _, refuse)
   drop(model, "use_qk_norm")
 end
 
--- KV heads are told three ways. ALiBi's bias is scaled as scores are, unlike in other models.
+-- The number of KV heads may be given in three ways. ALiBi's bias is scaled as scores are, unlike in other models.
 local function adapt_falcon(model, _, refuse)
-  local given = model.num_key_value_heads -- which the model's own code does not read
+  local given = model.num_key_value_heads -- the model's own code does not read this key
   if not model.new_decoder_architecture and model.multi_query ~= false then
     model.num_key_value_heads = 1
   else
@@ -232,8 +234,8 @@ local function adapt_bloom(model)
   drop(model, "rope_theta", "rope_scaling", "partial_rotary_factor")
 end
 
--- Attention's options are in an object of their own. {key = values that are supported}; others of it are read below, or
--- refused.
+-- MPT has the options of attention in an object of their own. Here are the options with the only value that is
+-- supported. Options of mpt_known are read below; any other option that states no fact of the model is refused.
 local mpt_options = { attn_type = "multihead_attention", prefix_lm = false, qk_ln = false, attn_uses_sequence_id = false,
   alibi = true, alibi_bias_max = 8 }
 local mpt_known = { clip_qkv = true, softmax_scale = true, attn_impl = true, model_type = true, transformers_version = true }
@@ -268,7 +270,7 @@ local function adapt_mpt(model, given, refuse)
   model.clip_qkv, model.attention_scale = mpt_number(options, "clip_qkv", refuse), mpt_number(options, "softmax_scale", refuse)
   if model.no_bias == false then model.attention_bias = true end
   drop(model, "no_bias", "rope_theta", "rope_scaling", "partial_rotary_factor")
-  if options.sliding_window_size == -1 then options.sliding_window_size = nil end -- off, in MPT's own words
+  if options.sliding_window_size == -1 then options.sliding_window_size = nil end -- MPT's value for no window
   config_keys.check_unknown(options, mpt_known, model, {}, refuse, "attn_config.", true)
 end
 
@@ -284,12 +286,12 @@ families.types = {
   qwen2 = { fixed = { attention_bias = true }, reads = qwen_window, defaults = qwen_defaults, adapt = settle_qwen_window },
   qwen3 = { fixed = { qk_norm = true }, reads = { "rms_norm_eps", table.unpack(qwen_window) },
     defaults = with_defaults(qwen_defaults, { head_dim = 128 }), adapt = settle_qwen_window },
-  -- every layer slides, or none
+  -- either every layer slides, or none does
   qwen3_moe = { fixed = { qk_norm = true }, reads = { "rms_norm_eps", "sliding_window", "use_sliding_window" },
     ignores = { "max_window_layers" },
     defaults = { use_sliding_window = false, sliding_window = 4096, num_key_value_heads = 4 },
     adapt = settle_qwen_window },
-  -- full layers among such of linear attention; key norms multiply by 1 + w
+  -- full layers among layers of linear attention; key norms multiply by 1 + w
   qwen3_next = { fixed = { qk_norm = true }, linear = true, gated = true,
     reads = { "rms_norm_eps", "layer_types", "full_attention_interval" },
     ignores = { "linear_key_head_dim", "linear_value_head_dim", "linear_num_key_heads", "linear_num_value_heads" },
@@ -306,7 +308,8 @@ families.types = {
   gemma3_text = { fixed = { qk_norm = true },
     reads = { "sliding_window", "sliding_window_pattern", "layer_types", "query_pre_attn_scalar",
       "attn_logit_softcapping", "rope_local_base_freq", "rms_norm_eps" },
-    -- all of them, because the text_config of a larger model leaves out what it shares with its class
+    -- All defaults are listed, because the text_config of a larger model leaves out values that equal those of its
+    -- class.
     defaults = { hidden_size = 2304, num_attention_heads = 8, num_key_value_heads = 4, head_dim = 256,
       num_hidden_layers = 26, max_position_embeddings = 131072, sliding_window = 4096, sliding_window_pattern = 6,
       query_pre_attn_scalar = 256, rope_theta = 1000000, rope_local_base_freq = 10000 },
@@ -353,7 +356,7 @@ families.types = {
   olmo = { reads = { "clip_qkv" } },
   olmoe = { fixed = { qk_norm = "row" }, reads = { "rms_norm_eps", "clip_qkv" }, defaults = { rms_norm_eps = 1e-5 } },
   olmo2 = { fixed = { qk_norm = "row" }, reads = { "rms_norm_eps" }, defaults = { rms_norm_eps = 1e-5 } },
-  -- only full layers are stretched
+  -- the frequencies of full layers alone are stretched
   olmo3 = { fixed = { qk_norm = "row", sliding_window_pattern = 4 },
     reads = { "rms_norm_eps", "sliding_window", "layer_types" },
     defaults = { rms_norm_eps = 1e-5, sliding_window = 4096, rope_theta = 500000 },
@@ -367,7 +370,7 @@ families.types = {
     defaults = { num_key_value_heads = 2, attention_bias = true } },
 }
 
--- Types whose text model is an object within.
+-- Model types whose text model is an object within the file.
 families.within = { gemma3 = { key = "text_config", model_type = "gemma3_text" } }
 
 function families.names()

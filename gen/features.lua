@@ -1,6 +1,6 @@
--- What a spec may ask of kernels beyond the plainest, which kernel families each such feature concerns, and so what
--- a family refuses: one that does not list a feature in `handles` (templates/NAME.spec.lua). The table of
--- docs/features.md is made from this.
+-- The optional features that a spec may ask for, the kernel families that each feature affects, and how a family
+-- refuses one: a family cannot serve a feature that is missing from its `handles` (templates/NAME.spec.lua). The table
+-- of docs/features.md is made from this list.
 local features = {}
 
 local quantized = { "append", "append_channel", "accumulate", "key_norms", "attend", "dequantize" }
@@ -24,7 +24,7 @@ local function is_padded(spec)
   return false
 end
 
--- {name, what it is called in a refusal, the families that it concerns, function(spec) → whether a spec asks for it}
+-- {name, name in a refusal, families that it affects, function(spec) → whether a spec asks for it}
 features.list = {
   { "bits-2", "2-bit codes", quantized, function(s) return s.cache.bits == 2 end },
   { "bits-3", "3-bit codes", quantized, function(s) return s.cache.bits == 3 end },
@@ -86,8 +86,8 @@ end
 
 features.contains = contains
 
--- Why a family cannot serve a spec, or nil. `template`: the family that it is a variant of, or itself; `handles`: the features
--- that it knows.
+-- Why a family cannot serve a spec, or nil. `template`: the family whose template it is rendered from; `handles`: the
+-- features that the family supports.
 function features.refusal(spec, family, template, handles)
   for _, feature in ipairs(features.list) do
     local name, text, families, asks = table.unpack(feature)

@@ -1,4 +1,4 @@
--- docs/features.md, made from gen/features.lua and what each kernel family says that it handles.
+-- Makes docs/features.md from gen/features.lua and from the features that each kernel family says it handles.
 local features = require "features"
 local layers = require "layers"
 local models = require "models"
@@ -47,7 +47,7 @@ What each preset's attention asks for beyond the plainest, and which of the kern
 | preset | d | H | Hkv | dh | layers | asks for | refused by |
 | --- | --- | --- | --- | --- | --- | --- | --- |]]
 
--- The families of every plan; others serve some methods, or some models.
+-- The families that every plan needs. Other families serve only some methods, or some models.
 local needed = { "append", "attend", "dequantize", "gemm", "rope", "kv_append", "kv_attend" }
 
 local function quoted(list)
@@ -73,7 +73,7 @@ local function refusing(completed)
   return names
 end
 
--- How many layers the spec is for, of how many.
+-- "N of M": the number of layers that the spec is for, and the number of all layers.
 local function layers_of(model)
   local count = model.num_hidden_layers
   if not model.layer_types then return tostring(count) end
@@ -102,7 +102,7 @@ local function add_presets(lines)
   end
 end
 
--- Those that serve every spec alike, like `check`, have no features to list.
+-- The families to list. Families that serve every spec alike, such as `check`, have no features to list.
 local function listed_families()
   local names = {}
   for _, name in ipairs(tuning.families()) do

@@ -26,8 +26,8 @@ struct gen {
 
 enum { MOST_ARGUMENTS = 4, MOST_RESULTS = 2 };
 
-/* One call of a module function. An argument is a parsed JSON value, a text or else a number. Results are
- * strings, or tables, which become JSON. */
+/* One call of a module function. An argument is a parsed JSON value, or a text, or otherwise a number.
+ * Results are strings, or tables, which become JSON. */
 typedef struct call {
     const char *module, *function;
     int arguments, results, keep_null;
@@ -36,7 +36,7 @@ typedef struct call {
         const char *text;
         int number;
     } argument[MOST_ARGUMENTS];
-    char *result[MOST_RESULTS]; /* heap */
+    char *result[MOST_RESULTS]; /* on the heap */
 } call;
 
 static int run_call(lua_State *L)
@@ -92,7 +92,7 @@ static xq_status missing(error *err, const char *name)
 
 /* ---------------------------------------------------------------- life */
 
-/* A header as NVRTC gets it: a first line makes diagnostics name the file in the repository. */
+/* A header as NVRTC gets it: the first line makes diagnostics name the file in the repository. */
 static char *with_line_directive(const struct embed_file *file)
 {
     size_t size = file->size + strlen(file->name) + 16;
@@ -125,7 +125,8 @@ static xq_status collect_headers(gen *g, error *err)
     return XQ_OK;
 }
 
-/* The first calls of a generator: other modules read the list of architectures when they are loaded. */
+/* These must be the first calls of a generator, because other modules read the list of architectures when
+ * they are loaded. */
 static xq_status know_device(gen *g, const gen_arch *device, error *err)
 {
     call arch = {.module = "arch", .function = "know", .arguments = 1, .results = 1};
@@ -216,7 +217,7 @@ static bool add_size(cJSON *object, const gen_size *size)
            cJSON_AddNumberToObject(object, "queries", (double)size->queries);
 }
 
-/* The options of gen/spec.lua's complete. NULL: out of memory. */
+/* The options of gen/spec.lua's `complete`. Returns NULL when out of memory. */
 static cJSON *completion_json(const gen_completion *how)
 {
     cJSON *options = cJSON_CreateObject(), *calls = how->calls.tokens ? cJSON_CreateObject() : NULL;
@@ -266,7 +267,7 @@ xq_status gen_complete(gen *g, const char *spec_json, char **completed, error *e
 
 /* ------------------------------------------------- tables of tuned parameters */
 
-/* What gen/tuned.lua refuses of a table, as a fault of that file. */
+/* Turns a failure of gen/tuned.lua, which checks a table, into a fault of that table's file. */
 static xq_status blame_table(const char *name, error *err)
 {
     char message[sizeof err->message], field[sizeof err->field];
@@ -280,7 +281,7 @@ static xq_status blame_table(const char *name, error *err)
     return error_field(err, field);
 }
 
-/* NULL: the table is refused. */
+/* Returns NULL where the table is refused. */
 static cJSON *checked_table(gen *g, const char *name, const char *json, size_t size, error *err)
 {
     cJSON *document = json_parse(json, size, name, JSON_STRICT, XQ_ERROR_FORMAT, err);
@@ -419,7 +420,7 @@ xq_status gen_model_from_config(gen *g, const char *config_json, const char *ori
     return err->status;
 }
 
-/* `layer` NULL: any layer. */
+/* With `layer` NULL, the kind of any layer that keeps keys and values. */
 static xq_status layer_kind(gen *g, const char *spec_json, const int *layer, char **kind, error *err)
 {
     if (!spec_json)

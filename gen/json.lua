@@ -1,5 +1,5 @@
--- Lua values to JSON text. Objects write the keys that their metatable's `order` lists first, in that
--- order, the others sorted; so the text is the same on every machine.
+-- Converts Lua values to JSON text. An object first writes the keys that its metatable's `order` lists, in that order,
+-- then its other keys, sorted. So the text is the same on every machine.
 local host = require "host"
 local fail = require "fail"
 
@@ -7,7 +7,7 @@ local json = {}
 
 local array_mark = host.array
 
--- Marks a table as an array (an empty table is an object otherwise). Arrays that were read are marked.
+-- Marks a table as an array, without which an empty table is an object. Arrays that were read are marked.
 function json.array(list)
   return setmetatable(list, array_mark)
 end
@@ -27,7 +27,8 @@ local function encode_string(text)
   return '"' .. text:gsub('[%c"\\]', function(c) return escapes[c] or ("\\u%04x"):format(c:byte()) end) .. '"'
 end
 
--- `path` names the value in errors: what was read may hold infinity (1e999). `infinity`: whether it is written again.
+-- `path` names the value in errors, because a value that was read may be infinite (1e999). `infinity`: an infinite
+-- number is written again instead of refused.
 local function encode_number(number, path, infinity)
   if math.type(number) == "integer" then return ("%d"):format(number) end
   if infinity and (number == math.huge or number == -math.huge) then return number > 0 and "1e999" or "-1e999" end
@@ -75,7 +76,7 @@ function encode(value, path, infinity)
     return encode_number(value, path, infinity)
   elseif kind == "boolean" then
     return tostring(value)
-  elseif kind == "userdata" then -- host.null, in what was read
+  elseif kind == "userdata" then -- host.null, which may be in a value that was read
     return "null"
   end
   error("a value that JSON cannot hold: " .. kind)
@@ -83,10 +84,10 @@ end
 
 function json.encode(value) return encode(value, "", false) end
 
--- The same of what is to be read, and checked, again.
+-- Encodes a value that will be read and checked again.
 function json.encode_unchecked(value) return encode(value, "", true) end
 
--- Whether two values say the same. Made here, an empty table is an object unless json.array marked it.
+-- Whether two values are equal. An empty table made in Lua is an object unless json.array marked it.
 function json.same(a, b)
   if type(a) ~= "table" or type(b) ~= "table" then return a == b end
   if json.is_array(a) ~= json.is_array(b) then return false end
@@ -105,7 +106,7 @@ function json.same(a, b)
   return more == 0
 end
 
--- The path of the first member in which two values differ, below `path`; nil: they say the same.
+-- The path of the first member in which two values differ, below `path`; nil where they are equal.
 function json.difference(a, b, path)
   if json.same(a, b) then return nil end
   if type(a) ~= "table" or type(b) ~= "table" or json.is_array(a) ~= json.is_array(b) then return path end

@@ -1,5 +1,5 @@
 /* A strict parser of JSON (RFC 8259) that builds cJSON's trees. cJSON's own parser takes control characters
- * for white space, loses what follows a NUL character, and keeps names that are given twice. */
+ * for white space, drops everything after a NUL character, and keeps names that are given twice. */
 #include "json.h"
 
 #include <math.h>
@@ -22,7 +22,7 @@ typedef struct parser {
 
 /* ---------------------------------------------------------------- errors */
 
-/* Lines and columns count from 1; a column is a character, as editors count. */
+/* Lines and columns count from 1. A column is one character, as in editors. */
 static void locate(const char *text, const char *at, int *line, int *column)
 {
     *line = *column = 1;
@@ -58,7 +58,7 @@ static bool no_memory(parser *p)
     return false;
 }
 
-/* `expected` must stand here. Shows what does: a few printable characters of it. */
+/* Reports that `expected` should stand here, and shows a few printable characters of the text that does. */
 static bool unexpected(parser *p, const char *expected)
 {
     char found[24];
@@ -108,7 +108,7 @@ static bool take_digits(parser *p)
     return p->at > first || unexpected(p, "a digit");
 }
 
-/* Whether one of the digits before the exponent is not zero. */
+/* Whether a digit before the exponent is not zero. */
 static bool is_nonzero(const char *number, const char *end)
 {
     for (; number < end && *number != 'e' && *number != 'E'; number++)
@@ -138,7 +138,7 @@ static bool parse_number(parser *p, cJSON **out)
     int length = (int)(p->at - first);
     if (p->at - first > LONGEST_NUMBER)
         return fail_at(p, first, "a number of more than %d characters", LONGEST_NUMBER);
-    *out = cJSON_ParseWithLength(first, (size_t)length); /* whatever the locale's decimal point */
+    *out = cJSON_ParseWithLength(first, (size_t)length); /* cJSON accepts a decimal point in every locale */
     if (!*out)
         return no_memory(p);
     if ((*out)->valuedouble == 0 && is_nonzero(first, p->at))
@@ -182,7 +182,7 @@ static char *put_utf8(char *to, unsigned code)
     return to;
 }
 
-/* \uXXXX, of which two make a character beyond the first 65536. */
+/* Decodes \uXXXX. Two of them make one character beyond the first 65536. */
 static bool parse_code(parser *p, const char *first, char **to)
 {
     unsigned code, low;
@@ -219,7 +219,8 @@ static bool parse_escape(parser *p, char **to)
     return true;
 }
 
-/* Bytes of the well-formed UTF-8 character at `at` (The Unicode Standard, table 3-7); 0: it is none. */
+/* The number of bytes of the well-formed UTF-8 character at `at` (The Unicode Standard, table 3-7); 0 where
+ * there is none. */
 static int utf8_length(const char *at, const char *end)
 {
     const unsigned char *c = (const unsigned char *)at;
@@ -280,7 +281,7 @@ static bool decode_string(parser *p, char *to)
     return true;
 }
 
-/* At the opening quote. Caller frees. */
+/* Parses the string whose opening quote stands here. Caller frees. */
 static bool parse_text(parser *p, char **out)
 {
     const char *close = ++p->at;
@@ -309,7 +310,7 @@ static bool parse_string(parser *p, cJSON **out)
 
 /* ---------------------------------------------------------------- objects */
 
-/* A member's name, and where it stands. */
+/* The name of a member, and its position in the text. */
 struct name {
     const char *text, *at;
 };
@@ -321,7 +322,7 @@ static int compare_names(const void *a, const void *b)
     return order ? order : (x->at > y->at) - (x->at < y->at);
 }
 
-/* The first name that is given a second time. */
+/* Refuses the first name that is given a second time. */
 static bool refuse_twins(parser *p, struct name *names, int count)
 {
     const struct name *twin = NULL;
@@ -430,13 +431,13 @@ static bool parse_word(parser *p, cJSON **out)
     else if (p->syntax == JSON_PYTHON && take_word(p, "Infinity"))
         *out = cJSON_CreateNumber(HUGE_VAL);
     else if (p->syntax == JSON_PYTHON && take_word(p, "NaN") && (*out = cJSON_CreateNumber(0)))
-        (*out)->valuedouble = nan(""); /* which cJSON_CreateNumber would convert to an int */
+        (*out)->valuedouble = nan(""); /* cJSON_CreateNumber would convert NaN to an int */
     else
         return unexpected(p, "a value");
     return *out || no_memory(p);
 }
 
-/* On failure *out may hold a part, for the caller to delete. */
+/* On failure *out may hold a part of the value, for the caller to delete. */
 static bool parse_value(parser *p, cJSON **out)
 {
     skip_white(p);
@@ -466,7 +467,7 @@ cJSON *json_parse(const char *text, size_t size, const char *source, enum json_s
                 .status = status,
                 .err = err};
     cJSON *value = NULL;
-    if (take_word(&p, "\xEF\xBB\xBF")) /* the mark that some editors put before UTF-8 */
+    if (take_word(&p, "\xEF\xBB\xBF")) /* the byte order mark, which some editors put before UTF-8 */
         p.start = p.at;
     if (parse_value(&p, &value)) {
         skip_white(&p);

@@ -1,7 +1,7 @@
 -- Kinds of layers. Many models mix layers that see the whole context ("full") with layers that see a window of it
--- ("sliding"), which may have another rotary embedding too, and with layers that see the whole context and have no
--- rotary embedding ("nope"); a spec is for the layers of one kind. Layers of linear attention keep no keys and values:
--- no spec is for them.
+-- ("sliding"), which may also have another rotary embedding, and with layers that see the whole context without a
+-- rotary embedding ("nope"). A spec is for the layers of one kind. Layers of linear attention keep no keys and values,
+-- so no spec is for them.
 local fail = require "fail"
 local json = require "json"
 local schema = require "schema"
@@ -31,7 +31,7 @@ local function check_listed(model)
   return types
 end
 
--- {key, function(its value, layer) → whether the layer slides}: the patterns of config.json
+-- The patterns of config.json: {key, function(value of the key, layer) → whether the layer slides}
 local patterns = {
   { "sliding_window_pattern", function(period, layer) return (layer + 1) % period ~= 0 end },
   { "max_window_layers", function(first, layer) return layer >= first end },
@@ -61,7 +61,7 @@ local function check_one_source(model)
   end
 end
 
--- How many layers of each kind there are, and how many kinds.
+-- The number of layers of each kind, and the number of kinds.
 local function count_kinds(types)
   local counts, different = { full = 0, sliding = 0, nope = 0 }, 0
   for _, name in ipairs(types) do
@@ -74,7 +74,7 @@ local function count_kinds(types)
   return counts, different
 end
 
--- The kinds that a model's layers are of.
+-- The kinds that occur among a model's layers.
 function layers.present(types, only)
   if only then return { only } end
   local counts, list = count_kinds(types), {}
@@ -84,8 +84,9 @@ function layers.present(types, only)
   return list
 end
 
--- For a model whose keys are checked: the names of its layers' kinds, as config.json has them, nil where all layers are
--- alike; and, where all layers that a spec can be for are alike, their kind.
+-- For a model whose keys are checked, returns two values. The first is the kind of each layer, in the names of
+-- config.json, and is nil where all layers are alike. The second is the one kind of all layers that a spec can be for,
+-- and is nil where there are several kinds.
 function layers.types(model)
   check_one_source(model)
   local types = model.layer_types and check_listed(model) or from_pattern(model)
@@ -113,7 +114,7 @@ local function counted(types)
   return table.concat(texts, ", ") .. " and " .. last
 end
 
--- The kind that the spec is for. `types`, `only`: from layers.types.
+-- The kind that the spec is for. `types` and `only` are the results of layers.types.
 function layers.kind(model, types, only)
   local kind = model.layer_kind
   if only then
@@ -141,7 +142,8 @@ local function with_attention(types)
   return list
 end
 
--- The kind of one layer, counted from 0; `types` as above. Layer nil is the first that a spec can be for.
+-- The kind of one layer, counted from 0; `types` and `only` as above. With `layer` nil, it is the first layer that a
+-- spec can be for.
 function layers.kind_at(types, only, model, layer)
   local count = types and #types or model.num_hidden_layers
   layer = layer or types and with_attention(types)[1] or 0

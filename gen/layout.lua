@@ -1,10 +1,11 @@
--- Where every byte of the cache and of the packed weights lies: the only definition. C gets it from the
--- completed spec (`layout`, the weights layouts) and from unit_map; templates from `layout`, `accumulator` and `keys`.
+-- The position of every byte of the cache and of the packed weights; nothing else defines it. C gets it from the
+-- completed spec (`layout`, the weights layouts) and from unit_map; templates get it from `layout`, `accumulator` and
+-- `keys`.
 --
--- A page is page/16 tile records, and after them the parameters of per-channel groups. A record holds 16 tokens: for
--- each stream its codes, in units of 16 tokens by 64 channels, then the parameters of per-token groups. The groups of
--- a token begin anew with each latent, so that the last group of a latent may be shorter than the others. A unit's bits
--- lie in the order of the A operand of mma.m16n8k16 (PTX ISA, "Matrix Fragments for mma.m16n8k16"). docs/layout.md
+-- A page is page/16 tile records, followed by the parameters of per-channel groups. A record holds 16 tokens: for each
+-- stream its codes, in units of 16 tokens by 64 channels, then the parameters of per-token groups. The groups of a
+-- token begin anew with each latent, so the last group of a latent may be shorter than the others. The bits of a unit
+-- are in the order of the A operand of mma.m16n8k16 (PTX ISA, "Matrix Fragments for mma.m16n8k16"). docs/layout.md
 -- draws it.
 local json = require "json"
 local fail = require "fail"
@@ -15,14 +16,14 @@ layout.tile_tokens = 16
 layout.unit_channels = 64
 local UNIT = layout.unit_channels
 local HALF = 2           -- bytes of an f16
-local WEIGHT_ALIGN = 256 -- of a matrix among the packed weights
-local RECORD_ALIGN = 16  -- of what a record, a page and a tail are made of
+local WEIGHT_ALIGN = 256 -- alignment of a matrix among the packed weights
+local RECORD_ALIGN = 16  -- alignment of per-token parameters with integer zero points, and of per-channel slots
 
 local function ceil_div(a, b) return (a + b - 1) // b end
 local function align(a, b) return ceil_div(a, b) * b end
 
 -- ---------------------------------------------------------------- streams
--- A latent of `rank` channels is stored with as many as whole units have.
+-- The stored channels of a latent of `rank` channels: as many as whole units have.
 function layout.latent_width(rank) return align(rank, UNIT) end
 
 local function stream_of(name, order, axis, latents, columns)
@@ -31,8 +32,9 @@ local function stream_of(name, order, axis, latents, columns)
     latent_width = latent_width, width = latents * latent_width }
 end
 
--- The cached matrices of a spec. Order "k": tokens are the rows of the mma operand; "v": channels. A stream is
--- `latents` matrices side by side, each of `rank` channels, stored as latent_width, a multiple of 64.
+-- The cached matrices of a spec. In order "k" tokens are the rows of the mma operand, in order "v" channels are. A
+-- stream consists of `latents` matrices side by side. Each has `rank` channels, and is stored with latent_width
+-- channels, a multiple of 64.
 function layout.streams(model, cache)
   if cache.method == "x" then
     return { stream_of("x", "k", cache.axis_k, 1, model.hidden_size) }
@@ -47,13 +49,14 @@ function layout.streams(model, cache)
   }
 end
 
--- Whether what is cached is a product of the activations and a matrix U: a latent, or all of x turned by `rotation`.
+-- Whether the cached values are a product of the activations and a matrix U: a latent, or the whole of x with a
+-- `rotation`.
 function layout.projects(cache)
   return cache.method == "latent" or cache.method == "latent-cl" or cache.method == "x" and cache.rotation
 end
 
 -- ---------------------------------------------------------------- cache pages
--- Codes and per-token parameters, from `offset` in a tile record on. Returns the offset after them.
+-- Places codes and per-token parameters in a tile record from `offset` on. Returns the offset after them.
 local function place_in_record(s, cache, offset)
   s.codes_offset = offset
   offset = offset + s.width * layout.tile_tokens * s.bits // 8
@@ -66,9 +69,10 @@ local function place_in_record(s, cache, offset)
   return align(s.zeros_offset + s.groups * layout.tile_tokens * s.bits // 8, RECORD_ALIGN)
 end
 
--- Parameters of per-channel groups, in slots of 64 channels of one group of tokens: 64 scales, then 64 offsets or integer
--- zero points. Chunk j (64 channels) of token group i lies, where a group spans P = chunk_pages > 1 pages, in the
--- sequence's page i * P + j % P; else in page i // Q, Q = page_groups; its slot is (i % Q) * page_chunks + j // P.
+-- Places the parameters of per-channel groups in a page. A slot holds those of 64 channels (a chunk) of one group of
+-- tokens: 64 scales, then 64 offsets or integer zero points. Where a group spans P = chunk_pages > 1 pages, chunk j of
+-- token group i lies in the sequence's page i * P + j % P. Otherwise it lies in page i // Q with Q = page_groups. Its
+-- slot is (i % Q) * page_chunks + j // P.
 local function place_in_page(s, cache, offset)
   if s.axis ~= "channel" then return offset end
   local zeros = cache.zero_point == "float" and UNIT * HALF or UNIT * s.bits // 8
@@ -80,7 +84,8 @@ local function place_in_page(s, cache, offset)
   return offset + s.page_groups * s.page_chunks * s.slot_bytes
 end
 
--- The newest tokens, up to a group, f16: of cross-layer methods the activations themselves.
+-- Places the tail: the newest tokens, up to one group, in f16. Cross-layer methods keep the activations themselves
+-- there.
 local function place_in_tail(s, model, cache, offset)
   if s.axis ~= "channel" then return offset end
   s.tail_offset = offset
@@ -120,8 +125,8 @@ function layout.cache(model, cache)
     "kv_e4m3_page_bytes", "streams" })
 end
 
--- The accumulator of cross-layer methods: the activations as all layers so far reconstruct them; pages of its own, of
--- the same form. nil for other methods.
+-- The accumulator of cross-layer methods: the activations as reconstructed from all layers so far. It has pages of its
+-- own, with the same layout as cache pages. nil for other methods.
 function layout.accumulator(model, cache)
   if cache.method ~= "x-cl" and cache.method ~= "latent-cl" then return nil end
   local s = stream_of("x", "k", "token", 1, model.hidden_size)
@@ -138,10 +143,10 @@ local function pad(list, multiple)
   while #list % multiple ~= 0 do list[#list + 1] = -1 end
 end
 
--- The order in which the fused kernel has the columns of a head of K, as dimensions of the head (-1: a column of
--- zeros). Rematerialized: the first members of all rotary pairs, padded to a multiple of 8, their partners likewise,
--- then dimensions that do not turn but are normalized, padded to 16. Absorbed into the query: dimensions that
--- neither turn nor are normalized, padded to 16 (docs/method.md, identity 2).
+-- The order of a KV head's K columns in the fused kernel, as dimensions of the head (-1: a column of zeros). The
+-- rematerialized columns are the first members of all rotary pairs, padded to a multiple of 8, then their partners,
+-- padded likewise, then dimensions that are normalized but not rotated, padded to 16. Dimensions that are neither
+-- rotated nor normalized, padded to 16, are absorbed into the query (docs/method.md, identity 2).
 function layout.keys(model)
   local rope, firsts, seconds, rest = model.rope, json.array {}, {}, json.array {}
   local turning = rope.type == "none" and 0 or rope.rotary_dim
@@ -165,7 +170,7 @@ function layout.keys(model)
 end
 
 -- ---------------------------------------------------------------- packed weights
--- Collects matrices and vectors one after the other.
+-- Places matrices and vectors one after the other.
 local packer = {}
 packer.__index = packer
 
@@ -179,9 +184,10 @@ function packer:place(bytes)
   return offset
 end
 
--- `source`: the caller's matrix; `columns`: "all" as they are, "keys" or "absorbed" those of layout.keys of each head;
--- "transposed" and "absorbed" have the source's columns as rows. "feedback": made of the source (runtime/host/feedback.h); a row
--- for each stored channel, a column for each of its group.
+-- Adds a matrix. `source` is the caller's matrix. `columns` tells which of its columns are packed: "all" as they are,
+-- "keys" or "absorbed" in the order of layout.keys for each head. "transposed" and "absorbed" have the source's columns
+-- as rows. "feedback" is computed from the source (runtime/host/feedback.h): it has a row for each stored channel, and
+-- a column for each channel of its group.
 function packer:matrix(name, source, columns, rows, cols, kind)
   local wide = kind == "f16" or kind == "bf16"
   local m = { name = name, source = source, columns = columns, rows = rows, cols = cols, type = kind,
@@ -203,17 +209,18 @@ end
 
 local function half_type(weights) return weights == "bf16" and "bf16" or "f16" end
 
--- Whether K and V are products of what is projected and the caller's Ak, Av; else of the activations and Wk, Wv.
+-- Whether K and V are products of projected activations and the caller's Ak and Av. Otherwise they are products of the
+-- activations and Wk and Wv.
 local function factored(cache) return layout.projects(cache) and cache.method ~= "latent-cl" end
 
--- What K and V are multiplied out of: the caller's matrices, and their rows as packed.
+-- The caller's matrices whose products are K and V, and the numbers of their rows as packed.
 local function factors(spec)
   local streams, d = spec.layout.streams, spec.model.hidden_size
   if not factored(spec.cache) then return "wk", "wv", d, d end
   return "ak", "av", streams[1].latent_width, streams[#streams].latent_width
 end
 
--- Channels of the largest per-token group of the streams.
+-- The number of channels in the largest per-token group of the streams.
 function layout.widest_group(streams)
   local widest = 0
   for _, stream in ipairs(streams) do
@@ -222,15 +229,16 @@ function layout.widest_group(streams)
   return widest
 end
 
--- What errors of the channels of a quantization group add to later ones, made from what the stream is multiplied by. All
--- streams have as much room for a group as the one with the largest groups needs, because one kernel serves them.
+-- Packs the matrix that feeds the errors of channels of a quantization group into later channels. It is computed from
+-- the matrix that the stream is multiplied by. All streams have as much room for a group as the stream with the largest
+-- groups, because one kernel serves them all.
 local function pack_feedback(p, name, source, stream, streams, cache)
   if not cache.feedback then return end
   local group = layout.widest_group(streams)
   p:matrix(name, source, "feedback", stream.groups * group, group, "f16")
 end
 
--- Projections to the cached streams, and back to the activations.
+-- Packs the projections to the cached streams, and for latent-cl the one back to the activations.
 local function pack_projections(p, spec)
   local model, cache, streams = spec.model, spec.cache, spec.layout.streams
   local d, kind = model.hidden_size, half_type(spec.weights)
@@ -267,7 +275,7 @@ local function pack_vectors(p, spec, by_key)
   if model.attention_sinks then p:vector("sinks", "sinks", "all", model.num_attention_heads) end
 end
 
--- Of a KV cache: what both kinds of elements need.
+-- The weights that KV caches of both kinds of elements need.
 local function pack_kv(spec)
   local model, p = spec.model, new_packer()
   local d, kv_width = model.hidden_size, model.num_key_value_heads * model.head_dim
@@ -277,12 +285,12 @@ local function pack_kv(spec)
   return p
 end
 
--- Of an fp16 KV cache.
+-- The weights of an fp16 KV cache.
 function layout.kv_weights(spec)
   return pack_kv(spec):finish()
 end
 
--- Of an fp8 KV cache: the scales too.
+-- The weights of an fp8 KV cache, with its scales.
 function layout.kv_e4m3_weights(spec)
   local p = pack_kv(spec)
   p:vector("k_scale", "k_scale", "all", 1)
@@ -290,7 +298,7 @@ function layout.kv_e4m3_weights(spec)
   return p:finish()
 end
 
--- Of the unfused pipeline: columns of K in the model's order.
+-- The weights of the unfused pipeline, with the columns of K in the model's order.
 function layout.unfused_weights(spec)
   local model, p = spec.model, new_packer()
   local kv_width = model.num_key_value_heads * model.head_dim
@@ -302,7 +310,7 @@ function layout.unfused_weights(spec)
   return p:finish()
 end
 
--- Of the fused kernel: columns of K in the order of layout.keys.
+-- The weights of the fused kernel, with the columns of K in the order of layout.keys.
 function layout.weights(spec)
   local model, keys, p = spec.model, spec.keys, new_packer()
   local heads = model.num_key_value_heads
@@ -320,8 +328,9 @@ end
 -- ---------------------------------------------------------------- units
 layout.bits = { 2, 3, 4, 8, 16 }
 
--- Place of an element in words of `bits` (1, 2 or 4) bits a code, `words` of them a lane: a word holds 4 / bits
--- fragments; the two elements of a pair are in its two half-words, and each byte belongs to one token.
+-- The bit position of an element among words that hold `bits` (1, 2 or 4) bits of each code. A lane has as many words
+-- as its codes fill, and a word holds 4 / bits fragments. The two elements of a pair are in the two half-words, and
+-- each byte belongs to one token.
 local function word_bit(bits, lane, fragment, pair, element)
   local fragments = 4 // bits
   local words = 4 // fragments
@@ -329,8 +338,8 @@ local function word_bit(bits, lane, fragment, pair, element)
   return word * 32 + element * 16 + pair // 2 * 8 + (fragment % fragments * 2 + pair % 2) * bits
 end
 
--- The places, within a unit, of the bits of the code of token t and channel c, lowest first. `row` and `k` are the element's
--- place in its m16k16 operand; a fragment is 16 channels. A pair is two elements that share a register.
+-- The bit positions, within a unit, of the code of token t and channel c, lowest bit first. `row` and `k` are the
+-- element's position in its m16k16 operand. A fragment is 16 channels. A pair is two elements that share a register.
 local function code_bits(order, bits, t, c)
   local fragment = c // 16
   local row, k = t, c % 16
@@ -339,11 +348,11 @@ local function code_bits(order, bits, t, c)
   local row_high, k_high = row // 8, k // 8
   local pair = order == "k" and 2 * row_high + k_high or 2 * k_high + row_high
   local first
-  if bits == 16 then -- 16 bytes a lane: the operand's four registers
+  if bits == 16 then -- 16 bytes for each lane: the operand's four registers
     first = fragment * 4096 + lane * 128 + (row_high + 2 * k_high) * 32 + element * 16
-  elseif bits == 8 then -- two words a fragment, two fragments to a lane's 16 bytes, two such halves a unit
+  elseif bits == 8 then -- a fragment has two words, a lane's 16 bytes hold two fragments, a unit has two such halves
     first = (fragment // 2) * 4096 + lane * 128 + (fragment % 2) * 64 + (2 * pair + element) * 8
-  elseif bits == 3 then -- the two low bits as for 2 bits; then the high bits, as one bit
+  elseif bits == 3 then -- the two low bits as with 2 bits; then the high bits, like 1-bit codes
     first = word_bit(2, lane, fragment, pair, element)
     return { first, first + 1, 2048 + word_bit(1, lane, fragment, pair, element) }
   else
@@ -354,7 +363,7 @@ local function code_bits(order, bits, t, c)
   return list
 end
 
--- A list: entry (t * 64 + c) * bits + i + 1 is the place of bit i of the code of token t, channel c.
+-- A list: entry (t * 64 + c) * bits + i + 1 is the position of bit i of the code of token t, channel c.
 function layout.unit_map(order, bits)
   if order ~= "k" and order ~= "v" then fail.argument("order", "'%s' is not known; valid: k, v", order) end
   local known = false

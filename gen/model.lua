@@ -1,4 +1,4 @@
--- Validates the model of a spec and fills in what was left open.
+-- Validates the model of a spec and fills in the values that were left open.
 local host = require "host"
 local fail = require "fail"
 local json = require "json"
@@ -16,7 +16,8 @@ local function find_preset(field, name)
     fail.spec(field, "'%s' is no preset; %s", name:sub(1, 60), fail.suggestion(name, models.order, "`xq gen --list-models` prints them"))
 end
 
--- {preset = NAME, ...}: the preset's values, but for those beside the name; null there takes one away.
+-- {preset = NAME, ...}: the values of the preset, except those that are given beside its name. There null removes a
+-- value.
 local function with_preset(given)
   if type(given.preset) ~= "string" then
     fail.spec("model.preset", "must be a string (a preset's name), not %s", schema.show(given.preset))
@@ -91,7 +92,7 @@ end
 -- ---------------------------------------------------------------- kinds of layers
 local kind_order = { "rope", "sliding_window" }
 
--- What each kind of layer has of its own, from the names of config.json.
+-- The values that differ between kinds of layers, from the keys of config.json.
 local function kinds_from_keys(model, given)
   local rope = model_rope.complete(given, model, "model.rope")
   local base = model.rope_local_base_freq
@@ -113,7 +114,7 @@ local function check_given_kind(name, kind)
   end
 end
 
--- The same as a completed spec has it, for the kinds that the model has.
+-- The same values from `layer_kinds`, as a completed spec has them, for the kinds that the model has.
 local function kinds_as_given(model, given, present)
   for _, other in ipairs { "rope_theta", "rope_scaling", "rope_interleaved", "partial_rotary_factor",
     "rope_local_base_freq" } do
@@ -138,7 +139,7 @@ local function kinds_as_given(model, given, present)
   return kinds
 end
 
--- What a spec of mixed layers has computed from layer_kinds may be given, but only as computed.
+-- A spec of mixed layers may give the values that are computed from layer_kinds, but only as computed.
 local function check_chosen(given, kind, name)
   for _, key in ipairs(kind_order) do
     if given[key] ~= nil and not json.same(given[key], kind[key]) then
@@ -147,7 +148,7 @@ local function check_chosen(given, kind, name)
   end
 end
 
--- Only what the model's layers are of.
+-- Keeps only the kinds that occur among the model's layers.
 local function of_present(kinds, present)
   local result = {}
   for _, name in ipairs(present) do result[name] = kinds[name] end
@@ -187,8 +188,8 @@ function model_module.complete(given)
   return json.ordered(model, schema.names_of(schema.model))
 end
 
--- The kind of a layer, counted from 0 (nil: of the first that a spec can be for), and whether the model mixes kinds; and the
--- kinds that it has.
+-- The kind of a layer, counted from 0 (nil: of the first layer that a spec can be for), whether the model mixes kinds,
+-- and the kinds that it has.
 function model_module.kind_at(given, layer)
   local model = schema.check_object("model.", find_model(given), schema.model)
   local types, only = layers.types(model)

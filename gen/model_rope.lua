@@ -1,4 +1,4 @@
--- The rotary embedding of a model: validated, and completed.
+-- Validates and completes the rotary embedding of a model.
 local fail = require "fail"
 local json = require "json"
 local rope = require "rope"
@@ -15,7 +15,8 @@ local function complete_llama3(field, scaling)
   end
 end
 
--- What rotated queries and keys are multiplied by moves from `scaling` to `rope`; without it `implied()` is it.
+-- Moves the attention factor, which multiplies rotated queries and keys, from `scaling` to `result`. Where it is not
+-- given, it is `implied()`.
 local function complete_attention_factor(field, scaling, result, implied)
   local given = scaling.attention_factor
   if given and result.attention_factor and given ~= result.attention_factor then
@@ -36,7 +37,7 @@ local function complete_yarn(field, scaling, result, model)
   scaling.mscale, scaling.mscale_all_dim = nil, nil
 end
 
--- What may stand beside the type of no scaling: nothing that would scale.
+-- Beside the type `default` only values that scale nothing are valid.
 local function check_default(field, given)
   for key, value in pairs(given) do
     if key ~= "type" and key ~= "rope_type" and not (key == "factor" and value == 1) then
@@ -57,7 +58,7 @@ local function check_factors(field, factors, pairs_of_head)
   end
 end
 
--- The longest context over the original one: as given, or from the two.
+-- The ratio of the longest context to the original one: as given, or computed from the two.
 local function longrope_factor(field, scaling, model)
   local longest, original = model.max_position_embeddings, scaling.original_max_position_embeddings
   local ratio = longest and original and longest / original
@@ -68,8 +69,8 @@ local function longrope_factor(field, scaling, model)
   return scaling.factor or ratio
 end
 
--- LongRoPE (Ding et al., 2024, arXiv 2402.13753) has a list of factors for contexts up to the original length, and one for
--- longer ones. A kernel has one of them; the attention factor is the same for both.
+-- LongRoPE (Ding et al., 2024, arXiv 2402.13753) has a list of factors for contexts up to the original length, and one
+-- for longer contexts. A kernel uses one of the lists. The attention factor is the same for both.
 local function complete_longrope(field, scaling, result, model)
   local count = result.rotary_dim // 2
   check_factors(field .. ".short_factor", scaling.short_factor, count)
@@ -127,7 +128,7 @@ local function complete_scaling(field, result, model)
   result.scaling = json.ordered(scaling, scaling_order)
 end
 
--- `field` names `rope`.
+-- `field` is the name of `rope` in errors.
 local function complete_rotary_dim(field, result, given, head_dim)
   local factor = not result.rotary_dim and given.partial_rotary_factor
   result.rotary_dim = result.rotary_dim or math.floor(head_dim * (factor or 1))
@@ -139,8 +140,8 @@ local function complete_rotary_dim(field, result, given, head_dim)
   fail.spec(field .. ".rotary_dim", "%d is not valid; valid: even numbers from 2 to head_dim (%d)", result.rotary_dim, head_dim)
 end
 
--- `given`: the model's keys. Either `rope`, as completed specs have it, or the names of config.json: rope_theta,
--- rope_scaling and others. `field` names `rope`.
+-- `given` has the keys of the model: either `rope`, as completed specs have it, or the keys of config.json, rope_theta,
+-- rope_scaling and others. `field` is the name of `rope` in errors.
 function model_rope.complete(given, model, field)
   local result, scaling_field
   if given.rope then
@@ -164,13 +165,13 @@ function model_rope.complete(given, model, field)
     complete_rotary_dim(field, result, given, model.head_dim)
     if result.scaling then complete_scaling(scaling_field, result, model) end
     local kind = result.scaling and result.scaling.type
-    local implies = kind == "yarn" or kind == "longrope" -- says it even where it is 1
+    local implies = kind == "yarn" or kind == "longrope" -- these scalings state the factor even where it is 1
     if result.attention_factor == 1 and not implies then result.attention_factor = nil end
   end
   return json.ordered(result, { "type", "theta", "rotary_dim", "attention_factor", "scaling" })
 end
 
--- Of sliding layers with a rotary base of their own: not stretched.
+-- The rotary embedding of sliding layers with a rotary base of their own. Its frequencies are not stretched.
 function model_rope.of_base(rope_of_full_layers, theta)
   local r = rope_of_full_layers
   if r.type == "none" then fail.spec("model.rope_local_base_freq", "means nothing without RoPE; leave it out") end

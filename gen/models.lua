@@ -1,6 +1,6 @@
--- Presets: the attention-relevant values of public config.json files, under the names that those use.
--- Where a name has several releases: Mistral-7B is v0.3 (v0.1 has a sliding window), Phi-3 the 4k variants, GLM-4-9B
--- the release 0414, Command R is v01, Command R7B 12-2024.
+-- Presets: the values of public config.json files that attention depends on, under the names of the models. Where a
+-- name has several releases, Mistral-7B is v0.3 (v0.1 has a sliding window), Phi-3 is the 4k variants, GLM-4-9B is
+-- release 0414, Command R is v01, and Command R7B is 12-2024.
 local models = {}
 
 local function llama3_scaling(factor)
@@ -8,7 +8,7 @@ local function llama3_scaling(factor)
     original_max_position_embeddings = 8192 }
 end
 
--- What a family's members share, and what one adds.
+-- The keys that the members of a family share. Arguments are the values in which members differ.
 local function gemma2(scalar)
   return { attn_logit_softcapping = 50.0, query_pre_attn_scalar = scalar, sliding_window = 4096,
     sliding_window_pattern = 2 }
@@ -32,21 +32,22 @@ local function qwen2() return { attention_bias = true } end
 local function qwen3() return { qk_norm = true } end
 local function olmo2() return { qk_norm = "row" } end
 
--- Layers of two kinds: each `period`-th, counted from 1, is `last`, the others are `others`.
+-- The types of `count` layers of two kinds: every `period`-th layer, counted from 1, is `last`, the others are
+-- `others`.
 local function layer_types(count, period, others, last)
   local types = {}
   for layer = 1, count do types[layer] = layer % period == 0 and last or others end
   return types
 end
 
--- The others slide, and these have no RoPE.
+-- Models in which every fourth layer is full and has no RoPE, and the other layers slide.
 local function hybrid(count, others)
   local result = { sliding_window = 4096, layer_types = layer_types(count, 4, "sliding_attention", "nope_attention") }
   for key, value in pairs(others) do result[key] = value end
   return result
 end
 
--- The factors of Phi-4-mini's two tables of LongRoPE: a preset for each.
+-- Phi-4-mini has two tables of LongRoPE factors, and a preset for each of them.
 local function phi4_mini(table_name)
   local short, long = {}, { 1, 1.118320672, 1.250641126, 1.398617824, 1.564103225, 1.74916897, 1.956131817, 2.187582649,
     2.446418898, 2.735880826, 3.059592084, 3.421605075, 3.826451687, 4.279200023, 4.785517845, 5.351743533, 5.984965424,
@@ -58,7 +59,7 @@ local function phi4_mini(table_name)
     table = table_name, original_max_position_embeddings = 4096, short_factor = short, long_factor = long } }
 end
 
--- columns: name, d, H, Hkv, head_dim, layers, context (false: not stated), rope_theta (false: no RoPE), other
+-- The columns are: name, d, H, Hkv, head_dim, layers, context (false: not stated), rope_theta (false: no RoPE), other
 -- keys
 local rows = {
   { "bloom-560m", 1024, 16, 16, 64, 24, false, false, bloom() },
@@ -144,7 +145,7 @@ end
 
 models.order = order
 
--- All names, one a line.
+-- All names, one on each line.
 function models.names()
   return table.concat(order, "\n") .. "\n"
 end

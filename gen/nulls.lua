@@ -1,12 +1,13 @@
--- Members of a spec that are null count as absent. Their names must be known all the same: a mistyped name would be ignored.
+-- Members of a spec that are null count as absent. Their names must still be known, or a mistyped name would be
+-- ignored.
 local host = require "host"
 local schema = require "schema"
 local tuning = require "tuning"
 
 local nulls = {}
 
--- Fails where a member of `object` is null and none of `keys` has its name. `inner[NAME](prefix, value)` checks a member
--- that is an object itself.
+-- Fails where a member of `object` is null and its name is not among `keys`. `inner[NAME](prefix, value)` checks a
+-- member that is an object itself.
 local function check_members(prefix, object, keys, inner)
   if not schema.is_object(object) then return end
   local absent = {}
@@ -20,7 +21,7 @@ local function check_members(prefix, object, keys, inner)
   schema.check_names(prefix, absent, keys)
 end
 
--- A patch may change the kind of scaling and take away keys of the old kind, so the keys of every kind are known.
+-- A patch may change the kind of scaling and remove keys of the old kind, so the keys of every kind are known.
 local function check_scaling(prefix, object) check_members(prefix, object, schema.scaling_names) end
 
 local function check_rope(prefix, object) check_members(prefix, object, schema.rope, { scaling = check_scaling }) end
@@ -56,7 +57,7 @@ local function check_tuning(prefix, object)
   check_members(prefix, object, keys_of(tuning.families()), inner)
 end
 
--- Fails where a member of a spec, or of overrides of one, is null and has no name that a spec knows.
+-- Fails where a null member of a spec, or of overrides, has a name that a spec does not know.
 function nulls.check(given)
   check_members("", given, schema.top, { model = check_model, cache = check_cache, tuning = check_tuning })
 end

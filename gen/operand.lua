@@ -1,4 +1,4 @@
--- A stream of the cache as constants of C++, for templates/lib/operand.cuh.
+-- Describes a stream of the cache as C++ constants, for templates/lib/operand.cuh.
 local layout = require "layout"
 
 local operand = {}
@@ -13,9 +13,10 @@ local function axis_of(stream)
   return stream.axis == "channel" and "AXIS_CHANNEL" or "AXIS_TOKEN"
 end
 
--- How append divides a stream among blocks with room for `columns` channels, a multiple of its group, so that each has whole
--- groups. `count`: blocks. `span`: the channels of each block, side by side; nil where a block ends with its latent too:
--- then each latent has `parts` blocks, of `columns` channels but for the last one.
+-- How append divides a stream among blocks that have room for `columns` channels each. `columns` is a multiple of the
+-- stream's group, so that every block has whole groups. `count` is the number of blocks. `span` is the number of
+-- neighbouring channels of each block. It is nil where a block also has to end with its latent; each latent then has
+-- `parts` blocks of `columns` channels, of which the last may have fewer.
 function operand.blocks(stream, columns)
   local parts = (stream.latent_width + columns - 1) // columns
   if parts > 1 and stream.latents > 1 and stream.latent_width % columns ~= 0 then
@@ -25,7 +26,7 @@ function operand.blocks(stream, columns)
   return { count = (stream.width + span - 1) // span, span = span }
 end
 
--- A struct NAME. `owner`: the layout that the stream is of, spec.layout or spec.accumulator.
+-- The text of a C++ struct NAME. `owner` is the layout that the stream belongs to, spec.layout or spec.accumulator.
 function operand.stream(name, stream, owner, cache)
   local function constants(comment, ...)
     local parts, list = {}, { ... }

@@ -1,4 +1,4 @@
--- What can be tuned of each kernel family, from templates/NAME.spec.lua: `xq gen --list-parameters`.
+-- Lists the tuning parameters of each kernel family, from templates/NAME.spec.lua, for `xq gen --list-parameters`.
 local json = require "json"
 local space = require "space"
 local spec_module = require "spec"
@@ -38,8 +38,8 @@ local function describe_family(name, spec)
     constraints = json.array(constraints), combinations = combinations }, family_order)
 end
 
--- A list of families with their parameters, for those named (all, where there are none). `given` is a spec, completed or
--- not, whose choices are shown too; or nil.
+-- A list of the families `names` (all, where there are none) with their parameters. `given` is a spec, completed or
+-- not, whose choices are shown too, or nil.
 function parameters.list(names, given)
   local spec, result = given and spec_module.complete(given), {}
   for i, name in ipairs(#names > 0 and names or tuning.families()) do result[i] = describe_family(name, spec) end

@@ -1,6 +1,6 @@
--- Rotary frequencies, in turns (revolutions) per token, as kernels need them: an angle is the fraction of a position
--- times a frequency in turns, and in fixed point whole turns overflow and are gone, at every position. And what
--- stretches them to longer contexts, as Hugging Face transformers does (modeling_rope_utils).
+-- Rotary frequencies in turns (revolutions) per token, as kernels need them. An angle is the fractional part of a
+-- position times a frequency in turns. In fixed point, whole turns overflow and disappear at every position. This
+-- module also stretches frequencies for longer contexts, as Hugging Face transformers does (modeling_rope_utils).
 local double_double = require "double_double"
 
 local rope = {}
@@ -9,7 +9,7 @@ local number, add, multiply, divide = double_double.number, double_double.add, d
 local TWO_PI = double_double.TWO_PI
 
 -- ---------------------------------------------------------------- stretching
--- {type = function(model) → function(frequency, pair) → frequency}; all in radians per token
+-- {type = function(model) → function(frequency, pair) → frequency}; all frequencies are in radians per token
 local stretch = {}
 
 function stretch.linear(model)
@@ -17,7 +17,7 @@ function stretch.linear(model)
   return function(frequency) return divide(frequency, factor) end
 end
 
--- Long wavelengths are stretched by `factor`, short ones kept, those between interpolated.
+-- Long wavelengths are stretched by `factor`, short ones are kept, and those between are interpolated.
 function stretch.llama3(model)
   local scaling = model.rope.scaling
   local context, low, high = scaling.original_max_position_embeddings, scaling.low_freq_factor, scaling.high_freq_factor
@@ -31,7 +31,7 @@ function stretch.llama3(model)
   end
 end
 
--- The rotary pair, as a fraction, that turns `rotations` times over the original context.
+-- The rotary pair, as a fractional number, that turns `rotations` times over the original context.
 local function pair_of(model, rotations)
   local scaling = model.rope.scaling
   local wavelength = divide(number(scaling.original_max_position_embeddings), multiply(number(rotations), TWO_PI))
@@ -39,8 +39,8 @@ local function pair_of(model, rotations)
   return model.rope.rotary_dim / 2 * ratio[1]
 end
 
--- YaRN (Peng et al., 2023, arXiv 2309.00071): pairs that turn often over the original context are kept, those that
--- turn seldom stretched, with a ramp between.
+-- YaRN (Peng et al., 2023, arXiv 2309.00071): pairs that turn often over the original context are kept, pairs that turn
+-- seldom are stretched, and a ramp lies between them.
 function stretch.yarn(model)
   local scaling = model.rope.scaling
   local low, high = pair_of(model, scaling.beta_fast), pair_of(model, scaling.beta_slow)
@@ -54,22 +54,22 @@ function stretch.yarn(model)
   end
 end
 
--- LongRoPE: each pair has a factor of its own, in the table that the spec chose.
+-- LongRoPE: each pair has a factor of its own, in the table that the spec selects.
 function stretch.longrope(model)
   local scaling = model.rope.scaling
   local factors = scaling[scaling.table .. "_factor"]
   return function(frequency, pair) return divide(frequency, number(factors[pair + 1] + 0.0)) end
 end
 
--- What LongRoPE multiplies rotated queries and keys by, unless the model says it.
+-- The factor by which LongRoPE multiplies rotated queries and keys, unless the model states one.
 function rope.longrope_attention_factor(scaling)
   if scaling.factor <= 1 then return 1.0 end
   local logarithm = double_double.ln
   return math.sqrt(1 + logarithm(scaling.factor + 0.0)[1] / logarithm(scaling.original_max_position_embeddings + 0.0)[1])
 end
 
--- What YaRN multiplies rotated queries and keys by, unless the model says it: `scaling` has factor and, of some models,
--- mscale and mscale_all_dim.
+-- The factor by which YaRN multiplies rotated queries and keys, unless the model states one. `scaling` has factor and,
+-- for some models, mscale and mscale_all_dim.
 function rope.yarn_attention_factor(scaling)
   local function temperature(mscale)
     if scaling.factor <= 1 then return 1.0 end
@@ -112,7 +112,7 @@ local function key_of(r)
   return table.concat(parts, "/")
 end
 
--- A double-double as a multiple of 2^-64, rounded to the nearest; whole numbers drop out.
+-- A double-double as a multiple of 2^-64, rounded to the nearest one. Its whole part overflows and is dropped.
 local function fixed_point(x)
   local scaled = x[1] * 2.0 ^ 32
   local whole = math.floor(scaled)
@@ -122,8 +122,9 @@ end
 
 local function signed32(x) return (x + (1 << 31)) % (1 << 32) - (1 << 31) end
 
--- For rotary pair i (of rotary_dim / 2; without RoPE there are none), at [i + 1]: {high=, low=}, signed 32-bit integers.
--- high * 2^-32 + low * 2^-64 is the frequency in turns per token, less whole turns. `model` is that of a completed spec.
+-- The frequencies of the rotary pairs. For rotary pair i (there are rotary_dim / 2, or none without RoPE), [i + 1] is
+-- {high=, low=}, signed 32-bit integers, and high * 2^-32 + low * 2^-64 is the frequency in turns per token, without
+-- whole turns. `model` is that of a completed spec.
 function rope.turns(model)
   local key = key_of(model.rope)
   if not cache[key] then

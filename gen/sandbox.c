@@ -26,7 +26,7 @@ static void *limited_alloc(void *user, void *memory, size_t old_size, size_t new
 {
     sandbox *s = user;
     if (!memory)
-        old_size = 0; /* then Lua passes the kind of object */
+        old_size = 0; /* because Lua passes the kind of object here */
     if (new_size == 0) {
         free(memory);
         s->memory_used -= old_size;
@@ -44,7 +44,8 @@ static void *limited_alloc(void *user, void *memory, size_t old_size, size_t new
     return moved;
 }
 
-/* Once a limit is reached the hook fires at every instruction, so that no protected call can go on. */
+/* Once a limit is reached the hook fires at every instruction, so that Lua code cannot catch the error and
+ * go on. */
 static void limit_hook(lua_State *L, lua_Debug *event)
 {
     (void)event;
@@ -75,7 +76,8 @@ static int host_read(lua_State *L)
     return 1;
 }
 
-/* names(prefix, ending): the files between them, sorted, as a list of what lies between. */
+/* names(prefix, ending): finds the files whose names begin and end so, and returns the sorted list of the
+ * parts between. */
 static int host_names(lua_State *L)
 {
     size_t before, after;
@@ -95,7 +97,8 @@ static int host_names(lua_State *L)
     return 1;
 }
 
-/* load(text, file, environment or nil): a function, or nil and a message. Texts only. */
+/* load(text, file, environment or nil): returns a function, or nil and a message. It loads texts only, no
+ * bytecode. */
 static int host_load(lua_State *L)
 {
     size_t size;
@@ -104,7 +107,8 @@ static int host_load(lua_State *L)
     const char *name = lua_pushfstring(L, "@%s", luaL_checkstring(L, 2));
     int outcome = luaL_loadbufferx(L, text, size, name, "t");
     if (outcome == LUA_ERRMEM)
-        lua_newuserdatauv(L, 2 * (size_t)SANDBOX_MEMORY, 0); /* raises the memory error again */
+        lua_newuserdatauv(L, 2 * (size_t)SANDBOX_MEMORY, 0); /* raises the memory error again, because this
+                                                                is too large to allocate */
     if (outcome != LUA_OK) {
         lua_pushnil(L);
         lua_insert(L, -2);
@@ -133,7 +137,7 @@ static int host_hash(lua_State *L)
     return 1;
 }
 
-/* family_source(name): gen_family_source; nil where there is no such family. */
+/* family_source(name): the hash of gen_family_source; nil where there is no such family. */
 static int host_family_source(lua_State *L)
 {
     uint64_t hash;
@@ -183,8 +187,9 @@ static void push_found(lua_State *L, const table *t, int order, int place, const
     lua_setfield(L, -2, "result");
 }
 
-/* tuned(shape): the results of all tables for it, a list of {table, is_built_in, result, and the order of
- * the table among all and the result's place in it}. */
+/* tuned(shape): the results of all tables for this shape, as a list of {table, is_built_in, result, order,
+ * place}. `order` is the position of the table among all tables, and `place` that of the result within its
+ * table. */
 static int host_tuned(lua_State *L)
 {
     const char *shape = luaL_checkstring(L, 1);
@@ -206,7 +211,7 @@ static int host_tuned(lua_State *L)
     return 1;
 }
 
-/* tuned_tables(): all of them, a list of {table, results}. */
+/* tuned_tables(): all tables, as a list of {table, results}. */
 static int host_tuned_tables(lua_State *L)
 {
     const table_list *all = all_tables(L);
@@ -239,7 +244,7 @@ static void open_library(lua_State *L, const char *name, lua_CFunction open)
     lua_pop(L, 1);
 }
 
-/* gen/sandbox.lua takes away what is unsafe, and leaves `require`. */
+/* gen/sandbox.lua removes everything unsafe, and leaves `require`. */
 static int open_state(lua_State *L)
 {
     open_library(L, LUA_GNAME, luaopen_base);
@@ -305,8 +310,8 @@ static int is_template(const char *chunk)
     return !strncmp(chunk, "@templates/", 11);
 }
 
-/* Message handler: turns a message into the table of gen/fail.lua, with the innermost template line
- * (or, where no template is involved, the innermost line). */
+/* Message handler: turns a message into the table of gen/fail.lua, with the innermost template line (or the
+ * innermost line of any file, where no template is involved). */
 static int locate(lua_State *L)
 {
     if (lua_type(L, 1) == LUA_TTABLE)
@@ -366,7 +371,7 @@ static xq_status status_of(const char *name, const char *file)
     return file && !strncmp(file, "templates/", 10) ? XQ_ERROR_TEMPLATE : XQ_ERROR_INTERNAL;
 }
 
-/* The failure on top of the stack, a table, into `err`. */
+/* Puts the failure on top of the stack, a table, into `err`. */
 static int read_failure(lua_State *L)
 {
     error *err = lua_touserdata(L, 1);

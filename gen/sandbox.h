@@ -1,5 +1,5 @@
-/* A Lua state in which generator modules and templates run: no files, no processes, no clock, no
- * bytecode; limits on memory and on instructions; nothing whose result depends on addresses or on the
+/* A Lua state in which generator modules and templates run. They have no files, no processes, no clock and
+ * no bytecode, their memory and instructions are limited, and no result can depend on addresses or on the
  * machine. Private to gen/. */
 #ifndef GEN_SANDBOX_H
 #define GEN_SANDBOX_H
@@ -20,7 +20,7 @@ typedef struct sandbox {
     table_list *tables;
     size_t memory_used, memory_limit;
     long instructions_left;
-    const char *subject; /* the file at work, for failures that know no line; may be NULL */
+    const char *subject; /* the file at work, for failures without a line; may be NULL */
     int memory_exceeded; /* 1: the limit refused an allocation; 2: the system did */
     locale_t locale;     /* "C": numbers are written with a point whatever the program's locale */
 } sandbox;
@@ -29,9 +29,9 @@ typedef struct sandbox {
 xq_status sandbox_open(sandbox *s, const source *files, table_list *tables, error *err);
 void sandbox_close(sandbox *s);
 
-/* Runs function(L, data) protected, within the limits. On success its results are on the stack. On
- * failure the stack is as before, and `err` says what happened and where: a failure raised by
- * gen/fail.lua as it is, any other as a template error at the innermost template line. */
+/* Runs function(L, data) protected, within the limits. On success its results are on the stack. On failure
+ * the stack is as before, and `err` says what happened and where. A failure that gen/fail.lua raised keeps
+ * its form; any other becomes a template error at the innermost template line. */
 xq_status sandbox_run(sandbox *s, lua_CFunction function, void *data, int results, error *err);
 
 /* Pushes the module gen/NAME.lua; for use inside sandbox_run. */

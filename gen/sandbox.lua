@@ -1,5 +1,5 @@
--- The first module that runs: turns the standard libraries into ones that are safe and deterministic,
--- and provides `require` for gen/NAME.lua. `host` is described in gen/sandbox.c.
+-- The first module that runs. It makes the standard libraries safe and deterministic, and provides `require` for
+-- gen/NAME.lua. gen/sandbox.c describes `host`.
 local host = ...
 local next, sort, concat = next, table.sort, table.concat
 local raw_tostring, raw_format, raw_rep, raw_move = tostring, string.format, string.rep, table.move
@@ -10,7 +10,7 @@ end
 string.dump = nil
 math.random, math.randomseed = nil, nil
 
--- Keys in a fixed order: numbers, then strings. Hash order depends on addresses.
+-- `pairs` visits keys in a fixed order, numbers before strings. Hash order would depend on addresses.
 local function before(a, b)
   local ta, tb = type(a), type(b)
   if ta ~= tb then return ta == "number" end
@@ -61,7 +61,7 @@ end
 
 local addressed = { table = true, ["function"] = true, userdata = true, thread = true }
 
--- Without addresses.
+-- The text of a value, without addresses.
 function tostring(value)
   local kind = type(value)
   if addressed[kind] then return kind end
@@ -79,7 +79,8 @@ function string.format(template, ...)
   return raw_format(template, table.unpack(values, 1, count))
 end
 
--- What runs long inside one call is out of the instruction limit's sight: refused beforehand.
+-- The instruction limit cannot interrupt a single long call of a library function, so such calls are refused
+-- beforehand.
 function string.rep(text, count, separator)
   local size = (#text + #(separator or "")) * count
   if size > host.memory // 4 or count > host.memory then
@@ -104,7 +105,7 @@ function require(name)
     if not text then error("module '" .. tostring(name) .. "' not found: there is no " .. file, 2) end
     local chunk, message = host.load(text, file)
     if not chunk then error(message, 0) end
-    loaded[name] = chunk() or true -- only now: a module that failed (out of memory) is tried again
+    loaded[name] = chunk() or true -- set only now, so that a module that failed (out of memory) is tried again
   end
   return loaded[name]
 end

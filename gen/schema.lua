@@ -1,5 +1,5 @@
--- The keys of a spec: names, types, meanings, domains and defaults as data, and the checks against them.
--- docs/spec.md describes them for people.
+-- The keys of a spec as data (names, types, meanings, domains and defaults), and the checks against them. docs/spec.md
+-- describes the keys for users.
 local arch = require "arch"
 local fail = require "fail"
 local host = require "host"
@@ -9,8 +9,9 @@ local layout = require "layout"
 local schema = {}
 
 -- ---------------------------------------------------------------- keys
--- {key, type, meaning, what is valid: min=, max=, or values=, or valid= (a text, where completion checks it);
--- works= (what of it is supported), default=, required=, refuse=function(value) → what is not supported, or nil}
+-- {key, type, meaning, domain: min= and max=, or values=, or valid= (a text, where completion checks the value); works=
+-- (the supported part of the domain), default=, required=, refuse=function(value) → a feature that is not supported, or
+-- nil}
 schema.head_dims = { 64, 80, 96, 112, 128, 160, 192, 256 }
 schema.group_sizes = { 32, 64, 128, 256 }
 schema.most_hidden_size = 65536
@@ -109,7 +110,7 @@ schema.top = {
   { "kv_e4m3_weights_layout", "object", "computed: those of an fp8 KV cache" },
   { "choices", "object", "computed: what was chosen, as given; the rest follows from it" },
 }
--- What completion adds to a spec.
+-- The members that completion adds to a spec.
 schema.added = { "tuned", "keys", "layout", "accumulator", "weights_layout", "unfused_weights_layout", "kv_weights_layout",
   "kv_e4m3_weights_layout", "choices" }
 
@@ -121,7 +122,7 @@ schema.rope = {
   { "scaling", "object", "how rotary frequencies are stretched" },
 }
 
--- Keys of the ways to stretch rotary frequencies, by type (gen/rope.lua).
+-- The keys of a way to stretch rotary frequencies (gen/rope.lua): those that most types have, and `keys`.
 local function scaling_keys(keys)
   table.insert(keys, 1, { "type", "string", "kind of scaling" })
   table.insert(keys, 2, { "rope_type", "string", "kind of scaling" })
@@ -203,7 +204,7 @@ function schema.show(value)
   return tostring(value)
 end
 
--- Ascending.
+-- The divisors of a number, in ascending order.
 function schema.divisors(number)
   local list = {}
   for i = 1, number do
@@ -233,14 +234,14 @@ local article = { string = "a string", boolean = "true or false", number = "a nu
   object = "an object", list = "a list", ["integer or row"] = 'a whole number or "row"',
   ["boolean or string"] = "true, false or a text" }
 
--- "; valid: ...", where that can be said.
+-- "; valid: ...", or nil where the key does not state what is valid.
 local function valid_text(key)
   local text = key.values and schema.list(key.values) or key.valid or
     key.min and ("%s to %s"):format(tostring(key.min), tostring(key.max))
   return text and "; valid: " .. text or ""
 end
 
--- Says that a key is missing, and what it must be.
+-- A text that says that a key is missing, and what it must be.
 function schema.missing(keys, name)
   for _, key in ipairs(keys) do
     if key[1] == name then
@@ -263,7 +264,7 @@ local function check_value(field, key, value)
   if refusal then fail.unsupported(field, "%s is not supported yet", refusal) end
 end
 
--- The key of a spec that has this name elsewhere: cache.bits for "bits"; nil: none.
+-- The full name of a key that a spec has in another place, such as cache.bits for "bits"; nil where there is none.
 local function found_elsewhere(prefix, name)
   if schema.contains(host.names("templates/", ".spec.lua"), name) then return "tuning." .. name end
   for _, section in ipairs { { "", schema.top }, { "cache.", schema.cache }, { "model.", schema.model } } do
@@ -274,7 +275,7 @@ local function found_elsewhere(prefix, name)
   end
 end
 
--- Fails where a member of `object` has a name that none of `keys` has. `prefix` stands before the name in errors.
+-- Fails where the name of a member of `object` is not among `keys`. `prefix` stands before the name in errors.
 function schema.check_names(prefix, object, keys)
   local names = schema.names_of(keys)
   for name in pairs(object) do
@@ -286,7 +287,7 @@ function schema.check_names(prefix, object, keys)
   end
 end
 
--- A new table with the values of `object`, checked, and the defaults.
+-- A new table with the checked values of `object` and the defaults of missing keys.
 function schema.check_object(prefix, object, keys)
   schema.check_names(prefix, object, keys)
   local result = {}

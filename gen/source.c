@@ -19,7 +19,7 @@ static xq_status out_of_memory(error *err)
     return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory reading templates");
 }
 
-/* What the caller's folder lacks, or why it cannot be read. */
+/* Reports that the caller's folder lacks something, or cannot be read. */
 static xq_status refuse_folder(const char *directory, const char *why, error *err)
 {
     error_set(err, XQ_ERROR_IO, "file", "template_dir: %s: %s", directory, why);
@@ -67,7 +67,7 @@ static xq_status keep(source *s, char *memory, error *err)
     return XQ_OK;
 }
 
-/* Adds or replaces a file. `s->files` is unsorted meanwhile. */
+/* Adds or replaces a file. `s->files` is not sorted until all files are in. */
 static xq_status put(source *s, const char *name, const char *text, size_t size, error *err)
 {
     for (size_t i = 0; i < s->count; i++)
@@ -115,7 +115,7 @@ static xq_status read_file(source *s, const char *directory, const char *home, c
     char *text = read_text(path, &size, err);
     if (!text || keep(s, text, err) != XQ_OK)
         return err->status;
-    if (!ends_with(entry, ".lua") && memchr(text, 0, size)) /* what is behind it would be left out */
+    if (!ends_with(entry, ".lua") && memchr(text, 0, size)) /* a C string would end at the NUL */
         return refuse_folder(path, "holds a NUL character, and is no text", err);
     char *kept_name = strdup(name);
     if (keep(s, kept_name, err) != XQ_OK)
@@ -123,7 +123,8 @@ static xq_status read_file(source *s, const char *directory, const char *home, c
     return put(s, kept_name, text, size, err);
 }
 
-/* Reads the directory's files that belong somewhere; `fallback` is where the others belong, or NULL. */
+/* Reads those files of the directory that have a place among the sources (home_of). `fallback` is the
+ * folder for all other files; where it is NULL, they are not read. */
 static xq_status read_directory(source *s, const char *directory, const char *fallback, int required,
                                 error *err)
 {
@@ -142,7 +143,7 @@ static xq_status read_directory(source *s, const char *directory, const char *fa
     return err->status;
 }
 
-/* Families are found by their spec, so that a template without one would never be read. */
+/* The generator finds families by their spec.lua, so a template without one would never be read. */
 static xq_status check_template(const source *s, const char *directory, const char *name, error *err)
 {
     char partner[512];

@@ -1,5 +1,5 @@
-/* The files a generator works from: those built into the library, overlaid by a directory's. All are
- * read once, when the generator is created, so that one generator never sees a file change. */
+/* The files that a generator works from: the built-in files, of which a directory may replace some. All are
+ * read once, when the generator is created, so that a generator never sees a file change. */
 #ifndef GEN_SOURCE_H
 #define GEN_SOURCE_H
 
@@ -23,12 +23,12 @@ void source_close(source *s);
 
 const struct embed_file *source_find(const source *s, const char *name);
 
-/* The name of the template that a family's kernels are rendered from: its own, or, for a variant, which has
- * none, that of the family named without _VARIANT. The file need not exist. */
+/* Writes the name of the template that a family's kernels are rendered from: its own, or, for a variant,
+ * which has none, that of the family named without _VARIANT. The file need not exist. */
 void source_template(const source *s, const char *family, char *name, size_t size);
 
-/* A hash of what a family's kernels are made of (gen_family_source). Comments, blank lines, and blanks
- * around lines do not count. False: there is no such family, or no memory. */
+/* A hash of the sources of a family's kernels (gen_family_source). Comments, blank lines, and blanks around
+ * lines do not count. Returns false where there is no such family, or no memory. */
 bool source_hash_family(const source *s, const char *family, uint64_t *out);
 
 /* Line `number` (from 1) of a text, without surrounding blanks; "" beyond its end. */

@@ -1,4 +1,4 @@
-/* What kernels are made of, as a hash that comments and white space do not change. */
+/* A hash of the sources of kernels that comments and white space do not change. */
 #include "source.h"
 
 #include <stdio.h>
@@ -6,10 +6,11 @@
 #include <string.h>
 #include <xxhash.h>
 
-/* A text without its comments, and without blanks at the ends of lines and lines that are empty then. */
+/* A text without comments, without blanks at the ends of lines, and without lines that are empty after
+ * that. */
 struct code {
-    char *text;          /* room for as many bytes as the text has, and one more */
-    size_t length, line; /* so far; where the line begins */
+    char *text;          /* has room for one byte more than the original text */
+    size_t length, line; /* bytes so far; where the current line begins */
 };
 
 static void put_char(struct code *c, char ch)
@@ -21,14 +22,14 @@ static void end_line(struct code *c)
 {
     while (c->length > c->line && strchr(" \t\r", c->text[c->length - 1]))
         c->length--;
-    if (c->length == c->line + 1 && c->text[c->line] == '%') /* Lua that was a comment */
+    if (c->length == c->line + 1 && c->text[c->line] == '%') /* only a Lua comment stood behind the % */
         c->length = c->line;
     if (c->length > c->line)
         put_char(c, '\n');
     c->line = c->length;
 }
 
-/* Copies a text in quotes from `at` on; returns where it ends. */
+/* Copies the quoted text that begins at `at`; returns its end. */
 static const char *copy_quoted(struct code *c, const char *at, const char *end)
 {
     const char quote = *at;
@@ -43,7 +44,7 @@ static const char *copy_quoted(struct code *c, const char *at, const char *end)
     return at;
 }
 
-/* The comment that begins at `at` ends at the result; `at` itself where none begins. A comment of Lua in
+/* Returns the end of the comment that begins at `at`, or `at` itself where none begins. A Lua comment in
  * long brackets counts as code. */
 static const char *skip_comment(const char *at, const char *end, bool is_lua)
 {
@@ -60,7 +61,7 @@ static const char *skip_comment(const char *at, const char *end, bool is_lua)
     return at;
 }
 
-/* `is_lua`: all of it; else lines whose first character is % are. */
+/* `is_lua`: the whole text is Lua. Otherwise only lines whose first non-blank character is % are Lua. */
 static void strip(struct code *c, const char *text, size_t size, bool is_lua)
 {
     const char *at = text, *end = text + size;
@@ -88,7 +89,7 @@ static void strip(struct code *c, const char *text, size_t size, bool is_lua)
     end_line(c);
 }
 
-/* The hash of what came before, and of this file's name and code. False: out of memory. */
+/* Combines `*hash` with this file's name and code. Returns false when out of memory. */
 static bool add_file(uint64_t *hash, const struct embed_file *file)
 {
     const size_t name = strlen(file->name);

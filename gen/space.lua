@@ -1,5 +1,5 @@
--- The space of a family's tuning parameters for a spec: every combination of their values, and what rules it out before
--- anything is compiled.
+-- The space of a family's tuning parameters for a spec: every combination of their values, and the reason that rules a
+-- combination out before anything is compiled.
 local fail = require "fail"
 local json = require "json"
 local schema = require "schema"
@@ -8,8 +8,9 @@ local tuning = require "tuning"
 
 local space = {}
 
--- Calls visit(values, broken) for every combination, in the order of the parameters' values, the last parameter fastest.
--- `broken` is the constraint or resource that rules the combination out, or nil. `values` is the same table each time.
+-- Calls visit(values, broken) for every combination, in the order of the parameters' values; the last parameter varies
+-- fastest. `broken` is the constraint or resource that rules the combination out, or nil. `values` is the same table
+-- each time.
 function space.each(spec, name, visit)
   local parameters, values = tuning.family(name).parameters, {}
   local function choose(i)
@@ -23,8 +24,8 @@ function space.each(spec, name, visit)
   choose(1)
 end
 
--- How many combinations there are, how many are valid, and how many each constraint rules out. A combination that several
--- rule out counts for the first of them.
+-- Counts all combinations, the valid ones, and those that each constraint rules out. A combination that several
+-- constraints rule out counts for the first of them.
 function space.count(spec, name)
   local all, valid, texts, counts = 0, 0, {}, {}
   for i, constraint in ipairs(tuning.family(name).constraints or {}) do texts[i] = constraint.text end
@@ -45,8 +46,8 @@ function space.count(spec, name)
   return json.ordered({ all = all, valid = valid, removed = json.array(removed) }, { "all", "valid", "removed" })
 end
 
--- The valid combinations, each with what its kernel needs and states, in the order of each(); how many there are; and the
--- one that the spec has. `given` is a spec, completed or not.
+-- The valid combinations in the order of each(), each with the resources and the work of its kernel; the counts of all
+-- combinations; and the combination that the spec has. `given` is a spec, completed or not.
 function space.list(given, name)
   local spec = spec_module.complete(given)
   local names, candidates, refusal = {}, {}, tuning.refusal(spec, name)

@@ -1,4 +1,4 @@
--- Validates a spec and fills in what was left open.
+-- Validates a spec and fills in the values that were left open.
 local choices = require "choices"
 local fail = require "fail"
 local json = require "json"
@@ -40,13 +40,14 @@ local function check_groups(cache, model, name)
   end
 end
 
--- Stored columns of a stream at full rank.
+-- The number of stored columns of a stream at full rank.
 local function stored_width(cache, model, groups)
   return layout.latent_width(full_rank(cache, model, groups) // groups) * groups
 end
 
--- A latent for the keys of as few KV heads as take no more memory than one latent for all, because rematerializing them costs
--- least then. A reduced rank keeps one latent: it lives on what heads share.
+-- The default of groups_k: as many latents as possible that together take no more memory than one latent for all KV
+-- heads, because rematerializing keys costs least then. A reduced rank keeps one latent, because it relies on what the
+-- heads share.
 local function usual_groups_k(cache, model)
   if cache.method ~= "latent" or cache.rank_k then return 1 end
   local most, joint = 1, stored_width(cache, model, 1)
@@ -56,7 +57,7 @@ local function usual_groups_k(cache, model)
   return most
 end
 
--- `groups` stands for those of groups_k and groups_v that are not given, and is left out of the completed spec.
+-- `groups` stands for those of groups_k and groups_v that are not given. The completed spec leaves it out.
 local function complete_groups(cache, model)
   for _, name in ipairs { "groups", "groups_k", "groups_v" } do check_groups(cache, model, name) end
   if cache.groups and cache.groups_k and cache.groups_v then
@@ -91,7 +92,7 @@ end
 
 local group_sizes = schema.group_sizes
 
--- "row" is the width of the widest latent, as stored: no group of channels reaches beyond its latent.
+-- The group "row" is as wide as the widest latent, as stored, because no group of channels reaches beyond its latent.
 local function complete_group(cache, model)
   local row = 0
   for _, stream in ipairs(layout.streams(model, cache)) do row = math.max(row, stream.latent_width) end
@@ -110,8 +111,8 @@ local function only_for(cache, name, condition, text)
   if cache[name] ~= nil and not condition then fail.spec("cache." .. name, "%s; leave it out", text) end
 end
 
--- The share of a group's range that codes of so many bits span where activations are rotated: they are then spread like a
--- normal distribution, of which the ends are rare. These shares lose least (docs/accuracy.md).
+-- The share of a group's range that codes span, by the number of bits, where activations are rotated. Rotated values
+-- are spread like a normal distribution, whose ends are rare. These shares lose least (docs/accuracy.md).
 local clips = { [2] = 0.8, [3] = 0.95, [4] = 0.95 }
 
 local function complete_options(cache)
@@ -131,7 +132,8 @@ local function complete_options(cache)
   end
 end
 
--- Groups of channels, short enough for a token's to stay in registers. Left out where it is not asked for.
+-- Feedback works in groups of channels that are short enough for the group of one token to stay in registers. The
+-- member is left out of the completed spec where feedback is not asked for.
 local function complete_feedback(cache)
   if not cache.feedback then
     cache.feedback = nil
@@ -164,7 +166,7 @@ local function complete_cache(given, model)
 end
 
 -- ---------------------------------------------------------------- all of it
--- The spec that these choices make. `how`: where parameters come from that are not chosen (tuning.complete).
+-- The spec that these choices make. `how` says where parameters that are not chosen come from (tuning.complete).
 local function complete_choices(chosen, how)
   local result = schema.check_object("", chosen, schema.top)
   result.model = model_module.complete(chosen.model)
@@ -180,11 +182,11 @@ local function complete_choices(chosen, how)
   result.kv_e4m3_weights_layout = layout.kv_e4m3_weights(result)
   result.tuning, result.tuned = tuning.complete(result, chosen.tuning or {}, how)
   result.choices = choices.canonical(chosen)
-  result.choices.arch = result.arch -- tuning depends on it
+  result.choices.arch = result.arch -- a choice, because tuning depends on it
   return json.ordered(result, schema.names_of(schema.top))
 end
 
--- The path of something computed that differs from `result`, and its first name; or nil.
+-- The path of the first computed member that differs from `result`, and the name of the member of the spec; or nil.
 local function differs_from(result, given)
   for _, name in ipairs(schema.added) do
     local path = name ~= "choices" and given[name] ~= nil and json.difference(given[name], result[name], name)
@@ -192,7 +194,8 @@ local function differs_from(result, given)
   end
 end
 
--- What is computed may be given, so that a completed spec is itself a spec; but only as computed from its choices.
+-- Computed members may be given, so that a completed spec is itself a spec, but only as they are computed from its
+-- choices.
 local function check_computed(given, base)
   local path, name = differs_from(base, given)
   if path then
@@ -200,7 +203,7 @@ local function check_computed(given, base)
   end
 end
 
--- The choices of a completed spec, edited or not, and what they complete to where that is known.
+-- The choices of a completed spec, edited or not, and the spec that they complete to where that is known already.
 local function choose_completed(given, options)
   choices.check(given.choices)
   if given.choices.model == nil then
@@ -220,7 +223,8 @@ local function choose_completed(given, options)
   return chosen
 end
 
--- What `tuned` of a spec without `choices` says beyond its `tuning`, where all is a choice; nil: nothing.
+-- The `tuned` of a spec without `choices`, where its parameters are not those of `tuning`; else nil. In such a spec
+-- everything is a choice.
 local function unchosen(given)
   if not schema.is_object(given.tuned) then return given.tuned end
   for family, used in pairs(given.tuned) do
@@ -229,7 +233,7 @@ local function unchosen(given)
   end
 end
 
--- The same of any spec.
+-- The choices of any spec, and the spec that they complete to where that is known already.
 local function choose(given, options)
   if not schema.is_object(given) then fail.spec("spec", "must be an object, not %s", schema.show(given)) end
   given = choices.read(given)
@@ -243,32 +247,33 @@ local function choose(given, options)
   return chosen, result
 end
 
--- The spec as a table, complete; fails with the field at fault. `options`, of which each may be nil: `arch` of a spec without
--- one (nil: the schema's); `calls`, a size of calls that parameters are looked up for in tables of tuned parameters; `untuned`,
--- families that are not looked up; `anew`: they are looked up although the spec is completed.
+-- The completed spec as a table; fails with the field at fault. Each of `options` may be nil. `arch`: the architecture
+-- for a spec without one (nil: the schema's default). `calls`: the size of calls for which parameters are looked up in
+-- tables of tuned parameters. `untuned`: families that are not looked up. `anew`: parameters are looked up even for a
+-- spec that is completed.
 function spec.complete(given, options)
   options = options or {}
   local chosen, result = choose(given, options)
   return not options.anew and result or complete_choices(chosen, options)
 end
 
--- The choices of a spec, completed or not, with `overrides` (a JSON merge patch) on top: the JSON text of a spec that is
--- not completed. `model`, where it is not nil, replaces the spec's.
+-- The choices of a spec, completed or not, with `overrides` (a JSON merge patch) on top, as the JSON text of a spec
+-- that is not completed. Where `model` is not nil, it replaces the spec's model.
 function spec.override(given, overrides, model)
   local chosen = choose(given, {})
   if model ~= nil then chosen.model = model end
   return json.encode_unchecked(choices.canonical(choices.override(chosen, overrides), true))
 end
 
--- The kind of a layer, counted from 0, where the spec's model mixes kinds; else "". And whether it does, and the kinds that it
--- has.
+-- Returns the kind of a layer, counted from 0, where the spec's model mixes kinds, else ""; then whether the model
+-- mixes kinds; then the kinds that it has.
 function spec.layer_kind(given, layer)
   if not schema.is_object(given) then fail.spec("spec", "must be an object, not %s", schema.show(given)) end
   local kind, mixed, present = model_module.kind_at(choices.read(given).model, layer)
   return mixed and kind or "", mixed, present
 end
 
--- The same for the first layer that a spec can be for: not every layer keeps keys and values.
+-- spec.layer_kind for the first layer that a spec can be for, because not every layer keeps keys and values.
 function spec.any_layer_kind(given) return spec.layer_kind(given) end
 
 return spec

@@ -1,6 +1,6 @@
--- Compiles templates. A line whose first non-blank character is % is Lua; in the others, ${expression} is
--- replaced. A template becomes one Lua function with as many lines, so that Lua itself reports the template's
--- lines; the rendered text refers back to them with #line.
+-- Compiles templates. A line whose first non-blank character is % is Lua. In all other lines, ${expression} is
+-- replaced. A template becomes one Lua function with the same lines, so that Lua's own messages name the template's
+-- lines. The rendered text refers back to these lines with #line.
 local host = require "host"
 local fail = require "fail"
 local f64 = require "environment".f64
@@ -8,10 +8,10 @@ local f64 = require "environment".f64
 local template = {}
 
 local EMIT = "emit_line_"  -- the function that text lines call; a template must not use this name
-local MOST_BLANK_LINES = 3 -- lines of Lua that leave blank lines rather than a #line
+local MOST_BLANK_LINES = 3 -- lines of Lua that become blank lines rather than a #line
 
 -- ---------------------------------------------------------------- compiling
--- The index of the string's or long bracket's last character, or nil where it is not closed.
+-- The index of the last character of the string or long bracket at i, or nil where it is not closed.
 local function skip_quoted(line, i)
   local quote = line:sub(i, i)
   if quote == "[" then
@@ -26,7 +26,7 @@ local function skip_quoted(line, i)
   end
 end
 
--- The index of the } that closes an expression that starts at i, or nil.
+-- The index of the } that closes the expression that starts at i, or nil.
 local function find_end(line, i)
   local depth = 0
   while i and i <= #line do
@@ -43,7 +43,8 @@ local function find_end(line, i)
   end
 end
 
--- An expression must be one by itself, and still be one in parentheses (a comment would hide the second).
+-- Text that is compiled must be an expression by itself and also in parentheses. A comment would hide the closing
+-- parenthesis.
 local function check_expression(file, number, expression)
   local message = not expression:find("%S") and "it is empty"
   for _, code in ipairs { "return " .. expression, "return (" .. expression .. ")" } do
@@ -54,7 +55,7 @@ local function check_expression(file, number, expression)
   end
 end
 
--- A text line as Lua: emit_line_(number, "text", (expression), "text", …).
+-- The Lua code for a line of text: emit_line_(number, "text", (expression), "text", …).
 local function compile_text(file, number, line, expressions)
   local parts, from = { EMIT .. "(" .. number }, 1
   expressions[number] = {}
@@ -78,7 +79,7 @@ local function compile_message(message)
   return message
 end
 
--- Returns {file=, chunk=, expressions=}: a function of emit_line_ and the environment.
+-- Returns {file=, chunk=, expressions=}; `chunk` is a function of emit_line_ and the environment.
 function template.compile(file, text)
   local lines, expressions, number = {}, {}, 0
   for line in (text:gsub("\r\n", "\n"):gsub("\n$", "") .. "\n"):gmatch("(.-)\n") do
@@ -96,7 +97,7 @@ function template.compile(file, text)
 end
 
 -- ---------------------------------------------------------------- rendering
--- A value of an expression as text.
+-- The text of an expression's value.
 local function to_text(file, number, expression, value)
   if type(value) == "string" then return value end
   if math.type(value) == "integer" then return ("%d"):format(value) end
@@ -105,13 +106,13 @@ local function to_text(file, number, expression, value)
   fail.template(file, number, "${%s} is %s; it must be a string or a finite number", expression, shown)
 end
 
--- Collects lines of text that no compiler reads.
+-- Collects the lines of text that no compiler reads.
 local function plain_output()
   local out = {}
   return out, function(_, text) out[#out + 1] = text end
 end
 
--- Collects text lines; keeps the compiler's idea of the line in step with the template's.
+-- Collects lines of text, and keeps the compiler's line number equal to that of the template.
 local function new_output(file, banner)
   local out, expected, continued = { banner }, nil, false
   local function synchronize(number)
@@ -135,7 +136,7 @@ local function new_output(file, banner)
 end
 
 -- The rendered text of a compiled template in an environment; `banner` comes first. Without a banner the text has no
--- directives either.
+-- #line directives either.
 function template.render(compiled, environment, banner)
   local file = compiled.file
   local out, put = (banner and new_output or plain_output)(file, banner)

@@ -1,4 +1,5 @@
--- Tables of tuned parameters: which result serves a kernel family of a spec (docs/tuning.md, Tuned tables).
+-- Tables of tuned parameters, and the choice of the result that serves a kernel family of a spec (docs/tuning.md, Tuned
+-- tables).
 local host = require "host"
 local fail = require "fail"
 local json = require "json"
@@ -6,7 +7,7 @@ local schema = require "schema"
 
 local tuned = {}
 
--- A result of a table. {key, type, meaning, ...} as in gen/schema.lua.
+-- The keys of a result of a table: {key, type, meaning, ...} as in gen/schema.lua.
 local result_keys = {
   { "device", "string", "name of the GPU", required = true },
   { "capability", "integer", "its compute capability, 90 for 9.0", required = true, min = 10, max = 9999 },
@@ -38,7 +39,7 @@ local most_results = 10000
 
 local used_order = { "from", "table", "device", "modelled", "tokens", "batch", "queries", "parameters" }
 
--- What a plan is for where nobody says (XQ_PLAN_OPTIONS_INIT).
+-- The size of calls that a plan is for by default (XQ_PLAN_OPTIONS_INIT).
 local usual_calls = { tokens = 4096, batch = 1, queries = 1 }
 
 local device     -- {name, arch, multiprocessors} of the GPU that kernels are for; nil: unknown
@@ -51,14 +52,14 @@ function tuned.ignore() is_ignored = true end
 
 local sources = {}
 
--- The hash of a family's sources, which never change here; nil where there is no such family.
+-- The hash of a family's sources, which cannot change here; nil where there is no such family.
 local function source_of(family)
   if sources[family] == nil then sources[family] = host.family_source(family) or false end
   return sources[family] or nil
 end
 
 -- ---------------------------------------------------------------- tables
--- Fails unless `document` is a table of this version, all of whose results are well formed.
+-- Fails unless `document` is a table of this version in which every result is well formed.
 function tuned.check(document)
   if not schema.is_object(document) or document.xq_tuned == nil then
     fail.spec("xq_tuned", "is missing; a table of tuned parameters is an object with xq_tuned and results")
@@ -88,7 +89,7 @@ function tuned.check(document)
 end
 
 -- ---------------------------------------------------------------- shapes
--- What a spec says that changes no kernel's speed: labels, and numbers that kernels multiply by.
+-- Members of a spec that do not change the speed of any kernel: labels, and numbers that kernels multiply by.
 local no_matter = {
   model = { "name", "model_type", "preset", "num_hidden_layers", "max_position_embeddings", "layer_types", "layer_kinds",
     "attention_scale", "rms_norm_eps", "alibi_scale" },
@@ -104,7 +105,8 @@ local function without(object, names)
   return result
 end
 
--- A hash of what kernels see of a completed spec, its architecture and tuning aside. Specs of one shape share results.
+-- A hash of the parts of a completed spec that kernels depend on, without its architecture and tuning. Specs of one
+-- shape share results.
 function tuned.shape(spec)
   local model = without(spec.model, no_matter.model)
   if model.rope then model.rope = without(model.rope, no_matter.rope) end
@@ -119,7 +121,7 @@ local function capability_of(arch) return math.tointeger(tonumber(arch:match "%d
 
 local levels = { "device", "capability", "family" }
 
--- How near a result's GPU is: 1 to 3, as `levels` names them; nil: too far.
+-- How near the GPU of a result is: 1 to 3, as `levels` names them; nil where it is too far.
 local function level_of(result, spec)
   local capability = capability_of(spec.arch)
   if result.capability == capability then
@@ -130,15 +132,17 @@ local function level_of(result, spec)
   return result.capability // 10 == capability // 10 and 3 or nil
 end
 
--- Factors of two between two sizes of calls.
+-- The distance between two sizes of calls, in factors of two.
 local function distance(result, calls)
   local sum = 0
   for _, key in ipairs { "tokens", "batch", "queries" } do sum = sum + math.abs(math.log(result[key] / calls[key], 2)) end
   return sum
 end
 
--- Numbers by which results are ranked, the first that differs decides: the nearest GPU; the user's tables before those
--- built in; measured before modelled; the nearest capability, size of calls and number of multiprocessors.
+-- The numbers by which results are ranked; the first number that differs decides. They prefer the nearest level of GPU;
+-- tables that come earlier, which are the user's before the built-in ones; measured results to modelled ones; the
+-- nearest capability; the nearest size of calls; the nearest number of multiprocessors; and results that come earlier
+-- in their table.
 local function rank(found, spec, calls)
   local result = found.result
   return { level_of(result, spec), found.order, result.modelled and 1 or 0,
@@ -153,7 +157,8 @@ local function before(a, b)
   return false
 end
 
--- The results that could serve a spec, by family and in no order: {table, is_built_in, order, place, result}.
+-- The results that could serve a spec, by family and in no particular order: {table, is_built_in, order, place,
+-- result}.
 function tuned.results(spec)
   local by_family = {}
   for _, found in ipairs(is_ignored and {} or host.tuned(tuned.shape(spec))) do
@@ -179,7 +184,8 @@ local function note(text, ...)
   end
 end
 
--- Warnings are for the user's own tables. Those built in are of the templates built in, and say nothing of others.
+-- Only the user's own tables cause warnings. The built-in tables belong to the built-in templates, and say nothing
+-- about other templates.
 local function refuse(found, family, refusal)
   if found.is_built_in then return end
   local result = found.result
@@ -191,10 +197,10 @@ local function refuse(found, family, refusal)
   end
 end
 
--- The next warning that nobody took yet, or nil.
+-- Takes the next warning; nil where there is none.
 function tuned.take_note() return table.remove(notes, 1) end
 
--- What a completed spec states of a result that it uses, with the parameters completed.
+-- The description of a result in the completed spec that uses it, with the completed parameters.
 function tuned.described(used, values)
   local copy = {}
   for key, value in pairs(used) do copy[key] = value end
@@ -202,7 +208,7 @@ function tuned.described(used, values)
   return json.ordered(copy, used_order)
 end
 
--- The parameters of a result, completed; or nil, after saying why they cannot serve.
+-- The completed parameters of a result; or nil, after a note that says why they cannot serve.
 local function usable(found, family, resolve)
   local values, refusal
   if found.result.source == source_of(family) then values, refusal = resolve(found.result.parameters) end
@@ -210,9 +216,9 @@ local function usable(found, family, resolve)
   return values
 end
 
--- The parameters of a family for a spec and for calls of a size (nil: the usual one), and which of `results` (those of the
--- spec) they come from, as a completed spec states it; or nil. `resolve(parameters)` returns them completed, or nil and why
--- they cannot serve.
+-- The parameters of a family for a spec and for calls of a size (nil: the usual size), and a description of the result
+-- among `results` (those of the spec) that they come from; or nil. `resolve(parameters)` returns the completed
+-- parameters, or nil and the reason why they cannot serve.
 function tuned.find(results, spec, family, calls, resolve)
   local list = results[family] or {}
   sort_for(list, spec, calls or usual_calls)
@@ -226,16 +232,16 @@ function tuned.find(results, spec, family, calls, resolve)
 end
 
 -- ---------------------------------------------------------------- kernels for several sizes
--- The class of a size: the power of two that is nearest (plan_class of runtime/launch/plan.h).
+-- The class of a size: the exponent of the nearest power of two (plan_class of runtime/launch/plan.h).
 local function class_of(size) return math.floor(math.log(size, 2) + 0.5) end
 
--- The same text for the same parameters, in whatever order they were written.
+-- A text that is the same for the same parameters, whatever their order.
 local function key_of(parameters) return json.encode(without(parameters, {})) end
 
--- Which of several kernels of a family serves calls of which size, up to those of `largest`: {variants, pick}. variants[1] are
--- the spec's own parameters, for calls of the largest size. pick[t + 1][b + 1] is the number, from 0, of the variant for
--- sequences of about 2^t tokens, 2^b of them. At most `most` variants; where results ask for more, the variant of the next
--- larger size takes the place of another.
+-- Chooses kernels of a family for calls of every size up to `largest`: {variants, pick}. variants[1] is the spec's own
+-- parameters, for calls of the largest size. pick[t + 1][b + 1] is the number, from 0, of the variant for 2^b sequences
+-- of about 2^t tokens. There are at most `most` variants. Where results ask for more, a size gets the variant of the
+-- next larger size.
 function tuned.sizes(spec, family, largest, most, resolve)
   local variants, numbers, pick = { spec.tuning[family] }, {}, {}
   numbers[key_of(variants[1])] = 0
@@ -266,8 +272,8 @@ function tuned.sizes(spec, family, largest, most, resolve)
 end
 
 -- ---------------------------------------------------------------- what there is
--- Each table that is looked at, with how many results it has, and how many are for the device (or architecture), its capability and family,
--- and of other sources: for `xq info`.
+-- Counts the results of each table for `xq info`: all of them, those for the device (or architecture), those for its
+-- capability, those for its family, and those of sources that have changed.
 function tuned.list(arch)
   local list = {}
   local names = { "table", "results", "device", "capability", "family", "stale" }
@@ -286,8 +292,9 @@ function tuned.list(arch)
   return json.array(list)
 end
 
--- The GPUs of an architecture between which tables tell: those that have results, and for each number of multiprocessors
--- in results that may serve, a GPU that is in no table. Any other GPU gets what one of them gets.
+-- The GPUs of an architecture for which tables may give different parameters: the GPUs that have results, and for each
+-- number of multiprocessors in results that may serve, a GPU that is in no table. Every other GPU gets the same
+-- parameters as one of these.
 function tuned.gpus(arch)
   local list, known, names = {}, {}, { "name", "multiprocessors" }
   local function add(name, multiprocessors)

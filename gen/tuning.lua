@@ -10,7 +10,7 @@ local tuned = require "tuned"
 
 local tuning = {}
 
--- The families, sorted.
+-- The names of all families, sorted.
 function tuning.families()
   return host.names("templates/", ".spec.lua")
 end
@@ -41,13 +41,13 @@ local function check_family(file, name, family)
   end
 end
 
--- The name of the family whose template this one's kernels come from: its own, or, for a variant, which has no template, that
--- without _VARIANT.
+-- The name of the family whose template a family's kernels are rendered from: its own, or, for a variant, which has no
+-- template, its own without _VARIANT.
 function tuning.template(name)
   return host.read("templates/" .. name .. ".cu.lt") and name or name:match("^(.+)_%w+$") or name
 end
 
--- What a family's spec file returns, given `variant`.
+-- The table that a family's spec file returns, given `variant`; and the file's name.
 local function run_file(name, variant)
   local file = "templates/" .. name .. ".spec.lua"
   local text = name:find("^[%w_]+$") and host.read(file)
@@ -62,7 +62,7 @@ local function run_file(name, variant)
   return chunk(variant), file
 end
 
--- What templates/NAME.spec.lua returns; fails with field `family` for an unknown name.
+-- The table that templates/NAME.spec.lua returns; fails with field `family` for an unknown name.
 function tuning.family(name)
   if families[name] then return families[name] end
   local family, file = run_file(name)
@@ -71,8 +71,8 @@ function tuning.family(name)
   return family
 end
 
--- The first of given parameters that the family does not have, or that has another value than those valid, and what is wrong;
--- or nil.
+-- The name of the first given parameter that the family does not have or whose value is not valid, and a text that says
+-- what is wrong; or nil.
 local function wrong_parameter(family, given)
   local names = {}
   for i, parameter in ipairs(family.parameters) do
@@ -89,7 +89,7 @@ local function wrong_parameter(family, given)
   end
 end
 
--- Defaults, overridden by what was given.
+-- The values of all parameters: those that were given, and defaults for the others.
 local function values_of(spec, name, family, given)
   local names, values = {}, {}
   local function demand(parameters)
@@ -116,7 +116,7 @@ local function describe(values)
   return table.concat(parts, ", ")
 end
 
--- What the host needs to launch the kernel, checked.
+-- The resources that the host needs to launch the kernel, checked.
 function tuning.resources(spec, name, values)
   local needs = tuning.family(name).resources(spec, values)
   local file = "templates/" .. name .. ".spec.lua"
@@ -129,13 +129,13 @@ function tuning.resources(spec, name, values)
   return needs
 end
 
--- What a kernel of these parameters has to do, for the tuner's cost model; nil where the family does not say.
+-- The work of a kernel with these parameters, for the tuner's cost model; nil where the family does not state it.
 function tuning.work(spec, name, values)
   local family = tuning.family(name)
   return family.work and family.work(spec, values)
 end
 
--- The first constraint that does not hold, and for a resource how much the values need; or nil.
+-- The first constraint that does not hold, and for a resource how much of it the values need; or nil.
 function tuning.broken(spec, name, values)
   for _, constraint in ipairs(tuning.family(name).constraints or {}) do
     if not constraint.check(spec, values) then return constraint.text end
@@ -156,7 +156,8 @@ function tuning.refusal(spec, name)
   return refusal and tostring(refusal) or nil
 end
 
--- The parameters of a family for a spec (without its tuning); or nil, and why the family cannot serve.
+-- The completed parameters of a family for a spec, whose own tuning is not read; or nil and the reason why the family
+-- cannot serve, and the values where they break a constraint.
 function tuning.resolve(spec, name, given)
   local refusal = tuning.refusal(spec, name)
   if refusal then return nil, refusal end
@@ -166,7 +167,7 @@ function tuning.resolve(spec, name, given)
   return nil, ("%s%s (with %s)"):format(broken, needed and (", not %d"):format(needed) or "", describe(values)), values
 end
 
--- Fails unless `given` names families alone, each with an object.
+-- Fails unless all keys of `given` are families, each with an object.
 local function check_names(field, given, names)
   if not schema.is_object(given) then fail.spec(field, "must be an object, not %s", schema.show(given)) end
   for name, values in pairs(given) do
@@ -179,7 +180,7 @@ local function check_names(field, given, names)
   end
 end
 
--- What a completed spec says of a family that it has from a table of tuned parameters.
+-- The parameters of a family that a completed spec took from a table of tuned parameters, and their description there.
 local function keep(name, kept, resolve)
   if kept.parameters == nil then fail.spec("tuned." .. name .. ".parameters", "is missing") end
   if not schema.is_object(kept.parameters) then
@@ -190,7 +191,7 @@ local function keep(name, kept, resolve)
   return values, tuned.described(kept, values)
 end
 
--- tuning.resolve for parameters that somebody else names: what is wrong with them is no error.
+-- tuning.resolve for parameters from a table: invalid parameters are no error.
 local function resolver(spec, name)
   return function(parameters)
     local key, why = wrong_parameter(tuning.family(name), parameters)
@@ -199,8 +200,8 @@ local function resolver(spec, name)
   end
 end
 
--- The parameters of a family that the spec does not choose, and where they are from: a table of tuned parameters, or its
--- defaults (nil).
+-- The parameters of a family where the spec does not choose them, and the table of tuned parameters that they come from
+-- (nil: they are the family's defaults).
 local function derive(spec, name, how, results)
   local resolve = resolver(spec, name)
   local values, used
@@ -212,7 +213,7 @@ local function derive(spec, name, how, results)
   return values or resolve {}, used
 end
 
--- The parameters that were asked for, which must work.
+-- The parameters that were asked for. They must work.
 local function demand(spec, name, given)
   local values, refusal, tried = tuning.resolve(spec, name, given)
   if values then return values end
@@ -224,10 +225,11 @@ local function next_key(object)
   for key in pairs(object) do return key end
 end
 
--- `tuning` of a completed spec: every family that can serve it; and `tuned`, which families' parameters are from tables of
--- tuned parameters. A family that cannot serve is left out, and is refused when it is rendered; but parameters that were asked
--- for must work. `how`: {kept = `tuned` of a completed spec, nothing else is looked up; calls = the size of calls to tune for;
--- untuned = families that keep their defaults}.
+-- Returns two objects for a completed spec. `tuning` has the parameters of every family that can serve the spec.
+-- `tuned` tells which families have parameters from tables of tuned parameters. A family that cannot serve is left out,
+-- and is refused when it is rendered; but parameters that were asked for must work. `how` is {kept = `tuned` of a
+-- completed spec, beside which nothing is looked up; calls = the size of calls to tune for; untuned = families that
+-- keep their defaults}.
 function tuning.complete(spec, given, how)
   local names, result, from = tuning.families(), {}, {}
   local results = how.kept and {} or tuned.results(spec)
@@ -237,7 +239,7 @@ function tuning.complete(spec, given, how)
     if given[name] and next_key(given[name]) then
       result[name] = demand(spec, name, given[name])
     elseif given[name] then
-      demand(spec, name, {}) -- no parameters are chosen, but the family must serve
+      demand(spec, name, {}) -- no parameters are chosen, but the family must be able to serve
     end
     if not result[name] and not tuning.refusal(spec, name) then
       result[name], from[name] = derive(spec, name, how, results)
@@ -246,7 +248,7 @@ function tuning.complete(spec, given, how)
   return json.ordered(result, names), json.ordered(from, names)
 end
 
--- tuned.sizes for a completed spec; only its own parameters where it chooses them.
+-- tuned.sizes for a completed spec. Where the spec chooses the family's parameters, they are the only variant.
 function tuning.sizes(spec, name, largest, most)
   local chosen = spec.choices.tuning and spec.choices.tuning[name]
   return tuned.sizes(spec, name, largest, chosen and 1 or most, resolver(spec, name))

@@ -1,4 +1,4 @@
-/* Specs: their plans on the device, weights, and what references need to know. */
+/* Opens specs: their plans on the device, their weights, and everything that references need. */
 #include "open.h"
 #include "../../runtime/launch/last_error.h"
 #include "../engine/call.h"
@@ -63,7 +63,7 @@ static xq_status upload_weights(verify_state *v, int implementation, int layer, 
     return status == XQ_OK ? XQ_OK : last_error_read(v->context, status, err);
 }
 
-/* Units with which some values saturate and others become 0, from a stream of their own. */
+/* Draws scales with which some values saturate and others become 0, from a stream of their own. */
 static void draw_scales(verify_state *v, int64_t index)
 {
     random_stream r = random_begin(v->seed ^ 0xf8, (uint64_t)index);
@@ -71,7 +71,8 @@ static void draw_scales(verify_state *v, int64_t index)
     v->v_scale = exp2f((float)random_between(&r, -90, -20) / 10);
 }
 
-/* What cannot be opened is noted, and is no reason not to try the others. */
+/* Opens the plans of one implementation. A failure is noted, and the other implementations are tried
+ * anyway. */
 static void open_implementation(verify_state *v, int implementation)
 {
     verify_plans *p = &v->plans[implementation];
@@ -90,7 +91,7 @@ static void open_implementation(verify_state *v, int implementation)
     error_clear(&err);
 }
 
-/* The reference's own reading of the spec; the base layer's serves all layers. */
+/* Reads the spec for the reference. The base layer's spec serves all layers. */
 static xq_status read_spec(verify_state *v, error *err)
 {
     char *completed = NULL;

@@ -8,8 +8,8 @@
 static const struct {
     const char *name;
     int bytes;
-    float limit;   /* largest finite value and half a unit in its last place, a tie that goes up */
-    float largest; /* code of 8-bit types */
+    float limit;   /* largest finite value plus half a unit in its last place; this tie rounds up */
+    float largest; /* largest code of 8-bit types */
 } types[] = {
     /* in the order of enum weight_type */
     {"f16", 2, 65520.0f, 0},
