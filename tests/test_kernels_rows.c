@@ -1,4 +1,4 @@
-/* rope and kv_append: QK-norm and every RoPE, over KV pages, against double precision. */
+/* rope and kv_append: QK-norm and every kind of RoPE, over KV pages, compared with double precision. */
 #include "../runtime/base/e4m3.h"
 #include "../runtime/base/half.h"
 #include "elements.h"
@@ -13,11 +13,11 @@
 
 struct rows_case {
     int kv_heads, head_dim, page;
-    char features[160]; /* of the model */
+    char features[160]; /* members of the spec's model */
     bool bf16;
 };
 
-/* Sequences in pages in order, with keys as projected, and what they should become. */
+/* Sequences in pages: keys as they are projected, values, and the positions that rotate the keys. */
 struct scene {
     fixture *f;
     bool bf16;
@@ -25,7 +25,7 @@ struct scene {
     int width;
     float *k_norm;
     uint16_t *k[FIXTURE_MAX_BATCH], *v[FIXTURE_MAX_BATCH];
-    int64_t *positions[FIXTURE_MAX_BATCH]; /* of tokens */
+    int64_t *positions[FIXTURE_MAX_BATCH]; /* position of each token */
     int32_t query_indptr[FIXTURE_MAX_BATCH + 1], query_positions[FIXTURE_MAX_BATCH * 40],
         offsets[FIXTURE_MAX_BATCH];
     bool tree;
@@ -77,7 +77,8 @@ static void scene_free(struct scene *s)
     paged_free(&s->pages);
 }
 
-/* Keys normalized and turned; a projection by the identity changes nothing. */
+/* Computes the normalized and rotated keys. The reference projects with the identity, which changes
+ * nothing. */
 static double *expected_keys(const struct scene *s, int sequence)
 {
     const reference_model *m = &s->f->model;
@@ -99,7 +100,7 @@ static double *expected_keys(const struct scene *s, int sequence)
     return k;
 }
 
-/* Every slot of pages: rows as expected, or as they were. */
+/* Checks every slot of all pages: it holds the expected row, or is unchanged. */
 static double check_pages(const struct scene *s, const uint16_t *kv)
 {
     size_t width = (size_t)s->width;
@@ -175,7 +176,7 @@ static double rope_once(struct scene *s, const test_kernel *k, bool many)
         .kv = fixture_upload(f, kv, bytes),
         .k_norm = upload_norm(s),
         .batch = p->batch,
-        .entries = p->entries + 2, /* the host may know only a bound */
+        .entries = p->entries + 2, /* an upper bound, since the host may not know more */
     };
     a.queries.token_offset = fixture_upload(f, s->offsets, (size_t)p->batch * 4);
     if (many) {
@@ -212,7 +213,7 @@ static struct rows_case cases[] = {
 
 /* ---------------------------------------------------------------- kv_append */
 
-/* kv_append_e4m3 holds what kv_append does, quantized: bit for bit, and nothing else is written. */
+/* Checks that kv_append_e4m3 writes what kv_append wrote, quantized, bit for bit, and nothing else. */
 static void append_narrow(struct scene *s, const test_kernel *k, struct xq_kv_append_params a,
                           const uint16_t *wide, random_stream *r)
 {
@@ -236,7 +237,7 @@ static void append_narrow(struct scene *s, const test_kernel *k, struct xq_kv_ap
     free(got);
 }
 
-/* All tokens of all sequences, in any order. `narrow`: kv_append_e4m3. */
+/* Appends all tokens of all sequences, in any order. `narrow` is kv_append_e4m3. */
 static double append_once(struct scene *s, const test_kernel *k, const test_kernel *narrow,
                           random_stream *r)
 {
@@ -292,7 +293,7 @@ static double append_once(struct scene *s, const test_kernel *k, const test_kern
 
 /* ---------------------------------------------------------------- both */
 
-/* Six scenes of a kernel, rope or kv_append; of that on a device of its own, for its architecture. */
+/* Runs six scenes of one kernel, rope or kv_append, on a software device. */
 static void scenes(const struct rows_case *c, const char *kernel_name, const char *device_name, bool many)
 {
     const bool rope = strcmp(kernel_name, "rope") == 0;
