@@ -1,7 +1,7 @@
-// Elements of an e4m3 cache: from and to the 16-bit elements of activations (lib/element.cuh). e4m3 has a sign, 4 bits of
-// exponent with bias 7 and 3 of mantissa, and no infinities; 0x7f and 0xff are NaN. Both ways are one instruction from compute
-// capability 8.9 on, where the 16 bits are f16; elsewhere they are made of instructions that every architecture has, with
-// the same result, bit for bit.
+// Elements of an e4m3 cache: from and to the 16-bit elements of activations (lib/element.cuh). e4m3 has a sign, 4
+// bits of exponent with bias 7 and 3 of mantissa, and no infinities; 0x7f and 0xff are NaN. Both ways are one
+// instruction from compute capability 8.9 on, where the 16 bits are f16; elsewhere they are made of instructions
+// that every architecture has, with the same result, bit for bit.
 #ifndef XQ_LIB_E4M3_CUH
 #define XQ_LIB_E4M3_CUH
 
