@@ -73,7 +73,7 @@ STAND_INS := runtime/device/without_sim.c runtime/launch/without_toolchain.c
 # in no library.
 BUNDLE_SRC := $(wildcard runtime/bundle/*.c)
 XQRT_SRC  := $(filter-out $(STAND_INS),$(wildcard runtime/device/*.c runtime/launch/*.c runtime/host/*.c)) \
-    $(addprefix runtime/base/,check.c descriptor.c error.c half.c log.c printable.c version.c weights.c)
+    $(addprefix runtime/base/,check.c descriptor.c e4m3.c error.c half.c log.c printable.c version.c weights.c)
 LIB_SRC   := $(filter-out $(STAND_INS) $(BUNDLE_SRC),$(wildcard gen/*.c runtime/*/*.c sim/*.c)) $(READER_SRC)
 TOOL_SRC  := $(filter-out $(READER_SRC),$(wildcard prepare/*.c)) $(wildcard autotune/*/*.c)
 CLI_SRC   := $(wildcard cli/*.c) $(if $(filter 1,$(STATIC)),scripts/bundle/dl_find_object.c)

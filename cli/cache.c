@@ -315,6 +315,7 @@ int cli_cache(int argc, char **argv)
         {"--fused", CLI_FLAG, &export.fused, NULL, "export: plans of the fused kernels (default)"},
         {"--unfused", CLI_FLAG, &export.unfused, NULL, "export: plans of the unfused kernels"},
         {"--fp16-kv", CLI_FLAG, &export.fp16_kv, NULL, "export: plans of the fp16 cache"},
+        {"--fp8-kv", CLI_FLAG, &export.fp8_kv, NULL, "export: plans of the fp8 cache"},
         {"--checked", CLI_FLAG, &export.checked, NULL, "export: plans that check their calls"},
         {"--max-batch", CLI_INT, &export.max_batch, "N", "export: max_batch of the plans (1)"},
         {"--max-tokens", CLI_INT, &export.max_tokens, "N", "export: max_tokens of the plans (4096)"},

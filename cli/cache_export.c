@@ -29,9 +29,9 @@ struct export
 
 static int check_copy(const cli_command *command)
 {
-    static const char *const of_plans[] = {"--fused",     "--unfused",    "--fp16-kv",     "--checked",
-                                           "--max-batch", "--max-tokens", "--max-queries", "--device",
-                                           "--templates", "--bits",       "--base-layer"};
+    static const char *const of_plans[] = {"--fused",   "--unfused",   "--fp16-kv",    "--fp8-kv",
+                                           "--checked", "--max-batch", "--max-tokens", "--max-queries",
+                                           "--device",  "--templates", "--bits",       "--base-layer"};
     for (size_t i = 0; i < sizeof of_plans / sizeof of_plans[0]; i++)
         if (cli_given(command, of_plans[i]))
             return cli_usage("cache", "%s: has no effect without --model or --spec; leave it out",
@@ -236,7 +236,7 @@ static xq_status export_plan(struct export *e, xq_context *context, const char *
 
 static xq_status export_plans(struct export *e, xq_context *context, const char *spec, error *err)
 {
-    for (int i = XQ_FUSED; i <= XQ_FP16_KV && err->status == XQ_OK; i++)
+    for (int i = 0; i < SHAPE_IMPLEMENTATIONS && err->status == XQ_OK; i++)
         if (e->choice.implementations[i])
             export_plan(e, context, spec, (xq_implementation)i, err);
     return err->status;
@@ -319,9 +319,10 @@ static void read_choice(struct export *e)
         .bits = &o->bits,
         .base_layer = o->base_layer,
         .base_given = cli_given(e->command, "--base-layer"),
-        .implementations = {[XQ_FUSED] = o->fused || (!o->unfused && !o->fp16_kv),
+        .implementations = {[XQ_FUSED] = o->fused || (!o->unfused && !o->fp16_kv && !o->fp8_kv),
                             [XQ_UNFUSED] = o->unfused,
-                            [XQ_FP16_KV] = o->fp16_kv},
+                            [XQ_FP16_KV] = o->fp16_kv,
+                            [XQ_FP8_KV] = o->fp8_kv},
     };
 }
 

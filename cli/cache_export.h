@@ -8,7 +8,7 @@
 struct export_options {
     const char *to;
     struct cli_list archs, families, bits;
-    bool fused, unfused, fp16_kv, checked;
+    bool fused, unfused, fp16_kv, fp8_kv, checked;
     int64_t base_layer, max_batch, max_tokens, max_queries;
     struct cli_spec spec;
 };

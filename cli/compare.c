@@ -1,8 +1,10 @@
-/* xq compare: compares an fp16 KV cache, unfused and fused rematerialization side by side. */
+/* xq compare: compares an fp16 KV cache, an fp8 KV cache, unfused and fused rematerialization side by side.
+ */
 #include "compare.h"
 #include "compare_plot.h"
 
 #include "../autotune/measure/watch.h"
+#include "../runtime/launch/shape.h"
 #include "../runtime/plan/toolchain.h"
 #include "noticed.h"
 
@@ -26,8 +28,14 @@ static const char description[] =
     "all from a seed (--synthetic).";
 
 enum { MOST_BITS = 8 };
-/* Fused comes after unfused, because it takes over the cache of unfused. */
-static const xq_implementation order[COMPARE_IMPLEMENTATIONS] = {XQ_FP16_KV, XQ_UNFUSED, XQ_FUSED};
+/* fp8 KV comes after fp16 KV, because its scales are found in the cache of fp16 KV; fused comes after
+ * unfused, because it takes over the cache of unfused. */
+static const xq_implementation order[COMPARE_IMPLEMENTATIONS] = {
+    [COMPARE_FP16] = XQ_FP16_KV,
+    [COMPARE_FP8] = XQ_FP8_KV,
+    [COMPARE_UNFUSED] = XQ_UNFUSED,
+    [COMPARE_FUSED] = XQ_FUSED,
+};
 
 struct comparison {
     struct compare_options o;
@@ -172,8 +180,8 @@ static void show_row(struct comparison *c, int layer, const struct compare_size 
     show_progress(c, layer, size, what);
 }
 
-/* Compares at one bit width, whose rows are `rows`. The fp16 KV cache is the same at any width: it is
- * measured once for each size, and its row is repeated beside each width. */
+/* Compares at one bit width, whose rows are `rows`. KV caches are the same at any width: they are
+ * measured once for each size, and their rows are repeated beside each width. */
 static xq_status compare_bits(struct comparison *c, struct compare_task *task,
                               const struct compare_size *size, int which, struct compare_row *rows,
                               error *err)
@@ -190,10 +198,12 @@ static xq_status compare_bits(struct comparison *c, struct compare_task *task,
     int bits = c->traits[which].bits; /* width of the comparison; a base layer has its own */
     driver d = {0};
     struct compare_expected expected = {0};
+    struct compare_scales scales = {0};
     task->expected = &expected;
+    task->scales = &scales;
     for (int i = 0; i < COMPARE_IMPLEMENTATIONS; i++) {
         struct compare_row *row = &rows[i];
-        if (order[i] == XQ_FP16_KV && which > 0) {
+        if (shape_is_kv(order[i]) && which > 0) {
             *row = row[-COMPARE_IMPLEMENTATIONS];
         } else {
             show_row(c, task->layer->number, size, bits, order[i]);
@@ -209,6 +219,7 @@ static xq_status compare_bits(struct comparison *c, struct compare_task *task,
     free(spec);
     task->layer_spec = NULL;
     task->expected = NULL;
+    task->scales = NULL;
     return err->status;
 }
 
@@ -386,7 +397,7 @@ static int check_usage(const cli_command *command, const struct comparison *c)
     return CLI_OK;
 }
 
-const char cli_compare_summary[] = "fp16 KV, unfused and fused side by side";
+const char cli_compare_summary[] = "fp16 KV, fp8 KV, unfused and fused side by side";
 
 int cli_compare(int argc, char **argv)
 {

@@ -96,7 +96,7 @@ void compare_layer_free(struct compare_layer *layer);
 enum { COMPARE_REPEATS = 30, COMPARE_BRIEF_REPEATS = 5 }; /* repeats of a timing on a GPU */
 
 struct compare_row {
-    int layer, bits; /* bit width of the comparison; fp16-kv itself always has 16 bits */
+    int layer, bits; /* bit width of the comparison; fp16-kv itself always has 16 bits, fp8-kv 8 */
     int batch, queries;
     int64_t tokens;
     xq_implementation implementation;
@@ -104,6 +104,7 @@ struct compare_row {
     double tail_bytes;                  /* of one sequence: its newest tokens, unquantized */
     double accumulator_bytes_per_token; /* cross-layer: bytes of the accumulator, which all layers share */
     double cache_saving;                /* fp16 keys and values over pages and tails */
+    double k_scale, v_scale;            /* of fp8-kv; else 0 */
     double kernel_error, method_error, lse_error;
     int repeats;  /* repeats of the timing; 1 where it is modelled */
     bool counted; /* the figures from here to `launches` are known: only the software device counts */
@@ -118,6 +119,13 @@ struct compare_row {
     roofline_limit limit;
 };
 const char *compare_name(xq_implementation implementation); /* "fp16-kv", ... */
+
+/* Units of the keys and values of fp8-kv (xq_weights): the largest magnitudes of the layer's fp16 keys and
+ * values, over 448. */
+struct compare_scales {
+    bool known;
+    float k, v;
+};
 
 /* How steps are launched to time them on a GPU: both ways one after the other, one by one, or within a
  * graph. */
@@ -144,13 +152,15 @@ struct compare_task {
     const struct compare_layer *layer;
     const double *exact; /* exact attention, [distinct, queries, H, dh]; NULL: no method_error */
     struct compare_expected *expected; /* results of the implementation that was measured before */
+    struct compare_scales *scales; /* of fp8-kv and the layer's texts; found when they are first needed */
 };
 /* Exact attention of the distinct sequences, [distinct, queries, H, dh]; caller frees. */
 xq_status compare_exact(const struct compare_task *task, double **exact, error *err);
 
-/* Measures a row. `d` is the driver of the implementation before, or zeros; the caller closes it. `cached`:
- * the driver holds the layer's tokens in the same layout, and no step has changed them (a step of a
- * cross-layer method adds to the accumulator). Otherwise the driver is replaced by a new one with a new
+/* Measures a row. `d` is the driver of the implementation before, or zeros; the caller closes it. If `d` is
+ * of XQ_FP16_KV, scales of fp8-kv are found in its cache, else in such a cache that is filled for that.
+ * `cached`: the driver holds the layer's tokens in the same layout, and no step has changed them (a step of
+ * a cross-layer method adds to the accumulator). Otherwise the driver is replaced by a new one with a new
  * cache. */
 xq_status compare_measure(const struct compare_task *task, xq_implementation implementation, driver *d,
                           bool cached, struct compare_row *row, error *err);
@@ -167,10 +177,12 @@ xq_status compare_repeat(const struct compare_task *task, driver *d, struct comp
 
 /* ----------------------------------------------------------------- output */
 
-enum { COMPARE_IMPLEMENTATIONS = 3 };
+enum { COMPARE_IMPLEMENTATIONS = 4 };
+/* Rows of one size and width, in this order. */
+enum { COMPARE_FP16, COMPARE_FP8, COMPARE_UNFUSED, COMPARE_FUSED };
 
 struct compare_result {
-    const struct compare_row *rows; /* [layers][sizes][widths][implementations: fp16-kv, unfused, fused] */
+    const struct compare_row *rows; /* [layers][sizes][widths][COMPARE_IMPLEMENTATIONS] */
     int count, sizes, widths;
     const xq_device_info *device;
     const ceilings *ceilings;

@@ -2,6 +2,7 @@
 
 #include "../autotune/engine/cache.h"
 #include "../autotune/reference/seen.h"
+#include "../runtime/base/e4m3.h"
 #include "../runtime/base/half.h"
 #include "../runtime/launch/last_error.h"
 #include "../runtime/launch/plan.h"
@@ -62,6 +63,12 @@ static bool add_vectors(struct layer_doubles *l, const layer_shape *s, const lay
     l->layer.k_norm = l->vectors[2];
     l->layer.sinks = l->vectors[3];
     return ok;
+}
+
+/* The first of the pages that were handed out to a sequence. */
+static int64_t first_page(const struct compare_task *task, int b)
+{
+    return b * ((task->layer->tokens + task->traits.page - 1) / task->traits.page);
 }
 
 static reference_queries queries_of(const struct compare_task *task, const double *q)
@@ -248,14 +255,26 @@ static xq_status read_cache(const struct compare_task *task, driver *d, int b, i
     return status == XQ_OK ? XQ_OK : last_error_read(task->context, status, err);
 }
 
-/* Reads an fp16 KV cache, whose pages hold [2, page, Hkv, dh], into k, v [tokens, dkv]. */
+/* Reads elements of a page of the last layer's keys or values, from number `first` on. */
+static void read_elements(const struct compare_task *task, const driver *d, const void *page, size_t first,
+                          float scale, double *out, size_t count)
+{
+    if (d->layers[d->layer_count - 1].info.implementation == XQ_FP16_KV)
+        widen(task, out, (const uint16_t *)page + first, count);
+    else
+        for (size_t i = 0; i < count; i++)
+            out[i] = (double)e4m3_decode(((const uint8_t *)page)[first + i]) * (double)scale;
+}
+
+/* Reads a KV cache, whose pages hold [2, page, Hkv, dh], into k, v [tokens, dkv]. */
 static xq_status read_kv_pages(const struct compare_task *task, driver *d, int64_t first, double *k,
                                double *v, error *err)
 {
     const xq_plan_info *info = &d->layers[d->layer_count - 1].info;
     size_t width = (size_t)task->traits.shape.kv_width, per_page = (size_t)info->page_tokens;
     size_t tokens = (size_t)task->layer->tokens;
-    uint16_t *page = malloc(info->page_bytes);
+    const struct compare_scales none = {0}, *scales = task->scales ? task->scales : &none;
+    void *page = malloc(info->page_bytes);
     if (!page)
         return no_memory(err);
     for (size_t t = 0; t < tokens && err->status == XQ_OK; t += per_page) {
@@ -265,10 +284,50 @@ static xq_status read_kv_pages(const struct compare_task *task, driver *d, int64
             last_error_read(task->context, status, err);
             break;
         }
-        widen(task, k + t * width, page, rows * width);
-        widen(task, v + t * width, page + per_page * width, rows * width);
+        read_elements(task, d, page, 0, scales->k, k + t * width, rows * width);
+        read_elements(task, d, page, per_page * width, scales->v, v + t * width, rows * width);
     }
     free(page);
+    return err->status;
+}
+
+/* The largest magnitude; NaN and infinity, which no scale serves, are left out. */
+static double largest(const double *values, size_t count, double most)
+{
+    for (size_t i = 0; i < count; i++)
+        if (isfinite(values[i]))
+            most = fmax(most, fabs(values[i]));
+    return most;
+}
+
+/* What 448 stands for is `most`. All zeros, or smaller than a scale may be, have a scale all the same. */
+static float scale_of(double most)
+{
+    const float scale = (float)(most / (double)E4M3_LARGEST);
+    return scale >= 1e-30f ? scale : 1;
+}
+
+xq_status compare_find_scales(const struct compare_task *task, driver *d, struct compare_scales *scales,
+                              error *err)
+{
+    const size_t width = (size_t)task->traits.shape.kv_width, most = (size_t)task->layer->tokens * width;
+    double *k = malloc(sizeof *k * most), *v = malloc(sizeof *v * most), most_k = 0, most_v = 0;
+    if (!k || !v)
+        no_memory(err);
+    for (int b = 0; b < task->layer->distinct && err->status == XQ_OK; b++) {
+        struct compare_layer layer = *task->layer;
+        struct compare_task own = *task;
+        layer.tokens = compare_length(task->layer, b);
+        own.layer = &layer;
+        if (read_kv_pages(&own, d, first_page(task, b), k, v, err) == XQ_OK) {
+            most_k = largest(k, (size_t)layer.tokens * width, most_k);
+            most_v = largest(v, (size_t)layer.tokens * width, most_v);
+        }
+    }
+    free(k);
+    free(v);
+    if (err->status == XQ_OK)
+        *scales = (struct compare_scales){true, scale_of(most_k), scale_of(most_v)};
     return err->status;
 }
 
@@ -316,13 +375,13 @@ static xq_status expect(const struct compare_task *batch, driver *d, xq_implemen
                         int b, double *out, double *lse, error *err)
 {
     const xq_plan *plan = d->layers[d->layer_count - 1].plan;
-    int64_t first = b * ((batch->layer->tokens + batch->traits.page - 1) / batch->traits.page);
+    int64_t first = first_page(batch, b);
     struct compare_cached cached = {0};
     struct compare_layer layer = *batch->layer;
     struct compare_task task = *batch;
     layer.tokens = compare_length(batch->layer, b);
     task.layer = &layer;
-    if (implementation == XQ_FP16_KV)
+    if (shape_is_kv(implementation))
         return compute(&task, d, &cached.cache, b, first, out, lse, err);
     if (read_cache(&task, d, b, first, &cached, err) == XQ_OK &&
         !compare_expected_find(task.expected, plan, b, &cached, out, lse) &&

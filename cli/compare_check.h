@@ -11,4 +11,8 @@
  * log-sum-exps, over the same cache. */
 xq_status compare_check(const struct compare_task *task, driver *d, struct compare_row *row, error *err);
 
+/* The scales of fp8-kv, from a driver whose last layer is of XQ_FP16_KV and holds the task's texts. */
+xq_status compare_find_scales(const struct compare_task *task, driver *d, struct compare_scales *scales,
+                              error *err);
+
 #endif

@@ -62,6 +62,8 @@ static cJSON *row_json(const struct compare_row *row, const struct compare_row *
     add(o, "accumulator_bytes_per_token", true, row->accumulator_bytes_per_token);
     add(o, "cache_bytes", true, compare_cache_bytes(row));
     add(o, "cache_saving", true, row->cache_saving);
+    add(o, "k_scale", row->implementation == XQ_FP8_KV, row->k_scale);
+    add(o, "v_scale", row->implementation == XQ_FP8_KV, row->v_scale);
     add(o, "kernel_rel_err", true, row->kernel_error);
     add(o, "method_rel_err", true, row->method_error);
     add(o, "lse_abs_err", true, row->lse_error);

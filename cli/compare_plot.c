@@ -10,13 +10,14 @@
  * must not see them. */
 #define TITLE_MARK "[title]"
 
-enum { WIDTH = 1100, PANEL = 430, KEY_COLUMNS = 3, KEY_LINE = 22, COLORS = 4 };
+enum { WIDTH = 1100, PANEL = 430, KEY_COLUMNS = 4, KEY_LINE = 22, COLORS = 4 };
 
 /* Colors of the bit widths, repeated where there are more widths. */
 static const char *const colors[COMPARE_IMPLEMENTATIONS][COLORS] = {
-    {"#444444"},
-    {"#d55e00", "#e69f00", "#8c3b00", "#f0c070"},
-    {"#0072b2", "#56b4e9", "#003f63", "#9ad0ee"},
+    [COMPARE_FP16] = {"#444444"},
+    [COMPARE_FP8] = {"#009e73"},
+    [COMPARE_UNFUSED] = {"#d55e00", "#e69f00", "#8c3b00", "#f0c070"},
+    [COMPARE_FUSED] = {"#0072b2", "#56b4e9", "#003f63", "#9ad0ee"},
 };
 
 /* Marks of the batches, repeated where there are more: circle, square, triangle, ... They are filled for
@@ -28,6 +29,12 @@ enum { MARKS = sizeof hollow_marks / sizeof hollow_marks[0] };
 struct curve {
     int implementation, width, batch;
 };
+
+/* Whether a bit width makes a difference to an implementation (COMPARE_FP16, ...). */
+static bool has_widths(int implementation)
+{
+    return implementation >= COMPARE_UNFUSED;
+}
 
 /* The row of a curve at the i-th number of tokens. The sizes of a result list all numbers of tokens of the
  * first batch, then of the next. */
@@ -48,16 +55,16 @@ static int count_lengths(const struct compare_result *r)
     return lengths;
 }
 
-/* Writes all curves as gnuplot's data blocks $curve0, ...: tokens, microseconds, megabytes. fp16-kv is one
- * curve, because it is the same at any bit width. Returns the number of curves; the caller frees
- * *curves. */
+/* Writes all curves as gnuplot's data blocks $curve0, ...: tokens, microseconds, megabytes. A KV
+ * cache is one curve, because it is the same at any bit width. Returns the number of curves; the caller
+ * frees *curves. */
 static int write_curves(FILE *f, const struct compare_result *r, struct curve **curves)
 {
     const int lengths = count_lengths(r), batches = r->sizes / lengths;
     struct curve *all = calloc((size_t)r->count, sizeof *all);
     int count = 0;
     for (int i = 0; all && i < COMPARE_IMPLEMENTATIONS; i++)
-        for (int width = 0; width < (i == 0 ? 1 : r->widths); width++)
+        for (int width = 0; width < (has_widths(i) ? r->widths : 1); width++)
             for (int batch = 0; batch < batches; batch++) {
                 const struct curve *c = &all[count];
                 all[count] = (struct curve){i, width, batch};
@@ -77,7 +84,7 @@ static void write_name(FILE *f, const struct compare_result *r, const struct cur
 {
     const struct compare_row *row = row_of(r, c, lengths, 0);
     fputs(compare_name(row->implementation), f);
-    if (r->widths > 1 && c->implementation > 0)
+    if (r->widths > 1 && has_widths(c->implementation))
         fprintf(f, ", %d bits", row->bits);
     if (r->sizes > lengths)
         fprintf(f, ", batch %d", row->batch);
@@ -85,9 +92,9 @@ static void write_name(FILE *f, const struct compare_result *r, const struct cur
 
 static void write_style(FILE *f, const struct curve *c)
 {
-    const bool fused = c->implementation == COMPARE_IMPLEMENTATIONS - 1;
-    fprintf(f, " with linespoints lw 1.6 dt %d lc rgb '%s' pt %d ps %s", c->implementation == 1 ? 2 : 1,
-            colors[c->implementation][c->implementation ? c->width % COLORS : 0],
+    const bool fused = c->implementation == COMPARE_FUSED, unfused = c->implementation == COMPARE_UNFUSED;
+    fprintf(f, " with linespoints lw 1.6 dt %d lc rgb '%s' pt %d ps %s", unfused ? 2 : 1,
+            colors[c->implementation][has_widths(c->implementation) ? c->width % COLORS : 0],
             hollow_marks[c->batch % MARKS] + fused, fused ? "0.7" : "1.1");
 }
 

@@ -2,9 +2,11 @@
  * it. */
 #include "../autotune/engine/cache.h"
 #include "../autotune/measure/time.h"
+#include "../autotune/verify/verify.h"
 #include "../runtime/base/half.h"
 #include "../runtime/launch/context.h"
 #include "../runtime/launch/last_error.h"
+#include "../runtime/launch/shape.h"
 #include "compare.h"
 #include "compare_check.h"
 
@@ -15,7 +17,7 @@
 
 const char *compare_name(xq_implementation implementation)
 {
-    return implementation == XQ_FP16_KV ? "fp16-kv" : implementation == XQ_UNFUSED ? "unfused" : "fused";
+    return verify_implementation_names[implementation];
 }
 
 const char *const compare_limit_names[DEVICE_LIMITS] = {
@@ -127,8 +129,9 @@ static int copies_needed(const struct compare_task *task, xq_implementation impl
     const layer_shape *s = &task->traits.shape;
     if (p->is_sim)
         return 1;
-    double per_token = implementation == XQ_FP16_KV ? 4.0 * s->kv_width
-                                                    : task->traits.bits / 8.0 * (s->rank_k + s->rank_v);
+    double per_token = implementation == XQ_FP16_KV  ? 4.0 * s->kv_width
+                       : implementation == XQ_FP8_KV ? 2.0 * s->kv_width
+                                                     : task->traits.bits / 8.0 * (s->rank_k + s->rank_v);
     double bytes =
         per_token * (double)task->layer->batch * (double)pages_per_sequence(task) * task->traits.page;
     double copies = ceil(4 * (double)p->l2_bytes / bytes);
@@ -146,12 +149,23 @@ static void show_step(const struct compare_task *task, const struct compare_laye
     cli_progress_step(layer->number == task->layer->number ? what : step);
 }
 
+static xq_weights weights_for(const struct compare_task *task, const struct compare_layer *layer,
+                              xq_implementation implementation)
+{
+    xq_weights weights = layer_api_weights(&layer->weights);
+    if (implementation == XQ_FP8_KV) {
+        weights.k_scale = &task->scales->k;
+        weights.v_scale = &task->scales->v;
+    }
+    return weights;
+}
+
 /* Adds a layer to the driver, and fills its caches. The compared layer is the last one to be added. */
 static xq_status add_layer(const struct compare_task *task, driver *d, const char *spec,
                            const struct compare_layer *layer, xq_implementation implementation, int copies,
                            error *err)
 {
-    xq_weights weights = layer_api_weights(&layer->weights);
+    xq_weights weights = weights_for(task, layer, implementation);
     show_step(task, layer, "making the plan");
     xq_status status = driver_add_layer(d, spec, implementation, &weights);
     show_step(task, layer, "appending");
@@ -165,7 +179,7 @@ static xq_status add_layer(const struct compare_task *task, driver *d, const cha
 static xq_status add_layers_before(const struct compare_task *task, driver *d,
                                    xq_implementation implementation, int copies, error *err)
 {
-    if (!layer_is_cross(&task->traits.shape) || implementation == XQ_FP16_KV)
+    if (!layer_is_cross(&task->traits.shape) || shape_is_kv(implementation))
         return XQ_OK;
     for (int number = task->base_layer; number < task->layer->number && err->status == XQ_OK; number++) {
         struct compare_layer layer;
@@ -366,8 +380,12 @@ static void describe(const struct compare_task *task, const xq_plan_info *info, 
     if (task->appends)
         roofline_append(&task->traits.shape, &task->traits.costs, &load, &task->ceilings, &row->limit);
     else
-        roofline(&task->traits.shape, &task->traits.costs, row->implementation == XQ_FP16_KV, &load,
+        roofline(&task->traits.shape, &task->traits.costs, shape_is_kv(row->implementation), &load,
                  &task->ceilings, &row->limit);
+    if (row->implementation == XQ_FP8_KV) {
+        row->k_scale = (double)task->scales->k;
+        row->v_scale = (double)task->scales->v;
+    }
 }
 
 /* The most tokens of one append: tokens of one sequence while the cache is filled, and one token of each
@@ -400,11 +418,24 @@ static xq_status fill_cache(const struct compare_task *task, driver *d, xq_imple
 static xq_status take_cache_over(const struct compare_task *task, driver *d,
                                  xq_implementation implementation, error *err)
 {
-    xq_weights weights = layer_api_weights(&task->layer->weights);
+    xq_weights weights = weights_for(task, task->layer, implementation);
     cli_progress_step("making the plan");
     xq_status status =
         driver_change_layer(d, d->layer_count - 1, task->layer_spec, implementation, &weights);
     return status == XQ_OK ? XQ_OK : last_error_read(task->context, status, err);
+}
+
+/* Finds the scales of fp8-kv in a cache of fp16-kv. */
+static xq_status find_scales(const struct compare_task *task, xq_implementation implementation, driver *d,
+                             error *err)
+{
+    if (implementation != XQ_FP8_KV || task->scales->known)
+        return XQ_OK;
+    const bool is_filled =
+        d->layer_count > 0 && d->layers[d->layer_count - 1].info.implementation == XQ_FP16_KV;
+    if (!is_filled && fill_cache(task, d, XQ_FP16_KV, 1, err) != XQ_OK)
+        return err->status;
+    return compare_find_scales(task, d, task->scales, err);
 }
 
 /* Makes the driver ready with the task's plan, and with `copies` copies of the cache. *row gets its sizes,
@@ -419,6 +450,8 @@ static xq_status make_ready(const struct compare_task *task, xq_implementation i
                                 .queries = layer->queries,
                                 .tokens = layer->tokens,
                                 .implementation = implementation};
+    if (find_scales(task, implementation, d, err) != XQ_OK)
+        return err->status;
     if ((cached ? take_cache_over(task, d, implementation, err)
                 : fill_cache(task, d, implementation, copies, err)) == XQ_OK)
         describe(task, &d->layers[d->layer_count - 1].info, row);

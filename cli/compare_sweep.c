@@ -4,9 +4,6 @@
 #include <math.h>
 #include <stdio.h>
 
-/* Indices of the rows of one size. */
-enum { FP16, UNFUSED, FUSED };
-
 static const char *bound(const struct compare_row *row)
 {
     const char *name = compare_bound(row);
@@ -16,25 +13,33 @@ static const char *bound(const struct compare_row *row)
 static void print_header(const struct compare_row *row)
 {
     const char *kind = row->measured ? "measured" : "modelled";
-    printf("                  %-18s   %-26s   %-26s   %s\n", "fp16-kv", "unfused", "fused", "cache, MB");
-    printf("                  %8s %-9s   %8s %8s %-8s   %8s %8s %s\n", kind, "bound", kind, "time /",
-           "bound", kind, "time /", "bound");
-    printf("  %5s %8s  %8s %-9s   %8s %8s %-8s   %8s %8s %-8s   %8s %9s\n", "batch", "tokens", "us", "by",
-           "us", "fp16-kv", "by", "us", "fp16-kv", "by", "fp16", "quantized");
+    printf("                  %-17s", compare_name(row[COMPARE_FP16].implementation));
+    for (int i = COMPARE_FP8; i < COMPARE_IMPLEMENTATIONS; i++)
+        printf("   %-25s", compare_name(row[i].implementation));
+    printf("   cache, MB\n                  %8s %-8s", kind, "bound");
+    for (int i = COMPARE_FP8; i < COMPARE_IMPLEMENTATIONS; i++)
+        printf("   %8s %7s %-8s", kind, "time /", "bound");
+    printf("\n  %5s %8s  %8s %-8s", "batch", "tokens", "us", "by");
+    for (int i = COMPARE_FP8; i < COMPARE_IMPLEMENTATIONS; i++)
+        printf("   %8s %7s %-8s", "us", "fp16-kv", "by");
+    printf("   %8s %8s %9s\n", "fp16", "fp8", "quantized");
 }
 
-/* `rows`: the rows of the three implementations. */
+/* `rows`: the rows of all implementations. */
 static void print_line(const struct compare_row *rows)
 {
-    char text[7][32];
-    const double fp16 = rows[FP16].seconds;
-    printf("  %5d %8lld  %8s %-9s", rows->batch, (long long)rows->tokens,
-           compare_figure(text[0], sizeof text[0], fp16 * 1e6), bound(&rows[FP16]));
-    for (int i = UNFUSED; i <= FUSED; i++)
-        printf("   %8s %8s %-8s", compare_figure(text[i], sizeof text[i], rows[i].seconds * 1e6),
-               compare_figure(text[2 + i], sizeof text[2 + i], rows[i].seconds / fp16), bound(&rows[i]));
-    printf("   %8s %9s\n", compare_figure(text[5], sizeof text[5], compare_cache_bytes(&rows[FP16]) * 1e-6),
-           compare_figure(text[6], sizeof text[6], compare_cache_bytes(&rows[FUSED]) * 1e-6));
+    char text[2][32];
+    const double fp16 = rows[COMPARE_FP16].seconds;
+    printf("  %5d %8lld  %8s %-8s", rows->batch, (long long)rows->tokens,
+           compare_figure(text[0], sizeof text[0], fp16 * 1e6), bound(&rows[COMPARE_FP16]));
+    for (int i = COMPARE_FP8; i < COMPARE_IMPLEMENTATIONS; i++)
+        printf("   %8s %7s %-8s", compare_figure(text[0], sizeof text[0], rows[i].seconds * 1e6),
+               compare_figure(text[1], sizeof text[1], rows[i].seconds / fp16), bound(&rows[i]));
+    printf("   %8s",
+           compare_figure(text[0], sizeof text[0], compare_cache_bytes(&rows[COMPARE_FP16]) * 1e-6));
+    printf(" %8s", compare_figure(text[0], sizeof text[0], compare_cache_bytes(&rows[COMPARE_FP8]) * 1e-6));
+    printf(" %9s\n",
+           compare_figure(text[0], sizeof text[0], compare_cache_bytes(&rows[COMPARE_FUSED]) * 1e-6));
 }
 
 /* Prints the table of one layer at one bit width. `first`: its rows at the first size. */
@@ -54,10 +59,10 @@ static void print_errors(const struct compare_result *r)
         kernel = fmax(kernel, isfinite(r->rows[i].kernel_error) ? r->rows[i].kernel_error : INFINITY);
         method[which] = fmax(method[which], r->rows[i].method_error);
     }
-    printf("\nAll rows: kernel error up to %.1e; method error up to %.1e for fp16-kv and %.1e for fused. "
-           "--json "
-           "has those of each.\n",
-           kernel, method[FP16], method[FUSED]);
+    printf("\nAll rows: kernel error up to %.1e; method error up to %.1e for fp16-kv, %.1e for fp8-kv and "
+           "%.1e "
+           "for fused. --json has those of each.\n",
+           kernel, method[COMPARE_FP16], method[COMPARE_FP8], method[COMPARE_FUSED]);
 }
 
 void compare_print_sweep(const struct compare_result *r)

@@ -115,7 +115,7 @@ void compare_print_model(const struct compare_result *r)
 
 void compare_print_device(const struct compare_result *r)
 {
-    print_extras(&r->rows[2]);
+    print_extras(&r->rows[COMPARE_FUSED]);
     printf("Device: %s. Times are %s.\n", r->device->name,
            r->rows[0].measured ? "MEASURED (median of 30 runs over caches that L2 does not hold)"
                                : "MODELLED, not measured: from counted work and the datasheet of that GPU");
@@ -139,6 +139,8 @@ void compare_print_rows_legend(void)
 {
     printf(
         "\nRows     fp16-kv  keys and values kept in fp16, a flash-decoding kernel: what engines do today\n"
+        "         fp8-kv   the same in e4m3, with a scale for all keys and one for all values: half the "
+        "memory\n"
         "         unfused  quantized cache; dequantize, GEMM, RoPE, attention, each through device memory\n"
         "         fused    quantized cache; all of that in one kernel, nothing in between leaves the "
         "chip\n");
@@ -198,20 +200,22 @@ static void print_legend(const struct compare_result *r)
 /* Prints one sentence for each bit width, with geometric means over layers. */
 static void print_summary(const struct compare_result *r)
 {
-    for (int i = 0; i < r->count; i += 3) {
+    for (int i = 0; i < r->count; i += COMPARE_IMPLEMENTATIONS) {
         int bits = r->rows[i].bits, groups = 0;
-        double to_fp16 = 0, to_unfused = 0, bytes = 0, worst = 0;
+        double to_fp16 = 0, to_fp8 = 0, to_unfused = 0, bytes = 0, worst = 0;
         bool first = true;
-        for (int j = 0; j < i; j += 3)
+        for (int j = 0; j < i; j += COMPARE_IMPLEMENTATIONS)
             first &= r->rows[j].bits != bits;
         if (!first)
             continue;
-        for (int j = i; j < r->count; j += 3) {
-            const struct compare_row *kv = &r->rows[j], *unfused = kv + 1, *fused = kv + 2;
-            if (kv->bits != bits)
+        for (int j = i; j < r->count; j += COMPARE_IMPLEMENTATIONS) {
+            const struct compare_row *rows = &r->rows[j], *unfused = rows + COMPARE_UNFUSED,
+                                     *fused = rows + COMPARE_FUSED;
+            if (rows->bits != bits)
                 continue;
             groups++;
-            to_fp16 += log(kv->seconds / fused->seconds);
+            to_fp16 += log(rows[COMPARE_FP16].seconds / fused->seconds);
+            to_fp8 += log(rows[COMPARE_FP8].seconds / fused->seconds);
             to_unfused += log(unfused->seconds / fused->seconds);
             bytes += log((unfused->read_bytes + unfused->write_bytes) /
                          (fused->read_bytes + fused->write_bytes));
@@ -219,11 +223,12 @@ static void print_summary(const struct compare_result *r)
         }
         printf("%sAt %d bits the cache is %.1fx smaller (error up to %.1e); the fused step takes 1/%.1f of "
                "unfused's time",
-               i == 0 ? "\n" : "", bits, r->rows[i + 2].cache_saving, worst, exp(to_unfused / groups));
+               i == 0 ? "\n" : "", bits, r->rows[i + COMPARE_FUSED].cache_saving, worst,
+               exp(to_unfused / groups));
         if (r->rows[i].counted)
             printf(" and 1/%.1f of its\nmemory traffic", exp(bytes / groups));
-        printf(", and %.2fx the time of fp16-kv%s.\n", exp(-to_fp16 / groups),
-               r->rows[i].measured ? "" : " (modelled)");
+        printf(", and %.2fx the time of fp16-kv, %.2fx that of fp8-kv%s.\n", exp(-to_fp16 / groups),
+               exp(-to_fp8 / groups), r->rows[i].measured ? "" : " (modelled)");
     }
 }
 
@@ -231,7 +236,7 @@ static void print_rows(const struct compare_result *r)
 {
     struct unit unit = byte_unit(r);
     for (int i = 0; i < r->count; i++) {
-        if (i % 3 == 0) {
+        if (i % COMPARE_IMPLEMENTATIONS == 0) {
             printf("\nlayer %d, %d bits\n", r->rows[i].layer, r->rows[i].bits);
             print_header(&unit);
         }

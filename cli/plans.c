@@ -200,14 +200,15 @@ static xq_status add_tables(struct finding *f, const char *spec_json, error *err
 /* --set must not tune families that no plan runs. */
 static xq_status check_tuning(const struct finding *f, error *err)
 {
-    const char *names[CLI_MOST_PLANS * (XQ_FP16_KV + 1) * PLAN_MOST_FAMILIES + 2] = {"merge", "dequantize"};
+    const char *names[CLI_MOST_PLANS * SHAPE_IMPLEMENTATIONS * PLAN_MOST_FAMILIES + 2] = {"merge",
+                                                                                          "dequantize"};
     int count = 2;
     for (int i = 0; i < f->plans->count && err->status == XQ_OK; i++) {
         char *completed = NULL;
         struct spec_view view;
         if (cli_complete_sizes(f->g, f->plans->plans[i].spec, &completed, err) == XQ_OK &&
             spec_view_read(completed, &view, err) == XQ_OK)
-            for (int k = XQ_FUSED; k <= XQ_FP16_KV; k++)
+            for (int k = 0; k < SHAPE_IMPLEMENTATIONS; k++)
                 if (f->o->implementations[k])
                     count += plan_families(&view.shape, (xq_implementation)k, names + count);
         free(completed);

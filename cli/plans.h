@@ -2,6 +2,7 @@
 #ifndef CLI_PLANS_H
 #define CLI_PLANS_H
 
+#include "../runtime/launch/shape.h"
 #include "cli.h"
 
 enum { CLI_MOST_PLANS = 64 };
@@ -25,7 +26,7 @@ struct cli_plan_choice {
     const struct cli_list *bits; /* bit widths, each with plans of its own; empty: the spec's width */
     int64_t base_layer;          /* cross-layer methods: the layer that starts the accumulator */
     bool base_given;
-    bool implementations[XQ_FP16_KV + 1]; /* implementations to make plans for */
+    bool implementations[SHAPE_IMPLEMENTATIONS]; /* implementations to make plans for */
 };
 
 /* Finds the plans. Kinds of layers that --layer-kind leaves out have no plan. With LongRoPE, each of the

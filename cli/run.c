@@ -1,5 +1,6 @@
 /* xq run: computes attention layers on tensors of a safetensors file. */
 #include "run.h"
+#include "../runtime/launch/shape.h"
 
 #include <stdlib.h>
 
@@ -42,15 +43,16 @@ static void release(struct run *r)
     xq_context_destroy(r->context);
 }
 
-/* An fp16 KV cache takes none of the options that describe a quantized cache. */
-static int check_fp16_kv(const cli_command *command)
+/* A KV cache takes none of the options that describe a quantized cache. */
+static int check_kv(const cli_command *command)
 {
     static const char *const quantized[] = {
         "--method",           "--bits",       "--group",       "--axis-k",
         "--axis-v",           "--zero-point", "--clip",        "--rank",
         "--groups",           "--rotation",   "--no-rotation", "--feedback",
         "--accumulator-bits", "--base-layer", "--prepared",    NULL};
-    return cli_excludes(command, "--fp16-kv", quantized);
+    int status = cli_excludes(command, "--fp16-kv", quantized);
+    return status == CLI_OK ? cli_excludes(command, "--fp8-kv", quantized) : status;
 }
 
 static int check_usage(const cli_command *command, const struct run_options *o)
@@ -59,14 +61,15 @@ static int check_usage(const cli_command *command, const struct run_options *o)
         return cli_usage("run",
                          "%s is missing; usage: xq run --input FILE --output FILE|- --model NAME|DIR|FILE",
                          o->input ? "--output" : "--input");
-    if (o->fused + o->unfused + o->fp16_kv > 1)
-        return cli_usage("run", "--fused, --unfused, --fp16-kv: give one of them");
-    if (o->fp16_kv && o->dump)
-        return cli_usage(
-            "run", "--dump-cache: an fp16 KV cache holds nothing quantized; use --fused or --unfused");
+    if (o->fused + o->unfused + o->fp16_kv + o->fp8_kv > 1)
+        return cli_usage("run", "--fused, --unfused, --fp16-kv, --fp8-kv: give one of them");
+    if (o->dump && shape_is_kv(run_implementation(o)))
+        return cli_usage("run",
+                         "--dump-cache: an %s KV cache holds no activations; use --fused or --unfused",
+                         o->fp8_kv ? "fp8" : "fp16");
     if (o->layer >= 0 && o->layers.count)
         return cli_usage("run", "--layer and --layers: give one of them");
-    int status = check_fp16_kv(command);
+    int status = check_kv(command);
     return status == CLI_OK ? cli_needs_model(command) : status;
 }
 
@@ -95,6 +98,8 @@ int cli_run(int argc, char **argv)
         {"--unfused", CLI_FLAG, &o.unfused, NULL,
          "dequantize, GEMM, RoPE, attention, through device memory"},
         {"--fp16-kv", CLI_FLAG, &o.fp16_kv, NULL, "the baseline: an fp16 cache of keys and values"},
+        {"--fp8-kv", CLI_FLAG, &o.fp8_kv, NULL,
+         "the same in e4m3, with scales k_scale and v_scale of the file (1)"},
         {"--dump-cache", CLI_FLAG, &o.dump, NULL, "write the dequantized cache and the matrices used, too"},
         {"--layers", CLI_LIST, &o.layers, "L,L...",
          "read x.L, wk.L, ... and write o.L, lse.L (all in the file)"},

@@ -12,7 +12,7 @@ struct run_options {
     struct cli_common common;
     struct cli_spec spec;
     const char *input, *output, *prepared;
-    bool fused, unfused, fp16_kv, dump;
+    bool fused, unfused, fp16_kv, fp8_kv, dump;
     int64_t layer; /* the one layer to read, as if it were alone; -1: all */
     int64_t base_layer, chunk;
     bool base_given;
@@ -57,6 +57,11 @@ struct run {
     driver driver;
     struct cli_progress progress;
 };
+
+static inline xq_implementation run_implementation(const struct run_options *o)
+{
+    return o->fp8_kv ? XQ_FP8_KV : o->fp16_kv ? XQ_FP16_KV : o->unfused ? XQ_UNFUSED : XQ_FUSED;
+}
 
 /* Opens the file and finds its layers, their specs and sizes; checks names and shapes of all tensors. */
 xq_status run_input_open(struct run *r, error *err);

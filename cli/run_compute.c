@@ -5,11 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static xq_implementation implementation_of(const struct run_options *o)
-{
-    return o->fp16_kv ? XQ_FP16_KV : o->unfused ? XQ_UNFUSED : XQ_FUSED;
-}
-
 static xq_status append(struct run *r, const struct run_layer *l, int index)
 {
     int32_t *sequence = calloc((size_t)l->tokens, 2 * sizeof *sequence);
@@ -72,8 +67,13 @@ static xq_status work(struct run *r, struct run_layer *l, int index)
 {
     const int64_t first = 0;
     cli_progress_step("making the plan");
+    const xq_implementation implementation = run_implementation(r->o);
     xq_weights weights = layer_api_weights(&l->weights);
-    xq_status status = driver_add_layer(&r->driver, l->spec, implementation_of(r->o), &weights);
+    if (implementation == XQ_FP8_KV) {
+        weights.k_scale = &l->k_scale;
+        weights.v_scale = &l->v_scale;
+    }
+    xq_status status = driver_add_layer(&r->driver, l->spec, implementation, &weights);
     if (status == XQ_OK && index == 0)
         status = driver_set_table(&r->driver, 0, 1, &l->tokens, &first);
     cli_progress_step("appending");
@@ -108,7 +108,7 @@ static xq_status open_driver(struct run *r, error *err)
 /* Checks that --set tunes only kernels that will run, because other parameters have no effect. */
 static xq_status check_tuning(const struct run *r, error *err)
 {
-    const xq_implementation implementation = implementation_of(r->o);
+    const xq_implementation implementation = run_implementation(r->o);
     struct cli_families families = {0};
     struct cli_choices chosen;
     cli_choices_read(r->spec, &chosen);

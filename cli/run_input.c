@@ -1,6 +1,7 @@
 /* Reads the layers of xq run from a safetensors file. */
 #include "../prepare/layer_factor.h"
 #include "../runtime/base/half.h"
+#include "../runtime/launch/shape.h"
 #include "given.h"
 #include "run.h"
 
@@ -16,7 +17,7 @@ static bool cross_layer(const struct run *r)
 {
     struct cli_choices chosen;
     cli_choices_read(r->spec, &chosen);
-    return chosen.cross_layer && !r->o->fp16_kv;
+    return chosen.cross_layer && !shape_is_kv(run_implementation(r->o));
 }
 
 /* The layers of --layers. Without it, the layer of --layer, or the tensors without a number, or else all
@@ -235,6 +236,25 @@ static xq_status read_activations(const tensor *t, bool bfloat, uint16_t **out, 
     return err->status;
 }
 
+/* A scale of an fp8 KV cache: f32 [1], or 1 where the file has none. */
+static xq_status read_scale(const struct run *r, const struct run_layer *l, const char *name, float *scale,
+                            error *err)
+{
+    const int64_t one = 1;
+    const tensor *t;
+    float *values;
+    char full[64];
+    *scale = 1;
+    snprintf(full, sizeof full, "%s%s", name, l->suffix);
+    if (!r->o->fp8_kv || !safetensors_find(r->file, full))
+        return XQ_OK;
+    if (find(r, l, name, 1, &one, &t, err) != XQ_OK || tensor_to_floats(t, 1, &values, err) != XQ_OK)
+        return err->status;
+    *scale = values[0];
+    free(values);
+    return XQ_OK;
+}
+
 xq_status run_layer_load(const struct run *r, struct run_layer *l, error *err)
 {
     const layer_shape *s = &l->traits.shape;
@@ -252,6 +272,8 @@ xq_status run_layer_load(const struct run *r, struct run_layer *l, error *err)
         read_activations(t, l->traits.bfloat, &l->x, err) != XQ_OK ||
         find(r, l, "q", 3, q_shape, &t, err) != XQ_OK ||
         read_activations(t, l->traits.bfloat, &l->q, err) != XQ_OK ||
+        read_scale(r, l, "k_scale", &l->k_scale, err) != XQ_OK ||
+        read_scale(r, l, "v_scale", &l->v_scale, err) != XQ_OK ||
         (r->factors && cli_prepared_factors(r->factors, l->number, s, &l->weights, err) != XQ_OK))
         return err->status;
     if (layer_factor(s, &l->weights, NULL, err) != XQ_OK) {

@@ -1,4 +1,6 @@
 /* The results of `xq run`: its output file, and the report. */
+#include "../autotune/verify/verify.h"
+#include "../runtime/launch/shape.h"
 #include "run.h"
 
 #include <stdio.h>
@@ -41,7 +43,7 @@ xq_status run_write(struct run *r, error *err)
 
 static const char *implementation_name(const struct run_options *o)
 {
-    return o->fp16_kv ? "fp16-kv" : o->unfused ? "unfused" : "fused";
+    return verify_implementation_names[run_implementation(o)];
 }
 
 static cJSON *layer_json(const struct run *r, const struct run_layer *l)
@@ -49,7 +51,7 @@ static cJSON *layer_json(const struct run *r, const struct run_layer *l)
     cJSON *json = cJSON_CreateObject();
     if (l->number >= 0)
         cJSON_AddNumberToObject(json, "layer", l->number);
-    if (!r->o->fp16_kv) {
+    if (!shape_is_kv(run_implementation(r->o))) {
         cJSON_AddStringToObject(json, "method", layer_method_name(l->traits.shape.method));
         cJSON_AddNumberToObject(json, "bits", l->traits.bits);
     }

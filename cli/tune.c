@@ -152,8 +152,8 @@ int cli_tune(int argc, char **argv)
                        .device = XQ_DEVICE_INFO_INIT};
     const cli_option own[] = {
         {"--families", CLI_LIST, &t.families, "NAME,...",
-         "kernel families: attend (default), append, accumulate, key_norms, kv_attend, dequantize, gemm, "
-         "rope"},
+         "kernel families: attend (default), append, accumulate, key_norms, kv_attend, kv_attend_e4m3, "
+         "dequantize, gemm, rope"},
         {"--bits", CLI_LIST, &t.bits, "N,N...", "bit widths: 2, 3, 4, 8 (the spec's)"},
         {"--contexts", CLI_LIST, &t.contexts, "N,N...", "cached tokens of each sequence (4096)"},
         {"--batches", CLI_LIST, &t.batches, "N,N...", "sequences (1)"},

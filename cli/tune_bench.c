@@ -19,10 +19,11 @@ const char *const tune_outcome_names[] = {"measured", "wrong", "refused", "crash
 static const struct {
     const char *name;
     xq_implementation implementation;
-} families[] = {{"attend", XQ_FUSED},    {"append", XQ_FUSED},      {"accumulate", XQ_FUSED},
-                {"key_norms", XQ_FUSED}, {"kv_attend", XQ_FP16_KV}, {"dequantize", XQ_UNFUSED},
-                {"gemm", XQ_UNFUSED},    {"rope", XQ_UNFUSED}};
-const char tune_families[] = "attend, append, accumulate, key_norms, kv_attend, dequantize, gemm, rope";
+} families[] = {{"attend", XQ_FUSED},       {"append", XQ_FUSED},      {"accumulate", XQ_FUSED},
+                {"key_norms", XQ_FUSED},    {"kv_attend", XQ_FP16_KV}, {"kv_attend_e4m3", XQ_FP8_KV},
+                {"dequantize", XQ_UNFUSED}, {"gemm", XQ_UNFUSED},      {"rope", XQ_UNFUSED}};
+const char tune_families[] =
+    "attend, append, accumulate, key_norms, kv_attend, kv_attend_e4m3, dequantize, gemm, rope";
 
 bool tune_appends(const char *family)
 {
@@ -45,6 +46,7 @@ const char *tune_family_of_step(xq_implementation implementation, int number)
         [XQ_FUSED] = {"attend", "absorb", "accumulate", "key_norms", "append"},
         [XQ_UNFUSED] = {"accumulate", "dequantize", "gemm", "rope", "kv_attend"},
         [XQ_FP16_KV] = {"kv_attend"},
+        [XQ_FP8_KV] = {"kv_attend_e4m3"},
     };
     return number < 5 ? steps[implementation][number] : NULL;
 }
@@ -62,6 +64,7 @@ struct tune_bench {
     struct compare_layer layer;
     struct compare_task task;
     struct compare_expected expected;
+    struct compare_scales scales;
     driver driver;
     uint64_t pages;   /* a hash of the pages that the first candidate of append wrote; 0: none yet */
     char *layer_spec; /* spec of the layer, without the candidate's parameters */
@@ -168,6 +171,7 @@ xq_status tune_bench_open(const struct tune_job *job, measure_watch *watch, stru
     b->task.appends = tune_appends(job->family);
     b->task.layer = &b->layer;
     b->task.expected = &b->expected;
+    b->task.scales = &b->scales;
     b->shapes = tune_shapes_create(&b->layer, b->task.seed);
     if (!b->shapes) {
         free(listed);

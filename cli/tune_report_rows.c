@@ -15,7 +15,7 @@ struct tune_report_kernel {
     int candidates;
     bool has_traits;
     struct cli_traits traits;
-    double page_bytes_per_token, fp16_bytes_per_token, accumulator_bytes_per_token;
+    double page_bytes_per_token, kv_bytes_per_token[SHAPE_IMPLEMENTATIONS], accumulator_bytes_per_token;
 };
 
 /* ------------------------------------------------------------------ kernels */
@@ -27,7 +27,9 @@ static xq_status read_sizes(struct tune_report_kernel *k, const char *completed,
         spec_view_read(completed, &view, err) != XQ_OK)
         return err->status;
     k->page_bytes_per_token = view.shape.bytes_per_token;
-    k->fp16_bytes_per_token = (double)view.shape.kv_page_bytes / view.shape.page;
+    for (int i = XQ_FP16_KV; i <= XQ_FP8_KV; i++)
+        k->kv_bytes_per_token[i] =
+            (double)shape_kv_page_bytes(&view.shape, (xq_implementation)i) / view.shape.page;
     k->accumulator_bytes_per_token = view.shape.accumulator_bytes_per_token;
     k->has_traits = true;
     return XQ_OK;
@@ -113,12 +115,12 @@ static void find_limit(struct tune_report_row *row, const struct tune_report_ker
                        const ceilings *best)
 {
     const survey_contest *c = row->contest;
-    const bool fp16_kv = c->implementation == XQ_FP16_KV;
+    const bool kv = shape_is_kv(c->implementation);
     const roofline_load load = {c->bucket.tokens, c->bucket.batch, c->bucket.queries,
-                                fp16_kv ? k->fp16_bytes_per_token : k->page_bytes_per_token,
-                                fp16_kv ? 0 : k->accumulator_bytes_per_token};
+                                kv ? k->kv_bytes_per_token[c->implementation] : k->page_bytes_per_token,
+                                kv ? 0 : k->accumulator_bytes_per_token};
     if (k->has_traits && c->bucket.queries <= c->bucket.tokens)
-        roofline(&k->traits.shape, &k->traits.costs, fp16_kv, &load, best, &row->limit);
+        roofline(&k->traits.shape, &k->traits.costs, kv, &load, best, &row->limit);
 }
 
 static void compare_with_default(struct tune_report_row *row)

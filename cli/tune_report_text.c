@@ -1,4 +1,5 @@
 /* Prints xq tune report on standard output. */
+#include "../autotune/verify/verify.h"
 #include "tune_report.h"
 
 #include <math.h>
@@ -68,10 +69,8 @@ struct tune_report_text tune_report_bucket(const survey_contest *c)
 
 struct tune_report_text tune_report_mode(const survey_contest *c)
 {
-    static const char *const names[] = {
-        [XQ_FUSED] = "fused", [XQ_UNFUSED] = "unfused", [XQ_FP16_KV] = "fp16-kv"};
     struct tune_report_text t = {""};
-    add(&t, "%s, %s, L2 %s", names[c->implementation],
+    add(&t, "%s, %s, L2 %s", verify_implementation_names[c->implementation],
         c->mode.in_graph ? "in a captured graph" : "launched one after another",
         c->mode.cold_l2 ? "cold" : "warm");
     return t;

@@ -132,7 +132,8 @@ int cli_verify(int argc, char **argv)
             "The correctness matrix: cache methods, bits, axes, zero points, weights, activations, model\n"
             "features, batches of prompts, decoding and trees go through append and attend, fused, "
             "unfused\n"
-            "and over an fp16 KV cache, and are compared with a double-precision reference on the same\n"
+            "and over fp16 and fp8 KV caches, and are compared with a double-precision reference on the "
+            "same\n"
             "cache. Unused slots hold NaN. What kernels refuse by name is counted apart (docs/verify.md).\n"
             "Exit status 1 if any case fails.",
         .options = options,

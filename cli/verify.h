@@ -23,7 +23,7 @@ struct verify_summary {
     double out[VERIFY_IMPLEMENTATIONS], lse[VERIFY_IMPLEMENTATIONS]; /* largest errors, relative to their
                                                                         bound */
     double append, kv;
-    int64_t mismatches, refused_arguments;
+    int64_t mismatches, kv_mismatches, refused_arguments;
     struct verify_tally features; /* "bits 3", "rope yarn", … */
     struct verify_tally reasons;  /* why something is not supported */
     double seconds;

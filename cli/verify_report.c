@@ -50,6 +50,7 @@ void verify_summary_add(struct verify_summary *s, verifier *v, int64_t index, co
     s->refused_arguments += result->refused_arguments;
     s->append = larger(result->append_error, s->append);
     s->kv = larger(result->kv_error, s->kv);
+    s->kv_mismatches += result->kv_mismatches;
     for (int i = 0; i < VERIFY_IMPLEMENTATIONS; i++) {
         const verify_part *part = &result->part[i];
         s->passed[i] += part->outcome == VERIFY_PASSED;
@@ -84,8 +85,11 @@ static void print_implementations(const struct verify_summary *s)
         verify_bound(XQ_FUSED, true, ROUNDING_BF16, false, 1));
     printf("append: %lld values differ from the host quantizer; latents at most %.3f steps from the exact "
            "ones;\n"
-           "        fp16 KV rows within %.2e. %lld calls with a bad argument were refused by its name.\n",
-           (long long)s->mismatches, s->append, s->kv, (long long)s->refused_arguments);
+           "        fp16 KV rows within %.2e; %lld e4m3 codes differ from those of these rows. %lld calls "
+           "with a "
+           "bad\n        argument were refused by its name.\n",
+           (long long)s->mismatches, s->append, s->kv, (long long)s->kv_mismatches,
+           (long long)s->refused_arguments);
 }
 
 static void print_reasons(const struct verify_summary *s)
@@ -160,6 +164,7 @@ cJSON *verify_summary_json(const struct verify_summary *s, const xq_device_info 
     cJSON_AddNumberToObject(json, "quantizer_mismatches", (double)s->mismatches);
     cJSON_AddNumberToObject(json, "append_error_steps", s->append);
     cJSON_AddNumberToObject(json, "kv_append_error", s->kv);
+    cJSON_AddNumberToObject(json, "kv_e4m3_mismatches", (double)s->kv_mismatches);
     cJSON_AddNumberToObject(json, "refused_arguments", (double)s->refused_arguments);
     cJSON *rows = cJSON_AddArrayToObject(json, "rows");
     for (int i = 0; i < VERIFY_IMPLEMENTATIONS; i++) {

@@ -86,11 +86,12 @@ end
 
 features.contains = contains
 
--- Why a family cannot serve a spec, or nil. `handles`: the features that the family supports.
-function features.refusal(spec, family, handles)
+-- Why a family cannot serve a spec, or nil. `template`: the family whose template it is rendered from; `handles`: the
+-- features that the family supports.
+function features.refusal(spec, family, template, handles)
   for _, feature in ipairs(features.list) do
     local name, text, families, asks = table.unpack(feature)
-    if contains(families, family) and not contains(handles, name) and asks(spec) then
+    if contains(families, template) and not contains(handles, name) and asks(spec) then
       return text .. (" not supported yet by kernel '%s'"):format(family)
     end
   end

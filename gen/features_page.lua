@@ -27,7 +27,7 @@ A plan needs all of its kernels: [kernels.md](kernels.md) says which are the fus
 
 local function cell(feature, family)
   local _, _, families = table.unpack(feature)
-  if not features.contains(families, family) then return "·" end
+  if not features.contains(families, tuning.template(family)) then return "·" end
   return features.contains(tuning.family(family).handles, feature[1]) and "yes" or "no"
 end
 

@@ -157,9 +157,10 @@ xq_status gen_parameters(gen *g, const char *const *families, int count, const c
  * unknown family, XQ_ERROR_UNSUPPORTED for a family that cannot serve the spec, those of gen_complete. */
 xq_status gen_space(gen *g, const char *spec_json, const char *family, char **json, error *err);
 
-/* A hash of all sources of a family's kernels: its template, its spec.lua and the headers of templates/lib,
- * as 16 hexadecimal digits. Comments and blank lines do not count. Tuning results are valid for one such
- * hash. Errors: XQ_ERROR_ARGUMENT for an unknown family. */
+/* A hash of all sources of a family's kernels: its template, its spec.lua (of a variant also that of the
+ * template's family) and the headers of templates/lib, as 16 hexadecimal digits. Comments and blank lines
+ * do not count. Tuning results are valid for one such hash. Errors: XQ_ERROR_ARGUMENT for an unknown
+ * family. */
 xq_status gen_family_source(const gen *g, const char *family, gen_hash *out, error *err);
 
 /* Renders a text of a bundle from templates/bundle/NAME.lt. `json` describes the contents of the bundle

@@ -534,8 +534,8 @@ xq_status gen_render(gen *g, const char *completed_json, const char *family, gen
     cJSON *spec = parse_spec(completed_json, err);
     if (!spec)
         return err->status;
-    char subject[128];
-    snprintf(subject, sizeof subject, "templates/%.60s.cu.lt", family);
+    char subject[160];
+    source_template(&g->files, family, subject, sizeof subject);
     g->box.subject = subject;
     call c = {.module = "emit", .function = "render", .arguments = 2, .results = 2, .keep_null = 1};
     c.argument[0].json = spec;

@@ -104,6 +104,7 @@ function layout.cache(model, cache)
     record = place_in_record(s, cache, record)
   end
   local page = cache.page // layout.tile_tokens * record
+  local kv_elements = 2 * cache.page * model.num_key_value_heads * model.head_dim -- a page of keys and values
   local list = json.array {}
   for i, s in ipairs(streams) do
     page = place_in_page(s, cache, page)
@@ -117,10 +118,11 @@ function layout.cache(model, cache)
     page_bytes = page,
     bytes_per_token = page / cache.page,
     tail_bytes = tail,
-    kv_page_bytes = 2 * cache.page * model.num_key_value_heads * model.head_dim * HALF,
+    kv_page_bytes = kv_elements * HALF,
+    kv_e4m3_page_bytes = kv_elements,
     streams = list,
   }, { "tile_tokens", "unit_channels", "tile_bytes", "page_bytes", "bytes_per_token", "tail_bytes", "kv_page_bytes",
-    "streams" })
+    "kv_e4m3_page_bytes", "streams" })
 end
 
 -- The accumulator of cross-layer methods: the activations as reconstructed from all layers so far. It has pages of its
@@ -292,13 +294,26 @@ local function pack_vectors(p, spec, by_key)
   if model.attention_sinks then p:vector("sinks", "sinks", "all", model.num_attention_heads) end
 end
 
--- The weights of an fp16 KV cache.
-function layout.kv_weights(spec)
+-- The weights that KV caches of both kinds of elements need.
+local function pack_kv(spec)
   local model, p = spec.model, new_packer()
   local d, kv_width = model.hidden_size, model.num_key_value_heads * model.head_dim
   p:matrix("wk", "wk", "all", d, kv_width, spec.weights)
   p:matrix("wv", "wv", "all", d, kv_width, spec.weights)
   pack_vectors(p, spec, false)
+  return p
+end
+
+-- The weights of an fp16 KV cache.
+function layout.kv_weights(spec)
+  return pack_kv(spec):finish()
+end
+
+-- The weights of an fp8 KV cache, with its scales.
+function layout.kv_e4m3_weights(spec)
+  local p = pack_kv(spec)
+  p:vector("k_scale", "k_scale", "all", 1)
+  p:vector("v_scale", "v_scale", "all", 1)
   return p:finish()
 end
 

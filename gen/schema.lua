@@ -107,11 +107,12 @@ schema.top = {
   { "weights_layout", "object", "computed: the packed weights" },
   { "unfused_weights_layout", "object", "computed: those of the unfused pipeline" },
   { "kv_weights_layout", "object", "computed: those of an fp16 KV cache" },
+  { "kv_e4m3_weights_layout", "object", "computed: those of an fp8 KV cache" },
   { "choices", "object", "computed: what was chosen, as given; the rest follows from it" },
 }
 -- The members that completion adds to a spec.
 schema.added = { "tuned", "keys", "layout", "accumulator", "weights_layout", "unfused_weights_layout", "kv_weights_layout",
-  "choices" }
+  "kv_e4m3_weights_layout", "choices" }
 
 schema.rope = {
   { "type", "string", "kind of rotary embedding", values = { "none", "neox", "interleaved" }, default = "neox" },

@@ -213,6 +213,14 @@ const struct embed_file *source_find(const source *s, const char *name)
     return s->count ? bsearch(&key, s->files, s->count, sizeof *s->files, by_name) : NULL;
 }
 
+void source_template(const source *s, const char *family, char *name, size_t size)
+{
+    const char *last = strrchr(family, '_');
+    snprintf(name, size, "templates/%.100s.cu.lt", family);
+    if (!source_find(s, name) && last)
+        snprintf(name, size, "templates/%.*s.cu.lt", (int)(last - family), family);
+}
+
 void source_line(const char *text, int number, char *line, size_t size)
 {
     for (int n = 1; n < number && *text; text++)

@@ -23,6 +23,10 @@ void source_close(source *s);
 
 const struct embed_file *source_find(const source *s, const char *name);
 
+/* Writes the name of the template that a family's kernels are rendered from: its own, or, for a variant,
+ * which has none, that of the family named without _VARIANT. The file need not exist. */
+void source_template(const source *s, const char *family, char *name, size_t size);
+
 /* A hash of the sources of a family's kernels (gen_family_source). Comments, blank lines, and blanks around
  * lines do not count. Returns false where there is no such family, or no memory. */
 bool source_hash_family(const source *s, const char *family, uint64_t *out);

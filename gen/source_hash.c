@@ -105,18 +105,24 @@ static bool add_file(uint64_t *hash, const struct embed_file *file)
 
 bool source_hash_family(const source *s, const char *family, uint64_t *out)
 {
-    char names[2][160];
-    int found = 0;
+    char template[160], own_spec[160], template_spec[160];
+    bool has_template = false, has_spec = false;
     uint64_t hash = 0;
-    snprintf(names[0], sizeof names[0], "templates/%.100s.cu.lt", family);
-    snprintf(names[1], sizeof names[1], "templates/%.100s.spec.lua", family);
+    source_template(s, family, template, sizeof template);
+    snprintf(own_spec, sizeof own_spec, "templates/%.100s.spec.lua", family);
+    snprintf(template_spec, sizeof template_spec, "%.*s.spec.lua",
+             (int)(strlen(template) - strlen(".cu.lt")), template);
     for (size_t i = 0; i < s->count; i++) {
         const struct embed_file *file = &s->files[i];
-        const bool own = strcmp(file->name, names[0]) == 0 || strcmp(file->name, names[1]) == 0;
-        found += own;
-        if ((own || strncmp(file->name, "templates/lib/", 14) == 0) && !add_file(&hash, file))
+        const bool is_template = strcmp(file->name, template) == 0,
+                   is_spec = strcmp(file->name, own_spec) == 0;
+        has_template |= is_template;
+        has_spec |= is_spec;
+        if ((is_template || is_spec || strcmp(file->name, template_spec) == 0 ||
+             strncmp(file->name, "templates/lib/", 14) == 0) &&
+            !add_file(&hash, file))
             return false;
     }
     *out = hash;
-    return found == 2;
+    return has_template && has_spec;
 }

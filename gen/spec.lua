@@ -180,6 +180,7 @@ local function complete_choices(chosen, how)
   result.weights_layout = layout.weights(result)
   result.unfused_weights_layout = layout.unfused_weights(result)
   result.kv_weights_layout = layout.kv_weights(result)
+  result.kv_e4m3_weights_layout = layout.kv_e4m3_weights(result)
   result.tuning, result.tuned = tuning.complete(result, chosen.tuning or {}, how)
   result.choices = choices.canonical(chosen)
   result.choices.arch = result.arch -- a choice, because tuning depends on it

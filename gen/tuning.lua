@@ -41,20 +41,31 @@ local function check_family(file, name, family)
   end
 end
 
--- The table that templates/NAME.spec.lua returns; fails with field `family` for an unknown name.
-function tuning.family(name)
-  if families[name] then return families[name] end
+-- The name of the family whose template a family's kernels are rendered from: its own, or, for a variant, which has no
+-- template, its own without _VARIANT.
+function tuning.template(name)
+  return host.read("templates/" .. name .. ".cu.lt") and name or name:match("^(.+)_%w+$") or name
+end
+
+-- The table that a family's spec file returns, given `variant`; and the file's name.
+local function run_file(name, variant)
   local file = "templates/" .. name .. ".spec.lua"
   local text = name:find("^[%w_]+$") and host.read(file)
   if not text then
     fail.argument("family", "'%s' is not known; %s", name, fail.suggestion(name, tuning.families()))
   end
-  local chunk, message = host.load(text, file, environment.helpers())
+  local chunk, message = host.load(text, file, environment.helpers { family_of = run_file })
   if not chunk then
     local line, what = message:match(":(%d+): (.*)$")
     fail.template(file, tonumber(line) or 1, "%s", what or message)
   end
-  local family = chunk()
+  return chunk(variant), file
+end
+
+-- The table that templates/NAME.spec.lua returns; fails with field `family` for an unknown name.
+function tuning.family(name)
+  if families[name] then return families[name] end
+  local family, file = run_file(name)
   check_family(file, name, family)
   families[name] = family
   return family
@@ -141,7 +152,7 @@ end
 -- Why a family cannot serve a spec whatever its parameters are, or nil.
 function tuning.refusal(spec, name)
   local family = tuning.family(name)
-  local refusal = family.supports and family.supports(spec) or features.refusal(spec, name, family.handles)
+  local refusal = family.supports and family.supports(spec) or features.refusal(spec, name, tuning.template(name), family.handles)
   return refusal and tostring(refusal) or nil
 end
 

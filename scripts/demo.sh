@@ -1,7 +1,7 @@
 #!/bin/sh
 # make demo: runs attention layers of a real model on a real text. The script makes the model directory and its
 # activations (kept in $BUILD/smollm2), prepares the weights, runs a few layers with a cross-layer cache, and
-# compares fp16 KV, unfused and fused rematerialization. If the model cannot be fetched, it compares them with
+# compares fp16 KV, fp8 KV, unfused and fused rematerialization. If the model cannot be fetched, it compares them with
 # synthetic activations of the same shapes. The settings are those of the Makefile.
 set -eu
 cd "$(dirname "$0")/.."
@@ -42,6 +42,6 @@ echo "a prompt of $few tokens attends in each of them."
 "$xq" run --input "$model/stack.safetensors" --output "$model/stack-out.safetensors" --model "$model" \
     --method latent-cl --bits 3 --device "$DEVICE"
 
-say "One query per head attends over $TOKENS cached tokens, three ways."
+say "One query per head attends over $TOKENS cached tokens, four ways."
 exec "$xq" compare --model "$model" --activations "$model/activations.safetensors" \
     --prepared "$model/latent.safetensors" --method latent --layers "$LAYERS" --bits "$BITS" --tokens "$TOKENS" --device "$DEVICE"

@@ -1,4 +1,5 @@
--- kv_append: normalizes and rotates k, and scatters k and v into fp16 KV pages (kv_append.cu.lt).
+-- kv_append: normalizes and rotates k, and scatters k and v into KV pages (kv_append.cu.lt).
+local variant = ... -- "e4m3": the cache's elements, in kv_append_e4m3; nil: 16 bits
 return {
   name = "kv_append",
   handles = {"bf16", "head-dim", "rope-interleaved", "rope-partial", "rope-none", "qk-norm", "qk-norm-row"},
@@ -12,6 +13,6 @@ return {
     local model = spec.model
     -- heads that only turn, whole, in halves of whole 16-byte chunks
     local whole = model.rope.type == "neox" and model.rope.rotary_dim == model.head_dim and not model.qk_norm
-    return {threads = p.threads, shared_bytes = 0, whole = whole and 1 or 0}
+    return {threads = p.threads, shared_bytes = 0, whole = whole and 1 or 0, element_bytes = variant and 1 or 2}
   end,
 }

@@ -1,5 +1,7 @@
--- kv_attend: attention over fp16 KV pages (kv_attend.cu.lt).
+-- kv_attend: attention over KV pages (kv_attend.cu.lt).
 
+local variant = ... -- "e4m3": the cache's elements, in kv_attend_e4m3; nil: 16 bits
+local ELEMENT_BYTES = variant and 1 or 2
 local LOG2_E = 1.4426950408889634
 
 -- Warps that share slices of tokens, each with rows of its own; the others share rows and have slices of their own.
@@ -27,7 +29,8 @@ local function shared_map(spec, p)
     map[#map + 1] = { name = name, at = at }
     at = at + bytes
   end
-  local row = head_dim * 2 + (head_dim % 64 == 0 and 0 or 16)
+  local chunks = head_dim * ELEMENT_BYTES // 16
+  local row = ((chunks % 8 == 0 or chunks == 4) and chunks or chunks | 1) * 16
   local rows = p.warps * pass_tiles(spec, p) * 8
   local rotates = rope.type ~= "none" and spec.queries == "one"
   region("RING", 0) -- the outputs are in its place
@@ -40,12 +43,20 @@ local function shared_map(spec, p)
   return map, at
 end
 
+-- Instructions that make an operand of 16 by 16 e4m3, two words a lane (lib/e4m3.cuh).
+local function widening(spec)
+  local converts = spec.dtype == "f16" and tonumber(spec.arch:match("%d+")) >= 89
+  return converts and 5 or 25
+end
+
 -- With one query each warp has slices of its own; with many the warps share them, and each has its rows.
 local function work_of(spec, p)
   local model, rows = spec.model, query_rows(spec, p)
   local head_dim, tiles, shared_by = model.head_dim, pass_tiles(spec, p), row_warps(spec, p)
-  local row_bytes = 2 * 2 * head_dim -- K and V of a token
+  local row_bytes = 2 * ELEMENT_BYTES * head_dim -- K and V of a token
   local steps = head_dim // 16
+  -- What makes operands of K and V: one load a step; or half of one, and conversions of eight words.
+  local loads = variant and steps + 2 * steps * widening(spec) or 2 * steps
   local copies = work.copy_instructions(16 * row_bytes)
   local own = shared_by == 1 -- a warp copies for itself, in each pass anew
   return {
@@ -62,7 +73,7 @@ local function work_of(spec, p)
     block = work.amount(0, 600 * p.warps + rows * head_dim // 4 * p.warps // shared_by),
     step = work.amount(0, 60 * p.warps),
     tile = not own and work.amount(0, copies, 16 * row_bytes) or nil,
-    tile_pass = work.amount(2 * steps * tiles, 2 * steps + 60 * tiles + (own and copies or 0), own and 16 * row_bytes or 0,
+    tile_pass = work.amount(2 * steps * tiles, loads + 60 * tiles + (own and copies or 0), own and 16 * row_bytes or 0,
       16 * row_bytes),
     split = work.amount(0, rows * head_dim / 32, rows * (head_dim * 2 + 4)),
   }
@@ -89,11 +100,12 @@ return {
   -- Half the bytes a row: as many more stages, so that the bytes under way stay the same.
   defaults = function(spec)
     local head_dim = spec.model.head_dim
+    local row = head_dim * ELEMENT_BYTES
     if spec.queries == "many" then
       local narrow = head_dim <= 128
-      return {warps = 4, slice = 32, stages = narrow and 3 or 2, query_tiles = narrow and 2 or 1}
+      return {warps = 4, slice = 32, stages = row <= 256 and 3 or 2, query_tiles = narrow and 2 or 1}
     end
-    local p = {warps = 4, slice = 16, stages = head_dim <= 64 and 6 or head_dim <= 80 and 4 or 3, query_tiles = 2}
+    local p = {warps = 4, slice = 16, stages = row <= 128 and 6 or row <= 160 and 4 or 3, query_tiles = 2}
     if head_dim > 128 then
       p.warps, p.query_tiles = 2, 1
     end
@@ -121,6 +133,7 @@ return {
       pass_tiles = pass_tiles(spec, p),
       query_rows = query_rows(spec, p),
       score_scale = LOG2_E * spec.model.attention_scale,
+      element_bytes = ELEMENT_BYTES,
     }
   end,
   work = work_of,

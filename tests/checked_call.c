@@ -60,7 +60,7 @@ static void fill_append(struct checked_call *c)
     c->append.token_sequence = AT(c, token_sequence);
     c->append.token_position = AT(c, token_position);
     c->append.append_indptr = AT(c, append_indptr);
-    if (c->plan->implementation == XQ_FP16_KV)
+    if (shape_is_kv(c->plan->implementation))
         c->append.rotary_position = AT(c, rotary_position);
 }
 

@@ -1,6 +1,7 @@
 #include "elements.h"
 
 #include "../autotune/reference/rounding.h"
+#include "../runtime/base/e4m3.h"
 #include "../runtime/base/half.h"
 
 #include <criterion/criterion.h>
@@ -29,6 +30,17 @@ double *elements_doubles(const uint16_t *bits, bool bf16, size_t count)
         values[i] = bf16 ? value : half_to_float(bits[i]);
     }
     return values;
+}
+
+void elements_narrow(uint16_t *bits, bool bf16, size_t count, float scale, uint8_t *codes)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint8_t code = e4m3_quantize(bf16 ? half_from_bfloat(bits[i]) : half_to_float(bits[i]), scale);
+        float value = e4m3_decode(code) * scale;
+        bits[i] = bf16 ? half_to_bfloat(value) : half_from_float(value);
+        if (codes)
+            codes[i] = code;
+    }
 }
 
 void *elements_packed(const void *w, int rows, int cols, int bytes)

@@ -27,9 +27,14 @@ static void require_public(fixture *f, xq_status status)
 
 void fixture_open(fixture *f, const char *spec_json)
 {
+    fixture_open_on(f, "sim", spec_json);
+}
+
+void fixture_open_on(fixture *f, const char *device_name, const char *spec_json)
+{
     memset(f, 0, sizeof *f);
     xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
-    options.device = "sim";
+    options.device = device_name;
     require_public(f, xq_context_create(&options, &f->context));
     require_public(f, xq_spec_complete(f->context, spec_json, &f->completed));
     error err = ERROR_INIT;
@@ -253,4 +258,17 @@ size_t kv_row(const fixture *f, int page, int which, int slot)
 {
     size_t width = (size_t)(f->model.kv_heads * f->model.head_dim);
     return ((size_t)(page * 2 + which) * (size_t)f->page + (size_t)slot) * width;
+}
+
+uint8_t *kv_narrow(const fixture *f, const uint16_t *kv, int pages, bool bf16, float k_scale, float v_scale)
+{
+    const size_t part = kv_row(f, 0, 1, 0), count = kv_row(f, pages, 0, 0);
+    uint8_t *codes = malloc(count + 1);
+    uint16_t *rounded = malloc((count + 1) * sizeof *rounded);
+    cr_assert(codes && rounded);
+    memcpy(rounded, kv, count * sizeof *rounded);
+    for (size_t at = 0; at < count; at += part)
+        elements_narrow(rounded + at, bf16, part, at / part % 2 ? v_scale : k_scale, codes + at);
+    free(rounded);
+    return codes;
 }

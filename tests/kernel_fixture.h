@@ -42,6 +42,8 @@ const char *fixture_spec(const char *method, int hidden, int heads, int kv_heads
                          int bits, int group, const char *tuning);
 
 void fixture_open(fixture *f, const char *spec_json);
+/* On another software device than the default one: "sim:a100", for its architecture too. */
+void fixture_open_on(fixture *f, const char *device_name, const char *spec_json);
 void fixture_close(fixture *f);
 
 /* Loads the kernel of a family; it belongs to the fixture. */
@@ -86,7 +88,11 @@ struct xq_table paged_upload(fixture *f, const paged *p, bool without_indices);
 /* The page that holds a token. */
 int paged_page(const paged *p, int sequence, int token);
 
-/* Offset in elements of a token's row in fp16 KV pages; which: 0 for K, 1 for V. */
+/* Offset in elements of a token's row in KV pages; which: 0 for K, 1 for V. */
 size_t kv_row(const fixture *f, int page, int which, int slot);
+
+/* Returns pages of 16-bit elements as pages of e4m3; the caller frees them. */
+uint8_t *kv_narrow(const fixture *f, const uint16_t *kv, int pages, bool bf16, float k_scale,
+                   float v_scale);
 
 #endif

@@ -133,7 +133,7 @@ static void append(const struct run *r, const call_cache *cached)
     args.x = upload_values(r, a->x, (size_t)r->tokens * (size_t)r->info.hidden_size);
     args.token_sequence = upload(r, sequence, (size_t)r->tokens * 4);
     args.token_position = upload(r, place, (size_t)r->tokens * 4);
-    args.rotary_position = r->implementation == XQ_FP16_KV ? upload(r, rotary, (size_t)r->tokens * 4) : 0;
+    args.rotary_position = r->implementation >= XQ_FP16_KV ? upload(r, rotary, (size_t)r->tokens * 4) : 0;
     args.append_indptr = r->info.needs_append_indptr ? upload(r, indptr, (size_t)(a->batch + 1) * 4) : 0;
     expect_ok(r, xq_plan_append(r->plan, &args, NULL));
     free(sequence);

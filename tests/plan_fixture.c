@@ -46,9 +46,10 @@ static void write_stub(const char *folder, const char *family, const char *param
     write_text(folder, family, ".spec.lua", text);
     snprintf(text, sizeof text,
              "#include \"params.h\"\n"
-             "extern \"C\" __global__ void xq_%s(const __grid_constant__ ${params(\"xq_%s_params\")} p)\n"
+             "extern \"C\" __global__ void ${kernel.entry}(const __grid_constant__ "
+             "${params(\"xq_%s_params\")} p)\n"
              "{${guard}}\n",
-             family, params);
+             params);
     write_text(folder, family, ".cu.lt", text);
 }
 
@@ -188,7 +189,7 @@ xq_append_args plan_append_args(const xq_plan *plan)
     a.token_sequence = SEQUENCE;
     a.token_position = POSITION;
     a.append_indptr = APPEND_INDPTR;
-    if (plan->implementation == XQ_FP16_KV)
+    if (shape_is_kv(plan->implementation))
         a.rotary_position = ROTARY;
     return a;
 }

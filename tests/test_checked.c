@@ -221,6 +221,7 @@ Test(checked, faults_are_found_by_every_implementation)
     ALL_FOUND(latent, XQ_UNFUSED, of_table);
     ALL_FOUND(channel, XQ_UNFUSED, of_tails);
     ALL_FOUND(latent, XQ_FP16_KV, of_fp16_kv);
+    ALL_FOUND(latent, XQ_FP8_KV, of_fp16_kv);
     ALL_FOUND(delta, XQ_FUSED, of_accumulate);
 }
 

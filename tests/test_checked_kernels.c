@@ -153,7 +153,7 @@ static void assert_guarded(xq_implementation implementation)
 {
     open_sim();
     struct layer l = open_layer(implementation, 1), plain = open_layer(implementation, 0);
-    bool quantized = implementation != XQ_FP16_KV;
+    bool quantized = !shape_is_kv(implementation);
     assert_nothing_written(&l, CHECKED_APPEND, l.pages, 0, l.pages_bytes);
     assert_good(&l, CHECKED_APPEND);
     assert_good(&plain, CHECKED_APPEND);
@@ -187,6 +187,11 @@ Test(checked_kernels, unfused_ones_do_nothing_in_a_call_at_fault, .timeout = 600
 Test(checked_kernels, those_of_fp16_kv_do_nothing_in_a_call_at_fault, .timeout = 600)
 {
     assert_guarded(XQ_FP16_KV);
+}
+
+Test(checked_kernels, those_of_fp8_kv_do_nothing_in_a_call_at_fault, .timeout = 600)
+{
+    assert_guarded(XQ_FP8_KV);
 }
 
 /* ------------------------------------------------------------------ every family */

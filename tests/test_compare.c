@@ -42,7 +42,7 @@ static struct layer layer_of(int64_t tokens)
 /* Times both ways to launch a step, on a driver whose kernels do nothing. */
 Test(compare, a_gpu_is_timed_one_by_one_and_within_a_graph)
 {
-    static const int launches[] = {1, 5, 1};
+    static const int launches[] = {1, 1, 5, 1};
     struct layer layer = layer_of(100);
     const char *directory = layer_files_write(&layer, "latent", 4);
     fake_cuda_use();
@@ -55,7 +55,7 @@ Test(compare, a_gpu_is_timed_one_by_one_and_within_a_graph)
     cr_expect_eq(files_count(getenv("XQ_LOCK_DIR")), 1, "measurements took turns");
     cr_expect(strstr(r.out, "\"load\":null") || strstr(r.out, "\"load\":\tnull"), "%s", r.out);
     cJSON *json = cJSON_Parse(r.out);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), i);
         cr_expect_str_eq(generator_string(row, "time_kind"), "measured");
         cr_expect_eq(generator_number(row, "time_us"), 1e3 * FAKE_CUDA_LAUNCH_MS * launches[i]);
@@ -113,30 +113,32 @@ Test(compare, a_load_on_the_gpu_is_told)
     cr_expect_str_eq(r.err, "");
 }
 
-Test(compare, json_has_three_rows_for_each_bit_width_and_small_errors)
+Test(compare, json_has_four_rows_for_each_bit_width_and_small_errors)
 {
     struct layer layer = layer_of(100);
     const char *directory = layer_files_write(&layer, "latent", 4);
-    const char *names[3] = {"fp16-kv", "unfused", "fused"};
-    const double bytes_per_token[2] = {2 * (64 + 16),
-                                       2 * (128 + 16)}; /* 4 groups of 32, 4 bytes each, K and V */
-    const double method_most[2] = {0.2, 2e-2};
+    const char *names[4] = {"fp16-kv", "fp8-kv", "unfused", "fused"};
+    /* 4 groups of 32, 4 bytes each, K and V */
+    const double quantized[2] = {2 * (64 + 16), 2 * (128 + 16)}, quantized_most[2] = {0.2, 2e-2};
     cJSON *json = compare(directory, "--bits 4,8 --tokens 90");
     cr_assert_str_eq(generator_string(json, "device_kind"), "sim");
-    cr_assert_eq(cJSON_GetArraySize(cJSON_GetObjectItem(json, "rows")), 6);
-    for (int i = 0; i < 6; i++) {
+    cr_assert_eq(cJSON_GetArraySize(cJSON_GetObjectItem(json, "rows")), 8);
+    for (int i = 0; i < 8; i++) {
+        const double bytes = i % 4 == 0 ? 512 : i % 4 == 1 ? 256 : quantized[i / 4];
+        const double most = i % 4 == 0 ? 2e-3 : i % 4 == 1 ? 5e-2 : quantized_most[i / 4];
         const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), i);
-        cr_assert_str_eq(generator_string(row, "name"), names[i % 3]);
+        cr_assert_str_eq(generator_string(row, "name"), names[i % 4]);
         cr_assert_str_eq(generator_string(row, "time_kind"), "modelled");
         cr_assert(cJSON_IsNull(cJSON_GetObjectItem(row, "graph_time_us")));
-        cr_assert(generator_number(row, "layer") == 5 && generator_number(row, "bits") == (i < 3 ? 4 : 8));
+        cr_assert(generator_number(row, "layer") == 5 && generator_number(row, "bits") == (i < 4 ? 4 : 8));
         cr_assert(generator_number(row, "tokens") == 90 && generator_number(row, "batch") == 1);
         cr_assert_lt(generator_number(row, "kernel_rel_err"), 2e-3);
         cr_assert_lt(generator_number(row, "lse_abs_err"), 2e-2);
-        cr_assert_lt(generator_number(row, "method_rel_err"), i % 3 ? method_most[i / 3] : 2e-3);
-        cr_assert_eq(generator_number(row, "cache_bytes_per_token"), i % 3 ? bytes_per_token[i / 3] : 512);
-        cr_assert_float_eq(generator_number(row, "cache_saving"), i % 3 ? 512 / bytes_per_token[i / 3] : 1,
-                           1e-12);
+        cr_assert_lt(generator_number(row, "method_rel_err"), most);
+        cr_assert_eq(generator_number(row, "cache_bytes_per_token"), bytes);
+        cr_assert_float_eq(generator_number(row, "cache_saving"), 512 / bytes, 1e-12);
+        cr_assert_eq(cJSON_IsNumber(cJSON_GetObjectItem(row, "k_scale")), i % 4 == 1);
+        cr_assert_eq(cJSON_IsNumber(cJSON_GetObjectItem(row, "v_scale")), i % 4 == 1);
         cr_assert_gt(generator_number(row, "matrix_flops"), 0);
         cr_assert_gt(generator_number(row, "time_us"), generator_number(row, "limit_us"));
     }
@@ -149,7 +151,7 @@ Test(compare, fused_traffic_is_near_the_least_possible)
     struct layer layer = layer_of(256);
     const char *directory = layer_files_write(&layer, "latent", 8);
     cJSON *json = compare(directory, "");
-    const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), 2);
+    const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), 3);
     double moved = generator_number(row, "dram_read_bytes") + generator_number(row, "dram_write_bytes");
     double least = 256 * 2 * (128 + 16) + 2 * (64 + 128) * 128 + 2 * 2 * 256 + 16;
     cr_assert_eq(generator_number(row, "limit_bytes"), least);
@@ -165,7 +167,8 @@ Test(compare, limits_are_those_of_the_cheapest_exact_formulation)
     /* 4 heads of 64, d = dkv = 128. For each token, scores take 2*256 FLOPs, rematerializing K 2*128*128
      * and absorbed V 2*4*128; the absorbed V takes 2*4*128*64 once more. */
     cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 0), "limit_flops"), 64 * 2 * 2 * 256);
-    for (int i = 1; i < 3; i++)
+    cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 1), "limit_flops"), 64 * 2 * 2 * 256);
+    for (int i = 2; i < 4; i++)
         cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, i), "limit_flops"),
                      64 * (2 * 128 * 128 + 2 * 256 + 2 * 4 * 128) + 2 * 4 * 128 * 64);
     cJSON_Delete(json);
@@ -221,7 +224,7 @@ Test(compare, each_layer_of_a_mixed_model_is_of_its_kind)
                                   "--tokens 40 --layers 0,1");
     const cJSON *rows = cJSON_GetObjectItem(json, "rows");
     cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 0), "limit_flops"), 4 * 6 * 64 * 40);
-    cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 3), "limit_flops"), 4 * 6 * 64 * 8);
+    cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 4), "limit_flops"), 4 * 6 * 64 * 8);
     cJSON_Delete(json);
 }
 
@@ -237,7 +240,7 @@ static void outliers_at_2_bits(const char *options, double *loss, double *bytes)
     r = command_run("compare --device sim --synthetic --json - --spec %s %s", path, all);
     cr_assert_eq(r.status, 0, "%s: %s", options, r.err);
     cJSON *json = cJSON_Parse(r.out);
-    const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), 2);
+    const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), 3);
     cr_assert_lt(generator_number(row, "kernel_rel_err"), 2e-3);
     *loss = generator_number(row, "method_rel_err");
     *bytes = generator_number(row, "cache_bytes_per_token");
@@ -258,7 +261,7 @@ Test(compare, rotation_spreads_the_outliers_of_activations_at_no_memory)
 Test(compare, limits_absorb_what_does_not_turn)
 {
     cJSON *json = synthetic_model("\"partial_rotary_factor\": 0.25", "--tokens 400");
-    const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), 2);
+    const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), 3);
     double h = 6, k = 64, v = 128; /* keys have a latent for each of two KV heads, values one for both */
     double turning = 16, still = 48, tokens = 400;
     cr_assert_eq(generator_number(row, "limit_flops"),
@@ -277,7 +280,7 @@ Test(compare, cross_layer_rows_count_the_tail_and_the_accumulator)
                         "--accumulator-bits 8");
     const cJSON *rows = cJSON_GetObjectItem(json, "rows");
     const double pages = 128 / 2.0 + 4 * 128 / 32.0, tail = 32 * 128 * 2, accumulator = 128 + 4 * 4;
-    for (int i = 1; i < 3; i++) {
+    for (int i = 2; i < 4; i++) {
         const cJSON *row = cJSON_GetArrayItem(rows, i);
         cr_assert_eq(generator_number(row, "cache_bytes_per_token"), pages);
         cr_assert_eq(generator_number(row, "tail_bytes"), tail);
@@ -289,7 +292,8 @@ Test(compare, cross_layer_rows_count_the_tail_and_the_accumulator)
                                                                4 * 6 * 64 + 4 * 6);
         cr_assert_lt(generator_number(row, "method_rel_err"), 0.15);
     }
-    cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 0), "accumulator_bytes_per_token"), 0);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, i), "accumulator_bytes_per_token"), 0);
     cJSON_Delete(json);
 }
 
@@ -302,10 +306,10 @@ Test(compare, limits_count_the_pairs_that_queries_see)
     double pairs = 34, plain = 2 * 9 * 64 * pairs, remat_k = 2 * 64 * 192.0 * 10, remat_v = 3 * remat_k;
     double absorbed = 2 * 9 * 192 * pairs + 2 * 9 * 192 * 64 * 4;
     cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 0), "limit_flops"), 2 * plain);
-    cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 2), "limit_flops"),
+    cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 3), "limit_flops"),
                  remat_k + plain + fmin(remat_v + plain, absorbed));
-    cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 2), "queries"), 4);
-    cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 2), "limit_bytes"),
+    cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 3), "queries"), 4);
+    cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 3), "limit_bytes"),
                  10 * 212 + 4 * (4 * 576 + 4 * 9) + 2 * (64 + 192.0) * 192);
     cJSON_Delete(json);
 }
@@ -317,7 +321,7 @@ Test(compare, batches_and_synthetic_inputs_work_from_a_seed)
                     "--batch 2 --bits 8 --json -");
     cr_assert_eq(r.status, 0, "%s", r.err);
     char *first = strdup(r.out);
-    cJSON *json = cJSON_Parse(r.out), *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), 2);
+    cJSON *json = cJSON_Parse(r.out), *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), 3);
     cr_assert_eq(generator_number(row, "batch"), 2);
     cr_assert_lt(generator_number(row, "kernel_rel_err"), 2e-3);
     cr_assert_lt(generator_number(row, "method_rel_err"), 5e-2);
@@ -345,7 +349,7 @@ static void prepared_gives_the_same(const char *prepare_options, const char *com
             directory, compare_options, i ? prepared : "");
         cr_assert_eq(r.status, 0, "%s", r.err);
         cJSON *json = cJSON_Parse(r.out);
-        errors[i] = generator_number(json, "rows.2.method_rel_err");
+        errors[i] = generator_number(json, "rows.3.method_rel_err");
         cJSON_Delete(json);
     }
     cr_assert_float_eq(errors[0], errors[1], 1e-4);
@@ -364,8 +368,9 @@ Test(compare, the_table_says_what_was_modelled)
     struct command_result r =
         command_run("compare --device sim --model smollm2-135m --synthetic --tokens 32 --bits 4");
     cr_assert_eq(r.status, 0, "%s", r.err);
-    const char *needed[] = {"fp16-kv",      "unfused", "fused",           "MODELLED, not measured",
-                            "time / limit", "B/token", "layer 0, 4 bits", "bound by"};
+    const char *needed[] = {
+        "fp16-kv",      "fp8-kv",  "unfused",         "fused",   "MODELLED, not measured",
+        "time / limit", "B/token", "layer 0, 4 bits", "bound by"};
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
         cr_assert(strstr(r.out, needed[i]), "%s is not in\n%s", needed[i], r.out);
 }
@@ -382,9 +387,9 @@ Test(compare, every_layer_of_a_file_is_compared, .timeout = 120)
     }
     cJSON *json = compare(layer_files_write_all(layers, LAYERS, "", "\"method\": \"x\", \"bits\": 4"), "");
     const cJSON *rows = cJSON_GetObjectItem(json, "rows");
-    cr_assert_eq(cJSON_GetArraySize(rows), 3 * LAYERS);
+    cr_assert_eq(cJSON_GetArraySize(rows), 4 * LAYERS);
     cr_expect_eq(generator_number(cJSON_GetArrayItem(rows, 0), "layer"), 1000);
-    cr_expect_eq(generator_number(cJSON_GetArrayItem(rows, 3 * LAYERS - 1), "layer"),
+    cr_expect_eq(generator_number(cJSON_GetArrayItem(rows, 4 * LAYERS - 1), "layer"),
                  1000 + 3 * (LAYERS - 1));
     cJSON_Delete(json);
 }

@@ -33,23 +33,23 @@ static const cJSON *row_of(const cJSON *json, int i)
 
 Test(compare_sweep, all_combinations_are_compared_in_order)
 {
-    static const char *const names[] = {"fp16-kv", "unfused", "fused"};
+    static const char *const names[] = {"fp16-kv", "fp8-kv", "unfused", "fused"};
     static const int tokens[] = {48, 16}, batches[] = {2, 1}, bits[] = {4, 8}; /* in the order given */
     cJSON *json = compare("--tokens 48,16 --batch 2,1 --bits 4,8 --layers 0,3");
-    cr_assert_eq(cJSON_GetArraySize(cJSON_GetObjectItem(json, "rows")), 2 * 2 * 2 * 2 * 3);
-    for (int i = 0; i < 48; i++) {
+    cr_assert_eq(cJSON_GetArraySize(cJSON_GetObjectItem(json, "rows")), 2 * 2 * 2 * 2 * 4);
+    for (int i = 0; i < 64; i++) {
         const cJSON *row = row_of(json, i);
-        cr_expect_str_eq(generator_string(row, "name"), names[i % 3]);
-        cr_expect_eq(generator_number(row, "bits"), bits[i / 3 % 2], "row %d", i);
-        cr_expect_eq(generator_number(row, "tokens"), tokens[i / 6 % 2], "row %d", i);
-        cr_expect_eq(generator_number(row, "batch"), batches[i / 12 % 2], "row %d", i);
-        cr_expect_eq(generator_number(row, "layer"), i / 24 * 3, "row %d", i);
+        cr_expect_str_eq(generator_string(row, "name"), names[i % 4]);
+        cr_expect_eq(generator_number(row, "bits"), bits[i / 4 % 2], "row %d", i);
+        cr_expect_eq(generator_number(row, "tokens"), tokens[i / 8 % 2], "row %d", i);
+        cr_expect_eq(generator_number(row, "batch"), batches[i / 16 % 2], "row %d", i);
+        cr_expect_eq(generator_number(row, "layer"), i / 32 * 3, "row %d", i);
         cr_expect_eq(generator_number(row, "cache_bytes"),
-                     batches[i / 12 % 2] * tokens[i / 6 % 2] *
+                     batches[i / 16 % 2] * tokens[i / 8 % 2] *
                          generator_number(row, "cache_bytes_per_token"));
         cr_expect_float_eq(
             generator_number(row, "time_to_fp16_kv"),
-            generator_number(row, "time_us") / generator_number(row_of(json, i - i % 3), "time_us"), 1e-12);
+            generator_number(row, "time_us") / generator_number(row_of(json, i - i % 4), "time_us"), 1e-12);
     }
     cJSON_Delete(json);
 }
@@ -64,8 +64,8 @@ static void sweep_gives_what_each_size_gives(const char *options)
         snprintf(all, sizeof all, "--bits 4 %s --batch %d --tokens %d", options, 1 + size / 2,
                  size % 2 ? 24 : 40);
         cJSON *alone = compare(all);
-        for (int i = 0; i < 3; i++)
-            cr_expect(cJSON_Compare(row_of(sweep, 3 * size + i), row_of(alone, i), true), "%s, row %d", all,
+        for (int i = 0; i < 4; i++)
+            cr_expect(cJSON_Compare(row_of(sweep, 4 * size + i), row_of(alone, i), true), "%s, row %d", all,
                       i);
         cJSON_Delete(alone);
     }
@@ -81,9 +81,10 @@ Test(compare_sweep, each_size_gives_what_it_gives_alone, .timeout = 120)
 Test(compare_sweep, one_table_has_a_line_for_each_size)
 {
     struct command_result r = command_run(ONE_LAYER "--tokens 16,48 --batch 1,3 --bits 2,4");
-    static const char *const needed[] = {
-        "layer 0, 2 bits", "layer 0, 4 bits", "    1       16 ", "    1       48 ", "    3       16 ",
-        "    3       48 ", "modelled",        "MODELLED",        "quantized",       "kernel error up to"};
+    static const char *const needed[] = {"layer 0, 2 bits",    "layer 0, 4 bits", "    1       16 ",
+                                         "    1       48 ",    "    3       16 ", "    3       48 ",
+                                         "modelled",           "MODELLED",        "quantized",
+                                         "kernel error up to", "fp8-kv"};
     cr_assert_eq(r.status, 0, "%s", r.err);
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
         cr_expect(strstr(r.out, needed[i]), "no '%s' in\n%s", needed[i], r.out);
@@ -113,11 +114,11 @@ static const char *largest_part(const cJSON *row)
     return largest->string;
 }
 
-/* Checks the limits that bound fp16-kv, unfused and fused (NULL: any). */
-static void expect_bounds(const char *options, const char *const bounds[3])
+/* Checks the limits that bound fp16-kv, fp8-kv, unfused and fused (NULL: any). */
+static void expect_bounds(const char *options, const char *const bounds[4])
 {
     cJSON *json = compare(options);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         cr_expect_str_eq(generator_string(row_of(json, i), "bound_by"), largest_part(row_of(json, i)));
         if (bounds[i])
             cr_expect_str_eq(generator_string(row_of(json, i), "bound_by"), bounds[i], "%s, row %d",
@@ -130,9 +131,9 @@ static void expect_bounds(const char *options, const char *const bounds[3])
  * reading them. */
 Test(compare_sweep, a_row_is_bound_by_its_largest_part, .timeout = 120)
 {
-    expect_bounds("--tokens 32 --bits 4", (const char *const[]){"launches", "launches", NULL});
+    expect_bounds("--tokens 32 --bits 4", (const char *const[]){"launches", "launches", "launches", NULL});
     expect_bounds("--tokens 4096 --batch 8 --bits 8 --page 256",
-                  (const char *const[]){"memory", NULL, "issue"});
+                  (const char *const[]){"memory", NULL, NULL, "issue"});
 }
 
 /* --------------------------------------------------------------- bad input */
@@ -206,10 +207,10 @@ static int count_text(const char *svg, const char *text)
 Test(compare_sweep, the_plot_names_every_curve_once)
 {
     static const char *const names[] = {
-        "fp16-kv, batch 1",         "fp16-kv, batch 2",         "unfused, 4 bits, batch 1",
-        "unfused, 4 bits, batch 2", "unfused, 8 bits, batch 1", "unfused, 8 bits, batch 2",
-        "fused, 4 bits, batch 1",   "fused, 4 bits, batch 2",   "fused, 8 bits, batch 1",
-        "fused, 8 bits, batch 2",
+        "fp16-kv, batch 1",         "fp16-kv, batch 2",         "fp8-kv, batch 1",
+        "fp8-kv, batch 2",          "unfused, 4 bits, batch 1", "unfused, 4 bits, batch 2",
+        "unfused, 8 bits, batch 1", "unfused, 8 bits, batch 2", "fused, 4 bits, batch 1",
+        "fused, 4 bits, batch 2",   "fused, 8 bits, batch 1",   "fused, 8 bits, batch 2",
     };
     const char *folder = files_directory();
     char *path = strdup(files_path(folder, "a.svg"));
@@ -250,6 +251,7 @@ Test(compare_sweep, the_plot_of_one_batch_names_the_rows)
     svg = strdup(r.out);
     cr_expect_eq(strncmp(svg, "<?xml", 5), 0, "the plot and nothing else: %.80s", svg);
     cr_expect_eq(count_text(svg, "fp16-kv"), 1);
+    cr_expect_eq(count_text(svg, "fp8-kv"), 1);
     cr_expect_eq(count_text(svg, "unfused"), 1);
     cr_expect_eq(count_text(svg, "fused"), 1);
     cr_expect(strstr(svg, "a&#60;b&#62;&#38;&#39; [title]/spec.json, layer 0, 4 bits, batch 1, NVIDIA"));

@@ -103,6 +103,11 @@ Test(cost, stated_work_is_what_the_software_device_counts, .timeout = 300)
         count(cases[i].arguments, "fp16-kv", &flops, &bytes);
         expect_near(c.flops, flops, 0.1, cases[i].arguments);
         expect_near(c.l2_bytes, bytes, 0.4, cases[i].arguments);
+        c = predict(chosen(cases[i].spec, "kv_attend_e4m3", &space), cases[i].tokens, 1, cases[i].queries);
+        cJSON_Delete(space);
+        count(cases[i].arguments, "fp8-kv", &flops, &bytes);
+        expect_near(c.flops, flops, 0.1, cases[i].arguments);
+        expect_near(c.l2_bytes, bytes, 0.4, cases[i].arguments);
         for (int k = 0; k < 3; k++) {
             sum += predict(chosen(cases[i].spec, unfused[k], &space), cases[i].tokens, 1, cases[i].queries)
                        .flops;
@@ -126,6 +131,7 @@ Test(cost, all_candidates_have_a_prediction)
          "{\"model\": \"smollm2-135m\", \"cache\": {\"method\": \"latent-cl\", \"base\": true}}"},
         {"key_norms", "{\"model\": \"olmo-2-1b\"}"},
         {"kv_attend", "{\"model\": \"smollm2-135m\", \"queries\": \"many\"}"},
+        {"kv_attend_e4m3", "{\"model\": \"llama-3.1-8b\", \"arch\": \"sm_90a\"}"},
         {"dequantize",
          "{\"model\": \"smollm2-135m\", \"cache\": {\"method\": \"x-cl\", \"accumulator_bits\": 8}}"},
         {"gemm", "{\"model\": \"llama-3.1-8b\", \"cache\": {\"groups\": 8}, \"weights\": \"int8\"}"},

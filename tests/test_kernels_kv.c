@@ -83,12 +83,14 @@ ParameterizedTest(struct attend_case *c, kernels_kv, kv_attend_matches_the_refer
 
 /* Each KV head has twelve query heads, in two tiles of the matrix instruction, which share one pass over
  * the cache. */
-Test(kernels_kv, kv_attend_reads_keys_values_and_queries_once)
+static void reads_once(bool e4m3)
 {
     enum { LENGTH = 500 };
+    const float scale = 0.015625f;
+    const int bytes = e4m3 ? 1 : 2;
     fixture f;
     fixture_open(&f, fixture_spec("x", 64, 24, 2, 128, 64, 4, 64, ""));
-    const test_kernel *k = fixture_kernel(&f, "kv_attend");
+    const test_kernel *k = fixture_kernel(&f, e4m3 ? "kv_attend_e4m3" : "kv_attend");
     random_stream r = random_begin(12, 0);
     paged p;
     attention a;
@@ -99,14 +101,17 @@ Test(kernels_kv, kv_attend_reads_keys_values_and_queries_once)
         paged_free(&p);
     }
     attention_draw(&r, &f, &p, &a);
-    struct xq_kv_attend_params args =
-        attention_arguments(&f, &p, 1, fixture_upload(&f, a.kv, a.kv_bytes), a.q, true);
+    uint8_t *codes = kv_narrow(&f, a.kv, p.pool, false, scale, scale);
+    const void *pages = e4m3 ? (const void *)codes : a.kv;
+    struct xq_kv_attend_params args = attention_arguments(
+        &f, &p, 1, fixture_upload(&f, pages, a.kv_bytes / 2 * (size_t)bytes), a.q, true);
+    args.k_scale = args.v_scale = fixture_upload(&f, &scale, 4);
     args.table = paged_upload(&f, &p, false);
     args.tokens_per_split = fixture_constant(k, "tile_tokens") * 16;
     fixture_counters(&f);
     fixture_launch(&f, k, 1, f.model.kv_heads, 1, &args, sizeof args);
     device_counters c = fixture_counters(&f);
-    double rows = 2.0 * p.longest * f.model.kv_heads * f.model.head_dim * 2;
+    double rows = 2.0 * p.longest * f.model.kv_heads * f.model.head_dim * bytes;
     double queries = (double)f.model.heads * f.model.head_dim * 2;
     double least = (rows + queries) / 32;
     cr_assert_leq((double)c.read_sectors_unique, 1.02 * least);
@@ -116,6 +121,13 @@ Test(kernels_kv, kv_attend_reads_keys_values_and_queries_once)
     fixture_close(&f);
     attention_free(&p, &a);
     paged_free(&p);
+    free(codes);
+}
+
+Test(kernels_kv, kv_attend_reads_keys_values_and_queries_once)
+{
+    reads_once(false);
+    reads_once(true);
 }
 
 /* ---------------------------------------------------------------- kv_append */

@@ -12,6 +12,7 @@
 #include <string.h>
 
 enum { MASK_WORDS = 3, MOST_QUERIES = 70 };
+static const float K_SCALE = 0.0078125f, V_SCALE = 0.015625f; /* e4m3; some values saturate */
 
 struct attend_case {
     int heads, kv_heads, head_dim, page;
@@ -22,13 +23,14 @@ struct attend_case {
 /* One launch: sequences in pages, their queries, and the expected results. */
 struct scene {
     fixture *f;
-    bool bf16, many;
+    bool bf16, many, e4m3;
     paged pages;
     int counts[FIXTURE_MAX_BATCH]; /* queries of each sequence */
     int32_t query_indptr[FIXTURE_MAX_BATCH + 1], offsets[FIXTURE_MAX_BATCH];
     int32_t *positions;
     uint32_t *masks;
-    uint16_t *kv, *q;
+    uint16_t *q;
+    void *kv;
     size_t kv_bytes;
     uint16_t *k[FIXTURE_MAX_BATCH], *v[FIXTURE_MAX_BATCH];
     double *sinks;
@@ -48,18 +50,33 @@ static void draw_rows(struct scene *s, random_stream *r)
     const reference_model *m = &s->f->model;
     size_t width = (size_t)(m->kv_heads * m->head_dim);
     s->kv_bytes = kv_row(s->f, s->pages.pool, 0, 0) * 2;
-    s->kv = malloc(s->kv_bytes + 2);
-    memset(s->kv, 0xff, s->kv_bytes); /* NaN in either type */
+    uint16_t *kv = malloc(s->kv_bytes + 2);
+    memset(kv, 0xff, s->kv_bytes); /* NaN in either type */
+    s->kv = kv;
     for (int i = 0; i < s->pages.batch; i++) {
         size_t elements = (size_t)s->pages.lengths[i] * width;
         s->k[i] = elements_normals(r, s->bf16, elements, 1);
         s->v[i] = elements_normals(r, s->bf16, elements, 1);
         for (int t = 0; t < s->pages.lengths[i]; t++) {
             int page = paged_page(&s->pages, i, t), slot = t % s->pages.page;
-            memcpy(s->kv + kv_row(s->f, page, 0, slot), s->k[i] + (size_t)t * width, width * 2);
-            memcpy(s->kv + kv_row(s->f, page, 1, slot), s->v[i] + (size_t)t * width, width * 2);
+            memcpy(kv + kv_row(s->f, page, 0, slot), s->k[i] + (size_t)t * width, width * 2);
+            memcpy(kv + kv_row(s->f, page, 1, slot), s->v[i] + (size_t)t * width, width * 2);
         }
     }
+}
+
+/* Makes the pages those of an e4m3 cache. */
+static void narrow_rows(struct scene *s)
+{
+    const size_t width = (size_t)(s->f->model.kv_heads * s->f->model.head_dim);
+    uint8_t *codes = kv_narrow(s->f, s->kv, s->pages.pool, s->bf16, K_SCALE, V_SCALE);
+    for (int i = 0; i < s->pages.batch; i++) {
+        elements_narrow(s->k[i], s->bf16, (size_t)s->pages.lengths[i] * width, K_SCALE, NULL);
+        elements_narrow(s->v[i], s->bf16, (size_t)s->pages.lengths[i] * width, V_SCALE, NULL);
+    }
+    free(s->kv);
+    s->kv = codes;
+    s->kv_bytes /= 2;
 }
 
 /* Draws a tree: the sequence's last tokens are drafts. Each sees itself and some of the drafts before
@@ -149,12 +166,14 @@ static void expect(struct scene *s)
     }
 }
 
-static void scene_draw(struct scene *s, fixture *f, random_stream *r, bool bf16, bool many)
+static void scene_draw(struct scene *s, fixture *f, random_stream *r, bool bf16, bool many, bool e4m3)
 {
-    *s = (struct scene){.f = f, .bf16 = bf16, .many = many};
+    *s = (struct scene){.f = f, .bf16 = bf16, .many = many, .e4m3 = e4m3};
     const reference_model *m = &f->model;
     paged_draw(r, &s->pages, random_between(r, 1, 3), f->page, random_choice(r, 2, 40, 230), false);
     draw_rows(s, r);
+    if (e4m3)
+        narrow_rows(s);
     draw_queries(s, r);
     float sharpness = (float)random_choice(r, 2, 1, 3);
     s->q = elements_normals(r, bf16, (size_t)(queries_of(s) * m->heads * m->head_dim), sharpness);
@@ -194,6 +213,8 @@ static struct xq_kv_attend_params arguments(struct scene *s, int splits, int blo
     struct xq_kv_attend_params a = {
         .table = paged_upload(f, &s->pages, false),
         .kv = fixture_upload(f, s->kv, s->kv_bytes),
+        .k_scale = s->e4m3 ? fixture_upload(f, &K_SCALE, 4) : 0,
+        .v_scale = s->e4m3 ? fixture_upload(f, &V_SCALE, 4) : 0,
         .sinks = s->has_sinks ? fixture_upload(f, sinks, (size_t)m->heads * 4) : 0,
         .q = fixture_upload(f, s->q, rows * dh * 2),
         .out = fixture_filled(f, 0xff, rows * dh * 2),
@@ -293,25 +314,32 @@ static const char *spec_of(const struct attend_case *c, bool bf16, bool many)
     return text;
 }
 
-static void attend_scenes(const struct attend_case *c, bool bf16, bool many, int scenes)
+static void attend_scenes_on(const char *device_name, const struct attend_case *c, bool bf16, bool many,
+                             bool e4m3, int scenes)
 {
     fixture f;
-    fixture_open(&f, spec_of(c, bf16, many));
-    const test_kernel *k = fixture_kernel(&f, "kv_attend");
+    fixture_open_on(&f, device_name, spec_of(c, bf16, many));
+    const test_kernel *k = fixture_kernel(&f, e4m3 ? "kv_attend_e4m3" : "kv_attend");
     double worst = 0;
     for (int i = 0; i < scenes; i++) {
         random_stream r = random_begin(77, (uint64_t)(c->heads * 1000 + c->head_dim * 10 + i));
         struct scene s;
-        scene_draw(&s, &f, &r, bf16, many);
+        scene_draw(&s, &f, &r, bf16, many, e4m3);
         double e = attend_once(&s, k, &r);
         worst = e > worst ? e : worst;
         scene_free(&s);
     }
-    cr_log_info("heads %d/%d of %d, %s, %s, queries %s: worst error %.2e", c->heads, c->kv_heads,
-                c->head_dim, c->features, bf16 ? "bf16" : "f16", many ? "many" : "one", worst);
+    cr_log_info("heads %d/%d of %d, %s, %s%s, queries %s: worst error %.2e", c->heads, c->kv_heads,
+                c->head_dim, c->features, bf16 ? "bf16" : "f16", e4m3 ? " over e4m3" : "",
+                many ? "many" : "one", worst);
     if (c->head_dim % 32 == 0) /* otherwise the outputs of two rows meet at their ends */
         cr_expect_eq(fixture_counters(&f).shared_conflicts, 0, "bank conflicts");
     fixture_close(&f);
+}
+
+static void attend_scenes(const struct attend_case *c, bool bf16, bool many, int scenes)
+{
+    attend_scenes_on("sim", c, bf16, many, false, scenes);
 }
 
 /* ---------------------------------------------------------------- tests */
@@ -384,6 +412,62 @@ ParameterizedTestParameters(kernels_queries, every_schedule_of_many_queries_matc
 ParameterizedTest(struct attend_case *c, kernels_queries, every_schedule_of_many_queries_matches)
 {
     attend_scenes(c, false, true, 6);
+}
+
+/* ---------------------------------------------------------------- caches of e4m3 */
+
+ParameterizedTestParameters(kernels_queries, e4m3_matches)
+{
+    return cr_make_param_array(struct attend_case, cases, sizeof cases / sizeof *cases);
+}
+
+ParameterizedTest(struct attend_case *c, kernels_queries, e4m3_matches)
+{
+    attend_scenes_on("sim", c, false, false, true, 6);
+    attend_scenes_on("sim", c, false, true, true, 6);
+}
+
+/* sm_80 has no instruction that widens e4m3, and no architecture has one to bf16. */
+ParameterizedTestParameters(kernels_queries, e4m3_matches_where_no_instruction_widens_it)
+{
+    static struct attend_case few[] = {
+        {8, 2, 64, 16, "", ""},
+        {6, 2, 128, 16, "\"attn_logit_softcapping\": 5.0, \"attention_sinks\": true", ""},
+        {4, 1, 80, 32, "\"rope\": {\"type\": \"interleaved\", \"rotary_dim\": 32}", ""},
+        {5, 1, 80, 32, "\"rope\": {\"type\": \"neox\", \"rotary_dim\": 48}", ""},
+    };
+    return cr_make_param_array(struct attend_case, few, sizeof few / sizeof *few);
+}
+
+ParameterizedTest(struct attend_case *c, kernels_queries, e4m3_matches_where_no_instruction_widens_it)
+{
+    attend_scenes_on("sim:a100", c, false, false, true, 4);
+    attend_scenes_on("sim:a100", c, false, true, true, 4);
+    attend_scenes_on("sim", c, true, false, true, 4);
+    attend_scenes_on("sim", c, true, true, true, 4);
+}
+
+ParameterizedTestParameters(kernels_queries, every_schedule_over_e4m3_matches)
+{
+    static struct attend_case tuned[] = {
+        {8, 2, 64, 16, "",
+         "\"tuning\": {\"kv_attend_e4m3\": {\"warps\": 8, \"slice\": 32, \"stages\": 2}}"},
+        {8, 2, 64, 32, "\"sliding_window\": 50",
+         "\"tuning\": {\"kv_attend_e4m3\": {\"warps\": 2, \"slice\": 32, \"query_tiles\": 1, \"stages\": "
+         "4}}"},
+        {3, 1, 128, 16, "",
+         "\"tuning\": {\"kv_attend_e4m3\": {\"warps\": 1, \"slice\": 16, \"stages\": 3}}"},
+        {3, 1, 128, 64, "",
+         "\"tuning\": {\"kv_attend_e4m3\": {\"warps\": 4, \"slice\": 16, \"stages\": 6}}"},
+    };
+    return cr_make_param_array(struct attend_case, tuned, sizeof tuned / sizeof *tuned);
+}
+
+ParameterizedTest(struct attend_case *c, kernels_queries, every_schedule_over_e4m3_matches)
+{
+    if (c->heads != 8 || *c->features) /* the first has slices too long for one query's tiles */
+        attend_scenes_on("sim", c, false, false, true, 4);
+    attend_scenes_on("sim", c, false, true, true, 4);
 }
 
 /* A prompt of 256 tokens with all their queries. Each block of rows reads the tokens that its rows see

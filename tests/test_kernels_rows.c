@@ -1,5 +1,6 @@
-/* rope and kv_append: QK-norm and every kind of RoPE, over fp16 KV pages, compared with double
- * precision. */
+/* rope and kv_append: QK-norm and every kind of RoPE, over KV pages, compared with double precision. */
+#include "../runtime/base/e4m3.h"
+#include "../runtime/base/half.h"
 #include "elements.h"
 #include "kernel_fixture.h"
 
@@ -212,8 +213,33 @@ static struct rows_case cases[] = {
 
 /* ---------------------------------------------------------------- kv_append */
 
-/* Appends all tokens of all sequences, in any order. */
-static double append_once(struct scene *s, const test_kernel *k, random_stream *r)
+/* Checks that kv_append_e4m3 writes what kv_append wrote, quantized, bit for bit, and nothing else. */
+static void append_narrow(struct scene *s, const test_kernel *k, struct xq_kv_append_params a,
+                          const uint16_t *wide, random_stream *r)
+{
+    fixture *f = s->f;
+    const size_t part = kv_row(f, 0, 1, 0), count = kv_row(f, s->pages.pool, 0, 0);
+    float scale[2]; /* some values saturate, and some become 0 */
+    for (int i = 0; i < 2; i++)
+        scale[i] = expf((float)random_between(r, -9, 0)) * 0.3f;
+    a.k_scale = fixture_upload(f, &scale[0], 4);
+    a.v_scale = fixture_upload(f, &scale[1], 4);
+    a.kv = fixture_filled(f, 0xff, count);
+    if (a.tokens)
+        fixture_launch(f, k, a.tokens, 1, 1, &a, sizeof a);
+    uint8_t *got = fixture_download(f, a.kv, count);
+    for (size_t i = 0; i < count; i++) {
+        float value = s->bf16 ? half_from_bfloat(wide[i]) : half_to_float(wide[i]);
+        uint8_t code = wide[i] == FIXTURE_NAN ? 0xff : e4m3_quantize(value, scale[i / part % 2]);
+        cr_assert_eq(got[i], code, "element %zu: %g in units of %g is %02x, not %02x", i, (double)value,
+                     (double)scale[i / part % 2], got[i], code);
+    }
+    free(got);
+}
+
+/* Appends all tokens of all sequences, in any order. `narrow` is kv_append_e4m3. */
+static double append_once(struct scene *s, const test_kernel *k, const test_kernel *narrow,
+                          random_stream *r)
 {
     fixture *f = s->f;
     const paged *p = &s->pages;
@@ -253,6 +279,7 @@ static double append_once(struct scene *s, const test_kernel *k, random_stream *
         fixture_launch(f, k, tokens, 1, 1, &a, sizeof a);
     uint16_t *got = fixture_download(f, a.kv, bytes);
     double e = check_pages(s, got);
+    append_narrow(s, narrow, a, got, r);
     free(order);
     free(sequence);
     free(place);
@@ -266,19 +293,20 @@ static double append_once(struct scene *s, const test_kernel *k, random_stream *
 
 /* ---------------------------------------------------------------- both */
 
-/* Runs six scenes of one kernel, rope or kv_append. */
-static void scenes(const struct rows_case *c, const char *kernel_name, bool many)
+/* Runs six scenes of one kernel, rope or kv_append, on a software device. */
+static void scenes(const struct rows_case *c, const char *kernel_name, const char *device_name, bool many)
 {
     const bool rope = strcmp(kernel_name, "rope") == 0;
     fixture f;
-    fixture_open(&f, spec_of(c));
-    const test_kernel *k = fixture_kernel(&f, kernel_name);
+    fixture_open_on(&f, device_name, spec_of(c));
+    const test_kernel *k = fixture_kernel(&f, kernel_name),
+                      *narrow = rope ? NULL : fixture_kernel(&f, "kv_append_e4m3");
     double worst = 0;
     for (int n = 0; n < 6; n++) {
         random_stream r = random_begin(rope ? 21 : 22, (uint64_t)n);
         struct scene s;
         scene_draw(&s, &f, &r, c->bf16, rope, many);
-        double e = rope ? rope_once(&s, k, many) : append_once(&s, k, &r);
+        double e = rope ? rope_once(&s, k, many) : append_once(&s, k, narrow, &r);
         worst = e > worst ? e : worst;
         scene_free(&s);
     }
@@ -295,7 +323,7 @@ ParameterizedTestParameters(kernels_rows, rope_matches_the_reference)
 
 ParameterizedTest(struct rows_case *c, kernels_rows, rope_matches_the_reference)
 {
-    scenes(c, "rope", false);
+    scenes(c, "rope", "sim", false);
 }
 
 ParameterizedTestParameters(kernels_rows, rope_turns_drafts_to_their_queries_positions)
@@ -305,7 +333,7 @@ ParameterizedTestParameters(kernels_rows, rope_turns_drafts_to_their_queries_pos
 
 ParameterizedTest(struct rows_case *c, kernels_rows, rope_turns_drafts_to_their_queries_positions)
 {
-    scenes(c, "rope", true);
+    scenes(c, "rope", "sim", true);
 }
 
 ParameterizedTestParameters(kernels_rows, kv_append_matches_the_reference)
@@ -315,5 +343,21 @@ ParameterizedTestParameters(kernels_rows, kv_append_matches_the_reference)
 
 ParameterizedTest(struct rows_case *c, kernels_rows, kv_append_matches_the_reference)
 {
-    scenes(c, "kv_append", true);
+    scenes(c, "kv_append", "sim", true);
+}
+
+/* sm_80 has no instruction that makes e4m3. */
+ParameterizedTestParameters(kernels_rows, kv_append_quantizes_alike_where_no_instruction_does)
+{
+    static struct rows_case few[] = {
+        {4, 128, 64, "", false},
+        {2, 80, 32, "", true},
+        {1, 160, 32, "\"qk_norm\": true", false},
+    };
+    return cr_make_param_array(struct rows_case, few, sizeof few / sizeof *few);
+}
+
+ParameterizedTest(struct rows_case *c, kernels_rows, kv_append_quantizes_alike_where_no_instruction_does)
+{
+    scenes(c, "kv_append", "sim:a100", true);
 }

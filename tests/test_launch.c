@@ -747,6 +747,34 @@ Test(launch, fp16_kv_adds_biases_normalizes_and_has_sinks)
     plan_close(plan);
 }
 
+/* ------------------------------------------------------------------- fp8 KV */
+
+Test(launch, fp8_kv_appends_and_attends_in_units_of_its_scales)
+{
+    xq_plan *plan = make(latent, XQ_FP8_KV);
+    cr_assert_eq(plan->page_bytes * 2, plan->shape.kv_page_bytes);
+    xq_append_args a = plan_append_args(plan);
+    append(plan, &a);
+    cr_assert_eq(fake->launch_count, 3);
+    const struct xq_kv_append_params *k = plan_launched(0, "xq_kv_append_e4m3", 40, 1, 1);
+    cr_assert_eq(k->kv, PAGES);
+    cr_assert_eq(k->rotary_position, ROTARY);
+    cr_assert_eq(k->k_scale, weight(plan, "k_scale"));
+    cr_assert_eq(k->v_scale, weight(plan, "v_scale"));
+    xq_attend_args b = plan_attend_args(plan);
+    attend(plan, &b);
+    const struct xq_kv_attend_params *p =
+        plan_launched(0, "xq_kv_attend_e4m3", splits_of_one(plan, 2, 700), 2, 2);
+    assert_table(&p->table, INDICES);
+    cr_assert_eq(p->kv, PAGES);
+    cr_assert_eq(p->k_scale, weight(plan, "k_scale"));
+    cr_assert_eq(p->v_scale, weight(plan, "v_scale"));
+    b.weights = 0; /* unlike fp16 keys and values, codes mean nothing without scales */
+    cr_assert_eq(xq_plan_attend(plan, &b, NULL), XQ_ERROR_ARGUMENT);
+    cr_assert_str_eq(plan_error()->field, "weights");
+    plan_close(plan);
+}
+
 /* --------------------------------------------------------------- other calls */
 
 Test(launch, nothing_to_do_launches_nothing)

@@ -20,6 +20,7 @@ Test(layout, a_4_bit_latent_record_adds_up)
     cr_assert_eq(generator_number(spec, "layout.page_bytes"), 4 * 2 * (8192 + 8 * 64));
     cr_assert_eq(generator_number(spec, "layout.bytes_per_token"), 1088); /* method.md, section 5 */
     cr_assert_eq(generator_number(spec, "layout.kv_page_bytes"), 2 * 64 * 1024 * 2);
+    cr_assert_eq(generator_number(spec, "layout.kv_e4m3_page_bytes"), 2 * 64 * 1024);
     cJSON_Delete(spec);
 }
 
@@ -352,6 +353,9 @@ Test(layout, each_pipeline_has_its_own_weights)
         "bk all 256\nbv all 256\nsinks all 8\n");
     check_weights(spec, "kv_weights_layout",
                   "wk wk all 512 256 int8\nwv wv all 512 256 int8\nbk all 256\nbv all 256\nsinks all 8\n");
+    check_weights(spec, "kv_e4m3_weights_layout",
+                  "wk wk all 512 256 int8\nwv wv all 512 256 int8\nbk all 256\nbv all 256\nsinks all 8\n"
+                  "k_scale all 1\nv_scale all 1\n");
 }
 
 Test(layout, rotated_activations_take_one_square_matrix_and_the_projections_behind_it)

@@ -150,8 +150,13 @@ static void check_spoiled(const char *seed, int rounds)
 /* Leaves out the computed parts of the spec, because faults in these would hide all other faults. */
 static void check_spoiled_spec(const char *spec_json)
 {
-    static const char *const computed[] = {
-        "keys", "layout", "accumulator", "weights_layout", "unfused_weights_layout", "kv_weights_layout"};
+    static const char *const computed[] = {"keys",
+                                           "layout",
+                                           "accumulator",
+                                           "weights_layout",
+                                           "unfused_weights_layout",
+                                           "kv_weights_layout",
+                                           "kv_e4m3_weights_layout"};
     cJSON *root = generator_complete_parsed(spec_json);
     for (size_t i = 0; i < sizeof computed / sizeof *computed; i++)
         cJSON_DeleteItemFromObject(root, computed[i]);

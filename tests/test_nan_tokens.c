@@ -155,7 +155,7 @@ static bool sees_mark(const struct nan_call *c, const struct nan_case *k, int i,
 static void compare(const struct nan_call *c, const struct nan_case *k, const struct nan_call *before,
                     int implementation, bool nan)
 {
-    int untouched = 0, reached = 0, group = implementation == XQ_FP16_KV ? 1 : k->group;
+    int untouched = 0, reached = 0, group = implementation >= XQ_FP16_KV ? 1 : k->group;
     struct nan_case own = *k;
     own.group = group;
     for (int i = 0; i < SEQUENCES; i++)
@@ -190,7 +190,7 @@ ParameterizedTest(struct nan_case *k, nan_tokens, reach_the_queries_that_see_the
     struct nan_call *c = open_call(k), *before = malloc(sizeof *before);
     float *x = malloc(sizeof *x * SEQUENCES * TOKENS * D);
     memcpy(x, c->x, sizeof *x * SEQUENCES * TOKENS * D);
-    for (int implementation = 0; implementation < 3; implementation++) {
+    for (int implementation = 0; implementation <= XQ_FP8_KV; implementation++) {
         memcpy(c->x, x, sizeof *x * SEQUENCES * TOKENS * D);
         plain_attend(&c->a, implementation, c->out, c->lse);
         *before = *c;
@@ -210,7 +210,7 @@ Test(nan_tokens, infinite_values_reach_the_queries_that_see_them_alone, .timeout
     struct nan_call *c = open_call(&k), *before = malloc(sizeof *before);
     for (int i = 0; i < D * KV * DH; i++)
         c->w[1][i] = 4;
-    for (int implementation = 0; implementation < 3; implementation++) {
+    for (int implementation = 0; implementation <= XQ_FP8_KV; implementation++) {
         mark(c, 1);
         plain_attend(&c->a, implementation, c->out, c->lse);
         *before = *c;

@@ -514,17 +514,19 @@ Test(pack, what_the_plan_has_no_use_for_is_refused)
         {"\"method\": \"latent\", \"feedback\": true", XQ_FUSED, "uk ak uv av k_cost "},
         {"\"method\": \"latent-cl\"", XQ_FUSED, "wk wv ukv "},
         {"\"method\": \"latent\"", XQ_FP16_KV, "wk wv "},
+        {"\"method\": \"latent\"", XQ_FP8_KV, "wk wv k_scale v_scale "},
     };
     static const struct {
         const char *name;
         size_t at;
     } fields[] = {
-        {"wk", offsetof(xq_weights, wk)},       {"wv", offsetof(xq_weights, wv)},
-        {"uk", offsetof(xq_weights, uk)},       {"ak", offsetof(xq_weights, ak)},
-        {"uv", offsetof(xq_weights, uv)},       {"av", offsetof(xq_weights, av)},
-        {"ukv", offsetof(xq_weights, ukv)},     {"bk", offsetof(xq_weights, bk)},
-        {"bv", offsetof(xq_weights, bv)},       {"k_norm", offsetof(xq_weights, k_norm)},
-        {"sinks", offsetof(xq_weights, sinks)}, {"k_cost", offsetof(xq_weights, k_cost)},
+        {"wk", offsetof(xq_weights, wk)},           {"wv", offsetof(xq_weights, wv)},
+        {"uk", offsetof(xq_weights, uk)},           {"ak", offsetof(xq_weights, ak)},
+        {"uv", offsetof(xq_weights, uv)},           {"av", offsetof(xq_weights, av)},
+        {"ukv", offsetof(xq_weights, ukv)},         {"bk", offsetof(xq_weights, bk)},
+        {"bv", offsetof(xq_weights, bv)},           {"k_norm", offsetof(xq_weights, k_norm)},
+        {"sinks", offsetof(xq_weights, sinks)},     {"k_cost", offsetof(xq_weights, k_cost)},
+        {"k_scale", offsetof(xq_weights, k_scale)}, {"v_scale", offsetof(xq_weights, v_scale)},
     };
     float *some = keep(sizeof *some * D * 256);
     for (int i = 0; i < D * 256; i++)
@@ -555,6 +557,42 @@ Test(pack, what_the_plan_has_no_use_for_is_refused)
         xq_plan_destroy(plan);
     }
     plan_close(NULL);
+}
+
+/* A vector of the packed weights. */
+static float packed_float(const xq_plan *plan, const void *packed, const char *name)
+{
+    float value;
+    memcpy(&value, (const char *)packed + shape_vector(plan->weights, name)->offset, sizeof value);
+    return value;
+}
+
+Test(pack, scales_of_an_fp8_cache_are_1_unless_they_are_given)
+{
+    static const float bad[] = {0, -0.5f, NAN, INFINITY, 1e-31f, 2e30f};
+    plan_open_stubs();
+    xq_plan *plan = plan_make(spec_of("", "\"method\": \"x\"", ""), XQ_FP8_KV);
+    size_t bytes = plan_info(plan).weights_bytes;
+    void *packed = keep(bytes);
+    xq_weights w = XQ_WEIGHTS_INIT;
+    const float k_scale = 0.03125f;
+    float v_scale;
+    w.wk = w.wv = random_matrix(D, KV);
+    cr_assert_eq(xq_plan_pack_weights(plan, &w, packed, bytes), XQ_OK, "%s", plan_error()->message);
+    cr_assert_eq(packed_float(plan, packed, "k_scale"), 1);
+    cr_assert_eq(packed_float(plan, packed, "v_scale"), 1);
+    w.k_scale = &k_scale;
+    cr_assert_eq(xq_plan_pack_weights(plan, &w, packed, bytes), XQ_OK, "%s", plan_error()->message);
+    cr_assert_eq(packed_float(plan, packed, "k_scale"), k_scale);
+    cr_assert_eq(packed_float(plan, packed, "v_scale"), 1);
+    w.v_scale = &v_scale;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        v_scale = bad[i];
+        assert_refused(plan, &w, packed, bytes, "weights.v_scale");
+        cr_assert(strstr(plan_error()->message, "valid: numbers from 1e-30 to 1e30"), "%s",
+                  plan_error()->message);
+    }
+    plan_close(plan);
 }
 
 Test(pack, the_range_is_that_of_the_type)

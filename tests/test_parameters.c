@@ -138,7 +138,8 @@ Test(parameters, the_command_lists_the_families_asked_for_as_json)
     command_refuses(
         "gen --list-parameters --family rop", 1,
         "xq gen: family: 'rop' is not known; did you mean 'rope'? valid: absorb, accumulate, append, "
-        "append_channel, attend, check, dequantize, gemm, key_norms, kv_append, kv_attend, merge, rope");
+        "append_channel, attend, check, dequantize, gemm, key_norms, kv_append, kv_append_e4m3, "
+        "kv_attend, kv_attend_e4m3, merge, rope");
 }
 
 static int number(const cJSON *object, const char *name)
@@ -264,8 +265,8 @@ Test(parameters, the_command_shows_what_is_chosen_for_a_model)
     cr_expect(strstr(r.out, "cannot serve this spec: "), "%s", r.out);
 }
 
-/* Returns the hash of gemm's sources after one of its files is replaced by this text. */
-static gen_hash hash_with(const char *file, const char *text)
+/* Returns the hash of a family's sources after a file is replaced by this text. */
+static gen_hash hash_of(const char *family, const char *file, const char *text)
 {
     const char *folder = files_directory();
     gen *g = NULL;
@@ -274,9 +275,14 @@ static gen_hash hash_with(const char *file, const char *text)
     mkdir(files_path(folder, "lib"), 0777);
     files_write(files_path(folder, file), text, strlen(text));
     cr_assert_eq(gen_create(folder, &g, &err), XQ_OK, "%s", err.message);
-    cr_assert_eq(gen_family_source(g, "gemm", &hash, &err), XQ_OK);
+    cr_assert_eq(gen_family_source(g, family, &hash, &err), XQ_OK);
     gen_destroy(g);
     return hash;
+}
+
+static gen_hash hash_with(const char *file, const char *text)
+{
+    return hash_of("gemm", file, text);
 }
 
 Test(parameters, the_source_of_a_family_is_its_template_its_spec_and_the_headers)
@@ -292,6 +298,21 @@ Test(parameters, the_source_of_a_family_is_its_template_its_spec_and_the_headers
     cr_expect_str_eq(hash_with("rope.cu.lt", "changed;\n").hex, built_in.hex, "that is another family");
     cr_expect_eq(gen_family_source(generator(), "gem", &again, &err), XQ_ERROR_ARGUMENT);
     error_clear(&err);
+}
+
+Test(parameters, a_variant_is_rendered_from_the_template_of_its_family)
+{
+    static const char changed[] = "changed;\n", same[] = "return family_of(\"kv_attend\", \"e4m3\")\n";
+    gen_hash family, variant;
+    error err = ERROR_INIT;
+    cr_assert_eq(gen_family_source(generator(), "kv_attend", &family, &err), XQ_OK);
+    cr_assert_eq(gen_family_source(generator(), "kv_attend_e4m3", &variant, &err), XQ_OK);
+    cr_expect_str_neq(variant.hex, family.hex);
+    cr_expect_str_neq(hash_of("kv_attend_e4m3", "kv_attend.cu.lt", changed).hex, variant.hex);
+    cr_expect_str_neq(hash_of("kv_attend_e4m3", "kv_attend.spec.lua", changed).hex, variant.hex);
+    cr_expect_str_neq(hash_of("kv_attend_e4m3", "kv_attend_e4m3.spec.lua", same).hex, variant.hex);
+    cr_expect_str_eq(hash_of("kv_attend", "kv_attend_e4m3.spec.lua", same).hex, family.hex);
+    cr_expect_str_eq(hash_of("kv_attend_e4m3", "kv_append.cu.lt", changed).hex, variant.hex);
 }
 
 Test(parameters, comments_are_no_part_of_a_familys_source)

@@ -28,13 +28,10 @@ static const struct subject {
     int64_t max_queries;
     int32_t checked;
 } subjects[] = {
-    {"latent", PLAN_LATENT, XQ_FUSED, 1, 0},
-    {"latent, unfused", PLAN_LATENT, XQ_UNFUSED, 1, 0},
-    {"x, many queries", PLAN_X, XQ_FUSED, 8, 0},
-    {"fp16 KV", PLAN_X, XQ_FP16_KV, 1, 0},
-    {"per-channel groups", PLAN_CHANNEL, XQ_FUSED, 1, 0},
-    {"cross-layer", PLAN_CROSS, XQ_FUSED, 1, 0},
-    {"model features", PLAN_FEATURES, XQ_FUSED, 4, 0},
+    {"latent", PLAN_LATENT, XQ_FUSED, 1, 0},     {"latent, unfused", PLAN_LATENT, XQ_UNFUSED, 1, 0},
+    {"x, many queries", PLAN_X, XQ_FUSED, 8, 0}, {"fp16 KV", PLAN_X, XQ_FP16_KV, 1, 0},
+    {"fp8 KV", PLAN_X, XQ_FP8_KV, 1, 0},         {"per-channel groups", PLAN_CHANNEL, XQ_FUSED, 1, 0},
+    {"cross-layer", PLAN_CROSS, XQ_FUSED, 1, 0}, {"model features", PLAN_FEATURES, XQ_FUSED, 4, 0},
     {"checked", PLAN_LATENT, XQ_FUSED, 1, 1},
 };
 enum { SUBJECTS = sizeof subjects / sizeof subjects[0] };
@@ -267,7 +264,7 @@ Test(plan_image, other_files_and_versions_are_told_apart)
                    "these 39 bytes do not begin as one does", "foreign");
     image[8]++;
     sign(image, bytes);
-    expect_refused(image, bytes, XQ_ERROR_FORMAT, "it has version 5; this library reads version 4",
+    expect_refused(image, bytes, XQ_ERROR_FORMAT, "it has version 6; this library reads version 5",
                    "newer");
     image[8]--;
     sign(image, bytes);

@@ -273,6 +273,23 @@ class Plans(unittest.TestCase):
         self.assertLess(numpy.abs(layer.attend()[0] - attention(layer.q[0], layer.x, layer.weights)).max(), 2e-3)
         self.assertRaises(xq.UnsupportedError, layer.plan.dequantize, layer.table, layer.pages, k=numpy.zeros((32, D), "f2"))
 
+    def test_fp8_kv_has_scales(self):
+        layer = Layer(implementation="fp8-kv")
+        plan = layer.plan
+        shapes = plan.weight_shapes()
+        self.assertEqual((shapes["k_scale"], shapes["v_scale"]), ((1,), (1,)))
+        weights = {name: value for name, value in layer.weights.items() if name in shapes}
+        keys = numpy.abs(layer.x.astype("f4") @ weights["wk"]).max() * 1.5  # a pair that turns may grow by the square root of 2
+        values = numpy.abs(layer.x.astype("f4") @ weights["wv"]).max()
+        packed = plan.pack_weights(**weights, k_scale=keys / 448, v_scale=numpy.array([values / 448], "f4"))
+        layer.pages = numpy.zeros(2 * plan.info.page_bytes, "u1")
+        layer.append(weights=packed, workspace=layer.workspace)
+        layer.packed = packed
+        self.assertLess(numpy.abs(layer.attend()[0] - attention(layer.q[0], layer.x, layer.weights)).max(), 5e-2)
+        self.assertRaisesRegex(xq.ArgumentError, "weights.v_scale is 0; valid: numbers from 1e-30 to 1e30", plan.pack_weights,
+                               **weights, v_scale=0.0)
+        self.assertRaises(xq.UnsupportedError, plan.dequantize, layer.table, layer.pages, k=numpy.zeros((32, D), "f2"))
+
     def test_device_buffers_and_addresses_do_as_well(self):
         layer = Layer()
         layer.append()

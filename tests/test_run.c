@@ -221,6 +221,20 @@ Test(run, every_implementation_is_near_exact_attention)
     check_exact(&layer, "", "--fused", 2e-2);
     check_exact(&layer, "", "--unfused", 2e-2);
     check_exact(&layer, "", "--fp16-kv", 2e-3);
+    check_exact(&layer, "", "--fp8-kv", 5e-2);
+}
+
+Test(run, an_fp8_cache_takes_its_scales_from_the_file)
+{
+    struct layer layer = layer_random(50, 2);
+    layer.extra = "k_scale"; /* [x[0]] */
+    layer.x[0] = 0.03f;
+    check_exact(&layer, "", "--fp8-kv", 5e-2);
+    layer.x[0] = -0.5f;
+    const char *directory = layer_files_write_all(&layer, 1, "", "\"method\": \"latent\", \"bits\": 8");
+    struct command_result r = layer_files_run(directory, "--fp8-kv");
+    cr_expect_eq(r.status, 1);
+    cr_expect_str_eq(r.err, "xq run: weights.k_scale is -0.5; valid: numbers from 1e-30 to 1e30\n");
 }
 
 Test(run, a_whole_prompt_attends_in_chunks_of_any_size)
@@ -675,10 +689,10 @@ Test(run, wrong_usage_has_status_2)
         "run --output x --model smollm2-135m", 2,
         "xq run: --input is missing; usage: xq run --input FILE --output FILE|- --model NAME|DIR|FILE");
     command_refuses("run --input a --output b --fused --unfused", 2,
-                    "xq run: --fused, --unfused, --fp16-kv: give one of them");
+                    "xq run: --fused, --unfused, --fp16-kv, --fp8-kv: give one of them");
     command_refuses(
         "run --input a --output b --fp16-kv --dump-cache", 2,
-        "xq run: --dump-cache: an fp16 KV cache holds nothing quantized; use --fused or --unfused");
+        "xq run: --dump-cache: an fp16 KV cache holds no activations; use --fused or --unfused");
     command_refuses("run --input a --output b --chunk 0", 1, "xq run: --chunk: 0; valid are 1 .. 1048576");
     command_refuses("run --input a --output b --layer 1 --layers 1,2", 2,
                     "xq run: --layer and --layers: give one of them");

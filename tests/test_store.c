@@ -232,7 +232,7 @@ Test(store, bad_questions_are_refused_by_field)
     REFUSED(device.nvrtc, 0, "device.nvrtc", "is 0");
     REFUSED(family, "", "family", "must not be empty");
     REFUSED(source, "\x7f", "source", "is not printable");
-    REFUSED(implementation, (xq_implementation)3, "implementation", "implementation is 3; valid: 0 to 2");
+    REFUSED(implementation, (xq_implementation)4, "implementation", "implementation is 4; valid: 0 to 3");
     REFUSED(bucket.tokens, 0, "bucket.tokens", "is 0");
     REFUSED(bucket.batch, 0, "bucket.batch", "is 0");
     REFUSED(bucket.queries, -5, "bucket.queries", "is -5");

@@ -69,7 +69,7 @@ Test(store_files, it_is_marked_and_keeps_a_journal_ahead_of_it)
     make_store(path, 0);
     char *data = files_read(path, &size);
     cr_assert_eq(memcmp(data + 68, "xqms", 4), 0, "application_id");
-    cr_assert_eq(memcmp(data + 60, "\0\0\0\1", 4), 0, "user_version");
+    cr_assert_eq(memcmp(data + 60, "\0\0\0\2", 4), 0, "user_version");
     cr_assert_eq(memcmp(data + 18, "\2\2", 2), 0, "WAL");
     free(data);
     store *s = store_fixture_open(path, STORE_WRITE);
@@ -137,17 +137,51 @@ Test(store_files, what_is_no_store_is_refused_and_left_alone)
         "4294967295, not 2020699507)");
     store_fixture_execute(path, "PRAGMA application_id = 2020699507");
     refused_by_all(path, XQ_ERROR_FORMAT, "%s is damaged: its version is not valid");
-    store_fixture_execute(path, "PRAGMA user_version = 1");
+    store_fixture_execute(path, "PRAGMA user_version = 2");
     refused_by_all(path, XQ_ERROR_FORMAT,
-                   "%s is damaged: its table device is missing, or not that of version 1");
+                   "%s is damaged: its table device is missing, or not that of version 2");
 }
 
 Test(store_files, a_newer_version_is_refused)
 {
     const char *path = in_folder("file");
     make_store(path, 3);
-    store_fixture_execute(path, "PRAGMA user_version = 2");
-    refused_by_all(path, XQ_ERROR_FORMAT, "%s is a store of version 2; this xq knows version 1");
+    store_fixture_execute(path, "PRAGMA user_version = 3");
+    refused_by_all(path, XQ_ERROR_FORMAT, "%s is a store of version 3; this xq knows version 2");
+}
+
+/* As xq made them before it knew fp8-kv. */
+static void make_first_version(const char *path)
+{
+    make_store(path, 3);
+    store_fixture_execute(
+        path,
+        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, ', ' || quote('fp8-kv'), "
+        "'') WHERE name = 'measurement'; PRAGMA writable_schema = RESET; PRAGMA user_version = 1");
+}
+
+Test(store_files, the_first_version_is_read_as_it_is_and_written_as_this_one)
+{
+    const char *path = in_folder("file"), *other = in_folder("other");
+    store_row row = store_fixture_row(7);
+    row.question.implementation = XQ_FP8_KV;
+    make_first_version(path);
+    store *s = store_fixture_open(path, STORE_READ);
+    char *before = store_fixture_text(s, NULL), *after;
+    store_close(s);
+    cr_assert_eq(rows_of(path, STORE_READ), 3, "reading changes no store");
+    s = store_fixture_open(path, STORE_WRITE);
+    after = store_fixture_text(s, NULL);
+    cr_assert_str_eq(after, before);
+    cr_assert(store_fixture_add(s, &row));
+    store_close(s);
+    cr_assert_eq(rows_of(path, STORE_READ), 4);
+    free(before);
+    free(after);
+    make_first_version(other);
+    store_fixture_execute(other, "DROP VIEW answer");
+    refused_by_all(other, XQ_ERROR_FORMAT,
+                   "%s is damaged: its table answer is missing, or not that of version 1");
 }
 
 Test(store_files, tables_that_were_changed_are_refused)
@@ -158,7 +192,7 @@ Test(store_files, tables_that_were_changed_are_refused)
     cr_assert_eq(rows_of(path, STORE_WRITE), 3, "one's own index does no harm");
     store_fixture_execute(path, "DROP VIEW answer");
     refused_by_all(path, XQ_ERROR_FORMAT,
-                   "%s is damaged: its table answer is missing, or not that of version 1");
+                   "%s is damaged: its table answer is missing, or not that of version 2");
     unlink(path);
     make_store(path, 3);
     store_fixture_execute(path, "PRAGMA foreign_keys = OFF; DELETE FROM spec");
@@ -167,7 +201,7 @@ Test(store_files, tables_that_were_changed_are_refused)
     make_store(path, 3);
     store_fixture_execute(path, "ALTER TABLE measurement ADD COLUMN notes TEXT");
     refused_by_all(path, XQ_ERROR_FORMAT,
-                   "%s is damaged: its table measurement is missing, or not that of version 1");
+                   "%s is damaged: its table measurement is missing, or not that of version 2");
 }
 
 /* The tables have their own checks, so other programs cannot write what store_add refuses. */

@@ -161,7 +161,7 @@ Test(tune, other_families_and_methods, .timeout = 300)
         const char *arguments;
         int jobs;
     } runs[] = {
-        {"--contexts 40 --most 2 --families kv_attend,gemm,rope,dequantize", 4},
+        {"--contexts 40 --most 2 --families kv_attend,kv_attend_e4m3,gemm,rope,dequantize", 5},
         {"--contexts 40 --most 2 --families attend,accumulate --set cache.method='\"x-cl\"'", 2},
         {"--contexts 40 --most 2 --queries 3", 1},
     };

@@ -111,7 +111,7 @@ Test(verify, bounds_are_those_of_the_types)
     static const rounding_type f16_products[] = {ROUNDING_F16, ROUNDING_INT8, ROUNDING_E4M3};
     for (int i = 0; i < 3; i++) {
         const rounding_type t = f16_products[i];
-        for (int implementation = XQ_FUSED; implementation <= XQ_FP16_KV; implementation++)
+        for (int implementation = XQ_FUSED; implementation <= XQ_FP8_KV; implementation++)
             cr_expect_eq(verify_bound((xq_implementation)implementation, false, t, true, 1), 2e-3);
         cr_expect_eq(verify_bound(XQ_FUSED, true, t, false, 1), 2e-3 + 0x1p-9);
         cr_expect_eq(verify_bound(XQ_FUSED, true, t, true, 1), 2e-3 + 0x1p-8);

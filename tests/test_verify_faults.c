@@ -187,6 +187,22 @@ Test(verify_faults, in_what_is_cached_are_found)
     all_are_found(faults, sizeof faults / sizeof faults[0]);
 }
 
+Test(verify_faults, over_an_fp8_cache_are_found)
+{
+    static const fault faults[] = {
+        {"scores 2 % too large", "templates/kv_attend.cu.lt", "scores[sub][tile][i] *= k_scale;",
+         "scores[sub][tile][i] *= 1.02f * k_scale;", "method x", XQ_FP8_KV},
+        {"values of neighbouring tokens changed over", "templates/kv_attend.cu.lt",
+         "cached::widen(v[0], v[1], permute_bytes(words[i], 0, 0x3120));",
+         "cached::widen(v[0], v[1], permute_bytes(words[i], 0, 0x1302));", "method x", XQ_FP8_KV},
+        {"NaN that reaches all rows of a block", "templates/lib/e4m3.cuh",
+         "+ 0x01010101) >> 7 & 0x01010101", "+ 0x01010101) >> 7 & 0", "queries many", XQ_FP8_KV},
+        {"keys in half units", "templates/kv_append.cu.lt", "__frcp_rn(*p.k_scale)",
+         "2 * __frcp_rn(*p.k_scale)", "method x", XQ_FP8_KV},
+    };
+    all_are_found(faults, sizeof faults / sizeof faults[0]);
+}
+
 Test(verify_faults, in_the_unfused_pipeline_are_found)
 {
     static const fault faults[] = {

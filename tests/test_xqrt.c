@@ -31,6 +31,7 @@ static const struct method {
     {"x-cl", "{" SESSION_MODEL ", \"cache\": {\"method\": \"x-cl\", \"base\": true, \"page\": 32}}",
      XQ_FUSED},
     {"fp16 KV", "{" SESSION_MODEL ", \"cache\": {\"method\": \"x\", \"page\": 32}}", XQ_FP16_KV},
+    {"fp8 KV", "{" SESSION_MODEL ", \"cache\": {\"method\": \"x\", \"page\": 32}}", XQ_FP8_KV},
 };
 enum { METHODS = sizeof methods / sizeof methods[0] };
 

@@ -86,20 +86,20 @@ void roofline_append(const layer_shape *p, const roofline_layer *t, const roofli
     bound(best, limit);
 }
 
-void roofline(const layer_shape *p, const roofline_layer *t, bool fp16_kv, const roofline_load *s,
+void roofline(const layer_shape *p, const roofline_layer *t, bool kv, const roofline_load *s,
               const ceilings *best, roofline_limit *limit)
 {
     const struct visible v = visible(t, s);
     double width = (double)p->heads * p->head_dim, all = (double)s->tokens, queries = s->queries;
     double cache = v.tokens * s->page_bytes_per_token;
-    limit->flops = fp16_kv ? 4 * width * v.pairs : factored_flops(p, t, &v, queries);
-    if (!fp16_kv &&
+    limit->flops = kv ? 4 * width * v.pairs : factored_flops(p, t, &v, queries);
+    if (!kv &&
         layer_is_cross(p)) { /* the accumulator is written, and also read unless this layer starts it */
         cache = all * (s->page_bytes_per_token + (t->base ? 1 : 2) * s->accumulator_bytes_per_token);
         limit->flops += p->method == LAYER_LATENT_CL ? 2.0 * p->rank_k * p->hidden_size * all : 0;
     }
     double query_and_output = queries * (2 * width + 2 * width + 4.0 * p->heads); /* lse is f32 */
-    limit->bytes = s->batch * (cache + query_and_output) + (fp16_kv ? 0 : weights_bytes(p, t));
+    limit->bytes = s->batch * (cache + query_and_output) + (kv ? 0 : weights_bytes(p, t));
     limit->flops *= s->batch;
     bound(best, limit);
 }

@@ -27,9 +27,9 @@ typedef struct roofline_limit {
     bool by_memory; /* the bytes take longer than the FLOPs */
 } roofline_limit;
 
-/* `fp16_kv`: the limit of an fp16 cache of keys and values. Ceilings of 0 are unknown. */
-void roofline(const layer_shape *shape, const roofline_layer *layer, bool fp16_kv,
-              const roofline_load *load, const ceilings *best, roofline_limit *limit);
+/* `kv`: the limit of a cache of keys and values. Ceilings of 0 are unknown. */
+void roofline(const layer_shape *shape, const roofline_layer *layer, bool kv, const roofline_load *load,
+              const ceilings *best, roofline_limit *limit);
 
 /* The limit of appending `queries` tokens to each sequence: it reads activations, writes codes and scales,
  * and computes the projection where the method has one. */

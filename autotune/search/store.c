@@ -244,7 +244,8 @@ static xq_status connect(store *s, store_access access, error *err)
     if (s->reads)
         return store_execute(s, "PRAGMA query_only = ON", err);
     keep_wal(s, false);
-    return store_execute(s, "PRAGMA journal_mode = WAL", err);
+    return store_execute(s, "PRAGMA journal_mode = WAL", err) == XQ_OK ? store_upgrade(s, err)
+                                                                       : err->status;
 }
 
 static xq_status open_existing(const char *path, store_access access, store **out, error *err)

@@ -91,9 +91,9 @@ static xq_status check_beginning(const char *path, const beginning *b, error *er
                  application, STORE_APPLICATION);
         return no_store(path, why, err);
     }
-    if (version == STORE_VERSION)
+    if (version >= STORE_FIRST_VERSION && version <= STORE_VERSION)
         return XQ_OK;
-    if (version < STORE_VERSION || version > INT32_MAX)
+    if (version < STORE_FIRST_VERSION || version > INT32_MAX)
         return damaged(path, "its version is not valid", err);
     error_set(err, XQ_ERROR_FORMAT, "file", "%s is a store of version %u; this xq knows version %d", path,
               version, STORE_VERSION);
@@ -179,15 +179,28 @@ static xq_status expect(store *s, const char *sql, const char *expected, const c
     return err->status;
 }
 
-/* Whether the file has the tables of a store; it may have others too. */
-static xq_status check_schema(store *s, error *err)
+xq_status store_read_version(store *s, int *version, error *err)
+{
+    sqlite3_stmt *statement = NULL;
+    int code = first_row(s, "PRAGMA user_version", &statement);
+    if (code == SQLITE_ROW)
+        *version = sqlite3_column_int(statement, 0);
+    else
+        store_failed(s, "read", code, err);
+    sqlite3_finalize(statement);
+    return err->status;
+}
+
+/* Whether the file has the tables of a store of this version; it may have others too. */
+static xq_status check_schema(store *s, int version, error *err)
 {
     for (int i = 0; i < STORE_OBJECTS && err->status == XQ_OK; i++) {
+        const bool is_first = i == STORE_MEASUREMENT && version == 1;
         char sql[128], why[128];
         snprintf(sql, sizeof sql, "SELECT sql FROM sqlite_schema WHERE name = '%s'", store_schema[i].name);
         snprintf(why, sizeof why, "its table %s is missing, or not that of version %d",
-                 store_schema[i].name, STORE_VERSION);
-        expect(s, sql, store_schema[i].sql, why, err);
+                 store_schema[i].name, version);
+        expect(s, sql, is_first ? store_measurement_1 : store_schema[i].sql, why, err);
     }
     return err->status;
 }
@@ -206,12 +219,15 @@ static xq_status check_ceilings(store *s, error *err)
 
 xq_status store_check_file(store *s, error *err)
 {
-    char application[16], version[16];
+    char application[16];
+    int version = 0;
     snprintf(application, sizeof application, "%d", STORE_APPLICATION);
-    snprintf(version, sizeof version, "%d", STORE_VERSION);
     if (expect(s, "PRAGMA application_id", application, "its application_id is not valid", err) != XQ_OK ||
-        expect(s, "PRAGMA user_version", version, "its version is not valid", err) != XQ_OK ||
-        check_schema(s, err) != XQ_OK || check_ceilings(s, err) != XQ_OK)
+        store_read_version(s, &version, err) != XQ_OK)
+        return err->status;
+    if (version < STORE_FIRST_VERSION || version > STORE_VERSION)
+        return damaged(s->path, "its version is not valid", err);
+    if (check_schema(s, version, err) != XQ_OK || check_ceilings(s, err) != XQ_OK)
         return err->status;
     if (is_truncated(s->path)) /* SQLite reads the missing part of a last page as zeros */
         return damaged(s->path, "it is truncated", err);

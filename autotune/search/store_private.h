@@ -8,8 +8,10 @@
 #include <sqlite3.h>
 #include <sys/types.h>
 
-/* The application_id that marks a file as a store ("xqms"), and the version of its schema. */
-enum { STORE_APPLICATION = 0x78716d73, STORE_VERSION = 1 };
+/* The application_id that marks a file as a store ("xqms"), and the version of its schema. Stores of
+ * version 1, which have no fp8-kv, are read as they are; opening one for writing makes it one of this
+ * version (store_upgrade.c). */
+enum { STORE_APPLICATION = 0x78716d73, STORE_VERSION = 2, STORE_FIRST_VERSION = 1 };
 
 #define STORE_LATEST INT64_C(253402300799) /* the end of the year 9999, in Unix time */
 
@@ -65,8 +67,10 @@ enum store_column {
 typedef struct store_object {
     const char *name, *sql;
 } store_object;
-enum { STORE_OBJECTS = 4 };
+enum { STORE_MEASUREMENT = 2, STORE_ANSWER, STORE_OBJECTS };
 extern const store_object store_schema[STORE_OBJECTS];
+extern const char store_measurement_1[];     /* the table of version 1 */
+extern const char store_copy_measurements[]; /* from measurement_1 */
 
 /* The table of ceilings. Stores that were made before it existed lack it; it is created when ceilings are
  * added. */
@@ -111,18 +115,25 @@ xq_status store_end(store *s, error *err);
 
 /* ---------------------------------------------------------- looking at files (store_look.c) */
 
-/* Refuses a file that is no store of this version. It reads only the first 100 bytes, and creates
+/* Refuses a file that is no store of a known version. It reads only the first 100 bytes, and creates
  * nothing. */
 xq_status store_look(const char *path, error *err);
 
 /* Refuses a damaged file. It reads the whole file. */
 xq_status store_check_file(store *s, error *err);
 
+/* Reads the version that the file has now. */
+xq_status store_read_version(store *s, int *version, error *err);
+
 /* Says what is wrong with a file that SQLite finds malformed. */
 const char *store_damage(const store *s, int code);
 
 /* Whether a file that is not empty exists beside the store, with this ending added to the store's path. */
 bool store_has_beside(const char *path, const char *ending);
+
+/* Makes a store that is open for writing one of this version, unless another process has done so already.
+ */
+xq_status store_upgrade(store *s, error *err);
 
 /* ------------------------------------------------------------- new files (store_create.c) */
 

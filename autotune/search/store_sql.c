@@ -1,6 +1,38 @@
 /* The schema of a store, and every statement that is prepared for it. */
 #include "store_private.h"
 
+/* `implementations`: a list of SQL texts. */
+#define MEASUREMENT(implementations)                                                                       \
+    "CREATE TABLE measurement (\n"                                                                         \
+    "    device INTEGER NOT NULL REFERENCES device (id),\n"                                                \
+    "    spec INTEGER NOT NULL REFERENCES spec (id),\n"                                                    \
+    "    implementation TEXT NOT NULL CHECK (implementation IN (" implementations ")),\n"                  \
+    "    family TEXT NOT NULL CHECK (family <> ''),\n"                                                     \
+    "    tokens INTEGER NOT NULL CHECK (tokens > 0),\n"                                                    \
+    "    batch INTEGER NOT NULL CHECK (batch BETWEEN 1 AND 2147483647),\n"                                 \
+    "    queries INTEGER NOT NULL CHECK (queries BETWEEN 1 AND 2147483647),\n"                             \
+    "    source TEXT NOT NULL CHECK (source <> ''),\n"                                                     \
+    "    cold_l2 INTEGER NOT NULL CHECK (cold_l2 IN (0, 1)),\n"                                            \
+    "    in_graph INTEGER NOT NULL CHECK (in_graph IN (0, 1)),\n"                                          \
+    "    parameters TEXT NOT NULL CHECK (parameters LIKE '{%}'),\n"                                        \
+    "    outcome TEXT NOT NULL CHECK (outcome IN\n"                                                        \
+    "        ('measured', 'wrong', 'not compiled', 'hung', 'crashed', 'refused')),\n"                      \
+    "    seconds REAL CHECK (seconds > 0 AND seconds < 1e300),\n"                                          \
+    "    spread REAL CHECK (spread >= 0 AND spread < 1e300),\n"                                            \
+    "    repeats INTEGER CHECK (repeats BETWEEN 1 AND 2147483647),\n"                                      \
+    "    taken INTEGER NOT NULL CHECK (taken BETWEEN 1 AND 253402300799),\n"                               \
+    "    reason TEXT CHECK (reason <> ''),\n"                                                              \
+    "    complete INTEGER NOT NULL GENERATED ALWAYS AS (outcome IN ('measured', 'wrong')) VIRTUAL,\n"      \
+    "    PRIMARY KEY (device, spec, implementation, family, tokens, batch, queries, source, cold_l2,\n"    \
+    "        in_graph, parameters),\n"                                                                     \
+    "    CHECK ((outcome = 'measured') = (seconds IS NOT NULL)),\n"                                        \
+    "    CHECK ((outcome = 'measured') = (spread IS NOT NULL)),\n"                                         \
+    "    CHECK ((outcome = 'measured') = (repeats IS NOT NULL)),\n"                                        \
+    "    CHECK ((outcome = 'measured') = (reason IS NULL))\n"                                              \
+    ") STRICT, WITHOUT ROWID"
+
+const char store_measurement_1[] = MEASUREMENT("'fused', 'unfused', 'fp16-kv'");
+
 /* The ranges are those of store_row.c and of C's int. NULLs would escape UNIQUE, so the members of a
  * question are never NULL. */
 const store_object store_schema[STORE_OBJECTS] = {
@@ -21,34 +53,7 @@ const store_object store_schema[STORE_OBJECTS] = {
              "    id INTEGER PRIMARY KEY,\n"
              "    choices TEXT NOT NULL UNIQUE CHECK (choices LIKE '{%}')\n"
              ") STRICT"},
-    {"measurement",
-     "CREATE TABLE measurement (\n"
-     "    device INTEGER NOT NULL REFERENCES device (id),\n"
-     "    spec INTEGER NOT NULL REFERENCES spec (id),\n"
-     "    implementation TEXT NOT NULL CHECK (implementation IN ('fused', 'unfused', 'fp16-kv')),\n"
-     "    family TEXT NOT NULL CHECK (family <> ''),\n"
-     "    tokens INTEGER NOT NULL CHECK (tokens > 0),\n"
-     "    batch INTEGER NOT NULL CHECK (batch BETWEEN 1 AND 2147483647),\n"
-     "    queries INTEGER NOT NULL CHECK (queries BETWEEN 1 AND 2147483647),\n"
-     "    source TEXT NOT NULL CHECK (source <> ''),\n"
-     "    cold_l2 INTEGER NOT NULL CHECK (cold_l2 IN (0, 1)),\n"
-     "    in_graph INTEGER NOT NULL CHECK (in_graph IN (0, 1)),\n"
-     "    parameters TEXT NOT NULL CHECK (parameters LIKE '{%}'),\n"
-     "    outcome TEXT NOT NULL CHECK (outcome IN\n"
-     "        ('measured', 'wrong', 'not compiled', 'hung', 'crashed', 'refused')),\n"
-     "    seconds REAL CHECK (seconds > 0 AND seconds < 1e300),\n"
-     "    spread REAL CHECK (spread >= 0 AND spread < 1e300),\n"
-     "    repeats INTEGER CHECK (repeats BETWEEN 1 AND 2147483647),\n"
-     "    taken INTEGER NOT NULL CHECK (taken BETWEEN 1 AND 253402300799),\n"
-     "    reason TEXT CHECK (reason <> ''),\n"
-     "    complete INTEGER NOT NULL GENERATED ALWAYS AS (outcome IN ('measured', 'wrong')) VIRTUAL,\n"
-     "    PRIMARY KEY (device, spec, implementation, family, tokens, batch, queries, source, cold_l2,\n"
-     "        in_graph, parameters),\n"
-     "    CHECK ((outcome = 'measured') = (seconds IS NOT NULL)),\n"
-     "    CHECK ((outcome = 'measured') = (spread IS NOT NULL)),\n"
-     "    CHECK ((outcome = 'measured') = (repeats IS NOT NULL)),\n"
-     "    CHECK ((outcome = 'measured') = (reason IS NULL))\n"
-     ") STRICT, WITHOUT ROWID"},
+    {"measurement", MEASUREMENT("'fused', 'unfused', 'fp16-kv', 'fp8-kv'")},
     {"answer",
      "CREATE VIEW answer AS SELECT\n"
      "    d.name AS device, d.arch, d.capability, d.multiprocessors, d.memory, d.is_sim, d.driver, "
@@ -58,6 +63,14 @@ const store_object store_schema[STORE_OBJECTS] = {
      "m.reason\n"
      "FROM measurement m JOIN device d ON d.id = m.device JOIN spec s ON s.id = m.spec"},
 };
+
+#define MEASUREMENT_COLUMNS                                                                                \
+    "device, spec, implementation, family, tokens, batch, queries, source, cold_l2, in_graph, "            \
+    "parameters, "                                                                                         \
+    "outcome, seconds, spread, repeats, taken, reason"
+
+const char store_copy_measurements[] =
+    "INSERT INTO measurement (" MEASUREMENT_COLUMNS ") SELECT " MEASUREMENT_COLUMNS " FROM measurement_1";
 
 const store_object store_ceilings_table = {
     "ceilings", "CREATE TABLE ceilings (\n"

@@ -1,4 +1,5 @@
 /* Compares the output of attend with the reference on the same cache. */
+#include "../../runtime/base/e4m3.h"
 #include "../../runtime/base/half.h"
 #include "../engine/cache.h"
 #include "checks.h"
@@ -29,22 +30,40 @@ static void to_doubles(const verify_state *v, double *out, const uint16_t *bits,
         out[i] = (double)(v->spec.bf16 ? half_from_bfloat(bits[i]) : half_to_float(bits[i]));
 }
 
-/* Reads pages of keys and values, [2, page, Hkv, dh] of the spec's dtype. */
-static void read_kv(const verify_state *v, const case_shape *shape, const verify_snapshot *cache,
-                    int sequence, double *k, double *value)
+/* The elements of a row of keys and values. */
+static size_t kv_width(const verify_state *v)
 {
-    const size_t row = (size_t)v->spec.kv_heads * (size_t)v->spec.head_dim,
+    return (size_t)v->spec.kv_heads * (size_t)v->spec.head_dim;
+}
+
+/* Returns a row of pages of keys and values, [2, page, Hkv, dh]: of keys where `which` is 0, of values
+ * where it is 1. */
+static const uint8_t *kv_row(const verify_state *v, const case_shape *shape, int implementation,
+                             const verify_snapshot *cache, int sequence, int t, size_t which)
+{
+    const size_t page_bytes = v->plans[implementation].info[0].page_bytes,
                  page_tokens = (size_t)v->spec.page;
-    size_t page_bytes = v->plans[XQ_FP16_KV].info[0].page_bytes;
-    for (int t = 0; t < shape->sequence[sequence].length; t++) {
-        const case_sequence *s = &shape->sequence[sequence];
-        const uint16_t *page =
-            (const uint16_t *)(const void *)(cache->pages +
-                                             (size_t)s->pages[t / v->spec.page] * page_bytes);
-        size_t slot = (size_t)(t % v->spec.page);
-        to_doubles(v, k + (size_t)t * row, page + slot * row, row);
-        to_doubles(v, value + (size_t)t * row, page + (page_tokens + slot) * row, row);
-    }
+    const size_t page = (size_t)shape->sequence[sequence].pages[t / v->spec.page],
+                 row = which * page_tokens + (size_t)(t % v->spec.page);
+    return cache->pages + page * page_bytes + row * (page_bytes / (2 * page_tokens));
+}
+
+/* Reads the pages of a sequence, whose elements have the spec's dtype or e4m3. */
+static void read_kv(const verify_state *v, const case_shape *shape, int implementation,
+                    const verify_snapshot *cache, int sequence, double *k, double *value)
+{
+    const size_t width = kv_width(v);
+    for (int t = 0; t < shape->sequence[sequence].length; t++)
+        for (size_t which = 0; which < 2; which++) {
+            const uint8_t *row = kv_row(v, shape, implementation, cache, sequence, t, which);
+            const double scale = (double)(which ? v->v_scale : v->k_scale);
+            double *out = (which ? value : k) + (size_t)t * width;
+            if (implementation == XQ_FP16_KV)
+                to_doubles(v, out, (const uint16_t *)(const void *)row, width);
+            else
+                for (size_t i = 0; i < width; i++)
+                    out[i] = (double)e4m3_decode(row[i]) * scale;
+        }
 }
 
 /* Reads the rows of one sequence, and stores them from row `at` on. */
@@ -53,8 +72,8 @@ static void read_sequence(const verify_state *v, const case_shape *shape, int im
 {
     int length = shape->sequence[sequence].length;
     size_t dkv = (size_t)v->spec.kv_heads * (size_t)v->spec.head_dim;
-    if (implementation == XQ_FP16_KV) {
-        read_kv(v, shape, cache, sequence, c->k + at * dkv, c->v + at * dkv);
+    if (verify_is_kv(implementation)) {
+        read_kv(v, shape, implementation, cache, sequence, c->k + at * dkv, c->v + at * dkv);
     } else if (v->accumulator) {
         page_sequence s = verify_snapshot_accumulator(shape, cache, sequence, length);
         driver_decode(v->accumulator, 0, &s, c->k + at * (size_t)v->accumulator->stream[0].width);
@@ -69,7 +88,7 @@ static void read_sequence(const verify_state *v, const case_shape *shape, int im
 static xq_status read_cached(const verify_state *v, const case_shape *shape, int implementation,
                              const verify_snapshot *cache, int sequence, cached *c, error *err)
 {
-    bool shared = shape->kind == CASE_SHARED, two = implementation == XQ_FP16_KV || v->spec.latent;
+    bool shared = shape->kind == CASE_SHARED, two = verify_is_kv(implementation) || v->spec.latent;
     int prefix = shared ? shape->sequence[0].length : 0;
     size_t dkv = (size_t)v->spec.kv_heads * (size_t)v->spec.head_dim, widest = dkv;
     for (int s = 0; s < v->codec->streams; s++)
@@ -173,7 +192,7 @@ static xq_status check_sequence(const verify_state *v, const case_shape *shape, 
     if (s->queries == 0 || read_cached(v, shape, implementation, cache, sequence, &c, err) != XQ_OK)
         return err->status;
     if (ask(v, shape, s, c.offset, &a, err) == XQ_OK) {
-        if (implementation == XQ_FP16_KV)
+        if (verify_is_kv(implementation))
             reference_attend_queries(&v->model, layer, c.tokens, c.k, c.v, &a.queries, a.out, a.lse, err);
         else
             reference_attend_layer(&v->model, layer, c.tokens, c.k, c.v, &a.queries, a.out, a.lse, err);
@@ -202,7 +221,7 @@ xq_status verify_check_attend(const verify_state *v, const case_shape *shape, in
     return err->status;
 }
 
-/* ---------------------------------------------------------------- contents of an fp16 KV cache */
+/* ---------------------------------------------------------------- contents of KV caches */
 
 static double worse(double a, double b)
 {
@@ -245,4 +264,22 @@ xq_status verify_check_kv(const verify_state *v, const case_shape *shape, const 
     verify_layer_free(&weights);
     free(expected);
     return err->status;
+}
+
+void verify_check_kv_codes(const verify_state *v, const case_shape *shape, const verify_snapshot *fp16,
+                           const verify_snapshot *fp8, verify_result *result)
+{
+    const size_t width = kv_width(v);
+    for (int i = 0; i < shape->sequences; i++)
+        for (int t = 0; t < shape->sequence[i].length; t++)
+            for (size_t which = 0; which < 2; which++) {
+                const uint16_t *bits =
+                    (const uint16_t *)(const void *)kv_row(v, shape, XQ_FP16_KV, fp16, i, t, which);
+                const uint8_t *codes = kv_row(v, shape, XQ_FP8_KV, fp8, i, t, which);
+                const float scale = which ? v->v_scale : v->k_scale;
+                for (size_t j = 0; j < width; j++) {
+                    float value = v->spec.bf16 ? half_from_bfloat(bits[j]) : half_to_float(bits[j]);
+                    result->kv_mismatches += codes[j] != e4m3_quantize(value, scale);
+                }
+            }
 }

@@ -14,7 +14,7 @@ double verify_logit_scale(const reference_model *model)
 double verify_bound(xq_implementation implementation, bool bf16, rounding_type weights, bool merged,
                     double logit_scale)
 {
-    const bool multiplies = weights == ROUNDING_BF16 && implementation != XQ_FP16_KV;
+    const bool multiplies = weights == ROUNDING_BF16 && implementation <= XQ_UNFUSED;
     if (multiplies || (bf16 && implementation != XQ_FUSED))
         return bf16_arithmetic * logit_scale;
     return f16_arithmetic + (bf16 ? (1 + merged) * bf16_rounding : 0);

@@ -24,4 +24,8 @@ xq_status verify_check_attend(const verify_state *v, const case_shape *shape, in
 xq_status verify_check_kv(const verify_state *v, const case_shape *shape, const verify_snapshot *cache,
                           verify_result *result, error *err);
 
+/* fp8 KV pages against fp16 KV pages of the same tokens. */
+void verify_check_kv_codes(const verify_state *v, const case_shape *shape, const verify_snapshot *fp16,
+                           const verify_snapshot *fp8, verify_result *result);
+
 #endif

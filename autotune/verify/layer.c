@@ -85,7 +85,7 @@ xq_status verify_layer_create(const verify_state *v, int implementation, int lay
 {
     const case_weights *w = &v->weights[layer];
     const case_spec *s = &v->spec;
-    bool kv = implementation == XQ_FP16_KV, latent = s->latent && !kv,
+    bool kv = verify_is_kv(implementation), latent = s->latent && !kv,
          factored = latent || (s->rotated && !kv);
     int dkv = s->kv_heads * s->head_dim;
     int rows_k = latent ? s->rank_k / s->groups_k : s->hidden,

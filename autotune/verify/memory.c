@@ -36,7 +36,7 @@ xq_status verify_memory_create(verify_state *v, int implementation, const case_s
     memset(m, 0, sizeof *m);
     m->v = v;
     m->shape = shape;
-    m->kv = implementation == XQ_FP16_KV;
+    m->kv = verify_is_kv(implementation);
     m->layers = m->kv ? 1 : v->spec.layers;
     m->page_bytes = info->page_bytes;
     m->tail_bytes = info->tail_bytes;

@@ -10,7 +10,7 @@ typedef struct verify_memory {
     verify_state *v;
     const case_shape *shape;
     int layers;
-    bool kv; /* the pages are those of an fp16 KV cache */
+    bool kv; /* the pages are those of a KV cache */
     size_t page_bytes, tail_bytes, accumulator_bytes;
     uint64_t pages[CASE_MAX_LAYERS], tails[CASE_MAX_LAYERS], accumulator;
     uint64_t pointers[256]; /* all of the above, and the buffers of calls: freed together */

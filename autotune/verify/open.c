@@ -3,6 +3,7 @@
 #include "../../runtime/launch/last_error.h"
 #include "../engine/call.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,9 +56,19 @@ static xq_status upload_weights(verify_state *v, int implementation, int layer, 
     w.wk = m->wk, w.wv = m->wv, w.uk = m->uk, w.ak = m->ak, w.uv = m->uv, w.av = m->av, w.ukv = m->ukv;
     w.k_cost = m->k_cost;
     w.bk = m->bk, w.bv = m->bv, w.k_norm = m->k_norm, w.sinks = m->sinks;
+    if (implementation == XQ_FP8_KV)
+        w.k_scale = &v->k_scale, w.v_scale = &v->v_scale;
     xq_status status =
         call_upload_weights(v->context, verify_plan(v, implementation, layer), &w, &p->weights[layer]);
     return status == XQ_OK ? XQ_OK : last_error_read(v->context, status, err);
+}
+
+/* Draws scales with which some values saturate and others become 0, from a stream of their own. */
+static void draw_scales(verify_state *v, int64_t index)
+{
+    random_stream r = random_begin(v->seed ^ 0xf8, (uint64_t)index);
+    v->k_scale = exp2f((float)random_between(&r, -90, -20) / 10);
+    v->v_scale = exp2f((float)random_between(&r, -90, -20) / 10);
 }
 
 /* Opens the plans of one implementation. A failure is noted, and the other implementations are tried
@@ -66,7 +77,7 @@ static void open_implementation(verify_state *v, int implementation)
 {
     verify_plans *p = &v->plans[implementation];
     error err = ERROR_INIT;
-    int layers = implementation == XQ_FP16_KV ? 1 : v->spec.layers; /* fp16 KV layers are all alike */
+    int layers = verify_is_kv(implementation) ? 1 : v->spec.layers;
     for (int which = 0; which < (layers > 1 ? 2 : 1) && err.status == XQ_OK; which++)
         open_plan(v, implementation, which, &err);
     for (int layer = 0; layer < layers && err.status == XQ_OK; layer++)
@@ -104,6 +115,7 @@ xq_status verify_open(verify_state *v, int64_t index, error *err)
     for (int layer = 0; layer < v->spec.layers; layer++)
         if (case_weights_draw(&r, &v->spec, &v->weights[layer], err) != XQ_OK)
             return err->status;
+    draw_scales(v, index);
     for (int i = 0; i < IMPLEMENTATIONS; i++)
         open_implementation(v, i);
     v->spec_index = index;

@@ -176,28 +176,45 @@ static void run_quantized(run *r, error *err)
     verify_memory_free(&r->memory);
 }
 
-static void run_kv(run *r, error *err)
+/* What was cached; `fp16`: the same by XQ_FP16_KV, and without pages where that failed. */
+static xq_status check_kv(run *r, int implementation, const verify_snapshot *fp16,
+                          const verify_snapshot *cached, error *err)
 {
-    verify_part *part = &r->result->part[XQ_FP16_KV];
-    verify_snapshot cached = {0};
-    if (!serves(r, XQ_FP16_KV) ||
-        verify_memory_create(r->v, XQ_FP16_KV, r->shape, &r->memory, err) != XQ_OK)
-        return;
-    for (int round = 0; round < r->shape->rounds && err->status == XQ_OK; round++)
-        verify_call_append(&r->memory, XQ_FP16_KV, 0, round, err);
-    if (went_well(part, "append", err) && verify_snapshot_take(&r->memory, 0, &cached, err) == XQ_OK &&
-        verify_check_kv(r->v, r->shape, &cached, r->result, err) == XQ_OK) {
-        const double bound = verify_bound_rows(r->v->spec.bf16, r->v->spec.weights);
+    verify_part *part = &r->result->part[implementation];
+    const double bound = verify_bound_rows(r->v->spec.bf16, r->v->spec.weights);
+    if (implementation == XQ_FP8_KV) {
+        if (fp16->pages)
+            verify_check_kv_codes(r->v, r->shape, fp16, cached, r->result);
+        if (r->result->kv_mismatches)
+            note(part, VERIFY_FAILED, "%lld e4m3 codes are not those of the fp16 keys and values",
+                 (long long)r->result->kv_mismatches);
+    } else {
+        if (verify_check_kv(r->v, r->shape, cached, r->result, err) != XQ_OK)
+            return err->status;
         if (!(r->result->kv_error <= bound))
             note(part, VERIFY_FAILED, "cached keys or values differ by %.3g, more than %.3g",
                  r->result->kv_error, bound);
-        if (!verify_snapshot_untouched(&r->memory, &cached))
-            note(part, VERIFY_FAILED, "pages that no sequence owns were written");
-        attend_and_compare(r, XQ_FP16_KV, 0, &cached, err);
     }
+    if (!verify_snapshot_untouched(&r->memory, cached))
+        note(part, VERIFY_FAILED, "pages that no sequence owns were written");
+    return XQ_OK;
+}
+
+/* `cached`: what the pages hold then; the caller frees it. */
+static void run_kv(run *r, int implementation, const verify_snapshot *fp16, verify_snapshot *cached,
+                   error *err)
+{
+    verify_part *part = &r->result->part[implementation];
+    if (!serves(r, implementation) ||
+        verify_memory_create(r->v, implementation, r->shape, &r->memory, err) != XQ_OK)
+        return;
+    for (int round = 0; round < r->shape->rounds && err->status == XQ_OK; round++)
+        verify_call_append(&r->memory, implementation, 0, round, err);
+    if (went_well(part, "append", err) && verify_snapshot_take(&r->memory, 0, cached, err) == XQ_OK &&
+        check_kv(r, implementation, fp16, cached, err) == XQ_OK)
+        attend_and_compare(r, implementation, 0, cached, err);
     if (err->status == XQ_OK)
-        check_arguments(r, XQ_FP16_KV, err);
-    verify_snapshot_free(&cached);
+        check_arguments(r, implementation, err);
     verify_memory_free(&r->memory);
 }
 
@@ -210,9 +227,14 @@ void verify_run_case(verify_state *v, const case_shape *shape, verify_result *re
     if (!r.out || !r.lse) {
         verify_out_of_memory(err);
     } else {
+        verify_snapshot fp16 = {0}, fp8 = {0};
         run_quantized(&r, err);
         if (err->status == XQ_OK)
-            run_kv(&r, err);
+            run_kv(&r, XQ_FP16_KV, NULL, &fp16, err);
+        if (err->status == XQ_OK)
+            run_kv(&r, XQ_FP8_KV, &fp16, &fp8, err);
+        verify_snapshot_free(&fp16);
+        verify_snapshot_free(&fp8);
     }
     free(r.out);
     free(r.lse);

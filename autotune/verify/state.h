@@ -27,11 +27,18 @@ typedef struct verify_state {
     int64_t spec_index; /* number of the spec; -1: none is open */
     case_spec spec;
     case_weights weights[CASE_MAX_LAYERS];
+    float k_scale, v_scale; /* of an fp8 KV cache */
     verify_plans plans[IMPLEMENTATIONS];
     /* Set where fused or unfused opened: */
     reference_model model;
     page_codec *codec, *accumulator; /* accumulator: cross-layer methods; else NULL */
 } verify_state;
+
+/* Whether caches are of keys and values: such have one layer, because all are alike. */
+static inline bool verify_is_kv(int implementation)
+{
+    return implementation == XQ_FP16_KV || implementation == XQ_FP8_KV;
+}
 
 static inline xq_plan *verify_plan(const verify_state *v, int implementation, int layer)
 {

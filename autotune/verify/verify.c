@@ -10,7 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-const char *const verify_implementation_names[VERIFY_IMPLEMENTATIONS] = {"fused", "unfused", "fp16-kv"};
+const char *const verify_implementation_names[VERIFY_IMPLEMENTATIONS] = {"fused", "unfused", "fp16-kv",
+                                                                         "fp8-kv"};
 
 verify_outcome verify_result_outcome(const verify_result *result)
 {

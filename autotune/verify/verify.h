@@ -18,7 +18,7 @@
 
 #define VERIFY_SPEC_CASES      8
 #define VERIFY_MOST_CASE       ((INT64_C(1) << 53) - 1) /* the largest case number */
-#define VERIFY_IMPLEMENTATIONS 3                        /* indexed by xq_implementation */
+#define VERIFY_IMPLEMENTATIONS 4                        /* indexed by xq_implementation */
 
 extern const char *const verify_implementation_names[VERIFY_IMPLEMENTATIONS];
 
@@ -61,6 +61,7 @@ typedef struct verify_result {
     double append_error;   /* cached latents: distance from the exact projection, in quantization steps,
                               scaled so that 0.51 is the bound */
     double kv_error;       /* fp16 KV rows: relative L2 error against exact keys and values */
+    int64_t kv_mismatches; /* e4m3 codes that are not those of the fp16 KV rows, quantized, bit for bit */
     int refused_arguments; /* bad calls that were refused, as they must be */
 } verify_result;
 

@@ -257,7 +257,9 @@ typedef enum xq_implementation {
     XQ_FUSED = 0,   /* dequantize, rematerialize, RoPE and attention in one kernel */
     XQ_UNFUSED = 1, /* the same steps in separate kernels, through device memory: dequantize, GEMM, RoPE,
                        attention */
-    XQ_FP16_KV = 2  /* the baseline: flash decoding over 16-bit keys and values of the spec's dtype */
+    XQ_FP16_KV = 2, /* the baseline: flash decoding over 16-bit keys and values of the spec's dtype */
+    XQ_FP8_KV = 3   /* the same over 8-bit keys and values, e4m3 whatever the dtype, in units of a scale for
+                       the keys of a layer and one for its values (xq_weights) */
 } xq_implementation;
 
 /* Kernels for one spec, loaded on one device. Opaque. */
@@ -278,11 +280,11 @@ typedef struct xq_plan_options {
                             prompts */
     int64_t max_queries; /* queries of one sequence in one attend call: 1 (default) to 2^20. If this is
                             above 1, a spec whose `queries` is "one" gets kernels for one query and other
-                            kernels for many. Its tuning of attend, absorb and kv_attend then applies to
-                            the kernels for one query; the kernels for many work on blocks with other rows
-                            and tiles, and take their parameters from the tables or their defaults. A spec
-                            with "queries": "many" chooses the parameters of the kernels for many queries,
-                            and all calls use these kernels */
+                            kernels for many. Its tuning of attend, absorb, kv_attend and kv_attend_e4m3
+                            then applies to the kernels for one query; the kernels for many work on blocks
+                            with other rows and tiles, and take their parameters from the tables or their
+                            defaults. A spec with "queries": "many" chooses the parameters of the kernels
+                            for many queries, and all calls use these kernels */
     int64_t max_total_queries; /* queries of one call, over all sequences; 0: max_batch * max_queries */
     int32_t checked; /* 1: find mistakes in calls on a GPU, at the price of time. A kernel looks through the
                         arrays of each call before the call's own kernels, which do nothing where there is a
@@ -349,7 +351,8 @@ typedef struct xq_plan_info {
     int32_t hidden_size, heads, kv_heads, head_dim; /* d, H, Hkv, dh */
     int32_t page_tokens;                            /* tokens per page */
     int32_t rank_k, rank_v; /* cached columns, as stored: latents padded to multiples of 64; hidden_size and
-                               0 for x, x-cl; the joint latent and 0 for latent-cl; dkv for XQ_FP16_KV */
+                               0 for x, x-cl; the joint latent and 0 for latent-cl; dkv for XQ_FP16_KV
+                               and XQ_FP8_KV */
     size_t page_bytes;      /* bytes of one page; also the stride between pages */
     size_t page_align;      /* required alignment of the page pool */
     size_t weights_bytes;   /* size of the packed weights */
@@ -387,7 +390,7 @@ XQ_API xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info);
 XQ_API const char *xq_plan_spec(const xq_plan *plan);
 
 /* The projections of one layer, on the host, row major f32. Ranks are those of the spec, without padding.
- *   - methods x and x-cl, and XQ_FP16_KV: wk, wv [d, dkv].
+ *   - methods x and x-cl, XQ_FP16_KV and XQ_FP8_KV: wk, wv [d, dkv].
  *   - method x with cache.rotation: uk [d, d], any invertible matrix U; ak and av [d, dkv], which are
  *     U⁻¹·Wk and U⁻¹·Wv.
  *   - method latent: uk [d, rank_k], ak [rank_k / groups_k, dkv], uv [d, rank_v] and av [rank_v /
@@ -396,25 +399,31 @@ XQ_API const char *xq_plan_spec(const xq_plan *plan);
  *   - method latent with cache.feedback, optionally: k_cost [dkv, dh], which holds for each KV head a
  *     symmetric and positive semidefinite matrix M: an error e of its keys (before their norm and RoPE)
  *     costs the dot product of e and M e. NULL: M = 1.
+ *   - XQ_FP8_KV, optionally: k_scale and v_scale [1], what a 1 in the cache stands for. Append stores an
+ *     element x of the keys (after their norm and RoPE) or of the values as e4m3(x / scale), rounded to
+ *     nearest even. Elements beyond 448 * scale saturate, and NaN stays NaN. Numbers from 1e-30 to 1e30;
+ *     NULL: 1. The largest magnitude that occurs, divided by 448, uses the whole range. All calls over one
+ *     cache must have the same scales.
  *   - where the model has them: bk, bv [dkv]; k_norm [dh] (qk_norm "row": [dkv]), the factors that keys
  *     are multiplied by (Gemma: 1 + w); sinks [H]. */
 typedef struct xq_weights {
     size_t struct_size;
-    const float *wk, *wv;        /* the projections of keys and values */
-    const float *uk, *ak;        /* for keys: from x to the cached columns, and from these to keys */
-    const float *uv, *av;        /* the same for values */
-    const float *ukv;            /* from x to the joint latent of latent-cl */
-    const float *bk, *bv;        /* biases of the projections */
-    const float *k_norm, *sinks; /* factors of the norm of keys; attention sinks */
-    const float *k_cost;         /* cost of errors of keys, for cache.feedback */
+    const float *wk, *wv;           /* the projections of keys and values */
+    const float *uk, *ak;           /* for keys: from x to the cached columns, and from these to keys */
+    const float *uv, *av;           /* the same for values */
+    const float *ukv;               /* from x to the joint latent of latent-cl */
+    const float *bk, *bv;           /* biases of the projections */
+    const float *k_norm, *sinks;    /* factors of the norm of keys; attention sinks */
+    const float *k_cost;            /* cost of errors of keys, for cache.feedback */
+    const float *k_scale, *v_scale; /* units of an e4m3 cache */
 } xq_weights;
 #define XQ_WEIGHTS_INIT XQ_SIZED(xq_weights)
 
 /* Rounds the matrices to the plan's weight type and packs them in the order in which the kernels read
  * them. `destination` is host memory with room for weights_bytes; the packed bytes are copied to the
  * device unchanged, at an address that is a multiple of 256. Errors: XQ_ERROR_ARGUMENT for a missing
- * matrix, a matrix that the plan has no use for, a destination that is too small, NaN, infinity, or a
- * value beyond the type's range. */
+ * matrix, a matrix that the plan has no use for, a destination that is too small, NaN, infinity, a
+ * value beyond the type's range, or a scale that is out of range. */
 XQ_API xq_status xq_plan_pack_weights(const xq_plan *plan, const xq_weights *weights, void *destination,
                                       size_t destination_bytes);
 
@@ -526,14 +535,15 @@ typedef struct xq_append_args {
     xq_page_table table;      /* the cache after this call */
     uint64_t pages;           /* the pool, page_align aligned */
     uint64_t weights;         /* packed weights, 256-byte aligned; not read where x is cached as it is */
-    uint64_t workspace;       /* 256-byte aligned; used by XQ_FP16_KV alone */
+    uint64_t workspace;       /* 256-byte aligned; used by XQ_FP16_KV and XQ_FP8_KV alone */
     size_t workspace_bytes;   /* at least workspace_bytes of xq_plan_info, where it is used */
     uint64_t append_indptr;   /* int32 [batch + 1]: the rows of x of each sequence; read if
                                  needs_append_indptr */
     xq_tail_pool tails;       /* given where tail_bytes is not 0 */
     uint64_t accumulator;     /* cross-layer methods: as many pages as the pool has; a base layer does not
                                  read it */
-    uint64_t rotary_position; /* int32 [tokens]; XQ_FP16_KV alone: positions for RoPE; 0: token_position */
+    uint64_t rotary_position; /* int32 [tokens]; XQ_FP16_KV and XQ_FP8_KV alone: positions for RoPE; 0:
+                                 token_position */
 } xq_append_args;
 #define XQ_APPEND_ARGS_INIT XQ_SIZED(xq_append_args)
 XQ_API xq_status xq_plan_append(xq_plan *plan, const xq_append_args *args, void *stream);
@@ -541,8 +551,8 @@ XQ_API xq_status xq_plan_append(xq_plan *plan, const xq_append_args *args, void 
 /* Adds a layer's deltas to the accumulator, for every token of the table; the base layer starts the
  * accumulator. Each page may stand in the table only once, because its deltas are added each time. Where
  * sequences share a prefix, one of them has the prefix's pages here, and the others begin after it, at the
- * start of a group of tokens where groups are per channel. For cross-layer methods only; other plans, and
- * XQ_FP16_KV, refuse the call with XQ_ERROR_ARGUMENT. */
+ * start of a group of tokens where groups are per channel. For cross-layer methods only; other plans,
+ * XQ_FP16_KV and XQ_FP8_KV refuse the call with XQ_ERROR_ARGUMENT. */
 typedef struct xq_accumulate_args {
     size_t struct_size;
     int64_t max_tokens;   /* no sequence of this call is longer */
@@ -577,8 +587,9 @@ typedef struct xq_attend_args {
     uint64_t lse;       /* [queries, H] f32, natural logarithm; -inf where a query sees no token; 0: none */
     xq_page_table table; /* the sequences, and their pages */
     uint64_t pages;      /* page_align aligned */
-    uint64_t weights; /* packed weights, 256-byte aligned; XQ_FP16_KV reads them only for attention sinks */
-    uint64_t workspace;     /* 256-byte aligned */
+    uint64_t weights;   /* packed weights, 256-byte aligned; XQ_FP16_KV reads them only for attention sinks,
+                           XQ_FP8_KV for its scales too */
+    uint64_t workspace; /* 256-byte aligned */
     size_t workspace_bytes; /* at least workspace_bytes of xq_plan_info */
     int64_t queries;        /* rows of q; 0: one for each sequence */
     int64_t max_queries;    /* the most queries of one sequence in this call; 0: 1, or with query_indptr the
@@ -610,7 +621,8 @@ XQ_API xq_status xq_plan_merge(xq_plan *plan, const xq_merge_args *args, void *s
 
 /* Writes out the cache as the kernels see it, for inspection: row p * page_tokens + t of the output is
  * token t of the page that table entry p names. Rows beyond a sequence's length are left untouched. Values
- * have the spec's dtype. A plan of XQ_FP16_KV refuses the call with XQ_ERROR_UNSUPPORTED.
+ * have the spec's dtype. Plans of XQ_FP16_KV and XQ_FP8_KV refuse the call with
+ * XQ_ERROR_UNSUPPORTED.
  *   - method x: k [rows, d]; with cache.rotation in U's coordinates, x·U.
  *   - method latent: k [rows, rank_k], v [rows, rank_v], as stored.
  *   - cross-layer methods: k [rows, d], the accumulator. */

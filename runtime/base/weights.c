@@ -1,4 +1,5 @@
 #include "weights.h"
+#include "e4m3.h"
 #include "half.h"
 
 #include <math.h>
@@ -14,7 +15,7 @@ static const struct {
     {"f16", 2, 65520.0f, 0},
     {"bf16", 2, 0x1.ffp127f, 0},
     {"int8", 1, INFINITY, 127},
-    {"e4m3", 1, INFINITY, 448},
+    {"e4m3", 1, INFINITY, E4M3_LARGEST},
 };
 
 bool weight_type_find(const char *name, enum weight_type *type)
@@ -52,33 +53,6 @@ float weight_scale(enum weight_type type, float largest)
     return types[type].largest > 0 ? round_up(largest / types[type].largest) : 1;
 }
 
-/* ------------------------------------------------------------------- e4m3
- * Sign, 4 bits of exponent (bias 7), 3 of mantissa; no infinities; largest value 448 (OCP 8-bit floating
- * point specification, "E4M3"). */
-enum { E4M3_LARGEST = 0x7e, E4M3_LEAST_EXPONENT = -6 };
-
-static uint16_t e4m3_encode(float value)
-{
-    uint16_t sign = signbit(value) ? 0x80 : 0;
-    float magnitude = fabsf(value);
-    if (magnitude >= types[WEIGHT_E4M3].largest)
-        return sign | E4M3_LARGEST;
-    int exponent = magnitude > 0 ? ilogbf(magnitude) : E4M3_LEAST_EXPONENT;
-    if (exponent < E4M3_LEAST_EXPONENT)
-        exponent = E4M3_LEAST_EXPONENT;
-    /* Counts units in the last place; 16 of them are the next power of two, which the sum carries into. */
-    int units = (int)rintf(ldexpf(magnitude, 3 - exponent));
-    return sign | (uint16_t)((exponent - E4M3_LEAST_EXPONENT) * 8 + units);
-}
-
-static float e4m3_decode(uint16_t code)
-{
-    int exponent = code >> 3 & 15, mantissa = code & 7;
-    float magnitude = exponent ? ldexpf((float)(8 + mantissa), exponent - 10)
-                               : ldexpf((float)mantissa, E4M3_LEAST_EXPONENT - 3);
-    return code & 0x80 ? -magnitude : magnitude;
-}
-
 /* ------------------------------------------------------------------ codes */
 
 uint16_t weight_encode(enum weight_type type, float value, float scale)
@@ -106,7 +80,7 @@ float weight_decode(enum weight_type type, uint16_t code, float scale)
     case WEIGHT_INT8:
         return scale * (float)(int8_t)code;
     case WEIGHT_E4M3:
-        return scale * e4m3_decode(code);
+        return scale * e4m3_decode((uint8_t)code);
     }
     return 0;
 }

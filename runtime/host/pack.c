@@ -40,6 +40,19 @@ static xq_status check_finite(const struct pack_view *view, const char *source, 
     return XQ_OK;
 }
 
+/* Checks a unit of an e4m3 cache: single precision must hold its inverse. */
+static xq_status check_scale(const struct pack_view *view, const char *source, error *err)
+{
+    const float scale = view->source[0];
+    char field[32];
+    if (scale >= 1e-30f && scale <= 1e30f)
+        return XQ_OK;
+    snprintf(field, sizeof field, "weights.%s", source);
+    error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s is %g; valid: numbers from 1e-30 to 1e30", field,
+              (double)scale);
+    return error_field(err, field);
+}
+
 /* Checks k_cost, which may be left out. */
 static xq_status check_cost(const struct shape *shape, const xq_weights *weights, error *err)
 {
@@ -64,7 +77,10 @@ static xq_status check_all(const struct shape *shape, const struct shape_weights
     for (int i = 0; i < layout->vector_count && err->status == XQ_OK; i++) {
         const struct shape_vector *v = &layout->vectors[i];
         if (pack_view_vector(shape, weights, v, &view, err) == XQ_OK) {
-            check_finite(&view, v->source, INFINITY, err);
+            if (strcmp(v->source, "k_scale") == 0 || strcmp(v->source, "v_scale") == 0)
+                check_scale(&view, v->source, err);
+            else
+                check_finite(&view, v->source, INFINITY, err);
             pack_view_free(&view);
         }
     }
@@ -289,10 +305,11 @@ static const char *take_unused(const struct shape *shape, xq_implementation impl
         const char *name;
         const float **values;
     } all[] = {
-        {"wk", &weights->wk},         {"wv", &weights->wv},       {"uk", &weights->uk},
-        {"ak", &weights->ak},         {"uv", &weights->uv},       {"av", &weights->av},
-        {"ukv", &weights->ukv},       {"bk", &weights->bk},       {"bv", &weights->bv},
-        {"k_norm", &weights->k_norm}, {"sinks", &weights->sinks}, {"k_cost", &weights->k_cost},
+        {"wk", &weights->wk},           {"wv", &weights->wv},           {"uk", &weights->uk},
+        {"ak", &weights->ak},           {"uv", &weights->uv},           {"av", &weights->av},
+        {"ukv", &weights->ukv},         {"bk", &weights->bk},           {"bv", &weights->bv},
+        {"k_norm", &weights->k_norm},   {"sinks", &weights->sinks},     {"k_cost", &weights->k_cost},
+        {"k_scale", &weights->k_scale}, {"v_scale", &weights->v_scale},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (*all[i].values && !is_packed(shape, &shape->weights[implementation], all[i].name)) {

@@ -35,6 +35,7 @@ static struct side latent_columns(const struct shape_stream *s)
 static xq_status find_source(const struct shape *s, const xq_weights *w, const char *name,
                              struct source *out, error *err)
 {
+    static const float unscaled = 1;
     struct side d = whole(s->hidden_size), kv = whole(s->kv_width), one = whole(1);
     const struct shape_stream *k = &s->streams[0], *v = &s->streams[s->stream_count - 1];
     const struct {
@@ -52,6 +53,8 @@ static xq_status find_source(const struct shape *s, const xq_weights *w, const c
         {"bv", {w->bv, one, kv}},
         {"k_norm", {w->k_norm, one, s->key_norm_row ? kv : whole(s->head_dim)}},
         {"sinks", {w->sinks, one, whole(s->heads)}},
+        {"k_scale", {w->k_scale ? w->k_scale : &unscaled, one, one}},
+        {"v_scale", {w->v_scale ? w->v_scale : &unscaled, one, one}},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (strcmp(all[i].name, name) == 0) {

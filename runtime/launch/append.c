@@ -15,7 +15,7 @@ static bool check_quantized(const xq_plan *plan, const xq_append_args *a, error 
                         "a quantized cache is not rotated, and attend takes positions", err);
 }
 
-static bool check_fp16_kv(const xq_plan *plan, const xq_append_args *a, error *err)
+static bool check_kv(const xq_plan *plan, const xq_append_args *a, error *err)
 {
     return check_pointer("weights", a->weights, 256, err) &&
            (!a->rotary_position || check_pointer("rotary_position", a->rotary_position, 4, err)) &&
@@ -35,8 +35,7 @@ static bool check_append_args(const xq_plan *plan, const xq_append_args *a, erro
            check_pointer("token_position", a->token_position, 4, err) &&
            check_pointer("pages", a->pages, 128, err) &&
            plan_check_cache(plan, &a->tails, a->accumulator, err) &&
-           (plan->implementation == XQ_FP16_KV ? check_fp16_kv(plan, a, err)
-                                               : check_quantized(plan, a, err));
+           (shape_is_kv(plan->implementation) ? check_kv(plan, a, err) : check_quantized(plan, a, err));
 }
 
 /* Quantizes x, or its projections, or what x adds to the accumulator, into pages: first the streams with
@@ -76,9 +75,9 @@ static xq_status append_quantized(const xq_plan *plan, const xq_append_args *a,
     return err->status;
 }
 
-/* Projects x to K and V, normalizes and rotates K, and writes both without quantizing them. */
-static xq_status append_fp16_kv(const xq_plan *plan, const xq_append_args *a, const struct plan_stream *to,
-                                error *err)
+/* Projects x to K and V, normalizes and rotates K, and writes both: as they are, or as e4m3. */
+static xq_status append_kv(const xq_plan *plan, const xq_append_args *a, const struct plan_stream *to,
+                           error *err)
 {
     const struct shape *s = &plan->shape;
     int32_t rows = (int32_t)a->tokens;
@@ -107,6 +106,8 @@ static xq_status append_fp16_kv(const xq_plan *plan, const xq_append_args *a, co
         .token_position = a->token_position,
         .rotary_position = a->rotary_position,
         .k_norm = plan_vector(plan, a->weights, PLAN_K_NORM),
+        .k_scale = plan_vector(plan, a->weights, PLAN_K_SCALE),
+        .v_scale = plan_vector(plan, a->weights, PLAN_V_SCALE),
         .kv = a->pages,
         .tokens = rows,
     };
@@ -125,8 +126,8 @@ xq_status xq_plan_append(xq_plan *plan, const xq_append_args *args, void *stream
             XQ_OK &&
         check_append_args(plan, &a, &err) && (!plan->checks || plan_check_append(plan, &a, &to, &err)) &&
         a.tokens > 0) {
-        if (plan->implementation == XQ_FP16_KV)
-            append_fp16_kv(plan, &a, &to, &err);
+        if (shape_is_kv(plan->implementation))
+            append_kv(plan, &a, &to, &err);
         else
             append_quantized(plan, &a, &to, &err);
     }

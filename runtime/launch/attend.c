@@ -19,9 +19,12 @@ static bool optional_pointer(const char *field, uint64_t pointer, error *err)
 static bool check_cache(const xq_plan *plan, const xq_attend_args *a, error *err)
 {
     const struct shape *s = &plan->shape;
-    if (plan->implementation == XQ_FP16_KV)
+    if (shape_is_kv(plan->implementation)) {
+        const bool reads_weights =
+            plan->vectors[PLAN_K_SCALE] || (plan->vectors[PLAN_SINKS] && !a->without_sinks);
         return check_pointer("pages", a->pages, 128, err) &&
-               (!s->sinks || a->without_sinks || check_pointer("weights", a->weights, 256, err));
+               (!reads_weights || check_pointer("weights", a->weights, 256, err));
+    }
     return check_pointer("weights", a->weights, 256, err) &&
            (s->cross_layer ? check_pointer("accumulator", a->accumulator, 128, err)
                            : check_pointer("pages", a->pages, 128, err)) &&
@@ -231,8 +234,8 @@ static xq_status launch_fused(const struct plan_attend_call *c, const struct par
     return plan_launch(c->kernels->attend, grid, &params, sizeof params, &c->to, err);
 }
 
-/* Attends over fp16 KV pages. These are the caller's pages, or those of the workspace, where table entry p
- * is page p. */
+/* Attends over pages of keys and values. These are the caller's pages, or those of the workspace, where
+ * table entry p is page p. */
 static xq_status launch_kv(const struct plan_attend_call *c, const struct part *part, error *err)
 {
     const xq_plan *plan = c->plan;
@@ -242,6 +245,8 @@ static xq_status launch_kv(const struct plan_attend_call *c, const struct part *
         .table = {part->indptr, own ? 0 : a->table.indices, part->last_page_len},
         .queries = plan_queries(c, part->first),
         .kv = own ? a->workspace + plan->workspace.kv : a->pages,
+        .k_scale = plan_vector(plan, a->weights, PLAN_K_SCALE),
+        .v_scale = plan_vector(plan, a->weights, PLAN_V_SCALE),
         .sinks = sinks_of(c),
         .q = part->q,
         .out = part->out,
@@ -265,6 +270,7 @@ static xq_status prepare(const struct plan_attend_call *c, error *err)
     case XQ_UNFUSED:
         return plan_rematerialize(c, err);
     case XQ_FP16_KV:
+    case XQ_FP8_KV:
         break;
     }
     return XQ_OK;

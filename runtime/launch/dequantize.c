@@ -4,10 +4,10 @@
 
 static bool check_dequantize_args(const xq_plan *plan, const xq_dequantize_args *a, error *err)
 {
-    if (plan->implementation == XQ_FP16_KV) {
-        error_set(
-            err, XQ_ERROR_UNSUPPORTED, "argument",
-            "a plan with implementation XQ_FP16_KV has no quantized cache; valid: XQ_FUSED, XQ_UNFUSED");
+    if (shape_is_kv(plan->implementation)) {
+        error_set(err, XQ_ERROR_UNSUPPORTED, "argument",
+                  "a plan with implementation %s has no quantized activations; valid: XQ_FUSED, XQ_UNFUSED",
+                  plan->implementation == XQ_FP8_KV ? "XQ_FP8_KV" : "XQ_FP16_KV");
         error_field(err, "implementation");
         return false;
     }

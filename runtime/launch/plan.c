@@ -39,7 +39,7 @@ bool plan_check_cache(const xq_plan *plan, const xq_tail_pool *tails, uint64_t a
                       no_accumulator[] = "the plan's accumulator_page_bytes is 0";
     return (plan_has_tails(plan) || (check_unused("tails.pool", tails->pool, no_tails, err) &&
                                      check_unused("tails.slots", tails->slots, no_tails, err))) &&
-           ((plan->implementation != XQ_FP16_KV && plan->shape.cross_layer) ||
+           ((!shape_is_kv(plan->implementation) && plan->shape.cross_layer) ||
             check_unused("accumulator", accumulator, no_accumulator, err));
 }
 
@@ -151,7 +151,7 @@ xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info)
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
     const struct shape *s = &plan->shape;
-    bool fp16_kv = plan->implementation == XQ_FP16_KV;
+    bool kv = shape_is_kv(plan->implementation);
     xq_plan_info full = {
         .struct_size = sizeof full,
         .hidden_size = s->hidden_size,
@@ -159,13 +159,13 @@ xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info)
         .kv_heads = s->kv_heads,
         .head_dim = s->head_dim,
         .page_tokens = s->page,
-        .rank_k = fp16_kv ? s->kv_width : s->rank_k,
-        .rank_v = fp16_kv ? s->kv_width : s->rank_v,
+        .rank_k = kv ? s->kv_width : s->rank_k,
+        .rank_v = kv ? s->kv_width : s->rank_v,
         .page_bytes = plan->page_bytes,
         .page_align = 128,
         .weights_bytes = plan->weights->bytes,
         .workspace_bytes = plan->workspace.bytes,
-        .cache_bytes_per_token = fp16_kv ? (double)s->kv_page_bytes / s->page : s->bytes_per_token,
+        .cache_bytes_per_token = kv ? (double)plan->page_bytes / s->page : s->bytes_per_token,
         .latents = 1,
         .parameters_from = plan->parameters_from,
         .implementation = plan->implementation,
@@ -178,7 +178,7 @@ xq_status xq_plan_query(const xq_plan *plan, xq_plan_info *info)
         .pool_pages = plan->pool_pages,
         .latents_v = 1,
     };
-    if (!fp16_kv) {
+    if (!kv) {
         full.tail_bytes = s->tail_bytes;
         full.accumulator_page_bytes = s->accumulator_page_bytes;
         full.accumulator_bytes_per_token = s->accumulator_bytes_per_token;

@@ -54,7 +54,7 @@ struct plan_attention {
     int64_t split_tokens; /* the longest split */
     double partial_share; /* the most that partial results may add to the bytes that attention reads */
     /* Made when the image is opened: */
-    kernel *attend;      /* attend or kv_attend; NULL: the plan has neither */
+    kernel *attend;      /* attend, kv_attend or kv_attend_e4m3; NULL: the plan has none */
     kernel *absorb;      /* NULL where no columns of K are absorbed */
     int64_t most_blocks; /* blocks of query rows in one launch: sequences times the blocks of each */
     struct split_limits split;
@@ -73,7 +73,16 @@ enum plan_matrix {
     PLAN_FV,
     PLAN_MATRICES
 };
-enum plan_vector { PLAN_BK, PLAN_BK_ABSORB, PLAN_BV, PLAN_K_NORM, PLAN_SINKS, PLAN_VECTORS };
+enum plan_vector {
+    PLAN_BK,
+    PLAN_BK_ABSORB,
+    PLAN_BV,
+    PLAN_K_NORM,
+    PLAN_SINKS,
+    PLAN_K_SCALE,
+    PLAN_V_SCALE,
+    PLAN_VECTORS
+};
 
 /* Places in the workspace, in bytes from its start; 256-byte aligned. Regions do not overlap, except that
  * rows_v is rows_k where one stream is cached. */
@@ -87,7 +96,7 @@ struct plan_workspace {
     size_t key_sums;       /* [pages * page, Hkv] f32 */
     size_t rows_k, rows_v; /* unfused: dequantized streams [pages * page, width] f16 */
     size_t kv;             /* unfused: rematerialized pages [pages][2, page, Hkv, dh] f16 */
-    size_t new_k, new_v;   /* fp16 KV: projections [max_append, dkv] f16 */
+    size_t new_k, new_v;   /* KV caches: projections [max_append, dkv] f16 */
     size_t bytes;          /* total size */
 };
 
@@ -165,7 +174,7 @@ uint64_t plan_vector(const xq_plan *plan, uint64_t weights, enum plan_vector whi
  * calls that read the cache read tails; they do not where they read an accumulator, which has none. */
 static inline bool plan_has_tails(const xq_plan *plan)
 {
-    return plan->implementation != XQ_FP16_KV && plan->shape.by_channel;
+    return !shape_is_kv(plan->implementation) && plan->shape.by_channel;
 }
 
 static inline bool plan_reads_tails(const xq_plan *plan)

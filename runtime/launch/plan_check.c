@@ -46,7 +46,7 @@ bool plan_check_append(const xq_plan *plan, const xq_append_args *a, struct plan
         p.tokens = (int)a->tokens;
         p.token_sequence = a->token_sequence;
         p.token_position = a->token_position;
-        p.rotary_position = plan->implementation == XQ_FP16_KV ? a->rotary_position : 0;
+        p.rotary_position = shape_is_kv(plan->implementation) ? a->rotary_position : 0;
         p.append_indptr = plan_has_tails(plan) ? a->append_indptr : 0;
         p.slots = plan_has_tails(plan) ? a->tails.slots : 0;
     }

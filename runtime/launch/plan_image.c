@@ -77,6 +77,7 @@ static void visit_cache(struct image_codec *c, struct shape *s)
     s->by_channel = image_flag(c, "by_channel", s->by_channel);
     s->page_bytes = size(c, "page_bytes", s->page_bytes);
     s->kv_page_bytes = size(c, "kv_page_bytes", s->kv_page_bytes);
+    s->kv_e4m3_page_bytes = size(c, "kv_e4m3_page_bytes", s->kv_e4m3_page_bytes);
     s->tail_bytes = size(c, "tail_bytes", s->tail_bytes);
     s->accumulator_page_bytes = size(c, "accumulator_page_bytes", s->accumulator_page_bytes);
     s->bytes_per_token = image_real(c, "bytes_per_token", s->bytes_per_token, 0, 1e9);
@@ -208,7 +209,7 @@ static void visit_limits(struct image_codec *c, xq_plan *p)
 {
     begin(c, NULL, -1);
     p->implementation =
-        (xq_implementation)number(c, "implementation", (int32_t)p->implementation, XQ_FUSED, XQ_FP16_KV);
+        (xq_implementation)number(c, "implementation", (int32_t)p->implementation, XQ_FUSED, XQ_FP8_KV);
     p->max_batch = number(c, "max_batch", p->max_batch, 1, PLAN_MOST_BLOCKS);
     p->max_tokens = image_integer(c, "max_tokens", p->max_tokens, 1, PLAN_MOST_TOKENS);
     p->max_pages = image_integer(c, "max_pages", p->max_pages, 1, most_pages);

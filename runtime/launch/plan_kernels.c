@@ -11,16 +11,16 @@ static bool absorbs(const struct shape *s, xq_implementation implementation)
 /* Whether plans need a kernel other than attention's. */
 static bool needs(const struct shape *s, xq_implementation implementation, enum plan_kernel which)
 {
-    bool fp16_kv = implementation == XQ_FP16_KV;
+    bool kv = shape_is_kv(implementation);
     switch (which) {
     case PLAN_APPEND:
-        return !fp16_kv && s->by_token;
+        return !kv && s->by_token;
     case PLAN_APPEND_CHANNEL:
-        return !fp16_kv && s->by_channel;
+        return !kv && s->by_channel;
     case PLAN_ACCUMULATE:
-        return !fp16_kv && s->cross_layer;
+        return !kv && s->cross_layer;
     case PLAN_DEQUANTIZE:
-        return !fp16_kv;
+        return !kv;
     case PLAN_GEMM:
         return implementation != XQ_FUSED;
     case PLAN_ROPE:
@@ -28,7 +28,7 @@ static bool needs(const struct shape *s, xq_implementation implementation, enum 
     case PLAN_KEY_NORMS: /* attend sees one head at a time */
         return implementation == XQ_FUSED && s->key_norm_row;
     case PLAN_KV_APPEND:
-        return fp16_kv;
+        return kv;
     case PLAN_MERGE:
         return true;
     case PLAN_CHECK:
@@ -62,7 +62,9 @@ kernel **plan_slot(xq_plan *p, int slot)
 
 static const char *attention_family(xq_implementation implementation)
 {
-    return implementation == XQ_FUSED ? "attend" : "kv_attend";
+    return implementation == XQ_FUSED    ? "attend"
+           : implementation == XQ_FP8_KV ? "kv_attend_e4m3"
+                                         : "kv_attend";
 }
 
 static const struct {
@@ -83,10 +85,15 @@ static const struct {
 };
 static_assert(sizeof others / sizeof others[0] == PLAN_KERNELS, "one for each");
 
+static const char *other_family(xq_implementation implementation, int which)
+{
+    return which == PLAN_KV_APPEND && implementation == XQ_FP8_KV ? "kv_append_e4m3" : others[which].family;
+}
+
 const char *plan_family(const xq_plan *p, int slot)
 {
     if (slot < PLAN_KERNELS)
-        return others[slot].family;
+        return other_family(p->implementation, slot);
     return slot < PLAN_ABSORB ? attention_family(p->implementation) : "absorb";
 }
 
@@ -139,7 +146,7 @@ int plan_families(const struct shape *s, xq_implementation implementation,
     for (int i = 0; i < PLAN_KERNELS; i++) {
         bool apart = i == PLAN_MERGE || (i == PLAN_DEQUANTIZE && implementation == XQ_FUSED);
         if (!apart && needs(s, implementation, (enum plan_kernel)i))
-            names[count++] = others[i].family;
+            names[count++] = other_family(implementation, i);
     }
     if (absorbs(s, implementation))
         names[count++] = "absorb";

@@ -11,7 +11,8 @@ static void find_weights(xq_plan *p)
 {
     static const char *const matrices[PLAN_MATRICES] = {"wk",  "wk_absorb", "wv", "uk", "uv",
                                                         "ukv", "ukvt",      "fk", "fv"};
-    static const char *const vectors[PLAN_VECTORS] = {"bk", "bk_absorb", "bv", "k_norm", "sinks"};
+    static const char *const vectors[PLAN_VECTORS] = {"bk",    "bk_absorb", "bv",     "k_norm",
+                                                      "sinks", "k_scale",   "v_scale"};
     p->weights = &p->shape.weights[p->implementation];
     for (int i = 0; i < PLAN_MATRICES; i++)
         p->matrices[i] = shape_matrix(p->weights, matrices[i]);
@@ -37,7 +38,7 @@ static xq_status set_split(const xq_plan *p, struct plan_attention *a, error *er
     if (occupancy_blocks_per_sm(a->attend, &blocks, err) != XQ_OK)
         return err->status;
     bool fused = p->implementation == XQ_FUSED;
-    double kv_bytes = (double)s->kv_page_bytes / s->page;
+    double kv_bytes = (double)shape_kv_page_bytes(s, p->implementation) / s->page;
     size_t remat = (size_t)(s->rank_k + (s->latent ? s->rank_v : s->rank_k)) * (size_t)s->kv_width * 2;
     int sms = p->context->device->properties.sm_count;
     a->split = (struct split_limits){
@@ -120,7 +121,8 @@ static xq_status fill_plan(xq_plan *p, error *err)
         return err->status;
     const struct shape *s = &p->shape;
     p->spec = code.spec;
-    p->page_bytes = p->implementation == XQ_FP16_KV ? s->kv_page_bytes : s->page_bytes;
+    p->page_bytes =
+        shape_is_kv(p->implementation) ? shape_kv_page_bytes(s, p->implementation) : s->page_bytes;
     find_weights(p);
     if (load_kernels(p, &code, err) != XQ_OK || set_attention(p, err) != XQ_OK)
         return err->status;

@@ -68,7 +68,7 @@ xq_status plan_lay_out_workspace(xq_plan *p, error *err)
         w->rows_v = s->latent ? take_region(w, rows, (size_t)s->rank_v * 2, err) : w->rows_k;
         w->kv = take_region(w, p->max_pages, s->kv_page_bytes, err);
     }
-    if (p->implementation == XQ_FP16_KV) {
+    if (shape_is_kv(p->implementation)) {
         w->new_k = take_region(w, p->max_append, (size_t)s->kv_width * 2, err);
         w->new_v = take_region(w, p->max_append, (size_t)s->kv_width * 2, err);
     }

@@ -9,6 +9,7 @@
 
 #include <stddef.h>
 
+enum { SHAPE_IMPLEMENTATIONS = XQ_FP8_KV + 1 };
 enum { SHAPE_STREAMS = 2, SHAPE_MATRICES = 8, SHAPE_VECTORS = 8, SHAPE_KEY_COLUMNS = 320 };
 
 /* A cached matrix: `latents` matrices side by side, each of `rank` columns, stored as latent_width
@@ -32,7 +33,7 @@ struct shape_matrix {
 };
 
 struct shape_vector { /* f32 */
-    char name[16];    /* "bk", "bk_absorb", "bv", "k_norm", "sinks" */
+    char name[16];    /* "bk", "bk_absorb", "bv", "k_norm", "sinks", "k_scale", "v_scale" */
     char source[8];
     enum shape_columns columns;
     int32_t count;
@@ -64,11 +65,22 @@ struct shape {
     int stream_count;
     int32_t rank_k, rank_v;    /* widths of the streams; 0 if there is no such stream */
     bool by_token, by_channel; /* a stream has per-token groups; a stream has per-channel groups */
-    size_t page_bytes, kv_page_bytes, tail_bytes, accumulator_page_bytes;
+    size_t page_bytes, kv_page_bytes, kv_e4m3_page_bytes, tail_bytes, accumulator_page_bytes;
     double bytes_per_token, accumulator_bytes_per_token;
     struct shape_keys keys;
-    struct shape_weights weights[XQ_FP16_KV + 1]; /* by implementation */
+    struct shape_weights weights[SHAPE_IMPLEMENTATIONS]; /* by xq_implementation */
 };
+
+/* Whether caches hold keys and values themselves, and how many bytes a page of such a cache has. */
+static inline bool shape_is_kv(xq_implementation implementation)
+{
+    return implementation == XQ_FP16_KV || implementation == XQ_FP8_KV;
+}
+
+static inline size_t shape_kv_page_bytes(const struct shape *s, xq_implementation implementation)
+{
+    return implementation == XQ_FP8_KV ? s->kv_e4m3_page_bytes : s->kv_page_bytes;
+}
 
 /* Returns the matrix or vector of that name, or NULL. */
 const struct shape_matrix *shape_matrix(const struct shape_weights *weights, const char *name);

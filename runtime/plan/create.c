@@ -16,7 +16,7 @@
 static xq_status check_options(const xq_plan_options *o, error *err)
 {
     if (!check_not_null("spec_json", o->spec_json, err) ||
-        !check_range("implementation", (int64_t)o->implementation, XQ_FUSED, XQ_FP16_KV, err) ||
+        !check_range("implementation", (int64_t)o->implementation, XQ_FUSED, XQ_FP8_KV, err) ||
         !check_range("max_batch", o->max_batch, 1, PLAN_MOST_BLOCKS, err) ||
         !check_range("max_tokens", o->max_tokens, 1, PLAN_MOST_TOKENS, err) ||
         !check_range("max_pages", o->max_pages, 0, INT32_MAX, err) ||
@@ -155,7 +155,8 @@ static xq_status read_constants(xq_plan *p, int slot, const kernel_build *k, err
  * blocks have other rows, tiles and splits: the best parameters of one kind are slow, or do not fit, in
  * the other. */
 static const char for_many[] =
-    "{\"queries\": \"many\", \"tuning\": {\"attend\": null, \"absorb\": null, \"kv_attend\": null}}";
+    "{\"queries\": \"many\", \"tuning\": {\"attend\": null, \"absorb\": null, \"kv_attend\": null, "
+    "\"kv_attend_e4m3\": null}}";
 
 /* Completes the spec of the kernels for many queries, if the plan has kernels for both kinds. */
 static xq_status complete_for_many(struct making *m, error *err)

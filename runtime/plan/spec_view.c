@@ -318,12 +318,14 @@ static void read_shape(const cJSON *spec, struct spec_view *v, error *err)
     s->base = has_true(cache, "base");
     s->page = integer(cache, "page", err);
     s->kv_page_bytes = (size_t)number(object(spec, "layout", err), "kv_page_bytes", err);
+    s->kv_e4m3_page_bytes = (size_t)number(object(spec, "layout", err), "kv_e4m3_page_bytes", err);
     if (s->page < 16 || s->page % 16 != 0 || s->rank_k < 1)
         error_set(err, XQ_ERROR_INTERNAL, "spec", "the completed spec's cache layout is malformed");
     read_keys(object(spec, "keys", err), s, err);
     read_weights(object(spec, "weights_layout", err), &s->weights[XQ_FUSED], err);
     read_weights(object(spec, "unfused_weights_layout", err), &s->weights[XQ_UNFUSED], err);
     read_weights(object(spec, "kv_weights_layout", err), &s->weights[XQ_FP16_KV], err);
+    read_weights(object(spec, "kv_e4m3_weights_layout", err), &s->weights[XQ_FP8_KV], err);
 }
 
 /* -------------------------------------------------------------------- view */

@@ -199,8 +199,8 @@ struct xq_rope_params {
     int entries;
 };
 
-/* kv_append (templates/kv_append.cu.lt): normalizes and rotates k, and scatters k and v into fp16 KV pages.
- */
+/* kv_append (templates/kv_append.cu.lt): normalizes and rotates k, and scatters k and v into KV pages, of
+ * 16 bits an element, or of e4m3 in units of k_scale and v_scale (kv_append_e4m3; else null). */
 struct xq_kv_append_params {
     struct xq_table table;
     XQ_PTR(const xq_half_bits) k; /* [tokens, Hkv, dh] before QK-norm and RoPE */
@@ -209,17 +209,21 @@ struct xq_kv_append_params {
     XQ_PTR(const int) token_position;
     XQ_PTR(const int) rotary_position; /* [tokens]; null: token_position */
     XQ_PTR(const float) k_norm;
-    XQ_PTR(xq_half_bits) kv; /* pages [2, page, Hkv, dh]: K rows, then V rows */
+    XQ_PTR(const float) k_scale; /* [1] */
+    XQ_PTR(const float) v_scale; /* [1] */
+    XQ_PTR(xq_byte) kv;          /* pages [2, page, Hkv, dh]: K rows, then V rows */
     int tokens;
 };
 
-/* kv_attend (templates/kv_attend.cu.lt): flash-decoding over fp16 KV pages; K is already rotated.
- * table.indices may be null. Grid: (splits, Hkv, batch * queries.blocks); partials and counters as for
- * attend. */
+/* kv_attend (templates/kv_attend.cu.lt): flash-decoding over KV pages as kv_append writes them; K is
+ * already rotated. table.indices may be null. Grid: (splits, Hkv, batch * queries.blocks); partials and
+ * counters as for attend. */
 struct xq_kv_attend_params {
     struct xq_table table;
     struct xq_queries queries;
-    XQ_PTR(const xq_half_bits) kv;
+    XQ_PTR(const xq_byte) kv;
+    XQ_PTR(const float) k_scale; /* [1] */
+    XQ_PTR(const float) v_scale; /* [1] */
     XQ_PTR(const float) sinks;
     XQ_PTR(const xq_half_bits) q; /* [queries, H, dh] before RoPE */
     XQ_PTR(xq_half_bits) out;

@@ -129,6 +129,33 @@ __device__ __forceinline__ u32 bf16x2_from_f16x2(u32 packed)
     return pack_bf16x2(f32_from_f16_low(packed), f32_from_f16_high(packed));
 }
 
+__device__ __forceinline__ u32 bf16x2_fma(u32 a, u32 b, u32 c)
+{
+    u32 d;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+
+#if __CUDA_ARCH__ >= 890
+// ---------------------------------------------------------------- e4m3, from compute capability 8.9 on
+
+// Two e4m3 to packed f16, exact.
+__device__ __forceinline__ u32 f16x2_from_e4m3x2(u16 packed)
+{
+    u32 d;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(d) : "h"(packed));
+    return d;
+}
+
+// Two f32, rounded to nearest even; saturates at +-448. `low` is in bits 0-7.
+__device__ __forceinline__ u16 e4m3x2_from_f32(float low, float high)
+{
+    u16 packed;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(packed) : "f"(high), "f"(low));
+    return packed;
+}
+#endif
+
 // ---------------------------------------------------------------- bits
 
 // a * b + c, where `bits` are those of the f32 a: no instruction moves them between kinds of registers.
@@ -230,6 +257,12 @@ __device__ __forceinline__ void store_vector(void *pointer, uint4 v)
 {
     asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(pointer), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
                  : "memory");
+}
+
+// Eight bytes.
+__device__ __forceinline__ void store_vector(void *pointer, uint2 v)
+{
+    asm volatile("st.global.v2.u32 [%0], {%1,%2};" ::"l"(pointer), "r"(v.x), "r"(v.y) : "memory");
 }
 
 // Data that other blocks have written during this launch: from L2, never from a stale L1 line.

@@ -51,6 +51,7 @@ class Implementation(enum.IntEnum):
     FUSED = 0
     UNFUSED = 1
     FP16_KV = 2
+    FP8_KV = 3
 
 
 class ParametersFrom(enum.IntEnum):
@@ -115,7 +116,8 @@ class xq_plan_info(Descriptor):
 
 class xq_weights(Descriptor):
     _fields_ = [("struct_size", c_size_t)] + [(name, POINTER(c_float)) for name in (
-        "wk", "wv", "uk", "ak", "uv", "av", "ukv", "bk", "bv", "k_norm", "sinks", "k_cost")]
+        "wk", "wv", "uk", "ak", "uv", "av", "ukv", "bk", "bv", "k_norm", "sinks", "k_cost",
+        "k_scale", "v_scale")]
 
 
 class xq_prepared_info(Descriptor):

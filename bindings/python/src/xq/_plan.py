@@ -19,10 +19,12 @@ from ._memory import Array, Call, DeviceBuffer, Memory, count_of, current_stream
 Spec = Union[str, Mapping[str, Any]]
 
 _IMPLEMENTATIONS = {"fused": _c.Implementation.FUSED, "unfused": _c.Implementation.UNFUSED,
-                    "fp16-kv": _c.Implementation.FP16_KV}
+                    "fp16-kv": _c.Implementation.FP16_KV, "fp8-kv": _c.Implementation.FP8_KV}
 _NAMES = {int(value): name for name, value in _IMPLEMENTATIONS.items()}
-_LAYOUTS = {"fused": "weights_layout", "unfused": "unfused_weights_layout", "fp16-kv": "kv_weights_layout"}
+_LAYOUTS = {"fused": "weights_layout", "unfused": "unfused_weights_layout", "fp16-kv": "kv_weights_layout",
+            "fp8-kv": "kv_e4m3_weights_layout"}
 _FROM = {int(value): value.name.lower() for value in _c.ParametersFrom}
+_SCALES = ("k_scale", "v_scale")
 WEIGHTS = tuple(field[0] for field in _c.xq_weights._fields_[1:])
 
 
@@ -98,7 +100,7 @@ class PlanInfo:
     needs_append_indptr: bool  #: whether append needs append_indptr
     latents: int  #: the number of groups of KV heads whose keys have a latent each
     parameters_from: str  #: "default", "spec", "device", "capability" or "family"
-    implementation: str  #: "fused", "unfused" or "fp16-kv"
+    implementation: str  #: "fused", "unfused", "fp16-kv" or "fp8-kv"
     max_batch: int  #: this limit and the following ones are those that the plan was created with
     max_tokens: int
     max_pages: int
@@ -142,7 +144,7 @@ class Plan(Closing):
     caller owns.
 
     spec               a dict or JSON text (docs/spec.md)
-    implementation     "fused", "unfused" or "fp16-kv"
+    implementation     "fused", "unfused", "fp16-kv" or "fp8-kv"
     max_batch          most sequences in one call
     max_tokens         most cached tokens of a sequence
     max_pages          most page-table entries in one call; 0: enough for max_batch sequences of max_tokens
@@ -261,8 +263,8 @@ class Plan(Closing):
     # ---------------------------------------------------------------- weights
 
     def weight_shapes(self) -> Dict[str, Tuple[int, ...]]:
-        """The names and shapes of the matrices and vectors that `pack_weights` takes for this plan. k_cost is
-        optional."""
+        """The names and shapes of the matrices and vectors that `pack_weights` takes for this plan. k_cost,
+        k_scale and v_scale are optional."""
         layout = self.spec[_LAYOUTS[self.info.implementation]]
         names = {item["source"] for kind in ("matrices", "vectors") for item in layout[kind]}
         if self.spec["cache"]["method"] == "latent" and any(item["columns"] == "feedback" for item in layout["matrices"]):
@@ -274,7 +276,8 @@ class Plan(Closing):
         """Rounds a layer's projections to the plan's weight type and packs them in the order that the kernels read.
 
         Names are those of xq_weights, and shapes those of `weight_shapes`: wk and wv [d, dkv] for method x; uk, ak, uv
-        and av for latents; bk, bv, k_norm and sinks if the model has them; and others. Each is a numpy array or a
+        and av for latents; bk, bv, k_norm and sinks if the model has them; k_scale and v_scale of
+        "fp8-kv", which may be plain numbers; and others. Each is a numpy array or a
         tensor of floating-point numbers, row major with y = x * W (a torch Linear has the transpose), and is converted
         to f32.
 
@@ -287,6 +290,7 @@ class Plan(Closing):
             if name not in WEIGHTS:
                 raise TypeError(f"pack_weights: there are no weights {name!r}; valid: {', '.join(shapes)}")
         arrays = {name: float_array(f"weights.{name}", value) for name, value in weights.items() if value is not None}
+        arrays.update({name: arrays[name].reshape(1) for name in _SCALES if name in arrays and arrays[name].ndim == 0})
         for name, array in arrays.items():
             if array.shape != shapes.get(name, array.shape):  # the library refuses names that it does not pack
                 raise argument_error(f"weights.{name}", f"its shape is {list(array.shape)}; valid: {list(shapes[name])}")
@@ -313,12 +317,12 @@ class Plan(Closing):
         table            the page table as it is after the call
         pages            the pool: pages of page_bytes, page_align aligned; written
         weights          packed weights, 256-byte aligned; methods that cache x as it is do not need them
-        workspace        needed by "fp16-kv" only; written
+        workspace        needed by "fp16-kv" and "fp8-kv" only; written
         tokens           the number of tokens; needed if x is neither a tensor nor an array
         append_indptr    int32 [batch + 1]: the rows of x of each sequence; needed if info.needs_append_indptr
         tails            needed if info.tail_bytes is not 0; written
         accumulator      cross-layer methods, except base layers: the accumulator of the layers before
-        rotary_position  int32 [tokens], for "fp16-kv" only: positions for RoPE
+        rotary_position  int32 [tokens], for "fp16-kv" and "fp8-kv" only: positions for RoPE
 
         Without append_indptr, tokens may come in any order, each once. Raises ArgumentError, DeviceError.
         """
@@ -371,7 +375,7 @@ class Plan(Closing):
 
         q               [queries, H, dh] of the plan's dtype, before RoPE, 16-byte aligned
         pages           the pool, page_align aligned
-        weights         packed weights, 256-byte aligned; "fp16-kv" needs them only for attention sinks
+        weights         packed weights, 256-byte aligned; "fp16-kv" needs them only for attention sinks, "fp8-kv" for its scales
         workspace       workspace_bytes, 256-byte aligned, zeroed before its first use; written
         out             [queries, H, dh], 16-byte aligned; None: a new array like q. Queries that see no token get zeros
         lse             [queries, H] f32: log-sum-exp, natural logarithm; True: a new array; None: not computed
@@ -446,7 +450,8 @@ class Plan(Closing):
                    k: Optional[Memory] = None, v: Optional[Memory] = None, tails: Optional[Tails] = None,
                    accumulator: Optional[Memory] = None, stream: Any = None) -> Any:
         """Reads the cache as the kernels see it, for inspection. Row p * page_tokens + t is token t of the page that
-        entry p of the table names. Rows beyond a sequence's length are not written. "fp16-kv" is refused.
+        entry p of the table names. Rows beyond a sequence's length are not written. "fp16-kv" and "fp8-kv" are
+        refused.
 
         k              [rows, columns] of the plan's dtype, 16-byte aligned, where columns is d for cross-layer methods
                        and rank_k otherwise; None: a new array of zeros
@@ -542,7 +547,8 @@ def weight_shapes(model: Mapping[str, Any], cache: Mapping[str, Any]) -> Dict[st
     groups_k, groups_v = (cache["groups_k"], cache["groups_v"]) if latents else (1, 1)
     return {"wk": (d, dkv), "wv": (d, dkv), "uk": (d, all_k), "ak": (all_k // groups_k, dkv), "uv": (d, all_v),
             "av": (all_v // groups_v, dkv), "ukv": (d, all_k), "bk": (dkv,), "bv": (dkv,),
-            "k_norm": (dkv if model.get("qk_norm") == "row" else head_dim,), "sinks": (heads,), "k_cost": (dkv, head_dim)}
+            "k_norm": (dkv if model.get("qk_norm") == "row" else head_dim,), "sinks": (heads,), "k_cost": (dkv, head_dim),
+            "k_scale": (1,), "v_scale": (1,)}
 
 
 def float_array(name: str, value: Any) -> Array:
