@@ -35,7 +35,8 @@ struct run_layer {
     int64_t tokens, queries;
     /* Loaded only while the layer is worked on: */
     layer_weights weights;
-    uint16_t *x, *q; /* in the spec's dtype */
+    float k_scale, v_scale; /* of an fp8 KV cache */
+    uint16_t *x, *q;        /* in the spec's dtype */
     /* Results: */
     struct run_tensor out[RUN_MOST_TENSORS];
     int out_count;
