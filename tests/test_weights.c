@@ -161,7 +161,7 @@ static void multiply(fixture *f, const test_kernel *k, random_stream *r, int typ
         uint64_t x, y, yt;
         int k, n;
     } args = {{fixture_upload(f, packed, (size_t)(rows * columns * bytes)),
-               bytes == 1 ? fixture_upload(f, scale, (size_t)columns * 4) : 0},
+               bytes == 1 ? fixture_upload(f, scale, (size_t)columns * 4) : 0, 0},
               fixture_upload(f, x, (size_t)(16 * rows) * 2),
               fixture_filled(f, 0xff, (size_t)(16 * columns) * 4),
               fixture_filled(f, 0xff, (size_t)(16 * columns) * 4),

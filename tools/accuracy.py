@@ -70,8 +70,8 @@ def chosen(rows, sections):
     if unknown:
         raise InputError(f"--sections {sections}: {min(unknown)} is not known; valid: "
                          + ", ".join(dict.fromkeys(row.section for row in rows)))
-    models = {row.model for row in rows if row.section in names}
-    return [row for row in rows if row.section in names or row.method == "fp16" and row.model in models]
+    kinds = {(row.model, row.short) for row in rows if row.section in names}
+    return [row for row in rows if row.section in names or row.method == "fp16" and (row.model, row.short) in kinds]
 
 
 def main(arguments=None):
@@ -81,7 +81,7 @@ def main(arguments=None):
         short = dict(named("--brief", options.brief, "NAME", "DIR"))
         folders = {**whole, **short}
         wanted = chosen(table.rows_of(whole, short), options.sections)
-        windows = {name: options.windows for name in whole} | {name: max(1, options.windows // 4) for name in short}
+        windows = {name: options.windows for name in whole} | {name: runs.quarter(options.windows) for name in short}
         say(f"{len(wanted)} rows, {options.windows} windows of {options.window} tokens of {options.text}")
         runner = runs.Runner(options.xq, options.llama, options.work, folders, calibrations(options.calibration),
                              options.text, options.window, windows, options.jobs)

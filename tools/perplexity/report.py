@@ -17,7 +17,7 @@ DIVERGENCE = ("kl_mean", "kl_p99", "top1", "kl_tokens")  # fields of all rows bu
 
 def results(rows, found, text):
     """Returns the list in docs/accuracy/results.json, with a dictionary for each row."""
-    fp16 = {row.model: found[row.key()]["ppl"] for row in rows if row.method == "fp16"}
+    fp16 = {(row.model, row.short): found[row.key()]["ppl"] for row in rows if row.method == "fp16"}
     listed = []
     for row in rows:
         measured = found[row.key()]
@@ -27,7 +27,7 @@ def results(rows, found, text):
             "method": row.method, "bits": row.bits, "options": dict(row.options),
             "memory": measured["memory"], "memory_paper": measured["memory_paper"],
             "bytes_per_token": measured["bytes_per_token"],
-            "ppl": measured["ppl"], "ppl_fp16": fp16[row.model],
+            "ppl": measured["ppl"], "ppl_fp16": fp16[row.model, row.short],
             **{name: measured[name] for name in DIVERGENCE if name in measured},
         })
     return listed

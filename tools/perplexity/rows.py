@@ -15,10 +15,13 @@ class Row:
     method: str
     bits: int = 16
     options: tuple = ()  # pairs (name, value), sorted by name
+    short: bool = False  # measured over a quarter of the windows
+    spelled: tuple = ()  # names of options that only spell out what is the default
 
     def key(self):
         """Identifies the row's measurement. Rows of several sections may share it."""
-        return json.dumps([self.model, self.method, self.bits, self.options])
+        options = [pair for pair in self.options if pair[0] not in self.spelled]
+        return json.dumps([self.model, self.method, self.bits, options, self.short])
 
     def arguments(self):
         """Returns the row's arguments for `llama perplexity`."""

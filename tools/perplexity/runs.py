@@ -18,6 +18,15 @@ FORMAT = 2  # format of the kept results
 REFERENCE_WINDOWS = 10  # first windows, in which rows are compared with fp16; KL divergence needs fewer than perplexity
 
 
+def quarter(windows):
+    return max(1, windows // 4)
+
+
+def records(row):
+    """Whether the row records the predictions that the model's other rows are compared with."""
+    return row.method == "fp16" and not row.short
+
+
 class Progress:
     """Prints a line for each finished row, with an estimate of the time that is left."""
 
@@ -51,7 +60,8 @@ def call(command, environment=None):
 
 class Runner:
     """The programs, models and text of the runs. Results are kept in `folder`, under a hash of everything that they
-    depend on. `windows` holds the number of windows of the text for each model."""
+    depend on. `windows` holds the number of windows of the text for each model; short rows take a
+    quarter of them."""
 
     def __init__(self, xq, llama, folder, models, calibrations, text, window, windows, jobs):
         self.xq, self.llama, self.folder, self.models = xq, llama, folder, models
@@ -79,6 +89,9 @@ class Runner:
             self.hashes[path] = files.sha256(path)
         return self.hashes[path]
 
+    def windows_of(self, row):
+        return quarter(self.windows[row.model]) if row.short else self.windows[row.model]
+
     def reference_windows(self, model):
         return min(REFERENCE_WINDOWS, self.windows[model])
 
@@ -89,7 +102,7 @@ class Runner:
         return os.path.join(self.folder, kind, digest + ending)
 
     def kept(self, row):
-        return self.place("rows", row.model, ".json", windows=self.windows[row.model], row=row.key(),
+        return self.place("rows", row.model, ".json", windows=self.windows_of(row), row=row.key(),
                           prepared=self.prepared_file(row))
 
     def reference(self, model):
@@ -123,12 +136,14 @@ class Runner:
         path = self.reference(row.model)
         if row.method != "fp16":
             return ["--reference", path]
+        if row.short:
+            return []
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return ["--record", path, "--reference-windows", str(self.reference_windows(row.model))]
 
     def measure(self, row):
         command = [self.llama, "perplexity", self.models[row.model], self.text, "--window", str(self.window),
-                   "--windows", str(self.windows[row.model]), *row.arguments(), *self.prepared(row), *self.compared(row),
+                   "--windows", str(self.windows_of(row)), *row.arguments(), *self.prepared(row), *self.compared(row),
                    "--python", sys.executable, "--quiet", "--json", "-"]
         found = json.loads(call(command, dict(os.environ, OPENBLAS_NUM_THREADS="1")))
         files.write_json(self.kept(row), found)
@@ -137,11 +152,11 @@ class Runner:
     def ordered(self, missing):
         """Returns the rows with fp16 rows first. If a model has rows but no reference yet, its fp16 row is added, even
         if nobody asked for it or it was measured before."""
-        fp16 = {row.model: row for row in missing if row.method == "fp16"}
+        fp16 = {row.model: row for row in missing if records(row)}
         for model in dict.fromkeys(row.model for row in missing):
             if model not in fp16 and not os.path.exists(self.reference(model)):
                 fp16[model] = row_of("", model, "fp16")
-        return [*fp16.values(), *(row for row in missing if row.method != "fp16")]
+        return [*fp16.values(), *(row for row in missing if not records(row))]
 
     def run(self, rows):
         """Measures the rows and returns their results by key. A failing row ends the run; the results of finished rows
@@ -165,7 +180,7 @@ class Runner:
             jobs = []
             for row in missing:
                 jobs.append(pool.submit(measure, row))
-                if row.method == "fp16":
+                if records(row):
                     references[row.model] = jobs[-1]
             try:
                 found.update(job.result() for job in concurrent.futures.as_completed(jobs))

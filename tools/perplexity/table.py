@@ -9,6 +9,7 @@ from .rows import row
 
 BITS = (4, 3, 2)
 PAPER_LATENT = {"axis_k": "channel", "rotation": False, "groups": 1}  # keys by channel, values by token, joint latents
+DEFAULT_GROUP = 128
 # The layers of a model that gain most from a third bit in a cache of 2 bits. For SmolLM2-135M there are six, so that
 # they take as much memory as three layers at 4 bits.
 SENSITIVE = {"smollm2-135m": (1, 2, 3, 4, 18, 23)}
@@ -103,7 +104,9 @@ def groups(model, shape):
                 continue
             for bits in BITS:
                 for options in ({}, {"calibrated": "rest"}, {"feedback": True}, {"calibrated": "rest", "feedback": True}):
-                    rows.append(row("groups", model, "latent", bits, groups=f"{k},{v}", group=group, **options))
+                    made = row("groups", model, "latent", bits, groups=f"{k},{v}", group=group, **options)
+                    default = (k, v, group) == (each, 1, DEFAULT_GROUP)
+                    rows.append(dataclasses.replace(made, spelled=("group", "groups")) if default else made)
     between = [k for k in shape.groups() if k != each]
     return rows + [row("groups", model, "latent", bits, groups=f"{k},1", group=64, calibrated="rest") for k in between for bits in BITS]
 
@@ -122,13 +125,21 @@ def brief(model, shape):
             *(row("brief", model, "x" if shape.mha else "latent", bits, calibrated="rest", feedback=True) for bits in (3, 2))]
 
 
+def shortened(rows):
+    """The same rows over a quarter of the windows, after the fp16 row that they are compared with. Each model's section tells
+    choices apart, for which the KL divergence needs no more windows."""
+    fp16 = row(rows[0].section, rows[0].model, "fp16")
+    return [dataclasses.replace(each, short=True) for each in (fp16, *rows)]
+
+
 def rows_of(whole, short):
     """Returns all rows of the models in `whole`, and the brief rows of those in `short`; both map names to
     directories."""
     rows = []
     for section in (paper, default, feedback, groups, beyond, choices):
         for name, folder in whole.items():
-            rows += section(name, shape_of(folder))
+            made = section(name, shape_of(folder))
+            rows += shortened(made) if section in (beyond, choices) else made
     for name, folder in short.items():
         rows += brief(name, shape_of(folder))
     return rows
