@@ -2,6 +2,7 @@
 the table is made of."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -226,6 +227,16 @@ class Order(unittest.TestCase):
             self.assertEqual(recording[recording.index("--record") + 1], compared[compared.index("--reference") + 1])
             self.assertNotIn("--record", compared)
 
+    def test_short_rows_take_a_quarter_of_the_windows_and_record_nothing(self):
+        fp16, kivi = (dataclasses.replace(row("s", "a", method), short=True) for method in ("fp16", "kivi"))
+        calls, found = self.run_rows(kivi, fp16, row("s", "a", "kivi"), windows=40)
+        self.assertEqual(sorted(calls), ["a fp16", "a fp16", "a kivi", "a kivi"])
+        for each in (fp16, kivi):
+            arguments = found[each.key()]["arguments"]
+            self.assertEqual(arguments[arguments.index("--windows") + 1], "10")
+            self.assertNotIn("--record", arguments)
+        self.assertIn("--reference", found[kivi.key()]["arguments"])
+
     def test_a_model_without_fp16_fails_by_its_reason(self):
         with open(self.path("llama"), "w", encoding="utf-8") as file:
             file.write(f"#!{sys.executable}\nimport sys\nsys.exit('llama: no such model')\n")
@@ -267,6 +278,13 @@ class Page(unittest.TestCase):
         fp16, kivi = report.results(rows, {rows[0].key(): measured, rows[1].key(): {**measured, **divergence}}, "t")
         self.assertFalse(set(divergence) & set(fp16))
         self.assertEqual({name: kivi[name] for name in divergence}, divergence)
+
+    def test_short_rows_are_compared_with_fp16_over_the_same_windows(self):
+        measured = {"tokens": 8, "window": 4, "memory": 1, "memory_paper": 1, "bytes_per_token": 7}
+        rows = [row("paper", "m", "fp16"), row("paper", "m", "kivi", 2)]
+        rows += [dataclasses.replace(each, short=True) for each in rows]
+        found = {each.key(): {**measured, "ppl": ppl} for each, ppl in zip(rows, (10.0, 11.0, 20.0, 22.0))}
+        self.assertEqual([result["ppl_fp16"] for result in report.results(rows, found, "t")], [10.0, 10.0, 20.0, 20.0])
 
     def test_the_plot_of_latents_shows_joint_ones_and_those_of_heads(self):
         def latents(groups, bits, **options):
@@ -313,6 +331,17 @@ class Page(unittest.TestCase):
         self.assertIn(("8,8", 128), {(dict(r.options)["groups"], dict(r.options)["group"]) for r in large})
         self.assertEqual(table.groups("m", table.Shape(8, 8, 64, 2)), [])
         self.assertEqual(table.groups("m", table.Shape(4, 1, 256, 2)), [])
+
+    def test_the_default_is_measured_once(self):
+        shape = table.Shape(heads=9, kv_heads=3, head_dim=64, layers=30)
+        grouped = {r.key() for r in table.groups("m", shape)}
+        self.assertLessEqual({r.key() for r in table.default("m", shape) + table.feedback("m", shape)}, grouped)
+        self.assertNotIn(row("s", "m", "latent", 4, calibrated="rest", group=64).key(), grouped)
+
+    def test_sections_of_choices_are_short_and_have_a_fp16_row(self):
+        short = table.shortened(table.choices("m", table.Shape(9, 3, 64, 30)))
+        self.assertTrue(all(each.short for each in short))
+        self.assertEqual([each.method for each in short].count("fp16"), 1)
 
     def test_the_documented_tables_are_those_of_the_results(self):
         with open(os.path.join(ROOT, "docs", "accuracy", "results.json"), encoding="utf-8") as file:
