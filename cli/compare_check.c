@@ -300,7 +300,8 @@ static double largest(const double *values, size_t count, double most)
     return most;
 }
 
-/* What 448 stands for is `most`. All zeros, or smaller than a scale may be, have a scale all the same. */
+/* The scale with which the code of 448 stands for `most`. Where `most` is zero, or so small that the scale
+ * would be below 1e-30, the scale is 1. */
 static float scale_of(double most)
 {
     const float scale = (float)(most / (double)E4M3_LARGEST);

@@ -163,7 +163,7 @@ local function tile_work(spec, p, stream, chunks, absorbed_tiles, shared_bytes)
     shared_bytes)
 end
 
--- Of one KV head: see docs/templates.md. Names follow attend_scores.cuh and attend_values.cuh.
+-- The work of one KV head, as docs/templates.md defines it. Names follow attend_scores.cuh and attend_values.cuh.
 local function work_of(spec, p)
   local model, keys, weights = spec.model, spec.keys, spec.weights
   local source = spec.accumulator or spec.layout
@@ -259,14 +259,15 @@ return {
       threads = p.warps * 32,
       shared_bytes = bytes,
       shared_map = map,
-      -- What splits are multiples of: half a block's tile, when it is large, keeps enough blocks for the GPU where
-      -- sequences are short and few. The other half's warps then only help with values.
+      -- The length of a split is a multiple of this. It is limited to 128, a part of a large tile of a block, so that
+      -- the GPU has enough blocks where sequences are short and few. Warps that then have no keys only help with
+      -- values.
       tile_tokens = math.min(block_tile(p), 128),
       split_tokens = spec.queries == "many" and 1 << 20 or p.split_tokens,
       query_rows = p.query_rows,
-      -- What partial results may add to the bytes that attention reads anyway: one query must touch little else than
-      -- its operands. Many are bound by their matrix work, and partial results stay in L2: an idle GPU costs more than
-      -- they do.
+      -- The most bytes of partial results, as a share of the bytes that attention reads anyway. With one query, a
+      -- kernel must touch little else than its operands. Many queries are bound by their matrix work, and their
+      -- partial results stay in L2, so an idle GPU would cost more than partial results do.
       partial_share = spec.queries == "many" and 0.5 or 0.047,
       partial_dims = partial_dims(spec),
       folded = folded(spec),

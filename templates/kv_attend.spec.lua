@@ -55,7 +55,8 @@ local function work_of(spec, p)
   local head_dim, tiles, shared_by = model.head_dim, pass_tiles(spec, p), row_warps(spec, p)
   local row_bytes = 2 * ELEMENT_BYTES * head_dim -- K and V of a token
   local steps = head_dim // 16
-  -- What makes operands of K and V: one load a step; or half of one, and conversions of eight words.
+  -- Instructions that make operands of K and V. Each operand takes one load a step; one of e4m3 takes half a load, and
+  -- is then widened.
   local loads = variant and steps + 2 * steps * widening(spec) or 2 * steps
   local copies = work.copy_instructions(16 * row_bytes)
   local own = shared_by == 1 -- a warp copies for itself, in each pass anew
@@ -127,7 +128,8 @@ return {
       shared_map = map,
       tile_tokens = p.warps // row_warps(spec, p) * p.slice,
       split_tokens = 1 << 20,
-      -- What partial results may add to the bytes that attention reads anyway: the price of a fuller GPU.
+      -- The most bytes of partial results, as a share of the bytes that attention reads anyway. They are the price of
+      -- a fuller GPU.
       partial_share = 0.10,
       row_warps = row_warps(spec, p),
       pass_tiles = pass_tiles(spec, p),

@@ -51,7 +51,8 @@ template <class S> struct row_params {
         }
     }
 
-    // Of group `group` of the block's latent, which has `groups` of them; zeros for a tile beyond the run.
+    // Loads the scales and offsets of group `group` of the block's latent, which has `groups` groups. A tile beyond the
+    // run gets zeros.
     template <class W> __device__ __forceinline__ void open(const W &w, int tile, int group, int groups)
     {
         scale[0] = scale[1] = offset[0] = offset[1] = 0;
@@ -75,8 +76,8 @@ template <class S> struct code_operand {
     }
 };
 
-// What both products of codes have in common: the loop over a stage of Wk, 32 channels an instruction. Steps 2 i and 2
-// i + 1 of 16 channels make one; each lane's words of both operands have the same channels.
+// The part that both products of codes share: the loop over a stage of Wk. An instruction multiplies 32 channels, which
+// are the steps 2 i and 2 i + 1 of 16 channels. The words of both operands in a lane have the same channels.
 template <class C> struct code_stage {
     using stream = typename C::stream_k;
     using operand = code_operand<stream>;
@@ -147,11 +148,11 @@ template <class C> struct code_product : code_stage<C> {
     static constexpr int GROUP_CHUNKS = GROUP / 64, LATENT_GROUPS = (LATENT_WIDTH + GROUP - 1) / GROUP;
     using sum = code_sum<(1 << stream::BITS) - 1, GROUP>;
 
-    // What is accumulated of one tile: K over the groups that are complete, and the sums of the group at hand.
+    // The accumulators of one tile: K over the groups that are complete, and the sums of the current group.
     struct accumulators {
         typename keys::sums t;
         int sums[KEY_TILES][4];
-        row_params<stream> params; // of the group at hand
+        row_params<stream> params; // of the current group
     };
 
     struct state { // of a warp, from tile to tile: nothing

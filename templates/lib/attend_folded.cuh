@@ -157,7 +157,7 @@ template <class C> struct attend_folded {
         }
     };
 
-    // What is accumulated of one tile.
+    // The accumulators of one tile.
     struct accumulators {
         code_sums sums;
         row_params<stream> params;

@@ -43,7 +43,7 @@ template <class C> struct attend_keys {
     // Something is done to K before it turns.
     static constexpr bool FINISHED = !WEIGHT_IS_WIDE<WEIGHTS> || C::BIAS || C::NORM != KEY_NORM_NONE;
 
-    // What a warp accumulates of one 16-token tile.
+    // The accumulators of a warp for one 16-token tile.
     using sums = key_sums<KEY_COLUMNS / 8, C::ABSORBED ? QUERY_TILES : 0>;
 
     // The scores of a warp's tiles, from what it has accumulated (A::t: sums); `first_tile` is the first of them in the run.

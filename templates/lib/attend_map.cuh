@@ -35,8 +35,9 @@
 #include "ptx.cuh"
 #include "weights.cuh"
 
-// What K is a product of: values in 16 bits (attend_scores.cuh); codes and int8 weights, as K in f32 (attend_codes.cuh)
-// or straight to scores (attend_folded.cuh).
+// The operands of the product that makes K. KEYS_OF_VALUES: values in 16 bits (attend_scores.cuh). The others are codes
+// and int8 weights, which give K in f32 (KEYS_OF_CODES, attend_codes.cuh) or scores directly (SCORES_OF_CODES,
+// attend_folded.cuh).
 enum key_operands { KEYS_OF_VALUES, KEYS_OF_CODES, SCORES_OF_CODES };
 
 extern __shared__ __align__(128) u8 shared[];

@@ -26,7 +26,7 @@ template <class C> struct value_product {
     static constexpr int M_TILES = C::M_TILES, STAGE_STEPS = C::STAGE_STEPS, QUERY_TILES = keys::QUERY_TILES;
     static constexpr int COLUMN_TILES = C::KEY_COLUMNS / 16, STEP_BYTES = WEIGHT_STEP_BYTES<WEIGHTS>;
 
-    // What is accumulated of one tile.
+    // The accumulators of one tile.
     struct accumulators {
         typename keys::sums t;
     };
@@ -99,7 +99,7 @@ template <class C> struct value_product {
     }
 };
 
-// Which of the three is at work.
+// Selects one of the three products by the operands of K.
 template <class C, key_operands OPERANDS> struct key_product {
     using type = value_product<C>;
 };

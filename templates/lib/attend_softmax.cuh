@@ -104,7 +104,7 @@ template <class C> struct attend_softmax {
             } else {
                 for (int t = lane; t < w.tiles * 16; t += 32) {
                     f16 probability = sees(t) ? f16_from_f32(exp2_approx(score(t) - peak)) : (f16)(MASKED ? 0x8000 : 0);
-                    sum += f32_from_f16(probability); // what is summed is what is multiplied
+                    sum += f32_from_f16(probability); // the rounded value, which the product takes, too
                     map::probabilities_row(row)[t] = probability;
                 }
                 sum = warp_sum(sum);

@@ -40,7 +40,7 @@ template <class C> struct attend_values {
     }
 
   private:
-    // Where there are more warps than chunks: warps share the tokens of a chunk, and Z is projected once.
+    // With one query and more warps than chunks, warps share the tokens of a chunk, and Z is projected once.
     static __device__ __forceinline__ void run_joint(const xq_attend_params &p, const work &w, const output &output,
                                                      int query_tile, bool partial)
     {

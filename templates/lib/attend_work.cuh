@@ -51,7 +51,7 @@ template <class C> struct attend_work {
         return S::LATENTS == 1 ? 0 : kv_head / (C::KV_HEADS / S::LATENTS);
     }
 
-    // Where tile `tile` of the run is in a stream.
+    // The place of the run's tile `tile` in a stream.
     template <class S> __device__ __forceinline__ tile_source<S> source_of(int tile) const
     {
         return tile_source<S>(cached, C::map::tile_records()[tile], first + tile * 16, min(16, count - tile * 16));

@@ -8,7 +8,7 @@
 
 #include "ptx.cuh"
 
-// Where the codes of an A fragment's four registers sit: order k has tokens as rows (M) and channels as
+// The order of the codes in an A fragment's four registers. Order k has tokens as rows (M) and channels as
 // the reduction (K); order v has channels as rows and tokens as the reduction.
 enum unit_order { ORDER_K, ORDER_V };
 

@@ -1,6 +1,7 @@
-// What is cached, as operands of m16n8k16: 16 tokens by 64 channels of a stream at a time, in f16.
+// Cached values as operands of m16n8k16: 16 tokens by 64 channels of a stream at a time, in f16.
 //
-// One interface for every kernel that reads a cache, whatever its bits, groups, zero points and order (docs/layout.md):
+// Every kernel that reads a cache uses this interface, whatever the cache's bits, groups, zero points and order
+// (docs/layout.md):
 //
 //   struct x : …                          a stream's constants, written by operand.stream() (gen/operand.lua)
 //   sequence_source sequence(…);          where a sequence's pages and its tail are
@@ -20,9 +21,9 @@
 // Whether values of a stream have scales, and along what a group of values that share one lies.
 enum group_axis { AXIS_NONE, AXIS_TOKEN, AXIS_CHANNEL };
 
-// ---------------------------------------------------------------- where things are
+// ---------------------------------------------------------------- places of sequences and tiles
 
-// What all tiles of a sequence share.
+// The place of a sequence's pages and tail. All tiles of the sequence share it.
 struct sequence_source {
     const u8 *pages;
     const int *indices; // of the whole table, or null: entry e is page e
@@ -57,7 +58,8 @@ template <class S> __device__ __forceinline__ const u8 *record_of(const sequence
     return s.pages + s.page(token / S::PAGE_TOKENS) * S::PAGE_BYTES + token % S::PAGE_TOKENS / 16 * S::TILE_BYTES;
 }
 
-// Where 16 tokens are. `record`: of their first one, `token`; `valid`: how many of them are wanted.
+// The place of 16 tokens, the first of which is `token`. `record` is their tile record, and `valid` is the number of
+// tokens that are wanted.
 template <class S, group_axis AXIS = S::AXIS> struct tile_source {
     static constexpr bool in_tail = false;
     const u8 *record;
@@ -131,9 +133,9 @@ template <int BITS> __device__ __forceinline__ u32 zero_twice(const u8 *zeros, i
     return codes_from_magic<0>(zero_code<BITS>(zeros, index) * 0x10001u | 0x64006400);
 }
 
-// Of a group of channels of each token, for the registers of a fragment, each two f16. Registers 0 and 2 of
-// order k belong to token row l/4, registers 1 and 3 to row l/4 + 8; registers 0 and 1 of order v belong to
-// tokens (l%4)*2+{0,1}, registers 2 and 3 to those + 8.
+// The scales and offsets of one group of channels of each token, as pairs of f16 for the registers of a fragment. In
+// order k, registers 0 and 2 belong to token row l/4, and registers 1 and 3 to row l/4 + 8. In order v, registers 0 and
+// 1 belong to tokens (l%4)*2+{0,1}, and registers 2 and 3 to those tokens + 8.
 template <class S> struct token_params {
     u32 scale[2], offset[2];
 

@@ -20,13 +20,13 @@ struct xq_table {
     XQ_PTR(const int) last_page_len;
 };
 
-/* Which tokens the queries of each sequence see, and where all of them stand. Every pointer may be null.
- * Token t of sequence i is at position token_offset[i] + t (null: t). Query j of it, the row
- * query_indptr[i] + j of q (null: one each), is at query_position[query_indptr[i] + j] (null: the last
- * positions, in order). A query sees the tokens at positions up to its own and within the sliding window.
- * With a tree mask the last tokens of a sequence, as many as it has queries, are drafts: they are at the
- * queries' positions, and query j sees draft t where bit t % 32 of tree_mask[row * mask_words + t / 32] is
- * set. */
+/* The positions of tokens and queries, and the tokens that each query sees. Every pointer may be null.
+ * Token t of sequence i is at position token_offset[i] + t (null: t). Query j of sequence i is row
+ * query_indptr[i] + j of q (null: each sequence has one row). Its position is
+ * query_position[query_indptr[i] + j] (null: the queries have the last positions, in order). A query sees
+ * the tokens at positions up to its own and within the sliding window. With a tree mask the last tokens of
+ * a sequence, as many as it has queries, are drafts: they are at the queries' positions, and query j sees
+ * draft t if bit t % 32 of tree_mask[row * mask_words + t / 32] is set. */
 struct xq_queries {
     XQ_PTR(const int) query_indptr;   /* [batch + 1] */
     XQ_PTR(const int) query_position; /* [queries] */
@@ -242,7 +242,7 @@ struct xq_fault {
     long long index, value, other, limit;
 };
 
-/* Where check leaves the fault of a call; in memory that the host reads too. */
+/* The record in which check leaves the fault of a call, in memory that the host reads too. */
 struct xq_fault_record {
     struct xq_fault fault;
     long long call; /* calls of a plan are numbered */
@@ -277,7 +277,7 @@ struct xq_check_params {
     int sequence_counters; /* counters that follow one another for one sequence */
     int counter_sequences; /* sequences that have counters of their own */
     int pages_once;        /* accumulate: a page stands once in the table */
-    long long counters_at; /* where the counters begin in the workspace, in bytes */
+    long long counters_at; /* offset of the counters in the workspace, in bytes */
 };
 
 /* lib/ceilings.cuh: measuring what a GPU can do. Grids are free. */
