@@ -76,7 +76,7 @@ static reference_queries queries_of(const struct compare_task *task, const doubl
     return (reference_queries){.count = task->layer->queries, .q = q};
 }
 
-static size_t query_values(const struct compare_task *task) /* of one sequence */
+static size_t query_values(const struct compare_task *task) /* values in the queries of one sequence */
 {
     return (size_t)task->layer->queries * (size_t)task->traits.shape.heads *
            (size_t)task->traits.shape.head_dim;

@@ -200,7 +200,7 @@ static xq_status check_kv(run *r, int implementation, const verify_snapshot *fp1
     return XQ_OK;
 }
 
-/* `cached`: what the pages hold then; the caller frees it. */
+/* `cached` receives what the pages hold afterwards; the caller frees it. */
 static void run_kv(run *r, int implementation, const verify_snapshot *fp16, verify_snapshot *cached,
                    error *err)
 {

@@ -74,8 +74,8 @@ template <class C> struct attend_map {
     static constexpr int PARTIAL_SUMS =
         PROBABILITIES + (C::INTEGER_VALUES ? ROWS / 8 * PLANE_BYTES : ROWS * PROBABILITY_STRIDE * 2);
     // JOINT: with one query and more warps than chunks, several warps share the channels of a chunk of Z. PARTIAL_SUMS
-    // then has the regions of attend_join.cuh: Z of each warp, the fragments, the largest values and the scales of rows,
-    // and O.
+    // then has the regions of attend_join.cuh: Z of each warp, the fragments, the largest values and the scales of
+    // rows, and O.
     static constexpr int VALUE_CHUNKS = C::stream_v::LATENT_WIDTH / 64;
     static constexpr bool JOINT = !C::MANY && VALUE_CHUNKS < WARPS;
     static constexpr int JOINT_STRIDE = 72, JOINT_WARP = 8 * JOINT_STRIDE; // in floats

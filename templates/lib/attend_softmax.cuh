@@ -75,7 +75,7 @@ template <class C> struct attend_softmax {
                 else
                     return scores[t];
             };
-            // The score of a token when it is read for the first time. A lane reads the same tokens each time.
+            // The score of a token that is read for the first time. A lane reads the same tokens each time.
             auto first_score = [&](int t) {
                 if constexpr (map::FOLDED) { // a dot product for each warp that shared the columns
                     float product = scores[t];
