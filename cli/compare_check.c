@@ -76,7 +76,7 @@ static reference_queries queries_of(const struct compare_task *task, const doubl
     return (reference_queries){.count = task->layer->queries, .q = q};
 }
 
-static size_t query_values(const struct compare_task *task) /* of one sequence */
+static size_t query_values(const struct compare_task *task) /* values in the queries of one sequence */
 {
     return (size_t)task->layer->queries * (size_t)task->traits.shape.heads *
            (size_t)task->traits.shape.head_dim;
@@ -300,7 +300,8 @@ static double largest(const double *values, size_t count, double most)
     return most;
 }
 
-/* What 448 stands for is `most`. All zeros, or smaller than a scale may be, have a scale all the same. */
+/* The scale with which the code of 448 stands for `most`. Where `most` is zero, or so small that the scale
+ * would be below 1e-30, the scale is 1. */
 static float scale_of(double most)
 {
     const float scale = (float)(most / (double)E4M3_LARGEST);

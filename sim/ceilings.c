@@ -143,7 +143,7 @@ void sim_ceilings_properties(const struct sim_ceilings *ceilings, device_propert
     *out = (device_properties){
         .ordinal = -1,
         .is_sim = true,
-        .ptx_target = "compute_80", /* whichever GPU's ceilings the device has */
+        .ptx_target = "compute_80", /* regardless of the GPU that the ceilings are from */
         .reads_are_cheap = true,
         .sm_count = ceilings->sm_count,
         .max_threads_per_sm = ceilings->max_threads_per_sm,

@@ -11,7 +11,7 @@
 struct sim_model {
     double seconds; /* times[LIMIT_LAUNCHES] + the largest of the others */
     double times[DEVICE_LIMITS];
-    enum device_limit limit; /* which of the other times is the largest */
+    enum device_limit limit; /* the resource with the largest of the other times */
     int blocks_per_sm;       /* blocks that are resident on an SM at once */
 };
 

@@ -53,7 +53,7 @@ typedef struct sim_instruction {
     uint8_t x[7]; /* parameters of the handler (exec.h) */
 } sim_instruction;
 
-/* Where an instruction came from. Messages show it. */
+/* The origin of an instruction, which messages show. */
 typedef struct sim_origin {
     const char *text; /* PTX statement */
     int line;         /* PTX line */

@@ -5,7 +5,7 @@ local KIB = 1024
 
 local function group_heads(spec) return spec.model.num_attention_heads // spec.model.num_key_value_heads end
 
--- Rows of a block if one query's heads are all of them.
+-- Rows of a block that has all heads of one query for one KV head.
 local function one_query_rows(spec) return (group_heads(spec) + 7) // 8 * 8 end
 
 -- Dimensions of the output whose partial sums are in shared memory at once.
@@ -31,7 +31,7 @@ local function integer_values(spec)
     stream.group >= stream.latent_width
 end
 
--- The stages that all of a head's Wk takes, where it stays in shared memory (attend_map.cuh); else nil.
+-- The number of stages that a head's whole Wk takes if it stays in shared memory (attend_map.cuh), else nil.
 local function resident(spec, p)
   local chunks = (spec.accumulator or spec.layout).streams[1].latent_width // 64
   local pieces = chunks * (4 // p.stage_steps)
@@ -50,7 +50,7 @@ local function shared_map(spec, p)
   local weight_bytes = (spec.weights == "f16" or spec.weights == "bf16") and 2 or 1
   local stage = p.stage_steps * keys.columns * 16 * weight_bytes
   if keys.absorbed_columns > 0 then stage = stage + rows // 8 * p.stage_steps * 256 end
-  region("RING", 0) -- the next two are in its place
+  region("RING", 0) -- the next two regions take its place later
   if integer_values(spec) then
     region("PROBABILITIES", rows // 8 * p.split_tokens * (group_heads(spec) <= 4 and 16 or 32))
   else
@@ -92,33 +92,33 @@ local function shared_bytes(spec, p)
   return bytes
 end
 
--- Accumulators of a warp's tile of 16 tokens, in columns: of K, and of the scores that absorbed dimensions give at
--- once.
+-- The columns of a warp's accumulators for a tile of 16 tokens: those of K, and those of the scores that absorbed
+-- dimensions give directly.
 local function columns(spec, p)
   local keys, stream = spec.keys, (spec.accumulator or spec.layout).streams[1]
-  local twice = keys.product == "int8" and stream.group < stream.latent_width -- of a group, and of all groups
+  local twice = keys.product == "int8" and stream.group < stream.latent_width -- sums of a group, and K over all groups
   return keys.columns * (twice and 2 or 1) + (keys.absorbed_columns > 0 and p.query_rows or 0)
 end
 
--- Tokens whose keys a block makes at once.
+-- A block's tile: the tokens whose keys it makes at once.
 local function block_tile(p) return 16 * p.m_tiles * p.warps // p.key_warps end
 
--- Half the tokens of a split, but for the least: a block's tile.
+-- Halves the tokens of a split. Returns false if they would be fewer than 64 or than a block's tile.
 local function shorten(p)
   if p.split_tokens // 2 < math.max(64, block_tile(p)) then return false end
   p.split_tokens = p.split_tokens // 2
   return true
 end
 
--- One query: a row for each of its heads. Many of them need much shared memory for scores: shorter splits, down to one
--- tile, then a leaner ring, then several blocks for one KV head.
+-- One query: each of its heads has a row. Many rows need much shared memory for scores. Splits are then shortened, down
+-- to a block's tile; if that is not enough, several blocks serve one KV head.
 local function defaults_one(spec)
   local p = { warps = 8, m_tiles = 2, key_warps = 1, stages = 3, stage_steps = 4, split_tokens = 512, value_tiles = 1,
-    query_rows = math.min(one_query_rows(spec), 128) } -- a tile of 256 tokens
+    query_rows = math.min(one_query_rows(spec), 128) } -- a block's tile has 256 tokens
   if p.query_rows > 8 then p.warps, p.m_tiles = 4, 1 end
   if columns(spec, p) > 128 then p.m_tiles = 1 end
   if folded(spec) and p.query_rows == 8 then
-    p.split_tokens = 1024 -- the tables of a block cost as much as 30 tokens
+    p.split_tokens = 1024 -- making the tables of a block costs as much as 30 tokens
     if spec.keys.columns <= 64 then p.m_tiles = 4 end
   end
   if spec.keys.columns > 160 then p.stage_steps = 2 end
@@ -136,7 +136,8 @@ local function defaults_many(spec)
   for _, rows in ipairs(crowded and { 32, 16, 8 } or { 64, 32, 16, 8 }) do
     local p = { warps = 8, m_tiles = 2, key_warps = 1, stages = 3, stage_steps = 4, split_tokens = 256, value_tiles = 1,
       query_rows = rows }
-    -- Columns that two tiles have registers for: absorbed queries take their own, and code for sm_100 needs more.
+    -- The most columns for which a warp with two tiles has registers. Absorbed queries take registers, too, and code
+    -- for sm_100 needs more.
     local room = spec.keys.absorbed_columns > 0 and 80 or arch.follows(spec.arch, "sm_100") and 112 or 128
     if columns(spec, p) > room then p.m_tiles, p.split_tokens = 1, 128 end
     if spec.keys.columns > 160 then p.stage_steps = 2 end
@@ -149,8 +150,8 @@ local function defaults_many(spec)
   end
 end
 
--- K of a tile of 16 tokens, and its scores, as a matrix product and other instructions. With codes as operands the
--- product has twice as many channels in an instruction.
+-- The work of making K of a tile of 16 tokens and its scores: matrix instructions and other instructions. With codes as
+-- operands, a matrix instruction takes twice as many channels; `unit` is lower by the instructions that this saves.
 local function tile_work(spec, p, stream, chunks, absorbed_tiles, shared_bytes)
   local columns, query_tiles = spec.keys.columns, p.query_rows // 8
   local weight = work.weight_instructions(spec.weights)
@@ -163,7 +164,7 @@ local function tile_work(spec, p, stream, chunks, absorbed_tiles, shared_bytes)
     shared_bytes)
 end
 
--- Of one KV head: see docs/templates.md. Names follow attend_scores.cuh and attend_values.cuh.
+-- The work of one KV head, as docs/templates.md defines it. Names follow attend_scores.cuh and attend_values.cuh.
 local function work_of(spec, p)
   local model, keys, weights = spec.model, spec.keys, spec.weights
   local source = spec.accumulator or spec.layout
@@ -173,11 +174,12 @@ local function work_of(spec, p)
   local weight_bytes, weight = work.weight_bytes(weights), work.weight_instructions(weights)
   local absorbed_tiles = keys.absorbed_columns > 0 and query_tiles or 0
   local ring_bytes = chunks * (64 * columns * weight_bytes + absorbed_tiles * 1024)
-  -- Warps beyond the chunks share tokens. With one query their sums are projected once, else each projects its own.
+  -- If there are more warps than chunks, warps share tokens. With one query the sum over these warps is projected once;
+  -- with many queries each warp projects its own sums.
   local joint = value_chunks < p.warps and spec.queries == "one"
   local items = value_chunks * (value_chunks < p.warps and not joint and p.warps // value_chunks or 1)
   local projections = items * head_dim // 16 * 4
-  local planes = integer_values(spec) and (group_heads(spec) <= 4 and 1 or 2) -- twice as many tokens in an instruction
+  local planes = integer_values(spec) and (group_heads(spec) <= 4 and 1 or 2) -- an instruction takes 32 tokens
   return {
     columns = model.num_key_value_heads,
     rows = p.query_rows,
@@ -259,14 +261,15 @@ return {
       threads = p.warps * 32,
       shared_bytes = bytes,
       shared_map = map,
-      -- What splits are multiples of: half a block's tile, when it is large, keeps enough blocks for the GPU where
-      -- sequences are short and few. The other half's warps then only help with values.
+      -- The length of a split is a multiple of this. It is limited to 128, a part of a large tile of a block, so that
+      -- the GPU has enough blocks where sequences are short and few. Warps that then have no keys only help with
+      -- values.
       tile_tokens = math.min(block_tile(p), 128),
       split_tokens = spec.queries == "many" and 1 << 20 or p.split_tokens,
       query_rows = p.query_rows,
-      -- What partial results may add to the bytes that attention reads anyway: one query must touch little else than
-      -- its operands. Many are bound by their matrix work, and partial results stay in L2: an idle GPU costs more than
-      -- they do.
+      -- The most bytes of partial results, as a share of the bytes that attention reads anyway. With one query, a
+      -- kernel must touch little else than its operands. Many queries are bound by their matrix work, and their
+      -- partial results stay in L2, so an idle GPU would cost more than partial results do.
       partial_share = spec.queries == "many" and 0.5 or 0.047,
       partial_dims = partial_dims(spec),
       folded = folded(spec),

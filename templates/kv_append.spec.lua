@@ -11,7 +11,8 @@ return {
   constraints = {},
   resources = function(spec, p)
     local model = spec.model
-    -- heads that only turn, whole, in halves of whole 16-byte chunks
+    -- Whether heads are only rotated, in all of their dimensions, with pairs that are half a head apart. The kernel
+    -- then rotates whole chunks of 16 bytes.
     local whole = model.rope.type == "neox" and model.rope.rotary_dim == model.head_dim and not model.qk_norm
     return {threads = p.threads, shared_bytes = 0, whole = whole and 1 or 0, element_bytes = variant and 1 or 2}
   end,

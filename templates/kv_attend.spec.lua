@@ -4,7 +4,8 @@ local variant = ... -- "e4m3": the cache's elements, in kv_attend_e4m3; nil: 16 
 local ELEMENT_BYTES = variant and 1 or 2
 local LOG2_E = 1.4426950408889634
 
--- Warps that share slices of tokens, each with rows of its own; the others share rows and have slices of their own.
+-- The number of warps that share slices of tokens, while each has rows of its own. Other warps share these rows and
+-- have slices of their own.
 local function row_warps(spec, p)
   return spec.queries == "many" and p.warps or 1
 end
@@ -20,8 +21,8 @@ local function query_rows(spec, p)
   return (spec.model.num_attention_heads // spec.model.num_key_value_heads + 7) // 8 * 8
 end
 
--- The shared-memory map of kv_attend.cu.lt: where each region begins, in bytes and in this order, and where the last one ends.
--- The kernel asserts each of these.
+-- The shared-memory map of kv_attend.cu.lt: where each region begins, in bytes and in this order, and where the last
+-- one ends. The kernel asserts each of these.
 local function shared_map(spec, p)
   local head_dim, rope = spec.model.head_dim, spec.model.rope
   local map, at = {}, 0
@@ -33,7 +34,7 @@ local function shared_map(spec, p)
   local row = ((chunks % 8 == 0 or chunks == 4) and chunks or chunks | 1) * 16
   local rows = p.warps * pass_tiles(spec, p) * 8
   local rotates = rope.type ~= "none" and spec.queries == "one"
-  region("RING", 0) -- the outputs are in its place
+  region("RING", 0) -- the outputs take its place later
   region("OUTPUTS", rows * (head_dim + 4) * 4)
   at = math.max(p.warps // row_warps(spec, p) * p.stages * 2 * p.slice * row, at)
   region("ROTATIONS", rotates and (rope.rotary_dim // 2 + 1) // 2 * 16 or 0)
@@ -43,22 +44,24 @@ local function shared_map(spec, p)
   return map, at
 end
 
--- Instructions that make an operand of 16 by 16 e4m3, two words a lane (lib/e4m3.cuh).
+-- Instructions that widen an operand of 16 by 16 e4m3 elements, two words a lane (lib/e4m3.cuh).
 local function widening(spec)
   local converts = spec.dtype == "f16" and tonumber(spec.arch:match("%d+")) >= 89
   return converts and 5 or 25
 end
 
--- With one query each warp has slices of its own; with many the warps share them, and each has its rows.
+-- The work of one KV head, as docs/templates.md defines it. With one query each warp has slices of its own. With many
+-- queries the warps share slices, and each has its own rows.
 local function work_of(spec, p)
   local model, rows = spec.model, query_rows(spec, p)
   local head_dim, tiles, shared_by = model.head_dim, pass_tiles(spec, p), row_warps(spec, p)
   local row_bytes = 2 * ELEMENT_BYTES * head_dim -- K and V of a token
   local steps = head_dim // 16
-  -- What makes operands of K and V: one load a step; or half of one, and conversions of eight words.
+  -- Instructions that make operands of K and V. Each operand takes one load a step; one of e4m3 takes half a load, and
+  -- is then widened.
   local loads = variant and steps + 2 * steps * widening(spec) or 2 * steps
   local copies = work.copy_instructions(16 * row_bytes)
-  local own = shared_by == 1 -- a warp copies for itself, in each pass anew
+  local own = shared_by == 1 -- a warp copies for itself, and again in each pass
   return {
     columns = model.num_key_value_heads,
     rows = rows,
@@ -97,7 +100,7 @@ return {
      doc = "tiles of 8 rows of a warp in one pass over the tokens; more heads of one query take several passes",
      depends_on = "queries and head_dim"},
   },
-  -- Half the bytes a row: as many more stages, so that the bytes under way stay the same.
+  -- Rows of fewer bytes have more stages, so that about as many bytes are under way.
   defaults = function(spec)
     local head_dim = spec.model.head_dim
     local row = head_dim * ELEMENT_BYTES
@@ -127,7 +130,8 @@ return {
       shared_map = map,
       tile_tokens = p.warps // row_warps(spec, p) * p.slice,
       split_tokens = 1 << 20,
-      -- What partial results may add to the bytes that attention reads anyway: the price of a fuller GPU.
+      -- The most bytes of partial results, as a share of the bytes that attention reads anyway. They are the price of
+      -- a fuller GPU.
       partial_share = 0.10,
       row_warps = row_warps(spec, p),
       pass_tiles = pass_tiles(spec, p),

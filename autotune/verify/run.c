@@ -176,7 +176,7 @@ static void run_quantized(run *r, error *err)
     verify_memory_free(&r->memory);
 }
 
-/* What was cached; `fp16`: the same by XQ_FP16_KV, and without pages where that failed. */
+/* Checks what was cached. `fp16` is the cache that XQ_FP16_KV made; it has no pages if that failed. */
 static xq_status check_kv(run *r, int implementation, const verify_snapshot *fp16,
                           const verify_snapshot *cached, error *err)
 {
@@ -200,7 +200,7 @@ static xq_status check_kv(run *r, int implementation, const verify_snapshot *fp1
     return XQ_OK;
 }
 
-/* `cached`: what the pages hold then; the caller frees it. */
+/* `cached` receives what the pages hold afterwards; the caller frees it. */
 static void run_kv(run *r, int implementation, const verify_snapshot *fp16, verify_snapshot *cached,
                    error *err)
 {

@@ -7,12 +7,12 @@
 
 #define E4M3_LARGEST 448.0f /* the largest magnitude */
 
-/* Rounds to nearest even. What is larger than the largest magnitude saturates; a NaN becomes 0x7f. */
+/* Rounds to nearest even. Magnitudes above the largest saturate; a NaN becomes 0x7f. */
 uint8_t e4m3_encode(float value);
 float e4m3_decode(uint8_t code);
 
-/* What a cache holds of a value with this scale, bit for bit as kv_append_e4m3 quantizes it: the code of
- * value * (1 / scale), in single precision. */
+/* The code that a cache with this scale holds for a value: that of value * (1 / scale), computed in single
+ * precision. It is bit for bit the code that kv_append_e4m3 stores. */
 static inline uint8_t e4m3_quantize(float value, float scale)
 {
     return e4m3_encode(value * (1 / scale));

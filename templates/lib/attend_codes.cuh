@@ -17,9 +17,9 @@
 #include "ptx_matrix.cuh"
 #include "weights.cuh"
 
-// A sum over CHANNELS channels of integers up to LARGEST times int8 weights, as f32. Where it is known to stay below
-// 2^22 it begins at the bits of the f32 1.5 * 2^23: the bits of that number plus an integer are its bits plus the
-// integer.
+// Conversion to f32 of a sum over CHANNELS channels of integers up to LARGEST times int8 weights. If the sum is known
+// to stay below 2^22, it starts at the bits of the f32 number 1.5 * 2^23. An integer added to these bits adds the same
+// integer to the number, so the bits of the sum are those of an f32, and no conversion is needed.
 template <int LARGEST, int CHANNELS> struct code_sum {
     static constexpr bool BIASED = LARGEST * 127.0 * CHANNELS < (1 << 22);
     static constexpr int START = BIASED ? 0x4b400000 : 0;
@@ -36,7 +36,7 @@ template <int LARGEST, int CHANNELS> struct code_sum {
 template <class S> struct row_params {
     float scale[2], offset[2];
 
-    // The slots of tokens beyond the sequence are read, too; nobody looks at their scores.
+    // Reads the slots of tokens beyond the sequence, too; their scores are never used.
     __device__ __forceinline__ void load(const u8 *record, int group)
     {
         const f16 *scales = (const f16 *)(record + S::PARAMS + group * (S::INTEGER_ZERO ? 32 : 64));
@@ -51,7 +51,8 @@ template <class S> struct row_params {
         }
     }
 
-    // Of group `group` of the block's latent, which has `groups` of them; zeros for a tile beyond the run.
+    // Loads the scales and offsets of group `group` of the block's latent, which has `groups` groups. A tile beyond the
+    // run gets zeros.
     template <class W> __device__ __forceinline__ void open(const W &w, int tile, int group, int groups)
     {
         scale[0] = scale[1] = offset[0] = offset[1] = 0;
@@ -75,21 +76,22 @@ template <class S> struct code_operand {
     }
 };
 
-// What both products of codes have in common: the loop over a stage of Wk, 32 channels an instruction. Steps 2 i and 2
-// i + 1 of 16 channels make one; each lane's words of both operands have the same channels.
+// The part that both products of codes share: the loop over a stage of Wk. An instruction multiplies 32 channels, which
+// are the steps 2 i and 2 i + 1 of 16 channels. The words of both operands in a lane have the same channels.
 template <class C> struct code_stage {
     using stream = typename C::stream_k;
     using operand = code_operand<stream>;
     static constexpr int M_TILES = C::M_TILES, STAGE_STEPS = C::STAGE_STEPS;
     static constexpr int COLUMN_TILES = C::KEY_COLUMNS / 16, STEP_BYTES = WEIGHT_STEP_BYTES<WEIGHT_INT8>;
     static constexpr int OWN_TILES =
-        COLUMN_TILES / C::KEY_WARPS; // of a warp: as many first members of pairs as partners
+        COLUMN_TILES / C::KEY_WARPS; // tiles of a warp; with KEY_WARPS > 1, half of them are of partners
     static_assert(C::WEIGHTS == WEIGHT_INT8 && stream::AXIS == AXIS_TOKEN && stream::ORDER == ORDER_K &&
                       C::KEY_COLUMNS > 0 && !C::ABSORBED && stream::GROUP % 64 == 0,
                   "layout.key_product (gen/layout.lua) says where codes can be operands");
 
-    // Adds part `part` of 64 channels to the sums of each tile, A::sums, for the warp's own columns. In the first stage
-    // of all, where FIRST, the sums begin at starts(tile of 8 columns), one number for each of the lane's two columns.
+    // Adds part `part` of a chunk of 64 channels to A::sums of each tile, for the warp's own columns. With FIRST, which
+    // marks the first stage of a tile, the sums start at starts(tile of 8 columns), one number for each of the lane's
+    // two columns.
     template <bool FIRST, class A, class F>
     static __device__ __forceinline__ void multiply(A (&a)[M_TILES], const operand (&x)[M_TILES], int part,
                                                     const u8 *stage, F starts)
@@ -110,8 +112,8 @@ template <class C> struct code_stage {
             }
 #pragma unroll
             for (int n = 0; n < OWN_TILES; n++) { // 16 columns
-                // With one warp for all columns these are in their own order; else the partners are behind all first
-                // members.
+                // One warp with all columns has them in the order of K. A warp with some of them finds its partners
+                // behind the first members of all warps.
                 const int tile =
                     C::KEY_WARPS == 1 ? n : share + n + (n < OWN_TILES / 2 ? 0 : (COLUMN_TILES - OWN_TILES) / 2);
                 weight_step<WEIGHT_INT8> first, second;
@@ -147,18 +149,18 @@ template <class C> struct code_product : code_stage<C> {
     static constexpr int GROUP_CHUNKS = GROUP / 64, LATENT_GROUPS = (LATENT_WIDTH + GROUP - 1) / GROUP;
     using sum = code_sum<(1 << stream::BITS) - 1, GROUP>;
 
-    // What is accumulated of one tile: K over the groups that are complete, and the sums of the group at hand.
+    // The accumulators of one tile: K over the groups that are complete, and the sums of the current group.
     struct accumulators {
         typename keys::sums t;
         int sums[KEY_TILES][4];
-        row_params<stream> params; // of the group at hand
+        row_params<stream> params; // of the current group
     };
 
-    struct state { // of a warp, from tile to tile: nothing
+    struct state { // a warp keeps nothing from tile to tile
         __device__ __forceinline__ void open(const xq_attend_params &, const work &, int) {}
     };
 
-    // To be called before each chunk of the block's latent; `tile` is of the run.
+    // Must be called before each chunk of the block's latent. `tile` is a tile of the run.
     static __device__ __forceinline__ void begin_chunk(accumulators &a, const work &w, int tile, int chunk)
     {
         if (chunk % GROUP_CHUNKS != 0)
@@ -169,7 +171,7 @@ template <class C> struct code_product : code_stage<C> {
             a.sums[i / 4][i % 4] = sum::START;
     }
 
-    // To be called after each chunk: K += scale * sums + offset * the weights' sums, for a group that is complete.
+    // Must be called after each chunk. If the chunk completes a group, K += scale * sums + offset * the weights' sums.
     static __device__ __forceinline__ void end_chunk(accumulators (&a)[M_TILES], const xq_attend_params &p,
                                                      const work &w, int chunk)
     {

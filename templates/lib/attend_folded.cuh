@@ -7,9 +7,10 @@
 //
 //   score = s * (q . R k)  +  m * (q . R u)  +  q . R b
 //
-// R is the rotation between the query and the token's tile of 16, after that of the token's row within the tile. R u
-// and R b differ between the rows of a tile but not between tiles: they are constants of the block, in A fragments like
-// those of k. The rotations of a tile's rows come from a table that the generator has made.
+// R is the product of two rotations: that of the token's row within its tile of 16, and that between the tile and the
+// query. The second one is applied to the query, once for each tile. The first one is applied to k, u and b. For u and
+// b it gives results that differ between the rows of a tile but not between tiles: they are constants of the block, in
+// A fragments like those of k. The rotations of a tile's rows come from a table that the generator has made.
 #ifndef XQ_LIB_ATTEND_FOLDED_CUH
 #define XQ_LIB_ATTEND_FOLDED_CUH
 
@@ -27,12 +28,11 @@ template <class C> struct attend_folded {
     using stream = typename C::stream_k;
     static constexpr int M_TILES = C::M_TILES, THREADS = work::THREADS, KEY_COLUMNS = C::KEY_COLUMNS;
     static constexpr int PAIR_COLUMNS = C::PAIR_COLUMNS, PAIR_TILES = PAIR_COLUMNS / 8, KEY_TILES = 2 * PAIR_TILES;
-    static constexpr int TILE_PAIRS = (PAIR_TILES + 1) / 2; // two tiles of first members and their partners
-    // KEY_WARPS warps share the columns of K: each has a part of the pairs, and their scores are added up by the
-    // softmax.
+    static constexpr int TILE_PAIRS = (PAIR_TILES + 1) / 2; // pairs of tiles of first members, with their partners
+    // KEY_WARPS warps share the columns of K. Each has a part of the pairs, and the softmax stage adds up their scores.
     static constexpr int KEY_WARPS = C::KEY_WARPS, OWN_TILES = PAIR_TILES / KEY_WARPS, OWN_PAIRS = (OWN_TILES + 1) / 2;
     static constexpr int CENTER = 1 << (stream::BITS - 1);
-    using sum = code_sum<CENTER, stream::LATENT_WIDTH>; // of codes less CENTER
+    using sum = code_sum<CENTER, stream::LATENT_WIDTH>; // sum of codes less CENTER
     static_assert(C::KEY_COLUMNS == 2 * PAIR_COLUMNS, "all columns of K turn");
     static_assert(KEY_WARPS == 1 || PAIR_TILES % (2 * KEY_WARPS) == 0, "each warp has whole fragments");
 
@@ -46,11 +46,11 @@ template <class C> struct attend_folded {
     // A fragments of two tiles of 8 pairs: both tiles' first members, then their partners; rows lane / 4 and lane / 4
     // + 8.
     using key_parts = u32[M_TILES][4][2];
-    using code_sums = int[2 * OWN_TILES][4]; // of one tile
+    using code_sums = int[2 * OWN_TILES][4]; // sums of one tile
 
     // ------------------------------------------------------------ tables of the block
 
-    // Fills them; a barrier of the block must follow.
+    // Fills the tables. A barrier of the block must follow.
     static __device__ __forceinline__ void prepare(const xq_attend_params &p, const work &w)
     {
         const int first = w.kv_head * KEY_COLUMNS;
@@ -84,7 +84,7 @@ template <class C> struct attend_folded {
             *map::inverse_unit() = 1.0f / unit;
     }
 
-    // The power of two by which the columns' scales are multiplied, so that sums times them fit f16.
+    // The power of two that the columns' scales are multiplied by, so that sums times scales fit f16.
     static __device__ __forceinline__ float column_unit(const xq_attend_params &p, const work &w)
     {
         float largest = 0;
@@ -100,13 +100,13 @@ template <class C> struct attend_folded {
 
     // ------------------------------------------------------------ scores
 
-    // The rotations between the query and the warp's next tile, kept by complex products: two neighbouring pairs a
-    // lane.
+    // The rotations between the query and the warp's next tile. They move from tile to tile by complex products. Each
+    // item of a lane has two neighbouring pairs.
     struct tile_turns {
         static constexpr int ITEMS = (PAIR_COLUMNS + 63) / 64;
         float4 turn[ITEMS]; // (cos, sin) of two pairs
 
-        // For the warp's first tiles: the block's rotation, and on to the warp's.
+        // Starts at the warp's first tile: takes the rotation of the block's first tile, and moves it on.
         __device__ __forceinline__ void open()
         {
 #pragma unroll
@@ -117,8 +117,8 @@ template <class C> struct attend_folded {
             advance(2 + threadIdx.x / 32 / KEY_WARPS);
         }
 
-        // By a row of the table: 16 tokens; as many as a round of the block's tiles has; to the first tile of each
-        // warp.
+        // Moves the rotations by a row of STEP_TURNS: row 0 is one tile, row 1 is all tiles that the block multiplies
+        // at once, and row 2 + i leads from the block's first tile to that of the KEY_WARPS warps number i.
         __device__ __forceinline__ void advance(int row)
         {
 #pragma unroll
@@ -133,7 +133,7 @@ template <class C> struct attend_folded {
             }
         }
 
-        // In a table for the warp.
+        // Stores the rotations in a table of the warp.
         __device__ __forceinline__ void store(float4 *table) const
         {
 #pragma unroll
@@ -145,10 +145,10 @@ template <class C> struct attend_folded {
         }
     };
 
-    // A warp's, from tile to tile.
+    // The state that a warp keeps from tile to tile.
     struct state {
         tile_turns turns;
-        float inverse_unit; // by which scores are multiplied
+        float inverse_unit; // factor of scores
 
         __device__ __forceinline__ void open(const xq_attend_params &, const work &, int)
         {
@@ -157,7 +157,7 @@ template <class C> struct attend_folded {
         }
     };
 
-    // What is accumulated of one tile.
+    // The accumulators of one tile.
     struct accumulators {
         code_sums sums;
         row_params<stream> params;
@@ -185,7 +185,8 @@ template <class C> struct attend_folded {
             code_stage<C>::template multiply<false>(a, x, part, stage, starts);
     }
 
-    // The scores of a warp's tiles of the run, from `first_tile` on; the state moves on to the warp's next tiles.
+    // Computes the scores of a warp's tiles, from the run's tile `first_tile` on. The state moves on to the warp's next
+    // tiles.
     static __device__ __forceinline__ void score(const xq_attend_params &, const work &w,
                                                  const accumulators (&tiles)[M_TILES], state &state, int first_tile)
     {
@@ -204,7 +205,7 @@ template <class C> struct attend_folded {
             score_tiles(
                 w, [&](key_parts &k, int j) { rotate_rows(k, tiles, j); }, tiles, tables, state.inverse_unit, 0,
                 first_tile);
-        } else { // rotated once for all rows
+        } else { // K is rotated once for all rows
             key_parts k[OWN_PAIRS];
 #pragma unroll
             for (int j = 0; j < OWN_PAIRS; j++)
@@ -218,8 +219,8 @@ template <class C> struct attend_folded {
     }
 
   private:
-    // Rotates two neighbouring pairs, of which x has the first members and y the second ones, and rounds them to f16.
-    // Where many pairs turn by the same sines, the compiler negates these once.
+    // Rotates two neighbouring pairs and rounds them to f16; x has the first members and y the second ones. If many
+    // pairs are rotated by the same sines, the compiler negates the sines once.
     static __device__ __forceinline__ uint2 rotate(float2 x, float2 y, float4 turns)
     {
         const float x0 = fmaf(y.x, -turns.y, x.x * turns.x), x1 = fmaf(y.y, -turns.w, x.y * turns.z);
@@ -227,20 +228,21 @@ template <class C> struct attend_folded {
         return make_uint2(pack_f16x2(x0, x1), pack_f16x2(y0, y1));
     }
 
-    // Item `i` of the A fragments of constant `which`: tile i / 32 of first members and of partners, lane i % 32.
+    // Rotates item `i` of constant `which` and stores it in A fragments. The item is that of lane i % 32 in tile i / 32
+    // of first members (x) and of partners (y).
     static __device__ __forceinline__ void rotate_constant(int which, int i, float2 x, float2 y)
     {
         const float4 *turns = C::ROW_TURNS + i / 32 * 64 + i % 32;
         const uint2 upper = rotate(x, y, __ldg(turns)), lower = rotate(x, y, __ldg(turns + 32));
         uint2 *fragments = (uint2 *)map::constants(which) + i % 32 * 2;
         const int tile = i / 32, even = tile / 2 * 2;
-        const bool alone = tile + 1 == PAIR_TILES && tile == even; // its partner is in the same fragment
+        const bool alone = tile + 1 == PAIR_TILES && tile == even; // the tile shares a fragment with its partners
         fragments[even * 64 + tile % 2] = make_uint2(upper.x, lower.x);
         fragments[(alone ? even : even + 1) * 64 + (alone ? 1 : tile % 2)] = make_uint2(upper.y, lower.y);
     }
 
-    // The query as B fragments: for two tiles of pairs, both tiles' first members, then their partners. Rows that do
-    // not exist are zero.
+    // Stores the query as B fragments. Those of two tiles of pairs have both tiles' first members, then their partners.
+    // Rows that do not exist are zero.
     static __device__ __forceinline__ void load_query(const xq_attend_params &p, const work &w)
     {
         for (int i = threadIdx.x; i < C::QUERY_ROWS * TILE_PAIRS * 8; i += THREADS) {
@@ -266,7 +268,8 @@ template <class C> struct attend_folded {
             to[i / 8][i / 2 % 4][i % 2] = from[i / 8][i / 2 % 4][i % 2];
     }
 
-    // Part `j` of the warp's columns of K: sums times the columns' scales, rotated by the rows' places in their tiles.
+    // Makes part `j` of the warp's columns of K: sums times the columns' scales, rotated by the rows' places in their
+    // tiles.
     static __device__ __forceinline__ void rotate_rows(key_parts &k, const accumulators (&tiles)[M_TILES], int j)
     {
         const int lane = threadIdx.x % 32;
@@ -292,13 +295,13 @@ template <class C> struct attend_folded {
         }
     }
 
-    // Two columns of a row. The bias of the bits of a sum goes in the same fma.
+    // Multiplies two columns of a row by their scales. The same fma takes off the bias of the sums (code_sum).
     static __device__ __forceinline__ float2 scaled(const int *sums, float4 scale)
     {
         return make_float2(sum::fma(sums[0], scale.x, scale.z), sum::fma(sums[1], scale.y, scale.w));
     }
 
-    // Part `j` of the query against each tile, as B fragments in the order of key_parts.
+    // Rotates part `j` of the query against each tile, into B fragments in the order of key_parts.
     static __device__ __forceinline__ void turn_query(u32 (&b)[M_TILES][4], const float4 *tables, int query_tile, int j)
     {
         const int lane = threadIdx.x % 32;
@@ -320,7 +323,7 @@ template <class C> struct attend_folded {
         }
     }
 
-    // keys(k, j) gives part `j` of K.
+    // Computes the scores of a warp's tiles for 8 rows. keys(k, j) gives part `j` of K.
     template <class F>
     static __device__ __forceinline__ void score_tiles(const work &w, F keys, const accumulators (&tiles)[M_TILES],
                                                        const float4 *tables, float inverse_unit, int query_tile,
@@ -334,7 +337,7 @@ template <class C> struct attend_folded {
             key_parts k;
             turn_query(b, tables, query_tile, j);
             keys(k, j);
-            const bool alone = 2 * j + 1 == OWN_TILES; // one fragment of one tile and its partner, else two
+            const bool alone = 2 * j + 1 == OWN_TILES; // one tile and its partners in one fragment; else two fragments
 #pragma unroll
             for (int f = 0; f < (alone ? 1 : 2); f++) {
                 const int first = 2 * f, second = alone ? 2 : 2 * f + 1;
@@ -352,7 +355,7 @@ template <class C> struct attend_folded {
                 }
             }
         }
-        if (lane % 4 * 2 >= map::SCORE_ROWS) // with less than 8 rows
+        if (lane % 4 * 2 >= map::SCORE_ROWS) // less than 8 rows have scores
             return;
         float *scores = map::scores_row(query_tile * 8 + lane % 4 * 2) +
                         threadIdx.x / 32 % KEY_WARPS * map::SCORE_PART + first_tile * 16 + lane / 4;

@@ -18,11 +18,11 @@ template <class C> struct attend_join {
     using work = attend_work<C>;
     static constexpr weight_type WEIGHTS = C::WEIGHTS;
     static constexpr int WARPS = C::WARPS, DIM_TILES = C::HEAD_DIM / 16;
-    static constexpr int CHUNKS = map::VALUE_CHUNKS, PARTS = WARPS / CHUNKS, STEPS = CHUNKS * 4; // of 16 channels
+    static constexpr int CHUNKS = map::VALUE_CHUNKS, PARTS = WARPS / CHUNKS, STEPS = CHUNKS * 4; // steps of 16 channels
     static constexpr int WARP_STEPS = (STEPS + WARPS - 1) / WARPS;
 
-    // O of 8 rows to map::joint_output, [HEAD_DIM][8], without the scales of 8-bit weights. Warp part * CHUNKS + chunk
-    // has Z of that chunk, over that part of the tokens. The whole block takes part, and meets at the end.
+    // Computes O of 8 rows in map::joint_output, [HEAD_DIM][8], without the scales of 8-bit weights. Warp part * CHUNKS
+    // + chunk has Z of that chunk, over that part of the tokens. The whole block must call it; it ends with a barrier.
     static __device__ __forceinline__ void run(const float (&z)[4][4], const xq_attend_params &p, const work &w,
                                                int query_tile)
     {
@@ -38,7 +38,7 @@ template <class C> struct attend_join {
     }
 
   private:
-    // [8 rows][64 channels], rows map::JOINT_STRIDE apart.
+    // Stores a warp's Z as [8 rows][64 channels], with rows map::JOINT_STRIDE apart.
     static __device__ __forceinline__ void store(const float (&z)[4][4], float *out)
     {
         const int lane = threadIdx.x % 32;
@@ -82,8 +82,8 @@ template <class C> struct attend_join {
         }
     }
 
-    // The power of two that brings a row's largest value near the end of f16, if that is larger than 1; it depends on
-    // no other row. `most` is the largest of the lane's values.
+    // The power of two, at least 1, that brings a row's largest value near the largest f16. It depends on no other row.
+    // `most` is the largest magnitude of the lane's values.
     static __device__ __forceinline__ float row_scale(float most, int row)
     {
         const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -104,7 +104,7 @@ template <class C> struct attend_join {
         return power_of_two(exponent);
     }
 
-    // 16 dimensions of the head.
+    // Computes 16 dimensions of O.
     static __device__ __forceinline__ void project(const xq_attend_params &p, const work &w, int m)
     {
         const int lane = threadIdx.x % 32, column = lane % 4 * 2;

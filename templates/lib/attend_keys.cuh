@@ -1,5 +1,5 @@
-// K of 16 tokens in the registers of a warp, from the product with Wk to the product with the queries. It is complete in f32
-// accumulators (D fragments), where both members of a rotary pair are in the same lane.
+// K of 16 tokens in the registers of a warp, from the product with Wk to the product with the queries. A head's K is
+// complete in f32 accumulators (D fragments), where both members of a rotary pair are in the same lane.
 //
 //   K --scale of 8-bit weights, bias, QK-norm--> --RoPE--> f16 A fragments --x q--> scores, in shared memory
 #ifndef XQ_LIB_ATTEND_KEYS_CUH
@@ -15,7 +15,8 @@
 // QK-norm of K: none, over each head, or over all heads of a token.
 enum key_norm { KEY_NORM_NONE, KEY_NORM_HEAD, KEY_NORM_ROW };
 
-// Accumulators of one 16-token tile: columns of K, and the scores of rows by absorbed dimensions, both in tiles of 8.
+// Accumulators of one 16-token tile, in tiles of 8: columns of K, and the scores that rows have from absorbed
+// dimensions.
 template <int KEY_TILES, int QUERY_TILES> struct key_sums {
     float k[KEY_TILES][4];
     float absorbed[QUERY_TILES][4];
@@ -35,23 +36,24 @@ template <class C> struct attend_keys {
     static constexpr int M_TILES = C::M_TILES;
     static constexpr int PAIRS = C::PAIRS, PAIR_COLUMNS = C::PAIR_COLUMNS, KEY_COLUMNS = C::KEY_COLUMNS;
     static constexpr bool REMAT = KEY_COLUMNS > 0;
-    static constexpr int KEY_TILES = REMAT ? KEY_COLUMNS / 8 : 1; // n8 tiles; without columns, one that is not used
-    static constexpr int PAIR_TILES = PAIR_COLUMNS / 8; // those of first members
+    static constexpr int KEY_TILES = REMAT ? KEY_COLUMNS / 8 : 1; // n8 tiles; without columns of K, one unused tile
+    static constexpr int PAIR_TILES = PAIR_COLUMNS / 8; // tiles of first members of pairs
     static constexpr int QUERY_TILES = C::QUERY_ROWS / 8;
-    static constexpr int CHUNKS = C::stream_k::LATENT_WIDTH / 64; // of the latent that a head is made of
+    static constexpr int CHUNKS = C::stream_k::LATENT_WIDTH / 64; // chunks of 64 channels of a head's latent
 
-    // Something is done to K before it turns.
+    // K takes scales, a bias or a norm before it is rotated.
     static constexpr bool FINISHED = !WEIGHT_IS_WIDE<WEIGHTS> || C::BIAS || C::NORM != KEY_NORM_NONE;
 
-    // What a warp accumulates of one 16-token tile.
+    // The accumulators of a warp for one 16-token tile.
     using sums = key_sums<KEY_COLUMNS / 8, C::ABSORBED ? QUERY_TILES : 0>;
 
-    // The scores of a warp's tiles, from what it has accumulated (A::t: sums); `first_tile` is the first of them in the run.
+    // Computes the scores of a warp's tiles from their accumulators, the sums in A::t. The warp's tiles are those of
+    // the run from `first_tile` on.
     template <class A>
     static __device__ __forceinline__ void score(const xq_attend_params &p, const work &w, A (&tiles)[M_TILES],
                                                  int first_tile)
     {
-        [[maybe_unused]] float2 *turns; // of the first tile, with one query
+        [[maybe_unused]] float2 *turns; // table of the first tile, with one query
         if constexpr (PAIRS > 0 && !C::MANY) {
             turns = map::tile_turns(threadIdx.x / 32 * M_TILES);
             __syncwarp();
@@ -83,9 +85,9 @@ template <class C> struct attend_keys {
     }
 
   private:
-    // ------------------------------------------------------------ before K turns
+    // ------------------------------------------------------------ K before RoPE
 
-    // The scale of 8-bit weights, bias, norm.
+    // Applies the scales of 8-bit weights, the bias and the norm.
     static __device__ __forceinline__ void finish(float (&k)[KEY_TILES][4], const xq_attend_params &p, const work &w,
                                                   int tile)
     {
@@ -117,7 +119,7 @@ template <class C> struct attend_keys {
     static __device__ __forceinline__ void sum_squares(float (&square)[2], const float (&k)[KEY_TILES][4],
                                                        const xq_attend_params &p, const work &w, int tile)
     {
-        if constexpr (C::NORM == KEY_NORM_ROW) { // over all heads: kernel `key_norms` has summed each
+        if constexpr (C::NORM == KEY_NORM_ROW) { // over all heads; kernel `key_norms` has made each head's sum
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 const int token = w.first + min(tile * 16 + (int)threadIdx.x % 32 / 4 + 8 * half, w.count - 1);
@@ -136,7 +138,7 @@ template <class C> struct attend_keys {
         }
     }
 
-    // `column`: of a tile of 8, the lane's first.
+    // Applies QK-norm. `column` is the lane's first column in a tile of 8.
     static __device__ __forceinline__ void normalize(float (&k)[KEY_TILES][4], const xq_attend_params &p, const work &w,
                                                      int tile, int column)
     {
@@ -163,7 +165,7 @@ template <class C> struct attend_keys {
 
     // ------------------------------------------------------------ RoPE
 
-    // The rotations between the queries and a tile, for the whole warp to use.
+    // Fills a table of the warp with the rotations between the queries and a tile.
     static __device__ __forceinline__ void fill_tile_turns(float2 *turns, int distance)
     {
         for (int i = threadIdx.x % 32; i < PAIR_COLUMNS; i += 32) {
@@ -189,8 +191,8 @@ template <class C> struct attend_keys {
         }
     }
 
-    // Rotates a tile of K to the block's reference and scores it. A tile's rows are at positions within 16 of each
-    // other, except for drafts of a tree: those go in as many passes as it takes, and a row turns only in its own.
+    // Rotates a tile of K to the block's reference and scores it. The rows of a tile are at positions within 16 of each
+    // other, unless they are drafts of a tree. Drafts may take several passes, and a row is rotated only in its own.
     static __device__ __forceinline__ void rotate_and_score(const xq_attend_params &p, const work &w,
                                                             sums &t, int tile)
     {
@@ -213,7 +215,7 @@ template <class C> struct attend_keys {
             const bool second = waiting[1] && position[1] - reference < 16;
             fill_tile_turns(turns, reference - w.reference);
             __syncwarp();
-            const float2 *still = map::row_turns(0); // turns nothing
+            const float2 *still = map::row_turns(0); // the rotation by 0
             rotate_rows(t.k, first ? map::row_turns(position[0] - reference) : still,
                         second ? map::row_turns(position[1] - reference) : still);
             rotate_rows(t.k, first ? turns : still, second ? turns : still);
@@ -226,7 +228,7 @@ template <class C> struct attend_keys {
 
     // ------------------------------------------------------------ scores
 
-    // Two neighbouring dimensions of the one query and their partners, rotated against a tile.
+    // Loads two neighbouring dimensions of the one query and their partners, rotated against a tile.
     static __device__ __forceinline__ void rotated_query(u32 &low, u32 &high, const f16 *query, const float2 *turns,
                                                          int column)
     {
@@ -235,7 +237,7 @@ template <class C> struct attend_keys {
         rope_rotate_f16x2(low, high, *(const float4 *)(turns + column));
     }
 
-    // Columns of K in n8 tiles n0 and n1, as accumulated, as an A fragment.
+    // Makes an A fragment of the accumulated columns of K in n8 tiles n0 and n1.
     static __device__ __forceinline__ void fragment(u32 (&a)[4], const float (&k)[KEY_TILES][4], int n0, int n1)
     {
         a[0] = pack_f16x2(k[n0][0], k[n0][1]);
@@ -248,7 +250,7 @@ template <class C> struct attend_keys {
     static __device__ __forceinline__ void multiply_query(float (&s)[4], const float (&k)[KEY_TILES][4],
                                                           const f16 *query, const float2 *turns)
     {
-        constexpr int STILL = C::MANY ? 0 : 2 * PAIR_TILES; // from here on columns are multiplied as they are
+        constexpr int STILL = C::MANY ? 0 : 2 * PAIR_TILES; // columns from this tile on are not rotated here
         const int column = threadIdx.x % 4 * 2;
         u32 a[4];
         if constexpr (STILL > 0) {
@@ -276,7 +278,8 @@ template <class C> struct attend_keys {
         }
     }
 
-    // scores[row][token] of one 16-token tile; `first`, `second`: whether those of its halves are wanted.
+    // Stores scores[row][token] of one 16-token tile. `first` and `second` say whether the scores of the lane's tokens
+    // lane / 4 and lane / 4 + 8 are wanted.
     static __device__ __forceinline__ void score_tile(const work &w, const sums &t, int tile,
                                                       const float2 *turns, bool first, bool second)
     {

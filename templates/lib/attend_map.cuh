@@ -1,25 +1,24 @@
-// The shared-memory map of a block of attend: where each region begins, in bytes, and its rows.
+// The shared-memory map of a block of attend: where each region begins, in bytes, and pointers into the regions.
 //
-//   RING           [STAGES][16 * STAGE_STEPS channels x KEY_COLUMNS] weights   Wk, a ring; the absorbed queries after
-//   each
-//                  stage's weights. Once the scores are complete, the next two take its place:
+//   RING           [STAGES][16 * STAGE_STEPS channels x KEY_COLUMNS] weights: a ring of Wk. The absorbed queries follow
+//                  each stage's weights. Once the scores are complete, the next two regions take the place of the ring:
 //     PROBABILITIES  [QUERY_ROWS][SPLIT_TOKENS + 8] f16, or planes of integers
 //     PARTIAL_SUMS   [WARPS][PARTIAL_DIMS][8] f32, or the joint regions
-//   SCORES         [KEY_WARPS][SCORE_ROWS][SPLIT_TOKENS + 4] f32: of each warp that shares the columns of K
+//   SCORES         [KEY_WARPS][SCORE_ROWS][SPLIT_TOKENS + 4] f32: one part for each warp that shares the columns of K
 //   ROW_TURNS      [16][ROW_TURN_STRIDE] (cos, sin)              RoPE of rows within a tile
 //   TILE_TURNS     [WARPS * TURN_TILES][PAIR_COLUMNS] (cos, sin) RoPE between the queries and each tile
 //   QUERY          [QUERY_ROWS][KEY_COLUMNS + 8] f16             in the order of K's columns
 //   RUNNING        [QUERY_ROWS][HEAD_DIM + 4] f32                many queries: output of the block's tokens so far
 //   CONSTANTS      A fragments of the weights' sums, and of the bias
-//   COLUMNS        [KEY_COLUMNS / 2] scales of two columns, [KEY_COLUMNS / 2] starts of their sums, [PAIR_COLUMNS / 2]
-//   rotations
-//                  of two pairs between the query and the block's first token, and 1 / the unit of the scales
+//   COLUMNS        [KEY_COLUMNS / 2] scales of two columns, [KEY_COLUMNS / 2] starts of their sums,
+//                  [PAIR_COLUMNS / 2] rotations of two pairs between the query and the block's first token, and
+//                  1 / the unit of the scales
 //   RECORDS        [SPLIT_TOKENS / 16]                           addresses of the split's tile records
 //   STATS          [QUERY_ROWS] f32 each: log-sum-exp and 1 / sum, then the flag of the last block, 16 bytes; many
-//                  queries: the weight of the output accumulated so far; values of codes: units and offsets
+//                  queries: the weight of the output accumulated so far; integer probabilities: units and offsets
 //
-// Where scores are made straight from sums of codes (attend_folded.cuh) some regions are in fragment order, and only
-// then CONSTANTS and COLUMNS take room:
+// If scores are made directly from sums of codes (attend_folded.cuh), some regions are in fragment order. CONSTANTS and
+// COLUMNS take room only in that case:
 //
 //   ROW_TURNS      [PAIR_COLUMNS / 8][rows lane / 4, and 8 more][32 lanes] (cos, sin) of two pairs
 //   QUERY          [QUERY_ROWS / 8][PAIR_COLUMNS / 16, rounded up][32 lanes] uint4
@@ -35,8 +34,9 @@
 #include "ptx.cuh"
 #include "weights.cuh"
 
-// What K is a product of: values in 16 bits (attend_scores.cuh); codes and int8 weights, as K in f32 (attend_codes.cuh)
-// or straight to scores (attend_folded.cuh).
+// The operands of the product that makes K. KEYS_OF_VALUES: values in 16 bits (attend_scores.cuh). The others are codes
+// and int8 weights, which give K in f32 (KEYS_OF_CODES, attend_codes.cuh) or scores directly (SCORES_OF_CODES,
+// attend_folded.cuh).
 enum key_operands { KEYS_OF_VALUES, KEYS_OF_CODES, SCORES_OF_CODES };
 
 extern __shared__ __align__(128) u8 shared[];
@@ -53,28 +53,29 @@ template <class C> struct attend_map {
     static constexpr int GROUP_HEADS = C::HEADS / C::KV_HEADS;
     static constexpr int SCORE_ROWS = FOLDED && GROUP_HEADS < ROWS ? (GROUP_HEADS + 1) / 2 * 2 : ROWS;
     static constexpr int SCORE_PART =
-        SCORE_ROWS * SCORE_STRIDE; // FOLDED: of each of the warps that share the columns of K
-    static constexpr int TILE_PAIRS = (C::PAIR_COLUMNS + 15) / 16; // FOLDED: of two tiles of 8 pairs
+        SCORE_ROWS * SCORE_STRIDE; // FOLDED: floats of each warp that shares the columns of K
+    static constexpr int TILE_PAIRS = (C::PAIR_COLUMNS + 15) / 16; // FOLDED: pairs of two tiles of 8 rotary pairs
     static constexpr int ROW_TURN_STRIDE = C::PAIR_COLUMNS % 16 ? C::PAIR_COLUMNS : C::PAIR_COLUMNS + 8;
 
-    static constexpr int TURN_TILES = C::MANY ? 1 : C::M_TILES; // of a warp
+    static constexpr int TURN_TILES = C::MANY ? 1 : C::M_TILES; // tables of rotations of a warp
 
     // A stage of the ring: STAGE_STEPS steps of all columns of K, then those of the absorbed queries.
     static constexpr int KEY_STAGE_BYTES = C::STAGE_STEPS * (C::KEY_COLUMNS / 16) * WEIGHT_STEP_BYTES<C::WEIGHTS>;
     static constexpr int STAGE_BYTES = KEY_STAGE_BYTES + (C::ABSORBED ? ROWS / 8 : 0) * C::STAGE_STEPS * 256;
 
-    // Where all of a head's Wk fits the ring, and a warp's codes of a tile fit registers, the weights stay.
+    // The weights stay in shared memory if all of a head's Wk fits the ring and a warp's codes of a tile fit registers.
     static constexpr int CHUNKS = C::stream_k::LATENT_WIDTH / 64, PIECES = CHUNKS * (4 / C::STAGE_STEPS);
     static constexpr bool RESIDENT = PIECES <= C::STAGES && CHUNKS <= 2;
 
     static constexpr int RING = 0, PROBABILITIES = 0;
     static constexpr int RING_END = RING + (RESIDENT ? PIECES : C::STAGES) * STAGE_BYTES;
-    // INTEGER_VALUES: in the place of PROBABILITIES, planes for each 8 rows (attend_planes.cuh).
+    // With INTEGER_VALUES, PROBABILITIES has planes for each 8 rows (attend_planes.cuh).
     static constexpr int PLANE_BYTES = C::SPLIT_TOKENS * (GROUP_HEADS <= 4 ? 16 : 32);
     static constexpr int PARTIAL_SUMS =
         PROBABILITIES + (C::INTEGER_VALUES ? ROWS / 8 * PLANE_BYTES : ROWS * PROBABILITY_STRIDE * 2);
-    // Where warps share channels of Z, for one query, the regions of attend_join.cuh: Z of each warp, the fragments,
-    // the largest values and the scales of rows, and O.
+    // JOINT: with one query and more warps than chunks, several warps share the channels of a chunk of Z. PARTIAL_SUMS
+    // then has the regions of attend_join.cuh: Z of each warp, the fragments, the largest values and the scales of
+    // rows, and O.
     static constexpr int VALUE_CHUNKS = C::stream_v::LATENT_WIDTH / 64;
     static constexpr bool JOINT = !C::MANY && VALUE_CHUNKS < WARPS;
     static constexpr int JOINT_STRIDE = 72, JOINT_WARP = 8 * JOINT_STRIDE; // in floats
@@ -150,7 +151,7 @@ template <class C> struct attend_map {
     {
         return (f16 *)(shared + QUERY) + row * QUERY_STRIDE;
     }
-    // The next ones are for scores straight from codes.
+    // The next functions are for scores that are made directly from codes.
     static __device__ __forceinline__ float4 *row_turn_fragments()
     {
         return (float4 *)(shared + ROW_TURNS);
@@ -207,7 +208,7 @@ template <class C> struct attend_map {
     {
         return (u32 *)(shared + PROBABILITIES + query_tile * PLANE_BYTES);
     }
-    static __device__ __forceinline__ float *row_unit() // integer values: what 1 of the planes stands for
+    static __device__ __forceinline__ float *row_unit() // integer values: the value of 1 in the planes
     {
         return row_lse() + 2 * ROWS + 4;
     }

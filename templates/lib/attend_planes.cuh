@@ -28,9 +28,9 @@ template <class C> struct attend_planes {
     using map = typename C::map;
     using work = attend_work<C>;
     using stream = typename C::stream_v;
-    static constexpr bool TWO_PLANES = work::GROUP_HEADS <= 4;                        // in a fragment
-    static constexpr int FRAGMENTS = TWO_PLANES ? 2 : 4, PAIR_WORDS = FRAGMENTS * 64; // of two tiles
-    static constexpr float LARGEST = 4294967040.0f;                                   // below 2^32
+    static constexpr bool TWO_PLANES = work::GROUP_HEADS <= 4;                        // a fragment has two planes
+    static constexpr int FRAGMENTS = TWO_PLANES ? 2 : 4, PAIR_WORDS = FRAGMENTS * 64; // words of two tiles
+    static constexpr float LARGEST = 4294967040.0f;                                   // largest f32 below 2^32
     static_assert(stream::AXIS == AXIS_TOKEN && stream::ORDER == ORDER_V && stream::GROUP >= stream::LATENT_WIDTH &&
                       !C::MANY,
                   "attend.spec.lua says where probabilities can be integers");
@@ -62,15 +62,15 @@ template <class C> struct attend_planes {
         });
     }
 
-    // Zeros, for a row that does not exist but has a column.
+    // Stores zeros for a row that does not exist but has a column.
     static __device__ __forceinline__ void clear(const work &w, int row)
     {
         if (!TWO_PLANES || row < 4)
             store_row(w, row, [](u32(&fixed)[4], int) { fixed[0] = fixed[1] = fixed[2] = fixed[3] = 0; });
     }
 
-    // 64 channels of Z^T for 8 rows, over pairs [begin, end) of the run's tiles. `with_offsets`: for one of the warps
-    // that share the channels.
+    // Computes 64 channels of Z^T for 8 rows, over pairs [begin, end) of the run's tiles. `with_offsets` adds the
+    // offsets of the whole run, and must be set for exactly one of the warps that share the channels.
     static __device__ __forceinline__ void accumulate(float (&z)[4][4], const work &w, int chunk, int begin, int end,
                                                       int query_tile, bool with_offsets)
     {
@@ -106,7 +106,7 @@ template <class C> struct attend_planes {
     }
 
   private:
-    // number(fixed, t) gives those of four tokens.
+    // Stores the planes of a row. number(fixed, t) gives the fixed-point numbers of tokens t, t + 8, t + 1 and t + 9.
     template <class F> static __device__ __forceinline__ void store_row(const work &w, int row, F number)
     {
         u32 *planes = map::planes(row / 8);
@@ -137,7 +137,7 @@ template <class C> struct attend_planes {
         x.load(map::tile_records()[tile] + stream::CODES + chunk * unit_codes<stream::BITS>::BYTES, lane);
     }
 
-    // The planes' sums to Z: rows lane % 4 * 2 + {0, 1}.
+    // Makes Z of the planes' sums, for rows lane % 4 * 2 + {0, 1}.
     static __device__ __forceinline__ void join(float (&z)[4][4], const int (&sums)[FRAGMENTS][4][4], int query_tile,
                                                 bool with_offsets)
     {

@@ -1,4 +1,4 @@
-// The queries of a block of attend, in the order of K's columns; and the rotations of RoPE that tables hold.
+// The queries of a block of attend, in the order of K's columns, and the RoPE rotations in tables.
 #ifndef XQ_LIB_ATTEND_QUERY_CUH
 #define XQ_LIB_ATTEND_QUERY_CUH
 
@@ -31,8 +31,8 @@ template <class C> struct attend_query {
         return pair < PAIRS ? pair + second * PAIRS : -1;
     }
 
-    // Rows that do not exist are zero. One query is turned later, against each tile; many are turned here, by their
-    // distance to the block's reference.
+    // Loads the queries. Rows that do not exist are zero. Many queries are rotated here, by their distance to the
+    // block's reference. One query is rotated later, against each tile.
     static __device__ __forceinline__ void load(const xq_attend_params &p, const work &w)
     {
         if constexpr (C::MANY && PAIRS > 0) {
@@ -43,7 +43,7 @@ template <class C> struct attend_query {
         }
     }
 
-    // Columns of padding do not turn.
+    // The rotation of a column of pairs by a distance. Columns of padding are not rotated.
     static __device__ __forceinline__ float2 column_rotation(int distance, int column)
     {
         return column < PAIRS ? rope_rotation(distance, C::TURNS[column]) : make_float2(1, 0);
@@ -56,7 +56,7 @@ template <class C> struct attend_query {
     }
 
   private:
-    // The columns of pairs.
+    // Loads the columns of pairs, rotated.
     static __device__ __forceinline__ void load_rotated(const xq_attend_params &p, const work &w)
     {
         for (int i = threadIdx.x; i < QUERY_ROWS * PAIR_COLUMNS; i += THREADS) {
@@ -73,7 +73,7 @@ template <class C> struct attend_query {
         }
     }
 
-    // The columns from FIRST on, as they are.
+    // Loads the columns from FIRST on, as they are.
     template <int FIRST>
     static __device__ __forceinline__ void load_columns(const xq_attend_params &p, const work &w)
     {

@@ -26,12 +26,12 @@ template <class C> struct value_product {
     static constexpr int M_TILES = C::M_TILES, STAGE_STEPS = C::STAGE_STEPS, QUERY_TILES = keys::QUERY_TILES;
     static constexpr int COLUMN_TILES = C::KEY_COLUMNS / 16, STEP_BYTES = WEIGHT_STEP_BYTES<WEIGHTS>;
 
-    // What is accumulated of one tile.
+    // The accumulators of one tile.
     struct accumulators {
         typename keys::sums t;
     };
 
-    struct state { // of a warp, from tile to tile: nothing
+    struct state { // a warp keeps nothing from tile to tile
         __device__ __forceinline__ void open(const xq_attend_params &, const work &, int) {}
     };
 
@@ -41,12 +41,12 @@ template <class C> struct value_product {
     {
     }
 
-    // Adds the product of a stage's channels. `rows`: of the block.
+    // Adds the product of a stage's channels. `rows` is the number of the block's rows.
     static __device__ __forceinline__ void multiply_stage(accumulators (&a)[M_TILES], const operand (&x)[M_TILES], int,
                                                           int part, const u8 *stage, int rows)
     {
         const int lane = threadIdx.x % 32;
-        uint4 queries[QUERY_TILES]; // absorbed, of two steps
+        uint4 queries[QUERY_TILES]; // absorbed queries of two steps
 #pragma unroll
         for (int step = 0; step < STAGE_STEPS; step++) { // 16 channels
             u32 fragments[M_TILES][4];
@@ -54,7 +54,7 @@ template <class C> struct value_product {
             for (int m = 0; m < M_TILES; m++)
                 x[m].fragment_of_tokens(fragments[m], part * STAGE_STEPS + step);
             if constexpr (keys::REMAT) {
-                u32 left[M_TILES][4]; // as the product with these weights takes it
+                u32 left[M_TILES][4]; // operand in the type that these weights need
 #pragma unroll
                 for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
@@ -99,7 +99,7 @@ template <class C> struct value_product {
     }
 };
 
-// Which of the three is at work.
+// Selects one of the three products by the operands of K.
 template <class C, key_operands OPERANDS> struct key_product {
     using type = value_product<C>;
 };
@@ -118,16 +118,17 @@ template <class C> struct attend_scores {
     using product = typename key_product<C, C::OPERANDS>::type;
     static constexpr int M_TILES = C::M_TILES, STAGES = C::STAGES, STAGE_STEPS = C::STAGE_STEPS;
     static constexpr int THREADS = work::THREADS, QUERY_TILES = keys::QUERY_TILES;
-    static constexpr int TILE_TOKENS = C::WARPS / C::KEY_WARPS * M_TILES * 16; // of the block
+    static constexpr int TILE_TOKENS = C::WARPS / C::KEY_WARPS * M_TILES * 16; // tokens of the block's tile
     static constexpr int CHUNKS = keys::CHUNKS, CHUNK_STAGES = 4 / STAGE_STEPS;
-    static constexpr int COLUMN_TILES = C::KEY_COLUMNS / 16;         // of a head, in the packed weights
+    static constexpr int COLUMN_TILES = C::KEY_COLUMNS / 16;         // column tiles of a head's packed weights
     static constexpr int STEP_BYTES = WEIGHT_STEP_BYTES<C::WEIGHTS>; // 16 by 16 weights
 
-    // Wk of a head fits the ring as a whole: it is loaded once, and warps walk over their tiles without barriers.
+    // RESIDENT: Wk of a head fits the ring as a whole. It is loaded once, and warps go over their tiles without
+    // barriers.
     static constexpr int PIECES = CHUNKS * CHUNK_STAGES;
     static constexpr bool RESIDENT = map::RESIDENT;
 
-    // The scores of the run, in shared memory.
+    // Computes the scores of the run, in shared memory.
     static __device__ __forceinline__ void run(const xq_attend_params &p, const work &w)
     {
         if constexpr (RESIDENT)
@@ -139,7 +140,7 @@ template <class C> struct attend_scores {
   private:
     using operands = typename product::operand[M_TILES];
 
-    // Chunk `chunk` of the block's latent of a warp's tiles; zeros beyond the run.
+    // Loads chunk `chunk` of the block's latent for a warp's tiles. Tiles beyond the run become zeros.
     static __device__ __forceinline__ void load_codes(operands &x, const work &w, int first_tile, int chunk)
     {
         const int lane = threadIdx.x % 32, first_chunk = w.template latent_of<stream_k>() * CHUNKS;
@@ -159,7 +160,7 @@ template <class C> struct attend_scores {
         for (int piece = 0; piece < PIECES; piece++)
             fetch_weights(p, w, piece, piece);
         copy_async_commit();
-        operands x[CHUNKS]; // of the next tiles, once a chunk is multiplied
+        operands x[CHUNKS]; // a chunk of the next tiles replaces one that is multiplied
 #pragma unroll
         for (int chunk = 0; chunk < CHUNKS; chunk++)
             load_codes(x[chunk], w, first, chunk);
@@ -192,7 +193,7 @@ template <class C> struct attend_scores {
             product::begin_chunk(tiles[m], w, first_tile + m, chunk);
     }
 
-    // The ring is drained afterwards.
+    // Computes the scores with a ring, and drains the ring at the end.
     static __device__ __forceinline__ void run_ring(const xq_attend_params &p, const work &w)
     {
         const int first = threadIdx.x / 32 / C::KEY_WARPS * M_TILES;
@@ -244,8 +245,8 @@ template <class C> struct attend_scores {
         copy_async_wait<0>();
     }
 
-    // Starts the copy of a stage: a piece of 16 * STAGE_STEPS channels, of this head's Wk (in a row from each 16
-    // columns) and of the absorbed queries.
+    // Starts the copy of a stage, a piece of 16 * STAGE_STEPS channels of this head's Wk and of the absorbed queries.
+    // The piece is contiguous within each 16 columns of Wk.
     static __device__ __forceinline__ void fetch_weights(const xq_attend_params &p, const work &w, int piece, int stage)
     {
         const u32 destination = shared_address(shared + stage * map::STAGE_BYTES) + threadIdx.x * 16;
@@ -259,7 +260,7 @@ template <class C> struct attend_scores {
                                                       u32 destination)
     {
         constexpr int COLUMN_TILE_BYTES = CHUNKS * 4 * STEP_BYTES;  // 16 columns of Wk
-        constexpr int TILE_THREADS = STAGE_STEPS * STEP_BYTES / 16; // copy a column tile, 16 bytes each
+        constexpr int TILE_THREADS = STAGE_STEPS * STEP_BYTES / 16; // they copy a column tile, 16 bytes each
         constexpr int ROUND = THREADS / TILE_THREADS;               // column tiles at once
         static_assert(THREADS % TILE_THREADS == 0, "a round of all threads copies whole column tiles");
         const int mine = threadIdx.x / TILE_THREADS;
@@ -272,7 +273,8 @@ template <class C> struct attend_scores {
         }
     }
 
-    // A lane's 32 bytes of a chunk are apart here: those of two steps of all lanes, then those of the other two.
+    // A lane has 32 bytes of a chunk. A stage has them apart: first 16 bytes of all lanes, for two steps, then the
+    // other 16 bytes of all lanes, for the other two steps.
     static __device__ __forceinline__ void fetch_absorbed(const xq_attend_params &p, const work &w, int piece,
                                                           u32 destination)
     {

@@ -1,6 +1,7 @@
-// The softmax stage of attend: scores of the run to probabilities, f16, and each row's statistics. A warp takes a row;
-// the run is whole, so there is no running maximum. Masks are here alone: a range of tokens for each row by its
-// position, and a bit for each draft of a tree; so are ALiBi's slopes.
+// The softmax stage of attend turns the scores of the run into probabilities, f16 or integers (attend_planes.cuh), and
+// each row's statistics. A warp takes a row. All scores of the run are there, so there is no running maximum. This
+// stage alone applies masks and ALiBi's slopes. A mask is a range of tokens for each row, by its position, and a bit
+// for each draft of a tree.
 #ifndef XQ_LIB_ATTEND_SOFTMAX_CUH
 #define XQ_LIB_ATTEND_SOFTMAX_CUH
 
@@ -30,13 +31,14 @@ template <class C> struct attend_softmax {
     using work = attend_work<C>;
     static constexpr bool MASKED = work::MASKED;
 
-    // Tokens that a row does not see get probability 0; where MASKED, -0, which is as good and tells that it does not
-    // see them. Rows that do not exist see nothing. Returns whether a row of the warp does not see all that the values
-    // are multiplied by.
+    // Tokens that a row does not see get probability 0. With MASKED that is -0, which gives the same products and marks
+    // the token as one that the row does not see. Rows that do not exist see nothing. Returns whether a row of the warp
+    // does not see all tokens that the value stage multiplies.
     static __device__ __forceinline__ bool run(const xq_attend_params &p, const work &w)
     {
         const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-        // Values of tokens from w.count on are zeros, but for those of a whole group of tokens.
+        // The value stage has zeros for tokens from w.count on, except in streams with groups of tokens: there it may
+        // multiply them like the others.
         const int multiplied = C::stream_v::AXIS == AXIS_CHANNEL ? w.tiles * 16 : w.count;
         bool partial = false;
         for (int row = warp; row < C::QUERY_ROWS; row += C::WARPS) {
@@ -50,7 +52,7 @@ template <class C> struct attend_softmax {
             float *scores = map::scores_row(row);
             const int query = w.rows.query(row);
             const int position = !C::MANY ? w.reference : used ? w.queries.position(p.queries, query) : 0;
-            int from = 0, to = used ? w.count : 0; // of the run's tokens that are no drafts
+            int from = 0, to = used ? w.count : 0; // the tokens of the run that the row sees, without drafts
             if constexpr (MASKED) {
                 const token_span span = w.queries.span(position);
                 from = max(span.first - w.first, 0);
@@ -73,9 +75,9 @@ template <class C> struct attend_softmax {
                 else
                     return scores[t];
             };
-            // The first look at a token; a lane looks at the same tokens each time.
+            // The score of a token that is read for the first time. A lane reads the same tokens each time.
             auto first_score = [&](int t) {
-                if constexpr (map::FOLDED) { // dot products, of each warp that shared the columns
+                if constexpr (map::FOLDED) { // a dot product for each warp that shared the columns
                     float product = scores[t];
 #pragma unroll
                     for (int part = 1; part < C::KEY_WARPS; part++)
@@ -91,7 +93,7 @@ template <class C> struct attend_softmax {
                         peak = fmaxf(peak, first_score(t));
                 }
                 peak = warp_max(peak);
-                peak = peak > -infinity() ? peak : 0; // of a row that sees nothing, the sum is zero
+                peak = peak > -infinity() ? peak : 0; // a row that sees nothing has the sum zero
             } else {
                 if (used) {
                     for (int t = lane; t < w.count; t += 32)
@@ -104,7 +106,7 @@ template <class C> struct attend_softmax {
             } else {
                 for (int t = lane; t < w.tiles * 16; t += 32) {
                     f16 probability = sees(t) ? f16_from_f32(exp2_approx(score(t) - peak)) : (f16)(MASKED ? 0x8000 : 0);
-                    sum += f32_from_f16(probability); // what is summed is what is multiplied
+                    sum += f32_from_f16(probability); // the rounded value, which the product takes, too
                     map::probabilities_row(row)[t] = probability;
                 }
                 sum = warp_sum(sum);
@@ -122,7 +124,7 @@ template <class C> struct attend_softmax {
     }
 
   private:
-    // A row that does not exist counts for nothing.
+    // Gives a row that does not exist the weight zero.
     static __device__ __forceinline__ void skip_row(const work &w, int row)
     {
         attend_planes<C>::clear(w, row);
@@ -132,8 +134,8 @@ template <class C> struct attend_softmax {
         }
     }
 
-    // A row's probabilities as integers, with the statistics that these need. The row's scores are overwritten. Returns
-    // the sum of the probabilities. A scale that is not finite makes the row NaN.
+    // Stores a row's probabilities as integers, and the unit and the offset that they need. Overwrites the row's
+    // scores. Returns the sum of the probabilities. A scale that is not finite makes the row NaN.
     template <class S, class P>
     static __device__ __forceinline__ float store_planes(const work &w, int row, S sees, P probability)
     {
@@ -163,9 +165,9 @@ template <class C> struct attend_softmax {
         return sum;
     }
 
-    // Statistics of a row after a run of tokens whose weights, exp2(score - peak), have this sum: the log-sum-exp of
-    // all tokens so far, the factor that makes a mean of the run's values, and the weight of the mean before in that of
-    // both.
+    // Updates the statistics of a row after a run of tokens whose weights, exp2(score - peak), add up to `sum`. The
+    // statistics are the log-sum-exp of all tokens so far, the factor that makes a mean of the run's weighted values,
+    // and the weight of the output accumulated so far in the mean over all tokens.
     static __device__ __forceinline__ void add_run(const work &w, int row, float peak, float sum)
     {
         const float before = w.first == w.begin ? -infinity() : map::row_lse()[row], now = peak + log2f(sum);

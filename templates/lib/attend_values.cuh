@@ -1,6 +1,7 @@
 // The value stage of attend: Z = X^T P and O = Wv^T Z for VALUE_TILES tiles of 8 rows, 64 channels of the value stream
-// at a time, in registers. Channels are the rows of Z^T, so that 8 columns suffice for the queries. Warps share
-// channels, and where there are more warps than channels to share, tokens; their sums of O meet in shared memory.
+// at a time, in registers. Channels are the rows of Z^T, so that 8 columns suffice for the queries. Each warp takes
+// chunks of 64 channels; if there are more warps than chunks, several warps share the tokens of a chunk. The warps'
+// sums meet in shared memory: those of O or, with one query and more warps than chunks, those of Z (attend_join.cuh).
 #ifndef XQ_LIB_ATTEND_VALUES_CUH
 #define XQ_LIB_ATTEND_VALUES_CUH
 
@@ -22,14 +23,14 @@ template <class C> struct attend_values {
     static constexpr int WARPS = C::WARPS, THREADS = work::THREADS;
     static constexpr int HEAD_DIM = C::HEAD_DIM, DIM_TILES = HEAD_DIM / 16, PARTIAL_DIMS = C::PARTIAL_DIMS;
     static constexpr int VALUE_TILES = C::VALUE_TILES;
-    static constexpr int CHUNKS = stream_v::LATENT_WIDTH / 64; // of the latent that a head is made of
+    static constexpr int CHUNKS = stream_v::LATENT_WIDTH / 64; // chunks of a head's latent
 
     using latent_sums = float[VALUE_TILES][4][4];         // 64 channels of Z^T: tiles of rows, then of channels
     using output_sums = float[VALUE_TILES][DIM_TILES][4]; // O^T
     using scales_type = row_scales<VALUE_TILES>;
 
-    // The output of the tiles of rows from `query_tile` on, over the run. `partial`: whether a row does not see all of
-    // it. The whole block takes part.
+    // Computes the output of VALUE_TILES tiles of rows from `query_tile` on, over the run. `partial` says whether a row
+    // does not see all of the run. The whole block must call it.
     static __device__ __forceinline__ void run(const xq_attend_params &p, const work &w, const output &output,
                                                int query_tile, bool partial)
     {
@@ -40,7 +41,7 @@ template <class C> struct attend_values {
     }
 
   private:
-    // Where there are more warps than chunks: warps share the tokens of a chunk, and Z is projected once.
+    // With one query and more warps than chunks, warps share the tokens of a chunk, and Z is projected once.
     static __device__ __forceinline__ void run_joint(const xq_attend_params &p, const work &w, const output &output,
                                                      int query_tile, bool partial)
     {
@@ -80,7 +81,7 @@ template <class C> struct attend_values {
             gather(p, w, output, o[q], query_tile + q);
     }
 
-    // 64 channels of Z^T for VALUE_TILES tiles of 8 rows, over part `part` of `parts` of the run.
+    // Computes 64 channels of Z^T for VALUE_TILES tiles of 8 rows, over part `part` of `parts` of the run.
     static __device__ __forceinline__ void sum_latent(latent_sums &z, const work &w, int chunk, int part, int parts,
                                                       int query_tile, bool partial)
     {
@@ -102,7 +103,7 @@ template <class C> struct attend_values {
 
     // ------------------------------------------------------------ Z
 
-    // 64 channels of Z^T for VALUE_TILES tiles of 8 rows, over tiles [begin, end) of the run.
+    // Computes 64 channels of Z^T for VALUE_TILES tiles of 8 rows, over tiles [begin, end) of the run.
     static __device__ __forceinline__ void accumulate_latent(latent_sums &z, const work &w, int chunk, int begin,
                                                              int end, int query_tile)
     {
@@ -138,8 +139,8 @@ template <class C> struct attend_values {
         return !__any_sync(0xffffffff, sum != 0);
     }
 
-    // Z^T again, where some x is infinite or NaN: a row that does not see such a token must not have it times 0. Those
-    // values count as zeros here, and make Z NaN where a row sees one.
+    // Computes Z^T again after some x was infinite or NaN, because a row that does not see such a token must not get
+    // 0 times that value. Here such values count as zeros, and Z becomes NaN in the rows that see one.
     static __device__ __forceinline__ void accumulate_seen(latent_sums &z, const work &w, int chunk, int begin, int end,
                                                            int query_tile)
     {
@@ -185,7 +186,7 @@ template <class C> struct attend_values {
 
     // ------------------------------------------------------------ O
 
-    // A factor for each row of O that a lane has.
+    // Multiplies each row of O that a lane has by its factor.
     static __device__ __forceinline__ void multiply_rows(output_sums &o, const float (&factors)[VALUE_TILES][2])
     {
 #pragma unroll
@@ -210,8 +211,8 @@ template <class C> struct attend_values {
         return small;
     }
 
-    // O^T += Wv^T Z^T for 64 channels, each row of O times its scale: 1, unless its Z is too small for f16. bf16 holds
-    // all.
+    // O^T += Wv^T Z^T for 64 channels. Each row of O is multiplied by its scale, which is 1 unless the row's Z is too
+    // small for f16. With bf16 weights it is always 1, because Z is then bf16, which has the range of f32.
     static __device__ __forceinline__ void project_latent(output_sums &o, scales_type &scales, latent_sums &z,
                                                           const xq_attend_params &p, const work &w, int chunk,
                                                           int query_tile)
@@ -249,7 +250,7 @@ template <class C> struct attend_values {
     // ------------------------------------------------------------ the sum over the warps
 
     // Adds up `count` sums of `dims` dimensions of 8 rows, [count][dims][8], and writes the result, or this split's
-    // part of it; with many queries, after its last run of tokens.
+    // part of it. With many queries it writes after the last run of tokens, and keeps the output so far before that.
     static __device__ __forceinline__ void write(const xq_attend_params &p, const work &w, const output &o,
                                                  const float *sums, int count, int dims, int query_tile, int first_dim)
     {
@@ -286,7 +287,7 @@ template <class C> struct attend_values {
         }
     }
 
-    // Sums of the warps meet in shared memory, PARTIAL_DIMS of 8 rows at a time.
+    // Adds up the warps' sums of O in shared memory, PARTIAL_DIMS dimensions of 8 rows at a time, and writes them.
     static __device__ __forceinline__ void gather(const xq_attend_params &p, const work &w, const output &o,
                                                   const float (&values)[DIM_TILES][4], int query_tile)
     {

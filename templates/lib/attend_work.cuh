@@ -11,7 +11,7 @@ template <class C> struct attend_work {
     using map = typename C::map;
     static constexpr int GROUP_HEADS = C::HEADS / C::KV_HEADS; // query heads of one KV head
     static constexpr int THREADS = C::WARPS * 32;
-    // Rows do not see all tokens of a run.
+    // Rows may not see all tokens of a run.
     static constexpr bool MASKED = C::MANY || C::WINDOW > 0;
 
     using block_rows = query_rows<GROUP_HEADS, C::QUERY_ROWS, C::MANY>;
@@ -22,14 +22,14 @@ template <class C> struct attend_work {
     block_rows rows;
     sequence_source cached;
     int kv_head;
-    int reference; // position of the one query, or of the block's first
-    int begin;     // the first token of the first tile that the block sees of the split
-    int end;       // the first token after those that it sees
-    int first;     // of this run of tokens
-    int count;     // tokens from there on
-    int tiles;     // 16-token tiles
+    int reference; // position of the one query, or of the block's first query
+    int begin;     // first token of the first tile of the split that the block sees
+    int end;       // end of the tokens of the split that the block sees
+    int first;     // first token of the run
+    int count;     // tokens of the run
+    int tiles;     // 16-token tiles of the run
 
-    // Finds where the run's tiles are. To be called by the whole block, which must then meet at a barrier.
+    // Finds the tile records of the run. The whole block must call it, and then meet at a barrier.
     __device__ __forceinline__ void find_records() const
     {
         for (int tile = threadIdx.x; tile < tiles; tile += THREADS)
@@ -45,13 +45,13 @@ template <class C> struct attend_work {
         return queries.offset + token;
     }
 
-    // The latent of a stream that the block's KV head is made of.
+    // The number of the latent, in a stream, that the block's KV head is made of.
     template <class S> __device__ __forceinline__ int latent_of() const
     {
         return S::LATENTS == 1 ? 0 : kv_head / (C::KV_HEADS / S::LATENTS);
     }
 
-    // Where tile `tile` of the run is in a stream.
+    // The place of the run's tile `tile` in a stream.
     template <class S> __device__ __forceinline__ tile_source<S> source_of(int tile) const
     {
         return tile_source<S>(cached, C::map::tile_records()[tile], first + tile * 16, min(16, count - tile * 16));

@@ -1,18 +1,18 @@
 // Codes to f16: from the words of a unit (docs/layout.md) to A fragments of m16n8k16.
 //
 // An f16 with the bits 0x6400 + c is 1024 + c, so a code becomes a number by masking it into place and
-// subtracting 1024; every step is exact. A code that lies i bits higher is scaled down by the same fma. The
-// codes' order within a word is chosen so that no more than one shift is needed for those of a byte.
+// subtracting 1024; every step is exact. A code that lies i bits higher is scaled down by the fma that subtracts. The
+// order of codes within a word is chosen so that the codes of a byte need no more than one shift.
 #ifndef XQ_LIB_DEQUANT_CUH
 #define XQ_LIB_DEQUANT_CUH
 
 #include "ptx.cuh"
 
-// Where the codes of an A fragment's four registers sit: order k has tokens as rows (M) and channels as
+// The order of the codes in an A fragment's four registers. Order k has tokens as rows (M) and channels as
 // the reduction (K); order v has channels as rows and tokens as the reduction.
 enum unit_order { ORDER_K, ORDER_V };
 
-// The pairs of a word in that order.
+// Puts the pairs of a word into the registers of a fragment, in that order.
 template <unit_order ORDER>
 __device__ __forceinline__ void set_pairs(u32 (&fragment)[4], u32 pair0, u32 pair1, u32 pair2, u32 pair3)
 {
@@ -22,7 +22,7 @@ __device__ __forceinline__ void set_pairs(u32 (&fragment)[4], u32 pair0, u32 pai
     fragment[3] = pair3;
 }
 
-// 1024 + code * 2^AT in both halves, to the codes.
+// Turns 1024 + code * 2^AT in both halves into the codes.
 template <int AT> __device__ __forceinline__ u32 codes_from_magic(u32 packed)
 {
     constexpr u32 inverse = (15u - AT) << 10;         // 2^-AT
@@ -60,7 +60,8 @@ __device__ __forceinline__ void codes_from_8bit(u32 (&fragment)[4], u32 word0, u
     set_pairs<ORDER>(fragment, pair0, pair1, pair2, pair3);
 }
 
-// Half a word of 2-bit codes: in each byte of a half-word, the pairs of two fragments; SECOND: of the later one.
+// The 2-bit codes of one of the two fragments that share a word; SECOND takes the second one. Each byte of a half-word
+// has two pairs of each fragment.
 template <unit_order ORDER, bool SECOND> __device__ __forceinline__ void codes_from_2bit(u32 (&fragment)[4], u32 word)
 {
     constexpr int at = SECOND ? 4 : 0;
@@ -69,7 +70,7 @@ template <unit_order ORDER, bool SECOND> __device__ __forceinline__ void codes_f
                      codes_at<2, at + 2>(upper));
 }
 
-// Left by BY bits, or right where that is negative.
+// Shifts left by BY bits, or right by -BY bits if BY is negative.
 template <int BY> __device__ __forceinline__ u32 shifted(u32 word)
 {
     if constexpr (BY >= 0)
@@ -78,14 +79,16 @@ template <int BY> __device__ __forceinline__ u32 shifted(u32 word)
         return word >> -BY;
 }
 
-// A pair of 3-bit codes: two bits at AT of each half-word of `low`, the highest at bit FROM of those of `high`.
+// A pair of 3-bit codes. In each half-word, `low` has a code's two low bits at bit AT, and `high` has its highest bit
+// at bit FROM.
 template <int AT, int FROM> __device__ __forceinline__ u32 codes_of_planes(u32 low, u32 high)
 {
     u32 packed = and_or(low, (3u << AT) * 0x10001u, 0x64006400);
     return codes_from_magic<AT>(and_or(shifted<AT + 2 - FROM>(high), (4u << AT) * 0x10001u, packed));
 }
 
-// Fragment I of 3-bit codes: a word of two-bit parts as above, and one of high bits, of all four fragments.
+// Fragment I of 3-bit codes. `low` has two-bit parts, as a word of 2-bit codes, and `high` has the high bits of all
+// four fragments.
 template <unit_order ORDER, int I>
 __device__ __forceinline__ void codes_from_3bit(u32 (&fragment)[4], u32 low, u32 high)
 {
@@ -95,7 +98,7 @@ __device__ __forceinline__ void codes_from_3bit(u32 (&fragment)[4], u32 low, u32
                      codes_of_planes<at + 2, from + 9>(low >> 8, high));
 }
 
-// One lane's codes of a unit of 16 tokens by 64 channels; 16 bits are not codes but values.
+// One lane's codes of a unit of 16 tokens by 64 channels. With 16 bits they are not codes but values.
 template <int BITS> struct unit_codes {
     static_assert(BITS == 2 || BITS == 3 || BITS == 4 || BITS == 8 || BITS == 16, "bits of a code");
     static constexpr int BYTES = 16 * 64 * BITS / 8;
@@ -158,9 +161,10 @@ template <int BITS> struct unit_codes {
         }
     }
 
-    // Fragment i as bytes, four codes of one row of the operand a register; i must be known to the compiler after unrolling.
-    // rows[0] has row l/4, rows[1] row l/4 + 8. With k = l%4 * 2, the bytes are elements k, k + 1, k + 8 and k + 9 of the
-    // reduction for order k, and k, k + 8, k + 1, k + 9 for order v: no other order than the packed one is needed there.
+    // Fragment i as bytes: a register has four codes of one row of the operand. i must be known to the compiler after
+    // unrolling. rows[0] has row l/4, and rows[1] has row l/4 + 8. With k = l%4 * 2, the bytes in order k are elements
+    // k, k + 1, k + 8 and k + 9 of the reduction. In order v they are elements k, k + 8, k + 1 and k + 9, as they are
+    // packed below 8 bits, which saves permuting them.
     template <unit_order ORDER> __device__ __forceinline__ void bytes(u32 (&rows)[2], int i) const
     {
         static_assert(BITS <= 8, "values of 16 bits are no codes");
@@ -172,7 +176,7 @@ template <int BITS> struct unit_codes {
                 rows[1] = permute_bytes(words[2 * i], words[2 * i + 1], 0x7362);
             }
         } else {
-            u32 even, odd; // the codes of pairs 0 and 2, and of pairs 1 and 3: both first members, then the second ones
+            u32 even, odd; // codes of pairs 0 and 2, and of pairs 1 and 3: both first members, then both second ones
             split_pairs(even, odd, i);
             rows[0] = ORDER == ORDER_V ? even : permute_bytes(even, odd, 0x6420);
             rows[1] = ORDER == ORDER_V ? odd : permute_bytes(even, odd, 0x7531);

@@ -1,6 +1,7 @@
-// What is cached, as operands of m16n8k16: 16 tokens by 64 channels of a stream at a time, in f16.
+// Cached values as operands of m16n8k16: 16 tokens by 64 channels of a stream at a time, in f16.
 //
-// One interface for every kernel that reads a cache, whatever its bits, groups, zero points and order (docs/layout.md):
+// Every kernel that reads a cache uses this interface, whatever the cache's bits, groups, zero points and order
+// (docs/layout.md):
 //
 //   struct x : …                          a stream's constants, written by operand.stream() (gen/operand.lua)
 //   sequence_source sequence(…);          where a sequence's pages and its tail are
@@ -17,20 +18,22 @@
 #include "params.h"
 #include "ptx_matrix.cuh"
 
-// Whether values of a stream have scales, and along what a group of values that share one lies.
+// The values that share a scale in a stream: none, a group of channels of one token, or a group of tokens of one
+// channel.
 enum group_axis { AXIS_NONE, AXIS_TOKEN, AXIS_CHANNEL };
 
-// ---------------------------------------------------------------- where things are
+// ---------------------------------------------------------------- places of sequences and tiles
 
-// What all tiles of a sequence share.
+// The place of a sequence's pages and tail. All tiles of the sequence share it.
 struct sequence_source {
     const u8 *pages;
-    const int *indices; // of the whole table, or null: entry e is page e
+    const int *indices; // pages of the whole table; null: entry e is page e
     int first_entry;
-    const u8 *tail; // null where no stream has one
+    const u8 *tail; // null if no stream has tails
     int length;
 
-    // P: the parameters of a kernel that reads a cache. TAIL_BYTES: of all streams, 0 without tails.
+    // P is the parameter struct of a kernel that reads a cache. TAIL_BYTES is the size of a sequence's tail over all
+    // streams, or 0 if no stream has tails.
     template <int TAIL_BYTES, class P>
     static __device__ __forceinline__ sequence_source of(const P &p, const u8 *pages, int sequence, int length)
     {
@@ -57,7 +60,8 @@ template <class S> __device__ __forceinline__ const u8 *record_of(const sequence
     return s.pages + s.page(token / S::PAGE_TOKENS) * S::PAGE_BYTES + token % S::PAGE_TOKENS / 16 * S::TILE_BYTES;
 }
 
-// Where 16 tokens are. `record`: of their first one, `token`; `valid`: how many of them are wanted.
+// The place of 16 tokens, the first of which is `token`. `record` is their tile record, and `valid` is the number of
+// tokens that are wanted.
 template <class S, group_axis AXIS = S::AXIS> struct tile_source {
     static constexpr bool in_tail = false;
     const u8 *record;
@@ -70,12 +74,13 @@ template <class S, group_axis AXIS = S::AXIS> struct tile_source {
     }
 };
 
-// With groups of tokens, those of the unfinished one are in the tail, and parameters in slots of the pages.
+// With groups of tokens, the tokens of the unfinished group are in the tail, and the parameters of finished groups are
+// in slots of the pages.
 template <class S> struct tile_source<S, AXIS_CHANNEL> {
     bool in_tail;
     const u8 *record;
-    const u8 *tail; // in the tail: row `token`
-    const u8 *slot; // else, where CHUNK_PAGES is 1: of the first 64 channels
+    const u8 *tail; // if in_tail: row of `token` in the tail
+    const u8 *slot; // else, if CHUNK_PAGES is 1: slot of the first 64 channels
     sequence_source sequence;
     int group, valid;
 
@@ -109,8 +114,8 @@ template <bool INTEGER> __device__ __forceinline__ u32 dequantized(u32 codes, u3
     return INTEGER ? f16x2_mul(f16x2_sub(codes, offset), scale) : f16x2_fma(codes, scale, offset);
 }
 
-// Zero points packed to BITS bits: those of an even index and of the next as f16; a single one as an integer; the same, twice,
-// as f16.
+// The next three functions read zero points that are packed to BITS bits. zero_pair gives those of an even index and of
+// the next one as f16, zero_code gives a single one as an integer, and zero_twice gives a single one twice, as f16.
 template <int BITS> __device__ __forceinline__ u32 zero_pair(const u8 *zeros, int index)
 {
     const int bit = index * BITS;
@@ -131,9 +136,9 @@ template <int BITS> __device__ __forceinline__ u32 zero_twice(const u8 *zeros, i
     return codes_from_magic<0>(zero_code<BITS>(zeros, index) * 0x10001u | 0x64006400);
 }
 
-// Of a group of channels of each token, for the registers of a fragment, each two f16. Registers 0 and 2 of
-// order k belong to token row l/4, registers 1 and 3 to row l/4 + 8; registers 0 and 1 of order v belong to
-// tokens (l%4)*2+{0,1}, registers 2 and 3 to those + 8.
+// The scales and offsets of one group of channels of each token, as pairs of f16 for the registers of a fragment. In
+// order k, registers 0 and 2 belong to token row l/4, and registers 1 and 3 to row l/4 + 8. In order v, registers 0 and
+// 1 belong to tokens (l%4)*2+{0,1}, and registers 2 and 3 to those tokens + 8.
 template <class S> struct token_params {
     u32 scale[2], offset[2];
 
@@ -142,7 +147,8 @@ template <class S> struct token_params {
         scale[0] = scale[1] = offset[0] = offset[1] = 0;
     }
 
-    // Tokens at or after `valid` of the tile get scale 0, and offset 0: what their slots hold is never used.
+    // Tokens at or after `valid` of the tile get scale 0, and offset 0 where it is not a zero point. So the contents of
+    // their slots have no effect.
     __device__ __forceinline__ void load(const u8 *record, int group, int lane, int valid)
     {
         const f16 *scales = (const f16 *)(record + S::PARAMS + group * (S::INTEGER_ZERO ? 32 : 64));
@@ -184,8 +190,9 @@ template <class S> struct token_params {
     }
 };
 
-// Codes of 16 channels to values, with the parameters of a group of tokens in their slot. Registers 0 and 1 of order k belong to
-// channels (l%4)*2+{0,1}, registers 2 and 3 to those + 8; registers 0 and 2 of order v to channel l/4, 1 and 3 to l/4 + 8.
+// Turns codes of 16 channels into values, with the parameters of a group of tokens from the slot. In order k, registers
+// 0 and 1 belong to channels (l%4)*2+{0,1}, and registers 2 and 3 to those channels + 8. In order v, registers 0 and 2
+// belong to channel l/4, and registers 1 and 3 to channel l/4 + 8.
 template <class S>
 __device__ __forceinline__ void apply_channel_params(u32 (&fragment)[4], const u8 *slot, int step, int lane)
 {
@@ -219,7 +226,7 @@ __device__ __forceinline__ void apply_channel_params(u32 (&fragment)[4], const u
 
 // ---------------------------------------------------------------- 64 channels of a tile
 
-// An A fragment with tokens as rows to one with channels as rows, and back.
+// Turns an A fragment with tokens as rows into one with channels as rows, or back.
 __device__ __forceinline__ void transpose_fragment(u32 (&out)[4], const u32 (&in)[4])
 {
     out[0] = transpose_8x8(in[0]);
@@ -228,7 +235,7 @@ __device__ __forceinline__ void transpose_fragment(u32 (&out)[4], const u32 (&in
     out[3] = transpose_8x8(in[3]);
 }
 
-// Zeros in the rows at and after `valid` of a fragment with tokens as rows.
+// Clears the rows from `valid` on in a fragment with tokens as rows.
 __device__ __forceinline__ void keep_rows(u32 *fragment, int lane, int valid)
 {
 #pragma unroll
@@ -236,7 +243,8 @@ __device__ __forceinline__ void keep_rows(u32 *fragment, int lane, int valid)
         fragment[r] = lane / 4 + r % 2 * 8 < valid ? fragment[r] : 0;
 }
 
-// 16 columns of a tile in the tail, tokens as rows. `rows`: column 0 of its first row; `valid`: its tokens.
+// Loads 16 columns of a tile in the tail, with tokens as rows. `rows` points to column 0 of the tile's first row, and
+// `valid` is the number of the tile's tokens.
 template <class S>
 __device__ __forceinline__ void load_tail_fragment(u32 (&out)[4], const u8 *rows, int step, int lane, int valid)
 {
@@ -253,7 +261,7 @@ template <class S, group_axis AXIS = S::AXIS> struct chunk_data;
 
 // Per-token groups.
 template <class S> struct chunk_data<S, AXIS_TOKEN> {
-    static constexpr int GROUPS = S::GROUP < 64 ? 64 / S::GROUP : 1; // in 64 channels
+    static constexpr int GROUPS = S::GROUP < 64 ? 64 / S::GROUP : 1; // groups in 64 channels
     static constexpr int LATENT_CHUNKS = S::LATENT_WIDTH / 64;
     static constexpr int LATENT_GROUPS = (S::LATENT_WIDTH + S::GROUP - 1) / S::GROUP;
     unit_codes<S::BITS> codes;
@@ -267,7 +275,7 @@ template <class S> struct chunk_data<S, AXIS_TOKEN> {
             params[i].load(tile.record, first_group(chunk) + i, lane, tile.valid);
     }
 
-    // Among the groups of a token. They begin anew with each latent.
+    // The index of a chunk's first group among the groups of a token. Groups begin anew with each latent.
     static __device__ __forceinline__ int first_group(int chunk)
     {
         if constexpr (S::LATENTS == 1 || S::LATENT_WIDTH % S::GROUP == 0)
@@ -314,12 +322,13 @@ template <class S> struct chunk_data<S, AXIS_NONE> {
     }
 };
 
-// Per-channel groups. Only codes are loaded ahead: the parameters, 16 registers, serve many tiles, and are near when they are
-// used. So is a tile in the tail, which is one of few. Which a tile is is the same for all lanes.
+// Per-channel groups. Only codes are loaded ahead. The parameters would take 16 registers; they serve many tiles, so
+// they are in a cache when they are used. Tail tiles are few, so they are not loaded ahead either. All lanes agree
+// whether a tile is in the tail.
 template <class S> struct chunk_data<S, AXIS_CHANNEL> {
     unit_codes<S::BITS> codes;
-    const u8 *at; // the parameters' slot; of a tile in the tail its first column
-    int in_tail;  // tokens of a tile in the tail, or -1
+    const u8 *at; // slot of the parameters; in the tail: the chunk's first column in the tile's first row
+    int in_tail;  // tokens of a tile that is in the tail, else -1
 
     __device__ __forceinline__ void load(const tile_source<S> &tile, int chunk, int lane)
     {
@@ -359,19 +368,19 @@ template <class S> struct chunk_operand {
         data.load(tile, chunk, lane);
     }
 
-    // Zeros.
+    // Makes all values zero.
     __device__ __forceinline__ void clear()
     {
         data.clear();
     }
 
-    // Channels 16 * step and on, rows as the stream's order has them.
+    // Gives channels 16 * step to 16 * step + 15 as an A fragment, with rows as in the stream's order.
     __device__ __forceinline__ void fragment(u32 (&out)[4], int step) const
     {
         data.fragment(out, step);
     }
 
-    // Tokens as rows, channels as the reduction.
+    // Gives the same channels with tokens as rows and channels as the reduction.
     __device__ __forceinline__ void fragment_of_tokens(u32 (&out)[4], int step) const
     {
         if constexpr (S::ORDER == ORDER_K) {
@@ -383,7 +392,7 @@ template <class S> struct chunk_operand {
         }
     }
 
-    // Channels as rows, tokens as the reduction.
+    // Gives the same channels with channels as rows and tokens as the reduction.
     __device__ __forceinline__ void fragment_of_channels(u32 (&out)[4], int step) const
     {
         if constexpr (S::ORDER == ORDER_V) {

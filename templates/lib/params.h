@@ -1,6 +1,6 @@
-/* The arguments of every kernel, one struct a kernel, passed by value. Read by the kernels and by the
- * runtime, so that both agree by construction. XQ_PTR(T) is a device pointer: T * in a kernel,
- * uint64_t on the host. */
+/* The arguments of every kernel: one struct for each kernel, passed by value. The kernels and the runtime
+ * both include this file, so that they agree by construction. XQ_PTR(T) is a device pointer: T * in a
+ * kernel, uint64_t on the host. */
 #ifndef XQ_LIB_PARAMS_H
 #define XQ_LIB_PARAMS_H
 
@@ -13,20 +13,20 @@ typedef unsigned char xq_byte;
 #define XQ_PTR(T) uint64_t
 #endif
 
-/* Pages of each sequence; xq_page_table. indices may be null (entry p is page p) where said so. */
+/* Pages of each sequence; xq_page_table. indices may be null (entry p is page p) if a kernel says so. */
 struct xq_table {
     XQ_PTR(const int) indptr;
     XQ_PTR(const int) indices;
     XQ_PTR(const int) last_page_len;
 };
 
-/* Which tokens the queries of each sequence see, and where all of them stand. Every pointer may be null.
- * Token t of sequence i is at position token_offset[i] + t (null: t). Query j of it, the row
- * query_indptr[i] + j of q (null: one each), is at query_position[query_indptr[i] + j] (null: the last
- * positions, in order). A query sees the tokens at positions up to its own and within the sliding window.
- * With a tree mask the last tokens of a sequence, as many as it has queries, are drafts: they are at the
- * queries' positions, and query j sees draft t where bit t % 32 of tree_mask[row * mask_words + t / 32] is
- * set. */
+/* The positions of tokens and queries, and the tokens that each query sees. Every pointer may be null.
+ * Token t of sequence i is at position token_offset[i] + t (null: t). Query j of sequence i is row
+ * query_indptr[i] + j of q (null: each sequence has one row). Its position is
+ * query_position[query_indptr[i] + j] (null: the queries have the last positions, in order). A query sees
+ * the tokens at positions up to its own and within the sliding window. With a tree mask the last tokens of
+ * a sequence, as many as it has queries, are drafts: they are at the queries' positions, and query j sees
+ * draft t if bit t % 32 of tree_mask[row * mask_words + t / 32] is set. */
 struct xq_queries {
     XQ_PTR(const int) query_indptr;   /* [batch + 1] */
     XQ_PTR(const int) query_position; /* [queries] */
@@ -34,23 +34,24 @@ struct xq_queries {
     XQ_PTR(const unsigned) tree_mask; /* [queries, mask_words] */
     int mask_words;
     int queries; /* rows of q */
-    int blocks;  /* blocks of query rows a sequence: the grid's third dimension is batch * blocks */
+    int blocks;  /* blocks of query rows per sequence: the grid's third dimension is batch * blocks */
 };
 
 /* Unquantized newest tokens of the streams with per-channel groups: sequence i owns slot slots[i] of
- * layout.tail_bytes; token t is in row t % group. Null where no stream has such groups. */
+ * layout.tail_bytes; token t is in row t % group. Pointers are null if no stream has such groups. */
 struct xq_tails {
     XQ_PTR(xq_byte) pool;
     XQ_PTR(const int) slots; /* [batch] */
 };
 
-/* A packed matrix: the codes in fragment order (docs/layout.md); for 8-bit weights a scale for each column;
- * for the int8 weights of a product of integers, sums of each column. */
+/* A packed matrix: the codes in fragment order (docs/layout.md). 8-bit weights have a scale for each
+ * column. int8 weights that a kernel multiplies as integers also have sums for each column. */
 struct xq_matrix {
     XQ_PTR(const xq_byte) data;
     XQ_PTR(const float) scale; /* [columns]; null for 16-bit weights */
-    XQ_PTR(const float) sums;  /* [groups of rows, columns]: sums of int8 codes over the rows of each quantization group; null
-                                  where no kernel multiplies codes as integers */
+    /* [groups of rows, columns]: sums of int8 codes over the rows of each quantization group; null if no
+     * kernel multiplies codes as integers */
+    XQ_PTR(const float) sums;
 };
 
 /* append (templates/append.cu.lt): quantize x, or x*U, or (x - accumulator)[*U], into pages: the streams
@@ -66,14 +67,14 @@ struct xq_append_params {
     append_indptr; /* [batch + 1]; append_channel: sequence i's rows of x, its last tokens */
     XQ_PTR(xq_byte) pages;
     struct xq_tails tails;
-    XQ_PTR(const xq_byte) accumulator; /* pages: cross-layer methods, but for the base layer */
+    XQ_PTR(const xq_byte) accumulator; /* pages: cross-layer methods, except at the base layer */
     struct xq_matrix
         uk; /* latent, rotated x [d, width of k or x]; latent-cl: Ukv [d, width of x]; else null */
     struct xq_matrix uv;           /* latent [d, width of v] */
     XQ_PTR(const xq_half_bits) fk; /* feedback of k or x (docs/layout.md); null without it */
-    XQ_PTR(const xq_half_bits) fv; /* latent: of v */
+    XQ_PTR(const xq_half_bits) fv; /* latent: feedback of v */
     int tokens;
-    int step; /* append_channel is launched `steps` times (what the kernel states), counting from 0 */
+    int step; /* append_channel: the number of this launch, from 0, of the `steps` that the kernel states */
 };
 
 /* accumulate (templates/accumulate.cu.lt): accumulator += this layer's deltas, for every cached token; the
@@ -91,9 +92,9 @@ struct xq_accumulate_params {
 /* absorb (templates/absorb.cu.lt): for the columns of K that need no rematerializing, q' = Wk q, as B
  * fragments for attend: absorbed [batch * blocks, Hkv, query_rows / 8, latent_width / 64, 32 lanes, 8]
  * words (4 steps of 16 channels, 2 registers each), to be multiplied by the row's power of two,
- * absorbed_scale [batch * blocks, Hkv, latent_width / 64, query_rows] f32 (the first of a row counts, the
- * others are scratch); and q * bias, absorbed_bias [batch * blocks, Hkv, query_rows] f32. Grid: (chunks of
- * 64 channels, Hkv, batch * blocks). */
+ * absorbed_scale [batch * blocks, Hkv, latent_width / 64, query_rows] f32 (of a row, attend reads that of
+ * the first chunk; the others are scratch); and q * bias, absorbed_bias [batch * blocks, Hkv, query_rows]
+ * f32. Grid: (chunks of 64 channels, Hkv, batch * blocks). */
 struct xq_absorb_params {
     struct xq_queries queries;
     XQ_PTR(const xq_half_bits) q;
@@ -145,7 +146,7 @@ struct xq_attend_params {
     int tokens_per_split; /* a multiple of the kernel's tile_tokens, <= split_tokens */
 };
 
-/* merge (templates/merge.cu.lt): two results over different tokens into one. Grid: (rows). */
+/* merge (templates/merge.cu.lt): merges two results over different tokens into one. Grid: (rows). */
 struct xq_merge_params {
     XQ_PTR(const xq_half_bits) out_a; /* [rows, dh] */
     XQ_PTR(const xq_half_bits) out_b;
@@ -156,15 +157,15 @@ struct xq_merge_params {
     int rows;
 };
 
-/* dequantize (templates/dequantize.cu.lt): pages (and tails) to rows, unfused step 1. Row p * page + t is
- * token t of table entry p; rows beyond a sequence's length are not written. Grid: (table entries' tiles of
- * 16 tokens, column blocks of all streams). */
+/* dequantize (templates/dequantize.cu.lt): dequantizes pages (and tails) to rows, unfused step 1. Row
+ * p * page + t is token t of table entry p; rows beyond a sequence's length are not written. Grid: (table
+ * entries' tiles of 16 tokens, column blocks of all streams). */
 struct xq_dequantize_params {
     struct xq_table table;
     XQ_PTR(const xq_byte) pages; /* cross-layer methods: the accumulator's */
     struct xq_tails tails;
     XQ_PTR(xq_half_bits) k; /* [rows, width of k, or of x] */
-    XQ_PTR(xq_half_bits) v; /* [rows, width of v]; unused where there is one stream */
+    XQ_PTR(xq_half_bits) v; /* [rows, width of v]; unused if there is one stream */
     int batch;
     int entries; /* at least indptr[batch]; the grid covers this many, and those beyond are skipped */
 };
@@ -187,9 +188,9 @@ struct xq_gemm_params {
     int x_stride;
 };
 
-/* rope (templates/rope.cu.lt): normalizes (QK-norm) and rotates the K rows of fp16 KV pages in place,
- * unfused step
- * 3. Entry p of the table is page p of kv. Rows beyond a sequence's length are not touched. */
+/* rope (templates/rope.cu.lt): normalizes (QK-norm) and rotates the K rows of fp16 KV pages in place, which
+ * is unfused step 3. Entry p of the table is page p of kv. Rows beyond a sequence's length are not
+ * touched. */
 struct xq_rope_params {
     struct xq_table table;
     struct xq_queries queries;  /* positions: token_offset, and those of drafts */
@@ -199,8 +200,9 @@ struct xq_rope_params {
     int entries;
 };
 
-/* kv_append (templates/kv_append.cu.lt): normalizes and rotates k, and scatters k and v into KV pages, of
- * 16 bits an element, or of e4m3 in units of k_scale and v_scale (kv_append_e4m3; else null). */
+/* kv_append (templates/kv_append.cu.lt): normalizes and rotates k, and scatters k and v into KV pages.
+ * Elements of the pages have 16 bits, or are e4m3 in units of k_scale and v_scale (kv_append_e4m3). Without
+ * e4m3 both scales are null. */
 struct xq_kv_append_params {
     struct xq_table table;
     XQ_PTR(const xq_half_bits) k; /* [tokens, Hkv, dh] before QK-norm and RoPE */
@@ -234,15 +236,15 @@ struct xq_kv_attend_params {
     int tokens_per_split;
 };
 
-/* A fault in what a call was given. runtime/launch/fault_text.c says what each kind means, and which fields
- * it uses. */
+/* A fault in the arrays that a call was given. runtime/launch/fault_text.c says what each kind means, and
+ * which fields it uses. */
 struct xq_fault {
     int kind; /* enum xq_fault_kind of lib/call_check.h; 0: none */
     int sequence;
     long long index, value, other, limit;
 };
 
-/* Where check leaves the fault of a call; in memory that the host reads too. */
+/* The record in which check leaves the fault of a call, in memory that the host reads too. */
 struct xq_fault_record {
     struct xq_fault fault;
     long long call; /* calls of a plan are numbered */
@@ -250,8 +252,8 @@ struct xq_fault_record {
     int reserved;
 };
 
-/* check (templates/check.cu.lt): looks through the arrays that a call of a checked plan was given
- * (lib/call_check.h says for what). Pointers are null where the call has no such array. Grid: one block. */
+/* check (templates/check.cu.lt): looks for faults (lib/call_check.h) in the arrays that a call of a checked
+ * plan was given. Pointers are null if the call has no such array. Grid: one block. */
 struct xq_check_params {
     struct xq_table table;
     struct xq_queries queries;        /* attend */
@@ -260,24 +262,24 @@ struct xq_check_params {
     XQ_PTR(const int) rotary_position;
     XQ_PTR(const int) append_indptr; /* [batch + 1] */
     XQ_PTR(const int) slots;         /* [batch] */
-    XQ_PTR(const int) counters;      /* attend: of the workspace */
-    XQ_PTR(int) gate; /* becomes 1 where there is a fault, else 0; kernels after it look there */
+    XQ_PTR(const int) counters;      /* attend: counters in the workspace */
+    XQ_PTR(int) gate; /* becomes 1 if there is a fault, else 0; later kernels of the call read it */
     XQ_PTR(struct xq_fault_record) record;
     XQ_PTR(int) bell; /* becomes 1 when a record is filled */
     long long call;
-    long long max_tokens;    /* of a sequence: the call's, else the plan's */
-    long long max_pages;     /* entries of the table: the plan's */
+    long long max_tokens;    /* most tokens of a sequence: the call's, else the plan's */
+    long long max_pages;     /* most entries of the table: the plan's */
     long long pool_pages;    /* pages of the pool; 0: unknown */
-    long long table_entries; /* dequantize: what the call says; else -1 */
+    long long table_entries; /* dequantize: the number of entries that the call states; else -1 */
     int own_max_tokens;      /* whether max_tokens is the call's */
     int batch;
-    int page;              /* tokens of one */
+    int page;              /* tokens of a page */
     int tokens;            /* append: rows of x */
-    int max_queries;       /* of a sequence */
+    int max_queries;       /* most queries of a sequence */
     int sequence_counters; /* counters that follow one another for one sequence */
     int counter_sequences; /* sequences that have counters of their own */
-    int pages_once;        /* accumulate: a page stands once in the table */
-    long long counters_at; /* where the counters begin in the workspace, in bytes */
+    int pages_once;        /* accumulate: a page may stand in the table only once */
+    long long counters_at; /* offset of the counters in the workspace, in bytes */
 };
 
 /* lib/ceilings.cuh: measuring what a GPU can do. Grids are free. */
@@ -289,7 +291,7 @@ struct xq_ceiling_copy_params {
 
 struct xq_ceiling_matrix_params {
     XQ_PTR(float) out; /* one for each thread */
-    int rounds;        /* each of 8 products of 16 x 8 x 16 a warp */
+    int rounds;        /* rounds of 8 products of 16 x 8 x 16 per warp */
 };
 
 #endif

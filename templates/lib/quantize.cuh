@@ -173,7 +173,7 @@ __device__ __forceinline__ int quad_channel(int lane)
     return lane % 16 / 4 * 16 + lane % 4 * 2;
 }
 
-// Where the codes of a quad are, in units with LANE_BYTES per lane and less than 8 bits per code. The codes of channels
+// The place of a quad's codes in a unit with LANE_BYTES per lane and less than 8 bits per code. The codes of channels
 // base and base + 8 share the byte at `first`; those of base + 1 and base + 9 share the byte at first + step.
 template <int LANE_BYTES> struct quad_place {
     int first, step;
