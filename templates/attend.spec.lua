@@ -164,6 +164,15 @@ local function tile_work(spec, p, stream, chunks, absorbed_tiles, shared_bytes)
     shared_bytes)
 end
 
+-- The start of a block: the queries and the tables of turns. Where scores come straight from codes the tables are read, the
+-- rotations of rows twice, and each warp reads steps of its turns and the columns' scales.
+local function block_work(spec, p)
+  local keys = spec.keys
+  if not folded(spec) then return work.amount(0, 2700 + 290 * p.query_rows) end
+  return work.amount(0, 1800 + 290 * p.query_rows,
+    2 * 128 * keys.pair_columns + p.warps * 3 * 8 * keys.pair_columns + (p.warps + 4) * 4 * keys.columns)
+end
+
 -- The work of one KV head, as docs/templates.md defines it. Names follow attend_scores.cuh and attend_values.cuh.
 local function work_of(spec, p)
   local model, keys, weights = spec.model, spec.keys, spec.weights
@@ -194,7 +203,7 @@ local function work_of(spec, p)
       (spec.queries == "many" and 60 or 0),
     step_tokens = block_tile(p),
     pass_rows = 8 * p.value_tiles,
-    block = work.amount(0, 2700 + 290 * p.query_rows), -- tables of turns, queries
+    block = block_work(spec, p),
     step = work.amount(0, 50 * chunks * (4 // p.stage_steps) * p.warps, ring_bytes),
     tile = tile_work(spec, p, stream_k, chunks, absorbed_tiles, ring_bytes / p.m_tiles),
     pass = work.amount(projections * p.value_tiles,

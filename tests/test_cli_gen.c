@@ -249,9 +249,9 @@ Test(cli_gen, shared_memory_maps_of_kernel_and_spec_must_agree)
     expect_map_error("attend", "", "(p.split_tokens + 4) * 4)", "(p.split_tokens + 8) * 4)",
                      "attend.spec.lua has ROW_TURNS at ");
     expect_map_error("attend", "--queries many", "(spec.model.head_dim + 4) * 4 or 0)",
-                     "(spec.model.head_dim + 8) * 4 or 0)", "attend.spec.lua has RECORDS at ");
-    expect_map_error("attend", "", "((many and 3 or 2) * rows + 4) * 4)",
-                     "((many and 3 or 2) * rows + 8) * 4)", "as shared_bytes");
+                     "(spec.model.head_dim + 8) * 4 or 0)", "attend.spec.lua has CONSTANTS at ");
+    expect_map_error("attend", "", "many and 3 or 2) * rows + 4) * 4)", "many and 3 or 2) * rows + 8) * 4)",
+                     "as shared_bytes");
     expect_map_error("kv_attend", "", "(\"ROTATIONS\", rotates and ", "(\"ROTATIONS\", false   and ",
                      "kv_attend.spec.lua has STATS at ");
     expect_map_error("kv_attend", "", "(\"BAD_TOKENS\", 8)", "(\"BAD_TOKENS\", 9)", "as shared_bytes");
