@@ -3,7 +3,7 @@
 #define SIM_WARP_H
 
 #include "memory.h"
-#include "program.h"
+#include "profile.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -89,6 +89,7 @@ typedef struct sim_launch {
     _Atomic int stop;
     uint64_t fault_block; /* of `err` */
     error *err;           /* guarded by lock */
+    sim_tally *profile;   /* what is counted of each instruction of the program; NULL: nothing is */
     pthread_mutex_t lock;
 } sim_launch;
 
@@ -96,6 +97,7 @@ typedef struct sim_worker {
     sim_launch *launch;
     device_counters counters;                       /* but for the instructions */
     uint64_t instructions[INSTRUCTION_CLASSES + 1]; /* and the uncounted ones */
+    sim_tally *profile;                             /* this worker's part of the launch's; or NULL */
     sim_allocation *recent;                         /* the allocation of the last device access */
     sim_block block;
     uint8_t *registers;
