@@ -8,18 +8,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What is added to the diagonals, of their means, so that directions which few rows showed, or which cost
- * next to nothing, count a little; and the least eigenvalue, of the greatest, that is told from zero. */
+/* Shares of a matrix's mean diagonal entry that are added to its diagonal, so that directions which few
+ * rows showed, or which cost almost nothing, still count a little; and the least eigenvalue, relative to
+ * the greatest, that is not taken for zero. */
 static const double shrinkage_of_rows = 1e-4, shrinkage_of_costs = 1e-3, least_eigenvalue = 1e-7;
 
-/* Of the eigenvalues, as an exponent, what the spread of the latents has; the cost of their errors has the
- * rest. Feedback makes the most of costs that differ, so that less of them need be evened out
- * (docs/prepare.md). */
+/* The part of an eigenvalue, as an exponent, that goes into the variance of its latent; the cost of the
+ * latent's errors gets the rest. Feedback works best with costs that differ, so it leaves more of the
+ * difference in them (docs/prepare.md). */
 static const double share = 0.5, share_with_feedback = 0.35;
 
-/* How much larger a constant direction is than its share of the spread. A group's offset holds it whatever
- * its size, and the larger it is the less its errors cost. Matrices that multiply latents must then cancel
- * it the more exactly: 4 is about the most that 8-bit weights bear. */
+/* How much larger a constant direction is made than its share of the spread. A group's offset holds the
+ * constant at any size, and the larger the constant, the less its errors cost. But matrices that multiply
+ * latents must then cancel it more exactly: 4 is about the most that 8-bit weights allow. */
 static const double constant_scale = 4;
 
 static xq_status no_memory(int n, error *err)
@@ -27,7 +28,7 @@ static xq_status no_memory(int n, error *err)
     return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for matrices of %d x %d", n, n);
 }
 
-/* out [m, n] = a [m, k] · b [k, n]; with `transposed`, a is [k, m]. */
+/* out [m, n] = a [m, k] · b [k, n]; with `transposed`, a is stored as [k, m]. */
 static void multiply(const double *a, bool transposed, const double *b, int m, int k, int n, double *out)
 {
     cblas_dgemm(CblasRowMajor, transposed ? CblasTrans : CblasNoTrans, CblasNoTrans, m, n, k, 1, a,
@@ -36,7 +37,7 @@ static void multiply(const double *a, bool transposed, const double *b, int m, i
 
 /* ---------------------------------------------------------------- eigenvectors */
 
-/* An eigenvector's sign is free: its largest entry (the first of several) is positive. */
+/* An eigenvector's sign is free: this makes its largest entry (the first of several) positive. */
 static void fix_sign(double *vector, int n)
 {
     int most = 0;
@@ -47,7 +48,8 @@ static void fix_sign(double *vector, int n)
         cblas_dscal(n, -1, vector, 1);
 }
 
-/* The symmetric a [n, n] becomes its eigenvectors, one a row; values [n]; both in falling order. */
+/* Replaces the symmetric a [n, n] by its eigenvectors, one in each row, and sets values [n]; both in
+ * falling order. */
 static xq_status decompose(double *a, int n, double *values, error *err)
 {
     lapack_int info = LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'U', n, a, n, values);
@@ -78,7 +80,7 @@ static xq_status decompose(double *a, int n, double *values, error *err)
     return XQ_OK;
 }
 
-/* to [n, n] = a, its diagonal a little larger. */
+/* Copies a [n, n] to `to`, with a slightly larger diagonal. */
 static void shrink(const double *a, int n, double shrinkage, double *to)
 {
     double trace = 0;
@@ -89,7 +91,8 @@ static void shrink(const double *a, int n, double shrinkage, double *to)
         to[(size_t)i * (size_t)n + (size_t)i] += shrinkage * trace / n;
 }
 
-/* out = Eᵀ·diag(values^power)·E; `room` as large. */
+/* out = Eᵀ·diag(values^power)·E, where E has the eigenvectors as rows. `room` is scratch of the same
+ * size. */
 static void power_of(const double *vectors, const double *values, int n, double power, double *room,
                      double *out)
 {
@@ -102,7 +105,7 @@ static void power_of(const double *vectors, const double *values, int n, double 
 
 /* ---------------------------------------------------------------- directions */
 
-/* Square matrices of the problem's size, and eigenvalues. */
+/* Scratch: square matrices of the problem's size, and eigenvalues. */
 struct room {
     double *root, *inverse, *vectors, *a, *b, *values;
 };
@@ -121,15 +124,17 @@ static bool room_create(struct room *r, int n)
     return true;
 }
 
-/* What direction k is multiplied by, that has an eigenvalue and columns of length 1. */
+/* The factor that scales direction k, whose eigenvalue is `value`. Before scaling, an error of size 1 in
+ * its coordinate costs 1. */
 static double scale_of(const basis_problem *p, int k, double value)
 {
     double spread = pow(value, (p->feedback ? share_with_feedback : share) / 2);
     return spread / sqrt(value) * (k < p->segments ? constant_scale : 1);
 }
 
-/* r->a [rank, c] and r->b [rank, c]: the directions that cost least, most important first, as the rows'
- * coordinates are made of them (transposed), and as rows are made of those. */
+/* Finds the most important directions, in falling order. Row k of r->a [rank, c] gives coordinate k of a
+ * row y (their product); a row is rebuilt as the sum of its coordinates times the rows of r->b [rank,
+ * c]. */
 static xq_status find_directions(const basis_problem *p, struct room *r, error *err)
 {
     const int c = p->size;
@@ -155,8 +160,9 @@ static xq_status find_directions(const basis_problem *p, struct room *r, error *
 
 /* ---------------------------------------------------------------- placement */
 
-/* Entry i of vector j of n orthonormal ones, of which the first is constant and no entry is above √(2/n):
- * Hadamard's matrix of the largest power of two that divides n, times the cosine transform of the rest. */
+/* Entry i of vector j of n orthonormal vectors. Vector 0 is constant, and no entry is larger than √(2/n).
+ * The vectors are the Hadamard matrix of the largest power of two that divides n, times the cosine
+ * transform of the remaining factor. */
 static double even_entry(int n, int j, int i)
 {
     int size = n & -n, rest = n / size;
@@ -166,8 +172,8 @@ static double even_entry(int n, int j, int i)
            cos(M_PI * (i % rest + 0.5) * frequency / rest);
 }
 
-/* Direction k goes to vector *vector of segment *segment. The first go to the constants; the others by
- * turns, each segment in proportion to its width. */
+/* Direction k gets vector *vector of segment *segment. The first directions get the constant vectors, one
+ * in each segment. The others are dealt out in turns, to each segment in proportion to its width. */
 static void place(const basis_problem *p, int k, int *used, int *segment, int *vector)
 {
     int best = k;
@@ -181,7 +187,7 @@ static void place(const basis_problem *p, int k, int *used, int *segment, int *v
     *vector = used[best]++;
 }
 
-/* place [rank, rank]: row k is where direction k goes. */
+/* placement [rank, rank]: row k is the vector of direction k. */
 static void make_placement(const basis_problem *p, int *used, double *placement)
 {
     memset(placement, 0, sizeof *placement * (size_t)p->rank * (size_t)p->rank);

@@ -12,9 +12,9 @@
 #include <string.h>
 #include <xxhash.h>
 
-/* What the first token's row counts in the second moment, where all others together count 1: models put an
- * outlier there that all later tokens attend to, so that its error counts as much as that of many others.
- * It counts most in values; keys want the groups' offsets for other directions too. */
+/* The weight of the first token's row in the second moment, where all other rows together weigh 1. Models
+ * put an outlier there to which all later tokens attend, so that its error counts as much as the errors of
+ * many others. It counts most in values; keys need the groups' offsets for other directions too. */
 static const double first_token_of_keys = 0.3, first_token_of_values = 1;
 
 enum { LEAST_TOKENS = 64 };
@@ -62,7 +62,7 @@ static xq_status no_memory(error *err)
     return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory for moments of activations");
 }
 
-/* Tensor NAME.layer [tokens, ...] as f32, `wide` numbers a token; caller frees. */
+/* Reads tensor NAME.layer as f32: [tokens, last], or with rank 3 [tokens, middle, last]. Caller frees. */
 static xq_status read_rows(const calibration *c, const char *name, int layer, int rank, int64_t middle,
                            int64_t last, float **values, int64_t *tokens, error *err)
 {
@@ -85,7 +85,7 @@ static xq_status read_rows(const calibration *c, const char *name, int layer, in
 
 typedef struct moments {
     int size;
-    double *second; /* [d, d], about zero, of the rows after the first */
+    double *second; /* [d, d], moments about zero of the rows after the first */
     double *first;  /* [d], the first row */
 } moments;
 
@@ -105,7 +105,7 @@ static void moments_free(moments *m)
     m->second = m->first = NULL;
 }
 
-/* The upper triangle is the lower one's mirror. */
+/* Copies the upper triangle to the lower one. */
 static void mirror(double *a, int n)
 {
     for (int i = 0; i < n; i++)
@@ -113,7 +113,7 @@ static void mirror(double *a, int n)
             a[(size_t)i * (size_t)n + (size_t)j] = a[(size_t)j * (size_t)n + (size_t)i];
 }
 
-/* rows [tokens, d] */
+/* Sets the moments of rows [tokens, d]. */
 static void fill_moments(const double *rows, int64_t tokens, moments *m)
 {
     const int d = m->size, count = (int)tokens - 1;
@@ -122,7 +122,8 @@ static void fill_moments(const double *rows, int64_t tokens, moments *m)
     mirror(m->second, d);
 }
 
-/* Without a calibration nothing is known of rows: all directions are alike. */
+/* Reads a layer's moments. Without a calibration nothing is known about rows, so all directions are
+ * alike. */
 static xq_status read_moments(const calibration *c, int layer, int d, moments *m, error *err)
 {
     float *x = NULL;
@@ -146,9 +147,9 @@ static xq_status read_moments(const calibration *c, int layer, int d, moments *m
     return err->status;
 }
 
-/* ---------------------------------------------------------------- what errors of keys cost */
+/* ---------------------------------------------------------------- costs of errors in keys */
 
-/* The dimension of a head that turns together with dimension i, or i itself. */
+/* The dimension of a head that RoPE rotates together with dimension i; i itself if it is not rotated. */
 static int rotary_partner(const layer_shape *s, int i)
 {
     if (i >= s->rotary_dim)
@@ -158,8 +159,9 @@ static int rotary_partner(const layer_shape *s, int i)
     return i < s->rotary_dim / 2 ? i + s->rotary_dim / 2 : i - s->rotary_dim / 2;
 }
 
-/* costs [Hkv, dh, dh], diagonal: the mean square of what queries multiply a key's dimension by, over
- * tokens, the query heads of its KV head, and the two dimensions that RoPE mixes. */
+/* Fills the diagonals of costs [Hkv, dh, dh]: the mean square of the query entries by which a key's
+ * dimension is multiplied. The mean is over tokens, over the query heads of the KV head, and over the two
+ * dimensions that RoPE mixes. */
 static xq_status costs_of_queries(const calibration *c, int layer, const layer_shape *s, double *costs,
                                   error *err)
 {
@@ -181,7 +183,8 @@ static xq_status costs_of_queries(const calibration *c, int layer, const layer_s
     return XQ_OK;
 }
 
-/* costs [Hkv, dh, dh]: the sums over each KV head's query heads, of which the file has one each. */
+/* Sets costs [Hkv, dh, dh] to the sums over each KV head's query heads, each of which has its costs in the
+ * file. */
 static xq_status read_costs(const tensor *t, const layer_shape *s, double *costs, error *err)
 {
     const int64_t shape[3] = {s->heads, s->head_dim, s->head_dim};
@@ -196,7 +199,7 @@ static xq_status read_costs(const tensor *t, const layer_shape *s, double *costs
     return err->status;
 }
 
-/* *out [Hkv, dh, dh]: what an error of a head's keys costs, e·cost·eᵀ. Caller frees. */
+/* *out [Hkv, dh, dh]: an error e of a head's keys costs e·cost·eᵀ. Caller frees. */
 static xq_status make_costs(const calibration *c, int layer, const layer_shape *s, const float *k_norm,
                             double **out, error *err)
 {
@@ -225,7 +228,8 @@ static xq_status make_costs(const calibration *c, int layer, const layer_shape *
 
 /* ---------------------------------------------------------------- factors */
 
-/* Columns of a latent by quantization group. Groups begin anew with each latent. */
+/* Splits the columns of a latent into quantization groups, which begin anew with each latent. Returns their
+ * number. */
 static int find_segments(int group, int rank, int *widths)
 {
     int count = 0;
@@ -234,13 +238,14 @@ static int find_segments(int group, int rank, int *widths)
     return count;
 }
 
-/* What counts in a stream: of_errors [Hkv, dh, dh] as make_costs gives it, or NULL; and the first token. */
+/* The costs of a stream: of_errors [Hkv, dh, dh] as make_costs gives it, or NULL; and the weight of the
+ * first token. */
 typedef struct stream_costs {
     const double *of_errors;
     double first_token;
 } stream_costs;
 
-/* One latent's matrices, in double precision. */
+/* Scratch for the matrices of one latent, in double precision. */
 typedef struct latent_room {
     double *w, *product, *second, *metric, *to, *back, *u;
     int *widths;
@@ -269,7 +274,8 @@ static void latent_room_free(latent_room *r)
     free(r->widths);
 }
 
-/* r->second [c, c]: the second moment of rows x·w, of which the first counts first_token. */
+/* Computes r->second [c, c], the second moment of rows x·w, in which the first row has weight
+ * first_token. */
 static void project(const moments *m, double first_token, const latent_room *r, int c)
 {
     const int d = m->size;
@@ -281,7 +287,8 @@ static void project(const moments *m, double first_token, const latent_room *r, 
     cblas_dger(CblasRowMajor, c, c, first_token, r->product, 1, r->product, 1, r->second, c);
 }
 
-/* Latents of columns whose length is 1 in the mean, so that f16 holds them and what they multiply. */
+/* The root mean square length of u's columns. Latents of columns whose length is 1 in this mean fit in f16,
+ * as do the matrices that multiply them. */
 static double mean_length(const double *u, size_t count, int rank)
 {
     double sum = 0;
@@ -290,7 +297,7 @@ static double mean_length(const double *u, size_t count, int rank)
     return sum > 0 ? sqrt(sum / rank) : 1;
 }
 
-/* The share of w that u·a does not have, squared, times w's energy; w's energy to *all. */
+/* Returns the squared Frobenius norm of w - u·back, and adds that of w to *all. */
 static double dropped(const latent_room *r, int d, int c, int rank, double *all)
 {
     double lost = 0;
@@ -304,14 +311,15 @@ static double dropped(const latent_room *r, int d, int c, int rank, double *all)
     return lost;
 }
 
-/* The matrix that becomes latents of one kind, those of keys or those of values. */
+/* The matrix from which latents are made, either those of keys or those of values. */
 typedef struct latent_kind {
     const float *w; /* [d, dkv] */
     stream_costs costs;
-    int groups, rank; /* latents, and the columns of all of them */
+    int groups, rank; /* number of latents; columns of all latents together */
 } latent_kind;
 
-/* What errors of the keys, or values, of one latent cost, [c, c]: nothing that one head does to another. */
+/* Fills metric [c, c], the cost of errors in the keys (or values) of one latent. Errors of different heads
+ * do not interact. */
 static void fill_metric(const layer_shape *s, const latent_kind *kind, int latent, double *metric)
 {
     const double *costs = kind->costs.of_errors;
@@ -324,7 +332,7 @@ static void fill_metric(const layer_shape *s, const latent_kind *kind, int laten
     }
 }
 
-/* The factors of the KV heads of one latent. */
+/* Makes the factors of the KV heads that share one latent. */
 static xq_status factor_one(const layer_shape *s, const moments *m, const latent_kind *kind, int latent,
                             float *u, float *a, double energy[2], error *err)
 {
@@ -382,9 +390,9 @@ static xq_status factor_stream(const layer_shape *s, const moments *m, const lat
     return err->status;
 }
 
-/* ---------------------------------------------------------------- the activations themselves */
+/* ---------------------------------------------------------------- method x */
 
-/* Method x: one square matrix for K and V, whose errors count alike. */
+/* Scratch for method x, where one square matrix serves K and V, whose errors cost the same. */
 typedef struct square_room {
     double *w, *metric, *to, *back, *product; /* w, product: [d, dkv]; the others [d, d] */
 } square_room;
@@ -410,7 +418,7 @@ static void add_projection(square_room *r, const float *w, int d, int c)
     cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, d, d, c, 1, r->w, c, r->w, c, 1, r->metric, d);
 }
 
-/* a [d, dkv] = back·w·length */
+/* Returns a [d, dkv] = back·w·length. */
 static float *turned(square_room *r, const float *w, int d, int c, double length)
 {
     size_t count = (size_t)d * (size_t)c;
@@ -424,7 +432,7 @@ static float *turned(square_room *r, const float *w, int d, int c, double length
     return a;
 }
 
-/* The first row is added to m's others. */
+/* Makes the factors of method x. The first row is added to the moments in m. */
 static xq_status factor_square(const layer_shape *s, moments *m, layer_weights *w, error *err)
 {
     const int d = s->hidden_size, c = s->kv_width;
@@ -477,7 +485,7 @@ xq_status calibration_check(const layer_shape *s, error *err)
     return error_field(err, field);
 }
 
-/* What feedback takes. */
+/* Keeps the costs for feedback, if the layer has it. */
 static xq_status keep_cost(const layer_shape *s, const double *costs, layer_weights *w, error *err)
 {
     if (!s->feedback)
@@ -489,9 +497,9 @@ static xq_status keep_cost(const layer_shape *s, const double *costs, layer_weig
     return w->k_cost ? XQ_OK : no_memory(err);
 }
 
-/* ---------------------------------------------------------------- what is zero */
+/* ---------------------------------------------------------------- zero weights */
 
-/* Whether columns first .. first + cols of w [rows, stride] are zero. */
+/* Whether columns first .. first + cols - 1 of w [rows, stride] are zero. */
 static bool is_zero(const float *w, int rows, int first, int cols, int stride)
 {
     for (int i = 0; i < rows; i++)
@@ -501,7 +509,7 @@ static bool is_zero(const float *w, int rows, int first, int cols, int stride)
     return true;
 }
 
-/* Whether all columns of some latent's heads are zero. */
+/* Whether all columns of the heads of some latent are zero. */
 static bool has_zero_latent(const layer_shape *s, const float *w, int groups)
 {
     const int cols = s->kv_width / groups;
@@ -511,8 +519,8 @@ static bool has_zero_latent(const layer_shape *s, const float *w, int groups)
     return zero;
 }
 
-/* The projections of a layer that was pruned away have no directions to choose among. Fields "wk", "wv":
- * those that are zero, one for both. */
+/* Refuses projections that are zero, as in a layer that was pruned away, because there are no directions to
+ * choose among. The error's field names the projections: "wk", "wv", or both. */
 static xq_status refuse_zero_weights(const layer_shape *s, const layer_weights *w, error *err)
 {
     const int d = s->hidden_size, c = s->kv_width;
@@ -541,8 +549,9 @@ static xq_status refuse_zero_rows(const moments *m, int layer, error *err)
                      layer);
 }
 
-/* What coordinates of keys are made for. Feedback itself sees to what errors cost: coordinates that spread
- * keys evenly are then better than others, unless some are to be left out. */
+/* The costs for which coordinates of keys are made. With feedback and full rank they are NULL: feedback
+ * itself accounts for the cost of errors, so the best coordinates are those that spread keys evenly. At a
+ * lower rank costs decide which directions are left out. */
 static const double *costs_of_basis(const layer_shape *s, const double *costs)
 {
     return s->feedback && s->rank_k == s->kv_width ? NULL : costs;

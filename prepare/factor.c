@@ -34,7 +34,8 @@ static xq_status rotate(float *x, int rows, int n, bool transposed, error *err)
     return err->status;
 }
 
-/* Columns first .. first + cols of a matrix of `stride` columns, to or from a matrix of its own. */
+/* These copy `cols` columns between a matrix of `stride` columns, whose first copied column is given, and a
+ * matrix of its own. */
 static void take_columns(float *to, const float *from, int rows, int cols, int stride)
 {
     for (int r = 0; r < rows; r++)
@@ -55,9 +56,9 @@ static double energy(const float *w, size_t count)
     return sum;
 }
 
-/* Column k of u becomes √σ times what it was, row k of a 1/√σ, σ being the row's length over their mean: an
- * error in either of two columns then costs what the other's does, so that they may be rotated into each
- * other. */
+/* Multiplies column k of u by √σ and row k of a by 1/√σ, where σ is the length of a's row k divided by the
+ * mean length of a's rows. An error in any column then costs the same, so that columns may be rotated into
+ * each other. */
 static void balance(int rows, int rank, int cols, float *u, float *a)
 {
     double mean = 0;
@@ -66,7 +67,7 @@ static void balance(int rows, int rank, int cols, float *u, float *a)
     for (int k = 0; k < rank; k++) {
         float *row = a + (size_t)k * (size_t)cols;
         double sigma = sqrt(energy(row, (size_t)cols)) / mean;
-        if (!(sigma > 1e-6)) /* of the zero matrix, or as good as that */
+        if (!(sigma > 1e-6)) /* the row is zero or almost zero */
             continue;
         for (int i = 0; i < rows; i++)
             u[(size_t)i * (size_t)rank + (size_t)k] *= (float)sqrt(sigma);
@@ -75,7 +76,7 @@ static void balance(int rows, int rank, int cols, float *u, float *a)
     }
 }
 
-/* The coordinates of one group's factors: u [rows, rank], a [rank, cols]. */
+/* Changes the factors of one group to balanced and rotated coordinates: u [rows, rank], a [rank, cols]. */
 static xq_status spread_block(const factor_shape *s, float *u, float *a, error *err)
 {
     int cols = s->cols / s->groups, rank = s->rank / s->groups;
@@ -136,7 +137,7 @@ xq_status factor_spread(const factor_shape *s, float *u, float *a, error *err)
 
 /* ---------------------------------------------------------------- rotated activations */
 
-/* Row major u, read by columns, is uᵀ; and rows of x are the columns of the system uᵀ·yᵀ = xᵀ. */
+/* LAPACK reads the row-major u as uᵀ, and the rows of x as the columns of xᵀ. It solves uᵀ·yᵀ = xᵀ. */
 xq_status factor_turn_back(const float *u, int n, int64_t rows, double *x, error *err)
 {
     size_t count = (size_t)n * (size_t)n;

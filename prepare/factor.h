@@ -1,8 +1,8 @@
-/* Projections as the factors that the cache methods want (docs/method.md §2, §4). Row major, f32; the
- * algebra runs in double precision. With `rotated`, R (rotation.h) is folded in: U·R and Rᵀ·A; of
- * method latent U·Σ½·R and Rᵀ·Σ^-½·A, so that errors of all columns cost the same.
- * *lost (may be NULL): what a rank below the full one loses of W, relative (Frobenius); 0 at full rank.
- * Errors: those of svd_factor. */
+/* Factors of projections, as the cache methods need them (docs/method.md §2, §4). Matrices are f32 and row
+ * major; the algebra runs in double precision. With `rotated`, R (rotation.h) is folded into the factors:
+ * U·R and Rᵀ·A; for method latent U·Σ½·R and Rᵀ·Σ^-½·A, so that errors of all columns cost the same. *lost
+ * (may be NULL) is the relative part of W that a rank below the full one loses (Frobenius norm); 0 at full
+ * rank. Errors: those of svd_factor. */
 #ifndef PREPARE_FACTOR_H
 #define PREPARE_FACTOR_H
 
@@ -11,8 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Method latent: w [rows, cols] in `groups` blocks of columns, each an SVD of its own of rank / groups.
- * u [rows, rank]: the groups' factors side by side; a [rank / groups, cols]. */
+/* Method latent: the columns of w [rows, cols] are `groups` blocks, and each block has its own SVD of rank
+ * / groups. u [rows, rank] holds the blocks' factors side by side; a is [rank / groups, cols]. */
 typedef struct factor_shape {
     int rows, cols, groups, rank;
     bool rotated;
@@ -20,15 +20,16 @@ typedef struct factor_shape {
 xq_status factor_latent(const factor_shape *shape, const float *w, float *u, float *a, double *lost,
                         error *err);
 
-/* The coordinates that factor_latent chooses, for factors that are orthogonal already (u's columns and a's
- * rows, in each group): their columns are balanced and rotated, in place. Nothing where not `rotated`. */
+/* Changes factors whose u columns and a rows are already orthogonal in each group to the coordinates that
+ * factor_latent chooses: balances and rotates their columns in place. Does nothing unless `rotated`. */
 xq_status factor_spread(const factor_shape *shape, float *u, float *a, error *err);
 
-/* Back from the coordinates of an invertible u [n, n]: x [rows, n] ← x·u⁻¹. Errors: XQ_ERROR_ARGUMENT for a
- * u that is singular, XQ_ERROR_MEMORY. */
+/* Converts from the coordinates of an invertible u [n, n] back: x [rows, n] ← x·u⁻¹. Errors:
+ * XQ_ERROR_ARGUMENT for a singular u, XQ_ERROR_MEMORY. */
 xq_status factor_turn_back(const float *u, int n, int64_t rows, double *x, error *err);
 
-/* Method latent-cl: u [rows, rank], orthonormal columns that span [Wk | Wv] (wk, wv [rows, cols]) best. */
+/* Method latent-cl: the columns of u [rows, rank] are orthonormal and span [Wk | Wv] best (wk, wv [rows,
+ * cols]). */
 xq_status factor_joint(const factor_shape *shape, const float *wk, const float *wv, float *u, double *lost,
                        error *err);
 

@@ -35,7 +35,7 @@ static void add_vector(layer_part *parts, int *count, bool there, const char *na
         parts[(*count)++] = (layer_part){name, 1, length, member, true, true};
 }
 
-/* A shorter type's rounding could make some errors cost less than nothing. */
+/* Costs stay f32, because rounding to a shorter type could make some errors have a negative cost. */
 static void add_costs(const layer_shape *s, layer_part *parts, int *count)
 {
     parts[(*count)++] =

@@ -33,7 +33,7 @@ static xq_status make_joint(const layer_shape *s, layer_weights *w, double *lost
     return factor_joint(&shape, w->wk, w->wv, w->ukv, lost, err);
 }
 
-/* Nothing is known of what errors of keys cost: all dimensions are alike. */
+/* Nothing is known about the cost of errors in keys, so all dimensions cost the same. */
 static xq_status make_cost(const layer_shape *s, layer_weights *w, error *err)
 {
     if (!s->feedback || w->k_cost)

@@ -28,8 +28,9 @@ static xq_status read_file(const char *path, char **text, error *err)
     return *text ? XQ_OK : error_set(err, XQ_ERROR_MEMORY, "file", "out of memory reading %s", path);
 }
 
-/* The completed spec, which has what config.json leaves to its defaults. Of a model that mixes layers, that
- * of one kind: sizes are the same for all. How rotary frequencies are stretched does not matter here. */
+/* Completes a spec of the model, so that config.json's defaults are filled in. For a model that mixes kinds
+ * of layers it completes the spec of any one kind, because all kinds have the same sizes. Scaling of rotary
+ * frequencies does not matter here, and is left out. */
 static xq_status complete_spec(gen *g, const model *m, char **completed, error *err)
 {
     char *kind = NULL, *text = NULL;
@@ -52,7 +53,8 @@ static xq_status complete_spec(gen *g, const model *m, char **completed, error *
     return err->status;
 }
 
-/* Which layers keep keys and values; of a completed model without a list, all. */
+/* Reads which layers keep keys and values: all of them, if the completed model has no list of layer
+ * types. */
 static xq_status read_attending(model *m, const char *completed, error *err)
 {
     m->attends = malloc(sizeof *m->attends * (size_t)(m->layers + 1));
@@ -92,10 +94,10 @@ static xq_status read_sizes(gen *g, model *m, const char *path, error *err)
     return error_field(err, "num_hidden_layers");
 }
 
-/* quantization_config, which says nothing of attention's shape. */
+/* Reads quantization_config, which does not concern attention's shape. */
 static void read_method(model *m, const char *text)
 {
-    error unread = ERROR_INIT; /* gen_model_from_config has read the same text */
+    error unread = ERROR_INIT; /* gen_model_from_config has read the same text, and reports its errors */
     cJSON *config = json_parse(text, strlen(text), "config.json", JSON_PYTHON, XQ_ERROR_FORMAT, &unread);
     const cJSON *options = cJSON_GetObjectItemCaseSensitive(config, "quantization_config");
     const char *method = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(options, "quant_method"));
@@ -161,7 +163,7 @@ xq_status model_expect(const model *m, const layer_shape *shape, error *err)
 
 /* ----------------------------------------------------------------- layers */
 
-/* Where rows of a KV head's keys (or values) begin in the tensor that holds them. */
+/* The row at which a KV head's keys (or values) begin in the tensor that holds them. */
 static int first_row(const layer_shape *s, packing_order packing, bool value, int head)
 {
     int per_kv = s->heads / s->kv_heads;
@@ -172,7 +174,7 @@ static int first_row(const layer_shape *s, packing_order packing, bool value, in
     return (head * (per_kv + 2) + per_kv + value) * s->head_dim;
 }
 
-/* "k_proj.weight" and the like. */
+/* Makes a name such as "k_proj.weight". */
 static void projection(const naming *n, bool value, const char *suffix, char *what, size_t size)
 {
     snprintf(what, size, "%s.%s", n->packing != SEPARATE ? n->fused : value ? "v_proj" : "k_proj", suffix);
@@ -186,7 +188,7 @@ const tensor *model_projection(const model *m, int layer, bool value)
     return model_find(&l, what);
 }
 
-/* K's (V's) rows of a tensor [rows, inner] as columns: [inner, dkv]; a bias has inner 1. */
+/* Returns K's (V's) rows of a tensor [rows, inner] as columns [inner, dkv]; a bias has inner 1. */
 static xq_status take(const layer_name *l, const char *suffix, bool value, int inner, float **out,
                       error *err)
 {
@@ -231,7 +233,7 @@ static xq_status take_vector(const layer_name *l, const char *what, int count, b
     return XQ_OK;
 }
 
-/* What the files have and the configuration does not say would be left out, and the result be wrong. */
+/* Refuses tensors that config.json does not announce: leaving them out would give wrong results. */
 static xq_status refuse_extras(const layer_name *l, error *err)
 {
     const layer_shape *s = &l->m->shape;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What Hugging Face calls the attention of a decoder layer, by model class. */
+/* The names of attention tensors in decoder layers of Hugging Face models, by model class. */
 static const naming namings[] = {
     {"model.layers", "self_attn", NULL, SEPARATE},
     {"model.language_model.layers", "self_attn", NULL, SEPARATE},
@@ -33,7 +33,7 @@ const tensor *model_find(const layer_name *l, const char *what)
     return safetensors_find(l->m->weights, name);
 }
 
-/* A tensor of the projection of keys, or of values; fused ones are the same. */
+/* Finds a tensor of the projection of keys, or of values; a fused projection has one tensor for both. */
 static const tensor *find_projection(const layer_name *l, bool value, const char *suffix)
 {
     char what[64];
@@ -55,9 +55,9 @@ const naming *model_naming(const model *m)
     return &namings[0];
 }
 
-/* ---------------------------------------------------------------- what would be ignored */
+/* ---------------------------------------------------------------- tensors that would be ignored */
 
-/* A tensor that a layer has by this naming; NULL: it has none. */
+/* Any tensor that a layer has by this naming; NULL if there is none. */
 static const tensor *find_any(const layer_name *l)
 {
     static const char *const suffixes[] = {"weight", "bias"};
@@ -67,7 +67,7 @@ static const tensor *find_any(const layer_name *l)
     return t;
 }
 
-/* One naming is read, so that the tensors of another would be left out. */
+/* Refuses layers with two namings: only one is read, so the other's tensors would be left out. */
 static xq_status refuse_two_namings(const model *m, int layer, error *err)
 {
     const tensor *first = NULL;
@@ -86,7 +86,7 @@ static xq_status refuse_two_namings(const model *m, int layer, error *err)
     return XQ_OK;
 }
 
-/* What stands beside or in the place of a quantized projection. */
+/* Suffixes of tensors that a quantized projection has beside its weight, or in the weight's place. */
 static const struct sign {
     const char *suffix, *method;
 } signs[] = {
@@ -103,7 +103,7 @@ static const struct sign {
     {"codes", "AQLM"},
 };
 
-/* `weight`: what stands beside it, or NULL. */
+/* `weight`: the weight beside which the tensor stands, or NULL. */
 static xq_status refuse(const model *m, const tensor *t, const tensor *weight, const char *method,
                         error *err)
 {
@@ -131,8 +131,8 @@ static xq_status refuse_quantized(const layer_name *l, bool value, error *err)
     return XQ_OK;
 }
 
-/* Behind the layer's number and its attention; NULL where the name is not of this naming, or of a layer
- * that is not read. */
+/* The part of a tensor's name after the layer's number and its attention. NULL if the name is not of this
+ * naming, or if the layer is not read. */
 static const char *within_attention(const model *m, const naming *n, const char *name)
 {
     size_t length = strlen(n->prefix);
@@ -146,7 +146,7 @@ static const char *within_attention(const model *m, const naming *n, const char 
     return fits ? end + 2 + length : NULL;
 }
 
-/* Whether a tensor is of a projection of this naming, and neither its weight nor its bias. */
+/* Whether a tensor belongs to a projection of this naming, but is neither its weight nor its bias. */
 static bool is_part(const naming *n, const char *what)
 {
     const char *const names[] = {n->fused ? n->fused : "k_proj", n->fused ? n->fused : "v_proj"};
@@ -158,8 +158,8 @@ static bool is_part(const naming *n, const char *what)
     return false;
 }
 
-/* Adapters that were not merged, factors of a norm of the weights, scales: the projection is another one
- * than its weight alone says. */
+/* Refuses parts that change a projection beyond its weight: adapters that were not merged, factors of a
+ * norm of the weights, scales. */
 static xq_status refuse_parts(const model *m, error *err)
 {
     for (int i = 0; i < safetensors_count(m->weights); i++) {

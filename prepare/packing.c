@@ -12,7 +12,7 @@ static void copy(cJSON *to, const cJSON *from, const char *name)
         cJSON_AddItemToObject(to, name, cJSON_Duplicate(item, 1));
 }
 
-/* How latents are padded. */
+/* Copies the members that say how latents are padded. */
 static void copy_streams(cJSON *to, const cJSON *layout)
 {
     static const char *const kept[] = {"latents", "rank", "latent_width"};
@@ -36,7 +36,7 @@ cJSON *packing_describe(const char *completed_json, bool packed)
     cJSON *cache = cJSON_AddObjectToObject(out, "cache");
     for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
         copy(cache, from, kept[i]);
-    if (cJSON_HasObjectItem(from, "feedback")) /* from channel to channel of a group */
+    if (cJSON_HasObjectItem(from, "feedback")) /* feedback acts between the channels of a group */
         copy(cache, from, "group");
     if (packed) {
         cJSON *packing = cJSON_AddObjectToObject(out, "packing");
@@ -53,7 +53,7 @@ cJSON *packing_describe(const char *completed_json, bool packed)
 
 struct difference {
     char field[96];
-    char found[48], needed[48]; /* texts of the values; "" where there is none */
+    char found[48], needed[48]; /* texts of the values; "" where there is no value */
 };
 
 static void print_value(const cJSON *item, char *text, size_t size)
@@ -108,7 +108,7 @@ static bool members_differ(const cJSON *found, const cJSON *needed, struct diffe
     return false;
 }
 
-/* True unless both are equal; then `field` has grown to the first place where they are not. */
+/* Returns true unless both are equal; then `field` is extended to the first place where they differ. */
 static bool differ(const cJSON *found, const cJSON *needed, struct difference *d)
 {
     if (cJSON_IsArray(found) && cJSON_IsArray(needed))
@@ -129,7 +129,7 @@ xq_status packing_expect(const char *path, const cJSON *entry, const char *compl
     bool differs = false;
     const char *const parts[] = {"cache", "packing"};
     for (int i = 0; i < 2 && !differs; i++) {
-        /* Fields are named as the spec has them: those of "packing" are its own. */
+        /* Fields are named as in the spec: members of "packing" are members of the spec itself. */
         snprintf(d.field, sizeof d.field, "%s", i ? "" : parts[i]);
         differs = differ(cJSON_GetObjectItemCaseSensitive(entry, parts[i]),
                          cJSON_GetObjectItemCaseSensitive(needed, parts[i]), &d);

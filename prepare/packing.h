@@ -1,5 +1,5 @@
-/* What the bytes of packed weights depend on: the parts of a completed spec that runtime/host/pack.c reads,
- * and by which a file of packed weights fits a plan or not. */
+/* The parts of a completed spec on which the bytes of packed weights depend. runtime/host/pack.c reads
+ * these parts, and a file of packed weights fits a plan if they are equal. */
 #ifndef PREPARE_PACKING_H
 #define PREPARE_PACKING_H
 
@@ -8,12 +8,14 @@
 #include <cjson/cJSON.h>
 #include <stdbool.h>
 
-/* {"cache": what the matrices depend on}, and with `packed` also "packing": the packed weights of the fused
- * plan. NULL when memory runs out, or for a text that is no completed spec. */
+/* Returns {"cache": the parts on which the matrices depend}; with `packed` there is also "packing", the
+ * parts on which the fused plan's packed weights depend. NULL when memory runs out, or for a text that is
+ * no completed spec. */
 cJSON *packing_describe(const char *completed_json, bool packed);
 
-/* XQ_ERROR_ARGUMENT with the first field of the spec that differs, unless a plan with this completed spec
- * takes what `entry`, a result of packing_describe, describes. `path` begins the message. */
+/* Checks that a plan with this completed spec takes the weights that `entry`, a result of packing_describe,
+ * describes. Otherwise XQ_ERROR_ARGUMENT with the first field of the spec that differs. `path` begins the
+ * message. */
 xq_status packing_expect(const char *path, const cJSON *entry, const char *completed_json, error *err);
 
 #endif

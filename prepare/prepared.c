@@ -1,4 +1,4 @@
-/* Prepared weights through the public API. */
+/* The public API of prepared weights. */
 #include "../runtime/base/check.h"
 #include "../runtime/base/descriptor.h"
 #include "../runtime/launch/context.h"
@@ -14,9 +14,9 @@ struct xq_prepared {
     pthread_mutex_t lock; /* guards the layers */
     struct prepared_layer {
         layer_weights weights;
-        bool there;    /* the weights are */
-        bool verified; /* what is packed is */
-    } * layers;        /* by place in the file */
+        bool there;    /* the weights have been loaded */
+        bool verified; /* the checksum of the packed weights has been checked */
+    } * layers;        /* by the layer's index in the file */
 };
 
 static xq_status finish(const xq_prepared *p, error *err)
@@ -100,7 +100,7 @@ const char *xq_prepared_layer_spec(const xq_prepared *p, int32_t layer)
 
 /* ---------------------------------------------------------------- weights */
 
-/* The layer's matrices, made on first use. Under the lock. */
+/* Returns the layer's matrices, and loads them on first use. The caller holds the lock. */
 static const layer_weights *loaded(xq_prepared *p, int32_t layer, error *err)
 {
     int place = prepared_file_place(p->file, layer, err);

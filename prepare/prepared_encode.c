@@ -1,4 +1,4 @@
-/* A layer's tensors as the bytes that a file keeps. */
+/* Encodes a layer's tensors as the bytes that a file stores. */
 #include "../runtime/base/half.h"
 #include "../runtime/host/pack.h"
 #include "prepared_write.h"
@@ -14,7 +14,8 @@ static size_t size_of(tensor_type type)
 
 /* ---------------------------------------------------------------- rounding */
 
-/* One value in the file's type, and *value what that holds; false if it does not hold it. */
+/* Stores one value in the file's type, and sets *value to the stored value; false if the type cannot hold
+ * it. */
 static bool store(tensor_type type, float *value, char *at)
 {
     if (type == TENSOR_F16 || type == TENSOR_BF16) {
@@ -27,7 +28,8 @@ static bool store(tensor_type type, float *value, char *at)
     return isfinite(*value);
 }
 
-/* Rounding to the file's type, and the check that it holds the values: *rounded gets what *bytes hold. */
+/* Rounds values to the file's type, and checks that the type can hold them. *rounded gets the values that
+ * *bytes holds. */
 static xq_status convert(const char *path, int layer, const layer_part *part, tensor_type type,
                          const float *values, float **rounded, void **bytes, error *err)
 {
@@ -47,7 +49,7 @@ static xq_status convert(const char *path, int layer, const layer_part *part, te
     return XQ_OK;
 }
 
-/* All parts, and `rounded` (empty) what their bytes hold. */
+/* Converts all parts; `rounded`, which is empty before, gets the values that their bytes hold. */
 static xq_status convert_all(const char *path, int layer, const layer_shape *shape, tensor_type type,
                              const layer_weights *given, layer_weights *rounded, void **data, error *err)
 {
@@ -61,7 +63,7 @@ static xq_status convert_all(const char *path, int layer, const layer_shape *sha
                              parts[i].name);
         convert(path, layer, &parts[i], parts[i].keep_f32 ? TENSOR_F32 : type, values,
                 layer_member(rounded, &parts[i]), &data[i], err);
-        if (type == TENSOR_OTHER) { /* they were made to be checked */
+        if (type == TENSOR_OTHER) { /* the bytes were made only to check the values */
             free(data[i]);
             data[i] = NULL;
         }

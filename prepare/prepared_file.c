@@ -18,16 +18,16 @@ struct prepared_file {
     char *path;
     mapping file;
     cJSON *json;           /* the header */
-    const cJSON *metadata; /* of it */
+    const cJSON *metadata; /* the header's __metadata__ */
     prepared_head head;
-    tensor *tensors; /* all of the file, sorted by name */
+    tensor *tensors; /* all tensors of the file, sorted by name */
     int tensor_count;
-    struct entry (*entries)[PREPARED_MOST_TENSORS]; /* by the layer's place and prepared_tensor.which */
+    struct entry (*entries)[PREPARED_MOST_TENSORS]; /* by the layer's index and prepared_tensor.which */
 };
 
 /* ----------------------------------------------------------------- header */
 
-/* What xq wrote before prepared weights were safetensors files. */
+/* Refuses .xqw files, which xq wrote before prepared weights were safetensors files. */
 static xq_status refuse_xqw(const prepared_file *f, error *err)
 {
     if (f->file.size < 8 || memcmp(f->file.data, "XQWEIGHT", 8) != 0)
@@ -54,7 +54,7 @@ static xq_status check_version(const prepared_file *f, error *err)
     return XQ_OK;
 }
 
-/* The 16 digits of a key; false where there are none. */
+/* Reads the 16 digits of a key; false if there are none. */
 static bool read_digits(const prepared_file *f, const char *key, uint64_t *hash)
 {
     const char *text = prepared_file_metadata(f, key);
@@ -64,7 +64,7 @@ static bool read_digits(const prepared_file *f, const char *key, uint64_t *hash)
     return true;
 }
 
-/* The header is the first `size` bytes. */
+/* Checks the header, which is the first `size` bytes of the file. */
 static xq_status check_header(const prepared_file *f, size_t size, error *err)
 {
     uint64_t expected = 0, found = 0;
@@ -121,7 +121,8 @@ static xq_status find_entry(const prepared_file *f, const prepared_tensor *neede
     return XQ_OK;
 }
 
-/* All tensors of all layers, and but for padding no others, which would be ignored. */
+/* Finds all tensors of all layers. Any other tensor, except padding, is refused, because it would be
+ * ignored. */
 static xq_status find_entries(prepared_file *f, bool *used, error *err)
 {
     for (int i = 0; i < f->head.layer_count; i++) {

@@ -30,7 +30,7 @@ static const char *text_of(const cJSON *object, const char *name)
     return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
 }
 
-/* A JSON number that is a whole number of 0 .. 2^31 - 2; else -1. */
+/* Returns a JSON number that is a whole number from 0 to 2^31 - 2, else -1. */
 static int whole(const cJSON *item)
 {
     double value = cJSON_IsNumber(item) ? item->valuedouble : -1;

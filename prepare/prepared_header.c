@@ -1,4 +1,4 @@
-/* The beginning of a file of prepared weights, and where its tensors will be. */
+/* Makes the beginning of a file of prepared weights, and the offsets of its tensors. */
 #include "packing.h"
 #include "prepared_write.h"
 #include "safetensors_header.h"
@@ -18,8 +18,8 @@ void prepared_put_digits(char *digits, uint64_t hash)
 
 /* --------------------------------------------------------------- metadata */
 
-/* The model of a completed spec; where layers are of several kinds, without what the spec chose for one of
- * them; and without a choice of LongRoPE's table. */
+/* The model of a completed spec, without the members that depend on choices: the choice of one kind of
+ * layer, where there are several kinds, and the choice of LongRoPE's table. */
 static cJSON *describe_model(const char *completed_json)
 {
     static const char *const chosen[] = {"layer_kind", "rope", "sliding_window"};
@@ -55,7 +55,7 @@ static void add_method(cJSON *metadata, const prepared_contents *c, const char *
     cJSON_Delete(kept);
 }
 
-/* Everything that decides what the file will be. */
+/* Describes everything that determines the contents of the file. */
 static cJSON *describe(const prepared_contents *c)
 {
     static const char *const stores[] = {"F32", "F16", "BF16"};
@@ -79,7 +79,8 @@ static cJSON *describe(const prepared_contents *c)
 
 /* ----------------------------------------------------------------- places */
 
-/* Puts a tensor at the next place that is aligned for it, relative to the first; *end moves behind it. */
+/* Places a tensor at the next offset that is aligned for it, relative to the first tensor, and moves *end
+ * behind it. */
 static void place(prepared_header *h, const prepared_tensor *t, int index, int *paddings, uint64_t *end)
 {
     size_t gap = (t->align - *end % t->align) % t->align;
@@ -109,7 +110,7 @@ static bool place_all(prepared_header *h)
     return h->tensors != NULL;
 }
 
-/* The header's text, with places for the checksums. */
+/* Writes the header's text, with zeros in place of the checksums. */
 static bool write_text(prepared_header *h)
 {
     tensor *all = calloc((size_t)h->count, sizeof *all);

@@ -1,4 +1,4 @@
-/* What a writer that was killed has left. */
+/* Reads the unfinished file that a killed writer has left. */
 #include "prepared_write.h"
 #include "safetensors_header.h"
 
@@ -9,7 +9,7 @@
 
 /* ------------------------------------------------------------------ header */
 
-/* The first thing in which the metadata differ, in words. */
+/* Says in words what differs first in the metadata. */
 static const char *difference(const cJSON *found, const cJSON *needed)
 {
     static const struct {
@@ -53,9 +53,9 @@ static bool is_ours(const mapping *file, const prepared_header *h)
     return same;
 }
 
-/* Whether the file is a prepared file, of whatever model, that was begun and not finished: all begin alike
- * behind the length of the header, with the version and zeros for the checksum. Any other file is somebody
- * else's. */
+/* Whether the file is a prepared file of any model that was begun and not finished. After the length of the
+ * header, all such files begin alike: with the version, and zeros for the header's checksum. Any other file
+ * belongs to somebody else. */
 static bool is_begun(const mapping *file, const prepared_header *h)
 {
     size_t length = sizeof(uint64_t), alike = (size_t)(h->checksum - h->text) + PREPARED_DIGITS;
@@ -85,7 +85,8 @@ static xq_status check_header(const char *path, const mapping *file, const prepa
 
 /* ----------------------------------------------------------------- tensors */
 
-/* Whether the tensor is whole and its checksum, which goes into the header, right; or the padding zeros. */
+/* Whether a tensor is complete and its checksum right, or padding complete and zero. Computes the checksum
+ * into the header. */
 static bool is_whole(const mapping *file, const prepared_header *h, const struct prepared_placed *p)
 {
     size_t bytes = p->tensor.form.bytes;
@@ -101,13 +102,14 @@ static bool is_whole(const mapping *file, const prepared_header *h, const struct
     return bytes == 0;
 }
 
-/* The tensors of all layers up to the first that is not whole, whose checksums become zeros again. */
+/* Counts the tensors of all layers before the first incomplete one. The checksums of that layer become
+ * zeros again. */
 static int count_whole(const mapping *file, const prepared_header *h, double (*lost)[2])
 {
-    int end = 0, first = 0; /* of the layer of tensor `end` */
+    int end = 0, first = 0; /* first: the first tensor of the layer that tensor `end` belongs to */
     for (; end < h->count && is_whole(file, h, &h->tensors[end]); end++) {
         const struct prepared_placed *p = &h->tensors[end];
-        if (p->checksum && p->tensor.which == PREPARED_LOST) { /* the layer's last */
+        if (p->checksum && p->tensor.which == PREPARED_LOST) { /* the last tensor of a layer */
             memcpy(lost[p->index], file->data + p->at, sizeof lost[0]);
             first = end + 1;
         }

@@ -13,14 +13,14 @@ struct prepared_writer {
     tensor_type store;
     bool packed;
     struct shape packing[PREPARED_MOST_METHODS];
-    int done, next;    /* layers that are done, and the first tensor behind them */
-    double (*lost)[2]; /* of these layers */
+    int done, next;    /* finished layers, and the first tensor after them */
+    double (*lost)[2]; /* of the finished layers */
     char note[1200];
 };
 
 /* --------------------------------------------------------------- beginning */
 
-/* Where the first `count` tensors end. */
+/* The offset at which the first `count` tensors end. */
 static uint64_t end_of(const prepared_header *h, int count)
 {
     const struct prepared_placed *last = &h->tensors[count ? count - 1 : 0];
@@ -50,7 +50,7 @@ static xq_status begin(prepared_writer *w, error *err)
         error_clear(&why);
         return begin_anew(w, err);
     }
-    if (kept < 0) { /* the file is not touched */
+    if (kept < 0) { /* the file is left as it is */
         *err = why;
         return err->status;
     }
@@ -89,7 +89,7 @@ xq_status prepared_create(publication *file, const prepared_contents *c, prepare
         return err->status;
     }
     w->file = file;
-    bool begun = make(w, c, err) == XQ_OK; /* before that, what an earlier writer left is not judged */
+    bool begun = make(w, c, err) == XQ_OK; /* until then an earlier writer's file is not judged */
     if (begun)
         begin(w, err);
     if (err->status == XQ_OK)
@@ -118,11 +118,11 @@ void prepared_lost(const prepared_writer *w, int index, double lost[2])
 
 /* ----------------------------------------------------------------- layers */
 
-/* The tensors first, and then their checksums: a layer counts as done where both agree. */
+/* Writes the tensors first, and then their checksums: a layer counts as finished if both agree. */
 static xq_status write_layer(prepared_writer *w, void *const data[], error *err)
 {
     const prepared_header *h = &w->header;
-    const char *first = NULL, *behind = NULL; /* of the checksums */
+    const char *first = NULL, *behind = NULL; /* first checksum; end of the last */
     int i = w->next;
     for (; i < h->count && h->tensors[i].index == w->done && err->status == XQ_OK; i++) {
         const struct prepared_placed *p = &h->tensors[i];

@@ -25,7 +25,7 @@ static void change_signs(double *x, int rows, int n)
                 x[(size_t)r * (size_t)n + (size_t)i] *= -1;
 }
 
-/* x [rows, m] ← x·C for the orthonormal DCT-II, or x·Cᵀ. */
+/* x [rows, m] ← x·C or x·Cᵀ, where C is the orthonormal DCT-II. */
 static xq_status cosine(double *x, size_t rows, int m, CBLAS_TRANSPOSE turned, error *err)
 {
     size_t width = (size_t)m, count = rows * width;
@@ -43,7 +43,7 @@ static xq_status cosine(double *x, size_t rows, int m, CBLAS_TRANSPOSE turned, e
     return XQ_OK;
 }
 
-/* row [size, m] ← H·row, H orthonormal: butterflies. */
+/* row [size, m] ← H·row, where H is orthonormal, by butterflies. */
 static void hadamard(double *row, int size, int m)
 {
     for (int half = 1; half < size; half *= 2)

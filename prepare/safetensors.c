@@ -18,7 +18,7 @@ struct shard {
 };
 
 struct safetensors {
-    char *path; /* as opened */
+    char *path; /* the path that was opened */
     struct shard *shards;
     int shard_count;
     tensor *tensors; /* sorted by name */
@@ -32,7 +32,7 @@ static int by_name(const void *a, const void *b)
 
 /* ---------------------------------------------------------------- opening */
 
-/* Opens one file and adds its tensors at the end. */
+/* Opens one file, and adds its tensors behind the others. */
 static xq_status add_shard(safetensors *s, const char *path, error *err)
 {
     tensor *tensors = NULL;
@@ -67,7 +67,8 @@ static xq_status bad_index(const char *path, error *err, const char *what, const
     return error_at(err, path, 0);
 }
 
-/* Of model.safetensors and an index that does not list it, one would be ignored. */
+/* Refuses model.safetensors beside an index that does not list it, because one of the two would be
+ * ignored. */
 static xq_status refuse_beside(const char *single, const char *index_path, const cJSON *map, error *err)
 {
     const cJSON *entry;
@@ -85,7 +86,8 @@ static xq_status refuse_beside(const char *single, const char *index_path, const
     return error_at(err, index_path, 0);
 }
 
-/* Opens each file that the index names, once; then checks that each tensor is where the index says. */
+/* Opens each file that the index names once, and then checks that each tensor is in the file that the index
+ * says. */
 static xq_status add_shards(safetensors *s, const char *directory, const char *index_path,
                             const cJSON *index, error *err)
 {

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Little-endian u64 header size, JSON header, tensor data. The size limit is the format's own. */
+/* A file is a little-endian u64 with the header's size, the JSON header, and the tensors' bytes. The size
+ * limit is the format's own. */
 #define PREFIX_BYTES 8
 #define HEADER_LIMIT 100000000u
 
@@ -30,7 +31,7 @@ static xq_status bad(const char *path, const char *tensor_name, error *err, cons
     return tensor_name ? error_field(err, tensor_name) : err->status;
 }
 
-/* A JSON number that is a whole number of 0 .. 2^53. */
+/* Reads a JSON number that is a whole number from 0 to 2^53. */
 static bool whole(const cJSON *item, uint64_t *out)
 {
     if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0) || item->valuedouble > 9007199254740992.0 ||
@@ -69,12 +70,11 @@ static xq_status read_tensor(const char *path, const cJSON *entry, const uint8_t
     t->type_name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, "dtype"));
     if (!t->type_name)
         return bad(path, t->name, err, "needs a \"dtype\", a text");
-    /* A type that is not known does not matter unless the tensor is read, which tensor_to_floats refuses.
-     */
+    /* A tensor of unknown type matters only if it is read; tensor_to_floats then refuses it. */
     size_t element = tensor_type_size(t->type_name, &t->type);
     if (!element)
         t->type = TENSOR_OTHER;
-    uint64_t most = element ? size : UINT64_MAX; /* of types that are not known several may share a byte */
+    uint64_t most = element ? size : UINT64_MAX; /* several values of an unknown type may share a byte */
     if (read_shape(path, cJSON_GetObjectItemCaseSensitive(entry, "shape"), t, most, &count, err) != XQ_OK)
         return err->status;
     const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(entry, "data_offsets");
@@ -105,7 +105,7 @@ static int by_place(const void *a, const void *b)
     return p < q ? -1 : p > q ? 1 : x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
 }
 
-/* The format wants the tensors to cover the data exactly: no gap, no overlap. */
+/* The format requires that tensors cover the data exactly, without gap or overlap. */
 static xq_status check_cover(const char *path, tensor *tensors, int count, const uint8_t *data,
                              uint64_t size, error *err)
 {
@@ -127,7 +127,7 @@ static xq_status check_cover(const char *path, tensor *tensors, int count, const
     return XQ_OK;
 }
 
-/* The format allows texts alone. */
+/* The format allows only strings in __metadata__. */
 static xq_status check_metadata(const char *path, const cJSON *header, error *err)
 {
     const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(header, "__metadata__"), *value;

@@ -1,4 +1,4 @@
-/* Writing safetensors files. */
+/* Writes safetensors files. */
 #include "../runtime/base/publish.h"
 #include "safetensors.h"
 #include "safetensors_header.h"

@@ -4,8 +4,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* LAPACK is column major: there, our row-major W [rows, cols] is Wᵀ = B·Σ·Uᵀ, whose left factor B holds
- * column k at b + k·cols and whose right factor Uᵀ is our row-major U [rows, least]. No copy is
+/* LAPACK is column major. It reads our row-major W [rows, cols] as Wᵀ = B·Σ·Uᵀ. The left factor B has
+ * column k at b + k·cols; the right factor Uᵀ is our row-major U [rows, least]. So no copy has to be
  * transposed. */
 struct decomposition {
     double *w, *s, *b, *ut;
@@ -45,7 +45,7 @@ static xq_status decompose(const float *w, int rows, int cols, struct decomposit
     return XQ_OK;
 }
 
-/* +1, or -1 where column k of B would otherwise have a negative largest entry. */
+/* The sign that makes the largest entry of column k of B positive. */
 static double sign_of(const double *column, int count)
 {
     int most = 0;

@@ -37,7 +37,7 @@ size_t tensor_count(const tensor *t)
     return count;
 }
 
-/* "[3, 64]"; -1 prints as "any". */
+/* Prints a shape such as "[3, 64]"; -1 prints as "any". */
 static void print_shape(char *text, size_t size, int rank, const int64_t *shape)
 {
     size_t used = (size_t)snprintf(text, size, "[");
@@ -86,7 +86,7 @@ static float value_at(const tensor *t, size_t i)
     }
 }
 
-/* A finite F64 may be beyond the range of F32. */
+/* Refuses a value that is not finite. A finite F64 may be beyond the range of F32. */
 static void refuse_value(const tensor *t, size_t index, float value, error *err)
 {
     const char *file = t->file ? t->file : "?";

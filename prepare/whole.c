@@ -9,20 +9,21 @@
 #include <string.h>
 #include <time.h>
 
-enum { MOST_THREADS = 64, MOST_BY_ITSELF = 16 /* each needs memory for a decomposition */ };
+enum { MOST_THREADS = 64, MOST_BY_ITSELF = 16 /* each thread needs memory for a decomposition */ };
 
 struct work {
     const whole_job *job;
     prepared_writer *writer;
     layer_shape shapes[PREPARED_MOST_METHODS];
-    pthread_mutex_t lock; /* guards what follows, and the writer */
+    pthread_mutex_t lock; /* guards the members below, and the writer */
     pthread_cond_t turn;
-    int next;    /* of the layers, to be begun */
-    int running; /* threads */
+    int next;    /* the next layer to begin, an index in the contents' layers */
+    int running; /* running threads */
     error err;
 };
 
-/* Which layer, and which of its tensors, an error of its factors is about. Those of files name both. */
+/* Adds the layer, and the tensors that factors were made from, to an error. Errors about files already name
+ * both. */
 static xq_status name_layer(const model *source, int layer, error *err)
 {
     if (err->status == XQ_ERROR_FORMAT || err->status == XQ_ERROR_IO)
@@ -39,7 +40,7 @@ static xq_status name_layer(const model *source, int layer, error *err)
     return error_within(err, "layer %d: tensor %s", layer, first->name);
 }
 
-/* The layer's matrices; all of it away from the others. */
+/* Computes one layer. It touches no shared state and needs no lock. */
 static xq_status make_layer(const struct work *w, int index, layer_weights *out, double lost[2], error *err)
 {
     const prepared_contents *c = w->job->contents;
@@ -53,7 +54,8 @@ static xq_status make_layer(const struct work *w, int index, layer_weights *out,
     return XQ_OK;
 }
 
-/* Waits until the layers before are written; whether this one is to be. Under the lock. */
+/* Waits until the earlier layers are written, and returns whether this layer is to be written. The caller
+ * holds the lock. */
 static bool await_turn(struct work *w, int index)
 {
     while (w->err.status == XQ_OK && prepared_done(w->writer) < index)
@@ -99,8 +101,8 @@ static double now(clockid_t clock, struct timespec *t)
     return (double)t->tv_sec + 1e-9 * (double)t->tv_nsec;
 }
 
-/* Between two layers that get done, time goes on at the rate so far; up to those that are being worked on.
- */
+/* Estimates the finished fraction. After the latest finished layer, it assumes progress at the rate so far,
+ * up to 0.9 of the layers that have been begun. */
 static double fraction_of(const struct work *w, int before, double seconds, double seconds_at_last)
 {
     int done = prepared_done(w->writer) - before, all = w->job->contents->layer_count - before;
@@ -111,7 +113,7 @@ static double fraction_of(const struct work *w, int before, double seconds, doub
     return (guess < done + 0.9 * begun ? guess : done + 0.9 * begun) / all;
 }
 
-/* Until all threads are through. Under the lock. */
+/* Reports progress until all threads have ended. The caller holds the lock. */
 static void watch(struct work *w)
 {
     struct timespec t;
@@ -158,8 +160,8 @@ xq_status whole_prepare(const whole_job *job, prepared_writer *writer, error *er
     for (int i = 0; i < PREPARED_MOST_METHODS && job->contents->specs[i]; i++)
         if (layer_shape_read(job->contents->specs[i], &w.shapes[i], err) != XQ_OK)
             return err->status;
-    /* Layers are what runs side by side: that scales better than BLAS's own threads, and does not change
-     * the results with their number. */
+    /* Threads work on different layers, because that scales better than BLAS's own threads, and results do
+     * not depend on the number of threads. */
     openblas_set_num_threads(1);
     pthread_mutex_init(&w.lock, NULL);
     pthread_cond_init(&w.turn, NULL);

@@ -1,5 +1,6 @@
-/* Memory of one parse or decode: allocated piece by piece, released at once. Running out leaves by the
- * arena's escape, so that the code between has no failure paths. */
+/* An arena holds what parsing and decoding one module allocate. Memory is allocated piece by piece and
+ * released at once. When memory runs out, the arena jumps to its escape, so the code that allocates has no
+ * failure paths. */
 #ifndef SIM_ARENA_H
 #define SIM_ARENA_H
 
@@ -10,7 +11,7 @@
 
 struct sim_arena_chunk;
 
-/* Whoever owns the arena sets `escape` with setjmp before using it. */
+/* The owner of an arena sets `err`, and sets `escape` with setjmp, before it uses the arena. */
 typedef struct sim_arena {
     struct sim_arena_chunk *chunks;
     size_t used;
@@ -21,14 +22,14 @@ typedef struct sim_arena {
 void *sim_arena_alloc(sim_arena *arena, size_t bytes); /* zeroed, 16-byte aligned; never NULL */
 void sim_arena_free(sim_arena *arena);
 
-/* Makes room for one more in a growing array of `arena`; `array` is an lvalue pointer. */
+/* Makes room for one more element in a growing array that lies in `arena`. `array` is a pointer lvalue. */
 #define SIM_ARENA_GROW(arena, array, count, capacity)                                                      \
     ((array) = (count) < (capacity)                                                                        \
                    ? (array)                                                                               \
                    : sim_arena_grow((arena), (array), (count), &(capacity), sizeof *(array)))
 void *sim_arena_grow(sim_arena *arena, void *array, int count, int *capacity, size_t element);
 
-/* Fails the parse or decode: fills the arena's error and leaves by its escape. */
+/* Fails the parse or decode: fills the arena's error and jumps to its escape. */
 _Noreturn void sim_arena_fail(sim_arena *arena, xq_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

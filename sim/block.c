@@ -1,4 +1,5 @@
-/* A block: its warps run one after the other, each until it waits. Barriers. */
+/* Runs one block: its warps take turns, and each runs until it waits or has used up its slice. Barriers are
+ * here too. */
 #include "exec.h"
 #include "launch.h"
 #include "shared.h"
@@ -49,7 +50,7 @@ static void arrive(sim_warp *warp, const sim_instruction *in, sim_barrier *barri
     barrier->all &= p == warp->mask;
     barrier->any |= p != 0;
     barrier->arrived |= 1u << warp->index;
-    /* a warp that is not full counts as one that is, as on hardware */
+    /* A partial warp counts as 32 threads at a barrier with a thread count, as on hardware. */
     barrier->threads += barrier->whole ? threads_of(warp->block, warp->index) : 32;
 }
 
@@ -122,7 +123,7 @@ static enum sim_outcome deadlock(sim_block *b)
         int exited = 0;
         for (int k = 0; k < b->warp_count; k++)
             exited += b->warps[k].state == SIM_WARP_EXITED;
-        warp->pc--; /* to the barrier, for the message */
+        warp->pc--; /* back to the barrier, for the message */
         return sim_fault(warp, warp->mask,
                          "deadlock: %d of %d threads arrived at barrier %d, and nobody else will (%d of %d "
                          "warps exited)",
@@ -209,7 +210,8 @@ static void set_specials(sim_warp *warp)
     }
 }
 
-/* What nobody wrote is NaN, and the same whichever block ran here before. */
+/* Fills registers and local memory with 0xff bytes. Values that were never written are then NaN, and they
+ * do not depend on the block that ran here before. */
 static void poison(sim_block *b)
 {
     const sim_program *p = b->launch->program;

@@ -6,20 +6,22 @@
 /* Sources, by the letters at the figures:
  *
  *  [H]  NVIDIA H100 Tensor Core GPU Architecture whitepaper (2022), tables of GPU features and of peak
- *       rates, and the H100 datasheet. Tensor rates there: 989.4 TFLOP/s dense f16 and bf16, 1978.9 dense
- *       8-bit, which is 132 SMs x 4096 (8192) per clock at 1.83 GHz; fp32 66.9 TFLOP/s.
+ *       rates, and the H100 datasheet. Dense tensor rates there are 989.4 TFLOP/s for f16 and bf16 and
+ *       1978.9 for 8-bit types, which is 132 SMs x 4096 (8192) operations per clock at 1.83 GHz. The fp32
+ *       rate is 66.9 TFLOP/s.
  *  [H2] NVIDIA H200 datasheet: the rates of the H100 SXM, 141 GB at 4.8 TB/s.
  *  [A]  NVIDIA A100 Tensor Core GPU Architecture whitepaper (2020) and A100 80GB datasheet.
  *  [R]  NVIDIA Ada GPU Architecture whitepaper, appendix A (GeForce RTX 4090). f16 and fp8 with f32
  *       accumulation run at half the rate of f16 accumulation there: 165.2 and 330.3 TFLOP/s.
  *  [C]  CUDA C++ Programming Guide, "Technical Specifications per Compute Capability" for threads, blocks,
  *       registers and shared memory, and "Arithmetic Instructions", throughput of native arithmetic
- *       instructions in results per clock and SM; divided by 32 (fp16: by 64, a lane makes two results).
+ *       instructions in results per clock and SM. The table has the latter divided by 32, or by 64 for
+ *       fp16, where a lane makes two results.
  *  [M]  Luo et al., "Benchmarking and Dissecting the Nvidia Hopper GPU Architecture" (arXiv 2402.13499):
  *       mma.sync reaches 62.9 % of the H100's peak on average, and all of it on Ampere and Ada.
  *
  * L2 bandwidth is an estimate throughout. The A100's whitepaper gives 5120 bytes per clock between L2 and
- * the SMs; at most about two thirds of that is seen in microbenchmarks, and the same was taken for Hopper,
+ * the SMs, of which microbenchmarks see about two thirds at most. The same rate is assumed for Hopper,
  * whose L2 has the same two-partition build. For the RTX 4090, about 5 TB/s has been measured. */
 
 #define KIB                1024ul
@@ -27,8 +29,9 @@
 #define GIB                (1024ul * 1024 * 1024)
 #define L2_BYTES_PER_CLOCK (5120.0 * 2 / 3)
 
-/* [C] for compute capability 9.0; integer is 64 results per clock, conversions 64, special functions 16,
- * shuffles 32. Loads and stores: one warp instruction per clock goes through an SM's load/store unit. */
+/* These are the figures of [C] for compute capability 9.0: 64 results per clock for integers and for
+ * conversions, 16 for special functions, 32 for shuffles. For loads and stores, one warp instruction per
+ * clock goes through the load/store unit of an SM. */
 #define PIPES(float_rate, half_rate)                                                                       \
     {                                                                                                      \
         [INSTRUCTION_INTEGER] = 2, [INSTRUCTION_FLOAT] = float_rate, [INSTRUCTION_HALF] = half_rate,       \
@@ -140,7 +143,7 @@ void sim_ceilings_properties(const struct sim_ceilings *ceilings, device_propert
     *out = (device_properties){
         .ordinal = -1,
         .is_sim = true,
-        .ptx_target = "compute_80", /* whatever GPU's ceilings it has */
+        .ptx_target = "compute_80", /* whichever GPU's ceilings the device has */
         .reads_are_cheap = true,
         .sm_count = ceilings->sm_count,
         .max_threads_per_sm = ceilings->max_threads_per_sm,

@@ -1,5 +1,6 @@
-/* What the GPUs that the software device stands in for can do at best, from public datasheets. The model
- * of model.h turns counters into times with these; on a real GPU the ceilings are measured instead. */
+/* Ceilings are the peak rates and the sizes of the GPUs that the software device can stand in for. They
+ * come mostly from public datasheets; ceilings.c names the sources. model.h turns counters into times with
+ * them. On a real GPU the ceilings are measured instead. */
 #ifndef SIM_CEILINGS_H
 #define SIM_CEILINGS_H
 
@@ -17,24 +18,24 @@ struct sim_ceilings {
     double clock_hz; /* boost clock, at which the rates below hold */
     double memory_bytes_per_second;
     double l2_bytes_per_second; /* an estimate: no datasheet states it */
-    /* Dense matrix rates with f32 (s8: s32) accumulation; 0: the GPU has no such instruction. */
+    /* Dense matrix rates with f32 accumulation (s32 for s8); 0 if the GPU has no such instruction. */
     double matrix_flops_per_second[MATRIX_TYPES];
-    /* Part of those rates that warp-level mma.sync reaches. */
+    /* Fraction of those rates that warp-level mma.sync reaches. */
     double mma_sync_fraction;
-    /* Warp instructions that one SM finishes per clock, by class; 0: see other limits. */
+    /* Warp instructions per clock that one SM finishes, by class; 0 if only other limits apply. */
     double instructions_per_clock[INSTRUCTION_CLASSES];
 };
 
-/* `gpu` NULL: "h100". NULL if there is none of that name. */
+/* Finds a GPU by its short name; NULL stands for "h100". Returns NULL if no GPU has that name. */
 const struct sim_ceilings *sim_ceilings_find(const char *gpu);
 
-/* Names for error messages: "h100, h200, a100, rtx4090". */
+/* The valid names, for error messages: "h100, h200, a100, rtx4090". */
 const char *sim_ceilings_names(void);
 
-/* The table's entries, in order; NULL past the end. */
+/* Entry `index` of the table; NULL past the end. */
 const struct sim_ceilings *sim_ceilings_at(size_t index);
 
-/* What device_properties says of the software device with these ceilings. */
+/* Fills the properties of a software device that has these ceilings. */
 void sim_ceilings_properties(const struct sim_ceilings *ceilings, device_properties *out);
 
 #endif

@@ -1,4 +1,5 @@
-/* From the parsed module to the form that is executed: operands, calls copied in, constants. */
+/* Turns a kernel of a parsed module into the program that is executed: resolves operands, copies calls in,
+ * and builds the constants. */
 #include "decode.h"
 #include "exec.h"
 
@@ -248,7 +249,7 @@ static sim_operand source_register(decoder *dc, const ptx_operand *o, enum decod
     enum decode_width have = dc->widths[r];
     if ((have == WIDTH_PRED) != (width == WIDTH_PRED))
         decode_fail(dc, XQ_ERROR_DEVICE, "%s is %s predicate", o->name, have == WIDTH_PRED ? "a" : "no");
-    if (have == WIDTH_64 && width != WIDTH_64) /* st and cvt take wider registers: the low part */
+    if (have == WIDTH_64 && width != WIDTH_64) /* st and cvt may take a wider register: its low part */
         return decode_helper(dc, LANE_low_32, WIDTH_32, r * 2, SIM_ZERO, SIM_ZERO);
     if (have == WIDTH_32 && width == WIDTH_16)
         return decode_helper(dc, LANE_low_16, WIDTH_16, r * 2, SIM_ZERO, SIM_ZERO);
@@ -382,7 +383,7 @@ static decode_frame *frame_open(decoder *dc, const ptx_function *function, decod
     return frame;
 }
 
-/* Places what the function declares inside; `bound` of its variables are already placed. */
+/* Places the variables that a function declares. The first `bound` of them are already placed. */
 static void frame_place(decoder *dc, decode_frame *frame, int bound)
 {
     uint32_t param_bytes = 0;
@@ -420,7 +421,8 @@ static void decode_body(decoder *dc, decode_frame *frame)
     dc->frame = outer;
 }
 
-/* call (results), function, (params); the callee is copied in, its parameters being the caller's. */
+/* call (results), function, (params): copies the code of the callee in. The callee's results and parameters
+ * are the caller's .param variables. */
 void decode_call(decoder *dc)
 {
     decode_take(dc, "uni");
@@ -461,8 +463,8 @@ void decode_call(decoder *dc)
     decode_body(dc, frame);
 }
 
-/* Shared variables: the module's, the kernel's and those of all device functions live side by side;
- * dynamic shared memory follows them. */
+/* Places the shared variables of the module, of the kernel and of all device functions side by side.
+ * Dynamic shared memory follows them. */
 static void place_shared(decoder *dc)
 {
     const ptx_module *m = dc->module;
@@ -519,7 +521,7 @@ static void build_constants(decoder *dc)
         if (c->param >= 0)
             p->param_uses[c->param].offset = offsets[i];
     }
-    /* Operands become offsets (registers: decode_flow does). */
+    /* Operands that are constants become offsets. decode_flow has done the same for registers. */
     for (int i = 0; i < p->count; i++) {
         sim_operand *o[] = {&p->code[i].d, &p->code[i].a, &p->code[i].b, &p->code[i].c};
         for (int k = 0; k < 4; k++)
@@ -541,8 +543,9 @@ static bool among(sim_operand o, const sim_operand *list, int count)
     return false;
 }
 
-/* Whether `e` and the instruction after it are matrix products of one A that may be done together: the
- * second does not need what the first writes, and all operands are registers. */
+/* Whether `e` and the next instruction are matrix products with the same A that may be done together.
+ * Neither has a guard or f16 accumulators, the second does not read what the first writes, and all operands
+ * are registers. */
 static bool are_pair(const sim_program *p, const sim_instruction *e, sim_handler *product)
 {
     const sim_instruction *next = e + 1;
@@ -587,12 +590,12 @@ sim_program *sim_decode(const ptx_module *module, const ptx_function *function,
     p->max_threads = function->max_threads ? function->max_threads : 1024;
     for (int i = 0; i < SIM_SPECIALS; i++)
         dc->special[i] = -1;
-    decode_constant_value(dc, 0, true); /* SIM_ZERO, wide enough for both widths */
+    decode_constant_value(dc, 0, true); /* this is SIM_ZERO, wide enough for both widths */
     place_shared(dc);
     decode_frame *frame = frame_open(dc, function, NULL);
     frame_place(dc, frame, 0);
     decode_body(dc, frame);
-    /* Falling off the end exits; so do lanes that nothing but the end of the kernel brings together. */
+    /* A kernel that runs off its end exits. So do lanes that meet nowhere but at the end of the kernel. */
     static const ptx_instruction end = {.text = "ret", .opcode = "ret", .guard = -1};
     dc->in = &end;
     dc->frame = frame;

@@ -1,4 +1,5 @@
-/* The decoder's inside: shared by the files that decode groups of instructions. */
+/* Internals of the decoder, for decode.c, flow.c and the files decode_*.c, each of which decodes one group
+ * of instructions. */
 #ifndef SIM_DECODE_H
 #define SIM_DECODE_H
 
@@ -6,30 +7,31 @@
 
 enum { DECODE_PARTS = 24, DECODE_INLINE_DEPTH = 32 };
 
-/* What an operand's slot is. 16-bit and narrower values live in 32-bit slots. */
+/* What the slot of an operand holds. A value of 16 bits or fewer lies in a 32-bit slot. */
 enum decode_width { WIDTH_PRED, WIDTH_16, WIDTH_32, WIDTH_64 };
 
 typedef struct decode_constant {
     uint64_t value;
     bool wide;
-    int param; /* index of the param use, or -1 */
+    int param; /* index in the program's param_uses, or -1 */
 } decode_constant;
 
-/* A function being decoded: the kernel, or a callee copied into it. */
+/* A function that is being decoded: the kernel, or a callee that is copied into it. */
 typedef struct decode_frame {
     const ptx_function *function;
     struct decode_frame *caller;
     int register_base;
-    int64_t *offsets; /* of its variables, in their space */
-    int *starts;      /* instruction of the PTX -> first of the code */
+    int64_t *offsets; /* offset of each variable in its state space */
+    int *starts;      /* for each PTX instruction, the index of its first instruction in the code */
     int depth;
 } decode_frame;
 
+/* A branch target that is filled in once all code is decoded. */
 typedef struct decode_fixup {
-    int at; /* branch in the code, or entry in the list */
+    int at; /* index of the branch in the code, or of the entry in the list */
     bool in_list;
     const decode_frame *frame;
-    int target; /* instruction of the frame's function; its count for the end */
+    int target; /* index of an instruction in the frame's function, or its count for the end */
 } decode_fixup;
 
 typedef struct decoder {
@@ -46,17 +48,17 @@ typedef struct decoder {
     int code_count, code_capacity, origin_capacity;
     sim_operand *list;
     int list_count, list_capacity;
-    uint8_t *widths; /* of registers; enum decode_width */
+    uint8_t *widths; /* width of each register: enum decode_width */
     int register_count, register_capacity;
     decode_constant *constants;
     int constant_count, constant_capacity;
     int param_capacity;
     decode_fixup *fixups;
     int fixup_count, fixup_capacity;
-    int special[SIM_SPECIALS]; /* register, or -1 */
+    int special[SIM_SPECIALS]; /* number of the register that holds the value, or -1 */
     uint32_t local_bytes;
 
-    /* the instruction at hand */
+    /* the PTX instruction that is being decoded */
     decode_frame *frame;
     const ptx_instruction *in;
     int part_count;
@@ -65,26 +67,28 @@ typedef struct decoder {
 
 _Noreturn void decode_fail(decoder *dc, xq_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-_Noreturn void decode_unknown(decoder *dc); /* "unknown instruction" */
+_Noreturn void decode_unknown(decoder *dc); /* fails with "unknown instruction" */
 
-/* The instruction has exactly `count` operands. */
+/* Fails unless the instruction has exactly `count` operands. */
 void decode_arity(decoder *dc, int count);
-/* Removes the modifier if it is there. */
+/* Removes the modifier if the instruction has it, and returns whether it did. */
 bool decode_take(decoder *dc, const char *modifier);
-/* The first remaining modifier that names a type, removed; fails if there is none. */
+/* Removes and returns the first remaining modifier that names a type; fails if there is none. */
 enum ptx_type decode_take_type(decoder *dc);
-/* Fails as unknown if modifiers remain that nobody took. */
+/* Fails with "unknown instruction" if modifiers remain that nobody took. */
 void decode_all_taken(decoder *dc);
 
-/* A helper that is in no PTX: d = lane(a, b, c), uncounted. Returns d. */
+/* Emits a helper instruction d = lane(a, b, c), where d is a new temporary, and returns d. The PTX does not
+ * contain this instruction, and it is not counted. */
 sim_operand decode_helper(decoder *dc, enum sim_lane lane, enum decode_width result, sim_operand a,
                           sim_operand b, sim_operand c);
-/* A new instruction of the code with this guard, its operands SIM_ZERO. Valid until the next. */
+/* Appends an instruction to the code. It gets the guard of the PTX instruction, and its operands are
+ * SIM_ZERO. The pointer is valid until the next instruction is appended. */
 sim_instruction *decode_emit(decoder *dc, enum sim_kind kind, int class);
 sim_instruction *decode_emit_handler(decoder *dc, sim_handler *handler, int class);
 sim_instruction *decode_emit_lane(decoder *dc, enum sim_lane lane, enum decode_width result, int class);
 
-/* Its result and its sources; SIM_ZERO for those that it has not. */
+/* Sets the result and the sources of an instruction; SIM_ZERO stands for an operand that is absent. */
 static inline void decode_operands(sim_instruction *e, sim_operand d, sim_operand a, sim_operand b,
                                    sim_operand c)
 {
@@ -98,22 +102,24 @@ sim_operand decode_temporary(decoder *dc, enum decode_width width);
 sim_operand decode_constant_value(decoder *dc, uint64_t value, bool wide);
 sim_operand decode_source(decoder *dc, const ptx_operand *o, enum decode_width width);
 sim_operand decode_destination(decoder *dc, const ptx_operand *o, enum decode_width width);
-/* A predicate source, negated by an instruction of its own where the operand is. */
+/* A predicate source. A helper instruction negates it if the operand is negated. */
 sim_operand decode_predicate(decoder *dc, const ptx_operand *o);
-/* Width of a register operand; of others, `otherwise`. */
+/* Width of a register operand; `otherwise` for any other operand. */
 enum decode_width decode_width_of(decoder *dc, const ptx_operand *o, enum decode_width otherwise);
-/* Appends to the list of the instruction last emitted. */
+/* Appends an operand to the list of the instruction that was emitted last. */
 void decode_list(decoder *dc, sim_operand o);
-/* The integer that an operand is; fails for others. */
+/* The value of an integer operand; fails for any other operand. */
 uint64_t decode_integer(decoder *dc, const ptx_operand *o);
-/* Offset of a function's or module's variable in its space, or its address in device memory. */
+/* Offset of a variable in its state space, or its address if it lies in device memory. The variable belongs
+ * to a function or to the module. */
 uint64_t decode_variable(decoder *dc, const ptx_variable *v);
 enum decode_width decode_type_width(enum ptx_type type);
 
-/* Rows of decode_arithmetic.c. */
+/* Decodes an instruction that has a row in the table of decode_arithmetic.c, or that has the modifier .cc.
+ * Returns false if it has neither. */
 bool decode_arithmetic(decoder *dc);
 const char *decode_arithmetic_key(size_t index); /* NULL past the end */
-void decode_carry(decoder *dc);                  /* add.cc and the rest that read or write CC.CF */
+void decode_carry(decoder *dc);                  /* add.cc and all others that read or write CC.CF */
 void decode_call(decoder *dc);
 /* An opcode with a decoder of its own. */
 typedef struct decode_opcode {
@@ -123,7 +129,7 @@ typedef struct decode_opcode {
 extern const decode_opcode decode_memory_opcodes[], decode_logic_opcodes[], decode_warp_opcodes[],
     decode_control_opcodes[];
 
-/* Control flow, registers: turns the decoder's code into the program's. */
+/* Analyzes control flow and places registers. This turns the decoder's code into the program's. */
 void decode_flow(decoder *dc);
 
 #endif

@@ -1,5 +1,5 @@
-/* Arithmetic and logic: one row an opcode. What a row does not say in its key is a modifier: rounding,
- * .ftz, .sat, .relu, as its format allows. */
+/* Decodes arithmetic and logic with a table that has a row for each opcode and type. The key of a row
+ * leaves out modifiers that its format allows: rounding, .ftz, .sat and .relu. */
 #include "decode.h"
 #include "exec.h"
 
@@ -7,7 +7,7 @@
 
 struct row {
     const char *key;
-    const char *signature; /* result, then sources: h 16, w 32, x 64 bits, p predicate */
+    const char *signature; /* result, then sources; h, w, x: 16, 32, 64 bits; p: predicate */
     enum sim_lane lane;
     enum instruction_class class;
     enum sim_format format;
@@ -21,7 +21,7 @@ struct row {
 #define NO_FORMAT SIM_FORMAT_NONE
 #define R(key, signature, lane, class, format, immediate)                                                  \
     {key, signature, LANE_##lane, class, format, immediate},
-/* one lane function for both signs, and for bits */
+/* one lane function for both signs */
 #define SIZES(op, lane)                                                                                    \
     R(op ".u16", "hhh", lane##_16, I, NO_FORMAT, 0)                                                        \
     R(op ".s16", "hhh", lane##_16, I, NO_FORMAT, 0)                                                        \
@@ -227,9 +227,9 @@ static const struct row *find(const char *key)
     return NULL;
 }
 
-/* What the key leaves over. */
+/* The modifiers that a key leaves out. */
 struct modifiers {
-    int rounding; /* enum sim_rounding, -1: none given */
+    int rounding; /* enum sim_rounding, or -1 if none is given */
     bool ftz, sat, relu;
 };
 
@@ -284,7 +284,7 @@ bool decode_arithmetic(decoder *dc)
     sim_operand o[4] = {SIM_ZERO, SIM_ZERO, SIM_ZERO, SIM_ZERO};
     for (int i = 1; i < count; i++)
         o[i] = decode_source(dc, &dc->in->operands[i], letter_width(row->signature[i]));
-    if (m.ftz && !strcmp(dc->parts[0], "slct")) { /* of the compared value only */
+    if (m.ftz && !strcmp(dc->parts[0], "slct")) { /* flushes the compared value only */
         o[3] = decode_helper(dc, LANE_flush_f32, WIDTH_32, o[3], SIM_ZERO, SIM_ZERO);
         m.ftz = false;
     }

@@ -1,4 +1,4 @@
-/* Branches, calls, exits. */
+/* Decodes branches, calls and exits. */
 #include "decode.h"
 #include "exec.h"
 
@@ -29,7 +29,8 @@ static void decode_bra(decoder *dc)
     add_fixup(dc, dc->code_count - 1, false, target);
 }
 
-/* brx.idx index, targets; the targets lie in the list, not as operands: immediate is their number. */
+/* brx.idx index, targets. The list holds the targets, which are not operands and so are not in list_count.
+ * `immediate` is their number. */
 static void decode_brx(decoder *dc)
 {
     if (!decode_take(dc, "idx"))

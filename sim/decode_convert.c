@@ -1,4 +1,4 @@
-/* cvt: common conversions become one lane function, the others the general handler. */
+/* Decodes cvt. Common conversions become one lane function, and the others use the general handler. */
 #include "decode.h"
 #include "exec.h"
 
@@ -58,7 +58,7 @@ static int take_rounding(decoder *dc)
     return SIM_CVT_NONE;
 }
 
-/* The one extension that an integer conversion is, or -1: `bits` of a value to a register of `width`. */
+/* The lane function that extends the low `bits` of an integer to a register of `width`. */
 static int extension(int bits, bool sign, enum decode_width width)
 {
     if (width == WIDTH_64) {
@@ -79,7 +79,7 @@ static void integers(decoder *dc, enum ptx_type to, enum ptx_type from, enum dec
     int to_bits = ptx_type_bits(to), from_bits = ptx_type_bits(from);
     enum ptx_type narrow = from_bits < to_bits ? from : to;
     if (from_bits < to_bits && is_signed(from) && !is_signed(to) && to_bits <= 16)
-        width = WIDTH_16; /* the sign stops at the result's type */
+        width = WIDTH_16; /* the sign is extended to the width of the result's type */
     int bits = ptx_type_bits(narrow);
     const ptx_operand *o = dc->in->operands;
     sim_operand s = decode_source(dc, &o[1],
@@ -123,7 +123,8 @@ static bool known(enum ptx_type to, enum ptx_type from, bool pair, int rounding)
         return rounding == SIM_CVT_NONE;
     if (is_integer(from))
         return rounding <= SIM_CVT_RP;
-    /* float to float: a rounding where bits are lost, an integer rounding where the type stays */
+    /* Float to float: there must be a rounding where bits can be lost. Where the type stays the same, there
+     * may be a rounding to integer. */
     int to_bits = ptx_type_bits(to), from_bits = ptx_type_bits(from);
     if (to == from)
         return rounding >= SIM_CVT_RNI;

@@ -1,4 +1,5 @@
-/* setp, set, mov, lop3, bfi, carries: logic whose opcodes are not a row of a table. */
+/* Decodes setp, set, mov, lop3, bfi and carries, whose opcodes do not fit a row of the table in
+ * decode_arithmetic.c. */
 #include "decode.h"
 #include "exec.h"
 
@@ -8,7 +9,7 @@
 
 struct comparison {
     const char *name;
-    const char *integer; /* the same for integers, NULL: floats only */
+    const char *integer; /* the comparison that integers use, or NULL if only floats have it */
     enum sim_lane u32, s32, s16, u64, s64, f32, f64;
 };
 
@@ -84,7 +85,8 @@ static enum sim_lane comparison_lane(decoder *dc, const struct comparison *c, en
     }
 }
 
-/* The source as it is compared: halves (of which `part` 1 is the upper) as f32, subnormals flushed. */
+/* Converts a source to the form in which it is compared. Halves become f32; `part` 1 is the upper half of a
+ * pair. `ftz` flushes the subnormals of f32 and f16. */
 static sim_operand compared(decoder *dc, const ptx_operand *o, enum ptx_type type, int part, bool ftz)
 {
     enum decode_width width = decode_type_width(type);
@@ -106,7 +108,7 @@ struct test {
     enum ptx_type type;
     enum sim_lane lane;
     bool ftz;
-    int boolean; /* LANE_and_pred and so on, or -1 */
+    int boolean; /* LANE_and_pred, LANE_or_pred, LANE_xor_pred, or -1 for none */
     const ptx_operand *with;
 };
 
@@ -117,7 +119,8 @@ static int class_of(enum ptx_type type)
                                                 : INSTRUCTION_INTEGER;
 }
 
-/* p = compare(a, b) of one part, combined with a predicate; counted once if `counted`. */
+/* Emits p = compare(a, b) for one part. The result is negated if `negate`, and then combined with a
+ * predicate if the test has one. It counts as an instruction only if `counted`. */
 static void emit_test(decoder *dc, const struct test *t, sim_operand p, int part, bool negate, bool counted)
 {
     const ptx_operand *o = dc->in->operands;
@@ -138,7 +141,7 @@ static void emit_test(decoder *dc, const struct test *t, sim_operand p, int part
     decode_operands(e, p, raw, with, SIM_ZERO);
 }
 
-/* .and, .or, .xor with a predicate: the fourth operand. */
+/* Takes .and, .or or .xor, which combine the result with a predicate, the fourth operand. */
 static void take_boolean(decoder *dc, struct test *t)
 {
     static const struct {
@@ -155,7 +158,8 @@ static void take_boolean(decoder *dc, struct test *t)
     decode_arity(dc, 3);
 }
 
-/* `result`: the type that set writes, which stands before the operands'; NULL: setp. */
+/* Takes the modifiers of set and setp. `result` receives the type that set writes, which stands before the
+ * type of the operands. It is NULL for setp. */
 static struct test take_test(decoder *dc, enum ptx_type *result)
 {
     struct test t = {.boolean = -1};
@@ -177,7 +181,8 @@ static void decode_setp(decoder *dc)
     bool pair = t.type == PTX_F16X2 || t.type == PTX_BF16X2;
     if (pair && !o->second)
         decode_fail(dc, XQ_ERROR_DEVICE, "setp of pairs writes p|q");
-    /* p and q may be among the sources of the combination: computed aside, then moved. */
+    /* p may be the predicate that the second test is combined with. So it is computed aside, and moved at
+     * the end. */
     sim_operand p = decode_destination(dc, o, WIDTH_PRED);
     if (!o->second) {
         emit_test(dc, &t, p, 0, false, true);
@@ -233,7 +238,8 @@ static void emit_move(decoder *dc, sim_operand d, sim_operand a, enum sim_lane l
     e->immediate = immediate;
 }
 
-/* mov.b32 {a, b}, c and so on: a part at a time, from a copy since c may be written on the way. */
+/* mov.b32 {a, b}, c and the like: one instruction for each part. The parts are narrower registers than c,
+ * so that c is not written on the way. */
 static void move_unpack(decoder *dc, int bits)
 {
     const ptx_operand *to = &dc->in->operands[0];

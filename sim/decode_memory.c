@@ -1,4 +1,4 @@
-/* Loads, stores, atomics, asynchronous copies, address conversions. */
+/* Decodes loads, stores, atomics, asynchronous copies and address conversions. */
 #include "decode.h"
 #include "exec.h"
 
@@ -19,8 +19,9 @@ static enum sim_space take_space(decoder *dc)
     return SIM_SPACE_GENERIC;
 }
 
-/* Caching, ordering and scope change nothing here: every access is coherent, and ordered as the host's.
- * Returns whether the access is volatile or ordered, which is no race with others that are. */
+/* Takes the modifiers for caching, ordering and scope. They change nothing here, because every access is
+ * coherent, and ordered as the host's accesses are. Returns whether the access is volatile or ordered: two
+ * such accesses are no race. */
 static bool take_hints(decoder *dc)
 {
     static const char *const strong[] = {"volatile", "relaxed", "acquire", "release"};
@@ -71,7 +72,8 @@ static int class_of(enum sim_space space)
                                                                      : INSTRUCTION_OTHER_MEMORY;
 }
 
-/* Parameters of called functions lie in local memory; only the kernel's own are parameter space. */
+/* Parameters of called functions lie in local memory. Only the kernel's own parameters lie in parameter
+ * space. */
 static enum sim_space resolve_param(const decoder *dc, const ptx_operand *address)
 {
     const ptx_operand *e = &address->elements[0];
@@ -82,7 +84,7 @@ static enum sim_space resolve_param(const decoder *dc, const ptx_operand *addres
     return SIM_SPACE_PARAM;
 }
 
-/* A kernel parameter at a known place is a constant of the launch. */
+/* A kernel parameter at a known offset is a constant of the launch. */
 static sim_operand param_constant(decoder *dc, uint64_t at, int bytes, bool is_signed, bool wide)
 {
     sim_program *p = dc->program;
@@ -141,7 +143,7 @@ static void check_vector(decoder *dc, const ptx_operand *o, int count, enum ptx_
         decode_fail(dc, XQ_ERROR_DEVICE, "the vector has not %d elements", count);
 }
 
-/* The part of an instruction that loads and stores have alike. */
+/* Sets the fields that loads and stores have in common. */
 static void set_access(sim_instruction *e, const struct address *address, enum sim_space space,
                        enum ptx_type type, int count, bool strong)
 {
@@ -331,7 +333,7 @@ static void decode_cp(decoder *dc)
         decode_all_taken(dc);
         decode_arity(dc, 0);
         sim_instruction *e = decode_emit_handler(dc, dc->lanes->handlers->wait, INSTRUCTION_SYNC);
-        e->x[0] = true; /* what was not committed, too */
+        e->x[0] = true; /* it waits for uncommitted copies too */
     } else
         decode_copy(dc);
 }

@@ -1,4 +1,4 @@
-/* Exchanges between lanes, barriers, fences, matrices. */
+/* Decodes exchanges between lanes, barriers, fences and matrix instructions. */
 #include "decode.h"
 #include "exec.h"
 
@@ -105,7 +105,7 @@ static void decode_redux(decoder *dc)
     e->x[1] = type == PTX_S32;
 }
 
-/* elect.sync d|p, members: one leader, the lowest. */
+/* elect.sync d|p, members: the lowest lane becomes the leader. */
 static void decode_elect(decoder *dc)
 {
     need(dc, "sync");
@@ -260,8 +260,8 @@ static void decode_movmatrix(decoder *dc)
 struct shape {
     const char *name;
     int k;
-    enum ptx_type a, b, c; /* c: also the type of d */
-    enum sim_lane_matrix lane;
+    enum ptx_type a, b, c;     /* c: also the type of d */
+    enum sim_lane_matrix lane; /* of s8 and u8: the signs, as mma_integer takes them (exec.h) */
     enum matrix_type counted;
 };
 

@@ -1,4 +1,4 @@
-/* The software device behind runtime/device/device.h. */
+/* Implements the interface of runtime/device/device.h for the software device. */
 #include "launch.h"
 #include "model.h"
 #include "sim.h"
@@ -9,8 +9,8 @@
 
 enum { MARKS = 64 };
 
-/* Warp instructions after which a warp is taken to loop forever: seconds here, and on a GPU a hundred
- * milliseconds of one warp issuing all the time. */
+/* Instructions after which a warp is taken to loop forever. They take seconds here. On a GPU, one warp that
+ * issues all the time executes them in about a hundred milliseconds. */
 #define INSTRUCTION_BUDGET (1ull << 26)
 
 typedef struct sim_device {
@@ -18,7 +18,7 @@ typedef struct sim_device {
     const struct sim_ceilings *ceilings;
     const struct sim_lanes *lanes;
     uint64_t budget;
-    pthread_mutex_t lock; /* every operation */
+    pthread_mutex_t lock; /* serializes all operations that use what follows */
     sim_memory memory;
     device_counters counters;
     bool profiles;
@@ -39,7 +39,7 @@ struct device_module {
     ptx_module *ptx;
     int function_count;
     device_function *functions;
-    uint64_t *addresses; /* of the module's variables */
+    uint64_t *addresses; /* addresses of the module's variables */
 };
 
 static sim_device *sim_of(device *d)
@@ -307,7 +307,7 @@ static xq_status check_launch(const sim_device *s, const device_launch *l, error
     return XQ_OK;
 }
 
-/* The program's constants with the parameters that this launch has. */
+/* Copies the program's constants, and fills in the parameters of this launch. */
 static uint8_t *launch_constants(const sim_program *p, const uint8_t *params)
 {
     uint8_t *constants = aligned_alloc(64, (p->constants_bytes + 127) & ~(size_t)63);
@@ -373,7 +373,7 @@ static xq_status sim_launch_kernel(device *d, const device_launch *l, error *err
     return unlock(s, status);
 }
 
-/* Launches have ended when they return. */
+/* Launches have ended when their calls return, so there is nothing to wait for. */
 static xq_status sim_synchronize(device *d, error *err)
 {
     (void)d;
@@ -381,8 +381,8 @@ static xq_status sim_synchronize(device *d, error *err)
     return XQ_OK;
 }
 
-/* Streams say nothing, since launches run one after another, and neither do graphs: a modelled time is that
- * of the kernels, however they are launched. */
+/* Streams change nothing, since launches run one after another. Graphs would change nothing either, because
+ * a modelled time is that of the kernels, however they are launched. */
 static xq_status sim_stream_create(device *d, void **stream, error *err)
 {
     (void)err;

@@ -1,11 +1,13 @@
-/* Handlers of the instructions that are more than a function of lanes. */
+/* Handlers of the instructions that are more than an elementwise function over lanes. A handler finds its
+ * parameters in the fields of sim_instruction; the comments here say what it expects in x[], in the list
+ * and elsewhere. */
 #ifndef SIM_EXEC_H
 #define SIM_EXEC_H
 
 #include "program.h"
 
-/* Number formats of modified arithmetic; sim_exec_modified reads x[]: format, rounding, ftz, sat, relu;
- * `target` is the lane function. */
+/* Number formats of arithmetic with modifiers, which sim_exec_modified executes. x: enum sim_format, enum
+ * sim_rounding, whether .ftz, .sat and .relu are given. `target` is the lane function. */
 enum sim_format {
     SIM_FORMAT_NONE,
     SIM_FORMAT_F32,
@@ -17,14 +19,16 @@ enum sim_format {
 };
 sim_handler sim_exec_modified;
 
-/* exec_logic.c. bfi: lane function `target`, length in the list. */
+/* Defined in exec_logic.c. sim_exec_insert executes bfi: `target` is the lane function, the list holds the
+ * length, and x[0] says whether the type has 64 bits. */
 enum sim_carry { SIM_CARRY_ADD, SIM_CARRY_SUB, SIM_CARRY_MAD_LO, SIM_CARRY_MAD_HI };
 sim_handler sim_exec_insert;
-sim_handler sim_exec_carry; /* x: enum sim_carry, reads, writes CC.CF, 64-bit, signed */
-sim_handler sim_exec_clock; /* x: 64-bit */
+sim_handler sim_exec_carry; /* x: enum sim_carry, whether it reads CC.CF, writes it, is 64-bit, is signed */
+sim_handler sim_exec_clock; /* x: whether the result has 64 bits */
 
-/* cvt in general, exec_convert.c. x: types of result and source, enum sim_convert_rounding, flags,
- * bits of the result's register. With SIM_CONVERT_PAIR, a and b become the high and low half. */
+/* sim_exec_convert (exec_convert.c) executes any cvt. x: types of the result and of the source, enum
+ * sim_convert_rounding, SIM_CONVERT_... flags, bits of the result's register. With SIM_CONVERT_PAIR, the
+ * conversions of a and b become the high and the low half of the result. */
 enum sim_convert_rounding {
     SIM_CVT_RN,
     SIM_CVT_RZ,
@@ -49,16 +53,17 @@ enum sim_space {
     SIM_SPACE_PARAM
 };
 
-/* exec_warp.c */
+/* Exchanges between lanes, defined in exec_warp.c. */
 enum sim_shuffle { SIM_SHUFFLE_UP, SIM_SHUFFLE_DOWN, SIM_SHUFFLE_BFLY, SIM_SHUFFLE_IDX };
-sim_handler sim_exec_shuffle; /* x: mode; list: predicate written, member mask */
+sim_handler sim_exec_shuffle; /* x: enum sim_shuffle; list: predicate that is written, member mask */
 enum sim_vote { SIM_VOTE_ALL, SIM_VOTE_ANY, SIM_VOTE_UNI, SIM_VOTE_BALLOT };
-sim_handler sim_exec_vote;   /* x: enum sim_vote; a predicate, b member mask */
-sim_handler sim_exec_match;  /* x: all, 64-bit; a value, b member mask; list: predicate written (all) */
-sim_handler sim_exec_reduce; /* x: enum sim_atomic, signed; a value, b member mask */
-sim_handler sim_exec_elect;  /* b member mask; list: predicate written */
+sim_handler sim_exec_vote;   /* x: enum sim_vote; a: predicate; b: member mask */
+sim_handler sim_exec_match;  /* x: whether .all, 64-bit; a: value; b: member mask; list: predicate (.all) */
+sim_handler sim_exec_reduce; /* x: enum sim_atomic, whether signed; a: value; b: member mask */
+sim_handler sim_exec_elect;  /* b: member mask; list: predicate that is written */
 sim_handler sim_exec_activemask, sim_exec_warp_sync, sim_exec_fence, sim_exec_nothing;
-/* a index, b threads, c predicate; x: enum, whether b is given */
+/* Barriers, defined in block.c. a: index of the barrier; b: number of threads; c: predicate; x: enum
+ * sim_barrier_kind, whether b is given. */
 enum sim_barrier_kind {
     SIM_BARRIER_SYNC,
     SIM_BARRIER_ARRIVE,
@@ -68,12 +73,14 @@ enum sim_barrier_kind {
 };
 sim_handler sim_exec_barrier;
 
-/* warp.c */
+/* Defined in warp.c, as is sim_exec_nothing. sim_exec_switch executes brx.idx. */
 sim_handler sim_exec_exit, sim_exec_trap, sim_exec_switch, sim_exec_sleep;
 
-/* exec_body.h: handlers over all lanes' memory, compiled for each level of sim_lanes.
+/* The handlers of exec_body.h work on the memory of all lanes at once. They are compiled for each
+ * instruction-set level of sim_lanes.
  *
- * load, store: x[] as SIM_X_...; the address is a + immediate; results or values are the list. */
+ * load, store: x[] is indexed by SIM_X_...; the address is a + immediate; the list holds the results or the
+ * values. */
 enum {
     SIM_X_SPACE,
     SIM_X_BYTES,
@@ -83,8 +90,8 @@ enum {
     SIM_X_ADDRESS_64,
     SIM_X_STRONG
 };
-/* atomic: x: space, enum sim_atomic, enum ptx_type, whether there is a result, -, SIM_X_ADDRESS_64. Values
- * in b, c. */
+/* atomic: x[SIM_X_SPACE] is the space, x[1] enum sim_atomic, x[2] enum ptx_type, x[3] whether there is a
+ * result, and x[SIM_X_ADDRESS_64] whether the address has 64 bits. The values are in b and c. */
 enum sim_atomic {
     SIM_ATOMIC_AND,
     SIM_ATOMIC_OR,
@@ -97,13 +104,26 @@ enum sim_atomic {
     SIM_ATOMIC_MIN,
     SIM_ATOMIC_MAX
 };
-/* copy (cp.async): to a + immediate (shared) from b + list[1] (global) x[1] bytes, of which list[0] are
- * read; x[0], the source size is a predicate that ignores the source; x[2], x[3] 64-bit addresses. commit,
- * wait: its groups; immediate groups may be pending, x[0] none at all. isspacep: x: space. ldmatrix,
- * stmatrix: x: matrices, transposed, -, -, -, SIM_X_ADDRESS_64. mma_float, mma_integer: list: d, a, b, c
- * registers. x: enum sim_lane_matrix or signs (bit 0: a, bit 1: b), k, f16 accumulators or satfinite, d
- * registers, a registers, b registers, enum matrix_type.
- * mma_pair: the instruction and the next, both mma_float of the same a, of registers alone (decode.c). */
+/* copy (cp.async): copies x[1] bytes from the global address b + list[1] to the shared address a +
+ * immediate. Only list[0] bytes are read, and the others become zero. If x[0] is set, list[0] is instead a
+ * predicate that says whether to ignore the source. x[2] and x[3] say whether the shared and the global
+ * address have 64 bits.
+ *
+ * commit, wait: close a group of copies, and wait for groups. After a wait, at most `immediate` groups are
+ * pending. If x[0] is set, no copy is pending, whether committed or not.
+ *
+ * isspacep: x[0] is the space.
+ *
+ * ldmatrix, stmatrix: x[0] is the number of matrices, x[1] says whether they are transposed, and
+ * x[SIM_X_ADDRESS_64] whether the address has 64 bits. The list holds the registers.
+ *
+ * mma_float, mma_integer: the list holds the registers of d, a, b and c. x[0] is enum sim_lane_matrix
+ * (mma_integer: bit 0 is set if a is signed, bit 1 if b is), x[1] is k, x[2] says whether the accumulators
+ * are f16 (mma_integer: whether to saturate), x[3], x[4] and x[5] are the numbers of registers of d, a and
+ * b, and x[6] is enum matrix_type.
+ *
+ * mma_pair: executes its instruction and the next one together. Both are mma_float with the same a, and
+ * their operands are all registers (decode.c). */
 // clang-format off
 #define SIM_HANDLERS(X) \
     X(load) X(store) X(atomic) X(copy) X(commit) X(wait) X(isspacep) X(ldmatrix) X(stmatrix) X(movmatrix) \

@@ -1,5 +1,5 @@
-/* The handlers that work on all lanes' memory at once, compiled once per instruction-set level (lanes_*.c),
- * all with the same results. */
+/* The handlers that work on the memory of all lanes at once. They are compiled once for each
+ * instruction-set level (lanes_*.c), and all levels give the same results. */
 #include "exec.h"
 #include "number.h"
 

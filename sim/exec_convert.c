@@ -1,11 +1,12 @@
-/* cvt between any two types, a lane at a time. */
+/* Executes cvt between any two types, one lane at a time. */
 #include "exec.h"
 #include "number.h"
 #include "warp.h"
 
 #include <fenv.h>
 
-/* A value between the types: integers as integers, since f64 does not hold all of them. */
+/* A value on its way from one type to another. Integers stay integers, since f64 does not hold all of
+ * them. */
 struct value {
     bool is_float, is_signed;
     double f;
@@ -53,7 +54,8 @@ static double round_integral(double x, int rounding)
                                      : ceil(x);
 }
 
-/* PTX ISA, cvt: out-of-range floats clamp; NaN is 0, or 1 << (bits - 1) where a 64-bit type takes part. */
+/* Floats that are out of range are clamped. NaN becomes 0, or 1 << (bits - 1) if one of the two types has
+ * 64 bits (PTX ISA, cvt). */
 static uint64_t float_to_integer(enum ptx_type to, bool from_64, double x, int rounding)
 {
     int n = ptx_type_bits(to);
@@ -88,7 +90,7 @@ static int host_rounding(int rounding)
                                     : FE_TONEAREST;
 }
 
-/* The conversions below depend on the rounding mode: not folded, not moved. */
+/* These conversions depend on the host's rounding mode, so the compiler must not fold or move them. */
 static __attribute__((noinline)) float narrow_double(volatile double x)
 {
     return (float)x;
@@ -106,7 +108,7 @@ static __attribute__((noinline)) double integer_to_double(const struct value *v)
     return v->is_signed ? (double)(int64_t)i : (double)i;
 }
 
-/* Exact, or rounded to odd so that the rounding that follows is the only one. */
+/* Converts exactly, or rounds to odd, so that the rounding that follows acts as the only one. */
 static double integer_as_double(const struct value *v)
 {
     fesetround(FE_TOWARDZERO);

@@ -1,4 +1,4 @@
-/* Modified arithmetic (rounding, flushing, clamping), bfi, carries, clocks. */
+/* Executes arithmetic with modifiers (rounding, flushing, clamping), bfi, carries and clocks. */
 #include "exec.h"
 #include "warp.h"
 
@@ -11,7 +11,8 @@ static void run(const sim_warp *warp, enum sim_lane lane, void *d, const void *a
     warp->block->launch->lanes->fn[lane](d, a, a, a, 0);
 }
 
-/* What flushes, saturates and clamps a format to above zero; -1: nothing does. */
+/* For each format, the lane functions that flush, saturate, and clamp negative values to zero; -1 for
+ * none. */
 static const struct {
     int flush, saturate, relu;
 } lanes[] = {
@@ -76,7 +77,7 @@ enum sim_outcome sim_exec_insert(sim_warp *warp, const sim_instruction *in, uint
 __extension__ typedef unsigned __int128 u128;
 __extension__ typedef __int128 s128;
 
-/* One lane; *carry in and out. Subtraction borrows: the carry is the borrow. */
+/* Computes one lane. *carry is read and written; in a subtraction it is the borrow. */
 static uint64_t carry_one(const sim_instruction *in, uint64_t a, uint64_t b, uint64_t c, uint32_t *carry)
 {
     int bits = in->x[3] ? 64 : 32;
@@ -133,7 +134,9 @@ enum sim_outcome sim_exec_carry(sim_warp *warp, const sim_instruction *in, uint3
     return SIM_NEXT;
 }
 
-/* Instructions executed by the warp, as clocks: the same in every run. */
+/* The clock is the number of warp instructions that the worker has executed. Differences within a block are
+ * the same in every run. The value at the start of a block depends on the blocks that the worker ran
+ * before. */
 enum sim_outcome sim_exec_clock(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
     uint64_t now = 0, wide[32];

@@ -1,5 +1,5 @@
-/* Matrix instructions; part of exec_body.h. Fragment layouts: PTX ISA, "Warp Level Matrix
- * Multiply-Accumulate Instructions". */
+/* Handlers of the matrix instructions; part of exec_body.h. The fragment layouts are those of the PTX ISA,
+ * "Warp Level Matrix Multiply-Accumulate Instructions". */
 
 static enum sim_outcome check_warp(sim_warp *warp, uint32_t mask)
 {
@@ -11,7 +11,7 @@ static enum sim_outcome check_warp(sim_warp *warp, uint32_t mask)
 
 /* ---------------------------------------------------------------- ldmatrix */
 
-/* Addresses of the rows: lane 8 i + r has row r of matrix i. */
+/* Computes and checks the addresses of the rows. Lane 8 i + r has the address of row r of matrix i. */
 static enum sim_outcome row_addresses(sim_warp *warp, const sim_instruction *in, int rows,
                                       uint32_t *address)
 {
@@ -117,7 +117,8 @@ static inline void operands(const sim_warp *warp, const sim_instruction *in, int
         registers[i] = sim_at(warp, listed[i]);
 }
 
-/* f16 accumulators hold two columns a register: widened to four registers of f32, and back. */
+/* A register of f16 accumulators holds two columns. `widen` turns two such registers into four registers of
+ * f32, and `narrow` turns two registers of f32 back into one. */
 static void widen(const uint32_t *const *half, uint32_t (*wide)[32])
 {
     for (int e = 0; e < 4; e++)
@@ -132,7 +133,7 @@ static void narrow(uint32_t (*wide)[32], uint32_t *half, int first)
                      sim_float_to_half(sim_float(wide[first + 1][lane])) << 16;
 }
 
-/* d, c: `accumulators` registers; a, b: theirs. */
+/* d and c have `accumulators` registers each; a has a_count and b has b_count. */
 static inline void multiply(sim_warp *warp, const sim_instruction *in, int accumulators, int a_count,
                             int b_count)
 {
@@ -161,7 +162,7 @@ static enum sim_outcome exec_mma_float(sim_warp *warp, const sim_instruction *in
 {
     if (check_warp(warp, mask) == SIM_FAULT)
         return SIM_FAULT;
-    if (in->x[3] == 4 && in->x[4] == 4 && in->x[5] == 2) /* the usual shape: loops of known length */
+    if (in->x[3] == 4 && in->x[4] == 4 && in->x[5] == 2) /* the usual shape: loops of constant length */
         multiply(warp, in, 4, 4, 2);
     else
         multiply(warp, in, in->x[3], in->x[4], in->x[5]);
@@ -176,7 +177,7 @@ static inline void place_registers(const sim_warp *warp, const sim_operand *list
         registers[i] = (const void *)(warp->base[0] + listed[i]);
 }
 
-/* All operands are registers. */
+/* Requires that all operands are registers, not constants. */
 static inline void multiply_pair(sim_warp *warp, const sim_instruction *in, int accumulators, int a_count,
                                  int b_count)
 {
@@ -205,7 +206,7 @@ static enum sim_outcome exec_mma_pair(sim_warp *warp, const sim_instruction *in,
         multiply_pair(warp, in, in->x[3], in->x[4], in->x[5]);
     count_flops(warp, in);
     count_flops(warp, in + 1);
-    warp->block->worker->instructions[in[1].class]++; /* the loop counts one */
+    warp->block->worker->instructions[in[1].class]++; /* the interpreter's loop counts the first */
     warp->pc++;
     return SIM_NEXT;
 }
@@ -226,7 +227,8 @@ static enum sim_outcome exec_mma_integer(sim_warp *warp, const sim_instruction *
     operands(warp, in, at, in->x[4], a);
     operands(warp, in, at + in->x[4], in->x[5], b);
     operands(warp, in, at + in->x[4] + in->x[5], 4, c);
-    /* Register r of a: rows r % 2, bytes of k r / 2, as those of 16-bit types. */
+    /* Register r of a holds rows 0 to 7 if r is even, else rows 8 to 15. It holds bytes 16 (r / 2) to
+     * 16 (r / 2) + 15 of k, as the registers of 16-bit types do. */
     for (int r = 0; r < in->x[4]; r++)
         for (int lane = 0; lane < 32; lane++)
             for (int e = 0; e < 4; e++)

@@ -1,9 +1,10 @@
-/* Loads, stores, atomics and asynchronous copies: from lanes' addresses to host memory, checked. Part of
- * exec_body.h. */
+/* Handlers of loads, stores, atomics and asynchronous copies; part of exec_body.h. They check the addresses
+ * of the lanes and turn them into host addresses. */
 
 /* ---------------------------------------------------------------- addresses */
 
-/* Every lane's address; lanes not in `mask` get that of the first which is, so that loops need no mask. */
+/* Computes the address of every lane. Lanes outside `mask` get the address of the first lane in `mask`, so
+ * that loops over lanes need no mask. */
 static void lane_addresses(const sim_warp *warp, sim_operand o, bool is_64, uint64_t offset, uint32_t mask,
                            uint64_t *address)
 {
@@ -43,8 +44,9 @@ static enum sim_outcome misaligned(sim_warp *warp, uint32_t mask, const uint64_t
 
 /* ---------------------------------------------------------------- device memory */
 
-/* Sectors that the lanes touch, each once, and those of them that are new in this launch. Lanes are
- * aligned to their size, so each touches one sector. */
+/* Counts the sectors that the lanes touch, each once, and how many of them are read (or written) for the
+ * first time in this launch. Accesses are aligned to their size, which is 16 bytes at most, so each lane
+ * touches one sector. */
 static void count_sectors(sim_warp *warp, sim_allocation *a, uint32_t mask, const uint64_t *address,
                           uint32_t bytes, bool writes)
 {
@@ -59,7 +61,7 @@ static void count_sectors(sim_warp *warp, sim_allocation *a, uint32_t mask, cons
         total = end - first + 1;
         fresh = sim_memory_touch(a, writes, first, total);
     } else {
-        uint64_t begin = 0, end = 0; /* of a run of sectors to be marked */
+        uint64_t begin = 0, end = 0; /* the run of sectors that is still to be marked */
         for (uint32_t rest = mask; rest; rest &= rest - 1) {
             uint64_t sector = (address[__builtin_ctz(rest)] - base) >> 5;
             if (sector == last)
@@ -128,7 +130,7 @@ static enum sim_outcome locate_global(sim_warp *warp, uint32_t mask, const uint6
         count_access(warp, a, mask, address, bytes, access);
         return SIM_NEXT;
     }
-    /* several allocations, or a fault */
+    /* The lanes access several allocations, or one of them faults. */
     char why[256];
     for (uint32_t rest = mask; rest; rest &= rest - 1) {
         int lane = __builtin_ctz(rest);
@@ -223,7 +225,8 @@ static enum sim_outcome locate_space(sim_warp *warp, enum sim_space space, uint3
     }
 }
 
-/* Host addresses of all lanes (those not in `mask`: some valid one), counted and checked. */
+/* Checks and counts an access, and computes the host address of every lane. Lanes outside `mask` get some
+ * valid address. */
 static enum sim_outcome locate(sim_warp *warp, enum sim_space space, uint32_t mask, uint64_t *address,
                                uint32_t bytes, int access, enum sim_access shared, uint8_t **host)
 {
@@ -263,8 +266,9 @@ static enum sim_outcome locate(sim_warp *warp, enum sim_space space, uint32_t ma
 
 /* ---------------------------------------------------------------- loads and stores */
 
-/* Kernels may race on device memory, as on hardware; that is theirs to answer for, not the interpreter's.
- * So the thread sanitizer is kept out, also by copies of known sizes only (it watches memcpy itself). */
+/* Kernels may race on device memory, as they may on hardware. Such a race is the kernel's fault and not the
+ * interpreter's, so the thread sanitizer must not see these accesses. It also watches calls of memcpy, so
+ * all copies here have constant sizes, which compile to plain loads and stores. */
 #define RACY __attribute__((no_sanitize("thread")))
 
 RACY static inline void copy_element(uint8_t *to, const uint8_t *from, uint32_t bytes)
@@ -287,7 +291,7 @@ RACY static inline void copy_element(uint8_t *to, const uint8_t *from, uint32_t 
 RACY static inline uint64_t load_element(const uint8_t *p, uint32_t bytes, bool is_signed)
 {
     uint64_t v = 0;
-    copy_element((uint8_t *)&v, p, bytes); /* little-endian hosts only, as everywhere here */
+    copy_element((uint8_t *)&v, p, bytes); /* requires a little-endian host, as all of sim/ does */
     if (is_signed && bytes < 8 && v >> (bytes * 8 - 1) & 1)
         v |= ~0ull << bytes * 8;
     return v;
@@ -310,7 +314,8 @@ RACY static void read_narrow(const sim_instruction *in, uint8_t *const *host, ui
             values[i] = (uint32_t)load_element(host[i] + at, bytes, in->x[SIM_X_SIGNED]) & keep;
 }
 
-/* Four words of each lane, as the kernels load most of what they multiply: transposed in vectors. */
+/* Loads four words per lane and transposes them in vectors. Kernels use this form of load for most of the
+ * values that they multiply. */
 RACY static void read_four_words(uint8_t *const *host, uint32_t (*values)[32])
 {
     for (int i = 0; i < 32; i += 4) {
@@ -366,7 +371,8 @@ RACY static enum sim_outcome exec_load(sim_warp *warp, const sim_instruction *in
     return SIM_NEXT;
 }
 
-/* Two lanes wrote the same shared bytes with different values: whose remain is undefined. */
+/* Fails if two lanes wrote different values to the same shared bytes, because it is undefined which of the
+ * values remains. */
 static enum sim_outcome check_conflict(sim_warp *warp, const sim_instruction *in, uint32_t mask,
                                        uint8_t *const *host)
 {
@@ -524,8 +530,8 @@ static enum sim_outcome exec_atomic(sim_warp *warp, const sim_instruction *in, u
 
 /* ---------------------------------------------------------------- cp.async */
 
-/* Copies are waited for in the order they were made in, mostly: those that are done are left behind at the
- * front until there is no room at the end. */
+/* Returns a new entry of the warp's array of copies. Copies are mostly waited for in the order in which
+ * they were made. So those that are done are left behind at the front until there is no room at the end. */
 static sim_copy *new_copy(sim_warp *warp)
 {
     if (warp->copy_first == warp->copy_count)
@@ -547,7 +553,7 @@ static sim_copy *new_copy(sim_warp *warp)
     return &warp->copies[warp->copy_count++];
 }
 
-/* The data is there at once, but its words stay pending until a wait of the lane covers the group. */
+/* Copies the data at once, but its words stay pending until the lane waits for the copy's group. */
 RACY static enum sim_outcome exec_copy(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
     uint64_t to[32], from[32];
@@ -556,7 +562,7 @@ RACY static enum sim_outcome exec_copy(sim_warp *warp, const sim_instruction *in
     uint64_t offset;
     memcpy(&offset, sim_at(warp, sim_listed(warp, in, 1)), 8);
     lane_addresses(warp, in->b, in->x[3], offset, mask, from);
-    uint64_t all = 0, beyond = 0; /* of any lane: bits of addresses, ends beyond the memory's */
+    uint64_t all = 0, beyond = 0; /* address bits of any lane; whether any lane ends beyond shared memory */
     for (int i = 0; i < 32; i++) {
         all |= to[i] | from[i];
         beyond |= (uint64_t)(to[i] + bytes > warp->block->shared_bytes) | to[i] >> 32;
@@ -589,10 +595,11 @@ RACY static enum sim_outcome exec_copy(sim_warp *warp, const sim_instruction *in
             uint32_t n = size[__builtin_ctz(rest)];
             least = n < least ? n : least;
         }
-        /* Where some lanes read less, check each for what it reads. */
+        /* This checks the fewest bytes that any lane reads. If lanes read different numbers of bytes, the
+         * loop below checks each lane for what it reads. */
         if (locate_global(warp, reads, from, least, ACCESS_READS, host) == SIM_FAULT)
             return SIM_FAULT;
-        for (int i = 0; i < 32; i += 4) /* while shared memory is looked at */
+        for (int i = 0; i < 32; i += 4) /* loads the data into the cache while shared memory is checked */
             __builtin_prefetch(host[i]);
         char why[256];
         for (uint32_t rest = least < bytes ? reads : 0; rest; rest &= rest - 1) {
@@ -625,7 +632,7 @@ RACY static enum sim_outcome exec_copy(sim_warp *warp, const sim_instruction *in
     return SIM_NEXT;
 }
 
-/* Groups are counted per lane; lanes of one instruction may be in different ones only after divergence. */
+/* Groups are counted per lane. The lanes of one copy can be in different groups only after divergence. */
 static enum sim_outcome exec_commit(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
     (void)in;
@@ -636,7 +643,7 @@ static enum sim_outcome exec_commit(sim_warp *warp, const sim_instruction *in, u
         sim_copy *copy = &warp->copies[i];
         uint32_t fresh = copy->mask & mask & ~copy->committed;
         if (!fresh && (copy->committed & mask & copy->mask) == (mask & copy->mask) && copy->committed)
-            break; /* older ones were committed with it */
+            break; /* older copies were committed before or with this one */
         for (int l = 0; l < 32; l++)
             if (fresh >> l & 1)
                 copy->group[l] = warp->groups[l];

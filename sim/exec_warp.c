@@ -1,14 +1,15 @@
-/* Exchanges between the lanes of a warp. */
+/* Executes exchanges between the lanes of a warp. */
 #include "exec.h"
 #include "shared.h"
 
-/* Runs `one` for the lanes of each member mask given: all of a mask's lanes must be here. Lanes may name
- * different masks at once, as parts of a warp that cooperate separately do. */
+/* Runs `one` for each group of lanes that give the same member mask. All lanes of the mask that have not
+ * exited must be here. Lanes may give different masks at once, as parts of a warp that cooperate separately
+ * do. */
 static enum sim_outcome by_members(sim_warp *warp, const sim_instruction *in, sim_operand members,
                                    uint32_t mask, sim_handler *one)
 {
     uint32_t given[32], group;
-    memcpy(given, sim_at(warp, members), sizeof given); /* `one` may write over them */
+    memcpy(given, sim_at(warp, members), sizeof given); /* `one` may overwrite them */
     for (uint32_t rest = mask; rest; rest &= ~group) {
         uint32_t first = given[__builtin_ctz(rest)];
         group = 0;

@@ -1,5 +1,6 @@
-/* Control flow of the decoded code: where diverging lanes meet (immediate post-dominators), what is live
- * where, and from that where registers lie in a warp's register file. */
+/* Analyzes the control flow of the decoded code. This finds where diverging lanes meet (immediate
+ * post-dominators) and which registers are live where. From that it follows where registers lie in a warp's
+ * register file. */
 #include "decode.h"
 #include "exec.h"
 
@@ -7,21 +8,21 @@
 #include <string.h>
 
 typedef struct block {
-    int first, last; /* instructions */
+    int first, last; /* indices of instructions */
     int succ_count;
-    int *succ; /* blocks */
+    int *succ; /* indices of blocks */
     int pred_count;
     int *pred;
-    int order; /* in reverse postorder of the reversed graph; -1 not reached */
-    int ipdom; /* block, or the exit */
+    int order; /* number in postorder of the reversed graph; -1 if not reached */
+    int ipdom; /* immediate post-dominator: a block, or the exit */
     uint64_t *in, *out, *use, *def;
 } block;
 
 typedef struct flow {
     decoder *dc;
     int count;
-    block *blocks; /* and one more: the exit */
-    int *block_of; /* instruction -> block */
+    block *blocks; /* `count` blocks, and one more for the exit */
+    int *block_of; /* the block of each instruction */
 } flow;
 
 static bool is_switch(const sim_instruction *e)
@@ -105,8 +106,8 @@ static void link_blocks(flow *f)
 
 /* ---------------------------------------------------------------- post-dominators */
 
-/* Cooper, Harvey, Kennedy, "A Simple, Fast Dominance Algorithm", on the reversed graph. Blocks from which
- * the exit cannot be reached keep the exit as their post-dominator. */
+/* Uses the algorithm of Cooper, Harvey, Kennedy, "A Simple, Fast Dominance Algorithm", on the reversed
+ * graph. Blocks from which the exit cannot be reached keep the exit as their post-dominator. */
 static void post_dominators(flow *f)
 {
     decoder *dc = f->dc;
@@ -163,7 +164,7 @@ static void post_dominators(flow *f)
             f->blocks[b].ipdom = exit;
 }
 
-/* Puts a SIM_MEET in front of every block where a divergent branch's lanes meet, and sets the joins. */
+/* Puts a SIM_MEET in front of every block where the lanes of a divergent branch meet, and sets joins. */
 static void insert_meets(flow *f)
 {
     decoder *dc = f->dc;
@@ -177,7 +178,7 @@ static void insert_meets(flow *f)
     int *moved = sim_arena_alloc(dc->arena, ((size_t)dc->code_count + 1) * sizeof *moved);
     for (int i = 0; i < dc->code_count; i++) {
         int b = f->block_of[i];
-        moved[i] = i + extra; /* of a block's first: its SIM_MEET */
+        moved[i] = i + extra; /* for the first instruction of a block: the place of its SIM_MEET */
         if (f->blocks[b].first == i && meets[b])
             extra++;
     }
@@ -221,7 +222,8 @@ static void insert_meets(flow *f)
 /* ---------------------------------------------------------------- liveness */
 
 /* Calls visit(context, register, is_definition) for each register of an instruction, sources first. A
- * definition under a guard keeps the lanes it does not write: it is no definition, but a use. */
+ * definition under a guard keeps the lanes that it does not write, so its register is visited as a source
+ * too. */
 typedef void visitor(void *context, int reg, bool defines);
 
 static void visit_one(sim_operand o, bool defines, visitor *visit, void *context)
@@ -300,7 +302,7 @@ static void liveness(flow *f)
 /* ---------------------------------------------------------------- registers */
 
 struct interval {
-    int reg, first, last; /* positions: instruction * 2, + 1 where it is written */
+    int reg, first, last; /* positions: 2 * instruction, + 1 where the register is written */
 };
 
 struct placing {
@@ -328,7 +330,8 @@ static int by_start(const void *a, const void *b)
     return x->first != y->first ? (x->first > y->first) - (x->first < y->first) : x->reg - y->reg;
 }
 
-/* Where the registers of one size class lie: slots free again once their interval ended. */
+/* The slots for the registers of one size class. A slot is free again once the interval of its register has
+ * ended. */
 struct slots {
     int *busy_until;
     int count;
@@ -367,7 +370,7 @@ static void place_registers(flow *f)
             visit_registers(dc, &p->code[i], occurrence, &placing);
         }
     }
-    for (int i = 0; i < SIM_SPECIALS; i++) /* set before the first instruction */
+    for (int i = 0; i < SIM_SPECIALS; i++) /* they are set before the first instruction */
         if (dc->special[i] >= 0)
             extend(&v[dc->special[i]], -1);
     qsort(v, (size_t)n, sizeof *v, by_start);

@@ -1,17 +1,17 @@
-/* Arithmetic on the 32 lanes of a warp: tables of functions, one table per instruction-set level of the
- * host, all with the same results. */
+/* Arithmetic on the 32 lanes of a warp. There is one table of functions for each instruction-set level of
+ * the host, and all tables give the same results. */
 #ifndef SIM_LANES_H
 #define SIM_LANES_H
 
 #include <stdint.h>
 
-/* d = f(a, b, c) on 32 lanes; lanes_body.h says what each takes. */
+/* d = f(a, b, c) on 32 lanes. lanes_body.h says what operands each function takes. */
 typedef void sim_lane_fn(void *d, const void *a, const void *b, const void *c, uint64_t immediate);
 
-/* d (16 x 8, f32) = a (16 x k) * b (k x 8) + c from fragments of mma.m16n8; lanes_matrix.h. d may be c. */
+/* d (16 x 8, f32) = a (16 x k) * b (k x 8) + c, in mma.m16n8 fragments (lanes_matrix.h). d may be c. */
 typedef void sim_matrix_fn(int k, const uint32_t *const *a, const uint32_t *const *b,
                            const uint32_t *const *c, uint32_t *const *d);
-/* Two products of the same a: none of a, b[1] and c[1] is a register of d[0]. */
+/* Two products with the same a. No register of a, b[1] or c[1] may be a register of d[0]. */
 typedef void sim_matrix_pair_fn(int k, const uint32_t *const *a, const uint32_t *const *const *b,
                                 const uint32_t *const *const *c, uint32_t *const *const *d);
 
@@ -95,9 +95,9 @@ struct sim_lanes {
     const struct sim_handlers *handlers;
 };
 
-/* The fastest table that this machine runs. */
+/* The fastest table that this machine can run. */
 const struct sim_lanes *sim_lanes_best(void);
-/* Table `level` of those that this machine runs, the fastest last; NULL past the end. */
+/* Table `level` of those that this machine can run, of which the last is the fastest; NULL past the end. */
 const struct sim_lanes *sim_lanes_at(int level);
 
 extern const struct sim_lanes sim_lanes_base, sim_lanes_avx2, sim_lanes_avx512;

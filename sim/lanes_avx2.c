@@ -1,4 +1,4 @@
-/* The lanes and the handlers on x86-64 with AVX2 and FMA. */
+/* The lane functions and the handlers for x86-64 with AVX2 and FMA. */
 typedef int lanes_avx2_not_empty;
 #if defined(__x86_64__)
 #if defined(__clang__)

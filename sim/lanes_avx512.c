@@ -1,4 +1,4 @@
-/* The lanes and the handlers on x86-64 with AVX-512 (F, BW, DQ, VL). */
+/* The lane functions and the handlers for x86-64 with AVX-512 (F, BW, DQ, VL). */
 typedef int lanes_avx512_not_empty;
 #if defined(__x86_64__)
 #if defined(__clang__)

@@ -1,11 +1,11 @@
-/* The lanes and the handlers on any machine. */
+/* The lane functions and the handlers for any machine. */
 #if !defined(__clang__)
 #pragma GCC optimize("O3")
 #endif
 #define SIM_LANES_NAME sim_lanes_base
 #include "lanes_body.h"
 
-/* What the machine runs, slowest first. */
+/* The tables that this machine can run are ordered from the slowest to the fastest. */
 const struct sim_lanes *sim_lanes_at(int level)
 {
     const struct sim_lanes *runs[3] = {&sim_lanes_base};

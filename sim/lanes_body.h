@@ -1,15 +1,17 @@
-/* The arithmetic of 32 lanes at once, compiled once per instruction-set level (lanes_*.c). Every function
- * is elementwise over vectors of 32 elements: 32-bit slots (16-bit values sit zero-extended in them) or
- * 64-bit slots; predicates are one uint32_t, a bit a lane. The destination may be one of the sources.
+/* The arithmetic of 32 lanes at once. This file is compiled once for each instruction-set level
+ * (lanes_*.c). Every function is elementwise over vectors of 32 elements. An element is a 32-bit slot, in
+ * which a value of 16 bits is zero-extended, or a 64-bit slot. A vector of predicates is one uint32_t, with
+ * a bit for each lane. The destination may be one of the sources.
  *
- * fp32 and half results that are NaN are canonical, as the hardware's. */
+ * Results of fp32 and half arithmetic that are NaN are canonical, as the hardware's are. neg, abs and
+ * copysign change the sign bit alone, even of a NaN. */
 #include "lanes.h"
 #include "number.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
 
-/* A loop over lanes: no iteration depends on another, even where d is one of the sources. */
+/* A loop over lanes. No iteration depends on another, even where d is one of the sources. */
 #if defined(__clang__)
 #pragma clang diagnostic ignored "-Wpass-failed" /* some loops call libm */
 #define LANES _Pragma("clang loop vectorize(assume_safety)") for (int i = 0; i < 32; i++)
@@ -21,7 +23,7 @@
     static void name(void *d_, UNUSED const void *a_, UNUSED const void *b_, UNUSED const void *c_,        \
                      UNUSED uint64_t immediate)
 
-/* D: stored type; S: type of the slots read; V: what the operands are cast to first. */
+/* D: type that is stored; S: type of the slots that are read; V: type that operands are first cast to. */
 #define UNARY(name, D, S, V, expression)                                                                   \
     FUNCTION(name)                                                                                         \
     {                                                                                                      \
@@ -44,7 +46,7 @@
             d[i] = (D)(expression);                                                                        \
         }                                                                                                  \
     }
-/* The third operand is of the destination's kind (wide multiply-adds). */
+/* The third operand has a type C of its own: in wide multiply-adds it is as wide as the destination. */
 #define TERNARY(name, D, S, V, C, expression)                                                              \
     FUNCTION(name)                                                                                         \
     {                                                                                                      \
@@ -135,7 +137,8 @@ TERNARY(sad_u32, u32, u32, u32, u32, (x > y ? x - y : y - x) + z)
 TERNARY(sad_s32, u32, u32, s32, u32, (x > y ? (u32)x - (u32)y : (u32)y - (u32)x) + z)
 TERNARY(sad_u64, u64, u64, u64, u64, (x > y ? x - y : y - x) + z)
 TERNARY(sad_s64, u64, u64, s64, u64, (x > y ? (u64)x - (u64)y : (u64)y - (u64)x) + z)
-/* Division by zero is unspecified in PTX; here all ones, and x as the remainder, as hardware gives. */
+/* PTX does not specify division by zero. Here the quotient is all ones and the remainder is x, as on
+ * hardware. */
 static inline u64 quotient_unsigned(u64 x, u64 y)
 {
     return y ? x / y : ~(u64)0;
@@ -195,7 +198,7 @@ UNARY(not_64, u64, u64, u64, ~x)
 UNARY(cnot_32, u32, u32, u32, x == 0)
 UNARY(cnot_64, u64, u64, u64, x == 0)
 
-/* Shift amounts clamp at the width. */
+/* Shift amounts are clamped to the width. */
 #define SHIFT(name, D, V, expression)                                                                      \
     FUNCTION(name)                                                                                         \
     {                                                                                                      \
@@ -244,7 +247,7 @@ static inline u64 reverse(u64 x)
 UNARY(brev_32, u32, u32, u32, reverse(x) >> 32)
 UNARY(brev_64, u64, u64, u64, reverse(x))
 
-/* PTX ISA, bfe: bits beyond the field are 0 or the sign. */
+/* Bits of the result beyond the field are 0 or the sign (PTX ISA, bfe). */
 static inline u64 field(u64 x, u32 position, u32 length, u32 width, bool is_signed)
 {
     position &= 255;
@@ -271,7 +274,7 @@ FIELD(bfe_s32, u32, 32, true)
 FIELD(bfe_u64, u64, 64, false)
 FIELD(bfe_s64, u64, 64, true)
 
-/* bfi d, a, b, c, d: position in c, length in immediate's vector (a pointer to 32 lanes). */
+/* bfi f, a, b, c, d: c is the position, and d the length. `immediate` points to the lengths. */
 #define INSERT(name, D, width)                                                                             \
     FUNCTION(name)                                                                                         \
     {                                                                                                      \
@@ -289,7 +292,7 @@ FIELD(bfe_s64, u64, 64, true)
 INSERT(bfi_32, u32, 32)
 INSERT(bfi_64, u64, 64)
 
-/* immediate: the truth table. */
+/* immediate: the truth table */
 FUNCTION(lop3_32)
 {
     u32 *d = d_;
@@ -306,7 +309,8 @@ FUNCTION(lop3_32)
     }
 }
 
-/* A nibble of the selector: which of eight bytes, and whether to spread its sign instead. */
+/* Each nibble of the selector says which of eight bytes to take, and whether to spread the byte's sign
+ * instead. */
 static inline u32 permute(u64 bytes, u32 selector)
 {
     u32 r = 0;
@@ -487,7 +491,8 @@ UNARY(abs_f64, u64, u64, u64, x & ~((u64)1 << 63))
 BINARY(copysign_f32, u32, u32, u32, (y & 0x7fffffffu) | (x & 0x80000000u))
 BINARY(copysign_f64, u64, u64, u64, (y & ~((u64)1 << 63)) | (x & (u64)1 << 63))
 
-/* -0 is below +0; a NaN loses, or wins where `nan`. */
+/* -0 is below +0. A NaN loses against a number, or wins where `nan` is set. With `flip` ~0 this is the
+ * maximum. */
 static inline u32 minimum(u32 a, u32 b, u32 flip, bool nan)
 {
     float x = sim_float(a), y = sim_float(b);
@@ -500,7 +505,7 @@ BINARY(min_f32, u32, u32, u32, minimum(x, y, 0, false))
 BINARY(max_f32, u32, u32, u32, minimum(x, y, ~0u, false))
 BINARY(min_nan_f32, u32, u32, u32, minimum(x, y, 0, true))
 BINARY(max_nan_f32, u32, u32, u32, minimum(x, y, ~0u, true))
-/* Of the magnitudes, with the product's sign. */
+/* The minimum of the magnitudes, with the sign of the product. With `flip` ~0 this is the maximum. */
 static inline u32 minimum_xorsign(u32 a, u32 b, u32 flip, bool nan)
 {
     u32 r = minimum(a & 0x7fffffffu, b & 0x7fffffffu, flip, nan);
@@ -526,7 +531,7 @@ FLOAT_1(lg2, log2f(x))
 FLOAT_1(sin, sinf(x))
 FLOAT_1(cos, cosf(x))
 FLOAT_1(tanh, tanhf(x))
-/* Subnormals flushed on both sides, the low half of the result zero. */
+/* Subnormals are flushed in operands and results, and the low half of the result is zero. */
 static inline double flush_double(double x)
 {
     return fabs(x) < 0x1p-1022 ? copysign(0, x) : x;
@@ -570,8 +575,9 @@ TEST(testp_f64, double, 0x1p-1022)
 
 /* ---------------------------------------------------------------- f16 and bf16 */
 
-/* add, sub and mul of f16 are exact enough in f32 to round twice (24 >= 2 * 11 + 2 bits). The product of
- * an fma is exact in f32; its sum is rounded to odd there, so that the rounding to f16 is the only one. */
+/* f32 has enough bits (24 >= 2 * 11 + 2) that add, sub and mul of f16 may be rounded to f32 and then to
+ * f16. The product of an fma is exact in f32. Its sum is rounded to odd in f32, so that the rounding to f16
+ * acts as the only one. */
 static inline float sum_to_odd(float p, float z)
 {
     float s = p + z;
@@ -586,7 +592,8 @@ static inline u32 fma_half(u32 a, u32 b, u32 c)
 {
     return sim_float_to_half(sum_to_odd(sim_half_to_float(a) * sim_half_to_float(b), sim_half_to_float(c)));
 }
-/* bf16 has f32's range, so the same is done in f64, where its products are exact and nothing underflows. */
+/* bf16 has the range of f32, so the same is done in f64, where products of bf16 are exact and nothing
+ * underflows. */
 static inline u32 narrow_bfloat(double s)
 {
     return sim_narrow(s, 7, 8, SIM_RN);
@@ -608,7 +615,7 @@ static inline u32 minimum_16(u32 a, u32 b, u32 flip, bool nan, u32 infinity)
     u32 unordered = nan || (xn && yn) ? 0x7fffu : xn ? b : a;
     return xn || yn ? unordered : r;
 }
-/* Of one element, and of both halves of a word. */
+/* These make a function on one element, and one on both halves of a word. */
 #define HALF_1(name, type, expression)                                                                     \
     static inline u32 scalar_##name##_##type(u32 x)                                                        \
     {                                                                                                      \
@@ -662,7 +669,7 @@ HALF_2(min_nan, f16, minimum_16(x, y, 0, true, 0x7c00))
 HALF_2(max_nan, f16, minimum_16(x, y, ~0u, true, 0x7c00))
 HALF_1(ex2, f16, sim_narrow(exp2((double)H(x)), 10, 5, SIM_RN))
 HALF_1(tanh, f16, sim_narrow(tanh((double)H(x)), 10, 5, SIM_RN))
-/* A sum of bf16 that f64 cannot hold differs in exponent by more than 44: fma_bfloat rounds it to odd. */
+/* If f64 cannot hold a sum of bf16, the exponents differ by more than 44. fma_bfloat rounds it to odd. */
 HALF_2(add, bf16, fma_bfloat(x, 0x3f80, y))
 HALF_2(sub, bf16, fma_bfloat(y, 0xbf80, x))
 HALF_2(mul, bf16, narrow_bfloat(B(x) * B(y)))
@@ -696,14 +703,14 @@ UNARY(cvt_f64_u64, double, u64, u64, (double)x)
 UNARY(cvt_f32_s64, float, s64, s64, (float)x)
 UNARY(cvt_f32_u64, float, u64, u64, (float)x)
 UNARY(cvt_rni_f32, u32, float, float, canonical(rintf(x)))
-/* Saturating, and 0 for NaN. */
+/* Saturates to the range of s32; NaN becomes 0. */
 #define TO_S32(r) ((r) >= 0x1p31f ? INT32_MAX : (r) < -0x1p31f ? INT32_MIN : (r) != (r) ? 0 : (s32)(r))
 UNARY(cvt_rzi_s32_f32, s32, float, float, TO_S32(x))
 UNARY(cvt_rni_s32_f32, s32, float, float, TO_S32(rintf(x)))
 
 /* ---------------------------------------------------------------- for the interpreter */
 
-/* d = mask ? a : d; immediate: the mask. */
+/* d = mask ? a : d. immediate: the mask */
 FUNCTION(blend_32)
 {
     u32 *d = d_;
@@ -718,15 +725,15 @@ FUNCTION(blend_64)
     u32 p = (u32)immediate;
     LANES d[i] = p >> i & 1 ? a[i] : d[i];
 }
-/* Subnormals to zero of their sign. */
+/* Subnormals become zero with the same sign. */
 UNARY(flush_f32, u32, u32, u32, x & 0x7f800000u ? x : x & 0x80000000u)
 HALF_1(flush, f16, x & 0x7c00 ? x : x & 0x8000)
-/* To [0, 1], NaN to 0. */
+/* Clamps to [0, 1]; NaN becomes 0. */
 UNARY(saturate_f32, u32, float, float, x > 0 ? sim_float_bits(x < 1 ? x : 1.0f) : 0)
 UNARY(saturate_f64, double, double, double, x > 0 ? (x < 1 ? x : 1.0) : 0)
 HALF_1(saturate, f16, (x & 0x8000) || x > 0x7c00 ? 0 : x > 0x3c00 ? 0x3c00 : x)
 HALF_1(saturate, bf16, (x & 0x8000) || x > 0x7f80 ? 0 : x > 0x3f80 ? 0x3f80 : x)
-/* Negative to 0, NaN canonical. */
+/* Negative numbers become 0, and a NaN becomes canonical. */
 HALF_1(relu, f16, (x & 0x7fff) > 0x7c00 ? 0x7fff : x & 0x8000 ? 0 : x)
 HALF_1(relu, bf16, (x & 0x7fff) > 0x7f80 ? 0x7fff : x & 0x8000 ? 0 : x)
 

@@ -1,5 +1,6 @@
-/* Packed f16 arithmetic by the host's conversions (part of lanes_body.h): both halves of 32 words are 64
- * numbers in a row. The results are those of the functions that HALF_2 and HALF_3 make of one number. */
+/* Packed f16 arithmetic with the host's conversion instructions; part of lanes_body.h. The halves of 32
+ * words are treated as 64 numbers in a row. The results equal those of the functions on one number from
+ * which HALF_2 and HALF_3 make theirs. */
 #include <immintrin.h>
 
 static inline __m512 load_16_halves(const void *p, int i)
@@ -14,7 +15,7 @@ static inline void store_16_halves(void *p, int i, __m512 v)
     _mm256_storeu_si256((__m256i *)p + i, _mm256_mask_mov_epi16(halves, nan, _mm256_set1_epi16(0x7fff)));
 }
 
-/* sum_to_odd of sixteen numbers. */
+/* sum_to_odd (lanes_body.h) on sixteen numbers. */
 static inline __m512 sums_to_odd(__m512 p, __m512 z)
 {
     const __m512 zero = _mm512_setzero_ps(), s = p + z, v = s - p, e = (p - (s - v)) + (z - v);

@@ -1,12 +1,13 @@
-/* Matrix products on fragments of mma.m16n8 (part of lanes_body.h).
+/* Matrix products on fragments of mma.m16n8; part of lanes_body.h.
  *
- * Products are exact; sums are f32 (fused, rounded to nearest), in ascending order of k from the
- * accumulator on. Hardware's order and inner precision are unspecified.
+ * Products are exact. They are added in f32, each with one rounding to nearest. A sum starts at the
+ * accumulator and takes k in ascending order. The order and the inner precision of hardware are
+ * unspecified.
  *
- * A register of a fragment is an 8 x 8 matrix of halves (8 x 16 of bytes) in row order: lane l holds a pair
- * of row l / 4. Accumulators: register e of lane l is row l / 4 + 8 (e / 2), column 2 (l % 4) + e % 2, so
- * that four lanes of registers 0 and 1 are the even and the odd columns of a row. B is kept in that column
- * order. */
+ * One register of a fragment is an 8 x 8 matrix of halves (8 x 16 of bytes) in row order: lane l holds two
+ * halves (or four bytes) of row l / 4. Register e of the accumulators holds, in lane l, row
+ * l / 4 + 8 (e / 2) and column 2 (l % 4) + e % 2. So four lanes of register 0 are the even columns of a
+ * row, and four lanes of register 1 the odd ones. B is kept in the same order, even columns first. */
 
 static inline void canonical_lanes(u32 *d)
 {
@@ -17,8 +18,9 @@ static inline void canonical_lanes(u32 *d)
     }
 }
 
-/* The portable one: a row of the result is one vector. Products of f16 are exact in f32, so that without a
- * fused multiply-add the sums come out the same. */
+/* The portable version, in which a row of the result is one vector. Products of f16 are exact in f32, as
+ * are those of bf16 that neither overflow nor underflow. So the sums come out the same without a fused
+ * multiply-add. */
 typedef float row8 __attribute__((vector_size(32)));
 #if defined(__FMA__) && defined(__AVX2__)
 #include <immintrin.h>
@@ -27,7 +29,7 @@ typedef float row8 __attribute__((vector_size(32)));
 #define MULTIPLY_ADD(x, y, z) ((x) * (y) + (z))
 #endif
 
-/* d may be any of c's registers: all of c is read before any of d is written. */
+/* The registers of d may be registers of c, because all of c is read before any of d is written. */
 static void product(int k, float (*a)[32], float (*b)[8], const u32 *const *c, u32 *const *d)
 {
     row8 sum[16];
@@ -86,7 +88,7 @@ static inline void widen_row_e5m2(float *to, const uint8_t *from)
         to[i] = sim_from_e5m2(from[i]);
 }
 
-/* T: an element; per_row: elements of a register's row. */
+/* T: type of an element; per_row: elements in a row of one register. */
 #define MATRIX(name, T, per_row, widen_row)                                                                \
     static void name(int k, const u32 *const *a, const u32 *const *b, const u32 *const *c, u32 *const *d)  \
     {                                                                                                      \
@@ -115,7 +117,7 @@ PAIR(matrix_e4m3)
 PAIR(matrix_e5m2)
 
 #if defined(__AVX512F__) && defined(__AVX512BW__)
-/* 16 halves to floats. */
+/* These widen 16 halves to f32. */
 static inline __m512 widen_f16(__m256i h)
 {
     return _mm512_cvtph_ps(h);
@@ -125,7 +127,7 @@ static inline __m512 widen_bf16(__m256i h)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
 
-/* B [k, 8] as the rows of its even and its odd columns, in f32. */
+/* Converts B [k, 8] to f32. Each row is stored as its even columns, then its odd columns. */
 #define COLUMNS_512(name, widen)                                                                           \
     static inline void name(int k, const u32 *const *b, float(*columns)[8])                                \
     {                                                                                                      \
@@ -143,8 +145,8 @@ static inline __m512 widen_bf16(__m256i h)
         }                                                                                                  \
     }
 
-/* Four floats, four times over. In assembly: compilers load all of them ahead of their use and then
- * shuffle, and the port of shuffles is busy with multiplications. */
+/* Loads four floats and repeats them four times. This is in assembly because compilers load all of them
+ * ahead of their use and then shuffle them, and the port for shuffles is busy with multiplications. */
 static inline __m512 four_times(const float *p)
 {
     __m512 v;
@@ -158,9 +160,10 @@ static inline __m512 without_nan(__m512 v)
     return _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), nan);
 }
 
-/* Four elements of k of A, x [q], against the rows of B of each product. Sixteen accumulators a vector: the
- * four even (or odd) columns of four rows. For each k, the elements of A are spread over their rows, and
- * the columns of B repeated in all of them. */
+/* Adds the products for one k to the sums. x [q] holds four values of k for each of four rows of A, and
+ * `kk` chooses one of them. A vector has sixteen accumulators, which are the four even (or odd) columns of
+ * four rows. The element of A is spread over its row, and the columns of B are repeated in all four
+ * rows. */
 #define STEP(kk)                                                                                           \
     for (int q = 0; q < 2; q++)                                                                            \
         v[q] = _mm512_permute_ps(x[q], kk * 0x55);                                                         \
@@ -172,8 +175,9 @@ static inline __m512 without_nan(__m512 v)
             sum[n][2 + q] = _mm512_fmadd_ps(v[q], odd_b, sum[n][2 + q]);                                   \
         }                                                                                                  \
     }
-/* `products` of one A, 1 or 2: the upper and then the lower eight rows, so that all sums stay in registers.
- * Results are written last, since their registers may be any of the operands'. */
+/* Computes 1 or 2 `products` with one A. The upper eight rows come first and then the lower eight, so that
+ * all sums stay in registers. Results are written last, since their registers may be those of any
+ * operand. */
 #define MATRIX_512(name, widen, spread_columns)                                                            \
     static inline __attribute__((always_inline)) void name##_all(                                          \
         const int products, int k, const u32 *const *a, const u32 *const *const *b,                        \
@@ -185,7 +189,7 @@ static inline __m512 without_nan(__m512 v)
         for (int n = 0; n < products; n++)                                                                 \
             spread_columns(k, b[n], columns[n]);                                                           \
         for (int h = 0; h < 2; h++) {                                                                      \
-            __m512 sum[2][4]; /* even columns of rows 0 to 3, of rows 4 to 7; odd ones */                  \
+            __m512 sum[2][4]; /* even columns of rows 0-3, of rows 4-7; odd ones likewise */               \
             for (int n = 0; n < products; n++)                                                             \
                 for (int i = 0; i < 4; i++)                                                                \
                     sum[n][i] = _mm512_loadu_ps(c[n][h * 2 + i / 2] + i % 2 * 16);                         \

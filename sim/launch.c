@@ -143,7 +143,8 @@ void sim_counters_add(device_counters *to, const device_counters *from)
         to->instructions[i] += from->instructions[i];
 }
 
-/* A worker counts instructions apart from the rest: the uncounted class has a place there. */
+/* A worker counts instructions apart from the other counters, in an array that has a place for the
+ * uncounted class. */
 static void add_worker(device_counters *to, const sim_worker *worker)
 {
     device_counters counted = worker->counters;

@@ -7,7 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Memory is written at once (as NaN), so promising more than the host has would end the process. */
+/* New memory is filled with NaN at once, so an allocation beyond the host's memory would end the
+ * process. */
 static bool host_has(uint64_t bytes)
 {
     long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
@@ -38,7 +39,7 @@ xq_status sim_memory_alloc(sim_memory *m, uint64_t bytes, const char *name, sim_
         return error_set(err, XQ_ERROR_DEVICE_MEMORY, "device", "out of host memory for %llu bytes",
                          (unsigned long long)bytes);
     }
-    memset(data, 0xff, bytes); /* NaN in every float format: what was never written shows */
+    memset(data, 0xff, bytes); /* NaN in every float format, so that values that were never written show */
     a->address = ((m->count + 1) << SIM_WINDOW_BITS) + SIM_LEAD;
     a->bytes = bytes;
     a->data = data;
@@ -62,7 +63,7 @@ static void release(sim_memory *m, sim_allocation *a)
     free_sectors(a);
     free(a->data);
     a->data = NULL;
-    a->name = NULL; /* its module's */
+    a->name = NULL; /* the name belongs to its module, which may go away */
     m->bytes_in_use -= a->bytes;
 }
 

@@ -2,22 +2,24 @@
 
 #define SECTOR_BYTES 32.0
 
-/* From launch to the first instruction, and from the last to the next launch in a stream: an empty kernel
- * takes about 2 microseconds on every GPU of the table when launches follow each other. */
+/* Time from a launch to its first instruction, and from its last instruction to the next launch in the
+ * stream. An empty kernel takes about 2 microseconds on every GPU of the table when launches follow each
+ * other. */
 #define LAUNCH_SECONDS 2e-6
 
 /* An SM takes at most 64 bytes per clock from L2 (A100 whitepaper, "A100 L2 cache"), so that a few blocks
  * cannot draw the whole bandwidth. */
 #define SM_BYTES_PER_CLOCK 64.0
 
-/* Four warp schedulers per SM, each issuing one warp instruction per clock (all GPUs of the table). */
+/* On all GPUs of the table, an SM has four warp schedulers, which issue one warp instruction per clock
+ * each. */
 #define SCHEDULERS 4.0
 
-/* How a grid lies over the GPU. Work is taken as equal in all blocks. */
+/* How the blocks of a grid are spread over the GPU. The model takes the work as equal in all blocks. */
 struct placement {
     double blocks, blocks_per_sm;
     double resident; /* blocks that run at once on the whole GPU */
-    double rounds;   /* blocks that the busiest SM runs: SM-side work is quantized by this */
+    double rounds;   /* blocks that the busiest SM runs; work inside SMs takes as long as these do */
 };
 
 static double at_least_one(double value)
@@ -52,8 +54,8 @@ static struct placement place(const struct sim_ceilings *gpu, const device_launc
     };
 }
 
-/* Time to move `bytes` that the SMs share: whole waves at full bandwidth, the last one at what its SMs can
- * draw. */
+/* Time to move `bytes` over a path that the SMs share. Whole waves of blocks move at full bandwidth, and
+ * the last wave at the rate that its SMs can draw. */
 static double shared_transfer(const struct sim_ceilings *gpu, const struct placement *place, double bytes,
                               double bytes_per_second)
 {
@@ -70,7 +72,8 @@ static double shared_transfer(const struct sim_ceilings *gpu, const struct place
     return seconds;
 }
 
-/* Time of `work` units that the busiest SM does `rounds` blocks' worth of, at `per_second` per SM. */
+/* Time of `work` that SMs do at `per_second` each. All blocks together have `work`, and the busiest SM does
+ * that of `rounds` blocks. */
 static double sm_work(const struct placement *place, double work, double per_second)
 {
     return work / place->blocks * place->rounds / per_second;
@@ -95,10 +98,10 @@ static double issue_time(const struct sim_ceilings *gpu, const struct placement 
 static double matrix_time(const struct sim_ceilings *gpu, const struct placement *place,
                           const device_counters *counted)
 {
-    double seconds = 0; /* types share the same units: their times add */
+    double seconds = 0; /* all types share the same units, so their times add up */
     for (int type = 0; type < MATRIX_TYPES; type++) {
         double rate = gpu->matrix_flops_per_second[type];
-        if (rate == 0) /* emulated: such code converts to f16 first */
+        if (rate == 0) /* emulated: code for such a GPU converts to f16 first */
             rate = gpu->matrix_flops_per_second[MATRIX_F16];
         seconds += sm_work(place, (double)counted->matrix_flops[type],
                            rate * gpu->mma_sync_fraction / gpu->sm_count);

@@ -1,5 +1,6 @@
-/* Scalar conversions between number formats, each with a single rounding. NaNs become the canonical NaN
- * of the format, as on NVIDIA GPUs (PTX ISA, "Floating-Point Instructions"). */
+/* Scalar conversions between number formats, each with a single rounding. Conversions to f16, bf16 and fp8
+ * turn a NaN into the canonical NaN of the format, as NVIDIA GPUs do (PTX ISA, "Floating-Point
+ * Instructions"). Conversions from f16, bf16 and e5m2 keep the bits of a NaN. */
 #ifndef SIM_NUMBER_H
 #define SIM_NUMBER_H
 
@@ -37,7 +38,7 @@ static inline uint64_t sim_double_bits(double d)
     return bits;
 }
 
-/* Branch-free, so that loops over lanes vectorize. */
+/* This function and the next three have no branches, so that loops over lanes vectorize. */
 static inline float sim_half_to_float(uint32_t h)
 {
     uint32_t magnitude = (h & 0x7fff) << 13;
@@ -69,8 +70,8 @@ static inline uint32_t sim_float_to_bfloat(float f)
     return (bits & 0x7fffffff) > 0x7f800000u ? 0x7fffu : b;
 }
 
-/* Rounds to a format of `mantissa` and `exponent` bits with infinities (f16: 10, 5; bf16: 7, 8; e5m2: 2,
- * 5). */
+/* Rounds to a format that has infinities, with `mantissa` and `exponent` bits: 10 and 5 for f16, 7 and 8
+ * for bf16, 2 and 5 for e5m2. */
 static inline uint32_t sim_narrow(double x, int mantissa, int exponent, enum sim_rounding rounding)
 {
     uint64_t bits = sim_double_bits(x);
@@ -116,8 +117,9 @@ static inline uint32_t sim_narrow(double x, int mantissa, int exponent, enum sim
     return sign | (uint32_t)result;
 }
 
-/* The fp8 formats saturate to the largest finite value (PTX always has .satfinite). e4m3 has no infinity:
- * what a format of 4 exponent bits would call infinity or NaN are its numbers 256 to 448. */
+/* Conversions to fp8 saturate to the largest finite value, because in PTX they always have .satfinite. e4m3
+ * has no infinity. The codes that other formats of 4 exponent bits would use for infinity and NaN are its
+ * numbers 256 to 448, except the last code, which is its NaN. */
 static inline uint32_t sim_to_e4m3(double x)
 {
     if (x != x)
@@ -126,14 +128,15 @@ static inline uint32_t sim_to_e4m3(double x)
     double magnitude = fabs(x);
     if (magnitude >= 448)
         return sign | 0x7e;
-    if (magnitude >= 248) { /* one binade up, where sim_narrow would overflow: the same steps, halved */
+    if (magnitude >= 248) { /* sim_narrow would overflow, so half the number is rounded, and 8 is added to
+                               its exponent bits */
         uint32_t code = sim_narrow(magnitude / 2, 3, 4, SIM_RN) + 8;
         return sign | (code > 0x7e ? 0x7e : code);
     }
     return sign | sim_narrow(magnitude, 3, 4, SIM_RN);
 }
 
-/* The bits, moved to where f16 has them, are the number but for a factor of 2^8. */
+/* Moved to where f16 has them, the bits of an e4m3 number mean that number divided by 2^8. */
 static inline float sim_from_e4m3(uint32_t b)
 {
     float f = sim_half_to_float((b & 0x80) << 8 | (b & 0x7f) << 7) * 256;

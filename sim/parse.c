@@ -1,4 +1,4 @@
-/* PTX text to ptx_module: a recursive-descent parser over the characters. */
+/* Parses PTX text into a ptx_module, by recursive descent over the characters. */
 #include "ptx.h"
 
 #include <ctype.h>
@@ -9,8 +9,8 @@ enum { SCOPES_OPEN_MAX = 64, NESTING_MAX = 16 };
 
 struct name {
     const char *text;
-    int count; /* registers named text0 .. text<count-1>; 0: just text */
-    int first; /* register, or -1 for a variable */
+    int count; /* number of registers, named text0 .. text<count-1>; 0: just text */
+    int first; /* first register, or -1 for a variable */
     ptx_variable *variable;
 };
 
@@ -22,9 +22,9 @@ typedef struct parser {
     int line;
     int file, source_line;
     int name_count, name_capacity;
-    struct name *names; /* innermost last */
+    struct name *names; /* names of inner scopes come last */
     int scope_depth;
-    int nesting; /* of braces within one statement */
+    int nesting; /* depth of braces and operands within one statement */
     int scopes[SCOPES_OPEN_MAX], scope_names[SCOPES_OPEN_MAX];
 } parser;
 
@@ -96,7 +96,7 @@ static const char *copy(parser *ps, const char *from, size_t length)
     return s;
 }
 
-/* An identifier, "" if there is none. With `dots`, an opcode or directive with its modifiers. */
+/* Reads an identifier; returns "" if there is none. With `dots`, it reads an opcode with its modifiers. */
 static const char *word(parser *ps, bool dots)
 {
     skip(ps);
@@ -187,7 +187,8 @@ static struct name *name_add(parser *ps, const char *text)
     return n;
 }
 
-/* Finds a register (sets *index) or variable. */
+/* Finds a register (and sets *index) or a variable (and sets *variable). Returns false if the name is
+ * unknown. */
 static bool name_find(parser *ps, const char *text, int *index, ptx_variable **variable)
 {
     size_t length = strlen(text), stem = length;
@@ -231,7 +232,8 @@ static void scope_close(parser *ps)
 
 /* ---------------------------------------------------------------- declarations */
 
-/* Skips what may stand between a space and a name: .align N, types, .ptr and its attributes. */
+/* Reads what may stand between a state space and a name: .align N, vector sizes, types, .ptr and its
+ * attributes. Returns the type. */
 static enum ptx_type declaration_type(parser *ps, int *align, int *vector)
 {
     enum ptx_type type = PTX_NONE;
@@ -329,7 +331,8 @@ static void initializer(parser *ps, ptx_variable *v, int bytes, uint64_t *at)
     *at += (uint64_t)bytes;
 }
 
-/* One variable after its state space; in parameter lists up to ',' or ')'. */
+/* Declares one variable, whose state space was just read. It reads up to ';', or in parameter lists up to
+ * ',' or ')'. */
 static ptx_variable *declare_variable(parser *ps, enum ptx_space space, bool is_extern)
 {
     int align, vector;
@@ -466,7 +469,7 @@ static ptx_operand operand_inside(parser *ps)
         skip(ps);
         if (*ps->p == '-')
             o.bits += integer(ps);
-        if (accept(ps, ',')) { /* texture coordinates and the like: no instruction that is known has them */
+        if (accept(ps, ',')) { /* such as texture coordinates, which no known instruction has */
             o.kind = PTX_OPERAND_SINK;
             skip_to(ps, ']');
         } else
@@ -579,12 +582,12 @@ static void location(parser *ps)
     ps->file = (int)integer(ps);
     ps->source_line = (int)integer(ps);
     integer(ps);
-    /* ", function_name LABEL[+N], inlined_at FILE LINE COLUMN" until the end of the line */
+    /* The rest of the line may be ", function_name LABEL[+N], inlined_at FILE LINE COLUMN". */
     while (*ps->p && *ps->p != '\n')
         ps->p++;
 }
 
-/* "name:" before a statement; also "name: .branchtargets a, b;". */
+/* Reads "name:" before a statement, or "name: .branchtargets a, b;". Returns false if there is no label. */
 static bool label(parser *ps)
 {
     ptx_function *f = ps->function;
@@ -735,7 +738,7 @@ static void file_directive(parser *ps)
     m->files[number] = name;
 }
 
-/* .section .debug_str { ... }: skipped. */
+/* Skips .section .debug_str { ... }. */
 static void section(parser *ps)
 {
     skip_to(ps, '{');

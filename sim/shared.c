@@ -1,4 +1,4 @@
-/* Shared memory: the exact rules of its shadow, the passes over its banks, time. */
+/* Shared memory: the exact rules of its shadow, the count of passes over its banks, the shadow's time. */
 #include "shared_shadow.h"
 
 #include <stdlib.h>
@@ -15,7 +15,8 @@ static bool ordered(const sim_warp *warp, uint32_t shadow)
 
 /* ---------------------------------------------------------------- exact checks */
 
-/* Of the two accesses of a race, the one further down the program is reported: it lacks the barrier. */
+/* Reports a race. The fault is placed at the access that is further down the program, since the barrier is
+ * missing before that one. */
 static enum sim_outcome race(sim_warp *warp, uint32_t lane, uint32_t address, bool writes, uint32_t with,
                              bool with_write)
 {
@@ -32,7 +33,7 @@ static enum sim_outcome race(sim_warp *warp, uint32_t lane, uint32_t address, bo
     sim_warp *blamed = &warp->block->warps[other_warp];
     int32_t pc = warp->pc;
     int line = origins[pc].line;
-    blamed->pc = other; /* where the message is to point */
+    blamed->pc = other; /* the message is to point there */
     return sim_fault(blamed, with_write ? 1u << (with >> LANE_SHIFT & 31) : 1,
                      "shared-memory race at shared address %u (0x%x): this %s and the %s of PTX line %d by "
                      "warp %d have no barrier in between",
@@ -49,7 +50,7 @@ static enum sim_outcome check_pending(sim_warp *warp, uint32_t lane, uint32_t ad
     return SIM_NEXT;
 }
 
-/* One shadow, of a word or a byte, for a read. */
+/* Checks a read against one shadow, of a word or of a byte. */
 static enum sim_outcome check_read(sim_warp *warp, uint32_t lane, uint32_t address, uint32_t w, bool strong)
 {
     if (check_pending(warp, lane, address, w) == SIM_FAULT)
@@ -165,7 +166,7 @@ enum sim_outcome sim_shared_word(sim_warp *warp, uint32_t lane, uint32_t word, u
     }
     if (writes)
         b->written_at[word] = (uint32_t)warp->pc;
-    if (writes && cover == 15) { /* whole again */
+    if (writes && cover == 15) { /* the word is whole again */
         b->written[word] = w[0];
         b->read[word] = 0;
         for (int i = 0; i < 4; i++)
@@ -178,7 +179,8 @@ enum sim_outcome sim_shared_word(sim_warp *warp, uint32_t lane, uint32_t word, u
 
 /* ---------------------------------------------------------------- banks */
 
-/* The most different words in one of 32 banks, of the words the lanes in `mask` touch. */
+/* The largest number of different words in any of the 32 banks, among the words that the lanes of `mask`
+ * touch. */
 static uint32_t ways(uint32_t mask, const uint32_t *address, uint32_t words)
 {
     uint32_t seen[32][32], count[32] = {0}, most = 0;
@@ -199,7 +201,8 @@ static uint32_t ways(uint32_t mask, const uint32_t *address, uint32_t words)
 
 void sim_shared_count(device_counters *c, uint32_t mask, const uint32_t address[32], uint32_t bytes)
 {
-    /* 8 bytes a lane go by half warps, 16 by quarters: each phase can touch every bank once. */
+    /* Accesses of 8 bytes a lane are made by half warps, and those of 16 bytes by quarters, so each of
+     * these phases can touch every bank once. */
     uint32_t words = bytes < 4 ? 1 : bytes >> 2, lanes = 32 / words;
     uint32_t shift = 2 + (uint32_t)__builtin_ctz(words);
     for (uint32_t from = 0; from < 32; from += lanes) {
@@ -237,7 +240,7 @@ void sim_shared_reset(sim_block *block)
     }
 }
 
-/* Stamps would overflow: everything so far becomes ordered. */
+/* Restarts time, because stamps would overflow. All accesses so far count as ordered. */
 static void restart_time(sim_block *block)
 {
     for (uint32_t i = 0; i < (block->shared_bytes + 15) / 16; i++) {
@@ -272,7 +275,8 @@ static void find_least(sim_warp *warp)
     warp->synced_least = least;
 }
 
-/* What the warp does from now on is stamped later than what the barrier will order. */
+/* Advances time, so that later accesses of the warp get a higher stamp than those that the barrier will
+ * order. */
 void sim_shared_arrive(sim_warp *warp, sim_barrier *barrier)
 {
     sim_block *b = warp->block;

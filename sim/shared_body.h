@@ -1,5 +1,6 @@
-/* Accesses of shared memory as kernels mostly make them: of whole rows of 16 bytes, a vector of shadows at
- * a time. Whatever does not pass here goes through the exact rules, word by word. Part of exec_body.h. */
+/* Checks of accesses to shared memory; part of exec_body.h. Kernels mostly access whole rows of 16 bytes,
+ * so these are checked here first, a vector of shadows at a time. Accesses that do not pass go through the
+ * exact rules, word by word. */
 #include "shared_shadow.h"
 
 /* ---------------------------------------------------------------- vectors of shadows */
@@ -11,7 +12,7 @@
 #include <immintrin.h>
 #endif
 #if defined(SHARED_AVX512)
-enum { WIDE = 16 }; /* shadows of a vector */
+enum { WIDE = 16 }; /* shadows per vector */
 #elif defined(__AVX2__)
 enum { WIDE = 8 };
 #else
@@ -19,7 +20,7 @@ enum { WIDE = 4 };
 #endif
 typedef uint32_t words4 __attribute__((vector_size(16)));
 typedef uint32_t words __attribute__((vector_size(4 * WIDE)));
-typedef int32_t flags __attribute__((vector_size(4 * WIDE))); /* comparisons: all ones, or zero, in each */
+typedef int32_t flags __attribute__((vector_size(4 * WIDE))); /* comparisons: each is all ones or zero */
 #define PICK __builtin_shufflevector
 
 static inline words all_of(uint32_t value)
@@ -57,9 +58,9 @@ static inline words gather(const uint32_t *shadow, const uint32_t *row)
 
 /* ---------------------------------------------------------------- the rules */
 
-/* What shadows are compared with. */
+/* The values that shadows are compared with. */
 struct moment {
-    words me, mine, now; /* the warp, with the time; the time */
+    words me, mine, now; /* the warp; the warp with the time; the time */
     flags least;
 };
 
@@ -69,7 +70,8 @@ static inline struct moment moment_of(const sim_warp *warp)
     return (struct moment){all_of(me), all_of(me | now), all_of(now), (flags)all_of(warp->synced_least)};
 }
 
-/* May be read at once: whole, initialized, and written by this warp or before a barrier. */
+/* A row may be read at once if it is whole, initialized and not pending, and was written before a barrier,
+ * or by this warp without cp.async. */
 static inline flags readable(words w, const struct moment *m)
 {
     const flags whole = (w & (INITIALIZED | PENDING | SPLIT)) == all_of(INITIALIZED);
@@ -84,7 +86,8 @@ static inline bool one_readable(const sim_warp *warp, uint32_t w)
                                                                                   << WARP_SHIFT);
 }
 
-/* May be written at once: whole, and accessed by this warp alone or before a barrier. */
+/* A row may be written at once if it is whole and not pending, and was last accessed by this warp alone or
+ * before a barrier. */
 static inline flags writable(words w, words r, const struct moment *m)
 {
     const flags whole = (w & (PENDING | SPLIT)) == all_of(0);
@@ -102,12 +105,12 @@ static inline bool one_writable(const sim_warp *warp, uint32_t w, uint32_t r)
 
 /* ---------------------------------------------------------------- rows at once */
 
-/* Rows that a warp accesses in one instruction. Row i is accessed by lane `first` + i * `step`, or its four
- * words by that lane and the next three (EACH). */
+/* Rows that a warp accesses in one instruction. Lane `first` + i * `step` accesses row i. With EACH, that
+ * lane and the next three access its four words. */
 struct rows {
     int count;
     uint32_t first, step, each; /* each: EACH or 0 */
-    uint32_t row[32];           /* beyond `count`, to the next multiple of WIDE: the first again */
+    uint32_t row[32];           /* from `count` to the next multiple of WIDE: row[0] again */
 };
 
 static inline void fill_up(struct rows *a)
@@ -152,7 +155,7 @@ static inline bool read_at_once(sim_warp *warp, const struct rows *a)
     return true;
 }
 
-/* state: PENDING, or 0. */
+/* `state` is PENDING or 0. */
 static inline bool write_at_once(sim_warp *warp, const struct rows *a, uint32_t state)
 {
     const sim_block *b = warp->block;
@@ -179,7 +182,7 @@ static inline bool at_once(sim_warp *warp, const struct rows *a, enum sim_access
 
 /* ---------------------------------------------------------------- one row, word or part */
 
-/* `count` words of a row by one lane. */
+/* Checks and records an access of one lane to `count` words of a row. */
 static inline enum sim_outcome access_words(sim_warp *warp, uint32_t lane, uint32_t word, uint32_t count,
                                             enum sim_access access)
 {
@@ -206,9 +209,9 @@ static inline bool words_writable(const sim_warp *warp, uint32_t word)
     return good;
 }
 
-/* A whole row by one lane, or (each: EACH) a word by each of four. A split row that is written becomes
- * whole; who read it before does not matter any more, because all that is ordered after this write is after
- * those reads too. */
+/* Checks and records an access to a whole row by one lane, or, if `each` is EACH, to its four words by four
+ * lanes. A split row that is written becomes whole. It no longer matters who read it before, because
+ * everything that is ordered after this write is also ordered after those reads. */
 static enum sim_outcome access_row(sim_warp *warp, uint32_t lane, uint32_t row, uint32_t each,
                                    enum sim_access access)
 {
@@ -233,7 +236,7 @@ static enum sim_outcome access_row(sim_warp *warp, uint32_t lane, uint32_t row, 
     return SIM_NEXT;
 }
 
-/* The bytes of `cover` of a word. */
+/* Checks and records an access to the bytes of `cover` in a word. */
 static enum sim_outcome access_part(sim_warp *warp, uint32_t lane, uint32_t word, uint32_t cover,
                                     enum sim_access access)
 {
@@ -243,7 +246,8 @@ static enum sim_outcome access_part(sim_warp *warp, uint32_t lane, uint32_t word
     return sim_shared_word(warp, lane, word, cover, access);
 }
 
-/* Accesses narrower than a word: neighbouring lanes that fall into one word are taken together. */
+/* Checks and records accesses that are narrower than a word. Neighbouring lanes that access one word are
+ * taken together. */
 static enum sim_outcome access_parts(sim_warp *warp, uint32_t mask, const uint32_t *address, uint32_t bytes,
                                      enum sim_access access)
 {
@@ -265,7 +269,7 @@ static enum sim_outcome access_parts(sim_warp *warp, uint32_t mask, const uint32
 
 /* ---------------------------------------------------------------- accesses of lanes */
 
-/* Whether all 32 lanes access consecutive places. */
+/* Whether all 32 lanes access consecutive addresses. */
 static inline bool consecutive(uint32_t mask, const uint32_t *address, uint32_t bytes)
 {
     uint32_t off = ~mask;
@@ -274,7 +278,7 @@ static inline bool consecutive(uint32_t mask, const uint32_t *address, uint32_t 
     return !off;
 }
 
-/* Whether each `together` lanes fill a row, in order. */
+/* Whether each group of `together` lanes fills a row, in order. If so, `a` receives the rows. */
 static inline bool find_rows(const uint32_t *address, uint32_t bytes, uint32_t together, struct rows *a)
 {
     uint32_t off = 0;
@@ -300,7 +304,7 @@ static inline bool whole_rows(uint32_t mask, const uint32_t *address, uint32_t b
                                         : find_rows(address, bytes, 16 / bytes, a));
 }
 
-/* Rows that did not pass together, each by itself. */
+/* Checks and records each row by itself, after the rows did not pass together. */
 static enum sim_outcome access_rows(sim_warp *warp, const struct rows *a, enum sim_access access)
 {
     for (uint32_t i = 0; i < (uint32_t)a->count; i++)
@@ -309,7 +313,7 @@ static enum sim_outcome access_rows(sim_warp *warp, const struct rows *a, enum s
     return SIM_NEXT;
 }
 
-/* Checks and records an access of `bytes` at address[lane] by the lanes of `mask`. */
+/* Counts, checks and records an access to `bytes` at address[lane] by each lane of `mask`. */
 static enum sim_outcome shared_access(sim_warp *warp, uint32_t mask, const uint32_t address[32],
                                       uint32_t bytes, enum sim_access access)
 {
@@ -343,14 +347,14 @@ static enum sim_outcome shared_access(sim_warp *warp, uint32_t mask, const uint3
 
 /* ---------------------------------------------------------------- rows of matrices */
 
-/* `count` addresses of 16 bytes, all read (or written) by the whole warp. */
+/* Counts, checks and records an access of the whole warp to 16 bytes at each of `count` addresses. */
 static enum sim_outcome shared_rows(sim_warp *warp, int count, const uint32_t address[32],
                                     enum sim_access access)
 {
     device_counters *c = &warp->block->worker->counters;
-    struct rows a = {.count = count, .first = 32, .step = 1}; /* 32: no lane's own */
+    struct rows a = {.count = count, .first = 32, .step = 1}; /* 32: the whole warp, not a single lane */
     c->shared_requests++;
-    uint32_t banks = 0; /* of 16 bytes, by phases of eight rows */
+    uint32_t banks = 0; /* bit 8 * phase + bank; banks of 16 bytes, phases of eight rows */
     for (int i = 0; i < count; i++)
         banks |= 1u << ((address[i] >> 4 & 7) + ((uint32_t)i & 24));
     if (banks == ~0u >> (32 - count))
@@ -366,8 +370,8 @@ static enum sim_outcome shared_rows(sim_warp *warp, int count, const uint32_t ad
 
 /* ---------------------------------------------------------------- cp.async */
 
-/* Whether 16 bytes of each of 32 lanes fill 512 bytes without a gap, in whatever order, as most copies of
- * tiles do: then no two lanes write to one place. */
+/* Whether the 16 bytes of each of 32 lanes fill 512 bytes without a gap, in any order, as most copies of
+ * tiles do. Then no two lanes write to the same place. */
 static inline bool fill_a_range(const struct rows *a)
 {
     uint32_t least = a->row[0], seen = 0;
@@ -378,7 +382,8 @@ static inline bool fill_a_range(const struct rows *a)
     return seen == ~0u;
 }
 
-/* cp.async wrote the bytes but nobody may touch them; and, `done`, its lane may. */
+/* Records that cp.async wrote the bytes but nobody may touch them yet. shared_done then records that their
+ * lane may. */
 static enum sim_outcome shared_pending(sim_warp *warp, uint32_t mask, const uint32_t address[32],
                                        uint32_t bytes)
 {
@@ -402,8 +407,8 @@ static enum sim_outcome shared_pending(sim_warp *warp, uint32_t mask, const uint
     return SIM_NEXT;
 }
 
-/* Words that are pending cannot have been touched since: their row is as shared_pending left it, or split.
- */
+/* Pending words cannot have been touched since shared_pending: their row is as it was left there, or
+ * split. */
 static void shared_done(sim_warp *warp, uint32_t mask, const uint32_t address[32], uint32_t bytes)
 {
     sim_block *b = warp->block;

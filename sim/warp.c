@@ -5,7 +5,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-/* Instructions until other warps of the block get a turn, in case this one waits for them in a loop. */
+/* Number of instructions until other warps of the block get a turn, in case this warp waits for them in a
+ * loop. */
 enum { SLICE = 1 << 14 };
 
 /* ---------------------------------------------------------------- faults */
@@ -23,7 +24,7 @@ enum sim_outcome sim_fault(sim_warp *warp, uint32_t mask, const char *format, ..
     const sim_origin *at =
         &warp->program->origins[warp->pc < warp->program->count ? warp->pc : warp->program->count - 1];
     sim_launch_lock(launch);
-    /* of several, the one of the first block, so that the message does not depend on timing */
+    /* The fault of the first block is kept, so that the message does not depend on timing. */
     if (launch->err->status == XQ_OK || sim_block_number(b) < launch->fault_block) {
         error_clear(launch->err);
         launch->fault_block = sim_block_number(b);
@@ -41,7 +42,7 @@ enum sim_outcome sim_fault(sim_warp *warp, uint32_t mask, const char *format, ..
 
 /* ---------------------------------------------------------------- divergence */
 
-/* Takes up the innermost frame that still has lanes; SIM_DONE if there is none. */
+/* Continues with the innermost frame that still has lanes to run. Returns SIM_DONE if there is none. */
 static enum sim_outcome resume(sim_warp *warp)
 {
     while (warp->depth) {
@@ -57,7 +58,7 @@ static enum sim_outcome resume(sim_warp *warp)
     return SIM_DONE;
 }
 
-/* Lanes of `mask` exit; leaves at the next frame. */
+/* Makes the lanes of `mask` exit, and continues with the innermost frame that still has lanes. */
 static enum sim_outcome leave(sim_warp *warp, uint32_t mask)
 {
     warp->live &= ~mask;
@@ -70,14 +71,15 @@ static enum sim_outcome leave(sim_warp *warp, uint32_t mask)
 static enum sim_outcome push(sim_warp *warp, int32_t pc, int32_t join, uint32_t mask)
 {
     if (pc == join || !mask)
-        return SIM_NEXT; /* those wait in the frame below */
+        return SIM_NEXT; /* these lanes wait in the frame below */
     if (warp->depth == SIM_STACK)
         return sim_fault(warp, mask, "divergence nested deeper than %d", SIM_STACK);
     warp->stack[warp->depth++] = (sim_frame){pc, join, mask};
     return SIM_NEXT;
 }
 
-/* The current frame's lanes go on at `join`, once what is pushed above it came there. */
+/* The lanes of the current frame go on at `join`, once the frames that are pushed above it have reached
+ * `join`. */
 static void wait_at(sim_warp *warp, int32_t join)
 {
     warp->stack[warp->depth - 1].pc = join;
@@ -94,7 +96,8 @@ static enum sim_outcome diverge(sim_warp *warp, const sim_instruction *in, uint3
     return resume(warp);
 }
 
-/* brx.idx: lanes by target, the first target last on the stack. */
+/* brx.idx: pushes a frame for each group of lanes with the same target, in the order of the groups' lowest
+ * lanes. The last group runs first. */
 enum sim_outcome sim_exec_switch(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
     const uint32_t *index = sim_at(warp, in->a);
@@ -108,7 +111,7 @@ enum sim_outcome sim_exec_switch(sim_warp *warp, const sim_instruction *in, uint
         uint32_t of = index[__builtin_ctz(left)], group = 0;
         for (int i = 0; i < 32; i++)
             group |= (uint32_t)((left >> i & 1) && index[i] == of) << i;
-        if (group == mask) { /* all go the same way */
+        if (group == mask) { /* all lanes have the same target */
             warp->pc = sim_listed(warp, in, (int)of);
             wait_at(warp, warp->pc);
             return SIM_JUMPED;
@@ -136,7 +139,7 @@ enum sim_outcome sim_exec_trap(sim_warp *warp, const sim_instruction *in, uint32
     return sim_fault(warp, mask, "trap");
 }
 
-/* nanosleep: the others' turn at the next branch. */
+/* nanosleep: ends the slice, so that other warps get a turn at the next branch. */
 enum sim_outcome sim_exec_sleep(sim_warp *warp, const sim_instruction *in, uint32_t mask)
 {
     (void)in;
@@ -176,7 +179,7 @@ static inline void run_predicate(sim_warp *warp, const sim_instruction *in, uint
     sim_write_predicate(warp, in->d, bits, mask);
 }
 
-/* Back edges pay for the instructions since the last one. */
+/* Charges a back edge with the number of instructions from its target to the branch. */
 static enum sim_outcome spend(sim_warp *warp, const sim_instruction *in)
 {
     uint64_t cost = in->target <= warp->pc ? (uint64_t)(warp->pc - in->target + 1) : 1;
@@ -250,7 +253,7 @@ static inline __attribute__((always_inline)) enum sim_outcome run(sim_warp *warp
             if (run_branch(warp, in, mask) == SIM_FAULT)
                 return SIM_FAULT;
             if (!warp->slice)
-                return SIM_NEXT; /* the others' turn: this one may be waiting for them */
+                return SIM_NEXT; /* other warps get a turn, since this one may wait for them */
             continue;
         case SIM_MEET:
             if (warp->stack[warp->depth - 1].join == warp->pc) {

@@ -1,4 +1,4 @@
-/* State of execution: a worker runs blocks, a block its warps. */
+/* State of execution: a worker runs blocks, and a block runs its warps. */
 #ifndef SIM_WARP_H
 #define SIM_WARP_H
 
@@ -10,15 +10,16 @@
 
 enum { SIM_BLOCK_WARPS = 32, SIM_BARRIERS = 16, SIM_STACK = 256 };
 
+/* An entry of a warp's divergence stack. */
 typedef struct sim_frame {
-    int32_t pc, join; /* the frame ends where pc reaches join */
+    int32_t pc, join; /* the frame ends when pc reaches join */
     uint32_t mask;
 } sim_frame;
 
-/* A cp.async of one instruction: lanes of `mask` wrote `bytes` at `address`. */
+/* One cp.async: the lanes of `mask` wrote `bytes` at `address` and have not waited for them yet. */
 typedef struct sim_copy {
     uint32_t mask, bytes;
-    uint32_t committed; /* lanes whose group is known */
+    uint32_t committed; /* lanes that have committed the copy, so that `group` is known */
     uint32_t group[32];
     uint32_t address[32];
 } sim_copy;
@@ -26,35 +27,35 @@ typedef struct sim_copy {
 enum sim_warp_state { SIM_WARP_READY, SIM_WARP_AT_BARRIER, SIM_WARP_EXITED };
 
 typedef struct sim_warp {
-    uint8_t *base[2]; /* registers, constants: indexed by an operand's lowest bit */
+    uint8_t *base[2]; /* registers and constants; an operand's lowest bit is the index */
     struct sim_block *block;
     const sim_program *program;
     int32_t pc;
     uint32_t mask;  /* lanes at pc */
     uint32_t live;  /* lanes that have not exited */
     uint32_t carry; /* CC.CF of each lane */
-    int index;      /* in the block */
+    int index;      /* index of the warp in the block */
     int depth;
     enum sim_warp_state state;
-    int barrier;     /* SIM_WARP_AT_BARRIER: which */
+    int barrier;     /* index of the barrier in state SIM_WARP_AT_BARRIER */
     uint64_t budget; /* instructions left */
     uint64_t slice;  /* instructions until other warps get a turn */
     int copy_first, copy_count, copy_capacity;
-    sim_copy *copies;                 /* those not waited for: copy_first to copy_count */
-    uint32_t groups[32];              /* cp.async groups committed, by lane */
-    uint16_t synced[SIM_BLOCK_WARPS]; /* accesses of warp w stamped before synced[w] precede ours */
-    uint16_t synced_least;
+    sim_copy *copies;                 /* copies not waited for yet: from copy_first to copy_count - 1 */
+    uint32_t groups[32];              /* cp.async groups that each lane has committed */
+    uint16_t synced[SIM_BLOCK_WARPS]; /* accesses of warp w stamped before synced[w] precede this warp's */
+    uint16_t synced_least;            /* the least synced[w] of the other warps */
     sim_frame stack[SIM_STACK];
 } sim_warp;
 
 typedef struct sim_barrier {
-    uint32_t arrived;                 /* warps */
-    uint32_t left;                    /* of these, the ones that did not wait (bar.arrive) */
-    uint16_t stamps[SIM_BLOCK_WARPS]; /* of `left`: accesses stamped before this precede the barrier */
-    int threads;                      /* arrived */
+    uint32_t arrived;                 /* warps that arrived, one bit each */
+    uint32_t left;                    /* those of them that did not wait (bar.arrive) */
+    uint16_t stamps[SIM_BLOCK_WARPS]; /* for `left`: accesses with lower stamps precede the barrier */
+    int threads;                      /* threads that arrived */
     int expected;
-    bool active, whole; /* whole: for every thread of the block that has not exited */
-    int popc;           /* barrier.red: predicates so far */
+    bool active, whole; /* whole: it waits for every thread of the block that has not exited */
+    int popc;           /* barrier.red: true predicates so far */
     bool all, any;
     const sim_instruction *in;
 } sim_barrier;
@@ -68,36 +69,36 @@ typedef struct sim_block {
     sim_barrier barriers[SIM_BARRIERS];
     uint8_t *shared;
     uint32_t shared_bytes;
-    /* shadow of shared memory, see shared_shadow.h: of its rows, its words and its bytes */
+    /* shadow of shared memory (shared_shadow.h), by row, by word and by byte */
     uint32_t *row_written, *row_read, *written, *read, *written_bytes, *read_bytes;
-    /* instructions that last did, by row and by word */
+    /* indices of the instructions that last wrote and read, by row and by word */
     uint32_t *row_written_at, *row_read_at, *written_at, *read_at;
-    uint16_t now;   /* barriers completed, plus 1 */
-    uint8_t *local; /* warp, lane, bytes */
+    uint16_t now;   /* time of the shadow (shared_shadow.h); begins at 1 */
+    uint8_t *local; /* local memory, by warp, lane and byte */
 } sim_block;
 
 typedef struct sim_launch {
     struct sim_memory *memory;
     const sim_program *program;
     const struct sim_lanes *lanes;
-    const uint8_t *constants; /* the program's with this launch's parameters */
+    const uint8_t *constants; /* the program's constants with this launch's parameters */
     const uint8_t *params;
     uint32_t grid[3], block[3], shared_bytes;
     uint64_t budget;
     uint64_t blocks;
     _Atomic uint64_t next_block;
     _Atomic int stop;
-    uint64_t fault_block; /* of `err` */
+    uint64_t fault_block; /* index of the block whose fault is in `err` */
     error *err;           /* guarded by lock */
-    sim_tally *profile;   /* what is counted of each instruction of the program; NULL: nothing is */
+    sim_tally *profile;   /* one tally for each instruction of the program; NULL: no profile */
     pthread_mutex_t lock;
 } sim_launch;
 
 typedef struct sim_worker {
     sim_launch *launch;
-    device_counters counters;                       /* but for the instructions */
-    uint64_t instructions[INSTRUCTION_CLASSES + 1]; /* and the uncounted ones */
-    sim_tally *profile;                             /* this worker's part of the launch's; or NULL */
+    device_counters counters;                       /* all but the instructions */
+    uint64_t instructions[INSTRUCTION_CLASSES + 1]; /* by class; the last entry is SIM_UNCOUNTED */
+    sim_tally *profile;                             /* one tally for each instruction, or NULL */
     sim_allocation *recent;                         /* the allocation of the last device access */
     sim_block block;
     uint8_t *registers;
@@ -121,7 +122,7 @@ static inline sim_operand sim_listed(const sim_warp *warp, const sim_instruction
     return warp->program->list[in->list + i];
 }
 
-/* Writes 32 results (32-bit slots) into the lanes of `mask`. */
+/* Writes the results of the lanes of `mask`; values[i] is the result of lane i, in a 32-bit slot. */
 static inline void sim_write_32(const sim_warp *warp, sim_operand o, const uint32_t *values, uint32_t mask)
 {
     uint32_t *d = sim_at(warp, o);
@@ -152,10 +153,10 @@ static inline void sim_write_predicate(const sim_warp *warp, sim_operand o, uint
 enum sim_outcome sim_fault(sim_warp *warp, uint32_t mask, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Runs until the warp blocks, exits, faults, or used up its slice (SIM_NEXT). */
+/* Runs the warp until it blocks, exits, faults, or has used up its slice (SIM_NEXT). */
 enum sim_outcome sim_warp_run(sim_warp *warp);
 
-/* Runs one block. False if it faulted. */
+/* Runs one block. Returns false if the block faulted, or if it stopped because an earlier block did. */
 bool sim_block_run(sim_block *block);
 
 #endif

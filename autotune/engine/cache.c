@@ -13,7 +13,7 @@ void driver_free_cache(page_sequence *s)
     memset(s, 0, sizeof *s);
 }
 
-/* An empty copy: `pages` pages one after the other. */
+/* Allocates a copy with pages 0 .. pages - 1, one after the other. Their contents are not set. */
 static xq_status allocate(page_sequence *s, int64_t pages, size_t page_bytes, size_t tail_bytes,
                           int64_t length)
 {
@@ -30,7 +30,7 @@ static xq_status allocate(page_sequence *s, int64_t pages, size_t page_bytes, si
     return XQ_ERROR_MEMORY;
 }
 
-/* A sequence of the layer with its tail, or of the accumulator, which has none. */
+/* Copies a sequence of the layer with its tail, or a sequence of the accumulator, which has no tails. */
 static xq_status copy(driver *d, int layer, bool accumulated, int table, int sequence, int64_t first,
                       int64_t length, page_sequence *out)
 {

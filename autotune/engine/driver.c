@@ -3,9 +3,10 @@
 
 #include <stdlib.h>
 
-/* ---------------------------------------------------------------- working */
+/* ---------------------------------------------------------------- calls */
 
-/* Sequence i of table t has the tail (t + 1) * max_batch - 1 - i: in another order than the sequences. */
+/* Sequence i of table t has tail slot (t + 1) * max_batch - 1 - i, so that slots and sequences differ in
+ * order. */
 static int32_t slot_of(const driver *d, int table, int sequence)
 {
     return (table + 1) * d->size.max_batch - 1 - sequence;
@@ -62,7 +63,7 @@ static call_cache cache_of(const driver *d, int layer, int table)
     };
 }
 
-/* Rows of x of each sequence, from the sequences of the rows. */
+/* Counts the rows of x for each sequence, from the sequence of each row. */
 static xq_status set_append_indptr(driver *d, int table, int64_t count, const int32_t *sequence)
 {
     int batch = d->tables[table].device.batch;
@@ -147,7 +148,7 @@ xq_status driver_attend(driver *d, int layer, int table)
     return xq_plan_attend(cache.plan, &args, d->stream);
 }
 
-/* ---------------------------------------------------------------- looking */
+/* ---------------------------------------------------------------- reading results */
 
 xq_status driver_results(driver *d, uint16_t *out, float *lse)
 {

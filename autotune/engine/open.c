@@ -1,4 +1,4 @@
-/* Opening and closing a driver and its layers. */
+/* Opens and closes a driver and its layers. */
 #include "../../runtime/base/random.h"
 #include "call.h"
 #include "private.h"
@@ -99,7 +99,7 @@ static xq_status allocate_table(driver *d, driver_table *t)
     return driver_poisoned(d, 4 * batch, &t->slots);
 }
 
-/* What all layers share; sizes are those of the first. */
+/* Allocates the arrays that all layers share. Their sizes follow from the first layer. */
 static xq_status allocate_shared(driver *d, const xq_plan_info *info)
 {
     size_t batch = (size_t)d->size.max_batch, tokens = (size_t)d->size.max_append;
@@ -120,7 +120,7 @@ static xq_status allocate_shared(driver *d, const xq_plan_info *info)
     return XQ_OK;
 }
 
-/* One workspace serves all layers, one after the other. */
+/* One workspace serves all layers, because they run one after the other. */
 static xq_status grow_workspace(driver *d, size_t bytes)
 {
     if (bytes <= d->workspace_bytes)
@@ -133,7 +133,7 @@ static xq_status grow_workspace(driver *d, size_t bytes)
     return xq_device_fill(d->context, d->workspace, 0, bytes);
 }
 
-/* The plan of an earlier layer with this spec, or a new one. */
+/* Finds the plan of an earlier layer with this spec and implementation, or makes a new one. */
 static xq_status find_plan(driver *d, const char *spec_json, xq_implementation implementation,
                            xq_plan **plan)
 {

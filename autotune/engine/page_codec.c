@@ -6,13 +6,14 @@
 
 /* ---------------------------------------------------------------- codes */
 
-/* The first bit of a token's tile record, and of what a stream has there. */
+/* The offset in the page of the tile record that holds a token. */
 static size_t record(const page_codec *codec, int token)
 {
     return (size_t)(token / codec->tile_tokens) * codec->tile_bytes;
 }
 
-/* The unit of a code, as its first byte in the page, and the places of the code's bits in it. */
+/* Finds a code: *unit is the offset of its unit in the page; the result lists the offset of each of its
+ * bits within the unit. */
 static const int32_t *find_code(const page_codec *codec, const page_stream *s, int token, int channel,
                                 size_t *unit)
 {
@@ -29,7 +30,7 @@ static unsigned get_code(const page_codec *codec, const page_stream *s, const ui
     size_t unit;
     const int32_t *place = find_code(codec, s, token, channel, &unit);
     unsigned code = 0;
-    if (s->in_one_piece) { /* most layouts: faster */
+    if (s->in_one_piece) { /* true of most layouts, and faster */
         const uint8_t *at = page + unit + (size_t)place[0] / 8;
         return s->format.bits == 16 ? (unsigned)(at[0] | at[1] << 8)
                                     : at[0] >> place[0] % 8 & ((1u << s->format.bits) - 1);
@@ -55,13 +56,14 @@ static void put_code(const page_codec *codec, const page_stream *s, uint8_t *pag
 }
 
 /* ---------------------------------------------------------------- parameters
- * `count` scales (f16), and as many zeros: f16, or codes packed without gaps. Element i of both. */
+ * Parameters are scales (f16) and zeros, which are f16, or codes packed without gaps. A param_place names
+ * one scale and its zero. */
 typedef struct param_place {
-    size_t scale, zero;       /* bytes in the page: of scale 0, and of zero 0 */
-    size_t scale_at, zero_at; /* which */
+    size_t scale, zero;       /* offsets in the page of the first scale, and of the first zero */
+    size_t scale_at, zero_at; /* index of this scale, and of this zero */
 } param_place;
 
-/* A token's group of channels. */
+/* The place of the parameters of a token's group of channels. */
 static param_place param_of_token(const page_codec *codec, const page_stream *s, int token, int group)
 {
     size_t tile = (size_t)codec->tile_tokens, g = (size_t)group, t = (size_t)token % tile;
@@ -71,7 +73,8 @@ static param_place param_of_token(const page_codec *codec, const page_stream *s,
     return (param_place){params, params, 2 * g * tile + t, (2 * g + 1) * tile + t};
 }
 
-/* A channel's group of tokens: the page of the sequence that has its parameters, and where. */
+/* The place of the parameters of a channel's group of tokens; *page is the index of the page that holds
+ * them, among the sequence's pages. */
 static param_place param_of_channel(const page_codec *codec, const page_stream *s, int channel, int group,
                                     int *page)
 {
@@ -135,7 +138,7 @@ static uint8_t *page_at(const page_codec *codec, const page_sequence *sequence, 
     return sequence->pool + (size_t)sequence->pages[page] * codec->page_bytes;
 }
 
-/* A value's parameters: the page of the sequence that has them, and where. */
+/* The place of the parameters of one value; *page is the page that holds them. */
 static param_place param_of(const page_codec *codec, const page_stream *s, const page_sequence *sequence,
                             int token, int channel, uint8_t **page)
 {
@@ -213,7 +216,7 @@ void page_codec_dequantize_token(const page_codec *codec, int stream, const page
     const uint16_t *row = in_tail ? page_codec_tail_row(codec, stream, sequence, token) : NULL;
     const uint8_t *page = in_tail ? NULL : page_at(codec, sequence, token / codec->page_tokens);
     uint16_t scale = 0, zero = 0;
-    size_t group_end = 0; /* groups of channels: the channel behind the group in hand */
+    size_t group_end = 0; /* groups of channels: the first channel after the current group */
     for (int c = 0; c < s->width; c++) {
         const unsigned code = in_tail ? row[c] : get_code(codec, s, page, token % codec->page_tokens, c);
         const bool is_half = in_tail || s->format.bits == 16;

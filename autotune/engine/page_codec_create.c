@@ -1,4 +1,4 @@
-/* Reading a page_codec from a completed spec. */
+/* Creates a page_codec from a completed spec. */
 #include "../../runtime/plan/spec_view.h"
 #include "page_codec.h"
 
@@ -93,7 +93,7 @@ static xq_status create(gen *g, const char *completed_json, bool accumulator, pa
         page_codec_destroy(codec);
         return err->status;
     }
-    /* Codes of the cache may span less than their group's range; those of an accumulator never do. */
+    /* The cache's codes may span less than the range of their group; the accumulator's codes never do. */
     for (int i = 0; i < codec->streams && !accumulator; i++)
         codec->stream[i].format.clip = v.clip;
     *out = codec;

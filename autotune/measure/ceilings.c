@@ -12,7 +12,7 @@ enum { THREADS = 256, COPY_UNROLL = 8, MATRIX_CHAINS = 8, REPEATS = 9 };
 
 static const char source[] = "#include \"ceilings.cuh\"\n";
 
-/* The kernels on their device. */
+/* The measuring kernels on their device. */
 struct bench {
     device *device;
     device_module *module;
@@ -33,7 +33,7 @@ static xq_status load(xq_context *context, struct bench *b, error *err)
     return err->status;
 }
 
-/* A launch of one of the kernels, again and again. */
+/* A launch of one of the kernels, to be repeated. */
 struct launched {
     device *device;
     device_launch launch;
@@ -47,7 +47,7 @@ static xq_status launch(void *user, void *stream, int copy, error *err)
     return l->device->ops->launch(l->device, &l->launch, err);
 }
 
-/* Median seconds of a launch. */
+/* The median seconds of a launch. */
 static xq_status time_kernel(const struct bench *b, const char *entry, uint32_t blocks, const void *params,
                              size_t params_bytes, double *seconds, error *err)
 {
@@ -78,7 +78,7 @@ static xq_status measure_copy(const struct bench *b, double *rate, error *err)
     const device_properties *p = &d->properties;
     uint32_t blocks = p->is_sim ? 4 : (uint32_t)p->sm_count * 8;
     size_t round = (size_t)blocks * THREADS * COPY_UNROLL * 16;
-    /* Far beyond L2, without claiming a small card's memory. */
+    /* far larger than L2, but no large part of a small card's memory */
     size_t wanted = p->is_sim                                ? round
                     : 16 * p->l2_bytes < p->memory_bytes / 8 ? 16 * p->l2_bytes
                                                              : p->memory_bytes / 8;
@@ -135,7 +135,8 @@ xq_status ceilings_measure(xq_context *context, measure_watch *watch, ceilings *
     return err->status;
 }
 
-/* The datasheet of a GPU by the name that its driver gives it, or NULL. Variants differ in their SMs. */
+/* The datasheet of a GPU, found by the name that its driver reports and by its number of SMs, in which
+ * variants differ; or NULL. */
 static const struct sim_ceilings *datasheet(const char *name, int sm_count)
 {
     static const char *const names[][2] = {

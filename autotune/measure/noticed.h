@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Reasons for lower clocks, of nvmlClocksEventReasons. Others of its bits are no reason to doubt a time:
- * the GPU is idle, or somebody chose its clocks. */
+/* Reasons for lower clocks, as bits of nvmlClocksEventReasons. Its other bits are no reason to doubt a
+ * time: the GPU was idle, or somebody chose its clocks. */
 enum {
     MEASURE_POWER_LIMIT = 0x04,
     MEASURE_SLOWDOWN = 0x08,
@@ -15,13 +15,13 @@ enum {
     MEASURE_POWER_BRAKE = 0x80
 };
 
-/* Figures of NVML; one that it does not tell is negative. */
+/* Figures from NVML. A figure that NVML does not report is negative. */
 typedef struct measure_load {
-    bool known;    /* NVML is there: the others are set */
-    int processes; /* other processes with a compute context on the GPU: the most that there were */
+    bool known;    /* NVML is available, and the other members are set */
+    int processes; /* the most other processes at one time with a compute context on the GPU */
     int busy;      /* percent of the time in which kernels ran, before the first measurement */
     int sm_low, sm_high, memory_low, memory_high; /* clocks at the end of measurements, in MHz */
-    uint64_t lowered;                             /* all reasons for lower clocks, at the same moments */
+    uint64_t lowered; /* all reasons for lower clocks at the end of measurements */
 } measure_load;
 
 typedef struct measure_noticed {
@@ -29,7 +29,7 @@ typedef struct measure_noticed {
     measure_load load;
 } measure_noticed;
 
-/* Adds what was noticed later, maybe by another process. */
+/* Adds later observations, perhaps of another process, to earlier ones. */
 void measure_noticed_add(measure_noticed *to, const measure_noticed *later);
 
 #endif

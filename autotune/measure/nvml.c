@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The part of nvml.h that is used. Names, values and layouts are those of the NVML API reference. */
+/* The parts of nvml.h that are used here. Names, values and layouts are those of the NVML API reference. */
 typedef struct nvmlDevice_st *gpu;
 enum { NVML_SUCCESS = 0, NVML_ERROR_INSUFFICIENT_SIZE = 7 };
 enum { NVML_CLOCK_SM = 1, NVML_CLOCK_MEM = 2 };
@@ -42,7 +42,7 @@ struct nvml {
 
 /* ----------------------------------------------------------------- opening */
 
-/* Fills the function pointer at `pointer`; false where the library has no such function. */
+/* Fills the function pointer at `pointer`; false if the library has no such function. */
 static bool resolve(const nvml *n, const char *name, void *pointer)
 {
     void *symbol = dlsym(n->library, name);
@@ -50,7 +50,7 @@ static bool resolve(const nvml *n, const char *name, void *pointer)
     return symbol != NULL;
 }
 
-/* Functions came and went with versions of the driver; what is missing says nothing. */
+/* Drivers differ in the functions that they have. Figures of missing functions are unknown. */
 static void resolve_all(nvml *n)
 {
     n->process_bytes = sizeof(struct process_2);
@@ -111,10 +111,11 @@ void nvml_close(nvml *n)
     free(n);
 }
 
-/* ----------------------------------------------------------------- looking */
+/* ----------------------------------------------------------------- reading figures */
 
-/* This process is not among them where the list is of another PID namespace, as in a container: then one of
- * them is this one by another number. */
+/* Counts the other processes. In a container the list has the numbers of another PID namespace, so that
+ * this process's own number is missing: then one of the listed processes is this one under another
+ * number. */
 static int count_others(const nvml *n, const char *processes, unsigned count)
 {
     int others = 0;
@@ -126,7 +127,8 @@ static int count_others(const nvml *n, const char *processes, unsigned count)
     return others > 0 && others == (int)count ? others - 1 : others;
 }
 
-/* Processes come and go between asking for their number and for the list. */
+/* Tries several times, because processes may start and end between the call for their number and the call
+ * for the list. */
 static int look_for_others(const nvml *n)
 {
     enum { ATTEMPTS = 5, SLACK = 16 };
@@ -136,7 +138,7 @@ static int look_for_others(const nvml *n)
         return 0;
     for (int i = 0; i < ATTEMPTS && result == NVML_ERROR_INSUFFICIENT_SIZE; i++) {
         count += SLACK;
-        /* Drivers of version 530 had a wider third version, and write beyond the second one's size. */
+        /* Drivers of version 530 write a wider third version, beyond the size of the second. */
         char *processes = malloc((size_t)count * (sizeof(struct process_2) + 8));
         if (!processes)
             return -1;

@@ -7,7 +7,7 @@ static double least(double a, double b)
     return a < b ? a : b;
 }
 
-/* Pairs of a query and a token that it sees, of one sequence; and the tokens that any query sees. */
+/* For one sequence: the pairs of a query and a token that it sees, and the tokens that any query sees. */
 struct visible {
     double pairs, tokens;
 };
@@ -24,9 +24,10 @@ static struct visible visible(const roofline_layer *t, const roofline_load *s)
     return v;
 }
 
-/* FLOPs of scores and output of one sequence in the cheapest exact way, 2 a multiply-add: columns of K and
- * V either rematerialized for each token, or absorbed: the query (or the output) goes through the factor
- * once, and the tokens stay factors. A head's factors are those of its latent group. */
+/* The FLOPs of scores and output of one sequence, computed in the cheapest exact way, at 2 for each
+ * multiply-add. Columns of K and V are either rematerialized for each token, or absorbed: then the query
+ * (or the output) is multiplied by the factor once, and the tokens stay as they are cached. A head's
+ * factors are those of its latent group. */
 static double factored_flops(const layer_shape *p, const roofline_layer *t, const struct visible *v,
                              double queries)
 {
@@ -61,7 +62,7 @@ static double weights_bytes(const layer_shape *p, const roofline_layer *t)
     return bytes + (p->method == LAYER_LATENT_CL ? 2.0 * p->hidden_size * p->rank_k : 0);
 }
 
-/* The time that bytes and FLOPs take at best. */
+/* Sets the least time that the bytes and the FLOPs can take. */
 static void bound(const ceilings *best, roofline_limit *limit)
 {
     limit->seconds = 0;
@@ -93,7 +94,7 @@ void roofline(const layer_shape *p, const roofline_layer *t, bool fp16_kv, const
     double cache = v.tokens * s->page_bytes_per_token;
     limit->flops = fp16_kv ? 4 * width * v.pairs : factored_flops(p, t, &v, queries);
     if (!fp16_kv &&
-        layer_is_cross(p)) { /* the accumulator is read, unless this layer starts it, and written */
+        layer_is_cross(p)) { /* the accumulator is written, and also read unless this layer starts it */
         cache = all * (s->page_bytes_per_token + (t->base ? 1 : 2) * s->accumulator_bytes_per_token);
         limit->flops += p->method == LAYER_LATENT_CL ? 2.0 * p->rank_k * p->hidden_size * all : 0;
     }

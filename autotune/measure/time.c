@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { MOST_INNER = 100 }; /* steps of one repeat, unless a graph has more copies */
+enum { MOST_INNER = 100 }; /* the most steps of one repeat, unless a graph has more copies */
 
 xq_status measure_count(device *d, const measure_step *step, device_counters *out, error *err)
 {
@@ -19,13 +19,13 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* One repeat: it launches so many steps, one by one or as a graph. */
+/* One repeat launches `inner` steps, one by one or as a graph. */
 struct repeat {
     device *device;
     const measure_step *step;
     void *stream;
-    device_graph *graph; /* NULL: none */
-    int inner, next;     /* steps; the copy that is next */
+    device_graph *graph; /* NULL: the steps are launched one by one */
+    int inner, next;     /* steps; the copy that the next step works on */
 };
 
 static xq_status launch_steps(void *user, void *stream, error *err)
@@ -45,7 +45,7 @@ static xq_status launch(struct repeat *r, error *err)
                     : launch_steps(r, r->stream, err);
 }
 
-/* Seconds of one step in each of `repeats` runs, ascending. */
+/* Measures the seconds of one step in each of `repeats` runs, in ascending order. */
 static xq_status run(struct repeat *r, int repeats, double *seconds, error *err)
 {
     device *d = r->device;
@@ -65,7 +65,7 @@ static xq_status run(struct repeat *r, int repeats, double *seconds, error *err)
     return XQ_OK;
 }
 
-/* Runs single steps, and decides how many a repeat has. */
+/* Runs single steps, and decides how many steps a repeat has. */
 static xq_status warm_up(struct repeat *r, const measure_repeats *how, error *err)
 {
     double seconds[MEASURE_MOST_REPEATS];
@@ -107,7 +107,8 @@ xq_status measure_time(device *d, const measure_step *step, const measure_repeat
     return err->status;
 }
 
-/* Whole rounds of the copies: a graph that is launched again begins with the copy that it began with. */
+/* Rounds steps up to whole rounds of the copies, so that a graph that is launched again begins with the
+ * copy that follows its last one. */
 static int whole_rounds(int steps, int copies)
 {
     return (steps + copies - 1) / copies * copies;
@@ -117,7 +118,7 @@ static xq_status time_graph(struct repeat *r, const measure_repeats *how, measur
 {
     double ignored[MEASURE_MOST_REPEATS];
     device *d = r->device;
-    if (warm_up(r, how, err) != XQ_OK) /* the first launch of a kernel may load it, which a graph cannot */
+    if (warm_up(r, how, err) != XQ_OK) /* the first launch of a kernel may load it; a graph cannot */
         return err->status;
     r->next = 0;
     r->inner = whole_rounds(r->inner, r->step->copies);
@@ -129,10 +130,11 @@ static xq_status time_graph(struct repeat *r, const measure_repeats *how, measur
     return err->status;
 }
 
-/* Waits before the stream goes, whatever happened: its launches use memory that the caller may release. */
+/* Waits before it destroys the stream, even after a failure, because its launches use memory that the
+ * caller may release. */
 static void end_stream(device *d, void *stream)
 {
-    error ignored = ERROR_INIT; /* told already, or told by the next call */
+    error ignored = ERROR_INIT; /* already reported, or reported by the next call */
     d->ops->synchronize(d, &ignored);
     error_clear(&ignored);
     d->ops->stream_destroy(d, stream);

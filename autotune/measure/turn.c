@@ -18,9 +18,9 @@ static void name_file(const char *uuid, char path[PATH_BYTES])
              *uuid ? uuid : "unknown");
 }
 
-/* Locking needs no more than reading, so that a file serves every user, whoever made it. It is opened
- * without O_CREAT first: in a folder like /tmp the kernel may refuse that for another user's file
- * (fs.protected_regular). A name that appears or vanishes in between is tried again. */
+/* Opens the lock file. Locking needs only read access, so a file serves every user, whoever made it. The
+ * first attempt is without O_CREAT, because in a folder like /tmp the kernel may refuse O_CREAT for another
+ * user's file (fs.protected_regular). If the name appears or vanishes in between, it tries again. */
 static int open_file(const char *path)
 {
     const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
@@ -37,7 +37,7 @@ static int open_file(const char *path)
     return -1;
 }
 
-/* The result of flock, which signals do not disturb. */
+/* Calls flock until no signal interrupts it, and returns its result. */
 static int lock_file(int fd, int operation)
 {
     int result;
@@ -61,7 +61,7 @@ static int wait_for_lock(int fd, measure_waits *waits, void *user)
     return result;
 }
 
-/* Whether the path still names this file: it may have been removed while it was waited for. */
+/* Whether the path still names this file, which may have been removed during the wait. */
 static bool is_current(const char *path, int fd)
 {
     struct stat named, opened;

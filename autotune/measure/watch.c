@@ -9,7 +9,7 @@ static int most(int a, int b)
     return a > b ? a : b;
 }
 
-/* The smaller of two figures. One that is unknown is negative. */
+/* The smaller of two figures. A negative figure is unknown. */
 static int least(int a, int b)
 {
     return a < 0 || (b >= 0 && b < a) ? b : a;
@@ -40,8 +40,8 @@ void measure_noticed_add(measure_noticed *to, const measure_noticed *later)
 
 /* ---------------------------------------------------------------- watching */
 
-/* Clocks count at the end of a measurement, when the GPU has worked; how busy it was counts before the
- * first one, when this process has not made it so. */
+/* Reads the state of the GPU. Its clocks count at the end of a measurement, when the GPU has worked. Its
+ * load counts before the first measurement, when it does not come from this process. */
 static void look(measure_watch *watch, const device *d, bool ended)
 {
     if (!watch->looked_for)

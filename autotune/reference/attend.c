@@ -11,7 +11,7 @@
 
 /* ---------------------------------------------------------------- positions */
 
-/* The first token that is a draft. */
+/* The first token that is a draft; without a tree, the number of tokens. */
 static int64_t first_draft(const reference_queries *queries, int64_t tokens)
 {
     if (!queries->tree_mask)
@@ -33,7 +33,7 @@ void reference_token_positions(const reference_queries *queries, int64_t tokens,
 
 /* ---------------------------------------------------------------- one query, one head */
 
-/* A query among the tokens of its sequence. */
+/* A query, and the tokens of its sequence. */
 typedef struct view {
     const reference_model *model;
     const reference_queries *queries;
@@ -66,14 +66,15 @@ static double score(const view *w, int head, const double *q, const double *k, i
     return s;
 }
 
-/* The rows that a head's probabilities weigh: row t is `width` numbers at data + t * stride. */
+/* The rows that a head's probabilities are applied to: row t is `width` numbers at data + t * stride. */
 typedef struct weighed {
     const double *data;
     size_t stride, width;
 } weighed;
 
-/* scores [tokens] is scratch; head h reads KV head h / (heads / kv_heads). `sink`: NULL for none. Returns
- * the share of the weights that tokens have: 1 but for a sink. */
+/* Computes one head. scores [tokens] is scratch; head h reads KV head h / (heads / kv_heads). `sink` is
+ * NULL if there is none. Returns the tokens' share of all weights: less than 1 only with a sink, or 0 if no
+ * token is seen. */
 static double attend_head(const view *w, int head, const double *q, const double *k, const weighed *v,
                           const double *sink, double *scores, double *out, double *lse)
 {
@@ -94,7 +95,7 @@ static double attend_head(const view *w, int head, const double *q, const double
     for (int64_t t = 0; t < w->tokens; t++) {
         double weight = exp(scores[t] - most);
         if (weight == 0)
-            continue; /* of tokens that are not seen, nothing may matter */
+            continue; /* a token that is not seen must not matter, even if its row is NaN */
         sum += weight;
         for (size_t i = 0; i < v->width; i++)
             out[i] += weight * v->data[(size_t)t * v->stride + i];
@@ -105,7 +106,7 @@ static double attend_head(const view *w, int head, const double *q, const double
     return (sum - of_sink) / sum;
 }
 
-/* One head over values [tokens, kv_heads, head_dim]. */
+/* Computes one head from values [tokens, kv_heads, head_dim]. */
 static void attend_values(const view *w, int head, const double *q, const double *k, const double *v,
                           const double *sink, double *scores, double *out, double *lse)
 {
@@ -115,7 +116,8 @@ static void attend_values(const view *w, int head, const double *q, const double
                 lse);
 }
 
-/* One head over the rows that values are made of: their sum `row` [inner_v], weighted, is projected. */
+/* Computes one head from the rows of which values are made: sums the weighted rows into `row` [inner_v],
+ * and projects the sum. */
 static void attend_rows(const view *w, const reference_layer *layer, int head, const double *q,
                         const double *k, const double *xv, const double *sink, double *scores, double *row,
                         double *out, double *lse)
@@ -134,7 +136,8 @@ static void attend_rows(const view *w, const reference_layer *layer, int head, c
             out[i] += row[r] * layer->wv[r * (size_t)dkv + first + (size_t)i];
 }
 
-/* The attention factor is of queries and keys; keys stay without it, so that queries have it twice. */
+/* The attention factor applies to queries and keys. The reference's keys do not have it, so queries get its
+ * square. */
 static void scale_rotated(const reference_model *m, double *q)
 {
     double f = m->attention_factor > 0 ? m->attention_factor * m->attention_factor : 1;
@@ -143,7 +146,7 @@ static void scale_rotated(const reference_model *m, double *q)
             q[(size_t)h * (size_t)m->head_dim + (size_t)i] *= f;
 }
 
-/* Over values v, or else over the rows xv. */
+/* Attends over values v, or, if xv is not NULL, over the rows xv. */
 static xq_status attend_all(const reference_model *model, const reference_layer *layer, int64_t tokens,
                             const double *k, const double *v, const double *xv,
                             const reference_queries *queries, double *out, double *lse, error *err)

@@ -1,4 +1,5 @@
-/* Reading a reference_model from a completed spec: RoPE frequencies and ALiBi slopes from their papers. */
+/* Reads a reference_model from a completed spec: RoPE frequencies and ALiBi slopes are computed as in their
+ * papers. */
 #include "reference.h"
 
 #include <cjson/cJSON.h>
@@ -24,10 +25,10 @@ static bool flag(const cJSON *object, const char *name)
 
 /* ---------------------------------------------------------------- frequencies */
 
-/* Frequencies are good to long double: at position 2^31 an angle has 31 bits before the point. */
+/* Frequencies are long double, because at position 2^31 an angle already has 31 bits before the point. */
 static const long double PI = 3.14159265358979323846264338327950288L;
 
-/* Llama-3's stretch of slow frequencies, as Hugging Face's rope_type "llama3" defines it. */
+/* Llama-3 stretches slow frequencies, as Hugging Face's rope_type "llama3" defines it. */
 static long double llama3(const cJSON *scaling, long double frequency)
 {
     double factor = number(scaling, "factor", 1), low = number(scaling, "low_freq_factor", 1);
@@ -42,14 +43,15 @@ static long double llama3(const cJSON *scaling, long double frequency)
     return (1 - smooth) * frequency / factor + smooth * frequency;
 }
 
-/* YaRN (arXiv 2309.00071, §3.2): by how many turns a pair makes over the original context, r = L /
- * wavelength, it is interpolated (factor), kept, or between. The ramp is linear in the pair's number, as in
- * the authors' code. */
+/* YaRN (arXiv 2309.00071, §3.2). A pair makes r = L / wavelength turns over the original context of L
+ * positions. Depending on r, its frequency is interpolated (divided by `factor`), kept, or between both.
+ * The ramp between them is linear in the pair's number, as in the authors' code. */
 static long double yarn(const cJSON *scaling, double theta, int pairs, int i)
 {
     double original = number(scaling, "original_max_position_embeddings", 0);
     double fast = number(scaling, "beta_fast", 32), slow = number(scaling, "beta_slow", 1);
-    /* pair i turns L * theta^(-i / pairs) / 2π times; solved for i */
+    /* pair i makes L * theta^(-i / pairs) / 2π turns; these are the pairs i of beta_fast and beta_slow
+     * turns */
     long double begin = pairs * logl(original / (2 * PI * fast)) / logl(theta);
     long double end = pairs * logl(original / (2 * PI * slow)) / logl(theta);
     const cJSON *truncate = cJSON_GetObjectItemCaseSensitive(scaling, "truncate");
@@ -66,7 +68,7 @@ static long double yarn(const cJSON *scaling, double theta, int pairs, int i)
     return frequency * (1 - interpolated) + frequency / number(scaling, "factor", 1) * interpolated;
 }
 
-/* LongRoPE (arXiv 2402.13753): a factor of its own for each pair, from the table that the spec is for. */
+/* LongRoPE (arXiv 2402.13753): each pair has its own factor, from the table that the spec names. */
 static long double longrope(const cJSON *scaling, long double frequency, int i)
 {
     const char *list = strcmp(text(scaling, "table"), "long") ? "short_factor" : "long_factor";
@@ -86,7 +88,7 @@ static long double stretched(const cJSON *scaling, const char *kind, double thet
     return !strcmp(kind, "yarn") ? yarn(scaling, theta, pairs, i) : frequency;
 }
 
-/* YaRN's temperature, where the spec does not say it. */
+/* YaRN's attention factor, where the spec does not give it. */
 static double yarn_factor(const cJSON *scaling)
 {
     double factor = number(scaling, "factor", 1);
@@ -127,10 +129,11 @@ static xq_status read_rope(const cJSON *rope, reference_model *model, error *err
     return XQ_OK;
 }
 
-/* ---------------------------------------------------------------- the rest */
+/* ---------------------------------------------------------------- other features */
 
-/* ALiBi (arXiv 2108.12409, §3): for n heads, a power of two, 2^(-8 i / n), i = 1 .. n; for others those of
- * the power of two below, and then every other one of the power above. */
+/* ALiBi (arXiv 2108.12409, §3): if the number n of heads is a power of two, the slopes are 2^(-8 i / n), i
+ * = 1 .. n. Otherwise they are the slopes of the next lower power of two, followed by every other slope of
+ * the next higher one. */
 static void read_slopes(reference_model *model, double scale)
 {
     int whole = 1, heads = model->heads;

@@ -14,8 +14,8 @@ static xq_status out_of_memory(error *err)
 static void rotate_row(const reference_model *model, double *row, int heads, int64_t position)
 {
     for (int i = 0; i < model->pairs; i++) {
-        /* In double precision an angle of 2^31 rad would be off by 2e-7, and by more for what its frequency
-         * lost. */
+        /* In double precision an angle of 2^31 rad would be off by 2e-7, and by more because its frequency
+         * is rounded too. */
         long double angle = (long double)position * model->frequencies[i];
         double c = (double)cosl(angle), s = (double)sinl(angle);
         int first = model->interleaved ? 2 * i : i,
@@ -35,7 +35,7 @@ void reference_rotate(const reference_model *model, double *data, int64_t rows, 
         rotate_row(model, data + (size_t)r * (size_t)heads * (size_t)model->head_dim, heads, first + r);
 }
 
-/* Row r is at positions[r]. */
+/* Applies RoPE in place: row r is at positions[r]. */
 static void rotate_at(const reference_model *model, double *data, int64_t rows, int heads,
                       const int64_t *positions)
 {
@@ -52,7 +52,8 @@ void reference_multiply(const double *x, const double *w, double *y, int64_t row
                     cols, 0.0, y, cols);
 }
 
-/* y [tokens, dkv]: the heads of each group of latents by their part of x. */
+/* y [tokens, dkv]: the heads of each group are projected from that group's latent, a part of each row of
+ * x. */
 static void project(const reference_model *model, int64_t tokens, const double *x, const double *w,
                     int inner, int latents, const double *bias, double *y)
 {
@@ -65,7 +66,7 @@ static void project(const reference_model *model, int64_t tokens, const double *
         y[i] += bias[i % dkv];
 }
 
-/* RMS normalization of `count` values. */
+/* RMS normalization of `count` values, with a factor for each. */
 static void normalize(double *values, const double *factors, int count, double epsilon)
 {
     double squares = 0;
@@ -101,7 +102,7 @@ xq_status reference_values(const reference_model *model, const reference_layer *
     return XQ_OK;
 }
 
-/* ---------------------------------------------------------------- all of it */
+/* ---------------------------------------------------------------- whole layers */
 
 xq_status reference_attend_layer(const reference_model *model, const reference_layer *layer, int64_t tokens,
                                  const double *xk, const double *xv, const reference_queries *queries,

@@ -1,7 +1,7 @@
-/* Attention in double precision on the host: what kernels are judged against.
+/* Attention in double precision on the host: kernels are judged against its results.
  *
  * Nothing here shares code with the kernels or the generator: RoPE angles, ALiBi slopes, softmax and
- * products are computed from the definitions (docs/method.md §3). Matrices are row major. */
+ * products are computed from their definitions (docs/method.md §3). Matrices are row major. */
 #ifndef AUTOTUNE_REFERENCE_REFERENCE_H
 #define AUTOTUNE_REFERENCE_REFERENCE_H
 
@@ -16,28 +16,29 @@
 
 typedef enum reference_norm { REFERENCE_NO_NORM, REFERENCE_NORM_HEAD, REFERENCE_NORM_ROW } reference_norm;
 
-/* What attention needs to know of a model. */
+/* The parts of a model that attention depends on. */
 typedef struct reference_model {
     int hidden_size, heads, kv_heads, head_dim;
-    double scale;                                 /* of q·k */
+    double scale;                                 /* factor of q·k */
     int pairs;                                    /* rotated pairs; 0: no RoPE */
-    bool interleaved;                             /* pairs (2i, 2i + 1), else (i, i + pairs) */
+    bool interleaved;                             /* pairs are (2i, 2i + 1), else (i, i + pairs) */
     long double frequencies[REFERENCE_MAX_PAIRS]; /* radians per position */
-    double attention_factor;                      /* YaRN: of rotated queries and keys alike; 0 is 1 */
-    reference_norm norm; /* of keys, before RoPE: over a head, or a row of all heads */
+    double attention_factor; /* RoPE scaling multiplies rotated queries and keys by it; 0: 1 */
+    reference_norm norm;     /* of keys, before RoPE: over a head, or over a row of all heads */
     double norm_epsilon;
-    double softcap;                     /* scores are softcap * tanh(score / softcap); 0: as they are */
-    int64_t window;                     /* tokens that a query sees, itself among them; 0: all before it */
-    bool bias, sinks, alibi;            /* whether keys and values have a bias, softmax a sink */
-    double slopes[REFERENCE_MAX_HEADS]; /* alibi: what a score loses for each position of distance */
+    double softcap;          /* scores become softcap * tanh(score / softcap); 0: no soft-cap */
+    int64_t window;          /* tokens that a query sees, its own among them; 0: no limit */
+    bool bias, sinks, alibi; /* whether keys and values have a bias, softmax a sink, scores ALiBi */
+    double slopes[REFERENCE_MAX_HEADS]; /* alibi, per head: how much a score falls for each position of
+                                           distance */
 } reference_model;
 
-/* From a completed spec. Errors: XQ_ERROR_SPEC for a text that is none, XQ_ERROR_UNSUPPORTED for a
- * model feature that the reference does not compute. */
+/* Reads the model of a completed spec. Errors: XQ_ERROR_SPEC for a text that is no completed spec;
+ * XQ_ERROR_UNSUPPORTED for a model feature that the reference does not compute. */
 xq_status reference_model_read(const char *completed_json, reference_model *model, error *err);
 
-/* RoPE in place, without the attention factor: row r of data [rows, heads, head_dim] is at position first +
- * r. */
+/* Applies RoPE in place, without the attention factor. Row r of data [rows, heads, head_dim] is at position
+ * first + r. */
 void reference_rotate(const reference_model *model, double *data, int64_t rows, int heads, int64_t first);
 
 /* y [rows, cols] = x [rows, inner] * w [inner, cols]. */
@@ -45,9 +46,9 @@ void reference_multiply(const double *x, const double *w, double *y, int64_t row
 
 /* ---------------------------------------------------------------- a layer */
 
-/* Projections, as kernels have them (rounded to their type). What keys are made of is xk [tokens, latents_k
- * * inner_k]: the columns of KV head h multiply latent number h * latents_k / kv_heads. Values likewise are
- * made of xv. Vectors may be NULL where the model has none. */
+/* The projections of a layer as kernels have them, rounded to their type. Keys are made of xk [tokens,
+ * latents_k * inner_k]: the columns of KV head h multiply latent number h * latents_k / kv_heads. Values
+ * are made of xv in the same way. Vectors may be NULL where the model has none. */
 typedef struct reference_layer {
     const double *wk, *wv; /* [inner_k, dkv], [inner_v, dkv] */
     int inner_k, inner_v;
@@ -57,7 +58,8 @@ typedef struct reference_layer {
     const double *sinks;   /* [heads] */
 } reference_layer;
 
-/* Keys as they meet queries: projected, biased, normalized, rotated to positions [tokens]. And values. */
+/* reference_keys computes keys as queries meet them: projected, biased, normalized, and rotated to
+ * positions [tokens]. reference_values computes values: projected and biased. */
 xq_status reference_keys(const reference_model *model, const reference_layer *layer, int64_t tokens,
                          const double *xk, const int64_t *positions, double *k, error *err);
 xq_status reference_values(const reference_model *model, const reference_layer *layer, int64_t tokens,
@@ -74,33 +76,34 @@ typedef struct reference_queries {
     bool without_sinks;
 } reference_queries;
 
-/* Where tokens stand: token_offset + t, and drafts of a tree at their queries' positions. */
+/* The positions of tokens: token_offset + t; drafts of a tree have the positions of their queries. */
 void reference_token_positions(const reference_queries *queries, int64_t tokens, int64_t *positions);
 
-/* k (from reference_keys) and v [tokens, kv_heads, head_dim] → out [count, heads, head_dim], lse [count,
- * heads] = ln Σ exp(scores), the sink's among them where it is used. A query that sees nothing: zeros, and
- * -inf (or the sink). Errors: XQ_ERROR_MEMORY. */
+/* Attends over k (from reference_keys) and v, both [tokens, kv_heads, head_dim]. out is [count, heads,
+ * head_dim]. lse [count, heads] is ln Σ exp(score), in which a sink counts where it is used. A query that
+ * sees no token gets zeros and an lse of -inf. Errors: XQ_ERROR_MEMORY. */
 xq_status reference_attend_queries(const reference_model *model, const reference_layer *layer,
                                    int64_t tokens, const double *k, const double *v,
                                    const reference_queries *queries, double *out, double *lse, error *err);
 
-/* The same without values: weighted sums of the rows xv that values are made of are projected, (P·X)·Wv for
- * P·(X·Wv). Few queries of a long sequence take a fraction of the time. */
+/* Attends without values: it projects weighted sums of the rows xv from which values are made, (P·X)·Wv
+ * instead of P·(X·Wv). This takes a fraction of the time where a long sequence has few queries. */
 xq_status reference_attend_rows(const reference_model *model, const reference_layer *layer, int64_t tokens,
                                 const double *k, const double *xv, const reference_queries *queries,
                                 double *out, double *lse, error *err);
 
-/* All of it: from the cached rows. */
+/* Computes a whole attention layer from the cached rows xk and xv. */
 xq_status reference_attend_layer(const reference_model *model, const reference_layer *layer, int64_t tokens,
                                  const double *xk, const double *xv, const reference_queries *queries,
                                  double *out, double *lse, error *err);
 
-/* Joins two results over different tokens, by log-sum-exp, in the first: out [rows, width], lse [rows]. */
+/* Joins two results over different tokens by their log-sum-exp, and stores the joined result in the first:
+ * out [rows, width], lse [rows]. */
 void reference_merge(double *out_a, double *lse_a, const double *out_b, const double *lse_b, int64_t rows,
                      int width);
 
-/* ‖got - expected‖ / ‖expected‖ (L2); infinity if any value of `got` is not finite. Against an expected
- * zero: 0 if got is zero too, else infinity. */
+/* The relative L2 error ‖got - expected‖ / ‖expected‖. It is infinity if any value of either array is not
+ * finite. Where expected is zero, it is 0 if got is zero too, else infinity. */
 double reference_error(const double *expected, const double *got, size_t count);
 
 #endif

@@ -6,10 +6,9 @@
 #define HALF_MAX 65504.0
 #define E4M3_MAX 448.0
 #define NAN_BITS 0x7fff
-#define BIAS     1023 /* of a double's exponent */
+#define BIAS     1023 /* bias of a double's exponent */
 
-/* x as a number of `digits` significant bits whose least normal exponent is `least`; overflow is not looked
- * at. */
+/* Rounds x to `digits` significant bits; the least normal exponent is `least`. Overflow is not checked. */
 static double to_digits(double x, int digits, int least)
 {
     uint64_t bits;
@@ -20,9 +19,9 @@ static double to_digits(double x, int digits, int least)
     int64_t exponent = (int64_t)(bits >> 52 & 0x7ff) - BIAS; /* |x| in [2^exponent, 2^(exponent + 1)) */
     exponent = exponent < least ? least : exponent;
     if (exponent > 900)
-        return x; /* beyond every type */
-    /* Adding 1.5 * 2^52 units makes one unit the last place of the sum, so that the addition rounds, ties
-     * to even. */
+        return x; /* beyond the range of every type */
+    /* A unit is the last place of the result. Adding 1.5 * 2^52 units makes one unit the last place of the
+     * sum, so the addition rounds, ties to even. */
     bits = (uint64_t)(exponent - (digits - 1) + 52 + BIAS) << 52 | (uint64_t)1 << 51;
     memcpy(&shift, &bits, sizeof shift);
     double rounded = (x + shift) - shift;
@@ -51,8 +50,8 @@ double rounding_e4m3(double x)
     return r > E4M3_MAX ? E4M3_MAX : r < -E4M3_MAX ? -E4M3_MAX : r;
 }
 
-/* The bits of a number that the type holds exactly: `digits` with the hidden one, exponents biased by
- * `bias`. */
+/* The bits of a number that the type holds exactly. `digits` includes the hidden bit; exponents are biased
+ * by `bias`. */
 static uint16_t bits_of(double x, int digits, int bias)
 {
     int exponent, fraction = digits - 1;
@@ -102,7 +101,7 @@ xq_status rounding_type_named(const char *name, rounding_type *type, error *err)
                      name ? name : "(none)");
 }
 
-/* One column, or row: `count` values, `stride` apart. */
+/* Rounds one column, or one row: `count` values, `stride` apart. */
 static void round_scaled(rounding_type type, const float *w, size_t count, size_t stride, double *rounded)
 {
     float most = 0, scale;

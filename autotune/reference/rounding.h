@@ -1,6 +1,6 @@
 /* Rounding to the number types of activations and weights, from the definition of a floating-point number:
- * the nearest multiple of a power of two, ties to even. Slow and independent of runtime/base/half.c: for
- * references. */
+ * the nearest multiple of a power of two, ties to even. References use it because it is independent of
+ * runtime/base/half.c; it is slow. */
 #ifndef AUTOTUNE_REFERENCE_ROUNDING_H
 #define AUTOTUNE_REFERENCE_ROUNDING_H
 
@@ -9,10 +9,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Infinities and what lies beyond ±65504 become ±65504; a NaN stays. */
+/* Infinities and numbers beyond ±65504 become ±65504; a NaN stays a NaN. */
 double rounding_saturated(double x);
 
-/* The nearest f16, bf16 (f16: beyond the range infinity, as cvt.rn does) and e4m3 (saturating at 448). */
+/* The nearest f16 (infinity beyond the range, as cvt.rn rounds), the nearest bf16, and the nearest e4m3
+ * (saturating at 448). */
 double rounding_half(double x);
 double rounding_bfloat(double x);
 double rounding_e4m3(double x);
@@ -20,16 +21,17 @@ double rounding_e4m3(double x);
 uint16_t rounding_to_half(double x);   /* bits of rounding_half(x); a NaN is 0x7fff */
 uint16_t rounding_to_bfloat(double x); /* bits of rounding_bfloat(x); a NaN is 0x7fff */
 
-/* A bf16 activation as kernels take it: f16, saturating. */
+/* Converts a bf16 activation to f16, saturating, as kernels do. */
 uint16_t rounding_bfloat_to_half(uint16_t bits);
 
 typedef enum rounding_type { ROUNDING_F16, ROUNDING_BF16, ROUNDING_INT8, ROUNDING_E4M3 } rounding_type;
 
-/* "f16", "bf16", "int8" or "e4m3", as a spec names it. Errors: XQ_ERROR_SPEC. */
+/* Finds a type by its name in a spec: "f16", "bf16", "int8" or "e4m3". Errors: XQ_ERROR_SPEC. */
 xq_status rounding_type_named(const char *name, rounding_type *type, error *err);
 
-/* w [rows, cols], each value as the type keeps it. The 8-bit types have an f32 scale for each column,
- * largest magnitude / 127 or / 448, and keep scale * code. With `by_row`, a scale for each row. */
+/* Rounds each value of w [rows, cols] as the type keeps it. The 8-bit types have an f32 scale for each
+ * column, or with `by_row` for each row: the largest magnitude divided by 127 or 448. They keep scale *
+ * code. */
 void rounding_matrix(rounding_type type, const float *w, size_t rows, size_t cols, int by_row,
                      double *rounded);
 

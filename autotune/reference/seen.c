@@ -10,7 +10,7 @@ static int integer(const cJSON *object, const char *name)
     return cJSON_IsNumber(item) ? item->valueint : 0;
 }
 
-/* Marks the columns of K that the fused kernel absorbs; how many. */
+/* Marks the columns of K that the fused kernel absorbs, and returns their number. */
 static size_t absorbed_columns(const cJSON *spec, size_t cols, bool *absorbed)
 {
     const cJSON *keys = cJSON_GetObjectItemCaseSensitive(spec, "keys"), *dimension;
@@ -27,7 +27,7 @@ static size_t absorbed_columns(const cJSON *spec, size_t cols, bool *absorbed)
     return count;
 }
 
-/* The marked columns again, with scales by row. */
+/* Rounds the marked columns again, with scales by row. */
 static xq_status round_rows(rounding_type type, const float *w, size_t rows, size_t cols,
                             const bool *absorbed, size_t count, double *out, error *err)
 {

@@ -29,13 +29,13 @@ static xq_status sort_members(cJSON *object, error *err)
         members[i] = cJSON_DetachItemViaPointer(object, object->child);
     qsort(members, count, sizeof(cJSON *), compare_names);
     for (size_t i = 0; i < count; i++)
-        cJSON_AddItemToArray(object, members[i]); /* which keeps their names */
+        cJSON_AddItemToArray(object, members[i]); /* keeps the members' names */
     free(members);
     return XQ_OK;
 }
 
-/* The shortest text that is the same double. cJSON would take doubles that are close for the same, and
- * write -0. */
+/* Prints the shortest text that gives the same double. cJSON cannot be used for this: it treats doubles
+ * that are close as equal, and writes -0. */
 static void print_number(char *text, size_t size, double value)
 {
     static const int digits[] = {15, 16, 17};
@@ -44,12 +44,12 @@ static void print_number(char *text, size_t size, double value)
         if (strtod(text, NULL) == value)
             break;
     }
-    char *comma = strchr(text, ','); /* a locale's decimal point */
+    char *comma = strchr(text, ','); /* the decimal point of some locales */
     if (comma)
         *comma = '.';
 }
 
-/* Makes a number of a parsed text what cJSON writes as it is. */
+/* Changes a number of a parsed text so that cJSON prints its canonical text. */
 static xq_status fix_number(cJSON *number, const char *field, error *err)
 {
     char text[40];

@@ -7,49 +7,51 @@
 
 const char *const cost_limit_names[COST_LIMITS] = {"memory", "latency", "L2", "shared", "matrix", "issue"};
 
-/* From launch to the first instruction, and from the last one to the next launch of a stream: about 2 us on
- * every GPU since Volta. */
+/* The time from a launch to its first instruction, and from its last instruction to the next launch of the
+ * stream: together about 2 us on every GPU since Volta. */
 #define LAUNCH_SECONDS 2e-6
 
-/* From a load of device memory to its arrival, under load: 0.6 to 0.8 us on the GPUs of gen/arch.lua. */
+/* The time from a load of device memory to its arrival, under load: 0.6 to 0.8 us on the GPUs of
+ * gen/arch.lua. */
 #define MEMORY_LATENCY 0.7e-6
 
-/* The last block of a sequence learns that it is the last, and reads what the others wrote. */
+/* Round trips to memory for joining: a sequence's last block learns that it is the last, and then reads the
+ * results of the others. */
 #define JOIN_TRIPS 2
 
-/* L2 gives a multiprocessor 64 bytes a clock at most (A100 whitepaper). All of them together get less:
- * microbenchmarks show 16 (RTX 4090) to 32 (A100) bytes a clock for each. */
+/* L2 gives one multiprocessor at most 64 bytes a clock (A100 whitepaper). When all of them read, each gets
+ * less: microbenchmarks show 16 (RTX 4090) to 32 (A100) bytes a clock. */
 #define L2_SM_BYTES_PER_CLOCK  64.0
 #define L2_ALL_BYTES_PER_CLOCK 24.0
 
 /* Shared memory gives 128 bytes a clock: 32 banks of 4 bytes. */
 #define SHARED_BYTES_PER_CLOCK 128.0
 
-/* A multiprocessor has four parts, each with a scheduler, which issues one warp instruction a clock, and a
- * matrix unit. */
+/* A multiprocessor has four parts. Each part has a matrix unit and a scheduler, which issues one warp
+ * instruction a clock. */
 #define PARTS 4.0
 
-/* Where the device does not say. */
+/* The clock that is assumed where the device does not state one. */
 #define USUAL_CLOCK 1.5e9
 
-/* ------------------------------------------------------------ what is stated */
+/* ------------------------------------------------------------ stated work */
 
 struct amount {
     double flops, instructions, l2_bytes, shared_bytes;
 };
 
-/* `work` of a family's spec file (docs/templates.md), and the resources that the model needs. */
+/* The `work` of a family's spec file (docs/templates.md), and the resources that the model needs. */
 struct stated {
     double threads, shared_bytes, registers;
-    double tile_tokens, split_tokens, partial_share; /* split_tokens 0: blocks of block_tokens */
+    double tile_tokens, split_tokens, partial_share; /* split_tokens 0: blocks have block_tokens tokens */
     double columns, rows, query_rows, window, launches;
-    double block_tokens, joined; /* joined: tokens of all sequences count together */
+    double block_tokens, joined; /* joined: the tokens of all sequences count together */
     double token_bytes, fixed_bytes, split_bytes, partial_bytes, bytes_in_flight;
     double step_tokens, pass_rows;
     struct amount block, step, tile, pass, tile_pass, split;
 };
 
-/* Reads a number that may be left out. */
+/* Reads a number that may be missing. */
 static double number(const cJSON *object, const char *name, double otherwise)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
@@ -63,7 +65,7 @@ static struct amount amount(const cJSON *work, const char *name)
                            number(item, "l2_bytes", 0), number(item, "shared_bytes", 0)};
 }
 
-/* Sizes are counted in 32 bits. */
+/* The largest number that a candidate may state, because sizes are counted in 32 bits. */
 static const double most_stated = INT32_MAX;
 
 static xq_status demand(double value, const char *name, error *err)
@@ -122,12 +124,12 @@ static xq_status read_stated(const cJSON *candidate, struct stated *s, error *er
 /* ------------------------------------------------------------------ the grid */
 
 struct grid {
-    double blocks, per_sm; /* blocks in all; that a multiprocessor holds at once */
-    double rounds;         /* blocks that the busiest multiprocessor has */
-    double tokens;         /* of a block */
-    double passes; /* of a block over its rows, on average: the last block of a sequence has fewer */
-    double splits; /* of a sequence */
-    double warps;  /* that a multiprocessor holds at once, of those that have tokens */
+    double blocks, per_sm; /* blocks in all, and blocks that a multiprocessor holds at once */
+    double rounds;         /* blocks that the busiest multiprocessor runs */
+    double tokens;         /* tokens of one block */
+    double passes; /* passes of a block over its rows, on average: a sequence's last row block has fewer */
+    double splits; /* splits of one sequence */
+    double warps;  /* warps with tokens that a multiprocessor holds at once */
 };
 
 static double whole(double part, double of)
@@ -135,8 +137,8 @@ static double whole(double part, double of)
     return of > 0 ? ceil(part / of) : 1;
 }
 
-/* Blocks of a multiprocessor, by the rules of runtime/launch/occupancy.h. The family states its registers.
- */
+/* Blocks that a multiprocessor holds at once, by the rules of runtime/launch/occupancy.h. The family states
+ * its registers. */
 static double occupancy(const struct stated *s, const struct cost_device *d)
 {
     double most = 32;
@@ -149,7 +151,8 @@ static double occupancy(const struct stated *s, const struct cost_device *d)
     return fmax(most, 1);
 }
 
-/* Tokens of a split, as a plan splits a call (runtime/launch/split.h). A sequence has `row_blocks`. */
+/* Tokens of a split, as a plan splits a call (runtime/launch/split.h). A sequence has `row_blocks` blocks
+ * of query rows. */
 static double tokens_of_split(const struct stated *s, const struct cost_device *d,
                               const struct cost_load *l, double per_sm, double row_blocks)
 {
@@ -179,8 +182,8 @@ static struct grid grid_of(const struct stated *s, const struct cost_device *d, 
         s->block_tokens > 0 ? s->block_tokens : tokens_of_split(s, d, l, g.per_sm, row_blocks);
     if (s->joined > 0)
         seen *= (double)l->batch;
-    if (s->window > 0)
-        seen = fmin(seen, s->window + (double)l->queries - 1 + block_tokens); /* a split is begun within */
+    if (s->window > 0) /* the window may begin within a split */
+        seen = fmin(seen, s->window + (double)l->queries - 1 + block_tokens);
     g.splits = whole(seen, block_tokens);
     g.tokens = fmin(seen, block_tokens);
     double of_full = whole(s->rows, s->pass_rows), rest = rows - (row_blocks - 1) * s->rows;
@@ -202,7 +205,7 @@ static void add(struct amount *sum, const struct amount *a, double times)
     sum->shared_bytes += times * a->shared_bytes;
 }
 
-/* The work of one block that joins no splits. */
+/* The work of one block, without the joining of splits. */
 static struct amount block_work(const struct stated *s, const struct grid *g)
 {
     double tiles = whole(g->tokens, 16);
@@ -214,8 +217,8 @@ static struct amount block_work(const struct stated *s, const struct grid *g)
     return sum;
 }
 
-/* Seconds to move `bytes`, the same for each block, at `all` bytes a second and `one` for a multiprocessor.
- */
+/* The seconds to move `bytes`, the same number for each block, if the device moves `all` bytes a second and
+ * one multiprocessor `one`. */
 static double transfer(const struct grid *g, double bytes, double all, double one)
 {
     return fmax(bytes / all, bytes / g->blocks * g->rounds / one);
@@ -234,7 +237,8 @@ static double memory_bytes(const struct stated *s, const struct grid *g, const s
     return bytes + (joins(s, g) ? g->splits * (double)(l->batch * l->queries) * s->partial_bytes : 0);
 }
 
-/* The time in which a block reads its part of the cache, one piece of bytes_in_flight after the other. */
+/* The time in which blocks, wave after wave, read their parts of the cache: one piece of bytes_in_flight
+ * after the other, each after a memory latency. */
 static double latency(const struct stated *s, const struct grid *g, const struct cost_device *d)
 {
     if (s->bytes_in_flight <= 0)
@@ -251,12 +255,13 @@ static void set_times(const struct stated *s, const struct grid *g, const struct
                       const struct cost_load *l, struct cost *out)
 {
     const double clock = d->clock_hz > 0 ? d->clock_hz : USUAL_CLOCK;
-    const double parts = fmin(PARTS, g->warps); /* that have something to do */
+    const double parts = fmin(PARTS, g->warps); /* parts that have something to do */
     struct amount one = block_work(s, g);
     out->flops = one.flops * g->blocks * s->launches;
     out->instructions = one.instructions * g->blocks * s->launches;
     out->l2_bytes = one.l2_bytes * g->blocks * s->launches;
-    if (joins(s, g)) /* the last block of a sequence joins all splits, and none is busier */
+    if (joins(s, g)) /* each sequence's last block joins its splits; the busiest multiprocessor has one such
+                        block */
         add(&one, &s->split, g->splits / g->rounds);
     out->times[COST_LATENCY] = latency(s, g, d);
     out->times[COST_MEMORY] =
@@ -270,8 +275,8 @@ static void set_times(const struct stated *s, const struct grid *g, const struct
     out->times[COST_ISSUE] = g->rounds * one.instructions / (parts * clock);
 }
 
-/* While a warp waits for one resource, others use the rest: a scheduler with w warps leaves about one part
- * in w of what the longest time does not cover. */
+/* While a warp waits for one resource, others use the rest. A scheduler with w warps hides all but about
+ * 1/w of the times that the longest time does not cover. */
 static double together(const struct grid *g, struct cost *out)
 {
     double sum = 0;

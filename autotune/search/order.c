@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The model does not tell candidates apart whose predictions differ by less, relative to the larger. */
+/* The model does not tell two candidates apart if their predictions differ by less than this, relative to
+ * the larger. */
 #define SAME_PREDICTION 1e-3
 
 bool search_is_simpler(const struct search_options *o, int a, int b)
@@ -25,7 +26,7 @@ static bool precedes(const struct search_options *o, int a, int b)
     return x < y || (x == y && search_is_simpler(o, a, b));
 }
 
-/* Merge sort: qsort has no place for the options. */
+/* A merge sort, because qsort cannot pass the options to its comparison. */
 static void sort(const struct search_options *o, int32_t *list, int count, int32_t *room)
 {
     if (count < 2)
@@ -38,8 +39,8 @@ static void sort(const struct search_options *o, int32_t *list, int count, int32
     memcpy(list, room, sizeof *list * (size_t)count);
 }
 
-/* Brings the first `most` whose predictions differ to the front, in order: what the model cannot tell apart
- * is not worth two of the first measurements. */
+/* Moves the first `most` candidates whose predictions differ to the front, in order. Of candidates that the
+ * model cannot tell apart, only one is worth one of the first measurements. */
 static void lead(struct search_order *s, int most)
 {
     const struct search_candidate *known = s->options->known;
@@ -102,7 +103,7 @@ xq_status search_likely(const struct search_options *options, int most, int32_t 
     struct search_options o = *options;
     struct search_order s;
     o.strategy = SEARCH_MODEL;
-    o.first = -1; /* the default is one of them */
+    o.first = -1; /* no candidate counts as the default, so all are ranked */
     if (open_order(&o, most, &s, err) == XQ_OK) {
         *count = s.leaders;
         memcpy(out, s.ranked, sizeof *out * (size_t)s.leaders);
@@ -113,9 +114,8 @@ xq_status search_likely(const struct search_options *options, int most, int32_t 
 
 /* ---------------------------------------------------------------- neighbours */
 
-/* The one parameter in which two candidates differ, and by how many steps b is above a; -1: none or
- * several.
- */
+/* Returns the one parameter in which two candidates differ, and sets *steps to how many steps b is above a.
+ * Returns -1 if they differ in none or in several. */
 static int difference(const struct search_options *o, int a, int b, int32_t *steps)
 {
     const int32_t *x = o->known[a].places, *y = o->known[b].places;
@@ -131,8 +131,8 @@ static int difference(const struct search_options *o, int a, int b, int32_t *ste
     return found;
 }
 
-/* Fills `nearest` with the neighbours of a candidate: for each parameter the next smaller and the next
- * larger value that is valid with its other parameters; -1: none. */
+/* Fills `nearest` with a candidate's neighbours: for each parameter, the candidates with the next smaller
+ * and the next larger value that is valid beside the candidate's other values; -1 if there is none. */
 static void find_neighbours(struct search_order *s, int of)
 {
     const struct search_options *o = s->options;
@@ -163,7 +163,8 @@ static bool is_neighbour(const struct search_order *s, int candidate)
 
 /* ------------------------------------------------------------------ the next */
 
-/* Calls for the open candidates in the order in which they would be taken now, until `visit` says stop. */
+/* Calls `visit` with the open candidates in the order in which they would be taken now, until it returns
+ * false. */
 static void each_next(struct search_order *s, int best, int taken, bool (*visit)(void *user, int candidate),
                       void *user)
 {
@@ -203,7 +204,7 @@ struct listing {
     int count, most;
 };
 
-/* Leaders and neighbours come up a second time, behind. */
+/* each_next visits leaders and neighbours a second time, which is skipped here. */
 static bool list_one(void *user, int candidate)
 {
     struct listing *l = user;

@@ -1,5 +1,5 @@
-/* In which order a search measures candidates. The default comes first in every strategy, and is not part
- * of the order. */
+/* The order in which a search measures candidates. The default comes first in every strategy, and is not
+ * part of the order. */
 #ifndef AUTOTUNE_SEARCH_ORDER_H
 #define AUTOTUNE_SEARCH_ORDER_H
 
@@ -7,24 +7,27 @@
 
 struct search_order {
     const struct search_options *options;
-    int32_t *ranked; /* the candidates of this search but the default */
+    int32_t *ranked; /* the candidates of this search, without the default */
     int count, leaders;
-    bool *open;       /* of each candidate: in `ranked` and not taken yet */
+    bool *open;       /* [candidates]: in `ranked`, and not taken yet */
     int32_t *nearest; /* room for two neighbours in each parameter */
 };
 
-/* Errors: XQ_ERROR_MEMORY; *out is then to be closed as well. */
+/* Errors: XQ_ERROR_MEMORY. The caller closes *out even then. */
 xq_status search_order_open(const struct search_options *options, struct search_order *out, error *err);
 void search_order_close(struct search_order *order);
 
-/* Takes the next candidate; -1: there is none. `best`: the fastest so far. `taken`: how many were taken. */
+/* Takes the next candidate, or returns -1 if there is none. `best` is the fastest so far; `taken` is the
+ * number of candidates taken before. */
 int search_order_take(struct search_order *order, int best, int taken);
 
-/* The next candidates as things stand, `most` of them or as many as there are. Returns how many. */
+/* Lists the candidates that would be taken next as things stand: `most` of them, or as many as are left.
+ * Returns their number. */
 int search_order_ahead(struct search_order *order, int best, int taken, int most, int32_t *out);
 
-/* The candidates that the model likes best, at most `most` of them, the default among them; of those that
- * it does not tell apart the simplest. Errors: XQ_ERROR_MEMORY. */
+/* Lists the candidates that the model likes best, at most `most` of them; the default competes like the
+ * others. Only the first of several candidates that the model cannot tell apart is listed; with equal
+ * predictions that is the simplest. Errors: XQ_ERROR_MEMORY. */
 xq_status search_likely(const struct search_options *options, int most, int32_t *out, int *count,
                         error *err);
 

@@ -9,13 +9,13 @@ enum { FINALISTS = 3, ROUNDS = 2 };
 struct search {
     const struct search_options *options;
     const struct search_calls *calls;
-    struct search_time *times; /* of each candidate, as measured last */
-    int32_t *taken;            /* candidates as they were measured; the default is taken[0] */
+    struct search_time *times; /* [candidates]: the result that was measured last */
+    int32_t *taken; /* candidates in the order in which they were measured; the default is taken[0] */
     struct search_order order;
-    int best;              /* the fastest so far */
-    bool *told;            /* of each candidate: it was said to be expected */
-    double begun, longest; /* seconds: when the search began; what the longest measurement took */
-    double longest_other;  /* the same without the first one, which sets up */
+    int best;              /* the fastest candidate so far */
+    bool *told;            /* [candidates]: the caller was told to expect it */
+    double begun, longest; /* seconds: when the search began; how long the longest measurement took */
+    double longest_other;  /* the same without the first measurement, which includes setting up */
     struct search_result result;
 };
 
@@ -24,8 +24,8 @@ static double passed(const struct search *s)
     return s->calls->seconds(s->calls->user) - s->begun;
 }
 
-/* False: the measurement was cut off by an interrupt or by the end of the budget, and says nothing of the
- * candidate; or there is an error. */
+/* Measures a candidate. Returns false if the measurement was cut off by an interrupt or by the end of the
+ * budget, so that it says nothing about the candidate, or if there is an error. */
 static bool measure(struct search *s, int candidate, bool brief, error *err)
 {
     double before = passed(s);
@@ -42,14 +42,14 @@ static bool measure(struct search *s, int candidate, bool brief, error *err)
     return true;
 }
 
-/* Whether there is time for another measurement, when `kept` seconds are for something else. */
+/* Whether there is time for another measurement, if `kept` seconds must remain for something else. */
 static bool may_go_on(const struct search *s, double kept)
 {
     return !s->calls->interrupted(s->calls->user) &&
            passed(s) + s->longest + kept <= s->options->budget_seconds;
 }
 
-/* Seconds to keep for the last rounds. */
+/* The seconds to keep for the last rounds. */
 static double last_rounds(const struct search *s)
 {
     double all = ROUNDS * (FINALISTS + 1) * s->longest_other, most = s->options->budget_seconds / 4;
@@ -72,7 +72,7 @@ static xq_status try_default(struct search *s, error *err)
     return err->status;
 }
 
-/* Says what is likely to be measured next, of at most `most` that are left. */
+/* Tells the caller which candidates are likely to be measured next, at most `most` of them. */
 static void expect(struct search *s, int most)
 {
     int32_t next[SEARCH_AHEAD];
@@ -92,14 +92,15 @@ static bool is_faster(const struct search_time *a, const struct search_time *b)
     return a->usable && a->high < b->low;
 }
 
-/* Whether a is faster than b, whatever their spread; the simpler one where they are equal. */
+/* Whether a has the smaller median, whatever the spread; of equal medians the simpler candidate's counts as
+ * smaller. */
 static bool precedes(const struct search *s, int a, int b)
 {
     double x = s->times[a].median, y = s->times[b].median;
     return x < y || (x == y && search_is_simpler(s->options, a, b));
 }
 
-/* Measures a candidate in full, unless a few repeats show that it is not in the race. */
+/* Measures a candidate in full, unless a few repeats already show that it is slower than the incumbent. */
 static bool measure_in_race(struct search *s, int candidate, error *err)
 {
     if (s->options->noisy) {
@@ -118,7 +119,8 @@ static void elect(struct search *s, int candidate)
         s->best = candidate;
 }
 
-/* Candidates before `since` keep their relation to the incumbent, which took `before`. */
+/* Scales the times of the candidates before `since` so that they keep their relation to the incumbent,
+ * whose median was `before`. */
 static void rescale(struct search *s, int incumbent, double before, int since)
 {
     double factor = s->times[incumbent].median / before;
@@ -130,7 +132,8 @@ static void rescale(struct search *s, int incumbent, double before, int since)
     }
 }
 
-/* Measures the candidates from `since` on again, which were compared with an incumbent that drifted. */
+/* Measures the candidates from `since` on again, because they were compared with an incumbent that
+ * drifted. */
 static bool measure_again(struct search *s, int incumbent, int since, error *err)
 {
     bool all = true;
@@ -142,7 +145,7 @@ static bool measure_again(struct search *s, int incumbent, int since, error *err
     return all;
 }
 
-/* Measures the incumbent again. `since`: the first candidate that was taken after the last check. */
+/* Measures the incumbent again. `since` is the first candidate that was taken after the last check. */
 static bool check_incumbent(struct search *s, int since, error *err)
 {
     const int incumbent = s->best;
@@ -179,7 +182,7 @@ static xq_status try_others(struct search *s, error *err)
     return err->status;
 }
 
-/* The fastest usable candidates beside the default, the fastest first. */
+/* Lists the fastest usable candidates besides the default, the fastest first. */
 static int find_finalists(const struct search *s, int finalists[FINALISTS])
 {
     int count = 0;
@@ -198,7 +201,8 @@ static int find_finalists(const struct search *s, int finalists[FINALISTS])
     return count;
 }
 
-/* The simplest of those finalists that beat the default and that the fastest of them does not beat. */
+/* Chooses among the finalists that beat the default: of those that the fastest one does not beat, the
+ * simplest wins. */
 static int choose(const struct search *s, const int finalists[], int count)
 {
     int fastest = s->options->first, chosen;
@@ -215,7 +219,7 @@ static int choose(const struct search *s, const int finalists[], int count)
     return chosen;
 }
 
-/* The rounds of the finalists, each beside the default: drift of the device concerns both. */
+/* Runs the last rounds. The default runs in each of them, so that a drift of the device affects it too. */
 static xq_status decide(struct search *s, error *err)
 {
     int finalists[FINALISTS + 1], count = find_finalists(s, finalists);

@@ -1,20 +1,20 @@
-/* One kernel for several sizes of calls: which of the kernels that are best somewhere is used where, so
- * that as few of them as possible are within what measurements can tell of the best everywhere. */
+/* Chooses kernels for several sizes of calls. A kernel that is best for one size is reused for others, so
+ * that few kernels come, at every size, as close to the best as measurements can tell. */
 #ifndef AUTOTUNE_SEARCH_SHARE_H
 #define AUTOTUNE_SEARCH_SHARE_H
 
 #include "../../runtime/base/error.h"
 
 struct share_time {
-    double seconds; /* 0: it was not measured */
+    double seconds; /* 0: the kernel was not measured at this size */
     double spread;  /* seconds between the quartiles */
 };
 
-/* `times` is [sizes][kernels]; kernel 0 is the default, which is measured for every size. Sets chosen[size]
- * to a kernel. Two times are alike where their quartiles overlap, or where they differ by less than 1 %.
- * A size whose best time is like the default's has the default. For the others, the kernel that is like the
- * best for most of them is chosen (the first of several), then for those that are left, and so on. Errors:
- * XQ_ERROR_MEMORY. */
+/* `times` is [sizes][kernels]. Kernel 0 is the default, which is measured for every size. Sets chosen[size]
+ * to a kernel. Two times are alike where their quartiles overlap, or where they differ by less than 1 %. A
+ * size whose best time is like the default's gets the default. For the other sizes, the kernel that is like
+ * the best at most of them is chosen (the first of several), then the kernel that is like the best at most
+ * of the sizes that are left, and so on. Errors: XQ_ERROR_MEMORY. */
 xq_status share_kernels(const struct share_time *times, int sizes, int kernels, int *chosen, error *err);
 
 #endif

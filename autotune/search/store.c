@@ -68,7 +68,7 @@ sqlite3_stmt *store_prepare(store *s, enum store_statement which, error *err)
 
 void store_release(sqlite3_stmt *statement)
 {
-    if (!statement) /* which sqlite3_clear_bindings would not take */
+    if (!statement) /* sqlite3_clear_bindings does not accept NULL */
         return;
     sqlite3_reset(statement);
     sqlite3_clear_bindings(statement);
@@ -95,16 +95,16 @@ xq_status store_end(store *s, error *err)
 {
     if (err->status == XQ_OK)
         step(s, STORE_COMMIT, err);
-    if (!sqlite3_get_autocommit(s->db)) /* SQLite has ended it already after some failures */
+    if (!sqlite3_get_autocommit(s->db)) /* after some failures SQLite has already ended the transaction */
         sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
     return err->status;
 }
 
 /* ---------------------------------------------------------------- opening */
 
-/* SQLite remembers which locks its process holds. A forked process inherits the memory and not the locks:
- * it could then open a store without any, and lose rows. */
-static atomic_int handles; /* that are open */
+/* SQLite remembers which locks its process holds. A forked process inherits this memory but not the locks:
+ * it could open a store without any lock, and lose rows. */
+static atomic_int handles; /* number of open handles */
 static _Atomic pid_t holder;
 
 static bool is_forked_from_holder(void)
@@ -132,7 +132,8 @@ store *store_allocate(const char *path, error *err)
     return s;
 }
 
-/* Leaves the main file as it is when the last process closes it: what waits in PATH-wal stays there. */
+/* With `keep`, closing the last connection does not change the main file: the rows that wait in PATH-wal
+ * stay there. */
 static void keep_wal(store *s, bool keep)
 {
     sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, (int)keep, (int *)NULL);
@@ -176,7 +177,7 @@ int store_connect(store *s, const char *path, int flags)
     return code;
 }
 
-/* "file:PATH?immutable=1" in URI form; NULL when memory ran out. */
+/* Returns "file:PATH?immutable=1", a URI; NULL when memory ran out. */
 static char *immutable_uri(const char *path)
 {
     static const char begin[] = "file:", end[] = "?immutable=1";
@@ -194,8 +195,8 @@ static char *immutable_uri(const char *path)
     return uri;
 }
 
-/* Where nothing can be written, a connection could not make the files that it shares with others. It needs
- * none, unless there are rows that wait to be moved into the main file. */
+/* In a folder that cannot be written, a connection could not make the files that it shares with other
+ * processes. It does not need them, unless rows in PATH-wal wait to be moved into the main file. */
 static int connect_immutable(store *s)
 {
     if (store_has_beside(s->path, "-wal"))
@@ -220,7 +221,7 @@ static bool can_write(const char *path)
 }
 
 /* synchronous=FULL: a row is on disk when store_add returns. A measurement costs far more than the fsync,
- * and a GPU that hangs may have to be freed by switching the machine off. */
+ * and the only way to free a GPU that hangs may be to switch the machine off. */
 static const char settings[] = "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;"
                                "PRAGMA temp_store = MEMORY; PRAGMA synchronous = FULL;"
                                "PRAGMA foreign_keys = ON";
@@ -257,7 +258,7 @@ static xq_status open_existing(const char *path, store_access access, store **ou
     return err->status;
 }
 
-/* SQLite makes files beside the store. */
+/* Checks the folder as well, because SQLite makes files beside the store. */
 static xq_status check_writable(const char *path, const place *at, error *err)
 {
     if (at->kind == PLACE_STREAM || at->kind == PLACE_OPEN_FILE)

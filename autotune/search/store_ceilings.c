@@ -1,11 +1,11 @@
-/* The ceilings of devices: a table that a store may lack. */
+/* The ceilings of devices, in a table that a store may lack. */
 #include "../../runtime/base/check.h"
 #include "../../runtime/base/printable.h"
 #include "store_private.h"
 
 #include <string.h>
 
-/* Behind the device's, as parameters and as columns. */
+/* Parameters and columns that follow those of the device. */
 enum { COLUMN_COPY = COLUMN_XQ + 1, COLUMN_F16, COLUMN_ORIGIN, COLUMN_CEILINGS_TAKEN };
 
 static const double highest = 1e300;
@@ -68,7 +68,7 @@ static xq_status put_device(store *s, const store_device *device, error *err)
     return err->status;
 }
 
-/* Within a transaction. */
+/* Adds ceilings within a transaction. */
 static xq_status put(store *s, const store_device *device, const store_ceilings *c, error *err)
 {
     bool has = false;

@@ -1,4 +1,4 @@
-/* New stores: made under a temporary name, and then given their own in one step. */
+/* Creates new stores: each is made under a temporary name, and then gets its own name in one step. */
 #include "store_private.h"
 
 #include <errno.h>
@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STEM = 230 }; /* of a temporary name: room for endings in NAME_MAX, SQLite's too */
+enum { STEM = 230 }; /* bytes of a temporary name, so that NAME_MAX leaves room for endings, SQLite's too */
 
-/* Nobody else sees the file yet, so that it needs no journal on disk; it is synced as a whole. */
+/* No other process sees the file yet, so it needs no journal on disk; it is synced as a whole later. */
 static xq_status make_schema(store *s, error *err)
 {
     char marks[128];
@@ -25,7 +25,7 @@ static xq_status make_schema(store *s, error *err)
     return err->status;
 }
 
-/* The last step makes the mode lasting that every later process uses. */
+/* The last step makes WAL mode permanent in the file, for every later process. */
 static xq_status build(store *s, xq_status (*fill)(void *user, store *s, error *err), void *user,
                        error *err)
 {
@@ -49,7 +49,8 @@ static int sync_path(const char *path, int flags)
     return result;
 }
 
-/* A link, and no rename: that would replace a store which another process has made in the meantime. */
+/* Publishes the file with link, because rename would replace a store that another process has made
+ * meanwhile. */
 static xq_status publish(const char *given, const char *temporary, const place *at, bool *exists,
                          error *err)
 {

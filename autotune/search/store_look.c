@@ -1,4 +1,5 @@
-/* Whether a file is a store: first by its beginning, without a trace, then whole. */
+/* Decides whether a file is a store: first by its first bytes, without creating anything, then by its whole
+ * contents. */
 #include "store_private.h"
 
 #include <errno.h>
@@ -7,7 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* The beginning of every SQLite file (sqlite.org/fileformat.html). */
+/* The first bytes of every SQLite file (sqlite.org/fileformat.html). */
 enum {
     HEADER_BYTES = 100,
     HEADER_PAGE_SIZE = 16, /* 2 bytes; 1 means 65536 */
@@ -15,7 +16,7 @@ enum {
     HEADER_VERSION = 60,
     HEADER_APPLICATION = 68
 };
-static const char magic[16] = "SQLite format 3"; /* with its NUL */
+static const char magic[16] = "SQLite format 3"; /* includes the final NUL */
 
 typedef struct beginning {
     unsigned char bytes[HEADER_BYTES];
@@ -52,8 +53,8 @@ static xq_status damaged(const char *path, const char *why, error *err)
 
 /* ------------------------------------------------------- the first 100 bytes */
 
-/* Through SQLite: closing a file drops the locks that this process has on it, and SQLite knows whether
- * another handle needs them. */
+/* Reads through SQLite. Closing a file drops all locks that this process has on it, and only SQLite knows
+ * whether another handle needs them. */
 static xq_status read_beginning(const char *path, beginning *out, error *err)
 {
     store s = {.path = (char *)path};
@@ -118,7 +119,7 @@ bool store_has_beside(const char *path, const char *ending)
 {
     char name[PATH_MAX + 16];
     struct stat st;
-    char *real = realpath(path, NULL); /* as SQLite names it */
+    char *real = realpath(path, NULL); /* the path as SQLite names it */
     if (!real)
         return false;
     snprintf(name, sizeof name, "%s%s", real, ending);
@@ -128,8 +129,9 @@ bool store_has_beside(const char *path, const char *ending)
 
 /* ------------------------------------------------------------ the whole file */
 
-/* Whether the file ends before the last page that it counts. While another process moves rows from PATH-wal
- * into the file, it may: PATH-wal is then there, and stays while this process has the store open. */
+/* Whether the file ends before the last page that it counts. That is no damage while another process moves
+ * rows from PATH-wal into the file: then PATH-wal exists, and it stays while this process has the store
+ * open. */
 static bool is_truncated(const char *path)
 {
     beginning b;
@@ -148,14 +150,15 @@ const char *store_damage(const store *s, int code)
     return is_truncated(s->path) ? "it is truncated" : sqlite3_errstr(code);
 }
 
-/* Prepares and takes the first step; SQLITE_DONE: there is no row. */
+/* Prepares a statement and takes its first step; SQLITE_DONE means that there is no row. */
 static int first_row(store *s, const char *sql, sqlite3_stmt **statement)
 {
     int code = sqlite3_prepare_v2(s->db, sql, -1, statement, NULL);
     return code == SQLITE_OK ? sqlite3_step(*statement) : code;
 }
 
-/* `expected`: what the row says; NULL: there is none. */
+/* Checks the first row of a query against the text `expected`; NULL means that there must be no row.
+ * `otherwise` is the message; NULL: the row's own text. */
 static xq_status expect(store *s, const char *sql, const char *expected, const char *otherwise, error *err)
 {
     sqlite3_stmt *statement = NULL;
@@ -163,7 +166,7 @@ static xq_status expect(store *s, const char *sql, const char *expected, const c
     if (code == SQLITE_ROW) {
         const char *text = (const char *)sqlite3_column_text(statement, 0);
         if (!text || !expected || strcmp(text, expected) != 0) {
-            /* "*** in database main ***\nPage 3: ..." */
+            /* such as "*** in database main ***\nPage 3: ..." */
             const char *line = text ? strrchr(text, '\n') : NULL;
             damaged(s->path, otherwise ? otherwise : line ? line + 1 : text ? text : "no text", err);
         }
@@ -176,7 +179,7 @@ static xq_status expect(store *s, const char *sql, const char *expected, const c
     return err->status;
 }
 
-/* Whether the file has our tables; it may have more. */
+/* Whether the file has the tables of a store; it may have others too. */
 static xq_status check_schema(store *s, error *err)
 {
     for (int i = 0; i < STORE_OBJECTS && err->status == XQ_OK; i++) {
@@ -189,7 +192,7 @@ static xq_status check_schema(store *s, error *err)
     return err->status;
 }
 
-/* The table that a store may lack is ours where it is there. */
+/* If the file has a table of ceilings, it must be that of a store. */
 static xq_status check_ceilings(store *s, error *err)
 {
     char *sql = sqlite3_mprintf("SELECT sql FROM sqlite_schema WHERE name = '%q' AND sql IS NOT '%q'",
@@ -210,7 +213,7 @@ xq_status store_check_file(store *s, error *err)
         expect(s, "PRAGMA user_version", version, "its version is not valid", err) != XQ_OK ||
         check_schema(s, err) != XQ_OK || check_ceilings(s, err) != XQ_OK)
         return err->status;
-    if (is_truncated(s->path)) /* SQLite takes what is missing of the last page for zeros */
+    if (is_truncated(s->path)) /* SQLite reads the missing part of a last page as zeros */
         return damaged(s->path, "it is truncated", err);
     if (expect(s, "PRAGMA integrity_check(1)", "ok", NULL, err) != XQ_OK)
         return err->status;

@@ -1,4 +1,4 @@
-/* Several stores into one. */
+/* Merges several stores into one. */
 #include "../../runtime/base/check.h"
 #include "store_private.h"
 
@@ -54,7 +54,7 @@ static xq_status copy_row(void *user, const store_row *row, error *err)
     return XQ_OK;
 }
 
-/* `user`: the merge; a transaction of the output is on its way. */
+/* Copies all inputs. `user` is the merge; a transaction of the output is under way. */
 static xq_status copy_all(void *user, store *output, error *err)
 {
     merge *m = user;

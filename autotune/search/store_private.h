@@ -1,4 +1,4 @@
-/* Shared by the parts of the store. */
+/* Shared by the source files of the store. */
 #ifndef AUTOTUNE_SEARCH_STORE_PRIVATE_H
 #define AUTOTUNE_SEARCH_STORE_PRIVATE_H
 
@@ -8,10 +8,10 @@
 #include <sqlite3.h>
 #include <sys/types.h>
 
-/* The application_id by which a file is known as a store ("xqms"), and the version of its schema. */
+/* The application_id that marks a file as a store ("xqms"), and the version of its schema. */
 enum { STORE_APPLICATION = 0x78716d73, STORE_VERSION = 1 };
 
-#define STORE_LATEST INT64_C(253402300799) /* in Unix time: the end of the year 9999 */
+#define STORE_LATEST INT64_C(253402300799) /* the end of the year 9999, in Unix time */
 
 /* ------------------------------------------------------------------ statements (store_sql.c) */
 
@@ -31,7 +31,7 @@ enum store_statement {
 };
 extern const char *const store_sql[STORE_STATEMENTS];
 
-/* Parameters of statements and columns of the view `answer` have the same numbers, from 1. */
+/* Parameters of statements, and columns of the view `answer`, have the same numbers, from 1. */
 enum store_column {
     COLUMN_DEVICE = 1,
     COLUMN_ARCH,
@@ -60,14 +60,15 @@ enum store_column {
     COLUMN_REASON
 };
 
-/* Tables and view, in the order in which they are made; `sql` is what SQLite keeps of each. */
+/* The tables and the view, in the order in which they are created. `sql` is the text that SQLite keeps of
+ * each. */
 typedef struct store_object {
     const char *name, *sql;
 } store_object;
 enum { STORE_OBJECTS = 4 };
 extern const store_object store_schema[STORE_OBJECTS];
 
-/* A table that a store may lack: stores were made before there was one, and it is made when ceilings are
+/* The table of ceilings. Stores that were made before it existed lack it; it is created when ceilings are
  * added. */
 extern const store_object store_ceilings_table;
 
@@ -75,62 +76,66 @@ extern const store_object store_ceilings_table;
 
 struct store {
     sqlite3 *db;
-    char *path; /* as given */
+    char *path; /* the path as the caller gave it */
     sqlite3_stmt *statements[STORE_STATEMENTS];
     pid_t owner;
-    bool reads, writable; /* neither: it is being opened */
-    bool visiting;        /* a listing is on its way */
+    bool reads, writable; /* how it may be used; both are false while it is being opened */
+    bool visiting;        /* a listing is under way */
 };
 
-/* An empty handle, for store_close to free; NULL when memory ran out. */
+/* Returns an empty handle, which store_close frees, or NULL when memory ran out. */
 store *store_allocate(const char *path, error *err);
 
-/* Opens the database by its absolute path, for SQLite takes other names than paths too (":memory:", URIs).
- * Returns SQLite's code; s->db is to be closed in any case. */
+/* Opens the database by its absolute path, because SQLite gives other names a special meaning (":memory:",
+ * URIs). Returns SQLite's code. The caller closes s->db even after a failure. */
 int store_connect(store *s, const char *path, int flags);
 
-/* A failure of SQLite, with what it says of it. `doing`: "read" or "write". */
+/* Reports a failure of SQLite with SQLite's own message. `doing` is "read" or "write". */
 xq_status store_failed(const store *s, const char *doing, int code, error *err);
 
 /* Executes statements without results. */
 xq_status store_execute(store *s, const char *sql, error *err);
 
-/* Every call begins with this: whether the handle may be used here and now. */
+/* Every call begins with this: it checks that the handle may be used in this process and at this moment. */
 xq_status store_enter(const store *s, bool to_write, error *err);
 
-/* The statement, ready for its parameters; NULL: failed. store_release makes it ready for the next use. */
+/* Returns the statement, ready for its parameters, or NULL after a failure. store_release makes the
+ * statement ready for its next use. */
 sqlite3_stmt *store_prepare(store *s, enum store_statement which, error *err);
 void store_release(sqlite3_stmt *statement);
 
-/* A transaction that writes: begin waits for other writers; end commits, or after a failure rolls back. */
+/* A writing transaction: store_begin waits for other writers; store_end commits, or rolls back after a
+ * failure. */
 xq_status store_begin(store *s, error *err);
 xq_status store_end(store *s, error *err);
 
 /* ---------------------------------------------------------- looking at files (store_look.c) */
 
-/* Refuses, without a trace, a file that is no store of this version; it reads the first 100 bytes. */
+/* Refuses a file that is no store of this version. It reads only the first 100 bytes, and creates
+ * nothing. */
 xq_status store_look(const char *path, error *err);
 
-/* Refuses a damaged file; reads all of it. */
+/* Refuses a damaged file. It reads the whole file. */
 xq_status store_check_file(store *s, error *err);
 
-/* What is wrong with a file that SQLite finds malformed. */
+/* Says what is wrong with a file that SQLite finds malformed. */
 const char *store_damage(const store *s, int code);
 
-/* Whether a file exists beside the store's, with this ending, that is not empty. */
+/* Whether a file that is not empty exists beside the store, with this ending added to the store's path. */
 bool store_has_beside(const char *path, const char *ending);
 
 /* ------------------------------------------------------------- new files (store_create.c) */
 
-/* Makes an empty store, lets `fill` (NULL: none) add to it, and puts it at the place, where nothing is yet:
- * complete, or not at all. *exists: something has come there meanwhile, and this is no failure. */
+/* Makes an empty store, lets `fill` (NULL: nothing) add to it, and publishes it at `at`, where no file
+ * exists yet. The file appears complete, or not at all. *exists says that another file has appeared there
+ * meanwhile; this is not a failure. */
 xq_status store_create(const char *given, const place *at,
                        xq_status (*fill)(void *user, store *s, error *err), void *user, bool *exists,
                        error *err);
 
 /* ------------------------------------------------------------- rows (store_row.c) */
 
-/* A checked question with canonical texts of its own. */
+/* A checked question, which owns the canonical texts of `spec` and `parameters`. */
 typedef struct store_checked {
     store_question question;
     char *spec, *parameters;
@@ -139,7 +144,7 @@ xq_status store_check_device(const store_device *given, error *err);
 xq_status store_check_question(const store_question *given, store_checked *out, error *err);
 void store_checked_free(store_checked *c);
 
-/* A checked filter likewise. */
+/* A checked filter, which owns its texts in the same way. */
 typedef struct store_checked_filter {
     store_filter filter;
     char *spec, *parameters;
@@ -147,27 +152,27 @@ typedef struct store_checked_filter {
 xq_status store_check_filter(const store_filter *given, store_checked_filter *out, error *err);
 void store_checked_filter_free(store_checked_filter *c);
 
-/* *checked: the same, with its reason made fit to be stored. */
+/* *checked is a copy of the answer, with a reason that is fit to be stored. */
 xq_status store_check_answer(const store_answer *given, store_answer *checked, error *err);
 
-/* Gives a statement its parameters, those that it has. The texts must outlive the statement's use. */
+/* These bind as many values as the statement has parameters. The texts must outlive the statement's use. */
 xq_status store_bind_device(store *s, sqlite3_stmt *statement, const store_device *d, error *err);
 xq_status store_bind_question(store *s, sqlite3_stmt *statement, const store_question *q, error *err);
 xq_status store_bind_answer(store *s, sqlite3_stmt *statement, const store_answer *a, error *err);
 xq_status store_bind_filter(store *s, sqlite3_stmt *statement, const store_filter *f, error *err);
 
-/* What a statement stands at: the columns of a device; all columns of `answer`; or those from
- * COLUMN_OUTCOME on. */
+/* These read the statement's current row: the columns of a device; all columns of `answer`; or the columns
+ * from COLUMN_OUTCOME on, which begin at column `first` of the statement. */
 xq_status store_read_device(store *s, sqlite3_stmt *statement, store_device *out, error *err);
 xq_status store_read_row(store *s, sqlite3_stmt *statement, store_row *out, error *err);
 xq_status store_read_answer(store *s, sqlite3_stmt *statement, int first, store_answer *out, error *err);
 
-/* Adds within a transaction (store_rows.c). */
+/* Adds a row within a transaction (store_rows.c). */
 xq_status store_put(store *s, const store_row *row, bool *kept, error *err);
 
 /* ------------------------------------------------------------- ceilings (store_ceilings.c) */
 
-/* Adds those of all devices of another store, within a transaction. */
+/* Adds the ceilings of all devices of another store, within a transaction. */
 xq_status store_copy_ceilings(store *from, store *to, error *err);
 
 #endif

@@ -1,4 +1,4 @@
-/* Rows: their checks, and their way into and out of statements. */
+/* Rows: checks them, binds them to statements, and reads them from statements. */
 #include "../../runtime/base/check.h"
 #include "../../runtime/base/printable.h"
 #include "../verify/verify.h"
@@ -68,7 +68,8 @@ static bool check_outcome(store_outcome outcome, error *err)
     return check_range("outcome", (int64_t)outcome, 0, STORE_OUTCOMES - 1, err);
 }
 
-/* A spec with its tuning would be another question for every choice of parameters. */
+/* Refuses a spec with its tuning: it would make every choice of parameters a question about another
+ * spec. */
 static bool check_spec(const char *given, char **canonical, error *err)
 {
     if (!check_not_null("spec", given, err) || canonical_object(given, "spec", canonical, err) != XQ_OK)
@@ -140,7 +141,7 @@ void store_checked_filter_free(store_checked_filter *c)
     *c = (store_checked_filter){0};
 }
 
-/* Written so that a NaN is refused. */
+/* The conditions are written so that a NaN is refused. */
 static bool check_seconds(const char *field, double value, bool zero, error *err)
 {
     if ((value > 0 || (zero && value == 0)) && value < longest)
@@ -198,7 +199,8 @@ xq_status store_check_answer(const store_answer *given, store_answer *checked, e
 
 /* ----------------------------------------------------------------- binding */
 
-/* Statements have the first so many columns as parameters; `code` keeps the first failure. */
+/* Binds values to a statement. A statement's parameters are the first columns, as many as it has; values of
+ * other columns are skipped. `code` keeps the first failure. */
 typedef struct binder {
     sqlite3_stmt *statement;
     int code;
@@ -221,7 +223,7 @@ static void bind_double(binder *b, enum store_column column, double value)
         b->code = sqlite3_bind_double(b->statement, (int)column, value);
 }
 
-/* NULL stays NULL. */
+/* A NULL text binds NULL. */
 static void bind_text(binder *b, enum store_column column, const char *text)
 {
     if (takes(b, column))
@@ -280,7 +282,7 @@ xq_status store_bind_question(store *s, sqlite3_stmt *statement, const store_que
     return bound(s, &b, err);
 }
 
-/* What an outcome does not have stays NULL. */
+/* Values that an outcome does not have stay NULL. */
 xq_status store_bind_answer(store *s, sqlite3_stmt *statement, const store_answer *a, error *err)
 {
     binder b = {statement, SQLITE_OK};
@@ -336,7 +338,7 @@ static int named(const char *name, const char *const *names, int count)
     return -1;
 }
 
-/* The schema allows none of this, unless memory runs out while a text is read. */
+/* Reports a row that the schema does not allow, or that memory ran out while a text was read. */
 static xq_status unreadable(store *s, error *err)
 {
     bool memory = sqlite3_errcode(s->db) == SQLITE_NOMEM;
@@ -345,7 +347,7 @@ static xq_status unreadable(store *s, error *err)
 
 xq_status store_read_answer(store *s, sqlite3_stmt *statement, int first, store_answer *out, error *err)
 {
-    int at = first - 1; /* statements' columns count from 0 */
+    int at = first - 1; /* columns of statements count from 0 */
     const char *reason = (const char *)sqlite3_column_text(statement, at + COLUMN_REASON - COLUMN_OUTCOME);
     int outcome =
         named((const char *)sqlite3_column_text(statement, at), store_outcome_names, STORE_OUTCOMES);

@@ -1,4 +1,4 @@
-/* Adding, finding and listing rows. */
+/* Adds, finds and lists rows. */
 #include "../../runtime/base/check.h"
 #include "store_private.h"
 

@@ -1,8 +1,8 @@
-/* The schema of a store, and every statement that is made of it. */
+/* The schema of a store, and every statement that is prepared for it. */
 #include "store_private.h"
 
-/* Ranges are those of store_row.c and of C's int. NULLs would escape UNIQUE, so there are none in
- * questions. */
+/* The ranges are those of store_row.c and of C's int. NULLs would escape UNIQUE, so the members of a
+ * question are never NULL. */
 const store_object store_schema[STORE_OBJECTS] = {
     {"device", "CREATE TABLE device (\n"
                "    id INTEGER PRIMARY KEY,\n"
@@ -72,7 +72,7 @@ const store_object store_ceilings_table = {
 
 #define DEVICE "name, arch, capability, multiprocessors, memory, is_sim, driver, nvrtc, xq"
 
-/* A parameter that is not bound is NULL. */
+/* A parameter that is not bound is NULL, and then allows any value. */
 #define FILTER                                                                                             \
     " WHERE (?1 IS NULL OR device = ?1)"                                                                   \
     " AND (?2 IS NULL OR arch = ?2)"                                                                       \
@@ -95,20 +95,20 @@ const store_object store_ceilings_table = {
     " AND (?19 IS NULL OR parameters = ?19)"                                                               \
     " AND (?20 IS NULL OR outcome = ?20)"
 
-/* All of a question but its parameters. */
+/* All members of a question except its parameters. */
 #define CONTEST                                                                                            \
     "device, arch, capability, multiprocessors, memory, is_sim, driver, nvrtc, xq, spec, implementation, " \
     "family, tokens, batch, queries, source, cold_l2, in_graph"
 
 const char *const store_sql[STORE_STATEMENTS] = {
-    /* A transaction that read first could not write once another process has written. */
+    /* IMMEDIATE: a transaction that began by reading could not write after another process has written. */
     [STORE_BEGIN] = "BEGIN IMMEDIATE",
     [STORE_COMMIT] = "COMMIT",
     [STORE_ADD_DEVICE] =
         "INSERT INTO device (name, arch, capability, multiprocessors, memory, is_sim, driver, nvrtc, xq)"
         " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
     [STORE_ADD_SPEC] = "INSERT INTO spec (choices) VALUES (?10) ON CONFLICT DO NOTHING",
-    /* The rule of store_add is the last line. It orders answers, so that merging gives the same result in
+    /* The last line is the rule of store_add. It orders answers, so that merging gives the same result in
      * any order. */
     [STORE_ADD] =
         "INSERT INTO measurement (device, spec, implementation, family, tokens, batch, queries,"

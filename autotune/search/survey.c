@@ -71,7 +71,7 @@ static bool same_device(const store_device *a, const store_device *b)
            a->nvrtc == b->nvrtc && strcmp(a->xq, b->xq) == 0;
 }
 
-/* Rows come sorted by device, so that a device that is not the last one is new. */
+/* Rows come sorted by device, so a device that differs from the last one is new. */
 static int device_of(survey *s, const store_device *given, error *err)
 {
     if (s->device_count && same_device(&s->devices[s->device_count - 1], given))
@@ -110,7 +110,7 @@ static bool same_contest(const survey *s, const survey_contest *c, const store_q
            c->mode.cold_l2 == q->mode.cold_l2 && c->mode.in_graph == q->mode.in_graph;
 }
 
-/* The contest of a row, which is the last one or a new one; NULL: *err says why. */
+/* The contest of a row: the last contest or a new one. NULL: *err says why. */
 static survey_contest *contest_of(survey *s, const store_question *q, error *err)
 {
     if (s->contest_count && same_contest(s, &s->contests[s->contest_count - 1], q))

@@ -1,4 +1,4 @@
-/* Modelled against measured times: the same contests on a software device and on a GPU. */
+/* Compares modelled with measured times: the same contests on a software device and on a GPU. */
 #include "survey.h"
 
 #include <math.h>
@@ -22,7 +22,7 @@ static bool is_same_question(const survey_contest *a, const survey_contest *b)
            a->mode.in_graph == b->mode.in_graph;
 }
 
-/* Both lists are sorted by parameters. */
+/* Pairs the answers with equal parameters. Both lists are sorted by parameters. */
 static xq_status pair_up(const survey_contest *modelled, const survey_contest *measured, survey_match *m,
                          error *err)
 {
@@ -56,7 +56,7 @@ static double median_ratio(const survey_match *m, double *ratios)
     return (ratios[(m->count - 1) / 2] + ratios[m->count / 2]) / 2;
 }
 
-/* The place of a time among all, from 0; equal times share the middle of theirs. */
+/* The rank of a time among all times, from 0; equal times share the mean of their ranks. */
 static double rank_of(const survey_match *m, bool measured, double seconds)
 {
     int less = 0, equal = 0;

@@ -1,4 +1,4 @@
-/* How much each parameter matters in a contest. */
+/* Computes how much each parameter matters in a contest. */
 #include "survey.h"
 
 #include <cjson/cJSON.h>
@@ -60,7 +60,7 @@ static xq_status add_value(survey_parameters *p, const cJSON *item, const survey
     return XQ_OK;
 }
 
-/* Numbers come before other values. */
+/* Orders numbers before other values. */
 static int by_value(const void *a, const void *b)
 {
     const char *x = ((const survey_value *)a)->text, *y = ((const survey_value *)b)->text;

@@ -1,4 +1,4 @@
-/* Why answers have no time, grouped by what they say beside their numbers. */
+/* Groups the reasons why answers have no time. Reasons that differ only in numbers belong together. */
 #include "survey.h"
 
 #include <ctype.h>
@@ -15,7 +15,7 @@ void survey_reasons_free(survey_reasons *r)
     *r = (survey_reasons){0};
 }
 
-/* Bytes of the number that a text begins with: 12, 0.5, 1.2e-05, 0x7f00; 0 where there is none. */
+/* Bytes of the number at the beginning of a text, such as 12, 0.5, 1.2e-05, 0x7f00; 0 if there is none. */
 static size_t number_bytes(const char *text)
 {
     char *end;
@@ -25,7 +25,7 @@ static size_t number_bytes(const char *text)
     return (size_t)(end - text);
 }
 
-/* The text with # for every number; caller frees. */
+/* The text with # in place of every number; caller frees. */
 static char *key_of(const char *text, error *err)
 {
     char *key = survey_copy(text, err), *out = key;
@@ -41,7 +41,7 @@ static char *key_of(const char *text, error *err)
     return key;
 }
 
-/* Turns the numbers of `shown` that differ from those of `text` into #. Both texts have the same key. */
+/* Replaces the numbers of `shown` that differ from those of `text` by #. Both texts have the same key. */
 static void blend(char *shown, const char *text)
 {
     char *out = shown;

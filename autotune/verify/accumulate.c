@@ -1,5 +1,5 @@
-/* The accumulator after a layer's deltas were added: bit for bit where they are added as they are cached,
- * within rounding where they are projected back first. */
+/* Checks the accumulator after a layer's deltas were added: bit for bit where deltas are added as they are
+ * cached, within rounding errors where they are projected back first. */
 #include "../../runtime/base/half.h"
 #include "checks.h"
 #include "group.h"
@@ -8,13 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One layer's accumulation, with room for a row. */
+/* The check of one layer's accumulation, with room for a row. */
 typedef struct sums {
     const verify_state *v;
     const case_shape *shape;
-    const page_stream *s, *a; /* the deltas', and the accumulator's */
+    const page_stream *s, *a; /* stream of the deltas, and stream of the accumulator */
     int layer;
-    double *ukvt; /* latent-cl: [width of s, hidden], rounded; then magnitudes */
+    double *ukvt; /* latent-cl: Ukvᵀ [width of s, hidden], rounded; then its magnitudes */
     double *delta, *exact, *rounding;
     verify_result *result;
 } sums;
@@ -34,7 +34,7 @@ static double *transposed_projection(const verify_state *v, int layer)
     return m;
 }
 
-/* The delta of token t as kernels see it: f16 values of the codes. */
+/* Reads the delta of token t as kernels see it: the f16 values of its codes. */
 static void delta_values(const sums *k, const page_sequence *cache, int t)
 {
     double *row = k->delta;
@@ -46,14 +46,14 @@ static void delta_values(const sums *k, const page_sequence *cache, int t)
     }
 }
 
-/* exact [hidden]: what the accumulator should be before it is stored; rounding: 0 where it is so bit for
- * bit. */
+/* Computes exact [hidden], the value of the accumulator before it is stored, and the rounding error that it
+ * may have: 0 where it must be right bit for bit. */
 static void expected_row(const sums *k, const page_sequence *cache, const page_sequence *before, int t)
 {
     size_t hidden = (size_t)k->v->spec.hidden, width = (size_t)k->s->width;
     uint16_t seen[4096];
     memset(k->rounding, 0, hidden * sizeof *k->rounding);
-    if (t >= page_codec_tail_begin(k->v->codec, 0, cache)) { /* the activation itself */
+    if (t >= page_codec_tail_begin(k->v->codec, 0, cache)) { /* the tail holds the activation itself */
         const uint16_t *row = page_codec_tail_row(k->v->codec, 0, cache, t);
         half_to_doubles(k->exact, row, hidden);
         return;
@@ -77,7 +77,7 @@ static void expected_row(const sums *k, const page_sequence *cache, const page_s
     }
 }
 
-/* Bit for bit, f16 or requantized. */
+/* Compares bit for bit, f16 values or requantized codes. */
 static void compare_exact(const sums *k, const uint8_t *page, int slot)
 {
     enum { MOST = 4096 };

@@ -1,5 +1,6 @@
-/* What append cached: bit for bit the host quantizer's where activations or deltas are cached as they are;
- * latents and rotated activations, products that round in an order of their own, within half a step. */
+/* Checks the values that append cached. Activations and deltas that are cached as they are must equal the
+ * host quantizer's result bit for bit. Latents and rotated activations are products, which kernels may
+ * round in another order, so they must be within half a step. */
 #include "../../runtime/base/half.h"
 #include "../../runtime/host/feedback.h"
 #include "check.h"
@@ -8,14 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAMPLE = 29 }; /* of tokens whose projections are computed: it is slow */
+enum { SAMPLE = 29 }; /* every 29th token's projection is computed, because that is slow */
 
 /* ---------------------------------------------------------------- bit for bit */
 
 static bool same_value(uint16_t a, uint16_t b)
 {
     float x = half_to_float(a), y = half_to_float(b);
-    return a == b || x == y || (isnan(x) && isnan(y)); /* -0 is 0 */
+    return a == b || x == y || (isnan(x) && isnan(y)); /* -0 equals 0 */
 }
 
 static int64_t differences(const quantizer *q, size_t count, const uint8_t *codes, const uint8_t *got_codes,
@@ -80,8 +81,8 @@ static void exact_group(const verify_check *k, int g, verify_room *r)
                                          width, p, p + 2 * width, p + width, p + 3 * width);
 }
 
-/* Tails hold activations as they are; those of cross-layer methods too, for their deltas come when a group
- * fills. */
+/* Tails hold activations as they are, even for cross-layer methods: their deltas are computed when a group
+ * fills up. */
 static void exact_tail(const verify_check *k, int t, verify_room *r)
 {
     const uint16_t *row = page_codec_tail_row(k->v->codec, k->stream, &k->now, t);
@@ -142,7 +143,7 @@ static double *make_projection(const verify_state *v, int layer, int stream)
     return m;
 }
 
-/* Where the spec feeds errors back. */
+/* Makes the stream's feedback, if the spec feeds errors back. */
 static xq_status make_feedback(verify_check *k, error *err)
 {
     const case_spec *spec = &k->v->spec;

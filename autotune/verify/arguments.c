@@ -1,5 +1,5 @@
-/* Bad arguments: strided rows would begin off their alignment, and so must be refused like any misaligned
- * array, with the argument's name. One fault a call, in a call that is good but for it. Nothing is
+/* Makes calls with bad arguments: misaligned arrays, missing ones, and sizes beyond the plan's. Each call
+ * has one fault and is good otherwise, and must be refused with the argument's name. Nothing is
  * launched. */
 #include "../engine/call.h"
 #include "call.h"
@@ -8,14 +8,15 @@
 #include <stdio.h>
 #include <string.h>
 
-enum how { OFF, NONE, LARGE }; /* misaligned, null or zero, more than the plan's */
+enum how { OFF, NONE, LARGE }; /* misaligned; null or zero; more than the plan's */
 
-/* Which implementations read the argument; a fault in what is not read is none. */
+/* The implementations that read the argument. An argument that an implementation does not read cannot be a
+ * fault. */
 enum { QUANTIZED = 1, KV = 2, BOTH = 3 };
 
 typedef struct fault {
     const char *field;
-    bool attends; /* else it appends */
+    bool attends; /* the call is attend, else append */
     size_t offset;
     enum how how;
     int who;
@@ -48,7 +49,7 @@ static const fault faults[] = {
     {ATTEND(token_offset), OFF, BOTH},
 };
 
-/* Breaks an argument; what it was is in *before. All are 8 bytes wide. */
+/* Breaks an argument, and stores its value in *before. All arguments are 8 bytes wide. */
 static void break_member(char *member, const fault *f, uint64_t *before)
 {
     uint64_t value;
@@ -77,7 +78,7 @@ xq_status verify_arguments(verify_memory *m, int implementation, int *refused, e
     const verify_state *v = m->v;
     const int who = m->kv ? KV : QUANTIZED;
     int mark = m->count;
-    uint64_t room = verify_memory_upload(m, NULL, 4096, err), before; /* for every array: none is read */
+    uint64_t room = verify_memory_upload(m, NULL, 4096, err), before; /* for all arrays: none is read */
     const call_cache cached = {
         .plan = verify_plan(v, implementation, 0),
         .table = {1, room, room, room},

@@ -1,4 +1,4 @@
-/* What attend returned, against the reference on the same cache. */
+/* Compares the output of attend with the reference on the same cache. */
 #include "../../runtime/base/half.h"
 #include "../engine/cache.h"
 #include "checks.h"
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The rows that one sequence's queries look at: xk, xv, or keys and values themselves. */
+/* The rows that one sequence's queries see: xk and xv, or keys and values themselves. */
 typedef struct cached {
     double *k, *v; /* v == k where one stream serves both */
     int64_t tokens, offset;
@@ -22,14 +22,14 @@ static void cached_free(cached *c)
     memset(c, 0, sizeof *c);
 }
 
-/* Values of the spec's dtype, in double precision. */
+/* Converts values of the spec's dtype to double precision. */
 static void to_doubles(const verify_state *v, double *out, const uint16_t *bits, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         out[i] = (double)(v->spec.bf16 ? half_from_bfloat(bits[i]) : half_to_float(bits[i]));
 }
 
-/* Pages of keys and values [2, page, Hkv, dh], of the spec's dtype. */
+/* Reads pages of keys and values, [2, page, Hkv, dh] of the spec's dtype. */
 static void read_kv(const verify_state *v, const case_shape *shape, const verify_snapshot *cache,
                     int sequence, double *k, double *value)
 {
@@ -47,7 +47,7 @@ static void read_kv(const verify_state *v, const case_shape *shape, const verify
     }
 }
 
-/* One sequence's part, from row `at` on. */
+/* Reads the rows of one sequence, and stores them from row `at` on. */
 static void read_sequence(const verify_state *v, const case_shape *shape, int implementation,
                           const verify_snapshot *cache, int sequence, size_t at, cached *c)
 {
@@ -99,7 +99,7 @@ static bool all_nan(const double *values, size_t count)
     return nan;
 }
 
-/* The error of `count` values; those of what saw a NaN are all NaN, in both. */
+/* The error of `count` values. The outputs of queries that see a NaN must be all NaN, in both arrays. */
 static double error_of(const double *expected, const double *got, size_t count)
 {
     if (all_nan(expected, count))
@@ -123,7 +123,7 @@ static void compare_query(const verify_state *v, const double *expected, const d
     }
 }
 
-/* One sequence's queries, with room for their results. */
+/* The queries of one sequence, with room for their results. */
 typedef struct asked {
     reference_queries queries;
     double *q, *out, *lse;
@@ -202,7 +202,7 @@ xq_status verify_check_attend(const verify_state *v, const case_shape *shape, in
     return err->status;
 }
 
-/* ---------------------------------------------------------------- what an fp16 cache holds */
+/* ---------------------------------------------------------------- contents of an fp16 KV cache */
 
 static double worse(double a, double b)
 {
@@ -223,7 +223,7 @@ xq_status verify_check_kv(const verify_state *v, const case_shape *shape, const 
         return err->status;
     }
     double *x = expected + 2 * dkv;
-    case_shape whole = *shape; /* each sequence for itself, the prefix too */
+    case_shape whole = *shape; /* each sequence by itself, the prefix too */
     whole.kind = CASE_PLAIN;
     for (int i = 0; i < shape->sequences && err->status == XQ_OK; i++) {
         int length = shape->sequence[i].length;

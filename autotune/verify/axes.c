@@ -1,4 +1,4 @@
-/* Which choices are made, and in what order. */
+/* Determines which choices are made, and in what order. */
 #include "axes.h"
 
 #include <stdlib.h>
@@ -9,7 +9,7 @@ static int interacts(int axis)
     return verify_axis_interacts((enum verify_axis)axis);
 }
 
-/* ---------------------------------------------------------------- what goes together */
+/* ---------------------------------------------------------------- compatible values */
 
 static bool is_cross_layer(const verify_choice *c)
 {
@@ -40,13 +40,14 @@ static int number(const verify_choice *c, enum verify_axis axis, int which)
     return verify_value_number(axis, c->value[axis], which);
 }
 
-/* Values that a spec would refuse together, or that would be slow without showing more. */
+/* Whether a choice's values go together. It excludes values that a spec would refuse together, or that
+ * would be slow without showing more. */
 static bool goes_together(const verify_choice *c)
 {
     int group = number(c, AXIS_GROUP, 0), page = number(c, AXIS_PAGE, 0);
     int kv_heads = number(c, AXIS_HEADS, 1), kv_width = kv_heads * number(c, AXIS_HEAD_DIM, 0);
     if (!verify_chosen(c, AXIS_GROUPS_OF, "token") && (group == 0 || (page % group && group % page)))
-        return false; /* groups of tokens: pages are multiples or divisors */
+        return false; /* groups of tokens: a page must be a multiple or a divisor of a group */
     if (verify_chosen(c, AXIS_GROUPS_OF, "both-channel") && !verify_chosen(c, AXIS_METHOD, "latent"))
         return false;
     for (int which = 0; which < 2 && verify_axis_applies(AXIS_LATENTS, c); which++) {
@@ -62,7 +63,7 @@ static verify_choice draw(random_stream *r)
     verify_choice c;
     do {
         for (int a = 0; a < VERIFY_AXES;
-             a++) /* features are seldom, so that the rest is seen without them too */
+             a++) /* features are rare, so that the other values are also seen without them */
             c.value[a] = (interacts(a) == VERIFY_FEATURE || a == AXIS_SIZE) && random_between(r, 0, 1)
                              ? 0
                              : random_between(r, 0, verify_axis_values((enum verify_axis)a) - 1);
@@ -83,7 +84,7 @@ static bool counts(int a, int b)
                      (interacts(a) == (VERIFY_CORE | VERIFY_FEATURE) && interacts(b) & VERIFY_FEATURE));
 }
 
-/* How much of a choice is new; marks it. */
+/* Returns the number of values and pairs of a choice that are new. With `mark`, marks them as seen. */
 static int add(cover *seen, const verify_choice *c, bool mark)
 {
     int new = 0;
@@ -104,7 +105,7 @@ static int add(cover *seen, const verify_choice *c, bool mark)
     return new;
 }
 
-/* The most useful of a few random choices. */
+/* The choice with the most new values and pairs among a few random ones. */
 static verify_choice next(random_stream *r, cover *seen, int *new)
 {
     enum { CANDIDATES = 200 };
@@ -122,7 +123,7 @@ static verify_choice next(random_stream *r, cover *seen, int *new)
     return best;
 }
 
-/* ---------------------------------------------------------------- one at a time */
+/* ---------------------------------------------------------------- one value at a time */
 
 static void set(verify_choice *c, enum verify_axis axis, const char *name)
 {
@@ -131,15 +132,15 @@ static void set(verify_choice *c, enum verify_axis axis, const char *name)
             c->value[axis] = value;
 }
 
-/* Axes whose values need nothing of a kernel that it does not have anyway: they go through their values
- * beside others. */
+/* Whether an axis takes its values in turn, beside other axes: its values need nothing of a kernel that it
+ * would not have anyway. */
 static bool turns_by_itself(int axis)
 {
     return axis == AXIS_HEADS || axis == AXIS_GROUP || axis == AXIS_PAGE;
 }
 
-/* Plain attention but for one value, so that a fault is told by the value that shows it. False: there are
- * no more. */
+/* A choice that is plain attention except for one value, so that a failing case shows which value is at
+ * fault. Returns false if there are no more such choices. */
 static bool single_choice(int64_t index, verify_choice *c)
 {
     int64_t left = index;
@@ -173,16 +174,16 @@ static bool single_choice(int64_t index, verify_choice *c)
 
 /* ---------------------------------------------------------------- the sequence
  * The choices of the small tier come first: single ones, and then random ones until nothing new is left.
- * Rounds of ROUND choices follow, each with random numbers of its own and nothing covered when it begins,
- * so that a choice costs no more than the round that it is in, however large its index is. */
+ * Rounds of ROUND choices follow. Each round has its own random numbers, and begins with nothing covered.
+ * So computing a choice costs no more than its round, however large its index is. */
 
 enum { ROUND = 64 };
 
 struct verify_sequence {
     uint64_t seed;
-    int64_t cover; /* length of the small tier; 0 until known */
-    int64_t first; /* of the round that is under way; 0: the small tier */
-    int64_t index; /* of `choice`; first - 1 before the round's first */
+    int64_t cover; /* number of choices in the small tier; 0 until known */
+    int64_t first; /* index of the current round's first choice; 0: the small tier */
+    int64_t index; /* index of `choice`; first - 1 before the round's first choice */
     random_stream r;
     cover seen;
     verify_choice choice;
@@ -197,7 +198,7 @@ static void begin_round(verify_sequence *s, int64_t first)
     s->seen = nothing;
 }
 
-/* The round's next choice; how much of it is new. */
+/* Makes the round's next choice, and returns how much of it is new. */
 static int step(verify_sequence *s)
 {
     int new = 1;

@@ -1,7 +1,7 @@
-/* What a verification may vary, as one table: axes (method, bits, RoPE, …) and the values of each. A spec
- * is a choice of one value an axis. Choices come in a fixed sequence for a seed, such that a prefix of it
- * has every value, and every pair of values of axes that interact; rounds with other random numbers follow.
- */
+/* The table of everything that a verification varies: axes (method, bits, RoPE, …) and the values of each
+ * axis. A spec is a choice of one value for each axis. A seed gives a fixed sequence of choices. A first
+ * part of the sequence has every value, and every pair of values of axes that interact; rounds with other
+ * random numbers follow. */
 #ifndef AUTOTUNE_VERIFY_AXES_H
 #define AUTOTUNE_VERIFY_AXES_H
 
@@ -12,7 +12,7 @@
 enum verify_axis {
     AXIS_METHOD,
     AXIS_BITS,
-    AXIS_GROUPS_OF, /* tokens or channels */
+    AXIS_GROUPS_OF, /* a group is tokens or channels */
     AXIS_ZERO_POINT,
     AXIS_WEIGHTS,
     AXIS_DTYPE,
@@ -33,14 +33,14 @@ enum verify_axis {
     AXIS_LATENTS,
     AXIS_CLIP,
     AXIS_FEEDBACK,
-    AXIS_SIZE, /* of activations; weights are as much smaller or larger */
+    AXIS_SIZE, /* size of activations; weights are smaller or larger by the same factor */
     VERIFY_AXES
 };
 
 #define VERIFY_MAX_VALUES 20
 
-/* How far an axis interacts: pairs of values of two CORE axes are covered, and of a FEATURE and of the
- * queries, which are both. */
+/* How far an axis interacts. The choices cover all pairs of values of two CORE axes, and all pairs of a
+ * value of a FEATURE axis with a value of the axis of queries, which is both. */
 enum { VERIFY_CORE = 1, VERIFY_FEATURE = 2 };
 
 typedef struct verify_choice {
@@ -52,32 +52,34 @@ int verify_axis_values(enum verify_axis axis);
 
 int verify_axis_interacts(enum verify_axis axis);
 
-/* As shown to people, e.g. "4" of "bits". */
+/* The value's name as shown to people, e.g. "4" for the axis "bits". */
 const char *verify_value_name(enum verify_axis axis, int value);
 
-/* What it puts into the spec: members of an object ("" where there is none), and into which of them. */
+/* The members that a value adds to a section of the spec, as JSON ("" where it adds none). */
 enum verify_section { SECTION_MODEL, SECTION_CACHE, SECTION_TOP };
 const char *verify_value_json(enum verify_axis axis, int value, enum verify_section section);
 
-/* The value's numbers: heads, and KV heads; latents of keys, and of values (0: one of each KV head). Other
- * axes have one. */
+/* A value's numbers. AXIS_HEADS has two: query heads (which: 0) and KV heads (1). AXIS_LATENTS has two:
+ * latents of keys and of values (0: one for each KV head). Other axes have at most one. */
 int verify_value_number(enum verify_axis axis, int value, int which);
 
-/* Whether a choice's other values leave the axis a meaning: only `latent` has groups of latents. */
+/* Whether the axis has a meaning beside the choice's other values: e.g. only method `latent` has groups of
+ * latents. */
 bool verify_axis_applies(enum verify_axis axis, const verify_choice *choice);
 
-/* Values by name, for conditions; false for a name that the axis lacks. */
+/* Compares a chosen value by name; false for a name that the axis lacks. */
 bool verify_chosen(const verify_choice *choice, enum verify_axis axis, const char *name);
 
-/* The choices of a seed, one after the other. NULL when memory runs out. */
+/* The sequence of a seed's choices. verify_sequence_create returns NULL when memory runs out. */
 typedef struct verify_sequence verify_sequence;
 verify_sequence *verify_sequence_create(uint64_t seed);
 void verify_sequence_destroy(verify_sequence *sequence);
 
-/* Choice `index`: the same for a seed whatever was asked before. It takes no longer for a large index. */
+/* Choice `index` of the sequence. It does not depend on earlier calls, and takes no longer for a large
+ * index. */
 verify_choice verify_sequence_at(verify_sequence *sequence, int64_t index);
 
-/* How many choices have seen every value and every pair that counts. */
+/* The number of choices, from the first on, that cover every value and every pair that counts. */
 int64_t verify_sequence_cover(verify_sequence *sequence);
 
 #endif

@@ -1,13 +1,13 @@
-/* How far results may be from the reference. */
+/* How far results may differ from the reference. */
 #include "verify.h"
 
 static const double f16_arithmetic = 2e-3;    /* measured: up to 1.2e-3 */
-static const double bf16_arithmetic = 1.5e-2; /* logits of numbers of 8 bits; measured: up to 7.5e-3 */
-static const double bf16_rounding = 0x1p-9;   /* of one number: half a unit of its 8 bits */
+static const double bf16_arithmetic = 1.5e-2; /* logits of 8-bit numbers; measured: up to 7.5e-3 */
+static const double bf16_rounding = 0x1p-9;   /* rounding of one number: half a unit of its 8 bits */
 
 double verify_logit_scale(const reference_model *model)
 {
-    double factor = model->attention_factor; /* 0 is 1 */
+    double factor = model->attention_factor; /* 0 means 1 */
     return factor > 1 ? factor * factor : 1;
 }
 
@@ -22,6 +22,6 @@ double verify_bound(xq_implementation implementation, bool bf16, rounding_type w
 
 double verify_bound_rows(bool bf16, rounding_type weights)
 {
-    /* x, the product, and a key that is normalized and turned */
+    /* three roundings: of x, of the product, and of a key that is normalized and rotated */
     return f16_arithmetic + (bf16 || weights == ROUNDING_BF16 ? 3 * bf16_rounding : 0);
 }

@@ -1,4 +1,4 @@
-/* Calls of a verification case: append, accumulate, attend, merge. */
+/* The calls of a verification case: append, accumulate, attend, merge. */
 #include "call.h"
 #include "../../runtime/base/half.h"
 #include "../../runtime/launch/last_error.h"
@@ -9,8 +9,7 @@
 
 /* ---------------------------------------------------------------- tables */
 
-/* Rows of a call's page table: sequences, each with the tokens that it has then, in the pages of sequence
- * `of`. */
+/* The sequences in a call's page table. Row i describes sequence `of[i]`, at `length[i]` tokens. */
 typedef struct rows {
     int batch;
     int of[CASE_MAX_SEQUENCES], length[CASE_MAX_SEQUENCES];
@@ -26,9 +25,9 @@ static xq_page_table upload_table(verify_memory *m, const rows *table, error *er
             indices[entries++] = m->shape->sequence[table->of[i]].pages[p];
         indptr[i + 1] = entries;
         last[i] = table->length[i] ? (table->length[i] - 1) % page + 1
-                                   : -7; /* says nothing of an empty sequence */
+                                   : -7; /* kernels must ignore it for an empty sequence */
     }
-    for (int i = 0; i < 4; i++) /* entries that no kernel may follow */
+    for (int i = 0; i < 4; i++) /* entries that no kernel may read */
         indices[entries + i] = i % 2 ? -1 : INT32_MAX;
     return (xq_page_table){table->batch,
                            verify_memory_upload(m, indptr, (size_t)(table->batch + 1) * 4, err),
@@ -70,7 +69,7 @@ static call_cache upload_cache(verify_memory *m, int implementation, int layer, 
     return cached;
 }
 
-/* Buffers of a call go when it is over. */
+/* Frees the buffers that were made after the first `count`: those of a call that is over. */
 static void release_to(verify_memory *m, int count)
 {
     while (m->count > count)
@@ -99,10 +98,10 @@ static rows rows_of_round(const case_shape *shape, const case_round *round)
     return table;
 }
 
-/* The round's tokens, row by row. */
+/* The tokens of a round, row by row. */
 typedef struct tokens {
     int count;
-    int32_t *order, *sequence, *position, *rotary; /* order: rows before shuffling */
+    int32_t *order, *sequence, *position, *rotary; /* order: the row before shuffling */
     uint16_t *x;
     int32_t indptr[CASE_MAX_SEQUENCES + 1];
 } tokens;
@@ -206,7 +205,7 @@ static rows rows_of_attend(const case_shape *shape, enum part part)
     return table;
 }
 
-/* Everything of the queries; `part` says which of the tokens. */
+/* The arguments of a call with all queries; `part` says which tokens they attend to. */
 static xq_attend_args attend_args(verify_memory *m, int implementation, int layer, enum part part,
                                   error *err)
 {
@@ -245,8 +244,8 @@ static xq_attend_args attend_args(verify_memory *m, int implementation, int laye
     return a;
 }
 
-/* Twice, first with other queries: a launch must leave the workspace as it found it, and may not take
- * anything that another left there. The second output counts. */
+/* Attends twice, first with other queries. A launch must leave the workspace as it found it, and must not
+ * use anything that another launch left there. The second output counts. */
 static xq_status attend_twice(verify_memory *m, xq_plan *plan, xq_attend_args a, size_t values, error *err)
 {
     const uint64_t q = a.q;

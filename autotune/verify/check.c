@@ -1,4 +1,4 @@
-/* Activations of the token that is looked at. */
+/* Reads the activations of the token under check. */
 #include "check.h"
 
 #include "../../runtime/base/half.h"

@@ -10,10 +10,10 @@ double verify_group_bound(const quantizer *format)
     return format->integer_zero ? 1.01 : 0.51;
 }
 
-/* From here on rounding to a level may go beyond f16. */
+/* From this magnitude on, a level may round to a number beyond f16. */
 static const double LIMIT = 43000;
 
-/* Whether scale and zero are those of the range, within rounding. */
+/* Whether the scale and the zero are those of the group's range, within rounding errors. */
 static bool parameters_fit(const verify_group *g, double scale)
 {
     const quantizer *q = g->format;
@@ -26,7 +26,7 @@ static bool parameters_fit(const verify_group *g, double scale)
     }
     double expected = (hi - lo) * clip / top, least = expected * (1 - 0x1p-10),
            most = expected * (1 + 0x1p-10);
-    if (fmax(-lo, hi) > LIMIT) /* fewer levels than there are, if those went on beyond f16 */
+    if (fmax(-lo, hi) > LIMIT) /* the quantizer uses fewer levels if the others would be beyond f16 */
         most = 2 * expected;
     if (!(scale >= least - 2 * slack / top - 0x1p-24 && scale <= most + 2 * slack / top + 0x1p-24))
         return false;
@@ -39,7 +39,7 @@ static bool parameters_fit(const verify_group *g, double scale)
            2 * slack + (fabs(zero) + (hi - lo)) * 0x1p-10 + 0x1p-24;
 }
 
-/* What a code can stand for: values beyond are cut off there. */
+/* Limits a value to the range that codes can represent, where values beyond that range are cut off. */
 static double reachable(const verify_group *g, double exact)
 {
     double first = quantizer_value(g->format, 0, g->scale, g->zero);
@@ -57,11 +57,11 @@ double verify_group_steps(const verify_group *g)
     for (size_t i = 0; i < g->count; i++) {
         double exact = reachable(g, (g->moved ? g->moved : g->exact)[i * g->stride]);
         double cached = quantizer_value(g->format, g->codes[i * g->stride], g->scale, g->zero);
-        /* the scale's own rounding leaves the end of the range short */
+        /* the scale's own rounding may leave the end of the range out of reach */
         double slack = (g->moved ? g->spread : g->rounding)[i * g->stride] + fabs(exact) * 0x1p-10 +
                        fmax(top * scale * 0x1p-10, top * 0x1p-25) + 0x1p-25; /* f16's subnormal steps */
         double steps = (fabs(cached - exact) - slack) / (scale > 0 ? scale : 0x1p-14);
-        if (!(steps <= worst)) /* a NaN is the worst of all */
+        if (!(steps <= worst)) /* a NaN counts as the worst of all */
             worst = isnan(steps) ? INFINITY : steps;
     }
     return worst;

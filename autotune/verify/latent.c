@@ -1,4 +1,4 @@
-/* Latents that append cached, against exact projections. */
+/* Compares the latents that append cached with exact projections. */
 #include "../../runtime/base/half.h"
 #include "../../runtime/host/feedback.h"
 #include "check.h"
@@ -7,8 +7,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Whether the kernel multiplies activations as they come, and not by way of f16, which holds small ones
- * badly: where they and U are bf16, nothing is subtracted, and no tail of f16 stands between. */
+/* Whether the kernel multiplies activations directly, and does not convert them to f16, which holds small
+ * numbers badly. It does so if activations and U are bf16, nothing is subtracted, and no f16 tail lies
+ * between. */
 static bool takes_as_given(const verify_check *k)
 {
     const case_spec *spec = &k->v->spec;
@@ -16,8 +17,8 @@ static bool takes_as_given(const verify_check *k)
            !(spec->cross_layer && k->s->by_channel);
 }
 
-/* exact [rows, width] = what is projected * U, and what rounding may change it by, of tokens first .. first
- * + rows - 1. */
+/* For tokens first .. first + rows - 1, computes exact [rows, width], the projected values times U, and the
+ * error that rounding may cause in each. */
 static void project(const verify_check *k, int first, int rows, verify_room *r, double **exact,
                     double **rounding)
 {
@@ -46,7 +47,7 @@ static void project(const verify_check *k, int first, int rows, verify_room *r, 
     }
 }
 
-/* Whether there is a NaN in a group; then its scale is NaN, and its codes mean nothing. */
+/* Whether a group has a NaN. Its scale must then be NaN, and its codes mean nothing. */
 static bool is_nan(const verify_check *k, const verify_group *g)
 {
     bool nan = false;
@@ -63,8 +64,8 @@ static void add_steps(const verify_check *k, double steps)
         k->result->append_error = steps;
 }
 
-/* Of `count` channels from `first` on, those that hold data; the rest must be zeros. The arrays are
- * rewritten. */
+/* Gathers those of `count` channels from `first` on that hold data, and returns their number. The other
+ * channels' codes must be zero. The arrays are rewritten. */
 static size_t gather_data(const verify_check *k, size_t first, size_t count, double *exact,
                           double *rounding, uint8_t *codes)
 {
@@ -81,14 +82,14 @@ static size_t gather_data(const verify_check *k, size_t first, size_t count, dou
     return used;
 }
 
-/* What is quantized of a group of channels, given the codes that it became, and what that is known within:
- * each error as far as its exact value is, and f16's rounding of it. `first` is the group's first stored
- * channel. */
+/* Computes, for one group of channels and its codes, the values that are quantized after feedback, and a
+ * bound on the uncertainty of each: that of the exact values before it, and the f16 rounding of their
+ * errors. `first` is the group's first stored channel. */
 static void move(const verify_check *k, const verify_group *g, size_t first, double *moved, double *spread)
 {
     const quantizer *q = &k->s->format;
     const float *feedback = k->feedback + quantizer_group_of(q, first) * q->group * q->group;
-    size_t place[FEEDBACK_MOST_CHANNELS], used = 0; /* in the group, of its channels with data */
+    size_t place[FEEDBACK_MOST_CHANNELS], used = 0; /* index in the group of each channel with data */
     for (size_t i = 0; used < g->count; i++)
         if (quantizer_is_data(q, first + i))
             place[used++] = i;
@@ -101,7 +102,7 @@ static void move(const verify_check *k, const verify_group *g, size_t first, dou
             moved[i] += weight * e;
             spread[i] += fabs(weight) * (g->rounding[j] + fabs(e) * 0x1p-10 + 0x1p-24);
         }
-        spread[i] += fabs(moved[i]) * 0x1p-18; /* of sums in f32 */
+        spread[i] += fabs(moved[i]) * 0x1p-18; /* rounding of sums in f32 */
     }
 }
 
@@ -133,7 +134,7 @@ void verify_latent_token(const verify_check *k, int t, verify_room *r)
         }
         if (count && !is_nan(k, &found))
             add_steps(k, verify_group_steps(&found));
-        else if (!count) /* padding alone */
+        else if (!count) /* the group is padding only */
             k->result->mismatches += (scale & 0x7fff) != 0 || (zero & 0x7fff) != 0;
     }
 }

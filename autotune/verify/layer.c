@@ -13,7 +13,7 @@ void verify_layer_free(verify_layer *l)
     memset(l, 0, sizeof *l);
 }
 
-/* w [rows, cols] rounded, with rows of zeros up to `padded`. */
+/* Rounds w [rows, cols], and adds rows of zeros up to `padded` rows. */
 static double *rounded(rounding_type type, const float *w, int rows, int padded, int cols)
 {
     double *m = calloc((size_t)padded * (size_t)cols + 1, sizeof *m);
@@ -22,9 +22,9 @@ static double *rounded(rounding_type type, const float *w, int rows, int padded,
     return m;
 }
 
-/* Columns of K that do not turn, and are not normalized, never become keys in the fused kernel: it
- * multiplies queries by them. So 8-bit weights have a scale for each of their rows (the latent's channels),
- * over all heads. */
+/* The fused kernel does not compute the columns of K that are neither rotated nor normalized: it multiplies
+ * queries by their weights. So 8-bit weights of these columns have a scale for each row (a channel of the
+ * latent), over all heads. */
 static xq_status round_absorbed(const verify_state *v, const float *w, int rows, double *m, error *err)
 {
     const reference_model *model = &v->model;
@@ -39,7 +39,7 @@ static xq_status round_absorbed(const verify_state *v, const float *w, int rows,
         free(exact);
         return verify_out_of_memory(err);
     }
-    for (int pass = 0; pass < 2; pass++) { /* there, and back */
+    for (int pass = 0; pass < 2; pass++) { /* pass 0 gathers the columns, pass 1 writes them back */
         for (size_t i = 0; i < (size_t)rows * cols; i++) {
             size_t row = i / cols, c = i % cols;
             size_t at =
@@ -57,7 +57,7 @@ static xq_status round_absorbed(const verify_state *v, const float *w, int rows,
     return XQ_OK;
 }
 
-/* The vectors one after the other, exact: bk, bv, k_norm, sinks. */
+/* Stores the vectors one after the other, exact: bk, bv, k_norm, sinks. */
 static xq_status read_vectors(const verify_state *v, const case_weights *w, verify_layer *out, error *err)
 {
     const reference_model *m = &v->model;

@@ -1,10 +1,10 @@
-/* A layer's projections as each implementation has them. */
+/* A layer's projections in double precision, as each implementation has them. */
 #ifndef AUTOTUNE_VERIFY_LAYER_H
 #define AUTOTUNE_VERIFY_LAYER_H
 
 #include "state.h"
 
-/* Projections of a layer as an implementation has them: rounded to their type. */
+/* A layer's projections as one implementation has them: rounded to their type. */
 typedef struct verify_layer {
     reference_layer layer;
     double *wk, *wv, *vectors;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FILLED 0xff /* as f16, f32, codes: NaN */
+#define FILLED 0xff /* NaN when read as f16, bf16 or f32 */
 
 uint64_t verify_memory_upload(verify_memory *m, const void *data, size_t bytes, error *err)
 {
@@ -148,5 +148,5 @@ bool verify_snapshot_untouched(const verify_memory *m, const verify_snapshot *s)
             !is_filled(s->accumulator + (size_t)page * m->accumulator_bytes, m->accumulator_bytes))
             return false;
     }
-    return is_filled(s->tails, m->tail_bytes); /* slot 0 */
+    return is_filled(s->tails, m->tail_bytes); /* slot 0 belongs to no sequence */
 }

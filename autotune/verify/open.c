@@ -1,4 +1,4 @@
-/* Specs: their plans on the device, weights, and what references need to know. */
+/* Opens specs: their plans on the device, their weights, and everything that references need. */
 #include "open.h"
 #include "../../runtime/launch/last_error.h"
 #include "../engine/call.h"
@@ -60,12 +60,13 @@ static xq_status upload_weights(verify_state *v, int implementation, int layer, 
     return status == XQ_OK ? XQ_OK : last_error_read(v->context, status, err);
 }
 
-/* What cannot be opened is noted, and is no reason not to try the others. */
+/* Opens the plans of one implementation. A failure is noted, and the other implementations are tried
+ * anyway. */
 static void open_implementation(verify_state *v, int implementation)
 {
     verify_plans *p = &v->plans[implementation];
     error err = ERROR_INIT;
-    int layers = implementation == XQ_FP16_KV ? 1 : v->spec.layers; /* of such a cache, all are alike */
+    int layers = implementation == XQ_FP16_KV ? 1 : v->spec.layers; /* fp16 KV layers are all alike */
     for (int which = 0; which < (layers > 1 ? 2 : 1) && err.status == XQ_OK; which++)
         open_plan(v, implementation, which, &err);
     for (int layer = 0; layer < layers && err.status == XQ_OK; layer++)
@@ -79,7 +80,7 @@ static void open_implementation(verify_state *v, int implementation)
     error_clear(&err);
 }
 
-/* The reference's own reading of the spec; the base layer's serves all layers. */
+/* Reads the spec for the reference. The base layer's spec serves all layers. */
 static xq_status read_spec(verify_state *v, error *err)
 {
     char *completed = NULL;

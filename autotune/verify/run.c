@@ -1,4 +1,4 @@
-/* One case: rounds of appending, layer by layer, and attention by every implementation. */
+/* Runs one case: rounds of appending, layer by layer, and attention by every implementation. */
 #include "run.h"
 #include "call.h"
 #include "checks.h"
@@ -15,7 +15,7 @@ static void note(verify_part *part, verify_outcome outcome, const char *format, 
 static void note(verify_part *part, verify_outcome outcome, const char *format, ...)
 {
     if (part->outcome == VERIFY_FAILED)
-        return; /* the first fault is told */
+        return; /* the first fault is the one to report */
     va_list args;
     va_start(args, format);
     vsnprintf(part->message, sizeof part->message, format, args);
@@ -23,7 +23,8 @@ static void note(verify_part *part, verify_outcome outcome, const char *format, 
     part->outcome = outcome;
 }
 
-/* Notes what a call said. What only this machine can repair is left in `err`. */
+/* Notes the result of a call. An error for which the case is not to blame, lack of memory, stays in
+ * `err`. */
 static bool went_well(verify_part *part, const char *call, error *err)
 {
     if (err->status == XQ_OK)
@@ -39,7 +40,7 @@ static bool went_well(verify_part *part, const char *call, error *err)
 
 /* ---------------------------------------------------------------- one case */
 
-/* A case under way. */
+/* The state of a running case. */
 typedef struct run {
     verify_state *v;
     const case_shape *shape;
@@ -78,7 +79,7 @@ static void attend_and_compare(run *r, int implementation, int layer, const veri
     }
 }
 
-/* A fault in what was cached is one of everything that uses it. */
+/* A fault in the cache is a fault of every implementation that uses it. */
 static void judge_cache(run *r, int layer, int round)
 {
     const verify_result *result = r->result;
@@ -107,7 +108,7 @@ static void fail_quantized(run *r, const char *call, error *err)
     error_clear(&copy);
 }
 
-/* One round of one layer; false where the case cannot go on. */
+/* Runs one round of one layer; returns false if the case cannot continue. */
 static bool run_round(run *r, int layer, int round, error *err)
 {
     verify_state *v = r->v;
@@ -158,7 +159,7 @@ static void check_arguments(run *r, int implementation, error *err)
 
 static void run_quantized(run *r, error *err)
 {
-    /* Both implementations append by the same kernels: by turns, so that both ways there are seen. */
+    /* Both implementations append with the same kernels, and take turns, so that both are seen. */
     r->appender = r->shape->order_seed % 2 || !serves(r, XQ_UNFUSED) ? XQ_FUSED : XQ_UNFUSED;
     if (!serves(r, r->appender))
         r->appender = XQ_UNFUSED;

@@ -1,4 +1,4 @@
-/* Sequences of verification cases: lengths, rounds of appending, queries, trees, pages. */
+/* Draws the sequences of verification cases: lengths, rounds of appending, queries, trees, pages. */
 #include "case.h"
 
 #include "../../runtime/base/half.h"
@@ -14,14 +14,15 @@ static int clamp(int value, int low, int high)
 
 /* ---------------------------------------------------------------- tokens */
 
-/* Tokens are cheaper where a layer is narrow: what a case may cost bounds its lengths. */
+/* The longest sequence: tokens are cheaper where a layer is narrow, and the cost of a case bounds its
+ * lengths. */
 static int longest_length(const case_spec *s)
 {
     double per_token = (double)s->hidden * s->kv_heads * s->head_dim * s->layers;
     return clamp((int)(60e6 / per_token), 100, 560);
 }
 
-/* Lengths that meet the edges: empty, one token, around tiles, pages and groups of tokens. */
+/* Draws a length near the edges: empty, one token, around tiles, pages and groups of tokens. */
 static int draw_length(random_stream *r, const case_spec *s)
 {
     int group = s->group ? s->group : 64, most = longest_length(s);
@@ -45,7 +46,7 @@ static int ascending(const void *a, const void *b)
     return *(const int *)a - *(const int *)b;
 }
 
-/* Cached tokens after each round: at random, or a prompt and then a few tokens a step. */
+/* Draws the cached tokens after each round: at random, or a prompt and then a few tokens per round. */
 static void draw_rounds(random_stream *r, case_sequence *s, int rounds)
 {
     int step = random_choice(r, 6, 0, 1, 1, 2, 17, -1);
@@ -56,10 +57,11 @@ static void draw_rounds(random_stream *r, case_sequence *s, int rounds)
     s->end[rounds - 1] = s->length;
 }
 
-/* Half of what is far away is beyond 2^24, as far as a position goes: one that is moved, too, is an int. */
+/* Moves half of the far offsets beyond 2^24, at most so far that every position is an int, even one that
+ * draw_positions moves. */
 static int far_offset(const case_shape *shape, int sequence, int otherwise)
 {
-    random_stream r = random_begin(shape->order_seed, (uint64_t)sequence); /* so that all else stays */
+    random_stream r = random_begin(shape->order_seed, (uint64_t)sequence); /* other draws stay the same */
     const int last = INT32_MAX - shape->sequence[sequence].length - 1;
     int far =
         random_choice(&r, 3, last, last - random_between(&r, 0, 50), random_between(&r, 1 << 24, last));
@@ -74,7 +76,7 @@ static void draw_sequences(random_stream *r, const case_spec *spec, case_shape *
     for (int i = 0; i < shape->sequences; i++) {
         case_sequence *s = &shape->sequence[i];
         s->length = draw_length(r, spec);
-        if (shared) /* every query has its own token in its own part, which takes the sink */
+        if (shared) /* every query's own token is in the part that takes the sink */
             s->length = s->length > 0 ? s->length : 1;
         draw_rounds(r, s, shape->rounds);
         s->offset = shared && i > 0              ? shape->sequence[0].length
@@ -88,7 +90,7 @@ static void draw_sequences(random_stream *r, const case_spec *spec, case_shape *
     }
 }
 
-/* Pages of all sequences, scattered over a pool that has some more. */
+/* Draws the pages of all sequences, scattered over a pool that has a few more. */
 static xq_status draw_pages(random_stream *r, const case_spec *spec, case_shape *shape, error *err)
 {
     int count = 0, next = 0;
@@ -105,7 +107,7 @@ static xq_status draw_pages(random_stream *r, const case_spec *spec, case_shape 
         case_sequence *s = &shape->sequence[i];
         for (int p = 0; p * spec->page < s->length; p++)
             s->pages[p] = order[next++];
-        s->slot = shape->sequences - i; /* slot 0 is nobody's */
+        s->slot = shape->sequences - i; /* slot 0 belongs to no sequence */
     }
     free(order);
     return XQ_OK;
@@ -130,7 +132,8 @@ static void draw_query_counts(random_stream *r, const case_spec *spec, case_shap
     }
 }
 
-/* Query j follows one before it, its parent, and sees what that sees and itself. */
+/* Draws a tree: each query follows an earlier one, its parent, and sees itself and whatever its parent
+ * sees. */
 static void draw_tree(random_stream *r, case_shape *shape, const case_sequence *s)
 {
     int depth[CASE_MAX_QUERIES];
@@ -191,9 +194,9 @@ static uint16_t to_bits(const case_spec *spec, float value)
     return spec->bf16 ? rounding_to_bfloat((double)value) : half_from_float(value);
 }
 
-/* Rows like those of a real model: a channel much larger than the rest (by less in narrow rows, so that
- * logits stay where those of real models are, within about 10), and a constant run now and then. The layers
- * after the first differ little from the one before. */
+/* Draws rows like those of a real model. One channel is much larger than the rest, but less so in narrow
+ * rows, so that logits stay within about 10, as in real models. Now and then there is a run of equal
+ * values. The rows of later layers differ little from those of the layer before. */
 static void draw_rows(random_stream *r, const case_spec *spec, case_shape *shape, float *row)
 {
     int outlier = random_between(r, 0, spec->hidden - 1);
@@ -203,7 +206,8 @@ static void draw_rows(random_stream *r, const case_spec *spec, case_shape *shape
         for (int c = 0; c < spec->hidden; c++)
             row[c] = random_normal(r) * (c == outlier ? size : 1.0f);
         if (random_between(r, 0, 15) == 0) {
-            float constant = random_normal(r); /* no outlier's: 64 of them would make logits of 30 */
+            /* The usual size, not the outlier's: 64 such values would make logits of 30. */
+            float constant = random_normal(r);
             for (int c = 0; c < 64; c++)
                 row[c] = constant;
         }
@@ -218,13 +222,13 @@ static void draw_rows(random_stream *r, const case_spec *spec, case_shape *shape
         shape->q[i] = to_bits(spec, random_normal(r));
 }
 
-/* Some tokens are nothing but a number at f16's limit or, as bf16, beyond it, for which a rounded scale
- * must not let a code stand for more. Whatever else such a row had would be quantized in steps of
- * thousands, and logits would be as large. Negative where zero is a code; elsewhere zeros would be off by
- * up to 64. */
+/* Some tokens are zero except for one number at f16's limit, or in bf16 beyond it. A rounded scale must not
+ * let a code represent more than f16 holds. Other values in such a row would be quantized in steps of
+ * thousands, and logits would be as large. The number is negative only where zero is itself a code;
+ * elsewhere the zeros beside a negative number would be off by up to 64. */
 static void draw_limits(const case_spec *spec, case_shape *shape)
 {
-    random_stream r = random_begin(shape->order_seed, UINT64_MAX); /* so that all else is as without */
+    random_stream r = random_begin(shape->order_seed, UINT64_MAX); /* other draws stay the same */
     const bool both = verify_chosen(&spec->choice, AXIS_ZERO_POINT, "integer");
     const size_t d = (size_t)spec->hidden;
     for (size_t t = 0; spec->limit_channel >= 0 && t < (size_t)shape->first_token[shape->sequences]; t++) {
@@ -238,19 +242,19 @@ static void draw_limits(const case_spec *spec, case_shape *shape)
     }
 }
 
-/* A token of one sequence, if there are several, is NaN in one channel: it may reach the queries that see
- * it, and no others. */
+/* If there are several sequences, a token of one of them may be NaN in one channel. The NaN may reach the
+ * queries that see the token, and no others. */
 static void draw_nan(const case_spec *spec, case_shape *shape)
 {
-    random_stream r = random_begin(shape->order_seed, CASE_MAX_SEQUENCES); /* so that all else stays */
+    random_stream r = random_begin(shape->order_seed, CASE_MAX_SEQUENCES); /* other draws stay the same */
     int first = case_first_attended(shape), i = random_between(&r, first, shape->sequences - 1);
     const case_sequence *q = &shape->sequence[i];
     if (spec->cross_layer || q->length == 0 || shape->sequences - first < 2 || random_between(&r, 0, 1))
         return;
-    int of_queries = q->queries > 1 ? q->length - q->queries : 0; /* from here on not all see it */
+    int of_queries = q->queries > 1 ? q->length - q->queries : 0; /* from here on not all queries see it */
     size_t t = (size_t)(shape->first_token[i] + random_between(&r, of_queries, q->length - 1));
     size_t c = (size_t)random_between(&r, 0, spec->hidden - 1);
-    shape->x[0][t * (size_t)spec->hidden + c] = 0x7fff; /* NaN as f16, and as bf16 */
+    shape->x[0][t * (size_t)spec->hidden + c] = 0x7fff; /* NaN as f16 and as bf16 */
 }
 
 static xq_status allocate(const case_spec *spec, case_shape *shape, error *err)
@@ -277,7 +281,7 @@ xq_status case_shape_draw(random_stream *r, const case_spec *spec, int64_t kind,
     memset(shape, 0, sizeof *shape);
     shape->kind = (enum case_kind)(kind % CASE_KINDS);
     if (shape->kind == CASE_SHARED && !spec->many_queries)
-        shape->kind = CASE_PLAIN; /* parts want positions, and those the kernels of many queries */
+        shape->kind = CASE_PLAIN; /* the parts need positions, which only many-query kernels take */
     shape->tree = spec->many_queries && shape->kind == CASE_PLACED && random_between(r, 0, 1);
     shape->shuffled = random_between(r, 0, 1);
     shape->order_seed = random_bits(r);

@@ -1,4 +1,4 @@
-/* Specs of verification cases: sizes, and JSON from the table of axes. */
+/* Makes the specs of verification cases: sizes, and JSON from the table of axes. */
 #include "case.h"
 
 #include <stdarg.h>
@@ -12,7 +12,7 @@ static int chosen_number(const verify_choice *c, enum verify_axis axis, int whic
 
 /* ---------------------------------------------------------------- sizes */
 
-/* Columns of one latent, by what AXIS_RANKS says of ranks, at most `full`. */
+/* Draws the columns of one latent, at most `full`, according to AXIS_RANKS. */
 static int draw_rank(random_stream *r, const verify_choice *c, int full)
 {
     if (verify_chosen(c, AXIS_RANKS, "low") && full > 64)
@@ -27,7 +27,7 @@ static int least(int a, int b)
     return a < b ? a : b;
 }
 
-/* Latents of keys (which: 0) or of values (1). */
+/* The number of latents of keys (which: 0) or of values (which: 1). */
 static int count_latents(const case_spec *s, int which)
 {
     const int stated = chosen_number(&s->choice, AXIS_LATENTS, which);
@@ -39,7 +39,8 @@ static void draw_ranks(random_stream *r, case_spec *s)
     const int dkv = s->kv_heads * s->head_dim;
     s->groups_k = count_latents(s, 0);
     s->groups_v = count_latents(s, 1);
-    /* hidden stays above what latents need, so that their number does not narrow them to nothing */
+    /* hidden bounds the rank of each latent, and not their sum, so that many latents do not become too
+     * narrow */
     int full_k = s->latent_cross ? least(s->hidden, 2 * dkv) : least(s->hidden, dkv / s->groups_k);
     if (s->latent || s->latent_cross)
         s->rank_k = draw_rank(r, &s->choice, full_k) * s->groups_k;
@@ -52,7 +53,7 @@ static void draw_ranks(random_stream *r, case_spec *s)
 typedef struct writer {
     char *text;
     size_t size, used;
-    bool first; /* of an object */
+    bool first; /* no member of the object has been written yet */
 } writer;
 
 static void put(writer *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -102,8 +103,8 @@ static void write_json(const case_spec *s, bool base, char *text, size_t size)
     put(&w, "}");
 }
 
-/* Whether tokens at f16's limit leave the others in peace: not where codes begin well within the range, so
- * that zeros beside such a number are read as thousands. */
+/* Whether a spec can have tokens at f16's limit. It cannot where codes begin well within the range, because
+ * zeros beside such a number would then be read as thousands. */
 static bool has_limits(const case_spec *s)
 {
     return s->size == 0 && verify_chosen(&s->choice, AXIS_CLIP, "1");

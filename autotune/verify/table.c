@@ -1,4 +1,4 @@
-/* The table of what may vary. */
+/* The table of axes and their values. */
 #include "axes.h"
 
 #include <string.h>
@@ -12,7 +12,7 @@ struct axis_row {
     const char *name;
     enum verify_section section;
     int interacts;
-    struct value_row values[VERIFY_MAX_VALUES]; /* up to the first without a name */
+    struct value_row values[VERIFY_MAX_VALUES]; /* the values end at the first without a name */
 };
 
 #define ROPE(members) "\"rope\": {" members "}"

@@ -1,14 +1,15 @@
-/* How much is verified: tiers, and what their specs have. */
+/* Tiers, which say how much is verified, and the features of a case's spec. */
 #include "verifier.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* `specs`: 0 for as many as it takes to see every value and every pair of values that interact. */
+/* `specs` is the number of specs; 0: as many as cover every value and every pair of values that
+ * interact. */
 static const struct {
     const char *name;
     int64_t specs;
-    int shapes; /* of each spec */
+    int shapes; /* cases of each spec */
 } tiers[] = {[VERIFY_SMALL] = {"small", 0, 1},
              [VERIFY_FULL] = {"full", 150, 3},
              [VERIFY_EXHAUSTIVE] = {"exhaustive", 1000, VERIFY_SPEC_CASES}};

@@ -56,18 +56,18 @@ static xq_status run_index(verify_state *v, int64_t index, verify_result *result
     return err->status;
 }
 
-/* ---------------------------------------------------------------- specs, some ahead */
+/* ---------------------------------------------------------------- specs, opened ahead */
 
-/* With an empty kernel cache a spec takes three times as long to open as its cases take on the software
- * device, nearly all of it in NVRTC, which one thread calls. So a thread for each core opens specs ahead:
- * with a single one the small tier took 130 s of time for 134 s of CPU, one core of two. More than eight
- * would hold memory for specs that are long in coming. */
+/* With an empty kernel cache, opening a spec takes three times as long as running its cases on the software
+ * device. Nearly all of this time is spent in NVRTC, which runs on one thread. So one thread per core opens
+ * specs ahead. With a single such thread, the small tier took 130 s of wall time for 134 s of CPU time: one
+ * core of two. More than eight threads would hold memory for specs that are needed much later. */
 enum { MOST_AHEAD = 8 };
 
 typedef struct slot {
     verify_state state;
-    bool opening; /* by a thread */
-    int64_t spec; /* that is being, or has been, opened here; -1: none */
+    bool opening; /* a thread is opening the spec */
+    int64_t spec; /* the spec that is being opened here, or is open; -1: none */
     pthread_t thread;
 } slot;
 
@@ -97,7 +97,7 @@ static void *open_ahead(void *user)
     slot *s = user;
     error err = ERROR_INIT;
     if (verify_open(&s->state, s->spec, &err) != XQ_OK)
-        verify_close(&s->state); /* whoever wants it tries again, and reports it */
+        verify_close(&s->state); /* the thread that needs the spec tries again, and reports the error */
     error_clear(&err);
     return NULL;
 }
@@ -128,7 +128,7 @@ void verifier_expect(verifier *v, int64_t index)
         s->spec = -1;
 }
 
-/* Makes a spec the one at hand. */
+/* Makes a spec the current one. */
 static xq_status obtain(verifier *v, int64_t spec, error *err)
 {
     slot *s = slot_of(v, spec);

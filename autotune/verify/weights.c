@@ -1,11 +1,11 @@
-/* Weights of verification cases. */
+/* Draws the weights of verification cases. */
 #include "case.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Entries of deviation 1/sqrt(rows), so that products keep the size of their input. */
+/* Draws entries of standard deviation 1/sqrt(rows), so that products keep the size of their input. */
 static float *draw_matrix(random_stream *r, int rows, int cols)
 {
     size_t count = (size_t)rows * (size_t)cols;
@@ -23,7 +23,8 @@ static float *draw_vector(random_stream *r, int count, float mean, float deviati
     return v;
 }
 
-/* Blocks [dkv, head_dim], each a diagonal and a few directions that cost more: positive semidefinite. */
+/* Draws blocks [dkv, head_dim] of costs: a diagonal, and a few directions that cost more. Each block is
+ * positive semidefinite. */
 static float *draw_costs(random_stream *r, int dkv, int head_dim)
 {
     enum { DIRECTIONS = 4 };
@@ -43,7 +44,7 @@ static float *draw_costs(random_stream *r, int dkv, int head_dim)
     return m;
 }
 
-/* Columns of length one that are orthogonal to each other (Gram and Schmidt, twice for rounding's sake). */
+/* Makes the columns orthonormal, by Gram and Schmidt's method, twice because of rounding errors. */
 static void make_orthonormal(float *m, int rows, int cols)
 {
     for (int c = 0; c < cols; c++)
@@ -63,7 +64,7 @@ static void make_orthonormal(float *m, int rows, int cols)
         }
 }
 
-/* An orthogonal matrix whose columns are then scaled: what calibration may give. */
+/* Draws an orthogonal matrix and scales its columns, as calibration may do. */
 static float *draw_invertible(random_stream *r, int size)
 {
     float *m = draw_matrix(r, size, size);
@@ -84,7 +85,8 @@ static void scale_row(float *m, int row, int cols, float factor)
         m[row * cols + c] *= factor;
 }
 
-/* The first channel of each latent: limit_channel times more than f16 holds; and it counts little. */
+/* limit_channel reaches only the first channel of each latent, times 4, so that at its limit the latent is
+ * beyond f16. That channel's row of `a` is small. */
 static void reach_limit(const case_spec *spec, float *u, int rank, int latents, float *a, int dkv)
 {
     if (!u)
@@ -95,8 +97,8 @@ static void reach_limit(const case_spec *spec, float *u, int rank, int latents, 
     scale_row(a, 0, dkv, CASE_LIMIT_WEIGHT);
 }
 
-/* Of latent-cl, before its columns are made orthonormal: the first latent is limit_channel, and no other
- * has any of it. */
+/* For latent-cl, before its columns are made orthonormal: the first latent channel is limit_channel alone,
+ * and the other latent channels have none of it. */
 static void set_limit_apart(const case_spec *spec, float *u)
 {
     if (spec->limit_channel < 0)
@@ -120,7 +122,7 @@ static void weaken_limits(const case_spec *spec, case_weights *w, int dkv)
         reach_limit(spec, w->uv, spec->rank_v, spec->groups_v, w->av, dkv);
 }
 
-/* Keys and values are what they are whatever the size of activations. */
+/* Scales the matrices that make keys and values, so that these do not depend on the size of activations. */
 static void fit_to_size(const case_spec *spec, case_weights *w, int dkv)
 {
     float *matrix[] = {w->wk, w->wv, w->ak, w->av};

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Weak, so that nothing links OpenBLAS for this alone. */
+/* Weak, so that nothing links OpenBLAS only for this function. */
 extern char *openblas_get_corename(void) __attribute__((weak));
 
 void blas_use_the_whole_cpu(char **arguments)
@@ -17,7 +17,7 @@ void blas_use_the_whole_cpu(char **arguments)
         strcmp(openblas_get_corename(), "Prescott") != 0)
         return;
     setenv("OPENBLAS_CORETYPE", able, 1);
-    execv("/proc/self/exe", arguments); /* where that fails it is slow, but right */
+    execv("/proc/self/exe", arguments); /* if this fails, the program is slow, but its results are right */
 #else
     (void)arguments;
 #endif

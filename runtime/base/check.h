@@ -7,13 +7,13 @@
 
 #include <stdbool.h>
 
-/* The errors of the three below; each returns false. */
+/* The failing paths of the three checks below: they fill `err` and return false. */
 bool check_pointer_failed(const char *field, uint64_t pointer, unsigned alignment, error *err);
 bool check_range_failed(const char *field, int64_t value, int64_t least, int64_t most, error *err);
 bool check_limit_failed(const char *field, int64_t value, int64_t least, int64_t most, const char *limit,
                         error *err);
 
-/* Not null, and a multiple of `alignment`, a power of two. */
+/* The pointer is not null, and is a multiple of `alignment`, a power of two. */
 static inline bool check_pointer(const char *field, uint64_t pointer, unsigned alignment, error *err)
 {
     bool good = pointer && (pointer & (alignment - 1)) == 0;
@@ -25,21 +25,21 @@ static inline bool check_range(const char *field, int64_t value, int64_t least, 
     return (value >= least && value <= most) || check_range_failed(field, value, least, most, err);
 }
 
-/* The same for a number that a limit of the plan bounds; `limit` names it. */
+/* The same check for a number that is bounded by a limit of the plan; `limit` names the limit. */
 static inline bool check_limit(const char *field, int64_t value, int64_t least, int64_t most,
                                const char *limit, error *err)
 {
     return (value >= least && value <= most) || check_limit_failed(field, value, least, most, limit, err);
 }
 
-/* batch in 0..max_batch, and the three arrays where there is a sequence. */
+/* batch is in 0..max_batch, and the three arrays are given if there is a sequence. */
 bool check_table(const xq_page_table *table, int32_t max_batch, error *err);
 bool check_workspace(uint64_t workspace, size_t bytes, size_t needed, error *err);
-/* The pool, 128-byte aligned, and the slots. */
+/* The pool is given and 128-byte aligned, and the slots are given. */
 bool check_tails(const xq_tail_pool *tails, error *err);
-/* What would have no effect is not given; `why` it has none ends the message. */
+/* An argument that would have no effect is not given. `why`, the reason for this, ends the message. */
 bool check_unused(const char *field, bool given, const char *why, error *err);
-/* A host pointer or a handle. */
+/* A host pointer or a handle is not NULL. */
 bool check_not_null(const char *field, const void *pointer, error *err);
 
 #endif

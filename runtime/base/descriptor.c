@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* No descriptor will ever be larger: a struct_size beyond is an uninitialized one. */
+/* No descriptor will ever be larger. A larger struct_size was not initialized. */
 enum { LARGEST = 4096 };
 
 static xq_status given_size(const void *given, size_t first, const char *name, size_t *bytes, error *err)
@@ -12,7 +12,8 @@ static xq_status given_size(const void *given, size_t first, const char *name, s
         return error_field(err, name);
     }
     memcpy(bytes, given, sizeof *bytes);
-    /* Every version ends where its padding does: a size between two such ends cuts a field. */
+    /* Every version of a descriptor ends at the end of its padding. A size between two such ends cuts a
+     * field. */
     if (*bytes >= first && *bytes <= LARGEST && *bytes % sizeof *bytes == 0)
         return XQ_OK;
     error_set(

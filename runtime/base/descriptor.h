@@ -7,16 +7,16 @@
 
 #include <stddef.h>
 
-/* Bytes of the first version of a descriptor, which ended before `next`, the first field added since. */
+/* Size of the first version of a descriptor, which ended before `next`, the first field added since. */
 #define DESCRIPTOR_UP_TO(TYPE, next) offsetof(TYPE, next)
 
-/* Copies what the caller gave over `full`, which holds the defaults and has `size` bytes. A struct_size
- * below `first`, that of the descriptor's first version, is refused. Fields that only a newer library
- * knows must be zero. `name` is that of the argument, for errors. */
+/* Copies the caller's descriptor over `full`, which holds the defaults and has `size` bytes. A struct_size
+ * below `first`, the size of the descriptor's first version, is refused. Fields that only a newer library
+ * knows must be zero. `name` is the argument's name, for errors. */
 xq_status descriptor_read(void *full, size_t size, size_t first, const void *given, const char *name,
                           error *err);
 
-/* Copies `full` to the caller's struct, as much of it as the caller knows. */
+/* Copies to the caller's struct as much of `full` as the caller's version of the struct has. */
 xq_status descriptor_write(void *given, const void *full, size_t size, size_t first, const char *name,
                            error *err);
 

@@ -26,8 +26,8 @@ typedef struct error {
 xq_status error_set(error *err, xq_status status, const char *stage, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Adds detail to a failure just set; each returns err->status. error_within says where it happened, in
- * front of the message: "layer 3: ...". */
+/* Add details to a failure that was just set; each returns err->status. error_within puts the place of the
+ * failure in front of the message: "layer 3: ...". */
 xq_status error_within(error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 xq_status error_at(error *err, const char *file, int line);
 xq_status error_field(error *err, const char *field);

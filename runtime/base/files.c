@@ -9,7 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What leads to a link is never a link itself, but where a descriptor stands for one. */
+/* stat follows links. So it reports a link only where an open descriptor stands for one, as for a closed
+ * standard stream. */
 const char *files_reason(const char *path)
 {
     struct stat st;
@@ -55,7 +56,7 @@ static int close_failed(int fd)
 int files_read_at(int folder, const char *name, char **data, size_t *bytes)
 {
     struct stat st;
-    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not make it wait */
+    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* opening a FIFO must not wait */
     if (fd < 0)
         return -1;
     if (fstat(fd, &st) != 0)
@@ -75,7 +76,7 @@ int files_read_at(int folder, const char *name, char **data, size_t *bytes)
             return close_failed(fd);
         }
         if (got == 0)
-            break; /* it shrank meanwhile: the caller's hash will tell */
+            break; /* the file shrank meanwhile; the caller's hash will show it */
         n += (size_t)got;
     }
     close(fd);

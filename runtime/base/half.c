@@ -21,9 +21,10 @@ static float bits_float(uint32_t bits)
     return value;
 }
 
-/* Without branches, so that loops over it become vectors. Rounding adds half a unit of the last place, less
- * one where that place is even, and cuts off: a carry out of the mantissa steps the exponent, up to
- * infinity. Numbers below 2^-14 are rounded by an addition whose last place is that of f16's subnormals. */
+/* Has no branches, so that loops over it become vectors. Rounding adds half a unit in the last place, less
+ * one if that place is even, and cuts off the rest. A carry out of the mantissa increases the exponent, up
+ * to infinity. Numbers below 2^-14 are rounded by an addition whose unit in the last place is that of
+ * f16's subnormals. */
 static inline uint16_t nearest(float value)
 {
     const uint32_t bits = float_bits(value), sign = bits >> 16 & 0x8000;
@@ -46,7 +47,7 @@ uint16_t half_from_double(double value)
     double rest = value - (double)nearest;
     if (!isfinite(nearest) || rest == 0)
         return half_from_float(nearest);
-    /* Rounded to odd, f32 has bits enough for its own rounding to go unseen. */
+    /* Rounded to odd, f32 has enough bits that its own rounding does not change the result. */
     uint32_t bits = float_bits(nearest);
     if ((rest < 0) == (value > 0))
         bits--;
@@ -75,7 +76,7 @@ uint16_t half_to_bfloat(float value)
     if ((bits & 0x7fffffff) > 0x7f800000)
         return 0x7fff;
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >>
-                      16); /* a carry steps the exponent, up to infinity */
+                      16); /* a carry increases the exponent, up to infinity */
 }
 
 void half_from_floats(uint16_t *destination, const float *source, size_t count)

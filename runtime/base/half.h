@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Beyond 65504 + half an ulp becomes infinity; a NaN stays a NaN (0x7fff, as on the GPU). */
+/* Values from 65520 on (65504 and half a unit in the last place) become infinity; a NaN stays a NaN
+ * (0x7fff, as on the GPU). */
 uint16_t half_from_float(float value);
 uint16_t half_from_double(double value); /* one rounding */
 float half_to_float(uint16_t bits);
@@ -18,7 +19,7 @@ uint16_t half_to_bfloat(float value);  /* f32 -> bfloat16; a NaN stays a NaN (0x
 void half_from_floats(uint16_t *destination, const float *source, size_t count);
 void half_to_doubles(double *destination, const uint16_t *source, size_t count);
 
-/* value rounded to f16 and back: what a kernel sees of a weight. */
+/* Rounds a value to f16 and back, as a kernel sees a weight. */
 float half_round(float value);
 
 #endif

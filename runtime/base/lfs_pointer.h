@@ -6,8 +6,7 @@
 
 #include <stddef.h>
 
-/* XQ_ERROR_FORMAT with the file's name where `data` is a Git LFS pointer, a few lines of text in the place
- * of the file. */
+/* Returns XQ_ERROR_FORMAT, with the file's name in the message, if `data` is a Git LFS pointer. */
 xq_status lfs_pointer_refuse(const char *path, const void *data, size_t size, error *err);
 
 #endif

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST_LINKS = 40 }; /* as many as Linux follows */
+enum { MOST_LINKS = 40 }; /* the number that Linux follows */
 
 xq_status place_failed(const char *given, const char *why, error *err)
 {
@@ -38,7 +38,7 @@ void place_folder(const char *path, char folder[PATH_MAX])
 
 /* ---------------------------------------------------------- files that are open already
  * A link in /proc/PID/fd leads to an open file, whatever text it holds: a pipe has no other name, and the
- * name of a removed file means nothing any more. */
+ * name of a removed file is no longer valid. */
 
 static bool is_in_procfs(const char *path)
 {
@@ -48,7 +48,7 @@ static bool is_in_procfs(const char *path)
     return statfs(folder, &system) == 0 && system.f_type == PROC_SUPER_MAGIC;
 }
 
-/* The descriptor that the path names, where that is one of this process; else -1. */
+/* Returns the descriptor that the path names, if it is a descriptor of this process; else -1. */
 static int own_descriptor(const char *path)
 {
     char folder[PATH_MAX], real[PATH_MAX], own[64], *end;
@@ -66,8 +66,8 @@ int place_open(const place *p)
     int fd = p->kind == PLACE_OPEN_FILE ? own_descriptor(p->path) : -1;
     if (fd < 0)
         return open(p->path, O_WRONLY | O_CLOEXEC | O_NOCTTY | (S_ISREG(p->st.st_mode) ? O_TRUNC : 0));
-    /* Opening it by name would begin at the start of a file that is being written, and fail for a socket.
-     */
+    /* Opening the file by name would begin at the start of a file that is being written, and would fail
+     * for a socket. */
     int flags = fcntl(fd, F_GETFL);
     if (flags >= 0 && (flags & O_ACCMODE) == O_RDONLY) {
         errno = EBADF;
@@ -78,7 +78,7 @@ int place_open(const place *p)
 
 /* ------------------------------------------------------------------ following */
 
-/* Puts what the link at p->path holds in its place. */
+/* Replaces p->path by the path that its link holds. */
 static int follow(place *p)
 {
     char text[PATH_MAX], joined[2 * PATH_MAX];
@@ -96,7 +96,7 @@ static int follow(place *p)
     return 0;
 }
 
-/* Follows links until p->path is none; false with errno. */
+/* Follows links until p->path is not a link; false with errno. */
 static bool find_end(place *p)
 {
     for (int links = 0; links <= MOST_LINKS; links++) {
@@ -120,8 +120,8 @@ static bool find_end(place *p)
     return false;
 }
 
-/* A file that is mounted over another, as containers do: it cannot be replaced, and a file that is written
- * in place is lost when the work fails. */
+/* Whether a file is mounted over another, as containers do. Such a file cannot be replaced, and its
+ * contents would be lost if it were written in place and the work failed. */
 static bool is_mount_point(const char *path)
 {
     struct statx st;

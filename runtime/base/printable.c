@@ -17,9 +17,9 @@ static bool controls_layout(unsigned code)
            (code >= 0x2066 && code <= 0x2069);
 }
 
-/* Bytes of the printable UTF-8 character at `text`; 0 where there is none: a control character (those of
- * U+0080 to U+009F too), one that controls the layout, an overlong form, a surrogate, or no UTF-8 at all.
- */
+/* Returns the bytes of the printable UTF-8 character at `text`. Returns 0 for a control character (U+0080
+ * to U+009F too), a character that controls the layout, an overlong form, a surrogate, and bytes that are
+ * not UTF-8. */
 static size_t character(const unsigned char *text)
 {
     static const unsigned least[] = {0, 0, 0x80, 0x800, 0x10000};
@@ -44,7 +44,7 @@ size_t printable_bytes(const char *text)
     return character((const unsigned char *)text);
 }
 
-/* An end of a copy must not lie within a character: moves `at` to the next character's beginning. */
+/* Moves `at` to the beginning of the next character, because a copy must not end within a character. */
 static const char *boundary(const char *at)
 {
     while (((unsigned char)*at & 0xc0) == 0x80)
@@ -63,7 +63,7 @@ static char *without_middle(char *out, const char *text, size_t bytes, size_t he
     return (char *)mempcpy(out, rest, (size_t)(text + bytes - rest));
 }
 
-/* All of the text, escaped; NULL when memory runs out. */
+/* Returns the whole text, escaped; NULL when memory runs out. */
 static char *escaped(const char *text)
 {
     char *copy = (char *)malloc(4 * strlen(text) + 1), *out = copy;
@@ -82,7 +82,7 @@ static char *escaped(const char *text)
     return copy;
 }
 
-/* In place: the result is never longer. */
+/* Works in place, because the result is never longer. */
 static void shorten_words(char *text)
 {
     char *out = text;

@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 struct publication {
-    char *given, *path; /* path: with links followed */
-    char *temporary;    /* NULL: bytes go where they belong as they are written */
-    FILE *file;         /* NULL: a FIFO that nothing was written into yet */
+    char *given, *path; /* path: after following links */
+    char *temporary;    /* NULL: bytes go straight into the file at `path` */
+    FILE *file;         /* NULL: a FIFO into which nothing was written yet */
     uint64_t position;
     bool resumes;
 };
@@ -57,8 +57,8 @@ bool publish_same(const publish_identity *a, const publish_identity *b)
 /* --------------------------------------------------------------- beginning */
 
 enum {
-    ENDING = 16, /* bytes that a temporary name may be longer by */
-    STEM = 240   /* bytes of the file's own name in it: room for the ending in NAME_MAX */
+    ENDING = 16, /* bytes by which a temporary name may be longer */
+    STEM = 240   /* bytes of the file's own name in it, which leave room for the ending in NAME_MAX */
 };
 
 static publication *create(const char *given, const place *at, error *err)
@@ -80,7 +80,7 @@ static publication *create(const char *given, const place *at, error *err)
     return NULL;
 }
 
-/* A new file gets the mode, and as far as possible the owner, of the one that it will replace. Not every
+/* Gives a new file the mode, and as far as possible the owner, of the file that it will replace. Not every
  * file system has these. */
 static void take_after(int fd, const place *at)
 {
@@ -94,8 +94,9 @@ static void take_after(int fd, const place *at)
     (void)!fchmod(fd, mode);
 }
 
-/* Of a file that will be replaced: its mode, so that a private one is private from the start. The kernel
- * takes the umask from the mode of others. */
+/* Opens the temporary file. It begins with the mode of the file that it will replace, so that a private
+ * file is private from the start. Other files begin with mode 0666, from which the kernel takes the
+ * umask. */
 static int open_temporary(publication *p, const place *at)
 {
     mode_t mode = at->kind == PLACE_FILE ? at->st.st_mode & 0777 : 0666;
@@ -105,7 +106,7 @@ static int open_temporary(publication *p, const place *at)
     return fd;
 }
 
-/* Opening a FIFO waits for its reader, and who begins may yet find that there is nothing to write. */
+/* Opening a FIFO waits for its reader, and the caller may yet find that there is nothing to write. */
 static bool opens_later(const place *at)
 {
     return at->kind == PLACE_STREAM && S_ISFIFO(at->st.st_mode);
@@ -155,9 +156,9 @@ xq_status publish_begin(const char *path, publication **out, error *err)
     return place_find(path, &at, err) == XQ_OK ? begin(path, &at, out, err) : err->status;
 }
 
-enum { BUSY = -2, GONE = -3, ODD = -4 }; /* beside -1: errno */
+enum { BUSY = -2, GONE = -3, ODD = -4 }; /* other results than -1, which sets errno */
 
-/* Opens and locks a file. The one that had it may have renamed or removed it meanwhile. */
+/* Opens and locks a file. The process that had it before may have renamed or removed it meanwhile. */
 static int open_locked(const char *name)
 {
     struct stat mine, named;
@@ -166,7 +167,7 @@ static int open_locked(const char *name)
         return -1;
     int result = fd;
     if (flock(fd, LOCK_EX | LOCK_NB) != 0)
-        result = BUSY; /* or a file system without locks, where none may rely on them */
+        result = BUSY; /* or the file system has no locks; no process may rely on them there */
     else if (fstat(fd, &mine) != 0)
         result = -1;
     else if (!S_ISREG(mine.st_mode))
@@ -281,10 +282,11 @@ bool publish_resumes(const publication *p)
 
 /* -------------------------------------------------------------------- ends */
 
-/* The rename comes before the file is closed, which would let another process have PATH.partial. */
+/* The file is renamed before it is closed, because closing it would let another process take
+ * PATH.partial. */
 xq_status publish_commit(publication *p, error *err)
 {
-    if (err->status != XQ_OK) { /* an earlier write failed, and what is there is cut short */
+    if (err->status != XQ_OK) { /* an earlier write failed, and the file is cut short */
         publish_keep(p);
         return err->status;
     }
@@ -315,10 +317,10 @@ void publish_abandon(publication *p)
     if (p->temporary)
         unlink(p->temporary);
     if (p->file) {
-        __fpurge(p->file); /* a stream gets nothing that it has not got already */
+        __fpurge(p->file); /* a stream gets no bytes beyond those it has already */
         fclose(p->file);
     } else {
-        int fd = open(p->path, O_WRONLY | O_CLOEXEC | O_NONBLOCK); /* ends the wait of a reader */
+        int fd = open(p->path, O_WRONLY | O_CLOEXEC | O_NONBLOCK); /* ends the wait of a FIFO's reader */
         if (fd >= 0)
             close(fd);
     }

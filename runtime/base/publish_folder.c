@@ -23,7 +23,7 @@ int publish_folder_begin(folder_publication *p, const char *parent, const char *
         p->temporary[0] = 0;
         return -1;
     }
-    chmod(p->temporary, 0755); /* mkdtemp makes it private; others may read */
+    chmod(p->temporary, 0755); /* mkdtemp makes the folder private; others may read it */
     p->folder = open(p->temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return p->folder < 0 ? -1 : 0;
 }

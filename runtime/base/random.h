@@ -9,7 +9,7 @@ typedef struct random_stream {
     uint64_t state;
 } random_stream;
 
-/* Streams of different (seed, index) are independent. */
+/* Streams with different (seed, index) are independent. */
 random_stream random_begin(uint64_t seed, uint64_t index);
 
 uint64_t random_bits(random_stream *r);
@@ -18,7 +18,7 @@ int random_between(random_stream *r, int low, int high); /* low .. high, both in
 float random_normal(random_stream *r);                   /* mean 0, deviation 1 */
 void random_shuffle(random_stream *r, int32_t *values, size_t count);
 
-/* One of the arguments after the count; e.g. random_choice(r, 3, 32, 64, 128). */
+/* Returns one of the arguments after the count; e.g. random_choice(r, 3, 32, 64, 128). */
 int random_choice(random_stream *r, int count, ...);
 
 #endif

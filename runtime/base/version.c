@@ -1,4 +1,4 @@
-/* Names and numbers of the public header. */
+/* Version and status names of the public header. */
 #include "xq/xq.h"
 
 #define TEXT(x)  #x

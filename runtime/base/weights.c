@@ -7,8 +7,8 @@
 static const struct {
     const char *name;
     int bytes;
-    float limit;   /* largest finite value and half a unit in its last place, a tie that goes up */
-    float largest; /* code of 8-bit types */
+    float limit;   /* largest finite value plus half a unit in its last place; this tie rounds up */
+    float largest; /* largest code of 8-bit types */
 } types[] = {
     /* in the order of enum weight_type */
     {"f16", 2, 65520.0f, 0},
@@ -56,7 +56,7 @@ static uint16_t e4m3_encode(float value)
     int exponent = magnitude > 0 ? ilogbf(magnitude) : E4M3_LEAST_EXPONENT;
     if (exponent < E4M3_LEAST_EXPONENT)
         exponent = E4M3_LEAST_EXPONENT;
-    /* In units of the last place; 16 of them are the next power of two, which the sum carries into. */
+    /* Counts units in the last place; 16 of them are the next power of two, which the sum carries into. */
     int units = (int)rintf(ldexpf(magnitude, 3 - exponent));
     return sign | (uint16_t)((exponent - E4M3_LEAST_EXPONENT) * 8 + units);
 }

@@ -1,5 +1,5 @@
-/* The types of packed weights, and what rounding to them does. 8-bit types have a scale for each column of
- * a matrix, so that its largest value has the largest code. */
+/* The types of packed weights, and the rounding to each. 8-bit types have one scale for each column of a
+ * matrix, chosen so that the column's largest value has the largest code. */
 #ifndef RUNTIME_BASE_WEIGHTS_H
 #define RUNTIME_BASE_WEIGHTS_H
 
@@ -8,23 +8,23 @@
 
 enum weight_type { WEIGHT_F16, WEIGHT_BF16, WEIGHT_INT8, WEIGHT_E4M3 };
 
-/* "f16", "bf16", "int8" or "e4m3", as specs say it. */
+/* Finds the type that specs call "f16", "bf16", "int8" or "e4m3". */
 bool weight_type_find(const char *name, enum weight_type *type);
 
 /* Bytes of a code. */
 int weight_bytes(enum weight_type type);
 
-/* The least magnitude that cannot be represented: what rounds to infinity; for 8-bit types, infinity
- * itself. */
+/* The smallest magnitude that cannot be represented: values from there on round to infinity. For 8-bit
+ * types it is infinity itself. */
 float weight_limit(enum weight_type type);
 
-/* The scale of a column whose largest magnitude is `largest`; 1 for 16-bit types. */
+/* Returns the scale of a column whose largest magnitude is `largest`; 1 for 16-bit types. */
 float weight_scale(enum weight_type type, float largest);
 
 /* Rounds value / scale to nearest, ties to even; a scale of 0 gives code 0. */
 uint16_t weight_encode(enum weight_type type, float value, float scale);
 
-/* What a code stands for: scale * its number. */
+/* Returns the value of a code: scale * its number. */
 float weight_decode(enum weight_type type, uint16_t code, float scale);
 
 #endif

@@ -10,7 +10,7 @@
 
 /* ---------------------------------------------------------------- choosing */
 
-/* How well a device runs what was compiled for `target`: 0, not at all; better is more. */
+/* Rates how well a device runs code that was compiled for `target`: higher is better; 0: not at all. */
 static int fitness(const device_properties *p, const char *target)
 {
     enum { PTX = 1, MACHINE_CODE = 1 << 16 };
@@ -20,7 +20,7 @@ static int fitness(const device_properties *p, const char *target)
     return arch_runs_ptx(p->arch, target) ? PTX + rank : 0;
 }
 
-/* The plan's best image of those that are less fit than `below`; NULL: none is left. */
+/* Returns the plan's best image among those with a fitness below `below`; NULL: none is left. */
 static const xq_bundle_image *next_image(const device_properties *p, const char *name, int below)
 {
     const xq_bundle_image *best = NULL;
@@ -32,7 +32,7 @@ static const xq_bundle_image *next_image(const device_properties *p, const char 
     return best;
 }
 
-/* Appends to a text of `size` bytes; what does not fit is left out. */
+/* Appends to a text of `size` bytes; words that do not fit are left out. */
 static void append_word(char *text, size_t size, const char *word)
 {
     size_t length = strlen(text);
@@ -49,7 +49,7 @@ static xq_status unknown_name(const char *name, error *err)
     return error_field(err, "name");
 }
 
-/* `why` is the failure of the last image that was tried, if any was. */
+/* Reports that no image suits the device. `why` is the failure of the last image that was tried, if any. */
 static xq_status no_image(const device_properties *p, const char *name, const error *why, error *err)
 {
     char targets[256] = "";
@@ -71,7 +71,7 @@ static xq_status cannot_read(const char *path, int why, error *err)
     return error_at(err, path, 0);
 }
 
-/* Reads the image's file, all of its `bytes` bytes, which the caller frees. */
+/* Reads the image's file, all `bytes` bytes of it; the caller frees them. */
 static unsigned char *read_file(const char *folder, const xq_bundle_image *image, error *err)
 {
     char path[4096];
@@ -98,7 +98,7 @@ static unsigned char *read_file(const char *folder, const xq_bundle_image *image
     return NULL;
 }
 
-/* The image's bytes, which the caller frees. */
+/* Returns the image's bytes, which the caller frees. */
 static unsigned char *bytes_of(const char *folder, const xq_bundle_image *image, error *err)
 {
     if (!image->data)

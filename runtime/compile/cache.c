@@ -30,14 +30,14 @@ static bool is_folder(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* A home that does not exist, as services have, is not made. */
+/* Services may have a home that does not exist; it is not created. */
 static char *default_dir(char **why_none)
 {
     const char *dir = getenv("XQ_CACHE_DIR");
     if (dir)
         return strdup(dir);
     dir = getenv("XDG_CACHE_HOME");
-    if (dir && dir[0] == '/') /* relative ones are to be ignored, says the XDG specification */
+    if (dir && dir[0] == '/') /* the XDG specification says to ignore relative paths */
         return join(dir, "/xq");
     dir = getenv("HOME");
     if (dir && *dir && is_folder(dir))
@@ -129,7 +129,8 @@ static void hex_of(XXH128_hash_t hash, char hex[33])
     snprintf(hex, 33, "%016llx%016llx", (unsigned long long)hash.high64, (unsigned long long)hash.low64);
 }
 
-/* The hash of the fields' hashes and lengths: no state to allocate, no ambiguity where fields meet. */
+/* Hashes the fields' hashes and lengths. This needs no state to allocate, and has no ambiguity where
+ * fields meet. */
 cache_hash cache_hash_of(const cache_field *fields, int count)
 {
     struct {
@@ -160,7 +161,7 @@ cache_key cache_key_of(const cache_hash *hash, const char *arch, int nvrtc)
     return key;
 }
 
-/* The parts behind the hash. */
+/* Reads the parts of a key that follow the hash. */
 static bool read_key(const char *name, cache_arch *arch, int *nvrtc)
 {
     int major, minor, end = 0;
@@ -189,8 +190,8 @@ cache_arch cache_key_arch(const char *key)
 
 /* --------------------------------------------------------------- manifest */
 
-/* The manifest is a pure function of key and contents, so reading one back is rendering what it should
- * be and comparing: a change of any byte of any file, the manifest included, shows. */
+/* The manifest is a pure function of key and contents. So a manifest is checked by rendering what it
+ * should be and comparing: a change of any byte of any file, including the manifest, shows. */
 static char *render_manifest(const char *key, const cache_entry *entry)
 {
     char *text = NULL;
@@ -254,8 +255,8 @@ static enum cache_state read_once(const cache *c, const char *key, cache_entry *
 
 enum cache_state cache_read(const cache *c, const char *key, cache_entry *out)
 {
-    /* An entry that another process is replacing may vanish while it is read; the second look sees
-     * what came in its place. */
+    /* An entry that another process is replacing may vanish while it is read. The second read sees the
+     * entry that came in its place. */
     enum cache_state state = read_once(c, key, out);
     return state == CACHE_DAMAGED ? read_once(c, key, out) : state;
 }
@@ -265,7 +266,7 @@ bool cache_get(const cache *c, const char *key, cache_entry *out)
     return c->kernels && cache_read(c, key, out) == CACHE_WHOLE;
 }
 
-/* Where the cache cannot be written, an entry is as old as its contents. */
+/* Sets the time of an entry. In a cache that cannot be written, an entry keeps the time of its contents. */
 static void note_use(const cache *c, const char *key)
 {
     char path[4200];
@@ -301,7 +302,7 @@ struct found_list {
     int count;
 };
 
-/* Best first; where the list is full, the worst goes. */
+/* Adds an entry to the list, best first. If the list is full, the worst entry is dropped. */
 static void add_found(struct found_list *list, const struct found *f)
 {
     const int most = (int)(sizeof list->items / sizeof list->items[0]);
@@ -369,10 +370,10 @@ static bool is_whole(const cache *c, const char *key)
     return true;
 }
 
-/* Puts the finished folder in place. An entry that is there already was either published by another
- * process meanwhile (theirs is as good as ours), or is damaged and makes way. Over a network file system a
- * rename that was done can be reported as failed, when the request was sent twice: what counts is whether a
- * whole entry stands there. */
+/* Puts the finished folder in place. If there is an entry already, either another process has published it
+ * meanwhile (and it is as good as ours), or it is damaged and is moved away. Over a network file system a
+ * successful rename can be reported as failed, when the request was sent twice, so the result is success
+ * if a whole entry stands there. */
 static int publish(const cache *c, folder_publication *p, const char *key)
 {
     char place[4200], aside[4300];
@@ -389,13 +390,14 @@ static int publish(const cache *c, folder_publication *p, const char *key)
             return -1;
         }
         if (rename(place, aside) == 0)
-            files_remove(aside); /* whatever stood there, also a file or a link */
+            files_remove(aside); /* removes whatever stood there, even a file or a link */
     }
     errno = EBUSY;
     return -1;
 }
 
-/* Once for each cache that writes. What this writer has just made has the file system's own time. */
+/* Sweeps once for each cache that writes. The folder that this writer has just made gives the file
+ * system's own time. */
 static void sweep_once(cache *c, const folder_publication *p)
 {
     struct stat st;

@@ -109,9 +109,10 @@ int cache_count(const cache *c)
     return count;
 }
 
-/* Gives an entry another name, so that readers see all of it or nothing while its files go. What another
- * process has open, a network file system keeps in the folder by the name of .nfsXXXX until it is closed:
- * the next sweep after that removes it. False: it cannot be renamed, or is gone. */
+/* Gives an entry another name, so that readers see all of it or nothing while its files are removed. A
+ * network file system keeps a file that another process has open in the folder, under the name .nfsXXXX,
+ * until the file is closed; the next sweep after that removes it. False: the entry cannot be renamed, or
+ * is gone. */
 static bool take_away(const cache *c, const char *path)
 {
     char reserved[4400], aside[4500];
@@ -138,7 +139,7 @@ static xq_status remove_entry(const cache *c, const char *name, int *removed, er
     return XQ_OK;
 }
 
-/* What is left of an entry that nobody knows any more. */
+/* Removes the remains of an entry that no process uses any more. */
 static bool remove_leftover(const cache *c, const char *name)
 {
     char path[4400];
@@ -175,7 +176,7 @@ xq_status cache_clear(const cache *c, const char *key, int *removed, error *err)
 
 int cache_sweep(const cache *c, time_t now)
 {
-    enum { LONGEST_WRITE = 3600 }; /* seconds; writing an entry takes a fraction of one */
+    enum { LONGEST_WRITE = 3600 }; /* seconds; writing an entry takes a fraction of a second */
     int removed = 0;
     DIR *folder = opendir(c->kernels);
     for (struct dirent *e = folder ? readdir(folder) : NULL; e; e = readdir(folder)) {
@@ -189,7 +190,8 @@ int cache_sweep(const cache *c, time_t now)
     return removed;
 }
 
-/* What the file system that holds the entries has for a time; this machine's where it cannot be written. */
+/* Returns the time of the file system that holds the entries, or this machine's time if the folder cannot
+ * be written. */
 static time_t clock_of(const cache *c)
 {
     char made[4400];

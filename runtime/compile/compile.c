@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Everything that decides what the compiler makes of a source. `arch` is NULL where it is left open. */
+/* Everything that determines the compiler's output for a source. `arch` is NULL if it is left open. */
 struct request {
     const char *family, *source, *arch;
     char name[128], arch_option[64];
@@ -15,13 +15,14 @@ struct request {
     const char *const *header_names, *const *header_texts;
 };
 
-/* A part of keys, so that what was compiled otherwise is not found: cubins with the working directory. */
+/* This text is part of the keys. It names the form of the compiled code, so that code of another form is
+ * not found: earlier cubins held the working directory. */
 static const char form[] = "names below /xq";
 static const char *const always[] = {"-std=c++17", "-lineinfo", "-default-device"};
 static const char for_cubins[] = "--ptxas-options=-v"; /* registers and spills, in the log */
 enum { ALWAYS = sizeof always / sizeof always[0] };
 
-/* Whether code for it is a cubin. */
+/* Whether code for this architecture is a cubin. */
 static bool is_real(const char *arch)
 {
     return strncmp(arch, "sm_", 3) == 0;
@@ -41,7 +42,7 @@ static void fill_request(struct request *r, const gen *g, const char *family, co
     gen_headers(g, &r->header_count, &r->header_names, &r->header_texts);
 }
 
-/* The text of options.txt: what is in the key besides source and headers. */
+/* The text of options.txt: the parts of the key other than source and headers. */
 static char *options_text(const struct request *r, const nvrtc *library)
 {
     char *text = NULL;
@@ -60,8 +61,9 @@ static char *options_text(const struct request *r, const nvrtc *library)
     return text;
 }
 
-/* The comment that a source begins with says which spec it was rendered for. What is compiled comes after
- * it, with a line number of its own: specs that differ in what a kernel does not know share an entry. */
+/* Skips the comment at the beginning of a source, which says which spec it was rendered for. The compiled
+ * text comes after it, with a line number of its own. So specs that differ only in what a kernel does not
+ * know share an entry. */
 static const char *after_banner(const char *source)
 {
     const char *rest = source;
@@ -72,7 +74,8 @@ static const char *after_banner(const char *source)
     return strncmp(rest, "#line", 5) == 0 ? rest : source;
 }
 
-/* The hash of what is compiled. What for and by which NVRTC is not in it: the key says that by name. */
+/* Hashes what is compiled. Architecture and NVRTC version are not in the hash, because the key names
+ * them. */
 static xq_status make_hash(const struct request *r, cache_hash *hash, error *err)
 {
     int count = 0;
@@ -108,7 +111,7 @@ static char *take(cache_entry *entry, enum cache_part part)
     return data;
 }
 
-/* Takes what a cache entry holds; false when it lacks what is needed. */
+/* Takes the parts of a cache entry; false if it lacks a part that is needed. */
 static bool take_entry(cache_entry *entry, bool needs_cubin, compiled *out)
 {
     bool whole = true;
@@ -148,7 +151,7 @@ static xq_status run_compiler(const nvrtc *library, const struct request *r, com
     return XQ_OK;
 }
 
-/* The entry borrows what it is stored from. */
+/* Makes an entry, which borrows the texts and code of `from`. */
 static cache_entry entry_of(const compiled *from)
 {
     cache_entry entry = {0};

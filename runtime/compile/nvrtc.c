@@ -20,7 +20,7 @@ struct nvrtc {
     char path[4096];
     int version_number;
     int architecture_count;
-    int architectures[64]; /* what it compiles for: 80, 90, ... */
+    int architectures[64]; /* architectures that it compiles for: 80, 90, ... */
     int (*version)(int *major, int *minor);
     int (*architecture_number)(int *count);
     int (*architecture_list)(int *architectures);
@@ -43,7 +43,7 @@ static int resolve(nvrtc *n)
 {
     const struct {
         const char *name;
-        void *pointer; /* of the function pointer to fill */
+        void *pointer; /* address of the function pointer to fill */
     } symbols[] = {
         {"nvrtcVersion", &n->version},
         {"nvrtcGetNumSupportedArchs", &n->architecture_number},
@@ -68,8 +68,8 @@ static int resolve(nvrtc *n)
     return 0;
 }
 
-/* NVRTC loads libnvrtc-builtins.so.MAJOR.MINOR by name while compiling. Where it came from a folder that
- * the loader does not search, loading the one beside it first lets that find it. */
+/* NVRTC loads libnvrtc-builtins.so.MAJOR.MINOR by name while compiling. If NVRTC came from a folder that
+ * the loader does not search, loading the builtins beside it first lets NVRTC find them. */
 static void *load_builtins(const char *path)
 {
     char folder[4096], pattern[4200];
@@ -100,7 +100,8 @@ static int read_architectures(nvrtc *n)
 static int try_open(nvrtc *n, const char *path, int most_major)
 {
     int major = 0, minor = 0;
-    /* Never unmapped: what its C++ runtime allocated at start could not be freed any more. */
+    /* The library is never unmapped, because memory that its C++ runtime allocated at start could then not
+     * be freed any more. */
     n->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!n->handle)
         return -1;
@@ -191,7 +192,8 @@ const char *nvrtc_path(const nvrtc *library)
 
 /* --------------------------------------------------------------- compiling */
 
-/* A result of the program, NUL-terminated; *bytes as NVRTC counts. Absent results have size 0. */
+/* Fetches a result of the program. It ends with a NUL; *bytes is the size that NVRTC counts. Absent
+ * results have size 0. */
 static xq_status fetch(program p, int (*get_size)(program, size_t *), int (*get)(program, char *),
                        char **data, size_t *bytes, error *err)
 {
@@ -237,12 +239,13 @@ static xq_status compile_error(const nvrtc *library, const nvrtc_input *input, i
 }
 
 /* ------------------------------------------------------------------- names
- * NVRTC makes the names of files absolute, and writes them into PTX and cubin: with the working directory
- * the same source would give other bytes in each, and tell where it was compiled. So names are absolute
- * before it sees them, below a folder that is none. */
+ * NVRTC makes the names of files absolute, and writes them into PTX and cubin. With the working directory
+ * in them, the same source would give different bytes in each directory, and the code would tell where it
+ * was compiled. So the names are made absolute before NVRTC sees them, below a folder that does not
+ * exist. */
 static const char anchor[] = "/xq/";
 
-/* The text with `anchor` before the names of its #line directives; heap. */
+/* Returns the text with `anchor` before the names of its #line directives; heap. */
 static char *anchored(const char *text)
 {
     size_t count = 1;
@@ -267,7 +270,7 @@ static char *anchored(const char *text)
     return copy;
 }
 
-/* The same for a header, which gets a directive if it has none in front. */
+/* The same for a header. It gets a #line directive at its beginning if it has none there. */
 static char *anchored_header(const char *name, const char *text)
 {
     char *named = NULL;
@@ -280,7 +283,7 @@ static char *anchored_header(const char *name, const char *text)
     return copy;
 }
 
-/* Takes `anchor` away again, in PTX and logs, so that they name templates as every other message does. */
+/* Removes `anchor` from PTX and logs, so that they name templates as every other message does. */
 static void strip_anchor(char *text)
 {
     char *to = text;
@@ -293,7 +296,7 @@ static void strip_anchor(char *text)
     *to = 0;
 }
 
-/* What NVRTC is given. */
+/* The input as NVRTC gets it, with anchored names. */
 struct named_input {
     char *source, *name;
     char **headers;

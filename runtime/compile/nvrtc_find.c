@@ -7,13 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A failed allocation is remembered here and ends in one error, so that the search reads plainly. */
+/* A failed allocation is remembered here, and ends in one error. This keeps the search easy to read. */
 struct search {
     struct nvrtc_candidates *out;
     int failed;
 };
 
-/* An address within the library, or the program, that this is a part of. */
+/* An address within the library or program that contains this code. */
 static const char nvrtc_find_anchor;
 
 static void add_path(struct search *s, const char *path)
@@ -46,7 +46,7 @@ static void add_tried(struct search *s, const char *what, const char *place)
     snprintf(larger + n, more, "%s%s\n", what, place);
 }
 
-/* Every file that matches, newest version first: within one directory .13 comes before .12. */
+/* Adds every file that matches, newest version first: within one folder .13 comes before .12. */
 static void add_matches(struct search *s, const char *pattern)
 {
     glob_t found;
@@ -70,7 +70,7 @@ static void add_toolkit(struct search *s, const char *root)
     }
 }
 
-/* The `nvidia` packages of one Python installation: nvidia/cuda_nvrtc (CUDA 12), nvidia/cu13. */
+/* Adds the `nvidia` packages of one Python installation: nvidia/cuda_nvrtc (CUDA 12), nvidia/cu13. */
 static void add_python(struct search *s, const char *prefix)
 {
     static const char *const folders[] = {"site-packages", "dist-packages"};
@@ -82,11 +82,11 @@ static void add_python(struct search *s, const char *prefix)
     }
 }
 
-/* The `nvidia` packages beside the Python package that holds this code: in SITE/xq/lib/libxq.so and
- * SITE/xq/bin/xq, where SITE is a folder site-packages or dist-packages. */
+/* Adds the `nvidia` packages beside the Python package that holds this code, which is in
+ * SITE/xq/lib/libxq.so or SITE/xq/bin/xq, where SITE is a folder site-packages or dist-packages. */
 static void add_beside_package(struct search *s)
 {
-    Dl_info info; /* of a program: its argv[0] */
+    Dl_info info; /* for a program the name is its argv[0] */
     const char *name = dladdr(&nvrtc_find_anchor, &info) ? info.dli_fname : "";
     char *self = realpath(strchr(name, '/') ? name : "/proc/self/exe", NULL);
     char *end = self;
@@ -104,8 +104,8 @@ static void add_beside_package(struct search *s)
     free(self);
 }
 
-/* Python installations whose python3 is on PATH: PREFIX/bin/python3, and PREFIX/shims/python3 of a
- * version manager that keeps its installations in PREFIX/versions. */
+/* Adds the Python installations whose python3 is on PATH: PREFIX/bin/python3, and PREFIX/shims/python3 of
+ * a version manager that keeps its installations in PREFIX/versions. */
 static void add_pythons_on_path(struct search *s, const char *path)
 {
     while (path && *path) {

@@ -1,9 +1,9 @@
-/* Where NVRTC may be. */
+/* Finds the places where NVRTC may be. */
 #ifndef RUNTIME_COMPILE_NVRTC_FIND_H
 #define RUNTIME_COMPILE_NVRTC_FIND_H
 
-/* Candidates for dlopen, best first. Paths are files that exist, except bare names, which the loader
- * looks up. `tried` says in words where was looked, one place a line. */
+/* Candidates for dlopen, best first. Paths are files that exist, except bare names, which the loader looks
+ * up. `tried` lists in words the places that were searched, one on each line. */
 struct nvrtc_candidates {
     char **paths;
     int count;

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Copies the line at `line` (to its end or the text's) into `buffer`; returns the next line or NULL. */
+/* Copies the line at `line`, up to its end or the end of the text, into `buffer`; returns the next line or
+ * NULL. */
 static const char *next_line(const char *line, char *buffer, size_t size)
 {
     size_t n = strcspn(line, "\n");
@@ -24,7 +25,7 @@ static void set_file(struct nvrtc_diagnostic *d, const char *name, size_t length
         }
 }
 
-/* "FILE(LINE): error: TEXT", also "catastrophic error" and "error #20: ". */
+/* Parses "FILE(LINE): error: TEXT", also with "catastrophic error" and "error #20: ". */
 static bool parse_compiler_error(const char *line, const nvrtc_input *input, struct nvrtc_diagnostic *d)
 {
     for (const char *p = strchr(line, '('); p; p = strchr(p + 1, '(')) {
@@ -45,7 +46,7 @@ static bool parse_compiler_error(const char *line, const nvrtc_input *input, str
     return false;
 }
 
-/* The place that line `target` of a PTX text came from: the last .loc before it, and its .file. */
+/* Finds the source of line `target` of a PTX text: the last .loc before the line, and its .file. */
 static void follow_loc(const char *ptx, int target, const nvrtc_input *input, struct nvrtc_diagnostic *d)
 {
     char buffer[1024], name[512];
@@ -69,7 +70,7 @@ static void follow_loc(const char *ptx, int target, const nvrtc_input *input, st
     }
 }
 
-/* "ptxas application ptx input, line 28; error   : TEXT", or "ptxas fatal   : TEXT". */
+/* Parses "ptxas application ptx input, line 28; error : TEXT", or "ptxas fatal : TEXT". */
 static bool parse_assembler_error(const char *line, const char *ptx, const nvrtc_input *input,
                                   struct nvrtc_diagnostic *d)
 {
@@ -107,7 +108,7 @@ bool nvrtc_log_first_error(const char *log, const char *ptx, const nvrtc_input *
 
 /* -------------------------------------------------------------- resources */
 
-/* The number before `word` in a line such as "0 bytes stack frame, 8 bytes spill stores". */
+/* Returns the number before `word` in a line such as "0 bytes stack frame, 8 bytes spill stores". */
 static int number_before(const char *line, const char *word)
 {
     const char *p = strstr(line, word);
@@ -135,7 +136,7 @@ int nvrtc_resource_report(const char *log, nvrtc_resources *out, int max)
             memcpy(current->entry, entry, sizeof entry);
             count++;
         } else if (current && strstr(line, "bytes spill stores")) {
-            /* Properties of a function that the kernel calls add to its own. */
+            /* The numbers of a function that the kernel calls are added to the kernel's own. */
             current->stack_bytes += number_before(line, "bytes stack frame");
             current->spill_store_bytes += number_before(line, "bytes spill stores");
             current->spill_load_bytes += number_before(line, "bytes spill loads");

@@ -1,4 +1,4 @@
-/* Reading what NVRTC and ptxas print. */
+/* Reads the output of NVRTC and ptxas. */
 #ifndef RUNTIME_COMPILE_NVRTC_LOG_H
 #define RUNTIME_COMPILE_NVRTC_LOG_H
 
@@ -12,8 +12,8 @@ struct nvrtc_diagnostic {
     char message[512];
 };
 
-/* The first error of a log. A header's name gets its folder (templates/lib/); an error of ptxas, which
- * names a line of the PTX, is followed through the PTX's .loc directives to the template. */
+/* Finds the first error of a log. A header's name gets its folder (templates/lib/). An error of ptxas
+ * names a line of the PTX; it is followed through the PTX's .loc directives to the template. */
 bool nvrtc_log_first_error(const char *log, const char *ptx, const nvrtc_input *input,
                            struct nvrtc_diagnostic *out);
 

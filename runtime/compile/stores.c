@@ -5,7 +5,7 @@
 
 struct stores {
     int count;
-    cache *list[]; /* as many as there are names */
+    cache *list[]; /* room for as many as there are names */
 };
 
 static int count_names(const char *list)
@@ -16,7 +16,7 @@ static int count_names(const char *list)
     return count;
 }
 
-/* False when memory ran out. */
+/* Adds the store of that name. False when memory ran out. */
 static bool add(stores *s, const char *name, size_t length, const logger *log)
 {
     error why = ERROR_INIT;

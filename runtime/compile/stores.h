@@ -7,8 +7,8 @@
 
 typedef struct stores stores;
 
-/* `list`: names of folders between colons; NULL for $XQ_KERNELS. Empty names do not count, and what is no
- * store is left out with a warning. Returns NULL when memory ran out. */
+/* `list` holds names of folders, separated by colons; NULL for $XQ_KERNELS. Empty names do not count. A
+ * folder that is not a store is left out, with a warning. Returns NULL when memory ran out. */
 stores *stores_open(const char *list, const logger *log);
 void stores_close(stores *s); /* NULL is fine */
 

@@ -8,7 +8,7 @@ int arch_number(const char *arch)
     return atoi(arch + strcspn(arch, "0123456789"));
 }
 
-/* The letter that a name ends in; 0 where it ends in a digit. */
+/* Returns the letter at the end of a name, 'a' or 'f'; 0 if there is none. */
 static char suffix_of(const char *arch)
 {
     size_t length = strlen(arch);

@@ -8,7 +8,8 @@
 static void *find_symbol(void *library, const char *name)
 {
     void *symbol = dlsym(library, name);
-    /* The one function whose plain name may go in a later driver; the signature is the same. */
+    /* This is the one function whose plain name a later driver may drop; the signature of the other name
+     * is the same. */
     if (!symbol && strcmp(name, "cuEventElapsedTime") == 0)
         symbol = dlsym(library, "cuEventElapsedTime_v2");
     return symbol;
@@ -18,7 +19,7 @@ static xq_status resolve(void *library, cuda_api *api, error *err)
 {
     const struct {
         const char *name;
-        void *pointer; /* of the function pointer to fill */
+        void *pointer; /* address of the function pointer to fill */
     } symbols[] = {
 #define CUDA_API_SYMBOL(field, symbol, parameters) {symbol, &api->field},
         CUDA_API_FUNCTIONS(CUDA_API_SYMBOL)

@@ -45,7 +45,7 @@ enum {
     CUDA_FUNCTION_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8,
 };
 
-/* flags of cuMemHostAlloc */
+/* Flags of cuMemHostAlloc. */
 enum { CUDA_HOST_PORTABLE = 1, CUDA_HOST_DEVICEMAP = 2 };
 
 /* CUjit_option, and the keys of cuLaunchKernel's `extra` */
@@ -56,7 +56,7 @@ enum { CUDA_LAUNCH_PARAM_END = 0, CUDA_LAUNCH_PARAM_BUFFER_POINTER = 1, CUDA_LAU
 enum { CUDA_STREAM_NON_BLOCKING = 1 };
 enum { CUDA_CAPTURE_THREAD_LOCAL = 1 };
 
-/* CUlaunchAttribute: an attribute of one launch. Of the values of CUlaunchAttributeID one is used here. */
+/* CUlaunchAttribute: an attribute of one launch. Only one value of CUlaunchAttributeID is used here. */
 enum { CUDA_LAUNCH_CLUSTER_DIMENSION = 4 };
 typedef struct cuda_launch_attribute {
     int id;
@@ -138,8 +138,8 @@ typedef struct cuda_api {
  * life of the process: the driver runs threads of its own. Errors: XQ_ERROR_NO_DEVICE. */
 xq_status cuda_api_load(cuda_api *api, error *err);
 
-/* XQ_OK, or an error that names `what` was done and the driver's name and words for `result`:
- * XQ_ERROR_DEVICE_MEMORY for out of memory, else `status`. */
+/* Returns XQ_OK, or an error that names `what` was done, and the driver's name and text for `result`. The
+ * status is XQ_ERROR_DEVICE_MEMORY for out of memory, else `status`. */
 xq_status cuda_api_check(const cuda_api *api, cuda_result result, xq_status status, const char *what,
                          error *err);
 

@@ -1,6 +1,6 @@
-/* NVIDIA GPUs through the driver API. The device uses the GPU's primary context, which the CUDA runtime
- * and every framework built on it use too, so that their pointers and streams are valid here. Each call
- * makes that context current for its duration and leaves the caller's as it was. */
+/* NVIDIA GPUs through the driver API. The device uses the GPU's primary context. The CUDA runtime and
+ * every framework built on it use this context too, so their pointers and streams are valid here. Each
+ * call makes the context current for its duration and then restores the caller's. */
 #include "cuda_api.h"
 #include "device.h"
 
@@ -115,8 +115,8 @@ static xq_status cuda_shared_alloc(device *base, size_t bytes, uint64_t *pointer
     return XQ_OK;
 }
 
-/* Copies and fills go through the default stream, which other streams need not wait for. So that they come
- * after all launches before them and before all launches after, they wait for the whole device. */
+/* Copies and fills use the default stream, and other streams need not wait for it. So copies and fills
+ * wait for the whole device: then they come after all earlier launches and before all later ones. */
 static xq_status cuda_synchronize(device *base, error *err)
 {
     struct cuda_device *d = (struct cuda_device *)base;
@@ -155,7 +155,7 @@ static xq_status cuda_module_load(device *base, const void *image, size_t bytes,
                                   device_module **out, error *err)
 {
     struct cuda_device *d = (struct cuda_device *)base;
-    (void)bytes; /* a cubin says its own size, and PTX ends with NUL */
+    (void)bytes; /* a cubin states its own size, and PTX ends with NUL */
     char log[8192] = "", what[160];
     int names[] = {CUDA_JIT_ERROR_LOG_BUFFER, CUDA_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
     void *values[] = {log, (void *)(uintptr_t)sizeof log};
@@ -259,7 +259,7 @@ static xq_status launch_failed(struct cuda_device *d, const device_launch *l, cu
     return cuda_api_check(&d->api, result, XQ_ERROR_DEVICE, what, err);
 }
 
-/* Where a kernel's parameters are: a value for the driver's `extra`. */
+/* The driver's `extra` argument, which tells where a kernel's parameters are. */
 #define LAUNCH_PARAMS(l, bytes)                                                                            \
     {                                                                                                      \
         (void *)(uintptr_t)CUDA_LAUNCH_PARAM_BUFFER_POINTER, (void *)(uintptr_t)(l)->params,               \
@@ -267,8 +267,8 @@ static xq_status launch_failed(struct cuda_device *d, const device_launch *l, cu
             (void *)(uintptr_t)CUDA_LAUNCH_PARAM_END                                                       \
     }
 
-/* A launch in clusters, which only the extended call can say. Apart from cuda_launch, so that this costs
- * other launches nothing. */
+/* Launches in clusters, which only the extended call supports. It is apart from cuda_launch so that other
+ * launches have no extra cost. */
 static __attribute__((noinline)) xq_status launch_clusters(struct cuda_device *d, const device_launch *l,
                                                            error *err)
 {
@@ -324,7 +324,7 @@ struct device_graph {
     cuda_graph_exec handle;
 };
 
-/* The legacy default stream cannot be captured, and would wait for streams that it knows of. */
+/* The legacy default stream cannot be captured, and would wait for streams that are not non-blocking. */
 static xq_status cuda_stream_create(device *base, void **stream, error *err)
 {
     struct cuda_device *d = (struct cuda_device *)base;
@@ -338,13 +338,13 @@ static xq_status cuda_stream_create(device *base, void **stream, error *err)
 static void cuda_stream_destroy(device *base, void *stream)
 {
     struct cuda_device *d = (struct cuda_device *)base;
-    error ignored = ERROR_INIT; /* it fails only after a fault that was reported already */
+    error ignored = ERROR_INIT; /* this fails only after a fault that was reported already */
     IN_CONTEXT(d, "cuStreamDestroy", &ignored, d->api.stream_destroy((cuda_stream)stream));
     error_clear(&ignored);
 }
 
-/* A capture that was begun is ended whatever happens within it: until then the stream takes no other work.
- * The driver forgets what a broken capture recorded. */
+/* A capture is ended whatever happens within it, because the stream takes no other work until then. The
+ * driver discards what a broken capture recorded. */
 static xq_status capture(struct cuda_device *d, void *stream, device_record *record, void *user,
                          cuda_graph *recorded, error *err)
 {

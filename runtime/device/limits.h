@@ -1,5 +1,5 @@
-/* What a launch's modelled time goes to. Apart from device.h, for those that report times and see no
- * device. */
+/* The resources that a launch's modelled time is spent on. This is separate from device.h for code that
+ * reports times and sees no device. */
 #ifndef RUNTIME_DEVICE_LIMITS_H
 #define RUNTIME_DEVICE_LIMITS_H
 

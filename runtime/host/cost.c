@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* What rounding may do to entries of a block, relative to its trace. */
+/* Tolerance for rounding of a block's entries, relative to the block's trace. */
 static const double tolerance = 1e-5;
 
 static bool refuse_cost(const char *field, error *err)
@@ -12,7 +12,7 @@ static bool refuse_cost(const char *field, error *err)
     return false;
 }
 
-/* The entries by themselves, and each against its mirror. */
+/* Checks each entry, and compares it with its mirror. */
 static bool check_cost_entries(const char *field, const float *cost, int64_t block, int64_t first,
                                double trace, error *err)
 {
@@ -32,8 +32,8 @@ static bool check_cost_entries(const char *field, const float *cost, int64_t blo
     return true;
 }
 
-/* Row i of the Cholesky factor of a block whose diagonal is larger by `shift`; false where there is none.
- */
+/* Computes row i of the Cholesky factor of a block with `shift` added to its diagonal; false if there is
+ * no such row. */
 static bool factor_cost_row(const float *cost, int64_t block, int64_t i, double shift, double *factor)
 {
     double *row = factor + i * block;

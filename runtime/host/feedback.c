@@ -5,10 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What is added to the diagonal, of its mean: directions that cost nothing would take any error. */
+/* Share of the diagonal's mean that is added to the diagonal: without it, directions that cost nothing
+ * would take any error. */
 static const double ridge = 1e-3;
 
-/* Groups of one latent. */
+/* Number of groups of one latent. */
 static int32_t latent_groups(const feedback_stream *s)
 {
     return (s->latent_width + s->group - 1) / s->group;
@@ -19,7 +20,7 @@ int32_t feedback_groups(const feedback_stream *s)
     return s->latents * latent_groups(s);
 }
 
-/* Room for one group: its costs, and columns of a source at its channels. */
+/* Scratch memory for one group: its costs, and columns of a source at its channels. */
 typedef struct feedback_room {
     double *h;       /* [group, group] */
     double *turned;  /* [block, group] */
@@ -46,8 +47,8 @@ static bool room_create(const feedback_stream *s, const feedback_source *sources
     return true;
 }
 
-/* Adds A·M·Aᵀ for the columns of A from `column` on that cost together; `a` is their first entry at the
- * group's first channel. The loops over j vectorize. */
+/* Adds A·M·Aᵀ for one block of columns of A, from `column` on, whose errors cost together; `a` points to
+ * their first entry, at the group's first channel. The loops over j vectorize. */
 static void add_block(const feedback_source *source, const float *a, int32_t column, size_t channels,
                       size_t n, const feedback_room *r)
 {
@@ -71,8 +72,9 @@ static void add_block(const feedback_source *source, const float *a, int32_t col
     }
 }
 
-/* The lower triangle of h, for the group that begins with channel `first` of a latent; returns what was
- * added to its diagonal. What lies beyond the latent's rank is padding, and has a cost of its own. */
+/* Fills the lower triangle of h, for the group that begins with channel `first` of a latent; returns what
+ * was added to its diagonal. Channels beyond the latent's rank are padding, and have a cost of their
+ * own. */
 static double fill(const feedback_stream *s, const feedback_source *sources, int count, int32_t latent,
                    int32_t first, const feedback_room *r)
 {
@@ -94,8 +96,9 @@ static double fill(const feedback_stream *s, const feedback_source *sources, int
     return least;
 }
 
-/* Channels from the last on: what a channel's errors make the others' cost, without what later ones make up
- * for. That is at least `least`, but for rounding of the costs. */
+/* Eliminates channels from the last to the first. The pivot of a channel is the cost of its own errors,
+ * without the part that later channels make up for. It is at least `least`, except for rounding of the
+ * costs. */
 static void eliminate(double *h, size_t n, double least, float *feedback)
 {
     for (size_t i = n; i-- > 0;) {

@@ -17,7 +17,7 @@
 
 /* ------------------------------------------------------------------ checks */
 
-/* `limit`: the least magnitude that is refused. */
+/* `limit` is the smallest magnitude that is refused. */
 static xq_status check_finite(const struct pack_view *view, const char *source, float limit, error *err)
 {
     char field[32], place[48], most[32] = "";
@@ -40,7 +40,7 @@ static xq_status check_finite(const struct pack_view *view, const char *source, 
     return XQ_OK;
 }
 
-/* What errors of keys cost may be left out. */
+/* Checks k_cost, which may be left out. */
 static xq_status check_cost(const struct shape *shape, const xq_weights *weights, error *err)
 {
     if (weights->k_cost)
@@ -54,7 +54,7 @@ static xq_status check_all(const struct shape *shape, const struct shape_weights
     struct pack_view view;
     for (int i = 0; i < layout->matrix_count && err->status == XQ_OK; i++) {
         const struct shape_matrix *m = &layout->matrices[i];
-        if (m->columns == SHAPE_FEEDBACK) /* its sources are packed too */
+        if (m->columns == SHAPE_FEEDBACK) /* its sources are packed too, and so checked */
             check_cost(shape, weights, err);
         else if (pack_view_matrix(shape, weights, m, &view, err) == XQ_OK) {
             check_finite(&view, m->source, weight_limit(m->type), err);
@@ -73,7 +73,7 @@ static xq_status check_all(const struct shape *shape, const struct shape_weights
 
 /* ------------------------------------------------------------------ scales */
 
-/* A scale for each column; the caller frees. NULL when memory runs out. */
+/* Returns a scale for each column, which the caller frees; NULL when memory runs out. */
 static float *column_scales(const struct pack_view *view, enum weight_type type)
 {
     float *scales = (float *)calloc((size_t)view->cols, sizeof *scales);
@@ -96,7 +96,7 @@ static bool are_neighbours(const struct pack_view *view, int32_t tile)
     return so;
 }
 
-/* Columns tile .. tile + 15 of rows step .. step + 15. */
+/* Encodes columns tile .. tile + 15 of rows step .. step + 15. */
 static void encode_tile(const struct pack_view *view, enum weight_type type, const float *scales,
                         int32_t step, int32_t tile, uint16_t codes[16][16])
 {
@@ -115,14 +115,14 @@ static void encode_tile(const struct pack_view *view, enum weight_type type, con
             codes[i / 16][i % 16] = weight_encode(type, values[i / 16][i % 16], scales[tile + i % 16]);
 }
 
-/* One tile of 16 rows and 16 columns: lane l holds 4 registers of 2 elements. Registers 0 and 1 are the B
- * fragment of columns 0-7 (mma.m16n8k16: row k = (l % 4) * 2 + {0, 1}, and 8 more; column n = l / 4),
- * registers 2 and 3 that of columns 8-15. */
+/* Packs one tile of 16 rows and 16 columns: lane l holds 4 registers of 2 elements. Registers 0 and 1 are
+ * the B fragment of columns 0-7 (mma.m16n8k16: row k = (l % 4) * 2 + {0, 1}, and 8 more; column n = l /
+ * 4), and registers 2 and 3 are that of columns 8-15. */
 static void pack_tile(unsigned char *out, const struct pack_view *view, enum weight_type type,
                       const float *scales, int32_t step, int32_t tile)
 {
     uint16_t codes[16][16];
-    uint32_t pairs[8][16], ordered[32][4]; /* pairs: of rows 2 i and 2 i + 1 */
+    uint32_t pairs[8][16], ordered[32][4]; /* pairs: rows 2 i and 2 i + 1 */
     encode_tile(view, type, scales, step, tile, codes);
     for (int i = 0; i < 8; i++)
         for (int n = 0; n < 16; n++)
@@ -145,8 +145,8 @@ static void pack_tile(unsigned char *out, const struct pack_view *view, enum wei
     }
 }
 
-/* Column by column of tiles. They are worked on in the order that reads the source along its rows: down a
- * column of a large matrix every value is far from the one before. */
+/* Packs the tiles, which are stored by columns of tiles. The loop visits them in the order that reads the
+ * source along its rows, because down a column of a large matrix every value is far from the one before. */
 static void pack_tiles(unsigned char *out, const struct pack_view *view, const struct shape_matrix *m,
                        const float *scales)
 {
@@ -194,10 +194,10 @@ static xq_status pack_vector(const struct shape *shape, const xq_weights *weight
     return XQ_OK;
 }
 
-/* One group: for each of its channels j in order, what its error adds to the values of 16 lanes (8 in
- * groups of 32), f16. Lane l has channels quad_channel(l) + {0, 1, 8, 9} of each unit of 64
- * (templates/lib/quantize.cuh). There is room for `most` channels; those from `group` on take no errors and
- * add none. */
+/* Packs one group: for each channel j in order, the f16 factors by which its error is added to the
+ * channels of 16 lanes (8 in groups of 32). Lane l has channels quad_channel(l) + {0, 1, 8, 9} of each
+ * unit of 64 (templates/lib/quantize.cuh). There is room for `most` channels; the channels from `group` on
+ * take no errors and add none. */
 static void pack_feedback_group(const float *feedback, int32_t group, int32_t most, unsigned char *out)
 {
     const int32_t lanes = most < 64 ? most / 4 : 16, values = most / lanes;
@@ -220,7 +220,7 @@ static xq_status pack_feedback(const struct shape *shape, const xq_weights *w, c
     const feedback_stream s = {stream->latents, stream->rank, stream->latent_width, stream->group};
     const feedback_source v = {.a = w->av, .cols = shape->kv_width},
                           k = {w->ak, shape->latent ? w->k_cost : NULL, shape->kv_width, shape->head_dim};
-    const feedback_source sources[] = {of_v ? v : k, v}; /* x: both */
+    const feedback_source sources[] = {of_v ? v : k, v}; /* method x has both */
     const size_t group = (size_t)s.group, groups = (size_t)feedback_groups(&s), most = (size_t)m->cols;
     float *feedback = (float *)malloc(sizeof *feedback * groups * group * group);
     if (!feedback || !feedback_make(&s, sources, shape->latent ? 1 : 2, feedback)) {
@@ -241,7 +241,7 @@ xq_status pack_weights(const struct shape *shape, xq_implementation implementati
     unsigned char *packed = (unsigned char *)destination;
     if (check_all(shape, layout, weights, err) != XQ_OK)
         return err->status;
-    memset(packed, 0, layout->bytes); /* padding between the matrices */
+    memset(packed, 0, layout->bytes); /* zeros for the padding between matrices */
     for (int i = 0; i < layout->matrix_count && err->status == XQ_OK; i++)
         (layout->matrices[i].columns == SHAPE_FEEDBACK ? pack_feedback : pack_matrix)(
             shape, weights, &layout->matrices[i], packed, err);
@@ -264,7 +264,7 @@ static bool is_packed(const struct shape *shape, const struct shape_weights *lay
     return false;
 }
 
-/* The first that the plan has no use for; it is taken out. */
+/* Returns the name of the first matrix or vector that the plan has no use for, and sets it to NULL. */
 static const char *take_unused(const struct shape *shape, xq_implementation implementation,
                                xq_weights *weights)
 {

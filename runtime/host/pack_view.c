@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One side of a caller's matrix: `count` indices, in blocks of `kept` that are stored as `block` (padded).
- */
+/* One side of a caller's matrix: `count` indices, in blocks of `kept`, which are stored padded to
+ * `block`. */
 struct side {
     int32_t count, kept, block;
 };
@@ -31,7 +31,7 @@ static struct side latent_columns(const struct shape_stream *s)
     return (struct side){s->latents * s->rank, s->rank, s->latent_width};
 }
 
-/* The caller's matrix or vector of that name (xq_weights says the shapes). */
+/* Finds the caller's matrix or vector of that name (xq_weights states the shapes). */
 static xq_status find_source(const struct shape *s, const xq_weights *w, const char *name,
                              struct source *out, error *err)
 {
@@ -76,7 +76,7 @@ static void map_side(int32_t *map, struct side side)
         map[i] = i % side.block < side.kept ? i / side.block * side.kept + i % side.block : -1;
 }
 
-/* Columns of K, of one head after the other. */
+/* Maps columns of K, one head after the other. */
 static void map_heads(int32_t *map, int32_t heads, int32_t head_dim, const int16_t *columns, int32_t count)
 {
     for (int32_t i = 0; i < heads * count; i++) {
@@ -85,7 +85,7 @@ static void map_heads(int32_t *map, int32_t heads, int32_t head_dim, const int16
     }
 }
 
-/* `turned`: the source's columns are the rows of the packed matrix. */
+/* `turned` means that the source's columns are the rows of the packed matrix. */
 static xq_status make_view(const struct shape *s, const struct source *source, enum shape_columns columns,
                            bool turned, int32_t rows, int32_t cols, struct pack_view *view, error *err)
 {

@@ -1,11 +1,11 @@
-/* Where the elements of a packed matrix or vector come from: rows and columns of the caller's, reordered
- * and padded. */
+/* Maps the elements of a packed matrix or vector to their source: rows and columns of the caller's matrix,
+ * reordered and padded. */
 #ifndef RUNTIME_HOST_PACK_VIEW_H
 #define RUNTIME_HOST_PACK_VIEW_H
 
 #include "../launch/shape.h"
 
-/* Element (k, n) of a packed matrix is source[row[k] * row_step + col[n] * col_step], 0 where row[k] or
+/* Element (k, n) of a packed matrix is source[row[k] * row_step + col[n] * col_step], or 0 if row[k] or
  * col[n] is negative. A vector has one row. */
 struct pack_view {
     const float *source;
@@ -13,7 +13,7 @@ struct pack_view {
     int32_t rows, cols;
     const int32_t *row, *col;
     int64_t row_step, col_step;
-    int32_t *map; /* what row and col point into */
+    int32_t *map; /* the memory that row and col point into */
 };
 
 /* Errors: XQ_ERROR_ARGUMENT (weights.SOURCE) for a missing matrix, XQ_ERROR_MEMORY, XQ_ERROR_INTERNAL where
@@ -24,7 +24,7 @@ xq_status pack_view_vector(const struct shape *shape, const xq_weights *weights,
                            const struct shape_vector *v, struct pack_view *view, error *err);
 void pack_view_free(struct pack_view *view);
 
-/* The index of element (k, n) in the source; -1: it is 0. */
+/* The index of element (k, n) in the source; -1 if the element is 0. */
 static inline int64_t pack_view_index(const struct pack_view *view, int32_t k, int32_t n)
 {
     return view->row[k] < 0 || view->col[n] < 0

@@ -15,19 +15,19 @@ static float saturated(uint16_t bits)
 
 /* ---------------------------------------------------------------- parameters */
 
-/* The end of a group's range that is farthest from x̂ = 0 or, with a float zero, its upper end: `span` from
- * `offset`, as level `count`. */
+/* The end of a group's range that is farthest from x̂ = 0, or, with a float zero, the upper end. It is
+ * `span` away from `offset`, at level `count`. */
 typedef struct range_end {
     float offset, span, scale, count;
 } range_end;
 
 static bool overflows(const range_end *end)
 {
-    return end->scale * end->count + end->offset >= 65520.0f; /* which f16 rounds to infinity */
+    return end->scale * end->count + end->offset >= 65520.0f; /* f16 rounds this to infinity */
 }
 
-/* A scale is rounded, so that the end may lie beyond what f16 holds. Then fewer levels reach it: the most
- * for which it does not. Where no count is good, the scale is rounded down. */
+/* A scale is rounded, so the end may lie beyond the largest f16 value. Then fewer levels are used: the
+ * most for which it does not. If no number of levels works, the scale is rounded down. */
 static void keep_finite(range_end *end)
 {
     const range_end given = *end;
@@ -83,12 +83,12 @@ static uint16_t zero_bits(const quantizer *q, const quantizer_levels *l)
 
 /* ---------------------------------------------------------------- encoding */
 
-/* The values of one group: element i is x[i * stride], data where `used` says so. */
+/* The values of one group. Element i is x[i * stride]; it holds data if is_used says so. */
 typedef struct group_of {
     const quantizer *q;
     const uint16_t *x;
     size_t count, stride;
-    size_t first_column; /* of a group of channels */
+    size_t first_column; /* first column of a group of channels */
     bool by_channel;
 } group_of;
 
@@ -113,7 +113,7 @@ static quantizer_levels levels_of(const group_of *g)
     return quantizer_find_levels(g->q, lo, hi, any, nan);
 }
 
-/* A group of channels, one after the other. */
+/* Encodes the channels of a group one after the other. */
 static void encode_with_feedback(const group_of *g, const quantizer_levels *l, uint8_t *codes)
 {
     const size_t group = g->q->group;

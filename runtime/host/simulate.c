@@ -1,7 +1,8 @@
-/* xq_simulate_cache and xq_simulate_weights: what a cache, or packed weights, hold of numbers, without a
- * device. */
+/* xq_simulate_cache and xq_simulate_weights: compute what a cache, or packed weights, hold of given
+ * numbers, without a device. */
 
-/* Loops below run over millions of numbers: they are written to vectorize, and gcc does not at -O2. */
+/* The loops below run over millions of numbers. They are written to vectorize, which gcc does not do at
+ * -O2. */
 #if !defined(__clang__)
 #pragma GCC optimize("O3", "no-trapping-math")
 #endif
@@ -18,18 +19,18 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define CHUNK 64 /* channels of which groups of tokens are found together */
+#define CHUNK 64 /* channels whose groups of tokens are handled together */
 
 /* ---------------------------------------------------------------- extremes */
 
-/* All bits but the sign of a negative number, turned over. */
+/* Inverts all bits but the sign of a negative number. */
 static inline uint32_t turned(uint32_t bits)
 {
     return bits ^ (0u - (bits >> 31)) >> 1;
 }
 
-/* Orders f32 numbers as integers, -0 below 0; a NaN is beyond both infinities. Integers, because the
- * minimum of floats does not vectorize where there may be NaN. */
+/* Orders f32 numbers as integers: -0 is below 0, and a NaN is beyond both infinities. Integers are used
+ * because the minimum of floats does not vectorize where there may be a NaN. */
 static inline int32_t ordered(float x)
 {
     uint32_t bits;
@@ -45,7 +46,7 @@ static inline float from_ordered(int32_t order)
     return x;
 }
 
-/* Levels of a group whose least and greatest are `low` and `high`. */
+/* Returns the levels of a group whose least and greatest values are `low` and `high`. */
 static quantizer_levels levels_between(const quantizer *q, int32_t low, int32_t high)
 {
     float lo = from_ordered(low), hi = from_ordered(high);
@@ -72,15 +73,15 @@ static void simulate_group(const quantizer *q, float *x, size_t count)
         x[i] = quantizer_level_value(&l, quantizer_level(&l, x[i]));
 }
 
-/* The same with feedback, of the group that begins with stored channel `begin`; x [count] are those of its
- * channels that hold data. */
+/* The same with feedback, for the group that begins with stored channel `begin`; x [count] holds those of
+ * its channels that have data. */
 static void simulate_with_feedback(const quantizer *q, size_t begin, float *x, size_t count)
 {
     const quantizer_levels l = levels_of_values(q, x, count);
     const float *feedback = q->feedback + quantizer_group_of(q, begin) * q->group * q->group;
     const float inverse = 1 / l.divisor;
     float t[FEEDBACK_MOST_CHANNELS] = {0};
-    size_t end = 0; /* behind the last channel with data */
+    size_t end = 0; /* after the last channel with data */
     for (size_t i = 0, taken = 0; taken < count; i++)
         if (quantizer_is_data(q, begin + i)) {
             t[i] = x[taken++];
@@ -95,14 +96,14 @@ static void simulate_with_feedback(const quantizer *q, size_t begin, float *x, s
     }
 }
 
-/* Where column c of a stored row would be in one without padding. */
+/* The place of column c of a stored row in the compact row, which has no padding. */
 static size_t compact(const quantizer *q, size_t c)
 {
     size_t within = c % q->latent_width;
     return c / q->latent_width * q->rank + (within < q->rank ? within : q->rank);
 }
 
-/* Groups are those of the stored row; what each has of data follows one another in the compact one. */
+/* Groups are those of the stored row. In the compact row, the data of one group is contiguous. */
 static void simulate_row(const quantizer *q, size_t stored_width, float *x)
 {
     for (size_t c = 0, end; c < stored_width; c = end) {
@@ -117,7 +118,7 @@ static void simulate_row(const quantizer *q, size_t stored_width, float *x)
 
 /* ---------------------------------------------------------------- groups of tokens */
 
-/* Levels of CHUNK channels, each part of them an array, as vectors want it. */
+/* The levels of CHUNK channels, one array for each member, as vectors need them. */
 typedef struct chunk_levels {
     float scale[CHUNK], offset[CHUNK], divisor[CHUNK], least[CHUNK], most[CHUNK];
 } chunk_levels;
@@ -146,7 +147,7 @@ static void find_chunk_levels(const quantizer *q, const float *x, size_t width, 
     }
 }
 
-/* `count` channels, at most CHUNK, of q->group rows that are `width` apart. */
+/* Simulates `count` channels, at most CHUNK, of q->group rows that are `width` apart. */
 static void simulate_channels(const quantizer *q, float *x, size_t width, size_t count)
 {
     chunk_levels levels;
@@ -163,7 +164,7 @@ static void simulate_channels(const quantizer *q, float *x, size_t width, size_t
 
 /* ---------------------------------------------------------------- cache */
 
-/* The stream that rows of `width` values are. Where there are several latents, no group is larger than one
+/* Describes rows of `width` values as a stream. If there are several latents, no group is larger than one
  * of them. */
 static feedback_stream stream_of(const xq_quantizer *q, int64_t width)
 {
@@ -173,11 +174,11 @@ static feedback_stream stream_of(const xq_quantizer *q, int64_t width)
     return (feedback_stream){latents, rank, latent_width, whole ? latent_width : q->group};
 }
 
-/* To f16, saturating. */
+/* Rounds values to f16, saturating. */
 static void round_values(const float *x, size_t count, float *rounded)
 {
     for (size_t i = 0; i < count; i++) {
-        float value = x[i] < 65504.0f ? x[i] : x[i] >= 65504.0f ? 65504.0f : x[i]; /* NaN passes */
+        float value = x[i] < 65504.0f ? x[i] : x[i] >= 65504.0f ? 65504.0f : x[i]; /* a NaN stays */
         rounded[i] = quantizer_half(value > -65504.0f ? value : value <= -65504.0f ? -65504.0f : value);
     }
 }

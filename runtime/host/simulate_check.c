@@ -31,7 +31,7 @@ static bool check_latents(int32_t latents, int64_t width, error *err)
     return refuse_quantizer("quantizer.latents", err);
 }
 
-/* Groups of channels may be a whole row, and those of tokens may not. */
+/* A group of channels may be a whole row (0); a group of tokens must have a number of tokens. */
 static bool check_group(const xq_quantizer *q, error *err)
 {
     if (q->feedback) {

@@ -1,4 +1,4 @@
-/* xq_plan_accumulate: a layer's deltas into the accumulator of cross-layer methods. */
+/* xq_plan_accumulate: adds a layer's deltas to the accumulator of cross-layer methods. */
 #include "../base/check.h"
 #include "plan.h"
 

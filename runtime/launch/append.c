@@ -1,8 +1,8 @@
-/* xq_plan_append: new tokens into their pages. */
+/* xq_plan_append: writes new tokens into their pages. */
 #include "../base/check.h"
 #include "plan.h"
 
-/* What only a quantized cache has. */
+/* Checks the arguments that only a quantized cache has. */
 static bool check_quantized(const xq_plan *plan, const xq_append_args *a, error *err)
 {
     const struct shape *s = &plan->shape;
@@ -39,7 +39,7 @@ static bool check_append_args(const xq_plan *plan, const xq_append_args *a, erro
                                                : check_quantized(plan, a, err));
 }
 
-/* Quantize x, or its projections, or what it adds to the accumulator, into pages: the streams with
+/* Quantizes x, or its projections, or what x adds to the accumulator, into pages: first the streams with
  * per-token groups, then those with per-channel groups. */
 static xq_status append_quantized(const xq_plan *plan, const xq_append_args *a,
                                   const struct plan_stream *to, error *err)
@@ -66,7 +66,8 @@ static xq_status append_quantized(const xq_plan *plan, const xq_append_args *a,
         return err->status;
     if (!plan->kernels[PLAN_APPEND_CHANNEL])
         return XQ_OK;
-    /* The tokens of one sequence at worst: they begin with the last token of a group. */
+    /* The worst case: all tokens are of one sequence, and the first of them is the last token of a group.
+     */
     int64_t groups_most = (a->tokens + plan->append_group - 2) / plan->append_group + 1;
     uint32_t groups[3] = {(uint32_t)groups_most, (uint32_t)plan->append_channel_columns,
                           (uint32_t)a->table.batch};
@@ -75,7 +76,7 @@ static xq_status append_quantized(const xq_plan *plan, const xq_append_args *a,
     return err->status;
 }
 
-/* Project to K and V, normalize and rotate K, write both as they are. */
+/* Projects x to K and V, normalizes and rotates K, and writes both without quantizing them. */
 static xq_status append_fp16_kv(const xq_plan *plan, const xq_append_args *a, const struct plan_stream *to,
                                 error *err)
 {

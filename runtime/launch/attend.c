@@ -1,4 +1,4 @@
-/* xq_plan_attend: queries of each sequence over the cache. */
+/* xq_plan_attend: attends with the queries of each sequence over the cache. */
 #include "../base/check.h"
 #include "plan.h"
 
@@ -28,7 +28,7 @@ static bool check_cache(const xq_plan *plan, const xq_attend_args *a, error *err
            (!plan_reads_tails(plan) || check_tails(&a->tails, err));
 }
 
-/* Which of the caller's arguments asks for the kernels of many queries; NULL: none. */
+/* Returns the argument that asks for the kernels for many queries; NULL: none does. */
 static const char *asks_for_many(const xq_attend_args *a)
 {
     return a->query_indptr     ? "query_indptr"
@@ -47,7 +47,7 @@ static bool check_mask(const xq_attend_args *a, int64_t max_queries, error *err)
            check_range("mask_words", a->mask_words, (max_queries + 31) / 32, INT32_MAX, err);
 }
 
-/* How many queries there are; picks the kernels for them. */
+/* Counts the queries, and picks the kernels for them. */
 static bool count_queries(struct plan_attend_call *c, error *err)
 {
     const xq_plan *plan = c->plan;
@@ -85,7 +85,7 @@ static bool check_args(struct plan_attend_call *c, error *err)
         !check_table(&a->table, plan->max_batch, err) ||
         !check_range("without_sinks", a->without_sinks, 0, 1, err))
         return false;
-    if (a->table.batch == 0) /* rows of q would be left without outputs */
+    if (a->table.batch == 0) /* rows of q would have no outputs */
         return check_range("queries", a->queries, 0, 0, err);
     return check_pointer("q", a->q, 16, err) && check_pointer("out", a->out, 16, err) &&
            optional_pointer("lse", a->lse, err) && check_cache(plan, a, err) &&
@@ -99,7 +99,7 @@ static bool check_args(struct plan_attend_call *c, error *err)
 
 /* ---------------------------------------------------------------- geometry */
 
-/* Tokens of a split, and so splits. */
+/* Chooses the tokens of a split, and with them the number of splits. */
 static void set_splits(struct plan_attend_call *c)
 {
     const xq_plan *plan = c->plan;
@@ -118,7 +118,7 @@ static void set_splits(struct plan_attend_call *c)
     c->splits = split_count(c->args->max_tokens, c->tokens_per_split);
 }
 
-/* Arguments of one launch: the call's, for `count` sequences from `first` on. */
+/* The arguments of one launch: those of the call, for `count` sequences from `first` on. */
 struct part {
     int32_t first, count;
     uint64_t indptr, last_page_len, q, out, lse;
@@ -130,7 +130,7 @@ static struct part part_of(const struct plan_attend_call *c, int32_t first, int3
     const xq_attend_args *a = c->args;
     const struct shape *s = &c->plan->shape;
     uint64_t ints = (uint64_t)first * 4;
-    /* Without an indptr, rows of q count from the first sequence of the launch. */
+    /* Without query_indptr, rows of q count from the first sequence of the launch. */
     uint64_t heads = a->query_indptr ? 0 : (uint64_t)first * (uint64_t)s->heads;
     return (struct part){
         .first = first,
@@ -173,7 +173,7 @@ static xq_status launch_absorb(const struct plan_attend_call *c, const struct pa
     return plan_launch(c->kernels->absorb, grid, &params, sizeof params, &c->to, err);
 }
 
-/* For all sequences at once: sums are in the order of the page table. */
+/* One launch serves all sequences, because sums are in the order of the page table. */
 static xq_status launch_key_norms(const struct plan_attend_call *c, error *err)
 {
     const xq_plan *plan = c->plan;
@@ -230,7 +230,8 @@ static xq_status launch_fused(const struct plan_attend_call *c, const struct par
     return plan_launch(c->kernels->attend, grid, &params, sizeof params, &c->to, err);
 }
 
-/* Over fp16 KV pages: the caller's, or those of the workspace, where table entry p is page p. */
+/* Attends over fp16 KV pages. These are the caller's pages, or those of the workspace, where table entry p
+ * is page p. */
 static xq_status launch_kv(const struct plan_attend_call *c, const struct part *part, error *err)
 {
     const xq_plan *plan = c->plan;
@@ -254,7 +255,7 @@ static xq_status launch_kv(const struct plan_attend_call *c, const struct part *
     return plan_launch(c->kernels->attend, grid, &params, sizeof params, &c->to, err);
 }
 
-/* What comes once, before attention. */
+/* Makes the launches that come once per call, before attention. */
 static xq_status prepare(const struct plan_attend_call *c, error *err)
 {
     switch (c->plan->implementation) {
@@ -268,7 +269,7 @@ static xq_status prepare(const struct plan_attend_call *c, error *err)
     return XQ_OK;
 }
 
-/* One launch, or, where the grid has no room for all sequences, several after one another. */
+/* Makes one launch, or several after one another if the grid has no room for all sequences. */
 static xq_status attend(const struct plan_attend_call *c, error *err)
 {
     int32_t batch = c->args->table.batch, most = PLAN_MOST_BLOCKS / c->blocks;

@@ -34,7 +34,7 @@ static xq_status open_cuda(const char *name, const char *ordinal, device **out, 
     return device_cuda_open((int)n, out, err);
 }
 
-/* A GPU where there is one that the kernels run on, else the software device, if the library has it. */
+/* Opens a GPU if there is one that the kernels run on, else the software device, if the library has it. */
 static xq_status open_auto(xq_context *c, error *err)
 {
     error why = ERROR_INIT;
@@ -66,7 +66,7 @@ static xq_status open_device(xq_context *c, const char *name, error *err)
 
 /* --------------------------------------------------------------- lifetime */
 
-/* A library that builds no plans has no use for what they are built with. */
+/* Refuses the options for building plans in a library that builds none. */
 static xq_status check_toolchain_options(const xq_context_options *o, error *err)
 {
     const char *field = o->template_dir                 ? "template_dir"
@@ -82,7 +82,7 @@ static xq_status check_toolchain_options(const xq_context_options *o, error *err
     return error_field(err, field);
 }
 
-/* A Hopper GPU also runs what is compiled for it alone. */
+/* A Hopper GPU also runs code that is compiled for sm_90a alone. */
 static void set_arch(xq_context *c)
 {
     const device_properties *p = &c->device->properties;

@@ -1,4 +1,4 @@
-/* xq_plan_dequantize: the cache as the kernels see it. */
+/* xq_plan_dequantize: writes out the cache as the kernels see it. */
 #include "../base/check.h"
 #include "plan.h"
 

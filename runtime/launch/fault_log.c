@@ -3,19 +3,19 @@
 
 #include <stdlib.h>
 
-/* What host and device share. */
+/* The memory that host and device share. */
 struct shared {
     int bell, reserved;
     struct xq_fault_record records[FAULT_TICKETS];
 };
 
 struct fault_log {
-    fault_log *next; /* in the context */
+    fault_log *next; /* next log of the context */
     struct device *device;
-    uint64_t gates; /* int [FAULT_TICKETS + 1]; the last is always 0 */
-    uint64_t place; /* of `shared` on the device */
+    uint64_t gates; /* int [FAULT_TICKETS + 1]; the last one is always 0 */
+    uint64_t place; /* device address of `shared` */
     struct shared *shared;
-    int64_t calls; /* so far */
+    int64_t calls; /* calls so far */
 };
 
 static void release(fault_log *log)
@@ -94,7 +94,7 @@ uint64_t fault_log_open_gate(const fault_log *log)
     return log->gates + FAULT_TICKETS * sizeof(int);
 }
 
-/* The fault of the earliest call; empties all records. */
+/* Returns the fault of the earliest call, and empties all records. */
 static struct xq_fault empty_records(struct shared *shared)
 {
     struct xq_fault_record first = {.fault = {.kind = 0}};
@@ -114,7 +114,8 @@ static bool is_rung(const fault_log *log)
     return __atomic_load_n(&log->shared->bell, __ATOMIC_RELAXED);
 }
 
-/* By one thread at a time. The bell is reset before the records are read, so that none is missed. */
+/* One thread at a time may call this. The bell is reset before the records are read, so that no record is
+ * missed. */
 static xq_status take_fault(fault_log *log, error *err)
 {
     struct xq_fault fault = {.kind = 0};

@@ -1,8 +1,8 @@
 #include "fault_text.h"
 #include "call_check.h"
 
-/* What xq_fault has for each kind, as the rules of templates/lib/call_check.h set it, is read off the
- * sentences. */
+/* The sentences below show which numbers xq_fault has for each kind of fault, as the rules of
+ * templates/lib/call_check.h set them. */
 #define SAY(field, ...)                                                                                    \
     do {                                                                                                   \
         error_set(err, XQ_ERROR_ARGUMENT, "argument", __VA_ARGS__);                                        \

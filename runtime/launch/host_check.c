@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The arrays that a phase is the first to look at, and how many numbers they have. By then what the phases
- * before looked at is known to be good. */
+/* An array, the first phase that looks at it, and its number of elements. The arrays of earlier phases are
+ * known to be good by then. */
 struct array {
     enum xq_check_phase phase;
-    size_t place; /* of the pointer in xq_check_params */
+    size_t place; /* offset of the pointer in xq_check_params */
     const char *name;
     int64_t (*count)(const struct xq_check_params *);
 };
@@ -61,7 +61,7 @@ static const struct array arrays[] = {
 };
 enum { ARRAYS = sizeof arrays / sizeof arrays[0] };
 
-/* Replaces the device's pointer by that of a copy, to be freed. */
+/* Replaces the device's pointer by a pointer to a copy, which the caller frees. */
 static xq_status copy_array(device *d, const struct array *a, struct xq_check_params *p, void **copy,
                             error *err)
 {

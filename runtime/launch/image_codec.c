@@ -6,7 +6,7 @@
 
 enum { UNIT = 8 };
 
-/* "part[index].name" */
+/* The name in errors: "part[index].name". */
 static const char *full_name(const struct image_codec *c, const char *name, char out[96])
 {
     if (!c->part)
@@ -32,7 +32,7 @@ void image_refuse(struct image_codec *c, const char *name, const char *text)
     error_field(c->err, full);
 }
 
-/* The place of the next `bytes` bytes; NULL while an image is measured, and after a failure. */
+/* Returns the address of the next `bytes` bytes; NULL while an image is measured, and after a failure. */
 static unsigned char *take(struct image_codec *c, size_t bytes)
 {
     size_t at = c->at;

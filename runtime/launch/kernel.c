@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What the device loads of a kernel's code; NULL where it runs neither. */
+/* Returns the form of a kernel's code that the device loads; NULL if it runs neither. */
 static const void *choose_code(const device_properties *p, const struct kernel_code *code,
                                const char *target, size_t *bytes)
 {

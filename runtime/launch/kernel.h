@@ -6,8 +6,8 @@
 
 /* A compiled kernel. Pointers are borrowed. */
 struct kernel_code {
-    char family[32], entry[64];     /* templates/FAMILY.cu.lt; the name of its function */
-    uint32_t threads, shared_bytes; /* of a block; the shared memory is dynamic */
+    char family[32], entry[64];     /* template (templates/FAMILY.cu.lt); name of the function */
+    uint32_t threads, shared_bytes; /* threads and dynamic shared memory of a block */
     const void *cubin;              /* machine code; NULL: PTX only */
     size_t cubin_bytes;
     const void *ptx; /* text that ends with a NUL */
@@ -22,9 +22,9 @@ typedef struct kernel {
     device_function *function;
 } kernel;
 
-/* Loads a kernel whose code was compiled for `target` ("sm_90a", "compute_80"): the machine code where the
- * device runs it, else the PTX. Errors: XQ_ERROR_UNSUPPORTED where the device runs neither, or has too
- * little shared memory; XQ_ERROR_DEVICE, XQ_ERROR_MEMORY. */
+/* Loads a kernel whose code was compiled for `target` ("sm_90a", "compute_80"): the machine code if the
+ * device runs it, else the PTX. Errors: XQ_ERROR_UNSUPPORTED if the device runs neither, or has too little
+ * shared memory; XQ_ERROR_DEVICE, XQ_ERROR_MEMORY. */
 xq_status kernel_open(device *d, const struct kernel_code *code, const char *target, kernel **out,
                       error *err);
 

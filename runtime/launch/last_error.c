@@ -1,5 +1,5 @@
-/* Records are found by thread, under a lock that only failing calls take. A record lives until its
- * context does, or until its thread is gone and others need room. */
+/* Records are found by thread, under a lock that only failing calls take. A record lives as long as its
+ * context, but once its thread has ended it may be dropped to make room. */
 #include "last_error.h"
 #include "../base/descriptor.h"
 
@@ -15,7 +15,7 @@ struct thread_error {
     error detail;
 };
 
-/* With more records than this, those of finished threads are dropped. */
+/* If there are more records than this, those of finished threads are dropped. */
 enum { MANY_THREADS = 64 };
 
 static pid_t this_thread(void)
@@ -85,8 +85,8 @@ void last_error_free_all(xq_context *context)
     }
 }
 
-/* Of calls without a context. The one thing that the library keeps outside of objects: threads do not share
- * it, and it needs no memory that anyone would have to free. */
+/* The last failure of the calls without a context. It is the only state that the library keeps outside of
+ * objects: threads do not share it, and it needs no memory that anyone would have to free. */
 static __thread struct {
     xq_status status;
     char field[sizeof((error *)0)->field], message[sizeof((error *)0)->message];
@@ -123,7 +123,7 @@ xq_status xq_last_error(const xq_context *context, xq_error_detail *detail)
     if (!context)
         return read_without_context(detail);
     xq_error_detail full = XQ_ERROR_DETAIL_INIT;
-    xq_context *c = (xq_context *)context; /* the lock is no part of what a reader sees */
+    xq_context *c = (xq_context *)context; /* the lock is not part of the state that a reader sees */
     pthread_mutex_lock(&c->error_lock);
     const struct thread_error *e = find(c, this_thread());
     pthread_mutex_unlock(&c->error_lock);

@@ -4,12 +4,12 @@
 
 #include "context.h"
 
-/* The calling thread's last failure on the context as an error of the caller's own, for code that works
- * over the public API: `status` is what the failing call returned. Returns it. */
+/* Copies the calling thread's last failure on the context into `err`, for code that works over the public
+ * API. `status` is what the failing call returned; the function returns it. */
 xq_status last_error_read(const xq_context *context, xq_status status, error *err);
 
-/* The same as context_fail, for calls that take no context: keeps the error for the calling thread, clears
- * *err, and returns its status. */
+/* Does what context_fail does, for calls that take no context: keeps the error for the calling thread,
+ * clears *err, and returns the status. */
 xq_status last_error_keep(error *err);
 
 void last_error_free_all(xq_context *context);

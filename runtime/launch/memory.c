@@ -21,7 +21,7 @@ xq_status xq_device_alloc(xq_context *context, size_t bytes, uint64_t *pointer)
     if (!pointer)
         return null_argument(context, "pointer");
     error err = ERROR_INIT;
-    /* An empty allocation still gets an address of its own, as malloc's callers expect. */
+    /* Callers of malloc expect that an empty allocation gets an address of its own, too. */
     context->device->ops->alloc(context->device, bytes ? bytes : 1, pointer, &err);
     return finish(context, &err);
 }

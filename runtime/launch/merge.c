@@ -1,4 +1,4 @@
-/* xq_plan_merge: attention over two sets of tokens into attention over both. */
+/* xq_plan_merge: joins attention over two sets of tokens into attention over both. */
 #include "../base/check.h"
 #include "plan.h"
 

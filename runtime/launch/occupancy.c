@@ -1,8 +1,8 @@
 #include "occupancy.h"
 
 enum {
-    RESERVED_SHARED_BYTES = 1024, /* of every block, by the system, on sm_80 and later */
-    REGISTER_UNIT = 256           /* registers are given out to a warp in such pieces */
+    RESERVED_SHARED_BYTES = 1024, /* the system reserves these in every block, on sm_80 and later */
+    REGISTER_UNIT = 256           /* a warp gets registers in units of this size */
 };
 
 static size_t lesser_size(size_t a, size_t b)

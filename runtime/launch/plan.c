@@ -125,7 +125,7 @@ xq_status xq_plan_load(xq_context *context, const void *image, size_t bytes, xq_
     if (!context_works(context))
         return XQ_ERROR_ARGUMENT;
     error err = ERROR_INIT;
-    /* Before the copy: a length that is wrong must not be read. */
+    /* This comes before the copy, so that a wrong length is not read. */
     if (!check_not_null("image", image, &err) || !check_not_null("plan", plan, &err) ||
         plan_image_check(image, bytes, &err) != XQ_OK)
         return context_fail(context, &err);

@@ -1,9 +1,9 @@
-/* What calls on a plan are given: their arrays, looked through before the first launch. */
+/* Checks the arrays of calls on a plan before the first launch. */
 #include "../base/check.h"
 #include "host_check.h"
 #include "plan.h"
 
-/* What all calls have. */
+/* The numbers that all calls have. */
 static struct xq_check_params table_of(const xq_plan *plan, const xq_page_table *table)
 {
     return (struct xq_check_params){
@@ -42,7 +42,7 @@ static bool check(const xq_plan *plan, struct xq_check_params *p, struct plan_st
 bool plan_check_append(const xq_plan *plan, const xq_append_args *a, struct plan_stream *to, error *err)
 {
     struct xq_check_params p = table_of(plan, &a->table);
-    if (a->tokens > 0) { /* without, no other array need be there */
+    if (a->tokens > 0) { /* without tokens the other arrays may be absent */
         p.tokens = (int)a->tokens;
         p.token_sequence = a->token_sequence;
         p.token_position = a->token_position;
@@ -84,7 +84,7 @@ bool plan_check_attend(struct plan_attend_call *c, error *err)
         p.queries = plan_queries(c, 0);
         p.max_queries = (int)c->max_queries;
         p.slots = plan_reads_tails(plan) ? a->tails.slots : 0;
-        /* Launches for some of the sequences use the same counters one after the other. */
+        /* Launches for parts of the batch use the same counters one after the other. */
         int32_t together = PLAN_MOST_BLOCKS / c->blocks;
         p.counters = a->workspace + plan->workspace.counters;
         p.counters_at = (int64_t)plan->workspace.counters;

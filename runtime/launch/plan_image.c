@@ -6,10 +6,10 @@
 
 static const char magic[8] = {'x', 'q', '-', 'p', 'l', 'a', 'n', '\n'};
 
-/* Places in the header. */
+/* Offsets in the header. */
 enum { AT_VERSION = 8, AT_CHECKSUM = 16, AT_BYTES = 24, HEADER_BYTES = 32 };
 
-/* What products of three numbers of a shape must stay below, so that no size overflows. */
+/* Limits for products of three numbers of a shape, so that no size overflows. */
 enum { MOST_WIDTH = 1 << 20 };
 static const int64_t most_bytes = (int64_t)1 << 46, most_pages = (int64_t)1 << 46;
 
@@ -103,7 +103,7 @@ static void visit_columns(struct image_codec *c, const char *part, int32_t *coun
 
 /* ----------------------------------------------------------------- weights */
 
-/* Where `bytes` bytes at `offset` end within the packed weights. */
+/* Checks that `bytes` bytes at `offset` end within the packed weights. */
 static void check_place(struct image_codec *c, const char *name, size_t offset, int64_t bytes, size_t all)
 {
     if (c->err->status == XQ_OK && (offset > all || (size_t)bytes > all - offset))
@@ -179,8 +179,8 @@ static void visit_kernel(struct image_codec *c, xq_plan *p, int slot, struct ker
     begin(c, plan_family(p, slot), -1);
     image_text(c, "family", k->family, sizeof k->family);
     image_text(c, "entry", k->entry, sizeof k->entry);
-    /* An image whose kernels take other parameters than this library's launches give is of another
-     * version. */
+    /* If an image's kernels take other parameters than this library's launches pass, the image is of
+     * another version. */
     image_integer(c, "params_bytes", params, params, params);
     k->threads = (uint32_t)image_integer(c, "threads", k->threads, 1, 1024);
     k->shared_bytes = (uint32_t)image_integer(c, "shared_bytes", k->shared_bytes, 0, INT32_MAX);
@@ -212,7 +212,7 @@ static void visit_limits(struct image_codec *c, xq_plan *p)
                                                     XQ_FROM_DEFAULT, XQ_FROM_FAMILY);
 }
 
-/* How many kernels attention has, and which one serves which calls. */
+/* The number of attention's kernels, and the kernel that serves each class of calls. */
 static void visit_variants(struct image_codec *c, xq_plan *p)
 {
     for (int q = 0; q < PLAN_QUERIES; q++) {
@@ -237,7 +237,7 @@ static void visit_variants(struct image_codec *c, xq_plan *p)
     }
 }
 
-/* Everything in an image behind its header. */
+/* Everything in an image after its header. */
 static void visit_plan(struct image_codec *c, xq_plan *p, struct plan_code *code)
 {
     struct shape *s = &p->shape;
@@ -274,7 +274,7 @@ static uint64_t get(const unsigned char *image, int at)
     return value;
 }
 
-/* FNV-1a over words of 8 bytes, zeros behind the end. Each step is a bijection of the sum, so that a change
+/* FNV-1a over words of 8 bytes, with zeros after the end. Each step is a bijection of the sum, so a change
  * within one word always shows. */
 uint64_t plan_image_checksum(const unsigned char *image, size_t bytes)
 {

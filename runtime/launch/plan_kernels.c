@@ -8,7 +8,7 @@ static bool absorbs(const struct shape *s, xq_implementation implementation)
     return implementation == XQ_FUSED && s->keys.absorbed_columns > 0;
 }
 
-/* Whether plans need a kernel beside attention's. */
+/* Whether plans need a kernel other than attention's. */
 static bool needs(const struct shape *s, xq_implementation implementation, enum plan_kernel which)
 {
     bool fp16_kv = implementation == XQ_FP16_KV;
@@ -131,7 +131,7 @@ void plan_constants(xq_plan *p, struct plan_constant out[PLAN_CONSTANTS])
     static_assert(OTHERS + 4 * PLAN_ATTENTIONS == PLAN_CONSTANTS, "one place for each");
 }
 
-/* Merging, and in fused plans dequantizing, are calls of their own. */
+/* Merging is a call of its own, and so is dequantizing in fused plans. */
 int plan_families(const struct shape *s, xq_implementation implementation,
                   const char *names[PLAN_MOST_FAMILIES])
 {

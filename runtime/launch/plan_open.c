@@ -1,4 +1,4 @@
-/* From a plan image to a plan on a device. */
+/* Makes a plan on a device from a plan image. */
 #include "occupancy.h"
 #include "plan_image.h"
 
@@ -6,7 +6,7 @@
 
 /* ----------------------------------------------------------------- weights */
 
-/* Finds the matrices and vectors of the weights, so that launches do not look for names. */
+/* Finds the matrices and vectors of the weights, so that launches do not look up names. */
 static void find_weights(xq_plan *p)
 {
     static const char *const matrices[PLAN_MATRICES] = {"wk",  "wk_absorb", "wv", "uk", "uv",
@@ -21,7 +21,7 @@ static void find_weights(xq_plan *p)
 
 /* ---------------------------------------------------------------- attention */
 
-/* Bytes that one query of every head leaves as a partial result: output and log-sum-exp. */
+/* Bytes of the partial result of one query, over all heads: output and log-sum-exp. */
 static double partial_bytes(const struct shape *s)
 {
     return (double)s->heads * (s->head_dim * 2 + 4);
@@ -55,7 +55,7 @@ static xq_status set_split(const xq_plan *p, struct plan_attention *a, error *er
     return XQ_OK;
 }
 
-/* Blocks of query rows, at most, in one launch. */
+/* Sets the largest number of blocks of query rows in one launch. */
 static xq_status set_rows(const xq_plan *p, struct plan_attention *a, int64_t max_queries, error *err)
 {
     const struct shape *s = &p->shape;
@@ -87,7 +87,7 @@ static xq_status set_attention(xq_plan *p, error *err)
 
 /* ------------------------------------------------------------------ checks */
 
-/* Who looks through the arrays of calls. */
+/* Decides where the arrays of calls are checked. */
 static xq_status set_checks(xq_plan *p, error *err)
 {
     if (p->context->device->properties.reads_are_cheap)

@@ -1,7 +1,8 @@
-/* Where everything lies in a plan's workspace. */
+/* Lays out a plan's workspace. */
 #include "plan.h"
 
-/* Takes `count * size` bytes at the end of the workspace; what does not fit into an address is an error. */
+/* Takes `count * size` bytes at the end of the workspace. A size that does not fit into an address is an
+ * error. */
 static size_t take_region(struct plan_workspace *w, int64_t count, size_t size, error *err)
 {
     size_t place = w->bytes, bytes;
@@ -15,7 +16,7 @@ static size_t take_region(struct plan_workspace *w, int64_t count, size_t size, 
     return place;
 }
 
-/* Sets how many partial results there may be; returns the most of all kernels. */
+/* Sets the number of partial results that each kernel may have; returns the largest number. */
 static int64_t bound_partials(xq_plan *p)
 {
     int64_t most = 0, group = p->shape.heads / p->shape.kv_heads;
@@ -30,7 +31,8 @@ static int64_t bound_partials(xq_plan *p)
     return most;
 }
 
-/* What the kernels of attention use in turn is as large as the one that needs most of it. */
+/* Only one of the attention kernels runs at a time, so they share these regions; each region has the
+ * largest size that any of them needs. */
 static void take_attention(xq_plan *p, error *err)
 {
     const struct shape *s = &p->shape;

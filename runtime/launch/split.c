@@ -15,7 +15,8 @@ static int64_t lesser(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* Splits that keep the partial results within their share. Every block of query rows reads all tokens. */
+/* Returns the number of splits that keeps the partial results within their share. Every block of query
+ * rows reads all tokens. */
 static int64_t affordable(const struct split_limits *l, const struct split_load *load)
 {
     double bytes = l->shared_bytes / (double)load->batch + (double)load->max_tokens * l->token_bytes;
@@ -27,9 +28,9 @@ int64_t split_tokens(const struct split_limits *l, const struct split_load *load
 {
     if (load->max_tokens <= l->tile_tokens)
         return l->tile_tokens;
-    int64_t blocks = load->blocks * l->kv_heads; /* of one split each */
+    int64_t blocks = load->blocks * l->kv_heads; /* blocks with one split each */
     int64_t most = affordable(l, load);
-    int64_t needed = ceil_divide(load->max_tokens, l->most_tokens); /* the kernel takes no longer splits */
+    int64_t needed = ceil_divide(load->max_tokens, l->most_tokens); /* the kernel limits a split's length */
     int64_t splits = lesser(at_least_one(l->resident / blocks), most);
     if (splits < needed)
         splits = needed;
@@ -52,8 +53,9 @@ int64_t split_count(int64_t max_tokens, int64_t tokens_per_split)
 int64_t split_partials(const struct split_limits *l, int64_t max_queries, int64_t queries_per_block,
                        int64_t max_tokens)
 {
-    /* A call that fills the GPU with one split of each block leaves no partial results. One with fewer
-     * blocks takes one wave's room, resident / kv_heads splits of a block, or fills a second one. */
+    /* A call that fills the GPU with one split of each block leaves no partial results. A call with fewer
+     * blocks takes the room of one wave, which is resident / kv_heads splits of a block, or fills a second
+     * wave. */
     int64_t needed = ceil_divide(max_tokens, l->most_tokens);
     return (needed > 1 ? max_queries * needed : 0) +
            2 * at_least_one(l->resident / l->kv_heads) * queries_per_block;

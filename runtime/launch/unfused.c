@@ -1,7 +1,8 @@
-/* The unfused pipeline up to attention: fp16 keys and values of the whole cache in the workspace. */
+/* The unfused pipeline up to attention: it computes the fp16 keys and values of the whole cache into the
+ * workspace. */
 #include "plan.h"
 
-/* Pages and tails, or the accumulator, to rows of f16: step 1. */
+/* Step 1: dequantizes pages and tails, or the accumulator, to rows of f16. */
 static xq_status dequantize(const struct plan_attend_call *c, int64_t entries, error *err)
 {
     const xq_attend_args *a = c->args;
@@ -17,7 +18,7 @@ static xq_status dequantize(const struct plan_attend_call *c, int64_t entries, e
     return plan_dequantize(c->plan, &args, &c->to, err);
 }
 
-/* Rows to keys or values, in pages of the workspace: step 2. */
+/* Step 2: projects the rows to keys or values, in pages of the workspace. */
 static xq_status project(const struct plan_attend_call *c, int64_t entries, uint64_t kv, error *err)
 {
     const xq_plan *plan = c->plan;
@@ -47,7 +48,7 @@ static xq_status project(const struct plan_attend_call *c, int64_t entries, uint
     return plan_gemm(plan, &v, &c->to, err);
 }
 
-/* Normalizes and rotates the keys in place: step 3. */
+/* Step 3: normalizes and rotates the keys in place. */
 static xq_status rotate(const struct plan_attend_call *c, int64_t entries, uint64_t kv, error *err)
 {
     const xq_plan *plan = c->plan;

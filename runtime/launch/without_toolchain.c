@@ -1,4 +1,4 @@
-/* Linked in place of runtime/plan/ into a library that launches plan images and builds none. */
+/* Linked in place of runtime/plan/ into a library that launches plan images and builds no plans. */
 #include "context.h"
 
 const struct toolchain_ops *const context_toolchain = NULL;

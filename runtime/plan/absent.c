@@ -10,7 +10,7 @@ static void destroy(device *d)
     free(d);
 }
 
-/* Its properties are all that building kernels needs of a device. */
+/* Building kernels needs only the properties of a device. */
 static device *make_device(const absent_gpu *gpu)
 {
     static const device_ops ops = {.destroy = destroy};

@@ -1,4 +1,4 @@
-/* From a spec to a plan image, and so to a plan. */
+/* Makes a plan image from a spec, and a plan from the image. */
 #include "create.h"
 #include "../base/check.h"
 #include "../base/descriptor.h"
@@ -29,7 +29,7 @@ static xq_status check_options(const xq_plan_options *o, error *err)
     return XQ_OK;
 }
 
-/* Kernels count tiles of a page table, and rows of what they dequantize, in 32 bits. */
+/* Kernels count tiles of a page table, and rows that they dequantize, in 32 bits. */
 static xq_status set_pages(xq_plan *p, int64_t given, error *err)
 {
     int64_t enough = p->max_batch * ((p->max_tokens + p->shape.page - 1) / p->shape.page);
@@ -57,7 +57,7 @@ static xq_status set_queries(xq_plan *p, const xq_plan_options *o, error *err)
     return error_field(err, "max_total_queries");
 }
 
-/* The spec with "checked" chosen, where it does not choose that itself. */
+/* Returns the spec with "checked": true as a choice, unless the spec chooses "checked" itself. */
 static char *checked_spec(xq_context *context, const char *spec_json, error *err)
 {
     char *chosen = NULL, *checked = NULL;
@@ -76,23 +76,24 @@ static char *checked_spec(xq_context *context, const char *spec_json, error *err
 
 /* ----------------------------------------------------------------- kernels */
 
-/* A plan in the making. */
+/* A plan that is being made. */
 struct making {
     xq_context *context;
     const xq_plan_options *options;
     xq_plan stated;
-    char *completed; /* the spec */
-    /* Those of attention's kernels, where they are others: of kernels for many queries in a plan that has
-     * both kinds, and of those for calls of other sizes. */
+    char *completed; /* completed spec */
+    /* Completed specs of attention's kernels that have another spec: the kernels for many queries in a
+     * plan that has both kinds, and the kernels for calls of other sizes. */
     char *attention[PLAN_QUERIES][PLAN_VARIANTS];
     kernel_build *kernels[PLAN_SLOTS];
-    const char *failed; /* the family whose kernel could not be built */
-    /* Families that keep their defaults, for what a table of tuned parameters says of them did not work. */
+    const char *failed; /* family whose kernel could not be built */
+    /* Families that use their defaults because the parameters from a table of tuned parameters did not
+     * work. */
     const char *untuned[PLAN_SLOTS];
     int untuned_count;
 };
 
-/* Drops all that an attempt has made, so that another can begin. */
+/* Drops everything that an attempt has made, so that another attempt can begin. */
 static void forget(struct making *m)
 {
     for (int i = 0; i < PLAN_SLOTS; i++) {
@@ -150,12 +151,13 @@ static xq_status read_constants(xq_plan *p, int slot, const kernel_build *k, err
     return err->status;
 }
 
-/* Parameters that the caller chose for the kernels of one query are not those of the kernels of many, whose
- * blocks have other rows, tiles and splits: what is best for one is slow, or does not fit, in the other. */
+/* Parameters that the caller chose for the one-query kernels do not apply to the many-query kernels, whose
+ * blocks have other rows, tiles and splits: the best parameters of one kind are slow, or do not fit, in
+ * the other. */
 static const char for_many[] =
     "{\"queries\": \"many\", \"tuning\": {\"attend\": null, \"absorb\": null, \"kv_attend\": null}}";
 
-/* The spec of the kernels for many queries, where the plan has kernels for both. */
+/* Completes the spec of the kernels for many queries, if the plan has kernels for both kinds. */
 static xq_status complete_for_many(struct making *m, error *err)
 {
     char *many = NULL;
@@ -167,7 +169,7 @@ static xq_status complete_for_many(struct making *m, error *err)
     return err->status;
 }
 
-/* The completed spec that attention's kernels are made from. */
+/* Returns the completed spec that attention's kernels are made from. */
 static const char *spec_of_attention(const struct making *m, enum plan_queries queries, int variant)
 {
     return m->attention[queries][variant] ? m->attention[queries][variant] : m->completed;
@@ -181,7 +183,7 @@ static const char *spec_of_slot(const struct making *m, int slot)
 
 /* ------------------------------------------- attention's kernels for calls of several sizes */
 
-/* The spec of the kernels for smaller calls, with these parameters of attention. */
+/* Completes the spec of kernels for smaller calls, with these parameters of attention. */
 static xq_status add_variant(struct making *m, enum plan_queries queries, const cJSON *parameters,
                              error *err)
 {
@@ -217,7 +219,7 @@ static void read_picks(xq_plan *p, enum plan_queries queries, const cJSON *rows)
     }
 }
 
-/* What tables of tuned parameters say of calls that are smaller than the largest. */
+/* Adds the variants that tables of tuned parameters have for calls smaller than the largest. */
 static xq_status choose_variants(struct making *m, enum plan_queries queries, error *err)
 {
     xq_plan *p = &m->stated;
@@ -260,7 +262,7 @@ static xq_status build_kernels(struct making *m, error *err)
 
 /* ------------------------------------------------------------------- image */
 
-/* Where a family's parameters come from, as a completed spec says. */
+/* Returns the source of a family's parameters, as a completed spec states it. */
 static xq_parameters_from parameters_from(const char *completed, const char *family)
 {
     static const char *const levels[] = {"device", "capability", "family"};
@@ -276,7 +278,7 @@ static xq_parameters_from parameters_from(const char *completed, const char *fam
     return result;
 }
 
-/* What the options and the spec say of a plan. */
+/* Fills in what the options and the spec say about a plan. */
 static xq_status state(struct making *m, error *err)
 {
     const xq_plan_options *o = m->options;
@@ -301,9 +303,9 @@ static xq_status state(struct making *m, error *err)
     return XQ_OK;
 }
 
-/* Whether code for `target` runs on fewer GPUs than for `other`, "" being none. A store may have a cubin of
- * one kernel and only PTX of another: the plan is then for the cubin's architecture, which runs that PTX
- * too. */
+/* Whether code for `target` runs on fewer GPUs than code for `other`; "" stands for no code. A store may
+ * have a cubin of one kernel and only PTX of another. The plan is then for the cubin's architecture, which
+ * also runs that PTX. */
 static bool demands_more(const char *target, const char *other)
 {
     bool real = strncmp(target, "sm_", 3) == 0, other_real = strncmp(other, "sm_", 3) == 0;
@@ -322,7 +324,8 @@ static xq_status write_image(const struct making *m, unsigned char **image, size
     return plan_image_write(&m->stated, &code, image, bytes, err);
 }
 
-/* What becomes of the kernels: a plan; its image and sources; or each is visited. */
+/* The result that the kernels are made into: a plan, or its image and sources; or each kernel is
+ * visited. */
 struct product {
     xq_plan **plan;
     struct blueprint *blueprint;
@@ -339,7 +342,7 @@ static void name_kernel(int slot, const char *family, char *name, size_t size)
         snprintf(name + length, size - (size_t)length, "-%d", variant + 1);
 }
 
-/* Hands over what an attempt has made. */
+/* Moves the results of an attempt into a blueprint. */
 static void take_blueprint(struct making *m, struct blueprint *b)
 {
     b->spec = m->completed;
@@ -396,8 +399,8 @@ static bool is_from_table(const struct making *m, int slot)
     return spec && parameters_from(spec, plan_family(&m->stated, slot)) >= XQ_FROM_DEVICE;
 }
 
-/* Gives the defaults to the family that failed; or, where a plan's kernels could not be loaded, to all
- * whose parameters are from a table. False: there is none. */
+/* Makes the family that failed use its defaults; or, if a plan's kernels could not be loaded, all families
+ * whose parameters are from a table. False: there is no such family. */
 static bool give_up_tuning(struct making *m, const error *why)
 {
     int before = m->untuned_count;

@@ -50,8 +50,8 @@ static xq_status read_info(kernel_build *k, const char *info, error *err)
     return XQ_OK;
 }
 
-/* Renders and compiles. Threads render one after the other, and compile side by side: NVRTC may be called
- * by several at once for programs of their own (NVRTC User Guide, "Thread safety"). */
+/* Renders and compiles. Threads render one after the other, and compile at the same time: several threads
+ * may call NVRTC at once, each for a program of its own (NVRTC User Guide, "Thread safety"). */
 static xq_status build(xq_context *context, const char *completed_json, const char *arch, kernel_build *k,
                        error *err)
 {

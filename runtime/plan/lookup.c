@@ -1,11 +1,11 @@
-/* Where compiled kernels come from: the stores, the cache, NVRTC. */
+/* Finds compiled kernels in the stores and the cache, or compiles them with NVRTC. */
 #include "toolchain.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A kernel that is looked for. */
+/* A kernel to look up. */
 struct wanted {
     xq_context *context;
     const gen *generator;
@@ -49,7 +49,8 @@ static xq_status compile_with(const struct wanted *w, const nvrtc *library, cach
 
 /* ------------------------------------------------------------------ misses */
 
-/* Adds what the line of a source's banner says that begins so: "model hidden_size 256, ...". */
+/* Adds the rest of the line of a source's banner that starts with `begins`: "model hidden_size 256,
+ * ...". */
 static void add_banner_line(FILE *f, const char *source, const char *begins, const char *name)
 {
     const char *line = strstr(source, begins), *code = strstr(source, "\n#line");
@@ -60,7 +61,7 @@ static void add_banner_line(FILE *f, const char *source, const char *begins, con
     fprintf(f, "; %s %.*s", name, length > 0 && line[length - 1] == '.' ? length - 1 : length, line);
 }
 
-/* Which kernel of which spec is missing, and where it was looked for. */
+/* Describes which kernel of which spec is missing, and the places that were searched. */
 static void describe(const struct wanted *w, FILE *f)
 {
     const struct toolchain *t = w->context->toolchain;
@@ -79,7 +80,8 @@ static void describe(const struct wanted *w, FILE *f)
     fputs(*dir ? dir : stores_count(t->stores) ? "and there is no cache" : "no store and no cache", f);
 }
 
-/* `missing`: why there is no NVRTC; its log says where it was looked for. */
+/* Reports the missing kernel. `missing` is the reason why there is no NVRTC; its log lists the places that
+ * were searched. */
 static xq_status refuse(const struct wanted *w, const error *missing, error *err)
 {
     const char *no_compile = w->context->toolchain->no_compile;
@@ -98,7 +100,7 @@ static xq_status refuse(const struct wanted *w, const error *missing, error *err
     return missing->log ? error_log(err, missing->log) : err->status;
 }
 
-/* Without NVRTC, what any other made is better than nothing. */
+/* Without NVRTC, code from any other NVRTC is better than none. */
 static xq_status find_in_cache(const struct wanted *w, error *missing, cache_arch *target, compiled *out,
                                error *err)
 {

@@ -1,4 +1,4 @@
-/* Specs through the public interface. */
+/* The public interface for specs. */
 #include "toolchain.h"
 
 #include <stdlib.h>

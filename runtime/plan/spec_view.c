@@ -31,7 +31,7 @@ static int32_t integer(const cJSON *parent, const char *key, error *err)
     return err->status == XQ_OK ? (int32_t)value : 0;
 }
 
-/* A text, or "" where there is none. */
+/* Returns a text, or "" if there is none. */
 static const char *text(const cJSON *parent, const char *key)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(parent, key);
@@ -48,7 +48,7 @@ static bool has_true(const cJSON *parent, const char *key)
     return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(parent, key));
 }
 
-/* A number that a spec may lack; 0 where it does. */
+/* Returns a number that a spec may lack; 0 if it does. */
 static double optional(const cJSON *parent, const char *key)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(parent, key);
@@ -278,7 +278,7 @@ static void set_streams(const struct spec_layout *l, struct shape *s)
     s->rank_v = s->streams[1].width;
 }
 
-/* What other parts of the view say in the terms of launches. */
+/* Copies what other parts of the view say into the struct for launches. */
 static void set_shape(const struct spec_view *v, struct shape *s)
 {
     const layer_shape *l = &v->layer;

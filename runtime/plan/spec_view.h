@@ -1,5 +1,6 @@
-/* A completed spec as C values: the one place where the library reads that JSON. (autotune/reference reads
- * it a second time on purpose: what kernels are compared with must not share a mistake with them.)
+/* A completed spec as C values. This is the one place where the library reads that JSON.
+ * (autotune/reference reads it a second time on purpose: the reference that kernels are compared with must
+ * not share a mistake with them.)
  *
  * The numbers come from gen/layout.lua and gen/spec.lua; nothing is computed again here. */
 #ifndef RUNTIME_PLAN_SPEC_VIEW_H
@@ -9,31 +10,31 @@
 
 typedef enum layer_method { LAYER_X, LAYER_LATENT, LAYER_X_CL, LAYER_LATENT_CL } layer_method;
 
-/* What prepared weights depend on, by the names of docs/method.md. */
+/* The part of a spec that prepared weights depend on, by the names of docs/method.md. */
 typedef struct layer_shape {
     layer_method method;
     int hidden_size, heads, kv_heads, head_dim;
     int kv_width;            /* dkv = kv_heads * head_dim */
     int rank_k, rank_v;      /* x, x-cl: hidden_size, 0 */
-    int groups_k, groups_v;  /* groups of KV heads with latents of their own */
+    int groups_k, groups_v;  /* groups of KV heads that have a latent each */
     int quantization_group;  /* elements that share a scale */
     int rotary_dim;          /* dimensions of a head that RoPE turns; 0: none */
-    bool rotary_interleaved; /* in pairs of neighbours, not of halves */
+    bool rotary_interleaved; /* RoPE turns pairs of neighbours, not of halves */
     bool rotation, feedback;
     bool bias, sinks;
-    int k_norm; /* factors of QK-norm: head_dim, or kv_width; 0: none */
+    int k_norm; /* number of factors of QK-norm: head_dim, or kv_width; 0: none */
 } layer_shape;
 
-/* A cached stream. Places are in bytes, and docs/layout.md draws them; those that a stream of its kind does
+/* A cached stream. Offsets are in bytes; docs/layout.md draws them. Offsets that a stream of its kind does
  * not have are 0. */
 struct spec_stream {
     char name[8];  /* "x", "k", "v" or "delta" */
-    char order[4]; /* of the bits in a unit (gen_unit_map): "k" or "v" */
+    char order[4]; /* order of the bits in a unit (gen_unit_map): "k" or "v" */
     int32_t width, latents, rank, latent_width;
-    int32_t bits;    /* of a code; 16: the values themselves, f16 */
-    bool by_channel; /* groups of tokens of one channel; else of channels of one token */
+    int32_t bits;    /* bits of a code; 16: the values themselves, f16 */
+    bool by_channel; /* a group is tokens of one channel; else channels of one token */
     int32_t group;   /* tokens or channels that share a scale */
-    int32_t groups;  /* of a token; 0 where by_channel, and in streams of f16 values */
+    int32_t groups;  /* groups of a token; 0 if by_channel, and in streams of f16 values */
     size_t codes_offset, params_offset, zeros_offset; /* within a tile */
     size_t slots_offset, slot_bytes;                  /* by_channel: within a page */
     int32_t chunk_pages, page_groups, page_chunks;
@@ -51,26 +52,26 @@ struct spec_layout {
 };
 
 struct spec_view {
-    layer_shape layer;  /* what weights depend on */
-    struct shape shape; /* what launches need */
+    layer_shape layer;  /* the part that weights depend on */
+    struct shape shape; /* the part that launches need */
     struct spec_layout layout, accumulator;
-    char model_name[64]; /* of a preset; else "" */
-    char model_type[32]; /* config.json's; else "" */
+    char model_name[64]; /* name of the preset; else "" */
+    char model_type[32]; /* model_type of config.json; else "" */
     char weights[8];     /* type of packed weights: "f16", "int8" */
-    bool bf16;           /* activations; else f16 */
-    int32_t layers;      /* of the model; 0: the spec does not say */
+    bool bf16;           /* activations are bf16; else f16 */
+    int32_t layers;      /* layers of the model; 0: the spec does not say */
     int64_t window;      /* tokens that a query sees; 0: all */
     int32_t rotated;     /* dimensions of a head of K that RoPE turns */
-    int32_t bits, group; /* of the cache */
+    int32_t bits, group; /* bits and group of the cache */
     float clip;          /* the share of a group's range that codes span */
     bool integer_zero;
 };
 
-/* Errors: XQ_ERROR_INTERNAL naming what a completed spec lacks. */
+/* Reads a completed spec. Errors: XQ_ERROR_INTERNAL naming the part that the spec lacks. */
 xq_status spec_view_read(const char *completed_json, struct spec_view *out, error *err);
 
-/* The first part alone, of a text that has only "model" and "cache", as a file of prepared weights. Errors:
- * XQ_ERROR_INTERNAL. */
+/* Reads only the layer_shape, from text that has only "model" and "cache", as a file of prepared weights
+ * does. Errors: XQ_ERROR_INTERNAL. */
 xq_status layer_shape_read(const char *spec_json, layer_shape *out, error *err);
 
 const char *layer_method_name(layer_method method); /* "latent-cl" */

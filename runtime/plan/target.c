@@ -21,7 +21,8 @@ static xq_status nvrtc_too_new(const nvrtc *library, const char *arch, error *er
         nvrtc_version(library) / 1000, nvrtc_version(library) % 1000 / 10, nvrtc_path(library), arch);
 }
 
-/* PTX for architecture `known`, which is older than that of the spec, or of the device, or both. */
+/* Chooses PTX for architecture `known`, which is older than the spec's architecture, or than the device's,
+ * or than both. */
 static void choose_ptx(const device_properties *p, const char *arch, int known, const nvrtc *library,
                        kernel_target *out)
 {

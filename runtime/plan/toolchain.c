@@ -21,7 +21,7 @@ static void toolchain_close(struct toolchain *t)
     free(t);
 }
 
-/* Whether anything may be compiled. A value of the environment that is none is not taken for one. */
+/* Reads whether compiling is allowed. A value of the environment that is not valid is refused. */
 static xq_status read_no_compile(const xq_context_options *options, const char **no_compile, error *err)
 {
     const char *named = getenv("XQ_NO_COMPILE");
@@ -61,7 +61,7 @@ static int toolchain_nvrtc(xq_context *context)
     error missing = ERROR_INIT;
     const nvrtc *library = NULL;
     int version = context_nvrtc(context, &library, &missing) == XQ_OK ? nvrtc_version(library) : 0;
-    error_clear(&missing); /* no NVRTC is an answer here, not a failure */
+    error_clear(&missing); /* a missing NVRTC is an answer here, and not a failure */
     return version;
 }
 
@@ -94,10 +94,10 @@ static xq_status lock_generator(xq_context *context, error *err)
     return err->status;
 }
 
-/* The next warning of the generator, as heap; NULL: there is none. */
+/* Returns the next warning of the generator, on the heap; NULL: there is none. */
 static char *take_note(gen *g)
 {
-    error ignored = ERROR_INIT; /* a warning that there is no memory for */
+    error ignored = ERROR_INIT; /* a warning for which memory ran out is dropped */
     char *note = NULL;
     if (gen_take_note(g, &note, &ignored) != XQ_OK || !*note) {
         error_clear(&ignored);
@@ -107,7 +107,8 @@ static char *take_note(gen *g)
     return note;
 }
 
-/* The log learns here what the generator has to say of its device: a log's callback may call back. */
+/* Unlocks the generator, and then passes its messages about the device to the log: a log's callback may
+ * call back. */
 static void unlock_generator(xq_context *context)
 {
     gen *g = context->toolchain->generator;

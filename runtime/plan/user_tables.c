@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* `variable` names the file, where it is not that of the configuration folder, which may be absent. */
+/* Adds one file. `variable` is the setting that names the file; NULL for the file in the configuration
+ * folder, which may be absent. */
 static xq_status add_file(gen *g, const char *variable, const char *path, error *err)
 {
     char *text = NULL;

@@ -4,9 +4,9 @@
 
 #include "../../gen/gen.h"
 
-/* Adds the file `first`, unless NULL; then the one that XQ_TUNED names, then xq/tuned.json of the
- * configuration folder (XDG_CONFIG_HOME, else HOME/.config), where there is one. With an empty XQ_TUNED
- * nothing is looked up in any table, also not in those built in, and `first` is refused
+/* Adds the file `first`, unless it is NULL; then the file that XQ_TUNED names; then xq/tuned.json of the
+ * configuration folder (XDG_CONFIG_HOME, else HOME/.config), if there is one. If XQ_TUNED is empty,
+ * nothing is looked up in any table, not even in the built-in ones, and `first` is refused
  * (XQ_ERROR_ARGUMENT). Errors: XQ_ERROR_IO for a file that cannot be read, those of gen_add_table. */
 xq_status user_tables_add(gen *g, const char *first, error *err);
 
