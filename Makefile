@@ -14,7 +14,7 @@ V       ?= 0
 STATIC  ?= 0
 TSAN    ?= 0
 VENV    ?= .venv
-# make demo: the text that is run through the model, the layers, and how many tokens.
+# make demo: the text that runs through the model, the layers, the bits, the number of tokens, and the device.
 TEXT    ?= /usr/share/common-licenses/GPL-3
 LAYERS  ?= 4,20
 BITS    ?= 4,8
@@ -31,7 +31,7 @@ LUA_INCLUDE := $(firstword $(wildcard /usr/include/lua5.4 /usr/local/include/lua
 INCLUDES := -Iinclude -Itemplates/lib $(addprefix -I,$(LUA_INCLUDE))
 ALL_CFLAGS = $(STD) $(CFLAGS) $(WARNINGS) $(INCLUDES) -fPIC -fvisibility=hidden -MMD -MP
 ifeq ($(STATIC),1)
-# As little as possible from the machine it runs on; cJSON has no static library in Debian.
+# The program needs as few libraries as possible from the machine that it runs on. Debian has no static cJSON.
 LIBS     := -Wl,-Bstatic -llua5.4 -lxxhash -Wl,-Bdynamic -lcjson -lpthread -ldl -lm -static-libgcc \
             -Wl,-rpath,'$$ORIGIN/../lib'
 PREPARE_LIBS := -Wl,-Bstatic -llapacke -lopenblas -lgfortran -lquadmath -Wl,-Bdynamic
@@ -42,8 +42,8 @@ PREPARE_LIBS := -llapacke -lopenblas
 STORE_LIBS := -lsqlite3
 endif
 
-# The thread sanitizer needs a stand-in for Criterion (tests/tsan/criterion/criterion.h), and so do machines without it. It
-# drops messages, so that what only they read is unused.
+# The thread sanitizer, and machines without Criterion, need a stand-in for it (tests/tsan/criterion/criterion.h). The
+# stand-in drops messages, so variables that only messages read are unused.
 ifeq ($(TSAN),1)
 INCLUDES := -Itests/tsan $(INCLUDES)
 $(BUILD)/tests/%.o: private WARNINGS += -Wno-unused-parameter -Wno-unused-variable -Wno-unused-but-set-variable \
@@ -62,15 +62,15 @@ endif
 SUBMAKE = +@$(MAKE) --no-print-directory
 
 # ---------------------------------------------------------------- sources
-# The library holds the part of prepare/ that reads prepared weights. The part that makes them needs LAPACK, and stays out;
-# so does autotune/, which needs SQLite.
+# libxq holds the part of prepare/ that reads prepared weights. It does not hold the part that makes them, which needs
+# LAPACK, nor autotune/, which needs SQLite.
 READER_SRC := $(addprefix prepare/,layer.c mapping.c packing.c prepared.c prepared_file.c prepared_head.c \
     safetensors_header.c tensor.c)
-# libxqrt, which launches plans that were built elsewhere (scripts/install.mk), and what stands there for the rest of
-# libxq.
+# libxqrt launches plans that were built elsewhere (scripts/install.mk). STAND_INS replace the parts of libxq that it
+# lacks.
 STAND_INS := runtime/device/without_sim.c runtime/launch/without_toolchain.c
-# `xq emit` writes the runtime as one C file: the sources of libxqrt, and those of runtime/bundle, which
-# are in no library.
+# `xq emit` writes the runtime as one C file. It contains the sources of libxqrt and those of runtime/bundle, which are
+# in no library.
 BUNDLE_SRC := $(wildcard runtime/bundle/*.c)
 XQRT_SRC  := $(filter-out $(STAND_INS),$(wildcard runtime/device/*.c runtime/launch/*.c runtime/host/*.c)) \
     $(addprefix runtime/base/,check.c descriptor.c error.c half.c log.c printable.c version.c weights.c)
@@ -96,7 +96,7 @@ TESTS       := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 all: $(BUILD)/xq ; @:
 
 # ---------------------------------------------------------------- compiling and linking
-# Objects depend on the command line that made them, so that other CFLAGS rebuild.
+# Objects depend on the command line that made them, so that other CFLAGS rebuild them.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' '$(CC) $(ALL_CFLAGS)' | cmp -s - $@ || printf '%s\n' '$(CC) $(ALL_CFLAGS)' > $@
@@ -106,8 +106,8 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 	$(call say,CC,$<)
 	$(Q)$(CC) $(ALL_CFLAGS) -c $< -o $@
 
-# Lua modules, templates and tables of tuned parameters, as data in the library: a table of names and texts (gen/embed.h).
-# The list of files is a prerequisite too: removing one must rebuild.
+# The library holds Lua modules, templates and tables of tuned parameters as data: a table of names and texts
+# (gen/embed.h). The list of files is a prerequisite, because removing a file must rebuild the table.
 $(BUILD)/embed.list: FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' $(EMBED_FILES) | cmp -s - $@ || printf '%s\n' $(EMBED_FILES) > $@
@@ -138,7 +138,8 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(SUPPORT_OBJ) $(TOOL_OBJ) $(LIB_
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) $(PREPARE_LIBS) $(STORE_LIBS) $(LIBS)
 
-# These tests call parts of examples/llama. The first holds its caches against the kernels; the second tests its arithmetic.
+# These tests call parts of examples/llama. The first compares its caches with the kernels; the second tests its
+# arithmetic.
 $(BUILD)/tests/test_llama_cache: $(patsubst %,$(BUILD)/examples/llama/%.o,attention cache_device cache_host choice config \
     fail format progress rope)
 $(BUILD)/tests/test_llama_divergence: $(patsubst %,$(BUILD)/examples/llama/%.o,divergence fail progress)
@@ -147,19 +148,19 @@ $(BUILD)/tests/test_synthetic: $(patsubst %,$(BUILD)/cli/%.o,synthetic synthetic
 $(BUILD)/tests/test_compare_expected: $(BUILD)/cli/compare_expected.o
 $(addprefix $(BUILD)/tests/,test_compare_row test_tune_launch test_tune_worker): $(filter-out $(BUILD)/cli/main.o,$(CLI_OBJ))
 
-# The library's objects, but for the software device: a context works without it.
+# This test links the library's objects without the software device, because a context must work without it.
 $(BUILD)/tests/test_without_sim: $(BUILD)/tests/test_without_sim.o $(BUILD)/runtime/device/without_sim.o \
     $(filter-out $(BUILD)/sim/%,$(LIB_OBJ)) $(call obj,tests/fake_cuda.c $(if $(filter 1,$(TSAN)),tests/tsan/main.c))
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) $(LIBS)
 
-# libxqrt with the software device, for the test that compares it with libxq; that test loads both, and the library as
-# it ships.
+# libxqrt with the software device, for the test that compares it with libxq. The test loads this library, libxq, and
+# libxqrt as it ships.
 XQRT_SIM_OBJ := $(call obj,$(XQRT_SRC) runtime/launch/without_toolchain.c $(wildcard sim/*.c))
 $(BUILD)/tests/libxqrt_sim.so: $(XQRT_SIM_OBJ)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@ -lpthread -ldl -lm
-# The software device for bundles of xq emit, which the test links in.
+# The software device, which the test of xq emit links into its bundles.
 $(BUILD)/tests/sim.a: $(XQRT_SIM_OBJ)
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcsD $@ $^
@@ -172,8 +173,9 @@ $(addprefix $(BUILD)/tests/,test_emit test_xqrt): $(BUILD)/tests/%: $(BUILD)/tes
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) -ldl -lm
 
-# Stand-ins that tests load: for the NVIDIA driver, for its NVML, for NVRTC, for malloc. libsim_cuda.so is the driver with
-# the software device behind it. And the program that tests of the command line run.
+# Stand-ins that tests load for the NVIDIA driver, NVML, NVRTC, NCCL and malloc. libsim_cuda.so is a driver that runs
+# kernels on the software device. The order-only prerequisites below name the stand-ins and the program that each test
+# needs.
 $(BUILD)/tests/libfake_%.so: $(BUILD)/tests/fake/fake_%.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@
@@ -199,10 +201,10 @@ $(addprefix $(BUILD)/tests/,test_cli_options test_compare_sweep test_parameters 
 deps:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh
 
-# The Python environment of tools/. Optional: without it `make demo` uses synthetic activations and
-# `make test` skips the tools' tests, and both say so.
+# The Python environment of tools/. It is optional: without it `make demo` uses synthetic activations, `make test` skips
+# the tests of the tools, and both say so.
 venv: $(VENV)/ready ; @:
-# $(call pip,ARGUMENTS): installs into the environment, which it makes where there is none.
+# $(call pip,ARGUMENTS): installs packages into the environment, which it makes first if there is none.
 define pip
 	$(call say,VENV,$@)
 	$(Q)test -x $(VENV)/bin/python || python3 -m venv $(VENV)
@@ -213,7 +215,8 @@ endef
 $(VENV)/ready: tools/requirements.txt tools/requirements-wheel.txt
 	$(call pip,$(addprefix -r ,$^))
 
-# torch and transformers, for the tests of bindings/python that need them; without, those are skipped by name. Gigabytes.
+# torch and transformers, for the tests of bindings/python that need them. They take gigabytes. Without them, these
+# tests are skipped by name.
 torch: venv
 	$(SUBMAKE) $(VENV)/torch
 $(VENV)/torch: tools/requirements-torch.txt tools/requirements-transformers.txt
@@ -221,11 +224,11 @@ $(VENV)/torch: tools/requirements-torch.txt tools/requirements-transformers.txt
 	$(call pip,-r tools/requirements-transformers.txt)
 
 # ---------------------------------------------------------------- running
-# Where no toolkit is installed, NVRTC comes from the Python environment.
+# If no CUDA toolkit is installed, NVRTC comes from the Python environment.
 TEST_PYTHON = $(VENV)/bin/python
 RUN_ENV = VIRTUAL_ENV='$(abspath $(VENV))' XQ='$(abspath $(BUILD))/xq'
 
-# Test programs share a kernel cache, and so do those under sanitizers: what several need is compiled once.
+# All test programs, also those under sanitizers, share a kernel cache, so that each kernel is compiled once.
 TEST_CACHE ?= $(abspath $(BUILD))/kernel-cache
 export TEST_CACHE
 
@@ -233,7 +236,7 @@ test: deps
 	-$(SUBMAKE) venv
 	$(SUBMAKE) run-tests
 
-# The tests alone, for those who have everything: no set-up. TESTS='build/tests/test_x' picks some.
+# Runs the tests without any set-up. TESTS='build/tests/test_x' selects some of them.
 run-tests: $(if $(CLI_SRC),$(BUILD)/xq) $(if $(TEST_PYTHON),$(BUILD)/llama/llama) $(TESTS)
 	@$(RUN_ENV) XQ_CACHE_DIR='$(TEST_CACHE)' sh scripts/run-tests.sh --python '$(TEST_PYTHON)' $(TESTS)
 
@@ -243,18 +246,19 @@ demo: deps
 	@$(RUN_ENV) BUILD='$(BUILD)' PYTHON='$(VENV)/bin/python' TEXT='$(TEXT)' LAYERS='$(LAYERS)' \
 	    BITS='$(BITS)' TOKENS='$(TOKENS)' DEVICE='$(DEVICE)' sh scripts/demo.sh
 
-# The table of tuned parameters that is built in (docs/tuning.md). Minutes to an hour; build the library anew afterwards.
+# Makes the table of tuned parameters that is built into the library (docs/tuning.md). It takes minutes to an hour.
+# Build the library again afterwards.
 tables: $(BUILD)/xq
 	$(Q)XQ='$(BUILD)/xq' STORE='$(BUILD)/tuning.db' sh scripts/tables.sh
 
-# The table of docs/features.md, from what the kernel families say of themselves.
+# Writes docs/features.md from the features that the kernel families declare.
 features: $(BUILD)/xq
 	$(Q)$(BUILD)/xq gen --features > docs/features.md.tmp && mv docs/features.md.tmp docs/features.md
 
 # ---------------------------------------------------------------- checking
-# All tests under the address and undefined-behaviour sanitizers; those with threads under the thread
-# sanitizer. WERROR=0: instrumented code makes gcc see what is not there. OpenBLAS is not instrumented, so its
-# own threads would look like races.
+# All tests run under the address and undefined-behaviour sanitizers, and those with threads under the thread sanitizer.
+# WERROR=0, because gcc gives false warnings for instrumented code. OpenBLAS is not instrumented, so its own threads
+# would look like races; it runs with one thread.
 TSAN_TESTS := $(filter $(addprefix $(BUILD)/tests/,test_cache test_device_% test_plan test_prepare test_runtime \
     test_sim_% test_simulate test_kernels_% test_verify),$(TESTS))
 ASAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
@@ -262,7 +266,7 @@ TSAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 check-all: deps
 	$(SUBMAKE) check-asan
 	$(SUBMAKE) check-tsan
-# Compiler reports are NVRTC's work, which is not instrumented.
+# test_compile_report is left out, because it tests reports of NVRTC, which is not instrumented.
 ASAN_TESTS := $(filter-out $(BUILD)/tests/test_compile_report,$(TESTS))
 check-asan:
 	+@LSAN_OPTIONS=suppressions=$(CURDIR)/scripts/lsan.txt:print_suppressions=0 $(MAKE) --no-print-directory \
@@ -278,7 +282,7 @@ lint:
 	@CPPFLAGS='$(STD) $(INCLUDES)' sh scripts/lint.sh
 
 # ---------------------------------------------------------------- manual
-# Every page anew, in a folder that takes its place once it is whole.
+# Builds all pages in a new folder, which replaces the old one when it is complete.
 html:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh html
 	$(call say,HTML,$(BUILD)/html/index.html)
@@ -292,7 +296,7 @@ html:
 include scripts/install.mk
 
 # ---------------------------------------------------------------- accuracy
-# examples/llama as a user builds it: against an installed xq, here one under $(BUILD).
+# Builds examples/llama as a user does, against an installed xq; here xq is installed under $(BUILD).
 STAGE := $(abspath $(BUILD))/stage
 llama: $(BUILD)/llama/llama ; @:
 $(BUILD)/llama/llama: libraries $(BUILD)/xq pages FORCE
@@ -300,13 +304,13 @@ $(BUILD)/llama/llama: libraries $(BUILD)/xq pages FORCE
 	+$(Q)env -u CFLAGS PKG_CONFIG_PATH='$(STAGE)/lib/pkgconfig' $(MAKE) --no-print-directory -s -C examples/llama \
 	    BUILD='$(abspath $(@D))' CC='$(CC)' STATIC=1
 
-# The table of docs/accuracy.md, measured anew: make accuracy TEXT=FILE. scripts/accuracy.sh says more.
+# Measures the tables of docs/accuracy.md again: make accuracy TEXT=FILE. scripts/accuracy.sh describes the settings.
 accuracy: deps
 	$(SUBMAKE) venv $(BUILD)/llama/llama
 	@$(RUN_ENV) BUILD='$(BUILD)' PYTHON='$(VENV)/bin/python' MODEL='$(MODEL)' QUICK='$(QUICK)' WINDOWS='$(WINDOWS)' \
 	    SECTIONS='$(SECTIONS)' OUT='$(OUT)' TEXT='$(if $(filter-out file default undefined,$(origin TEXT)),$(TEXT))' sh scripts/accuracy.sh
 
-# The Python package with the library and the program in it, for machines like the bundle's.
+# The wheel: the Python package with the library and the program in it, for the same machines as the GPU bundle.
 wheel:
 	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh bundle
 	$(SUBMAKE) venv
@@ -318,7 +322,7 @@ gpu-bundle:
 	$(SUBMAKE) BUILD=$(BUILD)/bundle CFLAGS=-O2 STATIC=1 all
 	$(Q)sh scripts/bundle.sh $(BUILD)/bundle/xq dist/xq-gpu-bundle
 
-# The table of docs/building.md, without its links.
+# Prints the table of targets in docs/building.md, without its links.
 help:
 	@sed -n '/^| target /,/^$$/{ s/^| `\([^|]*\)` | \(.*\) |$$/\1|\2/; t show; d; :show; s/\[\([^]]*\)\]([^)]*)/\1/g; s/`//g; p }' \
 	    docs/building.md | awk -F'|' '{ printf "%-24s %s\n", $$1, $$2 }'

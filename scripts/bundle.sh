@@ -10,7 +10,7 @@ out=$2
 rm -rf "$out.new"
 mkdir -p "$out.new/bin" "$out.new/lib"
 strip -o "$out.new/bin/xq" "$xq"
-# cJSON is the one library that Debian has no static version of.
+# cJSON is the only library without a static version in Debian.
 cjson=$(ldd "$xq" | sed -n 's/.*libcjson\.so\.1 => \([^ ]*\).*/\1/p')
 cp -L "$cjson" "$out.new/lib/libcjson.so.1"
 cp scripts/bundle/run-all.sh scripts/bundle/README.md LICENSE "$out.new/"

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Reports includes that go from a folder to a later one of FOLDERS.
+"""Reports #includes of headers from folders that come later in FOLDERS than the file's own folder.
 
 usage: scripts/check-includes.py [ROOT]
 
-A file may include headers of its own folder, of runtime/base, and of folders that come before its own in
-FOLDERS. Prints file:line for each include that does not, and exits 1.
+A file may include headers of its own folder, of runtime/base, and of folders that come before its own in FOLDERS. The
+script prints file:line for each other include, and exits with 1 if there is one.
 """
 
 import pathlib
@@ -32,18 +32,18 @@ FOLDERS = [
     "tests",
 ]
 FOR_ALL = "runtime/base"
-SEARCHED = ["include", "templates/lib"]  # as the compiler's -I
+SEARCHED = ["include", "templates/lib"]  # the same folders as in the compiler's -I
 INCLUDE = re.compile(r'\s*#\s*include\s+"([^"]+)"')
 
 
 def folder_of(path):
-    """The longest folder of the list that holds the file, or None."""
+    """Returns the longest folder of the list that holds the file, or None."""
     parents = [p.as_posix() for p in path.parents]
     return next((p for p in parents if p in FOLDERS or p == FOR_ALL), None)
 
 
 def included_file(root, source, name):
-    """The file of the repository that is included, relative to root; None for a header of the system."""
+    """Returns the included file of the repository, relative to root, or None for a header of the system."""
     for folder in [source.parent.as_posix(), *SEARCHED]:
         found = (root / folder / name).resolve()
         if found.is_file() and found.is_relative_to(root):

@@ -5,8 +5,9 @@ usage: scripts/check-links.py [ROOT]         the Markdown files under ROOT (defa
        scripts/check-links.py --html ROOT    the pages under ROOT, as `make html` builds them
 
 A link within ROOT must lead to a file or folder that exists, and its anchor to a heading (as GitHub names it), an id, or
-a line (#L12) of that file. In pages, nothing may be loaded from the network either; links for the reader to follow may
-lead there. Addresses on the network are not looked up. Prints file:line for each fault, and exits 1.
+a line (#L12) of that file. With --html, pages must not load anything from the network; links that readers follow may
+lead there. Addresses on the network are not checked. The script prints file:line for each fault, and exits with 1 if
+there is one.
 """
 
 import functools
@@ -16,7 +17,7 @@ import re
 import sys
 import urllib.parse
 
-SKIPPED = {"build", "dist", "node_modules"}  # and hidden folders
+SKIPPED = {"build", "dist", "node_modules"}  # hidden folders are skipped as well
 FENCE = re.compile(r"\s*(`{3,}|~{3,})")
 LIST_ITEM = re.compile(r"\s*(?:[-*+]|\d{1,9}[.)])\s+")
 CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
@@ -32,12 +33,12 @@ CSS_ADDRESS = re.compile(r"(?:url\(|@import)\s*[\"']?([^\"')\s;]+)")
 
 
 def blank(match):
-    """As many lines, without what is on them."""
+    """Replaces all characters of a match but line ends by spaces, so that line numbers stay right."""
     return re.sub(r"[^\n]", " ", match.group(0))
 
 
 def without_code_blocks(text):
-    """The text with the lines of fenced and indented code blocks empty."""
+    """Returns the text with the lines of fenced and indented code blocks made empty."""
     kept, fence, margins, code, after_blank = [], "", [0], False, True
     for line in text.split("\n"):
         stripped = line.lstrip(" ")
@@ -70,7 +71,7 @@ def without_code_blocks(text):
 
 
 def slug(heading):
-    """The anchor that GitHub gives a heading."""
+    """Returns the anchor that GitHub gives to a heading."""
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading)
     text = re.sub(r"<[^>]*>", "", text)
     return re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
@@ -88,7 +89,7 @@ def headings(text):
 
 
 class Markdown:
-    """What a Markdown file has: links, as (line, destination), and anchors."""
+    """The links of a Markdown file, as (line, destination), and its anchors."""
 
     def __init__(self, path):
         text = without_code_blocks(COMMENT.sub(blank, path.read_text(encoding="utf-8")))
@@ -105,7 +106,7 @@ class Markdown:
 
 
 class Page(html.parser.HTMLParser):
-    """What an HTML or SVG file has: links and what is loaded with it, as (line, destination), and anchors."""
+    """The links of an HTML or SVG file and the files that it loads, as (line, destination), and its anchors."""
 
     LOADED = {"src", "srcset", "data", "poster"}
 
@@ -144,7 +145,7 @@ def read(path):
 
 
 def anchor_fault(path, anchor):
-    """What is wrong with this anchor of a file or folder, or None."""
+    """Returns the fault of an anchor of a file or folder, or None."""
     if path.is_dir():
         path = path / "README.md"
     lines = LINE_ANCHOR.match(anchor)
@@ -156,7 +157,7 @@ def anchor_fault(path, anchor):
 
 
 def link_fault(root, source, destination):
-    """What is wrong with a link of this file, or None."""
+    """Returns the fault of a link in this file, or None."""
     try:
         parts = urllib.parse.urlsplit(destination)
     except ValueError:
@@ -174,7 +175,7 @@ def link_fault(root, source, destination):
 
 
 def load_fault(root, source, destination):
-    """What is wrong with something that is loaded together with this file, or None."""
+    """Returns the fault of an address that is loaded together with this file, or None."""
     if destination.startswith("data:"):
         return None
     parts = urllib.parse.urlsplit(destination)

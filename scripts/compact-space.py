@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Prints a result of `xq tune --strategy exhaustive --json FILE` with what `xq tune replay` needs, on one line.
+"""Prints a result of `xq tune --strategy exhaustive --json FILE` on one line, with only the fields that `xq tune
+replay` needs.
 
 usage: scripts/compact-space.py FILE > docs/results/space-NAME.json
 """
@@ -7,7 +8,7 @@ usage: scripts/compact-space.py FILE > docs/results/space-NAME.json
 import json
 import sys
 
-UNUSED = ["predicted", "repeats", "error", "lse_error"]  # predictions are made anew
+UNUSED = ["predicted", "repeats", "error", "lse_error"]  # replay predicts again
 
 
 def compact(trial):

@@ -8,8 +8,9 @@
 #
 #   usage: scripts/deb.sh TREE LIBDIR WORK OUT
 #
-# TREE: what `make install DESTDIR=TREE PREFIX=/usr LIBDIR=LIBDIR` made. WORK: a folder that is made anew. OUT receives
-# the packages. MAINTAINER is the field of that name; SOURCE_DATE_EPOCH dates what is in the packages.
+# TREE is the result of `make install DESTDIR=TREE PREFIX=/usr LIBDIR=LIBDIR`. WORK is a folder that the script
+# replaces. OUT receives the packages. MAINTAINER sets the field of that name. SOURCE_DATE_EPOCH sets the dates in the
+# packages.
 set -eu
 tree=$(cd "$1" && pwd)
 libdir=$2
@@ -26,12 +27,13 @@ export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(stat -c %Y include/xq/xq.h)}"
 rm -rf "$work"
 mkdir -p "$work/debian" "$out"
 work=$(cd "$work" && pwd)
-packages=$work/debian # a folder each
+packages=$work/debian # it has a folder for each package
 
-# The package that a file belongs to.
+# Prints the package that a file belongs to, or none.
 package_of() {
     case $1 in
-    /usr/share/xq/manifest | */doc/xq/LICENSE) echo none ;; # of make install; debian/copyright
+    # Only `make uninstall` needs the manifest. Packages have a copyright file instead of LICENSE.
+    /usr/share/xq/manifest | */doc/xq/LICENSE) echo none ;;
     "$libdir"/libxq.so.*) echo "libxq$major" ;;
     "$libdir"/libxqrt.so.*) echo "libxqrt$major" ;;
     "$libdir"/* | /usr/include/* | /usr/share/man/man3/*) echo libxq-dev ;;
@@ -40,7 +42,7 @@ package_of() {
     esac
 }
 
-# Where Debian's shells look.
+# Prints the path at which Debian's shells look for a file.
 debian_path() {
     printf '%s' "$1" | sed 's|/zsh/site-functions/|/zsh/vendor-completions/|'
 }
@@ -62,14 +64,14 @@ strip --strip-unneeded --remove-section=.comment --remove-section=.note \
     "$packages/libxqrt$major$libdir/libxqrt.so.$version"
 strip --strip-debug --enable-deterministic-archives "$packages/libxq-dev$libdir"/*.a
 
-# ---------------------------------------------------------------- what each package says of itself
+# ---------------------------------------------------------------- control data
 {
     printf 'Source: xq\n'
     for package in xq "libxq$major" "libxqrt$major" libxq-dev xq-doc; do
         printf '\nPackage: %s\nArchitecture: any\n' "$package"
     done
 } >"$packages/control"
-# needs PACKAGE PATH: sets `needs` to the packages with the shared libraries that the file needs.
+# needs PACKAGE PATH: sets `needs` to the packages that have the shared libraries of the file.
 needs() {
     mkdir -p "$packages/$1/DEBIAN"
     (cd "$work" && dpkg-shlibdeps -O "debian/$1$2" >"$work/needs")
@@ -98,8 +100,8 @@ TEXT
     sed 's/^$/./; s/^/ /' /usr/share/doc/liblua5.4-dev/copyright
 }
 
-# put_package NAME ARCHITECTURE SECTION DEPENDS SUMMARY, with further fields and the description from `about`: lines of
-# fields, an empty one, the text.
+# put_package NAME ARCHITECTURE SECTION DEPENDS SUMMARY: builds a package. Further fields and the description come from
+# `about`: lines of fields, an empty line, the text.
 put_package() {
     folder=$packages/$1
     doc=$folder/usr/share/doc/$1
@@ -109,7 +111,7 @@ put_package() {
         "$(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")" | gzip -9n >"$doc/changelog.Debian.gz"
     gzip -9nc CHANGELOG.md >"$doc/changelog.gz"
     if [ -d "$folder$libdir" ] && [ "$1" != libxq-dev ]; then
-        # Who links it depends on this package; the loader's cache is renewed.
+        # Packages whose files link the library depend on this package. Installing it updates the loader's cache.
         printf '%s %s %s\n' "${1%"$major"}" "$major" "$1 (>= $version)" >"$folder/DEBIAN/shlibs"
         echo 'activate-noawait ldconfig' >"$folder/DEBIAN/triggers"
     fi

@@ -1,9 +1,8 @@
 #!/bin/sh
-# make demo: a real model, a real text, real attention layers. Makes the model directory and its
+# make demo: runs attention layers of a real model on a real text. The script makes the model directory and its
 # activations (kept in $BUILD/smollm2), prepares the weights, runs a few layers with a cross-layer cache, and
-# compares fp16 KV, unfused and fused rematerialization. Where the model cannot be had, the same shapes with
-# synthetic activations.
-# The settings are those of the Makefile.
+# compares fp16 KV, unfused and fused rematerialization. If the model cannot be fetched, it compares them with
+# synthetic activations of the same shapes. The settings are those of the Makefile.
 set -eu
 cd "$(dirname "$0")/.."
 : "${BUILD:=build}" "${PYTHON:=.venv/bin/python}" "${TEXT:=/usr/share/common-licenses/GPL-3}"

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Installs what a build and its tests need and this machine lacks. Quick when nothing is missing: every
-# need is probed (a header that compiles and links, a command that is found), so a library that came
-# from elsewhere than a package counts too. Packages are installed on Debian and Ubuntu only; elsewhere
-# the missing ones are named.
+# Installs the packages that a build and its tests need and this machine lacks. It is quick if nothing is
+# missing. Every need is probed (a header that compiles and links, a command that is found), so libraries
+# that were not installed as packages count, too. Packages are installed on Debian and Ubuntu only; on other
+# systems the script names the missing ones.
 #
-#   usage: scripts/deps.sh [lint|bundle|html|install|deb|aarch64]     what that target needs as well
+#   usage: scripts/deps.sh [lint|bundle|html|install|deb|aarch64]     also installs the needs of that target
 #
 #   CC        compiler to probe with (default gcc)
-#   VENV      Python environment that receives NVRTC where no CUDA toolkit is found, and for html Sphinx (default .venv)
+#   VENV      Python environment that receives NVRTC if no CUDA toolkit is found, and Sphinx for html (default .venv)
 #   XQ_HIDE_TOOLKIT=1   behave as if no toolkit were installed (to test that path)
 set -eu
 cd "$(dirname "$0")/.."
@@ -22,7 +22,7 @@ die() {
 
 # ---------------------------------------------------------------- probes
 have() { command -v "$1" >/dev/null 2>&1; }
-# links HEADERS LIBS: does a program with these headers and libraries build?
+# links HEADERS LIBS: succeeds if a program with these headers and libraries builds.
 links() {
     for header in $1; do printf '#include <%s>\n' "$header"; done |
         { cat; echo 'int main(void) { return 0; }'; } |
@@ -30,7 +30,7 @@ links() {
 }
 have_venv() { python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
 
-# package | probe, one a line; read twice: is anything missing, and what to install.
+# Prints lines `package|probe`. The probe succeeds if this machine does not lack the package.
 needs() {
     cat <<'TABLE'
 build-essential|have "$CC" && have make && have ar && links stdio.h -lm
@@ -56,7 +56,7 @@ cppcheck|have cppcheck
 TABLE
     fi
     case ${1:-} in
-    install) # what tests of an installation look at it with
+    install) # the programs with which tests examine an installation
         cat <<'TABLE'
 man-db|have man
 mandoc|have mandoc
@@ -86,7 +86,8 @@ missing() {
         eval "$probe" </dev/null || printf '%s ' "$package"
     done
 }
-# All libraries in one compilation: the usual case, nothing missing, takes a third of a second.
+# Probes all libraries with one compilation, so that the usual case, in which nothing is missing, takes a third of a
+# second.
 everything() {
     links "stddef.h stdio.h lua.h lauxlib.h cjson/cJSON.h xxhash.h lapacke.h sqlite3.h criterion/criterion.h" \
         "-llua5.4 -lcjson -lxxhash -llapacke -lopenblas -lsqlite3 -lcriterion -lm" &&
@@ -123,7 +124,8 @@ if ! everything "$@"; then
 fi
 
 # ---------------------------------------------------------------- PyPI
-# from_pypi REQUIREMENTS ADVICE: installs them into the environment; asks the network only for what is not there.
+# from_pypi REQUIREMENTS ADVICE: installs the requirements into the environment. It uses the network only if some are
+# missing.
 pip_install() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$@" 2>&1; }
 from_pypi() {
     [ -x "$VENV/bin/python" ] || python3 -m venv "$VENV" || die "python3 -m venv $VENV failed"
@@ -138,7 +140,7 @@ if [ "${1:-}" = html ]; then
 fi
 
 # ---------------------------------------------------------------- NVRTC
-# The software device and every plan need it; the runtime looks in the same places (docs/building.md).
+# The software device and every plan need NVRTC. The runtime searches the same places (docs/building.md).
 found=$(sh scripts/find-nvrtc.sh) || found=
 if [ -z "$found" ]; then
     say "no CUDA toolkit found"

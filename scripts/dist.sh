@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the source archive OUT/xq-VERSION.tar.gz of the commit that is checked out. The same commit gives the same
-# bytes: files carry its date. `make` builds from the archive without git.
+# Makes the source archive OUT/xq-VERSION.tar.gz of the commit that is checked out. The same commit always gives the
+# same bytes, because files carry the date of the commit. `make` builds from the archive without git.
 #
 #   usage: scripts/dist.sh OUT
 set -eu

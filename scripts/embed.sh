@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes an assembler file that holds each FILE and a table of {name, text, size}, in the order given.
+# Writes an assembler file with the contents of each FILE and a table of {name, text, size} in the given order.
 # Texts end with a NUL that `size` does not count. gen/embed.h declares the entries of the table.
 #
 #   usage: scripts/embed.sh TABLE FILE... > embed.S

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints the path of an NVRTC library (libnvrtc.so.12 or .13), or fails: the places that the runtime
-# looks in too. XQ_HIDE_TOOLKIT=1 leaves out all but the Python environment, to test set-up without one.
+# Prints the path of an NVRTC library (libnvrtc.so.12 or .13), or fails. It searches the same places as the
+# runtime. XQ_HIDE_TOOLKIT=1 leaves out all but the Python environment, to test the set-up without a toolkit.
 set -eu
 VENV=${VENV:-.venv}
 if [ "${XQ_HIDE_TOOLKIT:-0}" != 1 ]; then

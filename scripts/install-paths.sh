@@ -1,5 +1,5 @@
-# What scripts/install.sh and scripts/uninstall.sh agree on: which paths there can be, and what a manifest may hold. They
-# read this file in. It sets `root`, which DESTDIR names.
+# The rules that scripts/install.sh and scripts/uninstall.sh share: which paths are valid, and what a manifest may hold.
+# Both scripts source this file. It sets `root` to DESTDIR without a final slash.
 root=${DESTDIR:-}
 root=${root%/}
 
@@ -8,7 +8,7 @@ die() {
     exit 1
 }
 
-# check_path NAME PATH: ends the program where PATH cannot be one of an installation.
+# check_path NAME PATH: ends the program if an installation cannot use PATH.
 check_path() {
     case $2 in
     *[[:space:]]*) die "$1: '$2' has white space, which pkg-config's files cannot hold" ;;
@@ -20,12 +20,14 @@ check_path() {
     [ -z "$wrong" ] || die "$1: '$2' has the character $wrong, which files of pkg-config or CMake cannot hold"
 }
 
-# plain PATH: each slash once and none at the end; the root is empty, so that /bin is "$(plain /)/bin".
+# plain PATH: prints the path with single slashes and none at the end. The root becomes empty, so that /bin is
+# "$(plain /)/bin".
 plain() { realpath -m -s "$1" | sed 's|^//*|/|; s|/$||'; }
 
-# check_manifest FILE SHOWN DONE: ends the program where FILE is no manifest of an installation under $prefix and $libdir.
-# Its lines are `f FILE`, and `d FOLDER` for folders that the installation made, which may lead to the two from above.
-# SHOWN names it in the message, and DONE says what is not done now.
+# check_manifest FILE SHOWN DONE: ends the program if FILE is not a manifest of an installation under $prefix and
+# $libdir. Its lines are `f FILE`, and `d FOLDER` for folders that the installation made, which may also be parents of
+# $prefix and
+# $libdir. The message shows the manifest as SHOWN, and DONE is the verb in "nothing was DONE".
 check_manifest() {
     [ -s "$1" ] || die "$2 is empty, and does not say what was installed; nothing was $3"
     wrong=$(INSIDE=$prefix ALSO=$libdir LC_ALL=C awk '

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Installs what a build made: the program, the libraries, the headers, pkg-config files and a CMake package, man pages,
-# completion for shells, documents and examples. What was put where is written to PREFIX/share/xq/manifest, from which
-# scripts/uninstall.sh removes it; files of an earlier installation that are no longer part of xq are removed too.
+# Installs a build: the program, the libraries, the headers, pkg-config files and a CMake package, man pages, completion
+# for shells, documents and examples. The installed files are listed in PREFIX/share/xq/manifest, from which
+# scripts/uninstall.sh removes them. Files of an earlier installation that are no longer part of xq are removed, too.
 #
 #   usage: scripts/install.sh BUILD PREFIX [LIBDIR]       DESTDIR is prepended to both, as packagers expect
 #
-#   STATIC_LIBS   what programs that link libxq.a need besides
+#   STATIC_LIBS   the libraries that programs need in addition to libxq.a
 #
-# First it is written down what goes where, then it is seen whether all of it can, and only then are files written.
+# The script first plans which file goes where, then checks that all files can go there, and only then writes files.
 set -eu
 program=install
 build=$(cd "$1" && pwd)
@@ -34,26 +34,27 @@ if [ -f "$root$manifest" ]; then
 fi
 
 # ---------------------------------------------------------------- what goes where
-# Lines of $work/plan: the mode, the place without DESTDIR, the source.
+# Each line of $work/plan has the mode, the path without DESTDIR, and the source.
 tab=$(printf '\t')
 
-# put MODE SOURCE PATH: a file, or a link as it stands.
+# put MODE SOURCE PATH: plans a file, or a link that is copied as a link.
 put() { printf '%s\t%s\t%s\n' "$1" "$3" "$2" >>"$work/plan"; }
-# put_link TARGET PATH
+# put_link TARGET PATH: plans a link to TARGET.
 put_link() {
     link=$(mktemp -u "$work/link.XXXXXX")
     ln -s "$1" "$link"
     put - "$link" "$2"
 }
-# put_text PATH, the text on standard input
+# put_text PATH: plans a file with the text on standard input.
 put_text() {
     text=$(mktemp "$work/text.XXXXXX")
     cat >"$text"
     put 644 "$text" "$1"
 }
 
-# ---------------------------------------------------------------- for building with it
-# The path of a folder, as a pkg-config file says it: by ${prefix} where it lies below, so that it can be moved.
+# ---------------------------------------------------------------- files for building programs
+# Prints the path of a folder for a pkg-config file. Folders below the prefix begin with ${prefix}, so that the prefix
+# can be moved.
 below_prefix() {
     case $1 in
     "$prefix"/*) printf '%s' "\${prefix}${1#"$prefix"}" ;;
@@ -61,7 +62,7 @@ below_prefix() {
     esac
 }
 
-# put_pc NAME DESCRIPTION PRIVATE_LIBS
+# put_pc NAME DESCRIPTION PRIVATE_LIBS: plans a pkg-config file.
 put_pc() {
     put_text "$libdir/pkgconfig/$1.pc" <<PC
 prefix=$prefix
@@ -99,8 +100,8 @@ put_libraries() {
     put_cmake xq-config-version.cmake
 }
 
-# ---------------------------------------------------------------- for people
-# put_tree FOLDER PATH: its files, but for what a build left there.
+# ---------------------------------------------------------------- files for people
+# put_tree FOLDER PATH: plans the files of a folder, except those that a build left there.
 put_tree() {
     find "$1" \( -name build -o -name __pycache__ -o -name '.*' ! -name . \) -prune -o \
         \( -type f -o -type l \) ! -name '*.o' ! -name '*.d' ! -name '*.a' ! -name '*.so' -print | LC_ALL=C sort |
@@ -130,8 +131,8 @@ put 755 "$build/xq" "$prefix/bin/xq"
 put_libraries
 put_documents
 
-# ---------------------------------------------------------------- whether it can
-# check_way PATH: the folder is there or can be made.
+# ---------------------------------------------------------------- checks
+# check_way PATH: checks that the folder exists or can be made.
 check_way() {
     way=$1
     while [ -n "$way" ] && [ ! -d "$root$way" ]; do
@@ -141,7 +142,7 @@ check_way() {
         way=${way%/*}
     done
 }
-# check_place PATH: a file can be put there.
+# check_place PATH: checks that a file can be written there.
 check_place() {
     check_way "${1%/*}"
     [ ! -d "$root$1" ] || die "$root$1 is a folder, where a file has to go; nothing was installed"
@@ -154,7 +155,7 @@ while IFS=$tab read -r mode path source; do
     if [ -e "$root$path" ] || [ -h "$root$path" ]; then echo "f $path" >>"$work/there"; fi
 done <"$work/plan"
 
-# What stands in these places and is not of an earlier installation is replaced, as packages and `make install` do.
+# Files in these places that no earlier installation wrote are replaced with a note.
 foreign=$(LC_ALL=C sort -u "$work/there" | LC_ALL=C comm -23 - "$work/before" | sed 's/^f //')
 if [ -n "$foreign" ]; then
     others=$(($(printf '%s\n' "$foreign" | wc -l) - 1))
@@ -163,9 +164,9 @@ if [ -n "$foreign" ]; then
         "$([ $others -eq 0 ] || echo " and $others other file$([ $others -eq 1 ] || echo s)")" >&2
 fi
 
-# ---------------------------------------------------------------- putting it there
-# The manifest has lines `d FOLDER`, which the installation made, and `f FILE`, without DESTDIR. It is written also where
-# a step fails: what is there by then can be uninstalled.
+# ---------------------------------------------------------------- writing files
+# The manifest has lines `d FOLDER` for folders that the installation made, and `f FILE`, without DESTDIR. It is also
+# written if a step fails, so that the files written by then can be uninstalled.
 echo "f $manifest" >"$work/new"
 finish() {
     status=$?
@@ -186,7 +187,8 @@ finish() {
     exit $status
 }
 
-# folder PATH: makes it, and those above it. Folders above PREFIX are not ours, but where the installation made them.
+# folder PATH: makes a folder and its parents, and lists those that it made in the manifest. Folders that existed before
+# are not listed, so uninstalling leaves them.
 folder() {
     [ -d "$root$1/" ] && return
     case $1 in /*/*) folder "${1%/*}" ;; esac
@@ -194,7 +196,7 @@ folder() {
     echo "d $1" >>"$work/new"
 }
 
-# What has not changed keeps its time (-C), so that a project need not be built anew.
+# Files that have not changed keep their time (-C), so that projects that depend on them are not rebuilt.
 trap finish EXIT
 while IFS=$tab read -r mode path source; do
     folder "${path%/*}"

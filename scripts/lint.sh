@@ -1,7 +1,7 @@
 #!/bin/sh
-# Formatting (clang-format), static analysis (clang-tidy, cppcheck) and include directions of our C sources; links between
-# our pages.
-# Prints what is wrong and exits 1; prints one line per checker when clean.
+# Checks the formatting (clang-format), static analysis (clang-tidy, cppcheck) and include directions of the C sources,
+# and the links between the pages. It prints a line for each checker and each finding, and exits with 1 if there is a
+# finding.
 #
 #   usage: CPPFLAGS='...' scripts/lint.sh [FILE.c...]     default: every C source
 set -u
@@ -13,7 +13,7 @@ result() {
 }
 
 if [ $# -eq 0 ]; then
-    # shellcheck disable=SC2046  # no white space in our file names
+    # shellcheck disable=SC2046  # file names have no white space
     set -- $(find gen runtime sim prepare autotune cli tests examples -name '*.c' 2>/dev/null | sort)
 fi
 headers=$(find include gen runtime sim prepare autotune cli tests examples templates/lib -name '*.h' 2>/dev/null)
@@ -28,7 +28,7 @@ result $? "links between pages"
 clang-format --dry-run -Werror "$@" $headers
 result $? "clang-format"
 
-# One line a finding.
+# Prints one line for each finding.
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 printf '%s\n' "$@" | xargs -P "${JOBS:-2}" -n 4 sh -c '

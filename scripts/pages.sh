@@ -1,10 +1,10 @@
 #!/bin/sh
-# Makes what is installed beside the program and the libraries, from what they say of themselves: man pages
-# (DIRECTORY/man1, DIRECTORY/man3) and completion for shells (DIRECTORY/xq.bash, xq.zsh, xq.fish).
+# Makes man pages (DIRECTORY/man1, DIRECTORY/man3) and completion for shells (DIRECTORY/xq.bash, xq.zsh, xq.fish) from
+# the program's --help and the public header.
 #
 #   usage: scripts/pages.sh XQ DIRECTORY
 #
-# XQ is a program that runs on this machine. Pages carry the date of SOURCE_DATE_EPOCH, else that of the header.
+# XQ is an xq that runs on this machine. Pages carry the date SOURCE_DATE_EPOCH, or else the date of the header.
 set -eu
 xq=$1
 out=$2
@@ -23,7 +23,7 @@ done
 
 awk -v VERSION="$version" -v DATE="$date" -f scripts/pages/roff.awk -f scripts/pages/header.awk \
     include/xq/xq.h >"$out/man3/xq.h.3"
-# `man xq_plan_create` shows that page too.
+# Links make `man xq_plan_create` show that page, and the same for every other function.
 sed -n 's/^XQ_API .*\(xq_[a-z0-9_]*\)(.*/\1/p' include/xq/xq.h | while read -r function; do
     ln -s xq.h.3 "$out/man3/$function.3"
 done

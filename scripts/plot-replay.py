@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Replays the recorded spaces of docs/results, draws docs/tuning-replay.svg, and prints the table of docs/tuning.md.
+"""Replays the recorded tuning spaces of docs/results, draws docs/tuning-replay.svg, and prints the table of
+docs/tuning.md.
 
-usage: scripts/plot-replay.py [XQ]      (XQ: build/xq; needs gnuplot)
+usage: scripts/plot-replay.py [XQ]      (XQ defaults to build/xq; needs gnuplot)
 """
 
 import glob

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs one test program for run-tests.sh: shows its line (passed of all, and seconds), what it skipped and why, and all its
-# output where something failed; leaves `PASSED FAILED` in RESULTS/NAME.
+# Runs one test program for run-tests.sh. It prints a line with passed tests, all tests and seconds, the skipped tests
+# with their reasons, and the whole output if something failed. It writes `PASSED FAILED` to RESULTS/NAME.
 #
 #   usage: scripts/run-test.sh RESULTS PROGRAM
 #
@@ -13,22 +13,23 @@ log=$(mktemp)
 report=$(mktemp)
 trap 'rm -f "$log" "$report"' EXIT
 
-# run COMMAND...: into the log; sets status.
+# run COMMAND...: runs a command with its output in the log, and sets status.
 run() {
     timeout --kill-after=10 "${TIMEOUT:-900}" "$@" >"$log" 2>&1
     status=$?
 }
 
-# Both set passed, failed, and a status other than 0 where nothing says what was tested.
+# run_criterion and run_python set passed and failed. They set a status other than 0 if the output does not say what was
+# tested.
 run_criterion() {
     run "$program" -j2 --color=never
-    # A test that leaked or raced has passed all the same: its process reports at exit. So has one whose tear-down
-    # crashed, of which Criterion only warns.
+    # Criterion counts a test that leaked or raced as passed, because its process only reports that at exit. It also
+    # counts a test whose tear-down crashed as passed, and only warns.
     if [ $status -eq 0 ] &&
         grep -q 'ERROR: LeakSanitizer\|WARNING: ThreadSanitizer\|crashed during its setup or teardown' "$log"; then
         status=1
     fi
-    # [====] Synthesis: Tested: 3 | Passing: 1 | Failing: 2 | Crashing: 1   (crashed ones are failing too)
+    # [====] Synthesis: Tested: 3 | Passing: 1 | Failing: 2 | Crashing: 1   (crashed tests count as failing, too)
     sums=$(sed -n 's/.*Synthesis: Tested: \([0-9]*\) | Passing: \([0-9]*\) .*/\1 \2/p' "$log" | tail -n 1)
     if [ -z "$sums" ] && [ $status -eq 0 ]; then
         echo "no summary in its output" >>"$log"
@@ -43,7 +44,7 @@ run_python() {
     run "$PYTHON" -B -m unittest -v "$program"
     failed=$(sed -n 's/^FAILED (\(.*\))$/\1/p' "$log" | tr ',' '\n' |
         sed -n 's/^ *\(failures\|errors\|unexpected successes\)=//p' | awk '{ n += $1 } END { print n + 0 }')
-    # test_x (tests.test_y.Z.test_x) ... skipped 'why', or "why" where it has a quote in it
+    # test_x (tests.test_y.Z.test_x) ... skipped 'why', or "why" if the reason contains a quote
     reasons=$(sed -n "s/.*\.\.\. skipped ['\"]\(.*\)['\"]\$/\1/p" "$log" | sort | uniq -c | sed 's/^ *//')
     skipped=$(echo "$reasons" | awk '{ n += $1 } END { print n + 0 }')
     # Ran 5 tests in 0.1s ... FAILED (failures=1, errors=2)
@@ -78,4 +79,4 @@ if [ -n "$reasons" ]; then
 fi
 printf '  %-7s %s (%d of %d, %d s)\n' $verdict "$name" "$passed" $((passed + failed)) $(($(date +%s) - begun)) >>"$report"
 echo "$passed $failed" >"$results/$name"
-flock "$results" cat "$report" # whole, whoever ends at the same time
+flock "$results" cat "$report" # the lock keeps reports apart

@@ -1,17 +1,18 @@
 #!/bin/sh
-# Runs test programs and closes with one line: `N passed, N failed`. Exits 1 when anything failed.
+# Runs test programs. The last line is `N passed, N failed`, with the number of skipped files if there are any. Exits
+# with 1 if anything failed.
 #
 #   usage: scripts/run-tests.sh [--python PYTHON] [PROGRAM...]
 #
-# PROGRAM is a Criterion runner. With --python, tests/test_*.py run too; where PYTHON does not exist, each of
-# those files counts as skipped. A program that ends without its summary (a crash, a time-out) counts as one failed
-# test. Lines come in the order in which programs end.
+# PROGRAM is a Criterion runner. With --python, tests/test_*.py run as well; if PYTHON does not exist, each of these
+# files counts as skipped. A program that ends without its summary (a crash, a time-out) counts as one failed test.
+# Lines come in the order in which programs end.
 #
-#   JOBS      programs that run at the same time (default 2: a program's last test leaves a core idle)
+#   JOBS      programs that run at the same time (default 2, because a program's last test leaves a core idle)
 #   TIMEOUT   seconds for one program (default 900)
 set -u
 cd "$(dirname "$0")/.."
-export XQ_TUNED= # tests are of the families' defaults, but for those that name a table
+export XQ_TUNED= # tests use the families' default parameters, except those that name a table
 unset XQ_KERNELS XQ_NO_COMPILE
 PYTHON=
 if [ "${1:-}" = --python ]; then

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes a folder with the headers and libraries of another Debian architecture that xq is built and run with. Packages are
-# downloaded with apt-get, which keeps its state in the folder, and unpacked there: nothing is installed on this machine.
-# Quick where the folder is complete.
+# Makes a folder with the headers and libraries of another Debian architecture, with which xq is built and run. Packages
+# are downloaded with apt-get, which keeps its state in DIRECTORY.apt, and unpacked into DIRECTORY. Nothing is installed
+# on this machine. The script is quick if the folder is complete.
 #
 #   usage: scripts/sysroot.sh ARCHITECTURE TRIPLET DIRECTORY        e.g. arm64 aarch64-linux-gnu build/aarch64/sysroot
 set -eu
@@ -22,7 +22,7 @@ state=$root.apt
 log=$root.log
 rm -rf "$state"
 mkdir -p "$state/lists/partial" "$state/archives/partial"
-: >"$state/status" # no package is installed, so that all that are needed are downloaded
+: >"$state/status" # no package counts as installed, so all dependencies are downloaded
 apt() {
     apt-get -o APT::Architecture="$architecture" -o APT::Architectures="$architecture" -o Dir::State="$state" \
         -o Dir::State::status="$state/status" -o Dir::State::lists="$state/lists" -o Dir::Cache="$state" \
@@ -35,10 +35,10 @@ apt update
 apt install -y --no-install-recommends --download-only $packages
 for package in "$state"/archives/*.deb; do dpkg-deb -x "$package" "$root"; done
 
-# Links that begin at the root of a file system begin at this one.
+# Absolute links are made to point into this folder.
 find "$root" -type l -lname '/*' | while IFS= read -r link; do ln -sfrT "$root$(readlink "$link")" "$link"; done
 
-# Debian chooses among implementations of BLAS by links that installing makes.
+# Debian selects an implementation of BLAS by links that installing a package makes. These are the same links.
 for header in "$root/usr/include/$2/openblas-pthread"/*.h; do
     ln -sf "openblas-pthread/${header##*/}" "$root/usr/include/$2/${header##*/}"
 done

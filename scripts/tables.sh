@@ -1,13 +1,13 @@
 #!/bin/sh
-# Tunes models on the software device of every GPU that it stands in for, and writes the table that is built into the
-# library, autotune/tuned/modelled.json. `make tables` runs it. Measurements stay in STORE, so that a later run takes only
-# those of kernels that have changed.
+# Tunes models on the software device for every GPU that it models, and writes the table that is built into the library,
+# autotune/tuned/modelled.json. `make tables` runs this script. Measurements stay in STORE, so that a later run only
+# measures kernels that have changed.
 #
 #   XQ        the program (build/xq)
 #   STORE     the store of measurements (build/tuning.db)
 #   MODELS    models to tune for, NAME,NAME,...
-#   CONTEXTS  cached tokens
-#   MOST      candidates of each GPU, model and size
+#   CONTEXTS  numbers of cached tokens
+#   MOST      most candidates for each GPU, model and size
 set -eu
 cd "$(dirname "$0")/.."
 xq=${XQ:-build/xq}

@@ -1,11 +1,12 @@
 #!/bin/sh
-# Runs what `make aarch64` made, under qemu: the program, whose generated sources must be those of this machine's; tests of
-# the portable code that stands in for x86 instructions; and examples/minimal with a plan that this machine compiled, which
-# must give the same bits.
+# Runs the results of `make aarch64` under qemu: the program, whose generated sources must equal those of this machine's
+# program; tests of the portable code that replaces x86 instructions; and examples/minimal with a plan that this machine
+# compiled, which must give the same bits as on this machine.
 #
 #   usage: scripts/test-aarch64.sh BUILD ROOT CC TESTS...
 #
-# BUILD: this machine's; aarch64's lies in BUILD/aarch64. ROOT: the folder with aarch64's libraries. CC: compiler for aarch64.
+# BUILD is this machine's build; the aarch64 build is in BUILD/aarch64. ROOT is the folder with aarch64's libraries. CC
+# is a compiler for aarch64.
 set -eu
 cd "$(dirname "$0")/.."
 build=$1
@@ -39,7 +40,7 @@ for test in "$@"; do
     echo "  ok      $test ($(sed -n 's/.*Tested: \([0-9]*\).*/\1/p' "$work/log"))"
 done
 
-# $(program FOLDER LIBRARY COMPILER...): examples/minimal, linked with FOLDER/LIBRARY.
+# program FOLDER LIBRARY OUTPUT COMPILER...: builds examples/minimal as OUTPUT, linked with FOLDER/LIBRARY.
 program() {
     library=$1/$2
     output=$3

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Checks dist/xq-gpu-bundle: small, asks for nothing but glibc up to 2.34, and runs elsewhere: copied to
-# another place, in an empty environment, on the software device.
+# Checks dist/xq-gpu-bundle. It must be small, need nothing but glibc 2.34 or older, and run on the software
+# device when it is copied to another place and started in an empty environment.
 #
 #   usage: scripts/test-bundle.sh [DIRECTORY]
 set -eu
@@ -15,7 +15,7 @@ size=$(du -sk "$bundle" | cut -f1)
 [ "$size" -lt $((40 * 1024)) ] || die "$size KiB; the limit is 40 MiB"
 
 for file in "$bundle/bin/xq" "$bundle/lib/libcjson.so.1"; do
-    # Beyond glibc itself nothing but the library that lies in the bundle.
+    # The files may only need glibc and the library that is in the bundle.
     extra=$(objdump -p "$file" | awk '/NEEDED/ { print $2 }' |
         grep -vE '^(libc|libm|libpthread|libdl|ld-linux-x86-64|libcjson)\.so\.' || true)
     [ -z "$extra" ] || die "$file needs $extra"

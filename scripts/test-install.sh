@@ -1,11 +1,11 @@
 #!/bin/sh
-# Installs a build into DIRECTORY, and builds examples there from their installed copies against it alone:
-# DIRECTORY/shared/NAME with the shared library, DIRECTORY/static/NAME with the static one.
+# Installs a build into DIRECTORY, and builds the installed examples there against this installation only:
+# DIRECTORY/shared/NAME with the shared library, and DIRECTORY/static/NAME with the static one.
 #
 #   usage: scripts/test-install.sh BUILD DIRECTORY [CFLAGS [KIND/NAME...]]
 #
-# Without KIND/NAME: every example that has a Makefile with the shared library, and embed with the static one too.
-# (tests/test_examples.c builds the one that is a CMake project.)
+# Without KIND/NAME, it builds every example that has a Makefile with the shared library, and embed also with the static
+# one. (tests/test_examples.c builds the example that is a CMake project.)
 set -eu
 cd "$(dirname "$0")/.."
 build=$1
@@ -19,10 +19,10 @@ if [ $# -eq 0 ]; then
     set -- "$@" static/embed
 fi
 
-# Nothing else of this checkout or of the make that runs this is seen.
+# The builds must not see other files of this checkout, nor the variables of the make that runs this script.
 export PKG_CONFIG_PATH="$prefix/lib/pkgconfig" PATH="$prefix/bin:$PATH"
 unset MAKEFLAGS MAKELEVEL BUILD CFLAGS CXXFLAGS LDFLAGS
-cp -r "$examples" "$prefix/shared" # all of them: some use files of others
+cp -r "$examples" "$prefix/shared" # all examples, because some use files of others
 cp -r "$examples" "$prefix/static"
 for example in "$@"; do
     make --no-print-directory -s -j2 -C "$prefix/$example" CFLAGS="$flags" CXXFLAGS="$flags" \

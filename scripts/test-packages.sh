@@ -1,7 +1,7 @@
 #!/bin/sh
-# Checks the source archive and the Debian packages: `make dist` gives the same bytes twice, and from the archive, without
-# git, `make` builds and installs the same files as from here; the packages have what they should and no more, and lintian
-# finds no error.
+# Checks the source archive and the Debian packages. `make dist` must give the same bytes twice. From the archive,
+# without git, `make` must build and install the same files as from here. The packages must together have exactly the
+# installed files, and lintian must find no error.
 #
 #   usage: scripts/test-packages.sh BUILD          after `make deb dist`, whose results are in dist and BUILD/deb
 set -eu
@@ -18,7 +18,7 @@ die() {
 
 # ---------------------------------------------------------------- the packages
 files() { dpkg-deb --fsys-tarfile dist/"$1"_"$version"-1_"$2".deb | tar -t | sed -n 's|^\./||; /[^/]$/p'; }
-# has PACKAGE ARCHITECTURE PATH...
+# has PACKAGE ARCHITECTURE PATH...: checks that a package has these files.
 has() {
     package=$1
     files "$1" "$2" >"$work/files"
@@ -39,7 +39,7 @@ has libxq-dev "$architecture" usr/include/xq/xq.h "$lib/cmake/xq/xq-config.cmake
     usr/share/man/man3/xq_plan_create.3.gz
 has xq-doc all usr/share/doc/xq/docs/building.md usr/share/doc/xq/docs/idea.svg usr/share/doc/xq/examples/minimal/minimal.c
 
-# Together they are the installed tree, each file in one package.
+# The packages together are the installed tree, and each file is in one package.
 for package in xq libxq"$major" libxqrt"$major" libxq-dev; do files $package "$architecture"; done >"$work/packaged"
 files xq-doc all >>"$work/packaged"
 twice=$(sort "$work/packaged" | uniq -d)
@@ -64,7 +64,7 @@ tar -C "$work" -xf dist/xq-"$version".tar.gz
 mkdir "$work/bin"
 printf '#!/bin/sh\necho git was called: "$@" >&2\nexit 1\n' >"$work/bin/git"
 chmod 755 "$work/bin/git"
-# Quickly compiled, for it is not run much.
+# The program runs little here, so it is compiled without optimization, which is quick.
 PATH="$work/bin:$PATH" make --no-print-directory -s -j2 -C "$work/xq-$version" CFLAGS=-O0 WERROR=0 \
     install DESTDIR="$work/tree" PREFIX=/usr LIBDIR="/usr/lib/$triplet" >"$work/log" 2>&1 || die "$(tail -n 20 "$work/log")"
 ! grep -q 'git was called' "$work/log" || die "$(grep 'git was called' "$work/log")"

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Removes what scripts/install.sh put under PREFIX (and LIBDIR), as its manifest lists it: the files, and the folders
-# that it made where nothing else is in them now. Where something cannot be removed, the rest is; exit status 1, and the
-# manifest lists what is left, for another try.
+# Removes the files that scripts/install.sh wrote under PREFIX and LIBDIR, as listed in its manifest, and the folders
+# that it made, unless they hold other files. If something cannot be removed, the script removes the rest and exits with
+# 1. If files are left, the manifest lists them for another try.
 #
 #   usage: scripts/uninstall.sh PREFIX [LIBDIR]       DESTDIR is prepended to both
 set -eu
@@ -20,7 +20,7 @@ cp "$root$manifest" "$work/manifest"
 check_manifest "$work/manifest" "$root$manifest" removed
 
 : >"$work/left"
-# remove COMMAND PATH: what cannot be removed is noted, after what the command says about it.
+# remove COMMAND PATH: removes a path. If the command fails, it prints the reason and the path is noted.
 remove() { $1 "$root$2" || echo "$2" >>"$work/left"; }
 
 sed -n 's/^f //p' "$work/manifest" | grep -vxF "$manifest" >"$work/files" || :

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---------------------------------------------------------------- what is asked */
+/* ---------------------------------------------------------------- making calls */
 
 struct attend_call attend_call_of(int batch, const struct call_sequence *sequences, bool one)
 {
@@ -51,7 +51,7 @@ void attend_call_draft(struct attend_call *c, int i, int child, int parent, int 
     c->mask[row * ATTEND_MASK_WORDS + child / 32] |= 1u << child % 32;
 }
 
-/* ---------------------------------------------------------------- a layer */
+/* ---------------------------------------------------------------- one layer */
 
 static void draw_matrix(struct attend_layer *l, int which, random_stream *r, size_t count, double deviation,
                         double mean)
@@ -65,14 +65,14 @@ static void draw_matrix(struct attend_layer *l, int which, random_stream *r, siz
     }
 }
 
-/* Whether K and V are products of what is projected, a latent or rotated x, and ak, av. */
+/* Whether K and V are products of a cached latent, or of a rotated x, and the matrices ak and av. */
 static bool is_factored(const struct shape *s)
 {
     return shape_matrix(&s->weights[XQ_FUSED], "uk") != NULL;
 }
 
-/* wk or wv, ak or av [rank, dkv], rounded as the kernels see them; rows of padding, up to `width`, are
- * zeros. */
+/* Draws wk or wv, or ak or av, as [rank, dkv], rounded as the kernels see it. The rows from `rank` up to
+ * `width` are padding and hold zeros. */
 static void draw_projection(struct attend_layer *l, int which, random_stream *r, int rank, int width)
 {
     static const char *const names[2][2] = {{"wk", "wv"}, {"ak", "av"}};
@@ -85,7 +85,7 @@ static void draw_projection(struct attend_layer *l, int which, random_stream *r,
                  XQ_OK, "%s", err.message);
 }
 
-/* What the heads of a layer are made of: a latent of each stream, or the activations. */
+/* Width of the rows that K or V is made from: the latent of the stream, or the activations. */
 static int inner_width(const struct shape *s, int stream)
 {
     return s->latent ? s->streams[stream].latent_width : s->hidden_size;
@@ -175,9 +175,9 @@ void attend_layer_close(struct attend_layer *l)
     fixture_close(&l->f);
 }
 
-/* ---------------------------------------------------------------- a call on the device */
+/* ---------------------------------------------------------------- one call on the device */
 
-/* Shuffled pages for given lengths. */
+/* Makes a table of shuffled pages for sequences of the call's lengths. */
 static void page_sequences(random_stream *r, paged *p, const struct attend_call *c, int page)
 {
     memset(p, 0, sizeof *p);
@@ -229,7 +229,8 @@ static uint64_t vector(const struct attend_layer *l, const char *name)
     return v ? l->weights + v->offset : 0;
 }
 
-/* Launches the kernels, absorb first where there is one, as the runtime does. */
+/* Launches the kernels in the runtime's order: `absorb` and `key_norms`, where the layer has them, come
+ * before `attend`. */
 static struct xq_attend_params launch(struct attend_layer *l, const struct attend_call *c,
                                       const cache_image *image, const uint16_t *q, int per_split,
                                       bool with_sinks)
@@ -291,7 +292,7 @@ static struct xq_attend_params launch(struct attend_layer *l, const struct atten
                        sizeof n);
         a.key_sums = n.sums;
     }
-    for (int repeat = 0; repeat < 2; repeat++) /* counters are back at zero after the first */
+    for (int repeat = 0; repeat < 2; repeat++) /* the first launch sets the counters back to zero */
         fixture_launch(f, l->attend, splits, s->kv_heads, c->batch * blocks, &a, sizeof a);
     return a;
 }
@@ -324,7 +325,8 @@ static void expect(struct attend_layer *l, const struct attend_call *c, const ca
     free(xv);
 }
 
-/* Rows that see nothing are zeros and minus infinity; the others are judged together. */
+/* A row whose query sees no token must hold zeros, and its lse must be minus infinity. Returns the relative
+ * error of all other rows together. */
 static double check_rows(struct attend_layer *l, int queries, const double *out, const float *lse,
                          const double *expected, const double *logarithms)
 {
@@ -351,7 +353,7 @@ static double check_rows(struct attend_layer *l, int queries, const double *out,
     return e;
 }
 
-/* Queries as bf16, and what they then are. */
+/* Rounds the queries to bf16, both as bits and as doubles. */
 static void round_to_bfloat(uint16_t *q, double *queries, size_t count)
 {
     for (size_t i = 0; i < count; i++) {

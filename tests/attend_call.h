@@ -1,6 +1,6 @@
-/* Calls of the fused kernel, as tests make them: any model, cache and weights, queries of every kind,
- * against double precision. The kernels are driven directly, so that splits are as short as a test wants
- * them. */
+/* Calls of the fused kernel for tests, checked against double precision. Model, cache, weights and queries
+ * can be of any kind. The tests launch the kernels directly, so that they can choose splits as short as
+ * they want. */
 #ifndef TESTS_ATTEND_CALL_H
 #define TESTS_ATTEND_CALL_H
 
@@ -14,7 +14,7 @@ struct call_sequence {
     int tokens, queries;
 };
 
-/* A call: queries [count] of `sequences`, with what xq_queries says of them. */
+/* A call: its queries in the order of `sequences`, and the arrays that xq_queries describes. */
 struct attend_call {
     int batch, queries;
     struct call_sequence sequences[FIXTURE_MAX_BATCH];
@@ -26,32 +26,32 @@ struct attend_call {
 
 struct attend_call attend_call_of(int batch, const struct call_sequence *sequences, bool one);
 
-/* Queries at the last positions, each of which sees the drafts before it and itself. */
+/* Makes each sequence's queries its last tokens. Each query sees the drafts before it and itself. */
 void attend_call_causal(struct attend_call *c);
 
-/* Draft `child` of sequence i follows draft `parent` (-1: the last token that is none), `distance`
- * positions on. */
+/* Places draft `child` of sequence i `distance` positions after draft `parent`. If `parent` is -1, the
+ * draft follows the last token that is not a draft. */
 void attend_call_draft(struct attend_call *c, int i, int child, int parent, int distance);
 
-/* A spec, in parts. */
+/* A spec, in parts that are put together as text. */
 struct attend_case {
     char name[48];
-    char model[330]; /* inside of the spec's "model" */
+    char model[330]; /* members of the spec's "model" */
     char cache[180];
-    char rest[64]; /* more of the spec */
+    char rest[64]; /* further members of the spec, after a comma */
 };
 
-/* Its kernels, and random weights. */
+/* The kernels of a spec, and random weights for them. */
 struct attend_layer {
     fixture f;
     struct shape shape;
     const test_kernel *attend, *absorb, *key_norms;
     reference_layer reference;
-    float *matrices[7]; /* wk or ak, wv or av, bk, bv, k_norm, sinks; zeros */
+    float *matrices[7]; /* wk or ak, wv or av, bk, bv, k_norm, sinks; one of zeros */
     double *doubles[7];
     uint8_t *packed;
     uint64_t weights;
-    bool bf16; /* activations */
+    bool bf16; /* whether activations are bf16 */
     double bound;
 };
 
@@ -60,8 +60,8 @@ void attend_layer_open(struct attend_layer *l, const struct attend_case *m, cons
                        random_stream *r);
 void attend_layer_close(struct attend_layer *l);
 
-/* One call on a fresh cache; the worst error of a sequence. The test fails where that is beyond the bound.
- */
+/* Runs one call on a fresh cache and returns the largest error of any sequence. The test fails if that
+ * error is above the layer's bound. */
 double attend_judge(struct attend_layer *l, random_stream *r, const struct attend_call *c, int per_split,
                     bool with_sinks);
 

@@ -23,7 +23,7 @@ void cache_image_open(cache_image *image, const fixture *f, bool accumulator, co
     memset(image->pages, 0xff, image->pages_size);
     memset(image->tails, 0xff, image->tails_size);
     for (int i = 0; i < p->batch; i++)
-        image->slots[i] = p->batch - i; /* none has slot 0 */
+        image->slots[i] = p->batch - i; /* no sequence has slot 0 */
 }
 
 void cache_image_close(cache_image *image)
@@ -151,7 +151,7 @@ void cache_image_dequantize(fixture *f, const test_kernel *k, const cache_image 
     args.k = rows[0];
     args.v = rows[1];
     args.batch = p->batch;
-    args.entries = p->entries + 2; /* a bound: the grid may be larger than the table */
+    args.entries = p->entries + 2; /* an upper bound: the grid may be larger than the table */
     fixture_launch(f, k, args.entries * p->page / 16, fixture_constant(k, "column_blocks"), 1, &args,
                    sizeof args);
 }

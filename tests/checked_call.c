@@ -7,7 +7,7 @@
 const struct checked_arrays checked_arrays = {
     .indptr = {0, 2, 2, 4},
     .indices = {3, 1, 0, 5},
-    .last_page_len = {8, -7, 1}, /* that of an empty sequence says nothing */
+    .last_page_len = {8, -7, 1}, /* the value of an empty sequence has no meaning */
     .token_sequence = {0, 0, 0, 2, 2},
     .token_position = {37, 38, 39, 31, 32},
     .rotary_position = {137, 138, 139, 31, 32},
@@ -37,7 +37,7 @@ void checked_write(const struct checked_call *c, const struct checked_arrays *ar
 
 #define AT(c, member) ((c)->arrays + offsetof(struct checked_arrays, member))
 
-/* Tails and an accumulator are refused by plans that have none. */
+/* Plans without tails or an accumulator refuse them, so they are given only to plans that have them. */
 static call_cache cache_of(const struct checked_call *c)
 {
     return (call_cache){

@@ -1,5 +1,5 @@
-/* Calls whose arrays are in memory of the software device, so that they can be at fault one number at a
- * time: three sequences, of which the second is empty. */
+/* Calls whose arrays are in memory of the software device, so that a test can put one wrong number into
+ * them. There are three sequences, and the second is empty. */
 #ifndef TESTS_CHECKED_CALL_H
 #define TESTS_CHECKED_CALL_H
 
@@ -7,7 +7,8 @@
 
 enum { CHECKED_BATCH = 3, CHECKED_PAGES = 4, CHECKED_TOKENS = 5, CHECKED_QUERIES = 4, CHECKED_POOL = 6 };
 
-/* What calls are given; as checked_arrays says: sequences of 40, 0 and 33 tokens, in pages of 32. */
+/* The arrays of the calls. checked_arrays holds correct ones: sequences of 40, 0 and 33 tokens, in pages of
+ * 32. */
 struct checked_arrays {
     int32_t indptr[CHECKED_BATCH + 1], indices[CHECKED_PAGES], last_page_len[CHECKED_BATCH];
     int32_t token_sequence[CHECKED_TOKENS], token_position[CHECKED_TOKENS], rotary_position[CHECKED_TOKENS];
@@ -17,7 +18,7 @@ struct checked_arrays {
 };
 extern const struct checked_arrays checked_arrays;
 
-/* Memory for the calls of a plan, and the calls. */
+/* Device memory for the calls of one plan, and the arguments of the calls. */
 struct checked_call {
     xq_plan *plan;
     uint64_t arrays, workspace, memory;
@@ -28,10 +29,12 @@ struct checked_call {
     xq_dequantize_args dequantize;
 };
 
-/* Options of a plan for them: sequences of at most 96 tokens, 5 pages, 4 queries of a sequence. */
+/* Options of a plan for these calls: at most 96 tokens and 4 queries in a sequence, and 5 pages in a
+ * table. */
 xq_plan_options checked_options(const char *spec, xq_implementation implementation);
 
-/* Everything good, and the workspace zeroed. `memory` is for all else: q, out, pages, weights. */
+/* Makes correct calls, and a workspace of zeros. `memory` serves for everything else: q, out, pages,
+ * weights. */
 void checked_open(struct checked_call *c, xq_plan *plan);
 void checked_write(const struct checked_call *c, const struct checked_arrays *arrays);
 

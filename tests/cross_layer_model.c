@@ -35,7 +35,7 @@ void model_accumulated(const model_layer_kind *k, const page_sequence *accumulat
 
 /* ----------------------------------------------------------------- deltas */
 
-/* What a token's row is quantized from: X of the base layer, else f16(X - accumulator). */
+/* Computes the row that token t is quantized from: X in the base layer, else f16(X - accumulator). */
 static void delta_row(const model_layer_kind *k, const double *before, const uint16_t *x, int t,
                       uint16_t *d)
 {
@@ -43,12 +43,12 @@ static void delta_row(const model_layer_kind *k, const double *before, const uin
     for (int c = 0; c < width; c++) {
         size_t i = (size_t)t * (size_t)width + (size_t)c;
         float value = half_to_float(x[i]);
-        /* The accumulator as kernels see it is an f16 number, so that this subtraction is theirs. */
+        /* The kernels see the accumulator as f16 numbers, so this subtraction is the same as theirs. */
         d[c] = half_from_float(saturated(k->base ? value : value - (float)rounding_half(before[i])));
     }
 }
 
-/* A delta's latent in double precision; padding is 0. */
+/* Latent of a delta in double precision; its padding is 0. */
 static void latent_row(const model_layer_kind *k, const uint16_t *d, double *latent)
 {
     int width = width_of(k), stored = k->codec->stream[0].width;
@@ -109,7 +109,7 @@ static void check_group_codes(const model_layer_kind *k, const page_sequence *ca
     free(params);
 }
 
-/* Parameters of token t's elements: one a channel, or a group of channels. */
+/* Reads the parameters of token t's elements: one pair for each channel, or for each group of channels. */
 static void read_params(const model_layer_kind *k, const page_sequence *cache, int t, uint16_t *scale,
                         uint16_t *zero)
 {
@@ -125,8 +125,8 @@ static void read_params(const model_layer_kind *k, const page_sequence *cache, i
     free(codes);
 }
 
-/* Half a step of the quantizer, and what rounding its parameters to f16 moves a value by: the largest code
- * stands for offset + (2^b - 1) * scale. */
+/* Half a step of the quantizer, and the amount by which rounding its parameters to f16 moves a value. The
+ * largest code stands for offset + (2^b - 1) * scale. */
 static double half_step(const model_layer_kind *k, uint16_t scale, uint16_t zero)
 {
     double offset = k->codec->stream[0].format.integer_zero ? 0 : fabs(half_to_float(zero));
@@ -149,7 +149,7 @@ static void check_row_values(const model_layer_kind *k, const page_sequence *cac
     }
 }
 
-/* Rows of a stream's tail hold X itself. */
+/* The rows of a stream's tail must hold X itself. */
 static void check_tail(const model_layer_kind *k, const page_sequence *cache, const uint16_t *x)
 {
     size_t width = (size_t)width_of(k);
@@ -163,7 +163,7 @@ void model_check_append(const model_layer_kind *k, const page_sequence *cache, c
 {
     bool by_channel = k->codec->stream[0].by_channel;
     int group = k->codec->group, width = width_of(k);
-    /* Groups of tokens are quantized when they are full. */
+    /* A group of tokens is quantized when it is full. */
     int first = by_channel ? begin / group * group : begin;
     int end = by_channel ? cache->length / group * group : cache->length;
     uint16_t *d = room(2 * (size_t)width * (size_t)(end > first ? end - first : 0));
@@ -185,7 +185,7 @@ void model_check_append(const model_layer_kind *k, const page_sequence *cache, c
 
 /* ------------------------------------------------------------- accumulate */
 
-/* What the accumulator must hold of a token before it is stored, unrounded. */
+/* Computes the row that the accumulator must hold for a token, before it is rounded and stored. */
 static void accumulated_row(const model_layer_kind *k, const page_sequence *cache, const double *before,
                             const uint16_t *x, int t, double *row)
 {
@@ -198,7 +198,7 @@ static void accumulated_row(const model_layer_kind *k, const page_sequence *cach
     }
     page_codec_dequantize_token(k->codec, 0, cache, t, delta);
     for (int j = 0; j < stored; j++)
-        delta[j] = rounding_half(delta[j]); /* as kernels see it: exact in f32, one rounding */
+        delta[j] = rounding_half(delta[j]); /* as in the kernels: exact in f32, rounded once */
     for (int c = 0; c < width; c++) {
         double sum = k->base ? 0 : rounding_half(before[(size_t)t * (size_t)width + (size_t)c]);
         if (!k->latent)

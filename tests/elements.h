@@ -1,4 +1,5 @@
-/* Arrays of f16 or bf16, by a spec's dtype, for kernel tests; and weights packed in fragment order. */
+/* Arrays of f16 or bf16, as the dtype of a spec asks, for kernel tests; and weights packed in fragment
+ * order. */
 #ifndef TESTS_ELEMENTS_H
 #define TESTS_ELEMENTS_H
 
@@ -8,11 +9,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The caller frees what these return. */
+/* The caller frees the arrays that these functions return. */
 uint16_t *elements_normals(random_stream *r, bool bf16, size_t count, float deviation);
 double *elements_doubles(const uint16_t *bits, bool bf16, size_t count);
 
-/* W [rows, cols], `bytes` (1 or 2) an element, in the order that docs/layout.md gives packed weights. */
+/* Packs W [rows, cols], whose elements have `bytes` (1 or 2) bytes, in the order of docs/layout.md. */
 void *elements_packed(const void *w, int rows, int cols, int bytes);
 
 #endif

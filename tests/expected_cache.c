@@ -31,7 +31,7 @@ void expected_close(expected_cache *c)
 
 /* ---------------------------------------------------------------- the quantizer */
 
-/* As PTX orders them: -0 below 0. */
+/* Compares as PTX does: -0 is less than 0. */
 static bool is_less(float a, float b)
 {
     return a < b || (a == b && signbit(a) && !signbit(b));
@@ -43,9 +43,9 @@ static float clamped(float value, int most)
     return isnan(value) || value < 0 ? 0 : value > top ? top : value;
 }
 
-/* Scales near f16's limit (runtime/host/quantizer.h): n steps of the scale reach the end of the range,
- * `from`
- * + `length`; the sum must not round to infinity. */
+/* Handles scales near f16's limit, as runtime/host/quantizer.h defines: n steps of the scale lead from
+ * `from` to the end of the range, `from` + `length`, and the sum must not round to infinity. Returns the
+ * number of steps in use, and adapts *scale. */
 static int find_end(float from, float length, int n, uint16_t *scale)
 {
     const uint16_t rounded = *scale;
@@ -59,16 +59,16 @@ static int find_end(float from, float length, int n, uint16_t *scale)
     return n;
 }
 
-/* What a group of values becomes. */
+/* Parameters of one quantization group. */
 typedef struct expected_params {
-    uint16_t scale, offset; /* f16; offset where the zero point is a float */
-    int zero;               /* where it is an integer */
+    uint16_t scale, offset; /* f16; the offset is used where zero points are floats */
+    int zero;               /* the zero point, where it is an integer */
     int most;               /* the largest code */
 } expected_params;
 
 static expected_params find_params(const quantizer *q, const float *values, int count)
 {
-    const float clip = q->clip > 0 ? q->clip : 1; /* an accumulator has none */
+    const float clip = q->clip > 0 ? q->clip : 1; /* the format of an accumulator has no clip */
     float low = count ? values[0] : 0, high = low;
     bool nan = false;
     for (int i = 0; i < count; i++) {
@@ -109,7 +109,8 @@ static int find_code(float value, const expected_params *p, bool integer_zero)
     return (int)clamped(nearbyintf((value - half_to_float(p->offset)) / s), p->most);
 }
 
-/* The same with feedback: by a product with 1 / scale. *e is what the code's value is off, f16. */
+/* Finds a code with feedback, where the kernels multiply by 1 / scale. *e is the error of the code's value,
+ * as f16. */
 static int feed_back(float value, float moved, const expected_params *p, bool integer_zero, float *e)
 {
     const float s = half_to_float(p->scale), offset = integer_zero ? 0 : half_to_float(p->offset);
@@ -128,7 +129,7 @@ uint16_t expected_round_half(double value)
         return HALF_NAN;
     if (fabs(value) >= 65504)
         return value < 0 ? 0xfbff : 0x7bff;
-    uint16_t best = half_from_float((float)value); /* rounded twice: look at the neighbours */
+    uint16_t best = half_from_float((float)value); /* rounded twice: a neighbour may be nearer */
     for (int step = -1; step <= 1; step += 2) {
         uint16_t other = (uint16_t)(best + step);
         if ((other & 0x7fff) > 0x7bff)
@@ -164,7 +165,7 @@ int expected_feedback_room(const page_codec *codec)
     return (int)most;
 }
 
-/* Group `group` of a token, which is channels begin .. end, one after the other. */
+/* Writes group `group` of a token, which holds channels begin .. end, one channel after the other. */
 static void write_fed_group(expected_cache *c, int stream, const page_sequence *sequence, int t, int group,
                             int begin, int end, const uint16_t *row, const expected_params *p)
 {

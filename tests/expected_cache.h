@@ -1,6 +1,6 @@
-/* What append must leave in the cache, bit for bit: pages and tails built on the host with a quantizer of
- * their own, where page_codec puts things (tests/test_page_codec.c holds that against docs/layout.md).
- * Failures end the test. */
+/* Builds on the host what append must leave in the cache, bit for bit: its pages. The quantizer here is
+ * independent of the library's; page_codec says where each value is, and tests/test_page_codec.c checks
+ * page_codec against docs/layout.md. Failures end the test. */
 #ifndef TESTS_EXPECTED_CACHE_H
 #define TESTS_EXPECTED_CACHE_H
 
@@ -8,17 +8,19 @@
 
 typedef struct expected_cache {
     page_codec *codec;
-    float *feedback[PAGE_MAX_STREAMS]; /* [groups][room][room]: what a channel's error adds to those of its
-                                          group (expected_feedback_room); NULL: nothing. The test's own */
-    uint8_t *pages;                    /* all bits set where nothing was written */
+    /* [groups][room][room]: factors by which the error of a channel is added to the other channels of its
+     * group, where room is expected_feedback_room. NULL: no feedback. The test owns the array. */
+    float *feedback[PAGE_MAX_STREAMS];
+    uint8_t *pages; /* bytes that were never written are 0xff */
     size_t bytes;
 } expected_cache;
 
-/* An image of `pool` pages of a completed spec's cache, or of its accumulator. */
+/* Makes an image of `pool` pages of a completed spec's cache, or of its accumulator. */
 void expected_open(expected_cache *c, gen *g, const char *completed, bool accumulator, int pool);
 void expected_close(expected_cache *c);
 
-/* Channels that packed feedback has room for in each group: those of the largest group of all streams. */
+/* Number of channels that packed feedback has room for in each group: the size of the largest group of any
+ * stream. */
 int expected_feedback_room(const page_codec *codec);
 
 /* Whether a channel of a stream is padding. */
@@ -27,14 +29,15 @@ static inline bool expected_is_padding(const page_stream *s, int channel)
     return !quantizer_is_data(&s->format, (size_t)channel);
 }
 
-/* Writes token t of a sequence, which has the pages `pages` of the pool: groups of its `row` [width] f16,
- * finite or NaN. */
+/* Writes token t of a sequence whose pages in the pool are `pages`. `row` [width] holds f16 values, finite
+ * or NaN, which are quantized in groups. */
 void expected_write_token(expected_cache *c, int stream, const int32_t *pages, int t, const uint16_t *row);
-/* Writes a group of tokens: values [group][width] f16. */
+/* Writes one group of tokens; values [group][width] are f16. */
 void expected_write_group(expected_cache *c, int stream, const int32_t *pages, int group,
                           const uint16_t *values);
 
-/* What the cache holds of a token that was quantized: x^, exact, and as the kernels see it. */
+/* The value x^ of a token that was quantized: exact, and as the kernels see it. In a stream with
+ * parameters *scale, unless NULL, becomes the scale of the value's group. */
 double expected_value(const expected_cache *c, int stream, const int32_t *pages, int t, int channel,
                       double *scale);
 uint16_t expected_half(const expected_cache *c, int stream, const int32_t *pages, int t, int channel);

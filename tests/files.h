@@ -4,22 +4,22 @@
 
 #include <stddef.h>
 
-/* A fresh empty folder below $TMPDIR or /tmp, removed with everything in it when the test's process ends.
- */
+/* Makes an empty folder in $TMPDIR or /tmp. It is removed with its contents when the test's process
+ * ends. */
 const char *files_directory(void);
 
-/* directory/name; the text stays valid until the 8th next call. */
+/* Returns directory/name; the text stays valid until the 8th next call. */
 const char *files_path(const char *directory, const char *name);
 
 void files_write(const char *path, const void *data, size_t size);
 
-/* The whole file, NUL-terminated; caller frees. */
+/* The whole file, NUL-terminated; the caller frees it. */
 char *files_read(const char *path, size_t *size);
 
 /* Fails the test unless both files hold the same bytes. */
 void files_assert_same(const char *path, const char *other);
 
-/* How many entries a folder has. */
+/* Number of entries in a folder. */
 int files_count(const char *directory);
 
 #endif

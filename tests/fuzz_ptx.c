@@ -1,6 +1,7 @@
-/* A libFuzzer target: any text as PTX either loads and runs, or is refused with a message. Built alone with
+/* A libFuzzer target: any text, taken as PTX, either loads and runs, or is refused with a message. To
+ * build it alone:
  *     clang -fsanitize=fuzzer,address ... tests/fuzz_ptx.c (the library's sources)
- * and driven with mutations of known modules by test_sim_fuzz.c. */
+ * test_sim_fuzz.c drives it with mutations of known modules. */
 #include "fuzz_ptx.h"
 #include "../sim/sim.h"
 
@@ -45,7 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
             sim->ops->module_unload(module);
         }
         if (err.status != XQ_OK && !err.message[0])
-            abort(); /* refused without a word */
+            abort(); /* refused without a message */
         sim->ops->destroy(sim);
     }
     free(text);

@@ -1,4 +1,4 @@
-/* The entry that libFuzzer calls; see fuzz_ptx.c. */
+/* The entry point that libFuzzer calls; see fuzz_ptx.c. */
 #ifndef TESTS_FUZZ_PTX_H
 #define TESTS_FUZZ_PTX_H
 

@@ -37,7 +37,7 @@ char *generator_complete_values(const char *spec_json)
 {
     char *text = generator_complete(spec_json), *choices = strstr(text, ",\"choices\":");
     cr_assert_not_null(choices, "%s", text);
-    strcpy(choices, "}"); /* they come last */
+    strcpy(choices, "}"); /* `choices` is the last member */
     return text;
 }
 

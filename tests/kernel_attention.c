@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* K and V rows of a sequence to and from pages: data [length, kv_heads * head_dim]. */
+/* Copies rows [length, kv_heads * head_dim] of a sequence's K (which 0) or V (which 1) into the pages. */
 static void fill_pages(const fixture *f, const paged *p, int sequence, uint16_t *kv, const uint16_t *rows,
                        int which)
 {

@@ -186,7 +186,7 @@ device_counters fixture_counters(fixture *f)
     return counters;
 }
 
-/* A length that tends to lie next to an edge. */
+/* A random length, often next to the edge of a page or a tile. */
 static int draw_length(random_stream *r, int page, int longest)
 {
     int length = random_between(r, 0, longest);

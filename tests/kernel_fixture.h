@@ -1,5 +1,5 @@
-/* What kernel tests share: a spec on the software device, memory that is released with it, and random
- * sequences in shuffled, poisoned pages. Failures end the test. */
+/* Code that kernel tests share: a spec on the software device, device memory that the fixture releases, and
+ * random sequences in shuffled, poisoned pages. Failures end the test. */
 #ifndef TESTS_KERNEL_FIXTURE_H
 #define TESTS_KERNEL_FIXTURE_H
 
@@ -12,22 +12,22 @@
 #define FIXTURE_MAX_BATCH   8
 #define FIXTURE_MAX_BUFFERS 64
 #define FIXTURE_MAX_KERNELS 8
-#define FIXTURE_NAN         0xffff /* f16 */
+#define FIXTURE_NAN         0xffff /* a NaN as f16 */
 
-/* A kernel as it was compiled, and as it is loaded. */
+/* A kernel: its build, and the loaded kernel. */
 typedef struct test_kernel {
-    kernel_build *build; /* NULL: made of a test's own source */
+    kernel_build *build; /* NULL: compiled from a test's own source */
     kernel *loaded;
 } test_kernel;
 
-/* Compiles and loads a family for a completed spec. On failure *out is empty. */
+/* Compiles and loads the kernel of a family for a completed spec. On failure *out is empty. */
 xq_status test_kernel_open(xq_context *context, const char *completed, const char *family, test_kernel *out,
                            error *err);
 void test_kernel_close(test_kernel *k);
 
 typedef struct fixture {
     xq_context *context;
-    char *completed; /* the spec */
+    char *completed; /* the completed spec */
     reference_model model;
     int page, group, bits;
     test_kernel kernels[FIXTURE_MAX_KERNELS];
@@ -36,42 +36,44 @@ typedef struct fixture {
     int buffer_count;
 } fixture;
 
-/* A spec as JSON, in static memory: ranks that are not all dkv for "latent"; `tuning` is the inside of its
- * object. */
+/* Writes a spec as JSON into static memory. With method "latent" rank_k is smaller than dkv if dkv is above
+ * 64. `tuning` holds the members of the tuning object. */
 const char *fixture_spec(const char *method, int hidden, int heads, int kv_heads, int head_dim, int page,
                          int bits, int group, const char *tuning);
 
 void fixture_open(fixture *f, const char *spec_json);
 void fixture_close(fixture *f);
 
-/* Loads a family; it belongs to the fixture. */
+/* Loads the kernel of a family; it belongs to the fixture. */
 test_kernel *fixture_kernel(fixture *f, const char *family);
-/* A kernel `test` of CUDA source that includes templates/lib headers; it belongs to the fixture. */
+/* Compiles the kernel `test` from CUDA source, which may include headers of templates/lib; it belongs to
+ * the fixture. */
 test_kernel *fixture_source(fixture *f, const char *source, int threads);
 int fixture_constant(const test_kernel *k, const char *name);
 
-/* Device memory until fixture_release: with a copy of `data`, or filled with a byte. */
+/* Allocates device memory, with a copy of `data` or filled with a byte, that lasts until
+ * fixture_release. */
 uint64_t fixture_upload(fixture *f, const void *data, size_t bytes);
 uint64_t fixture_filled(fixture *f, uint8_t value, size_t bytes);
-void *fixture_download(fixture *f, uint64_t pointer, size_t bytes); /* caller frees */
+void *fixture_download(fixture *f, uint64_t pointer, size_t bytes); /* the caller frees it */
 void fixture_release(fixture *f);
 
 void fixture_launch(fixture *f, const test_kernel *k, int grid_x, int grid_y, int grid_z,
                     const void *params, size_t params_bytes);
 
-/* What the software device has counted since the last call. */
+/* Counters of the software device since the last call. */
 device_counters fixture_counters(fixture *f);
 
-/* Rows [rows, heads, head_dim] in double precision, row r rotated to position first + r; the caller frees
- * them. */
+/* Converts rows [rows, heads, head_dim] to doubles, and rotates row r to position first + r. The caller
+ * frees the result. */
 double *fixture_rotated(const fixture *f, const uint16_t *halves, int rows, int heads, int first);
 
-/* Sequences in pages: lengths around the edges of pages and tiles, zero included; page ids shuffled;
- * indices beyond the table name no page, and neither do the last_page_len of empty sequences say anything.
- */
+/* Random sequences in pages. Their lengths lie around the edges of pages and tiles, and some are zero. Page
+ * ids are shuffled unless they are asked for in order. Indices beyond the table name no page, and
+ * last_page_len of an empty sequence has no meaning. */
 typedef struct paged {
     int batch, page, entries, longest;
-    int pool; /* pages, more than the table names */
+    int pool; /* pages in the pool; if shuffled, more than the table names */
     int lengths[FIXTURE_MAX_BATCH];
     int32_t indptr[FIXTURE_MAX_BATCH + 1], last_page_len[FIXTURE_MAX_BATCH];
     int32_t *indices;
@@ -84,7 +86,7 @@ struct xq_table paged_upload(fixture *f, const paged *p, bool without_indices);
 /* The page that holds a token. */
 int paged_page(const paged *p, int sequence, int token);
 
-/* Element offset of a token's row in fp16 KV pages; which: 0 K, 1 V. */
+/* Offset in elements of a token's row in fp16 KV pages; which: 0 for K, 1 for V. */
 size_t kv_row(const fixture *f, int page, int which, int slot);
 
 #endif

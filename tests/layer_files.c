@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Kept reachable to the end of the process, which releases them. */
+/* These arrays stay reachable until the process ends, which releases them. */
 static float *kept[256];
 static int kept_count;
 
@@ -33,7 +33,7 @@ struct layer layer_random(int64_t tokens, int64_t queries)
     return layer;
 }
 
-/* The tensors of one layer, from `count` on; their names live in `names`. */
+/* Adds the tensors of one layer, from index `count` on. Their names are stored in `names`. */
 static int add_tensors(const struct layer *layer, tensor *tensors, char (*names)[32], int count)
 {
     const struct {

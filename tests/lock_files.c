@@ -47,7 +47,7 @@ void lock_file_release(pid_t holder)
     cr_assert_eq(waitpid(holder, NULL, 0), holder);
 }
 
-/* A waiter's line in /proc/locks has an arrow, and ends with the inode and the range. */
+/* The line of a waiting process in /proc/locks has an arrow, and ends with the inode and the range. */
 bool lock_file_is_waited_for(const char *path)
 {
     char line[256], inode[32];

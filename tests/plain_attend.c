@@ -7,7 +7,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
-/* What a call needs of a plan and a device. */
+/* A plan, its device, and sizes of the call. */
 struct run {
     const struct plain_attend *a;
     xq_implementation implementation;

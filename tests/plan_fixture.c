@@ -52,7 +52,7 @@ static void write_stub(const char *folder, const char *family, const char *param
     write_text(folder, family, ".cu.lt", text);
 }
 
-/* gen/features.lua, but for what it refuses. */
+/* Writes a copy of gen/features.lua that refuses no feature. */
 static void write_features(const char *folder)
 {
     size_t size;
@@ -66,7 +66,7 @@ static void write_features(const char *folder)
     free(text);
 }
 
-/* A folder with the stubs. */
+/* Makes a folder with the stubs. */
 static const char *write_stubs(void)
 {
     const char *folder = files_directory();

@@ -1,4 +1,4 @@
-/* Plans over the fake GPU, for tests of layout, weights and launches: nothing runs. */
+/* Plans on the fake GPU, for tests of layout, weights and launches. No kernel runs. */
 #ifndef TESTS_PLAN_FIXTURE_H
 #define TESTS_PLAN_FIXTURE_H
 
@@ -20,18 +20,19 @@
 extern struct fake_cuda_state *fake;
 extern xq_context *context;
 
-/* A context over the fake GPU; template_dir may be NULL. */
+/* Opens a context on the fake GPU; template_dir may be NULL. */
 void plan_open(const char *template_dir);
 
-/* The same, with families that handle every feature and whose kernels do nothing, so that launches can be
- * tested whatever the kernels are. What they state: */
+/* Opens a context on the fake GPU with stub families, which support every feature and whose kernels do
+ * nothing. Tests of launches then do not depend on the real kernels. The constants below are values that
+ * the stubs state. */
 void plan_open_stubs(void);
-/* On the software device, where they run. */
+/* Opens a context with the stubs on the software device, where they run. */
 void plan_open_stubs_on_sim(void);
 enum {
-    STUB_COLUMN_BLOCKS = 5, /* of append_channel one more */
-    STUB_STEPS = 3,         /* of append_channel in base layers */
-    STUB_SUM_TILES = 3,     /* 16-token tiles of a block of accumulate */
+    STUB_COLUMN_BLOCKS = 5, /* column_blocks; append_channel has one more */
+    STUB_STEPS = 3,         /* launches of append_channel in base layers; 1 in others */
+    STUB_SUM_TILES = 3,     /* 16-token tiles that one block of accumulate handles */
     STUB_ONE_ROWS = 16,     /* query_rows of the kernels for one query */
     STUB_MANY_ROWS = 64,
     STUB_TILE = 64,
@@ -42,19 +43,19 @@ enum {
     STUB_MERGE_ROWS = 4
 };
 
-/* 3 sequences of 1000 tokens, 100 tokens appended. */
+/* Options for 3 sequences of 1000 tokens, with 100 tokens appended. */
 xq_plan_options plan_options(const char *spec, xq_implementation implementation);
 
-/* Opens a context where there is none. */
+/* Makes a plan, and opens a context first if none is open. */
 xq_plan *plan_make(const char *spec, xq_implementation implementation);
 xq_plan *plan_make_with(const xq_plan_options *options);
 xq_plan_info plan_info(const xq_plan *plan);
 const xq_error_detail *plan_error(void);
 
-/* Destroys plan and context; nothing may be left on the GPU. */
+/* Destroys the plan and the context, and checks that nothing is left on the GPU. */
 void plan_close(xq_plan *plan);
 
-/* Addresses that no kernel runs on: each tells in a failing test what it stands for. */
+/* Addresses that no kernel reads. In a failing test each shows which argument it stands for. */
 enum {
     X = 0x1000000,
     SEQUENCE = 0x2000000,
@@ -79,15 +80,17 @@ enum {
     ROTARY = 0x16000000
 };
 
-/* What every call is given: the table of 2 sequences, and all that the plan has. */
+/* Arguments that every call takes: a table of 2 sequences, and all memory that the plan needs. */
 call_cache plan_cache(const xq_plan *plan);
 
-/* 40 tokens of 2 sequences, and attention over 700 tokens of each: everything given that the plan takes,
- * whether the call reads it or not, but for what says that there are many queries. */
+/* Arguments for appending 40 tokens of 2 sequences, and for attention over 700 tokens of each. They give
+ * everything that the plan takes, whether the call reads it or not, except the arrays that make a call one
+ * of many queries. */
 xq_append_args plan_append_args(const xq_plan *plan);
 xq_attend_args plan_attend_args(const xq_plan *plan);
 
-/* An argument of a call, by its place in the struct, and what is wrong with it. */
+/* An argument of a call, by its place in the struct, with an invalid value, and the field that the error
+ * must name. */
 struct plan_mistake {
     size_t offset;
     uint64_t value;
@@ -95,7 +98,8 @@ struct plan_mistake {
     const char *field;
 };
 
-/* `back` launches ago (0: the last) this was launched; returns its parameters. */
+/* Checks the name and grid of the kernel that was launched `back` launches before the last (0: the last),
+ * and returns its parameters. */
 const void *plan_launched(int back, const char *name, unsigned x, unsigned y, unsigned z);
 
 #endif

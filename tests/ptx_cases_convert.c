@@ -3,7 +3,8 @@
 
 #include <math.h>
 
-/* Float to integer: rounded, clamped; NaN gives 0, but 1 << (width - 1) where a 64-bit type is involved. */
+/* Converts a float to an integer: rounds and clamps it. NaN gives 0, or 1 << (width - 1) where one of the
+ * types has 64 bits. */
 static uint64_t to_integer(double x, enum ptx_rounding rounding, unsigned width, bool is_signed, bool wide)
 {
     uint64_t top = 1ull << (width - 1);
@@ -19,7 +20,7 @@ static uint64_t to_integer(double x, enum ptx_rounding rounding, unsigned width,
     return x < 0 ? (uint64_t)(int64_t)x : (uint64_t)x;
 }
 
-/* 64-bit integers do not fit a double: round to odd at 53 bits first. */
+/* A 64-bit integer may not fit a double, so this rounds it to odd at 53 bits first. */
 static double from_unsigned(uint64_t x)
 {
     if (x >> 53 == 0)
@@ -32,7 +33,7 @@ static double from_signed(int64_t x)
     return x < 0 ? -from_unsigned(-(uint64_t)x) : from_unsigned((uint64_t)x);
 }
 
-/* A double with 53 bits to narrower: already exact. */
+/* Converts a double to a narrower format. The double is exact, so the result is rounded once. */
 static uint32_t narrow(double x, const struct ptx_format *format, enum ptx_rounding rounding)
 {
     return ptx_encode(x, format, rounding);

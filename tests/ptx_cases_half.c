@@ -13,7 +13,7 @@ static double minus(double x, double y)
 #define MIN(nan) ptx_min(X, Y, nan)
 #define MAX(nan) ptx_max(X, Y, nan)
 
-/* Only compares the halves' bits: 16 per half in set, 0xffff or 0 in masks. */
+/* Result of a comparison of two pairs: 0xffff in each half where it holds, else 0. */
 static uint32_t mask_pair(bool low, bool high)
 {
     return (low ? 0xffff : 0) | (high ? 0xffff0000 : 0);

@@ -33,7 +33,8 @@ static uint64_t reverse(uint64_t x, unsigned width)
     return result;
 }
 
-/* Position of the highest bit that differs from the sign; all ones if none. */
+/* Position of the highest bit that differs from the sign bit, or the shift that moves it to the top; all
+ * ones if there is none. */
 static uint32_t find_bit(uint64_t x, unsigned width, bool is_signed, bool shift_amount)
 {
     if (is_signed && x >> (width - 1) & 1)
@@ -44,7 +45,7 @@ static uint32_t find_bit(uint64_t x, unsigned width, bool is_signed, bool shift_
     return shift_amount ? zeros : width - 1 - zeros;
 }
 
-/* bfe, as the pseudocode of PTX ISA 9.7.1.18. */
+/* The instruction bfe, from the pseudocode of PTX ISA 9.7.1.18. */
 static uint64_t extract(uint64_t x, uint32_t position, uint32_t length, unsigned width, bool is_signed)
 {
     position &= 0xff;
@@ -95,7 +96,8 @@ static uint32_t permute(uint32_t a, uint32_t b, uint32_t c)
     return result;
 }
 
-/* The special modes of prmt: PTX ISA 9.7.9.7, the selectors of its table, most significant byte first. */
+/* The special modes of prmt (PTX ISA 9.7.9.7). `selectors` is a row of its table, most significant byte
+ * first. */
 static uint32_t permute_mode(uint32_t a, uint32_t b, uint32_t c, const char *const selectors[4])
 {
     const char *of = selectors[c & 3];
@@ -144,7 +146,8 @@ static uint64_t absolute_difference(s128 x, s128 y)
     return (uint64_t)(x > y ? x - y : y - x);
 }
 
-/* fns: the n-th set bit from base on, upwards for n > 0, downwards for n < 0; base itself for n == 0. */
+/* The instruction fns: the n-th set bit from `base` on, upwards for n > 0 and downwards for n < 0. For n ==
+ * 0 it is bit `base` itself, if that is set. */
 static uint32_t nth_set(uint32_t mask, uint32_t base, int32_t n)
 {
     if (n == 0)

@@ -1,6 +1,6 @@
-/* Matrix instructions: fragments as in the figures of PTX ISA 9.7.14.5 (mma), 9.7.14.5.15 (ldmatrix),
- * 9.7.14.5.17 (movmatrix). The reference gathers whole matrices from the lanes' registers element by
- * element. */
+/* Matrix instructions. Fragments are laid out as in the figures of PTX ISA 9.7.14.5 (mma), 9.7.14.5.15
+ * (ldmatrix) and 9.7.14.5.17 (movmatrix). The reference gathers whole matrices from the registers of the
+ * lanes, element by element. */
 #include "ptx_harness.h"
 
 #include <math.h>
@@ -40,8 +40,9 @@ static double element_value(uint32_t bits, enum element type)
     }
 }
 
-/* Elements lie in 32-bit registers, `per` in each; a lane holds `per` consecutive k of a row of A (or
- * column of B). A: registers alternate rows group, group + 8, then k + 4 * per. */
+/* A 32-bit register holds `per` elements: consecutive k of one row of A, or of one column of B. For A,
+ * registers 0 and 1 hold rows lane / 4 and lane / 4 + 8; the next two registers hold the same rows, 4 * per
+ * further along k. */
 static double a_element(const struct shape *shape, uint64_t a[][PTX_LANES], int row, int k)
 {
     int bits = element_bits(shape->a), per = 32 / bits;
@@ -68,7 +69,8 @@ static double b_element(const struct shape *shape, uint64_t a[][PTX_LANES], int 
     return element_value((uint32_t)(a[reg][lane] >> k % per * bits) & ((1u << bits) - 1), shape->b);
 }
 
-/* Accumulators: c0, c1 in row lane / 4, columns lane % 4 * 2 + {0, 1}; c2, c3 eight rows below. */
+/* Accumulators c0 and c1 are in row lane / 4, columns lane % 4 * 2 + {0, 1}; c2 and c3 are eight rows
+ * below. */
 static void accumulate_lane(const struct shape *shape, uint64_t a[][PTX_LANES], uint64_t d[][PTX_LANES],
                             int lane)
 {
@@ -101,8 +103,8 @@ WARP(multiply)
         accumulate_lane(self->context, a, d, lane);
 }
 
-/* Two products of one A, which may be done together: a[0 .. 3], B a[4, 5] and a[6, 7], both added to
- * a[8 .. 11]; or, `chained`, the second to the first. */
+/* Two products with the same A, a[0 .. 3], which the device may compute together. Their B are a[4, 5] and
+ * a[6, 7]. Both are added to a[8 .. 11]; if `chained`, the second is added to the result of the first. */
 struct two {
     const struct shape *shape;
     bool chained;
@@ -145,8 +147,8 @@ SHAPE(s8_k32_saturate, 8, 32, S8, S8, false, true);
 #define MMA4_2 " {%d0,%d1,%d2,%d3}, {%a0,%a1,%a2,%a3}, {%a4,%a5}, {%a6,%a7,%a8,%a9};"
 #define MMA2_1 " {%d0,%d1,%d2,%d3}, {%a0,%a1}, {%a2}, {%a3,%a4,%a5,%a6};"
 
-/* ldmatrix: each lane first stores 16 bytes of its own to its row; lanes 8i .. 8i+7 give matrix i's rows.
- */
+/* For ldmatrix each lane first stores 16 bytes to its own row of shared memory. Lanes 8i .. 8i+7 hold the
+ * rows of matrix i. */
 static uint32_t half_at(uint64_t a[][PTX_LANES], int row, int column)
 {
     return (uint32_t)(a[column / 2][row] >> column % 2 * 16) & 0xffff;
@@ -188,8 +190,8 @@ WARP(load_4_transposed)
     load_matrices(a, d, 4, true);
 }
 
-/* Row r of matrix m is stored at lane 8m + r, which then loads 16 bytes: elements 2i, 2i+1 from lane 4r +
- * i. */
+/* stmatrix stores row r of matrix m to the 16 bytes of lane 8m + r, which that lane then loads. Elements 2i
+ * and 2i+1 of the row come from lane 4r + i. */
 WARP(store_4)
 {
     (void)self;
@@ -210,7 +212,7 @@ WARP(transpose)
     (void)self;
     for (int lane = 0; lane < PTX_LANES; lane++)
         for (int half = 0; half < 2; half++) {
-            int row = lane % 4 * 2 + half, column = lane / 4; /* of the source */
+            int row = lane % 4 * 2 + half, column = lane / 4; /* place in the source */
             uint64_t bits = a[0][row * 4 + column / 2] >> column % 2 * 16 & 0xffff;
             d[0][lane] |= bits << half * 16;
         }

@@ -12,7 +12,7 @@ static uint32_t table_entry(uint32_t i)
     return i * 0x01010101u;
 }
 
-/* Lanes add in some order: the old values are, sorted, what one after the other would have seen. */
+/* All lanes add to one counter, in any order, and then each lane loads the sum. */
 WARP(all_lanes)
 {
     (void)self;
@@ -27,7 +27,7 @@ WARP(ticket_mask)
 {
     (void)self, (void)a;
     for (int lane = 0; lane < PTX_LANES; lane++)
-        d[0][lane] = 0xffffffff; /* every ticket was drawn by one lane */
+        d[0][lane] = 0xffffffff; /* each ticket 0 .. 31 was drawn by one lane */
 }
 
 WARP(neighbour)
@@ -58,7 +58,8 @@ static uint32_t collatz_steps(uint32_t x)
     return steps;
 }
 
-/* atom: %d0 is what was there (%a0 was stored first), %d1 what is there afterwards. */
+/* Cases of atom: %a0 is stored first, %d0 is the old value that atom returns, and %d1 is the value
+ * afterwards. */
 #define ATOM(identifier, instruction, bits, letters, results, old, ...)                                    \
     CASE(identifier##_global,                                                                              \
          "st.global.b" #bits " [%lane_scratch], %a0; atom.global." instruction                             \

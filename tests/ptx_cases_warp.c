@@ -1,11 +1,12 @@
-/* Instructions in which the lanes of a warp exchange values: PTX ISA 9.7.9.6 (shfl), 9.7.13.9 - 9.7.13.12
- * (vote, match, activemask, redux). */
+/* Instructions that exchange values between the lanes of a warp: PTX ISA 9.7.9.6 (shfl), 9.7.13.9 -
+ * 9.7.13.12 (vote, match, activemask, redux). */
 #include "ptx_harness.h"
 
 #define WARP(identifier)                                                                                   \
     static void identifier(const struct ptx_case *self, uint64_t a[][PTX_LANES], uint64_t d[][PTX_LANES])
 
-/* One lane of shfl, as the pseudocode of the ISA: b source, c = segment mask << 8 | clamp. */
+/* One lane of shfl, from the pseudocode of the ISA. b is the source lane or offset; c is segment mask << 8
+ * | clamp. */
 enum { SHUFFLE_UP, SHUFFLE_DOWN, SHUFFLE_BUTTERFLY, SHUFFLE_INDEX };
 
 static void shuffle_lane(int mode, int lane, uint32_t b, uint32_t c, uint64_t a[][PTX_LANES],
@@ -39,7 +40,7 @@ static void shuffle_lane(int mode, int lane, uint32_t b, uint32_t c, uint64_t a[
 
 struct shuffle {
     int mode;
-    uint32_t b, c; /* b: 0xffffffff for operand 1 of the lane */
+    uint32_t b, c; /* b: 0xffffffff stands for input 1 of the lane */
 };
 
 WARP(shuffle)
@@ -100,7 +101,7 @@ WARP(match_all)
     for (int lane = 0; lane < PTX_LANES; lane++) {
         d[0][lane] = all ? 0xffffffff : 0;
         d[1][lane] = all;
-        d[2][lane] = 0xffffffff; /* of the constant 5 */
+        d[2][lane] = 0xffffffff; /* all lanes have the constant 5 */
         d[3][lane] = 1;
     }
 }
@@ -160,13 +161,13 @@ WARP(diverged_mask)
         d[0][lane] = a[0][lane] ? odd : (uint32_t)~odd;
 }
 
-/* One lane is elected, the same for all. */
+/* elect.sync elects one lane, and all lanes get its number. */
 WARP(elected)
 {
     (void)self, (void)a;
     for (int lane = 0; lane < PTX_LANES; lane++) {
-        d[0][lane] = 1; /* how many were elected */
-        d[1][lane] = 1; /* the named lane was */
+        d[0][lane] = 1; /* number of elected lanes */
+        d[1][lane] = 1; /* number of elected lanes whose own number was returned */
     }
 }
 

@@ -36,7 +36,8 @@ static const uint64_t edges64[] = {0,
                                    0x8000000000000001,
                                    0xfffffffffffffffe,
                                    0xffffffffffffffff};
-/* Zeros, subnormals, one, ties, largest, infinities, quiet and signalling NaN, integer limits. */
+/* Zeros, subnormals, ones, ties, largest values, infinities, quiet and signalling NaN, limits of
+ * integers. */
 static const uint32_t edges_f32[] = {0,          0x80000000, 1,          0x80000001, 0x007fffff, 0x00800000,
                                      0x80800000, 0x3f800000, 0xbf800000, 0x3f000000, 0xbf000000, 0x3fc00000,
                                      0x40200000, 0xc0200000, 0x3f800001, 0x3f801000, 0x3f803000, 0x33000000,
@@ -88,7 +89,7 @@ static uint64_t pair(uint32_t low, uint32_t high)
     return low | (uint64_t)high << 16;
 }
 
-/* A small integer -8 .. 8 as bits of a format. */
+/* A small integer, -8 .. 8, as bits of a format. */
 static uint32_t small_in(const struct ptx_format *format, uint64_t random)
 {
     return ptx_encode((double)(int)(random % 17) - 8, format, RN);
@@ -119,7 +120,8 @@ static uint64_t edge_value(char letter, uint64_t choice)
     }
 }
 
-/* Random values: any bits, and for floating point half the time near one, where results are interesting. */
+/* A random value of any bits. Half of the floating-point values are near one, where results are
+ * interesting. */
 static uint64_t random_value(char letter, uint64_t r)
 {
     double unit = (double)(r >> 11) * 0x1p-53;
@@ -181,7 +183,8 @@ static bool has_edges(char letter)
     return strchr("rhlfdHBPQzZ", letter) != NULL;
 }
 
-/* First all pairs of edges of the first two operands, as far as there is room; then edges and random. */
+/* The first two thirds of the threads get edge values, in pairs, for the first two operands. The other
+ * threads and operands get a mix of edge values and random values. */
 static uint64_t input_value(const struct ptx_case *test, size_t operand, size_t thread, uint64_t *state)
 {
     char letter = test->in[operand];

@@ -1,17 +1,16 @@
-/* Runs PTX on the software device: whole modules, and single instructions over arrays of inputs checked
- * against a reference in C.
+/* Runs PTX on the software device: whole modules, and single instructions over arrays of inputs, whose
+ * results are checked against a reference in C.
  *
- * An instruction test is one CASE line: a snippet, its operands, and what it should give. The snippet reads
- * registers %a0, %a1, ... and writes %d0, %d1, ...; one letter per operand tells the register's size and
- * what the values in it are (see operand letters below). It may also use
+ * An instruction test is one CASE line: a snippet, its operands, and the results that it should give. The
+ * snippet reads registers %a0, %a1, ... and writes %d0, %d1, ...; one letter per operand gives the size of
+ * the register and the kind of values in it (see the operand letters below). The snippet may also use
  *     %lane          .b32: lane of the warp (every block is one warp)
  *     %scratch       .b64: 512 zeroed bytes of device memory of this warp
  *     %lane_scratch  .b64: 16 of those bytes, this lane's own
  *     %lane_shared   .b32: 16 bytes of shared memory of this lane, in `memory` (.shared, 4096 bytes)
  *     %lane_local    .b64: 64 bytes of local memory (generic address), in `frame` (.local)
  *     table          .const: 64 .u32, table[i] = i * 0x01010101
- *     %p0..%p7 .pred, %t0..%t7 .b32, %l0..%l7 .b64, %h0..%h7 .b16: temporaries
- */
+ *     %p0..%p7 .pred, %t0..%t7 .b32, %l0..%l7 .b64, %h0..%h7 .b16: temporaries */
 #ifndef TESTS_PTX_HARNESS_H
 #define TESTS_PTX_HARNESS_H
 
@@ -34,18 +33,19 @@ enum { PTX_OPERANDS = 16, PTX_LANES = 32 };
  *   E four e4m3, 5 four e5m2, small integers   1 32 bits, 0 or 1   2 32 bits, 0..3 */
 struct ptx_case {
     const char *name, *ptx, *in, *out;
-    /* One lane: d from a. Or, if NULL, a whole warp: d[operand][lane] from a[operand][lane]. */
+    /* The reference: `lane` computes d of one lane from a. If `lane` is NULL, `warp` computes
+     * d[operand][lane] of a whole warp from a[operand][lane]. */
     void (*lane)(const struct ptx_case *, const uint64_t *a, uint64_t *d);
     void (*warp)(const struct ptx_case *, uint64_t a[][PTX_LANES], uint64_t d[][PTX_LANES]);
-    double relative, absolute; /* tolerance of floating-point results; 0: bits */
+    double relative, absolute; /* tolerance of floating-point results; 0: the bits must be equal */
     const char *target;        /* NULL: sm_80 */
     const char *module;        /* declarations before the kernel, or NULL */
-    const void *context;       /* for the reference */
+    const void *context;       /* data for the reference function */
     const char *file;
     int line;
 };
 
-/* Every CASE of every tests/ptx_cases_*.c, in no particular order. */
+/* Every CASE of all tests/ptx_cases_*.c, in no particular order. */
 extern const struct ptx_case *const __start_ptx_cases[], *const __stop_ptx_cases[];
 size_t ptx_case_count(void);
 
@@ -87,11 +87,11 @@ size_t ptx_case_count(void);
 #define CASE_SM90(identifier, ptx_text, in_letters, out_letters, ...)                                      \
     CASE_FULL(identifier, ptx_text, in_letters, out_letters, 0, 0, "sm_90", __VA_ARGS__)
 
-/* With declarations at module scope. */
+/* A case with declarations at module scope. */
 #define CASE_MODULE(identifier, module_text, ptx_text, in_letters, out_letters, ...)                       \
     CASE_IN(identifier, module_text, ptx_text, in_letters, out_letters, 0, 0, NULL, __VA_ARGS__)
 
-/* The reference is a function over the warp. */
+/* The reference is a function that computes the whole warp. */
 #define CASE_WARP_FULL(identifier, ptx_text, in_letters, out_letters, rel, abs_, target_, context_,        \
                        reference)                                                                          \
     static const struct ptx_case case_##identifier = {.name = #identifier,                                 \
@@ -109,7 +109,7 @@ size_t ptx_case_count(void);
 #define CASE_WARP(identifier, ptx_text, in_letters, out_letters, reference)                                \
     CASE_WARP_FULL(identifier, ptx_text, in_letters, out_letters, 0, 0, NULL, NULL, reference)
 
-/* Operands of a lane's reference: unsigned, signed, 64-bit, and as floating-point values. */
+/* Operands of a lane's reference: unsigned, signed, 64 bits wide, and as floating-point values. */
 #define U(i)   ((uint32_t)a[i])
 #define I(i)   ((int32_t)a[i])
 #define U16(i) ((uint16_t)a[i])
@@ -122,7 +122,8 @@ size_t ptx_case_count(void);
 #define H(i)   ptx_decode((uint32_t)a[i] & 0xffff, &ptx_f16)
 #define B(i)   ptx_decode((uint32_t)a[i] & 0xffff, &ptx_bf16)
 
-/* Results. PAIR evaluates its expression for both halves, with X, Y, Z the halves of operands 0, 1, 2. */
+/* Results. PAIR evaluates its expression for both halves; X, Y and Z are the halves of operands 0, 1 and
+ * 2. */
 #define R(value)             d[0] = (uint32_t)(value)
 #define R16(value)           d[0] = (uint16_t)(value)
 #define R64(value)           d[0] = (uint64_t)(value)
@@ -141,22 +142,22 @@ size_t ptx_case_count(void);
         d[0] |= (uint64_t)ptx_encode(value, &format, RN) << half * 16;                                     \
     }
 
-/* The software device, opened; a test cannot go on without it. */
+/* Opens the software device; the test ends if that fails. */
 device *ptx_device(void);
 
-/* Runs one case over edges and random inputs. false: message says what was wrong. */
+/* Runs one case over edge values and random inputs. If it returns false, `message` says what was wrong. */
 bool ptx_case_run(device *sim, const struct ptx_case *test, char *message, size_t bytes);
 
-/* The module that ptx_case_run makes of a case; heap. */
+/* The text of the module that ptx_case_run makes from a case; the caller frees it. */
 char *ptx_case_module(const struct ptx_case *test);
 
-/* A module's kernel, launched once with `params`; the error is returned as it came (the caller clears it).
- */
+/* One launch of a module's kernel with `params`. ptx_run loads the module, launches the kernel, and leaves
+ * any error in *err, which the caller clears. */
 struct ptx_launch {
     const char *ptx;
     const char *entry; /* NULL: "test" */
     uint32_t grid, block, shared_bytes;
-    uint32_t grid_yz[2], block_yz[2]; /* 0: 1 */
+    uint32_t grid_yz[2], block_yz[2]; /* 0 stands for 1 */
     uint32_t cluster;
     const void *params;
     size_t params_bytes;

@@ -139,7 +139,7 @@ double ptx_add(double x, double y)
 
 double ptx_fma(double x, double y, double z)
 {
-    return ptx_add(x * y, z); /* the product of 24 by 24 bits is exact */
+    return ptx_add(x * y, z); /* the product of two 24-bit numbers is exact */
 }
 
 double ptx_divide(double x, double y)

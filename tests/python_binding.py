@@ -1,5 +1,5 @@
-"""What tests of the Python package share: the package of this checkout over the library of this build, contexts, and attention
-in double precision."""
+"""Shared parts of the Python package's tests: the package of this checkout with the library of this build, contexts,
+and attention in double precision."""
 
 import importlib.util
 import json
@@ -21,11 +21,11 @@ import numpy
 
 import xq
 
-#: Tests that need torch are skipped by this reason.
+#: Whether torch can be imported. Without it, the tests that need it are skipped for the reason below.
 HAVE_TORCH = importlib.util.find_spec("torch") is not None
 WITHOUT_TORCH = "torch cannot be imported; `make torch` installs it"
 
-# A model with two KV heads, and the plain method: x is cached as it is.
+# A model with two KV heads, and the plain method: x itself is cached.
 D, HEADS, KV_HEADS, HEAD_DIM, PAGE = 128, 4, 2, 64, 16
 DKV = KV_HEADS * HEAD_DIM
 MODEL = {"hidden_size": D, "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM}
@@ -35,7 +35,7 @@ _context = None
 
 
 def context():
-    """A software device that the tests of a program share; its log goes to the logger "xq"."""
+    """Returns a software device that the tests of a program share. Its log goes to the logger "xq"."""
     global _context
     if _context is None:
         _context = xq.Context("sim")
@@ -52,7 +52,7 @@ def random_weights(seed=1):
 
 
 def rope(rows, positions):
-    """rows [tokens, heads, head_dim], each turned to its position; NeoX pairs, base 10000."""
+    """Turns rows [tokens, heads, head_dim] to their positions, with NeoX pairs and base 10000."""
     half = rows.shape[-1] // 2
     angles = numpy.asarray(positions)[:, None] * 10000.0 ** (-numpy.arange(half) / half)
     cos, sin = numpy.cos(angles)[:, None], numpy.sin(angles)[:, None]
@@ -61,7 +61,8 @@ def rope(rows, positions):
 
 
 def attention(q, x, weights, position=None, lse=False):
-    """One query q [heads, head_dim] at the last token, or at `position`, over tokens x [tokens, d], in double precision."""
+    """Attention in double precision of one query q [heads, head_dim], at the last token or at `position`, over tokens x
+    [tokens, d]."""
     tokens = len(x)
     position = tokens - 1 if position is None else position
     tokens = min(tokens, position + 1)
@@ -83,8 +84,8 @@ def ints(*values):
 
 
 def write_model(folder, width, heads, kv_heads, layers):
-    """A Hugging Face directory of a Llama's key and value projections, heads of 64: returns {(layer, "k" or "v"): f32 [d,
-    dkv]}."""
+    """Writes a Hugging Face directory with a Llama's key and value projections, for heads of 64. Returns {(layer, "k"
+    or "v"): f32 [d, dkv]}."""
     os.makedirs(folder)
     draw = numpy.random.default_rng(4)
     kv = kv_heads * 64

@@ -1,5 +1,5 @@
-"""Tiny transformers models of random weights for the tests of xq.transformers: one of each family, each with what its family has
-(biases, norms of queries and keys, windows, stretched RoPE)."""
+"""Tiny transformers models of random weights for the tests of xq.transformers. There is one of each family, with the
+features of its family: biases, norms of queries and keys, windows, stretched RoPE."""
 
 import importlib.util
 import unittest
@@ -24,7 +24,7 @@ LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 128}
 ALTERNATING = ["sliding_attention", "full_attention"] * 2
 
-#: Family: the configuration's class in transformers, and what it has besides SHAPE.
+#: Family: the class of its configuration in transformers, and the options that it has in addition to SHAPE.
 FAMILIES = {
     "llama": ("LlamaConfig", {"rope_parameters": LLAMA3, "attention_bias": True}),
     "qwen2": ("Qwen2Config", {"hidden_size": 256, "use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 2,
@@ -36,8 +36,8 @@ FAMILIES = {
 
 
 def make_model(family="llama", seed=3, **changes):
-    """A model of this family in f32 with random weights, so large that attention is not uniform. The keys and values of a None in
-    FAMILIES are left out."""
+    """Returns a model of this family in f32, with random weights that are so large that attention is not uniform.
+    Options whose value is None are left out."""
     name, own = FAMILIES[family]
     options = {key: value for key, value in {**SHAPE, **own, **changes}.items() if value is not None}
     model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, name)(**options)).eval()
@@ -50,20 +50,20 @@ def make_model(family="llama", seed=3, **changes):
             values = torch.randn(parameter.shape, generator=random) * 0.3
         else:
             values = torch.rand(parameter.shape, generator=random) + (-0.5 if family == "gemma3" else 0.5)
-        # f16 holds them, so that packing rounds nothing
+        # values that f16 holds, so that packing rounds nothing
         parameter.data = values.half().float()
     model.generation_config.pad_token_id = PAD
     return model
 
 
 def ids_of(count, seed=5):
-    """int64 [1, count]: no special tokens among them."""
+    """Returns int64 [1, count] without special tokens."""
     random = torch.Generator().manual_seed(seed)
     return torch.randint(3, VOCABULARY, (1, count), generator=random)
 
 
 def pad_left(*rows):
-    """Rows [1, n] of several lengths as a batch, and its mask."""
+    """Returns rows [1, n] of several lengths as a batch, and its mask."""
     longest = max(row.shape[1] for row in rows)
     ids = torch.full((len(rows), longest), PAD)
     mask = torch.zeros_like(ids)

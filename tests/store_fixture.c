@@ -159,7 +159,7 @@ char *store_fixture_text(store *s, const store_filter *filter)
 
 /* ---------------------------------------------------------------- refusals */
 
-/* The folder's names, sizes and bytes of regular files. Caller frees. */
+/* The folder as text: its names, and the bytes of regular files. The caller frees it. */
 static char *snapshot(const char *directory)
 {
     char *text = NULL;

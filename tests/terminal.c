@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Until the other end is closed. */
+/* Reads until the other end is closed. */
 static char *read_all(int fd)
 {
     size_t size = 0, capacity = 1 << 16;

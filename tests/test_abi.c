@@ -1,5 +1,5 @@
-/* What leaves the libraries, and that a project can use them as installed. Runs in the repository's root,
- * as all tests do; the libraries lie one folder above the test program. */
+/* The symbols that the libraries export, and programs that use the installed libraries. The test runs in
+ * the repository's root, as all tests do; the libraries lie one folder above the test program. */
 #include "files.h"
 #include "shell.h"
 
@@ -118,8 +118,8 @@ Test(install, examples_build_and_run_against_the_installed_libraries, .timeout =
     assert_output(command, "0.1.0\n", "the version in xq.pc");
 }
 
-/* The page shows the program as it is, so that what a reader copies is what this file's tests build and
- * run. */
+/* The page shows the program unchanged, so that readers copy the same code that the tests of this file
+ * build and run. */
 Test(docs, embedding_page_shows_the_minimal_program)
 {
     assert_output(

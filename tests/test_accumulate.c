@@ -15,13 +15,13 @@
 
 struct form {
     char name[40];
-    char cache[200]; /* inside of the spec's "cache" */
+    char cache[200]; /* members of the spec's "cache" */
     int hidden;
-    char rest[80]; /* more of the spec */
+    char rest[80]; /* further members of the spec, after a comma */
 };
 
-/* A layer: its deltas, the accumulator before it, and Ukv [rank, hidden] as it multiplies (method
- * latent-cl). */
+/* A layer: its deltas, the accumulator before it (x), and the transposed Ukv [rank, hidden] of method
+ * latent-cl. */
 struct layer {
     fixture f;
     const test_kernel *kernel;
@@ -51,7 +51,7 @@ static void open_form(const struct form *c, struct layer *l)
     cJSON_Delete(spec);
 }
 
-/* Ukv^T [rank, hidden] and its packing (docs/layout.md). */
+/* Draws Ukv^T [rank, hidden] and packs it (docs/layout.md). */
 static void draw_projection(struct layer *l, random_stream *r)
 {
     int rows = l->deltas.codec->stream[0].width, columns = l->hidden;
@@ -95,7 +95,8 @@ static void free_layer(struct layer *l)
     fixture_release(&l->f);
 }
 
-/* A row of X after the layer, before it is rounded, and how far f32 sums may be off. */
+/* Computes a row of X after the layer, before it is rounded, and the largest error that f32 sums may
+ * add. */
 static void expected_row(const struct layer *l, int sequence, int token, double *row, double *slack)
 {
     const page_stream *d = &l->deltas.codec->stream[0];
@@ -119,7 +120,8 @@ static void expected_row(const struct layer *l, int sequence, int token, double 
     }
 }
 
-/* The accumulator as 16-bit values: what x-cl sums is exact but for one rounding. */
+/* Checks an accumulator of 16-bit values. Where nothing is multiplied, the sums are exact except for one
+ * rounding. */
 static void check_values(const struct layer *l, const cache_image *after, int i, int t, const double *row,
                          const double *slack)
 {
@@ -132,13 +134,14 @@ static void check_values(const struct layer *l, const cache_image *after, int i,
     }
 }
 
-/* A zero point, or an offset, of which -0 is 0. */
+/* Whether two zero points, or two offsets, are equal. As offsets, -0 and 0 are equal. */
 static bool same_zero(const quantizer *q, uint16_t a, uint16_t b)
 {
     return q->integer_zero ? a == b : half_to_float(a) == half_to_float(b);
 }
 
-/* Codes: bit for bit the host quantizer's where sums are exact; else within half a step of the sum. */
+/* Checks an accumulator of codes. They equal those of the host quantizer bit for bit where sums are exact;
+ * else they are within half a step of the sum. */
 static void check_codes(const struct layer *l, const cache_image *after, int i, int t, const double *row,
                         const double *slack)
 {
@@ -175,7 +178,7 @@ static void check_codes(const struct layer *l, const cache_image *after, int i, 
     free(codes);
 }
 
-/* Pages that the table does not name, and records of no token, keep their bytes. */
+/* Checks that pages that the table does not name, and tile records that hold no token, keep their bytes. */
 static void check_untouched(const struct layer *l, const uint8_t *after)
 {
     bool *touched = calloc(l->x.pages_size / l->x.codec->tile_bytes + 1, sizeof *touched);
@@ -198,7 +201,7 @@ static void accumulate(struct layer *l)
     args.accumulator = fixture_upload(&l->f, l->x.pages, l->x.pages_size);
     args.ukvt.data = l->packed;
     args.batch = l->paged.batch;
-    args.entries = l->paged.entries + 3; /* a bound: the grid may be larger than the table */
+    args.entries = l->paged.entries + 3; /* an upper bound: the grid may be larger than the table */
     int tiles = args.entries * l->paged.page / 16, block = fixture_constant(l->kernel, "tiles");
     fixture_launch(&l->f, l->kernel, (tiles + block - 1) / block,
                    fixture_constant(l->kernel, "column_blocks"), 1, &args, sizeof args);
@@ -339,7 +342,7 @@ ParameterizedTest(struct form *c, accumulate, adds_a_layer_once_to_every_token)
 
 /* ---------------------------------------------------------------- special values */
 
-/* Every value of every token of a 16-bit accumulator and its deltas. */
+/* Fills a 16-bit accumulator and its deltas: every value of every token is the same. */
 static void fill(struct layer *l, uint16_t scale, uint16_t offset, uint16_t before)
 {
     for (int i = 0; i < l->paged.batch; i++) {

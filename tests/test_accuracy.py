@@ -1,4 +1,5 @@
-"""tools/accuracy.py: the table of docs/accuracy.md in small, on SmolLM2-135M itself, and what it is made of."""
+"""Tests tools/accuracy.py: a small form of the table of docs/accuracy.md, on SmolLM2-135M itself, and the parts that
+the table is made of."""
 
 import contextlib
 import io
@@ -34,7 +35,7 @@ def quietly(function, *arguments):
 
 
 class Table(unittest.TestCase):
-    """The real model, if PyPI has it: two windows of 512 tokens."""
+    """Tests the real model on two windows of 512 tokens, if PyPI has it."""
 
     @classmethod
     def setUpClass(cls):
@@ -59,7 +60,7 @@ class Table(unittest.TestCase):
         cls.results = report.results(cls.rows, cls.found, TEXT)
 
     def lost(self, method, bits, **options):
-        """Perplexity relative to fp16's."""
+        """Returns the perplexity relative to that of fp16."""
         for result in self.results:
             if (result["method"], result["bits"], result["options"]) == (method, bits, options):
                 return result["ppl"] / result["ppl_fp16"]
@@ -89,7 +90,7 @@ class Table(unittest.TestCase):
         plain, fed = (next(r for r in self.results if r["bits"] == 2 and r["options"] == options)
                       for options in ({"calibrated": "rest"}, {"calibrated": "rest", "feedback": True}))
         self.assertEqual(plain["memory"], fed["memory"])
-        self.assertLess(fed["ppl"] / plain["ppl"], 1.02)  # here 0.99, of a thousand noisy predictions
+        self.assertLess(fed["ppl"] / plain["ppl"], 1.02)  # 0.99 here, from a thousand noisy predictions
 
     def test_without_calibration_it_still_does(self):
         self.assertLess(self.lost("latent", 2), 0.9 * self.lost("latent", 2, **table.PAPER_LATENT))
@@ -127,7 +128,7 @@ class Table(unittest.TestCase):
         self.assertRegex(str(caught.exception), "llama perplexity .*--bits 5.*: llama: .*2, 3, 4 or 8")
 
 
-# A `llama` that notes its arguments; a reference must be there when it is asked for.
+# A stand-in for `llama` that notes its arguments. A reference must exist when it is asked for.
 STAND_IN = """#!{python}
 import json, os, sys, time
 options = dict(zip(sys.argv[4::2], sys.argv[5::2]))
@@ -144,7 +145,7 @@ print(json.dumps(found if "--record" in options else dict(found, kl_mean=0.5)))
 
 
 class Order(unittest.TestCase):
-    """Which rows are measured, in which order: by a stand-in for the program."""
+    """Tests which rows are measured, and in which order, with a stand-in for the program."""
 
     def setUp(self):
         temporary = tempfile.TemporaryDirectory()
@@ -165,13 +166,13 @@ class Order(unittest.TestCase):
         return os.path.join(self.folder, *names)
 
     def write_xq(self, comment):
-        """A stand-in for xq, whose `prepare` makes an empty file."""
+        """Writes a stand-in for xq, whose `prepare` makes an empty file."""
         with open(self.path("xq"), "w", encoding="utf-8") as file:
             file.write(f"#!{sys.executable}\n#{comment}\nimport sys\nopen(sys.argv[sys.argv.index('--out') + 1], 'w').close()\n")
         os.chmod(self.path("xq"), 0o755)
 
     def run_rows(self, *rows, jobs=4, windows=40):
-        """The stand-in's calls, `model cache`, and what was found."""
+        """Returns the calls of the stand-in, as `model cache`, and the results that were found."""
         with open(self.log, "w", encoding="utf-8"):
             pass
         self.runner = runs.Runner(self.path("xq"), self.path("llama"), self.path("work"), {m: self.path(m) for m in "ab"}, {},

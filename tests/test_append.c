@@ -1,6 +1,6 @@
-/* append and append_channel on the software device: pages and tails, every byte of them, against the
- * quantizer of tests/expected_cache.c. Projections have one power of two a column, so that
- * latents are exact in any order of summation; a case of its own has dense ones. */
+/* append and append_channel on the software device: every byte of pages and tails is compared with those of
+ * the quantizer of tests/expected_cache.c. A projection has one power of two in each column, so that
+ * latents are exact in any order of summation. Dense projections have cases of their own. */
 #include "../runtime/base/half.h"
 #include "elements.h"
 #include "expected_cache.h"
@@ -15,25 +15,25 @@
 #include <string.h>
 
 #define BATCH     3
-#define LONGEST   720 /* tokens of a sequence */
+#define LONGEST   720 /* most tokens of a sequence */
 #define MAX_CALLS 6
 
-/* ---------------------------------------------------------------- a run */
+/* ---------------------------------------------------------------- one run */
 
 typedef struct run {
     fixture f;
     random_stream r;
-    expected_cache cache, held; /* the cache; the accumulator */
+    expected_cache cache, held; /* the expected cache; the expected accumulator */
     bool bf16_x, bf16_u, dense, subtracts;
     int hidden, streams;
-    uint16_t *u[PAGE_MAX_STREAMS]; /* [hidden, width] of the weights' type; NULL: x is cached as it is */
+    uint16_t *u[PAGE_MAX_STREAMS]; /* [hidden, width] of the weights' type; NULL: x is not projected */
     uint64_t device_u[PAGE_MAX_STREAMS], device_feedback[PAGE_MAX_STREAMS];
-    int32_t pages[BATCH][LONGEST / 16 + 1]; /* of the pool, of each sequence */
+    int32_t pages[BATCH][LONGEST / 16 + 1]; /* pages of each sequence in the pool */
     int32_t slots[BATCH];
     int pool;
-    uint16_t *x[BATCH]; /* [LONGEST, hidden] as given to the test_kernel */
+    uint16_t *x[BATCH]; /* [LONGEST, hidden] as given to the kernels */
     int lengths[BATCH];
-    uint8_t *tails; /* what the tail pool must hold */
+    uint8_t *tails; /* bytes that the tail pool must hold */
     size_t tails_bytes;
     uint64_t device_pages, device_tails, device_held;
     test_kernel *by_token, *by_channel;
@@ -49,7 +49,7 @@ static uint16_t operand_bits(bool bf16, float value)
     return bf16 ? half_to_bfloat(value) : half_from_float(value);
 }
 
-/* A number with seven bits behind the point, which both 16-bit types hold. */
+/* A random number that both 16-bit types hold: it is a bf16 number, and 0 if it is too small for f16. */
 static float draw_coarse(random_stream *r)
 {
     float value = random_normal(r);
@@ -57,7 +57,8 @@ static float draw_coarse(random_stream *r)
     return value;
 }
 
-/* A row of x. Where it is cached as it is: constant rows, infinities and NaN as well. */
+/* Draws a row of x. Where x is cached without a projection, there are also constant rows, infinities and
+ * NaN. */
 static void draw_row(run *t, uint16_t *row)
 {
     int kind = random_between(&t->r, 0, 11);
@@ -74,7 +75,7 @@ static void draw_row(run *t, uint16_t *row)
     if (kind == 4)
         row[at] = t->bf16_x ? 0xffc1 : 0xfe01; /* NaN */
     if (kind == 5)
-        row[at] = operand_bits(t->bf16_x, -3e4f); /* below the bfloat's next, still in range */
+        row[at] = operand_bits(t->bf16_x, -3e4f); /* large, and still in the range of f16 */
     if (kind == 6 && t->bf16_x)
         row[at] = half_to_bfloat(1e30f); /* beyond f16 */
 }
@@ -102,8 +103,9 @@ static uint64_t upload_projection(run *t, const uint16_t *u, int width)
     return pointer;
 }
 
-/* What errors add to the values of later channels; also to earlier ones, and from and to padding, where
- * nothing may come of it. In the order that docs/layout.md gives it. */
+/* Draws the factors by which errors are added to later channels, and packs them in the order of
+ * docs/layout.md. There are also factors for earlier channels, and from and to padding, which the kernels
+ * must ignore. */
 static void draw_feedback(run *t, int stream, uint64_t *where)
 {
     const int group = expected_feedback_room(t->cache.codec),
@@ -206,15 +208,15 @@ static void run_close(run *t)
     }
 }
 
-/* ---------------------------------------------------------------- what is expected */
+/* ---------------------------------------------------------------- expected bytes */
 
-/* x of a token as the cache has it: f16, saturated. */
+/* x of a token, as it is cached: f16, saturated. */
 static float activation(const run *t, int b, int token, int i)
 {
     return half_to_float(expected_round_half(operand_value(t->bf16_x, t->x[b][token * t->hidden + i])));
 }
 
-/* x less the accumulator. */
+/* x minus the accumulator, if the layer subtracts it. */
 static float delta(const run *t, int b, int token, int i)
 {
     float x = activation(t, b, token, i);
@@ -224,7 +226,7 @@ static float delta(const run *t, int b, int token, int i)
     return half_to_float(expected_round_half(x - held));
 }
 
-/* What a product is formed of: in the weights' type. */
+/* The value that the projection multiplies, in the type of the weights. */
 static float projected(const run *t, int b, int token, int i)
 {
     float value = t->subtracts || !t->bf16_x || !t->bf16_u
@@ -253,7 +255,7 @@ static void stream_row(const run *t, int s, int b, int token, uint16_t *row)
         row[c] = expected_round_half(stream_value(t, s, b, token, c));
 }
 
-/* Row of a token in the expected tail of a stream. */
+/* Writes the row of a token into the expected tail of a stream. */
 static void expect_tail(run *t, int s, int b, int token, const uint16_t *row)
 {
     const page_stream *stream = &t->cache.codec->stream[s];
@@ -266,7 +268,7 @@ static void expect_tail(run *t, int s, int b, int token, const uint16_t *row)
     }
 }
 
-/* Expected bytes after tokens [start, end) came. */
+/* Updates the expected bytes for tokens [start, end), which have just been appended. */
 static void expect_stream(run *t, int s, int b, int start, int end)
 {
     const page_stream *stream = &t->cache.codec->stream[s];
@@ -293,7 +295,7 @@ static void expect_stream(run *t, int s, int b, int start, int end)
 
 /* ---------------------------------------------------------------- calls */
 
-/* New values in the accumulator, for the tokens that there are now. */
+/* Draws new values of the accumulator, for all tokens that there are now. */
 static void draw_accumulator(run *t)
 {
     uint16_t *row = malloc((size_t)t->hidden * 2);
@@ -327,8 +329,8 @@ static struct xq_table upload_table(run *t)
     return table;
 }
 
-/* Appends counts[b] tokens to sequence b: rows of x sorted by sequence, or shuffled where no kernel minds.
- */
+/* Appends counts[b] tokens to sequence b. The rows of x are sorted by sequence, or shuffled if no kernel
+ * needs them sorted. */
 static void append_tokens(run *t, const int counts[BATCH])
 {
     int tokens = 0, most = 0, first_buffer = t->f.buffer_count;
@@ -410,7 +412,8 @@ static void check_bytes(run *t)
     free(tails);
 }
 
-/* Lengths of a call: one token each, or some more, or several groups. */
+/* Number of tokens that a call appends to a sequence: up to 40, at most one, about the rest of a group, or
+ * one group and more. */
 static int draw_count(run *t, int call, int b)
 {
     int group = t->cache.codec->group < 256 ? t->cache.codec->group : 256;
@@ -422,7 +425,7 @@ static int draw_count(run *t, int call, int b)
     case 1:
         count = random_between(&t->r, 0, 1);
         break;
-    case 2: /* to the end of a group, or next to it */
+    case 2: /* up to the end of a group, or to a token beside it */
         count = group - t->lengths[b] % group + random_between(&t->r, -1, 1);
         break;
     case 3:
@@ -457,7 +460,8 @@ struct append_case {
     int hidden, heads;
 };
 
-/* x by token: widths and groups; by channel; rotated; latents; cross-layer. */
+/* The first cases are x by token with several widths and groups, x by channel, rotated x, latents,
+ * cross-layer methods, and feedback. */
 static struct append_case cases[] = {
     {"\"method\": \"x\", \"rotation\": false, \"bits\": 2, \"group\": 32, \"page\": 16, \"clip\": 0.6", "",
      192, 3},
@@ -564,7 +568,8 @@ static struct append_case cases[] = {
     {"\"method\": \"latent\", \"bits\": 4, \"group\": 32, \"page\": 32, \"rank_k\": 75, \"zero_point\": "
      "\"integer\", \"clip\": 0.7, \"feedback\": true",
      "", 192, 3},
-    /* Groups that end with their latent: of 128 in latents of 64, 192 and 256; keys and values apart. */
+    /* Groups of channels that end with their latent, such as groups of 128 in latents of 64 and 192. Keys
+     * and values have different numbers of latents. */
     {"\"method\": \"latent\", \"bits\": 4, \"group\": 128, \"page\": 64, \"groups_k\": 4", "", 640, 4},
     {"\"method\": \"latent\", \"bits\": 3, \"group\": 128, \"page\": 32, \"groups_k\": 2, \"groups_v\": 6, "
      "\"rank_k\": 350, \"zero_point\": \"integer\"",
@@ -611,14 +616,14 @@ ParameterizedTest(struct append_case *c, append, leaves_every_byte_as_documented
 
 /* ---------------------------------------------------------------- dense projections */
 
-/* How far a cached latent may be from the product: half a step (and what rounding the scale to f16 adds up
- * to over all codes), and the rounding of the latent itself. */
+/* Largest distance of a cached latent from the product: half a step, the error of the rounded scale over
+ * all codes, and the rounding of the latent itself. */
 static double tolerance(double value, double scale, int bits)
 {
     return scale * (0.5 + ldexp(1, bits - 11)) + fabs(value) * 0x1p-10 + 1e-4;
 }
 
-/* Every latent of a sequence's stream, of the tail too. Returns how many were compared. */
+/* Compares every latent of a sequence in one stream, also in the tail. Returns how many were compared. */
 static size_t compare_latents(const run *t, const uint8_t *tails, int s, int b)
 {
     const page_stream *stream = &t->cache.codec->stream[s];
@@ -695,7 +700,8 @@ ParameterizedTest(struct append_case *c, append, leaves_latents_within_half_a_st
     run_close(&t);
 }
 
-/* A token with NaN leaves parameters that are NaN, and its neighbours alone. */
+/* A token with a NaN gets parameters that are NaN; other tokens keep theirs, unless they share a group with
+ * it. */
 Test(append, nan_shows_in_every_latent_of_its_token)
 {
     run t;
@@ -703,7 +709,7 @@ Test(append, nan_shows_in_every_latent_of_its_token)
         "\"method\": \"latent\", \"bits\": 4, \"group\": 32, \"page\": 16, \"axis_v\": \"channel\"", "",
         192, 4};
     run_open(&t, case_spec(&c), 7, false);
-    for (int i = 0; i < t.hidden; i++) /* projections have zeros, so one NaN reaches all */
+    for (int i = 0; i < t.hidden; i++) /* 0 * NaN is NaN, so one NaN reaches every latent */
         t.x[0][5 * t.hidden + i] = i == 77 ? 0x7fff : 0;
     append_tokens(&t, (const int[BATCH]){32, 0, 0});
     uint8_t *pages = fixture_download(&t.f, t.device_pages, t.cache.bytes);
@@ -719,7 +725,7 @@ Test(append, nan_shows_in_every_latent_of_its_token)
     run_close(&t);
 }
 
-/* Sequences of which nothing comes, and calls of nothing at all, change nothing. */
+/* A sequence without new tokens does not change, and a call without tokens changes nothing. */
 Test(append, nothing_is_appended_to_sequences_without_new_tokens)
 {
     run t;

@@ -1,4 +1,4 @@
-/* Architectures: the table, and what serves those that it does not list. */
+/* The table of architectures, and the entries that serve architectures that it does not list. */
 #include "generator.h"
 
 #include <criterion/criterion.h>
@@ -10,13 +10,14 @@
     "\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "           \
     "\"head_dim\": 64, \"rope_theta\": 10000}"
 static const char spec[] = "{" MODEL ", \"cache\": {\"method\": \"latent\"}}";
-/* What attend takes here depends on the shared memory of a block. */
+/* For this spec the parameters of attend depend on the shared memory of a block. */
 static const char wide[] =
     "{\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent\"}, \"queries\": \"many\"}";
 
 static error err = ERROR_INIT;
 
-/* A generator for a device of this architecture, with so much shared memory a block (0: not stated). */
+/* A generator for a device of this architecture, whose blocks may have this much shared memory (0: not
+ * stated). */
 static gen *generator_for(const char *name, size_t shared_bytes)
 {
     const gen_arch own = {.name = name,
@@ -27,7 +28,7 @@ static gen *generator_for(const char *name, size_t shared_bytes)
     return g;
 }
 
-/* `tuning` of a completed spec for an architecture; caller deletes. */
+/* `tuning` of a completed spec for an architecture; the caller deletes it. */
 static cJSON *tuning_for(gen *g, const char *arch)
 {
     char *completed = NULL;
@@ -98,7 +99,7 @@ Test(arch, listed_architecture_stays_as_listed)
     gen_destroy(g);
 }
 
-/* A device's own architecture is among the valid ones of that generator, and of no other. */
+/* The architecture of a device is valid for the generator of that device, and for no other. */
 Test(arch, unlisted_architecture_is_valid_only_beside_its_device)
 {
     char *completed = NULL;

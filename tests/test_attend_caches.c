@@ -1,4 +1,4 @@
-/* The fused kernel: every form of cache, every type of weights and activations. */
+/* The fused kernel with every form of cache, and every type of weights and activations. */
 #include "attend_call.h"
 
 #include <criterion/criterion.h>
@@ -151,7 +151,8 @@ ParameterizedTestParameters(attend_caches, of_every_form)
     return cr_make_param_array(struct attend_case, forms, sizeof forms / sizeof *forms);
 }
 
-/* Lengths around tiles, groups and pages, in short splits and long ones; one query, and many. */
+/* Lengths lie around the edges of tiles, groups and pages. Splits are short or long, and there is one query
+ * for each sequence, or many. */
 ParameterizedTest(struct attend_case *m, attend_caches, of_every_form, .timeout = 240)
 {
     static const struct call_sequence ones[] = {{300, 1}, {0, 1},   {1, 1},  {31, 1},

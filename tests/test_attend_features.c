@@ -1,4 +1,4 @@
-/* The fused kernel: every feature of a model, and queries of every kind. */
+/* The fused kernel with every feature of a model, and with every kind of query. */
 #include "attend_call.h"
 
 #include <criterion/criterion.h>
@@ -125,8 +125,8 @@ ParameterizedTestParameters(attend_features, many_queries)
     return cr_make_param_array(struct attend_case, models, sizeof models / sizeof *models);
 }
 
-/* Decode steps, speculative steps, a prompt and chunks of one, an empty sequence, and one without queries.
- */
+/* The sequences are decode steps, speculative steps, a prompt, a chunk of a prompt, an empty sequence, and
+ * one without queries. */
 ParameterizedTest(struct attend_case *m, attend_features, many_queries, .timeout = 240)
 {
     static const struct call_sequence mixed[] = {{400, 1}, {0, 0}, {131, 5}, {17, 17}, {40, 0}, {290, 37}};
@@ -142,14 +142,14 @@ ParameterizedTest(struct attend_case *m, attend_features, many_queries, .timeout
     static const int parents[] = {-1, -1, 0, 0, 1, 2, 5}; /* depth 4 */
     for (int child = 0; child < 7; child++)
         attend_call_draft(&t, 1, child, parents[child], 1);
-    for (int child = 0; child < 20; child++) /* far apart, not in order */
+    for (int child = 0; child < 20; child++) /* positions far apart, and not in order */
         attend_call_draft(&t, 3, child, child < 2 ? -1 : child / 2, child % 3 ? 1 : 23);
     double tree = attend_judge(&l, &r, &t, tile, false);
     cr_log_info("%s: errors %.2e, %.2e in long splits, trees %.2e", m->name, split, whole, tree);
     attend_layer_close(&l);
 }
 
-/* A prefix attended by queries that stand behind it, and before it: then they see nothing of it. */
+/* Queries after a cached prefix, within it, or before it. A query before the prefix sees no token of it. */
 ParameterizedTestParameters(attend_features, queries_elsewhere)
 {
     return cr_make_param_array(struct attend_case, models, sizeof models / sizeof *models);

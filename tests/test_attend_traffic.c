@@ -1,5 +1,5 @@
-/* What the fused kernel moves: device memory sees its operands and next to nothing else, and one layer of a
- * real model's decode runs on the software device in seconds. */
+/* Traffic of the fused kernel: it moves its operands to and from device memory and almost nothing else. One
+ * layer of a real model's decode step runs on the software device within seconds. */
 #include "../runtime/launch/plan.h"
 #include "../runtime/plan/toolchain.h"
 
@@ -11,10 +11,10 @@ struct decode {
     xq_context *context;
     xq_plan *plan;
     xq_plan_info info;
-    int batch, tokens, queries; /* of each sequence */
+    int batch, tokens, queries; /* tokens and queries are those of each sequence */
     device_counters counters;
-    double operand_bytes; /* cache, weights that attend reads, query, output, log-sum-exp */
-    double seconds;       /* of the host */
+    double operand_bytes; /* cache, weights that attend reads, queries, output, lse */
+    double seconds;       /* time on the host */
 };
 
 static double seconds_now(void)
@@ -32,7 +32,7 @@ static uint64_t upload(xq_context *context, const void *data, size_t bytes)
     return pointer;
 }
 
-/* Memory in which every f16 is a small number, and every code a small integer. */
+/* Memory in which every f16 number is small, and every code is a small integer. */
 static uint64_t filled(xq_context *context, size_t bytes)
 {
     uint64_t pointer = 0;
@@ -59,8 +59,8 @@ static void open_plan(struct decode *d, const char *spec)
     cr_assert_eq(xq_plan_query(d->plan, &d->info), XQ_OK);
 }
 
-/* One attend of `queries` queries each, the last tokens, over `tokens` tokens of each of `batch` sequences;
- * pages are in reverse order. */
+/* Runs one attend over `batch` sequences of `tokens` tokens. Each has `queries` queries, at its last
+ * tokens. Pages are in reverse order. */
 static struct decode decode(const char *spec, int batch, int tokens, int queries)
 {
     struct decode d = {.batch = batch, .tokens = tokens, .queries = queries};
@@ -126,7 +126,7 @@ static void close_decode(struct decode *d)
     xq_context_destroy(d->context);
 }
 
-/* Unique sectors within 5 % of the operands; and never less: all of them are needed. */
+/* The unique sectors must be within 5 % of the operands, and not fewer, since all operands are needed. */
 static void expect_only_operands(const struct decode *d)
 {
     double bytes = 32.0 * (double)(d->counters.read_sectors_unique + d->counters.write_sectors_unique);
@@ -146,14 +146,13 @@ Test(attend_traffic, llama_3_8b_latent_moves_only_its_operands_in_ten_seconds, .
         1024, 1);
     expect_only_operands(&d);
     cr_expect_lt(d.seconds, 10.0, "one layer took %.1f s", d.seconds);
-    /* K = L Ak for all tokens, and no more than a tenth beside it: scores, values, the output projection.
-     */
+    /* K = L Ak for all tokens, and at most 15 % more for scores, values and the output projection. */
     double k = 2.0 * 1024 * 1024 * 1024, flops = (double)d.counters.matrix_flops[MATRIX_F16];
     cr_expect(flops >= k && flops <= 1.15 * k, "%.3g matrix FLOP, K alone is %.3g", flops, k);
     close_decode(&d);
 }
 
-/* A latent of each KV head makes an eighth of K's matrix work. */
+/* With one latent for each KV head, K takes an eighth of the matrix work. */
 Test(attend_traffic, latents_by_head_move_only_their_operands, .timeout = 120)
 {
     struct decode d = decode(
@@ -202,13 +201,13 @@ Test(attend_traffic, speculative_queries_share_the_keys, .timeout = 240)
     cr_log_info("one query %.1f us, eight %.1f us (modelled); %.2f times the matrix work",
                 one.counters.modelled_seconds * 1e6, eight.counters.modelled_seconds * 1e6,
                 flops / (double)one.counters.matrix_flops[MATRIX_F16]);
-    /* Beside K: scores, values and the output projection of 32 rows a KV head. */
+    /* The rest is scores, values and the output projection of 32 rows for each KV head. */
     cr_expect(flops >= k && flops <= 1.6 * k, "%.3g matrix FLOP, K alone is %.3g", flops, k);
     close_decode(&one);
     close_decode(&eight);
 }
 
-/* A chunk of a prompt: a quarter of its last queries' tokens are its own. */
+/* The queries are a chunk of a prompt: the last 256 of 1024 tokens. */
 Test(attend_traffic, a_chunk_of_a_prompt_reads_the_cache_once_a_block_from_l2, .timeout = 240)
 {
     struct decode d = decode(

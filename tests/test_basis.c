@@ -1,4 +1,5 @@
-/* Calibrated coordinates: exact at full rank, constant where rows are large, even elsewhere. */
+/* Calibrated coordinates: they are exact at full rank, constant where rows are large, and even
+ * elsewhere. */
 #include "../prepare/basis.h"
 #include "../runtime/base/random.h"
 
@@ -9,7 +10,7 @@
 
 enum { C = 96, ROWS = 600 };
 
-/* Rows with a mean, one direction of much variance, and noise; their moments. */
+/* Rows that have a mean, one direction of large variance, and noise; and their moments. */
 struct rows {
     double y[ROWS][C], mean[C], covariance[C * C], second[C * C], metric[C * C];
 };
@@ -118,7 +119,7 @@ Test(basis, rows_are_spread_evenly_over_the_columns_of_a_group)
     free(r);
 }
 
-/* The group's offset holds what is constant: however large, it costs no bits. */
+/* The offset of a group holds a constant, which therefore costs no bits, however large it is. */
 Test(basis, constants_are_larger_than_what_their_errors_cost_asks_for)
 {
     static double to[C * C], back[C * C];
@@ -150,7 +151,7 @@ Test(basis, constants_are_larger_than_what_their_errors_cost_asks_for)
     free(r);
 }
 
-/* The mean is in every row, and no variance shows it. */
+/* The mean is in every row, and the variance does not show it. */
 Test(basis, a_lower_rank_keeps_the_mean)
 {
     static double to[C * C], back[C * C];
@@ -172,7 +173,8 @@ Test(basis, a_lower_rank_keeps_the_mean)
     free(r);
 }
 
-/* How evenly latents are spread over all directions: 1 if over all alike, 1 / C over one alone. */
+/* Measures how evenly latents are spread over all directions: 1 for an even spread, 1 / C for a single
+ * direction. */
 static double evenness(const struct rows *r, const double *to)
 {
     static double half[C * C], spread[C * C];
@@ -194,7 +196,7 @@ static double evenness(const struct rows *r, const double *to)
     return trace * trace / (C * squares);
 }
 
-/* Feedback makes up for costs that differ, so that the spread may be evened out instead. */
+/* Feedback compensates for costs that differ, so that the spread can be evened out instead. */
 Test(basis, with_feedback_latents_are_spread_more_evenly)
 {
     static double to[2][C * C], back[2][C * C];

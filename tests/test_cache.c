@@ -1,4 +1,4 @@
-/* The on-disk kernel cache: what is stored comes back whole or not at all. */
+/* The on-disk kernel cache: a stored entry comes back whole or not at all. */
 #include "../runtime/compile/cache.h"
 #include "files.h"
 
@@ -185,7 +185,7 @@ static char *kernels_path(const cache *c, const char *name)
     return path;
 }
 
-/* With a file in it, and a folder. */
+/* Makes a folder that contains a file and a folder. */
 static void make_folder(const char *path)
 {
     char inner[4200];
@@ -231,7 +231,7 @@ Test(cache, entries_with_folders_in_them_are_cleared_and_pruned)
     cache_close(c);
 }
 
-/* A link is the cache's; what it leads to is not. */
+/* A link belongs to the cache; the target of the link does not. */
 Test(cache, links_in_place_of_entries_are_removed_and_not_followed)
 {
     const char *foreign = files_directory();
@@ -252,7 +252,7 @@ Test(cache, links_in_place_of_entries_are_removed_and_not_followed)
     cache_close(c);
 }
 
-/* As a killed compile leaves them: an hour later the next store removes them. */
+/* A killed compile leaves such folders. A store removes those that are more than an hour old. */
 Test(cache, leftovers_of_killed_writers_go_with_the_next_store)
 {
     cache *c = filled_cache();
@@ -404,8 +404,8 @@ Test(cache, key_depends_on_every_field_and_their_borders)
 }
 
 /* ------------------------------------------------------- shared by several machines
- * A network file system cannot be mounted here. What it does that a local one does not is made by hand: the
- * calls below stand before those of the C library. */
+ * A network file system cannot be mounted here. The functions below take the place of those of the C
+ * library, and imitate the ways in which such a file system differs from a local one. */
 
 static int (*rename_hook)(const char *from, const char *to);
 static time_t clock_ahead;         /* seconds by which this machine's clock is ahead of the file system's */
@@ -414,7 +414,7 @@ static const char *open_elsewhere; /* a file's name: removing it leaves .nfs0001
 int rename(const char *from, const char *to)
 {
     int (*hook)(const char *, const char *) = rename_hook;
-    rename_hook = NULL; /* once */
+    rename_hook = NULL; /* only once */
     return hook ? hook(from, to) : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
 }
 
@@ -436,12 +436,12 @@ int remove(const char *path)
         return rename(path, kept);
     }
     if (open_elsewhere && name && strcmp(name, "/.nfs0001") == 0)
-        return 0; /* it stays, by another such name */
+        return 0; /* the file stays, under another such name */
     return unlink(path) == 0 ? 0 : errno == EISDIR ? rmdir(path) : -1;
 }
 
 static const char
-    *stale; /* a file's name: opening it fails once, as its entry was replaced on the server */
+    *stale; /* name of a file whose next opening fails, as if its entry was replaced on the server */
 
 int openat(int folder, const char *name, int flags, ...)
 {
@@ -457,7 +457,7 @@ int openat(int folder, const char *name, int flags, ...)
     return (int)syscall(SYS_openat, folder, name, flags, mode);
 }
 
-/* The request was sent twice: done the first time, and refused the second. */
+/* The client sends the request twice: the first is carried out, and the second is refused. */
 static int rename_reported_as_failed(const char *from, const char *to)
 {
     cr_assert_eq(rename(from, to), 0);
@@ -465,7 +465,7 @@ static int rename_reported_as_failed(const char *from, const char *to)
     return -1;
 }
 
-/* Another node has published the same meanwhile, and servers differ in how they say so. */
+/* Meanwhile another machine has published the same entry, and servers report that with different errors. */
 static const char *theirs;
 static int answer;
 static int rename_after_another(const char *from, const char *to)
@@ -547,7 +547,7 @@ Test(cache, a_rename_that_fails_warns_and_leaves_nothing)
     cache_close(c);
 }
 
-/* This machine's clock is two days ahead of the server's: nothing is old because of that. */
+/* This machine's clock is two days ahead of the server's. No entry is old because of that. */
 Test(cache, ages_are_by_the_file_systems_own_clock)
 {
     cache *c = filled_cache(), *next = cache_open(cache_dir(c), &log_to_test);
@@ -570,8 +570,8 @@ Test(cache, ages_are_by_the_file_systems_own_clock)
     cache_close(c);
 }
 
-/* A file that a process has open keeps its folder. The entry is gone all the same, and the rest goes later.
- */
+/* A file that a process has open keeps its folder from being removed. The entry is gone all the same, and a
+ * later call removes the rest. */
 Test(cache, what_is_open_elsewhere_leaves_a_rest_that_is_swept)
 {
     cache *c = filled_cache();
@@ -585,9 +585,9 @@ Test(cache, what_is_open_elsewhere_leaves_a_rest_that_is_swept)
     cr_expect_not(cache_load(c, &key, &out));
     cr_expect_eq(warnings, 0, "%s", last_warning);
     cr_expect_eq(files_count(kernels_path(c, "")), 1);
-    cache_store(c, &key, &e); /* its name is free */
+    cache_store(c, &key, &e); /* the name of the entry is free */
     cr_expect_eq(truncate(entry_path(c, "source.cu"), 1), 0);
-    cache_store(c, &key, &e); /* a damaged entry makes way in the same manner */
+    cache_store(c, &key, &e); /* a damaged entry is moved away in the same manner */
     cr_assert(cache_load(c, &key, &out));
     cache_entry_free(&out);
     cr_expect_eq(files_count(kernels_path(c, "")), 3);
@@ -604,7 +604,7 @@ Test(cache, what_is_open_elsewhere_leaves_a_rest_that_is_swept)
 
 /* ------------------------------------------------------------------- no folder */
 
-/* What a service has. The first store says so, and none that finds all its kernels. */
+/* A service may have no home folder. The first store warns once about it; loads do not warn. */
 Test(cache, without_a_home_there_is_no_cache_and_one_warning)
 {
     static const char *const homes[] = {NULL, "", "/nonexistent/xq-home"};
@@ -630,7 +630,7 @@ Test(cache, without_a_home_there_is_no_cache_and_one_warning)
     cr_expect_eq(access("/nonexistent", F_OK), -1, "it was made");
 }
 
-/* As a user who may read it and not write. */
+/* The other process runs as a user who may read the folder but not write it. */
 Test(cache, a_folder_that_cannot_be_written_serves_all_the_same)
 {
     cache *c = filled_cache();
@@ -657,7 +657,8 @@ Test(cache, a_folder_that_cannot_be_written_serves_all_the_same)
 
 /* --------------------------------------------------------------- at the same time */
 
-/* Writers that each time damage what they find, and readers: whatever a load returns must be whole. */
+/* Every process stores and loads, and half of them damage entries now and then. An entry that a load
+ * returns must be whole. */
 Test(cache, many_processes_at_once_see_whole_entries, .timeout = 60)
 {
     cache *c = filled_cache();
@@ -669,7 +670,7 @@ Test(cache, many_processes_at_once_see_whole_entries, .timeout = 60)
         cache_entry e = make_entry(), out;
         char ptx[64];
         int bad = 0;
-        snprintf(ptx, sizeof ptx, ".version %d\n", process); /* as compile times differ in a log */
+        snprintf(ptx, sizeof ptx, ".version %d\n", process); /* bytes that differ, as compile times do */
         e.parts[CACHE_PTX].data = ptx;
         e.parts[CACHE_PTX].bytes = strlen(ptx);
         for (int i = 0; i < 20; i++) {

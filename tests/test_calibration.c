@@ -1,5 +1,5 @@
-/* Factors that are calibrated on activations: exact, better to quantize, and nothing that cannot be used.
- */
+/* Factors that are calibrated on activations: they are exact at full rank, they quantize better than
+ * rotated ones, and inputs that cannot be used are refused. */
 #include "../prepare/calibration.h"
 #include "../prepare/layer_factor.h"
 #include "../prepare/safetensors.h"
@@ -15,8 +15,8 @@ enum { D = 128, HEADS = 4, KV = 2, DH = 64, DKV = KV * DH, TOKENS = 400 };
 
 static float x[TOKENS * D], q[TOKENS * HEADS * DH], wk[D * DKV], wv[D * DKV], k_cost[HEADS * DH * DH];
 
-/* Activations as models have them: a mean, an outlier channel, channels of unequal size, a first token
- * unlike others. */
+/* Activations such as models have: a mean, an outlier channel, channels of unequal size, and a first token
+ * unlike the others. */
 static void fill(void)
 {
     random_stream r = random_begin(7, 0);
@@ -54,7 +54,7 @@ static const char *write_activations(int64_t tokens, int64_t width, bool queries
     return path;
 }
 
-/* The same, with costs of errors [HEADS, DH, width]. */
+/* Writes activations together with the costs of errors of keys [HEADS, DH, width]. */
 static const char *write_costs(int64_t width)
 {
     error err = ERROR_INIT;
@@ -101,8 +101,8 @@ static xq_status factor(const char *path, const layer_shape *s, layer_weights *w
     return err->status;
 }
 
-/* z [TOKENS, rank] = x·U as a cache of `bits` holds it, for errors of what A makes of it that cost `cost`
- * (NULL: all alike); bits 32: exact. */
+/* Computes z [TOKENS, rank] = x·U as a cache of `bits` holds it; 32 bits are exact. With feedback, `cost`
+ * holds the costs of errors of z·A (NULL: all errors cost the same). */
 static void cache(const layer_shape *s, const float *u, const float *a, const float *cost, int bits,
                   float *z)
 {
@@ -128,7 +128,7 @@ static void cache(const layer_shape *s, const float *u, const float *a, const fl
         cr_assert_eq(xq_simulate_cache(&format, TOKENS, rank, z, z), XQ_OK);
 }
 
-/* errors [TOKENS, DKV]: z·A - x·W */
+/* Computes errors [TOKENS, DKV] = z·A - x·W. */
 static void find_errors(const layer_shape *s, const float *w, const float *u, const float *a,
                         const float *cost, int bits, double (*errors)[DKV])
 {
@@ -145,7 +145,7 @@ static void find_errors(const layer_shape *s, const float *w, const float *u, co
         }
 }
 
-/* Σ (x·W - its mean)² over tokens. */
+/* Returns Σ (x·W - its mean)² over tokens. */
 static double size_of_projection(const float *w)
 {
     double size = 0;
@@ -165,7 +165,7 @@ static double size_of_projection(const float *w)
 
 static double errors[TOKENS][DKV];
 
-/* Σ errors² / Σ (x·W - its mean)² */
+/* Returns Σ errors² / Σ (x·W - its mean)². */
 static double distance(const layer_shape *s, const float *w, const float *u, const float *a, int bits)
 {
     double difference = 0;
@@ -176,7 +176,7 @@ static double distance(const layer_shape *s, const float *w, const float *u, con
     return difference / size_of_projection(w);
 }
 
-/* Σ (errors of keys of each KV head · direction)² */
+/* Returns Σ (errors of the keys of each KV head · direction)². */
 static double distance_along(const layer_shape *s, const layer_weights *w, const float *cost, int bits,
                              const double *direction)
 {
@@ -208,7 +208,7 @@ Test(calibration, full_rank_of_any_grouping_is_exact, .init = fill)
     }
 }
 
-/* The reason for all of it. */
+/* This is the reason for calibration. */
 Test(calibration, quantizes_better_than_a_rotation_of_the_svd, .init = fill)
 {
     const char *path = write_activations(TOKENS, D, true);
@@ -227,7 +227,8 @@ Test(calibration, quantizes_better_than_a_rotation_of_the_svd, .init = fill)
     }
 }
 
-/* Values: errors of all their dimensions cost alike. Of keys what they cost comes along. */
+/* Values are compared, because errors of all their dimensions cost the same. The costs of errors of keys
+ * are returned in k_cost. */
 Test(calibration, loses_less_with_feedback, .init = fill)
 {
     const char *path = write_activations(TOKENS, D, true);
@@ -250,7 +251,8 @@ Test(calibration, loses_less_with_feedback, .init = fill)
     }
 }
 
-/* Costs of errors whose dimensions belong together, which no dimension's own shows. */
+/* Draws costs of errors along a direction that involves all dimensions, so that the cost of a single
+ * dimension does not show it. */
 static void draw_direction(double direction[DH])
 {
     for (int i = 0; i < DH; i++)
@@ -282,7 +284,7 @@ Test(calibration, errors_fall_where_the_file_says_that_they_cost_little, .init =
     }
 }
 
-/* Feedback moves errors out of a direction that no channel stands for alone. */
+/* Feedback moves errors out of a direction that does not belong to any single channel. */
 Test(calibration, what_the_file_says_of_costs_is_fed_back, .init = fill)
 {
     double direction[DH], lost[2];
@@ -293,7 +295,7 @@ Test(calibration, what_the_file_says_of_costs_is_fed_back, .init = fill)
     draw_direction(direction);
     cr_assert_eq(factor(write_costs(DH), &s, &fed, lost, &err), XQ_OK, "%s", err.message);
     for (int i = 0; i < DKV; i++)
-        for (int j = 0; j < DH; j++) { /* of two query heads */
+        for (int j = 0; j < DH; j++) { /* the sum over two query heads */
             double cost = 2 * (k_cost[i % DH * DH + j]);
             cr_assert_float_eq(fed.k_cost[i * DH + j], cost, 1e-5, "%d, %d", i, j);
         }
@@ -303,7 +305,7 @@ Test(calibration, what_the_file_says_of_costs_is_fed_back, .init = fill)
     layer_weights_free(&fed);
 }
 
-/* Of a lower rank, costs say what is left out. */
+/* If the rank is lower, costs decide which directions are left out. */
 Test(calibration, with_feedback_coordinates_are_made_for_the_spread_alone, .init = fill)
 {
     double direction[DH], lost[2];

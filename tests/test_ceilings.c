@@ -3,8 +3,8 @@
 
 #include <criterion/criterion.h>
 
-/* The software device's times are modelled from its GPU's datasheet: a measurement there cannot find more.
- */
+/* Times on the software device are modelled from the datasheet of its GPU, so a measurement there cannot
+ * find more. */
 Test(ceilings, a_measurement_stays_below_the_datasheet)
 {
     xq_context *context;

@@ -1,4 +1,4 @@
-"""scripts/check-includes.py: which includes it reports."""
+"""Tests which includes scripts/check-includes.py reports."""
 
 import os
 import pathlib
@@ -25,7 +25,7 @@ class CheckIncludes(unittest.TestCase):
         path.write_text(text, encoding="utf-8")
 
     def reported(self, name, *includes):
-        """What is printed of a file with these includes, first of which is on line 2."""
+        """Returns the lines that are printed for a file with these includes, the first of which is on line 2."""
         self.write(name, "/* A file. */\n" + "".join(f'#include "{include}"\n' for include in includes))
         done = subprocess.run([sys.executable, SCRIPT, self.root], capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 1 if done.stdout else 0, done.stderr)

@@ -1,4 +1,4 @@
-"""scripts/check-links.py: which links it reports, in Markdown and in built pages."""
+"""Tests which links scripts/check-links.py reports, in Markdown and in built pages."""
 
 import pathlib
 import shutil

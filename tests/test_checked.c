@@ -1,6 +1,6 @@
-/* Mistakes in what calls are given, planted one by one: found by the host on the software device, and by
- * the kernel `check` in checked plans, in the same words. The kernels of the calls are stubs
- * (plan_fixture.h); test_checked_kernels.c has real ones. */
+/* Mistakes in the arguments of calls, planted one by one. The host finds them on the software device, and
+ * the kernel `check` finds them in checked plans, and both report them in the same words. The kernels of
+ * the calls are stubs (plan_fixture.h); test_checked_kernels.c has real ones. */
 #include "checked_call.h"
 
 #include <criterion/criterion.h>
@@ -18,7 +18,7 @@ static const char delta[] =
 
 /* ------------------------------------------------------------------ the mistakes */
 
-/* A number of the arrays that is wrong, and what must be said of it. */
+/* One wrong number in the arrays, and the error that it must cause. */
 struct mistake {
     enum checked_kind kind;
     size_t place;
@@ -153,7 +153,7 @@ static void assert_said(const struct mistake *m, const char *by)
     cr_assert(strstr(e->message, m->message), "%s: %s\n    is not: %s", by, e->message, m->message);
 }
 
-/* By the host: the call itself fails, and launches nothing. */
+/* The host finds the mistake: the call itself fails and launches nothing. */
 static void assert_refused(const struct checked_call *c, const struct mistake *m)
 {
     uint64_t before = launches();
@@ -162,8 +162,8 @@ static void assert_refused(const struct checked_call *c, const struct mistake *m
     cr_assert_eq(launches(), before, "%s: launched", m->message);
 }
 
-/* By the device, with the host's check left out: the next synchronization fails, once, in the same words.
- */
+/* The device finds the mistake when the host does not check: the next synchronization fails, once, in the
+ * same words. */
 static void assert_reported(const struct checked_call *c, const struct mistake *m)
 {
     char words[1024];
@@ -226,7 +226,7 @@ Test(checked, faults_are_found_by_every_implementation)
 
 /* ------------------------------------------------------- faults of arguments against arrays */
 
-/* The arguments of `c` are at fault, or its workspace. */
+/* Checks that a mistake in the arguments of `c`, or in its workspace, is found. */
 static void assert_found(const struct checked_call *c, enum checked_kind kind, const char *field,
                          const char *message)
 {
@@ -282,7 +282,7 @@ Test(checked, drafts_that_a_sequence_does_not_have_are_named)
 {
     struct checked_call c = open_call(latent, XQ_FUSED, 1);
     struct checked_arrays arrays = checked_arrays;
-    arrays.indptr[3] = 3; /* sequence 2 has one token */
+    arrays.indptr[3] = 3; /* sequence 2 then has one token */
     checked_write(&c, &arrays);
     cr_assert_eq(checked_run(&c, CHECKED_ATTEND), XQ_OK, "%s", plan_error()->message);
     c.attend.tree_mask = c.arrays + offsetof(struct checked_arrays, tree_mask);

@@ -1,5 +1,6 @@
-/* Checked plans on a GPU, over the fake driver: what is launched in which order, that nothing waits, and
- * how a fault that the device finds comes back. The test writes faults where the kernel `check` would. */
+/* Checked plans on a GPU, with the fake driver: which kernels are launched in which order, that no call
+ * waits, and how a fault that the device finds is returned. The test writes faults where the kernel `check`
+ * would write them. */
 #include "call_check.h"
 #include "plan_fixture.h"
 
@@ -19,7 +20,8 @@ static xq_plan *make_checked(xq_implementation implementation)
     return plan_make_with(&o);
 }
 
-/* `back` launches ago the call's arrays were looked through; returns its gate. */
+/* Checks that the kernel `check` was launched `back` launches before the last; returns the gate of its
+ * call. */
 static uint64_t assert_checked(int back)
 {
     const struct xq_check_params *p = plan_launched(back, "xq_check", 1, 1, 1);
@@ -27,7 +29,7 @@ static uint64_t assert_checked(int back)
     return p->gate;
 }
 
-/* The gate behind the parameters of a kernel, and the stream it went to. */
+/* Checks the gate after a kernel's parameters, and the stream that the kernel was launched on. */
 static void assert_guarded(int back, const char *name, size_t params_bytes, uint64_t gate)
 {
     const struct fake_cuda_launch *l = fake_cuda_launched(fake, back);
@@ -45,7 +47,8 @@ static xq_status append(xq_plan *plan)
     return xq_plan_append(plan, &a, (void *)0x55);
 }
 
-/* What the kernel `check` of the last append does where it finds a token at fault. */
+/* Does what the kernel `check` that was launched `back` launches before the last does if it finds token
+ * `row` at fault. */
 static void plant(int back, int row)
 {
     const struct xq_check_params *p = plan_launched(back, "xq_check", 1, 1, 1);

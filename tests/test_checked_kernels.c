@@ -1,6 +1,6 @@
-/* Checked plans on the software device with the kernels that there are: they do nothing in a call at fault,
- * and compute the same as those of other plans in one that is good. And the two ways to look through a
- * call, on the host and by the kernel `check`, agree whatever is wrong. */
+/* Checked plans on the software device with the real kernels. In a call at fault the kernels do nothing; in
+ * a correct call they compute the same as the kernels of other plans. And the two checks of a call, on the
+ * host and by the kernel `check`, agree about any mistake. */
 #include "checked_call.h"
 #include "generator.h"
 
@@ -29,7 +29,7 @@ static void open_sim(void)
 
 /* ------------------------------------------------------------------ real kernels */
 
-/* One plan's pages, outputs and what it is given. */
+/* Pages and outputs of one plan, and the arguments of its calls. */
 struct layer {
     struct checked_call call;
     uint64_t pages, out, lse, rows;
@@ -74,7 +74,8 @@ static uint64_t upload_weights(const xq_plan *plan)
     return p;
 }
 
-/* All tokens of the table are appended, so that attention has what to read. */
+/* Opens a plan with real memory for its calls: pages of zeros, random x and queries, and outputs filled
+ * with 0x5a. */
 static struct layer open_layer(xq_implementation implementation, int checked)
 {
     struct layer l;
@@ -127,7 +128,8 @@ static bool is_filled(uint64_t pointer, int value, size_t bytes)
     return equal;
 }
 
-/* The call is at fault: the synchronization says so, and `untouched` bytes are as they were. */
+/* Runs a call at fault: the synchronization reports it, and the `bytes` at `pointer` still have the value
+ * `value`. */
 static void assert_nothing_written(const struct layer *l, enum checked_kind kind, uint64_t pointer,
                                    int value, size_t bytes)
 {
@@ -246,7 +248,8 @@ static void keep_words(xq_status status, char words[1024])
     snprintf(words, 1024, "%s", status == XQ_OK ? "" : plan_error()->message);
 }
 
-/* What is said of a call, or "": by the host, as it is called; and by the device, once it has run. */
+/* Runs a call twice and keeps both messages, "" if there is no fault: the host reports one at the call, and
+ * the device at the synchronization. */
 static void run_both(const struct checked_call *c, enum checked_kind kind, char said[2][1024])
 {
     c->plan->checks = PLAN_CHECKS_ON_HOST | PLAN_CHECKS_ON_DEVICE;
@@ -290,7 +293,7 @@ Test(checked_kernels, host_and_device_say_the_same_of_any_arrays, .timeout = 600
     xq_context_destroy(context);
 }
 
-/* More tokens than the kernel looks at in one go, all of one sequence, in any order. */
+/* There are more tokens than the kernel checks at once, all of one sequence, in any order. */
 Test(checked_kernels, one_token_of_many_that_comes_twice_is_found, .timeout = 600)
 {
     enum { TOKENS = 3000, TABLE = (TOKENS + 31) / 32 };

@@ -1,4 +1,4 @@
-/* `xq prepare` on directories that are not what they seem, and on models whose layers differ. */
+/* `xq prepare` on directories with files that it cannot use, and on models whose layers differ. */
 #include "../prepare/safetensors.h"
 #include "command.h"
 #include "files.h"
@@ -32,7 +32,7 @@ static const char *with_config(const char *config)
 
 /* ---------------------------------------------------------------- quantized checkpoints */
 
-/* One layer's tensors, of a type that has no floats in it. */
+/* Writes tensors of layer 0 that have the names of a quantized checkpoint. */
 static const char *quantized(const char *config, const char *const names[], int count)
 {
     static const uint8_t zeros[64];
@@ -75,7 +75,7 @@ Test(checkpoints, quantized_projections_are_named_as_what_they_are)
                 cases[i].method);
 }
 
-/* Only the experts of gpt-oss are. */
+/* In gpt-oss only the experts are quantized. */
 Test(checkpoints, quantization_elsewhere_does_not_matter)
 {
     const char *directory =
@@ -85,9 +85,9 @@ Test(checkpoints, quantization_elsewhere_does_not_matter)
     cr_assert_eq(r.status, 0, "%s", r.err);
 }
 
-/* ---------------------------------------------------------------- what would be ignored */
+/* ---------------------------------------------------------------- tensors that would be ignored */
 
-/* In whatever layer: one of two would be read, and the other be left out. */
+/* In any layer, one of the two tensors would be read, and the other ignored. */
 Test(checkpoints, two_tensors_of_one_projection_are_both_named)
 {
     static const char *const cases[][2] = {
@@ -122,7 +122,7 @@ Test(checkpoints, parts_of_a_projection_that_are_not_read_are_named)
                 "of a projection only weight and bias are read");
 }
 
-/* Heads that predict several tokens are layers behind those of the model. */
+/* Heads that predict several tokens are stored as layers after those of the model. */
 Test(checkpoints, tensors_of_other_layers_do_not_matter)
 {
     const char *directory =
@@ -202,10 +202,10 @@ Test(checkpoints, layers_of_linear_attention_are_left_out)
         &(struct model_change){.config = config, .extra = "model.layers.1.self_attn.k_norm.weight"});
     refused(directory, "--layers 0,1", "layer 0 is of linear attention", "no keys and values");
     refused(directory, "", "model.layers.1.self_attn.k_norm.weight",
-            "needs [64]"); /* it got to the right layer */
+            "needs [64]"); /* it reached the right layer */
 }
 
-/* Layer 0 has RoPE, layer 1 has none: their columns of K are packed in different orders. */
+/* Layer 0 has RoPE and layer 1 has none, so the columns of their K are packed in different orders. */
 Test(checkpoints, a_packed_file_is_for_one_order_of_columns)
 {
     const char *directory =

@@ -1,5 +1,5 @@
-/* Completed specs that are changed and given back: what follows from the choices is derived again, so that
- * the result is that of choosing all of it from the beginning, byte for byte. */
+/* Completed specs that are changed and given back. Values that follow from the choices are derived again,
+ * so that the result equals, byte for byte, a spec with all these choices from the beginning. */
 #include "generator.h"
 
 #include <criterion/criterion.h>
@@ -19,7 +19,7 @@ static char * override(const char *spec, const char *overrides)
     return out;
 }
 
-/* The completed spec with overrides on top, completed. */
+/* Completes a spec, overrides the result, and completes it again. */
 static char *change(const char *spec, const char *overrides)
 {
     char *completed = generator_complete(spec), *chosen = override(completed, overrides),
@@ -59,7 +59,7 @@ Test(choices, overriding_a_completed_spec_is_choosing_from_the_beginning, .timeo
          "{\"tuning\": {\"append\": {\"warps\": 4}}, \"cache\": {\"bits\": 3}}",
          "{\"model\": \"llama-3.1-8b\", \"cache\": {\"bits\": 3}, \"tuning\": {\"append\": {\"warps\": 4}, "
          "\"attend\": {\"warps\": 4}}}"},
-        /* What is overridden with the derived value is chosen from then on. */
+        /* A value that is overridden counts as chosen, even if it equals the derived one. */
         {"{\"model\": \"llama-3.1-8b\"}", "{\"cache\": {\"clip\": 0.95}}",
          "{\"model\": \"llama-3.1-8b\", \"cache\": {\"clip\": 0.95}}"},
         {"{\"model\": \"llama-3.1-8b\", \"cache\": {\"bits\": 8, \"page\": 32}}",
@@ -154,11 +154,11 @@ Test(choices, overrides_are_checked)
     override_refused("[]", "{}", "spec", "must be an object");
 }
 
-/* null takes a choice away, but only one that there is. */
+/* null removes a choice, but the name must be known. */
 Test(choices, names_of_nulls_are_checked, .timeout = 60)
 {
     static const char *const cases[][3] = {
-        /* members of a spec, and of overrides of one */
+        /* members of a spec, and of its overrides */
         {"\"foo\": null", "foo", "is not known"},
         {"\"bits\": null", "bits", "did you mean 'cache.bits'?"},
         {"\"cache\": {\"clipp\": null}", "cache.clipp", "did you mean 'clip'?"},
@@ -199,7 +199,7 @@ Test(choices, nulls_of_known_names_count_as_absent, .timeout = 60)
                "{\"tuning\": {\"append\": {\"warps\": null}, \"accumulate\": null, \"attend\": null}, "
                "\"cache\": {\"base\": null, \"accumulator_bits\": null}, \"weights\": null}",
                "{\"model\": \"smollm2-135m\"}");
-    /* from one kind of scaling to another, which has not all of its keys */
+    /* from one kind of scaling to another, which lacks some of its keys */
     changes_to("{\"model\": \"llama-3.1-8b\"}",
                "{\"model\": {\"rope_scaling\": {\"rope_type\": \"linear\", \"low_freq_factor\": null, "
                "\"high_freq_factor\": null, \"original_max_position_embeddings\": null}}}",
@@ -207,7 +207,7 @@ Test(choices, nulls_of_known_names_count_as_absent, .timeout = 60)
                "\"factor\": 8}}}");
 }
 
-/* A family is asked for by its name alone, too. */
+/* The name of a family asks for it, even without parameters. */
 Test(choices, empty_tuning_of_a_family_that_cannot_serve_is_refused, .timeout = 60)
 {
     static const char *const families[] = {"accumulate", "append_channel", "check", "key_norms"};
@@ -229,7 +229,7 @@ Test(choices, empty_tuning_of_a_family_that_cannot_serve_is_refused, .timeout = 
 
 /* ---------------------------------------------------------------- edits by hand */
 
-/* The completed spec, with the member at `path` replaced, or removed where `value` is NULL. */
+/* The completed spec with the member at `path` replaced by `value`, or removed if `value` is NULL. */
 static char *edit(const char *spec, const char *path, const char *value)
 {
     cJSON *root = generator_complete_parsed(spec), *object = root;
@@ -290,10 +290,10 @@ Test(choices, what_is_edited_by_hand_becomes_a_choice, .timeout = 60)
         {"{\"model\": \"smollm2-135m\"}", "model.head_dim", "128",
          "{\"model\": {\"preset\": \"smollm2-135m\", \"head_dim\": 128}}"},
         {"{\"model\": \"smollm2-135m\"}", "layout", NULL, "{\"model\": \"smollm2-135m\"}"},
-        /* Parameters of a family that serves no longer were not chosen. */
+        /* Parameters of a family that does not serve the new spec do not count as chosen. */
         {"{\"model\": \"smollm2-135m\", \"cache\": {\"method\": \"x-cl\"}}", "cache", "{\"method\": \"x\"}",
          "{\"model\": \"smollm2-135m\", \"cache\": {\"method\": \"x\"}}"},
-        /* What a preset says is a choice. */
+        /* Values of a preset count as choices. */
         {"{\"model\": \"llama-3.1-8b\"}", "model.name", NULL,
          "{\"model\": {\"preset\": \"llama-3.1-8b\", \"name\": null}}"},
         {"{\"model\": \"llama-3.1-8b\"}", "model.rope",
@@ -302,7 +302,7 @@ Test(choices, what_is_edited_by_hand_becomes_a_choice, .timeout = 60)
          ", \"rope\": {\"type\": \"neox\", \"theta\": 7000, \"rotary_dim\": 128}}}"},
         {GEMMA("full", ""), "model.attention_scale", "0.5",
          GEMMA("full", ", \"attention_scale\": 0.5, \"query_pre_attn_scalar\": null")},
-        /* layer_kind chooses the window and the rotary embedding. */
+        /* layer_kind determines the window and the rotary embedding. */
         {GEMMA("full", ""), "model.layer_kind", "\"sliding\"", GEMMA("sliding", "")},
         {GEMMA("sliding", ""), "model.layer_kind", "\"full\"", GEMMA("full", "")},
         {GEMMA("sliding", ""), "model.sliding_window", "99", GEMMA("sliding", ", \"sliding_window\": 99")},
@@ -353,7 +353,7 @@ Test(choices, impossible_edits_are_refused)
     edit_refused(GEMMA("full", ""), "model.rope.theta", "5", "model.rope", "layer_kinds");
 }
 
-/* As a whole model may be written in place of the completed one. */
+/* A whole model may be written in place of the completed one. */
 Test(choices, another_model_may_take_the_place)
 {
     const char *model = "{\"hidden_size\": 512, \"num_attention_heads\": 8}";
@@ -367,7 +367,7 @@ Test(choices, another_model_may_take_the_place)
     free(direct);
 }
 
-/* Without `choices` everything is one, as in specs that a person wrote. */
+/* Without `choices` every member counts as chosen, as in a spec that a person wrote. */
 Test(choices, a_spec_without_them_is_all_choices)
 {
     char *edited = edit("{\"model\": \"smollm2-135m\"}", "choices", NULL),

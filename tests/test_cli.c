@@ -1,5 +1,5 @@
-/* The command line as a user meets it: exit statuses, and errors of one line that say what would be valid.
- * What each subcommand computes is tested elsewhere. */
+/* The command line as a user sees it: exit statuses, and errors of one line that name the valid values.
+ * Other tests check what each subcommand computes. */
 #include "command.h"
 #include "fake_cuda.h"
 #include "fake_nvrtc.h"
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The test's folder: files_directory makes a new one each time. */
+/* The test's folder. files_directory would make a new one at each call. */
 static const char *folder_of_test(void)
 {
     static const char *folder;
@@ -33,7 +33,7 @@ static struct command_result xq(const char *format, ...)
     return command_run("%s </dev/null", arguments);
 }
 
-/* One line on stderr that starts with `xq SUBCOMMAND: ` and holds `part`; nothing on stdout. */
+/* Checks that stderr is one line that starts with `start` and contains `part`, and that stdout is empty. */
 static void assert_error(struct command_result r, int status, const char *start, const char *part)
 {
     cr_assert_eq(r.status, status, "exit status %d: %s", r.status, r.err);
@@ -165,7 +165,7 @@ Test(cli, info_says_why_no_gpu_was_taken)
     r = xq("info --json -");
     line = strstr(r.out, "\"no_gpu\":\t\"");
     cr_assert(line && strstr(line, "/nowhere/libcuda.so.1"), "%s", r.out);
-    r = xq("info --device sim --json -"); /* what was asked for needs no reason */
+    r = xq("info --device sim --json -"); /* a device that was asked for needs no reason */
     cr_assert(strstr(r.out, "\"no_gpu\":\tnull"), "%s", r.out);
 }
 
@@ -258,7 +258,7 @@ Test(cli, cache_prune_says_what_it_needs)
         assert_error(xq("cache prune --larger-than='%s'", no_sizes[i]), 1, "xq cache: ", "is no size");
 }
 
-/* An entry of 1000 bytes that was last used `days` ago. */
+/* Makes an entry of 1000 bytes that was last used `days` days ago. */
 static void make_entry(char digit, int days)
 {
     char command[8300];
@@ -291,7 +291,7 @@ Test(cli, cache_prune_removes_what_is_old_and_what_is_too_much)
 
 Test(cli, results_are_not_half_written)
 {
-    /* The folder does not exist: nothing is left behind, and the error names the file. */
+    /* The folder does not exist. Nothing is left behind, and the error names the file. */
     struct command_result r = xq("cache list --json /nowhere/list.json");
     cr_assert_eq(r.status, 1);
     cr_assert(strstr(r.err, "/nowhere/list.json"), "%s", r.err);

@@ -12,8 +12,8 @@
 
 static const char *output;
 
-/* Runs `xq gen ARGUMENTS`; what it printed is in `output`, standard error where that is not empty. Returns
- * the exit status. */
+/* Runs `xq gen ARGUMENTS` and returns the exit status. `output` becomes its standard error, or its standard
+ * output if standard error is empty. */
 static int run_gen(const char *arguments)
 {
     struct command_result r = command_run("gen %s", arguments);
@@ -99,7 +99,7 @@ Test(cli_gen, bad_input_is_one_line_and_status_1)
     expect_error("--family rope", 2, "--model");
 }
 
-/* The completed spec of `arguments`, parsed; caller deletes. */
+/* The completed spec of `arguments`, parsed; the caller deletes it. */
 static cJSON *print_spec(const char *arguments)
 {
     char all[512];
@@ -221,8 +221,8 @@ Test(cli_gen, a_compiler_error_names_the_template)
     cr_assert(strstr(output, "no_such_function"), "%s", output);
 }
 
-/* `family`.spec.lua with `from` replaced by `to`, in a folder of its own: the kernel does not compile, and
- * the error names `message`. */
+/* Replaces `from` by `to` in a copy of `family`.spec.lua. The kernel then does not compile, and the error
+ * contains `message`. */
 static void expect_map_error(const char *family, const char *options, const char *from, const char *to,
                              const char *message)
 {

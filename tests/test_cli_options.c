@@ -1,5 +1,5 @@
-/* The options of every subcommand: each takes those that it can use and refuses the others by name; a value
- * that is not valid is bad input (status 1), an option that is wrong is wrong usage (status 2). */
+/* The options of every subcommand. Each takes the options that it can use and refuses the others by name.
+ * An invalid value is bad input (status 1); a wrong option is wrong usage (status 2). */
 #include "command.h"
 #include "files.h"
 
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One line on stderr, `xq SUBCOMMAND: …`, that holds `part`, and nothing on stdout. */
+/* Checks that stderr is one line that starts with "xq" and contains `part`, and that stdout is empty. */
 static void refused(int status, const char *part, const char *arguments)
 {
     struct command_result r = command_run("%s", arguments);
@@ -19,7 +19,7 @@ static void refused(int status, const char *part, const char *arguments)
     cr_expect_str_empty(r.out);
 }
 
-/* A limit that is wrongly taken would prune the cache that this process inherits. */
+/* A limit that is accepted by mistake would prune the cache that this process inherits. */
 static void use_own_cache(void)
 {
     setenv("XQ_CACHE_DIR", files_directory(), 1);
@@ -27,9 +27,9 @@ static void use_own_cache(void)
 
 TestSuite(cli_options, .init = use_own_cache);
 
-/* ----------------------------------------------------------------- what each takes */
+/* ----------------------------------------------------------------- options of each command */
 
-/* Of the options that commands share, those that each leaves out; its own are not listed. */
+/* The shared options that each command refuses. Options of its own are not listed. */
 static const struct {
     const char *command, *unused;
 } commands[] = {
@@ -63,7 +63,7 @@ static bool has_word(const char *text, const char *word)
     return false;
 }
 
-/* Whether --help lists the option, at the beginning of a line. */
+/* Whether --help lists the option at the beginning of a line. */
 static bool listed(const char *help, const char *option)
 {
     char line[64];
@@ -188,7 +188,8 @@ Test(cli_options, help_names_the_valid_values)
     cr_expect(strstr(r.out, "1 .. 64"), "%s", r.out);
 }
 
-/* One kind of fault: whether a text is no number, or no valid one, depends on who reads it. */
+/* Both faults have the same status, because it depends on the reader of a value whether a text is not a
+ * number or not a valid number. */
 Test(cli_options, a_value_of_another_type_is_bad_input_too, .timeout = 120)
 {
     refused(1, "--threads: 'many' is not an integer; valid are 1 .. 64", "prepare d --threads many");
@@ -234,7 +235,7 @@ Test(cli_options, a_value_of_another_type_is_bad_input_too, .timeout = 120)
 
 #define COMPARE "compare --model llama-3.1-8b --synthetic "
 
-/* Numbers are written one way, whatever the option. */
+/* Numbers are written in the same form for all options. */
 Test(cli_options, numbers_are_those_of_json_everywhere, .timeout = 240)
 {
     static const char *const bad[] = {" 16", "16 ", "+16", "016", "0x10", "16.", "1 6", "--16", "\t16"};
@@ -293,7 +294,7 @@ Test(cli_options, lists_lose_nothing)
     refused(1, "--layers: '99999999999999999999' is no layer", COMPARE "--layers 99999999999999999999");
     refused(1, "--family: ',rope' has an item that is empty", "gen --model llama-3.1-8b --family ,rope");
     char arguments[512] =
-        "compare --model llama-3.1-70b --synthetic --layers 79"; /* all but the last are good */
+        "compare --model llama-3.1-70b --synthetic --layers 79"; /* all but the last are valid */
     for (int i = 0; i < 60; i++)
         snprintf(arguments + strlen(arguments), sizeof arguments - strlen(arguments), ",%d", i);
     strcat(arguments, ",x");
@@ -351,7 +352,7 @@ Test(cli_options, defaults_that_depend_are_told)
     cr_expect(strstr(r.out, "default of x, latent; latent-cl can"), "%s", r.out);
 }
 
-/* Every getenv("NAME") of the program is in `xq --help`, and so are the variables of its libraries. */
+/* `xq --help` lists the NAME of every getenv("NAME") in the program, and the variables of its libraries. */
 Test(cli_options, help_lists_the_environment)
 {
     char *help = strdup(command_run("--help").out);
@@ -371,7 +372,7 @@ Test(cli_options, help_lists_the_environment)
     free(help);
 }
 
-/* ----------------------------------------------------------------- what is shown */
+/* ----------------------------------------------------------------- output */
 
 Test(cli_options, a_model_that_is_a_path_is_not_answered_with_presets)
 {
@@ -384,7 +385,7 @@ Test(cli_options, a_model_that_is_a_path_is_not_answered_with_presets)
         cr_expect(!strstr(command_run("%s", arguments).err, "llama-3.1-8b"));
     }
     refused(1, "the shell replaces ~", "gen --print-spec --model \\~/models/x");
-    /* A name is answered with the nearest, and how to list all. */
+    /* The error for an unknown name suggests the nearest name, and says how to list all. */
     refused(1, "did you mean 'llama-3.1-8b'?", "gen --print-spec --model lama-3.1-8b");
     refused(1, "`xq gen --list-models`", "gen --print-spec --model lama-3.1-8b");
     cr_expect_lt(strlen(command_run("gen --print-spec --model zzz").err), 250);
@@ -409,7 +410,7 @@ Test(cli_options, control_characters_are_not_echoed)
     refused(1, "\\x1b[31mx\\x0ay", arguments);
 }
 
-/* A path may be any bytes, but JSON may not. */
+/* A path may hold any bytes, but JSON must be UTF-8. */
 Test(cli_options, what_is_not_utf8_is_named_and_json_is_always_utf8, .timeout = 60)
 {
 #define FF "\"$(printf 'a\\377')\""

@@ -1,5 +1,5 @@
-/* The options that describe a spec: nothing is taken for "not given", nothing wins in silence, and what was
- * printed can be given back, changed. */
+/* The options that describe a spec: no value counts as "not given", no option overrides another in silence,
+ * and a printed spec can be given back with changes. */
 #include "command.h"
 #include "files.h"
 
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What `xq gen OPTIONS --print-spec` prints; caller frees. */
+/* The output of `xq gen OPTIONS --print-spec`; the caller frees it. */
 static char *printed(const char *options)
 {
     struct command_result r = command_run("gen %s --print-spec", options);
@@ -23,7 +23,7 @@ static const char *write_text(const char *name, const char *text)
     return path;
 }
 
-/* Printing, and giving back with more options, is giving all options at once. */
+/* A spec that is printed and given back with more options equals the spec that all options give at once. */
 static void gives_back(const char *first, const char *more, const char *all)
 {
     char *spec = printed(first), *direct = printed(all), *changed, options[512];
@@ -308,7 +308,7 @@ Test(cli_spec, compare_takes_bits_from_one_place)
     cr_assert(strstr(r.err, "cache.bits: 5 is not valid"), "%s", r.err);
 }
 
-/* --set alone may say which model. */
+/* --set alone may name the model. */
 Test(cli_spec, a_model_by_set)
 {
     static const char *const same[] = {

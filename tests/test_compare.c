@@ -16,7 +16,8 @@
 
 /* ---------------------------------------------------------------- results */
 
-/* `xq compare` over the layer's files with these options; the parsed JSON, to be deleted. */
+/* Runs `xq compare` over the layer's files with these options. Returns the parsed JSON, which the caller
+ * deletes. */
 static cJSON *compare(const char *directory, const char *options)
 {
     struct command_result r =
@@ -30,7 +31,7 @@ static cJSON *compare(const char *directory, const char *options)
     return json;
 }
 
-/* The queries of compare are those at the last position: as many as tokens. */
+/* compare needs as many queries as tokens, and uses those of the last positions. */
 static struct layer layer_of(int64_t tokens)
 {
     struct layer layer = layer_random(tokens, tokens);
@@ -38,7 +39,7 @@ static struct layer layer_of(int64_t tokens)
     return layer;
 }
 
-/* Both ways to launch a step, on a driver whose kernels do nothing. */
+/* Times both ways to launch a step, on a driver whose kernels do nothing. */
 Test(compare, a_gpu_is_timed_one_by_one_and_within_a_graph)
 {
     static const int launches[] = {1, 5, 1};
@@ -104,7 +105,7 @@ Test(compare, a_load_on_the_gpu_is_told)
     cr_assert_eq(cJSON_GetArraySize(names), 2);
     cr_expect_str_eq(cJSON_GetArrayItem(names, 0)->valuestring, "power limit");
     cJSON_Delete(json);
-    setenv("FAKE_NVML_BUSY", "9", 1); /* as a desktop's */
+    setenv("FAKE_NVML_BUSY", "9", 1); /* the load of a desktop */
     setenv("FAKE_NVML_PROCESSES", "self", 1);
     setenv("FAKE_NVML_REASONS", "0x5", 1);
     r = command_run("compare --device cuda --spec %s/spec.json --activations %s/in.safetensors --bits 4",
@@ -142,7 +143,7 @@ Test(compare, json_has_three_rows_for_each_bit_width_and_small_errors)
     cJSON_Delete(json);
 }
 
-/* The fused step reads its cache, weights, query and tables, and writes its output, and little else. */
+/* The fused step reads its cache, weights, query and tables, writes its output, and moves little else. */
 Test(compare, fused_traffic_is_near_the_least_possible)
 {
     struct layer layer = layer_of(256);
@@ -161,8 +162,8 @@ Test(compare, limits_are_those_of_the_cheapest_exact_formulation)
     struct layer layer = layer_of(64);
     cJSON *json = compare(layer_files_write(&layer, "x", 8), "");
     const cJSON *rows = cJSON_GetObjectItem(json, "rows");
-    /* 4 heads of 64, d = dkv = 128: scores 2*256 FLOPs a token, K remat 2*128*128, V absorbed 2*4*128 and
-       2*4*128*64 once. */
+    /* 4 heads of 64, d = dkv = 128. For each token, scores take 2*256 FLOPs, rematerializing K 2*128*128
+     * and absorbed V 2*4*128; the absorbed V takes 2*4*128*64 once more. */
     cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 0), "limit_flops"), 64 * 2 * 2 * 256);
     for (int i = 1; i < 3; i++)
         cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, i), "limit_flops"),
@@ -170,7 +171,7 @@ Test(compare, limits_are_those_of_the_cheapest_exact_formulation)
     cJSON_Delete(json);
 }
 
-/* A row of `xq compare --synthetic`, checked for what every row must fulfil. */
+/* Runs `xq compare --synthetic` and checks the errors of every row. Returns the parsed JSON. */
 static cJSON *synthetic(const char *options)
 {
     struct command_result r = command_run("compare --device sim --synthetic --json - %s", options);
@@ -211,7 +212,7 @@ Test(compare, every_row_is_right_for_models_with_more_than_rope)
     cJSON_Delete(synthetic_model("\"alibi\": true", "--tokens 33 --queries 33"));
 }
 
-/* Layer 1 sees the last 8 tokens only, with a rotary embedding of its own. */
+/* Layer 1 sees only the last 8 tokens, and has a rotary embedding of its own. */
 Test(compare, each_layer_of_a_mixed_model_is_of_its_kind)
 {
     cJSON *json = synthetic_model("\"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\", "
@@ -224,7 +225,7 @@ Test(compare, each_layer_of_a_mixed_model_is_of_its_kind)
     cJSON_Delete(json);
 }
 
-/* The last row of a synthetic layer (of channels with outliers) at 2 bits. */
+/* Loss and bytes of the fused row at 2 bits, for a synthetic layer whose channels have outliers. */
 static void outliers_at_2_bits(const char *options, double *loss, double *bytes)
 {
     char all[128];
@@ -252,7 +253,8 @@ Test(compare, rotation_spreads_the_outliers_of_activations_at_no_memory)
     cr_assert_eq(bytes[0], bytes[1]);
 }
 
-/* Columns that do not turn go into the query: cheaper than rematerializing them, from a few tokens on. */
+/* Columns without RoPE are absorbed into the query. From a few tokens on that costs less than
+ * rematerializing them. */
 Test(compare, limits_absorb_what_does_not_turn)
 {
     cJSON *json = synthetic_model("\"partial_rotary_factor\": 0.25", "--tokens 400");
@@ -265,8 +267,8 @@ Test(compare, limits_absorb_what_does_not_turn)
     cJSON_Delete(json);
 }
 
-/* Layer 4 of a stack whose base is layer 2: the accumulator comes from three layers. 80 tokens: 64 in
- * groups of 32, 16 in the tail. */
+/* Layer 4 of a stack whose base layer is 2: the accumulator comes from three layers. Of the 80 tokens, 64
+ * are in groups of 32 and 16 are in the tail. */
 Test(compare, cross_layer_rows_count_the_tail_and_the_accumulator)
 {
     cJSON *json =
@@ -281,7 +283,7 @@ Test(compare, cross_layer_rows_count_the_tail_and_the_accumulator)
         cr_assert_eq(generator_number(row, "tail_bytes"), tail);
         cr_assert_eq(generator_number(row, "accumulator_bytes_per_token"), accumulator);
         cr_assert_float_eq(generator_number(row, "cache_saving"), 512 * 80 / (pages * 80 + tail), 1e-9);
-        /* the deltas once, the accumulator in and out, Wk, Wv and Ukv, a query and its output */
+        /* the deltas once, the accumulator in and out, Wk, Wv and Ukv, a query, its output and its lse */
         cr_assert_eq(generator_number(row, "limit_bytes"), 80 * (pages + 2 * accumulator) +
                                                                2 * 2 * 128 * 128 + 2 * 128 * 128 +
                                                                4 * 6 * 64 + 4 * 6);
@@ -295,8 +297,8 @@ Test(compare, limits_count_the_pairs_that_queries_see)
 {
     cJSON *json = synthetic("--model smollm2-135m --method latent --tokens 10 --bits 4 --queries 4");
     const cJSON *rows = cJSON_GetObjectItem(json, "rows");
-    /* 9 heads of 64, 3 KV heads, latents of 64 for keys and of 192 for values: pairs 7 + 8 + 9 + 10; K and
-       V are rematerialized once for all queries where that is cheaper than a latent for each pair. */
+    /* 9 heads of 64, 3 KV heads, latents of 64 for keys and of 192 for values. There are 7 + 8 + 9 + 10
+     * pairs. K is rematerialized once for all queries, and so is V if that is cheaper than absorbing it. */
     double pairs = 34, plain = 2 * 9 * 64 * pairs, remat_k = 2 * 64 * 192.0 * 10, remat_v = 3 * remat_k;
     double absorbed = 2 * 9 * 192 * pairs + 2 * 9 * 192 * 64 * 4;
     cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 0), "limit_flops"), 2 * plain);
@@ -326,8 +328,8 @@ Test(compare, batches_and_synthetic_inputs_work_from_a_seed)
     free(first);
 }
 
-/* The method error of layer 1 with factors made here and with those of a file, prepared and used with these
- * options. */
+/* Checks that the method error of layer 1 is the same with factors that compare makes and with factors of a
+ * prepared file. The file is prepared and used with these options. */
 static void prepared_gives_the_same(const char *prepare_options, const char *compare_options)
 {
     const char *directory = model_files(&(struct model_change){0});
@@ -396,7 +398,7 @@ static void refused(const char *arguments, const char *message)
     command_refuses(arguments, 1, line);
 }
 
-/* Exit status 1, and one line with this text. */
+/* Checks for exit status 1 and an error that contains this text. */
 static void refused_with(const char *arguments, const char *text)
 {
     struct command_result r = command_run("%s", arguments);
@@ -404,7 +406,7 @@ static void refused_with(const char *arguments, const char *text)
     cr_expect(strstr(r.err, text), "xq %s: no '%s' in: %s", arguments, text, r.err);
 }
 
-/* On sm_80, which the generator takes where nothing says otherwise, 24 rows do not fit. */
+/* 24 rows do not fit on sm_80, the architecture that the generator assumes by default. */
 Test(compare, tuning_is_checked_for_the_kernels_and_the_device_that_run_it, .timeout = 120)
 {
 #define TUNED                                                                                              \
@@ -420,7 +422,7 @@ Test(compare, tuning_is_checked_for_the_kernels_and_the_device_that_run_it, .tim
                  "tuning.attend: with one query, query_rows must");
 }
 
-/* The sequences that differ are what memory is needed for, not the batch. */
+/* Memory is needed for the sequences that differ, not for the batch. */
 Test(compare, an_input_that_memory_does_not_hold_is_named_by_its_size)
 {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -530,8 +532,8 @@ Test(compare, unfit_prepared_weights_are_named)
     free(data);
 }
 
-/* An activations file of the tests' model, layer 0, with one tensor besides; and what compare says of it.
- */
+/* Writes an activations file for layer 0 of the tests' model with one additional tensor, and runs compare
+ * on it. */
 static struct command_result compare_with(const char *directory, const char *name, float *values)
 {
     tensor all[] = {{.name = "x.0", .rank = 2, .shape = {16, MODEL_D}},
@@ -547,8 +549,8 @@ static struct command_result compare_with(const char *directory, const char *nam
                        directory, directory);
 }
 
-/* Other weights than the model directory's would be ignored, and so would a vector that the spec does not
- * know of. */
+/* Weights that differ from those of the model directory would be ignored, and so would a vector that the
+ * spec does not have. */
 Test(compare, tensors_that_would_be_ignored_are_refused)
 {
     static const char *const names[] = {"wk.0", "wv.0", "bk.0", "k_norm.0", "sinks.0"};
@@ -564,7 +566,7 @@ Test(compare, tensors_that_would_be_ignored_are_refused)
     }
 }
 
-/* tools/models.py records a model's projections beside its activations. */
+/* tools/models.py records a model's projections with its activations. */
 Test(compare, a_model_directory_takes_files_that_record_its_own_weights, .timeout = 120)
 {
     const char *directory = model_files(&(struct model_change){0});
@@ -580,7 +582,7 @@ Test(compare, a_model_directory_takes_files_that_record_its_own_weights, .timeou
     }
 }
 
-/* The model's own matrices would be read by other sizes. */
+/* The model's own matrices would be read with wrong sizes. */
 Test(compare, sizes_of_a_model_directory_cannot_be_overridden)
 {
     static const char *const sets[] = {

@@ -1,4 +1,4 @@
-/* Results of a reference that xq compare takes again: only for the very same cache and the same weights. */
+/* Results of the reference that xq compare reuses, only for the same cache and the same weights. */
 #include "../cli/compare_expected.h"
 #include "../runtime/launch/plan.h"
 
@@ -14,7 +14,7 @@ static char int8_alike[] = "{\"weights\": \"int8\", \"keys\": {\"absorbed\": []}
 
 static const double outs[OUTS] = {1, 2, 3}, lses[LSES] = {4, 5};
 
-/* Copies of a cache, as from the device. */
+/* A copy of a cache, as it is read back from the device. */
 static struct compare_cached read_back(void)
 {
     struct compare_cached c = {
@@ -83,7 +83,7 @@ Test(compare_expected, results_serve_the_same_weights_alone)
     compare_expected_free(&e);
 }
 
-/* What a plan of another kind leaves is not mixed with it. */
+/* Results of plans of different kinds are not mixed. */
 Test(compare_expected, another_plan_begins_anew)
 {
     const xq_plan unfused = {.implementation = XQ_UNFUSED, .spec = int8};

@@ -1,4 +1,4 @@
-/* A row of xq compare, as xq tune uses it: sequences of different lengths, and several copies of a cache
+/* A row of xq compare as xq tune uses it: sequences of different lengths, and several copies of a cache
  * that take turns. */
 #include "../cli/compare.h"
 
@@ -21,7 +21,7 @@ static struct compare_expected expected;
 static struct compare_task task = {.layer = &layer, .expected = &expected};
 static error err = ERROR_INIT;
 
-/* One layer of a spec on the software device. */
+/* Opens one layer of a spec on the software device. */
 static void open_task(const char *spec)
 {
     struct cli_traits traits;
@@ -78,7 +78,7 @@ static void attend_over_different_lengths(const char *spec)
     struct compare_row row;
     open_task(spec);
     struct compare_layer all = layer;
-    layer.batch = layer.distinct = 3; /* of two texts */
+    layer.batch = layer.distinct = 3; /* the sequences repeat two texts */
     layer.lengths = lengths;
     cr_assert_eq(compare_attend(&task, XQ_FUSED, &d, false, 1, &row, &err), XQ_OK, "%s", err.message);
     expect_right(&row);
@@ -132,7 +132,7 @@ Test(compare_row, every_copy_is_attended_over_again, .timeout = 120)
     close_task(&d);
 }
 
-/* Each step adds to the accumulator. */
+/* Each step adds to the accumulator, so the caches are filled again before another step. */
 Test(compare_row, a_cross_layer_method_attends_again_over_caches_filled_anew, .timeout = 120)
 {
     driver d = {0};

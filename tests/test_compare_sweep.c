@@ -1,4 +1,4 @@
-/* xq compare over several numbers of tokens and batches, and what bounds each row. */
+/* xq compare over several numbers of tokens and batch sizes, and the limit that bounds each row. */
 #include "command.h"
 #include "files.h"
 #include "generator.h"
@@ -14,7 +14,7 @@
 
 #define ONE_LAYER "compare --device sim --synthetic --model smollm2-135m "
 
-/* The JSON of a comparison, to be deleted. */
+/* Runs a comparison and returns its JSON, which the caller deletes. */
 static cJSON *compare(const char *options)
 {
     struct command_result r = command_run(ONE_LAYER "--json - %s", options);
@@ -54,7 +54,7 @@ Test(compare_sweep, all_combinations_are_compared_in_order)
     cJSON_Delete(json);
 }
 
-/* What a sweep keeps from one size to the next changes nothing. */
+/* Data that a sweep keeps from one size to the next must not change results. */
 static void sweep_gives_what_each_size_gives(const char *options)
 {
     char all[256];
@@ -96,7 +96,7 @@ Test(compare_sweep, one_table_has_a_line_for_each_size)
 
 /* ---------------------------------------------------------------- bound by */
 
-/* Checks a row against its parts, and returns which is the largest. */
+/* Checks a row against its parts, and returns the name of the largest part. */
 static const char *largest_part(const cJSON *row)
 {
     const cJSON *parts = cJSON_GetObjectItem(row, "time_parts_us"), *part, *largest = NULL;
@@ -113,7 +113,7 @@ static const char *largest_part(const cJSON *row)
     return largest->string;
 }
 
-/* What bounds fp16-kv, unfused and fused. */
+/* Checks the limits that bound fp16-kv, unfused and fused (NULL: any). */
 static void expect_bounds(const char *options, const char *const bounds[3])
 {
     cJSON *json = compare(options);
@@ -126,8 +126,8 @@ static void expect_bounds(const char *options, const char *const bounds[3])
     cJSON_Delete(json);
 }
 
-/* A short step takes as long as launching it; a long one over fp16 keys and values as long as reading them.
- */
+/* A short step takes as long as its launches. A long step over fp16 keys and values takes as long as
+ * reading them. */
 Test(compare_sweep, a_row_is_bound_by_its_largest_part, .timeout = 120)
 {
     expect_bounds("--tokens 32 --bits 4", (const char *const[]){"launches", "launches", NULL});
@@ -170,7 +170,7 @@ Test(compare_sweep, more_combinations_than_anyone_waits_for_are_refused)
                      "xq compare: --tokens and --batch make 4097 combinations; valid: at most 4096\n");
 }
 
-/* Before any work: of no layer is there a file, since the second lacks tokens. */
+/* The error comes before any work, although only the second layer lacks tokens. */
 Test(compare_sweep, every_layer_must_have_the_most_tokens)
 {
     struct layer layers[] = {layer_random(20, 20), layer_random(12, 12)};
@@ -192,7 +192,7 @@ Test(compare_sweep, every_layer_must_have_the_most_tokens)
 
 /* ------------------------------------------------------------------- plots */
 
-/* How often the SVG has this text between tags. */
+/* Number of times that the SVG has this text between tags. */
 static int count_text(const char *svg, const char *text)
 {
     char element[128];
@@ -229,7 +229,8 @@ Test(compare_sweep, the_plot_names_every_curve_once)
     free(path);
 }
 
-/* With one width and one batch, names are those of the rows. A title from outside is text and no more. */
+/* With one bit width and one batch size, the names are those of the rows. A title from outside is
+ * escaped. */
 Test(compare_sweep, the_plot_of_one_batch_names_the_rows)
 {
     struct layer layer = layer_random(20, 20);

@@ -1,5 +1,5 @@
-/* What ptxas says of the kernels on every architecture they are for: no spills, and shared memory and
- * threads within what the architecture has. */
+/* The report of ptxas about the kernels on every architecture that they support: there are no spills, and
+ * shared memory and registers are within the limits of the architecture. */
 #include "../gen/gen.h"
 #include "../runtime/compile/compile.h"
 
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Architectures with the shared memory a block can ask for (CUDA programming guide, technical
+/* Architectures, with the shared memory that a block can ask for (CUDA programming guide, technical
  * specifications per compute capability). */
 static const struct {
     const char *arch;
@@ -62,7 +62,8 @@ static void check_kernel(struct toolchain *t, const char *completed, const char 
     gen_kernel_free(&kernel);
 }
 
-/* One spec, some families (ends with NULL), all architectures that the NVRTC found knows. */
+/* Checks some families (the list ends with NULL) of one spec, on all architectures that the NVRTC here
+ * knows. */
 static void check_spec(const char *spec, const char *const *families)
 {
     struct toolchain t = open_toolchain();
@@ -71,7 +72,7 @@ static void check_spec(const char *spec, const char *const *families)
         const char *arch = architectures[a].arch;
         int number = atoi(arch + strlen("sm_"));
         if (nvrtc_newest(t.library, number) != number)
-            continue; /* Blackwell came with CUDA 12.8, and 11.0 with 13.0 */
+            continue; /* Blackwell needs CUDA 12.8, and 11.0 needs CUDA 13.0 */
         char *completed, json[512];
         snprintf(json, sizeof json, "{%s, \"arch\": \"%s\"}", spec, arch);
         cr_assert_eq(gen_complete(t.generator, json, &completed, &err), XQ_OK, "%s", err.message);
@@ -113,7 +114,7 @@ Test(compile_report, small_groups_and_many_query_heads, .timeout = 600)
         ATTEND);
 }
 
-/* What the new tokens of cross-layer methods go through, with and without a tail. */
+/* Kernels that append tokens of cross-layer methods, with a tail and without one. */
 Test(compile_report, deltas_by_channel, .timeout = 600)
 {
     static const char *const append_channel[] = {"append_channel", NULL};

@@ -51,7 +51,7 @@ Test(config, missing_keys_mean_what_transformers_takes_them_for)
     cJSON_Delete(spec);
 }
 
-/* Keys that are not in the spec, but decide what others mean; Lua takes 0 and "no" for true. */
+/* These keys are not in the spec, but they decide the meaning of others. Lua takes 0 and "no" for true. */
 Test(config, flags_of_another_type_are_refused)
 {
     static const char *const files[][2] = {{"qwen2", "use_sliding_window"},
@@ -97,7 +97,7 @@ Test(config, unknown_keys_that_may_change_attention_are_refused)
         NULL));
 }
 
-/* What transformers writes when it saves every default. */
+/* transformers writes such keys when it saves every default. */
 Test(config, keys_that_only_sound_like_attention_are_ignored)
 {
     cJSON_Delete(generator_complete_config(
@@ -129,7 +129,7 @@ Test(config, rope_parameters_say_what_theta_and_scaling_say)
     cJSON_Delete(spec);
 }
 
-/* transformers 5 has one for each kind of layer. */
+/* transformers 5 has rope_parameters for each kind of layer. */
 Test(config, rope_parameters_of_each_kind_of_layer_are_told_apart)
 {
     cJSON *spec = generator_complete_config(
@@ -155,8 +155,8 @@ Test(config, rope_parameters_of_each_kind_of_layer_are_told_apart)
                    XQ_ERROR_SPEC, "rope_parameters.full_attention", "object");
 }
 
-/* {config.json without its braces, kind or NULL, path in the completed spec, number there (NAN: must be
- * absent)} */
+/* Members of a config.json; kind of layer, or NULL; path in the completed spec; number there (NAN: the path
+ * must be absent). */
 static const struct {
     const char *config, *kind, *path;
     double value;

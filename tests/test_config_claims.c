@@ -1,5 +1,5 @@
-/* config.json files that ask for what is not done here, contradict themselves, or state what is so anyway.
- */
+/* config.json files that ask for features that are not supported, contradict themselves, or state what
+ * holds anyway. */
 #include "generator.h"
 
 #include <criterion/criterion.h>
@@ -47,7 +47,7 @@ static void refuse_all(const struct refusal *list, size_t count, xq_status statu
 
 #define COUNT(list) (sizeof(list) / sizeof *(list))
 
-/* Names that no model type knows here, but that speak of attention. */
+/* Keys that no model type here knows, but whose names are about attention. */
 Test(config_claims, unknown_words_of_attention_are_refused)
 {
     static const char *const keys[] = {"softmax_temperature",
@@ -108,7 +108,7 @@ Test(config_claims, attention_in_both_directions_is_refused_by_name)
     refuse_all(list, COUNT(list), XQ_ERROR_UNSUPPORTED);
 }
 
-/* Their false is the feature. */
+/* For these keys, false is what asks for the feature. */
 Test(config_claims, false_is_not_taken_for_absent)
 {
     static const struct refusal list[] = {
@@ -124,8 +124,8 @@ Test(config_claims, false_is_not_taken_for_absent)
     refuse_all(list, COUNT(list), XQ_ERROR_UNSUPPORTED);
 }
 
-/* Of published files: Qwen2 embedding models, Qwen3-Coder-480B, phi-1, Gemma-2-9b, Yarn-Llama-2,
- * Phi-4-mini. */
+/* The values come from published files: Qwen2 embedding models, Qwen3-Coder-480B, phi-1, Gemma-2-9b,
+ * Yarn-Llama-2, Phi-4-mini. */
 Test(config_claims, what_is_so_anyway_is_taken)
 {
     static const struct {
@@ -282,8 +282,7 @@ Test(config_claims, contradictions_name_both_keys)
             XQ_ERROR_UNSUPPORTED, "sliding_window_pattern", "layer_types");
 }
 
-/* ---------------------------------------------------------------- numbers that are none, files that are
- * none */
+/* ---------------------------------------------------------------- invalid numbers and files */
 
 Test(config_claims, numbers_that_are_not_finite_are_refused_where_they_are_read)
 {
@@ -295,7 +294,8 @@ Test(config_claims, numbers_that_are_not_finite_are_refused_where_they_are_read)
             "model_type", "'mamba2' is not supported");
 }
 
-/* Whoever refuses it, reader or parser: one line of ours. */
+/* The reader or the parser may refuse the number. The message must be one of ours and must not name a line
+ * of Lua. */
 Test(config_claims, a_number_that_overflows_gets_no_line_of_source)
 {
     error err = ERROR_INIT;
@@ -316,7 +316,7 @@ Test(config_claims, a_git_lfs_pointer_is_named)
 
 /* ---------------------------------------------------------------- kinds of layers */
 
-/* The layer_types of a completed model by their first letters. */
+/* Checks the layer_types of a completed model by their first letters. */
 static void check_types(const char *config, const char *kind, const char *expected)
 {
     char letters[64] = "";
@@ -407,7 +407,7 @@ Test(config_claims, longrope_is_checked)
     refuse_all(list, COUNT(list), XQ_ERROR_SPEC);
 }
 
-/* A bias of all of a layer's products is one of its projections. */
+/* A bias of all products of a layer is also a bias of its projections. */
 Test(config_claims, a_bias_of_the_whole_layer_is_a_claim)
 {
     static const struct refusal list[] = {

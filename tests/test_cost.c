@@ -1,5 +1,6 @@
-/* The tuner's cost model: what families state against what the software device counts, and how the terms
- * act. Nothing here compares predicted times with modelled ones: tests/test_tune_replay.c does. */
+/* The tuner's cost model: the work that families state is compared with the counts of the software device,
+ * and the effect of each term is checked. tests/test_tune_replay.c compares predicted times with modelled
+ * ones. */
 #include "../autotune/search/cost.h"
 #include "command.h"
 #include "generator.h"
@@ -26,9 +27,9 @@ static struct cost predict(const cJSON *candidate, int64_t tokens, int64_t batch
     return cost;
 }
 
-/* ------------------------------------------------------------- what is stated */
+/* ------------------------------------------------------------- stated work */
 
-/* The candidate with the parameters that a spec has; *space is to be deleted. */
+/* The candidate with the parameters that a spec has; the caller deletes *space. */
 static const cJSON *chosen(const char *spec, const char *family, cJSON **space)
 {
     char *text = NULL;
@@ -46,7 +47,7 @@ static const cJSON *chosen(const char *spec, const char *family, cJSON **space)
     return NULL;
 }
 
-/* What the software device counts for a step of an implementation. */
+/* Counts of the software device for one step of an implementation. */
 static void count(const char *arguments, const char *implementation, double *flops, double *l2_bytes)
 {
     struct command_result r = command_run(
@@ -71,8 +72,8 @@ static void expect_near(double stated, double counted, double tolerance, const c
               "%s: %g are stated, %g were counted", what, stated, counted);
 }
 
-/* Matrix work is stated exactly, but for rows of a tile that no query has and for tiles that are not full.
- * The bytes leave out what is small: queries, tables, page indices. */
+/* The stated matrix work is exact, except for rows of a tile without a query and for tiles that are not
+ * full. The stated bytes leave out small terms: queries, tables, page indices. */
 Test(cost, stated_work_is_what_the_software_device_counts, .timeout = 300)
 {
     static const struct {
@@ -112,7 +113,7 @@ Test(cost, stated_work_is_what_the_software_device_counts, .timeout = 300)
     }
 }
 
-/* Every family that can be tuned, and every candidate of it. */
+/* These specs cover every family that can be tuned; all candidates of each are checked. */
 Test(cost, all_candidates_have_a_prediction)
 {
     static const char *const spec[][2] = {
@@ -145,9 +146,9 @@ Test(cost, all_candidates_have_a_prediction)
     }
 }
 
-/* ------------------------------------------------------------- how terms act */
+/* ------------------------------------------------------------- effects of the terms */
 
-/* A candidate whose blocks take 64 tokens each, of one KV head. */
+/* A candidate whose blocks each take 64 tokens of one KV head. */
 static cJSON *candidate(void)
 {
     return cJSON_Parse(
@@ -157,7 +158,7 @@ static cJSON *candidate(void)
         "  \"tile\": {\"flops\": 1000000, \"instructions\": 1000, \"l2_bytes\": 4096}}}");
 }
 
-/* The prediction with one number of "work" or "resources" changed. */
+/* The prediction for this candidate with one number of "work" or "resources" changed. */
 static struct cost with(const char *part, const char *name, double value, int64_t tokens)
 {
     cJSON *c = candidate();
@@ -171,7 +172,7 @@ static struct cost with(const char *part, const char *name, double value, int64_
 
 Test(cost, the_last_wave_counts)
 {
-    /* 100 multiprocessors: a block for each, and one more */
+    /* There are 100 multiprocessors: one block for each, and then one more. */
     struct cost full = with("work", "columns", 1, 6400), more = with("work", "columns", 1, 6401);
     cr_expect_eq(full.blocks, 100);
     cr_expect_eq(more.blocks, 101);
@@ -208,7 +209,7 @@ Test(cost, more_warps_cover_more_of_what_waits)
                        1e-12, "one warp has one of the four matrix units");
 }
 
-/* Splits as a plan makes them; each reads the weights of its steps again. */
+/* Splits are made as in a plan. Each split reads the weights again. */
 Test(cost, splits_read_weights_again_and_are_joined)
 {
     cJSON *space;
@@ -228,7 +229,7 @@ Test(cost, splits_read_weights_again_and_are_joined)
     struct cost many = predict(short_splits, 32768, 8, 1), few = predict(long_splits, 32768, 8, 1);
     cr_expect_eq(many.blocks, 3 * 8 * 512);
     cr_expect_eq(few.blocks, 3 * 8 * 64);
-    /* A split's own part of the work: queries, tables, projecting, joining. */
+    /* Each split adds work of its own: queries, tables, projections, and joining the results. */
     cr_expect_gt(many.instructions, few.instructions);
     cr_expect_gt(many.l2_bytes, few.l2_bytes);
     cr_expect_gt(many.times[COST_MEMORY], few.times[COST_MEMORY]);

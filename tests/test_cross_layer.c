@@ -1,11 +1,11 @@
-/* A stack of eight layers with a cross-layer cache, driven as an engine drives it (autotune/engine/driver.h
- * is the engine's side, over the public API): two sequences, a prefill in two chunks, 300 decode steps; and
- * every layer compared with what it must hold and return (cross_layer_model.h).
+/* A stack of eight layers with a cross-layer cache. The test drives it as an engine does, through the
+ * public API (autotune/engine/driver.h is the engine's part): two sequences, a prefill in two chunks, and
+ * 300 decode steps. Every layer is compared with what it must hold and return (cross_layer_model.h).
  *
- * Per layer and call, in this order: append the layer's input (its delta against the accumulator is
- * cached), accumulate (the delta goes into the accumulator, which then holds this layer's activations for
- * all tokens), attend. The accumulator passes from layer to layer, and starts anew at the base layer of the
- * next call. */
+ * Each call does the following for each layer, in this order. Append caches the delta of the layer's
+ * input against the accumulator. Accumulate adds the delta to the accumulator, which then holds this
+ * layer's activations for all tokens. Attend follows. The accumulator passes from layer to layer, and
+ * starts anew at the base layer of the next call. */
 #include "../autotune/engine/cache.h"
 #include "../autotune/reference/seen.h"
 #include "../prepare/layer_factor.h"
@@ -20,8 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Sanitizers look for faults of memory, not of arithmetic, and are slow: fewer steps show those. Groups of
- * 32 tokens still fill. */
+/* Sanitizers look for faults of memory, not of arithmetic, and are slow. Fewer steps are enough for them,
+ * and groups of 32 tokens still fill. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { STEPS = 40 };
 #else
@@ -30,7 +30,7 @@ enum { STEPS = 300 };
 enum {
     LAYERS = 8,
     BASE = 2,      /* layers 0 and 1 have a plain cache */
-    SEQUENCES = 2, /* of different length, so that groups of tokens fill at different steps */
+    SEQUENCES = 2, /* two of different length, so that groups of tokens fill at different steps */
     D = 128,
     HEAD_DIM = 64,
     PAGE = 16
@@ -38,7 +38,7 @@ enum {
 static const int prefill[SEQUENCES] = {37, 64};
 enum { LONGEST = 64 + STEPS };
 
-/* What a case chooses. */
+/* Choices of a case. */
 struct stack {
     bool latent, by_channel, unfused, integer_zero, many;
     int bits, accumulator_bits;
@@ -48,9 +48,9 @@ struct layer {
     char spec[768];
     layer_shape shape;
     layer_weights weights;
-    double *wk, *wv, *ukv; /* as kernels see them */
+    double *wk, *wv, *ukv; /* values as the kernels see them */
     model_layer_kind kind;
-    uint16_t *x[SEQUENCES]; /* [LONGEST, D]: the layer's input, all that the sequence will have */
+    uint16_t *x[SEQUENCES]; /* [LONGEST, D]: inputs for all tokens of the sequence */
 };
 
 struct engine {
@@ -74,7 +74,8 @@ struct engine {
 
 /* ---------------------------------------------------------------- the model */
 
-/* Layers before the base: a plain method at 4 bits. The base: 4 bits. After it: deltas. */
+/* Layers before the base layer have a plain method at 4 bits. The base layer has 4 bits too. Later layers
+ * have deltas. */
 static void write_spec(const struct engine *e, int number, char *text, size_t size)
 {
     const struct stack *s = e->stack;
@@ -103,7 +104,7 @@ static float *random_matrix(random_stream *r, int rows, int cols)
     return w;
 }
 
-/* Layer after layer the activations drift, as a residual stream does; channel 5 is an outlier. */
+/* The activations drift from layer to layer, as a residual stream does; channel 5 is an outlier. */
 static void draw_inputs(struct engine *e)
 {
     for (int s = 0; s < SEQUENCES; s++) {
@@ -134,7 +135,7 @@ static double *as_seen(const struct layer *l, const char *completed, const char 
     return out;
 }
 
-/* How the host reads the layer, and what it computes with. */
+/* Describes how the host reads the layer's bytes, and the weights that the host computes with. */
 static void describe(struct layer *l, const char *completed)
 {
     model_layer_kind *k = &l->kind;
@@ -217,7 +218,7 @@ static void engine_close(struct engine *e)
     xq_context_destroy(e->context);
 }
 
-/* New tokens of one call: counts[s] of sequence s, and as many queries. */
+/* New tokens of one call: counts[s] for sequence s, and the queries. */
 struct call {
     int counts[SEQUENCES], tokens;
     int32_t indptr[SEQUENCES + 1];
@@ -225,10 +226,10 @@ struct call {
     uint16_t x[SEQUENCES * LONGEST * D], q[SEQUENCES * LONGEST * 2 * HEAD_DIM];
     uint16_t out[SEQUENCES * LONGEST * 2 * HEAD_DIM];
     float lse[SEQUENCES * LONGEST * 2];
-    int queries[SEQUENCES]; /* of each sequence: all new tokens, or one */
+    int queries[SEQUENCES]; /* queries of each sequence: one for each new token, or one */
 };
 
-/* The page table comes first: every layer of the call uses it, with its new tokens in. */
+/* Sets the page table first: every layer of the call uses it, and it includes the new tokens. */
 static void begin_call(struct engine *e, struct call *c, const int counts[SEQUENCES])
 {
     const int64_t first[SEQUENCES] = {0, PAGES};
@@ -247,8 +248,8 @@ static void begin_call(struct engine *e, struct call *c, const int counts[SEQUEN
     MUST(driver_set_table(&e->driver, 0, SEQUENCES, e->lengths, first));
 }
 
-/* One layer of a call, as an engine runs it. Attention leaves nothing behind: without `attend` it is left
- * out, to save time. */
+/* Runs one layer of a call, as an engine does. Attention changes no state, so it is left out without
+ * `attend`, to save time. */
 static void run_layer(struct engine *e, struct call *c, int number, bool attend)
 {
     struct layer *l = &e->layers[number];
@@ -278,7 +279,7 @@ static void read_accumulated(struct engine *e, int number, int s, page_sequence 
     MUST(driver_read_accumulated(&e->driver, number, s * PAGES, e->lengths[s], out));
 }
 
-/* The accumulator of a sequence before a layer: [length, D]; caller frees. */
+/* The accumulator of a sequence before a layer, [length, D]; the caller frees it. */
 static double *accumulated_before(struct engine *e, int number, int s)
 {
     page_sequence before;
@@ -310,7 +311,8 @@ static void check_sequence(struct engine *e, const struct call *c, int number, i
     driver_free_cache(&after);
 }
 
-/* One call through all layers; with `check`, every layer's cache, accumulator and output. */
+/* Runs one call through all layers. With `check` it checks the cache, the accumulator and the output of
+ * every layer. */
 static void step(struct engine *e, struct call *c, const int counts[SEQUENCES], bool check)
 {
     begin_call(e, c, counts);
@@ -326,8 +328,8 @@ static void step(struct engine *e, struct call *c, const int counts[SEQUENCES], 
     }
 }
 
-/* ‖x̂ - x‖ / ‖x‖ of what the accumulator holds after the last layer: error feedback keeps what eight layers
- * lose as small as what the last delta's quantization and the accumulator's rounding do. */
+/* Returns ‖x̂ - x‖ / ‖x‖ for the accumulator after the last layer. Because of error feedback, eight layers
+ * lose no more than the quantization of the last delta and the rounding of the accumulator. */
 static double accumulated_error(struct engine *e)
 {
     double difference = 0, norm = 0, *x_hat = malloc(sizeof *x_hat * LONGEST * D);
@@ -347,13 +349,13 @@ static double accumulated_error(struct engine *e)
     return sqrt(difference / norm);
 }
 
-/* Whether a step is looked at: every 61st, the last, and those around the filling of every third group of
- * 32 tokens. */
+/* Whether a step is checked: every 61st step, the last, and those around the filling of every third group
+ * of 32 tokens. */
 static bool looked_at(const struct engine *e, int i)
 {
     bool edge = false;
     for (int s = 0; s < SEQUENCES; s++)
-        edge |= e->lengths[s] % 96 >= 94; /* its next token, or the one after, fills a group */
+        edge |= e->lengths[s] % 96 >= 94; /* the next token, or the one after it, fills a group */
     return edge || i % 61 == 0 || i == STEPS - 1;
 }
 

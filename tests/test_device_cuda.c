@@ -1,5 +1,5 @@
-/* The CUDA device over the fake driver: what is passed to the driver, how its failures come back, and that
- * the caller's context is left as it was. */
+/* The CUDA device on the fake driver: what it passes to the driver, how failures of the driver come back,
+ * and that the caller's context stays as it was. */
 #include "../runtime/device/device.h"
 #include "fake_cuda.h"
 
@@ -174,7 +174,7 @@ Test(device_cuda, writes_and_fills_come_after_launches_before_and_before_launche
     fake->calls[0] = 0;
     cr_assert_eq(d->ops->write(d, p, &byte, 1, &err), XQ_OK);
     cr_assert_eq(d->ops->fill(d, p, 2, 1, &err), XQ_OK);
-    char calls[sizeof fake->calls], *order = calls; /* less the context switches */
+    char calls[sizeof fake->calls], *order = calls; /* without the context switches */
     char *copy = strdup(fake->calls), *rest = NULL;
     for (char *name = strtok_r(copy, " ", &rest); name; name = strtok_r(NULL, " ", &rest))
         if (!strstr(name, "Current"))
@@ -280,14 +280,14 @@ Test(device_cuda, launch_passes_geometry_stream_and_params)
     cr_assert_eq(seen->params_bytes, sizeof params);
     cr_assert_arr_eq(seen->params, (unsigned char *)&params, sizeof params);
 
-    l.grid[2] = 0; /* refused by the driver: the message says what was launched */
+    l.grid[2] = 0; /* the driver refuses this: the message says what was launched */
     cr_assert_eq(d->ops->launch(d, &l, &err), XQ_ERROR_DEVICE);
     cr_assert(strstr(err.message, "xq_attend") && strstr(err.message, "grid 3x8x0"), "%s", err.message);
     d->ops->module_unload(m);
     d->ops->destroy(d);
 }
 
-/* A launch of 6 x 8 x 2 blocks in clusters of so many. */
+/* Launches 6 x 8 x 2 blocks in clusters of `cluster` blocks. */
 static xq_status launch_in_clusters(device *d, uint32_t cluster)
 {
     device_module *m;
@@ -324,7 +324,7 @@ Test(device_cuda, cluster_is_an_attribute_of_the_extended_launch)
     cr_assert_eq(seen->shared_bytes, 70000);
     cr_assert_eq(seen->stream, (void *)0x77);
     cr_assert_eq(*(const int *)seen->params, 42);
-    cr_assert_eq(launch_in_clusters(d, 4), XQ_ERROR_DEVICE); /* which does not divide 6 */
+    cr_assert_eq(launch_in_clusters(d, 4), XQ_ERROR_DEVICE); /* 4 does not divide 6 */
     cr_assert(strstr(err.message, "grid 6x8x2 in clusters of 4") && strstr(err.message, "cuLaunchKernelEx"),
               "%s", err.message);
     error_clear(&err);
@@ -427,8 +427,8 @@ struct recorded {
     device_module *module;
     device_function *function;
     int launches;
-    bool fails; /* after the launches */
-    bool waits; /* before them, which no capture allows */
+    bool fails; /* whether recording fails after the launches */
+    bool waits; /* whether it waits before them, which no capture allows */
 };
 
 static struct recorded make_recorded(device *d)
@@ -494,7 +494,7 @@ Test(device_cuda, a_graph_launches_what_was_recorded)
     end_recorded(&r, stream);
 }
 
-/* The stream takes launches again, and can be recorded again. */
+/* Checks that the stream takes launches again, and can be recorded again. */
 static void expect_usable(struct recorded *r, void *stream)
 {
     device *d = r->device;

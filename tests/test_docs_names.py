@@ -1,7 +1,7 @@
-"""Names of xq's interface in docs/: each one is in include/xq/xq.h, and each field is one of its structure.
+"""Tests that each name of xq's interface in docs/ is in include/xq/xq.h, and that each field belongs to its structure.
 
-Fields are written after a variable that says the structure: `append.x`, `info.page_bytes`; `args.q` where any call may be meant.
-"""
+Fields are written after a variable that stands for the structure: `append.x`, `info.page_bytes`; `args.q` if any call
+may be meant."""
 
 import pathlib
 import re
@@ -23,12 +23,13 @@ VARIABLES = {
 CODE = re.compile(r"`[^`\n]+`|^(?: {4}|\t).*$|^```.*?^```", re.M | re.S)
 # An ellipsis or an asterisk stands for the rest of a name: xq_plan_…
 NAME = re.compile(r"(?<![\w/.-])(xq_[a-z]+_[a-z0-9_]*[a-z0-9]|XQ_ERROR_[A-Z_]*[A-Z]|XQ_[A-Z_]*_INIT)(?![\w…*.]|_…)")
-# Neither a file (append.cu.lt, options.txt) nor a member of something else (runtime/append.c, p.table.indptr).
+# A field is neither part of a file's name (append.cu.lt, options.txt) nor a member of something else (runtime/append.c,
+# p.table.indptr).
 FIELD = re.compile(r"(?<![\w./>-])(%s)\.(?!txt\b)([a-z_][a-z0-9_]*)(?![\w(]|\.\w)" % "|".join(VARIABLES))
 
 
 def structures(header):
-    """The fields of each structure: {name: set of names}."""
+    """Returns the fields of each structure: {name: set of names}."""
     found = {}
     text = re.sub(r"/\*.*?\*/", "", header, flags=re.S)
     for name, body in re.findall(r"typedef struct (\w+) \{(.*?)\} \1;", text, re.S):
@@ -38,7 +39,7 @@ def structures(header):
 
 
 def code_of(text):
-    """What a page says in code: spans and blocks."""
+    """Returns the code of a page: spans and blocks."""
     return "\n".join(CODE.findall(text))
 
 
@@ -48,7 +49,8 @@ class DocsNames(unittest.TestCase):
         header = (ROOT / "include/xq/xq.h").read_text(encoding="utf-8")
         cls.fields = structures(header)
         cls.words = set(re.findall(r"\w+", header))
-        # xq_plan_, xq_context_, ...: other names that begin with xq_ are not of this interface (kernels, files, tables).
+        # The nouns are plan, context, ...: other names that begin with xq_ do not belong to this interface (kernels,
+        # files, tables).
         cls.nouns = {word.split("_")[1] for word in cls.words if word.startswith("xq_")}
         cls.pages = sorted((ROOT / "docs").glob("**/*.md"))
 

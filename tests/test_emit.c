@@ -1,5 +1,5 @@
-/* xq emit: what the folder holds, that compilers take it, that it attends as libxq does, and what is
- * refused. This program links nothing of xq: it loads libxq.so, and bundles that it has built. */
+/* xq emit: the contents of the folder, that compilers accept it, that it attends as libxq does, and what it
+ * refuses. This program links no code of xq: it loads libxq.so, and bundles that it has built. */
 #include "command.h"
 #include "fake_cuda.h"
 #include "files.h"
@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A text that stays as long as the test. */
+/* A copy of a text, which lasts as long as the test. */
 static const char *keep(const char *text)
 {
     static char *kept[64];
@@ -25,7 +25,7 @@ static const char *keep(const char *text)
 
 /* ---------------------------------------------------------------- bundles */
 
-/* A spec of the model that session_attend knows; the path stays valid. */
+/* Writes a spec of session_attend's model to a file, and returns the path, which stays valid. */
 static const char *spec_file(const char *rest)
 {
     char text[1024];
@@ -40,7 +40,7 @@ static const char *spec_file(const char *rest)
 #define LATENT "\"cache\": {\"method\": \"latent\", \"rank_k\": 128, \"rank_v\": 64, \"page\": 32}"
 #define LIMITS "--max-batch 2 --max-tokens 512 --max-append 512"
 
-/* Writes a bundle of the prefix `name` into a new folder, whose path it returns. */
+/* Writes a bundle with prefix `name` into a new folder, and returns the folder's path. */
 static const char *emit(const char *spec, const char *name, const char *options)
 {
     static int count;
@@ -56,7 +56,7 @@ static const char *emit(const char *spec, const char *name, const char *options)
 
 static char *shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Runs a command that must be good; the caller frees what it printed. */
+/* Runs a command that must succeed; the caller frees its output. */
 static char *shell(const char *format, ...)
 {
     char command[8192], *output = NULL;
@@ -76,8 +76,8 @@ static bool exists(const char *folder, const char *name)
     return access(path, F_OK) == 0;
 }
 
-/* The bundle as a shared library; `software`: with the software device linked in. `compiler` and its
- * options, "gcc -std=c99". */
+/* Builds the bundle as a shared library, with the software device linked in if `software`. `compiler` is a
+ * compiler with options, such as "gcc -std=c99". */
 static const char *build(const char *folder, const char *name, const char *compiler, bool software)
 {
     static char library[4096];
@@ -113,7 +113,7 @@ static struct library libxq(void)
     return library_load(path, "xq");
 }
 
-/* ------------------------------------------------------------- what it holds */
+/* ------------------------------------------------------------- contents */
 
 Test(emit, the_folder_holds_what_the_readme_says, .timeout = 300)
 {
@@ -143,7 +143,7 @@ Test(emit, the_folder_holds_what_the_readme_says, .timeout = 300)
     char *kernel = files_read(files_path(folder, "kernels/2bit/sm_80/attend.cu"), &size);
     cr_expect(strstr(kernel, "2 bits") && strstr(kernel, "__global__"));
     free(kernel);
-    /* The layout's page without links, which would lead nowhere. */
+    /* The page about the layout has no links, which would lead nowhere. */
     char *layout = files_read(files_path(folder, "LAYOUT.md"), &size);
     cr_expect(strstr(layout, "## Cache pages") && !strstr(layout, ".md)"));
     free(layout);
@@ -168,7 +168,7 @@ Test(emit, twice_gives_the_same_bytes, .timeout = 300)
     const char *first = keep(emit(spec, "twin", "--arch sm_80")),
                *second = emit(spec, "twin", "--arch sm_80");
     free(shell("diff -r %s %s", first, second));
-    /* And over an earlier bundle, of which nothing stays; a file of the user's does. */
+    /* A bundle that is written over an earlier one removes that one's files, but no file of the user. */
     files_write(files_path(second, "mine.c"), "int mine;\n", 10);
     struct command_result r = command_run(
         "emit --spec %s --name twin --bits 2 --files --arch sm_80,sm_86 --out %s " LIMITS, spec, second);
@@ -281,7 +281,7 @@ static const struct method {
 };
 enum { METHODS = sizeof methods / sizeof methods[0] };
 
-/* The image that the bundle has of a plan; caller frees. */
+/* The image of a plan; the caller frees it. */
 static unsigned char *saved(const struct session *s, xq_plan *plan, size_t *bytes)
 {
     session_must(s, s->library->plan_save(plan, NULL, 0, bytes));
@@ -318,7 +318,7 @@ Test(emit, attends_bit_for_bit_as_libxq_does, .timeout = 600)
     xq.context_destroy(whole.context);
 }
 
-/* The image is the one that libxq makes of the same spec, for the same architecture. */
+/* The image equals the one that libxq makes of the same spec for the same architecture. */
 Test(emit, an_image_is_that_of_a_plan_of_libxq, .timeout = 300)
 {
     struct fake_cuda_state *fake = fake_cuda_use();
@@ -350,14 +350,14 @@ Test(emit, an_image_is_that_of_a_plan_of_libxq, .timeout = 300)
 
 /* ---------------------------------------------------------------- on a driver */
 
-/* Runs a program with the stand-in for the driver. */
+/* Runs a program with the fake driver. */
 static char *run_on_driver(const char *folder, const char *program)
 {
     return shell("cd %s && ASAN_OPTIONS=detect_leaks=0 XQ_LIBCUDA=%s/tests/libfake_cuda.so ./%s", folder,
                  shell_build_folder(), program);
 }
 
-/* Runs a command; returns its exit status and sets `output`. */
+/* Runs a command, sets `output`, and returns the exit status. */
 static int try(char **output, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static int try(char **output, const char *format, ...)
 {
@@ -369,7 +369,7 @@ static int try(char **output, const char *format, ...)
     return shell_run(command, output);
 }
 
-/* The example refuses arguments that it has no use for. */
+/* Checks that the example refuses arguments that it cannot use, and shows its usage. */
 static void says_its_usage(const char *folder, const char *arguments, const char *usage)
 {
     char *output = NULL;
@@ -416,7 +416,7 @@ Test(emit, the_example_of_files_takes_their_folder)
                    "FOLDER has plans/ (default .)\n");
 }
 
-/* It frees what it allocates. */
+/* The leak checker is on: the example frees what it allocates. */
 Test(emit, the_example_serves_every_form_of_cache, .timeout = 600)
 {
     for (int i = 1; i < METHODS; i++) {
@@ -473,7 +473,7 @@ Test(emit, two_bundles_live_in_one_program, .timeout = 300)
     free(output);
 }
 
-/* ---------------------------------------------------------------- which image a GPU gets */
+/* ---------------------------------------------------------------- images for a GPU */
 
 static void expect_target(const char *library, const char *file_of, int capability, const char *target)
 {
@@ -509,7 +509,7 @@ Test(emit, a_gpu_gets_the_newest_image_that_it_runs, .timeout = 300)
     expect_target(library, files, 86, "sm_86");
     expect_target(library, files, 87, "sm_86");
     expect_target(library, files, 90, "sm_90a");
-    expect_target(library, files, 100, "sm_90"); /* PTX; that of sm_90a runs on 9.0 alone */
+    expect_target(library, files, 100, "sm_90"); /* PTX; that of sm_90a runs only on 9.0 */
     expect_target(library, files, 120, "sm_90");
 }
 
@@ -585,7 +585,7 @@ Test(emit, what_a_bundle_does_not_have_is_refused_by_name, .timeout = 300)
 
 Test(emit, parameters_come_from_tables, .timeout = 300)
 {
-    unsetenv("XQ_TUNED"); /* tests run without tables */
+    unsetenv("XQ_TUNED"); /* tests normally run without tables */
     const char *spec = spec_file(LATENT), *directory = files_directory(),
                *table = files_path(directory, "table.json");
     struct command_result r =
@@ -596,7 +596,7 @@ Test(emit, parameters_come_from_tables, .timeout = 300)
     r = command_run("tune export --store %s/s.db --out %s --quiet", directory, table);
     cr_assert_eq(r.status, 0, "%s", r.err);
     char options[4200];
-    /* Shorter calls get other parameters, and so a kernel of their own. */
+    /* Shorter calls get other parameters, and therefore a kernel of their own. */
     free(shell("sed -i '/\"tokens\":64,/s/\"warps\":[0-9]*/\"warps\":4/; "
                "/\"tokens\":512,/s/\"warps\":[0-9]*/\"warps\":8/' %s",
                table));
@@ -654,7 +654,7 @@ Test(emit, a_name_must_be_a_prefix_of_symbols)
     }
 }
 
-/* Wherever it is written, and whoever filled the kernel cache. */
+/* The bytes do not depend on the folder. No kernel cache is used. */
 Test(emit, bytes_do_not_depend_on_where_it_is_written, .timeout = 300)
 {
     const char *spec = spec_file(LATENT), *folder = files_directory();
@@ -666,7 +666,7 @@ Test(emit, bytes_do_not_depend_on_where_it_is_written, .timeout = 300)
     free(shell("cd %s && ! grep -rla \"$PWD\" a/bundle", folder));
 }
 
-/* A signal at any moment: no bundle, a whole one, or one that the next emit completes. */
+/* After a signal at any moment there is no bundle, a whole one, or one that the next emit completes. */
 Test(emit, a_signal_leaves_no_half_bundle, .timeout = 300)
 {
     const char *spec = spec_file(LATENT), *whole = keep(emit(spec, "sig", "--arch sm_80"));
@@ -708,7 +708,7 @@ Test(emit, links_lead_nowhere_out_of_the_folder, .timeout = 120)
     const char *spec = spec_file(LATENT), *folder = emit(spec, "linked", "--arch sm_80");
     const char *outside = keep(files_directory()), *precious = keep(files_path(outside, "precious"));
     files_write(precious, "mine\n", 5);
-    /* Listed by the manifest, and reached through a link: it is not removed. */
+    /* The manifest lists a file that is reached through a link. That file is not removed. */
     free(shell("cd %s && ln -s %s link && sed -i 's|\"bundle.json\"|\"link/precious\", &|' bundle.json && "
                "grep -q link/ bundle.json",
                folder, outside));
@@ -716,7 +716,7 @@ Test(emit, links_lead_nowhere_out_of_the_folder, .timeout = 120)
         command_run("emit --spec %s --name linked --arch sm_80 --out %s " LIMITS, spec, folder);
     cr_expect_eq(r.status, 0, "%s", r.err);
     cr_expect_eq(access(precious, F_OK), 0);
-    /* In the place of a file: it is not written through. */
+    /* A link in the place of a file is not written through. */
     free(shell("cd %s && ln -sf %s linked.c", folder, precious));
     r = command_run("emit --spec %s --name linked --arch sm_80 --out %s " LIMITS, spec, folder);
     cr_expect_eq(r.status, 1);
@@ -725,7 +725,7 @@ Test(emit, links_lead_nowhere_out_of_the_folder, .timeout = 120)
     char *kept = files_read(precious, &size);
     cr_expect_str_eq(kept, "mine\n");
     free(kept);
-    /* A manifest of another program. */
+    /* The manifest belongs to another program. */
     const char *other = files_directory();
     files_write(files_path(other, "bundle.json"), "{\"plans\":[],\"files\":[\"notes.txt\"]}", 35);
     r = command_run("emit --spec %s --arch sm_80 --out %s", spec, other);

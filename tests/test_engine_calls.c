@@ -1,5 +1,5 @@
-/* What docs/engines tells engines to do with tables and rows, on the software device: a scratch sequence
- * for padding, layers that share blocks, tokens that are written again. */
+/* Tables and rows as docs/engines tells engines to use them, on the software device: a scratch sequence for
+ * padding, layers that share blocks, and tokens that are written again. */
 #include "elements.h"
 #include "xq/xq.h"
 
@@ -38,7 +38,7 @@ static void check(xq_status status)
     cr_assert_eq(status, XQ_OK, "%s", detail.message);
 }
 
-/* Device memory with a copy of `data`, or, where it is NULL, with zeros. */
+/* Allocates device memory with a copy of `data`, or with zeros if `data` is NULL. */
 static uint64_t upload(const void *data, size_t bytes)
 {
     uint64_t pointer;
@@ -103,7 +103,7 @@ static void close_plan(void)
     xq_context_destroy(context);
 }
 
-/* The two sequences, and a third one for padding, whose pages are numbered `step` apart. */
+/* The table of the two sequences, and of a third one for padding. Page numbers are multiples of `step`. */
 static xq_page_table table_of(int batch, int step)
 {
     const int32_t indptr[] = {0, 3, 5, 6}, last[] = {FIRST - 2 * PAGE, SECOND - PAGE, PAGE};
@@ -114,7 +114,7 @@ static xq_page_table table_of(int batch, int step)
                            upload(last, sizeof last)};
 }
 
-/* Appends `rows` of x to the table's sequences, in order; those beyond the tokens are padding. */
+/* Appends `rows` rows of x to the table's sequences, in order. Rows beyond the tokens are padding. */
 static void append(xq_page_table table, uint64_t pages, int rows)
 {
     int32_t sequence[ROWS], position[ROWS];
@@ -132,7 +132,7 @@ static void append(xq_page_table table, uint64_t pages, int rows)
     check(xq_plan_append(plan, &args, NULL));
 }
 
-/* A query for each token; `rows` of q, of which the last may be padding. */
+/* Attends with a query for each token. q has `rows` rows, of which the last may be padding. */
 static void attend(xq_page_table table, uint64_t pages, int rows, uint16_t *result)
 {
     const int32_t query_indptr[] = {0, FIRST, TOKENS};
@@ -163,7 +163,7 @@ Test(engine_calls, padding_goes_to_a_scratch_sequence)
     check(xq_device_fill(context, pool, 0, POOL * info.page_bytes));
     padded.batch = BATCH + 1;
     append(padded, pool, ROWS);
-    attend(table, pool, ROWS, result); /* the same arrays, one sequence less, rows of padding in q */
+    attend(table, pool, ROWS, result); /* the same arrays, one sequence less, padding in q */
     cr_assert_eq(memcmp(result, alone, TOKENS * OUT * sizeof *result), 0);
     for (int i = TOKENS * OUT; i < ROWS * OUT; i++)
         cr_assert_eq(result[i], 0xeeee, "a row of padding is written");
@@ -183,13 +183,13 @@ Test(engine_calls, layers_share_blocks)
         attend(blocks, pool + (uint64_t)layer * info.page_bytes, TOKENS, result);
         cr_assert_eq(memcmp(result, alone, TOKENS * OUT * sizeof *result), 0, "layer %d", layer);
     }
-    attend(blocks, pool, TOKENS, result); /* later layers leave earlier ones alone */
+    attend(blocks, pool, TOKENS, result); /* later layers do not change earlier ones */
     cr_assert_eq(memcmp(result, alone, TOKENS * OUT * sizeof *result), 0);
     close_plan();
 }
 
-/* Of the first sequence's last rows, accepted drafts move to the front: rows 33 and 35 to places 32 and 33.
- */
+/* Moves accepted drafts of the first sequence to the front of its last rows: rows 33 and 35 go to places 32
+ * and 33. */
 static void rewrite(xq_page_table table)
 {
     const int32_t sequence[] = {0, 0}, position[] = {32, 33};
@@ -215,7 +215,7 @@ static void written_again_is_as_written_once(const char *zero_point)
     rewrite(table);
     check(xq_device_read(context, again, pool, bytes));
 
-    /* The same rows at these places from the beginning, over other tokens' pages. */
+    /* The same rows are at these places from the beginning, over pages that hold other tokens. */
     uint16_t *rows = malloc(ROWS * WIDTH * sizeof *rows);
     check(xq_device_read(context, rows, x, ROWS * WIDTH * sizeof *rows));
     memmove(rows + 32 * WIDTH, rows + 33 * WIDTH, WIDTH * sizeof *rows);

@@ -1,6 +1,6 @@
-/* The examples, built as a user builds them, against an installed xq, and run: on the software device, and
- * on stand-ins for the driver and for NCCL. Their own checks are tested too: an example that computes
- * something wrong must notice. */
+/* The examples, built as a user builds them, against an installed xq. They run on the software device, and
+ * on stand-ins for the driver and for NCCL. Their own checks are tested too: an example that computes a
+ * wrong result must notice. */
 #include "files.h"
 #include "shell.h"
 
@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char *said; /* by the last command */
+static char *said; /* output of the last command */
 
-/* Runs a command; returns its exit status. */
+/* Runs a command and returns its exit status. */
 __attribute__((format(printf, 1, 2))) static int run(const char *format, ...)
 {
     char command[8000];
@@ -23,7 +23,7 @@ __attribute__((format(printf, 1, 2))) static int run(const char *format, ...)
     return shell_run(command, &said);
 }
 
-/* An empty prefix with xq, and the examples beside one another in its folder `examples`. */
+/* Installs xq into an empty prefix, and copies the examples into its folder `examples`. */
 static const char *stage(void)
 {
     const char *folder = files_directory();
@@ -33,7 +33,7 @@ static const char *stage(void)
     return folder;
 }
 
-/* Builds example `name` of the stage anew; `kind` is shared or static. */
+/* Builds example `name` again; `kind` is shared or static. */
 static void build(const char *folder, const char *name, const char *kind)
 {
     int status =
@@ -44,9 +44,9 @@ static void build(const char *folder, const char *name, const char *kind)
     cr_assert_eq(status, 0, "%s, %s: %s", name, kind, said);
 }
 
-/* The environment of a program for which the stand-in driver has GPUs, and runs their kernels. Leaks are
- * looked for on the software device alone: beside the threads of a loaded driver and NVRTC the leak
- * sanitizer has been seen to crash. */
+/* The environment of a program for which the stand-in driver has GPUs and runs their kernels. Leaks are
+ * checked only on the software device, since the leak sanitizer has crashed beside the threads of a loaded
+ * driver and NVRTC. */
 static const char *stand_in(const char *capabilities)
 {
     static char text[8192];
@@ -63,7 +63,7 @@ static void assert_said(const char *text)
 
 static const struct example {
     const char *folder, *program;
-    const char *says[6]; /* on the software device */
+    const char *says[6]; /* output on the software device */
 } examples[] = {
     {"decode",
      "decode",
@@ -84,7 +84,7 @@ static const struct example {
 };
 enum { EXAMPLES = sizeof examples / sizeof examples[0] };
 
-/* Arguments that a program has no use for are refused. */
+/* Checks that a program refuses arguments that it cannot use. */
 static void says_its_usage(const char *folder, const char *example, const char *program)
 {
     char usage[256];
@@ -126,7 +126,7 @@ Test(examples, build_and_run_on_the_software_device_shared_and_static, .timeout 
         }
 }
 
-/* With the stand-in driver, whose kernels are PTX; that of a GPU newer than all of the bundle's images. */
+/* The stand-in driver runs PTX. Its GPU is newer than all images of the bundle. */
 Test(examples, an_emitted_bundle_in_a_cmake_project, .timeout = 300)
 {
     const char *folder = stage();
@@ -157,9 +157,9 @@ static char *next_line(char **at)
     return line;
 }
 
-enum { LAUNCHES = 4 }; /* of a step: append and attend in two layers */
+enum { LAUNCHES = 4 }; /* launches of a step: append and attend in two layers */
 
-/* What follows "begin": nothing but what a step launches is recorded, and none of it runs. */
+/* Reads the lines after "begin": only the launches of a step are recorded, and none of them runs. */
 static void read_capture(char **at, char *recorded[LAUNCHES])
 {
     static const char *const kernels[LAUNCHES] = {"xq_append 1x2x1 ", "xq_attend 3x2x3 ",
@@ -219,7 +219,7 @@ Test(cuda_graph, without_a_driver_says_so, .timeout = 120)
 
 /* -------------------------------------------------------------------- ranks */
 
-/* NCCL is the stand-in where `capabilities` are of two GPUs. With one, both ranks have it. */
+/* With two GPUs the ranks use the stand-in for NCCL. With one GPU both ranks share it. */
 Test(tensor_parallel, sums_by_nccl_where_each_rank_has_a_gpu, .timeout = 120)
 {
     const char *folder = stage();
@@ -240,7 +240,7 @@ Test(tensor_parallel, sums_by_nccl_where_each_rank_has_a_gpu, .timeout = 120)
     }
 }
 
-/* The table of its README is what the command prints. */
+/* The table in the README is the output of the command. */
 Test(tensor_parallel, readme_has_the_table_of_memory, .timeout = 120)
 {
     const char *folder = files_directory();
@@ -252,13 +252,13 @@ Test(tensor_parallel, readme_has_the_table_of_memory, .timeout = 120)
         0, "%s", said);
 }
 
-/* Not under sanitizers, which would find nothing here. */
+/* This is left out under sanitizers, which would find nothing here. */
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 
 /* ---------------------------------------------------------- what must fail */
 
-/* A mistake in an example or in what it compares with, as a sed command on a file of examples/; and what
- * the program then says. Each changes one line. */
+/* A mistake in an example, or in the reference that it compares with, as a sed command on a file of
+ * examples/; and the text that the program must then print. Each command changes one line. */
 static const struct mistake {
     const char *example; /* NAME/PROGRAM */
     const char *file, *edit, *environment, *says;

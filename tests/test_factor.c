@@ -16,7 +16,7 @@ static void fill(float *values, size_t count)
         values[i] = (float)(drand48() * 2 - 1);
 }
 
-/* ‖W - U·A‖ / ‖W‖, where the columns of group g are the group's columns of U times A's. */
+/* Returns ‖W - U·A‖ / ‖W‖. The columns of group g are the group's columns of U times those of A. */
 static double residual(const factor_shape *s, const float *w, const float *u, const float *a)
 {
     int cols = s->cols / s->groups, rank = s->rank / s->groups;
@@ -32,7 +32,7 @@ static double residual(const factor_shape *s, const float *w, const float *u, co
     return sqrt(difference / norm);
 }
 
-/* The largest |Uᵀ·U - 1| within the columns of each group. */
+/* Returns the largest |Uᵀ·U - 1| within the columns of each group. */
 static double skew(const factor_shape *s, const float *u)
 {
     int rank = s->rank / s->groups;
@@ -68,8 +68,8 @@ Test(factor, full_rank_of_any_grouping_gives_the_matrix_back)
         }
 }
 
-/* The best approximation of rank r of each block loses the block's smallest singular values (Eckart-Young).
- */
+/* The best approximation of rank r of each block loses the block's smallest singular values
+ * (Eckart-Young). */
 Test(factor, lower_ranks_lose_the_least_possible)
 {
     srand48(2);
@@ -85,7 +85,7 @@ Test(factor, lower_ranks_lose_the_least_possible)
                 memcpy(block + i * 12, w + i * COLS + g * 12, sizeof *block * 12);
             cr_assert_eq(svd_factor(block, ROWS, 12, 12, full_u, full_a, NULL, &err), XQ_OK);
             for (int k = 0; k < 12; k++) {
-                double singular = 0; /* squared: A = Σ·Bᵀ */
+                double singular = 0; /* the square of the singular value: A = Σ·Bᵀ */
                 for (int j = 0; j < 12; j++)
                     singular += pow(full_a[k * 12 + j], 2);
                 all += singular;
@@ -99,7 +99,7 @@ Test(factor, lower_ranks_lose_the_least_possible)
     }
 }
 
-/* What grouping is for: a head's columns have factors of their own, so that A has fewer rows. */
+/* This is the purpose of grouping: a head's columns have factors of their own, so that A has fewer rows. */
 Test(factor, a_groups_factors_do_not_depend_on_the_other_groups)
 {
     static float changed_u[ROWS * COLS], changed_a[COLS * COLS];
@@ -160,7 +160,8 @@ Test(rotation, the_same_size_has_the_same_rotation_whatever_the_rows)
     }
 }
 
-/* A latent's first channel has the largest values (docs/method.md §2); after rotation no channel has. */
+/* The first channel of a latent has the largest values (docs/method.md §2). After rotation no channel
+ * has. */
 Test(rotation, evens_out_the_channels_of_a_latent)
 {
     double largest[2];
@@ -175,7 +176,7 @@ Test(rotation, evens_out_the_channels_of_a_latent)
         double most = 0, all = 0;
         cr_assert_eq(factor_latent(&s, w, u, a, NULL, &err), XQ_OK);
         for (int k = 0; k < COLS; k++) {
-            double latent = 0; /* of x = 1, 1, 1, ... */
+            double latent = 0; /* latent channel of x = 1, 1, 1, ... */
             for (int i = 0; i < ROWS; i++)
                 latent += u[i * COLS + k];
             most = fmax(most, fabs(latent));
@@ -189,7 +190,7 @@ Test(rotation, evens_out_the_channels_of_a_latent)
 
 /* ------------------------------------------------------- rotated activations */
 
-/* Largest difference of u·a, [rows, cols], from w. */
+/* Largest difference of left·right [rows, cols] from `product`. */
 static double rebuilt(const float *left, const float *right, const float *product, int rows, int cols)
 {
     double worst = 0;
@@ -203,7 +204,7 @@ static double rebuilt(const float *left, const float *right, const float *produc
     return worst;
 }
 
-/* Its columns are even, and turn back. */
+/* The columns of the rotation have similar lengths, and the factors behind it turn it back. */
 Test(factor, a_rotation_of_x_and_what_is_behind_it_make_the_projections_again)
 {
     const layer_shape s = {.method = LAYER_X,
@@ -237,7 +238,7 @@ Test(factor, a_rotation_of_x_and_what_is_behind_it_make_the_projections_again)
     layer_weights_free(&x);
 }
 
-/* Any invertible U will do, not orthogonal ones alone. */
+/* U may be any invertible matrix, not only an orthogonal one. */
 Test(factor, coordinates_are_turned_back_by_the_inverse)
 {
     static float square[ROWS * ROWS];
@@ -261,7 +262,7 @@ Test(factor, coordinates_are_turned_back_by_the_inverse)
 
 /* ----------------------------------------------------------------- joint */
 
-/* ‖W - U·Uᵀ·W‖ / ‖W‖ */
+/* Returns ‖W - U·Uᵀ·W‖ / ‖W‖. */
 static double outside(const float *matrix, const factor_shape *s)
 {
     double difference = 0, norm = 0;
@@ -329,7 +330,7 @@ static layer_shape shape_of(const char *cache)
     return shape;
 }
 
-/* "name rows cols" of the parts that kernels take */
+/* Checks the parts that kernels take, each as "name rows cols". */
 static void check_parts(const char *cache, const char *expected)
 {
     layer_shape shape = shape_of(cache);

@@ -1,6 +1,6 @@
 /* A small model of each family, from its config.json to attention: the three implementations of `xq
- * compare` on the software device, against double precision on the same cache. Windows are shorter than the
- * context. */
+ * compare` on the software device, compared with double precision over the same cache. Windows are shorter
+ * than the context. */
 #include "command.h"
 #include "files.h"
 
@@ -14,7 +14,7 @@
 #define HEADS(D, H, HKV)                                                                                   \
     "\"hidden_size\": " #D ", \"num_attention_heads\": " #H ", \"num_key_value_heads\": " #HKV ", " LAYERS
 
-/* 70 tokens are more than the original context of 64. A factor for each of 32 pairs. */
+/* The 70 tokens exceed the original context of 64. There is a factor for each of 32 pairs. */
 #define FOUR(F)             F ", " F ", " F ", " F
 #define EIGHT(F)            FOUR(F) ", " FOUR(F)
 #define FACTORS(A, B, C, D) "[" EIGHT(A) ", " EIGHT(B) ", " EIGHT(C) ", " EIGHT(D) "]"
@@ -95,7 +95,7 @@ static void check_family(const struct family *f)
     free(text);
 }
 
-/* Every PARTS-th family, from the first on: tests run side by side. */
+/* Checks every PARTS-th family from number `first` on, so that tests can run in parallel. */
 static void check_families(int first)
 {
     for (int i = first; i < FAMILIES; i += PARTS)

@@ -1,5 +1,5 @@
-/* Feedback of quantization errors: the matrix that says what they add, and the two quantizers that use it.
- * The kernel's bytes are those of tests/test_append.c. */
+/* Feedback of quantization errors: the matrix of its factors, and the two quantizers that use it.
+ * tests/test_append.c checks the bytes of the kernel. */
 #include "../runtime/base/half.h"
 #include "../runtime/base/random.h"
 #include "../runtime/host/cost.h"
@@ -12,14 +12,14 @@
 #include <string.h>
 #include <xq/xq.h>
 
-/* A stream and what it is multiplied by. */
+/* A stream, and the matrix that it is multiplied by. */
 typedef struct problem {
     feedback_stream s;
     int cols, block, stored, groups;
     float *a, *cost, *feedback; /* cost: [cols, block], or NULL */
 } problem;
 
-/* cost [cols, block]: what is random in size, and mixes the columns of a block. */
+/* Draws cost [cols, block]. Each block is positive semidefinite, random in size, and mixes its columns. */
 static float *make_costs(random_stream *r, int cols, int block)
 {
     float *cost = malloc(sizeof *cost * (size_t)(cols * block)), *root = malloc(sizeof *root * 48 * 48);
@@ -38,8 +38,8 @@ static float *make_costs(random_stream *r, int cols, int block)
     return cost;
 }
 
-/* `block`: of costs; 0: none. `decay`: row i of a is smaller by exp(-decay * i / rank), and rows are
- * mixtures of each other. */
+/* `block` is the size of a block of costs; 0: there are no costs. `decay`: in every row of a, column c is
+ * smaller by exp(-decay * (c % 48) / 48). */
 static problem problem_make(random_stream *r, int latents, int rank, int group, int block, float decay)
 {
     problem p = {.s = {latents, rank, (rank + 63) / 64 * 64, group}, .cols = latents * 48, .block = block};
@@ -50,8 +50,7 @@ static problem problem_make(random_stream *r, int latents, int rank, int group, 
     for (int i = 0; i < rank; i++)
         for (int c = 0; c < p.cols; c++)
             p.a[i * p.cols + c] =
-                random_normal(r) *
-                expf(-decay * (float)(c % 48) / 48); /* columns alike in all rows: they correlate */
+                random_normal(r) * expf(-decay * (float)(c % 48) / 48); /* the same decay in all rows */
     p.feedback = malloc(sizeof *p.feedback * (size_t)(p.groups * group * group));
     const feedback_source source = {p.a, p.cost, p.cols, block};
     cr_assert_eq(feedback_groups(&p.s), p.groups);
@@ -71,7 +70,7 @@ static bool is_data(const problem *p, int channel)
     return channel < p->stored && channel % p->s.latent_width < p->s.rank;
 }
 
-/* What errors of two stored channels cost together. */
+/* Joint cost of the errors of two stored channels. */
 static double joint_cost(const problem *p, int i, int j)
 {
     const int latent = i / p->s.latent_width, cols = p->cols / p->s.latents, block = p->cost ? p->block : 1;
@@ -86,7 +85,7 @@ static double joint_cost(const problem *p, int i, int j)
     return sum;
 }
 
-/* The stored channel that is number i of a group; `stored`, which holds no data: there is none. */
+/* The stored channel that is number i of a group; `stored`, which holds no data, if there is none. */
 static int channel_of(const problem *p, int group, int i)
 {
     const int of_a_latent = p->groups / p->s.latents, latent = group / of_a_latent;
@@ -99,9 +98,9 @@ static float entry(const problem *p, int group, int j, int i)
     return p->feedback[(group * p->s.group + j) * p->s.group + i];
 }
 
-/* Given the errors of channels before i, the move of channel i is the best if no other makes what can be
- * reached cheaper: then H(later channels at their best) has no slope in it. That is: with e = (errors so
- * far, F's moves for the rest), the cost's derivative by every moved channel is 0. */
+/* The errors of channels before i are given, and feedback moves the later channels. The moves are the best
+ * if no other moves cost less. That is so if the derivative of the cost by every moved channel is 0, where
+ * e holds the errors so far and the moves of the rest. */
 static void expect_no_slope(const problem *p, int group, int i, random_stream *r)
 {
     const int n = p->s.group;
@@ -116,7 +115,7 @@ static void expect_no_slope(const problem *p, int group, int i, random_stream *r
     ridge *= channels ? 1e-3 / channels : 0;
     for (int j = 0; j < i; j++)
         e[j] = is_data(p, at[j]) ? (double)random_normal(r) : 0;
-    for (int j = i; j < n; j++) /* later channels without an error of their own, but for the moves */
+    for (int j = i; j < n; j++) /* later channels have no error except their moves */
         for (int k = 0; k < j; k++)
             e[j] += (double)entry(p, group, k, j) * e[k];
     for (int j = 0; j < n; j++)
@@ -186,7 +185,7 @@ static void draw_row(random_stream *r, const problem *p, uint16_t *x)
         x[i] = half_from_float(is_data(p, i) ? random_normal(r) + 0.5f : 0);
 }
 
-/* What a row's errors cost, over rows. */
+/* Mean cost of the errors of a row. */
 static double mean_cost(const problem *p, quantizer q, int rows)
 {
     random_stream r = random_begin(8, 8);
@@ -223,7 +222,7 @@ Test(feedback, makes_errors_cost_less)
     }
 }
 
-/* Codes of quantizer_encode, read as kernels do, and what xq_simulate_cache says that they are. */
+/* The values of quantizer_encode's codes, read as kernels read them, must be those of xq_simulate_cache. */
 Test(feedback, both_quantizers_agree_bit_for_bit)
 {
     static const int shapes[][3] = {{1, 192, 128}, {2, 100, 128}, {1, 75, 32},
@@ -282,7 +281,7 @@ Test(feedback, both_quantizers_agree_bit_for_bit)
 Test(feedback, the_interface_gives_the_same_and_refuses_what_makes_no_sense)
 {
     random_stream r = random_begin(10, 1);
-    problem p = problem_make(&r, 2, 64, 64, 16, 1); /* as groups of 128 are in latents of 64 */
+    problem p = problem_make(&r, 2, 64, 64, 16, 1); /* like groups of 128 in latents of 64 */
     float *got = malloc(sizeof *got * 2 * 64 * 64);
     xq_quantizer q = XQ_QUANTIZER_INIT;
     q.bits = 2, q.group = 128, q.latents = 2;

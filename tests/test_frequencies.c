@@ -1,5 +1,5 @@
-/* The numbers that templates get for RoPE and ALiBi, against formulas of the models' own code in long
- * double. */
+/* The numbers that templates get for RoPE and ALiBi, compared with the formulas of the models' own code
+ * (for RoPE in long double). */
 #include "files.h"
 #include "generator.h"
 
@@ -12,7 +12,7 @@
 
 static const long double two_pi = 6.283185307179586476925286766559L;
 
-/* A generator with a family "probe" whose source is `text` rendered. */
+/* A generator with a family "probe", whose template is `text`. */
 static gen *open_probe(const char *text)
 {
     static const char family[] =
@@ -44,7 +44,7 @@ static gen *open_turns(void)
 
 /* ---------------------------------------------------------------- RoPE */
 
-/* How frequencies are stretched: the parameters of transformers' modeling_rope_utils. */
+/* The way in which frequencies are stretched: the parameters of transformers' modeling_rope_utils. */
 struct stretch {
     enum { PLAIN, LINEAR, LLAMA3, YARN } kind;
     double factor, beta_fast, beta_slow;
@@ -84,7 +84,7 @@ static long double yarn(long double frequency, int i, int dim, double theta, con
     return frequency / s->factor * (1 - keep) + frequency * keep;
 }
 
-/* Frequency of pair i in turns per token. */
+/* Frequency of pair i, in turns per token. */
 static long double turns_of(int i, int dim, double theta, const struct stretch *s)
 {
     long double frequency = powl(theta, -2.0L * i / dim);
@@ -116,7 +116,7 @@ static void print_scaling(char *text, size_t size, const struct stretch *s)
     snprintf(text + used, size - (size_t)used, "}");
 }
 
-/* How far the two parts of a frequency are from it, in turns. Whole turns do not matter. */
+/* Distance of the two parts of a frequency from the expected one, in turns. Whole turns do not matter. */
 static long double turns_off(int32_t high, int32_t low, long double expected)
 {
     long double difference = high * 0x1p-32L + low * 0x1p-64L - expected;
@@ -165,7 +165,7 @@ Test(rope, frequencies_are_those_of_transformers_to_56_bits_of_a_turn, .timeout 
     gen_destroy(g);
 }
 
-/* Each table of a preset, after the other one: a table must not be taken for another. */
+/* The two tables are rendered one after the other, so that one that is taken for the other shows. */
 Test(rope, longrope_divides_each_pair_by_its_factor, .timeout = 120)
 {
     static const char *const presets[] = {"phi-4-mini-4k", "phi-4-mini-128k"},
@@ -230,7 +230,7 @@ Test(rope, without_rope_nothing_turns)
     gen_destroy(g);
 }
 
-/* The attention factor of YaRN: transformers' _compute_yarn_parameters. */
+/* The attention factor of YaRN, as in transformers' _compute_yarn_parameters. */
 Test(rope, yarn_scales_attention_as_transformers_does)
 {
     static const struct {
@@ -264,7 +264,7 @@ Test(rope, yarn_scales_attention_as_transformers_does)
 
 /* ---------------------------------------------------------------- ALiBi */
 
-/* After BLOOM's build_alibi_tensor. */
+/* As in BLOOM's build_alibi_tensor. */
 static double slope_of(int head, int heads)
 {
     int power = 1 << (int)floor(log2(heads));

@@ -1,7 +1,7 @@
-/* From a config.json and its checkpoint to attention in double precision, against what the modules of
- * transformers return for the same tensors (tests/golden/make_attention.py): what each key means, what a
- * missing one means, what a model's code fixes, how projections are kept in files, and what each kind of
- * layer has of its own. */
+/* Attention in double precision, from a config.json and its checkpoint, compared with the results of
+ * transformers' modules for the same tensors (tests/golden/make_attention.py). This covers what each key
+ * means, what a missing key means, what a model's code fixes, how files store projections, and what each
+ * kind of layer has of its own. */
 #include "../autotune/reference/reference.h"
 #include "../prepare/model.h"
 #include "../prepare/safetensors.h"
@@ -38,7 +38,8 @@ struct checkpoint {
     int count;
 };
 
-/* Rows of keys and values; a matrix of queries before them counts as zeros. columns 0: a vector. */
+/* Adds a tensor with rows of keys, of values, or of both, after `zeros` rows of zeros, which stand for the
+ * queries. If `columns` is 0, the tensor is a vector. */
 static void add(struct checkpoint *c, int layer, const char *what, int zeros, const enum tag *tags,
                 int rows, int columns)
 {
@@ -77,7 +78,7 @@ static void fill_checkpoint(struct checkpoint *c, const layer_shape *s, const ch
         add(c, layer, "sinks", 0, sinks, HEADS, 0);
 }
 
-/* ---------------------------------------------------------------- a case */
+/* ---------------------------------------------------------------- one case */
 
 struct golden {
     const char *name, *type, *table;
@@ -108,7 +109,7 @@ static char *complete(const struct golden *g)
     return completed;
 }
 
-/* The layer's weights, by way of a model directory. */
+/* Reads the layer's weights from a model directory. */
 static layer_weights read_weights(const struct golden *g, const char *completed)
 {
     struct checkpoint c = {.count = 0};
@@ -149,7 +150,7 @@ static double *doubles_of(enum tag tag, int layer, int first, int rows, int colu
     return result;
 }
 
-/* What the last token's query gets. */
+/* Computes the output for the query of the last token. */
 static void attend(const struct golden *g, const char *completed, double out[HEADS * DH])
 {
     reference_model attention;
@@ -184,12 +185,13 @@ static void check_case(const struct golden *g)
         got[i] = out[i * KEPT];
     }
     double difference = reference_error(expected, got, HEADS * DH / KEPT);
-    /* transformers takes angles and norms in f32; a wrong frequency, factor or row makes 0.1 and more */
+    /* transformers computes angles and norms in f32. A wrong frequency, factor or row causes an error of
+     * 0.1 and more. */
     cr_expect_lt(difference, 2e-5, "%s, layer %d: off by %g", g->name, g->layer, difference);
     free(completed);
 }
 
-/* Every second case, from the first on. */
+/* Checks every second case, from number `first` on. */
 static void check_cases(int first)
 {
     size_t size;

@@ -1,4 +1,4 @@
-/* include/xq/xq.h in programs of others: every initializer, in C99 and in C++, without a warning. */
+/* include/xq/xq.h in programs of users: every initializer compiles as C99 and as C++ without a warning. */
 #include "files.h"
 
 #include <criterion/criterion.h>
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Both languages; xq_plan_options is the one with defaults that are not 0. */
+/* A program in both languages. Only xq_plan_options has defaults that are not 0. */
 static const char source[] =
     "#include <xq/xq.h>\n"
     "#define CHECK(TYPE, INIT) do { TYPE d = INIT; bad |= d.struct_size != sizeof(TYPE); } while (0)\n"

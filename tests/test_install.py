@@ -1,4 +1,4 @@
-"""make install and uninstall: what is put where, and that man pages, completion and the CMake package work."""
+"""Tests make install and uninstall: where files are put, and that man pages, completion and the CMake package work."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def version():
 
 
 class Tree(unittest.TestCase):
-    """Where files go."""
+    """Tests where files go."""
 
     def setUp(self):
         self.temporary = tempfile.TemporaryDirectory()
@@ -74,7 +74,7 @@ class Tree(unittest.TestCase):
         self.assertEqual(os.readlink(os.path.join(self.root, "usr/lib/machine/libxq.so")),
                          f"libxq.so.{version().split('.')[0]}")
         self.assertIn("${_xq_libdir}/../../include", read(os.path.join(self.root, "usr/lib/machine/cmake/xq/xq-config.cmake")))
-        # The destination is only where files are copied to; nothing names it.
+        # Files are only copied to the destination; none of them names it.
         for path in found:
             whole = os.path.join(self.root, path)
             if os.path.isfile(whole) and not os.path.islink(whole):
@@ -88,7 +88,7 @@ class Tree(unittest.TestCase):
             open(os.path.join(self.root, path), "w").close()
         before = everything_in(self.root)
         install("/opt", None, self.root)
-        install("/opt", None, self.root)  # again: folders are still known as made by the first
+        install("/opt", None, self.root)  # again: it is still known that the first installation made the folders
         later = os.path.join(self.root, "opt/share/doc/xq/notes of the user")
         open(later, "w").close()
         uninstall("/opt", self.root)
@@ -117,7 +117,7 @@ class Tree(unittest.TestCase):
         self.assertNotIn("xq-former", read(manifest))
 
     def script(self, name, *arguments, **more):
-        """Runs install or uninstall below the root; returns its exit status and what it said."""
+        """Runs install or uninstall below the root. Returns the exit status and the output."""
         done = subprocess.run(["sh", f"scripts/{name}.sh", *([BUILD] if name == "install" else []), *arguments], cwd=ROOT,
                               env=environment(DESTDIR=self.root, **more), stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True)
@@ -187,7 +187,7 @@ class Tree(unittest.TestCase):
 
     def test_settings_arrive_as_they_were_written(self):
         status, output = self.make("uninstall", f"PREFIX={self.root}/it's")
-        self.assertIn(f"PREFIX: '{self.root}/it's' has white space", output)  # of "a root"
+        self.assertIn(f"PREFIX: '{self.root}/it's' has white space", output)  # from the name "a root"
         status, output = self.make("uninstall", "PREFIX=/it's")
         self.assertIn("PREFIX: '/it's' has the character ', which", output)
         for target in ("install", "uninstall"):
@@ -225,7 +225,7 @@ class Tree(unittest.TestCase):
         program = self.put("opt/bin/xq")
         said = "install: replaces {}, which no earlier installation of xq put there\n"
         self.assertEqual(self.script("install", "/opt"), (0, said.format(program)))
-        self.assertEqual(self.script("install", "/opt"), (0, ""))  # now they are xq's
+        self.assertEqual(self.script("install", "/opt"), (0, ""))  # now they belong to xq
         os.remove(os.path.join(self.root, "opt/share/xq/manifest"))
         os.remove(program)
         os.symlink(elsewhere, program)
@@ -237,7 +237,7 @@ class Tree(unittest.TestCase):
         self.assertFalse(os.path.lexists(program))
 
     def test_what_a_failed_installation_left_can_be_uninstalled(self):
-        """An `install` that fails at one file."""
+        """The program `install` fails at one file."""
         tools = os.path.join(self.temporary.name, "tools")
         os.mkdir(tools)
         with open(os.path.join(tools, "install"), "w", encoding="utf-8") as file:
@@ -287,7 +287,7 @@ class Tree(unittest.TestCase):
             message = manifest + why.format(whole.count("\n") + 1)
             self.assertEqual(self.script("uninstall", "/opt", "/lib64"),
                              (1, f"uninstall: {message}; nothing was removed\n"))
-            # An installation over it would remove what it lists and xq no longer has.
+            # An installation over it would remove the files that it lists and that xq no longer has.
             self.assertEqual(self.script("install", "/opt", "/lib64"), (1, f"install: {message}; nothing was installed\n"))
             self.assertEqual(everything_in(self.root), before)
             self.assertEqual(read(theirs), "theirs\n")
@@ -313,7 +313,7 @@ class Tree(unittest.TestCase):
                                   if not os.path.basename(path).startswith(".")}, everything_in(examples))
 
     def test_links_of_the_manual_hold(self):
-        """README.md, docs/ and examples/ stand to each other as in the repository."""
+        """README.md, docs/ and examples/ have the same relative places as in the repository."""
         install("/opt", None, self.root)
         doc = os.path.join(self.root, "opt/share/doc/xq")
         installed = ("README.md", "CHANGELOG.md", "LICENSE", "docs", "examples")
@@ -330,7 +330,7 @@ class Tree(unittest.TestCase):
 
 
 class Installed(unittest.TestCase):
-    """One installation, which is then moved: nothing may depend on where it was made."""
+    """There is one installation, which is then moved. Nothing may depend on the place where it was made."""
 
     @classmethod
     def setUpClass(cls):
@@ -449,7 +449,7 @@ class Installed(unittest.TestCase):
                 self.assertLessEqual(set(expected), set(found), (line, output))
 
     def test_zsh(self):
-        """A terminal in which zsh lists what a line can end with."""
+        """In a terminal, zsh lists the words that a line can end with."""
         if not shutil.which("zsh"):
             self.skipTest("no zsh")
         run("zsh", "-n", self.shared("zsh/site-functions/_xq"))
@@ -458,11 +458,12 @@ class Installed(unittest.TestCase):
             output = run(sys.executable, os.path.join(ROOT, "tests/install/zsh_complete.py"),
                          self.shared("zsh/site-functions"), home, *(line for line, _ in lines), timeout=300)
             for (line, expected), listed in zip(lines, json.loads(output)):
-                for word in expected:  # files are listed without their folder; a single answer is inserted
+                for word in expected:  # zsh lists files without their folder, and inserts a single answer
                     self.assertIn(os.path.basename(word), listed, line)
 
     def test_every_choice_of_every_option_can_be_completed(self):
-        """An option whose argument is one of a few words says them in its help, so that shells offer them."""
+        """If the argument of an option is one of a few words, the option's help names them, so that shells can offer
+        them."""
         missing = []
         for name in self.subcommands():
             text = run(XQ, *name.split(), "--help")

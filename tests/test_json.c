@@ -1,4 +1,5 @@
-/* Reading JSON (gen/json.h): what RFC 8259 allows is taken, all else is refused with line and column. */
+/* Reading JSON (gen/json.h): text that RFC 8259 allows is accepted, and all other text is refused with line
+ * and column. */
 #include "../gen/json.h"
 
 #include <criterion/criterion.h>

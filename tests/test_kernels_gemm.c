@@ -1,4 +1,4 @@
-/* gemm with activations and weights of every type, against double precision. */
+/* gemm with activations and weights of every type, compared with double precision. */
 #include "../autotune/reference/rounding.h"
 #include "../runtime/base/half.h"
 #include "elements.h"
@@ -17,7 +17,7 @@ struct gemm_case {
     char tuning[128];
 };
 
-/* Random weights of a type: bits, and scales of columns, and their values [k, n]. */
+/* Random weights of one type: packed bits, scales of the columns, and values [k, n]. */
 struct weights {
     int bytes;
     void *packed;
@@ -56,7 +56,8 @@ static void draw_weights(struct weights *w, random_stream *r, const char *type, 
     free(narrow);
 }
 
-/* A product of rows that lie apart, into pages that lie apart; what lies between stays as it was. */
+/* Multiplies rows that have a stride, into rows and pages that have strides. Elements between them must not
+ * be written. */
 static double multiply_once(fixture *f, const test_kernel *gemm, random_stream *r,
                             const struct gemm_case *c, int rows, int k, int n, int latents)
 {

@@ -1,4 +1,4 @@
-/* The kernels over fp16 KV pages, each against double precision. */
+/* The kernels over fp16 KV pages, each compared with double precision. */
 #include "../runtime/base/half.h"
 #include "elements.h"
 #include "kernel_attention.h"
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One random shape through the kernel; twice on the same workspace, as an engine would. */
+/* Runs the kernel on one random shape, twice on the same workspace, as an engine does. */
 static double attend_once(fixture *f, const test_kernel *k, random_stream *r, int longest)
 {
     paged p;
@@ -81,7 +81,8 @@ ParameterizedTest(struct attend_case *c, kernels_kv, kv_attend_matches_the_refer
     fixture_close(&f);
 }
 
-/* Twelve query heads a KV head, two tiles of the matrix instruction, share one pass over the cache. */
+/* Each KV head has twelve query heads, in two tiles of the matrix instruction, which share one pass over
+ * the cache. */
 Test(kernels_kv, kv_attend_reads_keys_values_and_queries_once)
 {
     enum { LENGTH = 500 };
@@ -119,7 +120,7 @@ Test(kernels_kv, kv_attend_reads_keys_values_and_queries_once)
 
 /* ---------------------------------------------------------------- kv_append */
 
-/* A table of a million tokens whose pages are all the same one: only the last is written. */
+/* The table has a million tokens, and all its pages are the same page. Only the last token is written. */
 Test(kernels_kv, kv_append_is_accurate_a_million_tokens_in)
 {
     enum { POSITION = 1048571, PAGE = 256, ENTRIES = POSITION / PAGE + 1, WIDTH = 128 };

@@ -1,4 +1,4 @@
-/* merge: attention over two sets of tokens into one, against double precision. */
+/* merge: joins the attention over two sets of tokens into one result, compared with double precision. */
 #include "elements.h"
 #include "kernel_fixture.h"
 
@@ -21,8 +21,8 @@ struct sets {
     double *expected, *expected_lse;
 };
 
-/* Log-sum-exps near each other, far apart, and none at all; what a set without tokens has for output is
- * NaN. */
+/* Draws log-sum-exps that are near each other, far apart, or minus infinity. The output of a set without
+ * tokens is NaN. */
 static void draw(struct sets *s, random_stream *r, int rows, int width, bool bf16)
 {
     *s = (struct sets){.rows = rows, .width = width};
@@ -60,7 +60,7 @@ static void sets_free(struct sets *s)
     free(s->expected_lse);
 }
 
-/* in_place: 0 or 1: the result replaces that set; 2: it has memory of its own. */
+/* in_place: 0 or 1: the result replaces that set; 2: the result has memory of its own. */
 static struct xq_merge_params launch(fixture *f, const test_kernel *k, const struct sets *s, int in_place,
                                      bool want_lse)
 {

@@ -1,5 +1,5 @@
-/* kv_attend over every model feature and any queries, against double precision: what a query sees, how
- * scores are made, and how parts of a sequence are joined. */
+/* kv_attend with every model feature and any queries, compared with double precision: which tokens a query
+ * sees, how scores are computed, and how parts of a sequence are joined. */
 #include "../autotune/verify/verify.h"
 #include "elements.h"
 #include "kernel_fixture.h"
@@ -15,11 +15,11 @@ enum { MASK_WORDS = 3, MOST_QUERIES = 70 };
 
 struct attend_case {
     int heads, kv_heads, head_dim, page;
-    char features[160]; /* of the model */
-    char rest[128];     /* of the spec */
+    char features[160]; /* members of the spec's model */
+    char rest[128];     /* members of the spec */
 };
 
-/* One launch: sequences in pages, their queries, and what they should give. */
+/* One launch: sequences in pages, their queries, and the expected results. */
 struct scene {
     fixture *f;
     bool bf16, many;
@@ -62,7 +62,8 @@ static void draw_rows(struct scene *s, random_stream *r)
     }
 }
 
-/* A tree: the sequence's last tokens are drafts, each seeing itself and some of those before it. */
+/* Draws a tree: the sequence's last tokens are drafts. Each sees itself and some of the drafts before
+ * it. */
 static void draw_tree(struct scene *s, random_stream *r, int sequence)
 {
     int first = s->query_indptr[sequence], count = s->counts[sequence];
@@ -73,7 +74,7 @@ static void draw_tree(struct scene *s, random_stream *r, int sequence)
         for (int t = 0; t < count; t++)
             if (t == j || (t < j && random_between(r, 0, 2)))
                 mask[t / 32] |= 1u << t % 32;
-        mask[MASK_WORDS - 1] |= 0xc0000000u; /* bits beyond the drafts mean nothing */
+        mask[MASK_WORDS - 1] |= 0xc0000000u; /* bits beyond the drafts have no meaning */
     }
 }
 
@@ -86,7 +87,7 @@ static void draw_positions(struct scene *s, random_stream *r, int sequence)
 
 static void draw_queries(struct scene *s, random_stream *r)
 {
-    int kind = random_between(r, 0, s->many ? 3 : 1); /* last positions; any; a tree; prefill */
+    int kind = random_between(r, 0, s->many ? 3 : 1); /* last positions; any positions; a tree; prefill */
     s->has_offsets = random_between(r, 0, 1);
     s->has_indptr = s->many || kind == 1;
     s->has_positions = kind == 1 || kind == 2;
@@ -111,7 +112,7 @@ static void draw_queries(struct scene *s, random_stream *r)
             draw_positions(s, r, i);
 }
 
-/* ---------------------------------------------------------------- what it should give */
+/* ---------------------------------------------------------------- expected results */
 
 static void expect(struct scene *s)
 {
@@ -230,7 +231,7 @@ static void check_logarithms(struct scene *s, uint64_t lse, double bound)
     free(got);
 }
 
-/* The worst error of a sequence; rows that see nothing must be zeros. */
+/* Returns the largest error of any sequence. Rows whose query sees no token must be zeros. */
 static double check_outputs(struct scene *s, uint64_t out, double bound)
 {
     const reference_model *m = &s->f->model;
@@ -265,7 +266,7 @@ static double attend_once(struct scene *s, const test_kernel *k, random_stream *
     struct xq_kv_attend_params a = arguments(s, splits, blocks);
     a.tokens_per_split = per_split;
     double bound = verify_bound(XQ_FP16_KV, s->bf16, ROUNDING_F16, false, 1), worst = 0;
-    for (int repeat = 0; repeat < 2; repeat++) { /* on the same workspace */
+    for (int repeat = 0; repeat < 2; repeat++) { /* both on the same workspace */
         fixture_launch(f, k, splits, f->model.kv_heads, s->pages.batch * blocks, &a, sizeof a);
         worst = check_outputs(s, a.out, bound);
         check_logarithms(s, a.lse, bound);
@@ -308,7 +309,7 @@ static void attend_scenes(const struct attend_case *c, bool bf16, bool many, int
     }
     cr_log_info("heads %d/%d of %d, %s, %s, queries %s: worst error %.2e", c->heads, c->kv_heads,
                 c->head_dim, c->features, bf16 ? "bf16" : "f16", many ? "many" : "one", worst);
-    if (c->head_dim % 32 == 0) /* else outputs of two rows meet, at the end */
+    if (c->head_dim % 32 == 0) /* otherwise the outputs of two rows meet at their ends */
         cr_expect_eq(fixture_counters(&f).shared_conflicts, 0, "bank conflicts");
     fixture_close(&f);
 }
@@ -385,8 +386,8 @@ ParameterizedTest(struct attend_case *c, kernels_queries, every_schedule_of_many
     attend_scenes(c, false, true, 6);
 }
 
-/* A prompt of 256 tokens and all their queries: each block of rows reads what its rows see once, no matter
- * how many warps and matrix tiles share it. */
+/* A prompt of 256 tokens with all their queries. Each block of rows reads the tokens that its rows see
+ * once, however many warps and matrix tiles share it. */
 Test(kernels_queries, a_block_of_rows_reads_what_it_sees_once)
 {
     enum { TOKENS = 256, HEAD_DIM = 128, GROUP = 4 };
@@ -419,7 +420,7 @@ Test(kernels_queries, a_block_of_rows_reads_what_it_sees_once)
     cr_expect_geq((double)counted.read_sectors, least);
     cr_expect_leq((double)counted.read_sectors, 1.05 * least);
     cr_expect_eq(counted.shared_conflicts, 0, "bank conflicts");
-    /* Matrix work: no more than the slices, of 32 tokens, that a block's rows see. */
+    /* The matrix work covers only the slices of 32 tokens that a block's rows see. */
     double flops = seen * rows * HEAD_DIM * 4;
     cr_expect_leq((double)counted.matrix_flops[MATRIX_F16], flops * 1.2);
     cr_log_info("matrix work: %.3f of what is seen", (double)counted.matrix_flops[MATRIX_F16] / flops);

@@ -1,4 +1,5 @@
-/* rope and kv_append: QK-norm and every RoPE, over fp16 KV pages, against double precision. */
+/* rope and kv_append: QK-norm and every kind of RoPE, over fp16 KV pages, compared with double
+ * precision. */
 #include "elements.h"
 #include "kernel_fixture.h"
 
@@ -11,11 +12,11 @@
 
 struct rows_case {
     int kv_heads, head_dim, page;
-    char features[160]; /* of the model */
+    char features[160]; /* members of the spec's model */
     bool bf16;
 };
 
-/* Sequences in pages in order, with keys as projected, and what they should become. */
+/* Sequences in pages: keys as they are projected, values, and the positions that rotate the keys. */
 struct scene {
     fixture *f;
     bool bf16;
@@ -23,7 +24,7 @@ struct scene {
     int width;
     float *k_norm;
     uint16_t *k[FIXTURE_MAX_BATCH], *v[FIXTURE_MAX_BATCH];
-    int64_t *positions[FIXTURE_MAX_BATCH]; /* of tokens */
+    int64_t *positions[FIXTURE_MAX_BATCH]; /* position of each token */
     int32_t query_indptr[FIXTURE_MAX_BATCH + 1], query_positions[FIXTURE_MAX_BATCH * 40],
         offsets[FIXTURE_MAX_BATCH];
     bool tree;
@@ -75,7 +76,8 @@ static void scene_free(struct scene *s)
     paged_free(&s->pages);
 }
 
-/* Keys normalized and turned; a projection by the identity changes nothing. */
+/* Computes the normalized and rotated keys. The reference projects with the identity, which changes
+ * nothing. */
 static double *expected_keys(const struct scene *s, int sequence)
 {
     const reference_model *m = &s->f->model;
@@ -97,7 +99,7 @@ static double *expected_keys(const struct scene *s, int sequence)
     return k;
 }
 
-/* Every slot of pages: rows as expected, or as they were. */
+/* Checks every slot of all pages: it holds the expected row, or is unchanged. */
 static double check_pages(const struct scene *s, const uint16_t *kv)
 {
     size_t width = (size_t)s->width;
@@ -173,7 +175,7 @@ static double rope_once(struct scene *s, const test_kernel *k, bool many)
         .kv = fixture_upload(f, kv, bytes),
         .k_norm = upload_norm(s),
         .batch = p->batch,
-        .entries = p->entries + 2, /* the host may know only a bound */
+        .entries = p->entries + 2, /* an upper bound, since the host may not know more */
     };
     a.queries.token_offset = fixture_upload(f, s->offsets, (size_t)p->batch * 4);
     if (many) {
@@ -210,7 +212,7 @@ static struct rows_case cases[] = {
 
 /* ---------------------------------------------------------------- kv_append */
 
-/* All tokens of all sequences, in any order. */
+/* Appends all tokens of all sequences, in any order. */
 static double append_once(struct scene *s, const test_kernel *k, random_stream *r)
 {
     fixture *f = s->f;
@@ -264,7 +266,7 @@ static double append_once(struct scene *s, const test_kernel *k, random_stream *
 
 /* ---------------------------------------------------------------- both */
 
-/* Six scenes of a kernel, rope or kv_append. */
+/* Runs six scenes of one kernel, rope or kv_append. */
 static void scenes(const struct rows_case *c, const char *kernel_name, bool many)
 {
     const bool rope = strcmp(kernel_name, "rope") == 0;

@@ -1,4 +1,4 @@
-/* The kernels of the unfused pipeline, each and together, against double precision. */
+/* The kernels of the unfused pipeline together, compared with double precision. */
 #include "../runtime/base/half.h"
 #include "cache_image.h"
 #include "elements.h"
@@ -23,7 +23,7 @@ static struct cache_case cache_cases[] = {
     {"latent", 128, 7, 1, 128, 64, 4, 128},
 };
 
-/* A projection of the pipeline: rows of a stream times W, into K or V of fp16 KV pages. */
+/* Launches a projection of the pipeline: rows of a stream times W, into K or V of fp16 KV pages. */
 static void project(fixture *f, const test_kernel *gemm, const paged *p, uint64_t x, int k,
                     const uint16_t *w, uint64_t kv, int which)
 {

@@ -1,4 +1,4 @@
-/* Sums of squares of K's rows (templates/key_norms.cu.lt) against double precision. */
+/* Sums of squares of the rows of K (templates/key_norms.cu.lt), compared with double precision. */
 #include "../runtime/base/half.h"
 #include "../runtime/host/pack.h"
 #include "../runtime/plan/spec_view.h"
@@ -16,7 +16,7 @@ struct form {
     char name[32];
     int head_dim;
     bool bias;
-    char cache[160]; /* inside of the spec's "cache" */
+    char cache[160]; /* members of the spec's "cache" */
 };
 
 static const char *spec_of(const struct form *c)
@@ -30,7 +30,7 @@ static const char *spec_of(const struct form *c)
     return text;
 }
 
-/* One head's share of a token's sum of squares. `w` [rows of the head's latent, columns]. */
+/* The share of one head in a token's sum of squares. `w` is [rank, HEADS * columns]. */
 static double expected_sum(const cache_image *image, int sequence, int token, int head, int columns,
                            const double *w, const float *bias)
 {

@@ -1,5 +1,5 @@
-/* Launches over the fake GPU: exactly what each call passes to which kernels, and which arguments it
- * refuses. The kernels are stubs that state grids of their own (plan_fixture.h). */
+/* Launches on the fake GPU: exactly which parameters each call passes to which kernels, and which arguments
+ * it refuses. The kernels are stubs that state grids of their own (plan_fixture.h). */
 #include "plan_fixture.h"
 
 #include <criterion/criterion.h>
@@ -20,7 +20,7 @@ static const char joint[] =
     "{" PLAN_MODEL ", \"cache\": {\"method\": \"latent-cl\", \"page\": 64, \"group\": 64}}";
 static const char joint_base[] =
     "{" PLAN_MODEL ", \"cache\": {\"method\": \"latent-cl\", \"page\": 64, \"group\": 64, \"base\": true}}";
-/* Everything that adds vectors to the weights, and columns that are absorbed. */
+/* Biases and sinks add vectors to the weights, and there are absorbed columns. */
 static const char full[] =
     "{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
     "\"head_dim\": 64, "
@@ -152,7 +152,7 @@ Test(launch, each_axis_has_an_append_kernel)
     cr_assert_eq(p->append_indptr, APPEND_INDPTR);
     cr_assert_eq(p->tails.pool, TAILS);
     cr_assert_eq(p->tails.slots, SLOTS);
-    /* 33 tokens may begin with the last one of a group, and then fill just one more. */
+    /* 33 tokens may begin with the last token of a group, and then fill exactly one more group. */
     const struct {
         int tokens;
         unsigned groups;
@@ -186,7 +186,7 @@ Test(launch, deltas_are_taken_from_the_accumulator)
     xq_plan_destroy(plan);
 
     plan = make(joint_base, XQ_FUSED);
-    a.accumulator = 0; /* the base layer starts it */
+    a.accumulator = 0; /* the base layer starts the accumulator */
     append(plan, &a);
     p = plan_launched(0, "xq_append", 3, STUB_COLUMN_BLOCKS, 1);
     cr_assert_eq(p->accumulator, 0);
@@ -226,7 +226,7 @@ Test(launch, accumulate_covers_every_tile_of_the_table)
     xq_plan *plan = make(joint, XQ_UNFUSED);
     xq_accumulate_args a = accumulate_args(plan);
     cr_assert_eq(xq_plan_accumulate(plan, &a, (void *)0x66), XQ_OK, "%s", plan_error()->message);
-    unsigned entries = 2 * 11; /* of 64 tokens, for 700 tokens in each of 2 sequences */
+    unsigned entries = 2 * 11; /* entries of 64 tokens, for 700 tokens in each of 2 sequences */
     const struct xq_accumulate_params *p = plan_launched(
         0, "xq_accumulate", (entries * 4 + STUB_SUM_TILES - 1) / STUB_SUM_TILES, STUB_COLUMN_BLOCKS, 1);
     cr_assert_eq(fake_cuda_launched(fake, 0)->stream, (void *)0x66);
@@ -263,7 +263,7 @@ Test(launch, info_of_a_cross_layer_plan_states_its_accumulator)
     cr_assert_eq(info.rank_v, 0);
     cr_assert_eq(info.tail_bytes, 0);
     xq_plan_destroy(plan);
-    plan = make(delta, XQ_FP16_KV); /* the baseline has none of it */
+    plan = make(delta, XQ_FP16_KV); /* the baseline has neither accumulator nor tail */
     info = plan_info(plan);
     cr_assert_eq(info.accumulator_page_bytes, 0);
     cr_assert_eq(info.tail_bytes, 0);
@@ -389,7 +389,7 @@ Test(launch, keys_normalized_over_all_heads_are_summed_up_before_attention)
     attend(plan, &a);
     cr_assert_eq(fake->launch_count, 3);
     xq_plan_destroy(plan);
-    plan = make(normed, XQ_FUSED); /* over a head: attend does it */
+    plan = make(normed, XQ_FUSED); /* normalization over a head is done by attend */
     a = plan_attend_args(plan);
     attend(plan, &a);
     cr_assert_eq(fake->launch_count, 4);
@@ -417,7 +417,7 @@ Test(launch, many_queries_are_blocks_of_rows_of_a_kernel_of_their_own)
     a.tree_mask = TREE_MASK;
     a.mask_words = 4;
     attend(plan, &a);
-    /* 100 queries of 2 heads a KV head are 200 rows, 4 blocks of 64. */
+    /* 100 queries with 2 heads for each KV head are 200 rows, which are 4 blocks of 64. */
     const struct fake_cuda_launch *l = fake_cuda_launched(fake, 0);
     const struct xq_attend_params *p = plan_launched(0, "xq_attend", l->grid[0], 2, 2 * 4);
     cr_assert_eq(p->queries.query_indptr, QUERY_INDPTR);
@@ -430,7 +430,7 @@ Test(launch, many_queries_are_blocks_of_rows_of_a_kernel_of_their_own)
     cr_assert_eq(l->grid[0], (unsigned)split_count(700, p->tokens_per_split));
 
     a = ragged_args(
-        plan); /* without max_queries no sequence has more than all of them, or than the plan allows */
+        plan); /* without max_queries, a sequence may have all queries, up to the limit of the plan */
     a.max_queries = 0;
     a.queries = 40;
     attend(plan, &a);
@@ -461,7 +461,7 @@ Test(launch, one_query_each_takes_the_kernel_of_one_unless_positions_are_given)
     cr_assert_eq(p->tokens_per_split, split_tokens(&plan->attention[PLAN_MANY][0].split, &load));
     xq_plan_destroy(plan);
 
-    /* A spec may ask for the kernel of many alone. */
+    /* A spec may ask for the many-query kernel alone. */
     static const char many[] =
         "{" PLAN_MODEL ", \"queries\": \"many\", \"cache\": {\"method\": \"x\", \"rotation\": false}}";
     plan = make(many, XQ_FUSED);
@@ -487,7 +487,7 @@ Test(launch, tuning_for_one_query_is_not_that_for_many)
     plan_close(plan);
 }
 
-/* 40000 sequences of up to two blocks: a grid has 65535. */
+/* 40000 sequences have up to two blocks each, and a grid has at most 65535. */
 Test(launch, batches_beyond_a_grid_are_cut_into_several_launches)
 {
     plan_open_stubs();
@@ -523,8 +523,8 @@ Test(launch, batches_beyond_a_grid_are_cut_into_several_launches)
     plan_close(plan);
 }
 
-/* Without an indptr rows of q are counted from the first sequence, so q moves too. A model of MQA with 128
- * heads has two blocks for one query. */
+/* Without an indptr the rows of q are counted from the first sequence, so q moves too. An MQA model with
+ * 128 heads has two blocks for one query. */
 Test(launch, one_row_of_q_for_each_sequence_moves_with_it)
 {
     static const char mqa[] =
@@ -563,7 +563,7 @@ Test(launch, unfused_attend_is_dequantize_two_products_rope_and_attention)
     xq_attend_args a = plan_attend_args(plan);
     attend(plan, &a);
     cr_assert_eq(fake->launch_count, 5);
-    unsigned entries = 2 * 22; /* of 32 tokens, for 700 tokens in each of 2 sequences */
+    unsigned entries = 2 * 22; /* entries of 32 tokens, for 700 tokens in each of 2 sequences */
     const struct xq_dequantize_params *d =
         plan_launched(4, "xq_dequantize", entries * 2, STUB_COLUMN_BLOCKS, 1);
     assert_table(&d->table, INDICES);
@@ -747,7 +747,7 @@ Test(launch, fp16_kv_adds_biases_normalizes_and_has_sinks)
     plan_close(plan);
 }
 
-/* --------------------------------------------------------------- the others */
+/* --------------------------------------------------------------- other calls */
 
 Test(launch, nothing_to_do_launches_nothing)
 {
@@ -761,7 +761,7 @@ Test(launch, nothing_to_do_launches_nothing)
     b.q = b.out = 0;
     attend(plan, &b);
     cr_assert_eq(fake->launch_count, 0);
-    b.queries = 1; /* of no sequence */
+    b.queries = 1; /* a query without a sequence */
     cr_assert_eq(xq_plan_attend(plan, &b, NULL), XQ_ERROR_ARGUMENT);
     cr_assert_str_eq(plan_error()->field, "queries");
     b = plan_attend_args(plan);
@@ -772,7 +772,8 @@ Test(launch, nothing_to_do_launches_nothing)
     plan_close(plan);
 }
 
-/* Regions in the order of struct plan_workspace; the first that a plan lacks is where the next begins. */
+/* Checks the size of one region. Regions are in the order of struct plan_workspace. If a plan lacks the
+ * next region, that one begins where the one after it begins. */
 static void assert_room(size_t from, size_t to, size_t bytes, const char *what)
 {
     cr_assert_geq(to - from, bytes, "%s has %zu bytes, and needs %zu", what, to - from, bytes);
@@ -796,7 +797,7 @@ Test(launch, regions_of_the_workspace_do_not_overlap)
     plan = make_many(full, XQ_FUSED, 100);
     w = &plan->workspace;
     partials = (size_t)plan->attention[PLAN_MANY][0].split.partials;
-    size_t blocks = 3 * 4; /* of 64 rows, for 100 queries of 2 heads in each of 3 sequences */
+    size_t blocks = 3 * 4; /* blocks of 64 rows, for 100 queries of 2 heads in each of 3 sequences */
     assert_room(w->counters, w->partial_out, blocks * 2 * 4, "counters");
     assert_room(w->partial_out, w->partial_lse, partials * 4 * 64 * 2, "partial_out");
     assert_room(w->partial_lse, w->absorbed, partials * 4 * 4, "partial_lse");
@@ -979,7 +980,7 @@ Test(arguments, attend_names_what_is_wrong)
         {offsetof(xq_attend_args, workspace_bytes), 0, 8, "workspace_bytes"},
         {offsetof(xq_attend_args, without_sinks), 2, 4, "without_sinks"},
         {offsetof(xq_attend_args, token_offset), TOKEN_OFFSET + 1, 8, "token_offset"},
-        {offsetof(xq_attend_args, queries), 3, 8, "query_indptr"}, /* of 2 sequences */
+        {offsetof(xq_attend_args, queries), 3, 8, "query_indptr"}, /* 3 queries of 2 sequences */
         {offsetof(xq_attend_args, max_queries), 2, 8, "max_queries"},
         /* A plan with max_queries 1 has no kernel for these. */
         {offsetof(xq_attend_args, query_indptr), QUERY_INDPTR, 8, "query_indptr"},
@@ -1043,14 +1044,14 @@ Test(arguments, attend_asks_for_what_its_method_needs)
     plan_close(plan);
 }
 
-/* What a plan has no use for is no part of a good call. */
+/* A correct call has no argument that the plan cannot use. */
 Test(arguments, what_would_have_no_effect_is_refused)
 {
     const struct plan_mistake append_faults[] = {
         {offsetof(xq_append_args, accumulator), ACCUMULATOR, 8, "accumulator"},
         {offsetof(xq_append_args, tails.pool), TAILS, 8, "tails.pool"},
         {offsetof(xq_append_args, tails.slots), SLOTS, 8, "tails.slots"},
-        {offsetof(xq_append_args, rotary_position), ROTARY, 8, "rotary_position"}, /* but of fp16 KV */
+        {offsetof(xq_append_args, rotary_position), ROTARY, 8, "rotary_position"}, /* fp16 KV has it */
     };
     const struct plan_mistake attend_faults[] = {
         {offsetof(xq_attend_args, accumulator), ACCUMULATOR, 8, "accumulator"},
@@ -1067,7 +1068,7 @@ Test(arguments, what_would_have_no_effect_is_refused)
         xq_plan_destroy(plan);
     }
     fake->launch_count = 0;
-    xq_plan *plan = make(channel, XQ_FP16_KV); /* whose cache has no tails, as the spec's would have */
+    xq_plan *plan = make(channel, XQ_FP16_KV); /* its cache has no tails, as the spec's would have */
     assert_appends_refused(plan, append_faults + 1, 1);
     xq_plan_destroy(plan);
     plan = make(joint, XQ_FUSED);

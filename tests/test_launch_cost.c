@@ -1,5 +1,5 @@
-/* What a warmed call costs the host: instructions of this library, counted by stepping through a child
- * process one at a time. The driver's own are left out. */
+/* The cost of a warmed-up call on the host, in instructions of this library. The test counts them by
+ * stepping through a child process. Instructions of the driver do not count. */
 #include "plan_fixture.h"
 
 #include <criterion/criterion.h>
@@ -14,7 +14,7 @@
 
 #if defined(__x86_64__)
 
-/* What a sanitizer adds is not the library's. */
+/* Instructions that a sanitizer adds are not the library's. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { ALLOWANCE = 20 };
 #else
@@ -25,7 +25,7 @@ struct range {
     unsigned long long first, end;
 };
 
-/* Where the fake driver's code is. */
+/* The address range of the fake driver's code. */
 static struct range driver_code(void)
 {
     struct range code = {0, 0};
@@ -43,11 +43,12 @@ static struct range driver_code(void)
     return code;
 }
 
-/* Steps the child until it stops itself again. What the driver does, and what it calls, does not count. */
+/* Steps the child until it stops itself again. Instructions of the driver, and of functions that it calls,
+ * do not count. */
 static long count_steps(pid_t child, struct range driver)
 {
     long count = 0;
-    unsigned long long inside = 0; /* the stack pointer where the driver was entered; 0: it was not */
+    unsigned long long inside = 0; /* stack pointer on entry to the driver; 0: outside */
     for (int status = 0;;) {
         struct user_regs_struct registers;
         cr_assert_eq(ptrace(PTRACE_SINGLESTEP, child, NULL, NULL), 0);
@@ -96,13 +97,13 @@ static void append(struct call *c)
         abort();
 }
 
-/* Instructions from one stop to the next, the call's and those of stopping. */
+/* Counts instructions from one stop to the next: those of the call and those of stopping. */
 static long count_between_stops(void (*call)(struct call *), struct call *c)
 {
     struct range driver = driver_code();
     pid_t child = fork();
     if (child == 0) {
-        call(c); /* warms: symbols are bound */
+        call(c); /* warms up: symbols are bound */
         if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
             _exit(1);
         raise(SIGSTOP);
@@ -122,7 +123,7 @@ static long instructions(void (*call)(struct call *), struct call *c)
     return count_between_stops(call, c) - count_between_stops(nothing, c);
 }
 
-/* `most`: instructions of attend, and of append. */
+/* `most` is the limit of instructions, for attend and for append. */
 static void check(const char *name, xq_implementation implementation, long most)
 {
     plan_open_stubs();

@@ -1,4 +1,4 @@
-/* The command line on models that mix full and sliding layers: each layer gets the plan of its kind. */
+/* The command line with models that mix full and sliding layers: each layer gets the plan of its kind. */
 #include "command.h"
 #include "files.h"
 #include "layer_files.h"
@@ -9,14 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Layers 0, 2 slide, with a window shorter than the cache; 1, 3 do not. */
+/* Layers 0 and 2 have a sliding window, which is shorter than the cache; layers 1 and 3 have none. */
 static const char mixed[] =
     "{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
     "\"head_dim\": 64, "
     "\"num_hidden_layers\": 4, \"sliding_window_pattern\": 2, \"sliding_window\": 20, \"rope_theta\": 1e6, "
     "\"rope_local_base_freq\": 1e4}, \"cache\": {\"method\": \"latent\", \"bits\": 8}}";
 
-/* The same tensors as layer `suffix`, and the mixed spec. */
+/* Writes the same tensors with the name suffix `suffix`, and the mixed spec. */
 static const char *write_layer(const char *suffix)
 {
     struct layer layer = layer_random(70, 1);
@@ -26,7 +26,7 @@ static const char *write_layer(const char *suffix)
     return directory;
 }
 
-/* What `xq run` writes. */
+/* The file that `xq run` writes; the caller frees it. */
 static char *output_of(const char *directory, const char *options, size_t *size)
 {
     struct command_result r = layer_files_run(directory, options);

@@ -23,7 +23,7 @@ static void refuses(const char *members, xq_status status, const char *field, co
     generator_refuses(spec, status, field, text);
 }
 
-/* layer_types of the completed model: f and s. */
+/* Checks layer_types of the completed model: f stands for full, s for sliding. */
 static void check_pattern(const char *members, const char *pattern)
 {
     cJSON *spec = complete_members(members);
@@ -66,7 +66,7 @@ Test(layers, the_kind_picks_window_and_rotary_embedding)
     cJSON_Delete(sliding);
 }
 
-/* gpt-oss, Gemma 2: one rotary embedding for both kinds. */
+/* gpt-oss and Gemma 2 have one rotary embedding for both kinds. */
 Test(layers, kinds_may_share_a_rotary_embedding)
 {
     cJSON *spec = complete_members(
@@ -142,7 +142,8 @@ Test(layers, a_completed_spec_of_a_kind_completes_to_itself)
     }
 }
 
-/* The model of the completed spec of gemma-3-1b's full layers, for editing: all of it chosen. */
+/* A completed spec of gemma-3-1b's full layers, for editing, and its model. Without `choices` all of it
+ * counts as chosen. */
 static cJSON *completed_gemma(cJSON **model)
 {
     cJSON *spec =

@@ -1,4 +1,4 @@
-/* The bytes of caches and weights, against the tables of docs/layout.md. */
+/* The bytes of caches and weights, compared with the tables of docs/layout.md. */
 #include "generator.h"
 
 #include <criterion/criterion.h>
@@ -57,20 +57,20 @@ Test(layout, weights_follow_each_other_aligned)
     cJSON_Delete(spec);
 }
 
-/* The registers of the A operand of mma.m16n8k16 (PTX ISA): element a_i of lane l lies at this row and
- * column of the 16 x 16 fragment. */
+/* The registers of operand A of mma.m16n8k16 (PTX ISA): element a_i of a lane is at this row and column of
+ * the 16 x 16 fragment. */
 static void fragment_place(int lane, int i, int *row, int *k)
 {
     *row = lane / 4 + (i / 2 % 2 ? 8 : 0);
     *k = lane % 4 * 2 + i % 2 + (i >= 4 ? 8 : 0);
 }
 
-/* The places of the bits of element a_i of a lane's fragment in a unit, lowest first, from the tables of
- * docs/layout.md. A byte of a word of the lane holds one token's codes, of which pair p has the number p
- * % 2. */
+/* Places in a unit of the bits of element a_i of a lane's fragment, lowest bit first, from the tables of
+ * docs/layout.md. Each byte of a lane's word holds codes of one token; within it pair p has number p %
+ * 2. */
 static void bits_of(const char *order, int bits, int lane, int fragment, int i, int *places)
 {
-    static const int pair_k[4] = {0, 2, 1, 3}, pair_v[4] = {0, 1, 2, 3}; /* of (a0,a1) (a2,a3) … */
+    static const int pair_k[4] = {0, 2, 1, 3}, pair_v[4] = {0, 1, 2, 3}; /* numbers of (a0,a1) (a2,a3) … */
     int pair = (*order == 'k' ? pair_k : pair_v)[i / 2], half = i % 2 * 16, byte = pair / 2 * 8;
     int first;
     if (bits == 16)
@@ -179,8 +179,8 @@ Test(layout, integer_zero_points_follow_the_scales_and_are_padded)
 
 Test(layout, channel_groups_larger_than_a_page_are_spread_over_its_pages)
 {
-    /* 1024 channels are 16 chunks; a group of 128 tokens spans 8 pages of 16: 2 slots of 256 bytes a page
-     */
+    /* 1024 channels are 16 chunks. A group of 128 tokens spans 8 pages of 16 tokens, so each page has 2
+     * slots of 256 bytes. */
     CHECK("{\"model\": \"llama-3.1-8b\", \"cache\": {\"axis_k\": \"channel\", \"page\": 16}}",
           {"layout.streams.0.slot_bytes", 256}, {"layout.streams.0.chunk_pages", 8},
           {"layout.streams.0.page_groups", 1}, {"layout.streams.0.page_chunks", 2},
@@ -237,7 +237,7 @@ Test(layout, groups_of_channels_end_with_their_latent)
           "\"group\": 128}}",
           {"layout.streams.0.group", 128}, {"layout.streams.0.groups", 4}, {"layout.streams.1.group", 128},
           {"layout.streams.1.groups", 3});
-    /* Groups of tokens stay as they are. */
+    /* Groups of tokens keep their size. */
     CHECK("{\"model\": \"smollm2-135m\", \"cache\": {\"groups_k\": 3, \"axis_k\": \"channel\"}}",
           {"layout.streams.0.group", 128}, {"layout.streams.1.group", 128});
 }
@@ -279,8 +279,8 @@ Test(layout, what_does_not_turn_is_absorbed_unless_it_is_normalized)
 
 /* ---------------------------------------------------------------- packed weights */
 
-/* "name source columns rows cols type", a line for each matrix, then "name columns count" for each vector.
- */
+/* Describes weights: "name source columns rows cols type" in a line for each matrix, then "name columns
+ * count" for each vector. */
 static void describe_weights(const cJSON *layout, char *text, size_t size)
 {
     const cJSON *item;
@@ -303,7 +303,7 @@ static void check_weights(const char *spec, const char *layout, const char *expe
     cJSON_Delete(completed);
 }
 
-/* 8 heads of 64, 16 dimensions of which turn. */
+/* 8 heads of 64 dimensions, of which 16 have RoPE. */
 #define PARTIAL                                                                                            \
     "{\"model\": {\"hidden_size\": 512, \"num_attention_heads\": 8, \"num_key_value_heads\": 4, "          \
     "\"partial_rotary_factor\": 0.25, \"attention_bias\": true, \"attention_sinks\": true}, "

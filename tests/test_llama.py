@@ -1,5 +1,5 @@
-"""examples/llama on tiny models of random weights, of both families, against a plain forward pass in double precision;
-and on SmolLM2-135M where build/smollm2 has it."""
+"""Tests examples/llama on tiny models of random weights, of both families, against a plain forward pass in double
+precision; and on SmolLM2-135M if build/smollm2 has it."""
 
 import json
 import os
@@ -38,7 +38,7 @@ GEMMA_CONFIG = {"model_type": "gemma3_text", "hidden_size": 128, "intermediate_s
 # ---------------------------------------------------------------- the model, position by position
 
 class Plain:
-    """A forward pass in double precision, from the formulas; slow."""
+    """A slow forward pass in double precision, computed from the formulas."""
 
     def __init__(self, config, weights):
         self.config = config
@@ -105,7 +105,7 @@ class Plain:
 
 
 def perplexity(plain, ids, window, bos=None):
-    """By the definition in the example's README; the mean loss."""
+    """Returns the mean loss, by the definition of perplexity in the example's README."""
     own = 0 if bos is None else 1
     losses = []
     for begin in range(0, len(ids) // (window - own) * (window - own), window - own):
@@ -117,7 +117,8 @@ def perplexity(plain, ids, window, bos=None):
 
 
 def divergences(reference, compared):
-    """KL divergence of each row of logits from the reference's, in nats, and whether their greatest logits agree."""
+    """Returns the KL divergence of each row of logits from the reference's row, in nats, and whether the greatest
+    logits of the two agree."""
     log_p, log_q = ((logits := rows.astype(numpy.float64)) - numpy.log(numpy.exp(logits).sum(-1, keepdims=True))
                     for rows in (reference, compared))
     return (numpy.exp(log_p) * (log_p - log_q)).sum(-1), log_p.argmax(-1) == log_q.argmax(-1)
@@ -225,7 +226,7 @@ class TinyModel(unittest.TestCase):
         self.assertLessEqual(error, bound)
 
     def assert_refused(self, result, status, *words):
-        """This exit status and one line with these words."""
+        """The run must end with this exit status and one line with these words."""
         self.assertEqual(result.returncode, status, result.stderr)
         self.assertTrue(result.stderr.startswith("llama: ") and result.stderr.count("\n") == 1, result.stderr)
         for word in words:
@@ -233,7 +234,7 @@ class TinyModel(unittest.TestCase):
 
 
 class Families:
-    """What holds of both."""
+    """Tests that both families must pass."""
 
     def test_logits_agree_with_a_plain_model_in_double_precision(self):
         expected = self.plain.logits(self.ids[:100])
@@ -283,19 +284,19 @@ class Llama(TinyModel, Families):
     def test_memory_counts_everything(self):
         fp16 = 48 * 4 * 2 * 128 * 2
         self.assertEqual(self.perplexity("--cache", "fp16")["memory"], 1)
-        # x: 128 channels of 4 bits and a group's 4 bytes; one page of 64 tokens a layer
+        # x: 128 channels of 4 bits, and 4 bytes for one group; one page of 64 tokens per layer
         x = self.perplexity("--cache", "x", "--no-rotation")
         self.assertAlmostEqual(x["memory"], 4 * 64 * (64 + 4) / fp16)
         self.assertAlmostEqual(x["memory_paper"], 4.25 / 32)
         self.assertAlmostEqual(x["bytes_per_token"], 4 * 64 * (64 + 4) / 48)
-        # by channel: of groups of 32 tokens as many parameters, and a tail of 32 tokens
+        # by channel: parameters for each group of 32 tokens in each channel, and a tail of 32 tokens
         x = self.perplexity("--cache", "x", "--no-rotation", "--axis-k", "channel", "--group", 32)
         self.assertAlmostEqual(x["memory"], 4 * (64 * (64 + 128 * 4 / 32) + 32 * 256) / fp16)
-        # deltas: an accumulator of 16 bits once
+        # deltas: also one accumulator of 16 bits
         x = self.perplexity("--cache", "x-cl", "--bits", 2)
         self.assertAlmostEqual(x["memory"], (3 * 64 * (64 + 4) + 64 * (32 + 4) + 64 * 256) / fp16)
         self.assertAlmostEqual(x["memory_paper"], (3 * 4.25 + 2.25) / 4 / 32)
-        # keys: a whole group of 32 of the 48 tokens, and a tail of 32; values: four groups of 32 a token
+        # keys: one whole group of 32 out of 48 tokens, and a tail of 32; values: four groups of 32 per token
         kivi = self.perplexity("--cache", "kivi", "--group", 32)
         keys, values = 32 * 64 + 128 * 4 + 32 * 256, 48 * (64 + 4 * 4)
         self.assertAlmostEqual(kivi["memory"], 4 * (keys + values) / fp16)
@@ -392,14 +393,14 @@ class Gemma(TinyModel, Families):
 
 
 class Reference(TinyModel):
-    """Other caches' predictions against those of an fp16 cache."""
+    """Compares the predictions with other caches with those of an fp16 cache."""
 
     def setUp(self):
         self.reference = self.path("reference.safetensors")
         self.recorded = self.perplexity("--record", self.reference)
 
     def logits_of_windows(self, windows, *options):
-        """Logits of the tokens that predict one, as `llama logits` gives them."""
+        """Returns the logits of the tokens that predict another one, as `llama logits` gives them."""
         rows = []
         for window in range(windows):
             with open(self.path("window.txt"), "w", encoding="utf-8") as file:
@@ -411,7 +412,7 @@ class Reference(TinyModel):
         return numpy.concatenate(rows)
 
     def assert_differs(self, field, *options, model="model", text="text.txt", window=48):
-        """Refused by the name of the field that is not the reference's."""
+        """The run must be refused, with the name of the field that differs from the reference's."""
         result = run("perplexity", self.path(model), self.path(text), "--window", window, "--reference", self.reference, *options)
         self.assert_refused(result, 1, f"reference.safetensors: {field}: ")
         return result.stderr

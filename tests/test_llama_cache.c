@@ -1,6 +1,6 @@
-/* examples/llama: the cache whose arithmetic runs on the host against the same cache as kernels, on the
- * software device. Both get the same rows; what they store must be the same, bit for bit, and what
- * attention gives equal but for rounding. */
+/* examples/llama: the cache whose arithmetic runs on the host, compared with the same cache with kernels on
+ * the software device. Both get the same rows. What they store must be equal bit for bit, and the results
+ * of attention must be equal except for rounding. */
 #include "../examples/llama/cache_device.h"
 #include "../examples/llama/cache_host.h"
 #include "../runtime/base/random.h"
@@ -30,11 +30,11 @@ static const char gemma[] =
     "\"full_attention\", \"sliding_attention\", \"sliding_attention\", \"full_attention\"]}";
 
 /* ---------------------------------------------------------------- weights
- * The factors of latents have four entries of a half in a column, so that sums of them are exact whatever
- * their order: what is quantized is then the same on both sides. */
+ * A column of the factors of latents has four entries of one half, so that sums are exact in any order.
+ * Then both sides quantize the same values. */
 struct sources {
-    xq_weights weights; /* all that some layer has */
-    xq_weights layer;   /* of them, what the one asked for has */
+    xq_weights weights; /* weights of all kinds of layers */
+    xq_weights layer;   /* those of the layer that was asked for */
     const formats *formats;
     const char *type;
     float *matrix[8];
@@ -88,7 +88,7 @@ static float *factor(int cols)
     return u;
 }
 
-/* Ranks as the formats have them; a layer before the base shares what it needs. */
+/* The ranks are those of the formats. A layer before the base layer shares the matrices that it needs. */
 static sources make_sources(const config *c, const formats *f, const char *type)
 {
     int rank[2] = {D, D}, joint = D, groups[2] = {1, 1};
@@ -121,7 +121,7 @@ static sources make_sources(const config *c, const formats *f, const char *type)
 
 /* ----------------------------------------------------------------- inputs */
 
-/* Rows of a layer: f16 numbers of few bits, that change little from layer to layer. */
+/* Makes rows of a layer: f16 numbers of few bits, which change little from layer to layer. */
 static void make_rows(float *x, int layer)
 {
     for (int l = 0; l <= layer; l++) {
@@ -166,7 +166,7 @@ static void compare_rows(const pair *p, int layer, const char *what)
     }
 }
 
-/* Appends a piece to a layer of both; what both attend to. */
+/* Appends a piece to a layer of both caches, attends in both, and compares the results. */
 static void step(const pair *p, int layer, const float *x, int count, double bound, const char *what)
 {
     static float q[TOKENS * 4 * D], out[2][TOKENS * 4 * D];
@@ -184,7 +184,7 @@ static void step(const pair *p, int layer, const float *x, int count, double bou
               p->length, error);
 }
 
-/* The options are keys of a spec's cache. */
+/* Compares both caches. `options` holds members of the spec's cache. */
 static void compare(const char *text, method m, const char *options, const char *type, double bound)
 {
     static float x[LAYERS][TOKENS * D];
@@ -215,7 +215,7 @@ static void compare(const char *text, method m, const char *options, const char 
         p.length += pieces[i];
         for (int l = 0; l < LAYERS; l++)
             if (m >= CACHE_X &&
-                (!f->layer[l].cross || l == LAYERS - 1)) /* an accumulator is the last layer's */
+                (!f->layer[l].cross || l == LAYERS - 1)) /* an accumulator belongs to the last layer */
                 compare_rows(&p, l, what);
     }
     p.host->close(p.host);

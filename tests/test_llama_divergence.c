@@ -1,4 +1,4 @@
-/* examples/llama: KL divergence and agreement of two rows of logits, against their formulas in double
+/* examples/llama: KL divergence and agreement of two rows of logits, compared with their formulas in double
  * precision, and the percentile over tokens. */
 #include "../examples/llama/divergence.h"
 #include "../runtime/base/random.h"
@@ -11,13 +11,14 @@ enum { MOST = 49152 };
 
 static float p[MOST], q[MOST];
 
-/* Logits of a vocabulary: a few likely tokens and a long tail, and the same moved by up to `apart`. */
+/* Draws logits of a vocabulary, a few likely tokens and a long tail, and the same logits moved by up to
+ * `apart`. */
 static void fill(int vocabulary, double apart, uint64_t seed)
 {
     random_stream r = random_begin(seed, 0);
     for (int i = 0; i < vocabulary; i++) {
         p[i] = (float)(25 * pow(random_unit(&r), 3)) - 40;
-        q[i] = p[i] + (float)(apart * random_unit(&r)) + 7; /* the same for all: it changes nothing */
+        q[i] = p[i] + (float)(apart * random_unit(&r)) + 7; /* 7 is the same for all and changes nothing */
     }
 }
 
@@ -107,7 +108,7 @@ Test(llama_divergence, what_is_not_a_number_stays_so)
     cr_assert(isnan(of_one(40, &agreed)));
 }
 
-/* `count` tokens with the divergences count - 1, …, 1, 0, of which a quarter agrees. */
+/* The summary of `count` tokens with divergences count - 1, …, 1, 0, a quarter of which agrees. */
 static divergence_summary summary_of(int count)
 {
     divergence d = divergence_make(count);

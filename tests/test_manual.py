@@ -1,4 +1,5 @@
-"""scripts/manual: a small repository's manual, as `make html` builds it, and what stops the build."""
+"""Tests scripts/manual: the manual of a small repository, as `make html` builds it, and the faults that stop the
+build."""
 
 import importlib.util
 import pathlib
@@ -47,7 +48,7 @@ class Manual(unittest.TestCase):
         path.write_text(text, encoding="utf-8")
 
     def build(self):
-        """Exit status and messages, without line ends and folders."""
+        """Returns the exit status, and the messages without line ends and folders."""
         done = subprocess.run([sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", "--builder", "html",
                                "--conf-dir", "scripts/manual", "--doctree-dir", "build/trees", ".", "build/html"],
                               cwd=self.root, capture_output=True, text=True, check=False)

@@ -1,4 +1,5 @@
-"""scripts/manual/header.py: what the manual's C reference has of a header, and which headers it refuses."""
+"""Tests scripts/manual/header.py: the parts of a header that the manual's C reference has, and the headers that are
+refused."""
 
 import pathlib
 import re

@@ -1,4 +1,4 @@
-/* Timing a step, on a device whose clock says what the test wants. */
+/* Tests the timing of a step on a device whose clock the test controls. */
 #include "../autotune/measure/time.h"
 
 #include <criterion/criterion.h>
@@ -8,14 +8,14 @@ enum { COPIES = 3 };
 
 struct clock {
     device device;
-    int streams, graphs; /* that exist */
-    int recording;       /* steps that are being recorded; -1: none are */
-    int in_graph;        /* steps of the graph */
-    int copies[512];     /* of the steps of the graph */
+    int streams, graphs; /* numbers of existing objects */
+    int recording;       /* steps recorded so far; -1: no recording is in progress */
+    int in_graph;        /* steps in the graph */
+    int copies[512];     /* the copy that each step of the graph uses */
     int launches[COPIES], launched, synchronized;
     int at_mark[64];         /* launches before each mark */
-    double step_seconds[64]; /* of a step after mark 2 i; what is 0 takes 1 ms */
-    bool fails;              /* the step does */
+    double step_seconds[64]; /* duration of a step after mark 2 * i; 0 stands for 1 ms */
+    bool fails;              /* whether the step fails */
 };
 
 static xq_status mark(device *d, void *stream, int index, error *err)
@@ -131,7 +131,7 @@ Test(measure_time, gives_median_and_quartiles)
 {
     struct clock c = make_clock();
     for (int i = 0; i < 8; i++)
-        c.step_seconds[i] = 1e-3 * (8 - i); /* 1 to 8 ms, in no order that helps */
+        c.step_seconds[i] = 1e-3 * (8 - i); /* from 8 down to 1 ms, so they are not sorted */
     measure_times t = time_it(&c, &(measure_repeats){.warm_up = 2, .repeats = 8});
     expect_near(t.median, 4.5e-3);
     expect_near(t.low, 3e-3);
@@ -155,7 +155,7 @@ Test(measure_time, repeats_short_steps_within_a_repeat)
     measure_times t = time_it(&c, &(measure_repeats){.warm_up = 3, .repeats = 4, .repeat_seconds = 300e-6});
     expect_near(t.median, 10e-6);
     cr_expect_eq(c.launched, 3 + 4 * 30);
-    c = make_clock(); /* of no step more than a hundred */
+    c = make_clock(); /* a repeat has at most a hundred steps */
     for (int i = 0; i < 32; i++)
         c.step_seconds[i] = 1e-9;
     time_it(&c, &(measure_repeats){.warm_up = 3, .repeats = 4, .repeat_seconds = 300e-6});

@@ -1,4 +1,4 @@
-/* Turns of measurements on a GPU, across processes and users. */
+/* Tests that measurements on a GPU take turns, across processes and users. */
 #include "../autotune/measure/turn.h"
 #include "files.h"
 #include "lock_files.h"
@@ -18,7 +18,7 @@
 
 static const char uuid[] = "00112233-4455-6677-8899-aabbccddeeff";
 
-/* How often a measurement began to wait, and went on. */
+/* How often a measurement began to wait, and how often it went on. */
 struct told {
     atomic_int waits, goes_on;
 };
@@ -114,7 +114,8 @@ Test(measure_turn, the_next_one_waits_and_says_so, .timeout = 60)
     cr_expect_eq(told.goes_on, 1);
 }
 
-/* Cleaners of /tmp remove old files. Who waited for a file that is gone locks the next one of its name. */
+/* Cleaners of /tmp remove old files. A measurement that waited for a removed file locks the next file of
+ * that name. */
 Test(measure_turn, a_file_that_was_removed_locks_nobody, .timeout = 60)
 {
     const char *path = lock_file_of(uuid);
@@ -164,7 +165,7 @@ Test(measure_turn, what_is_no_file_of_ours_is_left_alone, .timeout = 60)
     expect_no_lock("No such file or directory");
 }
 
-/* A folder like /tmp, with a file that another user made. */
+/* The folder is like /tmp, and another user made the file. */
 Test(measure_turn, another_users_file_is_locked_or_named)
 {
     const char *path = lock_file_of(uuid);

@@ -1,4 +1,4 @@
-/* What is noticed around measurements, through a management library that says what the test wants. */
+/* Tests what is noticed around measurements. The answers of the management library are set by the test. */
 #include "../autotune/measure/watch.h"
 #include "fake_cuda.h"
 
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The library beside the test program. */
+/* Uses the fake management library beside the test program. */
 static void use_fake_nvml(void)
 {
     char path[4096];
@@ -27,7 +27,7 @@ static device make_device(void)
     return (device){.properties = {.uuid = FAKE_CUDA_UUID}};
 }
 
-/* What so many measurements notice. */
+/* Returns the load that is noticed around this number of measurements. */
 static measure_load notice(int measurements)
 {
     measure_watch watch = {0};
@@ -52,7 +52,8 @@ Test(measure_watch, other_processes_load_and_clocks_are_noticed)
     cr_expect(load.known);
     cr_expect_eq(load.processes, 2);
     cr_expect_eq(load.busy, 37);
-    /* Four looks, of which the second and the last are those after a measurement. */
+    /* There are four looks at the GPU. Clocks count only after a measurement, in the second and the fourth
+     * look. */
     cr_expect_eq(load.sm_low, 1977);
     cr_expect_eq(load.sm_high, 1979);
     cr_expect_eq(load.memory_low, 2619);

@@ -1,6 +1,7 @@
-/* Running out of memory: every place in the library that allocates fails once, and the program that uses it
- * gets an error. Lua's allocations are among them: there it collects garbage and tries again. Not under
- * sanitizers, which bring an allocator of their own. */
+/* Tests running out of memory: every place in the library that allocates fails once, and the program that
+ * uses the library gets an error. Allocations by Lua are among these places; after a failure, Lua collects
+ * garbage and tries again. The test does not run under sanitizers, because they bring their own
+ * allocators. */
 #include "shell.h"
 
 #include <criterion/criterion.h>
@@ -14,8 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Runs the example with allocation place number `place` failing at its first use; false when it was not
- * reached. The program, with the library linked statically, is in `folder`. */
+/* Runs the example while allocation place number `place` fails at its first use. Returns false if the place
+ * was not reached. The program, with the library linked statically, is in `folder`. */
 static bool run_with_failure(const char *folder, int place)
 {
     char command[8192], report[4200], *output = NULL;
@@ -27,7 +28,7 @@ static bool run_with_failure(const char *folder, int place)
              folder, folder, report, place, shell_build_folder(), folder);
     int status = shell_run(command, &output);
     bool failed = access(report, F_OK) == 0;
-    if (status == 1) /* the example prints what xq_last_error says, and of its own memory this */
+    if (status == 1) /* it printed the text of xq_last_error, or its own message about memory */
         cr_assert(strstr(output, "embed: xq_") || strstr(output, "embed: out of memory\n"), "place %d: %s",
                   place, output);
     else
@@ -44,7 +45,7 @@ Test(memory, running_out_anywhere_is_an_error_and_no_crash, .timeout = 300)
     snprintf(command, sizeof command,
              "sh scripts/test-install.sh %s %s '%s' static/embed && cd %s && XQ_CACHE_DIR=cache "
              "static/embed/embed sim && "
-             "cp -r cache store && rm -r $(ls -d store/kernels/* | head -n 1)", /* the cache has that one */
+             "cp -r cache store && rm -r $(ls -d store/kernels/* | head -n 1)", /* the cache still has it */
              shell_build_folder(), folder, SHELL_SANITIZER, folder);
     cr_assert_eq(shell_run(command, &output), 0, "%s", output);
     free(output);

@@ -1,5 +1,5 @@
-/* The numbers of docs/method-*.md, against completed specs and against the formulas that the pages state.
- */
+/* Tests the numbers of docs/method-*.md against completed specs and against the formulas that the pages
+ * state. */
 #include "files.h"
 #include "generator.h"
 
@@ -17,12 +17,13 @@ static double at(const cJSON *object, const char *name)
     return cJSON_IsNumber(item) ? item->valuedouble : 0;
 }
 
-/* What a token of a layer takes, by the formulas of the pages. */
+/* Memory of a layer in bytes, by the formulas of the pages: of a whole tail, and of everything else per
+ * token. */
 struct memory {
     double codes, parameters, total, fp16, tail, accumulator;
 };
 
-/* Of one group with codes of `bits`. */
+/* Bytes of the scale and the zero point of one group with codes of `bits`. */
 static double parameter_bytes(const cJSON *cache, double bits)
 {
     bool integer = strcmp(generator_string(cache, "zero_point"), "integer") == 0;
@@ -45,7 +46,7 @@ static struct memory memory_of(const cJSON *spec)
             m.parameters += columns * parameter_bytes(cache, bits) / group;
             m.tail += group * (delta ? hidden : width) * 2;
         } else {
-            double latent = at(stream, "latent_width"); /* groups begin anew with each */
+            double latent = at(stream, "latent_width"); /* each latent begins a new group */
             m.parameters += at(stream, "latents") * ceil(latent / group) * parameter_bytes(cache, bits);
         }
     }
@@ -66,7 +67,7 @@ static struct memory memory_of(const cJSON *spec)
 
 /* ---------------------------------------------------------------- tables in Markdown */
 
-/* The cells of a row, trimmed; returns how many. Cuts `line` up. */
+/* Cuts `line` into the trimmed cells of a table row. Returns the number of cells. */
 static int cut_row(char *line, char **cells)
 {
     int count = 0;
@@ -81,7 +82,7 @@ static int cut_row(char *line, char **cells)
     return count;
 }
 
-/* "16,384", "0.25", "7.53×" */
+/* Reads a number such as "16,384", "0.25" or "7.53×". */
 static double number_of(const char *text)
 {
     char digits[64];
@@ -120,7 +121,7 @@ static void check_row(char *row, char **header, int columns)
     char *cells[MOST_COLUMNS];
     cr_assert_eq(cut_row(row, cells), columns, "%s", row);
     char *json = cells[0] + 1;
-    json[strlen(json) - 1] = 0; /* the backticks */
+    json[strlen(json) - 1] = 0; /* removes the closing backtick */
     cJSON *spec = generator_complete_parsed(json);
     struct memory m = memory_of(spec);
     cr_assert_geq(m.total, m.codes + m.parameters);
@@ -129,7 +130,7 @@ static void check_row(char *row, char **header, int columns)
     cJSON_Delete(spec);
 }
 
-/* Checks every row of specs of a page; returns how many there are. */
+/* Checks every table row of a page that begins with a spec. Returns the number of such rows. */
 static int check_page(const char *name)
 {
     char path[64], *header[MOST_COLUMNS];
@@ -159,7 +160,7 @@ Test(method_pages, worked_numbers_are_those_of_the_completed_specs, .timeout = 6
 
 /* ---------------------------------------------------------------- whole models */
 
-/* Bytes of a token in `path` of the completed spec of a cache. */
+/* Completes the spec of a model and a cache. Returns the number of bytes at `path`. */
 static double bytes(const char *model, const char *cache, const char *path)
 {
     char text[256];

@@ -1,4 +1,5 @@
-"""tools/models.py activations on tiny models: what the forward pass records, and what it says of bad input."""
+"""Tests tools/models.py activations on tiny models: the values that the forward pass records, and the messages for bad
+input."""
 
 import json
 import os
@@ -194,7 +195,7 @@ class Gemma3(Activations):
 
 
 class PlainLlama:
-    """The same model again, position by position and in double precision."""
+    """The same model, computed again position by position in double precision."""
 
     eps = 1e-5
 
@@ -223,7 +224,7 @@ class PlainLlama:
         return turned
 
     def attend(self, layer, position, q, k, v, theta=10000.0, window=1 << 30):
-        """One position's output; keeps k and v of the earlier ones."""
+        """Returns the output of one position. Keeps k and v for later positions."""
         self.keys.append(self.rotate(k, position, theta))
         self.values.append(v)
         first = max(0, position + 1 - window)
@@ -236,7 +237,7 @@ class PlainLlama:
         return self.weight(f"model.layers.{layer}.self_attn.o_proj.weight") @ numpy.concatenate(out)
 
     def project(self, layer, x):
-        """q, k, v as [heads, dh]."""
+        """Returns q, k and v as [heads, dh]."""
         return tuple((self.weight(f"model.layers.{layer}.self_attn.{name}_proj.weight") @ x).reshape(-1, HEAD_DIM)
                      for name in "qkv")
 

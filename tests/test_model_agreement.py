@@ -1,4 +1,4 @@
-"""What tools/check_logits.py measures, on logits of known perplexity and distance."""
+"""Tests the measurements of tools/check_logits.py, on logits of known perplexity and distance."""
 
 import os
 import sys

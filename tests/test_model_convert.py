@@ -1,4 +1,5 @@
-"""tools/models.py convert and expand-kv-heads on tiny models: what they write, and what they say of bad input."""
+"""Tests tools/models.py convert and expand-kv-heads on tiny models: the files that they write, and their messages for
+bad input."""
 
 import json
 import os
@@ -215,7 +216,7 @@ class ExpandKvHeads(Converting):
 
     def test_logits_are_those_of_the_model(self):
         self.assertEqual(self.expand()[0], 0)
-        numpy.testing.assert_allclose(self.logits(self.wide), self.logits(self.model), atol=2e-5)  # sums reordered
+        numpy.testing.assert_allclose(self.logits(self.wide), self.logits(self.model), atol=2e-5)  # sums are reordered
 
     def test_each_query_head_has_its_own_rows(self):
         self.expand()

@@ -1,5 +1,5 @@
-/* Model directories as each family's checkpoints are: names of tensors, fused projections, biases, norms
- * and sinks. */
+/* Tests reading model directories like the checkpoints of each family: names of tensors, fused projections,
+ * biases, norms and sinks. */
 #include "../prepare/model.h"
 #include "../prepare/safetensors.h"
 #include "../runtime/base/half.h"
@@ -13,20 +13,20 @@
 
 enum { D = 256, DH = 64, LAYERS = 2, MOST_TENSORS = 12 };
 
-/* Where the rows of a tensor with queries, keys and values are. */
+/* The order of the rows in the tensors that hold queries, keys and values. */
 enum order {
-    APART,  /* k_proj and v_proj */
+    APART,  /* k_proj and v_proj are separate tensors */
     BLOCKS, /* all queries, all keys, all values: Phi-3's op_size slices, MPT's chunks */
-    GROUPS  /* for each KV head its queries, key, value: GPT-NeoX, BLOOM, Falcon, InternLM2 */
+    GROUPS  /* for each KV head: its queries, its key, its value; GPT-NeoX, BLOOM, Falcon, InternLM2 */
 };
 
 static const struct family {
-    const char *config; /* without sizes of layers */
-    const char *key;    /* layer %d's tensor with keys, up to ".weight" */
+    const char *config; /* members of config.json */
+    const char *key;    /* name of the tensor with the keys of layer %d, without ".weight" */
     int heads, kv_heads;
     enum order order;
     bool bias, plus_one;
-    int norms; /* of k_norm; 0: none */
+    int norms; /* elements of k_norm; 0: the model has none */
     bool sinks;
 } families[] = {
 #define SIZES "\"hidden_size\": 256, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, "
@@ -122,7 +122,8 @@ struct directory {
     int count;
 };
 
-/* What an element is, an f16 number, different for neighbouring rows, columns, tensors and layers. */
+/* Value of an element. It is exact in f16, and differs between neighbouring rows, columns, tensors and
+ * layers. */
 static float value_of(int layer, const char *what, int row, int column)
 {
     unsigned tag =
@@ -130,7 +131,7 @@ static float value_of(int layer, const char *what, int row, int column)
     return (float)((tag + (unsigned)row * 131u + (unsigned)column * 3u) % 2039u) / 1024 - 1;
 }
 
-/* Adds NAME, a matrix or (columns 0) a vector. `what` seeds its values. */
+/* Adds the tensor `name`: a matrix, or a vector if `columns` is 0. `what` seeds its values. */
 static void add(struct directory *d, int layer, const char *what, const char *name, int rows, int columns)
 {
     int width = columns ? columns : 1;
@@ -197,7 +198,7 @@ static const char *write_directory(const struct family *f)
 
 /* ---------------------------------------------------------------- reading it */
 
-/* Of dimension i of KV head h, in the tensor that has it. */
+/* Expected value at dimension i of KV head h, computed from its place in the checkpoint's tensor. */
 static float expected_value(const struct family *f, int layer, bool value, int h, int i, int column)
 {
     int per_head = f->heads / f->kv_heads;
@@ -251,7 +252,7 @@ static void check_family(const struct family *f)
 
 enum { FAMILIES = sizeof families / sizeof *families };
 
-/* Each third, from the first on: a test has so many directories. */
+/* Checks every third family from `first` on, because the number of directories of one test is limited. */
 static void check_third(int first)
 {
     for (int i = first; i < FAMILIES; i += 3)

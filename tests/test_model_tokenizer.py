@@ -1,4 +1,4 @@
-"""The tokenizers that tools/models.py convert writes, and its `tokens` command."""
+"""Tests the tokenizers that tools/models.py convert writes, and its `tokens` command."""
 
 import os
 import random
@@ -107,11 +107,12 @@ class SentencePiece(Tokenizer):
 
 
 def plain_sentence_piece(text):
-    """User-defined tokens stand whole, the longest first; elsewhere, the two neighbours that make the token of the
-    highest score are joined, the leftmost first, until none do. What is no token then is spelled in bytes."""
+    """Tokenizes a text. User-defined tokens are kept whole, the longest first. In the rest, two neighbours are joined
+    if they make a token: first those with the highest score, and of equal ones the leftmost, until none are left. A
+    symbol that is no token then is spelled in bytes."""
     scores = {token: score for token, kind, score in PIECES if kind == 1}
     whole = sorted((token.replace(" ", "▁") for token, kind, _ in PIECES if kind == 4), key=len, reverse=True)
-    text, symbols = text.replace(" ", "▁"), []  # of (text, may it be joined)
+    text, symbols = text.replace(" ", "▁"), []  # (text, whether it may be joined)
     while text:
         first = next((token for token in whole if text.startswith(token)), None)
         symbols.append((first or text[0], first is None))

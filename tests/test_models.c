@@ -9,8 +9,7 @@
 
 /* ---------------------------------------------------------------- presets */
 
-/* The shape of each preset, how many of its layers slide (0: none; -1: all), and how many have no RoPE or
- * keep no keys and values. */
+/* The shape of each preset, and the number of its layers with a sliding window (0: none; -1: all). */
 static const struct preset {
     const char *name;
     int hidden_size, heads, kv_heads, head_dim, layers, sliding;
@@ -89,7 +88,7 @@ static const struct preset {
 
 enum { PRESETS = sizeof presets / sizeof *presets };
 
-/* Those with layers without RoPE, or that keep no keys and values. */
+/* Presets with layers that have no RoPE, or that keep no keys and values. */
 static const struct other {
     const char *name;
     int nope, linear;
@@ -216,7 +215,7 @@ Test(models, keys_beside_a_preset_replace_its_values)
     generator_refuses("{\"model\": {\"preset\": 8}}", XQ_ERROR_SPEC, "model.preset", "a preset's name");
 }
 
-/* Values that presets of a family have beside the shape, at paths of the completed spec. */
+/* Values that the presets of a family have in addition to the shape, at paths of the completed spec. */
 Test(models, presets_have_the_features_of_their_families)
 {
     static const struct {
@@ -268,8 +267,8 @@ Test(models, presets_have_the_features_of_their_families)
 
 /* ---------------------------------------------------------------- config.json */
 
-/* A file of tests/configs, and the preset that it is. `kind`: NULL where all layers are alike; `table`: of
- * LongRoPE, or NULL. */
+/* Compares a file of tests/configs with the preset of the same model. `kind` is NULL if all layers are
+ * alike. `table` chooses a table of LongRoPE, or is NULL. */
 static void check_published(const char *file, const char *name, const char *kind, const char *table)
 {
     size_t size;
@@ -328,7 +327,7 @@ Test(models, published_configs_of_mixed_models_read_as_their_presets, .timeout =
     check_published("phi-4-mini", "phi-4-mini-128k", NULL, "long");
 }
 
-/* Its contexts of up to max_position_embeddings are served without the scaling, which changes nothing
+/* Contexts of up to max_position_embeddings can be served without the scaling, because it changes nothing
  * there. */
 Test(models, dynamic_scaling_of_a_published_config_is_refused_with_a_way_out)
 {

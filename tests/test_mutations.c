@@ -1,4 +1,4 @@
-/* Specs and config.json files with random faults: completed, or refused with a message; nothing else. */
+/* Tests specs and config.json files with random faults: each is completed, or refused with a message. */
 #include "files.h"
 #include "generator.h"
 
@@ -74,7 +74,7 @@ static int count_values(const cJSON *value)
     return count;
 }
 
-/* The n-th value in depth-first order, and what holds it. */
+/* Finds the n-th value in depth-first order. *parent becomes the value that holds it. */
 static cJSON *find_value(cJSON *value, int *n, cJSON **parent)
 {
     cJSON *child, *found;
@@ -89,7 +89,7 @@ static cJSON *find_value(cJSON *value, int *n, cJSON **parent)
     return NULL;
 }
 
-/* Replaces a random value by one of another type, or drops it. */
+/* Replaces a random value by one from the list, or removes it. */
 static void spoil(cJSON *root)
 {
     static const char *const others[] = {"null", "true",  "false", "0",          "-1",
@@ -117,7 +117,7 @@ static void check_refusal(const error *err, const char *text)
     cr_assert(err->message[0] && err->field[0], "%s: %s", text, err->message);
 }
 
-/* Completes {"model": `model`}, of either kind of layers, or `spec_json` as it is. */
+/* Completes a spec. The spec must be refused properly, or its completed form must complete to itself. */
 static void check_completion(const char *spec_json)
 {
     error err = ERROR_INIT;
@@ -147,7 +147,7 @@ static void check_spoiled(const char *seed, int rounds)
     }
 }
 
-/* Without what is computed, whose faults would hide all others. */
+/* Leaves out the computed parts of the spec, because faults in these would hide all other faults. */
 static void check_spoiled_spec(const char *spec_json)
 {
     static const char *const computed[] = {

@@ -1,5 +1,5 @@
-/* A token whose activations are NaN reaches the queries that see it, and no others: those give what they
- * give when the token is an ordinary one, to the last bit. */
+/* Tests that a token whose activations are NaN reaches the queries that see it, and no others. The results
+ * of the others are those with an ordinary token, to the last bit. */
 #include "../runtime/base/random.h"
 #include "plain_attend.h"
 
@@ -14,7 +14,7 @@ enum { D = 128, DH = 64, HEADS = 4, KV = 2, TOKENS = 90, SEQUENCES = 5, QUERIES 
 
 struct nan_case {
     char name[40];
-    char model[120], cache[120], rest[40]; /* more of the spec's parts */
+    char model[120], cache[120], rest[40]; /* rest: other parts of the spec */
     int window, group;                     /* group: tokens that share a scale, or 1 */
     bool one, tree;
 };
@@ -39,8 +39,8 @@ static struct nan_case cases[] = {
     {"ALiBi, capped", "\"alibi\": true, \"attn_logit_softcapping\": 20", X, "", 0, 1, false, false},
 };
 
-/* The token that is not ordinary, in each sequence; the last queries of a sequence of 90 tokens are from 60
- * on. */
+/* The token of each sequence that becomes NaN. If there are 30 queries, they belong to the tokens from 60
+ * to 89. */
 static const int marked[SEQUENCES] = {0, 17, 62, 75, 89};
 
 static float *normals(random_stream *r, size_t count, double deviation)
@@ -51,7 +51,7 @@ static float *normals(random_stream *r, size_t count, double deviation)
     return values;
 }
 
-/* A call, and what it gave. */
+/* A call and its results. */
 struct nan_call {
     struct plain_attend a;
     char spec[700];
@@ -71,7 +71,8 @@ static void ask(struct nan_call *c, const struct nan_case *k)
         c->a.indptr[i + 1] = (i + 1) * count;
         for (int j = 0; j < count; j++) {
             c->a.position[i * count + j] = i * 100 + TOKENS - count + (k->tree ? j / 2 : j);
-            /* A tree of pairs: an even query sees the even ones before it, an odd one the odd ones. */
+            /* Two queries share each position of the tree. An even query sees itself and the even queries
+             * before it, an odd query the odd ones. */
             c->tree[i * count + j] = (j % 2 ? 0xaaaaaaaa : 0x55555555) & (0xffffffff >> (31 - j));
         }
     }
@@ -141,7 +142,7 @@ static bool sees(const struct nan_call *c, const struct nan_case *k, int i, int 
 static bool sees_mark(const struct nan_call *c, const struct nan_case *k, int i, int j)
 {
     int first = marked[i] / k->group * k->group, end = first + k->group;
-    if (end > TOKENS) /* in the tail tokens have nothing in common */
+    if (end > TOKENS) /* tokens in the tail share no scale */
         first = marked[i], end = first + 1;
     bool seen = false;
     for (int t = first; t < end; t++)
@@ -149,7 +150,8 @@ static bool sees_mark(const struct nan_call *c, const struct nan_case *k, int i,
     return seen;
 }
 
-/* Queries that do not see the marked token give the same bits as before, the others NaN. */
+/* Queries that do not see the marked token must give the same bits as before. With `nan`, all others must
+ * give NaN. */
 static void compare(const struct nan_call *c, const struct nan_case *k, const struct nan_call *before,
                     int implementation, bool nan)
 {
@@ -201,7 +203,7 @@ ParameterizedTest(struct nan_case *k, nan_tokens, reach_the_queries_that_see_the
     close_call(c);
 }
 
-/* Values beyond f16 are infinite where keys and values are stored in it. */
+/* Values beyond the range of f16 become infinite where keys and values are stored in f16. */
 Test(nan_tokens, infinite_values_reach_the_queries_that_see_them_alone, .timeout = 300)
 {
     struct nan_case k = cases[1];

@@ -1,5 +1,5 @@
-/* What is cached, in every form, as kernels read it (templates/lib/operand.cuh): dequantize against a plain
- * decoding in double precision. */
+/* Tests how kernels read cached data in every form (templates/lib/operand.cuh): compares dequantize with a
+ * plain decoding in double precision. */
 #include "../runtime/base/half.h"
 #include "cache_image.h"
 
@@ -12,9 +12,9 @@
 
 struct form {
     char name[40];
-    char cache[200]; /* inside of the spec's "cache" */
+    char cache[200]; /* members of the spec's "cache" */
     char dtype[8];
-    int kv_heads; /* 0: 4 */
+    int kv_heads; /* 0 stands for 4 */
 };
 
 static const char *spec_of(const struct form *c, int hidden, int kv_heads)
@@ -27,7 +27,7 @@ static const char *spec_of(const struct form *c, int hidden, int kv_heads)
     return text;
 }
 
-/* Rounded once to f16, and from that once to bf16. */
+/* Whether `got` is `exact` after rounding once to f16 and, for bf16, from f16 once to bf16. */
 static bool is_rounded(double got, double exact, bool bf16)
 {
     double bound = fabs(exact) * (bf16 ? 0x1.01p-8 + 0x1p-11 : 0x1.01p-11) + 0x1p-25;

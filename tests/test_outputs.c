@@ -1,5 +1,5 @@
-/* What commands do with the files and streams that they write: tried before the work, checked after it, and
- * nothing is destroyed. */
+/* Tests how commands treat the files and streams that they write: these are tried before the work and
+ * checked after it, and nothing is destroyed. */
 #include "command.h"
 #include "fake_nvrtc.h"
 #include "files.h"
@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* An empty kernel cache of this test's own. */
+/* Returns an empty kernel cache that only this test uses. */
 static const char *empty_cache(void)
 {
     static const char *folder;
@@ -30,7 +30,7 @@ static const char *empty_cache(void)
     return folder;
 }
 
-/* Runs a line of shell in which $xq is the program, with an empty kernel cache. */
+/* Runs a line of shell with an empty kernel cache. $xq stands for the program. */
 static int shell(char **output, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static int shell(char **output, const char *format, ...)
 {
@@ -87,7 +87,7 @@ static const char *const printing[] = {
 };
 enum { PRINTING = sizeof printing / sizeof printing[0] };
 
-/* One line that says so, and status 1. */
+/* The command must end with status 1 and one line that says why. */
 static void assert_unwritable(const char *arguments, const char *redirection, const char *why)
 {
     char *said, expected[256];
@@ -112,7 +112,7 @@ Test(outputs, a_closed_standard_output_is_an_error, .timeout = 120)
         assert_unwritable(printing[i], ">&-", "Bad file descriptor");
 }
 
-/* The work is done when the report cannot be printed: its files are complete, and the message says so. */
+/* The report cannot be printed, but the work is done: the files are complete, and the message says so. */
 static void keeps(const char *file, const char *said_of_files, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 static void keeps(const char *file, const char *said_of_files, const char *format, ...)
@@ -159,7 +159,7 @@ Test(outputs, a_full_standard_output_loses_no_file, .timeout = 120)
     free(said);
 }
 
-/* The limit's signal would end the command without a word, and leave half a file. */
+/* The signal of this limit would otherwise end the command without a message and leave half a file. */
 Test(outputs, a_limit_on_the_size_of_files_is_a_full_disk, .timeout = 60)
 {
     static const char *const commands[] = {
@@ -178,7 +178,7 @@ Test(outputs, a_limit_on_the_size_of_files_is_a_full_disk, .timeout = 60)
     }
 }
 
-/* The next file that is opened would have the descriptor of the closed stream. */
+/* The next file that is opened could get the descriptor of the closed stream. */
 Test(outputs, with_closed_streams_files_hold_what_they_should)
 {
     const char *folder = files_directory(), *path = files_path(folder, "out.json");
@@ -195,7 +195,8 @@ Test(outputs, with_closed_streams_files_hold_what_they_should)
     free(text);
 }
 
-/* Under a name such as /dev/stdin it is no empty file, and none where a result would vanish. */
+/* Under a name such as /dev/stdin, a closed stream is neither an empty input nor an output in which a
+ * result vanishes. */
 Test(outputs, a_closed_stream_is_neither_read_nor_written_by_name, .timeout = 60)
 {
     static const char *const commands[][2] = {
@@ -240,7 +241,8 @@ Test(outputs, a_closed_standard_output_is_not_taken_for_a_file_that_is_written)
 
 /* -------------------------------------------------------------- before the work */
 
-/* At once, although the work would fail too, or take long: one line with the reason, and status 1. */
+/* The command must refuse at once, even if the work would also fail or take long. It prints one line with
+ * the reason and ends with status 1. */
 static void refused_first(const char *arguments, const char *line)
 {
     struct timespec before, after;
@@ -267,7 +269,7 @@ Test(outputs, wrong_paths_are_errors_before_the_work, .timeout = 60)
                   "xq gen: cannot write into the folder /dev/null: Not a directory");
 }
 
-/* Prepared weights are patched when they are complete, which a pipe does not allow. */
+/* Prepared weights are patched once they are complete, which is impossible in a pipe. */
 Test(outputs, prepare_needs_a_regular_file)
 {
     char arguments[600], line[600];
@@ -279,7 +281,7 @@ Test(outputs, prepare_needs_a_regular_file)
     refused_first(arguments, line);
 }
 
-/* A FIFO that nobody reads holds no command up that has nothing to write. */
+/* A FIFO without a reader must not block a command that has nothing to write. */
 Test(outputs, a_fifo_is_opened_after_all_values_are_known_to_be_good, .timeout = 60)
 {
     char arguments[600];
@@ -301,7 +303,8 @@ Test(outputs, a_fifo_is_opened_after_all_values_are_known_to_be_good, .timeout =
     }
 }
 
-/* Standard output is `-` for --output as it is for --json; what must be a file or a folder refuses it. */
+/* `-` means standard output for --output, as it does for --json. Options that need a file or a folder
+ * refuse it. */
 Test(outputs, a_dash_is_standard_output_or_refused, .timeout = 60)
 {
     command_refuses(
@@ -331,7 +334,7 @@ Test(outputs, a_dash_is_standard_output_or_refused, .timeout = 60)
     free(said);
 }
 
-/* What was there stays, and nothing is added. */
+/* The command must fail, keep the old file, and add no files. */
 static void fails_without_a_trace(const char *folder, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 static void fails_without_a_trace(const char *folder, const char *format, ...)
@@ -363,7 +366,7 @@ Test(outputs, a_run_that_fails_leaves_no_trace)
     fails_without_a_trace(folder, "cache list --cache-dir /dev/null --json %s/old", folder);
 }
 
-/* Among many files one that cannot be written: then none of them. */
+/* If one of many files cannot be written, none is written. */
 Test(outputs, gen_writes_all_files_or_none)
 {
     char folder[256];
@@ -446,7 +449,7 @@ Test(outputs, files_that_are_read_of_a_model_directory_are_no_output)
         command_run("run --model %s --input x --output %s/out.safetensors", folder, folder);
     cr_assert(strstr(r.err, "config.json"), "an earlier result in the folder may be replaced: %s", r.err);
     is_the_same(LINE("xq prepare: --out %s/model.safetensors is read from MODEL_DIR %s", folder, folder),
-                "prepare %s --out %s/model.safetensors", folder, folder); /* it would hide the shards */
+                "prepare %s --out %s/model.safetensors", folder, folder); /* this would hide the shards */
     cr_assert_eq(files_count(folder), 4);
     r = command_run("prepare %s --out %s/prepared.safetensors", folder, folder);
     cr_assert(strstr(r.err, "config.json"), "an earlier result in the folder may be replaced: %s", r.err);
@@ -526,7 +529,7 @@ Test(outputs, devices_stay_devices)
     cr_assert_eq(files_count(folder), 1);
 }
 
-/* Minutes of work are not lost with the file that did not take their results. */
+/* If the JSON file cannot be written, the results of minutes of work are not lost with it. */
 Test(outputs, tables_are_printed_also_where_their_json_cannot_be_written, .timeout = 300)
 {
     const char *full = files_path(files_directory(), "full");
@@ -555,8 +558,8 @@ static void wait_for_file(const char *path)
         nanosleep(&moment, NULL);
 }
 
-/* Returns the name of a file that appears when NVRTC, a fake from now on, compiles; it does so without end.
- */
+/* Makes the fake NVRTC compile without end. Returns the name of a file that appears when it begins to
+ * compile. */
 static const char *compile_without_end(void)
 {
     const char *mark = files_path(files_directory(), "compiling");
@@ -565,16 +568,16 @@ static const char *compile_without_end(void)
     return mark;
 }
 
-/* Long work that is ended by a signal leaves no temporary file. `mark` is made when the work may be ended;
- * NULL: the output's temporary file is. */
+/* Long work that a signal ends must leave no temporary file. `mark` is a file that appears when the work
+ * may be ended; with NULL, this is the temporary file of the output. */
 static void ends_without_a_trace(int signal_number, const char *mark)
 {
     const char *folder = files_directory();
     const struct timespec moment = {0, 1000000};
     const struct rlimit none = {0, 0};
     int status;
-    setrlimit(RLIMIT_CORE, &none);  /* SIGQUIT leaves one */
-    signal(signal_number, SIG_DFL); /* shells and nohup let it be ignored in the background */
+    setrlimit(RLIMIT_CORE, &none);  /* SIGQUIT would leave a core file */
+    signal(signal_number, SIG_DFL); /* shells and nohup make background programs ignore some signals */
     pid_t pid = command_start("verify --device sim --tier exhaustive --json %s/out", folder);
     for (int i = 0; i < 10000 && !mark && files_count(folder) == 0; i++)
         nanosleep(&moment, NULL);
@@ -598,7 +601,7 @@ Test(outputs, signals_leave_no_temporary_file, .timeout = 60)
         ends_without_a_trace(ending_signals[i], NULL);
 }
 
-/* NVRTC has handlers of its own while it compiles. */
+/* NVRTC has its own signal handlers while it compiles. */
 Test(outputs, signals_leave_no_temporary_file_while_kernels_compile, .timeout = 60)
 {
     fake_nvrtc_use(NULL);

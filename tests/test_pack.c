@@ -1,5 +1,5 @@
-/* Packed weights: every type, column order and padding, read back from where docs/layout.md says they are.
- */
+/* Tests packed weights: every type, column order and padding is read back from the places that
+ * docs/layout.md states. */
 #include "../autotune/reference/rounding.h"
 #include "../runtime/base/half.h"
 #include "plan_fixture.h"
@@ -12,7 +12,7 @@
 
 enum { D = 256, KV = 128, HEAD_DIM = 64 };
 
-/* Memory that lives as long as the test. */
+/* Returns memory that lives as long as the test. */
 static void *keep(size_t bytes)
 {
     static void *kept[64];
@@ -29,14 +29,14 @@ static float *random_matrix(int rows, int cols)
     return m;
 }
 
-/* As many values as any source here has. */
+/* Returns a random matrix with as many values as the largest source here needs. */
 static const float *values(int seed)
 {
     srand((unsigned)seed);
     return random_matrix(D, 512);
 }
 
-/* A spec of PLAN_MODEL's shape with more members of "model", "cache" and the spec itself. */
+/* Returns a spec of PLAN_MODEL's shape with more members of "model", of "cache" and of the spec itself. */
 static const char *spec_of(const char *model, const char *method, const char *rest)
 {
     static char text[1024];
@@ -47,7 +47,7 @@ static const char *spec_of(const char *model, const char *method, const char *re
     return text;
 }
 
-/* A plan over stubs and its packed weights. */
+/* Makes a plan over stubs and packs its weights. */
 static xq_plan *pack(const char *spec, xq_implementation implementation, const xq_weights *w,
                      unsigned char **packed)
 {
@@ -59,7 +59,7 @@ static xq_plan *pack(const char *spec, xq_implementation implementation, const x
     return plan;
 }
 
-/* The value of e4m3 bits (OCP 8-bit floating point, section 5.3). */
+/* Decodes the bits of an e4m3 number (OCP 8-bit floating point, section 5.3). */
 static double e4m3_value(unsigned bits)
 {
     int exponent = (int)(bits >> 3 & 15), mantissa = (int)(bits & 7);
@@ -67,7 +67,7 @@ static double e4m3_value(unsigned bits)
     return bits & 0x80 ? -magnitude : magnitude;
 }
 
-/* W[k, n] of a packed matrix, as the kernels read it. */
+/* Reads W[k, n] of a packed matrix as the kernels do. */
 static double packed_at(const unsigned char *packed, const struct shape_matrix *m, int k, int n)
 {
     int tile = n / 16, step = k / 16;
@@ -87,7 +87,7 @@ static double packed_at(const unsigned char *packed, const struct shape_matrix *
     return (m->type == WEIGHT_INT8 ? (double)(signed char)data[at] : e4m3_value(data[at])) * scale;
 }
 
-/* Element i of a packed vector. */
+/* Reads element i of a packed vector. */
 static float vector_at(const xq_plan *plan, const unsigned char *packed, const char *name, int i)
 {
     float value;
@@ -148,8 +148,8 @@ static void assert_refused(const xq_plan *plan, const xq_weights *w, void *packe
     cr_assert_str_eq(plan_error()->field, field);
 }
 
-/* docs/layout.md: for each group and each of its channels what its error adds to the values of each lane.
- */
+/* Checks the layout of feedback in docs/layout.md: each channel of each group has the amounts that its
+ * error adds to the values of each lane. */
 static void assert_feedback(const xq_plan *plan, const unsigned char *packed, const char *name,
                             const float *feedback, int stored, int group)
 {
@@ -196,7 +196,7 @@ Test(pack, feedback_is_made_of_what_keys_and_values_are_multiplied_by)
     plan_close(plan);
 }
 
-/* Of x both count. */
+/* With method x, the same channels serve keys and values, so both are counted. */
 Test(pack, feedback_of_rotated_activations_counts_keys_and_values)
 {
     unsigned char *packed;
@@ -219,7 +219,7 @@ Test(pack, latents_of_groups_are_padded_each)
     unsigned char *packed;
     xq_weights w = {
         .struct_size = sizeof w, .uk = values(1), .uv = values(2), .ak = values(3), .av = values(4)};
-    /* Two latents of 40 and of 64 columns. */
+    /* Keys have two latents of 40 columns, values two of 64. */
     const char *spec =
         spec_of("", "\"method\": \"latent\", \"groups\": 2, \"rank_k\": 80, \"rank_v\": 128", "");
     xq_plan *plan = pack(spec, XQ_UNFUSED, &w, &packed);
@@ -240,12 +240,12 @@ Test(pack, latents_of_groups_are_padded_each)
     plan_close(plan);
 }
 
-/* 12 dimensions of a head turn, as neighbours: 6 pairs, padded to 8; the other 52 are absorbed, padded
- * to 64. */
+/* RoPE turns 12 dimensions of a head, in pairs of neighbours: 6 pairs, padded to 8. The other 52 dimensions
+ * are absorbed, padded to 64. */
 #define PARTIAL ", \"rope\": {\"type\": \"interleaved\", \"theta\": 10000, \"rotary_dim\": 12}"
 enum { PAIRS = 6, KEYS = 16, REST = 52, ABSORBED = 64 };
 
-static int key_column(int column) /* of a head, or -1 */
+static int key_column(int column) /* the dimension of the head in this column, or -1 for padding */
 {
     return column % 8 < PAIRS ? 2 * (column % 8) + column / 8 : -1;
 }
@@ -290,7 +290,7 @@ Test(pack, normalized_keys_are_all_rematerialized)
                                "\"method\": \"x\", \"rotation\": false", "");
     xq_plan *plan = pack(spec, XQ_FUSED, &w, &packed);
     const struct shape_vector *norm = shape_vector(plan->weights, "k_norm");
-    enum { COLUMNS = KEYS + 64 }; /* of a head */
+    enum { COLUMNS = KEYS + 64 }; /* columns per head */
     cr_assert_eq(norm->count, 2 * COLUMNS);
     cr_assert_null(shape_matrix(plan->weights, "wk_absorb"));
     for (int n = 0; n < norm->count; n++) {
@@ -363,7 +363,7 @@ static void check_type(const char *name, rounding_type type)
         for (int k = 0; k < D && key_column(n) >= 0; k++)
             cr_assert_eq(packed_at(packed, m, k, n), rounded[k * KV + key_column(n)], "%s: wk[%d, %d]",
                          name, k, key_column(n));
-    /* What is absorbed has its scales by the source's rows, over the absorbed columns of all heads. */
+    /* Absorbed weights have one scale per row of the source, over the absorbed columns of all heads. */
     float *rest_columns = keep(sizeof *rest_columns * D * 2 * REST);
     for (int i = 0; i < D * 2 * REST; i++)
         rest_columns[i] = wk[i / (2 * REST) * KV + i % (2 * REST) / REST * HEAD_DIM + 2 * PAIRS + i % REST];
@@ -480,7 +480,7 @@ Test(pack, what_the_plan_has_no_use_for_is_refused)
     static const struct {
         const char *method;
         xq_implementation implementation;
-        const char *used; /* by name, a space after each */
+        const char *used; /* names, each with a space after it */
     } cases[] = {
         {"\"method\": \"x\", \"rotation\": false", XQ_FUSED, "wk wv "},
         {"\"method\": \"x\", \"rotation\": true", XQ_UNFUSED, "uk ak av "},

@@ -11,7 +11,8 @@
 
 /* ---------------------------------------------------------------- a sequence in scattered pages */
 
-/* Two sequences that fill a pool of pages, in turns; the second one's length is given. */
+/* Two sequences whose pages alternate in a pool and fill it. The first sequence fills its pages; the length
+ * of the second is given. */
 typedef struct cache {
     page_codec *codec;
     int32_t pages[2][16];
@@ -59,8 +60,8 @@ static void cache_close(cache *c)
     page_codec_destroy(c->codec);
 }
 
-/* Draws what a stream holds of a sequence, always the same: codes and parameters, and rows of the tail.
- * Writes it, or with `check` expects to read it. */
+/* Draws what a stream holds of a sequence, always the same: codes, parameters, and rows of the tail. Writes
+ * these values, or with `check` expects to read them. */
 static void draw_or_check(const cache *c, int sequence, int stream, const char *spec, bool check)
 {
     const page_sequence *seq = &c->sequence[sequence];
@@ -105,7 +106,7 @@ static void draw_or_check(const cache *c, int sequence, int stream, const char *
     free(zero);
 }
 
-/* Fills both sequences, all streams; then everything must read back: nothing may lie on anything else. */
+/* Fills all streams of both sequences, and then reads everything back: no value may overwrite another. */
 static void round_trip(const char *spec, bool accumulator, int pages, int length)
 {
     cache c;
@@ -178,8 +179,8 @@ Test(page_codec, accumulators_read_back)
 
 /* ---------------------------------------------------------------- bytes */
 
-/* How many bits of a page differ from NO_BYTE's once all tokens are written with codes and parameters of
- * ones, or of zeros: those that were changed by either are what the page's layout uses. */
+/* Counts the bits of the pages that the layout uses. Writing codes and parameters of all ones, for all
+ * tokens, sets these bits; writing zeros clears them. */
 static size_t used_bits(const char *spec, int pages)
 {
     cache c;
@@ -212,8 +213,8 @@ static size_t used_bits(const char *spec, int pages)
 
 Test(page_codec, every_bit_of_a_token_is_its_own)
 {
-    /* SmolLM2-135M: d = 576 and 3 KV heads of 64. 64 tokens a page; groups of 64: 9, or 3 and 3, a token.
-     */
+    /* SmolLM2-135M has d = 576 and 3 KV heads of 64. A page has 64 tokens. With groups of 64, a token has 9
+     * groups, or 3 in each of two streams. */
     cr_assert_eq(used_bits(SMOL("\"method\": \"x\", \"rotation\": false, \"bits\": 3, \"group\": 64"), 1),
                  64 * (576 * 3 + 9 * 32));
     cr_assert_eq(
@@ -224,8 +225,8 @@ Test(page_codec, every_bit_of_a_token_is_its_own)
         used_bits(SMOL("\"method\": \"latent\", \"bits\": 3, \"group\": 64, \"zero_point\": \"integer\""),
                   1),
         64 * (384 * 3 + 6 * (16 + 3)));
-    /* Two groups of 32 tokens in a page, for each of 576 channels; and one group in four pages, of 16
-     * tokens. */
+    /* The first case has two groups of 32 tokens in a page, for each of 576 channels. The second case has
+     * one group in four pages of 16 tokens. */
     cr_assert_eq(used_bits(SMOL("\"method\": \"x\", \"rotation\": false, \"bits\": 4, \"group\": 32, "
                                 "\"axis_k\": \"channel\""),
                            1),
@@ -240,7 +241,8 @@ Test(page_codec, every_bit_of_a_token_is_its_own)
 /* ---------------------------------------------------------------- places, by the rules of docs/layout.md
  */
 
-/* Register pair and lane of token and channel in order k, written out anew. */
+/* The place of a token and channel in the fragments of order k. It is derived here again, independently of
+ * the library. */
 typedef struct fragment_place {
     int fragment, lane, pair, element;
 } fragment_place;
@@ -258,18 +260,17 @@ static uint32_t word_at(const uint8_t *at)
     return word;
 }
 
-/* The code of a token and channel, from the unit's bytes. */
+/* Reads the code of a token and channel from the bytes of its unit. */
 static int code_at(const uint8_t *unit, int bits, int token, int channel)
 {
     fragment_place p = place_of(token, channel);
     switch (bits) {
-    case 2: { /* a word has two fragments: in each byte of a half-word, two codes of one and two of the next
-               */
+    case 2: { /* a word holds two fragments; each byte holds two codes of one, then two of the next */
         uint32_t word = word_at(unit + p.lane * 8 + p.fragment / 2 * 4);
         return (int)(word >> (16 * p.element + 8 * (p.pair / 2) + 4 * (p.fragment % 2) + 2 * (p.pair % 2)) &
                      3);
     }
-    case 3: { /* 256 bytes of low bits as for 2, then a word a lane of high bits: all four fragments */
+    case 3: { /* 256 bytes of low bits as for 2 bits, then a word per lane of high bits of all fragments */
         uint32_t word = word_at(unit + 256 + p.lane * 4);
         int high = (int)(word >> (16 * p.element + 8 * (p.pair / 2) + 2 * p.fragment + p.pair % 2) & 1);
         return code_at(unit, 2, token, channel) | high << 2;
@@ -322,8 +323,7 @@ Test(page_codec, f16_values_are_an_operand_of_the_matrix_instruction)
     for (int token = 0; token < 64; token++)
         for (int c = 0; c < 576; c++) {
             fragment_place p = place_of(token, c);
-            int reg =
-                p.pair / 2 + 2 * (p.pair % 2); /* rows 8.. in register 1, channels 8.. in register 2 */
+            int reg = p.pair / 2 + 2 * (p.pair % 2); /* register 1: rows from 8 on; 2: channels from 8 on */
             size_t at = (size_t)(token / 16) * codec->tile_bytes + (size_t)(c / 16) * 512 +
                         (size_t)p.lane * 16 + (size_t)reg * 4 + (size_t)p.element * 2;
             memcpy(&value, page + at, 2);
@@ -342,7 +342,7 @@ Test(page_codec, parameters_of_tokens_are_where_the_layout_says)
     cr_assert_eq(codec->stream[0].groups, 5);
     page_codec_set_params(codec, 0, &alone, 16 + 11, 3 * codec->group, 0x1234, 5);
     const uint8_t *params = page + codec->tile_bytes + 576 * 16 * 3 / 8;
-    size_t bit = (3 * 16 + 11) * 3; /* 177: bits 1.. of byte 22 */
+    size_t bit = (3 * 16 + 11) * 3; /* bit 177: the code takes byte 22 from its bit 1 on */
     uint16_t found;
     memcpy(&found, params + (3 * 16 + 11) * 2, 2);
     cr_assert_eq(found, 0x1234);

@@ -1,4 +1,4 @@
-/* What can be tuned, as `xq gen --list-parameters` tells it. */
+/* Tests the list of tunable parameters that `xq gen --list-parameters` prints. */
 #include "command.h"
 #include "files.h"
 #include "generator.h"
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* The list for a spec, or NULL; caller deletes. */
+/* Returns the list for a spec, or without a spec if it is NULL; the caller deletes the list. */
 static cJSON *list_of(const char *spec)
 {
     error err = ERROR_INIT;
@@ -59,7 +59,7 @@ Test(parameters, every_family_and_parameter_says_what_it_means)
     cJSON_Delete(list);
 }
 
-/* A default that a spec changed must be said to depend on specs. */
+/* If a spec changed a default, the list must say that the default depends on specs. */
 static void check_choices(const char *spec)
 {
     cJSON *list = list_of(spec);
@@ -146,7 +146,8 @@ static int number(const cJSON *object, const char *name)
     return (int)cJSON_GetNumberValue(cJSON_GetObjectItem(object, name));
 }
 
-/* Every combination of gemm's values, as a spec that chooses it; returns how many are taken. */
+/* Tries every combination of gemm's values in a spec that chooses it. Returns the number of accepted
+ * combinations. */
 static int try_all_of_gemm(int *tried)
 {
     static const int values[5][4] = {
@@ -194,7 +195,8 @@ Test(parameters, combinations_are_counted_as_specs_take_them)
     free(json);
 }
 
-/* The space that is searched: what is counted as valid, each taken by a spec, the default among it. */
+/* Tests the space that is searched: the number of valid combinations is right, a spec may choose each of
+ * them, and the default is one of them. */
 Test(parameters, candidates_are_the_valid_combinations)
 {
     static const char spec[] = "{\"model\": \"smollm2-135m\", \"cache\": {\"method\": \"latent\"}}";
@@ -262,7 +264,7 @@ Test(parameters, the_command_shows_what_is_chosen_for_a_model)
     cr_expect(strstr(r.out, "cannot serve this spec: "), "%s", r.out);
 }
 
-/* The hash of gemm's sources, with another text in place of one of its files. */
+/* Returns the hash of gemm's sources after one of its files is replaced by this text. */
 static gen_hash hash_with(const char *file, const char *text)
 {
     const char *folder = files_directory();
@@ -311,12 +313,12 @@ Test(parameters, comments_are_no_part_of_a_familys_source)
         cr_expect_str_eq(hash_with("gemm.cu.lt", same[i]).hex, expected.hex, "%s", same[i]);
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         cr_expect_str_neq(hash_with("gemm.cu.lt", others[i]).hex, expected.hex, "%s", others[i]);
-    /* Texts in quotes, to their ends. */
+    /* A string is no comment, up to its closing quote. */
     cr_expect_str_neq(hash_with("gemm.cu.lt", "\"// a\";\n").hex,
                       hash_with("gemm.cu.lt", "\"// b\";\n").hex);
     cr_expect_str_eq(hash_with("gemm.cu.lt", "\"\\\"\"; // a\n").hex,
                      hash_with("gemm.cu.lt", "\"\\\"\";\n").hex);
-    /* Lua alone has other comments. */
+    /* In a file of Lua alone, only Lua's comments are comments. */
     cr_expect_str_eq(hash_with("gemm.spec.lua", "return 1 -- one\n").hex,
                      hash_with("gemm.spec.lua", "return 1\n").hex);
     cr_expect_str_neq(hash_with("gemm.spec.lua", "return 7 // 2\n").hex,

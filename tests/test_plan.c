@@ -1,5 +1,5 @@
-/* Plans over the fake GPU: sizes, options, splits, failures, threads. test_pack.c and test_launch.c have
- * the rest; what the kernels compute is tested on the software device. */
+/* Tests plans over the fake GPU: sizes, options, splits, failures and threads. test_pack.c and
+ * test_launch.c have the other tests of plans; the results of kernels are tested on the software device. */
 #include "files.h"
 #include "plan_fixture.h"
 
@@ -23,7 +23,7 @@ Test(plan, info_states_layout_and_sizes)
     cr_assert_eq(info.page_tokens, 32);
     cr_assert_eq(info.rank_k, 128);
     cr_assert_eq(info.rank_v, 64);
-    /* 192 channels at half a byte and 3 groups of scale and offset, for each of 32 tokens. */
+    /* Each of 32 tokens has 192 channels of half a byte, and 3 groups with a scale and an offset. */
     cr_assert_eq(info.page_bytes, 32 * (96 + 3 * 4));
     cr_assert_eq(info.cache_bytes_per_token, 108.0);
     cr_assert_eq(info.weights_bytes, 2 * (256 * 128 + 256 * 64 + 128 * 128 + 64 * 128));
@@ -71,7 +71,7 @@ Test(plan, an_older_callers_options_are_understood)
     plan_open(NULL);
     xq_plan_options o = plan_options(PLAN_X, XQ_FUSED);
     xq_plan *plan = NULL;
-    o.struct_size = offsetof(xq_plan_options, max_queries); /* a header without it: the first */
+    o.struct_size = offsetof(xq_plan_options, max_queries); /* the first header, which had no max_queries */
     o.max_queries = -5;
     cr_assert_eq(xq_plan_create(context, &o, &plan), XQ_OK, "%s", plan_error()->message);
     cr_assert_eq(plan->max_queries, 1);
@@ -98,13 +98,13 @@ Test(plan, bad_options_name_the_field)
         {"max_queries", offsetof(xq_plan_options, max_queries), 0, 8},
         {"max_queries", offsetof(xq_plan_options, max_queries), (1 << 20) + 1, 8},
         {"max_total_queries", offsetof(xq_plan_options, max_total_queries), -1, 8},
-        {"max_total_queries", offsetof(xq_plan_options, max_queries), 1 << 20, 8}, /* of 60000 sequences */
+        {"max_total_queries", offsetof(xq_plan_options, max_queries), 1 << 20, 8}, /* for 60000 sequences */
         {"checked", offsetof(xq_plan_options, checked), 2, 4},
         {"pool_pages", offsetof(xq_plan_options, pool_pages), -1, 8},
         {"pool_pages", offsetof(xq_plan_options, pool_pages), (int64_t)1 << 31, 8},
         {"spec_json", offsetof(xq_plan_options, spec_json), 0, sizeof(char *)},
         {"implementation", offsetof(xq_plan_options, implementation), 7, sizeof(xq_implementation)},
-        {"max_pages", offsetof(xq_plan_options, max_tokens), 1 << 20, 8}, /* of 60000 sequences */
+        {"max_pages", offsetof(xq_plan_options, max_tokens), 1 << 20, 8}, /* for 60000 sequences */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         xq_plan *plan = (xq_plan *)&cases;
@@ -138,7 +138,7 @@ Test(plan, a_kernel_that_the_driver_refuses_fails_the_plan_and_leaks_nothing)
 
 /* --------------------------------------------------------- broken templates */
 
-/* A context whose templates/dequantize.cu.lt has `line` as its line number `number`. */
+/* Opens a context whose templates/dequantize.cu.lt has `line` instead of its line `number`. */
 static void open_context_with_broken_template(int number, const char *line)
 {
     size_t size;
@@ -188,7 +188,7 @@ Test(plan, lua_error_has_template_line)
     plan_close(NULL);
 }
 
-/* A context whose templates/attend.spec.lua states `line` instead of its partial_share. */
+/* Opens a context whose templates/attend.spec.lua states `line` instead of its partial_share. */
 static void open_context_with_share(const char *line)
 {
     static const char stated[] = "partial_share = spec.queries == \"many\" and 0.5 or 0.047,";
@@ -246,7 +246,7 @@ static struct split_limits some_limits(void)
                                  .partials = 1 << 20};
 }
 
-/* One query of each of `batch` sequences. */
+/* Returns the tokens per split for one query of each of `batch` sequences. */
 static int64_t tokens_of_one(const struct split_limits *l, int64_t batch, int64_t max_tokens)
 {
     struct split_load load = {batch, batch, batch, max_tokens};
@@ -309,7 +309,8 @@ Test(split, partial_results_stay_within_their_share)
     for (int64_t tokens = 512; tokens <= 16384; tokens *= 2) {
         int64_t count = split_count(tokens, tokens_of_one(&l, 1, tokens));
         double others = l.shared_bytes + (double)tokens * l.token_bytes;
-        /* Beyond what the kernel itself asks for: one split in most_tokens. */
+        /* The kernel itself needs one split per most_tokens; the share limits only the splits beyond
+         * these. */
         double allowed = fmax(l.share * others, (double)(tokens / l.most_tokens) * l.partial_bytes);
         cr_assert_leq((double)count * l.partial_bytes, allowed, "%ld tokens: %ld splits", (long)tokens,
                       (long)count);
@@ -319,7 +320,7 @@ Test(split, partial_results_stay_within_their_share)
 Test(split, a_long_sequence_fills_the_gpu)
 {
     struct split_limits l = some_limits();
-    l.share = 1; /* no other limit */
+    l.share = 1; /* sets no other limit */
     int64_t count = split_count(8192, tokens_of_one(&l, 1, 8192));
     cr_assert_geq(count * l.kv_heads, 200);
     cr_assert_leq(count * l.kv_heads, 264);
@@ -332,7 +333,7 @@ Test(split, tokens_are_spread_evenly)
     struct split_limits l = some_limits();
     l.share = 0; /* as few splits as the kernel allows */
     l.resident = 8;
-    cr_assert_eq(tokens_of_one(&l, 1, 513), 384); /* two of 384 and 129, not 512 and 1 */
+    cr_assert_eq(tokens_of_one(&l, 1, 513), 384); /* two splits of 384 and 129 tokens, not of 512 and 1 */
     cr_assert_eq(tokens_of_one(&l, 1, 0), 128);
     cr_assert_eq(split_count(0, 128), 1);
 }
@@ -341,7 +342,8 @@ Test(split, tokens_are_spread_evenly)
 
 enum { THREADS = 4, ROUNDS = 20 };
 
-/* A plan of its own, and the shared one; now and then a mistake, whose detail must be this thread's. */
+/* Uses a plan of this thread and the shared plan. Some calls are mistakes, and their error detail must be
+ * that of this thread. */
 static void *use_plans(void *argument)
 {
     xq_plan *shared = argument, *own = NULL;
@@ -377,7 +379,7 @@ Test(plan, several_threads_create_plans_and_launch_at_once)
     plan_close(plan);
 }
 
-/* A thread that makes a plan on the software device when the others do. */
+/* A thread that makes a plan on the software device at the same time as other threads. */
 typedef struct maker {
     xq_context *on;
     const char *spec;
@@ -412,7 +414,7 @@ static void expect_same_kernels(const xq_plan *a, const xq_plan *b)
     cr_expect_arr_eq(a->image, b->image, a->image_bytes);
 }
 
-/* Two of them compile the same kernels at the same time. */
+/* Two of the threads compile the same kernels at the same time. */
 Test(plan, threads_that_begin_with_an_empty_kernel_cache_compile_what_one_alone_does)
 {
     enum { MAKERS = 3 };
@@ -474,7 +476,7 @@ Test(plan, a_plan_that_cannot_be_made_does_not_keep_its_context)
     plan_close(NULL);
 }
 
-/* Its memory stays too: kernels run, and write it. */
+/* The memory of the device also stays: kernels run and write it. */
 Test(plan, the_software_device_lasts_as_long_as_its_plans)
 {
     xq_context *made = software_device(NULL);

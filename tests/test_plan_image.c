@@ -1,4 +1,4 @@
-/* Plan images: saved, loaded, damaged, and taken to other GPUs. The GPU is the fake one. */
+/* Tests plan images: saving and loading, damage, and other GPUs. The GPU is a fake. */
 #include "../runtime/base/random.h"
 #include "../runtime/host/pack.h"
 #include "../runtime/launch/plan_image.h"
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Features of specs that an image holds: streams of two axes, base layers, biases, norms, sinks. */
+/* Specs with features that an image holds: streams of two axes, base layers, biases, norms, sinks. */
 #define PLAN_CHANNEL                                                                                       \
     "{" PLAN_MODEL                                                                                         \
     ", \"cache\": {\"method\": \"latent\", \"bits\": 4, \"group\": 64, \"rank_k\": 128, \"rank_v\": 64, "  \
@@ -47,7 +47,7 @@ static xq_plan *make(const struct subject *s)
     return plan_make_with(&o);
 }
 
-/* The image of a plan; caller frees. */
+/* Returns the image of a plan; the caller frees it. */
 static unsigned char *save(const xq_plan *plan, size_t *bytes)
 {
     cr_assert_eq(xq_plan_save(plan, NULL, 0, bytes), XQ_OK);
@@ -81,7 +81,7 @@ static void launch(xq_plan *plan)
     cr_assert_eq(xq_plan_attend(plan, &attend, NULL), XQ_OK, "%s", plan_error()->message);
 }
 
-/* What launches since `first` did; caller frees. */
+/* Returns the launches since number `first`; the caller frees them. */
 static struct fake_cuda_launch *launches_since(int first, int *count)
 {
     *count = fake->launch_count - first;
@@ -122,7 +122,7 @@ Test(plan_image, a_loaded_plan_launches_what_the_saved_one_does)
         cr_expect_str_eq(xq_plan_spec(made), xq_plan_spec(loaded), "%s", s->name);
         const xq_plan_info a = plan_info(made), b = plan_info(loaded);
         cr_expect_arr_eq(&a, &b, sizeof a, "%s", s->name);
-        if (!s->checked) /* the two have fault records of their own */
+        if (!s->checked) /* each checked plan has its own fault records */
             expect_same_launches(made, loaded, s->name);
         unsigned char *second = save(loaded, &again);
         cr_expect_eq(bytes, again, "%s", s->name);
@@ -135,7 +135,7 @@ Test(plan_image, a_loaded_plan_launches_what_the_saved_one_does)
     plan_close(NULL);
 }
 
-/* The image is copied, and the plan needs neither it nor the one that was saved. */
+/* The image is copied. The loaded plan needs neither the image nor the plan that was saved. */
 Test(plan_image, a_loaded_plan_stands_alone)
 {
     size_t bytes;
@@ -207,7 +207,7 @@ Test(plan_image, arguments_are_checked)
     cr_expect_eq(xq_plan_load(context, image, needed, NULL), XQ_ERROR_ARGUMENT);
     cr_expect_str_eq(plan_error()->field, "plan");
     cr_expect_eq(xq_plan_load(NULL, image, needed, &loaded), XQ_ERROR_ARGUMENT);
-    /* A length that is wrong is compared with the image's own before anything behind its end is read. */
+    /* A wrong length is compared with the length in the image before anything behind its end is read. */
     cr_assert_eq(xq_plan_save(plan, image, needed, &needed), XQ_OK);
     expect_refused(image, SIZE_MAX, XQ_ERROR_FORMAT, "18446744073709551615 bytes are given", "endless");
     expect_refused(image, needed + (1 << 20), XQ_ERROR_FORMAT, "bytes are given", "beyond the buffer");
@@ -224,12 +224,12 @@ Test(plan_image, an_image_cut_anywhere_is_refused)
     xq_plan *plan = make(&subjects[2]);
     unsigned char *image = save(plan, &bytes);
     for (size_t cut = 0; cut < bytes; cut += cut < 4096 ? 1 : 997) {
-        unsigned char *part = malloc(cut + 1); /* of its own, for the address sanitizer */
+        unsigned char *part = malloc(cut + 1); /* its own allocation, for the address sanitizer */
         memcpy(part, image, cut);
         expect_refused(part, cut, XQ_ERROR_FORMAT, cut < 32 ? "do not begin" : "bytes are given", "cut");
         free(part);
     }
-    /* A program that writes lengths and checksums as it likes. */
+    /* Here the length and the checksum in the image are made to match, as any program could do. */
     for (uint64_t cut = 32; cut < bytes; cut += cut < 4096 ? 8 : 997) {
         unsigned char *part = malloc(cut);
         memcpy(part, image, cut);
@@ -284,7 +284,7 @@ Test(plan_image, other_files_and_versions_are_told_apart)
     plan_close(plan);
 }
 
-/* Asks, packs and launches; whether that succeeds does not matter. */
+/* Reads the info of a plan, packs weights and launches. Whether these calls succeed does not matter. */
 static void use(xq_plan *plan)
 {
     enum { MOST = 512 };
@@ -304,8 +304,8 @@ static void use(xq_plan *plan)
     xq_plan_attend(plan, &attend, NULL);
 }
 
-/* Numbers in place of others, with a checksum that matches. Whatever is taken must be safe to ask, to pack
- * weights for, and to launch. */
+/* Numbers are replaced by others, with a checksum that matches. If such an image loads, its plan must be
+ * safe to inspect, to pack weights for, and to launch. */
 Test(plan_image, invented_numbers_do_no_harm, .timeout = 300)
 {
     static const uint64_t strange[] = {0,          1,          2,          15,         16,
@@ -316,7 +316,7 @@ Test(plan_image, invented_numbers_do_no_harm, .timeout = 300)
     int refused = 0, taken = 0;
     xq_plan *plans[SUBJECTS];
     plan_open_stubs();
-    for (int i = 0; i < SUBJECTS; i++) /* the fake driver knows all true entries before it sees others */
+    for (int i = 0; i < SUBJECTS; i++) /* the fake driver must know true entries before it sees others */
         plans[i] = make(&subjects[i]);
     for (int i = 0; i < SUBJECTS; i++) {
         size_t bytes;
@@ -352,7 +352,7 @@ Test(plan_image, invented_numbers_do_no_harm, .timeout = 300)
 
 /* --------------------------------------------------------------- other GPUs */
 
-/* The image of a plan that was made on a GPU of this capability; caller frees. */
+/* Returns the image of a plan that was made on a GPU of this capability; the caller frees it. */
 static unsigned char *image_for(int capability, const char *arch, size_t *bytes)
 {
     char spec[1024];
@@ -365,7 +365,7 @@ static unsigned char *image_for(int capability, const char *arch, size_t *bytes)
     return image;
 }
 
-/* How a GPU of this capability loads an image: as machine code, as PTX, or not. */
+/* Expects that a GPU of this capability loads the image as machine code, as PTX, or not at all. */
 static void expect_loads(const unsigned char *image, size_t bytes, int capability, const char *as)
 {
     xq_plan *plan = NULL;
@@ -409,7 +409,7 @@ Test(plan_image, runs_where_its_code_runs)
     }
 }
 
-/* A GPU with other multiprocessors has other splits, and so a workspace of another size. */
+/* A GPU with another number of multiprocessors has other splits, and so a workspace of another size. */
 Test(plan_image, the_gpu_that_loads_it_decides_the_splits)
 {
     size_t bytes;

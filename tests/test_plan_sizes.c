@@ -1,4 +1,4 @@
-/* Kernels of a plan for calls of several sizes, as tables of tuned parameters say. */
+/* Tests the kernels that a plan has for calls of several sizes, as tables of tuned parameters say. */
 #include "plan_fixture.h"
 #include "tuned_table.h"
 
@@ -26,7 +26,7 @@ Test(plan_sizes, classes_are_the_nearest_powers_of_two)
     cr_expect_lt(plan_class(PLAN_MOST_BLOCKS), PLAN_BATCH_CLASSES);
 }
 
-/* The threads of a block of the kernel that a call of this size launches. */
+/* Returns the threads per block of the kernel that a call of this size launches. */
 static unsigned threads_for(xq_plan *plan, int32_t batch, int64_t tokens)
 {
     xq_attend_args args = plan_attend_args(plan);
@@ -147,7 +147,7 @@ Test(plan_sizes, an_image_keeps_all_kernels)
     plan_close(plan);
 }
 
-/* The workspace has room for whichever kernel a call launches. */
+/* The workspace is large enough for each of the kernels that a call may launch. */
 Test(plan_sizes, the_workspace_serves_every_kernel)
 {
     const struct tuned_result splits[] = {

@@ -1,5 +1,5 @@
-/* RoPE at every position that an int32 holds: one head whose key is its token's activation, so that scores
- * are cosines. */
+/* Tests RoPE at positions up to the largest int32. The key of a token is its activation, in one head, so
+ * that scores are cosines. */
 #include "plain_attend.h"
 
 #include <criterion/criterion.h>
@@ -15,8 +15,9 @@ enum { DH = 64, SEQUENCES = 12, FIRST = 16777216, LAST = INT32_MAX };
 
 static float identity[DH * DH];
 
-/* Sequences of two tokens: 8 in dimension `pair`, and zeros. Queries are 1 there, and heads have 64
- * dimensions: the first token's score is the cosine of the angle to it, the other's 0. */
+/* Sequences of two tokens: the first has 8 in dimension `pair`, all other activations are 0. The query is 1
+ * in this dimension, and heads have 64 dimensions. So the first token's score is the cosine of the angle
+ * between it and the query, and the second token's score is 0. */
 struct pairs {
     struct plain_attend call;
     float x[SEQUENCES * 2 * DH], q[SEQUENCES * DH];
@@ -91,7 +92,7 @@ Test(positions, sequences_with_one_query_may_begin_anywhere, .timeout = 120)
     expect_cosines(&p);
 }
 
-/* With a window of 8, the first of two tokens is seen up to 7 positions on. */
+/* With a window of 8, a query sees the first of two tokens up to 7 positions away. */
 Test(positions, windows_end_where_they_do_at_the_last_positions, .timeout = 120)
 {
     struct pairs p = pairs_begin(SPEC(", \"sliding_window\": 8", "many"), true);

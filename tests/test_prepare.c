@@ -22,7 +22,7 @@ static void fill(float *values, size_t count)
         values[i] = (float)(drand48() * 2 - 1);
 }
 
-/* ‖W - U·A‖ / ‖W‖ and the largest |Uᵀ·U - 1|, from the definitions. */
+/* Computes ‖W - U·A‖ / ‖W‖ and the largest |Uᵀ·U - 1| from their definitions. */
 static void check_factors(const float *w, const float *u, const float *a, int rows, int cols, int rank,
                           double *residual, double *skew)
 {
@@ -109,7 +109,7 @@ Test(svd, signs_do_not_depend_on_the_sign_that_lapack_picked)
     }
     for (int i = 0; i < 24 * 12; i++)
         w[i] = -w[i];
-    /* -W has the same A by this convention, and the opposite U. */
+    /* By this convention, -W has the same A and the opposite U. */
     cr_assert_eq(svd_factor(w, 24, 12, 12, flipped_u, flipped_a, NULL, &err), XQ_OK);
     for (int i = 0; i < 12 * 12; i++)
         cr_assert_float_eq(flipped_a[i], a[i], 1e-5);
@@ -170,7 +170,8 @@ Test(model, projections_are_transposed_to_x_times_w)
     model_close(m);
 }
 
-/* Reading layer 0 must fail with one line: the directory's weights file, then `message`. */
+/* Reading layer 0 must fail with one line: the path of the weights file in the directory, then
+ * `message`. */
 static void layer_refused(const struct model_change *change, const char *message)
 {
     model *m;
@@ -263,8 +264,8 @@ Test(prepare, says_what_it_wrote_and_keeps_the_layers_asked_for)
     prepared_file_close(x);
 }
 
-/* `xq prepare` must fail with "xq prepare: " and this text, which names a file of the directory when it
- * begins with '/'; and write nothing. */
+/* `xq prepare` must fail with "xq prepare: " and this text, and write nothing. A text that begins with '/'
+ * names a file of the directory. */
 static void prepare_refused(const struct model_change *change, const char *options, const char *text)
 {
     const char *directory = model_files(change);
@@ -276,7 +277,7 @@ static void prepare_refused(const struct model_change *change, const char *optio
     cr_assert_eq(files_count(directory), 2, "something was written");
 }
 
-/* An option that cannot be used with the method. */
+/* The command must refuse an option that cannot be used with the method, and write nothing. */
 static void prepare_misused(const char *options, const char *text)
 {
     const char *directory = model_files(&(struct model_change){0});
@@ -288,7 +289,7 @@ static void prepare_misused(const char *options, const char *text)
     cr_assert_eq(files_count(directory), 2, "something was written");
 }
 
-/* A listing is a result, which --quiet does not take away. */
+/* The listing is the result of this command, so --quiet does not suppress it. */
 Test(prepare, show_prints_its_listing_with_quiet_too)
 {
     const char *directory = model_files(&(struct model_change){0});
@@ -392,7 +393,7 @@ Test(prepare, options_that_make_no_sense_together_are_named)
                     "weights: 'int4' is not valid; valid: f16, bf16, int8, e4m3");
 }
 
-/* A projection of the tiny model in a file of its own */
+/* Writes a projection of the tiny model into a file of its own. */
 static void write_shard(const char *path, const char *name, int layer, int is_v, tensor_type type)
 {
     enum { COUNT = MODEL_DKV * MODEL_D };
@@ -415,7 +416,7 @@ static void write_shard(const char *path, const char *name, int layer, int is_v,
     cr_assert_eq(safetensors_write(path, &t, 1, &err), XQ_OK, "%s", err.message);
 }
 
-/* The tiny model in four shards of this type. */
+/* Writes the tiny model as shards of this type, one for each projection. */
 static const char *sharded(tensor_type type)
 {
     const char *directory = model_files(&(struct model_change){0});
@@ -458,7 +459,7 @@ Test(prepare, shards_of_every_type_are_read)
     }
 }
 
-/* Within a model directory, model.safetensors would be its own weights. */
+/* In a model directory, model.safetensors would be the model's own weights. */
 Test(prepare, without_out_the_name_is_none_of_a_models_files)
 {
     const char *directory = model_files(&(struct model_change){0});
@@ -480,7 +481,7 @@ Test(prepare, without_out_the_name_is_none_of_a_models_files)
 
 /* ------------------------------------------------------ xq prepare --show */
 
-/* What is in a file of two layers, the first before the base. */
+/* Prepares a file of two layers, for --show. The first layer comes before the base layer. */
 static const char *prepared_for_show(void)
 {
     const char *directory = model_files(&(struct model_change){0}),
@@ -549,7 +550,7 @@ Test(prepare, show_refuses_a_damaged_file_and_other_options)
                     "xq prepare: missing argument; usage: xq prepare MODEL_DIR|--show FILE [options]");
 }
 
-/* The model's own matrices would be read by other sizes. */
+/* With other sizes, the model's own matrices would be misread. */
 Test(prepare, sizes_of_a_model_directory_cannot_be_overridden)
 {
     static const char *const sets[] = {

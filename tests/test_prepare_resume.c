@@ -1,4 +1,4 @@
-/* xq prepare that is killed, started twice, or watched. */
+/* Tests xq prepare when it is killed, started twice, or watched. */
 #include "../prepare/safetensors.h"
 #include "../runtime/base/half.h"
 #include "command.h"
@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A model of random projections, whose factors take a while. Layers are alike. */
+/* Writes a model of random projections, which take a while to factor. All layers are alike. */
 static const char *random_model(int hidden, int kv_width, int layers)
 {
     enum { MOST_LAYERS = 32 };
@@ -53,7 +53,7 @@ static const char *random_model(int hidden, int kv_width, int layers)
 enum { HIDDEN = 512, KV_WIDTH = 256, LAYERS = 8 };
 static const char options[] = "--method latent --pack --threads 1";
 
-/* Bytes of a layer that can be there: the matrices alone, without what is packed. */
+/* Bytes of the matrices of a layer, without its packed weights. */
 static const off_t layer_bytes = 2 * (2 * HIDDEN * KV_WIDTH + 2 * KV_WIDTH * KV_WIDTH);
 
 static void sleep_a_little(void)
@@ -62,7 +62,8 @@ static void sleep_a_little(void)
     nanosleep(&t, NULL);
 }
 
-/* Starts the command and kills it once it has written more than a layer, which it goes on from. */
+/* Starts the command, and kills it once it has written more than one layer, so that the next run can
+ * continue. */
 static void kill_half_way(const char *directory, const char *path)
 {
     char partial[4200];
@@ -77,7 +78,7 @@ static void kill_half_way(const char *directory, const char *path)
     cr_assert_eq(stat(partial, &st), 0);
 }
 
-/* The file of a run that nothing disturbs. */
+/* Returns the file of a run that nothing disturbs. */
 static const char *undisturbed(const char *directory)
 {
     const char *path = files_path(directory, "whole.safetensors");
@@ -125,7 +126,7 @@ Test(prepare_resume, another_command_starts_anew_and_says_so, .timeout = 120)
     files_assert_same(path, files_path(directory, "v.safetensors"));
 }
 
-/* FILE.partial that is an input, or anybody's file, is not written over. */
+/* If FILE.partial is an input or any other file, it is not overwritten. */
 Test(prepare_resume, an_input_by_the_name_of_the_unfinished_file_stays, .timeout = 120)
 {
     const char *directory = random_model(HIDDEN, KV_WIDTH, LAYERS);
@@ -153,7 +154,7 @@ Test(prepare_resume, other_weights_of_the_same_sizes_start_anew, .timeout = 120)
     size_t size;
     kill_half_way(directory, path);
     char *data = files_read(weights, &size);
-    data[size - 2] ^= 1; /* of the last layer, which was not begun */
+    data[size - 2] ^= 1; /* in the last layer, which was not begun */
     files_write(weights, data, size);
     free(data);
     struct command_result r = command_run("prepare %s -o %s %s", directory, path, options);
@@ -185,7 +186,7 @@ Test(prepare_resume, threads_do_not_change_the_result, .timeout = 120)
     files_assert_same(path, undisturbed(directory));
 }
 
-/* What the command says on a terminal, until `wanted` is in it or it ends. */
+/* Whether the command shows `wanted` on a terminal before it ends. */
 static bool terminal_shows(const char *directory, const char *wanted)
 {
     char text[1 << 16];

@@ -1,4 +1,4 @@
-/* Prepared weights as an engine reads them: through the public API, against plans. */
+/* Tests prepared weights as an engine reads them: through the public API, with plans. */
 #include "../prepare/safetensors.h"
 #include "command.h"
 #include "files.h"
@@ -16,14 +16,15 @@ enum { D = 256, HEADS = 4, KV_HEADS = 2, DH = 64, KV = KV_HEADS * DH, MODEL_LAYE
 
 /* ------------------------------------------------------------------ models */
 
-/* A model directory of 3 layers: what config.json has beside the sizes, and which vectors there are. */
+/* A model directory of 3 layers: the members of config.json other than sizes, and the vectors that the
+ * model has. */
 struct model_kind {
     const char *config;
     bool bias, norm, sinks;
 };
 static const struct model_kind llama = {.config = "\"model_type\": \"llama\""};
-/* Half of a head turns, neighbours are pairs: the fused plan's keys are in an order of their own, and
- * partly absorbed. */
+/* RoPE turns half of a head, in pairs of neighbours. So the keys of the fused plan have their own order,
+ * and some are absorbed. */
 static const struct model_kind glm = {.config = "\"model_type\": \"glm4\", \"head_dim\": 64", .bias = true};
 static const struct model_kind qwen = {.config = "\"model_type\": \"qwen3\", \"head_dim\": 64",
                                        .norm = true};
@@ -86,7 +87,7 @@ static const char *model_directory(const struct model_kind *kind)
     return directory;
 }
 
-/* The path stays valid until the 8th next call. */
+/* The returned path stays valid until the eighth call after this one. */
 static const char *prepare(const struct model_kind *kind, const char *options)
 {
     static char paths[8][512];
@@ -197,8 +198,8 @@ PREPARED_TEST(absent_layers_and_files_are_named)
 
 /* ----------------------------------------------------------------- packing */
 
-/* What a layer is prepared for, as a plan's spec: with bits, these weights, this kind of layers where there
- * are two, and members of "cache" (each "name": value, in text). */
+/* Returns the spec of a plan for a prepared layer: with bits, these weights, a kind of layers if there are
+ * two, and these members of "cache" (as text, each "name": value). */
 static const char *plan_spec(const xq_prepared *p, int layer, const char *weights,
                              const char *cache_members)
 {
@@ -223,7 +224,7 @@ static const char *plan_spec(const xq_prepared *p, int layer, const char *weight
     return text;
 }
 
-/* Every layer's packed bytes are those that a plan makes of its matrices. */
+/* Checks that the packed bytes of every layer are those that a plan makes from its matrices. */
 static void check_packed(const struct model_kind *kind, const char *method, const char *weights,
                          const char *store)
 {
@@ -268,7 +269,7 @@ PREPARED_TEST(packed_weights_of_cross_layer_methods_are_the_plans_bit_for_bit, .
     check_packed(&glm, "latent-cl --rank 200", "f16", "f16");
 }
 
-/* Without stored matrices what is packed comes from those in f32. */
+/* If no matrices are stored, the packed weights are made from the matrices in f32. */
 PREPARED_TEST(packed_weights_can_stand_alone)
 {
     xq_prepared *whole = opened(prepare(&llama, "--method latent --pack --weights int8 --store f32"));
@@ -292,7 +293,8 @@ PREPARED_TEST(packed_weights_can_stand_alone)
     plan_close(plan);
 }
 
-/* Packed for `latent`, f16: another plan is refused by the field that differs. */
+/* The file is packed for `latent` in f16. A plan that differs is refused, and the error names the field
+ * that differs. */
 static void refuses_plan(const xq_prepared *p, const char *spec, const char *field, const char *text)
 {
     xq_plan *plan = plan_make(spec, XQ_FUSED);
@@ -386,7 +388,7 @@ PREPARED_TEST(damage_is_named_by_layer)
     const void *packed = NULL;
     xq_weights w = XQ_WEIGHTS_INIT;
     snprintf(bad, sizeof bad, "%s/bad.safetensors", directory);
-    data[size - 16 - 9] ^= 32; /* behind what is packed there are 16 bytes of what is lost */
+    data[size - 16 - 9] ^= 32; /* the packed weights end 16 bytes before the end, where the losses begin */
     files_write(bad, data, size);
     xq_prepared *p = opened(bad);
     xq_plan *plan = plan_make(plan_spec(p, 0, "f16", NULL), XQ_FUSED);

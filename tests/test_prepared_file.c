@@ -1,4 +1,4 @@
-/* Files of prepared weights: written and read back, damaged, interrupted. */
+/* Tests files of prepared weights: writing and reading, damage, and interruptions. */
 #include "../prepare/prepared_file.h"
 #include "../prepare/prepared_write.h"
 #include "../prepare/safetensors.h"
@@ -14,7 +14,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-/* hidden size 2, one head of 1, a bias; ranks 3 and 1 */
+/* The model has hidden size 2, one head of dimension 1, and a bias; the ranks are 3 and 1. */
 #define MODEL                                                                                              \
     "{\"model\":{\"hidden_size\":2,\"num_attention_heads\":1,\"num_key_value_heads\":1,\"head_dim\":1,"    \
     "\"attention_bias\":true},\"cache\":{"
@@ -125,7 +125,7 @@ Test(prepared_file, what_is_written_is_read_back)
     }
 }
 
-/* Any reader of safetensors finds matrices and vectors under plain names. */
+/* Every reader of safetensors finds the matrices and vectors under plain names. */
 Test(prepared_file, is_a_safetensors_file)
 {
     safetensors *s;
@@ -141,7 +141,7 @@ Test(prepared_file, is_a_safetensors_file)
     safetensors_close(s);
 }
 
-/* A file whose layer before the base has a method of its own. */
+/* Writes a file whose layer before the base has a method of its own. */
 static void write_two_methods(const char *path, tensor_type store)
 {
     prepared_contents c = contents(store);
@@ -215,8 +215,8 @@ Test(prepared_file, another_shape_than_needed_is_named)
 
 /* ----------------------------------------------------------------- damage */
 
-/* Opening the bytes must fail with a message that begins with the path and ends with `message`; between
- * them may stand the line and column of the header. */
+/* Opening the bytes must fail with a message that begins with the path and ends with `message`. The line
+ * and column of the header may stand between the two. */
 static void open_refused(const char *path, const char *data, size_t size, const char *message)
 {
     prepared_file *x;
@@ -230,7 +230,7 @@ static void open_refused(const char *path, const char *data, size_t size, const 
     cr_assert_str_eq(behind + strspn(behind, ":0123456789") - 1, expected, "%s", err.message);
 }
 
-/* The 16 digits behind "KEY":" in the header, or what else stands there. */
+/* Returns the place after "KEY":" in the header, where 16 digits or another value begin. */
 static char *value_at(char *data, size_t size, const char *key)
 {
     char pattern[80];
@@ -248,7 +248,7 @@ static size_t header_bytes(const char *data)
     return 8 + size;
 }
 
-/* Makes the header's checksum right. */
+/* Corrects the checksum of the header. */
 static void mend(char *data, size_t size)
 {
     char *digits = value_at(data, size, "header_xxh3");
@@ -329,7 +329,7 @@ Test(prepared_file, a_damaged_tensor_is_named_when_it_is_read)
     layer_weights w;
     double kept[2];
     error err = ERROR_INIT;
-    data[size - 21] ^= 64; /* layer 7's bv; 4 bytes of padding and what is lost follow */
+    data[size - 21] ^= 64; /* in bv of layer 7, which 4 bytes of padding and the losses follow */
     data[size - 1] ^= 64;
     files_write(bad, data, size);
     prepared_file *x = opened(bad);
@@ -392,8 +392,8 @@ Test(prepared_file, truncation_and_flipped_bits_anywhere_never_pass_unseen)
     free(data);
 }
 
-/* Bytes put at random, several at a time, with a checksum that fits: such a file may open, but then every
- * tensor is within it (the sanitizers see to that). */
+/* Several random bytes are changed, and the checksum is corrected. Such a file may open, but then every
+ * tensor lies within the file, which the sanitizers check. */
 Test(prepared_file, a_forged_header_never_crashes_the_reader)
 {
     const char *path = written(TENSOR_F16), *bad = files_path(files_directory(), "bad.safetensors");
@@ -425,7 +425,8 @@ Test(prepared_file, a_forged_header_never_crashes_the_reader)
     free(forged);
 }
 
-/* The file with one text of its header replaced by another of the same length, its checksum made right. */
+/* Replaces one text of the header by another of the same length, and corrects the checksum. Opening must
+ * fail. */
 static void forged(const char *path, const char *from, const char *to, const char *message)
 {
     char bad[512];
@@ -440,7 +441,8 @@ static void forged(const char *path, const char *from, const char *to, const cha
     free(data);
 }
 
-/* All or nothing: a layer that lacks a tensor, has one twice, of another shape or type, or one too many. */
+/* A layer is complete or refused: it may not lack a tensor, have one twice, have one of another shape or
+ * type, or have one too many. */
 Test(prepared_file, an_incomplete_layer_is_refused)
 {
     const char *path = written(TENSOR_F32);
@@ -506,7 +508,7 @@ Test(prepared_file, metadata_of_two_methods_must_agree)
 
 /* ------------------------------------------------------------------ packed */
 
-/* One layer of hidden size and width 64, packed alone. */
+/* Writes a file with one packed layer of hidden size and width 64, without its matrices. */
 static const char *packed_file(const char *completed)
 {
     static float projection[64 * 64];
@@ -523,7 +525,7 @@ static const char *packed_file(const char *completed)
     return path;
 }
 
-/* A header shorter by 8 spaces moves all tensors. */
+/* If the header is 8 spaces shorter, all tensors move. */
 static void shifted(const char *path)
 {
     char bad[512], message[256];
@@ -623,7 +625,7 @@ Test(prepared_file, a_file_without_all_its_layers_does_not_appear)
 
 /* --------------------------------------------------------------- resuming */
 
-/* A writer that has done `done` layers is left as a kill leaves it. */
+/* Leaves the files of a writer that was killed after `done` layers. */
 static const char *left(const prepared_contents *c, int done)
 {
     const char *path = files_path(files_directory(), "w.safetensors");
@@ -654,7 +656,8 @@ Test(prepared_resume, goes_on_behind_the_layers_that_are_done)
     }
 }
 
-/* However it was cut or damaged: what is kept is whole, and the file that comes of it the same. */
+/* However the file was cut or damaged, the layers that are kept are whole, and the finished file is the
+ * same. */
 Test(prepared_resume, cut_or_damaged_anywhere_it_ends_in_the_same_file)
 {
     const prepared_contents c = contents(TENSOR_BF16);
@@ -663,7 +666,7 @@ Test(prepared_resume, cut_or_damaged_anywhere_it_ends_in_the_same_file)
     size_t size;
     snprintf(name, sizeof name, "%s.partial", path);
     char *data = files_read(name, &size);
-    /* What every such file begins with tells it from files of others: that much stays. */
+    /* Its first bytes, which tell it from files of other programs, stay as they are. */
     const size_t begun = (size_t)((const char *)memmem(data, size, "header_xxh3", 11) - data) + 11 + 3 + 16;
     for (size_t n = 0; n < 2 * size; n += 37) {
         bool cut = n < size;
@@ -683,7 +686,7 @@ Test(prepared_resume, cut_or_damaged_anywhere_it_ends_in_the_same_file)
     free(data);
 }
 
-/* It was killed after its last word, and before the file got its name. */
+/* The writer was killed after its last write, before the file got its name. */
 Test(prepared_resume, a_file_that_lacks_its_name_alone_gets_it)
 {
     const prepared_contents c = contents(TENSOR_F32);
@@ -700,7 +703,7 @@ Test(prepared_resume, a_file_that_lacks_its_name_alone_gets_it)
     free(data);
 }
 
-/* The first kept layer is that of contents c; other contents must not take it. */
+/* The first kept layer belongs to contents c. A writer with other contents must not use it. */
 static void starts_anew(const prepared_contents *other, const char *why)
 {
     const prepared_contents c = contents(TENSOR_F16);
@@ -742,7 +745,7 @@ Test(prepared_resume, another_command_starts_anew_and_says_why)
     starts_anew(&c, "another base layer");
 }
 
-/* A file in the way that no unfinished writer has left is refused, and stays as it is. */
+/* If the file in the way was not left by an unfinished writer, it is refused and stays as it is. */
 static void refuses_what_is_in_the_way(const char *data, size_t size)
 {
     const prepared_contents c = contents(TENSOR_F16);
@@ -774,12 +777,12 @@ Test(prepared_resume, what_is_no_unfinished_file_stays)
     size_t size;
     refuses_what_is_in_the_way("something else", 14);
     refuses_what_is_in_the_way("{}", 2);
-    char *finished = files_read(written(TENSOR_BF16), &size); /* of another command */
+    char *finished = files_read(written(TENSOR_BF16), &size); /* the finished file of another command */
     refuses_what_is_in_the_way(finished, size);
     free(finished);
 }
 
-/* A writer that was killed while it wrote its header. */
+/* The writer was killed while it wrote its header. */
 Test(prepared_resume, a_torn_header_is_written_anew)
 {
     const prepared_contents c = contents(TENSOR_F16);
@@ -814,7 +817,7 @@ Test(prepared_resume, two_writers_at_once_do_not_meet)
     add(second, &layer);
     commit(second);
     files_assert_same(path, whole);
-    prepared_writer *third = created(path, &c); /* the first still has PATH.partial */
+    prepared_writer *third = created(path, &c); /* the first writer still has PATH.partial */
     cr_assert_eq(prepared_done(third), 0);
     prepared_keep(third);
     add(first, &layer);

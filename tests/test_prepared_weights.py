@@ -1,4 +1,4 @@
-"""Prepared weights as others read them: with the safetensors package."""
+"""Tests that other programs can read prepared weights, with the safetensors package."""
 
 import json
 import os
@@ -63,7 +63,7 @@ class PreparedWeights(unittest.TestCase):
     def test_factors_multiply_to_the_projection(self):
         with self.prepare("--method", "latent", "--store", "f32") as file:
             uk, ak = file.get_tensor("layers.1.uk"), file.get_tensor("layers.1.ak")
-            rank, heads = ak.shape[0], uk.shape[1] // ak.shape[0]  # the keys of each KV head have a latent of their own
+            rank, heads = ak.shape[0], uk.shape[1] // ak.shape[0]  # the keys of each KV head have their own latent
             self.assertEqual(heads, KV_HEADS)
             dim = ak.shape[1] // heads
             product = numpy.concatenate([uk[:, h * rank:(h + 1) * rank] @ ak[:, h * dim:(h + 1) * dim] for h in range(heads)],

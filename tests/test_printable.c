@@ -1,4 +1,5 @@
-/* Texts from outside in messages: one line, nothing that a terminal obeys, and never megabytes. */
+/* Tests texts from outside in messages: they become one line that a terminal does not interpret, and never
+ * megabytes. */
 #include "../runtime/base/error.h"
 #include "../runtime/base/log.h"
 #include "../runtime/base/printable.h"
@@ -28,7 +29,7 @@ Test(printable, control_characters_are_escaped)
     expect("a\033[31mred\033[0m\n\r\tb\x7f", "a\\x1b[31mred\\x1b[0m\\x0a\\x0d\\x09b\\x7f");
     expect("\xc2\x9b"
            "31m",
-           "\\xc2\\x9b31m"); /* U+009B begins a sequence, as ESC [ does */
+           "\\xc2\\x9b31m"); /* U+009B begins a control sequence, as ESC [ does */
 }
 
 Test(printable, bytes_that_are_no_utf8_are_escaped)

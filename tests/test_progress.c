@@ -1,5 +1,5 @@
-/* What a terminal shows of work that takes longer than two seconds. An empty kernel cache makes commands
- * slow: NVRTC compiles for them. */
+/* Tests what a terminal shows during work that takes longer than two seconds. An empty kernel cache makes
+ * commands slow, because NVRTC compiles for them. */
 #include "command.h"
 #include "files.h"
 #include "terminal.h"
@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The text after the last erasing of the line; NULL: there was none. */
+/* Returns the text after the last erasing of the line, or NULL if nothing was erased. */
 static const char *after_erasing(const char *text)
 {
     const char *last = NULL;
@@ -17,7 +17,7 @@ static const char *after_erasing(const char *text)
     return last;
 }
 
-/* Every piece of progress is a line that starts anew, and fits. */
+/* Every piece of progress must begin the line anew and fit into it. */
 static void lines_fit(const char *text, const char *what)
 {
     int count = 0;

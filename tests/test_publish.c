@@ -1,4 +1,5 @@
-/* Publishing files: what stands at the path decides how, and nothing is lost or half-written. */
+/* Tests publishing files: the way depends on what stands at the path, and nothing is lost or
+ * half-written. */
 #include "../runtime/base/publish.h"
 #include "files.h"
 
@@ -30,7 +31,7 @@ static void published(const char *path, const char *text)
     cr_assert_eq(publish(path, text, &err), XQ_OK, "%s", err.message);
 }
 
-/* With `why` behind the colon, and nothing left in the folder but what was there. */
+/* Publishing must fail with `why` after the colon, and leave nothing new in the folder. */
 static void refused(const char *directory, const char *path, const char *why)
 {
     error err = ERROR_INIT;
@@ -86,13 +87,13 @@ Test(publish, a_file_that_is_replaced_keeps_its_mode_and_owner)
         assert_holds(path, "new");
     }
     if (chown(path, 1234, 4321) != 0)
-        return; /* for root alone */
+        return; /* only root may change the owner */
     published(path, "newer");
     struct stat st = status_of(path);
     cr_assert(st.st_uid == 1234 && st.st_gid == 4321 && (st.st_mode & 07777) == 0666);
 }
 
-/* Also while it is written: somebody else must not read what becomes private. */
+/* The file is private also while it is written, so that nobody else can read what will be private. */
 Test(publish, what_will_be_private_is_private_from_the_start)
 {
     const char *path = files_path(files_directory(), "file");
@@ -195,7 +196,8 @@ Test(publish, abandoning_leaves_what_was_there)
 
 /* -------------------------------------------------------------- in place */
 
-/* Writes into a FIFO what another process reads, which is returned; NULL text: begins, and abandons. */
+/* Writes into a FIFO, and returns what another process reads from it. If text is NULL, begins to write and
+ * abandons the file. */
 static char *through_fifo(const char *path, const char *text)
 {
     char *copy = strdup(files_path(files_directory(), "copy")), command[2 * PATH_MAX];
@@ -228,7 +230,7 @@ Test(publish, a_fifo_passes_the_bytes_on, .timeout = 20)
     cr_assert(S_ISFIFO(status_of(path).st_mode));
 }
 
-/* Opening one waits for its reader, who may never come; and a reader who waits is let go. */
+/* Opening a FIFO waits for its reader, who may never come. A reader that already waits is released. */
 Test(publish, a_fifo_is_opened_by_the_first_write, .timeout = 20)
 {
     const char *path = files_path(files_directory(), "fifo");
@@ -246,7 +248,7 @@ Test(publish, a_fifo_is_opened_by_the_first_write, .timeout = 20)
     close(reader);
 }
 
-/* More than the stream's buffer, so that the write fails and not the commit. */
+/* The data exceed the buffer of the stream, so that the write fails and not the commit. */
 Test(publish, a_write_that_fails_leaves_nothing)
 {
     static const char zeros[100000];
@@ -284,7 +286,7 @@ Test(publish, a_device_stays_a_device)
     cr_assert_eq(files_count(directory), 3);
 }
 
-/* By the names that shells give to open files, e.g. of >(command). */
+/* The names are those that shells give to open files, e.g. to that of >(command). */
 Test(publish, an_open_file_is_written_on_from_where_it_stands)
 {
     const char *directory = files_directory(), *path = files_path(directory, "log");

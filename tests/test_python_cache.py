@@ -1,4 +1,5 @@
-"""The Python package's PagedCache: its bookkeeping against a plain model, and what kernels make of forked sequences."""
+"""Tests the Python package's PagedCache: its bookkeeping against a plain model, and the results of kernels over forked
+sequences."""
 
 import os
 import random
@@ -16,8 +17,9 @@ BY_CHANNEL = {"axis_k": "channel", "group": 32}
 
 
 class Shadow:
-    """What a cache should hold, kept beside it. Every token is a number, which is written where a kernel would write the token:
-    into its page, or where groups are of tokens into the tail, from which full groups go to the pages."""
+    """The expected contents of a cache, kept beside it. Every token is a number. It is written where a kernel would
+    write the token: into its page or, if groups consist of tokens, into the tail. Full groups go from the tail into the
+    pages."""
 
     MARK = 4  # bytes of a number
 
@@ -38,7 +40,7 @@ class Shadow:
         return int(self.cache.slots([sequence])[0]) * self.tail_bytes + token % self.group * self.MARK
 
     def write(self, sequence, count):
-        """Called once the cache has grown by as many tokens."""
+        """Is called once the cache has grown by this many tokens."""
         tokens, pages = self.tokens[sequence], self.cache.pages_of(sequence)
         for _ in range(count):
             tokens.append(self.next)
@@ -239,7 +241,7 @@ class Bookkeeping(unittest.TestCase):
 
 
 class Engine:
-    """A cache and the random activations of its layers. Token t of a sequence of text s always has the same x."""
+    """A cache and the random activations of its layers. Token t of a sequence with text s always has the same x."""
 
     def __init__(self, plans, pages=40, **options):
         self.plans = plans
@@ -251,7 +253,7 @@ class Engine:
         return numpy.array(rows).reshape(len(rows), D).astype("f2")
 
     def step(self, sequences, texts, counts, q):
-        """The outputs of every layer."""
+        """Appends the next tokens and returns the outputs of every layer."""
         outs = []
         begins = [self.cache.length(sequence) for sequence in sequences]
         for layer in range(self.cache.layers):
@@ -314,8 +316,8 @@ class Attention(unittest.TestCase):
         self.assertEqual(engine.cache.length(b), 0)
 
     def forked_equals_independent(self, plans, shared, more, **options):
-        """Two sequences that fork after `shared` tokens of text 1 and go on with texts of their own, against two that never
-        shared."""
+        """Compares two sequences that fork after `shared` tokens of text 1, and continue with their own texts, with two
+        that never shared anything."""
         engine, alone = Engine(plans, **options), Engine(plans, **options)
         q, first = self.queries(2), engine.cache.add()
         begin = engine.step([first], [1], [shared], q[:1])
@@ -433,7 +435,7 @@ class Manual(unittest.TestCase):
             text = file.read()
         code = textwrap.dedent(text[text.index("    import numpy\n    spec = "):text.index("- **Forks** share")])
         names = {"xq": xq, "context": context()}
-        exec(code, names)  # it ends with sequences b, c and d
+        exec(code, names)  # at the end there are sequences b, c and d
         self.assertEqual([names["cache"].length(s) for s in (names["b"], names["c"], names["d"])], [3, 7, 4])
 
 

@@ -1,6 +1,6 @@
-"""The Python package with a GPU, which the driver's stand-in pretends to be (tests/fake/fake_cuda.c): what is refused there,
-where addresses and streams go. Its memory is real, and its kernels do nothing. Where a tensor on the GPU is needed, a small
-class stands in for torch's."""
+"""Tests the Python package with a GPU: the calls that are refused there, and the places of addresses and streams. The
+GPU is the stand-in for the driver (tests/fake/fake_cuda.c); its memory is real, and its kernels do nothing. Where a
+tensor on the GPU is needed, a small class stands in for torch's."""
 
 import ctypes
 import os
@@ -19,13 +19,13 @@ DRIVER = os.path.join(BUILD, "tests", "libfake_cuda.so")
 
 
 class Function(ctypes.Structure):
-    """fake_cuda_function of tests/fake_cuda.h."""
+    """The structure fake_cuda_function of tests/fake_cuda.h."""
 
     _fields_ = [("name", ctypes.c_char * 64), ("module", ctypes.c_void_p), ("shared_bytes", ctypes.c_int)]
 
 
 class Launch(ctypes.Structure):
-    """fake_cuda_launch."""
+    """The structure fake_cuda_launch."""
 
     _fields_ = [("name", ctypes.c_char * 64), ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3),
                 ("shared_bytes", ctypes.c_uint), ("cluster", ctypes.c_uint * 3), ("stream", ctypes.c_void_p),
@@ -33,7 +33,7 @@ class Launch(ctypes.Structure):
 
 
 class State(ctypes.Structure):
-    """fake_cuda_state."""
+    """The structure fake_cuda_state."""
 
     _fields_ = [("device", ctypes.c_int * 6), ("capability", ctypes.c_int * 8), ("fail_function", ctypes.c_char_p),
                 ("fail_result", ctypes.c_int), ("calls", ctypes.c_char * 8192), ("retained", ctypes.c_int),
@@ -43,7 +43,7 @@ class State(ctypes.Structure):
 
 
 class Tensor:
-    """Of torch's, what the package asks for."""
+    """The parts of torch's tensor that the package uses."""
 
     def __init__(self, shape, dtype, device, address=0x7000_0000_0000):
         self.shape, self.dtype, self.device, self.address = shape, f"torch.{dtype}", device, address
@@ -62,7 +62,7 @@ class Tensor:
 
 
 def fake_torch(stream):
-    """The module: its current stream on GPU n is `stream` + n."""
+    """Returns a stand-in for the module torch. Its current stream on GPU n is `stream` + n."""
     def made(shape, dtype, device):
         if isinstance(device, str):
             device = types.SimpleNamespace(type="cuda", index=int(device[5:]))
@@ -91,7 +91,7 @@ class Gpu(unittest.TestCase):
         cls.plan = xq.Plan(cls.context, SPEC, max_batch=2, max_tokens=64, max_append=20)
 
     def launched(self):
-        """The latest launch of the stand-in."""
+        """Returns the latest launch of the stand-in."""
         get = self.driver.fake_cuda_get_state
         get.restype = ctypes.POINTER(State)
         state = get().contents

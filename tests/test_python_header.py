@@ -1,5 +1,5 @@
-"""The ctypes declarations of the Python package against include/xq/xq.h: structs field by field as the compiler lays them out,
-enums, and the type of every argument."""
+"""Tests the ctypes declarations of the Python package against include/xq/xq.h: the fields of structs as the compiler
+lays them out, enums, and the type of every argument."""
 
 import ctypes
 import os
@@ -28,7 +28,7 @@ def header():
 
 
 def structs():
-    """{name: [field, ...]} of the header."""
+    """Returns the structs of the header: {name: [field, ...]}."""
     found = {}
     for body, name in re.findall(r"typedef struct \w+ \{(.*?)\} (xq_\w+);", header(), re.S):
         declarators = re.sub(r"\[\w+\]", "", body).replace("*", " ").split(";")[:-1]
@@ -37,7 +37,7 @@ def structs():
 
 
 def ctype(text):
-    """What _c declares for a C type."""
+    """Returns the type that _c declares for a C type."""
     stars = text.count("*")
     base = text.replace("*", " ").replace("const", " ").split()[0]
     if base in HANDLES:
@@ -51,7 +51,7 @@ def ctype(text):
 
 
 def functions():
-    """{name: (result, [argument, ...])} as ctypes."""
+    """Returns the functions of the header with ctypes types: {name: (result, [argument, ...])}."""
     found = {}
     for result, name, arguments in re.findall(r"XQ_API ([\w \*]+?)\b(xq_\w+)\(([^)]*)\);", header()):
         parts = [] if arguments.strip() == "void" else arguments.split(",")

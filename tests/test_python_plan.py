@@ -1,4 +1,4 @@
-"""The Python package's contexts, memory, specs and plans, on the software device."""
+"""Tests the contexts, memory, specs and plans of the Python package, on the software device."""
 
 import contextlib
 import copy
@@ -25,7 +25,7 @@ TOKENS = 20
 
 
 class Layer:
-    """One sequence of TOKENS tokens in pages 0 and 1; every array is numpy's."""
+    """One sequence of TOKENS tokens, in pages 0 and 1. Every array is numpy's."""
 
     def __init__(self, seed=3, **options):
         random = numpy.random.default_rng(seed)

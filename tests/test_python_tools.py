@@ -1,4 +1,4 @@
-"""The Python package's prepared weights, the program that makes them, and what caches hold, simulated."""
+"""Tests the Python package's prepared weights, the program that makes them, and the simulation of cached values."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The Python package with torch: tensors as memory of calls, on the software device CPU tensors."""
+"""Tests the Python package with torch: calls take tensors as memory. On the software device these are CPU tensors."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""xq.transformers on tiny models of random weights, one of each family, on the software device."""
+"""Tests xq.transformers on tiny models of random weights, one of each family, on the software device."""
 
 import copy
 import io
@@ -26,13 +26,13 @@ def relative(found, expected):
 
 
 def generate(model, ids, count=12, **options):
-    """The new ids of each row, greedily."""
+    """Returns the new ids of each row, by greedy decoding."""
     out = model.generate(ids, max_new_tokens=count, min_new_tokens=count, do_sample=False, **options)
     return out[:, ids.shape[1]:].tolist()
 
 
 def scored(model, ids, count=12, **options):
-    """The new ids of each row, greedily, and by how much each led the second."""
+    """Returns the new ids of each row, by greedy decoding, and the lead of each id's logit over the second."""
     out = model.generate(ids, max_new_tokens=count, min_new_tokens=count, do_sample=False, output_logits=True,
                          return_dict_in_generate=True, **options)
     best = torch.stack(out.logits, 1).topk(2).values
@@ -40,7 +40,7 @@ def scored(model, ids, count=12, **options):
 
 
 class TransformersTest(unittest.TestCase):
-    """Contexts are opened once; a model is enabled until its test ends. No test computes gradients."""
+    """Contexts are opened once. A model is enabled until its test ends. No test computes gradients."""
 
     _context = None
 
@@ -60,8 +60,8 @@ class TransformersTest(unittest.TestCase):
         return enabled
 
     def assert_same_tokens(self, found, expected, leads):
-        """Equal until a token leads by so little that rounding may decide: a change of one bit of x moves codes, and with them
-        logits by some hundredths. After such a token texts differ."""
+        """The ids must be equal until an id leads by so little that rounding may decide: a change of one bit of x moves
+        codes, and these move logits by some hundredths. After such an id the texts differ."""
         same = next((i for i, (a, b) in enumerate(zip(found, expected)) if a != b), len(expected))
         self.assertGreaterEqual(same, 2, (found, expected))
         if same < len(expected):
@@ -73,14 +73,14 @@ class TransformersTest(unittest.TestCase):
 
 
 def logits_in_pieces(model, cache, ids):
-    """A prompt of 40 tokens, ten tokens one by one, the rest in one piece."""
+    """Gives the model 40 tokens of the prompt at once, ten tokens one by one, and the rest in one piece."""
     pieces = [ids[:, :40], *(ids[:, t:t + 1] for t in range(40, 50)), ids[:, 50:]]
     return torch.cat([model(piece, past_key_values=cache).logits for piece in pieces if piece.shape[1]], 1)
 
 
 @needs_transformers
 class Families(TransformersTest):
-    """What must hold for every family; a subtest for each."""
+    """Tests that every family must pass, each in a subtest."""
 
     def for_all(self, check):
         for family in FAMILIES:
@@ -92,7 +92,7 @@ class Families(TransformersTest):
             ids = ids_of(60)
             expected = model(ids, use_cache=False).logits
             found = logits_in_pieces(model, self.enable(model).cache(1, TOKENS), ids)
-            self.assertLess(relative(found[:, :40], expected[:, :40]), 1e-5)  # the prompt is torch's
+            self.assertLess(relative(found[:, :40], expected[:, :40]), 1e-5)  # torch computes the prompt
             self.assertLess(relative(found[:, 40:50], expected[:, 40:50]), 0.01)
             self.assertLess(relative(found[:, 50:], expected[:, 50:]), 0.01)
         self.for_all(check)
@@ -161,7 +161,7 @@ class Methods(TransformersTest):
 
     def test_padding_with_tails_rotation_and_an_accumulator(self):
         model = make_model("qwen2")
-        rows = [ids_of(count, seed=count) for count in (40, 31)]  # the second closes a group of 32 tokens while it decodes
+        rows = [ids_of(count, seed=count) for count in (40, 31)]  # row 2 closes a group of 32 tokens while it decodes
         ids, mask = pad_left(*rows)
         for method, cache in (("latent", {"axis_k": "channel", "group": 32, "page": 32}), ("x", {}), ("latent-cl", {})):
             with self.subTest(method=method, cache=cache):
@@ -289,7 +289,7 @@ class Generation(TransformersTest):
         self.assertEqual(generate(model, ids_of(50), 4, past_key_values=cache), first)
 
     def test_a_captured_step_gives_what_generate_gives(self):
-        """On the CPU without a graph: the same step with the same shapes every time."""
+        """On the CPU there is no graph: the same step runs every time with the same shapes."""
         model = make_model("gemma3")
         enabled = self.enable(model)
         rows = [ids_of(19, seed=1), ids_of(33, seed=2)]
@@ -306,7 +306,8 @@ class Generation(TransformersTest):
         self.assertEqual(cache.sequence_lengths, [29, 43])
 
     def test_a_captured_step_waits_for_nothing_and_is_the_same_every_time(self):
-        """What a CUDA graph asks of it: no operator that reads a tensor on the host, and the same operators on the same shapes."""
+        """A CUDA graph needs this: no operator reads a tensor on the host, and every step has the same operators on the
+        same shapes."""
         from torch.utils._python_dispatch import TorchDispatchMode
 
         class Recorder(TorchDispatchMode):
@@ -402,7 +403,7 @@ class Prepared(TransformersTest):
 
 @needs_transformers
 class Refused(TransformersTest):
-    """What a model or a call asks for and xq does not do is refused by its name."""
+    """If a model or a call asks for something that xq does not do, the refusal names it."""
 
     def test_models(self):
         gpt = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=1, n_embd=64, n_head=1, vocab_size=32))
@@ -518,7 +519,7 @@ class Refused(TransformersTest):
             positions = None if first is None else torch.arange(first, first + columns.shape[1])[None]
             return model(columns, position_ids=positions, past_key_values=cache, **options)
 
-        without = enabled.cache(1, 32)  # the model counts columns
+        without = enabled.cache(1, 32)  # the model counts columns here
         step(without, columns=ids)
         for wrong in (0, 5, 7, 100):
             self.assert_refused("position_ids: those of sequence 0 do not grow by one .*valid: from 6 on", lambda: step(without, wrong))
@@ -528,7 +529,7 @@ class Refused(TransformersTest):
         self.assert_refused("position_ids: none are given, and those of sequence 0 so far end at 105", lambda: step(ahead))
         self.assert_refused("valid: from 106 on", lambda: step(ahead, 6))
         step(ahead, 106)
-        for first in (6, 8):  # tokens, or columns with padding
+        for first in (6, 8):  # positions count tokens, or columns with padding
             padded = enabled.cache(1, 32)
             mask = torch.tensor([[0] * 2 + [1] * 6])
             model(torch.cat((ids[:, :2], ids), 1), attention_mask=mask, past_key_values=padded)

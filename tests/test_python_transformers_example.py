@@ -1,4 +1,4 @@
-"""examples/python/generate.py on a tiny model."""
+"""Tests examples/python/generate.py on a tiny model."""
 
 import math
 import os
@@ -53,8 +53,8 @@ class Example(unittest.TestCase):
         self.assertAlmostEqual(own, self.perplexity(), delta=own * 1e-3)
         self.assertAlmostEqual(through_xq, own, delta=own * 0.02)
         self.assertNotEqual(through_xq, own)
-        # a page of 64 tokens for 40: 4 layers, two streams of 128 columns, a byte each, and 4 bytes a group, of which keys have one
-        # in each of their two latents and values have one
+        # A page of 64 tokens holds the 40 tokens. There are 4 layers. Each has two streams of 128 columns of one byte,
+        # and 4 bytes per group: keys have one group in each of their two latents, and values have one.
         self.assertIn(f"cache: {4 * 64 * (2 * 128 + 3 * 4):,} bytes for 40 tokens", result.stdout)
         self.assertIn(f"fp16 keys and values: {4 * 40 * 512:,} bytes", result.stdout)
 

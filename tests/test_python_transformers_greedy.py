@@ -1,10 +1,10 @@
-"""Greedy texts of xq.transformers against those of examples/llama, token for token, with the same prepared file, method and bits: on a
-tiny model, and on SmolLM2-135M where build/smollm2 has it.
+"""Compares greedy texts of xq.transformers with those of examples/llama, token for token, with the same prepared file,
+method and bits. The models are a tiny one, and SmolLM2-135M if build/smollm2 has it.
 
-What is compared: both give the prompt to the cache and attend to it there (prefill="xq"), in f32 on the CPU, and go on greedily. The
-programs add in different orders, so x differs in its last bits, a code here and there differs by one, and logits by some hundredths.
-Texts are the same as long as every token leads the second best by much more than that, which the tests check too.
-"""
+Both programs give the prompt to the cache and attend to it there (prefill="xq"), in f32 on the CPU, and continue
+greedily. They add in different orders, so x differs in its last bits, a few codes differ by one, and logits differ by
+some hundredths. Texts are the same as long as every token leads the second best by much more than that, which the tests
+also check."""
 
 import json
 import os
@@ -27,7 +27,8 @@ if not MISSING:
 LLAMA = os.path.join(BUILD, "llama", "llama")
 SMOLLM2 = os.path.join(ROOT, "build", "smollm2")
 SURE = 225  # seed of a prompt after which every token of the tiny model leads clearly
-# In the place of --python: the prompt's ids are the prompt itself, and the ids to decode are printed as they are.
+# Takes the place of --python: the ids of the prompt are the prompt itself, and the ids to decode are printed as they
+# are.
 IDS_FOR_TEXT = """#!/bin/sh
 case $3 in decode) cat ;; *) printf '%s\\n' -1 "$5" ;; esac
 """
@@ -49,7 +50,7 @@ class Greedy(unittest.TestCase):
         return os.path.join(self.folder, name)
 
     def theirs(self, directory, ids, count, *options):
-        """The ids that `llama generate` adds to the prompt."""
+        """Returns the ids that `llama generate` adds to the prompt."""
         run = subprocess.run([LLAMA, "generate", directory, "--prompt", " ".join(map(str, ids[0].tolist())), "--tokens", str(count),
                               "--python", self.python, *options], capture_output=True, text=True, timeout=300, check=False,
                              env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
@@ -59,7 +60,7 @@ class Greedy(unittest.TestCase):
         return found[ids.shape[1]:]
 
     def ours(self, model, ids, count, prepared, bits):
-        """The same, and by how much the least certain token leads."""
+        """Returns the ids that xq.transformers adds, and the lead of the least certain token."""
         xq.transformers.enable(model, bits, prepared=prepared, prefill="xq")
         out = model.generate(ids, max_new_tokens=count, do_sample=False, output_logits=True, return_dict_in_generate=True)
         xq.transformers.disable(model)
@@ -72,7 +73,7 @@ class Greedy(unittest.TestCase):
         model.save_pretrained(directory)
         with open(os.path.join(directory, "config.json"), "r+", encoding="utf-8") as file:
             config = json.load(file)
-            config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]  # the older form, which the example reads
+            config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]  # the example reads this older form
             file.seek(0)
             json.dump(config, file)
             file.truncate()

@@ -1,5 +1,5 @@
-"""What an enabled model's attention computes, layer by layer, against torch attention over what a cache of that format holds
-(xq.simulate_cache) of the same activations."""
+"""Compares the attention of an enabled model, layer by layer, with attention in torch. The latter runs over the values
+that a cache of the same format holds (xq.simulate_cache) for the same activations."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ if not MISSING:
     import xq.transformers
 
 TOKENS = 50
-BOUND = 2e-3  # of kernels against attention in f32, as in tests/test_llama_cache.c
+BOUND = 2e-3  # for kernels against attention in f32, as in tests/test_llama_cache.c
 
 
 def f16(matrix):
@@ -23,20 +23,21 @@ def f16(matrix):
 
 
 def held(rows, spec, stream):
-    """What the cache holds of rows [tokens, width] of a stream."""
+    """Returns the values that the cache holds for rows [tokens, width] of a stream."""
     cache, stream = spec["cache"], spec["layout"]["streams"][stream]
     return xq.simulate_cache(rows, bits=stream["bits"], group=cache["group"], by_channel=stream["axis"] == "channel",
                              integer_zero=cache["zero_point"] == "integer", latents=stream["latents"], clip=cache["clip"])
 
 
 def by_latent(rows, a):
-    """Each latent of rows [tokens, latents * rank] times its columns of a [rank, dkv]."""
+    """Multiplies each latent of rows [tokens, latents * rank] by its columns of a [rank, dkv]."""
     latents = rows.shape[1] // a.shape[0]
     return torch.cat([part @ columns for part, columns in zip(rows.chunk(latents, 1), a.chunk(latents, 1))], 1)
 
 
 def keys_and_values(x, spec, matrices):
-    """Keys before bias and norm, and values, [tokens, dkv], of activations x [tokens, d] as the cache holds them."""
+    """Returns the keys before bias and norm, and the values, [tokens, dkv], of activations x [tokens, d] as the cache
+    holds them."""
     x = x.half().float()
     if "uv" in matrices:
         return tuple(by_latent(held(x @ f16(matrices[f"u{name}"]), spec, stream), f16(matrices[f"a{name}"]))
@@ -46,7 +47,7 @@ def keys_and_values(x, spec, matrices):
 
 
 def attention(decoder, layer, x, spec, matrices):
-    """[tokens, H * dh] of the layer's queries over the simulated cache, in torch's arithmetic."""
+    """Returns the outputs [tokens, H * dh] of the layer's queries over the simulated cache, in torch's arithmetic."""
     module, tokens = decoder.layers[layer].self_attn, len(x)
     shape = (tokens, -1, module.head_dim)
     keys, values = keys_and_values(x, spec, matrices)
@@ -73,7 +74,8 @@ def attention(decoder, layer, x, spec, matrices):
 @needs_transformers
 class Kernels(unittest.TestCase):
     def compare(self, family, method):
-        """All tokens at once, then the last one again on its own: kernels of many queries and of one."""
+        """Runs all tokens at once, and then the last one again on its own. These use the kernels of many queries and of
+        one."""
         model = make_model(family)
         decoder = model.base_model
         enabled = xq.transformers.enable(model, 4, method=method, prefill="xq")

@@ -1,7 +1,6 @@
-"""The Python wheel, installed into an empty environment and used from there.
+"""Tests the Python wheel, which is installed into an empty environment and used from there.
 
-XQ_WHEEL names a wheel; without it one is made of this build's own library and program.
-"""
+XQ_WHEEL names a wheel. Without it, a wheel is made of this build's own library and program."""
 
 import glob
 import importlib.util
@@ -18,9 +17,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from python_binding import BUILD, ROOT, numpy, xq
 
-CANNOT_MAKE = importlib.util.find_spec("auditwheel") is None  # which comes with all that is needed
+CANNOT_MAKE = importlib.util.find_spec("auditwheel") is None  # auditwheel comes with everything else that is needed
 FAKE_NVRTC = os.path.join(BUILD, "tests", "libfake_nvrtc.so")
-# What tells where NVRTC is: the wheel does not carry it.
+# These tell where NVRTC is, because the wheel does not carry it.
 KEPT = ("XQ_NVRTC", "CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "XQ_CACHE_DIR", "LD_LIBRARY_PATH")
 
 
@@ -43,7 +42,7 @@ class Wheel(unittest.TestCase):
         checked(os.path.join(cls.home, "bin", "python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-index",
                 "--no-deps", cls.wheel)
         cls.site = glob.glob(os.path.join(cls.home, "lib", "python3*", "site-packages"))[0]
-        # The one dependency, from the environment of the tests.
+        # The only dependency comes from the environment of the tests.
         numpy_folder = os.path.dirname(numpy.__file__)
         for path in (numpy_folder, numpy_folder + ".libs"):
             if os.path.exists(path):

@@ -71,7 +71,8 @@ Test(quantizer, ties_go_to_the_even_code)
 
 Test(quantizer, a_scale_rounded_down_clamps_to_the_highest_code)
 {
-    /* 4097 / 255 = 16.0666 rounds to 16.0625: the maximum would be code 255.07, and with luck 255.5. */
+    /* f16 rounds 4097 / 255 = 16.0666 down to 16.0625, so that the maximum would be code 255.07. Codes end
+     * at 255. */
     for (int top = 1; top < 2048; top++) {
         uint16_t x[2] = {h(0), h((float)top)}, scale, offset;
         uint8_t codes[2];
@@ -83,7 +84,8 @@ Test(quantizer, a_scale_rounded_down_clamps_to_the_highest_code)
 
 Test(quantizer, infinities_saturate)
 {
-    /* f16(131008 / 15) = 8736 would carry code 15 to 65536; 131008 / 8 = 16376 is an f16 number. */
+    /* With the scale f16(131008 / 15) = 8736, code 15 would be at 65536, beyond f16. 131008 / 8 = 16376 is
+     * an f16 number. */
     uint16_t x[3] = {h(-INFINITY), h(INFINITY), h(0)}, scale, offset;
     uint8_t codes[3];
     quantizer_encode(&(quantizer){.bits = 4, .group = 3}, x, 3, codes, &scale, &offset);
@@ -94,7 +96,8 @@ Test(quantizer, infinities_saturate)
     cr_assert_eq(codes[2], 4);
 }
 
-/* Ranges that end at f16's limit or near it, also where rounding to a level goes up. */
+/* All levels must be finite. The ranges end at f16's limit or near it, also where rounding to a level goes
+ * up. */
 static void expect_finite_levels(const quantizer *q, float lo, float hi)
 {
     const quantizer_levels l = quantizer_find_levels(q, lo, hi, true, false);
@@ -129,7 +132,7 @@ Test(quantizer, no_level_is_beyond_f16)
     }
 }
 
-/* What the example of a saturated activation among zeros is, in every format. */
+/* A group has one saturated activation among zeros, in every format. */
 Test(quantizer, a_saturated_value_is_cached_as_it_is)
 {
     static const int widths[] = {2, 3, 4, 8};
@@ -177,7 +180,8 @@ Test(quantizer, last_group_may_be_shorter)
 
 Test(quantizer, groups_of_channels_end_with_their_latent)
 {
-    /* Two latents of six columns, of which five hold data; groups of four: 4 and 2 columns in each. */
+    /* There are two latents of six columns, of which five hold data. Groups of four columns split each
+     * latent into 4 and 2 columns. */
     const quantizer q = {.bits = 2, .group = 4, .rank = 5, .latent_width = 6};
     static const size_t own[12] = {0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3};
     uint16_t x[12], scale[4], offset[4];
@@ -193,7 +197,7 @@ Test(quantizer, groups_of_channels_end_with_their_latent)
     cr_assert_eq(quantizer_group_end(&q, 10, 11), 11);
     quantizer_encode(&q, x, 12, codes, scale, offset);
     for (size_t g = 0; g < 4; g++) {
-        const bool single = g % 2; /* beside a column of padding */
+        const bool single = g % 2; /* the other column of the group is padding */
         cr_assert_eq(scale[g], single ? 0 : h((float)g + 1), "group %zu", g);
         cr_assert_eq(offset[g], h(10 * (float)g), "group %zu", g);
     }
@@ -226,7 +230,7 @@ static const quantizer integer4 = {.bits = 4, .group = 4, .integer_zero = true};
 
 Test(quantizer, integer_zero_is_the_code_of_zero)
 {
-    /* range -3 .. 12: step 1, zero 3 */
+    /* The range -3 .. 12 gives step 1 and zero point 3. */
     uint16_t x[4] = {h(-3), h(12), h(0), h(4.5f)}, scale, zero;
     uint8_t codes[4];
     double x_hat[4];
@@ -276,7 +280,7 @@ Test(quantizer, integer_infinities_saturate)
 
 Test(quantizer, clipped_codes_span_the_middle_of_the_range)
 {
-    /* range -10 .. 20, the middle three fifths of it: -4 .. 14 in steps of 6 */
+    /* The range is -10 .. 20. Its middle three fifths are -4 .. 14, in steps of 6. */
     quantizer q = {.bits = 2, .group = 5, .clip = 0.6f};
     uint16_t x[5] = {h(-10), h(20), h(2), h(6), h(-4)}, scale, zero;
     uint8_t codes[5];
@@ -291,7 +295,7 @@ Test(quantizer, clipped_codes_span_the_middle_of_the_range)
 
 Test(quantizer, a_clipped_integer_zero_point_keeps_zero)
 {
-    /* range -2 .. 4, half of it: -1 .. 2 in steps of 1, zero 1 */
+    /* The range is -2 .. 4. Its middle half is -1 .. 2, in steps of 1, with zero point 1. */
     quantizer q = {.bits = 2, .group = 4, .integer_zero = true, .clip = 0.5f};
     uint16_t x[4] = {h(-2), h(4), h(0), h(1)}, scale, zero;
     uint8_t codes[4];
@@ -336,7 +340,8 @@ Test(quantizer, a_channel_is_quantized_as_a_row_of_its_values)
 
 Test(quantizer, padding_is_outside_of_every_range)
 {
-    /* Two latents of three columns, stored as four; groups of two: one mixed and none of padding alone. */
+    /* Two latents of three columns are stored as four. Of the two groups in each, one holds data and
+     * padding. */
     quantizer q = {.bits = 2, .group = 2, .rank = 3, .latent_width = 4};
     uint16_t x[8] = {h(1), h(4), h(2), NAN_HALF, h(-2), h(1), h(5), h(1000)}, scale[4], zero[4];
     uint8_t codes[8];
@@ -366,7 +371,7 @@ Test(quantizer, a_group_of_padding_alone_is_zero)
 
 Test(quantizer, the_value_that_kernels_see_is_rounded_once)
 {
-    /* 1024.5 * 3 + 0.25 = 3073.75 has eleven bits more: f16 keeps steps of 2 there. */
+    /* 1024 * 3 + 0.75 = 3072.75 is no f16 number: f16 has steps of 2 there. */
     quantizer q = {.bits = 4, .group = 4};
     cr_assert_eq(quantizer_value(&q, 3, h(1024), h(0.75f)), 3072.75);
     cr_assert_eq(half_to_float(quantizer_kernel_value(&q, 3, h(1024), h(0.75f))), 3072);

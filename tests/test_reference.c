@@ -29,13 +29,14 @@ static void fill(double *data, size_t count)
         data[i] = drand48() * 2 - 1;
 }
 
-/* RoPE as a product of complex numbers: element i of a head is the real part, i + DH/2 the imaginary. */
+/* Applies RoPE as a product of complex numbers: element i of a head is the real part, element i + DH/2 the
+ * imaginary part. */
 static double complex turned(const double *head, int i, int position)
 {
     return (head[i] + I * head[i + DH / 2]) * cexp(I * tiny.frequencies[i] * position);
 }
 
-/* The attention of one head written straight from its formula, one token and one channel at a time. */
+/* Computes the attention of one head straight from its formula, one token and one channel at a time. */
 static void naive(const double *x, const double *wk, const double *wv, const double *q, int head,
                   double *out, double *lse)
 {

@@ -1,4 +1,5 @@
-/* The reference's model features, by cases done by hand and identities that hold whatever the numbers. */
+/* Tests the model features of the reference: with cases that are computed by hand, and with identities that
+ * hold for any numbers. */
 #include "../autotune/reference/reference.h"
 #include "../runtime/base/random.h"
 
@@ -23,8 +24,8 @@ static void fill(random_stream *r, double *data, size_t count)
         data[i] = (double)random_normal(r);
 }
 
-/* One query at the last position; `model` says what is on top of plain attention with RoPE of three of four
- * pairs. */
+/* Prepares one query at the last position. `model` is plain attention, with RoPE on three of four pairs;
+ * tests add features to it. */
 static void open_fixture(fixture *f)
 {
     random_stream r = random_begin(11, 4);
@@ -45,7 +46,7 @@ static void open_fixture(fixture *f)
     f->queries = (reference_queries){.count = 1, .q = f->q};
 }
 
-/* Attends over the first `tokens` rows of x, from row `first`. */
+/* Attends over `tokens` rows of x, beginning at row `first`. */
 static void attend_from(fixture *f, int first, int tokens)
 {
     error err = ERROR_INIT;
@@ -74,7 +75,8 @@ static double distance(const fixture *a, const fixture *b)
 
 /* ---------------------------------------------------------------- rows instead of values */
 
-/* Attends with the rows that values are made of, in `latents` groups; results and those with values. */
+/* Attends with the rows that values are made of, in `latents` groups. The results must be those with
+ * values. */
 static void expect_rows_give_the_same(fixture *f, int latents, int queries)
 {
     error err = ERROR_INIT;
@@ -118,7 +120,7 @@ Test(reference_features, a_soft_cap_bounds_scores_and_a_wide_one_changes_nothing
     capped.model.softcap = 1e7;
     attend(&capped);
     cr_assert_lt(distance(&plain, &capped), 1e-9);
-    capped.model.softcap = 1e-3; /* all scores are about 0: the mean of the values */
+    capped.model.softcap = 1e-3; /* all scores are about 0, so the output is the mean of the values */
     attend(&capped);
     for (int h = 0; h < H; h++)
         cr_assert_float_eq(capped.lse[h], log(N), 2e-3);
@@ -157,14 +159,14 @@ Test(reference_features, alibi_slopes_are_those_of_the_paper)
     cr_assert_eq(reference_model_read(text, &m, &err), XQ_OK);
     for (int h = 0; h < 8; h++)
         cr_assert_eq(m.slopes[h], ldexp(1, -h - 1));
-    for (int h = 8; h < 12; h++) /* 2^-0.5, 2^-1.5, … */
+    for (int h = 8; h < 12; h++) /* the slopes are 2^-0.5, 2^-1.5, … */
         cr_assert_float_eq(m.slopes[h], exp2(-(h - 8) - 0.5), 1e-15);
     cr_assert_eq(reference_model_read("{\"model\": {\"hidden_size\": 512, \"num_attention_heads\": 8, "
                                       "\"num_key_value_heads\": 8, \"head_dim\": 64, \"alibi\": true, "
                                       "\"alibi_scale\": 0.125, \"rope\": {\"type\": \"none\"}}}",
                                       &m, &err),
                  XQ_OK);
-    for (int h = 0; h < 8; h++) /* Falcon */
+    for (int h = 0; h < 8; h++) /* the slopes of Falcon */
         cr_assert_eq(m.slopes[h], ldexp(1, -h - 4));
 }
 
@@ -327,7 +329,7 @@ Test(reference_features, interleaved_pairs_are_neighbours)
     open_fixture(&neox);
     open_fixture(&interleaved);
     interleaved.model.interleaved = true;
-    for (int i = 0; i < 6; i++) { /* dimension i of neox is 2i of interleaved; i + 3 is 2i + 1 */
+    for (int i = 0; i < 6; i++) { /* dimension i of neox is 2i of interleaved, and i + 3 is 2i + 1 */
         int to = i < 3 ? 2 * i : 2 * (i - 3) + 1;
         for (int h = 0; h < H; h++)
             interleaved.q[h * DH + to] = neox.q[h * DH + i];
@@ -398,7 +400,7 @@ Test(reference_features, biases_are_one_more_input_that_is_always_one)
     expect_same(&biased, &widened, 1);
 }
 
-/* RMS normalization by hand, of one key. */
+/* Checks the RMS normalization of one key against a computation by hand. */
 static void check_norm(reference_norm norm, int span)
 {
     fixture f;
@@ -432,7 +434,7 @@ Test(reference_features, qk_norm_takes_the_bias_in_and_comes_before_rotation)
     small.model.norm = large.model.norm = REFERENCE_NORM_HEAD;
     small.model.bias = large.model.bias = true;
     for (int i = 0; i < D * DKV; i++)
-        large.wk[i] *= 8; /* the same factor for products and bias cancels */
+        large.wk[i] *= 8; /* a factor that products and bias share cancels */
     for (int i = 0; i < DKV; i++)
         large.bk[i] *= 8;
     for (int i = 1; i < DH; i++)
@@ -440,7 +442,7 @@ Test(reference_features, qk_norm_takes_the_bias_in_and_comes_before_rotation)
     attend(&small);
     attend(&large);
     expect_same(&small, &large, 1);
-    fixture turned; /* with equal factors, turning keys does not change their norm */
+    fixture turned; /* with equal norm factors, turning keys does not change their norm */
     open_fixture(&turned);
     double k[2 * DKV];
     int64_t positions[2] = {0, 9};
@@ -526,8 +528,8 @@ Test(reference_features, linear_scaling_divides_every_frequency)
 
 Test(reference_features, yarn_keeps_fast_pairs_stretches_slow_ones_and_ramps_between)
 {
-    /* theta 10000, 32 pairs, 4096 positions. Pair i turns 4096 * 10000^(-i/32) / 2π times: 32 turns at i
-     * = 10.47, one at 22.51. So the ramp goes from pair 10 to 23. */
+    /* The spec has theta 10000, 32 pairs and 4096 positions. Pair i turns 4096 * 10000^(-i/32) / 2π times,
+     * which is 32 at i = 10.47 and 1 at i = 22.51. So the ramp goes from pair 10 to pair 23. */
     reference_model m = read_model(
         MODEL("\"rope\": {\"type\": \"neox\", \"theta\": 10000, \"scaling\": {\"type\": \"yarn\", "
               "\"factor\": 16, \"original_max_position_embeddings\": 4096}}"));

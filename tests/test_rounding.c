@@ -22,7 +22,7 @@ Test(rounding, agrees_with_half_c_on_every_f16_and_between)
         cr_assert_eq(rounding_to_half(low), bits);
         cr_assert_eq(rounding_to_half(-low), bits | 0x8000);
         for (int i = 1; i < 4; i++) {
-            double between = low + (high - low) * i / 4; /* i == 2: a tie */
+            double between = low + (high - low) * i / 4; /* i == 2 is a tie */
             cr_assert_eq(rounding_to_half(between), half_from_float((float)between), "%a", between);
         }
     }

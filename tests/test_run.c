@@ -69,8 +69,8 @@ static const char *named(const char *name, const char *suffix)
     return full[next];
 }
 
-/* o and lse of a layer (their names with this suffix) against attention over x [tokens, d] (xv for values)
- * and the weights; vectors are those of the input. */
+/* Compares o and lse of a layer (in tensors with this suffix) with attention over x [tokens, d] (xv for
+ * values) and these weights. Vectors such as biases are those of the input. */
 static void check_attention(const char *directory, const char *suffix, const struct layer *layer,
                             const double *xk, const double *xv, const double *wk, const double *wv,
                             int latents_k, double tolerance)
@@ -116,15 +116,15 @@ static void check_attention(const char *directory, const char *suffix, const str
     safetensors_close(file);
 }
 
-/* The same, over the cache that the run dumped. */
+/* Makes the same comparison over the cache that the run dumped. */
 static void check_dump(const char *directory, const char *suffix, const struct layer *layer, bool latent,
                        double tolerance)
 {
-    const int latents_k = latent ? LAYER_KV : 1; /* as is usual: keys of each head have one */
+    const int latents_k = latent ? LAYER_KV : 1; /* by default, each head's keys have their own latent */
     const int64_t hat_shape[2] = {layer->tokens, LAYER_D}, w_shape[2] = {LAYER_D, LAYER_DKV},
                   k_shape[2] = {LAYER_D / latents_k, LAYER_DKV};
     safetensors *file = output(directory);
-    /* rank_k = rank_v = dkv = 128 = d */
+    /* rank_k, rank_v, dkv and d are all 128. */
     double *xk = read_doubles(file, named(latent ? "lk_hat" : "x_hat", suffix), 2, hat_shape);
     double *xv = read_doubles(file, named(latent ? "lv_hat" : "x_hat", suffix), 2, hat_shape);
     double *wk = read_doubles(file, named(latent ? "ak" : "wk", suffix), 2, k_shape);
@@ -144,7 +144,7 @@ static void run(const char *directory, const char *options)
     cr_assert_str_eq(r.err, "");
 }
 
-/* Runs, and compares the output with attention over the cache that the run dumped. */
+/* Runs the command, and compares the output with attention over the cache that the run dumped. */
 static void check_dumped(const char *method, int bits, const char *options)
 {
     struct layer layer = layer_random(37, 3);
@@ -171,7 +171,7 @@ Test(run, unfused_attends_over_the_cache_that_it_dumps)
     check_dumped("x", 4, "--unfused");
 }
 
-/* x_hat is in the model's coordinates, not in those of the cache, and so are the matrices. */
+/* x_hat and the matrices are in the coordinates of the model, not in those of the cache. */
 static void check_rotated_dump(const char *options, double tolerance)
 {
     struct layer layer = layer_random(37, 3);
@@ -201,7 +201,7 @@ Test(run, rotated_activations_are_dumped_in_the_models_coordinates)
     check_rotated_dump("--weights int8 --axis-k channel", 2e-3);
 }
 
-/* Against exact attention: within what 8 bits, or fp16, may lose. */
+/* Compares with exact attention, within the loss that 8 bits or fp16 may cause. */
 static void check_exact(const struct layer *layer, const char *model, const char *options, double tolerance)
 {
     const char *directory = layer_files_write_all(layer, 1, model, "\"method\": \"latent\", \"bits\": 8");
@@ -248,7 +248,7 @@ Test(run, biases_norms_and_sinks_are_read)
 
 /* ----------------------------------------------------------------- layers */
 
-/* Layers whose activations drift from one to the next. */
+/* Draws layers whose activations drift from one layer to the next. */
 static void draw_layers(struct layer *layers, char (*suffixes)[8], int count, int first)
 {
     for (int l = 0; l < count; l++) {
@@ -290,8 +290,8 @@ Test(run, layer_picks_the_tensors_of_one_layer)
 
 /* -------------------------------------------------------------- bad input */
 
-/* The run must fail with status 1 and "xq run: " and this text, which names a file of the folder when it
- * begins with '/'; and write nothing. */
+/* The run must end with this status and with "xq run: " and this text, and write nothing. A text that
+ * begins with '/' names a file of the folder. */
 static void ends_with(const struct layer *layer, const char *method, int bits, const char *options,
                       int status, const char *text)
 {
@@ -311,7 +311,7 @@ static void refused(const struct layer *layer, const char *method, int bits, con
     ends_with(layer, method, bits, options, 1, text);
 }
 
-/* An option that the command cannot use here. */
+/* The command must refuse an option that it cannot use here. */
 static void misused(const struct layer *layer, const char *method, int bits, const char *options,
                     const char *text)
 {
@@ -329,7 +329,8 @@ Test(run, missing_and_misshapen_tensors_are_named)
     refused(&layer, "x", 4, "", "/in.safetensors: tensor wk has shape [128, 64], needs [128, 128]");
 }
 
-/* A block of one query has a row for each head of a KV head, here 2; one of many has as many as wanted. */
+/* A block for one query has a row for each query head of a KV head, here 2. A block for many queries may
+ * have any number of rows. */
 Test(run, tuning_is_checked_for_the_kernels_that_run_it, .timeout = 120)
 {
     struct layer one = layer_random(8, 1), many = layer_random(8, 3);
@@ -375,7 +376,7 @@ Test(run, values_that_no_kernel_can_take_are_named)
             "/in.safetensors: tensor bk: the spec has no model.attention_bias that would use it");
 }
 
-/* ‖x̂ - x‖ / ‖x‖ of what a layer's accumulator holds. */
+/* Returns ‖x̂ - x‖ / ‖x‖ for the contents of a layer's accumulator. */
 static double accumulated_error(const char *directory, const struct layer *layer)
 {
     const int64_t shape[2] = {layer->tokens, LAYER_D};
@@ -390,8 +391,8 @@ static double accumulated_error(const char *directory, const struct layer *layer
     return difference;
 }
 
-/* Layers 1 to 5: one by the plain method, the base, three deltas. What the last accumulator lost is what
- * one delta loses: errors of the layers before went into the deltas after them. */
+/* The layers are 1 to 5: one with the plain method, the base, and three with deltas. The last accumulator
+ * has the error of one delta only, because each delta includes the errors of the layers before it. */
 static void check_cross_layer(const char *method, const char *options, double most_lost)
 {
     struct layer layers[5];
@@ -414,7 +415,7 @@ Test(run, cross_layer_methods_go_through_the_layers_in_order)
     check_cross_layer("latent-cl", "--unfused --rotation --accumulator-bits 4", 0.1);
 }
 
-/* The layers before the base have no accumulator to tune a kernel of. */
+/* The layers before the base have no accumulator, so they have no such kernel to tune. */
 Test(run, kernels_of_some_layers_alone_can_be_tuned, .timeout = 60)
 {
     struct layer layers[5];
@@ -436,8 +437,9 @@ Test(run, a_cross_layer_run_says_what_everything_takes)
                     directory, directory, directory);
     cr_assert_eq(r.status, 0, "%s", r.err);
     cJSON *json = cJSON_Parse(r.out);
-    /* 128 channels, groups of 32 tokens (two pages of 16): codes 128 * b / 8, scale and offset 4 * 128 / 32
-       a token; the accumulator 8 bits and 4 groups of 32 channels a token. */
+    /* There are 128 channels and groups of 32 tokens (two pages of 16). A token takes 128 * b / 8 bytes of
+     * codes, and 4 * 128 / 32 bytes of scales and offsets. In the accumulator, it takes 8 bits per channel,
+     * and 4 groups of 32 channels. */
     cr_assert_eq(generator_number(json, "accumulator_bytes_per_token"), 128 + 4 * 4);
     cr_assert_eq(generator_number(json, "layers.0.cache_bytes_per_token"), 64 + 16);
     cr_assert_eq(generator_number(json, "layers.1.cache_bytes_per_token"), 64 + 16);
@@ -462,7 +464,7 @@ Test(run, grouped_and_padded_latents_and_bf16_run)
     check_exact(&layer, "", "--weights int8", 3e-2);
 }
 
-/* Projections of layer 1 from the model directory are those that the file would have. */
+/* The projections of layer 1 in the model directory are those that the input file would have. */
 Test(run, weights_may_come_from_the_model_directory)
 {
     enum { TOKENS = 20, QUERIES = 2 };
@@ -502,7 +504,8 @@ Test(run, weights_may_come_from_the_model_directory)
     free(results[1]);
 }
 
-/* FOLDER/act with x and q of layer 1, and with these tensors; `xq run` on it names both texts. */
+/* Writes FOLDER/act with x and q of layer 1, and with these tensors. `xq run` must refuse it, and name both
+ * texts. */
 static void extras_refused(const char *const extras[], int count, const char *first, const char *second)
 {
     const char *directory = model_files(&(struct model_change){0});
@@ -536,7 +539,7 @@ Test(run, tensors_that_would_be_ignored_are_refused)
                    "0 to 1");
 }
 
-/* Two layers of the model directory's weights; layer 1 with `o.1` into values of OUT. */
+/* Runs two layers with the weights of the model directory. Returns the values of `o.1` in OUT. */
 static const float *run_model(const char *directory, const char *options)
 {
     enum { TOKENS = 20, QUERIES = 2 };
@@ -545,7 +548,7 @@ static const float *run_model(const char *directory, const char *options)
     tensor all[4];
     static char names[4][8];
     error err = ERROR_INIT;
-    srand48(11); /* layer_floats draws from it */
+    srand48(11); /* layer_floats draws from this generator */
     for (int i = 0; i < 4; i++) {
         bool q = i % 2;
         snprintf(names[i], sizeof names[i], "%c.%d", q ? 'q' : 'x', i / 2);
@@ -596,7 +599,7 @@ Test(run, factors_may_come_from_a_prepared_file)
     command_refuses(options, 1, line);
 }
 
-/* The run of these layers must fail with this text, which names the file where it says %s. */
+/* The run of these layers must fail with this text, in which %s stands for the file. */
 static void layers_refused(int count, int first, const char *options, const char *format)
 {
     struct layer layers[4];
@@ -683,7 +686,7 @@ Test(run, wrong_usage_has_status_2)
                     "xq run: no model given; use --model NAME|DIR|config.json, or --spec FILE");
 }
 
-/* The model's own matrices would be read by other sizes. */
+/* With other sizes, the model's own matrices would be misread. */
 Test(run, sizes_of_a_model_directory_cannot_be_overridden)
 {
     static const char *const sets[] = {

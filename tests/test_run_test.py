@@ -1,4 +1,4 @@
-"""scripts/run-test.sh: what it says of a file of Python tests."""
+"""Tests what scripts/run-test.sh says about a file of Python tests."""
 
 import os
 import re
@@ -13,13 +13,13 @@ BEGIN = "import unittest\nclass T(unittest.TestCase):\n"
 
 class RunTest(unittest.TestCase):
     def run_file(self, body):
-        """Its lines (without seconds), and what it leaves: passed and failed."""
+        """Returns the lines of the output (without seconds), and the numbers that it leaves: passed and failed."""
         with tempfile.TemporaryDirectory() as folder:
             with open(os.path.join(folder, "test_it.py"), "w", encoding="utf-8") as file:
                 file.write(BEGIN + body)
             done = subprocess.run(["sh", SCRIPT, folder, "test_it.py"], cwd=folder, env={**os.environ, "PYTHON": sys.executable},
                                   stdout=subprocess.PIPE, text=True, check=False)
-            # RESULTS/NAME would be the file of tests: the script replaces it, as it would any result.
+            # RESULTS/NAME is the file of tests here. The script replaces it, as it would replace any result.
             with open(os.path.join(folder, "test_it.py"), encoding="utf-8") as file:
                 return re.sub(r", \d+ s\)", ")", done.stdout), file.read().split()
 
@@ -46,7 +46,7 @@ class RunTest(unittest.TestCase):
 
     def test_a_file_without_tests_has_failed(self):
         lines, counts = self.run_file("  pass\n")
-        self.assertRegex(lines, "(?i)no tests? (was run|ran)")  # newer Pythons say so themselves
+        self.assertRegex(lines, "(?i)no tests? (was run|ran)")  # newer versions of Python say this themselves
         self.assertEqual(counts, ["0", "1"])
 
 

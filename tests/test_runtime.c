@@ -1,4 +1,4 @@
-/* Contexts, their errors, NVRTC and its log. */
+/* Tests contexts, their errors, NVRTC, and NVRTC's log. */
 #include "../runtime/base/descriptor.h"
 #include "../runtime/base/files.h"
 #include "../runtime/compile/compile.h"
@@ -85,14 +85,14 @@ Test(descriptor, uninitialized_size_and_null_are_refused)
     struct today full = {sizeof full, 1, 2}, given = {0, 3, 4};
     cr_assert_eq(descriptor_read(&full, sizeof full, FIRST, &given, "args", &err), XQ_ERROR_ARGUMENT);
     error_clear(&err);
-    given.struct_size = FIRST - 1; /* of no version: it would lack a field that was always there */
+    given.struct_size = FIRST - 1; /* no version has this size: it lacks a field that was always there */
     cr_assert_eq(descriptor_read(&full, sizeof full, FIRST, &given, "args", &err), XQ_ERROR_ARGUMENT);
     cr_assert(strstr(err.message, "struct_size is 15") && strstr(err.message, "the first had 16"), "%s",
               err.message);
     cr_assert_eq(descriptor_write(&given, &full, sizeof full, FIRST, "info", &err), XQ_ERROR_ARGUMENT);
     cr_assert_eq(given.old_field, 3);
     error_clear(&err);
-    given.struct_size = sizeof given - 3; /* within a field */
+    given.struct_size = sizeof given - 3; /* the size ends within a field */
     cr_assert_eq(descriptor_read(&full, sizeof full, FIRST, &given, "args", &err), XQ_ERROR_ARGUMENT);
     error_clear(&err);
     given.struct_size = 1u << 20;
@@ -174,7 +174,7 @@ static xq_status use_context(xq_context *context, int call)
     }
 }
 
-/* In a thread of its own, which has seen no failure before. */
+/* Runs in a thread of its own, which has seen no failure before. */
 static void *use_what_was_not_created(void *argument)
 {
     const struct use *u = argument;
@@ -246,7 +246,7 @@ Test(context, device_info_says_the_gpus_number)
     cr_assert_eq(info.ordinal, 1);
     cr_assert_eq(xq_context_device(sim, &info), XQ_OK);
     cr_assert_eq(info.ordinal, -1);
-    info.struct_size = offsetof(xq_device_info, ordinal); /* a header without it: the first */
+    info.struct_size = offsetof(xq_device_info, ordinal); /* the first header, which had no ordinal */
     info.ordinal = 7;
     cr_assert_eq(xq_context_device(sim, &info), XQ_OK);
     cr_assert_eq(info.ordinal, 7);
@@ -296,7 +296,7 @@ Test(context, last_error_is_the_calling_threads_own)
     xq_context *context = open_context("cuda");
     xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
     cr_assert_eq(xq_device_alloc(context, 4, NULL), XQ_ERROR_ARGUMENT);
-    for (int i = 0; i < 200; i++) { /* more than are kept for finished threads */
+    for (int i = 0; i < 200; i++) { /* more errors than are kept for finished threads */
         pthread_t thread;
         cr_assert_eq(pthread_create(&thread, NULL, fail_in_a_thread, context), 0);
         pthread_join(thread, NULL);
@@ -364,7 +364,7 @@ Test(nvrtc, missing_library_names_what_was_tried)
     cr_assert(strstr(err.log, "/nowhere/libnvrtc.so"), "%s", err.log);
     cr_assert_null(library);
     error_clear(&err);
-    setenv("XQ_NVRTC", "libm.so.6", 1); /* a library, but not this one */
+    setenv("XQ_NVRTC", "libm.so.6", 1); /* a library, but not NVRTC */
     cr_assert_eq(nvrtc_open(&library, &err), XQ_ERROR_NO_TOOLCHAIN);
 }
 
@@ -423,7 +423,8 @@ Test(nvrtc, python_on_the_path_is_searched)
     nvrtc_candidates_free(&found);
 }
 
-/* The version that is chosen for a driver, where CUDA_HOME has those named (each a copy of the fake). */
+/* Returns the version that is chosen for a driver if CUDA_HOME has these versions (each is a copy of the
+ * fake). */
 static int chosen_version(int driver, const char *suffixes)
 {
     char program[4096], folder[4200], command[9000];
@@ -462,8 +463,7 @@ Test(nvrtc, virtual_architecture_gives_ptx_alone)
     cr_assert_eq(compile(library, good_source, "compute_80", &out), XQ_OK, "%s", err.message);
     cr_assert(strstr(out.ptx, ".target sm_80"), "%s", out.ptx);
     cr_assert(strstr(out.ptx, ".entry k("));
-    char here[4096]; /* where the compiler ran must not show: the same source gives the same PTX everywhere
-                      */
+    char here[4096]; /* the compiler's directory must not show: equal sources give equal PTX */
     cr_assert_not_null(getcwd(here, sizeof here));
     cr_assert_not(strstr(out.ptx, here), "%s", out.ptx);
     cr_assert(strstr(out.ptx, "\"attend.cu\""), "%s", out.ptx);
@@ -658,7 +658,7 @@ Test(compile, sources_that_differ_in_their_banner_share_an_entry)
     cr_expect_not(k[0].cached);
     cr_expect(k[1].cached);
     cr_expect_str_eq(k[1].key.name, k[0].key.name);
-    cr_expect_not(k[2].cached); /* its lines are numbered otherwise */
+    cr_expect_not(k[2].cached); /* it has other line numbers */
     for (int i = 0; i < 3; i++)
         compiled_free(&k[i]);
     cache_close(c);

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A file with this header text and `data` bytes of 0, 1, 2, ... behind it. */
+/* Writes a file with this header, followed by `data` bytes 0, 1, 2, ... */
 static const char *file_with(const char *header, size_t data)
 {
     const char *path = files_path(files_directory(), "t.safetensors");
@@ -25,7 +25,7 @@ static const char *file_with(const char *header, size_t data)
     return path;
 }
 
-/* Opening must fail with one line: the path, then `message`. */
+/* Opening the file must fail with one line: the path, then `message`. */
 static void refused(const char *path, const char *message)
 {
     safetensors *s = NULL;
@@ -124,7 +124,8 @@ Test(safetensors, truncation_at_any_byte_is_an_error)
     free(whole);
 }
 
-/* Random bytes changed: opening, and reading what opened, must end well or in one line. */
+/* Random bytes are changed. Opening the file, and reading what opened, must succeed or fail with one
+ * line. */
 Test(safetensors, a_damaged_file_never_crashes_the_reader)
 {
     const char *header =
@@ -166,7 +167,7 @@ Test(safetensors, refuses_a_header_that_is_too_large)
             "header of 18446744073709551615 bytes, at most 100000000 are allowed; not a safetensors file?");
 }
 
-/* The place in the header stands behind the path. */
+/* The place in the header stands after the path. */
 static void refused_at(const char *path, const char *place_and_message)
 {
     safetensors *s = NULL;
@@ -191,7 +192,8 @@ Test(safetensors, refuses_a_header_that_is_no_object)
     refused_at(file_with("{\n\"x\" 1}", 0), "2:5: malformed JSON: ':' is expected");
 }
 
-/* A reader that takes one of two values, or a part of a name, reads another file than was written. */
+/* A reader that takes one of two values, or only a part of a name, would read another file than was
+ * written. */
 Test(safetensors, refuses_what_strict_json_refuses)
 {
 #define REST "\"shape\":[1],\"data_offsets\":[0,4]}}"
@@ -247,7 +249,7 @@ Test(safetensors, refuses_shapes_and_types_it_cannot_hold)
     refused(file_with("{\"x\":[]}", 0), "tensor x is not described by an object");
 }
 
-/* Two of its elements share a byte. */
+/* Two elements of this tensor share a byte. */
 Test(safetensors, a_tensor_of_an_unknown_type_matters_only_where_it_is_read)
 {
     safetensors *s;
@@ -265,7 +267,7 @@ Test(safetensors, a_tensor_of_an_unknown_type_matters_only_where_it_is_read)
     safetensors_close(s);
 }
 
-/* It would wait for a writer that never comes. */
+/* Opening the FIFO would wait for a writer that never comes. */
 Test(safetensors, a_fifo_is_refused_at_once, .timeout = 10)
 {
     const char *path = files_path(files_directory(), "pipe.safetensors");
@@ -400,7 +402,8 @@ Test(safetensors, a_damaged_index_is_refused)
               err.message);
 }
 
-/* Whether its shards are there or not; one of the two checkpoints would be ignored. */
+/* The files are refused whether the shards are there or not, because one of the two checkpoints would be
+ * ignored. */
 Test(safetensors, a_whole_checkpoint_beside_an_index_of_another_is_refused)
 {
     static const char *const indices[] = {

@@ -1,5 +1,5 @@
-/* Activations at the end of f16's range and beyond it, through the whole pipeline on the software device:
- * they are cached, attended over and simulated as ±65504, whatever the format, and never as infinity. */
+/* Tests activations at the end of f16's range and beyond it, through the whole pipeline on the software
+ * device. They are cached, attended over and simulated as ±65504 in every format, and never as infinity. */
 #include "../runtime/base/half.h"
 
 #include <xq/xq.h>
@@ -50,7 +50,8 @@ static void expect_ok(const cached *c, xq_status status)
     cr_assert_eq(status, XQ_OK, "%s", detail.message);
 }
 
-/* Wk = Wv: 1e-4 at [0, 0] and [1, 1]. Of latents, U is the identity and A so. */
+/* Wk and Wv are equal, with 1e-4 at [0, 0] and [1, 1]. For latents, U is u times the identity, and A is
+ * this matrix. */
 static void pack(cached *c, float u)
 {
     static float w[D * D], identity[D * D];
@@ -95,7 +96,7 @@ static void close_cache(cached *c)
     xq_context_destroy(c->context);
 }
 
-/* x [tokens, D], bits of the spec's type. */
+/* Appends x [tokens, D], given in bits of the spec's type. */
 static void append(cached *c, const uint16_t *x, int tokens)
 {
     int32_t sequence[TOKENS] = {0}, position[TOKENS],
@@ -137,7 +138,7 @@ static void append(cached *c, const uint16_t *x, int tokens)
     expect_ok(c, xq_plan_accumulate(c->plan, &sum, NULL));
 }
 
-/* Rows as kernels see them: k, or where `of_v` is set v. */
+/* Reads rows as kernels see them: k, or v if `of_v` is set. */
 static void dequantize(const cached *c, bool of_v, float *rows)
 {
     const int32_t entries = (c->tokens + c->info.page_tokens - 1) / c->info.page_tokens;
@@ -162,7 +163,7 @@ static void dequantize(const cached *c, bool of_v, float *rows)
     free(bits);
 }
 
-/* The last token's query, all ones. */
+/* Attends with a query of the last token. All its elements are one. */
 static void attend(const cached *c, float *out, float *lse)
 {
     uint16_t q[D], o[D];
@@ -190,7 +191,7 @@ static void attend(const cached *c, float *out, float *lse)
         out[i] = half_to_float(o[i]);
 }
 
-/* Two tokens: 65504 in the first one's channel 0, 1 in the second one's channel 1. */
+/* There are two tokens: the first has 65504 in channel 0, the second has 1 in channel 1. */
 static void expect_example(const char *spec, xq_implementation implementation)
 {
     float out[D], lse, x_hat[TOKENS * D];
@@ -240,7 +241,7 @@ Test(saturated, every_pipeline_attends_over_it, .timeout = 600)
         "{" MODEL
         ", \"cache\": {\"method\": \"latent\", \"clip\": 1, \"group\": 64, \"axis_k\": \"channel\", "
         "\"page\": 64}}",
-        XQ_FUSED); /* both tokens in the tail */
+        XQ_FUSED); /* both tokens are in the tail */
     expect_example("{" MODEL ", \"cache\": {\"method\": \"x-cl\", \"base\": true, \"group\": 64, "
                    "\"accumulator_bits\": 8, \"bits\": 2}}",
                    XQ_FUSED);
@@ -249,7 +250,8 @@ Test(saturated, every_pipeline_attends_over_it, .timeout = 600)
                    XQ_UNFUSED);
 }
 
-/* What reaches f16's limit by a product, and infinities: in a group that fills, by token and by channel. */
+/* Checks the rows of a full group, by token and by channel. Some values reach f16's limit through a
+ * product, others are infinite. */
 static void expect_rows(const char *spec, float u, const uint16_t *x, const float *expected)
 {
     static float k[TOKENS * D], v[TOKENS * D];
@@ -267,7 +269,8 @@ static void expect_rows(const char *spec, float u, const uint16_t *x, const floa
     close_cache(&c);
 }
 
-/* Every eighth token's channel 0, from token 3 on; every second of these negative, if `both`. */
+/* Sets channel 0 of every eighth token, from token 3 on. If `both`, every second one of these is
+ * negative. */
 static void fill(uint16_t *x, float *expected, bool both, uint16_t positive, uint16_t negative, float limit)
 {
     memset(x, 0, sizeof *x * TOKENS * D);

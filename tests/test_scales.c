@@ -1,6 +1,6 @@
-/* Activations of any size that f16 holds: whole numbers times a power of two are cached exactly at four
- * bits, and weights times its inverse give the same keys and values, so that outputs may differ by rounding
- * alone. */
+/* Tests activations of all sizes that f16 holds. Whole numbers times a power of two are cached exactly in
+ * four bits, and weights times the inverse give the same keys and values. So outputs may differ only by
+ * rounding. */
 #include "../runtime/base/random.h"
 #include "plain_attend.h"
 
@@ -57,7 +57,7 @@ static struct scale_call *open_call(const struct scale_case *k)
         "\"cache\": {\"method\": \"x\", \"rotation\": false, \"bits\": 4, \"group\": 32, \"page\": 32}, "
         "\"queries\": \"%s\"%s}",
         D, HEADS, DH, k->model, k->many ? "many" : "one", k->rest);
-    for (int i = 0; i < SEQUENCES * TOKENS * D; i++) /* every group has both ends: its scale is 1 */
+    for (int i = 0; i < SEQUENCES * TOKENS * D; i++) /* every group has both ends, so that its scale is 1 */
         c->x[i] = i % 32 == 3 ? 8 : i % 32 == 9 ? -7 : (float)random_between(&r, -7, 8);
     for (int i = 0; i < D * KV * DH; i++) {
         c->wk[i] = random_normal(&r) * 0.02f;
@@ -118,7 +118,7 @@ ParameterizedTest(struct scale_case *k, scales, of_activations_do_not_matter, .t
     struct scale_call *c = open_call(k);
     float *out = malloc(sizeof c->out), *lse = malloc(sizeof c->lse);
     int rows = c->a.queries;
-    double bound = strcmp(k->rest, BF16) ? 1e-3 : 1.5e-2; /* Z is rounded to bf16 beside such weights */
+    double bound = strcmp(k->rest, BF16) ? 1e-3 : 1.5e-2; /* with such weights, Z is rounded to bf16 */
     for (int implementation = XQ_FUSED; implementation <= XQ_UNFUSED; implementation++) {
         attend_scaled(c, 0, implementation);
         memcpy(out, c->out, sizeof c->out);
@@ -139,8 +139,8 @@ ParameterizedTest(struct scale_case *k, scales, of_activations_do_not_matter, .t
     free(c);
 }
 
-/* Queries that share a block do not share a scale: what one attends to does not change a bit of another's
- * output, however small their values are. */
+/* Queries that share a block do not share a scale. The tokens that one query attends to do not change a bit
+ * of another query's output, however small their values are. */
 Test(scales, of_a_query_does_not_depend_on_those_beside_it, .timeout = 300)
 {
     struct scale_case *k = &cases[3];
@@ -149,7 +149,7 @@ Test(scales, of_a_query_does_not_depend_on_those_beside_it, .timeout = 300)
     memcpy(q, c->q, sizeof q);
     for (int power = -16; power <= -8; power++) {
         for (int sharp = 1; sharp >= 0; sharp--) {
-            for (int i = 0; i < ROWS * ROW; i++) /* every other query attends to all tokens alike */
+            for (int i = 0; i < ROWS * ROW; i++) /* sharp = 0: every other query attends to all alike */
                 c->q[i] = i / ROW % 2 ? q[i] * (float)sharp : q[i] * 2;
             memcpy(out, c->out, sizeof c->out);
             attend_scaled(c, power, XQ_FUSED);

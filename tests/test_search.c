@@ -1,4 +1,4 @@
-/* The tuner's search, over invented kernels whose times are known. */
+/* Tests the tuner's search over invented kernels whose times are known. */
 #include "../autotune/search/search.h"
 #include "../runtime/base/random.h"
 
@@ -8,20 +8,20 @@
 
 enum { CANDIDATES = 40, DEFAULT = 7 };
 
-/* Kernels, a clock that measurements move, and what was asked for. */
+/* The kernels, a clock that measurements advance, and a record of what was asked for. */
 static struct world {
-    double seconds[CANDIDATES], spread; /* of each kernel; relative */
+    double seconds[CANDIDATES], spread; /* time of each kernel; relative spread */
     bool broken[CANDIDATES];
-    double drift; /* times grow by this, relative, after drift_at measurements; 0: never */
+    double drift; /* relative growth of all times after drift_at measurements; 0: none */
     int drift_at;
     double now, cost;
     bool brief[400];
-    int asked[400], count, stop_after; /* stop_after: measurements; 0: none */
+    int asked[400], count, stop_after; /* stop_after: number of measurements; 0: no limit */
     bool order_changes;
     int told[CANDIDATES], told_count;
-    int cut_off_at; /* this measurement is cut off, after cut_off_cost seconds more; 0: none */
+    int cut_off_at; /* this measurement is cut off, after cut_off_cost more seconds; 0: none */
     double cut_off_cost;
-    int fails_at; /* this candidate is an error; -1: none */
+    int fails_at; /* measuring this candidate is an error; -1: none */
 } world;
 
 static xq_status measure(void *user, int candidate, bool brief, struct search_time *out, error *err)
@@ -41,8 +41,8 @@ static xq_status measure(void *user, int candidate, bool brief, struct search_ti
     return XQ_OK;
 }
 
-/* Each is told once, before it is measured; and where the order is fixed never more than SEARCH_AHEAD of
- * them ahead. */
+/* Each candidate is announced once, before it is measured. If the order is fixed, at most SEARCH_AHEAD
+ * candidates are announced ahead. */
 static void expect(void *user, int candidate)
 {
     struct world *w = user;
@@ -144,7 +144,7 @@ Test(search, a_difference_within_the_spread_keeps_the_default)
         world.seconds[i] = i == DEFAULT ? 1.0e-3 : 0.8e-3;
     cr_expect_eq(run(&o).best, DEFAULT);
     o = begin();
-    world.spread = 0; /* the software device has none, and equal times are a tie */
+    world.spread = 0; /* the software device has no spread, so equal times are a tie */
     for (int i = 0; i < CANDIDATES; i++)
         world.seconds[i] = 1e-3;
     cr_expect_eq(run(&o).best, DEFAULT);
@@ -233,7 +233,7 @@ Test(search, the_finalists_run_again_in_turns_with_the_default)
     cr_expect_arr_eq(world.asked + CANDIDATES, again, sizeof again);
 }
 
-/* Most searches on a GPU end by their budget, and the winner is what the last rounds say. */
+/* Most searches on a GPU end by their budget, and then the last rounds decide the winner. */
 Test(search, the_last_rounds_happen_when_the_time_is_up, .timeout = 10)
 {
     struct search_options o = begin();
@@ -248,7 +248,7 @@ Test(search, the_last_rounds_happen_when_the_time_is_up, .timeout = 10)
     cr_expect_eq(world.asked[33], r.best, "the fastest first");
 }
 
-/* The caller ends a measurement when the budget is used, or at an interrupt. */
+/* The caller ends a measurement when the budget is used up, or at an interrupt. */
 Test(search, a_measurement_that_is_cut_off_says_nothing)
 {
     for (int at = 2; at < CANDIDATES + 8; at++) {
@@ -288,7 +288,7 @@ Test(search, errors_and_a_broken_default_end_it)
 
 /* -------------------------------------------------------------------- model */
 
-/* Candidate i has places (i / 8, i % 8), and a predicted time of its own. */
+/* Candidate i has the places (i / 8, i % 8), and its own predicted time. */
 static struct search_candidate known[CANDIDATES];
 static int32_t places[CANDIDATES][2];
 
@@ -312,9 +312,9 @@ Test(search, the_model_leads_then_neighbours_of_the_best_then_the_rest)
 {
     struct search_options o = begin_model();
     for (int i = 0; i < CANDIDATES; i++)
-        world.seconds[i] = 2e-3 + 1e-4 * (abs(i / 8 - 1) + abs(i % 8 - 5)); /* 13 is the best */
+        world.seconds[i] = 2e-3 + 1e-4 * (abs(i / 8 - 1) + abs(i % 8 - 5)); /* 13 is the fastest */
     for (int i = 32; i < 40; i++)
-        known[i].predicted = 0.5e-3 + 1e-5 * i; /* the model is wrong */
+        known[i].predicted = 0.5e-3 + 1e-5 * i; /* the model is wrong about these */
     world.seconds[DEFAULT] = 9e-3;
     run(&o);
     const int first[] = {DEFAULT, 32, 33, 34, 35, 36, 37, 38, 39, 29, 21, 13};
@@ -322,7 +322,8 @@ Test(search, the_model_leads_then_neighbours_of_the_best_then_the_rest)
     cr_expect_eq(world.told_count, CANDIDATES - 1);
 }
 
-/* A neighbour is the nearest value that is valid with the others, however many lie between. */
+/* A neighbour has the nearest value that is valid with the other parameters, however many values lie
+ * between. */
 Test(search, neighbours_are_found_across_gaps)
 {
     struct search_options o = begin_model();
@@ -347,7 +348,8 @@ Test(search, one_of_those_that_the_model_cannot_tell_apart_leads)
     }
     o.most = 9;
     run(&o);
-    /* The simplest of each four; the simplest of the second four is the default. */
+    /* The simplest of each four leads. In the second four that is the default, which is measured first, so
+     * that the next one, 6, leads. */
     const int leaders[] = {DEFAULT, 3, 6, 11, 15, 19, 23, 27, 31};
     cr_expect_arr_eq(world.asked, leaders, sizeof leaders);
 }
@@ -412,7 +414,7 @@ static struct search_options begin_noisy(void)
     return o;
 }
 
-/* How often a candidate was measured before the last rounds. */
+/* Counts the measurements of a candidate before the last rounds. */
 static int times_asked(int candidate)
 {
     int times = 0;
@@ -424,11 +426,11 @@ static int times_asked(int candidate)
 Test(search, only_those_in_the_race_are_measured_in_full)
 {
     struct search_options o = begin_noisy();
-    o.most = 8; /* so few that the incumbent is not measured again */
+    o.most = 8; /* so few candidates that the incumbent is not measured again */
     run(&o);
     cr_assert_eq(world.count, 1 + 7 + 1 + 8);
     cr_expect_not(world.brief[0], "the default");
-    for (int i = 0; i < 7; i++) /* 1 is 5 % slower than 0, beyond the spread; and so on */
+    for (int i = 0; i < 7; i++) /* 1 is 5 % slower than 0, beyond the spread, and so on */
         cr_expect_eq(times_asked(i), i == 0 ? 2 : 1, "%d", i);
     cr_expect(world.brief[1] && !world.brief[2], "briefly, then in full");
     for (int i = 3; i < world.count; i++)
@@ -451,12 +453,12 @@ Test(search, the_incumbent_is_measured_again)
         cr_expect_eq(times_asked(i), 1, "%d", i);
 }
 
-/* A GPU that grows warm: times from before and after cannot be compared. */
+/* The GPU grows warm: times from before the drift and times from after it cannot be compared. */
 Test(search, what_was_compared_with_an_incumbent_that_drifted_is_measured_again)
 {
     struct search_options o = begin_noisy();
     world.drift = 0.5;
-    world.drift_at = 14; /* the default; 0 twice; 1 to 6 and 8; 0 again; 9, 10 and 11 */
+    world.drift_at = 14; /* measured by then: the default; 0 twice; 1 to 6 and 8; 0 again; 9, 10 and 11 */
     run(&o);
     const int before[] = {DEFAULT, 0, 0, 1, 2, 3, 4, 5, 6, 8, 0, 9, 10, 11};
     cr_expect_arr_eq(world.asked, before, sizeof before);
@@ -475,13 +477,13 @@ Test(search, what_was_compared_with_an_incumbent_that_drifted_is_measured_again)
     }
 }
 
-/* Before the drift 1 seems to be the best, after it 20 does. */
+/* Before the drift, candidate 1 seems to be the best; after it, candidate 20 does. */
 Test(search, a_candidate_that_lost_to_times_from_before_the_drift_can_win)
 {
     struct search_options o = begin_noisy();
     for (int i = 0; i < CANDIDATES; i++)
         world.seconds[i] = i == 1 ? 2.0e-3 : i == 20 ? 1.8e-3 : 4e-3;
-    world.drift = 0.5; /* 20 now takes 2.7 ms, 1 takes 3 */
+    world.drift = 0.5; /* 20 now takes 2.7 ms, 1 takes 3 ms */
     world.drift_at = 20;
     cr_expect_eq(run(&o).best, 20);
 }

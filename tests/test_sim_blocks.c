@@ -1,5 +1,5 @@
-/* Blocks, warps that are not full, barriers between parts of a block, launches one after another and from
- * several threads. */
+/* Tests blocks, warps that are not full, barriers between parts of a block, and launches one after another
+ * and from several threads. */
 #include "../sim/sim.h"
 #include "ptx_harness.h"
 
@@ -84,7 +84,7 @@ SIM_TEST(clusters_of_more_than_one_block_are_refused)
     error_clear(&err);
 }
 
-/* Each thread's place in the grid, x fastest. */
+/* Computes the place of each thread in the grid, with x fastest. */
 #define PLACE                                                                                              \
     "    mov.u32 %r2, %ctaid.z;\n    mov.u32 %r3, %nctaid.y;\n    mov.u32 %r4, %ctaid.y;\n"                \
     "    mad.lo.u32 %r2, %r2, %r3, %r4;\n    mov.u32 %r3, %nctaid.x;\n    mov.u32 %r4, %ctaid.x;\n"        \
@@ -106,7 +106,7 @@ SIM_TEST(a_fault_names_block_and_thread_in_three_dimensions)
 {
     struct ptx_launch launch = {.grid = 3, .grid_yz = {2, 2}, .block = 4, .block_yz = {2, 2}};
     const char body[] = PLACE "    setp.eq.u32 %p0, %r2, 123;\n    @%p0 st.global.u32 [%l0+1], %r2;\n";
-    /* 123 = 7 * 16 + 11: block 7 is (1, 0, 1), thread 11 (3, 0, 1). */
+    /* 123 = 7 * 16 + 11: block 7 is (1, 0, 1), and thread 11 is (3, 0, 1). */
     expect_fault(body, launch, "block (1, 0, 1), thread (3, 0, 1)");
 }
 
@@ -134,7 +134,8 @@ SIM_TEST(the_last_warp_may_be_short)
 
 SIM_TEST(producers_arrive_and_consumers_wait)
 {
-    /* Warp 0 fills a buffer of 32 words eight times, warp 1 adds it up: barrier 1 says full, 2 empty. */
+    /* Warp 0 fills a buffer of 32 words eight times, and warp 1 adds it up. Barrier 1 says that the buffer
+     * is full, barrier 2 that it is empty. */
     run("    mov.u32 %r2, 0;\n    mov.u32 %r3, 0;\n    shl.b32 %r4, %lane, 2;\n    add.s32 %r4, %r4, %r0;\n"
         "    setp.eq.u32 %p0, %warp, 1;\n    @%p0 bra CONSUME;\n"
         "PRODUCE:\n    setp.eq.u32 %p1, %r2, 0;\n    @%p1 bra.uni FILL;\n    bar.sync 2, 64;\nFILL:\n"
@@ -186,7 +187,8 @@ SIM_TEST(warps_that_exited_do_not_hold_up_a_barrier)
     cr_expect_eq(m.words[70], 6);
 }
 
-/* Exchanges between two warps, 70,000 times with the barriers right; then once without. */
+/* Two warps exchange words 70,000 times, with the barriers right. The test then does so once without
+ * barriers. */
 #define MANY_BARRIERS                                                                                      \
     "    xor.b32 %r2, %me, 32;\n    shl.b32 %r2, %r2, 2;\n    add.s32 %r2, %r2, %r0;\n    mov.u32 %r3, "   \
     "0;\n"                                                                                                 \
@@ -202,7 +204,8 @@ SIM_TEST(races_are_told_from_order_after_any_number_of_barriers)
                  (struct ptx_launch){.grid = 1, .block = 64}, "race");
 }
 
-/* Written long ago, read now: ordered; written long ago without a barrier since is impossible to miss. */
+/* A write that was long ago is ordered before a read now. A word that was never written is still found to
+ * be uninitialized. */
 SIM_TEST(old_writes_stay_known)
 {
     run("    st.shared.u32 [%r1+2048], %me;\n" MANY_BARRIERS "    ld.shared.u32 %r5, [%r2+2048];\n"

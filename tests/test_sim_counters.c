@@ -1,4 +1,4 @@
-/* What the software device counts, on kernels whose counts are known by hand. */
+/* Tests the counters of the software device with kernels whose counts are known by hand. */
 #include "../sim/model.h"
 #include "ptx_harness.h"
 
@@ -21,7 +21,7 @@ static const char head[] =
     "    ld.param.u64 %in, [params];\n    ld.param.u64 %out, [params+8];\n"
     "    mov.u32 %me, %tid.x;\n    mov.u32 %block, %ctaid.x;\n    mov.u32 %base, memory;\n";
 
-/* Zeroes all of shared memory: 128 bytes a warp and step, without conflicts. */
+/* Zeroes all of shared memory. Each warp writes 128 bytes per step, without conflicts. */
 #define CLEAR_SHARED                                                                                       \
     "    mov.u32 %r39, %me;\nCLEAR:\n    shl.b32 %r38, %r39, 2;\n    add.s32 %r38, %r38, %base;\n"         \
     "    st.shared.b32 [%r38], 0;\n    mov.u32 %r37, %ntid.x;\n    add.s32 %r39, %r39, %r37;\n"            \
@@ -70,7 +70,7 @@ static device_counters count(const char *body, uint32_t grid, uint32_t block)
     return count_on("sm_80", body, grid, block);
 }
 
-/* What `body` adds to a kernel without it. */
+/* Returns the counts that `body` adds to those of a kernel without it. */
 static device_counters difference(const char *before, const char *body, uint32_t grid, uint32_t block)
 {
     char both[4096];
@@ -183,7 +183,7 @@ SIM_TEST(unique_sectors_start_anew_with_each_launch)
     error_clear(&err);
 }
 
-/* A warp's access to shared memory at lane * stride bytes. */
+/* The address in shared memory of a lane's access: lane * stride bytes. */
 #define STRIDED(stride) "    mad.lo.s32 %r1, %me, " #stride ", %base;\n"
 
 SIM_TEST(shared_memory_passes_and_conflicts)
@@ -246,7 +246,7 @@ SIM_TEST(matrix_flops_by_type)
     static const struct {
         const char *target, *body;
         enum matrix_type type;
-        uint64_t flops; /* of one warp */
+        uint64_t flops; /* per warp */
     } cases[] = {
         {"sm_80", "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 " REGISTERS4, MATRIX_F16, 4096},
         {"sm_80", "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 " REGISTERS2, MATRIX_F16, 2048},
@@ -333,7 +333,8 @@ SIM_TEST(atomics_of_all_blocks_add_up)
     cr_expect_eq(sums[3], 6400);
 }
 
-/* The last block to arrive sees what the others wrote before their fence: the split merge of attention. */
+/* The last block to arrive sees what the others wrote before their fence. The merge of splits in attention
+ * relies on this. */
 SIM_TEST(the_last_block_sees_the_work_of_all)
 {
     error err = ERROR_INIT;

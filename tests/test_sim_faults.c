@@ -1,5 +1,5 @@
-/* Plants each fault that the software device promises to find, and reads the error; beside each, the same
- * kernel put right, which must run. The line of PTX that is at fault carries the mark //!, and .loc says
+/* Plants each fault that the software device promises to find, and reads the error. Beside each faulty
+ * kernel stands a corrected one, which must run. The faulty line of PTX carries the mark //!, and .loc says
  * that it comes from line 42 of a template. */
 #include "../sim/sim.h"
 #include "ptx_harness.h"
@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Device memory that every kernel gets: 1020 bytes, and an allocation that was freed. */
+/* Every kernel gets a buffer of 1020 bytes of device memory, and the address of an allocation that was
+ * freed. */
 struct fault_params {
     uint64_t buffer, freed;
 };
@@ -17,10 +18,10 @@ enum { BUFFER_BYTES = 1020 };
 
 struct fault {
     const char *name;
-    const char *faulty, *sound; /* kernel bodies; sound NULL: nothing to put right */
+    const char *faulty, *sound; /* kernel bodies; sound is NULL if there is no corrected one */
     const char *says;           /* words of the message, separated by | */
-    uint32_t grid, block;       /* 0: 1 and 32 */
-    int at_block, at_thread;    /* where it is to be found, plus 1; 0: anywhere */
+    uint32_t grid, block;       /* 0 stands for 1 and 32 */
+    int at_block, at_thread;    /* where the fault must be found, plus 1; 0: anywhere */
     uint32_t shared_bytes;
 };
 
@@ -60,7 +61,7 @@ static bool names_marked_line(const char *text, const char *message)
     return false;
 }
 
-/* Errors of the parser end in "line N:" and may name the line after, where the next token is. */
+/* Errors of the parser contain "line N:". N may also be the next line, where the next token is. */
 static bool names_line_near(const char *text, const char *message)
 {
     const char *mark = strstr(text, "//!");
@@ -150,7 +151,7 @@ static void expect_faults(const struct fault *faults, size_t count)
 {
     device *sim = ptx_device();
     sim_set_instruction_budget(sim, 1000000); /* the longest sound kernel needs 300,000 */
-    /* on each of the host's instruction sets that the checks are compiled for */
+    /* all faults, on each of the host's instruction sets that the checks are compiled for */
     for (int level = 0; sim_set_lanes(sim, level); level++)
         for (size_t i = 0; i < count; i++)
             expect_fault(sim, &faults[i]);
@@ -341,7 +342,7 @@ Test(sim_faults, shared_memory_is_written_before_it_is_read)
     EXPECT_FAULTS(faults);
 }
 
-/* The neighbour warp's word: %r3. */
+/* Sets %r3 to the address of the neighbour warp's word. */
 #define OTHER_WARP "    xor.b32 %r2, %me, 32;\n    shl.b32 %r3, %r2, 4;\n    add.s32 %r3, %r3, %r0;\n"
 
 Test(sim_faults, warps_share_data_only_across_a_barrier)
@@ -399,7 +400,7 @@ Test(sim_faults, warps_share_data_only_across_a_barrier)
     EXPECT_FAULTS(faults);
 }
 
-/* Rows of 16 bytes are checked as one where they are accessed whole. */
+/* Rows of 16 bytes are checked as one if they are accessed as a whole. */
 #define OWN_WORD "    shl.b32 %r5, %lane, 2;\n    add.s32 %r5, %r5, %r0;\n    setp.eq.u32 %p0, %warp, 1;\n"
 #define OWN_ROW  "    st.shared.v4.b32 [%r1], {%me,%me,%me,%me};\n    bar.sync 0;\n"
 
@@ -715,7 +716,7 @@ Test(sim_faults, bad_ptx_is_an_error_with_its_line)
 {
     static const struct {
         const char *body;
-        bool whole; /* a module of its own */
+        bool whole; /* body is a whole module */
     } bad[] = {
         {"    add.s32 %r2, %r3, %r4 //!\n    add.s32 %r2, %r3, %r4;", false},
         {"    add.s32 %r2, %r3, %nothing; //!\n", false},
@@ -851,7 +852,7 @@ Test(sim_faults, host_accesses_to_device_memory_are_checked)
     ops->destroy(sim);
 }
 
-/* After a fault the device goes on: the next launch is as good as on a new device. */
+/* After a fault, the device can be used further: the next launch works as on a new device. */
 Test(sim_faults, a_fault_does_not_spoil_the_device)
 {
     static const struct fault fault = {.name = "fault then right",

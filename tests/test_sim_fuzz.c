@@ -1,4 +1,5 @@
-/* Damaged PTX never crashes the software device: mutations of the modules of the instruction tests. */
+/* Tests that damaged PTX never crashes the software device. The damaged texts are mutations of the modules
+ * of the instruction tests. */
 #include "fuzz_ptx.h"
 #include "ptx_harness.h"
 
@@ -14,7 +15,8 @@ struct text {
     size_t length;
 };
 
-/* Replaces `cut` bytes at `at` by `bytes` bytes; no change where that would not fit. */
+/* Replaces `cut` bytes at `at` by the `bytes` bytes of `with`. Changes nothing if the result would not
+ * fit. */
 static void splice(struct text *text, size_t at, size_t cut, const char *with, size_t bytes)
 {
     if (at > text->length || text->length - cut + bytes > ROOM)
@@ -39,7 +41,7 @@ static size_t line_length(const struct text *text, size_t at)
     return end ? (size_t)(end - text->data) - at + 1 : text->length - at;
 }
 
-/* A place in the text, every line as likely as any other. */
+/* Returns a place in the text. Every line is equally likely. */
 static size_t somewhere(const struct text *text, uint64_t *state)
 {
     size_t lines = 1, start = 0;
@@ -121,7 +123,8 @@ static bool is_word(char c)
            c == '%' || c == '.';
 }
 
-/* The word at or before `at`, or the character there; a modifier (".u32") counts as one. */
+/* Returns the beginning of the word at or before `at`, or of the single character there. A modifier
+ * (".u32") counts as one word. */
 static size_t word_at(const struct text *text, size_t at, size_t *length)
 {
     *length = 0;
@@ -138,7 +141,7 @@ static size_t word_at(const struct text *text, size_t at, size_t *length)
     return at;
 }
 
-/* Mostly well-formed text results: what the parser lets through reaches the decoder and the kernel. */
+/* The result is mostly well-formed, so that it passes the parser and reaches the decoder and the kernel. */
 static void mutate_word(struct text *text, uint64_t *state)
 {
     char word[128];
@@ -163,33 +166,33 @@ static void mutate(struct text *text, uint64_t *state)
     length = length < sizeof line ? length : sizeof line;
     memcpy(line, text->data + start, length);
     switch (ptx_random(state) % 9) {
-    case 0: /* one byte */
+    case 0: /* changes one byte */
         line[0] = (char)ptx_random(state);
         splice(text, at, 1, line, 1);
         break;
-    case 1: /* a few bytes away */
+    case 1: /* removes a few bytes */
         splice(text, at, ptx_random(state) % 12, "", 0);
         break;
-    case 2: /* a word in */
+    case 2: /* inserts a word */
         splice(text, at, 0, word, strlen(word));
         break;
-    case 3: /* a word over */
+    case 3: /* overwrites with a word */
         splice(text, at, strlen(word), word, strlen(word));
         break;
-    case 4: /* a line away */
+    case 4: /* removes a line */
         splice(text, start, length, "", 0);
         break;
-    case 5: /* a line again, elsewhere */
+    case 5: /* copies a line elsewhere */
         splice(text, line_start(text, at), 0, line, length);
         break;
-    case 6: /* bytes from elsewhere */
+    case 6: /* copies a part of another line */
         splice(text, at, ptx_random(state) % 8, line, length / 2);
         break;
-    case 7: /* the end away */
+    case 7: /* sometimes cuts off the end */
         if (ptx_random(state) % 8 == 0)
             text->length = at;
         break;
-    case 8: { /* a digit */
+    case 8: { /* changes a digit */
         char *digit = memchr(text->data + at, '1', text->length - at);
         if (digit)
             *digit = (char)('0' + ptx_random(state) % 10);
@@ -211,7 +214,7 @@ static void mutate_and_run(uint64_t seed)
     LLVMFuzzerTestOneInput((const uint8_t *)text.data, text.length);
 }
 
-/* PTX_SEED=N runs that one alone. */
+/* PTX_SEED=N runs only the seed N. */
 static void fuzz(uint64_t from)
 {
     const char *only = getenv("PTX_SEED");

@@ -1,5 +1,5 @@
-/* Every instruction of the software device against independent C arithmetic: the CASEs of ptx_cases_*.c.
- * PTX_CASE=WORD runs those alone whose names hold WORD. */
+/* Tests every instruction of the software device against independent C arithmetic: the CASEs of
+ * ptx_cases_*.c. PTX_CASE=WORD runs only the cases whose names contain WORD. */
 #include "../sim/sim.h"
 #include "ptx_harness.h"
 
@@ -22,7 +22,7 @@ static int run_cases(device *sim, const char *file, int level)
     return count + (only != NULL);
 }
 
-/* On each of the host's instruction sets that the lanes are compiled for. */
+/* Runs the cases on each of the host's instruction sets that the lanes are compiled for. */
 static void run_cases_of(const char *file)
 {
     device *sim = ptx_device();
@@ -74,8 +74,8 @@ static bool is_word(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("_.:%$", c);
 }
 
-/* The opcode at `word` without the modifiers that sim_opcode_name leaves out; or only up to the first dot.
- */
+/* Copies the opcode at `word` without the modifiers that sim_opcode_name leaves out. With `base`, copies it
+ * only up to the first dot. */
 static void reduce(const char *word, size_t length, bool base, char *out, size_t room)
 {
     static const char *const modifiers[] = {"rn", "rz", "rm", "rp", "ftz", "sat", "relu"};
@@ -117,7 +117,7 @@ static bool mentions(const char *text, const char *opcode)
 
 static bool is_covered(const char *opcode)
 {
-    /* They end a kernel: test_sim_faults.c. */
+    /* These two end a kernel; test_sim_faults.c tests them. */
     if (strcmp(opcode, "trap") == 0 || strcmp(opcode, "brkpt") == 0)
         return true;
     for (const struct ptx_case *const *test = __start_ptx_cases; test < __stop_ptx_cases; test++)

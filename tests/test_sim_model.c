@@ -1,4 +1,4 @@
-/* The ceilings table and the time model over it. */
+/* Tests the table of ceilings, and the time model that uses it. */
 #include "../sim/model.h"
 
 #include <criterion/criterion.h>
@@ -43,7 +43,7 @@ Test(sim_ceilings, every_listed_name_is_found_and_no_other)
 
 Test(sim_ceilings, matrix_rates_are_the_units_rate_times_the_clock)
 {
-    /* Dense f16 FLOPs per clock and SM: 4096 on Hopper, 2048 on A100, 512 on the RTX 4090. */
+    /* Dense f16 FLOPs per clock and SM are 4096 on Hopper, 2048 on A100 and 512 on the RTX 4090. */
     static const struct {
         const char *gpu;
         double per_clock;
@@ -145,7 +145,7 @@ Test(sim_model, shared_memory_takes_one_pass_per_clock_and_sm)
 
 Test(sim_model, issue_is_bound_by_the_schedulers_or_by_one_pipe)
 {
-    /* Per SM: 4 warp instructions per clock in all, one special function in two clocks. */
+    /* An SM issues 4 warp instructions per clock in all, but only one special function in two clocks. */
     device_counters mixed = {.instructions = {[INSTRUCTION_INTEGER] = 108000000,
                                               [INSTRUCTION_FLOAT] = 108000000,
                                               [INSTRUCTION_CONTROL] = 108000000,

@@ -1,5 +1,6 @@
-/* The software device on what NVRTC makes of CUDA C++: results against the same computation on the host,
- * and faults named by the line of the template. Skipped where there is no NVRTC. */
+/* Tests the software device on the PTX that NVRTC makes of CUDA C++: results must equal the same
+ * computation on the host, and faults must name the line of the template. The tests are skipped if there is
+ * no NVRTC. */
 #include "../runtime/compile/nvrtc.h"
 #include "ptx_harness.h"
 
@@ -63,7 +64,8 @@ static nvrtc_output compile(const char *code)
     return output;
 }
 
-/* Runs `extern "C" __global__ void test(arguments a)` over the inputs; outputs receives what it wrote. */
+/* Runs `extern "C" __global__ void test(arguments a)` over the inputs. `outputs` receives what the kernel
+ * wrote. */
 static xq_status run(const char *code, uint32_t grid, uint32_t block, error *err)
 {
     const device_ops *ops = sim->ops;
@@ -154,7 +156,8 @@ SIM_TEST(the_mathematical_library)
     expect_near(erf, 1.2e-7, 0);
 }
 
-/* Payne-Hanek reduction: constant tables, 64-bit products and a local array. */
+/* Large arguments take the Payne-Hanek reduction, with constant tables, 64-bit products and a local
+ * array. */
 SIM_TEST(sine_of_large_arguments)
 {
     run_well(KERNEL("float s, c; sincosf((float)x, &s, &c); a.out[i] = __float_as_uint(s + 2 * c);\n"), 8,

@@ -1,6 +1,7 @@
-/* Random programs of arbitrary control flow (loops, irreducible graphs, switches, calls, predication) over
- * 32- and 64-bit variables and predicates, against an interpreter that runs one thread at a time. What the
- * warp does about divergence, and how registers are placed, must not show. */
+/* Runs random programs of arbitrary control flow (loops, irreducible graphs, switches, calls, predication)
+ * over 32- and 64-bit variables and predicates, and compares them with an interpreter that runs one thread
+ * at a time. The way that a warp handles divergence, and the placement of registers, must not show in the
+ * results. */
 #include "ptx_harness.h"
 
 #include <criterion/criterion.h>
@@ -33,7 +34,7 @@ struct operation {
     enum operation_kind kind;
     int d, a, b, p;
     uint32_t immediate;
-    int guard; /* predicate, or -1 */
+    int guard; /* a predicate, or -1 */
     bool negated;
 };
 
@@ -43,7 +44,7 @@ struct block {
     struct operation operations[OPERATIONS_MAX];
     int count;
     enum ending ending;
-    int targets[3]; /* BLOCKS: the end */
+    int targets[3]; /* block numbers; the program's count stands for the end */
     int p;
     bool negated;
 };
@@ -238,7 +239,7 @@ static void write_operation(struct text *t, const struct operation *o)
         add(t, "{ .reg .pred %%n; not.pred %%n, %%p%d; %sand.pred %%p%d, %%p%d, %%n; }\n",
             o->b % PREDICATES, guard, o->p, o->a % PREDICATES);
         break;
-    default: /* a call is not predicated: the result is chosen */
+    default: /* a call is not predicated: only its result is assigned under the predicate */
         add(t,
             "{ .param .b32 x; .param .b32 r; .reg .b32 %%v; st.param.b32 [x], %%w%d; call (r), called, "
             "(x); "
@@ -269,7 +270,7 @@ static void write_ending(struct text *t, const struct program *program, int inde
     }
 }
 
-/* Thread i reads WORDS words and writes all variables. */
+/* Writes the program as PTX. Thread i reads WORDS words and writes all variables. */
 static void write_program(struct text *t, const struct program *program)
 {
     t->length = 0;
@@ -366,7 +367,7 @@ static bool run_seed(device *sim, uint64_t seed, uint64_t in_pointer, uint64_t o
     return good;
 }
 
-/* PTX_SEED=N runs that one alone and shows it if it fails. */
+/* PTX_SEED=N runs only the seed N, and shows its program if it fails. */
 static void run_seeds(uint64_t from, uint64_t count)
 {
     device *sim = ptx_device();

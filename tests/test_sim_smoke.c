@@ -1,4 +1,5 @@
-/* The software device from end to end on PTX as NVRTC writes it: what a kernel author meets first. */
+/* Tests the software device from end to end on PTX as NVRTC writes it, with the features that a kernel
+ * author meets first. */
 #include "../sim/number.h"
 #include "../sim/sim.h"
 
@@ -44,7 +45,7 @@ static void run(device *sim, const char *ptx, uint32_t blocks, uint32_t threads,
     sim->ops->module_unload(module);
 }
 
-/* y[i] += a x[i], i < n, with a loop that strides by the grid. */
+/* Computes y[i] += a x[i] for i < n, in a loop that strides by the grid. */
 static const char axpy[] = HEAD
     ".visible .entry kernel(.param .align 8 .b8 p[24])\n{\n"
     ".reg .pred %p<3>;\n.reg .f32 %f<5>;\n.reg .b32 %r<8>;\n.reg .b64 %rd<6>;\n"
@@ -82,7 +83,7 @@ Test(sim_smoke, a_strided_loop_covers_every_element_once)
         cr_assert_eq(y[i], 1 + 0.5f * (float)i, "element %d", i);
     device_counters counted;
     sim->ops->counters(sim, &counted, &err);
-    cr_expect_eq(counted.read_sectors_unique, 250); /* 2 x 1000 floats, 8 a sector */
+    cr_expect_eq(counted.read_sectors_unique, 250); /* 2 x 1000 floats, 8 per sector */
     cr_expect_eq(counted.write_sectors_unique, 125);
     sim->ops->destroy(sim);
 }
@@ -97,14 +98,15 @@ Test(sim_smoke, one_element_too_many_is_a_fault_with_its_thread)
     cr_expect(strstr(err.message, "block (1, 0, 0), thread (36, 0, 0)"), "%s", err.message);
     cr_expect(strstr(err.message, "out of bounds"), "%s", err.message);
     error_clear(&err);
-    /* and the device goes on */
+    /* The device can still be used. */
     p.n = 100;
     run(sim, axpy, 2, 64, &p, sizeof p, &err);
     cr_expect_eq(err.status, XQ_OK, "%s", err.message);
     sim->ops->destroy(sim);
 }
 
-/* One 16 x 8 tile: A (16 x 16, rows) and B (8 x 16, columns) come by cp.async, fragments by ldmatrix. */
+/* Computes one tile of 16 x 8. A (16 x 16, in rows) and B (8 x 16, in columns) are copied by cp.async, and
+ * fragments are loaded by ldmatrix. */
 static const char tile[] = HEAD
     ".visible .entry kernel(.param .align 8 .b8 p[24])\n{\n"
     ".reg .pred %p<2>;\n.reg .f32 %f<5>;\n.reg .b32 %r<24>;\n.reg .b64 %rd<9>;\n"
@@ -116,7 +118,7 @@ static const char tile[] = HEAD
     "setp.lt.u32 %p1, %r1, 16;\nadd.s32 %r6, %r4, %r2;\nadd.s64 %rd6, %rd2, %rd4;\n"
     "@%p1 cp.async.cg.shared.global [%r6], [%rd6], 16;\n"
     "cp.async.commit_group;\ncp.async.wait_group 0;\nbar.sync 0;\n"
-    /* lane l: row l % 16 of A, its left or right half; row l % 8 of B likewise */
+    /* lane l reads row l % 16 of A, in its left or right half, and likewise row l % 8 of B */
     "and.b32 %r7, %r1, 15;\nshl.b32 %r8, %r7, 5;\nand.b32 %r9, %r1, 16;\nadd.s32 %r10, %r3, %r8;\n"
     "add.s32 %r10, %r10, %r9;\n"
     "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r11, %r12, %r13, %r14}, [%r10];\n"
@@ -159,7 +161,7 @@ Test(sim_smoke, a_tile_goes_through_the_matrix_units)
     sim->ops->destroy(sim);
 }
 
-/* Blocks leave partial sums; the last to finish adds them up and resets the counter. */
+/* Each block leaves a partial sum. The last block to finish adds up the sums and resets the counter. */
 static const char last_block[] =
     HEAD ".global .align 4 .u32 finished;\n"
          ".visible .entry kernel(.param .align 8 .b8 p[16])\n{\n"
@@ -234,8 +236,7 @@ static xq_status record_nothing(void *user, void *stream, error *err)
     return err->status;
 }
 
-/* A modelled time is that of the kernels, however they are launched: there is nothing that a graph could
- * show. */
+/* A modelled time is that of the kernels, however they are launched, so a graph would show nothing. */
 Test(sim_smoke, graphs_are_not_pretended)
 {
     device *sim = open_sim();

@@ -13,7 +13,7 @@
 
 enum { ROWS = 70, MOST = 600 };
 
-/* Of very different sizes, some of them subnormal as f16, some equal, some zero. */
+/* Fills x with values of very different sizes. Some are subnormal in f16, some are equal, some are zero. */
 static void fill(float *x, size_t count, uint64_t seed)
 {
     random_stream r = random_begin(seed, 1);
@@ -37,7 +37,7 @@ static void expect(const float *got, uint16_t bits, const char *what, size_t row
 
 /* ---------------------------------------------------------------- cache */
 
-/* A compact row as it is stored; padding is what must not matter. */
+/* Makes the stored form of a compact row. Padding gets a value that must not matter. */
 static void store(const quantizer *q, const float *x, size_t stored, uint16_t *row)
 {
     for (size_t c = 0, from = 0; c < stored; c++)
@@ -93,7 +93,7 @@ static void check(xq_quantizer s, size_t width, float poison)
     q.latent_width = (q.rank + 63) / 64 * 64;
     q.group = s.group ? (size_t)s.group : q.latent_width;
     if (s.by_channel) {
-        q.rank = q.latent_width = 0; /* channels are on their own: padding has none of the data's */
+        q.rank = q.latent_width = 0; /* each channel has its own groups, so padding shares none with data */
         check_channels(&q, width, x, x_hat);
     } else {
         if (latents > 1 && q.group > q.latent_width)
@@ -172,7 +172,7 @@ Test(simulate, impossible_formats_are_refused)
         cr_assert_eq(xq_simulate_cache(&bad[i], 1, 64, x, x), XQ_ERROR_ARGUMENT, "format %zu", i);
 }
 
-/* The calls have no context: the calling thread asks for none. */
+/* These calls have no context, so the calling thread asks for the error without one. */
 static void expect_refusal(xq_status status, const char *field, const char *text)
 {
     xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
@@ -295,7 +295,7 @@ Test(simulate, weights_are_what_their_type_holds)
     static const char *const types[] = {"f16", "bf16", "int8", "e4m3"};
     fill(w, K * N, 9);
     for (int r = 0; r < K; r++)
-        w[r * N + 4] = 0; /* a column without a scale */
+        w[r * N + 4] = 0; /* a column of zeros, which has no scale */
     for (int type = 0; type < 4; type++) {
         cr_assert_eq(xq_simulate_weights(types[type], K, N, w, got), XQ_OK);
         rounding_matrix((rounding_type)type, w, K, N, 0, expected);

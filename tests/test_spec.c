@@ -69,7 +69,7 @@ Test(spec, computed_parts_that_differ_are_refused)
     char *text = generator_complete("{\"model\": " MHA "}");
     char *page = strstr(text, "\"page_bytes\":");
     cr_assert_not_null(page);
-    page[strlen("\"page_bytes\":")] ^= 1; /* another first digit */
+    page[strlen("\"page_bytes\":")] ^= 1; /* changes the first digit */
     generator_refuses(text, XQ_ERROR_SPEC, "layout.page_bytes", "leave layout out");
     free(text);
 }
@@ -205,7 +205,8 @@ Test(spec, impossible_values_are_refused_with_the_valid_ones)
     generator_refuses("{\"model\": " GQA ", \"arch\": 80}", XQ_ERROR_SPEC, "arch", "string");
 }
 
-/* Replaces the first `from`, of the same length, of a completed spec. */
+/* Replaces the first `from` in a completed spec by `to`, which has the same length. The spec must then be
+ * refused. */
 static void refuses_replaced(const char *from, const char *to, const char *field)
 {
     char *text = generator_complete("{\"model\": " GQA "}"), *at = strstr(text, from);
@@ -311,7 +312,7 @@ Test(tuning, values_outside_their_domain_are_refused)
                       "tuning.append", "object");
 }
 
-/* Every family must have parameters of its own for any shape: queries per KV head, head_dim, bits, groups,
+/* Every family must find its parameters for every shape: queries per KV head, head_dim, bits, groups,
  * GPU. */
 Test(tuning, every_family_serves_every_supported_shape, .timeout = 60)
 {
@@ -324,7 +325,7 @@ Test(tuning, every_family_serves_every_supported_shape, .timeout = 60)
             x = i / 32 % 2;
         int kv_heads = queries > 64 ? 1 : 3;
         if (queries > 64 && head_dim == 128)
-            continue; /* attend's scores do not fit where a block has 99 KiB */
+            continue; /* the scores of attend do not fit if a block has 99 KiB */
         char text[512];
         snprintf(
             text, sizeof text,

@@ -1,4 +1,4 @@
-/* docs/spec.md has every key that a spec may have, and every type of config.json. */
+/* Tests that docs/spec.md has every key that a spec may have, and every type of config.json. */
 #include "files.h"
 #include "generator.h"
 
@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Calls `check` with every name that begins a line of the file with `opening`, up to the next quote or
- * space. */
+/* Calls `check` with a name from each line of the file that begins with `opening`. The name follows, up to
+ * the next quote, space or equals sign. Returns the number of names. */
 static int each_name(const char *path, const char *opening, const char *page,
                      void (*check)(const char *, const char *))
 {
@@ -31,8 +31,7 @@ static void is_named(const char *name, const char *page)
 {
     char quoted[80];
     snprintf(quoted, sizeof quoted, "`%s`", name);
-    char dotted[80],
-        in_object[80]; /* layout's members are named after a point, those of objects in quotes */
+    char dotted[80], in_object[80]; /* layout's members follow a dot, those of objects are in quotes */
     snprintf(dotted, sizeof dotted, ".%s`", name);
     snprintf(in_object, sizeof in_object, "\"%s\"", name);
     cr_assert(strstr(page, quoted) || strstr(page, dotted) || strstr(page, in_object),

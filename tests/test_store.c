@@ -1,4 +1,4 @@
-/* The store of measurements: which answer it holds, what it refuses, and merging. */
+/* Tests the store of measurements: the answers that it holds, the rows that it refuses, and merging. */
 #include "../autotune/search/canonical.h"
 #include "../autotune/search/store.h"
 #include "files.h"
@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* An empty store. A test may have as many as it likes. */
+/* Opens an empty store. A test may open any number of them. */
 static store *new_store(void)
 {
     static const char *folder;
@@ -56,7 +56,7 @@ Test(store, a_question_without_an_answer_is_not_found_and_changes_nothing)
     store_close(s);
 }
 
-/* Every part of a question makes another question. */
+/* Questions that differ in any part are different questions. */
 Test(store, questions_that_differ_anywhere_have_answers_of_their_own)
 {
     store *s = new_store();
@@ -131,7 +131,8 @@ Test(store, canonical_json_is_sorted_and_keeps_doubles)
 
 /* ------------------------------------------------------ which answer is held */
 
-/* Adds two answers to one question; whether the second was kept, and is the one that is found. */
+/* Adds two answers to one question. Returns whether the second was kept, and checks that the one that was
+ * kept is found. */
 static bool replaces(store_outcome first, store_outcome second, int64_t later)
 {
     store *s = new_store();
@@ -291,7 +292,7 @@ Test(store, bad_answers_are_refused_by_field)
 
 /* ----------------------------------------------------------------- listing */
 
-/* Rows of two specs, two families, two buckets, in no order. */
+/* Adds rows of two specs, two families and two buckets, in no order. */
 static void fill(store *s, int from, int step)
 {
     for (int i = from; i < from + 16 * step; i += step) {
@@ -466,7 +467,7 @@ static const char *in_folder(const char *name)
     return files_path(directory, name);
 }
 
-/* A store with rows `from` .. `to` - 1, taken at that time. */
+/* Makes a store with rows `from` to `to` - 1, which were taken at the time `taken`. */
 static void make_store(const char *name, int from, int to, int64_t taken)
 {
     if (!*directory)

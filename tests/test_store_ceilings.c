@@ -1,4 +1,5 @@
-/* The ceilings of devices in a store, which stores that were made before do not have. */
+/* Tests the ceilings of devices in a store. Stores that were made before there were ceilings have no table
+ * for them. */
 #include "files.h"
 #include "store_fixture.h"
 
@@ -27,7 +28,7 @@ static void add(store *s, const store_device *device, double copy, int64_t taken
     cr_assert_eq(store_add_ceilings(s, device, &c, &err), XQ_OK, "%s", err.message);
 }
 
-/* The copy rate that the store has of a device; 0: none. */
+/* Returns the copy rate that the store has for a device; 0 if it has none. */
 static double copy_of(store *s, const store_device *device)
 {
     store_ceilings c = {0};
@@ -73,7 +74,7 @@ Test(store_ceilings, all_of_them_is_kept)
     store_close(s);
 }
 
-/* A store is made without the table, as all were before there were ceilings. */
+/* A new store has no table of ceilings, like all stores that were made before there were ceilings. */
 Test(store_ceilings, a_store_without_their_table_is_read_and_gets_it_with_the_first)
 {
     const char *path = in_folder("old");
@@ -82,7 +83,7 @@ Test(store_ceilings, a_store_without_their_table_is_read_and_gets_it_with_the_fi
     store_fixture_add(s, &row);
     store_close(s);
     store_fixture_execute(path,
-                          "CREATE TABLE ceilings (height REAL); DROP TABLE ceilings"); /* there is none */
+                          "CREATE TABLE ceilings (height REAL); DROP TABLE ceilings"); /* none exists */
     s = store_fixture_open(path, STORE_READ);
     cr_expect_eq(copy_of(s, &row.question.device), 0);
     store_close(s);

@@ -1,4 +1,4 @@
-/* Files that are stores, that are none, and that are no longer whole. */
+/* Tests files that are stores, files that are not, and stores that are no longer whole. */
 #include "../autotune/search/store.h"
 #include "../runtime/base/random.h"
 #include "files.h"
@@ -90,7 +90,7 @@ Test(store_files, a_link_leads_to_the_store_that_is_opened_or_made)
     cr_assert_eq(files_count(directory), 2);
 }
 
-/* SQLite takes these for something else than paths. */
+/* To SQLite, these names mean something other than paths. */
 Test(store_files, any_name_is_a_path)
 {
     static const char *const names[] = {":memory:", "file:x?mode=memory", "a b%41#?.db", "file::memory:"};
@@ -170,7 +170,7 @@ Test(store_files, tables_that_were_changed_are_refused)
                    "%s is damaged: its table measurement is missing, or not that of version 1");
 }
 
-/* The tables' own checks: what store_add refuses, other programs cannot write either. */
+/* The tables have their own checks, so other programs cannot write what store_add refuses. */
 Test(store_files, other_programs_cannot_write_what_is_not_valid)
 {
     const char *path = in_folder("file");
@@ -213,7 +213,7 @@ Test(store_files, what_is_no_file_is_refused, .timeout = 20)
 
 /* ------------------------------------------------------------------- damage */
 
-/* Every length: the header tells how long the file must be. */
+/* The file is refused when it is cut at any length, because its header states how long it must be. */
 Test(store_files, a_truncated_file_is_refused)
 {
     const char *path = in_folder("file"), *cut = in_folder("cut");
@@ -229,7 +229,7 @@ Test(store_files, a_truncated_file_is_refused)
     free(data);
 }
 
-/* A page of zeros anywhere, as a disk leaves it. */
+/* Any one page becomes zeros, as a disk may leave it. */
 Test(store_files, a_page_that_was_lost_is_noticed)
 {
     enum { PAGE = 4096 };
@@ -256,7 +256,7 @@ Test(store_files, a_page_that_was_lost_is_noticed)
     free(copy);
 }
 
-/* Bytes that change anywhere: the file is refused and stays as it is, or every row that it lists can be
+/* Bytes change anywhere. Either the file is refused and stays as it is, or every row that it lists can be
  * written again. Nothing crashes. */
 Test(store_files, changed_bytes_do_no_harm, .timeout = 120)
 {
@@ -299,7 +299,7 @@ static void add_twenty(const char *path, int from)
     }
 }
 
-/* What a killed process leaves is in two files. */
+/* Adds rows in a process that is killed, which leaves them in two files. */
 static void make_unfinished(const char *path, int from)
 {
     store_fixture_run(store_fixture_fork(add_twenty, path, from));
@@ -344,11 +344,11 @@ Test(store_files, a_damaged_file_with_rows_beside_it_stays_as_it_is)
     const char *path = in_folder("file"), *wal = in_folder("file-wal");
     size_t size, wal_size, after_size;
     make_unfinished(path, 0);
-    store_fixture_execute(path, "CREATE TABLE spare (x)"); /* moves the rows into the file */
+    store_fixture_execute(path, "CREATE TABLE spare (x)"); /* this moves the rows into the file */
     make_unfinished(path, 20);
     char *data = files_read(path, &size), *rows = files_read(wal, &wal_size);
     for (size_t page = 1; page < size / 4096;
-         page++) /* some have newer copies beside the file, but not all */
+         page++) /* some pages have newer copies beside the file, but not all */
         memset(data + page * 4096, 0x55, 4096);
     files_write(path, data, size);
     cr_assert_gt(wal_size, 0);
@@ -369,7 +369,7 @@ Test(store_files, a_damaged_file_with_rows_beside_it_stays_as_it_is)
 
 /* ---------------------------------------------------- where nothing can be written */
 
-/* Runs as another user than root, whom modes do not stop; 0: all is well. */
+/* Runs `check` as a user other than root, because modes do not stop root. Returns 0 if all is well. */
 static int as_nobody(int (*check)(void))
 {
     pid_t child = fork();
@@ -383,7 +383,7 @@ static int as_nobody(int (*check)(void))
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-static char place[512]; /* in a folder that cannot be written */
+static char place[512]; /* a path in a folder that cannot be written */
 
 static int says(store_access access, const char *why)
 {
@@ -444,7 +444,7 @@ Test(store_files, a_store_can_be_read_where_nothing_can_be_written)
     cr_assert_eq(files_count(folder), 1);
 }
 
-/* A full disk, as far as a process can have one of its own. */
+/* The limit acts as a full disk for this process alone. */
 Test(store_files, a_row_that_does_not_fit_fails_and_the_others_stay)
 {
     const char *path = in_folder("file");

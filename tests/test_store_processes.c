@@ -1,4 +1,4 @@
-/* Stores in the hands of several processes, some of which are killed. */
+/* Tests stores that several processes use, some of which are killed. */
 #include "../autotune/search/store_private.h"
 #include "../runtime/base/random.h"
 #include "files.h"
@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Adds rows for ever, and writes the number of each into a pipe once store_add has returned. */
+/* Adds rows for ever. Writes the number of each row into a pipe once store_add has returned. */
 static void write_rows(const char *path, int from, int report)
 {
     store *s = NULL;
@@ -37,8 +37,8 @@ static bool next_report(int pipe_end, int *last)
     return true;
 }
 
-/* The last number that a child has reported when it is killed so many microseconds after its begin, or
- * after its first report. from - 1: none. */
+/* Kills a child this many microseconds after its start, or after its first report. Returns the last number
+ * that the child reported, or from - 1 if it reported none. */
 static int kill_writer(const char *path, int from, int microseconds, bool after_first)
 {
     int ends[2], last = from - 1, status;
@@ -60,7 +60,7 @@ static int kill_writer(const char *path, int from, int microseconds, bool after_
     return last;
 }
 
-/* Every fourth is killed in a store of its own, while it may not be there yet. */
+/* Every fourth writer has a store of its own, and may be killed before this store exists. */
 Test(store_processes, a_writer_killed_at_any_moment_loses_no_row_that_it_reported, .timeout = 60)
 {
     enum { MOMENTS = 20, LONGEST = 40000, ROUND = 10000 };
@@ -90,7 +90,7 @@ Test(store_processes, a_writer_killed_at_any_moment_loses_no_row_that_it_reporte
     cr_assert_geq(reported, MOMENTS / 2, "%d", reported);
 }
 
-/* They begin as nearly at once as they can. */
+/* Runs `work` in several processes that begin as nearly at once as they can. */
 static void in_processes(int processes, void (*work)(const char *path, int process), const char *path)
 {
     enum { MOST = 16 };
@@ -137,7 +137,8 @@ Test(store_processes, four_that_create_and_write_at_once_lose_no_row, .timeout =
     cr_assert_eq(files_count(directory), 1, "something is left");
 }
 
-/* The last process that closes a store moves its rows and removes files that the next one makes anew. */
+/* The last process that closes a store moves its rows, and removes files that the next process makes
+ * anew. */
 static void open_and_close(const char *path, int process)
 {
     for (int i = 0; i < OPENINGS; i++) {
@@ -161,7 +162,7 @@ Test(store_processes, opening_and_closing_while_others_do_is_no_damage, .timeout
     store_close(s);
 }
 
-/* What another process might do while a new store is made. */
+/* Does what another process might do while a new store is made. */
 static xq_status create_meanwhile(void *user, store *s, error *err)
 {
     (void)s;
@@ -186,8 +187,8 @@ Test(store_processes, a_store_that_came_meanwhile_is_not_replaced)
     cr_assert_eq(files_count(directory), 1, "something is left");
 }
 
-/* Several that merge into one new store: it is there once and whole, with the rows of one of them at least;
- * those that came later are told. */
+/* Several processes merge into one new store. It then exists once and whole, with the rows of at least one
+ * process. The processes that came later get an error that says so. */
 static void merge_into(const char *path, int process)
 {
     char input[4096];
@@ -210,7 +211,7 @@ Test(store_processes, merging_into_one_new_store_at_once_keeps_it_whole, .timeou
     cr_assert_eq(files_count(directory), 4, "something is left");
 }
 
-/* A power cut is not for a test to make; SQLite promises to survive one with these settings. */
+/* A test cannot cut the power. SQLite promises that a store survives a power cut with these settings. */
 Test(store_processes, every_row_is_synced)
 {
     store *s = store_fixture_open(files_path(files_directory(), "store"), STORE_CREATE);
@@ -255,7 +256,7 @@ static void open_once(const char *path, int process)
 }
 
 /* Closing any descriptor of a file would drop the locks that this process has on it. Another process would
- * then take itself for the last one, and remove the file that this one's rows are in. */
+ * then take itself for the last one, and remove the file with this process's rows. */
 Test(store_processes, a_second_handle_takes_no_lock_from_the_first)
 {
     const char *path = files_path(files_directory(), "store");

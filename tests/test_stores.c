@@ -1,5 +1,5 @@
-/* Kernel stores: which compiled kernel serves, without NVRTC and with one of another version, and what a
- * program is told that may not compile. The GPU and NVRTC are stand-ins. */
+/* Tests kernel stores: the compiled kernel that is used, without NVRTC and with an NVRTC of another
+ * version, and the errors that a program gets if it may not compile. The GPU and NVRTC are stand-ins. */
 #include "../runtime/plan/target.h"
 #include "command.h"
 #include "fake_cuda.h"
@@ -25,12 +25,12 @@ static struct fake_cuda_state *fake;
 
 /* ------------------------------------------------------------------ contexts */
 
-/* What a context said. */
+/* What the contexts said. */
 static struct {
     int warnings, compiled, found;
-    char last[1024];           /* warning */
-    char keys[64][80];         /* of the kernels that were found */
-    char places[64][PATH_MAX]; /* and where */
+    char last[1024];           /* the last warning */
+    char keys[64][80];         /* keys of the kernels that were found */
+    char places[64][PATH_MAX]; /* and the places of these kernels */
     int places_count;
 } said;
 
@@ -98,7 +98,7 @@ static xq_plan *make_plan(xq_context *context)
     return plan;
 }
 
-/* Opens, plans and closes; returns how many kernels of that plan were PTX. */
+/* Opens a context, makes a plan, and closes both. Returns how many kernels of that plan were PTX. */
 static int plan_once(const char *kernels, const char *cache_dir)
 {
     xq_context *context = open_gpu(kernels, cache_dir);
@@ -112,8 +112,8 @@ static void hide_nvrtc(void)
     setenv("XQ_NVRTC", nowhere, 1);
 }
 
-/* The kernels of `spec` for the fake GPU, as an NVRTC of this version makes them, in a folder of their own.
- */
+/* Makes the kernels of `spec` for the fake GPU, as an NVRTC of this version compiles them, in a folder of
+ * their own. */
 static const char *store_by(int major, const char *architectures)
 {
     const char *folder = files_directory();
@@ -135,7 +135,7 @@ static char *run(const char *format, ...)
     return output;
 }
 
-/* Names, sizes, modes and times of everything in a folder, but for when it was last read. */
+/* Lists the names, sizes, modes and times of everything in a folder, except the times of the last read. */
 static char *snapshot(const char *folder)
 {
     return run("find '%s' -printf '%%p %%s %%m %%T@ %%C@\\n' | LC_ALL=C sort", folder);
@@ -203,7 +203,7 @@ Test(stores, the_environment_names_them_and_options_stand_before_it)
     xq_context_destroy(context);
 }
 
-/* Where there is neither store nor NVRTC, what any NVRTC left in the cache serves. */
+/* If there is neither a store nor NVRTC, kernels from any NVRTC in the cache are used. */
 Test(stores, the_cache_serves_without_nvrtc)
 {
     const char *folder = store_by(12, NULL);
@@ -221,7 +221,7 @@ Test(stores, they_are_searched_in_order_and_before_the_cache)
     char list[2 * PATH_MAX];
     free(run("cp -r '%s/kernels' '%s' && cp -r '%s/kernels' '%s'", first, second, first, third));
     snprintf(list, sizeof list, "%s:%s", second, first);
-    plan_once(list, third); /* with NVRTC */
+    plan_once(list, third); /* with an NVRTC */
     cr_expect_gt(said.places_count, 3);
     for (int i = 0; i < said.places_count; i++)
         cr_expect_str_eq(said.places[i], second);
@@ -263,7 +263,7 @@ Test(stores, what_is_none_is_left_out_with_a_warning)
         cr_expect(strstr(said.last, folder) && strstr(said.last, why[i]), "%s", said.last);
         cr_expect_str_eq(said.places[0], store);
     }
-    snprintf(list, sizeof list, "::%s:", store); /* empty names do not count */
+    snprintf(list, sizeof list, "::%s:", store); /* empty names in the list do not count */
     plan_once(list, "");
     cr_expect_eq(said.warnings, 0, "%s", said.last);
 }
@@ -278,12 +278,12 @@ static bool all_end_with(const char *end)
     return said.found > 0;
 }
 
-/* The driver is of CUDA 12.4: what NVRTC 13 made is taken only where there is nothing else. */
+/* The driver is of CUDA 12.4. A kernel that NVRTC 13 made is taken only if there is no other. */
 Test(stores, a_store_serves_by_whichever_nvrtc_it_was_made)
 {
     const char *older = store_by(12, NULL), *newer = store_by(13, NULL);
     fake_nvrtc_use_version(12, NULL);
-    plan_once(newer, ""); /* another NVRTC is here, and is not asked */
+    plan_once(newer, ""); /* another NVRTC is here, and is not used */
     cr_expect_eq(said.compiled, 0);
     cr_expect(all_end_with("-sm_90a-13.0"), "%s", said.keys[0]);
     hide_nvrtc();
@@ -309,7 +309,7 @@ Test(stores, rank_prefers_own_code_then_newer_ptx_then_newer_nvrtc)
     static const char *const others[] = {"sm_100", "sm_90a", "compute_120", "compute_90a", "sm_103a", "x"};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         cr_expect_eq(target_rank(&gpu, "sm_103", others[i], 13000), 0, "%s", others[i]);
-    /* A spec for an older architecture is PTX, as where NVRTC compiles it. */
+    /* A spec for an older architecture takes PTX, as it does when NVRTC compiles it. */
     cr_expect_eq(target_rank(&gpu, "sm_90", "sm_90", 13000), 0);
     cr_expect_gt(target_rank(&gpu, "sm_90", "compute_90", 13000), 0);
     cr_expect_eq(target_rank(&gpu, "sm_90", "compute_100", 13000), 0);
@@ -319,7 +319,7 @@ Test(stores, rank_prefers_own_code_then_newer_ptx_then_newer_nvrtc)
     cr_expect_eq(target_rank(&sim, "sm_90", "compute_90", 13000), 0);
 }
 
-/* Built where NVRTC knows the GPU, and used where it does not. */
+/* The store is built where NVRTC knows the GPU, and used where it does not. */
 Test(stores, a_cubin_of_a_newer_nvrtc_is_better_than_ptx_of_the_one_here)
 {
     fake = fake_cuda_use();
@@ -332,7 +332,7 @@ Test(stores, a_cubin_of_a_newer_nvrtc_is_better_than_ptx_of_the_one_here)
     cr_expect_gt(plan_once("", ""), 3); /* the NVRTC here makes PTX */
 }
 
-/* Of one kernel there is a cubin, and of the others only PTX for an older architecture. */
+/* One kernel has a cubin; the others have only PTX for an older architecture. */
 Test(stores, a_plan_may_have_cubins_and_ptx)
 {
     const char *cubins = store_by(12, NULL), *store = files_directory();
@@ -379,7 +379,7 @@ Test(stores, a_miss_names_the_spec_and_where_it_was_looked_for)
                            cache_folder,
                            NULL};
     xq_context_options options = options_for(store, cache_folder);
-    setenv("XQ_NO_COMPILE", "1", 1); /* NVRTC is here */
+    setenv("XQ_NO_COMPILE", "1", 1); /* although NVRTC is here */
     is_missing(&options, other, parts, "XQ_NO_COMPILE");
     setenv("XQ_NO_COMPILE", "0", 1);
     options.no_compile = 1;
@@ -400,7 +400,8 @@ Test(stores, what_is_in_the_cache_is_no_miss)
     cr_expect_gt(said.found, 3);
 }
 
-/* Tuned parameters give way to defaults where they do not compile; a miss is no such thing. */
+/* Tuned parameters give way to the defaults if they do not compile. A kernel that no store has is another
+ * matter. */
 Test(stores, a_miss_of_tuned_parameters_does_not_fall_back)
 {
     static const struct tuned_result results[] = {{.capability = 90, .tokens = 4096, .warps = 4}};
@@ -442,7 +443,7 @@ Test(stores, values_that_are_none_are_refused_by_name)
     }
 }
 
-/* A program that was built before the options grew. */
+/* The program was built before the options grew. */
 Test(stores, options_of_older_programs_still_work)
 {
     xq_context_options options = options_for("/nowhere", "");
@@ -477,8 +478,9 @@ static bool is_new_key(const char *key, char keys[][80], int count)
     return true;
 }
 
-/* Exports for sm_90a with these tables, and makes plans on GPUs with these numbers of multiprocessors: they
- * find their kernels, and are all that use any. Returns how many kernels there are. */
+/* Exports for sm_90a with these tables, and makes plans on GPUs with these numbers of multiprocessors.
+ * These plans must find their kernels, and together use all kernels of the export. Returns how many kernels
+ * there are. */
 static int export_and_use(const struct tuned_result *results, int result_count, const int *multiprocessors,
                           int gpus)
 {
@@ -505,8 +507,8 @@ static int export_and_use(const struct tuned_result *results, int result_count, 
 
 #define SPLIT(TOKENS) "{\"warps\": 4, \"split_tokens\": " #TOKENS "}"
 
-/* Tables tell the GPU of the test, by its name and its 132 multiprocessors, from another with as many, and
- * long sequences from short ones. */
+/* The tables tell the GPU of the test, by its name and its 132 multiprocessors, from another GPU with as
+ * many multiprocessors. They also tell long sequences from short ones. */
 Test(stores, an_export_for_an_architecture_is_what_its_plans_need)
 {
     const struct tuned_result results[] = {
@@ -519,7 +521,8 @@ Test(stores, an_export_for_an_architecture_is_what_its_plans_need)
     cr_expect_eq(export_and_use(results, 4, multiprocessors, 3), 3 + 4);
 }
 
-/* Only GPUs of the same family have results, the nearest by the number of multiprocessors. */
+/* Only GPUs of the same family have results. The nearest of them, by the number of multiprocessors, is
+ * taken. */
 Test(stores, an_export_is_for_gpus_that_no_table_knows)
 {
     const struct tuned_result results[] = {
@@ -530,7 +533,7 @@ Test(stores, an_export_is_for_gpus_that_no_table_knows)
     cr_expect_eq(export_and_use(results, 2, multiprocessors, 2), 3 + 2);
 }
 
-/* For several architectures, and plans of all kinds. */
+/* The export is for several architectures and for plans of all kinds. */
 Test(stores, an_export_serves_all_that_was_asked_for)
 {
     char store[PATH_MAX];
@@ -562,7 +565,7 @@ Test(stores, an_export_serves_all_that_was_asked_for)
         xq_plan_destroy(plan);
         xq_context_destroy(context);
     }
-    /* Once more: all are there. */
+    /* The second export finds all kernels there. */
     fake_nvrtc_use_version(12, NULL);
     char *before = snapshot(store);
     r = command_run("cache export --to %s --spec %s %s", store, file, options);
@@ -571,7 +574,7 @@ Test(stores, an_export_serves_all_that_was_asked_for)
     is_unchanged(store, before);
 }
 
-/* A model with two kinds of layers, at two widths. */
+/* The model has two kinds of layers, and the second export has two bit widths. */
 Test(stores, an_export_has_every_kind_of_layer_and_width)
 {
     static const char mixed[] =
@@ -590,11 +593,11 @@ Test(stores, an_export_has_every_kind_of_layer_and_width)
         cr_assert_eq(r.status, 0, "%s", r.err);
         *(i ? &all : &one) = entries(store);
     }
-    /* attend differs by kind and by width, append and dequantize by width alone */
+    /* attend differs by kind and by width, append and dequantize only by width */
     cr_expect_eq(all - one, 3 + 2, "%d kernels, then %d", one, all);
 }
 
-/* As in the build of a container. Nothing is compiled twice. */
+/* There is no cache, as in the build of a container. Nothing is compiled twice. */
 Test(stores, an_export_needs_no_cache)
 {
     char store[PATH_MAX];
@@ -656,11 +659,12 @@ Test(stores, a_damaged_entry_is_not_exported)
     cr_expect(strstr(r.err, "is the kernel cache itself"), "%s", r.err);
 }
 
-/* Where a store cannot be, with entries of the cache and with what a spec needs. */
+/* A store cannot be in these places, for exports of the cache's entries and for exports of what a spec
+ * needs. */
 Test(stores, an_export_is_refused_where_no_store_can_be)
 {
     const char *folder = files_directory();
-    char file[PATH_MAX]; /* files_path gives few paths at a time */
+    char file[PATH_MAX]; /* a copy, because files_path keeps only a few paths */
     snprintf(file, sizeof file, "%s", spec_file());
     static const struct {
         const char *to, *says;
@@ -703,7 +707,7 @@ Test(stores, an_export_is_refused_where_no_store_can_be)
     cr_expect_eq(r.status, 2, "%s%s", r.out, r.err);
     cr_expect(strstr(r.err, "--to: the kernel cache outer/kernels lies in outer/kernels; give another"),
               "%s", r.err);
-    /* Neither is there yet. */
+    /* Neither folder exists yet. */
     r = command_run("cache export --cache-dir new/ --to new/store --arch sm_80 --spec %s", file);
     cr_expect_eq(r.status, 2, "%s%s", r.out, r.err);
     cr_expect(strstr(r.err, "--to: new/store lies in the kernel cache new"), "%s", r.err);

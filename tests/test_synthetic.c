@@ -1,5 +1,5 @@
-/* Synthetic projections come with the factors of their method, which must be what a decomposition would
- * give: `xq compare --synthetic` judges methods by them. */
+/* Tests that synthetic projections come with the factors of their method. The factors must be what a
+ * decomposition would give, because `xq compare --synthetic` judges methods by them. */
 #include "../cli/synthetic.h"
 #include "../prepare/factor.h"
 #include "../prepare/layer_factor.h"
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A layer of 96 channels; the ranks are full ones until a test says otherwise. */
+/* Returns the shape of a layer of 96 channels. The ranks are full until a test changes them. */
 static layer_shape shape_of(layer_method method, int kv_heads, int groups, bool rotation)
 {
     layer_shape s = {.method = method,
@@ -38,7 +38,7 @@ static layer_weights drawn(const layer_shape *s, uint64_t seed, int layer)
     return w;
 }
 
-/* ‖W - U·A‖ / ‖W‖ of the columns of each group. */
+/* Returns ‖W - U·A‖ / ‖W‖, where each group of columns has its own product. */
 static double lost(const layer_shape *s, int all_ranks, const float *w, const float *u, const float *a)
 {
     int cols = s->kv_width / s->groups_k, rank = all_ranks / s->groups_k; /* groups_v is the same */
@@ -54,7 +54,7 @@ static double lost(const layer_shape *s, int all_ranks, const float *w, const fl
     return sqrt(difference / norm);
 }
 
-/* x·W is about as large as x. */
+/* The projection must have a size such that x·W is about as large as x. */
 static void has_a_fair_size(const layer_shape *s, const float *w)
 {
     double norm = 0;
@@ -73,7 +73,7 @@ static void matrices_are_given(const layer_shape *s, const layer_weights *w)
 
 Test(synthetic, latents_multiply_to_the_projections)
 {
-    for (int kv_heads = 2; kv_heads <= 8; kv_heads *= 2) /* 8 of 8: MHA */
+    for (int kv_heads = 2; kv_heads <= 8; kv_heads *= 2) /* 8 KV heads: MHA */
         for (int groups = 1; groups <= kv_heads; groups *= 2)
             for (int rotation = 0; rotation < 2; rotation++) {
                 layer_shape s = shape_of(LAYER_LATENT, kv_heads, groups, rotation);
@@ -87,7 +87,7 @@ Test(synthetic, latents_multiply_to_the_projections)
             }
 }
 
-/* No matrices of these ranks are nearer to W than those that its decomposition gives. */
+/* No matrices of these ranks are nearer to W than those of its decomposition. */
 Test(synthetic, reduced_ranks_lose_what_a_decomposition_loses)
 {
     for (int groups = 1; groups <= 4; groups *= 4) {
@@ -109,7 +109,7 @@ Test(synthetic, reduced_ranks_lose_what_a_decomposition_loses)
 
 Test(synthetic, rotated_x_multiplies_to_both_projections)
 {
-    for (int kv_heads = 2; kv_heads <= 16; kv_heads *= 2) { /* to twice as many columns as channels */
+    for (int kv_heads = 2; kv_heads <= 16; kv_heads *= 2) { /* up to twice as many columns as channels */
         layer_shape s = shape_of(LAYER_X, kv_heads, 1, true);
         layer_weights w = drawn(&s, 5, 3);
         matrices_are_given(&s, &w);
@@ -121,7 +121,7 @@ Test(synthetic, rotated_x_multiplies_to_both_projections)
     }
 }
 
-/* The latents of an activation are turned back by U's inverse: it must not be nearly singular. */
+/* The inverse of U turns latents back into activations, so U must not be nearly singular. */
 Test(synthetic, rotated_x_can_be_turned_back)
 {
     layer_shape s = shape_of(LAYER_X, 2, 1, true);
@@ -151,7 +151,7 @@ Test(synthetic, activations_in_themselves_have_the_same_projections_as_rotated_o
     layer_weights_free(&c);
 }
 
-/* The share of w [96, dkv] that the orthonormal columns of u [96, rank] do not span. */
+/* Returns the share of w [96, dkv] that the orthonormal columns of u [96, rank] do not span. */
 static double outside(const float *u, int rank, const float *w, int cols)
 {
     double norm = 0, rest = 0;
@@ -194,7 +194,7 @@ Test(synthetic, joint_latents_of_a_reduced_rank_lose_what_a_decomposition_loses)
     error err = ERROR_INIT;
     cr_assert_eq(layer_factor(&s, &other, least, &err), XQ_OK);
     double k = outside(w.ukv, 40, w.wk, s.kv_width), v = outside(w.ukv, 40, w.wv, s.kv_width);
-    cr_assert_float_eq(sqrt((k * k + v * v) / 2), least[0], 1e-2); /* K and V are about as large */
+    cr_assert_float_eq(sqrt((k * k + v * v) / 2), least[0], 1e-2); /* K and V are about equally large */
     other.wk = other.wv = NULL;
     layer_weights_free(&other);
     layer_weights_free(&w);
@@ -208,7 +208,7 @@ Test(synthetic, seeds_layers_keys_and_values_differ)
     const int count = 96 * 48;
     for (int i = 0; i < 6; i++)
         for (int j = 0; j < i; j++) {
-            double product = 0; /* of two matrices whose squares sum up to 48 */
+            double product = 0; /* product of two matrices whose squares sum up to 48 */
             for (int k = 0; k < count; k++)
                 product += (double)all[i][k] * all[j][k];
             cr_assert_lt(fabs(product), 0.2 * 48, "%d and %d", i, j);

@@ -1,5 +1,5 @@
-/* GPUs that the table of architectures does not list, and what kernels are compiled for where NVRTC is
- * older than the GPU. The driver and NVRTC are stand-ins. */
+/* Tests GPUs that the table of architectures does not list, and the architecture that kernels are compiled
+ * for if NVRTC is older than the GPU. The driver and NVRTC are stand-ins. */
 #include "../runtime/plan/toolchain.h"
 #include "fake_cuda.h"
 #include "fake_nvrtc.h"
@@ -37,7 +37,7 @@ static void on_message(void *user, xq_log_level level, const char *message)
                                                                : &w->others;
     ++*kind;
     xq_device_info info = XQ_DEVICE_INFO_INIT;
-    if (w->context) /* the callback may ask the context, which holds no lock then */
+    if (w->context) /* the callback may use the context, which then holds no lock */
         cr_assert_eq(xq_context_device(w->context, &info), XQ_OK);
     snprintf(w->last, sizeof w->last, "%s", message);
 }
@@ -125,7 +125,7 @@ Test(target, gpu_13_0_works)
     is_unlisted_and_newer_than_nvrtc(130, "sm_130", "sm_121");
 }
 
-/* With the NVRTC that is installed, whatever it knows, and its PTX. */
+/* This test uses the installed NVRTC, whatever GPUs it knows, and its PTX. */
 Test(target, gpu_13_0_works_with_the_real_nvrtc)
 {
     xq_context *context = open_gpu(130);
@@ -180,7 +180,7 @@ Test(target, gpu_that_both_know_gets_cubins_and_no_warning)
 
 /* ------------------------------------------------------------- kernel cache */
 
-/* The same source, for sm_90 and as PTX for compute_90. */
+/* The same source is compiled for sm_90, and as PTX for compute_90. */
 Test(target, ptx_and_cubin_of_one_architecture_have_entries_of_their_own)
 {
     char keys[2][sizeof(cache_key)];

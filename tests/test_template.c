@@ -1,5 +1,5 @@
-/* Templates: golden renderings and errors (tests/golden; XQ_UPDATE_GOLDEN=1 rewrites the expected files),
- * the sandbox, and determinism. */
+/* Tests templates: golden renderings and errors (tests/golden; XQ_UPDATE_GOLDEN=1 rewrites the expected
+ * files), the sandbox, and determinism. */
 #include "../gen/sandbox.h"
 #include "../runtime/compile/nvrtc.h"
 #include "files.h"
@@ -21,7 +21,7 @@
     "\"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, "                               \
     "\"original_max_position_embeddings\": 8192}}}"
 
-/* The NAME.spec.lua that goes with a test's template. */
+/* The NAME.spec.lua of a test's template. */
 static const char family_text[] =
     "return {\n"
     "  name = \"%s\", entry = \"xq_%s\", summary = \"a test\",\n"
@@ -29,7 +29,7 @@ static const char family_text[] =
     "  resources = function(spec, p) return {threads = 32 * p.warps, shared_bytes = 1024, extra = 7} end,\n"
     "}\n";
 
-/* A folder of templates, and a generator over it. */
+/* A folder of templates, and a generator that uses it. */
 typedef struct overlay {
     const char *directory;
     gen *g;
@@ -42,7 +42,7 @@ static void write_text(const overlay *o, const char *name, const char *ending, c
     files_write(files_path(o->directory, file), text, strlen(text));
 }
 
-/* Adds a template as family NAME; `family` may be NULL for the usual one. */
+/* Adds a template as the family `name`. `family` is its spec.lua, or NULL for the usual one. */
 static void add_family(overlay *o, const char *name, const char *text, const char *family)
 {
     char usual[1024];
@@ -59,7 +59,7 @@ static void open_overlay(overlay *o)
     cr_assert_eq(gen_create(o->directory, &o->g, &err), XQ_OK, "%s", err.message);
 }
 
-/* Renders `text` as the only family "case". */
+/* Renders `text` as the template of the only family, "case". */
 static xq_status render_text(const char *text, const char *family, gen_kernel *kernel, error *err)
 {
     overlay o = {NULL, NULL};
@@ -114,7 +114,7 @@ static void check_golden(gen *g, const char *name)
     error_clear(&err);
 }
 
-/* Those templates of tests/golden whose name starts with error_, or the others. */
+/* Checks the templates of tests/golden whose names start with error_, or all others. */
 static void check_golden_files(int errors)
 {
     DIR *directory = opendir("tests/golden");
@@ -164,7 +164,7 @@ Test(template, lines_refer_to_the_template)
     cr_assert_eq(err.status, XQ_OK, "%s", err.message);
     int line = 0, seen = 0;
     char *rest = kernel.source;
-    for (char *text; (text = strsep(&rest, "\n")); line++) { /* as a compiler counts */
+    for (char *text; (text = strsep(&rest, "\n")); line++) { /* lines are counted as a compiler does */
         static const struct {
             const char *text;
             int line;
@@ -273,7 +273,7 @@ Test(family, defaults_may_depend_on_the_spec)
 
 /* ---------------------------------------------------------------- sandbox */
 
-/* Each a line of Lua in a template, and what the error says. */
+/* Each line of Lua stands in a template, and causes the error with this message. */
 static const struct escape {
     const char *code, *message;
 } escapes[] = {
@@ -409,7 +409,7 @@ Test(sandbox, a_folder_that_gives_nothing_is_refused)
     gen_destroy(g);
 }
 
-/* Those that are built in would be taken instead, without a word. */
+/* Otherwise, the built-in templates would be used without any message. */
 Test(sandbox, a_template_that_cannot_be_read_is_refused)
 {
     const char *directory = files_directory();
@@ -426,8 +426,8 @@ Test(sandbox, a_template_that_cannot_be_read_is_refused)
     folder_refused(directory, "atend.cu.lt: is the template of no family");
 }
 
-/* Steps a limit on memory through every size that a call may need: each must fail cleanly, and leave a
- * generator that works. */
+/* The test steps a memory limit through every size that this call may need. Each call must fail cleanly,
+ * and the sandbox must still work. */
 static int complete_in_sandbox(lua_State *L)
 {
     lua_settop(L, 0);
@@ -568,7 +568,7 @@ Test(rendering, the_same_spec_renders_the_same_bytes)
     gen_destroy(fresh);
 }
 
-/* Of this thread's processor time: the machine may be busy with other things. */
+/* Returns the processor time of this thread, because the machine may be busy with other work. */
 static double milliseconds(void)
 {
     struct timespec now;
@@ -576,7 +576,7 @@ static double milliseconds(void)
     return (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
 }
 
-/* Completing and rendering one kernel, the best of several. */
+/* The time is that of completing the spec and rendering one kernel, the best of several. */
 Test(rendering, takes_less_than_5_ms)
 {
     for (int f = 0; f < FAMILIES; f++) {
@@ -613,7 +613,7 @@ Test(rendering, headers_name_their_files)
     cr_assert_eq(params, 1);
 }
 
-/* Whatever a kernel includes first: no header leans on what another includes. */
+/* A kernel may include any header first, so no header may depend on what another one includes. */
 Test(rendering, headers_compile_alone, .timeout = 120)
 {
     int count = 0;

@@ -1,6 +1,6 @@
-/* Kernels that are compiled on one machine and used on another, from the build to the last bit of the
- * output: where everything is read-only, nobody has a home, and there is no NVRTC. Kernels run on the
- * software device. */
+/* Tests kernels that are compiled on one machine and used on another, from the build to the last bit of the
+ * output. On the other machine everything is read-only, nobody has a home, and there is no NVRTC. Kernels
+ * run on the software device. */
 #include "command.h"
 #include "files.h"
 #include "layer_files.h"
@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Runs a command; what it printed is valid until the next call. */
+/* Runs a command. Its output stays valid until the next call. */
 static const char *say(int expected, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static const char *say(int expected, const char *format, ...)
 {
@@ -24,20 +24,22 @@ static const char *say(int expected, const char *format, ...)
     va_start(list, format);
     vsnprintf(command + 2, sizeof command - 8, format, list);
     va_end(list);
-    strcat(command, "\n}"); /* its own redirections come first */
+    strcat(command, "\n}"); /* the command's own redirections come first */
     free(output);
     int status = shell_run(command, &output);
     cr_assert_eq(status, expected, "%s: exit status %d: %s", command, status, output);
     return output;
 }
 
-/* The environment of a service in a container: no home, no toolchain, nothing of the one that builds. */
+/* The environment of a service in a container: no home, no toolchain, and nothing of the machine that
+ * builds. */
 #define SERVICE                                                                                            \
     "env -u HOME -u XDG_CACHE_HOME -u XQ_CACHE_DIR -u CUDA_HOME -u CUDA_PATH -u VIRTUAL_ENV XQ_TUNED= "    \
     "XQ_NVRTC=/nowhere/libnvrtc.so "
 
-/* What makes every file system read-only for the command behind it, in a mount namespace of its own; ""
- * where that is not permitted. Output goes to what was opened before. */
+/* Returns the beginning of a command that makes every file system read-only for the rest of the command, in
+ * a mount namespace of its own; "" if that is not permitted. Output goes to files that were opened
+ * before. */
 static const char *read_only(void)
 {
     static const char script[] = "unshare --mount sh -c 'for m in $(cut -d\" \" -f2 /proc/mounts | grep -v "
@@ -54,7 +56,7 @@ static const char *read_only(void)
     return works ? script : "";
 }
 
-/* Names, sizes, modes and times of everything in a folder, but for when it was last read. */
+/* Lists the names, sizes, modes and times of everything in a folder, except the times of the last read. */
 static char *snapshot(const char *folder)
 {
     return strdup(say(0, "find '%s' -printf '%%p %%s %%m %%T@ %%C@\\n' | LC_ALL=C sort", folder));
@@ -70,7 +72,8 @@ static void is_unchanged(const char *folder, char *before)
 
 enum { TOKENS = 40, QUERIES = 3 };
 
-/* A layer's files, and FOLDER/out.safetensors as this machine computes it. */
+/* Writes the files of a layer, and FOLDER/out.safetensors as this machine computes it. Returns the
+ * folder. */
 static const char *compute_here(void)
 {
     struct layer layer = layer_random(TOKENS, QUERIES);
@@ -125,7 +128,7 @@ Test(travel, a_kernel_that_was_not_shipped_is_named)
                   strstr(errors, "/store"),
               "%s", errors);
     cr_expect_eq(strchr(errors, '\n'), errors + strlen(errors) - 1, "not one line: %s", errors);
-    /* The same by options. */
+    /* Options do the same as the environment. */
     errors = say(3,
                  SERVICE "'%s' run --kernels '%s/store' --no-compile --device sim --input "
                          "'%s/in.safetensors' --output - --spec '%s/spec.json' --bits 8 2>&1 >'%s/there'",
@@ -133,7 +136,8 @@ Test(travel, a_kernel_that_was_not_shipped_is_named)
     cr_expect(strstr(errors, "no_compile forbids compiling it"), "%s", errors);
 }
 
-/* A program is run once where it is built, its cache exported, and the program run elsewhere. */
+/* The program runs once where it is built. The cache of that run is exported, and the program runs
+ * elsewhere. */
 Test(travel, a_program_over_libxq_runs_with_the_kernels_of_an_earlier_run, .timeout = 120)
 {
     const char *folder = files_directory(), *build = shell_build_folder(), *seal = read_only();
@@ -155,8 +159,8 @@ Test(travel, a_program_over_libxq_runs_with_the_kernels_of_an_earlier_run, .time
 
 /* ------------------------------------------------------------ nowhere to write */
 
-/* One kernel is missing in the store and is compiled by this machine's NVRTC, in this environment. Returns
- * what was said. */
+/* One kernel is missing in the store, and is compiled by this machine's NVRTC in this environment. Returns
+ * the messages. */
 static const char *compile_one(const char *environment)
 {
     const char *folder = compute_here();

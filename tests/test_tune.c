@@ -1,5 +1,5 @@
-/* xq tune, on the software device: what is tried, what may win, and what becomes of candidates that are
- * wrong, fault or hang. */
+/* Tests xq tune on the software device: which candidates are tried, which may win, and what becomes of
+ * candidates that are wrong, fault or hang. */
 #include "../autotune/search/store.h"
 #include "../gen/embed.h"
 #include "command.h"
@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A small layer, quick on the software device. */
+/* Writes the spec of a small layer, which is quick on the software device. */
 static const char *spec_file(void)
 {
     static const char text[] =
@@ -36,7 +36,7 @@ static xq_status count_row(void *user, const store_row *row, error *err)
     return err->status;
 }
 
-/* Waits until the store has a row; it may not be there yet. */
+/* Waits until the store has a row. The store may not exist yet. */
 static void wait_for_a_row(const char *path)
 {
     int rows = 0;
@@ -52,7 +52,7 @@ static void wait_for_a_row(const char *path)
     cr_assert_gt(rows, 0);
 }
 
-/* The result of a run that succeeds; caller deletes. */
+/* Returns the result of a run, which must succeed; the caller deletes it. */
 static cJSON *tune(const char *arguments)
 {
     struct command_result r =
@@ -154,7 +154,7 @@ Test(tune, the_same_seed_gives_the_same_bytes, .timeout = 300)
     free(first);
 }
 
-/* Every family that a step runs, of every implementation; and a method with an accumulator. */
+/* The runs tune every family that a step of any implementation runs, and a method with an accumulator. */
 Test(tune, other_families_and_methods, .timeout = 300)
 {
     static const struct {
@@ -208,7 +208,8 @@ Test(tune, a_dry_run_measures_nothing)
     cJSON_Delete(root);
 }
 
-/* On a GPU the model's ceilings are measured, which takes a compiler; the space itself does not. */
+/* On a GPU, the ceilings of the model are measured, which takes a compiler. Listing the space takes
+ * none. */
 Test(tune, a_dry_run_without_a_compiler_lists_candidates_without_predictions)
 {
     fake_cuda_use();
@@ -238,7 +239,7 @@ Test(tune, the_table_says_how_to_use_what_it_found, .timeout = 300)
 
 /* ---------------------------------------------------------------- bad kernels */
 
-/* A folder with one of the built-in templates, in which `from` is replaced. */
+/* Returns a folder with one of the built-in templates, in which `from` is replaced by `to`. */
 static const char *changed(const char *name, const char *from, const char *to)
 {
     const struct embed_file *file = embed_files;
@@ -254,7 +255,7 @@ static const char *changed(const char *name, const char *from, const char *to)
     return folder;
 }
 
-/* Trials of candidates with this parameter have this outcome and reason, and none of them wins. */
+/* Trials of candidates with this parameter must have this outcome and reason, and none of them may win. */
 static void expect_bad(const char *folder, const char *name, int value, const char *outcome,
                        const char *reason)
 {
@@ -298,7 +299,7 @@ Test(tune, a_kernel_that_does_not_compile_is_refused, .timeout = 300)
                "stages", 2, "refused", "no_such_name");
 }
 
-/* The parameters of the candidate that wins with these templates. */
+/* Returns the number of warps of the candidate that wins, which must not be that of the default. */
 static int warps_of_best(const char *arguments)
 {
     cJSON *root = tune(arguments);
@@ -310,7 +311,8 @@ static int warps_of_best(const char *arguments)
     return warps;
 }
 
-/* Trials with so many warps that are wrong, each for this reason; no winner has so many. */
+/* Counts the trials that are wrong. Each must have this number of warps and this reason, and the winner
+ * must have another number. */
 static int count_wrong(const cJSON *job, int warps, const char *reason)
 {
     const cJSON *t;
@@ -326,7 +328,7 @@ static int count_wrong(const cJSON *job, int warps, const char *reason)
     return wrong;
 }
 
-/* Right for one sequence, which is what is tuned for. */
+/* The kernel is right for one sequence, which is the case that is tuned for. */
 Test(tune, a_kernel_that_is_wrong_at_other_shapes_cannot_win, .timeout = 300)
 {
     static const char few[] = "--contexts 100 --most 12 --strategy exhaustive";
@@ -343,7 +345,7 @@ Test(tune, a_kernel_that_is_wrong_at_other_shapes_cannot_win, .timeout = 300)
 }
 
 /* A launch over outputs that are no longer poisoned breaks all launches after it. Measuring on the software
- * device has none; verifying the winner again has. */
+ * device makes no such launch; verifying the winner again makes one. */
 Test(tune, a_kernel_that_fails_after_repeats_is_wrong_and_the_next_best_wins, .timeout = 300)
 {
     static const char few[] = "--contexts 100 --most 12 --strategy exhaustive";
@@ -371,7 +373,7 @@ Test(tune, a_kernel_that_fails_after_repeats_is_wrong_and_the_next_best_wins, .t
         count_wrong(job, warps, "after it was measured, outputs differ from the reference by");
     cr_expect_geq(wrong, 2, "%d", wrong);
     cr_expect_geq(number(job, "gain"), 1);
-    /* The store keeps it, so that the next run does not begin with it again. */
+    /* The store keeps the outcome, so that the next run does not begin with this candidate again. */
     store *s = NULL;
     error err = ERROR_INIT;
     char path[4096];
@@ -395,8 +397,8 @@ Test(tune, a_default_that_does_not_work_is_an_error)
     cr_expect(strstr(r.err, "attend with its default parameters: wrong: outputs differ"), "%s", r.err);
 }
 
-/* A kernel that runs for minutes on any machine, but whose warps the software device takes for no endless
- * loop. */
+/* Makes a kernel that runs for minutes on any machine, but that the software device does not take for an
+ * endless loop. */
 static const char *slow(const char *condition)
 {
     char text[256];
@@ -493,7 +495,8 @@ Test(tune, bad_input_is_named)
     cr_expect(strstr(r.err, "xq tune: model: 'smollm3' is no preset; did you mean"), "%s", r.err);
 }
 
-/* Whatever its parameters, append writes the same bytes; what is timed is one token of each sequence. */
+/* With any parameters, append writes the same bytes. The step that is timed appends one token to each
+ * sequence. */
 Test(tune, append_is_tuned_too, .timeout = 300)
 {
     cJSON *root = tune("--contexts 40 --batches 3 --families append");
@@ -510,7 +513,7 @@ Test(tune, append_is_tuned_too, .timeout = 300)
         command_run("tune --spec %s --device sim --contexts 40 --families append --queries 2", spec_file());
     cr_expect_eq(r.status, 1);
     cr_expect(strstr(r.err, "--queries: 2 is not valid with --families append"), "%s", r.err);
-    /* One that stores other codes is wrong, though attention over its own cache is right. */
+    /* A kernel that stores other codes is wrong, though attention over its own cache is right. */
     const char *folder = changed("templates/append.cu.lt", "${f32(cache.clip)}",
                                  "${f32(tuning.warps == 4 and 0.5 or cache.clip)}");
     char arguments[4200];
@@ -552,7 +555,7 @@ Test(tune, several_models_are_tuned_for, .timeout = 300)
               "%s", r.out);
 }
 
-/* Without a model: all presets, once for those whose kernels are the same. */
+/* Without a model, xq tune takes all presets, but only one of those whose kernels are the same. */
 Test(tune, all_presets_are_tuned_for_where_none_is_named, .timeout = 300)
 {
     struct command_result r = command_run("tune --device sim --dry-run --json -");
@@ -573,7 +576,7 @@ Test(tune, all_presets_are_tuned_for_where_none_is_named, .timeout = 300)
     cJSON_Delete(root);
 }
 
-/* A template in which the kernels of some head sizes are wrong fails these jobs alone. */
+/* A template in which the kernels for 8 bits do not compile fails only those jobs. */
 Test(tune, a_job_that_fails_does_not_end_the_others, .timeout = 300)
 {
     const char *folder = changed("templates/attend.cu.lt", "{${guard}",
@@ -591,7 +594,7 @@ Test(tune, a_job_that_fails_does_not_end_the_others, .timeout = 300)
     cJSON_Delete(root);
 }
 
-/* Interrupts a long run when it has measured the default. Returns its exit status. */
+/* Interrupts a long run once it has measured the default. Returns the exit status of the run. */
 static int interrupted_run(const char *arguments, const char *output)
 {
     char path[4096];
@@ -625,7 +628,7 @@ Test(tune, an_interrupt_ends_it_with_what_there_is, .timeout = 300)
 
 /* -------------------------------------------------------------------- store */
 
-/* How many trials a run took from the store. */
+/* Returns the number of trials that a run took from the store. */
 static int from_store(const char *path, const char *arguments)
 {
     struct command_result r =
@@ -667,11 +670,11 @@ Test(tune, a_store_answers_what_was_measured_before, .timeout = 300)
     r = command_run("tune --spec %s --device sim --contexts 50 --families rope --set tuning.gemm.stages=2",
                     spec_file());
     cr_expect_eq(r.status, 0, "%s", r.err);
-    /* Tuning that the spec has is where the search begins, and no other question. */
+    /* Tuning in the spec is where the search begins; it does not make another question. */
     cr_expect_geq(from_store(path, "--contexts 50 --most 4 --set tuning.attend.stages=2"), 2);
 }
 
-/* Kernels of a changed template are others. */
+/* The kernels of a changed template are other kernels. */
 Test(tune, a_store_does_not_answer_for_a_changed_template, .timeout = 300)
 {
     const char *folder = files_directory();
@@ -716,7 +719,7 @@ Test(tune, stores_are_merged, .timeout = 300)
     struct command_result r = command_run("tune merge %s %s --out %s", stores[0], stores[1], stores[2]);
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_expect(strstr(r.out, "5 rows read, 5 kept: "), "%s", r.out);
-    sleep(1); /* what is measured anew now is newer, for times are whole seconds */
+    sleep(1); /* later measurements must be newer, and times are whole seconds */
     cr_expect_eq(from_store(stores[2], "--contexts 50 --most 3"), 3);
     cr_expect_eq(from_store(stores[2], "--contexts 60 --most 2"), 2);
     r = command_run("tune merge $(for i in $(seq 40); do cp %s %s/copy$i; echo %s/copy$i; done) --out %s",
@@ -731,7 +734,8 @@ Test(tune, stores_are_merged, .timeout = 300)
     cr_expect(strstr(r.err, "none.db: No such file or directory"), "%s", r.err);
 }
 
-/* What a cluster does: every part of the candidates on a machine of its own, one store out of all. */
+/* A cluster works like this: each machine takes one part of the candidates, and one store is made out of
+ * all. */
 Test(tune, shards_together_are_the_whole, .timeout = 300)
 {
     const char *folder = files_directory();

@@ -1,4 +1,4 @@
-/* What xq tune keeps of how a step was launched. */
+/* Tests what xq tune stores about the way that a step was launched. */
 #include "../cli/tune_store.h"
 #include "files.h"
 #include "generator.h"
@@ -26,7 +26,8 @@ static xq_status count(void *user, const store_row *row, error *err)
     return err->status;
 }
 
-/* Keeps a trial that was launched so, in a store that holds others. */
+/* Stores a trial that was launched in this way. The store may hold trials that were launched in other ways,
+ * which do not answer this question. */
 static struct modes keep(store *s, const char *launch, bool is_sim)
 {
     const struct tune_job job = {.options = &options,

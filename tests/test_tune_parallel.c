@@ -1,4 +1,5 @@
-/* The commands of docs/tuning.md that spread a run over several processes, as they stand there. */
+/* Tests the commands of docs/tuning.md that spread a run over several processes, as they stand on that
+ * page. */
 #include "../autotune/search/store.h"
 #include "command.h"
 #include "files.h"
@@ -9,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A line of the page that begins like this, without its indentation; caller frees. */
+/* Returns the line of the page that begins with this text, without its indentation; the caller frees it. */
 static char *line_of(const char *begin)
 {
     size_t size;
@@ -20,7 +21,8 @@ static char *line_of(const char *begin)
     return line;
 }
 
-/* With `to` in place of `from`, which must be there; caller frees. */
+/* Returns `text` with `to` in place of `from`, which must be there, and frees `text`. The caller frees the
+ * result. */
 static char *with(char *text, const char *from, const char *to)
 {
     char *at = strstr(text, from), *result;
@@ -48,7 +50,8 @@ static int rows_of(const char *path)
     return rows;
 }
 
-/* With a small layer, the software device, and three candidates of each part: the default and two more. */
+/* The run has a small layer, the software device, and three candidates in each part: the default and two
+ * more. */
 Test(tune_parallel, gnu_parallel_spreads_a_run_over_gpus, .timeout = 600)
 {
     static const char spec[] =

@@ -1,4 +1,4 @@
-/* xq tune replay: how near to the best the search comes, in spaces that were recorded on the software
+/* Tests xq tune replay: how near to the best the search comes, in spaces that were recorded on the software
  * device. All times are modelled. */
 #include "command.h"
 #include "files.h"
@@ -30,7 +30,7 @@ static double after(const cJSON *space, int measurements, const char *strategy)
     return 0;
 }
 
-/* docs/tuning.md has the table that scripts/plot-replay.py prints. */
+/* docs/tuning.md must have the table that scripts/plot-replay.py prints. */
 static void expect_in_page(const char *page, const cJSON *space)
 {
     char row[512];
@@ -80,7 +80,7 @@ Test(tune_replay, the_table_names_each_space)
               r.out);
 }
 
-/* A recorded space in which `from` is replaced. */
+/* Returns a copy of a recorded space in which `from` is replaced by `to`. */
 static const char *changed(const char *from, const char *to)
 {
     size_t size;
@@ -121,7 +121,8 @@ Test(tune_replay, a_file_that_is_no_whole_space_is_refused)
     cr_expect(strstr(r.err, "none.json"), "%s", r.err);
 }
 
-/* Numbers of a recording that no kernel can have are refused, and a recording is no output. */
+/* Numbers of a recording that no kernel can have are refused, and a recording is not overwritten by an
+ * output. */
 Test(tune_replay, a_recording_is_checked_and_stays)
 {
     static const char *const faults[][3] = {{"work", "query_rows", "0"},

@@ -1,4 +1,4 @@
-/* xq tune report: what it says of stores whose answers are known. */
+/* Tests what xq tune report says of stores whose answers are known. */
 #include "../gen/gen.h"
 #include "command.h"
 #include "files.h"
@@ -20,7 +20,7 @@
 
 #define SPEC "{\"cache\":{\"bits\":4},\"model\":\"smollm2-135m\"}"
 
-/* The sources of a fused step, as xq tune stores them. */
+/* Returns the hashes of the sources of a fused step, as xq tune stores them. */
 static const char *today(void)
 {
     static const char *const families[] = {"attend", "absorb", "accumulate", "key_norms", "append"};
@@ -34,8 +34,8 @@ static const char *today(void)
     return source;
 }
 
-/* The default parameters of attend on an RTX 4090, with some of them set. The text stays valid until the
- * 16th next call. */
+/* Returns the default parameters of attend on an RTX 4090, with these changes. The text stays valid until
+ * the sixteenth call after this one. */
 static const char *parameters(const char *changes)
 {
     static cJSON *chosen;
@@ -246,7 +246,7 @@ Test(tune_report, reasons_that_differ_in_numbers_are_one)
     cJSON_Delete(root);
 }
 
-/* What xq tune says itself of the same run. */
+/* The report must agree with what xq tune says of the same run. */
 Test(tune_report, agrees_with_the_run_that_made_the_store, .timeout = 300)
 {
     const char *folder = files_directory(), *path = files_path(folder, "it.db"),
@@ -371,7 +371,7 @@ Test(tune_report, modelled_times_are_held_against_measured_ones)
     add_time(s, &gpu, "{}", 20);
     add_time(s, &gpu, "{\"warps\":4}", 18);
     add_time(s, &gpu, "{\"warps\":4,\"stages\":2}", 22);
-    add_time(s, &gpu, "{\"warps\":16}", 30); /* which the software device finds wrong */
+    add_time(s, &gpu, "{\"warps\":16}", 30); /* the software device finds this one wrong */
     store_device other = gpu;
     other.capability = 90;
     add_time(s, &other, "{}", 20);
@@ -399,7 +399,7 @@ Test(tune_report, a_default_that_was_not_tried_or_is_not_known_is_said)
     row = row_of(&software, "{\"warps\":4}");
     row.answer = (store_answer){.seconds = 1e-6, .repeats = 1, .taken = 1700000000};
     row.question.device.name = "later in the list";
-    row.question.device.arch = "sm_123"; /* not listed: tuned as the nearest that is */
+    row.question.device.arch = "sm_123"; /* not listed, so it is tuned as the nearest that is */
     store_fixture_add(s, &row);
     row.question.device.name = "last in the list";
     row.question.device.arch = "odd";
@@ -444,7 +444,7 @@ Test(tune_report, text_says_the_same_as_the_data)
     expect_has(r.out, "Modelled against measured: the store has no question that both");
 }
 
-/* Through SQLite, for the store's own functions refuse such texts. */
+/* Changes a store through SQLite, because the store's own functions refuse such texts. */
 static void spoil(const char *path, const char *sql)
 {
     sqlite3 *db;
@@ -473,7 +473,7 @@ Test(tune_report, hostile_texts_reach_a_terminal_as_one_printable_line)
 
 /* -------------------------------------------------------------------- page */
 
-/* The page of a store; caller frees. */
+/* Returns the HTML page of a store; the caller frees it. */
 static char *page(const char *store_path)
 {
     const char *path = files_path(files_directory(), "page.html");
@@ -494,7 +494,7 @@ static int occurrences(const char *whole, const char *part)
     return count;
 }
 
-/* It must be XML, and the name of each element its own. */
+/* The page must be XML without scripts. Ids must be unique, and references must name them. */
 static void expect_valid(const char *html)
 {
     static const char program[] =
@@ -620,7 +620,7 @@ Test(tune_report, page_is_the_same_for_the_same_store)
 
 /* --------------------------------------------------------------- gnuplot */
 
-/* From now on commands find only this gnuplot. */
+/* From now on, commands find only this gnuplot, or none if it is NULL. */
 static void only_gnuplot(const char *script)
 {
     const char *folder = files_directory();

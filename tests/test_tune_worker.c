@@ -1,4 +1,4 @@
-/* The process that xq tune measures in: candidates that take too long, and interrupts. */
+/* Tests the process that xq tune measures in: candidates that take too long, and interrupts. */
 #include "../cli/tune.h"
 #include "fake_cuda.h"
 #include "files.h"
@@ -61,7 +61,8 @@ Test(tune_worker, a_candidate_that_takes_too_long_is_ended_and_the_next_one_meas
     tune_worker_end(worker);
 }
 
-/* The file by which measurements on the fake GPU take turns, and who holds it; 0: nobody. */
+/* The file by which measurements on the fake GPU take turns, and the process that holds it; 0: nobody
+ * does. */
 static const char *lock;
 static pid_t holder;
 
@@ -79,7 +80,7 @@ static bool is_waited_for(void)
     return lock_file_is_waited_for(lock);
 }
 
-/* Kernels of the fake driver do nothing, so that every candidate is wrong; but it is timed first. */
+/* Kernels of the fake driver do nothing, so every candidate is wrong. But each candidate is timed first. */
 Test(tune_worker, a_candidate_waits_for_the_measurement_of_another_process, .timeout = 300)
 {
     struct tune_worker *worker = NULL;
@@ -103,7 +104,7 @@ Test(tune_worker, a_candidate_waits_for_the_measurement_of_another_process, .tim
     cr_expect_eq(trial.outcome, TUNE_WRONG, "%s", trial.reason);
     cr_expect_gt(trial.waited, 0);
     cr_expect_str_empty(trial.noticed.unlocked);
-    /* An interrupt ends the wait, and so does the end of the whole. */
+    /* An interrupt ends the wait, and so does the end of the time for the trial as a whole. */
     holder = lock_file_hold(lock);
     cr_expect_not(tune_worker_try(worker, parameters, false, &limit, is_waited_for, &trial, &err));
     cr_expect_eq(err.status, XQ_OK);

@@ -1,5 +1,5 @@
-/* Tables of tuned parameters: what is looked up for which GPU, spec and size of calls, and what becomes of
- * results that do not serve. */
+/* Tests tables of tuned parameters: what is looked up for which GPU, spec and size of calls, and what
+ * becomes of results that cannot be used. */
 #include "../autotune/search/share.h"
 #include "../gen/embed.h"
 #include "command.h"
@@ -47,7 +47,8 @@ static cJSON *complete_with(gen *g, const char *spec_json, const gen_completion 
     return spec;
 }
 
-/* Completes for calls of a size, and expects the level ("" for the defaults) and the parameter. */
+/* Completes the spec for calls of a size. Expects the level ("" for the defaults) and the number of
+ * warps. */
 static void expect_for(gen *g, const char *spec_json, int tokens, int batch, const char *from, int warps)
 {
     const gen_completion how = {.calls = {tokens, batch, 1}};
@@ -104,14 +105,14 @@ Test(tuned, the_nearest_gpu_is_taken)
     add(g, "capability", &capability, 1);
     add(g, "device", &device, 1);
     expect(g, SPEC_FOR("sm_89"), "device", 4);
-    expect(g, SPEC_FOR("sm_86"), "family", 4); /* for another GPU than the device */
+    expect(g, SPEC_FOR("sm_86"), "family", 4); /* the spec is for another GPU than the device */
     gen_destroy(g);
     g = generator_for_gpu("Mine", "sm_89", 128);
     const struct tuned_result misnamed = {.device = "Mine", .multiprocessors = 128, .capability = 80};
     add(g, "misnamed", &misnamed, 1);
-    expect(g, SPEC_FOR("sm_89"), "family", 4); /* it is not of the device's capability */
+    expect(g, SPEC_FOR("sm_89"), "family", 4); /* the result is not of the device's capability */
     gen_destroy(g);
-    g = generator_for_gpu("Mine", "sm_89", 100); /* a part of it, as MIG makes */
+    g = generator_for_gpu("Mine", "sm_89", 100); /* a part of the GPU, as MIG makes it */
     add(g, "device", &device, 1);
     expect(g, SPEC_FOR("sm_89"), "capability", 4);
     gen_destroy(g);
@@ -194,7 +195,7 @@ Test(tuned, what_a_spec_chooses_is_not_looked_up)
                          &(const gen_completion){.untuned = untuned, .untuned_count = 1});
     cr_expect_eq(generator_number(spec, "tuning.attend.warps"), 8);
     cJSON_Delete(spec);
-    /* A family without parameters chooses nothing. */
+    /* A family with an empty object of parameters chooses nothing. */
     spec =
         complete_with(g,
                       "{\"model\": " MODEL ", \"cache\": {\"method\": \"latent\", \"group\": 64, \"page\": "
@@ -207,7 +208,7 @@ Test(tuned, what_a_spec_chooses_is_not_looked_up)
     gen_destroy(g);
 }
 
-/* Without `choices` a completed spec is all choices, its tuning among them. */
+/* In a completed spec without `choices`, everything is a choice, also its tuning. */
 Test(tuned, a_completed_spec_without_choices_chooses_its_parameters)
 {
     const struct tuned_result usual = {0};
@@ -248,13 +249,14 @@ Test(tuned, a_completed_spec_keeps_its_parameters_wherever_it_goes)
     cr_expect_str_eq(here.source, there.source);
     cr_expect(strstr(here.source, "warps 4"), "%.400s", here.source);
 
-    /* Its parameters are no choice of the spec: where that changes, they are derived again. */
+    /* The parameters of a completed spec are not its choices. If a choice changes, they are derived
+     * again. */
     const gen_overrides other = {.spec_json = completed, .overrides_json = "{\"cache\": {\"bits\": 3}}"};
     cr_assert_eq(gen_override(generator(), &other, &edited, &err), XQ_OK);
     cr_expect_null(strstr(edited, "tuning"), "%s", edited);
-    expect(generator(), completed, "", 8); /* for calls of a size: looked up anew */
+    expect(generator(), completed, "", 8); /* for calls of a size, they are looked up again */
 
-    /* Edited by hand they are. */
+    /* Parameters that were edited by hand are choices. */
     char *place = strstr(completed, "\"warps\":4");
     cr_assert_not_null(place);
     place[strlen("\"warps\":")] = '8';
@@ -310,7 +312,7 @@ Test(tuned, results_that_do_not_serve_are_said_and_the_next_one_is_taken)
     expect_note(
         g,
         "stale.json: its parameters for attend are not used, because that family's kernels have changed");
-    expect_note(g, ""); /* once */
+    expect_note(g, ""); /* the note is given once */
     expect(g, SPEC_FOR("sm_89"), "", 8);
     expect_note(g, "");
     gen_destroy(g);
@@ -361,7 +363,7 @@ Test(tuned, a_table_is_taken_whole_or_not_at_all)
                   err.message);
         error_clear(&err);
     }
-    /* One member of one of two results. */
+    /* Each fault changes one member of one of two results. */
     static const struct {
         const char *old, *new, *field;
     } faults[] = {
@@ -404,7 +406,8 @@ Test(tuned, as_few_kernels_as_possible_serve_several_sizes)
     shares(within_one_percent, 2, 2, "01");
     const struct share_time within_spread[] = {{1.05, 0.06}, {1, 0.06}, {1.05, 0.02}, {1, 0.02}};
     shares(within_spread, 2, 2, "01");
-    /* Kernel 1 is best for two sizes, and like the best for the third; without a time it is not taken. */
+    /* Kernel 1 is best for two sizes, and about as good as the best for the third. If it has no time for
+     * the third, it is not taken there. */
     const struct share_time third[] = {{2, 0},   {1, 0}, {1.5, 0},   {2, 0}, {1, 0},
                                        {1.5, 0}, {2, 0}, {1.004, 0}, {1, 0}};
     shares(third, 3, 3, "111");
@@ -457,7 +460,7 @@ Test(tuned, tables_are_looked_for_in_two_places)
     gen_prints("\"device\":\t\"Named\"");
     setenv("XQ_TUNED", "", 1);
     gen_prints("\"tuned\":\t{\n\t},");
-    setenv("XDG_CONFIG_HOME", "relative", 1); /* is ignored, as the XDG specification demands */
+    setenv("XDG_CONFIG_HOME", "relative", 1); /* it is ignored, as the XDG specification demands */
     unsetenv("XQ_TUNED");
     gen_prints("\"tuned\":\t{\n\t},");
     char command[8192];
@@ -574,12 +577,12 @@ Test(tuned, plans_say_where_their_parameters_come_from, .timeout = 120)
     xq_plan *plan = plan_of(context, spec, 4096);
     expect_plan(plan, XQ_FROM_DEVICE, 4);
 
-    /* A plan of its completed spec, and of another size: looked up anew. */
+    /* A plan of this plan's completed spec, for another size, looks up its parameters again. */
     xq_plan *other = plan_of(context, xq_plan_spec(plan), 256);
     expect_plan(other, XQ_FROM_DEVICE, 8);
     xq_plan_destroy(other);
 
-    /* An image keeps it. */
+    /* An image keeps the parameters and their level. */
     size_t bytes;
     cr_assert_eq(xq_plan_save(plan, NULL, 0, &bytes), XQ_OK);
     void *image = malloc(bytes);
@@ -597,7 +600,7 @@ Test(tuned, plans_say_where_their_parameters_come_from, .timeout = 120)
     expect_plan(plan, XQ_FROM_SPEC, 4);
     xq_plan_destroy(plan);
     xq_string_free(chosen);
-    plan = plan_of(context, SPEC_FOR("sm_80"), 4096); /* an older architecture: not the device's */
+    plan = plan_of(context, SPEC_FOR("sm_80"), 4096); /* an older architecture than the device's */
     expect_plan(plan, XQ_FROM_FAMILY, 4);
     xq_plan_destroy(plan);
     xq_context_destroy(context);
@@ -625,7 +628,8 @@ Test(tuned, tables_that_are_built_in_serve_without_being_asked_for, .timeout = 1
     expect_built_in(false);
 }
 
-/* A folder of templates in which attend compiles with the defaults alone. */
+/* Makes a folder of templates in which attend does not compile with four warps, the number in the tuned
+ * result. It compiles with the defaults. */
 static const char *templates_that_fail(void)
 {
     const char *folder = files_directory();
@@ -656,7 +660,7 @@ Test(tuned, a_kernel_that_does_not_compile_gives_way_to_the_default, .timeout = 
               "%s", log_text);
     xq_plan_destroy(plan);
 
-    /* Chosen by the spec, they are an error. */
+    /* If the spec chooses them, such parameters are an error. */
     xq_plan_options o = XQ_PLAN_OPTIONS_INIT;
     o.spec_json =
         "{\"model\": " MODEL ", \"cache\": {\"method\": \"latent\", \"group\": 64, \"page\": 16}, "
@@ -667,7 +671,8 @@ Test(tuned, a_kernel_that_does_not_compile_gives_way_to_the_default, .timeout = 
 
 /* -------------------------------------------------------------------- built in */
 
-/* Whether a result is of the kernels that its spec has today. Those that were measured may be older. */
+/* Expects that a result is of the kernels that its spec has today. Results that were measured may be of
+ * older kernels. */
 static void expect_current(const cJSON *result, const char *table)
 {
     char *spec_json = cJSON_PrintUnformatted(cJSON_GetObjectItem(result, "spec"));
@@ -724,7 +729,7 @@ Test(tuned, a_store_becomes_a_table_that_is_used, .timeout = 300)
     char store[1024], table[1024];
     snprintf(store, sizeof store, "%s", tuned_store("--contexts 200,2000 --queries 1"));
     snprintf(table, sizeof table, "%s", files_path(files_directory(), "table.json"));
-    setenv("XQ_TUNED", "/nowhere", 1); /* is not looked at */
+    setenv("XQ_TUNED", "/nowhere", 1); /* must not be read */
     struct command_result r = command_run("tune export --store %s --out %s", store, table);
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_expect(strncmp(r.out, "2 results: ", 11) == 0, "%s", r.out);
@@ -754,7 +759,7 @@ Test(tuned, a_store_becomes_a_table_that_is_used, .timeout = 300)
     xq_plan_destroy(plan);
     xq_context_destroy(context);
 
-    /* The tuner compares with the families' own defaults, whatever tables say. */
+    /* The tuner compares with the families' own defaults, whatever the tables say. */
     r = command_run("tune --spec %s --device sim:rtx4090 --most 2 --contexts 2000 --json -", spec_file());
     cJSON *again = cJSON_Parse(r.out);
     cr_assert_not_null(again, "%s", r.err);
@@ -817,7 +822,7 @@ Test(tuned, exporting_refuses_what_it_cannot_use, .timeout = 120)
              "xq tune export: --out %s is the same file as --store %s; give another path", store, store);
     command_refuses(command, 1, line);
 
-    /* Kernels that have changed since. */
+    /* The kernels have changed since they were measured. */
     snprintf(command, sizeof command,
              "cp templates/attend.cu.lt templates/attend.spec.lua %s/ && echo ';' >>%s/attend.cu.lt",
              folder, folder);

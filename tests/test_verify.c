@@ -1,5 +1,5 @@
-/* A sample of the correctness matrix on the software device, and proof that it finds faults: planted in
- * templates, each is reported. `xq verify` runs all of it. */
+/* Runs a sample of the correctness matrix on the software device, and proves that it finds faults: faults
+ * that are planted in templates are reported. `xq verify` runs the whole matrix. */
 #include "../autotune/verify/axes.h"
 #include "../autotune/verify/case.h"
 #include "../autotune/verify/verify.h"
@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Sanitizers look for faults of memory, not of arithmetic, and are slow: a few cases show those. */
+/* Sanitizers look for faults of memory, not of arithmetic, and are slow. A few cases are enough to find
+ * those faults. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { STEP = 12 };
 #else
@@ -217,8 +218,8 @@ Test(verify, a_choice_is_the_same_alone_and_among_others)
     }
 }
 
-/* Tokens at f16's limit come with every method, where codes span a group's range; of latent-cl they are one
- * latent of U, whose columns are orthonormal. */
+/* Tokens at f16's limit come with every method, if codes span a group's range. With latent-cl, such a token
+ * is one latent of U, whose columns are orthonormal. */
 static void check_limits(const case_spec *spec, int seen[5], error *err)
 {
     const int method = spec->choice.value[AXIS_METHOD], c = spec->limit_channel, rank = spec->rank_k;
@@ -260,7 +261,7 @@ Test(verify, tokens_at_the_limit_are_drawn_for_every_method)
     verify_sequence_destroy(s);
 }
 
-/* Steps to the largest index one by one would take years. */
+/* Stepping one by one to the largest index would take years. */
 Test(verify, a_choice_takes_no_longer_for_a_large_index, .timeout = 30)
 {
     verify_sequence *s = verify_sequence_create(1);

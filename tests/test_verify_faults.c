@@ -1,5 +1,5 @@
-/* Verification finds faults: each of these, planted in a template, fails a case that has the feature at
- * fault. */
+/* Tests that verification finds faults: each of these faults, planted in a template, fails a case that has
+ * the feature at fault. */
 #include "../autotune/verify/verify.h"
 #include "../gen/embed.h"
 #include "files.h"
@@ -12,15 +12,15 @@
 
 enum { SEED = 20260101, TRIES = 16 };
 
-/* Sanitizers look for faults of memory, and are slow: one fault of each kind shows those. */
+/* Sanitizers look for faults of memory, and are slow. One fault of each kind is enough to find those. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { MOST_FAULTS = 1 };
 #else
 enum { MOST_FAULTS = 100 };
 #endif
 
-/* `from` in `file` becomes `to`. Of the small tier's cases with `feature`, one must find it in
- * `implementation`. Where that takes two features, "a, b", of the full tier's cases with both. */
+/* In `file`, `from` becomes `to`. One of the small tier's cases with `feature` must find this in
+ * `implementation`. If that takes two features, "a, b", the cases are those of the full tier with both. */
 typedef struct fault {
     const char *what, *file, *from, *to, *feature;
     xq_implementation implementation;
@@ -68,7 +68,7 @@ static bool has_features(verifier *v, int64_t index, const fault *f)
     return w.found == (takes_two(f) ? 2 : 1);
 }
 
-/* Whether a case with the feature fails; the first that does is told in *found. */
+/* Whether a case with the feature fails. */
 static bool finds(const char *templates, const fault *f)
 {
     xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;

@@ -1,5 +1,5 @@
-/* templates/lib/weights.cuh and element.cuh: packed weights of every type as operands, and bf16, against
- * the definitions of the formats. */
+/* Tests templates/lib/weights.cuh and element.cuh: compares packed weights of every type as operands, and
+ * bf16, with the definitions of the formats. */
 #include "../runtime/base/half.h"
 #include "elements.h"
 #include "kernel_fixture.h"
@@ -20,7 +20,7 @@ static void open_plain(fixture *f)
     fixture_open(f, fixture_spec("x", 64, 2, 2, 64, 64, 4, 64, ""));
 }
 
-/* The value of e4m3 bits (OCP 8-bit floating point, section 5.3), NaN excluded. */
+/* Decodes the bits of an e4m3 number other than NaN (OCP 8-bit floating point, section 5.3). */
 static double e4m3_value(unsigned bits)
 {
     int exponent = (int)(bits >> 3 & 15), mantissa = (int)(bits & 7);
@@ -39,7 +39,7 @@ static const char widen_source[] = "#include \"weights.cuh\"\n"
                                    "    widen_e4m3(p.e4m3[i].x, p.e4m3[i].y, p.words[i]);\n"
                                    "}\n";
 
-/* Each code in each byte of a word, its neighbours random. */
+/* Each code stands in each byte of a word, with random neighbours. */
 Test(weights, every_8_bit_code_widens_exactly_in_every_byte)
 {
     enum { WORDS = 256 * 4 };
@@ -73,8 +73,8 @@ Test(weights, every_8_bit_code_widens_exactly_in_every_byte)
 
 /* ---------------------------------------------------------------- products */
 
-/* One warp: y [16, n] = x [16, k] W, and yt [n, 16] = W^T x^T; W as the B and as the A operand, from shared
- * and from device memory. */
+/* One warp computes y [16, n] = x [16, k] W, with W as the B operand from shared memory, and yt [n, 16] =
+ * W^T x^T, with W as the A operand from device memory. */
 static const char product_source[] =
     "#include \"weights.cuh\"\n"
     "struct params { xq_matrix w; const u32 *x; float *y, *yt; int k, n; };\n"
@@ -113,7 +113,7 @@ static const char product_source[] =
     "    }\n"
     "}\n";
 
-/* A random weight of a type: its bits, and its value. */
+/* Draws a random weight of a type. Returns its bits, and its value in *value. */
 static unsigned draw_weight(random_stream *r, int type, double *value)
 {
     unsigned bits;
@@ -151,7 +151,7 @@ static void multiply(fixture *f, const test_kernel *k, random_stream *r, int typ
     float *scale = malloc((size_t)columns * sizeof *scale);
     for (int c = 0; c < columns; c++)
         scale[c] = bytes == 1 ? ldexpf((float)random_between(r, 1, 1000), -20) : 1;
-    /* Few enough bits for bf16, so that what is checked is the operands and not their rounding. */
+    /* x has few enough bits for bf16, so that the operands are checked and not their rounding. */
     uint16_t *x = malloc((size_t)(16 * rows) * sizeof *x);
     for (int i = 0; i < 16 * rows; i++)
         x[i] = half_from_float((float)random_between(r, -127, 127) / 64);

@@ -1,5 +1,5 @@
-/* The runtime linked without the software device (the Makefile has a rule of its own for this program):
- * GPUs work, and the software device is missed by name. */
+/* Tests the runtime linked without the software device (the Makefile has a rule of its own for this
+ * program). GPUs work, and an error names the software device as missing. */
 #include "fake_cuda.h"
 #include "xq/xq.h"
 
@@ -53,7 +53,7 @@ Test(without_sim, auto_says_why_there_is_no_gpu)
     xq_context_destroy(context);
 }
 
-/* Advice to take the device that is not there. */
+/* No message may advise to use the device that is not there. */
 Test(without_sim, no_message_offers_the_software_device)
 {
     for (int i = 0; i < 4; i++) {

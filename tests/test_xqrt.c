@@ -1,6 +1,6 @@
-/* libxqrt: what it needs, what leaves it, and that it attends with a plan image as libxq does with the
- * plan. This program links neither. It loads libxq.so, libxqrt.so, and libxqrt with the software device
- * linked in. */
+/* Tests libxqrt: what it needs, what it exports, and that it attends with a plan image as libxq does with
+ * the plan. This program links neither library. It loads libxq.so, libxqrt.so, and libxqrt with the
+ * software device linked in. */
 #include "fake_cuda.h"
 #include "files.h"
 #include "library_session.h"
@@ -34,7 +34,7 @@ static const struct method {
 };
 enum { METHODS = sizeof methods / sizeof methods[0] };
 
-/* `name` is below the folder of the build. */
+/* Loads the library `name`, a path below the build folder. */
 static struct library load(const char *name)
 {
     char path[4096];
@@ -44,7 +44,7 @@ static struct library load(const char *name)
 
 /* ------------------------------------------------------------------- tests */
 
-/* A plan of libxq, and its image, which the caller frees. */
+/* Makes a plan of libxq, and its image, which the caller frees. */
 static xq_plan *create(const struct session *s, const struct method *m, unsigned char **image,
                        size_t *bytes)
 {

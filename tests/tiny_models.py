@@ -17,12 +17,13 @@ import models
 from realmodel import InputError, tokenizer  # noqa: F401: for the tests
 
 D, FFN, LAYERS, HEADS, KV_HEADS, HEAD_DIM, CONTEXT = 32, 48, 2, 4, 2, 8, 512
-WINDOW = 5  # of Gemma's sliding layers
+WINDOW = 5  # window of Gemma's sliding layers
 TEXT = "The quick brown fox jumps over the lazy dog; 42 times.\n" * 4
 
 BYTE_LEVEL = ["<end>"] + sorted(tokenizer.pre_tokenizers.ByteLevel.alphabet()) + ["th"]
 
-# SentencePiece's kind: specials, a user-defined run of spaces (llama.cpp writes spaces), bytes, pieces by score.
+# SentencePiece's kind of vocabulary: special tokens, user-defined runs of spaces (llama.cpp writes them as spaces),
+# bytes, and pieces by score.
 PIECES = ([("<pad>", 3, -1000.0), ("<eos>", 3, -1000.0), ("<bos>", 3, -1000.0), ("<unk>", 2, -1000.0)]
           + [("\n", 4, -1000.0), ("\n\n", 4, -1000.0), ("  ", 4, -1000.0), ("   ", 4, -1000.0), ("<b>", 4, -1000.0)]
           + [(f"<0x{byte:02X}>", 6, 0.0) for byte in range(256)]
@@ -32,7 +33,8 @@ PIECES = ([("<pad>", 3, -1000.0), ("<eos>", 3, -1000.0), ("<bos>", 3, -1000.0), 
 
 
 class Family:
-    """How one architecture's GGUF file is written. `change` edits metadata: name → value, None leaves it out."""
+    """The way that the GGUF file of one architecture is written. `change` edits metadata, name → value; None leaves a
+    name out."""
 
     def matrices(self, matrix):
         return {"attn_q": matrix(HEADS * HEAD_DIM, D), "attn_k": matrix(KV_HEADS * HEAD_DIM, D),
@@ -112,7 +114,7 @@ class Gemma3(Family):
 
 
 def run(*arguments):
-    """Exit status and what was printed to stderr."""
+    """Returns the exit status and the text that was printed to stderr."""
     stderr = io.StringIO()
     with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(io.StringIO()):
         status = models.main([str(argument) for argument in arguments])
@@ -121,7 +123,7 @@ def run(*arguments):
 
 class Refusals(unittest.TestCase):
     def assert_refused(self, result, *words):
-        """Exit status 1 and one line with these words: progress lines may come before it."""
+        """The exit status must be 1, and the last line must have these words. Progress lines may come before it."""
         status, stderr = result
         last = stderr.rstrip("\n").split("\n")[-1]
         self.assertEqual(status, 1, stderr)
@@ -131,7 +133,7 @@ class Refusals(unittest.TestCase):
 
 
 class TinyModel(Refusals):
-    """A folder with tiny.gguf of the class's `family` and a text."""
+    """A folder with a text, and with tiny.gguf of the class's `family`."""
 
     family = SmolLM2()
 

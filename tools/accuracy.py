@@ -46,7 +46,7 @@ def parse(arguments):
 
 
 def named(option, texts, *parts):
-    """NAME=DIR, NAME=TEXT=FILE: the parts of each."""
+    """Splits each value of an option such as NAME=DIR or NAME=TEXT=FILE into its parts."""
     split = [text.split("=", len(parts) - 1) for text in texts]
     for text, found in zip(texts, split):
         if len(found) != len(parts) or not all(found):
@@ -62,7 +62,7 @@ def calibrations(texts):
 
 
 def chosen(rows, sections):
-    """Rows of the sections, and fp16 of their models."""
+    """Returns the rows of the sections, and the fp16 rows of their models."""
     if not sections:
         return rows
     names = sections.split(",")

@@ -28,7 +28,8 @@ from realmodel.gguf_model import Model
 
 
 def run_theirs(options, ids):
-    """Logits and, per layer, x, pre-RoPE q (normalized, where the model does), k and v."""
+    """Runs transformers. Returns the logits and each layer's x, q, k and v before RoPE; q is after QK-norm if the model
+    has it."""
     source = {"pretrained_model_name_or_path": options.model}
     if options.gguf:
         source = {"pretrained_model_name_or_path": os.path.dirname(os.path.abspath(options.gguf)),
@@ -58,7 +59,8 @@ def run_theirs(options, ids):
 
 
 def run_ours(options, size, ids):
-    """The same; activations only where this tool runs the model."""
+    """Returns the logits of this repository, and each layer's activations unless another program computed the
+    logits."""
     if options.logits:
         return tensors.Reader(options.logits).read("logits", (len(ids), size.vocab_size)), None
     weights = Model(options.gguf).weight if options.gguf else tensors.Reader(convert.weights_path(options.model)).read

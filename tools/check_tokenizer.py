@@ -20,7 +20,7 @@ import sys
 from realmodel import InputError, tokenizer
 from realmodel.gguf_model import Model
 
-# What tokenizers get wrong: runs of spaces and line ends, markup, bytes without a token, marks that combine.
+# Strings that tokenizers get wrong: runs of spaces and line ends, markup, bytes without a token, combining marks.
 PIECES = [*"abc e\t\n<>/tr0h1 ", "\u2581", "é", "ß", "日本", "语", "🤽", "\u0301", "the ", "  ", "\n\n", "<b>",
           "</td>", "\r\n", "\U00010348", "\x07", "ॐ", "क्षि", "нет ", "한국어"]
 PLANES = [(0x20, 0x250), (0x370, 0x3000), (0x3000, 0xD7FF), (0xE000, 0x1FFFF)]
@@ -34,7 +34,7 @@ def random_strings(count):
 
 
 def sentence_piece(model):
-    """The vocabulary of the GGUF file in the library's own form."""
+    """Returns the encoder of the SentencePiece library with the vocabulary of the GGUF file."""
     import sentencepiece
     from sentencepiece import sentencepiece_model_pb2
 

@@ -41,7 +41,7 @@ def layer_list(text, count):
 
 
 def shape_for_tokens(arguments):
-    """The model's shape; it must take --tokens of them."""
+    """Returns the model's shape, and checks that the model takes --tokens tokens."""
     size = convert.read_shape(arguments.model)
     if not 1 <= arguments.tokens <= size.max_position_embeddings:
         raise InputError(f"--tokens {arguments.tokens}: expected 1 to {size.max_position_embeddings}")

@@ -2,7 +2,8 @@
 
     tools/random_model.py DIR [--hidden 4096] [--heads 32] [--kv-heads 8] [--layers 32] [--shards 4] [--type bf16]
 
-The defaults are the shapes of Llama-3.1-8B: half a gigabyte. Only what `xq prepare` reads is there.
+The defaults are the shapes of Llama-3.1-8B, which take half a gigabyte. The directory only has the files and tensors
+that `xq prepare` reads.
 """
 
 import argparse
@@ -26,14 +27,14 @@ def encode(values, kind):
 
 
 def projection(arguments, layer, which):
-    """Normal numbers, of the size that keeps the size of what is projected."""
+    """Returns a shape and normal random numbers, scaled so that projected rows are about as large as their inputs."""
     random = numpy.random.default_rng([arguments.seed, layer, which])
     shape = (arguments.kv_heads * arguments.hidden // arguments.heads, arguments.hidden)
     return shape, random.standard_normal(shape, dtype=numpy.float32) / numpy.float32(arguments.hidden ** 0.5)
 
 
 def write_shard(path, arguments, layers):
-    """Returns the names of its tensors. One tensor is in memory at a time."""
+    """Writes a shard and returns the names of its tensors. Only one tensor is in memory at a time."""
     names = [(f"model.layers.{layer}.self_attn.{name}_proj.weight", layer, which)
              for layer in layers for which, name in enumerate("kv")]
     rows = arguments.kv_heads * arguments.hidden // arguments.heads

@@ -1,5 +1,5 @@
-"""What pyproject.toml cannot say: the version stands in include/xq/xq.h, and a wheel with the library in it is for one
-platform, yet for every Python, since nothing is compiled against Python."""
+"""The parts of the build that pyproject.toml cannot express. The version is read from include/xq/xq.h. A wheel that
+carries the library is for one platform, but for every Python 3, since nothing is compiled against Python."""
 
 import pathlib
 import re

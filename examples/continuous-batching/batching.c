@@ -1,11 +1,12 @@
-/* Continuous batching: requests come and go, each step appends and attends for those that are running. Some
- * begin with the same prefix, whose pages they share. A request for which there are not enough pages waits
- * until another one ends and its pages are used again.
+/* Continuous batching: requests come and go, and each step appends and attends for the running ones. Some
+ * requests begin with the same prefix and share its pages. A request for which there are not enough pages
+ * waits until another one ends and frees its pages.
  *
- * Every step attends in two ways. The simple way: page tables name the shared pages like others. The other
- * way reads the prefix once for all its sequences, the rest with token_offset, and merges both. At the end
- * every output is compared with that of the same request alone, in a cache of its own: bit for bit for the
- * simple way, within a bound for the other.
+ * Every step attends in two ways. In the simple way, page tables name the shared pages like any others. The
+ * merging way attends to the prefix once for all requests that have it, attends to their other tokens with
+ * token_offset, and merges both results. At the end every output is compared with the output of the same
+ * request alone, in a cache of its own. Outputs of the simple way must be equal bit for bit, those of the
+ * merging way within a bound.
  *
  *     make && ./batching [DEVICE]        DEVICE as in xq.h, e.g. cuda or sim; default auto
  */
@@ -17,28 +18,28 @@
 
 enum {
     PAGE = 16,
-    BATCH = 4,   /* requests that run at the same time */
-    PREFIX = 48, /* tokens that requests share; whole pages */
+    BATCH = 4,   /* requests that can run at the same time */
+    PREFIX = 48, /* tokens of the shared prefix, which are whole pages */
     PREFIX_PAGES = PREFIX / PAGE,
-    MOST_PAGES = 6, /* of one request, the prefix included */
+    MOST_PAGES = 6, /* most pages of one request, including the prefix */
     MOST_TOKENS = MOST_PAGES * PAGE,
     MOST_OUTPUTS = 12,
-    MOST_ROWS = 160 /* of one append */
+    MOST_ROWS = 160 /* most rows of one append */
 };
 
-/* Splits of 64 tokens, which is a block's tile here: attention is then split in the same places whatever
- * else is in the batch, and a request's result does not depend on its company. */
+/* Splits have a fixed size of 64 tokens, which is a block's tile here. Attention is then split at the same
+ * tokens whatever else is in the batch, so a request's result does not depend on the other requests. */
 static const char spec[] =
     "{" MODEL ", \"cache\": {\"method\": \"x\", \"rotation\": false, \"bits\": 4, "
     "\"group\": 64, \"page\": 16}, "
     "\"tuning\": {\"attend\": {\"warps\": 4, \"m_tiles\": 1, \"split_tokens\": 64}}}";
 
 static struct request {
-    int arrival;    /* step */
-    int has_prefix; /* its first PREFIX tokens are those of the others that have */
-    int prompt;     /* tokens after the prefix */
-    int outputs;    /* each but the first after one more token */
-    /* What the engine keeps of it. */
+    int arrival;    /* step in which it arrives */
+    int has_prefix; /* whether its first PREFIX tokens are the shared prefix */
+    int prompt;     /* tokens of the prompt after the prefix */
+    int outputs;    /* outputs to compute; each one after the first appends one more token */
+    /* The engine's state of the request. */
     int length, done, page_count;
     int32_t pages[MOST_PAGES];
 } requests[] = {
@@ -54,16 +55,16 @@ static struct request {
 };
 enum { REQUESTS = sizeof requests / sizeof requests[0] };
 
-/* What a model would compute. */
+/* Activations and queries, which a model would compute, and the outputs of both ways. */
 static uint16_t x[REQUESTS][MOST_TOKENS][HIDDEN], q[REQUESTS][MOST_OUTPUTS][ROW];
 static uint16_t simple[REQUESTS][MOST_OUTPUTS][ROW], merged[REQUESTS][MOST_OUTPUTS][ROW];
 
-/* Those that run, those with the prefix first; and how many of them have it. */
+/* The `count` running requests. The `with_prefix` requests that have the prefix come first. */
 static struct request *running[BATCH];
 static int count, with_prefix;
-static int next; /* the first request that waits, or has not come yet */
+static int next; /* the first request that waits or has not arrived yet */
 
-/* The cached prefix holds a reference to its pages, so that it outlives the request that brought it. */
+/* The cached prefix holds a reference to its pages, so that it outlives the request that appended it. */
 static int32_t prefix_pages[PREFIX_PAGES];
 static int prefix_is_cached, prefix_appends;
 
@@ -71,9 +72,10 @@ static xq_plan *plan;
 static xq_plan_info info;
 static struct projections projections;
 
-/* Device memory. One layer; others would have a pool and weights each, and the same tables. */
+/* Device memory of one layer. In a model each layer has its own pool and weights, and all layers share the
+ * page tables. */
 static uint64_t weights, pages, workspace;
-static xq_page_table whole, prefix, rest; /* all of a request, the shared prefix, what comes after it */
+static xq_page_table whole, prefix, rest; /* whole requests, the shared prefix, and the tokens after it */
 static struct {
     uint64_t x, token_sequence, token_position, q, out, prefix_out, lse, prefix_lse;
     uint64_t query_indptr, query_position, token_offset;
@@ -89,7 +91,7 @@ static void make_plan(void)
     options.max_batch = BATCH;
     options.max_tokens = MOST_TOKENS;
     options.max_append = MOST_ROWS;
-    options.max_queries = BATCH; /* of the prefix, which is one sequence to all who have it */
+    options.max_queries = BATCH; /* the prefix is one sequence with a query of each request that has it */
     options.max_total_queries = BATCH;
     check(xq_plan_create(context, &options, &plan), "xq_plan_create");
     check(xq_plan_query(plan, &info), "xq_plan_query");
@@ -169,15 +171,15 @@ static int pages_for(int tokens)
     return (tokens + PAGE - 1) / PAGE;
 }
 
-/* Pages that a request has when it ends. */
+/* The number of pages that a request has when it ends. */
 static int most_pages(const struct request *r)
 {
     return pages_for((r->has_prefix ? PREFIX : 0) + r->prompt + r->outputs - 1);
 }
 
-/* Pages that running requests are yet to take. They are not given to others, so that a request that was let
- * in ends. An engine that cannot know how long a request gets takes one back instead when pages run out:
- * drops its pages, and appends its tokens again later. */
+/* The number of pages that running requests will still take. They are reserved, so that every request that
+ * was let in can run to its end. An engine that cannot know how long a request becomes would instead
+ * preempt a request when pages run out: it drops the request's pages and appends its tokens again later. */
 static int promised(void)
 {
     int sum = 0;
@@ -186,7 +188,7 @@ static int promised(void)
     return sum;
 }
 
-/* Puts a request among those that run: those with the prefix stand before the others. */
+/* Adds a request to the running ones. Requests with the prefix stay in front of the others. */
 static void insert(struct request *r)
 {
     int at = r->has_prefix ? with_prefix : count;
@@ -203,8 +205,9 @@ static void drop_prefix(void)
     prefix_is_cached = 0;
 }
 
-/* Lets a request in if there are pages for all of it: 1, or 0 where it has to wait. A shared prefix costs a
- * reference for each page. One that nobody has is dropped when its pages are wanted. */
+/* Lets a request in if there are pages for all of it. Returns 1, or 0 if the request has to wait. A cached
+ * prefix only costs a reference to each of its pages. A cached prefix that no running request has is
+ * dropped when its pages are needed. */
 static int let_in(struct request *r)
 {
     int shared = r->has_prefix && prefix_is_cached ? PREFIX_PAGES : 0;
@@ -219,7 +222,7 @@ static int let_in(struct request *r)
         return 0;
     for (int p = 0; p < shared; p++)
         r->pages[r->page_count++] = share_page(prefix_pages[p]);
-    r->length = shared * PAGE; /* what is cached is not appended again */
+    r->length = shared * PAGE; /* cached tokens are not appended again */
     insert(r);
     return 1;
 }
@@ -233,7 +236,7 @@ static void grow(struct request *r, int tokens)
         r->pages[r->page_count++] = take_page();
 }
 
-/* The first request with the prefix has appended it. */
+/* Keeps the prefix in the cache after the first request with the prefix has appended it. */
 static void keep_prefix(const struct request *r)
 {
     for (int p = 0; p < PREFIX_PAGES; p++)
@@ -258,7 +261,7 @@ static void end_requests(void)
 
 /* -------------------------------------------------------------------- steps */
 
-/* The page table of `n` requests; with skips_prefix, without the pages of the shared prefix. */
+/* Writes the page table of `n` requests. With skips_prefix it leaves out the pages of the shared prefix. */
 static void write_table(xq_page_table *table, struct request *const *of, int n, int skips_prefix)
 {
     int32_t indptr[BATCH + 1] = {0}, indices[BATCH * MOST_PAGES], last[BATCH];
@@ -274,7 +277,7 @@ static void write_table(xq_page_table *table, struct request *const *of, int n, 
     write_device(table->last_page_len, last, sizeof last[0] * (size_t)n);
 }
 
-/* Appends what requests have come to since `from`: a prompt, or one token. */
+/* Appends the tokens [from[i], length) of each request: a prompt, or one token. */
 static void append(struct request *const *of, const int *from, int n, uint64_t to_pages)
 {
     static uint16_t rows[MOST_ROWS][HIDDEN];
@@ -309,7 +312,7 @@ static int longest(struct request *const *of, int n)
     return most;
 }
 
-/* What both ways have in common. */
+/* The arguments that both ways have in common. */
 static xq_attend_args attend_args(uint64_t of_pages)
 {
     xq_attend_args args = XQ_ATTEND_ARGS_INIT;
@@ -321,7 +324,7 @@ static xq_attend_args attend_args(uint64_t of_pages)
     return args;
 }
 
-/* One query of each, at its last token, over all of its pages. */
+/* Attends with one query per request, at its last token, over all of the request's pages. */
 static void attend_simply(struct request *const *of, int n, uint64_t of_pages, uint16_t (*out)[ROW])
 {
     xq_attend_args args = attend_args(of_pages);
@@ -335,8 +338,8 @@ static void attend_simply(struct request *const *of, int n, uint64_t of_pages, u
     check(xq_device_read(context, out, device.out, sizeof out[0] * (size_t)n), "attend");
 }
 
-/* The prefix, once: one sequence, with the queries of all requests that have it, at their true positions.
- */
+/* Attends to the prefix, once for all requests that have it. The prefix is one sequence with the queries of
+ * all these requests, at their true positions. */
 static void attend_prefix(void)
 {
     const int32_t indptr[] = {0, PREFIX_PAGES}, last = PAGE, queries[] = {0, with_prefix};
@@ -360,7 +363,7 @@ static void attend_prefix(void)
     check(xq_plan_attend(plan, &args, NULL), "xq_plan_attend, prefix");
 }
 
-/* Own tokens of each request: those with the prefix count from its end. */
+/* Attends to each request's own tokens. With the prefix, token_offset says that they begin after it. */
 static void attend_rest(void)
 {
     int32_t offset[BATCH];
@@ -377,7 +380,7 @@ static void attend_rest(void)
     check(xq_plan_attend(plan, &args, NULL), "xq_plan_attend, rest");
 }
 
-/* The rows of requests with the prefix come first, so that one merge joins them in place. */
+/* Requests with the prefix have the first rows, so that one call merges all their outputs in place. */
 static void attend_merging(uint16_t (*out)[ROW])
 {
     attend_rest();
@@ -394,10 +397,10 @@ static void attend_merging(uint16_t (*out)[ROW])
     check(xq_device_read(context, out, device.out, sizeof out[0] * (size_t)count), "merge");
 }
 
-/* A line where something has changed. */
+/* Prints a line if the running or waiting requests have changed. */
 static void print_step(int step)
 {
-    static int printed; /* who ran and waited then, in bits */
+    static int printed; /* the running and waiting requests of the last line, one bit each */
     int shared = with_prefix > 1 ? PREFIX_PAGES : 0, now = 0;
     for (int i = 0; i < count; i++)
         now |= 1 << (running[i] - requests);
@@ -414,8 +417,8 @@ static void print_step(int step)
     printf("; pages %d of %d, %d of them shared\n", PAGES - pool.free_count, PAGES, shared);
 }
 
-/* Who there is room for enters, in the order of arrival; then one append and one attention for all; then
- * who has ended leaves. */
+/* Runs a step: requests that there is room for are let in, in the order of arrival; all running requests
+ * append and attend together; and requests that have ended leave. */
 static void run_step(int step)
 {
     uint16_t out[2][BATCH][ROW];
@@ -451,7 +454,7 @@ static void run_step(int step)
 
 /* ------------------------------------------------------------------- checks */
 
-/* The last output of a request alone against double precision over its cache. */
+/* Compares the last output of a request that ran alone with double precision over its cache. */
 static void compare_reference(struct deviation *error, const struct request *r, uint64_t own_pages,
                               const uint16_t *query, const uint16_t *out)
 {
@@ -465,11 +468,11 @@ static void compare_reference(struct deviation *error, const struct request *r, 
 }
 
 static struct {
-    int same; /* outputs of the simple way that are bit for bit those of the request alone */
+    int same; /* outputs of the simple way that equal those of the request alone, bit for bit */
     struct deviation merged, reference;
 } checks;
 
-/* Runs a request again, alone, in pages of its own. */
+/* Runs a request again, alone, in pages of its own, and compares its outputs with both ways. */
 static void check_alone(int number, uint64_t own_pages)
 {
     uint16_t out[1][ROW];

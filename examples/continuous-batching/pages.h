@@ -1,5 +1,5 @@
-/* Pages of the pool: which are free, and how many hold each of the others. A page number is the same in the
- * pools of all layers. */
+/* The pages of the pool: a list of free pages, and a reference count for each page. A page has the same
+ * number in the pools of all layers. */
 #ifndef CONTINUOUS_BATCHING_PAGES_H
 #define CONTINUOUS_BATCHING_PAGES_H
 
@@ -15,7 +15,7 @@ static struct {
     int references[PAGES]; /* 0: the page is free */
     int32_t free[PAGES];   /* a stack: the page that was freed last is taken first */
     int free_count;
-    int taken; /* in all */
+    int taken; /* how often a page was taken, in all */
 } pool;
 
 static inline void fill_pool(void)
@@ -30,7 +30,7 @@ static inline void give_up(const char *why)
     exit(1);
 }
 
-/* A page with one reference. What it held before needs no clearing. */
+/* Takes a free page, with one reference. Its old contents need not be cleared. */
 static inline int32_t take_page(void)
 {
     if (pool.free_count == 0)

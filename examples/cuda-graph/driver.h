@@ -1,6 +1,6 @@
-/* The calls of the CUDA driver that a graph needs, loaded at run time: building needs no CUDA. Names and
- * signatures are those of cuda.h; handles are void *, as xq.h has streams. An engine that includes cuda.h
- * calls them directly, or those of the CUDA runtime. */
+/* The CUDA driver calls that a graph needs, loaded at run time, so that building needs no CUDA. Names and
+ * signatures follow cuda.h. Handles are void *, like the streams in xq.h. An engine that includes cuda.h
+ * makes these calls directly, or uses the CUDA runtime. */
 #ifndef CUDA_GRAPH_DRIVER_H
 #define CUDA_GRAPH_DRIVER_H
 
@@ -33,7 +33,7 @@ static struct driver {
     int (*graph_destroy)(void *graph);
 } driver;
 
-/* Ends the program where a call of the driver failed. */
+/* Ends the program if a driver call failed. */
 static inline void need(int result, const char *call)
 {
     const char *name = NULL;
@@ -45,12 +45,13 @@ static inline void need(int result, const char *call)
     exit(1);
 }
 
-/* The library that xq has loaded: a context on a GPU is open. */
+/* Loads the calls from the driver library. xq has loaded the same library, since a context on a GPU is
+ * open. */
 static inline void load_driver(void)
 {
     const struct {
         const char *name;
-        void *pointer; /* of the function pointer to fill */
+        void *pointer; /* address of the function pointer to fill */
     } symbols[] = {
         {"cuGetErrorName", &driver.error_name},
         {"cuPointerGetAttribute", &driver.pointer_attribute},
@@ -69,7 +70,7 @@ static inline void load_driver(void)
         {"cuGraphExecDestroy", &driver.executable_destroy},
         {"cuGraphDestroy", &driver.graph_destroy},
     };
-    const char *chosen = getenv("XQ_LIBCUDA"); /* as xq does */
+    const char *chosen = getenv("XQ_LIBCUDA"); /* xq reads this variable, too */
     void *library = dlopen(chosen && *chosen ? chosen : "libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
     for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++) {
         void *symbol = library ? dlsym(library, symbols[i].name) : NULL;

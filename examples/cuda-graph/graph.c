@@ -1,11 +1,11 @@
-/* Decoding under a CUDA graph: the step (append and attend, of all layers) is captured once, and replayed
- * for every step after it. Between replays the host copies the step's page table, positions, activations
- * and queries into the arrays that the graph reads; nothing else changes. Sequences grow, one ends, and
- * another one takes its place.
+/* Decoding under a CUDA graph. A step (append and attend in all layers) is captured once and replayed for
+ * every later step. Between replays the host copies the step's page table, positions, activations and
+ * queries into the arrays that the graph reads; nothing else changes. Sequences grow, one ends, and another
+ * one takes its place.
  *
  *     make && ./graph [DEVICE]        DEVICE as in xq.h, e.g. cuda or sim; default auto
  *
- * The software device has no graphs: there the same step is launched call by call, and the program says so.
+ * The software device has no graphs. On it the program launches the same step call by call, and says so.
  */
 #define PROGRAM "graph"
 #include "../embed/common.h"
@@ -17,46 +17,46 @@
 
 enum {
     LAYERS = 2,
-    SLOTS = 3, /* rows of a step: sequences, or padding */
+    SLOTS = 3, /* rows of a step; each is a sequence or padding */
     STEPS = 10,
     PAGE = 16,
-    MOST_PAGES = 12, /* of one sequence */
+    MOST_PAGES = 12, /* most pages of one sequence */
     PAGES = SLOTS * (MOST_PAGES + 1),
-    MOST_TOKENS = MOST_PAGES * PAGE, /* of one sequence: the graph serves any length up to this */
+    MOST_TOKENS = MOST_PAGES * PAGE, /* most tokens of one sequence; the graph serves any length up to it */
     MOST_PROMPT = 140
 };
 
-/* Attention of this many tokens would be one split by default; `tuning` asks for splits of 64, so that the
- * graph has a grid of several, as it has for long contexts. */
+/* By default, attention over so few tokens would be a single split. `tuning` asks for splits of 64 tokens,
+ * so that the graph's grid has several splits, as it has for long contexts. */
 static const char spec[] =
     "{" MODEL ", \"cache\": {\"method\": \"x\", \"rotation\": false, \"bits\": 4, "
     "\"group\": 64, \"page\": 16}, "
     "\"tuning\": {\"attend\": {\"warps\": 4, \"m_tiles\": 1, \"split_tokens\": 64}}}";
 
-/* Who comes when: slot 1 has one sequence, then padding, then another one. */
+/* The sequences, and when each arrives. Slot 1 has one sequence, then padding, then another sequence. */
 static const struct arrival {
-    int step, slot, prompt, steps; /* decodes in `steps` steps */
+    int step, slot, prompt, steps; /* step of arrival, slot, tokens of the prompt, steps of decoding */
 } arrivals[] = {{0, 0, 124, 10}, {0, 1, 44, 4}, {0, 2, 7, 10}, {6, 1, 140, 4}};
 enum { ARRIVALS = sizeof arrivals / sizeof arrivals[0] };
 
-/* A slot without a sequence is padding: its row is appended to and attended over one scratch page, for the
- * graph has a row for each slot. Slot s has the pages from s * MOST_PAGES on; an engine has an allocator.
- */
+/* The graph has a row for each slot. A slot without a sequence is padding: its row is appended to a scratch
+ * page and attends over that page. Slot s has the pages from s * MOST_PAGES on, where an engine would have
+ * a page allocator. */
 static struct slot {
     int length; /* tokens; 0: padding */
-    int steps;  /* left */
+    int steps;  /* steps left */
 } slots[SLOTS];
 
-/* What a step reads. The host fills one, and one copy brings all of it to the device. The graph knows the
- * addresses of the members, and reads what is there when it runs. In a model, x and q are written by
- * kernels of the same graph, and only the rest comes from the host. */
+/* The inputs of a step. The host fills in this struct, and one copy brings all of it to the device. The
+ * graph holds the addresses of the members on the device and reads their current contents when it runs. In
+ * a model, kernels of the same graph write x and q, and only the rest comes from the host. */
 struct inputs {
     uint16_t x[LAYERS][SLOTS][HIDDEN];
     uint16_t q[LAYERS][SLOTS][ROW];
     int32_t indptr[SLOTS + 1], indices[SLOTS * MOST_PAGES], last_page_len[SLOTS];
     int32_t token_sequence[SLOTS], token_position[SLOTS];
 };
-static struct inputs *host; /* page-locked where there is a driver */
+static struct inputs *host; /* the host's copy, page-locked if there is a driver */
 static uint64_t inputs, outputs;
 #define INPUT(member) (inputs + offsetof(struct inputs, member))
 
@@ -85,7 +85,7 @@ static void make_plan(void)
     check(xq_plan_query(plan, &info), "xq_plan_query");
 }
 
-/* All that the graph's launches point to is allocated before the capture, and stays where it is. */
+/* Allocates all memory that the graph's launches point to, before the capture. It must not move later. */
 static void make_memory(void)
 {
     for (int l = 0; l < LAYERS; l++) {
@@ -97,7 +97,7 @@ static void make_memory(void)
     outputs = allocate(sizeof host->q);
 }
 
-/* The context that xq's memory is of is made current, for the driver's calls of this thread. */
+/* Makes the CUDA context that owns xq's memory current in this thread, because the driver calls need it. */
 static void open_driver(void)
 {
     void *primary = NULL, *memory = NULL;
@@ -125,7 +125,7 @@ static int32_t page_of(int slot, int number)
     return slots[slot].length ? slot * MOST_PAGES + number : SLOTS * MOST_PAGES + slot;
 }
 
-/* A prompt goes in outside the graph: its rows are of another number each time. */
+/* Appends a prompt outside the graph, because prompts have different numbers of rows. */
 static void append_prompt(const struct arrival *a)
 {
     static uint16_t x[MOST_PROMPT * HIDDEN];
@@ -164,7 +164,7 @@ static void append_prompt(const struct arrival *a)
         release(all[i]);
 }
 
-/* Who has ended leaves, who arrives enters, and every sequence has one token more. */
+/* Removes sequences that have ended, adds those that arrive, and makes every sequence one token longer. */
 static void schedule(int step)
 {
     for (int s = 0; s < SLOTS; s++)
@@ -180,7 +180,7 @@ static void schedule(int step)
         }
 }
 
-/* The step's inputs, in host memory. */
+/* Writes the step's inputs to host memory. */
 static void fill_inputs(void)
 {
     for (int s = 0; s < SLOTS; s++) {
@@ -198,8 +198,8 @@ static void fill_inputs(void)
 
 /* ---------------------------------------------------------------- the graph */
 
-/* What is captured. Every argument but the contents of memory is fixed from then on: max_tokens, the batch,
- * the number of rows, and all pointers. */
+/* The launches that are captured. All arguments are fixed from then on: max_tokens, the batch, the number
+ * of rows, and all pointers. Only the contents of memory can change. */
 static void launch_step(void)
 {
     const xq_page_table table = {SLOTS, INPUT(indptr), INPUT(indices), INPUT(last_page_len)};
@@ -226,7 +226,7 @@ static void launch_step(void)
     }
 }
 
-/* The launches are recorded and do not run. */
+/* Captures a step. The launches are recorded and do not run. */
 static void capture_step(void)
 {
     void *graph = NULL;
@@ -242,8 +242,8 @@ static void read_outputs(uint16_t (*out)[SLOTS][ROW])
     check(xq_device_read(context, out, outputs, sizeof host->q), "the step");
 }
 
-/* A step under the graph; out [LAYERS]. The copy and the launches come one after another on the stream. The
- * host's memory may be written anew when the copy has ended, here after the read. */
+/* Runs a step under the graph; out [LAYERS]. The copy and the launches run one after another on the stream.
+ * The host may overwrite its inputs once the copy has ended, which here is after the read. */
 static void replay_step(uint16_t (*out)[SLOTS][ROW])
 {
     need(driver.copy_to_device(inputs, host, sizeof *host, stream), "cuMemcpyHtoDAsync");
@@ -252,7 +252,7 @@ static void replay_step(uint16_t (*out)[SLOTS][ROW])
     read_outputs(out);
 }
 
-/* A step without a graph. */
+/* Runs a step without a graph. */
 static void direct_step(uint16_t (*out)[SLOTS][ROW])
 {
     write_device(inputs, host, sizeof *host);
@@ -263,7 +263,7 @@ static void direct_step(uint16_t (*out)[SLOTS][ROW])
 
 /* ------------------------------------------------------------------- checks */
 
-/* Against double precision over the cache that the step left. */
+/* Compares a layer's outputs with double precision over the cache as the step left it. */
 static void compare_layer(struct deviation *error, int l, uint16_t (*out)[ROW])
 {
     static double rows[SLOTS * MOST_TOKENS][HIDDEN];
@@ -289,8 +289,9 @@ static void print_step(int step, double error)
     printf(", relative error %.2e\n", error);
 }
 
-/* Returns the relative error, or infinity where the graph's outputs are not those of plain launches. The
- * first step is launched before anything is captured, so that the driver has loaded every kernel. */
+/* Runs a step by plain launches and, if there is a graph, also by a replay. Returns the relative error, or
+ * infinity if the graph's outputs differ from those of plain launches. The first step is launched before
+ * anything is captured, so that the driver has loaded every kernel by then. */
 static double run_step(int step, int is_sim)
 {
     static uint16_t out[LAYERS][SLOTS][ROW], direct[LAYERS][SLOTS][ROW];

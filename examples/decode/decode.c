@@ -1,7 +1,7 @@
-/* A decode loop: prompts of three sequences go into the caches of three layers, and then every step appends
- * one token of each sequence and attends with its query. Pages are given out as sequences grow. Activations
- * and queries are random numbers where a model has its own. Every output is compared with double precision
- * over the same cache, and the cache with the activations.
+/* A decode loop. The prompts of three sequences are appended to the caches of three layers. Every step then
+ * appends one token per sequence and attends with its query. Pages are allocated as sequences grow. Random
+ * numbers stand in for a model's activations and queries. Every output is compared with attention in double
+ * precision over the same cache, and the cache is compared with the activations.
  *
  *     make && ./decode [DEVICE]        DEVICE as in xq.h, e.g. cuda or sim; default auto
  */
@@ -14,19 +14,19 @@ enum {
     BATCH = 3,
     STEPS = 8,
     PAGE = 16,
-    PAGES = 9,      /* of the pool */
-    MOST_PAGES = 4, /* of one sequence */
-    MOST_ROWS = 86  /* of one append: all prompts */
+    PAGES = 9,      /* pages in the pool */
+    MOST_PAGES = 4, /* most pages of one sequence */
+    MOST_ROWS = 86  /* most rows of one append: all prompts */
 };
 static const int prompts[BATCH] = {30, 12, 44};
 
 static const char spec[] = "{" MODEL ", \"cache\": {\"method\": \"x\", \"rotation\": false, \"bits\": 4, "
                            "\"group\": 64, \"page\": 16}}";
 
-/* The input of each layer's K and V projections: what a model computes. */
+/* The input of each layer's K and V projections. A model would compute it. */
 static uint16_t x[LAYERS][BATCH][MOST_PAGES * PAGE][HIDDEN];
 
-/* What the engine knows of a sequence. */
+/* The engine's state of a sequence. */
 static struct sequence {
     int length;
     int page_count;
@@ -36,8 +36,8 @@ static struct sequence {
 static int32_t free_pages[PAGES];
 static int free_count;
 
-/* All layers have the same shape, so they share a plan and a workspace; the page table too, for page n of
- * a sequence has the same number in the pool of every layer. */
+/* All layers have the same shape, so they share a plan and a workspace. They also share the page table,
+ * because each page of a sequence has the same number in the pools of all layers. */
 static xq_plan *plan;
 static xq_plan_info info;
 static uint64_t workspace;
@@ -47,7 +47,7 @@ static struct layer {
     struct projections projections;
 } layers[LAYERS];
 
-/* The inputs of a call, on the device: allocated once, written anew for every step. */
+/* The arrays of a call, on the device. They are allocated once and overwritten in every step. */
 static struct {
     uint64_t x, token_sequence, token_position, q, out;
 } device;
@@ -103,7 +103,7 @@ static void release_all(void)
 
 /* -------------------------------------------------------------------- pages */
 
-/* The sequence becomes `tokens` longer, and gets the pages that it then needs. */
+/* Makes a sequence `tokens` longer and gives it the pages that it then needs. */
 static void grow(struct sequence *s, int tokens)
 {
     s->length += tokens;
@@ -116,7 +116,8 @@ static void grow(struct sequence *s, int tokens)
     }
 }
 
-/* The page table of all sequences, as append and attend read it: the cache after this step's append. */
+/* Writes the page table of all sequences as it is after this step's append. Both append and attend use
+ * it. */
 static void write_table(void)
 {
     int32_t indptr[BATCH + 1] = {0}, indices[PAGES], last[BATCH];
@@ -133,7 +134,8 @@ static void write_table(void)
 
 /* -------------------------------------------------------------------- steps */
 
-/* `count[s]` new tokens of sequence s: its pages, the page table, and the place of every row. */
+/* Prepares a step with count[s] new tokens of each sequence s: its pages, the page table, and the sequence
+ * and position of every row. */
 static void begin_step(const int *count)
 {
     int32_t sequence[MOST_ROWS], position[MOST_ROWS];
@@ -150,7 +152,8 @@ static void begin_step(const int *count)
     write_device(device.token_position, position, sizeof position[0] * (size_t)rows);
 }
 
-/* The last count[s] tokens of each sequence s. A model has their rows of x on the device already. */
+/* Appends the last count[s] tokens of each sequence s. In a model their rows of x are already on the
+ * device. */
 static void append(const struct layer *l, const int *count)
 {
     static uint16_t rows[MOST_ROWS][HIDDEN];
@@ -178,8 +181,8 @@ static int longest(void)
     return most;
 }
 
-/* One query of each sequence, at its last token. q and out [BATCH, ROW] are for the comparison; a model has
- * them on the device, before RoPE, and goes on with out there. */
+/* Attends with one query per sequence, at its last token. q and out [BATCH, ROW] are copied to the host for
+ * the comparison. In a model, q (before RoPE) and out stay on the device. */
 static void attend(const struct layer *l, uint16_t *q, uint16_t *out)
 {
     const size_t bytes = BATCH * ROW * sizeof *q;
@@ -200,15 +203,15 @@ static void attend(const struct layer *l, uint16_t *q, uint16_t *out)
 
 /* ------------------------------------------------------------------- checks */
 
-static struct deviation cached; /* the cache, from the activations */
+static struct deviation cached; /* deviation of the cache from the activations */
 
-/* Every output of the layer against double precision over the same cache. */
+/* Compares every output of a layer with double precision over the same cache. */
 static void compare_layer(struct deviation *error, const struct layer *l, const uint16_t *q,
                           const uint16_t *out)
 {
     static double rows[PAGES * PAGE][HIDDEN];
     xq_dequantize_args args = XQ_DEQUANTIZE_ARGS_INIT;
-    int entry = 0; /* of the page table: the sequence's first */
+    int entry = 0; /* the sequence's first entry in the page table */
     for (int s = 0; s < BATCH; s++)
         args.table_entries += sequences[s].page_count;
     args.table = table;
@@ -230,7 +233,7 @@ static double decode_step(void)
     static uint16_t q[BATCH * ROW], out[BATCH * ROW];
     struct deviation error = {0, 0};
     begin_step(one);
-    for (int l = 0; l < LAYERS; l++) { /* a model's other work comes in between */
+    for (int l = 0; l < LAYERS; l++) { /* a model does its other work in between */
         append(&layers[l], one);
         attend(&layers[l], q, out);
         compare_layer(&error, &layers[l], q, out);

@@ -1,9 +1,9 @@
-/* What programs of the examples need, and an engine has of its own: errors, device memory, f16 numbers. */
+/* Helpers of the example programs: errors, device memory and f16 numbers. An engine has its own. */
 #ifndef EMBED_COMMON_H
 #define EMBED_COMMON_H
 
 #ifndef PROGRAM
-#define PROGRAM "embed" /* messages begin with it */
+#define PROGRAM "embed" /* name that messages begin with */
 #endif
 
 #include <xq/xq.h>
@@ -15,7 +15,8 @@
 
 static xq_context *context;
 
-/* Every xq call goes through here: an engine would hand the detail to its own error path. */
+/* Every xq call that can fail goes through this function. An engine would pass the detail to its own error
+ * handling. */
 static inline void check(xq_status status, const char *what)
 {
     if (status == XQ_OK)
@@ -27,7 +28,8 @@ static inline void check(xq_status status, const char *what)
     exit(1);
 }
 
-/* The device that the argument names, else auto. `--help` and more arguments end the program. */
+/* Returns the device that the argument names, or auto without an argument. The program ends on `--help` and
+ * on extra arguments. */
 static inline const char *device_argument(int argc, char **argv)
 {
     int asked = argc == 2 && strcmp(argv[1], "--help") == 0;
@@ -38,7 +40,7 @@ static inline const char *device_argument(int argc, char **argv)
     exit(asked ? 0 : 1);
 }
 
-/* Opens the device of device_argument. Returns 1 for the software device. */
+/* Opens the device that device_argument returns. Returns 1 for the software device. */
 static inline int open_context(int argc, char **argv)
 {
     xq_context_options options = XQ_CONTEXT_OPTIONS_INIT;
@@ -67,7 +69,7 @@ static inline uint64_t upload(const void *data, size_t bytes)
     return pointer;
 }
 
-/* Zeros; 0 for no bytes. */
+/* Allocates zeroed device memory. Returns 0 for 0 bytes. */
 static inline uint64_t allocate(size_t bytes)
 {
     uint64_t pointer = 0;
@@ -89,7 +91,7 @@ static inline void write_device(uint64_t destination, const void *source, size_t
     check(xq_device_write(context, destination, source, bytes), "xq_device_write");
 }
 
-/* A layer's matrices, packed for the plan, on the device. */
+/* Packs a layer's matrices for the plan and returns them in device memory. */
 static inline uint64_t upload_weights(xq_plan *plan, const xq_weights *weights)
 {
     xq_plan_info info = XQ_PLAN_INFO_INIT;
@@ -101,16 +103,16 @@ static inline uint64_t upload_weights(xq_plan *plan, const xq_weights *weights)
     return pointer;
 }
 
-/* The f16 nearest to a number that is finite, and within f16's normal range or zero: all that is used here.
- */
+/* Rounds a finite number to the nearest f16. The examples only use zero and numbers in the range of normal
+ * f16. */
 static inline uint16_t half_bits(float value)
 {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
-    if (magnitude < 0x38800000) /* below 2^-14: flushed */
+    if (magnitude < 0x38800000) /* below 2^-14: flushed to zero */
         return (uint16_t)sign;
-    magnitude += 0xfff + (magnitude >> 13 & 1); /* to nearest, ties to even */
+    magnitude += 0xfff + (magnitude >> 13 & 1); /* round to nearest, ties to even */
     return (uint16_t)(sign | ((magnitude - 0x38000000) >> 13));
 }
 
@@ -121,7 +123,7 @@ static inline double half_value(uint16_t bits)
     return bits & 0x8000 ? -magnitude : magnitude;
 }
 
-/* Random numbers, uniform in -scale .. scale, that are f16 numbers. */
+/* Fills in random f16 numbers, uniform in -scale .. scale. */
 static inline void random_halves(uint16_t *bits, int count, float scale)
 {
     for (int i = 0; i < count; i++)

@@ -1,6 +1,6 @@
-/* Attention over a quantized cache, from a program that knows only xq.h: two sequences of different length,
- * a prompt with a query for each of its tokens, then a step of decoding, compared with a straightforward
- * computation in double precision over the same dequantized cache.
+/* Attention over a quantized cache, from a program that uses only xq.h. Two sequences of different lengths
+ * each get a prompt with a query for each of its tokens, and then a step of decoding. The outputs are
+ * compared with a straightforward computation in double precision over the same dequantized cache.
  *
  *     make && ./embed [DEVICE]        DEVICE as in xq.h, e.g. cuda or sim; default auto
  */
@@ -10,24 +10,24 @@
 enum {
     PAGE = 16,
     BATCH = 2,
-    PAGES = 8,  /* in the pool */
-    ENTRIES = 4 /* in the page table */
+    PAGES = 8,  /* pages in the pool */
+    ENTRIES = 4 /* entries in the page table */
 };
 
-/* Groups of 32 tokens of a channel: the newest tokens of a sequence, up to a group, are kept as they are,
- * in a tail. */
+/* A group is 32 tokens of one channel. The newest tokens of a sequence stay unquantized in a tail until
+ * their group is complete. */
 static const char spec[] = "{" MODEL ", \"cache\": {\"method\": \"x\", \"rotation\": false, \"bits\": 4, "
                            "\"group\": 32, \"axis_k\": \"channel\", \"page\": 16}}";
 
-/* Sequence 0 has a prompt of 36 tokens, in pages 5, 2 and 7 of the pool, sequence 1 one of 15 in page 0;
- * each then gets a token more. */
+/* Sequence 0 has a prompt of 36 tokens in pages 5, 2 and 7 of the pool. Sequence 1 has a prompt of 15
+ * tokens in page 0. Then each sequence gets one more token. */
 static const int prompts[BATCH] = {36, 15};
 static const int32_t indptr[BATCH + 1] = {0, 3, 4};
 static const int32_t indices[ENTRIES] = {5, 2, 7, 0};
-static const int32_t slots[BATCH] = {1, 0}; /* of the pool of tails */
+static const int32_t slots[BATCH] = {1, 0}; /* slots in the pool of tails */
 enum { PROMPT = 36 + 15, LONGEST = 37 };
 
-/* What the engine has on the device. */
+/* The layer's plan, and its memory on the device. */
 static struct {
     xq_plan *plan;
     xq_plan_info info;
@@ -47,8 +47,8 @@ static void make_plan(void)
     options.max_batch = BATCH;
     options.max_tokens = 64;
     options.max_append = PROMPT;
-    options.max_queries = 36;           /* of one sequence: a whole prompt */
-    options.max_total_queries = PROMPT; /* of all */
+    options.max_queries = 36;           /* queries of one sequence: a whole prompt */
+    options.max_total_queries = PROMPT; /* queries of all sequences */
     check(xq_plan_create(context, &options, &layer.plan), "xq_plan_create");
     check(xq_plan_query(layer.plan, &layer.info), "xq_plan_query");
 }
@@ -67,7 +67,7 @@ static void make_cache(void)
 
 /* --------------------------------------------------------------------- steps */
 
-/* `count[i]` new tokens of sequence i, after the first `before[i]`: random activations. */
+/* Appends random activations: count[s] new tokens of each sequence s, after its first before[s] tokens. */
 static void append(const int *before, const int *count)
 {
     static uint16_t x[PROMPT * HIDDEN];
@@ -88,7 +88,7 @@ static void append(const int *before, const int *count)
     args.token_sequence = upload(sequence, sizeof sequence[0] * (size_t)n);
     args.token_position = upload(position, sizeof position[0] * (size_t)n);
     args.append_indptr =
-        upload(starts, sizeof starts); /* read where groups are per channel, as are tails */
+        upload(starts, sizeof starts); /* read because this cache has per-channel groups, as are tails */
     args.tails = layer.tails;
     args.table = layer.table;
     args.pages = layer.pages;
@@ -102,7 +102,7 @@ static void append(const int *before, const int *count)
         release(inputs[i]);
 }
 
-/* Random queries, `count[i]` of sequence i at its last tokens; their outputs. */
+/* Attends with random queries, count[s] at the last tokens of each sequence s, and reads their outputs. */
 static void attend(const int *count, uint16_t *q, uint16_t *out)
 {
     int32_t starts[BATCH + 1] = {0};
@@ -120,7 +120,7 @@ static void attend(const int *count, uint16_t *q, uint16_t *out)
     args.weights = layer.weights;
     args.workspace = layer.workspace;
     args.workspace_bytes = layer.info.workspace_bytes;
-    if (starts[BATCH] != BATCH) { /* one query each needs no more */
+    if (starts[BATCH] != BATCH) { /* one query per sequence is the default */
         args.queries = starts[BATCH];
         args.query_indptr = upload(starts, sizeof starts);
     }
@@ -131,8 +131,9 @@ static void attend(const int *count, uint16_t *q, uint16_t *out)
     release(args.query_indptr);
 }
 
-/* The cache as the kernels see it, for the reference. */
-static double rows[ENTRIES * PAGE][HIDDEN]; /* row p * PAGE + t is token t of entry p */
+/* The cache as the kernels see it, for the reference. Row p * PAGE + t is token t of entry p of the page
+ * table. */
+static double rows[ENTRIES * PAGE][HIDDEN];
 
 static void read_cache(void)
 {
@@ -144,7 +145,8 @@ static void read_cache(void)
     read_rows(layer.plan, args, ENTRIES * PAGE, rows);
 }
 
-/* Of attention with `count[i]` queries at the last of `length[i]` tokens of sequence i. */
+/* The relative error of attention. Sequence s has length[s] tokens and count[s] queries at the last of
+ * them. */
 static double relative_error(const int *length, const int *count)
 {
     static uint16_t q[PROMPT * ROW], out[PROMPT * ROW];

@@ -1,7 +1,7 @@
-/* A cross-layer cache, as an engine drives it: a base layer and two layers that cache only what their input
- * adds to the reconstructed input of the layer before. A prompt, then steps of decoding; every layer's
- * attention is compared with double precision over its own reconstructed input, which is the accumulator at
- * that moment.
+/* A cross-layer cache, driven as an engine does it. The first layer is the base. The other two layers cache
+ * only the difference between their input and the reconstructed input of the layer before. The program runs
+ * a prompt and then steps of decoding. It compares every layer's attention with double precision over the
+ * layer's reconstructed input, which is the accumulator at that moment.
  *
  *     make && ./layers [DEVICE]        DEVICE as in xq.h, e.g. cuda or sim; default auto
  */
@@ -15,7 +15,7 @@ enum { LAYERS = 3, PROMPT = 40, STEPS = 4, TOKENS = PROMPT + STEPS, PAGE = 16, P
 static const char base_spec[] = "{" MODEL ", \"cache\": {" CACHE ", \"base\": true}}";
 static const char delta_spec[] = "{" MODEL ", \"cache\": {" CACHE "}}";
 
-/* Of each layer: the base layer's plan is its own, the others share one. */
+/* The layers. The base layer has its own plan, and the others share one. */
 static struct layer {
     xq_plan *plan;
     xq_plan_info info;
@@ -23,7 +23,7 @@ static struct layer {
     struct projections projections;
 } layers[LAYERS];
 
-/* Of all layers. */
+/* All layers share these. */
 static uint64_t accumulator, workspace;
 static xq_page_table table;
 static uint16_t x[LAYERS][TOKENS][HIDDEN]; /* the input of each layer */
@@ -53,7 +53,7 @@ static void make_layer(struct layer *l, const struct layer *other)
     l->pages = allocate(PAGES * l->info.page_bytes);
 }
 
-/* The residual stream changes little from layer to layer. */
+/* Makes inputs that change little from layer to layer, as the residual stream does. */
 static void make_inputs(void)
 {
     uint16_t change[HIDDEN];
@@ -75,7 +75,7 @@ static void make_cache(void)
             workspace_bytes = layers[l].info.workspace_bytes;
     workspace = allocate(workspace_bytes);
     accumulator =
-        allocate(PAGES * layers[0].info.accumulator_page_bytes); /* numbered as the layers' pages */
+        allocate(PAGES * layers[0].info.accumulator_page_bytes); /* same page numbers as in the layers */
     table.indptr = upload(indptr, sizeof indptr);
     table.indices = upload(indices, sizeof indices);
     table.last_page_len = allocate(sizeof(int32_t));
@@ -83,7 +83,7 @@ static void make_cache(void)
 
 /* --------------------------------------------------------------------- steps */
 
-/* The sequence has `length` tokens. */
+/* Writes the page table for a sequence of `length` tokens. */
 static void set_length(int length)
 {
     const int32_t pages[] = {0, (length + PAGE - 1) / PAGE}, last = (length - 1) % PAGE + 1;
@@ -105,7 +105,7 @@ static void append(const struct layer *l, int before, int count)
     args.table = table;
     args.pages = l->pages;
     args.weights = l->weights;
-    args.accumulator = accumulator; /* of the layer before; the base layer does not read it */
+    args.accumulator = accumulator; /* holds the layer before; the base layer does not read it */
     check(xq_plan_append(l->plan, &args, NULL), "xq_plan_append");
     check(xq_device_synchronize(context), "append");
     release(args.x);
@@ -113,7 +113,7 @@ static void append(const struct layer *l, int before, int count)
     release(args.token_position);
 }
 
-/* From here on the accumulator is this layer's reconstructed input. */
+/* Updates the accumulator, which then is this layer's reconstructed input. */
 static void accumulate(const struct layer *l, int length)
 {
     xq_accumulate_args args = XQ_ACCUMULATE_ARGS_INIT;
@@ -125,7 +125,7 @@ static void accumulate(const struct layer *l, int length)
     check(xq_plan_accumulate(l->plan, &args, NULL), "xq_plan_accumulate");
 }
 
-/* `count` queries at the last of `length` tokens. */
+/* Attends with `count` random queries, at the last of `length` tokens. */
 static void attend(const struct layer *l, int length, int count, uint16_t *q, uint16_t *out)
 {
     const int32_t starts[] = {0, count};
@@ -162,7 +162,7 @@ static void read_accumulator(const struct layer *l, int length)
     read_rows(l->plan, args, PAGES * PAGE, rows);
 }
 
-/* Of what the accumulator holds, to the layer's true input. */
+/* The relative distance of the accumulator's rows from the layer's true input. */
 static double distance(const struct layer *l, int length)
 {
     struct deviation error = {0, 0};
@@ -181,7 +181,7 @@ static double relative_error(const struct layer *l, int length, int count, const
     return relative(&error);
 }
 
-/* One step of the engine: `count` new tokens through all layers. The worst error of a layer. */
+/* One engine step: runs `count` new tokens through all layers. Returns the largest error of a layer. */
 static double step(int before, int count)
 {
     static uint16_t q[PROMPT * ROW], out[PROMPT * ROW];

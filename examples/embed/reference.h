@@ -1,4 +1,4 @@
-/* Attention in double precision, as plainly as it can be written. */
+/* Reference attention in double precision, written as plainly as possible. */
 #ifndef EMBED_REFERENCE_H
 #define EMBED_REFERENCE_H
 
@@ -11,20 +11,20 @@ enum {
     KV_HEADS = 2,
     HEAD_DIM = 64,
     KV_WIDTH = KV_HEADS * HEAD_DIM,
-    ROW = HEADS * HEAD_DIM /* of queries and outputs */
+    ROW = HEADS * HEAD_DIM /* width of a row of queries or outputs */
 };
 #define MODEL                                                                                              \
     "\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4, \"num_key_value_heads\": 2,"            \
     " \"head_dim\": 64, \"rope_theta\": 10000}"
 static const double rope_theta = 10000;
-enum { REFERENCE_TOKENS = 256 }; /* of a sequence, at most */
+enum { REFERENCE_TOKENS = 256 }; /* most tokens of a sequence */
 
-/* Of a layer. */
+/* The projections of a layer. */
 struct projections {
     double k[HIDDEN][KV_WIDTH], v[HIDDEN][KV_WIDTH];
 };
 
-/* Fills one of them; the same in f32, to be packed. */
+/* Fills one projection with random numbers, and `values` with the same numbers in f32, for packing. */
 static inline void random_weights(double (*w)[KV_WIDTH], float (*values)[KV_WIDTH])
 {
     static uint16_t bits[HIDDEN][KV_WIDTH];
@@ -36,7 +36,7 @@ static inline void random_weights(double (*w)[KV_WIDTH], float (*values)[KV_WIDT
         }
 }
 
-/* Fills both. Returns them packed for the plan, on the device. */
+/* Fills both projections with random numbers. Returns them packed for the plan, in device memory. */
 static inline uint64_t random_projections(xq_plan *plan, struct projections *p)
 {
     static float k[HIDDEN][KV_WIDTH], v[HIDDEN][KV_WIDTH];
@@ -58,7 +58,7 @@ static inline void rotate(double *v, int position)
     }
 }
 
-/* x * W[:, one head] */
+/* Computes x * W[:, kv_head], the projection of one KV head. */
 static inline void project(double *out, const double *x, const double (*w)[KV_WIDTH], int kv_head)
 {
     for (int i = 0; i < HEAD_DIM; i++) {
@@ -68,8 +68,8 @@ static inline void project(double *out, const double *x, const double (*w)[KV_WI
     }
 }
 
-/* One head of a query at `position` of a sequence, which sees the tokens up to there; rows are the
- * activations that its cache stands for. */
+/* Attention of one head, for a query at `position`, which sees the tokens up to that position. `rows` are
+ * the activations that the cache holds for the sequence. */
 static inline void attend_reference(double *out, const struct projections *p, const uint16_t *q,
                                     double (*rows)[HIDDEN], int position, int head)
 {
@@ -95,8 +95,8 @@ static inline void attend_reference(double *out, const struct projections *p, co
     }
 }
 
-/* What a cache holds as the kernels see it, `count` rows: row p * page_tokens + t of `rows` is token t of
- * entry p of the page table. Rows beyond a sequence's length are zeros. args.k is set here. */
+/* Reads `count` rows of a cache as the kernels see them. Row p * page_tokens + t of `rows` is token t of
+ * entry p of the page table. Rows beyond a sequence's length are zeros. The function sets args.k. */
 static inline void read_rows(xq_plan *plan, xq_dequantize_args args, int count, double (*rows)[HIDDEN])
 {
     const size_t bytes = (size_t)count * HIDDEN * sizeof(uint16_t);
@@ -111,7 +111,7 @@ static inline void read_rows(xq_plan *plan, xq_dequantize_args args, int count, 
     free(bits);
 }
 
-/* Differences to what was expected, and the expected itself, squared and summed. */
+/* Sums of squares: of the differences from the expected values, and of the expected values. */
 struct deviation {
     double difference, norm;
 };
@@ -127,7 +127,7 @@ static inline double relative(const struct deviation *d)
     return sqrt(d->difference / d->norm);
 }
 
-/* All heads of one query against double precision. q and out are its rows. */
+/* Compares all heads of one query with double precision. q and out are the query's rows. */
 static inline void compare_attention(struct deviation *d, const struct projections *p, const uint16_t *q,
                                      const uint16_t *out, double (*rows)[HIDDEN], int position)
 {

@@ -1,6 +1,6 @@
-// Decoding with a bundle of `xq emit` in a C++17 project: the kernels, the runtime and this file are all that there is.
-// Two sequences get their prompts, then a token each in every step. The whole run takes place twice, with the pages
-// given out in another order: where a token lies must not change a bit of any output.
+// Decoding with a bundle of `xq emit` in a C++17 project. The program consists of the bundle (kernels and runtime) and
+// this file. Two sequences get their prompts, then one token each in every step. The whole run takes place twice, with
+// pages allocated in a different order: the place of a token in the pool must not change a bit of any output.
 //
 //     build/decode [DEVICE]
 #include "attention.h"
@@ -54,7 +54,7 @@ Plan load(const char *name)
     return Plan(plan, attention_plan_destroy);
 }
 
-// Device memory, zeroed.
+// Device memory, zeroed when it is allocated.
 class Buffer {
 public:
     explicit Buffer(size_t bytes) : bytes_(bytes)
@@ -101,7 +101,7 @@ std::vector<float> matrix(std::mt19937 &random, int rows, int cols)
     return values;
 }
 
-// f16 numbers between 0.5 and 1, of both signs.
+// Random f16 numbers of both signs whose magnitudes are between 0.5 and 1.
 std::vector<uint16_t> halves(std::mt19937 &random, int rows, int cols)
 {
     std::vector<uint16_t> values(static_cast<size_t>(rows) * cols);
@@ -114,7 +114,7 @@ std::vector<uint16_t> halves(std::mt19937 &random, int rows, int cols)
 
 // ------------------------------------------------------------------ the cache
 
-// The page table of all sequences, for `lengths` tokens each. Pages are given out in the order of `numbers`.
+// The page table of all sequences. Sequence i has lengths[i] tokens. Pages are allocated in the order of `numbers`.
 struct PageTable {
     std::vector<int32_t> indptr{0}, indices, last_page_len;
 
@@ -150,7 +150,7 @@ Layer make_layer(const attention_plan *plan, const attention_plan_info &info, st
 
 // ------------------------------------------------------------------ decoding
 
-// The outputs of every step and layer, one after the other.
+// Runs all steps and returns the outputs of every step and layer, one after another.
 std::vector<uint16_t> decode(attention_plan *plan, const std::vector<int32_t> &page_numbers)
 {
     std::mt19937 random(1);
@@ -204,7 +204,7 @@ std::vector<uint16_t> decode(attention_plan *plan, const std::vector<int32_t> &p
             attend.workspace = workspace.pointer();
             attend.workspace_bytes = info.workspace_bytes;
             check(attention_plan_attend(plan, &attend, nullptr));
-            const std::vector<uint16_t> values = out.read(); // waits for the launches
+            const std::vector<uint16_t> values = out.read(); // waits until the launches are done
             outputs.insert(outputs.end(), values.begin(), values.end());
         }
     }
@@ -213,7 +213,8 @@ std::vector<uint16_t> decode(attention_plan *plan, const std::vector<int32_t> &p
     return outputs;
 }
 
-// The device that the argument names, else auto. `--help` and more arguments end the program.
+// Returns the device that the argument names, or auto without an argument. The program ends on `--help` and on extra
+// arguments.
 const char *device_argument(int argc, char **argv)
 {
     const bool asked = argc == 2 && std::string(argv[1]) == "--help";

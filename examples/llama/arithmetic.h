@@ -8,12 +8,12 @@
 #include <stdint.h>
 #include <string.h>
 
-/* e^x to two units in the last place; below e^-87 it stays there. */
+/* e^x to two units in the last place. x is clamped to [-87, 88], where the result is a normal float. */
 static inline float exp_of(float x)
 {
     x = x < -87.0f ? -87.0f : x;
     x = x > 88.0f ? 88.0f : x;
-    float shifted = x * 1.44269504f + 0x1.8p23f; /* its low bits are the nearest whole power of two */
+    float shifted = x * 1.44269504f + 0x1.8p23f; /* its low bits hold the nearest whole exponent of 2 */
     float n = shifted - 0x1.8p23f;
     float f = x - n * 0.693359375f + n * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
@@ -31,7 +31,7 @@ static inline float exp_of(float x)
     return p * power;
 }
 
-/* The number that 16 bits are as f16. */
+/* The value of an f16, given as its 16 bits. */
 static inline float half_value(uint16_t half)
 {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, mantissa = half & 1023,
@@ -44,7 +44,7 @@ static inline float half_value(uint16_t half)
     return value;
 }
 
-/* Sixteen partial sums, so that they can be a vector's. */
+/* Sums into sixteen partial sums, which a compiler keeps in vector registers. */
 static inline float sum_of_squares(const float *x, int width)
 {
     float part[16] = {0}, sum = 0;
@@ -59,7 +59,8 @@ static inline float sum_of_squares(const float *x, int width)
     return sum;
 }
 
-/* Each of `rows` rows of `width` values, to a root mean square of 1, times `gain`. y may be x. */
+/* Scales each of `rows` rows of `width` values to a root mean square of 1 and multiplies it by `gain`. y
+ * may be x. */
 static inline void rms_norm(const float *x, const float *gain, double epsilon, int64_t rows, int width,
                             float *y)
 {
@@ -70,14 +71,14 @@ static inline void rms_norm(const float *x, const float *gain, double epsilon, i
     }
 }
 
-/* y [rows, out] = x [rows, in] times the transpose of w [out, in], as checkpoints store it. */
+/* y [rows, out] = x [rows, in] times the transpose of w [out, in]; checkpoints store w in this shape. */
 static inline void project(const float *x, const float *w, int64_t rows, int in, int out, float *y)
 {
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, out, in, 1, x, in, w, in, 0, y, out);
 }
 
-/* y [rows, out] = x [rows, in] times w [in, out]; rows of x are x_stride apart, those of y y_stride, of w
- * w_stride. */
+/* y [rows, out] = x [rows, in] times w [in, out]. Rows of x, w and y begin x_stride, w_stride and y_stride
+ * values apart. */
 static inline void multiply(const float *x, int x_stride, const float *w, int w_stride, int64_t rows,
                             int in, int out, float *y, int y_stride)
 {

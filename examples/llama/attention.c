@@ -6,17 +6,17 @@
 
 enum {
     BLOCK = 128
-}; /* tokens whose queries are multiplied at once: what they do not see is skipped by blocks */
+}; /* tokens whose queries are multiplied at once; a block skips tokens that none of its queries sees */
 
 typedef struct block {
     int first, count;  /* positions of the queries */
-    int begin, end;    /* tokens that one of them sees */
+    int begin, end;    /* tokens that at least one of the queries sees */
     float *q, *scores; /* [group * count, dh]; [group * count, end - begin] */
     float *out;        /* [group * count, dh] */
 } block;
 
-/* A row of scores to weights: exp(score - greatest) over what the query sees, 0 elsewhere; divided by their
- * sum. */
+/* Turns a row of scores into weights. Tokens in [begin, end), which the query sees, get
+ * exp(score - greatest) divided by the sum of these; all others get 0. */
 static void softmax(float *row, int width, int begin, int end)
 {
     float greatest = -INFINITY, part[16] = {0}, sum = 0;
@@ -40,7 +40,7 @@ static void softmax(float *row, int width, int begin, int end)
         row[i] = 0;
 }
 
-/* The queries of a KV head's group, or their outputs back. */
+/* Copies the scaled queries of a KV head's group into the block; `scatter` copies their outputs back. */
 static void gather(const attention_shape *s, const block *b, int kv_head, const float *q)
 {
     const size_t dh = (size_t)s->head_dim;

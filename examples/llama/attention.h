@@ -4,12 +4,12 @@
 
 typedef struct attention_shape {
     int heads, kv_heads, head_dim;
-    float scale; /* of scores */
-    int window;  /* tokens that a query sees, its own among them; 0: all before it */
+    float scale; /* factor on scores */
+    int window;  /* tokens that a query sees, including its own; 0: its own and all before it */
 } attention_shape;
 
-/* q [count, H, dh] at the last `count` of `length` tokens, k and v [length, Hkv, dh], keys and queries
- * after RoPE -> out [count, H, dh]. */
+/* Attends with the queries q [count, H, dh] of the last `count` of `length` tokens to k and v
+ * [length, Hkv, dh], and writes out [count, H, dh]. Keys and queries are given after RoPE. */
 void attend(const attention_shape *shape, const float *q, int count, const float *k, const float *v,
             int length, float *out);
 

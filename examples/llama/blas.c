@@ -15,7 +15,7 @@ void blas_use_the_whole_cpu(char **arguments)
     if (!able || getenv("OPENBLAS_CORETYPE") || strcmp(openblas_get_corename(), "Prescott") != 0)
         return;
     setenv("OPENBLAS_CORETYPE", able, 1);
-    execv("/proc/self/exe", arguments); /* where that fails it is slow, but right */
+    execv("/proc/self/exe", arguments); /* if this fails, the program goes on: slowly, but correctly */
 #else
     (void)arguments;
 #endif

@@ -1,6 +1,6 @@
-/* A cache on a device, as an engine has it: plans, one for all layers of a spec; of each layer its packed
- * weights, pages and tail; one workspace and, of cross-layer methods, one accumulator for all. Page i of
- * the sequence is page i of each pool. */
+/* A cache on a device, built the way an engine builds it. All layers with the same spec share a plan. Each
+ * layer has its packed weights, pages and tail. All layers share one workspace and, in cross-layer methods,
+ * one accumulator. Page i of the sequence is page i of each layer's pool. */
 #include "cache_device.h"
 #include "arithmetic.h"
 #include "fail.h"
@@ -33,9 +33,9 @@ typedef struct device {
     xq_page_table table;
     uint64_t workspace;
     size_t workspace_bytes;
-    uint64_t rows, out;                      /* f16: what goes in; what attention gives */
-    uint64_t sequence, position, row_indptr; /* int32, of the piece in hand */
-    uint64_t slot;                           /* of the only tail: number 0 */
+    uint64_t rows, out;                      /* f16: inputs of a call, and outputs of attention */
+    uint64_t sequence, position, row_indptr; /* int32, for the piece that is being appended */
+    uint64_t slot;                           /* slot number of the only tail: 0 */
 } device;
 
 /* ------------------------------------------------------------------ memory */
@@ -51,7 +51,7 @@ static uint64_t allocate(device *d, size_t bytes)
     return pointer;
 }
 
-/* Frees what was allocated beyond the first `count`. */
+/* Frees all allocations after the first `count`. */
 static void release_to(device *d, int count)
 {
     while (d->owned_count > count)
@@ -74,7 +74,7 @@ static void upload_numbers(const device *d, uint64_t to, int first, int step, in
 
 /* ------------------------------------------------------------ f16 numbers */
 
-/* The bits of a number that f16 holds. */
+/* The bits of an f16 value. `value` must be exact in f16. */
 static uint16_t half_bits(float value)
 {
     uint32_t bits;
@@ -82,14 +82,14 @@ static uint16_t half_bits(float value)
     uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
     if (magnitude > 0x7f800000)
         return 0x7fff;
-    if (magnitude < 0x38800000) { /* below 2^-14: in units of 2^-24 */
+    if (magnitude < 0x38800000) { /* subnormal, below 2^-14: counted in units of 2^-24 */
         float scaled = value < 0 ? -value : value;
         return (uint16_t)(sign | (uint32_t)(scaled * 0x1p24f));
     }
     return (uint16_t)(sign | (magnitude - 0x38000000) >> 13);
 }
 
-/* Rounds `count` rows to f16 and writes them. */
+/* Rounds `count` rows to f16 and writes them to the device. */
 static void upload_rows(const device *d, uint64_t to, const float *x, int count, int width)
 {
     const size_t values = (size_t)count * (size_t)width;
@@ -117,7 +117,7 @@ static void download_rows(const device *d, float *x, uint64_t from, int count, i
 
 /* ----------------------------------------------------------------- launches */
 
-/* The sequence has `length` tokens, of which the last `count` are new. */
+/* Writes the page table and positions for a sequence of `length` tokens, the last `count` of them new. */
 static void set_length(const device *d, int length, int count, int page_tokens)
 {
     const int32_t pages[] = {0, (length + page_tokens - 1) / page_tokens},
@@ -129,7 +129,7 @@ static void set_length(const device *d, int length, int count, int page_tokens)
     upload_numbers(d, d->position, length - count, 1, count);
 }
 
-/* What every call on a layer's cache is given alike. */
+/* Arguments that several calls on a layer's cache have in common. */
 #define CACHED(d, l)                                                                                       \
     .table = (d)->table, .pages = (l)->pages, .tails = (l)->tails, .accumulator = (l)->accumulator
 #define WITH_WEIGHTS(d, l) CACHED(d, l), .weights = (l)->weights
@@ -175,7 +175,7 @@ static void device_attend(cache *c, int layer, const float *q, int count, float 
                            .max_tokens = d->length + count,
                            .q = d->rows,
                            .out = d->out};
-    if (count > 1) { /* one query needs no more */
+    if (count > 1) { /* one query is the default */
         args.queries = count;
         args.query_indptr = d->row_indptr;
     }
@@ -195,7 +195,7 @@ static void device_reset(cache *c)
 
 /* ---------------------------------------------------------------- inspection */
 
-/* The columns of a stored row that are no padding. */
+/* Copies the columns of stored rows without the padding at the end of each latent. */
 static void strip_padding(const float *stored, int rows, int latents, int stored_width, int width,
                           float *out)
 {
@@ -248,7 +248,7 @@ static void device_close(cache *c)
 
 /* ------------------------------------------------------------------ opening */
 
-/* The plan of a spec: made once. */
+/* The plan of a layer's spec. It is created for the first layer with this spec. */
 static device_plan *plan_of(device *d, const format *f)
 {
     for (int i = 0; i < d->plan_count; i++)
@@ -341,7 +341,7 @@ cache *cache_device_open(xq_context *context, const config *c, const formats *f,
     d->chunk = chunk;
     d->plans = room((size_t)c->layers, sizeof *d->plans);
     d->layers = room((size_t)c->layers, sizeof *d->layers);
-    d->owned = room(3 * (size_t)c->layers + 16, sizeof *d->owned); /* three a layer, and what all share */
+    d->owned = room(3 * (size_t)c->layers + 16, sizeof *d->owned); /* 3 per layer, plus shared ones */
     open_buffers(d);
     open_layers(d, s);
     return &d->interface;

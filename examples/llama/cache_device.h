@@ -5,8 +5,8 @@
 #include "format.h"
 #include "sources.h"
 
-/* xq's kernels over one sequence on the context's device. `capacity`: tokens of the longest sequence;
- * `chunk`: of the longest piece. Rows of X and queries are rounded to f16 on their way. */
+/* Opens a cache that runs xq's kernels on the context's device, for one sequence of up to `capacity` tokens
+ * that comes in pieces of up to `chunk`. Rows of X and queries are rounded to f16 before the upload. */
 cache *cache_device_open(xq_context *context, const config *c, const formats *f, sources *s, int capacity,
                          int chunk);
 

@@ -1,6 +1,6 @@
-/* A cache whose arithmetic runs on the host. Tokens that are stored for good never change, so their keys
- * and values are computed once, when they are quantized; those of an unfinished group of tokens are exact,
- * and computed again when the group closes. */
+/* A cache whose arithmetic runs on the host. Quantized tokens never change, so their keys and values are
+ * computed once. Tokens in an unfinished per-channel group are not quantized yet; their keys and values are
+ * computed again when the group is complete. */
 #include "cache_host.h"
 #include "arithmetic.h"
 #include "attention.h"
@@ -11,14 +11,13 @@
 #include <string.h>
 
 typedef struct host_layer {
-    xq_weights weights;        /* as kernels see them */
-    xq_quantizer quantizer[2]; /* of each stream */
-    float *feedback[2];
-    float *rounded[7]; /* what belongs to this layer of them */
-    float
-        *exact[2]; /* what a stream is quantized from, [capacity, width]; of a cross-layer cache X itself */
-    float *seen[2]; /* what attention sees of it */
-    float *k, *v;   /* [capacity, dkv], keys after RoPE */
+    xq_weights weights;        /* as kernels see them, rounded */
+    xq_quantizer quantizer[2]; /* quantizer of each stream */
+    float *feedback[2];        /* feedback matrices of each stream, or NULL */
+    float *rounded[7];         /* the rounded matrices in `weights`, which this layer owns */
+    float *exact[2]; /* each stream before quantization, [capacity, width]; X in cross-layer caches */
+    float *seen[2];  /* each stream as attention sees it, [capacity, width]; NULL in cross-layer caches */
+    float *k, *v;    /* [capacity, dkv], keys after RoPE */
 } host_layer;
 
 typedef struct host {
@@ -29,11 +28,11 @@ typedef struct host {
     rope rope[2];
     int length, capacity;
     float *accumulator; /* [capacity, d] */
-    float *row[3];      /* scratch: [capacity, the widest row] each */
+    float *row[3];      /* scratch, [capacity, widest row] each */
 } host;
 
-/* Rows [first, end) of a layer are (re)computed, the tokens from `from` on being new; those from `closed`
- * on are in the tail. */
+/* The rows of a layer that an append computes: all of [first, end). Tokens from `from` on are new; earlier
+ * ones are computed again because their group is now complete. Tokens from `closed` on are in the tail. */
 typedef struct span {
     int first, from, closed, end;
 } span;
@@ -42,7 +41,7 @@ static span span_of(const xq_quantizer *q, int from, int count)
 {
     span s = {from, from, from + count, from + count};
     if (q && q->by_channel) {
-        if (s.end / q->group > from / q->group) /* a group closes: its tokens change */
+        if (s.end / q->group > from / q->group) /* a group becomes complete, so its tokens change */
             s.first = from / q->group * q->group;
         s.closed = s.end / q->group * q->group;
         s.closed = s.closed < s.first ? s.first : s.closed;
@@ -76,7 +75,7 @@ static void to_halves(int rows, int width, const float *x, float *rounded)
 
 /* ------------------------------------------------------------ keys and values */
 
-/* Keys in rows first .. end are projected: their norm and their turn. */
+/* Applies QK-norm (if any) and RoPE to the projected keys in rows [first, end). */
 static void finish_keys(const host *h, int layer, int first, int end)
 {
     const config *c = h->config;
@@ -87,8 +86,8 @@ static void finish_keys(const host *h, int layer, int first, int end)
     rope_turn(&h->rope[c->sliding[layer]], k, end - first, c->kv_heads, first);
 }
 
-/* Keys, or values, of rows first .. end: what the stream holds times w [rank, dkv]; the heads of each of
- * `groups` have latents of their own. */
+/* Computes the keys (or values) of rows [first, end): the stream's rows times w [rank, dkv]. The KV heads
+ * of each of `groups` groups have a latent of their own. */
 static void rematerialize(const host *h, const float *seen, int width, int groups, const float *w,
                           int first, int end, float *out)
 {
@@ -98,7 +97,7 @@ static void rematerialize(const host *h, const float *seen, int width, int group
                  columns, out + at(first, dkv) + g * columns, dkv);
 }
 
-/* Rounds to f16 and quantizes what has come to a stream; the rows that changed. */
+/* Rounds a stream's new rows to f16 and quantizes them. Returns the rows that changed. */
 static span store(const format *f, host_layer *l, int stream, int from, int count)
 {
     const xq_quantizer *q = &l->quantizer[stream];
@@ -179,8 +178,8 @@ static void append_latent(host *h, int layer, const float *x, int count)
     }
 }
 
-/* What a layer's quantized difference adds to rows of the accumulator: `change` [rows, d] holds the
- * difference and receives it. */
+/* Quantizes a layer's difference from the accumulator. `change` [rows, d] holds the difference, and
+ * receives what the quantized difference adds to the accumulator. */
 static void quantize_change(host *h, int layer, float *change, int rows)
 {
     const format *f = &h->formats->layer[layer];
@@ -317,15 +316,16 @@ static const float *rounded(host_layer *l, int slot, const char *type, const flo
     return l->rounded[slot];
 }
 
-/* As kernels see them: projections in the plan's type, what acts on cached rows in 16 bits. */
+/* Rounds the weights as kernels see them. Matrices that rematerialize keys and values have type `type`;
+ * matrices that project activations before they are cached have 16 bits. */
 static void round_weights(const host *h, host_layer *l, const format *f, const xq_weights *from,
                           const char *type)
 {
     const int d = h->config->hidden, dkv = dkv_of(h), rk = f->stream[0].width;
-    const int rv = f->stream[f->streams > 1].width; /* x has one stream, which is V's too */
+    const int rv = f->stream[f->streams > 1].width; /* method x has one stream for keys and values */
     const char *u_type = strcmp(type, "bf16") == 0 ? "bf16" : "f16";
     l->weights.k_norm = from->k_norm;
-    if (f->method < CACHE_X) { /* the caller's own */
+    if (f->method < CACHE_X) { /* not rounded; the source keeps them */
         l->weights.wk = from->wk;
         l->weights.wv = from->wv;
         return;
@@ -343,8 +343,9 @@ static void round_weights(const host *h, host_layer *l, const format *f, const x
     l->weights.ukv = rounded(l, 6, u_type, from->ukv, d, rk);
 }
 
-/* What errors of a stream's channels add to later ones. a [rank, cols] is what the stream is multiplied by,
- * cost [cols, block] what errors of its columns cost. */
+/* Makes a stream's feedback matrices, which add the errors of a group's channels to its later channels.
+ * a [rank, cols] is the matrix that the stream is multiplied by. cost [cols, block] weighs errors of the
+ * product's columns, as xq_simulate_feedback takes it. */
 static void feed_back(host_layer *l, const format *f, int stream, int cols, const float *a, int block,
                       const float *cost)
 {
@@ -352,7 +353,7 @@ static void feed_back(host_layer *l, const format *f, int stream, int cols, cons
     const size_t group = (size_t)q->group, latents = (size_t)q->latents,
                  padded = ((size_t)f->stream[stream].width / latents + 63) / 64 * 64,
                  groups = latents * ((padded + group - 1) / group);
-    l->feedback[stream] = room(groups * group * group, sizeof(float)); /* group is at most a latent here */
+    l->feedback[stream] = room(groups * group * group, sizeof(float)); /* a group fits in a latent here */
     check(NULL, xq_simulate_feedback(q, f->stream[stream].width, cols, a, block, cost, l->feedback[stream]),
           "xq_simulate_feedback");
     q->feedback = l->feedback[stream];

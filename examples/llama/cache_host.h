@@ -5,8 +5,8 @@
 #include "format.h"
 #include "sources.h"
 
-/* The arithmetic of the kernels on the host: what is cached is quantized as they do it, bit for bit
- * (xq_simulate_cache), everything else is f32. `capacity`: tokens of the longest sequence. */
+/* Opens a cache that computes on the host, for one sequence of up to `capacity` tokens. It quantizes cached
+ * values bit for bit as the kernels do (xq_simulate_cache); everything else is computed in f32. */
 cache *cache_host_open(const config *c, const formats *f, sources *s, int capacity);
 
 #endif

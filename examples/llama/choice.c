@@ -22,7 +22,7 @@ int method_find(const char *name, method *m)
     return 0;
 }
 
-/* The layer's number in the list. */
+/* The layer's entry of the --layer-bits list. */
 static int listed_bits(const char *list, int layers, int layer)
 {
     int count = 0, bits = 0;

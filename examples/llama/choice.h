@@ -1,4 +1,4 @@
-/* What the command line says of the cache. */
+/* The part of the command line that chooses the cache. */
 #ifndef LLAMA_CHOICE_H
 #define LLAMA_CHOICE_H
 
@@ -20,15 +20,16 @@ typedef struct choice {
     method method;
     int bits;
     int first_layers,
-        first_bits;     /* the first layers' bits; of cross-layer methods the last of them is the base */
-    const char *widths; /* an option that was given of those above and the next; NULL: none */
-    const char *layer_bits; /* "4,4,3,...": of each layer, instead; NULL */
+        first_bits;     /* bits of the first layers; in cross-layer methods the last of them is the base */
+    const char *widths; /* the last option given of --bits, --first-* and --layer-bits, or NULL */
+    const char *layer_bits; /* "4,4,3,...": bits of each layer, replacing the fields above; or NULL */
     const char *weights;    /* type of the projections */
-    const char *prepared;   /* a file of `xq prepare`; NULL */
+    const char *prepared;   /* path of a file that `xq prepare` wrote, or NULL */
     cJSON *cache;           /* keys of a spec's cache as given: group, axis_k, ... */
 } choice;
 
-/* "fp16", ... as --cache takes them; the list of them all. */
+/* Names as --cache takes them ("fp16", ...). method_names lists them all; method_find returns 0 for an
+ * unknown name. */
 const char *method_name(method m);
 extern const char method_names[];
 int method_find(const char *name, method *m);

@@ -1,4 +1,4 @@
-/* One subcommand a file. */
+/* The subcommands. Each has a file of its own. */
 #ifndef LLAMA_COMMANDS_H
 #define LLAMA_COMMANDS_H
 

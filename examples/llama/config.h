@@ -1,4 +1,4 @@
-/* What config.json says of a model: Llama (model_type "llama") and Gemma 3 ("gemma3_text"). */
+/* A model's config.json. Valid models are Llama (model_type "llama") and Gemma 3 ("gemma3_text"). */
 #ifndef LLAMA_CONFIG_H
 #define LLAMA_CONFIG_H
 
@@ -6,29 +6,30 @@
 
 #include <stdbool.h>
 
-/* How positions turn queries and keys. */
+/* Parameters of the rotary position embedding (RoPE). */
 typedef struct rope_config {
     double theta;
-    double factor; /* positions are divided by it; 1 */
-    /* "llama3": only slow frequencies are, fast ones stay, between them it is interpolated */
+    double factor; /* frequencies are divided by it; 1: no scaling */
+    /* Scaling of type "llama3": only low frequencies are divided by `factor`, high ones stay, and those in
+     * between are interpolated. */
     bool by_frequency;
     double low_factor, high_factor, original_length;
 } rope_config;
 
 typedef struct config {
     char *type; /* model_type */
-    bool gemma; /* norms multiply by 1 + w, four of them a layer; QK-norm; scaled embedding; tanh GELU */
+    bool gemma; /* norms multiply by 1 + w, four norms per layer, QK-norm, scaled embedding, tanh GELU */
     int hidden, intermediate, layers, heads, kv_heads, head_dim, vocabulary, longest;
-    double epsilon;         /* of the norms */
+    double epsilon;         /* epsilon of the norms */
     double attention_scale; /* scores are multiplied by it */
-    bool tied;              /* the embedding is the output layer, too */
-    rope_config rope[2];    /* of layers that see everything; of sliding ones */
-    int window;             /* tokens that sliding layers see */
-    bool *sliding;          /* of each layer */
-    cJSON *json;            /* the file as it is */
+    bool tied;              /* the embedding is also the output layer */
+    rope_config rope[2];    /* [0]: layers with full attention; [1]: sliding-window layers */
+    int window;             /* tokens that sliding-window layers see */
+    bool *sliding;          /* for each layer, whether it has a sliding window */
+    cJSON *json;            /* the whole file */
 } config;
 
-/* Ends the program with a line where the file is none of these models'. */
+/* Ends the program with a message if the file does not describe a valid model. */
 void config_read(const char *directory, config *c);
 void config_free(config *c);
 

@@ -35,10 +35,11 @@ static int place_of(const float *row, int count, float value)
     return i;
 }
 
-/* Sums over the vocabulary, x and y being a row's logits less the row's greatest one. */
+/* Sums over the vocabulary. x is a logit of the reference's row less the greatest logit of that row; y is
+ * the same for the compared row. */
 typedef struct sums {
-    double reference, compared; /* e^x, e^y */
-    double apart;               /* e^x (x - y) */
+    double reference, compared; /* sums of e^x and of e^y */
+    double apart;               /* sum of e^x (x - y) */
 } sums;
 
 typedef struct lanes {
@@ -53,7 +54,7 @@ static inline void add_lane(lanes *l, int lane, float x, float y)
     l->apart[lane] += weight * (x - y);
 }
 
-/* Short runs in f32, which vectorize, and doubles across runs: see loss.c. */
+/* Sums short runs in f32, which vectorizes, and adds the runs up in double precision; loss.c says why. */
 static sums sums_of(const float *p, float p_greatest, const float *q, float q_greatest, int count)
 {
     sums all = {0};
@@ -103,7 +104,7 @@ divergence_summary divergence_summarize(divergence *d)
     for (int64_t i = 0; i < d->count; i++)
         sum += d->each[i];
     qsort(d->each, (size_t)d->count, sizeof *d->each, by_size);
-    const int64_t rank = (99 * d->count + 99) / 100; /* from 1 */
+    const int64_t rank = (99 * d->count + 99) / 100; /* counted from 1 */
     return (divergence_summary){.tokens = d->count,
                                 .mean = sum / (double)d->count,
                                 .p99 = d->each[rank - 1],

@@ -1,4 +1,4 @@
-/* How far the predictions of a cache are from those of another one, token by token. */
+/* Compares the predictions of a model with two caches, token by token. */
 #ifndef LLAMA_DIVERGENCE_H
 #define LLAMA_DIVERGENCE_H
 
@@ -13,19 +13,20 @@ typedef struct divergence {
 typedef struct divergence_summary {
     int64_t tokens;
     double mean;
-    double p99;  /* nearest rank: the smallest value that 99 % of the tokens do not exceed */
-    double top1; /* share of the tokens for which both have the same most likely successor */
+    double p99;  /* by nearest rank: the smallest value that 99 % of the tokens do not exceed */
+    double top1; /* share of tokens whose most likely successor is the same in both */
 } divergence_summary;
 
-/* For up to `tokens` tokens. The caller frees `each`. */
+/* Makes room for up to `tokens` tokens. The caller frees `each`. */
 divergence divergence_make(int64_t tokens);
 
-/* Adds `rows` tokens: logits [rows, vocabulary] of the reference and of what is compared with it. A row's
- * divergence is the sum over the vocabulary of p (log p - log q), p being the reference's probabilities;
- * rounding below 0 counts as 0. NaN where a logit is. Of equal logits the first is the most likely one. */
+/* Adds `rows` tokens, given the logits [rows, vocabulary] of the reference and of the compared cache. The
+ * divergence of a row is the sum over the vocabulary of p (log p - log q), where p are the probabilities of
+ * the reference. A result that rounding brings below 0 counts as 0. The divergence is NaN if a logit is
+ * NaN. Among equal greatest logits the first one is the most likely token. */
 void divergence_add(divergence *d, const float *reference, const float *compared, int rows, int vocabulary);
 
-/* Sorts `each`. */
+/* Sorts `each` in place. */
 divergence_summary divergence_summarize(divergence *d);
 
 #endif

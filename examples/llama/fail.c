@@ -16,7 +16,7 @@ void fail(int status, const char *format, ...)
     int length = vsnprintf(message, sizeof message, format, args);
     va_end(args);
     fputs("llama: ", stderr);
-    for (const char *c = message; *c; c++) /* what was given may hold what a terminal obeys */
+    for (const char *c = message; *c; c++) /* user input may hold control characters: escape them */
         if (iscntrl((unsigned char)*c))
             fprintf(stderr, "\\x%02x", (unsigned char)*c);
         else

@@ -1,4 +1,5 @@
-/* One line on standard error, and the end: an example has nobody to hand an error to. */
+/* Errors: `fail` prints one line to standard error and ends the program, because an example has no caller
+ * that could handle an error. */
 #ifndef LLAMA_FAIL_H
 #define LLAMA_FAIL_H
 
@@ -8,7 +9,7 @@ enum { EXIT_INPUT = 1, EXIT_USAGE = 2, EXIT_DEVICE = 3 };
 
 void fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
 
-/* Memory for count * size bytes, zeroed. Never NULL. */
+/* Allocates count * size zeroed bytes. Never returns NULL. */
 void *room(size_t count, size_t size);
 
 #endif

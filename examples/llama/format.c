@@ -20,7 +20,7 @@ void check(xq_context *context, xq_status status, const char *what)
 
 /* ------------------------------------------------------------------- specs */
 
-/* The keys of config.json that a spec's model has by the same names. */
+/* A spec's model: the keys that it shares with config.json, and keys for Gemma's QK-norm and windows. */
 static cJSON *model_object(const config *c, int layer)
 {
     static const char *const keys[] = {
@@ -60,7 +60,8 @@ static char *complete(xq_context *context, cJSON *spec)
     return completed;
 }
 
-/* Options are given once for all layers: what a layer's method has not is left out. */
+/* A layer's cache keys. Options are given once for all layers, so keys that this layer's method does not
+ * take are removed. */
 static cJSON *cache_object(const choice *wanted, const format *f, int bits)
 {
     static const char *const latent_only[] = {"rank_k",   "rank_v",   "rotation", "groups",
@@ -73,15 +74,16 @@ static cJSON *cache_object(const choice *wanted, const format *f, int bits)
     if (f->method == wanted->method)
         return cache;
     cJSON_DeleteItemFromObjectCaseSensitive(cache, "accumulator_bits");
-    cJSON_DeleteItemFromObjectCaseSensitive(cache, "rank_k"); /* the joint latent's */
+    cJSON_DeleteItemFromObjectCaseSensitive(cache, "rank_k"); /* it is the rank of the joint latent */
     for (size_t i = 0; !f->latent && i < sizeof latent_only / sizeof latent_only[0]; i++)
         cJSON_DeleteItemFromObjectCaseSensitive(cache, latent_only[i]);
-    if (!cJSON_HasObjectItem(cache, "rotation")) /* as of the layers after it */
+    if (!cJSON_HasObjectItem(cache, "rotation")) /* false, as in the cross-layer layers that follow */
         cJSON_AddFalseToObject(cache, "rotation");
     return cache;
 }
 
-/* What a prepared layer's matrices depend on. */
+/* Takes from a prepared layer the keys that its matrices depend on. Keys that the command line gives must
+ * agree with them. */
 static void adopt_prepared(cJSON *cache, const choice *wanted, const char *layer_spec, int layer)
 {
     static const char *const keys[] = {"method", "groups_k", "groups_v", "rank_k",
@@ -137,7 +139,7 @@ static bool says(const cJSON *object, const char *key, const char *text)
     return value && strcmp(value, text) == 0;
 }
 
-/* An accumulator's codes span all of the range. */
+/* The accumulator is not clipped: its codes span the whole range of a group. */
 static xq_quantizer read_quantizer(const cJSON *cache, const cJSON *stream, bool accumulates)
 {
     xq_quantizer q = XQ_QUANTIZER_INIT;
@@ -151,7 +153,7 @@ static xq_quantizer read_quantizer(const cJSON *cache, const cJSON *stream, bool
     return q;
 }
 
-/* Sizes of one layer as its spec states them. */
+/* Sizes of one layer, from its completed spec. */
 typedef struct sizes {
     double page_bytes, page_tokens, tail_bytes, accumulator_page_bytes, kv_page_bytes;
 } sizes;
@@ -185,7 +187,7 @@ static void read_spec(format *f, sizes *s)
 
 /* --------------------------------------------------------- keys and values */
 
-/* KIVI*: keys by channel, before RoPE; values by token. */
+/* KIVI*: keys are quantized per channel, before RoPE, and values per token. */
 static void make_kivi(format *f, const config *c, const choice *wanted, int bits)
 {
     const cJSON *group = cJSON_GetObjectItemCaseSensitive(wanted->cache, "group");
@@ -216,7 +218,8 @@ static double params_bytes(const xq_quantizer *q)
     return q->integer_zero ? 2 + q->bits / 8.0 : 4;
 }
 
-/* Whole groups of keys and a tail as large as a group; all values. */
+/* Bytes of a KIVI* layer: whole groups of keys, an f16 tail with room for one group of keys, and all
+ * values. */
 static double kivi_bytes(const format *f, int tokens)
 {
     const xq_quantizer *k = &f->stream[0].quantizer;
@@ -242,7 +245,8 @@ static void make_format(format *f, const config *c, const choice *wanted, int la
         make_kivi(f, c, wanted, choice_bits(wanted, c->layers, layer));
 }
 
-/* Bits that the paper counts of a token: an element costs its code and its share of two parameters. */
+/* Bits per token as the paper counts them: each element costs its code and its share of the group's two
+ * parameters. */
 static double paper_bits(const format *f)
 {
     double bits = 0;
@@ -256,7 +260,7 @@ static double paper_bits(const format *f)
 static void count_layer(formats *all, const format *f, const sizes *s, const config *c, int tokens,
                         double *accumulator)
 {
-    const double plain = 2.0 * c->kv_heads * c->head_dim; /* elements of a token's keys and values */
+    const double plain = 2.0 * c->kv_heads * c->head_dim; /* elements in a token's keys and values */
     const bool paged = f->method >= CACHE_X;
     double pages = paged ? ceil(tokens / s->page_tokens) : 0;
     all->fp16_bytes += 2 * plain * tokens;

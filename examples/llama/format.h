@@ -1,4 +1,5 @@
-/* How each layer is cached: its spec, completed by xq, and what the host's arithmetic needs of it. */
+/* How each layer is cached: its spec as xq completes it, and the parts of the spec that the host's
+ * arithmetic needs. */
 #ifndef LLAMA_FORMAT_H
 #define LLAMA_FORMAT_H
 
@@ -9,41 +10,42 @@
 
 #include <stdbool.h>
 
-/* A cached matrix: rows of `width` values, without padding. */
+/* A cached matrix of rows of `width` values. Padding is not counted. */
 typedef struct format_stream {
     int width;
-    int tail_width; /* by channel: what the tail keeps of a token */
+    int tail_width; /* with per-channel groups: values that the tail keeps per token */
     xq_quantizer quantizer;
 } format_stream;
 
 typedef struct format {
-    method method; /* of this layer: the first ones of a cross-layer cache have the plain one */
+    method method; /* method of this layer; the first layers of a cross-layer cache have the plain method */
     bool cross, base;
-    bool latent;  /* what is cached is projected: latent, latent-cl */
-    bool rotated; /* and so it is here: x with rotation */
+    bool latent;  /* methods latent and latent-cl: activations are projected before they are cached */
+    bool rotated; /* method x with rotation: activations are multiplied by uk before they are cached */
     bool feedback;
-    char *spec; /* completed; NULL for f32 and kivi. Of fp16 that of any method: what counts is the model */
+    char *spec; /* completed spec; NULL for f32 and kivi. For fp16 only the model in it matters. */
     int streams;
     format_stream stream[2];
-    xq_quantizer accumulator; /* cross-layer methods */
+    xq_quantizer accumulator; /* quantizer of the accumulator, for cross-layer methods */
 } format;
 
 typedef struct formats {
     int layers;
     format *layer;
-    /* of one sequence of `tokens` tokens, all layers */
+    /* Bytes of one sequence of `tokens` tokens in all layers: in this cache, and in fp16 keys and values */
     double bytes, fp16_bytes;
-    double memory;       /* bytes / fp16_bytes: everything included */
-    double memory_paper; /* codes and parameters of whole groups alone, as the paper counts */
+    double memory;       /* bytes / fp16_bytes, with everything included */
+    double memory_paper; /* the same ratio as the paper counts: only codes and parameters of whole groups */
 } formats;
 
-/* `context` completes the specs: any device. What `choice` leaves open of a prepared file's layers (NULL:
- * none), the file decides. */
+/* `context` completes the specs, for which any device will do. `prepared` may be NULL. If it is given, it
+ * decides those keys that its matrices depend on (such as ranks, groups and rotation) and that `wanted`
+ * leaves open. */
 formats *formats_make(const config *c, const choice *wanted, xq_context *context,
                       const xq_prepared *prepared, int tokens);
 void formats_free(formats *f);
 
-/* Ends the program with the detail of a failed call. */
+/* Ends the program with the error detail if a call failed. */
 void check(xq_context *context, xq_status status, const char *what);
 
 #endif

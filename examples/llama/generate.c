@@ -1,4 +1,5 @@
-/* Greedy generation: the prompt in one piece, then a token at a time, printed as they come. */
+/* Greedy generation. The prompt is appended in one piece, then tokens are generated one at a time and
+ * printed as they come. */
 #include "commands.h"
 #include "fail.h"
 #include "loss.h"
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Ids that end a text: config.json has one, or a list. */
+/* Whether an id ends a text. config.json has one such id, or a list. */
 static bool ends(const config *c, int32_t id)
 {
     const cJSON *end = cJSON_GetObjectItemCaseSensitive(c->json, "eos_token_id"), *item;
@@ -22,7 +23,7 @@ static bool ends(const config *c, int32_t id)
     return false;
 }
 
-/* The prompt's ids, with the BOS before them. */
+/* The prompt's ids, after the BOS if there is one. */
 static token_list read_prompt(const options *o)
 {
     token_list text = text_encode(o->python, o->model, o->prompt, false);
@@ -57,8 +58,8 @@ void command_generate(const options *o)
     float *logits = room((size_t)c->vocabulary, sizeof *logits);
     progress_say("prompt of %d tokens", count);
     model_forward(s->model, s->cache, prompt.ids, count, hidden);
-    progress_end();           /* the text is progress enough, and may be on the same terminal */
-    signal(SIGPIPE, SIG_IGN); /* a decoder that ends early says itself why */
+    progress_end();           /* the generated text shows progress, perhaps on the same terminal */
+    signal(SIGPIPE, SIG_IGN); /* a decoder that ends early prints the reason itself */
     FILE *decoder = text_decoder_open(o->python, o->model);
     for (int i = 0; i < count; i++)
         send(decoder, prompt.ids[i]);

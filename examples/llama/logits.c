@@ -1,4 +1,4 @@
-/* The logits of a sequence of token ids, for comparing with other implementations. */
+/* Writes the logits of a sequence of token ids to a file, to be compared with other implementations. */
 #include "commands.h"
 #include "fail.h"
 #include "loss.h"

@@ -16,8 +16,8 @@ int32_t greatest_of(const float *logits, int vocabulary)
     return best;
 }
 
-/* Σ exp(row[i] - greatest). Short runs in f32, which vectorizes; what they come to in double precision, so
- * that the many small terms of a large vocabulary are not lost. */
+/* Returns Σ exp(row[i] - greatest). Short runs are summed in f32, which vectorizes. Their sums are added up
+ * in double precision, so that the many small terms of a large vocabulary are not lost. */
 static double sum_of_exp(const float *row, int count, float greatest)
 {
     enum { LANES = 16, RUN = 64 * LANES };

@@ -1,4 +1,4 @@
-/* llama: a decoder on the CPU whose attention remembers through xq. README.md says how to use it. */
+/* llama: a decoder on the CPU whose attention cache is xq's. README.md says how to use it. */
 #include "blas.h"
 #include "commands.h"
 

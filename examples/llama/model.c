@@ -21,7 +21,7 @@ static float *load(const loader *l, const char *name, int rows, int cols)
     return tensors_read(l->tensors, full, rows, cols);
 }
 
-/* What a norm multiplies by. */
+/* Turns a norm's stored weights, in place, into the gains that it multiplies by: Gemma stores gain - 1. */
 static float *gain(const config *c, float *w, int width)
 {
     for (int i = 0; c->gemma && i < width; i++)
@@ -34,7 +34,7 @@ static float *load_norm(const loader *l, const char *name, int width)
     return gain(l->config, load(l, name, 0, width), width);
 }
 
-/* [out, in] -> [in, out] */
+/* Loads a matrix that is stored as [out, in], and returns it as [in, out]. */
 static float *load_transposed(const loader *l, const char *name, int out, int in)
 {
     float *w = load(l, name, out, in), *t = room((size_t)out * (size_t)in, sizeof *t);
@@ -113,7 +113,7 @@ void model_close(model *m)
 
 /* ----------------------------------------------------------------- forward */
 
-/* Rows of the tokens in hand. */
+/* Activations of the tokens of one forward pass, one row per token. */
 typedef struct rows {
     float *hidden, *x, *q, *attended, *gate, *up;
     int count;
@@ -147,7 +147,7 @@ static void embed(const model *m, const int32_t *ids, rows *r)
             r->hidden[(size_t)t * d + i] = m->embedding[(size_t)ids[t] * d + i] * scale;
 }
 
-/* What a block made, in r->x, joins the stream. */
+/* Adds a block's output, r->x, to the residual stream, after the output norm that Gemma has. */
 static void add(const config *c, const float *after_norm, rows *r)
 {
     if (after_norm)
@@ -170,7 +170,8 @@ static void attention_block(const model *m, cache *memory, int i, rows *r)
     add(c, l->after_attention_norm, r);
 }
 
-/* gate = activation(gate) * up: SiLU, or GELU by its tanh formula, x * sigmoid(2u). */
+/* gate = activation(gate) * up. The activation is SiLU, or for Gemma the tanh form of GELU, which is
+ * x * sigmoid(u) for the u below. */
 static void activate(const config *c, rows *r)
 {
     const size_t count = (size_t)r->count * (size_t)c->intermediate;

@@ -1,4 +1,4 @@
-/* A decoder's forward pass in f32, all of it but what the cache does: keys, values and attention. */
+/* A decoder's forward pass in f32. Keys, values and attention are the work of the cache (cache.h). */
 #ifndef LLAMA_MODEL_H
 #define LLAMA_MODEL_H
 
@@ -7,11 +7,11 @@
 
 #include <stdint.h>
 
-/* Projections are [out, in], as checkpoints store them; gains as they multiply (Gemma: 1 + w). Absent:
- * NULL. */
+/* Projections are [out, in], as checkpoints store them, except wk and wv. Norms hold the gains that
+ * multiply (for Gemma 1 + w). A matrix that the model does not have is NULL. */
 typedef struct model_layer {
-    float *attention_norm, *mlp_norm;             /* of what enters a block */
-    float *after_attention_norm, *after_mlp_norm; /* of what leaves it (Gemma) */
+    float *attention_norm, *mlp_norm;             /* norms of a block's input */
+    float *after_attention_norm, *after_mlp_norm; /* norms of a block's output (Gemma) */
     float *q, *o, *gate, *up, *down;
     float *q_norm, *k_norm; /* [dh] */
     float *wk, *wv;         /* [d, dkv]: y = x * w, as xq takes them */
@@ -19,7 +19,7 @@ typedef struct model_layer {
 
 typedef struct model {
     config config;
-    float *embedding, *output; /* [vocabulary, d]; the same where tied */
+    float *embedding, *output; /* [vocabulary, d]; the same pointer if they are tied */
     float *norm;
     model_layer *layers;
 } model;
@@ -27,12 +27,11 @@ typedef struct model {
 model *model_open(const char *directory);
 void model_close(model *m);
 
-/* The next `count` tokens of the cache's sequence, `ids`, through all layers: hidden [count, d],
- * normalized.
- */
+/* Runs `ids`, the next `count` tokens of the cache's sequence, through all layers. Writes hidden [count,
+ * d], the hidden states after the final norm. */
 void model_forward(const model *m, cache *c, const int32_t *ids, int count, float *hidden);
 
-/* logits [count, vocabulary]. */
+/* Writes logits [count, vocabulary]. */
 void model_logits(const model *m, const float *hidden, int count, float *logits);
 
 #endif

@@ -73,16 +73,17 @@ static void set(choice *c, const char *key, cJSON *value)
     cJSON_AddItemToObject(c->cache, key, value);
 }
 
-/* A number where the text is one (JSON has no nan and no infinity): xq names the valid values. */
+/* Sets a key to a number if the text is one, and to the text otherwise, so that xq refuses a bad value and
+ * names the valid ones. NaN and infinity stay text, because JSON has no such numbers. */
 static void set_value(choice *c, const char *key, const char *value)
 {
     char *end;
     double number = strtod(value, &end);
-    bool is_number = end != value && !*end && isfinite(number); /* JSON has no others */
+    bool is_number = end != value && !*end && isfinite(number);
     set(c, key, is_number ? cJSON_CreateNumber(number) : cJSON_CreateString(value));
 }
 
-/* "K,V", or "N" for both. Whether it is a pair. */
+/* Reads "K,V", or "N" for both. Returns whether the value is a pair. */
 static bool read_pair(const char *option, const char *value, int *k, int *v)
 {
     int used = 0;
@@ -106,7 +107,7 @@ static void set_groups(choice *c, int k, int v)
     set(c, "groups_v", cJSON_CreateNumber(v));
 }
 
-/* A number like 1e400, which would be written as null. */
+/* Whether a value holds a number like 1e400, which cJSON would write as null. */
 static bool has_infinity(const cJSON *value)
 {
     if (cJSON_IsNumber(value) && !isfinite(value->valuedouble))
@@ -129,7 +130,7 @@ static void set_any(choice *c, const char *value)
         fail(EXIT_USAGE, "--set: '%s' is no JSON", equals + 1);
     if (has_infinity(json))
         fail(EXIT_USAGE, "--set: '%s' holds a number that is too large", equals + 1);
-    if (strcmp(key, "groups") == 0) { /* it stands for both */
+    if (strcmp(key, "groups") == 0) { /* groups stands for both groups_k and groups_v */
         set(c, "groups_k", cJSON_Duplicate(json, 1));
         snprintf(key, sizeof key, "groups_v");
     }
@@ -216,7 +217,7 @@ static bool read_option(options *o, const char *option, const char *value)
     return true;
 }
 
-/* An option that the command would not look at is refused. */
+/* Refuses an option that the command would ignore. */
 static void check_use(const char *command, const char *option)
 {
     static const struct {
@@ -239,7 +240,7 @@ static void check_use(const char *command, const char *option)
             fail(EXIT_USAGE, "%s: %s has no use for it; it is for %s", option, command, uses[i].commands);
 }
 
-/* --cache and --rank belong together, in any order. */
+/* The meaning of --rank depends on --cache, which may come after it, so --rank is set last. */
 static void read_options(options *o, int count, char **arguments, const char **positional, int *positionals)
 {
     const char *rank = NULL;

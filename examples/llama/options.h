@@ -11,20 +11,20 @@ enum { BOS_AUTO = -2, BOS_NONE = -1 };
 typedef struct options {
     const char *command;
     const char *model;
-    const char *text;      /* perplexity: a file */
+    const char *text;      /* perplexity: path of the text */
     const char *prompt;    /* generate */
-    const char *ids, *out; /* logits: files */
+    const char *ids, *out; /* logits: paths */
     const char *json, *python, *device;
-    const char *record, *reference; /* perplexity: files */
-    int reference_windows;          /* 0: all there are */
-    int window, windows, chunk;     /* windows, chunk: 0 is all there are, a whole window */
+    const char *record, *reference; /* perplexity: paths */
+    int reference_windows;          /* 0: all windows */
+    int window, windows, chunk;     /* windows 0: all windows of the text; chunk 0: a whole window */
     int tokens;                     /* generate */
-    int bos;                        /* BOS_AUTO: the tokenizer decides; BOS_NONE; an id */
+    int bos;                        /* an id, BOS_NONE, or BOS_AUTO: the tokenizer decides */
     bool quiet;
     choice choice;
 } options;
 
-/* Ends the program where the command line cannot be followed, or asks for help. */
+/* Ends the program if the command line is not valid or asks for help. */
 void options_read(options *o, int count, char **arguments);
 
 #endif

@@ -1,8 +1,8 @@
-/* Teacher-forced perplexity. A text is cut into windows, each a sequence of its own; the loss is the mean
- * of -log p(token | those before it in its window) over all tokens of all windows but each window's first.
+/* Teacher-forced perplexity. A text is cut into windows, each a sequence of its own. The loss is the mean
+ * of -log p(token | tokens before it in its window) over all tokens except the first of each window.
  *
- * A run with an fp16 cache can record its predictions (reference.h); other caches' runs then say how far
- * theirs are from them (divergence.h).
+ * A run with an fp16 cache can record its predictions (reference.h). Runs with other caches then report how
+ * far their predictions are from the recorded ones (divergence.h).
  */
 #include "commands.h"
 #include "divergence.h"
@@ -26,10 +26,10 @@ typedef struct run {
     int chunk;
     float *hidden, *logits;
 
-    int recorded; /* windows, from the first */
+    int recorded; /* number of windows to record, from the first on */
     tensor_writer *record;
 
-    int compared; /* windows, from the first */
+    int compared; /* number of windows to compare, from the first on */
     reference *reference;
     float *reference_hidden, *reference_logits;
     divergence divergence;
@@ -45,7 +45,7 @@ static int count_windows(const options *o, const token_list *text, int per_windo
     return o->windows > 0 ? o->windows : have;
 }
 
-/* A window's tokens are the BOS, if any, and those of the text. */
+/* Cuts the text into windows. Each window begins with the BOS, if there is one, and goes on with text. */
 static token_windows cut(const options *o, const token_list *text)
 {
     const int bos = o->bos == BOS_AUTO ? text->bos : o->bos, own = bos >= 0 ? 1 : 0;
@@ -74,7 +74,7 @@ static void check_ids(const token_list *text, int bos, const config *c, const ch
 
 /* ----------------------------------------------------------- the reference */
 
-/* The windows that --reference-windows asks for, or all there are. */
+/* The number of windows that --reference-windows asks for, or `most` if it is not given. */
 static int reference_count(const options *o, int most)
 {
     if (o->reference_windows > most)
@@ -101,7 +101,7 @@ static void open_reference(run *r, const options *o)
     r->divergence = divergence_make((int64_t)r->compared * (text->size - 1));
 }
 
-/* r->logits with the reference's, from `row` of all its rows. */
+/* Compares r->logits with the logits of the reference's rows from `row` on, counted over all windows. */
 static void compare(run *r, int64_t row, int rows)
 {
     reference_read(r->reference, row, rows, r->reference_hidden);
@@ -111,7 +111,7 @@ static void compare(run *r, int64_t row, int rows)
 
 /* ------------------------------------------------------------- the windows */
 
-/* The sum of losses of window `w`, appended in pieces of r->chunk tokens. */
+/* The sum of losses of window `w`. Its tokens are appended in pieces of r->chunk. */
 static double window_loss(run *r, int w)
 {
     const config *c = &r->model->config;
@@ -144,7 +144,7 @@ static void say_window(int done, int all, double perplexity, double passed)
                  left / 60, left % 60);
 }
 
-/* The mean loss, and the seconds that it took. */
+/* Measures the mean loss, the divergence from the reference, and the time. */
 static void measure(run *r, result *found)
 {
     const int windows = r->text.count;

@@ -22,7 +22,7 @@ double progress_seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-/* No wider than the terminal: what wraps could not be erased. */
+/* Cuts the text at the terminal's width, because a line that wraps could not be erased. */
 static void draw(double passed)
 {
     struct winsize size = {0};
@@ -46,7 +46,7 @@ static void *run(void *unused)
             draw(progress_seconds() - begun);
             visible = true;
         }
-        clock_gettime(CLOCK_REALTIME, &until); /* the clock that conditions wait by */
+        clock_gettime(CLOCK_REALTIME, &until); /* pthread_cond_timedwait uses this clock */
         until.tv_nsec += 200000000;
         until.tv_sec += until.tv_nsec / 1000000000;
         until.tv_nsec %= 1000000000;

@@ -1,23 +1,24 @@
-/* A line on a terminal's standard error, once two seconds have passed, that says what is being done. A
- * thread draws it, so that it moves during long calls. There is one: the program does one thing. */
+/* A progress line on standard error, shown on terminals once two seconds have passed. A thread draws it, so
+ * that it stays current during long calls. The program has one such line. */
 #ifndef LLAMA_PROGRESS_H
 #define LLAMA_PROGRESS_H
 
 #include <stdbool.h>
 
-/* Nothing is shown where `quiet`, or where standard error is no terminal. */
+/* Starts the line. Nothing is shown if `quiet` is set or standard error is not a terminal. */
 void progress_begin(bool quiet);
 
-/* What is done from now on. Nothing without a beginning. */
+/* Sets the text of the line. It has no effect before progress_begin. */
 void progress_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* A step of it, until the next one or another progress_say; NULL: none. Any thread. */
+/* Adds a step to the text, until the next progress_step or progress_say; NULL removes it. Any thread may
+ * call this. */
 void progress_step(const char *step);
 
-/* Erases the line. Also where none was begun. */
+/* Ends and erases the line. It may be called without progress_begin. */
 void progress_end(void);
 
-/* Seconds of a clock that only goes forwards. */
+/* Seconds of a monotonic clock. */
 double progress_seconds(void);
 
 #endif

@@ -14,7 +14,7 @@ struct reference {
     int windows, width;
 };
 
-/* What a file says of itself, and must say to be compared with. */
+/* The metadata that a new file gets, and that an existing file must have to be accepted. */
 static cJSON *notes_of(const char *directory, const token_windows *text)
 {
     cJSON *notes = cJSON_CreateObject();

@@ -1,4 +1,4 @@
-/* What perplexity reports. */
+/* The results that perplexity reports. */
 #ifndef LLAMA_RESULT_H
 #define LLAMA_RESULT_H
 
@@ -9,10 +9,11 @@
 typedef struct result {
     int windows, chunk, bos;
     double nll, seconds;
-    divergence_summary divergence; /* from the reference; no tokens: nothing was compared */
+    divergence_summary divergence; /* from the reference; 0 tokens: nothing was compared */
 } result;
 
-/* A line for people on standard output, and the JSON that the options ask for. */
+/* Prints a line for people and, if the options ask for it, the result as JSON. The line goes to standard
+ * output, or to standard error if the JSON goes to standard output. */
 void result_print(const options *o, const session *s, const result *r);
 
 #endif

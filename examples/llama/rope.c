@@ -9,7 +9,7 @@ static double frequency(const rope_config *c, int i, int half)
     double plain = pow(c->theta, -(double)i / half), stretched = plain / c->factor;
     if (!c->by_frequency)
         return stretched;
-    double turns = c->original_length * plain / (2 * M_PI); /* over the length it was trained at */
+    double turns = c->original_length * plain / (2 * M_PI); /* over the length of the model's training */
     double share = (turns - c->low_factor) / (c->high_factor - c->low_factor);
     share = fmin(fmax(share, 0), 1);
     return (1 - share) * stretched + share * plain;

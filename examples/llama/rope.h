@@ -1,4 +1,4 @@
-/* Rotary positions: the pair (i, i + head_dim / 2) of a head turns by position * frequency(i). */
+/* Rotary position embedding: the pair (i, i + head_dim / 2) of a head turns by position * frequency(i). */
 #ifndef LLAMA_ROPE_H
 #define LLAMA_ROPE_H
 
@@ -7,14 +7,14 @@
 #include <stdint.h>
 
 typedef struct rope {
-    int half;             /* pairs of a head */
+    int half;             /* pairs per head */
     float *cosine, *sine; /* [positions, half] */
 } rope;
 
 void rope_make(rope *r, const rope_config *c, int head_dim, int positions);
 void rope_free(rope *r);
 
-/* x [rows, heads, head_dim], row 0 at position `first`. */
+/* Turns x [rows, heads, head_dim] in place. Row 0 is at position `first`. */
 void rope_turn(const rope *r, float *x, int64_t rows, int heads, int first);
 
 #endif

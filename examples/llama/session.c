@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Compiling a kernel takes seconds. */
+/* Shows on the progress line which kernel is being compiled, because compiling takes seconds. */
 static void on_message(void *unused, xq_log_level level, const char *message)
 {
     (void)unused;
@@ -25,7 +25,8 @@ static xq_context *open_context(const char *device)
     return context;
 }
 
-/* The number of first layers where the command line leaves it open. */
+/* The number of first layers. If --first-layers is not given, it follows from the base layer of a prepared
+ * cross-layer file, and is 3 otherwise. */
 static int first_layers(const choice *wanted, const config *c, const xq_prepared *prepared)
 {
     const bool cross = wanted->method == CACHE_X_CL || wanted->method == CACHE_LATENT_CL;
@@ -47,7 +48,7 @@ session *session_open(const options *o, int tokens, int chunk)
     const bool host = strcmp(o->device, "host") == 0;
     if (tokens > c->longest)
         fail(EXIT_INPUT, "a sequence of %d tokens; the model takes at most %d", tokens, c->longest);
-    s->context = open_context(host ? "sim" : o->device); /* of the host's cache, for specs alone */
+    s->context = open_context(host ? "sim" : o->device); /* the host's cache needs it for specs alone */
     progress_say("making the caches");
     xq_prepared *prepared = prepared_open(&s->choice, c, s->context);
     s->choice.first_layers = first_layers(&s->choice, c, prepared);

@@ -1,4 +1,4 @@
-/* A model with the cache that the options ask for. */
+/* A session: a model with the cache that the options ask for. */
 #ifndef LLAMA_SESSION_H
 #define LLAMA_SESSION_H
 
@@ -10,14 +10,14 @@
 
 typedef struct session {
     xq_context *context;
-    choice choice; /* as the options have it, complete */
+    choice choice; /* the options' choice, with first_layers decided */
     model *model;
     formats *formats;
     sources *sources;
     cache *cache;
 } session;
 
-/* For sequences of up to `tokens` tokens that come in pieces of up to `chunk`. */
+/* Opens a session for sequences of up to `tokens` tokens that come in pieces of up to `chunk` tokens. */
 session *session_open(const options *o, int tokens, int chunk);
 void session_close(session *s);
 

@@ -11,7 +11,7 @@ struct sources {
     xq_context *context;
     xq_prepared *prepared;
     xq_weights *layer;
-    bool packed; /* the file has weights of this type ready */
+    bool packed; /* the prepared file holds packed weights of the type that is asked for */
 };
 
 xq_prepared *prepared_open(const choice *wanted, const config *c, xq_context *context)

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PREFIX = 8, ELEMENT = 4 }; /* bytes of the header's size, and of an element */
+enum { PREFIX = 8, ELEMENT = 4 }; /* bytes of the field with the header's size, and of an element */
 
 struct tensor_writer {
     FILE *file;
@@ -16,7 +16,7 @@ struct tensor_writer {
     int64_t elements, written;
 };
 
-/* Removed when the program ends. */
+/* The file that is removed when the program exits. */
 static const char *unfinished;
 
 static void remove_unfinished(void)
@@ -45,7 +45,7 @@ static cJSON *header_of(const cJSON *notes, const tensor_shape *shapes, int coun
     return header;
 }
 
-/* The header's size, and the header with spaces up to a multiple of 8 bytes. */
+/* Writes the header's size and the header, which is padded with spaces to a multiple of 8 bytes. */
 static bool write_header(FILE *file, const cJSON *header)
 {
     char *text = cJSON_PrintUnformatted(header);

@@ -1,5 +1,6 @@
-/* Writes a safetensors file. It appears under its name when it is closed with all of its tensors; where the
- * program ends before, nothing is left of it. One file at a time. */
+/* Writes a safetensors file. The file appears under its name when the writer is closed and all tensors are
+ * complete. If the program exits before that, the unfinished file is removed. Only one file can be written
+ * at a time. */
 #ifndef LLAMA_TENSOR_WRITER_H
 #define LLAMA_TENSOR_WRITER_H
 
@@ -14,11 +15,11 @@ typedef struct tensor_shape {
 
 typedef struct tensor_writer tensor_writer;
 
-/* `notes`: strings by name, the file's `__metadata__`; NULL for none. */
+/* `notes` becomes the file's `__metadata__`: an object of strings, or NULL for none. */
 tensor_writer *tensor_writer_open(const char *path, const cJSON *notes, const tensor_shape *shapes,
                                   int count);
 
-/* The next `count` elements. The tensors follow one another in the order of `shapes`. */
+/* Adds the next `count` elements. The tensors follow one another in the order of `shapes`. */
 void tensor_writer_add(tensor_writer *w, const void *values, int64_t count);
 
 void tensor_writer_close(tensor_writer *w);

@@ -51,7 +51,7 @@ static char *joined(const char *directory, const char *name)
     return path;
 }
 
-/* The shard frees the path. */
+/* Takes ownership of `path`. */
 static void open_shard(shard *s, char *path)
 {
     uint64_t header = 0;
@@ -81,7 +81,7 @@ static cJSON *read_index(const char *path)
     return files;
 }
 
-/* The shards that the index names, each once. */
+/* Opens each shard that the index names, once. */
 static void open_shards(tensors *t, const char *directory, const cJSON *files)
 {
     const cJSON *file;
@@ -141,7 +141,8 @@ void tensors_close(tensors *t)
 
 enum { LANES = 8, STEP = LANES * (int)sizeof(uint64_t) };
 
-/* FNV-1a of 64-bit words in lanes of their own, since each product waits for the one before it. */
+/* FNV-1a over 64-bit words, in eight independent lanes: within a lane each product has to wait for the
+ * product before it. */
 static uint64_t checksum_of(uint64_t seed, const uint8_t *bytes, size_t count)
 {
     const uint64_t prime = 0x100000001b3;
@@ -158,7 +159,7 @@ static uint64_t checksum_of(uint64_t seed, const uint8_t *bytes, size_t count)
         sum = (sum ^ bytes[i]) * prime;
     for (int j = 0; j < LANES; j++) {
         sum = (sum ^ lane[j]) * prime;
-        sum ^= sum >> 32; /* products carry upwards alone */
+        sum ^= sum >> 32; /* products only carry upwards, so high bits are folded into low ones */
     }
     return sum;
 }
@@ -218,7 +219,7 @@ static float from_bfloat(uint16_t bits)
     return value;
 }
 
-/* A table makes f16 as fast as bf16. */
+/* A table of all 65536 values makes converting f16 as fast as bf16. */
 static void widen_halves(const uint8_t *data, size_t count, float *values)
 {
     static float table[65536];
@@ -247,7 +248,7 @@ static void widen(const char *type, const uint8_t *data, size_t count, float *va
     }
 }
 
-/* The entry's type, one of those listed. */
+/* The entry's type. It must be one of `types`. */
 static const char *type_of(const shard *s, const cJSON *entry, const char *const *types, const char *valid)
 {
     const char *type = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, "dtype"));
@@ -258,7 +259,7 @@ static const char *type_of(const shard *s, const cJSON *entry, const char *const
          valid);
 }
 
-/* Where the entry's elements of `width` bytes lie. */
+/* The address of the entry's elements, of `width` bytes each. */
 static const uint8_t *data_of(const shard *s, const cJSON *entry, int width, int64_t rows, int64_t cols)
 {
     const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(entry, "data_offsets");

@@ -1,5 +1,5 @@
-/* Tensors of a Hugging Face model directory: model.safetensors, or the shards that
- * model.safetensors.index.json names; f32, f16 and bf16. Every fault ends the program with a line. */
+/* Tensors of a Hugging Face model directory. They are in model.safetensors, or in the shards that
+ * model.safetensors.index.json names, as f32, f16 or bf16. Every error ends the program with a message. */
 #ifndef LLAMA_TENSORS_H
 #define LLAMA_TENSORS_H
 
@@ -9,20 +9,21 @@
 typedef struct tensors tensors;
 
 tensors *tensors_open(const char *directory);
-tensors *tensors_open_file(const char *path); /* one safetensors file by itself */
+tensors *tensors_open_file(const char *path); /* a single safetensors file */
 void tensors_close(tensors *t);
 
-/* Its values as f32; the caller frees. The shape must be [rows, cols], or [cols] where rows is 0. */
+/* Reads the values of a tensor as f32; the caller frees them. The tensor's shape must be [rows, cols], or
+ * [cols] if rows is 0. */
 float *tensors_read(const tensors *t, const char *name, int64_t rows, int64_t cols);
 
-/* The bytes of a tensor [rows, cols] of 4-byte elements as they lie in the file, at any alignment, until it
- * is closed. `type`: F32, I32. */
+/* The bytes of a tensor [rows, cols] of 4-byte elements (`type` F32 or I32), mapped from the file. They may
+ * be unaligned, and are valid until tensors_close. */
 const void *tensors_view(const tensors *t, const char *name, const char *type, int64_t rows, int64_t cols);
 
-/* A string of the first file's `__metadata__`; NULL where there is none. */
+/* A string of the first file's `__metadata__`, or NULL if there is none of this name. */
 const char *tensors_note(const tensors *t, const char *name);
 
-/* A checksum of all bytes of the files. It tells models apart, and is no cryptographic hash. */
+/* A checksum of all bytes of the files. It tells models apart, but is not a cryptographic hash. */
 uint64_t tensors_checksum(const tensors *t);
 
 #endif

@@ -9,13 +9,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* One child at a time. */
+/* There is one child process at a time. */
 static pid_t child;
 static const char *interpreter;
 
 enum { NOT_FOUND = 127 };
 
-/* tokens.py lies beside the program. */
+/* The path of tokens.py, which is in the program's folder. */
 static void script_path(char *path, size_t size)
 {
     ssize_t length = readlink("/proc/self/exe", path, size - 16);
@@ -24,7 +24,7 @@ static void script_path(char *path, size_t size)
     strcpy(slash ? slash + 1 : path, "tokens.py");
 }
 
-/* Runs tokens.py with its input or its output on a pipe, of which the other end is returned. */
+/* Runs tokens.py and returns a pipe: from its output if `reads`, else to its input. */
 static FILE *start(const char *python, const char *const arguments[3], bool reads)
 {
     char script[4096];
@@ -45,7 +45,7 @@ static FILE *start(const char *python, const char *const arguments[3], bool read
     return fdopen(ends[reads ? 0 : 1], reads ? "r" : "w");
 }
 
-/* The child has said itself what was wrong, if it ran. */
+/* Waits for the child. If it ran and failed, it has printed the error itself. */
 static void finish(FILE *pipe)
 {
     int status = 0;
@@ -91,7 +91,7 @@ token_list text_read_ids(const char *path)
 {
     token_list list = {.bos = -1};
     size_t room_for = 0;
-    long id = -1; /* none begun */
+    long id = -1; /* negative between numbers */
     FILE *file = fopen(path, "r");
     if (!file)
         fail(EXIT_INPUT, "%s: %s", path, strerror(errno));

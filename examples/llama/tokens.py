@@ -46,7 +46,7 @@ def encode(tokenizer, text):
 
 
 def decode(tokenizer):
-    """A token may be part of a character: text is printed once it is whole."""
+    """Prints the text of ids as they come. A token may end within a character, which then waits for the next token."""
     ids, done = [], ""
     for line in sys.stdin:
         ids.append(int(line))

@@ -1,5 +1,5 @@
-/* The smallest whole program: caches 20 tokens of one sequence in 4 bits, and attends with one query. It is
- * C and C++.
+/* The smallest complete program: it caches 20 tokens of one sequence in 4 bits and attends with one query.
+ * It is valid C and C++.
  *
  *     cc minimal.c $(pkg-config --cflags --libs xq) -o minimal && ./minimal [DEVICE]
  */
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* H query heads of dh dimensions, as many KV heads, and activations of width d. */
+/* The model has HEADS query heads of HEAD_DIM dimensions, as many KV heads, and activations of width D. */
 enum { D = 128, HEADS = 2, HEAD_DIM = 64, TOKENS = 20, PAGE = 16, PAGES = 2 };
 
 static const char spec[] =
@@ -18,7 +18,7 @@ static const char spec[] =
 
 static xq_context *context;
 
-/* Every call of xq that can fail goes through here. */
+/* Every xq call that can fail goes through this function. */
 static void check(xq_status status)
 {
     xq_error_detail detail = XQ_ERROR_DETAIL_INIT;
@@ -38,12 +38,12 @@ static void *host_memory(size_t bytes)
     exit(1);
 }
 
-/* An engine has device memory of its own; these calls are for programs that have none. */
+/* An engine allocates device memory itself; these xq calls are for programs without an allocator. */
 static uint64_t allocate(size_t bytes)
 {
     uint64_t pointer;
     check(xq_device_alloc(context, bytes, &pointer));
-    check(xq_device_fill(context, pointer, 0, bytes)); /* the workspace must begin with zeros */
+    check(xq_device_fill(context, pointer, 0, bytes)); /* the workspace must begin zeroed */
     return pointer;
 }
 
@@ -54,14 +54,15 @@ static uint64_t upload(const void *data, size_t bytes)
     return pointer;
 }
 
-/* Some f16 numbers between 0.5 and 1, of both signs. */
+/* Fills in f16 numbers of both signs whose magnitudes are between 0.5 and 1. */
 static void fill_halves(uint16_t *halves, int count)
 {
     for (int i = 0; i < count; i++)
         halves[i] = (uint16_t)(0x3800 | ((i * 40503u) >> 3 & 0x3ff) | ((i * 40503u) >> 15 & 1) << 15);
 }
 
-/* The device that the argument names, else auto. `--help` and more arguments end the program. */
+/* Returns the device that the argument names, or auto without an argument. The program ends on `--help` and
+ * on extra arguments. */
 static const char *device_argument(int argc, char **argv)
 {
     int asked = argc == 2 && strcmp(argv[1], "--help") == 0;
@@ -81,23 +82,24 @@ int main(int argc, char **argv)
     fill_halves(x, TOKENS * D);
     fill_halves(q, HEADS * HEAD_DIM);
 
-    /* 1. A device, and a plan: kernels for this spec, compiled now or found in the kernel cache. */
+    /* 1. Open a device and create a plan: kernels for the spec, compiled now or taken from the kernel
+     * cache. */
     xq_context_options device = XQ_CONTEXT_OPTIONS_INIT;
     device.device = device_argument(argc, argv);
     check(xq_context_create(&device, &context));
     xq_plan_options options = XQ_PLAN_OPTIONS_INIT;
     options.spec_json = spec;
-    options.max_tokens = TOKENS; /* of one sequence */
-    options.max_append = TOKENS; /* in one call */
+    options.max_tokens = TOKENS; /* tokens of one sequence */
+    options.max_append = TOKENS; /* tokens of one append call */
     xq_plan *plan;
     check(xq_plan_create(context, &options, &plan));
 
-    /* 2. Memory, of the sizes that the plan states. */
+    /* 2. Allocate memory of the sizes that the plan states. */
     xq_plan_info info = XQ_PLAN_INFO_INIT;
     check(xq_plan_query(plan, &info));
     uint64_t pages = allocate(PAGES * info.page_bytes), workspace = allocate(info.workspace_bytes);
 
-    /* 3. The layer's projections, packed on the host and copied as they are. */
+    /* 3. Pack the layer's projections on the host and copy the packed bytes to the device. */
     xq_weights weights = XQ_WEIGHTS_INIT;
     weights.wk = wk;
     weights.wv = wv;
@@ -106,7 +108,7 @@ int main(int argc, char **argv)
     uint64_t packed_weights = upload(packed, info.weights_bytes);
     free(packed);
 
-    /* 4. The sequence has pages 0 and 1 of the pool, and 4 tokens in the last of them. */
+    /* 4. Write the page table: the sequence has pages 0 and 1 of the pool, with 4 tokens in page 1. */
     const int32_t indptr[] = {0, PAGES}, indices[] = {0, 1}, last_page_len[] = {TOKENS - PAGE};
     xq_page_table table;
     table.batch = 1;
@@ -114,7 +116,7 @@ int main(int argc, char **argv)
     table.indices = upload(indices, sizeof indices);
     table.last_page_len = upload(last_page_len, sizeof last_page_len);
 
-    /* 5. Activations into the cache. */
+    /* 5. Append the activations to the cache. */
     int32_t sequence[TOKENS] = {0}, position[TOKENS];
     for (int t = 0; t < TOKENS; t++)
         position[t] = t;
@@ -128,7 +130,7 @@ int main(int argc, char **argv)
     append.weights = packed_weights;
     check(xq_plan_append(plan, &append, NULL));
 
-    /* 6. A query at the last token: its output, per head. */
+    /* 6. Attend with a query at the last token. The output has one row per head. */
     xq_attend_args attend = XQ_ATTEND_ARGS_INIT;
     attend.max_tokens = TOKENS;
     attend.q = upload(q, sizeof q);
@@ -139,7 +141,7 @@ int main(int argc, char **argv)
     attend.workspace = workspace;
     attend.workspace_bytes = info.workspace_bytes;
     check(xq_plan_attend(plan, &attend, NULL));
-    check(xq_device_read(context, out, attend.out, sizeof out)); /* waits for the launches */
+    check(xq_device_read(context, out, attend.out, sizeof out)); /* waits until the launches are done */
 
     printf("%.0f bytes a token instead of %d; first outputs, as f16: %04x %04x %04x %04x\n",
            info.cache_bytes_per_token, 2 * 2 * HEADS * HEAD_DIM, out[0], out[1], out[2], out[3]);

@@ -8,7 +8,7 @@ MODEL is a Hugging Face directory of a Llama, Qwen2, Qwen3, Gemma 3 (text) or Mi
 bottom as a notebook: each step is a cell.
 """
 
-# %% What is needed: torch, transformers and xq
+# %% The packages: torch, transformers and xq
 import argparse
 import math
 import os
@@ -56,7 +56,7 @@ def load(options):
 
 
 def encode(tokenizer, texts, device):
-    """Ids and mask of a batch, padded on the left. The mask keeps pad tokens out, so any id does for them."""
+    """Returns ids and mask of a batch, padded on the left. The mask excludes pad tokens, so they may have any id."""
     rows = [tokenizer(text).input_ids for text in texts]
     longest = max(map(len, rows))
     ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=device)
@@ -80,16 +80,17 @@ def generate(options, model, tokenizer, enabled):
     show_memory(cache)
 
 
-# %% Memory: pages as they are, against keys and values of 16 bits
+# %% Memory: the bytes of the cache's pages, compared with keys and values of 16 bits
 def show_memory(cache):
     memory = cache.memory()
     print(f"cache: {memory.used:,} bytes for {sum(cache.sequence_lengths)} tokens, in whole pages; "
           f"fp16 keys and values: {memory.fp16:,} bytes; share {memory.share:.3f}")
 
 
-# %% Perplexity: each window is a sequence of its own, and every token attends over the cache
+# %% Perplexity: each window is a sequence of its own, whose tokens all attend over the cache
 def losses(model, windows, cache=None):
-    """The mean of -log p over all tokens but each window's first. cache None: the model's own attention."""
+    """Returns the mean of -log p over all tokens but the first of each window. Without a cache the model's own
+    attention runs."""
     total, remembering = 0.0, {"use_cache": False}
     for window in windows:
         if cache is not None:
@@ -117,7 +118,7 @@ def perplexity(options, model, tokenizer, enable):
     xq.transformers.disable(model)
 
 
-# %% All of it
+# %% The whole program
 def main(arguments=None):
     options = parse(arguments)
     transformers.utils.logging.disable_progress_bar()

@@ -1,16 +1,16 @@
-/* Tensor parallelism: two ranks, each with half of the heads. Each rank has a plan for its heads alone and
- * attends with them; its part of the output projection gives partial sums of all channels, which are added
- * up over the ranks. Three caches show what is replicated and what is not:
+/* Tensor parallelism with two ranks, each with half of the heads. Each rank has a plan for its own heads
+ * and attends with them. Its part of the output projection gives partial sums of all channels, which are
+ * added up over the ranks. Three caches show which data is replicated and which is not:
  *
- *   x                    the input of the layer: every rank caches all of it
- *   latent, joint        latents of all KV heads: every rank caches all of them
- *   latent, per group    latents of each rank's KV heads: every rank caches its own
+ *   x                    caches the layer's input; every rank caches all of it
+ *   latent, joint        caches latents of all KV heads; every rank caches all of them
+ *   latent, per group    caches latents of groups of KV heads; every rank caches those of its own heads
  *
- * The same steps are then run on one rank with all heads, and both must agree.
+ * The same steps are then run on one rank with all heads, and the results must agree.
  *
  *     make && ./parallel [DEVICE]        DEVICE as in xq.h, e.g. cuda or sim; default auto
  *
- * With auto and cuda, rank r takes GPU r if there are as many, else the first one.
+ * With auto and cuda, rank r takes GPU r if it exists; otherwise it opens DEVICE as given.
  */
 #define PROGRAM "parallel"
 #include "../embed/common.h"
@@ -23,7 +23,7 @@ enum {
     BATCH = 2,
     STEPS = 4,
     PAGE = 16,
-    MOST_PAGES = 3, /* of one sequence */
+    MOST_PAGES = 3, /* most pages of one sequence */
     PAGES = BATCH * MOST_PAGES,
     LATENT = 64, /* columns of the joint latent, and of the latent of each group */
     MOST_ROWS = 64
@@ -33,25 +33,27 @@ static const int prompts[BATCH] = {40, 17};
 enum cache { CACHE_X, CACHE_JOINT, CACHE_GROUPS, CACHES };
 static const char *const cache_names[CACHES] = {"x", "latent, joint", "latent, per group"};
 
-/* What a process computes: heads from first_head on. One rank of two, or all of it. */
+/* The heads that a process computes, from first_head on: those of one of two ranks, or all heads. */
 static struct part {
     int first_head, heads, first_kv_head, kv_heads;
 } part;
 
-/* The whole layer, the same in every process; a rank packs its columns of it. In f32, row major. */
-static float wk[HIDDEN][KV_WIDTH], wv[HIDDEN][KV_WIDTH];                   /* x */
-static float uk[HIDDEN][KV_HEADS * LATENT], uv[HIDDEN][KV_HEADS * LATENT]; /* latent: of each group */
+/* The matrices of the whole layer, in f32, row major. They are the same in every process, and a rank packs
+ * its own columns of them. */
+static float wk[HIDDEN][KV_WIDTH], wv[HIDDEN][KV_WIDTH];                   /* method x */
+static float uk[HIDDEN][KV_HEADS * LATENT], uv[HIDDEN][KV_HEADS * LATENT]; /* method latent, all groups */
 static float ak[LATENT][KV_WIDTH], av[LATENT][KV_WIDTH];
 static float wo[ROW][HIDDEN];
 static uint16_t x[BATCH][MOST_PAGES * PAGE][HIDDEN], q[STEPS][BATCH][ROW];
 
-/* What comes out. Each of two ranks writes its heads, and sums that should be the same on both. */
+/* The results. Each of the two ranks writes the outputs of its own heads, and sums that should be the same
+ * on both ranks. */
 struct results {
-    uint16_t heads[2][CACHES][STEPS][BATCH][ROW];        /* [0]: of two ranks; [1]: of one with all heads */
-    double bytes[2][CACHES];                             /* of a token on a rank, likewise */
-    float sums[RANKS + 1][CACHES][STEPS][BATCH][HIDDEN]; /* of each rank; [RANKS]: of one with all heads */
+    uint16_t heads[2][CACHES][STEPS][BATCH][ROW];        /* [0]: two ranks; [1]: one rank with all heads */
+    double bytes[2][CACHES];                             /* bytes per token on a rank, likewise */
+    float sums[RANKS + 1][CACHES][STEPS][BATCH][HIDDEN]; /* each rank; [RANKS]: one rank with all heads */
 };
-static struct results *results; /* shared */
+static struct results *results; /* in shared memory */
 
 static xq_plan *plan;
 static xq_plan_info info;
@@ -82,8 +84,9 @@ static void make_layer(void)
     random_halves(q[0][0], STEPS * BATCH * ROW, 3);
 }
 
-/* A model with this part's heads. hidden_size stays: x is whole on every rank. head_dim must be said, since
- * hidden_size over the rank's heads is not it. */
+/* Writes the spec of a model with this part's heads. hidden_size is that of the whole model, because x is
+ * whole on every rank. head_dim must be given, because its default would divide hidden_size by the rank's
+ * heads. */
 static void write_spec(char *spec, size_t size, enum cache cache)
 {
     char method[160];
@@ -116,7 +119,7 @@ static void make_plan(enum cache cache)
     check(xq_plan_query(plan, &info), "xq_plan_query");
 }
 
-/* Columns [first, first + columns) of a matrix of `width` columns, to be freed. */
+/* Copies columns [first, first + columns) of a matrix of `width` columns. The caller frees the copy. */
 static float *cut_columns(const float *matrix, int rows, int width, int first, int columns)
 {
     float *cut = host_memory(sizeof *cut * (size_t)(rows * columns));
@@ -126,8 +129,9 @@ static float *cut_columns(const float *matrix, int rows, int width, int first, i
     return cut;
 }
 
-/* Wk, Wv and A are cut by the columns of the rank's KV heads. U makes what is cached: the joint latent's is
- * whole on every rank, latents per group have the columns of the rank's groups. */
+/* Packs the rank's weights: the columns of Wk, Wv and A for the rank's KV heads, and U, which projects the
+ * activations to the cached latents. For the joint latent every rank has the same U. For latents per group
+ * it is cut to the columns of the rank's groups. */
 static void make_weights(enum cache cache)
 {
     const int first = part.first_kv_head * HEAD_DIM, columns = part.kv_heads * HEAD_DIM;
@@ -155,7 +159,8 @@ static void make_weights(enum cache cache)
     free(to_v);
 }
 
-/* The page table is the same on every rank: they have the same sequences. */
+/* Allocates the cache. The page table is the same on every rank, because all ranks have the same
+ * sequences. */
 static void make_memory(void)
 {
     pages = allocate(PAGES * info.page_bytes);
@@ -192,7 +197,7 @@ static void write_table(const int *length)
     write_device(table.last_page_len, last, sizeof last);
 }
 
-/* Tokens [from[s], length[s]) of each sequence: the same rows of x on every rank. */
+/* Appends tokens [from[s], length[s]) of each sequence s. Every rank appends the same rows of x. */
 static void append(const int *from, const int *length)
 {
     static uint16_t rows[MOST_ROWS][HIDDEN];
@@ -219,7 +224,7 @@ static void append(const int *from, const int *length)
     release(args.token_position);
 }
 
-/* The part's heads of the step's queries; out [BATCH, heads, dh]. */
+/* Attends with the part's heads of the step's queries; out [BATCH, heads, dh]. */
 static void attend(int step, uint16_t *out)
 {
     const size_t row = sizeof *out * (size_t)(part.heads * HEAD_DIM);
@@ -240,8 +245,8 @@ static void attend(int step, uint16_t *out)
     release(args.out);
 }
 
-/* out times the rows of Wo that belong to the part's heads: of all channels, a part of the sum. A model
- * does this on the GPU. */
+/* Multiplies out by the rows of Wo that belong to the part's heads. The result is a partial sum for every
+ * channel. A model does this on the GPU. */
 static void project_output(const uint16_t *out, float (*partial)[HIDDEN])
 {
     for (int s = 0; s < BATCH; s++)
@@ -253,7 +258,7 @@ static void project_output(const uint16_t *out, float (*partial)[HIDDEN])
         }
 }
 
-/* `place` of results->heads and of results->sums. */
+/* Runs all steps with one cache. The places are the first indices into results->heads and results->sums. */
 static void run_cache(enum cache cache, int heads_place, int sums_place)
 {
     uint16_t out[BATCH * ROW];
@@ -281,7 +286,9 @@ static void run_cache(enum cache cache, int heads_place, int sums_place)
 
 /* ------------------------------------------------------------------- ranks */
 
-static const char *device_name; /* as the user says */
+static const char *device_name; /* as given on the command line */
+
+/* Opens a device. Returns 0 if it does not exist and is not the one that the user named. */
 
 static int open_named(const char *name)
 {
@@ -297,7 +304,7 @@ static int open_named(const char *name)
     return 1;
 }
 
-/* Returns 1 if the rank has a GPU of its own. */
+/* Opens the rank's device. Returns 1 if the rank has a GPU of its own. */
 static int open_device(void)
 {
     char own[32];
@@ -334,7 +341,7 @@ static int run_rank(void)
     return 0;
 }
 
-/* All heads, in this process. */
+/* Runs all heads in this process. */
 static void run_alone(void)
 {
     rank = 0;
@@ -347,8 +354,9 @@ static void run_alone(void)
 
 /* ------------------------------------------------------------------- checks */
 
-/* Heads agree within attention's own roundings; where they are bit for bit the same, sums differ by the
- * order of their f32 terms alone. Both ranks must have the same sums, bit for bit: they go on with them. */
+/* Compares the results of two ranks with those of one rank. Heads agree within the rounding errors of
+ * attention. If they are equal bit for bit, sums differ only by the order of their f32 terms. Both ranks
+ * must have the same sums bit for bit, because both continue with them. */
 static int compare_cache(enum cache cache)
 {
     struct deviation heads = {0, 0}, total = {0, 0};

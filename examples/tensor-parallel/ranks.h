@@ -1,4 +1,4 @@
-/* Two processes, of which each can wait for the other: what an engine has from its launcher. */
+/* Two processes that can wait for each other. An engine gets this from its launcher. */
 #ifndef TENSOR_PARALLEL_RANKS_H
 #define TENSOR_PARALLEL_RANKS_H
 
@@ -13,7 +13,7 @@
 
 enum { RANKS = 2 };
 
-static int rank; /* of this process */
+static int rank; /* rank of this process */
 static int socket_to_other;
 
 static inline void fail(const char *what)
@@ -22,7 +22,7 @@ static inline void fail(const char *what)
     exit(1);
 }
 
-/* Memory that all processes see which this one starts from now on; zeros. */
+/* Allocates zeroed memory that this process shares with all processes that it starts from now on. */
 static inline void *shared_memory(size_t bytes)
 {
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -31,8 +31,8 @@ static inline void *shared_memory(size_t bytes)
     return memory;
 }
 
-/* Gives the other rank a byte and takes its one, when it has come as far. A rank that has ended is noticed.
- */
+/* Waits until the other rank calls `exchange`, too, and swaps a byte with it. The program ends if the other
+ * rank has ended. */
 static inline char exchange(char byte)
 {
     if (send(socket_to_other, &byte, 1, MSG_NOSIGNAL) != 1 || read(socket_to_other, &byte, 1) != 1)
@@ -40,8 +40,8 @@ static inline char exchange(char byte)
     return byte;
 }
 
-/* Runs `work` in a process for each rank; returns 1 if all succeed. A process opens its device itself:
- * CUDA does not outlive a fork. */
+/* Runs `work` in one process per rank. Returns 1 if all succeed. Each process opens its device itself,
+ * because CUDA does not work across a fork. */
 static inline int run_ranks(int (*work)(void))
 {
     int sockets[2], ok = 1;

@@ -1,6 +1,6 @@
-/* The sum over ranks that follows the row-parallel output projection: by NCCL where each rank has a GPU of
- * its own and libnccl.so.2 is there, else through memory that both processes share. NCCL is loaded at run
- * time. That way has run on stand-ins alone, for want of two GPUs. */
+/* The sum over ranks that follows the row-parallel output projection. NCCL, loaded at run time, adds up if
+ * each rank has a GPU of its own and libnccl.so.2 is found; otherwise the ranks add up in shared memory.
+ * The NCCL path has run against stand-ins only, never on two GPUs. */
 #ifndef TENSOR_PARALLEL_REDUCE_H
 #define TENSOR_PARALLEL_REDUCE_H
 
@@ -23,14 +23,14 @@ static struct nccl {
     const char *(*error_string)(int result);
 } nccl;
 
-/* What ranks share. */
+/* The data that ranks share. */
 struct reduction {
     struct nccl_id id;
     float parts[RANKS][MOST_SUMS];
 };
-static struct reduction *reduction; /* of shared_memory, before ranks start */
+static struct reduction *reduction; /* from shared_memory, before ranks start */
 
-static void *communicator; /* NULL: through shared memory */
+static void *communicator; /* NULL: sums go through shared memory */
 
 static inline void need_nccl(int result, const char *call)
 {
@@ -40,12 +40,12 @@ static inline void need_nccl(int result, const char *call)
     }
 }
 
-/* Returns 1 if all of its functions are there. */
+/* Loads NCCL. Returns 1 if all functions are found. */
 static inline int load_nccl(void)
 {
     const struct {
         const char *name;
-        void *pointer; /* of the function pointer to fill */
+        void *pointer; /* address of the function pointer to fill */
     } symbols[] = {
         {"ncclGetUniqueId", &nccl.get_unique_id},   {"ncclCommInitRank", &nccl.init_rank},
         {"ncclAllReduce", &nccl.all_reduce},        {"ncclCommDestroy", &nccl.destroy},
@@ -61,8 +61,8 @@ static inline int load_nccl(void)
     return 1;
 }
 
-/* Both ranks take the same way. `memory` is any device memory of xq's: NCCL uses the GPU of the current
- * context. */
+/* Decides between NCCL and shared memory, the same on both ranks. NCCL uses the GPU of the current context,
+ * which is found from `memory`, any device memory of xq's. */
 static inline void open_reduction(int has_own_gpu, uint64_t memory)
 {
     int can = has_own_gpu && load_nccl();
@@ -84,13 +84,13 @@ static inline void close_reduction(void)
         need_nccl(nccl.destroy(communicator), "ncclCommDestroy");
 }
 
-/* Replaces `count` values by their sums over all ranks, which are the same bits on each. `on_device` has
- * room for them. */
+/* Replaces `count` values by their sums over all ranks. The sums are the same bits on each rank.
+ * `on_device` is device memory with room for the values. */
 static inline void all_reduce(float *values, int count, uint64_t on_device)
 {
     const size_t bytes = sizeof *values * (size_t)count;
     if (communicator) {
-        void *memory = (void *)(uintptr_t)on_device; /* an engine has the values there already */
+        void *memory = (void *)(uintptr_t)on_device; /* in an engine the values are already there */
         write_device(on_device, values, bytes);
         need_nccl(
             nccl.all_reduce(memory, memory, (size_t)count, NCCL_FLOAT32, NCCL_SUM, communicator, NULL),
@@ -102,7 +102,7 @@ static inline void all_reduce(float *values, int count, uint64_t on_device)
     exchange(1); /* both parts are there */
     for (int i = 0; i < count; i++)
         values[i] = reduction->parts[0][i] + reduction->parts[1][i];
-    exchange(1); /* both were read: the next call may write */
+    exchange(1); /* both parts were read, so the next call may overwrite them */
 }
 
 #endif

@@ -15,7 +15,7 @@ RANKS = (1, 2, 4, 8)
 
 @functools.lru_cache(maxsize=None)
 def complete(*options):
-    """The completed spec; None where it is refused because a latent is wider than the rank's keys."""
+    """Returns the completed spec, or None if it is refused because a latent is wider than the rank's keys."""
     done = subprocess.run([os.environ.get("XQ", "xq"), "gen", "--print-spec", *options], capture_output=True, text=True)
     if done.returncode == 0:
         return json.loads(done.stdout)
@@ -25,7 +25,7 @@ def complete(*options):
 
 
 def spec_of_rank(model, ranks, bits, *options):
-    """The spec of one of `ranks` ranks: its heads, and the whole width of x."""
+    """Returns the spec of one of `ranks` ranks, with the rank's heads and the whole width of x."""
     whole = complete("--model", model)["model"]
     chosen = {"num_attention_heads": whole["num_attention_heads"] // ranks,
               "num_key_value_heads": whole["num_key_value_heads"] // ranks, "head_dim": whole["head_dim"]}
@@ -34,7 +34,7 @@ def spec_of_rank(model, ranks, bits, *options):
 
 
 def cell(model, ranks, bits, options, field="page_bytes"):
-    """Bytes of a token, and in brackets their share of the sharded fp16 KV cache's."""
+    """Returns the bytes per token and, in brackets, their ratio to the bytes of the sharded fp16 KV cache."""
     spec, baseline = spec_of_rank(model, ranks, bits, *options), spec_of_rank(model, ranks, bits)
     if spec is None:
         return "refused"
@@ -43,7 +43,7 @@ def cell(model, ranks, bits, options, field="page_bytes"):
 
 
 def rows(model, bits, rank):
-    """Names of the caches, and of each the cells."""
+    """Yields the name and the cells of each cache."""
     shape = complete("--model", model)["model"]
     whole = shape["num_key_value_heads"] * shape["head_dim"]
 

@@ -1,14 +1,14 @@
 #!/bin/sh
-# Runs what is worth knowing about a GPU, the most valuable first: info, the small correctness matrix, tuning, comparisons,
-# then as much of the full matrix as time is left for. One text and one JSON file a run in $OUT, written as it ends, and a
-# summary. Goes on after a failure; exits with 1 if there was one.
+# Runs the measurements of a GPU in the order of their value: info, the small correctness matrix, tuning, comparisons,
+# and then as much of the full matrix as the time allows. Each run writes a text file and a JSON file to $OUT when it
+# ends, and a line to the summary. The script goes on after a failure, and exits with 1 if there was one.
 #
 #   OUT      folder for the results (default: results)
 #   DEVICE   auto, cuda[:N], sim[:GPU] (default: cuda)
-#   BUDGET   time for all of it, as in 90s, 8m, 2h (default: 25m; on the software device 4m). Half of what the small
-#            matrix leaves is for tuning
-#   CASES    only so many cases of the small matrix (on the software device: 10)
-#   MODELS, TOKENS, BITS   what to tune and to compare; tuning takes the first of BITS
+#   BUDGET   time for everything, as in 90s, 8m, 2h (default: 25m; on the software device 4m). Tuning gets half of the
+#            time that the small matrix leaves
+#   CASES    the number of cases of the small matrix to run (default: all; on the software device 10)
+#   MODELS, TOKENS, BITS   models, cached tokens and bits to tune and to compare; tuning takes the first of BITS
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 OUT=${OUT:-results}
@@ -49,8 +49,8 @@ failures=0
 : >"$OUT/summary.txt"
 say() { printf '%-44s %s\n' "$1" "$2" | tee -a "$OUT/summary.txt"; }
 
-# run NAME ARGUMENTS...: xq with --json, output into $OUT/NAME.txt and $OUT/NAME.json, for as long as time is left. `table` is
-# the table of tuned parameters, empty for the defaults.
+# run NAME ARGUMENTS...: runs xq with --json for at most the time that is left. Output goes to $OUT/NAME.txt and
+# $OUT/NAME.json. `table` names the table of tuned parameters, or is empty for the defaults.
 table=
 run() {
     name=$1
@@ -77,7 +77,7 @@ run() {
 run info info --device "$DEVICE"
 run verify verify --device "$DEVICE" --tier small ${CASES:+--cases "$CASES"}
 
-# Every model gets an equal share of the time for tuning that is left; the table is written anew after each.
+# Every model gets an equal share of the tuning time that is left. The table is exported again after each model.
 count=$(echo $MODELS | wc -w)
 tuning_ends=$(($(date +%s) + $(left) / 2))
 for model in $MODELS; do
@@ -93,7 +93,7 @@ for model in $MODELS; do
 done
 [ ! -e "$OUT/tuning.db" ] || run report tune report --store "$OUT/tuning.db"
 
-# With the defaults, so that a run can be compared with any other; and tuned.
+# Comparisons run with the default parameters, so that results of different runs can be compared, and with tuned ones.
 for model in $MODELS; do
     case $model in
     llama-2-*) methods=x ;;
@@ -115,7 +115,7 @@ done
 case $DEVICE in
 sim*) ;;
 *)
-    # What grouped latents, 8-bit weights and several queries bring.
+    # These comparisons show the effect of grouped latents, 8-bit weights and several queries.
     for options in "--groups 8" "--weights e4m3" "--groups 8 --weights int8" "--queries 8"; do
         # shellcheck disable=SC2086
         run "compare-llama-3.1-8b-latent$(echo "$options" | tr -d ' ')" compare --model llama-3.1-8b --synthetic \

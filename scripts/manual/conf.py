@@ -1,5 +1,5 @@
 """Settings of Sphinx for `make html`. The source folder is the repository itself, so that links between its files are
-links between pages; pages.py and sources.py do what Sphinx does not."""
+links between pages. pages.py and sources.py extend Sphinx."""
 
 import pathlib
 import re
@@ -27,6 +27,6 @@ html_title = f"xq {version}"
 html_static_path = ["static"]
 html_css_files = ["manual.css"]
 html_show_copyright = False
-html_show_search_summary = False  # it would read pages anew, which browsers refuse for local files
+html_show_search_summary = False  # it would load pages by script, which browsers refuse for local files
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}

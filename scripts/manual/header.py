@@ -1,11 +1,12 @@
-"""Reads a C header into its sections, declarations and comments, and writes them with the directives of Sphinx's C domain.
+"""Reads a C header into its sections, declarations and comments, and writes them with the directives of Sphinx's C
+domain.
 
-A header is read as include/xq/xq.h is written:
-  - `/* ------ title`, with text below or without, begins a section.
-  - A comment right above a declaration describes it, and what follows up to the next empty line.
+A header must be written like include/xq/xq.h:
+  - `/* ------ title` begins a section. Text may follow below it.
+  - A comment right above a declaration describes this declaration and those that follow up to the next empty line.
   - A comment between empty lines is text of its section.
-  - Fields and enumerators have their comment behind them, over several lines if need be, or above them.
-Whatever is not described, or is not understood, is an error that names file and line.
+  - Fields and enumerators have their comment behind them, which may take several lines, or above them.
+Anything that is not described, or that cannot be parsed, is an error that names file and line.
 """
 
 import dataclasses
@@ -29,7 +30,7 @@ FIELD = re.compile(rf"(?P<type>\w+(?: \w+)*) (?P<names>{DECLARATOR}(?:, {DECLARA
 
 
 class HeaderError(Exception):
-    """A header that cannot be read; the message has its line first."""
+    """A header cannot be read. The message begins with the line number."""
 
 
 @dataclasses.dataclass
@@ -43,7 +44,7 @@ class Member:
 @dataclasses.dataclass
 class Declaration:
     line: int
-    kind: str  # as the C domain calls it: function, type, struct, enum, macro
+    kind: str  # the name of its directive in the C domain: function, type, struct, enum, macro
     name: str
     signature: str
     members: list = dataclasses.field(default_factory=list)
@@ -51,11 +52,11 @@ class Declaration:
 
 @dataclasses.dataclass
 class Entry:
-    """Declarations without an empty line between them, and the comment above; or a comment alone."""
+    """Declarations without an empty line between them, with the comment above them; or a comment alone."""
     line: int
     comment: list = None
     declarations: list = dataclasses.field(default_factory=list)
-    is_text: bool = False  # a comment alone is of its section, and not of what as_c dropped
+    is_text: bool = False  # whether a comment alone is text of its section, not a comment on lines that as_c dropped
 
 
 @dataclasses.dataclass
@@ -66,9 +67,9 @@ class Section:
 
 
 def as_c(text):
-    """The header without what is for C++ and for certain compilers. A form feed is left of each line that goes, for it is
-    not an empty one."""
-    kept, state = [], []  # of each conditional: are its lines kept? None: neither these nor those after #else
+    """Returns the header without the lines for C++ and for certain compilers. Each dropped line becomes a form feed,
+    because it must not count as an empty line."""
+    kept, state = [], []  # for each conditional, whether its lines are kept; None: nor those after #else
     for line in text.split("\n"):
         directive = CONDITIONAL.match(line)
         if directive:
@@ -86,14 +87,14 @@ def as_c(text):
 
 
 def lines_of(comment):
-    """A comment's lines without its marks."""
+    """Returns a comment's lines without the comment's marks."""
     lines = [re.sub(r"^\s*\*? ?", "", line) for line in comment[2:-2].rstrip().split("\n")]
     lines[0] = lines[0].strip()
     return lines
 
 
 def field_signatures(text, line):
-    """`float a, *b` as `float a` and `float *b`."""
+    """Splits `float a, *b` into `float a` and `float *b`."""
     match = FIELD.fullmatch(text)
     if not match:
         raise HeaderError(f"{line}: not understood: {text}")
@@ -101,7 +102,7 @@ def field_signatures(text, line):
 
 
 def members_of(kind, body, line):
-    """The members of an enum or struct, whose body begins on this line."""
+    """Returns the members of an enum or struct whose body begins on this line."""
     members, above, last_line = [], None, None
     for match in (FIELDS if kind == "struct" else ENUMERATORS).finditer(body):
         at = line + body.count("\n", 0, match.start())
@@ -141,7 +142,8 @@ def declaration_of(match, line):
 
 
 def parse(text):
-    """The comment at the head of a header, and its sections; what stands before the first is in one without title."""
+    """Returns the comment at the head of a header, and its sections. Declarations before the first section are in a
+    section without a title."""
     text = as_c(text)
     head, sections, entry, at = None, [Section("", [])], None, 0
     while at < len(text):
@@ -170,7 +172,7 @@ def parse(text):
                 entry = Entry(line)
                 sections[-1].entries.append(entry)
             entry.declarations.append(declaration_of(match, line))
-    for section in sections:  # a comment on what as_c dropped is left out with it
+    for section in sections:  # comments on lines that as_c dropped are left out
         section.entries = [e for e in section.entries if e.declarations or e.is_text]
     return head or [], [s for s in sections if s.entries or s.comment]
 
@@ -180,7 +182,7 @@ def is_guard(match):
 
 
 def undescribed(sections):
-    """Line and name of each declaration and member that no comment describes."""
+    """Yields line and name of each declaration and member that no comment describes."""
     for section in sections:
         for entry in section.entries:
             for declaration in entry.declarations:
@@ -195,7 +197,7 @@ def undescribed(sections):
 
 
 def roles_of(sections):
-    """The role that links to each name: {"xq_plan_load": "c:func", ...}."""
+    """Returns the role that links to each name: {"xq_plan_load": "c:func", ...}."""
     roles = {}
     for section in sections:
         for entry in section.entries:
@@ -212,7 +214,7 @@ def link(name, roles):
 
 
 def inline(text, roles):
-    """Plain text with its marks escaped; names of the header and pages of docs/ become links."""
+    """Returns plain text with reStructuredText's marks escaped. Names of the header and pages of docs/ become links."""
     parts = re.split(r"`([^`]+)`", text)
     for i, part in enumerate(parts):
         if i % 2:
@@ -232,7 +234,7 @@ def inline(text, roles):
 
 
 def blocks_of(lines):
-    """A comment's text, list items, and code, which is indented without being in a list, as [kind, lines]."""
+    """Returns a comment's blocks as [kind, lines]: text, list items, and code, which is indented but not in a list."""
     blocks = [["gap", []]]
     for line in lines:
         kind, text = blocks[-1][0], line.strip()
@@ -268,7 +270,7 @@ def directive(kind, signatures, body):
 
 
 def declarations(entry, roles):
-    """The directives of an entry. Its comment goes to the first declaration; the others point there."""
+    """Returns the directives of an entry. Its comment goes to the first declaration, and the others refer to it."""
     first = entry.declarations[0]
     out = []
     for declaration in entry.declarations:
@@ -284,14 +286,14 @@ def declarations(entry, roles):
 
 
 def overview(section, roles):
-    """Links to a section's functions."""
+    """Returns links to a section's functions, if there are more than two."""
     names = [d.name for entry in section.entries for d in entry.declarations if d.kind == "function"]
     links = " ".join(f":c:func:`{name}`" for name in names)
     return [".. container:: overview", "", f"   {links}", ""] if len(names) > 2 else []
 
 
 def read(text):
-    """The names of a header with their roles, and the header as Markdown without a title, with directives in it."""
+    """Returns the names of a header with their roles, and the header as Markdown with directives, without a title."""
     head, sections = parse(text)
     missing = list(undescribed(sections))
     if missing:

@@ -1,8 +1,9 @@
-"""A Sphinx extension: what the manual's pages have that their Markdown does not say.
+"""A Sphinx extension that adds to the manual's pages what their Markdown does not have.
 
-The index, docs/README.md, orders the pages: the links in a section's table are a part of the table of contents. The C
-reference fills docs/reference.md in. Code blocks are highlighted by what they look like. Code that is the name of something
-in the header links to it, and a link that shows a page's file name shows its title."""
+The index, docs/README.md, orders the pages: the links in a section's table form a part of the table of contents. The C
+reference is inserted into docs/reference.md. The language of code blocks is guessed from their text and highlighted.
+Code that is a name of the header becomes a link to it, and links that show a page's file name show its title
+instead."""
 
 import json
 import pathlib
@@ -32,7 +33,7 @@ def reference(app):
 
 
 def parts_of_index(text):
-    """Captions and pages of the index's sections, each page once."""
+    """Yields the captions and pages of the index's sections. Each page comes once."""
     seen = set()
     for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         rows = "\n".join(line for line in section.split("\n") if line.startswith("|"))
@@ -47,7 +48,7 @@ def contents(caption, pages):
 
 
 def folders(app, index):
-    """The pages of other folders than the index's, but for those that it names."""
+    """Returns the pages of folders other than the index's, except those that the index names."""
     folder = posixpath.dirname(app.config.root_doc)
     named = {posixpath.normpath(f"{folder}/{page}") for _, pages in parts_of_index(index) for page in pages}
     return ["/" + name for name in sorted(app.env.found_docs - named) if posixpath.dirname(name) != folder]
@@ -87,7 +88,7 @@ def is_within(node, kinds):
 
 def complete_tree(app, tree):
     for block in tree.findall(nodes.literal_block):
-        if block["language"] == "none":  # an indented block
+        if block["language"] == "none":  # an indented code block
             block["language"], block["force"] = language_of(block.astext()) or "none", True
     for link in tree.findall(addnodes.pending_xref):
         if link.get("reftype") == "myst" and re.fullmatch(r"[\w./-]+\.md", link.astext()):

@@ -1,6 +1,7 @@
-"""A Sphinx extension: links from the manual to files and folders of the repository lead to pages that show them.
+"""A Sphinx extension that leads links from the manual to files and folders of the repository to pages that show them.
 
-A folder's page is its README; one without has a list of its files. Sphinx copies files that are not text."""
+A folder's page is its README, or a list of its files if it has no README. Files that are not text are copied by
+Sphinx."""
 
 import html
 import os
@@ -15,18 +16,19 @@ from sphinx import addnodes
 HEADER = "include/xq/xq.h"
 REFERENCE = "docs/reference"
 LANGUAGES = {".cuh": "cuda", ".lt": "cuda", ".h": "c"}
-LARGEST = 1 << 16  # bytes that are highlighted; browsers are slow with more
+LARGEST = 1 << 16  # size in bytes from which files are not highlighted, because browsers are slow with them
 INDEX = '<!doctype html><meta charset="utf-8"><title>xq</title><meta http-equiv="refresh" content="0; url={0}"><a href="{0}">xq</a>\n'
 
 
 def path_of(app, target):
-    """Where a link of the page that is being read leads, relative to the repository; None outside of it."""
+    """Returns the path, relative to the repository, to which a link of the current page leads; None if it leads
+    outside."""
     path = posixpath.normpath(posixpath.join(posixpath.dirname(app.env.docname), target))
     return path if not path.startswith("..") and pathlib.Path(app.srcdir, path).exists() else None
 
 
 def text_of(path):
-    """The text of a file; None if it is none."""
+    """Returns the text of a file, or None if the file is not text."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -39,7 +41,7 @@ def files_of(app, folder):
 
 
 def link_to_page(app, link, path):
-    """The node that leads to the page of a file or folder."""
+    """Returns the node that links to the page of a file or folder."""
     folder = pathlib.Path(app.srcdir, path).is_dir()
     page = REFERENCE if path == HEADER else posixpath.join(path, "README") if folder else None
     if page in app.env.found_docs:
@@ -96,7 +98,7 @@ def begin(app, env, *_):
 
 def setup(app):
     app.connect("env-before-read-docs", begin)
-    app.connect("doctree-read", replace_links, priority=100)  # before Sphinx copies what links name
+    app.connect("doctree-read", replace_links, priority=100)  # before Sphinx copies the files that links name
     app.connect("html-collect-pages", pages)
     app.connect("build-finished", write_index)
     return {"parallel_read_safe": False, "parallel_write_safe": True}

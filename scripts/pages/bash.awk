@@ -1,4 +1,4 @@
-# The table of options.awk as completion for bash.
+# Turns the table of options.awk into completion for bash.
 BEGIN { FS = "\t" }
 
 function word(text) { gsub(/'/, "'\\''", text); return "'" text "'" }
@@ -14,7 +14,7 @@ $1 == "option" && $4 != "-" {
 }
 $1 == "argument" { arguments[$2] = "_xq_offer " word($4) " 0 " word($6 == "-" ? "" : $6) }
 
-# What can follow the words of a command: "" the subcommands, "tune" its parts.
+# Returns the words that can follow a command: for "" the subcommands, for "tune" its parts.
 function next_words(command,    i, list, rest) {
     for (i = 1; i <= count; i++) {
         if (command == "" && names[i] !~ / /) list = add(list, names[i])

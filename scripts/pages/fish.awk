@@ -1,4 +1,4 @@
-# The table of options.awk as completion for fish.
+# Turns the table of options.awk into completion for fish.
 BEGIN { FS = "\t" }
 
 function word(text) { gsub(/\\/, "\\\\", text); gsub(/'/, "\\'", text); return "'" text "'" }

@@ -1,12 +1,12 @@
-# xq.h.3 of include/xq/xq.h: its comments as text, its declarations as code, in the header's order. A declaration
-# stands before the comment that describes it. With roff.awk.
+# Turns include/xq/xq.h into the man page xq.h.3, with comments as text and declarations as code, in the header's order.
+# A declaration comes before the comment that describes it. Needs roff.awk.
 #
 #   VERSION, DATE
 
 function paragraph() { if (!fresh) print ".PP"; fresh = 0 }
 function add_comment(line) { comment[++comment_lines] = line }
 
-# The paragraphs, lists and lines of code of the comment that is pending.
+# Prints the paragraphs, lists and lines of code of the pending comment.
 function flush_comment(    i, line, in_code, in_item, text) {
     for (i = 1; i <= comment_lines; i++) {
         line = comment[i]
@@ -58,7 +58,7 @@ function flush_code(    i) {
     code_lines = 0
 }
 
-# A paragraph of the header: declarations, then the comment before them.
+# Prints a paragraph of the header: the declarations, then the comment that precedes them in the header.
 function flush() {
     flush_code()
     if (comment_lines) {
@@ -76,7 +76,7 @@ BEGIN {
     fresh = 1
 }
 
-# What only compilers read: the guard, C++, visibility, the two forms of an initializer.
+# Parts for compilers only are skipped: the guard, C++, visibility, and the two forms of an initializer.
 /^#ifdef __cplusplus/ || /^#if defined\(__GNUC__\)/ {
     skip = 1
     if (code_lines == 0)
@@ -91,7 +91,7 @@ skip && /^#endif/ { skip = 0; next }
 skip { next }
 /^#(ifndef|endif|include|else)/ || /^#define XQ_XQ_H/ || /XQ_VERSION_M|XQ_VERSION_P/ { next }
 
-/^\/\* -----* [a-z ]+/ { # /* ------ plans */, or with a text behind it
+/^\/\* -----* [a-z ]+/ { # /* ------ plans */, or the same with text after it
     flush()
     title = $0
     gsub(/^\/\* -+ | *-* *(\*\/)?$/, "", title)

@@ -1,6 +1,6 @@
-# A man page of what `--help` prints: one file of help.sh in, one page out. With roff.awk.
+# Turns the output of `--help`, one file of help.sh, into a man page. Needs roff.awk.
 #
-#   NAME      the page's, e.g. xq-tune
+#   NAME      name of the page, e.g. xq-tune
 #   VERSION, DATE
 #   PAGES     names of all pages, with spaces between them
 
@@ -13,7 +13,7 @@ function flush() {
         put_text(pending)
     pending = in_status = ""
 }
-# `0 success; 1 bad input; ...`
+# Prints exit statuses from a text such as `0 success; 1 bad input; ...`.
 function put_statuses(text,    statuses, count, i) {
     count = split(text, statuses, /; /)
     for (i = 1; i <= count; i++) {
@@ -24,7 +24,7 @@ function put_statuses(text,    statuses, count, i) {
 function tagged(tag) { flush(); print ".TP\n" tag; fresh = 1 }
 function bold(text) { return "\\fB" roff(text) "\\fR" }
 
-# `xq cache list|verify [options]`: lower case is typed as it stands.
+# Prints a synopsis such as `xq cache list|verify [options]`. Lower-case words are typed as they are, so they are bold.
 function synopsis(text,    words, count, i, line) {
     count = split(text, words, " ")
     for (i = 1; i <= count; i++)
@@ -39,7 +39,7 @@ NR == 1 {
 }
 NR == 2 { next }
 NR == 3 {
-    if (NAME == "xq") { # its summary goes over two lines
+    if (NAME == "xq") { # its summary takes several lines
         summary = $0
         while ((getline line) > 0 && line != "")
             summary = summary " " line
@@ -100,7 +100,7 @@ in_environment && /^  [A-Z]/ {
     pending = text
     next
 }
-# Words with explanations: `list    the kernels there are`.
+# Lines of a word and its explanation, such as `list    the kernels there are`.
 /^[a-z]+  +[a-z]/ && !in_options {
     tagged(bold($1))
     text = $0

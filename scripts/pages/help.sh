@@ -1,7 +1,7 @@
 #!/bin/sh
-# Writes what `xq --help` and `xq SUBCOMMAND --help` print, of every subcommand and its parts: DIRECTORY/xq.txt,
-# DIRECTORY/xq-tune.txt, DIRECTORY/xq-tune-report.txt, ...; and DIRECTORY/models, the presets that --model knows.
-# Man pages and completion are made from these files, so that options are written down once, in cli/.
+# Writes the output of `xq --help` and `xq SUBCOMMAND --help`, for every subcommand and its parts, to DIRECTORY/xq.txt,
+# DIRECTORY/xq-tune.txt, DIRECTORY/xq-tune-report.txt, ...; and the presets that --model knows to DIRECTORY/models.
+# Man pages and completion are made from these files, so that cli/ is the only place that defines options.
 #
 #   usage: scripts/pages/help.sh XQ DIRECTORY
 set -eu
@@ -10,7 +10,7 @@ folder=$2
 mkdir -p "$folder"
 rm -f "$folder"/*
 "$xq" --help >"$folder/xq.txt"
-# `  tune      summary (parts: merge, report)`: the subcommand, and the parts that it has.
+# A line `  tune      summary (parts: merge, report)` names a subcommand and its parts.
 sed -n '/^$/,/^`xq/s/^  \([a-z][a-z-]*\) .*/\1/p' "$folder/xq.txt" | while read -r name; do
     "$xq" "$name" --help >"$folder/xq-$name.txt"
     for part in $(sed -n "s/^  $name .*(parts: \(.*\))\$/\1/p" "$folder/xq.txt" | tr ',' ' '); do

@@ -1,12 +1,12 @@
-# What --help says of options and arguments, as a table for completion. Reads the files of help.sh, xq.txt first, and
-# writes lines of tab-separated fields:
+# Turns the options and arguments in the output of --help into a table for completion. Reads the files of help.sh,
+# xq.txt first, and writes lines of tab-separated fields:
 #
 #   command NAME SUMMARY                                        NAME: "", "tune", "tune report"
 #   option NAME OPTION ARGUMENT PATHS LIST VALUES HELP          ARGUMENT "-": a flag
 #   argument NAME ARGUMENT PATHS 0 VALUES
 #
-# PATHS: file, directory, or "-" where the value is no path. LIST: 1 where several values can stand in one word, with
-# commas between them. VALUES: the words to choose from, with spaces between them, or "-".
+# PATHS is file, directory, or "-" if the value is not a path. LIST is 1 if one word can hold several values, with
+# commas between them. VALUES are the words to choose from, with spaces between them, or "-".
 #
 #   MODELS    file with the presets of --model
 
@@ -14,8 +14,8 @@ BEGIN { OFS = "\t"; while ((getline line < MODELS) > 0) models = models (models 
 
 function or_dash(text) { return text == "" ? "-" : text }
 
-# The values that a help text lists, behind a colon or alone: "type of weights: f16 (default), int8". What stands in
-# parentheses explains a value.
+# Returns the values that a help text lists, after a colon or alone, as in "type of weights: f16 (default), int8". Text
+# in parentheses explains a value and is dropped.
 function values_of(help,    words, count, i, found, result) {
     while (gsub(/ *\([^()]*\)/, "", help)) {}
     sub(/; .*/, "", help)

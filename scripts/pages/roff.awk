@@ -1,6 +1,6 @@
-# What both kinds of man pages share: text as roff takes it.
+# Functions that both kinds of man pages share. They write text for roff.
 
-# Characters that roff would read as its own.
+# Escapes characters that have a meaning in roff.
 function escaped(text) {
     gsub(/⁻¹/, "^-1", text)
     gsub(/\\/, "\\e", text)
@@ -12,11 +12,11 @@ function escaped(text) {
     return text
 }
 
-# The same, and `code` in bold.
+# Escapes text, and makes `code` bold.
 function roff(text,    parts, count, i, result) {
     text = escaped(text)
     count = split(text, parts, "`")
-    if (count % 2 == 0) { # an odd number of them quotes nothing
+    if (count % 2 == 0) { # an odd number of backquotes quotes nothing
         gsub(/`/, "\\(ga", text)
         return text
     }
@@ -27,7 +27,7 @@ function roff(text,    parts, count, i, result) {
 
 function put_line(line) { print (line ~ /^[.']/ ? "\\&" : "") line }
 
-# A paragraph, filled, in lines of at most 78 characters.
+# Prints a paragraph, filled into lines of at most 78 characters.
 function put_text(text,    words, count, i, line) {
     count = split(roff(text), words, " ")
     line = words[1]
@@ -42,7 +42,7 @@ function put_text(text,    words, count, i, line) {
         put_line(line)
 }
 
-# A line of code, as it stands; \c joins the parts of one that is too long for a line of the page's source.
+# Prints a line of code as it is. If it is too long for a line of the page's source, \c joins its parts.
 function put_code(text,    line, part) {
     line = escaped(text)
     gsub(/`/, "\\(ga", line)

@@ -1,7 +1,7 @@
-# The table of options.awk as completion for zsh.
+# Turns the table of options.awk into completion for zsh.
 BEGIN { FS = "\t" }
 
-# Within '...', where \ [ ] and : have a meaning of their own.
+# Escapes text within '...' of an _arguments specification, where \ [ ] and : have a special meaning.
 function text(t) { gsub(/[][\\:]/, "\\\\&", t); gsub(/'/, "'\\''", t); return t }
 function action(paths, list, values) {
     if (values == "-") return paths == "file" ? "_files" : paths == "directory" ? "_files -/" : " "

@@ -1,10 +1,10 @@
-"""Writes attention.json: what the attention modules of transformers return for tiny models, against which
-tests/test_golden_attention.c holds what is read from the same config.json and the same tensors.
+"""Writes attention.json: the results of the attention modules of transformers for tiny models.
+tests/test_golden_attention.c compares them with a model that is read from the same config.json and the same tensors.
 
     python3 tests/golden/make_attention.py > tests/golden/attention.json      (transformers 4.57.1, torch 2.8.0)
 
 Inputs and weights are the values of `values` below, which the test computes too. The projection of queries is replaced,
-since queries reach our kernels projected and normalized; so is the one of outputs."""
+because queries reach our kernels projected and normalized. The projection of outputs is also replaced."""
 
 import importlib
 import json
@@ -24,7 +24,8 @@ PAIRS = HEAD_DIM // 2
 LONGROPE = {"type": "longrope", "short_factor": [1 + i / 16 for i in range(PAIRS)],
             "long_factor": [1 + i * i / 8 for i in range(PAIRS)]}
 
-# name: (config.json, layers, LongRoPE's table or None). An original context of 32 tokens makes TOKENS a long one.
+# name: (config.json, layers, the table of LongRoPE or None). With an original context of 32 tokens, TOKENS is a long
+# context.
 CASES = {
     "llama": ({"model_type": "llama", "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
                "high_freq_factor": 4.0, "original_max_position_embeddings": 32}}, (0,), None),
@@ -53,7 +54,7 @@ CASES = {
 
 
 def values(tag, layer, rows, columns):
-    """[rows, columns] numbers that f16 holds."""
+    """Returns [rows, columns] numbers that f16 holds exactly."""
     row, column = numpy.meshgrid(numpy.arange(rows), numpy.arange(columns), indexing="ij")
     mask = 0xffffffff
     h = ((tag + 16 * layer) * 0x9e3779b1 + row * 2654435761 + column * 2246822519) & mask
@@ -64,7 +65,7 @@ def values(tag, layer, rows, columns):
 
 
 class Returns(torch.nn.Module):
-    """A projection that returns what `make` makes of its input."""
+    """A projection that returns `make` of its input."""
 
     def __init__(self, make):
         super().__init__()
@@ -84,7 +85,7 @@ def set_projections(module, layer, q):
     module.k_proj, module.v_proj = Returns(lambda x: x @ wk.T + bk), Returns(lambda x: x @ wv.T + bv)
     gated = module.q_proj.out_features == 2 * HEADS * HEAD_DIM
     heads = q.view(1, TOKENS, HEADS, HEAD_DIM)
-    gate = torch.full_like(heads, 100.0)  # whose sigmoid is 1
+    gate = torch.full_like(heads, 100.0)  # the sigmoid of this is 1
     module.q_proj = Returns(lambda x: torch.cat([heads, gate], -1).flatten(-2) if gated else q)
 
 

@@ -1,4 +1,5 @@
-"""Prints, as a JSON list, what zsh lists as completions of each command line.  usage: zsh_complete.py FUNCTIONS HOME LINE..."""
+"""Prints, as a JSON list, the completions that zsh lists for each command line.  usage: zsh_complete.py FUNCTIONS HOME
+LINE..."""
 
 import json
 import os
@@ -24,7 +25,8 @@ def read_until(mark):
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", text)
 
 
-# ^T lists; ^E is typed behind it as the word @@END, which shows that zsh is done; the line is then dropped.
+# ^T lists the completions. ^E, which is sent after it, types the word @@END, which shows that zsh is done. The line is
+# then dropped.
 write(f"PROMPT='>'; stty cols 250 rows 200; LISTMAX=10000; fpath=('{functions}' $fpath); autoload -U compinit; "
       f"compinit -u -d '{home}/dump'; unsetopt beep; bindkey '^T' list-choices; "
       "bindkey -s '^E' '@@E''ND'; print @@RE''ADY\n")

@@ -1,1 +1,1 @@
-"""Perplexity of caches on a real model: which are measured, running them, and the page made of it. See docs/accuracy.md."""
+"""Perplexity of caches on real models: the rows to measure, the runs, and the report. See docs/accuracy.md."""

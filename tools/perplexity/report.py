@@ -1,4 +1,4 @@
-"""From what was found: results.json, tables in Markdown, and a plot by gnuplot."""
+"""Reports of the measured rows: results.json, tables in Markdown, and plots by gnuplot."""
 
 import os
 import re
@@ -11,12 +11,12 @@ from realmodel import InputError, files
 from .runs import describe
 
 COLUMNS = ("cache", "bits", "options", "memory", "smaller", "as the paper counts", "perplexity", "lost")
-AGAINST_FP16 = ("KL mean", "KL 99 %", "same first choice")  # columns of tables in which a row was compared
-DIVERGENCE = ("kl_mean", "kl_p99", "top1", "kl_tokens")  # what rows but fp16 have, as `llama perplexity` names it
+AGAINST_FP16 = ("KL mean", "KL 99 %", "same first choice")  # columns of tables with a row that was compared with fp16
+DIVERGENCE = ("kl_mean", "kl_p99", "top1", "kl_tokens")  # fields of all rows but fp16, named as in `llama perplexity`
 
 
 def results(rows, found, text):
-    """The list of docs/accuracy/results.json: a dictionary a row."""
+    """Returns the list in docs/accuracy/results.json, with a dictionary for each row."""
     fp16 = {row.model: found[row.key()]["ppl"] for row in rows if row.method == "fp16"}
     listed = []
     for row in rows:
@@ -45,7 +45,7 @@ def table_line(result):
 
 
 def against_fp16(result):
-    """Cells of the columns that compare with fp16; fp16 itself has none."""
+    """Returns the cells of the columns that compare with fp16. They are empty for fp16 itself."""
     if "kl_mean" not in result:
         return ("",) * len(AGAINST_FP16)
     return f"{result['kl_mean']:.4f}", f"{result['kl_p99']:.3f}", f"{100 * result['top1']:.1f} %"
@@ -56,7 +56,7 @@ def markdown(lines):
 
 
 def model_table(rows):
-    """A heading, a rule and a line for each row."""
+    """Returns the lines of a table: a heading, a rule, and a line for each row."""
     compared = any("kl_mean" in result for result in rows)
     columns = COLUMNS + (AGAINST_FP16 if compared else ())
     lines = [table_line(result) + (against_fp16(result) if compared else ()) for result in rows]
@@ -64,7 +64,7 @@ def model_table(rows):
 
 
 def table(results, section):
-    """A section's rows in Markdown, a table for each model."""
+    """Returns a section's rows in Markdown, with a table for each model."""
     lines = []
     for model in dict.fromkeys(result["model"] for result in results if result["section"] == section):
         rows = [result for result in results if (result["section"], result["model"]) == (section, model)]
@@ -77,7 +77,7 @@ def sections(results):
 
 
 def fill(page, results):
-    """The page's text with every `<!-- rows: SECTION -->` … `<!-- end -->` made anew."""
+    """Returns the page's text with every block `<!-- rows: SECTION -->` … `<!-- end -->` replaced by the new table."""
     def replace(match):
         if match.group(1) not in sections(results):
             raise InputError(f"the page asks for rows '{match.group(1)}'; there are {', '.join(sections(results))}")
@@ -91,7 +91,7 @@ def tables(results):
 
 # ---------------------------------------------------------------- plot
 
-PLOTTED = ("paper", "default", "feedback", "brief")  # sections of what people would take
+PLOTTED = ("paper", "default", "feedback", "brief")  # sections with caches that people would use
 STYLE = """set terminal svg size 860,520 font 'sans,13' background rgb 'white'
 set output '{output}'
 set title '{title}'
@@ -106,7 +106,7 @@ plot {curves}
 
 
 def series(results):
-    """Name → points (memory, lost, bits) of what people would take, fewest bits first."""
+    """Returns the curves of caches that people would use: name → points (memory, lost, bits), smallest memory first."""
     curves = {}
     for result in results:
         lost = result["ppl"] - result["ppl_fp16"]
@@ -125,7 +125,8 @@ FORMS = {"joint": (False, False), "keys by head, values joint": (True, False), "
 
 
 def forms_of_latents(results):
-    """Name → points (memory, KL mean, bits) of calibrated latents, joint and by head, in groups of 64 channels."""
+    """Returns the curves of calibrated latents, joint and by head, in groups of 64 channels: name → points (memory, KL
+    mean, bits)."""
     curves = {}
     shown = [result for result in results if result["section"] == "groups" and result["options"]["group"] == 64
              and "calibrated" in result["options"] and "kl_mean" in result]
@@ -142,7 +143,8 @@ def forms_of_latents(results):
 
 
 def plots(results, model, folder):
-    """Pictures of one model's rows, MODEL.svg and MODEL-latents.svg, where there are any; False where there is no gnuplot."""
+    """Draws one model's rows to MODEL.svg and MODEL-latents.svg, if there are any. Returns False if there is no
+    gnuplot."""
     if shutil.which("gnuplot") is None:
         return False
     own = [result for result in results if result["model"] == model]

@@ -1,33 +1,33 @@
-"""What is measured: a row is a model, a cache and its options."""
+"""The rows to measure. A row is a model, a cache method and its options."""
 
 import dataclasses
 import json
 
-# Options of a row are those of a spec (docs/spec.md) and of `llama perplexity`, by these names.
-PREPARED = ("rank", "groups", "rotation", "feedback")  # what prepared weights depend on
-GROUPED = ("feedback", "calibrated")  # with one of these, on the quantization group too
+# The options of a row have the names that they have in a spec (docs/spec.md) and in `llama perplexity`.
+PREPARED = ("rank", "groups", "rotation", "feedback")  # options that prepared weights depend on
+GROUPED = ("feedback", "calibrated")  # with one of these, prepared weights also depend on the quantization group
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    section: str  # of the page; it groups rows, and names nothing that is computed
+    section: str  # section of the page; it only groups rows and changes nothing that is computed
     model: str
     method: str
     bits: int = 16
-    options: tuple = ()  # pairs, sorted by name
+    options: tuple = ()  # pairs (name, value), sorted by name
 
     def key(self):
-        """What makes the row the same whatever section it stands in."""
+        """Identifies the row's measurement. Rows of several sections may share it."""
         return json.dumps([self.model, self.method, self.bits, self.options])
 
     def arguments(self):
-        """For `llama perplexity`."""
+        """Returns the row's arguments for `llama perplexity`."""
         bits = [] if self.method == "fp16" else ["--bits", str(self.bits)]
         return ["--cache", self.method, *bits, *as_flags(pair for pair in self.options if pair[0] != "calibrated")]
 
     def preparation(self, calibrations):
-        """Arguments of `xq prepare`, or None where no weights are prepared. `calibrations`: activations of texts, by
-        the name that the option `calibrated` gives."""
+        """Returns the arguments of `xq prepare`, or None if the row needs no prepared weights. `calibrations` holds
+        files with the activations of texts, by the names that the option `calibrated` takes."""
         options = dict(self.options)
         if not (self.method.startswith("latent") or self.method == "x" and options.get("rotation", True)):
             return None

@@ -1,5 +1,5 @@
-"""Running rows: each in a process of its own, several at a time, results kept so that a second run continues. A model's
-fp16 row comes first: it records the predictions that the model's other rows are compared with."""
+"""Runs rows, each in a process of its own and several at a time. Results are kept, so that a second run continues. A
+model's fp16 row comes first, because it records the predictions that the model's other rows are compared with."""
 
 import concurrent.futures
 import hashlib
@@ -14,12 +14,12 @@ from realmodel import InputError, files
 
 from .rows import row as row_of
 
-FORMAT = 2  # of what is kept
-REFERENCE_WINDOWS = 10  # from the text's first, in which rows are compared with fp16: KL divergence needs fewer than perplexity
+FORMAT = 2  # format of the kept results
+REFERENCE_WINDOWS = 10  # first windows, in which rows are compared with fp16; KL divergence needs fewer than perplexity
 
 
 class Progress:
-    """A line a finished row, and on a terminal what is left."""
+    """Prints a line for each finished row, with an estimate of the time that is left."""
 
     def __init__(self, total, workers):
         self.total, self.workers, self.done, self.begun = total, workers, 0, time.monotonic()
@@ -37,7 +37,8 @@ def minutes(seconds):
 
 
 def call(command, environment=None):
-    """Standard output of a command; its last line of complaint when it fails."""
+    """Runs a command and returns its standard output. If it fails, raises InputError with the last line of its
+    errors."""
     try:
         result = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     except OSError as error:
@@ -49,8 +50,8 @@ def call(command, environment=None):
 
 
 class Runner:
-    """Programs, models and the text; what is measured is kept in `folder`, under a hash of all that it depends on.
-    `windows`: of the text, by model."""
+    """The programs, models and text of the runs. Results are kept in `folder`, under a hash of everything that they
+    depend on. `windows` holds the number of windows of the text for each model."""
 
     def __init__(self, xq, llama, folder, models, calibrations, text, window, windows, jobs):
         self.xq, self.llama, self.folder, self.models = xq, llama, folder, models
@@ -82,7 +83,7 @@ class Runner:
         return min(REFERENCE_WINDOWS, self.windows[model])
 
     def place(self, kind, model, ending, **identity):
-        """A file's path, by a hash of all that it depends on."""
+        """Returns a file's path, which contains a hash of everything that the file depends on."""
         identity = dict(self.common, model=self.model_hash(model), reference_windows=self.reference_windows(model), **identity)
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
         return os.path.join(self.folder, kind, digest + ending)
@@ -92,11 +93,12 @@ class Runner:
                           prepared=self.prepared_file(row))
 
     def reference(self, model):
-        """The predictions of the model with an fp16 cache, which its fp16 row records."""
+        """Returns the file with the model's predictions under an fp16 cache, which its fp16 row records."""
         return self.place("references", model, ".safetensors")
 
     def prepared_file(self, row):
-        """Where the row's prepared weights are, by a hash of all that they depend on; None where it takes none."""
+        """Returns the path of the row's prepared weights, with a hash of everything that they depend on; None if it
+        needs none."""
         arguments = row.preparation(self.calibrations.get(row.model, {}))
         if arguments is None:
             return None
@@ -104,7 +106,7 @@ class Runner:
         return os.path.join(self.folder, "prepared", hashlib.sha256(identity.encode()).hexdigest()[:24] + ".safetensors")
 
     def prepared(self, row):
-        """The row's file of prepared weights, made where there is none yet."""
+        """Prepares the row's weights unless they exist, and returns the option that names their file."""
         path = self.prepared_file(row)
         if path is None:
             return []
@@ -116,7 +118,8 @@ class Runner:
         return ["--prepared", path]
 
     def compared(self, row):
-        """Options that record the model's predictions, of its fp16 row; that compare with them, of the others."""
+        """Returns the options that record the model's predictions, for its fp16 row, or that compare with them, for
+        other rows."""
         path = self.reference(row.model)
         if row.method != "fp16":
             return ["--reference", path]
@@ -132,8 +135,8 @@ class Runner:
         return found
 
     def ordered(self, missing):
-        """fp16 rows first; also those that nobody asked for, or that were measured before, where other rows of their model
-        lack the reference."""
+        """Returns the rows with fp16 rows first. If a model has rows but no reference yet, its fp16 row is added, even
+        if nobody asked for it or it was measured before."""
         fp16 = {row.model: row for row in missing if row.method == "fp16"}
         for model in dict.fromkeys(row.model for row in missing):
             if model not in fp16 and not os.path.exists(self.reference(model)):
@@ -141,18 +144,19 @@ class Runner:
         return [*fp16.values(), *(row for row in missing if row.method != "fp16")]
 
     def run(self, rows):
-        """What was found, by the rows' keys. A failing row ends the run; those finished are kept."""
+        """Measures the rows and returns their results by key. A failing row ends the run; the results of finished rows
+        are kept."""
         wanted = list({row.key(): row for row in rows}.values())
         found = {row.key(): files.read_json(self.kept(row)) for row in wanted if os.path.exists(self.kept(row))}
         missing = self.ordered([row for row in wanted if row.key() not in found])
         if found:
             print(f"  {len(found)} of {len(wanted)} rows were measured before", file=sys.stderr, flush=True)
         progress = Progress(len(missing), self.jobs)
-        references = {}  # jobs that record them, by model
+        references = {}  # jobs that record references, by model
 
         def measure(row):
             if row.method != "fp16" and row.model in references:
-                references[row.model].result()  # it began before: jobs begin in the order in which they are submitted
+                references[row.model].result()  # no deadlock: jobs begin in the order in which they are submitted
             result = self.measure(row)
             progress.finished(f"{row.model} {describe(row)}: {found_text(result)}, {result['seconds']:.0f} s")
             return row.key(), result

@@ -9,14 +9,14 @@ from .rows import row
 
 BITS = (4, 3, 2)
 PAPER_LATENT = {"axis_k": "channel", "rotation": False, "groups": 1}  # keys by channel, values by token, joint latents
-# Layers of a model that gain most from a third bit at 2 bits. Of SmolLM2-135M they are six, so that they take as much
-# memory as three layers at 4 bits.
+# The layers of a model that gain most from a third bit in a cache of 2 bits. For SmolLM2-135M there are six, so that
+# they take as much memory as three layers at 4 bits.
 SENSITIVE = {"smollm2-135m": (1, 2, 3, 4, 18, 23)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """What of a model decides which rows it can have."""
+    """The properties of a model that decide which rows it can have."""
     heads: int
     kv_heads: int
     head_dim: int
@@ -27,11 +27,11 @@ class Shape:
         return self.kv_heads == self.heads
 
     def rank(self, share):
-        """A rank of about that share of the full one: a multiple of 32."""
+        """Returns a rank of about `share` times the full rank, as a multiple of 32."""
         return max(32, int(self.kv_heads * self.head_dim * share) // 32 * 32)
 
     def groups(self):
-        """The divisors of the KV heads but 1."""
+        """Returns the divisors of the number of KV heads, except 1."""
         return [groups for groups in range(2, self.kv_heads + 1) if self.kv_heads % groups == 0]
 
 
@@ -47,7 +47,7 @@ def shape_of(folder):
 
 
 def paper(model, shape):
-    """The methods of the paper's table, and what it compares with, as it describes them."""
+    """The methods of the paper's table and the methods that it compares with, as the paper describes them."""
     rows = [row("paper", model, "fp16")] + [row("paper", model, "kivi", bits) for bits in BITS]
     if not shape.mha:
         rows += [row("paper", model, "latent", bits, **PAPER_LATENT) for bits in BITS]
@@ -57,12 +57,12 @@ def paper(model, shape):
 
 
 def default(model, shape):
-    """What xq does where nothing else is asked for, calibrated on the text after the windows."""
+    """The default method of xq, calibrated on the text after the windows."""
     return [row("default", model, "x" if shape.mha else "latent", bits, calibrated="rest") for bits in BITS]
 
 
 def choices(model, shape):
-    """What the paper leaves open."""
+    """Choices that the paper leaves open."""
     method = "x-cl" if shape.mha else "latent-cl"
     options = [{}, {"first_layers": 1}, {"first_layers": 5}]
     if not shape.mha:  # an accumulator is the same in both methods
@@ -72,7 +72,7 @@ def choices(model, shape):
 
 
 def beyond(model, shape):
-    """Each part of the default, and others, on its own."""
+    """Rows that show the effect of each part of the default, and of other choices, on its own."""
     plain = "x" if shape.mha else "latent"
 
     def calibrated(bits, **options):
@@ -92,8 +92,8 @@ def beyond(model, shape):
 
 
 def groups(model, shape):
-    """Latents of all KV heads and of each, for keys and for values. A group of channels ends with its latent, so that a larger one
-    makes no difference where both have latents of one head."""
+    """Joint latents and latents of each KV head, for keys and for values. A group of channels ends with its latent, so
+    a larger group makes no difference if both keys and values have a latent for each head."""
     if shape.mha or shape.kv_heads == 1:
         return []
     each, rows = shape.kv_heads, []
@@ -109,21 +109,22 @@ def groups(model, shape):
 
 
 def feedback(model, shape):
-    """The default with feedback; without a calibration at 2 bits."""
+    """The default with feedback, and at 2 bits also without a calibration."""
     plain = "x" if shape.mha else "latent"
     return [*(row("feedback", model, plain, bits, calibrated="rest", feedback=True) for bits in BITS),
             row("feedback", model, plain, 2, feedback=True)]
 
 
 def brief(model, shape):
-    """Enough to see that a model works, and how its default does."""
+    """A few rows, which show that a model works and how good its default is."""
     return [row("brief", model, "fp16"), row("brief", model, "kivi", 4), row("brief", model, "kivi", 2),
             *(row("brief", model, "x" if shape.mha else "latent", bits, calibrated="rest") for bits in BITS),
             *(row("brief", model, "x" if shape.mha else "latent", bits, calibrated="rest", feedback=True) for bits in (3, 2))]
 
 
 def rows_of(whole, short):
-    """Rows of models to be measured whole, and of those to be measured in short: names to directories."""
+    """Returns all rows of the models in `whole`, and the brief rows of those in `short`; both map names to
+    directories."""
     rows = []
     for section in (paper, default, feedback, groups, beyond, choices):
         for name, folder in whole.items():

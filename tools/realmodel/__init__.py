@@ -1,5 +1,5 @@
-"""Real models: files in, Hugging Face directories and activations out. See docs/models.md."""
+"""Real models: reads their files, and writes Hugging Face directories and activations. See docs/models.md."""
 
 
 class InputError(Exception):
-    """Something given to the tool is wrong. The message is one line: what, and what would be valid."""
+    """An input of the tool is wrong. The message is one line that says what is wrong and what would be valid."""

@@ -1,4 +1,4 @@
-"""How well two sets of logits over the same tokens agree. Row by row, since a set may take a gigabyte."""
+"""Compares two sets of logits over the same tokens. It works row by row, since a set may take a gigabyte."""
 
 import dataclasses
 
@@ -12,22 +12,22 @@ def relative(ours, theirs):
 
 
 def log_share(row, index):
-    """ln of what softmax gives `index`."""
+    """Returns the natural logarithm of the probability that softmax gives to `index`."""
     row = row.astype(numpy.float64)
     top = row.max()
     return float(row[index] - top - numpy.log(numpy.exp(row - top).sum()))
 
 
 def perplexity(logits, ids):
-    """Of ids[1:], each predicted by the logits of the token before it."""
+    """Returns the perplexity of ids[1:], each predicted by the logits of the token before it."""
     return float(numpy.exp(-numpy.mean([log_share(row, index) for row, index in zip(logits, ids[1:])])))
 
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    largest: float  # difference of one logit
-    relative: float  # L2
-    same_next: float  # share of the positions where both find the same token most likely
+    largest: float  # largest difference of one logit
+    relative: float  # relative difference, in the L2 norm
+    same_next: float  # share of positions where both have the same most likely token
     ppl_ours: float
     ppl_theirs: float
 
@@ -38,7 +38,7 @@ class Agreement:
 
 
 def compare(ours, theirs, ids):
-    """Both [tokens, vocabulary]."""
+    """Compares two arrays of logits, both [tokens, vocabulary]."""
     if ours.shape != theirs.shape or len(ours) != len(ids) or len(ids) < 2:
         raise InputError(f"logits of shapes {list(ours.shape)} and {list(theirs.shape)} for {len(ids)} tokens; "
                          "expected two equal ones, a row a token, of two tokens at least")

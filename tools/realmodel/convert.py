@@ -1,4 +1,4 @@
-"""Model directories in the style of Hugging Face: config.json, model.safetensors in fp16, tokenizer.json."""
+"""Writes model directories in the style of Hugging Face: config.json, model.safetensors in fp16, tokenizer.json."""
 
 import os
 import shutil
@@ -8,11 +8,11 @@ import numpy
 from . import InputError, files, shape, tensors, tokenizer
 from .gguf_model import Model
 
-FORMAT = "3"  # of what these tools write; another number makes results kept from before stale
+FORMAT = "3"  # format of the files that these tools write; a new number makes earlier results stale
 
 
 def current(path, metadata):
-    """Is `path` a safetensors file with exactly this metadata?"""
+    """Whether `path` is a safetensors file with exactly this metadata."""
     try:
         return os.path.exists(path) and tensors.Reader(path).metadata == metadata
     except InputError:
@@ -51,7 +51,8 @@ def from_gguf(path, folder, say):
 
 
 def expand_kv_heads(source, folder, say):
-    """The same function as an MHA model: each query head gets a copy of the KV head that it shared."""
+    """Writes an MHA model that computes the same function: each query head gets a copy of the KV head that it
+    shared."""
     if os.path.realpath(source) == os.path.realpath(folder):
         raise InputError(f"--out {folder}: is the model itself; expected another directory")
     size = read_shape(source)

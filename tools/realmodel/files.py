@@ -1,4 +1,4 @@
-"""Files published whole: written under a temporary name, synced, renamed."""
+"""Files that are published complete: they are written under a temporary name, synced and renamed."""
 
 import contextlib
 import hashlib
@@ -11,7 +11,7 @@ from . import InputError
 
 @contextlib.contextmanager
 def published(path):
-    """A binary file that appears as `path` when the block ends well, and not at all otherwise."""
+    """Opens a binary file that appears as `path` if the block ends without an exception, and not at all otherwise."""
     folder = os.path.dirname(os.path.abspath(path))
     try:
         os.makedirs(folder, exist_ok=True)
@@ -33,7 +33,7 @@ def published(path):
 
 
 def opened(path):
-    """The file, for reading bytes."""
+    """Opens a file for reading bytes."""
     try:
         return open(path, "rb")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The forward pass in numpy, float32, one sequence from position 0. Symbols as in docs/method.md."""
+"""The forward pass in numpy and float32, for one sequence from position 0. Symbols are those of docs/method.md."""
 
 import numpy
 
@@ -11,8 +11,8 @@ def rms_norm(x, gain, eps):
 
 
 def rope(x, theta):
-    """Rotates [tokens, heads, dh], NeoX order: the pair (i, i + dh/2) turns by position * theta^(-2i/dh).
-    Angles in double, so that far positions stay exact."""
+    """Rotates x [tokens, heads, dh] in NeoX order: the pair (i, i + dh/2) turns by position * theta^(-2i/dh). Angles
+    are computed in double precision, so that far positions stay exact."""
     tokens, _, dh = x.shape
     frequency = float(theta) ** (-numpy.arange(0, dh, 2, dtype=numpy.float64) / dh)
     angle = numpy.arange(tokens, dtype=numpy.float64)[:, None] * frequency
@@ -22,7 +22,7 @@ def rope(x, theta):
 
 
 def turn_back(x, theta, position):
-    """What `rope` does to rows [rows, dh] of one position, undone."""
+    """Inverts `rope` for rows x [rows, dh] at one position."""
     dh = x.shape[-1]
     angle = position * float(theta) ** (-numpy.arange(0, dh, 2, dtype=numpy.float64) / dh)
     cos, sin = numpy.cos(angle).astype(numpy.float32), numpy.sin(angle).astype(numpy.float32)
@@ -31,8 +31,9 @@ def turn_back(x, theta, position):
 
 
 def probabilities(q, k, scale, window):
-    """Causal, of each query head in turn, [tokens, tokens]: q [tokens, H, dh] and k [tokens, Hkv, dh] after RoPE.
-    A token sees the last `window` tokens, itself among them. One head at a time bounds the memory."""
+    """Yields the causal attention probabilities [tokens, tokens] of each query head, given q [tokens, H, dh] and k
+    [tokens, Hkv, dh] after RoPE. A token sees the last `window` tokens, including itself. One head at a time bounds the
+    memory."""
     tokens, heads, _ = q.shape
     group = heads // k.shape[1]
     back = numpy.arange(tokens)[:, None] - numpy.arange(tokens)
@@ -47,7 +48,7 @@ def probabilities(q, k, scale, window):
 
 
 def attention(q, k, v, scale, window):
-    """q, k as of `probabilities`, v [tokens, Hkv, dh] → [tokens, H * dh]."""
+    """Returns the attention output [tokens, H * dh], for q and k as in `probabilities` and v [tokens, Hkv, dh]."""
     tokens, heads, dh = q.shape
     group = heads // k.shape[1]
     out = numpy.empty((tokens, heads, dh), dtype=numpy.float32)
@@ -60,10 +61,11 @@ COST_TOKENS, COST_STRIDE = 1024, 8
 
 
 def key_costs(q, k, v, theta, scale, window):
-    """What an error e of keys before RoPE costs in the output of a query head: e · cost · eᵀ, cost [H, dh, dh]. Key n moves
-    the output o of query m by p·(v_n − o) times what it moves their score by, e · R(−n) · q for a q that RoPE has turned.
-    Counted of the first COST_TOKENS tokens, for every COST_STRIDE-th key, and relative to the mean over heads and
-    dimensions."""
+    """Returns cost [H, dh, dh]. An error e of a key before RoPE costs e · cost · eᵀ in the output of a query head.
+
+    The error of key n changes its score with query m by e · R(−n) · q, for a q after RoPE. A change of the score
+    changes the query's output o by p·(v_n − o) times that change. The cost sums over every COST_STRIDE-th key and the
+    queries that see it, among the first COST_TOKENS tokens, and is relative to the mean over heads and dimensions."""
     q, k, v = q[:COST_TOKENS], k[:COST_TOKENS], v[:COST_TOKENS]
     tokens, heads, dh = q.shape
     group = heads // k.shape[1]
@@ -88,7 +90,7 @@ def gelu_tanh(x):
 
 
 class LlamaForward:
-    """Runs layer after layer. `weights(name, shape)` gives a float32 tensor by Hugging Face name."""
+    """Runs a model layer by layer. `weights(name, shape)` returns a float32 tensor by its Hugging Face name."""
 
     activation = staticmethod(silu)
     before_feed_forward = "post_attention_layernorm"
@@ -102,7 +104,7 @@ class LlamaForward:
         embeddings = weights("model.embed_tokens.weight", (shape.vocab_size, shape.hidden_size))
         self.hidden = embeddings[numpy.asarray(ids)]
 
-    # What families do in different ways.
+    # The following methods differ between families.
     def norm(self, x, weight):
         return rms_norm(x, weight, self.shape.rms_norm_eps)
 
@@ -113,16 +115,16 @@ class LlamaForward:
         return out
 
     def attention_kind(self):
-        """Of this layer: RoPE's theta, the scale of scores, and the window."""
+        """Returns this layer's theta of RoPE, scale of scores, and window."""
         return self.shape.rope_theta, self.shape.head_dim ** -0.5, self.shape.max_position_embeddings
 
     def extras(self, _weight):
-        """What else the layer's attention needs, by name."""
+        """Returns further arrays that the layer's attention needs, by name."""
         return {}
 
     def step(self, costs=False):
-        """Runs the next layer; returns what its attention saw: x, pre-RoPE q, k and v, and Wk, Wv [d, dkv]. With `costs`
-        also k_cost, of `key_costs`."""
+        """Runs the next layer and returns the inputs of its attention: x, q and k before RoPE, v, and Wk, Wv [d, dkv].
+        With `costs` it also returns k_cost, from `key_costs`."""
         shape, prefix, tokens = self.shape, f"model.layers.{self.layer}.", len(self.hidden)
         weight = {name.removeprefix(prefix).removesuffix(".weight"): self.weights(name, size)
                   for name, size in shape.layer_tensors(self.layer).items()}
@@ -148,7 +150,7 @@ class LlamaForward:
         return seen
 
     def logits(self):
-        """[tokens, vocabulary], after all layers."""
+        """Returns the logits [tokens, vocabulary], after all layers have run."""
         shape = self.shape
         head = "model.embed_tokens.weight" if shape.tie_word_embeddings else "lm_head.weight"
         normed = self.norm(self.hidden, self.weights("model.norm.weight", (shape.hidden_size,)))
@@ -156,8 +158,9 @@ class LlamaForward:
 
 
 class Gemma3Forward(LlamaForward):
-    """Norms multiply by 1 + w and stand on both sides of a block; embeddings are scaled; queries and keys are
-    normalized by head before RoPE, and `q` is recorded after that; sliding layers have a RoPE of their own."""
+    """Gemma 3 differs from Llama in these ways. Norms multiply by 1 + w, and there is one before and one after each
+    block. Embeddings are scaled. Queries and keys are normalized per head before RoPE, and `q` is recorded after this
+    norm. Sliding layers have their own RoPE."""
 
     activation = staticmethod(gelu_tanh)
     before_feed_forward = "pre_feedforward_layernorm"

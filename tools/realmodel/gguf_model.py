@@ -1,4 +1,5 @@
-"""GGUF files: shape, and weights under Hugging Face names. One table an architecture."""
+"""Reads GGUF files: the model's shape, and weights under their Hugging Face names. There is a class for each
+architecture."""
 
 import gguf
 import numpy
@@ -25,14 +26,14 @@ LAYER_NAMES = {
 
 
 def unpermute(rows, heads):
-    """Undoes llama.cpp's order of Q and K rows. llama.cpp rotates neighbours (2i, 2i+1) and so interleaves
-    the two halves of each head when it converts; Hugging Face (NeoX order) rotates (i, i + head_dim/2)."""
+    """Undoes llama.cpp's order of Q and K rows. llama.cpp rotates neighbours (2i, 2i+1), so its converter interleaves
+    the two halves of each head. Hugging Face (NeoX order) rotates (i, i + head_dim/2)."""
     half = rows.shape[0] // heads // 2
     return rows.reshape(heads, half, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 
 class LlamaFile:
-    """How a GGUF file of the architecture `llama` differs from the Hugging Face model."""
+    """The differences between a GGUF file of the architecture `llama` and the Hugging Face model."""
 
     NAMES = {**LAYER_NAMES, "post_attention_layernorm": "ffn_norm"}
     PLAIN = {"rope.scaling.type": ("none",), "expert_count": (0,)}  # other values are refused
@@ -49,8 +50,8 @@ class LlamaFile:
 
 
 class Gemma3File:
-    """The architecture `gemma3`: rows in Hugging Face's order, norms with 1 added. Files state neither the
-    pattern of layers nor the sliding layers' RoPE nor the scale of scores unless they differ from llama.cpp's
+    """The architecture `gemma3`. Rows are in Hugging Face's order, and 1 is added to the weights of norms. Files state
+    the pattern of layers, the sliding layers' RoPE and the scale of scores only if they differ from llama.cpp's
     constants, which are those of the models without RoPE scaling."""
 
     NAMES = {**LAYER_NAMES, "post_attention_layernorm": "post_attention_norm",
@@ -80,7 +81,7 @@ ARCHITECTURES = {"llama": LlamaFile(), "gemma3": Gemma3File()}
 class Model:
     def __init__(self, path):
         self.path = path
-        # gguf checks little of what it reads: a damaged file shows as any exception.
+        # gguf checks its input little, so a damaged file can raise any exception.
         try:
             self.reader = gguf.GGUFReader(path)
         except OSError as error:
@@ -107,7 +108,7 @@ class Model:
             raise InputError(f"{self.path}: metadata {name} is damaged ({error})") from error
 
     def value(self, name, default=None):
-        """A field of the architecture's own."""
+        """Returns a metadata field of the architecture."""
         return self.field(f"{self.architecture}.{name}", default)
 
     def _shape(self):
@@ -136,7 +137,7 @@ class Model:
             head_dim=head_dim,
             vocab_size=len(self.field("tokenizer.ggml.tokens")),
             max_position_embeddings=integers["context_length"],
-            # GGUF stores this in f32; the shortest decimal that gives the same f32 is what was meant.
+            # GGUF stores this in f32. The original value is taken to be the shortest decimal that gives the same f32.
             rms_norm_eps=float(str(numpy.float32(self.value("attention.layer_norm_rms_epsilon")))),
             tie_word_embeddings="output.weight" not in self.tensors,
         ))
@@ -144,7 +145,7 @@ class Model:
         return shape
 
     def token_id(self, name):
-        """The id of one of the special tokens, `bos`, `eos` or `unknown`."""
+        """Returns the id of a special token: `bos`, `eos` or `unknown`."""
         field = f"tokenizer.ggml.{name}_token_id"
         index = self.field(field)
         if not isinstance(index, int) or not 0 <= index < self.shape.vocab_size:
@@ -152,7 +153,7 @@ class Model:
         return index
 
     def special_ids(self):
-        """What config.json says of the tokens that begin and end a text."""
+        """Returns the keys of config.json for the tokens that begin and end a text."""
         return {f"{name}_token_id": self.token_id(name) for name in ("bos", "eos")
                 if self.reader.get_field(f"tokenizer.ggml.{name}_token_id") is not None}
 
@@ -163,12 +164,12 @@ class Model:
         return f"blk.{layer}.{self.format.NAMES[rest.removesuffix('.weight')]}.weight"
 
     def weight(self, name, shape):
-        """The tensor of this Hugging Face name as float32, dequantized, as Hugging Face has it."""
+        """Returns the tensor of this Hugging Face name, dequantized to float32, in Hugging Face's order of rows."""
         stored = self.stored_name(name)
         if stored not in self.tensors:
             raise InputError(f"{self.path}: tensor {stored} is missing")
         tensor = self.tensors[stored]
-        found = tuple(int(size) for size in reversed(tensor.shape))  # GGUF lists the fastest first
+        found = tuple(int(size) for size in reversed(tensor.shape))  # GGUF lists the fastest-varying dimension first
         if found != tuple(shape):
             raise InputError(f"{self.path}: tensor {stored} has shape {list(found)}; expected {list(shape)}")
         try:

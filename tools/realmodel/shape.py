@@ -1,4 +1,4 @@
-"""A model's shape, as a Hugging Face config.json states it, and the tensors it implies. One class a family."""
+"""A model's shape, as a Hugging Face config.json states it, and its tensors. There is a class for each family."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ from . import InputError
 
 
 LAYER_KINDS = ("full_attention", "sliding_attention")
-# Keys of config.json that change what a model computes, and are refused unless null or false.
+# Keys of config.json that change the computation. They are refused unless they are null or false.
 UNSUPPORTED = ("rope_parameters", "use_bidirectional_attention")
 
 
@@ -24,7 +24,7 @@ class Llama:
     rope_theta: float
     tie_word_embeddings: bool
 
-    # What config.json says beside the fields; another value than these is refused.
+    # Further keys of config.json and their only supported values.
     FIXED = {"model_type": "llama", "rope_scaling": None, "attention_bias": False, "mlp_bias": False,
              "hidden_act": "silu"}
     ARCHITECTURE = "LlamaForCausalLM"
@@ -34,7 +34,8 @@ class Llama:
     HEAD_NORMS = ()
 
     def layer_tensors(self, layer):
-        """Hugging Face name → shape, [out, in] as torch stores them."""
+        """Returns the shapes of a layer's tensors by Hugging Face name; matrices are [out, in], as torch stores
+        them."""
         d, ffn = self.hidden_size, self.intermediate_size
         q, kv = self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim
         shapes = {name: (d,) for name in self.BLOCK_NORMS}
@@ -51,7 +52,7 @@ class Llama:
         return {f"model.layers.{layer}.{name}.weight": shape for name, shape in shapes.items()}
 
     def tensors(self):
-        """All tensors of the model."""
+        """Returns the shapes of all tensors of the model."""
         shapes = {"model.embed_tokens.weight": (self.vocab_size, self.hidden_size)}
         for layer in range(self.num_hidden_layers):
             shapes.update(self.layer_tensors(layer))
@@ -61,12 +62,12 @@ class Llama:
         return shapes
 
     def to_config(self):
-        """A config.json that transformers and `xq` read."""
+        """Returns a config.json that transformers and `xq` can read."""
         return {"architectures": [self.ARCHITECTURE], **self.FIXED, **dataclasses.asdict(self),
                 "torch_dtype": self.COMPUTED_IN}
 
     def check(self, source):
-        """An error that names the field, if one makes no sense."""
+        """Raises InputError with the name of a field if its value is not valid."""
         for field in dataclasses.fields(self):
             check_field(field, getattr(self, field.name), source)
         if self.num_attention_heads % self.num_key_value_heads:
@@ -78,7 +79,7 @@ class Llama:
 
 @dataclasses.dataclass(frozen=True)
 class Gemma3(Llama):
-    """The text model of Gemma 3: norms on both sides of a block, QK-norm, layers of two kinds."""
+    """The text model of Gemma 3. It has norms before and after each block, QK-norm, and layers of two kinds."""
 
     query_pre_attn_scalar: float
     sliding_window: int
@@ -89,7 +90,7 @@ class Gemma3(Llama):
              "hidden_activation": "gelu_pytorch_tanh", "attn_logit_softcapping": None,
              "final_logit_softcapping": None}
     ARCHITECTURE = "Gemma3ForCausalLM"
-    COMPUTED_IN = "bfloat16"  # the weights fit fp16, the activations between layers (1e5) do not
+    COMPUTED_IN = "bfloat16"  # the weights fit fp16; the activations between layers (1e5) do not
     DEFAULTS = {"rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "query_pre_attn_scalar": 256,
                 "tie_word_embeddings": True}
     BLOCK_NORMS = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
@@ -107,7 +108,8 @@ FAMILIES = {family.FIXED["model_type"]: family for family in (Llama, Gemma3)}
 
 
 def pattern(layers, every):
-    """layer_types where each `every`-th layer attends to all tokens and the others slide."""
+    """Returns layer_types in which every `every`-th layer attends to all tokens and the others have a sliding
+    window."""
     return tuple("sliding_attention" if (layer + 1) % every else "full_attention" for layer in range(layers))
 
 
@@ -126,7 +128,7 @@ def check_field(field, value, source):
 
 
 def from_config(config, source):
-    """Reads a config.json's object. What the forward pass does not do is refused by name."""
+    """Reads the object of a config.json. Features that the forward pass does not support are refused by name."""
     family = FAMILIES.get(config.get("model_type"))
     if family is None:
         raise InputError(f"{source}: model_type is {config.get('model_type')!r}; this tool runs "

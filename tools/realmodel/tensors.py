@@ -1,4 +1,4 @@
-"""safetensors files: eight bytes of header length, a JSON header, the tensors' bytes."""
+"""Reads and writes safetensors files: eight bytes of header length, a JSON header, and the tensors' bytes."""
 
 import json
 import os
@@ -9,14 +9,14 @@ import numpy
 from . import InputError
 from .files import published
 
-# BF16 has no numpy type: it is read as its bits and widened.
+# numpy has no bf16, so its bits are read and widened.
 TYPES = {"F32": numpy.dtype("<f4"), "F16": numpy.dtype("<f2"), "BF16": numpy.dtype("<u2")}
 NAMES = {numpy.dtype("float32"): "F32", numpy.dtype("float16"): "F16"}
 LONGEST_HEADER = 100 << 20
 
 
 def write(path, tensors, metadata=None):
-    """`tensors`: name → float32 or float16 array. `metadata`: strings by name."""
+    """Writes a file. `tensors` holds float32 or float16 arrays by name, and `metadata` strings by name."""
     header = {"__metadata__": metadata} if metadata else {}
     offset = 0
     for name, array in tensors.items():
@@ -32,7 +32,7 @@ def write(path, tensors, metadata=None):
 
 
 class Reader:
-    """Tensors of a file by name, as float32, checked: the header is sane, every value is finite."""
+    """Reads a file's tensors by name, as float32. It checks that the header is valid and that every value is finite."""
 
     def __init__(self, path):
         self.path = path
@@ -72,7 +72,7 @@ class Reader:
         return dtype, begin, end, shape
 
     def read(self, name, shape):
-        """The tensor as float32. It must have this shape."""
+        """Returns the tensor as float32. It must have this shape."""
         if name not in self.entries:
             raise InputError(f"{self.path}: tensor {name} is missing")
         dtype, begin, end, found = self.entries[name]

@@ -1,5 +1,5 @@
-"""Tokenizers: from a GGUF's vocabulary to a tokenizer.json, and use of it. Two kinds: byte-level BPE (SmolLM2)
-and SentencePiece's BPE (Gemma)."""
+"""Tokenizers: makes a tokenizer.json from the vocabulary of a GGUF file, and uses it. There are two kinds: byte-level
+BPE (SmolLM2) and SentencePiece's BPE (Gemma)."""
 
 import os
 
@@ -11,7 +11,7 @@ from .files import published
 
 # Token types in GGUF.
 UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6
-SPACE = "\u2581"  # what SentencePiece writes for a space
+SPACE = "\u2581"  # the character that SentencePiece writes for a space
 
 
 def bpe(path, **options):
@@ -33,8 +33,9 @@ def byte_level(model, tokens, types):
 
 
 def merges_by_score(scores):
-    """SentencePiece's BPE joins, again and again, the two neighbours that make the token of the highest score.
-    As a list of merges: each token in each way of two tokens, best tokens first."""
+    """Returns the merges that give the same tokens as SentencePiece's BPE, which repeatedly joins the two neighbours
+    that make the token of the highest score. The list has every pair of tokens that makes a token, with the highest
+    scores first."""
     order = {token: index for index, token in enumerate(scores)}
     merges = []
     for token, score in scores.items():
@@ -53,7 +54,7 @@ def sentence_piece(model, tokens, types):
         raise InputError(f"{model.path}: {len(tokens)} tokens but {len(scores)} scores")
     if types.count(BYTE) != 256:
         raise InputError(f"{model.path}: {types.count(BYTE)} byte tokens; expected 256")
-    whole = {CONTROL, UNKNOWN, USER_DEFINED, BYTE}  # never a part or the result of a merge
+    whole = {CONTROL, UNKNOWN, USER_DEFINED, BYTE}  # token types that are never a part or the result of a merge
     parts = {token: score for token, score, kind in zip(tokens, scores, types) if kind not in whole}
     tokenizer = bpe(model.path, vocab={token: index for index, token in enumerate(tokens)},
                     merges=merges_by_score(parts), byte_fallback=True, fuse_unk=True,
@@ -61,14 +62,14 @@ def sentence_piece(model, tokens, types):
     tokenizer.normalizer = normalizers.Replace(" ", SPACE)
     tokenizer.decoder = decoders.Sequence([
         decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
-    # Found before anything is merged, the longest first, in the text as it is after normalization.
+    # Added tokens are found before any merge, the longest first, in the text after normalization.
     tokenizer.add_tokens([tokenizers.AddedToken(token, normalized=True)
                           for token, kind in zip(tokens, types) if kind == USER_DEFINED])
     return tokenizer
 
 
 def gemma_tokens(tokens, types):
-    """llama.cpp writes spaces into Gemma's user-defined tokens where the model has U+2581."""
+    """Restores U+2581 in Gemma's user-defined tokens, in which llama.cpp writes spaces."""
     return [token.replace(" ", SPACE) if kind == USER_DEFINED else token for token, kind in zip(tokens, types)]
 
 
@@ -119,7 +120,8 @@ def read_text(path):
 
 
 def encode_file(folder, text_path, tokens, vocab_size, skip=0):
-    """`tokens` token ids of a text file from its token number `skip` on, with what the model wants before a text."""
+    """Returns `tokens` token ids of a text file: the special tokens that the model puts before a text, then the text's
+    tokens from number `skip` on."""
     vocabulary = load(folder)
     before = vocabulary.encode("").ids
     ids = vocabulary.encode(read_text(text_path)).ids
@@ -133,7 +135,7 @@ def encode_file(folder, text_path, tokens, vocab_size, skip=0):
 
 
 def write_ids(path, ids):
-    """A text file, one a line."""
+    """Writes token ids to a text file, one per line."""
     with published(path) as file:
         file.write("".join(f"{index}\n" for index in ids).encode())
 

@@ -1,10 +1,11 @@
 """xq: attention over a cache of low-bit quantized activations.
 
-    context = xq.Context()                       a GPU where there is one, else the software device
+    context = xq.Context()                       a GPU if there is one, else the software device
     plan = xq.Plan(context, {"model": "llama-3.1-8b", "cache": {"bits": 4}}, max_tokens=4096)
     cache = xq.PagedCache(plan, pages=512)       pages, page tables, workspace
 
-The package is a layer over the C interface, include/xq/xq.h, which says more of every call; docs/python.md is its manual.
+The package is a layer over the C interface, include/xq/xq.h, which describes every call in more detail. docs/python.md
+is the package's manual.
 """
 
 from ._c import Status
@@ -21,7 +22,7 @@ from . import _c
 
 for _name in ("ArgumentError", "CompileError", "DeviceError", "Error", "FileError", "FormatError", "OutOfMemoryError",
               "SpecError", "UnsupportedError"):
-    globals()[_name].__module__ = __name__  # tracebacks show them as users write them
+    globals()[_name].__module__ = __name__  # so that tracebacks show the public name, such as xq.SpecError
 
 __version__: str = _c.lib.xq_version().decode()
 

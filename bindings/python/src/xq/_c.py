@@ -1,8 +1,8 @@
-"""The C interface, include/xq/xq.h, declared for ctypes: its constants, its structs and its functions, by the names that they
-have there. tests/test_python_header.py holds this file against the header.
+"""The C interface, include/xq/xq.h, declared for ctypes: its constants, structs and functions, under their C names.
+tests/test_python_header.py compares this file with the header.
 
-The library is, in this order: the file that the environment variable XQ_LIBRARY names; the one that the wheel carries, beside
-this file; libxq.so of the loader's search path.
+The library is the file that the environment variable XQ_LIBRARY names, if it is set; else the file that the wheel
+carries, in lib/ beside this file; else SONAME on the loader's search path.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Implementation(enum.IntEnum):
 
 
 class ParametersFrom(enum.IntEnum):
-    """Where the parameters of a plan's attention kernels come from (xq_parameters_from)."""
+    """The source of the parameters of a plan's attention kernels (xq_parameters_from)."""
 
     DEFAULT = 0
     SPEC = 1
@@ -64,7 +64,8 @@ class ParametersFrom(enum.IntEnum):
 
 
 class Descriptor(ctypes.Structure):
-    """A struct of the interface. Those that begin with struct_size have it set, and everything else zero."""
+    """A struct of the interface. Fields that are not given are those of DEFAULTS, or 0. struct_size is set if it is
+    there."""
 
     DEFAULTS: ClassVar[Dict[str, int]] = {}
 
@@ -170,12 +171,12 @@ STRUCTS: Tuple[Type[Descriptor], ...] = (
     xq_page_table, xq_tail_pool, xq_append_args, xq_accumulate_args, xq_attend_args, xq_merge_args, xq_dequantize_args,
     xq_quantizer)
 
-# Handles are void *. Strings that the caller frees are void * too: ctypes copies what is declared as char *.
+# Handles are void *. Strings that the caller frees are void *, too: ctypes copies a char *, and its address is lost.
 HANDLE = c_void_p
 FLOATS = POINTER(c_float)
 OUT = POINTER
 
-# Result and arguments of each function.
+# The types of each function's result and arguments.
 FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "xq_status_name": (c_char_p, [c_int]),
     "xq_version": (c_char_p, []),

@@ -1,4 +1,4 @@
-"""A paged cache: pages of several sequences and layers, and their bookkeeping."""
+"""A paged cache: the pages of several sequences and layers, and their bookkeeping."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def out_of(field: str, message: str) -> OutOfMemoryError:
 
 
 class PagePool:
-    """Which pages are free, and how many sequences share each. Numbers alone: it touches no device."""
+    """Tracks which pages are free, and how many sequences share each page. It does not touch device memory."""
 
     def __init__(self, pages: int) -> None:
-        self._free = list(range(pages - 1, -1, -1))  # page 0 is given out first
+        self._free = list(range(pages - 1, -1, -1))  # page 0 is taken first
         self._shares = [0] * pages
 
     @property
@@ -50,13 +50,13 @@ class PagePool:
 @dataclasses.dataclass
 class _Sequence:
     pages: List[int]
-    lengths: List[int]  # tokens that each layer has
-    slot: int = -1  # in the tail pools; -1: there are none
-    accumulated: int = -1  # cross-layer: the layer that the accumulator holds the input of; -1: none
+    lengths: List[int]  # tokens in each layer
+    slot: int = -1  # slot in the tail pools; -1: there are no tails
+    accumulated: int = -1  # cross-layer methods: the layer whose input the accumulator holds; -1: none
 
 
 class _Table(NamedTuple):
-    """A page table on the device, with the slots of its sequences."""
+    """A page table on the device, and the tail slots of its sequences."""
 
     pages: PageTable
     slots: Any
@@ -73,21 +73,25 @@ class _Rows(NamedTuple):
 class PagedCache(Unique):
     """Pages for the sequences of an engine, in one or several layers that cache the same tokens.
 
-    plan       the plan of every layer, or a list of plans, one for each layer (full and sliding layers, a cross-layer cache
-               with its base layer first); they have one page size in tokens, one shape of heads and one width
-    pages      pages of the pool; each layer has a pool of that many
-    layers     how many layers, where one plan is given
-    sequences  that can exist at a time, for plans with tails; None: as many as max_batch. Others have no such limit
+    plan       the plan of every layer, or a list with a plan for each layer (full and sliding layers, or a cross-layer
+               cache with its base layer first). All plans have the same page_tokens, hidden_size, heads, kv_heads and
+               head_dim
+    pages      the number of pages in the pool of each layer
+    layers     the number of layers, if a single plan is given
+    sequences  plans with tails: the number of sequences that can exist at a time; None: max_batch. Plans without tails
+               have no such limit
     weights    the packed weights of each layer: a list, or for one layer the memory itself. Host memory, such as
-               `Plan.pack_weights` gives, is copied to the device; device memory is kept as it is. `set_weights` sets them later
+               `Plan.pack_weights` returns, is copied to the device; device memory is used as it is. `set_weights` can
+               set them later
 
-    The cache owns the pools, tails, accumulator and one workspace. On a GPU with torch they are torch tensors, so that torch
-    accounts for them, else memory of the context. Launches and copies go to torch's current stream (without torch to the
-    default one); all of one cache must go to the same, since they share the workspace. Not thread-safe.
+    The cache owns the pools, tails, accumulator and one workspace. On a GPU with torch they are torch tensors, so that
+    torch accounts for them; otherwise they are memory of the context. Launches and copies go to torch's current stream,
+    or to the default stream without torch. All launches of one cache must go to the same stream, since they share the
+    workspace. A cache is not thread-safe.
 
-    A sequence is a number that `add` or `fork` returns. Its tokens come by `append`, layer by layer, and pages follow by
-    themselves. A forked sequence shares its prefix: a page is copied when a sequence is about to write into one that others
-    have too.
+    A sequence is a number that `add` or `fork` returns. `append` adds its tokens, layer by layer, and allocates the
+    pages. A forked sequence shares the pages of its prefix: when a sequence is about to write into a page that others
+    share, it gets a copy of the page.
 
     A call that raises ArgumentError or OutOfMemoryError has changed nothing.
     """
@@ -105,14 +109,14 @@ class PagedCache(Unique):
         self._sequences: Dict[int, _Sequence] = {}
         self._next = 0
         self._version = 0
-        # The latest arrays: the layers of a step have the same.
+        # The arrays of the latest call, which all layers of a step share.
         self._table: Tuple[Any, Optional[_Table]] = (None, None)
         self._rows: Tuple[Any, Optional[_Rows]] = (None, None)
         self._cross = any(p.info.accumulator_page_bytes for p in self._plans)
-        # A call writes within the unfinished group of its tokens, where groups are of tokens.
+        # Tokens in a per-channel group. A call writes whole groups when they are complete.
         self._group = max(_group_of(p) for p in self._plans)
         self._allocate(sequences)
-        self._pool = PagePool(self.pages)  # after the memory: its lists of so many pages would be large
+        self._pool = PagePool(self.pages)  # after the memory, which fails first if there are too many pages for lists
         self._weights: List[Optional[Memory]] = [None] * self.layers
         given = [] if weights is None else weights if isinstance(weights, (list, tuple)) else [weights]
         for layer, memory in enumerate(given):
@@ -162,19 +166,19 @@ class PagedCache(Unique):
 
     @property
     def sequences(self) -> Tuple[int, ...]:
-        """Those that exist, in the order in which they were made."""
+        """The sequences that exist, in the order in which they were made."""
         return tuple(self._sequences)
 
     def length(self, sequence: int, layer: int = 0) -> int:
-        """Tokens of a sequence in a layer."""
+        """The number of tokens of a sequence in a layer."""
         return self._find(sequence).lengths[self._layer(layer)]
 
     def pages_of(self, sequence: int) -> Tuple[int, ...]:
-        """Numbers of a sequence's pages in the pools, in order."""
+        """The page numbers of a sequence in the pools, in order."""
         return tuple(self._find(sequence).pages)
 
     def pool(self, layer: int = 0) -> Memory:
-        """The pages of a layer: page n is at n * page_bytes of its plan."""
+        """The page pool of a layer. Page n begins at byte n * page_bytes, by the layer's plan."""
         return self._memory[self._layer(layer)]
 
     @property
@@ -182,19 +186,20 @@ class PagedCache(Unique):
         return self._workspace
 
     def tails(self, layer: int = 0) -> Optional[Memory]:
-        """The tail pool of a layer; None where its plan has no tails."""
+        """The tail pool of a layer; None if its plan has no tails."""
         return self._tails[self._layer(layer)]
 
     @property
     def accumulator(self) -> Optional[Memory]:
-        """Pages of accumulator_page_bytes, numbered as those of the pools; None but for cross-layer methods."""
+        """The accumulator: pages of accumulator_page_bytes, with the same numbers as in the pools; None unless the
+        method is cross-layer."""
         return self._accumulator
 
     def weights(self, layer: int = 0) -> Optional[Memory]:
         return self._weights[self._layer(layer)]
 
     def set_weights(self, layer: int, memory: Any) -> None:
-        """The packed weights of a layer. Host memory is copied to the device, device memory is kept as it is."""
+        """Sets the packed weights of a layer. Host memory is copied to the device; device memory is used as it is."""
         layer = self._layer(layer)
         needed = self._plans[layer].info.weights_bytes
         _check_kind(layer, memory)
@@ -208,12 +213,12 @@ class PagedCache(Unique):
     # ---------------------------------------------------------------- sequences
 
     def add(self) -> int:
-        """A new sequence without tokens. Raises OutOfMemoryError where plans with tails have no slot left."""
+        """Adds a sequence without tokens and returns its number. Raises OutOfMemoryError if no tail slot is left."""
         slot = self._take_slot()
         return self._insert(_Sequence([], [0] * self.layers, slot))
 
     def free(self, sequence: int) -> None:
-        """Ends a sequence. Pages that no other has are free again."""
+        """Ends a sequence. Its pages become free, except those that other sequences share."""
         record = self._find(sequence)
         del self._sequences[sequence]
         for page in record.pages:
@@ -223,13 +228,15 @@ class PagedCache(Unique):
         self._version += 1
 
     def fork(self, sequence: int, tokens: Optional[int] = None) -> int:
-        """A new sequence that begins with the first `tokens` tokens of another, by default all of them; it returns its number.
+        """Adds a sequence that begins with the first `tokens` tokens of another sequence (default: all), and returns
+        its number.
 
-        Full pages are shared. The last, partial page is shared until either of the two writes into it, which copies it.
-        Cross-layer caches share no pages: all are copied now, since an accumulator page belongs to one sequence.
+        Full pages are shared. The last, partial page is shared until one of the two sequences writes into it and gets a
+        copy. Cross-layer caches share no pages: all pages are copied at once, since an accumulator page belongs to one
+        sequence.
 
-        With tails the prefix must end at a whole group of tokens, or within the unfinished one. All layers must be at the same
-        length. Raises ArgumentError, OutOfMemoryError.
+        With tails, the prefix must end at the end of a group of tokens, or within the unfinished group. All layers must
+        have the same length. Raises ArgumentError, OutOfMemoryError.
         """
         record = self._find(sequence)
         length = self._even_length(sequence, record)
@@ -252,8 +259,9 @@ class PagedCache(Unique):
         return self._insert(copy)
 
     def truncate(self, sequence: int, tokens: int) -> None:
-        """Takes the last tokens of a sequence back, so that it has `tokens`. With tails it must end at a whole group of tokens,
-        or within the unfinished one. All layers must be at the same length. Raises ArgumentError."""
+        """Removes the last tokens of a sequence, so that `tokens` are left. With tails, it must then end at the end of
+        a group of tokens, or within the unfinished group. All layers must have the same length. Raises
+        ArgumentError."""
         record = self._find(sequence)
         length = self._even_length(sequence, record)
         count = count_of("tokens", tokens, 0, length)
@@ -269,14 +277,16 @@ class PagedCache(Unique):
     # ---------------------------------------------------------------- launches
 
     def append(self, sequences: Sequence[int], x: Memory, *, counts: Optional[Sequence[int]] = None, layer: int = 0) -> None:
-        """Appends tokens to sequences of a layer, and gives them pages. Cross-layer caches are accumulated as well.
+        """Appends tokens to sequences in a layer and allocates pages for them. In a cross-layer cache it also updates
+        the accumulator.
 
-        sequences  different ones, at most max_batch
+        sequences  different sequences, at most max_batch
         x          [sum(counts), d] of the plan's dtype: the tokens of the first sequence, then those of the second, ...
-        counts     tokens of each sequence; None: one each
+        counts     the number of tokens of each sequence; None: one each
 
-        The layers of a step take the same tokens; the first that gets them makes room for all. Raises ArgumentError,
-        OutOfMemoryError where pages run out (the message says how many are missing), DeviceError.
+        All layers of a step take the same tokens. The first layer of the step allocates the pages for all layers.
+        Raises ArgumentError, OutOfMemoryError if pages run out (the message says how many are needed and free),
+        DeviceError.
         """
         layer = self._layer(layer)
         sequences, records = self._chosen(sequences)
@@ -312,13 +322,13 @@ class PagedCache(Unique):
         """Attends over the tokens that sequences have in a layer.
 
         q               [sum(counts), H, dh] of the plan's dtype, before RoPE: the queries of the first sequence, then ...
-        counts          queries of each sequence, for plans with several; None: one each. They are at its last tokens, unless
-                        query_position says otherwise
-        out, lse        as in Plan.attend; None, True: made anew beside q
+        counts          the number of queries of each sequence, for plans with several; None: one each. The queries are
+                        at the sequence's last tokens, unless query_position is given
+        out, lse        as in Plan.attend: out None and lse True allocate the output like q
         query_position  int32 [sum(counts)]
         tree_mask       int32 or uint32 [sum(counts), words]
 
-        Returns out, or (out, lse) where lse is asked for. Raises ArgumentError, DeviceError.
+        Returns out, or (out, lse) if lse is asked for. Raises ArgumentError, DeviceError.
         """
         layer = self._layer(layer)
         sequences, records = self._chosen(sequences)
@@ -335,8 +345,9 @@ class PagedCache(Unique):
                            accumulator=self._accumulator if plan.info.accumulator_page_bytes else None)
 
     def dequantize(self, sequence: int, layer: int = 0) -> Any:
-        """What the cache holds of a sequence's tokens, for inspection: rows [tokens, columns], or a pair of them for methods
-        with two streams (Plan.dequantize). numpy arrays on the software device, tensors on a GPU, where it needs torch."""
+        """Returns the dequantized tokens of a sequence, for inspection: rows [tokens, columns], or a pair of them for
+        methods with two streams (Plan.dequantize). They are numpy arrays on the software device and tensors on a GPU,
+        which needs torch."""
         layer = self._layer(layer)
         plan, record = self._plans[layer], self._find(sequence)
         self._check_accumulated([sequence], [record], layer)
@@ -349,23 +360,23 @@ class PagedCache(Unique):
     # ---------------------------------------------------------------- launches of one's own
 
     def page_table(self, sequences: Sequence[int], layer: int = 0) -> PageTable:
-        """The pages of sequences, as arrays on the device."""
+        """The page table of sequences, as arrays on the device."""
         sequences, records = self._chosen(sequences)
         return self._table_of(sequences, records, self._layer(layer)).pages
 
     def page_arrays(self, sequences: Sequence[int], layer: int = 0) -> Tuple[Array, Array, Array]:
-        """The same on the host: indptr, indices and last_page_len, int32."""
+        """The page table of sequences on the host: indptr, indices and last_page_len, int32."""
         layer = self._layer(layer)
         return _table_arrays([(record.pages, record.lengths[layer]) for record in self._chosen(sequences)[1]], self.page_tokens)
 
     def slots(self, sequences: Sequence[int]) -> Array:
-        """The slot of each sequence in the tail pools, int32; -1 where there are none."""
+        """The slot of each sequence in the tail pools, int32; -1 if there are no tails."""
         return numpy.array([record.slot for record in self._chosen(sequences)[1]], "i4")
 
     def grow(self, sequences: Sequence[int], counts: Optional[Sequence[int]] = None) -> None:
-        """Makes room for tokens that the caller writes into all layers with launches of its own (`page_arrays`, `pool`):
-        sequences are that much longer afterwards. counts: of each sequence; None: one each. Raises ArgumentError,
-        OutOfMemoryError."""
+        """Makes sequences longer and allocates the pages, for tokens that the caller writes into all layers with its
+        own launches (`page_arrays`, `pool`). counts: the number of tokens of each sequence; None: one each. Raises
+        ArgumentError, OutOfMemoryError."""
         sequences, records = self._chosen(sequences)
         amounts = _amounts(len(records), counts)
         before = [self._even_length(sequence, record) for sequence, record in zip(sequences, records)]
@@ -380,8 +391,8 @@ class PagedCache(Unique):
 
     def _make_room(self, sequences: Sequence[int], records: List[_Sequence], before: List[int],
                    after: List[int]) -> List[List[int]]:
-        """Gives sequences the pages for their new lengths, and copies of those that they are about to write and others have
-        too. Returns the pages that they had: _settle gives back what was replaced, _restore undoes all."""
+        """Gives sequences the pages for their new lengths, and copies of shared pages that they are about to write.
+        Returns the pages that they had before: _settle then frees the replaced pages, or _restore undoes the call."""
         for sequence, length in zip(sequences, after):
             if length > self.max_tokens:
                 raise argument_error("counts", f"sequence {sequence} would have {length} tokens; valid: up to "
@@ -408,9 +419,9 @@ class PagedCache(Unique):
         return undo
 
     def _shared_ahead(self, records: List[_Sequence], begins: List[int]) -> List[Tuple[_Sequence, int]]:
-        """Which pages, by their place in a sequence, must be copied before tokens are written from `begins` on. Where all that
-        share a page are about to write into it, the last of them keeps it. Groups of tokens are written whole, once they are
-        full."""
+        """Returns the pages, as places in a sequence, that must be copied before tokens are written from `begins` on.
+        If all sequences that share a page are about to write into it, the last of them keeps it. A per-channel group is
+        written as a whole when it is complete, so pages from its first token on count as written."""
         copies: List[Tuple[_Sequence, int]] = []
         left: Dict[int, int] = {}
         for record, begin in zip(records, begins):
@@ -477,7 +488,7 @@ class PagedCache(Unique):
         return record
 
     def _chosen(self, sequences: Sequence[int]) -> Tuple[List[int], List[_Sequence]]:
-        """The numbers of different sequences, and their records."""
+        """Checks that the sequences exist and are different, and returns their numbers and records."""
         numbers = wholes("sequences", sequences)
         if len(set(numbers)) != len(numbers):
             raise argument_error("sequences", "one is named twice")
@@ -493,12 +504,13 @@ class PagedCache(Unique):
         return record.lengths[0]
 
     def _is_later(self, layer: int) -> bool:
-        """Whether the layer adds to the accumulator that the layer before left."""
+        """Whether the layer adds to the accumulator of the layer before, as all cross-layer layers but the base do."""
         plan = self._plans[layer]
         return plan.info.accumulator_page_bytes > 0 and not plan.spec["cache"].get("base", False)
 
     def _check_order(self, sequences: Sequence[int], records: List[_Sequence], layer: int, after: List[int]) -> None:
-        """Cross-layer: the accumulator holds the layer before, at the length that this one will have."""
+        """Cross-layer caches: checks that the accumulator holds the layer before, at the length that this layer will
+        have."""
         if not self._is_later(layer):
             return
         for sequence, record, length in zip(sequences, records, after):
@@ -588,7 +600,7 @@ def _check_kind(layer: int, memory: Any) -> None:
 
 
 def _group_of(plan: Plan) -> int:
-    """Tokens that are written together: a group, where groups are of tokens."""
+    """The number of tokens that are quantized together: a group, if the plan has per-channel groups, else 1."""
     return plan.spec["cache"]["group"] if plan.info.tail_bytes else 1
 
 
@@ -607,8 +619,8 @@ def _offsets(amounts: List[int]) -> Array:
 
 def _table_arrays(sequences: List[Tuple[List[int], int]],
                   page_tokens: int) -> Tuple[Array, Array, Array]:
-    """indptr, indices, last_page_len of sequences that have these pages and lengths. indices has an element more where there is
-    no page at all, so that it has an address."""
+    """Returns indptr, indices and last_page_len of sequences with these pages and lengths. If there is no page at all,
+    indices has one element, so that it has an address."""
     used = [pages[:_ceil(length, page_tokens)] for pages, length in sequences]
     indices = [page for pages in used for page in pages] or [0]
     last = [(length - 1) % page_tokens + 1 if length else 0 for _, length in sequences]
@@ -632,7 +644,7 @@ def _copy(memory: Any, stride: int, source: int, target: int) -> None:
 
 
 def _torch() -> Any:
-    """torch, where it can be imported and has GPUs; None elsewhere."""
+    """The torch module if it can be imported and has a GPU, else None."""
     try:
         import torch
     except ImportError:

@@ -1,4 +1,4 @@
-"""Objects that own something of the library."""
+"""Base classes of objects that own handles or memory of the library."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _Self = TypeVar("_Self", bound="Closing")
 
 
 class Unique:
-    """Refuses copies and pickles: a second object would use, and free, what the first one owns."""
+    """Refuses copies and pickles, because a second object would use, and free, what the first one owns."""
 
     _unique = "they own memory or handles of the library"
 
@@ -17,7 +17,7 @@ class Unique:
 
 
 class Closing(Unique):
-    """Closes itself at the end of a `with` block, and when nothing refers to it any more."""
+    """Closes itself at the end of a `with` block, and when no reference to it is left."""
 
     _handle: Optional[int]
 
@@ -25,7 +25,7 @@ class Closing(Unique):
         raise NotImplementedError
 
     def _destroy(self) -> None:
-        """Gives the handle back, if there is one."""
+        """Destroys the handle, if there is one."""
         raise NotImplementedError
 
     def __enter__(self: _Self) -> _Self:

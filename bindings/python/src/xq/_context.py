@@ -1,4 +1,4 @@
-"""Contexts: a device and a kernel cache."""
+"""Contexts. A context is a device and a kernel cache."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ LogFunction = Callable[[int, str], None]
 
 @dataclasses.dataclass(frozen=True)
 class DeviceInfo:
-    """What a context runs on."""
+    """The device that a context runs on."""
 
     name: str
-    arch: str  #: what plans are for by default, for example "sm_90a"
-    is_sim: bool  #: the software device; its times are modelled
+    arch: str  #: the architecture that plans are for by default, for example "sm_90a"
+    is_sim: bool  #: whether it is the software device, whose times are modelled
     driver: int  #: CUDA driver version, 1000 * major + 10 * minor; 0 on the software device
-    nvrtc: int  #: NVRTC version likewise; 0: not found
+    nvrtc: int  #: NVRTC version, in the same form; 0: not found
     sm_count: int
     memory_bytes: int
     l2_bytes: int
@@ -39,7 +39,7 @@ class DeviceInfo:
 
 
 def encode(name: str, text: Union[str, os.PathLike[str], None]) -> Optional[bytes]:
-    """Text for the library, as UTF-8; paths as the file system has them."""
+    """Encodes text for the library as UTF-8, and paths as the file system encodes them."""
     if text is None:
         return None
     try:
@@ -58,7 +58,7 @@ def _to_logging(level: int, message: str) -> None:
 
 
 def _log_callback(log: Optional[LogFunction], running: threading.local) -> Any:
-    """`running.depth` counts the callbacks that the thread is in."""
+    """The C callback that calls `log`. `running.depth` counts the callbacks that the current thread is in."""
     if log is not None and not callable(log):
         raise TypeError(f"log: {type(log).__name__} is not callable; valid: a function of a level and a line of text, or None")
     deliver = _to_logging if log is None else log
@@ -75,7 +75,7 @@ def _log_callback(log: Optional[LogFunction], running: threading.local) -> Any:
 
 
 def _stores(kernels: Optional[Sequence[Union[str, os.PathLike[str]]]]) -> Optional[bytes]:
-    """Kernel stores as the library takes them, with colons between."""
+    """Joins the names of kernel stores with colons, as the library takes them."""
     if kernels is None:
         return None
     if isinstance(kernels, (str, bytes, os.PathLike)) or not isinstance(kernels, Iterable):
@@ -90,18 +90,20 @@ def _stores(kernels: Optional[Sequence[Union[str, os.PathLike[str]]]]) -> Option
 class Context(Closing):
     """A device and a kernel cache.
 
-    device        "auto": the first GPU that works, else the software device; "cuda", "cuda:N"; "sim", "sim:GPU" with GPU one of
-                  h100, h200, a100, rtx4090
-    cache_dir     where compiled kernels are kept; None: $XQ_CACHE_DIR, else $XDG_CACHE_HOME/xq, else ~/.cache/xq; "": nowhere
-    template_dir  read kernel templates from here instead of those built in (development)
-    kernels       kernel stores, folders that are searched in order before the cache and never written; None: $XQ_KERNELS
-    no_compile    True: a kernel that is in no store, and not in the cache, is an error; False: as $XQ_NO_COMPILE says
-    log           called with a level of the `logging` module and a line of text, from any thread; None: the logger "xq". It
-                  runs within a call that uses the context, so it cannot close the context, nor its plans and prepared weights:
-                  their `close` raises ArgumentError there
+    device        "auto": the first GPU that works, else the software device; "cuda", "cuda:N"; "sim", "sim:GPU" with
+                  GPU one of h100, h200, a100, rtx4090
+    cache_dir     the folder of compiled kernels; None: $XQ_CACHE_DIR, else $XDG_CACHE_HOME/xq, else ~/.cache/xq; "":
+                  none
+    template_dir  a folder of kernel templates that replaces the built-in templates (for development)
+    kernels       kernel stores: folders that are searched in order before the cache and never written; None:
+                  $XQ_KERNELS
+    no_compile    True: a kernel that is neither in a store nor in the cache is an error; False: $XQ_NO_COMPILE decides
+    log           a function that is called with a level of the `logging` module and a line of text, from any thread;
+                  None: the logger "xq". It runs within a call that uses the context, so it cannot close the context or
+                  its plans and prepared weights: `close` raises ArgumentError there
 
-    It may be used from several threads. `close`, or the end of a `with` block, closes its plans and prepared weights and frees
-    its memory; work that uses them must have ended. Raises ArgumentError, DeviceError.
+    A context may be used from several threads. `close`, or the end of a `with` block, closes its plans and prepared
+    weights and frees its memory; work that uses them must have ended. Raises ArgumentError, DeviceError.
     """
 
     def __init__(self, device: str = "auto", cache_dir: Union[str, os.PathLike[str], None] = None,
@@ -109,7 +111,7 @@ class Context(Closing):
                  kernels: Optional[Sequence[Union[str, os.PathLike[str]]]] = None, no_compile: bool = False) -> None:
         self._handle: Optional[int] = None
         self._allocated: Set[int] = set()  # addresses
-        self._lock = threading.RLock()  # the collector may free a buffer while it is held
+        self._lock = threading.RLock()  # reentrant: the garbage collector may free a buffer while this thread holds it
         self._children: weakref.WeakSet[Any] = weakref.WeakSet()
         self._staging = Staging()
         self._running = threading.local()
@@ -149,7 +151,7 @@ class Context(Closing):
     # ---------------------------------------------------------------- memory
 
     def alloc(self, nbytes: int, fill: Optional[int] = None) -> DeviceBuffer:
-        """`nbytes` of device memory, every byte set to `fill` where that is given. Raises OutOfMemoryError."""
+        """Allocates `nbytes` of device memory. If `fill` is given, every byte is set to it. Raises OutOfMemoryError."""
         size = count_of("nbytes", nbytes, 0, 2**62)
         address = ctypes.c_uint64()
         with self._lock:
@@ -161,14 +163,14 @@ class Context(Closing):
         return buffer
 
     def upload(self, data: Any) -> DeviceBuffer:
-        """Device memory with a copy of `data`: bytes, a numpy array, a CPU tensor, any contiguous buffer."""
+        """Copies `data` to new device memory: bytes, a numpy array, a CPU tensor, or any contiguous buffer."""
         buffer = self.alloc(host_bytes("data", data).nbytes)
         buffer.write(data)
         return buffer
 
     def _free(self, address: int, quiet: bool = False) -> None:
         with self._lock:
-            if self._handle is None:  # close has freed it
+            if self._handle is None:  # close has freed the memory
                 return
             self._allocated.remove(address)
             status = _c.lib.xq_device_free(self._handle, address)
@@ -176,8 +178,8 @@ class Context(Closing):
             check(status, self._handle)
 
     def synchronize(self) -> None:
-        """Waits for everything launched so far. Raises DeviceError for faults of the device, ArgumentError for those that a
-        checked plan found."""
+        """Waits for all launches so far. Raises DeviceError for errors of the device, and ArgumentError for errors that
+        a checked plan found."""
         self._call(_c.lib.xq_device_synchronize)
 
     # ---------------------------------------------------------------- lifetime
@@ -187,14 +189,14 @@ class Context(Closing):
         return self._handle is None
 
     def close(self) -> None:
-        """Closes plans and prepared weights, frees all memory of the context, and ends its use. Closing twice is fine. Raises
-        ArgumentError within the log callback."""
+        """Closes the plans and prepared weights, frees all memory of the context, and closes the context. Closing twice
+        is fine. Raises ArgumentError within the log callback."""
         if self._handle is not None:
             self._refuse_within_log("context")
             self._destroy()
 
     def _refuse_within_log(self, name: str) -> None:
-        """Raises ArgumentError where the thread is in the log callback: the call that it is in goes on to use the context."""
+        """Raises ArgumentError in the log callback, because the call that logs goes on to use the context."""
         if getattr(self._running, "depth", 0):
             raise argument_error(name, "it cannot be closed from within the context's log callback")
 
@@ -214,7 +216,7 @@ class Context(Closing):
 
 
 def checked_context(name: str, value: Any) -> Context:
-    """The context that was given as the argument `name`. Raises TypeError for anything else."""
+    """Returns the argument `name` if it is a context. Raises TypeError otherwise."""
     if not isinstance(value, Context):
         raise TypeError(f"{name}: {type(value).__name__} is no context; valid: an xq.Context")
     return value

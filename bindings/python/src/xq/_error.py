@@ -1,4 +1,4 @@
-"""Errors of the library as exceptions."""
+"""The library's errors as exceptions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ._c import Status
 
 
 class Error(Exception):
-    """A call that failed. `str()` is the library's one-line message: what is wrong, and what would be valid.
+    """A call failed. `str()` is the library's one-line message: what is wrong, and what would be valid.
 
-    status   why (xq.Status)
-    stage    where: "argument", "spec", "template", "compile", "cache", "device", "file"; None where it is unknown
-    field    the offending argument or key of the spec, for example "cache.bits"; None where there is none
-    file     a template or a file, and `line` its 1-based line; None and 0 where there is none
-    log      the whole compiler log or device report, possibly many lines; None where there is none
+    status   why it failed (xq.Status)
+    stage    where it failed: "argument", "spec", "template", "compile", "cache", "device" or "file"; None if unknown
+    field    the argument or the key of the spec that is at fault, for example "cache.bits"; None if there is none
+    file     the template or file at fault, and `line` the line in it, from 1; None and 0 if there is none
+    log      the whole compiler log or device report, possibly many lines; None if there is none
     """
 
     def __init__(self, message: str, *, status: Status = Status.ERROR_INTERNAL, stage: Optional[str] = None,
@@ -35,35 +35,35 @@ class Error(Exception):
 
 
 class ArgumentError(Error, ValueError):
-    """An argument that is missing, out of range, misaligned, or of the wrong type, shape or device."""
+    """An argument is missing, out of range, misaligned, or of the wrong type, shape or device."""
 
 
 class SpecError(Error, ValueError):
-    """A spec or a config.json with an impossible or unknown value."""
+    """A spec or a config.json has an impossible or unknown value."""
 
 
 class UnsupportedError(Error, NotImplementedError):
-    """A valid spec that no kernel serves, or an image that this GPU does not run."""
+    """No kernel serves a valid spec, or this GPU does not run an image."""
 
 
 class CompileError(Error):
-    """A template that failed, or source that the compiler refused; `log` has the compiler's output."""
+    """A template failed, or the compiler refused the source; `log` has the compiler's output."""
 
 
 class DeviceError(Error, RuntimeError):
-    """No such device, no NVRTC, or a fault of the device."""
+    """The device does not exist, NVRTC is not found, or the device reported an error."""
 
 
 class OutOfMemoryError(Error, MemoryError):
-    """Memory of the host or of the device ran out; `status` says of which. Also: a cache without a free page."""
+    """Host or device memory ran out; `status` says which. It is also raised when a cache has no free page or slot."""
 
 
 class FileError(Error, OSError):
-    """A file that cannot be read or written."""
+    """A file cannot be read or written."""
 
 
 class FormatError(Error, ValueError):
-    """A file or an image that is damaged, truncated, or of another format or version."""
+    """A file or an image is damaged, truncated, or of another format or version."""
 
 
 _CLASSES: Dict[Status, Type[Error]] = {
@@ -83,7 +83,7 @@ _CLASSES: Dict[Status, Type[Error]] = {
 
 
 def argument_error(field: str, message: str) -> ArgumentError:
-    """What is wrong with the argument `field`; the message begins with its name."""
+    """The exception for a faulty argument `field`; its message begins with the argument's name."""
     return ArgumentError(f"{field}: {message}", status=Status.ERROR_ARGUMENT, stage="argument", field=field)
 
 
@@ -92,8 +92,7 @@ def _text(value: Optional[bytes]) -> Optional[str]:
 
 
 def failure(status: int, context: Optional[int]) -> Error:
-    """The exception for a call that returned `status`. `context` is its handle; None for calls without a context, and where
-    there is no handle to ask."""
+    """The exception for a call that returned `status`. `context` is the context's handle, or None if there is none."""
     detail = _c.xq_error_detail()
     known = status in Status._value2member_map_
     kind = _CLASSES.get(Status(status), Error) if known else Error

@@ -3,9 +3,9 @@
 An argument is one of
 
   - a `DeviceBuffer`, memory that the context owns;
-  - a torch tensor on the context's GPU; with a software device, a CPU tensor or a numpy array, which is copied to the device
-    for the call and, where the call writes it, back;
-  - an int, a raw device address, which is taken as it is.
+  - a torch tensor on the context's GPU; with a software device, a CPU tensor or a numpy array, which is copied to the
+    device for the call, and copied back afterwards if the call writes it;
+  - an int, a raw device address, which is used as it is.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ else:
     Array = numpy.ndarray
     Memory = Any
 
-#: What an argument's elements may be, by what they are called in specs: names of torch's and numpy's types. numpy has no bf16;
-#: its bits are uint16 there.
+#: For each dtype, by its name in specs, the types of torch and numpy that an argument's elements may have. numpy has no
+#: bf16, so its bits are uint16 there.
 DTYPES: Dict[str, Tuple[str, ...]] = {
     "f16": ("float16",),
     "bf16": ("bfloat16", "uint16"),
@@ -50,11 +50,11 @@ SIZES = {"f16": 2, "bf16": 2, "f32": 4, "int32": 4, "uint32": 4}
 class DeviceBuffer(Unique):
     """A piece of device memory, made by `Context.alloc` and `Context.upload`.
 
-    address   on the device, aligned to 256 bytes
-    nbytes    its size
+    address   the address on the device, aligned to 256 bytes
+    nbytes    the size in bytes
 
-    The memory is freed by `free`, with the object, or with the context. A slice, `buffer[first:end]` in bytes, is a view: it
-    keeps the buffer alive and does not own memory.
+    The memory is freed by `free`, or with the object, or with the context. A slice, `buffer[first:end]` in bytes, is a
+    view. It keeps the buffer alive and owns no memory.
     """
 
     def __init__(self, context: Context, address: int, nbytes: int, base: Optional[DeviceBuffer] = None) -> None:
@@ -70,7 +70,7 @@ class DeviceBuffer(Unique):
 
     @property
     def address(self) -> int:
-        """Raises ArgumentError once the memory was freed, or the context closed."""
+        """The address on the device. Raises ArgumentError once the memory was freed or the context closed."""
         if self._context.closed:
             raise argument_error("context", "it is closed")
         if not self._alive():
@@ -95,13 +95,14 @@ class DeviceBuffer(Unique):
         return DeviceBuffer(self._context, self.address + first, max(0, end - first), base)
 
     def write(self, data: Any, offset: int = 0) -> None:
-        """Copies `data` (bytes, a numpy array, a CPU tensor, any contiguous buffer) to `offset` bytes from the beginning."""
+        """Copies `data` (bytes, a numpy array, a CPU tensor, any contiguous buffer) to the buffer, from byte `offset`
+        on."""
         source = host_bytes("data", data)
         self._check(offset, source.nbytes)
         self._context._call(_c.lib.xq_device_write, self.address + offset, source.address, source.nbytes)
 
     def read(self, nbytes: Optional[int] = None, offset: int = 0) -> bytes:
-        """The bytes from `offset` on; all of them where `nbytes` is None."""
+        """Returns `nbytes` bytes from `offset` on, or all bytes from there on if `nbytes` is None."""
         count = self.nbytes - whole("offset", offset) if nbytes is None else whole("nbytes", nbytes)
         self._check(offset, count)
         into = ctypes.create_string_buffer(count) if count else b""
@@ -115,7 +116,7 @@ class DeviceBuffer(Unique):
         self._context._call(_c.lib.xq_device_read, target.address, self.address + offset, target.nbytes)
 
     def numpy(self, dtype: Any, shape: Union[int, Sequence[int]] = -1) -> Array:
-        """A copy of the beginning of the buffer as an array; shape -1: as many elements as there are."""
+        """Returns a copy of the beginning of the buffer as an array. With shape -1 it has as many elements as fit."""
         kind = numpy.dtype(dtype)
         _refuse_objects("dtype", kind)
         if not kind.itemsize:
@@ -132,7 +133,7 @@ class DeviceBuffer(Unique):
         self._context._call(_c.lib.xq_device_fill, self.address, value, self.nbytes)
 
     def free(self) -> None:
-        """Gives the memory back. Work that uses it must have ended. Freeing twice is fine; a view cannot be freed."""
+        """Frees the memory. Work that uses it must have ended. Freeing twice is fine; a view cannot be freed."""
         if self._base is not None:
             raise argument_error("buffer", "a view does not own its memory; free the buffer that it is a part of")
         if not self._freed:
@@ -152,24 +153,25 @@ class DeviceBuffer(Unique):
 
 
 class Seen(NamedTuple):
-    """What is known of an argument. Raw addresses have neither size nor shape nor type; buffers have a size alone."""
+    """The known properties of an argument. Raw addresses have no size, shape or dtype; buffers only have a size."""
 
     address: int
     nbytes: Optional[int]
     shape: Optional[Tuple[int, ...]]
     dtype: Optional[str]
     host: bool
-    keep: Any = None  # what the address belongs to
+    keep: Any = None  # the object that the address belongs to
 
 
 def is_tensor(value: Any) -> bool:
-    """Whether `value` is a torch tensor. Does not import torch: where it is not imported there are no tensors."""
+    """Whether `value` is a torch tensor. It does not import torch: without that import there can be no tensors."""
     torch_module = sys.modules.get("torch")
     return torch_module is not None and isinstance(value, torch_module.Tensor)
 
 
 def see(context: Context, name: str, value: Any) -> Seen:
-    """Checks that `value` can be used with this context: its kind, device and contiguity."""
+    """Checks that `value` can be used with this context (its kind, device and contiguity) and returns its
+    properties."""
     if isinstance(value, DeviceBuffer):
         if value.context is not context:
             raise argument_error(name, "it is memory of another context")
@@ -208,7 +210,8 @@ class HostBytes(NamedTuple):
 
 
 def host_bytes(name: str, data: Any, writable: bool = False) -> HostBytes:
-    """Address and size of contiguous host memory: a CPU tensor, a numpy array, or whatever has the buffer protocol."""
+    """The address and size of contiguous host memory: a CPU tensor, a numpy array, or an object with the buffer
+    protocol."""
     if is_tensor(data):
         if data.device.type != "cpu" or not data.is_contiguous():
             raise argument_error(name, "it must be a contiguous CPU tensor")
@@ -226,20 +229,20 @@ def host_bytes(name: str, data: Any, writable: bool = False) -> HostBytes:
 
 
 def _refuse_objects(name: str, dtype: Any) -> None:
-    """Elements that are Python objects are addresses of this process: their bytes mean nothing elsewhere."""
+    """Refuses elements that are Python objects. They are addresses of this process, which mean nothing on a device."""
     if dtype.hasobject:
         raise argument_error(name, f"its elements are Python objects ({dtype}); valid: numbers")
 
 
 def address_of(name: str, value: int) -> int:
-    """A device address, as it is."""
+    """Checks that `value` can be a device address, and returns it."""
     if not 0 <= value < 2**64:
         raise argument_error(name, f"{value} is no address; valid: 0 to 2^64 - 1")
     return value
 
 
 def whole(name: str, value: Any) -> int:
-    """A whole number, of Python or of numpy; True and False are none."""
+    """Returns a whole number of Python or numpy as an int. True and False are refused."""
     try:
         if not isinstance(value, bool):
             return operator.index(value)
@@ -249,14 +252,14 @@ def whole(name: str, value: Any) -> int:
 
 
 def wholes(name: str, values: Any) -> List[int]:
-    """A list of whole numbers."""
+    """Returns a list of whole numbers."""
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
         raise TypeError(f"{name}: {type(values).__name__} is no list; valid: a list of whole numbers")
     return [whole(name, value) for value in values]
 
 
 def count_of(name: str, value: Any, low: int, high: int) -> int:
-    """A whole number within bounds, both included."""
+    """Returns a whole number from `low` to `high`, both included."""
     number = whole(name, value)
     if not low <= number <= high:
         raise argument_error(name, f"{number}; valid: {low} to {high}")
@@ -267,8 +270,9 @@ def count_of(name: str, value: Any, low: int, high: int) -> int:
 
 
 class Staging:
-    """Device memory that host arguments are copied through, on the software device. Pieces have the size of what they are for,
-    so that the device sees accesses beyond it; the latest are kept and used again."""
+    """Device memory that host arguments are copied through, on the software device. A piece is exactly as large as the
+    memory that it stands for, so that the device detects accesses beyond its end. The latest pieces are kept for
+    reuse."""
 
     KEPT = 64
 
@@ -287,7 +291,7 @@ class Staging:
         with self._lock:
             self._free.append(piece)
             oldest = self._free.pop(0) if len(self._free) > self.KEPT else None
-        del oldest  # frees its memory, outside the lock
+        del oldest  # frees its memory outside the lock
 
     def clear(self) -> None:
         with self._lock:
@@ -304,7 +308,7 @@ class _Use(NamedTuple):
 
 
 class Call:
-    """The memory arguments of one call: checked as they are added, and turned into device addresses by `ready`."""
+    """The memory arguments of one call. `add` checks them, and `ready` turns them into device addresses."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -312,10 +316,10 @@ class Call:
 
     def add(self, struct: Any, field: str, value: Optional[Memory], *, name: Optional[str] = None, dtype: Optional[str] = None,
             shape: Optional[Tuple[int, ...]] = None, nbytes: int = 0, written: bool = False) -> None:
-        """Sets `field` of `struct` to the address of `value`; None leaves 0.
+        """Sets `field` of `struct` to the address of `value` when the call is `ready`; None leaves it 0.
 
-        With a dtype and a shape, tensors must have both, and buffers at least that size. Otherwise any contiguous memory of at
-        least `nbytes` does. `written`: the call writes it.
+        If a dtype and a shape are given, tensors must have both, and buffers must be at least as large. Otherwise any
+        contiguous memory of at least `nbytes` bytes is valid. `written` says that the call writes the memory.
         """
         if value is None:
             return
@@ -335,8 +339,8 @@ class Call:
 
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
-        """Within it every field has its address. Host arguments are on the device; what was written is copied back at its end,
-        unless an exception leaves it."""
+        """A context manager within which every field has its address and host arguments are on the device. At its end,
+        written arguments are copied back, unless an exception is raised."""
         staged = [use for use in self._uses if use.seen.host]
         for use in self._uses:
             if not use.seen.host:
@@ -363,7 +367,7 @@ class Call:
 
 
 def _spans(uses: List[_Use]) -> List[Tuple[int, int, List[_Use]]]:
-    """Ranges of host memory that overlap become one: two arguments that share memory share it on the device too."""
+    """Joins overlapping ranges of host memory, so that arguments that share host memory also share device memory."""
     spans: List[Tuple[int, int, List[_Use]]] = []
     for use in sorted(uses, key=lambda use: use.seen.address):
         first, end = use.seen.address, use.seen.address + use.nbytes
@@ -375,8 +379,9 @@ def _spans(uses: List[_Use]) -> List[Tuple[int, int, List[_Use]]]:
 
 
 def current_stream(context: Context, stream: Any) -> Optional[int]:
-    """The stream to launch on: `stream` (a torch.cuda.Stream or its number), or where it is None torch's current one on the
-    context's GPU. Without torch, before torch has used a GPU, and on the software device: the default stream."""
+    """The stream to launch on: `stream` (a torch.cuda.Stream or its number), or if it is None, torch's current stream
+    on the context's GPU. It is the default stream without torch, before torch has used a GPU, and on the software
+    device."""
     if stream is not None:
         return count_of("stream", getattr(stream, "cuda_stream", stream), 0, 2**64 - 1)
     torch_module = sys.modules.get("torch")
@@ -386,7 +391,7 @@ def current_stream(context: Context, stream: Any) -> Optional[int]:
 
 
 def like(context: Context, value: Any, name: str, shape: Tuple[int, ...], dtype: str, zeros: bool = False) -> Any:
-    """A new array of the kind of `value`: a tensor beside a tensor, else a numpy array beside a numpy array."""
+    """Returns a new array of the same kind as `value`: a tensor on the same device, or a numpy array."""
     if is_tensor(value):
         torch_module = sys.modules["torch"]
         kind = getattr(torch_module, DTYPES[dtype][0])

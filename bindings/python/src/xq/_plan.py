@@ -1,4 +1,4 @@
-"""Plans: a spec compiled for a device, and its launches."""
+"""Plans. A plan is a spec compiled for a device; its methods launch kernels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WEIGHTS = tuple(field[0] for field in _c.xq_weights._fields_[1:])
 
 
 def spec_text(name: str, spec: Spec) -> bytes:
-    """A spec as JSON for the library."""
+    """Returns a spec as JSON for the library."""
     if isinstance(spec, str):
         return encode(name, spec) or b""
     if not isinstance(spec, Mapping):
@@ -51,10 +51,10 @@ def _completed(context: Context, function: Any, *texts: bytes) -> Dict[str, Any]
 
 
 def complete(spec: Spec, *, context: Optional[Context] = None) -> Dict[str, Any]:
-    """Validates a spec and fills in what it leaves open (docs/spec.md). Without a context one is opened for it, on device
-    "auto".
+    """Validates a spec and fills in the keys that it leaves open (docs/spec.md). Without a context, the call opens one
+    on device "auto".
 
-    Raises SpecError, UnsupportedError, with the key in `field`.
+    Raises SpecError, UnsupportedError, with the spec's key in `field`.
     """
     if context is None:
         with Context() as opened:
@@ -63,8 +63,9 @@ def complete(spec: Spec, *, context: Optional[Context] = None) -> Dict[str, Any]
 
 
 def override(spec: Spec, overrides: Spec, *, context: Optional[Context] = None) -> Dict[str, Any]:
-    """A spec with other choices: `overrides`, a dict such as {"cache": {"bits": 8}}, is merged into what was chosen, None takes
-    a choice away, and what followed from the old choices is derived anew. Returns the completed spec.
+    """Changes the choices of a spec and returns the completed spec. `overrides`, a dict such as {"cache": {"bits": 8}},
+    is merged into the spec's choices; None removes a choice. Values that followed from the old choices are derived
+    again.
 
     Raises SpecError, UnsupportedError, ArgumentError.
     """
@@ -77,45 +78,45 @@ def override(spec: Spec, overrides: Spec, *, context: Optional[Context] = None) 
 
 @dataclasses.dataclass(frozen=True)
 class PlanInfo:
-    """What a plan states (xq_plan_info): sizes are in bytes."""
+    """The sizes and limits of a plan (xq_plan_info). Sizes are in bytes."""
 
     hidden_size: int  #: d
     heads: int  #: H
     kv_heads: int  #: Hkv
     head_dim: int  #: dh
-    page_tokens: int  #: tokens of a page
-    rank_k: int  #: columns cached, as stored
+    page_tokens: int  #: tokens per page
+    rank_k: int  #: cached columns of the stream of keys, with padding
     rank_v: int
-    page_bytes: int  #: of a page, and the stride between pages
-    page_align: int  #: of the pool
-    weights_bytes: int  #: of the packed weights
-    workspace_bytes: int  #: zeroed once before its first use; one for each stream
+    page_bytes: int  #: size of a page, and the stride between pages
+    page_align: int  #: alignment of the pool
+    weights_bytes: int  #: size of the packed weights
+    workspace_bytes: int  #: size of a workspace, which is zeroed once before its first use; each stream needs its own
     cache_bytes_per_token: float
-    tail_bytes: int  #: of a sequence's slot in the tail pool; 0: there are no tails
-    accumulator_page_bytes: int  #: cross-layer methods; 0: there is no accumulator
+    tail_bytes: int  #: size of a sequence's slot in the tail pool; 0: there are no tails
+    accumulator_page_bytes: int  #: cross-layer methods: size of an accumulator page; 0: there is no accumulator
     accumulator_bytes_per_token: float
-    needs_append_indptr: bool  #: append takes append_indptr
-    latents: int  #: groups of KV heads whose keys have a latent each
+    needs_append_indptr: bool  #: whether append needs append_indptr
+    latents: int  #: the number of groups of KV heads whose keys have a latent each
     parameters_from: str  #: "default", "spec", "device", "capability" or "family"
     implementation: str  #: "fused", "unfused" or "fp16-kv"
-    max_batch: int  #: this and the following: the limits that the plan was created with
+    max_batch: int  #: this limit and the following ones are those that the plan was created with
     max_tokens: int
     max_pages: int
     max_append: int
     max_queries: int
     max_total_queries: int
     pool_pages: int  #: 0: unknown
-    latents_v: int  #: groups of KV heads whose values have a latent each
+    latents_v: int  #: the number of groups of KV heads whose values have a latent each
 
 
 @dataclasses.dataclass(frozen=True)
 class PageTable:
-    """The pages of each sequence, as FlashInfer has them. All are int32, on the device.
+    """The pages of each sequence, in FlashInfer's format. The arrays are int32, on the device.
 
     indptr         [batch + 1]: sequence i owns indices[indptr[i]] to indices[indptr[i + 1] - 1]
     indices        [indptr[batch]]: numbers of pages in the pool
     last_page_len  [batch]: tokens in the last page, 1 to page_tokens
-    batch          needed where last_page_len is no tensor or array
+    batch          the number of sequences; needed if last_page_len is not a tensor or array
     """
 
     indptr: Memory
@@ -126,7 +127,7 @@ class PageTable:
 
 @dataclasses.dataclass(frozen=True)
 class Tails:
-    """Where sequences keep their newest, unquantized tokens.
+    """The tails, which hold the newest, unquantized tokens of sequences.
 
     pool   slots of tail_bytes, 128-byte aligned
     slots  int32 [batch]: the slot of each sequence of the table
@@ -137,26 +138,29 @@ class Tails:
 
 
 class Plan(Closing):
-    """A spec compiled for a context's device: it states sizes and layouts, and launches kernels over memory that the caller
-    owns.
+    """A spec compiled for a context's device. It states sizes and layouts, and launches kernels over memory that the
+    caller owns.
 
     spec               a dict or JSON text (docs/spec.md)
     implementation     "fused", "unfused" or "fp16-kv"
-    max_batch          sequences in one call
-    max_tokens         cached tokens of the longest sequence
-    max_pages          page-table entries in one call; 0: enough for max_batch sequences of max_tokens
-    max_append         tokens in one append call
-    max_queries        queries of one sequence in one attend call
-    max_total_queries  over all sequences of a call; 0: max_batch * max_queries
-    checked            look through the arrays of each call before its kernels, on a GPU; the software device always does
-    pool_pages         pages of the pool, so that numbers beyond it are found; 0: unknown. On a GPU for checked plans alone
+    max_batch          most sequences in one call
+    max_tokens         most cached tokens of a sequence
+    max_pages          most page-table entries in one call; 0: enough for max_batch sequences of max_tokens
+    max_append         most tokens in one append call
+    max_queries        most queries of one sequence in one attend call
+    max_total_queries  most queries of all sequences in one attend call; 0: max_batch * max_queries
+    checked            whether the arrays of each call are checked on a GPU before its kernels run; the software device
+                       always checks them
+    pool_pages         the number of pages in the pool, so that page numbers beyond it are detected; 0: unknown. On a
+                       GPU only checked plans use it
 
-    Compiling takes seconds; kernels are kept in the context's cache. Raises SpecError, UnsupportedError, ArgumentError,
-    CompileError, DeviceError. Launches of several plans, and of one, may come from several threads.
+    Compiling takes seconds; the context's cache keeps the kernels. Raises SpecError, UnsupportedError, ArgumentError,
+    CompileError, DeviceError. Several threads may launch, with several plans or with one.
 
-    Memory arguments of launches are torch tensors, DeviceBuffers or addresses; with a software device also numpy arrays, and
-    tensors are on the CPU. Launches go to `stream`, a torch.cuda.Stream or its number, by default torch's current one, and
-    return at once; on the software device they have ended when they return. Matrices are row major.
+    Memory arguments of launches are torch tensors, DeviceBuffers or addresses. With a software device they can also be
+    numpy arrays, and tensors are on the CPU. Launches go to `stream`, a torch.cuda.Stream or its number, by default
+    torch's current stream, and return at once; on the software device they have ended when they return. Matrices are
+    row major.
     """
 
     def __init__(self, context: Context, spec: Spec, *, implementation: str = "fused", max_batch: int = 1,
@@ -178,9 +182,9 @@ class Plan(Closing):
 
     @classmethod
     def load(cls, context: Context, image: Any) -> Plan:
-        """A plan of an image (`save`), which is copied: bytes or any buffer. Neither the generator nor NVRTC is needed. Raises
-        FormatError, UnsupportedError for a GPU that does not run it, DeviceError. An image is code: load those that you
-        trust."""
+        """Loads a plan from an image that `save` returned: bytes or any buffer, which is copied. This needs neither the
+        generator nor NVRTC. Raises FormatError, UnsupportedError for a GPU that does not run it, DeviceError. An image
+        is code: load only images that you trust."""
         data = host_bytes("image", image)
         handle = ctypes.c_void_p()
         checked_context("context", context)._call(_c.lib.xq_plan_load, data.address, data.nbytes, ctypes.byref(handle))
@@ -221,18 +225,18 @@ class Plan(Closing):
 
     @property
     def spec(self) -> Dict[str, Any]:
-        """The completed spec. It is parsed once; changing it changes nothing of the plan."""
+        """The completed spec. It is parsed once; changing the dict does not change the plan."""
         if self._spec is None:
             self._spec = json.loads(self.spec_json)
         return self._spec
 
     @property
     def dtype(self) -> str:
-        """Of activations in and out: "f16" or "bf16"."""
+        """The type of activations in and out: "f16" or "bf16"."""
         return str(self.spec["dtype"])
 
     def save(self) -> bytes:
-        """The plan's image: everything that `load` needs. The same plan always has the same image."""
+        """Returns the plan's image, which has everything that `load` needs. The same plan always has the same image."""
         count = ctypes.c_size_t()
         self._call(_c.lib.xq_plan_save, None, 0, ctypes.byref(count))
         image = ctypes.create_string_buffer(count.value)
@@ -240,8 +244,8 @@ class Plan(Closing):
         return image.raw
 
     def close(self) -> None:
-        """Unloads the kernels; launches must have ended. Closing twice is fine. The context closes its plans. Raises
-        ArgumentError within the context's log callback."""
+        """Unloads the kernels; launches must have ended. Closing twice is fine, and closing the context closes its
+        plans. Raises ArgumentError within the context's log callback."""
         if self._handle is not None:
             self._context._refuse_within_log("plan")
             self._destroy()
@@ -257,7 +261,8 @@ class Plan(Closing):
     # ---------------------------------------------------------------- weights
 
     def weight_shapes(self) -> Dict[str, Tuple[int, ...]]:
-        """The matrices and vectors that `pack_weights` takes for this plan, and their shapes. k_cost may be left out."""
+        """The names and shapes of the matrices and vectors that `pack_weights` takes for this plan. k_cost is
+        optional."""
         layout = self.spec[_LAYOUTS[self.info.implementation]]
         names = {item["source"] for kind in ("matrices", "vectors") for item in layout[kind]}
         if self.spec["cache"]["method"] == "latent" and any(item["columns"] == "feedback" for item in layout["matrices"]):
@@ -268,12 +273,14 @@ class Plan(Closing):
     def pack_weights(self, **weights: Any) -> Array:
         """Rounds a layer's projections to the plan's weight type and packs them in the order that the kernels read.
 
-        The names are those of xq_weights, the shapes those of `weight_shapes`: wk, wv [d, dkv] of method x, uk, ak, uv, av of
-        latents, bk, bv, k_norm, sinks where the model has them, ... Each is a numpy array or a tensor of floating-point
-        numbers, row major with y = x * W (a torch Linear has the transpose), and is taken as f32.
+        Names are those of xq_weights, and shapes those of `weight_shapes`: wk and wv [d, dkv] for method x; uk, ak, uv
+        and av for latents; bk, bv, k_norm and sinks if the model has them; and others. Each is a numpy array or a
+        tensor of floating-point numbers, row major with y = x * W (a torch Linear has the transpose), and is converted
+        to f32.
 
-        Returns host memory, uint8 [weights_bytes]: `context.upload` copies it to the device. Raises ArgumentError for one that
-        is missing, that the plan has no use for, of another shape, or with values beyond the type's range.
+        Returns host memory, uint8 [weights_bytes], which `context.upload` copies to the device. Raises ArgumentError
+        for weights that are missing, that the plan does not use, or that have another shape or values beyond the type's
+        range.
         """
         shapes = self.weight_shapes()
         for name in weights:
@@ -281,7 +288,7 @@ class Plan(Closing):
                 raise TypeError(f"pack_weights: there are no weights {name!r}; valid: {', '.join(shapes)}")
         arrays = {name: float_array(f"weights.{name}", value) for name, value in weights.items() if value is not None}
         for name, array in arrays.items():
-            if array.shape != shapes.get(name, array.shape):  # what is not packed is refused by the library
+            if array.shape != shapes.get(name, array.shape):  # the library refuses names that it does not pack
                 raise argument_error(f"weights.{name}", f"its shape is {list(array.shape)}; valid: {list(shapes[name])}")
         struct = _c.xq_weights(**{name: float_pointer(array) for name, array in arrays.items()})
         packed = numpy.empty(self.info.weights_bytes, numpy.uint8)
@@ -289,7 +296,7 @@ class Plan(Closing):
         return packed
 
     def workspace(self) -> DeviceBuffer:
-        """A workspace for this plan, zeroed. Calls that may run at the same time need one each."""
+        """Allocates a zeroed workspace for this plan. Calls that may run at the same time need one each."""
         return self._context.alloc(self.info.workspace_bytes, fill=0)
 
     # ---------------------------------------------------------------- launches
@@ -301,19 +308,19 @@ class Plan(Closing):
         """Writes tokens into their pages.
 
         x                [tokens, d] of the plan's dtype, 16-byte aligned: the input of the K and V projections
-        token_sequence   int32 [tokens]: the row of the table that each belongs to
-        token_position   int32 [tokens]: its place in the sequence
-        table            the cache after the call
-        pages            the pool: page_bytes each, page_align aligned; written
-        weights          as packed, 256-byte aligned; methods that cache x as it is do without
-        workspace        "fp16-kv" alone; written
-        tokens           needed where x is neither a tensor nor an array
-        append_indptr    int32 [batch + 1]: rows of x of each sequence; where info.needs_append_indptr
-        tails            where info.tail_bytes is not 0; written
-        accumulator      cross-layer methods, but for a base layer: what the layers before left
-        rotary_position  int32 [tokens], "fp16-kv" alone: positions for RoPE
+        token_sequence   int32 [tokens]: for each token, the row of the table that it belongs to
+        token_position   int32 [tokens]: for each token, its position in the sequence
+        table            the page table as it is after the call
+        pages            the pool: pages of page_bytes, page_align aligned; written
+        weights          packed weights, 256-byte aligned; methods that cache x as it is do not need them
+        workspace        needed by "fp16-kv" only; written
+        tokens           the number of tokens; needed if x is neither a tensor nor an array
+        append_indptr    int32 [batch + 1]: the rows of x of each sequence; needed if info.needs_append_indptr
+        tails            needed if info.tail_bytes is not 0; written
+        accumulator      cross-layer methods, except base layers: the accumulator of the layers before
+        rotary_position  int32 [tokens], for "fp16-kv" only: positions for RoPE
 
-        Without append_indptr tokens may come in any order, each once. Raises ArgumentError, DeviceError.
+        Without append_indptr, tokens may come in any order, each once. Raises ArgumentError, DeviceError.
         """
         args = _c.xq_append_args()
         call = Call(self._context)
@@ -334,13 +341,13 @@ class Plan(Closing):
 
     def accumulate(self, table: PageTable, pages: Memory, accumulator: Memory, weights: Optional[Memory] = None, *,
                    max_tokens: Optional[int] = None, tails: Optional[Tails] = None, stream: Any = None) -> None:
-        """Cross-layer methods: adds a layer's deltas to the accumulator, for every token of the table; the base layer starts
-        it.
+        """Adds a layer's deltas to the accumulator, for every token of the table. This is for cross-layer methods; the
+        base layer starts the accumulator.
 
-        pages        the layer's deltas
-        accumulator  pages of accumulator_page_bytes, of the same numbers, page_align aligned; written
-        weights      as packed; methods that cache deltas as they are do without
-        max_tokens   no sequence of this call is longer; None: the plan's
+        pages        the pages with the layer's deltas
+        accumulator  pages of accumulator_page_bytes, with the same numbers, page_align aligned; written
+        weights      packed weights; methods that cache deltas as they are do not need them
+        max_tokens   an upper bound on the tokens of each sequence in this call; None: the plan's limit
 
         Raises ArgumentError, DeviceError.
         """
@@ -359,26 +366,27 @@ class Plan(Closing):
                query_position: Optional[Memory] = None, token_offset: Optional[Memory] = None,
                tree_mask: Optional[Memory] = None, mask_words: Optional[int] = None, without_sinks: bool = False,
                tails: Optional[Tails] = None, accumulator: Optional[Memory] = None, stream: Any = None) -> Any:
-        """Attends with one or more queries of each sequence. Without query_indptr there is one for each, at its last token.
+        """Attends with one or more queries per sequence. Without query_indptr, each sequence has one query, at its last
+        token.
 
         q               [queries, H, dh] of the plan's dtype, before RoPE, 16-byte aligned
-        pages           page_align aligned
-        weights         as packed, 256-byte aligned; "fp16-kv" needs them for attention sinks alone
+        pages           the pool, page_align aligned
+        weights         packed weights, 256-byte aligned; "fp16-kv" needs them only for attention sinks
         workspace       workspace_bytes, 256-byte aligned, zeroed before its first use; written
-        out             [queries, H, dh], 16-byte aligned; None: made anew beside q. Zeros where a query sees no token
-        lse             [queries, H] f32: log-sum-exp, natural logarithm; True: made anew; None: none
-        queries         needed where q is neither a tensor nor an array
-        max_tokens      no sequence of this call is longer; None: the plan's
-        max_queries     no sequence of this call has more; None: as many as the plan allows
-        query_indptr    int32 [batch + 1]: rows of q of each sequence
-        query_position  int32 [queries]; None: the last positions of each sequence
+        out             [queries, H, dh], 16-byte aligned; None: a new array like q. Queries that see no token get zeros
+        lse             [queries, H] f32: log-sum-exp, natural logarithm; True: a new array; None: not computed
+        queries         the number of queries; needed if q is neither a tensor nor an array
+        max_tokens      an upper bound on the tokens of each sequence in this call; None: the plan's limit
+        max_queries     an upper bound on the queries of each sequence in this call; None: the plan's limit
+        query_indptr    int32 [batch + 1]: the rows of q of each sequence
+        query_position  int32 [queries]: the position of each query; None: the last positions of each sequence
         token_offset    int32 [batch]: the position of each sequence's first token; None: zeros
-        tree_mask       int32 or uint32 [queries, mask_words], with query_position: which drafts each query sees
-        without_sinks   leave attention sinks out, as in all but one part of a merge
-        tails           where info.tail_bytes is not 0
-        accumulator     cross-layer methods: after accumulate
+        tree_mask       int32 or uint32 [queries, mask_words], with query_position: which draft tokens each query sees
+        without_sinks   whether attention sinks are left out, as in all but one part of a merge
+        tails           needed if info.tail_bytes is not 0
+        accumulator     cross-layer methods: the accumulator after this layer's accumulate
 
-        Returns out, or (out, lse) where lse is asked for. Raises ArgumentError, DeviceError.
+        Returns out, or (out, lse) if lse is asked for. Raises ArgumentError, DeviceError.
         """
         info, args = self.info, _c.xq_attend_args(max_tokens=self._max_tokens(max_tokens), without_sinks=int(without_sinks))
         call = Call(self._context)
@@ -410,13 +418,14 @@ class Plan(Closing):
 
     def merge(self, out_a: Memory, lse_a: Memory, out_b: Memory, lse_b: Memory, *, out: Optional[Memory] = None,
               lse: Union[Memory, bool, None] = None, queries: Optional[int] = None, stream: Any = None) -> Any:
-        """Joins attention over two disjoint sets of tokens: each row by its log-sum-exp.
+        """Merges attention over two disjoint sets of tokens. Each row is weighted by its log-sum-exp.
 
-        out_a, out_b, out  [queries, H, dh] of the plan's dtype, 16-byte aligned; out may be one of the others; None: made anew
-        lse_a, lse_b, lse  [queries, H] f32; lse True: made anew; None: none
-        queries            needed where out_a is neither a tensor nor an array
+        out_a, out_b, out  [queries, H, dh] of the plan's dtype, 16-byte aligned; out may be one of the others; out
+                           None: a new array
+        lse_a, lse_b, lse  [queries, H] f32; lse True: a new array; lse None: not computed
+        queries            the number of queries; needed if out_a is neither a tensor nor an array
 
-        Returns out, or (out, lse) where lse is asked for. Raises ArgumentError, DeviceError.
+        Returns out, or (out, lse) if lse is asked for. Raises ArgumentError, DeviceError.
         """
         args = _c.xq_merge_args()
         call = Call(self._context)
@@ -436,16 +445,16 @@ class Plan(Closing):
     def dequantize(self, table: PageTable, pages: Optional[Memory], *, table_entries: Optional[int] = None,
                    k: Optional[Memory] = None, v: Optional[Memory] = None, tails: Optional[Tails] = None,
                    accumulator: Optional[Memory] = None, stream: Any = None) -> Any:
-        """The cache as the kernels see it, for inspection: row p * page_tokens + t is token t of the page that entry p of the
-        table names. Rows beyond a sequence's length are left untouched. "fp16-kv" is refused.
+        """Reads the cache as the kernels see it, for inspection. Row p * page_tokens + t is token t of the page that
+        entry p of the table names. Rows beyond a sequence's length are not written. "fp16-kv" is refused.
 
-        k              [rows, columns] of the plan's dtype, 16-byte aligned; columns: rank_k; methods x and x-cl: d; None: made
-                       anew, of zeros
-        v              [rows, rank_v] where two streams are cached, else None
-        table_entries  indptr[batch]; needed where indices are neither a tensor nor an array
+        k              [rows, columns] of the plan's dtype, 16-byte aligned, where columns is d for cross-layer methods
+                       and rank_k otherwise; None: a new array of zeros
+        v              [rows, rank_v] if two streams are cached, else None
+        table_entries  indptr[batch]; needed if table.indices is neither a tensor nor an array
         accumulator    cross-layer methods; pages are then not read, and may be None
 
-        Returns k, or (k, v) where two streams are cached. Raises ArgumentError, DeviceError.
+        Returns k, or (k, v) if two streams are cached. Raises ArgumentError, DeviceError.
         """
         info, args = self.info, _c.xq_dequantize_args()
         call = Call(self._context)
@@ -524,8 +533,8 @@ class Plan(Closing):
 
 
 def weight_shapes(model: Mapping[str, Any], cache: Mapping[str, Any]) -> Dict[str, Tuple[int, ...]]:
-    """Shapes of the matrices and vectors that a layer may have, by the names of xq_weights, from the parts of a completed spec.
-    What a method has no use for is among them."""
+    """The shapes of the matrices and vectors that a layer may have, by the names of xq_weights, from the `model` and
+    `cache` of a completed spec. Weights that the method does not use are included."""
     d, head_dim, heads = model["hidden_size"], model["head_dim"], model["num_attention_heads"]
     dkv = model["num_key_value_heads"] * head_dim
     latents = cache["method"].startswith("latent")
@@ -537,7 +546,7 @@ def weight_shapes(model: Mapping[str, Any], cache: Mapping[str, Any]) -> Dict[st
 
 
 def float_array(name: str, value: Any) -> Array:
-    """A contiguous f32 array on the host with the values of an array or a tensor of floating-point numbers."""
+    """Converts an array or a tensor of floating-point numbers to a contiguous f32 array on the host."""
     if is_tensor(value):
         if not value.is_floating_point():
             raise argument_error(name, f"its elements are {value.dtype}; valid: floating-point numbers")
@@ -550,12 +559,12 @@ def float_array(name: str, value: Any) -> Array:
 
 
 def float_pointer(array: Array) -> Any:
-    """For the library, which reads (or writes) it during a call."""
+    """The address of an array, for a call of the library that reads or writes it."""
     return ctypes.cast(array.ctypes.data, _c.FLOATS)
 
 
 def checked_plan(name: str, value: Any) -> Plan:
-    """The plan that was given as the argument `name`. Raises TypeError for anything else."""
+    """Returns the argument `name` if it is a plan. Raises TypeError otherwise."""
     if not isinstance(value, Plan):
         raise TypeError(f"{name}: {type(value).__name__} is no plan; valid: an xq.Plan")
     return value

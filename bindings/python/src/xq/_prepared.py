@@ -1,4 +1,4 @@
-"""Prepared weights: files that `prepare` wrote."""
+"""Prepared weights, in files that `prepare` wrote."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ._plan import Plan, WEIGHTS, checked_plan, weight_shapes
 
 class Prepared(Closing):
     """A safetensors file that `xq.prepare` or `xq prepare` wrote, mapped into memory. It must not be changed while it is open;
-    replacing it is fine. Calls may come from several threads, but for `close`.
+    replacing it is fine. Several threads may make calls at the same time, except for `close`.
 
-    spec        what the matrices depend on: {"model": ..., "cache": {...}}. `xq.override` adds bits and what else a plan is to
-                have
-    layers      of the model
-    weights     type of the packed weights: "f16", "bf16", "int8", "e4m3"; None: none are packed
-    base_layer  cross-layer methods: the first layer that has the method of the spec; else 0
+    spec        the choices that the matrices depend on: {"model": ..., "cache": {...}}. `xq.override` adds bits and the
+                other choices of a plan
+    layers      the number of layers of the model
+    weights     the type of the packed weights: "f16", "bf16", "int8", "e4m3"; None: no weights are packed
+    base_layer  cross-layer methods: the first layer that has the method of the spec; other methods: 0
 
     Raises FileError; FormatError for a file that is damaged, unfinished or of another kind or version.
     """
@@ -56,11 +56,12 @@ class Prepared(Closing):
 
     @property
     def prepared_layers(self) -> Tuple[int, ...]:
-        """The layers that the file has."""
+        """The numbers of the layers that the file has."""
         return tuple(i for i in range(self.layers) if _c.lib.xq_prepared_layer_spec(self.handle, i) is not None)
 
     def layer_spec(self, layer: int) -> Dict[str, Any]:
-        """What a layer is prepared for, as `spec`. Raises ArgumentError for one that the file does not have."""
+        """The choices that a layer's matrices depend on, like `spec`. Raises ArgumentError for a layer that the file
+        does not have."""
         text = _c.lib.xq_prepared_layer_spec(self.handle, count_of("layer", layer, 0, self.layers - 1))
         if text is None:
             raise argument_error("layer", f"the file does not have layer {layer}")
@@ -68,8 +69,9 @@ class Prepared(Closing):
         return spec
 
     def layer(self, layer: int) -> Dict[str, Array]:
-        """A layer's matrices as f32, by the names that `Plan.pack_weights` takes them by. They are copies. Raises ArgumentError
-        for a layer that the file does not have, or has packed only; FormatError where it is damaged."""
+        """Returns copies of a layer's matrices as f32, under the names that `Plan.pack_weights` takes. Raises
+        ArgumentError for a layer that the file does not have or has only packed, and FormatError if the file is
+        damaged."""
         spec = self.layer_spec(layer)
         found = _c.xq_weights()
         self._call(_c.lib.xq_prepared_layer, layer, ctypes.byref(found))
@@ -78,14 +80,15 @@ class Prepared(Closing):
         return {name: numpy.ctypeslib.as_array(pointer, shapes[name]).copy() for name, pointer in pointers.items() if pointer}
 
     def packed(self, plan: Plan, layer: int) -> Array:
-        """A layer's packed weights, uint8 [weights_bytes] of the plan: a copy on the host. Raises ArgumentError for a layer
-        that the file does not have packed, and for a plan that takes other weights (`field` says in what); FormatError where it
-        is damaged."""
+        """Returns a copy of a layer's packed weights on the host, uint8 [weights_bytes] of the plan. Raises
+        ArgumentError for a layer that the file does not have packed, and for a plan that takes other weights (`field`
+        names the difference); FormatError if the file is damaged."""
         address, count = self._packed(plan, layer)
         return numpy.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_uint8)), (count,)).copy()
 
     def upload(self, plan: Plan, layer: int) -> DeviceBuffer:
-        """The same in device memory, copied from the mapped file."""
+        """Returns a layer's packed weights, as `packed` does, in device memory. They are copied from the mapped
+        file."""
         address, count = self._packed(plan, layer)
         buffer = self._context.alloc(count)
         self._context._call(_c.lib.xq_device_write, buffer.address, address, count)
@@ -99,8 +102,8 @@ class Prepared(Closing):
         return address.value, count.value
 
     def close(self) -> None:
-        """Unmaps the file. Closing twice is fine. The context closes what was opened with it. Raises ArgumentError within the
-        context's log callback."""
+        """Unmaps the file. Closing twice is fine, and closing the context closes its prepared weights. Raises
+        ArgumentError within the context's log callback."""
         if self._handle is not None:
             self._context._refuse_within_log("prepared")
             self._destroy()

@@ -1,4 +1,4 @@
-"""The command line `xq`, which the wheel carries: it makes prepared weights, tunes and verifies."""
+"""The program `xq`, which the wheel carries. It makes prepared weights, tunes and verifies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOGGER = logging.getLogger("xq")
 
 
 def program() -> str:
-    """The path of the program: $XQ_PROGRAM, else the one in the package. Raises FileError where there is none."""
+    """The path of the program: $XQ_PROGRAM, else the one in the package. Raises FileError if there is none."""
     chosen = os.environ.get("XQ_PROGRAM")
     path = chosen or str(PACKAGE / "bin" / "xq")
     if not os.access(path, os.X_OK):
@@ -28,7 +28,7 @@ def program() -> str:
 
 
 def main() -> NoReturn:
-    """The entry point `xq`: the program itself, in this process."""
+    """The entry point `xq`: replaces this process by the program."""
     try:
         path = program()
     except Error as error:
@@ -37,7 +37,7 @@ def main() -> NoReturn:
 
 
 def _run(subcommand: str, arguments: Sequence[str], stdin: bytes = b"") -> Dict[str, Any]:
-    """Runs a subcommand with --json, and returns what it wrote there. Its warnings go to the logger "xq"."""
+    """Runs a subcommand with --json and returns the JSON object. The program's warnings go to the logger "xq"."""
     done = subprocess.run([program(), subcommand, *arguments, "--json", "-"], input=stdin, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, check=False)
     text = done.stderr.decode("utf-8", "replace")
@@ -51,7 +51,8 @@ def _run(subcommand: str, arguments: Sequence[str], stdin: bytes = b"") -> Dict[
 
 
 def _failure(subcommand: str, code: int, lines: List[str], text: str) -> Error:
-    """The last line says what was wrong; the exit status what kind of fault it is (xq --help)."""
+    """The exception for a failed run. The program's last line is the message, and its exit status gives the kind of
+    error (xq --help)."""
     begin = f"xq {subcommand}: "
     last = lines[-1] if lines else ""
     message = last[len(begin):] if last.startswith(begin) else last
@@ -71,24 +72,29 @@ def prepare(model_dir: Union[str, os.PathLike[str]], output: Union[str, os.PathL
             base_layer: Optional[int] = None, store: Optional[str] = None, pack: bool = False, weights: Optional[str] = None,
             calibration: Union[str, os.PathLike[str], None] = None, threads: Optional[int] = None,
             spec: Optional[Spec] = None) -> Dict[str, Any]:
-    """Prepares the projections of a Hugging Face model directory (config.json and safetensors) for kernels: `output` is a
-    safetensors file, written whole or not at all, for `Prepared` (docs/prepare.md). Runs the program `xq prepare` on the CPU.
+    """Prepares the projections of a Hugging Face model directory (config.json and safetensors) for kernels. `output` is
+    a safetensors file for `Prepared` (docs/prepare.md), which is written completely or not at all. The call runs the
+    program `xq prepare` on the CPU.
 
-    method       what is cached: "x", "latent", "x-cl", "latent-cl"; None: latent, or x where every query head has a KV head
+    method       the cache method: "x", "latent", "x-cl", "latent-cl"; None: x if every query head has a KV head of its
+                 own, else latent
     rank         columns kept of the latents, one number or a pair for keys and values; None: all
-    groups       groups of KV heads with latents of their own, one number or a pair for keys and values
-    rotation     whether what is cached is rotated; None: the method's default
-    feedback     make up for a channel's error in later ones; `group`: elements that share a scale, which it depends on
-    layers       these layers alone; None: all
+    groups       the number of groups of KV heads with a latent each, one number or a pair for keys and values
+    rotation     whether the cached values are rotated; None: the method's default
+    feedback     whether later channels of a group make up for the quantization errors of earlier ones
+    group        elements that share a scale; feedback depends on it
+    layers       the layers to prepare; None: all
     base_layer   cross-layer methods: the layer that starts the accumulator
-    store        type of the stored matrices: "f16", "bf16", "f32"; "none": packed ones alone
-    pack         store also packed weights, of type `weights`: "f16", "bf16", "int8", "e4m3"
-    calibration  file of a text's activations: latents that quantize best on such
-    threads      layers worked on at a time
-    spec         a spec, on which the above are put
+    store        the type of the stored matrices: "f16", "bf16", "f32"; "none": only packed weights are stored
+    pack         whether packed weights are stored as well
+    weights      the type of packed weights: "f16", "bf16", "int8", "e4m3"
+    calibration  a file with the activations of a text; latents are chosen that quantize such activations best
+    threads      the number of layers that are worked on at a time
+    spec         a spec, which the choices above override
 
-    Returns the result, as `xq prepare --json` writes it: {"file": ..., "layers": [{"layer": 0, "method": ..., ...}, ...]}.
-    Raises ArgumentError with the program's message for what it refuses, FileError where there is no program.
+    Returns the result as `xq prepare --json` writes it: {"file": ..., "layers": [{"layer": 0, "method": ..., ...},
+    ...]}. Raises ArgumentError with the program's message if it refuses its arguments, and FileError if there is no
+    program.
     """
     arguments = [os.fspath(model_dir), "--out", os.fspath(output)]
     ranks, parts = (",".join(str(n) for n in pair) if isinstance(pair, (tuple, list)) else pair for pair in (rank, groups))

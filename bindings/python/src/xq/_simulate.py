@@ -1,4 +1,4 @@
-"""What caches and packed weights hold, worked out on the host without a context or a device."""
+"""The contents of caches and packed weights, computed on the host without a context or a device."""
 
 from __future__ import annotations
 
@@ -29,23 +29,24 @@ def _matrix(name: str, value: Any) -> Array:
 
 
 def _as(value: Any, array: Array) -> Any:
-    """A tensor where a tensor was given."""
+    """Returns the array as a tensor if `value` is a tensor."""
     return sys.modules["torch"].from_numpy(array) if is_tensor(value) else array
 
 
 def simulate_cache(x: Any, *, bits: int, group: int = 0, by_channel: bool = False, integer_zero: bool = False, latents: int = 0,
                    clip: float = 0.0, feedback: Optional[Array] = None) -> Any:
-    """What a cache of this format holds of x [rows, width], bit for bit as append quantizes it and kernels read it.
+    """Returns x [rows, width] after a cache of this format has quantized and dequantized it, bit for bit as append
+    quantizes it and kernels read it.
 
-    bits          2, 3, 4, 8; 16: values are rounded to f16 and no more
+    bits          2, 3, 4, 8; 16: values are only rounded to f16
     group         elements that share a scale; 0: all of a latent
-    by_channel    a group is consecutive rows of one channel, not channels of a row; rows beyond the last whole group stay as
-                  they are
-    integer_zero  cache.zero_point "integer"
-    latents       matrices side by side in a row, each padded to a multiple of 64 columns as stored; 0: one. Groups of channels
-                  begin anew with each
-    clip          share of a group's range that codes span, up to 1; 0: 1
-    feedback      what `simulate_feedback` makes; None: none
+    by_channel    whether a group is consecutive rows of one channel instead of channels of one row; rows after the last
+                  whole group are only rounded to f16
+    integer_zero  whether cache.zero_point is "integer"
+    latents       the number of matrices side by side in a row, each stored padded to a multiple of 64 columns; 0: one.
+                  Groups of channels begin again with each matrix
+    clip          the share of a group's range that codes span, up to 1; 0: 1
+    feedback      the result of `simulate_feedback`; None: no feedback
 
     x is an array or a tensor of floating-point numbers; the result is f32 of the same shape and kind. Raises ArgumentError.
     """
@@ -63,7 +64,7 @@ def simulate_cache(x: Any, *, bits: int, group: int = 0, by_channel: bool = Fals
 
 
 def _feedback_shape(width: int, group: int, latents: int) -> Tuple[int, int, int]:
-    """[groups, group, group]: where there are several latents, a group is at most one of them."""
+    """The shape [groups, group, group]. With several latents, a group is at most one latent wide."""
     count = max(1, latents)
     latent_width = -(-(width // count) // 64) * 64
     size = min(group, latent_width) if count > 1 else group
@@ -72,16 +73,19 @@ def _feedback_shape(width: int, group: int, latents: int) -> Tuple[int, int, int
 
 def simulate_feedback(a: Any, *, width: int, bits: int, group: int, latents: int = 0, cost: Any = None,
                       integer_zero: bool = False, clip: float = 0.0) -> Array:
-    """What append feeds back of a stream of rows of `width` values, for `simulate_cache` with the same numbers.
+    """Computes the matrices by which append feeds the errors of a group's channels back into its later channels, for a
+    stream of rows of `width` values. They are for `simulate_cache` with the same bits, group, latents, integer_zero and
+    clip.
 
-    a     [width / latents, cols]: what the stream is multiplied by, as `Plan.pack_weights` takes it (of method x, ak and av
-          side by side)
-    cost  [cols], of squared errors of its columns; or [cols, block], in whose row c is what errors of column c cost together with
-          errors of each column of its block, symmetric and positive semidefinite (for keys k_cost, [dkv, head_dim]); None: all
-          columns alike
+    a     [width / latents, cols]: the matrix that the stream is multiplied by, as `Plan.pack_weights` takes it (for
+          method x, ak and av side by side)
+    cost  [cols]: the cost of squared errors of each column of the product; or [cols, block]: row c holds the cost of
+          errors of column c together with errors of each column in its block, symmetric and positive semidefinite (for
+          keys k_cost, [dkv, head_dim]); None: errors of all columns cost the same
 
-    Returns f32 [groups, group, group]; groups are those of the row as stored, each latent padded to a multiple of 64, and `group`
-    is at most a latent where there are several. Raises ArgumentError, also for NaN and infinity, and for costs that are none.
+    Returns f32 [groups, group, group]. Groups are those of the stored row, in which each latent is padded to a multiple
+    of 64. With several latents, `group` is at most the width of a latent. Raises ArgumentError, also for NaN and
+    infinity, and for invalid costs.
     """
     matrix = _matrix("a", a)
     count_of("width", width, 1, 2**31 - 1)
@@ -102,9 +106,9 @@ def simulate_feedback(a: Any, *, width: int, bits: int, group: int, latents: int
 
 
 def simulate_weights(w: Any, type: str) -> Any:
-    """What packed weights of type "f16", "bf16", "int8" or "e4m3" hold of w [rows, cols]; the 8-bit types have a scale for each
-    column. w is an array or a tensor of floating-point numbers; the result is f32 of the same shape and kind. Raises
-    ArgumentError, also for NaN, infinity, and values beyond the type."""
+    """Returns w [rows, cols] after rounding to packed weights of type "f16", "bf16", "int8" or "e4m3". The 8-bit types
+    have a scale for each column. w is an array or a tensor of floating-point numbers; the result is f32 of the same
+    shape and kind. Raises ArgumentError, also for NaN, infinity, and values beyond the type's range."""
     matrix = _matrix("w", w)
     out = numpy.empty_like(matrix)
     check(_c.lib.xq_simulate_weights(type.encode(), *matrix.shape, float_pointer(matrix), float_pointer(out)), None)

@@ -1,4 +1,4 @@
-"""The cache that generate() takes: pages of quantized activations, one table for all layers."""
+"""The cache that generate() takes: pages of quantized activations, with one page table for all layers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class MemoryUse:
-    """What a cache takes, in bytes over all layers, against keys and values of 16 bits.
+    """The bytes of a cache in all layers, and of keys and values of 16 bits for comparison.
 
-    used      whole pages of the tokens that are cached, tails, accumulator
-    reserved  what was allocated: room for `tokens` tokens of every sequence
-    fp16      keys and values of the cached tokens in 16 bits, without padding
+    used      bytes of the cached tokens: whole pages, tails and accumulator
+    reserved  bytes that are allocated: room for `tokens` tokens of every sequence
+    fp16      bytes of the cached tokens' keys and values in 16 bits, without padding
     """
 
     used: int
@@ -40,20 +40,23 @@ class MemoryUse:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What one forward pass adds, the same for all layers. n rows are new tokens; pad tokens are none.
+    """The tokens that one forward pass adds, the same for all layers. The n rows are new tokens; pad tokens have no
+    row.
 
-    by_torch   the cache is empty and the model's own attention computes the outputs
-    single     one column: every sequence attends with one query, at its last token
-    rows       int64 [n]: which of the batch * columns positions are tokens; None: all of them
-    sequence   int32 [n]: each token's sequence
-    position   int32 [n]: its place there
-    indptr     int32 [batch + 1]: rows of each sequence
-    table      the pages after this step
-    after      tokens of each sequence after this step: on the host, and int32 [batch] on the device
-    longest    no sequence is longer
-    columns    of the input, pad tokens included
-    most       no sequence has more new tokens
-    shift      what the caller's positions are ahead of each token's place in its sequence; None: it has given none
+    by_torch    whether the model's own attention computes the outputs, because the cache is empty
+    single      whether the input has one column, so that every sequence attends with one query, at its last token
+    rows        int64 [n]: the places of the tokens among the batch * columns places of the input; None: all places
+    sequence    int32 [n]: each token's sequence
+    position    int32 [n]: each token's position in its sequence
+    indptr      int32 [batch + 1]: the rows of each sequence
+    table       the page table after this step
+    after_host  the number of tokens of each sequence after this step, on the host
+    after       the same, int32 [batch] on the device
+    longest     an upper bound on the tokens of each sequence
+    columns     columns of the input, including pad tokens
+    most        an upper bound on the new tokens of each sequence
+    shift       for each sequence, the caller's positions less the tokens' positions in the sequence; None: the caller
+                has given no positions
     """
 
     by_torch: bool
@@ -72,11 +75,11 @@ class Step:
 
 
 class _Layer(CacheLayerMixin):
-    """What transformers asks of a layer when it makes masks. The pages belong to the Cache."""
+    """The interface that transformers uses of a layer when it makes masks. The pages belong to the Cache."""
 
     is_compileable = False
     supports_early_init = False
-    is_sliding = False  # every layer caches all tokens; kernels look at the window
+    is_sliding = False  # every layer caches all tokens; the kernels apply the window
 
     def __init__(self, cache: Cache) -> None:
         super().__init__()
@@ -103,7 +106,7 @@ class _Layer(CacheLayerMixin):
 
     @property
     def is_croppable(self) -> bool:
-        """Whether any number of the newest tokens can be taken back, as assisted decoding does."""
+        """Whether any number of the newest tokens can be removed, as assisted decoding does."""
         return not self._cache.has_tails
 
 
@@ -121,11 +124,11 @@ def _foreign() -> Exception:
 class Cache(Unique, transformers.Cache):
     """Quantized activations of `batch` sequences with room for `tokens` tokens each, in all layers of an enabled model.
 
-    `Enabled.cache` makes one; `model.generate(..., past_key_values=cache)` fills it, and goes on from where it ended when it is
-    given again. Pages of all layers are allocated here: a step allocates nothing. Sequence i has its own pages, and pad tokens
-    take none. A cache belongs to one thread at a time.
+    `Enabled.cache` makes a cache. `model.generate(..., past_key_values=cache)` fills it, and continues the sequences if
+    it is called with the same cache again. The pages of all layers are allocated here, so a step allocates no pages.
+    Each sequence has its own pages, and pad tokens take none. Only one thread may use a cache at a time.
 
-    lengths  int32 [batch], on the device: tokens of each sequence
+    lengths  int32 [batch], on the device: the number of tokens of each sequence
     """
 
     def __init__(self, enabled: Enabled, batch: int, tokens: int) -> None:
@@ -134,15 +137,15 @@ class Cache(Unique, transformers.Cache):
         self.batch = batch
         self.tokens = tokens
         self.step: Optional[Step] = None
-        self.fixed_grid = False  # attend's grid is that of the longest sequence there can be, so that it can be captured
-        self._seen = 0  # columns, pad tokens included
+        self.fixed_grid = False  # whether attend's grid is that of the longest possible sequence, for capturing it
+        self._seen = 0  # columns of the input so far, including pad tokens
         self._lengths: List[int] = [0] * batch
         self._shift: List[Optional[int]] = [None] * batch
         layers, device = enabled.layers, enabled.torch_device
         self._plans = layers.plans(batch, tokens)
         info = self._plans[0].info
         self._page_tokens = info.page_tokens
-        self._room = -(-tokens // info.page_tokens)  # pages of a sequence
+        self._room = -(-tokens // info.page_tokens)  # pages per sequence
         self._weights = [layers.packed(index, plan) for index, plan in enumerate(self._plans)]
         self._pages = [zeros(layers.context, device, batch * self._room * plan.info.page_bytes) for plan in self._plans]
         self.lengths = torch.zeros(batch, dtype=torch.int32, device=device)
@@ -158,7 +161,7 @@ class Cache(Unique, transformers.Cache):
     # ---------------------------------------------------------------- what transformers asks
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Columns of the input so far, pad tokens included: what position the next column has."""
+        """The number of columns of the input so far, including pad tokens. It is the position of the next column."""
         return self._seen
 
     def get_max_length(self, layer_idx: Optional[int] = None) -> int:
@@ -177,11 +180,11 @@ class Cache(Unique, transformers.Cache):
         raise unsupported("past_key_values", "xq's cache cannot drop or reorder sequences")
 
     def activate_past_recording(self) -> None:
-        """Nothing to do: `crop` can always take back what is not quantized in groups of tokens."""
+        """Does nothing: `crop` needs no recording."""
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Takes the newest `-tokens_to_remove` tokens back, as assisted decoding asks. One sequence only. Where groups of tokens
-        are quantized together (`axis_k` or `axis_v` "channel"), those of the unfinished group only."""
+        """Removes the newest `-tokens_to_remove` tokens, as assisted decoding asks. The cache must have one sequence.
+        With per-channel groups (`axis_k` or `axis_v` "channel"), only tokens of the unfinished group can be removed."""
         if tokens_to_remove > 0:
             raise argument_error("tokens_to_remove", f"{tokens_to_remove}; valid: 0, or minus the number of tokens to take back")
         if tokens_to_remove == 0:
@@ -201,7 +204,7 @@ class Cache(Unique, transformers.Cache):
         self.lengths.fill_(length)
 
     def reset(self) -> None:
-        """Empties the cache. Its memory stays."""
+        """Empties the cache. Its memory stays allocated."""
         self._seen = 0
         self._lengths = [0] * self.batch
         self._shift = [None] * self.batch
@@ -212,16 +215,16 @@ class Cache(Unique, transformers.Cache):
 
     @property
     def has_tails(self) -> bool:
-        """Whether groups of tokens are quantized together."""
+        """Whether tokens are quantized in per-channel groups, so that there are tails."""
         return any(tails is not None for tails in self._tails)
 
     @property
     def sequence_lengths(self) -> List[int]:
-        """Tokens of each sequence, pad tokens not among them."""
+        """The number of tokens of each sequence, without pad tokens."""
         return list(self._lengths)
 
     def memory(self) -> MemoryUse:
-        """Bytes of the cache, against keys and values of 16 bits."""
+        """The bytes of the cache, compared with keys and values of 16 bits."""
         pages = sum(-(-length // self._page_tokens) for length in self._lengths)
         held = sum(1 for length in self._lengths if length)
         infos = [plan.info for plan in self._plans]
@@ -239,9 +242,10 @@ class Cache(Unique, transformers.Cache):
 
     def begin(self, batch: int, columns: int, mask: Optional[torch.Tensor], positions: Optional[torch.Tensor],
               by_torch: bool, cache_position: Optional[torch.Tensor] = None) -> Step:
-        """Plans the pages of the next `columns` columns. `mask` [batch, columns so far + new], 0: a pad token; None: no pad tokens
-        among the new ones. `positions` [1 or batch, columns]. `cache_position` [columns]: the new columns' numbers. Without a mask
-        nothing waits for the device. A step that is refused changes nothing."""
+        """Plans the step of the next `columns` columns: their tokens and pages. `mask` is [batch, columns so far +
+        new], with 0 for pad tokens; None means that no new column is a pad token. `positions` is [1 or batch, columns].
+        `cache_position` [columns] holds the numbers of the new columns. Without a mask, a step of decoding does not
+        wait for the device. A refused step changes nothing."""
         if batch != self.batch:
             raise argument_error("past_key_values", f"a cache of {self.batch} sequences, and an input of {batch}")
         kept = self._kept(columns, mask)
@@ -255,7 +259,7 @@ class Cache(Unique, transformers.Cache):
         return self.step
 
     def commit(self) -> None:
-        """The step's tokens are in all layers."""
+        """Ends the step: its tokens are in all layers."""
         assert self.step is not None
         self._lengths = self.step.after_host
         self._shift = self.step.shift
@@ -264,23 +268,23 @@ class Cache(Unique, transformers.Cache):
         self.step = None
 
     def advanced(self) -> None:
-        """A captured step was replayed: the device counts for itself."""
+        """Updates the host's counts after the replay of a captured step, which updates the device's counts itself."""
         self._lengths = [length + 1 for length in self._lengths]
         self._seen += 1
 
     def restore(self, lengths: List[int], seen: int) -> None:
-        """The host's counts, after a step that was captured and did not run."""
+        """Restores the host's counts after a step that was captured and did not run."""
         self._lengths = lengths
         self._seen = seen
 
     def check_room(self) -> None:
-        """Raises ArgumentError where a sequence has no room for one more token."""
+        """Raises ArgumentError if a sequence has no room for one more token."""
         if max(self._lengths) >= self.tokens:
             raise argument_error("past_key_values", f"a sequence of {max(self._lengths) + 1} tokens, and the cache has room for "
                                                     f"{self.tokens}")
 
     def _kept(self, columns: int, mask: Optional[torch.Tensor]) -> Optional[torch.Tensor]:
-        """bool [batch, columns] on the host: which of the new columns are tokens; None: all."""
+        """Returns bool [batch, columns] on the host: which of the new columns are tokens; None: all of them."""
         if mask is None:
             return None
         if not isinstance(mask, torch.Tensor) or mask.dim() != 2:
@@ -300,8 +304,8 @@ class Cache(Unique, transformers.Cache):
         return None if bool(kept.all()) else kept
 
     def _check_columns(self, columns: int, told: Optional[torch.Tensor]) -> None:
-        """cache_position, which some releases of transformers pass along, says what the cache knows. Like positions, it is not
-        looked at where a GPU would wait."""
+        """Checks cache_position, which some releases of transformers pass, against the cache's own count. Like
+        positions, it is not checked if that would make the host wait for a GPU."""
         if told is None:
             return
         _check_whole("cache_position", told)
@@ -311,8 +315,9 @@ class Cache(Unique, transformers.Cache):
             raise argument_error("cache_position", f"valid: {self._seen} to {self._seen + columns - 1}, the numbers of the new columns")
 
     def _shift_of(self, columns: int, kept: Optional[torch.Tensor], positions: Optional[torch.Tensor]) -> List[Optional[int]]:
-        """Each sequence's shift after the step. Positions must grow by one from token to token: attention sees differences alone.
-        They are not looked at where it would make a GPU wait in the middle of decoding."""
+        """Returns each sequence's shift after the step. Positions must grow by one from token to token; a constant
+        shift does not matter, because attention only depends on differences. Positions are not checked if that would
+        make the host wait for a GPU during decoding."""
         if positions is None:
             self._check_default()
             return self._shift
@@ -337,14 +342,15 @@ class Cache(Unique, transformers.Cache):
         return int(shifts[0])
 
     def _check_default(self) -> None:
-        """Without positions the model counts columns, and goes on from positions that counted columns or tokens."""
+        """Checks a step without positions. The model then counts columns, which only continues a sequence if its
+        earlier positions counted columns or tokens."""
         for row, known in enumerate(self._shift):
             if known is not None and known not in self._default_shifts(row):
                 raise unsupported("position_ids", f"none are given, and those of sequence {row} so far end at "
                                                   f"{self._lengths[row] + known - 1}; valid: from there on")
 
     def _default_shifts(self, row: int) -> List[int]:
-        """Of positions that count the sequence's tokens, and of those that count columns."""
+        """The shift of positions that count the sequence's tokens, and of positions that count columns."""
         return [0, self._seen - self._lengths[row]]
 
     def _step(self, columns: int, kept: Optional[torch.Tensor], counts: Sequence[int], after: List[int], by_torch: bool,
@@ -373,8 +379,8 @@ class Cache(Unique, transformers.Cache):
                     most=max(counts), shift=shift)
 
     def _table(self, lengths: torch.Tensor) -> PageTable:
-        """The page table of sequences of these lengths: sequence i has pages i * room, i * room + 1, ... of the pools. Entries
-        beyond the last sequence's are not read."""
+        """The page table of sequences of these lengths. Sequence i has pages i * room, i * room + 1, ... of the pools.
+        Entries after those of the last sequence are not read."""
         pages = (lengths + (self._page_tokens - 1)) // self._page_tokens
         indptr = torch.nn.functional.pad(pages.cumsum(0, dtype=torch.int32), (1, 0))
         owner = torch.searchsorted(indptr[1:], self._entries, right=True).clamp(max=self.batch - 1)
@@ -385,7 +391,7 @@ class Cache(Unique, transformers.Cache):
     # ---------------------------------------------------------------- a layer of a step
 
     def append(self, index: int, x: torch.Tensor) -> None:
-        """Caches the new tokens of a layer. x [n, d], of the plan's dtype."""
+        """Appends the step's tokens to a layer. x is [n, d], of the plan's dtype."""
         step, plan = self.step, self._plans[index]
         assert step is not None
         if len(x):
@@ -397,8 +403,8 @@ class Cache(Unique, transformers.Cache):
                             max_tokens=step.longest, tails=self._tails[index])
 
     def attend(self, index: int, q: torch.Tensor) -> torch.Tensor:
-        """Attention of the new tokens over the cache. q [n, H, dh], or [batch, H, dh] in a step of one column, before RoPE, after
-        bias and norm; of the plan's dtype. Returns the same shape and dtype."""
+        """Attends with the queries of the new tokens over the cache. q is [n, H, dh], or [batch, H, dh] in a step of
+        one column, before RoPE and after bias and norm, of the plan's dtype. Returns the same shape and dtype."""
         step = self.step
         assert step is not None
         if not len(q):
@@ -411,7 +417,8 @@ class Cache(Unique, transformers.Cache):
         return out
 
     def _plan_of_many(self, index: int, queries: int) -> Plan:
-        """For several queries of a sequence: made for the next power of two, so that few plans serve all."""
+        """A plan for several queries per sequence. It allows the next power of two, so that few plans serve all
+        numbers."""
         most = 1 << (queries - 1).bit_length()
         return self.enabled.layers.plans(self.batch, self.tokens, most)[index]
 

@@ -1,4 +1,4 @@
-"""Replacing a model's attention, and putting it back."""
+"""Replaces a model's attention, and puts it back."""
 
 from __future__ import annotations
 
@@ -28,22 +28,21 @@ _ATTRIBUTE = "_xq_enabled"
 _DTYPES = {torch.float32: "f16", torch.float16: "f16", torch.bfloat16: "bf16"}
 _TORCH = {"f16": torch.float16, "bf16": torch.bfloat16}
 _F16_LARGEST = 65504.0
-#: Room for tokens that assisted decoding drafts beyond the end, and takes back.
+#: Room for tokens that assisted decoding drafts beyond the end and then removes.
 _DRAFTS = 64
 PREFILLS = ("torch", "xq")
-#: What a plan takes: sequences, and tokens of a call, which a prompt may have for all of them.
+#: The limits of a plan: sequences, and tokens of one call. A prompt appends the tokens of all sequences in one call.
 _BATCH_MOST, _TOKENS_MOST = 65535, 2**30
 
 
 class Enabled(Unique):
-    """A model whose attention remembers through xq; `enable` makes it.
+    """A model whose attention cache is xq's. `enable` makes it.
 
-    model    the model
-    context  the xq.Context
-    layers   specs and plans of its layers
-    prefill  "torch" or "xq"
-
-    cache_name  what this release of transformers calls the argument that takes a cache: "cache" or "past_key_values"
+    model       the model
+    context     the xq.Context
+    layers      the specs and plans of the model's layers
+    prefill     "torch" or "xq"
+    cache_name  the argument that takes a cache in this release of transformers: "cache" or "past_key_values"
     """
 
     _unique = "they belong to one model. To copy or save a model as a whole, call xq.transformers.disable(model) first"
@@ -65,7 +64,8 @@ class Enabled(Unique):
     # ---------------------------------------------------------------- for callers
 
     def cache(self, batch: int = 1, tokens: int = 4096) -> Cache:
-        """An empty cache of `batch` sequences with room for `tokens` tokens each, allocated whole."""
+        """Returns an empty cache of `batch` sequences with room for `tokens` tokens each. All of its memory is
+        allocated now."""
         for name, value, most in (("batch", batch, _BATCH_MOST), ("tokens", tokens, _TOKENS_MOST)):
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
                 raise argument_error(name, f"{value!r}; valid: whole numbers from 1 to {most}")
@@ -74,13 +74,13 @@ class Enabled(Unique):
         return Cache(self, batch, tokens)
 
     def decode_graph(self, cache: Cache) -> DecodeGraph:
-        """A step of decoding over `cache` that a GPU replays as one CUDA graph."""
+        """Returns an object that decodes over `cache` with one CUDA graph per step."""
         self._check_cache(cache)
         return DecodeGraph(self.model, cache)
 
     def disable(self) -> None:
-        """Gives the model its own attention back. Caches of this object can no longer be used. Where that has happened already, it
-        does nothing, also not to a later enable() of the model."""
+        """Gives the model its own attention back. Caches of this object can no longer be used. A second call does
+        nothing, even if the model has been enabled again since."""
         if getattr(self.model, _ATTRIBUTE, None) is not self:
             return
         for hook in self._hooks:
@@ -104,7 +104,7 @@ class Enabled(Unique):
 
     def _prepare_cache(self, generation_config: Any, model_kwargs: Dict[str, Any], generation_mode: Any, batch_size: int,
                        max_cache_length: int) -> None:
-        """generate()'s cache: the one that it was given, or one that is as large as it needs."""
+        """Checks the cache that generate() was given, or makes one that is as large as it needs."""
         if (generation_config.num_beams or 1) != 1:
             raise unsupported("num_beams", f"{generation_config.num_beams}: beam search reorders the cache; valid: 1")
         if generation_config.cache_implementation is not None:
@@ -121,7 +121,7 @@ class Enabled(Unique):
             model_kwargs[self.cache_name] = self.cache(sequences, max_cache_length + 1 + drafts)
         else:
             self._check_cache(given)
-            given._is_user_defined = True  # generate() asks, from 5.24 on
+            given._is_user_defined = True  # generate() reads this from transformers 5.24 on
 
     def _check_cache(self, cache: Any) -> None:
         if cache is None:
@@ -133,7 +133,7 @@ class Enabled(Unique):
             raise argument_error("past_key_values", "it belongs to another model, or to an earlier enable()")
 
     def _before(self, decoder: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
-        """Before the decoder runs: plans the step. Steps that xq computes need no mask."""
+        """Runs before the decoder and plans the step. Steps whose attention xq computes need no mask."""
         given = self._signature.bind_partial(*args, **kwargs).arguments
         extra = given.pop("kwargs", {})
         kwargs = {**given, **extra}
@@ -161,7 +161,8 @@ class Enabled(Unique):
 
     def _attention(self, attention: Any, hidden_states: torch.Tensor, position_embeddings: Any = None,
                    attention_mask: Optional[torch.Tensor] = None, **kwargs: Any) -> Tuple[torch.Tensor, None]:
-        """In the place of an attention module's forward. hidden_states [batch, columns, d]: x, the input of the projections."""
+        """Replaces an attention module's forward. hidden_states [batch, columns, d] is x, the input of the
+        projections."""
         cache, index = _pop_cache(kwargs), attention.layer_idx
         step = cache.step if isinstance(cache, Cache) else None
         if cache is None or step is None:
@@ -179,7 +180,8 @@ class Enabled(Unique):
         return attention.o_proj(attended), None
 
     def _attended(self, cache: Cache, index: int, q: torch.Tensor, step: Step) -> torch.Tensor:
-        """q [batch, columns, H, dh] -> [batch, columns, H * dh]; zeros for pad tokens in steps of several columns."""
+        """Attends with q [batch, columns, H, dh] and returns [batch, columns, H * dh]. In steps of several columns, pad
+        tokens get zeros."""
         flat = q.reshape(-1, *q.shape[2:])
         if step.single or step.rows is None:
             out = cache.attend(index, self._cast(flat)).to(q.dtype)
@@ -193,14 +195,14 @@ class Enabled(Unique):
         return self._cast(flat if step.rows is None else flat[step.rows])
 
     def _cast(self, values: torch.Tensor) -> torch.Tensor:
-        """To what plans take. Beyond f16's range values saturate, as in append."""
+        """Converts values to the plans' dtype. Values beyond f16's range saturate, as in append."""
         if values.dtype != self._dtype and self._dtype is torch.float16:
             values = values.clamp(-_F16_LARGEST, _F16_LARGEST)
         return values.to(self._dtype).contiguous()
 
 
 def _pop_cache(kwargs: Dict[str, Any]) -> Any:
-    """The cache of a call, by either of its names."""
+    """Removes the cache from a call's arguments, under either of its names, and returns it."""
     new, old = kwargs.pop("cache", None), kwargs.pop("past_key_values", None)
     return old if new is None else new
 
@@ -213,27 +215,28 @@ def enable(model: nn.Module, bits: int = 4, method: Optional[str] = None, *, dev
            layer_bits: Optional[Sequence[int]] = None, cache: Optional[Mapping[str, Any]] = None,
            calibration: Union[str, "os.PathLike[str]", None] = None, base_layer: Optional[int] = None,
            context: Optional[Context] = None) -> Enabled:
-    """Replaces the attention of a Llama, Qwen2, Qwen3, Gemma 3 (text) or Mistral model: from now on it caches quantized
-    activations, and decodes through xq's kernels.
+    """Replaces the attention of a Llama, Qwen2, Qwen3, Gemma 3 (text) or Mistral model. The model then caches quantized
+    activations and decodes with xq's kernels.
 
     model        a transformers model, on the CPU or on one GPU
-    bits         of a cached number: 2, 3, 4, 8
-    method       "latent", "x", "latent-cl", "x-cl"; None: that of `prepared`, else "latent"
-    device       xq's device; None: "sim", the software device, for a model on the CPU, else its GPU. "sim:h100" and others choose
-                 the GPU that the software device stands for
-    prepared     a file of `xq prepare` made from this model; None: the weights are prepared now, in a temporary folder
-    prefill      who computes attention over the prompt, when the cache is empty: "torch", the model's own attention over
-                 unquantized keys and values; "xq", the kernels over the quantized cache, as in every later step
-    weights      type of the packed projections: "f16", "bf16", "int8", "e4m3"
-    layer_bits   bits of each layer, in the place of `bits`
+    bits         bits of each cached value: 2, 3, 4, 8
+    method       "latent", "x", "latent-cl", "x-cl"; None: the method of `prepared`, else "latent"
+    device       xq's device; None: for a model on the CPU "sim", the software device, else the model's GPU. "sim:h100"
+                 and others choose the GPU that the software device models
+    prepared     a file that `xq prepare` made from this model; None: the weights are prepared now, in a temporary
+                 folder
+    prefill      computes attention over the prompt, when the cache is empty: "torch" is the model's own attention over
+                 unquantized keys and values; "xq" uses the kernels over the quantized cache, as in every later step
+    weights      the type of the packed projections: "f16", "bf16", "int8", "e4m3"
+    layer_bits   the bits of each layer, instead of `bits`
     cache        other keys of a spec's `cache` (docs/spec.md): {"group": 64, "axis_k": "channel", "rank_k": 128, ...}
-    calibration  activations of a text, for the preparation (docs/prepare.md)
-    base_layer   cross-layer methods, for the preparation: the first layer that has the method
+    calibration  a file with the activations of a text, for the preparation (docs/prepare.md)
+    base_layer   for the preparation of cross-layer methods: the first layer that has the method
     context      an xq.Context on the right device; None: one is opened
 
-    Returns the Enabled, whose `cache` makes caches. `model.generate(...)` needs none: it makes its own. The model's weights must
-    not change afterwards: xq has copies. Raises UnsupportedError for what the model has and xq does not do, ArgumentError,
-    SpecError.
+    Returns the Enabled, whose `cache` makes caches. `model.generate(...)` does not need it, since it makes its own
+    cache. The model's weights must not change afterwards, because xq has copies of them. Raises UnsupportedError for
+    features of the model that xq does not support, ArgumentError, SpecError.
     """
     if getattr(model, _ATTRIBUTE, None) is not None:
         raise argument_error("model", "its attention is replaced already; xq.transformers.disable(model) puts it back")
@@ -259,7 +262,7 @@ def enable(model: nn.Module, bits: int = 4, method: Optional[str] = None, *, dev
     if context.is_sim != (where.type == "cpu") or not (context.is_sim or context.device.ordinal == where.index):
         raise argument_error("context", f"it is on {context.device.name}, and the model on {where}")
     chosen = dict(cache or {})
-    if chosen.get("groups") is not None:  # it stands for what is not given of these
+    if chosen.get("groups") is not None:  # groups stands for groups_k and groups_v where they are not given
         both = chosen.pop("groups")
         chosen = {"groups_k": both, "groups_v": both, **chosen}
     for key in ("bits", "method", "base"):
@@ -274,7 +277,7 @@ def enable(model: nn.Module, bits: int = 4, method: Optional[str] = None, *, dev
 
 
 def disable(model: nn.Module) -> None:
-    """Gives a model its own attention back. Raises ArgumentError for one that is not enabled."""
+    """Gives a model its own attention back. Raises ArgumentError for a model that is not enabled."""
     enabled = getattr(model, _ATTRIBUTE, None)
     if enabled is None:
         raise argument_error("model", "xq.transformers.enable() was not called with it")
@@ -286,7 +289,7 @@ def disable(model: nn.Module) -> None:
 
 def _open_prepared(decoder: Any, context: Context, path: Union[str, "os.PathLike[str]", None], method: Optional[str],
                    cache: Mapping[str, Any], calibration: Union[str, "os.PathLike[str]", None], base_layer: Optional[int]) -> Prepared:
-    """The prepared weights of the model: of a file, which must be this model's, or made now."""
+    """Opens the prepared weights of the model, from a file that was made from this model, or prepares them now."""
     if path is None:
         return _prepare(decoder, context, method or "latent", cache, calibration, base_layer)
     for name, value in (("calibration", calibration), ("base_layer", base_layer)):
@@ -304,8 +307,8 @@ def _open_prepared(decoder: Any, context: Context, path: Union[str, "os.PathLike
 
 def _prepare(decoder: Any, context: Context, method: str, cache: Mapping[str, Any],
              calibration: Union[str, "os.PathLike[str]", None], base_layer: Optional[int]) -> Prepared:
-    """Writes the weights to a temporary folder and prepares them there, in f32. The file is mapped when it is opened, so the folder
-    goes at once."""
+    """Writes the weights to a temporary folder and prepares them there, in f32. The prepared file stays mapped, so the
+    folder can be removed at once."""
     options: Dict[str, Any] = {} if cache.get("rotation") is None else {"rotation": cache["rotation"]}
     for option, names in (("groups", ("groups_k", "groups_v")), ("rank", ("rank_k", "rank_v"))):
         pair = tuple(cache[name] for name in names if cache.get(name) is not None)
@@ -323,7 +326,8 @@ def _prepare(decoder: Any, context: Context, method: str, cache: Mapping[str, An
 
 
 def _check_shape(decoder: Any, context: Context, path: pathlib.Path, opened: Prepared) -> None:
-    """Raises ArgumentError unless the file's model is what `xq prepare` reads in this model's configuration."""
+    """Raises ArgumentError unless the file's model is the one that `xq prepare` reads from this model's
+    configuration."""
     with tempfile.TemporaryDirectory(prefix="xq-") as folder:
         directory, out = pathlib.Path(folder), pathlib.Path(folder, "prepared.safetensors")
         _model.write_checkpoint(decoder, directory, layers=1)

@@ -1,4 +1,4 @@
-"""A step of decoding as one CUDA graph."""
+"""Decoding steps as one CUDA graph."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 
 class DecodeGraph:
-    """Decodes one token of every sequence of a cache, again and again; `Enabled.decode_graph` makes it.
+    """Decodes one token of every sequence of a cache per step. `Enabled.decode_graph` makes it.
 
-    On a GPU the first step runs as it is, on a stream of its own; the second is captured into a CUDA graph, and from then on a
-    step is one replay: page tables, positions and lengths are worked out on the device, and the host waits for nothing. On the
-    CPU, where there are no graphs, every step runs as it is and gives the same.
+    On a GPU the first step runs without a graph, on a stream of its own. The second step is captured into a CUDA graph,
+    and from then on each step is one replay of the graph. Page tables, positions and lengths are computed on the
+    device, so the host does not wait for it. On the CPU there are no graphs: every step runs as it is, with the same
+    results.
 
-    The prompt is the model's: `model(input_ids, attention_mask=..., past_key_values=cache)`, or generate() with the cache. The
-    cache may be reset and filled anew between steps; a graph belongs to its cache and ends with it.
+    Prompts run outside the graph, by `model(input_ids, attention_mask=..., past_key_values=cache)` or generate() with
+    the cache. The cache may be reset and filled again between steps. A graph can only be used with its cache.
     """
 
     def __init__(self, model: nn.Module, cache: Cache) -> None:
@@ -34,8 +35,8 @@ class DecodeGraph:
 
     @torch.no_grad()
     def step(self, ids: torch.Tensor) -> torch.Tensor:
-        """ids [batch]: the newest token of each sequence, not cached yet. Returns the logits of the next ones, [batch, vocabulary].
-        The next step overwrites them. Raises ArgumentError where a sequence is full."""
+        """Decodes the newest token of each sequence, ids [batch], which is not cached yet. Returns the logits of the
+        next tokens, [batch, vocabulary], which the next step overwrites. Raises ArgumentError if a sequence is full."""
         if tuple(ids.shape) != (self._cache.batch,):
             raise argument_error("ids", f"their shape is {list(ids.shape)}; valid: {[self._cache.batch]}")
         self._cache.check_room()
@@ -52,7 +53,7 @@ class DecodeGraph:
         return self._logits
 
     def _forward(self) -> torch.Tensor:
-        """One step whose shapes and addresses are the same every time."""
+        """Runs one step whose shapes and addresses are the same every time."""
         cache = self._cache
         cache.fixed_grid = True
         try:
@@ -64,7 +65,8 @@ class DecodeGraph:
             cache.fixed_grid = False
 
     def _first(self) -> torch.Tensor:
-        """Libraries make their workspaces in a first step, off the capturing stream."""
+        """Runs the first step on a stream of its own, so that libraries allocate their workspaces before the
+        capture."""
         side = torch.cuda.Stream(self._ids.device)
         side.wait_stream(torch.cuda.current_stream(self._ids.device))
         with torch.cuda.stream(side):
@@ -75,7 +77,7 @@ class DecodeGraph:
         return logits
 
     def _capture(self) -> None:
-        """Captures a step. Nothing runs, so the host's lengths stay as they were."""
+        """Captures a step. Nothing runs, so the host's lengths are restored."""
         cache = self._cache
         lengths, seen = cache.sequence_lengths, cache.get_seq_length()
         graph = torch.cuda.CUDAGraph()

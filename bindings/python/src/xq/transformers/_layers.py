@@ -1,4 +1,4 @@
-"""How each layer of a model is cached: its spec, its plans, its packed weights on the device."""
+"""The layers of a model as xq caches them: each layer's spec, plans, and packed weights on the device."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from .._plan import Plan, override
 from .._prepared import Prepared
 from ._model import Array
 
-#: Memory of a cache or of weights: a uint8 tensor on a GPU, else memory of the software device.
+#: Memory of a cache or of weights: a uint8 tensor on a GPU, or memory of the software device.
 Owned = Union[DeviceBuffer, torch.Tensor]
-#: What a prepared layer's matrices depend on: keys of a spec's `cache`.
+#: The keys of a spec's `cache` that a prepared layer's matrices depend on.
 PREPARED_KEYS: Tuple[str, ...] = ("method", "groups_k", "groups_v", "rank_k", "rank_v", "rotation", "feedback")
 METHODS: Tuple[str, ...] = ("latent", "x", "latent-cl", "x-cl")
-#: What the plain layers before the base of a cross-layer method have not.
+#: Keys of a spec's `cache` that the plain layers before the base of a cross-layer method do not have.
 _CROSS_ONLY = ("accumulator_bits", "base", "method")
 _LATENT_ONLY = ("rank_k", "rank_v", "groups", "groups_k", "groups_v", "axis_v")
 
 
 def is_cross(method: str) -> bool:
-    """Whether layers cache what they add to an accumulator."""
+    """Whether the method is cross-layer: its layers cache deltas, which they add to an accumulator."""
     return method.endswith("-cl")
 
 
 def zeros(context: Context, device: torch.device, nbytes: int) -> Owned:
-    """`nbytes` of device memory, zeroed: a uint8 tensor on a GPU, memory of the software device beside a CPU model."""
+    """Returns `nbytes` of zeroed device memory: a uint8 tensor on a GPU, memory of the software device for a CPU
+    model."""
     if context.is_sim:
         return context.alloc(nbytes, fill=0)
     return torch.zeros(nbytes, dtype=torch.uint8, device=device)
@@ -40,7 +41,7 @@ class Layers:
     """The layers of one model.
 
     specs    each layer's completed spec
-    methods  each layer's method: those before the base of a cross-layer method have the plain one
+    methods  each layer's method; layers before the base of a cross-layer method have the plain method
     """
 
     def __init__(self, context: Context, device: torch.device, prepared: Prepared, *, bits: Sequence[int], sliding: Sequence[bool],
@@ -82,8 +83,9 @@ class Layers:
     # ---------------------------------------------------------------- plans and weights
 
     def plans(self, batch: int, tokens: int, queries: int = 1) -> List[Plan]:
-        """Each layer's plan for up to `batch` sequences of up to `tokens` tokens, and up to `queries` queries of a sequence in a
-        call. Layers of one spec share a plan; kernels are compiled once and kept in the kernel cache."""
+        """Returns each layer's plan for up to `batch` sequences of up to `tokens` tokens, and up to `queries` queries
+        of a sequence per call. Layers with the same spec share a plan. Kernels are compiled once and kept in the kernel
+        cache."""
         return [self._plan(text, batch, tokens, queries) for text in self._texts]
 
     def _plan(self, text: str, batch: int, tokens: int, queries: int) -> Plan:
@@ -94,7 +96,8 @@ class Layers:
         return self._plans[key]
 
     def packed(self, index: int, plan: Plan) -> Owned:
-        """The layer's packed weights on the device. They depend on its spec alone, so all its plans share them."""
+        """The layer's packed weights on the device. They only depend on the layer's spec, so all its plans share
+        them."""
         if index not in self._packed:
             if self._prepared.weights == self._weights:
                 data = self._prepared.packed(plan, index)
@@ -114,11 +117,11 @@ class Layers:
 
     @property
     def weights_bytes(self) -> int:
-        """Of the packed weights that are on the device."""
+        """The bytes of all packed weights that are on the device."""
         return sum(memory.nbytes for memory in self._packed.values())
 
     def group(self, index: int) -> int:
-        """Elements that share a scale; of streams with groups of tokens, the tokens of a group."""
+        """The number of elements that share a scale; in per-channel groups these are tokens."""
         return int(self.specs[index]["cache"]["group"])
 
 

@@ -1,4 +1,4 @@
-"""What is asked of a model before its attention is replaced, and the weights that xq needs of it."""
+"""Checks of a model before its attention is replaced, and access to the model's weights that xq needs."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .._error import UnsupportedError, argument_error
 
 Array = NDArray[Any]
 
-#: Models whose attention is replaced, by the class that holds the layers.
+#: The supported models, by the class that holds their layers.
 ARCHITECTURES: Tuple[str, ...] = ("LlamaModel", "Qwen2Model", "Qwen3Model", "Gemma3TextModel", "MistralModel")
-#: Their norms of queries and keys multiply by 1 + weight.
+#: Models whose QK-norms multiply by 1 + weight.
 _NORM_ADDS_ONE = ("Gemma3TextModel",)
 
 
 def unsupported(field: str, message: str) -> UnsupportedError:
-    """What the model or a call asks for, and xq does not do."""
+    """The exception for a feature of the model or a call that xq does not support."""
     return UnsupportedError(f"{field}: {message}", status=Status.ERROR_UNSUPPORTED, stage="argument", field=field)
 
 
 def decoder_of(model: nn.Module) -> Any:
-    """The part of `model` that holds the layers. Raises UnsupportedError where xq cannot replace its attention."""
+    """The part of `model` that holds the layers. Raises UnsupportedError if xq cannot replace its attention."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: {type(model).__name__} is no torch module")
     decoder: Any = getattr(model, "base_model", model)
@@ -59,7 +59,7 @@ def attentions(decoder: Any) -> List[nn.Module]:
 
 
 def torch_device(decoder: Any) -> torch.device:
-    """The one device that holds all parameters."""
+    """The device of all parameters. Raises UnsupportedError if they are on several devices."""
     devices = {parameter.device for parameter in decoder.parameters()}
     if len(devices) != 1:
         raise unsupported("model", f"its parameters are on {', '.join(sorted(map(str, devices)))}; valid: one device")
@@ -70,7 +70,8 @@ def torch_device(decoder: Any) -> torch.device:
 
 
 def xq_device(device: Optional[str], where: torch.device) -> str:
-    """xq's name for the device that the model is on: "sim" for the CPU, else "cuda:N"; or `device`, which must agree."""
+    """xq's name for the device that the model is on: `device` if it is given, which must agree, else "sim" or
+    "cuda:N"."""
     if where.type == "cpu":
         if device is not None and device.split(":")[0] != "sim":
             raise argument_error("device", f"{device!r} for a model on the CPU; valid: sim, sim:h100, sim:h200, sim:a100, "
@@ -83,7 +84,7 @@ def xq_device(device: Optional[str], where: torch.device) -> str:
 
 
 def sliding_layers(decoder: Any) -> List[bool]:
-    """Whether each layer sees a window alone."""
+    """Whether each layer has a sliding window."""
     config = decoder.config
     types = getattr(config, "layer_types", None)
     if types:
@@ -95,7 +96,7 @@ def sliding_layers(decoder: Any) -> List[bool]:
 
 
 def layer_tensors(decoder: Any, index: int) -> Dict[str, torch.Tensor]:
-    """A layer's weights that `xq prepare` reads, by their names within the layer's self_attn, on the CPU."""
+    """The weights of a layer that `xq prepare` reads, on the CPU, by their names within the layer's self_attn."""
     attention = decoder.layers[index].self_attn
     tensors = {}
     for part in ("k_proj", "v_proj", "k_norm"):
@@ -105,8 +106,8 @@ def layer_tensors(decoder: Any, index: int) -> Dict[str, torch.Tensor]:
 
 
 def write_checkpoint(decoder: Any, directory: pathlib.Path, layers: Optional[int] = None) -> None:
-    """A model directory with what `xq prepare` reads: the configuration, and K's and V's weights of every layer, or of the first
-    `layers`."""
+    """Writes a model directory with the parts that `xq prepare` reads: the configuration, and the weights of K and V
+    for every layer, or for the first `layers` layers."""
     (directory / "config.json").write_text(decoder.config.to_json_string(use_diff=False), encoding="utf-8")
     tensors = {}
     for index in range(decoder.config.num_hidden_layers if layers is None else layers):
@@ -116,10 +117,11 @@ def write_checkpoint(decoder: Any, directory: pathlib.Path, layers: Optional[int
 
 
 def check_prepared(decoder: Any, path: pathlib.Path, weights: "Iterator[Mapping[str, Array]]") -> None:
-    """Raises ArgumentError unless the prepared file at `path` was made of this model's weights.
+    """Raises ArgumentError unless the prepared file at `path` was made from this model's weights.
 
-    `weights`: each layer's matrices as prepared, y = x * W. Their products are compared with the model's projections; a file
-    with truncated ranks says itself how much of them is lost.
+    `weights` yields each layer's prepared matrices, y = x * W. Their products are compared with the model's
+    projections. A file with truncated ranks states how much of the projections it loses, which is added to the
+    tolerance.
     """
     with safetensors.safe_open(path, "numpy") as file:
         lost = {name: file.get_tensor(name) for name in file.keys() if name.endswith(".lost")}
@@ -137,7 +139,8 @@ def check_prepared(decoder: Any, path: pathlib.Path, weights: "Iterator[Mapping[
 
 
 def _projection(matrices: Mapping[str, Array], name: str, own: Array) -> Array:
-    """Wk or Wv as a prepared layer has it: whole, or as factors U and A, the latter for each group of KV heads."""
+    """Wk or Wv of a prepared layer: the stored matrix, or the product of its factors U and A for each group of KV
+    heads."""
     whole, a = matrices.get(f"w{name}"), matrices.get(f"a{name}")
     if whole is not None:
         return whole
