@@ -34,7 +34,7 @@ struct sim_profile_kernel {
     sim_origin *origins;
     uint8_t *classes;
     sim_tally *tallies;
-    char *texts; /* all of the above */
+    char *texts; /* memory of the name and of the texts of the origins */
 };
 
 static bool is_same_text(const char *a, const char *b)
@@ -48,9 +48,9 @@ static bool is_same(const struct sim_profile_kernel *kernel, const sim_program *
         return false;
     for (int i = 0; i < p->count; i++) {
         const sim_origin *a = &kernel->origins[i], *b = &p->origins[i];
-        if (a->line != b->line || a->source_line != b->source_line ||
+        if (a->line != b->line || a->source_line != b->source_line || a->caller_line != b->caller_line ||
             kernel->classes[i] != p->code[i].class || !is_same_text(a->text, b->text) ||
-            !is_same_text(a->file, b->file))
+            !is_same_text(a->file, b->file) || !is_same_text(a->caller_file, b->caller_file))
             return false;
     }
     return true;
@@ -78,7 +78,8 @@ static bool copy_texts(struct sim_profile_kernel *kernel, const sim_program *p)
 {
     size_t size = strlen(p->name) + 1;
     for (int i = 0; i < p->count; i++)
-        size += strlen(p->origins[i].text) + strlen(p->origins[i].file) + 2;
+        size +=
+            strlen(p->origins[i].text) + strlen(p->origins[i].file) + strlen(p->origins[i].caller_file) + 3;
     char *room = kernel->texts = malloc(size);
     if (!room)
         return false;
@@ -87,6 +88,7 @@ static bool copy_texts(struct sim_profile_kernel *kernel, const sim_program *p)
         kernel->origins[i] = p->origins[i];
         kernel->origins[i].text = copy_text(&room, p->origins[i].text);
         kernel->origins[i].file = copy_text(&room, p->origins[i].file);
+        kernel->origins[i].caller_file = copy_text(&room, p->origins[i].caller_file);
         kernel->classes[i] = p->code[i].class;
     }
     return true;
@@ -131,6 +133,8 @@ static void visit_kernel(const struct sim_profile_kernel *kernel, device_profile
                                             .ptx_line = origin->line,
                                             .file = origin->file,
                                             .line = origin->source_line,
+                                            .caller_file = origin->caller_file,
+                                            .caller_line = origin->caller_line,
                                             .class = kernel->classes[i],
                                             .issued = tally->issued,
                                             .read_sectors = tally->read_sectors,

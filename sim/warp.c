@@ -180,7 +180,7 @@ static inline void run_predicate(sim_warp *warp, const sim_instruction *in, uint
 }
 
 /* Charges a back edge with the number of instructions from its target to the branch. */
-static enum sim_outcome spend(sim_warp *warp, const sim_instruction *in)
+static inline enum sim_outcome spend(sim_warp *warp, const sim_instruction *in)
 {
     uint64_t cost = in->target <= warp->pc ? (uint64_t)(warp->pc - in->target + 1) : 1;
     if (warp->budget <= cost)

@@ -50,8 +50,10 @@ static const char kernel[] =
     "    mul.wide.u32 %l1, %me, 4;\n    add.s64 %l1, %l1, %out;\n"
     "    .loc 1 51 0\n    ld.global.u32 %r10, [%l0];\n"
     "    .loc 1 52 0\n    st.global.u32 [%l1], %r10;\n"
-    /* matrix instructions that the software device executes in one */
-    "    .loc 2 7 0\n    " MMA "    .loc 2 8 0\n    " MMA_BESIDE "    .loc 1 60 0\n    bar.sync 0;\n"
+    /* matrix instructions that the software device executes in one, in a function that is inlined */
+    "    .loc 2 7 0, function_name $L__name, inlined_at 1 55 9\n    " MMA
+    "    .loc 2 8 0, function_name $L__name+16, inlined_at 1 55 9\n    " MMA_BESIDE
+    "    .loc 1 60 0\n    bar.sync 0;\n"
     "    ret;\n}\n";
 
 static device *sim;
@@ -220,6 +222,23 @@ PROFILE_TEST(an_entry_has_the_kernel_and_the_statement)
     launch(kernel);
     sim->ops->profile_read(sim, expect_entry, &barriers, &err);
     cr_expect_eq(barriers, 1);
+}
+
+static void expect_caller(void *user, const device_profile_entry *e)
+{
+    const bool is_inlined = strcmp(e->file, "templates/lib/b.cuh") == 0;
+    *(int *)user += is_inlined;
+    cr_expect_str_eq(e->caller_file, is_inlined ? "templates/a.cu.lt" : "");
+    cr_expect_eq(e->caller_line, is_inlined ? 55 : 0);
+}
+
+PROFILE_TEST(an_entry_has_the_line_that_it_is_inlined_from)
+{
+    int inlined = 0;
+    profile(true);
+    launch(kernel);
+    sim->ops->profile_read(sim, expect_caller, &inlined, &err);
+    cr_expect_eq(inlined, 2);
 }
 
 /* ----------------------------------------------------------------- launches */

@@ -82,6 +82,8 @@ typedef struct device_profile_entry {
     int ptx_line;
     const char *file; /* the file of the template, or of templates/lib; "" where it is not known */
     int line;
+    const char *caller_file; /* the call by which that line is inlined; "" and 0 where it is not */
+    int caller_line;
     enum instruction_class class;
     uint64_t issued;                                                       /* by warps */
     uint64_t read_sectors, write_sectors, shared_passes, shared_conflicts; /* as in device_counters */
