@@ -184,9 +184,9 @@ $(BUILD)/tests/libsim_cuda.so: $(call obj,$(addprefix tests/fake/,fake_cuda.c si
     $(addprefix runtime/base/,error.c half.c printable.c))
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared -Wl,--no-undefined $^ -o $@ -lpthread -lm
-$(addprefix $(BUILD)/tests/,test_checked test_checked_gpu test_cli test_compare test_device_cuda test_launch test_launch_cost \
-    test_measure_watch test_pack test_plan test_plan_image test_plan_sizes test_prepared test_runtime test_stores test_target \
-    test_tune test_tune_worker test_without_sim): | $(BUILD)/tests/libfake_cuda.so
+$(addprefix $(BUILD)/tests/,test_checked test_checked_gpu test_cli test_compare test_compare_profile test_device_cuda test_launch \
+    test_launch_cost test_measure_watch test_pack test_plan test_plan_image test_plan_sizes test_prepared test_runtime \
+    test_stores test_target test_tune test_tune_worker test_without_sim): | $(BUILD)/tests/libfake_cuda.so
 $(addprefix $(BUILD)/tests/,test_cli test_outputs test_runtime test_stores test_target): | $(BUILD)/tests/libfake_nvrtc.so
 $(addprefix $(BUILD)/tests/,test_compare test_measure_watch): | $(BUILD)/tests/libfake_nvml.so
 $(addprefix $(BUILD)/tests/,test_cli test_cli_gen test_cli_spec test_outputs test_prepare test_prepare_resume \
@@ -194,8 +194,8 @@ $(addprefix $(BUILD)/tests/,test_cli test_cli_gen test_cli_spec test_outputs tes
 $(addprefix $(BUILD)/tests/,test_abi test_travel): | libraries $(BUILD)/xq pages
 $(BUILD)/tests/test_examples: | libraries $(BUILD)/xq pages $(BUILD)/tests/libsim_cuda.so $(BUILD)/tests/libfake_nccl.so
 $(BUILD)/tests/test_memory: | libraries $(BUILD)/xq pages $(BUILD)/tests/libfake_malloc.so
-$(addprefix $(BUILD)/tests/,test_cli_options test_compare_sweep test_parameters test_stores test_tune test_tune_parallel \
-    test_tune_report test_tuned): | $(BUILD)/xq
+$(addprefix $(BUILD)/tests/,test_cli_options test_compare_profile test_compare_sweep test_parameters test_stores test_tune \
+    test_tune_parallel test_tune_report test_tuned): | $(BUILD)/xq
 
 # ---------------------------------------------------------------- set-up
 deps:
