@@ -20,6 +20,8 @@ LAYERS  ?= 4,20
 BITS    ?= 4,8
 TOKENS  ?= 1024
 DEVICE  ?= auto
+# make sass: options of scripts/sass.sh.
+SPEC    ?= --model llama-3.1-8b --bits 4
 
 # ---------------------------------------------------------------- flags
 STD      := -std=c17 -D_GNU_SOURCE
@@ -90,7 +92,7 @@ CLI_OBJ     := $(call obj,$(CLI_SRC)) $(BUILD)/emit/files.o
 SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 TESTS       := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 
-.PHONY: all accuracy demo features tables llama test run-tests check-all check-asan check-tsan lint html install gpu-bundle deps venv torch wheel help clean FORCE
+.PHONY: all accuracy demo features sass tables llama test run-tests check-all check-asan check-tsan lint html install gpu-bundle deps venv torch wheel help clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BUILD)/xq ; @:
@@ -212,7 +214,7 @@ define pip
 	    { printf '%s\n' "$$log" | tail -n 1 >&2; exit 1; }
 	@touch $@
 endef
-$(VENV)/ready: tools/requirements.txt tools/requirements-wheel.txt
+$(VENV)/ready: tools/requirements.txt tools/requirements-wheel.txt tools/requirements-sass.txt
 	$(call pip,$(addprefix -r ,$^))
 
 # torch and transformers, for the tests of bindings/python that need them. They take gigabytes. Without them, these
@@ -250,6 +252,12 @@ demo: deps
 # Build the library again afterwards.
 tables: $(BUILD)/xq
 	$(Q)XQ='$(BUILD)/xq' STORE='$(BUILD)/tuning.db' sh scripts/tables.sh
+
+# Prints the instructions that GPUs will issue: make sass SPEC='--model llama-3.1-8b --bits 4'. The default prints the
+# table at the end of docs/kernels.md.
+sass: $(BUILD)/xq
+	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh sass
+	@$(RUN_ENV) sh scripts/sass.sh $(SPEC)
 
 # Writes docs/features.md from the features that the kernel families declare.
 features: $(BUILD)/xq
