@@ -80,7 +80,7 @@ static void read_entry(void *user, const device_profile_entry *e)
     }
     kernel->issued += e->issued;
     line->issued += e->issued;
-    line->by_class[e->class] += e->issued;
+    line->by_class[e->kind] += e->issued;
     line->read_sectors += e->read_sectors;
     line->write_sectors += e->write_sectors;
     line->shared_passes += e->shared_passes;

@@ -135,7 +135,7 @@ static void visit_kernel(const struct sim_profile_kernel *kernel, device_profile
                                             .line = origin->source_line,
                                             .caller_file = origin->caller_file,
                                             .caller_line = origin->caller_line,
-                                            .class = kernel->classes[i],
+                                            .kind = kernel->classes[i],
                                             .issued = tally->issued,
                                             .read_sectors = tally->read_sectors,
                                             .write_sectors = tally->write_sectors,

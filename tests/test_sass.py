@@ -154,7 +154,8 @@ class Errors(unittest.TestCase):
     def test_what_is_missing(self):
         status, _, error = run("a.cubin", NVDISASM="/nowhere/nvdisasm")
         self.assertEqual((status, error), (3, "sass: NVDISASM=/nowhere/nvdisasm is no program\n"))
-        status, _, error = run("a.cubin", NVDISASM="", VIRTUAL_ENV="/nowhere", CUDA_HOME="/nowhere", PATH="/usr/bin:/bin")
+        status, _, error = run("a.cubin", NVDISASM="", VIRTUAL_ENV="/nowhere", CUDA_HOME="/nowhere",
+                               PATH="/usr/bin:/bin")
         if status == 1:
             self.skipTest("nvdisasm is in /usr/bin")
         self.assertEqual(status, 3)

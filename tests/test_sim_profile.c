@@ -181,7 +181,7 @@ PROFILE_TEST(sectors_and_bank_conflicts_are_those_of_the_line)
 static void add_to_counters(void *user, const device_profile_entry *e)
 {
     device_counters *sum = user;
-    sum->instructions[e->class] += e->issued;
+    sum->instructions[e->kind] += e->issued;
     sum->read_sectors += e->read_sectors;
     sum->write_sectors += e->write_sectors;
     sum->shared_passes += e->shared_passes;
@@ -207,7 +207,7 @@ PROFILE_TEST(sums_are_those_of_the_counters)
 
 static void expect_entry(void *user, const device_profile_entry *e)
 {
-    if (e->class != INSTRUCTION_SYNC)
+    if (e->kind != INSTRUCTION_SYNC)
         return;
     ++*(int *)user;
     cr_expect_str_eq(e->kernel, "test");

@@ -84,7 +84,7 @@ typedef struct device_profile_entry {
     int line;
     const char *caller_file; /* the call by which that line is inlined; "" and 0 where it is not */
     int caller_line;
-    enum instruction_class class;
+    enum instruction_class kind;
     uint64_t issued;                                                       /* by warps */
     uint64_t read_sectors, write_sectors, shared_passes, shared_conflicts; /* as in device_counters */
 } device_profile_entry;
