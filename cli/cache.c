@@ -61,7 +61,7 @@ static void print_items(const cache *c, const cache_item *items, int count, bool
     putchar('\n');
 }
 
-/* The actions list and verify. */
+/* Runs the action list, or verify where `check` is set. */
 static int show(const cache *c, const struct cli_common *common, bool check)
 {
     cache_item *items = NULL;
@@ -246,7 +246,7 @@ static int act(cache *c, const cli_command *command, const struct export_options
     const struct cli_common *common = command->common;
     error err = ERROR_INIT;
     if (action == EXPORT && cli_names_model(&export->spec))
-        return export_run(c, command, export); /* this needs no cache */
+        return export_run(c, command, export); /* compiling for a model needs no cache */
     if (!*cache_dir(c))
         return cli_usage("cache", "there is no cache folder: set --cache-dir, XQ_CACHE_DIR or HOME");
     if (action == EXPORT)

@@ -17,7 +17,7 @@ struct export
     const cli_command *command;
     const struct export_options *o;
     cache *store;
-    const char *cache_dir; /* where to keep compiled kernels: the cache, or else the store */
+    const char *cache_dir; /* compiled kernels are kept here: in the cache, or else in the store */
     cJSON *keys;           /* keys of the kernels that are in the store now */
     int copied, were_there;
     double bytes; /* of the copied kernels */

@@ -120,8 +120,7 @@ bool cli_parse(cli_command *command, int argc, char **argv, int *status);
 /* Numbers are read as JSON (RFC 8259) writes them: without white space, plus signs, leading zeros, and
  * anything but decimal digits. All numbers of options are read so, and those of specs too (cli/spec.c). */
 
-/* Reads a whole number without a point and an exponent; nothing may follow it. CLI_TOO_LARGE means too
- * large for *value. */
+/* Reads a whole number without a point or an exponent; nothing may follow it. */
 enum cli_number { CLI_NUMBER, CLI_NO_NUMBER, CLI_TOO_LARGE /* for *value */ };
 enum cli_number cli_read_whole(const char *text, int64_t *value);
 
@@ -215,7 +214,7 @@ void cli_context_options(const char *subcommand, const struct cli_common *common
 int cli_open(const char *subcommand, const struct cli_common *common, xq_context **context);
 
 /* Finds NVRTC early, so that its absence is reported once and not for each thing that the subcommand does.
- * It does not look where there are kernel stores, or where nothing may be compiled. */
+ * Does nothing if there are kernel stores, or if nothing may be compiled. */
 xq_status cli_require_toolchain(xq_context *context, error *err);
 
 /* ------------------------------------------------------------- input, output
@@ -248,7 +247,7 @@ void cli_release_signals(void);
 /* Notes a file that another owner's commit has made appear. Where standard output fails, the message names
  * the complete files. */
 void cli_has_written(const char *path);
-/* cli_begin_output through publish_resume. */
+/* Like cli_begin_output, but the publication can be resumed (publish_resume). */
 xq_status cli_begin_resumable(const char *option, const char *path, publication **out, error *err);
 /* Begins a folder for several files. It is made where it is missing, and is then removed again if the
  * command fails. */

@@ -44,7 +44,7 @@ const char *emit_refuse_name(const char *name);
 /* ---- The folder. A bundle lists its files in bundle.json. The files of an earlier bundle are replaced or
  * removed, and any other file is left alone. */
 
-/* Refuses a folder that holds anything that is not of a bundle. */
+/* Refuses a folder that is neither empty nor the folder of a bundle. */
 xq_status emit_check_folder(const char *folder, error *err);
 
 /* Only one process at a time may write into a folder. Errors: XQ_ERROR_IO where another process does. */

@@ -98,7 +98,8 @@ static enum place look_at(const char *folder, const char *name, char path[PATH_M
     return S_ISREG(st.st_mode) ? PLACE_FILE : PLACE_OTHER;
 }
 
-/* A file in the way that no bundle listed belongs to somebody else, and must not be replaced. */
+/* Refuses to replace anything that the earlier bundle does not list, because it belongs to somebody
+ * else. */
 static xq_status check_strangers(const struct emitting *e, const cJSON *earlier, error *err)
 {
     for (int i = 0; i < e->files.count && err->status == XQ_OK; i++) {

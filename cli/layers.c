@@ -33,7 +33,7 @@ static xq_status choose_method(cJSON *overrides, const struct cli_choices *chose
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         cli_override(overrides, others[i], cJSON_CreateNull(), err);
     if (!chosen->has_rotation)
-        cli_override(overrides, "cache.rotation", cJSON_CreateFalse(), err); /* as in the layers after it */
+        cli_override(overrides, "cache.rotation", cJSON_CreateFalse(), err); /* as in cross-layer layers */
     return err->status;
 }
 

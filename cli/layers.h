@@ -40,7 +40,7 @@ enum { CLI_BASE_LAYER = 2, CLI_BASE_BITS = 4 };
 xq_status cli_layer_spec(gen *g, const char *spec_json, int layer, int base, bool many, char **out,
                          error *err);
 
-/* The spec of one layer, of which only the kind is set. */
+/* The spec with the kind of one layer; unlike cli_layer_spec, it leaves method and bits as they are. */
 xq_status cli_layer_kind_spec(gen *g, const char *spec_json, int layer, char **out, error *err);
 
 /* A spec with the sizes that all layers share. Where the model mixes kinds of layers, it has the kind that

@@ -13,8 +13,8 @@ struct option_table {
     int count, own, spec; /* counts: all options, the command's own, those of the spec */
 };
 
-/* Why a command cannot use an option, or NULL. A command that does not use the kernel cache does not use
- * the options for what is searched before the cache either. */
+/* Why a command cannot use an option, or NULL. A command that does not use the kernel cache has no use
+ * for kernel stores and --no-compile either. */
 static const char *why_unused(const cli_command *command, const char *name)
 {
     bool of_cache = strcmp(name, "--kernels") == 0 || strcmp(name, "--no-compile") == 0;

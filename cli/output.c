@@ -85,7 +85,7 @@ void cli_remove_temporaries(int signal_number)
     remove_folders();
 }
 
-/* ------------------------------------------------------- what is read and written */
+/* ------------------------------------------------------------- inputs and outputs */
 
 void cli_reads(const char *option, const char *path)
 {

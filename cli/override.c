@@ -10,7 +10,7 @@ static xq_status no_memory(error *err)
     return error_set(err, XQ_ERROR_MEMORY, "spec", "out of memory");
 }
 
-/* Two options give different values to the same key. */
+/* Sets the error of two options that give different values to the same key. */
 static xq_status contradiction(const char *key, const cJSON *old, const cJSON *value, error *err)
 {
     char *one = cJSON_PrintUnformatted(old), *other = cJSON_PrintUnformatted(value);

@@ -51,7 +51,7 @@ struct job {
     int *layers, layer_count;
     prepared_contents contents;
     cJSON *report;  /* for --json */
-    double lost[2]; /* the largest values of K and of V over all layers */
+    double lost[2]; /* the largest loss of any layer, for K and for V */
     struct cli_progress progress;
 };
 
@@ -160,7 +160,7 @@ static bool pack_alike(const struct shape_keys *a, const struct shape_keys *b)
            memcmp(a->absorbed, b->absorbed, sizeof *a->absorbed * (size_t)a->absorbed_columns) == 0;
 }
 
-/* The packed weights of one file all have the same column order. */
+/* Refuses to pack layers of different column orders, because a file of packed weights has one order. */
 static xq_status check_packing(struct job *job, const char *spec, error *err)
 {
     for (int i = 1; job->o->pack && i < job->layer_count && err->status == XQ_OK; i++) {

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 /* Makes wk and wv of a layer, and the matrices that layer_factor would make of them for this shape: U·A is
- * W, truncated to the rank. Every layer has other matrices, and so has every method and number of groups.
+ * W, truncated to the rank. The matrices differ between layers, methods and numbers of groups.
  * The allocated matrices belong to w, also after an error (XQ_ERROR_MEMORY). */
 xq_status synthetic_projections(uint64_t seed, int layer, const layer_shape *shape, layer_weights *w,
                                 error *err);

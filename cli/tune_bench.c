@@ -229,8 +229,9 @@ static xq_status measure(struct tune_bench *b, struct compare_row *row, error *e
     return err->status;
 }
 
-/* Append writes the same bytes whatever its parameters are, so all candidates must agree with the default,
- * which is the first one. */
+/* Append writes the same bytes whatever its parameters are, so all candidates must agree with the first one
+ * that this process has tried. It is the default, unless that was in the store or an earlier worker has
+ * ended. */
 static xq_status check_pages(struct tune_bench *b, struct tune_trial *out, error *err)
 {
     const driver *d = &b->driver;

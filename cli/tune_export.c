@@ -101,7 +101,7 @@ static void free_pick(struct pick *p)
     free(p->standard);
 }
 
-/* --------------------------------------------------------------- what it is */
+/* -------------------------------------------------------------- description */
 
 static xq_status describe(struct export *e, struct pick *p, const char *completed, error *err)
 {

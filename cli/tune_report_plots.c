@@ -15,7 +15,7 @@ struct drawing {
     FILE *script;
     char **labels;
     int label_count;
-    char ***places; /* where each finished plot is stored */
+    char ***places; /* each finished plot is stored here */
     int plot_count;
     error *err;
 };
@@ -73,7 +73,7 @@ struct bar {
 struct bars {
     struct bar *items;
     int count;
-    double origin;    /* where all bars begin */
+    double origin;    /* all bars begin here */
     double reference; /* draws a line at this value; 0: none */
     const char *axis;
 };

@@ -325,7 +325,7 @@ static bool have_answered(struct tune_worker *w, enum question question, bool br
     out->waited = p.waited;
     if (got == RECEIVED && out->outcome != TUNE_CRASHED)
         return true;
-    if (got == CLOSED) { /* it ends by itself, and its status tells why */
+    if (got == CLOSED) { /* the worker ends by itself, and its status tells why */
         *out = (struct tune_trial){.outcome = TUNE_CRASHED, .waited = p.waited};
         describe_death(wait_for_process(w), out->reason, sizeof out->reason);
         return true;

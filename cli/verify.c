@@ -7,7 +7,7 @@
 
 enum { ALL_CASES = -1 };
 
-/* Which cases to run. */
+/* The cases to run. */
 struct selection {
     verify_tier tier;
     int64_t cases; /* number of cases from the first of the tier on; 0: all */

@@ -98,7 +98,7 @@ static void print_reasons(const struct verify_summary *s)
     }
 }
 
-/* Prints the features of which an implementation has passed no case. */
+/* Prints, for each implementation, the features with which it has passed no case. */
 static void print_gaps(const struct verify_summary *s)
 {
     for (int i = 0; i < VERIFY_IMPLEMENTATIONS; i++) {

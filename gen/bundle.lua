@@ -17,7 +17,7 @@ local DESCRIPTIONS = {
   k_cost = "what errors of keys cost, for feedback: a symmetric, positive semidefinite matrix for each KV head; may be NULL",
 }
 
--- The shape of each matrix and vector that xq_plan_pack_weights may want: {rows, columns} of a matrix, {length} of a
+-- The shape of each matrix and vector that xq_plan_pack_weights may take: {rows, columns} of a matrix, {length} of a
 -- vector (include/xq/xq.h, xq_weights).
 local function shapes(spec)
   local m, c = spec.model, spec.cache
@@ -25,7 +25,7 @@ local function shapes(spec)
   local norm = m.qk_norm == "row" and dkv or m.head_dim
   local shape = { wk = { d, dkv }, wv = { d, dkv }, bk = { dkv }, bv = { dkv }, k_norm = { norm },
     sinks = { m.num_attention_heads }, k_cost = { dkv, m.head_dim } }
-  if c.method == "x" then -- these are wanted with a rotation; uk may be any invertible matrix
+  if c.method == "x" then -- used only with a rotation; uk may be any invertible matrix
     shape.uk, shape.ak, shape.av = { d, d }, { d, dkv }, { d, dkv }
   elseif c.method == "latent" then
     shape.uk, shape.ak = { d, c.rank_k }, { c.rank_k // c.groups_k, dkv }

@@ -159,8 +159,8 @@ local function sorted_keys(object)
 end
 
 -- Refuses keys of `object` that may change attention and do not state a fact of `model`, which was read from the file.
--- `known` has the keys that were read. `prefix` stands before the names of keys in errors. `all`: every key is about
--- attention.
+-- `known` has the keys that were read. `prefix` stands before the names of keys in errors. `all`: every key counts as
+-- one that may change attention.
 function config_keys.check_unknown(object, known, model, kind, refuse, prefix, all)
   local facts = facts_of(model, kind)
   for _, key in ipairs(sorted_keys(object)) do

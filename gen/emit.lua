@@ -67,7 +67,7 @@ end
 
 -- Kernels of a checked plan must do nothing in a faulty call. Returns the texts that achieve this: a function from the
 -- parameter struct to the type of the kernel's parameter, and the first statement of the kernel's body. Kernels of
--- other plans are rendered as if neither existed.
+-- other plans are rendered as if there were no such texts.
 local function guarding(checked)
   if not checked then return function(struct) return struct end, "" end
   return function(struct) return ("guarded<%s>"):format(struct) end, " if (is_shut(p)) return;"

@@ -19,7 +19,7 @@ local function drop_window(model)
   drop(model, "sliding_window", "sliding_window_pattern", "max_window_layers", "layer_types")
 end
 
--- The list of layer_types in which name_of(layer), with layers from 0, names the kind of each layer.
+-- Makes the list layer_types. name_of(layer), with layers counted from 0, names the kind of a layer.
 local function list_types(count, name_of)
   local types = {}
   for layer = 0, count - 1 do types[layer + 1] = name_of(layer) end

@@ -10,13 +10,13 @@ local features_page = {}
 local head = [[
 # Supported features
 
-Made by `make features` from `gen/features.lua` and the `handles` lists of `templates/NAME.spec.lua`; not typed. A test fails where
-it differs from them.
+`make features` writes this page from `gen/features.lua` and the `handles` lists of `templates/NAME.spec.lua`. A test
+fails if the page differs from them.
 
-Every kernel serves codes of 4 and 8 bits, per-token groups of 32 to 256 channels or whole rows, scale and minimum as two
-f16, pages of 16 to 256 tokens, any number of query heads a KV head, head dimensions 64 and 128, RoPE in NeoX order on
-whole heads with any frequencies (linear, Llama-3, YaRN and LongRoPE stretching are only other numbers), f16 activations and
-weights. What a spec may ask for beyond that is in the table, by the name under which `handles` has it:
+Every kernel serves codes of 4 and 8 bits, per-token groups of 32 to 256 channels or whole rows, scale and minimum as
+two f16, pages of 16 to 256 tokens, any number of query heads a KV head, head dimensions 64 and 128, RoPE in NeoX order
+on whole heads with any frequencies (linear, Llama-3, YaRN and LongRoPE stretching are only other numbers), and f16
+activations and weights. The table lists the features that a spec may ask for beyond that, by their names in `handles`:
 
 - **yes**: the kernel does it, and a test holds it to the reference.
 - **no**: a spec that asks for it is completed, and this kernel refuses it by name (`XQ_ERROR_UNSUPPORTED`).
@@ -41,8 +41,8 @@ local presets_head = [[
 
 ## Presets
 
-What each preset's attention asks for beyond the plainest, and which of the kernels of a plan with default options refuse it on sm_80.
-"Layers": how many are of this kind, of how many.
+The table lists the features that each preset's attention asks for, and the kernels that refuse it on sm_80, of a plan
+with default options. "Layers" is the number of layers of this kind, and of all layers.
 
 | preset | d | H | Hkv | dh | layers | asks for | refused by |
 | --- | --- | --- | --- | --- | --- | --- | --- |]]

@@ -26,7 +26,7 @@ static void *limited_alloc(void *user, void *memory, size_t old_size, size_t new
 {
     sandbox *s = user;
     if (!memory)
-        old_size = 0; /* because Lua passes the kind of object here */
+        old_size = 0; /* Lua then passes the kind of object instead of a size */
     if (new_size == 0) {
         free(memory);
         s->memory_used -= old_size;

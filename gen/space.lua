@@ -46,8 +46,8 @@ function space.count(spec, name)
   return json.ordered({ all = all, valid = valid, removed = json.array(removed) }, { "all", "valid", "removed" })
 end
 
--- The valid combinations in the order of each(), each with the resources and the work of its kernel; the counts of all
--- combinations; and the combination that the spec has. `given` is a spec, completed or not.
+-- Lists the valid combinations in the order of each(), each with the resources and the work of its kernel, beside the
+-- counts of all combinations and the combination that the spec has. `given` is a spec, completed or not.
 function space.list(given, name)
   local spec = spec_module.complete(given)
   local names, candidates, refusal = {}, {}, tuning.refusal(spec, name)

@@ -57,7 +57,7 @@ local function usual_groups_k(cache, model)
   return most
 end
 
--- `groups` stands for those of groups_k and groups_v that are not given. The completed spec leaves it out.
+-- `groups`, where it is given, is the default of groups_k and of groups_v. The completed spec leaves it out.
 local function complete_groups(cache, model)
   for _, name in ipairs { "groups", "groups_k", "groups_v" } do check_groups(cache, model, name) end
   if cache.groups and cache.groups_k and cache.groups_v then
@@ -185,7 +185,8 @@ local function complete_choices(chosen, how)
   return json.ordered(result, schema.names_of(schema.top))
 end
 
--- The path of the first computed member that differs from `result`, and the name of the member of the spec; or nil.
+-- The path of the first computed member of `given` that differs from `result`, and the name of the spec's member that
+-- has it; or nil.
 local function differs_from(result, given)
   for _, name in ipairs(schema.added) do
     local path = name ~= "choices" and given[name] ~= nil and json.difference(given[name], result[name], name)
@@ -222,8 +223,8 @@ local function choose_completed(given, options)
   return chosen
 end
 
--- The `tuned` of a spec without `choices`, where its parameters are not those of `tuning`; else nil. In such a spec
--- everything is a choice.
+-- For a spec without `choices`, in which every member is a choice: nil where `tuned` only repeats parameters that
+-- `tuning` has, else `tuned` itself, which is then checked like any computed member.
 local function unchosen(given)
   if not schema.is_object(given.tuned) then return given.tuned end
   for family, used in pairs(given.tuned) do

@@ -216,9 +216,9 @@ local function usable(found, family, resolve)
   return values
 end
 
--- The parameters of a family for a spec and for calls of a size (nil: the usual size), and a description of the result
--- among `results` (those of the spec) that they come from; or nil. `resolve(parameters)` returns the completed
--- parameters, or nil and the reason why they cannot serve.
+-- Chooses among `results`, those of a spec, for a family and for calls of a size (nil: the usual size). Returns the
+-- parameters and a description of the chosen result; or nil. `resolve(parameters)` returns the completed parameters, or
+-- nil and the reason why they cannot serve.
 function tuned.find(results, spec, family, calls, resolve)
   local list = results[family] or {}
   sort_for(list, spec, calls or usual_calls)
@@ -271,9 +271,10 @@ function tuned.sizes(spec, family, largest, most, resolve)
   return { variants = json.array(variants), pick = json.array(pick) }
 end
 
--- ---------------------------------------------------------------- what there is
--- Counts the results of each table for `xq info`: all of them, those for the device (or architecture), those for its
--- capability, those for its family, and those of sources that have changed.
+-- --------------------------------------------------------------------- counting
+-- Counts the results of each table for `xq info`: all of them, and then each result in at most one class. It is stale
+-- where its sources have changed; otherwise it is for the device, for another device of the capability, or for one of
+-- the family.
 function tuned.list(arch)
   local list = {}
   local names = { "table", "results", "device", "capability", "family", "stale" }

@@ -145,8 +145,8 @@ function tuning.refusal(spec, name)
   return refusal and tostring(refusal) or nil
 end
 
--- The completed parameters of a family for a spec, whose own tuning is not read; or nil and the reason why the family
--- cannot serve, and the values where they break a constraint.
+-- Completes the parameters `given` of a family for a spec, whose own tuning is not read. Where the family cannot serve
+-- with them, returns nil and the reason, and also the values where these break a constraint.
 function tuning.resolve(spec, name, given)
   local refusal = tuning.refusal(spec, name)
   if refusal then return nil, refusal end

@@ -4,7 +4,7 @@ local work = {}
 
 local MATRIX_FLOPS = 2 * 16 * 8 * 16 -- FLOPs of one m16n8k16 instruction
 
--- Leaves out a number that is 0.
+-- Replaces 0 by nil, so that the member is left out.
 local function given(x) return x ~= 0 and x or nil end
 
 -- An amount of work: matrix instructions, other instructions, bytes read through L2, and bytes read from shared memory.

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Shares of a matrix's mean diagonal entry that are added to its diagonal, so that directions which few
- * rows showed, or which cost almost nothing, still count a little; and the least eigenvalue, relative to
- * the greatest, that is not taken for zero. */
+/* The two shrinkages are shares of a matrix's mean diagonal entry. They are added to its diagonal, so that
+ * directions which few rows showed, or which cost almost nothing, still count a little. Eigenvalues are
+ * raised to at least least_eigenvalue times the greatest one. */
 static const double shrinkage_of_rows = 1e-4, shrinkage_of_costs = 1e-3, least_eigenvalue = 1e-7;
 
 /* The part of an eigenvalue, as an exponent, that goes into the variance of its latent; the cost of the

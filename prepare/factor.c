@@ -34,8 +34,8 @@ static xq_status rotate(float *x, int rows, int n, bool transposed, error *err)
     return err->status;
 }
 
-/* These copy `cols` columns between a matrix of `stride` columns, whose first copied column is given, and a
- * matrix of its own. */
+/* These copy `cols` columns from a matrix of `stride` columns to a matrix of `cols` columns, and back. The
+ * pointer into the wider matrix points to the first of the columns. */
 static void take_columns(float *to, const float *from, int rows, int cols, int stride)
 {
     for (int r = 0; r < rows; r++)

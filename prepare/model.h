@@ -27,8 +27,8 @@ xq_status model_expect(const model *m, const layer_shape *shape, error *err);
 
 /* Reads a layer's projections as the W of x·W (docs/method.md); files hold transposes, some in one matrix
  * with the query's projection. It also reads the biases, key norms and sinks that the model has. Caller
- * frees with layer_weights_free. The tensor's name comes with every refusal: of a tensor that is missing,
- * that config.json does not announce, or that has a wrong shape, a NaN or an infinity. Errors:
+ * frees with layer_weights_free. It refuses a tensor that is missing, that config.json does not announce,
+ * or that has a wrong shape, a NaN or an infinity, and names the tensor in the error. Errors:
  * XQ_ERROR_FORMAT, XQ_ERROR_UNSUPPORTED, XQ_ERROR_ARGUMENT (layer), XQ_ERROR_MEMORY. */
 xq_status model_layer(const model *m, int layer, layer_weights *out, error *err);
 

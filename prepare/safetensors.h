@@ -11,8 +11,8 @@
 typedef struct safetensors safetensors;
 
 /* Opens a file, or a directory: either the shards that its model.safetensors.index.json lists, or without
- * an index its model.safetensors. If there is an index that does not list model.safetensors, but the
- * directory has such a file, it is refused. Errors: XQ_ERROR_IO, XQ_ERROR_FORMAT, XQ_ERROR_MEMORY. */
+ * an index its model.safetensors. A directory is refused if it has a model.safetensors that its index
+ * does not list. Errors: XQ_ERROR_IO, XQ_ERROR_FORMAT, XQ_ERROR_MEMORY. */
 xq_status safetensors_open(const char *path, safetensors **out, error *err);
 void safetensors_close(safetensors *s);
 

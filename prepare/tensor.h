@@ -26,7 +26,7 @@ typedef struct tensor {
     int64_t shape[TENSOR_MAX_RANK];
     const void *data; /* may be unaligned */
     size_t bytes;
-    const char *file; /* where it came from, for messages; may be NULL */
+    const char *file; /* file that it came from, for messages; may be NULL */
 } tensor;
 
 /* Returns the element size in bytes of a safetensors type name, and sets its type; returns 0 for an unknown

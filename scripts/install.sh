@@ -33,7 +33,7 @@ if [ -f "$root$manifest" ]; then
     LC_ALL=C sort -u "$root$manifest" >"$work/before"
 fi
 
-# ---------------------------------------------------------------- what goes where
+# ----------------------------------------------------------------------- the plan
 # Each line of $work/plan has the mode, the path without DESTDIR, and the source.
 tab=$(printf '\t')
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks the formatting (clang-format), static analysis (clang-tidy, cppcheck) and include directions of the C sources,
-# and the links between the pages. It prints a line for each checker and each finding, and exits with 1 if there is a
-# finding.
+# the links between the pages, the length of their lines, and the first words of comments. It prints a line for each
+# checker and each finding, and exits with 1 if there is a finding.
 #
 #   usage: CPPFLAGS='...' scripts/lint.sh [FILE.c...]     default: every C source
 set -u
@@ -23,6 +23,9 @@ result $? "include directions"
 
 python3 scripts/check-links.py
 result $? "links between pages"
+
+python3 scripts/check-prose.py
+result $? "lines of pages, openings of comments"
 
 # shellcheck disable=SC2086
 clang-format --dry-run -Werror "$@" $headers

@@ -7,7 +7,7 @@
 
 enum { DECODE_PARTS = 24, DECODE_INLINE_DEPTH = 32 };
 
-/* What the slot of an operand holds. A value of 16 bits or fewer lies in a 32-bit slot. */
+/* The kind of value in the slot of an operand. A value of 16 bits or fewer lies in a 32-bit slot. */
 enum decode_width { WIDTH_PRED, WIDTH_16, WIDTH_32, WIDTH_64 };
 
 typedef struct decode_constant {

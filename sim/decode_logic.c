@@ -238,8 +238,8 @@ static void emit_move(decoder *dc, sim_operand d, sim_operand a, enum sim_lane l
     e->immediate = immediate;
 }
 
-/* mov.b32 {a, b}, c and the like: one instruction for each part. The parts are narrower registers than c,
- * so that c is not written on the way. */
+/* mov.b32 {a, b}, c and the like: one instruction for each part. The parts are registers that are narrower
+ * than c, so none of them overwrites c. */
 static void move_unpack(decoder *dc, int bits)
 {
     const ptx_operand *to = &dc->in->operands[0];

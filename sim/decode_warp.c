@@ -261,7 +261,7 @@ struct shape {
     const char *name;
     int k;
     enum ptx_type a, b, c;     /* c: also the type of d */
-    enum sim_lane_matrix lane; /* of s8 and u8: the signs, as mma_integer takes them (exec.h) */
+    enum sim_lane_matrix lane; /* for s8 and u8: the signs, as mma_integer takes them (exec.h) */
     enum matrix_type counted;
 };
 

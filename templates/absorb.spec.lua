@@ -1,4 +1,4 @@
--- absorb: queries times the columns of K that attend need not rematerialize (absorb.cu.lt).
+-- absorb: multiplies queries by the columns of Wk that attend need not rematerialize (absorb.cu.lt).
 
 return {
   name = "absorb",
@@ -10,8 +10,8 @@ return {
     if spec.keys.absorbed_columns == 0 then return "no columns of K can be absorbed: all turn, or are normalized" end
   end,
   resources = function(spec)
-    -- Rows of a block are attend's. While a spec is completed attend's parameters are still open; they do not matter
-    -- before it is rendered.
+    -- A block has as many query rows as a block of attend. While a spec is being completed, attend's parameters are
+    -- still open; the number does not matter before the template is rendered.
     local attend = (spec.tuning or {}).attend or {}
     return { threads = 128, shared_bytes = 0, query_rows = attend.query_rows or 8 }
   end,

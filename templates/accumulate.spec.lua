@@ -1,6 +1,6 @@
--- accumulate: a layer's deltas into the accumulator of cross-layer methods (accumulate.cu.lt).
+-- accumulate: adds a layer's deltas to the accumulator of cross-layer methods (accumulate.cu.lt).
 
--- Channels that a block of latent-cl multiplies at once: whole groups of the accumulator.
+-- Channels of X that a block computes at once in latent-cl: whole groups of the accumulator.
 local function block_columns(spec)
   if spec.accumulator.streams[1].bits == 16 or 128 % spec.cache.group == 0 then return 128 end
   return spec.cache.group
@@ -8,13 +8,14 @@ end
 
 local function projects(spec) return spec.cache.method == "latent-cl" end
 
--- Channels that a warp of x-cl sums at once: whole groups again. Groups of more than 256 take all warps of a block.
+-- Channels that a warp sums at once in x-cl: whole groups again. All warps of a block share a group of more than 256
+-- channels.
 local function piece_columns(spec)
   if spec.accumulator.streams[1].bits == 16 then return 64 end
   return math.max(64, spec.cache.group)
 end
 
--- latent-cl: tiles of 16 tokens times block_columns of X, with Ukv through a ring.
+-- The work in latent-cl: tiles of 16 tokens by block_columns of X. Ukv passes through a ring in shared memory.
 local function work_of_product(spec, p, sum_bytes)
   local delta, columns = spec.layout.streams[1], block_columns(spec)
   local chunks = delta.latent_width // 64
@@ -33,12 +34,12 @@ local function work_of_product(spec, p, sum_bytes)
   }
 end
 
--- x-cl: a warp adds piece_columns of D to X.
+-- The work in x-cl: a warp adds piece_columns of D to X.
 local function work_of_sum(spec, p, sum_bytes)
   local delta, columns = spec.layout.streams[1], piece_columns(spec)
   local pieces = (spec.model.hidden_size + columns - 1) // columns
   local blocks = columns > 256 and pieces or (pieces + p.warps - 1) // p.warps
-  local units = pieces * columns // 64 / blocks -- of a block
+  local units = pieces * columns // 64 / blocks -- units of one block
   return {
     columns = blocks,
     block_tokens = 16,
@@ -51,7 +52,8 @@ local function work_of_sum(spec, p, sum_bytes)
 end
 
 local function work_of(spec, p)
-  local sum_bytes = spec.accumulator.streams[1].bits / 8 * (spec.cache.base and 1 or 2) -- of a value of X, read and written
+  -- Bytes of one value of X: it is written, and in all layers but the base also read.
+  local sum_bytes = spec.accumulator.streams[1].bits / 8 * (spec.cache.base and 1 or 2)
   local stated = (projects(spec) and work_of_product or work_of_sum)(spec, p, sum_bytes)
   stated.token_bytes = spec.layout.bytes_per_token + spec.model.hidden_size * sum_bytes
   return stated

@@ -1,6 +1,6 @@
--- append: new tokens into the cache, the streams with per-token groups (append.cu.lt).
+-- append: writes new tokens into the cache, in the streams with per-token groups (append.cu.lt).
 
--- Room for channels in a block: whole groups, at least 128.
+-- The most channels of a block: whole groups, and at least 128.
 local function columns(spec)
   return math.max(128, operand.widest_group(spec.layout.streams))
 end

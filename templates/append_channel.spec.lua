@@ -1,4 +1,4 @@
--- append_channel: new tokens into the cache, the streams with per-channel groups (append_channel.cu.lt).
+-- append_channel: writes new tokens into the cache, in the streams with per-channel groups (append_channel.cu.lt).
 
 return {
   name = "append_channel",
@@ -29,7 +29,7 @@ return {
       shared_bytes = values + found + partials,
       group_tokens = spec.cache.group,
       column_blocks = blocks,
-      steps = spec.cache.method == "latent-cl" and 2 or 1, -- launches, xq_append_params.step counting them
+      steps = spec.cache.method == "latent-cl" and 2 or 1, -- launches; xq_append_params.step is the number of each
     }
   end,
 }

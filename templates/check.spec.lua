@@ -1,4 +1,4 @@
--- check: looks through the arrays of a call before its kernels run, in checked plans (check.cu.lt).
+-- check: in checked plans, looks for faults in the arrays of a call before the call's kernels run (check.cu.lt).
 return {
   name = "check",
   handles = {},

@@ -1,5 +1,6 @@
--- dequantize: pages of codes to rows of f16 (dequantize.cu.lt).
--- A warp takes a unit. One in the last block of a tile may have none.
+-- dequantize: turns pages of codes into rows of 16-bit values (dequantize.cu.lt).
+
+-- Each warp has one unit. Warps in the last block of a tile may have none.
 local function work_of(spec, p)
   local source = spec.accumulator or spec.layout
   local units, read = 0, 0
@@ -8,7 +9,7 @@ local function work_of(spec, p)
     read = read + stream.width // 64 * work.unit_bytes(stream)
   end
   local columns = (units + p.warps - 1) // p.warps
-  local written = units * 64 * 2 -- of a token
+  local written = units * 64 * 2 -- bytes per token
   return {
     columns = columns,
     block_tokens = 16,

@@ -1,20 +1,21 @@
--- gemm: y = x W with packed W, for the unfused pipeline (gemm.cu.lt).
+-- gemm: computes y = x W with packed W, for the unfused pipeline (gemm.cu.lt).
 
--- The shared-memory map of gemm.cu.lt, in bytes; the kernel asserts the same sum.
+-- The size of gemm.cu.lt's shared memory, in bytes. The kernel asserts the same size.
 local function shared_bytes(spec, p)
   local narrow = spec.weights == "int8" or spec.weights == "e4m3"
   local ring = p.stages * 64 * (2 * p.rows + (narrow and 1 or 2) * p.cols)
   return math.max(ring, p.rows * p.cols * 2)
 end
 
--- The launch that makes K, or V: a product for each latent, of its width (depth) and that of the heads made of it.
+-- The launch that computes K, or V. It has one product for each latent. `depth` is the latent's width, and `width` that
+-- of the heads which are computed from this latent.
 local function product(stream, kv_width, p)
   local width = kv_width // stream.latents
   return { depth = stream.latent_width, width = width, columns = stream.latents * ((width + p.cols - 1) // p.cols),
     latents = stream.latents }
 end
 
--- Where K and V have other latents, what is stated is the mean of both launches, and of all blocks.
+-- Where K and V have different latents, the numbers are means: over both launches, or over the blocks of both.
 local function work_of(spec, p)
   local weights, streams = spec.weights, (spec.accumulator or spec.layout).streams
   local kv_width, weight_bytes = spec.model.num_key_value_heads * spec.model.head_dim, work.weight_bytes(weights)

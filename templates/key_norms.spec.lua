@@ -1,4 +1,5 @@
--- key_norms: what QK-norm over a row of all heads needs before attend (key_norms.cu.lt).
+-- key_norms: computes the sums of squares of K that attend needs for QK-norm over the row of all heads
+-- (key_norms.cu.lt).
 
 local function chunk_bytes(spec)
   local wide = spec.weights == "f16" or spec.weights == "bf16"

@@ -1,6 +1,6 @@
--- merge: attention over two sets of tokens into one (merge.cu.lt).
+-- merge: joins the results of attention over two sets of tokens (merge.cu.lt).
 
--- Lanes of a warp for a row of head_dim, 16 bytes each.
+-- Lanes of a warp that share a row of head_dim elements. Each has 16 bytes, or none.
 local function row_lanes(spec)
   local lanes = 8
   while lanes * 8 < spec.model.head_dim do lanes = lanes * 2 end
@@ -21,7 +21,7 @@ return {
       threads = p.threads,
       shared_bytes = 0,
       row_lanes = row_lanes(spec),
-      rows = p.threads // row_lanes(spec), -- of a block
+      rows = p.threads // row_lanes(spec), -- rows of one block
     }
   end,
 }

@@ -1,11 +1,11 @@
 -- rope: normalizes and rotates the K rows of fp16 KV pages in place (rope.cu.lt).
 
--- Whether heads only turn, whole, in halves of whole 16-byte chunks.
+-- Whether K is only rotated: in all dimensions of a head, by halves, without QK-norm. Halves are whole 16-byte chunks.
 local function whole(model)
   return model.rope.type == "neox" and model.rope.rotary_dim == model.head_dim and not model.qk_norm
 end
 
--- Lanes of a warp for a row of head_dim, as lib/key_row.cuh has them.
+-- Lanes of a warp that share a row of head_dim elements, as in lib/key_row.cuh.
 local function row_lanes(model)
   local lanes = 8
   while lanes * 8 < model.head_dim do lanes = lanes * 2 end
@@ -25,7 +25,7 @@ return {
       threads = whole(model) and model.head_dim or 16 * row_lanes(model),
       shared_bytes = 0,
       whole = whole(model) and 1 or 0,
-      -- the grid's second dimension: a norm over all heads has them in one block
+      -- the grid's second dimension: a norm over all heads needs all of them in one block
       head_blocks = model.qk_norm == "row" and 1 or model.num_key_value_heads,
     }
   end,

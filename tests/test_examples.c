@@ -255,7 +255,7 @@ Test(tensor_parallel, readme_has_the_table_of_memory, .timeout = 120)
 /* This is left out under sanitizers, which would find nothing here. */
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 
-/* ---------------------------------------------------------- what must fail */
+/* ---------------------------------------------------------------- mistakes */
 
 /* A mistake in an example, or in the reference that it compares with, as a sed command on a file of
  * examples/; and the text that the program must then print. Each command changes one line. */

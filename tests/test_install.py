@@ -200,7 +200,7 @@ class Tree(unittest.TestCase):
                                        HOME="/home/some")
             self.assertIn(f"nothing was installed under {self.root}/home/some/xq", output)
 
-    # ------------------------------------------------------------ what others put there
+    # ------------------------------------------------------------------ files of others
 
     def test_what_stands_in_the_way_is_refused_before_anything_is_written(self):
         for path, is_folder, message in [("opt/bin/xq", True, "is a folder, where a file has to go"),

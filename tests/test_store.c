@@ -129,7 +129,7 @@ Test(store, canonical_json_is_sorted_and_keeps_doubles)
     }
 }
 
-/* ------------------------------------------------------ which answer is held */
+/* -------------------------------------------------------------- answers kept */
 
 /* Adds two answers to one question. Returns whether the second was kept, and checks that the one that was
  * kept is found. */

@@ -367,7 +367,7 @@ Test(store_files, a_damaged_file_with_rows_beside_it_stays_as_it_is)
     free(rows);
 }
 
-/* ---------------------------------------------------- where nothing can be written */
+/* -------------------------------------------------------------- unwritable folders */
 
 /* Runs `check` as a user other than root, because modes do not stop root. Returns 0 if all is well. */
 static int as_nobody(int (*check)(void))

@@ -25,7 +25,7 @@ static struct fake_cuda_state *fake;
 
 /* ------------------------------------------------------------------ contexts */
 
-/* What the contexts said. */
+/* Messages of the contexts, counted and kept. */
 static struct {
     int warnings, compiled, found;
     char last[1024];           /* the last warning */

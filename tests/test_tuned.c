@@ -296,7 +296,7 @@ Test(tuned, what_a_completed_spec_says_of_tables_is_checked)
     free(completed);
 }
 
-/* -------------------------------------------------------- what does not serve */
+/* -------------------------------------------------- results that do not serve */
 
 Test(tuned, results_that_do_not_serve_are_said_and_the_next_one_is_taken)
 {

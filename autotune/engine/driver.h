@@ -1,7 +1,7 @@
 /* Drives attention layers on a device as a serving engine does, through the public API alone. It holds
  * plans, packed weights, a pool of cache pages (and tails) for each layer, the accumulator that cross-layer
- * methods share, page tables, and the arrays of a call. The subcommands run and compare use it, and tests
- * do.
+ * methods share, page tables, and the arrays of a call. The subcommands run and compare use it, and so do
+ * tests.
  *
  * As in an engine, a page table serves all layers: page number p of a sequence is page p of every layer's
  * pool, and of the accumulator. Pages are handed out in a shuffled order, and all memory is poisoned first.

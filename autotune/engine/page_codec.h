@@ -1,8 +1,8 @@
 /* Cache pages on the host: reads and writes the contents of pages and tails, as docs/layout.md draws them.
  *
- * The page is read, and no kernel is asked what it stored: tests compare the codes in a page with the host
- * quantizer, and references start from the values that the codec reads. The layout itself comes from the
- * completed spec and from gen_unit_map; nothing is repeated here. */
+ * The codec reads the page itself, and asks no kernel what it stored: tests compare the codes in a page
+ * with the host quantizer, and references start from the values that the codec reads. The layout comes from
+ * the completed spec and from gen_unit_map; nothing is repeated here. */
 #ifndef AUTOTUNE_ENGINE_PAGE_CODEC_H
 #define AUTOTUNE_ENGINE_PAGE_CODEC_H
 

@@ -12,7 +12,7 @@ typedef struct ceilings {
     double copy_bytes_per_second; /* device memory, bytes read plus bytes written */
     double f16_flops_per_second;  /* dense matrix products, f16 inputs, f32 sums */
     double mma_flops_per_second;  /* the same with mma.sync, the instruction that xq's kernels use */
-    const char *source;           /* where the rates come from, for people */
+    const char *source;           /* source of the rates, for people */
 } ceilings;
 
 /* Copies a large buffer, and multiplies from registers (mma.sync m16n8k16), several times each, and takes

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { MOST_INNER = 100 }; /* the most steps of one repeat, unless a graph has more copies */
+enum { MOST_INNER = 100 }; /* the most steps of one repeat; a graph may round them up */
 
 xq_status measure_count(device *d, const measure_step *step, device_counters *out, error *err)
 {

@@ -17,8 +17,8 @@ typedef struct measure_step {
 /* How a step is repeated on a GPU. */
 typedef struct measure_repeats {
     int warm_up, repeats;  /* each at most MEASURE_MOST_REPEATS; warm_up > 0 if repeat_seconds > 0 */
-    double repeat_seconds; /* a repeat has as many steps as take this long, at most 100 (or one for each
-                              copy in a graph); 0: one step */
+    double repeat_seconds; /* a repeat has as many steps as take this long, at most 100; a graph rounds them
+                              up to a multiple of the copies. 0: one step */
     measure_watch *watch;  /* watches the whole measurement; NULL: none */
 } measure_repeats;
 

@@ -30,7 +30,7 @@ static int open_file(const char *path)
             return fd;
         fd = open(path, flags | O_CREAT | O_EXCL, 0444);
         if (fd >= 0)
-            fchmod(fd, 0444); /* whatever the umask is */
+            fchmod(fd, 0444); /* the umask does not matter */
         if (fd >= 0 || errno != EEXIST)
             return fd;
     }

@@ -275,8 +275,8 @@ static void set_times(const struct stated *s, const struct grid *g, const struct
     out->times[COST_ISSUE] = g->rounds * one.instructions / (parts * clock);
 }
 
-/* While a warp waits for one resource, others use the rest. A scheduler with w warps hides all but about
- * 1/w of the times that the longest time does not cover. */
+/* While a warp waits for one resource, others use the rest, so the times overlap. With w warps for each
+ * scheduler, the total is the longest time and about 1/w of the other times. */
 static double together(const struct grid *g, struct cost *out)
 {
     double sum = 0;

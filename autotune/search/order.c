@@ -39,8 +39,8 @@ static void sort(const struct search_options *o, int32_t *list, int count, int32
     memcpy(list, room, sizeof *list * (size_t)count);
 }
 
-/* Moves the first `most` candidates whose predictions differ to the front, in order. Of candidates that the
- * model cannot tell apart, only one is worth one of the first measurements. */
+/* Moves the first `most` candidates whose predictions differ to the front, in order. If the model cannot
+ * tell several candidates apart, only one of them is worth an early measurement. */
 static void lead(struct search_order *s, int most)
 {
     const struct search_candidate *known = s->options->known;

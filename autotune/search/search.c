@@ -92,8 +92,8 @@ static bool is_faster(const struct search_time *a, const struct search_time *b)
     return a->usable && a->high < b->low;
 }
 
-/* Whether a has the smaller median, whatever the spread; of equal medians the simpler candidate's counts as
- * smaller. */
+/* Whether a has the smaller median, whatever the spread; if the medians are equal, whether a is the simpler
+ * candidate. */
 static bool precedes(const struct search *s, int a, int b)
 {
     double x = s->times[a].median, y = s->times[b].median;

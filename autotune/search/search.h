@@ -57,7 +57,7 @@ struct search_calls {
      * An error ends the search. */
     xq_status (*measure)(void *user, int candidate, bool brief, struct search_time *out, error *err);
     /* Tells the caller that this candidate is likely to be measured soon: it would be among the next
-     * SEARCH_AHEAD as things stand. Each candidate is told once. May be NULL. */
+     * SEARCH_AHEAD as things stand. Each candidate is announced once. May be NULL. */
     void (*expect)(void *user, int candidate);
     double (*seconds)(void *user); /* seconds since any fixed moment */
     bool (*interrupted)(void *user);

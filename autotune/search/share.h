@@ -12,9 +12,9 @@ struct share_time {
 
 /* `times` is [sizes][kernels]. Kernel 0 is the default, which is measured for every size. Sets chosen[size]
  * to a kernel. Two times are alike where their quartiles overlap, or where they differ by less than 1 %. A
- * size whose best time is like the default's gets the default. For the other sizes, the kernel that is like
- * the best at most of them is chosen (the first of several), then the kernel that is like the best at most
- * of the sizes that are left, and so on. Errors: XQ_ERROR_MEMORY. */
+ * size whose best time is like the default's gets the default. Then the kernel whose time is like the best
+ * at the largest number of remaining sizes is chosen for these sizes (the first of several such kernels);
+ * this is repeated until no size is left. Errors: XQ_ERROR_MEMORY. */
 xq_status share_kernels(const struct share_time *times, int sizes, int kernels, int *chosen, error *err);
 
 #endif

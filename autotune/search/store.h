@@ -149,7 +149,7 @@ xq_status store_best(store *s, const store_filter *filter, store_visit *visit, v
 /* The best rates of a device, to which its times are compared. */
 typedef struct store_ceilings {
     double copy_bytes_per_second, f16_flops_per_second; /* > 0 */
-    char origin[STORE_TEXT + 1];                        /* where the rates come from, for people */
+    char origin[STORE_TEXT + 1];                        /* source of the rates, for people */
     int64_t taken;                                      /* when they were taken: Unix time, in seconds */
 } store_ceilings;
 

@@ -132,8 +132,8 @@ static void set(verify_choice *c, enum verify_axis axis, const char *name)
             c->value[axis] = value;
 }
 
-/* Whether an axis takes its values in turn, beside other axes: its values need nothing of a kernel that it
- * would not have anyway. */
+/* Whether the values of an axis are combined with the single values of other axes, in turn. Such an axis
+ * needs no choices of its own, because a kernel supports all of its values anyway. */
 static bool turns_by_itself(int axis)
 {
     return axis == AXIS_HEADS || axis == AXIS_GROUP || axis == AXIS_PAGE;
@@ -146,7 +146,7 @@ static bool single_choice(int64_t index, verify_choice *c)
     int64_t left = index;
     *c = (verify_choice){{0}};
     set(c, AXIS_METHOD, index % 2 ? "latent" : "x");
-    set(c, AXIS_QUERIES, index / 3 % 3 == 2 ? "many" : "one"); /* the kind of a case turns with the index */
+    set(c, AXIS_QUERIES, index / 3 % 3 == 2 ? "many" : "one"); /* both kinds, in turn */
     for (int axis = 0; axis < VERIFY_AXES; axis++) {
         int others = turns_by_itself(axis) ? 0 : verify_axis_values((enum verify_axis)axis) - 1;
         if (left >= others) {

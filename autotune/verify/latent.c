@@ -7,8 +7,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Whether the kernel multiplies activations directly, and does not convert them to f16, which holds small
- * numbers badly. It does so if activations and U are bf16, nothing is subtracted, and no f16 tail lies
+/* Whether the kernel multiplies activations directly, without converting them to f16, which loses precision
+ * in small numbers. It does so if activations and U are bf16, nothing is subtracted, and no f16 tail lies
  * between. */
 static bool takes_as_given(const verify_check *k)
 {

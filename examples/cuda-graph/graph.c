@@ -243,7 +243,7 @@ static void read_outputs(uint16_t (*out)[SLOTS][ROW])
 }
 
 /* Runs a step under the graph; out [LAYERS]. The copy and the launches run one after another on the stream.
- * The host may overwrite its inputs once the copy has ended, which here is after the read. */
+ * The host may overwrite its inputs once the copy has ended; here it waits for the whole step. */
 static void replay_step(uint16_t (*out)[SLOTS][ROW])
 {
     need(driver.copy_to_device(inputs, host, sizeof *host, stream), "cuMemcpyHtoDAsync");

@@ -88,7 +88,7 @@ static void append(const int *before, const int *count)
     args.token_sequence = upload(sequence, sizeof sequence[0] * (size_t)n);
     args.token_position = upload(position, sizeof position[0] * (size_t)n);
     args.append_indptr =
-        upload(starts, sizeof starts); /* read because this cache has per-channel groups, as are tails */
+        upload(starts, sizeof starts); /* caches with per-channel groups need it, and tails */
     args.tails = layer.tails;
     args.table = layer.table;
     args.pages = layer.pages;

@@ -360,7 +360,7 @@ typedef struct xq_plan_info {
     size_t tail_bytes; /* bytes of a sequence's slot in the tail pool, which holds its newest, unquantized
                           tokens; 0 where no groups are per channel. Slots are tail_bytes apart */
     size_t accumulator_page_bytes; /* cross-layer methods: bytes of a page of the accumulator; else 0 */
-    /* Bytes of the accumulator per token, everything included; else 0. */
+    /* Bytes of the accumulator per token, everything included; 0 without an accumulator. */
     double accumulator_bytes_per_token;
     int32_t needs_append_indptr; /* 1: append needs append_indptr (per-channel groups) */
     int32_t latents; /* groups of KV heads whose keys have a latent each; rank_k counts the columns of all
@@ -401,8 +401,8 @@ XQ_API const char *xq_plan_spec(const xq_plan *plan);
 typedef struct xq_weights {
     size_t struct_size;
     const float *wk, *wv;        /* the projections of keys and values */
-    const float *uk, *ak;        /* of keys: from x to what is cached, and from there to keys */
-    const float *uv, *av;        /* the same of values */
+    const float *uk, *ak;        /* for keys: from x to the cached columns, and from these to keys */
+    const float *uv, *av;        /* the same for values */
     const float *ukv;            /* from x to the joint latent of latent-cl */
     const float *bk, *bv;        /* biases of the projections */
     const float *k_norm, *sinks; /* factors of the norm of keys; attention sinks */
@@ -442,8 +442,8 @@ typedef struct xq_prepared_info {
     size_t struct_size;
     const char *spec_json; /* {"model": ..., "cache": {...}}: the part of a spec that the matrices depend
                               on. Add bits and everything else that the plan should have
-                              (xq_spec_override): with a model that mixes kinds of layers, layer_kind; with
-                              LongRoPE, its table */
+                              (xq_spec_override), including layer_kind if the model mixes kinds of layers,
+                              and the table of LongRoPE if the model uses LongRoPE */
     int32_t layers;      /* layers of the model; xq_prepared_layer_spec tells which of them the file has */
     const char *weights; /* type of the packed weights: "f16", "bf16", "int8", "e4m3"; NULL: the file has
                             none */
@@ -479,18 +479,18 @@ XQ_API xq_status xq_prepared_packed(xq_prepared *prepared, xq_plan *plan, int32_
 /* ------------------------------------------------------------------- calls */
 
 /* Checked calls. Some mistakes can be seen only in the arrays that a call passes in device memory: a page
- * table that falls, a sequence longer than max_tokens, a page number beyond the pool, a workspace that was
- * not zeroed, ... Where calls are checked, these arrays are looked through before the call's own kernels
- * run, and nothing is written where there is a fault. The error is XQ_ERROR_ARGUMENT, with `field` and a
- * message that names the sequence or row and its value.
+ * table whose indptr falls, a sequence longer than max_tokens, a page number beyond the pool, a workspace
+ * that was not zeroed, ... Where calls are checked, these arrays are checked before the call's own kernels
+ * run, and a call at fault writes nothing. The error is XQ_ERROR_ARGUMENT, with `field` and a message that
+ * names the sequence or row and its value.
  *   - The software device checks every call, and the call returns the error.
  *   - A GPU checks the calls of plans with `checked`. A launch does not wait, so the error is returned by
  *     whichever comes first: the next call on the plan, which then launches nothing, or
- *     xq_device_synchronize or xq_device_read on the context. The first fault is reported once, and the
- *     faults of later calls up to then are forgotten with it. Checked calls can be captured into a CUDA
- *     graph like other calls. A checked plan owns a third of a megabyte of memory. At most 4096 of its
- *     calls may be under way on different streams.
- *   - Other plans on a GPU are not checked and lose no time. Such mistakes are then faults of the GPU, or
+ *     xq_device_synchronize or xq_device_read on the context. The first fault is reported once; the faults
+ *     that later calls have had by then are dropped. Checked calls can be captured into a CUDA graph like
+ *     other calls. A checked plan owns a third of a megabyte of memory. At most 4096 of its calls may be
+ *     under way on different streams.
+ *   - Other plans on a GPU are not checked and lose no time. Such mistakes then cause faults of the GPU or
  *     wrong results. */
 
 /* The pages of each sequence, in FlashInfer's convention; all arrays are int32, on the device.
@@ -627,10 +627,10 @@ typedef struct xq_dequantize_args {
 XQ_API xq_status xq_plan_dequantize(xq_plan *plan, const xq_dequantize_args *args, void *stream);
 
 /* -------------------------------------------------------------- simulation
- * These calls compute on the host, without a context or a device, what caches and packed weights hold: for
- * measuring a method's accuracy with an engine's own arithmetic, and for reference results. They may be
- * called from any thread. xq_last_error, given no context, says which argument was wrong in the calling
- * thread's last failure. */
+ * These calls compute, on the host and without a context or a device, the values that caches and packed
+ * weights hold. They serve to measure a method's accuracy with an engine's own arithmetic, and as reference
+ * results. They may be called from any thread. xq_last_error, given no context, says which argument was
+ * wrong in the calling thread's last failure. */
 
 /* How rows of a cached stream are quantized: what layout.streams of a completed spec says about the
  * stream. */
@@ -651,10 +651,10 @@ typedef struct xq_quantizer {
 } xq_quantizer;
 #define XQ_QUANTIZER_INIT XQ_SIZED(xq_quantizer)
 
-/* Gives what a cache of this format holds of x [rows, width], bit for bit as append quantizes it and
- * kernels read it: x_hat [rows, width], f16 values. x is first rounded to f16, saturating. Row 0 begins a
- * group; with by_channel, the rows beyond the last whole group are the tail, and are not quantized. A NaN
- * makes its group NaN. x_hat may be x. Errors: XQ_ERROR_ARGUMENT. */
+/* Computes the values that a cache of this format holds for x [rows, width]: x_hat [rows, width], f16
+ * values, bit for bit as append quantizes and kernels read them. x is first rounded to f16, saturating. Row
+ * 0 begins a group; with by_channel, the rows beyond the last whole group are the tail, and are not
+ * quantized. A NaN makes its group NaN. x_hat may be x. Errors: XQ_ERROR_ARGUMENT. */
 XQ_API xq_status xq_simulate_cache(const xq_quantizer *quantizer, int64_t rows, int64_t width,
                                    const float *x, float *x_hat);
 
@@ -666,17 +666,17 @@ XQ_API xq_status xq_simulate_cache(const xq_quantizer *quantizer, int64_t rows, 
  *     of its block (for keys k_cost, in blocks of dh). With block 1 it holds the cost of squared errors
  *     alone. NULL: all columns cost the same, and block is not used. block divides the columns of a
  *     latent.
- *   - feedback: groups * group * group f32. Here `group` is the quantizer's, though no more than a latent
- *     as stored where there are several, and `groups` counts the groups of a row: latents * ceil(latent as
- *     stored / group).
+ *   - feedback: groups * group * group f32. Let W be the width of a stored latent, which is width / latents
+ *     padded to a multiple of 64. With several latents `group` is the smaller of the quantizer's group and
+ *     W, else it is the quantizer's group. `groups` is latents * ceil(W / group).
  *
  * Errors: XQ_ERROR_ARGUMENT, also for NaN and infinity, and for costs that are not symmetric or not
  * positive semidefinite; XQ_ERROR_MEMORY. */
 XQ_API xq_status xq_simulate_feedback(const xq_quantizer *quantizer, int64_t width, int64_t cols,
                                       const float *a, int64_t block, const float *cost, float *feedback);
 
-/* Gives what packed weights of type "f16", "bf16", "int8" or "e4m3" hold of w [rows, cols]; the 8-bit
- * types have a scale for each column. `rounded` may be w. Errors: XQ_ERROR_ARGUMENT, as in
+/* Computes the values that packed weights of type "f16", "bf16", "int8" or "e4m3" hold for w [rows, cols];
+ * the 8-bit types have a scale for each column. `rounded` may be w. Errors: XQ_ERROR_ARGUMENT, as in
  * xq_plan_pack_weights also for NaN, infinity, or a value beyond the type. */
 XQ_API xq_status xq_simulate_weights(const char *type, int64_t rows, int64_t cols, const float *w,
                                      float *rounded);

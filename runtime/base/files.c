@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* stat follows links. So it reports a link only where an open descriptor stands for one, as for a closed
- * standard stream. */
+/* stat follows links, so it reports a link only if the path names an open descriptor of a link.
+ * cli_open_standard_streams opens such a descriptor in place of a closed standard stream. */
 const char *files_reason(const char *path)
 {
     struct stat st;

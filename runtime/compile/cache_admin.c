@@ -139,7 +139,7 @@ static xq_status remove_entry(const cache *c, const char *name, int *removed, er
     return XQ_OK;
 }
 
-/* Removes the remains of an entry that no process uses any more. */
+/* Removes an entry that was not finished, or the remains of one that was taken away. */
 static bool remove_leftover(const cache *c, const char *name)
 {
     char path[4400];

@@ -13,7 +13,7 @@ struct cache {
     logger log;
     bool is_store;      /* nothing in it is written */
     atomic_bool warned; /* a warning was given that the cache cannot be written */
-    atomic_bool swept;  /* what killed writers left was removed */
+    atomic_bool swept;  /* leftovers of killed writers were removed */
 };
 
 #define CACHE_MANIFEST  "manifest.json"

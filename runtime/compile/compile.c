@@ -62,8 +62,8 @@ static char *options_text(const struct request *r, const nvrtc *library)
 }
 
 /* Skips the comment at the beginning of a source, which says which spec it was rendered for. The compiled
- * text comes after it, with a line number of its own. So specs that differ only in what a kernel does not
- * know share an entry. */
+ * text comes after it, with a line number of its own. So specs share an entry if they differ only in values
+ * that the kernel does not depend on. */
 static const char *after_banner(const char *source)
 {
     const char *rest = source;

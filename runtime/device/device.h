@@ -177,9 +177,9 @@ xq_status device_cuda_count(int *count, error *err);
 xq_status device_cuda_open_first(device **out, error *err);
 
 /* Opens the software device for a context, with the ceilings of `gpu`: "h100" (default for NULL), "h200",
- * "a100", "rtx4090". Errors: XQ_ERROR_ARGUMENT naming the valid names. device_software is NULL in a
- * library without a software device. Whoever links a library defines it, as sim/registration.c and
- * runtime/device/without_sim.c do. */
+ * "a100", "rtx4090". Errors: XQ_ERROR_ARGUMENT naming the valid names. device_software is NULL in a library
+ * without a software device. Each library is linked with one file that defines it, such as
+ * sim/registration.c or runtime/device/without_sim.c. */
 typedef xq_status device_opener(const char *gpu, device **out, error *err);
 extern device_opener *const device_software;
 

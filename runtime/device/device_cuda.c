@@ -324,7 +324,8 @@ struct device_graph {
     cuda_graph_exec handle;
 };
 
-/* The legacy default stream cannot be captured, and would wait for streams that are not non-blocking. */
+/* The legacy default stream cannot be captured, and would wait for all streams that lack the non-blocking
+ * flag. */
 static xq_status cuda_stream_create(device *base, void **stream, error *err)
 {
     struct cuda_device *d = (struct cuda_device *)base;

@@ -32,8 +32,8 @@ static bool check_cost_entries(const char *field, const float *cost, int64_t blo
     return true;
 }
 
-/* Computes row i of the Cholesky factor of a block with `shift` added to its diagonal; false if there is
- * no such row. */
+/* Computes row i of the Cholesky factor of a block with `shift` added to its diagonal; false if the sum is
+ * not positive definite. */
 static bool factor_cost_row(const float *cost, int64_t block, int64_t i, double shift, double *factor)
 {
     double *row = factor + i * block;

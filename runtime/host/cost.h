@@ -1,5 +1,5 @@
-/* The cost of errors of columns, together with errors of other columns, as feedback takes it (feedback.h):
- * symmetric blocks. */
+/* Checks the cost matrices that feedback takes (feedback.h). The columns are divided into blocks, and each
+ * block has a symmetric matrix for the errors of its columns. */
 #ifndef RUNTIME_HOST_COST_H
 #define RUNTIME_HOST_COST_H
 
@@ -9,7 +9,8 @@
 #include <stdint.h>
 
 /* Checks cost [cols, block], where block divides cols: all entries are finite, and each block is symmetric
- * and positive semidefinite, within rounding to f32. `err` has the field and the first entry that fails. */
+ * and positive semidefinite, within rounding to f32. `err` has the field, and the first entry or the rows
+ * that fail. */
 bool cost_check(const char *field, const float *cost, int64_t cols, int64_t block, error *err);
 
 #endif

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Share of the diagonal's mean that is added to the diagonal: without it, directions that cost nothing
- * would take any error. */
+/* Share of the mean of the diagonal that is added to the diagonal. Without it, errors could grow without
+ * bound in directions that cost nothing. */
 static const double ridge = 1e-3;
 
 /* Number of groups of one latent. */
@@ -47,8 +47,9 @@ static bool room_create(const feedback_stream *s, const feedback_source *sources
     return true;
 }
 
-/* Adds A·M·Aᵀ for one block of columns of A, from `column` on, whose errors cost together; `a` points to
- * their first entry, at the group's first channel. The loops over j vectorize. */
+/* Adds A·M·Aᵀ to h for one block of columns of A, from `column` on, where M is the cost matrix of the
+ * block. `a` points to the first of these columns, at the group's first channel. The loops over j
+ * vectorize. */
 static void add_block(const feedback_source *source, const float *a, int32_t column, size_t channels,
                       size_t n, const feedback_room *r)
 {

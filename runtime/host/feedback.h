@@ -3,8 +3,9 @@
  * the channels before it.
  *
  * Let the errors e of a group cost eᵀ·H·e. The best move of channel i is then the sum of F[i][j]·e[j] over
- * the channels j before it, where F = I - W and H = WᵀDW with W unit triangular. Here H = A·M·Aᵀ, where A
- * is the matrix that the stream is multiplied by, and M the cost of errors of the products. */
+ * the channels j before it, where F = I - W and H = WᵀDW with D diagonal and W unit lower triangular. Here
+ * H = A·M·Aᵀ, where A is the matrix that the stream is multiplied by, and M the cost of errors of the
+ * products. */
 #ifndef RUNTIME_HOST_FEEDBACK_H
 #define RUNTIME_HOST_FEEDBACK_H
 

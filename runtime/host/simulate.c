@@ -1,5 +1,5 @@
-/* xq_simulate_cache and xq_simulate_weights: compute what a cache, or packed weights, hold of given
- * numbers, without a device. */
+/* The simulation (xq_simulate_...): computes without a device the values that a cache, or packed weights,
+ * hold for given numbers, and the matrices for feedback. */
 
 /* The loops below run over millions of numbers. They are written to vectorize, which gcc does not do at
  * -O2. */

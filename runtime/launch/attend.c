@@ -105,7 +105,8 @@ static void set_splits(struct plan_attend_call *c)
     const xq_plan *plan = c->plan;
     int64_t group = plan->shape.heads / plan->shape.kv_heads, rows = c->kernels->query_rows;
     int64_t batch = c->args->table.batch, blocks = (c->max_queries * group + rows - 1) / rows;
-    /* Sequences with fewer queries than the most leave blocks empty. */
+    /* A sequence with fewer than max_queries queries leaves blocks empty; at most `full` blocks have
+     * queries. */
     int64_t full = batch + c->queries * group / rows;
     struct split_load load = {
         .batch = batch,

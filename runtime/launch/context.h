@@ -30,8 +30,8 @@ struct xq_context {
 };
 
 /* The functions that a library which builds plans adds to its contexts. context_toolchain is NULL in a
- * library that only launches plans. Whoever links a library defines it, as runtime/plan/toolchain.c and
- * runtime/launch/without_toolchain.c do. */
+ * library that only launches plans. Each library is linked with one file that defines it:
+ * runtime/plan/toolchain.c or runtime/launch/without_toolchain.c. */
 struct toolchain_ops {
     xq_status (*open)(xq_context *context, const xq_context_options *options, error *err);
     void (*close)(struct toolchain *toolchain); /* NULL is fine */

@@ -49,7 +49,7 @@ static inline int plan_class(int64_t size)
 struct plan_attention {
     /* Stated by the image: */
     int64_t query_rows;   /* query rows of a block: queries times the query heads of a KV head */
-    int64_t absorb_rows;  /* query rows of a block of absorb, which must be equal */
+    int64_t absorb_rows;  /* query rows of a block of absorb; must equal query_rows */
     int64_t tile_tokens;  /* a split is a multiple of this */
     int64_t split_tokens; /* the longest split */
     double partial_share; /* the most that partial results may add to the bytes that attention reads */
@@ -91,7 +91,7 @@ struct plan_workspace {
     size_t bytes;          /* total size */
 };
 
-/* Where the arrays of a call are checked. */
+/* The places where the arrays of a call are checked. */
 enum plan_checks { PLAN_CHECKS_ON_HOST = 1, PLAN_CHECKS_ON_DEVICE = 2 };
 
 struct xq_plan {
@@ -117,7 +117,7 @@ struct xq_plan {
     const char *spec;              /* completed spec, JSON; points into the image */
     kernel *kernels[PLAN_KERNELS]; /* NULL where the implementation needs none */
     struct plan_workspace workspace;
-    int checks;        /* where the arrays of calls are checked: enum plan_checks, or 0 */
+    int checks;        /* values of enum plan_checks: the places where calls' arrays are checked */
     fault_log *faults; /* log of a checked plan; else NULL */
     /* For the plan's implementation: */
     size_t page_bytes;
@@ -238,7 +238,7 @@ uint64_t plan_advance(uint64_t pointer, uint64_t bytes);
 /* Returns the call's queries, from sequence `first` on. */
 struct xq_queries plan_queries(const struct plan_attend_call *call, int32_t first);
 
-/* --------------------------------------------------- what calls are given (runtime/launch/plan_check.c)
+/* ------------------------------------------- checks of a call's arrays (runtime/launch/plan_check.c)
  * For plans that have `checks`; called before the first launch of a call whose arguments are good. These
  * functions check the call's arrays on the host. In checked plans they report the fault of an earlier
  * call, launch the kernel `check`, and give the call its gate. Each returns whether the call may go on,

@@ -9,7 +9,8 @@ static const char magic[8] = {'x', 'q', '-', 'p', 'l', 'a', 'n', '\n'};
 /* Offsets in the header. */
 enum { AT_VERSION = 8, AT_CHECKSUM = 16, AT_BYTES = 24, HEADER_BYTES = 32 };
 
-/* Limits for products of three numbers of a shape, so that no size overflows. */
+/* Limits of the numbers in an image. No size that is computed from three numbers of a shape overflows with
+ * them. */
 enum { MOST_WIDTH = 1 << 20 };
 static const int64_t most_bytes = (int64_t)1 << 46, most_pages = (int64_t)1 << 46;
 

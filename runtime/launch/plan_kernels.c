@@ -131,7 +131,7 @@ void plan_constants(xq_plan *p, struct plan_constant out[PLAN_CONSTANTS])
     static_assert(OTHERS + 4 * PLAN_ATTENTIONS == PLAN_CONSTANTS, "one place for each");
 }
 
-/* Merging is a call of its own, and so is dequantizing in fused plans. */
+/* Leaves out merge, and dequantize in fused plans, because these kernels belong to calls of their own. */
 int plan_families(const struct shape *s, xq_implementation implementation,
                   const char *names[PLAN_MOST_FAMILIES])
 {

@@ -324,8 +324,8 @@ static xq_status write_image(const struct making *m, unsigned char **image, size
     return plan_image_write(&m->stated, &code, image, bytes, err);
 }
 
-/* The result that the kernels are made into: a plan, or its image and sources; or each kernel is
- * visited. */
+/* The task of make(). One of the first three members is set: it asks for a plan, for a plan's image and
+ * sources, or for a visit of each kernel. */
 struct product {
     xq_plan **plan;
     struct blueprint *blueprint;

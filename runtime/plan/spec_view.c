@@ -63,7 +63,7 @@ static int32_t optional_integer(const cJSON *parent, const char *key)
 
 #define COPY_TEXT(to, parent, key) snprintf(to, sizeof(to), "%s", text(parent, key))
 
-/* ------------------------------------------------- what prepared weights depend on */
+/* -------------------------------------- properties that prepared weights depend on */
 
 static const char *const methods[] = {"x", "latent", "x-cl", "latent-cl"};
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ------------------------------------------------- what a context knows of it */
+/* ------------------------------------------------- functions for contexts */
 
 static void toolchain_close(struct toolchain *t)
 {

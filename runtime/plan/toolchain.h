@@ -15,8 +15,8 @@
 struct toolchain {
     stores *stores; /* searched before the cache */
     cache *cache;
-    const char *no_compile; /* what forbids compiling: "no_compile", "XQ_NO_COMPILE"; NULL: compiling is
-                               allowed */
+    const char *no_compile; /* the setting that forbids compiling: "no_compile" or "XQ_NO_COMPILE"; NULL
+                               allows it */
     char *template_dir;
     char *table;    /* table of tuned parameters that comes before the user's; NULL: none */
     bool no_tables; /* do not look up parameters in tables of tuned parameters */
@@ -25,8 +25,8 @@ struct toolchain {
                              lock */
     gen *generator;
     nvrtc *nvrtc;
-    /* The log got the message that NVRTC is older than the GPU; the message that gen/arch.lua does not
-     * list the GPU. */
+    /* Whether the log got these messages: NVRTC is older than the GPU; gen/arch.lua does not list the
+     * GPU. */
     atomic_flag told_target, told_unlisted;
 };
 

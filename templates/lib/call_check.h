@@ -1,9 +1,11 @@
-/* What the arrays of a call must be like: written once, for the kernel `check` and for the host, which
- * looks through copies of them on devices whose memory it reads cheaply. So both find the same fault.
+/* The rules for the arrays of a call. They are written once, for the kernel `check` and for the host, so
+ * that both find the same fault. On devices whose memory the host reads cheaply, it checks copies of the
+ * arrays.
  *
- * The rules go in phases, each of which relies on those before it. A phase looks at its items one by one,
- * in any order; the fault of a call is that of the least item of the first phase that has one. In phases
- * that say that something may come only once, the first of equal items is good, those after it are not. */
+ * The rules are divided into phases. Each phase relies on the phases before it, and checks its items one by
+ * one, in any order. The fault of a call is the fault of the least item in the first phase that finds one.
+ * In some phases a key may occur only once: the first of the items with equal keys is good, and the later
+ * ones are faults. */
 #ifndef XQ_LIB_CALL_CHECK_H
 #define XQ_LIB_CALL_CHECK_H
 
@@ -67,7 +69,7 @@ enum xq_check_phase {
 #define XQ_INTS(pointer) (pointer)
 #else
 #define XQ_BOTH          static inline
-#define XQ_INTS(pointer) ((const int *)(uintptr_t)(pointer)) /* of the host's copy */
+#define XQ_INTS(pointer) ((const int *)(uintptr_t)(pointer)) /* address of the host's copy */
 #endif
 
 XQ_BOTH int xq_int_at(XQ_PTR(const int) array, long long i)
@@ -75,7 +77,7 @@ XQ_BOTH int xq_int_at(XQ_PTR(const int) array, long long i)
     return XQ_INTS(array)[i];
 }
 
-/* Returns 1, for a fault. */
+/* Describes a fault. Returns 1. */
 XQ_BOTH int xq_fault_set(struct xq_fault *f, int kind, int sequence, long long index, long long value,
                          long long other, long long limit)
 {
@@ -101,8 +103,8 @@ XQ_BOTH long long xq_call_tokens(const struct xq_check_params *p, int sequence)
     return pages > 0 ? (pages - 1) * p->page + xq_int_at(p->table.last_page_len, sequence) : 0;
 }
 
-/* The sequence that owns `item` by a list of where each begins: the last one that begins at or before it.
- */
+/* The sequence that owns `item`, from the list of where each sequence begins: the last one that begins at
+ * or before the item. */
 XQ_BOTH int xq_call_owner(XQ_PTR(const int) indptr, int batch, long long item)
 {
     int low = 0, high = batch - 1;
@@ -199,7 +201,7 @@ XQ_BOTH int xq_check_query_position(const struct xq_check_params *p, long long i
     return xq_fault_set(f, XQ_FAULT_QUERY_POSITION, sequence, row, position, 0, 0);
 }
 
-/* Positions are counted in 31 bits. */
+/* Positions must fit into 31 bits. */
 XQ_BOTH int xq_check_token_offset(const struct xq_check_params *p, int sequence, struct xq_fault *f)
 {
     long long tokens = xq_call_tokens(p, sequence), most = 0x7fffffffll - (tokens > 0 ? tokens - 1 : 0);
@@ -233,7 +235,7 @@ XQ_BOTH int xq_check_append_indptr(const struct xq_check_params *p, int i, struc
     return 0;
 }
 
-/* With append_indptr, a sequence's rows are its last tokens, in order. */
+/* With append_indptr, the rows of a sequence must be its last tokens, in order. */
 XQ_BOTH int xq_check_row(const struct xq_check_params *p, int row, int sequence, int position,
                          struct xq_fault *f)
 {
@@ -278,11 +280,11 @@ XQ_BOTH long long xq_check_items(const struct xq_check_params *p, int phase)
         return p->batch;
     case XQ_CHECK_PAGES:
         return xq_int_at(p->table.indptr, p->batch);
-    case XQ_CHECK_TABLE_ONCE: /* accumulate would add to it for each entry */
+    case XQ_CHECK_TABLE_ONCE: /* accumulate would add to a page once for each entry */
         return p->pages_once ? xq_int_at(p->table.indptr, p->batch) : 0;
     case XQ_CHECK_SLOTS:
         return p->slots ? p->batch : 0;
-    case XQ_CHECK_SLOTS_ONCE: /* append writes them; sequences that share a prefix may read one together */
+    case XQ_CHECK_SLOTS_ONCE: /* append writes slots; for reading, sequences may share one */
         return p->slots && p->append_indptr ? p->batch : 0;
     case XQ_CHECK_QUERY_INDPTR:
         return p->queries.query_indptr ? p->batch + 1ll : 0;
@@ -306,7 +308,7 @@ XQ_BOTH long long xq_check_items(const struct xq_check_params *p, int phase)
     }
 }
 
-/* Whether an item is at fault, in the phases that look at each by itself. */
+/* Whether item i is at fault, in the phases that check each item by itself. */
 XQ_BOTH int xq_check_item(const struct xq_check_params *p, int phase, long long i, struct xq_fault *f)
 {
     switch (phase) {
@@ -335,13 +337,13 @@ XQ_BOTH int xq_check_item(const struct xq_check_params *p, int phase, long long 
     }
 }
 
-/* ---------------------------------------------------------------- what may come only once
- * Keys seen so far, each with the least value that it came with, in a hash table: `capacity` (a power of
- * two) is at least twice what it holds. Where that is less than all items, they are looked at in several
- * passes, each over a share of the keys. */
+/* ---------------------------------------------------------------- keys that may occur only once
+ * A hash table of the keys seen so far, each with the least value that came with it. `capacity` is a power
+ * of two, and at least twice the number of keys in the table. If the keys of all items are more than that,
+ * the items are checked in several passes, each with a share of the keys. */
 struct xq_seen {
-    unsigned long long *keys; /* XQ_SEEN_NONE where there is none */
-    int *values;              /* XQ_SEEN_LATE there */
+    unsigned long long *keys; /* XQ_SEEN_NONE in an empty place */
+    int *values;              /* XQ_SEEN_LATE in an empty place */
     unsigned capacity, pass, passes;
 };
 
@@ -354,7 +356,8 @@ XQ_BOTH int xq_check_once(int phase)
            phase == XQ_CHECK_PAGES_ONCE;
 }
 
-/* What must not come again, and what tells one use of it from another. Returns whether the item counts. */
+/* Gives the key of item i, which may occur only once, and a value that tells one use of the key from
+ * another. Returns whether the item takes part. */
 XQ_BOTH int xq_once_key(const struct xq_check_params *p, int phase, long long i, unsigned long long *key,
                         int *value)
 {
@@ -377,7 +380,8 @@ XQ_BOTH int xq_once_key(const struct xq_check_params *p, int phase, long long i,
     return 1;
 }
 
-/* The place of a key; `capacity` where it belongs to another pass, or (which cannot be) has no room. */
+/* The place of a key. It is `capacity` if the key belongs to another pass, if it is not in the table and is
+ * not to be inserted, or if the table is full (which does not happen). */
 XQ_BOTH unsigned xq_seen_place(const struct xq_seen *s, unsigned long long key, int insert)
 {
     unsigned long long mixed = (key ^ key >> 32) * 0x9e3779b97f4a7c15ull;
@@ -415,7 +419,7 @@ XQ_BOTH void xq_seen_add(const struct xq_seen *s, unsigned long long key, int va
 #endif
 }
 
-/* Whether item i comes again, once all are added. */
+/* Whether the key of item i also came with a lesser value. All items must have been added before. */
 XQ_BOTH int xq_check_again(const struct xq_check_params *p, int phase, long long i, const struct xq_seen *s,
                            struct xq_fault *f)
 {

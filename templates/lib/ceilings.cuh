@@ -1,13 +1,13 @@
-// Two kernels that do nothing but reach a ceiling, for measuring it: device memory bandwidth, and the rate
-// of mma.sync on f16. Compiled by autotune/measure/ceilings.c.
+// Two kernels for measuring the ceilings of a GPU: its device memory bandwidth, and its rate of mma.sync on
+// f16. autotune/measure/ceilings.c compiles them.
 #ifndef XQ_LIB_CEILINGS_CUH
 #define XQ_LIB_CEILINGS_CUH
 
 #include "params.h"
 #include "ptx_matrix.cuh"
 
-// Copies 16-byte pieces; a multiple of COPY_UNROLL * all threads of the grid. The loads of a round are
-// under way together.
+// Copies p.count pieces of 16 bytes. The count is a multiple of COPY_UNROLL * all threads of the grid. The
+// loads of a round are in flight together.
 constexpr int COPY_UNROLL = 8;
 
 extern "C" __global__ void __launch_bounds__(256) xq_ceiling_copy(const xq_ceiling_copy_params p)
@@ -27,7 +27,7 @@ extern "C" __global__ void __launch_bounds__(256) xq_ceiling_copy(const xq_ceili
     }
 }
 
-// Independent products per warp, enough to cover the latency of one.
+// Independent products of a warp: enough to hide the latency of one.
 constexpr int MATRIX_CHAINS = 8;
 
 extern "C" __global__ void __launch_bounds__(256) xq_ceiling_matrix(const xq_ceiling_matrix_params p)
@@ -46,7 +46,8 @@ extern "C" __global__ void __launch_bounds__(256) xq_ceiling_matrix(const xq_cei
 #pragma unroll
     for (int i = 0; i < MATRIX_CHAINS; i++)
         total += sum[i][0] + sum[i][1] + sum[i][2] + sum[i][3];
-    p.out[static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x] = total; // the work has a use
+    // The products would be optimized away without a use.
+    p.out[static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x] = total;
 }
 
 #endif

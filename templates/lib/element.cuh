@@ -1,4 +1,4 @@
-// Elements of 16 bits, f16 or bf16: activations, and what fp16 KV pages hold.
+// Elements of 16 bits, f16 or bf16: those of activations and of fp16 KV pages.
 #ifndef XQ_LIB_ELEMENT_CUH
 #define XQ_LIB_ELEMENT_CUH
 
@@ -20,7 +20,7 @@ template <bool BF16> struct element {
     {
         return BF16 ? f32_from_bf16_high(packed) : f32_from_f16_high(packed);
     }
-    // To the f16 that kernels compute on: bf16 beyond ±65504 saturates, NaN stays NaN; f16 stays as it is.
+    // Converts to the f16 that kernels compute with: bf16 beyond ±65504 saturates, and NaN stays NaN.
     static __device__ __forceinline__ u32 to_f16x2(u32 packed)
     {
         return BF16 ? f16x2_from_bf16x2(packed) : packed;
@@ -29,7 +29,7 @@ template <bool BF16> struct element {
     {
         return BF16 ? bf16x2_from_f16x2(packed) : packed;
     }
-    // 1 in the half of each element that is infinite or NaN, else 0.
+    // For each of the two elements, its half of the result is 1 if the element is infinite or NaN, else 0.
     static __device__ __forceinline__ u32 not_finite(u32 packed)
     {
         const u32 exponents = BF16 ? 0x7f807f80 : 0x7c007c00, units = BF16 ? 0x00800080 : 0x04000400;

@@ -1,11 +1,11 @@
-// Rows of K in registers: QK-norm, then RoPE. A row is one head of one token.
+// QK-norm and RoPE of rows of K in registers. A row is one head of one token.
 #ifndef XQ_LIB_KEY_ROW_CUH
 #define XQ_LIB_KEY_ROW_CUH
 
 #include "element.cuh"
 #include "rope.cuh"
 
-// ---------------------------------------------------------------- whole heads that only turn (NeoX)
+// ---------------------------------------------------------------- RoPE alone, of all dimensions of a head (NeoX)
 
 template <class ELEMENT> __device__ __forceinline__ void rotate_x2(u32 &x, u32 &y, float4 rotations)
 {
@@ -16,8 +16,8 @@ template <class ELEMENT> __device__ __forceinline__ void rotate_x2(u32 &x, u32 &
     y = ELEMENT::pack(y0, y1);
 }
 
-// Rotates 8 neighbouring pairs, `pair` the first: `x` has their first members, `y` the second. `rotations` is the
-// token's row, number `row`, of a table in the order of rope_place.
+// Rotates the 8 pairs from `pair` on: `x` has their first members, `y` their second members. `rotations` is the token's
+// row of a table in the order of rope_place, and `row` the number of this row.
 template <class ELEMENT>
 __device__ __forceinline__ void rotate_x8(uint4 &x, uint4 &y, const float2 *rotations, int row, int pair)
 {
@@ -29,8 +29,8 @@ __device__ __forceinline__ void rotate_x8(uint4 &x, uint4 &y, const float2 *rota
 
 // ---------------------------------------------------------------- any head
 
-// A row over LANES neighbouring lanes of a warp, 8 dimensions a lane; lanes from CHUNKS on have zeros. All lanes of
-// the warp take part in every step.
+// A row is spread over LANES neighbouring lanes of a warp, with 8 dimensions in each lane; lanes from CHUNKS on have
+// zeros. All lanes of the warp must call every function.
 template <class ELEMENT, int HEAD_DIM> struct key_row {
     static constexpr int CHUNKS = HEAD_DIM / 8;
     static constexpr int LANES = CHUNKS <= 8 ? 8 : CHUNKS <= 16 ? 16 : 32; // a power of two
@@ -57,7 +57,7 @@ template <class ELEMENT, int HEAD_DIM> struct key_row {
                           ELEMENT::pack(v[6], v[7]));
     }
 
-    // The sum of the squares of the whole row, in all its lanes.
+    // The sum of the squares of the whole row. All lanes of the row get it.
     __device__ __forceinline__ float squares() const
     {
         float sum = 0;
@@ -70,7 +70,7 @@ template <class ELEMENT, int HEAD_DIM> struct key_row {
         return sum;
     }
 
-    // Times `factor` and the row's weights.
+    // Multiplies the row by `factor` and by the weights of the norm.
     __device__ __forceinline__ void scale(float factor, const float *weights)
     {
         if (chunk() >= CHUNKS)
@@ -80,7 +80,7 @@ template <class ELEMENT, int HEAD_DIM> struct key_row {
             v[i] *= factor * __ldg(weights + chunk() * 8 + i);
     }
 
-    // Rotates neighbouring dimensions: pair i is (2i, 2i + 1), for i < PAIRS. `rotations`: as for rotate_x8.
+    // Rotates neighbouring dimensions: pair i is (2i, 2i + 1), for i < PAIRS. `rotations` is as for rotate_x8.
     template <int PAIRS> __device__ __forceinline__ void rotate_interleaved(const float2 *rotations, int row)
     {
 #pragma unroll
@@ -91,8 +91,8 @@ template <class ELEMENT, int HEAD_DIM> struct key_row {
         }
     }
 
-    // Rotates halves: pair i is (i, i + PAIRS). The partner of a dimension is in another lane, and, where PAIRS is no
-    // multiple of 8, in another register there.
+    // Rotates halves: pair i is (i, i + PAIRS). The partner of a dimension is FAR or FAR + 1 lanes away. If PAIRS is
+    // not a multiple of 8, the partner is also in another register.
     template <int PAIRS> __device__ __forceinline__ void rotate_neox(const float2 *rotations, int row)
     {
         constexpr int FAR = PAIRS / 8, SHIFT = PAIRS % 8;

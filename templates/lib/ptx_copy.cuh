@@ -5,13 +5,13 @@
 
 #include "ptx.cuh"
 
-// 16 bytes from device to shared memory, past the L1 cache.
+// Copies 16 bytes from device to shared memory, without the L1 cache.
 __device__ __forceinline__ void copy_async_16(u32 shared_destination, const void *source)
 {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_destination), "l"(source) : "memory");
 }
 
-// The same; where `valid` is false nothing is read and 16 zero bytes are written.
+// As copy_async_16 if `valid`; otherwise it reads nothing and writes 16 zero bytes.
 __device__ __forceinline__ void copy_async_16_or_zero(u32 shared_destination, const void *source, bool valid)
 {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_destination), "l"(source),

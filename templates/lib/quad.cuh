@@ -1,6 +1,6 @@
-// Quads: four channels of one token, base + {0, 1, 8, 9} with base a multiple of 16 plus 0, 2, 4 or 6. They are what one lane
-// of a matrix instruction holds of one row of an A fragment, and what one lane of sixteen quantizes of 64 channels
-// (quantize.cuh). Here: reading them from activations and from an accumulator.
+// A quad is four channels of one token: base + {0, 1, 8, 9}, where base is a multiple of 16 plus 0, 2, 4 or 6. In one
+// row of an A fragment, a lane of a matrix instruction holds one quad. When sixteen lanes quantize 64 channels, each
+// has one quad (quantize.cuh). This header reads quads from activations and from an accumulator.
 #ifndef XQ_LIB_QUAD_CUH
 #define XQ_LIB_QUAD_CUH
 
@@ -11,7 +11,7 @@ struct quad {
     u32 low, high; // two f16 (or bf16) each: base and base + 1; base + 8 and base + 9
 };
 
-// As stored in a row of 16-bit numbers; `base` is even.
+// Loads a quad from a row of 16-bit numbers. `base` is even.
 __device__ __forceinline__ quad load_quad(const f16 *row, int base)
 {
     return {*(const u32 *)(row + base), *(const u32 *)(row + base + 8)};
@@ -22,7 +22,7 @@ __device__ __forceinline__ quad saturate(const quad &q)
     return {f16x2_saturate(q.low), f16x2_saturate(q.high)};
 }
 
-// Of bf16, to f16; saturates.
+// Converts bf16 to f16, saturating.
 __device__ __forceinline__ quad f16_from_bf16(const quad &q)
 {
     return {f16x2_from_bf16x2(q.low), f16x2_from_bf16x2(q.high)};
@@ -39,21 +39,21 @@ __device__ __forceinline__ u32 f16x2_difference(u32 a, u32 b)
                                      f32_from_f16_high(a) - f32_from_f16_high(b)));
 }
 
-// a - b in f32, rounded to f16; saturates.
+// a - b, computed in f32 and rounded to f16, saturating.
 __device__ __forceinline__ quad difference(const quad &a, const quad &b)
 {
     return {f16x2_difference(a.low, b.low), f16x2_difference(a.high, b.high)};
 }
 
-// One token of an accumulator (layout.accumulator): order k, BITS 16, 8 or 4, groups per token.
+// One token of an accumulator (layout.accumulator). It has order k, 16, 8 or 4 bits per value, and per-token groups.
 template <int BITS, bool INTEGER_ZERO, int GROUP, int CODES_AT, int PARAMS_AT, int ZEROS_AT> struct accumulator_token {
     const u8 *record; // the token's tile record
-    int row;          // the token's place in it
+    int row;          // the token's row in the record
 
-    // Channels base + {0, 1, 8, 9}.
+    // Loads channels base + {0, 1, 8, 9}, as f16.
     __device__ __forceinline__ quad load(int base) const
     {
-        const int fragment = base % 64 / 16, owner = row % 8 * 4 + base % 8 / 2; // the lane of the fragment
+        const int fragment = base % 64 / 16, owner = row % 8 * 4 + base % 8 / 2; // the lane that has them
         const u8 *unit = record + CODES_AT + base / 64 * (128 * BITS);
         if (BITS == 16) {
             const u8 *at = unit + fragment * 512 + owner * 16 + row / 8 * 4;

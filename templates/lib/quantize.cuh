@@ -1,7 +1,7 @@
-// The quantizer: parameters of a group from its extremes, codes, and where both are stored (docs/layout.md). Bit
-// for bit what runtime/host/quantizer.h does on the host.
+// The quantizer: it finds the parameters of a group from its extremes, finds codes, and stores both (docs/layout.md).
+// Its results equal those of runtime/host/quantizer.h bit for bit.
 //
-// Values are f16, infinities saturated to +-65504. A NaN makes its group's scale NaN and its codes 0.
+// Values are f16, and infinities have been saturated to +-65504. A NaN makes its group's scale NaN and its codes 0.
 #ifndef XQ_LIB_QUANTIZE_CUH
 #define XQ_LIB_QUANTIZE_CUH
 
@@ -9,9 +9,9 @@
 
 // ---------------------------------------------------------------- extremes of a group
 
-// Smallest and largest of the values included so far, two at a time.
+// The smallest and the largest of the values included so far. Values are included two at a time.
 struct extremes {
-    u32 low, high; // two f16 each: of the values in lower halves, and of those in upper halves
+    u32 low, high; // two f16 each: for the values in lower halves and for those in upper halves
 
     __device__ __forceinline__ void clear()
     {
@@ -25,14 +25,14 @@ struct extremes {
         high = f16x2_max_nan(high, pair);
     }
 
-    // Only the halves that `keep` has as ones.
+    // Includes only the halves whose bits in `keep` are ones.
     __device__ __forceinline__ void include_some(u32 pair, u32 keep)
     {
         low = f16x2_min_nan(low, pair & keep | 0x7c007c00 & ~keep);
         high = f16x2_max_nan(high, pair & keep | 0xfc00fc00 & ~keep);
     }
 
-    // Minimum, and negated maximum, of everything: one word, of which the minimum is what joins two.
+    // The minimum and the negated maximum of all values, in one word. f16x2_min_nan joins two such words.
     __device__ __forceinline__ u32 joined() const
     {
         u32 negated = high ^ 0x80008000;
@@ -40,7 +40,7 @@ struct extremes {
     }
 };
 
-// Joins what extremes::joined gave over the lanes whose numbers differ in the bits below LANES.
+// Combines `extremes::joined` over each aligned group of LANES lanes.
 template <int LANES> __device__ __forceinline__ u32 join_lanes(u32 joined)
 {
 #pragma unroll
@@ -51,16 +51,16 @@ template <int LANES> __device__ __forceinline__ u32 join_lanes(u32 joined)
 
 // ---------------------------------------------------------------- parameters and codes
 
-// x = scale * code + offset, or, with an integer zero point, x = scale * (code - zero).
+// A code stands for the value scale * code + offset, or, with an integer zero point, scale * (code - zero).
 template <int BITS, bool INTEGER_ZERO> struct quantizer {
     static constexpr float CODE_MAX = (1 << BITS) - 1;
 
     float scale;
     float zero; // the offset (an f16: the group's minimum unless clipped), or the zero point
-    float most; // the largest code; below CODE_MAX where that would stand for more than f16 holds
+    float most; // the largest code; less than CODE_MAX if CODE_MAX would stand for more than f16 holds
 
-    // From extremes::joined; codes span `clip` of the range: its middle, or with an integer zero point that share of either
-    // side of zero. A group in which nothing was included has scale and zero 0.
+    // `joined` comes from extremes::joined. Codes span the share `clip` of the range: its middle, or with an integer
+    // zero point that share of each side of zero. A group without any included value has scale 0 and zero 0.
     __device__ __forceinline__ explicit quantizer(u32 joined, float clip = 1.0f)
     {
         float low = f32_from_f16_low(joined), high = -f32_from_f16_high(joined);
@@ -92,7 +92,7 @@ template <int BITS, bool INTEGER_ZERO> struct quantizer {
 
     __device__ __forceinline__ u32 code(float value) const
     {
-        if (scale == 0.0f) // a constant group
+        if (scale == 0.0f) // the group is constant, or nearly
             return 0;
         return (u32)(INTEGER_ZERO ? clamp(rintf(__fdiv_rn(value, scale)) + zero)
                                   : clamp(rintf(__fdiv_rn(value - zero, scale))));
@@ -104,7 +104,7 @@ template <int BITS, bool INTEGER_ZERO> struct quantizer {
         return __fdiv_rn(1.0f, scale == 0.0f ? 1.0f : scale);
     }
 
-    // The code of a value by a product with inverse(), as feedback has it.
+    // The code of a value, found with a product with inverse() instead of a quotient. Feedback uses it.
     __device__ __forceinline__ float code_by(float inverse, float value) const
     {
         if (scale == 0.0f)
@@ -113,7 +113,8 @@ template <int BITS, bool INTEGER_ZERO> struct quantizer {
                             : clamp(rintf(__fmul_rn(value - zero, inverse)));
     }
 
-    // What a code stands for, less the value: f16, which products with f16 numbers keep exact in f32.
+    // The value that a code stands for, minus the given value. The error is rounded to f16, so that its products with
+    // f16 numbers are exact in f32.
     __device__ __forceinline__ float error_of(float code, float value) const
     {
         const float cached = INTEGER_ZERO ? __fmul_rn(scale, code - zero) : __fmaf_rn(scale, code, zero);
@@ -121,7 +122,7 @@ template <int BITS, bool INTEGER_ZERO> struct quantizer {
         return f32_from_f16(f16_from_f32(error));
     }
 
-    // Codes of two values; `high` that of the upper half.
+    // The codes of two values: `low` of the lower half, `high` of the upper half.
     __device__ __forceinline__ void codes(u32 pair, u32 &low, u32 &high) const
     {
         low = code(f32_from_f16_low(pair));
@@ -134,14 +135,15 @@ private:
         return f32_from_f16(f16_from_f32(v));
     }
 
-    // Whether what stands `count` scales from `zero`, an offset or 0, is more than f16 holds.
+    // Whether zero + count * scale is more than f16 holds. `zero` is an offset, or 0 with an integer zero point.
     __device__ __forceinline__ bool overflows(float count) const
     {
         return __fmaf_rn(scale, count, zero) >= 65520.0f;
     }
 
-    // Lowers `count`, of scales that reach the range's end, until the end is within f16, and returns it. Where no count is good,
-    // the scale is rounded down instead. Runs for groups with values near f16's limit alone.
+    // `count` scales reach the end of the range. Lowers the count, with a scale to match, until f16 holds the end of
+    // the range, and returns the count. If no count is good, it rounds the scale down instead. Only groups with values
+    // near the limit of f16 need this.
     __device__ __forceinline__ float keep_finite(float end, float count)
     {
         const float given = scale, given_count = count;
@@ -155,7 +157,7 @@ private:
         return given_count;
     }
 
-    // NaN becomes 0.
+    // Limits a code to 0 .. most. NaN becomes 0.
     __device__ __forceinline__ float clamp(float v) const
     {
         return fminf(fmaxf(v, 0.0f), most);
@@ -164,15 +166,15 @@ private:
 
 // ---------------------------------------------------------------- one token of a tile: four codes a lane
 
-// Sixteen lanes serve a token. In each unit of 64 channels lane i has the four channels quad_channel(i) + {0, 1, 8, 9}: those
-// that one lane of a matrix instruction holds of a row of a fragment.
+// Sixteen lanes serve a token. In each unit of 64 channels lane i has the four channels quad_channel(i) + {0, 1, 8, 9}.
+// They are the channels that one lane of a matrix instruction holds in a row of a fragment.
 __device__ __forceinline__ int quad_channel(int lane)
 {
     return lane % 16 / 4 * 16 + lane % 4 * 2;
 }
 
-// Where the codes of a quad lie in units with LANE_BYTES a lane and less than 8 bits a code: those of channels base and
-// base + 8 share the byte at `first`, those of the next two that at first + step.
+// Where the codes of a quad are, in units with LANE_BYTES per lane and less than 8 bits per code. The codes of channels
+// base and base + 8 share the byte at `first`; those of base + 1 and base + 9 share the byte at first + step.
 template <int LANE_BYTES> struct quad_place {
     int first, step;
 
@@ -185,8 +187,8 @@ template <int LANE_BYTES> struct quad_place {
     }
 };
 
-// Eight codes of 1 or 2 bits share a byte over 4 or 2 lanes: joins the lanes' bits, `low` and `high` for the two bytes,
-// and has one lane store each.
+// Codes of LANES lanes share a byte: 2-bit codes of two lanes, or 1-bit codes of four. Combines the bits of these
+// lanes, which are `low` for the byte at `at` and `high` for the byte at at + step. One lane stores each byte.
 template <int LANES>
 __device__ __forceinline__ void store_shared_bytes(u8 *at, int step, u32 low, u32 high, bool writes)
 {
@@ -199,8 +201,8 @@ __device__ __forceinline__ void store_shared_bytes(u8 *at, int step, u32 low, u3
         at[fragment % LANES ? step : 0] = fragment % LANES ? both >> 16 : both;
 }
 
-// Stores a quad's codes; `row` is the token's place in its tile, channel_rows that of order v. All lanes of the warp must
-// call; those without `writes` store nothing. Every byte belongs to one token.
+// Stores the codes of a quad. `row` is the token's place in its tile, and channel_rows says that the unit has order v.
+// All lanes of the warp must call it; lanes without `writes` store nothing. Every byte belongs to one token.
 template <int BITS>
 __device__ __forceinline__ void store_quad(u8 *unit, const u32 (&code)[4], int row, bool channel_rows, bool writes)
 {
@@ -230,7 +232,7 @@ __device__ __forceinline__ void store_quad(u8 *unit, const u32 (&code)[4], int r
         const int shift = fragment % 2 * 4;
         store_shared_bytes<2>(unit + place.first, place.step, (code[0] & 3 | (code[2] & 3) << 2) << shift,
                               (code[1] & 3 | (code[3] & 3) << 2) << shift, writes);
-        if (BITS == 3) { // the high bits, a plane of their own
+        if (BITS == 3) { // the high bits have a plane of their own
             const quad_place<4> high(lane, row, channel_rows, 0);
             store_shared_bytes<4>(unit + 256 + high.first, high.step, (code[0] >> 2 | code[2] >> 2 << 1) << fragment * 2,
                                   (code[1] >> 2 | code[3] >> 2 << 1) << fragment * 2, writes);
@@ -238,8 +240,8 @@ __device__ __forceinline__ void store_quad(u8 *unit, const u32 (&code)[4], int r
     }
 }
 
-// Stores an integer zero point among others, packed: place `index` at `zeros`, 4-byte aligned. Others may store into
-// the same word at the same time.
+// Stores number `index` of the packed integer zero points at `zeros`, which is 4-byte aligned. Other threads may store
+// into the same word at the same time.
 template <int BITS> __device__ __forceinline__ void store_zero_point(u8 *zeros, int index, u32 zero)
 {
     if (BITS == 8) {
@@ -256,7 +258,8 @@ template <int BITS> __device__ __forceinline__ void store_zero_point(u8 *zeros, 
     }
 }
 
-// Stores the parameters of one token's group: `params` and `zeros` are those of the tile record, row as above.
+// Stores the parameters of one token's group. `params` and `zeros` are those of the tile record, and `row` is the
+// token's place in its tile.
 template <int BITS, bool INTEGER_ZERO>
 __device__ __forceinline__ void store_params(u8 *params, u8 *zeros, int group, int row,
                                              const quantizer<BITS, INTEGER_ZERO> &q)
@@ -272,7 +275,7 @@ __device__ __forceinline__ void store_params(u8 *params, u8 *zeros, int group, i
 
 // ---------------------------------------------------------------- feedback
 
-// What an error of one channel adds to VALUES values of a lane.
+// The factors by which an error of one channel is added to VALUES values of a lane.
 template <int VALUES> struct feedback_row {
     u32 words[VALUES / 2];
 
@@ -286,7 +289,7 @@ template <int VALUES> struct feedback_row {
         }
 #pragma unroll
         for (int i = 0; i < VALUES / 8; i++) {
-            const uint4 v = *(const uint4 *)(from + i * 8); // plain loads: the compiler may have them early
+            const uint4 v = *(const uint4 *)(from + i * 8); // plain loads, which the compiler may move up
             words[i * 4] = v.x;
             words[i * 4 + 1] = v.y;
             words[i * 4 + 2] = v.z;
@@ -302,9 +305,10 @@ template <int VALUES> struct feedback_row {
 
 // ---------------------------------------------------------------- a whole unit by one warp
 
-// Stores a unit, each lane its words. code(fragment, pair, element) is the code of an element of this lane's fragment of 16 channels.
-// With r = lane / 4 and c = lane % 4 * 2 it is, in order k, that of token r + 8 * (pair / 2), channel c + element + 8 * (pair % 2)
-// of the fragment; in order v that of token c + element + 8 * (pair / 2), channel r + 8 * (pair % 2).
+// Stores a unit; each lane stores its own words. code(fragment, pair, element) returns the code of one of this lane's
+// elements in a fragment of 16 channels. Let r = lane / 4 and c = lane % 4 * 2. In order k the element belongs to token
+// r + 8 * (pair / 2) and channel c + element + 8 * (pair % 2) of the fragment. In order v it belongs to token
+// c + element + 8 * (pair / 2) and channel r + 8 * (pair % 2).
 template <int BITS, class CODE> __device__ __forceinline__ void store_unit(u8 *unit, CODE code)
 {
     const int lane = threadIdx.x % 32;
@@ -314,7 +318,7 @@ template <int BITS, class CODE> __device__ __forceinline__ void store_unit(u8 *u
     for (int i = 0; i < 4 * 4 * 2; i++) {
         const int fragment = i / 8, pair = i / 2 % 4, element = i % 2;
         const u32 c = code(fragment, pair, element);
-        const int byte = element * 16 + pair / 2 * 8; // below 8 bits
+        const int byte = element * 16 + pair / 2 * 8; // of the word, below 8 bits
         if (PLANE == 8)
             words[fragment * 2 + pair / 2] |= c << (pair % 2 * 2 + element) * 8;
         else if (PLANE == 4)

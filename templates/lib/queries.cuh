@@ -1,7 +1,8 @@
 // The queries of a sequence, and which tokens each of them sees (struct xq_queries).
 //
-// Rows of an attention block: a sequence's flat row R is query R / GROUP_HEADS and head R % GROUP_HEADS of those that
-// share a KV head. The block b of a sequence has the rows b * ROWS and on: blockIdx.z = sequence * blocks + b.
+// Rows of an attention block: flat row R of a sequence is query R / GROUP_HEADS, and head R % GROUP_HEADS among the
+// heads that share a KV head. Block b of a sequence has ROWS rows from b * ROWS on; its blockIdx.z is
+// sequence * blocks + b.
 #ifndef XQ_LIB_QUERIES_CUH
 #define XQ_LIB_QUERIES_CUH
 
@@ -17,12 +18,12 @@ struct token_span {
     }
 };
 
-// MANY: whether a sequence may have several queries, or a tree of them; else it has one, or none. WINDOW: of the
-// sliding window, or 0.
+// The queries of one sequence. If MANY, it may have several queries, or a tree of them; else it has one query or none.
+// WINDOW is the number of tokens in the sliding window, or 0.
 template <bool MANY, int WINDOW> struct sequence_queries {
     int sequence;
-    int first, count; // rows of q
-    int tokens;       // of the sequence
+    int first, count; // the sequence's rows of q
+    int tokens;       // cached tokens of the sequence
     int offset;       // position of its token 0
     int drafts;       // the first token that is a draft; `tokens` where there is no tree
 
@@ -36,20 +37,21 @@ template <bool MANY, int WINDOW> struct sequence_queries {
         drafts = MANY && q.tree_mask ? max(tokens - count, 0) : tokens;
     }
 
-    // Of query j of the sequence.
+    // The position of query j of the sequence.
     __device__ __forceinline__ int position(const xq_queries &q, int j) const
     {
         return q.query_position ? q.query_position[first + j] : offset + (tokens - count + j);
     }
 
-    // The token at a position; below -1 where the position is before the first token's. Positions may be as large as
-    // an int, and sequences begin anywhere: the difference is bounded so that it does not overflow, even less a window.
+    // The token at a position; negative if the position is before the first token's. Positions may be as
+    // large as an int can be, and sequences may begin anywhere. So the difference is bounded: it cannot overflow, even
+    // when a window is subtracted from it.
     __device__ __forceinline__ int token_at(int position) const
     {
         return max(position, offset - (1 << 30)) - offset;
     }
 
-    // What a query at `position` sees of the tokens that are no drafts.
+    // The tokens that a query at `position` sees, among those that are not drafts.
     __device__ __forceinline__ token_span span(int position) const
     {
         token_span s;
@@ -59,7 +61,7 @@ template <bool MANY, int WINDOW> struct sequence_queries {
         return s;
     }
 
-    // Whether query j at `position` sees token t, a draft.
+    // Whether query j, which is at `position`, sees token t, which is a draft.
     __device__ __forceinline__ bool sees_draft(const xq_queries &q, int j, int position, int t) const
     {
         const int draft = t - drafts;
@@ -69,7 +71,7 @@ template <bool MANY, int WINDOW> struct sequence_queries {
         return !WINDOW || q.query_position[first + draft] > position - WINDOW;
     }
 
-    // A span around all that the queries from .. to - 1 see, drafts included. To be asked by whole warps.
+    // A span that contains all tokens that the queries from .. to - 1 see, drafts included. Whole warps must call it.
     __device__ __forceinline__ token_span around(const xq_queries &q, int from, int to) const
     {
         if (!MANY)
@@ -101,7 +103,7 @@ template <bool MANY, int WINDOW> struct sequence_queries {
 template <int GROUP_HEADS, int ROWS, bool MANY> struct query_rows {
     static constexpr int GROUP = GROUP_HEADS;
 
-    int first, count; // flat rows; count is 0 where the block has none
+    int first, count; // the block's flat rows; count may be 0
 
     __device__ __forceinline__ void open(int block, int queries)
     {
@@ -116,7 +118,7 @@ template <int GROUP_HEADS, int ROWS, bool MANY> struct query_rows {
     {
         return MANY ? (first + row) % GROUP_HEADS : first + row;
     }
-    // The block's queries: query(0) .. end_query() - 1.
+    // The query after the block's last one. The block has the queries query(0) .. end_query() - 1.
     __device__ __forceinline__ int end_query() const
     {
         return MANY ? (first + count + GROUP_HEADS - 1) / GROUP_HEADS : 1;

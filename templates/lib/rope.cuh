@@ -1,9 +1,9 @@
 // Rotary position embedding, accurate at every position.
 //
-// Angles are counted in turns, in fixed point: a frequency is a multiple of 2^-64 turns, as (high, low) with
-// high * 2^-32 + low * 2^-64 turns a token, both signed. Integer products are exact, and whole turns overflow, so two
-// multiplications give the fraction of a turn for any 32-bit position. It is good to 2^-32 turns, 1.5e-9 rad, and as
-// an f32 to 2e-7 rad.
+// Angles are counted in turns, in fixed point. A frequency is a multiple of 2^-64 turns per token, given as two signed
+// words (high, low): high * 2^-32 + low * 2^-64. Integer products are exact, and whole turns overflow, so two
+// multiplications give the fraction of a turn for any 32-bit position. The fraction is accurate to 2^-32 turns,
+// 1.5e-9 rad, and as an f32 to 2e-7 rad.
 #ifndef XQ_LIB_ROPE_CUH
 #define XQ_LIB_ROPE_CUH
 
@@ -27,15 +27,15 @@ __device__ __forceinline__ void rope_rotate(float &x, float &y, float2 rotation)
     x = rotated;
 }
 
-// Where a table of rotations in shared memory keeps a pair, if threads read 8 pairs each, as four 16-byte loads: in
-// this order those of neighbouring threads, and of neighbouring rows of the table, lie in different banks.
+// The place of a pair in a row of a table of rotations in shared memory. It is for threads that read 8 pairs each, as
+// four 16-byte loads: the loads of neighbouring threads, and of neighbouring rows of the table, use different banks.
 __device__ __forceinline__ int rope_place(int row, int pair)
 {
     return pair ^ (pair / 16 % 4 ^ row % 2 * 2) * 2;
 }
 
-// Rotates two neighbouring pairs held as f16: `x` has dimensions i and i + 1, `y` their partners, `rotations`
-// the two pairs' (cos, sin).
+// Rotates two neighbouring pairs in f16: `x` has dimensions i and i + 1, `y` has their partners, and `rotations` has
+// the (cos, sin) of both pairs.
 __device__ __forceinline__ void rope_rotate_f16x2(u32 &x, u32 &y, float4 rotations)
 {
     float x0 = f32_from_f16_low(x), x1 = f32_from_f16_high(x);

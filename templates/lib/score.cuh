@@ -1,10 +1,10 @@
-// From the dot product of a query and a key to the score that softmax takes: the scale and the soft-cap.
+// Turns the dot product of a query and a key into the score that softmax takes, with the scale and the soft-cap.
 #ifndef XQ_LIB_SCORE_CUH
 #define XQ_LIB_SCORE_CUH
 
 #include "ptx.cuh"
 
-// The dot product as an exponent of 2. C::SCALE is the softmax scale times log2(e); C::SOFTCAP is the soft-cap, or 0.
+// The score as an exponent of 2. C::SCALE is the softmax scale times log2(e); C::SOFTCAP is the soft-cap, or 0.
 template <class C> __device__ __forceinline__ float score_exponent(float product)
 {
     if constexpr (C::SOFTCAP > 0) {

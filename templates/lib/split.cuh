@@ -1,11 +1,11 @@
-// A sequence split over blocks: each block leaves its part, the last one to finish merges them by
-// log-sum-exp. Used by every kernel whose parameters have out, lse, partial_out, partial_lse, counters, sinks (where
-// SINKS) and bv, a bias of the values (where BIAS).
+// The output of a sequence that is split over blocks: each block stores its part, and the last block to finish merges
+// the parts by log-sum-exp. A kernel that uses it has the parameters out, lse, partial_out, partial_lse, counters,
+// sinks (if SINKS) and bv, a bias of the values (if BIAS).
 //
-// Rows of a block are those of lib/queries.cuh. Exponents are base 2 throughout; only the log-sum-exp that leaves the
-// library is natural. Partial outputs are weighted means of values, so 16 bits hold them as well as they hold the
-// output, at half the workspace traffic of f32. A row that sees nothing has a sum of 0 and a log-sum-exp of minus
-// infinity, even where there is a sink; its output is zeros.
+// lib/queries.cuh defines the rows of a block. Exponents are base 2 throughout; only the log-sum-exp that is returned
+// to the caller is natural. Partial outputs are weighted means of values, so 16 bits hold them as well as they hold the
+// output, at half the workspace traffic of f32. A row that sees no token has a sum of 0 and a log-sum-exp of minus
+// infinity, even if there is a sink; its output is zeros.
 #ifndef XQ_LIB_SPLIT_CUH
 #define XQ_LIB_SPLIT_CUH
 
@@ -20,7 +20,7 @@ struct split_output {
     ROWS rows;
     int first_query; // the row of q of the sequence's first query
     int first_head;  // the first query head of the KV head
-    int split, first_split, splits; // first_split and the `splits` after it have tokens that the block sees
+    int split, first_split, splits; // splits first_split .. first_split + splits - 1 have tokens that the block sees
 
     __device__ __forceinline__ int head(int row) const
     {
@@ -30,13 +30,14 @@ struct split_output {
     {
         return (size_t)(first_query + rows.query(row)) * HEADS + head(row);
     }
-    // gridDim.x is the stride of the partial results.
+    // The partial results of a query have room for gridDim.x splits.
     __device__ __forceinline__ size_t partial_place(int part, int row) const
     {
         return ((size_t)(first_query + rows.query(row)) * gridDim.x + part) * HEADS + head(row);
     }
 
-    // Which splits have tokens of `seen`. False where this block's has none: nothing is left to do for it.
+    // Finds the splits that have tokens of `seen`. Returns false if this block's split has none: the block
+    // is then done.
     template <class PARAMS>
     __device__ __forceinline__ bool open_splits(const PARAMS &p, token_span seen, int tokens_per_split)
     {
@@ -48,8 +49,8 @@ struct split_output {
         return split >= first_split && split < first_split + splits;
     }
 
-    // Four dimensions of one row over this split: the sum of values weighted by exp2(score - peak), and the sum of
-    // weights.
+    // Stores four dimensions of one row over this split. `values` is the sum of the values, weighted by
+    // exp2(score - peak), and `sum` is the sum of these weights.
     template <class PARAMS>
     __device__ __forceinline__ void write(const PARAMS &p, int row, int quad, float4 values, float peak,
                                           float sum) const
@@ -64,7 +65,7 @@ struct split_output {
         }
     }
 
-    // The same of values that are divided by the sum already: their mean, and its log2-sum-exp2.
+    // As `write`, for values that are already divided by the sum: `mean` is their mean, and `lse` its log2-sum-exp2.
     template <class PARAMS>
     __device__ __forceinline__ void write_mean(const PARAMS &p, int row, int quad, float4 mean, float lse) const
     {
@@ -81,7 +82,7 @@ struct split_output {
         *(uint2 *)destination = make_uint2(ELEMENT::pack(values.x, values.y), ELEMENT::pack(values.z, values.w));
     }
 
-    // The same over all tokens; a sink takes part in the sum of weights, with no value.
+    // Stores four dimensions of one row over all tokens. A sink counts in the sum of weights, but has no value.
     template <class PARAMS>
     __device__ __forceinline__ void write_final(const PARAMS &p, int row, int quad, float4 values, float peak,
                                                 float sum) const
@@ -108,15 +109,15 @@ struct split_output {
             p.lse[place(row)] = seen ? (peak + log2f(sum)) * LN_2 : -infinity();
     }
 
-    // No row sees anything.
+    // Stores the output of rows that see no token.
     template <class PARAMS> __device__ __forceinline__ void write_empty(const PARAMS &p) const
     {
         for (int i = threadIdx.x; i < rows.count * QUADS; i += THREADS)
             write_final(p, i / QUADS, i % QUADS, make_float4(0, 0, 0, 0), -infinity(), 0);
     }
 
-    // To be called by the whole block after its last write. True in the block that finishes last; its
-    // counter is then 0 again. `flag` is shared memory.
+    // The whole block must call it after its last write. Returns true in the block that finishes last; the counter is
+    // then 0 again. `flag` is in shared memory.
     template <class PARAMS>
     __device__ __forceinline__ bool finished_last(const PARAMS &p, int counter, int *flag) const
     {
@@ -140,7 +141,7 @@ struct split_output {
             float peak = -infinity();
             for (int part = first_split; part < end; part++)
                 peak = fmaxf(peak, load_from_l2(p.partial_lse + partial_place(part, row)));
-            const float base = peak == -infinity() ? 0 : peak; // of a row that sees nothing: all weights are 0
+            const float base = peak == -infinity() ? 0 : peak; // if the row sees no token, all weights are 0
             float sum = 0;
             float4 out = make_float4(0, 0, 0, 0);
 #pragma unroll 4

@@ -43,7 +43,7 @@ static struct fake_cuda_state state = {.device_count = 1,
 
 static FILE *log_file; /* NULL: there is none */
 
-/* Of a program that a test starts. */
+/* Takes the settings of a program that a test starts from its environment. */
 __attribute__((constructor)) static void read_environment(void)
 {
     const char *text = getenv("FAKE_CUDA_CAPABILITIES"), *log_path = getenv("FAKE_CUDA_LOG");
@@ -56,7 +56,7 @@ __attribute__((constructor)) static void read_environment(void)
     }
 }
 
-static int device_in_use;             /* whose primary context was retained last */
+static int device_in_use;             /* the device whose primary context was retained last */
 static int context_object;            /* its address is the primary context */
 static _Thread_local void *stack[16]; /* the thread's contexts; 0 is the bottom */
 static _Thread_local int depth;

@@ -147,7 +147,7 @@ class PagedCache(Unique):
             return tensor
         return self._context.alloc(nbytes, fill=0 if zeros else None)
 
-    # ---------------------------------------------------------------- what it has
+    # ----------------------------------------------------------------- properties
 
     @property
     def plans(self) -> Tuple[Plan, ...]:

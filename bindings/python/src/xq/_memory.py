@@ -149,7 +149,7 @@ class DeviceBuffer(Unique):
             raise argument_error("offset", f"{count} bytes at {offset} are beyond the buffer's {self.nbytes}")
 
 
-# ------------------------------------------------------------------------------------------------ what an argument is
+# -------------------------------------------------------------------------------------------- properties of arguments
 
 
 class Seen(NamedTuple):

@@ -205,7 +205,7 @@ class Plan(Closing):
         fields["implementation"] = _NAMES[info.implementation]
         self.info: PlanInfo = PlanInfo(**fields)
 
-    # ---------------------------------------------------------------- what it is
+    # ---------------------------------------------------------------- properties
 
     @property
     def context(self) -> Context:

@@ -18,8 +18,8 @@ from ._plan import Plan, WEIGHTS, checked_plan, weight_shapes
 
 
 class Prepared(Closing):
-    """A safetensors file that `xq.prepare` or `xq prepare` wrote, mapped into memory. It must not be changed while it is open;
-    replacing it is fine. Several threads may make calls at the same time, except for `close`.
+    """A safetensors file that `xq.prepare` or `xq prepare` wrote, mapped into memory. It must not be changed while it
+    is open; replacing it is fine. Several threads may make calls at the same time, except for `close`.
 
     spec        the choices that the matrices depend on: {"model": ..., "cache": {...}}. `xq.override` adds bits and the
                 other choices of a plan

@@ -48,7 +48,8 @@ def simulate_cache(x: Any, *, bits: int, group: int = 0, by_channel: bool = Fals
     clip          the share of a group's range that codes span, up to 1; 0: 1
     feedback      the result of `simulate_feedback`; None: no feedback
 
-    x is an array or a tensor of floating-point numbers; the result is f32 of the same shape and kind. Raises ArgumentError.
+    x is an array or a tensor of floating-point numbers; the result is f32 of the same shape and kind. Raises
+    ArgumentError.
     """
     rows = _matrix("x", x)
     quantizer = _quantizer(bits, group, by_channel, integer_zero, latents, clip)

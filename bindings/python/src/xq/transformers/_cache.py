@@ -158,7 +158,7 @@ class Cache(Unique, transformers.Cache):
         self._accumulator = zeros(layers.context, device, pages) if pages else None
         self._workspaces: Dict[int, Owned] = {}
 
-    # ---------------------------------------------------------------- what transformers asks
+    # ------------------------------------------------- the interface that transformers calls
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """The number of columns of the input so far, including pad tokens. It is the position of the next column."""

@@ -91,7 +91,7 @@ class Enabled(Unique):
         vars(self.model).pop("_prepare_cache_for_generation", None)
         vars(self.model).pop(_ATTRIBUTE, None)
 
-    # ---------------------------------------------------------------- what is replaced
+    # ----------------------------------------------------- installing the replacements
 
     def _install(self) -> None:
         for attention in self._attentions:
@@ -225,8 +225,9 @@ def enable(model: nn.Module, bits: int = 4, method: Optional[str] = None, *, dev
                  and others choose the GPU that the software device models
     prepared     a file that `xq prepare` made from this model; None: the weights are prepared now, in a temporary
                  folder
-    prefill      computes attention over the prompt, when the cache is empty: "torch" is the model's own attention over
-                 unquantized keys and values; "xq" uses the kernels over the quantized cache, as in every later step
+    prefill      how attention over the prompt is computed, when the cache is empty: "torch" uses the model's own
+                 attention over unquantized keys and values; "xq" uses the kernels over the quantized cache, as in every
+                 later step
     weights      the type of the packed projections: "f16", "bf16", "int8", "e4m3"
     layer_bits   the bits of each layer, instead of `bits`
     cache        other keys of a spec's `cache` (docs/spec.md): {"group": 64, "axis_k": "channel", "rank_k": 128, ...}
