@@ -111,7 +111,7 @@ struct compare_row {
     double l2_read_bytes, l2_write_bytes; /* all sectors requested in one step */
     double matrix_flops;
     int launches;
-    const struct compare_profile *profile;     /* where the instructions went; NULL: not asked for */
+    const struct compare_profile *profile;     /* the instructions by line; NULL: not asked for */
     double limit_seconds[DEVICE_LIMITS];       /* the parts of a modelled time; see device_counters */
     bool measured;                             /* the time is measured; else it is modelled */
     double seconds, seconds_low, seconds_high; /* median and quartiles; all the same when modelled */

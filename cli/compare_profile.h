@@ -1,5 +1,5 @@
-/* Profiles of rows: where the instructions of a step go, by lines of the templates. Only the software
- * device has them (device_ops.profile). */
+/* Profiles of rows: the instructions of a step by the lines of the templates that they come from. Only the
+ * software device has them (device_ops.profile). */
 #ifndef CLI_COMPARE_PROFILE_H
 #define CLI_COMPARE_PROFILE_H
 
@@ -12,7 +12,7 @@ struct compare_place {
     int line;
 };
 
-/* What one line of a template costs in one kernel. A line of a function that is inlined counts apart for
+/* The counts of one line of a template in one kernel. A line of a function that is inlined counts apart for
  * each caller. */
 struct compare_profile_line {
     const char *kernel; /* its entry function */

@@ -1,4 +1,4 @@
-"""What a GPU will issue: the instruction mix of the hottest loop of compiled kernels (scripts/sass.sh says more).
+"""Prints what a GPU will issue: the instruction mix of the hottest loop of compiled kernels (see scripts/sass.sh).
 
 Reads the output of nvdisasm. The hottest loop is the innermost loop with the most matrix instructions; of several with
 as many, or where no loop has any, it is the one with the most instructions. Loops are the natural loops of the
@@ -131,8 +131,8 @@ class Graph:
         return order[::-1]
 
     def dominators(self):
-        """Of each block that can be reached: the blocks that every path to it goes through, itself included, as bits;
-        and the blocks before it."""
+        """Returns two tables over the blocks that can be reached: the blocks that every path to a block goes through,
+        itself included, as bits; and the blocks before it."""
         order = self.order()
         before = {block: [] for block in order}
         for block in order:
@@ -290,5 +290,5 @@ if __name__ == "__main__":
         print(f"sass: {failure}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read the output has seen enough
+        sys.stderr.close()  # the reader of the output has seen enough
         sys.exit(1)

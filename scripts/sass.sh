@@ -37,7 +37,7 @@ family=attend
 listing=
 compiles=
 left=$#
-while [ "$left" -gt 0 ]; do # what is not ours moves to the end
+while [ "$left" -gt 0 ]; do # other arguments move to the end
     case $1 in
     --help | -h)
         usage

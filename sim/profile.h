@@ -1,4 +1,4 @@
-/* What launches count of each instruction while the device profiles. */
+/* Profiles: counts of each instruction of the kernels that are launched. */
 #ifndef SIM_PROFILE_H
 #define SIM_PROFILE_H
 
@@ -10,14 +10,14 @@ typedef struct sim_tally {
     uint64_t read_sectors, write_sectors, shared_passes, shared_conflicts;
 } sim_tally;
 
-/* Adds what the counters rose by, but not to `issued`. */
+/* Adds the increase of the counters to all members but `issued`. */
 void sim_tally_difference(sim_tally *to, const device_counters *before, const device_counters *after);
 
 /* Adds `count` tallies. */
 void sim_tally_add(sim_tally *to, const sim_tally *from, int count);
 
-/* The tallies of every kernel that was launched, by the kernel's name and instructions. They outlive the
- * modules of the kernels. Zero-initialize. */
+/* The tallies of every kernel that was launched. Programs with the same name and instructions are one
+ * kernel. Tallies outlive the modules of their kernels. Zero-initialize. */
 typedef struct sim_profile {
     struct sim_profile_kernel *first;
 } sim_profile;

@@ -1,5 +1,5 @@
-/* What the software device counts of each instruction, on a kernel whose counts are known by hand. Each
- * statement has a line of its own in the template, by .loc. */
+/* Profiles of the software device, on a kernel whose counts are known by hand. Each statement has a line of
+ * its own in the template, by .loc. */
 #include "ptx_harness.h"
 
 #include <criterion/criterion.h>
