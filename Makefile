@@ -20,6 +20,8 @@ LAYERS  ?= 4,20
 BITS    ?= 4,8
 TOKENS  ?= 1024
 DEVICE  ?= auto
+# make sass: options of scripts/sass.sh.
+SPEC    ?= --model llama-3.1-8b --bits 4
 
 # ---------------------------------------------------------------- flags
 STD      := -std=c17 -D_GNU_SOURCE
@@ -90,7 +92,7 @@ CLI_OBJ     := $(call obj,$(CLI_SRC)) $(BUILD)/emit/files.o
 SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 TESTS       := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 
-.PHONY: all accuracy demo features tables llama test run-tests check-all check-asan check-tsan lint html install gpu-bundle deps venv torch wheel help clean FORCE
+.PHONY: all accuracy demo features sass tables llama test run-tests check-all check-asan check-tsan lint html install gpu-bundle deps venv torch wheel help clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BUILD)/xq ; @:
@@ -184,9 +186,9 @@ $(BUILD)/tests/libsim_cuda.so: $(call obj,$(addprefix tests/fake/,fake_cuda.c si
     $(addprefix runtime/base/,error.c half.c printable.c))
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared -Wl,--no-undefined $^ -o $@ -lpthread -lm
-$(addprefix $(BUILD)/tests/,test_checked test_checked_gpu test_cli test_compare test_device_cuda test_launch test_launch_cost \
-    test_measure_watch test_pack test_plan test_plan_image test_plan_sizes test_prepared test_runtime test_stores test_target \
-    test_tune test_tune_worker test_without_sim): | $(BUILD)/tests/libfake_cuda.so
+$(addprefix $(BUILD)/tests/,test_checked test_checked_gpu test_cli test_compare test_compare_profile test_device_cuda test_launch \
+    test_launch_cost test_measure_watch test_pack test_plan test_plan_image test_plan_sizes test_prepared test_runtime \
+    test_stores test_target test_tune test_tune_worker test_without_sim): | $(BUILD)/tests/libfake_cuda.so
 $(addprefix $(BUILD)/tests/,test_cli test_outputs test_runtime test_stores test_target): | $(BUILD)/tests/libfake_nvrtc.so
 $(addprefix $(BUILD)/tests/,test_compare test_measure_watch): | $(BUILD)/tests/libfake_nvml.so
 $(addprefix $(BUILD)/tests/,test_cli test_cli_gen test_cli_spec test_outputs test_prepare test_prepare_resume \
@@ -194,8 +196,8 @@ $(addprefix $(BUILD)/tests/,test_cli test_cli_gen test_cli_spec test_outputs tes
 $(addprefix $(BUILD)/tests/,test_abi test_travel): | libraries $(BUILD)/xq pages
 $(BUILD)/tests/test_examples: | libraries $(BUILD)/xq pages $(BUILD)/tests/libsim_cuda.so $(BUILD)/tests/libfake_nccl.so
 $(BUILD)/tests/test_memory: | libraries $(BUILD)/xq pages $(BUILD)/tests/libfake_malloc.so
-$(addprefix $(BUILD)/tests/,test_cli_options test_compare_sweep test_parameters test_stores test_tune test_tune_parallel \
-    test_tune_report test_tuned): | $(BUILD)/xq
+$(addprefix $(BUILD)/tests/,test_cli_options test_compare_profile test_compare_sweep test_parameters test_stores test_tune \
+    test_tune_parallel test_tune_report test_tuned): | $(BUILD)/xq
 
 # ---------------------------------------------------------------- set-up
 deps:
@@ -212,7 +214,7 @@ define pip
 	    { printf '%s\n' "$$log" | tail -n 1 >&2; exit 1; }
 	@touch $@
 endef
-$(VENV)/ready: tools/requirements.txt tools/requirements-wheel.txt
+$(VENV)/ready: tools/requirements.txt tools/requirements-wheel.txt tools/requirements-sass.txt
 	$(call pip,$(addprefix -r ,$^))
 
 # torch and transformers, for the tests of bindings/python that need them. They take gigabytes. Without them, these
@@ -250,6 +252,12 @@ demo: deps
 # Build the library again afterwards.
 tables: $(BUILD)/xq
 	$(Q)XQ='$(BUILD)/xq' STORE='$(BUILD)/tuning.db' sh scripts/tables.sh
+
+# Prints the instructions that GPUs will issue: make sass SPEC='--model llama-3.1-8b --bits 4'. The default prints the
+# table at the end of docs/kernels.md.
+sass: $(BUILD)/xq
+	@CC='$(CC)' VENV='$(VENV)' sh scripts/deps.sh sass
+	@$(RUN_ENV) sh scripts/sass.sh $(SPEC)
 
 # Writes docs/features.md from the features that the kernel families declare.
 features: $(BUILD)/xq

@@ -2,6 +2,7 @@
  */
 #include "compare.h"
 #include "compare_plot.h"
+#include "compare_profile.h"
 
 #include "../autotune/measure/watch.h"
 #include "../runtime/launch/shape.h"
@@ -41,6 +42,8 @@ struct comparison {
     struct compare_options o;
     struct compare_sizes sizes;
     struct compare_plot plot;
+    bool profile;
+    struct compare_profiles profiles;
     xq_context *context;
     gen *generator;
     struct compare_input *input;
@@ -310,8 +313,15 @@ static xq_status prepare(struct comparison *c, struct compare_task *task, error 
 
 static xq_status use_device(struct comparison *c, struct compare_task *task, error *err)
 {
+    xq_device_info info = XQ_DEVICE_INFO_INIT;
+    xq_context_device(c->context, &info);
+    if (c->profile && !info.is_sim)
+        return cli_misuse(
+            err, "--profile: %s counts no instructions, only the software device does; give --device sim",
+            info.name);
     task->input = c->input;
     task->context = c->context;
+    task->profiles = c->profile ? &c->profiles : NULL;
     if (complete_for_device(c, task, err) != XQ_OK)
         return err->status;
     cli_progress_update(&c->progress, 0, "measuring the ceilings");
@@ -339,13 +349,16 @@ static xq_status report(const struct comparison *c, const struct compare_task *t
                                     .ceilings = &task->ceilings,
                                     .traits = &c->traits[0],
                                     .spec = c->completed,
+                                    .generator = c->generator,
                                     .model_name = model_name(c),
                                     .input_name = c->o.synthetic ? "synthetic" : c->o.activations};
     xq_context_device(c->context, &info);
     if (c->plot.path && compare_plot_write(&c->plot, &result, err) != XQ_OK)
         return err->status;
-    if (!cli_json_to_stdout(&c->o.common))
+    if (!cli_json_to_stdout(&c->o.common)) {
         compare_print(&result);
+        compare_profile_print(&result);
+    }
     cJSON *json = compare_json(&result);
     cli_add_load(json, &c->watch.noticed);
     cli_write_json(&c->o.common, json, err);
@@ -362,6 +375,7 @@ static void release(struct comparison *c)
     free(c->completed);
     free(c->layers);
     free(c->rows);
+    compare_profiles_free(&c->profiles);
     cli_list_free(&c->o.layers);
     cli_list_free(&c->o.bits);
     compare_sizes_free(&c->sizes);
@@ -419,6 +433,8 @@ int cli_compare(int argc, char **argv)
          "cross-layer: the layer that starts the accumulator (2)"},
         {"--plot", CLI_STRING, &c.plot.path, "FILE",
          "draw time and memory against --tokens, as SVG; needs gnuplot; - is stdout"},
+        {"--profile", CLI_FLAG, &c.profile, NULL,
+         "print the template lines with the most instructions; needs --device sim"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {.name = "compare",

@@ -1,6 +1,6 @@
 /* The parts of xq compare: inputs (compare_input.c) and their sizes (compare_sizes.c), the figures of one
- * implementation (compare_row.c), and the output: tables (compare_table.c, compare_sweep.c), JSON
- * (compare_json.c) and plot (compare_plot.c). */
+ * implementation (compare_row.c), and the output: tables (compare_table.c, compare_sweep.c), profiles
+ * (compare_profile.c), JSON (compare_json.c) and plot (compare_plot.c). */
 #ifndef CLI_COMPARE_H
 #define CLI_COMPARE_H
 
@@ -112,6 +112,7 @@ struct compare_row {
     double l2_read_bytes, l2_write_bytes; /* all sectors requested in one step */
     double matrix_flops;
     int launches;
+    const struct compare_profile *profile;     /* the instructions by line; NULL: not asked for */
     double limit_seconds[DEVICE_LIMITS];       /* the parts of a modelled time; see device_counters */
     bool measured;                             /* the time is measured; else it is modelled */
     double seconds, seconds_low, seconds_high; /* median and quartiles; all the same when modelled */
@@ -150,6 +151,7 @@ struct compare_task {
     bool appends;                   /* times appending the newest token of each sequence, not attending */
     bool brief;                     /* times have COMPARE_BRIEF_REPEATS, not COMPARE_REPEATS */
     const struct compare_layer *layer;
+    struct compare_profiles *profiles; /* rows get a profile, which is kept here; NULL: they get none */
     const double *exact; /* exact attention, [distinct, queries, H, dh]; NULL: no method_error */
     struct compare_expected *expected; /* results of the implementation that was measured before */
     struct compare_scales *scales; /* of fp8-kv and the layer's texts; found when they are first needed */
@@ -188,6 +190,7 @@ struct compare_result {
     const ceilings *ceilings;
     const struct cli_traits *traits;
     const char *model_name, *input_name, *spec;
+    const gen *generator; /* has the lines of the templates that profiles name */
 };
 /* The name of the largest part of a modelled time: "launches", "memory", "L2", "shared", "matrix" or
  * "issue". NULL for a measured time. */

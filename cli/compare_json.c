@@ -1,5 +1,5 @@
 /* Writes the output of compare for programs (--json). */
-#include "compare.h"
+#include "compare_profile.h"
 
 #include <math.h>
 
@@ -27,7 +27,7 @@ static void add_parts(cJSON *o, const struct compare_row *row)
 }
 
 /* `fp16`: the fp16-kv row that belongs to `row`. */
-static cJSON *row_json(const struct compare_row *row, const struct compare_row *fp16)
+static cJSON *row_json(const struct compare_row *row, const struct compare_row *fp16, const gen *generator)
 {
     cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "name", compare_name(row->implementation));
@@ -67,6 +67,8 @@ static cJSON *row_json(const struct compare_row *row, const struct compare_row *
     add(o, "kernel_rel_err", true, row->kernel_error);
     add(o, "method_rel_err", true, row->method_error);
     add(o, "lse_abs_err", true, row->lse_error);
+    if (row->profile)
+        cJSON_AddItemToObject(o, "profile", compare_profile_json(row->profile, generator));
     return o;
 }
 
@@ -89,6 +91,7 @@ cJSON *compare_json(const struct compare_result *r)
     cJSON_AddItemToObject(o, "spec", cJSON_Parse(r->spec));
     cJSON *rows = cJSON_AddArrayToObject(o, "rows");
     for (int i = 0; i < r->count; i++)
-        cJSON_AddItemToArray(rows, row_json(&r->rows[i], &r->rows[i - i % COMPARE_IMPLEMENTATIONS]));
+        cJSON_AddItemToArray(
+            rows, row_json(&r->rows[i], &r->rows[i - i % COMPARE_IMPLEMENTATIONS], r->generator));
     return o;
 }

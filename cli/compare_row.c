@@ -9,6 +9,7 @@
 #include "../runtime/launch/shape.h"
 #include "compare.h"
 #include "compare_check.h"
+#include "compare_profile.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -286,10 +287,32 @@ static xq_status append_newest(const struct compare_task *task, driver *d, int c
     return status == XQ_OK ? XQ_OK : last_error_read(task->context, status, err);
 }
 
-static xq_status count_step(device *d, const measure_step *step, struct compare_row *row, error *err)
+static double all_tokens(const struct compare_layer *layer)
+{
+    double tokens = 0;
+    for (int b = 0; b < layer->batch; b++)
+        tokens += (double)compare_length(layer, b);
+    return tokens;
+}
+
+/* Counts a step, and with task->profiles also by instruction. */
+static xq_status count_launches(const struct compare_task *task, const measure_step *step,
+                                device_counters *c, const struct compare_profile **profile, error *err)
+{
+    device *d = task->context->device;
+    if (!task->profiles)
+        return measure_count(d, step, c, err);
+    if (d->ops->profile(d, true, err) != XQ_OK || measure_count(d, step, c, err) != XQ_OK ||
+        compare_profile_read(task->profiles, d, all_tokens(task->layer), c, profile, err) != XQ_OK)
+        return err->status;
+    return d->ops->profile(d, false, err);
+}
+
+static xq_status count_step(const struct compare_task *task, const measure_step *step,
+                            struct compare_row *row, error *err)
 {
     device_counters c;
-    if (measure_count(d, step, &c, err) != XQ_OK)
+    if (count_launches(task, step, &c, &row->profile, err) != XQ_OK)
         return err->status;
     row->counted = true;
     row->repeats = 1;
@@ -343,7 +366,7 @@ static xq_status measure(const struct compare_task *task, driver *driven, int co
         (task->appends && append_newest(task, driven, copies, err) != XQ_OK))
         return err->status;
     cli_progress_step("attending");
-    if (d->properties.is_sim && count_step(d, &step, row, err) != XQ_OK)
+    if (d->properties.is_sim && count_step(task, &step, row, err) != XQ_OK)
         return err->status;
     if ((!d->properties.is_sim || task->appends) && launch_step(&state, NULL, 0, err) != XQ_OK)
         return err->status;

@@ -185,6 +185,10 @@ void gen_kernel_free(gen_kernel *k);
  * have *count entries and belong to the generator. They never change, so any thread may use them. */
 void gen_headers(const gen *g, int *count, const char *const **names, const char *const **texts);
 
+/* Line `number` (from 1) of a template or header, by the name that diagnostics and profiles give, e.g.
+ * "templates/lib/rope.cuh". Without surrounding blanks; "" where there is no such line. */
+void gen_source_line(const gen *g, const char *file, int number, char *line, size_t size);
+
 /* The position of every code in one unit of 16 tokens by 64 channels, from gen/layout.lua: (*bit_offset)[(t
  * * 64 + c) * bits + i] is the position of bit i (0: lowest) of the code of token t, channel c. `order` is
  * "k" or "v"; `bits` is 2, 3, 4, 8, or 16 (the f16 values themselves). Caller frees. */

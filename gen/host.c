@@ -554,6 +554,12 @@ void gen_kernel_free(gen_kernel *k)
     *k = (gen_kernel){NULL, NULL};
 }
 
+void gen_source_line(const gen *g, const char *file, int number, char *line, size_t size)
+{
+    const struct embed_file *found = source_find(&g->files, file);
+    source_line(found && number > 0 ? found->text : "", number, line, size);
+}
+
 void gen_headers(const gen *g, int *count, const char *const **names, const char *const **texts)
 {
     *count = g->header_count;

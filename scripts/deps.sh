@@ -4,10 +4,11 @@
 # that were not installed as packages count, too. Packages are installed on Debian and Ubuntu only; on other
 # systems the script names the missing ones.
 #
-#   usage: scripts/deps.sh [lint|bundle|html|install|deb|aarch64]     also installs the needs of that target
+#   usage: scripts/deps.sh [lint|bundle|html|sass|install|deb|aarch64]     also installs the needs of that target
 #
 #   CC        compiler to probe with (default gcc)
-#   VENV      Python environment that receives NVRTC if no CUDA toolkit is found, and Sphinx for html (default .venv)
+#   VENV      Python environment that receives NVRTC if no CUDA toolkit is found, Sphinx for html, and nvdisasm for
+#             sass (default .venv)
 #   XQ_HIDE_TOOLKIT=1   behave as if no toolkit were installed (to test that path)
 set -eu
 cd "$(dirname "$0")/.."
@@ -137,6 +138,10 @@ deps: pip could not install $1; $2"
 
 if [ "${1:-}" = html ]; then
     from_pypi scripts/manual/requirements.txt "the manual is built with Sphinx"
+fi
+
+if [ "${1:-}" = sass ]; then
+    from_pypi tools/requirements-sass.txt "nvdisasm of a CUDA toolkit does as well: set NVDISASM to its path"
 fi
 
 # ---------------------------------------------------------------- NVRTC

@@ -102,8 +102,12 @@ sim_instruction *decode_emit(decoder *dc, enum sim_kind kind, int class)
 {
     SIM_ARENA_GROW(dc->arena, dc->origins, dc->code_count, dc->origin_capacity);
     SIM_ARENA_GROW(dc->arena, dc->code, dc->code_count, dc->code_capacity);
-    dc->origins[dc->code_count] = (sim_origin){dc->in->text, dc->in->line,
-                                               source_file(dc->module, dc->in->file), dc->in->source_line};
+    dc->origins[dc->code_count] = (sim_origin){.text = dc->in->text,
+                                               .line = dc->in->line,
+                                               .file = source_file(dc->module, dc->in->file),
+                                               .source_line = dc->in->source_line,
+                                               .caller_file = source_file(dc->module, dc->in->caller_file),
+                                               .caller_line = dc->in->caller_line};
     sim_instruction *e = &dc->code[dc->code_count++];
     *e = (sim_instruction){.d = SIM_ZERO,
                            .a = SIM_ZERO,

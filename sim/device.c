@@ -21,7 +21,9 @@ typedef struct sim_device {
     pthread_mutex_t lock; /* serializes all operations that use what follows */
     sim_memory memory;
     device_counters counters;
-    double clock; /* modelled seconds since the device was opened */
+    bool profiles;
+    sim_profile profile; /* while it does */
+    double clock;        /* modelled seconds since the device was opened */
     double marks[MARKS];
     bool marked[MARKS];
 } sim_device;
@@ -362,7 +364,9 @@ static xq_status sim_launch_kernel(device *d, const device_launch *l, error *err
     device_counters one = {0};
     lock(s);
     sim_memory_clear_sectors(&s->memory);
-    xq_status status = sim_launch_run(&launch, &one);
+    xq_status status = s->profiles ? sim_profile_find(&s->profile, p, &launch.profile, err) : XQ_OK;
+    if (status == XQ_OK)
+        status = sim_launch_run(&launch, &one);
     if (status == XQ_OK)
         add_launch(s, &one, l);
     free(constants);
@@ -463,11 +467,31 @@ static xq_status sim_counters_reset(device *d, error *err)
     return unlock(s, XQ_OK);
 }
 
+static xq_status sim_profile_set(device *d, bool on, error *err)
+{
+    (void)err;
+    sim_device *s = sim_of(d);
+    lock(s);
+    sim_profile_clear(&s->profile);
+    s->profiles = on;
+    return unlock(s, XQ_OK);
+}
+
+static xq_status sim_profile_read(device *d, device_profile_visit *visit, void *user, error *err)
+{
+    (void)err;
+    sim_device *s = sim_of(d);
+    lock(s);
+    sim_profile_visit(&s->profile, visit, user);
+    return unlock(s, XQ_OK);
+}
+
 static void sim_destroy(device *d)
 {
     if (!d)
         return;
     sim_device *s = sim_of(d);
+    sim_profile_clear(&s->profile);
     sim_memory_destroy(&s->memory);
     pthread_mutex_destroy(&s->lock);
     free(s);
@@ -497,6 +521,8 @@ static const device_ops ops = {
     .elapsed = sim_elapsed,
     .counters = sim_counters,
     .counters_reset = sim_counters_reset,
+    .profile = sim_profile_set,
+    .profile_read = sim_profile_read,
 };
 
 xq_status device_sim_open(const char *gpu, device **out, error *err)

@@ -55,6 +55,7 @@ static void worker_free(sim_worker *worker)
     free(b->read_bytes);
     free(b->local);
     free(worker->registers);
+    free(worker->profile);
     free(worker);
 }
 
@@ -87,9 +88,10 @@ static sim_worker *worker_new(sim_launch *launch)
     b->read_at = calloc(words, 4);
     b->local = calloc((size_t)b->warp_count * 32 * p->local_bytes + 16, 1);
     worker->registers = aligned(registers * (size_t)b->warp_count);
+    worker->profile = launch->profile ? calloc((size_t)p->count, sizeof *worker->profile) : NULL;
     if (!b->warps || !b->shared || !b->row_written || !b->row_read || !b->row_written_at ||
         !b->row_read_at || !b->written || !b->read || !b->written_at || !b->read_at || !b->local ||
-        !worker->registers) {
+        !worker->registers || (launch->profile && !worker->profile)) {
         worker_free(worker);
         return NULL;
     }
@@ -172,6 +174,8 @@ xq_status sim_launch_run(sim_launch *launch, device_counters *counters)
         pthread_join(threads[i], NULL);
     for (uint64_t i = 0; i < count; i++) {
         add_worker(counters, workers[i]);
+        if (launch->profile && launch->err->status == XQ_OK)
+            sim_tally_add(launch->profile, workers[i]->profile, launch->program->count);
         worker_free(workers[i]);
     }
     return launch->err->status;

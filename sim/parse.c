@@ -20,7 +20,7 @@ typedef struct parser {
     ptx_function *function; /* NULL at module level */
     const char *p;
     int line;
-    int file, source_line;
+    int file, source_line, caller_file, caller_line; /* see ptx_instruction */
     int name_count, name_capacity;
     struct name *names; /* names of inner scopes come last */
     int scope_depth;
@@ -551,7 +551,12 @@ static void instruction(parser *ps)
 {
     ptx_function *f = ps->function;
     skip(ps);
-    ptx_instruction in = {.guard = -1, .line = ps->line, .file = ps->file, .source_line = ps->source_line};
+    ptx_instruction in = {.guard = -1,
+                          .line = ps->line,
+                          .file = ps->file,
+                          .source_line = ps->source_line,
+                          .caller_file = ps->caller_file,
+                          .caller_line = ps->caller_line};
     in.text = statement_text(ps, ps->p);
     if (accept(ps, '@')) {
         in.guard_negated = accept(ps, '!');
@@ -583,8 +588,17 @@ static void location(parser *ps)
     ps->source_line = (int)integer(ps);
     integer(ps);
     /* The rest of the line may be ", function_name LABEL[+N], inlined_at FILE LINE COLUMN". */
-    while (*ps->p && *ps->p != '\n')
-        ps->p++;
+    static const char inlined[] = "inlined_at ";
+    const char *end = ps->p + strcspn(ps->p, "\n");
+    const char *caller = memmem(ps->p, (size_t)(end - ps->p), inlined, sizeof inlined - 1);
+    ps->caller_file = ps->caller_line = 0;
+    if (caller) {
+        ps->p = caller + sizeof inlined - 1;
+        ps->caller_file = (int)integer(ps);
+        ps->caller_line = (int)integer(ps);
+        integer(ps);
+    }
+    ps->p = end;
 }
 
 /* Reads "name:" before a statement, or "name: .branchtargets a, b;". Returns false if there is no label. */
@@ -681,7 +695,7 @@ static void function(parser *ps, bool is_entry)
     int outer_names = ps->name_count;
     ptx_function *f = sim_arena_alloc(ps->arena, sizeof *f);
     ps->function = f;
-    ps->file = ps->source_line = 0;
+    ps->file = ps->source_line = ps->caller_file = ps->caller_line = 0;
     f->is_entry = is_entry;
     f->line = ps->line;
     if (accept(ps, '('))

@@ -59,6 +59,8 @@ typedef struct sim_origin {
     int line;         /* PTX line */
     const char *file; /* "" if unknown */
     int source_line;
+    const char *caller_file; /* the call by which source_line is inlined; "" and 0 if it is not */
+    int caller_line;
 } sim_origin;
 
 /* Values that every warp finds in registers when it starts. */

@@ -97,11 +97,12 @@ typedef struct ptx_operand {
 } ptx_operand;
 
 typedef struct ptx_instruction {
-    const char *opcode;    /* with its modifiers, NUL-terminated */
-    const char *text;      /* the statement, one line */
-    int line;              /* line of the PTX text */
-    int file, source_line; /* from .loc; 0 if unknown */
-    int guard;             /* predicate register, or -1 */
+    const char *opcode;           /* with its modifiers, NUL-terminated */
+    const char *text;             /* the statement, one line */
+    int line;                     /* line of the PTX text */
+    int file, source_line;        /* from .loc; 0 if unknown */
+    int caller_file, caller_line; /* where that line is inlined, from .loc; 0 if it is not */
+    int guard;                    /* predicate register, or -1 */
     bool guard_negated;
     int count;
     ptx_operand *operands;

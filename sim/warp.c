@@ -180,7 +180,7 @@ static inline void run_predicate(sim_warp *warp, const sim_instruction *in, uint
 }
 
 /* Charges a back edge with the number of instructions from its target to the branch. */
-static enum sim_outcome spend(sim_warp *warp, const sim_instruction *in)
+static inline enum sim_outcome spend(sim_warp *warp, const sim_instruction *in)
 {
     uint64_t cost = in->target <= warp->pc ? (uint64_t)(warp->pc - in->target + 1) : 1;
     if (warp->budget <= cost)
@@ -206,7 +206,20 @@ static inline enum sim_outcome run_branch(sim_warp *warp, const sim_instruction 
     return SIM_NEXT;
 }
 
-enum sim_outcome sim_warp_run(sim_warp *warp)
+static enum sim_outcome run_handler(sim_warp *warp, const sim_instruction *in, uint32_t mask,
+                                    sim_tally *tally)
+{
+    const int32_t at = warp->pc;
+    const device_counters *counters = &warp->block->worker->counters, before = *counters;
+    enum sim_outcome outcome = in->handler(warp, in, mask);
+    sim_tally_difference(tally, &before, counters);
+    if (outcome == SIM_NEXT && warp->pc > at)
+        tally[1].issued++; /* mma_pair has executed the next instruction as well */
+    return outcome;
+}
+
+/* The loop is compiled twice, so that without a profile it is as fast as if there were none. */
+static inline __attribute__((always_inline)) enum sim_outcome run(sim_warp *warp, sim_tally *profile)
 {
     const sim_instruction *code = warp->program->code;
     uint64_t *counts = warp->block->worker->instructions;
@@ -216,6 +229,8 @@ enum sim_outcome sim_warp_run(sim_warp *warp)
         const sim_instruction *in = &code[warp->pc];
         uint32_t mask = warp->mask;
         counts[in->class]++;
+        if (profile)
+            profile[warp->pc].issued++;
         if (in->guard >= 0) {
             uint32_t p = sim_predicate(warp, in->guard);
             mask &= in->guard_negated ? ~p : p;
@@ -249,11 +264,18 @@ enum sim_outcome sim_warp_run(sim_warp *warp)
                 warp->pc++;
             continue;
         default:
-            outcome = in->handler(warp, in, mask);
+            outcome =
+                profile ? run_handler(warp, in, mask, &profile[warp->pc]) : in->handler(warp, in, mask);
             if (outcome == SIM_NEXT)
                 warp->pc++;
             else if (outcome != SIM_JUMPED)
                 return outcome;
         }
     }
+}
+
+enum sim_outcome sim_warp_run(sim_warp *warp)
+{
+    sim_tally *profile = warp->block->worker->profile;
+    return profile ? run(warp, profile) : run(warp, NULL);
 }

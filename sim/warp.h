@@ -3,7 +3,7 @@
 #define SIM_WARP_H
 
 #include "memory.h"
-#include "program.h"
+#include "profile.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -90,6 +90,7 @@ typedef struct sim_launch {
     _Atomic int stop;
     uint64_t fault_block; /* index of the block whose fault is in `err` */
     error *err;           /* guarded by lock */
+    sim_tally *profile;   /* one tally for each instruction of the program; NULL: no profile */
     pthread_mutex_t lock;
 } sim_launch;
 
@@ -97,6 +98,7 @@ typedef struct sim_worker {
     sim_launch *launch;
     device_counters counters;                       /* all but the instructions */
     uint64_t instructions[INSTRUCTION_CLASSES + 1]; /* by class; the last entry is SIM_UNCOUNTED */
+    sim_tally *profile;                             /* one tally for each instruction, or NULL */
     sim_allocation *recent;                         /* the allocation of the last device access */
     sim_block block;
     uint8_t *registers;

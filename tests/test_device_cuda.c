@@ -567,3 +567,19 @@ Test(device_cuda, counters_are_the_software_devices)
     cr_assert_eq(d->ops->counters_reset(d, &err), XQ_ERROR_UNSUPPORTED);
     d->ops->destroy(d);
 }
+
+static void visit_nothing(void *user, const device_profile_entry *entry)
+{
+    (void)user;
+    (void)entry;
+}
+
+Test(device_cuda, profiles_are_the_software_devices)
+{
+    device *d = open_fake();
+    cr_assert_eq(d->ops->profile(d, true, &err), XQ_ERROR_UNSUPPORTED);
+    cr_assert(strstr(err.message, "sim"), "%s", err.message);
+    error_clear(&err);
+    cr_assert_eq(d->ops->profile_read(d, visit_nothing, NULL, &err), XQ_ERROR_UNSUPPORTED);
+    d->ops->destroy(d);
+}

@@ -75,6 +75,23 @@ typedef struct device_counters {
     double limit_seconds[DEVICE_LIMITS];
 } device_counters;
 
+/* One instruction of a kernel's PTX, with what the software device counted of it while it profiled. */
+typedef struct device_profile_entry {
+    const char *kernel; /* the entry function */
+    const char *ptx;    /* the PTX statement */
+    int ptx_line;
+    const char *file; /* the file of the template, or of templates/lib; "" where it is not known */
+    int line;
+    const char *caller_file; /* the call by which that line is inlined; "" and 0 where it is not */
+    int caller_line;
+    enum instruction_class kind;
+    uint64_t issued;                                                       /* by warps */
+    uint64_t read_sectors, write_sectors, shared_passes, shared_conflicts; /* as in device_counters */
+} device_profile_entry;
+
+/* The texts of the entry are valid during the call. */
+typedef void device_profile_visit(void *user, const device_profile_entry *entry);
+
 typedef struct device_launch {
     const device_function *function;
     uint32_t grid[3], block[3];
@@ -135,6 +152,12 @@ typedef struct device_ops {
     /* sim only; cuda returns XQ_ERROR_UNSUPPORTED. */
     xq_status (*counters)(device *, device_counters *, error *);
     xq_status (*counters_reset)(device *, error *);
+    /* sim only, too. With `on`, launches from now on also count for each instruction, which takes time;
+     * without, which is the default, they do not. Both forget what was counted before. */
+    xq_status (*profile)(device *, bool on, error *);
+    /* Visits every instruction that was issued since then, kernel by kernel, in the order of the PTX. The
+     * sums are those of device_counters. */
+    xq_status (*profile_read)(device *, device_profile_visit *visit, void *user, error *);
 } device_ops;
 
 /* The object of every implementation starts with this struct. */

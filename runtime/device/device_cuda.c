@@ -457,6 +457,27 @@ static xq_status cuda_counters_reset(device *base, error *err)
     return no_counters(err);
 }
 
+static xq_status no_profile(error *err)
+{
+    return error_set(err, XQ_ERROR_UNSUPPORTED, "device",
+                     "a GPU keeps no profile of instructions; use the software device (--device sim)");
+}
+
+static xq_status cuda_profile(device *base, bool on, error *err)
+{
+    (void)base;
+    (void)on;
+    return no_profile(err);
+}
+
+static xq_status cuda_profile_read(device *base, device_profile_visit *visit, void *user, error *err)
+{
+    (void)base;
+    (void)visit;
+    (void)user;
+    return no_profile(err);
+}
+
 /* ---------------------------------------------------------------- opening */
 
 static void cuda_destroy(device *base)
@@ -576,6 +597,8 @@ xq_status device_cuda_open(int ordinal, device **out, error *err)
         .elapsed = cuda_elapsed,
         .counters = cuda_counters,
         .counters_reset = cuda_counters_reset,
+        .profile = cuda_profile,
+        .profile_read = cuda_profile_read,
     };
     struct cuda_device *d = (struct cuda_device *)calloc(1, sizeof *d);
     if (!d)
