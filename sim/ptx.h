@@ -101,7 +101,7 @@ typedef struct ptx_instruction {
     const char *text;             /* the statement, one line */
     int line;                     /* line of the PTX text */
     int file, source_line;        /* from .loc; 0 if unknown */
-    int caller_file, caller_line; /* where that line is inlined, from .loc; 0 if it is not */
+    int caller_file, caller_line; /* the line that it is inlined into, from .loc; 0: none */
     int guard;                    /* predicate register, or -1 */
     bool guard_negated;
     int count;

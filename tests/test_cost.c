@@ -234,7 +234,8 @@ Test(cost, splits_read_weights_again_and_are_joined)
     }
     struct cost many = predict(short_splits, 32768, 8, 1), few = predict(long_splits, 32768, 8, 1);
     cr_expect_eq(many.blocks, 3 * 8 * 512);
-    cr_expect_eq(few.blocks, 3 * 8 * 64);
+    /* Fewer tokens than 512 where that fills the GPU better. */
+    cr_expect(few.blocks >= 3 * 8 * 64 && few.blocks < 3 * 8 * 128, "%g blocks", (double)few.blocks);
     /* Each split adds work of its own: queries, tables, projections, and joining the results. */
     cr_expect_gt(many.instructions, few.instructions);
     cr_expect_gt(many.l2_bytes, few.l2_bytes);

@@ -84,7 +84,7 @@ static void check_family(const struct family *f)
     size_t size;
     char *text = files_read(files_path(directory, "out.json"), &size);
     cJSON *json = cJSON_Parse(text), *row, *rows = cJSON_GetObjectItem(json, "rows");
-    cr_assert_eq(cJSON_GetArraySize(rows), strchr(f->layers, ',') ? 6 : 3, "%s", f->config);
+    cr_assert_eq(cJSON_GetArraySize(rows), strchr(f->layers, ',') ? 8 : 4, "%s", f->config);
     cJSON_ArrayForEach(row, rows)
     {
         const char *name = cJSON_GetStringValue(cJSON_GetObjectItem(row, "name"));

@@ -304,8 +304,11 @@ Test(layout, keys_are_products_of_codes_where_scales_allow_it)
     check_product("{\"model\": \"phi-2\", \"weights\": \"int8\", \"cache\": {\"method\": \"latent\"}}",
                   "f16");
     /* 256 columns: sums of a group, and of all groups, would be in registers. */
-    check_product("{\"model\": \"gemma-3-270m\", \"weights\": \"int8\"}", "f16");
-    check_product("{\"model\": \"gemma-3-270m\", \"weights\": \"int8\", \"cache\": {\"group\": 256}}",
+    check_product(
+        "{\"model\": {\"preset\": \"gemma-3-270m\", \"layer_kind\": \"full\"}, \"weights\": \"int8\"}",
+        "f16");
+    check_product("{\"model\": {\"preset\": \"gemma-3-270m\", \"layer_kind\": \"full\"}, \"weights\": "
+                  "\"int8\", \"cache\": {\"group\": 256}}",
                   "int8");
 }
 
