@@ -36,6 +36,15 @@ static const struct subject {
 };
 enum { SUBJECTS = sizeof subjects / sizeof subjects[0] };
 
+static const struct subject *subject_named(const char *name)
+{
+    for (int i = 0; i < SUBJECTS; i++)
+        if (strcmp(subjects[i].name, name) == 0)
+            return &subjects[i];
+    cr_assert_fail("%s", name);
+    return NULL;
+}
+
 static xq_plan *make(const struct subject *s)
 {
     xq_plan_options o = plan_options(s->spec, s->implementation);
@@ -154,7 +163,7 @@ Test(plan_image, packed_weights_of_a_loaded_plan_are_those_of_the_saved_one)
     random_stream r = random_begin(7, 0);
     size_t bytes;
     plan_open_stubs();
-    xq_plan *plans[2] = {make(&subjects[6]), NULL};
+    xq_plan *plans[2] = {make(subject_named("model features")), NULL};
     unsigned char *image = save(plans[0], &bytes);
     cr_assert_eq(xq_plan_load(context, image, bytes, &plans[1]), XQ_OK);
     for (int i = 0; i < D * D; i++)

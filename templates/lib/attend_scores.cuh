@@ -9,6 +9,7 @@
 #include "attend_codes.cuh"
 #include "attend_folded.cuh"
 #include "attend_keys.cuh"
+#include "attend_map.cuh"
 #include "operand.cuh"
 #include "ptx_copy.cuh"
 #include "ptx_matrix.cuh"
