@@ -182,11 +182,12 @@ Test(tune, a_dry_run_measures_nothing)
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_expect(strstr(r.out, "attend, 4096 tokens, 1 sequence, 1 query each: "), "%s", r.out);
     cr_expect(strstr(r.out, "gemm, 4096 tokens"), "%s", r.out);
-    cr_expect(strstr(r.out, " of 12960 combinations are valid for this spec\n"), "%s", r.out);
-    cr_expect(strstr(r.out,
-                     "\n    predicted us  bound    warps  m_tiles  stages  stage_steps  split_tokens  "
-                     "query_rows  value_tiles\n"),
-              "%s", r.out);
+    cr_expect(strstr(r.out, " of 25920 combinations are valid for this spec\n"), "%s", r.out);
+    cr_expect(
+        strstr(r.out,
+               "\n    predicted us  bound    warps  m_tiles  key_warps  stages  stage_steps  split_tokens  "
+               "query_rows  value_tiles\n"),
+        "%s", r.out);
     cr_expect(strstr(r.out, "\n    predicted us  bound    rows  cols  warp_rows  warp_cols  stages\n"),
               "%s", r.out);
     cr_expect_null(strstr(r.out, "best"));
