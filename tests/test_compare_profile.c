@@ -188,7 +188,7 @@ Test(compare_profile, the_table_has_the_hottest_lines_of_each_kernel)
     cr_expect_eq(count_of(r.out, "\nProfile of fused, layer 0, 4 bits, 1 x 48 tokens: "), 1);
     const char *fused = strstr(r.out, "\n  xq_attend\n");
     cr_assert_not_null(fused, "%s", r.out);
-    cr_expect_eq(count_of(fused, "% "), 1 + 12, "the sum, and the lines: %s", fused);
+    cr_expect_eq(count_of(fused, " %  "), 1 + 12, "the sum, and the lines: %s", fused);
     cr_expect_not_null(strstr(fused, "  100.0 %"));
     cr_expect_not_null(strstr(fused, " from lib/"));
 }

@@ -198,7 +198,7 @@ Test(tune_report, gain_is_the_time_of_the_default_over_the_best)
     cr_expect_eq(number(c, "measured"), 3);
     cr_expect_eq(number(c, "wrong"), 2);
     cr_expect_eq(number(c, "failed"), 1);
-    cr_expect_eq(number(c, "candidates"), 144);
+    cr_expect_eq(number(c, "candidates"), 138);
     cr_expect_eq(number(root, "answers"), 6);
     cr_expect_str_eq(text(at(root, "devices", 0), "time_kind"), "modelled");
     cJSON_Delete(root);
@@ -431,7 +431,7 @@ Test(tune_report, text_says_the_same_as_the_data)
                "NVIDIA GeForce RTX 4090 (software device): sm_89, 128 multiprocessors, 24.0 GiB, NVRTC "
                "12.8, xq 0.1.0; times are MODELLED\n");
     expect_has(r.out, "attend           512      2        1          10           8  1.250  ");
-    expect_has(r.out, "  3, 2, 1 of 144\n");
+    expect_has(r.out, "  3, 2, 1 of 138\n");
     expect_has(r.out,
                "\n1. attend: 512 tokens, batch 2, 1 query; fused, launched one after another, L2 cold; "
                "spec 1 on device 1\n");
@@ -519,7 +519,7 @@ Test(tune_report, page_says_the_same_as_the_data)
     expect_has(html, "<td>attend</td><td class=\"n\">512</td><td class=\"n\">2</td><td class=\"n\">1</td>"
                      "<td class=\"n\">10</td><td class=\"n\">8</td><td class=\"n\">1.250</td>");
     expect_has(html, "<td class=\"n\">3</td><td class=\"n\">2</td><td class=\"n\">1</td><td "
-                     "class=\"n\">144</td></tr>");
+                     "class=\"n\">138</td></tr>");
     expect_has(html, "<td>warps</td><td class=\"n\">1.250</td><td>4: 8 (2), 8: 10 (1), 16: no time (0 of "
                      "2)</td>");
     expect_has(html,
