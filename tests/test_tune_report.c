@@ -438,7 +438,9 @@ Test(tune_report, text_says_the_same_as_the_data)
     expect_has(r.out, "  choose   --set 'tuning.attend={\"warps\":4}'\n");
     expect_has(r.out, "   1.250   warps          4: 8, 8: 10, 16: -\n");
     expect_has(r.out, "   1.125   stages         2: 9, 3: 8, 4: -\n");
-    expect_has(r.out, "  one value only: m_tiles, query_rows, split_tokens, stage_steps, value_tiles\n");
+    expect_has(
+        r.out,
+        "  one value only: key_warps, m_tiles, query_rows, split_tokens, stage_steps, value_tiles\n");
     expect_has(r.out, "       2   wrong: outputs differ by #, at most 0.001 is right\n"
                       "       1   refused: needs 123456 bytes of shared memory\n");
     expect_has(r.out, "Modelled against measured: the store has no question that both");
