@@ -202,6 +202,16 @@ def files(root, suffixes):
             yield path
 
 
+def report(checker, root, sources, faults_of):
+    """Prints the faults of all sources, and returns the exit status: 0 without faults, 1 with some, 2 without sources."""
+    if not sources:
+        print(f"{checker}: {root} holds nothing to check", file=sys.stderr)
+        return 2
+    faults = [fault for source in sources for fault in faults_of(root, source)]
+    print("\n".join(faults), end="\n" if faults else "")
+    return 1 if faults else 0
+
+
 def main():
     arguments = sys.argv[1:]
     suffixes = {".md"}
@@ -209,13 +219,7 @@ def main():
         suffixes = {".html", ".svg", ".css"}
         arguments = arguments[1:]
     root = pathlib.Path(arguments[0] if arguments else pathlib.Path(__file__).parent.parent).resolve()
-    sources = list(files(root, suffixes))
-    if not sources:
-        print(f"check-links: {root} holds nothing to check", file=sys.stderr)
-        return 2
-    faults = [fault for source in sources for fault in faults_of(root, source)]
-    print("\n".join(faults), end="\n" if faults else "")
-    return 1 if faults else 0
+    return report("check-links", root, list(files(root, suffixes)), faults_of)
 
 
 if __name__ == "__main__":

@@ -123,12 +123,7 @@ def main():
     root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent.parent).resolve()
     suffixes = {".md", ".lt", "", *LANGUAGES}
     sources = [p for p in links.files(root, suffixes) if p.suffix or p.name == "Makefile"]
-    if not sources:
-        print(f"check-prose: {root} holds nothing to check", file=sys.stderr)
-        return 2
-    faults = [fault for path in sources for fault in faults_of(root, path)]
-    print("\n".join(faults), end="\n" if faults else "")
-    return 1 if faults else 0
+    return links.report("check-prose", root, sources, faults_of)
 
 
 if __name__ == "__main__":
