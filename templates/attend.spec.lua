@@ -3,10 +3,15 @@
 local LOG2_E = 1.4426950408889634
 local KIB = 1024
 
-local function group_heads(spec) return spec.model.num_attention_heads // spec.model.num_key_value_heads end
+-- The stream that keys are made of, and the one that values are made of; the same one if the method shares it.
+local function stream_k(spec) return (spec.accumulator or spec.layout).streams[1] end
+local function stream_v(spec)
+  local streams = (spec.accumulator or spec.layout).streams
+  return streams[#streams]
+end
 
 -- Rows of a block that has all heads of one query for one KV head.
-local function one_query_rows(spec) return (group_heads(spec) + 7) // 8 * 8 end
+local function one_query_rows(spec) return (work.group_heads(spec.model) + 7) // 8 * 8 end
 
 -- Dimensions of the output whose partial sums are in shared memory at once.
 local function partial_dims(spec)
@@ -17,7 +22,7 @@ end
 -- Whether scores are made straight from sums of codes (attend_folded.cuh): for one query, where keys are products of
 -- codes, a latent is one quantization group of a token, and all columns of K turn.
 local function folded(spec)
-  local stream = (spec.accumulator or spec.layout).streams[1]
+  local stream = stream_k(spec)
   return spec.queries == "one" and spec.keys.product == "int8" and stream.group >= stream.latent_width and
     not spec.model.qk_norm and spec.keys.columns == 2 * spec.keys.pair_columns
 end
@@ -25,15 +30,14 @@ end
 -- Whether probabilities are integers that codes of values are multiplied by (attend_planes.cuh): for one query, where a
 -- value latent is one quantization group of a token, in a stream of its own.
 local function integer_values(spec)
-  local streams = (spec.accumulator or spec.layout).streams
-  local stream = streams[#streams]
-  return spec.queries == "one" and #streams == 2 and stream.bits <= 8 and stream.axis == "token" and
+  local stream = stream_v(spec)
+  return spec.queries == "one" and stream ~= stream_k(spec) and stream.bits <= 8 and stream.axis == "token" and
     stream.group >= stream.latent_width
 end
 
 -- The number of stages that a head's whole Wk takes if it stays in shared memory (attend_map.cuh), else nil.
 local function resident(spec, p)
-  local chunks = (spec.accumulator or spec.layout).streams[1].latent_width // 64
+  local chunks = stream_k(spec).latent_width // 64
   local pieces = chunks * (4 // p.stage_steps)
   return pieces <= p.stages and chunks <= 2 and pieces or nil
 end
@@ -47,24 +51,22 @@ local function shared_map(spec, p)
     map[#map + 1] = { name = name, at = at }
     at = at + bytes
   end
-  local weight_bytes = (spec.weights == "f16" or spec.weights == "bf16") and 2 or 1
-  local stage = p.stage_steps * keys.columns * 16 * weight_bytes
+  local stage = p.stage_steps * keys.columns * 16 * work.weight_bytes(spec.weights)
   if keys.absorbed_columns > 0 then stage = stage + rows // 8 * p.stage_steps * 256 end
   region("RING", 0) -- the next two regions take its place later
   if integer_values(spec) then
-    region("PROBABILITIES", rows // 8 * p.split_tokens * (group_heads(spec) <= 4 and 16 or 32))
+    region("PROBABILITIES", rows // 8 * p.split_tokens * (work.group_heads(spec.model) <= 4 and 16 or 32))
   else
     region("PROBABILITIES", rows * (p.split_tokens + 8) * 2)
   end
-  local streams = (spec.accumulator or spec.layout).streams
-  local value_chunks = streams[#streams].latent_width // 64
+  local value_chunks = stream_v(spec).latent_width // 64
   if not many and value_chunks < p.warps then -- warps share channels
     region("PARTIAL_SUMS", p.warps * 8 * 72 * 4 + value_chunks * 4 * 256 + p.warps * 8 * 4 + 8 * 4 + spec.model.head_dim * 8 * 4)
   else
     region("PARTIAL_SUMS", p.warps * partial_dims(spec) * 8 * 4)
   end
   at = math.max((resident(spec, p) or p.stages) * stage, at)
-  local score_rows = folded(spec) and math.min(rows, (group_heads(spec) + 1) // 2 * 2) or rows
+  local score_rows = folded(spec) and math.min(rows, (work.group_heads(spec.model) + 1) // 2 * 2) or rows
   region("SCORES", p.key_warps * score_rows * (p.split_tokens + 4) * 4)
   if folded(spec) then
     local tile_pairs = ceil_div(keys.pair_columns, 16)
@@ -95,7 +97,7 @@ end
 -- The columns of a warp's accumulators for a tile of 16 tokens: those of K, and those of the scores that absorbed
 -- dimensions give directly.
 local function columns(spec, p)
-  local keys, stream = spec.keys, (spec.accumulator or spec.layout).streams[1]
+  local keys, stream = spec.keys, stream_k(spec)
   local twice = keys.product == "int8" and stream.group < stream.latent_width -- sums of a group, and K over all groups
   return keys.columns * (twice and 2 or 1) + (keys.absorbed_columns > 0 and p.query_rows or 0)
 end
@@ -176,9 +178,8 @@ end
 -- The work of one KV head, as docs/templates.md defines it. Names follow attend_scores.cuh and attend_values.cuh.
 local function work_of(spec, p)
   local model, keys, weights = spec.model, spec.keys, spec.weights
-  local source = spec.accumulator or spec.layout
-  local stream_k, stream_v = source.streams[1], source.streams[#source.streams]
-  local chunks, value_chunks = stream_k.latent_width // 64, stream_v.latent_width // 64
+  local keys_from, values_from = stream_k(spec), stream_v(spec)
+  local chunks, value_chunks = keys_from.latent_width // 64, values_from.latent_width // 64
   local head_dim, columns, query_tiles = model.head_dim, keys.columns, p.query_rows // 8
   local weight_bytes, weight = work.weight_bytes(weights), work.weight_instructions(weights)
   local absorbed_tiles = keys.absorbed_columns > 0 and query_tiles or 0
@@ -188,31 +189,32 @@ local function work_of(spec, p)
   local joint = value_chunks < p.warps and spec.queries == "one"
   local items = value_chunks * (value_chunks < p.warps and not joint and p.warps // value_chunks or 1)
   local projections = items * head_dim // 16 * 4
-  local planes = integer_values(spec) and (group_heads(spec) <= 4 and 1 or 2) -- an instruction takes 32 tokens
+  local planes = integer_values(spec) and (work.group_heads(model) <= 4 and 1 or 2) -- an instruction takes 32 tokens
+  local zeros = planes and spec.cache.zero_point == "integer" and 1 or 0 -- zero points are one more row of codes
   return {
     columns = model.num_key_value_heads,
     rows = p.query_rows,
     query_rows = work.group_heads(model),
     window = model.sliding_window,
-    token_bytes = source.bytes_per_token,
-    split_bytes = 2 * model.num_key_value_heads * head_dim * (stream_k.rank * stream_k.latents + stream_v.rank * stream_v.latents),
+    token_bytes = (spec.accumulator or spec.layout).bytes_per_token,
+    split_bytes = 2 * model.num_key_value_heads * head_dim * (keys_from.rank * keys_from.latents + values_from.rank * values_from.latents),
     fixed_bytes = (chunks * columns + value_chunks * head_dim) * 64 * weight_bytes * model.num_key_value_heads,
     partial_bytes = work.partial_bytes(model),
-    bytes_in_flight = p.warps * p.m_tiles * work.unit_bytes(stream_k),
+    bytes_in_flight = p.warps * p.m_tiles * work.unit_bytes(keys_from),
     registers = math.max(72 + p.m_tiles * (columns // 2 // p.key_warps + absorbed_tiles * 4 + 12), 64 + p.value_tiles * (head_dim // 4 + 16)) +
       (spec.queries == "many" and 60 or 0),
     step_tokens = block_tile(p),
     pass_rows = 8 * p.value_tiles,
     block = block_work(spec, p),
     step = work.amount(0, 50 * chunks * (4 // p.stage_steps) * p.warps, ring_bytes),
-    tile = tile_work(spec, p, stream_k, chunks, absorbed_tiles, ring_bytes / p.m_tiles),
+    tile = tile_work(spec, p, keys_from, chunks, absorbed_tiles, ring_bytes / p.m_tiles),
     pass = work.amount(projections * p.value_tiles,
       projections * (14 + weight + 2 * p.value_tiles) +
         (joint and 200 * p.warps or 36 * p.warps * p.value_tiles * head_dim // 16),
       projections * 256 * weight_bytes, p.warps * p.value_tiles * (joint and 64 or head_dim) * 8 * 4),
-    tile_pass = work.amount(value_chunks * 4 * (planes or 1) * p.value_tiles,
-      value_chunks * (planes and 30 or work.unit_instructions(stream_v) + 2 * p.value_tiles),
-      value_chunks * work.unit_bytes(stream_v), value_chunks * 256 * (planes or 1) * p.value_tiles),
+    tile_pass = work.amount(value_chunks * (4 + zeros) * (planes or 1) * p.value_tiles,
+      value_chunks * (planes and 30 + 20 * zeros or work.unit_instructions(values_from) + 2 * p.value_tiles),
+      value_chunks * work.unit_bytes(values_from), value_chunks * 256 * (planes or 1) * p.value_tiles),
     split = work.amount(0, p.query_rows * head_dim / 32, p.query_rows * (head_dim * 2 + 4)),
   }
 end

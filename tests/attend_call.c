@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 /* ---------------------------------------------------------------- making calls */
 
@@ -152,6 +153,11 @@ static void open_layer(struct attend_layer *l, const char *spec, random_stream *
     if (l->shape.key_norm_row)
         l->key_norms = fixture_kernel(&l->f, "key_norms");
     draw_weights(l, r);
+}
+
+random_stream attend_case_random(const struct attend_case *m, uint64_t seed)
+{
+    return random_begin(seed, XXH3_64bits(m->name, strlen(m->name)));
 }
 
 void attend_layer_open(struct attend_layer *l, const struct attend_case *m, const char *queries,
@@ -371,6 +377,8 @@ double attend_judge(struct attend_layer *l, random_stream *r, const struct atten
     page_sequences(r, &p, c, l->f.page);
     cache_image_open(&image, &l->f, l->shape.cross_layer, &p);
     cache_image_draw(&image, r);
+    if (c->spread_scales)
+        cache_image_spread_scales(&image);
     size_t width = (size_t)(l->shape.heads * l->shape.head_dim);
     uint16_t *q = elements_normals(r, false, (size_t)c->queries * width, 1);
     double *queries = elements_doubles(q, false, (size_t)c->queries * width);

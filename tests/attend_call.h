@@ -20,6 +20,7 @@ struct attend_call {
     struct call_sequence sequences[FIXTURE_MAX_BATCH];
     bool one; /* no indptr: each sequence has one query */
     bool has_positions, has_offsets, has_mask;
+    bool spread_scales; /* the cache is one of cache_image_spread_scales */
     int32_t indptr[FIXTURE_MAX_BATCH + 1], offsets[FIXTURE_MAX_BATCH], positions[ATTEND_MOST_QUERIES];
     uint32_t mask[ATTEND_MOST_QUERIES * ATTEND_MASK_WORDS];
 };
@@ -40,6 +41,10 @@ struct attend_case {
     char cache[180];
     char rest[64]; /* further members of the spec, after a comma */
 };
+
+/* Begins the random numbers of a case. They depend on its name and on the seed alone: a parameterized test
+ * gets a copy of its case at an address that changes from run to run. */
+random_stream attend_case_random(const struct attend_case *m, uint64_t seed);
 
 /* The kernels of a spec, and random weights for them. */
 struct attend_layer {

@@ -101,6 +101,25 @@ void cache_image_draw(cache_image *image, random_stream *r)
         }
 }
 
+void cache_image_spread_scales(cache_image *image)
+{
+    const int stream = image->codec->streams - 1;
+    const page_stream *of = &image->codec->stream[stream];
+    cr_assert(of->format.integer_zero && !of->by_channel);
+    for (int i = 0; i < image->paged->batch; i++) {
+        const page_sequence s = cache_image_sequence(image, i);
+        for (int t = 0; t < s.length; t++)
+            for (int c = 0; c < of->width; c++) {
+                uint16_t scale, zero;
+                page_codec_params(image->codec, stream, &s, t, c, &scale, &zero);
+                if (t % 8 == 3)
+                    page_codec_set_code(image->codec, stream, &s, t, c, zero);
+                page_codec_set_params(image->codec, stream, &s, t, c,
+                                      half_from_float(t % 8 == 3 ? 60000.0f : 0.25f), zero);
+            }
+    }
+}
+
 /* ---------------------------------------------------------------- decoding */
 
 double cache_image_value(const cache_image *image, int stream, int sequence, int token, int channel)

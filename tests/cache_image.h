@@ -25,6 +25,10 @@ page_sequence cache_image_sequence(const cache_image *image, int sequence);
  * it. */
 void cache_image_draw(cache_image *image, random_stream *r);
 
+/* Makes one token of eight in the last stream zero: its codes are at their zero points, and its scale is
+ * near the largest of f16. The other tokens get small scales. The stream must have integer zero points. */
+void cache_image_spread_scales(cache_image *image);
+
 /* Whether a token is in the tail. Only streams with groups of tokens have tails. */
 bool cache_image_in_tail(const cache_image *image, int stream, int sequence, int token);
 

@@ -158,7 +158,7 @@ ParameterizedTest(struct attend_case *m, attend_caches, of_every_form, .timeout 
     static const struct call_sequence ones[] = {{300, 1}, {0, 1},   {1, 1},  {31, 1},
                                                 {64, 1},  {128, 1}, {257, 1}};
     static const struct call_sequence mixed[] = {{140, 1}, {0, 0}, {131, 5}, {17, 17}, {96, 37}};
-    random_stream r = random_begin(34, (uint64_t)(m - forms));
+    random_stream r = attend_case_random(m, 34);
     struct attend_layer l;
     attend_layer_open(&l, m, "one", &r);
     struct attend_call c = attend_call_of(7, ones, true), d = attend_call_of(5, mixed, false);

@@ -184,7 +184,7 @@ ParameterizedTest(struct attend_case *m, attend_codes, one_query, .timeout = 120
 {
     static const struct call_sequence lengths[] = {{300, 1}, {0, 1},   {1, 1},  {16, 1},
                                                    {127, 1}, {129, 1}, {257, 1}};
-    random_stream r = random_begin(41, (uint64_t)(m - forms));
+    random_stream r = attend_case_random(m, 41);
     struct attend_layer l;
     attend_layer_open(&l, m, "one", &r);
     struct attend_call c = attend_call_of(7, lengths, true);
@@ -208,11 +208,56 @@ ParameterizedTestParameters(attend_codes, many_queries)
 ParameterizedTest(struct attend_case *m, attend_codes, many_queries, .timeout = 240)
 {
     static const struct call_sequence mixed[] = {{300, 1}, {0, 0}, {131, 5}, {17, 17}, {40, 0}, {190, 37}};
-    random_stream r = random_begin(42, (uint64_t)(m - forms));
+    random_stream r = attend_case_random(m, 42);
     struct attend_layer l;
     attend_layer_open(&l, m, "many", &r);
     const int tile = fixture_constant(l.attend, "tile_tokens");
     struct attend_call c = attend_call_of(6, mixed, false);
     cr_log_info("%s: error %.2e", m->name, attend_judge(&l, &r, &c, tile, true));
+    attend_layer_close(&l);
+}
+
+/* A token whose codes are at their zero points adds exactly nothing, however large its scale is. */
+static struct attend_case integer_zeros[] = {
+    {"2 bits, 2 heads of a KV head", G2,
+     TEXT("method"
+          : "latent", "bits" : 2, "page" : 16, "group" : 64, "groups" : 2, "zero_point"
+          : "integer"),
+     ""},
+    {"3 bits, joint values", G4,
+     TEXT("method"
+          : "latent", "bits" : 3, "page" : 48, "group"
+          : "row", "groups_k" : 2, "groups_v" : 1, "zero_point"
+          : "integer"),
+     INT8},
+    {"4 bits, 5 heads of a KV head",
+     TEXT("num_attention_heads" : 10, "num_key_value_heads" : 2, "head_dim" : 80),
+     TEXT("method"
+          : "latent", "bits" : 4, "page" : 64, "group" : 128, "groups" : 2, "zero_point"
+          : "integer"),
+     ", \"weights\": \"e4m3\""},
+    {"8 bits", MHA,
+     TEXT("method"
+          : "latent", "bits" : 8, "page" : 32, "group" : 64, "groups" : 2, "zero_point"
+          : "integer"),
+     INT8},
+};
+
+ParameterizedTestParameters(attend_codes, zero_of_a_large_scale)
+{
+    return cr_make_param_array(struct attend_case, integer_zeros,
+                               sizeof integer_zeros / sizeof *integer_zeros);
+}
+
+ParameterizedTest(struct attend_case *m, attend_codes, zero_of_a_large_scale, .timeout = 120)
+{
+    static const struct call_sequence lengths[] = {{300, 1}, {16, 1}, {129, 1}};
+    random_stream r = attend_case_random(m, 43);
+    struct attend_layer l;
+    attend_layer_open(&l, m, "one", &r);
+    struct attend_call c = attend_call_of(3, lengths, true);
+    c.spread_scales = true;
+    const int most = fixture_constant(l.attend, "split_tokens");
+    cr_log_info("%s: error %.2e", m->name, attend_judge(&l, &r, &c, most, true));
     attend_layer_close(&l);
 }

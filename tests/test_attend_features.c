@@ -105,7 +105,7 @@ ParameterizedTest(struct attend_case *m, attend_features, one_query, .timeout = 
 {
     static const struct call_sequence lengths[] = {{300, 1}, {0, 1},   {1, 1},  {16, 1},
                                                    {127, 1}, {129, 1}, {257, 1}};
-    random_stream r = random_begin(31, (uint64_t)(m - models));
+    random_stream r = attend_case_random(m, 31);
     struct attend_layer l;
     attend_layer_open(&l, m, "one", &r);
     struct attend_call c = attend_call_of(7, lengths, true);
@@ -131,7 +131,7 @@ ParameterizedTest(struct attend_case *m, attend_features, many_queries, .timeout
 {
     static const struct call_sequence mixed[] = {{400, 1}, {0, 0}, {131, 5}, {17, 17}, {40, 0}, {290, 37}};
     static const struct call_sequence trees[] = {{150, 1}, {141, 7}, {90, 33}, {20, 20}};
-    random_stream r = random_begin(32, (uint64_t)(m - models));
+    random_stream r = attend_case_random(m, 32);
     struct attend_layer l;
     attend_layer_open(&l, m, "many", &r);
     int tile = fixture_constant(l.attend, "tile_tokens"), most = fixture_constant(l.attend, "split_tokens");
@@ -158,7 +158,7 @@ ParameterizedTestParameters(attend_features, queries_elsewhere)
 ParameterizedTest(struct attend_case *m, attend_features, queries_elsewhere, .timeout = 120)
 {
     static const struct call_sequence parts[] = {{150, 3}, {33, 2}, {16, 4}, {0, 2}};
-    random_stream r = random_begin(33, (uint64_t)(m - models));
+    random_stream r = attend_case_random(m, 33);
     struct attend_layer l;
     attend_layer_open(&l, m, "many", &r);
     struct attend_call c = attend_call_of(4, parts, false);

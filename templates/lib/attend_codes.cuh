@@ -36,28 +36,21 @@ template <int LARGEST, int CHANNELS> struct code_sum {
 template <class S> struct row_params {
     float scale[2], offset[2];
 
-    // Reads the slots of tokens beyond the sequence, too; their scores are never used.
-    __device__ __forceinline__ void load(const u8 *record, int group)
-    {
-        const f16 *scales = (const f16 *)(record + S::PARAMS + group * (S::INTEGER_ZERO ? 32 : 64));
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const int token = threadIdx.x % 32 / 4 + 8 * half;
-            scale[half] = f32_from_f16(__ldg(scales + token));
-            if constexpr (S::INTEGER_ZERO)
-                offset[half] = -scale[half] * (float)zero_code<S::BITS>(record + S::ZEROS, group * 16 + token);
-            else
-                offset[half] = f32_from_f16(__ldg(scales + 16 + token));
-        }
-    }
-
     // Loads the scales and offsets of group `group` of the block's latent, which has `groups` groups. A tile beyond the
-    // run gets zeros.
+    // run gets zeros. The slots of tokens beyond the sequence are read, too; their scores are never used.
     template <class W> __device__ __forceinline__ void open(const W &w, int tile, int group, int groups)
     {
         scale[0] = scale[1] = offset[0] = offset[1] = 0;
-        if (tile < w.tiles)
-            load(W::map::tile_records()[tile], w.template latent_of<S>() * groups + group);
+        if (tile < w.tiles) {
+            const u8 *record = W::map::tile_records()[tile];
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                const float2 params = scale_and_offset<S>(record, w.template latent_of<S>() * groups + group,
+                                                          threadIdx.x % 32 / 4 + 8 * half);
+                scale[half] = params.x;
+                offset[half] = params.y;
+            }
+        }
     }
 };
 

@@ -6,10 +6,12 @@
 //
 //   sum of p_t (s_t c_t + m_t)  =  sum of (p_t s_t) c_t  +  sum of p_t m_t
 //
-// The second sum is the same for all channels. p_t s_t is rounded to 32 bits of fixed point, with the row's largest
+// The second sum is the same for all channels. With an integer zero point z, the sum is that of (p_t s_t) (c_t - z_t)
+// instead: a large scale times codes that are at their zero points must give exactly zero. p_t s_t is rounded to 32 bits of fixed point, with the row's largest
 // product near 2^32, so that tokens with small scales keep their bits beside one with a large scale. It is kept as four
 // planes of bytes. Products of codes and one plane are exact in 32-bit integers, and Z = unit * (sum over planes of
-// 256^plane * its sum) + offsets. Tokens that a row does not see have zeros, whatever their scales are.
+// 256^plane * its sum) + offsets. Zero points are one more row of codes, whose
+// sums are subtracted from those of the channels. Tokens that a row does not see have zeros, whatever their scales are.
 //
 // Planes are kept as B fragments of m16n8k32 over two tiles of 16 tokens: byte e of register r of lane l is token
 // r * 16 + l % 4 * 2 + e % 2 * 8 + e / 2 (the order of unit_codes::bytes) of column l / 4. With up to four rows a
@@ -35,18 +37,15 @@ template <class C> struct attend_planes {
                       !C::MANY,
                   "attend.spec.lua says where probabilities can be integers");
 
-    // The scale and the offset of token t of the run.
+    // The scale and the offset of token t of the run. Integer zero points are subtracted from codes, and so are no
+    // offsets here.
     static __device__ __forceinline__ float2 params(const work &w, int t)
     {
-        const u8 *record = map::tile_records()[t / 16];
-        const int group = w.template latent_of<stream>(), token = t % 16;
-        const f16 *scales = (const f16 *)(record + stream::PARAMS + group * (stream::INTEGER_ZERO ? 32 : 64));
-        const float scale = f32_from_f16(__ldg(scales + token));
+        float2 params =
+            scale_and_offset<stream>(map::tile_records()[t / 16], w.template latent_of<stream>(), t % 16);
         if constexpr (stream::INTEGER_ZERO)
-            return make_float2(scale,
-                               -scale * (float)zero_code<stream::BITS>(record + stream::ZEROS, group * 16 + token));
-        else
-            return make_float2(scale, f32_from_f16(__ldg(scales + 16 + token)));
+            params.y = 0;
+        return params;
     }
 
     // Rounds a row's products p * s, which are at most `largest`, to planes; a warp's lanes share the tokens.
@@ -76,7 +75,7 @@ template <class C> struct attend_planes {
     {
         const int lane = threadIdx.x % 32;
         const u32 *planes = map::planes(query_tile) + lane * (FRAGMENTS * 2);
-        int sums[FRAGMENTS][4][4] = {};
+        int sums[FRAGMENTS][4][4] = {}, zeros[FRAGMENTS][4] = {};
 #pragma unroll 2
         for (int pair = begin; pair < end; pair++) {
             unit_codes<stream::BITS> x[2];
@@ -101,6 +100,21 @@ template <class C> struct attend_planes {
                     mma_u8u8(sums[2 * f + 1][i], a, b[f].z, b[f].w);
                 }
             }
+            if constexpr (stream::INTEGER_ZERO) {
+                const u32 first = zero_bytes(w, pair * 2, lane);
+                const u32 second = pair * 2 + 1 < w.tiles ? zero_bytes(w, pair * 2 + 1, lane) : 0;
+                const u32 a[4] = {first, first, second, second};
+#pragma unroll
+                for (int f = 0; f < FRAGMENTS / 2; f++) {
+                    mma_u8u8(zeros[2 * f], a, b[f].x, b[f].y);
+                    mma_u8u8(zeros[2 * f + 1], a, b[f].z, b[f].w);
+                }
+            }
+        }
+        if constexpr (stream::INTEGER_ZERO) {
+#pragma unroll
+            for (int i = 0; i < FRAGMENTS * 16; i++)
+                sums[i / 16][i / 4 % 4][i % 4] -= zeros[i / 16][i % 4];
         }
         join(z, sums, query_tile, with_offsets);
     }
@@ -135,6 +149,14 @@ template <class C> struct attend_planes {
                                                 int lane)
     {
         x.load(map::tile_records()[tile] + stream::CODES + chunk * unit_codes<stream::BITS>::BYTES, lane);
+    }
+
+    // The zero points of a tile's tokens, in the order of unit_codes::bytes. They are the same in every row of A.
+    static __device__ __forceinline__ u32 zero_bytes(const work &w, int tile, int lane)
+    {
+        const u8 *packed = map::tile_records()[tile] + stream::ZEROS;
+        const int index = w.template latent_of<stream>() * 16 + lane % 4 * 2;
+        return zero_codes<stream::BITS>(packed, index) | zero_codes<stream::BITS>(packed, index + 8) << 8;
     }
 
     // Makes Z of the planes' sums, for rows lane % 4 * 2 + {0, 1}.

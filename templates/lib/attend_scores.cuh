@@ -126,7 +126,7 @@ template <class C> struct attend_scores {
 
     // RESIDENT: Wk of a head fits the ring as a whole. It is loaded once, and warps go over their tiles without
     // barriers.
-    static constexpr int PIECES = CHUNKS * CHUNK_STAGES;
+    static constexpr int PIECES = map::PIECES;
     static constexpr bool RESIDENT = map::RESIDENT;
 
     // Computes the scores of the run, in shared memory.

@@ -114,14 +114,20 @@ template <bool INTEGER> __device__ __forceinline__ u32 dequantized(u32 codes, u3
     return INTEGER ? f16x2_mul(f16x2_sub(codes, offset), scale) : f16x2_fma(codes, scale, offset);
 }
 
-// The next three functions read zero points that are packed to BITS bits. zero_pair gives those of an even index and of
-// the next one as f16, zero_code gives a single one as an integer, and zero_twice gives a single one twice, as f16.
-template <int BITS> __device__ __forceinline__ u32 zero_pair(const u8 *zeros, int index)
+// The next functions read zero points that are packed to BITS bits. zero_codes gives those of an even index and of the
+// next one as 16-bit integers, and zero_pair gives them as f16. zero_code gives a single one as an integer, and
+// zero_twice gives a single one twice, as f16.
+template <int BITS> __device__ __forceinline__ u32 zero_codes(const u8 *zeros, int index)
 {
     const int bit = index * BITS;
     const u32 both = (__ldg(zeros + bit / 8) | __ldg(zeros + (bit + 2 * BITS - 1) / 8) << 8) >> bit % 8;
     const u32 mask = (1u << BITS) - 1;
-    return codes_from_magic<0>((both & mask) | (both >> BITS & mask) << 16 | 0x64006400);
+    return (both & mask) | (both >> BITS & mask) << 16;
+}
+
+template <int BITS> __device__ __forceinline__ u32 zero_pair(const u8 *zeros, int index)
+{
+    return codes_from_magic<0>(zero_codes<BITS>(zeros, index) | 0x64006400);
 }
 
 template <int BITS> __device__ __forceinline__ u32 zero_code(const u8 *zeros, int index)
@@ -134,6 +140,18 @@ template <int BITS> __device__ __forceinline__ u32 zero_code(const u8 *zeros, in
 template <int BITS> __device__ __forceinline__ u32 zero_twice(const u8 *zeros, int index)
 {
     return codes_from_magic<0>(zero_code<BITS>(zeros, index) * 0x10001u | 0x64006400);
+}
+
+// The scale (x) and the offset (y) of group `group` of token `token` of a tile record, in f32. The integer zero point z
+// of a code is the offset -scale * z.
+template <class S> __device__ __forceinline__ float2 scale_and_offset(const u8 *record, int group, int token)
+{
+    const f16 *scales = (const f16 *)(record + S::PARAMS + group * (S::INTEGER_ZERO ? 32 : 64));
+    const float scale = f32_from_f16(__ldg(scales + token));
+    if constexpr (S::INTEGER_ZERO)
+        return make_float2(scale, -scale * (float)zero_code<S::BITS>(record + S::ZEROS, group * 16 + token));
+    else
+        return make_float2(scale, f32_from_f16(__ldg(scales + 16 + token)));
 }
 
 // The scales and offsets of one group of channels of each token, as pairs of f16 for the registers of a fragment. In
