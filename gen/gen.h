@@ -157,6 +157,12 @@ xq_status gen_parameters(gen *g, const char *const *families, int count, const c
  * unknown family, XQ_ERROR_UNSUPPORTED for a family that cannot serve the spec, those of gen_complete. */
 xq_status gen_space(gen *g, const char *spec_json, const char *family, char **json, error *err);
 
+/* Draws valid tuning parameters for every family that can serve a spec: JSON {FAMILY: {parameter: value}},
+ * as the spec's "tuning". Every valid combination of a family's values is equally likely, and the same seed
+ * draws the same ones wherever a block may have as much shared memory. Caller frees *json. Errors: those of
+ * gen_complete. */
+xq_status gen_draw_tuning(gen *g, const char *spec_json, int seed, char **json, error *err);
+
 /* A hash of all sources of a family's kernels: its template, its spec.lua (of a variant also that of the
  * template's family) and the headers of templates/lib, as 16 hexadecimal digits. Comments and blank lines
  * do not count. Tuning results are valid for one such hash. Errors: XQ_ERROR_ARGUMENT for an unknown

@@ -514,6 +514,22 @@ xq_status gen_space(gen *g, const char *spec_json, const char *family, char **js
     return err->status;
 }
 
+xq_status gen_draw_tuning(gen *g, const char *spec_json, int seed, char **json, error *err)
+{
+    if (!spec_json)
+        return missing(err, "spec_json");
+    cJSON *spec = parse_spec(spec_json, err);
+    if (!spec)
+        return err->status;
+    call c = {.module = "space", .function = "draw", .arguments = 2, .results = 1, .keep_null = 1};
+    c.argument[0].json = spec;
+    c.argument[1].number = seed;
+    if (call_module(g, &c, err) == XQ_OK)
+        *json = c.result[0];
+    cJSON_Delete(spec);
+    return err->status;
+}
+
 xq_status gen_family_source(const gen *g, const char *family, gen_hash *out, error *err)
 {
     uint64_t hash;

@@ -67,4 +67,32 @@ function space.list(given, name)
     candidates = json.array(candidates) }, { "family", "chosen", "combinations", "candidates" })
 end
 
+-- Draws parameters for every family that serves a spec, as the spec's `tuning`. Every valid combination of a family is
+-- equally likely. The same whole number `seed` draws the same ones, for a GPU with as much shared memory.
+function space.draw(given, seed)
+  local spec = spec_module.complete(given)
+  local state, names, drawn = seed, {}, {}
+  local function pick(list) -- by splitmix64
+    state = state + 0x9e3779b97f4a7c15
+    local z = state
+    z = (z ~ z >> 30) * 0xbf58476d1ce4e5b9
+    z = (z ~ z >> 27) * 0x94d049bb133111eb
+    return list[((z ~ z >> 31) >> 1) % #list + 1]
+  end
+  for _, name in ipairs(tuning.families()) do
+    if spec.tuning[name] then
+      local order, values = {}, {}
+      repeat -- this ends, because the spec's own parameters are valid
+        for i, parameter in ipairs(tuning.family(name).parameters) do
+          order[i] = parameter.name
+          values[parameter.name] = pick(parameter.values)
+        end
+      until not tuning.broken(spec, name, values)
+      names[#names + 1] = name
+      drawn[name] = json.ordered(values, order)
+    end
+  end
+  return json.ordered(drawn, names)
+end
+
 return space

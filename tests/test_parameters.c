@@ -232,6 +232,93 @@ Test(parameters, candidates_are_the_valid_combinations)
     free(json);
 }
 
+/* The parameters that a seed draws for a spec; the caller deletes them. */
+static cJSON *drawn(const char *spec, int seed)
+{
+    char *json = NULL;
+    error err = ERROR_INIT;
+    cr_assert_eq(gen_draw_tuning(generator(), spec, seed, &json, &err), XQ_OK, "%s", err.message);
+    cJSON *tuning = cJSON_Parse(json);
+    cr_assert_not_null(tuning, "%s", json);
+    free(json);
+    return tuning;
+}
+
+Test(parameters, every_valid_combination_can_be_drawn_and_no_other)
+{
+    static const char spec[] = "{\"model\": \"smollm2-135m\", \"cache\": {\"method\": \"latent\"}}";
+    enum { SEEDS = 3000, MOST = 100 };
+    char *json = NULL;
+    error err = ERROR_INIT;
+    cr_assert_eq(gen_space(generator(), spec, "gemm", &json, &err), XQ_OK, "%s", err.message);
+    cJSON *space = cJSON_Parse(json);
+    const cJSON *candidates = cJSON_GetObjectItem(space, "candidates");
+    const int count = cJSON_GetArraySize(candidates);
+    int times[MOST] = {0}, others = 0;
+    cr_assert(count > 1 && count <= MOST, "%d", count);
+    for (int seed = 0; seed < SEEDS; seed++) {
+        cJSON *tuning = drawn(spec, seed);
+        int found = 0;
+        for (int i = 0; i < count; i++) {
+            const cJSON *parameters = cJSON_GetObjectItem(cJSON_GetArrayItem(candidates, i), "parameters");
+            const bool is = cJSON_Compare(parameters, cJSON_GetObjectItem(tuning, "gemm"), true);
+            times[i] += is;
+            found += is;
+        }
+        others += found != 1;
+        cJSON_Delete(tuning);
+    }
+    cr_expect_eq(others, 0);
+    for (int i = 0; i < count; i++)
+        cr_expect(times[i] > SEEDS / count / 3 && times[i] < SEEDS / count * 3, "candidate %d of %d: %d times", i,
+                  count, times[i]);
+    cJSON_Delete(space);
+    free(json);
+}
+
+Test(parameters, a_spec_takes_what_is_drawn_for_all_of_its_families, .timeout = 60)
+{
+    static const char *const specs[] = {
+        "{\"model\": \"smollm2-135m\", \"cache\": {\"method\": \"latent\"}}",
+        "{\"model\": \"llama-3.1-8b\", \"queries\": \"many\", \"weights\": \"int8\"}",
+        "{\"model\": \"llama-2-7b\", \"cache\": {\"method\": \"x-cl\", \"bits\": 3}}",
+    };
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++)
+        for (int seed = 0; seed < 20; seed++) {
+            error err = ERROR_INIT;
+            char *completed = NULL, *overrides = NULL, *changed = NULL;
+            cJSON *tuning = drawn(specs[i], seed), *again = drawn(specs[i], seed),
+                  *other = drawn(specs[i], seed + 1), *given = cJSON_CreateObject();
+            cr_expect(cJSON_Compare(tuning, again, true));
+            cr_expect(!cJSON_Compare(tuning, other, true));
+            cJSON_AddItemReferenceToObject(given, "tuning", tuning);
+            overrides = cJSON_PrintUnformatted(given);
+            const gen_overrides o = {.spec_json = specs[i], .overrides_json = overrides};
+            cr_assert_eq(gen_override(generator(), &o, &changed, &err), XQ_OK, "%s", err.message);
+            cr_assert_eq(gen_complete(generator(), changed, &completed, &err), XQ_OK, "%s", err.message);
+            cJSON *spec = cJSON_Parse(completed);
+            cr_expect(cJSON_Compare(tuning, cJSON_GetObjectItem(spec, "tuning"), true), "%s\n%s", overrides,
+                      completed);
+            cJSON_Delete(spec);
+            cJSON_Delete(given);
+            cJSON_Delete(tuning);
+            cJSON_Delete(again);
+            cJSON_Delete(other);
+            free(overrides);
+            free(changed);
+            free(completed);
+        }
+    error err = ERROR_INIT;
+    char *json = NULL;
+    cr_expect_eq(gen_draw_tuning(generator(), NULL, 0, &json, &err), XQ_ERROR_ARGUMENT);
+    cr_expect_str_eq(err.field, "spec_json");
+    error_clear(&err);
+    err = (error)ERROR_INIT;
+    cr_expect_eq(gen_draw_tuning(generator(), "{\"modl\": 1}", 0, &json, &err), XQ_ERROR_SPEC);
+    error_clear(&err);
+    cr_expect_null(json);
+}
+
 Test(parameters, a_family_that_cannot_serve_has_no_space)
 {
     static const char spec[] = "{\"model\": \"smollm2-135m\", \"cache\": {\"method\": \"latent\"}}";

@@ -195,6 +195,25 @@ Test(verify, the_small_tier_has_every_value_and_every_pair_that_interacts)
     }
 }
 
+/* Half of the specs have parameters of their own for all of their kernels. */
+Test(verify, schedules_are_drawn)
+{
+    session s = begin(NULL, SEED);
+    verify_sequence *sequence = verify_sequence_create(SEED);
+    int drawn = 0, plain = 0;
+    for (int64_t i = verify_sequence_cover(sequence) - 8; i < verify_sequence_cover(sequence); i++) {
+        verify_choice c = verify_sequence_at(sequence, i);
+        verify_result r = run(&s, i * VERIFY_SPEC_CASES);
+        const bool has = strstr(r.description, "\"tuning\": {") && strstr(r.description, "\"attend\"");
+        cr_expect_eq(has, verify_chosen(&c, AXIS_SCHEDULE, "drawn"), "%s", r.description);
+        drawn += has;
+        plain += !has;
+    }
+    cr_expect(drawn > 0 && plain > 0);
+    verify_sequence_destroy(sequence);
+    end(&s);
+}
+
 static void same_choice(const verify_choice *a, const verify_choice *b, int64_t index)
 {
     for (int axis = 0; axis < VERIFY_AXES; axis++)

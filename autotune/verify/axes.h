@@ -17,6 +17,7 @@ enum verify_axis {
     AXIS_WEIGHTS,
     AXIS_DTYPE,
     AXIS_QUERIES,
+    AXIS_SCHEDULE, /* the kernels' parameters: those of the spec, or drawn from all that are valid */
     AXIS_ROPE,
     AXIS_HEAD_DIM,
     AXIS_BIAS,

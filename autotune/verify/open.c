@@ -3,6 +3,7 @@
 #include "../../runtime/launch/last_error.h"
 #include "../engine/call.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,6 +92,34 @@ static void open_implementation(verify_state *v, int implementation)
     error_clear(&err);
 }
 
+/* Adds drawn parameters to a spec, as its last member. */
+static xq_status draw_tuning(const verify_state *v, char *json, size_t size, int seed, error *err)
+{
+    char *tuning = NULL;
+    if (gen_draw_tuning(v->generator, json, seed, &tuning, err) != XQ_OK)
+        return err->status;
+    const size_t end = strlen(json) - 1; /* of the last brace */
+    const int added = snprintf(json + end, size - end, ", \"tuning\": %s}", tuning);
+    if ((size_t)added >= size - end)
+        error_set(err, XQ_ERROR_INTERNAL, "argument", "the spec of a case does not fit %zu bytes", size);
+    free(tuning);
+    return err->status;
+}
+
+/* Draws the parameters of the kernels, from a stream of their own. The layers after the base layer have
+ * kernels of their own. */
+static xq_status draw_schedules(verify_state *v, int64_t index, error *err)
+{
+    case_spec *s = &v->spec;
+    if (!verify_chosen(&s->choice, AXIS_SCHEDULE, "drawn"))
+        return XQ_OK;
+    random_stream r = random_begin(v->seed ^ 0x5c4ed, (uint64_t)index);
+    if (draw_tuning(v, s->json, sizeof s->json, random_between(&r, 0, INT_MAX - 1), err) == XQ_OK &&
+        s->cross_layer)
+        draw_tuning(v, s->delta_json, sizeof s->delta_json, random_between(&r, 0, INT_MAX - 1), err);
+    return err->status;
+}
+
 /* Reads the spec for the reference. The base layer's spec serves all layers. */
 static xq_status read_spec(verify_state *v, error *err)
 {
@@ -110,7 +139,7 @@ xq_status verify_open(verify_state *v, int64_t index, error *err)
     verify_close(v);
     case_spec_make(v->seed, index, verify_sequence_at(v->choices, index), &v->spec);
     random_stream r = random_begin(v->seed ^ 0x5eed, (uint64_t)index);
-    if (read_spec(v, err) != XQ_OK)
+    if (draw_schedules(v, index, err) != XQ_OK || read_spec(v, err) != XQ_OK)
         return err->status;
     for (int layer = 0; layer < v->spec.layers; layer++)
         if (case_weights_draw(&r, &v->spec, &v->weights[layer], err) != XQ_OK)

@@ -58,6 +58,7 @@ static const struct axis_row axes[VERIFY_AXES] = {
                       SECTION_TOP,
                       VERIFY_CORE | VERIFY_FEATURE,
                       {{"one", "", {0}}, {"many", "\"queries\": \"many\"", {0}}}},
+    [AXIS_SCHEDULE] = {"schedule", SECTION_TOP, VERIFY_CORE, {{"default", "", {0}}, {"drawn", "", {0}}}},
     [AXIS_ROPE] =
         {"rope",
          SECTION_MODEL,
