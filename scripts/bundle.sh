@@ -13,7 +13,7 @@ strip -o "$out.new/bin/xq" "$xq"
 # cJSON is the only library without a static version in Debian.
 cjson=$(ldd "$xq" | sed -n 's/.*libcjson\.so\.1 => \([^ ]*\).*/\1/p')
 cp -L "$cjson" "$out.new/lib/libcjson.so.1"
-cp scripts/bundle/run-all.sh scripts/bundle/README.md LICENSE "$out.new/"
+cp scripts/bundle/run-all.sh scripts/bundle/README.md scripts/peers.py LICENSE "$out.new/"
 chmod 755 "$out.new/run-all.sh" "$out.new/bin/xq"
 rm -rf "$out"
 mv "$out.new" "$out"

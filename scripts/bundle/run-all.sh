@@ -55,12 +55,19 @@ table=
 run() {
     name=$1
     shift
+    run_program "$name" "$here/bin/xq" "$@"
+}
+
+# run_program NAME PROGRAM ARGUMENTS...: the same with any program that has --json.
+run_program() {
+    name=$1
+    shift
     start=$(date +%s)
     if [ "$(left)" -lt 5 ]; then
         say "$name" "not begun: the time is up"
         return
     fi
-    XQ_TUNED=$table timeout -k 10 "$(left)" "$here/bin/xq" "$@" --json "$OUT/$name.json" >"$OUT/$name.txt" 2>&1
+    XQ_TUNED=$table timeout -k 10 "$(left)" "$@" --json "$OUT/$name.json" >"$OUT/$name.txt" 2>&1
     status=$?
     took="$(($(date +%s) - start)) s"
     case $status in
@@ -121,6 +128,14 @@ sim*) ;;
         run "compare-llama-3.1-8b-latent$(echo "$options" | tr -d ' ')" compare --model llama-3.1-8b --synthetic \
             --method latent --bits 4 --tokens 8192 --device "$DEVICE" $options
     done
+    # Attention of other libraries on the same GPU, if Python has PyTorch.
+    if python3 -c 'import torch' 2>/dev/null; then
+        run_program peers python3 -B "$here/peers.py" --xq "$here/bin/xq" --device "$DEVICE" --tokens 1024,8192,32768 --batch 1,8
+        run_program peers-groups-8-int8 python3 -B "$here/peers.py" --xq "$here/bin/xq" --device "$DEVICE" \
+            --tokens 4096 --batch 4 --option=--groups=8 --option=--weights=int8
+    else
+        say peers "left out: python3 has no torch"
+    fi
     run verify-full verify --device "$DEVICE" --tier full
     ;;
 esac
