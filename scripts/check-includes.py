@@ -29,6 +29,7 @@ FOLDERS = [
     "autotune/search",
     "cli",
     "examples",
+    "tests/support",
     "tests",
 ]
 FOR_ALL = "runtime/base"

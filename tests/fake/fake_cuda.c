@@ -1,10 +1,10 @@
 /* A stand-in for libcuda.so.1, built as a library of its own and found through XQ_LIBCUDA: the driver API
  * calls that runtime/device/cuda_api.h declares, and those of examples/cuda-graph, without any GPU. It
  * records what was called and refuses what a driver refuses: no context current, an unknown kernel, a grid
- * of size zero. Launches are kept for a test to look at (tests/fake_cuda.h). In libfake_cuda.so device
- * memory is the host's and kernels do not run; libsim_cuda.so has the software device for both
+ * of size zero. Launches are kept for a test to look at (tests/support/fake_cuda.h). In libfake_cuda.so
+ * device memory is the host's and kernels do not run; libsim_cuda.so has the software device for both
  * (fake_cuda_kernels.h). */
-#include "../fake_cuda.h"
+#include "../support/fake_cuda.h"
 #include "fake_cuda_kernels.h"
 
 #include <pthread.h>

@@ -3,7 +3,7 @@
 #ifndef TESTS_FAKE_FAKE_CUDA_KERNELS_H
 #define TESTS_FAKE_FAKE_CUDA_KERNELS_H
 
-#include "../fake_cuda.h"
+#include "../support/fake_cuda.h"
 
 #include <stdbool.h>
 

@@ -1,7 +1,8 @@
-/* A stand-in for NVRTC (tests/fake_nvrtc.h): it has the version that the end of its file's name says,
- * libnvrtc.so.12 or .13. Of a source it makes PTX and cubins that hold the architecture and no code, which
- * tests/fake/fake_cuda.c loads. Where FAKE_NVRTC_COMPILING names a file, it makes that file and compiles
- * without end; as NVRTC's do, its handlers of SIGINT and SIGTERM then end the process with status 4. */
+/* A stand-in for NVRTC (tests/support/fake_nvrtc.h): it has the version that the end of its file's name
+ * says, libnvrtc.so.12 or .13. Of a source it makes PTX and cubins that hold the architecture and no code,
+ * which tests/fake/fake_cuda.c loads. Where FAKE_NVRTC_COMPILING names a file, it makes that file and
+ * compiles without end; as NVRTC's do, its handlers of SIGINT and SIGTERM then end the process with
+ * status 4. */
 #include <dlfcn.h>
 #include <signal.h>
 #include <stdio.h>
