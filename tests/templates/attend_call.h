@@ -38,8 +38,8 @@ void attend_call_draft(struct attend_call *c, int i, int child, int parent, int 
 struct attend_case {
     char name[48];
     char model[330]; /* members of the spec's "model" */
-    char cache[180];
-    char rest[64]; /* further members of the spec, after a comma */
+    char rest[64];   /* further members of the spec, after a comma */
+    char cache[180]; /* members of its "cache" */
 };
 
 /* Begins the random numbers of a case. They depend on its name and on the seed alone: a parameterized test

@@ -4,6 +4,7 @@
 #include "../../runtime/host/quantizer.h"
 #include "../support/elements.h"
 #include "../support/generator.h"
+#include "../support/spec_text.h"
 #include "cache_image.h"
 
 #include <criterion/criterion.h>
@@ -15,9 +16,9 @@
 
 struct form {
     char name[40];
-    char cache[200]; /* members of the spec's "cache" */
     int hidden;
-    char rest[80]; /* further members of the spec, after a comma */
+    char rest[80];   /* further members of the spec, after a comma */
+    char cache[200]; /* members of the spec's "cache" */
 };
 
 /* A layer: its deltas, the accumulator before it (x), and the transposed Ukv [rank, hidden] of method
@@ -225,102 +226,51 @@ static void accumulate(struct layer *l)
     free(pages);
 }
 
-#define TEXT(...) #__VA_ARGS__
-
+// clang-format off
 static struct form forms[] = {
-    {"x-cl",
-     TEXT("method"
-          : "x-cl", "bits" : 2, "group" : 128, "page" : 64),
-     320, ""},
-    {"x-cl, base",
-     TEXT("method"
-          : "x-cl", "bits" : 4, "group" : 128, "page" : 64, "base"
-          : true),
-     320, ""},
-    {"x-cl, channels",
-     TEXT("method"
-          : "x-cl", "bits" : 3, "group" : 32, "page" : 16, "axis_k"
-          : "channel"),
-     192, ""},
-    {"x-cl, channels, base",
-     TEXT("method"
-          : "x-cl", "bits" : 8, "group" : 64, "page" : 256, "axis_k"
-          : "channel", "base"
-          : true),
-     128, ""},
-    {"x-cl, 8 bits",
-     TEXT("method"
-          : "x-cl", "bits" : 2, "group" : 32, "page" : 32, "accumulator_bits" : 8),
-     320, ""},
-    {"x-cl, 4 bits, integer",
-     TEXT("method"
-          : "x-cl", "bits" : 4, "group" : 64, "page" : 16, "accumulator_bits" : 4, "zero_point"
-          : "integer"),
-     192, ""},
-    {"x-cl, 4 bits, groups of 128",
-     TEXT("method"
-          : "x-cl", "bits" : 3, "group" : 128, "page" : 64, "accumulator_bits" : 4),
-     576, ""},
-    {"x-cl, 8 bits, groups of 256, integer",
-     TEXT("method"
-          : "x-cl", "bits" : 3, "group" : 256, "page" : 64, "accumulator_bits" : 8, "zero_point"
-          : "integer", "axis_k"
-          : "channel"),
-     320, ""},
-    {"x-cl, 4 bits, rows",
-     TEXT("method"
-          : "x-cl", "bits" : 4, "group"
-          : "row", "page" : 48, "accumulator_bits" : 4),
-     576, ""},
-    {"x-cl, 8 bits, rows, integer, base",
-     TEXT("method"
-          : "x-cl", "bits" : 4, "group"
-          : "row", "page" : 16, "accumulator_bits" : 8, "zero_point"
-          : "integer", "base"
-          : true),
-     832, ""},
-    {"latent-cl",
-     TEXT("method"
-          : "latent-cl", "bits" : 3, "group" : 128, "page" : 64),
-     320, ""},
-    {"latent-cl, base",
-     TEXT("method"
-          : "latent-cl", "bits" : 4, "group" : 64, "page" : 16, "rank_k" : 128, "base"
-          : true),
-     256, ""},
-    {"latent-cl, channels, padded",
-     TEXT("method"
-          : "latent-cl", "bits" : 2, "group" : 32, "page" : 32, "rank_k" : 100, "axis_k"
-          : "channel"),
-     192, ""},
-    {"latent-cl, 8 bits",
-     TEXT("method"
-          : "latent-cl", "bits" : 4, "group" : 32, "page" : 64, "accumulator_bits" : 8),
-     320, ""},
-    {"latent-cl, 4 bits, integer",
-     TEXT("method"
-          : "latent-cl", "bits" : 4, "group" : 256, "page" : 64, "accumulator_bits" : 4, "zero_point"
-          : "integer", "axis_k"
-          : "channel"),
-     320, ""},
-    {"latent-cl, 8 bits, rows of 192",
-     TEXT("method"
-          : "latent-cl", "bits" : 8, "group"
-          : "row", "page" : 64, "accumulator_bits" : 8, "rank_k" : 192),
-     448, ""},
-    {"latent-cl, bf16 weights",
-     TEXT("method"
-          : "latent-cl", "bits" : 3, "group" : 128, "page" : 64),
-     192, ", \"weights\": \"bf16\""},
-    {"latent-cl, small blocks",
-     TEXT("method"
-          : "latent-cl", "bits" : 3, "group" : 128, "page" : 64),
-     192, ", \"tuning\": {\"accumulate\": {\"warps\": 2, \"m_tiles\": 1, \"stages\": 4}}"},
-    {"x-cl, 8 warps",
-     TEXT("method"
-          : "x-cl", "bits" : 4, "group" : 64, "page" : 64, "accumulator_bits" : 8),
-     576, ", \"tuning\": {\"accumulate\": {\"warps\": 8}}"},
+    {"x-cl", 320, "", TEXT("method": "x-cl", "bits": 2, "group": 128, "page": 64)},
+    {"x-cl, base", 320, "", TEXT("method": "x-cl", "bits": 4, "group": 128, "page": 64, "base": true)},
+    {"x-cl, channels", 192, "",
+     TEXT("method": "x-cl", "bits": 3, "group": 32, "page": 16, "axis_k": "channel")},
+    {"x-cl, channels, base", 128, "",
+     TEXT("method": "x-cl", "bits": 8, "group": 64, "page": 256, "axis_k": "channel", "base": true)},
+    {"x-cl, 8 bits", 320, "",
+     TEXT("method": "x-cl", "bits": 2, "group": 32, "page": 32, "accumulator_bits": 8)},
+    {"x-cl, 4 bits, integer", 192, "",
+     TEXT("method": "x-cl", "bits": 4, "group": 64, "page": 16, "accumulator_bits": 4,
+         "zero_point": "integer")},
+    {"x-cl, 4 bits, groups of 128", 576, "",
+     TEXT("method": "x-cl", "bits": 3, "group": 128, "page": 64, "accumulator_bits": 4)},
+    {"x-cl, 8 bits, groups of 256, integer", 320, "",
+     TEXT("method": "x-cl", "bits": 3, "group": 256, "page": 64, "accumulator_bits": 8,
+         "zero_point": "integer", "axis_k": "channel")},
+    {"x-cl, 4 bits, rows", 576, "",
+     TEXT("method": "x-cl", "bits": 4, "group": "row", "page": 48, "accumulator_bits": 4)},
+    {"x-cl, 8 bits, rows, integer, base", 832, "",
+     TEXT("method": "x-cl", "bits": 4, "group": "row", "page": 16, "accumulator_bits": 8,
+         "zero_point": "integer", "base": true)},
+    {"latent-cl", 320, "", TEXT("method": "latent-cl", "bits": 3, "group": 128, "page": 64)},
+    {"latent-cl, base", 256, "",
+     TEXT("method": "latent-cl", "bits": 4, "group": 64, "page": 16, "rank_k": 128, "base": true)},
+    {"latent-cl, channels, padded", 192, "",
+     TEXT("method": "latent-cl", "bits": 2, "group": 32, "page": 32, "rank_k": 100, "axis_k": "channel")},
+    {"latent-cl, 8 bits", 320, "",
+     TEXT("method": "latent-cl", "bits": 4, "group": 32, "page": 64, "accumulator_bits": 8)},
+    {"latent-cl, 4 bits, integer", 320, "",
+     TEXT("method": "latent-cl", "bits": 4, "group": 256, "page": 64, "accumulator_bits": 4,
+         "zero_point": "integer", "axis_k": "channel")},
+    {"latent-cl, 8 bits, rows of 192", 448, "",
+     TEXT("method": "latent-cl", "bits": 8, "group": "row", "page": 64, "accumulator_bits": 8,
+         "rank_k": 192)},
+    {"latent-cl, bf16 weights", 192, BF16_WEIGHTS,
+     TEXT("method": "latent-cl", "bits": 3, "group": 128, "page": 64)},
+    {"latent-cl, small blocks", 192,
+     ", \"tuning\": {\"accumulate\": {\"warps\": 2, \"m_tiles\": 1, \"stages\": 4}}",
+     TEXT("method": "latent-cl", "bits": 3, "group": 128, "page": 64)},
+    {"x-cl, 8 warps", 576, ", \"tuning\": {\"accumulate\": {\"warps\": 8}}",
+     TEXT("method": "x-cl", "bits": 4, "group": 64, "page": 64, "accumulator_bits": 8)},
 };
+// clang-format on
 
 ParameterizedTestParameters(accumulate, adds_a_layer_once_to_every_token)
 {

@@ -5,6 +5,7 @@
 #include "../support/elements.h"
 #include "../support/generator.h"
 #include "../support/kernel_fixture.h"
+#include "../support/spec_text.h"
 #include "expected_cache.h"
 
 #include <criterion/criterion.h>
@@ -455,140 +456,122 @@ static void append_all(run *t, int calls)
 /* ---------------------------------------------------------------- bit for bit */
 
 struct append_case {
-    char cache[256];
-    char rest[64];
     int hidden, heads;
+    char rest[64];   /* further members of the spec, after a comma */
+    char cache[256]; /* members of the spec's "cache" */
 };
 
 /* The first cases are x by token with several widths and groups, x by channel, rotated x, latents,
  * cross-layer methods, and feedback. */
+// clang-format off
 static struct append_case cases[] = {
-    {"\"method\": \"x\", \"rotation\": false, \"bits\": 2, \"group\": 32, \"page\": 16, \"clip\": 0.6", "",
-     192, 3},
-    {"\"method\": \"x\", \"rotation\": false, \"bits\": 3, \"group\": 64, \"page\": 48", "", 192, 3},
-    {"\"method\": \"x\", \"rotation\": false, \"bits\": 4, \"group\": \"row\", \"page\": 64", "", 576, 9},
-    {"\"method\": \"x\", \"rotation\": false, \"bits\": 8, \"group\": 256, \"page\": 256", "", 320, 5},
-    {"\"method\": \"x\", \"rotation\": false, \"bits\": 2, \"group\": 128, \"page\": 32, \"zero_point\": "
-     "\"integer\"",
-     "", 192, 3},
-    {"\"method\": \"x\", \"rotation\": false, \"bits\": 3, \"group\": 32, \"page\": 64, \"zero_point\": "
-     "\"integer\", \"clip\": "
-     "0.83",
-     ", \"dtype\": \"bf16\"", 192, 3},
-    {"\"method\": \"x\", \"rotation\": false, \"bits\": 4, \"group\": 64, \"page\": 16, \"zero_point\": "
-     "\"integer\"",
-     "", 320, 5},
-    {"\"method\": \"x\", \"rotation\": false, \"bits\": 8, \"group\": \"row\", \"page\": 64, "
-     "\"zero_point\": \"integer\"",
-     ", \"dtype\": \"bf16\"", 320, 5},
-    {"\"method\": \"x\", \"rotation\": false, \"bits\": 4, \"group\": 32, \"page\": 16, \"axis_k\": "
-     "\"channel\"",
-     "", 192, 3},
-    {"\"method\": \"x\", \"rotation\": false, \"bits\": 2, \"group\": 128, \"page\": 32, \"axis_k\": "
-     "\"channel\", \"clip\": 0.7",
-     ", \"dtype\": \"bf16\"", 192, 3},
-    {"\"method\": \"x\", \"rotation\": false, \"bits\": 3, \"group\": 64, \"page\": 256, \"axis_k\": "
-     "\"channel\", "
-     "\"zero_point\": \"integer\", \"clip\": 0.55",
-     "", 192, 3},
-    {"\"method\": \"x\", \"rotation\": false, \"bits\": 8, \"group\": 256, \"page\": 64, \"axis_k\": "
-     "\"channel\", "
-     "\"zero_point\": \"integer\"",
-     "", 128, 2},
-    {"\"method\": \"x\", \"rotation\": true, \"bits\": 2, \"group\": 128, \"page\": 16", "", 320, 5},
-    {"\"method\": \"x\", \"rotation\": true, \"bits\": 4, \"group\": \"row\", \"page\": 64, "
-     "\"zero_point\": \"integer\", \"clip\": 0.7",
-     ", \"dtype\": \"bf16\"", 576, 9},
-    {"\"method\": \"x\", \"rotation\": true, \"bits\": 3, \"group\": 32, \"page\": 48",
-     ", \"dtype\": \"bf16\", \"weights\": \"bf16\"", 192, 3},
-    {"\"method\": \"x\", \"rotation\": true, \"bits\": 8, \"group\": 64, \"page\": 32, \"axis_k\": "
-     "\"channel\", \"zero_point\": \"integer\"",
-     "", 192, 3},
-    {"\"method\": \"x\", \"rotation\": true, \"bits\": 2, \"group\": 32, \"page\": 64, \"axis_k\": "
-     "\"channel\"",
-     ", \"dtype\": \"bf16\", \"weights\": \"bf16\"", 320, 5},
-    {"\"method\": \"latent\", \"bits\": 3, \"group\": 64, \"page\": 32, \"groups\": 2, \"rank_k\": 100, "
-     "\"rank_v\": 192",
-     "", 192, 4},
-    {"\"method\": \"latent\", \"bits\": 2, \"group\": \"row\", \"page\": 32, \"groups\": 4, \"rank_k\": "
-     "44, \"rank_v\": 256, "
-     "\"zero_point\": \"integer\", \"clip\": 0.65",
-     ", \"weights\": \"bf16\"", 640, 4},
-    {"\"method\": \"latent\", \"bits\": 4, \"group\": 32, \"page\": 64, \"rank_k\": 65, \"rank_v\": 1",
-     ", \"dtype\": \"bf16\"", 192, 4},
-    {"\"method\": \"latent\", \"bits\": 4, \"group\": 128, \"page\": 64, \"axis_k\": \"channel\"", "", 640,
-     4},
-    {"\"method\": \"latent\", \"bits\": 3, \"group\": 32, \"page\": 16, \"axis_k\": \"channel\", "
-     "\"axis_v\": \"channel\", "
-     "\"groups\": 2, \"rank_k\": 100, \"rank_v\": 70, \"zero_point\": \"integer\"",
-     ", \"dtype\": \"bf16\", \"weights\": \"bf16\"", 192, 4},
-    {"\"method\": \"latent\", \"bits\": 2, \"group\": 64, \"page\": 192, \"axis_k\": \"token\", "
-     "\"axis_v\": \"channel\"",
-     ", \"dtype\": \"bf16\"", 192, 4},
-    {"\"method\": \"latent\", \"bits\": 8, \"group\": 256, \"page\": 128, \"axis_k\": \"channel\", "
-     "\"axis_v\": \"token\", \"groups\": 4",
-     ", \"weights\": \"bf16\"", 192, 4},
-    {"\"method\": \"x-cl\", \"bits\": 3, \"group\": 64, \"page\": 32, \"base\": true", "", 192, 3},
-    {"\"method\": \"x-cl\", \"bits\": 2, \"group\": 32, \"page\": 32, \"accumulator_bits\": 16, \"clip\": "
-     "0.7",
-     "", 192, 3},
-    {"\"method\": \"x-cl\", \"bits\": 4, \"group\": \"row\", \"page\": 32, \"accumulator_bits\": 4, "
-     "\"zero_point\": \"integer\"",
-     ", \"dtype\": \"bf16\"", 320, 5},
-    {"\"method\": \"x-cl\", \"bits\": 4, \"group\": 32, \"page\": 64, \"accumulator_bits\": 8, \"axis_k\": "
-     "\"channel\"",
-     "", 192, 3},
-    {"\"method\": \"x-cl\", \"bits\": 2, \"group\": 128, \"page\": 16, \"accumulator_bits\": 4, "
-     "\"axis_k\": \"channel\", \"clip\": 0.75",
-     "", 192, 3},
-    {"\"method\": \"x-cl\", \"bits\": 8, \"group\": 64, \"page\": 16, \"base\": true, \"axis_k\": "
-     "\"channel\"",
-     "", 192, 3},
-    {"\"method\": \"latent-cl\", \"bits\": 4, \"group\": 64, \"page\": 16, \"accumulator_bits\": 16", "",
-     640, 2},
-    {"\"method\": \"latent-cl\", \"bits\": 3, \"group\": 128, \"page\": 64, \"accumulator_bits\": 8, "
-     "\"zero_point\": \"integer\"",
-     ", \"dtype\": \"bf16\", \"weights\": \"bf16\"", 192, 2},
-    {"\"method\": \"latent-cl\", \"bits\": 8, \"group\": 32, \"page\": 64, \"base\": true, \"rank_k\": 90",
-     ", \"dtype\": \"bf16\"", 192, 2},
-    {"\"method\": \"latent-cl\", \"bits\": 2, \"group\": 32, \"page\": 16, \"accumulator_bits\": 16, "
-     "\"axis_k\": \"channel\"",
-     "", 640, 2},
-    {"\"method\": \"latent-cl\", \"bits\": 3, \"group\": 64, \"page\": 128, \"accumulator_bits\": 4, "
-     "\"axis_k\": \"channel\", \"rank_k\": 90, \"clip\": 0.8, "
-     "\"zero_point\": \"integer\"",
-     ", \"dtype\": \"bf16\"", 192, 2},
-    {"\"method\": \"latent-cl\", \"bits\": 4, \"group\": 128, \"page\": 64, \"base\": true, \"axis_k\": "
-     "\"channel\"",
-     ", \"weights\": \"bf16\"", 192, 2},
-    {"\"method\": \"latent\", \"bits\": 2, \"group\": 128, \"page\": 64, \"feedback\": true", "", 192, 3},
-    {"\"method\": \"latent\", \"bits\": 3, \"group\": 128, \"page\": 16, \"groups\": 2, \"rank_k\": 100, "
-     "\"rank_v\": 96, \"feedback\": true",
-     ", \"dtype\": \"bf16\", \"weights\": \"bf16\"", 192, 4},
-    {"\"method\": \"latent\", \"bits\": 4, \"group\": 32, \"page\": 32, \"rank_k\": 75, \"zero_point\": "
-     "\"integer\", \"clip\": 0.7, \"feedback\": true",
-     "", 192, 3},
+    {192, 3, "", TEXT("method": "x", "rotation": false, "bits": 2, "group": 32, "page": 16, "clip": 0.6)},
+    {192, 3, "", TEXT("method": "x", "rotation": false, "bits": 3, "group": 64, "page": 48)},
+    {576, 9, "", TEXT("method": "x", "rotation": false, "bits": 4, "group": "row", "page": 64)},
+    {320, 5, "", TEXT("method": "x", "rotation": false, "bits": 8, "group": 256, "page": 256)},
+    {192, 3, "",
+     TEXT("method": "x", "rotation": false, "bits": 2, "group": 128, "page": 32, "zero_point": "integer")},
+    {192, 3, BF16,
+     TEXT("method": "x", "rotation": false, "bits": 3, "group": 32, "page": 64, "zero_point": "integer",
+         "clip": 0.83)},
+    {320, 5, "",
+     TEXT("method": "x", "rotation": false, "bits": 4, "group": 64, "page": 16, "zero_point": "integer")},
+    {320, 5, BF16,
+     TEXT("method": "x", "rotation": false, "bits": 8, "group": "row", "page": 64,
+         "zero_point": "integer")},
+    {192, 3, "",
+     TEXT("method": "x", "rotation": false, "bits": 4, "group": 32, "page": 16, "axis_k": "channel")},
+    {192, 3, BF16,
+     TEXT("method": "x", "rotation": false, "bits": 2, "group": 128, "page": 32, "axis_k": "channel",
+         "clip": 0.7)},
+    {192, 3, "",
+     TEXT("method": "x", "rotation": false, "bits": 3, "group": 64, "page": 256, "axis_k": "channel",
+         "zero_point": "integer", "clip": 0.55)},
+    {128, 2, "",
+     TEXT("method": "x", "rotation": false, "bits": 8, "group": 256, "page": 64, "axis_k": "channel",
+         "zero_point": "integer")},
+    {320, 5, "", TEXT("method": "x", "rotation": true, "bits": 2, "group": 128, "page": 16)},
+    {576, 9, BF16,
+     TEXT("method": "x", "rotation": true, "bits": 4, "group": "row", "page": 64,
+         "zero_point": "integer", "clip": 0.7)},
+    {192, 3, BF16 BF16_WEIGHTS, TEXT("method": "x", "rotation": true, "bits": 3, "group": 32, "page": 48)},
+    {192, 3, "",
+     TEXT("method": "x", "rotation": true, "bits": 8, "group": 64, "page": 32, "axis_k": "channel",
+         "zero_point": "integer")},
+    {320, 5, BF16 BF16_WEIGHTS,
+     TEXT("method": "x", "rotation": true, "bits": 2, "group": 32, "page": 64, "axis_k": "channel")},
+    {192, 4, "",
+     TEXT("method": "latent", "bits": 3, "group": 64, "page": 32, "groups": 2, "rank_k": 100,
+         "rank_v": 192)},
+    {640, 4, BF16_WEIGHTS,
+     TEXT("method": "latent", "bits": 2, "group": "row", "page": 32, "groups": 4, "rank_k": 44,
+         "rank_v": 256, "zero_point": "integer", "clip": 0.65)},
+    {192, 4, BF16, TEXT("method": "latent", "bits": 4, "group": 32, "page": 64, "rank_k": 65, "rank_v": 1)},
+    {640, 4, "", TEXT("method": "latent", "bits": 4, "group": 128, "page": 64, "axis_k": "channel")},
+    {192, 4, BF16 BF16_WEIGHTS,
+     TEXT("method": "latent", "bits": 3, "group": 32, "page": 16, "axis_k": "channel",
+         "axis_v": "channel", "groups": 2, "rank_k": 100, "rank_v": 70, "zero_point": "integer")},
+    {192, 4, BF16,
+     TEXT("method": "latent", "bits": 2, "group": 64, "page": 192, "axis_k": "token", "axis_v": "channel")},
+    {192, 4, BF16_WEIGHTS,
+     TEXT("method": "latent", "bits": 8, "group": 256, "page": 128, "axis_k": "channel",
+         "axis_v": "token", "groups": 4)},
+    {192, 3, "", TEXT("method": "x-cl", "bits": 3, "group": 64, "page": 32, "base": true)},
+    {192, 3, "",
+     TEXT("method": "x-cl", "bits": 2, "group": 32, "page": 32, "accumulator_bits": 16, "clip": 0.7)},
+    {320, 5, BF16,
+     TEXT("method": "x-cl", "bits": 4, "group": "row", "page": 32, "accumulator_bits": 4,
+         "zero_point": "integer")},
+    {192, 3, "",
+     TEXT("method": "x-cl", "bits": 4, "group": 32, "page": 64, "accumulator_bits": 8,
+         "axis_k": "channel")},
+    {192, 3, "",
+     TEXT("method": "x-cl", "bits": 2, "group": 128, "page": 16, "accumulator_bits": 4,
+         "axis_k": "channel", "clip": 0.75)},
+    {192, 3, "",
+     TEXT("method": "x-cl", "bits": 8, "group": 64, "page": 16, "base": true, "axis_k": "channel")},
+    {640, 2, "", TEXT("method": "latent-cl", "bits": 4, "group": 64, "page": 16, "accumulator_bits": 16)},
+    {192, 2, BF16 BF16_WEIGHTS,
+     TEXT("method": "latent-cl", "bits": 3, "group": 128, "page": 64, "accumulator_bits": 8,
+         "zero_point": "integer")},
+    {192, 2, BF16,
+     TEXT("method": "latent-cl", "bits": 8, "group": 32, "page": 64, "base": true, "rank_k": 90)},
+    {640, 2, "",
+     TEXT("method": "latent-cl", "bits": 2, "group": 32, "page": 16, "accumulator_bits": 16,
+         "axis_k": "channel")},
+    {192, 2, BF16,
+     TEXT("method": "latent-cl", "bits": 3, "group": 64, "page": 128, "accumulator_bits": 4,
+         "axis_k": "channel", "rank_k": 90, "clip": 0.8, "zero_point": "integer")},
+    {192, 2, BF16_WEIGHTS,
+     TEXT("method": "latent-cl", "bits": 4, "group": 128, "page": 64, "base": true, "axis_k": "channel")},
+    {192, 3, "", TEXT("method": "latent", "bits": 2, "group": 128, "page": 64, "feedback": true)},
+    {192, 4, BF16 BF16_WEIGHTS,
+     TEXT("method": "latent", "bits": 3, "group": 128, "page": 16, "groups": 2, "rank_k": 100,
+         "rank_v": 96, "feedback": true)},
+    {192, 3, "",
+     TEXT("method": "latent", "bits": 4, "group": 32, "page": 32, "rank_k": 75, "zero_point": "integer",
+         "clip": 0.7, "feedback": true)},
     /* Groups of channels that end with their latent, such as groups of 128 in latents of 64 and 192. Keys
      * and values have different numbers of latents. */
-    {"\"method\": \"latent\", \"bits\": 4, \"group\": 128, \"page\": 64, \"groups_k\": 4", "", 640, 4},
-    {"\"method\": \"latent\", \"bits\": 3, \"group\": 128, \"page\": 32, \"groups_k\": 2, \"groups_v\": 6, "
-     "\"rank_k\": 350, \"zero_point\": \"integer\"",
-     ", \"dtype\": \"bf16\", \"weights\": \"bf16\"", 256, 6},
-    {"\"method\": \"latent\", \"bits\": 2, \"group\": \"row\", \"page\": 16, \"groups_v\": 2", "", 192, 6},
-    {"\"method\": \"latent\", \"bits\": 8, \"group\": 256, \"page\": 64, \"groups_k\": 4, \"axis_v\": "
-     "\"channel\"",
-     "", 192, 4},
-    {"\"method\": \"latent\", \"bits\": 2, \"group\": 128, \"page\": 64, \"groups_k\": 3, \"groups_v\": 1, "
-     "\"feedback\": true",
-     "", 192, 3},
-    {"\"method\": \"latent\", \"bits\": 4, \"group\": 128, \"page\": 64, \"groups_k\": 1, \"groups_v\": 2, "
-     "\"rank_v\": 360, \"feedback\": true",
-     "", 256, 6},
-    {"\"method\": \"x\", \"bits\": 3, \"group\": 256, \"page\": 64, \"feedback\": true", "", 640, 10},
-    {"\"method\": \"x\", \"bits\": 8, \"group\": 64, \"page\": 48, \"clip\": 1, \"zero_point\": "
-     "\"integer\", \"feedback\": true",
-     "", 192, 3},
+    {640, 4, "", TEXT("method": "latent", "bits": 4, "group": 128, "page": 64, "groups_k": 4)},
+    {256, 6, BF16 BF16_WEIGHTS,
+     TEXT("method": "latent", "bits": 3, "group": 128, "page": 32, "groups_k": 2, "groups_v": 6,
+         "rank_k": 350, "zero_point": "integer")},
+    {192, 6, "", TEXT("method": "latent", "bits": 2, "group": "row", "page": 16, "groups_v": 2)},
+    {192, 4, "",
+     TEXT("method": "latent", "bits": 8, "group": 256, "page": 64, "groups_k": 4, "axis_v": "channel")},
+    {192, 3, "",
+     TEXT("method": "latent", "bits": 2, "group": 128, "page": 64, "groups_k": 3, "groups_v": 1,
+         "feedback": true)},
+    {256, 6, "",
+     TEXT("method": "latent", "bits": 4, "group": 128, "page": 64, "groups_k": 1, "groups_v": 2,
+         "rank_v": 360, "feedback": true)},
+    {640, 10, "", TEXT("method": "x", "bits": 3, "group": 256, "page": 64, "feedback": true)},
+    {192, 3, "",
+     TEXT("method": "x", "bits": 8, "group": 64, "page": 48, "clip": 1, "zero_point": "integer",
+         "feedback": true)},
 };
+// clang-format on
 
 static const char *case_spec(const struct append_case *c)
 {
@@ -653,26 +636,23 @@ static size_t compare_latents(const run *t, const uint8_t *tails, int s, int b)
     return compared;
 }
 
+// clang-format off
 static struct append_case dense_cases[] = {
-    {"\"method\": \"x\", \"rotation\": true, \"bits\": 2, \"group\": 128, \"clip\": 1, \"page\": 32", "",
-     640, 10},
-    {"\"method\": \"x\", \"rotation\": true, \"bits\": 4, \"group\": 64, \"clip\": 1, \"page\": 16, "
-     "\"axis_k\": "
-     "\"channel\"",
-     ", \"dtype\": \"bf16\"", 192, 3},
-    {"\"method\": \"latent\", \"bits\": 4, \"group\": 64, \"clip\": 1, \"page\": 32, \"axis_k\": "
-     "\"channel\", "
-     "\"groups\": 2, \"rank_k\": 100",
-     "", 640, 4},
-    {"\"method\": \"latent\", \"bits\": 8, \"group\": 32, \"clip\": 1, \"page\": 64, \"axis_v\": "
-     "\"channel\", "
-     "\"zero_point\": \"integer\"",
-     ", \"dtype\": \"bf16\", \"weights\": \"bf16\"", 192, 4},
-    {"\"method\": \"latent-cl\", \"bits\": 8, \"group\": 64, \"clip\": 1, \"page\": 16, "
-     "\"accumulator_bits\": 16, "
-     "\"rank_k\": 128",
-     "", 256, 2},
+    {640, 10, "", TEXT("method": "x", "rotation": true, "bits": 2, "group": 128, "clip": 1, "page": 32)},
+    {192, 3, BF16,
+     TEXT("method": "x", "rotation": true, "bits": 4, "group": 64, "clip": 1, "page": 16,
+         "axis_k": "channel")},
+    {640, 4, "",
+     TEXT("method": "latent", "bits": 4, "group": 64, "clip": 1, "page": 32, "axis_k": "channel",
+         "groups": 2, "rank_k": 100)},
+    {192, 4, BF16 BF16_WEIGHTS,
+     TEXT("method": "latent", "bits": 8, "group": 32, "clip": 1, "page": 64, "axis_v": "channel",
+         "zero_point": "integer")},
+    {256, 2, "",
+     TEXT("method": "latent-cl", "bits": 8, "group": 64, "clip": 1, "page": 16, "accumulator_bits": 16,
+         "rank_k": 128)},
 };
+// clang-format on
 
 ParameterizedTestParameters(append, leaves_latents_within_half_a_step)
 {
@@ -705,9 +685,10 @@ ParameterizedTest(struct append_case *c, append, leaves_latents_within_half_a_st
 Test(append, nan_shows_in_every_latent_of_its_token)
 {
     run t;
-    struct append_case c = {
-        "\"method\": \"latent\", \"bits\": 4, \"group\": 32, \"page\": 16, \"axis_v\": \"channel\"", "",
-        192, 4};
+    // clang-format off
+    const struct append_case c = {
+        192, 4, "", TEXT("method": "latent", "bits": 4, "group": 32, "page": 16, "axis_v": "channel")};
+    // clang-format on
     run_open(&t, case_spec(&c), 7, false);
     for (int i = 0; i < t.hidden; i++) /* 0 * NaN is NaN, so one NaN reaches every latent */
         t.x[0][5 * t.hidden + i] = i == 77 ? 0x7fff : 0;
@@ -729,9 +710,10 @@ Test(append, nan_shows_in_every_latent_of_its_token)
 Test(append, nothing_is_appended_to_sequences_without_new_tokens)
 {
     run t;
-    struct append_case c = {"\"method\": \"x\", \"rotation\": false, \"bits\": 4, \"group\": 32, \"page\": "
-                            "16, \"axis_k\": \"channel\"",
-                            "", 192, 3};
+    // clang-format off
+    const struct append_case c = {192, 3, "", TEXT("method": "x", "rotation": false, "bits": 4, "group": 32,
+                                                   "page": 16, "axis_k": "channel")};
+    // clang-format on
     run_open(&t, case_spec(&c), 8, false);
     append_tokens(&t, (const int[BATCH]){0, 0, 0});
     check_bytes(&t);

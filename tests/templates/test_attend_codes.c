@@ -1,179 +1,88 @@
 /* The fused kernel where codes are operands of the matrix units: keys of codes and int8 weights, straight
  * to scores or by way of K, and values of codes and integer probabilities. */
+#include "../support/spec_text.h"
 #include "attend_call.h"
 
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 
-#define TEXT(...) #__VA_ARGS__
-#define INT8      ", \"weights\": \"int8\""
+#define G2  HEADS(4, 2, 64)
+#define G4  HEADS(8, 2, 128)
+#define MHA HEADS(2, 2, 64)
 
-#define G2  TEXT("num_attention_heads" : 4, "num_key_value_heads" : 2, "head_dim" : 64)
-#define G4  TEXT("num_attention_heads" : 8, "num_key_value_heads" : 2, "head_dim" : 128)
-#define MHA TEXT("num_attention_heads" : 2, "num_key_value_heads" : 2, "head_dim" : 64)
-
+// clang-format off
 static struct attend_case forms[] = {
-    {"2 bits, a latent of each head", G2,
-     TEXT("method"
-          : "latent", "bits" : 2, "page" : 16, "group" : 64, "groups" : 2),
-     INT8},
-    {"3 bits, a latent of each head", G2,
-     TEXT("method"
-          : "latent", "bits" : 3, "page" : 48, "group" : 64, "groups" : 2),
-     INT8},
-    {"4 bits, a latent of each head", G4,
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 32, "group" : 128, "groups" : 2),
-     INT8},
-    {"8 bits, a latent of each head", G4,
-     TEXT("method"
-          : "latent", "bits" : 8, "page" : 64, "group" : 128, "groups" : 2),
-     INT8},
-    {"8 bits, f16 weights", G4,
-     TEXT("method"
-          : "latent", "bits" : 8, "page" : 64, "group" : 128, "groups" : 2),
-     ""},
-    {"2 bits, bf16", G2,
-     TEXT("method"
-          : "latent", "bits" : 2, "page" : 64, "group" : 64, "groups" : 2),
-     ", \"dtype\": \"bf16\", \"weights\": \"bf16\""},
-    {"e4m3 weights", G2,
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group" : 64, "groups" : 2),
-     ", \"weights\": \"e4m3\""},
-    {"integer zero points, 2 bits", G2,
-     TEXT("method"
-          : "latent", "bits" : 2, "page" : 16, "group" : 64, "groups" : 2, "zero_point"
-          : "integer"),
-     INT8},
-    {"integer zero points, 3 bits", G4,
-     TEXT("method"
-          : "latent", "bits" : 3, "page" : 16, "group" : 128, "groups" : 2, "zero_point"
-          : "integer"),
-     INT8},
-    {"integer zero points, 8 bits, several groups", G4,
-     TEXT("method"
-          : "latent", "bits" : 8, "page" : 64, "group" : 64, "groups" : 2, "zero_point"
-          : "integer"),
-     INT8},
-    {"one latent, several groups", G2,
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group" : 64, "groups" : 1),
-     INT8},
-    {"one latent, one group", G2,
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group"
-          : "row", "groups" : 1),
-     INT8},
-    {"one latent, 192 wide in groups of 128",
-     TEXT("num_attention_heads" : 6, "num_key_value_heads" : 3, "head_dim" : 64),
-     TEXT("method"
-          : "latent", "bits" : 3, "page" : 64, "group" : 128, "groups" : 1),
-     INT8},
-    {"keys by head, values joint", G2,
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group" : 64, "groups_k" : 2, "groups_v" : 1),
-     INT8},
-    {"keys joint, values by head", G2,
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group" : 64, "groups_k" : 1, "groups_v" : 2),
-     INT8},
-    {"groups of 32", G2,
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group" : 32, "groups" : 2),
-     INT8},
-    {"a padded rank", G2,
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group" : 128, "groups" : 2, "rank_k" : 80, "rank_v" : 48),
-     INT8},
-    {"channels of k", G2,
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group" : 64, "groups" : 2, "axis_k"
-          : "channel"),
-     INT8},
-    {"x, several groups", MHA,
-     TEXT("method"
-          : "x", "rotation"
-          : false, "bits" : 2, "page" : 32, "group" : 64),
-     INT8},
-    {"x, one group, 8 bits", MHA,
-     TEXT("method"
-          : "x", "rotation"
-          : false, "bits" : 8, "page" : 32, "group"
-          : "row"),
-     INT8},
-    {"x, one group, 4 bits", MHA,
-     TEXT("method"
-          : "x", "rotation"
-          : false, "bits" : 4, "page" : 32, "group"
-          : "row"),
-     INT8},
-    {"an accumulator of 4 bits, integer", G2,
-     TEXT("method"
-          : "x-cl", "bits" : 3, "page" : 64, "group" : 128, "accumulator_bits" : 4, "zero_point"
-          : "integer"),
-     INT8},
-    {"an accumulator of 8 bits, one group", G2,
-     TEXT("method"
-          : "latent-cl", "bits" : 3, "page" : 64, "group"
-          : "row", "accumulator_bits" : 8),
-     INT8},
-    {"head_dim 80, 5 heads of a KV head",
-     TEXT("num_attention_heads" : 10, "num_key_value_heads" : 2, "head_dim" : 80),
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group" : 128, "groups" : 2),
-     INT8},
-    {"head_dim 256", TEXT("num_attention_heads" : 2, "num_key_value_heads" : 1, "head_dim" : 256),
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group" : 256, "groups" : 1),
-     INT8},
-    {"head_dim 256, several groups",
-     TEXT("num_attention_heads" : 2, "num_key_value_heads" : 1, "head_dim" : 256),
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group" : 64, "groups" : 1),
-     INT8},
-    {"MQA of 71 heads", TEXT("num_attention_heads" : 71, "num_key_value_heads" : 1, "head_dim" : 64),
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group" : 64),
-     INT8},
+    {"2 bits, a latent of each head", G2, INT8,
+     TEXT("method": "latent", "bits": 2, "page": 16, "group": 64, "groups": 2)},
+    {"3 bits, a latent of each head", G2, INT8,
+     TEXT("method": "latent", "bits": 3, "page": 48, "group": 64, "groups": 2)},
+    {"4 bits, a latent of each head", G4, INT8,
+     TEXT("method": "latent", "bits": 4, "page": 32, "group": 128, "groups": 2)},
+    {"8 bits, a latent of each head", G4, INT8,
+     TEXT("method": "latent", "bits": 8, "page": 64, "group": 128, "groups": 2)},
+    {"8 bits, f16 weights", G4, "",
+     TEXT("method": "latent", "bits": 8, "page": 64, "group": 128, "groups": 2)},
+    {"2 bits, bf16", G2, BF16 BF16_WEIGHTS,
+     TEXT("method": "latent", "bits": 2, "page": 64, "group": 64, "groups": 2)},
+    {"e4m3 weights", G2, E4M3, TEXT("method": "latent", "bits": 4, "page": 64, "group": 64, "groups": 2)},
+    {"integer zero points, 2 bits", G2, INT8,
+     TEXT("method": "latent", "bits": 2, "page": 16, "group": 64, "groups": 2, "zero_point": "integer")},
+    {"integer zero points, 3 bits", G4, INT8,
+     TEXT("method": "latent", "bits": 3, "page": 16, "group": 128, "groups": 2, "zero_point": "integer")},
+    {"integer zero points, 8 bits, several groups", G4, INT8,
+     TEXT("method": "latent", "bits": 8, "page": 64, "group": 64, "groups": 2, "zero_point": "integer")},
+    {"one latent, several groups", G2, INT8,
+     TEXT("method": "latent", "bits": 4, "page": 64, "group": 64, "groups": 1)},
+    {"one latent, one group", G2, INT8,
+     TEXT("method": "latent", "bits": 4, "page": 64, "group": "row", "groups": 1)},
+    {"one latent, 192 wide in groups of 128", HEADS(6, 3, 64), INT8,
+     TEXT("method": "latent", "bits": 3, "page": 64, "group": 128, "groups": 1)},
+    {"keys by head, values joint", G2, INT8,
+     TEXT("method": "latent", "bits": 4, "page": 64, "group": 64, "groups_k": 2, "groups_v": 1)},
+    {"keys joint, values by head", G2, INT8,
+     TEXT("method": "latent", "bits": 4, "page": 64, "group": 64, "groups_k": 1, "groups_v": 2)},
+    {"groups of 32", G2, INT8, TEXT("method": "latent", "bits": 4, "page": 64, "group": 32, "groups": 2)},
+    {"a padded rank", G2, INT8,
+     TEXT("method": "latent", "bits": 4, "page": 64, "group": 128, "groups": 2, "rank_k": 80,
+         "rank_v": 48)},
+    {"channels of k", G2, INT8,
+     TEXT("method": "latent", "bits": 4, "page": 64, "group": 64, "groups": 2, "axis_k": "channel")},
+    {"x, several groups", MHA, INT8,
+     TEXT("method": "x", "rotation": false, "bits": 2, "page": 32, "group": 64)},
+    {"x, one group, 8 bits", MHA, INT8,
+     TEXT("method": "x", "rotation": false, "bits": 8, "page": 32, "group": "row")},
+    {"x, one group, 4 bits", MHA, INT8,
+     TEXT("method": "x", "rotation": false, "bits": 4, "page": 32, "group": "row")},
+    {"an accumulator of 4 bits, integer", G2, INT8,
+     TEXT("method": "x-cl", "bits": 3, "page": 64, "group": 128, "accumulator_bits": 4,
+         "zero_point": "integer")},
+    {"an accumulator of 8 bits, one group", G2, INT8,
+     TEXT("method": "latent-cl", "bits": 3, "page": 64, "group": "row", "accumulator_bits": 8)},
+    {"head_dim 80, 5 heads of a KV head", HEADS(10, 2, 80), INT8,
+     TEXT("method": "latent", "bits": 4, "page": 64, "group": 128, "groups": 2)},
+    {"head_dim 256", HEADS(2, 1, 256), INT8,
+     TEXT("method": "latent", "bits": 4, "page": 64, "group": 256, "groups": 1)},
+    {"head_dim 256, several groups", HEADS(2, 1, 256), INT8,
+     TEXT("method": "latent", "bits": 4, "page": 64, "group": 64, "groups": 1)},
+    {"MQA of 71 heads", HEADS(71, 1, 64), INT8,
+     TEXT("method": "latent", "bits": 4, "page": 64, "group": 64)},
     {"bias, sinks, window 33, soft-cap",
-     TEXT("num_attention_heads" : 8, "num_key_value_heads" : 2, "head_dim" : 64, "attention_bias"
-          : true, "attention_sinks"
-          : true, "sliding_window" : 33, "attn_logit_softcapping" : 3.0),
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group" : 64, "groups" : 2),
-     INT8},
+     HEADS(8, 2, 64) ALSO("attention_bias": true, "attention_sinks": true, "sliding_window": 33,
+         "attn_logit_softcapping": 3.0),
+     INT8, TEXT("method": "latent", "bits": 4, "page": 64, "group": 64, "groups": 2)},
     {"interleaved, bias, a factor of RoPE",
-     TEXT("num_attention_heads" : 6, "num_key_value_heads" : 2, "head_dim" : 64, "attention_bias"
-          : true, "rope"
-          : {
-              "type" : "interleaved",
-              "theta" : 10000.0,
-              "rotary_dim" : 64,
-              "attention_factor" : 1.3465735902799727
-          }),
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group" : 64, "groups" : 2),
-     INT8},
-    {"partial RoPE",
-     TEXT("num_attention_heads" : 6, "num_key_value_heads" : 2, "head_dim" : 64, "rope"
-          : {"type" : "neox", "theta" : 10000.0, "rotary_dim" : 24}),
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group" : 64, "groups" : 2),
-     INT8},
-    {"head norm",
-     TEXT("num_attention_heads" : 4, "num_key_value_heads" : 2, "head_dim" : 64, "qk_norm"
-          : true),
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group" : 64, "groups" : 2),
-     INT8},
-    {"row norm",
-     TEXT("num_attention_heads" : 4, "num_key_value_heads" : 2, "head_dim" : 64, "qk_norm"
-          : "row"),
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group" : 64, "groups" : 2),
-     INT8},
+     HEADS(6, 2, 64) ALSO("attention_bias": true,
+         "rope": {"type": "interleaved", "theta": 10000.0, "rotary_dim": 64,
+         "attention_factor": 1.3465735902799727}),
+     INT8, TEXT("method": "latent", "bits": 4, "page": 64, "group": 64, "groups": 2)},
+    {"partial RoPE", HEADS(6, 2, 64) ALSO("rope": {"type": "neox", "theta": 10000.0, "rotary_dim": 24}),
+     INT8, TEXT("method": "latent", "bits": 4, "page": 64, "group": 64, "groups": 2)},
+    {"head norm", HEADS(4, 2, 64) ALSO("qk_norm": true), INT8,
+     TEXT("method": "latent", "bits": 4, "page": 64, "group": 64, "groups": 2)},
+    {"row norm", HEADS(4, 2, 64) ALSO("qk_norm": "row"), INT8,
+     TEXT("method": "latent", "bits": 4, "page": 64, "group": 64, "groups": 2)},
 };
+// clang-format on
 
 ParameterizedTestParameters(attend_codes, one_query)
 {
@@ -218,30 +127,19 @@ ParameterizedTest(struct attend_case *m, attend_codes, many_queries, .timeout = 
 }
 
 /* A token whose codes are at their zero points adds exactly nothing, however large its scale is. */
+// clang-format off
 static struct attend_case integer_zeros[] = {
-    {"2 bits, 2 heads of a KV head", G2,
-     TEXT("method"
-          : "latent", "bits" : 2, "page" : 16, "group" : 64, "groups" : 2, "zero_point"
-          : "integer"),
-     ""},
-    {"3 bits, joint values", G4,
-     TEXT("method"
-          : "latent", "bits" : 3, "page" : 48, "group"
-          : "row", "groups_k" : 2, "groups_v" : 1, "zero_point"
-          : "integer"),
-     INT8},
-    {"4 bits, 5 heads of a KV head",
-     TEXT("num_attention_heads" : 10, "num_key_value_heads" : 2, "head_dim" : 80),
-     TEXT("method"
-          : "latent", "bits" : 4, "page" : 64, "group" : 128, "groups" : 2, "zero_point"
-          : "integer"),
-     ", \"weights\": \"e4m3\""},
-    {"8 bits", MHA,
-     TEXT("method"
-          : "latent", "bits" : 8, "page" : 32, "group" : 64, "groups" : 2, "zero_point"
-          : "integer"),
-     INT8},
+    {"2 bits, 2 heads of a KV head", G2, "",
+     TEXT("method": "latent", "bits": 2, "page": 16, "group": 64, "groups": 2, "zero_point": "integer")},
+    {"3 bits, joint values", G4, INT8,
+     TEXT("method": "latent", "bits": 3, "page": 48, "group": "row", "groups_k": 2, "groups_v": 1,
+         "zero_point": "integer")},
+    {"4 bits, 5 heads of a KV head", HEADS(10, 2, 80), E4M3,
+     TEXT("method": "latent", "bits": 4, "page": 64, "group": 128, "groups": 2, "zero_point": "integer")},
+    {"8 bits", MHA, INT8,
+     TEXT("method": "latent", "bits": 8, "page": 32, "group": 64, "groups": 2, "zero_point": "integer")},
 };
+// clang-format on
 
 ParameterizedTestParameters(attend_codes, zero_of_a_large_scale)
 {

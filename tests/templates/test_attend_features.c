@@ -1,100 +1,57 @@
 /* The fused kernel with every feature of a model, and with every kind of query. */
+#include "../support/spec_text.h"
 #include "attend_call.h"
 
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 #include <string.h>
 
-#define TEXT(...) #__VA_ARGS__
-
 #define LATENT "\"method\": \"latent\", \"bits\": 4, \"page\": 16, \"group\": 64"
 #define X      "\"method\": \"x\", \"rotation\": false, \"bits\": 8, \"page\": 16, \"group\": 64"
 
+// clang-format off
 static struct attend_case models[] = {
-    {"head_dim 64", TEXT("num_attention_heads" : 4, "num_key_value_heads" : 2, "head_dim" : 64), LATENT,
-     ""},
-    {"head_dim 80, g 5", TEXT("num_attention_heads" : 10, "num_key_value_heads" : 2, "head_dim" : 80),
-     LATENT, ""},
-    {"head_dim 96, MHA", TEXT("num_attention_heads" : 2, "num_key_value_heads" : 2, "head_dim" : 96), X,
-     ""},
-    {"head_dim 112, g 7", TEXT("num_attention_heads" : 14, "num_key_value_heads" : 2, "head_dim" : 112),
-     LATENT, ""},
-    {"head_dim 128, g 6", TEXT("num_attention_heads" : 6, "num_key_value_heads" : 1, "head_dim" : 128),
-     LATENT, ""},
-    {"head_dim 160", TEXT("num_attention_heads" : 3, "num_key_value_heads" : 1, "head_dim" : 160), LATENT,
-     ""},
-    {"head_dim 192", TEXT("num_attention_heads" : 2, "num_key_value_heads" : 2, "head_dim" : 192), LATENT,
-     ""},
+    {"head_dim 64", HEADS(4, 2, 64), "", LATENT},
+    {"head_dim 80, g 5", HEADS(10, 2, 80), "", LATENT},
+    {"head_dim 96, MHA", HEADS(2, 2, 96), "", X},
+    {"head_dim 112, g 7", HEADS(14, 2, 112), "", LATENT},
+    {"head_dim 128, g 6", HEADS(6, 1, 128), "", LATENT},
+    {"head_dim 160", HEADS(3, 1, 160), "", LATENT},
+    {"head_dim 192", HEADS(2, 2, 192), "", LATENT},
     {"head_dim 256, window 33, capped",
-     TEXT("num_attention_heads" : 2, "num_key_value_heads" : 1, "head_dim" : 256, "sliding_window" : 33,
-          "attn_logit_softcapping" : 3.0, "query_pre_attn_scalar" : 300),
-     LATENT, ""},
-    {"MQA of 71 heads", TEXT("num_attention_heads" : 71, "num_key_value_heads" : 1, "head_dim" : 64),
-     LATENT, ""},
-    {"MQA of 128 heads", TEXT("num_attention_heads" : 128, "num_key_value_heads" : 1, "head_dim" : 128),
-     LATENT, ""},
+     HEADS(2, 1, 256) ALSO("sliding_window": 33, "attn_logit_softcapping": 3.0,
+         "query_pre_attn_scalar": 300),
+     "", LATENT},
+    {"MQA of 71 heads", HEADS(71, 1, 64), "", LATENT},
+    {"MQA of 128 heads", HEADS(128, 1, 128), "", LATENT},
     {"interleaved, 3 pairs, bias",
-     TEXT("num_attention_heads" : 6, "num_key_value_heads" : 2, "head_dim" : 64, "attention_bias"
-          : true, "rope"
-          : {"type" : "interleaved", "theta" : 10000.0, "rotary_dim" : 6}),
-     LATENT, ""},
+     HEADS(6, 2, 64) ALSO("attention_bias": true,
+         "rope": {"type": "interleaved", "theta": 10000.0, "rotary_dim": 6}),
+     "", LATENT},
     {"12 pairs, head norm",
-     TEXT("num_attention_heads" : 6, "num_key_value_heads" : 2, "head_dim" : 80, "qk_norm"
-          : true, "rope"
-          : {"type" : "neox", "theta" : 10000.0, "rotary_dim" : 24}),
-     LATENT, ""},
+     HEADS(6, 2, 80) ALSO("qk_norm": true, "rope": {"type": "neox", "theta": 10000.0, "rotary_dim": 24}),
+     "", LATENT},
     {"24 dimensions turn, x",
-     TEXT("num_attention_heads" : 4, "num_key_value_heads" : 4, "head_dim" : 96, "rope"
-          : {"type" : "neox", "theta" : 10000.0, "rotary_dim" : 24}),
-     X, ""},
-    {"ALiBi, 5 heads, bias",
-     TEXT("num_attention_heads" : 5, "num_key_value_heads" : 1, "head_dim" : 64, "alibi"
-          : true, "attention_bias"
-          : true),
-     LATENT, ""},
-    {"ALiBi with scaled slopes, x",
-     TEXT("num_attention_heads" : 4, "num_key_value_heads" : 4, "head_dim" : 64, "alibi"
-          : true, "alibi_scale" : 0.125),
-     X, ""},
-    {"no RoPE, MQA of 40",
-     TEXT("num_attention_heads" : 40, "num_key_value_heads" : 1, "head_dim" : 128, "rope"
-          : {"type" : "none"}),
-     LATENT, ""},
-    {"head norm without RoPE",
-     TEXT("num_attention_heads" : 2, "num_key_value_heads" : 2, "head_dim" : 64, "qk_norm"
-          : true, "rope"
-          : {"type" : "none"}),
-     X, ""},
+     HEADS(4, 4, 96) ALSO("rope": {"type": "neox", "theta": 10000.0, "rotary_dim": 24}), "", X},
+    {"ALiBi, 5 heads, bias", HEADS(5, 1, 64) ALSO("alibi": true, "attention_bias": true), "", LATENT},
+    {"ALiBi with scaled slopes, x", HEADS(4, 4, 64) ALSO("alibi": true, "alibi_scale": 0.125), "", X},
+    {"no RoPE, MQA of 40", HEADS(40, 1, 128) ALSO("rope": {"type": "none"}), "", LATENT},
+    {"head norm without RoPE", HEADS(2, 2, 64) ALSO("qk_norm": true, "rope": {"type": "none"}), "", X},
     {"sinks, bias, window 128, YaRN's factor",
-     TEXT("num_attention_heads" : 8, "num_key_value_heads" : 1, "head_dim" : 64, "attention_sinks"
-          : true, "attention_bias"
-          : true, "sliding_window" : 128, "rope"
-          : {
-              "type" : "neox",
-              "theta" : 150000.0,
-              "rotary_dim" : 64,
-              "attention_factor" : 1.3465735902799727
-          }),
-     LATENT, ""},
+     HEADS(8, 1, 64) ALSO("attention_sinks": true, "attention_bias": true, "sliding_window": 128,
+         "rope": {"type": "neox", "theta": 150000.0, "rotary_dim": 64,
+         "attention_factor": 1.3465735902799727}),
+     "", LATENT},
     {"bias, head norm, scale",
-     TEXT("num_attention_heads" : 4, "num_key_value_heads" : 2, "head_dim" : 128, "attention_bias"
-          : true, "qk_norm"
-          : true, "attention_scale" : 0.0625),
-     LATENT, ""},
-    {"row norm, bias",
-     TEXT("num_attention_heads" : 6, "num_key_value_heads" : 3, "head_dim" : 80, "attention_bias"
-          : true, "qk_norm"
-          : "row"),
-     LATENT, ""},
+     HEADS(4, 2, 128) ALSO("attention_bias": true, "qk_norm": true, "attention_scale": 0.0625), "", LATENT},
+    {"row norm, bias", HEADS(6, 3, 80) ALSO("attention_bias": true, "qk_norm": "row"), "", LATENT},
     {"row norm, partly turning, x",
-     TEXT("num_attention_heads" : 5, "num_key_value_heads" : 5, "head_dim" : 64, "qk_norm"
-          : "row", "rope"
-          : {"type" : "interleaved", "theta" : 10000.0, "rotary_dim" : 24}),
-     X, ""},
-    {"window 1",
-     TEXT("num_attention_heads" : 4, "num_key_value_heads" : 2, "head_dim" : 64, "sliding_window" : 1),
-     LATENT, ""},
+     HEADS(5, 5, 64) ALSO("qk_norm": "row",
+         "rope": {"type": "interleaved", "theta": 10000.0, "rotary_dim": 24}),
+     "", X},
+    {"window 1", HEADS(4, 2, 64) ALSO("sliding_window": 1), "", LATENT},
 };
+// clang-format on
 
 ParameterizedTestParameters(attend_features, one_query)
 {

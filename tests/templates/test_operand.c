@@ -1,6 +1,7 @@
 /* Tests how kernels read cached data in every form (templates/lib/operand.cuh): compares dequantize with a
  * plain decoding in double precision. */
 #include "../../runtime/base/half.h"
+#include "../support/spec_text.h"
 #include "cache_image.h"
 
 #include <criterion/criterion.h>
@@ -57,91 +58,60 @@ static void check_rows(fixture *f, const cache_image *image, int s, uint64_t row
     free(got);
 }
 
-#define TEXT(...) #__VA_ARGS__
 #define FORM(name, ...)                                                                                    \
     {                                                                                                      \
         name, TEXT(__VA_ARGS__), "", 0                                                                     \
     }
-#define LATENT "method" : "latent", "rank_k" : 128, "rank_v" : 192
+// clang-format off
+#define LATENT "method": "latent", "rank_k": 128, "rank_v": 192
 
 static struct form forms[] = {
-    FORM("2 bits", LATENT, "bits" : 2, "group" : 32, "page" : 16),
-    FORM("3 bits", LATENT, "bits" : 3, "group" : 64, "page" : 48),
-    FORM("4 bits", LATENT, "bits" : 4, "group" : 128, "page" : 64),
-    FORM("8 bits", LATENT, "bits" : 8, "group" : 256, "page" : 256),
-    FORM("2 bits, x", "method"
-         : "x", "bits" : 2, "group" : 64, "page" : 32),
-    FORM("4 bits, x", "method"
-         : "x", "bits" : 4, "group" : 32, "page" : 16),
-    FORM("8 bits, x", "method"
-         : "x", "bits" : 8, "group" : 128, "page" : 64),
-    FORM("3 bits, x", "method"
-         : "x", "bits" : 3, "group"
-         : "row", "page" : 16),
-    FORM("integer zero, 2 bits", LATENT, "bits" : 2, "group" : 64, "page" : 16, "zero_point"
-         : "integer"),
-    FORM("integer zero, 3 bits", LATENT, "bits" : 3, "group" : 32, "page" : 32, "zero_point"
-         : "integer"),
-    FORM("integer zero, 4 bits", LATENT, "bits" : 4, "group"
-         : "row", "page" : 16, "zero_point"
-         : "integer"),
-    FORM("integer zero, 8 bits", LATENT, "bits" : 8, "group" : 128, "page" : 64, "zero_point"
-         : "integer"),
-    FORM("channels of k", LATENT, "bits" : 4, "group" : 32, "page" : 128, "axis_k"
-         : "channel"),
-    FORM("channels of v", LATENT, "bits" : 3, "group" : 64, "page" : 64, "axis_v"
-         : "channel"),
-    FORM("channels of both, 2 bits", LATENT, "bits" : 2, "group" : 64, "page" : 16, "axis_k"
-         : "channel", "axis_v"
-         : "channel"),
-    FORM("channels of both, 8 bits", LATENT, "bits" : 8, "group" : 128, "page" : 32, "axis_k"
-         : "channel", "axis_v"
-         : "channel"),
-    FORM("channels of x", "method"
-         : "x", "bits" : 3, "group" : 32, "page" : 16, "axis_k"
-         : "channel"),
-    FORM("channels of k, integer, 2 bits", LATENT, "bits" : 2, "group" : 32, "page" : 32, "axis_k"
-         : "channel", "zero_point"
-         : "integer"),
-    FORM("channels of both, integer, 3 bits", LATENT, "bits" : 3, "group" : 128, "page" : 16, "axis_k"
-         : "channel", "axis_v"
-         : "channel", "zero_point"
-         : "integer"),
-    FORM("channels of both, integer, 4 bits", LATENT, "bits" : 4, "group" : 32, "page" : 64, "axis_k"
-         : "channel", "axis_v"
-         : "channel", "zero_point"
-         : "integer"),
-    FORM("channels of x, integer, 8 bits", "method"
-         : "x", "bits" : 8, "group" : 64, "page" : 256, "axis_k"
-         : "channel", "zero_point"
-         : "integer"),
-    FORM("grouped latents", "method"
-         : "latent", "rank_k" : 128, "rank_v" : 256, "groups" : 2, "bits" : 4, "group" : 128, "page" : 16),
+    FORM("2 bits", LATENT, "bits": 2, "group": 32, "page": 16),
+    FORM("3 bits", LATENT, "bits": 3, "group": 64, "page": 48),
+    FORM("4 bits", LATENT, "bits": 4, "group": 128, "page": 64),
+    FORM("8 bits", LATENT, "bits": 8, "group": 256, "page": 256),
+    FORM("2 bits, x", "method": "x", "bits": 2, "group": 64, "page": 32),
+    FORM("4 bits, x", "method": "x", "bits": 4, "group": 32, "page": 16),
+    FORM("8 bits, x", "method": "x", "bits": 8, "group": 128, "page": 64),
+    FORM("3 bits, x", "method": "x", "bits": 3, "group": "row", "page": 16),
+    FORM("integer zero, 2 bits", LATENT, "bits": 2, "group": 64, "page": 16, "zero_point": "integer"),
+    FORM("integer zero, 3 bits", LATENT, "bits": 3, "group": 32, "page": 32, "zero_point": "integer"),
+    FORM("integer zero, 4 bits", LATENT, "bits": 4, "group": "row", "page": 16, "zero_point": "integer"),
+    FORM("integer zero, 8 bits", LATENT, "bits": 8, "group": 128, "page": 64, "zero_point": "integer"),
+    FORM("channels of k", LATENT, "bits": 4, "group": 32, "page": 128, "axis_k": "channel"),
+    FORM("channels of v", LATENT, "bits": 3, "group": 64, "page": 64, "axis_v": "channel"),
+    FORM("channels of both, 2 bits", LATENT, "bits": 2, "group": 64, "page": 16, "axis_k": "channel",
+         "axis_v": "channel"),
+    FORM("channels of both, 8 bits", LATENT, "bits": 8, "group": 128, "page": 32, "axis_k": "channel",
+         "axis_v": "channel"),
+    FORM("channels of x", "method": "x", "bits": 3, "group": 32, "page": 16, "axis_k": "channel"),
+    FORM("channels of k, integer, 2 bits", LATENT, "bits": 2, "group": 32, "page": 32,
+         "axis_k": "channel", "zero_point": "integer"),
+    FORM("channels of both, integer, 3 bits", LATENT, "bits": 3, "group": 128, "page": 16,
+         "axis_k": "channel", "axis_v": "channel", "zero_point": "integer"),
+    FORM("channels of both, integer, 4 bits", LATENT, "bits": 4, "group": 32, "page": 64,
+         "axis_k": "channel", "axis_v": "channel", "zero_point": "integer"),
+    FORM("channels of x, integer, 8 bits", "method": "x", "bits": 8, "group": 64, "page": 256,
+         "axis_k": "channel", "zero_point": "integer"),
+    FORM("grouped latents", "method": "latent", "rank_k": 128, "rank_v": 256, "groups": 2, "bits": 4,
+         "group": 128, "page": 16),
     {"groups that end with their latent",
-     TEXT("method"
-          : "latent", "rank_k" : 380, "rank_v" : 300, "groups_k" : 2, "groups_v" : 3, "bits" : 3,
-            "group" : 128, "page" : 16, "zero_point"
-          : "integer"),
+     TEXT("method": "latent", "rank_k": 380, "rank_v": 300, "groups_k": 2, "groups_v": 3, "bits": 3,
+         "group": 128, "page": 16, "zero_point": "integer"),
      "", 6},
-    FORM("padded ranks", "method"
-         : "latent", "rank_k" : 100, "rank_v" : 7, "bits" : 3, "group" : 64, "page" : 32, "axis_k"
-         : "channel"),
-    FORM("grouped and padded", "method"
-         : "latent", "rank_k" : 40, "rank_v" : 200, "groups" : 4, "bits" : 2, "group" : 128, "page" : 64,
-           "axis_v"
-         : "channel"),
-    FORM("accumulator, 16 bits", "method"
-         : "x-cl", "bits" : 2, "group" : 64, "page" : 64, "axis_k"
-         : "channel"),
-    FORM("accumulator, 8 bits", "method"
-         : "latent-cl", "bits" : 3, "group" : 64, "page" : 16, "accumulator_bits" : 8),
-    FORM("accumulator, 4 bits", "method"
-         : "x-cl", "bits" : 8, "group"
-         : "row", "page" : 48, "accumulator_bits" : 4, "zero_point"
-         : "integer"),
+    FORM("padded ranks", "method": "latent", "rank_k": 100, "rank_v": 7, "bits": 3, "group": 64,
+         "page": 32, "axis_k": "channel"),
+    FORM("grouped and padded", "method": "latent", "rank_k": 40, "rank_v": 200, "groups": 4, "bits": 2,
+         "group": 128, "page": 64, "axis_v": "channel"),
+    FORM("accumulator, 16 bits", "method": "x-cl", "bits": 2, "group": 64, "page": 64, "axis_k": "channel"),
+    FORM("accumulator, 8 bits", "method": "latent-cl", "bits": 3, "group": 64, "page": 16,
+         "accumulator_bits": 8),
+    FORM("accumulator, 4 bits", "method": "x-cl", "bits": 8, "group": "row", "page": 48,
+         "accumulator_bits": 4, "zero_point": "integer"),
     {"bf16", "\"method\": \"latent\", \"bits\": 4, \"group\": 64, \"page\": 16, \"axis_k\": \"channel\"",
      "bf16", 0},
 };
+// clang-format on
 
 ParameterizedTestParameters(operand, every_cached_value_is_rounded_once)
 {
