@@ -273,8 +273,7 @@ static const struct method {
     {"latent", LATENT, "4bit", "--arch sm_80", true},
     {"x, by channel",
      "\"cache\": {\"method\": \"x\", \"rotation\": false, \"axis_k\": \"channel\", \"group\": 32, "
-     "\"bits\": 3, "
-     "\"page\": 32}, \"weights\": \"int8\"",
+     "\"bits\": 3, \"page\": 32}, \"weights\": \"int8\"",
      "3bit", "--arch sm_80 --files", false},
     {"x-cl", "\"cache\": {\"method\": \"x-cl\", \"page\": 32}", "base-4bit", "--arch sm_80 --base-layer 0",
      false},

@@ -12,9 +12,9 @@
 /* Layers 0 and 2 have a sliding window, which is shorter than the cache; layers 1 and 3 have none. */
 static const char mixed[] =
     "{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
-    "\"head_dim\": 64, "
-    "\"num_hidden_layers\": 4, \"sliding_window_pattern\": 2, \"sliding_window\": 20, \"rope_theta\": 1e6, "
-    "\"rope_local_base_freq\": 1e4}, \"cache\": {\"method\": \"latent\", \"bits\": 8}}";
+    "\"head_dim\": 64, \"num_hidden_layers\": 4, \"sliding_window_pattern\": 2, \"sliding_window\": 20, "
+    "\"rope_theta\": 1e6, \"rope_local_base_freq\": 1e4}, \"cache\": {\"method\": \"latent\", "
+    "\"bits\": 8}}";
 
 /* Writes the same tensors with the name suffix `suffix`, and the mixed spec. */
 static const char *write_layer(const char *suffix)

@@ -17,17 +17,16 @@ enum { D = 128, DKV = 128, LAYERS = 5, FIRST = 3, TOKENS = 110 };
 static const int pieces[] = {45, 1, 1, 30, 33};
 
 static const char llama[] =
-    "{\"model_type\": \"llama\", \"hidden_size\": 128, \"intermediate_size\": 64, \"num_hidden_layers\": "
-    "5, "
-    "\"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 64, \"vocab_size\": 16, "
-    "\"rope_theta\": 10000.0, \"rms_norm_eps\": 1e-5}";
+    "{\"model_type\": \"llama\", \"hidden_size\": 128, \"intermediate_size\": 64, "
+    "\"num_hidden_layers\": 5, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 64, "
+    "\"vocab_size\": 16, \"rope_theta\": 10000.0, \"rms_norm_eps\": 1e-5}";
 static const char gemma[] =
     "{\"model_type\": \"gemma3_text\", \"hidden_size\": 128, \"intermediate_size\": 64, "
-    "\"num_hidden_layers\": 5, "
-    "\"num_attention_heads\": 4, \"num_key_value_heads\": 1, \"head_dim\": 128, \"vocab_size\": 16, "
-    "\"rope_theta\": 1000000.0, \"rope_local_base_freq\": 10000.0, \"rms_norm_eps\": 1e-6, "
-    "\"query_pre_attn_scalar\": 128, \"sliding_window\": 40, \"layer_types\": [\"sliding_attention\", "
-    "\"full_attention\", \"sliding_attention\", \"sliding_attention\", \"full_attention\"]}";
+    "\"num_hidden_layers\": 5, \"num_attention_heads\": 4, \"num_key_value_heads\": 1, \"head_dim\": 128, "
+    "\"vocab_size\": 16, \"rope_theta\": 1000000.0, \"rope_local_base_freq\": 10000.0, "
+    "\"rms_norm_eps\": 1e-6, \"query_pre_attn_scalar\": 128, \"sliding_window\": 40, "
+    "\"layer_types\": [\"sliding_attention\", \"full_attention\", \"sliding_attention\", "
+    "\"sliding_attention\", \"full_attention\"]}";
 
 /* ---------------------------------------------------------------- weights
  * A column of the factors of latents has four entries of one half, so that sums are exact in any order.

@@ -86,8 +86,8 @@ Test(choices, a_preset_stays_beside_what_is_overridden)
          "{\"model\": {\"rope_theta\": null}}",
          "{\"model\": {\"preset\": \"llama-3.1-8b\", \"rope_theta\": null}}"},
         {"{\"model\": \"llama-3.1-8b\"}", "{\"model\": {\"rope_scaling\": {\"factor\": 16}}}",
-         "{\"model\": {\"preset\": \"llama-3.1-8b\", \"rope_scaling\": {\"factor\": 16, \"rope_type\": "
-         "\"llama3\", \"low_freq_factor\": 1, \"high_freq_factor\": 4, "
+         "{\"model\": {\"preset\": \"llama-3.1-8b\", \"rope_scaling\": {\"factor\": 16, "
+         "\"rope_type\": \"llama3\", \"low_freq_factor\": 1, \"high_freq_factor\": 4, "
          "\"original_max_position_embeddings\": 8192}}}"},
         {"{\"model\": \"llama-3.1-8b\"}", "{\"model\": {\"rope_scaling\": null}}",
          "{\"model\": {\"preset\": \"llama-3.1-8b\", \"rope_scaling\": null}}"},
@@ -111,8 +111,8 @@ Test(choices, null_beside_a_preset_takes_away_what_it_says)
 
 Test(choices, choices_are_as_given_whatever_their_order)
 {
-    cJSON *spec = generator_complete_parsed("{\"weights\": \"f16\", \"cache\": {\"page\": 64, \"group\": "
-                                            "\"row\", \"bits\": 4, \"clip\": null}, "
+    cJSON *spec = generator_complete_parsed("{\"weights\": \"f16\", \"cache\": {\"page\": 64, "
+                                            "\"group\": \"row\", \"bits\": 4, \"clip\": null}, "
                                             "\"model\": \"Llama-2-7B\"}");
     char *text = cJSON_PrintUnformatted(generator_member(spec, "choices"));
     cr_assert_str_eq(text, "{\"model\":\"Llama-2-7B\",\"cache\":{\"bits\":4,\"group\":\"row\",\"page\":64},"

@@ -103,20 +103,19 @@ Test(config, keys_that_only_sound_like_attention_are_ignored)
     cJSON_Delete(generator_complete_config(
         "{\"model_type\": \"llama\", " SHAPE
         ", \"pruned_heads\": {}, \"output_attentions\": true, \"chunk_size_feed_forward\": 8, "
-        "\"cross_attention_hidden_size\": null, \"add_cross_attention\": false, \"attention_dropout\": "
-        "0.1, "
-        "\"_attn_implementation_autoset\": true, \"use_mrope\": false, \"max_position_embeddings\": 4096, "
-        "\"original_max_position_embeddings\": 4096, \"id2label\": {\"0\": \"LABEL_0\"}, "
-        "\"architectures\": []}",
+        "\"cross_attention_hidden_size\": null, \"add_cross_attention\": false, "
+        "\"attention_dropout\": 0.1, \"_attn_implementation_autoset\": true, \"use_mrope\": false, "
+        "\"max_position_embeddings\": 4096, \"original_max_position_embeddings\": 4096, "
+        "\"id2label\": {\"0\": \"LABEL_0\"}, \"architectures\": []}",
         NULL));
 }
 
 Test(config, rope_parameters_say_what_theta_and_scaling_say)
 {
     cJSON *spec = generator_complete_config(
-        "{\"model_type\": \"llama\", " SHAPE ", \"rope_parameters\": {\"rope_theta\": "
-        "500000.0, \"rope_type\": \"llama3\", \"factor\": 32.0, \"low_freq_factor\": 1.0, "
-        "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 8192}}",
+        "{\"model_type\": \"llama\", " SHAPE ", \"rope_parameters\": {\"rope_theta\": 500000.0, "
+        "\"rope_type\": \"llama3\", \"factor\": 32.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, "
+        "\"original_max_position_embeddings\": 8192}}",
         NULL);
     cr_assert_eq(generator_number(spec, "model.rope.theta"), 5e5);
     cr_assert_eq(generator_number(spec, "model.rope.scaling.factor"), 32);
@@ -134,9 +133,8 @@ Test(config, rope_parameters_of_each_kind_of_layer_are_told_apart)
 {
     cJSON *spec = generator_complete_config(
         "{\"model_type\": \"gemma3_text\", " SHAPE
-        ", \"rope_parameters\": {\"full_attention\": {\"rope_theta\": "
-        "2e6, \"rope_type\": \"linear\", \"factor\": 8.0}, \"sliding_attention\": {\"rope_theta\": 3e4, "
-        "\"rope_type\": \"default\"}}}",
+        ", \"rope_parameters\": {\"full_attention\": {\"rope_theta\": 2e6, \"rope_type\": \"linear\", "
+        "\"factor\": 8.0}, \"sliding_attention\": {\"rope_theta\": 3e4, \"rope_type\": \"default\"}}}",
         "full");
     cr_assert_eq(generator_number(spec, "model.rope.theta"), 2e6);
     cr_assert_eq(generator_number(spec, "model.rope.scaling.factor"), 8);
@@ -144,8 +142,8 @@ Test(config, rope_parameters_of_each_kind_of_layer_are_told_apart)
     cr_assert_not(cJSON_HasObjectItem(generator_member(spec, "model.layer_kinds.sliding.rope"), "scaling"));
     cJSON_Delete(spec);
     config_refused("{\"model_type\": \"gemma3_text\", " SHAPE
-                   ", \"rope_parameters\": {\"full_attention\": {}, \"sliding_attention\": {\"rope_type\": "
-                   "\"yarn\", \"factor\": 2}}}",
+                   ", \"rope_parameters\": {\"full_attention\": {}, "
+                   "\"sliding_attention\": {\"rope_type\": \"yarn\", \"factor\": 2}}}",
                    XQ_ERROR_UNSUPPORTED, "rope_parameters.sliding_attention", "sliding layers");
     config_refused("{\"model_type\": \"gemma3_text\", " SHAPE
                    ", \"rope_parameters\": {\"full_attention\": {}, \"chunked_attention\": {}}}",

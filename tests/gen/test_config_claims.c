@@ -137,9 +137,8 @@ Test(config_claims, what_is_so_anyway_is_taken)
         {QWEN3_MOE ", \"use_qk_norm\": true, \"qkv_bias\": false", NULL},
         {PHI ", \"rotary_dim\": 32", NULL},
         {GEMMA2 ", \"sliding_window\": 4096, \"sliding_window_size\": 4096", "full"},
-        {LLAMA
-         ", \"rope_scaling\": {\"factor\": 16.0, \"original_max_position_embeddings\": 4096, \"type\": "
-         "\"yarn\", \"finetuned\": true}",
+        {LLAMA ", \"rope_scaling\": {\"factor\": 16.0, \"original_max_position_embeddings\": 4096, "
+               "\"type\": \"yarn\", \"finetuned\": true}",
          NULL},
         {LLAMA ", \"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4, \"attn_factor\": 1.0}", NULL},
         {LLAMA ", \"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 4, "
@@ -234,8 +233,8 @@ Test(config_claims, type_of_rope_parameters_is_read_as_rope_type)
         cr_assert_eq(generator_number(spec, "model.rope.scaling.factor"), 4);
         cJSON_Delete(spec);
     }
-    refuses(GEMMA3 ", \"rope_parameters\": {\"full_attention\": {}, \"sliding_attention\": {\"type\": "
-                   "\"yarn\", \"factor\": 2}}",
+    refuses(GEMMA3 ", \"rope_parameters\": {\"full_attention\": {}, "
+                   "\"sliding_attention\": {\"type\": \"yarn\", \"factor\": 2}}",
             XQ_ERROR_UNSUPPORTED, "rope_parameters.sliding_attention", "sliding layers");
 }
 
@@ -262,8 +261,8 @@ Test(config_claims, contradictions_name_both_keys)
          "rope_scaling.rope_theta", "rope_theta is 10000"},
         {PHI ", \"rope_parameters\": {\"partial_rotary_factor\": 0.25}",
          "rope_parameters.partial_rotary_factor", "partial_rotary_factor is 0.5"},
-        {GEMMA3 ", \"rope_local_base_freq\": 1e4, \"rope_parameters\": {\"sliding_attention\": "
-                "{\"rope_theta\": 3e4}}",
+        {GEMMA3 ", \"rope_local_base_freq\": 1e4, "
+                "\"rope_parameters\": {\"sliding_attention\": {\"rope_theta\": 3e4}}",
          "rope_parameters.sliding_attention.rope_theta", "rope_local_base_freq is 10000"},
         {"\"model_type\": \"gpt_neox\", " SHAPE ", \"rotary_pct\": 0.25, \"partial_rotary_factor\": 0.5",
          "rotary_pct", "partial_rotary_factor is 0.5"},

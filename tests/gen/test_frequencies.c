@@ -129,8 +129,7 @@ static void check_turns(gen *g, int head_dim, double share, double theta, const 
     print_scaling(scaling, sizeof scaling, s);
     snprintf(spec, sizeof spec,
              "{\"model\": {\"hidden_size\": 512, \"num_attention_heads\": 4, \"head_dim\": %d, "
-             "\"rope_theta\": %.17g, "
-             "\"partial_rotary_factor\": %.17g, \"rope_scaling\": %s}}",
+             "\"rope_theta\": %.17g, \"partial_rotary_factor\": %.17g, \"rope_scaling\": %s}}",
              head_dim, theta, share, scaling);
     char *source = render_probe(g, spec), *rest = source;
     int count = 0, dim = (int)(head_dim * share);

@@ -49,9 +49,8 @@ Test(layers, patterns_of_config_json_become_a_list)
 
 Test(layers, the_kind_picks_window_and_rotary_embedding)
 {
-    cJSON *full = complete_members(
-              MIXED ", \"layer_kind\": \"full\", \"sliding_window_pattern\": 3, \"rope_scaling\": "
-                    "{\"rope_type\": \"linear\", \"factor\": 8}"),
+    cJSON *full = complete_members(MIXED ", \"layer_kind\": \"full\", \"sliding_window_pattern\": 3, "
+                                         "\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 8}"),
           *sliding = complete_members(MIXED ", \"layer_kind\": \"sliding\", \"sliding_window_pattern\": 3, "
                                             "\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 8}");
     cr_assert_eq(generator_number(full, "model.rope.theta"), 1e6);

@@ -171,8 +171,8 @@ static void check_number(const char *spec_json, const char *path, double value)
 
 Test(layout, integer_zero_points_follow_the_scales_and_are_padded)
 {
-    CHECK("{\"model\": \"smollm2-135m\", \"cache\": {\"zero_point\": \"integer\", \"bits\": 3, \"group\": "
-          "64}}",
+    CHECK("{\"model\": \"smollm2-135m\", \"cache\": {\"zero_point\": \"integer\", \"bits\": 3, "
+          "\"group\": 64}}",
           {"layout.streams.0.params_offset", 3 * 384}, {"layout.streams.0.zeros_offset", 3 * 384 + 3 * 32},
           {"layout.streams.1.codes_offset", 3 * 384 + 3 * 32 + 32}, /* 18 bytes of zero points */
           {"layout.tile_bytes", 2 * (3 * 384 + 3 * 32 + 32)});
@@ -192,8 +192,7 @@ Test(layout, channel_groups_larger_than_a_page_are_spread_over_its_pages)
 Test(layout, channel_groups_smaller_than_a_page_lie_in_it)
 {
     CHECK("{\"model\": \"llama-3.1-8b\", \"cache\": {\"axis_k\": \"channel\", \"axis_v\": \"channel\", "
-          "\"group\": 32, "
-          "\"zero_point\": \"integer\", \"bits\": 2}}",
+          "\"group\": 32, \"zero_point\": \"integer\", \"bits\": 2}}",
           {"layout.streams.0.slot_bytes", 144}, {"layout.streams.1.page_groups", 2},
           {"layout.streams.1.page_chunks", 16}, {"layout.streams.0.slots_offset", 4 * 8192},
           {"layout.streams.1.slots_offset", 4 * 8192 + 32 * 144}, {"layout.tile_bytes", 8192},
@@ -204,8 +203,7 @@ Test(layout, channel_groups_smaller_than_a_page_lie_in_it)
 Test(layout, deltas_have_a_tail_of_activations_and_an_accumulator)
 {
     CHECK("{\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent-cl\", \"axis_k\": \"channel\", "
-          "\"bits\": 2, "
-          "\"accumulator_bits\": 8}}",
+          "\"bits\": 2, \"accumulator_bits\": 8}}",
           {"layout.streams.0.width", 2048}, {"layout.streams.0.tail_width", 4096},
           {"layout.tail_bytes", 128 * 4096 * 2}, {"accumulator.streams.0.width", 4096},
           {"accumulator.streams.0.bits", 8}, {"accumulator.streams.0.groups", 32},
@@ -307,8 +305,8 @@ Test(layout, keys_are_products_of_codes_where_scales_allow_it)
     check_product(
         "{\"model\": {\"preset\": \"gemma-3-270m\", \"layer_kind\": \"full\"}, \"weights\": \"int8\"}",
         "f16");
-    check_product("{\"model\": {\"preset\": \"gemma-3-270m\", \"layer_kind\": \"full\"}, \"weights\": "
-                  "\"int8\", \"cache\": {\"group\": 256}}",
+    check_product("{\"model\": {\"preset\": \"gemma-3-270m\", \"layer_kind\": \"full\"}, "
+                  "\"weights\": \"int8\", \"cache\": {\"group\": 256}}",
                   "int8");
 }
 

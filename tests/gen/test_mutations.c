@@ -169,17 +169,17 @@ static void check_spoiled_spec(const char *spec_json)
 Test(mutations, specs_with_values_of_other_types_are_refused_by_field)
 {
     check_spoiled_spec("{\"model\": {\"preset\": \"gemma-3-4b\", \"layer_kind\": \"full\"}}");
-    check_spoiled_spec("{\"model\": {\"preset\": \"gpt-oss-20b\", \"layer_kind\": \"sliding\"}, \"cache\": "
-                       "{\"group\": \"row\"}}");
+    check_spoiled_spec("{\"model\": {\"preset\": \"gpt-oss-20b\", \"layer_kind\": \"sliding\"}, "
+                       "\"cache\": {\"group\": \"row\"}}");
     check_spoiled_spec(
         "{\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent-cl\", \"axis_k\": \"channel\"}}");
     check_spoiled_spec(
         "{\"model\": \"falcon-rw-1b\", \"cache\": {\"method\": \"x-cl\", \"accumulator_bits\": 4}}");
     check_spoiled(
         "{\"model\": {\"preset\": \"gemma-2-2b\", \"layer_kind\": \"full\", \"sliding_window_pattern\": 3, "
-        "\"num_hidden_layers\": 6, \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"truncate\": "
-        "false, "
-        "\"mscale\": 1}}, \"weights\": \"int8\", \"dtype\": \"bf16\", \"queries\": \"many\"}",
+        "\"num_hidden_layers\": 6, \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, "
+        "\"truncate\": false, \"mscale\": 1}}, \"weights\": \"int8\", \"dtype\": \"bf16\", "
+        "\"queries\": \"many\"}",
         300);
 }
 

@@ -161,9 +161,9 @@ static int try_all_of_gemm(int *tried)
         char spec[512], *completed = NULL;
         error err = ERROR_INIT;
         snprintf(spec, sizeof spec,
-                 "{\"model\": \"smollm2-135m\", \"cache\": {\"method\": \"latent\"}, \"tuning\": "
-                 "{\"gemm\": {\"rows\": %d, "
-                 "\"cols\": %d, \"warp_rows\": %d, \"warp_cols\": %d, \"stages\": %d}}}",
+                 "{\"model\": \"smollm2-135m\", \"cache\": {\"method\": \"latent\"}, "
+                 "\"tuning\": {\"gemm\": {\"rows\": %d, \"cols\": %d, \"warp_rows\": %d, "
+                 "\"warp_cols\": %d, \"stages\": %d}}}",
                  v[0], v[1], v[2], v[3], v[4]);
         taken += gen_complete(generator(), spec, &completed, &err) == XQ_OK;
         error_clear(&err);

@@ -77,10 +77,9 @@ Test(spec, computed_parts_that_differ_are_refused)
 Test(spec, rope_may_be_given_in_the_names_of_config_json)
 {
     char *ours = generator_complete_values(
-        "{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 2, \"rope\": "
-        "{\"theta\": 5e5, \"scaling\": {\"type\": \"llama3\", \"factor\": 8, "
-        "\"low_freq_factor\": 1, \"high_freq_factor\": 4, "
-        "\"original_max_position_embeddings\": 8192}}}}");
+        "{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 2, \"rope\": {\"theta\": 5e5, "
+        "\"scaling\": {\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1, "
+        "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 8192}}}}");
     char *theirs =
         generator_complete_values("{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 2, "
                                   "\"rope_theta\": 500000.0, \"rope_scaling\": {\"rope_type\": \"llama3\", "
@@ -330,8 +329,8 @@ Test(tuning, every_family_serves_every_supported_shape, .timeout = 60)
         snprintf(
             text, sizeof text,
             "{\"model\": {\"hidden_size\": 576, \"num_attention_heads\": %d, \"num_key_value_heads\": %d, "
-            "\"head_dim\": %d}, \"cache\": {\"method\": \"%s\", \"bits\": %d, \"group\": %s}, \"arch\": "
-            "\"%s\"}",
+            "\"head_dim\": %d}, \"cache\": {\"method\": \"%s\", \"bits\": %d, \"group\": %s}, "
+            "\"arch\": \"%s\"}",
             queries * kv_heads, kv_heads, head_dim, x ? "x" : "latent", bits, groups[i / 64 % 3],
             archs[i / 192]);
         cJSON *spec = generator_complete_parsed(text);

@@ -151,8 +151,8 @@ Test(tuned, results_are_for_specs_of_one_shape)
     static const char labelled[] =
         "{\"model\": {\"name\": \"other\", \"hidden_size\": 128, \"num_attention_heads\": 4, "
         "\"num_key_value_heads\": 2, \"head_dim\": 64, \"num_hidden_layers\": 3, \"rope_theta\": 5e5}, "
-        "\"cache\": {\"method\": \"latent\", \"bits\": 4, \"group\": 64, \"page\": 16}, \"arch\": "
-        "\"sm_89\"}";
+        "\"cache\": {\"method\": \"latent\", \"bits\": 4, \"group\": 64, \"page\": 16}, "
+        "\"arch\": \"sm_89\"}";
     static const char *const others[] = {
         "{\"model\": " MODEL
         ", \"cache\": {\"method\": \"latent\", \"bits\": 3, \"group\": 64, \"page\": 16}, "
@@ -196,11 +196,10 @@ Test(tuned, what_a_spec_chooses_is_not_looked_up)
     cr_expect_eq(generator_number(spec, "tuning.attend.warps"), 8);
     cJSON_Delete(spec);
     /* A family with an empty object of parameters chooses nothing. */
-    spec =
-        complete_with(g,
-                      "{\"model\": " MODEL ", \"cache\": {\"method\": \"latent\", \"group\": 64, \"page\": "
-                      "16}, \"arch\": \"sm_89\", \"tuning\": {\"attend\": {}}}",
-                      &(const gen_completion){0});
+    spec = complete_with(g,
+                         "{\"model\": " MODEL ", \"cache\": {\"method\": \"latent\", \"group\": 64, "
+                         "\"page\": 16}, \"arch\": \"sm_89\", \"tuning\": {\"attend\": {}}}",
+                         &(const gen_completion){0});
     cr_expect_eq(generator_number(spec, "tuning.attend.warps"), 4);
     cJSON_Delete(spec);
     cr_assert_eq(gen_ignore_tables(g, &err), XQ_OK);

@@ -78,9 +78,8 @@ Test(checkpoints, quantized_projections_are_named_as_what_they_are)
 /* In gpt-oss only the experts are quantized. */
 Test(checkpoints, quantization_elsewhere_does_not_matter)
 {
-    const char *directory =
-        with_config("{\"model_type\": \"llama\", " SIZES ", \"quantization_config\": {\"quant_method\": "
-                    "\"mxfp4\"}}");
+    const char *directory = with_config("{\"model_type\": \"llama\", " SIZES ", "
+                                        "\"quantization_config\": {\"quant_method\": \"mxfp4\"}}");
     struct command_result r = command_run("prepare %s --out %s/out.safetensors", directory, directory);
     cr_assert_eq(r.status, 0, "%s", r.err);
 }

@@ -547,8 +547,8 @@ static void shifted(const char *path)
 Test(prepared_file, packed_weights_that_are_damaged_never_pass_unseen)
 {
     char *completed = generator_complete("{\"model\": {\"hidden_size\": 64, \"num_attention_heads\": 1, "
-                                         "\"head_dim\": 64}, \"cache\": {\"method\": "
-                                         "\"x\", \"rotation\": false}, \"weights\": \"int8\"}");
+                                         "\"head_dim\": 64}, \"cache\": {\"method\": \"x\", "
+                                         "\"rotation\": false}, \"weights\": \"int8\"}");
     const char *path = packed_file(completed), *bad = files_path(files_directory(), "bad.safetensors");
     size_t size, bytes, expected_bytes;
     char *data = files_read(path, &size);

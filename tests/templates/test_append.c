@@ -578,8 +578,7 @@ static const char *case_spec(const struct append_case *c)
     static char text[1024];
     snprintf(text, sizeof text,
              "{\"model\": {\"hidden_size\": %d, \"num_attention_heads\": %d, \"num_key_value_heads\": %d, "
-             "\"head_dim\": 64, "
-             "\"rope_theta\": 10000.0}, \"cache\": {%s}%s}",
+             "\"head_dim\": 64, \"rope_theta\": 10000.0}, \"cache\": {%s}%s}",
              c->hidden, c->heads, c->heads, c->cache, c->rest);
     return text;
 }

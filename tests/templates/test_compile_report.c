@@ -155,13 +155,11 @@ Test(compile_report, accumulators_of_every_width, .timeout = 600)
 {
     check_spec("\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent-cl\", \"bits\": 3}",
                CROSS_LAYER);
-    check_spec(
-        "\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent-cl\", \"bits\": 2, \"axis_k\": "
-        "\"channel\", \"zero_point\": \"integer\", \"accumulator_bits\": 4}",
-        CROSS_LAYER);
-    check_spec("\"model\": \"llama-2-7b\", \"cache\": {\"method\": \"x-cl\", \"bits\": 2, \"axis_k\": "
-               "\"channel\", "
-               "\"accumulator_bits\": 8, \"group\": 256}",
+    check_spec("\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent-cl\", \"bits\": 2, "
+               "\"axis_k\": \"channel\", \"zero_point\": \"integer\", \"accumulator_bits\": 4}",
+               CROSS_LAYER);
+    check_spec("\"model\": \"llama-2-7b\", \"cache\": {\"method\": \"x-cl\", \"bits\": 2, "
+               "\"axis_k\": \"channel\", \"accumulator_bits\": 8, \"group\": 256}",
                CROSS_LAYER);
 }
 
@@ -197,8 +195,8 @@ Test(compile_report, caches_of_every_form, .timeout = 600)
     static const char *const specs[] = {
         "\"bits\": 4, \"axis_k\": \"channel\"}",
         "\"bits\": 2, \"method\": \"x-cl\"}, \"weights\": \"e4m3\"",
-        "\"bits\": 3, \"groups\": 8, \"axis_k\": \"channel\", \"axis_v\": \"channel\", \"zero_point\": "
-        "\"integer\"}, \"weights\": \"bf16\", \"dtype\": \"bf16\"",
+        "\"bits\": 3, \"groups\": 8, \"axis_k\": \"channel\", \"axis_v\": \"channel\", "
+        "\"zero_point\": \"integer\"}, \"weights\": \"bf16\", \"dtype\": \"bf16\"",
     };
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
         char spec[400];

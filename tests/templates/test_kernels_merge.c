@@ -114,8 +114,8 @@ ParameterizedTest(struct merge_case *c, kernels_merge, two_sets_become_one)
 {
     char spec[256];
     snprintf(spec, sizeof spec,
-             "{\"model\": {\"hidden_size\": 64, \"num_attention_heads\": 2, \"head_dim\": %d}, \"dtype\": "
-             "\"%s\"}",
+             "{\"model\": {\"hidden_size\": 64, \"num_attention_heads\": 2, \"head_dim\": %d}, "
+             "\"dtype\": \"%s\"}",
              c->head_dim, c->bf16 ? "bf16" : "f16");
     fixture f;
     fixture_open(&f, spec);

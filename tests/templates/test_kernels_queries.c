@@ -307,8 +307,7 @@ static const char *spec_of(const struct attend_case *c, bool bf16, bool many)
     snprintf(text, sizeof text,
              "{\"model\": {\"hidden_size\": 64, \"num_attention_heads\": %d, \"num_key_value_heads\": %d, "
              "\"head_dim\": %d%s%s}, \"cache\": {\"method\": \"x\", \"rotation\": false, \"page\": %d}, "
-             "\"dtype\": \"%s\", "
-             "\"queries\": \"%s\"%s%s}",
+             "\"dtype\": \"%s\", \"queries\": \"%s\"%s%s}",
              c->heads, c->kv_heads, c->head_dim, *c->features ? ", " : "", c->features, c->page,
              bf16 ? "bf16" : "f16", many ? "many" : "one", *c->rest ? ", " : "", c->rest);
     return text;
@@ -453,8 +452,8 @@ ParameterizedTestParameters(kernels_queries, every_schedule_over_e4m3_matches)
         {8, 2, 64, 16, "",
          "\"tuning\": {\"kv_attend_e4m3\": {\"warps\": 8, \"slice\": 32, \"stages\": 2}}"},
         {8, 2, 64, 32, "\"sliding_window\": 50",
-         "\"tuning\": {\"kv_attend_e4m3\": {\"warps\": 2, \"slice\": 32, \"query_tiles\": 1, \"stages\": "
-         "4}}"},
+         "\"tuning\": {\"kv_attend_e4m3\": {\"warps\": 2, \"slice\": 32, \"query_tiles\": 1, "
+         "\"stages\": 4}}"},
         {3, 1, 128, 16, "",
          "\"tuning\": {\"kv_attend_e4m3\": {\"warps\": 1, \"slice\": 16, \"stages\": 3}}"},
         {3, 1, 128, 64, "",

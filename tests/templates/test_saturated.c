@@ -304,8 +304,8 @@ Test(saturated, products_infinities_and_wide_types_saturate, .timeout = 600)
     for (int integer = 0; integer < 2; integer++)
         expect_rows(integer ? "{" MODEL
                               ", \"cache\": {\"method\": \"latent\", \"clip\": 1, \"axis_k\": \"channel\", "
-                              "\"axis_v\": \"channel\", \"page\": 64, \"group\": 64, \"zero_point\": "
-                              "\"integer\"}}"
+                              "\"axis_v\": \"channel\", \"page\": 64, \"group\": 64, "
+                              "\"zero_point\": \"integer\"}}"
                             : "{" MODEL
                               ", \"cache\": {\"method\": \"latent\", \"clip\": 1, \"axis_k\": \"channel\", "
                               "\"axis_v\": \"channel\", \"page\": 64, \"group\": 64}}",

@@ -162,8 +162,8 @@ Test(page_codec, padded_latents_read_back_as_zeros_in_their_padding)
                20);
     round_trip(
         SMOL("\"method\": \"latent\", \"groups\": 3, \"rank_k\": 120, \"rank_v\": 150, \"group\": 32, "
-             "\"bits\": 3, "
-             "\"axis_k\": \"channel\", \"axis_v\": \"channel\", \"page\": 32, \"zero_point\": \"integer\""),
+             "\"bits\": 3, \"axis_k\": \"channel\", \"axis_v\": \"channel\", \"page\": 32, "
+             "\"zero_point\": \"integer\""),
         false, 3, 75);
 }
 
@@ -377,8 +377,8 @@ Test(page_codec, tail_rows_follow_one_another_and_start_anew_with_each_group)
 {
     cache c;
     cache_open(&c,
-               SMOL("\"method\": \"latent\", \"axis_k\": \"channel\", \"axis_v\": \"channel\", \"group\": "
-                    "32, \"page\": 32"),
+               SMOL("\"method\": \"latent\", \"axis_k\": \"channel\", \"axis_v\": \"channel\", "
+                    "\"group\": 32, \"page\": 32"),
                false, 3, 70);
     cr_assert_eq(c.codec->tail_bytes, 2 * 32 * 192 * 2);
     cr_assert_eq(page_codec_tail_begin(c.codec, 0, &c.sequence[1]), 64);

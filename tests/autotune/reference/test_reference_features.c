@@ -518,9 +518,8 @@ Test(reference_features, reads_what_a_spec_says_of_the_model)
 
 Test(reference_features, linear_scaling_divides_every_frequency)
 {
-    reference_model m =
-        read_model(MODEL("\"rope\": {\"type\": \"neox\", \"theta\": 10000, \"scaling\": {\"type\": "
-                         "\"linear\", \"factor\": 4}}"));
+    reference_model m = read_model(MODEL("\"rope\": {\"type\": \"neox\", \"theta\": 10000, "
+                                         "\"scaling\": {\"type\": \"linear\", \"factor\": 4}}"));
     cr_assert_eq((double)m.frequencies[0], 0.25);
     cr_assert_float_eq(m.frequencies[16], 0.0025, 1e-15);
     cr_assert_eq(m.attention_factor, 1);
@@ -539,10 +538,9 @@ Test(reference_features, yarn_keeps_fast_pairs_stretches_slow_ones_and_ramps_bet
                            "pair %d", i);
     }
     cr_assert_float_eq(m.attention_factor, 0.1 * log(16) + 1, 1e-15);
-    m = read_model(MODEL(
-        "\"rope\": {\"type\": \"neox\", \"theta\": 10000, \"attention_factor\": 1.5, \"scaling\": "
-        "{\"type\": "
-        "\"yarn\", \"factor\": 16, \"truncate\": false, \"original_max_position_embeddings\": 4096}}"));
+    m = read_model(MODEL("\"rope\": {\"type\": \"neox\", \"theta\": 10000, \"attention_factor\": 1.5, "
+                         "\"scaling\": {\"type\": \"yarn\", \"factor\": 16, \"truncate\": false, "
+                         "\"original_max_position_embeddings\": 4096}}"));
     double begin = 32 * log(4096 / (64 * M_PI)) / log(10000),
            end = 32 * log(4096 / (2 * M_PI)) / log(10000);
     double ramp = (16 - begin) / (end - begin);

@@ -253,8 +253,8 @@ Test(cost, what_a_candidate_lacks_is_named)
         {"{\"resources\": {\"threads\": 32}, \"work\": {}}", "a candidate has no work.columns from 1 to "},
         {"{\"resources\": {\"threads\": 32}, \"work\": {\"columns\": 1}}",
          "a candidate has no resources.tile_tokens from 1 to "},
-        {"{\"resources\": {\"threads\": 32, \"tile_tokens\": 16, \"split_tokens\": 64}, \"work\": "
-         "{\"columns\": 1}}",
+        {"{\"resources\": {\"threads\": 32, \"tile_tokens\": 16, \"split_tokens\": 64}, "
+         "\"work\": {\"columns\": 1}}",
          "a candidate has no work.partial_bytes from 1 to "},
     };
     const struct cost_load load = {100, 1, 1};

@@ -579,8 +579,8 @@ Test(stores, an_export_has_every_kind_of_layer_and_width)
 {
     static const char mixed[] =
         "{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 2, \"head_dim\": 64, "
-        "\"num_hidden_layers\": 2, \"sliding_window\": 64, \"layer_types\": "
-        "[\"sliding_attention\", \"full_attention\"]}}";
+        "\"num_hidden_layers\": 2, \"sliding_window\": 64, \"layer_types\": [\"sliding_attention\", "
+        "\"full_attention\"]}}";
     const char *folder = files_directory(), *file = files_path(folder, "mixed.json");
     fake_nvrtc_use_version(12, NULL);
     files_write(file, mixed, sizeof mixed - 1);

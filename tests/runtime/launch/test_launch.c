@@ -23,15 +23,13 @@ static const char joint_base[] =
 /* Biases and sinks add vectors to the weights, and there are absorbed columns. */
 static const char full[] =
     "{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
-    "\"head_dim\": 64, "
-    "\"partial_rotary_factor\": 0.5, \"attention_bias\": true, \"attention_sinks\": true}, "
-    "\"cache\": {\"method\": \"x\", \"rotation\": false, \"page\": 32}}";
+    "\"head_dim\": 64, \"partial_rotary_factor\": 0.5, \"attention_bias\": true, "
+    "\"attention_sinks\": true}, \"cache\": {\"method\": \"x\", \"rotation\": false, \"page\": 32}}";
 static const char normed[] = "{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4, "
-                             "\"num_key_value_heads\": 2, \"head_dim\": 64, "
-                             "\"qk_norm\": true, \"attention_bias\": true, \"attention_sinks\": true}, "
+                             "\"num_key_value_heads\": 2, \"head_dim\": 64, \"qk_norm\": true, "
+                             "\"attention_bias\": true, \"attention_sinks\": true}, "
                              "\"cache\": {\"method\": \"latent\", \"groups\": 2, \"rank_k\": 80, "
-                             "\"rank_v\": 128, \"page\": 32, \"group\": "
-                             "64}, \"weights\": \"int8\"}";
+                             "\"rank_v\": 128, \"page\": 32, \"group\": 64}, \"weights\": \"int8\"}";
 
 static xq_plan *make(const char *spec, xq_implementation implementation)
 {
@@ -368,8 +366,8 @@ Test(launch, keys_normalized_over_all_heads_are_summed_up_before_attention)
 {
     xq_plan *plan =
         make("{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
-             "\"head_dim\": 64, \"qk_norm\": \"row\", \"attention_bias\": true}, \"cache\": {\"method\": "
-             "\"x\", \"axis_k\": \"channel\", \"group\": 64}}",
+             "\"head_dim\": 64, \"qk_norm\": \"row\", \"attention_bias\": true}, "
+             "\"cache\": {\"method\": \"x\", \"axis_k\": \"channel\", \"group\": 64}}",
              XQ_FUSED);
     xq_attend_args a = plan_attend_args(plan);
     attend(plan, &a);
@@ -530,8 +528,7 @@ Test(launch, one_row_of_q_for_each_sequence_moves_with_it)
     static const char mqa[] =
         "{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 128, \"num_key_value_heads\": 1, "
         "\"head_dim\": 64}, \"queries\": \"many\", \"cache\": {\"method\": \"x\", \"rotation\": false, "
-        "\"axis_k\": \"channel\", "
-        "\"group\": 64}}";
+        "\"axis_k\": \"channel\", \"group\": 64}}";
     plan_open_stubs();
     xq_plan_options o = plan_options(mqa, XQ_FUSED);
     o.max_batch = 40000;
