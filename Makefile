@@ -173,15 +173,15 @@ XQRT_SIM_OBJ := $(call obj,$(XQRT_SRC) runtime/launch/without_toolchain.c $(wild
 $(BUILD)/tests/libxqrt_sim.so: $(XQRT_SIM_OBJ)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@ -lpthread -ldl -lm
-# The software device, which the test of xq emit links into its bundles.
+# The software device, which the tests of bundles link into them.
 $(BUILD)/tests/sim.a: $(XQRT_SIM_OBJ)
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcsD $@ $^
-LOADER_OBJ := $(call obj,$(addprefix tests/support/,command.c fake_cuda.c files.c library_session.c shell.c) \
+LOADER_OBJ := $(call obj,$(addprefix tests/support/,command.c emitted.c fake_cuda.c files.c library_session.c shell.c) \
     $(addprefix runtime/base/,half.c random.c)) $(if $(filter 1,$(TSAN)),$(BUILD)/tests/tsan/main.o)
-$(BUILD)/tests/test_emit: | $(BUILD)/xq $(BUILD)/tests/sim.a
+$(addprefix $(BUILD)/tests/,test_bundle test_emit): | $(BUILD)/xq $(BUILD)/tests/sim.a
 $(BUILD)/tests/test_xqrt: | $(BUILD)/tests/libxqrt_sim.so
-$(addprefix $(BUILD)/tests/,test_emit test_xqrt): $(LOADER_OBJ) | libraries $(BUILD)/tests/libfake_cuda.so
+$(addprefix $(BUILD)/tests/,test_bundle test_emit test_xqrt): $(LOADER_OBJ) | libraries $(BUILD)/tests/libfake_cuda.so
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) -ldl -lm
 
@@ -196,18 +196,20 @@ $(BUILD)/tests/libsim_cuda.so: $(call obj,$(addprefix tests/fake/,fake_cuda.c si
     $(addprefix runtime/base/,error.c half.c printable.c))
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared -Wl,--no-undefined $^ -o $@ -lpthread -lm
-$(addprefix $(BUILD)/tests/,test_checked test_checked_gpu test_cli test_compare test_compare_profile test_device_cuda test_launch \
-    test_launch_cost test_measure_watch test_pack test_plan test_plan_image test_plan_sizes test_prepared test_runtime \
-    test_stores test_target test_tune test_tune_worker test_without_sim): | $(BUILD)/tests/libfake_cuda.so
-$(addprefix $(BUILD)/tests/,test_cli test_outputs test_runtime test_stores test_target): | $(BUILD)/tests/libfake_nvrtc.so
+tests_of = $(foreach source,$(filter $(1)/%,$(TEST_SRC)),$(call test_program,$(source))) # $(call tests_of,FOLDER)
+$(call tests_of,tests/cli): | $(BUILD)/xq
+$(addprefix $(BUILD)/tests/,test_checkpoints test_cost test_parameters test_prepare test_prepare_resume \
+    test_prepared): | $(BUILD)/xq
+$(call tests_of,tests/runtime/launch): | $(BUILD)/tests/libfake_cuda.so
+$(addprefix $(BUILD)/tests/,test_cache_export test_cli test_compare test_compare_profile test_device_cuda \
+    test_measure_watch test_pack test_plan test_prepared test_stores test_target test_tune test_tune_worker \
+    test_without_sim): | $(BUILD)/tests/libfake_cuda.so
+$(addprefix $(BUILD)/tests/,test_cache_export test_cli test_nvrtc test_outputs test_stores \
+    test_target): | $(BUILD)/tests/libfake_nvrtc.so
 $(addprefix $(BUILD)/tests/,test_compare test_measure_watch): | $(BUILD)/tests/libfake_nvml.so
-$(addprefix $(BUILD)/tests/,test_cli test_cli_gen test_cli_spec test_outputs test_prepare test_prepare_resume \
-    test_prepared test_progress): | $(BUILD)/xq
 $(addprefix $(BUILD)/tests/,test_abi test_travel): | libraries $(BUILD)/xq pages
 $(BUILD)/tests/test_examples: | libraries $(BUILD)/xq pages $(BUILD)/tests/libsim_cuda.so $(BUILD)/tests/libfake_nccl.so
 $(BUILD)/tests/test_memory: | libraries $(BUILD)/xq pages $(BUILD)/tests/libfake_malloc.so
-$(addprefix $(BUILD)/tests/,test_cli_options test_compare_profile test_compare_sweep test_parameters test_stores test_tune \
-    test_tune_parallel test_tune_report test_tuned): | $(BUILD)/xq
 
 # ---------------------------------------------------------------- set-up
 deps:
@@ -277,8 +279,8 @@ features: $(BUILD)/xq
 # All tests run under the address and undefined-behaviour sanitizers, and those with threads under the thread sanitizer.
 # WERROR=0, because gcc gives false warnings for instrumented code. OpenBLAS is not instrumented, so its own threads
 # would look like races; it runs with one thread.
-TSAN_TESTS := $(filter $(addprefix $(BUILD)/tests/,test_cache test_device_% test_plan test_prepare test_runtime \
-    test_sim_% test_simulate test_kernels_% test_verify),$(TESTS))
+TSAN_TESTS := $(filter $(addprefix $(BUILD)/tests/,test_cache test_cache_network test_context test_descriptor \
+    test_device_% test_kernels_% test_nvrtc test_plan test_prepare test_sim_% test_simulate test_verify),$(TESTS))
 ASAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 TSAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 check-all: deps

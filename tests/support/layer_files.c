@@ -105,3 +105,17 @@ struct command_result layer_files_run(const char *directory, const char *options
                        "--spec %s/spec.json %s",
                        directory, directory, directory, options);
 }
+
+void layer_files_draw(struct layer *layers, char (*suffixes)[8], int count, int first)
+{
+    for (int l = 0; l < count; l++) {
+        layers[l] = layer_random(40, 2 + l % 2);
+        snprintf(suffixes[l], sizeof suffixes[l], ".%d", first + l);
+        layers[l].suffix = suffixes[l];
+        layers[l].wk = layer_floats((size_t)LAYER_D * LAYER_DKV, 0.1);
+        layers[l].wv = layer_floats((size_t)LAYER_D * LAYER_DKV, 0.1);
+        const float *drift = layer_floats(40 * LAYER_D, 0.3);
+        for (int i = 0; l > 0 && i < 40 * LAYER_D; i++)
+            layers[l].x[i] = layers[l - 1].x[i] + drift[i];
+    }
+}

@@ -38,4 +38,7 @@ const char *layer_files_write(const struct layer *layer, const char *method, int
 /* Runs `xq run` on these files on the software device. It writes FOLDER/out.safetensors. */
 struct command_result layer_files_run(const char *directory, const char *options);
 
+/* Draws layers whose activations drift from one layer to the next. */
+void layer_files_draw(struct layer *layers, char (*suffixes)[8], int count, int first);
+
 #endif

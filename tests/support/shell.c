@@ -1,6 +1,7 @@
 #include "shell.h"
 
 #include <criterion/criterion.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -19,7 +20,7 @@ const char *shell_build_folder(void)
 
 int shell_run(const char *command, char **output)
 {
-    char line[8192];
+    char line[12400];
     size_t size = 0;
     snprintf(line, sizeof line, "%s 2>&1", command);
     FILE *pipe = popen(line, "r");
@@ -30,4 +31,16 @@ int shell_run(const char *command, char **output)
     fclose(text);
     int status = pclose(pipe);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+char *shell_output(const char *format, ...)
+{
+    char command[12288], *output = NULL;
+    va_list list;
+    va_start(list, format);
+    vsnprintf(command, sizeof command, format, list);
+    va_end(list);
+    int status = shell_run(command, &output);
+    cr_assert_eq(status, 0, "%s: %s", command, output);
+    return output;
 }

@@ -19,4 +19,7 @@ int shell_run(const char *command, char **output);
 #define SHELL_SANITIZER ""
 #endif
 
+/* Output of a command that must succeed; the caller frees it. */
+char *shell_output(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 #endif

@@ -1,12 +1,8 @@
-/* append and append_channel on the software device: every byte of pages and tails is compared with those of
- * the quantizer of tests/templates/expected_cache.c. A projection has one power of two in each column, so
- * that latents are exact in any order of summation. Dense projections have cases of their own. */
+/* Tests append and append_channel on the software device: every byte of pages and tails is compared with
+ * those of an independent quantizer (append_run.h). Dense projections have cases of their own. */
 #include "../../runtime/base/half.h"
-#include "../support/elements.h"
-#include "../support/generator.h"
-#include "../support/kernel_fixture.h"
 #include "../support/spec_text.h"
-#include "expected_cache.h"
+#include "append_run.h"
 
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
@@ -14,444 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define BATCH     3
-#define LONGEST   720 /* most tokens of a sequence */
-#define MAX_CALLS 6
-
-/* ---------------------------------------------------------------- one run */
-
-typedef struct run {
-    fixture f;
-    random_stream r;
-    expected_cache cache, held; /* the expected cache; the expected accumulator */
-    bool bf16_x, bf16_u, dense, subtracts;
-    int hidden, streams;
-    uint16_t *u[PAGE_MAX_STREAMS]; /* [hidden, width] of the weights' type; NULL: x is not projected */
-    uint64_t device_u[PAGE_MAX_STREAMS], device_feedback[PAGE_MAX_STREAMS];
-    int32_t pages[BATCH][LONGEST / 16 + 1]; /* pages of each sequence in the pool */
-    int32_t slots[BATCH];
-    int pool;
-    uint16_t *x[BATCH]; /* [LONGEST, hidden] as given to the kernels */
-    int lengths[BATCH];
-    uint8_t *tails; /* bytes that the tail pool must hold */
-    size_t tails_bytes;
-    uint64_t device_pages, device_tails, device_held;
-    test_kernel *by_token, *by_channel;
-} run;
-
-static float operand_value(bool bf16, uint16_t bits)
-{
-    return bf16 ? half_from_bfloat(bits) : half_to_float(bits);
-}
-
-static uint16_t operand_bits(bool bf16, float value)
-{
-    return bf16 ? half_to_bfloat(value) : half_from_float(value);
-}
-
-/* A random number that both 16-bit types hold: it is a bf16 number, and 0 if it is too small for f16. */
-static float draw_coarse(random_stream *r)
-{
-    float value = random_normal(r);
-    value = fabsf(value) < 0.01f ? 0 : half_from_bfloat(half_to_bfloat(value));
-    return value;
-}
-
-/* Draws a row of x. Where x is cached without a projection, there are also constant rows, infinities and
- * NaN. */
-static void draw_row(run *t, uint16_t *row)
-{
-    int kind = random_between(&t->r, 0, 11);
-    float constant = draw_coarse(&t->r), scale = kind == 1 ? 100 : 1;
-    for (int i = 0; i < t->hidden; i++)
-        row[i] = operand_bits(t->bf16_x, kind == 0 ? constant : draw_coarse(&t->r) * scale);
-    if (t->u[0])
-        return;
-    int at = random_between(&t->r, 0, t->hidden - 1);
-    if (kind == 2)
-        row[at] = operand_bits(t->bf16_x, INFINITY);
-    if (kind == 3)
-        row[at] = operand_bits(t->bf16_x, -INFINITY);
-    if (kind == 4)
-        row[at] = t->bf16_x ? 0xffc1 : 0xfe01; /* NaN */
-    if (kind == 5)
-        row[at] = operand_bits(t->bf16_x, -3e4f); /* large, and still in the range of f16 */
-    if (kind == 6 && t->bf16_x)
-        row[at] = half_to_bfloat(1e30f); /* beyond f16 */
-}
-
-static uint16_t *draw_projection(run *t, const page_stream *s)
-{
-    uint16_t *u = calloc((size_t)(t->hidden * s->width), sizeof *u);
-    for (int c = 0; c < s->width; c++) {
-        if (expected_is_padding(s, c))
-            continue;
-        for (int i = 0; t->dense && i < t->hidden; i++)
-            u[i * s->width + c] = operand_bits(t->bf16_u, random_normal(&t->r) / sqrtf((float)t->hidden));
-        float power = ldexpf(random_between(&t->r, 0, 1) ? 1 : -1, random_between(&t->r, -1, 1));
-        if (!t->dense)
-            u[random_between(&t->r, 0, t->hidden - 1) * s->width + c] = operand_bits(t->bf16_u, power);
-    }
-    return u;
-}
-
-static uint64_t upload_projection(run *t, const uint16_t *u, int width)
-{
-    void *packed = elements_packed(u, t->hidden, width, 2);
-    uint64_t pointer = fixture_upload(&t->f, packed, (size_t)(t->hidden * width) * 2);
-    free(packed);
-    return pointer;
-}
-
-/* Draws the factors by which errors are added to later channels, and packs them in the order of
- * docs/layout.md. There are also factors for earlier channels, and from and to padding, which the kernels
- * must ignore. */
-static void draw_feedback(run *t, int stream, uint64_t *where)
-{
-    const int group = expected_feedback_room(t->cache.codec),
-              groups = t->cache.codec->stream[stream].groups, lanes = group < 64 ? 8 : 16;
-    const size_t count = (size_t)(groups * group * group);
-    uint16_t *packed = malloc(count * sizeof *packed), *next = packed;
-    float *feedback = t->cache.feedback[stream] = malloc(count * sizeof *feedback);
-    for (size_t i = 0; i < count; i++)
-        feedback[i] = half_round(random_normal(&t->r) * 0.3f);
-    for (int j = 0; j < groups * group; j++)
-        for (int lane = 0; lane < lanes; lane++)
-            for (int v = 0; v < group / lanes; v++) {
-                const int of_lane[] = {0, 1, 8, 9};
-                int i = v / 4 * 64 + lane / 4 * 16 + lane % 4 * 2 + of_lane[v % 4];
-                *next++ = half_from_float(feedback[j * group + i]);
-            }
-    *where = fixture_upload(&t->f, packed, count * sizeof *packed);
-    free(packed);
-}
-
-static void assign_pages(run *t, int page)
-{
-    int each = LONGEST / page + 1;
-    t->pool = BATCH * each + 2;
-    int32_t *shuffled = malloc(sizeof *shuffled * (size_t)t->pool), slots[] = {0, 1, 2, 3};
-    for (int i = 0; i < t->pool; i++)
-        shuffled[i] = i;
-    random_shuffle(&t->r, shuffled, (size_t)t->pool);
-    random_shuffle(&t->r, slots, 4);
-    for (int b = 0; b < BATCH; b++) {
-        for (int i = 0; i < each; i++)
-            t->pages[b][i] = shuffled[b * each + i];
-        t->slots[b] = slots[b];
-    }
-    free(shuffled);
-}
-
-static const char *text_at(const cJSON *spec, const char *path)
-{
-    const cJSON *item = generator_member(spec, path);
-    return cJSON_GetStringValue(item);
-}
-
-static void run_open(run *t, const char *spec_json, int seed, bool dense)
-{
-    memset(t, 0, sizeof *t);
-    t->r = random_begin((uint64_t)seed, 77);
-    t->dense = dense;
-    fixture_open(&t->f, spec_json);
-    cJSON *spec = cJSON_Parse(t->f.completed);
-    const char *method = text_at(spec, "cache.method");
-    const cJSON *base = cJSON_GetObjectItem(cJSON_GetObjectItem(spec, "cache"), "base");
-    bool rotated = cJSON_IsTrue(generator_member(spec, "cache.rotation"));
-    t->bf16_x = !strcmp(text_at(spec, "dtype"), "bf16");
-    t->bf16_u = !strcmp(text_at(spec, "weights"), "bf16");
-    t->hidden = (int)generator_number(spec, "model.hidden_size");
-    t->subtracts = cJSON_IsFalse(base);
-    assign_pages(t, (int)generator_number(spec, "cache.page"));
-    expected_open(&t->cache, generator(), t->f.completed, false, t->pool);
-    if (t->subtracts)
-        expected_open(&t->held, generator(), t->f.completed, true, t->pool);
-    bool any[2] = {false, false};
-    for (int s = 0; s < t->cache.codec->streams; s++) {
-        const page_stream *stream = &t->cache.codec->stream[s];
-        any[stream->by_channel] = true;
-        if (strncmp(method, "latent", 6) && !rotated)
-            continue;
-        t->u[s] = draw_projection(t, stream);
-        t->device_u[s] = upload_projection(t, t->u[s], stream->width);
-        if (cJSON_IsTrue(cJSON_GetObjectItem(cJSON_GetObjectItem(spec, "cache"), "feedback")))
-            draw_feedback(t, s, &t->device_feedback[s]);
-    }
-    t->by_token = any[0] ? fixture_kernel(&t->f, "append") : NULL;
-    t->by_channel = any[1] ? fixture_kernel(&t->f, "append_channel") : NULL;
-    for (int b = 0; b < BATCH; b++) {
-        t->x[b] = malloc((size_t)(LONGEST * t->hidden) * 2);
-        for (int i = 0; i < LONGEST; i++)
-            draw_row(t, t->x[b] + i * t->hidden);
-    }
-    t->tails_bytes = (size_t)t->cache.codec->tail_bytes * 4;
-    t->tails = malloc(t->tails_bytes + 1);
-    memset(t->tails, 0xff, t->tails_bytes);
-    t->device_pages = fixture_filled(&t->f, 0xff, t->cache.bytes);
-    t->device_tails = fixture_filled(&t->f, 0xff, t->tails_bytes);
-    t->device_held = t->subtracts ? fixture_filled(&t->f, 0xff, t->held.bytes) : 0;
-    cJSON_Delete(spec);
-}
-
-static void run_close(run *t)
-{
-    fixture_close(&t->f);
-    expected_close(&t->cache);
-    expected_close(&t->held);
-    free(t->tails);
-    for (int b = 0; b < BATCH; b++)
-        free(t->x[b]);
-    for (int s = 0; s < PAGE_MAX_STREAMS; s++) {
-        free(t->u[s]);
-        free(t->cache.feedback[s]);
-    }
-}
-
-/* ---------------------------------------------------------------- expected bytes */
-
-/* x of a token, as it is cached: f16, saturated. */
-static float activation(const run *t, int b, int token, int i)
-{
-    return half_to_float(expected_round_half(operand_value(t->bf16_x, t->x[b][token * t->hidden + i])));
-}
-
-/* x minus the accumulator, if the layer subtracts it. */
-static float delta(const run *t, int b, int token, int i)
-{
-    float x = activation(t, b, token, i);
-    if (!t->subtracts)
-        return x;
-    float held = half_to_float(expected_half(&t->held, 0, t->pages[b], token, i));
-    return half_to_float(expected_round_half(x - held));
-}
-
-/* The value that the projection multiplies, in the type of the weights. */
-static float projected(const run *t, int b, int token, int i)
-{
-    float value = t->subtracts || !t->bf16_x || !t->bf16_u
-                      ? delta(t, b, token, i)
-                      : half_from_bfloat(t->x[b][token * t->hidden + i]);
-    return t->bf16_u ? half_from_bfloat(half_to_bfloat(value)) : value;
-}
-
-static double stream_value(const run *t, int s, int b, int token, int channel)
-{
-    const page_stream *stream = &t->cache.codec->stream[s];
-    if (!t->u[s])
-        return delta(t, b, token, channel);
-    double sum = 0;
-    for (int i = 0; i < t->hidden; i++) {
-        uint16_t u = t->u[s][i * stream->width + channel];
-        if (u)
-            sum += (double)projected(t, b, token, i) * operand_value(t->bf16_u, u);
-    }
-    return sum;
-}
-
-static void stream_row(const run *t, int s, int b, int token, uint16_t *row)
-{
-    for (int c = 0; c < t->cache.codec->stream[s].width; c++)
-        row[c] = expected_round_half(stream_value(t, s, b, token, c));
-}
-
-/* Writes the row of a token into the expected tail of a stream. */
-static void expect_tail(run *t, int s, int b, int token, const uint16_t *row)
-{
-    const page_stream *stream = &t->cache.codec->stream[s];
-    bool of_x = stream->tail_width != stream->width || !strcmp(stream->name, "delta");
-    uint8_t *at = t->tails + t->slots[b] * (int)t->cache.codec->tail_bytes + stream->tail_offset +
-                  token % t->cache.codec->group * stream->tail_width * 2;
-    for (int i = 0; i < stream->tail_width; i++) {
-        uint16_t value = of_x ? expected_round_half(activation(t, b, token, i)) : row[i];
-        memcpy(at + 2 * i, &value, 2);
-    }
-}
-
-/* Updates the expected bytes for tokens [start, end), which have just been appended. */
-static void expect_stream(run *t, int s, int b, int start, int end)
-{
-    const page_stream *stream = &t->cache.codec->stream[s];
-    int group = t->cache.codec->group, width = stream->width;
-    uint16_t *rows = malloc((size_t)(group * width) * sizeof *rows);
-    for (int token = start; !stream->by_channel && token < end; token++) {
-        stream_row(t, s, b, token, rows);
-        expected_write_token(&t->cache, s, t->pages[b], token, rows);
-    }
-    for (int g = start / group; stream->by_channel && g * group < end; g++) {
-        bool fills = (g + 1) * group <= end;
-        for (int i = 0; i < group && g * group + i < end; i++) {
-            int token = g * group + i;
-            if (fills || token >= start)
-                stream_row(t, s, b, token, rows + i * width);
-            if (!fills && token >= start)
-                expect_tail(t, s, b, token, rows + i * width);
-        }
-        if (fills)
-            expected_write_group(&t->cache, s, t->pages[b], g, rows);
-    }
-    free(rows);
-}
-
-/* ---------------------------------------------------------------- calls */
-
-/* Draws new values of the accumulator, for all tokens that there are now. */
-static void draw_accumulator(run *t)
-{
-    uint16_t *row = malloc((size_t)t->hidden * 2);
-    for (int b = 0; b < BATCH; b++)
-        for (int token = 0; token < t->lengths[b]; token++) {
-            for (int i = 0; i < t->hidden; i++) {
-                float x = activation(t, b, token, i);
-                row[i] = half_from_float((isnan(x) ? 0 : x * 0.5f) + 0.25f * random_normal(&t->r));
-            }
-            expected_write_token(&t->held, 0, t->pages[b], token, row);
-        }
-    xq_device_write(t->f.context, t->device_held, t->held.pages, t->held.bytes);
-    free(row);
-}
-
-static struct xq_table upload_table(run *t)
-{
-    int32_t indptr[BATCH + 1] = {0}, last[BATCH], indices[BATCH * (LONGEST / 16 + 1) + 1];
-    for (int b = 0; b < BATCH; b++) {
-        int pages = (t->lengths[b] + t->cache.codec->page_tokens - 1) / t->cache.codec->page_tokens;
-        memcpy(indices + indptr[b], t->pages[b], sizeof *indices * (size_t)pages);
-        indptr[b + 1] = indptr[b] + pages;
-        last[b] = pages ? t->lengths[b] - (pages - 1) * t->cache.codec->page_tokens : 12345;
-    }
-    indices[indptr[BATCH]] = 0x7ffffff0;
-    struct xq_table table = {
-        .indptr = fixture_upload(&t->f, indptr, sizeof indptr),
-        .indices = fixture_upload(&t->f, indices, sizeof *indices * (size_t)(indptr[BATCH] + 1)),
-        .last_page_len = fixture_upload(&t->f, last, sizeof last),
-    };
-    return table;
-}
-
-/* Appends counts[b] tokens to sequence b. The rows of x are sorted by sequence, or shuffled if no kernel
- * needs them sorted. */
-static void append_tokens(run *t, const int counts[BATCH])
-{
-    int tokens = 0, most = 0, first_buffer = t->f.buffer_count;
-    int32_t indptr[BATCH + 1] = {0};
-    for (int b = 0; b < BATCH; b++) {
-        tokens += counts[b];
-        most = counts[b] > most ? counts[b] : most;
-        indptr[b + 1] = tokens;
-        t->lengths[b] += counts[b];
-        cr_assert_leq(t->lengths[b], LONGEST);
-    }
-    if (t->subtracts)
-        draw_accumulator(t);
-    int32_t *order = malloc(sizeof *order * (size_t)(tokens + 1)),
-            *sequence = malloc(sizeof *order * (size_t)(tokens + 1)),
-            *position = malloc(sizeof *order * (size_t)(tokens + 1));
-    uint16_t *x = malloc((size_t)(tokens * t->hidden + 1) * 2);
-    for (int i = 0; i < tokens; i++)
-        order[i] = i;
-    if (!t->by_channel)
-        random_shuffle(&t->r, order, (size_t)tokens);
-    for (int b = 0; b < BATCH; b++)
-        for (int i = 0; i < counts[b]; i++) {
-            int row = order[indptr[b] + i], token = t->lengths[b] - counts[b] + i;
-            sequence[row] = b;
-            position[row] = token;
-            memcpy(x + row * t->hidden, t->x[b] + token * t->hidden, (size_t)t->hidden * 2);
-        }
-    struct xq_append_params params = {
-        .table = upload_table(t),
-        .x = fixture_upload(&t->f, x, (size_t)(tokens * t->hidden) * 2),
-        .token_sequence = fixture_upload(&t->f, sequence, sizeof *order * (size_t)tokens),
-        .token_position = fixture_upload(&t->f, position, sizeof *order * (size_t)tokens),
-        .append_indptr = fixture_upload(&t->f, indptr, sizeof indptr),
-        .pages = t->device_pages,
-        .tails = {t->device_tails, fixture_upload(&t->f, t->slots, sizeof t->slots)},
-        .accumulator = t->device_held,
-        .uk = {t->device_u[0], 0},
-        .uv = {t->device_u[1], 0},
-        .fk = t->device_feedback[0],
-        .fv = t->device_feedback[1],
-        .tokens = tokens,
-    };
-    if (t->by_token && tokens)
-        fixture_launch(&t->f, t->by_token, (tokens + 15) / 16,
-                       fixture_constant(t->by_token, "column_blocks"), 1, &params, sizeof params);
-    if (t->by_channel) {
-        int group = fixture_constant(t->by_channel, "group_tokens"),
-            touched = (most + group - 2) / group + 1;
-        int steps = fixture_constant(t->by_channel, "steps");
-        int columns = random_between(&t->r, 0, 3) ? touched : 1; /* fewer blocks than groups are enough */
-        for (params.step = 0; params.step < steps; params.step++)
-            fixture_launch(&t->f, t->by_channel, columns, fixture_constant(t->by_channel, "column_blocks"),
-                           BATCH, &params, sizeof params);
-    }
-    while (t->f.buffer_count > first_buffer)
-        xq_device_free(t->f.context, t->f.buffers[--t->f.buffer_count]);
-    free(order);
-    free(sequence);
-    free(position);
-    free(x);
-}
-
-static void require_same(const char *what, const uint8_t *expected, const uint8_t *got, size_t bytes,
-                         int stride)
-{
-    for (size_t i = 0; i < bytes; i++)
-        cr_assert_eq(expected[i], got[i], "%s: byte %zu (of %zu, number %zu) is %02x, not %02x", what,
-                     i % (size_t)stride, (size_t)stride, i / (size_t)stride, got[i], expected[i]);
-}
-
-static void check_bytes(run *t)
-{
-    uint8_t *pages = fixture_download(&t->f, t->device_pages, t->cache.bytes);
-    uint8_t *tails = fixture_download(&t->f, t->device_tails, t->tails_bytes);
-    require_same("pages", t->cache.pages, pages, t->cache.bytes, t->cache.codec->page_bytes);
-    require_same("tails", t->tails, tails, t->tails_bytes, t->cache.codec->tail_bytes);
-    free(pages);
-    free(tails);
-}
-
-/* Number of tokens that a call appends to a sequence: up to 40, at most one, about the rest of a group, or
- * one group and more. */
-static int draw_count(run *t, int call, int b)
-{
-    int group = t->cache.codec->group < 256 ? t->cache.codec->group : 256;
-    int count = 0;
-    switch ((call + b) % 4) {
-    case 0:
-        count = random_between(&t->r, 1, 40);
-        break;
-    case 1:
-        count = random_between(&t->r, 0, 1);
-        break;
-    case 2: /* up to the end of a group, or to a token beside it */
-        count = group - t->lengths[b] % group + random_between(&t->r, -1, 1);
-        break;
-    case 3:
-        count = random_between(&t->r, group, 2 * group + 20);
-        break;
-    }
-    return t->lengths[b] + count > LONGEST ? 0 : count;
-}
-
-static void append_all(run *t, int calls)
-{
-    for (int call = 0; call < calls; call++) {
-        int counts[BATCH], starts[BATCH];
-        for (int b = 0; b < BATCH; b++) {
-            counts[b] = draw_count(t, call, b);
-            starts[b] = t->lengths[b];
-        }
-        append_tokens(t, counts);
-        for (int s = 0; s < t->cache.codec->streams && !t->dense; s++)
-            for (int b = 0; b < BATCH; b++)
-                expect_stream(t, s, b, starts[b], t->lengths[b]);
-        if (!t->dense)
-            check_bytes(t);
-    }
-}
 
 /* ---------------------------------------------------------------- bit for bit */
 
@@ -590,10 +148,10 @@ ParameterizedTestParameters(append, leaves_every_byte_as_documented)
 
 ParameterizedTest(struct append_case *c, append, leaves_every_byte_as_documented)
 {
-    run t;
-    run_open(&t, case_spec(c), 5, false);
-    append_all(&t, MAX_CALLS);
-    run_close(&t);
+    append_run t;
+    append_run_open(&t, case_spec(c), 5, false);
+    append_run_all(&t, APPEND_MAX_CALLS);
+    append_run_close(&t);
 }
 
 /* ---------------------------------------------------------------- dense projections */
@@ -606,7 +164,7 @@ static double tolerance(double value, double scale, int bits)
 }
 
 /* Compares every latent of a sequence in one stream, also in the tail. Returns how many were compared. */
-static size_t compare_latents(const run *t, const uint8_t *tails, int s, int b)
+static size_t compare_latents(const append_run *t, const uint8_t *tails, int s, int b)
 {
     const page_stream *stream = &t->cache.codec->stream[s];
     size_t compared = 0;
@@ -616,7 +174,7 @@ static size_t compare_latents(const run *t, const uint8_t *tails, int s, int b)
         for (int c = 0; c < stream->width; c++) {
             if (expected_is_padding(stream, c))
                 continue;
-            double value = stream_value(t, s, b, token, c), scale = 0, got;
+            double value = append_run_value(t, s, b, token, c), scale = 0, got;
             if (token < quantized) {
                 got = expected_value(&t->cache, s, t->pages[b], token, c, &scale);
             } else {
@@ -660,38 +218,38 @@ ParameterizedTestParameters(append, leaves_latents_within_half_a_step)
 
 ParameterizedTest(struct append_case *c, append, leaves_latents_within_half_a_step)
 {
-    run t;
-    run_open(&t, case_spec(c), 6, true);
-    append_tokens(&t, (const int[BATCH]){70, 0, 33});
+    append_run t;
+    append_run_open(&t, case_spec(c), 6, true);
+    append_run_tokens(&t, (const int[APPEND_BATCH]){70, 0, 33});
     uint8_t *pages = fixture_download(&t.f, t.device_pages, t.cache.bytes);
     uint8_t *tails = fixture_download(&t.f, t.device_tails, t.tails_bytes);
     memcpy(t.cache.pages, pages, t.cache.bytes);
     size_t compared = 0, real = 0;
     for (int s = 0; s < t.cache.codec->streams; s++) {
         const page_stream *stream = &t.cache.codec->stream[s];
-        for (int b = 0; b < BATCH; b++)
+        for (int b = 0; b < APPEND_BATCH; b++)
             compared += compare_latents(&t, tails, s, b);
         real += 103 * (size_t)(stream->width / stream->latent_width * stream->rank);
     }
     cr_expect_eq(compared, real);
     free(pages);
     free(tails);
-    run_close(&t);
+    append_run_close(&t);
 }
 
 /* A token with a NaN gets parameters that are NaN; other tokens keep theirs, unless they share a group with
  * it. */
 Test(append, nan_shows_in_every_latent_of_its_token)
 {
-    run t;
+    append_run t;
     // clang-format off
     const struct append_case c = {
         192, 4, "", TEXT("method": "latent", "bits": 4, "group": 32, "page": 16, "axis_v": "channel")};
     // clang-format on
-    run_open(&t, case_spec(&c), 7, false);
+    append_run_open(&t, case_spec(&c), 7, false);
     for (int i = 0; i < t.hidden; i++) /* 0 * NaN is NaN, so one NaN reaches every latent */
         t.x[0][5 * t.hidden + i] = i == 77 ? 0x7fff : 0;
-    append_tokens(&t, (const int[BATCH]){32, 0, 0});
+    append_run_tokens(&t, (const int[APPEND_BATCH]){32, 0, 0});
     uint8_t *pages = fixture_download(&t.f, t.device_pages, t.cache.bytes);
     memcpy(t.cache.pages, pages, t.cache.bytes);
     for (int token = 0; token < 32; token++)
@@ -702,23 +260,23 @@ Test(append, nan_shows_in_every_latent_of_its_token)
         cr_assert(isnan(expected_value(&t.cache, 1, t.pages[0], 0, channel, NULL)),
                   "groups of tokens have it too");
     free(pages);
-    run_close(&t);
+    append_run_close(&t);
 }
 
 /* A sequence without new tokens does not change, and a call without tokens changes nothing. */
 Test(append, nothing_is_appended_to_sequences_without_new_tokens)
 {
-    run t;
+    append_run t;
     // clang-format off
     const struct append_case c = {192, 3, "", TEXT("method": "x", "rotation": false, "bits": 4, "group": 32,
                                                    "page": 16, "axis_k": "channel")};
     // clang-format on
-    run_open(&t, case_spec(&c), 8, false);
-    append_tokens(&t, (const int[BATCH]){0, 0, 0});
-    check_bytes(&t);
-    append_tokens(&t, (const int[BATCH]){0, 45, 0});
-    expect_stream(&t, 0, 1, 0, 45);
-    append_tokens(&t, (const int[BATCH]){0, 0, 0});
-    check_bytes(&t);
-    run_close(&t);
+    append_run_open(&t, case_spec(&c), 8, false);
+    append_run_tokens(&t, (const int[APPEND_BATCH]){0, 0, 0});
+    append_run_check(&t);
+    append_run_tokens(&t, (const int[APPEND_BATCH]){0, 45, 0});
+    append_run_expect(&t, 0, 1, 0, 45);
+    append_run_tokens(&t, (const int[APPEND_BATCH]){0, 0, 0});
+    append_run_check(&t);
+    append_run_close(&t);
 }

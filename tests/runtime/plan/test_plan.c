@@ -1,5 +1,5 @@
-/* Tests plans over the fake GPU: sizes, options, splits, failures and threads. test_pack.c and
- * test_launch.c have the other tests of plans; the results of kernels are tested on the software device. */
+/* Tests plans over the fake GPU: sizes, options, splits, failures and threads. Other tests of plans are in
+ * tests/runtime/launch and in test_pack.c; the results of kernels are tested on the software device. */
 #include "../../support/files.h"
 #include "../../support/plan_fixture.h"
 
