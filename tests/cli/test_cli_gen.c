@@ -1,5 +1,6 @@
 /* `xq gen` as a user runs it. */
 #include "../support/command.h"
+#include "../support/command_json.h"
 #include "../support/files.h"
 #include "../support/generator.h"
 
@@ -77,12 +78,9 @@ Test(cli_gen, a_folder_gets_every_family_for_every_arch)
             snprintf(name, sizeof name, "%s.%s.cu", families[i], a ? "sm_90a" : "sm_80");
             cr_assert(exists(directory, name), "%s", name);
             snprintf(name, sizeof name, "%s.%s.json", families[i], a ? "sm_90a" : "sm_80");
-            size_t size;
-            char *text = files_read(files_path(directory, name), &size);
-            cJSON *info = cJSON_Parse(text);
+            cJSON *info = command_json_file(files_path(directory, name));
             cr_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(info, "family")), families[i]);
             cJSON_Delete(info);
-            free(text);
         }
     cr_assert(exists(directory, "params.h") && exists(directory, "ptx.cuh") &&
               exists(directory, "spec.sm_80.json"));

@@ -1,5 +1,6 @@
 #include "../../prepare/safetensors.h"
 #include "../support/command.h"
+#include "../support/command_json.h"
 #include "../support/fake_cuda.h"
 #include "../support/files.h"
 #include "../support/generator.h"
@@ -24,9 +25,8 @@ static cJSON *compare(const char *directory, const char *options)
         command_run("compare --device sim:a100 --spec %s/spec.json --activations %s/in.safetensors "
                     "--json - %s",
                     directory, directory, options);
-    cr_assert_eq(r.status, 0, "%s", r.err);
     cr_assert_str_eq(r.err, "");
-    cJSON *json = cJSON_Parse(r.out);
+    cJSON *json = command_json_of(&r);
     cr_assert_not_null(json, "not JSON: %s", r.out);
     return json;
 }
@@ -50,11 +50,10 @@ Test(compare, a_gpu_is_timed_one_by_one_and_within_a_graph)
     struct command_result r = command_run(
         "compare --device cuda --spec %s/spec.json --activations %s/in.safetensors --bits 4 --json -",
         directory, directory);
-    cr_assert_eq(r.status, 0, "%s", r.err);
     cr_expect_str_eq(r.err, "");
     cr_expect_eq(files_count(getenv("XQ_LOCK_DIR")), 1, "measurements took turns");
     cr_expect(strstr(r.out, "\"load\":null") || strstr(r.out, "\"load\":\tnull"), "%s", r.out);
-    cJSON *json = cJSON_Parse(r.out);
+    cJSON *json = command_json_of(&r);
     for (int i = 0; i < 4; i++) {
         const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), i);
         cr_expect_str_eq(generator_string(row, "time_kind"), "measured");
@@ -92,11 +91,10 @@ Test(compare, a_load_on_the_gpu_is_told)
     struct command_result r = command_run(
         "compare --device cuda --spec %s/spec.json --activations %s/in.safetensors --bits 4 --json -",
         directory, directory);
-    cr_assert_eq(r.status, 0, "%s", r.err);
     cr_expect_str_eq(r.err, "xq compare: warning: times may be off: 2 other processes use the GPU; the GPU "
                             "was busy for 64 % of the time before the first measurement; its clocks were "
                             "lowered: temperature (hardware)\n");
-    cJSON *json = cJSON_Parse(r.out), *load = cJSON_GetObjectItem(json, "load");
+    cJSON *json = command_json_of(&r), *load = cJSON_GetObjectItem(json, "load");
     cr_expect_eq(generator_number(load, "processes"), 2);
     cr_expect_eq(generator_number(load, "busy_percent"), 64);
     cr_expect_lt(generator_number(load, "sm_mhz_low"), generator_number(load, "sm_mhz_high"));
@@ -177,9 +175,7 @@ Test(compare, limits_are_those_of_the_cheapest_exact_formulation)
 /* Runs `xq compare --synthetic` and checks the errors of every row. Returns the parsed JSON. */
 static cJSON *synthetic(const char *options)
 {
-    struct command_result r = command_run("compare --device sim --synthetic --json - %s", options);
-    cr_assert_eq(r.status, 0, "%s: %s", options, r.err);
-    cJSON *json = cJSON_Parse(r.out), *row;
+    cJSON *json = command_json("compare --device sim --synthetic --json - %s", options), *row;
     cJSON_ArrayForEach(row, cJSON_GetObjectItem(json, "rows"))
     {
         const char *name = generator_string(row, "name");
@@ -232,14 +228,11 @@ Test(compare, each_layer_of_a_mixed_model_is_of_its_kind)
 static void outliers_at_2_bits(const char *options, double *loss, double *bytes)
 {
     char all[128];
-    struct command_result r;
     const char *path = files_path(files_directory(), "spec.json");
     const char *spec = "{\"model\": {\"hidden_size\": 128, \"num_attention_heads\": 2, \"head_dim\": 64}}";
     files_write(path, spec, strlen(spec));
     snprintf(all, sizeof all, "--method x --bits 2 --tokens 60 %s", options);
-    r = command_run("compare --device sim --synthetic --json - --spec %s %s", path, all);
-    cr_assert_eq(r.status, 0, "%s: %s", options, r.err);
-    cJSON *json = cJSON_Parse(r.out);
+    cJSON *json = command_json("compare --device sim --synthetic --json - --spec %s %s", path, all);
     const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), 3);
     cr_assert_lt(generator_number(row, "kernel_rel_err"), 2e-3);
     *loss = generator_number(row, "method_rel_err");
@@ -319,9 +312,8 @@ Test(compare, batches_and_synthetic_inputs_work_from_a_seed)
     struct command_result r =
         command_run("compare --device sim --model smollm2-135m --synthetic --seed 3 --tokens 40 "
                     "--batch 2 --bits 8 --json -");
-    cr_assert_eq(r.status, 0, "%s", r.err);
     char *first = strdup(r.out);
-    cJSON *json = cJSON_Parse(r.out), *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), 3);
+    cJSON *json = command_json_of(&r), *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), 3);
     cr_assert_eq(generator_number(row, "batch"), 2);
     cr_assert_lt(generator_number(row, "kernel_rel_err"), 2e-3);
     cr_assert_lt(generator_number(row, "method_rel_err"), 5e-2);
@@ -344,11 +336,9 @@ static void prepared_gives_the_same(const char *prepare_options, const char *com
     for (int i = 0; i < 2; i++) {
         char prepared[512];
         snprintf(prepared, sizeof prepared, "--prepared %s/w.safetensors", directory);
-        r = command_run(
+        cJSON *json = command_json(
             "compare --device sim --model %s --synthetic %s --tokens 48 --bits 4 --layers 1 --json - %s",
             directory, compare_options, i ? prepared : "");
-        cr_assert_eq(r.status, 0, "%s", r.err);
-        cJSON *json = cJSON_Parse(r.out);
         errors[i] = generator_number(json, "rows.3.method_rel_err");
         cJSON_Delete(json);
     }

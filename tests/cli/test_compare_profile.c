@@ -1,6 +1,7 @@
 /* xq compare --profile: the lines of the templates that a row's instructions come from. */
 #include "../../gen/embed.h"
 #include "../support/command.h"
+#include "../support/command_json.h"
 #include "../support/fake_cuda.h"
 #include "../support/files.h"
 #include "../support/generator.h"
@@ -16,11 +17,7 @@
 
 static cJSON *compare(const char *options)
 {
-    struct command_result r = command_run(ONE_LAYER "--json - %s", options);
-    cr_assert_eq(r.status, 0, "%s: %s", options, r.err);
-    cJSON *json = cJSON_Parse(r.out);
-    cr_assert_not_null(json, "not JSON: %s", r.out);
-    return json;
+    return command_json(ONE_LAYER "--json - %s", options);
 }
 
 static const cJSON *row_of(const cJSON *json, const char *name)

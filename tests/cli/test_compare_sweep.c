@@ -1,5 +1,6 @@
 /* xq compare over several numbers of tokens and batch sizes, and the limit that bounds each row. */
 #include "../support/command.h"
+#include "../support/command_json.h"
 #include "../support/files.h"
 #include "../support/generator.h"
 #include "../support/layer_files.h"
@@ -17,11 +18,7 @@
 /* Runs a comparison and returns its JSON, which the caller deletes. */
 static cJSON *compare(const char *options)
 {
-    struct command_result r = command_run(ONE_LAYER "--json - %s", options);
-    cr_assert_eq(r.status, 0, "%s: %s", options, r.err);
-    cJSON *json = cJSON_Parse(r.out);
-    cr_assert_not_null(json, "not JSON: %s", r.out);
-    return json;
+    return command_json(ONE_LAYER "--json - %s", options);
 }
 
 static const cJSON *row_of(const cJSON *json, int i)

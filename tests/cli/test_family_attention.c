@@ -2,6 +2,7 @@
  * compare` on the software device, compared with double precision over the same cache. Windows are shorter
  * than the context. */
 #include "../support/command.h"
+#include "../support/command_json.h"
 #include "../support/files.h"
 
 #include <cjson/cJSON.h>
@@ -81,9 +82,8 @@ static void check_family(const struct family *f)
                     "--device sim --quiet --json %s/out.json",
                     directory, f->layers, directory);
     cr_assert_eq(r.status, 0, "%s: %s", f->config, r.err);
-    size_t size;
-    char *text = files_read(files_path(directory, "out.json"), &size);
-    cJSON *json = cJSON_Parse(text), *row, *rows = cJSON_GetObjectItem(json, "rows");
+    cJSON *json = command_json_file(files_path(directory, "out.json")), *row,
+          *rows = cJSON_GetObjectItem(json, "rows");
     cr_assert_eq(cJSON_GetArraySize(rows), strchr(f->layers, ',') ? 8 : 4, "%s", f->config);
     cJSON_ArrayForEach(row, rows)
     {
@@ -92,7 +92,6 @@ static void check_family(const struct family *f)
         cr_assert(error < 2e-3, "%s: %s errs by %g", f->config, name, error);
     }
     cJSON_Delete(json);
-    free(text);
 }
 
 /* Checks every PARTS-th family from number `first` on, so that tests can run in parallel. */

@@ -3,6 +3,7 @@
 #include "../../autotune/reference/reference.h"
 #include "../../prepare/safetensors.h"
 #include "../support/command.h"
+#include "../support/command_json.h"
 #include "../support/files.h"
 #include "../support/generator.h"
 #include "../support/layer_files.h"
@@ -344,12 +345,9 @@ Test(run, a_cross_layer_run_says_what_everything_takes)
     char suffixes[5][8];
     layer_files_draw(layers, suffixes, 5, 1);
     const char *directory = layer_files_write_all(layers, 5, "", "\"method\": \"x-cl\", \"bits\": 2");
-    struct command_result r =
-        command_run("run --device sim --input %s/in.safetensors --output %s/out --spec "
-                    "%s/spec.json --axis-k channel --accumulator-bits 8 --json -",
-                    directory, directory, directory);
-    cr_assert_eq(r.status, 0, "%s", r.err);
-    cJSON *json = cJSON_Parse(r.out);
+    cJSON *json = command_json("run --device sim --input %s/in.safetensors --output %s/out --spec "
+                               "%s/spec.json --axis-k channel --accumulator-bits 8 --json -",
+                               directory, directory, directory);
     /* There are 128 channels and groups of 32 tokens (two pages of 16). A token takes 128 * b / 8 bytes of
      * codes, and 4 * 128 / 32 bytes of scales and offsets. In the accumulator, it takes 8 bits per channel,
      * and 4 groups of 32 channels. */

@@ -1,6 +1,7 @@
 /* Tests xq tune on the software device: which candidates are tried and which one wins, for one job and for
  * several, and what it refuses. */
 #include "../support/command.h"
+#include "../support/command_json.h"
 #include "../support/fake_cuda.h"
 #include "../support/files.h"
 #include "tuning_run.h"
@@ -45,11 +46,10 @@ Test(tune, what_it_found_is_what_compare_measures, .timeout = 300)
     cJSON *root = tuning_run("--contexts 100 --strategy exhaustive --most 5");
     const cJSON *best = cJSON_GetObjectItem(tuning_job(root, 0), "best");
     char *parameters = cJSON_PrintUnformatted(cJSON_GetObjectItem(best, "parameters"));
-    struct command_result r = command_run(
-        "compare --spec %s --device sim --synthetic --tokens 100 --set 'tuning.attend=%s' --json -",
-        tuning_spec(), parameters);
-    cr_assert_eq(r.status, 0, "%s", r.err);
-    cJSON *compared = cJSON_Parse(r.out), *row;
+    cJSON *compared = command_json(
+              "compare --spec %s --device sim --synthetic --tokens 100 --set 'tuning.attend=%s' --json -",
+              tuning_spec(), parameters),
+          *row;
     double microseconds = 0, expected = tuning_number(best, "time_us");
     cJSON_ArrayForEach(row, cJSON_GetObjectItem(compared, "rows"))
     {
@@ -281,8 +281,7 @@ Test(tune, several_models_are_tuned_for, .timeout = 300)
     struct command_result r =
         command_run("tune --model smollm2-135m,smollm2-360m --device sim --contexts 40 "
                     "--most 2 --json -");
-    cr_assert_eq(r.status, 0, "%s", r.err);
-    cJSON *root = cJSON_Parse(r.out);
+    cJSON *root = command_json_of(&r);
     cr_assert_eq(cJSON_GetArraySize(cJSON_GetObjectItem(root, "jobs")), 2, "%s", r.out);
     cr_expect_str_eq(tuning_text(cJSON_GetObjectItem(tuning_job(root, 0), "spec"), "model"),
                      "smollm2-135m");
@@ -299,18 +298,15 @@ Test(tune, several_models_are_tuned_for, .timeout = 300)
 Test(tune, all_presets_are_tuned_for_where_none_is_named, .timeout = 300)
 {
     struct command_result r = command_run("tune --device sim --dry-run --json -");
-    cr_assert_eq(r.status, 0, "%s", r.err);
     cr_expect(strstr(r.err, "xq tune: no model is named: tunes for "), "%s", r.err);
-    cJSON *root = cJSON_Parse(r.out);
+    cJSON *root = command_json_of(&r);
     int jobs = cJSON_GetArraySize(cJSON_GetObjectItem(root, "jobs"));
     cr_expect(jobs > 20, "%d", jobs);
     char said[128];
     snprintf(said, sizeof said, "tunes for %d presets", jobs);
     cr_expect(strstr(r.err, said), "%s", r.err);
     cJSON_Delete(root);
-    r = command_run("tune --device sim --dry-run --families key_norms --json -");
-    cr_assert_eq(r.status, 0, "%s", r.err);
-    root = cJSON_Parse(r.out);
+    root = command_json("tune --device sim --dry-run --families key_norms --json -");
     int fewer = cJSON_GetArraySize(cJSON_GetObjectItem(root, "jobs"));
     cr_expect(fewer > 0 && fewer < jobs, "only presets with that norm: %d", fewer);
     cJSON_Delete(root);

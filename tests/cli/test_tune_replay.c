@@ -1,6 +1,7 @@
 /* Tests xq tune replay: how near to the best the search comes, in spaces that were recorded on the software
  * device. All times are modelled. */
 #include "../support/command.h"
+#include "../support/command_json.h"
 #include "../support/files.h"
 
 #include <cjson/cJSON.h>
@@ -50,9 +51,7 @@ Test(tune_replay, sixteen_measurements_find_nearly_the_best)
     size_t size;
     char *page = files_read("docs/tuning.md", &size);
     for (int i = 0; i < COUNT; i++) {
-        struct command_result r = command_run("tune replay %s --json -", spaces[i]);
-        cr_assert_eq(r.status, 0, "%s", r.err);
-        cJSON *root = cJSON_Parse(r.out);
+        cJSON *root = command_json("tune replay %s --json -", spaces[i]);
         const cJSON *space = cJSON_GetArrayItem(root, 0);
         cr_assert_not_null(space);
         cr_expect_geq(after(space, 16, "model"), 0.97, "%s", spaces[i]);

@@ -1,5 +1,6 @@
 /* Tests what xq tune report says of stores whose answers are known: its data, its text, and its errors. */
 #include "../support/command.h"
+#include "../support/command_json.h"
 #include "../support/files.h"
 #include "report_store.h"
 
@@ -15,10 +16,8 @@
 static cJSON *report(const char *path)
 {
     struct command_result r = command_run("tune report --store %s --json -", path);
-    cr_assert_eq(r.status, 0, "%s", r.err);
     cr_assert_str_empty(r.err);
-    cJSON *root = cJSON_Parse(r.out);
-    cr_assert_not_null(root, "%s", r.out);
+    cJSON *root = command_json_of(&r);
     return root;
 }
 
@@ -116,9 +115,7 @@ Test(tune_report, agrees_with_the_run_that_made_the_store, .timeout = 300)
                                           "sim:rtx4090 --most 5 --store %s --json %s",
                                           path, json);
     cr_assert_eq(r.status, 0, "%s", r.err);
-    size_t size;
-    char *bytes = files_read(json, &size);
-    cJSON *run = cJSON_Parse(bytes), *root = report(path);
+    cJSON *run = command_json_file(json), *root = report(path);
     const cJSON *job = at(run, "jobs", 0), *c = at(root, "contests", 0);
     expect_near(number(c, "gain"), number(job, "gain"));
     expect_near(number(c, "limit_us"), number(job, "limit_us"));
@@ -140,7 +137,6 @@ Test(tune_report, agrees_with_the_run_that_made_the_store, .timeout = 300)
                             cJSON_GetObjectItem(cJSON_GetObjectItem(job, "default"), "parameters"), 1));
     cJSON_Delete(run);
     cJSON_Delete(root);
-    free(bytes);
 }
 
 Test(tune_report, the_limit_follows_from_the_ceilings_that_the_store_has)

@@ -1,5 +1,6 @@
 /* Tests xq tune with a store: what it answers, and runs that are interrupted, merged or divided. */
 #include "../support/command.h"
+#include "../support/command_json.h"
 #include "../support/files.h"
 #include "tuning_run.h"
 
@@ -28,14 +29,11 @@ Test(tune_store, an_interrupt_ends_it_with_what_there_is, .timeout = 300)
     char path[4096];
     snprintf(path, sizeof path, "%s", files_path(files_directory(), "out.json"));
     cr_expect_eq(interrupted_run("--json", path), 1);
-    size_t size;
-    char *json = files_read(path, &size);
-    cJSON *root = cJSON_Parse(json);
+    cJSON *root = command_json_file(path);
     const cJSON *job = tuning_job(root, 0);
-    cr_assert_not_null(job, "%s", json);
+    cr_assert_not_null(job);
     cr_expect(!cJSON_IsTrue(cJSON_GetObjectItem(job, "complete")));
     cJSON_Delete(root);
-    free(json);
     snprintf(path, sizeof path, "%s", files_path(files_directory(), "out.txt"));
     cr_expect_eq(interrupted_run(">", path), 1);
     char *table = files_read(path, &size);
@@ -156,12 +154,9 @@ Test(tune_store, shards_together_are_the_whole, .timeout = 300)
     const char *folder = files_directory();
     int tried = 0;
     for (int i = 1; i <= 2; i++) {
-        struct command_result r =
-            command_run("tune --spec %s --device sim --contexts 33 --strategy exhaustive "
-                        "--shard %d/12 --store %s/%d.db --json -",
-                        tuning_spec(), i, folder, i);
-        cr_assert_eq(r.status, 0, "%s", r.err);
-        cJSON *root = cJSON_Parse(r.out);
+        cJSON *root = command_json("tune --spec %s --device sim --contexts 33 --strategy exhaustive "
+                                   "--shard %d/12 --store %s/%d.db --json -",
+                                   tuning_spec(), i, folder, i);
         tried += cJSON_GetArraySize(cJSON_GetObjectItem(tuning_job(root, 0), "trials"));
         cJSON_Delete(root);
     }

@@ -1,6 +1,7 @@
 /* Tests the files of tuned parameters that commands read, and those that `xq tune export` writes from a
  * store. */
 #include "../support/command.h"
+#include "../support/command_json.h"
 #include "../support/files.h"
 #include "../support/generator.h"
 #include "../support/tuned_plans.h"
@@ -145,11 +146,9 @@ Test(tuned_files, a_store_becomes_a_table_that_is_used, .timeout = 300)
     xq_context_destroy(context);
 
     /* The tuner compares with the families' own defaults, whatever the tables say. */
-    r = command_run("tune --spec %s --device sim:rtx4090 --most 2 --contexts 2000 --json -",
-                    tuned_spec_file());
-    cJSON *again = cJSON_Parse(r.out);
-    cr_assert_not_null(again, "%s", r.err);
-    cr_expect_eq(generator_number(again, "jobs.0.default.parameters.warps"), 8, "%s", r.out);
+    cJSON *again = command_json("tune --spec %s --device sim:rtx4090 --most 2 --contexts 2000 --json -",
+                                tuned_spec_file());
+    cr_expect_eq(generator_number(again, "jobs.0.default.parameters.warps"), 8);
     cJSON_Delete(again);
 }
 

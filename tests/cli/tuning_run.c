@@ -1,6 +1,7 @@
 #include "tuning_run.h"
 #include "../../gen/embed.h"
 #include "../support/command.h"
+#include "../support/command_json.h"
 #include "../support/files.h"
 
 #include <cjson/cJSON.h>
@@ -47,11 +48,7 @@ void tuning_wait_for_a_row(const char *path)
 
 cJSON *tuning_run(const char *arguments)
 {
-    struct command_result r =
-        command_run("tune --spec %s --device sim --json - %s", tuning_spec(), arguments);
-    cr_assert_eq(r.status, 0, "%s", r.err);
-    cJSON *root = cJSON_Parse(r.out);
-    cr_assert_not_null(root, "%s", r.out);
+    cJSON *root = command_json("tune --spec %s --device sim --json - %s", tuning_spec(), arguments);
     return root;
 }
 

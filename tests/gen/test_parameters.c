@@ -1,5 +1,6 @@
 /* Tests the list of tunable parameters that `xq gen --list-parameters` prints. */
 #include "../support/command.h"
+#include "../support/command_json.h"
 #include "../support/files.h"
 #include "../support/generator.h"
 
@@ -123,10 +124,7 @@ Test(parameters, the_command_needs_no_model)
 
 Test(parameters, the_command_lists_the_families_asked_for_as_json)
 {
-    struct command_result r = command_run("gen --list-parameters --family gemm,rope --json -");
-    cr_assert_eq(r.status, 0, "%s", r.err);
-    cJSON *root = cJSON_Parse(r.out);
-    cr_assert_not_null(root, "%s", r.out);
+    cJSON *root = command_json("gen --list-parameters --family gemm,rope --json -");
     cr_expect_eq(cJSON_GetArraySize(cJSON_GetObjectItem(root, "families")), 2);
     const cJSON *rows = cJSON_GetArrayItem(cJSON_GetObjectItem(family_of(root, "gemm"), "parameters"), 0);
     cr_expect_str_eq(text(rows, "name"), "rows");
@@ -251,8 +249,7 @@ Test(parameters, the_command_shows_what_is_chosen_for_a_model)
 {
     struct command_result r =
         command_run("gen --list-parameters --model smollm2-135m --json - --arch sm_90a");
-    cr_assert_eq(r.status, 0, "%s", r.err);
-    cJSON *root = cJSON_Parse(r.out);
+    cJSON *root = command_json_of(&r);
     const cJSON *cols = cJSON_GetArrayItem(cJSON_GetObjectItem(family_of(root, "gemm"), "parameters"), 1);
     cr_expect_str_eq(text(cols, "name"), "cols");
     cr_expect_eq(cJSON_GetNumberValue(cJSON_GetObjectItem(cols, "chosen")), 64, "192 columns");

@@ -3,6 +3,7 @@
 #include "../../prepare/svd.h"
 #include "../../runtime/base/half.h"
 #include "../support/command.h"
+#include "../support/command_json.h"
 #include "../support/files.h"
 #include "../support/model_files.h"
 
@@ -356,9 +357,7 @@ Test(prepare, layers_before_the_base_have_the_plain_method)
     cr_assert_eq(prepared_file_head(x)->base_layer, 1);
     cr_assert_str_eq(prepared_file_head(x)->weights, "f16");
     prepared_file_close(x);
-    r = command_run("prepare %s --method x-cl --base-layer 0 -o %s --json -", directory, path);
-    cr_assert_eq(r.status, 0, "%s", r.err);
-    cJSON *json = cJSON_Parse(r.out);
+    cJSON *json = command_json("prepare %s --method x-cl --base-layer 0 -o %s --json -", directory, path);
     const cJSON *first = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "layers"), 0);
     cr_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(first, "method")), "x-cl");
     cr_assert_eq(cJSON_GetNumberValue(cJSON_GetObjectItem(json, "resumed")), 0);
@@ -512,9 +511,7 @@ Test(prepare, show_prints_what_a_file_holds)
 Test(prepare, show_has_all_of_it_as_json)
 {
     const char *path = prepared_for_show();
-    struct command_result r = command_run("prepare --show %s --json -", path);
-    cr_assert_eq(r.status, 0, "%s", r.err);
-    cJSON *json = cJSON_Parse(r.out);
+    cJSON *json = command_json("prepare --show %s --json -", path);
     cr_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(json, "file")), path);
     cr_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(json, "store")), "F16");
     cr_assert_eq(cJSON_GetNumberValue(cJSON_GetObjectItem(json, "base_layer")), 1);

@@ -3,6 +3,7 @@
  * modelled ones. */
 #include "../../../autotune/search/cost.h"
 #include "../../support/command.h"
+#include "../../support/command_json.h"
 #include "../../support/generator.h"
 
 #include <criterion/criterion.h>
@@ -50,10 +51,9 @@ static const cJSON *chosen(const char *spec, const char *family, cJSON **space)
 /* Counts of the software device for one step of an implementation. */
 static void count(const char *arguments, const char *implementation, double *flops, double *l2_bytes)
 {
-    struct command_result r = command_run(
-        "compare --model smollm2-135m --bits 4 --synthetic --device sim --json - %s", arguments);
-    cr_assert_eq(r.status, 0, "%s", r.err);
-    cJSON *root = cJSON_Parse(r.out), *row;
+    cJSON *root = command_json("compare --model smollm2-135m --bits 4 --synthetic --device sim --json - %s",
+                               arguments),
+          *row;
     *flops = *l2_bytes = 0;
     cJSON_ArrayForEach(row, cJSON_GetObjectItem(root, "rows"))
     {
