@@ -15,7 +15,7 @@ extern const layer_weights sample_layer, sample_cross_layer; /* layers of these 
 extern const double sample_lost[2];
 extern const int sample_layers[2]; /* the numbers of the layers in a file */
 
-/* What a file of sample_layers holds. */
+/* The contents of a file of sample_layers. */
 prepared_contents sample_contents(tensor_type type);
 
 /* The steps of writing a file: create, add each layer, commit. */

@@ -1,52 +1,51 @@
 """Tests which includes scripts/check-includes.py reports."""
 
 import os
-import pathlib
-import shutil
-import subprocess
 import sys
-import tempfile
 import unittest
 
-SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "scripts" / "check-includes.py"
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from checker import CheckerTest
 
 
-class CheckIncludes(unittest.TestCase):
+class CheckIncludes(CheckerTest):
+    script = "check-includes.py"
+
     def setUp(self):
-        self.root = pathlib.Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        super().setUp()
         for name in ("include/xq/xq.h", "templates/lib/params.h", "gen/gen.h", "runtime/base/error.h", "runtime/launch/plan.h",
                      "sim/sim.h", "autotune/verify/verify.h", "cli/cli.h"):
             self.write(name, "")
 
-    def write(self, name, text):
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-
-    def reported(self, name, *includes):
+    def reported_of(self, name, *includes):
         """Returns the lines that are printed for a file with these includes, the first of which is on line 2."""
         self.write(name, "/* A file. */\n" + "".join(f'#include "{include}"\n' for include in includes))
-        done = subprocess.run([sys.executable, SCRIPT, self.root], capture_output=True, text=True, check=False)
-        self.assertEqual(done.returncode, 1 if done.stdout else 0, done.stderr)
+        lines = self.reported()
         os.remove(self.root / name)
-        return done.stdout.splitlines()
+        return lines
 
     def test_folders_before_ones_own_may_be_included(self):
-        self.assertEqual(self.reported("cli/run.c", "cli.h", "../autotune/verify/verify.h", "../runtime/launch/plan.h",
-                                       "../gen/gen.h", "xq/xq.h", "params.h", "../runtime/base/error.h", "stdio.h"), [])
+        self.assertEqual(self.reported_of("cli/run.c", "cli.h", "../autotune/verify/verify.h", "../runtime/launch/plan.h",
+                                          "../gen/gen.h", "xq/xq.h", "params.h", "../runtime/base/error.h", "stdio.h"), [])
 
     def test_base_is_for_all(self):
-        self.assertEqual(self.reported("gen/host.c", "../runtime/base/error.h"), [])
+        self.assertEqual(self.reported_of("gen/host.c", "../runtime/base/error.h"), [])
 
     def test_later_folders_may_not(self):
-        self.assertEqual(self.reported("gen/host.c", "gen.h", "../runtime/launch/plan.h"),
+        self.assertEqual(self.reported_of("gen/host.c", "gen.h", "../runtime/launch/plan.h"),
                          ["gen/host.c:3: gen must not include runtime/launch/plan.h, which is of a later folder"])
-        self.assertEqual(len(self.reported("runtime/launch/plan.c", "../sim/sim.h", "../cli/cli.h")), 2)
+        self.assertEqual(len(self.reported_of("runtime/launch/plan.c", "../sim/sim.h", "../cli/cli.h")), 2)
 
     def test_base_takes_the_public_header_alone(self):
-        self.assertEqual(self.reported("runtime/base/files.c", "xq/xq.h", "error.h"), [])
-        self.assertEqual(len(self.reported("runtime/base/files.c", "../launch/plan.h", "../../gen/gen.h")), 2)
+        self.assertEqual(self.reported_of("runtime/base/files.c", "xq/xq.h", "error.h"), [])
+        self.assertEqual(len(self.reported_of("runtime/base/files.c", "../launch/plan.h", "../../gen/gen.h")), 2)
+
+    def test_code_that_tests_share_knows_no_folder_of_tests(self):
+        self.write("tests/cli/terminal.h", "")
+        self.assertEqual(self.reported_of("tests/cli/test_run.c", "terminal.h", "../../cli/cli.h"), [])
+        self.assertEqual(self.reported_of("tests/support/files.c", "../cli/terminal.h"),
+                         ["tests/support/files.c:2: tests/support must not include tests/cli/terminal.h, which is of a later folder"])
 
 
 if __name__ == "__main__":

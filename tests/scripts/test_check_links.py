@@ -1,29 +1,16 @@
 """Tests which links scripts/check-links.py reports, in Markdown and in built pages."""
 
-import pathlib
-import shutil
-import subprocess
+import os
 import sys
-import tempfile
 import unittest
 
-SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "scripts" / "check-links.py"
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from checker import CheckerTest
 
 
-class CheckLinks(unittest.TestCase):
-    def setUp(self):
-        self.root = pathlib.Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
-
-    def write(self, name, text):
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-
-    def reported(self, *options):
-        done = subprocess.run([sys.executable, SCRIPT, *options, self.root], capture_output=True, text=True, check=False)
-        self.assertEqual(done.returncode, 1 if done.stdout else 0, done.stderr)
-        return done.stdout.splitlines()
+class CheckLinks(CheckerTest):
+    script = "check-links.py"
 
 
 class Markdown(CheckLinks):
@@ -109,7 +96,7 @@ class Pages(CheckLinks):
     def test_an_empty_folder_is_not_a_manual(self):
         empty = self.root / "empty"
         empty.mkdir()
-        done = subprocess.run([sys.executable, SCRIPT, "--html", empty], capture_output=True, text=True, check=False)
+        done = self.run_script("--html", root=empty)
         self.assertEqual((done.returncode, "nothing to check" in done.stderr), (2, True))
 
 

@@ -1,30 +1,18 @@
 """Tests which lines and comments scripts/check-prose.py reports."""
 
-import pathlib
-import shutil
-import subprocess
+import os
 import sys
-import tempfile
 import unittest
 
-SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "scripts" / "check-prose.py"
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from checker import CheckerTest
+
 LONG = "word " * 24 + "x"  # 121 characters
 
 
-class CheckProse(unittest.TestCase):
-    def setUp(self):
-        self.root = pathlib.Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
-
-    def write(self, name, text):
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-
-    def reported(self):
-        done = subprocess.run([sys.executable, SCRIPT, self.root], capture_output=True, text=True, check=False)
-        self.assertEqual(done.returncode, 1 if done.stdout else 0, done.stderr)
-        return done.stdout.splitlines()
+class CheckProse(CheckerTest):
+    script = "check-prose.py"
 
     def lines(self, name, text):
         """Returns the numbers of the lines that are reported of a file."""
@@ -107,7 +95,7 @@ class Folders(CheckProse):
         self.assertEqual(self.lines("a.c", ""), [])
 
     def test_an_empty_folder_is_an_error(self):
-        done = subprocess.run([sys.executable, SCRIPT, self.root], capture_output=True, text=True, check=False)
+        done = self.run_script()
         self.assertEqual((done.returncode, done.stderr), (2, f"check-prose: {self.root} holds nothing to check\n"))
 
 
