@@ -17,7 +17,7 @@
 static const char *spec_file(void)
 {
     const char *path = files_path(files_directory(), "spec.json");
-    files_write(path, stores_spec, sizeof stores_spec - 1);
+    files_write(path, stores_spec, strlen(stores_spec));
     return path;
 }
 
