@@ -41,8 +41,11 @@ class CheckIncludes(CheckerTest):
         self.assertEqual(self.reported_of("runtime/base/files.c", "xq/xq.h", "error.h"), [])
         self.assertEqual(len(self.reported_of("runtime/base/files.c", "../launch/plan.h", "../../gen/gen.h")), 2)
 
-    def test_code_that_tests_share_knows_no_folder_of_tests(self):
+    def test_folders_of_tests_share_code_in_a_folder_of_its_own(self):
         self.write("tests/cli/terminal.h", "")
+        self.write("tests/support/files.h", "")
+        self.assertEqual(self.reported_of("tests/gen/test_spec.c", "../support/files.h", "../cli/terminal.h"),
+                         ["tests/gen/test_spec.c:3: tests/gen must not include tests/cli/terminal.h; tests share code in tests/support"])
         self.assertEqual(self.reported_of("tests/cli/test_run.c", "terminal.h", "../../cli/cli.h"), [])
         self.assertEqual(self.reported_of("tests/support/files.c", "../cli/terminal.h"),
                          ["tests/support/files.c:2: tests/support must not include tests/cli/terminal.h, which is of a later folder"])
