@@ -70,7 +70,7 @@ def faults_of(root, source):
         there = target and folder_of(target)
         if there and not is_allowed(here, there):
             yield f"{source}:{number}: {here} must not include {target}, which is of a later folder"
-        elif there == "tests" and target.parent != source.parent:
+        elif there == "tests" and not target.is_relative_to(source.parent):
             yield f"{source}:{number}: {source.parent} must not include {target}; tests share code in tests/support"
 
 
