@@ -79,8 +79,11 @@ XQRT_SRC  := $(filter-out $(STAND_INS),$(wildcard runtime/device/*.c runtime/lau
 LIB_SRC   := $(filter-out $(STAND_INS) $(BUNDLE_SRC),$(wildcard gen/*.c runtime/*/*.c sim/*.c)) $(READER_SRC)
 TOOL_SRC  := $(filter-out $(READER_SRC),$(wildcard prepare/*.c)) $(wildcard autotune/*/*.c)
 CLI_SRC   := $(wildcard cli/*.c) $(if $(filter 1,$(STATIC)),scripts/bundle/dl_find_object.c)
-TEST_SRC  := $(wildcard tests/test_*.c)
-SUPPORT_SRC := $(filter-out $(TEST_SRC),$(wildcard tests/*.c)) $(if $(filter 1,$(TSAN)),tests/tsan/main.c)
+# The folders of tests/ are those of the sources (tests/README.md). C files that are no tests are code that tests share,
+# and each test program links all of them. fake/, install/ and tsan/ have programs and libraries of their own.
+TEST_SRC  := $(wildcard tests/*/test_*.c tests/*/*/test_*.c)
+SUPPORT_SRC := $(filter-out $(TEST_SRC) $(addprefix tests/,fake/% install/% tsan/%),$(wildcard tests/*/*.c tests/*/*/*.c)) \
+    $(if $(filter 1,$(TSAN)),tests/tsan/main.c)
 EMBED_FILES := $(sort $(wildcard gen/*.lua templates/*.cu.lt templates/*.spec.lua templates/lib/*.cuh templates/lib/*.h \
     templates/bundle/*.lt autotune/tuned/*.json))
 
@@ -90,7 +93,14 @@ XQRT_OBJ    := $(call obj,$(XQRT_SRC) $(STAND_INS))
 TOOL_OBJ    := $(call obj,$(TOOL_SRC))
 CLI_OBJ     := $(call obj,$(CLI_SRC)) $(BUILD)/emit/files.o
 SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
-TESTS       := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
+# Test programs lie in one folder, whatever folders their sources are in: tests/gen/test_spec.c is built as
+# $(BUILD)/tests/test_spec. Therefore no two tests may have one name. scripts/run-tests.sh tells tests in Python apart by
+# their names, too.
+test_program = $(BUILD)/tests/$(basename $(notdir $(1)))
+TESTS       := $(foreach source,$(TEST_SRC),$(call test_program,$(source)))
+TEST_NAMES  := $(notdir $(TEST_SRC) $(wildcard tests/*/test_*.py tests/*/*/test_*.py))
+SAME_NAMES  := $(strip $(foreach name,$(sort $(TEST_NAMES)),$(if $(word 2,$(filter $(name),$(TEST_NAMES))),$(name))))
+$(if $(SAME_NAMES),$(error two folders of tests/ have a test of this name, which must be unique: $(SAME_NAMES)))
 
 .PHONY: all accuracy demo features sass tables llama test run-tests check-all check-asan check-tsan lint html install gpu-bundle deps venv torch wheel help clean FORCE
 .DELETE_ON_ERROR:
@@ -136,7 +146,8 @@ $(BUILD)/xq: $(CLI_OBJ) $(TOOL_OBJ) $(LIB_OBJ)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(PREPARE_LIBS) $(STORE_LIBS) $(LIBS)
 
-$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(SUPPORT_OBJ) $(TOOL_OBJ) $(LIB_OBJ)
+$(foreach source,$(TEST_SRC),$(eval $(call test_program,$(source)): $(call obj,$(source))))
+$(BUILD)/tests/test_%: $(SUPPORT_OBJ) $(TOOL_OBJ) $(LIB_OBJ)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) $(PREPARE_LIBS) $(STORE_LIBS) $(LIBS)
 
@@ -151,8 +162,8 @@ $(BUILD)/tests/test_compare_expected: $(BUILD)/cli/compare_expected.o
 $(addprefix $(BUILD)/tests/,test_compare_row test_tune_launch test_tune_worker): $(filter-out $(BUILD)/cli/main.o,$(CLI_OBJ))
 
 # This test links the library's objects without the software device, because a context must work without it.
-$(BUILD)/tests/test_without_sim: $(BUILD)/tests/test_without_sim.o $(BUILD)/runtime/device/without_sim.o \
-    $(filter-out $(BUILD)/sim/%,$(LIB_OBJ)) $(call obj,tests/fake_cuda.c $(if $(filter 1,$(TSAN)),tests/tsan/main.c))
+$(BUILD)/tests/test_without_sim: $(BUILD)/runtime/device/without_sim.o \
+    $(filter-out $(BUILD)/sim/%,$(LIB_OBJ)) $(call obj,tests/support/fake_cuda.c $(if $(filter 1,$(TSAN)),tests/tsan/main.c))
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) $(LIBS)
 
@@ -162,16 +173,15 @@ XQRT_SIM_OBJ := $(call obj,$(XQRT_SRC) runtime/launch/without_toolchain.c $(wild
 $(BUILD)/tests/libxqrt_sim.so: $(XQRT_SIM_OBJ)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared $^ -o $@ -lpthread -ldl -lm
-# The software device, which the test of xq emit links into its bundles.
+# The software device, which the tests of bundles link into them.
 $(BUILD)/tests/sim.a: $(XQRT_SIM_OBJ)
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcsD $@ $^
-LOADER_OBJ := $(call obj,$(addprefix tests/,command.c fake_cuda.c files.c library_session.c shell.c) \
+LOADER_OBJ := $(call obj,$(addprefix tests/support/,command.c emitted.c fake_cuda.c files.c library_session.c shell.c) \
     $(addprefix runtime/base/,half.c random.c)) $(if $(filter 1,$(TSAN)),$(BUILD)/tests/tsan/main.o)
-$(BUILD)/tests/test_emit: | $(BUILD)/xq $(BUILD)/tests/sim.a
+$(addprefix $(BUILD)/tests/,test_bundle test_emit): | $(BUILD)/xq $(BUILD)/tests/sim.a
 $(BUILD)/tests/test_xqrt: | $(BUILD)/tests/libxqrt_sim.so
-$(addprefix $(BUILD)/tests/,test_emit test_xqrt): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(LOADER_OBJ) \
-    | libraries $(BUILD)/tests/libfake_cuda.so
+$(addprefix $(BUILD)/tests/,test_bundle test_emit test_xqrt): $(LOADER_OBJ) | libraries $(BUILD)/tests/libfake_cuda.so
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) -ldl -lm
 
@@ -186,18 +196,20 @@ $(BUILD)/tests/libsim_cuda.so: $(call obj,$(addprefix tests/fake/,fake_cuda.c si
     $(addprefix runtime/base/,error.c half.c printable.c))
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -shared -Wl,--no-undefined $^ -o $@ -lpthread -lm
-$(addprefix $(BUILD)/tests/,test_checked test_checked_gpu test_cli test_compare test_compare_profile test_device_cuda test_launch \
-    test_launch_cost test_measure_watch test_pack test_plan test_plan_image test_plan_sizes test_prepared test_runtime \
-    test_stores test_target test_tune test_tune_worker test_without_sim): | $(BUILD)/tests/libfake_cuda.so
-$(addprefix $(BUILD)/tests/,test_cli test_outputs test_runtime test_stores test_target): | $(BUILD)/tests/libfake_nvrtc.so
+tests_of = $(foreach source,$(filter $(1)/%,$(TEST_SRC)),$(call test_program,$(source))) # $(call tests_of,FOLDER)
+$(call tests_of,tests/cli): | $(BUILD)/xq
+$(addprefix $(BUILD)/tests/,test_checkpoints test_cost test_parameters test_prepare test_prepare_resume \
+    test_prepared): | $(BUILD)/xq
+$(call tests_of,tests/runtime/launch): | $(BUILD)/tests/libfake_cuda.so
+$(addprefix $(BUILD)/tests/,test_cache_export test_cli test_compare test_compare_profile test_device_cuda \
+    test_measure_watch test_pack test_plan test_prepared test_stores test_target test_tune test_tune_worker \
+    test_without_sim): | $(BUILD)/tests/libfake_cuda.so
+$(addprefix $(BUILD)/tests/,test_cache_export test_cli test_nvrtc test_outputs test_stores \
+    test_target): | $(BUILD)/tests/libfake_nvrtc.so
 $(addprefix $(BUILD)/tests/,test_compare test_measure_watch): | $(BUILD)/tests/libfake_nvml.so
-$(addprefix $(BUILD)/tests/,test_cli test_cli_gen test_cli_spec test_outputs test_prepare test_prepare_resume \
-    test_prepared test_progress): | $(BUILD)/xq
 $(addprefix $(BUILD)/tests/,test_abi test_travel): | libraries $(BUILD)/xq pages
 $(BUILD)/tests/test_examples: | libraries $(BUILD)/xq pages $(BUILD)/tests/libsim_cuda.so $(BUILD)/tests/libfake_nccl.so
 $(BUILD)/tests/test_memory: | libraries $(BUILD)/xq pages $(BUILD)/tests/libfake_malloc.so
-$(addprefix $(BUILD)/tests/,test_cli_options test_compare_profile test_compare_sweep test_parameters test_stores test_tune \
-    test_tune_parallel test_tune_report test_tuned): | $(BUILD)/xq
 
 # ---------------------------------------------------------------- set-up
 deps:
@@ -267,8 +279,8 @@ features: $(BUILD)/xq
 # All tests run under the address and undefined-behaviour sanitizers, and those with threads under the thread sanitizer.
 # WERROR=0, because gcc gives false warnings for instrumented code. OpenBLAS is not instrumented, so its own threads
 # would look like races; it runs with one thread.
-TSAN_TESTS := $(filter $(addprefix $(BUILD)/tests/,test_cache test_device_% test_plan test_prepare test_runtime \
-    test_sim_% test_simulate test_kernels_% test_verify),$(TESTS))
+TSAN_TESTS := $(filter $(addprefix $(BUILD)/tests/,test_cache test_cache_network test_context test_descriptor \
+    test_device_% test_kernels_% test_nvrtc test_plan test_prepare test_sim_% test_simulate test_verify),$(TESTS))
 ASAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 TSAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 check-all: deps
@@ -338,4 +350,4 @@ help:
 clean:
 	rm -rf $(BUILD) dist
 
--include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TESTS:=.d)
+-include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(patsubst %.o,%.d,$(SUPPORT_OBJ) $(call obj,$(TEST_SRC)))

@@ -28,8 +28,8 @@ static const struct subcommand subcommands[] = {
 
 enum { SUBCOMMANDS = sizeof subcommands / sizeof subcommands[0] };
 
-/* The variables that xq and its libraries read from the environment; tests/test_cli_options.c checks the
- * list against the sources. */
+/* The variables that xq and its libraries read from the environment; tests/cli/test_cli_options.c checks
+ * the list against the sources. */
 static const char environment[] =
     "  XQ_CACHE_DIR       folder of the kernel cache, as --cache-dir; '' for none. Without it\n"
     "                     XDG_CACHE_HOME/xq, else HOME/.cache/xq\n"

@@ -4,7 +4,8 @@
 usage: scripts/check-includes.py [ROOT]
 
 A file may include headers of its own folder, of runtime/base, and of folders that come before its own in FOLDERS. The
-script prints file:line for each other include, and exits with 1 if there is one.
+folders of tests/ share code in tests/support, and include nothing of each other. The script prints file:line for each
+other include, and exits with 1 if there is one.
 """
 
 import pathlib
@@ -29,6 +30,7 @@ FOLDERS = [
     "autotune/search",
     "cli",
     "examples",
+    "tests/support",
     "tests",
 ]
 FOR_ALL = "runtime/base"
@@ -68,6 +70,8 @@ def faults_of(root, source):
         there = target and folder_of(target)
         if there and not is_allowed(here, there):
             yield f"{source}:{number}: {here} must not include {target}, which is of a later folder"
+        elif there == "tests" and not target.is_relative_to(source.parent):
+            yield f"{source}:{number}: {source.parent} must not include {target}; tests share code in tests/support"
 
 
 def main():

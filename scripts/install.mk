@@ -2,10 +2,10 @@
 #
 # libxq goes from a spec to a launch. libxqrt only launches plan images; it needs nothing but the C library.
 #
-# The libraries export only the public functions (tests/abi.txt, tests/abi-xqrt.txt). Shared libraries hide other
-# symbols by visibility. In static libraries every other symbol is made local, also those of Lua. The static libxq
-# contains Lua. The shared libxq needs liblua5.4.so, because distributions build their static Lua in a way that only
-# programs can link.
+# The libraries export only the public functions (tests/include/abi.txt, tests/include/abi-xqrt.txt). Shared libraries
+# hide other symbols by visibility. In static libraries every other symbol is made local, also those of Lua. The static
+# libxq contains Lua. The shared libxq needs liblua5.4.so, because distributions build their static Lua in a way that
+# only programs can link.
 
 LIBDIR  ?= $(PREFIX)/lib
 VERSION := $(shell sh scripts/version.sh)
@@ -42,10 +42,10 @@ $(BUILD)/libxq.so.$(VERSION): $(LIB_OBJ)
 	$(call link_shared,libxq,$(SHARED_LIBS))
 $(BUILD)/libxqrt.so.$(VERSION): $(XQRT_OBJ)
 	$(call link_shared,libxqrt,$(XQRT_LIBS))
-$(BUILD)/libxq.a: $(LIB_OBJ) $(LUA_ARCHIVE) tests/abi.txt
-	$(call link_static,libxq,tests/abi.txt)
-$(BUILD)/libxqrt.a: $(XQRT_OBJ) tests/abi-xqrt.txt
-	$(call link_static,libxqrt,tests/abi-xqrt.txt)
+$(BUILD)/libxq.a: $(LIB_OBJ) $(LUA_ARCHIVE) tests/include/abi.txt
+	$(call link_static,libxq,tests/include/abi.txt)
+$(BUILD)/libxqrt.a: $(XQRT_OBJ) tests/include/abi-xqrt.txt
+	$(call link_static,libxqrt,tests/include/abi-xqrt.txt)
 
 .PHONY: libraries
 libraries: $(LIBRARIES)

@@ -4,9 +4,9 @@
 #
 #   usage: scripts/run-tests.sh [--python PYTHON] [PROGRAM...]
 #
-# PROGRAM is a Criterion runner. With --python, tests/test_*.py run as well; if PYTHON does not exist, each of these
-# files counts as skipped. A program that ends without its summary (a crash, a time-out) counts as one failed test.
-# Lines come in the order in which programs end.
+# PROGRAM is a Criterion runner. With --python, the test_*.py in the folders of tests/ run as well; if PYTHON does not
+# exist, each of these files counts as skipped. A program that ends without its summary (a crash, a time-out) counts as
+# one failed test. Lines come in the order in which programs end.
 #
 #   JOBS      programs that run at the same time (default 2, because a program's last test leaves a core idle)
 #   TIMEOUT   seconds for one program (default 900)
@@ -24,7 +24,7 @@ results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 skipped=0
 if [ -n "$PYTHON" ]; then
-    for program in tests/test_*.py; do
+    for program in tests/*/test_*.py tests/*/*/test_*.py; do
         [ -e "$program" ] || continue
         if [ -x "$PYTHON" ]; then
             set -- "$@" "$program"

@@ -5,7 +5,7 @@
 #   usage: scripts/test-install.sh BUILD DIRECTORY [CFLAGS [KIND/NAME...]]
 #
 # Without KIND/NAME, it builds every example that has a Makefile with the shared library, and embed also with the static
-# one. (tests/test_examples.c builds the example that is a CMake project.)
+# one. (tests/examples/test_examples.c builds the example that is a CMake project.)
 set -eu
 cd "$(dirname "$0")/.."
 build=$1

@@ -1,10 +1,12 @@
-/* A stand-in for libcuda.so.1, built as a library of its own and found through XQ_LIBCUDA: the driver API
- * calls that runtime/device/cuda_api.h declares, and those of examples/cuda-graph, without any GPU. It
- * records what was called and refuses what a driver refuses: no context current, an unknown kernel, a grid
- * of size zero. Launches are kept for a test to look at (tests/fake_cuda.h). In libfake_cuda.so device
- * memory is the host's and kernels do not run; libsim_cuda.so has the software device for both
- * (fake_cuda_kernels.h). */
-#include "../fake_cuda.h"
+/* A stand-in for libcuda.so.1 that needs no GPU. XQ_LIBCUDA names the library that is built of this file.
+ * It has the calls of the driver API that runtime/device/cuda_api.h declares, and those of
+ * examples/cuda-graph. It records every call and every launch, so that tests can look at them
+ * (tests/support/fake_cuda.h). It refuses what a driver refuses: a call without a current context, an
+ * unknown kernel, a grid of size zero.
+ *
+ * In libfake_cuda.so, device memory is memory of the host, and kernels do not run. In libsim_cuda.so, both
+ * are those of the software device (fake_cuda_kernels.h). */
+#include "../support/fake_cuda.h"
 #include "fake_cuda_kernels.h"
 
 #include <pthread.h>
@@ -13,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The prototypes are cuda.h's, which is not needed here. */
+/* cuda.h has prototypes of these functions. It is not needed here. */
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 #define EXPORT __attribute__((visibility("default")))
 
@@ -41,9 +43,9 @@ static struct fake_cuda_state state = {.device_count = 1,
                                        .registers = 128,
                                        .shared_bytes_block = 232448};
 
-static FILE *log_file; /* NULL: there is none */
+static FILE *log_file; /* NULL if FAKE_CUDA_LOG is not set */
 
-/* Takes the settings of a program that a test starts from its environment. */
+/* Programs that a test starts get their settings from environment variables. */
 __attribute__((constructor)) static void read_environment(void)
 {
     const char *text = getenv("FAKE_CUDA_CAPABILITIES"), *log_path = getenv("FAKE_CUDA_LOG");
@@ -58,7 +60,7 @@ __attribute__((constructor)) static void read_environment(void)
 
 static int device_in_use;             /* the device whose primary context was retained last */
 static int context_object;            /* its address is the primary context */
-static _Thread_local void *stack[16]; /* the thread's contexts; 0 is the bottom */
+static _Thread_local void *stack[16]; /* the thread's stack of contexts, from the bottom */
 static _Thread_local int depth;
 
 EXPORT struct fake_cuda_state *fake_cuda_get_state(void)
@@ -71,10 +73,11 @@ EXPORT int fake_cuda_context_depth(void)
     return depth;
 }
 
-/* A driver may be called from many threads. */
+/* Guards `state`, because many threads may call a driver. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* Adds "NAME" to the record; returns the failure planted for it, if any. */
+/* Adds the name of a call to the record. Returns the failure that a test has planted for the call, or OK.
+ */
 static int enter(const char *name)
 {
     pthread_mutex_lock(&lock);
@@ -86,7 +89,7 @@ static int enter(const char *name)
     return OK;
 }
 
-/* The same for calls that need a current context. */
+/* Does the same for a call that needs a current context. */
 static int enter_context(const char *name)
 {
     int result = enter(name);
@@ -260,20 +263,20 @@ EXPORT int cuCtxPopCurrent_v2(void **context)
 }
 
 /* ------------------------------------------------------- streams and graphs
- * Launches run at once, on whatever stream; those of a stream that captures are kept in its graph. A call
- * that waits breaks the captures of its thread, as CU_STREAM_CAPTURE_MODE_THREAD_LOCAL has it. */
+ * A launch runs at once on any stream, unless the stream captures: then the graph keeps the launch. A call
+ * that waits breaks the capture of its thread, as in CU_STREAM_CAPTURE_MODE_THREAD_LOCAL. */
 
 struct graph {
-    struct fake_cuda_launch *launches; /* capacity 2^i, the least that holds them */
+    struct fake_cuda_launch *launches; /* their capacity is the next power of two */
     int count;
 };
 
 struct stream {
-    struct graph *captures; /* NULL: it does not */
+    struct graph *captures; /* the graph of a capture that is under way, or NULL */
     bool broken;
 };
 
-static _Thread_local struct stream *capturing; /* one at a time */
+static _Thread_local struct stream *capturing; /* the stream of the thread that captures, or NULL */
 
 static void append(struct graph *g, const struct fake_cuda_launch *l)
 {
@@ -288,7 +291,7 @@ static void free_graph(struct graph *g)
     free(g);
 }
 
-/* One line of FAKE_CUDA_LOG. `l` may be NULL. */
+/* Writes a line of FAKE_CUDA_LOG. `l` may be NULL. */
 static void write_log(const char *what, const struct fake_cuda_launch *l)
 {
     uint64_t hash = 0xcbf29ce484222325; /* FNV-1a */
@@ -347,7 +350,7 @@ EXPORT int cuStreamBeginCapture_v2(void *stream, int mode)
 {
     ENTER_CONTEXT("cuStreamBeginCapture");
     struct stream *s = stream;
-    if (!s || mode != 1) /* the default stream, or not THREAD_LOCAL */
+    if (!s || mode != 1) /* the default stream, or a mode other than THREAD_LOCAL */
         return s ? INVALID_VALUE : CAPTURE_UNSUPPORTED;
     if (s->captures)
         return CAPTURE_UNSUPPORTED;
@@ -358,7 +361,7 @@ EXPORT int cuStreamBeginCapture_v2(void *stream, int mode)
     return OK;
 }
 
-/* The capture is over whatever the result is. */
+/* Ends the capture even if the call fails. */
 EXPORT int cuStreamEndCapture(void *stream, void **graph)
 {
     struct stream *s = stream;
@@ -473,7 +476,8 @@ EXPORT int cuMemcpyHtoD_v2(uint64_t destination, const void *source, size_t byte
     return write_memory(destination, source, bytes);
 }
 
-/* A driver would record it; here graphs hold launches alone. */
+/* A driver would record the copy in a capture. Here it breaks the capture, because graphs hold launches
+ * alone. */
 EXPORT int cuMemcpyHtoDAsync_v2(uint64_t destination, const void *source, size_t bytes, void *stream)
 {
     (void)stream;
@@ -500,7 +504,7 @@ EXPORT int cuMemsetD8_v2(uint64_t pointer, unsigned char value, size_t count)
     return OK;
 }
 
-/* All memory is of the one context. */
+/* All memory belongs to the only context. */
 EXPORT int cuPointerGetAttribute(void *value, int attribute, uint64_t pointer)
 {
     ENTER("cuPointerGetAttribute");
@@ -534,13 +538,13 @@ EXPORT int cuMemHostGetDevicePointer_v2(uint64_t *pointer, void *host, unsigned 
 }
 
 /* ------------------------------------------------------ modules and kernels
- * A module is its image: an ELF file, or PTX for an architecture up to the device's. */
+ * The image of a module is an ELF file, or PTX for an architecture that is no newer than the device. */
 
 struct module {
-    void *kernels; /* of fake_cuda_kernels */
+    void *kernels; /* the module that fake_cuda_kernels loaded, or NULL */
 };
 
-/* The .target of PTX, as 90; 0 where the image is no PTX. */
+/* The number of the .target of PTX, such as 90; 0 if the image is not PTX. */
 static int ptx_target(const char *image)
 {
     const char *target = strstr(image, ".target sm_");
@@ -556,7 +560,7 @@ EXPORT int cuModuleLoadDataEx(void **module, const void *image, unsigned count, 
     if (!machine_code) {
         int target = ptx_target(image);
         for (unsigned i = 0; i < count && target == 0; i++)
-            if (names[i] == 5) /* CU_JIT_ERROR_LOG_BUFFER; 6 is its size */
+            if (names[i] == 5) /* CU_JIT_ERROR_LOG_BUFFER; name 6 is the size of this buffer */
                 snprintf(values[i], 64, "this is no cubin");
         if (target == 0 || target > capability_of(device_in_use))
             return target ? UNSUPPORTED_PTX : INVALID_IMAGE;
@@ -628,7 +632,8 @@ EXPORT int cuFuncGetAttribute(int *value, int attribute, void *function)
     return OK;
 }
 
-/* Reads `extra`: pairs of a key and a pointer; CU_LAUNCH_PARAM_END is 0. */
+/* Copies the parameters that `extra` describes. It holds pairs of a key and a pointer, up to the key
+ * CU_LAUNCH_PARAM_END, which is 0. */
 static int copy_params(struct fake_cuda_launch *l, void **extra)
 {
     const void *buffer = NULL;
@@ -676,8 +681,8 @@ EXPORT int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz,
     return launch(function, &l, parameters, extra);
 }
 
-/* CUlaunchAttribute and CUlaunchConfig, written down a second time, because those of
- * runtime/device/cuda_api.h are what is tested. */
+/* CUlaunchAttribute and CUlaunchConfig. They are declared here again, because the tests are to find
+ * mistakes in the declarations of runtime/device/cuda_api.h. */
 struct launch_attribute {
     unsigned id, padding, value[16];
 };
@@ -688,7 +693,7 @@ struct launch_config {
     unsigned attribute_count;
 };
 
-/* Clusters of up to 8 blocks are possible on all GPUs that have clusters. */
+/* Refuses clusters of more than 8 blocks, which is the size that every GPU with clusters supports. */
 EXPORT int cuLaunchKernelEx(const struct launch_config *config, void *function, void **parameters,
                             void **extra)
 {

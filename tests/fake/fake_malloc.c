@@ -1,7 +1,10 @@
-/* Preloaded into a program (LD_PRELOAD), fails one allocation: of the places in the program's own code that
- * allocate (not those of the libraries that it loads), place number XQ_FAIL_PLACE, from 1 in the order of
- * their first use, at its use number XQ_FAIL_USE, from 1. What follows must be an error, not a crash.
- * Creates the file XQ_FAIL_REPORT when it came to that. */
+/* Makes one allocation of a program fail. LD_PRELOAD loads this library into the program, and the program
+ * must then report an error, and must not crash.
+ *
+ * XQ_FAIL_PLACE and XQ_FAIL_USE select the allocation. Places are the calls of malloc, calloc and realloc
+ * in the program's own code, without the libraries that it loads. They are numbered from 1, in the order of
+ * their first use. The uses of a place are numbered from 1 too. When the allocation has failed, the file
+ * XQ_FAIL_REPORT is created. */
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
@@ -20,10 +23,10 @@ static uintptr_t program_start, program_end;
 static long wanted_place, wanted_use;
 
 enum { PLACES = 4096 };
-static uintptr_t places[PLACES]; /* callers, in the order of their first use */
-static long uses;                /* of the wanted place */
+static uintptr_t places[PLACES]; /* return addresses in the order of their first use */
+static long uses;                /* how often the wanted place was used */
 
-/* The first object of the list is the program itself. */
+/* Looks at the first object of the list, which is the program itself. */
 static int find_program(struct dl_phdr_info *info, size_t size, void *unused)
 {
     (void)size;
@@ -44,8 +47,7 @@ __attribute__((constructor)) static void start(void)
     dl_iterate_phdr(find_program, NULL);
 }
 
-/* The number of a place, from 1; 0 beyond the last that fits. Places are never removed, so no lock is
- * needed. */
+/* The number of a place, or 0 if the table is full. Places are never removed, so no lock is needed. */
 static long number_of(uintptr_t at)
 {
     for (int i = 0; i < PLACES; i++) {

@@ -1,5 +1,6 @@
-/* A stand-in for libnccl.so.2 between processes on one machine, over the stand-in driver: just what
- * examples/tensor-parallel calls. Sums go through a file that the unique id names. */
+/* A stand-in for libnccl.so.2. It has the calls that examples/tensor-parallel makes, for two processes on
+ * one machine that use the stand-in driver. The unique id names a file, through which the processes
+ * exchange their numbers. */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -11,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The prototypes are nccl.h's, which is not needed here. */
+/* nccl.h has prototypes of these functions. It is not needed here. */
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 #define EXPORT __attribute__((visibility("default")))
 
@@ -23,7 +24,7 @@ struct unique_id {
 };
 
 struct shared {
-    int arrived; /* ranks that have come to a barrier, over all barriers */
+    int arrived; /* how often a rank has come to a barrier, over all barriers */
     float parts[2][MOST];
 };
 
@@ -49,7 +50,7 @@ EXPORT int ncclGetUniqueId(struct unique_id *id)
     return result;
 }
 
-/* Both ranks leave it when both have come. */
+/* A barrier: each rank waits until the other one has come, too. */
 static int wait_for_other(struct communicator *c)
 {
     time_t end = time(NULL) + SECONDS;
@@ -80,7 +81,7 @@ EXPORT int ncclCommInitRank(struct communicator **out, int ranks, struct unique_
     return wait_for_other(c);
 }
 
-/* cuMemcpyDtoH_v2, or cuMemcpyHtoD_v2, of the driver that is loaded. */
+/* Calls cuMemcpyDtoH_v2 or cuMemcpyHtoD_v2 of the driver that the program has loaded. */
 static int copy(const char *call, uint64_t device, void *host, size_t bytes)
 {
     void *driver = dlopen(getenv("XQ_LIBCUDA"), RTLD_NOW | RTLD_NOLOAD);
@@ -108,7 +109,7 @@ EXPORT int ncclAllReduce(const void *from, void *to, size_t count, int type, int
     for (size_t i = 0; i < count && result == OK; i++)
         sums[i] = s->parts[0][i] + s->parts[1][i];
     if (result == OK)
-        result = wait_for_other(c); /* both were read */
+        result = wait_for_other(c); /* until both ranks have read both parts */
     return result == OK ? copy("cuMemcpyHtoD_v2", (uintptr_t)to, sums, count * sizeof(float)) : result;
 }
 

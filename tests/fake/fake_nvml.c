@@ -1,18 +1,19 @@
-/* A stand-in for libnvidia-ml.so.1, found through XQ_NVML. What it says comes from the environment:
+/* A stand-in for libnvidia-ml.so.1, which XQ_NVML names. Environment variables set its answers:
  *
- *   FAKE_NVML_PROCESSES  who has a context on the GPU: PIDs, or "self" for the process that asks
- *   FAKE_NVML_BUSY       percent; unset: not supported
- *   FAKE_NVML_CLOCKS     SM and memory clocks: "1980,1410". The SM clock falls by one MHz at each look
- *   FAKE_NVML_REASONS    for lower clocks, as a number
- *   FAKE_NVML_UUID       of the GPU, with GPU- or MIG- before it
+ *   FAKE_NVML_PROCESSES  the PIDs of processes that have a context on the GPU; "self" is the caller's
+ *   FAKE_NVML_BUSY       the utilization of the GPU, in percent
+ *   FAKE_NVML_CLOCKS     the SM and memory clocks in MHz: "1980,1410". Each query lowers the SM clock by 1
+ *   FAKE_NVML_REASONS    the reasons for lower clocks, as a number
+ *   FAKE_NVML_UUID       the UUID of the GPU, with GPU- or MIG- before it
  *   FAKE_NVML_FAILS      the name of a call that fails
- */
+ *
+ * A query of utilization, clocks or reasons is not supported if its variable is not set. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* The prototypes are nvml.h's, which is not needed here. */
+/* nvml.h has prototypes of these functions. It is not needed here. */
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 #define EXPORT __attribute__((visibility("default")))
 
@@ -24,7 +25,7 @@ struct process_info {
     unsigned gpu_instance, compute_instance;
 };
 
-static int gpu; /* its address is the handle */
+static int gpu; /* its address is the handle of the GPU */
 static int opened, clock_looks;
 
 #define ENTER(name)                                                                                        \
@@ -95,7 +96,7 @@ EXPORT int nvmlDeviceGetClockInfo(void *device, int which, unsigned *mhz)
     const char *second = strchr(clocks, ',');
     *mhz = (unsigned)atoi(which == 2 && second ? second + 1 : clocks);
     if (which == 1)
-        *mhz -= (unsigned)clock_looks++; /* it grows warm */
+        *mhz -= (unsigned)clock_looks++; /* as if the GPU grew warm */
     return OK;
 }
 

@@ -1,7 +1,9 @@
-/* A stand-in for NVRTC (tests/fake_nvrtc.h): it has the version that the end of its file's name says,
- * libnvrtc.so.12 or .13. Of a source it makes PTX and cubins that hold the architecture and no code, which
- * tests/fake/fake_cuda.c loads. Where FAKE_NVRTC_COMPILING names a file, it makes that file and compiles
- * without end; as NVRTC's do, its handlers of SIGINT and SIGTERM then end the process with status 4. */
+/* A stand-in for NVRTC (tests/support/fake_nvrtc.h). The name of its file states its version:
+ * libnvrtc.so.12 or libnvrtc.so.13. It compiles every source to PTX, or to a cubin, that states the
+ * architecture and holds no code. fake_cuda.c loads both.
+ *
+ * If FAKE_NVRTC_COMPILING names a file, the stand-in creates that file and then compiles without end. Its
+ * handlers of SIGINT and SIGTERM end the process with status 4, as those of NVRTC do. */
 #include <dlfcn.h>
 #include <signal.h>
 #include <stdio.h>
@@ -9,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The prototypes are nvrtc.h's, which is not needed here. */
+/* nvrtc.h has prototypes of these functions. It is not needed here. */
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 #define EXPORT __attribute__((visibility("default")))
 
@@ -76,7 +78,7 @@ EXPORT int nvrtcDestroyProgram(void **program)
     return OK;
 }
 
-/* sm_90a and compute_90: PTX, and for sm_ a cubin too. */
+/* Compiles for an architecture such as compute_90 or sm_90a: to PTX, and for sm_ to a cubin as well. */
 static int compile_for(struct program *p, const char *arch)
 {
     int number = atoi(arch + strcspn(arch, "0123456789"));
@@ -119,7 +121,7 @@ EXPORT int nvrtcCompileProgram(void *program, int count, const char *const *opti
     return INVALID_OPTION;
 }
 
-/* Sizes count the NUL of a text; a cubin that is not there has size 0. */
+/* The size of a text includes its NUL. If there is no cubin, its size is 0. */
 #define RESULT(get_size, get, member)                                                                      \
     EXPORT int get_size(const struct program *p, size_t *size)                                             \
     {                                                                                                      \

@@ -1,4 +1,4 @@
-/* Kernels of libfake_cuda.so: none. */
+/* libfake_cuda.so runs no kernels. */
 #include "fake_cuda_kernels.h"
 
 const struct fake_cuda_kernels *const fake_cuda_kernels = NULL;

@@ -1,6 +1,6 @@
-/* Kernels of libsim_cuda.so: those of the software device. So programs that call the driver themselves, and
- * record graphs, are tested with results. It runs PTX alone, which xq makes for a GPU that NVRTC does not
- * know: FAKE_CUDA_CAPABILITIES=81. */
+/* libsim_cuda.so runs kernels on the software device. With it, tests can check the results of programs that
+ * call the driver themselves and record graphs. It runs PTX alone. xq makes PTX for a GPU that NVRTC does
+ * not know, so tests set FAKE_CUDA_CAPABILITIES=81. */
 #include "../../sim/sim.h"
 #include "fake_cuda_kernels.h"
 

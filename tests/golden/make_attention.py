@@ -1,5 +1,6 @@
 """Writes attention.json: the results of the attention modules of transformers for tiny models.
-tests/test_golden_attention.c compares them with a model that is read from the same config.json and the same tensors.
+tests/autotune/reference/test_golden_attention.c compares them with a model that is read from the same config.json and
+the same tensors.
 
     python3 tests/golden/make_attention.py > tests/golden/attention.json      (transformers 4.57.1, torch 2.8.0)
 

@@ -1,6 +1,7 @@
-/* Stands in for xq_plan_create in a program that is compiled with -Dxq_plan_create=create_or_load: with
- * MAKES_IMAGE the plan is made, and its image written to $PLAN_IMAGE; without it the plan is loaded from
- * there, as libxqrt can. So a plan that one machine compiled runs on another, with nothing else changed. */
+/* A function that takes the place of xq_plan_create in a program that is compiled with
+ * -Dxq_plan_create=create_or_load. With MAKES_IMAGE, it makes the plan and writes its image to $PLAN_IMAGE.
+ * Without MAKES_IMAGE, it loads the plan from $PLAN_IMAGE, which libxqrt can do. So one machine compiles a
+ * plan, and the same program runs it on another machine. */
 #include <xq/xq.h>
 
 #include <stdio.h>

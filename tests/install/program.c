@@ -1,4 +1,5 @@
-/* Calls what both libraries have: the version, and a context on a device that does not exist. */
+/* Calls functions that both libraries have: it prints the version, and the status of a context on a device
+ * that does not exist. */
 #include <stdio.h>
 #include <xq/xq.h>
 

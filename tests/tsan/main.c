@@ -1,11 +1,12 @@
-/* Runs the tests that registered themselves; closes with the line that scripts/run-tests.sh reads. */
+/* Runs the tests that have registered themselves. The last line of the output is the summary that
+ * scripts/run-test.sh reads. */
 #include "criterion/criterion.h"
 
 #include <sys/wait.h>
 #include <unistd.h>
 
 static stand_in_test *tests;
-static bool failed; /* in the process of one test */
+static bool failed; /* whether the test of this process has failed */
 
 void stand_in_add(stand_in_test *test)
 {

@@ -1,6 +1,6 @@
-/* Stands in for Criterion under the thread sanitizer, which does not get along with the memory arena that
- * Criterion shares between its processes. Same macros, as far as our tests use them; each test runs in a
- * process of its own, one after the other. `make check-tsan` puts this folder first on the include path. */
+/* A stand-in for Criterion under the thread sanitizer, which does not support the memory that Criterion
+ * shares between its processes. It has the macros that our tests use. Tests run one after another, each in
+ * a process of its own. `make check-tsan` puts this folder first on the include path. */
 #ifndef TESTS_TSAN_CRITERION_H
 #define TESTS_TSAN_CRITERION_H
 
@@ -59,7 +59,7 @@ void stand_in_fail(const char *file, int line, const char *what, bool fatal);
         sizeof(TYPE), (void *)(ARRAY), __VA_ARGS__                                                         \
     }
 
-/* The message that a test may add is dropped: the place says enough. */
+/* Failures are reported with their place. The message that a test may add is dropped. */
 #define STAND_IN(FATAL, CONDITION, TEXT, ...)                                                              \
     do {                                                                                                   \
         if (!(CONDITION))                                                                                  \

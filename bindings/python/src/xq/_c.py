@@ -1,5 +1,5 @@
 """The C interface, include/xq/xq.h, declared for ctypes: its constants, structs and functions, under their C names.
-tests/test_python_header.py compares this file with the header.
+tests/bindings/test_python_header.py compares this file with the header.
 
 The library is the file that the environment variable XQ_LIBRARY names, if it is set; else the file that the wheel
 carries, in lib/ beside this file; else SONAME on the loader's search path.
