@@ -40,6 +40,14 @@ static void misused(const struct layer *layer, const char *method, int bits, con
     ends_with(layer, method, bits, options, 2, text);
 }
 
+/* The command must take the options, for method x. */
+static void taken(const struct layer *layer, const char *options)
+{
+    struct command_result r = layer_files_run(layer_files_write(layer, "x", 4), options);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_assert_str_eq(r.err, "");
+}
+
 Test(run_refusals, missing_and_misshapen_tensors_are_named)
 {
     struct layer layer = layer_random(8, 1);
@@ -56,10 +64,9 @@ Test(run_refusals, missing_and_misshapen_tensors_are_named)
 Test(run_refusals, tuning_is_checked_for_the_kernels_that_run_it, .timeout = 120)
 {
     struct layer one = layer_random(8, 1), many = layer_random(8, 3);
-    run(layer_files_write(&many, "x", 4),
-        "--set tuning.attend.query_rows=16 --set tuning.attend.value_tiles=1");
-    const char *directory = layer_files_write(&one, "x", 4);
-    struct command_result r = layer_files_run(directory, "--set tuning.attend.query_rows=16");
+    taken(&many, "--set tuning.attend.query_rows=16 --set tuning.attend.value_tiles=1");
+    struct command_result r =
+        layer_files_run(layer_files_write(&one, "x", 4), "--set tuning.attend.query_rows=16");
     cr_expect_eq(r.status, 1);
     cr_expect(strstr(r.err, "tuning.attend: with one query, query_rows must be at most"), "%s", r.err);
 }
@@ -79,7 +86,7 @@ Test(run_refusals, tuning_of_kernels_that_do_not_run_is_refused)
             NOT_HERE("attend", "append, dequantize, gemm, rope, kv_attend"));
     misused(&layer, "x", 4, "--device sim --fp16-kv --set tuning.append.warps=4",
             NOT_HERE("append", "gemm, kv_append, kv_attend"));
-    run(layer_files_write(&layer, "x", 4), "--dump-cache --set tuning.dequantize.warps=2");
+    taken(&layer, "--dump-cache --set tuning.dequantize.warps=2");
 }
 
 Test(run_refusals, values_that_no_kernel_can_take_are_named)

@@ -36,6 +36,7 @@ Test(tune_store, an_interrupt_ends_it_with_what_there_is, .timeout = 300)
     cJSON_Delete(root);
     snprintf(path, sizeof path, "%s", files_path(files_directory(), "out.txt"));
     cr_expect_eq(interrupted_run(">", path), 1);
+    size_t size;
     char *table = files_read(path, &size);
     cr_expect(strstr(table, ", interrupted\n"), "%s", table);
     free(table);

@@ -28,8 +28,8 @@ Test(prepared_file, what_is_written_is_read_back)
         cr_assert(!head->weights && head->base_layer == 0);
         cr_assert_eq(prepared_file_layer(x, 7, &w, &err), XQ_OK, "%s", err.message);
         for (int i = 0; i < 3; i++)
-            cr_assert_eq(w.ak[i], sample_stored((tensor_type)type, ak[i]));
-        cr_assert_eq(memcmp(w.uk, uk, sizeof uk), 0);
+            cr_assert_eq(w.ak[i], sample_stored((tensor_type)type, sample_layer.ak[i]));
+        cr_assert_eq(memcmp(w.uk, sample_layer.uk, 6 * sizeof *w.uk), 0);
         cr_assert(w.uv[1] == 8 && w.av[0] == 9 && w.bk[0] == 0.3f && w.bv[0] == 1e9f);
         cr_assert(!w.wk && !w.ukv && !w.sinks);
         cr_assert_eq(sample_read_lost(x, 7, kept, &err), XQ_OK, "%s", err.message);
