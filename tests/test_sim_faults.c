@@ -852,6 +852,21 @@ Test(sim_faults, host_accesses_to_device_memory_are_checked)
     ops->destroy(sim);
 }
 
+/* All blocks fault at once, in several threads of the host. A block that a thread has taken runs even if a
+ * later block has faulted meanwhile. */
+Test(sim_faults, the_fault_of_the_lowest_block_is_reported)
+{
+    static const struct fault fault = {.name = "every block traps",
+                                       .faulty = LOC "trap;" BAD,
+                                       .says = "trap",
+                                       .grid = 64,
+                                       .at_block = 1 + 0};
+    device *sim = ptx_device();
+    for (int i = 0; i < 2000; i++)
+        expect_fault(sim, &fault);
+    sim->ops->destroy(sim);
+}
+
 /* After a fault, the device can be used further: the next launch works as on a new device. */
 Test(sim_faults, a_fault_does_not_spoil_the_device)
 {
