@@ -78,8 +78,9 @@ static xq_status read_rows(const calibration *c, const char *name, int layer, in
     if (*tokens >= LEAST_TOKENS)
         return XQ_OK;
     free(*values);
-    error_set(err, XQ_ERROR_FORMAT, "file", "%s: tensor %s has %lld tokens; calibration takes at least %d",
-              t->file, full, (long long)*tokens, LEAST_TOKENS);
+    error_set(err, XQ_ERROR_FORMAT, "file",
+              "%s: tensor %s has %lld tokens; valid for calibration: at least %d", t->file, full,
+              (long long)*tokens, LEAST_TOKENS);
     return error_field(err, full);
 }
 
@@ -530,8 +531,7 @@ static xq_status refuse_zero_weights(const layer_shape *s, const layer_weights *
     v = latent ? has_zero_latent(s, w->wv, s->groups_v) : k;
     if (!k && !v)
         return XQ_OK;
-    error_set(err, XQ_ERROR_ARGUMENT, "argument",
-              "%s zero%s, so that there are no directions to choose; %s",
+    error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s zero%s, so that there are no directions to choose; %s",
               k && v ? "Wk and Wv are"
               : k    ? "Wk is"
                      : "Wv is",
@@ -545,7 +545,7 @@ static xq_status refuse_zero_rows(const moments *m, int layer, error *err)
     for (int i = 0; i < m->size; i++)
         if (m->second[(size_t)i * (size_t)m->size + (size_t)i] != 0)
             return XQ_OK;
-    return error_set(err, XQ_ERROR_ARGUMENT, "file", "tensor x.%d of the calibration holds zeros alone",
+    return error_set(err, XQ_ERROR_ARGUMENT, "file", "tensor x.%d of the calibration holds only zeros",
                      layer);
 }
 

@@ -288,9 +288,8 @@ Test(checked, drafts_that_a_sequence_does_not_have_are_named)
     cr_assert_eq(checked_run(&c, CHECKED_ATTEND), XQ_OK, "%s", plan_error()->message);
     c.attend.tree_mask = c.arrays + offsetof(struct checked_arrays, tree_mask);
     c.attend.mask_words = 1;
-    assert_found(
-        &c, CHECKED_ATTEND, "tree_mask",
-        "tree_mask makes the 2 queries of sequence 2 drafts, its last tokens, and it has 1 tokens");
+    assert_found(&c, CHECKED_ATTEND, "tree_mask",
+                 "sequence 2 has 1 tokens, and with tree_mask its 2 queries are its last tokens");
     close_call(&c);
 }
 

@@ -257,7 +257,7 @@ Test(config, what_families_cannot_do_here_is_refused_by_name)
     config_refused(
         "{\"model_type\": \"phi3\", " SHAPE
         ", \"rope_scaling\": {\"type\": \"longrope\", \"long_factor\": [1.0], \"short_factor\": [1.0]}}",
-        XQ_ERROR_SPEC, "model.rope_scaling.short_factor", "1 entries, for 32 rotary pairs");
+        XQ_ERROR_SPEC, "model.rope_scaling.short_factor", "1 entries, and there are 32 rotary pairs");
     config_refused("{\"model_type\": \"phi3\", " SHAPE
                    ", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0}}",
                    XQ_ERROR_SPEC, "model.rope_scaling.short_factor", "missing");

@@ -182,7 +182,7 @@ Test(prepared_file, an_absent_layer_is_named)
     char expected[512];
     cr_assert_eq(prepared_file_layer(x, 3, &w, &err), XQ_ERROR_ARGUMENT);
     snprintf(expected, sizeof expected,
-             "%s: holds no layer 3; it has 2 layers of 8 (`xq prepare --layers`)", path);
+             "%s: the file has no layer 3; it has 2 layers of 8 (`xq prepare --layers`)", path);
     cr_assert_str_eq(err.message, expected);
     cr_assert_str_eq(err.field, "layer");
     prepared_file_close(x);
@@ -262,7 +262,8 @@ Test(prepared_file, every_kind_of_damage_is_named)
     size_t size;
     char *data = files_read(path, &size), text[256];
     open_refused(bad, data, 0, "truncated: 0 bytes are no safetensors file");
-    snprintf(text, sizeof text, "truncated: header of %zu bytes in a file of 20", header_bytes(data) - 8);
+    snprintf(text, sizeof text, "truncated: the header has %zu bytes, and the file has 20",
+             header_bytes(data) - 8);
     open_refused(bad, data, 20, text);
     snprintf(text, sizeof text,
              "tensor layers.7.lost ends at byte %zu of %zu: the file is truncated or damaged",
@@ -270,16 +271,17 @@ Test(prepared_file, every_kind_of_damage_is_named)
     open_refused(bad, data, size - 1, text);
     char *longer = calloc(size + 3, 1);
     memcpy(longer, data, size);
-    open_refused(bad, longer, size + 3, "3 bytes after the last tensor");
+    open_refused(bad, longer, size + 3, "3 bytes follow the last tensor");
     free(longer);
     *value_at(data, size, "source") ^= 1;
     open_refused(bad, data, size,
                  "damaged: the checksum in __metadata__.header_xxh3 does not match the header");
     *value_at(data, size, "header_xxh3") = 'X';
-    open_refused(bad, data, size,
-                 "damaged, or written anew by another program: no checksum in __metadata__.header_xxh3");
+    open_refused(
+        bad, data, size,
+        "damaged, or written by another program: there is no checksum in __metadata__.header_xxh3");
     memset(value_at(data, size, "header_xxh3"), '0', 16);
-    open_refused(bad, data, size, "unfinished: the same `xq prepare` command goes on with it");
+    open_refused(bad, data, size, "unfinished; run the same `xq prepare` command to complete it");
     free(data);
 }
 
@@ -294,7 +296,7 @@ Test(prepared_file, what_a_killed_writer_leaves_is_called_unfinished)
     prepared_keep(w);
     snprintf(partial, sizeof partial, "%s.partial", path);
     char *data = files_read(partial, &size);
-    open_refused(partial, data, size, "unfinished: the same `xq prepare` command goes on with it");
+    open_refused(partial, data, size, "unfinished; run the same `xq prepare` command to complete it");
     free(data);
 }
 
@@ -306,18 +308,20 @@ Test(prepared_file, files_of_other_kinds_and_versions_are_refused_with_what_to_d
     size_t size;
     char *data = files_read(path, &size);
     open_refused(bad, "XQWEIGHT\3\0\0\0\0\0\0\0", 16,
-                 "an .xqw file, which this xq does not read; make it anew: `xq prepare MODEL_DIR --out "
+                 "it is an .xqw file, which this xq does not read; prepare the model again: `xq prepare "
+                 "MODEL_DIR --out "
                  "FILE.safetensors`");
     *value_at(data, size, "xq_prepared") = '1';
-    open_refused(bad, data, size,
-                 "__metadata__.xq_prepared is version 1; this xq reads version 2: run `xq prepare` again");
+    open_refused(
+        bad, data, size,
+        "__metadata__.xq_prepared is version 1, and this xq reads version 2; run `xq prepare` again");
     free(data);
     error err = ERROR_INIT;
     cr_assert_eq(safetensors_write(bad, &t, 1, &err), XQ_OK, "%s", err.message);
     data = files_read(bad, &size);
     open_refused(bad, data, size,
-                 "a safetensors file that xq did not prepare (no xq_prepared in its __metadata__); `xq "
-                 "prepare` writes such files");
+                 "xq did not prepare this safetensors file (its __metadata__ has no xq_prepared); valid: "
+                 "files that `xq prepare` writes");
     free(data);
 }
 
@@ -446,10 +450,12 @@ static void forged(const char *path, const char *from, const char *to, const cha
 Test(prepared_file, an_incomplete_layer_is_refused)
 {
     const char *path = written(TENSOR_F32);
-    forged(path, "\"layers.7.uk\":", "\"layers.7.ux\":", "no tensor layers.7.uk, which its spec needs");
-    forged(path, "\"layers.7.bv\":", "\"padding.777\":", "no tensor layers.7.bv, which its spec needs");
     forged(path,
-           "\"layers.7.lost\":", "\"layers.7.last\":", "no tensor layers.7.lost, which its spec needs");
+           "\"layers.7.uk\":", "\"layers.7.ux\":", "there is no tensor layers.7.uk, which its spec needs");
+    forged(path,
+           "\"layers.7.bv\":", "\"padding.777\":", "there is no tensor layers.7.bv, which its spec needs");
+    forged(path, "\"layers.7.lost\":", "\"layers.7.last\":",
+           "there is no tensor layers.7.lost, which its spec needs");
     forged(path, "\"layers.7.uv\":", "\"layers.7.uk\":", "layers.7.uk: given twice in one JSON object");
     forged(path, "\"layers.7.uk\":{\"shape\":[2,3]", "\"layers.7.uk\":{\"shape\":[3,2]",
            "tensor layers.7.uk has shape [3, 2], needs [2, 3]");
@@ -461,7 +467,7 @@ Test(prepared_file, an_incomplete_layer_is_refused)
     forged(path, "\"layers.7.uk.xxh3\"", "\"layers.7.uk.xxh4\"",
            "__metadata__.layers.7.uk.xxh3 is no checksum of 16 digits");
     forged(path,
-           "\"padding.0\":", "\"pudding.0\":", "tensor pudding.0 is of no use to the spec in __metadata__");
+           "\"padding.0\":", "\"pudding.0\":", "the spec in __metadata__ does not use tensor pudding.0");
 }
 
 Test(prepared_file, metadata_that_make_no_sense_are_refused_by_key)
@@ -475,22 +481,22 @@ Test(prepared_file, metadata_that_make_no_sense_are_refused_by_key)
     forged(path, "\"layers\":", "\"layerz\":", "__metadata__.layers is missing");
     forged(path, "\"layers\":\"[2,7]\"", "\"layers\":\"[-,7]\"", "__metadata__.layers is no list");
     forged(path, "\"layers\":\"[2,7]\"", "\"layers\":\"[7,2]\"",
-           "__metadata__.layers holds no ascending numbers");
+           "__metadata__.layers has numbers that do not ascend");
     forged(path, "\"layers\":\"[2,7]\"", "\"layers\":\"[2,2]\"",
-           "__metadata__.layers holds no ascending numbers");
+           "__metadata__.layers has numbers that do not ascend");
     forged(path, "\"layers\":\"[2,7]\"", "\"layers\":\"[1.5]\"",
-           "__metadata__.layers holds no ascending numbers");
+           "__metadata__.layers has numbers that do not ascend");
     forged(path, "\"layers\":\"[2,7]\"", "\"layers\":\"[]   \"", "__metadata__.layers lists no layers");
     forged(path, "\"layers\":\"[2,7]\"", "\"layers\":\"[2]  \"",
-           "tensor layers.7.ak is of no use to the spec in __metadata__");
+           "the spec in __metadata__ does not use tensor layers.7.ak");
     forged(path, "\"layers\":\"[2,7]\"", "\"layers\":\"[2,8]\"",
-           "no tensor layers.8.uk, which its spec needs");
+           "there is no tensor layers.8.uk, which its spec needs");
     forged(path, "\"store\":\"F32\"", "\"stove\":\"F32\"", "__metadata__ has neither store nor packing");
     forged(path, "\"store\":\"F32\"", "\"store\":\"F64\"",
            "__metadata__.store is 'F64'; valid: F32, F16, BF16");
     forged(path, "\"store\":\"F32\"", "\"store\":\"F16\"", "tensor layers.2.uk has type F32, needs F16");
     forged(path, "\\\"attention_bias\\\":true", "\\\"attention_bias\\\":null",
-           "tensor layers.2.bk is of no use to the spec in __metadata__");
+           "the spec in __metadata__ does not use tensor layers.2.bk");
 }
 
 Test(prepared_file, metadata_of_two_methods_must_agree)
@@ -498,12 +504,12 @@ Test(prepared_file, metadata_of_two_methods_must_agree)
     const char *path = files_path(files_directory(), "w.safetensors");
     write_two_methods(path, TENSOR_F32);
     forged(path, "\"base_layer\":\"7\"", "\"base_layer\":\"x\"",
-           "__metadata__.base_layer is no number of a layer");
+           "__metadata__.base_layer is no layer of the model");
     forged(path, "\"plain_spec\":", "\"plane_spec\":", "__metadata__.plain_spec is missing");
     forged(path, "\"base_layer\":\"7\"", "\"base_layer\":\"8\"",
-           "no tensor layers.7.uk, which its spec needs");
+           "there is no tensor layers.7.uk, which its spec needs");
     forged(path, "\"base_layer\":\"7\"", "\"base_loyer\":\"7\"",
-           "no tensor layers.2.wk, which its spec needs");
+           "there is no tensor layers.2.wk, which its spec needs");
 }
 
 /* ------------------------------------------------------------------ packed */
@@ -574,7 +580,7 @@ Test(prepared_file, packed_weights_that_are_damaged_never_pass_unseen)
     forged(path, "\\\"weights\\\":\\\"int8", "\\\"weightz\\\":\\\"int8",
            "__metadata__.packing has no \"weights\" or no \"weights_layout\"");
     forged(path, "\"layers.0.packed\"", "\"layers.0.packet\"",
-           "no tensor layers.0.packed, which its spec needs");
+           "there is no tensor layers.0.packed, which its spec needs");
     shifted(path);
     free(completed);
     free(data);
@@ -604,12 +610,12 @@ Test(prepared_file, what_a_file_cannot_hold_is_refused_and_nothing_is_left)
     refused(&bad, "layer 2: av is missing");
     bad = layer;
     bad.uv = large;
-    refused(&bad, "layer 2: uv holds 70000 at index 1; valid are finite values up to 65504 in size");
+    refused(&bad, "layer 2: uv holds 70000 at index 1; valid: finite values up to 65504 in size");
     bad.uv = nan;
-    refused(&bad, "layer 2: uv holds nan at index 0; valid are finite values up to 65504 in size");
+    refused(&bad, "layer 2: uv holds nan at index 0; valid: finite values up to 65504 in size");
     bad = layer;
     bad.bv = infinite;
-    refused(&bad, "layer 2: bv holds inf at index 0; valid are finite values");
+    refused(&bad, "layer 2: bv holds inf at index 0; valid: finite values");
 }
 
 Test(prepared_file, a_file_without_all_its_layers_does_not_appear)
@@ -711,7 +717,7 @@ static void starts_anew(const prepared_contents *other, const char *why)
     char note[4400];
     prepared_writer *w = created(path, other);
     cr_assert_eq(prepared_done(w), 0);
-    snprintf(note, sizeof note, "%s.partial: it is of another command (%s); starting anew", path, why);
+    snprintf(note, sizeof note, "%s.partial: another command wrote it (%s); starting anew", path, why);
     cr_assert_str_eq(prepared_note(w), note);
     prepared_abandon(w);
 }
@@ -760,8 +766,8 @@ static void refuses_what_is_in_the_way(const char *data, size_t size)
     cr_assert_eq(publish_resume(path, &file, &err), XQ_OK, "%s", err.message);
     cr_assert_eq(prepared_create(file, &c, &w, &err), XQ_ERROR_ARGUMENT, "%s", err.message);
     snprintf(message, sizeof message,
-             "%s: it is in the way of the output, and not what an unfinished `xq prepare` of this version "
-             "leaves; move it, or remove it",
+             "%s: this file is in the way of the output, and is no unfinished file of this version of `xq "
+             "prepare`; move it, or remove it",
              name);
     cr_expect_str_eq(err.message, message);
     char *kept = files_read(name, &left_bytes);
@@ -810,7 +816,8 @@ Test(prepared_resume, two_writers_at_once_do_not_meet)
     char note[4400];
     prepared_writer *first = created(path, &c), *second = created(path, &c);
     cr_assert_str_eq(prepared_note(first), "");
-    snprintf(note, sizeof note, "%s: another process prepares it now; this one cannot be resumed", path);
+    snprintf(note, sizeof note, "%s: another process is preparing this file; this run cannot be resumed",
+             path);
     cr_assert_str_eq(prepared_note(second), note);
     add(first, &layer);
     add(second, &layer);

@@ -243,7 +243,8 @@ Test(stores, a_damaged_entry_warns_and_the_next_place_serves)
     hide_nvrtc();
     plan_once(list, "");
     cr_expect_eq(said.warnings, kernels);
-    cr_expect(strstr(said.last, first) && strstr(said.last, "damaged; looking further"), "%s", said.last);
+    cr_expect(strstr(said.last, first) && strstr(said.last, "damaged; the search goes on"), "%s",
+              said.last);
     cr_expect_str_eq(said.places[0], second);
     is_unchanged(first, before);
 }
@@ -254,7 +255,7 @@ Test(stores, what_is_none_is_left_out_with_a_warning)
     char list[3 * PATH_MAX];
     files_write(files_path(folder, "file"), "x", 1);
     static const char *const bad[] = {"none", "file", ""};
-    static const char *const why[] = {"No such file", "is no folder", "has no folder `kernels`"};
+    static const char *const why[] = {"No such file", "it is no folder", "it has no folder `kernels`"};
     hide_nvrtc();
     for (int i = 0; i < 3; i++) {
         snprintf(list, sizeof list, "%s/%s:%s", folder, bad[i], store);
@@ -670,11 +671,11 @@ Test(stores, an_export_is_refused_where_no_store_can_be)
         const char *to, *says;
         int status;
     } places[] = {
-        {"-", "--to: -, standard output, is no folder", 1},
-        {"a:b", "--to: 'a:b' has a colon, which stands between the stores of XQ_KERNELS", 1},
+        {"-", "--to: '-' is standard output; valid: a folder", 1},
+        {"a:b", "--to: 'a:b' has a colon, which separates the stores in XQ_KERNELS", 1},
         {"kc", "--to: kc is the kernel cache itself", 2},
         {"link/.", "--to: link/. is the kernel cache itself", 2},
-        {"kc/kernels", "--to: kc/kernels lies in the kernel cache kc; give a folder beside it", 2},
+        {"kc/kernels", "--to: kc/kernels lies in the kernel cache kc; give a folder outside of it", 2},
         {"./kc/sub/", "--to: ./kc/sub/ lies in the kernel cache kc", 2},
         {"link/a/b", "--to: link/a/b lies in the kernel cache kc", 2},
         {"regular", "--to: cannot write regular/kernels/", 1},
@@ -723,7 +724,7 @@ Test(stores, info_shows_them)
     char line[PATH_MAX + 64];
     hide_nvrtc();
     setenv("XQ_NO_COMPILE", "1", 1);
-    snprintf(line, sizeof line, "\nstores     %s: %d kernels, only read\n", store, entries(store));
+    snprintf(line, sizeof line, "\nstores     %s: %d kernels, read only\n", store, entries(store));
     struct command_result r = command_run("info --kernels %s --cache-dir ''", store);
     cr_expect_eq(r.status, 0, "%s", r.err);
     cr_expect(strstr(r.out, line), "%s", r.out);

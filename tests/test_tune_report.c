@@ -322,7 +322,7 @@ Test(tune_report, answers_for_other_sources_are_counted_and_not_mixed_in)
     struct command_result r = command_run("tune report --store %s", path);
     expect_has(r.out,
                ": 7 answers, taken 2023-11-14 22:13 to 2023-11-14 22:15 UTC.\n"
-               "1 of them holds for other sources of the kernels than this xq has (1 other state), and "
+               "1 of them belongs to other sources of the kernels than this xq has (1 other state), and "
                "is left out below.\n");
 }
 
@@ -335,7 +335,7 @@ Test(tune_report, a_store_of_other_sources_alone_leaves_nothing)
     store_close(s);
     struct command_result r = command_run("tune report --store %s --html %s.html", path, path);
     cr_expect_eq(r.status, 0, "%s", r.err);
-    expect_has(r.out, "1 answer, taken 2023-11-14 22:13 UTC.\n1 of them holds for other sources");
+    expect_has(r.out, "1 answer, taken 2023-11-14 22:13 UTC.\n1 of them belongs to other sources");
     expect_has(r.out, "\nNothing is left to report.\n");
     char name[4200];
     size_t size;
@@ -661,7 +661,7 @@ Test(tune_report, a_failing_gnuplot_is_heard_and_the_old_page_stays)
     only_gnuplot(FAKE "kill -9 $$\n");
     command_refuses(command, 1, "xq tune report: gnuplot was ended by signal 9, Killed");
     only_gnuplot(FAKE "echo '<svg></svg>'\n");
-    command_refuses(command, 1, "xq tune report: gnuplot made 1 of 4 plots, without saying why");
+    command_refuses(command, 1, "xq tune report: gnuplot made 1 of 4 plots and gave no reason");
     size_t size;
     char *text = files_read(html, &size);
     cr_expect_str_eq(text, "old");
@@ -706,7 +706,7 @@ Test(tune_report, what_is_no_store_is_refused)
 {
     const char *folder = files_directory();
     char line[4300], command[4300];
-    command_refuses("tune report", 2, "xq tune report: no store to report: give --store FILE");
+    command_refuses("tune report", 2, "xq tune report: there is no store to report; give --store FILE");
     command_refuses("tune report --stor x", 2,
                     "xq tune report: unknown option '--stor'; did you mean '--store'?");
     command_refuses("tune report --store x --device sim", 2,
